@@ -1,0 +1,101 @@
+// Package audit says what happened.
+//
+// An [Event] is one record of the log. It is a wire format that outlives the
+// code: it imports nothing of ours, and copying values into it is what keeps a
+// secret from slipping in with a new struct field.
+package audit
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Kind is what sort of thing an event tells of.
+type Kind string
+
+// The kinds of events.
+const (
+	KindDecision      Kind = "decision"       // a principal asked for something
+	KindTunnelClosed  Kind = "tunnel_closed"  // an allowed CONNECT is over
+	KindRequestClosed Kind = "request_closed" // an allowed HTTP request is over
+	KindPolicyLoaded  Kind = "policy_loaded"  // a revision began to decide
+	KindPolicyRefused Kind = "policy_refused" // a revision was offered and not taken
+	KindWriterStarted Kind = "writer_started" // a writer's first event
+	KindWriterEnded   Kind = "writer_ended"   // a writer's last event
+	KindAdmin         Kind = "admin"          // an operator did something
+)
+
+// Event is one audit record. Its strings may hold any bytes: [Event.Normalise]
+// makes them fit to be written. A zero field is absent, from the record as from
+// the columns. An Event is not safe for concurrent use.
+type Event struct {
+	// When and what. Writer and WriterSequence are set by the log.
+	Time           time.Time // stamped once, before the first attempt to write
+	Kind           Kind
+	DecisionID     string // UUIDv7, shared by a decision and what closes it
+	Writer         string
+	WriterSequence int64 // from 1, without gaps
+
+	// Who, as verified, and as named at that moment.
+	Issuer         string
+	CredentialKind string
+	WorkspaceUUID  string
+	RepositoryUUID string
+	DeploymentUUID string
+	PipelineUUID   string
+	StepUUID       string
+	Workspace      string
+	Repository     string // the full name
+	Project        string
+	Deployment     string
+	DeploymentType string
+	Branch         string
+	ClientAddress  netip.Addr
+	Listener       string
+
+	// What was asked.
+	Action    string
+	Scheme    string
+	Host      string
+	Port      uint16
+	Method    string
+	Path      string
+	TargetRaw string // as it came, where it is not the canonical form
+
+	// What came of it.
+	Verdict        string
+	Mode           string
+	WouldDeny      bool
+	Reason         string
+	Rule           string
+	Rules          []string
+	Message        string
+	Revision       string // the policy's content digest
+	Commit         string // its Git commit
+	Status         int    // ours
+	Address        netip.Addr
+	Addresses      []netip.Addr // all that were pinned
+	Sent           int64        // bytes from the client to the target; only in a closing event
+	Received       int64        // and back
+	Duration       time.Duration
+	Cause          string
+	UpstreamStatus int
+
+	// Attributes tell more, in the order given. Names are ours, values may be anything.
+	Attributes []Attribute
+	// Input is the canonical JSON that policy evaluated; it must be valid JSON
+	// without U+0000.
+	Input []byte
+}
+
+// Attribute is one more fact about an event.
+type Attribute struct {
+	Name  string
+	Value string
+}
+
+// IsClosing reports whether the event ends what a decision began, so that
+// byte counts and the duration are facts even when they are zero.
+func (e *Event) IsClosing() bool {
+	return e.Kind == KindTunnelClosed || e.Kind == KindRequestClosed
+}

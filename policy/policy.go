@@ -1,0 +1,123 @@
+// Package policy says whether a principal may do what it asks for.
+//
+// It holds the words only: a [Request] goes in, a [Decision] comes out. What
+// decides lives in the folders named after the technology that does it. A
+// denial is a value and never an error; an error means that nothing could be
+// decided, and whoever asked denies.
+package policy
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/target"
+)
+
+// Action is what a principal wants to do with a target.
+type Action string
+
+// The actions.
+const (
+	Connect Action = "connect" // open a tunnel (RFC 9110 section 9.3.6)
+	Forward Action = "request" // send one HTTP request that we can read
+)
+
+// Verdict is deny or allow. The zero value is deny.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Deny Verdict = iota
+	Allow
+)
+
+func (v Verdict) String() string {
+	if v == Allow {
+		return "allow"
+	}
+	return "deny"
+}
+
+// Mode says whether a denial is enforced. The zero value is enforce.
+type Mode uint8
+
+// The modes.
+const (
+	Enforce Mode = iota
+	Report       // the organisation lets it pass for now
+)
+
+func (m Mode) String() string {
+	if m == Report {
+		return "report"
+	}
+	return "enforce"
+}
+
+// Protocol says what a tunnel may carry. The zero value is TLS whose server
+// name is the target.
+type Protocol uint8
+
+// The protocols.
+const (
+	ProtocolTLS Protocol = iota
+	ProtocolAny
+)
+
+func (p Protocol) String() string {
+	if p == ProtocolAny {
+		return "any"
+	}
+	return "tls"
+}
+
+// Request is one question. It is read-only for whoever decides.
+type Request struct {
+	Principal     *identity.Principal // never nil
+	Action        Action
+	Target        target.Target
+	HTTP          *HTTPRequest // nil where the request cannot be read
+	ClientAddress netip.Addr
+	Time          time.Time // the decision's time, UTC, whole microseconds
+}
+
+// HTTPRequest is the readable part of an HTTP request.
+type HTTPRequest struct {
+	Method  string
+	Path    string            // without the query
+	Headers map[string]string // lower-case names of the configured allow-list, never credentials or cookies
+}
+
+// Revision is the exact policy that decided.
+type Revision struct {
+	Digest string // "sha256:" and 64 hexadecimal digits of the policy's content
+	Commit string // the Git commit; empty where the source is a directory
+}
+
+// Limits bound a tunnel or a request. A zero field is no limit of its own: the
+// configuration's limits always hold as well.
+type Limits struct {
+	Lifetime time.Duration // from the decision to the forced end
+	Idle     time.Duration // without a byte in either direction
+	Sent     int64         // bytes from the client to the target
+	Received int64         // bytes from the target to the client
+}
+
+// Decision is the whole record of one evaluation. The zero value denies.
+type Decision struct {
+	Verdict   Verdict
+	Mode      Mode
+	WouldDeny bool // in report mode: passed only for that
+	Reason    Reason
+	Rule      string   // the id of the rule that decided; empty where none did
+	Rules     []string // every rule that matched, the deciding ones first
+	Message   string   // the policy author's word to the client
+	Revision  Revision
+	Protocol  Protocol
+	Address   bool // an IP literal is allowed as the target
+	Limits    Limits
+	Expires   time.Time     // zero: the allow has no end of its own
+	Input     []byte        // the canonical JSON that was evaluated
+	Duration  time.Duration // how long the evaluation took
+}
