@@ -1,0 +1,84 @@
+package bitbuckettest
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// The scopes that reading names needs, in the classic spelling.
+const (
+	ScopeRepository = "repository"
+	ScopePipeline   = "pipeline"
+)
+
+// accessToken is a workspace access token.
+type accessToken struct {
+	workspace *Workspace
+	scopes    []string
+}
+
+// SetAccessTokens replaces the workspace's access tokens; each may read
+// repositories and pipelines of the workspace. The ones before are invalid from
+// then on.
+func (w *Workspace) SetAccessTokens(tokens ...string) {
+	s := w.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t, a := range s.tokens {
+		if a.workspace == w {
+			delete(s.tokens, t)
+		}
+	}
+	for _, t := range tokens {
+		s.tokens[t] = accessToken{w, []string{ScopeRepository, ScopePipeline}}
+	}
+}
+
+// AddAccessToken adds an access token with these scopes alone, which may be
+// none.
+func (w *Workspace) AddAccessToken(token string, scopes ...string) {
+	w.server.mu.Lock()
+	defer w.server.mu.Unlock()
+	w.server.tokens[token] = accessToken{w, slices.Clone(scopes)}
+}
+
+// authorize identifies the caller and checks its scopes. Everything here is
+// private, so that nobody gets in without a token; a step's own OIDC token is
+// not one.
+func (s *Server) authorize(c *call) (refusal answer, refused bool) {
+	needs := ScopePipeline
+	switch c.endpoint {
+	case WorkspaceGet:
+		needs = ""
+	case RepositoryList, RepositoryGet:
+		needs = ScopeRepository
+	}
+	if c.header == "" {
+		if c.endpoint == WorkspaceGet {
+			// Known or not: the live API does not say which.
+			return failure(http.StatusForbidden, "You do not have access to this workspace."), true
+		}
+		return failure(http.StatusUnauthorized, "Authentication is required."), true
+	}
+	scheme, token, _ := strings.Cut(c.header, " ")
+	s.mu.Lock()
+	access, ok := s.tokens[token]
+	s.mu.Unlock()
+	if !strings.EqualFold(scheme, "Bearer") || !ok {
+		return failure(http.StatusUnauthorized, "Token is invalid or not supported for this endpoint."), true
+	}
+	if needs != "" && !slices.Contains(access.scopes, needs) {
+		a := failure(http.StatusForbidden, "Your credentials lack one or more required privilege scopes.")
+		a.body.(map[string]any)["error"].(map[string]any)["detail"] = map[string]any{
+			"required": []string{needs}, "granted": access.scopes,
+		}
+		return a, true
+	}
+	c.caller = &access
+	return answer{}, false
+}
+
+// sees says whether the caller may see what is in a workspace. The caller holds
+// mu.
+func (c *call) sees(w *Workspace) bool { return c.caller != nil && c.caller.workspace == w }

@@ -1,0 +1,96 @@
+package bitbuckettest
+
+import "time"
+
+// Pipeline is one run.
+type Pipeline struct {
+	UUID        string
+	Repository  *Repository
+	BuildNumber int    // counts up from 1 in each repository
+	Branch      string // empty for the run of a tag
+	Tag         string // empty for the run of a branch
+	Commit      string // 40 hexadecimal digits
+
+	server  *Server
+	created time.Time
+	end     *end
+	steps   []*Step
+}
+
+// end is when and how a pipeline or a step ended.
+type end struct {
+	time   time.Time
+	result string
+}
+
+// Run starts a pipeline for a branch. With an empty branch it is a run whose
+// token has no branchName.
+func (r *Repository) Run(branch string) *Pipeline { return r.run(branch, "") }
+
+// RunTag starts a pipeline for a tag. Its tokens have no branchName.
+func (r *Repository) RunTag(tag string) *Pipeline { return r.run("", tag) }
+
+func (r *Repository) run(branch, tag string) *Pipeline {
+	r.server.mu.Lock()
+	defer r.server.mu.Unlock()
+	s := r.server
+	r.builds++
+	p := &Pipeline{
+		UUID: s.newUUID(), Repository: r, BuildNumber: r.builds, Branch: branch, Tag: tag,
+		Commit: s.newCommit(), server: s, created: s.now(),
+	}
+	r.pipelines = append(r.pipelines, p)
+	return p
+}
+
+// newCommit returns a random commit hash. The caller holds mu.
+func (s *Server) newCommit() string {
+	var hex []byte
+	for len(hex) < 40 {
+		for _, c := range []byte(s.newUUID()) {
+			if c != '-' {
+				hex = append(hex, c)
+			}
+		}
+	}
+	return string(hex[:40])
+}
+
+// Complete ends the pipeline with a result such as SUCCESSFUL, FAILED or
+// STOPPED.
+func (p *Pipeline) Complete(result string) {
+	p.server.mu.Lock()
+	defer p.server.mu.Unlock()
+	p.end = &end{p.server.now(), result}
+}
+
+// Step is one step of a pipeline; it is in progress until Complete.
+type Step struct {
+	UUID        string
+	Pipeline    *Pipeline
+	Environment *Environment // nil when the step deploys nothing
+
+	server  *Server
+	started time.Time
+	end     *end
+}
+
+// Step starts a step that deploys to an environment of the pipeline's
+// repository, or, with nil, deploys nothing.
+func (p *Pipeline) Step(e *Environment) *Step {
+	if e != nil && e.Repository != p.Repository {
+		panic("bitbuckettest: step: the environment belongs to another repository")
+	}
+	p.server.mu.Lock()
+	defer p.server.mu.Unlock()
+	t := &Step{UUID: p.server.newUUID(), Pipeline: p, Environment: e, server: p.server, started: p.server.now()}
+	p.steps = append(p.steps, t)
+	return t
+}
+
+// Complete ends the step with a result such as SUCCESSFUL, FAILED or STOPPED.
+func (t *Step) Complete(result string) {
+	t.server.mu.Lock()
+	defer t.server.mu.Unlock()
+	t.end = &end{t.server.now(), result}
+}
