@@ -1,0 +1,183 @@
+// Package config reads Sallyport's configuration: one YAML file, decoded strictly.
+//
+// Strict means that nothing in the file is passed over in silence. An unknown key, a key given twice, a value of the
+// wrong type, a path that leads nowhere, a feature that this version does not have: each is an [Error] with its
+// position, and all of them are reported at once, so that a file is repaired in one go. Secrets are named by file or
+// environment variable and never stand in the file itself.
+//
+// The schema (schema_keys.go) is the only place that knows the keys; decoding, defaults, the search for the nearest
+// known key and the reference page docs/configuration.md all come from it.
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"slices"
+	"time"
+)
+
+// Config is a configuration that was accepted: every default is filled in, every path is absolute, every rule of
+// this package holds. It is made by [Load] and [Parse] only and is not changed afterwards, so it may be read by any
+// number of goroutines.
+type Config struct {
+	Listeners []Listener
+	Admin     Admin
+	Identity  Identity
+	Policy    Policy
+	Audit     Audit
+	Egress    Egress
+	Limits    Limits
+	Shutdown  Shutdown
+	Log       Log
+	// DataDirectory is where the server keeps its own state. It may not exist yet; if it exists, it is a directory.
+	DataDirectory string
+
+	warnings []Warning
+}
+
+// Warnings returns the remarks that did not keep the configuration from being accepted, sorted by position. The
+// slice belongs to the caller.
+func (c *Config) Warnings() []Warning { return slices.Clone(c.warnings) }
+
+// Listener is one address on which steps reach the proxy.
+type Listener struct {
+	// Address is IP:port or :port, for net.Listen("tcp", …). Port 0 takes any free port.
+	Address string
+	// Plaintext is the operator's word that this listener may receive bearer tokens without TLS off loopback.
+	Plaintext bool
+	// TLS is nil on a plain listener.
+	TLS *TLS
+}
+
+// TLS names the certificate of a listener. Both files existed and matched when the configuration was read.
+type TLS struct {
+	CertificateFile string
+	KeyFile         string
+}
+
+// Admin is the read-only listener for health and metrics.
+type Admin struct {
+	// Address is IP:port or :port; it is on loopback unless Exposed.
+	Address string
+	Exposed bool
+}
+
+// Identity says whose tokens are accepted.
+type Identity struct {
+	// Bitbucket has at least one element; no two share a workspace, a workspace UUID or an issuer.
+	Bitbucket []Bitbucket
+	// Leeway is the clock difference allowed when a token's times are checked; it may be 0.
+	Leeway time.Duration
+	// NamesWait bounds how long a decision waits for a name that was never known.
+	NamesWait time.Duration
+}
+
+// Bitbucket is one Bitbucket workspace and the issuer of its steps' tokens.
+type Bitbucket struct {
+	// Workspace is the slug.
+	Workspace string
+	// WorkspaceUUID is bare and lower-case.
+	WorkspaceUUID string
+	// Issuer is the exact text that a token's iss must have, as it stands in the file.
+	Issuer string
+	// Audiences are the exact texts of which a token's aud must hold one: 1 to 10, each of 1 to 150 characters.
+	Audiences []string
+	// API is nil where no REST API is configured: then principals have UUIDs only.
+	API *API
+}
+
+// API is Bitbucket's REST API.
+type API struct {
+	URL *url.URL
+	// Token is the access token; it may be rotated while the server runs, so read it when it is used.
+	Token Secret
+}
+
+// Policy says where policy comes from. Exactly one of Directory and Git is set.
+type Policy struct {
+	// Directory existed when the configuration was read.
+	Directory string
+	Git       *Git
+	// EvaluationTimeout bounds the evaluation of one decision; past it the answer is deny.
+	EvaluationTimeout time.Duration
+}
+
+// Git is a policy repository that is polled.
+type Git struct {
+	URL    *url.URL
+	Branch string
+	// Path is the folder of the policy inside the repository, slash-separated, "." for its root.
+	Path string
+	Poll time.Duration
+	// Credentials is the zero Secret where the repository needs none.
+	Credentials Secret
+}
+
+// Audit says where the log is kept. Either Embedded is true, or Database and Migration are set.
+type Audit struct {
+	// Database is the connection string with which the server writes.
+	Database Secret
+	// Migration is the connection string for `sallyport migrate`. Its file may be unreadable for the server, which
+	// does not need it.
+	Migration Secret
+	Embedded  bool
+	// SigningKey is the zero Secret where the first instance generates a key by itself.
+	SigningKey Secret
+	// OnOutage is [OutageDeny] or [OutageSpool].
+	OnOutage string
+}
+
+// What becomes of an allow while the database is away (`audit.on_outage`).
+const (
+	OutageDeny  = "deny"  // it is refused
+	OutageSpool = "spool" // the local journal backs it
+)
+
+// Egress is the way out.
+type Egress struct {
+	// Resolvers are the DNS servers; empty means the system's.
+	Resolvers []netip.AddrPort
+	// AllowNetworks are exceptions to the ranges that are always refused, DenyNetworks are refused in addition. All
+	// are masked.
+	AllowNetworks []netip.Prefix
+	DenyNetworks  []netip.Prefix
+	// ConnectTimeout bounds one connection attempt to a target.
+	ConnectTimeout time.Duration
+	Tunnel         Tunnel
+}
+
+// Tunnel bounds an open CONNECT.
+type Tunnel struct {
+	IdleTimeout time.Duration
+	MaxLifetime time.Duration
+	// HelloTimeout is how long a tunnel may take to show its TLS ClientHello.
+	HelloTimeout time.Duration
+}
+
+// Limits bounds what a client may make the listeners do before it is known.
+type Limits struct {
+	// HeadSize is the greatest size of a request head, in bytes.
+	HeadSize int
+	// HeadTimeout is how long a client may take to send a request head.
+	HeadTimeout time.Duration
+}
+
+// Shutdown says how the server ends.
+type Shutdown struct {
+	// DrainTimeout is how long open tunnels may go on after the server was told to end; 0 closes them at once.
+	DrainTimeout time.Duration
+}
+
+// Log says how the server logs.
+type Log struct {
+	// Format is [FormatJSON] or [FormatText].
+	Format string
+	Level  slog.Level
+}
+
+// How log lines look (`log.format`).
+const (
+	FormatJSON = "json"
+	FormatText = "text"
+)

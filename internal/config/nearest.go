@@ -1,0 +1,88 @@
+package config
+
+import (
+	"strings"
+)
+
+// unknownKey reports a key that its mapping does not have, with the best guess at what was meant. It shows the key
+// and never its value: a key that we do not know may be a password.
+func (d *decoder) unknownKey(path string, e entry, fields []field) {
+	own := join(path, printable(e.key))
+	var hint string
+	switch elsewhere, near := placesOf(e.key), nearest(e.key, fields); {
+	case near == e.key+"_file" || near == e.key+"_env":
+		hint = "did you mean \"" + near + "\"? Secrets are given by file or environment variable, never by value"
+	case len(elsewhere) > 0:
+		hint = "it belongs elsewhere: " + strings.Join(elsewhere, ", ")
+	case near != "":
+		hint = "did you mean \"" + near + "\"?"
+	default:
+		hint = "the keys here are " + names(fields)
+	}
+	d.failAt(e.at, own, hint, "unknown key")
+}
+
+// placesOf returns where in the schema a key of that name is known.
+func placesOf(name string) []string {
+	var found []string
+	walk(rootFields(new(Config)), "", func(path string, f field) {
+		if f.name == name {
+			found = append(found, path)
+		}
+	})
+	return found
+}
+
+// nearest returns the field whose name is most like name, or "" where none is alike: a guess that is far off sends
+// people the wrong way.
+func nearest(name string, fields []field) string {
+	if len(name) > 60 {
+		return ""
+	}
+	best, least := "", max(2, len(name)/3)+1
+	plain := plainKey(name)
+	for _, f := range fields {
+		known := plainKey(f.name)
+		far := distance(plain, known)
+		if len(plain) >= 4 && (strings.HasPrefix(known, plain) || strings.HasPrefix(plain, known)) {
+			far = min(far, 2)
+		}
+		// Half of a short key is no likeness.
+		if far < least && far*2 < max(len(plain), len(known)) {
+			best, least = f.name, far
+		}
+	}
+	return best
+}
+
+// plainKey makes idleTimeout, Idle-Timeout and idle_timeout the same.
+func plainKey(name string) string {
+	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(name))
+}
+
+// distance is the number of insertions, deletions, replacements and swaps of neighbours that make b of a (optimal
+// string alignment), in bytes.
+func distance(a, b string) int {
+	beforeLast := make([]int, len(b)+1)
+	last := make([]int, len(b)+1)
+	row := make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			replace := last[j-1]
+			if a[i-1] != b[j-1] {
+				replace++
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, replace)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], beforeLast[j-2]+1)
+			}
+		}
+		copy(beforeLast, last)
+		copy(last, row)
+	}
+	return last[len(b)]
+}

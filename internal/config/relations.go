@@ -1,0 +1,182 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// relations checks the rules between keys. A key whose own value was refused is passed over: one mistake, one error.
+func (d *decoder) relations(cfg *Config) {
+	for i, l := range cfg.Listeners {
+		d.listener(fmt.Sprintf("listeners[%d]", i), l)
+	}
+	d.admin(cfg.Admin)
+	d.addresses(cfg)
+	d.workspaces(cfg.Identity.Bitbucket)
+	d.policySource()
+	d.log(cfg.Audit)
+	if t := cfg.Egress.Tunnel; d.sound("egress.tunnel.idle_timeout") && t.MaxLifetime > 0 && t.IdleTimeout > t.MaxLifetime {
+		d.remark("egress.tunnel.idle_timeout", "", "it is longer than egress.tunnel.max_lifetime (%s) and so never used", amount(t.MaxLifetime))
+	}
+}
+
+func (d *decoder) listener(path string, l Listener) {
+	withTLS := d.has(path + ".tls")
+	if withTLS && l.Plaintext {
+		d.fail(path+".plaintext", "remove one of the two", "a listener with tls is not plaintext")
+	}
+	if d.sound(path+".address") && !withTLS && !l.Plaintext && !d.failed[path+".plaintext"] && !loopback(l.Address) {
+		d.fail(path+".address", "add tls, or plaintext: true if the network is trusted",
+			"the listener is off loopback without TLS, and would receive bearer tokens in the clear")
+	}
+	if l.TLS != nil && d.sound(path+".tls.certificate_file") && d.sound(path+".tls.key_file") {
+		d.keyPair(path+".tls", *l.TLS)
+	}
+}
+
+// keyPair loads the certificate as the listener will.
+func (d *decoder) keyPair(path string, t TLS) {
+	certificate, err := readRegular(t.CertificateFile, maxPEM)
+	if err != nil {
+		d.fail(path+".certificate_file", "", "the file cannot be used: %v", err)
+		return
+	}
+	key, err := readRegular(t.KeyFile, maxPEM)
+	if err != nil {
+		d.fail(path+".key_file", "", "the file cannot be used: %v", err)
+		return
+	}
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		d.fail(path, "both files are PEM, the certificate first in its chain, and the key is its own", "the certificate and its key cannot be used: %v", err)
+		return
+	}
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		d.fail(path+".certificate_file", "", "the certificate cannot be parsed: %v", err)
+		return
+	}
+	const soon = 14 * 24 * time.Hour
+	switch until := leaf.NotAfter.UTC().Format(time.RFC3339); {
+	case d.now.After(leaf.NotAfter):
+		d.remark(path+".certificate_file", "renew it", "the certificate ended on %s: clients will refuse it", until)
+	case d.now.Add(soon).After(leaf.NotAfter):
+		d.remark(path+".certificate_file", "renew it", "the certificate ends soon, on %s", until)
+	case d.now.Before(leaf.NotBefore):
+		d.remark(path+".certificate_file", "check the machine's clock", "the certificate is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
+	}
+}
+
+func (d *decoder) admin(a Admin) {
+	if d.sound("admin.address") && !a.Exposed && !d.failed["admin.exposed"] && !loopback(a.Address) {
+		d.fail("admin.address", "use 127.0.0.1, or add exposed: true if whoever reaches it may read health and metrics", "the admin address is not on loopback")
+	}
+}
+
+// addresses finds listeners that cannot be bound beside each other. The default admin address has no position of its
+// own; a clash with it is reported at the listener.
+func (d *decoder) addresses(cfg *Config) {
+	type bound struct{ path, address string }
+	taken := []bound{{"admin.address", cfg.Admin.Address}}
+	for i, l := range cfg.Listeners {
+		own := bound{fmt.Sprintf("listeners[%d].address", i), l.Address}
+		if l.Address == "" {
+			continue
+		}
+		for _, other := range taken {
+			if other.address != "" && collide(own.address, other.address) {
+				d.fail(own.path, "choose another port", "it cannot listen beside %s (%s)", other.path, other.address)
+				break
+			}
+		}
+		taken = append(taken, own)
+	}
+}
+
+// workspaces keeps entries apart: a token must lead to exactly one.
+func (d *decoder) workspaces(all []Bitbucket) {
+	for _, key := range []struct {
+		name  string
+		value func(Bitbucket) string
+	}{
+		{"workspace", func(b Bitbucket) string { return b.Workspace }},
+		{"workspace_uuid", func(b Bitbucket) string { return b.WorkspaceUUID }},
+		{"issuer", func(b Bitbucket) string { return b.Issuer }},
+	} {
+		first := map[string]string{}
+		for i, b := range all {
+			path := fmt.Sprintf("identity.bitbucket[%d].%s", i, key.name)
+			value := key.value(b)
+			if value == "" {
+				continue
+			}
+			if other, taken := first[value]; taken {
+				d.fail(path, "a workspace has one entry", "it is the same as %s", other)
+				continue
+			}
+			first[value] = path
+		}
+	}
+	for i, b := range all {
+		d.issuerOf(fmt.Sprintf("identity.bitbucket[%d].issuer", i), b)
+	}
+}
+
+// issuerOf remarks an issuer in Bitbucket's form that names another workspace, by slug or UUID.
+func (d *decoder) issuerOf(path string, b Bitbucket) {
+	_, rest, found := strings.Cut(b.Issuer, "/workspaces/")
+	if !found || b.Workspace == "" || b.WorkspaceUUID == "" {
+		return
+	}
+	name, _, _ := strings.Cut(rest, "/")
+	bare := strings.ToLower(strings.NewReplacer("{", "", "}", "", "%7B", "", "%7D", "").Replace(name))
+	if name != b.Workspace && bare != b.WorkspaceUUID {
+		d.remark(path, "compare it with the workspace's OpenID Connect page", "the issuer names the workspace %s, and workspace is %s", quote(name), quote(b.Workspace))
+	}
+}
+
+func (d *decoder) policySource() {
+	if !d.has("policy") || d.failed["policy"] {
+		return
+	}
+	switch directory, git := d.has("policy.directory"), d.has("policy.git"); {
+	case directory && git:
+		d.failAt(d.keys["policy.git"], "policy.git", "keep one of the two", "policy.directory is given too")
+	case !directory && !git:
+		d.failAt(d.keys["policy"], "policy", "add directory: with the name of the policy's directory", "no source of policy is given")
+	}
+}
+
+// log checks that there is exactly one place for the audit log, and its migration login.
+func (d *decoder) log(a Audit) {
+	if !d.has("audit") || d.failed["audit"] || d.failed["audit.embedded"] {
+		return
+	}
+	var databases []string
+	for _, path := range []string{"audit.database_url_file", "audit.database_url_env"} {
+		if d.has(path) {
+			databases = append(databases, path)
+		}
+	}
+	switch {
+	case len(databases) > 1:
+		d.failAt(d.keys[databases[1]], databases[1], "keep one of the two", "%s is given too", databases[0])
+	case len(databases) == 1 && a.Embedded:
+		d.failAt(d.keys[databases[0]], databases[0], "keep one of the two", "audit.embedded is true, and a database is given too")
+	case len(databases) == 0 && !a.Embedded:
+		d.failAt(d.keys["audit"], "audit",
+			"add database_url_file (or database_url_env) for a PostgreSQL of yours, or embedded: true for one that sallyport runs under data_directory",
+			"no place for the audit log is given")
+		return
+	}
+	switch migration := d.has("audit.migration_url_file"); {
+	case !migration && !a.Embedded:
+		d.failAt(d.keys["audit"], "audit.migration_url_file", "add it; sallyport migrate logs in with it, as a member of sallyport_owner",
+			"the key is required unless embedded is true, and missing")
+	case migration && a.Embedded:
+		d.failAt(d.keys["audit.migration_url_file"], "audit.migration_url_file", "remove it", "the embedded database migrates by itself")
+	}
+}

@@ -1,0 +1,129 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+)
+
+// Secret says where a secret is to be had: in a file or in an environment variable. It does not hold the secret, so
+// no formatter, logger or debugger can show it; it shows where it comes from instead. The zero Secret is none.
+type Secret struct{ file, env string }
+
+// maxSecret bounds what is read from a secret's file: keys and URLs are far smaller, and a wrong path may name
+// anything.
+const maxSecret = 64 << 10
+
+// IsZero reports whether no secret is configured.
+func (s Secret) IsZero() bool { return s == Secret{} }
+
+// File returns the absolute path of the secret's file, for those who watch it for changes; it is empty for a secret
+// from the environment.
+func (s Secret) File() string { return s.file }
+
+// Read returns the secret as it is now, without the line break at its end. It fails where there is none, where it is
+// empty, holds a NUL or is larger than 64 KiB. The error says where the secret was looked for and never what was
+// found there.
+func (s Secret) Read() (string, error) {
+	switch {
+	case s.file != "":
+		text, err := readSecretFile(s.file)
+		if err != nil {
+			return "", fmt.Errorf("config: read the secret in %s: %w", s.file, err)
+		}
+		return text, nil
+	case s.env != "":
+		text, err := checkSecret(os.Getenv(s.env))
+		if err != nil {
+			return "", fmt.Errorf("config: read the secret in the environment variable %s: %w", s.env, err)
+		}
+		return text, nil
+	default:
+		return "", errors.New("config: read a secret: none is configured")
+	}
+}
+
+// readSecretFile leaves the path out of its errors, so that each caller decides whether to show it.
+func readSecretFile(path string) (string, error) {
+	data, err := readRegular(path, maxSecret)
+	if err != nil {
+		return "", err
+	}
+	return checkSecret(string(data))
+}
+
+func checkSecret(text string) (string, error) {
+	text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+	switch {
+	case strings.TrimSpace(text) == "":
+		return "", errors.New("it is empty")
+	case strings.ContainsRune(text, 0):
+		return "", errors.New("it contains a NUL byte")
+	}
+	return text, nil
+}
+
+// readRegular reads a regular file of at most limit bytes. Anything else is refused before it is opened: opening a
+// FIFO waits for its writer, and reading a device may never end.
+func readRegular(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, cause(err)
+	}
+	if info.IsDir() {
+		return nil, errors.New("it is a directory")
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("it is not a regular file")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, cause(err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, cause(err)
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("it is larger than %d KiB", limit>>10)
+	}
+	return data, nil
+}
+
+// cause drops the operation and the path from an error of package os.
+func cause(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fs.ErrNotExist
+	}
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		return pathErr.Err
+	}
+	return err
+}
+
+// String says where the secret comes from.
+func (s Secret) String() string {
+	switch {
+	case s.file != "":
+		return "secret in the file " + s.file
+	case s.env != "":
+		return "secret in the environment variable " + s.env
+	default:
+		return "no secret"
+	}
+}
+
+// Format writes [Secret.String] for every verb and flag.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
+
+// LogValue is [Secret.String] for package slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalJSON is [Secret.String] as a JSON string.
+func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
