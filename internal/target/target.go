@@ -1,0 +1,151 @@
+// Package target is the one place that reads where somebody wants to go.
+//
+// A target that is written in two ways could be decided as one and dialled as
+// the other. So there is one canonical form, made here and nowhere else, and
+// policy, DNS, dial, the TLS server name check and the audit log all use it.
+// Whatever has no obvious canonical form is refused, not repaired: programs
+// disagree about what such spellings mean, and each disagreement is a way
+// around a policy (CVE-2022-24825, a trailing dot, and CVE-2022-29188, a
+// pair of brackets, were ways around another proxy's deny list).
+//
+// What is repaired, because every program reads it alike: upper case becomes
+// lower case, and one trailing dot is removed.
+//
+// The package holds no state. Its functions and values are safe for concurrent
+// use.
+package target
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Target is where a request wants to go, in canonical form. Two targets are the
+// same place to policy exactly if they are equal by ==.
+//
+// The zero Target is no target; only this package's functions make valid ones.
+type Target struct {
+	// Scheme is "" for a CONNECT and "http" for an absolute-form request.
+	Scheme string
+	// Host is a lower-case name of A-labels without a trailing dot, or the
+	// canonical text of an IP literal (IPv6 without brackets, RFC 5952).
+	Host string
+	// Port is never 0 in a valid Target.
+	Port uint16
+	// Addr is valid if and only if Host is an IP literal. It never has a zone
+	// and is never an IPv4-mapped IPv6 address.
+	Addr netip.Addr
+}
+
+// String returns host:port, IPv6 in brackets. [ParseAuthority] of it gives the
+// same Target again, Scheme aside.
+func (t Target) String() string {
+	return net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port)))
+}
+
+// IsAddress reports whether the target is an IP literal and not a name.
+func (t Target) IsAddress() bool { return t.Addr.IsValid() }
+
+// ParseAuthority reads the authority-form of a CONNECT (RFC 9110 section 9.3.6,
+// RFC 9112 section 3.2.3): host ":" port and nothing else. The port has no
+// default. Errors are of type *[Error].
+func ParseAuthority(s string) (Target, error) {
+	if err := checkAuthorityBytes(s); err != nil {
+		return Target{}, err
+	}
+	host, port, ok, err := splitAuthority(s)
+	if err != nil {
+		return Target{}, err
+	}
+	if !ok {
+		return Target{}, problem(ProblemPort, "%s has no port: write host:port", quote(s))
+	}
+	return build("", host, port)
+}
+
+// build checks both halves of an authority and puts them together.
+func build(scheme, host, port string) (Target, error) {
+	name, addr, err := parseSplitHost(host)
+	if err != nil {
+		return Target{}, err
+	}
+	number, err := parsePort(port)
+	if err != nil {
+		return Target{}, err
+	}
+	return Target{Scheme: scheme, Host: name, Port: number, Addr: addr}, nil
+}
+
+// checkAuthorityBytes refuses what can stand in no authority at all, and names
+// the mistake that people really make.
+func checkAuthorityBytes(s string) error {
+	if s == "" {
+		return problem(ProblemForm, "the target is empty: write host:port")
+	}
+	if strings.IndexByte(s, '@') >= 0 {
+		return userinfo()
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '/' || c == '?' || c == '#':
+			if strings.Contains(s, "://") {
+				return problem(ProblemForm, "%s is a URL: a CONNECT names host:port and nothing else", quote(s))
+			}
+			return problem(ProblemForm, "%s holds more than a host and a port: write host:port", quote(s))
+		case c < 0x21 || c == 0x7f:
+			return problem(ProblemByte, "%s holds a space or a control byte", quote(s))
+		}
+	}
+	return nil
+}
+
+// splitAuthority separates host (brackets kept) and port. ok is false if there
+// is no colon behind the host.
+func splitAuthority(s string) (host, port string, ok bool, err error) {
+	if strings.HasPrefix(s, "[") {
+		end := strings.IndexByte(s, ']')
+		if end < 0 {
+			return "", "", false, problem(ProblemAddress, "%s opens a bracket and does not close it: write [address]:port", quote(s))
+		}
+		host, rest := s[:end+1], s[end+1:]
+		if rest == "" {
+			return host, "", false, nil
+		}
+		if rest[0] != ':' {
+			return "", "", false, problem(ProblemAddress, "%s has something other than :port behind the bracket", quote(s))
+		}
+		return host, rest[1:], true, nil
+	}
+	host, port, ok = strings.Cut(s, ":")
+	if ok && strings.IndexByte(port, ':') >= 0 {
+		return "", "", false, problem(ProblemAddress, "%s has more than one colon: an IPv6 address is written in brackets, [address]:port", quote(s))
+	}
+	return host, port, ok, nil
+}
+
+// parsePort reads 1 to 65535 in plain digits: no sign, no leading zero (which
+// some programs read as octal), not empty.
+func parsePort(s string) (uint16, error) {
+	if s == "" {
+		return 0, problem(ProblemPort, "the port is empty: write host:port")
+	}
+	if len(s) > 5 {
+		return 0, problem(ProblemPort, "port %s is not a number from 1 to 65535 in plain digits", quote(s))
+	}
+	n := 0
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, problem(ProblemPort, "port %s is not a number from 1 to 65535 in plain digits", quote(s))
+		}
+		n = n*10 + int(s[i]-'0')
+	}
+	if s[0] == '0' && n != 0 {
+		return 0, problem(ProblemPort, "port %s has a leading zero: write %d", quote(s), n)
+	}
+	if n < 1 || n > 65535 {
+		return 0, problem(ProblemPort, "port %s is not a number from 1 to 65535 in plain digits", quote(s))
+	}
+	return uint16(n), nil
+}

@@ -1,0 +1,275 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	mdns "github.com/miekg/dns"
+)
+
+// counted counts the questions for A.
+func counted(count *atomic.Int32, say func(context.Context, netip.AddrPort, question) (answer, error)) func(context.Context, netip.AddrPort, question) (answer, error) {
+	return func(ctx context.Context, server netip.AddrPort, q question) (answer, error) {
+		if q.qtype == mdns.TypeA {
+			count.Add(1)
+		}
+		return say(ctx, server, q)
+	}
+}
+
+func TestCacheTimes(t *testing.T) {
+	missing := func(soa time.Duration) func(context.Context, netip.AddrPort, question) (answer, error) {
+		return func(context.Context, netip.AddrPort, question) (answer, error) {
+			return answer{missing: true, ttl: soa}, nil
+		}
+	}
+	for _, test := range []struct {
+		why  string
+		say  func(context.Context, netip.AddrPort, question) (answer, error)
+		keep time.Duration
+	}{
+		{"its TTL", just("192.0.2.1", 20*time.Second), 20 * time.Second},
+		{"a TTL of 0 is a second", just("192.0.2.1", 0), time.Second},
+		{"a long TTL is five minutes", just("192.0.2.1", 24*time.Hour), 5 * time.Minute},
+		{"NXDOMAIN: the SOA's", missing(10 * time.Second), 10 * time.Second},
+		{"NXDOMAIN: at most 30 s", missing(time.Hour), 30 * time.Second},
+		{"NXDOMAIN without SOA", missing(0), time.Second},
+		{"NODATA", func(context.Context, netip.AddrPort, question) (answer, error) {
+			return answer{ttl: 10 * time.Second}, nil
+		}, 10 * time.Second},
+		{"RFC 9520: a failure", func(context.Context, netip.AddrPort, question) (answer, error) {
+			return answer{}, &failure{kind: KindServerFailure, err: errors.New("SERVFAIL")}
+		}, failureTTL},
+		{"one family failed", func(_ context.Context, _ netip.AddrPort, q question) (answer, error) {
+			if q.qtype == mdns.TypeAAAA {
+				return answer{}, &failure{kind: KindServerFailure, err: errors.New("SERVFAIL")}
+			}
+			return answer{addrs: addrs("192.0.2.1"), ttl: time.Hour}, nil
+		}, time.Second},
+	} {
+		t.Run(test.why, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var asked atomic.Int32
+				r := scripted(t, Config{}, counted(&asked, test.say))
+				resolve := func() int32 {
+					before := asked.Load()
+					_, _ = r.Resolve(t.Context(), "api.example")
+					return asked.Load() - before
+				}
+				if resolve() == 0 {
+					t.Fatal("nothing was asked")
+				}
+				time.Sleep(test.keep - time.Nanosecond)
+				if resolve() > 0 {
+					t.Errorf("asked again before %v", test.keep)
+				}
+				time.Sleep(time.Nanosecond)
+				if resolve() == 0 {
+					t.Errorf("not asked again after %v", test.keep)
+				}
+			})
+		})
+	}
+}
+
+// TestCachedIsTheCallers: what a caller does with its list is its own affair.
+func TestCachedIsTheCallers(t *testing.T) {
+	r := scripted(t, Config{}, just("192.0.2.1", time.Hour))
+	for range 2 {
+		got, err := r.Resolve(t.Context(), "api.example")
+		if err != nil || !slices.Equal(got, addrs("192.0.2.1")) {
+			t.Fatalf("got %v, %v", got, err)
+		}
+		got[0] = netip.Addr{}
+	}
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	var asked atomic.Int32
+	r := scripted(t, Config{CacheSize: 3}, counted(&asked, just("192.0.2.1", time.Hour)))
+	for i := range 100 {
+		if _, err := r.Resolve(t.Context(), fmt.Sprintf("a%d.example", i)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Resolve(t.Context(), "a0.example"); err != nil { // used all the time: it stays
+			t.Fatal(err)
+		}
+	}
+	if n := len(r.cache.entries); n != 3 || r.cache.recent.Len() != 3 || asked.Load() != 100 {
+		t.Errorf("%d names kept, %d asked", n, asked.Load())
+	}
+}
+
+// TestOneLookupForAll: many callers, one question; one of them leaving does not
+// disturb the others.
+func TestOneLookupForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		r := scripted(t, Config{}, counted(&asked, func(ctx context.Context, server netip.AddrPort, q question) (answer, error) {
+			select {
+			case <-time.After(time.Second):
+				return just("192.0.2.1", time.Minute)(ctx, server, q)
+			case <-ctx.Done():
+				return answer{}, ctx.Err()
+			}
+		}))
+		first, leave := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := r.Resolve(first, "api.example"); kindIn(t, err) != KindCanceled || !errors.Is(err, context.Canceled) {
+				t.Errorf("who left: %v", err)
+			}
+		})
+		synctest.Wait()
+		for range 20 {
+			wg.Go(func() {
+				if got, err := r.Resolve(t.Context(), "api.example"); err != nil || len(got) != 1 {
+					t.Errorf("who stayed: %v, %v", got, err)
+				}
+			})
+		}
+		synctest.Wait()
+		leave()
+		wg.Wait()
+		if asked.Load() != 1 {
+			t.Errorf("%d questions", asked.Load())
+		}
+	})
+}
+
+// TestLastWaiterEndsTheLookup: nobody waits, nothing runs; and who comes right
+// behind, while it is still ending, gets a lookup of its own.
+func TestLastWaiterEndsTheLookup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ended atomic.Int32
+		var works atomic.Bool
+		r := scripted(t, Config{Timeout: time.Hour, AttemptTimeout: time.Hour}, func(ctx context.Context, server netip.AddrPort, q question) (answer, error) {
+			if works.Load() {
+				return just("192.0.2.1", time.Minute)(ctx, server, q)
+			}
+			<-ctx.Done()
+			time.Sleep(time.Second) // it takes its time to end
+			ended.Add(1)
+			return answer{}, ctx.Err()
+		})
+		ctx, leave := context.WithCancel(t.Context())
+		go func() { _, _ = r.Resolve(ctx, "api.example") }()
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		works.Store(true)
+		if got, err := r.Resolve(t.Context(), "api.example"); err != nil || len(got) != 1 || ended.Load() != 0 {
+			t.Errorf("got %v, %v", got, err)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if ended.Load() != 2 || len(r.flights) > 0 {
+			t.Errorf("%d of 2 questions ended, %d lookups under way", ended.Load(), len(r.flights))
+		}
+		works.Store(false) // what the cancelled one found must not have been kept
+		if got, err := r.Resolve(t.Context(), "api.example"); err != nil || len(got) != 1 {
+			t.Errorf("got %v, %v", got, err)
+		}
+	})
+}
+
+func TestConcurrencyIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var running, most atomic.Int32
+		r := scripted(t, Config{Concurrency: 2, Timeout: 10 * time.Second, AttemptTimeout: 10 * time.Second}, func(ctx context.Context, _ netip.AddrPort, q question) (answer, error) {
+			if q.qtype == mdns.TypeA {
+				now := running.Add(1)
+				defer running.Add(-1)
+				most.Store(max(most.Load(), now))
+			}
+			<-ctx.Done()
+			return answer{}, ctx.Err()
+		})
+		var overloaded atomic.Int32
+		var wg sync.WaitGroup
+		start := time.Now()
+		for i := range 10 {
+			wg.Go(func() {
+				_, err := r.Resolve(t.Context(), fmt.Sprintf("a%d.example", i))
+				if kindIn(t, err) == KindOverloaded {
+					overloaded.Add(1)
+					if waited := time.Since(start); waited != queueWait {
+						t.Errorf("waited %v", waited)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if most.Load() != 2 || overloaded.Load() != 8 {
+			t.Errorf("%d at once, %d overloaded", most.Load(), overloaded.Load())
+		}
+		if _, ok := r.cache.get("a0.example", time.Now()); len(r.cache.entries) != 2 {
+			t.Errorf("%d results kept (a0: %v): an overload is nothing to remember", len(r.cache.entries), ok)
+		}
+	})
+}
+
+// TestSlowFamily: addresses do not wait for ever for those of the other family.
+func TestSlowFamily(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := scripted(t, Config{}, func(ctx context.Context, _ netip.AddrPort, q question) (answer, error) {
+			if q.qtype == mdns.TypeA {
+				return answer{addrs: addrs("192.0.2.1"), ttl: time.Hour}, nil
+			}
+			<-ctx.Done()
+			return answer{}, ctx.Err()
+		})
+		start := time.Now()
+		got, err := r.Resolve(t.Context(), "api.example")
+		if err != nil || !slices.Equal(got, addrs("192.0.2.1")) || time.Since(start) != partialWait {
+			t.Errorf("got %v, %v after %v", got, err, time.Since(start))
+		}
+	})
+}
+
+// TestDeadServerComesBack: a server that did not answer is asked last, for a
+// while.
+func TestDeadServerComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var dead atomic.Bool
+		var firstAsked atomic.Int32
+		first := netip.MustParseAddrPort("192.0.2.53:53")
+		r := scripted(t, Config{Servers: []string{first.String(), "192.0.2.54:53"}}, func(ctx context.Context, server netip.AddrPort, q question) (answer, error) {
+			if server == first {
+				firstAsked.Add(1)
+				if dead.Load() {
+					<-ctx.Done()
+					return answer{}, ctx.Err()
+				}
+			}
+			return just("192.0.2.1", time.Hour)(ctx, server, q)
+		})
+		ask := func(host string) (asked int32, took time.Duration) {
+			before, start := firstAsked.Load(), time.Now()
+			if _, err := r.Resolve(t.Context(), host); err != nil {
+				t.Error(err)
+			}
+			return firstAsked.Load() - before, time.Since(start)
+		}
+		dead.Store(true)
+		if n, took := ask("a.example"); n != 2 || took != DefaultAttemptTimeout {
+			t.Errorf("asked %d times, %v", n, took)
+		}
+		if n, took := ask("b.example"); n != 0 || took != 0 {
+			t.Errorf("a dead server cost %d questions, %v", n, took)
+		}
+		dead.Store(false)
+		time.Sleep(penalty)
+		if n, _ := ask("c.example"); n != 2 {
+			t.Errorf("a server that is back was asked %d times", n)
+		}
+	})
+}
