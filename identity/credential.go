@@ -16,13 +16,23 @@ const redacted = "[credential]"
 
 // Credential is what a client presents. It cannot be printed: every formatter
 // (fmt with any verb, slog, JSON, text) writes a fixed placeholder. The zero
-// value is no credential.
+// value is no credential. It cannot be compared either: who must recognise one
+// again uses its digest.
 type Credential struct {
-	token string
+	// A function, because fmt does not call the methods of a value in an
+	// unexported field of somebody else's struct but prints its inside: of a
+	// string that would be the token, of a function it is an address.
+	reveal func() string
 }
 
-// NewCredential wraps a token that did not come from an HTTP field.
-func NewCredential(token string) Credential { return Credential{token} }
+// NewCredential wraps a token that did not come from an HTTP field. The empty
+// token is no credential.
+func NewCredential(token string) Credential {
+	if token == "" {
+		return Credential{}
+	}
+	return Credential{func() string { return token }}
+}
 
 // ParseCredential reads the value of one Proxy-Authorization field (RFC 9110
 // section 11.7.2): "Bearer TOKEN" (RFC 6750 section 2.1) or "Basic" with the
@@ -47,7 +57,7 @@ func ParseCredential(field string) (Credential, error) {
 		if !isToken68(value) {
 			return Credential{}, malformedOrList(value, "the bearer token has bytes that no token has")
 		}
-		return Credential{value}, nil
+		return NewCredential(value), nil
 	case strings.EqualFold(scheme, "Basic"):
 		return parseBasic(value)
 	default:
@@ -78,7 +88,7 @@ func parseBasic(value string) (Credential, error) {
 	if !isToken68(token) {
 		return Credential{}, malformed("the password of the Basic credentials is not a token")
 	}
-	return Credential{token}, nil
+	return NewCredential(token), nil
 }
 
 func malformed(detail string) error {
@@ -113,14 +123,19 @@ func isToken68(s string) bool {
 }
 
 // IsZero reports whether there is no credential.
-func (c Credential) IsZero() bool { return c.token == "" }
+func (c Credential) IsZero() bool { return c.reveal == nil }
 
 // Reveal returns the token, for the one who verifies it. Its result must not be
 // logged, stored, sent anywhere or put into an error.
-func (c Credential) Reveal() string { return c.token }
+func (c Credential) Reveal() string {
+	if c.reveal == nil {
+		return ""
+	}
+	return c.reveal()
+}
 
 // Digest is the SHA-256 of the token, by which it may be recognised again.
-func (c Credential) Digest() [sha256.Size]byte { return sha256.Sum256([]byte(c.token)) }
+func (c Credential) Digest() [sha256.Size]byte { return sha256.Sum256([]byte(c.Reveal())) }
 
 // String returns a placeholder.
 func (c Credential) String() string { return redacted }

@@ -1,0 +1,18 @@
+// Package bitbucket proves which step of Bitbucket Pipelines is asking.
+//
+// A step that declares oidc in bitbucket-pipelines.yml carries a token that its
+// workspace's issuer signed. [Authenticator] turns such a token into an
+// [identity.Principal], or into an [identity.Error] that says what is wrong and
+// what to do. It is a strict shell around go-oidc: what can be refused without
+// a key is refused before a key is looked up, keys are fetched on our terms and
+// not on a token's, and every claim is read by a decoder that knows one
+// spelling of each.
+//
+// The rooms: token.go and json.go read the compact form, claims.go what is in
+// it, verify.go judges it; keys.go, fetch.go, jwks.go and keyfile.go hold the
+// issuers' keys; cache.go recognises a verified token; names.go, learn.go and
+// rest.go find the names behind UUIDs.
+//
+// An issuer is only ever contacted because the configuration names it, never
+// because a token does (RFC 8725 section 3.10).
+package bitbucket

@@ -1,0 +1,125 @@
+package bitbucket
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/sallyport/sallyport/identity"
+	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const audience = "https://egress.acme.example"
+
+// house is an emulated Bitbucket without sockets, so that it can live in a
+// synctest bubble, and an authenticator in front of it.
+type house struct {
+	t         testing.TB
+	server    *bb.Server
+	acme      *bb.Workspace
+	payments  *bb.Repository
+	eu        *bb.Environment
+	step      *bb.Step // of main, deploying to eu
+	plain     *bb.Step // of main, deploying nothing
+	auth      *Authenticator
+	log       bytes.Buffer
+	logMu     sync.Mutex
+	fetches   int
+	fetchesMu sync.Mutex
+}
+
+func (h *house) Write(p []byte) (int, error) {
+	h.logMu.Lock()
+	defer h.logMu.Unlock()
+	return h.log.Write(p)
+}
+
+// build makes a house. The configuration has one workspace, without API, and
+// can be changed before the authenticator is made.
+func build(t testing.TB, change func(*house, *Config, *Deps)) *house {
+	t.Helper()
+	server, err := bb.New(bb.Options{Seed: 7, BaseURL: "http://127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.StartInMemory(); err != nil {
+		t.Fatal(err)
+	}
+	h := &house{t: t, server: server, acme: server.AddWorkspace("acme")}
+	h.acme.SetAccessTokens("access-token")
+	h.payments = h.acme.AddRepository("payments", "PAY")
+	h.eu = h.payments.AddEnvironment("Production EU", bb.Production)
+	run := h.payments.Run("main")
+	h.step, h.plain = run.Step(h.eu), run.Step(nil)
+	h.auth = h.authenticator(change)
+	t.Cleanup(func() {
+		h.auth.Close()
+		server.Close()
+	})
+	return h
+}
+
+// authenticator makes another one in front of the same Bitbucket.
+func (h *house) authenticator(change func(*house, *Config, *Deps)) *Authenticator {
+	h.t.Helper()
+	c := Config{Workspaces: []Workspace{{
+		Slug: "acme", UUID: bb.Braced(h.acme.UUID), Issuer: h.acme.Issuer(), Audiences: []string{audience, "second"},
+	}}}
+	d := Deps{Transport: h.server.Client().Transport, Log: slog.New(slog.NewTextHandler(h, nil)), Hooks: Hooks{
+		KeysFetched: func(string, time.Duration, error) {
+			h.fetchesMu.Lock()
+			defer h.fetchesMu.Unlock()
+			h.fetches++
+		},
+	}}
+	if change != nil {
+		change(h, &c, &d)
+	}
+	a, err := New(c, d)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return a
+}
+
+// withAPI configures names.
+func withAPI(h *house, c *Config, _ *Deps) {
+	c.Workspaces[0].API = &API{URL: h.server.APIURL(), Token: func() (string, error) { return "access-token", nil }}
+}
+
+func (h *house) token(s *bb.Step) string {
+	return s.Token(bb.TokenOptions{Audiences: []string{audience}})
+}
+
+func (h *house) ask(token string) (*identity.Principal, error) {
+	return h.auth.Authenticate(context.Background(), identity.NewCredential(token))
+}
+
+// accepts fails the test unless the token is accepted.
+func (h *house) accepts(token string) *identity.Principal {
+	h.t.Helper()
+	p, err := h.ask(token)
+	if err != nil {
+		h.t.Fatalf("refused: %v", err)
+	}
+	return p
+}
+
+// refuses fails the test unless the token is refused for this problem.
+func (h *house) refuses(token string, want identity.Problem) *identity.Error {
+	h.t.Helper()
+	p, err := h.ask(token)
+	e, ok := errors.AsType[*identity.Error](err)
+	if !ok || e.Problem != want || p != nil {
+		h.t.Fatalf("got %v, %v; want %s", p, err, want)
+	}
+	return e
+}

@@ -1,0 +1,130 @@
+package bitbucket
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sallyport/sallyport/identity"
+)
+
+// load takes in what a store has kept.
+func (n *names) load(ctx context.Context) {
+	if n.store == nil {
+		return
+	}
+	kept, err := n.store.LoadNames(ctx, n.workspace.UUID)
+	if err != nil {
+		n.log.Warn("bitbucket: load the names that were kept", "workspace", n.workspace.Slug, "error", err)
+		return
+	}
+	for _, name := range kept {
+		if name.WorkspaceUUID == n.workspace.UUID && !name.Learnt.After(n.now()) {
+			n.put(name)
+		}
+	}
+}
+
+// runStale looks up again what has become stale, one at a time, until ctx ends.
+func (n *names) runStale(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.wake:
+		}
+		for k, found := n.nextStale(); found; k, found = n.nextStale() {
+			err := n.ask(ctx, k, true)
+			if err == nil {
+				continue
+			}
+			wait := n.rest.pause()
+			if errors.Is(err, errBusy) { // not asked at all; a step that still needs it will say so again
+				wait = max(wait, 10*time.Second)
+			} else if ctx.Err() == nil {
+				n.log.Warn("bitbucket: look a name up again; the old one serves on",
+					"workspace", n.workspace.Slug, "repository_uuid", k.repository, "error", err)
+			}
+			if !pause(ctx, wait) {
+				return
+			}
+		}
+	}
+}
+
+func (n *names) nextStale() (nameKey, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for k := range n.stale {
+		delete(n.stale, k)
+		return k, true
+	}
+	return nameKey{}, false
+}
+
+// runAhead learns the workspace's names before anybody asks: at once, and then
+// as often as names are refreshed. It uses only the half of the request budget
+// that no step waits for.
+func (n *names) runAhead(ctx context.Context) {
+	for {
+		if err := n.learnAhead(ctx); err != nil && ctx.Err() == nil {
+			n.log.Warn("bitbucket: learn the workspace's names ahead", "workspace", n.workspace.Slug, "error", err)
+		}
+		if !pause(ctx, jitter(n.config.NameRefresh)) {
+			return
+		}
+	}
+}
+
+func (n *names) learnAhead(ctx context.Context) error {
+	var found []string
+	err := n.patiently(ctx, func() error {
+		found = found[:0]
+		return n.rest.repositories(ctx, func(name identity.KnownName) {
+			found = append(found, name.RepositoryUUID)
+			n.learn(ctx, name)
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for _, repository := range found {
+		err := n.patiently(ctx, func() error {
+			return n.rest.deployments(ctx, repository, func(name identity.KnownName) { n.learn(ctx, name) })
+		})
+		if answer, ok := errors.AsType[*statusError](err); ok && answer.status == 404 {
+			continue // Pipelines is not enabled there
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// patiently repeats what the API is too busy for, a few times.
+func (n *names) patiently(ctx context.Context, do func() error) error {
+	for range 10 {
+		err := do()
+		wait := n.rest.pause()
+		if err == nil || !errors.Is(err, errBusy) && wait == 0 {
+			return err
+		}
+		if !pause(ctx, max(wait, time.Minute)) {
+			return ctx.Err()
+		}
+	}
+	return errBusy
+}
+
+// pause waits, and returns false when ctx ends first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

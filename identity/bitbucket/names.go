@@ -1,0 +1,342 @@
+package bitbucket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport/sallyport/identity"
+)
+
+const maxKnownNames = 200_000 // of one workspace
+
+// NameStore keeps names over a restart. It is told of every answer of the REST
+// API, also of one that says nothing new, so that it can tell how long a name
+// was valid; it must be safe for concurrent use and bound its own time. An
+// error is logged and costs nothing but the memory of a restart.
+type NameStore interface {
+	// LoadNames returns the latest name of everything that is known of a
+	// workspace, in any order.
+	LoadNames(ctx context.Context, workspaceUUID string) ([]identity.KnownName, error)
+	// SaveName keeps a name as it was at its time Learnt.
+	SaveName(ctx context.Context, name identity.KnownName) error
+}
+
+// nameKey identifies what has a name; the deployment is empty for a repository.
+type nameKey struct{ repository, deployment string }
+
+// nameEntry is what is known of one name.
+type nameEntry struct {
+	name     identity.KnownName // Learnt is zero: never known
+	retry    time.Time          // not asked for again before
+	failures int
+	err      error // of the latest attempt
+}
+
+// names knows what the UUIDs of one workspace are called. A name is fresh for
+// Config.NameRefresh, then serves while it is looked up again in the background,
+// and ends at Config.NameMaxAge. It is safe for concurrent use.
+type names struct {
+	rest      *rest
+	config    *Config
+	workspace *Workspace
+	now       func() time.Time
+	log       *slog.Logger
+	moved     func(workspace, name, fromUUID, toUUID string) // may be nil
+	store     NameStore                                      // may be nil
+	spawn     func(func())
+	wake      chan struct{} // there is something in stale
+
+	version atomic.Uint64 // counts changes of any name
+
+	mu      sync.RWMutex
+	known   map[nameKey]*nameEntry
+	owners  map[string]nameKey // by what a name says: who bears it
+	flights map[nameKey]*flight
+	waiting int
+	stale   map[nameKey]bool // to be looked up in the background
+}
+
+// present returns the principal with the names of this moment. base holds the
+// UUIDs and is not changed. Where a name has never been known it waits for it,
+// no longer than Config.NameWait.
+func (n *names) present(ctx context.Context, base *identity.Principal) (*presentation, error) {
+	keys := []nameKey{{repository: base.Repository.UUID}}
+	if base.Deployment != nil {
+		keys = append(keys, nameKey{base.Repository.UUID, base.Deployment.UUID})
+	}
+	var flights []*flight
+	for _, k := range keys {
+		f, err := n.want(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		if f != nil {
+			flights = append(flights, f)
+		}
+	}
+	if err := n.await(ctx, flights); err != nil {
+		return nil, err
+	}
+	return n.compose(base, keys)
+}
+
+// compose reads the names of all keys under one lock, so that a rename is seen
+// whole or not at all.
+func (n *names) compose(base *identity.Principal, keys []nameKey) (*presentation, error) {
+	p := *base
+	now := n.now()
+	shown := &presentation{principal: &p, version: n.version.Load(), until: now.Add(n.config.NameRefresh)}
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	for _, k := range keys {
+		e := n.known[k]
+		if !n.serves(e, now) {
+			return nil, errors.New("a name was forgotten while it was read")
+		}
+		due := e.name.Learnt.Add(n.config.NameRefresh)
+		if !now.Before(due) { // stale: look again soon, and not after its end
+			due = earlier(now.Add(time.Second), e.name.Learnt.Add(n.config.NameMaxAge))
+		}
+		shown.until = earlier(shown.until, due)
+		if k.deployment != "" {
+			p.Deployment = &identity.Deployment{UUID: k.deployment, Name: e.name.Name, Slug: e.name.Slug, Type: e.name.Type}
+			continue
+		}
+		p.Workspace.Slug = e.name.WorkspaceSlug
+		p.Repository.FullName, p.Repository.Project = e.name.FullName, e.name.Project
+	}
+	return shown, nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func (n *names) serves(e *nameEntry, now time.Time) bool {
+	return e != nil && !e.name.Learnt.IsZero() && now.Sub(e.name.Learnt) < n.config.NameMaxAge
+}
+
+// want sees to one name. It returns a flight to wait for when the name is not
+// known, nothing when it is, and an error when it cannot be had now.
+func (n *names) want(ctx context.Context, k nameKey) (*flight, error) {
+	now := n.now()
+	n.mu.RLock()
+	e := n.known[k]
+	serves := n.serves(e, now)
+	fresh := serves && (now.Sub(e.name.Learnt) < n.config.NameRefresh || now.Before(e.retry))
+	n.mu.RUnlock()
+	if fresh {
+		return nil, nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if serves {
+		n.stale[k] = true
+		select {
+		case n.wake <- struct{}{}:
+		default:
+		}
+		return nil, nil
+	}
+	if f := n.flights[k]; f != nil {
+		return f, nil
+	}
+	if e := n.known[k]; e != nil && now.Before(e.retry) {
+		return nil, e.err
+	}
+	f := &flight{done: make(chan struct{})}
+	n.flights[k] = f
+	n.spawn(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.config.NameWait)
+		defer cancel()
+		n.fly(k, f, func() error { return n.insist(ctx, k) })
+	})
+	return f, nil
+}
+
+// fly ends a flight with what the function returns.
+func (n *names) fly(k nameKey, f *flight, do func() error) {
+	f.err = do()
+	n.mu.Lock()
+	delete(n.flights, k)
+	n.mu.Unlock()
+	close(f.done)
+}
+
+// await waits for flights, which bound themselves.
+func (n *names) await(ctx context.Context, flights []*flight) error {
+	if len(flights) == 0 {
+		return nil
+	}
+	n.mu.Lock()
+	if n.waiting >= maxWaiting {
+		n.mu.Unlock()
+		return fmt.Errorf("%d callers wait for names already", maxWaiting)
+	}
+	n.waiting++
+	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		n.waiting--
+		n.mu.Unlock()
+	}()
+	for _, f := range flights {
+		select {
+		case <-f.done:
+			if f.err != nil {
+				return f.err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// insist looks a name up until it is known, cannot be had, or ctx ends: a
+// hiccup of the API that is shorter than the wait is not seen by a step.
+func (n *names) insist(ctx context.Context, k nameKey) error {
+	for {
+		err := n.ask(ctx, k, false)
+		pause := n.rest.pause()
+		if err == nil || pause == 0 {
+			return err
+		}
+		if end, ok := ctx.Deadline(); ok && time.Until(end) < pause {
+			return err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+	}
+}
+
+// ask looks one name up and keeps what comes of it.
+func (n *names) ask(ctx context.Context, k nameKey, background bool) error {
+	var name identity.KnownName
+	var err error
+	if k.deployment == "" {
+		name, err = n.rest.repository(ctx, k.repository, background)
+	} else {
+		name, err = n.rest.deployment(ctx, k.repository, k.deployment, background)
+	}
+	if err != nil {
+		n.fail(k, err)
+		return err
+	}
+	n.learn(ctx, name)
+	return nil
+}
+
+// fail remembers that a name could not be looked up, so that it is not asked
+// for by every request. That the API was not asked at all says nothing of it.
+func (n *names) fail(k nameKey, err error) {
+	if errors.Is(err, errBusy) {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	e := n.known[k]
+	if e == nil {
+		e = &nameEntry{}
+		n.keep(k, e)
+	}
+	e.err = err
+	e.retry = n.now().Add(min(backoffMost, backoffLeast<<min(e.failures, 6)))
+	e.failures++
+}
+
+// learn takes in what the API says.
+func (n *names) learn(ctx context.Context, name identity.KnownName) {
+	n.put(name)
+	if n.store == nil {
+		return
+	}
+	if err := n.store.SaveName(ctx, name); err != nil && ctx.Err() == nil {
+		n.log.Warn("bitbucket: keep a name", "workspace", n.workspace.Slug, "repository_uuid", name.RepositoryUUID, "error", err)
+	}
+}
+
+// put takes a name in. Where another bore it until now, that one is forgotten
+// and has to be asked for again: a repository that was made under the name of
+// one that was deleted, or that took over the name of one that was renamed,
+// must not be taken for it, nor the other way round.
+func (n *names) put(name identity.KnownName) {
+	k := nameKey{name.RepositoryUUID, name.DeploymentUUID}
+	n.mu.Lock()
+	old := n.known[k]
+	if old != nil && old.name.Learnt.After(name.Learnt) {
+		n.mu.Unlock()
+		return
+	}
+	if old != nil && !old.name.Learnt.IsZero() && n.owners[says(old.name)] == k {
+		delete(n.owners, says(old.name))
+	}
+	previous, taken := n.owners[says(name)]
+	taken = taken && previous != k
+	if taken {
+		delete(n.known, previous)
+	}
+	n.keep(k, &nameEntry{name: name})
+	n.owners[says(name)] = k
+	delete(n.stale, k)
+	if taken || old == nil || !sameName(old.name, name) {
+		n.version.Add(1)
+	}
+	n.mu.Unlock()
+	if taken {
+		from, to := previous.repository, k.repository
+		if k.deployment != "" {
+			from, to = previous.deployment, k.deployment
+		}
+		n.log.Warn("bitbucket: a name belongs to another UUID now", "workspace", n.workspace.Slug,
+			"kind", name.Kind, "name", shownName(name), "from_uuid", from, "to_uuid", to)
+		if n.moved != nil {
+			n.moved(n.workspace.Slug, shownName(name), from, to)
+		}
+	}
+}
+
+// keep stores an entry within the bound. The caller holds mu.
+func (n *names) keep(k nameKey, e *nameEntry) {
+	if _, have := n.known[k]; !have && len(n.known) >= maxKnownNames {
+		for victim, v := range n.known { // any one will do: it can be learnt again
+			delete(n.known, victim)
+			delete(n.owners, says(v.name))
+			break
+		}
+	}
+	n.known[k] = e
+}
+
+// says is what must be borne by one UUID only at a time.
+func says(n identity.KnownName) string {
+	if n.Kind == identity.NameOfDeployment {
+		return n.RepositoryUUID + "\x00" + n.Name
+	}
+	return n.FullName
+}
+
+func shownName(n identity.KnownName) string {
+	if n.Kind == identity.NameOfDeployment {
+		return n.Name
+	}
+	return n.FullName
+}
+
+func sameName(a, b identity.KnownName) bool {
+	a.Learnt, b.Learnt = time.Time{}, time.Time{}
+	return a == b
+}

@@ -1,0 +1,126 @@
+package bitbucket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Check asks every issuer for its keys, side by side, loads the names that were
+// kept, and reads the access tokens of the APIs. It fails with one error that
+// names every workspace whose tokens could not be verified: its issuer does not
+// answer and no keys were kept that may still be used. An issuer that does not
+// answer while its kept keys serve is logged. It is for the start of a process
+// and for checking a configuration.
+func (a *Authenticator) Check(ctx context.Context) error {
+	errs := make([]error, len(a.list))
+	var all sync.WaitGroup
+	for at, i := range a.list {
+		all.Go(func() { errs[at] = i.check(ctx, a) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+func (i *issuer) check(ctx context.Context, a *Authenticator) error {
+	slug := i.workspace.Slug
+	if i.names != nil {
+		if _, err := i.workspace.API.Token(); err != nil {
+			return fmt.Errorf("bitbucket: workspace %s: read the access token of the API: %w", slug, err)
+		}
+		i.names.load(ctx)
+	}
+	err := i.keys.refresh(ctx)
+	st := i.keys.current(a.now())
+	switch {
+	case err != nil && st == nil:
+		return fmt.Errorf("bitbucket: workspace %s: the keys of issuer %s cannot be fetched and none were kept, so no token could be verified: %w; "+
+			"compare the issuer with Repository settings > Pipelines > OpenID Connect, see that a step with oidc has run once, and that this machine reaches it", slug, i.url, err)
+	case err != nil:
+		a.log.Warn("bitbucket: the issuer does not answer; its kept keys serve on", "workspace", slug, "issuer", i.url,
+			"fetched", st.fetched, "until", st.fetched.Add(a.config.KeyMaxAge), "error", err)
+	case len(st.keys) == 0:
+		return fmt.Errorf("bitbucket: workspace %s: issuer %s publishes no RSA key of %d bits or more for RS256, so no token could be verified", slug, i.url, minRSABits)
+	}
+	return nil
+}
+
+// Run keeps keys and names fresh until ctx ends, and returns nil when all of
+// its work has ended.
+func (a *Authenticator) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	for _, i := range a.list {
+		all.Go(func() { i.keys.run(ctx) })
+		if i.names != nil {
+			all.Go(func() { i.names.runStale(ctx) })
+			all.Go(func() { i.names.runAhead(ctx) })
+		}
+	}
+	all.Wait()
+	return nil
+}
+
+// Close waits for the look-ups that are under way, which bound themselves, and
+// gives connections back. It is called when Run has returned and nobody
+// authenticates any more.
+func (a *Authenticator) Close() {
+	a.spawned.Wait()
+	a.client.http.CloseIdleConnections()
+}
+
+// Status is what is to be said of one workspace, for /readyz, metrics and the
+// command line.
+type Status struct {
+	Workspace string
+	Issuer    string
+
+	Keys       int       // that tokens can be verified with
+	Passed     int       // keys that the issuer publishes and that cannot be used
+	FromDisk   bool      // the keys are those that were kept; the issuer has not answered yet
+	Fetched    time.Time // when the issuer last answered; zero: never
+	KeysUsable bool      // there are keys, and they are not too old
+	KeysError  error     // of the latest fetch
+
+	Names      bool  // the workspace has an API
+	KnownNames int   // repositories and deployments whose names are known
+	NamesError error // of the latest request
+}
+
+// Status returns the state of every workspace, in the order of the configuration.
+func (a *Authenticator) Status() []Status {
+	all := make([]Status, 0, len(a.list))
+	for _, i := range a.list {
+		s := Status{Workspace: i.workspace.Slug, Issuer: i.url}
+		if st := i.keys.state.Load(); st != nil {
+			s.Keys, s.Passed, s.FromDisk, s.Fetched = len(st.keys), st.passed, st.fromDisk, st.fetched
+			s.KeysUsable = len(st.keys) > 0 && i.keys.current(a.now()) != nil
+		}
+		i.keys.mu.Lock()
+		s.KeysError = i.keys.failure
+		i.keys.mu.Unlock()
+		if n := i.names; n != nil {
+			s.Names = true
+			n.mu.RLock()
+			s.KnownNames = len(n.owners)
+			n.mu.RUnlock()
+			n.rest.mu.Lock()
+			s.NamesError = n.rest.latest
+			n.rest.mu.Unlock()
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// Ready returns an error while tokens of no workspace can be verified. That
+// some cannot is in Status: it must not take the others' proxy away.
+func (a *Authenticator) Ready() error {
+	for _, s := range a.Status() {
+		if s.KeysUsable {
+			return nil
+		}
+	}
+	return errors.New("bitbucket: no issuer's keys are at hand: no token can be verified")
+}

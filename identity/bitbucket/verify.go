@@ -1,0 +1,184 @@
+package bitbucket
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/sallyport/sallyport/identity"
+)
+
+// verify proves a token: it returns what is remembered of it, or why it is
+// refused. Everything that needs no key comes first, so that a token that could
+// never be accepted costs the issuer nothing.
+func (a *Authenticator) verify(ctx context.Context, raw string, now time.Time) (*verified, *issuer, *identity.Error) {
+	t, refused := parseToken(raw, a.skip)
+	if refused != nil {
+		return nil, nil, refused
+	}
+	// RFC 8725 section 3.8: compared as it stands, byte by byte, with what was
+	// configured. A token never adds an issuer.
+	i := a.issuers[t.issuer]
+	if i == nil && a.skip.has(checkIssuer) {
+		i = a.list[0]
+	}
+	if i == nil {
+		return nil, nil, refuse(checkIssuer, identity.CredentialIssuer, fmt.Sprintf(
+			"the token's issuer %s is not one of those that this proxy accepts; is this the right proxy for this workspace?", quote(t.issuer)), nil)
+	}
+	c, refused := readClaims(t.members, a.skip)
+	if refused != nil {
+		return nil, i, refused
+	}
+	if !now.Before(c.expires.Add(a.config.Leeway)) && !a.skip.has(checkExpiry) {
+		return nil, i, refuse(checkExpiry, identity.CredentialExpired, fmt.Sprintf(
+			"the token ended at %s; a step's token is not renewed, so what needs it must begin before then", stamp(c.expires)), nil)
+	}
+	k, refused := a.provenBy(ctx, i, t)
+	if refused != nil {
+		return nil, i, refused
+	}
+	if refused := a.judgeTimes(c, now); refused != nil {
+		return nil, i, refused
+	}
+	if refused := a.judgeIdentity(i, c); refused != nil {
+		return nil, i, refused
+	}
+	return &verified{issuer: i, key: k, ends: c.expires.Add(a.config.Leeway), claims: c}, i, nil
+}
+
+// provenBy returns the issuer's key that signed the token.
+func (a *Authenticator) provenBy(ctx context.Context, i *issuer, t *token) (*key, *identity.Error) {
+	k, refused := i.keys.find(ctx, t.keyID, a.skip)
+	if refused != nil {
+		return nil, refused
+	}
+	set := &oneKey{key: k, payload: t.payload, skip: a.skip}
+	id, libraryErr := oidc.NewVerifier(i.url, set, &oidc.Config{
+		SupportedSigningAlgs: []string{oidc.RS256},
+		SkipClientIDCheck:    true, // any of several is right: judgeIdentity
+		SkipExpiryCheck:      true, // without a leeway, and 5 minutes of it for nbf: judgeTimes
+	}).Verify(ctx, t.raw)
+	switch {
+	case set.err != nil:
+		return nil, refuse(checkSignature, identity.CredentialSignature,
+			"the token's signature is not the issuer's; it was changed on its way or is not from Bitbucket", set.err)
+	case libraryErr != nil && !a.skip.has(checkLibrary):
+		return nil, refuse(checkLibrary, identity.CredentialMalformed, "the token is not one that OpenID Connect knows", libraryErr)
+	case libraryErr == nil && id.Issuer != t.issuer:
+		return nil, refuse(checkLibrary, identity.CredentialMalformed, "the token's issuer can be read in two ways", nil)
+	}
+	return k, nil
+}
+
+// oneKey is the key set of one verification: the one key that the token names.
+// RFC 8725 section 3.1: a key is used with one algorithm only.
+type oneKey struct {
+	key     *key
+	payload []byte // as we read it
+	skip    checkSet
+	err     error
+}
+
+// VerifySignature implements [oidc.KeySet].
+func (s *oneKey) VerifySignature(_ context.Context, jwt string) ([]byte, error) {
+	jws, err := jose.ParseSignedCompact(jwt, []jose.SignatureAlgorithm{jose.RS256})
+	if err != nil {
+		return nil, err // go-oidc has parsed it with the same library before
+	}
+	payload, err := jws.Verify(s.key.public)
+	if err == nil && !bytes.Equal(payload, s.payload) {
+		err = fmt.Errorf("the payload that was signed is not the one that was read")
+	}
+	if s.skip.has(checkSignature) {
+		return s.payload, nil
+	}
+	s.err = err
+	return payload, err
+}
+
+// judgeTimes judges what RFC 7519 sections 4.1.4 to 4.1.6 say of the times,
+// other than the end.
+func (a *Authenticator) judgeTimes(c *claims, now time.Time) *identity.Error {
+	latest := now.Add(a.config.Leeway)
+	switch {
+	case c.issued.After(latest) && !a.skip.has(checkIssuedAt):
+		return refuse(checkIssuedAt, identity.CredentialNotYetValid, fmt.Sprintf(
+			"the token was issued at %s, which has not come yet; the clock of this proxy says %s", stamp(c.issued), stamp(now)), nil)
+	case c.notBefore.After(latest) && !a.skip.has(checkNotBefore):
+		return refuse(checkNotBefore, identity.CredentialNotYetValid, fmt.Sprintf(
+			"the token is valid from %s; the clock of this proxy says %s", stamp(c.notBefore), stamp(now)), nil)
+	case a.skip.has(checkLifetime):
+	case !c.expires.After(c.issued):
+		return refuse(checkLifetime, identity.CredentialLifetime, "the token ends before it begins", nil)
+	case c.expires.Sub(c.issued) > a.config.MaxLifetime:
+		return refuse(checkLifetime, identity.CredentialLifetime, fmt.Sprintf(
+			"the token lives for %v, at most %v is accepted", c.expires.Sub(c.issued), a.config.MaxLifetime), nil)
+	}
+	return nil
+}
+
+// judgeIdentity judges for whom and by whom the token is. A custom audience can
+// be had by every workspace on earth, so audience, issuer and workspace UUID
+// must all fit; and sub, which others build their trust on, must not tell
+// another story than the UUID claims.
+func (a *Authenticator) judgeIdentity(i *issuer, c *claims) *identity.Error {
+	meant := slices.ContainsFunc(c.audiences, func(s string) bool { return slices.Contains(i.workspace.Audiences, s) })
+	if !meant && !a.skip.has(checkAudience) {
+		return refuse(checkAudience, identity.CredentialAudience, fmt.Sprintf(
+			"the token is for %s and not for this proxy; give the step oidc: audiences: [%s] in bitbucket-pipelines.yml",
+			quoteAll(c.audiences), strconv.Quote(i.workspace.Audiences[0])), nil)
+	}
+	if c.workspace != i.workspace.UUID && !a.skip.has(checkWorkspace) {
+		return refuse(checkWorkspace, identity.CredentialWorkspace, fmt.Sprintf(
+			"the token is of workspace {%s}, and its issuer is configured for another; the operator must compare workspace_uuid", c.workspace), nil)
+	}
+	if !subjectAgrees(c) && !a.skip.has(checkSubject) {
+		return refuse(checkSubject, identity.CredentialSubject,
+			"the token's sub does not agree with its repositoryUuid, deploymentEnvironmentUuid and stepUuid", nil)
+	}
+	return nil
+}
+
+// subjectAgrees reports whether sub is {repository}[:{environment}]:{step},
+// as Bitbucket documents it, of the same UUIDs as the claims.
+func subjectAgrees(c *claims) bool {
+	expected := []string{c.repository, c.deployment, c.step}
+	if c.deployment == "" {
+		expected = []string{c.repository, c.step}
+	}
+	parts := strings.Split(c.subject, ":")
+	return slices.EqualFunc(parts, expected, func(part, uuid string) bool {
+		got, ok := parseUUID(part)
+		return ok && got == uuid
+	})
+}
+
+// quote makes a claim fit for a message: escaped and short.
+func quote(s string) string {
+	if len(s) > 200 {
+		s = s[:200] + "…"
+	}
+	return strconv.QuoteToASCII(s)
+}
+
+func quoteAll(list []string) string {
+	quoted := make([]string, 0, 3)
+	for i, s := range list {
+		if i == 2 && len(list) > 3 {
+			quoted = append(quoted, fmt.Sprintf("%d more", len(list)-i))
+			break
+		}
+		quoted = append(quoted, quote(s))
+	}
+	return strings.Join(quoted, ", ")
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

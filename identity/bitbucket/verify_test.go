@@ -1,0 +1,173 @@
+package bitbucket
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+
+	"github.com/sallyport/sallyport/identity"
+)
+
+// outcome is what became of a token: its problem and the check that found it.
+func outcome(a *Authenticator, token string) (problem identity.Problem, by string) {
+	_, err := a.Authenticate(context.Background(), identity.NewCredential(token))
+	if err == nil {
+		return "", ""
+	}
+	e, ok := errors.AsType[*identity.Error](err)
+	if !ok {
+		return "not an identity.Error", ""
+	}
+	if r, ok := errors.AsType[*refusal](e.Err); ok {
+		by = r.check.String()
+	}
+	return e.Problem, by
+}
+
+func TestTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, nil)
+		f := newForge(h)
+		if err := h.auth.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		fetches := h.fetches
+		for _, r := range rows {
+			token := r.make(f)
+			problem, by := outcome(h.auth, token)
+			want := r.check.String()
+			if r.problem == "" {
+				want = ""
+			}
+			if problem != r.problem || by != want {
+				t.Errorf("%s (%s): got %q by %q, want %q by %q", r.name, r.source, problem, by, r.problem, want)
+			}
+			_, err := h.ask(token)
+			if e, ok := errors.AsType[*identity.Error](err); ok && (len(e.Detail) > 1000 || strings.ContainsAny(e.Detail, "\n\r\x00") ||
+				len(token) > 40 && strings.Contains(e.Error(), token[len(token)-30:])) {
+				t.Errorf("%s: the error is not fit to be shown: %q", r.name, e.Error())
+			}
+		}
+		if h.fetches != fetches {
+			t.Errorf("the tokens caused %d fetches", h.fetches-fetches)
+		}
+		if strings.Contains(h.log.String(), "eyJ") {
+			t.Error("a token is in the log")
+		}
+	})
+}
+
+// TestEachCheckIsNeeded leaves one check out at a time and sees that exactly the
+// rows that name it come out otherwise.
+func TestEachCheckIsNeeded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, nil)
+		f := newForge(h)
+		tokens := make([]string, len(rows))
+		for i, r := range rows {
+			tokens[i] = r.make(f)
+		}
+		for c := range checkCount {
+			switch c {
+			case checkForm, checkJSON: // without them there is nothing to judge; see TestLibraryAlone
+				continue
+			case checkNamed: // not a token's
+				continue
+			}
+			a := h.authenticator(nil)
+			a.skip = 1 << c
+			if err := a.Check(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			named := 0
+			for i, r := range rows {
+				problem, by := outcome(a, tokens[i])
+				same := problem == r.problem && (r.problem == "" || by == r.check.String())
+				mine := r.problem != "" && r.check == c
+				if mine {
+					named++
+				}
+				if same == mine {
+					t.Errorf("without the check %v, %q comes out as %q by %q", c, r.name, problem, by)
+				}
+			}
+			if named == 0 {
+				t.Errorf("no row names the check %v", c)
+			}
+			a.Close()
+		}
+	})
+}
+
+// TestLibraryAlone shows what go-oidc lets in by itself, and that the two checks
+// which cannot be left out are needed as well.
+func TestLibraryAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, nil)
+		f := newForge(h)
+		keys := &oidc.StaticKeySet{PublicKeys: []crypto.PublicKey{h.acme.Key().Public()}}
+		v := oidc.NewVerifier(h.acme.Issuer(), keys, &oidc.Config{ClientID: audience})
+		accepted := map[string]bool{}
+		for _, r := range rows {
+			if _, err := v.Verify(t.Context(), r.make(f)); err == nil && r.problem != "" {
+				accepted[r.name] = true
+			}
+		}
+		for _, name := range []string{"flattened JSON", "general JSON", "issued in the future", "lives for ever",
+			"RepositoryUuid beside repositoryUuid", "repositoryUuid twice", "too large", "no kid", "another workspace's UUID"} {
+			if !accepted[name] {
+				t.Errorf("go-oidc now refuses %q by itself", name)
+			}
+		}
+		t.Logf("go-oidc alone accepts %d of the tokens that are refused here (%d rows in all)", len(accepted), len(rows))
+	})
+}
+
+// TestOnlyTestsLeaveChecksOut reads the sources: nothing but a test may set skip.
+func TestOnlyTestsLeaveChecksOut(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		source, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, bad := range []string{"skip =", "skip |=", "skip: 1", "skip: ^", "checkSet("} {
+			if !strings.HasSuffix(name, "_test.go") && strings.Contains(string(source), bad) {
+				t.Errorf("%s: %q leaves checks out", name, bad)
+			}
+		}
+	}
+}
+
+func TestDetailsTellWhatToDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, nil)
+		f := newForge(h)
+		for name, want := range map[string]string{
+			"default audience":              `oidc: audiences: ["` + audience + `"]`,
+			"another workspace's own token": "evil",
+			"expired":                       "ended at 19",
+			"a word":                        "BITBUCKET_STEP_OIDC_TOKEN",
+			"lives too long":                "12h0m1s",
+			"no stepUuid":                   "stepUuid",
+		} {
+			for _, r := range rows {
+				if r.name == name {
+					if e := h.refuses(r.make(f), r.problem); !strings.Contains(e.Detail, want) {
+						t.Errorf("%s: %q does not say %q", name, e.Detail, want)
+					}
+				}
+			}
+		}
+	})
+}
