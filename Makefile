@@ -1,0 +1,64 @@
+# Sallyport. `make help` lists the targets.
+
+SHELL      := /bin/sh
+GO         ?= go
+BIN        := bin
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS    := -s -w -X main.version=$(VERSION)
+# Everything but the tests is built without cgo, so that all of it shares one cache.
+NOCGO      := CGO_ENABLED=0
+BUILD      := $(NOCGO) $(GO) build -ldflags '$(LDFLAGS)'
+STATICCHECK := $(NOCGO) $(GO) tool -modfile=tools/go.mod staticcheck
+# The race detector needs cgo and so a C compiler; without one the tests run without it.
+RACE       := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
+PACKAGES   ?= ./...
+FUZZTIME   ?= 30s
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint build release clean needs fuzz bench fmt
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: needs build ## run the tour: an emulated Bitbucket, real curl, real PostgreSQL (ONCE=1 ends after it)
+	@$(BIN)/sallyport-demo --sallyport $(BIN)/sallyport $(if $(ONCE),--once)
+
+test: needs ## run every test, against real PostgreSQL and real clients
+	$(GO) test $(RACE) -shuffle=on -timeout 15m $(PACKAGES)
+
+check: lint test ## what CI runs: lint, then every test
+
+lint: ## gofmt, vet, staticcheck, tidy modules
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not gofmt'ed:"; echo "$$out"; exit 1; }
+	$(NOCGO) $(GO) vet ./...
+	$(STATICCHECK) ./...
+	$(GO) mod verify >/dev/null
+	$(GO) mod tidy -diff
+
+build: ## build bin/sallyport and bin/sallyport-demo
+	@mkdir -p $(BIN)
+	$(BUILD) -o $(BIN)/ ./cmd/sallyport ./cmd/sallyport-demo
+
+release: ## build bin/sallyport reproducibly, without this machine's paths in it
+	@mkdir -p $(BIN)
+	$(BUILD) -trimpath -o $(BIN)/ ./cmd/sallyport
+
+needs: ## get what a bare machine lacks: PostgreSQL, curl, git
+	@sh tools/needs.sh
+
+fuzz: ## run every fuzz target for FUZZTIME each (30s)
+	@for pkg in $$($(GO) list ./...); do \
+	  dir=$$($(GO) list -f '{{.Dir}}' $$pkg); \
+	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go 2>/dev/null | awk '{print $$2}'); do \
+	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; \
+	done
+
+bench: ## run the Go benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)
+
+fmt: ## format the sources
+	gofmt -w $$(git ls-files '*.go')
+
+clean: ## remove what was built and what the demo left
+	rm -rf $(BIN) demo-data

@@ -1,0 +1,81 @@
+# Run by sallyport policy test, and before a new revision decides anything.
+package sallyport.egress_test
+
+import data.sallyport.egress
+
+# What a step looks like. Tests may have fixtures in a package of their own; no
+# rule can read them.
+step(repository) := {"kind": "bitbucket_step", "repository": {"full_name": repository}, "branch": "main"}
+
+asks(principal, host) := {
+	"principal": principal,
+	"action": "connect",
+	"target": {"host": host, "port": 443},
+	"time": "2026-11-21T08:40:00Z",
+}
+
+production(repository) := object.union(step(repository), {"deployment": {"type": "production", "slug": "production"}})
+
+staging(repository) := object.union(step(repository), {"deployment": {"type": "staging", "slug": "staging"}})
+
+rules(set) := {entry.rule | some entry in set}
+
+test_registries_are_open_to_everybody if {
+	rules(egress.allow) == {"shared-registries"} with input as asks(step("acme/anything"), "registry.packages.example")
+	rules(egress.allow) == {"shared-registries"} with input as asks(step("acme/anything"), "eu.mirror.packages.example")
+}
+
+test_nothing_else_is if {
+	egress.allow == set() with input as asks(step("acme/anything"), "mirror.packages.example")
+	egress.allow == set() with input as asks(step("acme/anything"), "registry.packages.example.evil.test")
+}
+
+test_registries_on_their_port_only if {
+	asked := object.union(asks(step("acme/anything"), "registry.packages.example"), {"target": {"port": 8443}})
+	egress.allow == set() with input as asked
+}
+
+test_paste_sites_are_closed_always if {
+	some host in {"pastebin.example", "raw.pastebin.example"}
+	denies := egress.deny with input as asks(production("acme/payments"), host)
+	{entry.rule | some entry in denies; entry.always} == {"no-paste-sites"}
+}
+
+test_metadata_is_closed if {
+	rules(egress.deny) == {"no-metadata"} with input as asks(step("acme/website"), "169.254.169.254")
+}
+
+test_partner_from_production if {
+	egress.deny == set() with input as asks(production("acme/payments"), "api.partner.example")
+}
+
+test_partner_not_from_a_branch_build if {
+	rules(egress.deny) == {"partner-from-production-only"} with input as asks(step("acme/payments"), "api.partner.example")
+}
+
+test_partner_not_from_staging if {
+	rules(egress.deny) == {"partner-from-production-only"} with input as asks(staging("acme/payments"), "api.partner.example")
+}
+
+test_website_is_observed if {
+	rules(egress.report) == {"observed"} with input as asks(step("acme/website"), "nowhere.example")
+	egress.report == set() with input as asks(step("acme/payments"), "nowhere.example")
+}
+
+test_payments_has_rules_of_its_own if {
+	rules(egress.delegate) == {"own-rules"} with input as asks(step("acme/payments"), "nowhere.example")
+	egress.delegate == set() with input as asks(step("acme/website"), "nowhere.example")
+}
+
+test_exception_counts_until_its_end if {
+	asked := asks(step("acme/website"), "fonts.design.example")
+	rules(egress.allow) == {"exception"} with input as asked
+		with time.now_ns as time.parse_rfc3339_ns("2027-03-30T23:59:59Z")
+	egress.allow == set() with input as asked
+		with time.now_ns as time.parse_rfc3339_ns("2027-03-31T00:00:00Z")
+}
+
+test_exception_is_for_its_repository if {
+	asked := asks(step("acme/payments"), "fonts.design.example")
+	egress.allow == set() with input as asked with time.now_ns as time.parse_rfc3339_ns("2026-12-01T00:00:00Z")
+}

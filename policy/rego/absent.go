@@ -1,0 +1,133 @@
+package rego
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// checkRuleNames refuses names where there are none: the rule would silently
+// never match, and a deny that never matches lets everything through.
+func (l *loader) checkRuleNames(rule *ast.Rule) {
+	for _, r := range readsOf(rule) {
+		if r.root != "input" {
+			continue
+		}
+		for _, name := range namePaths {
+			if covers(r.path, name) {
+				l.fail(at(r.at, rule.Location, "input."+name+" is a name, and identity.bitbucket.api is not configured",
+					"configure it, or compare the uuid instead"))
+				break
+			}
+		}
+	}
+}
+
+// checkDenyReads looks for reasons why a deny might not fire though it is meant
+// to: a head that has no value is an entry that is not in the set.
+func (l *loader) checkDenyReads(f *fields, rule *ast.Rule) {
+	warned := map[string]bool{}
+	for _, r := range readsOf(rule) {
+		if r.negated || r.inside {
+			continue
+		}
+		if r.head {
+			l.checkDenyHead(f, rule, r)
+			continue
+		}
+		field, without := f.mayBeAbsent(r, map[*ast.Rule]bool{})
+		if field == "" || warned[field] {
+			continue
+		}
+		warned[field] = true
+		l.warn(at(r.at, rule.Location, fmt.Sprintf("this deny does not fire for %s: it reads input.%s", without, field),
+			"if it should, add a body with not input."+field+", or read it with object.get"))
+	}
+}
+
+func (l *loader) checkDenyHead(f *fields, rule *ast.Rule, r read) {
+	const hint = "a deny whose head has no value does not fire: use object.get with a default, or a body that gives the message"
+	if field, without := f.mayBeAbsent(r, map[*ast.Rule]bool{}); field != "" {
+		l.fail(at(r.at, rule.Location, fmt.Sprintf("the head of a deny reads input.%s, which is absent for %s", field, without), hint))
+		return
+	}
+	if r.root == "input" && contains(r.path, "*") {
+		l.fail(at(r.at, rule.Location, "the head of a deny reads a field of the input that may be absent", hint))
+		return
+	}
+	if r.root != "data" {
+		return
+	}
+	if rules := f.referred(r.path); rules != nil {
+		if r.call && !hasDefault(rules) {
+			l.fail(at(r.at, rule.Location, "the head of a deny calls a function that may have no value", hint))
+		}
+		return
+	}
+	if len(r.path) > 0 && r.path[0] != "sallyport" && !l.documentExists(r.path) {
+		l.fail(at(r.at, rule.Location, "the head of a deny reads data."+strings.Join(r.path, ".")+", which may be absent", hint))
+	}
+}
+
+func contains(path []string, s string) bool {
+	for _, p := range path {
+		if p == s {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *loader) documentExists(path []string) bool {
+	var value ast.Value = l.data
+	for _, p := range path {
+		object, ok := value.(ast.Object)
+		if !ok {
+			return false
+		}
+		next := object.Get(ast.StringTerm(p))
+		if next == nil {
+			return false
+		}
+		value = next.Value
+	}
+	return true
+}
+
+// mayBeAbsent follows a read, through the rules that it refers to, to a field
+// that a request may be without.
+func (f *fields) mayBeAbsent(r read, seen map[*ast.Rule]bool) (field, without string) {
+	if r.root == "input" {
+		return absentField(r.path)
+	}
+	rules := f.referred(r.path)
+	if hasDefault(rules) {
+		return "", ""
+	}
+	for _, rule := range rules {
+		// A set that nothing is in is a set all the same.
+		if seen[rule] || rule.Head.RuleKind() == ast.MultiValue {
+			continue
+		}
+		seen[rule] = true
+		for _, inner := range readsOf(rule) {
+			if inner.negated || inner.inside {
+				continue
+			}
+			if field, without := f.mayBeAbsent(inner, seen); field != "" {
+				return field, without
+			}
+		}
+	}
+	return "", ""
+}
+
+func hasDefault(rules []*ast.Rule) bool {
+	for _, rule := range rules {
+		if rule.Default {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,157 @@
+package rego
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// combine makes a decision of what the organisation's and the repository's sets
+// hold for one question. It never fails, and allows only in the two places that
+// say so.
+//
+// Rules names the rules that matched, the deciding ones first: of a denial its
+// denies and then the allows that they beat; of an allow its allows and then, if
+// a repository's is among them, the delegates; in report mode the reports last.
+// Rule is the first of them: where a report alone lets pass what no rule
+// matched, it is the report's.
+func combine(organisation, repository results, q *question) policy.Decision {
+	denies := slices.Concat(organisation[setDeny], repository[setDeny])
+	delegates := organisation[setDelegate]
+	reports := organisation[setReport]
+
+	allows := counting(organisation[setAllow], q)
+	delegated := false
+	if len(delegates) > 0 {
+		own := counting(repository[setAllow], q)
+		delegated = len(own) > 0
+		allows = append(allows, own...)
+	}
+
+	var d policy.Decision
+	switch {
+	case len(denies) > 0:
+		d.Reason = policy.PolicyDenied
+		d.Message = message(denies)
+		d.Rules = ids(denies, allows)
+	case len(allows) == 0:
+		d.Reason = policy.NoRuleMatched
+	default:
+		d.Verdict, d.Reason = policy.Allow, policy.PolicyAllowed
+		d.Message = message(allows)
+		d.Rules = ids(allows)
+		if delegated {
+			d.Rules = merged(d.Rules, ids(delegates))
+		}
+	}
+	if len(reports) > 0 && !slices.ContainsFunc(denies, func(e entry) bool { return e.always }) {
+		d.Mode = policy.Report
+		if d.Verdict == policy.Deny {
+			d.Verdict, d.WouldDeny = policy.Allow, true
+			if d.Message == "" {
+				d.Message = message(reports)
+			}
+		}
+		d.Rules = merged(d.Rules, ids(reports))
+	}
+	if len(d.Rules) > 0 {
+		d.Rule = d.Rules[0]
+	}
+	if d.Verdict == policy.Allow {
+		strictest(&d, allows, q)
+	}
+	return d
+}
+
+// counting returns the allows that count for a question: not those that have
+// expired, and for an IP literal only those that say address: true.
+func counting(allows []entry, q *question) []entry {
+	var count []entry
+	for _, e := range allows {
+		if !e.expires.IsZero() && !q.time.Before(e.expires) {
+			continue
+		}
+		if q.address && !e.address {
+			continue
+		}
+		count = append(count, e)
+	}
+	return count
+}
+
+// strictest sets what an allow carries from all allows that count. Without one,
+// which is report mode, nothing is loosened: TLS only, no limits, and the address
+// itself, if it is what was asked for, passes like any other target.
+func strictest(d *policy.Decision, allows []entry, q *question) {
+	d.Address = q.address
+	if len(allows) == 0 {
+		return
+	}
+	d.Protocol, d.Address = policy.ProtocolAny, true
+	for _, e := range allows {
+		if e.protocol != policy.ProtocolAny {
+			d.Protocol = policy.ProtocolTLS
+		}
+		d.Address = d.Address && e.address
+		d.Limits.Lifetime = least(d.Limits.Lifetime, e.limits.Lifetime)
+		d.Limits.Idle = least(d.Limits.Idle, e.limits.Idle)
+		d.Limits.Sent = least(d.Limits.Sent, e.limits.Sent)
+		d.Limits.Received = least(d.Limits.Received, e.limits.Received)
+		d.Expires = earliest(d.Expires, e.expires)
+	}
+}
+
+// least is the lesser of two limits, of which 0 is none.
+func least[N int64 | time.Duration](a, b N) N {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// ids lists the ids of each group in alphabetical order, without repetition.
+func ids(groups ...[]entry) []string {
+	var all []string
+	for _, group := range groups {
+		names := make([]string, 0, len(group))
+		for _, e := range group {
+			names = append(names, e.rule)
+		}
+		slices.Sort(names)
+		all = merged(all, names)
+	}
+	return all
+}
+
+// merged appends what is not yet there.
+func merged(to, more []string) []string {
+	for _, s := range more {
+		if !slices.Contains(to, s) {
+			to = append(to, s)
+		}
+	}
+	return to
+}
+
+// message is the word of the alphabetically least rule that has one.
+func message(entries []entry) string {
+	var best entry
+	for _, e := range entries {
+		if e.message == "" {
+			continue
+		}
+		if best.message == "" || strings.Compare(e.rule, best.rule) < 0 || e.rule == best.rule && e.message < best.message {
+			best = e
+		}
+	}
+	return best.message
+}

@@ -1,0 +1,50 @@
+package rego
+
+import (
+	"maps"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// compile compiles a unit's modules together with the library. resolved are
+// copies of the modules from the moment at which OPA had resolved imports and
+// names, before it rewrote the rest; nil if it did not get that far.
+func (l *loader) compile(u *unit, modules map[string]*ast.Module) (p *program, resolved map[string]*ast.Module, err error) {
+	all := maps.Clone(modules)
+	maps.Copy(all, l.libraryModules)
+	c := l.compiler().WithStageAfterID(ast.StageResolveRefs, ast.CompilerStageDefinition{
+		Name: "KeepResolved", MetricName: "keep_resolved",
+		Stage: func(c *ast.Compiler) *ast.Error {
+			resolved = make(map[string]*ast.Module, len(c.Modules))
+			for path, m := range c.Modules {
+				resolved[path] = m.Copy()
+			}
+			return nil
+		},
+	})
+	c.Compile(all)
+	if c.Failed() {
+		return nil, resolved, c.Errors
+	}
+	own := make(map[string]*ast.Module, len(modules))
+	for path := range modules {
+		own[path] = resolved[path]
+	}
+	p, err = newProgram(u, c, own, l.store)
+	return p, resolved, err
+}
+
+// compiler returns a compiler that refuses whatever can be known to be wrong
+// before traffic is decided.
+func (l *loader) compiler() *ast.Compiler {
+	c := ast.NewCompiler().
+		WithCapabilities(l.capabilities()).
+		WithStrict(true).
+		WithDefaultRegoVersion(ast.RegoV1).
+		WithUseTypeCheckAnnotations(false). // a comment cannot give the input another type
+		SetErrorLimit(0)
+	if l.runs(checkSchema) {
+		c = c.WithSchemas(schemas())
+	}
+	return c
+}

@@ -1,0 +1,50 @@
+package rego
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// ErrNoPolicy says that nothing can be decided because no policy was loaded.
+var ErrNoPolicy = errors.New("policy: no policy is loaded")
+
+// Engine decides by the set that is current when it is asked, from beginning to
+// end. The zero Engine has none and denies everything. Safe for concurrent use.
+type Engine struct {
+	current  atomic.Pointer[Set]
+	swapping sync.Mutex
+}
+
+// Decide evaluates the current set; see [Set.Decide].
+func (e *Engine) Decide(ctx context.Context, request *policy.Request) (policy.Decision, error) {
+	set := e.current.Load()
+	if set == nil {
+		return denied(nil), ErrNoPolicy
+	}
+	return set.Decide(ctx, request)
+}
+
+// Swap makes a set the current one and returns the one before, nil if there was
+// none. Before that it compiles, in the new set, the policies of the repositories
+// that were asked about lately, so that nobody waits for it afterwards; meanwhile
+// the old set goes on deciding, and decisions that it has begun it also ends.
+func (e *Engine) Swap(set *Set) (previous *Set) {
+	e.swapping.Lock()
+	defer e.swapping.Unlock()
+	previous = e.current.Load()
+	if previous != nil && set != nil {
+		for _, repository := range previous.recent() {
+			// An error comes up again, and is told, when the repository asks.
+			_, _ = set.program(repository)
+		}
+	}
+	e.current.Store(set)
+	return previous
+}
+
+// Current returns the set that decides now, nil if there is none.
+func (e *Engine) Current() *Set { return e.current.Load() }

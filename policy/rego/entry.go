@@ -1,0 +1,192 @@
+package rego
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// maxMessageBytes bounds what a policy says to a client.
+const maxMessageBytes = 1024
+
+// entry is one member of a set, as the policy's author sees it in design:
+//
+//	rule      the id
+//	message   a word to the client
+//	protocol  "tls" (default) or "any"
+//	address   true: the entry covers IP literals too
+//	limits    {"lifetime": "2h", "idle": "5m", "sent": 1048576, "received": 1073741824}:
+//	          durations as Go writes them, sizes in bytes
+//	expires   an RFC 3339 time from which on the entry does not count
+//	always    true: report mode does not soften the deny
+type entry struct {
+	rule     string
+	message  string
+	protocol policy.Protocol
+	address  bool
+	limits   policy.Limits
+	expires  time.Time
+	always   bool
+}
+
+// valueHint says how the value of a key is written.
+var valueHint = map[string]string{
+	"message":  "write a string",
+	"protocol": `write "tls" or "any"`,
+	"address":  "write true or false",
+	"always":   "write true or false",
+	"limits":   `write any of {"lifetime": "2h", "idle": "5m", "sent": 1048576, "received": 1073741824}`,
+	"expires":  `write a time such as "2026-12-31T00:00:00Z"`,
+}
+
+// checkValue returns what is wrong with the value of a key, or "".
+func checkValue(key string, value ast.Value) string {
+	var e entry
+	if err := e.set(key, value); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// readEntry reads one member of a set.
+func readEntry(set string, value ast.Value) (entry, error) {
+	object, ok := value.(ast.Object)
+	if !ok {
+		return entry{}, fmt.Errorf("an entry of %s is no object", set)
+	}
+	var e entry
+	err := object.Iter(func(k, v *ast.Term) error {
+		key, ok := k.Value.(ast.String)
+		if !ok {
+			return fmt.Errorf("an entry of %s has a key that is no string", set)
+		}
+		if err := e.set(string(key), v.Value); err != nil {
+			return fmt.Errorf("an entry of %s: %s %w", set, string(key), err)
+		}
+		return nil
+	})
+	if err == nil && e.rule == "" {
+		err = fmt.Errorf("an entry of %s has no rule id", set)
+	}
+	return e, err
+}
+
+func (e *entry) set(key string, value ast.Value) (err error) {
+	switch key {
+	case "rule":
+		e.rule, err = text(value)
+	case "message":
+		e.message, err = text(value)
+		e.message = shorten(e.message)
+	case "address":
+		e.address, err = boolean(value)
+	case "always":
+		e.always, err = boolean(value)
+	case "protocol":
+		switch s, _ := text(value); s {
+		case "tls":
+			e.protocol = policy.ProtocolTLS
+		case "any":
+			e.protocol = policy.ProtocolAny
+		default:
+			err = fmt.Errorf("is neither \"tls\" nor \"any\"")
+		}
+	case "expires":
+		var s string
+		if s, err = text(value); err == nil {
+			if e.expires, err = time.Parse(time.RFC3339, s); err != nil {
+				err = fmt.Errorf("is not an RFC 3339 time")
+			}
+			e.expires = e.expires.UTC()
+		}
+	case "limits":
+		e.limits, err = readLimits(value)
+	default:
+		err = fmt.Errorf("is not known")
+	}
+	return err
+}
+
+func readLimits(value ast.Value) (limits policy.Limits, err error) {
+	object, ok := value.(ast.Object)
+	if !ok {
+		return limits, fmt.Errorf("is no object")
+	}
+	err = object.Iter(func(k, v *ast.Term) (err error) {
+		key, _ := k.Value.(ast.String)
+		switch key {
+		case "lifetime":
+			limits.Lifetime, err = duration(v.Value)
+		case "idle":
+			limits.Idle, err = duration(v.Value)
+		case "sent":
+			limits.Sent, err = size(v.Value)
+		case "received":
+			limits.Received, err = size(v.Value)
+		default:
+			return fmt.Errorf("has the unknown key %s", k)
+		}
+		if err != nil {
+			return fmt.Errorf("has a %s that %w", string(key), err)
+		}
+		return nil
+	})
+	return limits, err
+}
+
+func text(v ast.Value) (string, error) {
+	s, ok := v.(ast.String)
+	if !ok {
+		return "", fmt.Errorf("is no string")
+	}
+	return string(s), nil
+}
+
+func boolean(v ast.Value) (bool, error) {
+	b, ok := v.(ast.Boolean)
+	if !ok {
+		return false, fmt.Errorf("is neither true nor false")
+	}
+	return bool(b), nil
+}
+
+func duration(v ast.Value) (time.Duration, error) {
+	s, err := text(v)
+	if err != nil {
+		return 0, err
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < time.Millisecond {
+		return 0, fmt.Errorf("is no duration of at least 1ms, such as \"10m\"")
+	}
+	return d, nil
+}
+
+func size(v ast.Value) (int64, error) {
+	n, ok := v.(ast.Number)
+	if !ok {
+		return 0, fmt.Errorf("is no number of bytes")
+	}
+	i, err := json.Number(n).Int64()
+	if err != nil || i <= 0 {
+		return 0, fmt.Errorf("is no whole number of bytes above 0")
+	}
+	return i, nil
+}
+
+// shorten cuts a message at its bound, between characters.
+func shorten(s string) string {
+	if len(s) <= maxMessageBytes {
+		return s
+	}
+	s = s[:maxMessageBytes]
+	for len(s) > 0 && !utf8.ValidString(s[max(0, len(s)-utf8.UTFMax):]) {
+		s = s[:len(s)-1]
+	}
+	return s
+}

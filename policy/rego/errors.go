@@ -1,0 +1,92 @@
+package rego
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Error is one thing that is wrong with a policy tree, or, among warnings, one
+// that deserves a look.
+type Error struct {
+	File    string // path inside the tree
+	Line    int    // from 1; 0 where the whole file is meant
+	Column  int    // from 1; 0 where the whole line is meant
+	Message string // what is wrong
+	Hint    string // what to write instead; may be empty
+}
+
+func (e Error) Error() string {
+	var b strings.Builder
+	if e.File != "" {
+		b.WriteString(e.File)
+		if e.Line > 0 {
+			fmt.Fprintf(&b, ":%d", e.Line)
+			if e.Column > 0 {
+				fmt.Fprintf(&b, ":%d", e.Column)
+			}
+		}
+		b.WriteString(": ")
+	}
+	b.WriteString(e.Message)
+	if e.Hint != "" {
+		b.WriteString(": ")
+		b.WriteString(e.Hint)
+	}
+	return b.String()
+}
+
+// Errors is everything that is wrong with a policy tree, in the order of files
+// and lines.
+type Errors []Error
+
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i := range e {
+		lines[i] = e[i].Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// sorted brings errors into their order and drops repetitions: the same mistake
+// is often seen by more than one check of the same line.
+func (e Errors) sorted() Errors {
+	slices.SortStableFunc(e, func(a, b Error) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Message, b.Message))
+	})
+	return slices.CompactFunc(e, func(a, b Error) bool {
+		return a.File == b.File && a.Line == b.Line && a.Column == b.Column && a.Message == b.Message
+	})
+}
+
+// nearest returns the candidate that s was probably meant to be, or "".
+func nearest(s string, candidates []string) string {
+	best, bound := "", max(1, len(s)/2)+1
+	for _, c := range candidates {
+		if d := distance(strings.ToLower(s), c); d < bound {
+			best, bound = c, d
+		}
+	}
+	return best
+}
+
+// distance is the number of bytes to insert, remove or replace (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

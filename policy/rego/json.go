@@ -1,0 +1,118 @@
+package rego
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"unicode/utf8"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// readJSON reads one JSON value (RFC 8259) and refuses doubled keys, of which
+// readers keep one or the other.
+func readJSON(content []byte) (*node, error) {
+	if !utf8.Valid(content) {
+		return nil, &documentError{message: "the file is not UTF-8"}
+	}
+	r := &jsonReader{content: content, decoder: json.NewDecoder(bytes.NewReader(content))}
+	r.decoder.UseNumber()
+	n, err := r.value(0)
+	if err != nil {
+		if errors.Is(err, io.EOF) && len(bytes.TrimSpace(content)) == 0 {
+			return nil, nil
+		}
+		return nil, r.wrap(err)
+	}
+	if _, err := r.decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, &documentError{at: r.position(), message: "the file holds more than one JSON value"}
+	}
+	return n, nil
+}
+
+type jsonReader struct {
+	content []byte
+	decoder *json.Decoder
+}
+
+// position is where the decoder stands: behind the token that it read last.
+func (r *jsonReader) position() position { return r.at(r.decoder.InputOffset()) }
+
+func (r *jsonReader) at(offset int64) position {
+	before := r.content[:min(offset, int64(len(r.content)))]
+	return position{1 + bytes.Count(before, []byte("\n")), len(before) - bytes.LastIndexByte(before, '\n')}
+}
+
+func (r *jsonReader) wrap(err error) error {
+	if d, ok := errors.AsType[*documentError](err); ok {
+		return d
+	}
+	at := r.position()
+	if s, ok := errors.AsType[*json.SyntaxError](err); ok {
+		at = r.at(s.Offset)
+	}
+	return &documentError{at: at, message: "the file is not JSON: " + err.Error()}
+}
+
+func (r *jsonReader) value(depth int) (*node, error) {
+	if depth > maxNesting {
+		return nil, &documentError{at: r.position(), message: "the document is nested too deeply"}
+	}
+	token, err := r.decoder.Token()
+	if err != nil {
+		return nil, err
+	}
+	at := r.position()
+	switch t := token.(type) {
+	case json.Delim:
+		if t == '{' {
+			return r.object(at, depth)
+		}
+		return r.array(at, depth)
+	case string:
+		return &node{at: at, value: ast.StringTerm(t)}, nil
+	case json.Number:
+		return &node{at: at, value: ast.NumberTerm(t)}, nil
+	case bool:
+		return &node{at: at, value: ast.BooleanTerm(t)}, nil
+	}
+	return &node{at: at, value: ast.NullTerm()}, nil
+}
+
+func (r *jsonReader) object(at position, depth int) (*node, error) {
+	object := &node{at: at, object: map[string]*node{}}
+	for r.decoder.More() {
+		token, err := r.decoder.Token()
+		if err != nil {
+			return nil, err
+		}
+		keyAt := r.position()
+		key, _ := token.(string)
+		if object.object[key] != nil {
+			return nil, &documentError{at: keyAt, message: fmt.Sprintf("the key %q occurs twice", key), hint: "keep one of the two"}
+		}
+		child, err := r.value(depth + 1)
+		if err != nil {
+			return nil, err
+		}
+		child.at = keyAt
+		object.object[key] = child
+	}
+	_, err := r.decoder.Token()
+	return object, err
+}
+
+func (r *jsonReader) array(at position, depth int) (*node, error) {
+	var terms []*ast.Term
+	for r.decoder.More() {
+		child, err := r.value(depth + 1)
+		if err != nil {
+			return nil, err
+		}
+		terms = append(terms, child.term())
+	}
+	_, err := r.decoder.Token()
+	return &node{at: at, value: ast.ArrayTerm(terms...)}, err
+}

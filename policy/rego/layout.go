@@ -1,0 +1,147 @@
+package rego
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// maxModuleBytes bounds one Rego file. Rules for ten thousand hosts are below
+// it; longer lists belong under data/, where they load faster as well.
+const maxModuleBytes = 1 << 20
+
+// source is one Rego file in its place.
+type source struct {
+	path string
+	text string
+	test bool
+}
+
+// unit is what is compiled together, apart from all else: the organisation's
+// rules, or those of one repository.
+type unit struct {
+	repository string  // empty: the organisation
+	pkg        ast.Ref // the package of every deciding file
+	testPkg    ast.Ref // the package that tests may have instead
+	sources    []source
+}
+
+func (u *unit) isRepository() bool { return u.repository != "" }
+
+// sets are the names of the partial sets that the unit may define.
+func (u *unit) sets() []string {
+	if u.isRepository() {
+		return []string{setAllow, setDeny}
+	}
+	return []string{setAllow, setDeny, setReport, setDelegate}
+}
+
+// The partial sets of a policy.
+const (
+	setAllow    = "allow"
+	setDeny     = "deny"
+	setReport   = "report"
+	setDelegate = "delegate"
+)
+
+func newUnit(repository string) *unit {
+	root := ast.Ref{ast.DefaultRootDocument, ast.StringTerm("sallyport")}
+	u := &unit{repository: repository}
+	if repository == "" {
+		u.pkg = root.Append(ast.StringTerm("egress"))
+		u.testPkg = root.Append(ast.StringTerm("egress_test"))
+	} else {
+		u.pkg = root.Append(ast.StringTerm("repository")).Append(ast.StringTerm(repository))
+		u.testPkg = root.Append(ast.StringTerm("repository_test")).Append(ast.StringTerm(repository))
+	}
+	return u
+}
+
+// packageText is how a package is written in a file: without its root.
+func packageText(ref ast.Ref) string {
+	return strings.TrimPrefix(ref.String(), "data.")
+}
+
+// slug is what Bitbucket makes of a workspace's or repository's name in URLs:
+// lower case, digits, and - _ . only.
+var slug = regexp.MustCompile(`^[a-z0-9_.-]{1,128}$`)
+
+var bareUUID = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+
+// layOut sorts the snapshot's Rego files into units, and its documents out.
+func (l *loader) layOut(snapshot *policy.Snapshot) {
+	l.organisation = newUnit("")
+	repositories := map[string]*unit{}
+	for _, f := range snapshot.Files {
+		if strings.HasPrefix(f.Path, policy.LibraryFolder+"/") {
+			if l.options.Recorded {
+				l.library = append(l.library, source{path: f.Path, text: string(f.Content)})
+			}
+			continue
+		}
+		if !strings.HasSuffix(f.Path, ".rego") {
+			l.documents = append(l.documents, f)
+			continue
+		}
+		l.place(f, repositories)
+	}
+	for _, u := range repositories {
+		l.repositories = append(l.repositories, u)
+	}
+	slices.SortFunc(l.repositories, func(a, b *unit) int { return strings.Compare(a.repository, b.repository) })
+}
+
+// place puts one Rego file into the unit that its folder fixes.
+func (l *loader) place(f policy.File, repositories map[string]*unit) {
+	s := source{path: f.Path, text: string(f.Content), test: isTestFile(f.Path)}
+	if len(f.Content) > maxModuleBytes {
+		l.fail(Error{File: f.Path, Line: 1, Column: 1, Message: "the file is over 1 MiB",
+			Hint: "split it, and put long lists under data/"})
+		return
+	}
+	parts := strings.Split(f.Path, "/")
+	switch {
+	case len(parts) == 2 && parts[0] == "egress":
+		l.organisation.sources = append(l.organisation.sources, s)
+	case len(parts) == 4 && parts[0] == "repositories":
+		repository := parts[1] + "/" + parts[2]
+		if !l.checkFolder(f.Path, parts[1], parts[2]) {
+			return
+		}
+		if repositories[repository] == nil {
+			repositories[repository] = newUnit(repository)
+		}
+		repositories[repository].sources = append(repositories[repository].sources, s)
+	default:
+		l.fail(Error{File: f.Path, Line: 1, Column: 1, Message: "no policy is read from this place",
+			Hint: "put the organisation's rules and tests into egress/, a repository's into repositories/<workspace>/<repository>/, directly and not into folders of their own"})
+	}
+}
+
+// checkFolder refuses a folder that no repository can ever have: its rules,
+// denies among them, would silently never count.
+func (l *loader) checkFolder(path, workspace, repository string) bool {
+	at := Error{File: path, Line: 1, Column: 1}
+	uuids := bareUUID.MatchString(workspace) && bareUUID.MatchString(repository)
+	switch {
+	case !slug.MatchString(workspace) || !slug.MatchString(repository):
+		at.Message = "no repository has the name of this folder"
+		at.Hint = "write the workspace's and the repository's slug as they stand in Bitbucket's URLs, in lower case"
+	case !l.options.Names && !uuids:
+		at.Message = "the name of this folder needs names, and identity.bitbucket.api is not configured"
+		at.Hint = "configure it, or name the folder repositories/<workspace UUID>/<repository UUID>, bare and in lower case"
+	case l.options.Names && uuids:
+		at.Message = "the folder is named by UUIDs, and repositories are known by their names"
+		at.Hint = "name it repositories/<workspace>/<repository>"
+	default:
+		return true
+	}
+	l.fail(at)
+	return false
+}
+
+func isTestFile(path string) bool { return strings.HasSuffix(path, "_test.rego") }

@@ -1,0 +1,281 @@
+package rego
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// The checks that have a name of their own. A test of this package takes one
+// away and sees what it is there for.
+const (
+	checkReservedData  = "reserved data"
+	checkPackages      = "packages"
+	checkDefinitions   = "definitions"
+	checkReads         = "reads"
+	checkSets          = "sets"
+	checkKeys          = "keys"
+	checkIDs           = "ids"
+	checkAbsent        = "absent fields"
+	checkNames         = "names"
+	checkCapabilities  = "capabilities"
+	checkSchema        = "schema"
+	checkTestsOnlyTest = "tests define only tests"
+)
+
+// loader is the state of one loading.
+type loader struct {
+	snapshot *policy.Snapshot
+	options  Options
+	without  []string // checks that are left out; set by tests of this package only
+
+	organisation *unit
+	repositories []*unit
+	library      []source
+	documents    []policy.File
+
+	libraryModules map[string]*ast.Module
+	data           ast.Object
+	store          storage.Store
+
+	errors, warnings Errors
+}
+
+func newLoader(snapshot *policy.Snapshot, options Options) *loader {
+	if options.Deadline <= 0 {
+		options.Deadline = DefaultDeadline
+	}
+	return &loader{snapshot: snapshot, options: options}
+}
+
+func (l *loader) runs(check string) bool { return !slices.Contains(l.without, check) }
+
+func (l *loader) fail(e Error) { l.errors = append(l.errors, e) }
+
+func (l *loader) warn(e Error) { l.warnings = append(l.warnings, e) }
+
+// at makes an Error for a place in the policy. OPA leaves some generated terms
+// without a place; those get their rule's.
+func at(loc *ast.Location, fallback *ast.Location, message, hint string) Error {
+	if loc == nil || loc.Row == 0 {
+		loc = fallback
+	}
+	if loc == nil {
+		return Error{Message: message, Hint: hint}
+	}
+	return Error{File: loc.File, Line: max(1, loc.Row), Column: max(1, loc.Col), Message: message, Hint: hint}
+}
+
+// load goes through everything, so that all errors are reported at once, and
+// returns a set only if there are none.
+func (l *loader) load(ctx context.Context) (*Set, error) {
+	l.layOut(l.snapshot)
+	if err := l.loadLibrary(); err != nil {
+		return nil, err
+	}
+	l.data = l.readDocuments()
+	l.store = inmem.NewFromASTObject(l.data)
+
+	var organisation *program
+	for _, u := range l.units() {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		var p *program
+		err := recovered("loading "+unitName(u), func() error {
+			p = l.inspect(u)
+			return nil
+		})
+		if err != nil {
+			l.fail(Error{File: u.sources[0].path, Line: 1, Column: 1, Message: err.Error()})
+		}
+		if !u.isRepository() {
+			organisation = p
+		}
+	}
+	if len(l.errors) == 0 && !l.options.SkipTests {
+		report, err := l.test(ctx)
+		if err != nil {
+			return nil, err
+		}
+		l.errors = append(l.errors, report.failures()...)
+	}
+	if len(l.errors) > 0 {
+		return nil, l.errors.sorted()
+	}
+	return l.set(organisation)
+}
+
+func unitName(u *unit) string {
+	if u.isRepository() {
+		return "repository " + u.repository
+	}
+	return "the organisation's policy"
+}
+
+// units are all units that have a file.
+func (l *loader) units() []*unit {
+	var units []*unit
+	if len(l.organisation.sources) > 0 {
+		units = append(units, l.organisation)
+	}
+	return append(units, l.repositories...)
+}
+
+// inspect parses, checks and compiles one unit, and reports what is wrong. The
+// program is nil if anything is.
+func (l *loader) inspect(u *unit) *program {
+	before := len(l.errors)
+	deciding, tests := l.parseUnit(u)
+	l.checkWritten(u, deciding, tests)
+	// What the checks of names and shapes refuse would only be repeated, in
+	// other words, by the compiler.
+	if len(l.errors) > before {
+		return nil
+	}
+	p, resolved, errs := l.compile(u, deciding)
+	l.fromOPA(errs)
+	if resolved != nil {
+		l.checkResolved(u, resolved)
+	}
+	if len(tests) > 0 && len(l.errors) == before {
+		all := make(map[string]*ast.Module, len(deciding)+len(tests))
+		for path, m := range deciding {
+			all[path] = m
+		}
+		for path, m := range tests {
+			all[path] = m
+		}
+		_, resolved, errs := l.compile(u, all)
+		l.fromOPA(errs)
+		if resolved != nil {
+			l.checkTestReads(u, resolved, tests)
+		}
+	}
+	if len(l.errors) > before {
+		return nil
+	}
+	return p
+}
+
+// parseUnit parses a unit's files and reports what does not parse.
+func (l *loader) parseUnit(u *unit) (deciding, tests map[string]*ast.Module) {
+	deciding, tests = map[string]*ast.Module{}, map[string]*ast.Module{}
+	for _, s := range u.sources {
+		module, err := l.parse(s)
+		if err != nil {
+			l.fromOPA(err)
+			continue
+		}
+		if s.test {
+			tests[s.path] = module
+		} else {
+			deciding[s.path] = module
+		}
+	}
+	return deciding, tests
+}
+
+// parse parses one file. Every error has a place, the file's beginning if OPA
+// knows no better.
+func (l *loader) parse(s source) (module *ast.Module, err error) {
+	err = recovered("parsing", func() (err error) {
+		module, err = ast.ParseModuleWithOpts(s.path, s.text, ast.ParserOptions{Capabilities: l.capabilities(), RegoVersion: ast.RegoV1})
+		return err
+	})
+	beginning := ast.NewLocation(nil, s.path, 1, 1)
+	switch errs, ok := err.(ast.Errors); {
+	case ok:
+		for _, e := range errs {
+			if e.Location == nil {
+				e.Location = beginning
+			}
+		}
+	case err != nil:
+		err = &ast.Error{Message: err.Error(), Location: beginning}
+	case module == nil:
+		err = &ast.Error{Message: "the file is empty", Location: beginning}
+	}
+	return module, err
+}
+
+func (l *loader) capabilities() *ast.Capabilities {
+	if !l.runs(checkCapabilities) {
+		return ast.CapabilitiesForThisVersion()
+	}
+	return capabilities()
+}
+
+// fromOPA takes over the errors of OPA's parser and compiler.
+func (l *loader) fromOPA(err error) {
+	switch err := err.(type) {
+	case nil:
+	case ast.Errors:
+		for _, e := range err {
+			l.fromOPA(e)
+		}
+	case *ast.Error:
+		if err == nil {
+			return
+		}
+		message, hint := explain(err)
+		l.fail(at(err.Location, nil, message, hint))
+	default:
+		l.fail(Error{Message: err.Error()})
+	}
+}
+
+// explain puts an error of OPA's into the author's words where that helps.
+func explain(err *ast.Error) (message, hint string) {
+	message = err.Message
+	if name, ok := strings.CutPrefix(message, "undefined function "); ok {
+		if why := whyRemoved(name); why != "" {
+			return name + " is not available in a policy", why
+		}
+	}
+	if field, ok := strings.CutPrefix(message, "undefined ref: "); ok && strings.HasPrefix(field, "input.") {
+		hint = unknownField(field)
+		return field + " is not in the input", hint
+	}
+	if strings.HasPrefix(message, "undefined ref: data.") {
+		return message, "no rule or package of that name can be read here"
+	}
+	if err.Details != nil {
+		if lines := err.Details.Lines(); len(lines) > 0 {
+			kept := slices.DeleteFunc(slices.Clone(lines), func(s string) bool { return strings.TrimSpace(s) == "" })
+			hint = strings.Join(strings.Fields(strings.Join(kept, " ")), " ")
+		}
+	}
+	if len(hint) > 300 {
+		hint = hint[:300]
+	}
+	return message, hint
+}
+
+// unknownField names the field of the input that was probably meant.
+func unknownField(ref string) string {
+	parts := strings.Split(strings.TrimPrefix(ref, "input."), ".")
+	fields := inputFields()
+	for i := range parts {
+		parent := strings.Join(parts[:i], ".")
+		known := fields[parent]
+		if slices.Contains(known, parts[i]) {
+			continue
+		}
+		if len(known) == 0 {
+			return fmt.Sprintf("input.%s is a single value", parent)
+		}
+		if n := nearest(parts[i], known); n != "" {
+			return "did you mean input." + strings.Join(append(parts[:i:i], n), ".") + "?"
+		}
+		return strings.TrimSuffix("input."+parent, ".") + " has " + strings.Join(known, ", ")
+	}
+	return ""
+}

@@ -1,0 +1,174 @@
+package rego
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/topdown"
+	"github.com/open-policy-agent/opa/v1/topdown/cache"
+)
+
+// program is a compiled unit, ready to be asked. Safe for concurrent use.
+type program struct {
+	name     string
+	compiler *ast.Compiler
+	query    ast.Body
+	sets     []string // those that the unit defines: the query's variables
+	names    []string // the namePaths that its rules read
+	store    storage.Store
+	txn      storage.Transaction
+	values   cache.InterQueryValueCache
+}
+
+// results are the members of each set, by the set's name.
+type results map[string][]entry
+
+// newProgram makes the query for the sets that the modules define: a partial set
+// that has a rule always has a value, so that an undefined answer is always an
+// error, and a set that nobody defines is empty without being asked for.
+// The modules are as the compiler resolved them, without the library's.
+func newProgram(u *unit, c *ast.Compiler, modules map[string]*ast.Module, store storage.Store) (*program, error) {
+	p := &program{name: unitName(u), compiler: c, store: store}
+	defined := map[string]bool{}
+	for _, m := range modules {
+		if !m.Package.Path.Equal(u.pkg) {
+			continue
+		}
+		for _, rule := range m.Rules {
+			defined[firstName(rule)] = true
+		}
+	}
+	var body ast.Body
+	for _, set := range u.sets() {
+		if defined[set] {
+			p.sets = append(p.sets, set)
+			body.Append(ast.Equality.Expr(ast.VarTerm(set), ast.NewTerm(u.pkg.Append(ast.StringTerm(set)))))
+		}
+	}
+	if len(p.sets) == 0 {
+		return p, nil
+	}
+	compiled, err := c.QueryCompiler().Compile(body)
+	if err != nil {
+		return nil, err
+	}
+	p.query = compiled
+	p.names = namesRead(modules)
+	// Nothing writes to the store, so one transaction serves every evaluation.
+	if p.txn, err = store.NewTransaction(context.Background()); err != nil {
+		return nil, err
+	}
+	// OPA's own cache for compiled globs and patterns holds 100 of them and
+	// throws out at random, which long lists of patterns defeat.
+	limit := 10_000
+	p.values = cache.NewInterQueryValueCache(context.Background(), &cache.Config{
+		InterQueryBuiltinValueCache: cache.InterQueryBuiltinValueCacheConfig{MaxNumEntries: &limit},
+	})
+	return p, nil
+}
+
+// namesRead lists the names that modules read, or may read because a part of the
+// input that holds them is handed on as a whole.
+func namesRead(modules map[string]*ast.Module) []string {
+	var names []string
+	for _, m := range modules {
+		for _, rule := range m.Rules {
+			for _, r := range readsOf(rule) {
+				if r.root != "input" {
+					continue
+				}
+				for _, name := range namePaths {
+					whole := strings.HasPrefix(name+".", strings.Join(append(r.path, ""), "."))
+					if (whole || covers(r.path, name)) && !slices.Contains(names, name) {
+						names = append(names, name)
+					}
+				}
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// evaluate asks the program. It returns within the deadline, give or take one
+// builtin call, and turns a panic into an error.
+func (p *program) evaluate(ctx context.Context, q *question, deadline time.Duration) (r results, err error) {
+	if len(p.sets) == 0 {
+		return nil, nil
+	}
+	err = recovered("evaluating "+p.name, func() error {
+		r, err = p.run(ctx, q, deadline)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (p *program) run(ctx context.Context, q *question, deadline time.Duration) (results, error) {
+	cancel := topdown.NewCancel()
+	defer newWatchdog(deadline, cancel).stop()
+	if ctx.Done() != nil {
+		defer context.AfterFunc(ctx, cancel.Cancel)()
+	}
+	query := topdown.NewQuery(p.query).
+		WithCompiler(p.compiler).
+		WithStore(p.store).
+		WithTransaction(p.txn).
+		WithInput(q.term).
+		WithTime(q.time).
+		WithCancel(cancel).
+		WithStrictBuiltinErrors(true).
+		WithInterQueryBuiltinValueCache(p.values)
+
+	var r results
+	answers := 0
+	err := query.Iter(ctx, func(answer topdown.QueryResult) error {
+		answers++
+		var err error
+		r, err = p.read(answer)
+		return err
+	})
+	switch {
+	case err != nil && topdown.IsCancel(err) && ctx.Err() != nil:
+		return nil, fmt.Errorf("%s: the evaluation was given up: %w", p.name, ctx.Err())
+	case err != nil && topdown.IsCancel(err):
+		return nil, fmt.Errorf("%s: the evaluation took longer than %v", p.name, deadline)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", p.name, err)
+	case answers != 1:
+		return nil, fmt.Errorf("%s: the evaluation gave %d answers instead of one", p.name, answers)
+	}
+	return r, nil
+}
+
+// read takes the entries out of an answer. Whatever is not a set of entries is
+// an error: it must not pass for an empty one.
+func (p *program) read(answer topdown.QueryResult) (results, error) {
+	r := make(results, len(p.sets))
+	for _, name := range p.sets {
+		term := answer[ast.Var(name)]
+		if term == nil {
+			return nil, fmt.Errorf("%s is undefined", name)
+		}
+		set, ok := term.Value.(ast.Set)
+		if !ok {
+			return nil, fmt.Errorf("%s is no set", name)
+		}
+		err := set.Iter(func(t *ast.Term) error {
+			e, err := readEntry(name, t.Value)
+			r[name] = append(r[name], e)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}

@@ -1,0 +1,70 @@
+package rego
+
+import (
+	_ "embed"
+	"encoding/json"
+	"slices"
+	"sync"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+//go:embed schema.json
+var schemaJSON []byte
+
+// schemas types the input, so that a field that does not exist is an error when
+// the policy is loaded and not a rule that never matches. Shared and read-only.
+var schemas = sync.OnceValue(func() *ast.SchemaSet {
+	var document any
+	if err := json.Unmarshal(schemaJSON, &document); err != nil {
+		panic("rego: schema.json: " + err.Error()) // it is embedded: a fault of the build
+	}
+	set := ast.NewSchemaSet()
+	set.Put(ast.SchemaRootRef, document)
+	return set
+})
+
+// absentPaths are the fields of the input, below and including them, that a
+// request may be without, and what it then is.
+var absentPaths = []struct{ path, without string }{
+	{"principal.deployment", "a step that deploys nothing"},
+	{"principal.branch", "a run without a branch"},
+	{"target.scheme", "a CONNECT"},
+	{"request", "a CONNECT, whose content cannot be read"},
+}
+
+// namePaths are the fields of the input that need the REST API.
+var namePaths = []string{
+	"principal.workspace.slug",
+	"principal.repository.full_name",
+	"principal.repository.project",
+	"principal.deployment.name",
+	"principal.deployment.slug",
+	"principal.deployment.type",
+}
+
+// inputFields are the fields of each object in the input, by its path.
+var inputFields = sync.OnceValue(func() map[string][]string {
+	fields := map[string][]string{}
+	var walk func(path string, schema map[string]any)
+	walk = func(path string, schema map[string]any) {
+		properties, _ := schema["properties"].(map[string]any)
+		for name, sub := range properties {
+			fields[path] = append(fields[path], name)
+			below := name
+			if path != "" {
+				below = path + "." + name
+			}
+			if sub, ok := sub.(map[string]any); ok {
+				walk(below, sub)
+			}
+		}
+		slices.Sort(fields[path])
+	}
+	var document map[string]any
+	if err := json.Unmarshal(schemaJSON, &document); err != nil {
+		panic("rego: schema.json: " + err.Error())
+	}
+	walk("", document)
+	return fields
+})

@@ -1,0 +1,246 @@
+package rego
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// Bounds on what a set keeps ready.
+const (
+	maxPrograms   = 1024 // repositories whose own policy is compiled
+	maxPrincipals = 4096 // principals whose part of the input is made
+)
+
+// Set is a policy that passed all checks, at one revision. It is immutable to its
+// users and safe for concurrent use; it compiles a repository's policy when it is
+// first asked about that repository, and keeps those asked for lately.
+type Set struct {
+	snapshot     *policy.Snapshot
+	warnings     Errors
+	loader       *loader
+	organisation *program // nil: no rules for the organisation
+	units        map[string]*unit
+	programs     *lru[string, *lazyProgram]
+	principals   *lru[*identity.Principal, *lazyPart]
+}
+
+type lazyProgram struct {
+	once    sync.Once
+	program *program
+	err     error
+}
+
+type lazyPart struct {
+	once sync.Once
+	part *principalPart
+	err  error
+}
+
+// set finishes loading: what is kept of the policy is its own files and the
+// library's, since both decide.
+func (l *loader) set(organisation *program) (*Set, error) {
+	files := slices.DeleteFunc(slices.Clone(l.snapshot.Files), func(f policy.File) bool {
+		return strings.HasPrefix(f.Path, policy.LibraryFolder+"/")
+	})
+	for _, s := range l.library {
+		files = append(files, policy.File{Path: s.path, Content: []byte(s.text)})
+	}
+	snapshot, err := policy.NewSnapshot(files, l.snapshot.Commit)
+	if err != nil {
+		return nil, err
+	}
+	s := &Set{
+		snapshot: snapshot, warnings: l.warnings.sorted(), loader: l, organisation: organisation,
+		units:      map[string]*unit{},
+		programs:   newLRU[string, *lazyProgram](maxPrograms),
+		principals: newLRU[*identity.Principal, *lazyPart](maxPrincipals),
+	}
+	for _, u := range l.repositories {
+		s.units[u.repository] = u
+	}
+	if organisation != nil {
+		organisation.warmUp()
+	}
+	return s, nil
+}
+
+// Revision names the set: the digest covers the tree's files and the library's.
+func (s *Set) Revision() policy.Revision { return s.snapshot.Revision() }
+
+// Snapshot is everything that decides: the tree's files and the library's. A set
+// that is loaded from it, with [Options.Recorded], decides the same.
+func (s *Set) Snapshot() *policy.Snapshot { return s.snapshot }
+
+// Warnings are what [Check] would warn of.
+func (s *Set) Warnings() []Error { return slices.Clone(s.warnings) }
+
+// Repositories lists the repositories that have rules of their own, sorted.
+func (s *Set) Repositories() []string {
+	list := make([]string, 0, len(s.units))
+	for name := range s.units {
+		list = append(list, name)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// Decide evaluates the policy for a request, within the deadline. On an error
+// the decision still holds the revision, the reason policy_error, and the input
+// where it came that far. Safe for concurrent use.
+func (s *Set) Decide(ctx context.Context, request *policy.Request) (policy.Decision, error) {
+	start := time.Now()
+	d, err := s.decide(ctx, request)
+	d.Revision = s.Revision()
+	d.Duration = time.Since(start)
+	return d, err
+}
+
+func (s *Set) decide(ctx context.Context, request *policy.Request) (policy.Decision, error) {
+	if request == nil || request.Principal == nil {
+		return denied(nil), errors.New("policy: the request has no principal")
+	}
+	if request.Time.IsZero() {
+		return denied(nil), errors.New("policy: the request has no time")
+	}
+	lazy := s.principals.get(request.Principal, func() *lazyPart { return new(lazyPart) })
+	lazy.once.Do(func() { lazy.part, lazy.err = newPrincipalPart(request.Principal, s.loader.options.Names) })
+	if lazy.err != nil {
+		return denied(nil), fmt.Errorf("policy: %w", lazy.err)
+	}
+	return s.answer(ctx, newQuestion(request, lazy.part))
+}
+
+// Replay evaluates the policy for an input that was recorded: the Input of an
+// earlier decision, at that decision's time. It answers as [Set.Decide] does.
+func (s *Set) Replay(ctx context.Context, input []byte) (policy.Decision, error) {
+	start := time.Now()
+	q, err := recordedQuestion(input, s.loader.options.Names)
+	if err != nil {
+		d := denied(nil)
+		d.Revision = s.Revision()
+		return d, fmt.Errorf("policy: %w", err)
+	}
+	d, err := s.answer(ctx, q)
+	d.Revision = s.Revision()
+	d.Duration = time.Since(start)
+	return d, err
+}
+
+// denied is the decision that goes with an error.
+func denied(q *question) policy.Decision {
+	d := policy.Decision{Verdict: policy.Deny, Reason: policy.PolicyError}
+	if q != nil {
+		d.Input = q.json
+	}
+	return d
+}
+
+// answer evaluates the organisation's and the repository's policy and combines
+// what they say.
+func (s *Set) answer(ctx context.Context, q *question) (policy.Decision, error) {
+	var own *program
+	if len(s.units) > 0 {
+		if q.repository == "" {
+			return denied(q), errors.New("policy: the repository has no name, so its own policy cannot be found")
+		}
+		var err error
+		if own, err = s.program(q.repository); err != nil {
+			return denied(q), fmt.Errorf("policy: %w", err)
+		}
+	}
+	var all [2]results
+	left := s.loader.options.Deadline
+	start := time.Now()
+	for i, p := range [2]*program{s.organisation, own} {
+		if p == nil {
+			continue
+		}
+		for _, name := range q.missing {
+			if _, reads := slices.BinarySearch(p.names, name); reads {
+				return denied(q), fmt.Errorf("policy: %s reads input.%s, which is not known", p.name, name)
+			}
+		}
+		var err error
+		if all[i], err = p.evaluate(ctx, q, left); err != nil {
+			return denied(q), fmt.Errorf("policy: %w", err)
+		}
+		// One deadline for both; the second is not started with nothing left.
+		left = max(s.loader.options.Deadline-time.Since(start), time.Microsecond)
+	}
+	d := combine(all[0], all[1], q)
+	d.Input = q.json
+	return d, nil
+}
+
+// program returns the compiled policy of a repository, nil if it has none.
+func (s *Set) program(repository string) (*program, error) {
+	u := s.units[repository]
+	if u == nil {
+		return nil, nil
+	}
+	lazy := s.programs.get(repository, func() *lazyProgram { return new(lazyProgram) })
+	lazy.once.Do(func() {
+		lazy.err = recovered("compiling "+unitName(u), func() error {
+			p, err := s.compile(u)
+			lazy.program = p
+			return err
+		})
+	})
+	return lazy.program, lazy.err
+}
+
+// compile compiles what was checked when the set was loaded.
+func (s *Set) compile(u *unit) (*program, error) {
+	modules := map[string]*ast.Module{}
+	for _, src := range u.sources {
+		if src.test {
+			continue
+		}
+		m, err := s.loader.parse(src)
+		if err != nil {
+			return nil, err
+		}
+		modules[src.path] = m
+	}
+	p, _, err := s.loader.compile(u, modules)
+	if err != nil {
+		return nil, err
+	}
+	p.warmUp()
+	return p, nil
+}
+
+// recent lists the repositories whose policy was asked for lately.
+func (s *Set) recent() []string { return s.programs.keys() }
+
+// warmUpDeadline bounds the first evaluation of a program, which also builds
+// what OPA builds lazily and takes far longer than those that follow. A policy
+// that does not end is cut here as well, and then by each decision's deadline.
+const warmUpDeadline = time.Second
+
+// warmUp evaluates once and forgets the answer: whether the policy can decide is
+// seen by those who ask it.
+func (p *program) warmUp() {
+	part, err := newPrincipalPart(&identity.Principal{
+		Kind:       identity.KindBitbucketStep,
+		Workspace:  identity.Workspace{UUID: "00000000-0000-0000-0000-000000000000", Slug: "warm-up"},
+		Repository: identity.Repository{UUID: "00000000-0000-0000-0000-000000000000", FullName: "warm-up/warm-up", Project: "WARM"},
+		Branch:     "warm-up",
+	}, true)
+	if err != nil {
+		return
+	}
+	r := &policy.Request{Action: policy.Connect, Time: time.Unix(0, 0)}
+	r.Target.Host, r.Target.Port = "warm-up.invalid", 443
+	_, _ = p.evaluate(context.Background(), newQuestion(r, part), warmUpDeadline)
+}

@@ -1,0 +1,155 @@
+package rego
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/cover"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/tester"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// testTimeout bounds one test of a policy.
+const testTimeout = 5 * time.Second
+
+// TestResult is the outcome of one test of a policy.
+type TestResult struct {
+	File     string
+	Line     int
+	Package  string // without data.
+	Name     string
+	Passed   bool
+	Message  string // why it did not pass, where more is known than that
+	Output   string // what it printed
+	Duration time.Duration
+}
+
+// TestReport is the outcome of a policy's tests.
+type TestReport struct {
+	Results  []TestResult
+	Coverage float64 // percent of the deciding files' lines that the tests went through
+}
+
+// Passed reports whether no test failed; a policy without tests passes.
+func (r *TestReport) Passed() bool { return len(r.failures()) == 0 }
+
+func (r *TestReport) failures() Errors {
+	var errs Errors
+	for _, t := range r.Results {
+		if t.Passed {
+			continue
+		}
+		message := "the test " + t.Name + " failed"
+		if t.Message != "" {
+			message += ": " + t.Message
+		}
+		errs = append(errs, Error{File: t.File, Line: t.Line, Column: 1, Message: message, Hint: "run sallyport policy test"})
+	}
+	return errs
+}
+
+// Test runs a policy's own tests, the organisation's and each repository's apart,
+// as the policy is evaluated. The error is of type [Errors] where the policy does
+// not load; failed tests are in the report.
+func Test(ctx context.Context, snapshot *policy.Snapshot, options Options) (*TestReport, error) {
+	options.SkipTests = true
+	l := newLoader(snapshot, options)
+	if _, err := l.load(ctx); err != nil {
+		return nil, err
+	}
+	return l.test(ctx)
+}
+
+func (l *loader) test(ctx context.Context) (*TestReport, error) {
+	report := &TestReport{}
+	covered, lines := 0, 0
+	for _, u := range l.units() {
+		c, n, err := l.testUnit(ctx, u, report)
+		if err != nil {
+			return nil, fmt.Errorf("testing %s: %w", unitName(u), err)
+		}
+		covered, lines = covered+c, lines+n
+	}
+	if lines > 0 {
+		report.Coverage = math.Floor(1000*float64(covered)/float64(lines)) / 10
+	}
+	return report, nil
+}
+
+// testUnit runs the tests of one unit and counts its deciding files' lines.
+func (l *loader) testUnit(ctx context.Context, u *unit, report *TestReport) (covered, lines int, err error) {
+	modules := map[string]*ast.Module{}
+	deciding := map[string]bool{}
+	tests := false
+	for _, s := range u.sources {
+		m, err := l.parse(s)
+		if err != nil {
+			return 0, 0, err
+		}
+		modules[s.path] = m
+		deciding[s.path] = !s.test
+		tests = tests || s.test
+	}
+	coverage := cover.New()
+	if tests {
+		err = recovered("a test", func() error { return l.runTests(ctx, modules, coverage, report) })
+		if err != nil {
+			return 0, 0, err
+		}
+	}
+	for path, file := range coverage.Report(modules).Files {
+		if deciding[path] {
+			covered += file.CoveredLines
+			lines += file.CoveredLines + file.NotCoveredLines
+		}
+	}
+	return covered, lines, nil
+}
+
+func (l *loader) runTests(ctx context.Context, modules map[string]*ast.Module, coverage *cover.Cover, report *TestReport) error {
+	all := make(map[string]*ast.Module, len(modules)+len(l.libraryModules))
+	for path, m := range modules {
+		all[path] = m
+	}
+	for path, m := range l.libraryModules {
+		all[path] = m
+	}
+	return storage.Txn(ctx, l.store, storage.TransactionParams{}, func(txn storage.Transaction) error {
+		results, err := tester.NewRunner().
+			SetCompiler(l.compiler().WithEnablePrintStatements(true)).
+			SetStore(l.store).
+			SetModules(all).
+			SetTimeout(testTimeout).
+			SetCoverageQueryTracer(coverage).
+			RaiseBuiltinErrors(true).
+			CapturePrintOutput(true).
+			RunTests(ctx, txn)
+		if err != nil {
+			return err
+		}
+		for r := range results {
+			report.Results = append(report.Results, result(r))
+		}
+		return ctx.Err()
+	})
+}
+
+func result(r *tester.Result) TestResult {
+	t := TestResult{
+		Package: strings.TrimPrefix(r.Package, "data."), Name: r.Name, Passed: r.Pass(),
+		Output: string(r.Output), Duration: r.Duration,
+	}
+	if r.Location != nil {
+		t.File, t.Line = r.Location.File, r.Location.Row
+	}
+	if r.Error != nil {
+		t.Message = r.Error.Error()
+	}
+	return t
+}

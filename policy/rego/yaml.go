@@ -1,0 +1,178 @@
+package rego
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	yaml "github.com/goccy/go-yaml"
+	yamlast "github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// readYAML reads a document of plain values: YAML 1.2's core, without what makes
+// a reader guess or a short file long (anchors, aliases, tags, merge keys, keys
+// that are not strings, doubled keys). nil is an empty document.
+func readYAML(content []byte) (*node, error) {
+	if !utf8.Valid(content) {
+		return nil, &documentError{message: "the file is not UTF-8"}
+	}
+	if err := checkNesting(content); err != nil {
+		return nil, err
+	}
+	file, err := parser.ParseBytes(content, 0)
+	if err != nil {
+		return nil, yamlError(err)
+	}
+	var body yamlast.Node
+	for i, doc := range file.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		if _, ok := doc.Body.(*yamlast.CommentGroupNode); ok {
+			continue
+		}
+		if i > 0 && body != nil {
+			return nil, &documentError{at: yamlPosition(doc.Body), message: "the file holds a second document", hint: "put it into a file of its own"}
+		}
+		body = doc.Body
+	}
+	if body == nil {
+		return nil, nil
+	}
+	return yamlNode(body, 0)
+}
+
+// checkNesting bounds what the YAML reader may recurse into, before it does.
+// Flow brackets and indentation are the two ways to nest; counting brackets in
+// strings and comments as well only errs on the safe side, and rarely.
+func checkNesting(content []byte) error {
+	depth, line, column := 0, 1, 0
+	indent, blank := 0, true
+	for _, c := range content {
+		column++
+		switch c {
+		case '[', '{':
+			depth++
+		case ']', '}':
+			depth = max(0, depth-1)
+		case '\n':
+			line, column, indent, blank = line+1, 0, 0, true
+			continue
+		}
+		if blank && (c == ' ' || c == '-' || c == '?') {
+			indent++
+		} else {
+			blank = false
+		}
+		if depth > maxNesting || indent > 16*maxNesting {
+			return &documentError{at: position{line, column}, message: "the document is nested too deeply"}
+		}
+	}
+	return nil
+}
+
+func yamlError(err error) error {
+	if e, ok := errors.AsType[yaml.Error](err); ok {
+		d := &documentError{message: "the file is not YAML: " + e.GetMessage()}
+		if t := e.GetToken(); t != nil && t.Position != nil {
+			d.at = position{t.Position.Line, t.Position.Column}
+		}
+		return d
+	}
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	return &documentError{message: "the file is not YAML: " + first}
+}
+
+func yamlPosition(n yamlast.Node) position {
+	if t := n.GetToken(); t != nil && t.Position != nil {
+		return position{t.Position.Line, t.Position.Column}
+	}
+	return position{1, 1}
+}
+
+func yamlNode(n yamlast.Node, depth int) (*node, error) {
+	at := yamlPosition(n)
+	if depth > maxNesting {
+		return nil, &documentError{at: at, message: "the document is nested too deeply"}
+	}
+	switch n := n.(type) {
+	case *yamlast.MappingNode:
+		return yamlObject(at, n.Values, depth)
+	case *yamlast.MappingValueNode:
+		return yamlObject(at, []*yamlast.MappingValueNode{n}, depth)
+	case *yamlast.SequenceNode:
+		terms := make([]*ast.Term, 0, len(n.Values))
+		for _, item := range n.Values {
+			child, err := yamlNode(item, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			terms = append(terms, child.term())
+		}
+		return &node{at: at, value: ast.ArrayTerm(terms...)}, nil
+	}
+	term, err := yamlScalar(at, n)
+	if err != nil {
+		return nil, err
+	}
+	return &node{at: at, value: term}, nil
+}
+
+func yamlObject(at position, values []*yamlast.MappingValueNode, depth int) (*node, error) {
+	object := &node{at: at, object: make(map[string]*node, len(values))}
+	for _, pair := range values {
+		keyAt := yamlPosition(pair.Key)
+		var key string
+		switch k := pair.Key.(type) {
+		case *yamlast.StringNode:
+			key = k.Value
+		default:
+			return nil, &documentError{at: keyAt, message: fmt.Sprintf("the key %s is not a string", pair.Key), hint: "put it in quotes; merge keys and anchors are not read"}
+		}
+		if object.object[key] != nil {
+			return nil, &documentError{at: keyAt, message: fmt.Sprintf("the key %q occurs twice", key), hint: "keep one of the two"}
+		}
+		child, err := yamlNode(pair.Value, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		child.at = keyAt
+		object.object[key] = child
+	}
+	return object, nil
+}
+
+func yamlScalar(at position, n yamlast.Node) (*ast.Term, error) {
+	switch n := n.(type) {
+	case *yamlast.StringNode:
+		return ast.StringTerm(n.Value), nil
+	case *yamlast.LiteralNode:
+		return ast.StringTerm(n.Value.Value), nil
+	case *yamlast.BoolNode:
+		return ast.BooleanTerm(n.Value), nil
+	case *yamlast.NullNode:
+		return ast.NullTerm(), nil
+	case *yamlast.IntegerNode:
+		switch v := n.Value.(type) {
+		case int64:
+			return ast.NumberTerm(json.Number(strconv.FormatInt(v, 10))), nil
+		case uint64:
+			return ast.NumberTerm(json.Number(strconv.FormatUint(v, 10))), nil
+		}
+	case *yamlast.FloatNode:
+		if !math.IsInf(n.Value, 0) && !math.IsNaN(n.Value) {
+			return ast.NumberTerm(json.Number(strconv.FormatFloat(n.Value, 'g', -1, 64))), nil
+		}
+	case *yamlast.AnchorNode, *yamlast.AliasNode, *yamlast.MergeKeyNode:
+		return nil, &documentError{at: at, message: "anchors, aliases and merge keys are not read", hint: "write the value out"}
+	case *yamlast.TagNode:
+		return nil, &documentError{at: at, message: "tags are not read", hint: "write a plain value, in quotes if it is a string"}
+	}
+	return nil, &documentError{at: at, message: fmt.Sprintf("%s is no value that JSON has", n.Type()), hint: "write a string, a number, true, false, null, a list or an object"}
+}

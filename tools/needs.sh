@@ -1,0 +1,23 @@
+#!/bin/sh
+# Gets what `make demo` and `make test` need and this machine lacks: curl, git
+# and PostgreSQL. As root on Debian they are installed; anybody else is told what
+# to ask for, but for PostgreSQL, which can be had without rights.
+set -eu
+cd "$(dirname "$0")/.."
+
+missing=""
+for program in curl git; do
+	command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
+done
+if [ -n "$missing" ]; then
+	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+		echo "installing$missing"
+		apt-get update -qq
+		# shellcheck disable=SC2086 # one word a package
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ca-certificates $missing >/dev/null
+	else
+		echo "needed and not installed:$missing; ask for: apt-get install$missing" >&2
+		exit 1
+	fi
+fi
+exec sh internal/pgembed/get-postgresql.sh
