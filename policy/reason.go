@@ -28,6 +28,7 @@ const (
 	TargetTimeout     Reason = "target_timeout"     // the target did not answer in time
 	Overloaded        Reason = "overloaded"         // a limit of this instance is reached
 	ShuttingDown      Reason = "shutting_down"      // this instance admits nothing new
+	EmergencyStop     Reason = "emergency_stop"     // an operator has stopped everything
 	InternalError     Reason = "internal_error"     // a fault of ours
 )
 

@@ -60,7 +60,7 @@ func combine(organisation, repository results, q *question) policy.Decision {
 		d.Rule = d.Rules[0]
 	}
 	if d.Verdict == policy.Allow {
-		strictest(&d, allows, q)
+		strictest(&d, allows)
 	}
 	return d
 }
@@ -82,10 +82,9 @@ func counting(allows []entry, q *question) []entry {
 }
 
 // strictest sets what an allow carries from all allows that count. Without one,
-// which is report mode, nothing is loosened: TLS only, no limits, and the address
-// itself, if it is what was asked for, passes like any other target.
-func strictest(d *policy.Decision, allows []entry, q *question) {
-	d.Address = q.address
+// which is report mode, nothing is loosened: TLS only, no limits, and no IP
+// literal, for report mode softens no check of addresses.
+func strictest(d *policy.Decision, allows []entry) {
 	if len(allows) == 0 {
 		return
 	}

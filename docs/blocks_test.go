@@ -1,0 +1,356 @@
+package docs_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"math/big"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego"
+)
+
+// block is one fenced block of a page. Its name is what a first line "# name"
+// says.
+type block struct {
+	page, language, name, text string
+}
+
+var fence = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
+
+func blocks(t *testing.T, language string, from ...string) []block {
+	t.Helper()
+	var all []block
+	for _, page := range from {
+		for _, found := range fence.FindAllStringSubmatch(read(t, page), -1) {
+			b := block{page: page, language: found[1], text: found[2]}
+			first, _, _ := strings.Cut(b.text, "\n")
+			b.name, _ = strings.CutPrefix(first, "# ")
+			if b.language == language {
+				all = append(all, b)
+			}
+		}
+	}
+	if len(all) == 0 {
+		t.Fatalf("no block of %s in %v", language, from)
+	}
+	return all
+}
+
+func named(t *testing.T, language, name string) block {
+	t.Helper()
+	all := blocks(t, language, "../README.md")
+	i := slices.IndexFunc(all, func(b block) bool { return b.name == name })
+	if i < 0 {
+		t.Fatalf("README.md has no block # %s", name)
+	}
+	return all[i]
+}
+
+// TestConfigurationLoads reads README's configuration beside the files that it
+// names.
+func TestConfigurationLoads(t *testing.T) {
+	directory := t.TempDir()
+	write := func(name, content string) {
+		path := filepath.Join(directory, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	certificate, key := selfSigned(t)
+	write("tls/certificate.pem", certificate)
+	write("tls/key.pem", key)
+	write("policy-repository/egress/first.rego", "package sallyport.egress\n")
+	for _, secret := range []string{"bitbucket-token", "database-url", "migration-url"} {
+		write("secrets/"+secret, "postgres://somebody@database.example/sallyport\n")
+	}
+	write("sallyport.yaml", named(t, "yaml", "sallyport.yaml").text)
+	cfg, err := config.Load(filepath.Join(directory, "sallyport.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if warnings := cfg.Warnings(); len(warnings) > 0 {
+		t.Errorf("it is warned about: %v", warnings)
+	}
+}
+
+func selfSigned(t *testing.T) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "egress.acme.example"}, DNSNames: []string{"egress.acme.example"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := func(kind string, b []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}))
+	}
+	return encode("CERTIFICATE", der), encode("PRIVATE KEY", pkcs8)
+}
+
+// TestPipelineHasWhatAStepNeeds parses README's pipeline and looks for the lines
+// without which some client goes out by itself, or shows the token.
+func TestPipelineHasWhatAStepNeeds(t *testing.T) {
+	var file struct {
+		Pipelines struct {
+			Branches map[string][]struct {
+				Step struct {
+					Deployment string
+					OIDC       struct {
+						Audiences []string
+					}
+					Script      []string
+					AfterScript []string `yaml:"after-script"`
+				}
+			}
+		}
+	}
+	if err := yaml.Unmarshal([]byte(named(t, "yaml", "bitbucket-pipelines.yml").text), &file); err != nil {
+		t.Fatal(err)
+	}
+	steps := file.Pipelines.Branches["main"]
+	if len(steps) != 1 {
+		t.Fatalf("the pipeline was read as %d steps", len(steps))
+	}
+	step := steps[0].Step
+	if len(step.OIDC.Audiences) != 1 || step.Deployment == "" {
+		t.Errorf("audiences %q, deployment %q", step.OIDC.Audiences, step.Deployment)
+	}
+	for name, script := range map[string][]string{"script": step.Script, "after-script": step.AfterScript} {
+		environment := exported(t, script)
+		proxyURL := environment["HTTPS_PROXY"]
+		if !regexp.MustCompile(`^https://[a-z]+:eyJ\.x\.y@[a-z.]+:\d+$`).MatchString(proxyURL) {
+			t.Errorf("%s: HTTPS_PROXY is %q, and not https://name:token@host:port", name, proxyURL)
+		}
+		for _, twin := range []string{"https_proxy", "HTTP_PROXY", "http_proxy"} {
+			if environment[twin] != proxyURL {
+				t.Errorf("%s: %s is %q", name, twin, environment[twin])
+			}
+		}
+		if not := environment["NO_PROXY"]; not != environment["no_proxy"] || !strings.Contains(not, "localhost,127.0.0.1,host.docker.internal") || strings.ContainsAny(not, "*/") {
+			t.Errorf("%s: NO_PROXY is %q, no_proxy %q", name, not, environment["no_proxy"])
+		}
+		if environment["GIT_HTTP_PROXY_AUTHMETHOD"] != "basic" {
+			t.Errorf("%s: git would wait for a 407", name)
+		}
+	}
+}
+
+// exported runs the exports of a script in a shell, as a step does, and returns
+// the environment that they leave.
+func exported(t *testing.T, script []string) map[string]string {
+	t.Helper()
+	var exports []string
+	for _, line := range script {
+		if strings.HasPrefix(line, "export ") {
+			exports = append(exports, line)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "sh", "-eu", "-c", strings.Join(append(exports, "env"), "\n"))
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "BITBUCKET_STEP_OIDC_TOKEN=eyJ.x.y"}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%q: %v", exports, err)
+	}
+	environment := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		environment[name] = value
+	}
+	return environment
+}
+
+// TestPolicyLoadsAndDecides loads README's policy and asks what the text says of it.
+func TestPolicyLoadsAndDecides(t *testing.T) {
+	var files []policy.File
+	for _, b := range blocks(t, "rego", "../README.md") {
+		files = append(files, policy.File{Path: b.name, Content: []byte(b.text)})
+	}
+	snapshot, err := policy.NewSnapshot(files, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := rego.Options{Names: true, Deadline: 10 * time.Second}
+	problems, warnings, err := rego.Check(t.Context(), snapshot, options)
+	if err != nil || len(problems) > 0 || len(warnings) > 0 {
+		t.Fatalf("%v\n%v\n%v", err, problems, warnings)
+	}
+	set, err := rego.Load(t.Context(), snapshot, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := new(rego.Engine)
+	engine.Swap(set)
+	for _, c := range []struct {
+		repository, deployment, to string
+		want                       string
+	}{
+		{"acme/payments", "production", "api.partner.example:443", "allow policy_allowed settle-with-partner"},
+		{"acme/payments", "", "api.partner.example:443", "deny no_rule_matched "},
+		{"acme/payments", "production", "api.partner.example:8443", "deny no_rule_matched "},
+		{"acme/other", "production", "api.partner.example:443", "deny no_rule_matched "},
+		{"acme/other", "", "eu.mirror.packages.example:443", "allow policy_allowed shared-registries"},
+		{"acme/other", "", "mirror.packages.example:443", "deny no_rule_matched "},
+		{"acme/website", "", "fonts.unlisted.example:443", "allow no_rule_matched observed"},
+		{"acme/website", "", "raw.pastebin.example:443", "deny policy_denied no-paste-sites"},
+	} {
+		d, err := engine.Decide(t.Context(), question(t, c.repository, c.deployment, c.to))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%v %s %s", d.Verdict, d.Reason, d.Rule); got != c.want {
+			t.Errorf("%s (%s) to %s: %s, want %s", c.repository, c.deployment, c.to, got, c.want)
+		}
+	}
+}
+
+func question(t *testing.T, repository, deployment, to string) *policy.Request {
+	t.Helper()
+	const uuid = "5b1b2c5e-7c5a-4f0f-9a9f-0d3a4d4c1b11"
+	host, err := target.ParseAuthority(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &identity.Principal{
+		Kind: identity.KindBitbucketStep, Branch: "main",
+		Workspace:  identity.Workspace{UUID: uuid, Slug: "acme"},
+		Repository: identity.Repository{UUID: uuid, FullName: repository, Project: "ACME"},
+		Pipeline:   identity.Run{UUID: uuid}, Step: identity.Run{UUID: uuid},
+	}
+	if deployment != "" {
+		p.Deployment = &identity.Deployment{UUID: uuid, Name: deployment, Slug: deployment, Type: deployment}
+	}
+	return &policy.Request{
+		Principal: p, Action: policy.Connect, Target: host, ClientAddress: netip.MustParseAddr("192.0.2.7"),
+		Time: time.Date(2026, 11, 21, 8, 40, 0, 0, time.UTC),
+	}
+}
+
+// TestQueriesRun runs the SQL of README, and of the commands in it, as the
+// auditor on the real schema.
+func TestQueriesRun(t *testing.T) {
+	db := pgtest.NewFrom(t, "sallyport", func(ctx context.Context, url string) error {
+		_, _, err := postgres.Migrate(ctx, url, nil)
+		return err
+	})
+	conn, err := pgx.Connect(t.Context(), db.URL(postgres.Auditor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	var queries []string
+	for _, b := range blocks(t, "sql", "../README.md") {
+		queries = append(queries, b.text)
+	}
+	for _, b := range blocks(t, "sh", "../README.md") {
+		for _, found := range regexp.MustCompile(`audit psql .*-c '([^']+)'`).FindAllStringSubmatch(b.text, -1) {
+			queries = append(queries, found[1])
+		}
+	}
+	for _, query := range queries {
+		if _, err := conn.Exec(t.Context(), query); err != nil {
+			t.Errorf("%s\n%v", query, err)
+		}
+	}
+}
+
+// TestCommandsExist looks at every command line in a shell block: targets of the
+// Makefile, and commands and flags of the real program; the shell parses the
+// block whole.
+func TestCommandsExist(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "sallyport")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/sallyport").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	makefile := read(t, "../Makefile")
+	for _, b := range blocks(t, "sh", "../README.md", "../CONTRIBUTING.md") {
+		if out, err := exec.CommandContext(t.Context(), "sh", "-n", "-c", b.text).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", b.page, err, out)
+		}
+		for line := range strings.Lines(b.text) {
+			switch words := strings.Fields(line); {
+			case len(words) > 1 && words[0] == "make":
+				if !strings.Contains(makefile, "\n"+words[1]+":") {
+					t.Errorf("%s: make has no target %s", b.page, words[1])
+				}
+			case len(words) > 1 && words[0] == "sallyport":
+				checkCommand(t, program, words[1:])
+			}
+		}
+	}
+}
+
+// checkCommand asks the program for help on a command line's command, which ends
+// at its first flag or path, and looks for its flags there.
+func checkCommand(t *testing.T, program string, words []string) {
+	t.Helper()
+	end := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "-") || strings.HasPrefix(w, ".") })
+	if end < 0 {
+		end = len(words)
+	}
+	out, err := exec.CommandContext(t.Context(), program, append(slices.Clone(words[:end]), "--help")...).CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("sallyport "+strings.Join(words[:end], " "))) {
+		t.Errorf("sallyport %s is no command: %v\n%s", strings.Join(words[:end], " "), err, out)
+	}
+	for _, flag := range words[end:] {
+		if strings.HasPrefix(flag, "-") && !bytes.Contains(out, []byte(flag)) {
+			t.Errorf("sallyport %s has no flag %s", strings.Join(words[:end], " "), flag)
+		}
+	}
+}
+
+// TestSettingsParse holds README's settings.xml well-formed, with the token
+// taken from the environment.
+func TestSettingsParse(t *testing.T) {
+	for _, b := range blocks(t, "xml", "../README.md") {
+		d := xml.NewDecoder(strings.NewReader(b.text))
+		for {
+			if _, err := d.Token(); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !strings.Contains(b.text, "<password>${env.BITBUCKET_STEP_OIDC_TOKEN}</password>") {
+			t.Error("the token is not taken from the step's environment")
+		}
+	}
+}

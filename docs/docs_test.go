@@ -1,0 +1,182 @@
+package docs_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/proxy"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// pages are the documents that are checked, relative to this folder.
+var pages = []string{
+	"../README.md", "../SECURITY.md", "../CHANGELOG.md", "../CONTRIBUTING.md",
+	"architecture.md", "configuration.md", "reasons.md",
+}
+
+func read(t *testing.T, page string) string {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+var reasonRow = regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| ([0-9]{3}) \\| ([^|]+) \\| ([^|]+) \\|$")
+
+// TestReasonsPage holds docs/reasons.md and the vocabulary together, in both
+// directions, statuses included.
+func TestReasonsPage(t *testing.T) {
+	documented := map[string]string{}
+	for _, row := range reasonRow.FindAllStringSubmatch(read(t, "reasons.md"), -1) {
+		if _, twice := documented[row[1]]; twice {
+			t.Errorf("reasons.md has %s twice", row[1])
+		}
+		documented[row[1]] = row[2]
+	}
+	constants := constantsOf(t, "../policy/reason.go", constantsOf(t, "../identity/errors.go", nil))
+	if len(constants) < 30 {
+		t.Fatalf("policy/reason.go was read as %d reasons", len(constants))
+	}
+	known := map[string]bool{}
+	for name, reason := range constants {
+		known[reason] = true
+		status, found := documented[reason]
+		if !found {
+			t.Errorf("reasons.md has no row for %s (policy.%s)", reason, name)
+			continue
+		}
+		want := strconv.Itoa(proxy.NewRefusal(policy.Reason(reason), "").Status)
+		if reason == string(policy.PolicyAllowed) {
+			want = "200"
+		}
+		if status != want {
+			t.Errorf("reasons.md says %s for %s, and the proxy answers %s", status, reason, want)
+		}
+	}
+	for reason := range documented {
+		if !known[reason] {
+			t.Errorf("reasons.md has %s, which is no reason", reason)
+		}
+	}
+}
+
+// constantsOf reads the string constants of a file by name: literals, and
+// conversions such as Reason(identity.X) of what is in others.
+func constantsOf(t *testing.T, path string, others map[string]string) map[string]string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || len(spec.Names) != 1 || len(spec.Values) != 1 {
+			return true
+		}
+		switch v := spec.Values[0].(type) {
+		case *ast.BasicLit:
+			if text, err := strconv.Unquote(v.Value); err == nil {
+				found[spec.Names[0].Name] = text
+			}
+		case *ast.CallExpr:
+			if selector, ok := v.Args[0].(*ast.SelectorExpr); ok {
+				found[spec.Names[0].Name] = others[selector.Sel.Name]
+			}
+		}
+		return true
+	})
+	return found
+}
+
+var namedTest = regexp.MustCompile("`((?:[a-z0-9]+/)*[a-z0-9]+)\\.((?:Test|Fuzz)[A-Za-z0-9_]+)`")
+
+// TestSecurityNamesTestsThatExist keeps an invariant from naming a proof that is
+// not there.
+func TestSecurityNamesTestsThatExist(t *testing.T) {
+	text := read(t, "../SECURITY.md")
+	names := namedTest.FindAllStringSubmatch(text, -1)
+	if len(names) < 20 {
+		t.Fatalf("SECURITY.md was read as %d names of tests", len(names))
+	}
+	for _, name := range names {
+		if !hasTest(t, name[1], name[2]) {
+			t.Errorf("SECURITY.md names %s.%s, which does not exist", name[1], name[2])
+		}
+	}
+	invariants := regexp.MustCompile(`(?m)^\d+\. .*$`).FindAllString(text, -1)
+	if len(invariants) < 10 {
+		t.Fatalf("SECURITY.md was read as %d invariants", len(invariants))
+	}
+	for i, line := range invariants {
+		if !strings.HasPrefix(line, strconv.Itoa(i+1)+". ") {
+			t.Errorf("SECURITY.md: invariant %d is numbered %.6q", i+1, line)
+		}
+		if !namedTest.MatchString(line) {
+			t.Errorf("SECURITY.md: no test is named for: %s", line)
+		}
+	}
+}
+
+func hasTest(t *testing.T, folder, name string) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("..", filepath.FromSlash(folder), "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	function := regexp.MustCompile(`(?m)^func ` + name + `\(`)
+	for _, file := range files {
+		if function.MatchString(read(t, file)) {
+			return true
+		}
+	}
+	return false
+}
+
+var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+
+// TestLinksLeadSomewhere follows the links inside the repository, and to
+// headings of their own page.
+func TestLinksLeadSomewhere(t *testing.T) {
+	decisions, err := filepath.Glob("adr/*.md")
+	if err != nil || len(decisions) == 0 {
+		t.Fatalf("no decisions in docs/adr: %v", err)
+	}
+	for _, page := range append(decisions, pages...) {
+		text := read(t, page)
+		for _, found := range link.FindAllStringSubmatch(text, -1) {
+			to, anchor, _ := strings.Cut(found[1], "#")
+			switch {
+			case strings.Contains(to, "://"), strings.HasPrefix(to, "mailto:"):
+			case to == "" && !headings(text)[anchor]:
+				t.Errorf("%s has no heading #%s", page, anchor)
+			case to != "":
+				if _, err := os.Stat(filepath.Join(filepath.Dir(page), filepath.FromSlash(to))); err != nil {
+					t.Errorf("%s links to %s: %v", page, to, err)
+				}
+			}
+		}
+	}
+}
+
+// headings are a page's headings, as links name them.
+func headings(text string) map[string]bool {
+	all := map[string]bool{}
+	for _, h := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		name := regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(h[1]), "")
+		all[strings.ReplaceAll(name, " ", "-")] = true
+	}
+	return all
+}
