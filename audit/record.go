@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"net/netip"
 	"strconv"
+	"strings"
 )
 
 // RecordVersion is the version of the record's format, its first field.
@@ -159,6 +160,10 @@ func key(b []byte, name string) []byte {
 // UTF-8 (see [Text]), so that only two bytes need an escape.
 func quote(b []byte, s string) []byte {
 	b = append(b, '"')
+	if strings.IndexByte(s, '"') < 0 && strings.IndexByte(s, '\\') < 0 {
+		b = append(b, s...)
+		return append(b, '"')
+	}
 	for i := range len(s) {
 		if c := s[i]; c == '"' || c == '\\' {
 			b = append(b, '\\')

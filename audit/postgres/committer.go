@@ -1,0 +1,245 @@
+package postgres
+
+import (
+	"errors"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+var zeroAddress netip.Addr
+
+// heartbeat is how often an idle connection is tried, and how often the
+// partitions are looked after (every so many beats).
+const (
+	heartbeat    = 5 * time.Second
+	beatsToMonth = 360 // half an hour
+)
+
+// committer is the state of the goroutine that numbers and writes.
+type committer struct {
+	session  *session // nil: away
+	sequence int64
+	owed     []*audit.Event // events of our own that are to be written next
+	journal  *journal       // nil: none
+	back     chan *session  // from the goroutine that dials again
+	dialling bool
+	failures int  // since the last success
+	busy     bool // since the last beat
+	beats    int
+	clean    bool // the end of the writer is durable
+}
+
+func newCommitter(l *Log) committer { return committer{back: make(chan *session)} }
+
+// discard closes what the committer holds.
+func (c *committer) discard() {
+	if c.session != nil {
+		c.session.close()
+	}
+	if c.journal != nil {
+		c.journal.close()
+	}
+}
+
+// run is the committer.
+func (l *Log) run() {
+	defer close(l.done)
+	defer l.committer.discard()
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+
+	g := newGroup(l.writer)
+	for l.gather(g, beat.C) {
+		if len(g.rows) > 0 && !l.commit(g) {
+			l.giveUp(g)
+			return
+		}
+		g.reset()
+		if l.failed() || l.ctx.Err() != nil {
+			l.giveUp(g)
+			return
+		}
+	}
+	l.number(g, l.ended(), nil)
+	if !l.commit(g) {
+		l.giveUp(g)
+		return
+	}
+	l.clean = true
+}
+
+func (l *Log) ended() *audit.Event {
+	e := &audit.Event{Time: time.Now(), Kind: audit.KindWriterEnded}
+	e.Normalise()
+	return e
+}
+
+// gather waits for something to do, and fills the group with what is waiting.
+// It is false when the log is closed and nothing is left.
+func (l *Log) gather(g *group, beat <-chan time.Time) bool {
+	for _, e := range l.owed {
+		l.number(g, e, nil)
+	}
+	l.owed = l.owed[:0]
+	if len(g.rows) == 0 {
+		select {
+		case w := <-l.queue:
+			l.take(g, w)
+		default:
+			select {
+			case w := <-l.queue:
+				l.take(g, w)
+			case s := <-l.back:
+				l.adopt(s, nil)
+				return true
+			case <-beat:
+				l.beat()
+				return true
+			case <-l.closing:
+				if len(l.queue) == 0 {
+					return false
+				}
+			case <-l.ctx.Done():
+				return true
+			}
+		}
+	}
+	// Those whom the last group released are about to come back: let them in,
+	// or groups alternate between all of them and one.
+	runtime.Gosched()
+	for !g.full() {
+		select {
+		case w := <-l.queue:
+			l.take(g, w)
+		default:
+			return true
+		}
+	}
+	return true
+}
+
+// take gives a waiter's event its number. From here on it will be written.
+func (l *Log) take(g *group, w *waiter) {
+	e := w.event
+	if w.state.CompareAndSwap(queued, taken) {
+		l.number(g, e, w)
+		return
+	}
+	if isAllow(e) {
+		refuse(e)
+	}
+	l.number(g, e, nil)
+}
+
+func (l *Log) number(g *group, e *audit.Event, w *waiter) {
+	l.sequence++
+	e.Writer, e.WriterSequence = l.writer, l.sequence
+	g.add(e, w)
+}
+
+// commit makes the group durable, however long that takes, and tells those who
+// wait. It is false when the log has to stop without that.
+func (l *Log) commit(g *group) bool {
+	if l.session != nil {
+		err := l.session.writeWithin(g, l.config.WriteTimeout)
+		if err == nil {
+			l.stats.recorded.Add(int64(len(g.rows)))
+			l.release(g, nil)
+			return true
+		}
+		l.lost(err)
+	}
+	patience := l.patience()
+	for {
+		select {
+		case s := <-l.back:
+			if l.adopt(s, g) {
+				return true
+			}
+			if l.failed() {
+				return false
+			}
+		case <-patience:
+			patience = nil
+			if l.writeJournal(g) {
+				return true
+			}
+		case <-l.ctx.Done():
+			return false
+		}
+	}
+}
+
+// release tells those who wait for the group. With an error the allows among
+// them are refused, although they are written. An allow that is written and
+// was not granted is closed.
+func (l *Log) release(g *group, refused error) {
+	l.stats.groups.Add(1)
+	l.busy = true
+	for i := range g.rows {
+		w := g.rows[i].waiter
+		if w == nil {
+			continue
+		}
+		e := w.event // the waiter is not ours any more once its state is finished
+		allow := isAllow(e)
+		var err error
+		if allow {
+			err = refused
+		}
+		granted := w.state.CompareAndSwap(taken, finished)
+		if allow && (!granted || err != nil) {
+			l.owed = append(l.owed, closing(e, time.Now()))
+		}
+		if granted {
+			w.done <- err
+		}
+	}
+}
+
+// giveUp leaves the group and the queue unwritten. Those who wait learn it from
+// the end of the committer.
+func (l *Log) giveUp(g *group) {
+	l.stats.unwritten.Add(int64(len(g.rows) + len(l.queue) + len(l.owed)))
+	l.log.Error("audit log stopped before its end", "events_not_written", l.stats.unwritten.Load(), "error", l.Available())
+}
+
+// beat tries an idle connection and looks after the partitions.
+func (l *Log) beat() {
+	idle := !l.busy
+	l.busy = false
+	if l.session == nil {
+		return
+	}
+	l.beats++
+	if l.beats%beatsToMonth == 0 {
+		if err := l.session.maintain(l.ctx, l.config.WriteTimeout); err != nil {
+			l.log.Warn("partitions were not made ahead; they are made when they are needed", "error", err)
+		}
+	}
+	if idle {
+		if err := l.session.ping(l.ctx, l.config.WriteTimeout); err != nil {
+			l.lost(err)
+		}
+	}
+}
+
+// fail ends the log for good.
+func (l *Log) fail(err error) {
+	l.outage.Store(&outage{since: time.Now(), err: err, fatal: true})
+	l.log.Error("audit log stopped", "error", err)
+}
+
+// failed reports whether the log has ended for good.
+func (l *Log) failed() bool {
+	o := l.outage.Load()
+	return o != nil && o.fatal
+}
+
+func isConflict(err error) bool {
+	_, ok := errors.AsType[conflictError](err)
+	return ok
+}

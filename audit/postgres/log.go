@@ -1,0 +1,267 @@
+// Package postgres is the durable audit log.
+//
+// Whoever records an event waits until it is on the database's disk. One
+// goroutine, the committer, takes what is waiting, numbers it, and writes it in
+// one transaction: a group commit, so that a thousand callers pay for one flush.
+// An event that has a number stays with the committer until it is durable; its
+// number, its time and its bytes never change again, so that writing it once
+// more after a lost answer does no harm, and what is found is compared.
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// Config says where the log is and how long anybody waits for it. A zero field
+// is its default.
+type Config struct {
+	URL     string       // the database, as the role sallyport_writer or a member of it
+	Version string       // the program's version, for the writer's first event
+	Log     *slog.Logger // default: none
+
+	// Deadline bounds the wait of one Record. Default 5 s.
+	Deadline time.Duration
+	// WriteTimeout is after what time a write's connection is given up, and its
+	// outcome found out over a new one. Default 5 s.
+	WriteTimeout time.Duration
+	// Queue is how many events may wait to be taken. Default 8192.
+	Queue int
+
+	// Journal is the folder for what happens while the database is away. Empty:
+	// it is not recorded until the database is back, and lost if we end before.
+	Journal string
+	// JournalBytes and JournalAge bound the journal. Defaults 256 MiB and 24 h.
+	JournalBytes int64
+	JournalAge   time.Duration
+	// Spool lets the journal back an allow while the database is away
+	// (audit.on_outage: spool). Without it only refusals and ends are recorded.
+	Spool bool
+}
+
+// ErrUnavailable is returned, wrapped, while the log cannot be written.
+var ErrUnavailable = errors.New("the audit log is not available")
+
+// ErrClosed is returned, wrapped, by Record after Close.
+var ErrClosed = errors.New("the audit log is closed")
+
+// Log is the durable log of one writer. It implements proxy.Recorder. It is safe
+// for concurrent use. What it returns is an implementation of the contract
+// there; in addition, an allow whose Record returned an error is never left
+// standing alone in the log: where it had no number yet it is written as the
+// refusal (audit_unavailable) that it became, and otherwise an event follows
+// that closes it with the cause audit_unavailable. So the caller must not
+// record the refusal again.
+type Log struct {
+	config  Config
+	log     *slog.Logger
+	connect *pgx.ConnConfig
+	writer  string
+
+	queue     chan *waiter
+	closeOnce sync.Once
+	closing   chan struct{} // nothing new is taken
+	done      chan struct{} // the committer has ended
+	ctx       context.Context
+	cancel    context.CancelFunc // everything stops at once
+
+	outage atomic.Pointer[outage] // nil: as far as we know, all is well
+	stats  counters
+
+	committer // belongs to the goroutine of run, and before it to Open
+}
+
+// outage says since when the log is away, and why.
+type outage struct {
+	since time.Time
+	err   error
+	fatal bool // it does not come back by itself
+}
+
+// Open connects, checks the schema's version, makes the partitions of this and
+// the next month, replays what an earlier process left in the journal, and
+// records that this writer started. ctx bounds opening alone. An error says what
+// an operator should do.
+func Open(ctx context.Context, config Config) (*Log, error) {
+	l := &Log{config: withDefaults(config)}
+	l.log = l.config.Log
+	l.writer = newWriter(time.Now())
+	var err error
+	// The name leads a new session to what an old one of this writer left open.
+	if l.connect, err = postgres.ParseConfig(config.URL, "sallyport audit "+l.writer); err != nil {
+		return nil, fmt.Errorf("audit log: %w", err)
+	}
+	l.connect.RuntimeParams["application_name"] = "sallyport audit " + l.writer
+	l.queue = make(chan *waiter, l.config.Queue)
+	l.closing, l.done = make(chan struct{}), make(chan struct{})
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.committer = newCommitter(l)
+	if err := l.begin(ctx); err != nil {
+		l.cancel()
+		l.committer.discard()
+		return nil, fmt.Errorf("audit log: %w", err)
+	}
+	go l.run()
+	return l, nil
+}
+
+func withDefaults(c Config) Config {
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	c.Deadline = cmp.Or(c.Deadline, 5*time.Second)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, 5*time.Second)
+	c.Queue = cmp.Or(max(c.Queue, 0), 8192)
+	c.JournalBytes = cmp.Or(c.JournalBytes, 256<<20)
+	c.JournalAge = cmp.Or(c.JournalAge, 24*time.Hour)
+	return c
+}
+
+// begin does what must work before anything is recorded.
+func (l *Log) begin(ctx context.Context) error {
+	s, err := openSession(ctx, l.connect)
+	if err != nil {
+		return err
+	}
+	l.session = s
+	clock, err := l.examine(ctx, s)
+	if err != nil {
+		return err
+	}
+	if err := s.ensureAhead(ctx, time.Now()); err != nil {
+		return postgres.Explain("make partitions", &l.connect.Config, err)
+	}
+	if err := l.openJournal(ctx); err != nil {
+		return err
+	}
+	g := newGroup(l.writer)
+	l.number(g, l.started(clock), nil)
+	if err := s.settle(ctx, g); err != nil {
+		return postgres.Explain("record the writer's start", &l.connect.Config, err)
+	}
+	l.stats.recorded.Add(1)
+	return nil
+}
+
+// examine warns of what makes a commit less than durable, and returns how far
+// the database's clock is ahead of ours.
+func (l *Log) examine(ctx context.Context, s *session) (time.Duration, error) {
+	var fsync, fullPageWrites string
+	var now time.Time
+	before := time.Now()
+	if err := s.conn.QueryRow(ctx, "SELECT current_setting('fsync'), current_setting('full_page_writes'), clock_timestamp()").
+		Scan(&fsync, &fullPageWrites, &now); err != nil {
+		return 0, fmt.Errorf("ask for settings: %w", err)
+	}
+	if fsync != "on" || fullPageWrites != "on" {
+		l.log.Warn("the database's settings can lose events when its machine fails", "fsync", fsync, "full_page_writes", fullPageWrites)
+	}
+	middle := before.Add(time.Since(before) / 2)
+	return now.Sub(middle).Round(time.Microsecond), nil
+}
+
+func (l *Log) started(clock time.Duration) *audit.Event {
+	host, _ := os.Hostname() // an empty name is no reason not to start
+	e := &audit.Event{Time: time.Now(), Kind: audit.KindWriterStarted, Attributes: []audit.Attribute{
+		{Name: "version", Value: l.config.Version},
+		{Name: "hostname", Value: host},
+		{Name: "pid", Value: strconv.Itoa(os.Getpid())},
+		{Name: "database_clock_ahead", Value: clock.String()},
+	}}
+	e.Normalise()
+	return e
+}
+
+// Writer is the name of this writer in the log.
+func (l *Log) Writer() string { return l.writer }
+
+// Available returns an error, wrapping [ErrUnavailable], while the log is known
+// to be away and the journal may not stand in for it. It costs a memory read.
+func (l *Log) Available() error {
+	o := l.away()
+	if o == nil || l.mayAllow(o) {
+		return nil
+	}
+	return o.error()
+}
+
+// away returns the outage that those who record should know of. A connection
+// that was only cut is found again in a moment, and nobody is refused for it.
+func (l *Log) away() *outage {
+	o := l.outage.Load()
+	if o == nil || !o.fatal && time.Since(o.since) < grace {
+		return nil
+	}
+	return o
+}
+
+// mayAllow reports whether an allow may be recorded during an outage.
+func (l *Log) mayAllow(o *outage) bool {
+	return l.config.Spool && l.config.Journal != "" && !o.fatal && !l.stats.journalFull.Load()
+}
+
+func (o *outage) error() error {
+	return fmt.Errorf("%w since %s: %w", ErrUnavailable, o.since.UTC().Format(time.RFC3339), o.err)
+}
+
+// Close takes nothing new, writes what is waiting and the event of the writer's
+// end, and returns when that is durable. Where ctx ends first, it returns an
+// error that says how much was not written.
+func (l *Log) Close(ctx context.Context) error {
+	l.closeOnce.Do(func() { close(l.closing) })
+	select {
+	case <-l.done:
+	case <-ctx.Done():
+		l.cancel()
+		<-l.done
+	}
+	l.cancel()
+	if l.clean { // written before done was closed
+		return nil
+	}
+	return fmt.Errorf("close audit log: %d events were not written: %w",
+		l.stats.unwritten.Load(), cmp.Or(l.Available(), context.Cause(ctx), ErrUnavailable))
+}
+
+// Stats is a snapshot of the log's counters.
+type Stats struct {
+	Recorded     int64         // events that are durable
+	Groups       int64         // transactions that they took
+	Waiting      int           // events in the queue
+	Rejected     int64         // events that were not taken, the queue being full: counted only
+	Late         int64         // events whose caller did not wait to the end
+	Reconnects   int64         // times that the connection was lost and found again
+	Outage       time.Duration // how long the database has been away; zero: it is not
+	Journaled    int64         // events that went to the journal
+	JournalBytes int64         // the journal's size now
+	JournalFull  bool
+}
+
+type counters struct {
+	recorded, groups, rejected, late, reconnects, unwritten, journaled, journalBytes atomic.Int64
+	journalFull                                                                      atomic.Bool
+}
+
+// Stats returns the counters. It costs some memory reads.
+func (l *Log) Stats() Stats {
+	s := Stats{
+		Recorded: l.stats.recorded.Load(), Groups: l.stats.groups.Load(), Waiting: len(l.queue),
+		Rejected: l.stats.rejected.Load(), Late: l.stats.late.Load(), Reconnects: l.stats.reconnects.Load(),
+		Journaled: l.stats.journaled.Load(), JournalBytes: l.stats.journalBytes.Load(), JournalFull: l.stats.journalFull.Load(),
+	}
+	if o := l.outage.Load(); o != nil {
+		s.Outage = time.Since(o.since)
+	}
+	return s
+}

@@ -1,0 +1,246 @@
+package postgres
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+func TestRecord(t *testing.T) {
+	db := database(t)
+	conn := connection(t, db.URL(""))
+	leaks := goleak.IgnoreCurrent()
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	if err := l.Available(); err != nil {
+		t.Error(err)
+	}
+	var wg sync.WaitGroup
+	for n := range 50 {
+		wg.Go(func() {
+			verdict := []string{"allow", "deny"}[n%2]
+			e := decision(verdict, n)
+			id := e.DecisionID
+			record(t, l, e)
+			// Durable when Record returns: another connection sees it.
+			if verdict == "allow" {
+				record(t, l, &audit.Event{Time: time.Now(), Kind: audit.KindTunnelClosed, DecisionID: id, Sent: 10, Received: int64(n),
+					Duration: 1500 * time.Millisecond, Cause: "client_closed"})
+			}
+		})
+	}
+	wg.Wait()
+	if n := ask[int](t, conn, "SELECT count(*) FROM audit.events"); n != 76 {
+		t.Errorf("%d events before the end, want 76", n)
+	}
+	if s := l.Stats(); s.Recorded != 76 || s.Waiting != 0 || s.Groups == 0 {
+		t.Errorf("%+v", s)
+	}
+	shut(t, l)
+	goleak.VerifyNone(t, leaks)
+	sound(t, conn)
+	if err := l.Record(t.Context(), decision("allow", 1)); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+
+	if got := list(t, conn, "SELECT kind FROM audit.events WHERE kind LIKE 'writer%' ORDER BY writer_sequence"); strings.Join(got, " ") != "writer_started writer_ended" {
+		t.Errorf("%v", got)
+	}
+	if n := ask[int](t, conn, "SELECT count(*) FROM audit.decisions WHERE sent = 10 AND duration = '1.5 s' AND closed_at >= time AND cause = 'client_closed'"); n != 25 {
+		t.Errorf("%d closed decisions", n)
+	}
+	for view, want := range map[string]int{"decisions": 50, "denials": 25, "would_deny": 0, "policy_changes": 0, "writers": 1} {
+		if n := ask[int](t, conn, "SELECT count(*) FROM audit."+view); n != want {
+			t.Errorf("audit.%s has %d rows, want %d", view, n, want)
+		}
+	}
+	if n := ask[int](t, conn, "SELECT sum(allowed + denied)::int FROM audit.deployments_egress"); n != 50 {
+		t.Errorf("deployments_egress counts %d", n)
+	}
+	attributes := ask[string](t, conn, "SELECT convert_from(record, 'UTF8')::json ->> 'attributes' FROM audit.events WHERE kind = 'writer_started'")
+	for _, name := range []string{"version", "hostname", "pid", "database_clock_ahead"} {
+		if !strings.Contains(attributes, `"`+name+`"`) {
+			t.Errorf("writer_started lacks %s: %s", name, attributes)
+		}
+	}
+}
+
+// Anybody can compute a leaf in SQL (RFC 6962 section 2.1).
+func TestLeafInSQL(t *testing.T) {
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	record(t, l, decision("allow", 1))
+	conn := connection(t, db.URL(postgres.Auditor))
+	rows, err := conn.Query(t.Context(), `SELECT record, encode(sha256('\x00'::bytea || record), 'hex') FROM audit.events`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	n := 0
+	for ; rows.Next(); n++ {
+		var bytes []byte
+		var leaf string
+		if err := rows.Scan(&bytes, &leaf); err != nil {
+			t.Fatal(err)
+		}
+		if want := audit.Leaf(bytes); leaf != hex.EncodeToString(want[:]) {
+			t.Errorf("leaf %s of %s", leaf, bytes)
+		}
+	}
+	if rows.Err() != nil || n != 2 {
+		t.Errorf("%d rows, %v", n, rows.Err())
+	}
+}
+
+func TestViews(t *testing.T) {
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	softened := decision("allow", 1)
+	softened.Mode, softened.WouldDeny, softened.Reason, softened.Rule = "report", true, "no_rule_matched", ""
+	record(t, l, softened)
+	record(t, l, &audit.Event{Time: time.Now(), Kind: audit.KindPolicyLoaded, Revision: "sha256:1", Commit: "c0ffee",
+		Attributes: []audit.Attribute{{Name: "author", Value: "Ada"}}})
+	if err := l.PutPolicy(t.Context(), "sha256:1", []byte("package sallyport.egress\n")); err != nil {
+		t.Fatal(err)
+	}
+	conn := connection(t, db.URL(postgres.Auditor))
+	if n := ask[int](t, conn, "SELECT count(*) FROM audit.would_deny WHERE reason = 'no_rule_matched'"); n != 1 {
+		t.Errorf("would_deny: %d", n)
+	}
+	if n := ask[int](t, conn, "SELECT count(*) FROM audit.denials"); n != 0 {
+		t.Errorf("denials in report mode: %d", n)
+	}
+	if who := ask[string](t, conn, "SELECT attributes ->> 'author' FROM audit.policy_changes WHERE revision = 'sha256:1' AND commit = 'c0ffee' AND first_seen IS NOT NULL"); who != "Ada" {
+		t.Errorf("author %q", who)
+	}
+	if n := ask[int](t, conn, "SELECT would_deny::int FROM audit.deployments_egress"); n != 1 {
+		t.Errorf("deployments_egress: %d", n)
+	}
+}
+
+func TestPutPolicy(t *testing.T) {
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	for range 2 {
+		if err := l.PutPolicy(t.Context(), "sha256:1", []byte{0, 0xff}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.PutPolicy(t.Context(), "sha256:1", []byte("other")); err == nil || !strings.Contains(err.Error(), "other content") {
+		t.Errorf("a digest got a second content: %v", err)
+	}
+	if err := l.PutPolicy(t.Context(), "sha256:2", nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOpenRefusals(t *testing.T) {
+	server := pgtest.Shared(t)
+	empty := pgtest.New(t)
+	db := database(t)
+	for name, tt := range map[string]struct{ url, want string }{
+		"no URL":      {"", "is empty"},
+		"no schema":   {empty.URL(""), "run `sallyport migrate`"},
+		"no database": {server.URL("nothing", ""), `CREATE DATABASE "nothing"`},
+		"no right":    {db.URL(postgres.Auditor), "lacks a privilege"},
+	} {
+		l, err := Open(t.Context(), Config{URL: tt.url})
+		if err == nil {
+			shut(t, l)
+		}
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A month that nobody made a partition for is no reason to lose an event, or to
+// refuse one.
+func TestMissingPartitions(t *testing.T) {
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	conn := connection(t, db.URL(""))
+	times := []string{
+		"1970-01-01T00:00:00Z", "2024-02-29T23:59:59.999999999Z", "2024-03-01T00:00:00Z",
+		"2030-12-31T23:59:59.999999Z", "2031-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:01Z",
+	}
+	var wg sync.WaitGroup
+	for i, at := range times {
+		when, err := time.Parse(time.RFC3339Nano, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			e := decision("deny", i)
+			e.Time = when
+			wg.Go(func() { record(t, l, e) })
+		}
+	}
+	wg.Wait()
+	shut(t, l)
+	sound(t, conn)
+	if n := ask[int](t, conn, "SELECT count(*) FROM audit.denials"); n != 3*len(times) {
+		t.Errorf("%d events of %d", n, 3*len(times))
+	}
+	if n := ask[int](t, conn, "SELECT count(*) FROM audit.events_2024_02"); n != 3 {
+		t.Errorf("%d events at the end of February", n)
+	}
+}
+
+// The month changes while the log runs, and its partition was not made ahead.
+func TestPartitionDroppedWhileRunning(t *testing.T) {
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	conn := connection(t, db.URL(""))
+	next := month(time.Now()).AddDate(0, 1, 0)
+	if _, err := conn.Exec(t.Context(), "DROP TABLE audit.events_"+next.Format("2006_01")); err != nil {
+		t.Fatal(err)
+	}
+	e := decision("deny", 1)
+	e.Time = next
+	record(t, l, e)
+	if n := ask[int](t, conn, "SELECT count(*) FROM audit.events_"+next.Format("2006_01")); n != 1 {
+		t.Errorf("%d events", n)
+	}
+}
+
+// Two processes on one database do not disturb each other, and a new session of
+// one does not end the other's.
+func TestTwoWriters(t *testing.T) {
+	db := database(t)
+	a, b := logFor(t, db.URL(postgres.Writer), nil), logFor(t, db.URL(postgres.Writer), nil)
+	var wg sync.WaitGroup
+	for n := range 100 {
+		wg.Go(func() { record(t, []*Log{a, b}[n%2], decision("allow", n)) })
+	}
+	wg.Wait()
+	if a.Stats().Reconnects+b.Stats().Reconnects != 0 {
+		t.Error("a session was lost")
+	}
+	shut(t, a)
+	shut(t, b)
+	sound(t, connection(t, db.URL("")))
+}
+
+func TestCancelledCallerDoesNotCancelTheRecord(t *testing.T) {
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	refused, ended := decision("deny", 1), &audit.Event{Time: time.Now(), Kind: audit.KindTunnelClosed, Cause: "client_closed"}
+	_ = l.Record(ctx, refused) // may be quicker than the cancellation is seen
+	_ = l.Record(ctx, ended)
+	shut(t, l)
+	if n := ask[int](t, connection(t, db.URL("")), "SELECT count(*) FROM audit.events WHERE kind IN ('decision', 'tunnel_closed')"); n != 2 {
+		t.Errorf("%d of 2 events", n)
+	}
+}

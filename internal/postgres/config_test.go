@@ -1,0 +1,145 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+const canary = "hunter2-canary"
+
+// refusing is a server that answers every login with an error.
+func refusing(t *testing.T, sqlstate string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			backend := pgproto3.NewBackend(conn, conn)
+			if _, err := backend.ReceiveStartupMessage(); err == nil {
+				backend.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: sqlstate, Message: "refused"})
+				_ = backend.Flush()
+			}
+			_ = conn.Close()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+func TestErrorsSayWhatToDo(t *testing.T) {
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unreachable := closed.Addr().String()
+	_ = closed.Close()
+	at := func(address string) string {
+		return "postgres://step:" + canary + "@" + address + "/log?sslmode=disable"
+	}
+	for _, tt := range []struct{ name, url, want string }{
+		{"empty", " ", "is empty"},
+		{"unescaped", "postgres://step:" + canary + "/x#y@127.0.0.1:5432/log", "percent-encoded"},
+		{"not a port", "postgres://step@127.0.0.1:" + canary + "/log", "percent-encoded"},
+		{"missing file", at(unreachable) + "&sslrootcert=/" + canary, "percent-encoded"},
+		{"unreachable", at(unreachable), "nothing listens at " + unreachable},
+		{"no socket", "postgres:///log?user=step&password=" + canary + "&host=/nonexistent", "nothing listens at the socket in /nonexistent"},
+		{"wrong password", at(refusing(t, "28P01")), `the password for "step" is wrong`},
+		{"not let in", at(refusing(t, "28000")), "pg_hba.conf"},
+		{"no database", at(refusing(t, "3D000")), `CREATE DATABASE "log"`},
+		{"full", at(refusing(t, "53300")), "max_connections"},
+		{"starting", at(refusing(t, "57P03")), "try again"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			_, _, migrating := Migrate(ctx, tt.url, nil)
+			_, pooling := NewPool(ctx, tt.url, "test", 2)
+			for _, err := range []error{migrating, pooling} {
+				if err == nil || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("got %v, want %q in it", err, tt.want)
+				}
+				for ; err != nil; err = errors.Unwrap(err) {
+					if said := fmt.Sprintf("%v", err); strings.Contains(said, canary) {
+						t.Errorf("the password is in %q", said)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestExplain(t *testing.T) {
+	config, err := ParseConfig("postgres://step@db.example/log", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Explain("x", &config.Config, nil); err != nil {
+		t.Error(err)
+	}
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{&pgconn.PgError{Code: "42501", Message: "permission denied"}, Writer},
+		{&pgconn.PgError{Code: "25006"}, "standby"},
+		{&pgconn.PgError{Code: "53100"}, "disk is full"},
+		{&net.DNSError{Name: "db.example", IsNotFound: true}, `"db.example" is not known`},
+		{context.DeadlineExceeded, "does not answer"},
+	} {
+		err := Explain("x", &config.Config, fmt.Errorf("wrapped: %w", tt.err))
+		if !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%v: want %q", err, tt.want)
+		}
+		if !errors.Is(err, tt.err) {
+			t.Errorf("%v hides %T", err, tt.err)
+		}
+	}
+}
+
+func TestDurable(t *testing.T) {
+	db := migrated(t)
+	for _, tt := range []struct{ set, want string }{{"off", "on"}, {"local", "on"}, {"on", "on"}, {"remote_apply", "remote_apply"}} {
+		conn := open(t, db.URL(Writer))
+		must(t, conn, "SET synchronous_commit = "+tt.set)
+		if err := Durable(t.Context(), conn.PgConn()); err != nil {
+			t.Fatal(err)
+		}
+		if got := ask[string](t, conn, "SHOW synchronous_commit"); got != tt.want {
+			t.Errorf("%s became %s", tt.set, got)
+		}
+	}
+}
+
+func TestSettings(t *testing.T) {
+	db := migrated(t)
+	pool, err := NewPool(t.Context(), db.URL(Writer), "sallyport test", 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	var application, timeout, zone string
+	if err := pool.QueryRow(t.Context(), "SELECT current_setting('application_name'), current_setting('statement_timeout'), current_setting('timezone')").
+		Scan(&application, &timeout, &zone); err != nil {
+		t.Fatal(err)
+	}
+	if application != "sallyport test" || timeout != "30s" || zone != "UTC" || pool.Config().MaxConns != 3 {
+		t.Errorf("%q %q %q %d", application, timeout, zone, pool.Config().MaxConns)
+	}
+	if _, err := NewPool(t.Context(), "", "test", 0); err == nil {
+		t.Error("an empty URL")
+	}
+}

@@ -1,0 +1,92 @@
+package postgres
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"syscall"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Explain wraps an error of the database with what an operator can do about it.
+// It is nil for nil. The configuration says whom we wanted to be and where;
+// nothing else of it is printed.
+func Explain(operation string, config *pgconn.Config, err error) error {
+	if err == nil {
+		return nil
+	}
+	if hint := hint(config, err); hint != "" {
+		return fmt.Errorf("%s: %w: %s", operation, redacted{err}, hint)
+	}
+	return fmt.Errorf("%s: %w", operation, redacted{err})
+}
+
+// redacted drops the text of a connect error, which repeats the same failure
+// for every address and TLS mode that was tried, and keeps the chain.
+type redacted struct{ err error }
+
+func (r redacted) Unwrap() error { return r.err }
+
+func (r redacted) Error() string {
+	if pg, ok := errors.AsType[*pgconn.PgError](r.err); ok {
+		return fmt.Sprintf("%s (SQLSTATE %s)", pg.Message, pg.Code)
+	}
+	if connect, ok := errors.AsType[*pgconn.ConnectError](r.err); ok {
+		if op, ok := errors.AsType[*net.OpError](connect); ok {
+			return op.Error()
+		}
+	}
+	return r.err.Error()
+}
+
+func hint(config *pgconn.Config, err error) string {
+	where := net.JoinHostPort(config.Host, fmt.Sprint(config.Port))
+	if len(config.Host) > 0 && config.Host[0] == '/' {
+		where = "the socket in " + config.Host
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch pg.Code {
+		case "28P01":
+			return fmt.Sprintf("the password for %q is wrong, or the role does not exist", config.User)
+		case "28000":
+			return fmt.Sprintf("the server does not let %q in from here; see its pg_hba.conf, and give the role a password (ALTER ROLE … PASSWORD)", config.User)
+		case "3D000":
+			return fmt.Sprintf("create the database first: CREATE DATABASE %q ENCODING 'UTF8' TEMPLATE template0", config.Database)
+		case "42501":
+			return fmt.Sprintf("the role %q lacks a privilege; serve logs in as %s, migrate as a member of %s", config.User, Writer, Owner)
+		case "53300":
+			return "the server has no connection left; raise its max_connections"
+		case "57P03":
+			return "the server is starting or shutting down; try again in a moment"
+		case "25006":
+			return "the server is a read-only standby; name the primary, or use target_session_attrs=read-write"
+		case "53100":
+			return "the server's disk is full"
+		}
+		return ""
+	}
+	var certificate *tls.CertificateVerificationError
+	var authority x509.UnknownAuthorityError
+	switch {
+	case errors.As(err, &certificate), errors.As(err, &authority):
+		return "the server's certificate is not trusted; see sslmode and sslrootcert of the database URL"
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
+		return fmt.Sprintf("nothing listens at %s; is PostgreSQL running, and is the database URL right?", where)
+	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
+		return fmt.Sprintf("%s does not answer; is there a firewall in between, and is the database URL right?", where)
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return fmt.Sprintf("the host %q is not known; is the database URL right?", config.Host)
+	}
+	return ""
+}
+
+func isTimeout(err error) bool {
+	n, ok := errors.AsType[net.Error](err)
+	return ok && n.Timeout()
+}

@@ -1,0 +1,136 @@
+package postgres
+
+import (
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/migrations"
+)
+
+func TestMigrateUpAndDown(t *testing.T) {
+	url := pgtest.New(t).URL("")
+	conn := open(t, url)
+	if err := CheckVersion(t.Context(), conn); err == nil || !strings.Contains(err.Error(), "run `sallyport migrate`") {
+		t.Errorf("an empty database: %v", err)
+	}
+	step := func(want, wantFrom int64) {
+		t.Helper()
+		from, to, err := migrate(t.Context(), url, nil, want)
+		if err != nil || from != wantFrom || to != want {
+			t.Fatalf("to %d: from %d to %d, %v", want, from, to, err)
+		}
+		if v, err := Version(t.Context(), conn); err != nil || v != want {
+			t.Fatalf("version %d, %v; want %d", v, err, want)
+		}
+	}
+	latest := migrations.Latest()
+	step(latest, 0)
+	step(latest, latest)
+	if err := CheckVersion(t.Context(), conn); err != nil {
+		t.Error(err)
+	}
+	for v := latest; v > 0; v-- {
+		step(v-1, v)
+	}
+	if n := ask[int](t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'audit'"); n != 0 {
+		t.Error("going down left the schema")
+	}
+	step(latest, 0)
+
+	must(t, conn, "INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now(), 'admin', 'w', 1, '{}')")
+	if _, _, err := migrate(t.Context(), url, nil, 0); err == nil || !strings.Contains(err.Error(), "not empty") {
+		t.Errorf("a log with an event in it was taken down: %v", err)
+	}
+}
+
+func TestVersionsThatDoNotFit(t *testing.T) {
+	url := pgtest.New(t).URL("")
+	if _, _, err := Migrate(t.Context(), url, nil); err != nil {
+		t.Fatal(err)
+	}
+	conn := open(t, url)
+	latest := migrations.Latest()
+	for _, tt := range []struct {
+		version int64
+		want    string
+	}{{latest + 1, ""}, {latest + 2, "too new"}} {
+		must(t, conn, "INSERT INTO sallyport.schema_version (version_id, is_applied) VALUES ($1, true)", tt.version)
+		err := CheckVersion(t.Context(), conn)
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("version %d: %v", tt.version, err)
+		}
+	}
+	if _, _, err := Migrate(t.Context(), url, nil); err == nil || !strings.Contains(err.Error(), "install the current version") {
+		t.Errorf("a newer database was migrated: %v", err)
+	}
+	must(t, conn, "DELETE FROM sallyport.schema_version WHERE version_id >= $1", migrations.Oldest)
+	if err := CheckVersion(t.Context(), conn); err == nil || !strings.Contains(err.Error(), "run `sallyport migrate`") {
+		t.Errorf("an old database: %v", err)
+	}
+}
+
+// Several instances start at once, on one database and on several of a cluster,
+// whose roles do not exist yet.
+func TestConcurrentMigrations(t *testing.T) {
+	server := pgtest.Start(t, pgtest.Options{NoSync: true})
+	urls := []string{server.New(t).URL(""), server.New(t).URL(""), server.New(t).URL("")}
+	var wg sync.WaitGroup
+	for _, url := range append(urls, urls...) {
+		wg.Go(func() {
+			if _, to, err := Migrate(t.Context(), url, nil); err != nil || to != migrations.Latest() {
+				t.Errorf("to %d: %v", to, err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, url := range urls {
+		if err := CheckVersion(t.Context(), open(t, url)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A managed PostgreSQL: the login that migrates may not make roles.
+func TestMigrateWithoutRights(t *testing.T) {
+	server := pgtest.Start(t, pgtest.Options{NoSync: true})
+	db := server.New(t)
+	admin := open(t, db.URL(""))
+	must(t, admin, "CREATE ROLE deployer LOGIN")
+	fails := func(want string) {
+		t.Helper()
+		_, _, err := Migrate(t.Context(), db.URL("deployer"), nil)
+		if err == nil || !strings.Contains(err.Error(), "sallyport migrate --print-roles") || !strings.Contains(err.Error(), want) {
+			t.Fatalf("%v", err)
+		}
+	}
+	fails(`"deployer" may not create roles`)
+	must(t, admin, PrintRoles())
+	must(t, admin, PrintRoles()) // again
+	fails("")
+	must(t, admin, "GRANT sallyport_owner TO deployer")
+	if _, _, err := Migrate(t.Context(), db.URL("deployer"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckVersion(t.Context(), open(t, db.URL(Writer))); err != nil {
+		t.Error(err)
+	}
+	if owner := ask[string](t, admin, "SELECT tableowner FROM pg_tables WHERE schemaname = 'audit' AND tablename = 'events'"); owner != Owner {
+		t.Errorf("audit.events belongs to %s", owner)
+	}
+
+	// A login that may make roles, and owns the database, needs no administrator.
+	must(t, admin, "CREATE ROLE maker LOGIN CREATEROLE")
+	second := server.New(t)
+	must(t, admin, `ALTER DATABASE "`+second.Name+`" OWNER TO maker`)
+	if _, _, err := Migrate(t.Context(), second.URL("maker"), nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := admin.Exec(t.Context(), "SELECT 1 FROM pg_roles WHERE rolname = 'sallyport_owner' AND rolcanlogin"); err != nil {
+		t.Error(err)
+	}
+	if ask[bool](t, admin, "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'sallyport_owner'") {
+		t.Error("the owner can log in")
+	}
+}

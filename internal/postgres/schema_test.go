@@ -1,0 +1,179 @@
+package postgres
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const insertEvent = `INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES ($1, 'admin', 'w', $2, '{}')`
+
+// partitions lists the log's tables, the parent first.
+func partitions(t *testing.T, conn *pgx.Conn) []string {
+	t.Helper()
+	rows, err := conn.Query(t.Context(), `SELECT 'audit.events' UNION ALL SELECT 'audit.policies' UNION ALL
+		SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit.events'::regclass`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func TestAppendOnly(t *testing.T) {
+	db := migrated(t)
+	writer, admin := open(t, db.URL(Writer)), open(t, db.URL(""))
+	for i, at := range []string{"2020-02-29 23:59:59.999999Z", "2020-03-01 00:00:00Z", "2035-12-31 23:59:59.999999Z"} {
+		must(t, writer, "SELECT audit.ensure_partition(($1::timestamptz AT TIME ZONE 'UTC')::date)", at)
+		must(t, writer, insertEvent, at, i+1)
+	}
+	must(t, writer, "INSERT INTO audit.policies (digest, content) VALUES ('sha256:0', '')")
+	tables := partitions(t, admin)
+	if len(tables) != 7 {
+		t.Fatalf("tables: %v", tables)
+	}
+	for _, table := range tables {
+		column := "writer_sequence"
+		if table == "audit.policies" {
+			column = "first_seen"
+		}
+		update := "UPDATE " + table + " SET " + column + " = " + column
+		for _, statement := range []string{update, update + " WHERE false", "DELETE FROM " + table, "DELETE FROM " + table + " WHERE false", "TRUNCATE " + table} {
+			if _, err := writer.Exec(t.Context(), statement); code(err) != "42501" {
+				t.Errorf("writer: %s: %v", statement, err)
+			}
+			// The owner, a superuser, and a superuser who switches triggers off
+			// for the session, the way replication does.
+			for _, as := range []string{"SET LOCAL ROLE sallyport_owner", "SELECT 1", "SET LOCAL session_replication_role = replica"} {
+				err := attempt(t, admin, as, statement)
+				if code(err) != "23001" {
+					t.Errorf("%s: %s: %v", as, statement, err)
+				}
+			}
+		}
+	}
+	if n := ask[int](t, admin, "SELECT count(*) FROM audit.events"); n != 3 {
+		t.Errorf("%d events are left of 3", n)
+	}
+	if n := ask[int](t, admin, "SELECT count(*) FROM pg_trigger WHERE tgrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit.events'::regclass) AND tgenabled = 'A'"); n != 10 {
+		t.Errorf("%d triggers fire always on 5 partitions", n)
+	}
+
+	// Without the triggers the same statements go through: the test bites.
+	must(t, admin, "ALTER TABLE audit.events DISABLE TRIGGER ALL")
+	must(t, admin, "ALTER TABLE audit.events_2020_02 DISABLE TRIGGER ALL")
+	if err := attempt(t, admin, "SET LOCAL ROLE sallyport_owner", "DELETE FROM audit.events_2020_02"); err != nil {
+		t.Errorf("negative control: %v", err)
+	}
+}
+
+// attempt runs a statement in a transaction that is taken back.
+func attempt(t *testing.T, conn *pgx.Conn, before, statement string) error {
+	t.Helper()
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(t.Context()) }()
+	if _, err := tx.Exec(t.Context(), before); err != nil {
+		t.Fatal(err)
+	}
+	_, err = tx.Exec(t.Context(), statement)
+	return err
+}
+
+func TestPrivileges(t *testing.T) {
+	db := migrated(t)
+	admin := open(t, db.URL(""))
+	must(t, admin, "DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN")
+	const add = "INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now(), 'admin', 'w', 1, '{}')"
+	for _, tt := range []struct {
+		statement                 string
+		writer, auditor, stranger bool
+	}{
+		{"SELECT FROM audit.events", true, true, false},
+		{"SELECT FROM audit.policies", true, true, false},
+		{"SELECT FROM audit.decisions", true, true, false},
+		{"SELECT FROM audit.deployments_egress", true, true, false},
+		{"SELECT FROM audit.writers", true, true, false},
+		{"SELECT FROM sallyport.schema_version", true, true, false},
+		{"INSERT INTO sallyport.schema_version (version_id, is_applied) VALUES (99, true)", false, false, false},
+		{add, true, false, false},
+		{"INSERT INTO audit.policies (digest, content) VALUES ('x', '')", true, false, false},
+		{"SELECT audit.ensure_partition('2027-01-01')", true, false, false},
+		{"SELECT audit.refuse_change()", false, false, false},
+		{"CREATE TABLE audit.mine ()", false, false, false},
+		{"CREATE TABLE public.mine ()", false, false, false},
+		{"DROP TABLE audit.events", false, false, false},
+		{"ALTER TABLE audit.events DISABLE TRIGGER ALL", false, false, false},
+		{"SET ROLE sallyport_owner", false, false, false},
+	} {
+		for role, may := range map[string]bool{Writer: tt.writer, Auditor: tt.auditor, "stranger": tt.stranger} {
+			err := attempt(t, open(t, db.URL(role)), "SELECT 1", tt.statement)
+			if may && err != nil || !may && code(err) != "42501" {
+				t.Errorf("%s: %s: %v", role, tt.statement, err)
+			}
+		}
+	}
+	if _, err := pgx.Connect(t.Context(), db.URL(Owner)); code(err) != "28000" {
+		t.Errorf("the owner logs in: %v", err)
+	}
+}
+
+// Everything that an auditor sees says what it means.
+func TestEverythingIsCommented(t *testing.T) {
+	conn := open(t, migrated(t).URL(""))
+	rows, err := conn.Query(t.Context(), `
+		SELECT c.oid::regclass::text FROM pg_class c
+		WHERE c.relnamespace = 'audit'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND obj_description(c.oid) IS NULL
+		UNION ALL
+		SELECT c.oid::regclass || '.' || a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		WHERE c.relnamespace = 'audit'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND col_description(c.oid, a.attnum) IS NULL
+		UNION ALL
+		SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = 'audit'::regnamespace AND obj_description(p.oid) IS NULL`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(missing) > 0 {
+		t.Errorf("without a comment: %s", strings.Join(missing, ", "))
+	}
+}
+
+// Making a partition must not wait for, nor hold up, those who insert.
+func TestPartitionWhileOthersInsert(t *testing.T) {
+	db := migrated(t)
+	a, b, c := open(t, db.URL(Writer)), open(t, db.URL(Writer)), open(t, db.URL(Writer))
+	ctx := t.Context()
+	must(t, a, "BEGIN")
+	must(t, a, insertEvent, "now", 1)
+	must(t, b, "BEGIN")
+	must(t, b, "SELECT audit.ensure_partition('2031-07-15')") // an insert is open
+	must(t, c, insertEvent, "now", 2)                         // a new partition is not committed yet
+	for _, conn := range []*pgx.Conn{b, a} {
+		must(t, conn, "COMMIT")
+	}
+	if name := ask[string](t, c, "SELECT audit.ensure_partition('2031-07-01')"); name != "events_2031_07" {
+		t.Error(name)
+	}
+	// Bounds are UTC whatever the session says.
+	must(t, c, "SET timezone = 'America/New_York'")
+	must(t, c, "SELECT audit.ensure_partition('2031-08-01')")
+	must(t, c, insertEvent, "2031-07-31 23:59:59.999999Z", 3)
+	must(t, c, insertEvent, "2031-08-01 00:00:00Z", 4)
+	if n := ask[int](t, open(t, db.URL("")), "SELECT count(*) FROM audit.events_2031_07"); n != 1 {
+		t.Errorf("%d events in July", n)
+	}
+	for _, day := range []string{"1969-12-31", "10000-01-01", "-infinity"} {
+		if _, err := c.Exec(ctx, "SELECT audit.ensure_partition($1)", day); err == nil {
+			t.Errorf("a partition for %s", day)
+		}
+	}
+}

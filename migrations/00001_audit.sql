@@ -1,0 +1,227 @@
+-- +goose Up
+
+CREATE SCHEMA audit;
+REVOKE ALL ON SCHEMA audit FROM PUBLIC;
+GRANT USAGE ON SCHEMA audit TO sallyport_writer, sallyport_auditor;
+COMMENT ON SCHEMA audit IS 'The append-only log of what Sallyport decided and what came of it.';
+
+-- What text arrives here was escaped and capped by the writer; "C" keeps the
+-- order of bytes, which no upgrade of a collation library can change under an
+-- index.
+CREATE TABLE audit.events (
+    time             timestamptz NOT NULL,
+    writer_sequence  bigint NOT NULL,
+    port             integer,
+    status           integer,
+    upstream_status  integer,
+    would_deny       boolean,
+    sent             bigint,
+    received         bigint,
+    duration         interval,
+    decision_id      uuid,
+    workspace_uuid   uuid,
+    repository_uuid  uuid,
+    deployment_uuid  uuid,
+    pipeline_uuid    uuid,
+    step_uuid        uuid,
+    writer           text COLLATE "C" NOT NULL,
+    kind             text COLLATE "C" NOT NULL,
+    issuer           text COLLATE "C",
+    credential_kind  text COLLATE "C",
+    workspace        text COLLATE "C",
+    repository       text COLLATE "C",
+    project          text COLLATE "C",
+    deployment       text COLLATE "C",
+    deployment_type  text COLLATE "C",
+    branch           text COLLATE "C",
+    client_address   inet,
+    listener         text COLLATE "C",
+    action           text COLLATE "C",
+    scheme           text COLLATE "C",
+    host             text COLLATE "C",
+    method           text COLLATE "C",
+    path             text COLLATE "C",
+    target_raw       text COLLATE "C",
+    verdict          text COLLATE "C",
+    mode             text COLLATE "C",
+    reason           text COLLATE "C",
+    rule             text COLLATE "C",
+    rules            text[] COLLATE "C",
+    message          text COLLATE "C",
+    revision         text COLLATE "C",
+    commit           text COLLATE "C",
+    address          inet,
+    addresses        inet[],
+    cause            text COLLATE "C",
+    record           bytea NOT NULL,
+    CONSTRAINT events_pkey PRIMARY KEY (writer, writer_sequence, time),
+    CONSTRAINT events_writer_sequence_positive CHECK (writer_sequence > 0)
+) PARTITION BY RANGE (time);
+
+COMMENT ON TABLE audit.events IS 'One row for each event, partitioned by month in UTC. Rows are only ever added. The columns are copies for asking; the record is the event.';
+COMMENT ON COLUMN audit.events.time IS 'When it happened, by the clock of the writer, in whole microseconds. Stamped once, before the first attempt to write.';
+COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_refused, writer_started, writer_ended, admin.';
+COMMENT ON COLUMN audit.events.decision_id IS 'UUIDv7 of the decision. What closes a tunnel or request carries the id of the decision that allowed it.';
+COMMENT ON COLUMN audit.events.writer IS 'Who wrote the row: one process of Sallyport, named by a UUIDv7.';
+COMMENT ON COLUMN audit.events.writer_sequence IS 'The number of the event within its writer: from 1, without gaps, in the order of writing.';
+COMMENT ON COLUMN audit.events.issuer IS 'The issuer of the verified token.';
+COMMENT ON COLUMN audit.events.credential_kind IS 'What sort of credential was presented. Null where none was verified.';
+COMMENT ON COLUMN audit.events.workspace_uuid IS 'The Bitbucket workspace, from the verified token.';
+COMMENT ON COLUMN audit.events.repository_uuid IS 'The Bitbucket repository, from the verified token.';
+COMMENT ON COLUMN audit.events.deployment_uuid IS 'The Bitbucket deployment environment, from the verified token. Null where the step deploys nothing.';
+COMMENT ON COLUMN audit.events.pipeline_uuid IS 'The Bitbucket pipeline, from the verified token.';
+COMMENT ON COLUMN audit.events.step_uuid IS 'The step of the pipeline, from the verified token.';
+COMMENT ON COLUMN audit.events.workspace IS 'The slug of the workspace at that moment.';
+COMMENT ON COLUMN audit.events.repository IS 'The full name of the repository at that moment, workspace/repository.';
+COMMENT ON COLUMN audit.events.project IS 'The key of the project of the repository at that moment.';
+COMMENT ON COLUMN audit.events.deployment IS 'The slug of the deployment environment at that moment.';
+COMMENT ON COLUMN audit.events.deployment_type IS 'The type of the deployment environment at that moment: test, staging, production.';
+COMMENT ON COLUMN audit.events.branch IS 'The branch that the token names.';
+COMMENT ON COLUMN audit.events.client_address IS 'The address that the connection came from.';
+COMMENT ON COLUMN audit.events.listener IS 'The listener that took the connection.';
+COMMENT ON COLUMN audit.events.action IS 'What was asked for: connect (a tunnel) or request (one HTTP request).';
+COMMENT ON COLUMN audit.events.scheme IS 'The scheme of the target.';
+COMMENT ON COLUMN audit.events.host IS 'The canonical host of the target: the one spelling that policy, DNS and dialling saw.';
+COMMENT ON COLUMN audit.events.port IS 'The port of the target.';
+COMMENT ON COLUMN audit.events.method IS 'The method of an HTTP request that could be read.';
+COMMENT ON COLUMN audit.events.path IS 'The path of an HTTP request that could be read, without its query.';
+COMMENT ON COLUMN audit.events.target_raw IS 'The target as it came, escaped and capped, where it is not the canonical form.';
+COMMENT ON COLUMN audit.events.verdict IS 'allow or deny. Null where nothing was decided.';
+COMMENT ON COLUMN audit.events.mode IS 'enforce, or report: denials pass for now and are recorded as such.';
+COMMENT ON COLUMN audit.events.would_deny IS 'Whether it passed only because of report mode. Null where there is no verdict.';
+COMMENT ON COLUMN audit.events.reason IS 'Why the verdict is what it is: one word of a closed vocabulary.';
+COMMENT ON COLUMN audit.events.rule IS 'The id of the rule that decided. Null where none did.';
+COMMENT ON COLUMN audit.events.rules IS 'The ids of all rules that matched, the deciding one first.';
+COMMENT ON COLUMN audit.events.message IS 'The word of the policy author to the client, or the detail of a refusal.';
+COMMENT ON COLUMN audit.events.revision IS 'The digest of the policy that decided; its content is in audit.policies.';
+COMMENT ON COLUMN audit.events.commit IS 'The Git commit of that policy, where it came from Git.';
+COMMENT ON COLUMN audit.events.status IS 'The HTTP status that Sallyport answered with.';
+COMMENT ON COLUMN audit.events.address IS 'The address of the target that was dialled, or is the first to be dialled.';
+COMMENT ON COLUMN audit.events.addresses IS 'All addresses of the target that were pinned for dialling.';
+COMMENT ON COLUMN audit.events.sent IS 'Bytes from the client to the target. Only in an event that closes.';
+COMMENT ON COLUMN audit.events.received IS 'Bytes from the target to the client. Only in an event that closes.';
+COMMENT ON COLUMN audit.events.duration IS 'How long the tunnel or request lasted, in whole microseconds. Only in an event that closes.';
+COMMENT ON COLUMN audit.events.cause IS 'What ended the tunnel or request. audit_unavailable: it was allowed, but its record came too late, so nothing was let out.';
+COMMENT ON COLUMN audit.events.upstream_status IS 'The HTTP status that the target answered with, where it could be read.';
+COMMENT ON COLUMN audit.events.record IS 'The whole event as UTF-8 JSON: read it with convert_from(record, ''UTF8'')::json. Its leaf in the Merkle tree is sha256(''\x00''::bytea || record).';
+
+-- time, and decision_id (UUIDv7), grow with time: their inserts go to the end
+-- of the index. The others hold decisions, or denials, only.
+CREATE INDEX events_time ON audit.events (time);
+CREATE INDEX events_decision_id ON audit.events (decision_id) WHERE decision_id IS NOT NULL;
+CREATE INDEX events_repository ON audit.events (repository_uuid, time) WHERE kind = 'decision';
+CREATE INDEX events_host ON audit.events (host, time) WHERE kind = 'decision';
+CREATE INDEX events_denied_step ON audit.events (step_uuid, time) WHERE verdict = 'deny';
+CREATE INDEX events_kind ON audit.events (kind, time) WHERE kind NOT IN ('decision', 'tunnel_closed', 'request_closed');
+
+CREATE TABLE audit.policies (
+    digest     text COLLATE "C" CONSTRAINT policies_pkey PRIMARY KEY,
+    content    bytea NOT NULL,
+    first_seen timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE audit.policies IS 'The content of each policy that was ever loaded, once.';
+COMMENT ON COLUMN audit.policies.digest IS 'The digest of the content: what audit.events calls revision.';
+COMMENT ON COLUMN audit.policies.content IS 'All files of the policy, in the form that the digest was made of.';
+COMMENT ON COLUMN audit.policies.first_seen IS 'When it was first loaded anywhere, by the clock of the database.';
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION '% of %.% refused: the audit log is append-only', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME
+        USING ERRCODE = 'restrict_violation';
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.refuse_change() IS 'Refuses every UPDATE, DELETE and TRUNCATE of the table that it guards.';
+REVOKE ALL ON FUNCTION audit.refuse_change() FROM PUBLIC;
+
+-- Statement triggers refuse even where no row matches. A parent's statement
+-- trigger does not fire for a statement on a partition, so each partition has
+-- its own (audit.ensure_partition). The row triggers of the parent are cloned
+-- to the partitions, and catch what no statement names, such as a foreign key's
+-- cascade. ALWAYS: session_replication_role does not switch them off.
+CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.events
+    FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
+CREATE TRIGGER refuse_row_change BEFORE UPDATE OR DELETE ON audit.events
+    FOR EACH ROW EXECUTE FUNCTION audit.refuse_change();
+CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.policies
+    FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
+CREATE TRIGGER refuse_row_change BEFORE UPDATE OR DELETE ON audit.policies
+    FOR EACH ROW EXECUTE FUNCTION audit.refuse_change();
+ALTER TABLE audit.events ENABLE ALWAYS TRIGGER refuse_change;
+ALTER TABLE audit.events ENABLE ALWAYS TRIGGER refuse_row_change;
+ALTER TABLE audit.policies ENABLE ALWAYS TRIGGER refuse_change;
+ALTER TABLE audit.policies ENABLE ALWAYS TRIGGER refuse_row_change;
+
+-- CREATE TABLE … PARTITION OF waits for every open INSERT, and makes all others
+-- wait behind it. A table that is made by itself and attached only takes a lock
+-- that INSERT does not mind.
+-- +goose StatementBegin
+CREATE FUNCTION audit.ensure_partition(month date) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC'
+    SET lock_timeout = '3s'
+AS $$
+DECLARE
+    first     date := date_trunc('month', month::timestamp)::date;
+    next      date := (date_trunc('month', month::timestamp) + interval '1 month')::date;
+    partition text := 'events_' || to_char(first, 'YYYY_MM');
+BEGIN
+    IF first < date '1970-01-01' OR first > date '9999-12-01' THEN
+        RAISE EXCEPTION 'no partition for %: the log holds the years 1970 to 9999', month
+            USING ERRCODE = 'datetime_field_overflow';
+    END IF;
+    IF to_regclass(format('audit.%I', partition)) IS NOT NULL THEN
+        RETURN partition;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('audit.ensure_partition', 0));
+    IF to_regclass(format('audit.%I', partition)) IS NOT NULL THEN
+        RETURN partition; -- another made it while we waited
+    END IF;
+
+    -- A row of the usual two kilobytes stays as it is: compressing it would
+    -- cost more than writing it.
+    EXECUTE format('CREATE TABLE audit.%I (LIKE audit.events INCLUDING ALL) WITH (toast_tuple_target = 8160)', partition);
+    EXECUTE format('COMMENT ON TABLE audit.%I IS %L', partition, 'The events of ' || to_char(first, 'YYYY-MM') || ' (UTC).');
+    EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', partition);
+    EXECUTE format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.%I
+                    FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()', partition);
+    EXECUTE format('ALTER TABLE audit.%I ENABLE ALWAYS TRIGGER refuse_change', partition);
+    EXECUTE format('ALTER TABLE audit.events ATTACH PARTITION audit.%I FOR VALUES FROM (%L) TO (%L)',
+                   partition, first::timestamptz, next::timestamptz);
+    EXECUTE format('ALTER TABLE audit.%I ENABLE ALWAYS TRIGGER refuse_row_change', partition);
+    RETURN partition;
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.ensure_partition(date) IS 'Makes the partition for the month of that day (UTC), if there is none, and returns its name. INSERTs do not wait for it.';
+REVOKE ALL ON FUNCTION audit.ensure_partition(date) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION audit.ensure_partition(date) TO sallyport_writer;
+
+SELECT audit.ensure_partition((now() AT TIME ZONE 'UTC')::date);
+SELECT audit.ensure_partition(((now() AT TIME ZONE 'UTC') + interval '1 month')::date);
+
+REVOKE ALL ON audit.events, audit.policies FROM PUBLIC;
+GRANT SELECT, INSERT ON audit.events, audit.policies TO sallyport_writer;
+GRANT SELECT ON audit.events, audit.policies TO sallyport_auditor;
+
+-- +goose Down
+
+-- A log with anything in it is evidence, and is not for a migration to destroy.
+-- +goose StatementBegin
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM audit.events) OR EXISTS (SELECT FROM audit.policies) THEN
+        RAISE EXCEPTION 'the audit log is not empty: it is not taken down' USING ERRCODE = 'restrict_violation';
+    END IF;
+END
+$$;
+-- +goose StatementEnd
+DROP TABLE audit.events;
+DROP TABLE audit.policies;
+DROP FUNCTION audit.ensure_partition(date);
+DROP FUNCTION audit.refuse_change();
+DROP SCHEMA audit;

@@ -1,0 +1,123 @@
+-- +goose Up
+
+-- One line for each decision. A decision is closed at most once.
+CREATE VIEW audit.decisions AS
+SELECT d.time, d.decision_id,
+       d.verdict, d.reason, d.rule, d.mode, d.would_deny,
+       d.workspace, d.repository, d.project, d.deployment, d.deployment_type, d.branch,
+       d.action, d.scheme, d.host, d.port, d.method, d.path, d.target_raw,
+       d.status, d.message, d.rules, d.revision, d.commit,
+       coalesce(c.address, d.address) AS address, d.addresses,
+       c.time AS closed_at, c.cause, c.sent, c.received, c.duration, c.upstream_status,
+       d.workspace_uuid, d.repository_uuid, d.deployment_uuid, d.pipeline_uuid, d.step_uuid,
+       d.issuer, d.credential_kind, d.client_address, d.listener,
+       d.writer, d.writer_sequence
+FROM audit.events d
+LEFT JOIN audit.events c
+       ON c.decision_id = d.decision_id AND c.kind IN ('tunnel_closed', 'request_closed')
+WHERE d.kind = 'decision';
+
+CREATE VIEW audit.denials AS
+SELECT time, decision_id, reason, rule, message,
+       workspace, repository, project, deployment, deployment_type, branch,
+       action, scheme, host, port, method, path, target_raw,
+       status, rules, revision, commit, mode,
+       workspace_uuid, repository_uuid, deployment_uuid, pipeline_uuid, step_uuid,
+       issuer, credential_kind, client_address, listener, writer, writer_sequence
+FROM audit.events
+WHERE kind = 'decision' AND verdict = 'deny';
+
+CREATE VIEW audit.would_deny AS
+SELECT time, decision_id, reason, rule, message,
+       workspace, repository, project, deployment, deployment_type, branch,
+       action, scheme, host, port, method, path,
+       status, rules, revision, commit, address,
+       workspace_uuid, repository_uuid, deployment_uuid, pipeline_uuid, step_uuid,
+       issuer, credential_kind, client_address, listener, writer, writer_sequence
+FROM audit.events
+WHERE kind = 'decision' AND would_deny;
+
+CREATE VIEW audit.policy_changes AS
+SELECT e.time, e.kind, e.revision, e.commit, e.reason, e.message, e.cause,
+       convert_from(e.record, 'UTF8')::json -> 'attributes' AS attributes,
+       p.first_seen, e.writer, e.writer_sequence
+FROM audit.events e
+LEFT JOIN audit.policies p ON p.digest = e.revision
+WHERE e.kind IN ('policy_loaded', 'policy_refused');
+
+CREATE VIEW audit.deployments_egress AS
+SELECT workspace_uuid, repository_uuid, deployment_uuid,
+       max(workspace) AS workspace, max(repository) AS repository,
+       max(deployment) AS deployment, max(deployment_type) AS deployment_type,
+       scheme, host, port,
+       min(time) AS first_seen, max(time) AS last_seen,
+       count(*) FILTER (WHERE verdict = 'allow' AND NOT would_deny) AS allowed,
+       count(*) FILTER (WHERE would_deny) AS would_deny,
+       count(*) FILTER (WHERE verdict = 'deny') AS denied,
+       coalesce(sum(sent), 0)::bigint AS sent, coalesce(sum(received), 0)::bigint AS received,
+       array_agg(DISTINCT rule) FILTER (WHERE rule IS NOT NULL) AS rules
+FROM audit.decisions
+WHERE deployment_uuid IS NOT NULL
+GROUP BY workspace_uuid, repository_uuid, deployment_uuid, scheme, host, port;
+
+CREATE VIEW audit.writers AS
+SELECT writer,
+       min(time) FILTER (WHERE kind = 'writer_started') AS started_at,
+       max(time) FILTER (WHERE kind = 'writer_ended') AS ended_at,
+       min(time) AS first_event, max(time) AS last_event,
+       count(*) AS events, max(writer_sequence) AS last_sequence,
+       max(writer_sequence) - count(*) AS missing
+FROM audit.events
+GROUP BY writer;
+
+COMMENT ON VIEW audit.decisions IS 'Every decision, with its outcome beside it once the tunnel or request is closed.';
+COMMENT ON VIEW audit.denials IS 'What was refused. What passed only because of report mode is in audit.would_deny.';
+COMMENT ON VIEW audit.would_deny IS 'What passed only because of report mode; reason and rule are those for which it would have been refused.';
+COMMENT ON VIEW audit.policy_changes IS 'Every revision that began to decide, or was offered and refused, by each writer.';
+COMMENT ON VIEW audit.deployments_egress IS 'Where each deployment environment of each repository went or tried to go, and how much went there.';
+COMMENT ON VIEW audit.writers IS 'Every process that wrote to the log: when it began and ended, and whether any of its numbers is missing.';
+
+-- A view's column means what the column of audit.events by that name means.
+-- +goose StatementBegin
+DO $$
+DECLARE
+    c record;
+BEGIN
+    FOR c IN
+        SELECT v.relname, a.attname, pg_catalog.col_description('audit.events'::regclass, e.attnum) AS said
+        FROM pg_catalog.pg_class v
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = v.oid AND a.attnum > 0
+        JOIN pg_catalog.pg_attribute e ON e.attrelid = 'audit.events'::regclass AND e.attname = a.attname AND e.attnum > 0
+        WHERE v.relnamespace = 'audit'::regnamespace AND v.relkind = 'v'
+    LOOP
+        EXECUTE format('COMMENT ON COLUMN audit.%I.%I IS %L', c.relname, c.attname, c.said);
+    END LOOP;
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON COLUMN audit.decisions.closed_at IS 'When the tunnel or request ended. Null while it is open, and where nothing was let out.';
+COMMENT ON COLUMN audit.policy_changes.attributes IS 'What else is known of the change, as JSON.';
+COMMENT ON COLUMN audit.policy_changes.first_seen IS 'When this content was first loaded anywhere.';
+COMMENT ON COLUMN audit.policy_changes.revision IS 'The digest of the policy; its content is in audit.policies.';
+COMMENT ON COLUMN audit.deployments_egress.first_seen IS 'The time of the first decision.';
+COMMENT ON COLUMN audit.deployments_egress.last_seen IS 'The time of the last decision.';
+COMMENT ON COLUMN audit.deployments_egress.allowed IS 'How many decisions allowed it, without those of report mode.';
+COMMENT ON COLUMN audit.deployments_egress.would_deny IS 'How many passed only because of report mode.';
+COMMENT ON COLUMN audit.deployments_egress.denied IS 'How many decisions refused it.';
+COMMENT ON COLUMN audit.deployments_egress.sent IS 'Bytes from the repository''s steps to the target, all together.';
+COMMENT ON COLUMN audit.deployments_egress.received IS 'Bytes from the target, all together.';
+COMMENT ON COLUMN audit.deployments_egress.rules IS 'The rules that decided, in the order of their names.';
+COMMENT ON COLUMN audit.writers.started_at IS 'The time of its writer_started event.';
+COMMENT ON COLUMN audit.writers.ended_at IS 'The time of its writer_ended event. Null: it still runs, or it did not end by itself.';
+COMMENT ON COLUMN audit.writers.first_event IS 'The time of its earliest event.';
+COMMENT ON COLUMN audit.writers.last_event IS 'The time of its latest event.';
+COMMENT ON COLUMN audit.writers.events IS 'How many events it has here.';
+COMMENT ON COLUMN audit.writers.last_sequence IS 'The highest number that it gave to an event.';
+COMMENT ON COLUMN audit.writers.missing IS 'How many numbers up to that are not here. Anything but 0 is a finding.';
+
+REVOKE ALL ON audit.decisions, audit.denials, audit.would_deny, audit.policy_changes, audit.deployments_egress, audit.writers FROM PUBLIC;
+GRANT SELECT ON audit.decisions, audit.denials, audit.would_deny, audit.policy_changes, audit.deployments_egress, audit.writers
+    TO sallyport_writer, sallyport_auditor;
+
+-- +goose Down
+DROP VIEW audit.writers, audit.deployments_egress, audit.policy_changes, audit.would_deny, audit.denials, audit.decisions;

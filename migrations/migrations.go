@@ -1,0 +1,49 @@
+// Package migrations holds the database's schema: numbered SQL, embedded, and
+// the statements that make its roles. It runs nothing.
+//
+// A file is named NNNNN_words.sql, holds one way up and one way down in the
+// annotations of pressly/goose, and is never changed once it was released.
+// Servers of two neighbouring versions work on one database at the same time,
+// so a migration only adds: what it replaces goes with the migration after.
+package migrations
+
+import (
+	"embed"
+	"io/fs"
+	"strconv"
+	"strings"
+)
+
+// Oldest is the oldest schema that this version's server works with. The newest
+// is the one after [Latest]: the next version may already have migrated.
+const Oldest = 3
+
+// Table is the table of the migrations that were applied.
+const Table = "sallyport.schema_version"
+
+// Files are the migrations.
+//
+//go:embed *.sql
+var Files embed.FS
+
+// Roles is SQL that makes the roles, lets the owner create schemas in the
+// current database, and lets whoever runs it act as the owner. It may be run
+// again, and by several at the same time. It needs a login that may create
+// roles and that owns the database, or a superuser.
+//
+//go:embed roles/roles.sql
+var Roles string
+
+// Latest is the number of the newest migration.
+func Latest() int64 {
+	names, err := fs.Glob(Files, "*.sql")
+	if err != nil || len(names) == 0 {
+		panic("migrations: none embedded")
+	}
+	number, _, _ := strings.Cut(names[len(names)-1], "_")
+	latest, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		panic("migrations: " + names[len(names)-1] + " has no number")
+	}
+	return latest
+}

@@ -1,0 +1,44 @@
+-- The roles of Sallyport. Roles belong to the whole cluster, the grant on the
+-- database to this one alone. Running it again changes nothing.
+DO $roles$
+DECLARE
+    wanted record;
+BEGIN
+    FOR wanted IN
+        SELECT * FROM (VALUES
+            ('sallyport_owner',   'NOLOGIN', 'Owns the tables of Sallyport. Nobody logs in as it; migrations act as it.'),
+            ('sallyport_writer',  'LOGIN',   'What sallyport serve logs in as: it may add to the audit log and read it.'),
+            ('sallyport_auditor', 'LOGIN',   'What an auditor logs in as: it may read the audit log.')
+        ) AS roles (name, login, comment)
+    LOOP
+        CONTINUE WHEN EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = wanted.name);
+        BEGIN
+            EXECUTE pg_catalog.format('CREATE ROLE %I %s NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS', wanted.name, wanted.login);
+            EXECUTE pg_catalog.format('COMMENT ON ROLE %I IS %L', wanted.name, wanted.comment);
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL; -- another migration made it at the same moment
+        END;
+    END LOOP;
+
+    -- Acting as the owner is for whoever migrates. A superuser may anyway.
+    IF NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+       AND NOT EXISTS (
+           SELECT FROM pg_catalog.pg_auth_members m
+           JOIN pg_catalog.pg_roles o ON o.oid = m.roleid
+           JOIN pg_catalog.pg_roles u ON u.oid = m.member
+           WHERE o.rolname = 'sallyport_owner' AND u.rolname = current_user
+             -- PostgreSQL 16 gives who creates a role its administration alone
+             AND coalesce((pg_catalog.to_jsonb(m) ->> 'set_option')::boolean, true))
+    THEN
+        BEGIN
+            EXECUTE pg_catalog.format('GRANT sallyport_owner TO %I', current_user);
+        EXCEPTION WHEN unique_violation THEN
+            NULL;
+        END;
+    END IF;
+
+    IF NOT pg_catalog.has_database_privilege('sallyport_owner', pg_catalog.current_database(), 'CREATE') THEN
+        EXECUTE pg_catalog.format('GRANT CREATE ON DATABASE %I TO sallyport_owner', pg_catalog.current_database());
+    END IF;
+END
+$roles$;
