@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+
+	"github.com/sallyport/sallyport/internal/pgembed"
+	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/surroundings"
+)
+
+// auditQuery is what the tour shows; README has it as a first query.
+const auditQuery = `SELECT to_char(time, 'HH24:MI:SS') AS at, coalesce(repository, '-') AS repository,
+       coalesce(deployment, '-') AS deployment, host || ':' || port AS target, verdict, mode, would_deny,
+       reason, coalesce(rule, '-') AS rule, left(coalesce(revision, '-'), 15) AS revision,
+       coalesce(received::text, '-') AS received
+  FROM audit.decisions ORDER BY time, decision_id`
+
+// row is one line of the tour's table.
+type row struct {
+	time, repository, deployment, target, verdict, mode string
+	wouldDeny                                           bool
+	reason, rule, revision, received                    string
+}
+
+// showAudit prints the decisions and compares them with what the tour did.
+func showAudit(ctx context.Context, out io.Writer, srv *server, want []visit) error {
+	rows, err := readAudit(ctx, srv, len(want))
+	if err != nil {
+		return fmt.Errorf("read the audit log: %w", err)
+	}
+	say(out, "\nWhat the audit log holds (select … from audit.decisions, as the auditor):\n")
+	t := table.NewWriter()
+	t.SetOutputMirror(out)
+	t.SetStyle(table.StyleLight)
+	t.AppendHeader(table.Row{"time", "repository", "deployment", "target", "verdict", "mode", "would_deny", "reason", "rule", "revision", "received"})
+	for _, r := range rows {
+		t.AppendRow(table.Row{r.time, r.repository, r.deployment, r.target, r.verdict, r.mode, r.wouldDeny, r.reason, r.rule, r.revision, r.received})
+	}
+	t.Render()
+	if len(rows) != len(want) {
+		return fmt.Errorf("the log holds %d decisions, not %d", len(rows), len(want))
+	}
+	for i, v := range want {
+		verdict := "deny"
+		if v.allow {
+			verdict = "allow"
+		}
+		if r := rows[i]; r.verdict != verdict || r.reason != v.reason || r.wouldDeny != v.would {
+			return fmt.Errorf("row %d says %s %s would_deny=%t, not %s %s would_deny=%t", i+1, r.verdict, r.reason, r.wouldDeny, verdict, v.reason, v.would)
+		}
+	}
+	return nil
+}
+
+// readAudit reads the decisions, once those that were allowed have their ends
+// beside them: a tunnel's end is written when it ends, a moment after curl has.
+func readAudit(ctx context.Context, srv *server, n int) ([]row, error) {
+	endpoint, err := pgembed.Locate(filepath.Join(srv.data, "postgresql"))
+	if err != nil {
+		return nil, err
+	}
+	pool, err := postgres.NewPool(ctx, endpoint.URL("sallyport", "sallyport_auditor"), "sallyport-demo", 1)
+	if err != nil {
+		return nil, err
+	}
+	defer pool.Close()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		result, err := pool.Query(ctx, auditQuery)
+		if err != nil {
+			return nil, err
+		}
+		var rows []row
+		closed := true
+		for result.Next() {
+			var r row
+			if err := result.Scan(&r.time, &r.repository, &r.deployment, &r.target, &r.verdict, &r.mode, &r.wouldDeny,
+				&r.reason, &r.rule, &r.revision, &r.received); err != nil {
+				return nil, err
+			}
+			closed = closed && (r.verdict != "allow" || r.received != "-")
+			rows = append(rows, r)
+		}
+		if err := result.Err(); err != nil {
+			return nil, err
+		}
+		if len(rows) >= n && closed {
+			return rows, nil
+		}
+		select {
+		case <-ctx.Done():
+			return rows, nil
+		case <-again.C:
+		}
+	}
+}
+
+// stay prints what to try, and waits for the operator's interrupt.
+func stay(ctx context.Context, out io.Writer, world *surroundings.Surroundings, srv *server) error {
+	token := world.Token(world.Payments, world.Production, "main")
+	say(out, `
+It stays up until you press Ctrl-C. A step of acme/payments that deploys to Production has this token for an hour.
+Paste into another shell:
+
+export HTTPS_PROXY=http://step:%s@%s
+export https_proxy=$HTTPS_PROXY HTTP_PROXY=$HTTPS_PROXY http_proxy=$HTTPS_PROXY NO_PROXY=localhost,127.0.0.1
+export CURL_CA_BUNDLE=%s
+
+curl https://%s:%d/v1/payments          # allowed
+curl -v https://%s:%d/                  # refused, with its reason
+curl -v https://%s:%d/             # a private address, refused
+
+And the log:
+
+%s audit psql --config %s --as auditor -c 'select * from audit.decisions'`,
+		token, srv.proxy, world.CAFile, partnerHost, httpsPort, unlistedHost, httpsPort,
+		surroundings.PrivateHost, httpsPort, srv.cmd.Path, srv.config)
+	select {
+	case <-ctx.Done():
+		say(out, "\nEnding.")
+		return nil
+	case <-srv.ended:
+		return fmt.Errorf("the server ended: %w\n%s", srv.err, lastLines(srv.logFile))
+	}
+}

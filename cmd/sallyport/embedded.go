@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/pgembed"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// embeddedDatabase is the name of the database in an embedded PostgreSQL.
+const embeddedDatabase = "sallyport"
+
+func embeddedDirectory(cfg *config.Config) string {
+	return filepath.Join(cfg.DataDirectory, "postgresql")
+}
+
+// startEmbedded runs a PostgreSQL of our own and brings its schema up.
+func startEmbedded(ctx context.Context, cfg *config.Config, log *slog.Logger) (*pgembed.Server, error) {
+	server, err := pgembed.Start(ctx, pgembed.Config{Directory: embeddedDirectory(cfg), Logger: log.With("component", "postgresql")})
+	if err != nil {
+		return nil, fmt.Errorf("start the embedded PostgreSQL: %w", err)
+	}
+	log.Info("embedded PostgreSQL is running", "directory", embeddedDirectory(cfg),
+		"postgresql", server.Binaries().Version, "user", server.User(), "pid", server.PID())
+	if err := postgres.CreateDatabase(ctx, server.URL("postgres", pgembed.Superuser), embeddedDatabase); err != nil {
+		_ = server.Close()
+		return nil, fmt.Errorf("make the embedded database: %w", err)
+	}
+	from, to, err := postgres.Migrate(ctx, server.URL(embeddedDatabase, pgembed.Superuser), log)
+	if err != nil {
+		_ = server.Close()
+		return nil, err
+	}
+	if from != to {
+		log.Info("audit schema brought up", "from", from, "to", to)
+	}
+	return server, nil
+}

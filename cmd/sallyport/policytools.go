@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego"
+	"github.com/sallyport/sallyport/policy/source"
+)
+
+func newPolicy() *cobra.Command {
+	parent := &cobra.Command{Use: "policy", Short: "Work with a policy repository", Args: noArguments, RunE: help}
+	parent.AddCommand(newPolicyCheck(), newPolicyTest())
+	return parent
+}
+
+const withoutNamesUsage = "check for a server without Bitbucket's REST API, where policy sees UUIDs only"
+
+func newPolicyCheck() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "check DIR",
+		Short: "Say what is wrong with a policy, as a server that loads it would",
+		Long: `Compile the policy in DIR and say everything that is wrong with it and what
+deserves a look, with file and line. Tests are not run: see "policy test".
+The exit status is 1 where a server would not take the policy.`,
+		Args: oneDirectory,
+	}
+	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
+	strict := c.Flags().Bool("strict", false, "warnings fail the check too")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		snapshot, err := policyTree(c.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		problems, warnings, err := rego.Check(c.Context(), snapshot, rego.Options{Names: !*withoutNames})
+		if err != nil {
+			return err
+		}
+		out := c.OutOrStdout()
+		printPolicyErrors(out, args[0], "", problems)
+		printPolicyErrors(out, args[0], "warning: ", warnings)
+		if len(problems) > 0 || *strict && len(warnings) > 0 {
+			return fmt.Errorf("%s: %d errors, %d warnings", args[0], len(problems), len(warnings))
+		}
+		_, err = fmt.Fprintf(out, "%s: accepted, %d files, %d warnings\n", args[0], len(snapshot.Files), len(warnings))
+		return err
+	}
+	return c
+}
+
+func newPolicyTest() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "test DIR",
+		Short: "Run a policy's own tests",
+		Long: `Run the *_test.rego files of the policy in DIR as a server does before it takes a
+revision: compiled with the same restrictions, the organisation's and each
+repository's apart. The exit status is 1 where a test fails.`,
+		Args: oneDirectory,
+	}
+	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
+	verbose := c.Flags().BoolP("verbose", "v", false, "show every test and what it printed")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		snapshot, err := policyTree(c.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		report, err := rego.Test(c.Context(), snapshot, rego.Options{Names: !*withoutNames})
+		if faults, ok := errors.AsType[rego.Errors](err); ok {
+			printPolicyErrors(c.OutOrStdout(), args[0], "", faults)
+			return fmt.Errorf("%s does not load", args[0])
+		}
+		if err != nil {
+			return err
+		}
+		return printTests(c.OutOrStdout(), args[0], report, *verbose)
+	}
+	return c
+}
+
+func printTests(out io.Writer, directory string, report *rego.TestReport, verbose bool) error {
+	failed := 0
+	for _, t := range report.Results {
+		if !t.Passed {
+			failed++
+		}
+		if t.Passed && !verbose {
+			continue
+		}
+		verdict := "PASS"
+		if !t.Passed {
+			verdict = "FAIL"
+		}
+		fmt.Fprintf(out, "%s %s:%d: %s (%s)\n", verdict, filepath.Join(directory, t.File), t.Line, t.Name, t.Duration.Round(1000))
+		if t.Message != "" {
+			fmt.Fprintf(out, "     %s\n", t.Message)
+		}
+		if t.Output != "" {
+			fmt.Fprintf(out, "     printed: %s\n", t.Output)
+		}
+	}
+	fmt.Fprintf(out, "%d passed, %d failed; the tests went through %.0f %% of the policy's lines\n",
+		len(report.Results)-failed, failed, report.Coverage)
+	if failed > 0 {
+		return fmt.Errorf("%s: %d tests failed", directory, failed)
+	}
+	return nil
+}
+
+func policyTree(ctx context.Context, directory string) (*policy.Snapshot, error) {
+	snapshot, err := source.Directory(ctx, directory)
+	if err != nil {
+		return nil, invalid{err}
+	}
+	return snapshot, nil
+}
+
+func printPolicyErrors(out io.Writer, directory, prefix string, list rego.Errors) {
+	for _, e := range list {
+		if e.File != "" {
+			e.File = filepath.Join(directory, e.File)
+		}
+		fmt.Fprintf(out, "%s%v\n", prefix, e)
+	}
+}
+
+func oneDirectory(c *cobra.Command, args []string) error {
+	if err := cobra.ExactArgs(1)(c, args); err != nil {
+		return invalid{fmt.Errorf("%w: the policy's directory\nsee: %s --help", err, c.CommandPath())}
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/pgembed"
+)
+
+func newAudit() *cobra.Command {
+	parent := &cobra.Command{Use: "audit", Short: "Work with the audit log", Args: noArguments, RunE: help}
+	parent.AddCommand(newPsql())
+	return parent
+}
+
+// psqlRoles are the names that --as takes.
+var psqlRoles = map[string]string{"writer": "sallyport_writer", "auditor": "sallyport_auditor"}
+
+func newPsql() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "psql [--config FILE] [--as writer|auditor] [psql's own arguments]",
+		Short: "Open psql on the audit log",
+		Long: `Open psql on the configured or embedded audit log. Everything but --config and
+--as is psql's own: -c is its command, not the configuration.
+
+  sallyport audit psql -c 'select * from audit.decisions'
+  sallyport audit psql --as auditor --csv -f report.sql
+
+With the embedded database --as picks the role to log in as; with a database of
+yours it becomes the session's role, of which the login has to be a member.`,
+		// psql's flags are not ours to know.
+		DisableFlagParsing: true,
+	}
+	c.RunE = func(c *cobra.Command, args []string) error {
+		o, err := parsePsql(args)
+		if err != nil {
+			return invalid{err}
+		}
+		if o.help {
+			return c.Help()
+		}
+		return psql(c, o)
+	}
+	return c
+}
+
+type psqlOptions struct {
+	config string
+	as     string // the database's role, empty for the login's own
+	help   bool
+	rest   []string
+}
+
+// parsePsql takes our two flags out and leaves everything else to psql.
+func parsePsql(args []string) (psqlOptions, error) {
+	var o psqlOptions
+	for i := 0; i < len(args); i++ {
+		name, value, joined := strings.Cut(args[i], "=")
+		if name != "--config" && name != "--as" {
+			o.help = o.help || args[i] == "--help" || args[i] == "-h" && len(args) == 1
+			o.rest = append(o.rest, args[i])
+			continue
+		}
+		if !joined {
+			if i+1 == len(args) {
+				return o, fmt.Errorf("%s needs a value", name)
+			}
+			i++
+			value = args[i]
+		}
+		if name == "--config" {
+			o.config = value
+			continue
+		}
+		role, known := psqlRoles[value]
+		if !known {
+			return o, fmt.Errorf("--as %s: want writer or auditor", value)
+		}
+		o.as = role
+	}
+	return o, nil
+}
+
+func psql(c *cobra.Command, o psqlOptions) error {
+	cfg, _, err := loadConfig(o.config)
+	if err != nil {
+		return err
+	}
+	program, err := pgembed.Psql(c.Context(), "")
+	if err != nil {
+		return err
+	}
+	database, env, done, err := psqlDatabase(c.Context(), cfg, o.as)
+	if err != nil {
+		return err
+	}
+	defer done()
+	// psql takes an interrupt for itself: it ends a query and not the session.
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
+	cmd := exec.Command(program, append([]string{database}, o.rest...)...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr()
+	return cmd.Run()
+}
+
+// psqlDatabase says what psql connects to. Where the embedded database is not
+// running, it is for as long as psql does.
+func psqlDatabase(ctx context.Context, cfg *config.Config, role string) (database string, env []string, done func(), err error) {
+	done = func() {}
+	if !cfg.Audit.Embedded {
+		text, err := cfg.Audit.Database.Read()
+		if err != nil {
+			return "", nil, done, invalid{err}
+		}
+		database, env, err := withoutPassword(text)
+		if err != nil {
+			return "", nil, done, invalid{err}
+		}
+		if role != "" {
+			env = append(env, "PGOPTIONS="+strings.TrimSpace(os.Getenv("PGOPTIONS")+" -c role="+role))
+		}
+		return database, env, done, nil
+	}
+	if role == "" {
+		role = psqlRoles["writer"]
+	}
+	directory := embeddedDirectory(cfg)
+	endpoint, err := pgembed.Locate(directory)
+	if errors.Is(err, pgembed.ErrNotRunning) {
+		if _, statErr := os.Stat(directory); statErr != nil {
+			return "", nil, done, fmt.Errorf("there is no embedded database in %s yet: `sallyport serve` makes it", directory)
+		}
+		server, startErr := pgembed.Start(ctx, pgembed.Config{Directory: directory})
+		if startErr != nil {
+			return "", nil, done, startErr
+		}
+		done = func() { _ = server.Close() }
+		endpoint, err = server.Endpoint, nil
+	}
+	if err != nil {
+		return "", nil, done, err
+	}
+	return endpoint.URL(embeddedDatabase, role), nil, done, nil
+}
+
+// withoutPassword takes the password out of a connection string and puts it
+// where other users of this machine cannot see it: a program's arguments are
+// public, its environment is not.
+func withoutPassword(text string) (database string, env []string, err error) {
+	if !strings.HasPrefix(text, "postgres://") && !strings.HasPrefix(text, "postgresql://") {
+		if strings.Contains(text, "password") {
+			return "", nil, errors.New("the database URL is in keyword form with a password: write it as postgresql://user:password@host/database")
+		}
+		return text, nil, nil
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return "", nil, errors.New("the database URL does not parse") // the cause would quote it
+	}
+	if password, set := u.User.Password(); set {
+		env = append(env, "PGPASSWORD="+password)
+		u.User = url.User(u.User.Username())
+	}
+	if query := u.Query(); query.Has("password") {
+		env = append(env, "PGPASSWORD="+query.Get("password"))
+		query.Del("password")
+		u.RawQuery = query.Encode()
+	}
+	return u.String(), env, nil
+}

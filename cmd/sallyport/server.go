@@ -1,0 +1,350 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	audit "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/identity/bitbucket"
+	"github.com/sallyport/sallyport/internal/admin"
+	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/pgembed"
+	"github.com/sallyport/sallyport/policy/rego"
+	"github.com/sallyport/sallyport/proxy"
+	"github.com/sallyport/sallyport/proxy/dns"
+	"github.com/sallyport/sallyport/proxy/front"
+	"github.com/sallyport/sallyport/proxy/goproxy"
+)
+
+// server is one running instance, wired together. What is nil was not started.
+type server struct {
+	config *config.Config
+	log    *slog.Logger
+
+	database      *pgembed.Server
+	audit         *audit.Log
+	authenticator *bitbucket.Authenticator
+	policy        *policyHolder
+	gate          *proxy.Gate
+	tracker       *proxy.Tracker
+	forwarder     *goproxy.Forwarder
+	front         *front.Server
+	metrics       *admin.Metrics
+	admin         *admin.Server
+
+	listeners []listening
+	adminAt   net.Listener
+	closers   []func() // in the order of starting
+}
+
+// listening is a listener that is bound and not yet served.
+type listening struct {
+	net.Listener
+	config front.ListenerConfig
+}
+
+// newServer starts everything but the accepting of connections. What can be
+// wrong without anything being started comes first. On an error all that was
+// started has been ended again.
+func newServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *server, err error) {
+	s := &server{config: cfg, log: log, metrics: admin.NewMetrics(programVersion())}
+	s.admin = admin.NewServer(s.metrics)
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if err := os.MkdirAll(cfg.DataDirectory, 0o755); err != nil {
+		return nil, fmt.Errorf("make data_directory: %w", err)
+	}
+	for _, step := range []func(context.Context) error{
+		s.loadPolicy, s.listen, s.startIdentity, s.openAudit, s.announcePolicy, s.buildGate,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	s.watch()
+	return s, nil
+}
+
+// close ends what was started, in the opposite order.
+func (s *server) close() {
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		s.closers[i]()
+	}
+	s.closers = nil
+}
+
+func (s *server) atClose(f func()) { s.closers = append(s.closers, f) }
+
+// listen binds every listener, so that a taken port or a missing right shows
+// before a database is started, and so that the guard knows our own ports.
+func (s *server) listen(context.Context) error {
+	for _, c := range s.config.Listeners {
+		lc := front.ListenerConfig{Name: c.Address}
+		if c.TLS != nil {
+			certificates, err := newCertificates(c.TLS.CertificateFile, c.TLS.KeyFile, s.log)
+			if err != nil {
+				return err
+			}
+			lc.TLS = certificates.config()
+		}
+		l, err := net.Listen("tcp", c.Address)
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w; choose another address under listeners, or end what has it", c.Address, err)
+		}
+		s.atClose(func() { _ = l.Close() })
+		s.listeners = append(s.listeners, listening{l, lc})
+	}
+	if s.config.Admin.Address == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", s.config.Admin.Address)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w; choose another admin.address, or end what has it", s.config.Admin.Address, err)
+	}
+	s.atClose(func() { _ = l.Close() })
+	s.adminAt = l
+	return nil
+}
+
+// startIdentity makes the authenticator and sees that tokens can be verified.
+func (s *server) startIdentity(ctx context.Context) error {
+	c := bitbucket.Config{
+		StateDirectory: filepath.Join(s.config.DataDirectory, "identity"),
+		Leeway:         s.config.Identity.Leeway,
+		NameWait:       s.config.Identity.NamesWait,
+	}
+	if c.Leeway == 0 {
+		c.Leeway = -1 // the configuration says none, and zero is the default's word
+	}
+	for _, w := range s.config.Identity.Bitbucket {
+		workspace := bitbucket.Workspace{Slug: w.Workspace, UUID: w.WorkspaceUUID, Issuer: w.Issuer, Audiences: w.Audiences}
+		if w.API != nil {
+			workspace.API = &bitbucket.API{URL: w.API.URL.String(), Token: w.API.Token.Read}
+		}
+		c.Workspaces = append(c.Workspaces, workspace)
+	}
+	var err error
+	if s.authenticator, err = bitbucket.New(c, bitbucket.Deps{Log: s.log.With("component", "identity")}); err != nil {
+		return err
+	}
+	s.atClose(s.authenticator.Close)
+	return s.authenticator.Check(ctx)
+}
+
+// openAudit opens the audit log, on a PostgreSQL of our own if there is to be one.
+func (s *server) openAudit(ctx context.Context) error {
+	c := audit.Config{
+		Version: programVersion(),
+		Log:     s.log.With("component", "audit"),
+		Journal: filepath.Join(s.config.DataDirectory, "journal"),
+		Spool:   s.config.Audit.OnOutage == config.OutageSpool,
+	}
+	if s.config.Audit.Embedded {
+		var err error
+		if s.database, err = startEmbedded(ctx, s.config, s.log); err != nil {
+			return err
+		}
+		s.atClose(func() {
+			if err := s.database.Close(); err != nil {
+				s.log.Error("embedded PostgreSQL did not end as it should", "error", err)
+			}
+		})
+		c.URL = s.database.URL(embeddedDatabase, "sallyport_writer")
+	} else {
+		var err error
+		if c.URL, err = s.config.Audit.Database.Read(); err != nil {
+			return invalid{err}
+		}
+	}
+	var err error
+	if s.audit, err = audit.Open(ctx, c); err != nil {
+		return err
+	}
+	s.atClose(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := s.audit.Close(ctx); err != nil {
+			s.log.Error("audit log did not close as it should", "error", err)
+		}
+	})
+	return nil
+}
+
+func (s *server) buildGate(context.Context) error {
+	resolver, err := dns.New(dns.Config{Servers: texts(s.config.Egress.Resolvers), Logger: s.log.With("component", "dns")})
+	if err != nil {
+		return err
+	}
+	guard := &proxy.Guard{
+		AllowNetworks: s.config.Egress.AllowNetworks,
+		DenyNetworks:  s.config.Egress.DenyNetworks,
+		Own:           s.own(),
+	}
+	s.gate, err = proxy.NewGate(proxy.Config{
+		Authenticator: s.authenticator,
+		Decider:       s.policy.engine,
+		Recorder:      s.audit,
+		Resolver:      resolver,
+		Guard:         guard,
+		Dialer:        proxy.Dialer{Timeout: s.config.Egress.ConnectTimeout},
+		Log:           s.log,
+		Observer:      s.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	tunnel := s.config.Egress.Tunnel
+	s.tracker = proxy.NewTracker(proxy.TunnelConfig{
+		IdleTimeout: tunnel.IdleTimeout, MaxLifetime: tunnel.MaxLifetime, HelloTimeout: tunnel.HelloTimeout,
+	})
+	s.forwarder = goproxy.New(goproxy.Config{Log: s.log.With("component", "forward"), MaxLifetime: tunnel.MaxLifetime})
+	s.atClose(s.forwarder.Close)
+	s.front, err = front.New(front.Config{
+		Gate: s.gate, Tracker: s.tracker, Forwarder: s.forwarder,
+		Log: s.log.With("component", "front"), Observer: s.metrics,
+		MaxHeadBytes: s.config.Limits.HeadSize, HeadTimeout: s.config.Limits.HeadTimeout,
+	})
+	return err
+}
+
+// own are the addresses that this instance listens on, which nobody may reach
+// through it.
+func (s *server) own() []netip.AddrPort {
+	var own []netip.AddrPort
+	for _, l := range s.listeners {
+		own = append(own, l.Addr().(*net.TCPAddr).AddrPort())
+	}
+	if s.adminAt != nil {
+		own = append(own, s.adminAt.Addr().(*net.TCPAddr).AddrPort())
+	}
+	return own
+}
+
+func texts(addresses []netip.AddrPort) []string {
+	list := make([]string, len(addresses))
+	for i, a := range addresses {
+		list[i] = a.String()
+	}
+	return list
+}
+
+// watch tells the admin server what to say of this instance.
+func (s *server) watch() {
+	s.admin.AddCheck("audit", s.audit.Available)
+	s.admin.AddCheck("identity", s.authenticator.Ready)
+	s.admin.AddCheck("policy", s.policy.ready)
+	if s.database != nil {
+		s.admin.AddCheck("embedded_postgresql", s.database.Err)
+	}
+	s.admin.AddDetail("policy", s.policy.detail)
+	s.admin.AddDetail("identity", func() any { return identityDetail(s.authenticator.Status()) })
+	s.metrics.Gauge("sallyport_tunnels", "Open tunnels.", func() float64 { return float64(s.tracker.Len()) })
+	s.metrics.Gauge("sallyport_connections", "Open client connections, tunnels included.", func() float64 { return float64(s.front.Connections()) })
+}
+
+func identityDetail(all []bitbucket.Status) any {
+	detail := make(map[string]map[string]string, len(all))
+	for _, st := range all {
+		d := map[string]string{"keys": strconv.Itoa(st.Keys), "keys_fetched": st.Fetched.UTC().Format(time.RFC3339)}
+		if st.KeysError != nil {
+			d["keys_error"] = st.KeysError.Error()
+		}
+		if st.NamesError != nil {
+			d["names_error"] = st.NamesError.Error()
+		}
+		detail[st.Workspace] = d
+	}
+	return detail
+}
+
+// run accepts connections until ctx ends, then drains and ends everything.
+func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
+	background, stopBackground := context.WithCancel(context.Background())
+	var routines sync.WaitGroup
+	s.atClose(func() {
+		stopBackground()
+		routines.Wait()
+	})
+	defer s.close()
+	failed := make(chan error, len(s.listeners)+2)
+	for _, l := range s.listeners {
+		routines.Go(func() {
+			if err := s.front.Serve(l.Listener, l.config); err != nil {
+				failed <- fmt.Errorf("serve %s: %w", l.config.Name, err)
+			}
+		})
+		s.log.Info("listening", "address", l.Addr().String(), "tls", l.config.TLS != nil)
+	}
+	if s.adminAt != nil {
+		routines.Go(func() {
+			if err := s.admin.Serve(s.adminAt); err != nil {
+				failed <- fmt.Errorf("serve admin: %w", err)
+			}
+		})
+		s.log.Info("admin listening", "address", s.adminAt.Addr().String())
+	}
+	routines.Go(func() {
+		if err := s.authenticator.Run(background); err != nil {
+			failed <- fmt.Errorf("identity: %w", err)
+		}
+	})
+	routines.Go(func() { s.policy.follow(background, reload) })
+
+	err := s.wait(ctx, failed)
+	s.drain()
+	return err
+}
+
+// wait returns when the server is to end: asked to, or because it cannot go on.
+// A database that is gone does not end it: refusals go to the journal.
+func (s *server) wait(ctx context.Context, failed <-chan error) error {
+	var databaseGone <-chan struct{}
+	if s.database != nil {
+		databaseGone = s.database.Done()
+	}
+	select {
+	case <-ctx.Done():
+		s.log.Info("ending", "drain_timeout", s.config.Shutdown.DrainTimeout.String(), "tunnels", s.tracker.Len())
+		return nil
+	case err := <-failed:
+		s.log.Error("ending: a part failed", "error", err)
+		return err
+	case <-databaseGone:
+		err := errors.Join(errors.New("the embedded PostgreSQL ended"), s.database.Err())
+		s.log.Error("ending", "error", err)
+		return err
+	}
+}
+
+// drain admits nothing new, lets go on what is open for a while, and ends the rest.
+func (s *server) drain() {
+	s.gate.CloseAdmission()
+	s.admin.AddCheck("serving", func() error { return errors.New("shutting down") })
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.Shutdown.DrainTimeout)
+	defer cancel()
+	var both sync.WaitGroup
+	both.Go(func() { _ = s.front.Shutdown(ctx) })
+	both.Go(func() {
+		if n := s.tracker.Drain(ctx); n > 0 {
+			s.log.Warn("tunnels were closed at the end of the drain timeout", "tunnels", n)
+		}
+	})
+	both.Wait()
+	ctx, cancel = context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_ = s.admin.Close(ctx)
+}
+
+var _ proxy.Decider = (*rego.Engine)(nil)

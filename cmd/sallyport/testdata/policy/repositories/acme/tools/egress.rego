@@ -1,0 +1,3 @@
+package sallyport.repository["acme/tools"]
+
+allow contains {"rule": "own-mirror"} if input.target.host == "mirror.tools.example"

@@ -1,0 +1,123 @@
+// Package admin is what an operator sees of a running instance: health,
+// readiness with its details, and Prometheus metrics, all read-only.
+package admin
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/proxy"
+)
+
+// Metrics counts what the gate does; it is a [proxy.Observer]. Label values come
+// from closed vocabularies only: nothing that a client sends can make a series.
+type Metrics struct {
+	Registry *prometheus.Registry
+
+	decisions  *prometheus.CounterVec
+	unrecorded *prometheus.CounterVec
+	ended      *prometheus.CounterVec
+	sent       prometheus.Counter
+	received   prometheus.Counter
+	panics     prometheus.Counter
+	stages     map[string]prometheus.Observer
+}
+
+var _ proxy.Observer = (*Metrics)(nil)
+
+// NewMetrics returns metrics in a registry of their own, with the Go runtime's
+// and the process's beside them. version is the program's.
+func NewMetrics(version string) *Metrics {
+	r := prometheus.NewRegistry()
+	m := &Metrics{
+		Registry: r,
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sallyport_decisions_total",
+			Help: "Attempts to get out, by what came of them.",
+		}, []string{"action", "verdict", "reason", "would_deny"}),
+		unrecorded: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sallyport_unrecorded_total",
+			Help: "Refusals that were counted and not recorded one by one: no credential, a head that cannot be read, or over the rate of one address.",
+		}, []string{"reason"}),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sallyport_closed_total",
+			Help: "Ends of tunnels and requests, by their cause.",
+		}, []string{"action", "cause"}),
+		sent: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sallyport_sent_bytes_total",
+			Help: "Bytes from clients to targets, counted when a tunnel or request ends.",
+		}),
+		received: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sallyport_received_bytes_total",
+			Help: "Bytes from targets to clients, counted when a tunnel or request ends.",
+		}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sallyport_panics_total",
+			Help: "Connections that a fault of ours ended.",
+		}),
+		stages: make(map[string]prometheus.Observer),
+	}
+	stages := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "sallyport_stage_seconds",
+		Help:    "What each stage of the way took.",
+		Buckets: []float64{.00001, .00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .1, .5, 2, 10},
+	}, []string{"stage"})
+	for _, s := range []string{"authenticate", "decide", "resolve", "record", "dial"} {
+		m.stages[s] = stages.WithLabelValues(s)
+	}
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "sallyport_build_info",
+		Help: "Always 1; the label tells the version.",
+	}, []string{"version"})
+	build.WithLabelValues(version).Set(1)
+	r.MustRegister(m.decisions, m.unrecorded, m.ended, m.sent, m.received, m.panics, stages, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Gauge adds a figure that is read when it is asked for. read must be safe for
+// concurrent use and quick.
+func (m *Metrics) Gauge(name, help string, read func() float64) {
+	m.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+}
+
+// Counter adds a figure that only grows and is read when it is asked for.
+func (m *Metrics) Counter(name, help string, read func() float64) {
+	m.Registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read))
+}
+
+// Decided counts a decision.
+func (m *Metrics) Decided(action policy.Action, verdict policy.Verdict, reason policy.Reason, wouldDeny bool) {
+	m.decisions.WithLabelValues(string(action), verdict.String(), string(reason), strconv.FormatBool(wouldDeny)).Inc()
+}
+
+// Unrecorded counts a refusal that got no event.
+func (m *Metrics) Unrecorded(reason policy.Reason) {
+	m.unrecorded.WithLabelValues(string(reason)).Inc()
+}
+
+// Stage observes what a stage took.
+func (m *Metrics) Stage(stage string, took time.Duration) {
+	if s, known := m.stages[stage]; known {
+		s.Observe(took.Seconds())
+	}
+}
+
+// Closed counts an end.
+func (m *Metrics) Closed(action policy.Action, cause proxy.Cause, sent, received int64) {
+	m.ended.WithLabelValues(string(action), string(cause)).Inc()
+	m.sent.Add(float64(sent))
+	m.received.Add(float64(received))
+}
+
+// Refused counts what never reached the gate.
+func (m *Metrics) Refused(_ string, reason policy.Reason) {
+	m.unrecorded.WithLabelValues(string(reason)).Inc()
+}
+
+// Panicked counts a connection that a fault of ours ended.
+func (m *Metrics) Panicked(string) { m.panics.Inc() }

@@ -1,0 +1,249 @@
+package archtest
+
+import (
+	"bufio"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/sallyport/sallyport"
+
+// core holds, for each package of words and for the core, the only imports that
+// it may have besides the standard library. What is not in here is an adapter,
+// wiring, or internal.
+var core = map[string][]string{
+	"identity":        {},
+	"migrations":      {},
+	"internal/target": {},
+	"policy":          {module + "/identity", module + "/internal/target"},
+	"audit":           {"golang.org/x/mod/sumdb"},
+	"proxy":           {module + "/identity", module + "/policy", module + "/audit", module + "/internal/target"},
+}
+
+// adapters never import each other, and no core or internal package imports one.
+var adapters = []string{
+	"proxy/front", "proxy/goproxy", "proxy/dns",
+	"identity/bitbucket", "identity/postgres",
+	"policy/rego", "policy/source",
+	"audit/postgres", "audit/evidence",
+}
+
+// technologies are the libraries that belong to one kind of folder only.
+var technologies = []struct {
+	library string
+	allowed func(dir string) bool
+}{
+	{"github.com/jackc/pgx/v5", func(dir string) bool {
+		return path.Base(dir) == "postgres" || dir == "internal/pgembed" || dir == "internal/pgtest"
+	}},
+	{"github.com/pressly/goose/v3", only("internal/postgres")},
+	{"github.com/open-policy-agent/opa", only("policy/rego")},
+	{"github.com/coreos/go-oidc/v3", only("identity/bitbucket")},
+	{"github.com/go-jose/go-jose/v4", only("identity/bitbucket")},
+	{"github.com/elazarl/goproxy", only("proxy/goproxy")},
+	{"github.com/miekg/dns", only("proxy/dns")},
+	{"github.com/goccy/go-yaml", only("internal/config", "policy/rego")},
+	{"github.com/prometheus/client_golang", only("internal/admin")},
+	{"github.com/spf13/cobra", func(dir string) bool { return strings.HasPrefix(dir, "cmd/") }},
+}
+
+func only(dirs ...string) func(string) bool {
+	return func(dir string) bool { return slices.Contains(dirs, dir) }
+}
+
+// source is one Go file and what it imports.
+type source struct {
+	file    string
+	dir     string
+	test    bool
+	imports []string
+	doc     bool // has a package comment
+	name    string
+}
+
+func TestImportTable(t *testing.T) {
+	for _, s := range sources(t) {
+		for _, imported := range s.imports {
+			if why := refuse(s, imported); why != "" {
+				t.Errorf("%s imports %s: %s", s.file, imported, why)
+			}
+		}
+	}
+}
+
+// TestImportTableBites shows that the table refuses what it is there for.
+func TestImportTableBites(t *testing.T) {
+	for _, c := range []struct{ dir, imported string }{
+		{"proxy", "github.com/elazarl/goproxy"},
+		{"proxy", module + "/proxy/front"},
+		{"proxy", "golang.org/x/sync/errgroup"},
+		{"policy", module + "/audit"},
+		{"audit", module + "/policy"},
+		{"audit", module + "/identity"},
+		{"identity", "github.com/google/uuid"},
+		{"identity/bitbucket", module + "/audit/postgres"},
+		{"proxy/front", module + "/proxy/goproxy"},
+		{"proxy/front", "github.com/elazarl/goproxy"},
+		{"policy/source", "github.com/open-policy-agent/opa/v1/ast"},
+		{"audit/evidence", "github.com/jackc/pgx/v5"},
+		{"internal/config", module + "/identity/bitbucket"},
+		{"internal/config", module + "/cmd/sallyport"},
+		{"cmd/sallyport", "github.com/jackc/pgx/v5"},
+		{"cmd/sallyport", module + "/internal/bitbuckettest"},
+		{"cmd/sallyport", module + "/internal/surroundings"},
+	} {
+		if refuse(source{dir: c.dir}, c.imported) == "" {
+			t.Errorf("%s may import %s, and must not", c.dir, c.imported)
+		}
+	}
+}
+
+// refuse says why a file may not import something; "" if it may.
+func refuse(s source, imported string) string {
+	for _, tech := range technologies {
+		if within(imported, tech.library) && !tech.allowed(s.dir) && !s.test {
+			return "this library has a folder of its own"
+		}
+	}
+	own, isOwn := strings.CutPrefix(imported, module+"/")
+	if isOwn {
+		switch {
+		case strings.HasPrefix(own, "cmd/"):
+			return "nothing imports a command"
+		case s.test:
+			return "" // tests may stand on real neighbours
+		case own == "internal/bitbuckettest" && s.dir != "internal/surroundings" && s.dir != "cmd/sallyport-demo",
+			own == "internal/surroundings" && s.dir != "cmd/sallyport-demo":
+			return "the emulated Bitbucket is for tests and the demo"
+		case own == "internal/pgtest":
+			return "the database for tests is for tests"
+		case isAdapter(own) && !strings.HasPrefix(s.dir, "cmd/"):
+			return "only wiring knows the adapters"
+		}
+	}
+	allowed, isCore := core[s.dir]
+	if !isCore || s.test {
+		return ""
+	}
+	if isStandard(imported) || slices.ContainsFunc(allowed, func(a string) bool { return within(imported, a) }) {
+		return ""
+	}
+	return "this package is words and core: the standard library and " + strings.Join(allowed, ", ") + " only"
+}
+
+func isAdapter(own string) bool { return slices.Contains(adapters, own) }
+
+func isStandard(imported string) bool {
+	first, _, _ := strings.Cut(imported, "/")
+	return !strings.Contains(first, ".")
+}
+
+func within(imported, library string) bool {
+	return imported == library || strings.HasPrefix(imported, library+"/")
+}
+
+// TestEveryFolderIsKnown keeps a new adapter from slipping past the table.
+func TestEveryFolderIsKnown(t *testing.T) {
+	for _, s := range sources(t) {
+		parent, _, nested := strings.Cut(s.dir, "/")
+		if _, isCore := core[parent]; nested && isCore && !isAdapter(s.dir) {
+			t.Errorf("%s is neither core nor a listed adapter: add it to the table", s.dir)
+		}
+	}
+}
+
+func TestEveryPackageHasAComment(t *testing.T) {
+	documented, named := map[string]bool{}, map[string]string{}
+	for _, s := range sources(t) {
+		if s.test {
+			continue
+		}
+		named[s.dir] = s.name
+		documented[s.dir] = documented[s.dir] || s.doc
+	}
+	for dir, name := range named {
+		if !documented[dir] {
+			t.Errorf("package %s in %s has no package comment", name, dir)
+		}
+	}
+}
+
+// TestCrowdedPackageNames refuses the names that say nothing.
+func TestCrowdedPackageNames(t *testing.T) {
+	for _, s := range sources(t) {
+		switch path.Base(s.dir) {
+		case "util", "utils", "common", "models", "pkg", "helpers", "misc":
+			t.Errorf("%s: a folder is named after what is in it", s.dir)
+		}
+	}
+}
+
+func sources(t *testing.T) []source {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !holdsModule(t, root) {
+		t.Fatalf("%s is not the module's root", root)
+	}
+	var list []source
+	err = filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, file)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if name := d.Name(); rel != "." && (strings.HasPrefix(name, ".") || name == "testdata" || name == "tools" || name == "bin") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(file, ".go") {
+			return nil
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		s := source{
+			file: rel, dir: filepath.ToSlash(filepath.Dir(rel)), test: strings.HasSuffix(file, "_test.go"),
+			doc: parsed.Doc != nil, name: parsed.Name.Name,
+		}
+		for _, spec := range parsed.Imports {
+			name, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			s.imports = append(s.imports, name)
+		}
+		list = append(list, s)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func holdsModule(t *testing.T, root string) bool {
+	t.Helper()
+	f, err := os.Open(filepath.Join(root, "go.mod"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	return lines.Scan() && lines.Text() == "module "+module
+}
