@@ -8,7 +8,7 @@ import "fmt"
 type Problem string
 
 // The problems of a credential. Each is answered with 407, but for the last
-// two: there the credential could not be judged, and the answer is 503.
+// three: there the credential could not be judged, and the answer is 503.
 const (
 	CredentialMissing     Problem = "credential_missing"       // none was presented
 	CredentialAmbiguous   Problem = "credential_ambiguous"     // more than one, or a list
@@ -27,14 +27,15 @@ const (
 	CredentialClaims      Problem = "credential_claims"        // a claim is missing, doubled or of the wrong type
 	CredentialRevoked     Problem = "credential_revoked"       // ended by an operator
 
-	KeysUnavailable  Problem = "keys_unavailable"  // the issuer's keys cannot be had, so the token cannot be judged
-	NamesUnavailable Problem = "names_unavailable" // a name that policy needs has never been known
+	KeysUnavailable     Problem = "keys_unavailable"     // the issuer's keys cannot be had, so the token cannot be judged
+	NamesUnavailable    Problem = "names_unavailable"    // a name that policy needs has never been known
+	AdmittedUnavailable Problem = "admitted_unavailable" // whether a token that has ended was admitted before cannot be found out
 )
 
 // Unavailable reports whether the credential could not be judged, as opposed to
 // having been judged and found wanting: the client may try again with the same one.
 func (p Problem) Unavailable() bool {
-	return p == KeysUnavailable || p == NamesUnavailable
+	return p == KeysUnavailable || p == NamesUnavailable || p == AdmittedUnavailable
 }
 
 // Error is a credential that did not become a principal. Detail may be shown to

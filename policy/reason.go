@@ -52,4 +52,5 @@ const (
 	CredentialRevoked     = Reason(identity.CredentialRevoked)
 	KeysUnavailable       = Reason(identity.KeysUnavailable)
 	NamesUnavailable      = Reason(identity.NamesUnavailable)
+	AdmittedUnavailable   = Reason(identity.AdmittedUnavailable)
 )

@@ -3,6 +3,7 @@ package target
 import (
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // Problem says what is wrong with a target. The set is closed; the values are
@@ -61,8 +62,12 @@ func userinfo() error {
 // quotedBytes is how much of an input a message repeats.
 const quotedBytes = 72
 
-// quote makes outside bytes fit to be shown: printable ASCII, one line, short.
+// quote makes outside bytes fit to be shown: printable ASCII, one line, short,
+// and without a query, which often holds a secret: details are logged.
 func quote(s string) string {
+	if i := strings.IndexAny(s, "?#"); i > 0 {
+		return quote(s[:i]) + "..."
+	}
 	if len(s) <= quotedBytes {
 		return strconv.QuoteToASCII(s)
 	}

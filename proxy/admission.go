@@ -1,0 +1,178 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// Admission is the right to reach one target once, from a decision that is
+// already durable. It ends with one call of [Admission.Close].
+type Admission struct {
+	ID        string
+	Principal *identity.Principal
+	Decision  policy.Decision
+	Target    target.Target
+	Path      string           // path and query of an absolute-form target, as policy saw it
+	Addresses []netip.AddrPort // what may be dialled, and nothing else
+	Admitted  time.Time
+
+	gate     *Gate
+	began    time.Time // as Admitted, with the monotonic clock
+	action   policy.Action
+	client   netip.Addr
+	listener string
+	dialled  atomic.Pointer[netip.AddrPort]
+	closed   atomic.Bool
+}
+
+// Cause is why an admission ended: a closed vocabulary.
+type Cause string
+
+// The causes.
+const (
+	CauseFinished          Cause = "finished"            // both sides are done
+	CauseClientClosed      Cause = "client_closed"       // the client broke off
+	CauseTargetClosed      Cause = "target_closed"       // the target broke off
+	CauseClientError       Cause = "client_error"        // reading from or writing to the client failed
+	CauseTargetError       Cause = "target_error"        // likewise the target
+	CauseIdle              Cause = "idle_timeout"        // no byte for too long
+	CauseHalfClosed        Cause = "half_closed_timeout" // one side was done and the other did not end
+	CauseLifetime          Cause = "lifetime"            // the absolute deadline
+	CauseSentLimit         Cause = "sent_limit"          // too many bytes to the target
+	CauseReceivedLimit     Cause = "received_limit"      // too many bytes from it
+	CauseHelloMismatch     Cause = "hello_mismatch"      // the TLS server name is not the target
+	CauseHelloMissing      Cause = "hello_missing"       // no TLS server name
+	CauseHelloEncrypted    Cause = "hello_encrypted"     // the TLS server name is hidden (ECH)
+	CauseHelloInvalid      Cause = "hello_invalid"       // not TLS, or a malformed ClientHello
+	CauseHelloTooLarge     Cause = "hello_too_large"     // a ClientHello over its limit
+	CauseHelloTimeout      Cause = "hello_timeout"       // no ClientHello in time
+	CauseTargetUnreachable Cause = "target_unreachable"  // the dial failed
+	CauseTargetTimeout     Cause = "target_timeout"      // the dial or the answer took too long
+	CauseResponseInvalid   Cause = "response_invalid"    // the target's answer cannot be passed on
+	CauseShutdown          Cause = "shutdown"            // this instance ended
+	CauseOperator          Cause = "operator"            // an operator closed it
+	CauseEmergencyStop     Cause = "emergency_stop"      // an operator stopped everything
+	CauseRevoked           Cause = "credential_revoked"  // an operator ended the step or its repository
+	CauseCredentialEnded   Cause = "credential_ended"    // the credential's time is over, and the configuration closes tunnels then
+	CauseUnrecorded        Cause = "audit_unavailable"   // it was not let out, since its decision could not be written down in time
+	CauseInternal          Cause = "internal_error"      // a fault of ours
+)
+
+// Outcome is how an admission ended.
+type Outcome struct {
+	Sent           int64 // bytes from the client to the target
+	Received       int64 // and back
+	Cause          Cause
+	Status         int // what the client was answered, where that is known only now
+	UpstreamStatus int
+}
+
+// Dial opens a connection to one of the pinned addresses. On failure it returns
+// what to tell the client; the caller still closes the admission, with
+// [Refusal.Cause].
+func (a *Admission) Dial(ctx context.Context) (*net.TCPConn, *Refusal) {
+	began := time.Now()
+	conn, err := a.gate.config.Dialer.dial(ctx, a.Addresses)
+	a.gate.config.Observer.Stage("dial", time.Since(began))
+	if err == nil {
+		to := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+		a.dialled.Store(&to)
+		return conn, nil
+	}
+	a.gate.config.Log.WarnContext(ctx, "target not reached", "decision_id", a.ID, "error", err)
+	r := refuse(policy.TargetUnreachable, "the target could not be reached")
+	if isTimeout(err) {
+		r = refuse(policy.TargetTimeout, "the target did not answer in time")
+	}
+	return nil, a.Refuse(r)
+}
+
+// Refuse puts the admission's decision id on a refusal that came after it.
+func (a *Admission) Refuse(r *Refusal) *Refusal {
+	r.DecisionID, r.Rule, r.Recorded = a.ID, a.Decision.Rule, true
+	return r
+}
+
+// Cause is the cause that an admission ends with when this refusal is its end.
+func (r *Refusal) Cause() Cause {
+	switch r.Reason {
+	case policy.TargetUnreachable:
+		return CauseTargetUnreachable
+	case policy.TargetTimeout:
+		return CauseTargetTimeout
+	case policy.ShuttingDown:
+		return CauseShutdown
+	case policy.EmergencyStop:
+		return CauseEmergencyStop
+	case policy.CredentialRevoked:
+		return CauseRevoked
+	}
+	return CauseInternal
+}
+
+// Close ends the admission: it records the closing event and returns when that
+// is durable, or when the log could not take it within its bound. Only the
+// first call does anything. It does not depend on the client's context.
+func (a *Admission) Close(o Outcome) {
+	if !a.closed.Swap(true) {
+		a.close(o, a.gate.config.RecordWait)
+		a.gate.config.Observer.Closed(a.action, o.Cause, o.Sent, o.Received)
+	}
+}
+
+func (a *Admission) close(o Outcome, wait time.Duration) {
+	now := a.gate.config.Now()
+	e := &audit.Event{
+		Time:           now.UTC().Truncate(time.Microsecond),
+		Kind:           audit.KindTunnelClosed,
+		DecisionID:     a.ID,
+		Listener:       a.listener,
+		ClientAddress:  a.client,
+		Action:         string(a.action),
+		Status:         o.Status,
+		Sent:           o.Sent,
+		Received:       o.Received,
+		Duration:       now.Sub(a.began),
+		Cause:          string(o.Cause),
+		UpstreamStatus: o.UpstreamStatus,
+	}
+	if a.action == policy.Forward {
+		e.Kind = audit.KindRequestClosed
+	}
+	copyPrincipal(e, a.Principal)
+	copyTarget(e, a.Target, a.action, a.Decision.Protocol)
+	if to := a.dialled.Load(); to != nil {
+		e.Address = to.Addr().Unmap()
+	}
+	kind, took := string(e.Kind), e.Duration
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	if err := a.gate.config.Recorder.Record(ctx, e); err != nil {
+		a.gate.config.Log.Error("end not recorded", "decision_id", a.ID, "error", err)
+	}
+	a.line(kind, o, took)
+}
+
+func (a *Admission) line(kind string, o Outcome, took time.Duration) {
+	if !a.gate.config.Log.Enabled(context.Background(), slog.LevelInfo) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 16)
+	attrs = append(attrs, slog.String("decision_id", a.ID), slog.String("cause", string(o.Cause)),
+		slog.Int64("sent", o.Sent), slog.Int64("received", o.Received), slog.Duration("duration", took))
+	if o.UpstreamStatus != 0 {
+		attrs = append(attrs, slog.Int("upstream_status", o.UpstreamStatus))
+	}
+	attrs = appendPrincipal(attrs, a.Principal)
+	attrs = append(attrs, slog.String("host", a.Target.Host), slog.Int("port", int(a.Target.Port)))
+	a.gate.config.Log.LogAttrs(context.Background(), slog.LevelInfo, kind, attrs...)
+}

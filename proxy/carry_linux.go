@@ -1,0 +1,289 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"syscall"
+	"unsafe"
+)
+
+// carry moves bytes from src to dst until one of them is done. Between two bare
+// TCP connections a direction that waits holds neither a buffer nor a pipe;
+// small messages are copied, and a stream that fills the buffer is spliced
+// through a pipe, so that its bytes never enter this process (splice(2)).
+func (t *tunnel) carry(dst, src net.Conn, d *direction) ending {
+	to, ok1 := dst.(*net.TCPConn)
+	from, ok2 := src.(*net.TCPConn)
+	if !ok1 || !ok2 {
+		return t.carryBuffered(dst, src, d)
+	}
+	in, err := from.SyscallConn()
+	if err != nil {
+		return ending{err: err}
+	}
+	m := &mover{t: t, d: d, to: to}
+	defer m.release()
+	fill := m.fill // one closure for all turns
+	for {
+		if err := in.Read(fill); err != nil {
+			return ending{err: err}
+		}
+		if end, done := m.pass(); done {
+			return end
+		}
+	}
+}
+
+const (
+	spliceMove     = 1
+	spliceNonblock = 2
+	// spliceMost is what a pipe is asked to hold. The kernel grants an ordinary
+	// user 64 MiB of pipes at their full size (pipe-user-pages-soft in pipe(7)).
+	spliceMost = 256 << 10
+)
+
+// mover carries one direction. What fill took in, pass sends on.
+type mover struct {
+	t  *tunnel
+	d  *direction
+	to *net.TCPConn
+
+	splicing bool // the last turn filled the buffer: a stream, worth a pipe
+	noSplice bool // the kernel would not
+	pipe     *pipe
+	out      syscall.RawConn // of to, once something was spliced
+	drain    func(fd uintptr) bool
+	buf      *[]byte
+	n        int
+	err      error
+	limit    bool
+}
+
+// fill takes in what is there. It returns false when nothing is, to be called
+// again when the source is readable; until then it holds nothing.
+func (m *mover) fill(fd uintptr) (done bool) {
+	room := m.d.room(spliceMost)
+	if m.splicing && room > 0 {
+		if m.spliceIn(int(fd), room) {
+			return true
+		}
+		if m.splicing {
+			return false
+		}
+	}
+	return m.readIn(int(fd), room)
+}
+
+func (m *mover) readIn(fd, room int) bool {
+	m.buf = buffers.Get().(*[]byte)
+	for {
+		m.n, m.err = syscall.Read(fd, (*m.buf)[:min(len(*m.buf), max(room, 1))])
+		if m.err != syscall.EINTR {
+			break
+		}
+	}
+	if m.err == syscall.EAGAIN {
+		m.releaseBuffer()
+		return false
+	}
+	m.limit = room == 0 && m.n > 0
+	m.splicing = m.n == len(*m.buf) && !m.noSplice
+	return true
+}
+
+// spliceIn moves what is there into a pipe. It returns true if there is
+// something to pass on; otherwise splicing says whether to wait or to read.
+func (m *mover) spliceIn(fd, room int) bool {
+	if m.pipe == nil {
+		if m.pipe = takePipe(); m.pipe == nil {
+			m.splicing = false
+			return false
+		}
+	}
+	for {
+		n, err := syscall.Splice(fd, nil, m.pipe.w, nil, room, spliceMove|spliceNonblock)
+		switch err {
+		case nil:
+			m.n, m.err = int(n), nil
+			m.pipe.held = int(n)
+			return true
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			// The stream pauses: the next message may be a small one again.
+			m.releasePipe()
+			m.splicing = false
+			return false
+		case syscall.EINVAL, syscall.ENOSYS:
+			m.releasePipe()
+			m.splicing, m.noSplice = false, true
+			return false
+		default:
+			m.n, m.err = 0, err
+			return true
+		}
+	}
+}
+
+// pass sends on what fill took in, and says whether the direction is over.
+func (m *mover) pass() (ending, bool) {
+	switch {
+	case m.err != nil:
+		return ending{err: m.err}, true
+	case m.n == 0:
+		return ending{}, true
+	case m.limit:
+		return ending{limit: true}, true
+	}
+	m.t.touch()
+	if m.pipe != nil && m.pipe.held > 0 {
+		return m.spliceOut()
+	}
+	n, err := m.to.Write((*m.buf)[:m.n])
+	m.d.moved.Add(int64(n))
+	m.releaseBuffer()
+	if err != nil {
+		return ending{err: err, wrote: true}, true
+	}
+	return ending{}, false
+}
+
+func (m *mover) spliceOut() (ending, bool) {
+	if m.out == nil {
+		out, err := m.to.SyscallConn()
+		if err != nil {
+			return ending{err: err, wrote: true}, true
+		}
+		m.out, m.drain = out, m.drainPipe
+	}
+	err := m.out.Write(m.drain)
+	if err == nil {
+		err = m.err
+	}
+	if err != nil {
+		return ending{err: err, wrote: true}, true
+	}
+	return ending{}, false
+}
+
+// drainPipe sends what the pipe holds. It returns false when the destination
+// takes no more for now.
+func (m *mover) drainPipe(fd uintptr) (done bool) {
+	for m.pipe.held > 0 {
+		n, err := syscall.Splice(m.pipe.r, nil, int(fd), nil, m.pipe.held, spliceMove|spliceNonblock)
+		switch {
+		case err == syscall.EINTR:
+		case err == syscall.EAGAIN:
+			return false
+		case err == nil && n == 0:
+			m.err = io.ErrUnexpectedEOF
+			return true
+		case err != nil:
+			m.err = err
+			return true
+		default:
+			m.pipe.held -= int(n)
+			m.d.moved.Add(int64(n))
+			m.t.touch() // a slow reader is not an idle one
+		}
+	}
+	return true
+}
+
+func (m *mover) releaseBuffer() {
+	if m.buf != nil {
+		buffers.Put(m.buf)
+		m.buf = nil
+	}
+}
+
+func (m *mover) releasePipe() {
+	if m.pipe != nil {
+		m.pipe.give()
+		m.pipe = nil
+	}
+}
+
+func (m *mover) release() {
+	m.releaseBuffer()
+	m.releasePipe()
+}
+
+// pipe is a kernel buffer between two splices.
+type pipe struct {
+	r, w int
+	held int // bytes in it
+}
+
+// pipes holds empty ones for the next stream.
+var pipes = make(chan *pipe, 64)
+
+// takePipe returns an empty pipe, or nil if the process can have none.
+func takePipe() *pipe {
+	select {
+	case p := <-pipes:
+		return p
+	default:
+	}
+	var fds [2]int
+	if err := syscall.Pipe2(fds[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK); err != nil {
+		return nil
+	}
+	// A larger pipe means fewer turns. The kernel may refuse one to an ordinary
+	// user who has many; the default size works as well.
+	_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, uintptr(fds[1]), syscall.F_SETPIPE_SZ, spliceMost)
+	return &pipe{r: fds[0], w: fds[1]}
+}
+
+// give hands an empty pipe to the next stream, and closes one that still holds
+// bytes: those belong to one tunnel alone.
+func (p *pipe) give() {
+	if p.held == 0 {
+		select {
+		case pipes <- p:
+			return
+		default:
+		}
+	}
+	p.close()
+}
+
+func (p *pipe) close() {
+	_ = syscall.Close(p.r)
+	_ = syscall.Close(p.w)
+}
+
+// closeIdlePipes gives back what an idle process need not hold.
+func closeIdlePipes() {
+	for {
+		select {
+		case p := <-pipes:
+			p.close()
+		default:
+			return
+		}
+	}
+}
+
+// undelivered is how many bytes the kernel holds that the peer has not
+// acknowledged (SIOCOUTQ in tcp(7)); 0 where it cannot say, or will send no more.
+func undelivered(conn *net.TCPConn) int {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	var n int32
+	const stateClosed = 7 // TCP_CLOSE
+	_ = raw.Control(func(fd uintptr) {
+		// The first byte of tcp_info is the state; a connection that was reset still
+		// counts what it had.
+		info, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO)
+		if err != nil || info&0xff == stateClosed {
+			return
+		}
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&n))); errno != 0 {
+			n = 0
+		}
+	})
+	return int(n)
+}

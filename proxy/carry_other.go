@@ -1,0 +1,15 @@
+//go:build !linux
+
+package proxy
+
+import "net"
+
+// carry moves bytes from src to dst until one of them is done.
+func (t *tunnel) carry(dst, src net.Conn, d *direction) ending {
+	return t.carryBuffered(dst, src, d)
+}
+
+// undelivered is known on Linux only.
+func undelivered(*net.TCPConn) int { return 0 }
+
+func closeIdlePipes() {}

@@ -1,0 +1,149 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/netip"
+	"strings"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// event copies what is known so far into an audit event, and gives the passage
+// its decision id.
+func (p *passage) event(verdict policy.Verdict, reason policy.Reason) *audit.Event {
+	if p.id == "" {
+		p.id = newDecisionID(p.started)
+	}
+	d := &p.decision
+	e := &audit.Event{
+		Time:       p.started,
+		Kind:       audit.KindDecision,
+		DecisionID: p.id,
+		Listener:   p.attempt.Listener,
+		Action:     string(p.attempt.Action),
+		Verdict:    verdict.String(),
+		Mode:       d.Mode.String(),
+		WouldDeny:  d.WouldDeny && verdict == policy.Allow,
+		Reason:     string(reason),
+		Rule:       d.Rule,
+		Rules:      d.Rules,
+		Message:    d.Message,
+		Revision:   d.Revision.Digest,
+		Commit:     d.Revision.Commit,
+		Input:      d.Input,
+	}
+	e.ClientAddress = p.attempt.Client.Addr().Unmap()
+	copyPrincipal(e, p.principal)
+	copyTarget(e, p.target, p.attempt.Action, d.Protocol)
+	if p.target.Host == "" || p.attempt.Action == policy.Connect && p.attempt.Target != p.target.String() {
+		e.TargetRaw = withoutSecrets(p.attempt.Target)
+	}
+	if h := p.attempt.HTTP; h != nil {
+		e.Method, e.Path = h.Method, h.Path
+	}
+	if verdict == policy.Allow {
+		e.Addresses = make([]netip.Addr, len(p.pinned))
+		for i, a := range p.pinned {
+			e.Addresses[i] = a.Addr()
+		}
+		e.Address = e.Addresses[0]
+	}
+	if p.attempt.Peer.IsValid() {
+		e.Attributes = append(e.Attributes, audit.Attribute{Name: "proxy_protocol_peer", Value: p.attempt.Peer.Unmap().String()})
+	}
+	if len(p.prohibit) > 0 {
+		e.Attributes = append(e.Attributes, audit.Attribute{Name: "prohibited_addresses", Value: strings.Join(p.prohibit, ", ")})
+	}
+	return e
+}
+
+func copyPrincipal(e *audit.Event, p *identity.Principal) {
+	if p == nil {
+		return
+	}
+	e.Issuer, e.CredentialKind = p.Issuer, p.CredentialKind
+	e.WorkspaceUUID, e.Workspace = p.Workspace.UUID, p.Workspace.Slug
+	e.RepositoryUUID, e.Repository, e.Project = p.Repository.UUID, p.Repository.FullName, p.Repository.Project
+	e.PipelineUUID, e.StepUUID, e.Branch = p.Pipeline.UUID, p.Step.UUID, p.Branch
+	if d := p.Deployment; d != nil {
+		e.DeploymentUUID, e.DeploymentType = d.UUID, d.Type
+		e.Deployment = cmp.Or(d.Slug, d.Name)
+	}
+}
+
+// copyTarget copies the canonical target. What a tunnel carries is TLS unless
+// its decision says otherwise, and the scheme column says so.
+func copyTarget(e *audit.Event, t target.Target, action policy.Action, protocol policy.Protocol) {
+	e.Host, e.Port, e.Scheme = t.Host, t.Port, t.Scheme
+	if action == policy.Connect && t.Host != "" && protocol == policy.ProtocolTLS {
+		e.Scheme = "https"
+	}
+}
+
+// withoutSecrets takes out of a target that could not be read what is often a
+// secret in one that can: the query, and whatever stands before an @. Nothing
+// in the log can be taken back.
+func withoutSecrets(raw string) string {
+	if i := strings.IndexAny(raw, "?#"); i >= 0 {
+		raw = raw[:i+1] + "…"
+	}
+	if i := strings.LastIndexByte(raw, '@'); i >= 0 {
+		raw = "…" + raw[i:]
+	}
+	return raw
+}
+
+// line writes the canonical line of a decision: one for each, under constant names.
+func (p *passage) line(verdict policy.Verdict, r *Refusal) {
+	if !p.gate.config.Log.Enabled(context.Background(), slog.LevelInfo) {
+		return
+	}
+	d := &p.decision
+	attrs := make([]slog.Attr, 0, 24)
+	attrs = append(attrs,
+		slog.String("decision_id", p.id),
+		slog.String("verdict", verdict.String()),
+		slog.String("mode", d.Mode.String()),
+		slog.Bool("would_deny", d.WouldDeny && verdict == policy.Allow),
+	)
+	if r != nil {
+		attrs = append(attrs, slog.String("reason", string(r.Reason)), slog.Int("status", r.Status))
+		if r.Detail != "" {
+			attrs = append(attrs, slog.String("detail", r.Detail))
+		}
+	} else {
+		attrs = append(attrs, slog.String("reason", string(d.Reason)))
+	}
+	attrs = append(attrs, slog.String("rule", d.Rule))
+	attrs = appendPrincipal(attrs, p.principal)
+	attrs = append(attrs,
+		slog.String("action", string(p.attempt.Action)),
+		slog.String("host", p.target.Host),
+		slog.Int("port", int(p.target.Port)),
+		slog.String("client_address", p.attempt.Client.Addr().Unmap().String()),
+		slog.String("listener", p.attempt.Listener),
+		slog.String("revision", d.Revision.Digest),
+		slog.Duration("took", p.gate.config.Now().Sub(p.began)),
+	)
+	p.gate.config.Log.LogAttrs(context.Background(), slog.LevelInfo, "decision", attrs...)
+}
+
+func appendPrincipal(attrs []slog.Attr, p *identity.Principal) []slog.Attr {
+	if p == nil {
+		return attrs
+	}
+	attrs = append(attrs,
+		slog.String("workspace_uuid", p.Workspace.UUID),
+		slog.String("repository", cmp.Or(p.Repository.FullName, p.Repository.UUID)),
+		slog.String("step_uuid", p.Step.UUID),
+	)
+	if d := p.Deployment; d != nil {
+		attrs = append(attrs, slog.String("deployment", cmp.Or(d.Slug, d.Name, d.UUID)))
+	}
+	return attrs
+}

@@ -1,0 +1,236 @@
+package front
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/proxy"
+)
+
+// firstBuffer holds a head with a usual token in it. It grows up to
+// Config.MaxHeadBytes.
+const firstBuffer = 4 << 10
+
+// buffer is what a connection needs while it reads requests, and gives back
+// before it becomes a tunnel.
+type buffer struct {
+	b          []byte
+	start, end int // b[start:end] was read off the connection and not used yet
+	head       head
+}
+
+// conn is a client's connection until it is closed or becomes a tunnel.
+type conn struct {
+	server   *Server
+	listener *ListenerConfig
+	stream   proxy.Stream
+	client   netip.AddrPort
+	peer     netip.Addr // who passed the client's connection on, by the PROXY protocol
+	buf      *buffer
+	minor    int // the HTTP/1 minor version of the request that is being answered
+	requests int // answered so far
+	idle     atomic.Int32
+	cut      atomic.Bool // nothing of a body is read any more
+	drain    time.Time   // while an unwanted body is read: until when
+}
+
+// The states of conn.idle: only a connection that waits for a next request may
+// be closed by Shutdown, and only once.
+const (
+	busy int32 = iota
+	waiting
+	ended
+)
+
+func (c *conn) closeIfIdle() {
+	if c.idle.CompareAndSwap(waiting, ended) {
+		_ = c.stream.Close()
+	}
+}
+
+func (c *conn) release() {
+	if c.buf == nil {
+		return
+	}
+	c.buf.start, c.buf.end = 0, 0
+	c.buf.head.reset()
+	c.server.buffers.Put(c.buf)
+	c.buf = nil
+}
+
+// serve reads and answers requests. It reports whether the connection was handed
+// on to a tunnel; otherwise the caller closes it.
+func (c *conn) serve() (handed bool) {
+	if len(c.listener.ProxyProtocolFrom) > 0 && !c.proxied() {
+		return false
+	}
+	deadline := time.Now().Add(c.server.config.HeadTimeout)
+	if c.listener.TLS != nil {
+		if !c.handshake() {
+			return false
+		}
+		deadline = time.Now().Add(c.server.config.HeadTimeout)
+	}
+	if c.stream.SetReadDeadline(deadline) != nil {
+		return false
+	}
+	c.buf = c.server.buffers.Get().(*buffer)
+	for {
+		raw, refusal, err := c.readHead()
+		if err != nil {
+			return false
+		}
+		h := &c.buf.head
+		if refusal == nil {
+			refusal = h.parse(raw)
+		}
+		c.minor = h.minor
+		if refusal != nil {
+			c.refuseHere(refusal)
+			return false
+		}
+		if string(h.method) == "CONNECT" {
+			return c.connect(h)
+		}
+		if !c.request(h) {
+			return false
+		}
+		c.requests++
+		if !c.await() {
+			return false
+		}
+	}
+}
+
+// handshake speaks TLS on the connection from now on. Shutdown may close the
+// connection underneath at any time.
+func (c *conn) handshake() bool {
+	t := tls.Server(c.stream, c.listener.TLS)
+	if t.SetDeadline(time.Now().Add(c.server.config.HandshakeTimeout)) != nil {
+		return false
+	}
+	if err := t.Handshake(); err != nil {
+		c.server.config.Log.Debug("TLS handshake failed", "listener", c.listener.Name, "client_address", c.client.Addr(), "error", err)
+		return false
+	}
+	if t.SetDeadline(time.Time{}) != nil {
+		return false
+	}
+	c.server.mu.Lock()
+	c.stream = t
+	c.server.mu.Unlock()
+	return true
+}
+
+// await waits for the first byte of a next request, and reports whether it came.
+func (c *conn) await() bool {
+	config := &c.server.config
+	if c.buf.start == c.buf.end {
+		if c.stream.SetReadDeadline(time.Now().Add(config.IdleTimeout)) != nil || !c.idle.CompareAndSwap(busy, waiting) {
+			return false
+		}
+		// Shutdown looks at the state after it has said that it is closing, so one
+		// of the two sees the other.
+		if c.server.isClosing() {
+			return false
+		}
+		err := c.fill(config.MaxHeadBytes)
+		if !c.idle.CompareAndSwap(waiting, busy) || err != nil {
+			return false
+		}
+	}
+	return c.stream.SetReadDeadline(time.Now().Add(config.HeadTimeout)) == nil
+}
+
+var errBufferFull = errors.New("the buffer is full")
+
+// fill reads once from the connection, behind what is in the buffer, which may
+// grow to limit bytes.
+func (c *conn) fill(limit int) error {
+	b := c.buf
+	if b.start == b.end {
+		b.start, b.end = 0, 0
+	}
+	if b.end == len(b.b) && b.start > 0 {
+		b.end = copy(b.b, b.b[b.start:b.end])
+		b.start = 0
+	}
+	if b.end == len(b.b) {
+		if len(b.b) >= limit {
+			return errBufferFull
+		}
+		grown := make([]byte, min(2*len(b.b), limit))
+		copy(grown, b.b[:b.end])
+		b.b = grown
+	}
+	n, err := c.stream.Read(b.b[b.end:])
+	b.end += n
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		return io.ErrNoProgress
+	}
+	return err
+}
+
+// refuseHere answers with a refusal that the gate knows nothing of.
+func (c *conn) refuseHere(r *proxy.Refusal) {
+	c.server.config.Observer.Refused(c.listener.Name, r.Reason)
+	c.server.config.Log.Debug("request refused", "listener", c.listener.Name, "client_address", c.client.Addr(),
+		"reason", string(r.Reason), "detail", r.Detail)
+	c.answer(r)
+}
+
+// answer writes a refusal and lingers until the client has read it. The
+// connection cannot be used after it.
+func (c *conn) answer(r *proxy.Refusal) { c.answerAs(r, c.server.config.Name) }
+
+func (c *conn) answerAs(r *proxy.Refusal, name string) {
+	if c.stream.SetWriteDeadline(time.Now().Add(c.server.config.RefusalTimeout)) != nil {
+		return
+	}
+	head := c.buf != nil && string(c.buf.head.method) == "HEAD"
+	if _, err := c.stream.Write(appendRefusal(nil, r, name, c.minor, head)); err != nil {
+		return
+	}
+	c.linger()
+}
+
+// maxLinger bounds what is read and thrown away behind a refusal.
+const maxLinger = 256 << 10
+
+// linger ends our side and then reads what the client still sends, without
+// looking at it. A close with unread bytes would send a reset, and a reset
+// destroys an answer that the client has not read yet (RFC 9112 section 9.6).
+func (c *conn) linger() {
+	if c.stream.CloseWrite() != nil || c.stream.SetReadDeadline(time.Now().Add(c.server.config.LingerTimeout)) != nil {
+		return
+	}
+	var scratch []byte
+	if c.buf != nil {
+		c.buf.start, c.buf.end = 0, 0
+		scratch = c.buf.b
+	} else {
+		scratch = make([]byte, 512)
+	}
+	for total := 0; total < maxLinger; {
+		n, err := c.stream.Read(scratch)
+		if err != nil {
+			return
+		}
+		total += n
+	}
+}
+
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+func malformed(detail string) *proxy.Refusal {
+	return proxy.NewRefusal(policy.RequestInvalid, detail)
+}

@@ -1,0 +1,103 @@
+package front
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/proxy"
+)
+
+var (
+	established11 = []byte("HTTP/1.1 200 Connection established\r\n\r\n")
+	established10 = []byte("HTTP/1.0 200 Connection established\r\n\r\n")
+)
+
+// connect puts a CONNECT (RFC 9110 section 9.3.6) through the gate and, when it
+// is admitted and its target answers, makes the connection a tunnel: then it
+// reports true, and the connection belongs to the tracker.
+func (c *conn) connect(h *head) (handed bool) {
+	s := c.server
+	attempt := proxy.Attempt{
+		Action:   policy.Connect,
+		Target:   string(h.target),
+		Client:   c.client,
+		Peer:     c.peer,
+		Listener: c.listener.Name,
+	}
+	attempt.Credential, attempt.CredentialError = h.readCredential()
+	a, refusal := s.config.Gate.Admit(s.context, attempt)
+	if refusal != nil {
+		c.answer(refusal)
+		return false
+	}
+	// Whatever goes wrong from here on, the admission ends on record.
+	outcome := proxy.Outcome{Cause: proxy.CauseInternal}
+	defer func() {
+		if !handed {
+			a.Close(outcome)
+		}
+	}()
+	if c.buf.start == c.buf.end && isGone(c.stream) {
+		outcome.Cause = proxy.CauseClientClosed
+		return false
+	}
+	upstream, refusal := a.Dial(s.context)
+	if refusal != nil {
+		outcome = proxy.Outcome{Cause: refusal.Cause(), Status: refusal.Status}
+		a.Close(outcome)
+		c.answer(refusal)
+		return false
+	}
+	defer func() {
+		if !handed {
+			_ = upstream.Close()
+		}
+	}()
+	if !c.establish() {
+		outcome.Cause = proxy.CauseClientError
+		if s.context.Err() != nil {
+			outcome.Cause = proxy.CauseShutdown
+		}
+		return false
+	}
+	// What came with the CONNECT belongs to the tunnel.
+	early := bytes.Clone(c.buf.b[c.buf.start:c.buf.end])
+	if len(early) == 0 {
+		early = nil
+	}
+	c.release()
+	// From here on the connection is the tracker's to close, and not Shutdown's.
+	s.forget(c)
+	handed = true
+	go s.tunnel(a, c.listener.Name, c.stream, early, upstream)
+	return true
+}
+
+// establish answers 200 and takes all deadlines off the connection.
+func (c *conn) establish() bool {
+	answer := established11
+	if c.minor == 0 {
+		answer = established10
+	}
+	// A first answer always fits into the socket's buffer; behind others it may not.
+	if c.requests > 0 && c.stream.SetWriteDeadline(time.Now().Add(c.server.config.WriteTimeout)) != nil {
+		return false
+	}
+	if _, err := c.stream.Write(answer); err != nil {
+		return false
+	}
+	return c.stream.SetDeadline(time.Time{}) == nil
+}
+
+// readCredential reads the one Proxy-Authorization field.
+func (h *head) readCredential() (identity.Credential, error) {
+	switch {
+	case !h.has.credential:
+		return identity.Credential{}, nil // the gate says what is missing
+	case h.has.doubled:
+		return identity.Credential{}, &identity.Error{Problem: identity.CredentialAmbiguous, Detail: "there are two Proxy-Authorization fields"}
+	}
+	return identity.ParseCredential(string(h.credential))
+}

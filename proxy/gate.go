@@ -1,0 +1,453 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// Gate is the one way out. Every request of every protocol is put to
+// [Gate.Admit], which identifies, decides, resolves and records, in this order,
+// and lets pass only what got through all four. The zero Gate admits nothing:
+// [NewGate] makes one that can.
+type Gate struct {
+	config  Config
+	refused throttle
+	closed  atomic.Bool
+	stopped atomic.Bool
+}
+
+// Config is what a gate is made of. The four plugs and the guard are required.
+type Config struct {
+	Authenticator Authenticator
+	Decider       Decider
+	Recorder      Recorder
+	Resolver      Resolver
+	Guard         *Guard
+	Dialer        Dialer
+
+	Log      *slog.Logger // canonical lines, one for a decision and one for an end; nil: none
+	Observer Observer     // counters; nil: none
+	// RefusedPerSecond bounds the events that unidentified clients can cause
+	// from one address; what is over it is counted. 0: 5.
+	RefusedPerSecond int
+	// RecordWait bounds the time that a decision waits for the log. 0: 10 s.
+	RecordWait time.Duration
+	Now        func() time.Time // nil: time.Now
+}
+
+// Observer is told what happened, to count it. Its methods must not block and
+// must be safe for concurrent use.
+type Observer interface {
+	// Decided is called once for each attempt, with the reason that it got.
+	Decided(action policy.Action, verdict policy.Verdict, reason policy.Reason, wouldDeny bool)
+	// Stage is called with what a stage of the way took: authenticate, decide,
+	// resolve, record or dial.
+	Stage(stage string, took time.Duration)
+	// Closed is called at the end of what was admitted.
+	Closed(action policy.Action, cause Cause, sent, received int64)
+	// Unrecorded is called for a refusal that got no event: an unidentified
+	// client over its rate, or one without any credential.
+	Unrecorded(reason policy.Reason)
+}
+
+// NewGate returns a gate, or an error that names what is missing.
+func NewGate(c Config) (*Gate, error) {
+	switch {
+	case c.Authenticator == nil:
+		return nil, errors.New("proxy: a gate needs an Authenticator")
+	case c.Decider == nil:
+		return nil, errors.New("proxy: a gate needs a Decider")
+	case c.Recorder == nil:
+		return nil, errors.New("proxy: a gate needs a Recorder")
+	case c.Resolver == nil:
+		return nil, errors.New("proxy: a gate needs a Resolver")
+	case c.Guard == nil:
+		return nil, errors.New("proxy: a gate needs a Guard")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Observer == nil {
+		c.Observer = ignore{}
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	c.RecordWait = cmp.Or(c.RecordWait, 10*time.Second)
+	c.Dialer.guard = c.Guard
+	g := &Gate{config: c}
+	g.refused.perSecond = cmp.Or(c.RefusedPerSecond, 5)
+	return g, nil
+}
+
+// Attempt is one request to be let out, as it was read off a connection.
+type Attempt struct {
+	Action   policy.Action
+	Target   string // the request target as it came: authority-form for connect, absolute-form for request
+	HTTP     *policy.HTTPRequest
+	Client   netip.AddrPort
+	Peer     netip.Addr // who passed it on and said that it is the client's; the zero address: nobody
+	Listener string     // the name of the listener that it came in by
+
+	Credential identity.Credential
+	// CredentialError is why no credential could be read, an *identity.Error.
+	CredentialError error
+}
+
+// CloseAdmission makes the gate refuse everything new with shutting_down.
+// What was admitted goes on.
+func (g *Gate) CloseAdmission() { g.closed.Store(true) }
+
+// Stop makes the gate refuse everything with emergency_stop until [Gate.Resume].
+// What was admitted goes on: whoever stops the gate closes that too, by
+// [Tracker.Close].
+func (g *Gate) Stop() { g.stopped.Store(true) }
+
+// Resume ends a stop.
+func (g *Gate) Resume() { g.stopped.Store(false) }
+
+// Stopped reports whether the gate is stopped.
+func (g *Gate) Stopped() bool { return g.stopped.Load() }
+
+// Admit puts one attempt through the gate. Exactly one of the results is not
+// nil. An admission must be ended by [Admission.Close]. When Admit returns one,
+// the decision behind it is durable, and no connection to the target has been
+// opened. Admit is safe for concurrent use.
+//
+// A refusal is recorded before Admit returns, whatever becomes of ctx.
+func (g *Gate) Admit(ctx context.Context, a Attempt) (*Admission, *Refusal) {
+	if g.config.Guard == nil {
+		// The zero gate: there is nothing to decide with, and nothing to tell.
+		return nil, refuse(policy.InternalError, "this gate was not set up")
+	}
+	now := g.config.Now()
+	p := &passage{gate: g, attempt: a, began: now, started: now.UTC().Truncate(time.Microsecond)}
+	if g.closed.Load() {
+		return nil, p.count(refuse(policy.ShuttingDown, "this instance is shutting down"))
+	}
+	if g.stopped.Load() {
+		return nil, p.refuseStopped(ctx)
+	}
+	for _, step := range [...]func(context.Context) *Refusal{
+		p.identify, p.decide, p.locate, p.record,
+	} {
+		if refusal := step(ctx); refusal != nil {
+			return nil, refusal
+		}
+	}
+	return p.admission(), nil
+}
+
+// admission is what got through. It leaves the credential behind: an admission
+// lives as long as its tunnel, and nothing after the gate needs it.
+func (p *passage) admission() *Admission {
+	return &Admission{
+		ID:        p.id,
+		Principal: p.principal,
+		Decision:  p.decision,
+		Target:    p.target,
+		Path:      p.path,
+		Addresses: p.pinned,
+		Admitted:  p.started,
+		gate:      p.gate,
+		began:     p.began,
+		action:    p.attempt.Action,
+		client:    p.attempt.Client.Addr().Unmap(),
+		listener:  p.attempt.Listener,
+	}
+}
+
+// passage is one attempt on its way through the gate. Its steps run in order,
+// each at most once.
+type passage struct {
+	gate    *Gate
+	attempt Attempt
+	began   time.Time // with the monotonic clock, for durations
+	started time.Time // the decision's time: UTC, whole microseconds
+	id      string
+
+	target    target.Target
+	path      string // path and query of an absolute-form target
+	principal *identity.Principal
+	decision  policy.Decision
+	pinned    []netip.AddrPort
+	prohibit  []string // what was resolved and must not be dialled, with its class
+}
+
+// identify reads the target and finds out who asks. The target comes first, so
+// that every later step has the one canonical form; but its refusal waits for
+// the principal, so that a step's mistakes are on record under its name.
+func (p *passage) identify(ctx context.Context) *Refusal {
+	parseErr := p.parseTarget()
+	err := p.attempt.CredentialError
+	if err == nil && p.attempt.Credential.IsZero() {
+		err = &identity.Error{Problem: identity.CredentialMissing, Detail: "no Proxy-Authorization was sent"}
+	}
+	if err == nil {
+		p.principal, err = p.authenticate(ctx)
+	}
+	if parseErr != nil {
+		if e, ok := errors.AsType[*identity.Error](err); ok {
+			p.principal = e.Principal
+		}
+		return p.refuseUnread(ctx, policy.TargetInvalid, clientDetail(parseErr))
+	}
+	if err != nil {
+		return p.refuseUnidentified(ctx, err)
+	}
+	return nil
+}
+
+func (p *passage) parseTarget() (err error) {
+	switch p.attempt.Action {
+	case policy.Connect:
+		p.target, err = target.ParseAuthority(p.attempt.Target)
+	case policy.Forward:
+		p.target, p.path, err = target.ParseAbsolute(p.attempt.Target)
+	default:
+		err = errors.New("the request is neither a CONNECT nor in absolute form")
+	}
+	return err
+}
+
+func clientDetail(err error) string {
+	if e, ok := errors.AsType[*target.Error](err); ok {
+		return e.Detail
+	}
+	return err.Error()
+}
+
+func (p *passage) authenticate(ctx context.Context) (*identity.Principal, error) {
+	defer p.stage("authenticate")()
+	principal, err := p.gate.config.Authenticator.Authenticate(ctx, p.attempt.Credential)
+	if err == nil && principal == nil {
+		return nil, errors.New("the authenticator returned neither a principal nor an error")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return principal, nil
+}
+
+// refuseUnread answers an attempt whose target cannot be read.
+func (p *passage) refuseUnread(ctx context.Context, reason policy.Reason, detail string) *Refusal {
+	r := refuse(reason, detail)
+	if p.principal == nil {
+		return p.count(r)
+	}
+	return p.deny(ctx, r)
+}
+
+// refuseStopped answers an attempt during an emergency stop: with nothing else,
+// whoever asks for whatever. Who it was is still found out, for the record.
+func (p *passage) refuseStopped(ctx context.Context) *Refusal {
+	_ = p.parseTarget() // what cannot be read is recorded as it came
+	if p.attempt.CredentialError == nil && !p.attempt.Credential.IsZero() {
+		principal, err := p.authenticate(ctx)
+		if e, ok := errors.AsType[*identity.Error](err); ok {
+			principal = e.Principal
+		}
+		p.principal = principal
+	}
+	return p.refuseUnread(ctx, policy.EmergencyStop, "an operator has stopped everything")
+}
+
+// refuseUnidentified answers an attempt whose principal is not known. No
+// credential at all is counted and not recorded: git and Java try without one
+// on every connection. The others are recorded and logged, but for what one
+// address sends over its rate.
+func (p *passage) refuseUnidentified(ctx context.Context, err error) *Refusal {
+	r := refuse(policy.InternalError, "the credential could not be checked")
+	e, ok := errors.AsType[*identity.Error](err)
+	if ok {
+		r = refuse(policy.Reason(e.Problem), e.Detail)
+		p.principal = e.Principal
+	}
+	if r.Reason == policy.CredentialMissing ||
+		p.principal == nil && !p.gate.refused.take(p.attempt.Client.Addr(), p.started) {
+		return p.count(r)
+	}
+	switch {
+	case !ok:
+		p.gate.config.Log.ErrorContext(ctx, "authentication failed", "error", err)
+	case e.Err != nil:
+		p.gate.config.Log.WarnContext(ctx, "credential not accepted", "reason", string(e.Problem), "error", e.Err)
+	}
+	return p.deny(ctx, r)
+}
+
+// decide asks policy.
+func (p *passage) decide(ctx context.Context) *Refusal {
+	request := &policy.Request{
+		Principal:     p.principal,
+		Action:        p.attempt.Action,
+		Target:        p.target,
+		HTTP:          p.attempt.HTTP,
+		ClientAddress: p.attempt.Client.Addr().Unmap(),
+		Time:          p.started,
+	}
+	decided := p.stage("decide")
+	decision, err := p.gate.config.Decider.Decide(ctx, request)
+	decided()
+	p.decision = decision
+	if err != nil {
+		p.gate.config.Log.ErrorContext(ctx, "policy could not be evaluated", "error", err)
+		return p.undecided(ctx)
+	}
+	if decision.Verdict != policy.Allow {
+		switch reason := cmp.Or(decision.Reason, policy.NoRuleMatched); reason {
+		case policy.PolicyDenied, policy.NoRuleMatched:
+			return p.deny(ctx, refuse(reason, ""))
+		}
+		return p.undecided(ctx)
+	}
+	if end := decision.Expires; !end.IsZero() && !p.started.Before(end) {
+		p.gate.config.Log.ErrorContext(ctx, "policy allowed what had expired", "expires", end)
+		return p.undecided(ctx)
+	}
+	p.decision.Reason = cmp.Or(decision.Reason, policy.PolicyAllowed)
+	// Report mode never softens this, and neither does a decider's mistake.
+	if p.target.IsAddress() && !decision.Address {
+		return p.deny(ctx, refuse(policy.AddressProhibited,
+			"the target is an IP address, and no rule that allows it says address: true"))
+	}
+	// A log known to be away refuses before the name is looked up: a DNS query
+	// is a message to whoever runs the zone.
+	if err := p.gate.config.Recorder.Available(); err != nil {
+		p.gate.config.Log.ErrorContext(ctx, "audit log unavailable", "error", err)
+		return p.deny(ctx, refuse(policy.AuditUnavailable, "the audit log cannot be written at the moment"))
+	}
+	return nil
+}
+
+// undecided denies because policy came to no decision. Of what the decider
+// returned, only what it looked at is used.
+func (p *passage) undecided(ctx context.Context) *Refusal {
+	d := &p.decision
+	p.decision = policy.Decision{Revision: d.Revision, Input: d.Input, Duration: d.Duration}
+	return p.deny(ctx, refuse(policy.PolicyError, "the policy could not be evaluated"))
+}
+
+// locate finds the target's addresses and pins those that may be dialled.
+func (p *passage) locate(ctx context.Context) *Refusal {
+	addrs := []netip.Addr{p.target.Addr}
+	if !p.target.IsAddress() {
+		resolved := p.stage("resolve")
+		found, err := p.gate.config.Resolver.Resolve(ctx, p.target.Host)
+		resolved()
+		if err != nil || len(found) == 0 {
+			return p.unresolved(ctx, err)
+		}
+		addrs = found
+	}
+	for _, addr := range addrs {
+		to := netip.AddrPortFrom(addr.Unmap(), p.target.Port)
+		class := p.gate.config.Guard.Classify(to)
+		if class.Permits() {
+			p.pinned = append(p.pinned, to)
+		} else {
+			p.prohibit = append(p.prohibit, string(class)+" "+addr.String())
+		}
+	}
+	if len(p.pinned) == 0 {
+		return p.deny(ctx, refuse(policy.AddressProhibited,
+			"the target has no address outside the private, local and reserved networks"))
+	}
+	return nil
+}
+
+func (p *passage) unresolved(ctx context.Context, err error) *Refusal {
+	p.gate.config.Log.WarnContext(ctx, "name not resolved", "host", p.target.Host, "error", err)
+	r := refuse(policy.NameUnresolved, "the target's name has no address")
+	if isTimeout(err) {
+		r.Status = 504
+		r.Detail = "the target's name could not be looked up in time"
+	}
+	return p.deny(ctx, r)
+}
+
+// record writes the allow down. Until it is durable, nothing is allowed.
+func (p *passage) record(ctx context.Context) *Refusal {
+	e := p.event(policy.Allow, p.decision.Reason)
+	if p.attempt.Action == policy.Connect {
+		e.Status = 200
+	}
+	if err := p.write(ctx, e); err != nil {
+		p.gate.config.Log.ErrorContext(ctx, "decision not recorded", "decision_id", p.id, "error", err)
+		r := refuse(policy.AuditUnavailable, "the audit log cannot be written at the moment")
+		r.DecisionID = p.id
+		p.observe(policy.Deny, r.Reason, false)
+		p.line(policy.Deny, r)
+		// The allow may be in the log after all, or get there later. Then its end
+		// has to be there too, and say that nothing came of it.
+		p.admission().close(Outcome{Cause: CauseUnrecorded, Status: r.Status}, time.Second)
+		return r
+	}
+	p.observe(policy.Allow, p.decision.Reason, p.decision.WouldDeny)
+	p.line(policy.Allow, nil)
+	return nil
+}
+
+// deny records a refusal and then returns it. A refusal that could not be
+// recorded is still the answer: there is nothing that it lets out.
+func (p *passage) deny(ctx context.Context, r *Refusal) *Refusal {
+	e := p.event(policy.Deny, r.Reason)
+	e.Status = r.Status
+	r.DecisionID = p.id
+	r.Rule = e.Rule
+	if r.Reason == policy.PolicyDenied || r.Reason == policy.NoRuleMatched {
+		r.Message = p.decision.Message
+	}
+	// What an author says of an allow does not explain a refusal that came after it.
+	e.Message = cmp.Or(r.Message, r.Detail)
+	if err := p.write(ctx, e); err != nil {
+		p.gate.config.Log.ErrorContext(ctx, "refusal not recorded", "decision_id", p.id, "reason", string(r.Reason), "error", err)
+	} else {
+		r.Recorded = true
+	}
+	p.observe(policy.Deny, r.Reason, false)
+	p.line(policy.Deny, r)
+	return r
+}
+
+// write makes an event durable. The client's going away does not cancel its
+// record; only the wait is bounded.
+func (p *passage) write(ctx context.Context, e *audit.Event) error {
+	defer p.stage("record")()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.gate.config.RecordWait)
+	defer cancel()
+	return p.gate.config.Recorder.Record(ctx, e)
+}
+
+// count answers without an event.
+func (p *passage) count(r *Refusal) *Refusal {
+	p.observe(policy.Deny, r.Reason, false)
+	p.gate.config.Observer.Unrecorded(r.Reason)
+	return r
+}
+
+func (p *passage) observe(v policy.Verdict, reason policy.Reason, wouldDeny bool) {
+	p.gate.config.Observer.Decided(p.attempt.Action, v, reason, wouldDeny)
+}
+
+func (p *passage) stage(name string) func() {
+	began := time.Now()
+	return func() { p.gate.config.Observer.Stage(name, time.Since(began)) }
+}
+
+type ignore struct{}
+
+func (ignore) Decided(policy.Action, policy.Verdict, policy.Reason, bool) {}
+func (ignore) Stage(string, time.Duration)                                {}
+func (ignore) Closed(policy.Action, Cause, int64, int64)                  {}
+func (ignore) Unrecorded(policy.Reason)                                   {}

@@ -1,0 +1,297 @@
+package goproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/proxy"
+)
+
+// exchange is one admitted request and its answer. It stands between the library
+// and the client as the response writer: it counts, and it drops what the library
+// says of its own once a refusal is due.
+type exchange struct {
+	forwarder *Forwarder
+	admission *proxy.Admission
+	answer    Answer
+	key       string // of the connections that this request may use
+	alone     bool   // it may use none that was used before
+
+	sent     atomic.Int64 // of the request's body; its reader is another goroutine
+	received int64
+	status   int // what the client was answered
+	upstream int // what the target answered
+
+	mu      sync.Mutex
+	cause   proxy.Cause
+	refusal *proxy.Refusal
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+func newExchange(f *Forwarder, a *proxy.Admission, answer Answer) *exchange {
+	return &exchange{forwarder: f, admission: a, answer: answer, key: poolKey(a)}
+}
+
+var errLifetime = errors.New("the request has lasted as long as it may")
+
+// bound gives the request its end, which counts from the decision.
+func (x *exchange) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	life := x.forwarder.config.MaxLifetime
+	if l := x.admission.Decision.Limits.Lifetime; l > 0 {
+		life = min(life, l)
+	}
+	end := x.admission.Admitted.Add(life)
+	if e := x.admission.Decision.Expires; !e.IsZero() && e.Before(end) {
+		end = e
+	}
+	ctx = context.WithValue(ctx, exchangeKey{}, x)
+	return context.WithDeadlineCause(ctx, end, errLifetime)
+}
+
+// prepare makes the request that the library sends.
+func (x *exchange) prepare(r *http.Request, ctx context.Context) *http.Request {
+	out := r.WithContext(ctx)
+	if _, has := out.Header["User-Agent"]; !has {
+		out.Header["User-Agent"] = []string{""} // or net/http would name itself
+	}
+	out.GetBody = nil
+	if r.ContentLength != 0 || replayable(r) && lacksBody(r.Method) {
+		// A body that is there and cannot be had twice keeps the transport from
+		// sending the request a second time when a kept connection breaks under it.
+		// The transport finds out by itself that this one may be empty.
+		out.Body = &requestBody{x: x, from: r.Body}
+	} else {
+		out.Body = http.NoBody
+		// With an empty body it would be announced as chunked. So a request that the
+		// transport might repeat gets a connection that was not used before: there
+		// it never does.
+		x.alone = replayable(r)
+	}
+	return out
+}
+
+// replayable reports whether net/http's transport would repeat a request without
+// a body, as of Go 1.26.
+func replayable(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	_, has := r.Header["Idempotency-Key"]
+	_, hasX := r.Header["X-Idempotency-Key"]
+	return has || hasX
+}
+
+// lacksBody is for which methods that transport looks whether a body of unknown
+// length is empty.
+func lacksBody(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodDelete, http.MethodOptions, "PROPFIND", "SEARCH":
+		return true
+	}
+	return false
+}
+
+// fail notes why the exchange did not end well. The first cause counts.
+func (x *exchange) fail(cause proxy.Cause, r *proxy.Refusal) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.cause == "" {
+		x.cause, x.refusal = cause, r
+	}
+}
+
+// stopped notes that an operator ended the exchange.
+func (x *exchange) stopped(cause proxy.Cause) {
+	reason := policy.ShuttingDown
+	switch cause {
+	case proxy.CauseEmergencyStop:
+		reason = policy.EmergencyStop
+	case proxy.CauseRevoked:
+		reason = policy.CredentialRevoked
+	}
+	x.fail(cause, x.admission.Refuse(proxy.NewRefusal(reason, "an operator has ended this request")))
+}
+
+func (x *exchange) failed() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.cause != ""
+}
+
+// settle gives the client the end of its answer, or what came instead of one.
+func (x *exchange) settle() {
+	x.mu.Lock()
+	cause, refusal := x.cause, x.refusal
+	x.mu.Unlock()
+	switch {
+	case cause == "":
+		x.answer.Finish()
+	case refusal != nil && x.status == 0:
+		x.status = refusal.Status
+		x.answer.Refuse(refusal)
+	default:
+		x.answer.Abort()
+	}
+}
+
+func (x *exchange) outcome() proxy.Outcome {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	o := proxy.Outcome{Sent: x.sent.Load(), Received: x.received, Cause: x.cause, Status: x.status, UpstreamStatus: x.upstream}
+	if o.Cause == "" {
+		o.Cause = proxy.CauseFinished
+	}
+	return o
+}
+
+// Header returns the answer's fields.
+func (x *exchange) Header() http.Header { return x.answer.Header() }
+
+// WriteHeader begins the answer, unless a refusal takes its place.
+func (x *exchange) WriteHeader(status int) {
+	if x.failed() {
+		return
+	}
+	if x.upstream == 0 {
+		// The library speaks for itself: nothing of that is for the client.
+		x.fail(proxy.CauseInternal, x.admission.Refuse(proxy.NewRefusal(policy.InternalError, "the request was not sent")))
+		return
+	}
+	x.status = status
+	x.answer.WriteHeader(status)
+}
+
+// Write passes content on to the client.
+func (x *exchange) Write(p []byte) (int, error) {
+	if x.failed() || x.status == 0 {
+		return 0, io.ErrClosedPipe
+	}
+	n, err := x.answer.Write(p)
+	if err != nil && !errors.Is(err, http.ErrBodyNotAllowed) {
+		x.fail(proxy.CauseClientError, nil)
+	}
+	return n, err
+}
+
+// Flush sends the answer's head.
+func (x *exchange) Flush() {
+	if !x.failed() && x.status != 0 {
+		x.answer.Flush()
+	}
+}
+
+var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// ReadFrom is how the library's copy of the content runs. Each piece is on its
+// way to the client before the next is waited for, so that what is streamed
+// arrives as it is sent.
+func (x *exchange) ReadFrom(from io.Reader) (total int64, err error) {
+	buf := copyBuffers.Get().(*[32 << 10]byte)
+	defer copyBuffers.Put(buf)
+	for {
+		n, err := from.Read(buf[:])
+		if n > 0 {
+			written, err := x.Write(buf[:n])
+			total += int64(written)
+			if err != nil {
+				return total, err
+			}
+		}
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// requestBody counts what goes to the target, holds the decision's limit, and
+// cannot be read twice.
+type requestBody struct {
+	x    *exchange
+	from io.ReadCloser
+}
+
+var errSentLimit = errors.New("the request's body is longer than the decision allows")
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.from.Read(p)
+	sent := b.x.sent.Add(int64(n))
+	if limit := b.x.admission.Decision.Limits.Sent; limit > 0 && sent > limit {
+		b.x.sent.Add(int64(-n))
+		b.x.fail(proxy.CauseSentLimit, b.x.tooLarge())
+		return 0, errSentLimit
+	}
+	if err == nil || err == io.EOF {
+		return n, err
+	}
+	cause := proxy.CauseClientError
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		cause = proxy.CauseClientClosed
+	}
+	var refusal *proxy.Refusal
+	if e, ok := errors.AsType[interface {
+		error
+		Refusal() *proxy.Refusal
+	}](err); ok {
+		refusal = b.x.admission.Refuse(e.Refusal())
+	}
+	b.x.fail(cause, refusal)
+	return n, err
+}
+
+func (x *exchange) tooLarge() *proxy.Refusal {
+	r := proxy.NewRefusal(policy.RequestInvalid, fmt.Sprintf("the request has more than the %d bytes that the rule allows", x.admission.Decision.Limits.Sent))
+	r.Status = http.StatusRequestEntityTooLarge
+	return x.admission.Refuse(r)
+}
+
+func (b *requestBody) Close() error { return b.from.Close() }
+
+// responseBody counts what comes from the target and tells its end from its loss.
+type responseBody struct {
+	x *exchange
+	io.ReadCloser
+}
+
+var errReceivedLimit = errors.New("the answer is longer than the decision allows")
+
+func (b *responseBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.x.received += int64(n)
+	if limit := b.x.admission.Decision.Limits.Received; limit > 0 && b.x.received > limit {
+		b.x.fail(proxy.CauseReceivedLimit, nil)
+		return 0, errReceivedLimit
+	}
+	if err != nil && err != io.EOF {
+		b.x.fail(lossCause(err), nil)
+	}
+	return n, err
+}
+
+// lossCause says why an answer broke off.
+func lossCause(err error) proxy.Cause {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errLifetime):
+		return proxy.CauseLifetime
+	case errors.Is(err, context.Canceled):
+		return proxy.CauseShutdown
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return proxy.CauseTargetClosed
+	}
+	return proxy.CauseTargetError
+}

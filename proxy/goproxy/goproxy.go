@@ -1,0 +1,191 @@
+// Package goproxy sends admitted absolute-form requests to their targets, by
+// means of elazarl/goproxy. It is the only room that imports that library.
+//
+// The library lets pass whatever no handler stops, takes a proxy from the
+// environment and shows raw errors to clients. So it is given one handler for
+// requests and one for CONNECT, both of which refuse what carries no admission;
+// its transport cannot dial; and what it would write about an error is replaced
+// by a refusal. Everything it does here is already decided and on record.
+package goproxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/elazarl/goproxy"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/proxy"
+)
+
+// Config bounds requests and their connections. A zero field takes the value
+// that its comment names; a decision's own limits can only be stricter.
+type Config struct {
+	Log *slog.Logger // nil: none
+	// Tracker is told of every request, so that an operator can end it. nil: none.
+	Tracker *proxy.Tracker
+
+	ResponseTimeout  time.Duration // from the request's end to the answer's head; 0: 5 min
+	MaxLifetime      time.Duration // of a request with its answer; 0: 2 h
+	IdleTimeout      time.Duration // of a kept connection to a target; 0: 4 s, less than the 5 s after which common servers close theirs
+	MaxIdle          int           // kept connections, in all; 0: 1,000
+	MaxResponseBytes int64         // the head of an answer; 0: 64 KiB
+}
+
+// Forwarder forwards requests. It is safe for concurrent use.
+type Forwarder struct {
+	config    Config
+	library   *goproxy.ProxyHttpServer
+	transport *http.Transport
+}
+
+// Answer is what a [Forwarder] needs of the response writer that it is given.
+type Answer interface {
+	http.ResponseWriter
+	http.Flusher
+	// Refuse answers with a refusal if nothing was sent yet, and breaks off otherwise.
+	Refuse(*proxy.Refusal)
+	// Abort breaks the connection off.
+	Abort()
+	// Finish ends the answer.
+	Finish()
+}
+
+// New returns a forwarder. Close it when it is not needed any more.
+func New(c Config) *Forwarder {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.ResponseTimeout = cmp.Or(c.ResponseTimeout, 5*time.Minute)
+	c.MaxLifetime = cmp.Or(c.MaxLifetime, 2*time.Hour)
+	f := &Forwarder{config: c}
+	f.transport = &http.Transport{
+		Proxy:                  nil, // never the environment's
+		DialContext:            dialPinned,
+		DisableCompression:     true, // the client and the target agree on codings
+		Protocols:              new(http.Protocols),
+		ForceAttemptHTTP2:      false,
+		ResponseHeaderTimeout:  c.ResponseTimeout,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: cmp.Or(c.MaxResponseBytes, 64<<10),
+		IdleConnTimeout:        cmp.Or(c.IdleTimeout, 4*time.Second),
+		MaxIdleConns:           cmp.Or(c.MaxIdle, 1000),
+		MaxIdleConnsPerHost:    8,
+		WriteBufferSize:        4 << 10,
+		ReadBufferSize:         4 << 10,
+	}
+	f.transport.Protocols.SetHTTP1(true)
+	f.library = newLibrary(f)
+	return f
+}
+
+// Close ends the connections that are kept for a next request.
+func (f *Forwarder) Close() { f.transport.CloseIdleConnections() }
+
+// newLibrary sets every field of goproxy that decides where something goes, and
+// inherits none of them.
+func newLibrary(f *Forwarder) *goproxy.ProxyHttpServer {
+	p := goproxy.NewProxyHttpServer()
+	p.Logger = logger{f.config.Log}
+	p.Verbose = false
+	p.KeepAcceptEncoding = true
+	p.KeepDestinationHeaders = false
+	p.AllowHTTP2 = false
+	// The library's own transport and dials are dead: requests with an admission
+	// bring their transport along, and nothing else may leave.
+	p.Tr = &http.Transport{Proxy: nil, DialContext: dialNothing, DialTLSContext: dialNothing}
+	p.ConnectDial = nil // set from the environment until now
+	p.ConnectDialWithReq = func(*http.Request, string, string) (net.Conn, error) { return nil, errNoAdmission }
+	p.NonproxyHandler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "sallyport: not a proxy request", http.StatusBadRequest)
+	})
+	p.OnRequest().HandleConnectFunc(refuseConnect)
+	p.OnRequest().DoFunc(f.admit)
+	p.OnResponse().DoFunc(neverNil)
+	return p
+}
+
+var errNoAdmission = errors.New("goproxy: a request without an admission may not leave")
+
+func dialNothing(context.Context, string, string) (net.Conn, error) { return nil, errNoAdmission }
+
+// refuseConnect is never reached while CONNECT has its own way; an answer of nil
+// would mean "tunnel it".
+func refuseConnect(host string, _ *goproxy.ProxyCtx) (*goproxy.ConnectAction, string) {
+	return &goproxy.ConnectAction{Action: goproxy.ConnectReject}, host
+}
+
+// admit is the one request handler. What carries no admission is refused here;
+// an answer of nil would mean "send it".
+func (f *Forwarder) admit(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request, *http.Response) {
+	x := exchangeOf(r.Context())
+	if x == nil {
+		f.config.Log.Error("request without an admission refused")
+		return r, goproxy.NewResponse(r, goproxy.ContentTypeText, http.StatusForbidden, "sallyport: no admission\n")
+	}
+	ctx.RoundTripper = goproxy.RoundTripperFunc(func(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
+		return x.roundTrip(r)
+	})
+	return r, nil
+}
+
+// neverNil keeps the library from writing an error of its own to the client: the
+// exchange has put a refusal in its place, and its writer drops this answer.
+func neverNil(resp *http.Response, ctx *goproxy.ProxyCtx) *http.Response {
+	if resp == nil {
+		return goproxy.NewResponse(ctx.Req, goproxy.ContentTypeText, http.StatusBadGateway, "sallyport: no answer\n")
+	}
+	return resp
+}
+
+// Forward sends r where a permits, once, writes the answer to w, which has to be
+// an [Answer], and ends the admission.
+func (f *Forwarder) Forward(w http.ResponseWriter, r *http.Request, a *proxy.Admission) {
+	answer, ok := w.(Answer)
+	if !ok {
+		a.Close(proxy.Outcome{Cause: proxy.CauseInternal, Status: http.StatusInternalServerError})
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	x := newExchange(f, a, answer)
+	defer func() {
+		if recovered := recover(); recovered != nil {
+			x.fail(proxy.CauseInternal, nil)
+			answer.Abort()
+			a.Close(x.outcome())
+			panic(recovered)
+		}
+	}()
+	ctx, cancel := x.bound(r.Context())
+	defer cancel()
+	if f.config.Tracker != nil {
+		defer f.config.Tracker.Begin(a, func(cause proxy.Cause) {
+			x.stopped(cause)
+			cancel()
+		})()
+	}
+	f.library.ServeHTTP(x, x.prepare(r, ctx))
+	x.settle()
+	a.Close(x.outcome())
+}
+
+// logger receives what the library has to say. Its texts hold raw errors and
+// targets, which are for us only.
+type logger struct{ log *slog.Logger }
+
+func (l logger) Printf(format string, v ...any) {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		l.log.Debug("goproxy", "message", fmt.Sprintf(format, v...))
+	}
+}
+
+// invalid is the refusal for an answer that cannot be passed on.
+func invalid(a *proxy.Admission, detail string) *proxy.Refusal {
+	return a.Refuse(proxy.NewRefusal(policy.TargetUnreachable, detail))
+}

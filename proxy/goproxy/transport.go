@@ -1,0 +1,222 @@
+package goproxy
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/proxy"
+)
+
+// poolKey names the connections that a request may share: those of the same
+// credential to the same target at the same pinned addresses. So a connection
+// that is used again is always one to an address that this decision has pinned,
+// and no step ever sees what was left on another's.
+//
+// It takes the place of the host in the URL that the transport sees, which is
+// all that the transport knows its connections by.
+func poolKey(a *proxy.Admission) string {
+	b := make([]byte, 0, 256)
+	if p := a.Principal; p != nil {
+		b = append(b, p.CredentialDigest[:]...)
+		b = append(b, p.Issuer...)
+		b = append(b, 0)
+		b = append(b, p.Step.UUID...)
+	}
+	b = append(b, 0)
+	b = append(b, a.Target.String()...)
+	pinned := slices.Clone(a.Addresses)
+	slices.SortFunc(pinned, func(x, y netip.AddrPort) int { return x.Compare(y) })
+	for _, addr := range pinned {
+		b = append(b, 0)
+		b = addr.AppendTo(b)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// connection counts what was written, so that a request that never left can be
+// told from one that may have arrived.
+type connection struct {
+	*net.TCPConn
+	written atomic.Int64
+}
+
+func (c *connection) Write(p []byte) (int, error) {
+	n, err := c.TCPConn.Write(p)
+	c.written.Add(int64(n))
+	return n, err
+}
+
+// ReadFrom keeps the connection's own from going round the count.
+func (c *connection) ReadFrom(r io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{c}, r)
+}
+
+// dialError carries a refusal through the transport.
+type dialError struct{ refusal *proxy.Refusal }
+
+func (e *dialError) Error() string { return "goproxy: dial: " + string(e.refusal.Reason) }
+
+// dialPinned is the transport's only way to a connection. It looks neither at
+// the network nor at the address that it is asked for: the admission knows where
+// it may go.
+func dialPinned(ctx context.Context, _, _ string) (net.Conn, error) {
+	x := exchangeOf(ctx)
+	if x == nil {
+		return nil, errNoAdmission
+	}
+	conn, refusal := x.admission.Dial(ctx)
+	if refusal != nil {
+		return nil, &dialError{refusal}
+	}
+	return &connection{TCPConn: conn}, nil
+}
+
+// roundTrip sends the request once and returns an answer that may be passed on.
+// On an error the exchange has its refusal.
+func (x *exchange) roundTrip(r *http.Request) (*http.Response, error) {
+	own := ""
+	if x.alone {
+		own = x.admission.ID
+	}
+	resp, err := x.send(r, own)
+	if err != nil {
+		x.notSent(r.Context(), err)
+		return nil, err
+	}
+	x.upstream = resp.StatusCode
+	if problem := unfit(resp); problem != "" {
+		_ = resp.Body.Close()
+		x.fail(proxy.CauseResponseInvalid, invalid(x.admission, "the target's answer is not passed on: "+problem))
+		return nil, errors.New("goproxy: " + problem)
+	}
+	resp.Body = &responseBody{x, resp.Body}
+	return resp, nil
+}
+
+// send tries the request on a kept or new connection, or with fresh on a new one. Where a kept connection
+// turns out to be dead before a single byte was written to it, the request takes
+// a new one; that is the only second try.
+func (x *exchange) send(r *http.Request, fresh string) (*http.Response, error) {
+	var used *connection
+	var reused bool
+	var before int64
+	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if c, ok := info.Conn.(*connection); ok {
+			used, reused, before = c, info.Reused, c.written.Load()
+		}
+	}}
+	out := r.WithContext(httptrace.WithClientTrace(r.Context(), trace))
+	out.URL = x.syntheticURL(r.URL, fresh)
+	resp, err := x.forwarder.transport.RoundTrip(out)
+	if err == nil || fresh != "" || !reused || used == nil || used.written.Load() != before || x.sent.Load() > 0 ||
+		r.Context().Err() != nil || x.failed() {
+		return resp, err
+	}
+	return x.send(r, x.admission.ID)
+}
+
+// syntheticURL is what the transport works with. The target's own path goes out
+// as policy saw it, byte by byte.
+func (x *exchange) syntheticURL(u *url.URL, fresh string) *url.URL {
+	s := &url.URL{Scheme: "http", Host: x.key + fresh, Opaque: x.admission.Path}
+	if strings.HasPrefix(s.Opaque, "//") {
+		// Opaque with two slashes would become an absolute URL with another host.
+		s.Opaque, s.Path, s.RawPath, s.RawQuery, s.ForceQuery = "", u.Path, u.RawPath, u.RawQuery, u.ForceQuery
+	}
+	return s
+}
+
+// notSent finds the refusal for a request that got no answer. Raw errors tell
+// addresses, and stay in the log.
+func (x *exchange) notSent(ctx context.Context, err error) {
+	x.forwarder.config.Log.Warn("request got no answer", "decision_id", x.admission.ID, "error", err)
+	refuse := func(reason policy.Reason, detail string) *proxy.Refusal {
+		return x.admission.Refuse(proxy.NewRefusal(reason, detail))
+	}
+	timeout, isTimeout := errors.AsType[net.Error](err)
+	dial, isDial := errors.AsType[*dialError](err)
+	switch {
+	case isDial:
+		x.fail(dial.refusal.Cause(), dial.refusal)
+	case errors.Is(context.Cause(ctx), errLifetime):
+		x.fail(proxy.CauseLifetime, refuse(policy.TargetTimeout, "the target did not answer within the time that the request may last"))
+	case ctx.Err() != nil:
+		x.fail(proxy.CauseShutdown, refuse(policy.ShuttingDown, "this instance is shutting down"))
+	case isTimeout && timeout.Timeout():
+		x.fail(proxy.CauseTargetTimeout, refuse(policy.TargetTimeout, "the target did not answer in time"))
+	case isBroken(err):
+		x.fail(proxy.CauseTargetClosed, refuse(policy.TargetUnreachable, "the target closed the connection without an answer"))
+	default:
+		x.fail(proxy.CauseResponseInvalid, invalid(x.admission, "the target's answer is not valid HTTP"))
+	}
+}
+
+// isBroken reports whether a connection ended, as opposed to having said
+// something that cannot be understood.
+func isBroken(err error) bool {
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return true
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || strings.HasSuffix(err.Error(), "server closed idle connection")
+}
+
+// unfit says what is wrong with an answer that net/http has accepted.
+func unfit(resp *http.Response) string {
+	switch {
+	case resp.StatusCode == http.StatusSwitchingProtocols:
+		return "it changes the protocol, and nobody asked for that"
+	case resp.StatusCode < 200:
+		return "its status is out of range"
+	case resp.StatusCode == http.StatusProxyAuthRequired:
+		// The client would take it for ours, and offer its credential again.
+		return "it asks for a proxy's credential"
+	case len(resp.TransferEncoding) > 0 && resp.ProtoMajor == 1 && resp.ProtoMinor == 0:
+		return "an HTTP/1.0 answer has a Transfer-Encoding"
+	}
+	for name, values := range resp.Header {
+		if !isFieldName(name) {
+			return "a header field's name is not a token"
+		}
+		for _, v := range values {
+			if !isFieldValue(v) {
+				return "the header field " + strconv.Quote(name) + " holds a control byte"
+			}
+		}
+	}
+	// Whoever reads these in a kept answer would begin a tunnel.
+	resp.Header.Del("Upgrade")
+	return ""
+}
+
+func isFieldName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func isFieldValue(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,123 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"time"
+)
+
+// checkHello reads the client's first bytes until they are a whole ClientHello,
+// and reports whether it is for the tunnel's target. What was read is kept in
+// early, to be sent on as it came. Nothing reaches the target before.
+func (t *tunnel) checkHello() bool {
+	name, err := t.readHello()
+	cause := Cause("")
+	switch {
+	case err == nil, errors.Is(err, errHelloNoName) && t.admission.Target.IsAddress():
+		// RFC 6066 section 3: a client that was given an address sends no name.
+		if err == nil && !t.isTarget(name) {
+			cause = CauseHelloMismatch
+		}
+	case errors.Is(err, errHelloNoName):
+		cause = CauseHelloMissing
+	case errors.Is(err, errHelloEncrypted):
+		cause = CauseHelloEncrypted
+	case errors.Is(err, errHelloTooLarge):
+		cause = CauseHelloTooLarge
+	case timedOut(err):
+		cause = CauseHelloTimeout
+	case errors.Is(err, errHelloInvalid):
+		cause = CauseHelloInvalid
+	case err == io.EOF && len(t.early) == 0:
+		t.stopAs(CauseFinished, false) // opened and closed again, without a word
+		return false
+	case err == io.EOF:
+		cause = CauseHelloInvalid
+	default:
+		cause = causeOf(ending{err: err}, true)
+	}
+	if cause == "" {
+		return true
+	}
+	t.refuseHello(cause)
+	return false
+}
+
+// isTarget compares a server name with the target: ASCII letters in either
+// case, and nothing else that differs (RFC 6066 section 3 has no trailing dot).
+func (t *tunnel) isTarget(name string) bool {
+	return len(name) == len(t.admission.Target.Host) && strings.EqualFold(name, t.admission.Target.Host)
+}
+
+func (t *tunnel) readHello() (string, error) {
+	if err := t.setClientDeadline(time.Now().Add(t.config.HelloTimeout)); err != nil {
+		return "", err
+	}
+	buf := t.early
+	for {
+		name, err := parseHello(buf)
+		if err != errHelloMore {
+			t.early = buf
+			if err == nil || err == errHelloNoName {
+				if e := t.setClientDeadline(time.Time{}); e != nil {
+					return "", e
+				}
+			}
+			return name, err
+		}
+		if cap(buf)-len(buf) < 1<<10 {
+			grown := make([]byte, len(buf), min(maxHello, max(2<<10, 2*cap(buf)))+1<<10)
+			copy(grown, buf)
+			buf = grown
+		}
+		n, err := t.client.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if n > 0 {
+			t.touch()
+			continue
+		}
+		t.early = buf
+		if err != nil {
+			return "", err
+		}
+	}
+}
+
+// TLS alerts (RFC 8446 section 6.2).
+const (
+	alertDecodeError      = 50
+	alertAccessDenied     = 49
+	alertMissingExtension = 109
+	alertUnrecognizedName = 112
+)
+
+// refuseHello ends the tunnel and tells a TLS client why, with an alert: it is
+// all that can be said after the 200.
+func (t *tunnel) refuseHello(cause Cause) {
+	alert := byte(0)
+	switch cause {
+	case CauseHelloMismatch:
+		alert = alertUnrecognizedName
+	case CauseHelloMissing:
+		alert = alertMissingExtension
+	case CauseHelloEncrypted, CauseHelloTooLarge:
+		alert = alertAccessDenied
+	case CauseHelloInvalid:
+		if len(t.early) > 0 && t.early[0] == 22 {
+			alert = alertDecodeError
+		}
+	}
+	const wait = time.Second
+	if alert == 0 || t.setClientDeadline(time.Now().Add(wait)) != nil {
+		t.stopAs(cause, true)
+		return
+	}
+	if _, err := t.client.Write([]byte{21, 3, 1, 0, 2, 2, alert}); err == nil {
+		// Closing with bytes unread would reset the connection and take the alert
+		// with it, so that what still comes is read for a moment.
+		_ = t.client.CloseWrite()
+		_, _ = io.CopyN(io.Discard, t.client, 4*maxHello)
+	}
+	t.stopAs(cause, true)
+}

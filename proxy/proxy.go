@@ -1,0 +1,62 @@
+// Package proxy is the enforcement point: the one [Gate] that every way out
+// goes through, the guarded dialer behind it, and the tunnels that it opened.
+//
+// It knows no protocol and no library. What reads requests off a socket, what
+// verifies tokens, evaluates policy, stores records and resolves names is
+// plugged in through the four interfaces below.
+package proxy
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// Authenticator turns a credential into the principal that it belongs to.
+//
+// It returns either a principal that is fully verified and whose names are
+// filled in as far as they are known, or an *[identity.Error]; any other error
+// means that nothing could be said, and the gate denies. It must be safe for
+// concurrent use, must honour ctx, must bound its own waiting, and must not
+// retain, log or forward the credential. The principal is read-only.
+type Authenticator interface {
+	Authenticate(ctx context.Context, credential identity.Credential) (*identity.Principal, error)
+}
+
+// Decider says whether a principal may do what it asks for.
+//
+// A denial is a decision and not an error. An error means "could not decide":
+// the gate denies with policy_error and still uses what the decision says of
+// revision and input. It must be safe for concurrent use, must use one revision
+// from beginning to end of a call, and must bound its own time.
+type Decider interface {
+	Decide(ctx context.Context, request *policy.Request) (policy.Decision, error)
+}
+
+// Recorder makes events durable.
+//
+// Record returns nil only when the event survives the loss of this process and
+// of the database's: whoever called may act on it. On an error nothing is known
+// of the event and nothing may be allowed on its strength. It stamps the
+// writer's name and number, and takes the event over: the caller must not touch
+// it again. A cancelled ctx ends the waiting and not the writing. Retrying is
+// the recorder's business. It must be safe for concurrent use.
+//
+// Available returns an error while the log is known to be away, at the cost of
+// a memory read; nil promises nothing.
+type Recorder interface {
+	Record(ctx context.Context, event *audit.Event) error
+	Available() error
+}
+
+// Resolver finds the addresses of a canonical name that is not an IP literal.
+//
+// It must be safe for concurrent use, honour ctx, bound what it returns, and
+// never return an empty list without an error. Whether an error is worth a
+// retry is not the caller's concern.
+type Resolver interface {
+	Resolve(ctx context.Context, host string) ([]netip.Addr, error)
+}

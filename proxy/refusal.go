@@ -1,0 +1,112 @@
+package proxy
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// Refusal is what a client is told when it is not let out. Everything in it may
+// be shown: it names no internal address and quotes no raw error.
+type Refusal struct {
+	Status     int
+	Reason     policy.Reason
+	DecisionID string // empty where no event was written
+	Rule       string
+	Message    string // the policy author's word
+	Detail     string // what exactly is wrong
+	Recorded   bool   // an event with this decision id is in the log
+	RetryAfter time.Duration
+}
+
+// refuse makes a refusal with the status that the reason always has.
+func refuse(reason policy.Reason, detail string) *Refusal {
+	r := &Refusal{Status: http.StatusForbidden, Reason: reason, Detail: detail}
+	if o, ok := outcomes[reason]; ok {
+		r.Status = o.status
+		r.RetryAfter = o.retryAfter
+	}
+	return r
+}
+
+// NewRefusal makes a refusal for something that never reached the gate: a head
+// that could not be read, or a limit of this instance.
+func NewRefusal(reason policy.Reason, detail string) *Refusal { return refuse(reason, detail) }
+
+// ProxyError is the refusal's error type for the Proxy-Status field (RFC 9209
+// section 2.3).
+func (r *Refusal) ProxyError() string {
+	if r.Status == http.StatusGatewayTimeout && r.Reason == policy.NameUnresolved {
+		return "dns_timeout"
+	}
+	if o, ok := outcomes[r.Reason]; ok {
+		return o.proxyError
+	}
+	return "proxy_internal_error"
+}
+
+// Next is what the client can do about it, in one sentence.
+func (r *Refusal) Next() string {
+	if o, ok := outcomes[r.Reason]; ok {
+		return o.next
+	}
+	return "ask whoever runs this proxy, with the decision id"
+}
+
+type outcome struct {
+	status     int
+	proxyError string
+	next       string
+	retryAfter time.Duration
+}
+
+const (
+	nextToken  = `give the step "oidc: {audiences: [...]}" with this proxy's audience and set HTTPS_PROXY=http://step:$BITBUCKET_STEP_OIDC_TOKEN@HOST:PORT`
+	nextRetry  = "try again in a moment; if it stays, tell whoever runs this proxy"
+	nextPolicy = "ask for a rule in the policy repository, naming the target, the repository and the deployment"
+)
+
+// outcomes says for every reason of a refusal what the client gets. The test of
+// this table holds it complete.
+var outcomes = map[policy.Reason]outcome{
+	policy.CredentialMissing:     {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
+	policy.CredentialAmbiguous:   {http.StatusBadRequest, "http_request_error", "send exactly one Proxy-Authorization field with one credential", 0},
+	policy.CredentialMalformed:   {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
+	policy.CredentialTooLarge:    {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
+	policy.CredentialAlgorithm:   {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
+	policy.CredentialKeyUnknown:  {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
+	policy.CredentialSignature:   {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
+	policy.CredentialIssuer:      {http.StatusProxyAuthRequired, "http_request_denied", "ask whoever runs this proxy to configure your workspace's issuer", 0},
+	policy.CredentialAudience:    {http.StatusProxyAuthRequired, "http_request_denied", `put this proxy's audience under "oidc: {audiences: [...]}" of the step`, 0},
+	policy.CredentialExpired:     {http.StatusProxyAuthRequired, "http_request_denied", "run the step again, or split it: a token's life is not extended inside a step", 0},
+	policy.CredentialNotYetValid: {http.StatusProxyAuthRequired, "http_request_denied", "compare this proxy's clock with the issuer's", 0},
+	policy.CredentialLifetime:    {http.StatusProxyAuthRequired, "http_request_denied", "ask whoever runs this proxy about the maximum lifetime of a token", 0},
+	policy.CredentialWorkspace:   {http.StatusProxyAuthRequired, "http_request_denied", "ask whoever runs this proxy to configure your workspace", 0},
+	policy.CredentialSubject:     {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
+	policy.CredentialClaims:      {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
+	policy.CredentialRevoked:     {http.StatusProxyAuthRequired, "http_request_denied", "ask whoever runs this proxy why this step was ended", 0},
+	policy.KeysUnavailable:       {http.StatusServiceUnavailable, "proxy_internal_error", nextRetry, 5 * time.Second},
+	policy.NamesUnavailable:      {http.StatusServiceUnavailable, "proxy_internal_error", nextRetry, 5 * time.Second},
+	policy.AdmittedUnavailable:   {http.StatusServiceUnavailable, "proxy_internal_error", nextRetry, 5 * time.Second},
+
+	policy.TargetInvalid:  {http.StatusBadRequest, "http_request_error", "write the target in its canonical form", 0},
+	policy.RequestInvalid: {http.StatusBadRequest, "http_request_error", "correct the request", 0},
+	policy.HeadTooLarge:   {http.StatusRequestHeaderFieldsTooLarge, "http_request_error", "send fewer or shorter header fields", 0},
+	policy.HeadTimeout:    {http.StatusRequestTimeout, "http_request_error", "send the request head at once", 0},
+
+	policy.PolicyDenied:      {http.StatusForbidden, "http_request_denied", "read the rule's message, or " + nextPolicy, 0},
+	policy.NoRuleMatched:     {http.StatusForbidden, "http_request_denied", nextPolicy, 0},
+	policy.PolicyError:       {http.StatusForbidden, "proxy_internal_error", "tell whoever keeps the policy repository, with the decision id", 0},
+	policy.AddressProhibited: {http.StatusForbidden, "destination_ip_prohibited", "use a public address, or ask whoever runs this proxy for an exception for the network", 0},
+
+	policy.NameUnresolved:    {http.StatusBadGateway, "dns_error", "check the spelling of the name, then try again", 0},
+	policy.TargetUnreachable: {http.StatusBadGateway, "destination_unavailable", "check that the target is up, then try again", 0},
+	policy.TargetTimeout:     {http.StatusGatewayTimeout, "connection_timeout", "check that the target is up, then try again", 0},
+
+	policy.AuditUnavailable: {http.StatusServiceUnavailable, "proxy_internal_error", nextRetry, 5 * time.Second},
+	policy.Overloaded:       {http.StatusServiceUnavailable, "connection_limit_reached", nextRetry, time.Second},
+	policy.ShuttingDown:     {http.StatusServiceUnavailable, "proxy_internal_error", nextRetry, time.Second},
+	policy.EmergencyStop:    {http.StatusServiceUnavailable, "proxy_internal_error", "ask whoever runs this proxy: an operator has stopped everything and will lift it", time.Minute},
+	policy.InternalError:    {http.StatusInternalServerError, "proxy_internal_error", "tell whoever runs this proxy, with the decision id", 0},
+}

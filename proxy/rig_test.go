@@ -1,0 +1,228 @@
+package proxy
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+const targetName = "target.example"
+
+// patience is how long a test waits for what must happen.
+const patience = 20 * time.Second
+
+// rig is one tunnel between two real connections.
+type rig struct {
+	t        testing.TB
+	w        *world
+	tracker  *Tracker
+	client   Stream       // the client's own end
+	target   *net.TCPConn // the target's own end
+	stream   Stream       // what the tunnel is given
+	upstream *net.TCPConn
+	admitted *Admission
+	early    []byte
+	ended    chan Outcome
+}
+
+type rigOption func(*rig)
+
+func withDecision(change func(*policy.Decision)) rigOption {
+	return func(r *rig) { change(&r.w.decision) }
+}
+
+func withLimits(l policy.Limits) rigOption {
+	return withDecision(func(d *policy.Decision) { d.Limits = l })
+}
+
+func withConfig(c TunnelConfig) rigOption {
+	return func(r *rig) { r.tracker = NewTracker(c) }
+}
+
+func withTracker(tr *Tracker) rigOption { return func(r *rig) { r.tracker = tr } }
+
+func withEarly(b []byte) rigOption { return func(r *rig) { r.early = b } }
+
+// checked leaves the ClientHello check on; other rigs carry anything.
+func checked(r *rig) { r.w.decision.Protocol = policy.ProtocolTLS }
+
+// onTLS puts the client behind a TLS listener.
+func onTLS(r *rig) {
+	server := tls.Server(r.stream, &tls.Config{Certificates: []tls.Certificate{certificate()}})
+	client := tls.Client(r.client, &tls.Config{InsecureSkipVerify: true})
+	done := make(chan error, 1)
+	go func() { done <- server.Handshake() }()
+	if err := errors.Join(client.Handshake(), <-done); err != nil {
+		r.t.Fatal(err)
+	}
+	r.client, r.stream = client, server
+}
+
+var certificate = sync.OnceValue(func() tls.Certificate {
+	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{targetName}}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+})
+
+// connected returns both ends of a TCP connection.
+func connected(t testing.TB, l *net.TCPListener) (a, b *net.TCPConn) {
+	t.Helper()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.(*net.TCPConn), s.(*net.TCPConn)
+}
+
+// newRig goes the whole way: admitted by a gate, dialled by its dialer. start runs it.
+func newRig(t testing.TB, options ...rigOption) *rig {
+	t.Helper()
+	front, back := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	defer front.Close()
+	defer back.Close()
+	return newRigOn(t, front, back, options...)
+}
+
+// newRigOn does the same with listeners that nobody else uses meanwhile.
+func newRigOn(t testing.TB, front, back *net.TCPListener, options ...rigOption) *rig {
+	t.Helper()
+	r := &rig{t: t, w: newWorld(), tracker: NewTracker(TunnelConfig{}), ended: make(chan Outcome, 1)}
+	r.client, r.stream = func() (Stream, Stream) { a, b := connected(t, front); return a, b }()
+	r.w.decision.Protocol = policy.ProtocolAny
+	r.w.guard = loopback
+	r.w.addrs = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+	for _, o := range options {
+		o(r)
+	}
+	a, refusal := r.w.gate(t).Admit(t.Context(), attempt(fmt.Sprintf("%s:%d", targetName, addrPort(back.Addr()).Port())))
+	if refusal != nil {
+		t.Fatalf("refused: %+v", refusal)
+	}
+	r.admitted = a
+	if r.upstream, refusal = a.Dial(t.Context()); refusal != nil {
+		t.Fatalf("not dialled: %+v", refusal)
+	}
+	target, err := back.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.target = target
+	return r
+}
+
+func (r *rig) start() *rig {
+	r.t.Cleanup(func() {
+		_ = r.target.Close()
+		_ = tcpOf(r.client).Close()
+	})
+	deadline := time.Now().Add(2 * patience)
+	_ = r.client.SetDeadline(deadline)
+	_ = r.target.SetDeadline(deadline)
+	go func() { r.ended <- r.tracker.Run(r.admitted, r.stream, r.early, r.upstream) }()
+	return r
+}
+
+// tunnel is a rig that runs.
+func openTunnel(t testing.TB, options ...rigOption) *rig {
+	t.Helper()
+	return newRig(t, options...).start()
+}
+
+// outcome waits for the end, and holds that the log tells the same.
+func (r *rig) outcome() Outcome {
+	r.t.Helper()
+	select {
+	case o := <-r.ended:
+		events := r.w.events()
+		if e := events[len(events)-1]; len(events) != 2 || e.Cause != string(o.Cause) || e.Sent != o.Sent || e.Received != o.Received || !e.Address.IsLoopback() {
+			r.t.Errorf("the log holds %+v, the outcome is %+v", events, o)
+		}
+		return o
+	case <-time.After(patience):
+		r.t.Fatal("the tunnel does not end")
+		return Outcome{}
+	}
+}
+
+func (r *rig) wantOutcome(cause Cause, sent, received int64) {
+	r.t.Helper()
+	want := Outcome{Sent: sent, Received: received, Cause: cause}
+	if o := r.outcome(); o != want {
+		r.t.Errorf("ended with %+v, want %+v", o, want)
+	}
+}
+
+func write(t testing.TB, w io.Writer, b []byte) {
+	t.Helper()
+	if _, err := w.Write(b); err != nil {
+		t.Errorf("write: %v", err)
+	}
+}
+
+func wantRead(t testing.TB, r io.Reader, want string) {
+	t.Helper()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(r, got); err != nil || string(got) != want {
+		t.Fatalf("read %q, %v; want %q", got, err, want)
+	}
+}
+
+// wantEOF holds that the connection ended in order.
+func wantEOF(t testing.TB, r io.Reader) {
+	t.Helper()
+	if n, err := r.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("read %d, %v; want the end", n, err)
+	}
+}
+
+// wantReset holds that the connection was cut, and that it shows.
+func wantReset(t testing.TB, r io.Reader) {
+	t.Helper()
+	if _, err := io.Copy(io.Discard, r); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("read: %v; want a reset", err)
+	}
+}
+
+// reset breaks a connection off with a RST.
+func reset(t testing.TB, c Stream) {
+	t.Helper()
+	if err := errors.Join(tcpOf(c).SetLinger(0), tcpOf(c).Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// until polls a condition that has no signal of its own.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(patience); !ok(); {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}

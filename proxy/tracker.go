@@ -1,0 +1,234 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Stream is the client's side of a tunnel: a connection that can be half-closed.
+// *net.TCPConn and *tls.Conn are streams.
+type Stream interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// TunnelConfig bounds every tunnel; a decision's own limits can only be stricter.
+type TunnelConfig struct {
+	IdleTimeout  time.Duration // without a byte in either direction; 0: 10 min
+	MaxLifetime  time.Duration // from the decision on; 0: 2 h
+	HalfClosed   time.Duration // for the other direction, once one is done, without a byte; 0: 1 min
+	HelloTimeout time.Duration // for the whole ClientHello; 0: 5 s
+
+	// EndWithCredential closes a tunnel when its principal's credential has ended
+	// and CredentialGrace is over. Without it an open tunnel outlives the
+	// credential that opened it.
+	EndWithCredential bool
+	CredentialGrace   time.Duration
+
+	// Barred is asked when something that was admitted begins, and says why it
+	// must not; "" lets it. It closes the gap between an operator's word, which
+	// closes what is open, and what was on its way through the gate when the word
+	// came: whoever gives the word changes what Barred says first, and calls
+	// [Tracker.Close] then. It must not block, must be safe for concurrent use and
+	// must not call the tracker. nil: nothing is barred.
+	Barred func(*Admission) Cause
+}
+
+func (c TunnelConfig) withDefaults() TunnelConfig {
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, 10*time.Minute)
+	c.MaxLifetime = cmp.Or(c.MaxLifetime, 2*time.Hour)
+	c.HalfClosed = cmp.Or(c.HalfClosed, time.Minute)
+	c.HelloTimeout = cmp.Or(c.HelloTimeout, 5*time.Second)
+	return c
+}
+
+// Tracker runs tunnels and knows each that is open, and knows the requests that
+// are under way. It is safe for concurrent use.
+type Tracker struct {
+	config TunnelConfig
+
+	mu       sync.Mutex
+	shut     bool // drained: what comes now is closed at once
+	open     map[*tunnel]struct{}
+	changed  chan struct{} // closed and replaced when the last open tunnel ends
+	requests map[*request]struct{}
+}
+
+// request is an admitted HTTP request under way, which somebody else carries.
+type request struct {
+	admission *Admission
+	stop      func(Cause)
+}
+
+// NewTracker returns a tracker without tunnels.
+func NewTracker(c TunnelConfig) *Tracker {
+	return &Tracker{config: c.withDefaults(), open: make(map[*tunnel]struct{}), changed: make(chan struct{}), requests: make(map[*request]struct{})}
+}
+
+// Run carries bytes between client and target until the tunnel is over, then
+// closes both connections and the admission, and returns how it ended: by then
+// its closing event is recorded, and it is off the list. early is
+// what the client sent behind its CONNECT and has already been read. The
+// tunnel's first bytes from the client must be a TLS ClientHello for the
+// admission's target, unless the decision says that any protocol may pass.
+//
+// Both connections must have no deadline set and must be used by nobody else.
+func (t *Tracker) Run(a *Admission, client Stream, early []byte, upstream *net.TCPConn) Outcome {
+	tun := newTunnel(t.config, a, client, early, upstream)
+	t.add(tun)
+	// Last, so that whoever drains the tracker has every end on record.
+	defer t.remove(tun)
+	out := tun.run()
+	a.Close(out)
+	return out
+}
+
+func (t *Tracker) add(tun *tunnel) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open[tun] = struct{}{}
+	if t.shut {
+		tun.stop(CauseShutdown)
+	}
+	if cause := t.barred(tun.admission); cause != "" {
+		tun.stop(cause)
+	}
+}
+
+func (t *Tracker) barred(a *Admission) Cause {
+	if t.config.Barred == nil {
+		return ""
+	}
+	return t.config.Barred(a)
+}
+
+// Begin tells the tracker of an admitted request that the caller carries, so
+// that [Tracker.Close] reaches it: stop is then called at most once, with the
+// cause, perhaps before Begin returns, and must not block or call the tracker.
+// The caller calls end when the request is over.
+func (t *Tracker) Begin(a *Admission, stop func(Cause)) (end func()) {
+	r := &request{a, stop}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if cause := t.barred(a); cause != "" {
+		stop(cause)
+		return func() {}
+	}
+	t.requests[r] = struct{}{}
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.requests, r)
+	}
+}
+
+func (t *Tracker) remove(tun *tunnel) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.open, tun)
+	if len(t.open) == 0 {
+		close(t.changed)
+		t.changed = make(chan struct{})
+		closeIdlePipes()
+	}
+}
+
+// TunnelInfo describes an open tunnel.
+type TunnelInfo struct {
+	Admission *Admission
+	Since     time.Time
+	Sent      int64
+	Received  int64
+}
+
+// Tunnels lists the open tunnels, the oldest first.
+func (t *Tracker) Tunnels() []TunnelInfo {
+	t.mu.Lock()
+	list := make([]*tunnel, 0, len(t.open))
+	for tun := range t.open {
+		list = append(list, tun)
+	}
+	t.mu.Unlock()
+	infos := make([]TunnelInfo, len(list))
+	for i, tun := range list {
+		sent, received := tun.progress()
+		infos[i] = TunnelInfo{Admission: tun.admission, Since: tun.admission.Admitted, Sent: sent, Received: received}
+	}
+	slices.SortFunc(infos, func(a, b TunnelInfo) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Admission.ID, b.Admission.ID))
+	})
+	return infos
+}
+
+// Len is the number of open tunnels.
+func (t *Tracker) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.open)
+}
+
+// Close ends every open tunnel and request for which the function says so, with
+// the cause, and returns how many there were. It does not wait for their ends to
+// be recorded.
+func (t *Tracker) Close(cause Cause, which func(*Admission) bool) int {
+	n := t.closeTunnels(cause, which)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for r := range t.requests {
+		if which == nil || which(r.admission) {
+			delete(t.requests, r)
+			r.stop(cause)
+			n++
+		}
+	}
+	return n
+}
+
+func (t *Tracker) closeTunnels(cause Cause, which func(*Admission) bool) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	for tun := range t.open {
+		if (which == nil || which(tun.admission)) && tun.stop(cause) {
+			n++
+		}
+	}
+	return n
+}
+
+// Drain waits until no tunnel is open, and returns 0. When ctx is done first, it
+// closes what is left, with the cause shutdown, waits for those, and returns how
+// many it had to close; a tunnel that is started after that is closed at once.
+// One that is started after a 0 goes on: it was granted before the end began,
+// and whoever granted it drains again.
+func (t *Tracker) Drain(ctx context.Context) int {
+	if t.waitEmpty(ctx.Done()) {
+		return 0
+	}
+	t.mu.Lock()
+	t.shut = true
+	t.mu.Unlock()
+	n := t.closeTunnels(CauseShutdown, nil)
+	t.waitEmpty(nil)
+	return n
+}
+
+func (t *Tracker) waitEmpty(done <-chan struct{}) bool {
+	for {
+		t.mu.Lock()
+		n, changed := len(t.open), t.changed
+		t.mu.Unlock()
+		if n == 0 {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-done:
+			return false
+		}
+	}
+}
