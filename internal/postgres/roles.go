@@ -71,7 +71,7 @@ func ownerReady(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	if err := conn.QueryRow(ctx, `
 		SELECT pg_has_role(current_user, 'sallyport_owner', 'MEMBER'),
 		       has_database_privilege('sallyport_owner', current_database(), 'CREATE')
-		       OR (SELECT count(*) = 2 FROM pg_namespace WHERE nspname IN ('sallyport', 'audit'))`).Scan(&member, &able); err != nil {
+		       OR (SELECT count(*) = 3 FROM pg_namespace WHERE nspname IN ('sallyport', 'audit', 'identity'))`).Scan(&member, &able); err != nil {
 		return false, Explain("look at roles", &conn.Config().Config, err)
 	}
 	return member && able, nil

@@ -7,8 +7,8 @@ BEGIN
     FOR wanted IN
         SELECT * FROM (VALUES
             ('sallyport_owner',   'NOLOGIN', 'Owns the tables of Sallyport. Nobody logs in as it; migrations act as it.'),
-            ('sallyport_writer',  'LOGIN',   'What sallyport serve logs in as: it may add to the audit log and read it.'),
-            ('sallyport_auditor', 'LOGIN',   'What an auditor logs in as: it may read the audit log.')
+            ('sallyport_writer',  'LOGIN',   'What sallyport serve logs in as: it may add to the audit log, read it, and keep what it knows of identities.'),
+            ('sallyport_auditor', 'LOGIN',   'What an auditor logs in as: it may read the audit log and the history of names.')
         ) AS roles (name, login, comment)
     LOOP
         CONTINUE WHEN EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = wanted.name);

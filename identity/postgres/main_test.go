@@ -1,0 +1,187 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"go.uber.org/goleak"
+
+	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+func migrate(ctx context.Context, url string) error {
+	_, _, err := postgres.Migrate(ctx, url, nil)
+	return err
+}
+
+// database returns a migrated database of the shared server.
+func database(t testing.TB) *pgtest.DB {
+	t.Helper()
+	return pgtest.NewFrom(t, "sallyport", migrate)
+}
+
+// house is a store on a database, and what its callbacks were told.
+type house struct {
+	*Store
+	mu    sync.Mutex
+	moves []Move
+	told  []Revocation
+	stop  func()
+}
+
+// instance opens a store as the server does, runs it and watches, and stops it
+// at the end of the test, without leaving a goroutine behind.
+func instance(t testing.TB, url string, age time.Duration) *house {
+	t.Helper()
+	h := &house{}
+	var err error
+	h.Store, err = Open(t.Context(), Config{
+		URL: url, AdmittedMaxAge: age, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
+		NameMoved: func(m Move) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.moves = append(h.moves, m)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.names.gather, h.admissions.gather = time.Millisecond, time.Millisecond
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	all.Go(func() { _ = h.Run(ctx) })
+	all.Go(func() {
+		_ = h.Watch(ctx, func(news []Revocation) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.told = append(h.told, news...)
+		})
+	})
+	h.stop = sync.OnceFunc(func() {
+		cancel()
+		all.Wait()
+		h.Close()
+	})
+	t.Cleanup(h.stop)
+	return h
+}
+
+func (h *house) moved() []Move {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]Move(nil), h.moves...)
+}
+
+func (h *house) learnt() []Revocation {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]Revocation(nil), h.told...)
+}
+
+// written waits until nothing waits to be written.
+func (h *house) written(t testing.TB) {
+	t.Helper()
+	eventually(t, "written", func() bool {
+		s := h.Status()
+		return s.NamesWaiting == 0 && s.AdmissionsWaiting == 0
+	})
+}
+
+// leakless checks at the end of the test that what it started has ended. It is
+// called before anything that the test starts.
+func leakless(t *testing.T) {
+	t.Helper()
+	pgtest.Shared(t) // lives on
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
+}
+
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	w.t.Logf("%s", strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+func connection(t testing.TB, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+func ask[T any](t testing.TB, conn *pgx.Conn, sql string, args ...any) T {
+	t.Helper()
+	var v T
+	if err := conn.QueryRow(t.Context(), sql, args...).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return v
+}
+
+func must(t testing.TB, conn *pgx.Conn, sql string, args ...any) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func list(t testing.TB, conn *pgx.Conn, sql string, args ...any) []string {
+	t.Helper()
+	rows, err := conn.Query(t.Context(), sql, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func code(err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code
+	}
+	return ""
+}
+
+// eventually waits until a condition of another goroutine or process holds.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(time.Minute)
+	defer deadline.Stop()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("%s: not within a minute", what)
+		}
+	}
+}
+
+const (
+	acme     = "922e118c-f34f-4226-a897-0e0afbec553d"
+	initech  = "922e118c-f34f-4226-a897-0e0afbec5540"
+	payments = "11112222-3333-4444-5555-000000000001"
+	billing  = "11112222-3333-4444-5555-000000000002"
+)
+
+// uuid returns one for a number.
+func uuid(n int) string { return fmt.Sprintf("5f0c1d2e-0000-4000-8000-%012x", n) }

@@ -1,0 +1,56 @@
+package postgres
+
+import (
+	"io/fs"
+	"strings"
+	"testing"
+
+	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/migrations"
+)
+
+// What is known of the past is not taken down with the schema; an empty one is,
+// and comes back, and the views on the log work all the while.
+func TestMigrationDownAndUp(t *testing.T) {
+	file, err := fs.ReadFile(migrations.Files, "00003_identity.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	up, down, found := strings.Cut(string(file), "-- +goose Down")
+	if !found {
+		t.Fatal("the migration has no way down")
+	}
+	db := database(t)
+	conn := connection(t, db.URL(""))
+	run := func(sql string) error {
+		_, err := conn.PgConn().Exec(t.Context(), "BEGIN; SET LOCAL ROLE sallyport_owner; "+sql+"; COMMIT").ReadAll()
+		if err != nil {
+			must(t, conn, "ROLLBACK")
+		}
+		return err
+	}
+	h := instance(t, db.URL(postgres.Writer), 0)
+	h.save(t, repository(payments, "acme/a", minutes(0)))
+	if err := run(down); code(err) != "23001" {
+		t.Errorf("a history of names was taken down: %v", err)
+	}
+	h.stop()
+
+	empty := database(t)
+	conn = connection(t, empty.URL(""))
+	must(t, conn, `GRANT CREATE ON DATABASE "`+empty.Name+`" TO sallyport_owner`) // which a copy of a database does not have
+	for range 2 {
+		if err := run(down); err != nil {
+			t.Fatal(err)
+		}
+		must(t, conn, "SELECT build_number, creator FROM audit.decisions")
+		must(t, conn, "SELECT FROM audit.deployments_egress")
+		if n := ask[int](t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'identity'"); n != 0 {
+			t.Error("going down left the schema")
+		}
+		if err := run(up); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t, conn, "SELECT build_number, creator FROM audit.decisions")
+}

@@ -1,0 +1,168 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// writeNames takes answers into the tables, in the order in which they were
+// learnt. Whoever does that holds one lock: it happens in the background, and so
+// no two instances can undo or wait for one another row by row. Doing it again
+// changes nothing.
+func (s *Store) writeNames(ctx context.Context, batch []observed) error {
+	var moves []Move
+	err := s.transact(ctx, func(tx pgx.Tx) error {
+		moves = moves[:0]
+		// The next statement's snapshot is taken when the lock is held.
+		var now time.Time
+		if err := tx.QueryRow(ctx, `SELECT clock_timestamp() FROM pg_advisory_xact_lock(hashtextextended('identity.names', 0))`).Scan(&now); err != nil {
+			return fmt.Errorf("lock: %w", err)
+		}
+		for _, kind := range nameOrder {
+			found, err := writeKind(ctx, tx, kind, ofKind(batch, kind, stamp(now)))
+			if err != nil {
+				return fmt.Errorf("names of %s: %w", kind, err)
+			}
+			moves = append(moves, found...)
+		}
+		return nil
+	})
+	if err != nil {
+		return s.explain("write names", err)
+	}
+	for _, m := range moves {
+		s.log.WarnContext(ctx, "identity store: a name belongs to another UUID now",
+			"kind", m.Kind, "name", m.Name, "from_uuid", m.FromUUID, "to_uuid", m.ToUUID)
+		if s.config.NameMoved != nil {
+			s.config.NameMoved(m)
+		}
+	}
+	return nil
+}
+
+// ofKind picks the answers of one kind, in the order in which they were learnt.
+// None was learnt after now, by the database's clock: what an instance whose
+// clock is ahead says would otherwise stand until everybody's clock is there.
+func ofKind(batch []observed, kind string, now time.Time) []observed {
+	var some []observed
+	for _, o := range batch {
+		if o.kind != kind {
+			continue
+		}
+		if o.learnt.After(now) {
+			o.learnt = now
+		}
+		some = append(some, o)
+	}
+	slices.SortStableFunc(some, func(a, b observed) int {
+		return cmp.Or(a.learnt.Compare(b.learnt), slices.Compare(a.values, b.values))
+	})
+	return some
+}
+
+func writeKind(ctx context.Context, tx pgx.Tx, kind string, answers []observed) ([]Move, error) {
+	if len(answers) == 0 {
+		return nil, nil
+	}
+	table := nameTables[kind]
+	news, err := table.news(ctx, tx, answers)
+	if err != nil {
+		return nil, err
+	}
+	steps := &pgx.Batch{}
+	for _, o := range news {
+		args := o.args()
+		steps.Queue(table.confirm, args...)
+		steps.Queue(table.end, args...)
+		steps.Queue(table.begin, args...)
+	}
+	if err := tx.SendBatch(ctx, steps).Close(); err != nil {
+		return nil, err
+	}
+	return table.moves(ctx, tx, kind, answers)
+}
+
+func (o observed) args() []any {
+	args := make([]any, 0, len(o.values)+1)
+	for _, v := range o.values {
+		args = append(args, v)
+	}
+	return append(args, o.learnt)
+}
+
+// news returns the answers that say something new. Nearly none do. Several of
+// one key are a story, which is told in order.
+func (t *nameTable) news(ctx context.Context, tx pgx.Tx, answers []observed) ([]observed, error) {
+	times := map[nameKey]int{}
+	for _, o := range answers {
+		times[o.key()]++
+	}
+	var single, news []observed
+	for _, o := range answers {
+		if times[o.key()] > 1 {
+			news = append(news, o)
+		} else {
+			single = append(single, o)
+		}
+	}
+	rows, err := tx.Query(ctx, t.same, columnsOf(t, single)...)
+	if err != nil {
+		return nil, err
+	}
+	known, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, err
+	}
+	is := make(map[int64]bool, len(known))
+	for _, n := range known {
+		is[n] = true
+	}
+	for i, o := range single {
+		if !is[int64(i)+1] {
+			news = append(news, o)
+		}
+	}
+	slices.SortStableFunc(news, func(a, b observed) int { return a.learnt.Compare(b.learnt) })
+	return news, nil
+}
+
+// columnsOf turns rows into columns.
+func columnsOf(t *nameTable, answers []observed) []any {
+	args := make([]any, 0, len(t.columns)+1)
+	for i := range t.columns {
+		values := make([]string, len(answers))
+		for j, o := range answers {
+			values[j] = o.values[i]
+		}
+		args = append(args, values)
+	}
+	learnt := make([]time.Time, len(answers))
+	for j, o := range answers {
+		learnt[j] = o.learnt
+	}
+	return append(args, learnt)
+}
+
+// moves asks for the names that passed to another UUID by these answers. It
+// finds the same when they are written again, as after a commit whose answer was
+// lost.
+func (t *nameTable) moves(ctx context.Context, tx pgx.Tx, kind string, answers []observed) ([]Move, error) {
+	uuids, learnt := make([]string, len(answers)), make([]time.Time, len(answers))
+	for i, o := range answers {
+		uuids[i], learnt[i] = o.values[0], o.learnt
+	}
+	rows, err := tx.Query(ctx, t.moved, uuids, learnt)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Move, error) {
+		m := Move{Kind: kind}
+		err := row.Scan(&m.Name, &m.WorkspaceUUID, &m.FromUUID, &m.ToUUID, &m.RepositoryUUID, &m.At)
+		return m, err
+	})
+}

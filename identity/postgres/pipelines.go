@@ -1,0 +1,115 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Pipeline is what Bitbucket says of a pipeline and its token does not. UUIDs
+// are bare and lower-case.
+type Pipeline struct {
+	PipelineUUID   string
+	RepositoryUUID string
+	BuildNumber    int64     // zero: Bitbucket does not know the pipeline
+	Creator        string    // as people are called there; empty: unknown
+	CreatorUUID    string    // empty: unknown
+	Learnt         time.Time // when Bitbucket said so
+}
+
+// UnknownPipeline is a pipeline that was decided upon and of which nothing is
+// known yet.
+type UnknownPipeline struct {
+	WorkspaceUUID  string
+	RepositoryUUID string
+	PipelineUUID   string
+}
+
+// SavePipelines keeps what is known of pipelines, where it is newer than what is
+// there; the view audit.decisions shows it. It returns when that is written, and
+// may be repeated. One that cannot be kept fails the whole call, before anything
+// is written.
+func (s *Store) SavePipelines(ctx context.Context, pipelines []Pipeline) error {
+	sorted := slices.Clone(pipelines)
+	for i := range sorted {
+		if err := sorted[i].check(); err != nil {
+			return fmt.Errorf("identity store: save pipeline %q: %w", sorted[i].PipelineUUID, err)
+		}
+	}
+	// The latest of each, in everybody's order of the keys.
+	slices.SortFunc(sorted, func(a, b Pipeline) int {
+		return cmp.Or(cmp.Compare(a.PipelineUUID, b.PipelineUUID), cmp.Compare(a.RepositoryUUID, b.RepositoryUUID), b.Learnt.Compare(a.Learnt))
+	})
+	sorted = slices.CompactFunc(sorted, func(a, b Pipeline) bool {
+		return a.PipelineUUID == b.PipelineUUID && a.RepositoryUUID == b.RepositoryUUID
+	})
+	for chunk := range slices.Chunk(sorted, 1000) {
+		if err := s.savePipelines(ctx, chunk); err != nil {
+			return fmt.Errorf("identity store: %w", s.explain("save pipelines", err))
+		}
+	}
+	return nil
+}
+
+func (p *Pipeline) check() error {
+	switch {
+	case !isUUID(p.PipelineUUID) || !isUUID(p.RepositoryUUID) || p.CreatorUUID != "" && !isUUID(p.CreatorUUID):
+		return errors.New("a UUID of it is not bare and lower-case")
+	case p.BuildNumber < 0:
+		return fmt.Errorf("its build number is %d", p.BuildNumber)
+	case !isText(p.Creator, maxText):
+		return fmt.Errorf("its creator has more than %d bytes, or is not text", maxText)
+	case p.Learnt.IsZero():
+		return errors.New("it was never learnt")
+	}
+	return nil
+}
+
+func (s *Store) savePipelines(ctx context.Context, chunk []Pipeline) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	n := len(chunk)
+	pipelines, repositories, creators, names := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	numbers, learnt := make([]int64, n), make([]time.Time, n)
+	for i, p := range chunk {
+		pipelines[i], repositories[i], creators[i], names[i] = p.PipelineUUID, p.RepositoryUUID, p.CreatorUUID, p.Creator
+		numbers[i], learnt[i] = p.BuildNumber, stamp(p.Learnt)
+	}
+	_, err := s.pool.Exec(ctx, `
+		INSERT INTO identity.pipelines AS p (pipeline_uuid, repository_uuid, creator_uuid, creator, build_number, learnt)
+		SELECT pipeline_uuid, repository_uuid, nullif(creator_uuid, '')::uuid, nullif(creator, ''), nullif(build_number, 0), learnt
+		FROM unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[])
+		     AS a (pipeline_uuid, repository_uuid, creator_uuid, creator, build_number, learnt)
+		ORDER BY pipeline_uuid, repository_uuid
+		ON CONFLICT (pipeline_uuid, repository_uuid) DO UPDATE
+		SET creator_uuid = excluded.creator_uuid, creator = excluded.creator, build_number = excluded.build_number, learnt = excluded.learnt
+		WHERE p.learnt < excluded.learnt`,
+		pipelines, repositories, creators, names, numbers, learnt)
+	return err
+}
+
+// UnknownPipelines returns pipelines that a decision was made upon since a time
+// and of which nothing was saved yet, the latest first and at most limit.
+func (s *Store) UnknownPipelines(ctx context.Context, since time.Time, limit int) ([]UnknownPipeline, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT e.workspace_uuid::text, e.repository_uuid::text, e.pipeline_uuid::text
+		FROM audit.events e
+		WHERE e.kind = 'decision' AND e.time >= $1
+		  AND e.workspace_uuid IS NOT NULL AND e.repository_uuid IS NOT NULL AND e.pipeline_uuid IS NOT NULL
+		  AND NOT EXISTS (SELECT FROM identity.pipelines p WHERE p.pipeline_uuid = e.pipeline_uuid AND p.repository_uuid = e.repository_uuid)
+		GROUP BY e.workspace_uuid, e.repository_uuid, e.pipeline_uuid
+		ORDER BY max(e.time) DESC LIMIT $2`, since, limit)
+	if err != nil {
+		return nil, fmt.Errorf("identity store: %w", s.explain("look for pipelines", err))
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[UnknownPipeline])
+	if err != nil {
+		return nil, fmt.Errorf("identity store: %w", s.explain("look for pipelines", err))
+	}
+	return list, nil
+}

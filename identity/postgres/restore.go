@@ -1,0 +1,55 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// notRestored is the condition that the revocation r was not lifted.
+const notRestored = `NOT EXISTS (SELECT FROM identity.restorations x WHERE x.revocation_id = r.id)`
+
+// Restore lifts every revocation of a step or repository that is in force, as
+// if it had never been, and returns how many there were. Every instance knows of
+// it within two seconds. It returns when it is durable. A step whose repository
+// is revoked stays so.
+func (s *Store) Restore(ctx context.Context, scope Scope, uuid, by, why string) (lifted int, err error) {
+	r := Revocation{Scope: scope, UUID: uuid, By: by, Why: why, Until: time.Unix(0, 0)}
+	if err := r.check(); err != nil {
+		return 0, fmt.Errorf("restore %s %q: %w", scope, uuid, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
+	defer cancel()
+	column := "step_uuid"
+	if scope == ScopeRepository {
+		column = "repository_uuid"
+	}
+	err = s.transact(ctx, func(tx pgx.Tx) error {
+		// A notification is sent when the transaction commits, and only then.
+		return tx.QueryRow(ctx, `
+			WITH added AS (
+				INSERT INTO identity.restorations (revocation_id, by, why)
+				SELECT r.id, $2, $3 FROM identity.revocations r
+				WHERE r.`+column+` = $1::text::uuid AND r.until > clock_timestamp() AND `+notRestored+`
+				ON CONFLICT DO NOTHING RETURNING revocation_id
+			)
+			SELECT (SELECT count(*) FROM added) FROM pg_notify('`+channel+`', '')`, uuid, by, why).Scan(&lifted)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("restore %s %q: %w", scope, uuid, s.explain("write", err))
+	}
+	return lifted, nil
+}
+
+// Revocations reads what is in force from the database.
+func (s *Store) Revocations(ctx context.Context) ([]Revocation, error) {
+	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
+	defer cancel()
+	list, err := readRevocations(ctx, s.pool)
+	if err != nil {
+		return nil, fmt.Errorf("identity store: %w", s.explain("read revocations", err))
+	}
+	return list, nil
+}

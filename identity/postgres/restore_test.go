@@ -1,0 +1,68 @@
+package postgres
+
+import (
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// A revocation is lifted everywhere within two seconds, admitted tokens of before
+// are honoured again, and what was said stays written.
+func TestRestore(t *testing.T) {
+	leakless(t)
+	db := database(t)
+	one, two := instance(t, db.URL(postgres.Writer), 10*time.Hour), instance(t, db.URL(postgres.Writer), 10*time.Hour)
+	step := principal(1)
+	one.admits(t, step)
+	one.revokes(t, ScopeStep, step.Step.UUID)
+	one.revokes(t, ScopeStep, step.Step.UUID)
+	one.revokes(t, ScopeRepository, payments)
+	for _, h := range []*house{one, two} {
+		within(t, "revoked", func() bool { return h.Revoked(step.Step.UUID, billing) && h.Revoked("", payments) })
+	}
+	if n, err := two.Restore(t.Context(), ScopeStep, step.Step.UUID, "eve", "a mistake"); err != nil || n != 2 {
+		t.Fatalf("%d, %v", n, err)
+	}
+	for _, h := range []*house{one, two} {
+		within(t, "lifted", func() bool { return !h.Revoked(step.Step.UUID, billing) })
+		if !h.Revoked(step.Step.UUID, payments) {
+			t.Error("the repository's revocation went with the step's")
+		}
+	}
+	if list, err := one.Revocations(t.Context()); err != nil || len(list) != 1 || list[0].Scope != ScopeRepository {
+		t.Errorf("in force: %+v, %v", list, err)
+	}
+	if one.honours(t, step) != nil {
+		t.Error("honoured while its repository is revoked")
+	}
+	if n, err := one.Restore(t.Context(), ScopeRepository, payments, "eve", ""); err != nil || n != 1 {
+		t.Fatalf("%d, %v", n, err)
+	}
+	if n, err := one.Restore(t.Context(), ScopeRepository, payments, "eve", ""); err != nil || n != 0 {
+		t.Errorf("twice: %d, %v", n, err)
+	}
+	if one.honours(t, step) == nil {
+		t.Error("not honoured although all was lifted")
+	}
+	conn := connection(t, db.URL(postgres.Auditor))
+	if n := ask[int](t, conn, "SELECT count(*) FROM identity.revocations JOIN identity.restorations ON id = revocation_id WHERE restorations.by = 'eve'"); n != 3 {
+		t.Errorf("%d are written", n)
+	}
+	// It can be revoked again.
+	one.revokes(t, ScopeStep, step.Step.UUID)
+	within(t, "revoked again", func() bool { return two.Revoked(step.Step.UUID, billing) })
+}
+
+func TestRestoreRefuses(t *testing.T) {
+	h := instance(t, database(t).URL(postgres.Writer), 0)
+	for name, f := range map[string]func() (int, error){
+		"scope":  func() (int, error) { return h.Restore(t.Context(), "all", uuid(1), "ada", "") },
+		"uuid":   func() (int, error) { return h.Restore(t.Context(), ScopeStep, "*", "ada", "") },
+		"nobody": func() (int, error) { return h.Restore(t.Context(), ScopeStep, uuid(1), " ", "") },
+	} {
+		if _, err := f(); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Scope says what a revocation ends.
+type Scope string
+
+// The scopes. There is none for everything: that is the emergency stop.
+const (
+	ScopeStep       Scope = "step"       // one step
+	ScopeRepository Scope = "repository" // every step of a repository
+)
+
+const (
+	maxRevocations = 10_000 // in force
+	maxWhy         = 4000   // bytes
+	revokeTimeout  = 5 * time.Second
+)
+
+// channel is what LISTEN and NOTIFY call a change of the revocations.
+const channel = "sallyport_revocations"
+
+// Revocation is an operator's word that a step, or every step of a repository,
+// is refused for a while.
+type Revocation struct {
+	ID        int64
+	Scope     Scope
+	UUID      string    // of the step or the repository, bare and lower-case
+	RevokedAt time.Time // by the database's clock
+	Until     time.Time
+	By, Why   string
+}
+
+// revocationSet is what is in force. It is not changed once it is published, but
+// for the time at which it was last found to be true.
+type revocationSet struct {
+	steps, repositories map[string]struct{}
+	list                []Revocation // by ID
+	read                atomic.Int64 // Unix, in nanoseconds
+}
+
+func newRevocationSet(list []Revocation) *revocationSet {
+	set := &revocationSet{steps: map[string]struct{}{}, repositories: map[string]struct{}{}, list: list}
+	for _, r := range list {
+		if r.Scope == ScopeStep {
+			set.steps[r.UUID] = struct{}{}
+		} else {
+			set.repositories[r.UUID] = struct{}{}
+		}
+	}
+	set.read.Store(time.Now().UnixNano())
+	return set
+}
+
+// Revoked reports whether the step or its repository is revoked now. UUIDs are
+// bare and lower-case. It costs a memory read. While the database is away, what
+// was last in force stays in force.
+func (s *Store) Revoked(stepUUID, repositoryUUID string) bool {
+	set := s.revoked.Load()
+	if len(set.list) == 0 {
+		return false
+	}
+	_, step := set.steps[stepUUID]
+	_, repository := set.repositories[repositoryUUID]
+	return step || repository
+}
+
+// Revoke writes a revocation down and tells every instance, which know of it
+// within two seconds, and this one's Watch does too. It returns when it is
+// durable. After an error it may be in force nevertheless; doing it again does
+// no harm. Until must lie in the future, by the database's clock, and should lie
+// after the end of any token that the step may still have. By names the
+// operator, in 1 to 1,000 bytes; why has at most 4,000.
+func (s *Store) Revoke(ctx context.Context, scope Scope, uuid string, until time.Time, by, why string) (Revocation, error) {
+	r := Revocation{Scope: scope, UUID: uuid, Until: stamp(until), By: by, Why: why}
+	err := r.check()
+	if err == nil {
+		ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
+		defer cancel()
+		err = s.revoke(ctx, &r)
+	}
+	if err != nil {
+		return Revocation{}, fmt.Errorf("revoke %s %q: %w", scope, uuid, err)
+	}
+	return r, nil
+}
+
+func (r *Revocation) check() error {
+	switch {
+	case r.Scope != ScopeStep && r.Scope != ScopeRepository:
+		return errors.New("only a step or a repository can be revoked")
+	case !isUUID(r.UUID):
+		return errors.New("it is not a bare lower-case UUID")
+	case strings.TrimSpace(r.By) == "" || !isText(r.By, maxText):
+		return fmt.Errorf("say who does it, in at most %d bytes", maxText)
+	case !isText(r.Why, maxWhy):
+		return fmt.Errorf("say why in at most %d bytes", maxWhy)
+	case r.Until.Year() > 9999:
+		return errors.New("its end is too far away")
+	}
+	return nil
+}
+
+func (s *Store) revoke(ctx context.Context, r *Revocation) error {
+	var step, repository *string
+	if r.Scope == ScopeStep {
+		step = &r.UUID
+	} else {
+		repository = &r.UUID
+	}
+	var inForce int64
+	var future bool
+	err := s.transact(ctx, func(tx pgx.Tx) error {
+		if err := tx.QueryRow(ctx, `SELECT count(*), $1::timestamptz > clock_timestamp() FROM identity.revocations WHERE until > now()`, r.Until).
+			Scan(&inForce, &future); err != nil || inForce >= maxRevocations || !future {
+			return err
+		}
+		// A notification is sent when the transaction commits, and only then.
+		return tx.QueryRow(ctx, `
+			WITH added AS (
+				INSERT INTO identity.revocations (step_uuid, repository_uuid, until, by, why)
+				VALUES ($1::text::uuid, $2::text::uuid, $3, $4, $5) RETURNING id, revoked_at
+			)
+			SELECT id, revoked_at FROM added, pg_notify('`+channel+`', '')`,
+			step, repository, r.Until, r.By, r.Why).Scan(&r.ID, &r.RevokedAt)
+	})
+	switch {
+	case err != nil:
+		return s.explain("write", err)
+	case inForce >= maxRevocations:
+		return fmt.Errorf("%d revocations are in force already; revoke a repository instead of its steps, or wait for some to end", inForce)
+	case !future:
+		return fmt.Errorf("its end, %s, has passed", r.Until.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// reader is a connection or a pool.
+type reader interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// readRevocations reads what is in force. There is no limit on how much: what
+// is not read would be let through.
+func readRevocations(ctx context.Context, db reader) ([]Revocation, error) {
+	rows, err := db.Query(ctx, `
+		SELECT id, CASE WHEN step_uuid IS NULL THEN 'repository' ELSE 'step' END, coalesce(step_uuid, repository_uuid)::text,
+		       revoked_at, until, by, why
+		FROM identity.revocations r WHERE until > clock_timestamp() AND `+notRestored)
+	if err != nil {
+		return nil, err
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Revocation, err error) {
+		err = row.Scan(&r.ID, &r.Scope, &r.UUID, &r.RevokedAt, &r.Until, &r.By, &r.Why)
+		return r, err
+	})
+	slices.SortFunc(list, func(a, b Revocation) int { return cmp.Compare(a.ID, b.ID) })
+	return list, err
+}

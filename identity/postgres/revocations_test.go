@@ -1,0 +1,269 @@
+package postgres
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+func hence(d time.Duration) time.Time { return time.Now().Add(d) }
+
+func (h *house) revokes(t testing.TB, scope Scope, uuid string) Revocation {
+	t.Helper()
+	r, err := h.Revoke(t.Context(), scope, uuid, hence(time.Hour), "ada", "it leaks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// within fails unless a condition holds after at most two seconds.
+func within(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	begun := time.Now()
+	eventually(t, what, holds)
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("%s: after %v", what, took)
+	}
+}
+
+func TestEveryInstanceLearns(t *testing.T) {
+	leakless(t)
+	db := database(t)
+	one, two := instance(t, db.URL(postgres.Writer), 0), instance(t, db.URL(postgres.Writer), 0)
+	first := one.revokes(t, ScopeStep, uuid(1))
+	second := two.revokes(t, ScopeRepository, payments)
+	for _, h := range []*house{one, two} {
+		within(t, "both are known", func() bool { return h.Revoked(uuid(1), billing) && h.Revoked(uuid(2), payments) })
+		if h.Revoked(uuid(2), billing) || h.Revoked(payments, uuid(1)) || h.Revoked("", "") {
+			t.Error("another is revoked")
+		}
+		within(t, "both were told of", func() bool { return len(h.learnt()) == 2 })
+		for i, want := range []Revocation{first, second} {
+			if got := h.learnt()[i]; got.ID != want.ID || got.Scope != want.Scope || got.UUID != want.UUID || got.By != "ada" || got.Why != "it leaks" ||
+				!got.Until.Equal(want.Until) || !got.RevokedAt.Equal(want.RevokedAt) {
+				t.Errorf("told of %+v, want %+v", got, want)
+			}
+		}
+		if s := h.Status(); s.Revocations != 2 || s.RevocationsError != nil || !s.RevocationsSince.IsZero() || time.Since(s.RevocationsRead) > time.Minute {
+			t.Errorf("%+v", s)
+		}
+	}
+	// One that starts later knows before it serves anybody.
+	s, err := Open(t.Context(), Config{URL: db.URL(postgres.Writer)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if !s.Revoked(uuid(1), billing) || !s.Revoked(uuid(2), payments) {
+		t.Error("not known at the start")
+	}
+}
+
+// A notification that nobody hears costs a second.
+func TestLearnsWithoutNotification(t *testing.T) {
+	db := database(t)
+	h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(postgres.Writer))
+	eventually(t, "it watches", func() bool {
+		return ask[int](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sallyport revocations'") == 1
+	})
+	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, by, why) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuid(1))
+	within(t, "known", func() bool { return h.Revoked(uuid(1), payments) })
+	// What the owner takes back is taken back everywhere.
+	admin := connection(t, db.URL(""))
+	must(t, admin, "UPDATE identity.revocations SET until = clock_timestamp() + interval '1 millisecond', revoked_at = clock_timestamp()")
+	within(t, "taken back", func() bool { return !h.Revoked(uuid(1), payments) })
+	if n := len(h.learnt()); n != 1 {
+		t.Errorf("told of %d", n)
+	}
+}
+
+// A revocation ends by itself.
+func TestRevocationEnds(t *testing.T) {
+	db := database(t)
+	h := instance(t, db.URL(postgres.Writer), 0)
+	if _, err := h.Revoke(t.Context(), ScopeStep, uuid(1), hence(3*time.Second), "ada", ""); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "known", func() bool { return len(h.learnt()) == 1 })
+	eventually(t, "ended", func() bool { return !h.Revoked(uuid(1), payments) && h.Status().Revocations == 0 })
+}
+
+// The connection that listens is cut, and the database goes away and comes back:
+// what was in force stays so, and what came meanwhile is learnt.
+func TestWatchOverOutages(t *testing.T) {
+	leakless(t)
+	server := pgtest.Start(t, pgtest.Options{})
+	db := server.NewFrom(t, "sallyport", migrate)
+	h := instance(t, db.URL(postgres.Writer), 0)
+	h.revokes(t, ScopeStep, uuid(1))
+	eventually(t, "known", func() bool { return h.Revoked(uuid(1), payments) })
+
+	admin := connection(t, db.URL(""))
+	if n := ask[int](t, admin, "SELECT count(*) FROM (SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'sallyport revocations') x"); n != 1 {
+		t.Fatalf("%d connections watched", n)
+	}
+	h.revokes(t, ScopeStep, uuid(2))
+	within(t, "known over a new connection", func() bool { return h.Revoked(uuid(2), payments) })
+
+	server.Kill(t)
+	eventually(t, "the outage shows", func() bool { s := h.Status(); return s.RevocationsError != nil && !s.RevocationsSince.IsZero() })
+	if !h.Revoked(uuid(1), payments) || !h.Revoked(uuid(2), payments) {
+		t.Error("forgotten while the database is away")
+	}
+	if _, err := h.Revoke(t.Context(), ScopeStep, uuid(3), hence(time.Hour), "ada", ""); err == nil {
+		t.Error("revoked without a database")
+	}
+	server.Restart(t)
+	conn := connection(t, db.URL(postgres.Writer))
+	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, by, why) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuid(4))
+	within(t, "known after the outage", func() bool { return h.Revoked(uuid(4), payments) })
+	if s := h.Status(); s.RevocationsError != nil || !s.RevocationsSince.IsZero() || !h.Revoked(uuid(1), payments) {
+		t.Errorf("%+v", s)
+	}
+	seen := map[int64]bool{}
+	eventually(t, "told of each once", func() bool {
+		clear(seen)
+		for _, r := range h.learnt() {
+			if seen[r.ID] {
+				t.Fatalf("told of %d twice", r.ID)
+			}
+			seen[r.ID] = true
+		}
+		return len(seen) == 3
+	})
+}
+
+// A database that hangs shows too, nothing waits for it, and the end does not.
+func TestWatchOverAFrozenDatabase(t *testing.T) {
+	leakless(t)
+	server := pgtest.Start(t, pgtest.Options{NoSync: true})
+	db := server.NewFrom(t, "sallyport", migrate)
+	h := instance(t, db.URL(postgres.Writer), 0)
+	h.revokes(t, ScopeStep, uuid(1))
+	eventually(t, "known", func() bool { return h.Revoked(uuid(1), payments) })
+	server.Freeze(t)
+	eventually(t, "the outage shows", func() bool { return h.Status().RevocationsError != nil })
+	if !h.Revoked(uuid(1), payments) {
+		t.Error("forgotten")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- h.Watch(ctx, nil) }()
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it waits for a database that hangs")
+	}
+	server.Thaw(t)
+	within(t, "the outage is over", func() bool { return h.Status().RevocationsError == nil })
+}
+
+// Whoever may connect can notify; it is a reason to look and nothing else.
+func TestNotificationsAreNotBelieved(t *testing.T) {
+	db := database(t)
+	h, flood := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(postgres.Auditor))
+	batch := &pgx.Batch{}
+	for range 5000 {
+		batch.Queue("SELECT pg_notify('"+channel+"', $1 || random())", uuid(1))
+	}
+	if err := flood.SendBatch(t.Context(), batch).Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.revokes(t, ScopeStep, uuid(2))
+	within(t, "known in a flood", func() bool { return h.Revoked(uuid(2), payments) })
+	if h.Revoked(uuid(1), payments) {
+		t.Error("a notification was believed")
+	}
+}
+
+func TestRevocationsThatCannotBe(t *testing.T) {
+	db := database(t)
+	h := instance(t, db.URL(postgres.Writer), 0)
+	for _, tt := range []struct {
+		name, uuid, by, why, want string
+		scope                     Scope
+		until                     time.Time
+	}{
+		{"scope", uuid(1), "ada", "", "only a step or a repository", "workspace", hence(time.Hour)},
+		{"no scope", uuid(1), "ada", "", "only a step or a repository", "", hence(time.Hour)},
+		{"braces", "{" + uuid(1) + "}", "ada", "", "bare lower-case UUID", ScopeStep, hence(time.Hour)},
+		{"no uuid", "", "ada", "", "bare lower-case UUID", ScopeStep, hence(time.Hour)},
+		{"nobody", uuid(1), " ", "", "who", ScopeStep, hence(time.Hour)},
+		{"NUL", uuid(1), "a\x00", "", "who", ScopeStep, hence(time.Hour)},
+		{"long", uuid(1), "ada", strings.Repeat("x", 4001), "why", ScopeStep, hence(time.Hour)},
+		{"over", uuid(1), "ada", "", "has passed", ScopeStep, hence(-time.Hour)},
+		{"never", uuid(1), "ada", "", "has passed", ScopeStep, time.Time{}},
+		{"far", uuid(1), "ada", "", "too far", ScopeStep, time.Date(300000, 1, 1, 0, 0, 0, 0, time.UTC)},
+	} {
+		_, err := h.Revoke(t.Context(), tt.scope, tt.uuid, tt.until, tt.by, tt.why)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+	conn := connection(t, db.URL(""))
+	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, by, why) SELECT gen_random_uuid(), now() + interval '1 hour', 'ada', '' FROM generate_series(1, $1::int)", maxRevocations)
+	if _, err := h.Revoke(t.Context(), ScopeStep, uuid(1), hence(time.Hour), "ada", ""); err == nil || !strings.Contains(err.Error(), "in force already") {
+		t.Errorf("%v", err)
+	}
+	within(t, "all are known", func() bool { return h.Status().Revocations == maxRevocations })
+}
+
+// A token that was admitted before a revocation is not honoured after its end,
+// also when the revocation itself is over.
+func TestRevokedTokensAreNotHonoured(t *testing.T) {
+	db := database(t)
+	h, conn := instance(t, db.URL(postgres.Writer), 10*time.Hour), connection(t, db.URL(""))
+	one, two, three := principal(1), principal(2), principal(3)
+	three.Repository.UUID = billing
+	for _, p := range []int{1, 2} {
+		h.admits(t, principal(p))
+	}
+	h.admits(t, three)
+	h.revokes(t, ScopeStep, one.Step.UUID)
+	if h.honours(t, one) != nil || h.honours(t, two) == nil || h.honours(t, three) == nil {
+		t.Error("by step")
+	}
+	h.revokes(t, ScopeRepository, payments)
+	if h.honours(t, two) != nil || h.honours(t, three) == nil {
+		t.Error("by repository")
+	}
+	must(t, conn, `UPDATE identity.revocations SET until = revoked_at + interval '1 microsecond'`)
+	within(t, "they are over", func() bool { return !h.Revoked(one.Step.UUID, payments) })
+	if h.honours(t, one) != nil || h.honours(t, two) != nil {
+		t.Error("honoured again when the revocation was over")
+	}
+	// A step that begins afterwards has nothing to do with it.
+	four := principal(4)
+	h.admits(t, four)
+	if h.honours(t, four) == nil {
+		t.Error("a later step is not honoured")
+	}
+	// And without the condition it would be: the test bites.
+	must(t, conn, "DELETE FROM identity.revocations")
+	if h.honours(t, one) == nil {
+		t.Error("negative control")
+	}
+}
+
+func BenchmarkRevoked(b *testing.B) {
+	s := &Store{}
+	s.revoked.Store(newRevocationSet([]Revocation{{ID: 1, Scope: ScopeStep, UUID: uuid(1)}}))
+	for b.Loop() {
+		if s.Revoked(uuid3, payments) {
+			b.Fatal()
+		}
+	}
+}
+
+var uuid3 = uuid(3)

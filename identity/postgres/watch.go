@@ -1,0 +1,181 @@
+package postgres
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+const (
+	pollEvery     = time.Second            // reads the revocations whether or not anybody told us
+	readAtMost    = 2 * time.Second        // an answer that takes longer is a database that is away
+	readFloor     = 20 * time.Millisecond  // between two reads, however often somebody tells us
+	reconnectMost = 500 * time.Millisecond // between two attempts; with the rest it must stay below two seconds
+)
+
+// watchOutage says since when the revocations cannot be read, and why.
+type watchOutage struct {
+	since time.Time
+	err   error
+}
+
+// Watch keeps what [Store.Revoked] answers from up to date until ctx ends, and
+// returns nil: it listens, and reads once a second in case nobody was heard. It
+// tells learnt, which may be nil and must not block, of what is newly in force:
+// first of everything that is, and of nothing twice. While the database is away
+// what was last in force stays so, and [Store.Status] says since when. One
+// goroutine watches.
+func (s *Store) Watch(ctx context.Context, learnt func([]Revocation)) error {
+	w := &watcher{store: s, learnt: learnt, told: map[int64]struct{}{}}
+	w.tell(s.revoked.Load().list)
+	for failures := 0; ; failures++ {
+		before := time.Now()
+		err := w.session(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		s.away(ctx, err)
+		if time.Since(before) > 10*time.Second { // it worked for a while
+			failures = 0
+		}
+		wait := min(reconnectMost, 25*time.Millisecond<<min(failures, 5))
+		if !pause(ctx, wait/2+rand.N(wait/2)) {
+			return nil
+		}
+	}
+}
+
+// away notes an outage, once.
+func (s *Store) away(ctx context.Context, err error) {
+	o := &watchOutage{since: time.Now(), err: err}
+	if old := s.outage.Load(); old != nil {
+		o.since = old.since
+	} else {
+		s.log.WarnContext(ctx, "identity store: revocations cannot be read; those in force stay so", "error", err)
+	}
+	s.outage.Store(o)
+}
+
+// back notes its end.
+func (s *Store) back(ctx context.Context) {
+	if o := s.outage.Swap(nil); o != nil {
+		s.log.InfoContext(ctx, "identity store: revocations are read again", "away", time.Since(o.since).Round(time.Millisecond))
+	}
+}
+
+// watcher belongs to the goroutine of Watch.
+type watcher struct {
+	store  *Store
+	learnt func([]Revocation)
+	told   map[int64]struct{} // of what is in force
+	heard  bool               // since the set was last read
+}
+
+// session watches over one connection until it fails or ctx ends.
+func (w *watcher) session(ctx context.Context) error {
+	conn, err := w.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeNow(conn)
+	// Deadlines on the socket instead of contexts: they leave nothing behind
+	// where the server does not answer, and a wait that ends by one is no error
+	// of the connection.
+	socket := conn.PgConn().Conn()
+	stop := context.AfterFunc(ctx, func() { _ = socket.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	bound := func(d time.Duration) error {
+		if err := socket.SetDeadline(time.Now().Add(d)); err != nil {
+			return err
+		}
+		return ctx.Err() // it may have ended just before
+	}
+	if err := bound(readAtMost); err != nil {
+		return err
+	}
+	if _, err := conn.Exec(context.Background(), "LISTEN "+channel); err != nil {
+		return w.store.explain("listen", err)
+	}
+	for {
+		if err := bound(readAtMost); err != nil {
+			return err
+		}
+		w.heard = false
+		list, err := readRevocations(context.Background(), conn)
+		if err != nil {
+			return w.store.explain("read revocations", err)
+		}
+		w.publish(ctx, list)
+		if !pause(ctx, readFloor) {
+			return ctx.Err()
+		}
+		if err := w.await(conn.PgConn(), bound); err != nil {
+			return w.store.explain("listen", err)
+		}
+	}
+}
+
+// await returns when somebody is heard, or it is time to look.
+func (w *watcher) await(conn *pgconn.PgConn, bound func(time.Duration) error) error {
+	if w.heard {
+		return nil
+	}
+	if err := bound(pollEvery - readFloor); err != nil {
+		return err
+	}
+	err := conn.WaitForNotification(context.Background())
+	if err != nil && pgconn.Timeout(err) && !conn.IsClosed() {
+		return nil
+	}
+	return err
+}
+
+func (w *watcher) connect(ctx context.Context) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, readAtMost)
+	defer cancel()
+	config := w.store.connect.Copy()
+	// Who tells us says nothing: anybody who may connect can notify.
+	config.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { w.heard = true }
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec // one round trip, and nothing that a pooler would lose
+	return postgres.Connect(ctx, config)
+}
+
+// closeNow ends a connection without waiting for a server that may not answer.
+func closeNow(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	_ = conn.Close(ctx)
+}
+
+// publish makes a list the set in force, and tells of what is new in it.
+func (w *watcher) publish(ctx context.Context, list []Revocation) {
+	old := w.store.revoked.Load()
+	if slices.EqualFunc(old.list, list, func(a, b Revocation) bool { return a.ID == b.ID && a.Until.Equal(b.Until) }) {
+		old.read.Store(time.Now().UnixNano())
+	} else {
+		w.store.revoked.Store(newRevocationSet(list))
+	}
+	w.store.back(ctx)
+	w.tell(list)
+}
+
+func (w *watcher) tell(list []Revocation) {
+	var news []Revocation
+	in := make(map[int64]struct{}, len(list))
+	for _, r := range list {
+		in[r.ID] = struct{}{}
+		if _, told := w.told[r.ID]; !told {
+			news = append(news, r)
+		}
+	}
+	w.told = in
+	if len(news) > 0 && w.learnt != nil {
+		w.learnt(news)
+	}
+}
