@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +31,7 @@ type Admission struct {
 	action   policy.Action
 	client   netip.Addr
 	listener string
+	lease    lease
 	dialled  atomic.Pointer[netip.AddrPort]
 	closed   atomic.Bool
 }
@@ -63,7 +65,6 @@ const (
 	CauseEmergencyStop     Cause = "emergency_stop"      // an operator stopped everything
 	CauseRevoked           Cause = "credential_revoked"  // an operator ended the step or its repository
 	CauseCredentialEnded   Cause = "credential_ended"    // the credential's time is over, and the configuration closes tunnels then
-	CauseUnrecorded        Cause = "audit_unavailable"   // it was not let out, since its decision could not be written down in time
 	CauseInternal          Cause = "internal_error"      // a fault of ours
 )
 
@@ -96,6 +97,18 @@ func (a *Admission) Dial(ctx context.Context) (*net.TCPConn, *Refusal) {
 	return nil, a.Refuse(r)
 }
 
+// Reached notes that the admission used a connection that an earlier one had
+// opened, so that its end says where it went. Only a pinned address is taken;
+// it reports whether this is one.
+func (a *Admission) Reached(to netip.AddrPort) bool {
+	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	if !slices.Contains(a.Addresses, to) {
+		return false
+	}
+	a.dialled.Store(&to)
+	return true
+}
+
 // Refuse puts the admission's decision id on a refusal that came after it.
 func (a *Admission) Refuse(r *Refusal) *Refusal {
 	r.DecisionID, r.Rule, r.Recorded = a.ID, a.Decision.Rule, true
@@ -109,6 +122,8 @@ func (r *Refusal) Cause() Cause {
 		return CauseTargetUnreachable
 	case policy.TargetTimeout:
 		return CauseTargetTimeout
+	case policy.ResponseInvalid:
+		return CauseResponseInvalid
 	case policy.ShuttingDown:
 		return CauseShutdown
 	case policy.EmergencyStop:
@@ -124,12 +139,13 @@ func (r *Refusal) Cause() Cause {
 // first call does anything. It does not depend on the client's context.
 func (a *Admission) Close(o Outcome) {
 	if !a.closed.Swap(true) {
-		a.close(o, a.gate.config.RecordWait)
+		a.lease.release()
+		a.close(o)
 		a.gate.config.Observer.Closed(a.action, o.Cause, o.Sent, o.Received)
 	}
 }
 
-func (a *Admission) close(o Outcome, wait time.Duration) {
+func (a *Admission) close(o Outcome) {
 	now := a.gate.config.Now()
 	e := &audit.Event{
 		Time:           now.UTC().Truncate(time.Microsecond),
@@ -154,7 +170,7 @@ func (a *Admission) close(o Outcome, wait time.Duration) {
 		e.Address = to.Addr().Unmap()
 	}
 	kind, took := string(e.Kind), e.Duration
-	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	ctx, cancel := context.WithTimeout(context.Background(), a.gate.config.RecordWait)
 	defer cancel()
 	if err := a.gate.config.Recorder.Record(ctx, e); err != nil {
 		a.gate.config.Log.Error("end not recorded", "decision_id", a.ID, "error", err)

@@ -34,7 +34,7 @@ var loopback = &Guard{AllowNetworks: prefixes("127.0.0.0/8", "::1/128")}
 // kernel drops further SYNs.
 func blackHole(t *testing.T, address string) netip.AddrPort {
 	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ import (
 type Gate struct {
 	config  Config
 	refused throttle
+	limits  *limiter
 	closed  atomic.Bool
 	stopped atomic.Bool
 }
@@ -40,6 +41,8 @@ type Config struct {
 	// RefusedPerSecond bounds the events that unidentified clients can cause
 	// from one address; what is over it is counted. 0: 5.
 	RefusedPerSecond int
+	// Limits bound what verified steps take. The zero value is none.
+	Limits Limits
 	// RecordWait bounds the time that a decision waits for the log. 0: 10 s.
 	RecordWait time.Duration
 	Now        func() time.Time // nil: time.Now
@@ -85,7 +88,7 @@ func NewGate(c Config) (*Gate, error) {
 	}
 	c.RecordWait = cmp.Or(c.RecordWait, 10*time.Second)
 	c.Dialer.guard = c.Guard
-	g := &Gate{config: c}
+	g := &Gate{config: c, limits: newLimiter(c.Limits)}
 	g.refused.perSecond = cmp.Or(c.RefusedPerSecond, 5)
 	return g, nil
 }
@@ -125,19 +128,20 @@ func (g *Gate) Stopped() bool { return g.stopped.Load() }
 // opened. Admit is safe for concurrent use.
 //
 // A refusal is recorded before Admit returns, whatever becomes of ctx.
-func (g *Gate) Admit(ctx context.Context, a Attempt) (*Admission, *Refusal) {
+func (g *Gate) Admit(ctx context.Context, attempt Attempt) (*Admission, *Refusal) {
 	if g.config.Guard == nil {
 		// The zero gate: there is nothing to decide with, and nothing to tell.
 		return nil, refuse(policy.InternalError, "this gate was not set up")
 	}
 	now := g.config.Now()
-	p := &passage{gate: g, attempt: a, began: now, started: now.UTC().Truncate(time.Microsecond)}
+	p := &passage{gate: g, attempt: attempt, began: now, started: now.UTC().Truncate(time.Microsecond)}
 	if g.closed.Load() {
 		return nil, p.count(refuse(policy.ShuttingDown, "this instance is shutting down"))
 	}
 	if g.stopped.Load() {
 		return nil, p.refuseStopped(ctx)
 	}
+	defer func() { p.lease.release() }() // unless the admission has it
 	for _, step := range [...]func(context.Context) *Refusal{
 		p.identify, p.decide, p.locate, p.record,
 	} {
@@ -145,7 +149,9 @@ func (g *Gate) Admit(ctx context.Context, a Attempt) (*Admission, *Refusal) {
 			return nil, refusal
 		}
 	}
-	return p.admission(), nil
+	a := p.admission()
+	a.lease, p.lease = p.lease, lease{}
+	return a, nil
 }
 
 // admission is what got through. It leaves the credential behind: an admission
@@ -179,12 +185,14 @@ type passage struct {
 	target    target.Target
 	path      string // path and query of an absolute-form target
 	principal *identity.Principal
+	lease     lease // its place under the limits
 	decision  policy.Decision
 	pinned    []netip.AddrPort
 	prohibit  []string // what was resolved and must not be dialled, with its class
 }
 
-// identify reads the target and finds out who asks. The target comes first, so
+// identify reads the target and finds out who asks, and whether that step has
+// room under its limits. The target comes first, so
 // that every later step has the one canonical form; but its refusal waits for
 // the principal, so that a step's mistakes are on record under its name.
 func (p *passage) identify(ctx context.Context) *Refusal {
@@ -200,12 +208,17 @@ func (p *passage) identify(ctx context.Context) *Refusal {
 		if e, ok := errors.AsType[*identity.Error](err); ok {
 			p.principal = e.Principal
 		}
+		if err == nil {
+			if over := p.hold(ctx); over != nil {
+				return over
+			}
+		}
 		return p.refuseUnread(ctx, policy.TargetInvalid, clientDetail(parseErr))
 	}
 	if err != nil {
 		return p.refuseUnidentified(ctx, err)
 	}
-	return nil
+	return p.hold(ctx)
 }
 
 func (p *passage) parseTarget() (err error) {
@@ -388,9 +401,8 @@ func (p *passage) record(ctx context.Context) *Refusal {
 		r.DecisionID = p.id
 		p.observe(policy.Deny, r.Reason, false)
 		p.line(policy.Deny, r)
-		// The allow may be in the log after all, or get there later. Then its end
-		// has to be there too, and say that nothing came of it.
-		p.admission().close(Outcome{Cause: CauseUnrecorded, Status: r.Status}, time.Second)
+		// The recorder sees to it that an allow that it may have written does not
+		// stand alone: nothing more is to be recorded here.
 		return r
 	}
 	p.observe(policy.Allow, p.decision.Reason, p.decision.WouldDeny)

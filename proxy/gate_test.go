@@ -301,9 +301,10 @@ func TestAdmissionAndItsEvents(t *testing.T) {
 	}
 }
 
-// TestUnrecordedAllowHasAnEnd: the log may have taken an allow although it did
-// not say so in time. Then the log also has to say that nothing came of it.
-func TestUnrecordedAllowHasAnEnd(t *testing.T) {
+// TestUnrecordedAllowIsTheRecorders: the log may have taken an allow although it
+// did not say so in time. What then stands in the log is the recorder's
+// business: a second word from here would be one too many.
+func TestUnrecordedAllowIsTheRecorders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.recordWait = true
@@ -319,11 +320,8 @@ func TestUnrecordedAllowHasAnEnd(t *testing.T) {
 		if refusal == nil || refusal.Reason != policy.AuditUnavailable {
 			t.Fatalf("refusal %+v", refusal)
 		}
-		if len(lost.events) != 2 || lost.events[0].Verdict != "allow" {
+		if len(lost.events) != 1 || lost.events[0].Verdict != "allow" {
 			t.Fatalf("the log holds %+v", lost.events)
-		}
-		if e := lost.events[1]; e.Kind != audit.KindTunnelClosed || e.DecisionID != lost.events[0].DecisionID || e.Cause != "audit_unavailable" || e.Status != 503 {
-			t.Errorf("the end is %+v", e)
 		}
 	})
 }

@@ -205,11 +205,10 @@ func TestGuardBites(t *testing.T) {
 		w.guard = guard
 		w.addrs = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 		port := server.Addr().(*net.TCPAddr).AddrPort()
-		a, refusal := w.gate(t).Admit(t.Context(), attempt(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port.Port()).String()))
-		if refusal == nil {
+		if _, refusal := w.gate(t).Admit(t.Context(), attempt(port.String())); refusal == nil {
 			t.Fatal("an IP literal was admitted")
 		}
-		a, refusal = w.gate(t).Admit(t.Context(), attempt("internal.example:"+port.String()[len("127.0.0.1:"):]))
+		a, refusal := w.gate(t).Admit(t.Context(), attempt("internal.example:"+port.String()[len("127.0.0.1:"):]))
 		if refusal != nil {
 			return refusal.Reason
 		}

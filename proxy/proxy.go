@@ -43,7 +43,10 @@ type Decider interface {
 // of the event and nothing may be allowed on its strength. It stamps the
 // writer's name and number, and takes the event over: the caller must not touch
 // it again. A cancelled ctx ends the waiting and not the writing. Retrying is
-// the recorder's business. It must be safe for concurrent use.
+// the recorder's business, and so is what becomes of an allow whose Record
+// returned an error: it must never stand in the log as something that was let
+// out, so that it is either written as a refusal or followed by an event that
+// closes it with the cause audit_unavailable. It must be safe for concurrent use.
 //
 // Available returns an error while the log is known to be away, at the cost of
 // a memory read; nil promises nothing.

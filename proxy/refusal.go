@@ -104,8 +104,13 @@ var outcomes = map[policy.Reason]outcome{
 	policy.TargetUnreachable: {http.StatusBadGateway, "destination_unavailable", "check that the target is up, then try again", 0},
 	policy.TargetTimeout:     {http.StatusGatewayTimeout, "connection_timeout", "check that the target is up, then try again", 0},
 
+	policy.ResponseInvalid: {http.StatusBadGateway, "http_protocol_error", "have the target's answer corrected: it is not HTTP that can be passed on safely", 0},
+
 	policy.AuditUnavailable: {http.StatusServiceUnavailable, "proxy_internal_error", nextRetry, 5 * time.Second},
 	policy.Overloaded:       {http.StatusServiceUnavailable, "connection_limit_reached", nextRetry, time.Second},
+	policy.StepLimit:        {http.StatusTooManyRequests, "http_request_denied", "let the step open fewer connections at once, or ask whoever runs this proxy about limits.step", time.Second},
+	policy.RepositoryLimit:  {http.StatusTooManyRequests, "http_request_denied", "let fewer steps run at once, or ask whoever runs this proxy about limits.repository", time.Second},
+	policy.InstanceLimit:    {http.StatusServiceUnavailable, "connection_limit_reached", nextRetry, time.Second},
 	policy.ShuttingDown:     {http.StatusServiceUnavailable, "proxy_internal_error", nextRetry, time.Second},
 	policy.EmergencyStop:    {http.StatusServiceUnavailable, "proxy_internal_error", "ask whoever runs this proxy: an operator has stopped everything and will lift it", time.Minute},
 	policy.InternalError:    {http.StatusInternalServerError, "proxy_internal_error", "tell whoever runs this proxy, with the decision id", 0},

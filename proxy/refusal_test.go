@@ -76,7 +76,7 @@ func TestEveryReasonHasAnOutcome(t *testing.T) {
 		if o.next == "" || !printable(o.next) || !printable(o.proxyError) || o.proxyError == "" {
 			t.Errorf("%s: %+v", reason, o)
 		}
-		if (o.status == 503) != (o.retryAfter > 0) {
+		if (o.status == 503 || o.status == 429) != (o.retryAfter > 0) {
 			t.Errorf("%s: %d with Retry-After %s", reason, o.status, o.retryAfter)
 		}
 	}
@@ -96,10 +96,11 @@ func TestStatuses(t *testing.T) {
 		400: {policy.CredentialAmbiguous, policy.TargetInvalid, policy.RequestInvalid},
 		403: {policy.PolicyDenied, policy.NoRuleMatched, policy.PolicyError, policy.AddressProhibited},
 		408: {policy.HeadTimeout},
+		429: {policy.StepLimit, policy.RepositoryLimit},
 		431: {policy.HeadTooLarge},
 		500: {policy.InternalError},
-		502: {policy.NameUnresolved, policy.TargetUnreachable},
-		503: {policy.KeysUnavailable, policy.NamesUnavailable, policy.AdmittedUnavailable, policy.AuditUnavailable, policy.Overloaded, policy.ShuttingDown, policy.EmergencyStop},
+		502: {policy.NameUnresolved, policy.TargetUnreachable, policy.ResponseInvalid},
+		503: {policy.KeysUnavailable, policy.NamesUnavailable, policy.AdmittedUnavailable, policy.AuditUnavailable, policy.Overloaded, policy.InstanceLimit, policy.ShuttingDown, policy.EmergencyStop},
 		504: {policy.TargetTimeout},
 	}
 	of := map[policy.Reason]int{}

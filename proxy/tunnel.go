@@ -1,12 +1,10 @@
 package proxy
 
 import (
-	"cmp"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -201,155 +199,9 @@ func (t *tunnel) sendEarly() bool {
 	return false
 }
 
-// startWatch arms the one timer: it fires when the tunnel could have been idle
-// for too long or has come to its deadline, looks, and arms itself again.
-func (t *tunnel) startWatch() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.watch = time.AfterFunc(t.untilCheck(0), t.check)
-}
-
-func (t *tunnel) check() {
-	idle := time.Since(t.began) - time.Duration(t.lastActive.Load())
-	if idle >= t.quiet() && t.delivering() {
-		t.touch()
-		idle = 0
-	}
-	switch {
-	case !time.Now().Before(t.deadline):
-		t.stop(t.overdue)
-		return
-	case t.halfClosed.Load() && idle >= t.quiet():
-		t.stop(CauseHalfClosed)
-		return
-	case idle >= t.quiet():
-		t.stop(CauseIdle)
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.ended && !t.woken {
-		t.watch.Reset(t.untilCheck(idle))
-	}
-}
-
-// delivering reports whether the kernel still has bytes for a peer and got rid
-// of some since it was last asked: megabytes can be on their way to a slow peer
-// when nothing is left for us to move, and a reset would throw them away.
-func (t *tunnel) delivering() bool {
-	now := undelivered(t.upstream)
-	if raw := tcpOf(t.client); raw != nil {
-		now += undelivered(raw)
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	before := t.queued
-	t.queued = now
-	return now > 0 && now != before
-}
-
-// quiet is how long the tunnel may be without a byte, as things stand.
-func (t *tunnel) quiet() time.Duration {
-	if t.halfClosed.Load() {
-		return min(t.idle, t.config.HalfClosed)
-	}
-	return t.idle
-}
-
-func (t *tunnel) untilCheck(idle time.Duration) time.Duration {
-	return max(time.Millisecond, min(t.quiet()-idle, time.Until(t.deadline)))
-}
-
-// touch notes that bytes have moved.
-func (t *tunnel) touch() { t.lastActive.Store(int64(time.Since(t.began))) }
-
 // progress is how much has passed so far.
 func (t *tunnel) progress() (sent, received int64) {
 	return t.up.moved.Load(), t.down.moved.Load()
-}
-
-// stop ends the tunnel from outside. It reports whether that is why it ends.
-func (t *tunnel) stop(cause Cause) bool { return t.stopAs(cause, true) }
-
-// stopAs notes why the tunnel ends, if nobody did before, which it reports. A
-// forced end wakes both directions and resets both connections: a peer must be
-// able to tell a cut from an end, since some protocols end a message by closing.
-func (t *tunnel) stopAs(cause Cause, forced bool) (first bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if first = t.cause == ""; first {
-		t.cause, t.forced = cause, forced
-	}
-	if !forced || t.woken || t.ended {
-		return first
-	}
-	t.woken = true
-	if t.watch != nil {
-		t.watch.Stop()
-	}
-	past := time.Unix(1, 0)
-	_ = t.upstream.SetDeadline(past)
-	_ = t.client.SetDeadline(past)
-	return first
-}
-
-// setClientDeadline gives the client so long for what comes next, zero for as
-// long as it takes, unless the tunnel is stopped: then the deadline that ends it stays.
-func (t *tunnel) setClientDeadline(d time.Time) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.cause != "" {
-		return io.ErrClosedPipe
-	}
-	return t.client.SetDeadline(d)
-}
-
-func (t *tunnel) outcome() Outcome {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return Outcome{Sent: t.up.moved.Load(), Received: t.down.moved.Load(), Cause: cmp.Or(t.cause, CauseInternal)}
-}
-
-func (t *tunnel) close() {
-	t.mu.Lock()
-	t.ended = true
-	t.watch.Stop()
-	forced, cause := t.forced, t.cause
-	t.mu.Unlock()
-	// Without the lock: closing a TLS connection may write to a slow client.
-	if forced {
-		raw := tcpOf(t.client)
-		switch cause {
-		case CauseTargetClosed:
-			settle(raw)
-		case CauseClientClosed:
-			settle(t.upstream)
-		}
-		_ = t.upstream.SetLinger(0)
-		if raw != nil {
-			_ = raw.SetLinger(0)
-			_ = raw.Close() // without TLS's close_notify: it was no orderly end
-		}
-	}
-	_ = t.upstream.Close()
-	_ = t.client.Close()
-}
-
-// settle lets the kernel deliver what one peer said before it broke off, as long
-// as it gets on with it: a reset throws away what the other one has not got yet.
-// There is no event for that, so it asks; nearly always there is nothing to wait for.
-func settle(conn *net.TCPConn) {
-	const pause, stalled, most = 5 * time.Millisecond, time.Second, 10 * time.Second
-	if conn == nil {
-		return
-	}
-	left := undelivered(conn)
-	for began, moved := time.Now(), time.Now(); left > 0 && time.Since(moved) < stalled && time.Since(began) < most; {
-		time.Sleep(pause)
-		if now := undelivered(conn); now != left {
-			left, moved = now, time.Now()
-		}
-	}
 }
 
 // tcpOf finds the TCP connection below a client's stream, nil if there is none.
@@ -364,40 +216,3 @@ func tcpOf(s net.Conn) *net.TCPConn {
 	}
 	return nil
 }
-
-// carryBuffered moves bytes through a buffer of ours: the way for whatever is
-// not a bare TCP connection on both sides.
-func (t *tunnel) carryBuffered(dst io.Writer, src io.Reader, d *direction) ending {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	for {
-		room := d.room(len(*buf))
-		n, err := src.Read((*buf)[:max(room, 1)])
-		if n > 0 {
-			if room == 0 {
-				return ending{limit: true}
-			}
-			t.touch()
-			m, werr := dst.Write((*buf)[:n])
-			d.moved.Add(int64(m))
-			if werr != nil {
-				return ending{err: werr, wrote: true}
-			}
-		}
-		if err == io.EOF {
-			return ending{}
-		}
-		if err != nil {
-			return ending{err: err}
-		}
-	}
-}
-
-const bufferSize = 32 << 10
-
-var buffers = sync.Pool{New: func() any {
-	b := make([]byte, bufferSize)
-	return &b
-}}
-
-func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -187,5 +187,5 @@ func (l logger) Printf(format string, v ...any) {
 
 // invalid is the refusal for an answer that cannot be passed on.
 func invalid(a *proxy.Admission, detail string) *proxy.Refusal {
-	return a.Refuse(proxy.NewRefusal(policy.TargetUnreachable, detail))
+	return a.Refuse(proxy.NewRefusal(policy.ResponseInvalid, detail))
 }

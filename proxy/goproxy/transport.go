@@ -51,6 +51,7 @@ func poolKey(a *proxy.Admission) string {
 // told from one that may have arrived.
 type connection struct {
 	*net.TCPConn
+	to      netip.AddrPort
 	written atomic.Int64
 }
 
@@ -82,7 +83,7 @@ func dialPinned(ctx context.Context, _, _ string) (net.Conn, error) {
 	if refusal != nil {
 		return nil, &dialError{refusal}
 	}
-	return &connection{TCPConn: conn}, nil
+	return &connection{TCPConn: conn, to: conn.RemoteAddr().(*net.TCPAddr).AddrPort()}, nil
 }
 
 // roundTrip sends the request once and returns an answer that may be passed on.
@@ -117,6 +118,9 @@ func (x *exchange) send(r *http.Request, fresh string) (*http.Response, error) {
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		if c, ok := info.Conn.(*connection); ok {
 			used, reused, before = c, info.Reused, c.written.Load()
+			if info.Reused {
+				x.admission.Reached(c.to)
+			}
 		}
 	}}
 	out := r.WithContext(httptrace.WithClientTrace(r.Context(), trace))

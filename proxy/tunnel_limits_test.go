@@ -1,0 +1,180 @@
+package proxy
+
+import (
+	"io"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// every calls f at a pace until it says no.
+func every(pace time.Duration, f func() bool) {
+	tick := time.NewTicker(pace)
+	defer tick.Stop()
+	for f() {
+		<-tick.C
+	}
+}
+
+func TestIdleTimeoutIsOneForBothDirections(t *testing.T) {
+	for name, talker := range map[string]func(*rig) (from, to Stream){
+		"only the target talks": func(r *rig) (Stream, Stream) { return r.target, r.client },
+		"only the client talks": func(r *rig) (Stream, Stream) { return r.client, r.target },
+	} {
+		t.Run(name, func(t *testing.T) {
+			const idle = 200 * time.Millisecond
+			r := openTunnel(t, withConfig(TunnelConfig{IdleTimeout: idle}))
+			from, to := talker(r)
+			n := 0
+			every(idle/10, func() bool {
+				write(t, from, []byte{1})
+				n++
+				return n < 40 && !t.Failed()
+			})
+			if _, err := io.ReadFull(to, make([]byte, n)); err != nil {
+				t.Fatal(err)
+			}
+			wantReset(t, to)
+			o := r.outcome()
+			if o.Cause != CauseIdle || o.Sent+o.Received != 40 {
+				t.Errorf("%+v", o)
+			}
+		})
+	}
+}
+
+func TestTimeLimits(t *testing.T) {
+	const short = 60 * time.Millisecond
+	for name, test := range map[string]struct {
+		option rigOption
+		half   bool
+		want   Cause
+	}{
+		"idle":                      {withConfig(TunnelConfig{IdleTimeout: short}), false, CauseIdle},
+		"idle, by the decision":     {withLimits(policy.Limits{Idle: short}), false, CauseIdle},
+		"lifetime":                  {withConfig(TunnelConfig{MaxLifetime: short}), false, CauseLifetime},
+		"lifetime, by the decision": {withLimits(policy.Limits{Lifetime: short}), false, CauseLifetime},
+		"expired":                   {withDecision(func(d *policy.Decision) { d.Expires = time.Now().Add(short) }), false, CauseLifetime},
+		"half-closed":               {withConfig(TunnelConfig{HalfClosed: short}), true, CauseHalfClosed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := openTunnel(t, test.option)
+			if test.half {
+				_ = r.client.CloseWrite()
+				wantEOF(t, r.target)
+			} else {
+				wantReset(t, r.target)
+			}
+			wantReset(t, r.client)
+			r.wantOutcome(test.want, 0, 0)
+		})
+	}
+	t.Run("a decision cannot be laxer", func(t *testing.T) {
+		r := openTunnel(t, withConfig(TunnelConfig{IdleTimeout: short}), withLimits(policy.Limits{Idle: time.Hour, Lifetime: time.Hour}))
+		r.wantOutcome(CauseIdle, 0, 0)
+	})
+	t.Run("lifetime while bytes flow", func(t *testing.T) {
+		r := openTunnel(t, withConfig(TunnelConfig{MaxLifetime: 2 * short}))
+		go func() { _, _ = io.Copy(io.Discard, r.target) }()
+		for {
+			if _, err := r.client.Write(make([]byte, 64<<10)); err != nil {
+				break
+			}
+		}
+		if o := r.outcome(); o.Cause != CauseLifetime || o.Sent == 0 {
+			t.Errorf("%+v", o)
+		}
+	})
+	t.Run("silent while we write", func(t *testing.T) {
+		// The target reads nothing: what the kernel holds for it is no activity.
+		r := openTunnel(t, withConfig(TunnelConfig{IdleTimeout: short}))
+		for {
+			if _, err := r.client.Write(make([]byte, 64<<10)); err != nil {
+				break
+			}
+		}
+		if o := r.outcome(); o.Cause != CauseIdle {
+			t.Errorf("%+v", o)
+		}
+	})
+}
+
+// TestSlowReaderGetsItAll: a target sends megabytes and ends. They are in the
+// kernel long before a slow client has them, and no timer may throw them away.
+func TestSlowReaderGetsItAll(t *testing.T) {
+	r := newRig(t, withConfig(TunnelConfig{HalfClosed: 150 * time.Millisecond}))
+	_ = tcpOf(r.client).SetReadBuffer(32 << 10)
+	r.start()
+	const size = 2 << 20
+	write(t, r.target, make([]byte, size))
+	_ = r.target.CloseWrite()
+	var got int
+	var failed error
+	buf := make([]byte, 40<<10)
+	every(10*time.Millisecond, func() bool {
+		var n int
+		n, failed = io.ReadFull(r.client, buf)
+		got += n
+		return failed == nil
+	})
+	if got != size || failed != io.ErrUnexpectedEOF && failed != io.EOF {
+		t.Errorf("got %d of %d bytes, then %v", got, size, failed)
+	}
+	_ = r.client.CloseWrite()
+	r.wantOutcome(CauseFinished, 0, size)
+}
+
+func TestByteLimits(t *testing.T) {
+	eachKind(t, func(t *testing.T, options ...rigOption) {
+		for _, limit := range []int{1, 5, 32 << 10, 32<<10 + 1, 3_000_000} {
+			for _, more := range []int{0, 1, 100_000} {
+				t.Run("", func(t *testing.T) {
+					checkLimit(t, limit, more, true, options)
+					checkLimit(t, limit, more, false, options)
+				})
+			}
+		}
+	})
+}
+
+func checkLimit(t *testing.T, limit, more int, up bool, options []rigOption) {
+	limits, cause := policy.Limits{Received: int64(limit)}, CauseReceivedLimit
+	if up {
+		limits, cause = policy.Limits{Sent: int64(limit)}, CauseSentLimit
+	}
+	r := openTunnel(t, append(options, withLimits(limits))...)
+	var from, to Stream = r.target, r.client
+	if up {
+		from, to = r.client, r.target
+	}
+	go func() {
+		_, _ = from.Write(make([]byte, limit+more))
+		_ = from.CloseWrite()
+	}()
+	got, _ := io.Copy(io.Discard, to)
+	_ = to.CloseWrite()
+	if more == 0 {
+		cause = CauseFinished
+	}
+	// A cut may take with it what had not arrived yet, but nothing too much passes.
+	if got > int64(limit) || more == 0 && got != int64(limit) {
+		t.Errorf("limit %d, %d more: %d bytes passed", limit, more, got)
+	}
+	o := r.outcome()
+	if o.Cause != cause || o.Sent+o.Received != int64(limit) {
+		t.Errorf("limit %d, %d more: %+v", limit, more, o)
+	}
+}
+
+func TestByteLimitOfEarlyBytes(t *testing.T) {
+	for early, want := range map[string]Cause{"12345": CauseFinished, "123456": CauseSentLimit} {
+		r := openTunnel(t, withEarly([]byte(early)), withLimits(policy.Limits{Sent: 5}))
+		_ = r.client.CloseWrite()
+		got, _ := io.ReadAll(r.target)
+		_ = r.target.Close()
+		if o := r.outcome(); o.Cause != want || o.Sent != 5 || len(got) > 5 {
+			t.Errorf("%d early bytes: %+v", len(early), o)
+		}
+	}
+}
