@@ -26,7 +26,11 @@ const (
 	AuditUnavailable  Reason = "audit_unavailable"  // the decision could not be written down
 	TargetUnreachable Reason = "target_unreachable" // the target refused or could not be reached
 	TargetTimeout     Reason = "target_timeout"     // the target did not answer in time
-	Overloaded        Reason = "overloaded"         // a limit of this instance is reached
+	ResponseInvalid   Reason = "response_invalid"   // the target's answer cannot be passed on
+	Overloaded        Reason = "overloaded"         // a limit of this instance is reached, by whomever
+	StepLimit         Reason = "step_limit"         // the step has or asks for more than one step may
+	RepositoryLimit   Reason = "repository_limit"   // its repository's steps together do
+	InstanceLimit     Reason = "instance_limit"     // all steps together do
 	ShuttingDown      Reason = "shutting_down"      // this instance admits nothing new
 	EmergencyStop     Reason = "emergency_stop"     // an operator has stopped everything
 	InternalError     Reason = "internal_error"     // a fault of ours

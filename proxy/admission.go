@@ -34,6 +34,7 @@ type Admission struct {
 	lease    lease
 	dialled  atomic.Pointer[netip.AddrPort]
 	closed   atomic.Bool
+	stopped  Cause // given while it was a request: a tunnel that it becomes ends with it. The tracker's lock guards it
 }
 
 // Cause is why an admission ended: a closed vocabulary.

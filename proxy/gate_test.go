@@ -189,7 +189,7 @@ func TestWay(t *testing.T) {
 				}
 			}},
 		{"the allow is not recorded", func(w *world, _ *Attempt) { w.recordErr = errors.New("no answer") },
-			policy.AuditUnavailable, 503, "authenticate decide available resolve record record", false, nil},
+			policy.AuditUnavailable, 503, "authenticate decide available resolve record", false, nil},
 		{"a denial is not recorded", func(w *world, _ *Attempt) {
 			w.decision.Verdict, w.decision.Reason, w.recordErr = policy.Deny, policy.PolicyDenied, errors.New("no answer")
 		}, policy.PolicyDenied, 403, "authenticate decide record", false, nil},

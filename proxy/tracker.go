@@ -97,6 +97,9 @@ func (t *Tracker) add(tun *tunnel) {
 	if cause := t.barred(tun.admission); cause != "" {
 		tun.stop(cause)
 	}
+	if cause := tun.admission.stopped; cause != "" {
+		tun.stop(cause)
+	}
 }
 
 func (t *Tracker) barred(a *Admission) Cause {
@@ -181,6 +184,7 @@ func (t *Tracker) Close(cause Cause, which func(*Admission) bool) int {
 	for r := range t.requests {
 		if which == nil || which(r.admission) {
 			delete(t.requests, r)
+			r.admission.stopped = cause
 			r.stop(cause)
 			n++
 		}

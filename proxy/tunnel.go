@@ -92,7 +92,8 @@ func (t *tunnel) run() Outcome {
 	defer t.close()
 	t.startWatch()
 	if t.admission.Decision.Protocol != policy.ProtocolAny {
-		if !t.checkHello() {
+		// What a request has become was never to be TLS.
+		if t.admission.action != policy.Forward && !t.checkHello() {
 			return t.outcome()
 		}
 	}

@@ -110,16 +110,38 @@ func (l *Log) gather(g *group, beat <-chan time.Time) bool {
 	// Those whom the last group released are about to come back: let them in,
 	// or groups alternate between all of them and one.
 	runtime.Gosched()
+	var company <-chan time.Time
 	for !g.full() {
 		select {
 		case w := <-l.queue:
 			l.take(g, w)
+			continue
 		default:
+		}
+		if g.urgent || len(g.rows) == 0 {
+			return true
+		}
+		if company == nil {
+			company = time.After(endsWait)
+		}
+		select {
+		case w := <-l.queue:
+			l.take(g, w)
+		case <-company:
+			return true
+		case <-l.closing:
+			return true
+		case <-l.ctx.Done():
 			return true
 		}
 	}
 	return true
 }
+
+// endsWait is how long ends wait for company: nobody but a goroutine that has
+// nothing left to do waits for them, and a flush of their own would cost as much
+// as that of a decision.
+const endsWait = 5 * time.Millisecond
 
 // take gives a waiter's event its number. From here on it will be written.
 func (l *Log) take(g *group, w *waiter) {

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -62,11 +61,11 @@ func (d *Denials) Denials(ctx context.Context, p *identity.Principal, limit int)
 	defer cancel()
 	rows, err := d.pool.Query(ctx, denialsSQL, p.Step.UUID, time.Now().Add(-denialsAge), p.Workspace.UUID, p.Repository.UUID, p.Issuer, limit)
 	if err != nil {
-		return nil, fmt.Errorf("read denials: %w", withoutURL(err))
+		return nil, d.explain(err)
 	}
 	list, err := pgx.CollectRows(rows, scanDenial)
 	if err != nil {
-		return nil, fmt.Errorf("read denials: %w", withoutURL(err))
+		return nil, d.explain(err)
 	}
 	return list, nil
 }
@@ -83,7 +82,6 @@ func scanDenial(row pgx.CollectableRow) (audit.Event, error) {
 	return e, err
 }
 
-// withoutURL keeps an error that may quote a connection's settings short.
-func withoutURL(err error) error { return postgres.Explain("query", nil, err) }
-
-var _ = url.URL{}
+func (d *Denials) explain(err error) error {
+	return postgres.Explain("read denials", &d.pool.Config().ConnConfig.Config, err)
+}

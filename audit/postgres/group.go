@@ -16,6 +16,7 @@ type group struct {
 	writer string
 	rows   []row
 	buffer []byte // the header of a COPY, and then the tuples
+	urgent bool   // there is something in it beside ends
 }
 
 // A row is one numbered event.
@@ -41,6 +42,7 @@ func newGroup(writer string) *group {
 func (g *group) add(e *audit.Event, w *waiter) {
 	start := len(g.buffer)
 	g.buffer = appendTuple(g.buffer, e)
+	g.urgent = g.urgent || !e.IsClosing()
 	g.rows = append(g.rows, row{start: start, end: len(g.buffer), time: e.Time, sequence: e.WriterSequence, waiter: w})
 }
 
@@ -50,6 +52,7 @@ func (g *group) full() bool { return len(g.rows) >= groupRows || len(g.buffer) >
 func (g *group) reset() {
 	clear(g.rows)
 	g.rows = g.rows[:0]
+	g.urgent = false
 	if cap(g.buffer) > 2*groupBytes {
 		g.buffer = make([]byte, 0, 64<<10)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // firstInherited is the first descriptor that a service manager passes on,
@@ -118,7 +119,20 @@ func (s *server) bind(address string) (net.Listener, error) {
 			return l, nil
 		}
 	}
-	return net.Listen("tcp", address)
+	return listenConfig.Listen(context.Background(), "tcp", address)
+}
+
+// listenConfig leaves keepalive to the listening socket, from which connections
+// inherit it (tcp(7)): the library would set it anew on each, with four calls.
+var listenConfig = net.ListenConfig{
+	KeepAlive: -1,
+	Control: func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		err := raw.Control(func(fd uintptr) {
+			failed = keepAlive(int(fd))
+		})
+		return errors.Join(err, failed)
+	},
 }
 
 // bound reports whether a socket's address is what a configured one asks for:
@@ -149,10 +163,13 @@ func (s *server) claimAll(context.Context) error {
 
 // handOver leaves the inherited sockets to the next process, and reports whether
 // there were any. Nothing new comes from them when it returns; what was accepted
-// is served.
+// is served to its end. /readyz and /metrics are the next process's from then on.
 func (s *server) handOver() bool {
 	for _, l := range s.inherited {
-		if l.Listener() == s.adminAt {
+		if net.Listener(l) == s.adminAt {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+			_ = s.admin.Close(ctx)
+			cancel()
 			continue
 		}
 		l.handOver()

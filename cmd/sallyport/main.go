@@ -54,6 +54,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return max(exit.ExitCode(), exitFailed)
 	}
+	if isQuiet(err) {
+		return exitFailed
+	}
 	fmt.Fprintf(errOut, "sallyport: %v\n", err)
 	if _, ok := errors.AsType[invalid](err); ok {
 		return exitInvalid
@@ -77,7 +80,7 @@ to the audit log before a connection is opened.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return invalid{fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
 	})
-	root.AddCommand(newServe(), newMigrate(), newConfig(), newAudit(), newPolicy(), newVersion())
+	root.AddCommand(newServe(), newHealth(), newMigrate(), newConfig(), newAudit(), newPolicy(), newToken(), newTunnels(), newVersion())
 	return root
 }
 

@@ -27,7 +27,9 @@ type policyHolder struct {
 	options   rego.Options
 	log       *slog.Logger
 	audit     *audit.Log
+	notify    *notifier
 
+	turn    sync.Mutex // one refresh at a time
 	mu      sync.Mutex
 	offered string    // the digest of the latest state that was looked at
 	loaded  time.Time // when the current revision began to decide
@@ -52,6 +54,7 @@ func newPolicyHolder(cfg *config.Config, log *slog.Logger) *policyHolder {
 // loadPolicy makes the first policy decide; one that does not load ends the start.
 func (s *server) loadPolicy(ctx context.Context) error {
 	s.policy = newPolicyHolder(s.config, s.log.With("component", "policy"))
+	s.policy.notify = s.notify
 	snapshot, err := source.Directory(ctx, s.policy.directory)
 	if err != nil {
 		return err
@@ -86,7 +89,9 @@ func (p *policyHolder) follow(ctx context.Context, reload <-chan os.Signal) {
 			return
 		case <-reload:
 			p.log.Info("policy reload asked for")
+			p.notify.reloading()
 			p.refresh(ctx, true)
+			p.notify.ready("serving")
 		case <-ticker.C:
 			p.refresh(ctx, false)
 		}
@@ -97,6 +102,8 @@ func (p *policyHolder) follow(ctx context.Context, reload <-chan os.Signal) {
 // current revision goes on deciding, and the log, an event and /readyz say why.
 // A state that was refused is not looked at again unless asked for.
 func (p *policyHolder) refresh(ctx context.Context, asked bool) {
+	p.turn.Lock()
+	defer p.turn.Unlock()
 	snapshot, err := source.Directory(ctx, p.directory)
 	if err != nil {
 		p.refuse(ctx, "", err)

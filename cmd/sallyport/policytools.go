@@ -16,7 +16,7 @@ import (
 
 func newPolicy() *cobra.Command {
 	parent := &cobra.Command{Use: "policy", Short: "Work with a policy repository", Args: noArguments, RunE: help}
-	parent.AddCommand(newPolicyCheck(), newPolicyTest())
+	parent.AddCommand(newPolicyCheck(), newPolicyTest(), newPolicyReload())
 	return parent
 }
 

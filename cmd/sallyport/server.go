@@ -15,6 +15,7 @@ import (
 
 	audit "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/identity/bitbucket"
+	identity "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/admin"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/pgembed"
@@ -32,6 +33,9 @@ type server struct {
 
 	database      *pgembed.Server
 	audit         *audit.Log
+	denials       *audit.Denials
+	databaseURL   string // the writer's
+	store         *identity.Store
 	authenticator *bitbucket.Authenticator
 	policy        *policyHolder
 	gate          *proxy.Gate
@@ -40,9 +44,15 @@ type server struct {
 	front         *front.Server
 	metrics       *admin.Metrics
 	admin         *admin.Server
+	control       *admin.Control
+	stop          *emergencyStop
 
 	listeners []listening
 	adminAt   net.Listener
+	controlAt net.Listener
+	inherited []*inherited // of the listeners, and that of admin
+	notify    *notifier
+	began     time.Time
 	closers   []func() // in the order of starting
 }
 
@@ -56,18 +66,22 @@ type listening struct {
 // wrong without anything being started comes first. On an error all that was
 // started has been ended again.
 func newServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *server, err error) {
-	s := &server{config: cfg, log: log, metrics: admin.NewMetrics(programVersion())}
+	s := &server{config: cfg, log: log, metrics: admin.NewMetrics(programVersion()), began: time.Now()}
 	s.admin = admin.NewServer(s.metrics)
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
+	if s.notify, err = newNotifier(log); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(cfg.DataDirectory, 0o755); err != nil {
 		return nil, fmt.Errorf("make data_directory: %w", err)
 	}
 	for _, step := range []func(context.Context) error{
-		s.loadPolicy, s.listen, s.startIdentity, s.openAudit, s.announcePolicy, s.buildGate,
+		s.inherit, s.loadPolicy, s.listen, s.claimAll, s.listenControl, s.openAudit, s.openStore, s.startIdentity,
+		s.announcePolicy, s.buildGate, s.buildControl,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -91,7 +105,7 @@ func (s *server) atClose(f func()) { s.closers = append(s.closers, f) }
 // before a database is started, and so that the guard knows our own ports.
 func (s *server) listen(context.Context) error {
 	for _, c := range s.config.Listeners {
-		lc := front.ListenerConfig{Name: c.Address}
+		lc := front.ListenerConfig{Name: c.Address, ProxyProtocolFrom: c.ProxyProtocolFrom}
 		if c.TLS != nil {
 			certificates, err := newCertificates(c.TLS.CertificateFile, c.TLS.KeyFile, s.log)
 			if err != nil {
@@ -99,7 +113,7 @@ func (s *server) listen(context.Context) error {
 			}
 			lc.TLS = certificates.config()
 		}
-		l, err := net.Listen("tcp", c.Address)
+		l, err := s.bind(c.Address)
 		if err != nil {
 			return fmt.Errorf("listen on %s: %w; choose another address under listeners, or end what has it", c.Address, err)
 		}
@@ -109,38 +123,13 @@ func (s *server) listen(context.Context) error {
 	if s.config.Admin.Address == "" {
 		return nil
 	}
-	l, err := net.Listen("tcp", s.config.Admin.Address)
+	l, err := s.bind(s.config.Admin.Address)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w; choose another admin.address, or end what has it", s.config.Admin.Address, err)
 	}
 	s.atClose(func() { _ = l.Close() })
 	s.adminAt = l
 	return nil
-}
-
-// startIdentity makes the authenticator and sees that tokens can be verified.
-func (s *server) startIdentity(ctx context.Context) error {
-	c := bitbucket.Config{
-		StateDirectory: filepath.Join(s.config.DataDirectory, "identity"),
-		Leeway:         s.config.Identity.Leeway,
-		NameWait:       s.config.Identity.NamesWait,
-	}
-	if c.Leeway == 0 {
-		c.Leeway = -1 // the configuration says none, and zero is the default's word
-	}
-	for _, w := range s.config.Identity.Bitbucket {
-		workspace := bitbucket.Workspace{Slug: w.Workspace, UUID: w.WorkspaceUUID, Issuer: w.Issuer, Audiences: w.Audiences}
-		if w.API != nil {
-			workspace.API = &bitbucket.API{URL: w.API.URL.String(), Token: w.API.Token.Read}
-		}
-		c.Workspaces = append(c.Workspaces, workspace)
-	}
-	var err error
-	if s.authenticator, err = bitbucket.New(c, bitbucket.Deps{Log: s.log.With("component", "identity")}); err != nil {
-		return err
-	}
-	s.atClose(s.authenticator.Close)
-	return s.authenticator.Check(ctx)
 }
 
 // openAudit opens the audit log, on a PostgreSQL of our own if there is to be one.
@@ -168,6 +157,7 @@ func (s *server) openAudit(ctx context.Context) error {
 			return invalid{err}
 		}
 	}
+	s.databaseURL = c.URL
 	var err error
 	if s.audit, err = audit.Open(ctx, c); err != nil {
 		return err
@@ -179,6 +169,10 @@ func (s *server) openAudit(ctx context.Context) error {
 			s.log.Error("audit log did not close as it should", "error", err)
 		}
 	})
+	if s.denials, err = audit.OpenDenials(ctx, c.URL); err != nil {
+		return err
+	}
+	s.atClose(s.denials.Close)
 	return nil
 }
 
@@ -201,6 +195,7 @@ func (s *server) buildGate(context.Context) error {
 		Dialer:        proxy.Dialer{Timeout: s.config.Egress.ConnectTimeout},
 		Log:           s.log,
 		Observer:      s.metrics,
+		Limits:        gateLimits(s.config.Limits),
 	})
 	if err != nil {
 		return err
@@ -208,13 +203,16 @@ func (s *server) buildGate(context.Context) error {
 	tunnel := s.config.Egress.Tunnel
 	s.tracker = proxy.NewTracker(proxy.TunnelConfig{
 		IdleTimeout: tunnel.IdleTimeout, MaxLifetime: tunnel.MaxLifetime, HelloTimeout: tunnel.HelloTimeout,
+		EndWithCredential: s.config.Identity.OnExpiry == config.ExpiryClose, CredentialGrace: s.config.Identity.ExpiryGrace,
+		Barred: s.barred,
 	})
-	s.forwarder = goproxy.New(goproxy.Config{Log: s.log.With("component", "forward"), MaxLifetime: tunnel.MaxLifetime})
+	s.forwarder = goproxy.New(goproxy.Config{Log: s.log.With("component", "forward"), Tracker: s.tracker, MaxLifetime: tunnel.MaxLifetime})
 	s.atClose(s.forwarder.Close)
 	s.front, err = front.New(front.Config{
-		Gate: s.gate, Tracker: s.tracker, Forwarder: s.forwarder,
+		Gate: s.gate, Tracker: s.tracker, Forwarder: s.forwarder, Denials: s.denials, Authenticator: s.authenticator,
 		Log: s.log.With("component", "front"), Observer: s.metrics,
 		MaxHeadBytes: s.config.Limits.HeadSize, HeadTimeout: s.config.Limits.HeadTimeout,
+		MaxConnections: s.config.Limits.Connections, MaxWaitingOfOne: s.config.Limits.WaitingPerAddress,
 	})
 	return err
 }
@@ -250,7 +248,19 @@ func (s *server) watch() {
 	}
 	s.admin.AddDetail("policy", s.policy.detail)
 	s.admin.AddDetail("identity", func() any { return identityDetail(s.authenticator.Status()) })
+	s.admin.AddDetail("identity_store", s.storeDetail)
+	s.admin.AddDetail("emergency_stop", func() any { return s.stop.state() })
+	s.gauges()
+	s.metrics.Gauge("sallyport_emergency_stop", "1 while an emergency stop is on.", func() float64 {
+		if s.gate.Stopped() {
+			return 1
+		}
+		return 0
+	})
+	s.metrics.Gauge("sallyport_revocations", "Revocations in force.", func() float64 { return float64(s.store.Status().Revocations) })
 	s.metrics.Gauge("sallyport_tunnels", "Open tunnels.", func() float64 { return float64(s.tracker.Len()) })
+	s.metrics.Counter("sallyport_denials_read_total", "How often a step has read its own refusals.", func() float64 { return float64(s.front.DenialsRead()) })
+	s.metrics.Gauge("sallyport_waiting_connections", "Client connections whose next request has not arrived.", func() float64 { return float64(s.front.Waiting()) })
 	s.metrics.Gauge("sallyport_connections", "Open client connections, tunnels included.", func() float64 { return float64(s.front.Connections()) })
 }
 
@@ -278,7 +288,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 		routines.Wait()
 	})
 	defer s.close()
-	failed := make(chan error, len(s.listeners)+2)
+	failed := make(chan error, len(s.listeners)+3)
 	for _, l := range s.listeners {
 		routines.Go(func() {
 			if err := s.front.Serve(l.Listener, l.config); err != nil {
@@ -296,11 +306,20 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 		s.log.Info("admin listening", "address", s.adminAt.Addr().String())
 	}
 	routines.Go(func() {
+		if err := s.control.Serve(s.controlAt); err != nil {
+			failed <- fmt.Errorf("serve the control socket: %w", err)
+		}
+	})
+	routines.Go(func() { _ = s.store.Run(background) })
+	routines.Go(func() { _ = s.store.Watch(background, s.closeRevoked) })
+	routines.Go(func() {
 		if err := s.authenticator.Run(background); err != nil {
 			failed <- fmt.Errorf("identity: %w", err)
 		}
 	})
 	routines.Go(func() { s.policy.follow(background, reload) })
+	routines.Go(func() { s.notify.keepAlive(background, s.probes()) })
+	s.notify.ready("serving")
 
 	err := s.wait(ctx, failed)
 	s.drain()
@@ -330,7 +349,12 @@ func (s *server) wait(ctx context.Context, failed <-chan error) error {
 
 // drain admits nothing new, lets go on what is open for a while, and ends the rest.
 func (s *server) drain() {
-	s.gate.CloseAdmission()
+	s.notify.stopping("waiting for open tunnels to end")
+	// What came to a socket that goes on with the next process is served: the
+	// client cannot know that it was this one that accepted it.
+	if !s.handOver() {
+		s.gate.CloseAdmission()
+	}
 	s.admin.AddCheck("serving", func() error { return errors.New("shutting down") })
 	ctx, cancel := context.WithTimeout(context.Background(), s.config.Shutdown.DrainTimeout)
 	defer cancel()
@@ -345,6 +369,7 @@ func (s *server) drain() {
 	ctx, cancel = context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	_ = s.admin.Close(ctx)
+	_ = s.control.Close(ctx)
 }
 
 var _ proxy.Decider = (*rego.Engine)(nil)

@@ -28,6 +28,10 @@ type Authenticator struct {
 	cache   *cache
 	spawned sync.WaitGroup
 	skip    checkSet
+
+	admitted    AdmittedStore // nil: a token ends at its end
+	unadmitted  unadmitted
+	revocations Revocations // nil: nobody is revoked
 }
 
 // issuer is one workspace with its keys and names.
@@ -48,7 +52,13 @@ func New(c Config, deps Deps) (*Authenticator, error) {
 	}
 	a := &Authenticator{
 		config: c, now: deps.Now, log: deps.Log, hooks: deps.Hooks,
-		issuers: map[string]*issuer{}, cache: newCache(c.CacheEntries),
+		issuers: map[string]*issuer{}, cache: newCache(c.CacheEntries), revocations: deps.Revocations,
+	}
+	if c.AdmittedMaxAge > 0 {
+		if deps.Admitted == nil {
+			return nil, errors.New("bitbucket: configuration: admitted tokens are to be honoured and there is no store that keeps them")
+		}
+		a.admitted = deps.Admitted
 	}
 	if a.now == nil {
 		a.now = time.Now
@@ -128,7 +138,7 @@ func (a *Authenticator) attachNames(i *issuer, store NameStore) {
 
 // Authenticate verifies the credential and returns its step, with its names
 // where the workspace has an API. Any failure is an [*identity.Error]; with
-// NamesUnavailable it carries the verified principal. It waits for keys and
+// NamesUnavailable and CredentialRevoked it carries the verified principal. It waits for keys and
 // names that are not at hand no longer than Config.FetchTimeout and
 // Config.NameWait, or until ctx ends. The credential is not kept.
 func (a *Authenticator) Authenticate(ctx context.Context, credential identity.Credential) (*identity.Principal, error) {
@@ -148,14 +158,18 @@ func (a *Authenticator) Authenticate(ctx context.Context, credential identity.Cr
 	}
 	again := v != nil
 	if !again {
-		proven, i, err := a.verify(ctx, raw, now)
+		proven, i, err := a.verify(ctx, raw, d, now)
 		if err != nil {
 			return nil, a.refused(i, err)
 		}
 		v = proven
-		v.digest = d
-		v.present.Store(&presentation{principal: v.principal()})
 		a.cache.put(v)
+	}
+	if err := a.checkRevoked(v); err != nil {
+		return nil, a.refused(v.issuer, err)
+	}
+	if a.admitted != nil && v.kind == identity.CredentialOIDC {
+		a.admitted.Admit(v.present.Load().principal)
 	}
 	p, err := v.named(ctx, now)
 	if err != nil {
@@ -177,7 +191,7 @@ func (v *verified) principal() *identity.Principal {
 		Step:       identity.Run{UUID: v.claims.step},
 		Branch:     v.claims.branch,
 
-		CredentialKind: identity.CredentialOIDC, CredentialDigest: v.digest, Expires: v.claims.expires,
+		CredentialKind: v.kind, CredentialDigest: v.digest, Expires: v.expires,
 	}
 	if v.claims.deployment != "" {
 		p.Deployment = &identity.Deployment{UUID: v.claims.deployment}

@@ -16,7 +16,9 @@ type digest = [sha256.Size]byte
 type verified struct {
 	issuer  *issuer
 	key     *key
-	ends    time.Time // exp and the leeway
+	kind    string    // how it was accepted: one of identity's Credential… words
+	ends    time.Time // until when it need not be proven again
+	expires time.Time // exp, or until when an admitted one is honoured
 	claims  *claims
 	digest  digest
 	present atomic.Pointer[presentation]

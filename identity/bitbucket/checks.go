@@ -30,6 +30,7 @@ const (
 	checkAudience
 	checkWorkspace
 	checkSubject
+	checkRevoked
 	checkNamed
 	checkCount
 )
@@ -37,16 +38,21 @@ const (
 var checkWords = [checkCount]string{
 	"size", "form", "base64", "json", "duplicates", "case", "algorithm", "key_id", "type", "header", "issuer",
 	"claims", "times", "text", "expiry", "key", "signature", "library", "issued_at", "not_before", "lifetime",
-	"audience", "workspace", "subject", "names",
+	"audience", "workspace", "subject", "revoked", "names",
 }
 
 func (c check) String() string { return checkWords[c] }
 
-// checkSet is a set of checks that are left out. It is empty but in tests, which
-// show with it that each check is needed: nothing that is not a test sets it.
+// checkSet is a set of checks that are left out. An authenticator's own is empty
+// but in tests, which show with it that each check is needed. [Inspector.Inspect]
+// goes on with it behind a check that failed, to find what else is wrong: what
+// it returns is a report and never a principal. Nothing else sets one.
 type checkSet uint32
 
 func (s checkSet) has(c check) bool { return s&(1<<c) != 0 }
+
+// leftOut returns the set with one more. It is for [Inspector.Inspect] alone.
+func (s checkSet) leftOut(c check) checkSet { return s | 1<<c }
 
 // refusal is the error inside an [identity.Error]: which check refused, and
 // what a log may know beyond the client.

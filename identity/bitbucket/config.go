@@ -31,6 +31,10 @@ type Config struct {
 	KeyFetchFloor time.Duration // between fetches of one issuer that tokens cause: 5s
 	FetchTimeout  time.Duration // of one fetch, discovery and keys together: 3s
 
+	// AdmittedMaxAge is how long after its first admission a token is honoured
+	// past its end: 0, not at all. It needs Deps.Admitted.
+	AdmittedMaxAge time.Duration
+
 	CacheEntries int // verified tokens that are recognised again: 10,000
 
 	NameRefresh time.Duration // after which a name is looked up again in the background: 1h
@@ -66,6 +70,9 @@ type Deps struct {
 	Transport http.RoundTripper // to issuers and APIs; by default one that takes nothing from the environment
 	Hooks     Hooks
 	Names     NameStore // keeps names over a restart
+
+	Admitted    AdmittedStore // keeps admitted tokens; required with Config.AdmittedMaxAge
+	Revocations Revocations   // who is revoked: nobody
 }
 
 // Hooks tell of what happens, for metrics and events. Each may be nil, is
@@ -137,7 +144,7 @@ func (c Config) validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"maximum lifetime": c.MaxLifetime, "key refresh": c.KeyRefresh, "key maximum age": c.KeyMaxAge,
-		"key fetch floor": c.KeyFetchFloor, "fetch timeout": c.FetchTimeout,
+		"key fetch floor": c.KeyFetchFloor, "admitted maximum age": c.AdmittedMaxAge, "fetch timeout": c.FetchTimeout,
 		"name refresh": c.NameRefresh, "name maximum age": c.NameMaxAge, "name wait": c.NameWait,
 	} {
 		if d < 0 {

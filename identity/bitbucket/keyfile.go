@@ -40,12 +40,16 @@ type keyDocument struct {
 }
 
 func newKeyFile(directory, issuer string, log *slog.Logger) (*keyFile, error) {
-	folder := filepath.Join(directory, "issuer-keys")
-	if err := os.MkdirAll(folder, 0o700); err != nil {
+	f := &keyFile{path: keyFilePath(directory, issuer), log: log}
+	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of issuers' keys: %w", err)
 	}
+	return f, nil
+}
+
+func keyFilePath(directory, issuer string) string {
 	sum := sha256.Sum256([]byte(issuer))
-	return &keyFile{path: filepath.Join(folder, hex.EncodeToString(sum[:8])+".json"), log: log}, nil
+	return filepath.Join(directory, "issuer-keys", hex.EncodeToString(sum[:8])+".json")
 }
 
 // load returns the keys that were kept, or nil. A file that cannot be used is

@@ -18,7 +18,7 @@ import (
 // verify proves a token: it returns what is remembered of it, or why it is
 // refused. Everything that needs no key comes first, so that a token that could
 // never be accepted costs the issuer nothing.
-func (a *Authenticator) verify(ctx context.Context, raw string, now time.Time) (*verified, *issuer, *identity.Error) {
+func (a *Authenticator) verify(ctx context.Context, raw string, d digest, now time.Time) (*verified, *issuer, *identity.Error) {
 	t, refused := parseToken(raw, a.skip)
 	if refused != nil {
 		return nil, nil, refused
@@ -30,28 +30,46 @@ func (a *Authenticator) verify(ctx context.Context, raw string, now time.Time) (
 		i = a.list[0]
 	}
 	if i == nil {
-		return nil, nil, refuse(checkIssuer, identity.CredentialIssuer, fmt.Sprintf(
-			"the token's issuer %s is not one of those that this proxy accepts; is this the right proxy for this workspace?", quote(t.issuer)), nil)
+		return nil, nil, unknownIssuer(t.issuer)
 	}
 	c, refused := readClaims(t.members, a.skip)
 	if refused != nil {
 		return nil, i, refused
 	}
-	if !now.Before(c.expires.Add(a.config.Leeway)) && !a.skip.has(checkExpiry) {
-		return nil, i, refuse(checkExpiry, identity.CredentialExpired, fmt.Sprintf(
-			"the token ended at %s; a step's token is not renewed, so what needs it must begin before then", stamp(c.expires)), nil)
+	ended := !now.Before(c.expires.Add(a.config.Leeway)) && !a.skip.has(checkExpiry)
+	if ended && !a.mayHaveBeenAdmitted(c, now) {
+		return nil, i, expired(c)
 	}
 	k, refused := a.provenBy(ctx, i, t)
 	if refused != nil {
 		return nil, i, refused
 	}
-	if refused := a.judgeTimes(c, now); refused != nil {
+	if refused := a.judgeTimes(c, now, a.skip); refused != nil {
 		return nil, i, refused
 	}
-	if refused := a.judgeIdentity(i, c); refused != nil {
+	if refused := judgeIdentity(&i.workspace, c, a.skip); refused != nil {
 		return nil, i, refused
 	}
-	return &verified{issuer: i, key: k, ends: c.expires.Add(a.config.Leeway), claims: c}, i, nil
+	v := &verified{issuer: i, key: k, digest: d, claims: c,
+		kind: identity.CredentialOIDC, ends: c.expires.Add(a.config.Leeway), expires: c.expires}
+	if ended {
+		if v.ends, refused = a.admittedUntil(ctx, v, now); refused != nil {
+			return nil, i, refused
+		}
+		v.kind, v.expires = identity.CredentialAdmitted, v.ends
+	}
+	v.present.Store(&presentation{principal: v.principal()})
+	return v, i, nil
+}
+
+func unknownIssuer(issuer string) *identity.Error {
+	return refuse(checkIssuer, identity.CredentialIssuer, fmt.Sprintf(
+		"the token's issuer %s is not one of those that this proxy accepts; is this the right proxy for this workspace?", quote(issuer)), nil)
+}
+
+func expired(c *claims) *identity.Error {
+	return refuse(checkExpiry, identity.CredentialExpired, fmt.Sprintf(
+		"the token ended at %s; a step's token is not renewed, so what needs it must begin before then", stamp(c.expires)), nil)
 }
 
 // provenBy returns the issuer's key that signed the token.
@@ -60,22 +78,30 @@ func (a *Authenticator) provenBy(ctx context.Context, i *issuer, t *token) (*key
 	if refused != nil {
 		return nil, refused
 	}
-	set := &oneKey{key: k, payload: t.payload, skip: a.skip}
-	id, libraryErr := oidc.NewVerifier(i.url, set, &oidc.Config{
+	if refused := provenWith(ctx, k, i.url, t, a.skip); refused != nil {
+		return nil, refused
+	}
+	return k, nil
+}
+
+// provenWith says whether this key signed the token.
+func provenWith(ctx context.Context, k *key, issuer string, t *token, skip checkSet) *identity.Error {
+	set := &oneKey{key: k, payload: t.payload, skip: skip}
+	id, libraryErr := oidc.NewVerifier(issuer, set, &oidc.Config{
 		SupportedSigningAlgs: []string{oidc.RS256},
 		SkipClientIDCheck:    true, // any of several is right: judgeIdentity
 		SkipExpiryCheck:      true, // without a leeway, and 5 minutes of it for nbf: judgeTimes
 	}).Verify(ctx, t.raw)
 	switch {
 	case set.err != nil:
-		return nil, refuse(checkSignature, identity.CredentialSignature,
+		return refuse(checkSignature, identity.CredentialSignature,
 			"the token's signature is not the issuer's; it was changed on its way or is not from Bitbucket", set.err)
-	case libraryErr != nil && !a.skip.has(checkLibrary):
-		return nil, refuse(checkLibrary, identity.CredentialMalformed, "the token is not one that OpenID Connect knows", libraryErr)
+	case libraryErr != nil && !skip.has(checkLibrary):
+		return refuse(checkLibrary, identity.CredentialMalformed, "the token is not one that OpenID Connect knows", libraryErr)
 	case libraryErr == nil && id.Issuer != t.issuer:
-		return nil, refuse(checkLibrary, identity.CredentialMalformed, "the token's issuer can be read in two ways", nil)
+		return refuse(checkLibrary, identity.CredentialMalformed, "the token's issuer can be read in two ways", nil)
 	}
-	return k, nil
+	return nil
 }
 
 // oneKey is the key set of one verification: the one key that the token names.
@@ -106,16 +132,16 @@ func (s *oneKey) VerifySignature(_ context.Context, jwt string) ([]byte, error) 
 
 // judgeTimes judges what RFC 7519 sections 4.1.4 to 4.1.6 say of the times,
 // other than the end.
-func (a *Authenticator) judgeTimes(c *claims, now time.Time) *identity.Error {
+func (a *Authenticator) judgeTimes(c *claims, now time.Time, skip checkSet) *identity.Error {
 	latest := now.Add(a.config.Leeway)
 	switch {
-	case c.issued.After(latest) && !a.skip.has(checkIssuedAt):
+	case c.issued.After(latest) && !skip.has(checkIssuedAt):
 		return refuse(checkIssuedAt, identity.CredentialNotYetValid, fmt.Sprintf(
 			"the token was issued at %s, which has not come yet; the clock of this proxy says %s", stamp(c.issued), stamp(now)), nil)
-	case c.notBefore.After(latest) && !a.skip.has(checkNotBefore):
+	case c.notBefore.After(latest) && !skip.has(checkNotBefore):
 		return refuse(checkNotBefore, identity.CredentialNotYetValid, fmt.Sprintf(
 			"the token is valid from %s; the clock of this proxy says %s", stamp(c.notBefore), stamp(now)), nil)
-	case a.skip.has(checkLifetime):
+	case skip.has(checkLifetime):
 	case !c.expires.After(c.issued):
 		return refuse(checkLifetime, identity.CredentialLifetime, "the token ends before it begins", nil)
 	case c.expires.Sub(c.issued) > a.config.MaxLifetime:
@@ -129,18 +155,18 @@ func (a *Authenticator) judgeTimes(c *claims, now time.Time) *identity.Error {
 // be had by every workspace on earth, so audience, issuer and workspace UUID
 // must all fit; and sub, which others build their trust on, must not tell
 // another story than the UUID claims.
-func (a *Authenticator) judgeIdentity(i *issuer, c *claims) *identity.Error {
-	meant := slices.ContainsFunc(c.audiences, func(s string) bool { return slices.Contains(i.workspace.Audiences, s) })
-	if !meant && !a.skip.has(checkAudience) {
+func judgeIdentity(w *Workspace, c *claims, skip checkSet) *identity.Error {
+	meant := slices.ContainsFunc(c.audiences, func(s string) bool { return slices.Contains(w.Audiences, s) })
+	if !meant && !skip.has(checkAudience) {
 		return refuse(checkAudience, identity.CredentialAudience, fmt.Sprintf(
 			"the token is for %s and not for this proxy; give the step oidc: audiences: [%s] in bitbucket-pipelines.yml",
-			quoteAll(c.audiences), strconv.Quote(i.workspace.Audiences[0])), nil)
+			quoteAll(c.audiences), strconv.Quote(w.Audiences[0])), nil)
 	}
-	if c.workspace != i.workspace.UUID && !a.skip.has(checkWorkspace) {
+	if c.workspace != w.UUID && !skip.has(checkWorkspace) {
 		return refuse(checkWorkspace, identity.CredentialWorkspace, fmt.Sprintf(
 			"the token is of workspace {%s}, and its issuer is configured for another; the operator must compare workspace_uuid", c.workspace), nil)
 	}
-	if !subjectAgrees(c) && !a.skip.has(checkSubject) {
+	if !subjectAgrees(c) && !skip.has(checkSubject) {
 		return refuse(checkSubject, identity.CredentialSubject,
 			"the token's sub does not agree with its repositoryUuid, deploymentEnvironmentUuid and stepUuid", nil)
 	}

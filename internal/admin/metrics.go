@@ -1,5 +1,6 @@
 // Package admin is what an operator sees of a running instance: health,
-// readiness with its details, and Prometheus metrics, all read-only.
+// readiness with its details and Prometheus metrics, all read-only, and a control
+// socket for those on the same machine who may do something about it.
 package admin
 
 import (

@@ -48,6 +48,8 @@ type Listener struct {
 	Plaintext bool
 	// TLS is nil on a plain listener.
 	TLS *TLS
+	// ProxyProtocolFrom are the networks whose connections begin with a PROXY protocol header. All are masked.
+	ProxyProtocolFrom []netip.Prefix
 }
 
 // TLS names the certificate of a listener. Both files existed and matched when the configuration was read.
@@ -71,7 +73,18 @@ type Identity struct {
 	Leeway time.Duration
 	// NamesWait bounds how long a decision waits for a name that was never known.
 	NamesWait time.Duration
+	// AdmittedMaxAge is how long after its first admission a token is honoured past its end; 0: it is not.
+	AdmittedMaxAge time.Duration
+	// OnExpiry is [ExpiryKeep] or [ExpiryClose]; ExpiryGrace counts from the token's end and means nothing with the former.
+	OnExpiry    string
+	ExpiryGrace time.Duration
 }
+
+// What becomes of an open tunnel when the token that opened it ends (`identity.on_expiry`).
+const (
+	ExpiryKeep  = "keep"
+	ExpiryClose = "close"
+)
 
 // Bitbucket is one Bitbucket workspace and the issuer of its steps' tokens.
 type Bitbucket struct {
@@ -155,12 +168,26 @@ type Tunnel struct {
 	HelloTimeout time.Duration
 }
 
-// Limits bounds what a client may make the listeners do before it is known.
+// Limits bounds what a client may make the listeners do before it is known, and what verified steps may take.
 type Limits struct {
 	// HeadSize is the greatest size of a request head, in bytes.
 	HeadSize int
 	// HeadTimeout is how long a client may take to send a request head.
 	HeadTimeout time.Duration
+	// Connections is how many clients may be connected at once, tunnels included, and WaitingPerAddress how many
+	// connections of one address may be without a request.
+	Connections       int
+	WaitingPerAddress int
+	// Step, Repository and Total are for one step, for the steps of one repository, and for all.
+	Step       Limit
+	Repository Limit
+	Total      Limit
+}
+
+// Limit is how much somebody may take at once and in a second; 0 is no limit.
+type Limit struct {
+	Tunnels           int
+	RequestsPerSecond int
 }
 
 // Shutdown says how the server ends.

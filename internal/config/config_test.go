@@ -30,7 +30,7 @@ func TestDefaults(t *testing.T) {
 				Issuer:        "https://api.bitbucket.org/2.0/workspaces/acme/pipelines-config/identity/oidc",
 				Audiences:     []string{"https://egress.acme.example"},
 			}},
-			Leeway: 30 * time.Second, NamesWait: 5 * time.Second,
+			Leeway: 30 * time.Second, NamesWait: 5 * time.Second, OnExpiry: ExpiryKeep, ExpiryGrace: time.Minute,
 		},
 		Policy: Policy{Directory: directory, EvaluationTimeout: time.Second},
 		Audit:  Audit{Embedded: true, OnOutage: OutageDeny},
@@ -38,7 +38,8 @@ func TestDefaults(t *testing.T) {
 			ConnectTimeout: 10 * time.Second,
 			Tunnel:         Tunnel{IdleTimeout: 10 * time.Minute, MaxLifetime: 2 * time.Hour, HelloTimeout: 5 * time.Second},
 		},
-		Limits:        Limits{HeadSize: 64 << 10, HeadTimeout: 10 * time.Second},
+		Limits: Limits{HeadSize: 64 << 10, HeadTimeout: 10 * time.Second, Connections: 20000, WaitingPerAddress: 1000,
+			Step: Limit{500, 200}, Repository: Limit{4000, 1000}, Total: Limit{16000, 0}},
 		Shutdown:      Shutdown{DrainTimeout: 30 * time.Second},
 		Log:           Log{Format: FormatJSON, Level: slog.LevelInfo},
 		DataDirectory: filepath.Join(directory, "sallyport-data"),
@@ -70,6 +71,9 @@ admin: {address: ":9128", exposed: true}
 identity:
   leeway: 0s
   names_wait: 2s
+  admitted_max_age: 8h
+  on_expiry: close
+  expiry_grace: 30s
   bitbucket:
     - workspace: acme
       workspace_uuid: 922e118c-f34f-4226-a897-0e0afbec553d
@@ -109,6 +113,9 @@ data_directory: /nonexistent/../var/lib/sallyport-test
 		if got, err := secret.Read(); got != want || err != nil {
 			t.Errorf("%v: got %q, %v", secret, got, err)
 		}
+	}
+	if i := cfg.Identity; i.AdmittedMaxAge != 8*time.Hour || i.OnExpiry != ExpiryClose || i.ExpiryGrace != 30*time.Second {
+		t.Errorf("identity: %+v", i)
 	}
 	if cfg.Identity.Leeway != 0 || cfg.Limits.HeadSize != 16384 || cfg.Log.Level != slog.LevelDebug || cfg.DataDirectory != "/var/lib/sallyport-test" {
 		t.Errorf("configuration: %+v", cfg)

@@ -32,6 +32,12 @@ func (d *decoder) listener(path string, l Listener) {
 		d.fail(path+".address", "add tls, or plaintext: true if the network is trusted",
 			"the listener is off loopback without TLS, and would receive bearer tokens in the clear")
 	}
+	for i, network := range l.ProxyProtocolFrom {
+		if network.Bits() == 0 {
+			d.remark(fmt.Sprintf("%s.proxy_protocol_from[%d]", path, i), "name the load balancers' own addresses",
+				"every client may say that it is another, and has to send a PROXY protocol header")
+		}
+	}
 	if l.TLS != nil && d.sound(path+".tls.certificate_file") && d.sound(path+".tls.key_file") {
 		d.keyPair(path+".tls", *l.TLS)
 	}

@@ -16,7 +16,7 @@ func rootFields(c *Config) []field {
 		section("policy", &c.Policy, policyFields, "Where the policy comes from; exactly one of `directory` and `git`.", required),
 		section("audit", &c.Audit, auditFields, "Where the audit log is kept: `database_url_file`, `database_url_env` or `embedded: true`.", required),
 		section("egress", &c.Egress, egressFields, "The way out."),
-		section("limits", &c.Limits, limitsFields, "What a client may do before it is known."),
+		section("limits", &c.Limits, limitsFields, "What a client may do before it is known, and what a step may take."),
 		section("shutdown", &c.Shutdown, shutdownFields, "How the server ends."),
 		section("log", &c.Log, logFields, "The server's own log, on standard error."),
 		scalar("data_directory", &c.DataDirectory, directoryToBe, "The server's own state: control socket, embedded database, journal. Made where it does not exist.",
@@ -30,6 +30,8 @@ func listenerFields(l *Listener) []field {
 		scalar("plaintext", &l.Plaintext, boolean, "Allows a listener without TLS off loopback, where it receives bearer tokens in the clear.",
 			fallback("false")),
 		optional("tls", &l.TLS, tlsFields, "Makes it a TLS listener. The files are loaded again when they change."),
+		list[netip.Prefix]("proxy_protocol_from", &l.ProxyProtocolFrom, network, 0, 1000,
+			"Networks of load balancers whose connections begin with a PROXY protocol header, version 1 or 2. From there it is required, from elsewhere it is refused."),
 	}
 }
 
@@ -53,6 +55,11 @@ func identityFields(i *Identity) []field {
 		scalar("leeway", &i.Leeway, between(duration, 0, 5*time.Minute), "Clock difference allowed when a token's times are checked.", fallback("30s")),
 		scalar("names_wait", &i.NamesWait, between(duration, time.Millisecond, time.Minute),
 			"How long a decision waits for a name that was never known before it is refused with `names_unavailable`.", fallback("5s")),
+		scalar("admitted_max_age", &i.AdmittedMaxAge, between(duration, 0, 24*time.Hour),
+			"How long after its first use a token is honoured past its end, for its own step and by its digest. `0s`: not at all.", fallback("0s")),
+		scalar("on_expiry", &i.OnExpiry, choice(ExpiryKeep, ExpiryClose),
+			"What becomes of a tunnel when the token that opened it ends: `keep` lets it go on, `close` closes it.", fallback(ExpiryKeep)),
+		scalar("expiry_grace", &i.ExpiryGrace, between(duration, 0, 24*time.Hour), "How long after the token's end `on_expiry: close` closes.", fallback("1m")),
 	}
 }
 
@@ -126,6 +133,20 @@ func limitsFields(l *Limits) []field {
 	return []field{
 		scalar("head_size", &l.HeadSize, between(size, 16<<10, 1<<20), "The greatest request head. The credential is in it: less than 16KiB is refused.", fallback("64KiB")),
 		scalar("head_timeout", &l.HeadTimeout, between(duration, 100*time.Millisecond, 5*time.Minute), "How long a client may take to send a request head.", fallback("10s")),
+		scalar("connections", &l.Connections, between(count, 10, 10_000_000), "Client connections open at once, tunnels included; over it the answer is 503 `overloaded`. Half of them may be without a request: of those, the one goes that has waited longest from the address that has most.", fallback("20000")),
+		scalar("waiting_per_address", &l.WaitingPerAddress, between(count, 1, 10_000_000), "Connections of one address (of IPv6, one /64) that may be without a request at once; over it the one that has waited longest is closed.", fallback("1000")),
+		section("step", &l.Step, limitFields("500", "200"), "What one step may take; over it the answer is 429 `step_limit`."),
+		section("repository", &l.Repository, limitFields("4000", "1000"), "What the steps of one repository may take together; over it 429 `repository_limit`."),
+		section("total", &l.Total, limitFields("16000", "0"), "What all steps may take together; over it 503 `instance_limit`."),
+	}
+}
+
+func limitFields(tunnels, requests string) func(*Limit) []field {
+	return func(l *Limit) []field {
+		return []field{
+			scalar("tunnels", &l.Tunnels, count, "Tunnels open at once, with the requests under way; 0 is no limit.", fallback(tunnels)),
+			scalar("requests_per_second", &l.RequestsPerSecond, count, "CONNECTs and requests, refused ones too; as many may come at once. 0 is no limit.", fallback(requests)),
+		}
 	}
 }
 

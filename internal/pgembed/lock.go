@@ -38,7 +38,7 @@ func takeOwner(directory string) (*os.File, error) {
 		return nil, fmt.Errorf("pgembed: %s: %w by process %s; end it, or choose another data_directory",
 			directory, ErrInUse, strings.TrimSpace(string(holder[:n])))
 	}
-	if err := file.Truncate(0); err == nil {
+	if err = file.Truncate(0); err == nil {
 		_, err = file.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {

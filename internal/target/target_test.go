@@ -281,3 +281,23 @@ func BenchmarkParseAbsolute(b *testing.B) {
 		}
 	}
 }
+
+// TestDetailHoldsNoSecret: details are shown, logged and recorded, and what
+// stands in a query or before an @ is often a secret.
+func TestDetailHoldsNoSecret(t *testing.T) {
+	for _, raw := range []string{
+		"api.partner.example:443?key=s3cret",
+		"api.partner.example:443#s3cret",
+		"https://api.partner.example/?key=s3cret",
+		"me:s3cret@api.partner.example:443",
+	} {
+		for name, parse := range map[string]func(string) error{
+			"ParseAuthority": func(s string) error { _, err := target.ParseAuthority(s); return err },
+			"ParseAbsolute":  func(s string) error { _, _, err := target.ParseAbsolute(s); return err },
+		} {
+			if err := parse(raw); err == nil || strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("%s(%q): %v", name, raw, err)
+			}
+		}
+	}
+}

@@ -29,12 +29,16 @@ type buffer struct {
 type conn struct {
 	server   *Server
 	listener *ListenerConfig
+	raw      proxy.Stream // below TLS
 	stream   proxy.Stream
 	client   netip.AddrPort
 	peer     netip.Addr // who passed the client's connection on, by the PROXY protocol
 	buf      *buffer
 	minor    int // the HTTP/1 minor version of the request that is being answered
 	requests int // answered so far
+	switched *switched
+	place    *place      // in the waiting room, whose lock guards it
+	sentAway atomic.Bool // from there
 	idle     atomic.Int32
 	cut      atomic.Bool // nothing of a body is read any more
 	drain    time.Time   // while an unwanted body is read: until when
@@ -70,22 +74,26 @@ func (c *conn) serve() (handed bool) {
 	if len(c.listener.ProxyProtocolFrom) > 0 && !c.proxied() {
 		return false
 	}
-	deadline := time.Now().Add(c.server.config.HeadTimeout)
-	if c.listener.TLS != nil {
-		if !c.handshake() {
-			return false
-		}
-		deadline = time.Now().Add(c.server.config.HeadTimeout)
+	c.server.waiting.enter(c)
+	defer c.server.waiting.leave(c)
+	if c.listener.TLS != nil && !c.handshake() {
+		return false
 	}
-	if c.stream.SetReadDeadline(deadline) != nil {
+	if c.waitUntil(time.Now().Add(c.server.config.HeadTimeout)) != nil {
 		return false
 	}
 	c.buf = c.server.buffers.Get().(*buffer)
 	for {
 		raw, refusal, err := c.readHead()
+		if raw == nil && c.sentAway.Load() {
+			c.farewell()
+			return false
+		}
 		if err != nil {
 			return false
 		}
+		c.server.waiting.leave(c)
+		c.sentAway.Store(false) // it was there in time after all
 		h := &c.buf.head
 		if refusal == nil {
 			refusal = h.parse(raw)
@@ -99,7 +107,7 @@ func (c *conn) serve() (handed bool) {
 			return c.connect(h)
 		}
 		if !c.request(h) {
-			return false
+			return c.switched != nil && c.handOver()
 		}
 		c.requests++
 		if !c.await() {
@@ -112,7 +120,7 @@ func (c *conn) serve() (handed bool) {
 // connection underneath at any time.
 func (c *conn) handshake() bool {
 	t := tls.Server(c.stream, c.listener.TLS)
-	if t.SetDeadline(time.Now().Add(c.server.config.HandshakeTimeout)) != nil {
+	if t.SetDeadline(time.Now().Add(c.server.config.HandshakeTimeout)) != nil || c.sentAway.Load() {
 		return false
 	}
 	if err := t.Handshake(); err != nil {
@@ -131,8 +139,9 @@ func (c *conn) handshake() bool {
 // await waits for the first byte of a next request, and reports whether it came.
 func (c *conn) await() bool {
 	config := &c.server.config
+	c.server.waiting.enter(c)
 	if c.buf.start == c.buf.end {
-		if c.stream.SetReadDeadline(time.Now().Add(config.IdleTimeout)) != nil || !c.idle.CompareAndSwap(busy, waiting) {
+		if c.waitUntil(time.Now().Add(config.IdleTimeout)) != nil || !c.idle.CompareAndSwap(busy, waiting) {
 			return false
 		}
 		// Shutdown looks at the state after it has said that it is closing, so one
@@ -145,7 +154,7 @@ func (c *conn) await() bool {
 			return false
 		}
 	}
-	return c.stream.SetReadDeadline(time.Now().Add(config.HeadTimeout)) == nil
+	return c.waitUntil(time.Now().Add(config.HeadTimeout)) == nil
 }
 
 var errBufferFull = errors.New("the buffer is full")

@@ -2,6 +2,7 @@ package front
 
 import (
 	"bytes"
+	"net"
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
@@ -62,6 +63,14 @@ func (c *conn) connect(h *head) (handed bool) {
 		}
 		return false
 	}
+	handed = true
+	c.becomeTunnel(a, upstream, -1)
+	return true
+}
+
+// becomeTunnel hands the connection on to the tracker. received is for
+// [Server.tunnel].
+func (c *conn) becomeTunnel(a *proxy.Admission, upstream *net.TCPConn, received int) {
 	// What came with the CONNECT belongs to the tunnel.
 	early := bytes.Clone(c.buf.b[c.buf.start:c.buf.end])
 	if len(early) == 0 {
@@ -69,10 +78,8 @@ func (c *conn) connect(h *head) (handed bool) {
 	}
 	c.release()
 	// From here on the connection is the tracker's to close, and not Shutdown's.
-	s.forget(c)
-	handed = true
-	go s.tunnel(a, c.listener.Name, c.stream, early, upstream)
-	return true
+	c.server.forget(c)
+	go c.server.tunnel(a, c.listener.Name, c.stream, early, upstream, received)
 }
 
 // establish answers 200 and takes all deadlines off the connection.

@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,11 +41,18 @@ import (
 // once, and only to an address that the admission has pinned. It is called from
 // many goroutines.
 //
-// Beside http.ResponseWriter and http.Flusher, w has three methods:
+// Where r has an Upgrade field, the client asks for that protocol, and r is a
+// handshake without content. Upgrade then ends Forward's part, if it returns
+// true: the connection and the admission belong to w, which relays under the
+// limits of a tunnel and closes both.
+//
+// Beside http.ResponseWriter and http.Flusher, w has four methods:
 //
 //	Refuse(*proxy.Refusal)  answers with a refusal, if no head was written yet; breaks off otherwise
 //	Abort()                 breaks the connection off, so that a truncated answer does not look whole
 //	Finish()                ends the answer now, so that the client has it before the admission is closed
+//	Upgrade(target *net.TCPConn, behind []byte) bool
+//	                        answers 101 with the header's fields; behind is what the target has said already
 //
 // Response fields that belong to one hop are removed by w, and it chooses the
 // framing: a Content-Length in its header is kept where it can be right. It
@@ -90,6 +98,8 @@ type Config struct {
 
 	MaxHeadBytes     int           // request line and fields; 0: 32 KiB; at least 20 KiB, for a 16 KiB credential
 	MaxConnections   int           // open at once, tunnels included; 0: 20,000
+	MaxWaiting       int           // of these, without a request so far; 0: half of them
+	MaxWaitingOfOne  int           // of these, of one address; 0: 1,000
 	HeadTimeout      time.Duration // for a head, from its first byte or the connection's start; 0: 10 s
 	HandshakeTimeout time.Duration // for TLS; 0: 10 s
 	IdleTimeout      time.Duration // between two requests of a connection; 0: 1 min
@@ -111,6 +121,7 @@ type Server struct {
 	buffers   sync.Pool // of *buffer
 	open      atomic.Int64
 	rejecting atomic.Int64
+	waiting   waitingRoom
 
 	reading     chan struct{} // holds one for each step that reads its refusals
 	denialsRead atomic.Uint64
@@ -155,6 +166,7 @@ func New(c Config) (*Server, error) {
 		conns:     make(map[*conn]struct{}),
 		quiet:     make(chan struct{}),
 		reading:   make(chan struct{}, denialsAtOnce),
+		waiting:   waitingRoom{most: c.MaxWaiting, perAddress: c.MaxWaitingOfOne, addresses: make(map[netip.Addr]*guest)},
 	}
 	for _, name := range c.Headers {
 		name = strings.ToLower(name)
@@ -188,6 +200,8 @@ func (c Config) withDefaults() Config {
 	}
 	c.MaxHeadBytes = cmp.Or(c.MaxHeadBytes, 32<<10)
 	c.MaxConnections = cmp.Or(c.MaxConnections, 20_000)
+	c.MaxWaiting = cmp.Or(c.MaxWaiting, max(1, c.MaxConnections/2))
+	c.MaxWaitingOfOne = cmp.Or(c.MaxWaitingOfOne, 1000)
 	c.HeadTimeout = cmp.Or(c.HeadTimeout, 10*time.Second)
 	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, 10*time.Second)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, time.Minute)

@@ -30,6 +30,13 @@ func (c *conn) request(h *head) (again bool) {
 		c.refuseHere(refusal)
 		return false
 	}
+	websocket := h.upgrade && h.wantsWebSocket()
+	if websocket {
+		if refusal := h.checkWebSocket(header); refusal != nil {
+			c.refuseHere(refusal)
+			return false
+		}
+	}
 	method, raw := string(h.method), string(h.target)
 	attempt := proxy.Attempt{
 		Action:   policy.Forward,
@@ -58,8 +65,16 @@ func (c *conn) request(h *head) (again bool) {
 	w := &response{c: c, header: make(http.Header, 16), method: method, close: !h.persistent() || s.isClosing()}
 	w.body = newBody(c, h, w)
 	r := outgoing(s.context, method, header, h, w.body, a)
+	if websocket {
+		header["Upgrade"] = []string{"websocket"}
+	}
 	handed = true // from here on ending the admission is the forwarder's
-	return w.serve(s.config.Forwarder, r, a)
+	again = w.serve(s.config.Forwarder, r, a)
+	if w.switched != nil {
+		w.switched.admission = a
+		c.switched = w.switched
+	}
+	return again
 }
 
 // unfit refuses what a proxy does not forward whatever policy says.
@@ -75,25 +90,12 @@ func (c *conn) unfit(h *head) *proxy.Refusal {
 		r := malformed("TRACE is not forwarded")
 		r.Status = http.StatusNotImplemented
 		return r
-	case h.upgrade && h.wantsWebSocket():
-		r := malformed("an upgrade to WebSocket is not forwarded on an http:// target: use wss:// or a CONNECT")
-		r.Status = http.StatusNotImplemented
-		return r
 	case h.cameBack(c.server.config.Pseudonym):
 		r := malformed("this request has passed through this proxy before: the target leads back here")
 		r.Status = http.StatusLoopDetected
 		return r
 	}
 	return nil
-}
-
-func (h *head) wantsWebSocket() bool {
-	for _, f := range h.fields {
-		if is(f.name, "upgrade") && is(f.value, "websocket") {
-			return true
-		}
-	}
-	return false
 }
 
 // cameBack looks for this instance among those that a request went through (RFC

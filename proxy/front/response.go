@@ -35,6 +35,7 @@ type response struct {
 	finished bool
 	broken   bool
 	refusal  *proxy.Refusal
+	switched *switched
 }
 
 // framing is how the client finds the end of an answer (RFC 9112 section 6.3).
@@ -60,6 +61,9 @@ func (w *response) serve(f Forwarder, r *http.Request, a *proxy.Admission) (agai
 	// After a panic the body may be in use still; the connection is closed then.
 	defer w.body.abandonUnless(&again)
 	f.Forward(w, r, a)
+	if w.switched != nil {
+		return false // and is not over: the caller hands the connection on
+	}
 	w.Finish()
 	if w.refusal != nil {
 		w.body.abandon()

@@ -89,7 +89,7 @@ func (s *Server) accept(accepted net.Conn, lc *ListenerConfig) {
 	}
 	client := addr.AddrPort()
 	client = netip.AddrPortFrom(client.Addr().Unmap().WithZone(""), client.Port())
-	c := &conn{server: s, listener: lc, stream: stream, client: client}
+	c := &conn{server: s, listener: lc, raw: stream, stream: stream, client: client}
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
@@ -170,7 +170,10 @@ func (s *Server) panicked(listener string, p any) {
 // tunnel runs what became of a connection. It has a goroutine of its own, so
 // that the stack on which the decision was made, which is deep, is not kept for
 // hours under an idle tunnel.
-func (s *Server) tunnel(a *proxy.Admission, listener string, client proxy.Stream, early []byte, upstream *net.TCPConn) {
+//
+// Where the connection comes from a request, received is what [proxy.Tracker.RunUpgraded]
+// wants to know, and otherwise negative.
+func (s *Server) tunnel(a *proxy.Admission, listener string, client proxy.Stream, early []byte, upstream *net.TCPConn, received int) {
 	defer s.routines.Done()
 	defer s.open.Add(-1)
 	defer func() {
@@ -181,6 +184,10 @@ func (s *Server) tunnel(a *proxy.Admission, listener string, client proxy.Stream
 			a.Close(proxy.Outcome{Cause: proxy.CauseInternal})
 		}
 	}()
+	if received >= 0 {
+		s.config.Tracker.RunUpgraded(a, client, early, upstream, received)
+		return
+	}
 	s.config.Tracker.Run(a, client, early, upstream)
 }
 

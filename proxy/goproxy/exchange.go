@@ -22,6 +22,9 @@ type exchange struct {
 	answer    Answer
 	key       string // of the connections that this request may use
 	alone     bool   // it may use none that was used before
+	webSocket string // the handshake's key, where the client asks for WebSocket
+	used      *connection
+	switched  *switched // where the target has agreed
 
 	sent     atomic.Int64 // of the request's body; its reader is another goroutine
 	received int64
@@ -67,6 +70,11 @@ func (x *exchange) prepare(r *http.Request, ctx context.Context) *http.Request {
 		out.Header["User-Agent"] = []string{""} // or net/http would name itself
 	}
 	out.GetBody = nil
+	if out.Header.Get("Upgrade") != "" {
+		// The library has a relay of its own for this, past every limit.
+		x.webSocket, x.alone = out.Header.Get("Sec-Websocket-Key"), true
+		out.Header.Del("Upgrade")
+	}
 	if r.ContentLength != 0 || replayable(r) && lacksBody(r.Method) {
 		// A body that is there and cannot be had twice keeps the transport from
 		// sending the request a second time when a kept connection breaks under it.
@@ -162,7 +170,7 @@ func (x *exchange) Header() http.Header { return x.answer.Header() }
 
 // WriteHeader begins the answer, unless a refusal takes its place.
 func (x *exchange) WriteHeader(status int) {
-	if x.failed() {
+	if x.failed() || x.switched != nil {
 		return
 	}
 	if x.upstream == 0 {

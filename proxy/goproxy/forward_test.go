@@ -70,6 +70,9 @@ func TestKeptConnections(t *testing.T) {
 	up, s := serve(t, respondOK), start(t, Config{})
 	for range 3 {
 		s.do(t, nil, "GET", "http://up.test:"+up.port+"/", nil, "")
+		if e := s.last(t); e.Address.String() != "127.0.0.1" {
+			t.Errorf("the end of a request names the address %s", e.Address)
+		}
 	}
 	if n := up.connections.Load(); n != 1 {
 		t.Fatalf("three requests of one step took %d connections", n)
@@ -180,6 +183,9 @@ func TestHostileAnswers(t *testing.T) {
 			}
 			if e := s.last(t); e.Cause != test.cause || e.Status != 502 {
 				t.Errorf("%+v", e)
+			}
+			if r := w.refusal; r != nil && (r.Reason == policy.ResponseInvalid) != (test.cause == "response_invalid") {
+				t.Errorf("the client is told %s, %s", r.Reason, r.ProxyError())
 			}
 			if n := len(up.seen()); n != 1 {
 				t.Errorf("the target has seen %d requests", n)

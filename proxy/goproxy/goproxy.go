@@ -55,6 +55,10 @@ type Answer interface {
 	Abort()
 	// Finish ends the answer.
 	Finish()
+	// Upgrade answers 101 with the header's fields; behind is what the target has
+	// said behind its own. If it returns true, the connection and the admission
+	// are the writer's.
+	Upgrade(target *net.TCPConn, behind []byte) bool
 }
 
 // New returns a forwarder. Close it when it is not needed any more.
@@ -145,7 +149,7 @@ func neverNil(resp *http.Response, ctx *goproxy.ProxyCtx) *http.Response {
 }
 
 // Forward sends r where a permits, once, writes the answer to w, which has to be
-// an [Answer], and ends the admission.
+// an [Answer], and ends the admission, unless the protocol changes: then w does.
 func (f *Forwarder) Forward(w http.ResponseWriter, r *http.Request, a *proxy.Admission) {
 	answer, ok := w.(Answer)
 	if !ok {
@@ -171,6 +175,9 @@ func (f *Forwarder) Forward(w http.ResponseWriter, r *http.Request, a *proxy.Adm
 		})()
 	}
 	f.library.ServeHTTP(x, x.prepare(r, ctx))
+	if x.switched != nil && x.handOver() {
+		return
+	}
 	x.settle()
 	a.Close(x.outcome())
 }

@@ -100,6 +100,8 @@ type answer struct {
 	finished bool
 	wrote    chan string // receives each write, where it is not nil
 	broken   bool        // writes fail
+	switched *net.TCPConn
+	behind   string
 }
 
 func (a *answer) Header() http.Header { return a.header }
@@ -117,6 +119,10 @@ func (a *answer) Flush()                  {}
 func (a *answer) Refuse(r *proxy.Refusal) { a.refusal = r }
 func (a *answer) Abort()                  { a.aborted = true }
 func (a *answer) Finish()                 { a.finished = true }
+func (a *answer) Upgrade(conn *net.TCPConn, behind []byte) bool {
+	a.switched, a.behind = conn, string(behind)
+	return !a.broken
+}
 
 // admit puts a request through the gate as the step with that token.
 func (s *stand) admit(t *testing.T, token, target string) *proxy.Admission {

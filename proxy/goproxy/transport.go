@@ -99,6 +99,9 @@ func (x *exchange) roundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	x.upstream = resp.StatusCode
+	if resp.StatusCode == http.StatusSwitchingProtocols && x.webSocket != "" {
+		return nil, x.takeOver(resp)
+	}
 	if problem := unfit(resp); problem != "" {
 		_ = resp.Body.Close()
 		x.fail(proxy.CauseResponseInvalid, invalid(x.admission, "the target's answer is not passed on: "+problem))
@@ -118,6 +121,7 @@ func (x *exchange) send(r *http.Request, fresh string) (*http.Response, error) {
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		if c, ok := info.Conn.(*connection); ok {
 			used, reused, before = c, info.Reused, c.written.Load()
+			x.used = c
 			if info.Reused {
 				x.admission.Reached(c.to)
 			}
@@ -125,6 +129,10 @@ func (x *exchange) send(r *http.Request, fresh string) (*http.Response, error) {
 	}}
 	out := r.WithContext(httptrace.WithClientTrace(r.Context(), trace))
 	out.URL = x.syntheticURL(r.URL, fresh)
+	if x.webSocket != "" {
+		out.Header = out.Header.Clone()
+		out.Header["Connection"], out.Header["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
+	}
 	resp, err := x.forwarder.transport.RoundTrip(out)
 	if err == nil || fresh != "" || !reused || used == nil || used.written.Load() != before || x.sent.Load() > 0 ||
 		r.Context().Err() != nil || x.failed() {
@@ -191,7 +199,16 @@ func unfit(resp *http.Response) string {
 	case len(resp.TransferEncoding) > 0 && resp.ProtoMajor == 1 && resp.ProtoMinor == 0:
 		return "an HTTP/1.0 answer has a Transfer-Encoding"
 	}
-	for name, values := range resp.Header {
+	if problem := unfitFields(resp.Header); problem != "" {
+		return problem
+	}
+	// Whoever reads these in a kept answer would begin a tunnel.
+	resp.Header.Del("Upgrade")
+	return ""
+}
+
+func unfitFields(header http.Header) string {
+	for name, values := range header {
 		if !isFieldName(name) {
 			return "a header field's name is not a token"
 		}
@@ -201,8 +218,6 @@ func unfit(resp *http.Response) string {
 			}
 		}
 	}
-	// Whoever reads these in a kept answer would begin a tunnel.
-	resp.Header.Del("Upgrade")
 	return ""
 }
 

@@ -53,23 +53,35 @@ func (*open) Resolve(context.Context, string) ([]netip.Addr, error) {
 	return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
 }
 
+// around is what a gate is plugged into.
+type around interface {
+	proxy.Authenticator
+	proxy.Decider
+	proxy.Recorder
+	proxy.Resolver
+}
+
 // serveFront runs the front with this room behind it.
-func serveFront(tb testing.TB, o *open) (address string) {
+func serveFront(tb testing.TB, o around) (address string) {
 	tb.Helper()
 	l := listen(tb)
 	serveOn(tb, l, o)
 	return l.Addr().String()
 }
 
-func serveOn(tb testing.TB, l net.Listener, o *open) {
+func serveOn(tb testing.TB, l net.Listener, o around) {
 	tb.Helper()
 	gate, err := proxy.NewGate(proxy.Config{Authenticator: o, Decider: o, Recorder: o, Resolver: o,
 		Guard: &proxy.Guard{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	forwarder := goproxy.New(goproxy.Config{})
-	s, err := front.New(front.Config{Gate: gate, Tracker: proxy.NewTracker(proxy.TunnelConfig{}), Forwarder: forwarder})
+	tracker := proxy.NewTracker(proxy.TunnelConfig{})
+	if k, ok := o.(*keeping); ok {
+		k.tracker = tracker
+	}
+	forwarder := goproxy.New(goproxy.Config{Tracker: tracker})
+	s, err := front.New(front.Config{Gate: gate, Tracker: tracker, Forwarder: forwarder})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -1,0 +1,138 @@
+package postgres
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/identity"
+)
+
+func openDenials(t *testing.T, url string) *Denials {
+	t.Helper()
+	d, err := OpenDenials(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Close)
+	return d
+}
+
+// refused records a refusal of that step.
+func refused(t *testing.T, l *Log, p *identity.Principal, n int, at time.Time) *audit.Event {
+	t.Helper()
+	e := decision("deny", n)
+	e.Time, e.Reason, e.Status, e.Message = at, "policy_denied", 403, "ask them"
+	e.Issuer, e.WorkspaceUUID, e.RepositoryUUID, e.StepUUID = p.Issuer, p.Workspace.UUID, p.Repository.UUID, p.Step.UUID
+	kept := *e
+	record(t, l, e)
+	return &kept
+}
+
+func stepOf(repository, step string) *identity.Principal {
+	return &identity.Principal{Issuer: "https://issuer.test", Workspace: identity.Workspace{UUID: "922e118c-f34f-4226-a897-0e0afbec553d"},
+		Repository: identity.Repository{UUID: repository}, Step: identity.Run{UUID: step}}
+}
+
+const (
+	repositoryA = "11112222-3333-4444-5555-000000000001"
+	repositoryB = "11112222-3333-4444-5555-000000000002"
+	stepA       = "5f0c1d2e-0000-4000-8000-00000000000a"
+	stepB       = "5f0c1d2e-0000-4000-8000-00000000000b"
+)
+
+// TestDenials reads back what one step was refused, the newest first, and
+// nothing of anybody else's: not another step's of the same repository, not an
+// allow, not an end, nothing old.
+func TestDenials(t *testing.T) {
+	db := database(t)
+	l := logFor(t, db.URL("sallyport_writer"), nil)
+	d := openDenials(t, db.URL("sallyport_writer"))
+	a, now := stepOf(repositoryA, stepA), time.Now()
+	first := refused(t, l, a, 1, now.Add(-2*time.Second))
+	second := refused(t, l, a, 2, now.Add(-time.Second))
+	refused(t, l, a, 3, now.Add(-denialsAge-time.Hour))
+	refused(t, l, stepOf(repositoryA, stepB), 4, now)
+	allowed := decision("allow", 5)
+	allowed.StepUUID, allowed.RepositoryUUID, allowed.Issuer = stepA, repositoryA, a.Issuer
+	record(t, l, allowed)
+
+	list, err := d.Denials(t.Context(), a, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != 2 || list[0].DecisionID != second.DecisionID || list[1].DecisionID != first.DecisionID {
+		t.Fatalf("got %+v", list)
+	}
+	got := list[0]
+	if got.Host != second.Host || got.Port != 443 || got.Reason != "policy_denied" || got.Rule != "payments-partner" ||
+		got.Message != "ask them" || got.Status != 403 || got.Action != "connect" || !got.Time.Equal(second.Time.Truncate(time.Microsecond)) {
+		t.Errorf("got %+v", got)
+	}
+	if list, err := d.Denials(t.Context(), a, 1); err != nil || len(list) != 1 || list[0].DecisionID != second.DecisionID {
+		t.Errorf("with a limit of one: %+v, %v", list, err)
+	}
+	for name, other := range map[string]*identity.Principal{
+		"same step UUID, another repository": stepOf(repositoryB, stepA),
+		"same step UUID, another workspace": {Issuer: a.Issuer, Workspace: identity.Workspace{UUID: repositoryB},
+			Repository: a.Repository, Step: a.Step},
+		"same step UUID, another issuer": {Issuer: "https://other.test", Workspace: a.Workspace, Repository: a.Repository, Step: a.Step},
+	} {
+		if list, err := d.Denials(t.Context(), other, 10); err != nil || len(list) != 0 {
+			t.Errorf("%s: %+v, %v", name, list, err)
+		}
+	}
+}
+
+// TestDenialsUseTheirIndex: a step's question costs what the step was refused,
+// and not what the log holds.
+func TestDenialsUseTheirIndex(t *testing.T) {
+	db := database(t)
+	l := logFor(t, db.URL("sallyport_writer"), nil)
+	refused(t, l, stepOf(repositoryA, stepA), 1, time.Now())
+	conn := connection(t, db.URL("sallyport_writer"))
+	if _, err := conn.Exec(t.Context(), `SET enable_seqscan = off`); err != nil {
+		t.Fatal(err)
+	}
+	plan := strings.Join(list(t, conn, "EXPLAIN "+denialsSQL, stepA, time.Now(), repositoryA, repositoryA, "i", 10), "\n")
+	if !strings.Contains(plan, "step_uuid") || strings.Contains(plan, "Seq Scan") {
+		t.Errorf("the plan is\n%s", plan)
+	}
+}
+
+func TestDenialsWithoutDatabase(t *testing.T) {
+	db := database(t)
+	d := openDenials(t, db.URL("sallyport_writer"))
+	if _, err := OpenDenials(t.Context(), ""); err == nil {
+		t.Error("no URL is accepted")
+	}
+	d.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := d.Denials(ctx, stepOf(repositoryA, stepA), 10); err == nil || ctx.Err() != nil {
+		t.Errorf("without a database: %v", err)
+	}
+}
+
+// TestDenialsFilterBites takes the step out of the question and sees what
+// another step of the same repository was refused.
+func TestDenialsFilterBites(t *testing.T) {
+	db := database(t)
+	l := logFor(t, db.URL("sallyport_writer"), nil)
+	other := refused(t, l, stepOf(repositoryA, stepB), 1, time.Now())
+	a := stepOf(repositoryA, stepA)
+	open := strings.Replace(denialsSQL, "step_uuid = $1", "$1::uuid IS NOT NULL", 1)
+	rows, err := connection(t, db.URL("sallyport_writer")).Query(t.Context(), open,
+		a.Step.UUID, time.Now().Add(-denialsAge), a.Workspace.UUID, a.Repository.UUID, a.Issuer, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := pgx.CollectRows(rows, scanDenial)
+	if err != nil || len(found) != 1 || found[0].DecisionID != other.DecisionID {
+		t.Errorf("without the step: %+v, %v", found, err)
+	}
+}

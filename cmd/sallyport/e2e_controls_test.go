@@ -1,0 +1,177 @@
+package main_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/internal/surroundings"
+)
+
+// mutations take one control each out of the program that is built for
+// TestControlsBite, if its environment says so. They are no part of any other
+// build. Where one does not fit its source any more, that test says so.
+var mutations = []struct{ control, file, from, to string }{
+	{"recording", "../../proxy/gate.go",
+		"\t\te.Status = 200\n\t}\n\tif err := p.write(ctx, e); err != nil {",
+		"\t\te.Status = 200\n\t}\n\tif err := p.write(ctx, e); err != nil && !without(\"recording\") {"},
+	{"recording", "../../proxy/gate.go",
+		"p.gate.config.Recorder.Available(); err != nil {",
+		"p.gate.config.Recorder.Available(); err != nil && !without(\"recording\") {"},
+	{"addresses", "../../proxy/gate.go", "if class.Permits() {", "if class.Permits() || without(\"addresses\") {"},
+	{"addresses", "../../proxy/dial.go", "; !class.Permits() {", "; !class.Permits() && !without(\"addresses\") {"},
+	{"hello", "../../proxy/tunnel.go",
+		"if t.admission.Decision.Protocol != policy.ProtocolAny {",
+		"if t.admission.Decision.Protocol != policy.ProtocolAny && !without(\"hello\") {"},
+	{"verdict", "../../proxy/gate.go",
+		"if decision.Verdict != policy.Allow {",
+		"if decision.Verdict != policy.Allow && !without(\"verdict\") {"},
+	{"order", "../../proxy/gate.go",
+		"\t\tp.identify, p.decide, p.locate, p.record,",
+		"\t\tp.identify, p.hasty(p.locate), p.decide, p.locate, p.record,"},
+	{"redaction", "../../identity/credential.go",
+		"func (c Credential) String() string { return redacted }",
+		"func (c Credential) String() string { return redacted }\n\nfunc (c Credential) MutantLeak() string { return c.Reveal() }"},
+	{"redaction", "../../proxy/gate.go",
+		"func (p *passage) identify(ctx context.Context) *Refusal {",
+		"func (p *passage) identify(ctx context.Context) *Refusal {\n\tif without(\"redaction\") {\n\t\tp.gate.config.Log.Info(\"who\", \"credential\", p.attempt.Credential.MutantLeak())\n\t}"},
+}
+
+const without = `package proxy
+
+import (
+	"context"
+	"os"
+)
+
+func without(control string) bool { return os.Getenv("SALLYPORT_WITHOUT") == control }
+
+// hasty takes a step before its turn.
+func (p *passage) hasty(step func(context.Context) *Refusal) func(context.Context) *Refusal {
+	return func(ctx context.Context) *Refusal {
+		if !without("order") {
+			return nil
+		}
+		refusal := step(ctx)
+		p.pinned, p.prohibit = nil, nil
+		return refusal
+	}
+}
+`
+
+// mutant is the program whose controls can be taken away.
+func mutant(t testing.TB) string {
+	t.Helper()
+	return builds.get(t, "mutant", func() (map[string]string, error) {
+		contents := map[string]string{"../../proxy/without_mutant.go": without}
+		for _, m := range mutations {
+			text, known := contents[m.file]
+			if !known {
+				source, err := os.ReadFile(m.file)
+				if err != nil {
+					return nil, err
+				}
+				text = string(source)
+			}
+			if strings.Count(text, m.from) != 1 {
+				return nil, fmt.Errorf("the mutation of %s does not fit %s any more: %q is there %d times", m.control, m.file, m.from, strings.Count(text, m.from))
+			}
+			contents[m.file] = strings.Replace(text, m.from, m.to, 1)
+		}
+		return contents, nil
+	})
+}
+
+// TestControlsBite takes the controls away one by one and sees the attack on
+// each succeed, so that the tests which see it fail are known to bite.
+func TestControlsBite(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		control string
+		attack  func(*testing.T, *world, *pgtest.Server) (succeeded bool)
+	}{
+		{"recording", attackRecording},
+		{"addresses", attackAddresses},
+		{"hello", attackHello},
+		{"verdict", attackVerdict},
+		{"order", attackOrder},
+		{"redaction", attackRedaction},
+	} {
+		for _, taken := range []bool{false, true} {
+			name := c.control + " in place"
+			if taken {
+				name = "without " + c.control
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				o := options{program: mutant(t)}
+				var postgres *pgtest.Server
+				if c.control == "recording" {
+					o.database, postgres = newServerDatabase(t)
+				}
+				if taken {
+					o.env = []string{"SALLYPORT_WITHOUT=" + c.control}
+				}
+				w := newWorld(t, o)
+				w.server = launch(t, w.program, w.config, w.admin, w.env...)
+				w.ready()
+				if succeeded := c.attack(t, w, postgres); succeeded != taken {
+					t.Errorf("the attack succeeded: %t", succeeded)
+				}
+			})
+		}
+	}
+}
+
+// attackRecording: get out while nothing can be written down.
+func attackRecording(t *testing.T, w *world, postgres *pgtest.Server) bool {
+	target := echo(t)
+	postgres.Kill(t)
+	a := w.connect(t, w.anybody(), "raw.partner.example:"+target.port)
+	if a.StatusCode == http.StatusOK {
+		a.say(t, "nobody will know")
+	}
+	return a.StatusCode == http.StatusOK
+}
+
+// attackAddresses: reach a service of this machine under a name that is allowed.
+func attackAddresses(t *testing.T, w *world, _ *pgtest.Server) bool {
+	target := newTap(t, "127.0.0.2:0", nil)
+	a := w.connect(t, w.anybody(), surroundings.LoopbackHost+":"+target.port)
+	if a.StatusCode == http.StatusOK {
+		<-target.arrivals
+	}
+	return a.StatusCode == http.StatusOK
+}
+
+// attackHello: reach another site through a tunnel to an allowed one.
+func attackHello(t *testing.T, w *world, _ *pgtest.Server) bool {
+	c := w.production()
+	v := w.curl(t, c.proxyURL(w.proxy), "--connect-to", fmt.Sprintf("fronted.example:443:api.partner.example:%d", w.HTTPSPort), "https://fronted.example/")
+	return v.status == "200" && strings.Contains(v.body, "fronted.example")
+}
+
+// attackVerdict: call the partner from a branch build.
+func attackVerdict(t *testing.T, w *world, _ *pgtest.Server) bool {
+	c := w.caller(w.Payments, nil, "feature/x")
+	return w.curl(t, c.proxyURL(w.proxy), w.https("api.partner.example", "/")).status == "200"
+}
+
+// attackOrder: tell somebody's name server something, in a name that is denied.
+func attackOrder(t *testing.T, w *world, _ *pgtest.Server) bool {
+	const host = "secret-in-a-name.listed-nowhere.example"
+	w.connect(t, w.anybody(), host+":443").refused(t, 403, "no_rule_matched")
+	return w.Asked(host) > 0
+}
+
+// attackRedaction: find a token in what the server has written.
+func attackRedaction(t *testing.T, w *world, _ *pgtest.Server) bool {
+	c := w.production()
+	a := w.connect(t, c, "nobody.listed.example:443")
+	a.refused(t, 403, "no_rule_matched")
+	w.decision(t, c)
+	return search([]byte(w.log.text()), forms(c.token)) != ""
+}

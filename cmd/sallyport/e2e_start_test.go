@@ -1,0 +1,155 @@
+package main_test
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/pgembed"
+	"github.com/sallyport/sallyport/internal/pgtest"
+)
+
+// TestBadStarts: whatever keeps the server from starting ends it with one clear
+// message and a status, and leaves nothing running.
+func TestBadStarts(t *testing.T) {
+	t.Parallel()
+	edit := func(from, to string) func(*testing.T, *world) {
+		return func(t *testing.T, w *world) {
+			t.Helper()
+			text, err := os.ReadFile(w.config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(text), from) {
+				t.Fatalf("the configuration has no %q:\n%s", from, text)
+			}
+			if err := os.WriteFile(w.config, []byte(strings.Replace(string(text), from, to, 1)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	url := func(change func(*testing.T, *world) string) func(*testing.T, *world) {
+		return func(t *testing.T, w *world) {
+			t.Helper()
+			if err := os.WriteFile(w.database.urlFile, []byte(change(t, w)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	take := func(address func(*world) string) func(*testing.T, *world) {
+		return func(t *testing.T, w *world) {
+			t.Helper()
+			l, err := net.Listen("tcp", address(w))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = l.Close() })
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		set    options
+		spoil  func(*testing.T, *world)
+		status int
+		says   []string
+	}{
+		{"unknown key", options{}, edit("  resolvers:", "  resolver:"), 2, []string{"sallyport.yaml:", "resolver", "resolvers"}},
+		{"several mistakes at once", options{}, edit("admin:\n  address: ", "admn: {}\nadmin:\n  adress: "), 2, []string{"admn", "adress", "address"}},
+		{"missing configuration", options{}, func(_ *testing.T, w *world) { w.config += ".gone" }, 2, []string{"sallyport.yaml.gone", "does not exist", "-c FILE"}},
+		{"missing token file", options{}, edit("bitbucket-token", "bitbucket-tokn"), 2, []string{"sallyport.yaml:11:", "api.token_file", "does not exist"}},
+		{"missing policy directory", options{}, func(t *testing.T, w *world) {
+			if err := os.RemoveAll(w.policy); err != nil {
+				t.Fatal(err)
+			}
+		}, 2, []string{"policy.directory"}},
+		{"neither database nor embedded", options{embedded: true}, edit("  embedded: true\n", "  on_outage: deny\n"), 2, []string{"database_url_file", "embedded: true"}},
+		{"policy that does not compile", options{embedded: true}, func(t *testing.T, w *world) {
+			if err := os.WriteFile(filepath.Join(w.policy, "egress", "bad.rego"), []byte("package sallyport.egress\n\nallow contains {\"rule\": \"x\"} if nobody_knows\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}, 1, []string{"does not load", "egress/bad.rego:3"}},
+		{"policy that reaches outside", options{embedded: true}, func(t *testing.T, w *world) {
+			if err := os.WriteFile(filepath.Join(w.policy, "egress", "bad.rego"), []byte("package sallyport.egress\n\nallow contains {\"rule\": \"x\"} if http.send({\"method\": \"GET\", \"url\": \"http://127.0.0.1/\"}).status_code == 200\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}, 1, []string{"does not load", "egress/bad.rego:3", "http.send"}},
+		{"nothing listens for the database", options{}, url(func(t *testing.T, w *world) string {
+			return "postgres://sallyport_writer:s3cret-of-the-writer@" + freeAddress(t) + "/sallyport"
+		}), 1, []string{"audit log", "nothing listens", "PostgreSQL"}},
+		{"database that does not answer", options{}, url(func(t *testing.T, w *world) string {
+			silent := newTap(t, "127.0.0.1:0", nil)
+			return "postgres://sallyport_writer:s3cret-of-the-writer@127.0.0.1:" + silent.port + "/sallyport?connect_timeout=1"
+		}), 1, []string{"audit log", "does not answer"}},
+		{"no schema", options{}, url(func(t *testing.T, w *world) string {
+			return withUser(pgtest.New(t).URL(""), "sallyport_writer", w.database.password)
+		}), 1, []string{"sallyport migrate"}},
+		{"schema of a later program", options{}, func(t *testing.T, w *world) {
+			w.alter(t, `INSERT INTO sallyport.schema_version (version_id, is_applied) SELECT max(version_id) + 7, true FROM sallyport.schema_version`)
+		}, 1, []string{"too new"}},
+		{"issuer that does not answer", options{embedded: true}, func(_ *testing.T, w *world) {
+			w.Bitbucket.Inject(bitbuckettest.OIDC, bitbuckettest.Failing(503))
+		}, 1, []string{"workspace acme", "issuer", "503"}},
+		{"issuer that is gone", options{embedded: true}, func(_ *testing.T, w *world) { w.Bitbucket.Close() }, 1, []string{"workspace acme", "issuer", "connection refused"}},
+		{"port taken", options{embedded: true}, take(func(w *world) string { return w.proxy }), 1, []string{"address already in use", "listeners"}},
+		{"admin port taken", options{embedded: true}, take(func(w *world) string { return w.admin }), 1, []string{"address already in use", "admin.address"}},
+		{"data directory in use", options{embedded: true}, func(t *testing.T, w *world) {
+			other, err := pgembed.Start(t.Context(), pgembed.Config{Directory: filepath.Join(w.data, "postgresql"), NoSync: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = other.Close() })
+		}, 1, []string{"embedded PostgreSQL", "postgresql"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, c.set)
+			c.spoil(t, w)
+			s := launch(t, w.program, w.config, w.admin)
+			s.await(c.status)
+			said := finalWords(s)
+			for _, part := range c.says {
+				if !strings.Contains(said, part) {
+					t.Errorf("the last message does not say %q:\n%s", part, said)
+				}
+			}
+			if !strings.HasPrefix(said, "sallyport: ") || strings.Count("\n"+said, "\nsallyport: ") != 1 {
+				t.Errorf("it is not one message:\n%s", said)
+			}
+			if strings.Contains(s.log.text(), "goroutine ") || strings.Contains(s.log.text(), `"level":"ERROR"`) {
+				t.Error("there is more than the one message")
+			}
+			for _, secret := range w.secrets {
+				if search([]byte(s.log.text()), forms(secret)) != "" {
+					t.Error("the message holds a secret")
+				}
+			}
+			leftNothing(t, w, s)
+		})
+	}
+}
+
+// finalWords is what is said outside of the log.
+func finalWords(s *server) string {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return strings.Join(append(s.log.stray, string(s.log.rest)), "\n")
+}
+
+// leftNothing looks for processes of the server's group and for its database.
+func leftNothing(t *testing.T, w *world, s *server) {
+	t.Helper()
+	if err := syscall.Kill(-s.cmd.Process.Pid, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("processes of the server's group are left: %v", err)
+	}
+	if strings.Contains(t.Name(), "data_directory_in_use") {
+		return // another's runs there
+	}
+	if _, err := pgembed.Locate(filepath.Join(w.data, "postgresql")); err == nil {
+		t.Error("a PostgreSQL is left running")
+	}
+}

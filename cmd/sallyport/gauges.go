@@ -1,0 +1,80 @@
+package main
+
+import "time"
+
+// gauges adds the figures that the parts know of themselves to the metrics.
+func (s *server) gauges() {
+	s.auditGauges()
+	m := s.metrics
+	m.Gauge("sallyport_policy_age_seconds", "How long ago the revision that decides began to.", func() float64 {
+		loaded, _ := s.policy.since()
+		return time.Since(loaded).Seconds()
+	})
+	m.Gauge("sallyport_policy_not_taken", "1 while the latest state of the policy does not decide.", func() float64 {
+		_, failed := s.policy.since()
+		return one(failed)
+	})
+	m.Gauge("sallyport_keys_age_seconds", "How long ago the issuer that was silent longest gave its keys; since the start where it never did.", func() float64 {
+		began, oldest := s.began, time.Duration(0)
+		for _, st := range s.authenticator.Status() {
+			from := st.Fetched
+			if from.IsZero() {
+				from = began
+			}
+			oldest = max(oldest, time.Since(from))
+		}
+		return oldest.Seconds()
+	})
+	m.Gauge("sallyport_keys_unusable", "Workspaces whose tokens cannot be verified: no keys, or too old ones.", func() float64 {
+		n := 0
+		for _, st := range s.authenticator.Status() {
+			if !st.KeysUsable {
+				n++
+			}
+		}
+		return float64(n)
+	})
+	m.Gauge("sallyport_names_failing", "Workspaces whose latest request for names failed.", func() float64 {
+		n := 0
+		for _, st := range s.authenticator.Status() {
+			if st.NamesError != nil {
+				n++
+			}
+		}
+		return float64(n)
+	})
+	m.Gauge("sallyport_names_known", "Repositories and deployments whose names are known.", func() float64 {
+		n := 0
+		for _, st := range s.authenticator.Status() {
+			n += st.KnownNames
+		}
+		return float64(n)
+	})
+}
+
+func (s *server) auditGauges() {
+	m := s.metrics
+	m.Gauge("sallyport_audit_outage_seconds", "How long the audit database has been away; 0: it is not.", func() float64 { return s.audit.Stats().Outage.Seconds() })
+	m.Gauge("sallyport_audit_waiting", "Events that wait to be written.", func() float64 { return float64(s.audit.Stats().Waiting) })
+	m.Counter("sallyport_audit_recorded_total", "Events that are durable in the database.", func() float64 { return float64(s.audit.Stats().Recorded) })
+	m.Counter("sallyport_audit_rejected_total", "Events that were not taken, too many waiting; what they were about was refused.", func() float64 { return float64(s.audit.Stats().Rejected) })
+	m.Counter("sallyport_audit_reconnects_total", "Times that the connection to the audit database was lost and found again.", func() float64 { return float64(s.audit.Stats().Reconnects) })
+	m.Counter("sallyport_journal_events_total", "Events that went to the journal while the database was away.", func() float64 { return float64(s.audit.Stats().Journaled) })
+	m.Gauge("sallyport_journal_bytes", "The journal's size.", func() float64 { return float64(s.audit.Stats().JournalBytes) })
+	m.Gauge("sallyport_journal_full", "1 while the journal takes no more: refusals are then counted only.", func() float64 { return one(s.audit.Stats().JournalFull) })
+}
+
+func one(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// since says when the revision that decides began to, and whether a later state
+// was not taken.
+func (p *policyHolder) since() (loaded time.Time, failed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.loaded, p.failure != nil
+}

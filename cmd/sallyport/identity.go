@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"github.com/sallyport/sallyport/identity/bitbucket"
+	identity "github.com/sallyport/sallyport/identity/postgres"
+	"github.com/sallyport/sallyport/internal/admin"
+	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/proxy"
+)
+
+// bitbucketConfig is what the configuration says of whose tokens are accepted.
+func bitbucketConfig(cfg *config.Config) bitbucket.Config {
+	c := bitbucket.Config{
+		StateDirectory: filepath.Join(cfg.DataDirectory, "identity"),
+		Leeway:         cfg.Identity.Leeway,
+		NameWait:       cfg.Identity.NamesWait,
+		AdmittedMaxAge: cfg.Identity.AdmittedMaxAge,
+	}
+	if c.Leeway == 0 {
+		c.Leeway = -1 // the configuration says none, and zero is the default's word
+	}
+	for _, w := range cfg.Identity.Bitbucket {
+		workspace := bitbucket.Workspace{Slug: w.Workspace, UUID: w.WorkspaceUUID, Issuer: w.Issuer, Audiences: w.Audiences}
+		if w.API != nil {
+			workspace.API = &bitbucket.API{URL: w.API.URL.String(), Token: w.API.Token.Read}
+		}
+		c.Workspaces = append(c.Workspaces, workspace)
+	}
+	return c
+}
+
+// openStore opens the database's part of identity.
+func (s *server) openStore(ctx context.Context) error {
+	var err error
+	s.store, err = identity.Open(ctx, identity.Config{
+		URL: s.databaseURL, Log: s.log.With("component", "identity"), AdmittedMaxAge: s.config.Identity.AdmittedMaxAge,
+		NameMoved: func(m identity.Move) {
+			s.log.Warn("a name has passed to another", "kind", m.Kind, "name", m.Name, "from_uuid", m.FromUUID, "to_uuid", m.ToUUID)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	s.atClose(s.store.Close)
+	return nil
+}
+
+// startIdentity makes the authenticator and sees that tokens can be verified.
+func (s *server) startIdentity(ctx context.Context) error {
+	var err error
+	s.authenticator, err = bitbucket.New(bitbucketConfig(s.config), bitbucket.Deps{
+		Log: s.log.With("component", "identity"), Names: s.store, Admitted: s.store, Revocations: s.store,
+	})
+	if err != nil {
+		return err
+	}
+	s.atClose(s.authenticator.Close)
+	return s.authenticator.Check(ctx)
+}
+
+// barred is asked when something admitted begins: an operator's word may have
+// come while it was on its way.
+func (s *server) barred(a *proxy.Admission) proxy.Cause {
+	switch p := a.Principal; {
+	case s.gate.Stopped():
+		return proxy.CauseEmergencyStop
+	case p != nil && s.store.Revoked(p.Step.UUID, p.Repository.UUID):
+		return proxy.CauseRevoked
+	}
+	return ""
+}
+
+// closeRevoked ends what is open of those who are newly revoked, by whichever
+// instance; who was on the way is stopped by barred.
+func (s *server) closeRevoked(news []identity.Revocation) {
+	closed := s.tracker.Close(proxy.CauseRevoked, func(a *proxy.Admission) bool {
+		for _, r := range news {
+			if (subject{scope: r.Scope, uuid: r.UUID}).holds(a) {
+				return true
+			}
+		}
+		return false
+	})
+	for _, r := range news {
+		s.log.Warn("revoked", "scope", string(r.Scope), "uuid", r.UUID, "until", r.Until, "by", r.By, "why", r.Why)
+	}
+	if closed > 0 {
+		s.log.Warn("tunnels of revoked steps were closed", "tunnels", closed)
+	}
+}
+
+// storeDetail is what /readyz tells of the store.
+func (s *server) storeDetail() any {
+	st := s.store.Status()
+	d := map[string]any{"revocations": st.Revocations, "revocations_read": st.RevocationsRead.UTC().Format(time.RFC3339), "admitted_tokens": st.Admitted}
+	for name, err := range map[string]error{"revocations_error": st.RevocationsError, "names_error": st.NamesError, "admitted_error": st.AdmissionsError} {
+		if err != nil {
+			d[name] = err.Error()
+		}
+	}
+	return d
+}
+
+// listenControl makes the control socket, early: an instance that already runs on
+// this data directory shows here.
+func (s *server) listenControl(context.Context) error {
+	l, err := admin.ListenControl(s.config.DataDirectory)
+	if err != nil {
+		return err
+	}
+	s.atClose(func() { _ = l.Close() })
+	s.controlAt = l
+	s.stop, err = newEmergencyStop(s.config.DataDirectory, s.log)
+	return err
+}
+
+// buildControl makes what answers on it.
+func (s *server) buildControl(context.Context) error {
+	s.stop.guard(s.gate, s.tracker)
+	s.control = admin.NewControl(admin.Operations{
+		Credentials: credentialOperations{s}, Tunnels: tunnelOperations{s}, Policy: policyOperations{s},
+	}, s.log.With("component", "control"))
+	return nil
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/internal/admin"
+)
+
+func newToken() *cobra.Command {
+	parent := &cobra.Command{Use: "token", Short: "Look at tokens, and end steps", Args: noArguments, RunE: help}
+	parent.AddCommand(newInspect(), newRevoke(), newRevocations(), newRestore())
+	return parent
+}
+
+// subjectFlags name whom a revocation is of.
+func subjectFlags(c *cobra.Command) *admin.Subject {
+	s := new(admin.Subject)
+	c.Flags().StringVar(&s.Step, "step", "", "the step's `UUID`")
+	c.Flags().StringVar(&s.Repository, "repository", "", "the repository's `UUID` or workspace/name")
+	return s
+}
+
+// checkSubject says early what the instance would say too.
+func checkSubject(c *cobra.Command, s *admin.Subject) error {
+	if (s.Step == "") == (s.Repository == "") {
+		return invalid{fmt.Errorf("name one of --step and --repository\nsee: %s --help", c.CommandPath())}
+	}
+	return nil
+}
+
+func newRevoke() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "revoke {--step UUID | --repository UUID|WORKSPACE/NAME}",
+		Short: "End a step, or every step of a repository, in every instance",
+		Long: `End a step, or every step of a repository: within two seconds every running
+instance that shares the database refuses it with credential_revoked, and closes
+what it has open. A repository's steps that begin later are refused too.
+
+It holds for the time of --for, or until "token restore". The tokens that were
+admitted before are never honoured after their end, though the revocation be over.
+` + controlUsage,
+		Args: noArguments,
+	}
+	s, why := subjectFlags(c), addWhyFlag(c)
+	duration := c.Flags().Duration("for", 24*time.Hour, "how long, as `DURATION`; longer than a token lives")
+	return controlled(c, func(c *cobra.Command, client *admin.ControlClient, _ []string) error {
+		if err := checkSubject(c, s); err != nil {
+			return err
+		}
+		r, err := client.Revoke(c.Context(), admin.RevokeRequest{Subject: *s, For: *duration, Why: *why})
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s is revoked until %s; closed %d here\n", r.Scope, cmp.Or(r.Name, r.UUID), moment(r.Until), r.Closed)
+		return err
+	})
+}
+
+func newRestore() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "restore {--step UUID | --repository UUID|WORKSPACE/NAME}",
+		Short: "Lift what was revoked",
+		Long: `Lift every revocation of a step or a repository, in every instance. A step whose
+repository is revoked stays so. The exit status is 1 where nothing was revoked.
+` + controlUsage,
+		Args: noArguments,
+	}
+	s, why := subjectFlags(c), addWhyFlag(c)
+	return controlled(c, func(c *cobra.Command, client *admin.ControlClient, _ []string) error {
+		if err := checkSubject(c, s); err != nil {
+			return err
+		}
+		r, err := client.Restore(c.Context(), admin.RestoreRequest{Subject: *s, Why: *why})
+		switch {
+		case err != nil:
+			return err
+		case r.Lifted == 0:
+			return fmt.Errorf("%s %s is not revoked: see `sallyport token revocations`", r.Scope, r.UUID)
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s: %d revocations lifted\n", r.Scope, r.UUID, r.Lifted)
+		return err
+	})
+}
+
+func newRevocations() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "revocations",
+		Short: "List the revocations in force",
+		Long:  "List the revocations in force, in every instance that shares the database.\n" + controlUsage,
+		Args:  noArguments,
+	}
+	asJSON := c.Flags().Bool("json", false, "print JSON")
+	return controlled(c, func(c *cobra.Command, client *admin.ControlClient, _ []string) error {
+		list, err := client.Revocations(c.Context())
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return printJSON(c.OutOrStdout(), list)
+		}
+		return printTable(c.OutOrStdout(), "WHAT\tUUID\tNAME\tSINCE\tUNTIL\tBY\tWHY", func(row func(string, ...any)) {
+			for _, r := range list {
+				row("%s\t%s\t%s\t%s\t%s\t%s\t%q", r.Scope, r.UUID, cmp.Or(r.Name, "-"), moment(r.Since), moment(r.Until), r.By, r.Why)
+			}
+		})
+	})
+}

@@ -1,0 +1,187 @@
+package docs_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/audit"
+	log "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/internal/pgembed"
+	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+const operations = "operations.md"
+
+// shell is a block of the page that a test runs as it stands.
+type shell struct {
+	t         *testing.T
+	directory string
+	env       []string
+}
+
+func (s shell) run(name string) string {
+	s.t.Helper()
+	all := blocks(s.t, "sh", operations)
+	i := slices.IndexFunc(all, func(b block) bool { return b.name == name })
+	if i < 0 {
+		s.t.Fatalf("%s has no block # %s", operations, name)
+	}
+	cmd := exec.CommandContext(s.t.Context(), "sh", "-eu", "-c", all[i].text)
+	cmd.Dir, cmd.Env = s.directory, s.env
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("# %s: %v\n%s", name, err, out)
+	}
+	return string(out)
+}
+
+// TestBackupAndRestore runs the page's commands on a real PostgreSQL, and looks
+// at what it says of the log that comes back.
+func TestBackupAndRestore(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "sallyport")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/sallyport").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	db := pgtest.Start(t, pgtest.Options{}).New(t)
+	if _, _, err := postgres.Migrate(t.Context(), db.URL(""), nil); err != nil {
+		t.Fatal(err)
+	}
+	to, err := pgx.ParseConfig(db.URL(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	binaries, err := pgembed.Find(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := shell{t, t.TempDir(), append(os.Environ(), "PGHOST="+to.Host, "PGUSER="+to.User, "PGDATABASE="+to.Database,
+		"PATH="+strings.Join([]string{filepath.Dir(program), binaries.Directory, os.Getenv("PATH")}, string(os.PathListSeparator)))}
+
+	l, err := log.Open(t.Context(), log.Config{URL: db.URL(postgres.Writer), Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := func() {
+		t.Helper()
+		e := &audit.Event{Time: time.Now(), Kind: audit.KindPolicyLoaded, Revision: "sha256:" + strings.Repeat("0", 64)}
+		if err := l.Record(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record()
+	s.run("backup")
+	record() // what the backup does not have
+	if err := l.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.run("restore")
+
+	restored := func(user string) *pgx.Conn {
+		t.Helper()
+		c, err := pgx.ParseConfig(db.URL(user))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Database += "_restored"
+		conn, err := pgx.ConnectConfig(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		return conn
+	}
+	auditor := restored(postgres.Auditor)
+	// The log is whole up to the backup, and says that its writer did not end.
+	var events, missing int
+	var ended *time.Time
+	if err := auditor.QueryRow(t.Context(), `SELECT events, missing, ended_at FROM audit.writers`).Scan(&events, &missing, &ended); err != nil {
+		t.Fatal(err)
+	}
+	if events != 2 || missing != 0 || ended != nil {
+		t.Errorf("%d events, %d missing, ended %v", events, missing, ended)
+	}
+	for _, sql := range []string{"DELETE FROM audit.events", "UPDATE audit.events SET host = 'x'"} {
+		if _, err := restored(postgres.Writer).Exec(t.Context(), sql); err == nil {
+			t.Errorf("a restored log lets its writer %s", sql)
+		}
+		// What forbids it to the owner as well came back too.
+		if _, err := restored("").Exec(t.Context(), sql); err == nil {
+			t.Errorf("a restored log lets a superuser %s", sql)
+		}
+	}
+	s.run("base backup")
+}
+
+// TestOperationsCommands parses every shell block of the page, and asks the real
+// program for each command in them and for its flags.
+func TestOperationsCommands(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "sallyport")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/sallyport").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	for _, b := range blocks(t, "sh", operations) {
+		if out, err := exec.CommandContext(t.Context(), "sh", "-n", "-c", b.text).CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s\n%s", err, b.text, out)
+		}
+		for line := range strings.Lines(b.text) {
+			line, _, _ = strings.Cut(line, "|")
+			line = strings.TrimPrefix(strings.TrimSpace(line), "sudo ")
+			if words := strings.Fields(line); len(words) > 1 && words[0] == "sallyport" {
+				checkCommand(t, program, words[1:])
+			}
+		}
+	}
+}
+
+// TestOperationsNamesReasons: what it says about a reason is about one that
+// exists.
+func TestOperationsNamesReasons(t *testing.T) {
+	_, section, found := strings.Cut(read(t, operations), "\n## Troubleshooting by reason\n")
+	if !found {
+		t.Fatal("the page has no such section")
+	}
+	rows := regexp.MustCompile("(?m)^\\| ((?:`[a-z_]+`(?:, )?)+) \\| ").FindAllStringSubmatch(section, -1)
+	if len(rows) < 8 {
+		t.Fatalf("the section was read as %d rows", len(rows))
+	}
+	reasons := read(t, "reasons.md")
+	for _, row := range rows {
+		for _, reason := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(row[1], -1) {
+			if !strings.Contains(reasons, "| `"+reason[1]+"` |") {
+				t.Errorf("there is no reason %s", reason[1])
+			}
+		}
+	}
+}
+
+// TestOperationsRulesForNftables reads the page's rule set with nft, where that
+// is installed.
+func TestOperationsRulesForNftables(t *testing.T) {
+	rules := blocks(t, "nft", operations)
+	nft, err := exec.LookPath("nft")
+	if err != nil {
+		for _, b := range rules {
+			if strings.Count(b.text, "{") != strings.Count(b.text, "}") || !strings.Contains(b.text, "reject") {
+				t.Errorf("the rule set is not closed:\n%s", b.text)
+			}
+		}
+		return
+	}
+	for _, b := range rules {
+		cmd := exec.CommandContext(t.Context(), nft, "--check", "--file", "-")
+		cmd.Stdin = strings.NewReader(b.text)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("nft: %v\n%s", err, out)
+		}
+	}
+}

@@ -1,0 +1,167 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Operator is who asks something of a running instance: the process at the
+// other end of the control socket, as the kernel knows it.
+type Operator struct {
+	UID  uint32
+	PID  int32
+	Name string // the user's name; empty where the machine does not know it
+}
+
+// String is what the audit log calls the operator.
+func (o Operator) String() string {
+	if o.Name == "" {
+		return fmt.Sprintf("uid %d", o.UID)
+	}
+	return fmt.Sprintf("%s (uid %d)", o.Name, o.UID)
+}
+
+// Operations are what an operator can do to a running instance. Each method
+// returns when what it was asked for has happened and is on record; a
+// [*Mistake] says that the operator asked for something that cannot be. They
+// must be safe for concurrent use.
+type Operations struct {
+	Credentials Credentials
+	Tunnels     Tunnels
+	Policy      Policy
+}
+
+// Credentials ends the admission of steps and repositories, in every instance.
+type Credentials interface {
+	Revoke(ctx context.Context, by Operator, r RevokeRequest) (Revoked, error)
+	Restore(ctx context.Context, by Operator, r RestoreRequest) (Restored, error)
+	Revocations(ctx context.Context) ([]Revocation, error)
+}
+
+// Tunnels are what is open in this instance, and its emergency stop.
+type Tunnels interface {
+	List(ctx context.Context) (TunnelList, error)
+	Close(ctx context.Context, by Operator, r CloseRequest) (Closed, error)
+	StopAll(ctx context.Context, by Operator, r StopRequest) (Stopped, error)
+	Resume(ctx context.Context, by Operator, r StopRequest) (Resumed, error)
+}
+
+// Policy is the policy of this instance.
+type Policy interface {
+	Reload(ctx context.Context, by Operator) (PolicyState, error)
+}
+
+// Mistake is an operator's: what was asked for cannot be done as it stands.
+type Mistake struct{ Message string }
+
+func (m *Mistake) Error() string { return m.Message }
+
+// Subject is whom a revocation is of: exactly one of a step and a repository.
+type Subject struct {
+	Step       string `json:"step,omitempty"`       // a UUID
+	Repository string `json:"repository,omitempty"` // a UUID, or a full name that the instance knows
+}
+
+// RevokeRequest asks to end the admission of a subject for so long.
+type RevokeRequest struct {
+	Subject
+	For time.Duration `json:"for"` // nanoseconds
+	Why string        `json:"why,omitempty"`
+}
+
+// RestoreRequest asks to lift a subject's revocations.
+type RestoreRequest struct {
+	Subject
+	Why string `json:"why,omitempty"`
+}
+
+// Revocation is one that is in force.
+type Revocation struct {
+	ID    int64     `json:"id"`
+	Scope string    `json:"scope"` // step or repository
+	UUID  string    `json:"uuid"`
+	Name  string    `json:"name,omitempty"` // a repository's full name, where it is known
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"`
+	By    string    `json:"by"`
+	Why   string    `json:"why,omitempty"`
+}
+
+// Revoked is what came of a [RevokeRequest].
+type Revoked struct {
+	Revocation
+	Closed int `json:"closed"` // tunnels and requests that were ended here; other instances end theirs
+}
+
+// Restored is what came of a [RestoreRequest].
+type Restored struct {
+	Scope  string `json:"scope"`
+	UUID   string `json:"uuid"`
+	Lifted int    `json:"lifted"` // revocations that are no longer in force
+}
+
+// Tunnel is one that is open.
+type Tunnel struct {
+	ID             string    `json:"id"` // of its decision
+	Since          time.Time `json:"since"`
+	Workspace      string    `json:"workspace,omitempty"`
+	Repository     string    `json:"repository,omitempty"`
+	RepositoryUUID string    `json:"repository_uuid,omitempty"`
+	Deployment     string    `json:"deployment,omitempty"`
+	Branch         string    `json:"branch,omitempty"`
+	StepUUID       string    `json:"step_uuid,omitempty"`
+	Target         string    `json:"target"`
+	Sent           int64     `json:"sent"`
+	Received       int64     `json:"received"`
+}
+
+// TunnelList is what is open, the oldest first.
+type TunnelList struct {
+	Tunnels []Tunnel `json:"tunnels"`
+	Stop    *Stop    `json:"stop,omitempty"` // the emergency stop that is on
+}
+
+// CloseRequest asks to close tunnels.
+type CloseRequest struct {
+	IDs []string `json:"ids"`
+	Why string   `json:"why,omitempty"`
+}
+
+// Closed is what came of a [CloseRequest].
+type Closed struct {
+	Closed  int      `json:"closed"`
+	Unknown []string `json:"unknown,omitempty"` // ids of no open tunnel
+}
+
+// StopRequest asks for the emergency stop, or for its end.
+type StopRequest struct {
+	Why string `json:"why,omitempty"`
+}
+
+// Stop is an emergency stop.
+type Stop struct {
+	Since time.Time `json:"since"`
+	By    string    `json:"by"`
+	Why   string    `json:"why,omitempty"`
+}
+
+// Stopped is what came of an emergency stop.
+type Stopped struct {
+	Stop
+	Closed   int      `json:"closed"`             // tunnels and requests that were ended
+	Warnings []string `json:"warnings,omitempty"` // what did not work besides: everything is stopped all the same
+}
+
+// Resumed is what came of lifting it.
+type Resumed struct {
+	Was *Stop `json:"was,omitempty"` // nil: nothing was stopped
+}
+
+// PolicyState is what decides.
+type PolicyState struct {
+	Revision string `json:"revision"`
+	Commit   string `json:"commit,omitempty"`
+	Changed  bool   `json:"changed"`
+	NotTaken string `json:"not_taken,omitempty"` // why the latest state does not decide
+}

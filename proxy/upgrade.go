@@ -1,0 +1,22 @@
+package proxy
+
+import (
+	"net"
+	"net/http"
+)
+
+// RunUpgraded is [Tracker.Run] for an admitted request whose target has switched
+// to another protocol (RFC 9110 section 7.8): the same limits, the same list,
+// the same causes; its end is that of a request, with the status 101. received
+// is how many bytes the client was sent of what the target said behind its
+// answer's head.
+func (t *Tracker) RunUpgraded(a *Admission, client Stream, early []byte, upstream *net.TCPConn, received int) Outcome {
+	tun := newTunnel(t.config, a, client, early, upstream)
+	tun.down.moved.Store(int64(received))
+	t.add(tun)
+	defer t.remove(tun)
+	out := tun.run()
+	out.Status, out.UpstreamStatus = http.StatusSwitchingProtocols, http.StatusSwitchingProtocols
+	a.Close(out)
+	return out
+}
