@@ -15,7 +15,7 @@ PACKAGES   ?= ./...
 FUZZTIME   ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint build release clean needs fuzz bench fmt
+.PHONY: help demo test check lint build release clean needs fuzz bench soak crash fmt
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,13 @@ fuzz: ## run every fuzz target for FUZZTIME each (30s)
 
 bench: ## run the Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)
+
+crash: needs ## run the long tests of the audit log: 2,000 lies about a sealed log, 100 sound ones
+	$(GO) test -run 'TestTamper|TestCleanLogs' -v -count=1 -timeout 60m ./audit/postgres -args -edits 2000 -clean 100
+
+soak: needs ## run the long tests: minutes of attack and of traffic against the running server (SOAK=Name picks)
+	$(GO) test -tags soak -run '$(or $(SOAK),Soak|TestNetwork)' -v -count=1 -timeout 60m ./cmd/sallyport
+	SALLYPORT_RELOADS=1000 $(GO) test -run TestReloadsUnderLoad -v -count=1 -timeout 60m ./policy/rego
 
 fmt: ## format the sources
 	gofmt -w $$(git ls-files '*.go')

@@ -15,14 +15,20 @@ type Kind string
 
 // The kinds of events.
 const (
-	KindDecision      Kind = "decision"       // a principal asked for something
-	KindTunnelClosed  Kind = "tunnel_closed"  // an allowed CONNECT is over
-	KindRequestClosed Kind = "request_closed" // an allowed HTTP request is over
-	KindPolicyLoaded  Kind = "policy_loaded"  // a revision began to decide
-	KindPolicyRefused Kind = "policy_refused" // a revision was offered and not taken
-	KindWriterStarted Kind = "writer_started" // a writer's first event
-	KindWriterEnded   Kind = "writer_ended"   // a writer's last event
-	KindAdmin         Kind = "admin"          // an operator did something
+	KindDecision          Kind = "decision"           // a principal asked for something
+	KindTunnelClosed      Kind = "tunnel_closed"      // an allowed CONNECT is over
+	KindRequestClosed     Kind = "request_closed"     // an allowed HTTP request is over
+	KindPolicyLoaded      Kind = "policy_loaded"      // a revision began to decide
+	KindPolicyRefused     Kind = "policy_refused"     // a revision was offered and not taken
+	KindPolicyApplied     Kind = "policy_applied"     // what was open was put to a new revision
+	KindExceptionEnding   Kind = "exception_ending"   // an exception of the policy ends soon
+	KindCandidateDiffered Kind = "candidate_differed" // a candidate would have decided otherwise
+	KindWriterStarted     Kind = "writer_started"     // a writer's first event
+	KindWriterEnded       Kind = "writer_ended"       // a writer's last event
+	KindWriterLost        Kind = "writer_lost"        // another writer is gone without its end
+	KindSigningKey        Kind = "signing_key"        // a key signs the checkpoints from then on
+	KindNameMoved         Kind = "name_moved"         // a name belongs to another UUID now
+	KindAdmin             Kind = "admin"              // an operator did something
 )
 
 // Event is one audit record. Its strings may hold any bytes: [Event.Normalise]
@@ -73,6 +79,7 @@ type Event struct {
 	Revision       string // the policy's content digest
 	Commit         string // its Git commit
 	Status         int    // ours
+	Via            string // the URL of the proxy that the way out led through; empty: none
 	Address        netip.Addr
 	Addresses      []netip.Addr // all that were pinned
 	Sent           int64        // bytes from the client to the target; only in a closing event

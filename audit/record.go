@@ -64,6 +64,7 @@ func (e *Event) AppendRecord(b []byte) []byte {
 	b = field(b, "revision", e.Revision)
 	b = field(b, "commit", e.Commit)
 	b = integer(b, "status", int64(e.Status), false)
+	b = field(b, "via", e.Via)
 	b = address(b, "address", e.Address)
 	b = addresses(b, "addresses", e.Addresses)
 	b = integer(b, "sent", e.Sent, e.IsClosing())

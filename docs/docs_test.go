@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 // pages are the documents that are checked, relative to this folder.
 var pages = []string{
 	"../README.md", "../SECURITY.md", "../CHANGELOG.md", "../CONTRIBUTING.md",
-	"architecture.md", "configuration.md", "reasons.md", "operations.md",
+	"architecture.md", "configuration.md", "reasons.md", "operations.md", "audit.md",
 }
 
 func read(t *testing.T, page string) string {

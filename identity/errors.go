@@ -45,8 +45,8 @@ type Error struct {
 	Problem Problem
 	Detail  string
 	Err     error
-	// Principal is who the credential belongs to, where that much was verified
-	// (names_unavailable, revoked); nil otherwise.
+	// Principal is who the credential belongs to, where that much is proven, for
+	// the record of the refusal; nil otherwise. It entitles to nothing.
 	Principal *Principal
 }
 

@@ -50,6 +50,7 @@ CREATE TABLE audit.events (
     message          text COLLATE "C",
     revision         text COLLATE "C",
     commit           text COLLATE "C",
+    via              text COLLATE "C",
     address          inet,
     addresses        inet[],
     cause            text COLLATE "C",
@@ -60,7 +61,7 @@ CREATE TABLE audit.events (
 
 COMMENT ON TABLE audit.events IS 'One row for each event, partitioned by month in UTC. Rows are only ever added. The columns are copies for asking; the record is the event.';
 COMMENT ON COLUMN audit.events.time IS 'When it happened, by the clock of the writer, in whole microseconds. Stamped once, before the first attempt to write.';
-COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_refused, writer_started, writer_ended, admin.';
+COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_refused, policy_applied, exception_ending, candidate_differed, writer_started, writer_ended, writer_lost, signing_key, name_moved, admin.';
 COMMENT ON COLUMN audit.events.decision_id IS 'UUIDv7 of the decision. What closes a tunnel or request carries the id of the decision that allowed it.';
 COMMENT ON COLUMN audit.events.writer IS 'Who wrote the row: one process of Sallyport, named by a UUIDv7.';
 COMMENT ON COLUMN audit.events.writer_sequence IS 'The number of the event within its writer: from 1, without gaps, in the order of writing.';
@@ -96,7 +97,8 @@ COMMENT ON COLUMN audit.events.message IS 'The word of the policy author to the 
 COMMENT ON COLUMN audit.events.revision IS 'The digest of the policy that decided; its content is in audit.policies.';
 COMMENT ON COLUMN audit.events.commit IS 'The Git commit of that policy, where it came from Git.';
 COMMENT ON COLUMN audit.events.status IS 'The HTTP status that Sallyport answered with.';
-COMMENT ON COLUMN audit.events.address IS 'The address of the target that was dialled, or is the first to be dialled.';
+COMMENT ON COLUMN audit.events.via IS 'The proxy that the way out led through, as a URL. Null where it was direct, and where nothing was let out before it was chosen.';
+COMMENT ON COLUMN audit.events.address IS 'The address of the target that was dialled, or is the first to be dialled. Null in an allow whose name the proxy in via looked up.';
 COMMENT ON COLUMN audit.events.addresses IS 'All addresses of the target that were pinned for dialling.';
 COMMENT ON COLUMN audit.events.sent IS 'Bytes from the client to the target. Only in an event that closes.';
 COMMENT ON COLUMN audit.events.received IS 'Bytes from the target to the client. Only in an event that closes.';

@@ -16,7 +16,7 @@ import (
 
 // Oldest is the oldest schema that this version's server works with. The newest
 // is the one after [Latest]: the next version may already have migrated.
-const Oldest = 3
+const Oldest = 4
 
 // Table is the table of the migrations that were applied.
 const Table = "sallyport.schema_version"

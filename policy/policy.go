@@ -102,6 +102,10 @@ type Limits struct {
 	Idle     time.Duration // without a byte in either direction
 	Sent     int64         // bytes from the client to the target
 	Received int64         // bytes from the target to the client
+
+	// Bytes of all tunnels and requests of the step together, of those whose
+	// decision bounds them so.
+	StepSent, StepReceived int64
 }
 
 // Decision is the whole record of one evaluation. The zero value denies.

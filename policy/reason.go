@@ -17,23 +17,25 @@ const (
 
 // The reasons for which a request never reaches policy, or does not leave after it.
 const (
-	TargetInvalid     Reason = "target_invalid"     // not a canonical target
-	RequestInvalid    Reason = "request_invalid"    // not an HTTP request that can be forwarded safely
-	HeadTooLarge      Reason = "head_too_large"     // the request head is over its limit
-	HeadTimeout       Reason = "head_timeout"       // the request head came too slowly
-	AddressProhibited Reason = "address_prohibited" // every address is one that must not be reached
-	NameUnresolved    Reason = "name_unresolved"    // the target's name has no address, or DNS failed
-	AuditUnavailable  Reason = "audit_unavailable"  // the decision could not be written down
-	TargetUnreachable Reason = "target_unreachable" // the target refused or could not be reached
-	TargetTimeout     Reason = "target_timeout"     // the target did not answer in time
-	ResponseInvalid   Reason = "response_invalid"   // the target's answer cannot be passed on
-	Overloaded        Reason = "overloaded"         // a limit of this instance is reached, by whomever
-	StepLimit         Reason = "step_limit"         // the step has or asks for more than one step may
-	RepositoryLimit   Reason = "repository_limit"   // its repository's steps together do
-	InstanceLimit     Reason = "instance_limit"     // all steps together do
-	ShuttingDown      Reason = "shutting_down"      // this instance admits nothing new
-	EmergencyStop     Reason = "emergency_stop"     // an operator has stopped everything
-	InternalError     Reason = "internal_error"     // a fault of ours
+	TargetInvalid       Reason = "target_invalid"       // not a canonical target
+	RequestInvalid      Reason = "request_invalid"      // not an HTTP request that can be forwarded safely
+	HeadTooLarge        Reason = "head_too_large"       // the request head is over its limit
+	HeadTimeout         Reason = "head_timeout"         // the request head came too slowly
+	AddressProhibited   Reason = "address_prohibited"   // every address is one that must not be reached
+	NameUnresolved      Reason = "name_unresolved"      // the target's name has no address, or DNS failed
+	AuditUnavailable    Reason = "audit_unavailable"    // the decision could not be written down
+	TargetUnreachable   Reason = "target_unreachable"   // the target refused or could not be reached
+	TargetTimeout       Reason = "target_timeout"       // the target did not answer in time
+	UpstreamUnavailable Reason = "upstream_unavailable" // the proxy on the way out could not be reached, or refused
+	UpstreamTimeout     Reason = "upstream_timeout"     // it did not answer in time
+	ResponseInvalid     Reason = "response_invalid"     // the target's answer cannot be passed on
+	Overloaded          Reason = "overloaded"           // a limit of this instance is reached, by whomever
+	StepLimit           Reason = "step_limit"           // the step has or asks for more than one step may
+	RepositoryLimit     Reason = "repository_limit"     // its repository's steps together do
+	InstanceLimit       Reason = "instance_limit"       // all steps together do
+	ShuttingDown        Reason = "shutting_down"        // this instance admits nothing new
+	EmergencyStop       Reason = "emergency_stop"       // an operator has stopped everything
+	InternalError       Reason = "internal_error"       // a fault of ours
 )
 
 // The reasons of a credential.

@@ -23,7 +23,7 @@ type Admission struct {
 	Decision  policy.Decision
 	Target    target.Target
 	Path      string           // path and query of an absolute-form target, as policy saw it
-	Addresses []netip.AddrPort // what may be dialled, and nothing else
+	Addresses []netip.AddrPort // what may be dialled, and nothing else; none where another proxy resolves the name
 	Admitted  time.Time
 
 	gate     *Gate
@@ -32,9 +32,14 @@ type Admission struct {
 	client   netip.Addr
 	listener string
 	lease    lease
+	account  *account
+	http     *policy.HTTPRequest // nil for a tunnel
+	via      *Via                // nil: directly
 	dialled  atomic.Pointer[netip.AddrPort]
+	again    atomic.Pointer[policy.Decision] // the latest, where policy has changed since
 	closed   atomic.Bool
-	stopped  Cause // given while it was a request: a tunnel that it becomes ends with it. The tracker's lock guards it
+	stopped  Cause  // given while it was a request: a tunnel that it becomes ends with it. The tracker's lock guards it
+	judged   string // the revision that allowed it last. Likewise
 }
 
 // Cause is why an admission ended: a closed vocabulary.
@@ -42,31 +47,37 @@ type Cause string
 
 // The causes.
 const (
-	CauseFinished          Cause = "finished"            // both sides are done
-	CauseClientClosed      Cause = "client_closed"       // the client broke off
-	CauseTargetClosed      Cause = "target_closed"       // the target broke off
-	CauseClientError       Cause = "client_error"        // reading from or writing to the client failed
-	CauseTargetError       Cause = "target_error"        // likewise the target
-	CauseIdle              Cause = "idle_timeout"        // no byte for too long
-	CauseHalfClosed        Cause = "half_closed_timeout" // one side was done and the other did not end
-	CauseLifetime          Cause = "lifetime"            // the absolute deadline
-	CauseSentLimit         Cause = "sent_limit"          // too many bytes to the target
-	CauseReceivedLimit     Cause = "received_limit"      // too many bytes from it
-	CauseHelloMismatch     Cause = "hello_mismatch"      // the TLS server name is not the target
-	CauseHelloMissing      Cause = "hello_missing"       // no TLS server name
-	CauseHelloEncrypted    Cause = "hello_encrypted"     // the TLS server name is hidden (ECH)
-	CauseHelloInvalid      Cause = "hello_invalid"       // not TLS, or a malformed ClientHello
-	CauseHelloTooLarge     Cause = "hello_too_large"     // a ClientHello over its limit
-	CauseHelloTimeout      Cause = "hello_timeout"       // no ClientHello in time
-	CauseTargetUnreachable Cause = "target_unreachable"  // the dial failed
-	CauseTargetTimeout     Cause = "target_timeout"      // the dial or the answer took too long
-	CauseResponseInvalid   Cause = "response_invalid"    // the target's answer cannot be passed on
-	CauseShutdown          Cause = "shutdown"            // this instance ended
-	CauseOperator          Cause = "operator"            // an operator closed it
-	CauseEmergencyStop     Cause = "emergency_stop"      // an operator stopped everything
-	CauseRevoked           Cause = "credential_revoked"  // an operator ended the step or its repository
-	CauseCredentialEnded   Cause = "credential_ended"    // the credential's time is over, and the configuration closes tunnels then
-	CauseInternal          Cause = "internal_error"      // a fault of ours
+	CauseFinished            Cause = "finished"             // both sides are done
+	CauseClientClosed        Cause = "client_closed"        // the client broke off
+	CauseTargetClosed        Cause = "target_closed"        // the target broke off
+	CauseClientError         Cause = "client_error"         // reading from or writing to the client failed
+	CauseTargetError         Cause = "target_error"         // likewise the target
+	CauseIdle                Cause = "idle_timeout"         // no byte for too long
+	CauseHalfClosed          Cause = "half_closed_timeout"  // one side was done and the other did not end
+	CauseLifetime            Cause = "lifetime"             // the absolute deadline
+	CauseSentLimit           Cause = "sent_limit"           // too many bytes to the target
+	CauseStepSentLimit       Cause = "step_sent_limit"      // too many of the step in all
+	CauseStepReceivedLimit   Cause = "step_received_limit"  // too many to the step in all
+	CauseReceivedLimit       Cause = "received_limit"       // too many bytes from it
+	CauseHelloMismatch       Cause = "hello_mismatch"       // the TLS server name is not the target
+	CauseHelloMissing        Cause = "hello_missing"        // no TLS server name
+	CauseHelloEncrypted      Cause = "hello_encrypted"      // the TLS server name is hidden (ECH)
+	CauseHelloInvalid        Cause = "hello_invalid"        // not TLS, or a malformed ClientHello
+	CauseHelloTooLarge       Cause = "hello_too_large"      // a ClientHello over its limit
+	CauseHelloTimeout        Cause = "hello_timeout"        // no ClientHello in time
+	CauseTargetUnreachable   Cause = "target_unreachable"   // the dial failed
+	CauseTargetTimeout       Cause = "target_timeout"       // the dial or the answer took too long
+	CauseUpstreamUnavailable Cause = "upstream_unavailable" // the proxy in between could not be reached, or refused
+	CauseUpstreamTimeout     Cause = "upstream_timeout"     // it took too long
+	CauseResponseInvalid     Cause = "response_invalid"     // the target's answer cannot be passed on
+	CauseOverloaded          Cause = "overloaded"           // too many targets were being dialled
+	CauseShutdown            Cause = "shutdown"             // this instance ended
+	CauseOperator            Cause = "operator"             // an operator closed it
+	CauseEmergencyStop       Cause = "emergency_stop"       // an operator stopped everything
+	CauseRevoked             Cause = "credential_revoked"   // an operator ended the step or its repository
+	CauseCredentialEnded     Cause = "credential_ended"     // the credential's time is over, and the configuration closes tunnels then
+	CausePolicyChanged       Cause = "policy_changed"       // the policy that decides now does not allow it
+	CauseInternal            Cause = "internal_error"       // a fault of ours
 )
 
 // Outcome is how an admission ended.
@@ -78,24 +89,32 @@ type Outcome struct {
 	UpstreamStatus int
 }
 
-// Dial opens a connection to one of the pinned addresses. On failure it returns
+// Dial opens a connection to one of the pinned addresses, directly or through the
+// proxy that the configuration puts in the way. On failure it returns
 // what to tell the client; the caller still closes the admission, with
 // [Refusal.Cause].
-func (a *Admission) Dial(ctx context.Context) (*net.TCPConn, *Refusal) {
+func (a *Admission) Dial(ctx context.Context) (Stream, *Refusal) {
 	began := time.Now()
-	conn, err := a.gate.config.Dialer.dial(ctx, a.Addresses)
+	conn, err := a.dial(ctx)
 	a.gate.config.Observer.Stage("dial", time.Since(began))
 	if err == nil {
-		to := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
-		a.dialled.Store(&to)
 		return conn, nil
 	}
-	a.gate.config.Log.WarnContext(ctx, "target not reached", "decision_id", a.ID, "error", err)
-	r := refuse(policy.TargetUnreachable, "the target could not be reached")
-	if isTimeout(err) {
-		r = refuse(policy.TargetTimeout, "the target did not answer in time")
+	a.gate.config.Log.WarnContext(ctx, "target not reached", "decision_id", a.ID, "via", a.Via(), "error", err)
+	return nil, a.Refuse(a.notReached(err))
+}
+
+func (a *Admission) dial(ctx context.Context) (Stream, error) {
+	if a.via != nil {
+		return a.dialVia(ctx)
 	}
-	return nil, a.Refuse(r)
+	conn, err := a.gate.config.Dialer.dial(ctx, a.Addresses)
+	if err != nil {
+		return nil, err // and no connection, which a nil *net.TCPConn would be
+	}
+	to := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+	a.dialled.Store(&to)
+	return conn, nil
 }
 
 // Reached notes that the admission used a connection that an earlier one had
@@ -125,6 +144,12 @@ func (r *Refusal) Cause() Cause {
 		return CauseTargetTimeout
 	case policy.ResponseInvalid:
 		return CauseResponseInvalid
+	case policy.UpstreamUnavailable:
+		return CauseUpstreamUnavailable
+	case policy.UpstreamTimeout:
+		return CauseUpstreamTimeout
+	case policy.Overloaded:
+		return CauseOverloaded
 	case policy.ShuttingDown:
 		return CauseShutdown
 	case policy.EmergencyStop:
@@ -143,6 +168,18 @@ func (a *Admission) Close(o Outcome) {
 		a.lease.release()
 		a.close(o)
 		a.gate.config.Observer.Closed(a.action, o.Cause, o.Sent, o.Received)
+	}
+}
+
+// CloseInBackground is Close for whoever has something better to do than to wait
+// for the log: a client's next request. [Gate.Wait] waits for it.
+func (a *Admission) CloseInBackground(o Outcome) {
+	if !a.closed.Swap(true) {
+		a.lease.release()
+		a.gate.ends.Go(func() {
+			a.close(o)
+			a.gate.config.Observer.Closed(a.action, o.Cause, o.Sent, o.Received)
+		})
 	}
 }
 
@@ -167,8 +204,13 @@ func (a *Admission) close(o Outcome) {
 	}
 	copyPrincipal(e, a.Principal)
 	copyTarget(e, a.Target, a.action, a.Decision.Protocol)
+	e.Via = a.Via()
 	if to := a.dialled.Load(); to != nil {
 		e.Address = to.Addr().Unmap()
+	}
+	if again := a.again.Load(); again != nil && o.Cause == CausePolicyChanged {
+		e.Revision, e.Commit = again.Revision.Digest, again.Revision.Commit
+		e.Reason, e.Rule, e.Rules, e.Message = string(again.Reason), again.Rule, again.Rules, again.Message
 	}
 	kind, took := string(e.Kind), e.Duration
 	ctx, cancel := context.WithTimeout(context.Background(), a.gate.config.RecordWait)
@@ -188,6 +230,9 @@ func (a *Admission) line(kind string, o Outcome, took time.Duration) {
 		slog.Int64("sent", o.Sent), slog.Int64("received", o.Received), slog.Duration("duration", took))
 	if o.UpstreamStatus != 0 {
 		attrs = append(attrs, slog.Int("upstream_status", o.UpstreamStatus))
+	}
+	if again := a.again.Load(); again != nil && o.Cause == CausePolicyChanged {
+		attrs = append(attrs, slog.String("reason", string(again.Reason)), slog.String("rule", again.Rule), slog.String("revision", again.Revision.Digest))
 	}
 	attrs = appendPrincipal(attrs, a.Principal)
 	attrs = append(attrs, slog.String("host", a.Target.Host), slog.Int("port", int(a.Target.Port)))

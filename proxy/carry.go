@@ -28,7 +28,7 @@ func (t *tunnel) carryBuffered(dst io.Writer, src io.Reader, d *direction) endin
 			}
 			t.touch()
 			m, werr := dst.Write(buf[:n])
-			d.moved.Add(int64(m))
+			d.add(m)
 			if werr != nil {
 				return ending{err: werr, wrote: true}
 			}

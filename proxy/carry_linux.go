@@ -140,7 +140,7 @@ func (m *mover) pass() (ending, bool) {
 		return m.spliceOut()
 	}
 	n, err := m.to.Write((*m.buf)[:m.n])
-	m.d.moved.Add(int64(n))
+	m.d.add(int(n))
 	m.releaseBuffer()
 	if err != nil {
 		return ending{err: err, wrote: true}, true
@@ -183,7 +183,7 @@ func (m *mover) drainPipe(fd uintptr) (done bool) {
 			return true
 		default:
 			m.pipe.held -= int(n)
-			m.d.moved.Add(int64(n))
+			m.d.add(int(n))
 			m.t.touch() // a slow reader is not an idle one
 		}
 	}

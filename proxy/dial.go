@@ -18,8 +18,39 @@ type Dialer struct {
 	Timeout   time.Duration // for all addresses together; 0: 10 s
 	Stagger   time.Duration // between one address and the next (RFC 8305 section 5); 0: 250 ms
 	KeepAlive net.KeepAliveConfig
+	// AtOnce is how many targets may be dialled at once. One more waits for at most
+	// Wait. Targets that do not answer hold their place until Timeout. 0: 1,000.
+	AtOnce int
+	Wait   time.Duration // 0: 1 s
 
-	guard *Guard
+	guard  *Guard
+	places chan struct{} // holds one for each dial under way
+}
+
+// errDials is that as many targets are being dialled as may be.
+var errDials = errors.New("as many targets are being dialled as may be at once")
+
+// place takes a place among the dials under way, and returns how to give it back.
+func (d *Dialer) place(ctx context.Context) (leave func(), err error) {
+	if d.places == nil {
+		return func() {}, nil // without a gate there is nobody to keep out
+	}
+	leave = func() { <-d.places }
+	select {
+	case d.places <- struct{}{}:
+		return leave, nil
+	default:
+	}
+	timer := time.NewTimer(d.Wait)
+	defer timer.Stop()
+	select {
+	case d.places <- struct{}{}:
+		return leave, nil
+	case <-timer.C:
+		return nil, errDials
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // errProhibited is an address that came to be dialled although it must not be.
@@ -28,21 +59,31 @@ var errProhibited = errors.New("address is not one that was pinned, or must not 
 // dial connects to the first pinned address that answers: IPv6 and IPv4 in
 // turn, one after the other with a head start (RFC 8305).
 func (d *Dialer) dial(ctx context.Context, pinned []netip.AddrPort) (*net.TCPConn, error) {
-	if len(pinned) == 0 || d.guard == nil {
+	return d.connect(ctx, pinned, func(address string) error { return d.check(address, pinned) })
+}
+
+// connect connects to the first address that answers; check is asked about each.
+func (d *Dialer) connect(ctx context.Context, to []netip.AddrPort, check func(address string) error) (*net.TCPConn, error) {
+	if len(to) == 0 || d.guard == nil {
 		return nil, errProhibited
 	}
+	leave, err := d.place(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(d.Timeout, 10*time.Second))
 	defer cancel()
 	dialer := net.Dialer{
 		KeepAliveConfig: d.KeepAlive,
 		Control: func(_, address string, _ syscall.RawConn) error {
-			return d.check(address, pinned)
+			return check(address)
 		},
 	}
-	if len(pinned) == 1 {
-		return dialOne(ctx, &dialer, pinned[0])
+	if len(to) == 1 {
+		return dialOne(ctx, &dialer, to[0])
 	}
-	return d.race(ctx, &dialer, interleave(pinned))
+	return d.race(ctx, &dialer, interleave(to))
 }
 
 // check is called with what the kernel is about to be asked for. It fails closed:

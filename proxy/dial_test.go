@@ -267,3 +267,40 @@ func TestInterleave(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
+
+// TestDialsAtOnce: with as many dials under way as may be, one more waits for a
+// place, and gets a quick 503 where none becomes free.
+func TestDialsAtOnce(t *testing.T) {
+	l := listen(t, "127.0.0.1:0")
+	defer l.Close()
+	w := newWorld()
+	w.guard, w.addrs = loopback, []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+	w.dialer.AtOnce, w.dialer.Wait = 1, 20*time.Millisecond
+	g := w.gate(t)
+	a, refusal := g.Admit(t.Context(), attempt(fmt.Sprintf("%s:%d", targetName, addrPort(l.Addr()).Port())))
+	if refusal != nil {
+		t.Fatalf("%+v", refusal)
+	}
+	leave, err := g.config.Dialer.place(t.Context()) // somebody else's, whose target is silent
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, refusal = a.Dial(t.Context())
+	if refusal == nil || refusal.Status != 503 || refusal.Reason != policy.Overloaded || refusal.RetryAfter == 0 || refusal.Cause() != CauseOverloaded {
+		t.Fatalf("%+v", refusal)
+	}
+	waiting := make(chan *Refusal)
+	g.config.Dialer.Wait = patience
+	go func() {
+		conn, refusal := a.Dial(t.Context())
+		if conn != nil {
+			_ = conn.Close()
+		}
+		waiting <- refusal
+	}()
+	leave()
+	if refusal := <-waiting; refusal != nil {
+		t.Errorf("with a place: %+v", refusal)
+	}
+	a.Close(Outcome{})
+}

@@ -46,7 +46,10 @@ func (p *passage) event(verdict policy.Verdict, reason policy.Reason) *audit.Eve
 	if h := p.attempt.HTTP; h != nil {
 		e.Method, e.Path = h.Method, h.Path
 	}
-	if verdict == policy.Allow {
+	if p.via != nil {
+		e.Via = p.via.String()
+	}
+	if verdict == policy.Allow && len(p.pinned) > 0 {
 		e.Addresses = make([]netip.Addr, len(p.pinned))
 		for i, a := range p.pinned {
 			e.Addresses[i] = a.Addr()

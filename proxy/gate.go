@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,11 +21,13 @@ import (
 // and lets pass only what got through all four. The zero Gate admits nothing:
 // [NewGate] makes one that can.
 type Gate struct {
-	config  Config
-	refused throttle
-	limits  *limiter
-	closed  atomic.Bool
-	stopped atomic.Bool
+	config   Config
+	refused  throttle
+	limits   *limiter
+	closed   atomic.Bool
+	stopped  atomic.Bool
+	ends     sync.WaitGroup // that are being recorded in the background
+	accounts accounts
 }
 
 // Config is what a gate is made of. The four plugs and the guard are required.
@@ -35,11 +38,12 @@ type Config struct {
 	Resolver      Resolver
 	Guard         *Guard
 	Dialer        Dialer
+	Via           []*Via // other proxies on the way out; the first that is for a host counts
 
 	Log      *slog.Logger // canonical lines, one for a decision and one for an end; nil: none
 	Observer Observer     // counters; nil: none
-	// RefusedPerSecond bounds the events that unidentified clients can cause
-	// from one address; what is over it is counted. 0: 5.
+	// RefusedPerSecond bounds the events that clients whose credential is not
+	// accepted can cause from one address; what is over it is counted. 0: 5.
 	RefusedPerSecond int
 	// Limits bound what verified steps take. The zero value is none.
 	Limits Limits
@@ -58,8 +62,8 @@ type Observer interface {
 	Stage(stage string, took time.Duration)
 	// Closed is called at the end of what was admitted.
 	Closed(action policy.Action, cause Cause, sent, received int64)
-	// Unrecorded is called for a refusal that got no event: an unidentified
-	// client over its rate, or one without any credential.
+	// Unrecorded is called for a refusal that got no event: a client over its rate
+	// whose credential is not accepted, or one without any.
 	Unrecorded(reason policy.Reason)
 }
 
@@ -88,6 +92,8 @@ func NewGate(c Config) (*Gate, error) {
 	}
 	c.RecordWait = cmp.Or(c.RecordWait, 10*time.Second)
 	c.Dialer.guard = c.Guard
+	c.Dialer.Wait = cmp.Or(c.Dialer.Wait, time.Second)
+	c.Dialer.places = make(chan struct{}, cmp.Or(c.Dialer.AtOnce, 1000))
 	g := &Gate{config: c, limits: newLimiter(c.Limits)}
 	g.refused.perSecond = cmp.Or(c.RefusedPerSecond, 5)
 	return g, nil
@@ -110,6 +116,10 @@ type Attempt struct {
 // CloseAdmission makes the gate refuse everything new with shutting_down.
 // What was admitted goes on.
 func (g *Gate) CloseAdmission() { g.closed.Store(true) }
+
+// Wait returns when no end is being recorded in the background any more. Nothing
+// may be admitted meanwhile.
+func (g *Gate) Wait() { g.ends.Wait() }
 
 // Stop makes the gate refuse everything with emergency_stop until [Gate.Resume].
 // What was admitted goes on: whoever stops the gate closes that too, by
@@ -143,7 +153,7 @@ func (g *Gate) Admit(ctx context.Context, attempt Attempt) (*Admission, *Refusal
 	}
 	defer func() { p.lease.release() }() // unless the admission has it
 	for _, step := range [...]func(context.Context) *Refusal{
-		p.identify, p.decide, p.locate, p.record,
+		p.identify, p.decide, p.charge, p.locate, p.record,
 	} {
 		if refusal := step(ctx); refusal != nil {
 			return nil, refusal
@@ -170,6 +180,10 @@ func (p *passage) admission() *Admission {
 		action:    p.attempt.Action,
 		client:    p.attempt.Client.Addr().Unmap(),
 		listener:  p.attempt.Listener,
+		http:      p.attempt.HTTP,
+		via:       p.via,
+		judged:    p.decision.Revision.Digest,
+		account:   p.account,
 	}
 }
 
@@ -185,8 +199,11 @@ type passage struct {
 	target    target.Target
 	path      string // path and query of an absolute-form target
 	principal *identity.Principal
-	lease     lease // its place under the limits
+	refused   bool     // its credential, so that it is known for the record alone
+	lease     lease    // its place under the limits
+	account   *account // what its step has sent and received, where the decision bounds that
 	decision  policy.Decision
+	via       *Via // nil: directly
 	pinned    []netip.AddrPort
 	prohibit  []string // what was resolved and must not be dialled, with its class
 }
@@ -206,7 +223,7 @@ func (p *passage) identify(ctx context.Context) *Refusal {
 	}
 	if parseErr != nil {
 		if e, ok := errors.AsType[*identity.Error](err); ok {
-			p.principal = e.Principal
+			p.belongsTo(e)
 		}
 		if err == nil {
 			if over := p.hold(ctx); over != nil {
@@ -255,10 +272,22 @@ func (p *passage) authenticate(ctx context.Context) (*identity.Principal, error)
 // refuseUnread answers an attempt whose target cannot be read.
 func (p *passage) refuseUnread(ctx context.Context, reason policy.Reason, detail string) *Refusal {
 	r := refuse(reason, detail)
-	if p.principal == nil {
+	if p.principal == nil || p.refused && !p.mayRecord() {
 		return p.count(r)
 	}
 	return p.deny(ctx, r)
+}
+
+// belongsTo takes over whose credential was refused.
+func (p *passage) belongsTo(e *identity.Error) {
+	p.principal, p.refused = e.Principal, !e.Problem.Unavailable()
+}
+
+// mayRecord reports whether one more event of somebody whose credential is not
+// accepted is recorded. A credential that has ended, or was made for others, may
+// be in anybody's hands: its name gives no right to more events than an address has.
+func (p *passage) mayRecord() bool {
+	return p.gate.refused.take(p.attempt.Client.Addr(), p.started)
 }
 
 // refuseStopped answers an attempt during an emergency stop: with nothing else,
@@ -267,15 +296,15 @@ func (p *passage) refuseStopped(ctx context.Context) *Refusal {
 	_ = p.parseTarget() // what cannot be read is recorded as it came
 	if p.attempt.CredentialError == nil && !p.attempt.Credential.IsZero() {
 		principal, err := p.authenticate(ctx)
-		if e, ok := errors.AsType[*identity.Error](err); ok {
-			principal = e.Principal
-		}
 		p.principal = principal
+		if e, ok := errors.AsType[*identity.Error](err); ok {
+			p.belongsTo(e)
+		}
 	}
 	return p.refuseUnread(ctx, policy.EmergencyStop, "an operator has stopped everything")
 }
 
-// refuseUnidentified answers an attempt whose principal is not known. No
+// refuseUnidentified answers an attempt whose credential is not accepted. No
 // credential at all is counted and not recorded: git and Java try without one
 // on every connection. The others are recorded and logged, but for what one
 // address sends over its rate.
@@ -284,10 +313,9 @@ func (p *passage) refuseUnidentified(ctx context.Context, err error) *Refusal {
 	e, ok := errors.AsType[*identity.Error](err)
 	if ok {
 		r = refuse(policy.Reason(e.Problem), e.Detail)
-		p.principal = e.Principal
+		p.belongsTo(e)
 	}
-	if r.Reason == policy.CredentialMissing ||
-		p.principal == nil && !p.gate.refused.take(p.attempt.Client.Addr(), p.started) {
+	if r.Reason == policy.CredentialMissing || (p.principal == nil || p.refused) && !p.mayRecord() {
 		return p.count(r)
 	}
 	switch {
@@ -353,8 +381,15 @@ func (p *passage) undecided(ctx context.Context) *Refusal {
 
 // locate finds the target's addresses and pins those that may be dialled.
 func (p *passage) locate(ctx context.Context) *Refusal {
+	p.via = p.gate.viaFor(p.target.Host)
+	if refusal := p.reserved(ctx, nil); refusal != nil {
+		return refusal
+	}
 	addrs := []netip.Addr{p.target.Addr}
 	if !p.target.IsAddress() {
+		if p.via != nil && p.via.ResolveUpstream {
+			return nil
+		}
 		resolved := p.stage("resolve")
 		found, err := p.gate.config.Resolver.Resolve(ctx, p.target.Host)
 		resolved()
@@ -362,6 +397,9 @@ func (p *passage) locate(ctx context.Context) *Refusal {
 			return p.unresolved(ctx, err)
 		}
 		addrs = found
+	}
+	if refusal := p.reserved(ctx, addrs); refusal != nil {
+		return refusal
 	}
 	for _, addr := range addrs {
 		to := netip.AddrPortFrom(addr.Unmap(), p.target.Port)
@@ -381,7 +419,19 @@ func (p *passage) locate(ctx context.Context) *Refusal {
 
 func (p *passage) unresolved(ctx context.Context, err error) *Refusal {
 	p.gate.config.Log.WarnContext(ctx, "name not resolved", "host", p.target.Host, "error", err)
+	if e, ok := errors.AsType[interface {
+		error
+		Overloaded() bool
+	}](err); ok && e.Overloaded() {
+		return p.deny(ctx, refuse(policy.Overloaded, "this instance looks up as many names as it may"))
+	}
 	r := refuse(policy.NameUnresolved, "the target's name has no address")
+	if e, ok := errors.AsType[interface {
+		error
+		ClientText() string
+	}](err); ok {
+		r.Detail = e.ClientText()
+	}
 	if isTimeout(err) {
 		r.Status = 504
 		r.Detail = "the target's name could not be looked up in time"

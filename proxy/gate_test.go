@@ -165,6 +165,12 @@ func TestWay(t *testing.T) {
 			}},
 		{"addresses and an error", func(w *world, _ *Attempt) { w.resolveErr = errors.New("half an answer") },
 			policy.NameUnresolved, 502, "authenticate decide available resolve record", true, nil},
+		{"too many lookups", func(w *world, _ *Attempt) { w.resolveErr = crowded{} },
+			policy.Overloaded, 503, "authenticate decide available resolve record", true, func(t *testing.T, r *Refusal, _ audit.Event) {
+				if r.RetryAfter == 0 || strings.Contains(r.Detail, "crowded") {
+					t.Errorf("refusal %+v", r)
+				}
+			}},
 		{"lookup too slow", func(w *world, _ *Attempt) { w.resolveErr = fmt.Errorf("dns: %w", context.DeadlineExceeded) },
 			policy.NameUnresolved, 504, "authenticate decide available resolve record", true, func(t *testing.T, r *Refusal, _ audit.Event) {
 				if r.ProxyError() != "dns_timeout" {
@@ -354,9 +360,37 @@ func TestClientThatHangsUpDoesNotCancelItsRecord(t *testing.T) {
 	}
 }
 
+// TestRefusedPrincipalsAreThrottledEverywhere: a credential that is not accepted
+// cannot fill the log by way of a bad target, or of an emergency stop, either.
+func TestRefusedPrincipalsAreThrottledEverywhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, set := range map[string]func(*Gate, *Attempt){
+			"target": func(_ *Gate, a *Attempt) { a.Target = "x" },
+			"stop":   func(g *Gate, _ *Attempt) { g.Stop() },
+		} {
+			w := newWorld()
+			w.authErr = &identity.Error{Problem: identity.CredentialExpired, Principal: w.principal}
+			g := w.gate(t)
+			a := attempt("api.partner.example:443")
+			set(g, &a)
+			for range 50 {
+				g.Admit(t.Context(), a)
+			}
+			if n := len(w.events()); n != 5 || w.events()[0].StepUUID == "" {
+				t.Errorf("%s: %d events", name, n)
+			}
+		}
+	})
+}
+
 func TestBadCredentialsAreThrottled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, err := range []error{bad(identity.CredentialSignature), errors.New("boom")} {
+		for _, err := range []error{
+			bad(identity.CredentialSignature), errors.New("boom"),
+			// That it is known whose it was gives no right to more.
+			&identity.Error{Problem: identity.CredentialExpired, Principal: newWorld().principal},
+			&identity.Error{Problem: identity.CredentialRevoked, Principal: newWorld().principal},
+		} {
 			w := newWorld()
 			w.authErr = err
 			g := w.gate(t)
@@ -486,3 +520,9 @@ func TestDecisionIDs(t *testing.T) {
 		seen[id] = true
 	}
 }
+
+// crowded is a resolver that has too much to do.
+type crowded struct{}
+
+func (crowded) Error() string    { return "crowded: 10.0.0.2" }
+func (crowded) Overloaded() bool { return true }

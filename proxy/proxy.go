@@ -59,7 +59,9 @@ type Recorder interface {
 //
 // It must be safe for concurrent use, honour ctx, bound what it returns, and
 // never return an empty list without an error. Whether an error is worth a
-// retry is not the caller's concern.
+// retry is not the caller's concern, but for one: an error with a method
+// Overloaded() bool that says true is answered with 503, and not as the name's
+// fault. One with a method ClientText() string says by it what a client may read.
 type Resolver interface {
 	Resolve(ctx context.Context, host string) ([]netip.Addr, error)
 }

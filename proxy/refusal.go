@@ -62,9 +62,10 @@ type outcome struct {
 }
 
 const (
-	nextToken  = `give the step "oidc: {audiences: [...]}" with this proxy's audience and set HTTPS_PROXY=http://step:$BITBUCKET_STEP_OIDC_TOKEN@HOST:PORT`
-	nextRetry  = "try again in a moment; if it stays, tell whoever runs this proxy"
-	nextPolicy = "ask for a rule in the policy repository, naming the target, the repository and the deployment"
+	nextToken    = `give the step "oidc: {audiences: [...]}" with this proxy's audience and set HTTPS_PROXY=http://step:$BITBUCKET_STEP_OIDC_TOKEN@HOST:PORT`
+	nextRetry    = "try again in a moment; if it stays, tell whoever runs this proxy"
+	nextUpstream = "try again in a moment; if it stays, tell whoever runs this proxy: the next proxy on the way out is in trouble, or does not let this target pass"
+	nextPolicy   = "ask for a rule in the policy repository, naming the target, the repository and the deployment"
 )
 
 // outcomes says for every reason of a refusal what the client gets. The test of
@@ -103,6 +104,9 @@ var outcomes = map[policy.Reason]outcome{
 	policy.NameUnresolved:    {http.StatusBadGateway, "dns_error", "check the spelling of the name, then try again", 0},
 	policy.TargetUnreachable: {http.StatusBadGateway, "destination_unavailable", "check that the target is up, then try again", 0},
 	policy.TargetTimeout:     {http.StatusGatewayTimeout, "connection_timeout", "check that the target is up, then try again", 0},
+
+	policy.UpstreamUnavailable: {http.StatusBadGateway, "destination_unavailable", nextUpstream, 0},
+	policy.UpstreamTimeout:     {http.StatusGatewayTimeout, "connection_timeout", nextUpstream, 0},
 
 	policy.ResponseInvalid: {http.StatusBadGateway, "http_protocol_error", "have the target's answer corrected: it is not HTTP that can be passed on safely", 0},
 

@@ -99,9 +99,9 @@ func TestStatuses(t *testing.T) {
 		429: {policy.StepLimit, policy.RepositoryLimit},
 		431: {policy.HeadTooLarge},
 		500: {policy.InternalError},
-		502: {policy.NameUnresolved, policy.TargetUnreachable, policy.ResponseInvalid},
+		502: {policy.NameUnresolved, policy.TargetUnreachable, policy.ResponseInvalid, policy.UpstreamUnavailable},
 		503: {policy.KeysUnavailable, policy.NamesUnavailable, policy.AdmittedUnavailable, policy.AuditUnavailable, policy.Overloaded, policy.InstanceLimit, policy.ShuttingDown, policy.EmergencyStop},
-		504: {policy.TargetTimeout},
+		504: {policy.TargetTimeout, policy.UpstreamTimeout},
 	}
 	of := map[policy.Reason]int{}
 	for status, reasons := range want {

@@ -33,7 +33,7 @@ type rig struct {
 	client   Stream       // the client's own end
 	target   *net.TCPConn // the target's own end
 	stream   Stream       // what the tunnel is given
-	upstream *net.TCPConn
+	upstream Stream
 	admitted *Admission
 	early    []byte
 	ended    chan Outcome

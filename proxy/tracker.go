@@ -56,6 +56,8 @@ type Tracker struct {
 	open     map[*tunnel]struct{}
 	changed  chan struct{} // closed and replaced when the last open tunnel ends
 	requests map[*request]struct{}
+	revision string        // that decides; empty where nobody re-decides
+	stale    chan struct{} // something open was judged by another one
 }
 
 // request is an admitted HTTP request under way, which somebody else carries.
@@ -66,7 +68,8 @@ type request struct {
 
 // NewTracker returns a tracker without tunnels.
 func NewTracker(c TunnelConfig) *Tracker {
-	return &Tracker{config: c.withDefaults(), open: make(map[*tunnel]struct{}), changed: make(chan struct{}), requests: make(map[*request]struct{})}
+	return &Tracker{config: c.withDefaults(), open: make(map[*tunnel]struct{}), changed: make(chan struct{}), requests: make(map[*request]struct{}),
+		stale: make(chan struct{}, 1)}
 }
 
 // Run carries bytes between client and target until the tunnel is over, then
@@ -77,7 +80,7 @@ func NewTracker(c TunnelConfig) *Tracker {
 // admission's target, unless the decision says that any protocol may pass.
 //
 // Both connections must have no deadline set and must be used by nobody else.
-func (t *Tracker) Run(a *Admission, client Stream, early []byte, upstream *net.TCPConn) Outcome {
+func (t *Tracker) Run(a *Admission, client Stream, early []byte, upstream Stream) Outcome {
 	tun := newTunnel(t.config, a, client, early, upstream)
 	t.add(tun)
 	// Last, so that whoever drains the tracker has every end on record.
@@ -91,6 +94,7 @@ func (t *Tracker) add(tun *tunnel) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.open[tun] = struct{}{}
+	t.begun(tun.admission)
 	if t.shut {
 		tun.stop(CauseShutdown)
 	}
@@ -122,6 +126,7 @@ func (t *Tracker) Begin(a *Admission, stop func(Cause)) (end func()) {
 		return func() {}
 	}
 	t.requests[r] = struct{}{}
+	t.begun(a)
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()

@@ -19,18 +19,20 @@ type tunnel struct {
 	admission *Admission
 	client    Stream
 	early     []byte
-	upstream  *net.TCPConn
+	upstream  Stream
 	config    TunnelConfig
 	idle      time.Duration
-	deadline  time.Time
-	overdue   Cause // why it ends at the deadline
 
 	up, down   direction
 	lastActive atomic.Int64 // monotonic nanoseconds since the tunnel began
 	began      time.Time
 	halfClosed atomic.Bool
 
-	mu     sync.Mutex
+	mu sync.Mutex
+	// When it ends at the latest, and why then. Only ever brought forward.
+	deadline time.Time
+	overdue  Cause
+
 	cause  Cause // the first that was given
 	forced bool  // cut by us or broken: the peers must not take it for an orderly end
 	woken  bool  // both connections have a deadline in the past
@@ -41,19 +43,37 @@ type tunnel struct {
 
 // direction counts the bytes of one way and knows their limit.
 type direction struct {
-	moved atomic.Int64
-	limit int64 // 0: none
+	moved     atomic.Int64
+	limit     int64         // 0: none
+	step      *atomic.Int64 // of all that the step has open; nil: not counted
+	stepLimit int64         // 0: none
+}
+
+func (d *direction) add(n int) {
+	d.moved.Add(int64(n))
+	if d.step != nil {
+		d.step.Add(int64(n))
+	}
+}
+
+// overStep reports whether it is the step's limit that is reached.
+func (d *direction) overStep() bool {
+	return d.stepLimit > 0 && d.step.Load() >= d.stepLimit
 }
 
 // room is how many bytes may still pass, at most want.
 func (d *direction) room(want int) int {
-	if d.limit == 0 {
-		return want
+	if d.limit > 0 {
+		want = int(min(int64(want), d.limit-d.moved.Load()))
 	}
-	return int(min(int64(want), d.limit-d.moved.Load()))
+	if d.stepLimit > 0 {
+		// Tunnels of one step that look at the same time pass it by a piece each.
+		want = int(min(int64(want), d.stepLimit-d.step.Load()))
+	}
+	return max(want, 0)
 }
 
-func newTunnel(c TunnelConfig, a *Admission, client Stream, early []byte, upstream *net.TCPConn) *tunnel {
+func newTunnel(c TunnelConfig, a *Admission, client Stream, early []byte, upstream Stream) *tunnel {
 	limits := a.Decision.Limits
 	t := &tunnel{
 		admission: a,
@@ -77,6 +97,13 @@ func newTunnel(c TunnelConfig, a *Admission, client Stream, early []byte, upstre
 	// On the monotonic clock: somebody who sets the machine's does not cut tunnels.
 	t.deadline = a.began.Add(lifetime)
 	t.up.limit, t.down.limit = limits.Sent, limits.Received
+	if spent := a.account; spent != nil {
+		t.up.step, t.up.stepLimit = &spent.sent, limits.StepSent
+		t.down.step, t.down.stepLimit = &spent.received, limits.StepReceived
+	}
+	if again := a.again.Load(); again != nil {
+		t.shorten(again)
+	}
 	return t
 }
 
@@ -116,7 +143,9 @@ func (t *tunnel) run() Outcome {
 func (t *tunnel) finish(end ending, fromClient bool) {
 	switch {
 	case end.limit && fromClient:
-		t.stopAs(CauseSentLimit, true)
+		t.stopAs(t.overSent(), true)
+	case end.limit && t.down.overStep():
+		t.stopAs(CauseStepReceivedLimit, true)
 	case end.limit:
 		t.stopAs(CauseReceivedLimit, true)
 	case fromClient && end.wrote && errors.Is(end.err, syscall.EPIPE):
@@ -132,12 +161,22 @@ func (t *tunnel) finish(end ending, fromClient bool) {
 	}
 }
 
+func (t *tunnel) overSent() Cause {
+	if t.up.overStep() {
+		return CauseStepSentLimit
+	}
+	return CauseSentLimit
+}
+
 func (t *tunnel) passOnEnd(closeWrite func() error) {
 	t.mu.Lock()
 	forced := t.forced
 	t.mu.Unlock()
 	if forced {
 		return // a broken tunnel must not look like one that ended
+	}
+	if t.halfClosed.Swap(true) {
+		return // the other direction has ended too: closing says it all
 	}
 	t.boundRest()
 	// A peer that has gone by now shows in the other direction.
@@ -188,12 +227,12 @@ func causeOf(end ending, fromClient bool) Cause {
 
 func (t *tunnel) sendEarly() bool {
 	n, err := t.upstream.Write(t.early[:t.up.room(len(t.early))])
-	t.up.moved.Add(int64(n))
+	t.up.add(n)
 	switch {
 	case err != nil:
 		t.stopAs(causeOf(ending{err: err, wrote: true}, true), true)
 	case n < len(t.early):
-		t.stopAs(CauseSentLimit, true)
+		t.stopAs(t.overSent(), true)
 	default:
 		return true
 	}

@@ -62,12 +62,13 @@ func (t *tunnel) close() {
 		case CauseTargetClosed:
 			settle(raw)
 		case CauseClientClosed:
-			settle(t.upstream)
+			settle(tcpOf(t.upstream))
 		}
-		_ = t.upstream.SetLinger(0)
-		if raw != nil {
-			_ = raw.SetLinger(0)
-			_ = raw.Close() // without TLS's close_notify: it was no orderly end
+		for _, side := range [...]*net.TCPConn{tcpOf(t.upstream), raw} {
+			if side != nil {
+				_ = side.SetLinger(0)
+				_ = side.Close() // without TLS's close_notify: it was no orderly end
+			}
 		}
 	}
 	_ = t.upstream.Close()

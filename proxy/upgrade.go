@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"net"
 	"net/http"
 )
 
@@ -10,9 +9,9 @@ import (
 // the same causes; its end is that of a request, with the status 101. received
 // is how many bytes the client was sent of what the target said behind its
 // answer's head.
-func (t *Tracker) RunUpgraded(a *Admission, client Stream, early []byte, upstream *net.TCPConn, received int) Outcome {
+func (t *Tracker) RunUpgraded(a *Admission, client Stream, early []byte, upstream Stream, received int) Outcome {
 	tun := newTunnel(t.config, a, client, early, upstream)
-	tun.down.moved.Store(int64(received))
+	tun.down.add(received)
 	t.add(tun)
 	defer t.remove(tun)
 	out := tun.run()

@@ -11,14 +11,17 @@ func (t *tunnel) startWatch() {
 }
 
 func (t *tunnel) check() {
-	idle := time.Since(t.began) - time.Duration(t.lastActive.Load())
+	idle := t.idleFor()
 	if idle >= t.quiet() && t.delivering() {
 		t.touch()
 		idle = 0
 	}
+	t.mu.Lock()
+	deadline, overdue := t.deadline, t.overdue
+	t.mu.Unlock()
 	switch {
-	case !time.Now().Before(t.deadline):
-		t.stop(t.overdue)
+	case !time.Now().Before(deadline):
+		t.stop(overdue)
 		return
 	case t.halfClosed.Load() && idle >= t.quiet():
 		t.stop(CauseHalfClosed)
@@ -38,9 +41,11 @@ func (t *tunnel) check() {
 // of some since it was last asked: megabytes can be on their way to a slow peer
 // when nothing is left for us to move, and a reset would throw them away.
 func (t *tunnel) delivering() bool {
-	now := undelivered(t.upstream)
-	if raw := tcpOf(t.client); raw != nil {
-		now += undelivered(raw)
+	now := 0
+	for _, side := range [...]Stream{t.upstream, t.client} {
+		if raw := tcpOf(side); raw != nil {
+			now += undelivered(raw)
+		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -57,8 +62,13 @@ func (t *tunnel) quiet() time.Duration {
 	return t.idle
 }
 
+// untilCheck is when to look next. The lock is held.
 func (t *tunnel) untilCheck(idle time.Duration) time.Duration {
 	return max(time.Millisecond, min(t.quiet()-idle, time.Until(t.deadline)))
+}
+
+func (t *tunnel) idleFor() time.Duration {
+	return time.Since(t.began) - time.Duration(t.lastActive.Load())
 }
 
 // touch notes that bytes have moved.

@@ -16,7 +16,7 @@ var columns = []string{
 	"decision_id", "workspace_uuid", "repository_uuid", "deployment_uuid", "pipeline_uuid", "step_uuid",
 	"writer", "kind", "issuer", "credential_kind", "workspace", "repository", "project", "deployment", "deployment_type", "branch",
 	"client_address", "listener", "action", "scheme", "host", "method", "path", "target_raw",
-	"verdict", "mode", "reason", "rule", "rules", "message", "revision", "commit", "address", "addresses", "cause", "record",
+	"verdict", "mode", "reason", "rule", "rules", "message", "revision", "commit", "via", "address", "addresses", "cause", "record",
 }
 
 // PostgreSQL documentation, "COPY", "Binary Format".
@@ -68,6 +68,7 @@ func appendTuple(b []byte, e *audit.Event) []byte {
 	b = appendText(b, e.Message)
 	b = appendText(b, e.Revision)
 	b = appendText(b, e.Commit)
+	b = appendText(b, e.Via)
 	b = appendInet(b, e.Address)
 	b = appendInets(b, e.Addresses)
 	b = appendText(b, e.Cause)

@@ -19,6 +19,15 @@ type programs struct {
 	mu        sync.Mutex
 	directory string
 	made      map[string]error
+	lent      bool // by another process, which removes them
+}
+
+// use takes the programs that another process has built.
+func (p *programs) use(directory string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.directory, p.lent = directory, true
+	p.made = map[string]error{"sallyport": nil, "mutant": nil}
 }
 
 // sallyport is the program as it is.
@@ -102,7 +111,7 @@ func writeOverlay(directory string, contents map[string]string) (string, error) 
 func (p *programs) remove() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.directory == "" {
+	if p.directory == "" || p.lent {
 		return nil
 	}
 	return os.RemoveAll(p.directory)

@@ -2,8 +2,10 @@ package main_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,10 +13,13 @@ import (
 	"github.com/sallyport/sallyport/internal/surroundings"
 )
 
+// mutation is a change to one source that takes a control away.
+type mutation struct{ control, file, from, to string }
+
 // mutations take one control each out of the program that is built for
 // TestControlsBite, if its environment says so. They are no part of any other
 // build. Where one does not fit its source any more, that test says so.
-var mutations = []struct{ control, file, from, to string }{
+var mutations = []mutation{
 	{"recording", "../../proxy/gate.go",
 		"\t\te.Status = 200\n\t}\n\tif err := p.write(ctx, e); err != nil {",
 		"\t\te.Status = 200\n\t}\n\tif err := p.write(ctx, e); err != nil && !without(\"recording\") {"},
@@ -29,8 +34,12 @@ var mutations = []struct{ control, file, from, to string }{
 	{"verdict", "../../proxy/gate.go",
 		"if decision.Verdict != policy.Allow {",
 		"if decision.Verdict != policy.Allow && !without(\"verdict\") {"},
+	{"redecision", "../../proxy/judge.go",
+		"cut := again.Verdict != policy.Allow",
+		"cut := again.Verdict != policy.Allow && !without(\"redecision\")"},
+	{"upstream", "../../proxy/via.go", "\t\tif own {", "\t\tif own && !without(\"upstream\") {"},
 	{"order", "../../proxy/gate.go",
-		"\t\tp.identify, p.decide, p.locate, p.record,",
+		"\t\tp.identify, p.decide, p.charge, p.locate, p.record,",
 		"\t\tp.identify, p.hasty(p.locate), p.decide, p.locate, p.record,"},
 	{"redaction", "../../identity/credential.go",
 		"func (c Credential) String() string { return redacted }",
@@ -67,7 +76,8 @@ func mutant(t testing.TB) string {
 	t.Helper()
 	return builds.get(t, "mutant", func() (map[string]string, error) {
 		contents := map[string]string{"../../proxy/without_mutant.go": without}
-		for _, m := range mutations {
+		maps.Copy(contents, networkMutants)
+		for _, m := range slices.Concat(mutations, networkMutations) {
 			text, known := contents[m.file]
 			if !known {
 				source, err := os.ReadFile(m.file)
@@ -98,6 +108,7 @@ func TestControlsBite(t *testing.T) {
 		{"hello", attackHello},
 		{"verdict", attackVerdict},
 		{"order", attackOrder},
+		{"redecision", func(t *testing.T, w *world, _ *pgtest.Server) bool { return attackRedecision(t, w) }},
 		{"redaction", attackRedaction},
 	} {
 		for _, taken := range []bool{false, true} {

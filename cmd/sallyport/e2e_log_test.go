@@ -62,17 +62,30 @@ func (b *logbook) text() string {
 	return b.raw.String()
 }
 
-func (b *logbook) find(match func(fields) bool) fields {
+func (b *logbook) find(from int, match func(fields) bool) fields {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if i := slices.IndexFunc(b.lines, match); i >= 0 {
-		return b.lines[i]
+	if i := slices.IndexFunc(b.lines[from:], match); i >= 0 {
+		return b.lines[from+i]
 	}
 	return nil
 }
 
+// written is how many lines there are so far.
+func (b *logbook) written() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.lines)
+}
+
 // wait returns the first line that matches, once there is one.
 func (b *logbook) wait(t testing.TB, what string, match func(fields) bool) fields {
+	t.Helper()
+	return b.waitFrom(t, 0, what, match)
+}
+
+// waitFrom does so for the lines after the first so many.
+func (b *logbook) waitFrom(t testing.TB, from int, what string, match func(fields) bool) fields {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -80,7 +93,7 @@ func (b *logbook) wait(t testing.TB, what string, match func(fields) bool) field
 		b.mu.Lock()
 		changed := b.changed
 		b.mu.Unlock()
-		if line := b.find(match); line != nil {
+		if line := b.find(from, match); line != nil {
 			return line
 		}
 		select {

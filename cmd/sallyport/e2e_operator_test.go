@@ -179,6 +179,10 @@ func TestRevokeMistakes(t *testing.T) {
 	if names, _ := w.deeds(t); len(names) != 0 {
 		t.Errorf("on record: %v", names)
 	}
+	// What cannot be known to be a mistake is done, and said to be strange.
+	if said := w.tell(t, 0, "token", "revoke", "--repository", w.anybody().step.UUID); !strings.Contains(said, "name is not known") {
+		t.Errorf("a step's UUID as a repository's: %q", said)
+	}
 	// A second server on the same directory does not start, and says why.
 	code, _, errOut := command(t, "serve", "-c", w.config)
 	if code == 0 || !strings.Contains(errOut, "listen on") && !strings.Contains(errOut, "another instance") {
@@ -306,6 +310,59 @@ func TestAdmittedSurvivesARestart(t *testing.T) {
 	}
 	w.tell(t, 0, "token", "revoke", "--step", used.step.UUID)
 	eventually(t, "it is revoked", func() bool { return w.connect(t, used, to).StatusCode == http.StatusProxyAuthRequired })
+}
+
+// TestTokenEnds: by default a token counts until its end and not beyond it, what
+// it opened goes on, and the refusal is on record under the step's name. Where
+// tunnels are to be closed, they are after the grace.
+func TestTokenEnds(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		identity string
+		cut      bool
+	}{
+		"keep":            {"  leeway: 0s\n", false},
+		"close, of grace": {"  leeway: 0s\n  on_expiry: close\n  expiry_grace: 3s\n", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, options{identity: c.identity})
+			w.start()
+			target := echo(t)
+			to := "raw.partner.example:" + target.port
+			began := time.Now()
+			const life = 4 * time.Second
+			used := w.callerWith(w.Payments, nil, "main", bitbuckettest.TokenOptions{Audiences: []string{surroundings.Audience}, Lifetime: life})
+			a := w.tunnel(t, used, to)
+			a.say(t, "valid")
+			eventually(t, "the token has ended", func() bool {
+				again := w.connect(t, used, to)
+				defer again.conn.Close()
+				return again.StatusCode == http.StatusProxyAuthRequired
+			})
+			a.say(t, "still open")
+			row := w.lastDecision(t, used)
+			w.both(t, row, fields{"reason": "credential_expired", "verdict": "deny", "status": 407, "step_uuid": used.step.UUID,
+				"repository": "acme/payments", "repository_uuid": w.Payments.UUID, "credential_kind": "oidc"})
+			if kept := w.query(t, `SELECT 1 AS one FROM identity.admitted_tokens`); len(kept) != 0 {
+				t.Errorf("tokens are kept although none is honoured: %d", len(kept))
+			}
+			if !c.cut {
+				return
+			}
+			a.cut(t)
+			// Times in a token are whole seconds, cut off.
+			if took := time.Since(began); took < life+2*time.Second {
+				t.Errorf("it was cut after %v, before the grace was over", took)
+			}
+			first := w.decisions(t, used.step.UUID)[0]
+			eventually(t, "its end is on record", func() bool {
+				first = w.decisions(t, used.step.UUID)[0]
+				return first["closed_at"] != nil
+			})
+			check(t, "row", first, fields{"cause": "credential_ended"})
+		})
+	}
 }
 
 func (w *world) lastDecision(t testing.TB, c caller) fields {

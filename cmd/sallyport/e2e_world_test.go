@@ -47,6 +47,7 @@ type options struct {
 	embedded bool      // a PostgreSQL of the server's own
 	database *database // empty: one on the shared server, or embedded
 	identity string    // more keys
+	egress   string    // likewise
 	extra    string
 }
 
@@ -82,7 +83,7 @@ func (w *world) configure(o options) {
 	w.proxy = freeAddress(w.t)
 	so := surroundings.ServerOptions{
 		Listen: w.proxy, Admin: freeAddress(w.t), PolicyDirectory: w.policy, DataDirectory: w.data,
-		Extra: o.extra, ExtraIdentity: o.identity,
+		Extra: o.extra, ExtraIdentity: o.identity, ExtraEgress: o.egress,
 	}
 	if w.database != nil {
 		so.DatabaseURLFile, so.MigrationURLFile = w.database.urlFile, w.database.migrationFile

@@ -14,6 +14,23 @@ func (s *server) gauges() {
 		_, failed := s.policy.since()
 		return one(failed)
 	})
+	m.Gauge("sallyport_policy_confirmed_seconds", "How long ago the policy's source was last seen to offer what decides.", func() float64 {
+		return time.Since(s.policy.lastSeen()).Seconds()
+	})
+	kinds := make([]string, len(refusalKinds))
+	for i, kind := range refusalKinds {
+		kinds[i] = string(kind)
+	}
+	m.CounterBy("sallyport_policy_refused_total", "States of the policy that were not taken, by what was wrong.", "kind", kinds, func(kind string) float64 {
+		return float64(s.policy.refusals()[refusalKind(kind)])
+	})
+	m.Gauge("sallyport_exceptions_ending", "Exceptions of the policy that end within policy.exception_notice.", func() float64 {
+		return float64(len(s.policy.ending(time.Now())))
+	})
+	s.candidateMetrics()
+	m.Counter("sallyport_redecisions_total", "Questions that were put to a changed policy for what was open.", func() float64 { return float64(s.redecider.Status().Asked) })
+	m.Gauge("sallyport_redecision_seconds", "How long the latest change of policy took to be put to everything that was open.", func() float64 { return s.redecider.Status().Took.Seconds() })
+	m.Gauge("sallyport_undecided", "What is open although the policy that decides could not be evaluated for it.", func() float64 { return float64(s.redecider.Status().Undecided) })
 	m.Gauge("sallyport_keys_age_seconds", "How long ago the issuer that was silent longest gave its keys; since the start where it never did.", func() float64 {
 		began, oldest := s.began, time.Duration(0)
 		for _, st := range s.authenticator.Status() {
@@ -33,6 +50,19 @@ func (s *server) gauges() {
 			}
 		}
 		return float64(n)
+	})
+	m.Gauge("sallyport_names_age_seconds", "How long ago the REST API that was silent longest answered; since the start where it never did.", func() float64 {
+		oldest := time.Duration(0)
+		for _, st := range s.authenticator.Status() {
+			from := st.NamesAnswered
+			if from.IsZero() {
+				from = s.began
+			}
+			if st.Names {
+				oldest = max(oldest, time.Since(from))
+			}
+		}
+		return oldest.Seconds()
 	})
 	m.Gauge("sallyport_names_failing", "Workspaces whose latest request for names failed.", func() float64 {
 		n := 0
@@ -77,4 +107,11 @@ func (p *policyHolder) since() (loaded time.Time, failed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.loaded, p.failure != nil
+}
+
+// lastSeen says when the source was last seen to offer what decides.
+func (p *policyHolder) lastSeen() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"time"
 
+	words "github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	identity "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/admin"
@@ -18,6 +19,9 @@ func bitbucketConfig(cfg *config.Config) bitbucket.Config {
 		StateDirectory: filepath.Join(cfg.DataDirectory, "identity"),
 		Leeway:         cfg.Identity.Leeway,
 		NameWait:       cfg.Identity.NamesWait,
+		MaxLifetime:    cfg.Identity.MaxLifetime,
+		KeyMaxAge:      cfg.Identity.KeysMaxAge,
+		NameMaxAge:     cfg.Identity.NamesMaxAge,
 		AdmittedMaxAge: cfg.Identity.AdmittedMaxAge,
 	}
 	if c.Leeway == 0 {
@@ -33,14 +37,23 @@ func bitbucketConfig(cfg *config.Config) bitbucket.Config {
 	return c
 }
 
+// countIdentity makes the figures of what becomes of credentials.
+func (s *server) countIdentity(context.Context) error {
+	var workspaces []string
+	for _, w := range s.config.Identity.Bitbucket {
+		workspaces = append(workspaces, w.Workspace)
+	}
+	s.identityMetrics = admin.NewIdentityMetrics(s.metrics, workspaces)
+	s.moves = make(chan identity.Move, maxMoves)
+	return nil
+}
+
 // openStore opens the database's part of identity.
 func (s *server) openStore(ctx context.Context) error {
 	var err error
 	s.store, err = identity.Open(ctx, identity.Config{
 		URL: s.databaseURL, Log: s.log.With("component", "identity"), AdmittedMaxAge: s.config.Identity.AdmittedMaxAge,
-		NameMoved: func(m identity.Move) {
-			s.log.Warn("a name has passed to another", "kind", m.Kind, "name", m.Name, "from_uuid", m.FromUUID, "to_uuid", m.ToUUID)
-		},
+		NameMoved: s.nameMoved,
 	})
 	if err != nil {
 		return err
@@ -54,6 +67,12 @@ func (s *server) startIdentity(ctx context.Context) error {
 	var err error
 	s.authenticator, err = bitbucket.New(bitbucketConfig(s.config), bitbucket.Deps{
 		Log: s.log.With("component", "identity"), Names: s.store, Admitted: s.store, Revocations: s.store,
+		Hooks: bitbucket.Hooks{
+			Verified:     s.identityMetrics.Verified,
+			Refused:      func(_ string, _ words.Problem, check string) { s.identityMetrics.Refused(check) },
+			KeysFetched:  s.identityMetrics.KeysFetched,
+			NamesFetched: s.identityMetrics.NamesFetched,
+		},
 	})
 	if err != nil {
 		return err

@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return max(exit.ExitCode(), exitFailed)
 	}
-	if isQuiet(err) {
+	if _, told := errors.AsType[damaged](err); told || isQuiet(err) {
 		return exitFailed
 	}
 	fmt.Fprintf(errOut, "sallyport: %v\n", err)

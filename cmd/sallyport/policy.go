@@ -4,84 +4,200 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
-	"strconv"
+	"path/filepath"
 	"sync"
 	"time"
 
-	words "github.com/sallyport/sallyport/audit"
 	audit "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/policy/source"
 )
 
-// policyPoll is how often the policy directory is compared with what decides.
-const policyPoll = 5 * time.Second
+// directoryPoll is how often the policy directory is compared with what decides.
+const directoryPoll = 5 * time.Second
 
-// policyHolder keeps the engine at the policy directory's latest good state.
-type policyHolder struct {
-	engine    *rego.Engine
-	directory string
-	options   rego.Options
-	log       *slog.Logger
-	audit     *audit.Log
-	notify    *notifier
-
-	turn    sync.Mutex // one refresh at a time
-	mu      sync.Mutex
-	offered string    // the digest of the latest state that was looked at
-	loaded  time.Time // when the current revision began to decide
-	failure error     // why the latest state does not decide; nil if it does
+// policySource is where policy comes from.
+type policySource interface {
+	// Offer returns what the source has now. after is the revision that decides,
+	// empty at the start: a source with a history refuses what does not follow on
+	// it. The error is of type *source.Refusal where the source answered.
+	Offer(ctx context.Context, after policy.Revision) (*policy.Snapshot, error)
+	// String names the source, without a secret.
+	String() string
 }
 
-func newPolicyHolder(cfg *config.Config, log *slog.Logger) *policyHolder {
+// policyHolder keeps the engine at the latest good revision of the source.
+type policyHolder struct {
+	engine  *rego.Engine
+	source  policySource
+	poll    time.Duration
+	maxAge  time.Duration // 0: none
+	kept    *source.Kept
+	options rego.Options
+	log     *slog.Logger
+	audit   *audit.Log
+	notify  *notifier
+	changed func(policy.Revision) // told of each revision that begins to decide; nil: nobody
+
+	turn      sync.Mutex // one refresh at a time
+	good      *rego.Set  // the latest that was taken; decides unless it is too old
+	fromDisk  bool       // good was taken from the disk at the start
+	history   *policyHistory
+	notice    time.Duration   // how long before an exception ends it is announced
+	announced map[string]bool // exceptions whose end was, by their key
+	candidate *candidate      // nil: none
+	confirmed time.Time       // the time on disk
+
+	mu      sync.Mutex
+	offered string    // the digest of the latest state that was looked at
+	current string    // and of the one that decides; empty where that is from the disk
+	loaded  time.Time // when the current revision began to decide
+	seen    time.Time // when the source was last seen to offer it
+	failure error     // why the latest state does not decide; nil if it does
+	tooOld  bool      // nothing decides, for the good one is older than it may be
+	refused map[refusalKind]int
+}
+
+func newPolicyHolder(cfg *config.Config, log *slog.Logger) (*policyHolder, error) {
 	// Names are in the input only where every workspace has them: a policy that
 	// holds for one and silently not for another would be worse than none.
 	names := true
 	for _, w := range cfg.Identity.Bitbucket {
 		names = names && w.API != nil
 	}
-	return &policyHolder{
-		engine:    new(rego.Engine),
-		directory: cfg.Policy.Directory,
-		options:   rego.Options{Names: names, Deadline: cfg.Policy.EvaluationTimeout},
-		log:       log,
+	p := &policyHolder{
+		engine:  new(rego.Engine),
+		options: rego.Options{Names: names, Deadline: cfg.Policy.EvaluationTimeout},
+		maxAge:  cfg.Policy.MaxAge,
+		notice:  cfg.Policy.ExceptionNotice,
+		kept:    source.NewKept(filepath.Join(cfg.DataDirectory, "policy")),
+		history: newPolicyHistory(),
+		log:     log,
+		refused: map[refusalKind]int{},
 	}
+	var err error
+	if p.source, p.poll, err = newPolicySource(cfg); err != nil {
+		return nil, err
+	}
+	if cfg.Policy.Candidate != nil {
+		if p.candidate, err = newCandidate(cfg, p); err != nil {
+			return nil, err
+		}
+		p.engine.Observe = p.candidate.offer
+	}
+	return p, nil
 }
 
-// loadPolicy makes the first policy decide; one that does not load ends the start.
+// loadPolicy makes the first policy decide: what the source offers, or, where
+// that cannot be had or is no good, what decided last. Without either the start
+// ends.
 func (s *server) loadPolicy(ctx context.Context) error {
-	s.policy = newPolicyHolder(s.config, s.log.With("component", "policy"))
-	s.policy.notify = s.notify
-	snapshot, err := source.Directory(ctx, s.policy.directory)
-	if err != nil {
+	var err error
+	if s.policy, err = newPolicyHolder(s.config, s.log.With("component", "policy")); err != nil {
 		return err
 	}
-	set, err := rego.Load(ctx, snapshot, s.policy.options)
-	if err != nil {
-		return fmt.Errorf("the policy in %s does not load:\n%w", s.policy.directory, err)
+	s.policy.notify = s.notify
+	return s.policy.begin(ctx)
+}
+
+func (p *policyHolder) begin(ctx context.Context) error {
+	kept := p.lastGood()
+	var after policy.Revision
+	if kept != nil {
+		after = kept.Snapshot.Revision()
 	}
-	for _, w := range set.Warnings() {
-		s.policy.log.Warn("policy", "remark", w.Error())
+	set, digest, err := p.obtain(ctx, after)
+	if err == nil {
+		p.took(set, digest)
+		return nil
 	}
-	s.policy.engine.Swap(set)
-	s.policy.offered, s.policy.loaded = snapshot.Digest, time.Now()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if kept == nil {
+		return fmt.Errorf("the policy in %s does not load:\n%w", p.source, err)
+	}
+	options := p.options
+	options.Recorded, options.SkipTests = true, true
+	set, keptErr := rego.Load(ctx, kept.Snapshot, options)
+	if keptErr != nil {
+		return fmt.Errorf("the policy in %s does not load, and the one that was kept on disk does not either (%w):\n%w", p.source, keptErr, err)
+	}
+	p.log.Error("policy not taken at the start, the last good revision is taken from disk",
+		"revision", set.Revision().Digest, "confirmed", kept.Confirmed.UTC().Format(time.RFC3339), "error", err)
+	p.took(set, digest)
+	p.fromDisk, p.current, p.failure, p.seen = true, "", err, kept.Confirmed
 	return nil
+}
+
+// lastGood is what was kept on disk, if it may be used.
+func (p *policyHolder) lastGood() *source.KeptPolicy {
+	kept, err := p.kept.Load()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		p.log.Error("the last good policy cannot be read", "error", err)
+		return nil
+	case kept.Origin != p.source.String():
+		p.log.Info("the last good policy is of another source, and is left alone", "source", kept.Origin)
+		return nil
+	case p.maxAge > 0 && time.Since(kept.Confirmed) > p.maxAge:
+		p.log.Warn("the last good policy is too old", "confirmed", kept.Confirmed.UTC().Format(time.RFC3339), "max_age", p.maxAge.String())
+		return nil
+	}
+	return kept
+}
+
+// obtain gets what the source offers and loads it: strictly compiled, and with
+// its own tests run. The digest is that of what was offered.
+func (p *policyHolder) obtain(ctx context.Context, after policy.Revision) (set *rego.Set, digest string, err error) {
+	snapshot, err := p.source.Offer(ctx, after)
+	if err != nil {
+		return nil, "", err
+	}
+	set, err = rego.Load(ctx, snapshot, p.options)
+	return set, snapshot.Digest, err
+}
+
+// took notes a set that decides from now on.
+func (p *policyHolder) took(set *rego.Set, digest string) {
+	for _, w := range set.Warnings() {
+		p.log.Warn("policy", "remark", w.Error())
+	}
+	p.engine.Swap(set)
+	p.good, p.fromDisk = set, false
+	p.mu.Lock()
+	now := time.Now()
+	p.offered, p.current, p.loaded, p.seen, p.failure, p.tooOld = digest, digest, now, now, nil, false
+	p.mu.Unlock()
+	if p.changed != nil {
+		p.changed(set.Revision())
+	}
 }
 
 // announcePolicy keeps the first policy's content and records that it decides,
 // before it does.
 func (s *server) announcePolicy(ctx context.Context) error {
 	s.policy.audit = s.audit
-	return s.policy.announce(ctx, s.policy.engine.Current(), nil)
+	return s.policy.announceFirst(ctx)
 }
 
-// follow looks for a new state of the directory from time to time, and at once
-// when asked to, until ctx ends.
+// follow looks for a new state of the source from time to time, and at once when
+// asked to, until ctx ends.
 func (p *policyHolder) follow(ctx context.Context, reload <-chan os.Signal) {
-	ticker := time.NewTicker(policyPoll)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	if p.candidate != nil {
+		beside.Go(func() { p.candidate.run(ctx) })
+	}
+	ticker := time.NewTicker(p.poll)
 	defer ticker.Stop()
 	for {
 		select {
@@ -98,87 +214,98 @@ func (p *policyHolder) follow(ctx context.Context, reload <-chan os.Signal) {
 	}
 }
 
-// refresh takes the directory's state if it is new and good. Otherwise the
-// current revision goes on deciding, and the log, an event and /readyz say why.
-// A state that was refused is not looked at again unless asked for.
+// refresh takes the source's state if it is new and good. Otherwise the current
+// revision goes on deciding, up to its age, and the log, an event, a metric and
+// /readyz say why. A state that was refused is not looked at again unless asked for.
 func (p *policyHolder) refresh(ctx context.Context, asked bool) {
 	p.turn.Lock()
 	defer p.turn.Unlock()
-	snapshot, err := source.Directory(ctx, p.directory)
+	defer p.announceExceptions(ctx)
+	defer p.expire(ctx)
+	snapshot, err := p.source.Offer(ctx, p.good.Revision())
 	if err != nil {
 		p.refuse(ctx, "", err)
 		return
 	}
-	p.mu.Lock()
-	known := snapshot.Digest == p.offered && (p.failure == nil || !asked)
-	p.mu.Unlock()
-	if known {
+	if p.known(snapshot, asked) {
 		return
 	}
-	set, err := rego.Load(ctx, snapshot, p.options)
+	options := p.options
+	options.Previous = p.good
+	set, err := rego.Load(ctx, snapshot, options)
+	if err == nil {
+		err = probed(p.engine.Prepare(ctx, set))
+	}
 	if err != nil {
 		p.refuse(ctx, snapshot.Digest, err)
 		return
 	}
-	for _, w := range set.Warnings() {
-		p.log.Warn("policy", "remark", w.Error())
-	}
-	previous := p.engine.Current()
-	if err := p.announce(ctx, set, previous); err != nil {
+	if err := p.announce(ctx, set, p.good); err != nil {
 		// A revision whose content is not kept must not decide: its decisions
 		// could not be evaluated again. It is tried again at the next turn.
 		p.log.Error("new policy not taken: it cannot be recorded", "revision", set.Revision().Digest, "error", err)
+		p.count(refusedUnrecorded)
 		return
 	}
-	p.engine.Swap(set)
-	p.mu.Lock()
-	p.offered, p.loaded, p.failure = snapshot.Digest, time.Now(), nil
-	p.mu.Unlock()
+	p.took(set, snapshot.Digest)
+	p.keep(set)
 }
 
-// announce keeps a revision's content and records that it begins to decide.
-func (p *policyHolder) announce(ctx context.Context, set, previous *rego.Set) error {
-	revision := set.Revision()
-	if err := p.audit.PutPolicy(ctx, revision.Digest, set.Snapshot().Content()); err != nil {
-		return err
+// known reports whether a state was looked at before, and confirms it if it is
+// the one that decides.
+func (p *policyHolder) known(snapshot *policy.Snapshot, asked bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.tooOld:
+		return false
+	case snapshot.Digest == p.current:
+		if p.failure != nil {
+			p.log.Info("the policy's source offers what decides again", "revision", p.good.Revision().Digest)
+		}
+		p.offered, p.failure = p.current, nil
+	case snapshot.Digest != p.offered:
+		return false
+	default: // refused before
+		return !asked
 	}
-	attributes := []words.Attribute{
-		{Name: "directory", Value: p.directory},
-		{Name: "files", Value: strconv.Itoa(len(set.Snapshot().Files))},
-		{Name: "warnings", Value: strconv.Itoa(len(set.Warnings()))},
+	p.seen = time.Now()
+	if p.seen.Sub(p.confirmed) >= time.Minute {
+		p.confirmed = p.seen
+		if err := p.kept.Confirm(p.seen); err != nil {
+			p.log.Warn("policy", "error", err)
+		}
 	}
-	if previous != nil {
-		attributes = append(attributes, words.Attribute{Name: "replaces", Value: previous.Revision().Digest})
-	}
-	err := p.audit.Record(ctx, &words.Event{
-		Time: time.Now(), Kind: words.KindPolicyLoaded,
-		Revision: revision.Digest, Commit: revision.Commit, Attributes: attributes,
-	})
-	if err == nil {
-		p.log.Info("policy decides", "revision", revision.Digest, "commit", revision.Commit, "files", len(set.Snapshot().Files))
-	}
-	return err
+	return true
 }
 
-// refuse notes that a state of the directory was not taken; digest is empty
-// where it could not even be read. It says so once for each state.
-func (p *policyHolder) refuse(ctx context.Context, digest string, err error) {
+// keep puts what decides on disk, for a start without the source. That it cannot
+// is no reason not to decide.
+func (p *policyHolder) keep(set *rego.Set) {
+	p.confirmed = time.Now()
+	err := p.kept.Save(source.KeptPolicy{Snapshot: set.Snapshot(), Origin: p.source.String(), Confirmed: p.confirmed})
+	if err != nil {
+		p.log.Error("the policy that decides is not kept on disk", "error", err)
+	}
+}
+
+// expire ends the deciding of a revision that its source has not offered for too
+// long, where the operator has set an end.
+func (p *policyHolder) expire(ctx context.Context) {
 	p.mu.Lock()
-	again := p.failure != nil && p.offered == digest
-	p.offered, p.failure = digest, err
+	over := p.maxAge > 0 && !p.tooOld && time.Since(p.seen) > p.maxAge
+	p.tooOld = p.tooOld || over
+	seen := p.seen
 	p.mu.Unlock()
-	if again || ctx.Err() != nil {
+	if !over || ctx.Err() != nil {
 		return
 	}
-	current := p.engine.Current().Revision()
-	p.log.Error("policy not taken, the last good revision goes on deciding", "revision", current.Digest, "error", err)
-	recordErr := p.audit.Record(ctx, &words.Event{
-		Time: time.Now(), Kind: words.KindPolicyRefused, Revision: digest, Message: err.Error(),
-		Attributes: []words.Attribute{{Name: "decides", Value: current.Digest}},
-	})
-	if recordErr != nil {
-		p.log.Error("refusal of the policy not recorded", "error", recordErr)
-	}
+	p.engine.Swap(nil)
+	p.count(refusedTooOld)
+	err := fmt.Errorf("nothing decides, and everything is refused: the source was last seen to offer this revision at %s, and policy.max_age is %v",
+		seen.UTC().Format(time.RFC3339), p.maxAge)
+	p.log.Error("policy too old", "revision", p.good.Revision().Digest, "error", err)
+	p.recordRefusal(ctx, p.good.Revision().Digest, refusedTooOld, err)
 }
 
 // ready is an error only where nothing decides. A new state that was refused is
@@ -194,12 +321,25 @@ func (p *policyHolder) ready() error {
 func (p *policyHolder) detail() any {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	d := map[string]string{"since": p.loaded.UTC().Format(time.RFC3339)}
+	d := map[string]string{
+		"source": p.source.String(), "since": p.loaded.UTC().Format(time.RFC3339), "confirmed": p.seen.UTC().Format(time.RFC3339),
+	}
 	if set := p.engine.Current(); set != nil {
 		d["revision"] = set.Revision().Digest
+		if commit := set.Revision().Commit; commit != "" {
+			d["commit"] = commit
+		}
 	}
 	if p.failure != nil {
 		d["not_taken"] = p.failure.Error()
+		d["not_taken_kind"] = string(kindOf(p.failure))
 	}
 	return d
+}
+
+// refusals counts what was not taken, by kind.
+func (p *policyHolder) refusals() map[refusalKind]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.refused)
 }

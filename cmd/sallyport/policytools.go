@@ -16,7 +16,8 @@ import (
 
 func newPolicy() *cobra.Command {
 	parent := &cobra.Command{Use: "policy", Short: "Work with a policy repository", Args: noArguments, RunE: help}
-	parent.AddCommand(newPolicyCheck(), newPolicyTest(), newPolicyReload())
+	parent.AddCommand(newPolicyCheck(), newPolicyTest(), newPolicyReload(), newPolicyVendor(),
+		newPolicyEval(), newPolicyExplain(), newPolicyReplay(), newPolicyDiff(), newPolicyWhoCan(), newPolicySuggest(), newPolicyCoverage())
 	return parent
 }
 
@@ -65,6 +66,7 @@ repository's apart. The exit status is 1 where a test fails.`,
 	}
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
 	verbose := c.Flags().BoolP("verbose", "v", false, "show every test and what it printed")
+	outputs := addTestOutputs(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		snapshot, err := policyTree(c.Context(), args[0])
 		if err != nil {
@@ -78,7 +80,7 @@ repository's apart. The exit status is 1 where a test fails.`,
 		if err != nil {
 			return err
 		}
-		return printTests(c.OutOrStdout(), args[0], report, *verbose)
+		return outputs.tell(c.OutOrStdout(), args[0], report, *verbose)
 	}
 	return c
 }

@@ -18,7 +18,7 @@ import (
 
 func newAudit() *cobra.Command {
 	parent := &cobra.Command{Use: "audit", Short: "Work with the audit log", Args: noArguments, RunE: help}
-	parent.AddCommand(newPsql())
+	parent.AddCommand(newPsql(), newShow(), newVerify(), newExport(), newProof(), newKey())
 	return parent
 }
 

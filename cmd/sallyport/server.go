@@ -33,6 +33,8 @@ type server struct {
 
 	database      *pgembed.Server
 	audit         *audit.Log
+	sealer        *audit.Sealer
+	sealing       bool // the sealer runs
 	denials       *audit.Denials
 	databaseURL   string // the writer's
 	store         *identity.Store
@@ -40,12 +42,16 @@ type server struct {
 	policy        *policyHolder
 	gate          *proxy.Gate
 	tracker       *proxy.Tracker
+	redecider     *proxy.Redecider
 	forwarder     *goproxy.Forwarder
 	front         *front.Server
 	metrics       *admin.Metrics
-	admin         *admin.Server
-	control       *admin.Control
-	stop          *emergencyStop
+	moves         chan identity.Move // names that have passed to another, to be recorded
+
+	identityMetrics *admin.IdentityMetrics
+	admin           *admin.Server
+	control         *admin.Control
+	stop            *emergencyStop
 
 	listeners []listening
 	adminAt   net.Listener
@@ -80,7 +86,7 @@ func newServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *se
 		return nil, fmt.Errorf("make data_directory: %w", err)
 	}
 	for _, step := range []func(context.Context) error{
-		s.inherit, s.loadPolicy, s.listen, s.claimAll, s.listenControl, s.openAudit, s.openStore, s.startIdentity,
+		s.inherit, s.loadPolicy, s.listen, s.claimAll, s.listenControl, s.openAudit, s.countIdentity, s.openStore, s.startIdentity,
 		s.announcePolicy, s.buildGate, s.buildControl,
 	} {
 		if err := step(ctx); err != nil {
@@ -158,6 +164,7 @@ func (s *server) openAudit(ctx context.Context) error {
 		}
 	}
 	s.databaseURL = c.URL
+	s.atClose(s.closeSealer)
 	var err error
 	if s.audit, err = audit.Open(ctx, c); err != nil {
 		return err
@@ -173,7 +180,7 @@ func (s *server) openAudit(ctx context.Context) error {
 		return err
 	}
 	s.atClose(s.denials.Close)
-	return nil
+	return s.openSealer()
 }
 
 func (s *server) buildGate(context.Context) error {
@@ -186,13 +193,18 @@ func (s *server) buildGate(context.Context) error {
 		DenyNetworks:  s.config.Egress.DenyNetworks,
 		Own:           s.own(),
 	}
+	via, err := ways(s.config.Egress.Via)
+	if err != nil {
+		return err
+	}
 	s.gate, err = proxy.NewGate(proxy.Config{
 		Authenticator: s.authenticator,
 		Decider:       s.policy.engine,
 		Recorder:      s.audit,
 		Resolver:      resolver,
 		Guard:         guard,
-		Dialer:        proxy.Dialer{Timeout: s.config.Egress.ConnectTimeout},
+		Dialer:        proxy.Dialer{Timeout: s.config.Egress.ConnectTimeout, AtOnce: s.config.Limits.Dials},
+		Via:           via,
 		Log:           s.log,
 		Observer:      s.metrics,
 		Limits:        gateLimits(s.config.Limits),
@@ -200,12 +212,18 @@ func (s *server) buildGate(context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.atClose(s.gate.Wait) // before the log is closed
 	tunnel := s.config.Egress.Tunnel
 	s.tracker = proxy.NewTracker(proxy.TunnelConfig{
 		IdleTimeout: tunnel.IdleTimeout, MaxLifetime: tunnel.MaxLifetime, HelloTimeout: tunnel.HelloTimeout,
 		EndWithCredential: s.config.Identity.OnExpiry == config.ExpiryClose, CredentialGrace: s.config.Identity.ExpiryGrace,
 		Barred: s.barred,
 	})
+	s.redecider = proxy.NewRedecider(proxy.RedeciderConfig{
+		Tracker: s.tracker, Decider: s.policy.engine, Recorder: s.audit, Log: s.log.With("component", "policy"),
+	})
+	s.policy.changed = s.redecider.Changed
+	s.redecider.Changed(s.policy.engine.Current().Revision())
 	s.forwarder = goproxy.New(goproxy.Config{Log: s.log.With("component", "forward"), Tracker: s.tracker, MaxLifetime: tunnel.MaxLifetime})
 	s.atClose(s.forwarder.Close)
 	s.front, err = front.New(front.Config{
@@ -250,7 +268,9 @@ func (s *server) watch() {
 	s.admin.AddDetail("identity", func() any { return identityDetail(s.authenticator.Status()) })
 	s.admin.AddDetail("identity_store", s.storeDetail)
 	s.admin.AddDetail("emergency_stop", func() any { return s.stop.state() })
+	s.admin.AddDetail("seal", s.sealDetail)
 	s.gauges()
+	s.sealGauges()
 	s.metrics.Gauge("sallyport_emergency_stop", "1 while an emergency stop is on.", func() float64 {
 		if s.gate.Stopped() {
 			return 1
@@ -267,9 +287,15 @@ func (s *server) watch() {
 func identityDetail(all []bitbucket.Status) any {
 	detail := make(map[string]map[string]string, len(all))
 	for _, st := range all {
-		d := map[string]string{"keys": strconv.Itoa(st.Keys), "keys_fetched": st.Fetched.UTC().Format(time.RFC3339)}
+		d := map[string]string{"keys": strconv.Itoa(st.Keys), "keys_usable": strconv.FormatBool(st.KeysUsable), "keys_fetched": when(st.Fetched)}
+		if st.FromDisk {
+			d["keys_from"] = "those that were kept; the issuer has not answered yet"
+		}
 		if st.KeysError != nil {
 			d["keys_error"] = st.KeysError.Error()
+		}
+		if st.Names {
+			d["names"], d["names_answered"] = strconv.Itoa(st.KnownNames), when(st.NamesAnswered)
 		}
 		if st.NamesError != nil {
 			d["names_error"] = st.NamesError.Error()
@@ -277,6 +303,14 @@ func identityDetail(all []bitbucket.Status) any {
 		detail[st.Workspace] = d
 	}
 	return detail
+}
+
+// when is a moment that may never have been.
+func when(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format(time.RFC3339)
 }
 
 // run accepts connections until ctx ends, then drains and ends everything.
@@ -310,13 +344,21 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 			failed <- fmt.Errorf("serve the control socket: %w", err)
 		}
 	})
-	routines.Go(func() { _ = s.store.Run(background) })
+	routines.Go(func() {
+		_ = s.store.Run(background)
+		close(s.moves) // nothing else writes names
+	})
+	routines.Go(s.recordMoves)
+	routines.Go(func() { s.learnPipelines(background) })
+	s.sealing = true
+	routines.Go(func() { s.sealer.Run(background) })
 	routines.Go(func() { _ = s.store.Watch(background, s.closeRevoked) })
 	routines.Go(func() {
 		if err := s.authenticator.Run(background); err != nil {
 			failed <- fmt.Errorf("identity: %w", err)
 		}
 	})
+	routines.Go(func() { s.redecider.Run(background) })
 	routines.Go(func() { s.policy.follow(background, reload) })
 	routines.Go(func() { s.notify.keepAlive(background, s.probes()) })
 	s.notify.ready("serving")

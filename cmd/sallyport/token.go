@@ -55,7 +55,16 @@ admitted before are never honoured after their end, though the revocation be ove
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s is revoked until %s; closed %d here\n", r.Scope, cmp.Or(r.Name, r.UUID), moment(r.Until), r.Closed)
+		whom := r.UUID
+		if r.Name != "" {
+			whom = r.Name + " (" + r.UUID + ")"
+		}
+		if _, err = fmt.Fprintf(c.OutOrStdout(), "%s %s is revoked until %s; closed %d here\n", r.Scope, whom, moment(r.Until), r.Closed); err != nil {
+			return err
+		}
+		if r.Name == "" && r.Scope == "repository" {
+			_, err = fmt.Fprintln(c.ErrOrStderr(), "its name is not known here: compare the UUID with repository_uuid in the audit log")
+		}
 		return err
 	})
 }

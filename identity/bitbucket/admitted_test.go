@@ -10,6 +10,7 @@ import (
 
 	"github.com/sallyport/sallyport/identity"
 	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/tokentest"
 )
 
 // admissions is a store in memory, with a switch for its faults.
@@ -120,9 +121,9 @@ func TestAdmittedIsJudgedAnew(t *testing.T) {
 			}
 			store.kept[k.CredentialDigest] = k
 		}
-		claims := f.claims()
+		claims := f.Claims()
 		claims["iat"], claims["exp"] = time.Now().Add(-2*time.Hour).Unix(), time.Now().Add(-time.Hour).Unix()
-		genuine := f.sign(claims)
+		genuine := f.Sign(claims)
 		put(genuine, nil)
 		if p := h.accepts(genuine); p.CredentialKind != identity.CredentialAdmitted {
 			t.Errorf("got %s", p.CredentialKind)
@@ -131,13 +132,13 @@ func TestAdmittedIsJudgedAnew(t *testing.T) {
 			token string
 			want  identity.Problem
 		}{
-			"a stranger's signature": {f.stranger.Sign(map[string]any{"kid": h.acme.Key().ID}, claims), identity.CredentialSignature},
-			"a stranger's key":       {f.stranger.Sign(nil, claims), identity.CredentialKeyUnknown},
+			"a stranger's signature": {f.Stranger.Sign(map[string]any{"kid": h.acme.Key().ID}, claims), identity.CredentialSignature},
+			"a stranger's key":       {f.Stranger.Sign(nil, claims), identity.KeysUnavailable}, // asked a moment ago
 			"no signature":           {"eyJhbGciOiJub25lIn0.e30.AA", identity.CredentialAlgorithm},
-			"another audience":       {with("iat", at(-2*time.Hour), "exp", at(-time.Hour), "aud", "x")(f), identity.CredentialAudience},
-			"another workspace":      {with("iat", at(-2*time.Hour), "exp", at(-time.Hour), "workspaceUuid", otherUUID)(f), identity.CredentialWorkspace},
-			"an endless life":        {with("iat", at(-20*time.Hour), "exp", at(-time.Hour))(f), identity.CredentialLifetime},
-			"older than any age":     {with("iat", at(-10*time.Hour), "exp", at(-9*time.Hour))(f), identity.CredentialExpired},
+			"another audience":       {tokentest.With("iat", tokentest.At(-2*time.Hour), "exp", tokentest.At(-time.Hour), "aud", "x")(f), identity.CredentialAudience},
+			"another workspace":      {tokentest.With("iat", tokentest.At(-2*time.Hour), "exp", tokentest.At(-time.Hour), "workspaceUuid", otherUUID)(f), identity.CredentialWorkspace},
+			"an endless life":        {tokentest.With("iat", tokentest.At(-20*time.Hour), "exp", tokentest.At(-time.Hour))(f), identity.CredentialLifetime},
+			"older than any age":     {tokentest.With("iat", tokentest.At(-10*time.Hour), "exp", tokentest.At(-9*time.Hour))(f), identity.CredentialExpired},
 		} {
 			put(r.token, nil)
 			if problem, _ := outcome(h.auth, r.token); problem != r.want {
@@ -153,7 +154,7 @@ func TestAdmittedIsJudgedAnew(t *testing.T) {
 			"branch":     func(p *identity.Principal) { p.Branch = "release" },
 			"over":       func(p *identity.Principal) { p.Expires = time.Now() },
 		} {
-			token := with("iat", at(-2*time.Hour), "exp", at(-time.Hour), "n", name)(f)
+			token := tokentest.With("iat", tokentest.At(-2*time.Hour), "exp", tokentest.At(-time.Hour), "n", name)(f)
 			put(token, change)
 			if problem, _ := outcome(h.auth, token); problem != identity.CredentialExpired {
 				t.Errorf("kept for another %s: %q", name, problem)

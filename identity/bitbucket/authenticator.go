@@ -137,10 +137,11 @@ func (a *Authenticator) attachNames(i *issuer, store NameStore) {
 }
 
 // Authenticate verifies the credential and returns its step, with its names
-// where the workspace has an API. Any failure is an [*identity.Error]; with
-// NamesUnavailable and CredentialRevoked it carries the verified principal. It waits for keys and
-// names that are not at hand no longer than Config.FetchTimeout and
-// Config.NameWait, or until ctx ends. The credential is not kept.
+// where the workspace has an API. Any failure is an [*identity.Error]; it carries
+// the principal where the issuer's signature, the workspace and the subject are
+// right, whatever else is wrong. It waits for keys and names that are not at
+// hand no longer than Config.FetchTimeout and Config.NameWait, or until ctx ends.
+// The credential is not kept.
 func (a *Authenticator) Authenticate(ctx context.Context, credential identity.Credential) (*identity.Principal, error) {
 	if credential.IsZero() {
 		return nil, a.refused(nil, &identity.Error{Problem: identity.CredentialMissing, Detail: "no credential was presented"})

@@ -26,7 +26,7 @@ type Config struct {
 	Leeway      time.Duration // between our clock and the issuer's: 30s; negative means none, at most 5m
 	MaxLifetime time.Duration // of a token, from iat to exp: 12h, the longest a step may run
 
-	KeyRefresh    time.Duration // between background fetches of an issuer's keys: 15m
+	KeyRefresh    time.Duration // between background fetches of an issuer's keys: 15m, and a quarter of KeyMaxAge at most
 	KeyMaxAge     time.Duration // how long keys serve that could not be fetched again: 24h
 	KeyFetchFloor time.Duration // between fetches of one issuer that tokens cause: 5s
 	FetchTimeout  time.Duration // of one fetch, discovery and keys together: 3s
@@ -37,7 +37,7 @@ type Config struct {
 
 	CacheEntries int // verified tokens that are recognised again: 10,000
 
-	NameRefresh time.Duration // after which a name is looked up again in the background: 1h
+	NameRefresh time.Duration // after which a name is looked up again in the background: 1h, and a quarter of NameMaxAge at most
 	NameMaxAge  time.Duration // how long a name serves that could not be looked up again: 24h
 	NameWait    time.Duration // how long a request waits for a name that was never known: 3s
 }
@@ -109,13 +109,13 @@ func (c Config) withDefaults() Config {
 		c.Leeway = 0
 	}
 	c.MaxLifetime = cmp.Or(c.MaxLifetime, 12*time.Hour)
-	c.KeyRefresh = cmp.Or(c.KeyRefresh, 15*time.Minute)
 	c.KeyMaxAge = cmp.Or(c.KeyMaxAge, 24*time.Hour)
+	c.KeyRefresh = cmp.Or(c.KeyRefresh, min(15*time.Minute, c.KeyMaxAge/4))
 	c.KeyFetchFloor = cmp.Or(c.KeyFetchFloor, 5*time.Second)
 	c.FetchTimeout = cmp.Or(c.FetchTimeout, 3*time.Second)
 	c.CacheEntries = cmp.Or(c.CacheEntries, 10_000)
-	c.NameRefresh = cmp.Or(c.NameRefresh, time.Hour)
 	c.NameMaxAge = cmp.Or(c.NameMaxAge, 24*time.Hour)
+	c.NameRefresh = cmp.Or(c.NameRefresh, min(time.Hour, c.NameMaxAge/4))
 	c.NameWait = cmp.Or(c.NameWait, 3*time.Second)
 	return c
 }

@@ -80,6 +80,9 @@ func (s *keySet) replace(st *keyState) {
 				st.keys[id] = k
 			} else {
 				k.withdrawn.Store(true)
+				if st.keys[id] == nil {
+					s.markUnknown(id) // not new, but gone: no need to ask again
+				}
 			}
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/tokentest"
 )
 
 // FuzzToken holds that what the strict reader accepts means the same to go-jose
@@ -22,8 +23,8 @@ import (
 func FuzzToken(f *testing.F) {
 	h := build(f, nil)
 	maker := newForge(h)
-	for _, r := range rows {
-		f.Add(r.make(maker))
+	for _, r := range tokentest.Rows {
+		f.Add(r.Make(maker))
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
 		tok, refused := parseToken(raw, 0)
@@ -244,8 +245,8 @@ func TestConfig(t *testing.T) {
 		"requests per hour":          func(c *Config) { c.Workspaces[0].API.RequestsPerHour = -1 },
 		"leeway is":                  func(c *Config) { c.Leeway = time.Hour },
 		"maximum lifetime is":        func(c *Config) { c.MaxLifetime = -1 },
-		"key maximum age 1m0s":       func(c *Config) { c.KeyMaxAge = time.Minute },
-		"name maximum age 1m0s":      func(c *Config) { c.NameMaxAge = time.Minute },
+		"key maximum age 1m0s":       func(c *Config) { c.KeyMaxAge, c.KeyRefresh = time.Minute, time.Hour },
+		"name maximum age 1m0s":      func(c *Config) { c.NameMaxAge, c.NameRefresh = time.Minute, time.Hour },
 		"cache entries":              func(c *Config) { c.CacheEntries = -1 },
 	} {
 		c := good()

@@ -13,11 +13,15 @@ import (
 
 	"github.com/sallyport/sallyport/identity"
 	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/tokentest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const audience = "https://egress.acme.example"
+const (
+	audience  = tokentest.Audience
+	otherUUID = "{11111111-2222-3333-4444-555555555555}"
+)
 
 // house is an emulated Bitbucket without sockets, so that it can live in a
 // synctest bubble, and an authenticator in front of it.
@@ -71,7 +75,7 @@ func build(t testing.TB, change func(*house, *Config, *Deps)) *house {
 func (h *house) authenticator(change func(*house, *Config, *Deps)) *Authenticator {
 	h.t.Helper()
 	c := Config{Workspaces: []Workspace{{
-		Slug: "acme", UUID: bb.Braced(h.acme.UUID), Issuer: h.acme.Issuer(), Audiences: []string{audience, "second"},
+		Slug: "acme", UUID: bb.Braced(h.acme.UUID), Issuer: h.acme.Issuer(), Audiences: []string{audience, tokentest.SecondAudience},
 	}}}
 	d := Deps{Transport: h.server.Client().Transport, Log: slog.New(slog.NewTextHandler(h, nil)), Hooks: Hooks{
 		KeysFetched: func(string, time.Duration, error) {
@@ -89,6 +93,13 @@ func (h *house) authenticator(change func(*house, *Config, *Deps)) *Authenticato
 	}
 	return a
 }
+
+// asking configures an authenticator that may ask the issuer for a key again at
+// once, so that a test need not wait between two tokens of unknown keys.
+func asking(_ *house, c *Config, _ *Deps) { c.KeyFetchFloor = time.Microsecond }
+
+// floor lets so much time pass that the issuer may be asked again.
+func floor() { time.Sleep(time.Microsecond) }
 
 // withAPI configures names.
 func withAPI(h *house, c *Config, _ *Deps) {
@@ -122,4 +133,9 @@ func (h *house) refuses(token string, want identity.Problem) *identity.Error {
 		h.t.Fatalf("got %v, %v; want %s", p, err, want)
 	}
 	return e
+}
+
+// newForge makes a forger of this house's tokens, at this moment.
+func newForge(h *house) *tokentest.Forge {
+	return tokentest.NewForge(h.server, h.step, h.plain, time.Now())
 }

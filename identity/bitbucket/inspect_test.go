@@ -12,6 +12,7 @@ import (
 
 	"github.com/sallyport/sallyport/identity"
 	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/tokentest"
 )
 
 // inspector returns one of the house's configuration.
@@ -58,23 +59,23 @@ func TestInspectAgrees(t *testing.T) {
 			t.Fatal(err)
 		}
 		n := h.inspector(nil)
-		for _, r := range rows {
-			token := r.make(f)
+		for _, r := range tokentest.Rows {
+			token := r.Make(f)
 			i := n.Inspect(t.Context(), identity.NewCredential(token), true)
 			want := Accepted
-			if r.problem != "" {
+			if r.Problem != "" {
 				want = Refused
 			}
-			if i.Verdict != want || i.Problem != r.problem {
-				t.Errorf("%s: %s for %q, want %s for %q", r.name, i.Verdict, i.Problem, want, r.problem)
+			if i.Verdict != want || i.Problem != r.Problem {
+				t.Errorf("%s: %s for %q, want %s for %q", r.Name, i.Verdict, i.Problem, want, r.Problem)
 			}
-			if r.problem != "" && !slices.Contains(i.failed(), r.check.String()) {
-				t.Errorf("%s: %v failed, %v is not among them", r.name, i.failed(), r.check)
+			if r.Problem != "" && !slices.Contains(i.failed(), r.Check) {
+				t.Errorf("%s: %v failed, %v is not among them", r.Name, i.failed(), r.Check)
 			}
 			seen := map[string]bool{}
 			for _, c := range i.Checks {
 				if seen[c.Check] || c.About == "" || c.Result == Failed && c.Detail == "" {
-					t.Errorf("%s: twice or without words: %+v", r.name, c)
+					t.Errorf("%s: twice or without words: %+v", r.Name, c)
 				}
 				seen[c.Check] = true
 			}
@@ -83,14 +84,14 @@ func TestInspectAgrees(t *testing.T) {
 				t.Fatal(err)
 			}
 			if parts := strings.Split(token, "."); len(parts) > 2 && len(parts[2]) > 20 && strings.Contains(string(text), parts[2][:20]) {
-				t.Errorf("%s: the report holds the signature", r.name)
+				t.Errorf("%s: the report holds the signature", r.Name)
 			}
 			if strings.ContainsAny(string(text), "\u202e\x00\x1b") {
-				t.Errorf("%s: the report is not fit for a terminal: %q", r.name, text)
+				t.Errorf("%s: the report is not fit for a terminal: %q", r.Name, text)
 			}
 			// What is refused without a configuration is refused with it too.
-			if alone := Decode(identity.NewCredential(token), time.Now); alone.Verdict == Refused && r.problem == "" || alone.Verdict == Accepted {
-				t.Errorf("%s: alone %s %v", r.name, alone.Verdict, alone.failed())
+			if alone := Decode(identity.NewCredential(token), time.Now); alone.Verdict == Refused && r.Problem == "" || alone.Verdict == Accepted {
+				t.Errorf("%s: alone %s %v", r.Name, alone.Verdict, alone.failed())
 			}
 		}
 	})
@@ -101,8 +102,8 @@ func TestInspectNamesEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, nil)
 		f := newForge(h)
-		token := with("aud", "https://other.example", "workspaceUuid", otherUUID, "sub", "x", "iat", at(-20*time.Hour),
-			"exp", at(-time.Hour), "nbf", at(time.Hour))(f)
+		token := tokentest.With("aud", "https://other.example", "workspaceUuid", otherUUID, "sub", "x", "iat", tokentest.At(-20*time.Hour),
+			"exp", tokentest.At(-time.Hour), "nbf", tokentest.At(time.Hour))(f)
 		i := h.inspector(nil).Inspect(t.Context(), identity.NewCredential(token), true)
 		want := []string{"expiry", "not_before", "lifetime", "audience", "workspace", "subject"}
 		if got := i.failed(); !slices.Equal(got, want) {
@@ -116,7 +117,7 @@ func TestInspectNamesEverything(t *testing.T) {
 		}
 		// Of an unknown issuer: compared with the one workspace, never fetched.
 		before := h.server.Count(bb.Discovery)
-		i = h.inspector(nil).Inspect(t.Context(), identity.NewCredential(with("iss", "http://127.0.0.1/elsewhere", "aud", "x")(f)), true)
+		i = h.inspector(nil).Inspect(t.Context(), identity.NewCredential(tokentest.With("iss", "http://127.0.0.1/elsewhere", "aud", "x")(f)), true)
 		if got := i.failed(); !slices.Equal(got, []string{"issuer", "audience"}) || i.result("signature").Result != NotReached {
 			t.Errorf("got %v: %+v", got, i.Checks)
 		}
@@ -221,8 +222,8 @@ func FuzzInspect(f *testing.F) {
 		f.Fatal(err)
 	}
 	forge := newForge(h)
-	for _, r := range rows {
-		f.Add(r.make(forge))
+	for _, r := range tokentest.Rows {
+		f.Add(r.Make(forge))
 	}
 	n, err := NewInspector(h.auth.config, Deps{})
 	if err != nil {

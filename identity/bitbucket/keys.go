@@ -84,8 +84,10 @@ func (s *keySet) trusts(k *key, now time.Time) bool {
 }
 
 // find returns the key of this id. An id that the issuer does not publish is
-// CredentialKeyUnknown only on evidence that is no older than half a minute;
-// where none can be had, the answer is KeysUnavailable, which invites another try.
+// CredentialKeyUnknown only on evidence that was asked for because of it, no more
+// than half a minute ago. Where none can be had the answer is KeysUnavailable,
+// which invites another try: also in the seconds after a fetch, for the key may
+// have been published since.
 func (s *keySet) find(ctx context.Context, id string, skip checkSet) (*key, *identity.Error) {
 	if k := s.held(id); k != nil {
 		return k, nil
@@ -108,8 +110,11 @@ func (s *keySet) find(ctx context.Context, id string, skip checkSet) (*key, *ide
 	if k := s.held(id); k != nil {
 		return k, nil
 	}
-	if f.err != nil {
+	switch {
+	case f.err != nil:
 		return nil, s.unavailable(f.err)
+	case !leader: // it was asked before this token came
+		return nil, s.notYet()
 	}
 	s.mu.Lock()
 	s.markUnknown(id)
@@ -131,7 +136,7 @@ func (s *keySet) join(id string) (f *flight, leader bool, refused *identity.Erro
 	defer s.mu.Unlock()
 	now := s.now()
 	if st := s.current(now); st != nil && st.keys[id] == nil {
-		if age := now.Sub(st.fetched); 0 <= age && age < s.config.KeyFetchFloor || now.Before(s.unknown[id]) {
+		if now.Before(s.unknown[id]) {
 			return nil, false, s.notPublished()
 		}
 	}
@@ -144,6 +149,9 @@ func (s *keySet) join(id string) (f *flight, leader bool, refused *identity.Erro
 	}
 	switch {
 	case !s.last.IsZero() && now.Sub(s.last) < s.config.KeyFetchFloor:
+		if s.failure == nil {
+			return nil, false, s.notYet()
+		}
 		return nil, false, s.unavailable(s.failure)
 	case now.Before(s.blocked):
 		return nil, false, s.unavailable(s.failure)
@@ -212,6 +220,13 @@ func (s *keySet) markUnknown(id string) {
 func (s *keySet) notPublished() *identity.Error {
 	return refuse(checkKey, identity.CredentialKeyUnknown,
 		"the token is signed with a key that its issuer does not publish; it is forged, or its key has been withdrawn", nil)
+}
+
+// notYet is the answer where the keys were fetched so lately that they are not
+// asked for again: that the key has been published since cannot be ruled out.
+func (s *keySet) notYet() *identity.Error {
+	return refuse(checkKey, identity.KeysUnavailable,
+		"the token's issuer, asked a moment ago, did not publish the key that signed it; if it is new, try again in a few seconds", nil)
 }
 
 func (s *keySet) unavailable(err error) *identity.Error {

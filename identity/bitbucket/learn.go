@@ -92,7 +92,7 @@ func (n *names) learnAhead(ctx context.Context) error {
 		err := n.patiently(ctx, func() error {
 			return n.rest.deployments(ctx, repository, func(name identity.KnownName) { n.learn(ctx, name) })
 		})
-		if answer, ok := errors.AsType[*statusError](err); ok && answer.status == 404 {
+		if isAbsence(err) {
 			continue // Pipelines is not enabled there
 		}
 		if err != nil {

@@ -113,6 +113,24 @@ func (n *names) compose(base *identity.Principal, keys []nameKey) (*presentation
 	return shown, nil
 }
 
+// recall returns the principal with the names of this moment as far as they are
+// known. It asks nobody and waits for nothing. base is not changed.
+func (n *names) recall(base *identity.Principal) *identity.Principal {
+	p := *base
+	now := n.now()
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if e := n.known[nameKey{repository: p.Repository.UUID}]; n.serves(e, now) {
+		p.Workspace.Slug, p.Repository.FullName, p.Repository.Project = e.name.WorkspaceSlug, e.name.FullName, e.name.Project
+	}
+	if d := p.Deployment; d != nil {
+		if e := n.known[nameKey{p.Repository.UUID, d.UUID}]; n.serves(e, now) {
+			p.Deployment = &identity.Deployment{UUID: d.UUID, Name: e.name.Name, Slug: e.name.Slug, Type: e.name.Type}
+		}
+	}
+	return &p
+}
+
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
 		return b

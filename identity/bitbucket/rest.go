@@ -43,6 +43,7 @@ type rest struct {
 	failures int
 	failure  error // why it is blocked
 	latest   error // of the latest request
+	answered time.Time
 }
 
 func newREST(c *client, w *Workspace, now func() time.Time, report func(string, time.Duration, error)) *rest {
@@ -85,7 +86,11 @@ func (r *rest) get(ctx context.Context, what, address string, background bool) (
 		body, err = r.client.get(ctx, address, bearer)
 	}
 	r.settle(err)
-	r.report(what, r.now().Sub(begun), err)
+	failure := err
+	if isAbsence(err) {
+		failure = nil
+	}
+	r.report(what, r.now().Sub(begun), failure)
 	return body, err
 }
 
@@ -96,6 +101,9 @@ func (r *rest) settle(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.latest = err
+	if err == nil || isAbsence(err) {
+		r.latest, r.answered = nil, r.now()
+	}
 	answer, ok := errors.AsType[*statusError](err)
 	if err == nil || ok && answer.status != 401 && answer.status != 429 && answer.status < 500 {
 		r.failures = 0
@@ -110,6 +118,13 @@ func (r *rest) settle(err error) {
 	if until := r.now().Add(pause); until.After(r.blocked) {
 		r.blocked = until
 	}
+}
+
+// isAbsence reports whether the API answered that there is no such thing, which
+// is an answer: a repository without pipelines, a pipeline that is gone.
+func isAbsence(err error) bool {
+	answer, ok := errors.AsType[*statusError](err)
+	return ok && answer.status == 404
 }
 
 // pause returns how long the API must be left alone.

@@ -86,6 +86,8 @@ type Status struct {
 	Names      bool  // the workspace has an API
 	KnownNames int   // repositories and deployments whose names are known
 	NamesError error // of the latest request
+	// NamesAnswered is when the API last answered as it should; zero: never.
+	NamesAnswered time.Time
 }
 
 // Status returns the state of every workspace, in the order of the configuration.
@@ -106,7 +108,7 @@ func (a *Authenticator) Status() []Status {
 			s.KnownNames = len(n.owners)
 			n.mu.RUnlock()
 			n.rest.mu.Lock()
-			s.NamesError = n.rest.latest
+			s.NamesError, s.NamesAnswered = n.rest.latest, n.rest.answered
 			n.rest.mu.Unlock()
 		}
 		all = append(all, s)

@@ -36,30 +36,51 @@ func (a *Authenticator) verify(ctx context.Context, raw string, d digest, now ti
 	if refused != nil {
 		return nil, i, refused
 	}
-	ended := !now.Before(c.expires.Add(a.config.Leeway)) && !a.skip.has(checkExpiry)
+	v := &verified{issuer: i, digest: d, claims: c,
+		kind: identity.CredentialOIDC, ends: c.expires.Add(a.config.Leeway), expires: c.expires}
+	ended := !now.Before(v.ends) && !a.skip.has(checkExpiry)
 	if ended && !a.mayHaveBeenAdmitted(c, now) {
-		return nil, i, expired(c)
+		return nil, i, a.ofWhom(ctx, v, t, expired(c))
 	}
-	k, refused := a.provenBy(ctx, i, t)
-	if refused != nil {
+	if v.key, refused = a.provenBy(ctx, i, t); refused != nil {
 		return nil, i, refused
 	}
 	if refused := a.judgeTimes(c, now, a.skip); refused != nil {
-		return nil, i, refused
+		return nil, i, a.ofWhom(ctx, v, t, refused)
 	}
 	if refused := judgeIdentity(&i.workspace, c, a.skip); refused != nil {
-		return nil, i, refused
+		return nil, i, a.ofWhom(ctx, v, t, refused)
 	}
-	v := &verified{issuer: i, key: k, digest: d, claims: c,
-		kind: identity.CredentialOIDC, ends: c.expires.Add(a.config.Leeway), expires: c.expires}
 	if ended {
 		if v.ends, refused = a.admittedUntil(ctx, v, now); refused != nil {
-			return nil, i, refused
+			return nil, i, a.ofWhom(ctx, v, t, refused)
 		}
 		v.kind, v.expires = identity.CredentialAdmitted, v.ends
 	}
 	v.present.Store(&presentation{principal: v.principal()})
 	return v, i, nil
+}
+
+// ofWhom puts on a refusal whose token it is, for the record, where that much is
+// proven: a key of the issuer signed it, and its workspace and subject are right.
+// Whatever else is wrong with it, the issuer said that it is this step's. A key
+// that is not at hand is not asked for: a token that is refused costs the issuer
+// nothing.
+func (a *Authenticator) ofWhom(ctx context.Context, v *verified, t *token, refused *identity.Error) *identity.Error {
+	if v.claims.workspace != v.issuer.workspace.UUID || !subjectAgrees(v.claims) {
+		return refused
+	}
+	if v.key == nil {
+		k := v.issuer.keys.held(t.keyID)
+		if k == nil || provenWith(ctx, k, v.issuer.url, t, 0) != nil {
+			return refused
+		}
+	}
+	refused.Principal = v.principal()
+	if n := v.issuer.names; n != nil {
+		refused.Principal = n.recall(refused.Principal)
+	}
+	return refused
 }
 
 func unknownIssuer(issuer string) *identity.Error {

@@ -4,6 +4,7 @@
 package admin
 
 import (
+	"regexp"
 	"strconv"
 	"time"
 
@@ -29,6 +30,8 @@ type Metrics struct {
 }
 
 var _ proxy.Observer = (*Metrics)(nil)
+
+var liveHeap = regexp.MustCompile(`^/gc/heap/live:bytes$`)
 
 // NewMetrics returns metrics in a registry of their own, with the Go runtime's
 // and the process's beside them. version is the program's.
@@ -76,7 +79,10 @@ func NewMetrics(version string) *Metrics {
 	}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
 	r.MustRegister(m.decisions, m.unrecorded, m.ended, m.sent, m.received, m.panics, stages, build,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(
+			// What is in use after a collection: the rest of the heap is waste at any moment.
+			collectors.GoRuntimeMetricsRule{Matcher: liveHeap})),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -89,6 +95,16 @@ func (m *Metrics) Gauge(name, help string, read func() float64) {
 // Counter adds a figure that only grows and is read when it is asked for.
 func (m *Metrics) Counter(name, help string, read func() float64) {
 	m.Registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read))
+}
+
+// CounterBy adds a figure that only grows for each value of a label, a closed
+// vocabulary.
+func (m *Metrics) CounterBy(name, help, label string, values []string, read func(value string) float64) {
+	for _, value := range values {
+		m.Registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: name, Help: help, ConstLabels: prometheus.Labels{label: value},
+		}, func() float64 { return read(value) }))
+	}
 }
 
 // Decided counts a decision.

@@ -99,6 +99,7 @@ func TestImportTableBites(t *testing.T) {
 		{"cmd/sallyport", "github.com/jackc/pgx/v5"},
 		{"cmd/sallyport", module + "/internal/bitbuckettest"},
 		{"cmd/sallyport", module + "/internal/surroundings"},
+		{"cmd/sallyport-demo", module + "/internal/tokentest"},
 	} {
 		if refuse(source{dir: c.dir}, c.imported) == "" {
 			t.Errorf("%s may import %s, and must not", c.dir, c.imported)
@@ -120,7 +121,8 @@ func refuse(s source, imported string) string {
 			return "nothing imports a command"
 		case s.test:
 			return "" // tests may stand on real neighbours
-		case own == "internal/bitbuckettest" && s.dir != "internal/surroundings" && s.dir != "cmd/sallyport-demo",
+		case own == "internal/bitbuckettest" && s.dir != "internal/surroundings" && s.dir != "internal/tokentest" && s.dir != "cmd/sallyport-demo",
+			own == "internal/tokentest",
 			own == "internal/surroundings" && s.dir != "cmd/sallyport-demo":
 			return "the emulated Bitbucket is for tests and the demo"
 		case own == "internal/pgtest":

@@ -15,6 +15,8 @@ import (
 	"net/url"
 	"slices"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/target"
 )
 
 // Config is a configuration that was accepted: every default is filled in, every path is absolute, every rule of
@@ -73,6 +75,10 @@ type Identity struct {
 	Leeway time.Duration
 	// NamesWait bounds how long a decision waits for a name that was never known.
 	NamesWait time.Duration
+	// MaxLifetime bounds a token's life, from iat to exp.
+	MaxLifetime time.Duration
+	// KeysMaxAge is how long an issuer's keys serve that could not be fetched again, NamesMaxAge likewise a name.
+	KeysMaxAge, NamesMaxAge time.Duration
 	// AdmittedMaxAge is how long after its first admission a token is honoured past its end; 0: it is not.
 	AdmittedMaxAge time.Duration
 	// OnExpiry is [ExpiryKeep] or [ExpiryClose]; ExpiryGrace counts from the token's end and means nothing with the former.
@@ -114,18 +120,49 @@ type Policy struct {
 	Git       *Git
 	// EvaluationTimeout bounds the evaluation of one decision; past it the answer is deny.
 	EvaluationTimeout time.Duration
+	// Candidate is nil where none is evaluated.
+	Candidate *Candidate
+	// ExceptionNotice is how long before an exception ends it is announced.
+	ExceptionNotice time.Duration
+	// MaxAge is how long a revision decides after its source was last seen to offer it; 0 is without an end.
+	MaxAge time.Duration
+}
+
+// Candidate is a policy that is evaluated beside the one that decides. Exactly one of its fields is set.
+type Candidate struct {
+	Directory string
+	// Branch is one of the repository of [Policy].Git, which is set then.
+	Branch string
 }
 
 // Git is a policy repository that is polled.
 type Git struct {
-	URL    *url.URL
+	URL *url.URL
+	// Branch or Tag is set, and the other one is empty.
 	Branch string
+	Tag    string
 	// Path is the folder of the policy inside the repository, slash-separated, "." for its root.
 	Path string
 	Poll time.Duration
-	// Credentials is the zero Secret where the repository needs none.
+	// Credentials is the zero Secret where the repository needs none. User goes with it.
 	Credentials Secret
+	User        string
+	// CAFile holds more authorities for https; empty: the system's alone.
+	CAFile string
+	// SSHKeyFile and KnownHostsFile are both set for ssh, and empty otherwise.
+	SSHKeyFile     string
+	KnownHostsFile string
+	// SignersFile is empty where commits need not be signed.
+	SignersFile string
+	// Rewind is [RewindRefuse] or [RewindAccept].
+	Rewind string
 }
+
+// What becomes of a commit that does not follow on the one that decides (`policy.git.rewind`).
+const (
+	RewindRefuse = "refuse" // the one that decides goes on
+	RewindAccept = "accept" // it is taken, and the event says so
+)
 
 // Audit says where the log is kept. Either Embedded is true, or Database and Migration are set.
 type Audit struct {
@@ -138,7 +175,20 @@ type Audit struct {
 	// SigningKey is the zero Secret where the first instance generates a key by itself.
 	SigningKey Secret
 	// OnOutage is [OutageDeny] or [OutageSpool].
-	OnOutage string
+	OnOutage    string
+	Checkpoints Checkpoints
+}
+
+// Checkpoints says how often the log is sealed, and where the signed checkpoints go besides data_directory.
+type Checkpoints struct {
+	Interval time.Duration
+	// Files are absolute paths; a file need not exist.
+	Files          []string
+	StandardOutput bool
+	// URLs are https, or http on a loopback address.
+	URLs []string
+	// Token is the zero Secret where the URLs need none.
+	Token Secret
 }
 
 // What becomes of an allow while the database is away (`audit.on_outage`).
@@ -157,8 +207,32 @@ type Egress struct {
 	DenyNetworks  []netip.Prefix
 	// ConnectTimeout bounds one connection attempt to a target.
 	ConnectTimeout time.Duration
-	Tunnel         Tunnel
+	// Via are other HTTP proxies on the way out. The first whose Hosts match and whose Except do not is used; where
+	// there is none, the way is direct.
+	Via    []Via
+	Tunnel Tunnel
 }
+
+// Via is another HTTP proxy, through which the way to some hosts leads.
+type Via struct {
+	// Proxy has the scheme http or https, a canonical host and a port, and nothing else.
+	Proxy *url.URL
+	// Hosts is empty where it is for every host.
+	Hosts  []target.Pattern
+	Except []target.Pattern
+	// Resolve is [ResolveSallyport] or [ResolveUpstream].
+	Resolve string
+	// Credential is "user:password", or the zero Secret. It may be rotated while the server runs.
+	Credential Secret
+	// CAFile holds the certificates that an https proxy's is checked with; empty: the system's.
+	CAFile string
+}
+
+// Who looks up the target's name where the way leads through another proxy (`egress.via[].resolve`).
+const (
+	ResolveSallyport = "sallyport"
+	ResolveUpstream  = "upstream"
+)
 
 // Tunnel bounds an open CONNECT.
 type Tunnel struct {
@@ -178,6 +252,8 @@ type Limits struct {
 	// connections of one address may be without a request.
 	Connections       int
 	WaitingPerAddress int
+	// Dials is how many connections to targets may be being opened at once.
+	Dials int
 	// Step, Repository and Total are for one step, for the steps of one repository, and for all.
 	Step       Limit
 	Repository Limit

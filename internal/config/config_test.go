@@ -31,14 +31,15 @@ func TestDefaults(t *testing.T) {
 				Audiences:     []string{"https://egress.acme.example"},
 			}},
 			Leeway: 30 * time.Second, NamesWait: 5 * time.Second, OnExpiry: ExpiryKeep, ExpiryGrace: time.Minute,
+			MaxLifetime: 12 * time.Hour, KeysMaxAge: 24 * time.Hour, NamesMaxAge: 24 * time.Hour,
 		},
-		Policy: Policy{Directory: directory, EvaluationTimeout: time.Second},
-		Audit:  Audit{Embedded: true, OnOutage: OutageDeny},
+		Policy: Policy{Directory: directory, EvaluationTimeout: time.Second, ExceptionNotice: 7 * 24 * time.Hour},
+		Audit:  Audit{Embedded: true, OnOutage: OutageDeny, Checkpoints: Checkpoints{Interval: 5 * time.Second}},
 		Egress: Egress{
 			ConnectTimeout: 10 * time.Second,
 			Tunnel:         Tunnel{IdleTimeout: 10 * time.Minute, MaxLifetime: 2 * time.Hour, HelloTimeout: 5 * time.Second},
 		},
-		Limits: Limits{HeadSize: 64 << 10, HeadTimeout: 10 * time.Second, Connections: 20000, WaitingPerAddress: 1000,
+		Limits: Limits{HeadSize: 64 << 10, HeadTimeout: 10 * time.Second, Connections: 20000, WaitingPerAddress: 1000, Dials: 1000,
 			Step: Limit{500, 200}, Repository: Limit{4000, 1000}, Total: Limit{16000, 0}},
 		Shutdown:      Shutdown{DrainTimeout: 30 * time.Second},
 		Log:           Log{Format: FormatJSON, Level: slog.LevelInfo},
@@ -58,6 +59,7 @@ func TestEveryKey(t *testing.T) {
 	for _, name := range []string{"token", "database", "migration"} {
 		writeFile(t, filepath.Join(directory, name), name+"-secret\n")
 	}
+	writeFile(t, filepath.Join(directory, "via"), "user:via-secret\n")
 	certificate, key := newCertificate(t, testCertificate{})
 	writeFile(t, filepath.Join(directory, "c.pem"), certificate)
 	writeFile(t, filepath.Join(directory, "k.pem"), key)
@@ -71,6 +73,9 @@ admin: {address: ":9128", exposed: true}
 identity:
   leeway: 0s
   names_wait: 2s
+  max_lifetime: 2h
+  keys_max_age: 48h
+  names_max_age: 12h
   admitted_max_age: 8h
   on_expiry: close
   expiry_grace: 30s
@@ -87,8 +92,11 @@ egress:
   allow_networks: [10.1.0.0/16, "2001:db8::/32"]
   deny_networks: [192.0.2.1/32]
   connect_timeout: 3s
+  via:
+    - {proxy: "https://proxy.acme.example:3129", hosts: ["*.partner.example", partner.example, 192.0.2.1], except: [direct.partner.example], resolve: upstream, credential_file: via, ca_file: c.pem}
+    - proxy: http://10.0.0.3:3128/
   tunnel: {idle_timeout: 1m, max_lifetime: 1h, hello_timeout: 2s}
-limits: {head_size: 16384, head_timeout: 5s}
+limits: {head_size: 20480, head_timeout: 5s}
 shutdown: {drain_timeout: 1h}
 log: {format: text, level: debug}
 data_directory: /nonexistent/../var/lib/sallyport-test
@@ -101,6 +109,13 @@ data_directory: /nonexistent/../var/lib/sallyport-test
 	}
 	if got := cfg.Egress.Resolvers[1]; got != netip.MustParseAddrPort("[2001:db8::2]:5353") {
 		t.Errorf("resolver: %v", got)
+	}
+	if got := cfg.Egress.Via; got[0].Proxy.Host != "proxy.acme.example:3129" || !got[0].Hosts[0].Matches("a.partner.example") || got[0].Resolve != ResolveUpstream ||
+		got[0].CAFile != filepath.Join(directory, "c.pem") || len(got[0].Except) != 1 || got[1].Hosts != nil || got[1].Resolve != ResolveSallyport {
+		t.Errorf("via: %+v", got)
+	}
+	if got, err := cfg.Egress.Via[0].Credential.Read(); got != "user:via-secret" || err != nil {
+		t.Errorf("the upstream's credential: %q, %v", got, err)
 	}
 	if got := cfg.Egress.AllowNetworks[1]; got != netip.MustParsePrefix("2001:db8::/32") {
 		t.Errorf("network: %v", got)
@@ -117,7 +132,7 @@ data_directory: /nonexistent/../var/lib/sallyport-test
 	if i := cfg.Identity; i.AdmittedMaxAge != 8*time.Hour || i.OnExpiry != ExpiryClose || i.ExpiryGrace != 30*time.Second {
 		t.Errorf("identity: %+v", i)
 	}
-	if cfg.Identity.Leeway != 0 || cfg.Limits.HeadSize != 16384 || cfg.Log.Level != slog.LevelDebug || cfg.DataDirectory != "/var/lib/sallyport-test" {
+	if cfg.Identity.Leeway != 0 || cfg.Limits.HeadSize != 20480 || cfg.Log.Level != slog.LevelDebug || cfg.DataDirectory != "/var/lib/sallyport-test" {
 		t.Errorf("configuration: %+v", cfg)
 	}
 	if len(cfg.Warnings()) > 0 {
@@ -125,21 +140,43 @@ data_directory: /nonexistent/../var/lib/sallyport-test
 	}
 }
 
-// TestGit checks the git source's keys, which are decoded although the source is refused.
 func TestGit(t *testing.T) {
-	was := unavailable
-	unavailable = nil
-	t.Cleanup(func() { unavailable = was })
 	directory, file := house(t)
-	writeFile(t, filepath.Join(directory, "key"), "k\n")
-	cfg, err := Parse(file, []byte(strings.Replace(minimal, "{directory: .}",
-		`{git: {url: "ssh://git@bitbucket.org/acme/policy.git", path: egress/, credentials_file: key}}`, 1)))
+	for _, name := range []string{"key", "hosts", "signers"} {
+		writeFile(t, filepath.Join(directory, name), "k\n")
+	}
+	with := func(policy string) (*Config, error) {
+		return Parse(file, []byte(strings.Replace(minimal, "{directory: .}", policy, 1)))
+	}
+	cfg, err := with(`{git: {url: "ssh://git@bitbucket.org/acme/policy.git", path: egress/, ssh_key_file: key, known_hosts_file: hosts, signers_file: signers}, candidate: {branch: next}}`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	g := cfg.Policy.Git
-	if g.URL.String() != "ssh://git@bitbucket.org/acme/policy.git" || g.Branch != "main" || g.Path != "egress" || g.Poll != time.Minute || g.Credentials.IsZero() {
+	if g.URL.String() != "ssh://git@bitbucket.org/acme/policy.git" || g.Branch != "main" || g.Path != "egress" || g.Poll != time.Minute ||
+		g.SSHKeyFile != filepath.Join(directory, "key") || g.SignersFile == "" || g.Rewind != RewindRefuse || cfg.Policy.Candidate.Branch != "next" {
 		t.Errorf("git: %+v", g)
+	}
+	cfg, err = with(`{git: {url: "https://bitbucket.org/acme/policy.git", tag: in-force, credentials_file: key, rewind: accept}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g := cfg.Policy.Git; g.Tag != "in-force" || g.Branch != "" || g.Credentials.IsZero() || g.User != "x-token-auth" || g.Rewind != RewindAccept {
+		t.Errorf("git: %+v", g)
+	}
+	for policy, want := range map[string]string{
+		`{git: {url: "ssh://git@a.example/p.git"}}`:                                       "policy.git.ssh_key_file: the key is required",
+		`{git: {url: "ssh://git@a.example/p.git", credentials_file: key}}`:                "policy.git.credentials_file: the key does not go with",
+		`{git: {url: "https://a.example/p.git", known_hosts_file: hosts}}`:                "policy.git.known_hosts_file: the key does not go with",
+		`{git: {url: "https://a.example/p.git", branch: a, tag: b}}`:                      "policy.git.tag: policy.git.branch is given too",
+		`{git: {url: "https://a.example/p.git"}, candidate: {branch: main}}`:              "policy.candidate.branch: it is the branch that decides",
+		`{git: {url: "https://a.example/p.git"}, candidate: {branch: a, directory: "."}}`: "policy.candidate: give exactly one",
+		`{directory: ".", candidate: {branch: a}}`:                                        "policy.candidate.branch: there is no policy.git",
+		`{directory: ".", candidate: {}}`:                                                 "policy.candidate: give exactly one",
+	} {
+		if _, err := with(policy); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v\nwant %s", policy, err, want)
+		}
 	}
 }
 

@@ -21,9 +21,10 @@ func exampleHouse(t *testing.T, text string) (file string) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"bitbucket-token", "database-url", "migration-url", "policy-token", "checkpoint-key"} {
+	for _, name := range []string{"bitbucket-token", "database-url", "migration-url", "policy-token", "policy-signers", "checkpoint-key", "checkpoint-token"} {
 		writeFile(t, filepath.Join(directory, "secrets", name), "swordfish\n")
 	}
+	writeFile(t, filepath.Join(directory, "secrets", "upstream-credential"), "user:swordfish\n")
 	certificate, key := newCertificate(t, testCertificate{})
 	writeFile(t, filepath.Join(directory, "tls", "certificate.pem"), certificate)
 	writeFile(t, filepath.Join(directory, "tls", "key.pem"), key)
@@ -65,10 +66,8 @@ func TestExampleWhole(t *testing.T) {
 	}
 	want := []string{
 		"policy.git: policy.directory is given too",
-		"policy.git: the git source is not available in this version",
 		"audit.database_url_env: audit.database_url_file is given too",
 		"audit.migration_url_file: the embedded database migrates by itself",
-		"audit.signing_key_file: signing checkpoints is not available in this version",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("complaints (-want +got):\n%s", diff)

@@ -98,11 +98,16 @@ func checkRules(t *testing.T, c *Config) {
 			t.Errorf("workspace: %+v", b)
 		}
 	}
-	if c.Policy.Directory == "" || c.Policy.Git != nil || c.Audit.OnOutage != OutageDeny || !c.Audit.SigningKey.IsZero() {
+	if c.Policy.Directory == "" || c.Policy.Git != nil || c.Audit.OnOutage != OutageDeny {
 		t.Errorf("not available in this version: %+v %+v", c.Policy, c.Audit)
 	}
 	if c.Audit.Embedded == !c.Audit.Database.IsZero() || c.Audit.Embedded == !c.Audit.Migration.IsZero() {
 		t.Errorf("audit: %+v", c.Audit)
+	}
+	for _, v := range c.Egress.Via {
+		if v.Proxy == nil || v.Proxy.Port() == "" || v.Proxy.User != nil || v.Resolve != ResolveSallyport && v.Resolve != ResolveUpstream {
+			t.Errorf("via: %+v", v)
+		}
 	}
 	for _, p := range slices.Concat(c.Egress.AllowNetworks, c.Egress.DenyNetworks) {
 		if p != p.Masked() || p.Addr().Is4In6() {
@@ -110,7 +115,7 @@ func checkRules(t *testing.T, c *Config) {
 		}
 	}
 	for _, d := range []time.Duration{
-		c.Identity.NamesWait, c.Policy.EvaluationTimeout, c.Egress.ConnectTimeout, c.Egress.Tunnel.IdleTimeout,
+		c.Identity.NamesWait, c.Identity.MaxLifetime, c.Identity.KeysMaxAge, c.Identity.NamesMaxAge, c.Policy.EvaluationTimeout, c.Egress.ConnectTimeout, c.Egress.Tunnel.IdleTimeout,
 		c.Egress.Tunnel.MaxLifetime, c.Egress.Tunnel.HelloTimeout, c.Limits.HeadTimeout,
 	} {
 		if d <= 0 {
@@ -169,6 +174,24 @@ func write(c *Config) string {
 	line(1, "resolvers", quoted(c.Egress.Resolvers))
 	line(1, "allow_networks", quoted(c.Egress.AllowNetworks))
 	line(1, "deny_networks", quoted(c.Egress.DenyNetworks))
+	for i, v := range c.Egress.Via {
+		if i == 0 {
+			line(1, "via", "")
+		}
+		line(1, "- proxy", q(v.Proxy))
+		if len(v.Hosts) > 0 {
+			line(3, "hosts", quoted(v.Hosts))
+		}
+		if len(v.Except) > 0 {
+			line(3, "except", quoted(v.Except))
+		}
+		line(3, "resolve", q(v.Resolve))
+		for key, file := range map[string]string{"credential_file": v.Credential.file, "ca_file": v.CAFile} {
+			if file != "" {
+				line(3, key, q(file))
+			}
+		}
+	}
 	tunnel := c.Egress.Tunnel
 	line(1, "tunnel", fmt.Sprintf("{idle_timeout: %v, max_lifetime: %v, hello_timeout: %v}", tunnel.IdleTimeout, tunnel.MaxLifetime, tunnel.HelloTimeout))
 	line(0, "limits", fmt.Sprintf("{head_size: %d, head_timeout: %v}", c.Limits.HeadSize, c.Limits.HeadTimeout))

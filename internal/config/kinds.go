@@ -199,6 +199,19 @@ var branch = kind[string]{
 	},
 }
 
+var gitUserForm = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,100}$`)
+
+// gitUser is a user name for basic authentication.
+var gitUser = kind[string]{
+	name: "text", want: "a user name such as x-token-auth",
+	parse: func(_ *decoder, text string) (string, *problem) {
+		if !gitUserForm.MatchString(text) {
+			return "", wanted("a user name such as x-token-auth", text, "letters, digits and _ . @ - are accepted")
+		}
+		return text, nil
+	},
+}
+
 func onlyDigits(text string) bool {
 	return strings.Trim(text, "0123456789") == ""
 }

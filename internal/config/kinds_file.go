@@ -186,6 +186,21 @@ func quotePath(name string) string {
 	return quote(name)
 }
 
+// fileToBe is a file that the server appends to, and makes if need be.
+var fileToBe = kind[string]{
+	name: "file", want: "the name of a file",
+	parse: func(d *decoder, text string) (string, *problem) {
+		name := d.resolve(text)
+		if info, err := os.Stat(name); err == nil && info.IsDir() {
+			return "", problemf("name a file in it", "%s is a directory", quotePath(name))
+		}
+		if info, err := os.Stat(filepath.Dir(name)); err != nil || !info.IsDir() {
+			return "", problemf("create it", "the directory %s does not exist", quotePath(filepath.Dir(name)))
+		}
+		return name, nil
+	},
+}
+
 // folder is a path inside a repository.
 var folder = kind[string]{
 	name: "path", want: "a path inside the repository such as policy",

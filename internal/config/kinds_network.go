@@ -128,6 +128,18 @@ var webURL = kind[*url.URL]{
 	},
 }
 
+// endpoint is a URL like webURL, as text.
+var endpoint = kind[string]{
+	name: "URL", want: "a URL such as https://checkpoints.example/log",
+	parse: func(_ *decoder, text string) (string, *problem) {
+		u, p := parseURL(text, "https")
+		if p != nil {
+			return "", p
+		}
+		return u.String(), nil
+	},
+}
+
 var issuer = kind[string]{
 	name: "URL", want: "a URL such as https://api.bitbucket.org/2.0/workspaces/acme/pipelines-config/identity/oidc",
 	parse: func(d *decoder, text string) (string, *problem) {

@@ -16,7 +16,12 @@ func (d *decoder) relations(cfg *Config) {
 	d.admin(cfg.Admin)
 	d.addresses(cfg)
 	d.workspaces(cfg.Identity.Bitbucket)
+	for i, v := range cfg.Egress.Via {
+		d.via(fmt.Sprintf("egress.via[%d]", i), v, cfg.Egress.Via[:i])
+	}
 	d.policySource()
+	d.git(cfg.Policy.Git)
+	d.candidate(cfg.Policy)
 	d.log(cfg.Audit)
 	if t := cfg.Egress.Tunnel; d.sound("egress.tunnel.idle_timeout") && t.MaxLifetime > 0 && t.IdleTimeout > t.MaxLifetime {
 		d.remark("egress.tunnel.idle_timeout", "", "it is longer than egress.tunnel.max_lifetime (%s) and so never used", amount(t.MaxLifetime))
@@ -153,6 +158,52 @@ func (d *decoder) policySource() {
 		d.failAt(d.keys["policy.git"], "policy.git", "keep one of the two", "policy.directory is given too")
 	case !directory && !git:
 		d.failAt(d.keys["policy"], "policy", "add directory: with the name of the policy's directory", "no source of policy is given")
+	}
+}
+
+// git checks what belongs to which protocol, and fills in the branch.
+func (d *decoder) git(g *Git) {
+	if g == nil {
+		return
+	}
+	switch branch, tag := d.has("policy.git.branch"), d.has("policy.git.tag"); {
+	case branch && tag:
+		d.fail("policy.git.tag", "keep one of the two", "policy.git.branch is given too")
+	case !branch && !tag:
+		g.Branch = "main"
+	}
+	if g.URL == nil {
+		return
+	}
+	ssh := g.URL.Scheme == "ssh"
+	for _, key := range []struct {
+		name string
+		ssh  bool
+	}{{"credentials_file", false}, {"user", false}, {"ca_file", false}, {"ssh_key_file", true}, {"known_hosts_file", true}} {
+		path := "policy.git." + key.name
+		if d.has(path) && key.ssh != ssh {
+			d.fail(path, "remove it, or write another URL", "the key does not go with a URL that begins with %s://", g.URL.Scheme)
+		}
+	}
+	for _, name := range []string{"ssh_key_file", "known_hosts_file"} {
+		if path := "policy.git." + name; ssh && !d.has(path) {
+			d.failAt(d.keys["policy.git"], path, "add it; nobody is asked for a password, and no server is trusted at first sight", "the key is required for ssh:// and missing")
+		}
+	}
+}
+
+func (d *decoder) candidate(p Policy) {
+	if p.Candidate == nil {
+		return
+	}
+	const path = "policy.candidate"
+	switch directory, branch := d.has(path+".directory"), d.has(path+".branch"); {
+	case directory == branch:
+		d.failAt(d.keys[path], path, "", "give exactly one of directory and branch")
+	case branch && p.Git == nil:
+		d.fail(path+".branch", "give a directory", "there is no policy.git that it could be a branch of")
+	case branch && p.Candidate.Branch == p.Git.Branch:
+		d.fail(path+".branch", "name another one", "it is the branch that decides")
 	}
 }
 

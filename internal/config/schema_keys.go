@@ -3,6 +3,8 @@ package config
 import (
 	"net/netip"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/target"
 )
 
 // The functions below are the schema: every key that a configuration may have, with its type, its default and what it
@@ -55,6 +57,12 @@ func identityFields(i *Identity) []field {
 		scalar("leeway", &i.Leeway, between(duration, 0, 5*time.Minute), "Clock difference allowed when a token's times are checked.", fallback("30s")),
 		scalar("names_wait", &i.NamesWait, between(duration, time.Millisecond, time.Minute),
 			"How long a decision waits for a name that was never known before it is refused with `names_unavailable`.", fallback("5s")),
+		scalar("max_lifetime", &i.MaxLifetime, between(duration, time.Minute, 24*time.Hour),
+			"The longest that a token may live, from `iat` to `exp`; one that lives longer is refused with `credential_lifetime`.", fallback("12h")),
+		scalar("keys_max_age", &i.KeysMaxAge, between(duration, 10*time.Second, 7*24*time.Hour),
+			"How long an issuer's keys serve that could not be fetched again.", fallback("24h")),
+		scalar("names_max_age", &i.NamesMaxAge, between(duration, 10*time.Second, 7*24*time.Hour),
+			"How long a name serves that could not be looked up again.", fallback("24h")),
 		scalar("admitted_max_age", &i.AdmittedMaxAge, between(duration, 0, 24*time.Hour),
 			"How long after its first use a token is honoured past its end, for its own step and by its digest. `0s`: not at all.", fallback("0s")),
 		scalar("on_expiry", &i.OnExpiry, choice(ExpiryKeep, ExpiryClose),
@@ -83,19 +91,39 @@ func apiFields(a *API) []field {
 func policyFields(p *Policy) []field {
 	return []field{
 		scalar("directory", &p.Directory, existingDirectory, "A directory in the layout of a policy repository."),
-		optional("git", &p.Git, gitFields, "A policy repository that is polled. Not available in this version."),
+		optional("git", &p.Git, gitFields, "A policy repository that is polled. It needs the `git` program."),
 		scalar("evaluation_timeout", &p.EvaluationTimeout, between(duration, time.Millisecond, 30*time.Second),
 			"Bounds the evaluation of one decision; past it the answer is deny.", fallback("1s")),
+		optional("candidate", &p.Candidate, candidateFields, "A policy that is evaluated beside the one that decides, off the way of requests: where the two differ is counted and recorded."),
+		scalar("exception_notice", &p.ExceptionNotice, between(duration, 0, 366*24*time.Hour),
+			"How long before an exception of a list with `owner`, `ticket` and `until` ends it is announced.", fallback("168h")),
+		scalar("max_age", &p.MaxAge, between(duration, 0, 366*24*time.Hour),
+			"How long a revision goes on deciding after its source was last seen to offer it, and how old the one kept on disk may be at a start without the source; past it nothing decides and everything is refused. `0s`: without an end.", fallback("0s")),
+	}
+}
+
+func candidateFields(c *Candidate) []field {
+	return []field{
+		scalar("directory", &c.Directory, existingDirectory, "A directory in the layout of a policy repository."),
+		scalar("branch", &c.Branch, branch, "Another branch of the repository in `git`."),
 	}
 }
 
 func gitFields(g *Git) []field {
 	return []field{
-		scalar("url", &g.URL, gitURL, "Where to clone from: `https://` or `ssh://`.", required),
-		scalar("branch", &g.Branch, branch, "The branch that decides.", fallback("main")),
+		scalar("url", &g.URL, gitURL, "Where to fetch from: `https://` or `ssh://`.", required),
+		scalar("branch", &g.Branch, branch, "The branch that decides. Absent: `main`, unless `tag` is given."),
+		scalar("tag", &g.Tag, branch, "The tag that decides, instead of a branch."),
 		scalar("path", &g.Path, folder, "The policy's folder inside the repository.", fallback(".")),
-		scalar("poll", &g.Poll, between(duration, 5*time.Second, 24*time.Hour), "How often to look for a new commit.", fallback("1m")),
-		scalar("credentials_file", &g.Credentials, secretFile, "The access token for `https://`, or the private key for `ssh://`."),
+		scalar("poll", &g.Poll, between(duration, 5*time.Second, 24*time.Hour), "How often to look for a new commit. `sallyport policy reload` looks at once.", fallback("1m")),
+		scalar("credentials_file", &g.Credentials, secretFile, "The access token for `https://`. Read at every look, so it may be renewed."),
+		scalar("user", &g.User, gitUser, "The user name that goes with the token.", fallback("x-token-auth")),
+		scalar("ca_file", &g.CAFile, existingFile, "More certificate authorities for `https://`, PEM."),
+		scalar("ssh_key_file", &g.SSHKeyFile, keyFile, "The private key for `ssh://`, without a passphrase."),
+		scalar("known_hosts_file", &g.KnownHostsFile, existingFile, "The server's keys for `ssh://`, as `ssh-keyscan` prints them. No other is trusted."),
+		scalar("signers_file", &g.SignersFile, existingFile, "Public SSH keys, one a line: only a commit that one of them has signed is taken."),
+		scalar("rewind", &g.Rewind, choice(RewindRefuse, RewindAccept),
+			"What becomes of a commit that does not follow on the one that decides: `refuse`, or `accept`, which is on record.", fallback(RewindRefuse)),
 	}
 }
 
@@ -105,9 +133,20 @@ func auditFields(a *Audit) []field {
 		scalar("database_url_env", &a.Database, secretEnv, "The name of the environment variable that holds that connection string."),
 		scalar("embedded", &a.Embedded, boolean, "The server runs a PostgreSQL of its own under `data_directory`.", fallback("false")),
 		scalar("migration_url_file", &a.Migration, laterSecretFile, "A file with the connection string for `sallyport migrate`, a member of `sallyport_owner`. Required unless `embedded`."),
-		scalar("signing_key_file", &a.SigningKey, secretFile, "The key that signs checkpoints. Not available in this version."),
+		scalar("signing_key_file", &a.SigningKey, secretFile, "The key that signs checkpoints. Absent: `checkpoint-key` in `data_directory`, which the first instance makes and registers in the log. An instance without the log's key records, but does not seal."),
 		scalar("on_outage", &a.OnOutage, choice(OutageDeny, OutageSpool),
 			"What becomes of an allow while the database is away: `deny`, or `spool` (not available in this version).", fallback(OutageDeny)),
+		section("checkpoints", &a.Checkpoints, checkpointsFields, "How the log is sealed, and where its signed checkpoints are published."),
+	}
+}
+
+func checkpointsFields(c *Checkpoints) []field {
+	return []field{
+		scalar("interval", &c.Interval, between(duration, 100*time.Millisecond, 10*time.Second), "How often what was recorded is sealed.", fallback("5s")),
+		list("files", &c.Files, fileToBe, 0, 16, "Files that each checkpoint is appended to, on storage that whoever can change the database cannot change. `checkpoints` in `data_directory` always is one."),
+		scalar("standard_output", &c.StandardOutput, boolean, "Writes each checkpoint to standard output too.", fallback("false")),
+		list("urls", &c.URLs, endpoint, 0, 16, "Endpoints that each checkpoint is sent to (POST, `text/plain`); a 2xx answer says that it is kept, anything else is tried again."),
+		scalar("token_file", &c.Token, secretFile, "A bearer token for the `urls`. The file may change while the server runs."),
 	}
 }
 
@@ -117,7 +156,20 @@ func egressFields(e *Egress) []field {
 		list[netip.Prefix]("allow_networks", &e.AllowNetworks, network, 0, 1000, "Exceptions to the private, loopback, link-local, metadata and other ranges that are always refused."),
 		list[netip.Prefix]("deny_networks", &e.DenyNetworks, network, 0, 1000, "Networks that are refused in addition, whatever `allow_networks` says."),
 		scalar("connect_timeout", &e.ConnectTimeout, between(duration, 100*time.Millisecond, 2*time.Minute), "Bounds one connection attempt to a target.", fallback("10s")),
+		sections("via", &e.Via, viaFields, "Other HTTP proxies on the way out. For each target the first counts whose `hosts` match and whose `except` do not; without one the way is direct. No environment variable adds one."),
 		section("tunnel", &e.Tunnel, tunnelFields, "Bounds of an open tunnel."),
+	}
+}
+
+func viaFields(v *Via) []field {
+	return []field{
+		scalar("proxy", &v.Proxy, proxyURL, "Where it listens: `http://` or `https://`, a host and a port. It may be in a private network, and no step can name it as a target. It is asked for a tunnel (CONNECT) to every target, those of `http://` requests too.", required),
+		list[target.Pattern]("hosts", &v.Hosts, hostPattern, 1, 1000, "The hosts that it is for: names, IP addresses, and `*.example.com` for what is below a name. Absent: every host."),
+		list[target.Pattern]("except", &v.Except, hostPattern, 0, 1000, "Hosts that it is not for, though `hosts` match."),
+		scalar("resolve", &v.Resolve, choice(ResolveSallyport, ResolveUpstream), "Who looks up the target's name. `sallyport`: this server, which judges the addresses and asks the proxy for one of them. `upstream`: the proxy gets the name, so that nothing is known of the address: private and metadata addresses are then that proxy's to refuse.",
+			fallback(ResolveSallyport)),
+		scalar("credential_file", &v.Credential, secretFile, "A file with `user:password` for the proxy. It is read for each connection, so that it may change while the server runs."),
+		scalar("ca_file", &v.CAFile, existingFile, "The certificates that an `https://` proxy's is checked with, PEM. Absent: the system's."),
 	}
 }
 
@@ -131,10 +183,11 @@ func tunnelFields(t *Tunnel) []field {
 
 func limitsFields(l *Limits) []field {
 	return []field{
-		scalar("head_size", &l.HeadSize, between(size, 16<<10, 1<<20), "The greatest request head. The credential is in it: less than 16KiB is refused.", fallback("64KiB")),
+		scalar("head_size", &l.HeadSize, between(size, 20<<10, 1<<20), "The greatest request head. The credential is in it: less than 20KiB is refused.", fallback("64KiB")),
 		scalar("head_timeout", &l.HeadTimeout, between(duration, 100*time.Millisecond, 5*time.Minute), "How long a client may take to send a request head.", fallback("10s")),
 		scalar("connections", &l.Connections, between(count, 10, 10_000_000), "Client connections open at once, tunnels included; over it the answer is 503 `overloaded`. Half of them may be without a request: of those, the one goes that has waited longest from the address that has most.", fallback("20000")),
 		scalar("waiting_per_address", &l.WaitingPerAddress, between(count, 1, 10_000_000), "Connections of one address (of IPv6, one /64) that may be without a request at once; over it the one that has waited longest is closed.", fallback("1000")),
+		scalar("dials", &l.Dials, between(count, 1, 1_000_000), "Connections to targets that are being opened at once; one more waits a second, and is then answered with 503 `overloaded`.", fallback("1000")),
 		section("step", &l.Step, limitFields("500", "200"), "What one step may take; over it the answer is 429 `step_limit`."),
 		section("repository", &l.Repository, limitFields("4000", "1000"), "What the steps of one repository may take together; over it 429 `repository_limit`."),
 		section("total", &l.Total, limitFields("16000", "0"), "What all steps may take together; over it 503 `instance_limit`."),

@@ -10,14 +10,6 @@ var unavailable = []struct {
 	hint  string
 }{
 	{
-		path: "policy.git", what: "the git source",
-		hint: "use policy.directory and keep that directory up to date by other means",
-	},
-	{
-		path: "audit.signing_key_file", what: "signing checkpoints",
-		hint: "remove the key",
-	},
-	{
 		path: "audit.on_outage", what: OutageSpool,
 		value: func(c *Config) bool { return c.Audit.OnOutage == OutageSpool },
 		hint:  "write " + OutageDeny + ", the default",

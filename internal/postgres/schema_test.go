@@ -12,7 +12,7 @@ const insertEvent = `INSERT INTO audit.events (time, kind, writer, writer_sequen
 // partitions lists the log's tables, the parent first.
 func partitions(t *testing.T, conn *pgx.Conn) []string {
 	t.Helper()
-	rows, err := conn.Query(t.Context(), `SELECT 'audit.events' UNION ALL SELECT 'audit.policies' UNION ALL
+	rows, err := conn.Query(t.Context(), `SELECT 'audit.events' UNION ALL SELECT 'audit.policies' UNION ALL SELECT 'audit.leaves' UNION ALL SELECT 'audit.checkpoints' UNION ALL
 		SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit.events'::regclass`)
 	if err != nil {
 		t.Fatal(err)
@@ -32,14 +32,19 @@ func TestAppendOnly(t *testing.T) {
 		must(t, writer, insertEvent, at, i+1)
 	}
 	must(t, writer, "INSERT INTO audit.policies (digest, content) VALUES ('sha256:0', '')")
+	must(t, writer, "INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (0, 'w', 1, sha256(''))")
+	must(t, writer, "INSERT INTO audit.checkpoints (size, time, root, edge, note) VALUES (1, now(), sha256(''), sha256(''), '')")
 	tables := partitions(t, admin)
-	if len(tables) != 7 {
+	if len(tables) != 9 {
 		t.Fatalf("tables: %v", tables)
 	}
 	for _, table := range tables {
 		column := "writer_sequence"
-		if table == "audit.policies" {
+		switch table {
+		case "audit.policies":
 			column = "first_seen"
+		case "audit.checkpoints":
+			column = "time"
 		}
 		update := "UPDATE " + table + " SET " + column + " = " + column
 		for _, statement := range []string{update, update + " WHERE false", "DELETE FROM " + table, "DELETE FROM " + table + " WHERE false", "TRUNCATE " + table} {
@@ -97,6 +102,10 @@ func TestPrivileges(t *testing.T) {
 	}{
 		{"SELECT FROM audit.events", true, true, false},
 		{"SELECT FROM audit.policies", true, true, false},
+		{"SELECT FROM audit.leaves", true, true, false},
+		{"SELECT FROM audit.checkpoints", true, true, false},
+		{"INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (0, 'w', 1, sha256(''))", true, false, false},
+		{"INSERT INTO audit.checkpoints (size, time, root, edge, note) VALUES (1, now(), sha256(''), sha256(''), '')", true, false, false},
 		{"SELECT FROM audit.decisions", true, true, false},
 		{"SELECT FROM audit.deployments_egress", true, true, false},
 		{"SELECT FROM audit.writers", true, true, false},

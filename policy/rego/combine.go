@@ -70,6 +70,7 @@ func combine(organisation, repository results, q *question) policy.Decision {
 func counting(allows []entry, q *question) []entry {
 	var count []entry
 	for _, e := range allows {
+		q.expiring = q.expiring || !e.expires.IsZero()
 		if !e.expires.IsZero() && !q.time.Before(e.expires) {
 			continue
 		}
@@ -98,6 +99,8 @@ func strictest(d *policy.Decision, allows []entry) {
 		d.Limits.Idle = least(d.Limits.Idle, e.limits.Idle)
 		d.Limits.Sent = least(d.Limits.Sent, e.limits.Sent)
 		d.Limits.Received = least(d.Limits.Received, e.limits.Received)
+		d.Limits.StepSent = least(d.Limits.StepSent, e.limits.StepSent)
+		d.Limits.StepReceived = least(d.Limits.StepReceived, e.limits.StepReceived)
 		d.Expires = earliest(d.Expires, e.expires)
 	}
 }

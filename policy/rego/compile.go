@@ -6,12 +6,15 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// compile compiles a unit's modules together with the library. resolved are
+// compile compiles a unit's modules, together with the library where they need
+// it: compiling that takes longer than most repositories' rules do. resolved are
 // copies of the modules from the moment at which OPA had resolved imports and
 // names, before it rewrote the rest; nil if it did not get that far.
 func (l *loader) compile(u *unit, modules map[string]*ast.Module) (p *program, resolved map[string]*ast.Module, err error) {
 	all := maps.Clone(modules)
-	maps.Copy(all, l.libraryModules)
+	if needsLibrary(modules) {
+		maps.Copy(all, l.libraryModules)
+	}
 	c := l.compiler().WithStageAfterID(ast.StageResolveRefs, ast.CompilerStageDefinition{
 		Name: "KeepResolved", MetricName: "keep_resolved",
 		Stage: func(c *ast.Compiler) *ast.Error {

@@ -16,7 +16,13 @@ var ErrNoPolicy = errors.New("policy: no policy is loaded")
 // end. The zero Engine has none and denies everything. Safe for concurrent use.
 type Engine struct {
 	current  atomic.Pointer[Set]
+	recent   recentInputs
 	swapping sync.Mutex
+
+	// Observe is told of every decision of a set, after it was made and before it
+	// is returned; nil: nobody. It must return at once, and is set before the first
+	// decision.
+	Observe func(policy.Decision)
 }
 
 // Decide evaluates the current set; see [Set.Decide].
@@ -25,7 +31,14 @@ func (e *Engine) Decide(ctx context.Context, request *policy.Request) (policy.De
 	if set == nil {
 		return denied(nil), ErrNoPolicy
 	}
-	return set.Decide(ctx, request)
+	d, err := set.Decide(ctx, request)
+	if err == nil {
+		e.recent.note(request, d.Input)
+	}
+	if e.Observe != nil {
+		e.Observe(d)
+	}
+	return d, err
 }
 
 // Swap makes a set the current one and returns the one before, nil if there was
@@ -37,6 +50,7 @@ func (e *Engine) Swap(set *Set) (previous *Set) {
 	defer e.swapping.Unlock()
 	previous = e.current.Load()
 	if previous != nil && set != nil {
+		// What Prepare has compiled is not compiled again.
 		for _, repository := range previous.recent() {
 			// An error comes up again, and is told, when the repository asks.
 			_, _ = set.program(repository)

@@ -49,6 +49,13 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// TestsFailed says that nothing is wrong with a policy but what its own tests
+// say. It wraps [Errors].
+type TestsFailed struct{ Errors }
+
+// Unwrap returns the tests that failed.
+func (f TestsFailed) Unwrap() error { return f.Errors }
+
 // sorted brings errors into their order and drops repetitions: the same mistake
 // is often seen by more than one check of the same line.
 func (e Errors) sorted() Errors {

@@ -28,6 +28,7 @@ type unit struct {
 	pkg        ast.Ref // the package of every deciding file
 	testPkg    ast.Ref // the package that tests may have instead
 	sources    []source
+	standing
 }
 
 func (u *unit) isRepository() bool { return u.repository != "" }

@@ -27,6 +27,7 @@ const (
 	checkNames         = "names"
 	checkCapabilities  = "capabilities"
 	checkSchema        = "schema"
+	checkEnds          = "it ends"
 	checkTestsOnlyTest = "tests define only tests"
 )
 
@@ -45,6 +46,7 @@ type loader struct {
 	data           ast.Object
 	store          storage.Store
 
+	inspected        int // units that were checked, and not known to be good
 	errors, warnings Errors
 }
 
@@ -83,34 +85,69 @@ func (l *loader) load(ctx context.Context) (*Set, error) {
 	l.data = l.readDocuments()
 	l.store = inmem.NewFromASTObject(l.data)
 
-	var organisation *program
-	for _, u := range l.units() {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		var p *program
-		err := recovered("loading "+unitName(u), func() error {
-			p = l.inspect(u)
-			return nil
-		})
-		if err != nil {
-			l.fail(Error{File: u.sources[0].path, Line: 1, Column: 1, Message: err.Error()})
-		}
-		if !u.isRepository() {
-			organisation = p
-		}
+	organisation, err := l.inspectAll(ctx)
+	if err != nil {
+		return nil, err
 	}
 	if len(l.errors) == 0 && !l.options.SkipTests {
-		report, err := l.test(ctx)
+		report, err := l.testChanged(ctx)
 		if err != nil {
 			return nil, err
 		}
-		l.errors = append(l.errors, report.failures()...)
+		if failures := report.failures(); len(failures) > 0 {
+			return nil, TestsFailed{failures.sorted()}
+		}
 	}
 	if len(l.errors) > 0 {
 		return nil, l.errors.sorted()
 	}
+	for _, u := range l.units() {
+		// What was not tested has to be, before it decides.
+		u.checked = u.checked || !l.options.SkipTests || l.options.Passed
+	}
 	return l.set(organisation)
+}
+
+// inspectAll inspects the units that are not known to be good, several at a time,
+// and returns the organisation's program.
+func (l *loader) inspectAll(ctx context.Context) (organisation *program, err error) {
+	l.reuse(l.options.Previous)
+	l.options.Previous = nil // it must not be kept as long as this one
+	units := l.units()
+	programs := make([]*program, len(units))
+	found := make([]*loader, len(units))
+	err = each(ctx, len(units), func(i int) {
+		u, one := units[i], l.alone()
+		found[i] = one
+		known := u.checked
+		if known || l.options.Passed {
+			if u.isRepository() {
+				u.all = u.all || !known // nobody has looked what it reads
+				return
+			}
+		}
+		one.inspected = 1
+		failure := recovered("loading "+unitName(u), func() error {
+			programs[i] = one.inspect(u)
+			return nil
+		})
+		if failure != nil {
+			one.fail(Error{File: u.sources[0].path, Line: 1, Column: 1, Message: failure.Error()})
+		}
+		u.warnings = one.warnings
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, u := range units {
+		l.inspected += found[i].inspected
+		l.errors = append(l.errors, found[i].errors...)
+		l.warnings = append(l.warnings, u.warnings...)
+		if !u.isRepository() {
+			organisation = programs[i]
+		}
+	}
+	return organisation, nil
 }
 
 func unitName(u *unit) string {
@@ -143,6 +180,8 @@ func (l *loader) inspect(u *unit) *program {
 	p, resolved, errs := l.compile(u, deciding)
 	l.fromOPA(errs)
 	if resolved != nil {
+		u.reads, u.all = nil, false
+		u.noteReads(resolved, l.libraryModules)
 		l.checkResolved(u, resolved)
 	}
 	if len(tests) > 0 && len(l.errors) == before {
@@ -156,10 +195,15 @@ func (l *loader) inspect(u *unit) *program {
 		_, resolved, errs := l.compile(u, all)
 		l.fromOPA(errs)
 		if resolved != nil {
+			u.noteReads(resolved, l.libraryModules)
 			l.checkTestReads(u, resolved, tests)
 		}
 	}
 	if len(l.errors) > before {
+		return nil
+	}
+	if err := p.warmUp(l.libraryModules); err != nil && l.runs(checkEnds) && !l.options.Recorded {
+		l.fail(asError(err))
 		return nil
 	}
 	return p

@@ -23,6 +23,7 @@ type program struct {
 	store    storage.Store
 	txn      storage.Transaction
 	values   cache.InterQueryValueCache
+	places   map[string]*ast.Location // of entries, see entryPlaces
 }
 
 // results are the members of each set, by the set's name.
@@ -33,7 +34,7 @@ type results map[string][]entry
 // error, and a set that nobody defines is empty without being asked for.
 // The modules are as the compiler resolved them, without the library's.
 func newProgram(u *unit, c *ast.Compiler, modules map[string]*ast.Module, store storage.Store) (*program, error) {
-	p := &program{name: unitName(u), compiler: c, store: store}
+	p := &program{name: unitName(u), compiler: c, store: store, places: entryPlaces(modules)}
 	defined := map[string]bool{}
 	for _, m := range modules {
 		if !m.Package.Path.Equal(u.pkg) {
@@ -102,7 +103,7 @@ func (p *program) evaluate(ctx context.Context, q *question, deadline time.Durat
 		return nil, nil
 	}
 	err = recovered("evaluating "+p.name, func() error {
-		r, err = p.run(ctx, q, deadline)
+		r, err = p.run(ctx, q, deadline, nil)
 		return err
 	})
 	if err != nil {
@@ -111,7 +112,8 @@ func (p *program) evaluate(ctx context.Context, q *question, deadline time.Durat
 	return r, nil
 }
 
-func (p *program) run(ctx context.Context, q *question, deadline time.Duration) (results, error) {
+// run asks once; tracer may be nil.
+func (p *program) run(ctx context.Context, q *question, deadline time.Duration, tracer topdown.QueryTracer) (results, error) {
 	cancel := topdown.NewCancel()
 	defer newWatchdog(deadline, cancel).stop()
 	if ctx.Done() != nil {
@@ -126,6 +128,15 @@ func (p *program) run(ctx context.Context, q *question, deadline time.Duration) 
 		WithCancel(cancel).
 		WithStrictBuiltinErrors(true).
 		WithInterQueryBuiltinValueCache(p.values)
+	if tracer != nil {
+		query = query.WithQueryTracer(tracer)
+	}
+	if q.everyRule {
+		query = query.WithIndexing(false)
+	}
+	if q.clock != nil {
+		query = query.WithNDBuiltinCache(q.clock)
+	}
 
 	var r results
 	answers := 0
@@ -139,9 +150,9 @@ func (p *program) run(ctx context.Context, q *question, deadline time.Duration) 
 	case err != nil && topdown.IsCancel(err) && ctx.Err() != nil:
 		return nil, fmt.Errorf("%s: the evaluation was given up: %w", p.name, ctx.Err())
 	case err != nil && topdown.IsCancel(err):
-		return nil, fmt.Errorf("%s: the evaluation took longer than %v", p.name, deadline)
+		return nil, fmt.Errorf("%s: %w %v", p.name, errTooLong, deadline)
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w", p.name, err)
+		return nil, fmt.Errorf("%s: %w", p.name, located(err))
 	case answers != 1:
 		return nil, fmt.Errorf("%s: the evaluation gave %d answers instead of one", p.name, answers)
 	}
@@ -163,8 +174,11 @@ func (p *program) read(answer topdown.QueryResult) (results, error) {
 		}
 		err := set.Iter(func(t *ast.Term) error {
 			e, err := readEntry(name, t.Value)
+			if err != nil {
+				return p.placed(name, t.Value, err)
+			}
 			r[name] = append(r[name], e)
-			return err
+			return nil
 		})
 		if err != nil {
 			return nil, err

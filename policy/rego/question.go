@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown/builtins"
 
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy"
@@ -28,6 +29,11 @@ type question struct {
 	repository string   // whose own policy is consulted
 	missing    []string // the namePaths that have no value though the thing exists
 	address    bool     // the target is an IP literal
+	host       string   // where to: for messages
+
+	everyRule bool              // even those that an index leaves out are evaluated, to be traced
+	clock     builtins.NDBCache // what was asked of the clock is noted here; nil: it is not
+	expiring  bool              // an allow that was looked at has an end, so that the time matters
 }
 
 // principalPart is the part of the input that a principal determines. A
@@ -93,7 +99,7 @@ func newPrincipalPart(p *identity.Principal, names bool) (*principalPart, error)
 func newQuestion(r *policy.Request, part *principalPart) *question {
 	q := &question{
 		time: r.Time.UTC().Truncate(time.Microsecond), repository: part.repository,
-		missing: part.missing, address: r.Target.IsAddress(),
+		missing: part.missing, address: r.Target.IsAddress(), host: r.Target.Host,
 	}
 	w := &writer{}
 	w.raw("principal", part.term, part.json)
@@ -152,7 +158,8 @@ func recordedQuestion(input []byte, names bool) (*question, error) {
 	if q.time, err = time.Parse(time.RFC3339, get("time")); err != nil {
 		return nil, fmt.Errorf("the recorded input has no time: %w", err)
 	}
-	_, err = netip.ParseAddr(get("target", "host"))
+	q.host = get("target", "host")
+	_, err = netip.ParseAddr(q.host)
 	q.address = err == nil
 	if q.repository = get("principal", "repository", "full_name"); !names {
 		q.repository = get("principal", "workspace", "uuid") + "/" + get("principal", "repository", "uuid")

@@ -34,6 +34,13 @@ type Options struct {
 	// SkipTests loads without running the set's own tests: for a revision that
 	// has passed them before and is only evaluated again.
 	SkipTests bool
+	// Previous is a set that was loaded before, with the same options. What is the
+	// same in it is not checked and tested again. It may be nil.
+	Previous *Set
+	// Passed says that this very content has passed all checks and tests before, of
+	// this version of the program: nothing but the organisation's rules is compiled,
+	// and a repository's when it is asked about.
+	Passed bool
 	// Recorded says that the snapshot is one that [Set.Snapshot] returned: the
 	// library in it is used instead of the one that this program ships.
 	Recorded bool
@@ -60,6 +67,8 @@ func Check(ctx context.Context, snapshot *policy.Snapshot, options Options) (pro
 		return nil, nil, err
 	}
 	l.lintFormat()
+	l.lintExceptions(time.Now())
+	l.lintSlow()
 	return l.errors.sorted(), l.warnings.sorted(), nil
 }
 

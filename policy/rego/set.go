@@ -31,6 +31,7 @@ type Set struct {
 	organisation *program // nil: no rules for the organisation
 	units        map[string]*unit
 	programs     *lru[string, *lazyProgram]
+	exceptions   []Exception
 	principals   *lru[*identity.Principal, *lazyPart]
 }
 
@@ -61,15 +62,12 @@ func (l *loader) set(organisation *program) (*Set, error) {
 	}
 	s := &Set{
 		snapshot: snapshot, warnings: l.warnings.sorted(), loader: l, organisation: organisation,
-		units:      map[string]*unit{},
+		units: map[string]*unit{}, exceptions: l.exceptions(),
 		programs:   newLRU[string, *lazyProgram](maxPrograms),
 		principals: newLRU[*identity.Principal, *lazyPart](maxPrincipals),
 	}
 	for _, u := range l.repositories {
 		s.units[u.repository] = u
-	}
-	if organisation != nil {
-		organisation.warmUp()
 	}
 	return s, nil
 }
@@ -83,6 +81,10 @@ func (s *Set) Snapshot() *policy.Snapshot { return s.snapshot }
 
 // Warnings are what [Check] would warn of.
 func (s *Set) Warnings() []Error { return slices.Clone(s.warnings) }
+
+// Inspected is how many policies, the organisation's and the repositories', were
+// checked when the set was loaded; of the others it was known that they pass.
+func (s *Set) Inspected() int { return s.loader.inspected }
 
 // Repositories lists the repositories that have rules of their own, sorted.
 func (s *Set) Repositories() []string {
@@ -216,31 +218,45 @@ func (s *Set) compile(u *unit) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.warmUp()
+	// It was done when the set was loaded, for a program that is gone; an error
+	// comes up again when the repository asks.
+	_ = p.warmUp(nil)
 	return p, nil
 }
 
 // recent lists the repositories whose policy was asked for lately.
 func (s *Set) recent() []string { return s.programs.keys() }
 
-// warmUpDeadline bounds the first evaluation of a program, which also builds
-// what OPA builds lazily and takes far longer than those that follow. A policy
-// that does not end is cut here as well, and then by each decision's deadline.
-const warmUpDeadline = time.Second
+// warmUp evaluates once and forgets the answer. The error says where a policy
+// does not end, for that is no answer to anything; other errors are left to those
+// who ask, for the question is made up.
+func (p *program) warmUp(library map[string]*ast.Module) error {
+	if len(p.sets) == 0 {
+		return nil
+	}
+	q := warmUpQuestion()
+	_, err := p.evaluate(context.Background(), q, warmUpDeadline)
+	if !errors.Is(err, errTooLong) {
+		return nil
+	}
+	if place := p.whereItHangs(context.Background(), q, warmUpDeadline, library); place != nil {
+		return place
+	}
+	return err
+}
 
-// warmUp evaluates once and forgets the answer: whether the policy can decide is
-// seen by those who ask it.
-func (p *program) warmUp() {
+var warmUpQuestion = sync.OnceValue(func() *question {
+	const uuid = "00000000-0000-0000-0000-000000000000"
 	part, err := newPrincipalPart(&identity.Principal{
 		Kind:       identity.KindBitbucketStep,
-		Workspace:  identity.Workspace{UUID: "00000000-0000-0000-0000-000000000000", Slug: "warm-up"},
-		Repository: identity.Repository{UUID: "00000000-0000-0000-0000-000000000000", FullName: "warm-up/warm-up", Project: "WARM"},
+		Workspace:  identity.Workspace{UUID: uuid, Slug: "warm-up"},
+		Repository: identity.Repository{UUID: uuid, FullName: "warm-up/warm-up", Project: "WARM"},
 		Branch:     "warm-up",
 	}, true)
 	if err != nil {
-		return
+		panic("rego: the question to warm up with: " + err.Error()) // a fault of the build
 	}
 	r := &policy.Request{Action: policy.Connect, Time: time.Unix(0, 0)}
 	r.Target.Host, r.Target.Port = "warm-up.invalid", 443
-	_, _ = p.evaluate(context.Background(), newQuestion(r, part), warmUpDeadline)
-}
+	return newQuestion(r, part)
+})

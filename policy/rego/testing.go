@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +35,14 @@ type TestResult struct {
 type TestReport struct {
 	Results  []TestResult
 	Coverage float64 // percent of the deciding files' lines that the tests went through
+	Files    []FileCoverage
+}
+
+// FileCoverage is what the tests left out of a deciding file.
+type FileCoverage struct {
+	File           string
+	Covered, Lines int
+	Missed         [][2]int // first and last line
 }
 
 // Passed reports whether no test failed; a policy without tests passes.
@@ -66,6 +75,31 @@ func Test(ctx context.Context, snapshot *policy.Snapshot, options Options) (*Tes
 	return l.test(ctx)
 }
 
+// testChanged runs the tests of the units that are not known to pass.
+func (l *loader) testChanged(ctx context.Context) (*TestReport, error) {
+	var units []*unit
+	for _, u := range l.units() {
+		if !u.checked && slices.ContainsFunc(u.sources, func(s source) bool { return s.test }) {
+			units = append(units, u)
+		}
+	}
+	reports, failures := make([]TestReport, len(units)), make([]error, len(units))
+	err := each(ctx, len(units), func(i int) {
+		_, _, failures[i] = l.alone().testUnit(ctx, units[i], &reports[i])
+	})
+	if err != nil {
+		return nil, err
+	}
+	report := &TestReport{}
+	for i, u := range units {
+		if failures[i] != nil {
+			return nil, fmt.Errorf("testing %s: %w", unitName(u), failures[i])
+		}
+		report.Results = append(report.Results, reports[i].Results...)
+	}
+	return report, nil
+}
+
 func (l *loader) test(ctx context.Context) (*TestReport, error) {
 	report := &TestReport{}
 	covered, lines := 0, 0
@@ -76,6 +110,7 @@ func (l *loader) test(ctx context.Context) (*TestReport, error) {
 		}
 		covered, lines = covered+c, lines+n
 	}
+	slices.SortFunc(report.Files, func(a, b FileCoverage) int { return strings.Compare(a.File, b.File) })
 	if lines > 0 {
 		report.Coverage = math.Floor(1000*float64(covered)/float64(lines)) / 10
 	}
@@ -107,6 +142,11 @@ func (l *loader) testUnit(ctx context.Context, u *unit, report *TestReport) (cov
 		if deciding[path] {
 			covered += file.CoveredLines
 			lines += file.CoveredLines + file.NotCoveredLines
+			f := FileCoverage{File: path, Covered: file.CoveredLines, Lines: file.CoveredLines + file.NotCoveredLines}
+			for _, missed := range file.NotCovered {
+				f.Missed = append(f.Missed, [2]int{missed.Start.Row, missed.End.Row})
+			}
+			report.Files = append(report.Files, f)
 		}
 	}
 	return covered, lines, nil

@@ -31,7 +31,7 @@ const (
 // tree: a symbolic link that leads out of it, to a folder, or to nothing is an
 // error, and so is anything that is neither a file nor a folder under the name
 // of a policy file. A file that changes while it is read is an error too, since
-// nobody wrote that state. Safe for concurrent use.
+// nobody wrote that state. The error is of type *[Refusal]. Safe for concurrent use.
 func Directory(ctx context.Context, path string) (*policy.Snapshot, error) {
 	// An os.Root resolves every name below path itself, links included, and
 	// refuses what escapes; checking names first and opening them later could
@@ -39,20 +39,24 @@ func Directory(ctx context.Context, path string) (*policy.Snapshot, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("policy directory: %w: create it, or correct policy.directory", err)
+			err = fmt.Errorf("%w: create it, or correct policy.directory", err)
 		}
-		return nil, fmt.Errorf("policy directory: %w", err)
+		return nil, &Refusal{Kind: Unreachable, Err: fmt.Errorf("policy directory: %w", err)}
 	}
 	defer root.Close()
-	files, err := read(ctx, root.FS())
+	snapshot, err := snapshotOf(ctx, root.FS())
 	if err != nil {
-		return nil, fmt.Errorf("policy directory %s: %w", path, err)
-	}
-	snapshot, err := policy.NewSnapshot(files, "")
-	if err != nil {
-		return nil, fmt.Errorf("policy directory %s: %w", path, err)
+		return nil, refuse(ctx, "", fmt.Errorf("policy directory %s: %w", path, err))
 	}
 	return snapshot, nil
+}
+
+func snapshotOf(ctx context.Context, fsys fs.FS) (*policy.Snapshot, error) {
+	files, err := read(ctx, fsys)
+	if err != nil {
+		return nil, err
+	}
+	return policy.NewSnapshot(files, "")
 }
 
 // reader collects the files of one tree within the bounds.
@@ -83,10 +87,10 @@ func (r *reader) visit(path string, entry fs.DirEntry, err error) error {
 		return err
 	}
 	if r.entries++; r.entries > maxEntries {
-		return fmt.Errorf("it holds more than %d files and folders: is it the right folder?", maxEntries)
+		return tooLarge{fmt.Errorf("it holds more than %d files and folders: is it the right folder?", maxEntries)}
 	}
 	if len(path) > maxPathBytes || strings.Count(path, "/") > maxDepth {
-		return fmt.Errorf("%.100q lies too deep: at most %d folders and %d bytes of path", path, maxDepth, maxPathBytes)
+		return tooLarge{fmt.Errorf("%.100q lies too deep: at most %d folders and %d bytes of path", path, maxDepth, maxPathBytes)}
 	}
 	if entry.IsDir() {
 		if leftOut(path) {
@@ -128,7 +132,7 @@ func (r *reader) link(path string) error {
 
 func (r *reader) file(path string) error {
 	if len(r.files) == MaxFiles {
-		return fmt.Errorf("it holds more than %d policy and data files", MaxFiles)
+		return tooLarge{fmt.Errorf("it holds more than %d policy and data files", MaxFiles)}
 	}
 	content, err := r.content(path)
 	if err != nil {
@@ -163,7 +167,7 @@ func (r *reader) content(path string) ([]byte, error) {
 	}
 	left := MaxBytes - r.bytes
 	if before.Size() > left {
-		return nil, fmt.Errorf("with it the policy and data files are over %d MiB together", MaxBytes>>20)
+		return nil, tooLarge{fmt.Errorf("with it the policy and data files are over %d MiB together", MaxBytes>>20)}
 	}
 	content, err := io.ReadAll(io.LimitReader(f, left+1))
 	if err != nil {

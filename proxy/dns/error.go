@@ -71,5 +71,9 @@ func (e *Error) ClientText() string { return texts[e.Kind] }
 // Timeout reports whether time ran out, as with [net.Error].
 func (e *Error) Timeout() bool { return e.Kind == KindTimeout }
 
+// Overloaded reports whether nothing was asked because too many lookups are under
+// way: another try in a moment may succeed.
+func (e *Error) Overloaded() bool { return e.Kind == KindOverloaded }
+
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }

@@ -2,7 +2,6 @@ package front
 
 import (
 	"bytes"
-	"net"
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
@@ -70,7 +69,7 @@ func (c *conn) connect(h *head) (handed bool) {
 
 // becomeTunnel hands the connection on to the tracker. received is for
 // [Server.tunnel].
-func (c *conn) becomeTunnel(a *proxy.Admission, upstream *net.TCPConn, received int) {
+func (c *conn) becomeTunnel(a *proxy.Admission, upstream proxy.Stream, received int) {
 	// What came with the CONNECT belongs to the tunnel.
 	early := bytes.Clone(c.buf.b[c.buf.start:c.buf.end])
 	if len(early) == 0 {

@@ -51,7 +51,7 @@ import (
 //	Refuse(*proxy.Refusal)  answers with a refusal, if no head was written yet; breaks off otherwise
 //	Abort()                 breaks the connection off, so that a truncated answer does not look whole
 //	Finish()                ends the answer now, so that the client has it before the admission is closed
-//	Upgrade(target *net.TCPConn, behind []byte) bool
+//	Upgrade(target proxy.Stream, behind []byte) bool
 //	                        answers 101 with the header's fields; behind is what the target has said already
 //
 // Response fields that belong to one hop are removed by w, and it chooses the

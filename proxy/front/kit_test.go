@@ -43,6 +43,10 @@ type keeper struct {
 
 func (k *keeper) Authenticate(_ context.Context, c identity.Credential) (*identity.Principal, error) {
 	token := c.Reveal()
+	if reason, ok := strings.CutPrefix(token, "reason."); ok {
+		return nil, &identity.Error{Problem: identity.Problem(reason), Detail: "what is wrong with it", Err: errInside,
+			Principal: &identity.Principal{Step: identity.Run{UUID: "step-" + reason}}}
+	}
 	if token != "good" && token != "other" {
 		return nil, &identity.Error{Problem: identity.CredentialSignature, Detail: "the signature is not the key's"}
 	}
@@ -64,6 +68,9 @@ func (k *keeper) Decide(_ context.Context, r *policy.Request) (policy.Decision, 
 	k.requests = append(k.requests, r)
 	k.mu.Unlock()
 	d := policy.Decision{Verdict: policy.Allow, Reason: policy.PolicyAllowed, Rule: "test-allow", Address: true, Protocol: k.protocol}
+	if r.Target.Host == "undecided.test" {
+		return d, errInside
+	}
 	if r.Target.Host == "denied.test" {
 		d = policy.Decision{Reason: policy.PolicyDenied, Rule: "no-denied", Message: "ask \"them\"\r\nInjected: yes"}
 	}
@@ -84,7 +91,13 @@ func (k *keeper) Record(_ context.Context, e *audit.Event) error {
 
 func (k *keeper) Available() error { return nil }
 
-func (k *keeper) Resolve(context.Context, string) ([]netip.Addr, error) {
+// errInside is for our own log and for nobody else.
+var errInside = errors.New("dial tcp 10.9.8.7:53: connect: connection refused")
+
+func (k *keeper) Resolve(_ context.Context, host string) ([]netip.Addr, error) {
+	if host == "unresolved.test" {
+		return nil, errInside
+	}
 	return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
 }
 

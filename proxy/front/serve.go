@@ -173,7 +173,7 @@ func (s *Server) panicked(listener string, p any) {
 //
 // Where the connection comes from a request, received is what [proxy.Tracker.RunUpgraded]
 // wants to know, and otherwise negative.
-func (s *Server) tunnel(a *proxy.Admission, listener string, client proxy.Stream, early []byte, upstream *net.TCPConn, received int) {
+func (s *Server) tunnel(a *proxy.Admission, listener string, client proxy.Stream, early []byte, upstream proxy.Stream, received int) {
 	defer s.routines.Done()
 	defer s.open.Add(-1)
 	defer func() {

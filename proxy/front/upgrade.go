@@ -2,7 +2,6 @@ package front
 
 import (
 	"encoding/base64"
-	"net"
 	"net/http"
 	"time"
 
@@ -17,7 +16,7 @@ import (
 // switched is an answer of 101 that was given: the connection is to be relayed.
 type switched struct {
 	admission *proxy.Admission
-	upstream  *net.TCPConn
+	upstream  proxy.Stream
 	received  int // bytes of the new protocol that the client has got with the answer
 }
 
@@ -62,7 +61,7 @@ func isWebSocketKey(s string) bool {
 // Upgrade answers 101 with the header's fields and with what the target has said
 // behind its own. If it returns true, the connection to the target and the
 // admission are not the caller's any more.
-func (w *response) Upgrade(target *net.TCPConn, behind []byte) bool {
+func (w *response) Upgrade(target proxy.Stream, behind []byte) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.finished || w.wrote || w.broken {

@@ -3,9 +3,9 @@ package goproxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -121,16 +121,18 @@ func (x *exchange) fail(cause proxy.Cause, r *proxy.Refusal) {
 	}
 }
 
-// stopped notes that an operator ended the exchange.
+// stopped notes that an operator or a change of policy ended the exchange.
 func (x *exchange) stopped(cause proxy.Cause) {
-	reason := policy.ShuttingDown
+	reason, detail := policy.ShuttingDown, "an operator has ended this request"
 	switch cause {
+	case proxy.CausePolicyChanged:
+		reason, detail = policy.PolicyDenied, "the policy has changed, and does not allow this request any more"
 	case proxy.CauseEmergencyStop:
 		reason = policy.EmergencyStop
 	case proxy.CauseRevoked:
 		reason = policy.CredentialRevoked
 	}
-	x.fail(cause, x.admission.Refuse(proxy.NewRefusal(reason, "an operator has ended this request")))
+	x.fail(cause, x.admission.Refuse(proxy.NewRefusal(reason, detail)))
 }
 
 func (x *exchange) failed() bool {
@@ -241,7 +243,12 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	sent := b.x.sent.Add(int64(n))
 	if limit := b.x.admission.Decision.Limits.Sent; limit > 0 && sent > limit {
 		b.x.sent.Add(int64(-n))
-		b.x.fail(proxy.CauseSentLimit, b.x.tooLarge())
+		b.x.fail(proxy.CauseSentLimit, b.x.tooLarge(limit, "a request"))
+		return 0, errSentLimit
+	}
+	if cause := b.x.admission.Spend(n, 0); cause != "" {
+		b.x.sent.Add(int64(-n))
+		b.x.fail(cause, b.x.tooLarge(b.x.admission.Decision.Limits.StepSent, "the step"))
 		return 0, errSentLimit
 	}
 	if err == nil || err == io.EOF {
@@ -262,8 +269,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (x *exchange) tooLarge() *proxy.Refusal {
-	r := proxy.NewRefusal(policy.RequestInvalid, fmt.Sprintf("the request has more than the %d bytes that the rule allows", x.admission.Decision.Limits.Sent))
+func (x *exchange) tooLarge(limit int64, whose string) *proxy.Refusal {
+	r := proxy.NewRefusal(policy.RequestInvalid, "the request goes over the "+strconv.FormatInt(limit, 10)+" bytes that its rule allows "+whose)
 	r.Status = http.StatusRequestEntityTooLarge
 	return x.admission.Refuse(r)
 }
@@ -283,6 +290,10 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	b.x.received += int64(n)
 	if limit := b.x.admission.Decision.Limits.Received; limit > 0 && b.x.received > limit {
 		b.x.fail(proxy.CauseReceivedLimit, nil)
+		return 0, errReceivedLimit
+	}
+	if cause := b.x.admission.Spend(0, n); cause != "" {
+		b.x.fail(cause, nil)
 		return 0, errReceivedLimit
 	}
 	if err != nil && err != io.EOF {

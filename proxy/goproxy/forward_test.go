@@ -273,6 +273,8 @@ func TestBounds(t *testing.T) {
 		"lifetime in answer": {Config{}, policy.Limits{Lifetime: 50 * time.Millisecond}, slow.port + "/half", "", 0, "lifetime"},
 		"received":           {Config{}, policy.Limits{Received: 4}, long.port + "/", "", 0, "received_limit"},
 		"sent":               {Config{}, policy.Limits{Sent: 4}, long.port + "/", "abcde", 413, "sent_limit"},
+		"step received":      {Config{}, policy.Limits{StepReceived: 4}, long.port + "/", "", 0, "step_received_limit"},
+		"step sent":          {Config{}, policy.Limits{StepSent: 4}, long.port + "/", "abcde", 413, "step_sent_limit"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t, test.config)

@@ -58,7 +58,7 @@ type Answer interface {
 	// Upgrade answers 101 with the header's fields; behind is what the target has
 	// said behind its own. If it returns true, the connection and the admission
 	// are the writer's.
-	Upgrade(target *net.TCPConn, behind []byte) bool
+	Upgrade(target proxy.Stream, behind []byte) bool
 }
 
 // New returns a forwarder. Close it when it is not needed any more.
@@ -179,7 +179,7 @@ func (f *Forwarder) Forward(w http.ResponseWriter, r *http.Request, a *proxy.Adm
 		return
 	}
 	x.settle()
-	a.Close(x.outcome())
+	a.CloseInBackground(x.outcome())
 }
 
 // logger receives what the library has to say. Its texts hold raw errors and

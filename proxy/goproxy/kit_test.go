@@ -58,11 +58,13 @@ func (*keeper) Resolve(_ context.Context, host string) ([]netip.Addr, error) {
 	return list, nil
 }
 
-func (k *keeper) last(t *testing.T) *audit.Event {
+// last is the end of the latest request.
+func (s *stand) last(t *testing.T) *audit.Event {
 	t.Helper()
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	e := k.events[len(k.events)-1]
+	s.gate.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.events[len(s.events)-1]
 	if e.Kind != audit.KindRequestClosed {
 		t.Fatalf("the last event is %+v", e)
 	}
@@ -100,7 +102,7 @@ type answer struct {
 	finished bool
 	wrote    chan string // receives each write, where it is not nil
 	broken   bool        // writes fail
-	switched *net.TCPConn
+	switched proxy.Stream
 	behind   string
 }
 
@@ -119,7 +121,7 @@ func (a *answer) Flush()                  {}
 func (a *answer) Refuse(r *proxy.Refusal) { a.refusal = r }
 func (a *answer) Abort()                  { a.aborted = true }
 func (a *answer) Finish()                 { a.finished = true }
-func (a *answer) Upgrade(conn *net.TCPConn, behind []byte) bool {
+func (a *answer) Upgrade(conn proxy.Stream, behind []byte) bool {
 	a.switched, a.behind = conn, string(behind)
 	return !a.broken
 }

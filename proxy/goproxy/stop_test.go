@@ -31,6 +31,8 @@ func TestOperatorEndsRequests(t *testing.T) {
 	}{
 		"stop before the answer":   {"/", proxy.CauseEmergencyStop, "emergency_stop", 503},
 		"revoked before it":        {"/", proxy.CauseRevoked, "credential_revoked", 407},
+		"policy changed before it": {"/", proxy.CausePolicyChanged, "policy_denied", 403},
+		"policy changed inside":    {"/half", proxy.CausePolicyChanged, "", 0},
 		"stop inside the answer":   {"/half", proxy.CauseEmergencyStop, "", 0},
 		"closed inside the answer": {"/half", proxy.CauseOperator, "", 0},
 	} {

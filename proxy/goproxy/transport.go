@@ -37,6 +37,8 @@ func poolKey(a *proxy.Admission) string {
 	}
 	b = append(b, 0)
 	b = append(b, a.Target.String()...)
+	b = append(b, 0)
+	b = append(b, a.Via()...)
 	pinned := slices.Clone(a.Addresses)
 	slices.SortFunc(pinned, func(x, y netip.AddrPort) int { return x.Compare(y) })
 	for _, addr := range pinned {
@@ -50,20 +52,15 @@ func poolKey(a *proxy.Admission) string {
 // connection counts what was written, so that a request that never left can be
 // told from one that may have arrived.
 type connection struct {
-	*net.TCPConn
-	to      netip.AddrPort
+	proxy.Stream
+	to      netip.AddrPort // the pinned address; invalid where another proxy resolves the name
 	written atomic.Int64
 }
 
 func (c *connection) Write(p []byte) (int, error) {
-	n, err := c.TCPConn.Write(p)
+	n, err := c.Stream.Write(p)
 	c.written.Add(int64(n))
 	return n, err
-}
-
-// ReadFrom keeps the connection's own from going round the count.
-func (c *connection) ReadFrom(r io.Reader) (int64, error) {
-	return io.Copy(struct{ io.Writer }{c}, r)
 }
 
 // dialError carries a refusal through the transport.
@@ -83,7 +80,7 @@ func dialPinned(ctx context.Context, _, _ string) (net.Conn, error) {
 	if refusal != nil {
 		return nil, &dialError{refusal}
 	}
-	return &connection{TCPConn: conn, to: conn.RemoteAddr().(*net.TCPAddr).AddrPort()}, nil
+	return &connection{Stream: conn, to: x.admission.Dialled()}, nil
 }
 
 // roundTrip sends the request once and returns an answer that may be passed on.

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -16,7 +15,7 @@ import (
 
 // switched is a connection on which the target has agreed to speak WebSocket.
 type switched struct {
-	conn   *net.TCPConn
+	conn   proxy.Stream
 	header http.Header
 	behind []byte // what came together with the answer
 }
@@ -32,7 +31,7 @@ func (x *exchange) takeOver(resp *http.Response) error {
 		problem = "its connection is not known"
 	}
 	if problem == "" {
-		behind, err := behindAnswer(resp.Body, x.used.TCPConn)
+		behind, err := behindAnswer(resp.Body, x.used.Stream)
 		limit := x.admission.Decision.Limits.Received
 		switch {
 		case err != nil:
@@ -42,7 +41,7 @@ func (x *exchange) takeOver(resp *http.Response) error {
 			_ = resp.Body.Close()
 			return errReceivedLimit
 		default:
-			x.switched = &switched{x.used.TCPConn, resp.Header, behind}
+			x.switched = &switched{x.used.Stream, resp.Header, behind}
 			return errSwitched
 		}
 	}
@@ -90,7 +89,7 @@ func hasOption(lists []string, option string) bool {
 
 // behindAnswer takes what the transport has read past the answer's head. With a
 // deadline in the past its buffer still gives, and the connection does not.
-func behindAnswer(body io.Reader, conn *net.TCPConn) ([]byte, error) {
+func behindAnswer(body io.Reader, conn proxy.Stream) ([]byte, error) {
 	if err := conn.SetReadDeadline(time.Unix(1, 0)); err != nil {
 		return nil, err
 	}

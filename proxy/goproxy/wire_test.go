@@ -150,10 +150,17 @@ func TestThroughTheFront(t *testing.T) {
 			t.Errorf("trailer %v, fields %v", resp.Trailer, resp.Header)
 		}
 	}
-	for i, want := range []string{"decision", "request_closed", "decision", "request_closed", "decision", "request_closed", "decision", "request_closed", "decision", "request_closed"} {
-		if got := <-o.kinds; got != want {
-			t.Errorf("event %d is %s, want %s", i, got, want)
+	// An end may be recorded after the next request's decision, never before its own.
+	decisions, ends := 0, 0
+	for range 10 {
+		if kind := <-o.kinds; kind == "decision" {
+			decisions++
+		} else if ends++; ends > decisions {
+			t.Errorf("an end before its decision")
 		}
+	}
+	if decisions != 5 || ends != 5 {
+		t.Errorf("%d decisions and %d ends", decisions, ends)
 	}
 	if len(peers) != 1 {
 		t.Errorf("the target has seen %d connections", len(peers))

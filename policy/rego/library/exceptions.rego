@@ -1,17 +1,16 @@
 package sallyport.lib
 
 # active says whether an exception counts at the decision's time. An exception is
-# an object with an owner (somebody to ask), an end ("until", RFC 3339 in UTC, such
+# an object with an owner (somebody to ask), a ticket, an end ("until", RFC 3339 in UTC, such
 # as "2026-12-31T00:00:00Z"), and whatever else the rule wants. One without an
 # owner, without an end, or past it, does not count; so it ends by itself.
 active(exception) if {
 	is_string(exception.owner)
 	exception.owner != ""
-	utc(exception.until)
 
 	# Whole seconds in UTC sort as text. Parsing would make one mistyped end an
 	# error of every decision that looks at the list.
-	substring(time.format(time.now_ns()), 0, 19) < substring(exception.until, 0, 19)
+	before(exception.until)
 }
 
 utc(s) if {
@@ -26,6 +25,9 @@ utc(s) if {
 exceptions_for(exceptions, repository, target) := {exception |
 	some exception in exceptions
 	exception.repository == repository
-	active(exception)
 	target_in(target, exception.hosts)
+
+	# Last: what has not looked at the time holds at any time, and is evaluated
+	# once when many decisions are evaluated again.
+	active(exception)
 }

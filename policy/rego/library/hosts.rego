@@ -11,8 +11,8 @@ package sallyport.lib
 host_in(host, patterns) if _ := patterns[host]
 
 host_in(host, patterns) if {
-	some wildcard in wildcards(host)
-	_ := patterns[wildcard]
+	some dot in indexof_n(host, ".")
+	_ := patterns[concat("", ["*", substring(host, dot, -1)])]
 	not is_address(host)
 }
 
@@ -23,8 +23,8 @@ host_in(host, patterns) if {
 
 host_in(host, patterns) if {
 	is_array(patterns)
-	some wildcard in wildcards(host)
-	wildcard in patterns
+	some dot in indexof_n(host, ".")
+	concat("", ["*", substring(host, dot, -1)]) in patterns
 	not is_address(host)
 }
 

@@ -102,3 +102,31 @@ test_target_address_has_no_wildcards if {
 }
 
 test_list_positions_are_no_hosts if not lib.host_in("0", ["a.example"])
+
+# A Saturday, at 08:40.
+test_within if {
+	lib.within([{"from": "08:00", "to": "09:00"}]) with time.now_ns as now
+	lib.within([{"days": ["sat", "sun"], "from": "00:00", "to": "24:00"}]) with time.now_ns as now
+	lib.within([{"from": "01:00", "to": "02:00"}, {"from": "08:40", "to": "08:41"}]) with time.now_ns as now
+	not lib.within([{"days": ["mon", "tue"], "from": "00:00", "to": "24:00"}]) with time.now_ns as now
+	not lib.within([{"from": "08:00", "to": "08:40"}]) with time.now_ns as now
+	not lib.within([{"from": "08:41", "to": "09:00"}]) with time.now_ns as now
+	not lib.within([]) with time.now_ns as now
+}
+
+test_within_is_strict if {
+	not lib.within([{"from": "8:00", "to": "9:00"}]) with time.now_ns as now
+	not lib.within([{"from": "08:00"}]) with time.now_ns as now
+	not lib.within([{"from": 8, "to": 9}]) with time.now_ns as now
+	not lib.within([{"days": "sat", "from": "00:00", "to": "24:00"}]) with time.now_ns as now
+	not lib.within([{"days": [], "from": "00:00", "to": "24:00"}]) with time.now_ns as now
+}
+
+test_before_and_since if {
+	lib.before("2026-11-21T08:40:01Z") with time.now_ns as now
+	not lib.before("2026-11-21T08:40:00Z") with time.now_ns as now
+	lib.since("2026-11-21T08:40:00Z") with time.now_ns as now
+	not lib.since("2026-11-21T08:40:01Z") with time.now_ns as now
+	not lib.before("later") with time.now_ns as now
+	not lib.since("2020-01-01") with time.now_ns as now
+}

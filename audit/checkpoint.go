@@ -1,0 +1,160 @@
+package audit
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// A Checkpoint says how large the log's tree is and what its root hash is.
+//
+// As text it is a C2SP tlog-checkpoint: the origin, the size and the root in
+// base64, a line each, and one extension line with the time of signing.
+type Checkpoint struct {
+	Origin string
+	Size   int64
+	Root   Hash
+	Time   time.Time // in whole seconds, by the signer's clock; zero: not said
+}
+
+const timeLine = "time "
+
+func (c Checkpoint) text() string {
+	text := fmt.Sprintf("%s\n%d\n%s\n", c.Origin, c.Size, c.Root)
+	if !c.Time.IsZero() {
+		text += timeLine + c.Time.UTC().Format(time.RFC3339) + "\n"
+	}
+	return text
+}
+
+// Sign returns the checkpoint as a signed note. The origin is the signer's.
+func (s *Signer) Sign(c Checkpoint) ([]byte, error) {
+	c.Origin = s.key.Origin()
+	signed, err := note.Sign(&note.Note{Text: c.text()}, s.signer)
+	if err != nil {
+		return nil, fmt.Errorf("sign checkpoint: %w", err)
+	}
+	return signed, nil
+}
+
+// maxNote bounds a signed checkpoint: ours has some 300 bytes, and cosignatures
+// of witnesses may be added.
+const maxNote = 16 << 10
+
+var errCheckpoint = errors.New("this is not a checkpoint (C2SP tlog-checkpoint)")
+
+// ReadCheckpoint reads a signed note without looking at its signatures: what it
+// says is worth what the place is worth that it came from.
+func ReadCheckpoint(signed []byte) (Checkpoint, error) {
+	text, _, found := bytes.Cut(signed, []byte("\n\n"))
+	if !found || len(signed) > maxNote {
+		return Checkpoint{}, errCheckpoint
+	}
+	lines := strings.Split(string(text), "\n")
+	if len(lines) < 3 || lines[0] == "" {
+		return Checkpoint{}, errCheckpoint
+	}
+	c := Checkpoint{Origin: lines[0]}
+	var err error
+	if c.Size, err = strconv.ParseInt(lines[1], 10, 64); err != nil || c.Size < 0 || strconv.FormatInt(c.Size, 10) != lines[1] {
+		return Checkpoint{}, errCheckpoint
+	}
+	if c.Root, err = tlog.ParseHash(lines[2]); err != nil || base64.StdEncoding.EncodeToString(c.Root[:]) != lines[2] {
+		return Checkpoint{}, errCheckpoint
+	}
+	for _, line := range lines[3:] {
+		if text, is := strings.CutPrefix(line, timeLine); is {
+			if c.Time, err = time.Parse(time.RFC3339, text); err != nil {
+				return Checkpoint{}, errCheckpoint
+			}
+		}
+	}
+	return c, nil
+}
+
+// OpenCheckpoint reads a signed note and returns the key, of those given, that
+// signed it. The origin must be that key's.
+func OpenCheckpoint(signed []byte, keys ...Key) (Checkpoint, Key, error) {
+	c, err := ReadCheckpoint(signed)
+	if err != nil {
+		return Checkpoint{}, "", err
+	}
+	for _, k := range keys {
+		v := k.verifier()
+		if v == nil || k.Origin() != c.Origin {
+			continue
+		}
+		if n, err := note.Open(signed, note.VerifierList(v)); err == nil && len(n.Sigs) > 0 {
+			return c, k, nil
+		}
+	}
+	return Checkpoint{}, "", fmt.Errorf("the checkpoint of size %d of %s is signed by none of the keys %q", c.Size, c.Origin, keys)
+}
+
+// SplitCheckpoints cuts a text in which checkpoints stand one after the other,
+// as the file does that they are published to, into signed notes. Empty lines
+// between them do not matter. What a crash has left incomplete is passed over.
+func SplitCheckpoints(text []byte) [][]byte {
+	var notes [][]byte
+	var lines [][]byte
+	for line := range bytes.Lines(text) {
+		if bytes.HasSuffix(line, []byte("\n")) { // but for a last one that is cut off
+			lines = append(lines, line)
+		}
+	}
+	blank := func(i int) bool { return i < len(lines) && len(lines[i]) == 1 }
+	signature := func(i int) bool { return i < len(lines) && bytes.HasPrefix(lines[i], []byte(signatureMark)) }
+	for i := 0; i < len(lines); {
+		begin := i
+		for i < len(lines) && !blank(i) && !signature(i) {
+			i++
+		}
+		if i == begin || !blank(i) || !signature(i+1) {
+			i = max(i, begin+1)
+			continue
+		}
+		whole := true
+		for i++; signature(i); i++ {
+			whole = whole && isSignature(lines[i])
+		}
+		one := bytes.Join(lines[begin:i], nil)
+		if _, err := ReadCheckpoint(one); whole && err == nil {
+			notes = append(notes, one)
+		}
+	}
+	return notes
+}
+
+// isSignature reports whether a line is a whole Ed25519 signature (C2SP
+// signed-note: four bytes of the key's hash, and 64).
+func isSignature(line []byte) bool {
+	fields := bytes.Fields(line)
+	if len(fields) != 3 {
+		return false
+	}
+	raw, err := base64.StdEncoding.DecodeString(string(fields[2]))
+	return err == nil && len(raw) >= 4+64
+}
+
+// LatestCheckpoint returns that of the largest size, or nil.
+func LatestCheckpoint(notes [][]byte) []byte {
+	size := func(signed []byte) int64 {
+		c, err := ReadCheckpoint(signed)
+		if err != nil {
+			return -1
+		}
+		return c.Size
+	}
+	if len(notes) == 0 {
+		return nil
+	}
+	return slices.MaxFunc(notes, func(a, b []byte) int { return int(min(max(size(a)-size(b), -1), 1)) })
+}

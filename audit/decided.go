@@ -1,0 +1,160 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// Decided is what a record says of a decision, for whoever evaluates it again.
+type Decided struct {
+	ID         string
+	Time       time.Time
+	Verdict    string
+	Mode       string
+	WouldDeny  bool
+	Reason     string
+	Rule       string
+	Rules      []string
+	Message    string
+	Revision   string
+	Commit     string
+	Workspace  string
+	Repository string
+	Deployment string
+	Branch     string
+	Action     string
+	Host       string
+	Port       int
+
+	WorkspaceUUID, RepositoryUUID, DeploymentUUID, PipelineUUID string
+
+	// Input is what policy was asked, as it was recorded; nil where it was not
+	// asked. It shares the record's memory.
+	Input []byte
+}
+
+// decidedJSON are the fields of a record that are read.
+type decidedJSON struct {
+	Kind           Kind            `json:"kind"`
+	Time           time.Time       `json:"time"`
+	DecisionID     string          `json:"decision_id"`
+	WorkspaceUUID  string          `json:"workspace_uuid"`
+	RepositoryUUID string          `json:"repository_uuid"`
+	DeploymentUUID string          `json:"deployment_uuid"`
+	PipelineUUID   string          `json:"pipeline_uuid"`
+	Workspace      string          `json:"workspace"`
+	Repository     string          `json:"repository"`
+	Deployment     string          `json:"deployment"`
+	Branch         string          `json:"branch"`
+	Action         string          `json:"action"`
+	Host           string          `json:"host"`
+	Port           int             `json:"port"`
+	Verdict        string          `json:"verdict"`
+	Mode           string          `json:"mode"`
+	WouldDeny      bool            `json:"would_deny"`
+	Reason         string          `json:"reason"`
+	Rule           string          `json:"rule"`
+	Rules          []string        `json:"rules"`
+	Message        string          `json:"message"`
+	Revision       string          `json:"revision"`
+	Commit         string          `json:"commit"`
+	Input          json.RawMessage `json:"input"`
+}
+
+// inputField is where the input of a record of ours begins. Strings hold no bare
+// quotation mark and attributes no object, so the first is the one.
+const inputField = `,"input":{`
+
+// ReadDecided reads the record of a decision. ok is false for one of another kind.
+func ReadDecided(record []byte) (d Decided, ok bool, err error) {
+	head, input := record, []byte(nil)
+	if bytes.HasPrefix(record, []byte(recordHead)) && kindOf(record) != KindDecision {
+		return d, false, nil
+	}
+	if at := bytes.Index(record, []byte(inputField)); at > 0 && bytes.HasPrefix(record, []byte(recordHead)) {
+		// The input is most of it, and is not decoded here.
+		input = record[at+len(inputField)-1 : len(record)-1]
+		head = append(bytes.Clone(record[:at]), '}')
+	}
+	var j decidedJSON
+	if err := json.Unmarshal(head, &j); err != nil {
+		return d, false, fmt.Errorf("a record of the log cannot be read: %w; `sallyport audit verify` says whether the log is damaged", err)
+	}
+	if input == nil {
+		input = j.Input
+	}
+	return Decided{
+		ID: j.DecisionID, Time: j.Time.UTC(), Verdict: j.Verdict, Mode: j.Mode, WouldDeny: j.WouldDeny, Reason: j.Reason,
+		Rule: j.Rule, Rules: j.Rules, Message: j.Message, Revision: j.Revision, Commit: j.Commit,
+		Workspace: j.Workspace, Repository: j.Repository, Deployment: j.Deployment, Branch: j.Branch,
+		Action: j.Action, Host: j.Host, Port: j.Port,
+		WorkspaceUUID: j.WorkspaceUUID, RepositoryUUID: j.RepositoryUUID, DeploymentUUID: j.DeploymentUUID, PipelineUUID: j.PipelineUUID,
+		Input: input,
+	}, j.Kind == KindDecision, nil
+}
+
+// EachRecord gives the records of an export, sealed or not, in its order, without
+// verifying anything: that is what a [Verification] does. What f is given holds
+// until it returns; an error of f ends the reading.
+func EachRecord(r io.Reader, f func(record []byte) error) error {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(make([]byte, 1<<18), maxLine)
+	ended := false
+	for n := 1; lines.Scan(); n++ {
+		line := lines.Bytes()
+		if n == 1 {
+			if string(line) != exportHead {
+				return fmt.Errorf("%w: make one with `sallyport audit export`", ErrExport)
+			}
+			continue
+		}
+		record, end, err := recordOf(line)
+		if err != nil {
+			return fmt.Errorf("line %d of the export: %w", n, err)
+		}
+		ended = ended || end
+		if record == nil {
+			continue
+		}
+		if err := f(record); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("read the export: %w", err)
+	}
+	if !ended {
+		return errors.New("the export has no end: it was cut off")
+	}
+	return nil
+}
+
+// recordOf is the record in a line, nil where there is none.
+func recordOf(line []byte) (record []byte, end bool, err error) {
+	rest := line
+	if after, ok := bytes.CutPrefix(rest, []byte(leafField)); ok {
+		if comma := bytes.IndexByte(after, ','); comma > 0 {
+			rest = after[comma+1:]
+		}
+	} else {
+		rest = bytes.TrimPrefix(rest, []byte("{"))
+	}
+	if after, ok := bytes.CutPrefix(rest, []byte(recordPart)); ok && len(after) > 1 && after[len(after)-1] == '}' {
+		return after[:len(after)-1], false, nil
+	}
+	var l exportLine
+	if err := json.Unmarshal(line, &l); err != nil {
+		return nil, false, errors.New("it is no line of an export")
+	}
+	if l.Base64 == nil {
+		return nil, l.End != nil, nil
+	}
+	record, err = base64.StdEncoding.DecodeString(*l.Base64)
+	return record, false, err
+}

@@ -1,0 +1,112 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// ErrNoPolicy is returned, wrapped, where the log does not hold a policy.
+var ErrNoPolicy = errors.New("the log does not hold this policy")
+
+// History reads decisions and policies again. The role sallyport_auditor is
+// enough. It is not safe for concurrent use.
+type History struct {
+	connect *pgx.ConnConfig
+	conn    *pgx.Conn
+}
+
+// OpenHistory connects to the database with this connection string.
+func OpenHistory(ctx context.Context, databaseURL string) (*History, error) {
+	connect, err := postgres.ParseConfig(databaseURL, "sallyport policy")
+	if err != nil {
+		return nil, fmt.Errorf("read the audit log: %w", err)
+	}
+	// A log of a year takes as long as it takes.
+	connect.RuntimeParams["statement_timeout"] = "0"
+	connect.RuntimeParams["default_transaction_read_only"] = "on"
+	h := &History{connect: connect}
+	if h.conn, err = postgres.Connect(ctx, connect); err != nil {
+		return nil, fmt.Errorf("read the audit log: %w", err)
+	}
+	if err := postgres.CheckVersion(ctx, h.conn); err != nil {
+		h.Close()
+		return nil, fmt.Errorf("read the audit log: %w", err)
+	}
+	return h, nil
+}
+
+// Close ends the connection.
+func (h *History) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = h.conn.Close(ctx)
+}
+
+// Decisions gives the records of the decisions from since on and before until, in
+// no order, as they come from the database: what is held in memory does not grow
+// with their number. What f is given holds until it returns; an error of f ends
+// the reading.
+func (h *History) Decisions(ctx context.Context, since, until time.Time, f func(record []byte) error) error {
+	rows, err := h.conn.Query(ctx, `SELECT record FROM audit.events WHERE kind = 'decision' AND time >= $1 AND time < $2`, since, until)
+	if err != nil {
+		return h.explain(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var record pgtype.DriverBytes // the bytes of the connection's buffer, not copied
+		if err := rows.Scan(&record); err != nil {
+			return h.explain(err)
+		}
+		if err := f(record); err != nil {
+			return err
+		}
+	}
+	return h.explain(rows.Err())
+}
+
+// Decision gives the record of one decision; nil where the log has none. The id
+// has to be a UUID.
+func (h *History) Decision(ctx context.Context, id string) ([]byte, error) {
+	var record []byte
+	err := h.conn.QueryRow(ctx, `SELECT record FROM audit.events WHERE decision_id = $1::text::uuid AND kind = 'decision'
+		ORDER BY time, writer, writer_sequence LIMIT 1`, id).Scan(&record)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	return record, h.explain(err)
+}
+
+// Policy gives the content of a policy by its digest: what an event calls revision.
+func (h *History) Policy(ctx context.Context, digest string) ([]byte, error) {
+	var content []byte
+	err := h.conn.QueryRow(ctx, `SELECT content FROM audit.policies WHERE digest = $1`, digest).Scan(&content)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("%w: %s", ErrNoPolicy, digest)
+	}
+	return content, h.explain(err)
+}
+
+// Repositories gives the full names of the repositories that were ever known by
+// name, as they are called now, in their order.
+func (h *History) Repositories(ctx context.Context) ([]string, error) {
+	rows, err := h.conn.Query(ctx, `SELECT repository FROM identity.repositories WHERE valid_to IS NULL ORDER BY repository`)
+	if err != nil {
+		return nil, h.explain(err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return names, h.explain(err)
+}
+
+func (h *History) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("read the audit log: %w", postgres.Explain("read", &h.connect.Config, err))
+}

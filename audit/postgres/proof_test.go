@@ -1,0 +1,55 @@
+package postgres
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// Every sealed event has a proof that holds against the signed checkpoint, and
+// against nothing else; one that is not sealed has none.
+func TestProve(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	key := newKey(t, "")
+	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(key))
+	for n := range 20 {
+		record(t, l, decision("allow", n))
+		if n%6 == 0 {
+			seal(t, s)
+		}
+	}
+	seal(t, s)
+	record(t, l, decision("allow", 20))
+	r, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for n := range int64(22) {
+		p, err := r.Prove(t.Context(), l.Writer(), n+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, _, err := audit.OpenCheckpoint(p.Checkpoint, key.Key())
+		if err != nil || c.Size != 22 {
+			t.Fatalf("%+v %v", c, err)
+		}
+		record := ask[[]byte](t, connection(t, db.URL(postgres.Auditor)), `SELECT record FROM audit.events WHERE writer_sequence = $1`, n+1)
+		leaf := audit.Hash(audit.Leaf(record))
+		if err := audit.CheckInclusion(p.Hashes, c.Size, c.Root, p.Index, leaf); err != nil || leaf != p.Leaf {
+			t.Errorf("event %d: %v", n+1, err)
+		}
+		if audit.CheckInclusion(p.Hashes, c.Size, c.Root, p.Index, audit.Leaf(append(record, ' '))) == nil {
+			t.Errorf("event %d: another record is proven too", n+1)
+		}
+	}
+	for _, n := range []int64{23, 1000} {
+		if _, err := r.Prove(t.Context(), l.Writer(), n); !errors.Is(err, ErrNotSealed) {
+			t.Errorf("event %d: %v", n, err)
+		}
+	}
+}

@@ -1,0 +1,246 @@
+package postgres
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+const (
+	leavesName = "sallyport_leaves"
+	leavesSQL  = `SELECT index, writer_sequence, writer, hash FROM audit.leaves WHERE index > $1 ORDER BY index LIMIT $2`
+	rowsName   = "sallyport_rows"
+	tailName   = "sallyport_tail"
+)
+
+var (
+	rowsSQL = `SELECT w.place, e.writer_sequence, e.record, ` + columnNames("e.") + `
+		FROM unnest($1::text[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS w(writer, least, most, place)
+		CROSS JOIN LATERAL (
+			SELECT * FROM audit.events v
+			WHERE v.writer = w.writer COLLATE "C" AND v.writer_sequence BETWEEN w.least AND w.most
+			ORDER BY v.writer_sequence
+		) e`
+	tailSQL = `SELECT 1::bigint, e.writer_sequence, e.record, ` + columnNames("e.") + `
+		FROM audit.events e
+		WHERE e.writer = $1 AND e.writer_sequence BETWEEN $2 AND $3 AND (e.writer_sequence, e.time) > ($4::bigint, $5::timestamptz)
+		ORDER BY e.writer_sequence, e.time LIMIT $6`
+	allWritersSQL = `WITH RECURSIVE w AS (
+			(SELECT writer FROM audit.events ORDER BY writer LIMIT 1)
+			UNION ALL
+			SELECT (SELECT e.writer FROM audit.events e WHERE e.writer > w.writer ORDER BY e.writer LIMIT 1) FROM w WHERE w.writer IS NOT NULL
+		)
+		SELECT w.writer, coalesce((SELECT max(l.writer_sequence) FROM audit.leaves l WHERE l.writer = w.writer), 0) FROM w WHERE w.writer IS NOT NULL`
+)
+
+func (r *Reader) prepare(ctx context.Context) error {
+	for name, sql := range map[string]string{leavesName: leavesSQL, rowsName: rowsSQL, tailName: tailSQL} {
+		if _, err := r.conn.Prepare(ctx, name, sql); err != nil {
+			return err
+		}
+	}
+	// The ranges are few and their rows many, whatever the planner thinks.
+	_, err := r.tx.Exec(ctx, "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0")
+	return err
+}
+
+// binaryRows runs a prepared statement and hands over each row in binary form.
+func (r *Reader) binaryRows(ctx context.Context, name string, arguments []any, row func(values [][]byte) error) error {
+	var types *pgtype.Map = r.conn.TypeMap()
+	parameters, formats := make([][]byte, len(arguments)), make([]int16, len(arguments))
+	for i, a := range arguments {
+		formats[i] = pgx.BinaryFormatCode
+		var oid uint32
+		switch a.(type) {
+		case []string:
+			oid = pgtype.TextArrayOID
+		case []int64:
+			oid = pgtype.Int8ArrayOID
+		case string:
+			oid = pgtype.TextOID
+		case time.Time:
+			oid = pgtype.TimestamptzOID
+		default:
+			oid = pgtype.Int8OID
+		}
+		var err error
+		if parameters[i], err = types.Encode(oid, pgx.BinaryFormatCode, a, nil); err != nil {
+			return fmt.Errorf("encode parameter %d: %w", i+1, err)
+		}
+	}
+	result := r.conn.PgConn().ExecPrepared(ctx, name, parameters, formats, []int16{pgx.BinaryFormatCode})
+	err := eachRow(result, row)
+	if _, closing := result.Close(); err == nil {
+		err = closing
+	}
+	return err
+}
+
+func eachRow(result *pgconn.ResultReader, row func(values [][]byte) error) error {
+	for result.NextRow() {
+		if err := row(result.Values()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func int8Of(value []byte) (int64, error) {
+	if len(value) != 8 {
+		return 0, errRow
+	}
+	return int64(binary.BigEndian.Uint64(value)), nil
+}
+
+// readSealed fills a part with the leaves after one of this index, their events
+// and the checkpoints up to there.
+func (r *Reader) readSealed(ctx context.Context, p *part, after int64) (last int64, more bool, err error) {
+	last = after
+	var name string
+	if err := r.binaryRows(ctx, leavesName, []any{after, int64(window)}, func(values [][]byte) error {
+		var e audit.Entry
+		var err error
+		if e.Index, err = int8Of(values[0]); err != nil {
+			return err
+		}
+		if e.Sequence, err = int8Of(values[1]); err != nil {
+			return err
+		}
+		if name != string(values[2]) {
+			name = string(values[2])
+		}
+		e.Writer = name
+		if len(values[3]) == len(e.Hash) { // another size is no hash, and no record has it
+			e.Hash = audit.Hash(values[3])
+		} else {
+			e.Hash = audit.Hash{1}
+		}
+		p.ranges.add(name, e.Sequence, len(p.entries))
+		p.entries = append(p.entries, e)
+		last = e.Index
+		return nil
+	}); err != nil {
+		return 0, false, err
+	}
+	more = len(p.entries) == window
+	if err := r.readStatements(ctx, p, after+1, last+1, !more); err != nil {
+		return 0, false, err
+	}
+	if len(p.entries) == 0 {
+		return last, false, nil
+	}
+	err = r.binaryRows(ctx, rowsName, []any{p.ranges.writers, p.ranges.from, p.ranges.to}, func(values [][]byte) error {
+		place, err := int8Of(values[0])
+		if err != nil {
+			return err
+		}
+		sequence, err := int8Of(values[1])
+		if err != nil {
+			return err
+		}
+		entry, found := p.ranges.find(int(place)-1, sequence)
+		if !found {
+			return nil // of another window
+		}
+		e := &p.entries[entry]
+		if e.Record != nil {
+			e.Copies++
+			return nil
+		}
+		e.Record = noRecord // until it is settled
+		p.keep(entry, values[2], values[3:])
+		return nil
+	})
+	return last, more, err
+}
+
+var noRecord = []byte{}
+
+// readStatements reads the checkpoints of a size above from, up to to; without
+// an end, all that are left.
+func (r *Reader) readStatements(ctx context.Context, p *part, from, to int64, all bool) error {
+	rows, err := r.tx.Query(ctx, `SELECT size, time, root, edge, note FROM audit.checkpoints WHERE size > $1 AND (size <= $2 OR $3) ORDER BY size`, from, to, all)
+	if err != nil {
+		return err
+	}
+	for rows.Next() {
+		var s audit.Statement
+		var note string
+		if err := rows.Scan(&s.Size, &s.Time, &s.Root, &s.Edge, &note); err != nil {
+			rows.Close()
+			return err
+		}
+		s.Note = []byte(note)
+		p.statements = append(p.statements, s)
+	}
+	return rows.Err()
+}
+
+// readUnsealed gives the events of each writer that have no leaf.
+func (r *Reader) readUnsealed(ctx context.Context, take func() (*part, error), give func(*part) error) error {
+	rows, err := r.tx.Query(ctx, allWritersSQL)
+	if err != nil {
+		return err
+	}
+	type tail struct {
+		writer string
+		sealed int64
+	}
+	tails, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (tail, error) {
+		var t tail
+		err := row.Scan(&t.writer, &t.sealed)
+		return t, err
+	})
+	if err != nil {
+		return err
+	}
+	for _, t := range tails {
+		for _, numbers := range [][2]int64{{math.MinInt64, 0}, {t.sealed + 1, math.MaxInt64}} {
+			if err := r.readTail(ctx, t.writer, numbers[0], numbers[1], take, give); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// readTail gives the events of a writer from one number to another, in pieces.
+func (r *Reader) readTail(ctx context.Context, writer string, least, most int64, take func() (*part, error), give func(*part) error) error {
+	sequence, at := least, time.Date(-4000, 1, 1, 0, 0, 0, 0, time.UTC)
+	for more := true; more; {
+		p, err := take()
+		if err != nil {
+			return err
+		}
+		p.unsealed = true
+		if err := r.binaryRows(ctx, tailName, []any{writer, least, most, sequence, at, int64(window)}, func(values [][]byte) error {
+			var err error
+			if sequence, err = int8Of(values[1]); err != nil {
+				return err
+			}
+			micros, err := int8Of(values[3]) // time is the first of the columns
+			if err != nil {
+				return err
+			}
+			at = time.UnixMicro(micros + postgresEpoch)
+			p.keep(len(p.entries), values[2], values[3:])
+			p.entries = append(p.entries, audit.Entry{Index: -1, Writer: writer, Sequence: sequence})
+			return nil
+		}); err != nil {
+			return err
+		}
+		more = len(p.entries) == window
+		if err := give(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,373 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// latest is the newest checkpoint of the database. Size 0: there is none.
+type latest struct {
+	audit.Checkpoint
+	note []byte
+	edge []byte
+}
+
+// step seals one batch. It is true where there may be more.
+func (s *Sealer) step(ctx context.Context) (more bool, err error) {
+	conn, err := s.session(ctx)
+	if err != nil {
+		return false, err
+	}
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		_ = conn.Close(ctx)
+		return false, postgres.Explain("seal", &s.connect.Config, err)
+	}
+	defer func() {
+		if err := tx.Rollback(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
+			_ = conn.Close(ctx)
+		}
+	}()
+	more, err = s.seal(ctx, tx)
+	if err != nil && !isOurs(err) {
+		err = postgres.Explain("seal", &s.connect.Config, err)
+	}
+	return more, err
+}
+
+func isOurs(err error) bool {
+	return errors.Is(err, ErrNoKey) || errors.Is(err, ErrBehind) || errors.Is(err, ErrForked) || errors.Is(err, ErrDamaged)
+}
+
+// sealLock is taken by whoever seals, for a transaction. Advisory locks are per
+// database.
+const sealLock = `SELECT pg_try_advisory_xact_lock(hashtextextended('audit.seal', 0))`
+
+func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
+	var mine bool
+	if err := tx.QueryRow(ctx, sealLock).Scan(&mine); err != nil || !mine {
+		return false, err // another seals at this moment
+	}
+	last, err := readLatest(ctx, tx)
+	if err != nil {
+		return false, err
+	}
+	if err := s.compare(ctx, tx, last); err != nil {
+		return false, err
+	}
+	if err := s.findLost(ctx, tx); err != nil {
+		return false, err
+	}
+	first, err := s.authority(ctx, tx, last)
+	if err != nil {
+		s.waiting(ctx, tx, last)
+		return false, err
+	}
+	if first {
+		return true, nil // its event is the next to be sealed
+	}
+	tree, err := s.restore(ctx, tx, last)
+	if err != nil {
+		return false, err
+	}
+	s.announce(last.Checkpoint, last.note)
+	b, err := s.gather(ctx, tx, last.Size)
+	if err != nil || len(b.leaves) == 0 {
+		s.behind(len(b.leaves) > 0, b.findings)
+		return false, err
+	}
+	return b.more, s.extend(ctx, tx, tree, b)
+}
+
+// waiting notes whether there is anything that an instance which may not seal
+// would have sealed.
+func (s *Sealer) waiting(ctx context.Context, tx pgx.Tx, last latest) {
+	if b, err := s.gather(ctx, tx, last.Size); err == nil {
+		s.behind(len(b.leaves) > 0, b.findings)
+	}
+}
+
+func readLatest(ctx context.Context, tx pgx.Tx) (latest, error) {
+	var l latest
+	var size int64
+	var root []byte
+	err := tx.QueryRow(ctx, `SELECT size, root, edge, note FROM audit.checkpoints ORDER BY size DESC LIMIT 1`).Scan(&size, &root, &l.edge, &l.note)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return latest{}, nil
+	}
+	if err != nil {
+		return latest{}, fmt.Errorf("read the latest checkpoint: %w", err)
+	}
+	if l.Checkpoint, err = audit.ReadCheckpoint(l.note); err != nil || l.Size != size || !bytes.Equal(l.Root[:], root) {
+		return latest{}, fmt.Errorf("%w: the row of the checkpoint of size %d is not what was signed", ErrDamaged, size)
+	}
+	return l, nil
+}
+
+// compare holds the database against what was published: each place's newest
+// checkpoint once, and what we saw ourselves always.
+func (s *Sealer) compare(ctx context.Context, tx pgx.Tx, last latest) error {
+	if last.Size < s.largest {
+		return fmt.Errorf("%w: this instance has seen the checkpoint of size %d, and the database has %d", ErrBehind, s.largest, last.Size)
+	}
+	if s.compared {
+		return nil
+	}
+	for _, p := range s.places {
+		brief, cancel := context.WithTimeout(ctx, 4*time.Second)
+		note, err := p.publisher.Latest(brief)
+		cancel()
+		if err != nil {
+			s.log.Warn("what was published cannot be compared with the database", "place", p.publisher.Name(), "error", err)
+			continue
+		}
+		if note == nil {
+			continue
+		}
+		if err := s.compareWith(ctx, tx, p, note, last); err != nil {
+			return err
+		}
+	}
+	s.compared = true
+	return nil
+}
+
+func (s *Sealer) compareWith(ctx context.Context, tx pgx.Tx, p *place, note []byte, last latest) error {
+	published, err := audit.ReadCheckpoint(note)
+	if err != nil {
+		return fmt.Errorf("%w: %s holds no checkpoints", ErrForked, p.publisher.Name())
+	}
+	origin := last.Origin
+	if s.config.Signer != nil {
+		origin = s.config.Signer.Key().Origin()
+	}
+	if last.Size == 0 && s.config.Signer == nil {
+		return fmt.Errorf("%w: %s has the checkpoint of size %d, and the database has none", ErrBehind, p.publisher.Name(), published.Size)
+	}
+	if published.Origin != origin {
+		return fmt.Errorf("%w: %s has checkpoints of the log %s, and this is %q; give this log a place of its own", ErrForked, p.publisher.Name(), published.Origin, origin)
+	}
+	if published.Size > last.Size {
+		return fmt.Errorf("%w: %s has the checkpoint of size %d, and the database has %d", ErrBehind, p.publisher.Name(), published.Size, last.Size)
+	}
+	var root []byte
+	err = tx.QueryRow(ctx, `SELECT root FROM audit.checkpoints WHERE size = $1`, published.Size).Scan(&root)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return err
+	}
+	if err != nil || !bytes.Equal(root, published.Root[:]) {
+		return fmt.Errorf("%w: %s has a checkpoint of size %d that the database does not have", ErrForked, p.publisher.Name(), published.Size)
+	}
+	p.mu.Lock()
+	p.size = published.Size
+	p.mu.Unlock()
+	return nil
+}
+
+// authority checks that our key is the one that signs next. It is true where
+// there was none and ours has just been registered.
+func (s *Sealer) authority(ctx context.Context, tx pgx.Tx, last latest) (registered bool, err error) {
+	named, err := readRegistrations(ctx, tx)
+	if err != nil {
+		return false, err
+	}
+	if len(named) == 0 && last.Size == 0 {
+		return true, s.registerFirst(ctx)
+	}
+	if s.config.Signer == nil {
+		return false, fmt.Errorf("%w: it is that of the log %s; copy its key file here and name it in audit.signing_key_file", ErrNoKey, cmpOrigin(last, named))
+	}
+	own := s.config.Signer.Key()
+	var signedBy audit.Key
+	if last.Size > 0 {
+		known := []audit.Key{own}
+		for _, r := range named {
+			known = append(known, r.Key, r.Previous)
+		}
+		if _, signedBy, err = audit.OpenCheckpoint(last.note, known...); err != nil {
+			return false, fmt.Errorf("%w: %w", ErrNoKey, err)
+		}
+	}
+	if !mayFollow(own, signedBy, named) {
+		return false, fmt.Errorf("%w: it is %s, and this instance has %s", ErrNoKey, presentKey(signedBy, named), own)
+	}
+	return false, nil
+}
+
+// registration is an event that names a key, and whether it is sealed.
+type registration struct {
+	audit.Registration
+	sealed bool
+}
+
+// mayFollow reports whether a key signs the checkpoint that follows one that is
+// signed by another; empty: there is none yet.
+func mayFollow(own, signedBy audit.Key, named []registration) bool {
+	if signedBy == "" {
+		return len(named) > 0 && named[0].Key == own
+	}
+	handedOver := func(from, to audit.Key) bool {
+		return slices.ContainsFunc(named, func(r registration) bool {
+			return r.sealed && r.HandedOver(from) && (to == "" || r.Key == to)
+		})
+	}
+	if signedBy == own {
+		return !handedOver(own, "")
+	}
+	if handedOver(signedBy, own) {
+		return true
+	}
+	// The key that was is lost: its holder would have sealed this event.
+	return slices.ContainsFunc(named, func(r registration) bool { return !r.sealed && r.Key == own && r.Previous == "" })
+}
+
+func presentKey(signedBy audit.Key, named []registration) audit.Key {
+	for _, r := range named {
+		if signedBy == "" || r.sealed && r.HandedOver(signedBy) {
+			return r.Key
+		}
+	}
+	return signedBy
+}
+
+func cmpOrigin(last latest, named []registration) string {
+	if last.Origin != "" {
+		return last.Origin
+	}
+	return named[0].Key.Origin()
+}
+
+// readRegistrations lists the events that name keys, in the log's order, those
+// that are not sealed at the end.
+func readRegistrations(ctx context.Context, tx pgx.Tx) ([]registration, error) {
+	rows, err := tx.Query(ctx, `SELECT e.record, l.index IS NOT NULL FROM audit.events e
+		LEFT JOIN audit.leaves l ON l.writer = e.writer AND l.writer_sequence = e.writer_sequence
+		WHERE e.kind = $1 ORDER BY l.index NULLS LAST, e.time`, audit.KindSigningKey)
+	if err != nil {
+		return nil, fmt.Errorf("read signing keys: %w", err)
+	}
+	var all []registration
+	var record []byte
+	var sealed bool
+	_, err = pgx.ForEachRow(rows, []any{&record, &sealed}, func() error {
+		if r, ok := audit.RegistrationOf(record); ok {
+			all = append(all, registration{r, sealed})
+		}
+		return nil
+	})
+	return all, err
+}
+
+// registerFirst names our key in a log that has none, and makes one first if we
+// have none.
+func (s *Sealer) registerFirst(ctx context.Context) error {
+	if s.config.Signer == nil {
+		if s.config.NewSigner == nil {
+			return fmt.Errorf("%w: it has none", ErrNoKey)
+		}
+		signer, err := s.config.NewSigner()
+		if err != nil {
+			return fmt.Errorf("make a signing key: %w", err)
+		}
+		s.config.Signer = signer
+	}
+	key := s.config.Signer.Key()
+	if err := s.config.Record(ctx, audit.Register(key, time.Now())); err != nil {
+		return fmt.Errorf("register the signing key: %w", err)
+	}
+	s.log.Info("the audit log has its signing key", "key", string(key))
+	return nil
+}
+
+// restore returns the tree of the latest checkpoint, which is what the next goes
+// on from.
+func (s *Sealer) restore(ctx context.Context, tx pgx.Tx, last latest) (*audit.Tree, error) {
+	tree, err := audit.RestoreTree(last.Size, last.edge)
+	if err != nil || last.Size > 0 && tree.Root() != last.Root {
+		return nil, fmt.Errorf("%w: the edge of the checkpoint of size %d does not have its root", ErrDamaged, last.Size)
+	}
+	var leaves int64
+	if err := tx.QueryRow(ctx, `SELECT coalesce(max(index), -1) + 1 FROM audit.leaves`).Scan(&leaves); err != nil {
+		return nil, err
+	}
+	if leaves != last.Size {
+		return nil, fmt.Errorf("%w: there are %d leaves, and the latest checkpoint covers %d", ErrDamaged, leaves, last.Size)
+	}
+	return tree, nil
+}
+
+// extend adds the leaves and signs, in this transaction.
+func (s *Sealer) extend(ctx context.Context, tx pgx.Tx, tree *audit.Tree, b batch) error {
+	begin := tree.Size()
+	_, err := tx.CopyFrom(ctx, pgx.Identifier{"audit", "leaves"}, []string{"index", "writer_sequence", "writer", "hash"},
+		pgx.CopyFromSlice(len(b.leaves), func(i int) ([]any, error) {
+			l := &b.leaves[i]
+			tree.Append(l.hash)
+			return []any{begin + int64(i), l.sequence, l.writer, l.hash[:]}, nil
+		}))
+	if err != nil {
+		return fmt.Errorf("add leaves: %w", err)
+	}
+	c := audit.Checkpoint{Origin: s.config.Signer.Key().Origin(), Size: tree.Size(), Root: tree.Root(), Time: time.Now().UTC().Truncate(time.Second)}
+	note, err := s.config.Signer.Sign(c)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `INSERT INTO audit.checkpoints (size, time, root, edge, note) VALUES ($1, $2, $3, $4, $5)`,
+		c.Size, c.Time, c.Root[:], tree.Edge(), string(note)); err != nil {
+		return fmt.Errorf("add the checkpoint: %w", err)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		s.writers = newWriters() // whether it happened is found out at the next step
+		return fmt.Errorf("commit: %w", err)
+	}
+	s.writers.sealed(c.Size, b)
+	s.announce(c, note)
+	s.mu.Lock()
+	s.status.Sealed += int64(len(b.leaves))
+	s.mu.Unlock()
+	s.behind(b.more, b.findings)
+	return nil
+}
+
+// announce takes note of a checkpoint that is in the database, and gives it to
+// the places that do not have it. It may be another instance's.
+func (s *Sealer) announce(c audit.Checkpoint, note []byte) {
+	if c.Size == 0 {
+		return
+	}
+	s.mu.Lock()
+	s.status.Size, s.status.Time = c.Size, c.Time
+	s.mu.Unlock()
+	if c.Size <= s.largest {
+		return
+	}
+	s.largest = c.Size
+	for _, p := range s.places {
+		if p.status().Size < c.Size {
+			p.put(note)
+		}
+	}
+}
+
+// behind notes since when there is something to seal.
+func (s *Sealer) behind(left bool, findings []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Findings = findings
+	switch {
+	case !left:
+		s.status.Behind = time.Time{}
+	case s.status.Behind.IsZero():
+		s.status.Behind = time.Now()
+	}
+}

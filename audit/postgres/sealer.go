@@ -1,0 +1,212 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// A Publisher takes checkpoints to a place that whoever can change the database
+// cannot change. It is used by one goroutine at a time, and never waited for by
+// those who record.
+type Publisher interface {
+	// Name says which place it is, for operators.
+	Name() string
+	// Latest returns the newest checkpoint that the place has; nil where there is
+	// none, or the place cannot be read back.
+	Latest(ctx context.Context) ([]byte, error)
+	// Publish returns nil when the place has the signed note for good. Where it
+	// fails it is called again, with this note or a newer one.
+	Publish(ctx context.Context, note []byte) error
+}
+
+// SealerConfig says how a log is sealed. A zero field is its default.
+type SealerConfig struct {
+	URL    string // the database, as the role sallyport_writer or a member of it
+	Log    *slog.Logger
+	Writer string // our own, which is not looked for among the lost
+	// Record makes an event of ours durable.
+	Record func(context.Context, *audit.Event) error
+	// Signer is this instance's key; nil: it has none.
+	Signer *audit.Signer
+	// NewSigner makes a key and keeps it for the next start. It is called where
+	// the log has no key and this instance has none. Nil: none is made.
+	NewSigner  func() (*audit.Signer, error)
+	Publishers []Publisher
+	// Interval is how often what was recorded since is sealed. Default 5 s.
+	Interval time.Duration
+	// LostAfter is how long a writer without its end may have no session before
+	// that is recorded. Default 15 s.
+	LostAfter time.Duration
+	// Batch bounds the leaves of one checkpoint. Default 20,000.
+	Batch int
+}
+
+// Reasons for which an instance does not seal, wrapped in what an operator
+// should know.
+var (
+	// ErrNoKey: another key is the log's.
+	ErrNoKey = errors.New("this instance does not have the key that signs this log")
+	// ErrBehind: a checkpoint outside covers more than the database has.
+	ErrBehind = errors.New("the database is behind a published checkpoint: it was restored from a backup, or its end was cut off")
+	// ErrForked: a checkpoint outside has another root.
+	ErrForked = errors.New("the database holds another log than was published")
+	// ErrDamaged: what is there does not hold together.
+	ErrDamaged = errors.New("the sealed log is damaged; run `sallyport audit verify`")
+)
+
+// Sealer takes what was recorded into the Merkle tree, signs checkpoints and
+// publishes them. Any number of instances may run one on one database: an
+// advisory lock keeps it to one at a time, and what each goes on from is in the
+// database alone.
+type Sealer struct {
+	config  SealerConfig
+	connect *pgx.ConnConfig
+	log     *slog.Logger
+
+	conn     *pgx.Conn
+	writers  writers
+	absent   map[string]time.Time // writers without a session, since when
+	compared bool                 // the places were compared with the database
+	largest  int64                // size of the largest checkpoint that was seen
+	places   []*place
+
+	mu     sync.Mutex
+	status SealStatus
+}
+
+// SealStatus is what a sealer knows of itself.
+type SealStatus struct {
+	Size     int64     // leaves under the latest checkpoint
+	Time     time.Time // of the latest checkpoint
+	Sealed   int64     // leaves that this instance added
+	Behind   time.Time // since when something waits to be sealed; zero: nothing does
+	Err      error     // why it was not sealed the last time
+	Findings []string  // writers that cannot be sealed any further
+	Places   []PlaceStatus
+}
+
+// PlaceStatus is what is known of a place of publication.
+type PlaceStatus struct {
+	Name   string
+	Size   int64 // of the latest checkpoint that it has
+	Failed int64 // attempts that failed
+	Err    error // of the latest attempt; nil: it has what it should
+}
+
+// OpenSealer makes a sealer. It connects to nothing yet: [Sealer.Run] does.
+func OpenSealer(config SealerConfig) (*Sealer, error) {
+	config.Log = cmp.Or(config.Log, slog.New(slog.DiscardHandler))
+	config.Interval = cmp.Or(config.Interval, 5*time.Second)
+	config.LostAfter = cmp.Or(config.LostAfter, 15*time.Second)
+	config.Batch = cmp.Or(config.Batch, 20000)
+	connect, err := postgres.ParseConfig(config.URL, "sallyport sealer")
+	if err != nil {
+		return nil, fmt.Errorf("seal the audit log: %w", err)
+	}
+	connect.RuntimeParams["application_name"] = "sallyport sealer"
+	// Who stops in the middle holds the lock no longer than this.
+	connect.RuntimeParams["idle_in_transaction_session_timeout"] = "5000"
+	s := &Sealer{config: config, connect: connect, log: config.Log, writers: newWriters(), absent: make(map[string]time.Time)}
+	for _, p := range config.Publishers {
+		s.places = append(s.places, newPlace(p, s.log))
+	}
+	return s, nil
+}
+
+// Run seals until ctx ends. It returns when nothing of it runs any more, but
+// what Close does.
+func (s *Sealer) Run(ctx context.Context) {
+	tick := time.NewTicker(s.config.Interval)
+	defer tick.Stop()
+	for {
+		_ = s.Seal(ctx) // it is in the status
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Close seals what is left, once Run has returned and the log is closed, waits
+// until it is published and ends the connection. Where ctx ends first, what is
+// left is sealed or published by the next process.
+func (s *Sealer) Close(ctx context.Context) error {
+	err := s.Seal(ctx)
+	for _, p := range s.places {
+		p.close(ctx)
+	}
+	if s.conn != nil {
+		_ = s.conn.Close(context.WithoutCancel(ctx))
+		s.conn = nil
+	}
+	return err
+}
+
+// Seal seals all that can be sealed now. It is called by one goroutine at a time.
+func (s *Sealer) Seal(ctx context.Context) error {
+	var err error
+	for more := true; more && err == nil; {
+		more, err = s.step(ctx)
+	}
+	if ctx.Err() == nil || err == nil {
+		s.note(err)
+	}
+	return err
+}
+
+// note keeps an error for the status, and logs a change.
+func (s *Sealer) note(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.status.Err
+	s.status.Err = err
+	switch {
+	case err == nil && was != nil:
+		s.log.Info("the audit log is sealed again", "size", s.status.Size)
+	case err != nil && (was == nil || was.Error() != err.Error()):
+		s.log.Error("the audit log is not sealed", "error", err)
+	}
+}
+
+// Status is a snapshot. It costs some memory reads.
+func (s *Sealer) Status() SealStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	status := s.status
+	for _, p := range s.places {
+		status.Places = append(status.Places, p.status())
+	}
+	return status
+}
+
+// session returns the connection, and makes one if there is none.
+func (s *Sealer) session(ctx context.Context) (*pgx.Conn, error) {
+	if s.conn != nil && !s.conn.IsClosed() {
+		return s.conn, nil
+	}
+	conn, err := postgres.Connect(ctx, s.connect)
+	if err != nil {
+		return nil, err
+	}
+	err = postgres.CheckVersion(ctx, conn)
+	if err == nil {
+		err = postgres.Durable(ctx, conn.PgConn())
+	}
+	if err != nil {
+		_ = conn.Close(ctx)
+		return nil, err
+	}
+	s.conn, s.writers = conn, newWriters()
+	return conn, nil
+}

@@ -1,0 +1,353 @@
+package postgres
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+var (
+	edits     = flag.Int("edits", 140, "how many edits of sealed rows TestTamper makes")
+	cleanLogs = flag.Int("clean", 4, "how many logs TestCleanLogs makes")
+)
+
+// forger is somebody with a superuser's rights over a sealed log, and without
+// its key.
+type forger struct {
+	t      testing.TB
+	tx     pgx.Tx
+	random *rand.Rand
+	leaves int64
+	sizes  []int64 // of the checkpoints
+	months []string
+}
+
+func (f *forger) do(sql string, args ...any) {
+	f.t.Helper()
+	tag, err := f.tx.Exec(f.t.Context(), sql, args...)
+	if err != nil {
+		f.t.Fatalf("%s %v: %v", sql, args, err)
+	}
+	if tag.RowsAffected() == 0 && !strings.HasPrefix(sql, "DROP") && !strings.HasPrefix(sql, "ALTER") {
+		f.t.Fatalf("%s %v: nothing was changed", sql, args)
+	}
+}
+
+// leaf picks one.
+func (f *forger) leaf() int64 { return f.random.Int64N(f.leaves) }
+
+// size picks a checkpoint that is not the last.
+func (f *forger) size() int64 { return f.sizes[f.random.IntN(len(f.sizes)-1)] }
+
+const ofLeaf = `(writer, writer_sequence) = (SELECT l.writer, l.writer_sequence FROM audit.leaves l WHERE l.index = $1)`
+
+// changes are edits of a column by its type.
+var changes = map[string]string{
+	"text": `coalesce(%s, '') || 'x'`, "int4": `coalesce(%s, 0) + 1`, "int8": `coalesce(%s, 0) + 100000`, "bool": `NOT coalesce(%s, false)`,
+	"uuid": `CASE WHEN %s IS NULL THEN gen_random_uuid() END`, "inet": `CASE WHEN %s IS NULL THEN '198.51.100.77'::inet END`,
+	"_text": `array_append(coalesce(%s, '{}'), 'x')`, "_inet": `array_append(coalesce(%s, '{}'), '198.51.100.77')`,
+	"interval": `coalesce(%s, '0') + '1 us'`, "timestamptz": `%s + '1 us'`,
+}
+
+// frauds are the ways to lie. Each changes something that was sealed.
+var frauds = map[string]func(f *forger){
+	"edit of a column": func(f *forger) {
+		c := recordColumns[f.random.IntN(len(recordColumns))].name
+		var kind string
+		if err := f.tx.QueryRow(f.t.Context(), `SELECT t.typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+			WHERE a.attrelid = 'audit.events'::regclass AND a.attname = $1`, c).Scan(&kind); err != nil {
+			f.t.Fatal(err)
+		}
+		f.do(fmt.Sprintf(`UPDATE audit.events SET %s = %s WHERE `+ofLeaf, c, fmt.Sprintf(changes[kind], c)), f.leaf())
+	},
+	"edit of a record": func(f *forger) {
+		f.do(`UPDATE audit.events SET record = set_byte(record, $2 % length(record), (get_byte(record, $2 % length(record)) + $3) % 256) WHERE `+ofLeaf,
+			f.leaf(), f.random.IntN(1<<20), 1+f.random.IntN(255))
+	},
+	"edit of an event and its leaf": func(f *forger) {
+		at := f.leaf()
+		f.do(`UPDATE audit.events SET cause = 'forged', record = convert_to(replace(convert_from(record, 'UTF8'), '"kind"', '"cause":"forged","kind"'), 'UTF8') WHERE `+ofLeaf, at)
+		f.do(`UPDATE audit.leaves l SET hash = sha256('\x00'::bytea || e.record) FROM audit.events e
+			WHERE l.index = $1 AND e.writer = l.writer AND e.writer_sequence = l.writer_sequence`, at)
+	},
+	"deletion": func(f *forger) { f.do(`DELETE FROM audit.events WHERE `+ofLeaf, f.leaf()) },
+	"deletion with the leaf": func(f *forger) {
+		at := f.leaf()
+		f.do(`DELETE FROM audit.events WHERE `+ofLeaf, at)
+		f.do(`DELETE FROM audit.leaves WHERE index = $1`, at)
+		if f.random.IntN(2) == 0 && at < f.leaves-1 { // and nobody sees a gap
+			f.do(`UPDATE audit.leaves SET index = index + 1000000 WHERE index > $1`, at)
+			f.do(`UPDATE audit.leaves SET index = index - 1000001 WHERE index > 1000000 + $1`, at)
+		}
+	},
+	"insertion": func(f *forger) {
+		switch f.random.IntN(4) {
+		case 0: // under a number that was given
+			f.do(`INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
+				SELECT time + '1 us', kind, writer, writer_sequence, record FROM audit.events WHERE `+ofLeaf, f.leaf())
+		case 1: // under one that never is
+			f.do(`INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
+				SELECT time, kind, writer, -$2::int, record FROM audit.events WHERE `+ofLeaf, f.leaf(), f.random.IntN(100))
+		case 2: // behind the end of its writer
+			f.do(`INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
+				SELECT time, 'decision', writer, writer_sequence + 1, '{}' FROM audit.events WHERE kind = 'writer_ended' ORDER BY random() LIMIT 1`)
+		default: // in the name of a writer that never was
+			f.do(`INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
+				SELECT e.time, e.kind, 'forged', 1, convert_to(regexp_replace(convert_from(e.record, 'UTF8'), '"writer":"[^"]*","writer_sequence":[0-9]+', '"writer":"forged","writer_sequence":1'), 'UTF8')
+				FROM audit.events e WHERE e.time < now() - interval '30 hours' ORDER BY random() LIMIT 1`)
+		}
+	},
+	"swap of events": func(f *forger) {
+		a, b := f.pair()
+		f.do(`UPDATE audit.events e SET record = o.record, kind = o.kind, decision_id = o.decision_id, host = o.host, verdict = o.verdict
+			FROM audit.events o, audit.leaves le, audit.leaves lo
+			WHERE (le.index, lo.index) IN (($1, $2), ($2, $1))
+			  AND e.writer = le.writer AND e.writer_sequence = le.writer_sequence AND o.writer = lo.writer AND o.writer_sequence = lo.writer_sequence`, a, b)
+	},
+	"swap of leaves": func(f *forger) {
+		a, b := f.pair()
+		f.do(`UPDATE audit.leaves SET index = -1 - index WHERE index IN ($1, $2)`, a, b)
+		f.do(`UPDATE audit.leaves SET index = $1::bigint + $2::bigint + 1 + index WHERE index < 0`, a, b)
+	},
+	"truncated tail": func(f *forger) {
+		at := f.leaves - 1 - f.random.Int64N(50)
+		f.do(`DELETE FROM audit.events e USING audit.leaves l WHERE l.index >= $1 AND e.writer = l.writer AND e.writer_sequence = l.writer_sequence`, at)
+		f.do(`DELETE FROM audit.leaves WHERE index >= $1`, at)
+		f.do(`DELETE FROM audit.checkpoints WHERE size > $1`, at)
+	},
+	"dropped partition": func(f *forger) {
+		month := f.months[f.random.IntN(len(f.months))]
+		if f.random.IntN(2) == 0 {
+			f.do(`DROP TABLE ` + month)
+		} else {
+			f.do(`ALTER TABLE audit.events DETACH PARTITION ` + month)
+		}
+	},
+	"older backup": func(f *forger) {
+		size := f.size()
+		f.do(`DELETE FROM audit.events e WHERE NOT EXISTS (SELECT FROM audit.leaves l WHERE l.index < $1 AND l.writer = e.writer AND l.writer_sequence = e.writer_sequence)`, size)
+		f.do(`DELETE FROM audit.leaves WHERE index >= $1`, size)
+		f.do(`DELETE FROM audit.checkpoints WHERE size > $1`, size)
+	},
+	"row of another log": func(f *forger) {
+		at := f.leaf()
+		f.do(`UPDATE audit.events e SET record = o.record, kind = o.kind, decision_id = o.decision_id, host = o.host, step_uuid = o.step_uuid
+			FROM (SELECT * FROM foreign_events ORDER BY random() LIMIT 1) o
+			WHERE (e.writer, e.writer_sequence) = (SELECT l.writer, l.writer_sequence FROM audit.leaves l WHERE l.index = $1)`, at)
+		if f.random.IntN(2) == 0 {
+			f.do(`UPDATE audit.leaves l SET hash = sha256('\x00'::bytea || e.record) FROM audit.events e
+				WHERE l.index = $1 AND e.writer = l.writer AND e.writer_sequence = l.writer_sequence`, at)
+		}
+	},
+	"edit of a checkpoint": func(f *forger) {
+		switch size := f.size(); f.random.IntN(4) {
+		case 0:
+			f.do(`UPDATE audit.checkpoints SET root = set_byte(root, 3, (get_byte(root, 3) + 1) % 256) WHERE size = $1`, size)
+		case 1:
+			f.do(`UPDATE audit.checkpoints SET edge = set_byte(edge, 3, (get_byte(edge, 3) + 1) % 256) WHERE size = $1`, size)
+		case 2:
+			f.do(`UPDATE audit.checkpoints SET time = time - interval '1 day' WHERE size = $1`, size)
+		default:
+			f.do(`UPDATE audit.checkpoints SET note = replace(note, E'\ntime 20', E'\ntime 19') WHERE size = $1`, size)
+		}
+	},
+	"edit of a leaf": func(f *forger) {
+		if f.random.IntN(2) == 0 {
+			f.do(`UPDATE audit.leaves SET hash = set_byte(hash, 3, (get_byte(hash, 3) + 1) % 256) WHERE index = $1`, f.leaf())
+		} else {
+			f.do(`UPDATE audit.leaves SET writer_sequence = writer_sequence + 1000000 WHERE index = $1`, f.leaf())
+		}
+	},
+}
+
+func (f *forger) pair() (a, b int64) {
+	a = f.leaf()
+	for b = f.leaf(); a == b; {
+		b = f.leaf()
+	}
+	return a, b
+}
+
+// variedLog fills a database with the events of several writers, of which some
+// have ended, in several months, and seals them in pieces.
+func variedLog(t testing.TB, url string, events int, places ...Publisher) *audit.Signer {
+	t.Helper()
+	key := newKey(t, "")
+	logs := []*Log{logFor(t, url, func(c *Config) { c.Log = nil }), logFor(t, url, func(c *Config) { c.Log = nil }), logFor(t, url, func(c *Config) { c.Log = nil })}
+	s := sealerFor(t, url, logs[0], func(c *SealerConfig) { c.Signer, c.Publishers, c.Log = key, places, nil })
+	for n := range events {
+		l := logs[rand.IntN(len(logs))]
+		e := decision([]string{"allow", "deny"}[rand.IntN(2)], n)
+		if rand.IntN(3) == 0 {
+			e.Time = e.Time.AddDate(0, -1-rand.IntN(2), 0)
+		}
+		end := closing(e, e.Time)
+		record(t, l, e)
+		if rand.IntN(2) == 0 {
+			record(t, l, end)
+		}
+		if rand.IntN(20) == 0 {
+			seal(t, s)
+		}
+	}
+	shut(t, logs[1])
+	shut(t, logs[2])
+	seal(t, s)
+	seal(t, s)
+	return key
+}
+
+// TestTamper lies in every way, a random one each time, and every lie is found
+// by who has a checkpoint from outside. The sealed log is the same each time:
+// each lie is told inside a transaction that is taken back.
+func TestTamper(t *testing.T) {
+	t.Parallel()
+	db, other := database(t), database(t)
+	key := variedLog(t, db.URL(postgres.Writer), 250)
+	variedLog(t, other.URL(postgres.Writer), 30)
+	admin := connection(t, db.URL(""))
+	f := &forger{t: t, leaves: ask[int64](t, admin, `SELECT count(*) FROM audit.leaves`)}
+	outside := []byte(ask[string](t, admin, `SELECT note FROM audit.checkpoints ORDER BY size DESC LIMIT 1`))
+	trust := audit.Trust{Keys: []audit.Key{key.Key()}, Notes: [][]byte{outside}}
+	proven(t, verify(t, db, trust), f.leaves, 0)
+	f.sizes = numbers(t, admin, `SELECT size FROM audit.checkpoints ORDER BY size`)
+	f.months = list(t, admin, `SELECT DISTINCT tableoid::regclass::text FROM audit.events`)
+	unprotect(t, admin)
+	copyEvents(t, connection(t, other.URL("")), admin)
+
+	kinds := make([]string, 0, len(frauds))
+	for kind := range frauds {
+		kinds = append(kinds, kind)
+	}
+	slices.Sort(kinds)
+	counts := make(map[string]int)
+	for n := range *edits {
+		kind := kinds[n%len(kinds)]
+		seed := rand.Uint64()
+		f.random = rand.New(rand.NewPCG(seed, 0))
+		if report := f.attempt(admin, frauds[kind], trust); report.Sound() {
+			t.Errorf("%s (seed %d) is not found", kind, seed)
+		}
+		counts[kind]++
+	}
+	t.Logf("%d edits of %d sealed events, all found: %v", *edits, f.leaves, counts)
+	if r := verify(t, other, trust); r.Sound() {
+		t.Error("the whole of another log is not found")
+	}
+}
+
+// attempt lies, verifies in the same transaction, and takes the lie back.
+func (f *forger) attempt(conn *pgx.Conn, fraud func(*forger), trust audit.Trust) *audit.Report {
+	f.t.Helper()
+	var err error
+	if f.tx, err = conn.Begin(f.t.Context()); err != nil {
+		f.t.Fatal(err)
+	}
+	defer func() {
+		if err := f.tx.Rollback(f.t.Context()); err != nil {
+			f.t.Fatal(err)
+		}
+	}()
+	fraud(f)
+	v, err := audit.NewVerification(trust)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	config, err := postgres.ParseConfig(conn.Config().ConnString(), "test")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	r := &Reader{connect: config, conn: conn, tx: f.tx}
+	if err := r.Walk(f.t.Context(), v, nil); err != nil {
+		f.t.Fatal(err)
+	}
+	return v.Report()
+}
+
+// unprotect is what a superuser can do about triggers and constraints.
+func unprotect(t testing.TB, admin *pgx.Conn) {
+	t.Helper()
+	tables := append(list(t, admin, `SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit.events'::regclass`), "audit.leaves", "audit.checkpoints", "audit.events")
+	for _, table := range tables {
+		if _, err := admin.Exec(t.Context(), "ALTER TABLE "+table+" DISABLE TRIGGER ALL"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := admin.Exec(t.Context(), `ALTER TABLE audit.events DROP CONSTRAINT events_writer_sequence_positive;
+		ALTER TABLE audit.leaves DROP CONSTRAINT leaves_index`); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func numbers(t testing.TB, conn *pgx.Conn, sql string) []int64 {
+	t.Helper()
+	rows, err := conn.Query(t.Context(), sql)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// copyEvents puts another log's events where a forger finds them.
+func copyEvents(t testing.TB, from, to *pgx.Conn) {
+	t.Helper()
+	if _, err := to.Exec(t.Context(), `CREATE TABLE foreign_events AS SELECT kind, decision_id, host, step_uuid, record FROM audit.events LIMIT 0`); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := from.Query(t.Context(), `SELECT kind, decision_id::text, host, step_uuid::text, record FROM audit.events WHERE kind = 'decision'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kind, id, host, step string
+	var record []byte
+	if _, err := pgx.ForEachRow(rows, []any{&kind, &id, &host, &step, &record}, func() error {
+		_, err := to.Exec(t.Context(), `INSERT INTO foreign_events VALUES ($1, $2::text::uuid, $3, $4::text::uuid, $5)`, kind, id, host, step, record)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCleanLogs: no log is accused that nobody has touched, whatever it looks
+// like, while it is written to and when it rests.
+func TestCleanLogs(t *testing.T) {
+	t.Parallel()
+	for n := range *cleanLogs {
+		db := database(t)
+		place := &shelf{}
+		stop, done := make(chan struct{}), make(chan struct{})
+		go func() { // an auditor who comes at any time
+			defer close(done)
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Duration(rand.IntN(20)) * time.Millisecond):
+				}
+				if r := verify(t, db, audit.Trust{Notes: place.all()}); !r.Sound() {
+					t.Errorf("log %d is accused while it is written to: %v", n, r.Findings)
+				}
+			}
+		}()
+		key := variedLog(t, db.URL(postgres.Writer), 1+rand.IntN(60), place)
+		close(stop)
+		<-done
+		r := verify(t, db, audit.Trust{Keys: []audit.Key{key.Key()}, Notes: place.all()})
+		if !r.Sound() || r.Unsealed != 0 {
+			t.Errorf("log %d is accused: %v, %d not sealed", n, r.Findings, r.Unsealed)
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// Hash is a hash of the log's Merkle tree: SHA-256.
+type Hash = tlog.Hash
+
+// Tree is a Merkle tree (RFC 6962 section 2.1) to which leaves are added at its
+// end. It keeps the roots of the complete subtrees at its right edge and nothing
+// else, so that it is small at any size. The zero Tree is empty. It is not safe
+// for concurrent use.
+type Tree struct {
+	size int64
+	edge []Hash // the largest subtree first: one for each bit that is set in size
+}
+
+// RestoreTree returns the tree of a size from what [Tree.Edge] said of it.
+// Whether the edge is that of a certain tree is told by its root alone.
+func RestoreTree(size int64, edge []byte) (*Tree, error) {
+	want := bits.OnesCount64(uint64(size)) * len(Hash{})
+	if size < 0 || len(edge) != want {
+		return nil, fmt.Errorf("the edge of a tree of %d leaves has %d bytes, not %d", size, want, len(edge))
+	}
+	t := &Tree{size: size}
+	for ; len(edge) > 0; edge = edge[len(Hash{}):] {
+		t.edge = append(t.edge, Hash(edge[:len(Hash{})]))
+	}
+	return t, nil
+}
+
+// Append adds a leaf by its hash (see [Leaf]).
+func (t *Tree) Append(leaf Hash) {
+	t.edge = append(t.edge, leaf)
+	for n := t.size; n&1 == 1; n >>= 1 {
+		last := len(t.edge) - 1
+		t.edge[last-1] = tlog.NodeHash(t.edge[last-1], t.edge[last])
+		t.edge = t.edge[:last]
+	}
+	t.size++
+}
+
+// Size is the number of leaves.
+func (t *Tree) Size() int64 { return t.size }
+
+// Root is the tree's root hash; that of an empty tree is the hash of nothing.
+func (t *Tree) Root() Hash {
+	if t.size == 0 {
+		root, _ := tlog.TreeHash(0, nil)
+		return root
+	}
+	root := t.edge[len(t.edge)-1]
+	for i := len(t.edge) - 2; i >= 0; i-- {
+		root = tlog.NodeHash(t.edge[i], root)
+	}
+	return root
+}
+
+// Edge is what [RestoreTree] takes.
+func (t *Tree) Edge() []byte {
+	var b []byte
+	for _, h := range t.edge {
+		b = append(b, h[:]...)
+	}
+	return b
+}
+
+// Subtree returns the root of the complete subtree of 2^level leaves that begins
+// at leaf index<<level. A leaf is a subtree of level 0. Who makes proofs
+// implements it on what it keeps of the tree.
+type Subtree func(level int, index int64) (Hash, error)
+
+func (s Subtree) reader() tlog.HashReader {
+	return tlog.HashReaderFunc(func(stored []int64) ([]Hash, error) {
+		hashes := make([]Hash, len(stored))
+		for i, at := range stored {
+			var err error
+			if hashes[i], err = s(tlog.SplitStoredHashIndex(at)); err != nil {
+				return nil, err
+			}
+		}
+		return hashes, nil
+	})
+}
+
+// errProof is all that there is to say of a proof that does not hold.
+var errProof = errors.New("the proof does not hold")
+
+// ProveInclusion proves that a leaf is in the tree of a size (RFC 6962 section
+// 2.1.1).
+func ProveInclusion(size, index int64, s Subtree) ([]Hash, error) {
+	proof, err := tlog.ProveRecord(size, index, s.reader())
+	if err != nil {
+		return nil, fmt.Errorf("prove that leaf %d is in the tree of %d: %w", index, size, err)
+	}
+	return proof, nil
+}
+
+// CheckInclusion returns nil if and only if the proof says that the leaf has
+// this hash in the tree of this size and root.
+func CheckInclusion(proof []Hash, size int64, root Hash, index int64, leaf Hash) error {
+	if err := tlog.CheckRecord(proof, size, root, index, leaf); err != nil {
+		return fmt.Errorf("leaf %d in the tree of %d: %w", index, size, errProof)
+	}
+	return nil
+}
+
+// ProveConsistency proves that the tree of size old is the beginning of that of
+// size (RFC 6962 section 2.1.2).
+func ProveConsistency(size, old int64, s Subtree) ([]Hash, error) {
+	proof, err := tlog.ProveTree(size, old, s.reader())
+	if err != nil {
+		return nil, fmt.Errorf("prove that the tree of %d goes on from that of %d: %w", size, old, err)
+	}
+	return proof, nil
+}
+
+// CheckConsistency returns nil if and only if the proof says that the tree with
+// the old size and root is the beginning of the other.
+func CheckConsistency(proof []Hash, size int64, root Hash, old int64, oldRoot Hash) error {
+	if err := tlog.CheckTree(proof, size, root, old, oldRoot); err != nil {
+		return fmt.Errorf("the tree of %d as the beginning of that of %d: %w", old, size, errProof)
+	}
+	return nil
+}

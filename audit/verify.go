@@ -1,0 +1,435 @@
+package audit
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// An Entry is what a source has of one event.
+type Entry struct {
+	// Index is the leaf's place in the tree; for an event that is not sealed it
+	// means nothing.
+	Index int64
+	// Writer and Sequence are those of the leaf, or of the row that is not
+	// sealed. An empty writer: the source knows only what the record says.
+	Writer   string
+	Sequence int64
+	// Hash is what the leaf says. Zero: the source keeps the record in its place.
+	Hash Hash
+	// Record is the event. Nil: it is not there.
+	Record []byte
+	// Columns is what the columns say, as the record would: a JSON object with
+	// the record's fields in its order, without version, attributes and input.
+	// Nil: the source has no columns.
+	Columns []byte
+	// Copies counts further rows under the same number.
+	Copies int
+}
+
+// A Statement is a checkpoint with the columns beside it. Zero columns: the
+// source has none.
+type Statement struct {
+	Note []byte
+	Size int64
+	Root []byte
+	Edge []byte
+	Time time.Time
+}
+
+// Trust is what a verification has from outside the log.
+type Trust struct {
+	// Keys are public keys of the log, old or new.
+	Keys []Key
+	// Notes are checkpoints of the log that were kept elsewhere.
+	Notes [][]byte
+}
+
+// A Verification reads a log once, in its order, and finds what was done to it.
+// It is made of pure functions: the same calls give the same report. It keeps
+// the edge of the tree and a few words for each writer, no matter how long the
+// log is. It is not safe for concurrent use.
+//
+// The order of calls: [Verification.Sealed] for each leaf from 0 on, and
+// [Verification.Checkpoint] after the last leaf that it covers; then
+// [Verification.Unsealed] for each event without a leaf, a writer's events in
+// the order of their numbers; then [Verification.Report], once.
+type Verification struct {
+	trust    Trust
+	anchors  []anchor // ascending by size
+	tree     Tree
+	writers  map[string]*writerState
+	latest   *writerState
+	keys     chain
+	findings findings
+
+	checkpoints, unsealed, broken int64
+	covered                       Checkpoint // the latest that held
+	first, last, oldest           time.Time
+}
+
+type anchor struct {
+	Checkpoint
+	signed []byte
+	held   bool
+}
+
+type writerState struct {
+	name     string
+	sequence int64 // of its latest event
+	sealed   int64
+	ended    bool
+	gap      bool // has been found
+}
+
+// lateness is how old the first event of a writer may be that is not sealed,
+// against the latest checkpoint: it is sealed within seconds, whatever its clock
+// says of what follows.
+const lateness = 25 * time.Hour
+
+// NewVerification begins a verification. What is trusted must be well formed.
+func NewVerification(trust Trust) (*Verification, error) {
+	v := &Verification{trust: trust, writers: make(map[string]*writerState), broken: -1}
+	for _, k := range trust.Keys {
+		if err := k.Check(); err != nil {
+			return nil, err
+		}
+	}
+	for _, signed := range trust.Notes {
+		c, err := ReadCheckpoint(signed)
+		if err != nil {
+			return nil, err
+		}
+		v.anchors = append(v.anchors, anchor{Checkpoint: c, signed: signed})
+	}
+	slices.SortStableFunc(v.anchors, func(a, b anchor) int { return cmp.Compare(a.Size, b.Size) })
+	v.keys.trusted = trust.Keys
+	return v, nil
+}
+
+// Size is how many leaves have gone by.
+func (v *Verification) Size() int64 { return v.tree.Size() }
+
+// Sealed takes the next leaf.
+func (v *Verification) Sealed(e *Entry) {
+	if gap := e.Index - v.tree.Size(); gap != 0 {
+		v.findings.add(Finding{Damage: DamageLeaf, First: v.tree.Size(), Last: max(e.Index-1, v.tree.Size()), Detail: "the leaves are not there"})
+		v.restart(e.Index)
+	}
+	hash := e.Hash
+	whole := false
+	if e.Record != nil {
+		of := Hash(Leaf(e.Record))
+		if hash == (Hash{}) {
+			hash = of
+		}
+		if whole = hash == of; !whole {
+			v.found(DamageRecord, e, "the record is not the one that was sealed")
+		}
+	} else {
+		v.found(DamageMissing, e, "the event is not there")
+	}
+	v.number(e)
+	if e.Record != nil {
+		v.columns(e)
+		v.notice(e, whole)
+	}
+	if e.Copies > 0 {
+		v.found(DamageInserted, e, fmt.Sprintf("%d more rows bear this number", e.Copies))
+	}
+	v.tree.Append(hash)
+	v.compareAnchors()
+}
+
+// restart goes on behind leaves that are not there. The tree is worth nothing
+// from here on.
+func (v *Verification) restart(size int64) {
+	v.breakTree()
+	v.tree = Tree{}
+	if size > 0 {
+		v.tree.size = size
+		for n := uint64(size); n > 0; n &= n - 1 {
+			v.tree.edge = append(v.tree.edge, Hash{})
+		}
+	}
+}
+
+func (v *Verification) breakTree() {
+	if v.broken < 0 {
+		v.broken = v.covered.Size
+	}
+}
+
+func (v *Verification) found(d Damage, e *Entry, detail string) {
+	v.findings.add(Finding{Damage: d, First: e.Index, Last: e.Index, Writer: e.Writer, Sequence: e.Sequence, Detail: detail})
+}
+
+// number checks that the leaf is the next of its writer.
+func (v *Verification) number(e *Entry) {
+	if e.Writer == "" && e.Record != nil {
+		var ok bool
+		if e.Writer, e.Sequence, ok = numberOf(e.Record); !ok {
+			v.found(DamageOrder, e, "the record names no writer and number")
+			return
+		}
+	}
+	w := v.writer(e.Writer)
+	if e.Sequence != w.sequence+1 {
+		v.found(DamageOrder, e, fmt.Sprintf("number %d of the writer was to follow", w.sequence+1))
+	}
+	w.sequence = max(w.sequence, e.Sequence)
+	w.sealed = w.sequence
+}
+
+func (v *Verification) writer(name string) *writerState {
+	if v.latest != nil && v.latest.name == name {
+		return v.latest
+	}
+	w := v.writers[name]
+	if w == nil {
+		w = &writerState{name: name}
+		v.writers[name] = w
+	}
+	v.latest = w
+	return w
+}
+
+func (v *Verification) columns(e *Entry) {
+	if e.Columns == nil {
+		return
+	}
+	if difference := compareColumns(e.Record, e.Columns); difference != "" {
+		v.found(DamageColumn, e, difference)
+	}
+}
+
+// notice reads the few events that say something about the log itself.
+func (v *Verification) notice(e *Entry, whole bool) {
+	switch kind := kindOf(e.Record); kind {
+	case KindWriterEnded:
+		v.writer(e.Writer).ended = true
+	case KindSigningKey:
+		if r, ok := RegistrationOf(e.Record); ok && whole {
+			v.keys.register(r, e.Index)
+		}
+	}
+	if at := timeOf(e.Record); !at.IsZero() {
+		if v.first.IsZero() || at.Before(v.first) {
+			v.first = at
+		}
+		if at.After(v.last) {
+			v.last = at
+		}
+	}
+}
+
+// compareAnchors compares the tree with the checkpoints from outside that have
+// its size.
+func (v *Verification) compareAnchors() {
+	for i := range v.anchors {
+		a := &v.anchors[i]
+		if a.Size > v.tree.Size() {
+			return
+		}
+		if a.Size != v.tree.Size() || a.held {
+			continue
+		}
+		if v.broken < 0 && a.Root == v.tree.Root() {
+			a.held = true
+			continue
+		}
+		v.treeChanged(a.Size, "the checkpoint from outside has another root")
+	}
+}
+
+// treeChanged notes that the leaves up to size are not those that were sealed.
+// Where that is known already, it follows.
+func (v *Verification) treeChanged(size int64, detail string) {
+	if v.broken >= 0 {
+		return
+	}
+	v.breakTree()
+	v.findings.add(Finding{Damage: DamageTree, First: v.broken, Last: size - 1, Detail: detail})
+}
+
+// Checkpoint takes a checkpoint of the log.
+func (v *Verification) Checkpoint(s Statement) {
+	v.checkpoints++
+	c, err := ReadCheckpoint(s.Note)
+	place := Finding{Damage: DamageCheckpoint, First: max(s.Size, c.Size) - 1, Last: max(s.Size, c.Size) - 1}
+	if err != nil {
+		place.Detail = err.Error()
+		v.findings.add(place)
+		return
+	}
+	if detail := s.disagrees(c); detail != "" {
+		place.Detail = detail
+		v.findings.add(place)
+		return
+	}
+	if c.Size > v.tree.Size() {
+		v.findings.add(Finding{Damage: DamageLeaf, First: v.tree.Size(), Last: c.Size - 1, Detail: "a checkpoint of the log covers leaves that are not there"})
+		v.restart(c.Size)
+		return
+	}
+	if c.Size < v.tree.Size() { // a source that keeps the order makes none of these
+		place.Detail = "it comes after leaves that it does not cover"
+		v.findings.add(place)
+		return
+	}
+	if damage, detail := v.keys.accept(s.Note, c); damage != "" {
+		place.Damage, place.Detail = damage, detail
+		v.findings.add(place)
+	}
+	if c.Root != v.tree.Root() {
+		v.treeChanged(c.Size, fmt.Sprintf("the checkpoint of size %d has another root", c.Size))
+		return
+	}
+	if v.broken < 0 {
+		v.covered = c
+	}
+}
+
+// disagrees compares the columns with what was signed.
+func (s Statement) disagrees(c Checkpoint) string {
+	switch {
+	case s.Size != 0 && s.Size != c.Size:
+		return fmt.Sprintf("the column size says %d, the signed checkpoint %d", s.Size, c.Size)
+	case s.Root != nil && string(s.Root) != string(c.Root[:]):
+		return "the column root is not the root that was signed"
+	case !s.Time.IsZero() && !s.Time.Truncate(time.Second).Equal(c.Time):
+		return "the column time is not the time that was signed"
+	case s.Edge != nil:
+		edge, err := RestoreTree(c.Size, s.Edge)
+		if err != nil || edge.Root() != c.Root {
+			return "the column edge does not have the root that was signed"
+		}
+	}
+	return ""
+}
+
+// Unsealed takes an event that no leaf covers.
+func (v *Verification) Unsealed(e *Entry) {
+	v.unsealed++
+	place := Finding{Damage: DamageInserted, First: -1, Last: -1}
+	if e.Writer == "" {
+		e.Writer, e.Sequence, _ = numberOf(e.Record)
+	}
+	place.Writer, place.Sequence = e.Writer, e.Sequence
+	w := v.writer(e.Writer)
+	at := timeOf(e.Record)
+	switch {
+	case e.Sequence <= w.sealed || e.Sequence < 1:
+		place.Detail = "the event has a number that was given to another, or to none"
+	case e.Sequence == w.sequence:
+		place.Detail = "another row bears this number"
+	case w.ended:
+		place.Detail = "the event follows the end of its writer"
+	case e.Sequence != w.sequence+1 && !w.gap:
+		w.gap = true
+		place.Damage, place.Detail = DamageMissing, fmt.Sprintf("number %d of the writer was to follow", w.sequence+1)
+	case e.Sequence == 1 && !v.covered.Time.IsZero() && !at.IsZero() && at.Before(v.covered.Time.Add(-lateness)):
+		place.Detail = "the writer began long before the latest checkpoint, and was not sealed"
+	default:
+		place.Damage = ""
+	}
+	if place.Damage != "" {
+		v.findings.add(place)
+	}
+	if e.Columns != nil {
+		if difference := compareColumns(e.Record, e.Columns); difference != "" {
+			place.Damage, place.Detail = DamageColumn, difference
+			v.findings.add(place)
+		}
+	}
+	w.sequence = max(w.sequence, e.Sequence)
+	if kindOf(e.Record) == KindWriterEnded {
+		w.ended = true
+	}
+	if !at.IsZero() && (v.oldest.IsZero() || at.Before(v.oldest)) {
+		v.oldest = at
+	}
+}
+
+// Incomplete notes that a source ended before its end.
+func (v *Verification) Incomplete(detail string) {
+	v.findings.add(Finding{Damage: DamageExport, First: -1, Last: -1, Detail: detail})
+}
+
+// Report is the result of a verification.
+type Report struct {
+	Leaves      int64
+	Checkpoints int64
+	Unsealed    int64      // events that no checkpoint covers: nothing is proven of them
+	Oldest      time.Time  // of these
+	Writers     int        // that have sealed events
+	Unended     int        // of these, those without an end
+	First, Last time.Time  // of the sealed events, by their records
+	Covered     Checkpoint // the latest checkpoint of the log that holds
+	Keys        []Key      // that signed the log, in their order
+	// Anchored is the largest checkpoint from outside that holds. Size 0: none,
+	// so that a log which was rewritten and signed again as a whole, or cut off
+	// at a checkpoint, is not told from the true one.
+	Anchored Checkpoint
+	// Vouched says that a key from outside is one of those that signed the log.
+	Vouched bool
+	// Findings has the first hundred, the first damaged place of the tree first.
+	Findings []Finding
+	Counts   map[Damage]int64
+}
+
+// Sound reports whether nothing was found.
+func (r *Report) Sound() bool { return len(r.Counts) == 0 }
+
+// Report ends the verification.
+func (v *Verification) Report() *Report {
+	r := &Report{
+		Leaves: v.tree.Size(), Checkpoints: v.checkpoints, Unsealed: v.unsealed, Oldest: v.oldest,
+		First: v.first, Last: v.last, Covered: v.covered, Keys: v.keys.all,
+	}
+	for _, w := range v.writers {
+		if w.sealed > 0 {
+			r.Writers++
+			if !w.ended {
+				r.Unended++
+			}
+		}
+	}
+	if damage, detail := v.keys.finish(); damage != "" {
+		v.findings.add(Finding{Damage: damage, First: -1, Last: -1, Detail: detail})
+	}
+	if v.tree.Size() > v.covered.Size && v.broken < 0 {
+		v.findings.add(Finding{Damage: DamageLeaf, First: v.covered.Size, Last: v.tree.Size() - 1, Detail: "no checkpoint covers these leaves"})
+	}
+	v.finishAnchors(r)
+	r.Vouched = v.keys.vouched()
+	r.Counts = maps.Clone(v.findings.counts)
+	r.Findings = v.findings.list
+	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
+		return cmp.Compare(uint64(a.First), uint64(b.First)) // what has no place comes last
+	})
+	return r
+}
+
+func (v *Verification) finishAnchors(r *Report) {
+	foreign := make(map[string]bool)
+	for _, a := range v.anchors {
+		if _, _, err := OpenCheckpoint(a.signed, append(slices.Clone(v.keys.all), v.trust.Keys...)...); err != nil {
+			if !foreign[a.Origin] {
+				foreign[a.Origin] = true
+				v.findings.add(Finding{Damage: DamageForeign, First: -1, Last: -1, Detail: err.Error()})
+			}
+			continue
+		}
+		if a.Size > v.tree.Size() {
+			v.findings.add(Finding{Damage: DamageShort, First: v.tree.Size(), Last: a.Size - 1,
+				Detail: fmt.Sprintf("the checkpoint from outside covers %d leaves, and the log has %d: its end was cut off, or it is an older backup", a.Size, v.tree.Size())})
+			return
+		}
+		if a.held {
+			r.Anchored = a.Checkpoint
+		}
+	}
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/audit"
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/internal/config"
+)
+
+func newKey() *cobra.Command {
+	parent := &cobra.Command{
+		Use:   "key",
+		Short: "Work with the key that signs checkpoints",
+		Long: `Work with the key that signs the checkpoints of the audit log. The instances of
+one log share its key: audit.signing_key_file names the file. Without that key an
+instance records, and does not seal.`,
+		Args: noArguments, RunE: help,
+	}
+	parent.AddCommand(newKeyGenerate(), newKeyShow(), newKeyRotate(), newKeyReplace())
+	return parent
+}
+
+func newKeyGenerate() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "generate",
+		Short: "Make a key for a new log",
+		Args:  noArguments,
+	}
+	path := c.Flags().StringP("out", "o", "", "`FILE` for the private key, which must not be there yet")
+	origin := c.Flags().String("origin", "", "`NAME` of the log, which stands in every checkpoint (default: one that is made up)")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if *path == "" {
+			return invalid{errors.New("--out FILE is needed: the private key is never printed")}
+		}
+		signer, err := makeKey(*path, *origin)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(c.OutOrStdout(), signer.Key())
+		return err
+	}
+	return c
+}
+
+func newKeyShow() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "show",
+		Short: "Print the public half of this instance's key, for those who verify",
+		Args:  noArguments,
+	}
+	path := addConfigFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		_, signer, err := ownKey(*path)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(c.OutOrStdout(), signer.Key())
+		return err
+	}
+	return c
+}
+
+// ownKey reads the configuration and the key that this instance has.
+func ownKey(path string) (*config.Config, *audit.Signer, error) {
+	cfg, _, err := loadConfig(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	signer, err := configuredSigner(cfg)
+	if err == nil && signer == nil {
+		err = fmt.Errorf("there is no signing key in %s; the first instance makes one when it starts", cfg.DataDirectory)
+	}
+	return cfg, signer, err
+}
+
+func newKeyRotate() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "rotate",
+		Short: "Hand over from the present key to the next one",
+		Long: `Record an event in which the present key names the next one and signs that. The
+present key signs one more checkpoint, which covers this event, and no other.
+
+The file of the next key is made where it is not there yet. Name it in
+audit.signing_key_file of each instance and restart them; until then events are
+recorded and wait to be sealed. Keep the old public key for those who verify.`,
+		Args: noArguments,
+	}
+	path := addConfigFlag(c)
+	next := c.Flags().String("next", "", "`FILE` of the next private key")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if *next == "" {
+			return invalid{errors.New("--next FILE is needed")}
+		}
+		cfg, present, err := ownKey(*path)
+		if err != nil {
+			return err
+		}
+		signer, err := nextKey(*next, present.Key().Origin())
+		if err != nil {
+			return err
+		}
+		e, err := present.HandOver(signer.Key(), time.Now())
+		if err != nil {
+			return invalid{err}
+		}
+		if err := recordAdmin(c.Context(), cfg, e); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "handed over\nfrom %s\nto   %s\nname %s in audit.signing_key_file of each instance, and restart them\n", present.Key(), signer.Key(), *next)
+		return err
+	}
+	return c
+}
+
+func newKeyReplace() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "replace",
+		Short: "Put another key in the place of one that is lost",
+		Long: `Record an event that names another key, although the present one cannot sign
+that. Whoever verifies the log finds a key that nobody handed over to, and has to
+be told of it: they give its public half with --key. Where the present key is at
+hand, use rotate.`,
+		Args: noArguments,
+	}
+	path := addConfigFlag(c)
+	next := c.Flags().String("next", "", "`FILE` of the other private key")
+	origin := c.Flags().String("origin", "", "`NAME` of the log, as it stands in its checkpoints")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if *next == "" || *origin == "" {
+			return invalid{errors.New("--next FILE and --origin NAME are needed")}
+		}
+		cfg, _, err := loadConfig(*path)
+		if err != nil {
+			return err
+		}
+		signer, err := nextKey(*next, *origin)
+		if err != nil {
+			return err
+		}
+		if err := recordAdmin(c.Context(), cfg, audit.Register(signer.Key(), time.Now())); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "registered %s\nname %s in audit.signing_key_file of each instance, and restart them\n", signer.Key(), *next)
+		return err
+	}
+	return c
+}
+
+// nextKey reads a key, or makes it for a log of that name.
+func nextKey(path, origin string) (*audit.Signer, error) {
+	private, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return makeKey(path, origin)
+	}
+	if err != nil {
+		return nil, invalid{err}
+	}
+	signer, err := audit.ParseSigner(string(private))
+	if err != nil {
+		return nil, invalid{fmt.Errorf("%s: %w", path, err)}
+	}
+	if signer.Key().Origin() != origin {
+		return nil, invalid{fmt.Errorf("%s is a key of the log %s, and not of %s", path, signer.Key().Origin(), origin)}
+	}
+	return signer, nil
+}
+
+// recordAdmin records one event as a writer of its own.
+func recordAdmin(ctx context.Context, cfg *config.Config, e *audit.Event) error {
+	url, done, err := logDatabase(ctx, cfg, psqlRoles["writer"])
+	if err != nil {
+		return err
+	}
+	defer done()
+	log, err := auditlog.Open(ctx, auditlog.Config{URL: url, Version: programVersion()})
+	if err != nil {
+		return err
+	}
+	err = log.Record(ctx, e)
+	return errors.Join(err, log.Close(ctx))
+}

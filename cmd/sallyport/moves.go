@@ -1,0 +1,66 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	words "github.com/sallyport/sallyport/audit"
+	known "github.com/sallyport/sallyport/identity"
+	identity "github.com/sallyport/sallyport/identity/postgres"
+)
+
+// maxMoves wait to be recorded; what is more is counted and logged, and stands
+// in identity.moved_names.
+const maxMoves = 1000
+
+// nameMoved takes a name that belongs to another UUID now, once for all
+// instances. It does not block. The store calls it while it runs.
+func (s *server) nameMoved(m identity.Move) {
+	s.identityMetrics.NameMoved(m.Kind)
+	s.log.Warn("a name has passed to another", "kind", m.Kind, "name", m.Name, "from_uuid", m.FromUUID, "to_uuid", m.ToUUID)
+	select {
+	case s.moves <- m:
+	default:
+		s.log.Error("a name that has passed to another is not recorded: too many wait", "kind", m.Kind, "name", m.Name)
+	}
+}
+
+// recordMoves records names that have passed to another until the channel is closed.
+func (s *server) recordMoves() {
+	for m := range s.moves {
+		s.recordMove(m)
+	}
+}
+
+func (s *server) recordMove(m identity.Move) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := s.audit.Record(ctx, moveEvent(m)); err != nil {
+		s.log.Error("a name that has passed to another is not recorded", "kind", m.Kind, "name", m.Name, "error", err)
+	}
+}
+
+// moveEvent tells who bears the name now, as of a decision; who bore it before is
+// in its attributes.
+func moveEvent(m identity.Move) *words.Event {
+	e := &words.Event{
+		Time: time.Now(), Kind: words.KindNameMoved, WorkspaceUUID: m.WorkspaceUUID,
+		Message: fmt.Sprintf("the %s %q was %s and is %s now", m.Kind, m.Name, m.FromUUID, m.ToUUID),
+		Attributes: []words.Attribute{
+			{Name: "kind", Value: m.Kind}, {Name: "name", Value: m.Name},
+			{Name: "from_uuid", Value: m.FromUUID}, {Name: "to_uuid", Value: m.ToUUID},
+			{Name: "moved_at", Value: m.At.UTC().Format(time.RFC3339Nano)},
+		},
+	}
+	switch m.Kind {
+	case known.NameOfRepository:
+		e.RepositoryUUID, e.Repository = m.ToUUID, m.Name
+	case known.NameOfDeployment:
+		e.RepositoryUUID, e.DeploymentUUID, e.Deployment = m.RepositoryUUID, m.ToUUID, m.Name
+	default:
+		e.WorkspaceUUID, e.Workspace = cmp.Or(m.WorkspaceUUID, m.ToUUID), m.Name
+	}
+	return e
+}

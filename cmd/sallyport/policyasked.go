@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego"
+)
+
+// toolDeadline bounds one evaluation in the tools of the policy repository. It is
+// longer than a server's, since a build machine may be busy with something else.
+const toolDeadline = 5 * time.Second
+
+// unknownUUID stands for a UUID that was not given.
+const unknownUUID = "00000000-0000-0000-0000-000000000000"
+
+// askedKeys are what --as takes.
+var askedKeys = []string{"repository", "project", "workspace", "deployment", "deployment_type", "branch",
+	"workspace_uuid", "repository_uuid", "deployment_uuid", "pipeline_uuid", "step_uuid"}
+
+// parsePrincipal reads --as: words such as
+// repository=acme/payments,deployment=production,branch=main.
+func parsePrincipal(given string) (*identity.Principal, error) {
+	values := map[string]string{}
+	for word := range strings.SplitSeq(given, ",") {
+		key, value, ok := strings.Cut(strings.TrimSpace(word), "=")
+		switch {
+		case !ok || value == "":
+			return nil, fmt.Errorf("--as: %q is no key=value: write repository=acme/payments,deployment=production,branch=main", word)
+		case !slices.Contains(askedKeys, key):
+			return nil, fmt.Errorf("--as has no key %q: it takes %s", key, strings.Join(askedKeys, ", "))
+		case values[key] != "":
+			return nil, fmt.Errorf("--as: %s is given twice", key)
+		}
+		if strings.HasSuffix(key, "_uuid") {
+			uuid, ok := parseUUID(value)
+			if !ok {
+				return nil, fmt.Errorf("--as: %s=%s is no UUID", key, value)
+			}
+			value = uuid
+		}
+		values[key] = value
+	}
+	uuid := func(key string) string {
+		if values[key] != "" {
+			return values[key]
+		}
+		return unknownUUID
+	}
+	if values["repository"] == "" && values["repository_uuid"] == "" {
+		return nil, errors.New("--as names no repository: write repository=acme/payments")
+	}
+	slug, _, full := strings.Cut(values["repository"], "/")
+	if values["repository"] != "" && !full {
+		return nil, fmt.Errorf("--as: repository=%s is no full name: write workspace/repository, such as acme/payments", values["repository"])
+	}
+	if values["workspace"] == "" {
+		values["workspace"] = slug
+	}
+	p := &identity.Principal{
+		Kind:       identity.KindBitbucketStep,
+		Workspace:  identity.Workspace{UUID: uuid("workspace_uuid"), Slug: values["workspace"]},
+		Repository: identity.Repository{UUID: uuid("repository_uuid"), FullName: values["repository"], Project: values["project"]},
+		Pipeline:   identity.Run{UUID: uuid("pipeline_uuid")},
+		Step:       identity.Run{UUID: uuid("step_uuid")},
+		Branch:     values["branch"],
+	}
+	if d := values["deployment"]; d != "" || values["deployment_uuid"] != "" || values["deployment_type"] != "" {
+		if d == "" {
+			d = values["deployment_type"]
+		}
+		p.Deployment = &identity.Deployment{UUID: uuid("deployment_uuid"), Name: d, Slug: strings.ToLower(strings.ReplaceAll(d, " ", "-")), Type: values["deployment_type"]}
+		// Bitbucket's three types are also what most environments are called.
+		if t := p.Deployment.Slug; p.Deployment.Type == "" && (t == "test" || t == "staging" || t == "production") {
+			p.Deployment.Type = t
+		}
+	}
+	return p, nil
+}
+
+// askedFor is what --to, --method, --path and --header say.
+type askedFor struct {
+	to, method, path string
+	headers          []string
+}
+
+// request makes the question of a principal.
+func (a askedFor) request(p *identity.Principal, at time.Time) (*policy.Request, error) {
+	r := &policy.Request{Principal: p, Action: policy.Connect, ClientAddress: netip.IPv4Unspecified(), Time: at.UTC().Truncate(time.Microsecond)}
+	port := "443"
+	if a.method != "" || a.path != "" || len(a.headers) > 0 {
+		if a.method == "" {
+			a.method = "GET"
+		}
+		if a.path == "" {
+			a.path = "/"
+		}
+		if !strings.HasPrefix(a.path, "/") || strings.ContainsAny(a.path, "?#") {
+			return nil, fmt.Errorf("--path %s: a path begins with / and has no query", a.path)
+		}
+		r.Action, port = policy.Forward, "80"
+		r.HTTP = &policy.HTTPRequest{Method: a.method, Path: a.path, Headers: map[string]string{}}
+		for _, h := range a.headers {
+			name, value, ok := strings.Cut(h, "=")
+			if !ok {
+				return nil, fmt.Errorf("--header %s: write name=value", h)
+			}
+			r.HTTP.Headers[strings.ToLower(name)] = value
+		}
+	}
+	var err error
+	if r.Target, err = parseTarget(a.to, port); err != nil {
+		return nil, err
+	}
+	if r.HTTP != nil {
+		r.Target.Scheme = "http"
+	}
+	return r, nil
+}
+
+// parseTarget reads host:port, or a host, which means the port given.
+func parseTarget(to, port string) (target.Target, error) {
+	if to == "" {
+		return target.Target{}, errors.New("--to is missing: write --to api.partner.example:443")
+	}
+	rest := to
+	if i := strings.LastIndexByte(to, ']'); i >= 0 {
+		rest = to[i:]
+	}
+	if !strings.Contains(rest, ":") {
+		to += ":" + port
+	}
+	t, err := target.ParseAuthority(to)
+	if err != nil {
+		return t, fmt.Errorf("--to: %w", err)
+	}
+	return t, nil
+}
+
+// parseMoment reads a time: RFC 3339, a date, or how long ago, such as 30d or 12h.
+func parseMoment(given string, now time.Time) (time.Time, error) {
+	if given == "" || given == "now" {
+		return now, nil
+	}
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if at, err := time.Parse(layout, given); err == nil {
+			return at.UTC(), nil
+		}
+	}
+	ago := given
+	factor := time.Duration(1)
+	if days, ok := strings.CutSuffix(given, "d"); ok {
+		ago, factor = days+"h", 24
+	}
+	if d, err := time.ParseDuration(ago); err == nil && d >= 0 && d < 200*365*24*time.Hour/factor {
+		return now.Add(-d * factor), nil
+	}
+	return time.Time{}, fmt.Errorf("%q is no time: write 30d or 12h for so long ago, 2026-11-21, or 2026-11-21T08:40:00Z", given)
+}
+
+// loadTree loads the policy in a directory for asking. Its own tests are not run:
+// `policy test` does that.
+func loadTree(ctx context.Context, directory string, names bool) (*rego.Set, error) {
+	snapshot, err := policyTree(ctx, directory)
+	if err != nil {
+		return nil, err
+	}
+	return loadSnapshot(ctx, directory, snapshot, rego.Options{Names: names})
+}
+
+func loadSnapshot(ctx context.Context, name string, snapshot *policy.Snapshot, options rego.Options) (*rego.Set, error) {
+	options.SkipTests, options.Deadline = true, toolDeadline
+	set, err := rego.Load(ctx, snapshot, options)
+	if faults, ok := errors.AsType[rego.Errors](err); ok {
+		return nil, invalid{fmt.Errorf("the policy in %s does not load:\n%w", name, faults)}
+	}
+	return set, err
+}

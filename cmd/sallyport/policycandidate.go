@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego"
+	"github.com/sallyport/sallyport/policy/source"
+)
+
+// Bounds of what a candidate may take.
+const (
+	candidateQueue   = 1024   // decisions that wait to be put to it; more are dropped and counted
+	candidateMemory  = 10_000 // differences that are known, and not recorded again
+	candidateRecords = 20     // new differences that are recorded in a second; more are counted only
+)
+
+// candidate is a policy that is asked what the one that decides was asked, off
+// the way of requests. What it says changes nothing.
+type candidate struct {
+	source  policySource
+	poll    time.Duration
+	options rego.Options
+	log     *slog.Logger
+	holder  *policyHolder
+	queue   chan policy.Decision
+	set     atomic.Pointer[rego.Set]
+
+	evaluated, opens, closes, dropped, failed atomic.Int64
+
+	mu      sync.Mutex
+	offered string
+	failure error
+
+	// Of the one routine that evaluates.
+	known  map[string]bool
+	second time.Time
+	spent  int
+}
+
+func newCandidate(cfg *config.Config, p *policyHolder) (*candidate, error) {
+	c := &candidate{
+		poll: p.poll, options: p.options, holder: p, log: p.log.With("candidate", true),
+		queue: make(chan policy.Decision, candidateQueue), known: map[string]bool{},
+	}
+	if directory := cfg.Policy.Candidate.Directory; directory != "" {
+		c.source, c.poll = policyDirectory(directory), directoryPoll
+		return c, nil
+	}
+	g, err := gitConfig(cfg, "candidate")
+	if err != nil {
+		return nil, err
+	}
+	// A candidate is there to be thrown away and begun again.
+	g.Branch, g.Tag, g.AllowRewind = cfg.Policy.Candidate.Branch, "", true
+	c.source, err = source.NewGit(g)
+	return c, err
+}
+
+// offer hands a decision over, and never waits.
+func (c *candidate) offer(d policy.Decision) {
+	if c.set.Load() == nil || len(d.Input) == 0 {
+		return
+	}
+	select {
+	case c.queue <- d:
+	default:
+		c.dropped.Add(1)
+	}
+}
+
+// run looks for new states and evaluates until ctx ends.
+func (c *candidate) run(ctx context.Context) {
+	var group sync.WaitGroup
+	defer group.Wait()
+	group.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case d := <-c.queue:
+				c.evaluate(ctx, d)
+			}
+		}
+	})
+	ticker := time.NewTicker(c.poll)
+	defer ticker.Stop()
+	for {
+		c.refresh(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// refresh takes the source's state if it is new and loads. One that does not is
+// said once; what was evaluated before goes on.
+func (c *candidate) refresh(ctx context.Context) {
+	snapshot, err := c.source.Offer(ctx, policy.Revision{})
+	if ctx.Err() != nil {
+		return
+	}
+	digest := ""
+	if err == nil {
+		digest = snapshot.Digest
+	}
+	c.mu.Lock()
+	same := digest == c.offered && (digest != "" || c.failure != nil)
+	c.offered = digest
+	c.mu.Unlock()
+	if same {
+		return
+	}
+	var set *rego.Set
+	if err == nil {
+		options := c.options
+		options.Previous = c.set.Load()
+		set, err = rego.Load(ctx, snapshot, options)
+	}
+	if err == nil {
+		// Its events name it, and are to be evaluated again like all others.
+		err = c.holder.audit.PutPolicy(ctx, set.Revision().Digest, set.Snapshot().Content())
+	}
+	c.mu.Lock()
+	c.failure = err
+	c.mu.Unlock()
+	if err != nil {
+		c.log.Warn("candidate policy not taken", "kind", string(kindOf(err)), "error", err)
+		return
+	}
+	c.set.Store(set)
+	c.log.Info("candidate policy is evaluated", "revision", set.Revision().Digest, "commit", set.Revision().Commit)
+}
+
+// evaluate asks the candidate what was asked, at the time at which it was.
+func (c *candidate) evaluate(ctx context.Context, decided policy.Decision) {
+	set := c.set.Load()
+	if set == nil {
+		return
+	}
+	would, err := set.Replay(ctx, decided.Input)
+	if ctx.Err() != nil {
+		return
+	}
+	c.evaluated.Add(1)
+	if err != nil {
+		c.failed.Add(1)
+	}
+	if would.Verdict == decided.Verdict && would.WouldDeny == decided.WouldDeny {
+		return
+	}
+	if stricter(would, decided) {
+		c.closes.Add(1)
+	} else {
+		c.opens.Add(1)
+	}
+	c.record(ctx, decided, would, err)
+}
+
+// stricter reports whether less would pass, report mode taken as what it is to end in.
+func stricter(would, decided policy.Decision) bool {
+	if would.Verdict != decided.Verdict {
+		return would.Verdict == policy.Deny
+	}
+	return would.WouldDeny
+}
+
+// record writes a difference down, once for each question and revision.
+func (c *candidate) record(ctx context.Context, decided, would policy.Decision, failure error) {
+	var asked struct {
+		Principal struct {
+			Workspace  struct{ UUID, Slug string }
+			Repository struct {
+				UUID, Project string
+				FullName      string `json:"full_name"`
+			}
+			Deployment struct{ UUID, Name, Type string }
+			Branch     string
+		}
+		Action string
+		Target struct {
+			Scheme, Host string
+			Port         uint16
+		}
+	}
+	if err := json.Unmarshal(decided.Input, &asked); err != nil {
+		return
+	}
+	p, t := asked.Principal, asked.Target
+	key := fmt.Sprint(p.Repository.UUID, p.Deployment.UUID, asked.Action, t.Host, t.Port, decided.Revision.Digest, would.Revision.Digest, decided.Verdict, would.Verdict, would.WouldDeny)
+	if c.known[key] {
+		return
+	}
+	now := time.Now()
+	if now.Sub(c.second) >= time.Second {
+		c.second, c.spent = now, 0
+	}
+	if c.spent >= candidateRecords {
+		return // asked again it is recorded
+	}
+	c.spent++
+	e := &words.Event{
+		Time: now, Kind: words.KindCandidateDiffered,
+		WorkspaceUUID: p.Workspace.UUID, Workspace: p.Workspace.Slug, RepositoryUUID: p.Repository.UUID, Repository: p.Repository.FullName, Project: p.Repository.Project,
+		DeploymentUUID: p.Deployment.UUID, Deployment: p.Deployment.Name, DeploymentType: p.Deployment.Type, Branch: p.Branch,
+		Action: asked.Action, Scheme: t.Scheme, Host: t.Host, Port: t.Port,
+		Verdict: would.Verdict.String(), Mode: would.Mode.String(), WouldDeny: would.WouldDeny, Reason: string(would.Reason),
+		Rule: would.Rule, Rules: would.Rules, Message: would.Message, Revision: would.Revision.Digest, Commit: would.Revision.Commit,
+		Attributes: []words.Attribute{
+			{Name: "decided_verdict", Value: decided.Verdict.String()}, {Name: "decided_reason", Value: string(decided.Reason)},
+			{Name: "decided_rule", Value: decided.Rule}, {Name: "decided_revision", Value: decided.Revision.Digest},
+		},
+		Input: decided.Input,
+	}
+	if failure != nil {
+		e.Attributes = append(e.Attributes, words.Attribute{Name: "error", Value: failure.Error()})
+	}
+	if err := c.holder.audit.Record(ctx, e); err != nil {
+		if !errors.Is(err, context.Canceled) {
+			c.log.Error("a difference of the candidate is not recorded", "error", err)
+		}
+		return
+	}
+	if len(c.known) >= candidateMemory {
+		clear(c.known)
+	}
+	c.known[key] = true
+}
+
+// detail is what /readyz tells of it.
+func (c *candidate) detail() map[string]string {
+	d := map[string]string{"source": c.source.String()}
+	if set := c.set.Load(); set != nil {
+		d["revision"] = set.Revision().Digest
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failure != nil {
+		d["not_taken"] = c.failure.Error()
+	}
+	return d
+}
+
+// candidateMetrics are all 0 where there is none.
+func (s *server) candidateMetrics() {
+	c, m := s.policy.candidate, s.metrics
+	if c == nil {
+		c = new(candidate)
+	} else {
+		s.admin.AddDetail("policy_candidate", func() any { return c.detail() })
+	}
+	m.Counter("sallyport_candidate_decisions_total", "Questions that were put to the candidate policy too.", func() float64 { return float64(c.evaluated.Load()) })
+	m.CounterBy("sallyport_candidate_differs_total", "Questions to which the candidate policy gave another answer.", "change", []string{"opens", "closes"}, func(change string) float64 {
+		if change == "opens" {
+			return float64(c.opens.Load())
+		}
+		return float64(c.closes.Load())
+	})
+	m.Counter("sallyport_candidate_errors_total", "Questions that the candidate policy could not answer.", func() float64 { return float64(c.failed.Load()) })
+	m.Counter("sallyport_candidate_dropped_total", "Questions that were not put to the candidate policy, too many waiting.", func() float64 { return float64(c.dropped.Load()) })
+}

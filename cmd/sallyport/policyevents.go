@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"time"
+
+	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/policy/rego"
+	"github.com/sallyport/sallyport/policy/source"
+)
+
+// refusalKind is what sort of fault kept a state of the policy from deciding: a
+// closed vocabulary, for the event and the metric.
+type refusalKind string
+
+// The kinds.
+const (
+	refusedUnreachable refusalKind = "unreachable"   // the source does not answer
+	refusedTooLarge    refusalKind = "too_large"     // it offers more than is taken
+	refusedTree        refusalKind = "invalid_tree"  // it offers what is no policy tree
+	refusedUnsigned    refusalKind = "unsigned"      // no listed key has signed the commit
+	refusedRewound     refusalKind = "rewound"       // the commit does not follow on the one that decides
+	refusedLoad        refusalKind = "does_not_load" // it does not parse, compile or pass the checks
+	refusedTests       refusalKind = "tests_failed"  // its own tests say no
+	refusedProbe       refusalKind = "probe_failed"  // it cannot decide what was asked lately
+	refusedUnrecorded  refusalKind = "unrecorded"    // its content cannot be kept
+	refusedTooOld      refusalKind = "too_old"       // the last good one is older than it may be
+	refusedUnknown     refusalKind = "other"
+)
+
+var refusalKinds = []refusalKind{refusedUnreachable, refusedTooLarge, refusedTree, refusedUnsigned, refusedRewound,
+	refusedLoad, refusedTests, refusedProbe, refusedUnrecorded, refusedTooOld, refusedUnknown}
+
+// probeError is an error of [rego.Engine.Prepare].
+type probeError struct{ error }
+
+func (e probeError) Unwrap() error { return e.error }
+
+func probed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return probeError{err}
+}
+
+func kindOf(err error) refusalKind {
+	if r, ok := errors.AsType[*source.Refusal](err); ok {
+		return refusalKind(r.Kind)
+	}
+	if _, ok := errors.AsType[probeError](err); ok {
+		return refusedProbe
+	}
+	if _, ok := errors.AsType[rego.TestsFailed](err); ok {
+		return refusedTests
+	}
+	if _, ok := errors.AsType[rego.Errors](err); ok {
+		return refusedLoad
+	}
+	return refusedUnknown
+}
+
+// policyHistory remembers which revisions have decided, so that going back to
+// one is seen. It holds the latest thousand of this process.
+type policyHistory struct {
+	mu    sync.Mutex
+	since map[string]time.Time
+	order []string
+}
+
+func newPolicyHistory() *policyHistory { return &policyHistory{since: map[string]time.Time{}} }
+
+// decides notes a revision and returns when it has decided before.
+func (h *policyHistory) decides(digest string, at time.Time) (before time.Time, again bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before, again = h.since[digest]
+	if !again {
+		h.order = append(h.order, digest)
+		if len(h.order) > 1000 {
+			delete(h.since, h.order[0])
+			h.order = h.order[1:]
+		}
+	}
+	h.since[digest] = at
+	return before, again
+}
+
+// announceFirst records the revision that decides from the start and, where it is
+// from the disk, why.
+func (p *policyHolder) announceFirst(ctx context.Context) error {
+	if err := p.announce(ctx, p.good, nil); err != nil {
+		return err
+	}
+	if p.fromDisk {
+		p.count(kindOf(p.failure))
+		p.recordRefusal(ctx, p.offered, kindOf(p.failure), p.failure)
+	} else {
+		p.keep(p.good)
+	}
+	p.announceExceptions(ctx)
+	return nil
+}
+
+// announce keeps a revision's content and records that it begins to decide.
+func (p *policyHolder) announce(ctx context.Context, set, previous *rego.Set) error {
+	revision := set.Revision()
+	if err := p.audit.PutPolicy(ctx, revision.Digest, set.Snapshot().Content()); err != nil {
+		return err
+	}
+	attributes := []words.Attribute{
+		{Name: "source", Value: p.source.String()},
+		{Name: "files", Value: strconv.Itoa(len(set.Snapshot().Files))},
+		{Name: "warnings", Value: strconv.Itoa(len(set.Warnings()))},
+	}
+	if previous != nil {
+		attributes = append(attributes, words.Attribute{Name: "replaces", Value: previous.Revision().Digest})
+		if commit := previous.Revision().Commit; commit != "" {
+			attributes = append(attributes, words.Attribute{Name: "replaces_commit", Value: commit})
+		}
+	}
+	now := time.Now()
+	if p.fromDisk {
+		attributes = append(attributes, words.Attribute{Name: "from", Value: "disk"})
+	}
+	if at, again := p.history.decides(revision.Digest, now); again {
+		attributes = append(attributes, words.Attribute{Name: "decided_before", Value: moment(at)})
+	}
+	if r, ok := p.source.(interface{ Rewound() bool }); ok && r.Rewound() {
+		attributes = append(attributes, words.Attribute{Name: "rewound", Value: "true"})
+	}
+	err := p.audit.Record(ctx, &words.Event{
+		Time: now, Kind: words.KindPolicyLoaded,
+		Revision: revision.Digest, Commit: revision.Commit, Attributes: attributes,
+	})
+	if err == nil {
+		p.log.Info("policy decides", "revision", revision.Digest, "commit", revision.Commit, "files", len(set.Snapshot().Files))
+	}
+	return err
+}
+
+// refuse notes that a state of the source was not taken; digest is empty where it
+// could not even be read. It says so once for each state and fault.
+func (p *policyHolder) refuse(ctx context.Context, digest string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	kind := kindOf(err)
+	p.mu.Lock()
+	again := p.failure != nil && p.offered == digest && (digest != "" || kindOf(p.failure) == kind)
+	p.offered, p.failure = digest, err
+	p.mu.Unlock()
+	if again {
+		return
+	}
+	p.count(kind)
+	p.log.Error("policy not taken, the last good revision goes on deciding", "revision", p.good.Revision().Digest, "kind", string(kind), "error", err)
+	p.recordRefusal(ctx, digest, kind, err)
+}
+
+func (p *policyHolder) recordRefusal(ctx context.Context, digest string, kind refusalKind, err error) {
+	attributes := []words.Attribute{
+		{Name: "kind", Value: string(kind)},
+		{Name: "source", Value: p.source.String()},
+		{Name: "decides", Value: p.good.Revision().Digest},
+	}
+	e := &words.Event{Time: time.Now(), Kind: words.KindPolicyRefused, Revision: digest, Message: err.Error(), Attributes: attributes}
+	if r, ok := errors.AsType[*source.Refusal](err); ok {
+		e.Commit = r.Commit
+	}
+	if recordErr := p.audit.Record(ctx, e); recordErr != nil {
+		p.log.Error("refusal of the policy not recorded", "error", recordErr)
+	}
+}
+
+func (p *policyHolder) count(kind refusalKind) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refused[kind]++
+}

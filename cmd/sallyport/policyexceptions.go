@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/policy/rego"
+)
+
+// ending are the exceptions of what decides that end within the notice.
+func (p *policyHolder) ending(now time.Time) (ending []rego.Exception) {
+	set := p.engine.Current()
+	if set == nil {
+		return nil
+	}
+	for _, e := range set.Exceptions() {
+		if e.Until.After(now) && e.Until.Sub(now) <= p.notice {
+			ending = append(ending, e)
+		}
+	}
+	return ending
+}
+
+// announceExceptions tells of each exception that ends soon, once in this process.
+// That it cannot be recorded is tried again at the next look. The caller has its turn.
+func (p *policyHolder) announceExceptions(ctx context.Context) {
+	now := time.Now()
+	ending := p.ending(now)
+	still := make(map[string]bool, len(ending))
+	for _, e := range ending {
+		key := e.Key()
+		if p.announced[key] {
+			still[key] = true
+			continue
+		}
+		revision := p.good.Revision()
+		err := p.audit.Record(ctx, &words.Event{
+			Time: now, Kind: words.KindExceptionEnding, Revision: revision.Digest, Commit: revision.Commit, Repository: e.Repository,
+			Message: "an exception ends at " + moment(e.Until),
+			Attributes: []words.Attribute{
+				{Name: "path", Value: e.Path}, {Name: "owner", Value: e.Owner}, {Name: "ticket", Value: e.Ticket}, {Name: "until", Value: moment(e.Until)},
+			},
+		})
+		if err != nil {
+			p.log.Error("the end of an exception is not recorded", "error", err)
+			continue
+		}
+		still[key] = true
+		p.log.Warn("an exception ends soon", "path", e.Path, "owner", e.Owner, "ticket", e.Ticket, "repository", e.Repository, "until", moment(e.Until))
+	}
+	p.announced = still
+}

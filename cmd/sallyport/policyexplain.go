@@ -1,0 +1,171 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/policy/rego"
+)
+
+func newPolicyExplain() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "explain DECISION_ID",
+		Short: "Evaluate a decision of the log again, and say why it came out so",
+		Long: `Evaluate a decision of the log again: with the input that was recorded, at its
+own time, by the policy that decided, which the log keeps. It says whether the
+verdict, the reason and the rule come out as they were recorded, and of every
+rule whether it matched, or which condition was the first not to hold.
+
+  sallyport policy explain 01a1fdf4-c192-7cf7-900b-49ceb24f5238
+
+An export holds no policies: with --export, --policy names the policy's directory
+at that revision. --policy also answers what another state of it would say.
+
+The exit status is 1 where the decision is not reproduced, and 2 where it cannot
+be read.`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return invalid{fmt.Errorf("which decision? Give one id\nsee: %s --help", c.CommandPath())}
+			}
+			return nil
+		},
+	}
+	from := addHistoryFlags(c, "")
+	tree := c.Flags().String("policy", "", "evaluate it by the policy in this `DIR` instead")
+	asJSON := c.Flags().Bool("json", false, "print JSON")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		id, ok := parseUUID(args[0])
+		if !ok {
+			return invalid{fmt.Errorf("%q is no decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0])}
+		}
+		h, err := from.open(c)
+		if err != nil {
+			return err
+		}
+		defer h.close()
+		d, err := h.decision(c.Context(), id)
+		if err != nil {
+			return invalid{err}
+		}
+		if d.Input == nil {
+			return fmt.Errorf("policy was not asked about %s: it was refused before, with the reason %s; docs/reasons.md says what that means", id, d.Reason)
+		}
+		set, err := policyOf(c.Context(), h, d, *tree)
+		if err != nil {
+			return err
+		}
+		x, failure := set.Explain(c.Context(), d.Input)
+		again := reproduction(d, x, failure)
+		if *asJSON {
+			err = printJSON(c.OutOrStdout(), again.json(d, x))
+		} else {
+			err = again.print(c.OutOrStdout(), d, x)
+		}
+		if err == nil && !again.Reproduced {
+			return quiet{}
+		}
+		return err
+	}
+	return c
+}
+
+// policyOf loads the policy that decided, or the one in a directory.
+func policyOf(ctx context.Context, h *history, d *words.Decided, directory string) (*rego.Set, error) {
+	if directory != "" {
+		return loadTree(ctx, directory, hasNames(d.Input))
+	}
+	snapshot, err := h.snapshot(ctx, d)
+	if err != nil {
+		return nil, invalid{err}
+	}
+	// It passed all checks when it began to decide, of an older version perhaps.
+	return loadSnapshot(ctx, "the log", snapshot, rego.Options{Names: hasNames(d.Input), Recorded: true, Passed: true})
+}
+
+// reproduced says whether a decision comes out as it was recorded.
+type reproduced struct {
+	Reproduced bool   `json:"reproduced"`
+	Then       string `json:"then"`
+	Now        string `json:"now"`
+	Why        string `json:"why,omitempty"`
+	Other      bool   `json:"other_policy,omitempty"`
+}
+
+func reproduction(d *words.Decided, x *rego.Explanation, failure error) reproduced {
+	then, known := policySaid(d)
+	now := outcome(x.Decision.Verdict, x.Decision.WouldDeny)
+	r := reproduced{Then: then, Now: now, Other: x.Decision.Revision.Digest != d.Revision}
+	afterwards := d.Reason != string(x.Decision.Reason) && d.Verdict != "allow" && then == "allow"
+	switch {
+	case failure != nil && d.Reason == "policy_error":
+		r.Reproduced, r.Why = true, "it could not be evaluated then, and cannot now: "+failure.Error()
+	case failure != nil:
+		r.Now, r.Why = "error", "it cannot be evaluated: "+failure.Error()
+	case d.Reason == "policy_error":
+		r.Why = "it could not be evaluated then: it may have taken too long, or the server was at fault; its own log says which"
+	case afterwards && now != "deny":
+		r.Reproduced, r.Why = true, "policy allowed it, and it was refused afterwards: "+d.Reason
+	case then != now && known:
+		r.Why = "the verdict is another one"
+	case d.Reason != string(x.Decision.Reason):
+		r.Why = fmt.Sprintf("the reason was %s and is %s", d.Reason, x.Decision.Reason)
+	case d.Rule != x.Decision.Rule:
+		r.Why = fmt.Sprintf("the rule was %q and is %q", d.Rule, x.Decision.Rule)
+	default:
+		r.Reproduced = true
+	}
+	return r
+}
+
+func (r reproduced) print(w io.Writer, d *words.Decided, x *rego.Explanation) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "decision %s\n", d.ID)
+	line := lines(&b)
+	line("time", d.Time.Format(time.RFC3339Nano))
+	line("repository", cmp.Or(d.Repository, d.RepositoryUUID))
+	line("deployment", cmp.Or(d.Deployment, d.DeploymentUUID))
+	line("branch", d.Branch)
+	line("asked for", d.Action+" "+net.JoinHostPort(d.Host, strconv.Itoa(d.Port)))
+	line("verdict", d.Verdict)
+	line("reason", d.Reason)
+	line("rule", d.Rule)
+	line("policy", d.Revision)
+	line("commit", d.Commit)
+	switch {
+	case r.Reproduced && !r.Other:
+		b.WriteString("\nreproduced\n")
+	case r.Reproduced:
+		b.WriteString("\nthe other policy says the same\n")
+	case r.Other:
+		b.WriteString("\nthe other policy does not say the same\n")
+	default:
+		b.WriteString("\nNOT reproduced\n")
+	}
+	if r.Why != "" {
+		fmt.Fprintf(&b, "  %s\n", r.Why)
+	}
+	if r.Now != "error" {
+		printDecided(&b, x.Decision)
+		printRules(&b, x.Rules)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (r reproduced) json(d *words.Decided, x *rego.Explanation) any {
+	return struct {
+		DecisionID string    `json:"decision_id"`
+		Time       time.Time `json:"time"`
+		reproduced
+		explainedJSON
+	}{d.ID, d.Time, r, explanationJSON(x)}
+}

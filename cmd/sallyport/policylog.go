@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	words "github.com/sallyport/sallyport/audit"
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// historyFlags say which past decisions are meant: those of a log, or of an
+// export of one.
+type historyFlags struct {
+	logFlags
+	export, since, until *string
+}
+
+// addHistoryFlags adds the flags of a command that reads decisions again. Without
+// a default for since the command reads single ones.
+func addHistoryFlags(c *cobra.Command, since string) historyFlags {
+	h := historyFlags{logFlags: addLogFlags(c)}
+	h.export = c.Flags().String("export", "", "read this `FILE` instead of a database: what `sallyport audit export` wrote; - is standard input")
+	if since != "" {
+		h.since = c.Flags().String("since", since, "from when on: `30d` or 12h ago, 2026-11-21, or 2026-11-21T08:40:00Z")
+		h.until = c.Flags().String("until", "now", "before when, written in the same way")
+	}
+	return h
+}
+
+// history reads past decisions.
+type history struct {
+	since, until time.Time
+	database     *auditlog.History // nil: an export
+	export       io.Reader
+	done         func()
+}
+
+func (f historyFlags) open(c *cobra.Command) (*history, error) {
+	h := &history{done: func() {}}
+	if f.since != nil {
+		now := time.Now()
+		var err error
+		if h.since, err = parseMoment(*f.since, now); err != nil {
+			return nil, invalid{fmt.Errorf("--since: %w", err)}
+		}
+		if h.until, err = parseMoment(*f.until, now); err != nil {
+			return nil, invalid{fmt.Errorf("--until: %w", err)}
+		}
+		if !h.since.Before(h.until) {
+			return nil, invalid{fmt.Errorf("--since %s is not before --until %s: nothing is between them", *f.since, *f.until)}
+		}
+	}
+	switch {
+	case *f.export != "" && (*f.url != "" || *f.config != ""):
+		return nil, invalid{errors.New("--export is read instead of a database: leave out -c and --database-url-file")}
+	case *f.export == "-":
+		h.export = c.InOrStdin()
+		return h, nil
+	case *f.export != "":
+		file, err := os.Open(*f.export)
+		if err != nil {
+			return nil, invalid{err}
+		}
+		h.export, h.done = file, func() { _ = file.Close() }
+		return h, nil
+	}
+	url, done, err := f.logFlags.open(c.Context())
+	if err != nil {
+		return nil, invalid{err}
+	}
+	if h.database, err = auditlog.OpenHistory(c.Context(), url); err != nil {
+		done()
+		return nil, invalid{err} // not 1, which says something of the policy
+	}
+	h.done = func() { h.database.Close(); done() }
+	return h, nil
+}
+
+func (h *history) close() { h.done() }
+
+// records gives the records of the decisions of that time. What f is given holds
+// until it returns.
+func (h *history) records(ctx context.Context, f func(record []byte) error) error {
+	if h.database != nil {
+		return h.database.Decisions(ctx, h.since, h.until, f)
+	}
+	return words.EachRecord(h.export, func(record []byte) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return f(record)
+	})
+}
+
+// decisions gives the decisions of that time.
+func (h *history) decisions(ctx context.Context, f func(d *words.Decided) error) error {
+	return h.records(ctx, func(record []byte) error {
+		d, ok, err := h.decided(record)
+		if err != nil || !ok {
+			return err
+		}
+		return f(&d)
+	})
+}
+
+// decided reads a record; ok is false where it is none of the decisions meant.
+func (h *history) decided(record []byte) (d words.Decided, ok bool, err error) {
+	d, ok, err = words.ReadDecided(record)
+	if err != nil || !ok {
+		return d, false, err
+	}
+	// A database has already chosen.
+	return d, h.database != nil || !d.Time.Before(h.since) && d.Time.Before(h.until), nil
+}
+
+// decision finds one decision.
+func (h *history) decision(ctx context.Context, id string) (*words.Decided, error) {
+	var record []byte
+	var err error
+	if h.database != nil {
+		record, err = h.database.Decision(ctx, id)
+	} else {
+		found := errors.New("found")
+		err = words.EachRecord(h.export, func(r []byte) error {
+			if d, ok, _ := words.ReadDecided(r); ok && d.ID == id {
+				record = bytes.Clone(r)
+				return found
+			}
+			return ctx.Err()
+		})
+		if errors.Is(err, found) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if record == nil {
+		return nil, fmt.Errorf("the log has no decision %s; while the database was away it may wait in a server's journal", id)
+	}
+	d, ok, err := words.ReadDecided(record)
+	if err == nil && !ok {
+		err = fmt.Errorf("%s is no decision", id)
+	}
+	return &d, err
+}
+
+// snapshot is the policy of a decision, as the log has kept it.
+func (h *history) snapshot(ctx context.Context, d *words.Decided) (*policy.Snapshot, error) {
+	if h.database == nil {
+		return nil, errors.New("an export holds no policies: name the policy's directory at that revision with --policy DIR, or read the database")
+	}
+	content, err := h.database.Policy(ctx, d.Revision)
+	if err != nil {
+		return nil, err
+	}
+	s, err := policy.ParseContent(content, d.Commit)
+	if err != nil {
+		return nil, err
+	}
+	if s.Digest != d.Revision {
+		return nil, fmt.Errorf("what the log holds as policy %s is another one, %s: it was changed", d.Revision, s.Digest)
+	}
+	return s, nil
+}
+
+// hasNames reports whether an input was made by a server that knew names.
+func hasNames(input []byte) bool {
+	p, err := principalOf(input)
+	return err != nil || p.Repository.FullName != "" || p.Workspace.Slug != ""
+}
+
+// policySaid is what policy said at the time, as far as the record tells. What was
+// refused after policy had allowed it tells that it was allowed, and not whether
+// in report mode only: known is false then.
+func policySaid(d *words.Decided) (said string, known bool) {
+	switch policy.Reason(d.Reason) {
+	case policy.PolicyAllowed, policy.PolicyDenied, policy.NoRuleMatched:
+		if d.Verdict != "allow" {
+			return "deny", true
+		}
+		if d.WouldDeny {
+			return "would deny", true
+		}
+		return "allow", true
+	case policy.PolicyError:
+		return "deny", true
+	}
+	return "allow", d.Mode != "report"
+}

@@ -1,0 +1,347 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/policy/rego"
+)
+
+// failOn are the values of --fail-on, and what they mean.
+var failOn = map[string]func(*replaySummary) bool{
+	"none":   func(*replaySummary) bool { return false },
+	"closed": func(s *replaySummary) bool { return s.Closed > 0 },
+	"opened": func(s *replaySummary) bool { return s.Opened > 0 },
+	"any":    func(s *replaySummary) bool { return s.Differ > 0 },
+}
+
+func newPolicyReplay() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "replay DIR",
+		Short: "Say which past decisions a policy would change",
+		Long: `Put what was really asked to the policy in DIR, each question at its own time,
+and say which decisions would come out differently: grouped by repository,
+deployment, target, verdicts and rule, with how many there were and the id of one.
+
+  sallyport policy replay . --since 30d
+  sallyport policy replay . --export audit.jsonl --since 14d --fail-on closed
+
+A verdict is allow, would deny (it passes in report mode only) or deny; error is a
+policy that cannot answer, which denies. Only decisions that policy was asked for
+are looked at.
+
+The exit status is 0; 1 where there are differences of the kind that --fail-on
+names: closed (what passed would be refused), opened (what was refused would
+pass), or any; and 2 where the command, the policy or the log is at fault.`,
+		Args: oneDirectory,
+	}
+	from := addHistoryFlags(c, "30d")
+	fail := c.Flags().String("fail-on", "none", "when to fail: none, closed, opened, any")
+	repository := c.Flags().String("repository", "", "look at this repository only: `WORKSPACE/NAME` or a UUID")
+	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
+	limit := c.Flags().Int("groups", 100, "how many groups to show; 0 is all that were kept")
+	asJSON := c.Flags().Bool("json", false, "print JSON")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		fails, known := failOn[*fail]
+		if !known {
+			return invalid{fmt.Errorf("--fail-on %s: want %s", *fail, strings.Join(slices.Sorted(maps.Keys(failOn)), ", "))}
+		}
+		set, err := loadTree(c.Context(), args[0], !*withoutNames)
+		if err != nil {
+			return err
+		}
+		h, err := from.open(c)
+		if err != nil {
+			return err
+		}
+		defer h.close()
+		s, err := replayAll(c.Context(), h, set, *repository)
+		if err != nil {
+			return invalid{err}
+		}
+		if *limit > 0 && len(s.Groups) > *limit {
+			s.Hidden = len(s.Groups) - *limit
+			s.Groups = s.Groups[:*limit]
+		}
+		if *asJSON {
+			err = printJSON(c.OutOrStdout(), s)
+		} else {
+			err = s.print(c.OutOrStdout())
+		}
+		if err == nil && fails(s) {
+			return quiet{}
+		}
+		return err
+	}
+	return c
+}
+
+// replaySummary is what a replay found.
+type replaySummary struct {
+	Revision  string         `json:"revision"`
+	Decisions int64          `json:"decisions"` // looked at
+	NotAsked  int64          `json:"not_asked"` // refused before policy was asked
+	Evaluated int64          `json:"evaluated"` // the others were the same question as an earlier one
+	Differ    int64          `json:"differ"`
+	Closed    int64          `json:"closed"`
+	Opened    int64          `json:"opened"`
+	Errors    int64          `json:"errors"`
+	Groups    []*replayGroup `json:"groups"`
+	Hidden    int            `json:"hidden_groups,omitempty"`
+	// Ungrouped are differences in groups that there was no room for.
+	Ungrouped int64 `json:"ungrouped,omitempty"`
+}
+
+// replayKey is what differences are grouped by.
+type replayKey struct {
+	Repository string `json:"repository"`
+	Deployment string `json:"deployment,omitempty"`
+	Target     string `json:"target"`
+	From       string `json:"from"`
+	To         string `json:"to"`
+	OldRule    string `json:"old_rule"`
+	Rule       string `json:"rule"`
+}
+
+type replayGroup struct {
+	replayKey
+	Count   int64     `json:"count"`
+	Latest  time.Time `json:"latest"`
+	Example string    `json:"example"`
+	Error   string    `json:"error,omitempty"`
+}
+
+// maxGroups bounds what one evaluating routine keeps.
+const maxGroups = 20_000
+
+// replayPart is what one routine found.
+type replayPart struct {
+	replaySummary
+	groups map[replayKey]*replayGroup
+}
+
+// replayBatch is how many records go from the reader to a routine at once.
+const replayBatch = 256
+
+// replayAll puts all decisions of the history to a set.
+func replayAll(ctx context.Context, h *history, set *rego.Set, repository string) (*replaySummary, error) {
+	replayer := rego.NewReplayer(set)
+	all, err := eachPart(ctx, h, func(ctx context.Context, p *replayPart, record []byte) error {
+		return p.replay(ctx, h, replayer, record, repository)
+	})
+	if err == nil {
+		all.Revision, all.Evaluated = set.Revision().Digest, replayer.Evaluated()
+	}
+	return all, err
+}
+
+// eachPart gives each decision of the history to one of several routines, and puts
+// together what they found. What is in memory is a few batches of records, the
+// answers that a replayer remembers, and the groups.
+func eachPart(ctx context.Context, h *history, f func(ctx context.Context, p *replayPart, record []byte) error) (*replaySummary, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	workers := runtime.GOMAXPROCS(0)
+	batches := make(chan [][]byte, workers)
+	parts := make([]replayPart, workers)
+	var group sync.WaitGroup
+	for i := range parts {
+		parts[i].groups = map[replayKey]*replayGroup{}
+		group.Go(func() {
+			for batch := range batches {
+				for _, record := range batch {
+					if ctx.Err() != nil {
+						break
+					}
+					if err := f(ctx, &parts[i], record); err != nil {
+						cancel(err)
+					}
+				}
+			}
+		})
+	}
+	err := sendBatches(ctx, h, batches)
+	close(batches)
+	group.Wait()
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	if err != nil {
+		return nil, err
+	}
+	all := &replaySummary{Groups: []*replayGroup{}}
+	mergeReplay(all, parts)
+	return all, nil
+}
+
+// sendBatches copies the records, a batch into one piece of memory.
+func sendBatches(ctx context.Context, h *history, batches chan<- [][]byte) error {
+	var batch [][]byte
+	var arena []byte
+	send := func() error {
+		select {
+		case batches <- batch:
+			batch, arena = make([][]byte, 0, replayBatch), make([]byte, 0, cap(arena))
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	err := h.records(ctx, func(record []byte) error {
+		if len(arena)+len(record) > cap(arena) {
+			arena = make([]byte, 0, max(replayBatch*2048, len(record)))
+		}
+		at := len(arena)
+		arena = append(arena, record...)
+		batch = append(batch, arena[at:len(arena):len(arena)])
+		if len(batch) < replayBatch {
+			return nil
+		}
+		return send()
+	})
+	if err == nil && len(batch) > 0 {
+		err = send()
+	}
+	return err
+}
+
+// replay puts one decision to the set. An error is one of reading.
+func (p *replayPart) replay(ctx context.Context, h *history, replayer *rego.Replayer, record []byte, repository string) error {
+	d, ok, err := h.decided(record)
+	if err != nil || !ok || repository != "" && repository != d.Repository && repository != d.RepositoryUUID {
+		return err
+	}
+	if d.Input == nil {
+		p.NotAsked++
+		return nil
+	}
+	then, known := policySaid(&d)
+	p.compare(ctx, replayer, &d, then, known)
+	return nil
+}
+
+// compare puts a question to the set, and notes where it says something else than
+// was said then. known is false where that may have been in report mode only.
+func (p *replayPart) compare(ctx context.Context, replayer *rego.Replayer, d *words.Decided, then string, known bool) {
+	now, failure := replayer.Replay(ctx, d.Input)
+	if ctx.Err() != nil {
+		return
+	}
+	p.Decisions++
+	to := outcome(now.Verdict, now.WouldDeny)
+	if failure != nil {
+		p.Errors++
+		to = "error"
+		if d.Reason == "policy_error" {
+			return
+		}
+	}
+	if to == then || !known && to == "would deny" {
+		return
+	}
+	p.Differ++
+	switch passed, passes := then == "allow" || then == "would deny", to == "allow" || to == "would deny"; {
+	case passed && !passes:
+		p.Closed++
+	case !passed && passes:
+		p.Opened++
+	}
+	p.note(d, then, to, now.Rule, failure)
+}
+
+func (p *replayPart) note(d *words.Decided, from, to, rule string, failure error) {
+	key := replayKey{
+		Repository: cmp.Or(d.Repository, d.RepositoryUUID), Deployment: cmp.Or(d.Deployment, d.DeploymentUUID),
+		Target: net.JoinHostPort(d.Host, strconv.Itoa(d.Port)), From: from, To: to, OldRule: d.Rule, Rule: rule,
+	}
+	g := p.groups[key]
+	if g == nil {
+		if len(p.groups) >= maxGroups {
+			p.Ungrouped++
+			return
+		}
+		g = &replayGroup{replayKey: key}
+		if failure != nil {
+			g.Error = failure.Error()
+		}
+		p.groups[key] = g
+	}
+	g.add(1, d.Time, d.ID)
+}
+
+// add counts, and keeps the latest as the example.
+func (g *replayGroup) add(n int64, at time.Time, id string) {
+	g.Count += n
+	if g.Example == "" || at.After(g.Latest) || at.Equal(g.Latest) && id > g.Example {
+		g.Latest, g.Example = at, id
+	}
+}
+
+func mergeReplay(all *replaySummary, parts []replayPart) {
+	groups := map[replayKey]*replayGroup{}
+	for i := range parts {
+		p := &parts[i]
+		all.Decisions += p.Decisions
+		all.NotAsked += p.NotAsked
+		all.Differ += p.Differ
+		all.Closed += p.Closed
+		all.Opened += p.Opened
+		all.Errors += p.Errors
+		all.Ungrouped += p.Ungrouped
+		for key, g := range p.groups {
+			if groups[key] == nil {
+				groups[key] = g
+				continue
+			}
+			groups[key].add(g.Count, g.Latest, g.Example)
+		}
+	}
+	for _, g := range groups {
+		all.Groups = append(all.Groups, g)
+	}
+	slices.SortFunc(all.Groups, func(a, b *replayGroup) int {
+		return cmp.Or(-cmp.Compare(a.Count, b.Count), cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Deployment, b.Deployment),
+			cmp.Compare(a.Target, b.Target), cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To), cmp.Compare(a.OldRule, b.OldRule), cmp.Compare(a.Rule, b.Rule))
+	})
+}
+
+func (s *replaySummary) print(w io.Writer) error {
+	var b strings.Builder
+	for _, g := range s.Groups {
+		fmt.Fprintf(&b, "%s  %s  %s\n", g.Repository, cmp.Or(g.Deployment, "-"), g.Target)
+		fmt.Fprintf(&b, "  %s -> %s, by %s -> %s\n", g.From, g.To, cmp.Or(g.OldRule, "no rule"), cmp.Or(g.Rule, "no rule"))
+		fmt.Fprintf(&b, "  %d times, the latest at %s: %s\n", g.Count, g.Latest.Format(time.RFC3339), g.Example)
+		if g.Error != "" {
+			fmt.Fprintf(&b, "  %s\n", g.Error)
+		}
+	}
+	if s.Hidden > 0 {
+		fmt.Fprintf(&b, "and %d more groups: --groups 0 shows them\n", s.Hidden)
+	}
+	if s.Ungrouped > 0 {
+		fmt.Fprintf(&b, "and %d differences in groups that there was no room for: a shorter time or --repository shows them\n", s.Ungrouped)
+	}
+	fmt.Fprintf(&b, "%d of %d decisions would differ: %d closed, %d opened, %d in report mode only\n",
+		s.Differ, s.Decisions, s.Closed, s.Opened, s.Differ-s.Closed-s.Opened)
+	if s.Decisions == 0 {
+		b.WriteString("policy was asked nothing in that time: look at --since, or whether it is the log that was meant\n")
+	}
+	if s.Errors > 0 {
+		fmt.Fprintf(&b, "%d could not be evaluated\n", s.Errors)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

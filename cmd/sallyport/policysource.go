@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/source"
+)
+
+// policyDirectory is a source without a history.
+type policyDirectory string
+
+func (d policyDirectory) String() string { return "directory " + string(d) }
+
+// Offer reads the directory.
+func (d policyDirectory) Offer(ctx context.Context, _ policy.Revision) (*policy.Snapshot, error) {
+	return source.Directory(ctx, string(d))
+}
+
+// newPolicySource is the source that is configured, and how often to look at it.
+func newPolicySource(cfg *config.Config) (policySource, time.Duration, error) {
+	if cfg.Policy.Git == nil {
+		return policyDirectory(cfg.Policy.Directory), directoryPoll, nil
+	}
+	c, err := gitConfig(cfg, "git")
+	if err != nil {
+		return nil, 0, err
+	}
+	g, err := source.NewGit(c)
+	if err != nil {
+		return nil, 0, err
+	}
+	return g, cfg.Policy.Git.Poll, nil
+}
+
+// gitConfig is the repository that is configured, kept in a folder of this name.
+func gitConfig(cfg *config.Config, folder string) (source.GitConfig, error) {
+	g := cfg.Policy.Git
+	c := source.GitConfig{
+		URL: g.URL.String(), Branch: g.Branch, Tag: g.Tag, Path: g.Path,
+		User: g.User, CAFile: g.CAFile, SSHKeyFile: g.SSHKeyFile, KnownHostsFile: g.KnownHostsFile,
+		AllowRewind: g.Rewind == config.RewindAccept,
+		Directory:   filepath.Join(cfg.DataDirectory, "policy", folder),
+	}
+	if !g.Credentials.IsZero() {
+		c.Token = g.Credentials.Read
+	}
+	if g.SignersFile != "" {
+		signers, err := source.ReadSigners(g.SignersFile)
+		if err != nil {
+			return c, invalid{err}
+		}
+		c.Signers = signers
+	}
+	return c, nil
+}

@@ -1,0 +1,399 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego"
+)
+
+// suggestedFile is the name of the file that a repository gets.
+const suggestedFile = "observed.rego"
+
+func newPolicySuggest() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "suggest (--repository WORKSPACE/NAME | --all) --out DIR",
+		Short: "Write rules for what repositories were observed to reach",
+		Long: `Write, into the policy repository DIR, rules that allow what repositories were
+observed to reach in that time and what the policy in DIR does not allow yet: one
+file for each, repositories/<workspace>/<repository>/` + suggestedFile + `, with what
+each line rests on as a comment beside it. Review it like any other change.
+
+  sallyport policy suggest --all --out . --since 14d
+  sallyport policy suggest --repository acme/payments --out . --refused
+
+Traffic that passed counts, in report mode too; with --refused also what no rule
+allowed. What a rule denies is not suggested, and is named in the file. A
+repository that has rules in DIR is left alone. Hosts are taken as they were, and
+no pattern is made of them.
+
+Nothing is written unless the policy with the new files in it loads. In a DIR
+without rules for the organisation, egress/` + suggestedFile + ` is written too: it keeps
+everything in report mode, and lets the repositories' rules count.`,
+		Args: noArguments,
+	}
+	from := addHistoryFlags(c, "14d")
+	s := &suggester{}
+	c.Flags().StringArrayVar(&s.only, "repository", nil, "for this repository: `WORKSPACE/NAME`, or a UUID; may be repeated")
+	all := c.Flags().Bool("all", false, "for every repository that the log has seen")
+	c.Flags().StringVar(&s.out, "out", "", "the policy repository to write into: `DIR`")
+	c.Flags().BoolVar(&s.refused, "refused", false, "count what no rule allowed, too")
+	c.Flags().BoolVar(&s.dry, "dry-run", false, "print the files instead of writing them")
+	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		switch {
+		case s.out == "":
+			return invalid{errors.New("--out is missing: name the policy repository to write into")}
+		case *all == (len(s.only) > 0):
+			return invalid{errors.New("say for whom: --repository acme/payments, or --all")}
+		}
+		s.names = !*withoutNames
+		if err := s.begin(c.Context()); err != nil {
+			return err
+		}
+		h, err := from.open(c)
+		if err != nil {
+			return err
+		}
+		defer h.close()
+		s.since, s.until = h.since, h.until
+		if err := h.decisions(c.Context(), func(d *words.Decided) error { return s.observe(c.Context(), d) }); err != nil {
+			return invalid{err}
+		}
+		return s.finish(c.Context(), c.OutOrStdout())
+	}
+	return c
+}
+
+// suggester turns observed traffic into rules.
+type suggester struct {
+	only         []string
+	out          string
+	refused, dry bool
+	names        bool
+	since, until time.Time
+
+	tree     *policy.Snapshot
+	set      *rego.Set // nil: there is no policy yet
+	replayer *rego.Replayer
+	found    map[string]*observed
+	seen     map[string]bool // of only
+}
+
+// observed is what a repository did.
+type observed struct {
+	folder  string // workspace/repository, as the policy tree has it
+	own     bool   // it has rules of its own
+	dropped int64  // decisions that there was no room for
+	allowed int64  // decisions that the policy allows as it is
+	uses    map[useKey]*use
+}
+
+// useKey is one line of a suggestion.
+type useKey struct {
+	deployment string // empty: a step that deploys nothing
+	http       bool
+	host       string
+	port       int
+}
+
+// use is the evidence for a line.
+type use struct {
+	useKey
+	condition   string // on the deployment
+	count       int64
+	first, last time.Time
+	pipelines   map[string]bool
+	how         map[string]bool // passed in report mode, …
+	deny        string          // the rule that denies it: it is not suggested
+	input       []byte          // one of them
+}
+
+// Bounds of what is kept.
+const (
+	maxUses      = 2_000 // of a repository
+	maxPipelines = 1_000 // that are counted for a line
+)
+
+// begin loads the policy that is there.
+func (s *suggester) begin(ctx context.Context) error {
+	s.found, s.seen = map[string]*observed{}, map[string]bool{}
+	if !holdsPolicy(s.out) {
+		s.tree = &policy.Snapshot{}
+		return nil
+	}
+	var err error
+	if s.tree, err = policyTree(ctx, s.out); err != nil {
+		return err
+	}
+	if s.set, err = loadSnapshot(ctx, s.out, s.tree, rego.Options{Names: s.names}); err != nil {
+		return err
+	}
+	s.replayer = rego.NewReplayer(s.set)
+	return nil
+}
+
+// holdsPolicy reports whether there is any file of a policy below a directory.
+func holdsPolicy(directory string) bool {
+	found := false
+	_ = fs.WalkDir(os.DirFS(directory), ".", func(p string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && policy.Belongs(p) {
+			found = true
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return found
+}
+
+// observe takes one decision in.
+func (s *suggester) observe(ctx context.Context, d *words.Decided) error {
+	if d.Input == nil || len(s.only) > 0 && !slices.Contains(s.only, d.Repository) && !slices.Contains(s.only, d.RepositoryUUID) {
+		return nil
+	}
+	if len(s.only) > 0 {
+		s.seen[d.Repository], s.seen[d.RepositoryUUID] = true, true
+	}
+	folder := d.Repository
+	if !s.names {
+		folder = d.WorkspaceUUID + "/" + d.RepositoryUUID
+	}
+	o := s.found[folder]
+	if o == nil {
+		o = &observed{folder: folder, uses: map[useKey]*use{}}
+		if s.set != nil {
+			o.own = slices.Contains(s.set.Repositories(), folder)
+		}
+		s.found[folder] = o
+	}
+	how := ""
+	switch said, _ := policySaid(d); {
+	case o.own:
+		return nil
+	case d.Verdict == "allow" && said == "would deny":
+		how = "passed in report mode"
+	case d.Verdict == "allow":
+		how = "was allowed by " + cmp.Or(ruleID(d.Rule), "no rule")
+	case s.refused && policy.Reason(d.Reason) == policy.NoRuleMatched:
+		how = "was refused"
+	default:
+		return nil
+	}
+	deny := ""
+	if s.set != nil {
+		now, err := s.replayer.Replay(ctx, d.Input)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return fmt.Errorf("decision %s: %w", d.ID, err)
+		case now.Verdict == policy.Allow && !now.WouldDeny:
+			o.allowed++
+			return nil
+		case now.Reason == policy.PolicyDenied:
+			deny = now.Rule
+		}
+	}
+	return o.note(d, how, deny, s.names)
+}
+
+func (o *observed) note(d *words.Decided, how, deny string, names bool) error {
+	key := useKey{deployment: cmp.Or(d.Deployment, d.DeploymentUUID), http: d.Action == string(policy.Forward), host: d.Host, port: d.Port}
+	u := o.uses[key]
+	if u == nil {
+		// What is no target has no place in a file of rules: an export may come from
+		// anywhere.
+		if t, err := target.ParseAuthority(net.JoinHostPort(d.Host, strconv.Itoa(d.Port))); err != nil || t.Host != d.Host {
+			return fmt.Errorf("decision %s: its host is no canonical one: `sallyport audit verify` says whether the log is damaged", d.ID)
+		}
+		if len(o.uses) >= maxUses {
+			o.dropped++
+			return nil
+		}
+		p, err := principalOf(d.Input)
+		if err != nil {
+			return fmt.Errorf("decision %s: %w", d.ID, err)
+		}
+		u = &use{useKey: key, condition: "not input.principal.deployment", first: d.Time, last: d.Time,
+			pipelines: map[string]bool{}, how: map[string]bool{}, deny: deny, input: slices.Clone(d.Input)}
+		if dep := p.Deployment; dep != nil {
+			switch {
+			case names && dep.Slug != "":
+				u.condition = fmt.Sprintf("input.principal.deployment.slug == %s", regoText(dep.Slug))
+			case names && dep.Name != "":
+				u.condition = fmt.Sprintf("input.principal.deployment.name == %s", regoText(dep.Name))
+			default:
+				u.condition = fmt.Sprintf("input.principal.deployment.uuid == %s", regoText(dep.UUID))
+			}
+		}
+		o.uses[key] = u
+	}
+	u.count++
+	if d.Time.Before(u.first) {
+		u.first = d.Time
+	}
+	if d.Time.After(u.last) {
+		u.last = d.Time
+	}
+	if len(u.pipelines) < maxPipelines {
+		u.pipelines[d.PipelineUUID] = true
+	}
+	if len(u.how) < 3 {
+		u.how[how] = true
+	}
+	return nil
+}
+
+// finish writes the files, once the policy that they make has been tried.
+func (s *suggester) finish(ctx context.Context, out io.Writer) error {
+	var files []policy.File
+	var told strings.Builder
+	wanted := map[string]*observed{}
+	for _, o := range sortedObserved(s.found) {
+		file := path.Join("repositories", o.folder, suggestedFile)
+		switch n := o.suggested(); {
+		case o.own:
+			fmt.Fprintf(&told, "%s: has rules, and is left alone\n", o.folder)
+		case !plainFolder(o.folder):
+			fmt.Fprintf(&told, "%s: is no name of a repository, and gets no file\n", cmp.Or(o.folder, "a repository without a name"))
+		case n == 0 && o.allowed > 0:
+			fmt.Fprintf(&told, "%s: needs nothing, all of %d is allowed\n", o.folder, o.allowed)
+		case n == 0:
+			fmt.Fprintf(&told, "%s: there is nothing to suggest\n", o.folder)
+		default:
+			files = append(files, policy.File{Path: file, Content: []byte(s.rules(o))})
+			wanted[file] = o
+			fmt.Fprintf(&told, "%s: %d targets, in %s\n", o.folder, n, file)
+		}
+		if o.dropped > 0 {
+			fmt.Fprintf(&told, "  it reached more than %d different targets: %d decisions are left out\n", maxUses, o.dropped)
+		}
+	}
+	for _, name := range s.only {
+		if !slices.ContainsFunc(sortedObserved(s.found), func(o *observed) bool {
+			return o.folder == name || strings.Contains(name, "-") && !strings.Contains(name, "/")
+		}) {
+			fmt.Fprintf(&told, "%s: the log has not seen it in this time\n", name)
+		}
+	}
+	if len(files) == 0 {
+		_, err := io.WriteString(out, told.String())
+		return err
+	}
+	if !slices.ContainsFunc(s.tree.Files, func(f policy.File) bool { return strings.HasPrefix(f.Path, "egress/") }) {
+		files = append(files, policy.File{Path: "egress/" + suggestedFile, Content: []byte(observedOrganisation)})
+		fmt.Fprintf(&told, "the organisation had no rules: egress/%s keeps everything in report mode\n", suggestedFile)
+	}
+	undelegated, err := s.try(ctx, files, wanted)
+	if err != nil {
+		return err
+	}
+	for _, folder := range undelegated {
+		fmt.Fprintf(&told, "%s: its rules do not count yet, for nothing delegates to it. Add to egress/:\n  %s\n", folder, s.delegation(folder))
+	}
+	if s.dry {
+		for _, f := range files {
+			fmt.Fprintf(out, "-- %s --\n%s", f.Path, f.Content)
+		}
+	} else if err := writeNew(s.out, files); err != nil {
+		return err
+	}
+	_, err = io.WriteString(out, told.String())
+	return err
+}
+
+func (s *suggester) delegation(folder string) string {
+	if s.names {
+		return fmt.Sprintf(`delegate contains {"rule": "own-rules-of-%s"} if input.principal.repository.full_name == %q`, ruleID(folder), folder)
+	}
+	return fmt.Sprintf(`delegate contains {"rule": "own-rules-of-%s"} if input.principal.repository.uuid == %q`, ruleID(folder), path.Base(folder))
+}
+
+// try loads the policy with the new files in it, and asks it again what was
+// observed. It returns those repositories to which nothing delegates.
+func (s *suggester) try(ctx context.Context, files []policy.File, wanted map[string]*observed) (undelegated []string, err error) {
+	together, err := policy.NewSnapshot(append(slices.Clone(s.tree.Files), files...), "")
+	if err != nil {
+		return nil, err
+	}
+	set, err := loadSnapshot(ctx, "what would be written", together, rego.Options{Names: s.names})
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		o := wanted[f.Path]
+		if o == nil {
+			continue
+		}
+		for _, u := range o.uses {
+			if u.deny != "" {
+				continue
+			}
+			d, err := set.Replay(ctx, u.input)
+			if err != nil {
+				return nil, err
+			}
+			if d.Verdict == policy.Allow && !d.WouldDeny {
+				continue
+			}
+			if d.Reason == policy.NoRuleMatched {
+				undelegated = append(undelegated, o.folder)
+				break
+			}
+			return nil, fmt.Errorf("%s: the suggested rules do not allow %s, by %s: nothing is written", o.folder, u.entry(), d.Rule)
+		}
+	}
+	return undelegated, nil
+}
+
+// writeNew writes files that must not be there, inside of the directory.
+func writeNew(directory string, files []policy.File) error {
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		return invalid{err}
+	}
+	root, err := os.OpenRoot(directory)
+	if err != nil {
+		return invalid{err}
+	}
+	defer root.Close()
+	for _, f := range files {
+		if err := root.MkdirAll(filepath.FromSlash(path.Dir(f.Path)), 0o755); err != nil {
+			return err
+		}
+		file, err := root.OpenFile(filepath.FromSlash(f.Path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if err != nil {
+			return err
+		}
+		_, err = file.Write(f.Content)
+		if err := errors.Join(err, file.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sortedObserved(found map[string]*observed) []*observed {
+	list := make([]*observed, 0, len(found))
+	for _, o := range found {
+		list = append(list, o)
+	}
+	slices.SortFunc(list, func(a, b *observed) int { return cmp.Compare(a.folder, b.folder) })
+	return list
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/audit"
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
+)
+
+func newProof() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "proof ID",
+		Short: "Prove that a decision and its end are in the signed log",
+		Long: `Print, as a line of JSON for each event of a decision, its record, its place in
+the Merkle tree, the hashes from its leaf to the root (RFC 6962 section 2.1.1) and
+the signed checkpoint with that root. Who has the log's public key needs nothing
+else to check it. The proof was checked before it is printed.
+
+The exit status is 1 where there is no such decision, or it is not sealed yet.`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return invalid{fmt.Errorf("which decision? Give one id\nsee: %s --help", c.CommandPath())}
+			}
+			return nil
+		},
+	}
+	from := addLogFlags(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		url, done, err := from.open(c.Context())
+		if err != nil {
+			return err
+		}
+		defer done()
+		found, err := auditlog.Find(c.Context(), url, args[0])
+		if err != nil {
+			return err
+		}
+		if len(found.Records) == 0 {
+			return fmt.Errorf("the log has no decision %s", args[0])
+		}
+		r, err := auditlog.OpenReader(c.Context(), url)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		out := json.NewEncoder(c.OutOrStdout())
+		out.SetEscapeHTML(false)
+		for _, record := range found.Records {
+			line, err := prove(c, r, record)
+			if err != nil {
+				return err
+			}
+			if err := out.Encode(line); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return c
+}
+
+// proofLine is what is printed. The record is text, so that its bytes survive
+// whoever reads and writes the line again.
+type proofLine struct {
+	Record     string       `json:"record"`
+	Leaf       int64        `json:"leaf"`
+	Hashes     []audit.Hash `json:"hashes"`
+	Checkpoint string       `json:"checkpoint"`
+}
+
+func prove(c *cobra.Command, r *auditlog.Reader, record []byte) (*proofLine, error) {
+	var said struct {
+		Writer   string `json:"writer"`
+		Sequence int64  `json:"writer_sequence"`
+	}
+	if err := json.Unmarshal(record, &said); err != nil {
+		return nil, fmt.Errorf("read the record: %w", err)
+	}
+	p, err := r.Prove(c.Context(), said.Writer, said.Sequence)
+	if err != nil {
+		return nil, err
+	}
+	checkpoint, err := audit.ReadCheckpoint(p.Checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	if err := audit.CheckInclusion(p.Hashes, checkpoint.Size, checkpoint.Root, p.Index, audit.Leaf(record)); err != nil {
+		return nil, errors.Join(err, errors.New("the record is not the one that was sealed: run `sallyport audit verify`"))
+	}
+	return &proofLine{string(record), p.Index, p.Hashes, string(p.Checkpoint)}, nil
+}

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	words "github.com/sallyport/sallyport/audit"
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
+)
+
+func newShow() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "show ID",
+		Short: "Show a decision and its end by the id that a step was told",
+		Long: `Show what the log holds of one decision: who asked for what, how it came out by
+which rule of which policy, and how it ended. The id is the one in a refusal
+(Sallyport-Decision), in "tunnels list" and in the server's own log lines.
+
+  sallyport audit show 01a1fdf4-c192-7cf7-900b-49ceb24f5238
+
+--json prints the records as they were hashed, and what has become known since.
+The exit status is 1 where the log has no such decision or cannot be read, and 2
+where the id is none.`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return invalid{fmt.Errorf("which decision? Give one id\nsee: %s --help", c.CommandPath())}
+			}
+			return nil
+		},
+	}
+	from := addLogFlags(c)
+	asJSON := c.Flags().Bool("json", false, "print JSON")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		id, ok := parseUUID(args[0])
+		if !ok {
+			return invalid{fmt.Errorf("%q is no decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0])}
+		}
+		url, done, err := from.open(c.Context())
+		if err != nil {
+			return err
+		}
+		defer done()
+		found, err := auditlog.Find(c.Context(), url, id)
+		if err != nil {
+			return err
+		}
+		if len(found.Records) == 0 {
+			return fmt.Errorf("the log has no decision %s; while the database was away it may wait in a server's journal", id)
+		}
+		if *asJSON {
+			return printDecisionJSON(c.OutOrStdout(), found)
+		}
+		return printDecision(c.OutOrStdout(), id, found)
+	}
+	return c
+}
+
+// printDecisionJSON leaves the records as they are.
+func printDecisionJSON(w io.Writer, found auditlog.Found) error {
+	out := struct {
+		Events      []json.RawMessage `json:"events"`
+		BuildNumber int64             `json:"build_number,omitempty"`
+		Creator     string            `json:"creator,omitempty"`
+	}{BuildNumber: found.BuildNumber, Creator: found.Creator}
+	for _, r := range found.Records {
+		out.Events = append(out.Events, r)
+	}
+	return printJSON(w, out)
+}
+
+// shownEvent is what is shown of a record. A record's strings hold no control
+// characters: whoever wrote it has escaped them.
+type shownEvent struct {
+	Time           time.Time  `json:"time"`
+	Kind           words.Kind `json:"kind"`
+	Writer         string     `json:"writer"`
+	Sequence       int64      `json:"writer_sequence"`
+	Workspace      string     `json:"workspace"`
+	WorkspaceUUID  string     `json:"workspace_uuid"`
+	Repository     string     `json:"repository"`
+	RepositoryUUID string     `json:"repository_uuid"`
+	Deployment     string     `json:"deployment"`
+	DeploymentUUID string     `json:"deployment_uuid"`
+	DeploymentType string     `json:"deployment_type"`
+	Branch         string     `json:"branch"`
+	PipelineUUID   string     `json:"pipeline_uuid"`
+	StepUUID       string     `json:"step_uuid"`
+	ClientAddress  string     `json:"client_address"`
+	Listener       string     `json:"listener"`
+	Action         string     `json:"action"`
+	Scheme         string     `json:"scheme"`
+	Host           string     `json:"host"`
+	Port           int        `json:"port"`
+	Method         string     `json:"method"`
+	Path           string     `json:"path"`
+	TargetRaw      string     `json:"target_raw"`
+	Verdict        string     `json:"verdict"`
+	Mode           string     `json:"mode"`
+	WouldDeny      bool       `json:"would_deny"`
+	Reason         string     `json:"reason"`
+	Rule           string     `json:"rule"`
+	Rules          []string   `json:"rules"`
+	Message        string     `json:"message"`
+	Revision       string     `json:"revision"`
+	Commit         string     `json:"commit"`
+	Status         int        `json:"status"`
+	Via            string     `json:"via"`
+	Address        string     `json:"address"`
+	Sent           int64      `json:"sent"`
+	Received       int64      `json:"received"`
+	Microseconds   int64      `json:"duration"`
+	Cause          string     `json:"cause"`
+	UpstreamStatus int        `json:"upstream_status"`
+}
+
+// printDecision writes a decision and what closed it for people.
+func printDecision(w io.Writer, id string, found auditlog.Found) error {
+	var b strings.Builder
+	allowed, closed := false, false
+	for i, record := range found.Records {
+		var e shownEvent
+		if err := json.Unmarshal(record, &e); err != nil {
+			return errors.Join(fmt.Errorf("a record of %s cannot be read: `sallyport audit verify` says whether the log is damaged", id), err)
+		}
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		if e.Kind == words.KindDecision {
+			fmt.Fprintf(&b, "decision %s\n", id)
+			e.printDecision(&b, found)
+			allowed = e.Verdict == "allow"
+			continue
+		}
+		fmt.Fprintf(&b, "end (%s)\n", e.Kind)
+		e.printEnd(&b)
+		closed = true
+	}
+	if allowed && !closed {
+		b.WriteString("\nno end is recorded: it is open, or its end waits in a server's journal, or its server was lost\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (e *shownEvent) printDecision(b *strings.Builder, found auditlog.Found) {
+	line := lines(b)
+	line("time", e.Time.UTC().Format(time.RFC3339Nano))
+	verdict := e.Verdict
+	switch {
+	case e.WouldDeny:
+		verdict += ", in report mode only: it would have been refused"
+	case e.Mode == "report":
+		verdict += ", in report mode"
+	}
+	line("verdict", verdict)
+	e.printReason(line)
+	line("status", number(int64(e.Status)))
+	line("repository", named(e.Repository, e.RepositoryUUID))
+	line("workspace", named(e.Workspace, e.WorkspaceUUID))
+	deployment := named(e.Deployment, e.DeploymentUUID)
+	if deployment != "" && e.DeploymentType != "" {
+		deployment += ", " + e.DeploymentType
+	}
+	line("deployment", deployment)
+	line("branch", e.Branch)
+	pipeline := e.PipelineUUID
+	if found.BuildNumber > 0 {
+		pipeline = fmt.Sprintf("#%d (%s)", found.BuildNumber, e.PipelineUUID)
+	}
+	line("pipeline", pipeline)
+	line("started by", found.Creator)
+	line("step", e.StepUUID)
+	line("client", strings.TrimSpace(e.ClientAddress+" on "+e.Listener))
+	line("asked for", strings.TrimSpace(e.Action+" "+e.target()))
+	line("as written", e.TargetRaw)
+	address := e.Address
+	if address == "" && e.Via != "" && e.Verdict == "allow" {
+		address = "not known: the upstream proxy looked the name up"
+	}
+	line("address", address)
+	line("via", e.Via)
+	line("recorded", fmt.Sprintf("by writer %s as its number %d", e.Writer, e.Sequence))
+}
+
+func (e *shownEvent) printEnd(b *strings.Builder) {
+	line := lines(b)
+	line("time", e.Time.UTC().Format(time.RFC3339Nano))
+	line("cause", e.Cause)
+	e.printReason(line)
+	line("status", number(int64(e.Status)))
+	line("target said", number(int64(e.UpstreamStatus)))
+	line("sent", strconv.FormatInt(e.Sent, 10)+" bytes")
+	line("received", strconv.FormatInt(e.Received, 10)+" bytes")
+	line("duration", (time.Duration(e.Microseconds) * time.Microsecond).String())
+	line("address", e.Address)
+	line("via", e.Via)
+	line("recorded", fmt.Sprintf("by writer %s as its number %d", e.Writer, e.Sequence))
+}
+
+// printReason writes why, by which rules of which policy. An end has it where the
+// policy of the time ended it.
+func (e *shownEvent) printReason(line func(name, value string)) {
+	line("reason", e.Reason)
+	line("rule", e.Rule)
+	if len(e.Rules) > 1 {
+		line("all rules", strings.Join(e.Rules, ", "))
+	}
+	line("message", e.Message)
+	line("policy", e.Revision)
+	line("commit", e.Commit)
+}
+
+// target is where it was to go.
+func (e *shownEvent) target() string {
+	if e.Host == "" {
+		return ""
+	}
+	to := net.JoinHostPort(e.Host, strconv.Itoa(e.Port))
+	if e.Method == "" {
+		return to
+	}
+	return e.Method + " " + cmp.Or(e.Scheme, "http") + "://" + to + e.Path
+}
+
+// lines writes one line for each value that there is.
+func lines(b *strings.Builder) func(name, value string) {
+	return func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(b, "  %-12s %s\n", name, value)
+		}
+	}
+}
+
+func named(name, uuid string) string {
+	if name == "" || uuid == "" {
+		return cmp.Or(name, uuid)
+	}
+	return name + " (" + uuid + ")"
+}
+
+func number(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"strconv"
+
+	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/proxy"
+)
+
+// ways are the other proxies on the way out, as the gate takes them. Nothing but
+// the configuration adds one: what the environment says of proxies is not read.
+func ways(configured []config.Via) ([]*proxy.Via, error) {
+	var all []*proxy.Via
+	for _, c := range configured {
+		port, err := strconv.ParseUint(c.Proxy.Port(), 10, 16)
+		if err != nil {
+			return nil, fmt.Errorf("egress.via: the port of %s: %w", c.Proxy, err)
+		}
+		v := &proxy.Via{
+			Host: c.Proxy.Hostname(), Port: uint16(port), Hosts: c.Hosts, Except: c.Except,
+			ResolveUpstream: c.Resolve == config.ResolveUpstream,
+		}
+		if !c.Credential.IsZero() {
+			v.Credential = c.Credential.Read
+		}
+		if c.Proxy.Scheme == "https" {
+			v.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: v.Host, NextProtos: []string{"http/1.1"}}
+			if c.CAFile != "" {
+				if v.TLS.RootCAs, err = authorities(c.CAFile); err != nil {
+					return nil, fmt.Errorf("egress.via: %w", err)
+				}
+			}
+		}
+		all = append(all, v)
+	}
+	return all, nil
+}
+
+// authorities reads the certificates that others are checked with.
+func authorities(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the authorities: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM form", file)
+	}
+	return pool, nil
+}

@@ -1,0 +1,62 @@
+package bitbucket
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+)
+
+// TestPipeline: a pipeline's number and creator, one that Bitbucket does not know,
+// and what is no answer.
+func TestPipeline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, withAPI)
+		run := h.payments.Run("main")
+		ask := func(uuid string) (Pipeline, error) {
+			return h.auth.Pipeline(t.Context(), h.acme.UUID, h.payments.UUID, uuid)
+		}
+		p, err := ask(run.UUID)
+		if err != nil || p.BuildNumber != int64(run.BuildNumber) || p.Creator != "Robin Builder" || len(p.CreatorUUID) != 36 || !p.Learnt.Equal(time.Now()) {
+			t.Errorf("got %+v, %v", p, err)
+		}
+		if p, err := ask("11111111-2222-3333-4444-555555555555"); err != nil || p.BuildNumber != 0 || p.Learnt.IsZero() {
+			t.Errorf("unknown: %+v, %v", p, err)
+		}
+		if s := h.auth.Status()[0]; s.NamesError != nil || !s.NamesAnswered.Equal(time.Now()) {
+			t.Errorf("that there is no such pipeline is taken for a failure: %+v", s)
+		}
+		if _, err := h.auth.Pipeline(t.Context(), h.payments.UUID, h.payments.UUID, run.UUID); !errors.Is(err, ErrNoAPI) {
+			t.Errorf("of a workspace that is not configured: %v", err)
+		}
+		for name, body := range map[string]string{
+			"another":   `{"uuid":"` + otherUUID + `","build_number":1}`,
+			"no number": `{"uuid":"` + bb.Braced(run.UUID) + `"}`,
+			"negative":  `{"uuid":"` + bb.Braced(run.UUID) + `","build_number":-1}`,
+			"text":      `{"uuid":"` + bb.Braced(run.UUID) + `","build_number":"1"}`,
+			"not JSON":  `<html>`,
+		} {
+			fault := h.server.Inject(bb.PipelineGet, bb.Replaced(body))
+			if p, err := ask(run.UUID); err == nil {
+				t.Errorf("%s: got %+v", name, p)
+			}
+			fault.Clear()
+		}
+		fault := h.server.Inject(bb.PipelineGet, bb.Replaced(`{"uuid":"`+bb.Braced(run.UUID)+`","build_number":7,"creator":{"display_name":"a\u0000b","uuid":"x"}}`))
+		if p, err := ask(run.UUID); err != nil || p.Creator != "" || p.CreatorUUID != "" || p.BuildNumber != 7 {
+			t.Errorf("a name that cannot be shown: %+v, %v", p, err)
+		}
+		fault.Clear()
+
+		// It uses no more than half of what steps wait for.
+		for range 100 {
+			_, err = ask(run.UUID)
+		}
+		if !errors.Is(err, errBusy) {
+			t.Errorf("got %v", err)
+		}
+		h.accepts(h.token(h.step))
+	})
+}

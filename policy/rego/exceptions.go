@@ -1,0 +1,100 @@
+package rego
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// Exception is an exception in a policy's documents: an object with an owner and
+// an end, as data.sallyport.lib.active reads it.
+type Exception struct {
+	Path       string // where it stands: data.exceptions.list[0]
+	Owner      string
+	Ticket     string
+	Repository string
+	Until      time.Time // zero where the end is not written as the library wants it, so that it never counts
+}
+
+// Key tells an exception from others in the next revision, where its place may be
+// another one.
+func (e Exception) Key() string {
+	return fmt.Sprintf("%q %q %q %s", e.Owner, e.Ticket, e.Repository, e.Until.Format(time.RFC3339))
+}
+
+// maxExceptions bounds what is listed.
+const maxExceptions = 10_000
+
+// Exceptions lists the exceptions in the set's documents, the first to end first.
+func (s *Set) Exceptions() []Exception { return slices.Clone(s.exceptions) }
+
+func (l *loader) exceptions() []Exception {
+	var list []Exception
+	if l.data != nil {
+		findExceptions(l.data, "data", &list)
+	}
+	slices.SortStableFunc(list, func(a, b Exception) int { return a.Until.Compare(b.Until) })
+	return list
+}
+
+func findExceptions(v ast.Value, path string, list *[]Exception) {
+	if len(*list) >= maxExceptions {
+		return
+	}
+	switch v := v.(type) {
+	case ast.Object:
+		if e, ok := exceptionOf(v, path); ok {
+			*list = append(*list, e)
+			return
+		}
+		for _, key := range v.Keys() {
+			if name, ok := key.Value.(ast.String); ok {
+				findExceptions(v.Get(key).Value, path+"."+string(name), list)
+			}
+		}
+	case *ast.Array:
+		for i := range v.Len() {
+			findExceptions(v.Elem(i).Value, fmt.Sprintf("%s[%d]", path, i), list)
+		}
+	}
+}
+
+func exceptionOf(v ast.Object, path string) (Exception, bool) {
+	word := func(name string) (string, bool) {
+		t := v.Get(ast.StringTerm(name))
+		if t == nil {
+			return "", false
+		}
+		s, ok := t.Value.(ast.String)
+		return string(s), ok
+	}
+	owner, hasOwner := word("owner")
+	until, hasEnd := word("until")
+	if !hasOwner || !hasEnd {
+		return Exception{}, false
+	}
+	e := Exception{Path: path, Owner: owner}
+	e.Ticket, _ = word("ticket")
+	e.Repository, _ = word("repository")
+	// What the library takes for a time, and no other spelling of one.
+	if at, err := time.Parse("2006-01-02T15:04:05Z", until); err == nil && len(until) == len("2006-01-02T15:04:05Z") {
+		e.Until = at
+	}
+	return e, true
+}
+
+// lintExceptions says which exceptions never count, or no longer.
+func (l *loader) lintExceptions(now time.Time) {
+	for _, e := range l.exceptions() {
+		switch {
+		case e.Owner == "":
+			l.warn(Error{Message: "the exception " + e.Path + " never counts: it has no owner", Hint: "name somebody to ask"})
+		case e.Until.IsZero():
+			l.warn(Error{Message: "the exception " + e.Path + " never counts: its end is no time in UTC", Hint: `write "2026-12-31T00:00:00Z"`})
+		case !e.Until.After(now):
+			l.warn(Error{Message: "the exception " + e.Path + " of " + e.Owner + " ended at " + e.Until.Format(time.RFC3339), Hint: "remove it, or agree on a new end"})
+		}
+	}
+}

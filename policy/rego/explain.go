@@ -1,0 +1,258 @@
+package rego
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// Explanation is a decision and what each rule had to do with it.
+type Explanation struct {
+	Decision policy.Decision
+	Rules    []Explained // by set, then as they stand in the files
+}
+
+// Explained is one body of one rule of a set.
+type Explained struct {
+	Set        string // allow, deny, report, delegate
+	Rule       string // its id
+	Repository string // whose it is; empty: the organisation's
+	File       string
+	Line       int
+	Matched    bool
+	Ignored    string // why it matched and does not count; empty where it does
+	// Failed is the first condition that did not hold; of a body that was tried for
+	// several values, for the one that came furthest. nil where it matched.
+	Failed *Condition
+}
+
+// Condition is one expression of a rule's body, as it was written.
+type Condition struct {
+	File string
+	Line int
+	Text string
+	Read []Value // what it read of the input
+}
+
+// Value is a part of the input.
+type Value struct {
+	Path   string // input.target.host
+	Value  string // as JSON; empty where Absent
+	Absent bool
+}
+
+// explainDeadline bounds an evaluation that is traced, which takes many times as
+// long as one that decides.
+const explainDeadline = 30 * time.Second
+
+// Explain evaluates the policy for an input as [Set.Replay] does, and says of every
+// rule whether it matched, and if not, which of its conditions did not hold. An
+// error is that of the evaluation; the explanation then holds as much as is known.
+// Safe for concurrent use.
+func (s *Set) Explain(ctx context.Context, input []byte) (*Explanation, error) {
+	x := &Explanation{}
+	var err error
+	if x.Decision, err = s.Replay(ctx, input); err != nil {
+		return x, err
+	}
+	q, err := recordedQuestion(input, s.loader.options.Names)
+	if err != nil {
+		return x, err
+	}
+	q.everyRule = true
+	own, err := s.program(q.repository)
+	if err != nil {
+		return x, err
+	}
+	var all [2]results
+	for i, p := range []*program{s.organisation, own} {
+		u := s.loader.organisation
+		if i == 1 {
+			u = s.units[q.repository]
+		}
+		if p == nil || u == nil || len(p.sets) == 0 {
+			continue
+		}
+		tracer := newRuleTracer(u)
+		err := recovered("explaining "+p.name, func() (err error) {
+			all[i], err = p.run(ctx, q, explainDeadline, tracer)
+			return err
+		})
+		if err != nil {
+			return x, err
+		}
+		rules, err := s.loader.alone().explained(u, tracer, q)
+		if err != nil {
+			return x, err
+		}
+		x.Rules = append(x.Rules, rules...)
+	}
+	for i := range x.Rules {
+		x.Rules[i].Ignored = ignored(&x.Rules[i], all[0], all[1], q)
+	}
+	slices.SortStableFunc(x.Rules, func(a, b Explained) int { return setOrder(a.Set) - setOrder(b.Set) })
+	return x, nil
+}
+
+func setOrder(set string) int {
+	return slices.Index([]string{setDeny, setAllow, setDelegate, setReport}, set)
+}
+
+// ignored says why a rule that matched does not count, as combine has it.
+func ignored(e *Explained, organisation, repository results, q *question) string {
+	if !e.Matched || e.Set != setAllow {
+		return ""
+	}
+	entries := organisation[setAllow]
+	if e.Repository != "" {
+		if len(organisation[setDelegate]) == 0 {
+			return "the organisation does not delegate for this: no rule of delegate matched"
+		}
+		entries = repository[setAllow]
+	}
+	entries = slices.DeleteFunc(slices.Clone(entries), func(o entry) bool { return o.rule != e.Rule })
+	if len(counting(entries, q)) > 0 || len(entries) == 0 {
+		return ""
+	}
+	if end := entries[0].expires; !end.IsZero() && !q.time.Before(end) {
+		return "it expired at " + end.Format(time.RFC3339)
+	}
+	return `the target is an IP address, and it does not say "address": true`
+}
+
+// ruleTracer notes how far each rule of a unit's sets came. Rules are known by
+// their place, for compiling copies them.
+type ruleTracer struct {
+	pkg     ast.Ref
+	queries map[uint64]string // the query of a rule's body, by its place
+	far     map[string]*ast.Expr
+	matched map[string]bool
+}
+
+func newRuleTracer(u *unit) *ruleTracer {
+	return &ruleTracer{pkg: u.pkg, queries: map[uint64]string{}, far: map[string]*ast.Expr{}, matched: map[string]bool{}}
+}
+
+func (*ruleTracer) Enabled() bool               { return true }
+func (*ruleTracer) Config() topdown.TraceConfig { return topdown.TraceConfig{} }
+
+func (t *ruleTracer) TraceEvent(e topdown.Event) {
+	switch node := e.Node.(type) {
+	case *ast.Rule:
+		if node.Module == nil || !node.Module.Package.Path.Equal(t.pkg) || !isSet(firstName(node)) {
+			return
+		}
+		switch e.Op {
+		case topdown.EnterOp:
+			t.queries[e.QueryID] = spot(node.Location)
+		case topdown.ExitOp:
+			t.matched[spot(node.Location)] = true
+		}
+	case *ast.Expr:
+		rule, ours := t.queries[e.QueryID]
+		if !ours || e.Op != topdown.EvalOp {
+			return
+		}
+		if far := t.far[rule]; far == nil || node.Index > far.Index {
+			t.far[rule] = node
+		}
+	}
+}
+
+func spot(l *ast.Location) string {
+	if l == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d:%d", l.File, l.Row, l.Col)
+}
+
+// explained lists the rules of a unit's sets as they were written, with what
+// became of them.
+func (l *loader) explained(u *unit, tracer *ruleTracer, q *question) ([]Explained, error) {
+	var list []Explained
+	for _, src := range u.sources {
+		if src.test {
+			continue
+		}
+		module, err := l.parse(src)
+		if err != nil {
+			return nil, err
+		}
+		for _, rule := range module.Rules {
+			entry, ok := keyObject(rule.Head)
+			if !ok || !isSet(firstName(rule)) {
+				continue
+			}
+			e := Explained{
+				Set: firstName(rule), Repository: u.repository, File: rule.Location.File, Line: rule.Location.Row,
+				Matched: tracer.matched[spot(rule.Location)],
+			}
+			if id := entry.Get(ast.StringTerm("rule")); id != nil {
+				e.Rule, _ = text(id.Value)
+			}
+			if !e.Matched {
+				e.Failed = condition(rule, tracer.far[spot(rule.Location)], q)
+			}
+			list = append(list, e)
+		}
+	}
+	return list, nil
+}
+
+// condition finds, in a rule as it was written, the expression that a compiled one
+// was made of: compiling takes expressions apart and gives each the place of what
+// it comes from.
+func condition(rule *ast.Rule, failed *ast.Expr, q *question) *Condition {
+	if failed == nil || failed.Location == nil {
+		return &Condition{File: rule.Location.File, Line: rule.Location.Row, Text: strings.TrimSpace(string(rule.Head.Location.Text))}
+	}
+	var found *ast.Expr
+	for _, e := range rule.Body {
+		if e.Location != nil && e.Location.Offset <= failed.Location.Offset && failed.Location.Offset < e.Location.Offset+max(1, len(e.Location.Text)) {
+			found = e
+		}
+	}
+	if found == nil {
+		return &Condition{File: failed.Location.File, Line: failed.Location.Row, Text: oneLine(string(failed.Location.Text))}
+	}
+	return &Condition{File: found.Location.File, Line: found.Location.Row, Text: oneLine(string(found.Location.Text)), Read: valuesRead(found, q)}
+}
+
+// maxShown bounds what is quoted of a policy or an input.
+const maxShown = 300
+
+func oneLine(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if r := []rune(s); len(r) > maxShown {
+		return string(r[:maxShown]) + " …"
+	}
+	return s
+}
+
+// valuesRead are the parts of the input that an expression names.
+func valuesRead(e *ast.Expr, q *question) []Value {
+	var list []Value
+	ast.WalkRefs(e, func(ref ast.Ref) bool {
+		if !ref.HasPrefix(ast.InputRootRef) || len(ref) < 2 {
+			return false
+		}
+		ref = ref.GroundPrefix()
+		v := Value{Path: ref.String(), Absent: true}
+		if slices.ContainsFunc(list, func(o Value) bool { return o.Path == v.Path }) {
+			return false
+		}
+		if value, err := q.term.Value.Find(ref[1:]); err == nil {
+			v.Absent, v.Value = false, oneLine(value.String())
+		}
+		list = append(list, v)
+		return false
+	})
+	return list
+}

@@ -1,0 +1,102 @@
+package rego
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// errTooLong says that an evaluation was cut at its deadline.
+var errTooLong = errors.New("the evaluation took longer than")
+
+// entryPlaces are where each entry of a set is written, by the set and the id:
+// ids are literal strings, so the place of an entry is known before it decides.
+func entryPlaces(modules map[string]*ast.Module) map[string]*ast.Location {
+	places := map[string]*ast.Location{}
+	for _, path := range sortedKeys(modules) {
+		for _, rule := range modules[path].Rules {
+			entry, ok := keyObject(rule.Head)
+			if !ok || !isSet(firstName(rule)) {
+				continue
+			}
+			id := entry.Get(ast.StringTerm("rule"))
+			if id == nil {
+				continue
+			}
+			key := firstName(rule) + "\x00" + id.Value.String()
+			if places[key] == nil {
+				places[key] = rule.Location
+			}
+		}
+	}
+	return places
+}
+
+// placed gives an error the place of the rule that an entry of a set comes from.
+func (p *program) placed(set string, entry ast.Value, err error) error {
+	object, ok := entry.(ast.Object)
+	if !ok {
+		return err
+	}
+	id := object.Get(ast.StringTerm("rule"))
+	if id == nil {
+		return err
+	}
+	loc := p.places[set+"\x00"+id.Value.String()]
+	if loc == nil {
+		return err
+	}
+	return at(loc, nil, err.Error(), "")
+}
+
+// located gives an error of an evaluation the place that OPA knows.
+func located(err error) error {
+	failure, ok := errors.AsType[*topdown.Error](err)
+	if !ok || failure.Location == nil || failure.Location.File == "" {
+		return err
+	}
+	return at(failure.Location, nil, failure.Message, "")
+}
+
+// lastPlace is a tracer that remembers the last line of a policy's own files at
+// which an evaluation was. It is slow, and used where one was too slow already.
+type lastPlace struct {
+	library map[string]*ast.Module
+	at      *ast.Location
+}
+
+func (*lastPlace) Enabled() bool                { return true }
+func (*lastPlace) Config() topdown.TraceConfig  { return topdown.TraceConfig{} }
+func (l *lastPlace) TraceEvent(e topdown.Event) { l.note(e.Location); l.noteNode(e.Node) }
+
+func (l *lastPlace) noteNode(n ast.Node) {
+	if n != nil {
+		l.note(n.Loc())
+	}
+}
+
+func (l *lastPlace) note(loc *ast.Location) {
+	if loc != nil && loc.File != "" && loc.Row > 0 && l.library[loc.File] == nil {
+		l.at = loc
+	}
+}
+
+// whereItHangs asks again, with a tracer, and returns the place at which the
+// deadline found the evaluation; nil if it ends this time.
+func (p *program) whereItHangs(ctx context.Context, q *question, deadline time.Duration, library map[string]*ast.Module) error {
+	tracer := &lastPlace{library: library}
+	var err error
+	failed := recovered("evaluating "+p.name, func() error {
+		_, err = p.run(ctx, q, deadline, tracer)
+		return nil
+	})
+	if failed != nil || err == nil || tracer.at == nil {
+		return failed
+	}
+	return at(tracer.at, nil, fmt.Sprintf("the evaluation takes longer than %v, and is here then", deadline),
+		"look lists up by their key, and compare less with less")
+}

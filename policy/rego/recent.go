@@ -1,0 +1,54 @@
+package rego
+
+import (
+	"hash/maphash"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// maxRecent bounds the inputs that are remembered.
+const maxRecent = 512
+
+// recentInputs remembers real inputs, to try a new policy with. The latest of
+// those that ask for the same has the place of the earlier ones, so that a busy
+// step does not drive out the others; two that ask for different things may share
+// a place by chance, and then the later one has it. Safe for concurrent use.
+type recentInputs struct {
+	slots [maxRecent]atomic.Pointer[recentInput]
+}
+
+type recentInput struct {
+	repository string
+	input      []byte
+}
+
+var recentSeed = maphash.MakeSeed()
+
+// note remembers the input of a decision. It is read-only from then on.
+func (r *recentInputs) note(request *policy.Request, input []byte) {
+	type kind struct {
+		action                       policy.Action
+		repository, deployment, host string
+		port                         uint16
+	}
+	k := kind{request.Action, request.Principal.Repository.UUID, "", request.Target.Host, request.Target.Port}
+	if d := request.Principal.Deployment; d != nil {
+		k.deployment = d.UUID
+	}
+	r.slots[maphash.Comparable(recentSeed, k)%maxRecent].Store(&recentInput{k.repository, input})
+}
+
+// list returns what is remembered, the same repository's one after the other.
+func (r *recentInputs) list() []*recentInput {
+	var list []*recentInput
+	for i := range r.slots {
+		if input := r.slots[i].Load(); input != nil {
+			list = append(list, input)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b *recentInput) int { return strings.Compare(a.repository, b.repository) })
+	return list
+}

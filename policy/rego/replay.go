@@ -1,0 +1,277 @@
+package rego
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown/builtins"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// maxAnswers bounds what a [Replayer] remembers: some hundred bytes each.
+const maxAnswers = 1 << 16
+
+// Replayer evaluates recorded inputs, many of them. Inputs that differ only in
+// what the policy does not read (which step it was, from where, when) are
+// evaluated once. Safe for concurrent use.
+type Replayer struct {
+	set       *Set
+	answers   *lru[string, *answer]
+	evaluated atomic.Int64
+
+	mu    sync.Mutex
+	reads map[*program][]string
+}
+
+// answer is what was said for a key. An answer that looked at the time is of use
+// to nobody else.
+type answer struct {
+	once     sync.Once
+	decision policy.Decision
+	err      error
+	timeless bool
+}
+
+// NewReplayer makes a replayer for a set.
+func NewReplayer(set *Set) *Replayer {
+	return &Replayer{set: set, answers: newLRU[string, *answer](maxAnswers), reads: map[*program][]string{}}
+}
+
+// Evaluated is how many inputs were really evaluated.
+func (r *Replayer) Evaluated() int64 { return r.evaluated.Load() }
+
+// Replay answers as [Set.Replay] does. The decision's Input is the input itself,
+// and its Duration that of the evaluation, whenever that was.
+func (r *Replayer) Replay(ctx context.Context, input []byte) (policy.Decision, error) {
+	key, ok := r.key(input)
+	if !ok {
+		d, _, err := r.evaluate(ctx, input)
+		return d, err
+	}
+	known := r.answers.get(key, func() *answer { return new(answer) })
+	own := false
+	known.once.Do(func() {
+		own = true
+		known.decision, known.timeless, known.err = r.evaluate(ctx, input)
+		known.decision.Input = nil // it would keep the whole input in memory
+	})
+	if !own && !known.timeless {
+		d, _, err := r.evaluate(ctx, input)
+		return d, err
+	}
+	d := known.decision
+	d.Input = input
+	return d, known.err
+}
+
+func (r *Replayer) evaluate(ctx context.Context, input []byte) (d policy.Decision, timeless bool, err error) {
+	r.evaluated.Add(1)
+	start := time.Now()
+	q, err := recordedQuestion(input, r.set.loader.options.Names)
+	if err != nil {
+		d = denied(nil)
+	} else {
+		q.clock = builtins.NDBCache{}
+		d, err = r.set.answer(ctx, q)
+		timeless = err == nil && len(q.clock) == 0 && !q.expiring
+	}
+	d.Revision, d.Duration = r.set.Revision(), time.Since(start)
+	return d, timeless, err
+}
+
+// volatile are the parts of the input that differ from one request of a step to
+// the next, or from one step to the next.
+var volatile = []string{"principal.pipeline", "principal.step", "principal.branch", "request", "client", "time"}
+
+// key is the input without the volatile parts that the policies which it is put
+// to do not read. ok is false where it is not in the form in which inputs are
+// recorded.
+func (r *Replayer) key(input []byte) (key string, ok bool) {
+	var repository, principal []byte
+	ok = members(input, func(name string, value []byte) {
+		if name == "principal" {
+			principal = value
+		}
+	})
+	var workspaceUUID, repositoryUUID string
+	ok = ok && members(principal, func(name string, value []byte) {
+		_ = members(value, func(field string, text []byte) {
+			switch {
+			case name == "workspace" && field == "uuid":
+				workspaceUUID = string(text)
+			case name == "repository" && field == "uuid":
+				repositoryUUID = string(text)
+			case name == "repository" && field == "full_name":
+				repository = text
+			}
+		})
+	})
+	if !ok || bytes.IndexByte(repository, '\\') >= 0 {
+		return "", false
+	}
+	name := strings.Trim(string(repository), `"`)
+	if !r.set.loader.options.Names {
+		name = strings.Trim(workspaceUUID, `"`) + "/" + strings.Trim(repositoryUUID, `"`)
+	}
+	reads := r.readsOf(r.set.organisation)
+	if own, err := r.set.program(name); err != nil {
+		return "", false
+	} else if own != nil {
+		reads = append(slices.Clip(reads), r.readsOf(own)...)
+	}
+	dropped := func(path string) bool { return slices.Contains(volatile, path) && !slices.Contains(reads, path) }
+	b := make([]byte, 0, len(input))
+	_ = members(input, func(field string, value []byte) {
+		switch {
+		case field == "principal":
+			_ = members(value, func(field string, value []byte) {
+				if !dropped("principal." + field) {
+					b = append(append(append(b, field...), '='), value...)
+				}
+			})
+		case !dropped(field):
+			b = append(append(append(b, field...), ':'), value...)
+		}
+	})
+	return string(b), true
+}
+
+// readsOf lists the volatile parts that a program's rules, and what they call,
+// may read.
+func (r *Replayer) readsOf(p *program) []string {
+	if p == nil || len(p.sets) == 0 {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list, known := r.reads[p]
+	if !known {
+		if len(r.reads) >= maxPrograms {
+			clear(r.reads)
+		}
+		list = volatileReads(p.compiler)
+		r.reads[p] = list
+	}
+	return list
+}
+
+// volatileReads goes through all rules that are compiled together: the library's
+// read nothing of the input but what they are given.
+func volatileReads(c *ast.Compiler) []string {
+	var list []string
+	note := func(path string) {
+		for _, v := range volatile {
+			if (path == "" || path == v || strings.HasPrefix(v, path+".") || strings.HasPrefix(path, v+".")) && !slices.Contains(list, v) {
+				list = append(list, v)
+			}
+		}
+	}
+	var visit func(t *ast.Term) bool
+	visit = func(t *ast.Term) bool {
+		switch v := t.Value.(type) {
+		case ast.Var:
+			if v.Equal(ast.InputRootDocument.Value) {
+				note("")
+			}
+		case ast.Ref:
+			if v.HasPrefix(ast.InputRootRef) {
+				note(inputPath(v))
+			} else {
+				ast.WalkTerms(v[0], visit)
+			}
+			for _, operand := range v[1:] {
+				ast.WalkTerms(operand, visit)
+			}
+			return true
+		}
+		return false
+	}
+	for _, m := range c.Modules {
+		ast.WalkTerms(m, visit)
+	}
+	return list
+}
+
+// inputPath is a reference to the input as far as its names are literal.
+func inputPath(ref ast.Ref) string {
+	var names []string
+	for _, t := range ref[1:] {
+		s, ok := t.Value.(ast.String)
+		if !ok {
+			break
+		}
+		names = append(names, string(s))
+	}
+	return strings.Join(names, ".")
+}
+
+// members calls f for each member of a JSON object in the form in which inputs are
+// recorded: without white space, and with names that need no escape. It reports
+// whether it could be read to its end.
+func members(object []byte, f func(name string, value []byte)) bool {
+	if len(object) < 2 || object[0] != '{' || object[len(object)-1] != '}' {
+		return false
+	}
+	rest := object[1 : len(object)-1]
+	for len(rest) > 0 {
+		if rest[0] != '"' {
+			return false
+		}
+		end := bytes.IndexByte(rest[1:], '"')
+		if end < 0 || len(rest) < end+4 || rest[end+2] != ':' {
+			return false
+		}
+		name, value := string(rest[1:end+1]), rest[end+3:]
+		n := valueLength(value)
+		if n <= 0 {
+			return false
+		}
+		f(name, value[:n])
+		if rest = value[n:]; len(rest) > 0 {
+			if rest[0] != ',' || len(rest) == 1 {
+				return false
+			}
+			rest = rest[1:]
+		}
+	}
+	return true
+}
+
+// valueLength is the length of the JSON value that b begins with; 0 where it has
+// no end.
+func valueLength(b []byte) int {
+	depth, inString := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			if inString = !inString; !inString && depth == 0 {
+				return i + 1
+			}
+		case inString:
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+			if depth < 0 {
+				return i
+			}
+		case c == ',' && depth == 0:
+			return i
+		}
+	}
+	if depth != 0 || inString {
+		return 0
+	}
+	return len(b)
+}
