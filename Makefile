@@ -15,12 +15,12 @@ PACKAGES   ?= ./...
 FUZZTIME   ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint build release clean needs fuzz bench soak crash fmt
+.PHONY: help demo demo-needs test check lint build release clean needs fuzz bench soak crash fmt
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: needs build ## run the tour: an emulated Bitbucket, real curl, real PostgreSQL (ONCE=1 ends after it)
+demo: demo-needs build ## run the tour: an emulated Bitbucket, real curl, real PostgreSQL (ONCE=1 ends after it)
 	@$(BIN)/sallyport-demo --sallyport $(BIN)/sallyport $(if $(ONCE),--once)
 
 test: needs ## run every test, against real PostgreSQL and real clients
@@ -43,8 +43,11 @@ release: ## build bin/sallyport reproducibly, without this machine's paths in it
 	@mkdir -p $(BIN)
 	$(BUILD) -trimpath -o $(BIN)/ ./cmd/sallyport
 
-needs: ## get what a bare machine lacks: PostgreSQL, curl, git
-	@sh tools/needs.sh
+needs: ## get what a bare machine lacks: PostgreSQL, curl, git, ssh
+	@sh tools/needs.sh curl git ssh
+
+demo-needs:
+	@sh tools/needs.sh curl git
 
 fuzz: ## run every fuzz target for FUZZTIME each (30s)
 	@for pkg in $$($(GO) list ./...); do \

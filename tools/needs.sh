@@ -1,13 +1,18 @@
 #!/bin/sh
-# Gets what `make demo` and `make test` need and this machine lacks: curl, git
-# and PostgreSQL. As root on Debian they are installed; anybody else is told what
-# to ask for, but for PostgreSQL, which can be had without rights.
+# needs.sh PROGRAM...: gets the programs and PostgreSQL where this machine lacks
+# them, for `make demo` and `make test`. As root on Debian they are installed;
+# anybody else is told what to ask for, but for PostgreSQL, which can be had
+# without rights.
 set -eu
 cd "$(dirname "$0")/.."
 
 missing=""
-for program in curl git; do
-	command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
+for program in "$@"; do
+	command -v "$program" >/dev/null 2>&1 && continue
+	case $program in
+	ssh) missing="$missing openssh-client" ;;
+	*) missing="$missing $program" ;;
+	esac
 done
 if [ -n "$missing" ]; then
 	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
