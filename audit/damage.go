@@ -21,6 +21,7 @@ const (
 	DamageKey        Damage = "key_unknown"        // a checkpoint is signed by a key that nobody handed over to
 	DamageShort      Damage = "log_short"          // a checkpoint from outside covers more than there is
 	DamageForeign    Damage = "log_foreign"        // a checkpoint or key from outside is of another log
+	DamageRetention  Damage = "retention_false"    // an event says that retention took what it may not take
 	DamageExport     Damage = "export_incomplete"  // the export has no end, or not the one that it announces
 )
 
@@ -77,4 +78,15 @@ func (f *findings) add(found Finding) {
 	if len(f.list) < mostFindings {
 		f.list = append(f.list, found)
 	}
+}
+
+// join adds what another has collected.
+func (f *findings) join(other findings) {
+	for damage, n := range other.counts {
+		if f.counts == nil {
+			f.counts = make(map[Damage]int64)
+		}
+		f.counts[damage] += n
+	}
+	f.list = append(f.list, other.list...)
 }

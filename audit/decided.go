@@ -32,6 +32,8 @@ type Decided struct {
 	Host       string
 	Port       int
 
+	CredentialKind string
+
 	WorkspaceUUID, RepositoryUUID, DeploymentUUID, PipelineUUID string
 
 	// Input is what policy was asked, as it was recorded; nil where it was not
@@ -44,6 +46,7 @@ type decidedJSON struct {
 	Kind           Kind            `json:"kind"`
 	Time           time.Time       `json:"time"`
 	DecisionID     string          `json:"decision_id"`
+	CredentialKind string          `json:"credential_kind"`
 	WorkspaceUUID  string          `json:"workspace_uuid"`
 	RepositoryUUID string          `json:"repository_uuid"`
 	DeploymentUUID string          `json:"deployment_uuid"`
@@ -93,7 +96,7 @@ func ReadDecided(record []byte) (d Decided, ok bool, err error) {
 		ID: j.DecisionID, Time: j.Time.UTC(), Verdict: j.Verdict, Mode: j.Mode, WouldDeny: j.WouldDeny, Reason: j.Reason,
 		Rule: j.Rule, Rules: j.Rules, Message: j.Message, Revision: j.Revision, Commit: j.Commit,
 		Workspace: j.Workspace, Repository: j.Repository, Deployment: j.Deployment, Branch: j.Branch,
-		Action: j.Action, Host: j.Host, Port: j.Port,
+		Action: j.Action, Host: j.Host, Port: j.Port, CredentialKind: j.CredentialKind,
 		WorkspaceUUID: j.WorkspaceUUID, RepositoryUUID: j.RepositoryUUID, DeploymentUUID: j.DeploymentUUID, PipelineUUID: j.PipelineUUID,
 		Input: input,
 	}, j.Kind == KindDecision, nil

@@ -66,7 +66,7 @@ func (x *Exporter) Sealed(e *Entry) {
 	b := append(x.line[:0], leafField...)
 	b = strconv.AppendInt(b, e.Index, 10)
 	switch {
-	case e.Record != nil && plainRecord(e.Record) && (e.Hash == Hash{} || e.Hash == Leaf(e.Record)):
+	case e.Record != nil && plainRecord(e.Record) && (e.Hash == Hash{} || e.Hash == e.leaf()):
 		b = append(b, ',')
 		b = append(b, recordPart...)
 		b = append(b, e.Record...)

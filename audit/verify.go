@@ -27,6 +27,32 @@ type Entry struct {
 	Columns []byte
 	// Copies counts further rows under the same number.
 	Copies int
+
+	prepared   bool // of and difference are those of the record and the columns
+	of         Hash
+	difference string
+}
+
+// Prepare does the part of a verification that depends on this entry alone, so
+// that it can be done beside others. It need not be called, and nothing of the
+// entry may be changed after it.
+func (e *Entry) Prepare() {
+	if e.prepared || e.Record == nil {
+		return
+	}
+	e.prepared = true
+	e.of = Leaf(e.Record)
+	if e.Columns != nil {
+		e.difference = compareColumns(e.Record, e.Columns)
+	}
+}
+
+// leaf is the hash of the record.
+func (e *Entry) leaf() Hash {
+	if e.prepared {
+		return e.of
+	}
+	return Leaf(e.Record)
 }
 
 // A Statement is a checkpoint with the columns beside it. Zero columns: the
@@ -63,6 +89,7 @@ type Verification struct {
 	writers  map[string]*writerState
 	latest   *writerState
 	keys     chain
+	expiry   expiry
 	findings findings
 
 	checkpoints, unsealed, broken int64
@@ -112,6 +139,8 @@ func NewVerification(trust Trust) (*Verification, error) {
 // Size is how many leaves have gone by.
 func (v *Verification) Size() int64 { return v.tree.Size() }
 
+const notThere = "the event is not there"
+
 // Sealed takes the next leaf.
 func (v *Verification) Sealed(e *Entry) {
 	if gap := e.Index - v.tree.Size(); gap != 0 {
@@ -120,16 +149,16 @@ func (v *Verification) Sealed(e *Entry) {
 	}
 	hash := e.Hash
 	whole := false
+	e.Prepare()
 	if e.Record != nil {
-		of := Hash(Leaf(e.Record))
 		if hash == (Hash{}) {
-			hash = of
+			hash = e.of
 		}
-		if whole = hash == of; !whole {
+		if whole = hash == e.of; !whole {
 			v.found(DamageRecord, e, "the record is not the one that was sealed")
 		}
-	} else {
-		v.found(DamageMissing, e, "the event is not there")
+	} else if !v.expiry.missing(e) {
+		v.found(DamageMissing, e, notThere)
 	}
 	v.number(e)
 	if e.Record != nil {
@@ -197,11 +226,8 @@ func (v *Verification) writer(name string) *writerState {
 }
 
 func (v *Verification) columns(e *Entry) {
-	if e.Columns == nil {
-		return
-	}
-	if difference := compareColumns(e.Record, e.Columns); difference != "" {
-		v.found(DamageColumn, e, difference)
+	if e.difference != "" {
+		v.found(DamageColumn, e, e.difference)
 	}
 }
 
@@ -213,6 +239,14 @@ func (v *Verification) notice(e *Entry, whole bool) {
 	case KindSigningKey:
 		if r, ok := RegistrationOf(e.Record); ok && whole {
 			v.keys.register(r, e.Index)
+		}
+	case KindRetention:
+		if whole && e.Writer == DatabaseWriter {
+			v.expiry.retention(e.Record, e.Index)
+		}
+	case KindHoldSet, KindHoldLifted:
+		if whole && e.Writer == DatabaseWriter {
+			v.expiry.hold(kind, e.Sequence, e.Record)
 		}
 	}
 	if at := timeOf(e.Record); !at.IsZero() {
@@ -279,7 +313,8 @@ func (v *Verification) Checkpoint(s Statement) {
 		v.findings.add(place)
 		return
 	}
-	if damage, detail := v.keys.accept(s.Note, c); damage != "" {
+	damage, detail := v.keys.accept(s.Note, c)
+	if damage != "" {
 		place.Damage, place.Detail = damage, detail
 		v.findings.add(place)
 	}
@@ -289,6 +324,9 @@ func (v *Verification) Checkpoint(s Statement) {
 	}
 	if v.broken < 0 {
 		v.covered = c
+		if damage == "" {
+			v.expiry.checkpoint(c)
+		}
 	}
 }
 
@@ -338,11 +376,9 @@ func (v *Verification) Unsealed(e *Entry) {
 	if place.Damage != "" {
 		v.findings.add(place)
 	}
-	if e.Columns != nil {
-		if difference := compareColumns(e.Record, e.Columns); difference != "" {
-			place.Damage, place.Detail = DamageColumn, difference
-			v.findings.add(place)
-		}
+	if e.Prepare(); e.difference != "" {
+		place.Damage, place.Detail = DamageColumn, e.difference
+		v.findings.add(place)
 	}
 	w.sequence = max(w.sequence, e.Sequence)
 	if kindOf(e.Record) == KindWriterEnded {
@@ -375,6 +411,10 @@ type Report struct {
 	Anchored Checkpoint
 	// Vouched says that a key from outside is one of those that signed the log.
 	Vouched bool
+	// Expired counts the sealed events that are not there and that retention
+	// accounts for; Retentions are its events, those that account for anything.
+	Expired    int64
+	Retentions []Retention
 	// Findings has the first hundred, the first damaged place of the tree first.
 	Findings []Finding
 	Counts   map[Damage]int64
@@ -392,7 +432,7 @@ func (v *Verification) Report() *Report {
 	for _, w := range v.writers {
 		if w.sealed > 0 {
 			r.Writers++
-			if !w.ended {
+			if !w.ended && w.name != DatabaseWriter {
 				r.Unended++
 			}
 		}
@@ -404,13 +444,36 @@ func (v *Verification) Report() *Report {
 		v.findings.add(Finding{Damage: DamageLeaf, First: v.covered.Size, Last: v.tree.Size() - 1, Detail: "no checkpoint covers these leaves"})
 	}
 	v.finishAnchors(r)
+	v.finishExpiry(r)
 	r.Vouched = v.keys.vouched()
 	r.Counts = maps.Clone(v.findings.counts)
 	r.Findings = v.findings.list
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
 		return cmp.Compare(uint64(a.First), uint64(b.First)) // what has no place comes last
 	})
+	r.Findings = r.Findings[:min(len(r.Findings), mostFindings)]
 	return r
+}
+
+// finishExpiry tells what is missing from what retention took.
+func (v *Verification) finishExpiry(r *Report) {
+	missing, lies := v.expiry.settle()
+	// The places of these come before others that are noted already, and may be
+	// the first.
+	var late findings
+	for _, l := range lies {
+		late.add(Finding{Damage: DamageRetention, First: l.Index, Last: l.Index, Writer: DatabaseWriter, Sequence: l.Sequence, Detail: l.refused})
+	}
+	for _, g := range missing {
+		late.add(Finding{Damage: DamageMissing, First: g.first, Last: g.last, Writer: g.writer, Sequence: g.sequence, Detail: notThere})
+	}
+	v.findings.join(late)
+	for _, one := range v.expiry.retentions {
+		if one.refused == "" {
+			r.Expired += one.Found
+			r.Retentions = append(r.Retentions, one)
+		}
+	}
 }
 
 func (v *Verification) finishAnchors(r *Report) {

@@ -60,7 +60,7 @@ func metrics(t *testing.T) map[string]bool {
 						note(n.Value)
 					}
 				case *ast.CallExpr:
-					if f, ok := n.Fun.(*ast.SelectorExpr); ok && (f.Sel.Name == "Gauge" || strings.HasPrefix(f.Sel.Name, "Counter")) && len(n.Args) > 0 {
+					if f, ok := n.Fun.(*ast.SelectorExpr); ok && (strings.HasPrefix(f.Sel.Name, "Gauge") || strings.HasPrefix(f.Sel.Name, "Counter")) && len(n.Args) > 0 {
 						note(n.Args[0])
 					}
 				}

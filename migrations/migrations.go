@@ -14,8 +14,9 @@ import (
 	"strings"
 )
 
-// Oldest is the oldest schema that this version's server works with. The newest
-// is the one after [Latest]: the next version may already have migrated.
+// Oldest is the oldest schema that this version's server works with. Of a newer
+// one than [Latest], which the next version may already have made, the schema
+// itself says whether it does: sallyport.oldest_program().
 const Oldest = 4
 
 // Table is the table of the migrations that were applied.

@@ -24,7 +24,7 @@ type committer struct {
 	sequence int64
 	owed     []*audit.Event // events of our own that are to be written next
 	journal  *journal       // nil: none
-	back     chan *session  // from the goroutine that dials again
+	back     chan comeback  // from the goroutine that dials again
 	dialling bool
 	failures int  // since the last success
 	busy     bool // since the last beat
@@ -32,7 +32,7 @@ type committer struct {
 	clean    bool // the end of the writer is durable
 }
 
-func newCommitter(l *Log) committer { return committer{back: make(chan *session)} }
+func newCommitter(l *Log) committer { return committer{back: make(chan comeback)} }
 
 // discard closes what the committer holds.
 func (c *committer) discard() {
@@ -92,8 +92,8 @@ func (l *Log) gather(g *group, beat <-chan time.Time) bool {
 			select {
 			case w := <-l.queue:
 				l.take(g, w)
-			case s := <-l.back:
-				l.adopt(s, nil)
+			case back := <-l.back:
+				l.adopt(back, nil)
 				return true
 			case <-beat:
 				l.beat()
@@ -177,18 +177,18 @@ func (l *Log) commit(g *group) bool {
 	patience := l.patience()
 	for {
 		select {
-		case s := <-l.back:
-			if l.adopt(s, g) {
+		case back := <-l.back:
+			if l.adopt(back, g) {
 				return true
 			}
 			if l.failed() {
 				return false
 			}
 		case <-patience:
-			patience = nil
 			if l.writeJournal(g) {
 				return true
 			}
+			patience = time.After(journalRetry)
 		case <-l.ctx.Done():
 			return false
 		}
@@ -241,6 +241,11 @@ func (l *Log) beat() {
 		if err := l.session.maintain(l.ctx, l.config.WriteTimeout); err != nil {
 			l.log.Warn("partitions were not made ahead; they are made when they are needed", "error", err)
 		}
+		if err := l.settle(l.session, nil); err != nil {
+			l.lost(err)
+			return
+		}
+		l.lookForLeft()
 	}
 	if idle {
 		if err := l.session.ping(l.ctx, l.config.WriteTimeout); err != nil {

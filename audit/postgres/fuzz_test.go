@@ -72,12 +72,12 @@ func FuzzJournal(f *testing.F) {
 	tuple := appendTuple(nil, e)
 	whole := appendFrame(nil, []byte(`{"format":1,"writer":"w","columns":[]}`))
 	f.Add(whole)
-	f.Add(appendFrame(appendFrame(nil, journalStart("w")), tuple))
-	f.Add(appendFrame(appendFrame(nil, journalStart("w")), tuple)[:200])
-	f.Add(appendFrame(appendFrame(nil, journalStart("w")), binary.BigEndian.AppendUint16(nil, uint16(len(columns)))))
+	f.Add(appendFrame(appendFrame(nil, (&journal{writer: "w"}).header()), tuple))
+	f.Add(appendFrame(appendFrame(nil, (&journal{writer: "w"}).header()), tuple)[:200])
+	f.Add(appendFrame(appendFrame(nil, (&journal{writer: "w"}).header()), binary.BigEndian.AppendUint16(nil, uint16(len(columns)))))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		checkJournal(t, b)
 		// What the checksum lets through is looked at as well.
-		checkJournal(t, appendFrame(appendFrame(nil, journalStart("w")), b))
+		checkJournal(t, appendFrame(appendFrame(nil, (&journal{writer: "w"}).header()), b))
 	})
 }

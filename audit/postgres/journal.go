@@ -1,16 +1,13 @@
 package postgres
 
 import (
-	"bufio"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"time"
 )
@@ -18,10 +15,12 @@ import (
 // A journal keeps numbered events on the local disk while the database is away.
 // It is a file of frames: four bytes of length, four of CRC-32C (RFC 3720
 // section 12.1), and so many bytes. The first frame is a [journalHeader], each
-// other one the tuple that COPY would have got. A journal belongs to one writer
-// and is locked while its process lives. It belongs to one goroutine.
+// other one the tuple that COPY would have got, their numbers without gaps. A
+// journal belongs to one writer and is locked while its process lives. It
+// belongs to one goroutine.
 type journal struct {
 	folder, writer string
+	spool          bool // it may back an allow
 	maxBytes       int64
 	maxAge         time.Duration
 
@@ -34,6 +33,7 @@ type journal struct {
 type journalHeader struct {
 	Format  int      `json:"format"`
 	Writer  string   `json:"writer"`
+	Spool   bool     `json:"spool"`
 	Columns []string `json:"columns"`
 }
 
@@ -46,8 +46,12 @@ const (
 
 var (
 	errJournalFull    = errors.New("the journal is full")
+	errJournalGone    = errors.New("the journal is not in its place any more")
 	errJournalDamaged = errors.New("the journal is damaged")
-	castagnoli        = crc32.MakeTable(crc32.Castagnoli)
+	// errJournalCut is what a process that was killed while it wrote leaves: what
+	// is missing was never acknowledged, unless somebody cut the file afterwards.
+	errJournalCut = fmt.Errorf("%w: it ends within a frame", errJournalDamaged)
+	castagnoli    = crc32.MakeTable(crc32.Castagnoli)
 )
 
 func (j *journal) path() string { return filepath.Join(j.folder, j.writer+journalSuffix) }
@@ -57,16 +61,30 @@ func (j *journal) empty() bool { return j.file == nil }
 // append makes the group durable on the local disk, or leaves the journal as it
 // was.
 func (j *journal) append(g *group, now time.Time) error {
-	if j.file != nil && now.Sub(j.first) > j.maxAge {
-		return fmt.Errorf("%w: its first event is older than %s", errJournalFull, j.maxAge)
-	}
-	j.frame = j.frame[:0]
 	if j.file == nil {
 		if err := j.create(); err != nil {
 			return err
 		}
-		j.frame, j.first = appendFrame(j.frame, journalStart(j.writer)), now
+		j.frame = appendFrame(j.frame[:0], j.header())
+		err := j.write(g)
+		if err != nil { // a journal without its header could not be read
+			return errors.Join(err, j.drop())
+		}
+		j.first = now
+		return nil
 	}
+	if now.Sub(j.first) > j.maxAge {
+		return fmt.Errorf("%w: its first event is older than %s", errJournalFull, j.maxAge)
+	}
+	if err := j.present(); err != nil {
+		return err
+	}
+	j.frame = j.frame[:0]
+	return j.write(g)
+}
+
+// write puts what is in frame, and the group behind it, at the journal's end.
+func (j *journal) write(g *group) error {
 	for _, r := range g.rows {
 		j.frame = appendFrame(j.frame, g.tuple(r))
 	}
@@ -86,15 +104,33 @@ func (j *journal) append(g *group, now time.Time) error {
 	return nil
 }
 
+// present returns an error where the name does not lead to the file any more:
+// what is written to a file that was taken away is lost with this process.
+func (j *journal) present() error {
+	ours, err := j.file.Stat()
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	there, err := os.Stat(j.path())
+	if err != nil {
+		return fmt.Errorf("%w: %w", errJournalGone, err)
+	}
+	if !os.SameFile(ours, there) {
+		return fmt.Errorf("%w: %s is another file", errJournalGone, j.path())
+	}
+	return nil
+}
+
 func appendFrame(b, payload []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(payload)))
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(payload, castagnoli))
 	return append(b, payload...)
 }
 
-// create makes the file, and its name durable.
+// create makes the file, and its name durable. What a file of that name holds
+// is in the database: the name is this process's alone.
 func (j *journal) create() error {
-	file, err := os.OpenFile(j.path(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	file, err := os.OpenFile(j.path(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
@@ -106,12 +142,26 @@ func (j *journal) create() error {
 	return nil
 }
 
-// drop removes the file once all of it is in the database.
+// header is the payload of the first frame.
+func (j *journal) header() []byte {
+	header, err := json.Marshal(journalHeader{journalFormat, j.writer, j.spool, columns})
+	if err != nil {
+		panic(err) // strings, an int and a bool
+	}
+	return header
+}
+
+// drop removes the file once nothing of it is needed: all of it is in the
+// database, or nothing was acknowledged. It is done with whatever the error.
 func (j *journal) drop() error {
 	if j.file == nil {
 		return nil
 	}
-	err := errors.Join(j.file.Close(), os.Remove(j.path()), syncFolder(j.folder))
+	err := j.present()
+	if err == nil {
+		err = errors.Join(os.Remove(j.path()), syncFolder(j.folder))
+	}
+	err = errors.Join(err, j.file.Close())
 	j.file, j.size = nil, 0
 	return err
 }
@@ -133,108 +183,4 @@ func syncFolder(path string) error {
 		return err
 	}
 	return errors.Join(folder.Sync(), folder.Close())
-}
-
-// readJournal reads a journal in groups, in order. Where it returns
-// errJournalDamaged, all before the damage has been given to each; what was
-// never acknowledged, because its write was cut short, looks the same.
-func readJournal(r io.Reader, each func(*group) error) error {
-	in := bufio.NewReaderSize(r, 64<<10)
-	payload, err := readFrame(in, nil)
-	if err != nil {
-		return fmt.Errorf("read its header: %w", err)
-	}
-	var header journalHeader
-	if err := json.Unmarshal(payload, &header); err != nil || header.Format != journalFormat ||
-		header.Writer == "" || !slices.Equal(header.Columns, columns) {
-		return fmt.Errorf("%w: its header is not one that this version writes: replay it with the version that wrote it", errJournalDamaged)
-	}
-	g := newGroup(header.Writer)
-	for {
-		payload, err = readFrame(in, payload)
-		damaged := errors.Is(err, errJournalDamaged)
-		if err == nil {
-			err = g.addTuple(payload)
-			damaged = err != nil
-		}
-		if err != nil && !damaged && err != io.EOF {
-			return err
-		}
-		if (g.full() || err != nil) && len(g.rows) > 0 {
-			if failed := each(g); failed != nil {
-				return failed
-			}
-			g.reset()
-		}
-		switch {
-		case damaged:
-			return err
-		case err == io.EOF:
-			return nil
-		}
-	}
-}
-
-// readFrame reads one frame into buffer. At the end of the file it is io.EOF.
-func readFrame(r io.Reader, buffer []byte) ([]byte, error) {
-	var head [8]byte
-	if _, err := io.ReadFull(r, head[:]); err == io.EOF {
-		return nil, io.EOF
-	} else if err != nil {
-		return nil, fmt.Errorf("%w: it ends within a frame", errJournalDamaged)
-	}
-	size := binary.BigEndian.Uint32(head[:])
-	if size > maxFrame {
-		return nil, fmt.Errorf("%w: a frame has %d bytes", errJournalDamaged, size)
-	}
-	buffer = slices.Grow(buffer[:0], int(size))[:size]
-	if _, err := io.ReadFull(r, buffer); err != nil {
-		return nil, fmt.Errorf("%w: it ends within a frame", errJournalDamaged)
-	}
-	if crc32.Checksum(buffer, castagnoli) != binary.BigEndian.Uint32(head[4:]) {
-		return nil, fmt.Errorf("%w: a frame's checksum is wrong", errJournalDamaged)
-	}
-	return buffer, nil
-}
-
-// addTuple appends a tuple that was made before. It checks its shape, so that
-// what reads it later cannot go beyond its end.
-func (g *group) addTuple(tuple []byte) error {
-	if !isTuple(tuple) {
-		return fmt.Errorf("%w: a frame holds no event", errJournalDamaged)
-	}
-	start := len(g.buffer)
-	g.buffer = append(g.buffer, tuple...)
-	g.rows = append(g.rows, row{start: start, end: len(g.buffer), time: timeOf(tuple), sequence: sequenceOf(tuple)})
-	return nil
-}
-
-// isTuple reports whether b is one tuple of our columns, its first two fields
-// being the time and the number.
-func isTuple(b []byte) bool {
-	if len(b) < 2 || int(binary.BigEndian.Uint16(b)) != len(columns) {
-		return false
-	}
-	b = b[2:]
-	for i := range columns {
-		if len(b) < 4 {
-			return false
-		}
-		size := int32(binary.BigEndian.Uint32(b))
-		b = b[4:]
-		if i < 2 && size != 8 || size < -1 || int(size) > len(b) {
-			return false
-		}
-		b = b[max(size, 0):]
-	}
-	return len(b) == 0
-}
-
-// journalStart is the payload of the first frame.
-func journalStart(writer string) []byte {
-	header, err := json.Marshal(journalHeader{journalFormat, writer, columns})
-	if err != nil {
-		panic(err) // strings and an int
-	}
-	return header
 }

@@ -15,7 +15,7 @@ import (
 func checkJournal(t *testing.T, b []byte) {
 	t.Helper()
 	var again []byte
-	err := readJournal(bytes.NewReader(b), func(g *group) error {
+	err := readBytes(b, func(g *group) error {
 		for _, r := range g.rows {
 			_ = g.record(r)
 			again = appendFrame(again, g.tuple(r))
@@ -30,11 +30,21 @@ func checkJournal(t *testing.T, b []byte) {
 	}
 }
 
-func rowsOf(n int) *group {
-	g := newGroup("w")
+// readBytes reads a journal from memory.
+func readBytes(b []byte, each func(*group) error) error {
+	j, err := openJournal(bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	return j.each(each)
+}
+
+// rowsOf is a group of n refusals of a writer, the first with this number.
+func rowsOf(writer string, first, n int) *group {
+	g := newGroup(writer)
 	for i := range n {
 		e := decision("deny", i)
-		e.Writer, e.WriterSequence = "w", int64(i+1)
+		e.Writer, e.WriterSequence = writer, int64(first+i)
 		e.Normalise()
 		g.add(e, nil)
 	}
@@ -44,9 +54,9 @@ func rowsOf(n int) *group {
 func TestJournal(t *testing.T) {
 	j := &journal{folder: t.TempDir(), writer: "w", maxBytes: 1 << 20, maxAge: time.Hour}
 	now := time.Now()
-	g := rowsOf(5)
-	for range 2 {
-		if err := j.append(g, now); err != nil {
+	g := rowsOf("w", 1, 10)
+	for _, part := range []*group{g.only(g.rows[:5]), g.only(g.rows[5:])} {
+		if err := j.append(part, now); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -59,7 +69,7 @@ func TestJournal(t *testing.T) {
 		t.Errorf("%v %v", info.Mode(), err)
 	}
 	read := func(b []byte) (tuples [][]byte, err error) {
-		err = readJournal(bytes.NewReader(b), func(g *group) error {
+		err = readBytes(b, func(g *group) error {
 			for _, r := range g.rows {
 				tuples = append(tuples, bytes.Clone(g.tuple(r)))
 			}
@@ -72,7 +82,7 @@ func TestJournal(t *testing.T) {
 		t.Fatalf("%d of 10 events, %v", len(all), err)
 	}
 	for i, tuple := range all {
-		if !bytes.Equal(tuple, g.tuple(g.rows[i%5])) {
+		if !bytes.Equal(tuple, g.tuple(g.rows[i])) {
 			t.Errorf("event %d is another", i)
 		}
 	}

@@ -101,10 +101,10 @@ func Open(ctx context.Context, config Config) (*Log, error) {
 	l.writer = newWriter(time.Now())
 	var err error
 	// The name leads a new session to what an old one of this writer left open.
-	if l.connect, err = postgres.ParseConfig(config.URL, "sallyport audit "+l.writer); err != nil {
+	if l.connect, err = postgres.ParseConfig(config.URL, applicationName(l.writer)); err != nil {
 		return nil, fmt.Errorf("audit log: %w", err)
 	}
-	l.connect.RuntimeParams["application_name"] = "sallyport audit " + l.writer
+	l.connect.RuntimeParams["application_name"] = applicationName(l.writer)
 	l.queue = make(chan *waiter, l.config.Queue)
 	l.closing, l.done = make(chan struct{}), make(chan struct{})
 	l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -117,6 +117,9 @@ func Open(ctx context.Context, config Config) (*Log, error) {
 	go l.run()
 	return l, nil
 }
+
+// applicationName is what the sessions of a writer are called.
+func applicationName(writer string) string { return "sallyport audit " + writer }
 
 func withDefaults(c Config) Config {
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
@@ -147,7 +150,7 @@ func (l *Log) begin(ctx context.Context) error {
 	}
 	g := newGroup(l.writer)
 	l.number(g, l.started(clock), nil)
-	if err := s.settle(ctx, g); err != nil {
+	if _, err := s.settle(ctx, g); err != nil {
 		return postgres.Explain("record the writer's start", &l.connect.Config, err)
 	}
 	l.stats.recorded.Add(1)
@@ -155,7 +158,8 @@ func (l *Log) begin(ctx context.Context) error {
 }
 
 // examine warns of what makes a commit less than durable, and returns how far
-// the database's clock is ahead of ours.
+// the database's clock is ahead of ours. What a session can ask for itself it
+// does (postgres.Durable); these two are the server's alone.
 func (l *Log) examine(ctx context.Context, s *session) (time.Duration, error) {
 	var fsync, fullPageWrites string
 	var now time.Time
@@ -164,11 +168,24 @@ func (l *Log) examine(ctx context.Context, s *session) (time.Duration, error) {
 		Scan(&fsync, &fullPageWrites, &now); err != nil {
 		return 0, fmt.Errorf("ask for settings: %w", err)
 	}
-	if fsync != "on" || fullPageWrites != "on" {
-		l.log.Warn("the database's settings can lose events when its machine fails", "fsync", fsync, "full_page_writes", fullPageWrites)
+	unsafe := fsync != "on" || fullPageWrites != "on"
+	if l.stats.unsafe.Swap(unsafe) != unsafe {
+		l.log.Warn("settings of the database: unless both are on, events can be lost when its machine fails", "fsync", fsync, "full_page_writes", fullPageWrites)
+		if l.sequence > 0 { // the first event says it otherwise
+			l.owed = append(l.owed, durabilityEvent(fsync, fullPageWrites))
+		}
 	}
 	middle := before.Add(time.Since(before) / 2)
 	return now.Sub(middle).Round(time.Microsecond), nil
+}
+
+// durabilityEvent says in the log itself what its events are worth from here on.
+func durabilityEvent(fsync, fullPageWrites string) *audit.Event {
+	e := &audit.Event{Time: time.Now(), Kind: audit.KindAdmin, Action: "database_settings", Attributes: []audit.Attribute{
+		{Name: "fsync", Value: fsync}, {Name: "full_page_writes", Value: fullPageWrites},
+	}}
+	e.Normalise()
+	return e
 }
 
 func (l *Log) started(clock time.Duration) *audit.Event {
@@ -178,6 +195,7 @@ func (l *Log) started(clock time.Duration) *audit.Event {
 		{Name: "hostname", Value: host},
 		{Name: "pid", Value: strconv.Itoa(os.Getpid())},
 		{Name: "database_clock_ahead", Value: clock.String()},
+		{Name: "database_durable", Value: strconv.FormatBool(!l.stats.unsafe.Load())},
 	}}
 	e.Normalise()
 	return e
@@ -208,7 +226,13 @@ func (l *Log) away() *outage {
 
 // mayAllow reports whether an allow may be recorded during an outage.
 func (l *Log) mayAllow(o *outage) bool {
-	return l.config.Spool && l.config.Journal != "" && !o.fatal && !l.stats.journalFull.Load()
+	return l.config.Spool && l.config.Journal != "" && !o.fatal && !l.stats.journalFull.Load() && !l.journalOld()
+}
+
+// journalOld reports whether the journal may take no more for its age.
+func (l *Log) journalOld() bool {
+	since := l.stats.journalSince.Load()
+	return since != 0 && time.Since(time.Unix(0, since)) > l.config.JournalAge
 }
 
 func (o *outage) error() error {
@@ -244,13 +268,18 @@ type Stats struct {
 	Reconnects   int64         // times that the connection was lost and found again
 	Outage       time.Duration // how long the database has been away; zero: it is not
 	Journaled    int64         // events that went to the journal
+	Spooled      int64         // allows among them that counted at once
 	JournalBytes int64         // the journal's size now
-	JournalFull  bool
+	JournalSince time.Time     // when its first event was put in it; zero: it is empty
+	JournalFull  bool          // it takes no more: it is full, too old, or cannot be written
+	Spooling     bool          // the database is away, and the journal backs allows
+	Unsafe       bool          // the database's settings can lose what it has committed
 }
 
 type counters struct {
-	recorded, groups, rejected, late, reconnects, unwritten, journaled, journalBytes atomic.Int64
-	journalFull                                                                      atomic.Bool
+	recorded, groups, rejected, late, reconnects, unwritten atomic.Int64
+	journaled, spooled, journalBytes, journalSince          atomic.Int64
+	journalFull, unsafe                                     atomic.Bool
 }
 
 // Stats returns the counters. It costs some memory reads.
@@ -258,10 +287,17 @@ func (l *Log) Stats() Stats {
 	s := Stats{
 		Recorded: l.stats.recorded.Load(), Groups: l.stats.groups.Load(), Waiting: len(l.queue),
 		Rejected: l.stats.rejected.Load(), Late: l.stats.late.Load(), Reconnects: l.stats.reconnects.Load(),
-		Journaled: l.stats.journaled.Load(), JournalBytes: l.stats.journalBytes.Load(), JournalFull: l.stats.journalFull.Load(),
+		Journaled: l.stats.journaled.Load(), Spooled: l.stats.spooled.Load(), JournalBytes: l.stats.journalBytes.Load(),
+		JournalFull: l.stats.journalFull.Load() || l.journalOld(), Unsafe: l.stats.unsafe.Load(),
+	}
+	if since := l.stats.journalSince.Load(); since != 0 {
+		s.JournalSince = time.Unix(0, since)
 	}
 	if o := l.outage.Load(); o != nil {
 		s.Outage = time.Since(o.since)
+	}
+	if o := l.away(); o != nil {
+		s.Spooling = l.mayAllow(o)
 	}
 	return s
 }

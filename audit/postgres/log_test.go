@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
 	"github.com/sallyport/sallyport/audit"
@@ -194,6 +195,46 @@ func TestMissingPartitions(t *testing.T) {
 	if n := ask[int](t, conn, "SELECT count(*) FROM audit.events_2024_02"); n != 3 {
 		t.Errorf("%d events at the end of February", n)
 	}
+}
+
+// TestPartitionsAhead: the next month's partition is there before it begins, from
+// a writer's start on and at the last moment of a year too, and each half hour
+// it is made sure of.
+func TestPartitionsAhead(t *testing.T) {
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	conn := connection(t, db.URL(""))
+	there := func(m time.Time) bool {
+		return ask[bool](t, conn, "SELECT to_regclass('audit.events_'||$1) IS NOT NULL", m.Format("2006_01"))
+	}
+	if now := month(time.Now()); !there(now) || !there(now.AddDate(0, 1, 0)) {
+		t.Error("a writer has begun without the partitions of this and the next month")
+	}
+	s, err := openSession(t.Context(), connect(t, db.URL(postgres.Writer)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	end := time.Date(2031, 12, 31, 23, 59, 59, 0, time.UTC)
+	if err := s.ensureAhead(t.Context(), end); err != nil {
+		t.Fatal(err)
+	}
+	if !there(end) || !there(end.Add(time.Second)) {
+		t.Error("the partition of the next month is not there a second before it begins")
+	}
+	if often := beatsToMonth * heartbeat; often > time.Hour {
+		t.Errorf("partitions are looked after every %s", often)
+	}
+	shut(t, l)
+}
+
+func connect(t *testing.T, url string) *pgx.ConnConfig {
+	t.Helper()
+	config, err := postgres.ParseConfig(url, "sallyport test of partitions")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
 }
 
 // The month changes while the log runs, and its partition was not made ahead.

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -34,8 +35,16 @@ func (l *Log) lost(err error) {
 	l.dial()
 }
 
-// dial connects in the background and sends the session to the committer. The
-// first attempt after a success is made at once.
+// A comeback is a session after an outage, and how far the journal has been
+// replayed over it.
+type comeback struct {
+	session *session
+	caught  caughtUp
+}
+
+// dial connects in the background, replays most of the journal there, and sends
+// the session to the committer. The first attempt after a success is made at
+// once.
 func (l *Log) dial() {
 	if l.dialling {
 		return
@@ -49,22 +58,36 @@ func (l *Log) dial() {
 				return
 			}
 			ctx, cancel := context.WithTimeout(l.ctx, 2*l.connect.ConnectTimeout)
-			s, err := openSession(ctx, l.connect)
+			back, err := l.comeBack(ctx)
 			cancel()
 			if err != nil {
 				l.log.Warn("audit log still away", "error", err)
 				continue
 			}
 			select {
-			case l.back <- s:
+			case l.back <- back:
 			case <-l.ctx.Done():
-				s.close()
+				back.session.close()
 			case <-l.done:
-				s.close()
+				back.session.close()
 			}
 			return
 		}
 	}()
+}
+
+// comeBack makes one attempt. ctx bounds the connecting alone.
+func (l *Log) comeBack(ctx context.Context) (comeback, error) {
+	s, err := openSession(ctx, l.connect)
+	if err != nil {
+		return comeback{}, err
+	}
+	caught, err := l.catchUp(s)
+	if err != nil {
+		s.close()
+		return comeback{}, err
+	}
+	return comeback{s, caught}, nil
 }
 
 // pause waits before an attempt. It is false when the log has ended.
@@ -85,20 +108,19 @@ func (l *Log) pause(failures int) bool {
 	}
 }
 
-// adopt takes a new session: what is in the journal is replayed, then the group
-// whose outcome is not known is settled (nil: there is none), and then the
+// adopt takes a new session: what is left in the journal is replayed, then the
+// group whose outcome is not known is settled (nil: there is none), and then the
 // outage is over. Where that fails it goes on.
-func (l *Log) adopt(s *session, g *group) bool {
+func (l *Log) adopt(back comeback, g *group) bool {
 	l.dialling = false
-	ctx, cancel := context.WithTimeout(l.ctx, settleTimeout)
-	defer cancel()
-	err := l.replay(ctx, s)
-	if err == nil && g != nil {
-		err = s.settle(ctx, g)
+	s := back.session
+	err := l.replay(s, back.caught)
+	if err == nil {
+		err = l.settle(s, g)
 	}
 	if err != nil {
 		s.close()
-		if isConflict(err) {
+		if _, damaged := errors.AsType[journalError](err); damaged || isConflict(err) {
 			l.fail(err)
 		} else {
 			l.lost(err)
@@ -114,5 +136,21 @@ func (l *Log) adopt(s *session, g *group) bool {
 		l.stats.recorded.Add(int64(len(g.rows)))
 		l.release(g, nil)
 	}
+	l.lookForLeft()
 	return true
+}
+
+// settle makes a group durable of which nothing is known (nil: there is none),
+// and looks at the settings of the database that came back.
+func (l *Log) settle(s *session, g *group) error {
+	ctx, cancel := context.WithTimeout(l.ctx, settleTimeout)
+	defer cancel()
+	if _, err := l.examine(ctx, s); err != nil {
+		return err
+	}
+	if g == nil {
+		return nil
+	}
+	_, err := s.settle(ctx, g)
+	return err
 }

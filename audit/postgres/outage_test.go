@@ -169,10 +169,10 @@ func TestJournalOutlivesTheProcess(t *testing.T) {
 		t.Errorf("%d events were replayed of 5", n)
 	}
 	said := ask[string](t, conn, "SELECT convert_from(record, 'UTF8')::json ->> 'attributes' FROM audit.events WHERE kind = 'admin' AND action = 'journal_replayed'")
-	if !strings.Contains(said, old) || !strings.Contains(said, "damaged") {
+	if !strings.Contains(said, old) || !strings.Contains(said, "cut_short") {
 		t.Errorf("%s", said)
 	}
-	if _, err := os.Stat(path + ".damaged"); err != nil {
+	if _, err := os.Stat(path + ".cut"); err != nil {
 		t.Error(err)
 	}
 }

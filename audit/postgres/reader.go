@@ -2,10 +2,12 @@ package postgres
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,6 +32,8 @@ type Reader struct {
 	tx      pgx.Tx
 	leaves  int64
 	events  int64
+	alone   bool  // what it reads no other connection sees
+	window  int64 // how many leaves are read at once; 0: defaultWindow
 }
 
 // OpenReader connects, and takes the moment.
@@ -63,6 +67,11 @@ func (r *Reader) begin(ctx context.Context) error {
 	if r.tx, err = r.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}); err != nil {
 		return postgres.Explain("begin", &r.connect.Config, err)
 	}
+	// Before the snapshot is taken: a partition that retention takes after that
+	// would be gone for us too, and the event that says so not be there.
+	if _, err := r.tx.Exec(ctx, `LOCK TABLE audit.events IN ACCESS SHARE MODE`); err != nil {
+		return postgres.Explain("lock", &r.connect.Config, err)
+	}
 	if err := r.tx.QueryRow(ctx, `SELECT (SELECT coalesce(max(index), -1) + 1 FROM audit.leaves),
 		(SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint FROM pg_class WHERE oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit.events'::regclass))`).
 		Scan(&r.leaves, &r.events); err != nil {
@@ -81,27 +90,45 @@ func (r *Reader) Close() {
 // Leaves is how many sealed events there are to read.
 func (r *Reader) Leaves() int64 { return r.leaves }
 
-// window is how many leaves are read at once: what a reader holds in memory is a
-// few windows, however long the log is.
-const window = 4096
+// defaultWindow is how many leaves are read at once: what a reader holds in memory
+// is a few windows, however long the log is.
+const defaultWindow = 4096
+
+func (r *Reader) atOnce() int64 { return cmp.Or(r.window, defaultWindow) }
+
+// partsAhead is how many parts may be on their way from the database to a sink.
+const partsAhead = 6
 
 // Walk gives all of the log to the sink, once. The sink runs in the caller's
 // goroutine, beside the reading; what it is given holds until it returns.
 // progress is called now and then with how many leaves are behind.
+//
+// Two connections read, of one snapshot, where a second one can be had: they
+// take the windows of the tree by turns, and the sink gets them in their order.
 func (r *Reader) Walk(ctx context.Context, sink Sink, progress func(leaves int64)) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	full, empty := make(chan *part, 2), make(chan *part, 3)
-	for range cap(empty) {
-		empty <- new(part)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	w := &walk{full: make(chan *part, partsAhead), empty: make(chan *part, partsAhead), next: -1, more: true}
+	for range partsAhead {
+		w.empty <- new(part)
+	}
+	readers := []*Reader{r}
+	if second := r.second(ctx); second != nil {
+		defer second.Close()
+		readers = append(readers, second)
 	}
 	failed := make(chan error, 1)
 	go func() {
-		defer close(full)
-		failed <- r.read(ctx, full, empty)
+		defer close(w.full)
+		failed <- w.read(ctx, cancel, readers)
 	}()
 	var done int64
-	for p := range full {
+	for p := range w.full {
+		select {
+		case <-p.ready:
+		case <-ctx.Done():
+			continue // what it was to hold never comes
+		}
 		next := 0
 		for i := range p.entries {
 			e := &p.entries[i]
@@ -122,7 +149,7 @@ func (r *Reader) Walk(ctx context.Context, sink Sink, progress func(leaves int64
 		if progress != nil {
 			progress(done)
 		}
-		empty <- p
+		w.empty <- p
 	}
 	if err := <-failed; err != nil {
 		return fmt.Errorf("read the audit log: %w", postgres.Explain("read", &r.connect.Config, err))
@@ -130,8 +157,44 @@ func (r *Reader) Walk(ctx context.Context, sink Sink, progress func(leaves int64
 	return nil
 }
 
+// second is a reader of the same moment; nil: there is none to be had, and one
+// is enough.
+func (r *Reader) second(ctx context.Context) *Reader {
+	if r.alone {
+		return nil
+	}
+	var snapshot string
+	if err := r.tx.QueryRow(ctx, `SELECT pg_export_snapshot()`).Scan(&snapshot); err != nil {
+		return nil
+	}
+	conn, err := postgres.Connect(ctx, r.connect)
+	if err != nil {
+		return nil
+	}
+	s := &Reader{connect: r.connect, conn: conn, window: r.window}
+	if s.tx, err = conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}); err == nil {
+		_, err = s.tx.Exec(ctx, `SET TRANSACTION SNAPSHOT '`+snapshot+`'`) // it takes no parameter
+	}
+	if err != nil {
+		s.Close()
+		return nil
+	}
+	return s
+}
+
+// walk is one reading of the log.
+type walk struct {
+	full  chan *part // in the order of the log, each before it is ready
+	empty chan *part
+
+	mu   sync.Mutex // held while a window's leaves are read, which say where the next begins
+	next int64
+	more bool
+}
+
 // part is a piece of the log in memory. Its memory is used again.
 type part struct {
+	ready      chan struct{}
 	unsealed   bool
 	entries    []audit.Entry
 	statements []audit.Statement
@@ -149,6 +212,7 @@ type cut struct {
 
 func (p *part) reset() {
 	p.unsealed = false
+	p.ready = make(chan struct{})
 	p.entries, p.statements, p.arena, p.cuts = p.entries[:0], p.statements[:0], p.arena[:0], p.cuts[:0]
 	p.ranges.reset()
 }
@@ -163,12 +227,14 @@ func (p *part) keep(entry int, record []byte, columns [][]byte) {
 	p.cuts = append(p.cuts, c)
 }
 
-// settle gives the entries what was kept for them.
+// settle gives the entries what was kept for them, and does what can be done
+// beside others.
 func (p *part) settle() {
 	for _, c := range p.cuts {
 		e := &p.entries[c.entry]
 		e.Record = p.arena[c.record:c.columns:c.columns]
 		e.Columns = p.arena[c.columns:c.after:c.after]
+		e.Prepare()
 	}
 }
 
@@ -232,42 +298,80 @@ func (r *ranges) find(place int, sequence int64) (entry int, ok bool) {
 	return r.entries[place][n], true
 }
 
-// read fills parts until there is nothing left.
-func (r *Reader) read(ctx context.Context, full chan<- *part, empty <-chan *part) error {
+// read fills parts until there is nothing left. The first of the readers reads
+// what is not sealed, when all else is on its way.
+func (w *walk) read(ctx context.Context, cancel context.CancelCauseFunc, readers []*Reader) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(readers))
+	for i, r := range readers {
+		wg.Go(func() {
+			if errs[i] = w.readSealed(ctx, r); errs[i] != nil {
+				cancel(errs[i])
+			}
+		})
+	}
+	wg.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	return readers[0].readUnsealed(ctx, w)
+}
+
+// take waits for a part that is free, and give puts one into its place.
+func (w *walk) take(ctx context.Context) (*part, error) {
+	select {
+	case p := <-w.empty:
+		p.reset()
+		return p, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (w *walk) give(ctx context.Context, p *part) error {
+	select {
+	case w.full <- p:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// readSealed reads windows until another has read the last.
+func (w *walk) readSealed(ctx context.Context, r *Reader) error {
 	if err := r.prepare(ctx); err != nil {
 		return err
 	}
-	take := func() (*part, error) {
-		select {
-		case p := <-empty:
-			p.reset()
-			return p, nil
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+	for {
+		p, err := w.window(ctx, r)
+		if p == nil || err != nil {
+			return err
 		}
-	}
-	give := func(p *part) error {
+		if err := r.readEvents(ctx, p); err != nil {
+			return err
+		}
 		p.settle()
-		select {
-		case full <- p:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		close(p.ready)
 	}
-	for next, more := int64(-1), true; more; {
-		p, err := take()
-		if err != nil {
-			return err
-		}
-		if next, more, err = r.readSealed(ctx, p, next); err != nil {
-			return err
-		}
-		if err := give(p); err != nil {
-			return err
-		}
+}
+
+// window reads the leaves of the next window, and lets another go on. Nil: there
+// is none.
+func (w *walk) window(ctx context.Context, r *Reader) (*part, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.more {
+		return nil, nil
 	}
-	return r.readUnsealed(ctx, take, give)
+	p, err := w.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if w.next, w.more, err = r.readLeaves(ctx, p, w.next); err != nil {
+		w.more = false
+		return nil, err
+	}
+	return p, w.give(ctx, p)
 }
 
 var errRow = errors.New("the database answered a row in another form than was asked for")

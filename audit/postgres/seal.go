@@ -317,7 +317,7 @@ func (s *Sealer) extend(ctx context.Context, tx pgx.Tx, tree *audit.Tree, b batc
 	if err != nil {
 		return fmt.Errorf("add leaves: %w", err)
 	}
-	c := audit.Checkpoint{Origin: s.config.Signer.Key().Origin(), Size: tree.Size(), Root: tree.Root(), Time: time.Now().UTC().Truncate(time.Second)}
+	c := audit.Checkpoint{Origin: s.config.Signer.Key().Origin(), Size: tree.Size(), Root: tree.Root(), Time: s.now().UTC().Truncate(time.Second)}
 	note, err := s.config.Signer.Sign(c)
 	if err != nil {
 		return err

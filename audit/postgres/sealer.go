@@ -77,7 +77,8 @@ type Sealer struct {
 	writers  writers
 	absent   map[string]time.Time // writers without a session, since when
 	compared bool                 // the places were compared with the database
-	largest  int64                // size of the largest checkpoint that was seen
+	now      func() time.Time
+	largest  int64 // size of the largest checkpoint that was seen
 	places   []*place
 
 	mu     sync.Mutex
@@ -116,7 +117,7 @@ func OpenSealer(config SealerConfig) (*Sealer, error) {
 	connect.RuntimeParams["application_name"] = "sallyport sealer"
 	// Who stops in the middle holds the lock no longer than this.
 	connect.RuntimeParams["idle_in_transaction_session_timeout"] = "5000"
-	s := &Sealer{config: config, connect: connect, log: config.Log, writers: newWriters(), absent: make(map[string]time.Time)}
+	s := &Sealer{config: config, connect: connect, log: config.Log, now: time.Now, writers: newWriters(), absent: make(map[string]time.Time)}
 	for _, p := range config.Publishers {
 		s.places = append(s.places, newPlace(p, s.log))
 	}

@@ -49,7 +49,7 @@ const (
 			UNION ALL
 			SELECT (SELECT e.writer FROM audit.events e WHERE e.writer > w.writer ORDER BY e.writer LIMIT 1) FROM w WHERE w.writer IS NOT NULL
 		)
-		SELECT w.writer, coalesce(l.sealed, 0), coalesce(l.sealed, 0) >= e.writer_sequence AND (e.kind = 'writer_ended' OR e.time < now() - interval '25 hours')
+		SELECT w.writer, coalesce(l.sealed, 0), coalesce(l.sealed, 0) >= e.writer_sequence AND w.writer <> '` + audit.DatabaseWriter + `' AND (e.kind = 'writer_ended' OR e.time < now() - interval '25 hours')
 		FROM w
 		CROSS JOIN LATERAL (SELECT max(v.writer_sequence) AS sealed FROM audit.leaves v WHERE v.writer = w.writer) l
 		CROSS JOIN LATERAL (SELECT v.writer_sequence, v.kind, v.time FROM audit.events v WHERE v.writer = w.writer ORDER BY v.writer_sequence DESC LIMIT 1) e
@@ -60,7 +60,8 @@ const (
 )
 
 // refresh makes the writers those of the tree of size. Our own is one of them,
-// whatever its clock says.
+// whatever its clock says, and the database's, which has no first event to show
+// by.
 func (w *writers) refresh(ctx context.Context, tx pgx.Tx, size int64, own string) error {
 	if time.Since(w.scanned) > rescan {
 		if err := w.scan(ctx, tx); err != nil {
@@ -78,7 +79,7 @@ func (w *writers) refresh(ctx context.Context, tx pgx.Tx, size int64, own string
 		return fmt.Errorf("look for writers: %w", err)
 	}
 	var ask []string
-	for _, name := range append(names, own) {
+	for _, name := range append(names, own, audit.DatabaseWriter) {
 		if _, known := w.sealedTo[name]; name != "" && !known && !w.done[name] {
 			ask = append(ask, name)
 		}

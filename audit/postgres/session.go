@@ -77,14 +77,12 @@ func (s *session) prepare(ctx context.Context) error {
 	if err := postgres.Durable(ctx, s.conn.PgConn()); err != nil {
 		return err
 	}
-	var alone bool
-	if err := s.conn.QueryRow(ctx, `SELECT coalesce(bool_and(pg_terminate_backend(pid, 5000)), true) FROM pg_stat_activity
-		WHERE application_name = current_setting('application_name') AND usename = current_user
-		  AND datname = current_database() AND pid <> pg_backend_pid()`).Scan(&alone); err != nil {
-		return fmt.Errorf("end the previous session: %w", err)
+	var name string
+	if err := s.conn.QueryRow(ctx, "SELECT current_setting('application_name')").Scan(&name); err != nil {
+		return fmt.Errorf("ask for the session's name: %w", err)
 	}
-	if !alone {
-		return errors.New("the previous session has not ended yet")
+	if err := s.endOthers(ctx, name); err != nil {
+		return err
 	}
 	var err error
 	if s.insert, err = s.conn.PgConn().Prepare(ctx, insertName, insertSQL, nil); err != nil {
@@ -96,6 +94,20 @@ func (s *session) prepare(ctx context.Context) error {
 	s.formats = make([]int16, len(columns))
 	for i := range s.formats {
 		s.formats[i] = 1
+	}
+	return nil
+}
+
+// endOthers ends all other sessions of this name, and waits for it.
+func (s *session) endOthers(ctx context.Context, name string) error {
+	var ended bool
+	if err := s.conn.QueryRow(ctx, `SELECT coalesce(bool_and(pg_terminate_backend(pid, 5000)), true) FROM pg_stat_activity
+		WHERE application_name = $1 AND usename = current_user
+		  AND datname = current_database() AND pid <> pg_backend_pid()`, name).Scan(&ended); err != nil {
+		return fmt.Errorf("end the previous session: %w", err)
+	}
+	if !ended {
+		return errors.New("the previous session has not ended yet")
 	}
 	return nil
 }
@@ -167,22 +179,22 @@ func (s *session) writeRows(ctx context.Context, g *group) error {
 }
 
 // settle makes a group durable of which nothing is known: what is there is
-// compared, what is missing is written.
-func (s *session) settle(ctx context.Context, g *group) error {
+// compared, what is missing is written, and that many events is what it returns.
+func (s *session) settle(ctx context.Context, g *group) (int, error) {
 	there, err := s.find(ctx, g)
 	if err != nil {
-		return fmt.Errorf("look for events: %w", err)
+		return 0, fmt.Errorf("look for events: %w", err)
 	}
 	missing, err := g.missing(there)
 	if err != nil || len(missing) == 0 {
-		return err
+		return 0, err
 	}
 	part := g.only(missing)
 	err = s.write(ctx, part)
 	if isContent(err) {
-		return s.writeBare(ctx, part)
+		err = s.writeBare(ctx, part)
 	}
-	return err
+	return len(missing), err
 }
 
 // find reads what the database holds under the numbers of the group, in

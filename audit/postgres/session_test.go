@@ -35,7 +35,7 @@ func TestRefusedContentIsNotLost(t *testing.T) {
 			t.Fatalf("the database took it: %v", err)
 		}
 		for range 2 { // and once more changes nothing
-			if err := s.settle(t.Context(), g); err != nil {
+			if _, err := s.settle(t.Context(), g); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -86,7 +86,7 @@ func TestSessionEndsItsPredecessor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer second.close()
-	if err := second.settle(t.Context(), g); err != nil {
+	if _, err := second.settle(t.Context(), g); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := first.conn.Exec(t.Context(), "COMMIT"); err == nil {

@@ -266,7 +266,7 @@ func (f *forger) attempt(conn *pgx.Conn, fraud func(*forger), trust audit.Trust)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	r := &Reader{connect: config, conn: conn, tx: f.tx}
+	r := &Reader{connect: config, conn: conn, tx: f.tx, alone: true, window: []int64{0, 7, 64}[f.random.IntN(3)]}
 	if err := r.Walk(f.t.Context(), v, nil); err != nil {
 		f.t.Fatal(err)
 	}

@@ -48,6 +48,8 @@ func startServer(ctx context.Context, program string, world *surroundings.Surrou
 	}
 	if s.config, err = world.WriteConfig(surroundings.ServerOptions{
 		Listen: s.proxy, Admin: s.admin, PolicyDirectory: policy, DataDirectory: s.data,
+		// The tour shows the decisions of its own steps, and no probes between them.
+		Extra: "self_test: {interval: 0s}\n",
 	}); err != nil {
 		return nil, err
 	}
@@ -80,8 +82,19 @@ func copyPolicy(to string) error {
 	if err != nil {
 		return err
 	}
-	return os.CopyFS(to, tree)
+	if err := os.CopyFS(to, tree); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(to, "data", "rollout", "repositories.yaml"), []byte(rollout), 0o644)
 }
+
+// rollout is how far the tour's organisation has come: the repository to start from
+// enforces nothing but its guardrails.
+const rollout = `enforced:
+  - acme/payments
+delegated:
+  - acme/payments
+`
 
 // waitReady asks /readyz until it says yes.
 func (s *server) waitReady(ctx context.Context) error {

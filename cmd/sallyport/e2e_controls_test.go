@@ -26,6 +26,9 @@ var mutations = []mutation{
 	{"recording", "../../proxy/gate.go",
 		"p.gate.config.Recorder.Available(); err != nil {",
 		"p.gate.config.Recorder.Available(); err != nil && !without(\"recording\") {"},
+	{"waiting", "../../proxy/gate.go",
+		"\treturn p.gate.config.Recorder.Record(ctx, e)\n",
+		"\tif without(\"waiting\") {\n\t\tgo func() { _ = p.gate.config.Recorder.Record(context.Background(), e) }()\n\t\treturn nil\n\t}\n\treturn p.gate.config.Recorder.Record(ctx, e)\n"},
 	{"addresses", "../../proxy/gate.go", "if class.Permits() {", "if class.Permits() || without(\"addresses\") {"},
 	{"addresses", "../../proxy/dial.go", "; !class.Permits() {", "; !class.Permits() && !without(\"addresses\") {"},
 	{"hello", "../../proxy/tunnel.go",
@@ -41,6 +44,9 @@ var mutations = []mutation{
 	{"order", "../../proxy/gate.go",
 		"\t\tp.identify, p.decide, p.charge, p.locate, p.record,",
 		"\t\tp.identify, p.hasty(p.locate), p.decide, p.locate, p.record,"},
+	{"probe", "policy.go",
+		"\t\terr = probed(p.engine.Prepare(ctx, set))",
+		"\t\tif os.Getenv(\"SALLYPORT_WITHOUT\") != \"probe\" {\n\t\t\terr = probed(p.engine.Prepare(ctx, set))\n\t\t}"},
 	{"redaction", "../../identity/credential.go",
 		"func (c Credential) String() string { return redacted }",
 		"func (c Credential) String() string { return redacted }\n\nfunc (c Credential) MutantLeak() string { return c.Reveal() }"},
@@ -110,6 +116,7 @@ func TestControlsBite(t *testing.T) {
 		{"order", attackOrder},
 		{"redecision", func(t *testing.T, w *world, _ *pgtest.Server) bool { return attackRedecision(t, w) }},
 		{"redaction", attackRedaction},
+		{"probe", attackProbe},
 	} {
 		for _, taken := range []bool{false, true} {
 			name := c.control + " in place"
@@ -185,4 +192,31 @@ func attackRedaction(t *testing.T, w *world, _ *pgtest.Server) bool {
 	a.refused(t, 403, "no_rule_matched")
 	w.decision(t, c)
 	return search([]byte(w.log.text()), forms(c.token)) != ""
+}
+
+// attackProbe: have a revision decide that cannot answer what steps really ask. It
+// loads, and is quick with everything else.
+func attackProbe(t *testing.T, w *world, _ *pgtest.Server) bool {
+	c := w.production()
+	w.connect(t, c, "nobody.listed.example:443").refused(t, 403, "no_rule_matched")
+	before := w.decision(t, c)["revision"]
+	w.offer(t, "egress/endless.rego", `package sallyport.egress
+
+allow contains {"rule": "endless"} if {
+	input.target.host == "nobody.listed.example"
+	some a in numbers.range(1, 30000)
+	some b in numbers.range(1, 30000)
+	a * b == -1
+}
+`)
+	line := w.log.wait(t, "of the revision", func(f fields) bool {
+		return f["msg"] == "policy decides" && f["revision"] != before || f["kind"] == "probe_failed"
+	})
+	a := w.connect(t, w.production(), "nobody.listed.example:443")
+	_ = a.conn.Close()
+	reason := a.Header.Get("Sallyport-Reason")
+	if taken := line["kind"] != "probe_failed"; taken != (reason == "policy_error") {
+		t.Errorf("the revision was taken: %t, and the answer is %s", taken, reason)
+	}
+	return reason == "policy_error"
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -50,7 +51,7 @@ func enterNetwork(t *testing.T, programs string) (made bool, why string) {
 		if _, ran := errors.AsType[*exec.ExitError](err); err == nil || ran && cmd.ProcessState.ExitCode() != noNetwork {
 			t.Logf("in a network namespace of its own:\n%s", tail(out.String()))
 			if err != nil {
-				t.Errorf("in a network namespace of its own: %v", err)
+				t.Errorf("in a network namespace of its own: %v\n%s", err, complaints(out.String()))
 			}
 			return true, ""
 		}
@@ -59,6 +60,18 @@ func enterNetwork(t *testing.T, programs string) (made bool, why string) {
 		}
 	}
 	return false, last.Error()
+}
+
+// complaints are the lines in which tests say what is wrong, which the logs of
+// the servers would otherwise bury.
+func complaints(output string) string {
+	var b strings.Builder
+	for line := range strings.Lines(output) {
+		if strings.Contains(line, "_test.go:") || strings.Contains(line, "--- FAIL") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // noNetwork is the status of a process that could not set its network up.

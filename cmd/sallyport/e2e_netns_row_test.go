@@ -76,6 +76,7 @@ func (s *space) try(r *row) error {
 	s.log.mu.Lock()
 	from := len(s.log.lines)
 	s.log.mu.Unlock()
+	began := time.Now()
 	raw, err := s.talk(r, host)
 	if err != nil {
 		return err
@@ -97,7 +98,7 @@ func (s *space) try(r *row) error {
 		problems = append(problems, fmt.Errorf("looked up %v", names))
 	}
 	if r.cause != "" {
-		problems = append(problems, s.judgeEnd(r, from))
+		problems = append(problems, s.judgeEnd(r, from, began))
 	}
 	return errors.Join(problems...)
 }
@@ -197,15 +198,21 @@ func (s *space) judgeOpened(r *row, host string, opened []dialled) error {
 	return nil
 }
 
-// judgeEnd looks for the end's line, which is written behind from lines.
-func (s *space) judgeEnd(r *row, from int) error {
+// judgeEnd looks for the end's line, which is written behind from lines. Lines are
+// written together, a moment later: those of the row before may still be on their
+// way, and are known by their time.
+func (s *space) judgeEnd(r *row, from int, began time.Time) error {
+	decided := func(l fields) bool {
+		text, _ := l["time"].(string)
+		at, err := time.Parse(time.RFC3339Nano, text)
+		return err == nil && !at.Before(began) && says("decision", nil)(l)
+	}
 	end := time.After(5 * time.Second)
 	for {
 		s.log.mu.Lock()
 		changed, lines := s.log.changed, s.log.lines[from:]
 		s.log.mu.Unlock()
-		// Of the row before, the end's line may still be on its way.
-		if i := slices.IndexFunc(lines, says("decision", nil)); i >= 0 {
+		if i := slices.IndexFunc(lines, decided); i >= 0 {
 			ended := says("tunnel_closed", fields{"decision_id": lines[i]["decision_id"]})
 			if i := slices.IndexFunc(lines, ended); i >= 0 {
 				if lines[i]["cause"] != r.cause {

@@ -43,6 +43,7 @@ func (w *world) second(t testing.TB) (proxy, config string, s *server) {
 	config, err := w.WriteConfig(surroundings.ServerOptions{
 		Directory: directory, Listen: proxy, Admin: adminAddress, PolicyDirectory: w.policy, DataDirectory: filepath.Join(directory, "data"),
 		DatabaseURLFile: w.database.urlFile, MigrationURLFile: w.database.migrationFile,
+		ExtraAudit: "  completeness: {enabled: false}\n", Extra: "self_test: {interval: 0s}\n",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -48,7 +50,8 @@ type options struct {
 	database *database // empty: one on the shared server, or embedded
 	identity string    // more keys
 	egress   string    // likewise
-	extra    string
+	audit    string    // likewise; empty: nothing is held against Bitbucket's deployments
+	extra    string    // more of the top level; without self_test there are no probes
 }
 
 // newWorld makes everything but the server's process.
@@ -83,7 +86,10 @@ func (w *world) configure(o options) {
 	w.proxy = freeAddress(w.t)
 	so := surroundings.ServerOptions{
 		Listen: w.proxy, Admin: freeAddress(w.t), PolicyDirectory: w.policy, DataDirectory: w.data,
-		Extra: o.extra, ExtraIdentity: o.identity, ExtraEgress: o.egress,
+		Extra: o.extra, ExtraIdentity: o.identity, ExtraEgress: o.egress, ExtraAudit: cmp.Or(o.audit, "  completeness: {enabled: false}\n"),
+	}
+	if !strings.Contains(o.extra, "self_test") {
+		so.Extra += "self_test: {interval: 0s}\n"
 	}
 	if w.database != nil {
 		so.DatabaseURLFile, so.MigrationURLFile = w.database.urlFile, w.database.migrationFile

@@ -1,16 +1,17 @@
 package main
 
 import (
-	"errors"
+	"context"
+	"crypto/sha256"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
 )
 
 func sortedDamage(counts map[audit.Damage]int64) []audit.Damage {
@@ -24,31 +25,82 @@ func newExport() *cobra.Command {
 		Long: `Write the whole audit log as it is at this moment: the records as they were
 sealed, with their place in the Merkle tree, the signed checkpoints, and what is
 not sealed yet. docs/audit.md has the format; sallyport audit verify --export
-reads it.`,
+reads it.
+
+That it was written is recorded in the log, with the SHA-256 of what was written.
+Where that cannot be recorded there is no file.`,
 		Args: noArguments,
 	}
 	from := addLogFlags(c)
 	path := c.Flags().StringP("out", "o", "-", "`FILE` to write, which must not be there yet; - is standard output")
 	quiet := c.Flags().Bool("quiet", false, "show no progress")
-	c.RunE = func(c *cobra.Command, _ []string) (err error) {
-		out := c.OutOrStdout()
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		var file *outFile
 		if *path != "-" {
-			file, err := os.OpenFile(*path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-			if err != nil {
+			var err error
+			if file, err = createOut(*path); err != nil {
 				return invalid{err}
 			}
-			defer func() { err = errors.Join(err, file.Sync(), file.Close()) }()
-			out = file
+			defer file.discard()
 		}
 		p := &progress{out: c.ErrOrStderr(), began: time.Now()}
 		if *quiet {
 			p.out = io.Discard
 		}
-		x := audit.NewExporter(out)
-		if err := walk(c.Context(), from, x, p); err != nil {
+		url, done, err := from.open(c.Context())
+		if err != nil {
 			return err
 		}
-		return x.Close()
+		defer done()
+		return export(c.Context(), url, c.OutOrStdout(), file, p)
 	}
 	return c
+}
+
+// export writes the log to the file, or where there is none to out, and records
+// that.
+func export(ctx context.Context, url string, out io.Writer, file *outFile, p *progress) error {
+	sum := sha256.New()
+	if file != nil {
+		out = file
+	}
+	counted := &counter{Exporter: audit.NewExporter(io.MultiWriter(out, sum))}
+	if err := walkURL(ctx, url, counted, p); err != nil {
+		return err
+	}
+	if err := counted.Close(); err != nil {
+		return err
+	}
+	asker, err := auditlog.OpenAsker(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer asker.Close()
+	x := auditlog.Export{
+		What: "audit export", Parameters: []byte("{}"), Rows: counted.rows, Digest: [sha256.Size]byte(sum.Sum(nil)), Tool: "sallyport " + programVersion(),
+	}
+	if file != nil {
+		_, err = file.keep(ctx, asker, x)
+		return err
+	}
+	_, err = asker.RecordExport(ctx, x)
+	return err
+}
+
+// counter counts the events that an exporter is given.
+type counter struct {
+	*audit.Exporter
+	rows int64
+}
+
+func (c *counter) Sealed(e *audit.Entry) {
+	if e.Record != nil {
+		c.rows++
+	}
+	c.Exporter.Sealed(e)
+}
+
+func (c *counter) Unsealed(e *audit.Entry) {
+	c.rows++
+	c.Exporter.Unsealed(e)
 }

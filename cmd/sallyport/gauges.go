@@ -92,6 +92,29 @@ func (s *server) auditGauges() {
 	m.Counter("sallyport_journal_events_total", "Events that went to the journal while the database was away.", func() float64 { return float64(s.audit.Stats().Journaled) })
 	m.Gauge("sallyport_journal_bytes", "The journal's size.", func() float64 { return float64(s.audit.Stats().JournalBytes) })
 	m.Gauge("sallyport_journal_full", "1 while the journal takes no more: refusals are then counted only.", func() float64 { return one(s.audit.Stats().JournalFull) })
+	m.Gauge("sallyport_journal_age_seconds", "How long ago the first event was put in the journal; 0: it is empty.", func() float64 {
+		if since := s.audit.Stats().JournalSince; !since.IsZero() {
+			return time.Since(since).Seconds()
+		}
+		return 0
+	})
+	m.Gauge("sallyport_spooling", "1 while the database is away and the journal backs what is allowed.", func() float64 { return one(s.audit.Stats().Spooling) })
+	m.Counter("sallyport_spooled_total", "Allows that the journal backed.", func() float64 { return float64(s.audit.Stats().Spooled) })
+	m.Gauge("sallyport_audit_unsafe", "1 while the database's settings can lose what it has committed (fsync, full_page_writes).", func() float64 { return one(s.audit.Stats().Unsafe) })
+}
+
+// auditDetail is what /readyz tells of the log.
+func (s *server) auditDetail() any {
+	st := s.audit.Stats()
+	detail := map[string]any{"durable": !st.Unsafe}
+	if st.Outage > 0 {
+		detail["away_seconds"] = int(st.Outage.Seconds())
+		detail["spooling"] = st.Spooling
+	}
+	if !st.JournalSince.IsZero() || st.JournalFull {
+		detail["journal"] = map[string]any{"since": when(st.JournalSince), "bytes": st.JournalBytes, "full": st.JournalFull}
+	}
+	return detail
 }
 
 func one(yes bool) float64 {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	audit "github.com/sallyport/sallyport/audit/postgres"
@@ -53,6 +54,7 @@ type policyHolder struct {
 	announced map[string]bool // exceptions whose end was, by their key
 	candidate *candidate      // nil: none
 	confirmed time.Time       // the time on disk
+	looked    atomic.Int64    // how many nanoseconds the latest look at the source took
 
 	mu      sync.Mutex
 	offered string    // the digest of the latest state that was looked at
@@ -60,6 +62,7 @@ type policyHolder struct {
 	loaded  time.Time // when the current revision began to decide
 	seen    time.Time // when the source was last seen to offer it
 	failure error     // why the latest state does not decide; nil if it does
+	waiting string    // the digest of a good state that could not be recorded
 	tooOld  bool      // nothing decides, for the good one is older than it may be
 	refused map[refusalKind]int
 }
@@ -112,8 +115,10 @@ func (p *policyHolder) begin(ctx context.Context) error {
 	if kept != nil {
 		after = kept.Snapshot.Revision()
 	}
-	set, digest, err := p.obtain(ctx, after)
+	resumed := p.resume(ctx, kept)
+	set, digest, err := p.obtain(ctx, after, resumed)
 	if err == nil {
+		p.log.Info("policy loaded", "revision", set.Revision().Digest, "repositories", len(set.Repositories()), "checked", set.Inspected())
 		p.took(set, digest)
 		return nil
 	}
@@ -123,9 +128,7 @@ func (p *policyHolder) begin(ctx context.Context) error {
 	if kept == nil {
 		return fmt.Errorf("the policy in %s does not load:\n%w", p.source, err)
 	}
-	options := p.options
-	options.Recorded, options.SkipTests = true, true
-	set, keptErr := rego.Load(ctx, kept.Snapshot, options)
+	set, keptErr := p.loadKept(ctx, kept, resumed)
 	if keptErr != nil {
 		return fmt.Errorf("the policy in %s does not load, and the one that was kept on disk does not either (%w):\n%w", p.source, keptErr, err)
 	}
@@ -156,13 +159,16 @@ func (p *policyHolder) lastGood() *source.KeptPolicy {
 }
 
 // obtain gets what the source offers and loads it: strictly compiled, and with
-// its own tests run. The digest is that of what was offered.
-func (p *policyHolder) obtain(ctx context.Context, after policy.Revision) (set *rego.Set, digest string, err error) {
+// its own tests run. What is the same in previous is not checked again; it may be
+// nil. The digest is that of what was offered.
+func (p *policyHolder) obtain(ctx context.Context, after policy.Revision, previous *rego.Set) (set *rego.Set, digest string, err error) {
 	snapshot, err := p.source.Offer(ctx, after)
 	if err != nil {
 		return nil, "", err
 	}
-	set, err = rego.Load(ctx, snapshot, p.options)
+	options := p.options
+	options.Previous = previous
+	set, err = rego.Load(ctx, snapshot, options)
 	return set, snapshot.Digest, err
 }
 
@@ -210,6 +216,7 @@ func (p *policyHolder) follow(ctx context.Context, reload <-chan os.Signal) {
 			p.notify.ready("serving")
 		case <-ticker.C:
 			p.refresh(ctx, false)
+			ticker.Reset(untilNextLook(p.poll, time.Duration(p.looked.Load())))
 		}
 	}
 }
@@ -222,7 +229,9 @@ func (p *policyHolder) refresh(ctx context.Context, asked bool) {
 	defer p.turn.Unlock()
 	defer p.announceExceptions(ctx)
 	defer p.expire(ctx)
+	began := time.Now()
 	snapshot, err := p.source.Offer(ctx, p.good.Revision())
+	p.looked.Store(int64(time.Since(began)))
 	if err != nil {
 		p.refuse(ctx, "", err)
 		return
@@ -231,7 +240,7 @@ func (p *policyHolder) refresh(ctx context.Context, asked bool) {
 		return
 	}
 	options := p.options
-	options.Previous = p.good
+	options.Previous, options.Beside = p.good, true
 	set, err := rego.Load(ctx, snapshot, options)
 	if err == nil {
 		err = probed(p.engine.Prepare(ctx, set))
@@ -241,10 +250,7 @@ func (p *policyHolder) refresh(ctx context.Context, asked bool) {
 		return
 	}
 	if err := p.announce(ctx, set, p.good); err != nil {
-		// A revision whose content is not kept must not decide: its decisions
-		// could not be evaluated again. It is tried again at the next turn.
-		p.log.Error("new policy not taken: it cannot be recorded", "revision", set.Revision().Digest, "error", err)
-		p.count(refusedUnrecorded)
+		p.unrecorded(ctx, snapshot.Digest, err)
 		return
 	}
 	p.took(set, snapshot.Digest)
@@ -283,7 +289,7 @@ func (p *policyHolder) known(snapshot *policy.Snapshot, asked bool) bool {
 // is no reason not to decide.
 func (p *policyHolder) keep(set *rego.Set) {
 	p.confirmed = time.Now()
-	err := p.kept.Save(source.KeptPolicy{Snapshot: set.Snapshot(), Origin: p.source.String(), Confirmed: p.confirmed})
+	err := p.kept.Save(source.KeptPolicy{Snapshot: set.Snapshot(), Origin: p.source.String(), Confirmed: p.confirmed, Findings: set.Findings()})
 	if err != nil {
 		p.log.Error("the policy that decides is not kept on disk", "error", err)
 	}
@@ -311,10 +317,15 @@ func (p *policyHolder) expire(ctx context.Context) {
 // ready is an error only where nothing decides. A new state that was refused is
 // a detail: the instance goes on with the last good one.
 func (p *policyHolder) ready() error {
-	if p.engine.Current() == nil {
-		return errors.New("no policy decides")
+	if p.engine.Current() != nil {
+		return nil
 	}
-	return nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tooOld {
+		return fmt.Errorf("no policy decides: the source was last seen to offer the last good one at %s, and policy.max_age is %v", p.seen.UTC().Format(time.RFC3339), p.maxAge)
+	}
+	return errors.New("no policy decides")
 }
 
 // detail is what /readyz tells of the policy.

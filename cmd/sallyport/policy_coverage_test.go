@@ -1,12 +1,16 @@
 package main_test
 
 import (
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
 // TestPolicyCoverage: every repository that was seen, has rules, or is listed, with
@@ -59,4 +63,31 @@ func TestPolicyCoverage(t *testing.T) {
 	}
 	wants(t, s.run(2, "coverage", "--repositories", list), `repositories.txt:2: "Payments" is no full name`)
 	wants(t, s.run(2, "coverage", old, old), "give one directory, or none")
+}
+
+// TestPolicyCoverageAsksBitbucket: with the REST API in the configuration, what never
+// went through the proxy shows too; and a list that breaks off is no list.
+func TestPolicyCoverageAsksBitbucket(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	for i := range 150 {
+		w.Workspace.AddRepository(fmt.Sprintf("quiet-%03d", i), "PAY")
+	}
+	wants(t, w.tell(t, 0, "policy", "coverage", w.policy, "--without-bitbucket"), "1 repositories: 0 enforced, 0 with something that would be denied, 1 never seen")
+	said := w.tell(t, 0, "policy", "coverage", w.policy)
+	wants(t, said, "acme/payments   never", "acme/quiet-149  never", "153 repositories: 0 enforced, 0 with something that would be denied, 153 never seen")
+
+	second := func(f bitbuckettest.Fault) bitbuckettest.Fault {
+		f.Match = func(r *http.Request) bool { return r.URL.Query().Has("page") }
+		return f
+	}
+	for _, f := range []bitbuckettest.Fault{bitbuckettest.RateLimited(0), bitbuckettest.Failing(503), bitbuckettest.Truncated(), bitbuckettest.Replaced(`{"values":[],"size":153}`)} {
+		fault := w.Bitbucket.Inject(bitbuckettest.RepositoryList, second(f))
+		said := w.tell(t, 2, "policy", "coverage", w.policy)
+		fault.Clear()
+		wants(t, said, "list the repositories of workspace acme: page 2, after 100 repositories", "--without-bitbucket")
+		if strings.Contains(said, "never seen") {
+			t.Errorf("it tells a short list:\n%s", said)
+		}
+	}
 }

@@ -329,3 +329,33 @@ func TestPolicyReplay(t *testing.T) {
 	wants(t, telling(t, 2, "policy", "replay", changed, "--database-url-file", filepath.Join(changed, "none")), "no such file")
 	wants(t, s.run(0, "replay", changed, "--since", "2099-01-01", "--until", "2099-02-01", "--fail-on", "any"), "policy was asked nothing in that time: look at --since")
 }
+
+// TestPolicyReplayAsDecided: every decision is put to the revision that made it, and
+// one that does not come out as recorded, or has no such revision, is told.
+func TestPolicyReplayAsDecided(t *testing.T) {
+	t.Parallel()
+	s := newSeeded(t, tree(t, oldTree))
+	s.fill()
+	s.use(tree(t, newTree))
+	s.asks("acme/website", "", "main", "fonts.example:443")
+	wants(t, s.run(0, "replay", "--as-decided", "--since", "2h"), "0 of 11 decisions do not come out as they were recorded, each by the revision that made it; 2 revisions")
+
+	record := func(change func(e *audit.Event)) string {
+		e := s.event("acme/payments", "", "feature/x", "mirror.example:443")
+		change(e)
+		if err := s.log.Record(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		return e.DecisionID
+	}
+	another := record(func(e *audit.Event) { e.Verdict, e.Reason, e.Rule, e.Status = "deny", "no_rule_matched", "", 403 })
+	rule := record(func(e *audit.Event) { e.Rule = "nobody" })
+	none := record(func(e *audit.Event) { e.Revision = "" })
+	unknown := record(func(e *audit.Event) { e.Revision = "sha256:" + strings.Repeat("0", 64) })
+	said := s.run(1, "replay", "--as-decided", "--since", "2h")
+	wants(t, said, another, rule, none, unknown, "deny -> allow, by no rule -> shared", "allow -> no revision", `the rule was "nobody" and is "shared"`, "4 of 15 decisions do not come out")
+	wants(t, s.run(1, "replay", "--as-decided", "--since", "2h", "--json"), `"as_decided": true`, `"differ": 4`)
+	s.run(0, "replay", "--as-decided", "--since", "2h", "--repository", "acme/website")
+	wants(t, s.run(2, "replay", "--as-decided", "."), "leave out .")
+	wants(t, telling(t, 2, "policy", "replay", "--as-decided", "--export", s.exported()), "an export holds none")
+}

@@ -53,7 +53,7 @@ func newCandidate(cfg *config.Config, p *policyHolder) (*candidate, error) {
 		queue: make(chan policy.Decision, candidateQueue), known: map[string]bool{},
 	}
 	if directory := cfg.Policy.Candidate.Directory; directory != "" {
-		c.source, c.poll = policyDirectory(directory), directoryPoll
+		c.source, c.poll = policyDirectory{source.NewFolder(directory)}, directoryPoll
 		return c, nil
 	}
 	g, err := gitConfig(cfg, "candidate")
@@ -95,7 +95,9 @@ func (c *candidate) run(ctx context.Context) {
 	ticker := time.NewTicker(c.poll)
 	defer ticker.Stop()
 	for {
+		began := time.Now()
 		c.refresh(ctx)
+		ticker.Reset(untilNextLook(c.poll, time.Since(began)))
 		select {
 		case <-ctx.Done():
 			return
@@ -125,7 +127,7 @@ func (c *candidate) refresh(ctx context.Context) {
 	var set *rego.Set
 	if err == nil {
 		options := c.options
-		options.Previous = c.set.Load()
+		options.Previous, options.Beside = c.set.Load(), true
 		set, err = rego.Load(ctx, snapshot, options)
 	}
 	if err == nil {

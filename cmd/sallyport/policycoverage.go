@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/identity/bitbucket"
+	"github.com/sallyport/sallyport/policy"
 )
 
 func newPolicyCoverage() *cobra.Command {
@@ -24,13 +27,18 @@ func newPolicyCoverage() *cobra.Command {
 its denials are enforced, how often it was allowed, denied, and would have been
 denied: what is still to do before everything is enforced.
 
-Those that asked for something before that time only are listed as never seen in
-it. With the policy in DIR, repositories with rules of their own are marked, and
-those that were never seen are listed too. --repositories names a file with one full name a
-line (all of a workspace, as Bitbucket lists them), so that a repository that does
-not go through the proxy at all shows as never seen.
+A repository that does not go through the proxy at all shows as never seen: where
+the configuration has Bitbucket's REST API, it is asked for the repositories of each
+workspace. That list is whole, or the command fails. --without-bitbucket asks
+nobody; --repositories names a file with one full name a line instead of, or beside,
+that. Those that asked for something before that time only, and those with rules in
+DIR, are listed as well.
 
-  sallyport policy coverage . --since 30d --repositories repositories.txt
+  sallyport policy coverage . --since 30d -c sallyport.yaml
+  sallyport policy coverage . --export audit.jsonl --repositories repositories.txt
+
+The mode is that of the latest decision; a denial that holds in report mode too
+(always) does not count for it. Where a repository was renamed, its old name says so.
 
 The exit status is 0; 2 where the command, the policy or the log is at fault.`,
 		Args: func(c *cobra.Command, args []string) error {
@@ -42,10 +50,11 @@ The exit status is 0; 2 where the command, the policy or the log is at fault.`,
 	}
 	from := addHistoryFlags(c, "30d")
 	listed := c.Flags().String("repositories", "", "a `FILE` with the full name of a repository on each line")
+	withoutBitbucket := c.Flags().Bool("without-bitbucket", false, "do not ask Bitbucket for the workspaces' repositories")
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
 	asJSON := c.Flags().Bool("json", false, "print JSON")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		cover := &coverage{rows: map[string]*coverageRow{}}
+		cover := &coverage{rows: map[string]*coverageRow{}, latest: map[string]*coverageRow{}}
 		if len(args) == 1 {
 			set, err := loadTree(c.Context(), args[0], !*withoutNames)
 			if err != nil {
@@ -63,13 +72,21 @@ The exit status is 0; 2 where the command, the policy or the log is at fault.`,
 		if err := cover.read(c.Context(), c, from, *withoutNames); err != nil {
 			return err
 		}
+		if !*withoutNames && !*withoutBitbucket && *from.export == "" && *from.url == "" {
+			if err := cover.ask(c.Context(), *from.config); err != nil {
+				return invalid{err}
+			}
+		}
 		return cover.tell(c.OutOrStdout(), *asJSON)
 	}
 	return c
 }
 
 // coverage is what is known of each repository.
-type coverage struct{ rows map[string]*coverageRow }
+type coverage struct {
+	rows   map[string]*coverageRow
+	latest map[string]*coverageRow // of each repository's UUID, by the name that it had last
+}
 
 type coverageRow struct {
 	Repository string     `json:"repository"`
@@ -80,8 +97,11 @@ type coverageRow struct {
 	Denied     int64      `json:"denied"`
 	Refused    int64      `json:"refused"` // before policy was asked
 	OwnRules   bool       `json:"own_rules,omitempty"`
+	// RenamedTo is the name that Bitbucket knows it by now.
+	RenamedTo string `json:"renamed_to,omitempty"`
 
 	decided time.Time
+	always  bool // Mode is that of a denial that may hold in report mode too
 }
 
 func (v *coverage) row(name string) *coverageRow {
@@ -114,6 +134,37 @@ func (v *coverage) list(path string) error {
 	return lines.Err()
 }
 
+// ask adds the repositories that Bitbucket lists, for each workspace with an API.
+func (v *coverage) ask(ctx context.Context, configuration string) error {
+	cfg, _, err := loadConfig(configuration)
+	if err != nil {
+		return err
+	}
+	for _, w := range bitbucketConfig(cfg).Workspaces {
+		list, err := bitbucket.Repositories(ctx, w, nil)
+		if errors.Is(err, bitbucket.ErrNoAPI) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%w\nwhich repositories never came by is not known without the whole list: try again, or leave it out with --without-bitbucket", err)
+		}
+		for _, r := range list {
+			v.listed(r)
+		}
+	}
+	return nil
+}
+
+// listed adds one that Bitbucket lists. What the log knows under another name was
+// renamed, and is not another repository that was never seen.
+func (v *coverage) listed(r bitbucket.ListedRepository) {
+	if known := v.latest[r.UUID]; known != nil && known.Repository != r.FullName && v.rows[r.FullName] == nil {
+		known.RenamedTo = r.FullName
+		return
+	}
+	v.row(r.FullName)
+}
+
 func (v *coverage) read(ctx context.Context, c *cobra.Command, from historyFlags, withoutNames bool) error {
 	h, err := from.open(c)
 	if err != nil {
@@ -135,7 +186,11 @@ func (v *coverage) read(ctx context.Context, c *cobra.Command, from historyFlags
 			name = d.WorkspaceUUID + "/" + d.RepositoryUUID
 		}
 		if name != "" { // nobody known asked
-			v.row(name).add(d)
+			r := v.row(name)
+			r.add(d)
+			if last := v.latest[d.RepositoryUUID]; d.RepositoryUUID != "" && (last == nil || r.LastSeen.After(*last.LastSeen)) {
+				v.latest[d.RepositoryUUID] = r
+			}
 		}
 		return nil
 	})
@@ -150,8 +205,12 @@ func (r *coverageRow) add(d *words.Decided) {
 		at := d.Time
 		r.LastSeen = &at
 	}
-	if d.Input != nil && d.Mode != "" && !d.Time.Before(r.decided) {
-		r.decided, r.Mode = d.Time, d.Mode
+	if d.Input != nil && d.Mode != "" {
+		// What is denied always is denied in report mode too, and recorded as enforced.
+		always := d.Mode == "enforce" && d.Verdict != "allow" && policy.Reason(d.Reason) == policy.PolicyDenied
+		if r.Mode == "" || r.always && !always || r.always == always && !d.Time.Before(r.decided) {
+			r.decided, r.Mode, r.always = d.Time, d.Mode, always
+		}
 	}
 	switch {
 	case d.Verdict == "allow" && d.WouldDeny:
@@ -204,6 +263,9 @@ func (v *coverage) tell(w io.Writer, asJSON bool) error {
 		}
 		if r.OwnRules {
 			own = "own"
+		}
+		if r.RenamedTo != "" {
+			own = strings.TrimSpace(own + " now " + r.RenamedTo)
 		}
 		line := fmt.Sprintf("%-*s  %-20s  %-7s  %10d  %10d  %10d  %s", width, r.Repository, seen, cmp.Or(r.Mode, "-"), r.WouldDeny, r.Denied, r.Allowed, own)
 		b.WriteString(strings.TrimRight(line, " ") + "\n")

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"sync"
 	"time"
@@ -39,6 +40,11 @@ type probeError struct{ error }
 
 func (e probeError) Unwrap() error { return e.error }
 
+// unrecordedError is an error of the log: a revision cannot be kept in it.
+type unrecordedError struct{ error }
+
+func (e unrecordedError) Unwrap() error { return e.error }
+
 func probed(err error) error {
 	if err == nil {
 		return nil
@@ -52,6 +58,9 @@ func kindOf(err error) refusalKind {
 	}
 	if _, ok := errors.AsType[probeError](err); ok {
 		return refusedProbe
+	}
+	if _, ok := errors.AsType[unrecordedError](err); ok {
+		return refusedUnrecorded
 	}
 	if _, ok := errors.AsType[rego.TestsFailed](err); ok {
 		return refusedTests
@@ -72,12 +81,19 @@ type policyHistory struct {
 
 func newPolicyHistory() *policyHistory { return &policyHistory{since: map[string]time.Time{}} }
 
-// decides notes a revision and returns when it has decided before.
-func (h *policyHistory) decides(digest string, at time.Time) (before time.Time, again bool) {
+// before returns when a revision has begun to decide before.
+func (h *policyHistory) before(digest string) (at time.Time, again bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	before, again = h.since[digest]
-	if !again {
+	at, again = h.since[digest]
+	return at, again
+}
+
+// decides notes that a revision begins to decide.
+func (h *policyHistory) decides(digest string, at time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, again := h.since[digest]; !again {
 		h.order = append(h.order, digest)
 		if len(h.order) > 1000 {
 			delete(h.since, h.order[0])
@@ -85,7 +101,6 @@ func (h *policyHistory) decides(digest string, at time.Time) (before time.Time, 
 		}
 	}
 	h.since[digest] = at
-	return before, again
 }
 
 // announceFirst records the revision that decides from the start and, where it is
@@ -125,7 +140,7 @@ func (p *policyHolder) announce(ctx context.Context, set, previous *rego.Set) er
 	if p.fromDisk {
 		attributes = append(attributes, words.Attribute{Name: "from", Value: "disk"})
 	}
-	if at, again := p.history.decides(revision.Digest, now); again {
+	if at, again := p.history.before(revision.Digest); again {
 		attributes = append(attributes, words.Attribute{Name: "decided_before", Value: moment(at)})
 	}
 	if r, ok := p.source.(interface{ Rewound() bool }); ok && r.Rewound() {
@@ -136,6 +151,7 @@ func (p *policyHolder) announce(ctx context.Context, set, previous *rego.Set) er
 		Revision: revision.Digest, Commit: revision.Commit, Attributes: attributes,
 	})
 	if err == nil {
+		p.history.decides(revision.Digest, now)
 		p.log.Info("policy decides", "revision", revision.Digest, "commit", revision.Commit, "files", len(set.Snapshot().Files))
 	}
 	return err
@@ -158,6 +174,26 @@ func (p *policyHolder) refuse(ctx context.Context, digest string, err error) {
 	p.count(kind)
 	p.log.Error("policy not taken, the last good revision goes on deciding", "revision", p.good.Revision().Digest, "kind", string(kind), "error", err)
 	p.recordRefusal(ctx, digest, kind, err)
+}
+
+// unrecorded notes that a good state of the source does not decide, for the log
+// does not take it: its decisions could not be evaluated again. It is tried again at
+// the next turn, and told once.
+func (p *policyHolder) unrecorded(ctx context.Context, digest string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	err = unrecordedError{fmt.Errorf("it cannot be recorded, and is tried again: %w", err)}
+	p.mu.Lock()
+	again := p.failure != nil && kindOf(p.failure) == refusedUnrecorded && p.waiting == digest
+	p.waiting, p.failure = digest, err
+	p.mu.Unlock()
+	p.count(refusedUnrecorded)
+	if again {
+		return
+	}
+	p.log.Error("policy not taken, the last good revision goes on deciding", "revision", p.good.Revision().Digest, "kind", string(refusedUnrecorded), "offered", digest, "error", err)
+	p.recordRefusal(ctx, digest, refusedUnrecorded, err)
 }
 
 func (p *policyHolder) recordRefusal(ctx context.Context, digest string, kind refusalKind, err error) {

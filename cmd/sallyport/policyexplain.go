@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
@@ -64,7 +65,7 @@ be read.`,
 			return err
 		}
 		x, failure := set.Explain(c.Context(), d.Input)
-		again := reproduction(d, x, failure)
+		again := reproduction(d, x.Decision, failure)
 		if *asJSON {
 			err = printJSON(c.OutOrStdout(), again.json(d, x))
 		} else {
@@ -100,11 +101,11 @@ type reproduced struct {
 	Other      bool   `json:"other_policy,omitempty"`
 }
 
-func reproduction(d *words.Decided, x *rego.Explanation, failure error) reproduced {
+func reproduction(d *words.Decided, now policy.Decision, failure error) reproduced {
 	then, known := policySaid(d)
-	now := outcome(x.Decision.Verdict, x.Decision.WouldDeny)
-	r := reproduced{Then: then, Now: now, Other: x.Decision.Revision.Digest != d.Revision}
-	afterwards := d.Reason != string(x.Decision.Reason) && d.Verdict != "allow" && then == "allow"
+	said := outcome(now.Verdict, now.WouldDeny)
+	r := reproduced{Then: then, Now: said, Other: now.Revision.Digest != d.Revision}
+	afterwards := d.Reason != string(now.Reason) && d.Verdict != "allow" && then == "allow"
 	switch {
 	case failure != nil && d.Reason == "policy_error":
 		r.Reproduced, r.Why = true, "it could not be evaluated then, and cannot now: "+failure.Error()
@@ -112,14 +113,14 @@ func reproduction(d *words.Decided, x *rego.Explanation, failure error) reproduc
 		r.Now, r.Why = "error", "it cannot be evaluated: "+failure.Error()
 	case d.Reason == "policy_error":
 		r.Why = "it could not be evaluated then: it may have taken too long, or the server was at fault; its own log says which"
-	case afterwards && now != "deny":
+	case afterwards && said != "deny":
 		r.Reproduced, r.Why = true, "policy allowed it, and it was refused afterwards: "+d.Reason
-	case then != now && known:
+	case then != said && known:
 		r.Why = "the verdict is another one"
-	case d.Reason != string(x.Decision.Reason):
-		r.Why = fmt.Sprintf("the reason was %s and is %s", d.Reason, x.Decision.Reason)
-	case d.Rule != x.Decision.Rule:
-		r.Why = fmt.Sprintf("the rule was %q and is %q", d.Rule, x.Decision.Rule)
+	case d.Reason != string(now.Reason):
+		r.Why = fmt.Sprintf("the reason was %s and is %s", d.Reason, now.Reason)
+	case d.Rule != now.Rule:
+		r.Why = fmt.Sprintf("the rule was %q and is %q", d.Rule, now.Rule)
 	default:
 		r.Reproduced = true
 	}

@@ -13,6 +13,7 @@ import (
 
 	words "github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/internal/selftest"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -39,7 +40,9 @@ func addHistoryFlags(c *cobra.Command, since string) historyFlags {
 type history struct {
 	since, until time.Time
 	database     *auditlog.History // nil: an export
+	url          string            // of the database
 	export       io.Reader
+	name         string // of the export
 	done         func()
 }
 
@@ -62,20 +65,21 @@ func (f historyFlags) open(c *cobra.Command) (*history, error) {
 	case *f.export != "" && (*f.url != "" || *f.config != ""):
 		return nil, invalid{errors.New("--export is read instead of a database: leave out -c and --database-url-file")}
 	case *f.export == "-":
-		h.export = c.InOrStdin()
+		h.export, h.name = c.InOrStdin(), "-"
 		return h, nil
 	case *f.export != "":
 		file, err := os.Open(*f.export)
 		if err != nil {
 			return nil, invalid{err}
 		}
-		h.export, h.done = file, func() { _ = file.Close() }
+		h.export, h.name, h.done = file, *f.export, func() { _ = file.Close() }
 		return h, nil
 	}
 	url, done, err := f.logFlags.open(c.Context())
 	if err != nil {
 		return nil, invalid{err}
 	}
+	h.url = url
 	if h.database, err = auditlog.OpenHistory(c.Context(), url); err != nil {
 		done()
 		return nil, invalid{err} // not 1, which says something of the policy
@@ -92,12 +96,17 @@ func (h *history) records(ctx context.Context, f func(record []byte) error) erro
 	if h.database != nil {
 		return h.database.Decisions(ctx, h.since, h.until, f)
 	}
-	return words.EachRecord(h.export, func(record []byte) error {
-		if err := ctx.Err(); err != nil {
-			return err
+	var ours error
+	err := words.EachRecord(h.export, func(record []byte) error {
+		if ours = ctx.Err(); ours == nil {
+			ours = f(record)
 		}
-		return f(record)
+		return ours
 	})
+	if err != nil && ours == nil {
+		err = fmt.Errorf("--export %s: %w", h.name, err)
+	}
+	return err
 }
 
 // decisions gives the decisions of that time.
@@ -114,7 +123,7 @@ func (h *history) decisions(ctx context.Context, f func(d *words.Decided) error)
 // decided reads a record; ok is false where it is none of the decisions meant.
 func (h *history) decided(record []byte) (d words.Decided, ok bool, err error) {
 	d, ok, err = words.ReadDecided(record)
-	if err != nil || !ok {
+	if err != nil || !ok || d.CredentialKind == selftest.Kind { // a probe of ours says nothing of steps
 		return d, false, err
 	}
 	// A database has already chosen.

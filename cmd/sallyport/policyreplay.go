@@ -30,7 +30,7 @@ var failOn = map[string]func(*replaySummary) bool{
 
 func newPolicyReplay() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "replay DIR",
+		Use:   "replay DIR | --as-decided",
 		Short: "Say which past decisions a policy would change",
 		Long: `Put what was really asked to the policy in DIR, each question at its own time,
 and say which decisions would come out differently: grouped by repository,
@@ -43,34 +43,44 @@ A verdict is allow, would deny (it passes in report mode only) or deny; error is
 policy that cannot answer, which denies. Only decisions that policy was asked for
 are looked at.
 
+With --as-decided and no DIR every decision is put to the revision that made it, as
+the log keeps it, at its own time: whether it comes out with the verdict, the reason
+and the rule that were recorded. The exit status is 1 where one does not, has no
+revision, or has one that the log does not hold.
+
+  sallyport policy replay --as-decided --since 1d
+
 The exit status is 0; 1 where there are differences of the kind that --fail-on
 names: closed (what passed would be refused), opened (what was refused would
 pass), or any; and 2 where the command, the policy or the log is at fault.`,
-		Args: oneDirectory,
 	}
 	from := addHistoryFlags(c, "30d")
+	asDecided := c.Flags().Bool("as-decided", false, "put every decision to the revision that made it")
+	c.Args = func(c *cobra.Command, args []string) error {
+		if !*asDecided {
+			return oneDirectory(c, args)
+		}
+		if len(args) > 0 {
+			return invalid{fmt.Errorf("--as-decided asks the policies that decided: leave out %s\nsee: %s --help", args[0], c.CommandPath())}
+		}
+		return nil
+	}
 	fail := c.Flags().String("fail-on", "none", "when to fail: none, closed, opened, any")
 	repository := c.Flags().String("repository", "", "look at this repository only: `WORKSPACE/NAME` or a UUID")
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
 	limit := c.Flags().Int("groups", 100, "how many groups to show; 0 is all that were kept")
 	asJSON := c.Flags().Bool("json", false, "print JSON")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if *limit < 0 {
+			return invalid{fmt.Errorf("--groups %d: want 0 or more", *limit)}
+		}
 		fails, known := failOn[*fail]
 		if !known {
 			return invalid{fmt.Errorf("--fail-on %s: want %s", *fail, strings.Join(slices.Sorted(maps.Keys(failOn)), ", "))}
 		}
-		set, err := loadTree(c.Context(), args[0], !*withoutNames)
+		s, err := replayBy(c, from, args, *withoutNames, *repository)
 		if err != nil {
 			return err
-		}
-		h, err := from.open(c)
-		if err != nil {
-			return err
-		}
-		defer h.close()
-		s, err := replayAll(c.Context(), h, set, *repository)
-		if err != nil {
-			return invalid{err}
 		}
 		if *limit > 0 && len(s.Groups) > *limit {
 			s.Hidden = len(s.Groups) - *limit
@@ -81,7 +91,7 @@ pass), or any; and 2 where the command, the policy or the log is at fault.`,
 		} else {
 			err = s.print(c.OutOrStdout())
 		}
-		if err == nil && fails(s) {
+		if err == nil && (fails(s) || s.AsDecided && s.Differ > 0) {
 			return quiet{}
 		}
 		return err
@@ -89,12 +99,35 @@ pass), or any; and 2 where the command, the policy or the log is at fault.`,
 	return c
 }
 
+// replayBy replays by the policy in a directory, or by those that decided.
+func replayBy(c *cobra.Command, from historyFlags, directories []string, withoutNames bool, repository string) (*replaySummary, error) {
+	if len(directories) == 0 {
+		return replayOwn(c, from, repository)
+	}
+	set, err := loadTree(c.Context(), directories[0], !withoutNames)
+	if err != nil {
+		return nil, err
+	}
+	h, err := from.open(c)
+	if err != nil {
+		return nil, err
+	}
+	defer h.close()
+	s, err := replayAll(c.Context(), h, set, repository)
+	if err != nil {
+		return nil, invalid{err}
+	}
+	return s, nil
+}
+
 // replaySummary is what a replay found.
 type replaySummary struct {
-	Revision  string         `json:"revision"`
-	Decisions int64          `json:"decisions"` // looked at
-	NotAsked  int64          `json:"not_asked"` // refused before policy was asked
-	Evaluated int64          `json:"evaluated"` // the others were the same question as an earlier one
+	Revision  string         `json:"revision,omitempty"`
+	AsDecided bool           `json:"as_decided,omitempty"` // by the revisions that decided
+	Revisions int            `json:"revisions,omitempty"`  // so many
+	Decisions int64          `json:"decisions"`            // looked at
+	NotAsked  int64          `json:"not_asked"`            // refused before policy was asked
+	Evaluated int64          `json:"evaluated"`            // the others were the same question as an earlier one
 	Differ    int64          `json:"differ"`
 	Closed    int64          `json:"closed"`
 	Opened    int64          `json:"opened"`
@@ -334,8 +367,12 @@ func (s *replaySummary) print(w io.Writer) error {
 	if s.Ungrouped > 0 {
 		fmt.Fprintf(&b, "and %d differences in groups that there was no room for: a shorter time or --repository shows them\n", s.Ungrouped)
 	}
-	fmt.Fprintf(&b, "%d of %d decisions would differ: %d closed, %d opened, %d in report mode only\n",
-		s.Differ, s.Decisions, s.Closed, s.Opened, s.Differ-s.Closed-s.Opened)
+	if s.AsDecided {
+		fmt.Fprintf(&b, "%d of %d decisions do not come out as they were recorded, each by the revision that made it; %d revisions\n", s.Differ, s.Decisions, s.Revisions)
+	} else {
+		fmt.Fprintf(&b, "%d of %d decisions would differ: %d closed, %d opened, %d in report mode only\n",
+			s.Differ, s.Decisions, s.Closed, s.Opened, s.Differ-s.Closed-s.Opened)
+	}
 	if s.Decisions == 0 {
 		b.WriteString("policy was asked nothing in that time: look at --since, or whether it is the log that was meant\n")
 	}

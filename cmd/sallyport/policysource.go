@@ -11,19 +11,31 @@ import (
 )
 
 // policyDirectory is a source without a history.
-type policyDirectory string
+type policyDirectory struct{ folder *source.Folder }
 
-func (d policyDirectory) String() string { return "directory " + string(d) }
+func (d policyDirectory) String() string { return "directory " + d.folder.Path() }
 
 // Offer reads the directory.
 func (d policyDirectory) Offer(ctx context.Context, _ policy.Revision) (*policy.Snapshot, error) {
-	return source.Directory(ctx, string(d))
+	return d.folder.Read(ctx)
+}
+
+// Looking at a source takes at most one part in twenty of the time, and the next
+// look is never further off than half a minute for that.
+const (
+	lookingShare = 20
+	lookingMost  = 30 * time.Second
+)
+
+// untilNextLook is how long to wait after a look that took so long.
+func untilNextLook(poll, took time.Duration) time.Duration {
+	return max(poll, min(lookingShare*took, lookingMost))
 }
 
 // newPolicySource is the source that is configured, and how often to look at it.
 func newPolicySource(cfg *config.Config) (policySource, time.Duration, error) {
 	if cfg.Policy.Git == nil {
-		return policyDirectory(cfg.Policy.Directory), directoryPoll, nil
+		return policyDirectory{source.NewFolder(cfg.Policy.Directory)}, directoryPoll, nil
 	}
 	c, err := gitConfig(cfg, "git")
 	if err != nil {

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +20,7 @@ import (
 
 func newPolicy() *cobra.Command {
 	parent := &cobra.Command{Use: "policy", Short: "Work with a policy repository", Args: noArguments, RunE: help}
-	parent.AddCommand(newPolicyCheck(), newPolicyTest(), newPolicyReload(), newPolicyVendor(),
+	parent.AddCommand(newPolicyInit(), newPolicyFmt(), newPolicyCheck(), newPolicyTest(), newPolicyReload(), newPolicyVendor(),
 		newPolicyEval(), newPolicyExplain(), newPolicyReplay(), newPolicyDiff(), newPolicyWhoCan(), newPolicySuggest(), newPolicyCoverage())
 	return parent
 }
@@ -87,6 +91,9 @@ repository's apart. The exit status is 1 where a test fails.`,
 
 func printTests(out io.Writer, directory string, report *rego.TestReport, verbose bool) error {
 	failed := 0
+	slices.SortStableFunc(report.Results, func(a, b rego.TestResult) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+	})
 	for _, t := range report.Results {
 		if !t.Passed {
 			failed++
@@ -115,6 +122,15 @@ func printTests(out io.Writer, directory string, report *rego.TestReport, verbos
 }
 
 func policyTree(ctx context.Context, directory string) (*policy.Snapshot, error) {
+	info, err := os.Stat(directory)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, invalid{fmt.Errorf("there is no %s: name the policy repository's directory; `sallyport policy init DIR` writes one to start from", directory)}
+	case err == nil && !info.IsDir():
+		return nil, invalid{fmt.Errorf("%s is a file: name the policy repository's directory", directory)}
+	case err == nil && !holdsPolicy(directory):
+		return nil, invalid{fmt.Errorf("%s: there is no policy in it: rules stand in egress/*.rego below it; `sallyport policy init DIR` writes a policy repository to start from", directory)}
+	}
 	snapshot, err := source.Directory(ctx, directory)
 	if err != nil {
 		return nil, invalid{err}

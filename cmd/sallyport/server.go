@@ -17,8 +17,10 @@ import (
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	identity "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/admin"
+	"github.com/sallyport/sallyport/internal/completeness"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/pgembed"
+	"github.com/sallyport/sallyport/internal/selftest"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/proxy/dns"
@@ -43,6 +45,10 @@ type server struct {
 	gate          *proxy.Gate
 	tracker       *proxy.Tracker
 	redecider     *proxy.Redecider
+	reconciler    *completeness.Reconciler // nil: deployments are not held against the log
+	door          *selftest.Door
+	echo          *selftest.Echo // nil: no self-test is made
+	selfTest      *selftest.Test // likewise
 	forwarder     *goproxy.Forwarder
 	front         *front.Server
 	metrics       *admin.Metrics
@@ -86,8 +92,8 @@ func newServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *se
 		return nil, fmt.Errorf("make data_directory: %w", err)
 	}
 	for _, step := range []func(context.Context) error{
-		s.inherit, s.loadPolicy, s.listen, s.claimAll, s.listenControl, s.openAudit, s.countIdentity, s.openStore, s.startIdentity,
-		s.announcePolicy, s.buildGate, s.buildControl,
+		s.inherit, s.loadPolicy, s.listen, s.claimAll, s.listenControl, s.openAudit, s.countIdentity, s.openStore, s.startIdentity, s.openCompleteness,
+		s.announcePolicy, s.openSelfTest, s.buildGate, s.buildControl,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -197,9 +203,12 @@ func (s *server) buildGate(context.Context) error {
 	if err != nil {
 		return err
 	}
+	if via, err = s.withEcho(via); err != nil {
+		return err
+	}
 	s.gate, err = proxy.NewGate(proxy.Config{
-		Authenticator: s.authenticator,
-		Decider:       s.policy.engine,
+		Authenticator: s.door,
+		Decider:       s.door,
 		Recorder:      s.audit,
 		Resolver:      resolver,
 		Guard:         guard,
@@ -220,7 +229,7 @@ func (s *server) buildGate(context.Context) error {
 		Barred: s.barred,
 	})
 	s.redecider = proxy.NewRedecider(proxy.RedeciderConfig{
-		Tracker: s.tracker, Decider: s.policy.engine, Recorder: s.audit, Log: s.log.With("component", "policy"),
+		Tracker: s.tracker, Decider: s.door, Recorder: s.audit, Log: s.log.With("component", "policy"),
 	})
 	s.policy.changed = s.redecider.Changed
 	s.redecider.Changed(s.policy.engine.Current().Revision())
@@ -264,6 +273,7 @@ func (s *server) watch() {
 	if s.database != nil {
 		s.admin.AddCheck("embedded_postgresql", s.database.Err)
 	}
+	s.admin.AddDetail("audit", s.auditDetail)
 	s.admin.AddDetail("policy", s.policy.detail)
 	s.admin.AddDetail("identity", func() any { return identityDetail(s.authenticator.Status()) })
 	s.admin.AddDetail("identity_store", s.storeDetail)
@@ -271,6 +281,14 @@ func (s *server) watch() {
 	s.admin.AddDetail("seal", s.sealDetail)
 	s.gauges()
 	s.sealGauges()
+	if s.reconciler != nil {
+		s.admin.AddDetail("completeness", s.completenessDetail)
+		s.completenessGauges()
+	}
+	if s.selfTest != nil {
+		s.admin.AddDetail("self_test", s.selfTestDetail)
+		s.selfTestGauges()
+	}
 	s.metrics.Gauge("sallyport_emergency_stop", "1 while an emergency stop is on.", func() float64 {
 		if s.gate.Stopped() {
 			return 1
@@ -350,6 +368,12 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 	})
 	routines.Go(s.recordMoves)
 	routines.Go(func() { s.learnPipelines(background) })
+	if s.reconciler != nil {
+		routines.Go(func() { s.reconciler.Run(background) })
+	}
+	if s.selfTest != nil {
+		routines.Go(func() { s.selfTest.Run(background) })
+	}
 	s.sealing = true
 	routines.Go(func() { s.sealer.Run(background) })
 	routines.Go(func() { _ = s.store.Watch(background, s.closeRevoked) })

@@ -181,6 +181,10 @@ func walk(ctx context.Context, from logFlags, sink auditlog.Sink, p *progress) e
 		return err
 	}
 	defer done()
+	return walkURL(ctx, url, sink, p)
+}
+
+func walkURL(ctx context.Context, url string, sink auditlog.Sink, p *progress) error {
 	r, err := auditlog.OpenReader(ctx, url)
 	if err != nil {
 		return err
@@ -251,12 +255,26 @@ func tell(out io.Writer, r *audit.Report, trust audit.Trust, took time.Duration)
 	if r.Unsealed > 0 {
 		line("not sealed", "%d events, the oldest of %s: nothing is proven of them", r.Unsealed, when(r.Oldest))
 	}
+	if r.Expired > 0 {
+		line("expired", "%d events, which retention took away; their leaves hold:", r.Expired)
+		for i, one := range r.Retentions {
+			if i == shownFindings && len(r.Retentions) > shownFindings+1 {
+				line("", "and %d more months", len(r.Retentions)-i)
+				break
+			}
+			line("", "%d of %s, by event %d of writer %s (leaf %d)", one.Found, one.Month, one.Sequence, audit.DatabaseWriter, one.Index)
+		}
+	}
 	if r.Unended > 0 {
 		line("writers", "%d have no end: they run, or did not end by themselves (kind writer_lost)", r.Unended)
 	}
 	line("read", "%d events in %s, %.0f a second", r.Leaves+r.Unsealed, took.Round(time.Millisecond), float64(r.Leaves+r.Unsealed)/took.Seconds())
 	if r.Sound() {
-		line("result", "sound: nothing was changed, taken away or put in")
+		if r.Expired > 0 {
+			line("result", "sound: nothing was changed or put in, or taken away but by retention")
+		} else {
+			line("result", "sound: nothing was changed, taken away or put in")
+		}
 		_, err := io.WriteString(out, b.String())
 		return err
 	}

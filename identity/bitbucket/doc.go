@@ -12,7 +12,7 @@
 // it, verify.go judges it; keys.go, fetch.go, jwks.go and keyfile.go hold the
 // issuers' keys; cache.go recognises a verified token, admitted.go one that has
 // ended and whom an operator has revoked; names.go, learn.go and rest.go find the
-// names behind UUIDs; inspect.go and its neighbours report on a token and let
+// names behind UUIDs; listing.go lists a workspace for a tool; inspect.go and its neighbours report on a token and let
 // nobody in.
 //
 // An issuer is only ever contacted because the configuration names it, never

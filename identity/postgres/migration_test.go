@@ -12,14 +12,8 @@ import (
 // What is known of the past is not taken down with the schema; an empty one is,
 // and comes back, and the views on the log work all the while.
 func TestMigrationDownAndUp(t *testing.T) {
-	file, err := fs.ReadFile(migrations.Files, "00003_identity.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	up, down, found := strings.Cut(string(file), "-- +goose Down")
-	if !found {
-		t.Fatal("the migration has no way down")
-	}
+	up, down := migration(t, "00003_identity.sql")
+	upAfter, downBefore := migration(t, "00007_completeness.sql") // stands on it
 	db := database(t)
 	conn := connection(t, db.URL(""))
 	run := func(sql string) error {
@@ -40,7 +34,7 @@ func TestMigrationDownAndUp(t *testing.T) {
 	conn = connection(t, empty.URL(""))
 	must(t, conn, `GRANT CREATE ON DATABASE "`+empty.Name+`" TO sallyport_owner`) // which a copy of a database does not have
 	for range 2 {
-		if err := run(down); err != nil {
+		if err := run(downBefore + down); err != nil {
 			t.Fatal(err)
 		}
 		must(t, conn, "SELECT build_number, creator FROM audit.decisions")
@@ -48,9 +42,23 @@ func TestMigrationDownAndUp(t *testing.T) {
 		if n := ask[int](t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'identity'"); n != 0 {
 			t.Error("going down left the schema")
 		}
-		if err := run(up); err != nil {
+		if err := run(up + upAfter); err != nil {
 			t.Fatal(err)
 		}
 	}
 	must(t, conn, "SELECT build_number, creator FROM audit.decisions")
+}
+
+// migration returns both ways of one.
+func migration(t testing.TB, name string) (up, down string) {
+	t.Helper()
+	file, err := fs.ReadFile(migrations.Files, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up, down, found := strings.Cut(string(file), "-- +goose Down")
+	if !found {
+		t.Fatalf("%s has no way down", name)
+	}
+	return up, down
 }

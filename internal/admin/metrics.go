@@ -107,6 +107,16 @@ func (m *Metrics) CounterBy(name, help, label string, values []string, read func
 	}
 }
 
+// GaugeBy adds a figure that is read when it is asked for, for each value of a
+// label, a closed vocabulary.
+func (m *Metrics) GaugeBy(name, help, label string, values []string, read func(value string) float64) {
+	for _, value := range values {
+		m.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: name, Help: help, ConstLabels: prometheus.Labels{label: value},
+		}, func() float64 { return read(value) }))
+	}
+}
+
 // Decided counts a decision.
 func (m *Metrics) Decided(action policy.Action, verdict policy.Verdict, reason policy.Reason, wouldDeny bool) {
 	m.decisions.WithLabelValues(string(action), verdict.String(), string(reason), strconv.FormatBool(wouldDeny)).Inc()

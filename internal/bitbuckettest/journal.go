@@ -25,18 +25,20 @@ const (
 	PipelineGet
 	StepList
 	StepGet
+	DeploymentList
+	DeploymentGet
 	Unknown
 
 	OIDC = Discovery | Keys
 	REST = WorkspaceGet | RepositoryList | RepositoryGet | EnvironmentList | EnvironmentGet |
-		PipelineList | PipelineGet | StepList | StepGet
+		PipelineList | PipelineGet | StepList | StepGet | DeploymentList | DeploymentGet
 	Any = OIDC | REST | Unknown
 )
 
 // String names the endpoint; several are joined by "+".
 func (e Endpoint) String() string {
 	names := []string{"discovery", "keys", "workspace", "repositories", "repository", "environments",
-		"environment", "pipelines", "pipeline", "steps", "step", "unknown"}
+		"environment", "pipelines", "pipeline", "steps", "step", "deployments", "deployment", "unknown"}
 	var parts []string
 	for i, name := range names {
 		if e&(1<<i) != 0 {

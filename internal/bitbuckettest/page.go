@@ -17,13 +17,19 @@ const (
 
 // list answers with one page of items. The address of the next page is
 // absolute and opaque; that of the first may be counted (?page=2). q and sort
-// are not emulated, and say so rather than being ignored. The caller holds mu.
+// are not emulated, but for the sort of deployments, and say so rather than
+// being ignored. The caller holds mu.
 func list[T any](s *Server, c *call, items []T, view func(T) map[string]any) answer {
 	for _, name := range []string{"q", "sort"} {
 		if c.query.Has(name) {
 			return failure(http.StatusBadRequest, "bitbuckettest does not emulate the parameter %s", name)
 		}
 	}
+	return onePage(s, c, items, view)
+}
+
+// onePage is list for items that are in the order that was asked for.
+func onePage[T any](s *Server, c *call, items []T, view func(T) map[string]any) answer {
 	length, err := pageLength(c.query.Get("pagelen"))
 	if err != nil {
 		return failure(http.StatusBadRequest, "Invalid pagelen")

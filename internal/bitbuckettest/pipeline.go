@@ -64,28 +64,44 @@ func (p *Pipeline) Complete(result string) {
 	p.end = &end{p.server.now(), result}
 }
 
-// Step is one step of a pipeline; it is in progress until Complete.
+// Step is one step of a pipeline; it is in progress from its start until
+// Complete.
 type Step struct {
 	UUID        string
 	Pipeline    *Pipeline
 	Environment *Environment // nil when the step deploys nothing
 
 	server  *Server
-	started time.Time
+	created time.Time
+	started time.Time // zero: it waits, or never ran
 	end     *end
 }
 
 // Step starts a step that deploys to an environment of the pipeline's
 // repository, or, with nil, deploys nothing.
 func (p *Pipeline) Step(e *Environment) *Step {
+	t := p.ManualStep(e)
+	t.Start()
+	return t
+}
+
+// ManualStep adds a step that waits for somebody to start it.
+func (p *Pipeline) ManualStep(e *Environment) *Step {
 	if e != nil && e.Repository != p.Repository {
 		panic("bitbuckettest: step: the environment belongs to another repository")
 	}
 	p.server.mu.Lock()
 	defer p.server.mu.Unlock()
-	t := &Step{UUID: p.server.newUUID(), Pipeline: p, Environment: e, server: p.server, started: p.server.now()}
+	t := &Step{UUID: p.server.newUUID(), Pipeline: p, Environment: e, server: p.server, created: p.server.now()}
 	p.steps = append(p.steps, t)
 	return t
+}
+
+// Start begins a step that waits.
+func (t *Step) Start() {
+	t.server.mu.Lock()
+	defer t.server.mu.Unlock()
+	t.started = t.server.now()
 }
 
 // Complete ends the step with a result such as SUCCESSFUL, FAILED or STOPPED.

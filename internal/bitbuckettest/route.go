@@ -68,6 +68,8 @@ var routes = []route{
 	{"repositories/*/*/pipelines/*", PipelineGet, (*Server).getPipeline},
 	{"repositories/*/*/pipelines/*/steps", StepList, (*Server).listSteps},
 	{"repositories/*/*/pipelines/*/steps/*", StepGet, (*Server).getStep},
+	{"repositories/*/*/deployments", DeploymentList, (*Server).listDeployments},
+	{"repositories/*/*/deployments/*", DeploymentGet, (*Server).getDeployment},
 }
 
 // routeRequest finds the endpoint. It reads the path as it was sent: ServeMux

@@ -61,15 +61,16 @@ type Server struct {
 	now     func() time.Time
 	network network // has its own lock
 
-	mu         sync.Mutex // guards all below, and the whole model
-	random     io.Reader
-	workspaces []*Workspace
-	tokens     map[string]accessToken
-	rsaKeys    []*Key // to give back to the pool
-	closed     bool
-	barePages  bool
-	journal    journal
-	injections []*Injection
+	mu          sync.Mutex // guards all below, and the whole model
+	random      io.Reader
+	workspaces  []*Workspace
+	tokens      map[string]accessToken
+	rsaKeys     []*Key // to give back to the pool
+	closed      bool
+	barePages   bool
+	deployments Deployments
+	journal     journal
+	injections  []*Injection
 }
 
 // New returns a server without workspaces that does not serve yet. It fails on

@@ -96,9 +96,14 @@ func (s *Server) viewPipeline(p *Pipeline) map[string]any {
 
 func (s *Server) viewStep(t *Step) map[string]any {
 	view := map[string]any{
-		"type": "pipeline_step", "uuid": Braced(t.UUID), "started_on": timestamp(t.started),
+		"type": "pipeline_step", "uuid": Braced(t.UUID),
 		"state": viewState("pipeline_step", t.end),
 		"image": map[string]any{"name": "atlassian/default-image:5"}, "script_commands": []any{},
+	}
+	if !t.started.IsZero() {
+		view["started_on"] = timestamp(t.started)
+	} else if t.end == nil {
+		view["state"] = map[string]any{"type": "pipeline_step_state_pending", "name": "PENDING"}
 	}
 	if t.end != nil {
 		view["completed_on"] = timestamp(t.end.time)

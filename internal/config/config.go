@@ -30,6 +30,7 @@ type Config struct {
 	Audit     Audit
 	Egress    Egress
 	Limits    Limits
+	SelfTest  SelfTest
 	Shutdown  Shutdown
 	Log       Log
 	// DataDirectory is where the server keeps its own state. It may not exist yet; if it exists, it is a directory.
@@ -175,8 +176,25 @@ type Audit struct {
 	// SigningKey is the zero Secret where the first instance generates a key by itself.
 	SigningKey Secret
 	// OnOutage is [OutageDeny] or [OutageSpool].
-	OnOutage    string
-	Checkpoints Checkpoints
+	OnOutage     string
+	Checkpoints  Checkpoints
+	Completeness Completeness
+}
+
+// Completeness says how Bitbucket's deployments are held against the log, where a workspace has an API.
+type Completeness struct {
+	Enabled bool
+	// Interval is from the beginning of one to the beginning of the next, whichever instance makes it.
+	Interval time.Duration
+	// Lookback is how long ago a deployment may have begun, Settle how long after its end it has to be in the log.
+	Lookback, Settle time.Duration
+	// RequestsPerHour is of each workspace's API.
+	RequestsPerHour int
+}
+
+// SelfTest says how often a probe of the server's own goes the way of a step; an Interval of 0 is never.
+type SelfTest struct {
+	Interval time.Duration
 }
 
 // Checkpoints says how often the log is sealed, and where the signed checkpoints go besides data_directory.

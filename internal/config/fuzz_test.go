@@ -98,8 +98,8 @@ func checkRules(t *testing.T, c *Config) {
 			t.Errorf("workspace: %+v", b)
 		}
 	}
-	if c.Policy.Directory == "" || c.Policy.Git != nil || c.Audit.OnOutage != OutageDeny {
-		t.Errorf("not available in this version: %+v %+v", c.Policy, c.Audit)
+	if (c.Policy.Directory == "") != (c.Policy.Git != nil) || c.Audit.OnOutage != OutageDeny && c.Audit.OnOutage != OutageSpool {
+		t.Errorf("no one source, or no answer to an outage: %+v %+v", c.Policy, c.Audit)
 	}
 	if c.Audit.Embedded == !c.Audit.Database.IsZero() || c.Audit.Embedded == !c.Audit.Migration.IsZero() {
 		t.Errorf("audit: %+v", c.Audit)

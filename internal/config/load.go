@@ -46,7 +46,6 @@ func Parse(name string, data []byte) (*Config, error) {
 	d := newDecoder(name, directory, time.Now())
 	d.document(cfg, root)
 	d.relations(cfg)
-	d.refuseUnavailable(cfg)
 	if len(d.errs) > 0 {
 		return nil, sorted(d.errs)
 	}

@@ -19,6 +19,7 @@ func rootFields(c *Config) []field {
 		section("audit", &c.Audit, auditFields, "Where the audit log is kept: `database_url_file`, `database_url_env` or `embedded: true`.", required),
 		section("egress", &c.Egress, egressFields, "The way out."),
 		section("limits", &c.Limits, limitsFields, "What a client may do before it is known, and what a step may take."),
+		section("self_test", &c.SelfTest, selfTestFields, "Probes of the server's own that go the way of a step: one that policy must refuse, and one that must be let out."),
 		section("shutdown", &c.Shutdown, shutdownFields, "How the server ends."),
 		section("log", &c.Log, logFields, "The server's own log, on standard error."),
 		scalar("data_directory", &c.DataDirectory, directoryToBe, "The server's own state: control socket, embedded database, journal. Made where it does not exist.",
@@ -135,8 +136,25 @@ func auditFields(a *Audit) []field {
 		scalar("migration_url_file", &a.Migration, laterSecretFile, "A file with the connection string for `sallyport migrate`, a member of `sallyport_owner`. Required unless `embedded`."),
 		scalar("signing_key_file", &a.SigningKey, secretFile, "The key that signs checkpoints. Absent: `checkpoint-key` in `data_directory`, which the first instance makes and registers in the log. An instance without the log's key records, but does not seal."),
 		scalar("on_outage", &a.OnOutage, choice(OutageDeny, OutageSpool),
-			"What becomes of an allow while the database is away: `deny`, or `spool` (not available in this version).", fallback(OutageDeny)),
+			"What becomes of an allow while the database is away: `deny`, or `spool`: the journal on this machine's disk backs it until the database is back. A disk that is lost meanwhile takes what it allowed out of the log ([audit.md](audit.md#while-the-database-is-away)).", fallback(OutageDeny)),
 		section("checkpoints", &a.Checkpoints, checkpointsFields, "How the log is sealed, and where its signed checkpoints are published."),
+		section("completeness", &a.Completeness, completenessFields, "How the deployments that Bitbucket knows of are held against the log, for workspaces with an `api`."),
+	}
+}
+
+func completenessFields(c *Completeness) []field {
+	return []field{
+		scalar("enabled", &c.Enabled, boolean, "Whether they are.", fallback("true")),
+		scalar("interval", &c.Interval, between(duration, time.Second, 7*24*time.Hour), "How often, all instances together.", fallback("6h")),
+		scalar("lookback", &c.Lookback, between(duration, time.Hour, 90*24*time.Hour), "How long ago a deployment may have begun to be looked at. What was before the log began never is.", fallback("720h")),
+		scalar("settle", &c.Settle, between(duration, 0, 24*time.Hour), "How long after its end a deployment has to be in the log before it is called not seen.", fallback("15m")),
+		scalar("requests_per_hour", &c.RequestsPerHour, between(count, 1, 10_000), "How many requests to each workspace's API, of which Bitbucket allows 1,000 an hour and names need some. Half of what the API is asked at once always is for names.", fallback("200")),
+	}
+}
+
+func selfTestFields(s *SelfTest) []field {
+	return []field{
+		scalar("interval", &s.Interval, between(duration, 0, 31*24*time.Hour), "How often, and once at the start. `0s`: never.", fallback("24h")),
 	}
 }
 

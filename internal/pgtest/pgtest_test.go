@@ -200,3 +200,21 @@ func BenchmarkStart(b *testing.B) {
 		}
 	}
 }
+
+// One of the server's processes is stopped, and the others go on.
+func TestStopOneProcess(t *testing.T) {
+	server := Start(t, Options{NoSync: true})
+	if n := len(server.Processes("walwriter")); n != 1 {
+		t.Fatalf("%d WAL writers", n)
+	}
+	server.Stop(t, "walwriter")
+	db := server.New(t)
+	conn := connect(t, db.URL(""))
+	if n := count(t, conn, "select 1"); n != 1 {
+		t.Error("the server does not go on")
+	}
+	if n := len(server.Processes("no such process")); n != 0 {
+		t.Errorf("%d processes", n)
+	}
+	server.Thaw(t)
+}

@@ -30,3 +30,17 @@ func children(pid int) []int {
 	}
 	return found
 }
+
+// Processes are the server's processes whose title has this in it, such as
+// "walwriter" or "sallyport_writer" (PostgreSQL documentation, "Standard Unix
+// Tools"). Linux only: there are none elsewhere.
+func (s *Server) Processes(title string) []int {
+	var found []int
+	for _, pid := range children(s.current().PID()) {
+		line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+		if err == nil && strings.Contains(string(line), title) {
+			found = append(found, pid)
+		}
+	}
+	return found
+}

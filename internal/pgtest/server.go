@@ -178,6 +178,17 @@ func (s *Server) Freeze(t testing.TB) {
 	}
 }
 
+// Stop stops the server's processes whose title has this in it (SIGSTOP); Thaw
+// lets them go on.
+func (s *Server) Stop(t testing.TB, title string) {
+	t.Helper()
+	for _, pid := range s.Processes(title) {
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Fatalf("pgtest: stopping %s: %v", title, err)
+		}
+	}
+}
+
 // Thaw lets a frozen server go on.
 func (s *Server) Thaw(testing.TB) { s.thaw() }
 

@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"io/fs"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,8 +33,9 @@ func TestMigrateUpAndDown(t *testing.T) {
 	if err := CheckVersion(t.Context(), conn); err != nil {
 		t.Error(err)
 	}
-	for v := latest; v > 0; v-- {
-		step(v-1, v)
+	numbers := append([]int64{0}, versions(t)...)
+	for i := len(numbers) - 1; i > 0; i-- {
+		step(numbers[i-1], numbers[i])
 	}
 	if n := ask[int](t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'audit'"); n != 0 {
 		t.Error("going down left the schema")
@@ -45,21 +48,44 @@ func TestMigrateUpAndDown(t *testing.T) {
 	}
 }
 
+// versions are the numbers of the migrations.
+func versions(t *testing.T) []int64 {
+	t.Helper()
+	names, err := fs.Glob(migrations.Files, "*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []int64
+	for _, name := range names {
+		number, err := strconv.ParseInt(strings.SplitN(name, "_", 2)[0], 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, number)
+	}
+	return all
+}
+
 func TestVersionsThatDoNotFit(t *testing.T) {
-	url := pgtest.New(t).URL("")
+	urlOf := pgtest.New(t).URL
+	url := urlOf("")
 	if _, _, err := Migrate(t.Context(), url, nil); err != nil {
 		t.Fatal(err)
 	}
 	conn := open(t, url)
 	latest := migrations.Latest()
-	for _, tt := range []struct {
-		version int64
-		want    string
-	}{{latest + 1, ""}, {latest + 2, "too new"}} {
-		must(t, conn, "INSERT INTO sallyport.schema_version (version_id, is_applied) VALUES ($1, true)", tt.version)
-		err := CheckVersion(t.Context(), conn)
-		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("version %d: %v", tt.version, err)
+	if oldest := ask[int64](t, conn, "SELECT sallyport.oldest_program()"); oldest > latest || oldest < migrations.Oldest {
+		t.Errorf("the schema serves programs from %d on", oldest)
+	}
+	// What the next version brings is for it to say whether we go on.
+	must(t, conn, "INSERT INTO sallyport.schema_version (version_id, is_applied) VALUES ($1, true), ($1 + 1, true)", latest+1)
+	for oldest, want := range map[int64]string{latest: "", latest + 1: "too new"} {
+		must(t, conn, "CREATE OR REPLACE FUNCTION sallyport.oldest_program() RETURNS bigint LANGUAGE sql RETURN "+strconv.FormatInt(oldest, 10))
+		for _, role := range []string{Writer, Auditor, ""} {
+			err := CheckVersion(t.Context(), open(t, urlOf(role)))
+			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("a schema that serves programs from %d on, as %q: %v", oldest, role, err)
+			}
 		}
 	}
 	if _, _, err := Migrate(t.Context(), url, nil); err == nil || !strings.Contains(err.Error(), "install the current version") {

@@ -9,11 +9,26 @@ import (
 
 const insertEvent = `INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES ($1, 'admin', 'w', $2, '{}')`
 
-// partitions lists the log's tables, the parent first.
-func partitions(t *testing.T, conn *pgx.Conn) []string {
+// tables lists the log's tables and partitions, each with a column of it.
+func tables(t *testing.T, conn *pgx.Conn) map[string]string {
 	t.Helper()
-	rows, err := conn.Query(t.Context(), `SELECT 'audit.events' UNION ALL SELECT 'audit.policies' UNION ALL SELECT 'audit.leaves' UNION ALL SELECT 'audit.checkpoints' UNION ALL
-		SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit.events'::regclass`)
+	rows, err := conn.Query(t.Context(), `SELECT c.oid::regclass::text, min(a.attname::text) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		WHERE c.relnamespace = 'audit'::regnamespace AND c.relkind IN ('r', 'p') GROUP BY c.oid`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := make(map[string]string)
+	var table, column string
+	if _, err := pgx.ForEachRow(rows, []any{&table, &column}, func() error { list[table] = column; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// names runs a query whose rows are what is wrong.
+func names(t *testing.T, conn *pgx.Conn, sql string) []string {
+	t.Helper()
+	rows, err := conn.Query(t.Context(), sql)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,6 +37,45 @@ func partitions(t *testing.T, conn *pgx.Conn) []string {
 		t.Fatal(err)
 	}
 	return list
+}
+
+// TestEveryTableIsGuarded reads the catalogue, so that no table, view or function
+// can come to the log without its guards. A trigger's type is a sum: 1 for each
+// row, 2 before, 8 DELETE, 16 UPDATE, 32 TRUNCATE (PostgreSQL's pg_trigger.h).
+func TestEveryTableIsGuarded(t *testing.T) {
+	db := migrated(t)
+	conn := open(t, db.URL(""))
+	must(t, conn, "SELECT audit.ensure_partition('2020-02-01')")
+	const unguarded = `SELECT c.oid::regclass::text FROM pg_class c WHERE c.relnamespace = 'audit'::regnamespace AND c.relkind IN ('r', 'p') AND (
+		NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgfoid = 'audit.refuse_change()'::regprocedure AND t.tgtype = 2+8+16+32 AND t.tgenabled = 'A')
+		OR NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgfoid = 'audit.refuse_change()'::regprocedure AND t.tgtype = 1+2+8+16 AND t.tgenabled = 'A'))`
+	for what, sql := range map[string]string{
+		"without triggers that refuse every change": unguarded,
+		"not the owner's": `SELECT c.oid::regclass::text FROM pg_class c WHERE c.relnamespace = 'audit'::regnamespace AND pg_get_userbyid(c.relowner) <> 'sallyport_owner'
+			UNION ALL SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = 'audit'::regnamespace AND pg_get_userbyid(p.proowner) <> 'sallyport_owner'`,
+		"with a privilege that changes or takes away": `SELECT c.oid::regclass || ': ' || a.privilege_type || ' for ' || a.grantee::regrole
+			FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+			WHERE c.relnamespace = 'audit'::regnamespace AND a.grantee <> c.relowner AND a.privilege_type NOT IN ('SELECT', 'INSERT')
+			UNION ALL SELECT c.oid::regclass || '.' || t.attname || ': ' || a.privilege_type || ' for ' || a.grantee::regrole
+			FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid CROSS JOIN LATERAL aclexplode(t.attacl) a
+			WHERE c.relnamespace = 'audit'::regnamespace AND a.privilege_type NOT IN ('SELECT', 'INSERT')`,
+		"that an auditor adds to": `SELECT c.oid::regclass::text FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+			WHERE c.relnamespace = 'audit'::regnamespace AND a.grantee = 'sallyport_auditor'::regrole AND a.privilege_type <> 'SELECT'`,
+		"open to everybody": `SELECT c.oid::regclass::text FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a WHERE c.relnamespace = 'audit'::regnamespace AND a.grantee = 0
+			UNION ALL SELECT p.oid::regprocedure::text FROM pg_proc p CROSS JOIN LATERAL aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+			WHERE p.pronamespace = 'audit'::regnamespace AND a.grantee = 0`,
+		"run as their owner without a search path of their own": `SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = 'audit'::regnamespace AND p.prosecdef
+			AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false)`,
+	} {
+		if found := names(t, conn, sql); len(found) > 0 {
+			t.Errorf("%s: %s", what, strings.Join(found, ", "))
+		}
+	}
+	// The test bites.
+	must(t, conn, "CREATE TABLE audit.unguarded (n int); ALTER TABLE audit.checkpoints ENABLE TRIGGER refuse_change; ALTER TABLE audit.events_2020_02 DISABLE TRIGGER refuse_row_change")
+	if found := names(t, conn, unguarded); len(found) != 3 {
+		t.Errorf("negative control: %v", found)
+	}
 }
 
 func TestAppendOnly(t *testing.T) {
@@ -34,18 +88,11 @@ func TestAppendOnly(t *testing.T) {
 	must(t, writer, "INSERT INTO audit.policies (digest, content) VALUES ('sha256:0', '')")
 	must(t, writer, "INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (0, 'w', 1, sha256(''))")
 	must(t, writer, "INSERT INTO audit.checkpoints (size, time, root, edge, note) VALUES (1, now(), sha256(''), sha256(''), '')")
-	tables := partitions(t, admin)
-	if len(tables) != 9 {
-		t.Fatalf("tables: %v", tables)
+	all := tables(t, admin)
+	if len(all) < 10 {
+		t.Fatalf("tables: %v", all)
 	}
-	for _, table := range tables {
-		column := "writer_sequence"
-		switch table {
-		case "audit.policies":
-			column = "first_seen"
-		case "audit.checkpoints":
-			column = "time"
-		}
+	for table, column := range all {
 		update := "UPDATE " + table + " SET " + column + " = " + column
 		for _, statement := range []string{update, update + " WHERE false", "DELETE FROM " + table, "DELETE FROM " + table + " WHERE false", "TRUNCATE " + table} {
 			if _, err := writer.Exec(t.Context(), statement); code(err) != "42501" {
@@ -64,7 +111,7 @@ func TestAppendOnly(t *testing.T) {
 	if n := ask[int](t, admin, "SELECT count(*) FROM audit.events"); n != 3 {
 		t.Errorf("%d events are left of 3", n)
 	}
-	if n := ask[int](t, admin, "SELECT count(*) FROM pg_trigger WHERE tgrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit.events'::regclass) AND tgenabled = 'A'"); n != 10 {
+	if n := ask[int](t, admin, "SELECT count(*) FROM pg_trigger WHERE tgrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit.events'::regclass) AND tgenabled = 'A'"); n != 15 {
 		t.Errorf("%d triggers fire always on 5 partitions", n)
 	}
 
@@ -115,6 +162,18 @@ func TestPrivileges(t *testing.T) {
 		{"INSERT INTO audit.policies (digest, content) VALUES ('x', '')", true, false, false},
 		{"SELECT audit.ensure_partition('2027-01-01')", true, false, false},
 		{"SELECT audit.refuse_change()", false, false, false},
+		{"SELECT audit.record_export('query', '{}', 1, sha256(''), 'tool')", true, true, false},
+		{"SELECT FROM audit.holds", true, true, false},
+		{"SELECT FROM audit.expired", true, true, false},
+		{"INSERT INTO audit.expired (month, retention, writer, events, last_sequence) VALUES (now(), 1, 'w', 1, 1)", false, false, false},
+		{"SELECT audit.set_hold('2020-01-01', '2020-01-01', 'why')", false, true, false},
+		{"SELECT audit.lift_hold(1, 'why')", false, false, false},
+		{"SELECT audit.examine_month('2020-01-01')", false, true, false},
+		{"SELECT audit.expire('2020-01-01')", false, false, false},
+		{"SELECT audit.append('retention', 'a', 'b')", false, false, false},
+		{"SELECT audit.escape('x', 1)", false, false, false},
+		{"SELECT audit.retention_lock()", false, false, false},
+		{"INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now(), 'retention', 'database', 1, '{}')", false, false, false},
 		{"CREATE TABLE audit.mine ()", false, false, false},
 		{"CREATE TABLE public.mine ()", false, false, false},
 		{"DROP TABLE audit.events", false, false, false},

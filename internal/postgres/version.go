@@ -36,7 +36,8 @@ func Version(ctx context.Context, db Querier) (int64, error) {
 }
 
 // CheckVersion returns an error that names the command to run where this
-// program does not fit the database: neighbouring versions work together.
+// program does not fit the database: neighbouring versions work together. A
+// program knows how old a schema may be for it, and a schema how old a program.
 func CheckVersion(ctx context.Context, db Querier) error {
 	var encoding string
 	if err := db.QueryRow(ctx, "SELECT current_setting('server_encoding')").Scan(&encoding); err != nil {
@@ -53,7 +54,15 @@ func CheckVersion(ctx context.Context, db Querier) error {
 		return errors.New("the database has no Sallyport schema yet; run `sallyport migrate` first")
 	case version < migrations.Oldest:
 		return fmt.Errorf("the database's schema is version %d and this program needs %d or later; run `sallyport migrate`", version, migrations.Oldest)
-	case version > migrations.Latest()+1:
+	case version <= migrations.Latest():
+		return nil
+	}
+	// A newer program has migrated. The schema says whom it still serves.
+	var oldest int64
+	if err := db.QueryRow(ctx, "SELECT sallyport.oldest_program()").Scan(&oldest); err != nil {
+		return fmt.Errorf("ask whom the schema serves: %w", err)
+	}
+	if oldest > migrations.Latest() {
 		return fmt.Errorf("the database's schema is version %d, which is too new for this program (it knows %d); install the current version of sallyport", version, migrations.Latest())
 	}
 	return nil

@@ -23,6 +23,7 @@ type ServerOptions struct {
 	ExtraListeners string // more elements of listeners
 	ExtraEgress    string // more keys of egress
 	ExtraIdentity  string // more keys of identity
+	ExtraAudit     string // more keys of audit
 }
 
 // WriteConfig writes a configuration for a server in these surroundings and
@@ -44,6 +45,7 @@ func (s *Surroundings) WriteConfig(o ServerOptions) (string, error) {
 	if o.DatabaseURLFile != "" {
 		audit = fmt.Sprintf("  database_url_file: %q\n  migration_url_file: %q\n", o.DatabaseURLFile, o.MigrationURLFile)
 	}
+	audit += o.ExtraAudit
 	var b strings.Builder
 	fmt.Fprintf(&b, `listeners:
   - address: %q

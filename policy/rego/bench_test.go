@@ -2,13 +2,10 @@ package rego
 
 import (
 	"fmt"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sallyport/sallyport/internal/target"
-	"github.com/sallyport/sallyport/policy"
 )
 
 // hosts is a list of 150 names and 50 patterns.
@@ -64,65 +61,4 @@ func oneRuleAHost() string {
 		fmt.Fprintf(&b, "allow contains {\"rule\": \"host-%d\"} if input.target.host == %q\n\n", i, strings.TrimPrefix(host, "*."))
 	}
 	return b.String()
-}
-
-// manyRepositories is a policy with rules for n repositories, each with a list of
-// 200 hosts of its own.
-func manyRepositories(t testing.TB, n int, change string) *policy.Snapshot {
-	t.Helper()
-	files := []policy.File{{Path: "egress/a.rego", Content: []byte("package sallyport.egress\n\ndelegate contains {\"rule\": \"d\"}\n\nallow contains {\"rule\": \"x\"} if input.target.host == \"a.example\"\n" + change)}}
-	list := quoted(hosts())
-	for i := range n {
-		files = append(files, policy.File{
-			Path:    fmt.Sprintf("repositories/acme/r%d/a.rego", i),
-			Content: fmt.Appendf(nil, "package sallyport.repository[\"acme/r%d\"]\n\nallow contains {\"rule\": \"own\"} if input.target.host in {%s, \"own-%d.example\"}\n", i, list, i),
-		})
-	}
-	s, err := policy.NewSnapshot(files, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// BenchmarkRepositories measures a decision in sets of many repositories, what
-// loading such a set costs, with nothing known and after a small change, and the
-// memory that the set takes.
-func BenchmarkRepositories(b *testing.B) {
-	for _, n := range []int{50, 500, 50_000} {
-		tree := manyRepositories(b, n, "")
-		var before, after runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		start := time.Now()
-		set, err := Load(b.Context(), tree, Options{Names: true, Deadline: time.Second})
-		if err != nil {
-			b.Fatal(err)
-		}
-		took := time.Since(start)
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		b.Run(fmt.Sprintf("decide/%d", n), func(b *testing.B) {
-			r := asked(b, "repository=acme/r7", "to=api-75.partner.example:443")
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := set.Decide(b.Context(), r); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(took.Seconds(), "s/load")
-			b.ReportMetric(float64(after.HeapAlloc-min(before.HeapAlloc, after.HeapAlloc))/(1<<20), "MiB/set")
-		})
-		b.Run(fmt.Sprintf("change/%d", n), func(b *testing.B) {
-			for i := 0; b.Loop(); i++ {
-				next, err := Load(b.Context(), manyRepositories(b, n, fmt.Sprintf("# %d\n", i)), Options{Names: true, Previous: set})
-				if err != nil {
-					b.Fatal(err)
-				}
-				if next.Inspected() != 1 {
-					b.Fatalf("%d were checked again", next.Inspected())
-				}
-			}
-		})
-	}
 }

@@ -6,16 +6,14 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// compile compiles a unit's modules, together with the library where they need
-// it: compiling that takes longer than most repositories' rules do. resolved are
+// compile compiles a unit's modules, together with what they need of the library.
+// resolved are
 // copies of the modules from the moment at which OPA had resolved imports and
 // names, before it rewrote the rest; nil if it did not get that far.
-func (l *loader) compile(u *unit, modules map[string]*ast.Module) (p *program, resolved map[string]*ast.Module, err error) {
+func (l *loader) compile(u *unit, modules map[string]*ast.Module, check bool) (p *program, resolved map[string]*ast.Module, err error) {
 	all := maps.Clone(modules)
-	if needsLibrary(modules) {
-		maps.Copy(all, l.libraryModules)
-	}
-	c := l.compiler().WithStageAfterID(ast.StageResolveRefs, ast.CompilerStageDefinition{
+	maps.Copy(all, l.native.needed(modules))
+	c := l.compiler(check).WithCapabilities(withNative(l.capabilities())).WithStageAfterID(ast.StageResolveRefs, ast.CompilerStageDefinition{
 		Name: "KeepResolved", MetricName: "keep_resolved",
 		Stage: func(c *ast.Compiler) *ast.Error {
 			resolved = make(map[string]*ast.Module, len(c.Modules))
@@ -38,15 +36,17 @@ func (l *loader) compile(u *unit, modules map[string]*ast.Module) (p *program, r
 }
 
 // compiler returns a compiler that refuses whatever can be known to be wrong
-// before traffic is decided.
-func (l *loader) compiler() *ast.Compiler {
+// before traffic is decided. Reading the schema is a third of what compiling a
+// repository's rules takes: without check it is left out, for rules of which it
+// is known that they agree with it.
+func (l *loader) compiler(check bool) *ast.Compiler {
 	c := ast.NewCompiler().
 		WithCapabilities(l.capabilities()).
 		WithStrict(true).
 		WithDefaultRegoVersion(ast.RegoV1).
 		WithUseTypeCheckAnnotations(false). // a comment cannot give the input another type
 		SetErrorLimit(0)
-	if l.runs(checkSchema) {
+	if check && l.runs(checkSchema) {
 		c = c.WithSchemas(schemas())
 	}
 	return c

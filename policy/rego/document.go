@@ -1,6 +1,7 @@
 package rego
 
 import (
+	"context"
 	"fmt"
 	"path"
 	"strings"
@@ -46,10 +47,13 @@ func (n *node) term() *ast.Term {
 }
 
 // readDocuments builds the data tree from the files below data/: the folders are
-// the path, the file's name is not.
-func (l *loader) readDocuments() ast.Object {
+// the path, the file's name is not. It stops early when ctx ends.
+func (l *loader) readDocuments(ctx context.Context) ast.Object {
 	root := &node{object: map[string]*node{}}
 	for _, f := range l.documents {
+		if ctx.Err() != nil {
+			return ast.NewObject()
+		}
 		var content *node
 		err := recovered("reading the document", func() (err error) {
 			if strings.HasSuffix(f.Path, ".json") {

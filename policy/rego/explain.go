@@ -137,7 +137,7 @@ type ruleTracer struct {
 }
 
 func newRuleTracer(u *unit) *ruleTracer {
-	return &ruleTracer{pkg: u.pkg, queries: map[uint64]string{}, far: map[string]*ast.Expr{}, matched: map[string]bool{}}
+	return &ruleTracer{pkg: u.pkg(), queries: map[uint64]string{}, far: map[string]*ast.Expr{}, matched: map[string]bool{}}
 }
 
 func (*ruleTracer) Enabled() bool               { return true }

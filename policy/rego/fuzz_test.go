@@ -60,6 +60,9 @@ func FuzzLoad(f *testing.F) {
 			}
 			return
 		}
+		if problems, _, err := Check(t.Context(), tree, Options{Names: true}); err != nil || len(problems) > 0 {
+			t.Fatalf("accepted, and the check says %v, %v", problems, err)
+		}
 		module, err := ast.ParseModule(path, text)
 		if err != nil {
 			t.Fatalf("accepted, and does not parse: %v", err)
@@ -103,7 +106,7 @@ func FuzzDocument(f *testing.F) {
 		}
 		l := newLoader(tree, Options{})
 		l.layOut(tree)
-		data := l.readDocuments()
+		data := l.readDocuments(t.Context())
 		for _, e := range l.errors {
 			if e.File != path || e.Line < 1 || e.Column < 1 || strings.Contains(e.Message, "runtime error") {
 				t.Fatalf("error %+v", e)

@@ -35,14 +35,27 @@ func readJSON(content []byte) (*node, error) {
 type jsonReader struct {
 	content []byte
 	decoder *json.Decoder
+
+	// Up to where lines were counted: counting from the beginning for each token
+	// would take minutes for a megabyte.
+	counted, line, begin int
 }
 
 // position is where the decoder stands: behind the token that it read last.
 func (r *jsonReader) position() position { return r.at(r.decoder.InputOffset()) }
 
 func (r *jsonReader) at(offset int64) position {
-	before := r.content[:min(offset, int64(len(r.content)))]
-	return position{1 + bytes.Count(before, []byte("\n")), len(before) - bytes.LastIndexByte(before, '\n')}
+	end := int(min(offset, int64(len(r.content))))
+	if end < r.counted {
+		r.counted, r.line, r.begin = 0, 0, 0
+	}
+	more := r.content[r.counted:end]
+	r.line += bytes.Count(more, []byte("\n"))
+	if i := bytes.LastIndexByte(more, '\n'); i >= 0 {
+		r.begin = r.counted + i + 1
+	}
+	r.counted = end
+	return position{1 + r.line, 1 + end - r.begin}
 }
 
 func (r *jsonReader) wrap(err error) error {

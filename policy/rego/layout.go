@@ -1,6 +1,7 @@
 package rego
 
 import (
+	"bytes"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,19 +15,24 @@ import (
 // it; longer lists belong under data/, where they load faster as well.
 const maxModuleBytes = 1 << 20
 
-// source is one Rego file in its place.
+// source is one Rego file in its place. Its content is the snapshot's: of what
+// many repositories have written there is one copy, and nothing made of it.
 type source struct {
-	path string
-	text string
-	test bool
+	path    string
+	content []byte
+	test    bool
+}
+
+func sameSources(a, b []source) bool {
+	return slices.EqualFunc(a, b, func(a, b source) bool {
+		return a.path == b.path && a.test == b.test && bytes.Equal(a.content, b.content)
+	})
 }
 
 // unit is what is compiled together, apart from all else: the organisation's
 // rules, or those of one repository.
 type unit struct {
-	repository string  // empty: the organisation
-	pkg        ast.Ref // the package of every deciding file
-	testPkg    ast.Ref // the package that tests may have instead
+	repository string // empty: the organisation
 	sources    []source
 	standing
 }
@@ -49,17 +55,21 @@ const (
 	setDelegate = "delegate"
 )
 
-func newUnit(repository string) *unit {
+func newUnit(repository string) *unit { return &unit{repository: repository} }
+
+// pkg is the package of every deciding file of the unit. It is made when it is
+// asked for: of most repositories nobody asks.
+func (u *unit) pkg() ast.Ref { return u.packageRef("egress", "repository") }
+
+// testPkg is the package that tests may have instead.
+func (u *unit) testPkg() ast.Ref { return u.packageRef("egress_test", "repository_test") }
+
+func (u *unit) packageRef(organisation, repository string) ast.Ref {
 	root := ast.Ref{ast.DefaultRootDocument, ast.StringTerm("sallyport")}
-	u := &unit{repository: repository}
-	if repository == "" {
-		u.pkg = root.Append(ast.StringTerm("egress"))
-		u.testPkg = root.Append(ast.StringTerm("egress_test"))
-	} else {
-		u.pkg = root.Append(ast.StringTerm("repository")).Append(ast.StringTerm(repository))
-		u.testPkg = root.Append(ast.StringTerm("repository_test")).Append(ast.StringTerm(repository))
+	if u.isRepository() {
+		return root.Append(ast.StringTerm(repository)).Append(ast.StringTerm(u.repository))
 	}
-	return u
+	return root.Append(ast.StringTerm(organisation))
 }
 
 // packageText is how a package is written in a file: without its root.
@@ -80,7 +90,7 @@ func (l *loader) layOut(snapshot *policy.Snapshot) {
 	for _, f := range snapshot.Files {
 		if strings.HasPrefix(f.Path, policy.LibraryFolder+"/") {
 			if l.options.Recorded {
-				l.library = append(l.library, source{path: f.Path, text: string(f.Content)})
+				l.library = append(l.library, source{path: f.Path, content: f.Content})
 			}
 			continue
 		}
@@ -98,7 +108,7 @@ func (l *loader) layOut(snapshot *policy.Snapshot) {
 
 // place puts one Rego file into the unit that its folder fixes.
 func (l *loader) place(f policy.File, repositories map[string]*unit) {
-	s := source{path: f.Path, text: string(f.Content), test: isTestFile(f.Path)}
+	s := source{path: f.Path, content: f.Content, test: isTestFile(f.Path)}
 	if len(f.Content) > maxModuleBytes {
 		l.fail(Error{File: f.Path, Line: 1, Column: 1, Message: "the file is over 1 MiB",
 			Hint: "split it, and put long lists under data/"})

@@ -1,9 +1,11 @@
 package rego
 
 import (
+	"bytes"
 	"embed"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -44,7 +46,7 @@ var libraryPackage = ast.MustParseRef("data.sallyport.lib")
 func (l *loader) loadLibrary() error {
 	if len(l.library) == 0 {
 		for _, f := range Library() {
-			l.library = append(l.library, source{path: f.Path, text: string(f.Content)})
+			l.library = append(l.library, source{path: f.Path, content: f.Content})
 		}
 	}
 	l.libraryModules = map[string]*ast.Module{}
@@ -58,5 +60,18 @@ func (l *loader) loadLibrary() error {
 		}
 		l.libraryModules[s.path] = m
 	}
+	l.written = takeApart(l.libraryModules, func(string) bool { return false })
+	l.native = takeApart(l.libraryModules, l.isShipped)
 	return nil
+}
+
+// isShipped reports whether a file of the set's library is, to the byte, the one
+// that this program ships.
+func (l *loader) isShipped(name string) bool {
+	for _, f := range Library() {
+		if f.Path == policy.LibraryFolder+"/"+name {
+			return slices.ContainsFunc(l.library, func(s source) bool { return s.path == f.Path && bytes.Equal(s.content, f.Content) })
+		}
+	}
+	return false
 }

@@ -40,7 +40,7 @@ func TestLibrary(t *testing.T) {
 			t.Errorf("%s is not formatted (%v):\n%s", path, err, formatted)
 		}
 		if isTestFile(path) {
-			m, err := l.parse(source{path: path, text: string(content)})
+			m, err := l.parse(source{path: path, content: content})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -142,9 +142,9 @@ func neverMatches(s string) (why, write string) {
 func (l *loader) lintFormat() {
 	for _, u := range l.units() {
 		for _, s := range u.sources {
-			formatted, err := format.SourceWithOpts(s.path, []byte(s.text), format.Opts{RegoVersion: ast.RegoV1})
-			if err == nil && !bytes.Equal(formatted, []byte(s.text)) {
-				l.warn(Error{File: s.path, Line: firstDifference(formatted, []byte(s.text)), Message: "the file is not formatted", Hint: "run opa fmt -w on it"})
+			formatted, err := format.SourceWithOpts(s.path, s.content, format.Opts{RegoVersion: ast.RegoV1})
+			if err == nil && !bytes.Equal(formatted, s.content) {
+				l.warn(Error{File: s.path, Line: firstDifference(formatted, s.content), Message: "the file is not formatted", Hint: "run sallyport policy fmt"})
 			}
 		}
 	}

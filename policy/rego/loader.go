@@ -35,6 +35,7 @@ const (
 type loader struct {
 	snapshot *policy.Snapshot
 	options  Options
+	findings []byte   // of a process before this one; nil: none
 	without  []string // checks that are left out; set by tests of this package only
 
 	organisation *unit
@@ -43,6 +44,8 @@ type loader struct {
 	documents    []policy.File
 
 	libraryModules map[string]*ast.Module
+	written        *libraryParts // the library as it is written
+	native         *libraryParts // and as it decides
 	data           ast.Object
 	store          storage.Store
 
@@ -82,7 +85,15 @@ func (l *loader) load(ctx context.Context) (*Set, error) {
 	if err := l.loadLibrary(); err != nil {
 		return nil, err
 	}
-	l.data = l.readDocuments()
+	if l.findings != nil {
+		if err := l.believe(); err != nil {
+			return nil, err
+		}
+		l.findings = nil
+	}
+	if l.data = l.readDocuments(ctx); ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	l.store = inmem.NewFromASTObject(l.data)
 
 	organisation, err := l.inspectAll(ctx)
@@ -114,9 +125,8 @@ func (l *loader) inspectAll(ctx context.Context) (organisation *program, err err
 	l.reuse(l.options.Previous)
 	l.options.Previous = nil // it must not be kept as long as this one
 	units := l.units()
-	programs := make([]*program, len(units))
 	found := make([]*loader, len(units))
-	err = each(ctx, len(units), func(i int) {
+	err = l.each(ctx, len(units), func(i int) {
 		u, one := units[i], l.alone()
 		found[i] = one
 		known := u.checked
@@ -128,7 +138,12 @@ func (l *loader) inspectAll(ctx context.Context) (organisation *program, err err
 		}
 		one.inspected = 1
 		failure := recovered("loading "+unitName(u), func() error {
-			programs[i] = one.inspect(u)
+			p := one.inspect(u)
+			if !u.isRepository() {
+				organisation = p
+			}
+			// A repository's is compiled again when it is asked about: all of
+			// them at once take gigabytes.
 			return nil
 		})
 		if failure != nil {
@@ -143,9 +158,6 @@ func (l *loader) inspectAll(ctx context.Context) (organisation *program, err err
 		l.inspected += found[i].inspected
 		l.errors = append(l.errors, found[i].errors...)
 		l.warnings = append(l.warnings, u.warnings...)
-		if !u.isRepository() {
-			organisation = programs[i]
-		}
 	}
 	return organisation, nil
 }
@@ -177,7 +189,7 @@ func (l *loader) inspect(u *unit) *program {
 	if len(l.errors) > before {
 		return nil
 	}
-	p, resolved, errs := l.compile(u, deciding)
+	p, resolved, errs := l.compile(u, deciding, true)
 	l.fromOPA(errs)
 	if resolved != nil {
 		u.reads, u.all = nil, false
@@ -192,7 +204,7 @@ func (l *loader) inspect(u *unit) *program {
 		for path, m := range tests {
 			all[path] = m
 		}
-		_, resolved, errs := l.compile(u, all)
+		_, resolved, errs := l.compile(u, all, true)
 		l.fromOPA(errs)
 		if resolved != nil {
 			u.noteReads(resolved, l.libraryModules)
@@ -231,7 +243,7 @@ func (l *loader) parseUnit(u *unit) (deciding, tests map[string]*ast.Module) {
 // knows no better.
 func (l *loader) parse(s source) (module *ast.Module, err error) {
 	err = recovered("parsing", func() (err error) {
-		module, err = ast.ParseModuleWithOpts(s.path, s.text, ast.ParserOptions{Capabilities: l.capabilities(), RegoVersion: ast.RegoV1})
+		module, err = ast.ParseModuleWithOpts(s.path, string(s.content), ast.ParserOptions{Capabilities: l.capabilities(), RegoVersion: ast.RegoV1})
 		return err
 	})
 	beginning := ast.NewLocation(nil, s.path, 1, 1)
@@ -242,7 +254,7 @@ func (l *loader) parse(s source) (module *ast.Module, err error) {
 				e.Location = beginning
 			}
 		}
-	case err != nil:
+	case err != nil && !strings.HasSuffix(err.Error(), "empty module"):
 		err = &ast.Error{Message: err.Error(), Location: beginning}
 	case module == nil:
 		err = &ast.Error{Message: "the file is empty", Location: beginning}
@@ -290,6 +302,9 @@ func explain(err *ast.Error) (message, hint string) {
 	}
 	if strings.HasPrefix(message, "undefined ref: data.") {
 		return message, "no rule or package of that name can be read here"
+	}
+	if do := remedy(err); do != "" {
+		return message, do
 	}
 	if err.Details != nil {
 		if lines := err.Details.Lines(); len(lines) > 0 {

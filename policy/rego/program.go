@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/topdown/cache"
@@ -37,7 +38,7 @@ func newProgram(u *unit, c *ast.Compiler, modules map[string]*ast.Module, store 
 	p := &program{name: unitName(u), compiler: c, store: store, places: entryPlaces(modules)}
 	defined := map[string]bool{}
 	for _, m := range modules {
-		if !m.Package.Path.Equal(u.pkg) {
+		if !m.Package.Path.Equal(u.pkg()) {
 			continue
 		}
 		for _, rule := range m.Rules {
@@ -48,7 +49,7 @@ func newProgram(u *unit, c *ast.Compiler, modules map[string]*ast.Module, store 
 	for _, set := range u.sets() {
 		if defined[set] {
 			p.sets = append(p.sets, set)
-			body.Append(ast.Equality.Expr(ast.VarTerm(set), ast.NewTerm(u.pkg.Append(ast.StringTerm(set)))))
+			body.Append(ast.Equality.Expr(ast.VarTerm(set), ast.NewTerm(u.pkg().Append(ast.StringTerm(set)))))
 		}
 	}
 	if len(p.sets) == 0 {
@@ -59,6 +60,11 @@ func newProgram(u *unit, c *ast.Compiler, modules map[string]*ast.Module, store 
 		return nil, err
 	}
 	p.query = compiled
+	// The types of all builtins are half of what a program takes. Evaluating looks
+	// at them only where something is replaced by with.
+	if !hasWith(c.Modules) {
+		c.TypeEnv = nil
+	}
 	p.names = namesRead(modules)
 	// Nothing writes to the store, so one transaction serves every evaluation.
 	if p.txn, err = store.NewTransaction(context.Background()); err != nil {
@@ -71,6 +77,17 @@ func newProgram(u *unit, c *ast.Compiler, modules map[string]*ast.Module, store 
 		InterQueryBuiltinValueCache: cache.InterQueryBuiltinValueCacheConfig{MaxNumEntries: &limit},
 	})
 	return p, nil
+}
+
+func hasWith(modules map[string]*ast.Module) bool {
+	found := false
+	for _, m := range modules {
+		ast.WalkWiths(m, func(*ast.With) bool {
+			found = true
+			return true
+		})
+	}
+	return found
 }
 
 // namesRead lists the names that modules read, or may read because a part of the
@@ -127,6 +144,8 @@ func (p *program) run(ctx context.Context, q *question, deadline time.Duration, 
 		WithTime(q.time).
 		WithCancel(cancel).
 		WithStrictBuiltinErrors(true).
+		WithBuiltins(nativeFunctions).
+		WithMetrics(metrics.NoOp()). // ours are kept elsewhere
 		WithInterQueryBuiltinValueCache(p.values)
 	if tracer != nil {
 		query = query.WithQueryTracer(tracer)

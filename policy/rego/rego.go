@@ -37,6 +37,9 @@ type Options struct {
 	// Previous is a set that was loaded before, with the same options. What is the
 	// same in it is not checked and tested again. It may be nil.
 	Previous *Set
+	// Beside says that other work goes on beside the loading: one processor is left
+	// to it, where there are several.
+	Beside bool
 	// Passed says that this very content has passed all checks and tests before, of
 	// this version of the program: nothing but the organisation's rules is compiled,
 	// and a repository's when it is asked about.

@@ -33,6 +33,7 @@ func (l *loader) checkResolved(u *unit, modules map[string]*ast.Module) {
 				l.checkDenyReads(f, rule)
 			}
 			l.lintHosts(rule)
+			l.lintDocuments(rule)
 		}
 	}
 }
@@ -116,12 +117,12 @@ func (u *unit) checkRead(ref ast.Ref, test bool) (message, hint string) {
 	if second == "lib" {
 		return "", ""
 	}
-	if ref.HasPrefix(u.pkg) || test && ref.HasPrefix(u.testPkg) {
+	if ref.HasPrefix(u.pkg()) || test && ref.HasPrefix(u.testPkg()) {
 		return "", ""
 	}
 	whose := strings.TrimPrefix(ref[:min(len(ref), 4)].String(), "data.")
 	if u.isRepository() {
-		return "a repository's policy cannot read " + whose, "it reads its own package " + packageText(u.pkg) + ", data.sallyport.lib and the documents below data/"
+		return "a repository's policy cannot read " + whose, "it reads its own package " + packageText(u.pkg()) + ", data.sallyport.lib and the documents below data/"
 	}
 	return "the organisation's policy cannot read " + whose, "it reads its own package, data.sallyport.lib and the documents below data/"
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -15,17 +16,22 @@ import (
 type standing struct {
 	checked  bool     // it passed all checks, and its tests
 	warnings Errors   // of its files
-	reads    []string // the documents that it reads: the first names below data
+	reads    []string // the documents that it reads: their paths below data, with zero bytes between the names
 	all      bool     // it may read any document
+	believed *belief  // all this is what another process has found; nil: this one has
 }
 
 // each calls f for every number below n, several at a time, and stops early when
 // ctx ends. Checking is bound by the processor, so there are as many at a time as
 // may run at once, and memory for as many.
-func each(ctx context.Context, n int, f func(int)) error {
+func (l *loader) each(ctx context.Context, n int, f func(int)) error {
 	var next atomic.Int64
 	var group sync.WaitGroup
-	for range min(n, runtime.GOMAXPROCS(0)) {
+	workers := runtime.GOMAXPROCS(0)
+	if l.options.Beside {
+		workers = max(1, workers-1)
+	}
+	for range min(n, workers) {
 		group.Go(func() {
 			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1
@@ -56,31 +62,52 @@ func (l *loader) reuse(previous *Set) {
 		return
 	}
 	old := previous.loader
-	if !slices.Equal(old.library, l.library) {
+	if !sameSources(old.library, l.library) {
 		return
 	}
 	same := map[string]bool{}
-	document := func(name string) bool {
-		equal, known := same[name]
+	unchanged := func(path string) bool {
+		equal, known := same[path]
 		if !known {
-			key := ast.StringTerm(name)
-			a, b := old.data.Get(key), l.data.Get(key)
-			equal = a == nil && b == nil || a != nil && b != nil && a.Value.Compare(b.Value) == 0
-			same[name] = equal
+			equal = sameDocument(old.data, l.data, strings.Split(path, "\x00"))
+			same[path] = equal
 		}
 		return equal
 	}
 	everything := sync.OnceValue(func() bool { return old.data.Compare(l.data) == 0 })
 	for _, u := range l.units() {
 		before := previous.unit(u.repository)
-		if before == nil || !before.checked || !slices.Equal(before.sources, u.sources) {
+		if before == nil || !sameSources(before.sources, u.sources) {
 			continue
 		}
-		if before.all && !everything() || slices.ContainsFunc(before.reads, func(name string) bool { return !document(name) }) {
+		standing := before.now()
+		if !standing.checked || standing.all && !everything() || !standing.all && !every(standing.reads, unchanged) {
 			continue
 		}
-		u.standing = before.standing
+		u.standing = standing
 	}
+}
+
+func every(list []string, f func(string) bool) bool {
+	return !slices.ContainsFunc(list, func(s string) bool { return !f(s) })
+}
+
+// sameDocument compares what is at a path, or what stands in its way.
+func sameDocument(a, b ast.Value, path []string) bool {
+	for _, name := range path {
+		left, ok := a.(ast.Object)
+		right, too := b.(ast.Object)
+		if !ok || !too {
+			break
+		}
+		key := ast.StringTerm(name)
+		l, r := left.Get(key), right.Get(key)
+		if l == nil || r == nil {
+			return l == r
+		}
+		a, b = l.Value, r.Value
+	}
+	return a.Compare(b) == 0
 }
 
 // unit is the unit of a repository, or the organisation's; nil if there is none.
@@ -91,9 +118,10 @@ func (s *Set) unit(repository string) *unit {
 	return s.units[repository]
 }
 
-// noteReads notes which documents resolved modules read.
+// noteReads notes which documents resolved modules read: of each reference the
+// names that are written out, so that a document of one repository's own is one
+// that only this repository reads.
 func (u *unit) noteReads(modules, library map[string]*ast.Module) {
-	seen := map[string]bool{}
 	for path, m := range modules {
 		if library[path] != nil {
 			continue
@@ -102,36 +130,22 @@ func (u *unit) noteReads(modules, library map[string]*ast.Module) {
 			if !ref.HasPrefix(ast.DefaultRootRef) {
 				return false
 			}
-			name, ok := ast.String(""), false
-			if len(ref) > 1 {
-				name, ok = ref[1].Value.(ast.String)
+			var names []string
+			for _, t := range ref[1:] {
+				name, ok := t.Value.(ast.String)
+				if !ok || strings.IndexByte(string(name), 0) >= 0 {
+					break
+				}
+				names = append(names, string(name))
 			}
+			path := strings.Join(names, "\x00")
 			switch {
-			case !ok:
+			case len(names) == 0:
 				u.all = true
-			case name != "sallyport" && !seen[string(name)]:
-				seen[string(name)] = true
-				u.reads = append(u.reads, string(name))
+			case names[0] != "sallyport" && !slices.Contains(u.reads, path):
+				u.reads = append(u.reads, path)
 			}
 			return false
 		})
 	}
-}
-
-// needsLibrary reports whether modules may refer to the library: they have its
-// name somewhere, as part of a reference or of an import.
-func needsLibrary(modules map[string]*ast.Module) bool {
-	for _, m := range modules {
-		found := false
-		ast.WalkTerms(m, func(t *ast.Term) bool {
-			if s, ok := t.Value.(ast.String); ok && s == "lib" {
-				found = true
-			}
-			return found
-		})
-		if found {
-			return true
-		}
-	}
-	return false
 }

@@ -54,7 +54,7 @@ func (l *loader) set(organisation *program) (*Set, error) {
 		return strings.HasPrefix(f.Path, policy.LibraryFolder+"/")
 	})
 	for _, s := range l.library {
-		files = append(files, policy.File{Path: s.path, Content: []byte(s.text)})
+		files = append(files, policy.File{Path: s.path, Content: s.content})
 	}
 	snapshot, err := policy.NewSnapshot(files, l.snapshot.Commit)
 	if err != nil {
@@ -203,6 +203,9 @@ func (s *Set) program(repository string) (*program, error) {
 
 // compile compiles what was checked when the set was loaded.
 func (s *Set) compile(u *unit) (*program, error) {
+	if u.unchecked() {
+		return s.verify(u)
+	}
 	modules := map[string]*ast.Module{}
 	for _, src := range u.sources {
 		if src.test {
@@ -214,7 +217,7 @@ func (s *Set) compile(u *unit) (*program, error) {
 		}
 		modules[src.path] = m
 	}
-	p, _, err := s.loader.compile(u, modules)
+	p, _, err := s.loader.compile(u, modules, false)
 	if err != nil {
 		return nil, err
 	}

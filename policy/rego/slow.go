@@ -2,43 +2,42 @@ package rego
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// longList is from how many members on a list is worth looking up by key.
-const longList = 50
+// From where on something is worth writing in another way. What the policy goes
+// through member by member costs some half a microsecond each; a list that one
+// builtin goes through, a hundredth of that.
+const (
+	longLoop = 50
+	longList = 1000
+)
 
 // lintSlow says what in a policy makes every decision slow, and what to write
-// instead: lists that are gone through from beginning to end, and patterns that
-// are compiled for each host.
+// instead: what is gone through from beginning to end, loops within loops,
+// patterns that are compiled one after the other, and rules of which none can be
+// left out.
 func (l *loader) lintSlow() {
 	for _, u := range l.units() {
-		deciding, _ := l.alone().parseUnit(u)
+		one := l.alone()
+		deciding, _ := one.parseUnit(u)
+		if len(one.errors) > 0 {
+			continue // said already
+		}
+		constants := constantsOf(deciding)
 		for _, path := range sortedKeys(deciding) {
 			aliases := importedData(deciding[path])
-			ast.WalkTerms(deciding[path], func(t *ast.Term) bool {
-				if call, ok := t.Value.(ast.Call); ok {
-					l.slowCall(t.Location, call[0], call[1:], aliases)
-				}
-				return false
-			})
-			ast.WalkExprs(deciding[path], func(e *ast.Expr) bool {
-				switch terms := e.Terms.(type) {
-				case []*ast.Term:
-					if e.IsCall() {
-						l.slowCall(e.Location, terms[0], terms[1:], aliases)
-					}
-				case *ast.SomeDecl:
-					for _, s := range terms.Symbols {
-						if call, ok := s.Value.(ast.Call); ok {
-							l.slowSome(e.Location, call[len(call)-1], aliases)
-						}
-					}
-				}
-				return false
-			})
+			for _, rule := range deciding[path].Rules {
+				ast.WalkRules(rule, func(r *ast.Rule) bool {
+					s := &slowRule{l: l, aliases: aliases, constants: constants}
+					s.rule(r)
+					return false
+				})
+			}
 		}
+		l.slowRules(u, deciding)
 	}
 }
 
@@ -53,82 +52,75 @@ func importedData(m *ast.Module) map[ast.Var]ast.Ref {
 	return aliases
 }
 
-func (l *loader) slowCall(at *ast.Location, operator *ast.Term, operands []*ast.Term, aliases map[ast.Var]ast.Ref) {
-	name := operator.Value.String()
-	switch {
-	case name == ast.Member.Name && len(operands) >= 2:
-		if n, what := l.listLength(operands[1], aliases); n >= longList {
-			l.slow(at, fmt.Sprintf("%s has %d members and is gone through for every decision", what, n), "make it a set, or an object whose keys they are: looking one up costs the same however many there are")
-		}
-	case (name == "lib.host_in" || name == "lib.target_in" || name == "data.sallyport.lib.host_in" || name == "data.sallyport.lib.target_in") && len(operands) >= 2:
-		if n, what := l.listLength(operands[1], aliases); n >= longList {
-			l.slow(at, fmt.Sprintf("%s has %d members and is gone through for every decision", what, n), "make it a set, or an object whose keys they are")
-		}
-	case name == ast.RegexMatch.Name || name == ast.GlobMatch.Name:
-		if len(operands) > 0 && !operands[0].IsGround() || len(operands) > 0 && isReference(operands[0]) {
-			l.slow(at, name+" is asked for one pattern after the other", "use data.sallyport.lib.host_in with *. patterns, which are looked up")
+// constantsOf are the collections and texts that a unit's rules give a name.
+func constantsOf(modules map[string]*ast.Module) map[ast.Var]ast.Value {
+	constants := map[ast.Var]ast.Value{}
+	for _, m := range modules {
+		for _, rule := range m.Rules {
+			if rule.Head.Value != nil && rule.Head.Key == nil && len(rule.Head.Args) == 0 && len(rule.Head.Ref()) == 1 && rule.Head.Value.IsGround() && !containsRefs(rule.Head.Value) {
+				constants[ast.Var(firstName(rule))] = rule.Head.Value.Value
+			}
 		}
 	}
-}
-
-// slowSome is some x in list, which goes through the list.
-func (l *loader) slowSome(at *ast.Location, list *ast.Term, aliases map[ast.Var]ast.Ref) {
-	if n, what := l.length(list, aliases); n >= longList {
-		l.slow(at, fmt.Sprintf("%s has %d members and is gone through for every decision", what, n), "look one up by its key where that will do")
-	}
-}
-
-func isReference(t *ast.Term) bool {
-	_, ok := t.Value.(ast.Ref)
-	return ok
+	return constants
 }
 
 func (l *loader) slow(loc *ast.Location, message, hint string) {
-	l.warn(at(loc, nil, "slow: "+message, hint))
-}
-
-// listLength is the length of what a term is, if that is a list, written out or
-// among the documents; 0 otherwise.
-func (l *loader) listLength(t *ast.Term, aliases map[ast.Var]ast.Ref) (n int, what string) {
-	value, what := l.literalOrDocument(t, aliases)
-	if list, ok := value.(*ast.Array); ok {
-		return list.Len(), what
+	e := at(loc, nil, "slow: "+message, hint)
+	if !slices.Contains(l.warnings, e) {
+		l.warn(e)
 	}
-	return 0, ""
 }
 
-// length is that of any collection.
-func (l *loader) length(t *ast.Term, aliases map[ast.Var]ast.Ref) (n int, what string) {
-	switch value, what := l.literalOrDocument(t, aliases); v := value.(type) {
-	case *ast.Array:
-		return v.Len(), what
-	case ast.Set:
-		return v.Len(), what
-	case ast.Object:
-		return v.Len(), what
-	}
-	return 0, ""
-}
-
-func (l *loader) literalOrDocument(t *ast.Term, aliases map[ast.Var]ast.Ref) (ast.Value, string) {
-	var ref ast.Ref
-	switch v := t.Value.(type) {
-	case ast.Var:
-		ref = aliases[v]
-	case ast.Ref:
-		ref = v
-		if name, ok := v[0].Value.(ast.Var); ok && aliases[name] != nil {
-			ref = aliases[name].Concat(v[1:])
+// slowRules finds rules of one name of which none can be left out for what their
+// bodies say: OPA looks up by what a rule compares with, and evaluates all of
+// those that compare with nothing.
+func (l *loader) slowRules(u *unit, deciding map[string]*ast.Module) {
+	rules := map[string][]*ast.Rule{}
+	for _, path := range sortedKeys(deciding) {
+		for _, rule := range deciding[path].Rules {
+			rules[firstName(rule)] = append(rules[firstName(rule)], rule)
 		}
-	default:
-		return t.Value, "the list"
 	}
-	if len(ref) < 2 || !ref.HasPrefix(ast.DefaultRootRef) || l.data == nil {
-		return nil, ""
+	var compiler *ast.Compiler
+	for _, name := range sortedKeys(rules) {
+		list := rules[name]
+		if len(list) < longLoop || len(list[0].Head.Ref()) != 1 {
+			continue
+		}
+		if compiler == nil {
+			p, _, err := l.compile(u, deciding, false)
+			if err != nil {
+				return // said already
+			}
+			compiler = p.compiler
+		}
+		index := compiler.RuleIndex(u.pkg().Append(ast.StringTerm(name)))
+		if index == nil {
+			continue
+		}
+		result, err := index.Lookup(unknownAsker{l.data})
+		if err != nil || len(result.Rules) < longLoop {
+			continue
+		}
+		l.slow(list[0].Location, fmt.Sprintf("of %d rules of %s, %d are evaluated for every decision: they compare no part of the input with a value of their own", len(list), name, len(result.Rules)),
+			"begin each with what tells it from the others, such as input.target.host == \"…\", or put what they have in common into one rule")
 	}
-	value, err := l.data.Find(ref[1:])
+}
+
+// unknownAsker answers an index with an input that nothing in a policy is about.
+type unknownAsker struct{ data ast.Object }
+
+func (a unknownAsker) Resolve(ref ast.Ref) (ast.Value, error) {
+	from := warmUpQuestion().term.Value
+	if ref.HasPrefix(ast.DefaultRootRef) {
+		from = a.data
+	} else if !ref.HasPrefix(ast.InputRootRef) {
+		return nil, nil
+	}
+	value, err := from.Find(ref[1:])
 	if err != nil {
-		return nil, ""
+		return nil, nil // it is not there
 	}
-	return value, ref.String()
+	return value, nil
 }

@@ -84,7 +84,7 @@ func (l *loader) testChanged(ctx context.Context) (*TestReport, error) {
 		}
 	}
 	reports, failures := make([]TestReport, len(units)), make([]error, len(units))
-	err := each(ctx, len(units), func(i int) {
+	err := l.each(ctx, len(units), func(i int) {
 		_, _, failures[i] = l.alone().testUnit(ctx, units[i], &reports[i])
 	})
 	if err != nil {
@@ -153,16 +153,16 @@ func (l *loader) testUnit(ctx context.Context, u *unit, report *TestReport) (cov
 }
 
 func (l *loader) runTests(ctx context.Context, modules map[string]*ast.Module, coverage *cover.Cover, report *TestReport) error {
-	all := make(map[string]*ast.Module, len(modules)+len(l.libraryModules))
+	all := make(map[string]*ast.Module, len(modules)+4)
 	for path, m := range modules {
 		all[path] = m
 	}
-	for path, m := range l.libraryModules {
+	for path, m := range l.written.needed(modules) {
 		all[path] = m
 	}
 	return storage.Txn(ctx, l.store, storage.TransactionParams{}, func(txn storage.Transaction) error {
 		results, err := tester.NewRunner().
-			SetCompiler(l.compiler().WithEnablePrintStatements(true)).
+			SetCompiler(l.compiler(false).WithEnablePrintStatements(true)).
 			SetStore(l.store).
 			SetModules(all).
 			SetTimeout(testTimeout).

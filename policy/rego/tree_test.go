@@ -3,6 +3,7 @@ package rego_test
 import (
 	"io/fs"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -39,6 +40,30 @@ func deployed(t *testing.T) *policy.Snapshot {
 	return s
 }
 
+// enforcing is the tree after acme/payments has left report mode.
+func enforcing(t *testing.T, tree *policy.Snapshot) *policy.Snapshot {
+	t.Helper()
+	const list = "data/rollout/repositories.yaml"
+	files := slices.DeleteFunc(slices.Clone(tree.Files), func(f policy.File) bool { return f.Path == list })
+	if len(files) == len(tree.Files) {
+		t.Fatalf("there is no %s", list)
+	}
+	s, err := policy.NewSnapshot(append(files, policy.File{Path: list, Content: []byte("enforced: [acme/payments]\ndelegated: [acme/payments]\n")}), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func loaded(t *testing.T, tree *policy.Snapshot) *rego.Set {
+	t.Helper()
+	set, err := rego.Load(t.Context(), tree, rego.Options{Names: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
 // TestDeployedPolicy loads the policy repository that we give away, without an
 // error or a warning, with every line tested, and asks it what the tour asks.
 func TestDeployedPolicy(t *testing.T) {
@@ -54,29 +79,34 @@ func TestDeployedPolicy(t *testing.T) {
 	if report.Coverage < 100 {
 		t.Errorf("the tests cover %.1f %%", report.Coverage)
 	}
-	set, err := rego.Load(t.Context(), tree, rego.Options{Names: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	shipped, begun := loaded(t, tree), loaded(t, enforcing(t, tree))
 	for _, tc := range []struct {
+		enforced                     bool // acme/payments is; as it is given away, nobody is
 		repository, deployment, host string
 		verdict                      policy.Verdict
 		reason                       policy.Reason
 		rule                         string
 		wouldDeny                    bool
 	}{
-		{"acme/payments", "production", "api.partner.example", policy.Allow, policy.PolicyAllowed, "settle-with-partner", false},
-		{"acme/payments", "", "api.partner.example", policy.Deny, policy.PolicyDenied, "partner-from-production-only", false},
-		{"acme/payments", "staging", "api.partner.example", policy.Deny, policy.PolicyDenied, "partner-from-production-only", false},
-		{"acme/payments", "", "unlisted.example", policy.Deny, policy.NoRuleMatched, "", false},
-		{"acme/payments", "", "sandbox.partner.example", policy.Allow, policy.PolicyAllowed, "partner-sandbox", false},
-		{"acme/website", "", "unlisted.example", policy.Allow, policy.NoRuleMatched, "observed", true},
-		{"acme/website", "", "pastebin.example", policy.Deny, policy.PolicyDenied, "no-paste-sites", false},
-		{"acme/website", "", "registry.packages.example", policy.Allow, policy.PolicyAllowed, "shared-registries", false},
-		{"acme/website", "", "fonts.design.example", policy.Allow, policy.PolicyAllowed, "exception", false},
-		{"acme/website", "production", "sandbox.partner.example", policy.Allow, policy.NoRuleMatched, "observed", true},
-		{"acme/other", "production", "api.partner.example", policy.Deny, policy.NoRuleMatched, "", false},
+		{true, "acme/payments", "production", "api.partner.example", policy.Allow, policy.PolicyAllowed, "settle-with-partner", false},
+		{true, "acme/payments", "", "api.partner.example", policy.Deny, policy.PolicyDenied, "partner-from-production-only", false},
+		{true, "acme/payments", "staging", "api.partner.example", policy.Deny, policy.PolicyDenied, "partner-from-production-only", false},
+		{true, "acme/payments", "", "unlisted.example", policy.Deny, policy.NoRuleMatched, "", false},
+		{true, "acme/payments", "", "sandbox.partner.example", policy.Allow, policy.PolicyAllowed, "partner-sandbox", false},
+		{true, "acme/website", "", "unlisted.example", policy.Allow, policy.NoRuleMatched, "observed", true},
+		{true, "acme/website", "", "pastebin.example", policy.Deny, policy.PolicyDenied, "no-paste-sites", false},
+		{true, "acme/website", "", "registry.packages.example", policy.Allow, policy.PolicyAllowed, "shared-registries", false},
+		{true, "acme/website", "production", "sandbox.partner.example", policy.Allow, policy.NoRuleMatched, "observed", true},
+		{false, "acme/payments", "", "api.partner.example", policy.Allow, policy.PolicyDenied, "partner-from-production-only", true},
+		{false, "acme/payments", "", "unlisted.example", policy.Allow, policy.NoRuleMatched, "observed", true},
+		{false, "acme/payments", "", "raw.pastebin.example", policy.Deny, policy.PolicyDenied, "no-paste-sites", false},
+		{false, "acme/payments", "", "metadata.cloud.example", policy.Deny, policy.PolicyDenied, "no-metadata", false},
+		{false, "acme/other", "production", "unlisted.example", policy.Allow, policy.NoRuleMatched, "observed", true},
 	} {
+		set := shipped
+		if tc.enforced {
+			set = begun
+		}
 		parsed, err := target.ParseAuthority(tc.host + ":443")
 		if err != nil {
 			t.Fatal(err)

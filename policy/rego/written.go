@@ -14,9 +14,9 @@ func (l *loader) checkWritten(u *unit, deciding, tests map[string]*ast.Module) {
 	ids := &ruleIDs{seen: map[string]place{}}
 	for _, path := range sortedKeys(deciding) {
 		m := deciding[path]
-		if l.runs(checkPackages) && !m.Package.Path.Equal(u.pkg) {
+		if l.runs(checkPackages) && !m.Package.Path.Equal(u.pkg()) {
 			l.fail(at(m.Package.Location, nil, "package "+packageText(m.Package.Path)+" does not belong into this folder",
-				"write: package "+packageText(u.pkg)))
+				"write: package "+packageText(u.pkg())))
 			continue
 		}
 		for i, rule := range m.Rules {
@@ -77,8 +77,8 @@ func (l *loader) checkDefinition(u *unit, rule *ast.Rule) {
 	}
 	full, name := rule.Ref(), firstName(rule)
 	switch {
-	case !full.HasPrefix(u.pkg) || len(full) <= len(u.pkg):
-		l.fail(at(rule.Head.Location, rule.Location, "the rule defines "+full.String()+", outside of its package", "a file defines rules of "+packageText(u.pkg)+" only"))
+	case !full.HasPrefix(u.pkg()) || len(full) <= len(u.pkg()):
+		l.fail(at(rule.Head.Location, rule.Location, "the rule defines "+full.String()+", outside of its package", "a file defines rules of "+packageText(u.pkg())+" only"))
 	case slices.Contains([]string{"data", "input", "sallyport", "egress", "repository", "lib"}, name) && len(rule.Head.Ref()) > 1:
 		l.fail(at(rule.Head.Location, rule.Location, "the rule defines "+full.String(),
 			"a rule's name is relative to its package: write allow, deny or a name of its own"))
@@ -109,10 +109,10 @@ func (l *loader) checkImports(m *ast.Module) {
 // see them. A rule of the deciding package in it would make tests pass that the
 // policy, which is served without it, would fail.
 func (l *loader) checkTestFile(u *unit, m *ast.Module) {
-	own := m.Package.Path.Equal(u.pkg)
-	if l.runs(checkPackages) && !own && !m.Package.Path.Equal(u.testPkg) {
+	own := m.Package.Path.Equal(u.pkg())
+	if l.runs(checkPackages) && !own && !m.Package.Path.Equal(u.testPkg()) {
 		l.fail(at(m.Package.Location, nil, "package "+packageText(m.Package.Path)+" does not belong into this test file",
-			"write: package "+packageText(u.testPkg)))
+			"write: package "+packageText(u.testPkg())))
 		return
 	}
 	if !l.runs(checkTestsOnlyTest) {
@@ -125,8 +125,8 @@ func (l *loader) checkTestFile(u *unit, m *ast.Module) {
 			l.fail(at(rule.Head.Location, rule.Location, "a test that is not run is no test", "name it test_… or remove it"))
 		case strings.HasPrefix(name, "test_"):
 		case own:
-			l.fail(at(rule.Head.Location, rule.Location, "a test file of package "+packageText(u.pkg)+" defines tests only, and "+name+" is none",
-				"name it test_…, or move the file's tests and fixtures to package "+packageText(u.testPkg)))
+			l.fail(at(rule.Head.Location, rule.Location, "a test file of package "+packageText(u.pkg())+" defines tests only, and "+name+" is none",
+				"name it test_…, or move the file's tests and fixtures to package "+packageText(u.testPkg())))
 		case isSet(name):
 			l.fail(at(rule.Head.Location, rule.Location, "a test file cannot define "+name, "rename the fixture"))
 		}

@@ -20,10 +20,10 @@ import (
 // Bounds on a tree. They keep a mistake (a checkout of everything, a file that
 // never ends) from taking the memory of a process that lets builds out.
 const (
-	MaxFiles     = 100_000  // policy, test and data files
-	MaxBytes     = 64 << 20 // of their contents together
-	maxEntries   = 500_000  // everything that is looked at, folders included
-	maxDepth     = 32       // folders within folders
+	MaxFiles     = 250_000   // policy, test and data files: 50,000 repositories with rules, tests and a document each
+	MaxBytes     = 128 << 20 // of their contents together
+	maxEntries   = 1_000_000 // everything that is looked at, folders included
+	maxDepth     = 32        // folders within folders
 	maxPathBytes = 1024
 )
 

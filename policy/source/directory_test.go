@@ -98,7 +98,7 @@ func TestDirectoryRefuses(t *testing.T) {
 				return err
 			}
 			return os.Truncate(path, source.MaxBytes+1)
-		}, "data/big.yaml: with it the policy and data files are over 64 MiB"},
+		}, "data/big.yaml: with it the policy and data files are over 128 MiB"},
 		"too deep": {func(_ *testing.T, dir string) error {
 			return os.MkdirAll(filepath.Join(dir, strings.Repeat("a/", 40)), 0o755)
 		}, "lies too deep"},

@@ -301,7 +301,7 @@ func TestGitHostileTrees(t *testing.T) {
 			for _, name := range []string{"a", "b"} {
 				f.commit("data/"+name+".json", strings.Repeat("x", MaxBytes/2+1))
 			}
-		}, TooLarge, "64 MiB"},
+		}, TooLarge, "128 MiB"},
 		"nothing": {func(f *forge) { f.commit("egress/a.rego", "", "README.md", "x") }, InvalidTree, "there is no policy in it"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -21,7 +22,8 @@ import (
 //
 // Not safe for concurrent use by several processes: each has its own directory.
 type Kept struct {
-	path string
+	path     string
+	findings string
 }
 
 // KeptPolicy is what [Kept] holds.
@@ -29,6 +31,10 @@ type KeptPolicy struct {
 	Snapshot  *policy.Snapshot
 	Origin    string    // the source that it came from, in its own words
 	Confirmed time.Time // when that source was last seen to offer it
+	// Findings are what the loader has found out of the content, in its own words;
+	// nil: none. They have a file of their own beside the policy, and are nothing
+	// that a policy needs: where they are lost or damaged, it is checked again.
+	Findings []byte
 }
 
 // keptHead is the file's first line.
@@ -43,10 +49,14 @@ const (
 	keptFormat   = 1
 	maxKeptHead  = 8 << 10
 	maxKeptBytes = MaxBytes + MaxFiles*maxPathBytes + 1<<20 // paths, lengths, and the library
+	maxFindings  = 64 << 20
 )
 
 // NewKept keeps in directory, which is made when something is kept.
-func NewKept(directory string) *Kept { return &Kept{filepath.Join(directory, "last-good")} }
+func NewKept(directory string) *Kept {
+	path := filepath.Join(directory, "last-good")
+	return &Kept{path, path + "-findings"}
+}
 
 // Save keeps a policy in the place of the one before. It returns when that is on
 // disk; on an error the one before is still there.
@@ -66,25 +76,20 @@ func (k *Kept) save(p KeptPolicy) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(directory, "last-good-*.tmp") // mode 0600
+	if err := replace(k.path, p.Confirmed, append(head, '\n'), p.Snapshot.Content()); err != nil {
+		return err
+	}
+	// The findings name the policy that they are of: those of the one before are
+	// not taken for this one's, whenever the machine stops.
+	if p.Findings == nil {
+		err = os.Remove(k.findings)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+	} else {
+		err = replace(k.findings, p.Confirmed, p.Findings)
+	}
 	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	if _, err := f.Write(append(head, '\n')); err != nil {
-		return err
-	}
-	if _, err := f.Write(p.Snapshot.Content()); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := os.Chtimes(f.Name(), p.Confirmed, p.Confirmed); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), k.path); err != nil {
 		return err
 	}
 	d, err := os.Open(directory)
@@ -93,6 +98,28 @@ func (k *Kept) save(p KeptPolicy) error {
 	}
 	defer d.Close()
 	return d.Sync()
+}
+
+// replace puts a file with these contents and this time in the place of another.
+func replace(path string, at time.Time, contents ...[]byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+"-*.tmp") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	for _, content := range contents {
+		if _, err := f.Write(content); err != nil {
+			return err
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Chtimes(f.Name(), at, at); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
 }
 
 // Confirm notes that the source was seen to offer what is kept. The file's time
@@ -114,19 +141,7 @@ func (k *Kept) Load() (*KeptPolicy, error) {
 }
 
 func (k *Kept) load() (*KeptPolicy, error) {
-	f, err := os.Open(k.path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxKeptBytes {
-		return nil, errors.New("it is not a file that this program wrote")
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxKeptBytes+1))
+	text, at, err := readKept(k.path, maxKeptBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -134,8 +149,29 @@ func (k *Kept) load() (*KeptPolicy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.Confirmed = info.ModTime()
+	p.Confirmed = at
+	if p.Findings, _, err = readKept(k.findings, maxFindings); err != nil {
+		p.Findings = nil // it is checked again
+	}
 	return p, nil
+}
+
+// readKept reads a file of ours and the time of its change.
+func readKept(path string, limit int64) ([]byte, time.Time, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > limit {
+		return nil, time.Time{}, errors.New("it is not a file that this program wrote")
+	}
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	return text, info.ModTime(), err
 }
 
 func parseKept(text []byte) (*KeptPolicy, error) {

@@ -57,25 +57,39 @@ test_partner_not_from_staging if {
 	rules(egress.deny) == {"partner-from-production-only"} with input as asks(staging("acme/payments"), "api.partner.example")
 }
 
-test_website_is_observed if {
-	rules(egress.report) == {"observed"} with input as asks(step("acme/website"), "nowhere.example")
-	egress.report == set() with input as asks(step("acme/payments"), "nowhere.example")
+test_everything_is_observed_until_it_is_enforced if {
+	asked := asks(step("acme/website"), "nowhere.example")
+	rules(egress.report) == {"observed"} with input as asked with data.rollout.enforced as []
+	egress.report == set() with input as asked with data.rollout.enforced as ["acme/website"]
 }
 
-test_payments_has_rules_of_its_own if {
-	rules(egress.delegate) == {"own-rules"} with input as asks(step("acme/payments"), "nowhere.example")
-	egress.delegate == set() with input as asks(step("acme/website"), "nowhere.example")
+test_a_repository_has_rules_of_its_own_where_it_is_listed if {
+	asked := asks(step("acme/payments"), "nowhere.example")
+	rules(egress.delegate) == {"own-rules"} with input as asked with data.rollout.delegated as ["acme/payments"]
+	egress.delegate == set() with input as asked with data.rollout.delegated as ["acme/website"]
 }
+
+exceptions := [{
+	"repository": "acme/website",
+	"hosts": ["fonts.design.example"],
+	"owner": "kim@acme.example",
+	"ticket": "WEB-142",
+	"until": "2027-03-31T00:00:00Z",
+}]
 
 test_exception_counts_until_its_end if {
 	asked := asks(step("acme/website"), "fonts.design.example")
 	rules(egress.allow) == {"exception"} with input as asked
+		with data.exceptions.list as exceptions
 		with time.now_ns as time.parse_rfc3339_ns("2027-03-30T23:59:59Z")
 	egress.allow == set() with input as asked
+		with data.exceptions.list as exceptions
 		with time.now_ns as time.parse_rfc3339_ns("2027-03-31T00:00:00Z")
 }
 
 test_exception_is_for_its_repository if {
 	asked := asks(step("acme/payments"), "fonts.design.example")
-	egress.allow == set() with input as asked with time.now_ns as time.parse_rfc3339_ns("2026-12-01T00:00:00Z")
+	egress.allow == set() with input as asked
+		with data.exceptions.list as exceptions
+		with time.now_ns as time.parse_rfc3339_ns("2026-12-01T00:00:00Z")
 }

@@ -1,13 +1,13 @@
 # How far the roll-out is: who is only watched, and who writes rules of its own.
 package sallyport.egress
 
-# Repositories in report mode: what would be denied passes for now, and is recorded
-# with would_deny. Take a repository off data/rollout/repositories.yaml when its
-# list of would-be denials is empty or agreed on. To begin with everything in
-# report mode, write the rule without a body.
-report contains {"rule": "observed", "message": "this repository is only observed for now"} if {
-	input.principal.repository.full_name in data.rollout.observed
-}
+# Everything begins in report mode: what would be denied passes for now, and is
+# recorded with would_deny. A repository leaves it when its name comes into
+# data/rollout/repositories.yaml, once what would be denied is nothing any more, or
+# is agreed on. When all are there, take this rule away.
+report contains {"rule": "observed", "message": "this repository is only observed for now"} if not enforced
+
+enforced if input.principal.repository.full_name in data.rollout.enforced
 
 # Repositories whose own folder, repositories/<workspace>/<repository>/, may allow
 # something. Their denies count in any case. Give the folder's review to those who

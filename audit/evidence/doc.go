@@ -1,0 +1,28 @@
+// Package evidence makes evidence packs from the log, for whoever reviews it, and
+// checks them.
+//
+// A pack is a folder about one period:
+//
+//	report.html            what a reader wants to know, for people
+//	facts.json             what the log said of itself: checkpoint, verification, writers, exceptions
+//	population.jsonl       every decision of the period with its end, as they were sealed
+//	population.csv         the same for a spreadsheet
+//	events.jsonl           every other event that the report speaks of, as it was sealed
+//	tables/*.csv           each table of the report, whole
+//	samples/ID.html .json  a dossier for each decision of the sample
+//	current/*              what is true of the database now, and not of the period
+//	manifest               the digests of all these, signed
+//
+// Everything but current/ stands on one checkpoint: what was sealed later, and
+// the time at which the pack is made, leave no trace. The same parameters on the
+// same log therefore give the same bytes, however much the log has grown.
+//
+// The report and the tables are made from facts.json, population.jsonl and
+// events.jsonl alone, so that [Check] makes them again and compares.
+//
+// To add a section to the report, write a file with a type that implements
+// chapter, its template and its tables, and list it in sections with the kinds of
+// events that it speaks of. What it needs beside events is a field of [Facts], which
+// a method of [Log] fills: with what stood there when the checkpoint was signed, and
+// nothing later, or the pack is another one tomorrow.
+package evidence

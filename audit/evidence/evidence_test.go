@@ -1,0 +1,375 @@
+package evidence
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+var update = flag.Bool("update", false, "write testdata/pack anew")
+
+func build(t testing.TB, m *memory, change func(*Options)) string {
+	t.Helper()
+	dir, _ := mustBuild(t, m, change)
+	return dir
+}
+
+func mustBuild(t testing.TB, m *memory, change func(*Options)) (string, *Built) {
+	t.Helper()
+	o := options(t)
+	if change != nil {
+		change(&o)
+	}
+	dir := filepath.Join(t.TempDir(), "pack")
+	built, err := Build(t.Context(), m, dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, built
+}
+
+func check(t testing.TB, dir string, change func(*CheckOptions)) *Checked {
+	t.Helper()
+	o := CheckOptions{Trust: audit.Trust{Keys: []audit.Key{signer(t).Key()}}, Tool: "test"}
+	if change != nil {
+		change(&o)
+	}
+	c, err := Check(t.Context(), dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// tree is every file of a folder.
+func tree(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		files[name] = string(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func same(t *testing.T, got, want map[string]string) {
+	t.Helper()
+	for _, name := range sorted(want) {
+		if got[name] != want[name] {
+			t.Errorf("%s differs", name)
+		}
+	}
+	for name := range got {
+		if _, ok := want[name]; !ok {
+			t.Errorf("%s is new", name)
+		}
+	}
+}
+
+// TestGoldenPack compares a whole pack with the one in testdata: what it says is
+// for people to read there. Its check holds.
+func TestGoldenPack(t *testing.T) {
+	golden := filepath.Join("testdata", "pack")
+	dir := build(t, october(t), nil)
+	if *update {
+		if err := os.RemoveAll(golden); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.CopyFS(golden, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same(t, tree(t, dir), tree(t, golden))
+	if c := check(t, golden, nil); len(c.Findings) > 0 || !c.Vouched {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestSameBytes: a log that has grown gives the same pack, and another period or
+// seed another one.
+func TestSameBytes(t *testing.T) {
+	m := october(t)
+	first := tree(t, build(t, m, nil))
+	for n := range 20 {
+		m.grow(300+n, at(27, n))
+	}
+	same(t, tree(t, build(t, m, nil)), first)
+	if other := tree(t, build(t, m, func(o *Options) { o.Seed = "t" })); other["manifest"] == first["manifest"] || other["population.csv"] != first["population.csv"] {
+		t.Error("another seed changes more or less than the sample")
+	}
+}
+
+// TestCounts: the tables say what the population has.
+func TestCounts(t *testing.T) {
+	files := tree(t, build(t, october(t), nil))
+	if n := strings.Count(files["population.jsonl"], "\n"); n != 45 {
+		t.Errorf("%d decisions", n)
+	}
+	for name, want := range map[string]string{
+		"tables/outcomes.csv":       `"allow","enforce","false","policy_allowed","","policy decided","40"`,
+		"tables/destinations.csv":   `"acme/payments","production-eu","production","api.partner.example:443","2026-10-02T09:00:00.000000Z","2026-10-21T09:00:39.000000Z","40","0","5","665","35000","partner"`,
+		"tables/report_mode.csv":    `"fonts.unlisted.example:443","no_rule_matched","observed"`,
+		"tables/denials.csv":        `"paste.example:443","policy_denied","no-paste-sites"`,
+		"tables/exceptions.csv":     `"ada@acme.example","SEC-1","acme/website","2026-10-10T00:00:00Z","ended within"`,
+		"tables/revisions.csv":      `"Ada <ada@acme.example>","ada"`,
+		"tables/activations.csv":    `"proxy-2"`,
+		"tables/policy_refused.csv": `"does_not_load"`,
+		"tables/writers.csv":        `LOST: it did not end by itself`,
+		"tables/without_writer.csv": `"2026-10-24T04:00:00Z","2026-10-25T00:00:00Z","20h0m0s"`,
+		"tables/journals.csv":       `"3"`,
+		"tables/deeds.csv":          `"emergency_stop","ops"`,
+		"tables/exports.csv":        `"audit query","sallyport_auditor","","7"`,
+		"tables/retention.csv":      `first_day=2025-08-01`,
+		"tables/keys.csv":           `"the log itself","","true"`,
+		"tables/other.csv":          `"name_moved"`,
+		"report.html":               `Sound: nothing was changed`,
+	} {
+		if !strings.Contains(files[name], want) {
+			t.Errorf("%s does not say %s:\n%s", name, want, files[name])
+		}
+	}
+}
+
+// TestNarrowed: a pack about one repository says how many decisions it leaves out.
+func TestNarrowed(t *testing.T) {
+	dir := build(t, october(t), func(o *Options) { o.Repositories = []string{"acme/website"} })
+	files := tree(t, dir)
+	if n := strings.Count(files["population.jsonl"], "\n"); n != 1 || !strings.Contains(files["report.html"], "44 more, for others, are left out") {
+		t.Errorf("%d decisions", n)
+	}
+	if c := check(t, dir, nil); len(c.Findings) > 0 {
+		t.Error(c.Findings)
+	}
+}
+
+// TestHostileTextIsText: what an attacker makes up is markup in no page and a
+// formula in no table, and names no file.
+func TestHostileTextIsText(t *testing.T) {
+	files := tree(t, build(t, october(t), func(o *Options) { o.Sample = 100 }))
+	for name, text := range files {
+		switch {
+		case strings.HasSuffix(name, ".html"):
+			if strings.Contains(text, "<script") || strings.Contains(text, "src=") || strings.Contains(text, "http://") || strings.Contains(text, "https://") && strings.Contains(text, `href="https`) {
+				t.Errorf("%s has a script or something from outside", name)
+			}
+		case strings.HasSuffix(name, ".csv"):
+			if strings.Contains(text, `"=cmd`) {
+				t.Errorf("%s has a formula", name)
+			}
+		}
+		if !isPath(name) {
+			t.Errorf("a file is called %q", name)
+		}
+	}
+	if !strings.Contains(files["report.html"], "&lt;script&gt;") {
+		t.Error("the hostile text is not shown at all")
+	}
+}
+
+// TestEveryFileIsGuarded: a byte changed in any file, a file taken away, put in or
+// renamed, is found, and named.
+func TestEveryFileIsGuarded(t *testing.T) {
+	dir := build(t, october(t), nil)
+	files := tree(t, dir)
+	for _, name := range sorted(files) {
+		path := filepath.Join(dir, name)
+		text := []byte(files[name])
+		for what, change := range map[string]func() error{
+			"changed": func() error {
+				text := bytes.Clone(text)
+				text[len(text)/2] ^= 1
+				return os.WriteFile(path, text, 0o600)
+			},
+			"cut": func() error { return os.WriteFile(path, text[:len(text)-1], 0o600) },
+		} {
+			if len(text) == 0 {
+				continue
+			}
+			if err := change(); err != nil {
+				t.Fatal(err)
+			}
+			c, err := Check(t.Context(), dir, CheckOptions{Trust: audit.Trust{Keys: []audit.Key{signer(t).Key()}}, Tool: "test"})
+			if err != nil || len(c.Findings) == 0 || !strings.HasPrefix(c.Findings[0], name) {
+				t.Errorf("%s was %s: %v %v", name, what, err, c)
+			}
+			if err := os.WriteFile(path, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Check(t.Context(), dir, CheckOptions{Trust: audit.Trust{Keys: []audit.Key{signer(t).Key()}}, Tool: "test"})
+		if name == manifestName {
+			if !errors.Is(err, ErrNoPack) {
+				t.Errorf("without a manifest: %v", err)
+			}
+		} else if err != nil || len(c.Findings) == 0 || !strings.HasPrefix(c.Findings[0], name) {
+			t.Errorf("%s was taken away: %v %v", name, err, c)
+		}
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	extra := filepath.Join(dir, "samples", "extra.html")
+	if err := os.WriteFile(extra, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c := check(t, dir, nil); len(c.Findings) == 0 || !strings.Contains(c.Findings[0], "extra.html") {
+		t.Error(c.Findings)
+	}
+	if err := os.Remove(extra); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc/passwd", extra); err != nil {
+		t.Fatal(err)
+	}
+	if c := check(t, dir, nil); len(c.Findings) == 0 || !strings.Contains(c.Findings[0], "no regular file") {
+		t.Error(c.Findings)
+	}
+	if err := os.Remove(extra); err != nil {
+		t.Fatal(err)
+	}
+	if c := check(t, dir, nil); len(c.Findings) > 0 {
+		t.Error(c.Findings)
+	}
+}
+
+// TestForgedByTheKeysHolder: who has the key and signs a manifest over files that
+// do not belong together is found by what the files say of one another.
+func TestForgedByTheKeysHolder(t *testing.T) {
+	dir := build(t, october(t), nil)
+	good := tree(t, dir)
+	sample := samplesFolder + strings.TrimSuffix(filepath.Base(firstSample(good)), ".json")
+	for name, c := range map[string]struct {
+		file string
+		edit func(string) string
+	}{
+		"a count of the report": {reportFile, func(s string) string { return strings.Replace(s, "45 decisions", "44 decisions", 1) }},
+		"a table":               {"tables/denials.csv", func(s string) string { return strings.Replace(s, "policy_denied", "policy_allowed", 1) }},
+		"a line too few":        {populationFile, func(s string) string { _, after, _ := strings.Cut(s, "\n"); return after }},
+		"a line twice":          {populationFile, func(s string) string { first, _, _ := strings.Cut(s, "\n"); return first + "\n" + s }},
+		"a verdict":             {populationFile, func(s string) string { return strings.Replace(s, `"verdict":"deny"`, `"verdict":"allow"`, 1) }},
+		"a deed":                {eventsFile, func(s string) string { return strings.Replace(s, "emergency_stop", "policy_reload", 1) }},
+		"the spreadsheet":       {spreadsheet, func(s string) string { return strings.Replace(s, "paste.example", "other.example", 1) }},
+		"a record of a dossier": {sample + ".json", func(s string) string {
+			return strings.Replace(s, `\"host\":\"api.partner.example\",\"port\"`, `\"host\":\"api.partner.exampl3\",\"port\"`, 1)
+		}},
+		"a proof": {sample + ".json", func(s string) string {
+			return strings.Replace(s, `"hashes": [`, `"hashes": [`+"\n"+`"`+zeroHash+`",`, 1)
+		}},
+		"a dossier's page": {sample + ".html", func(s string) string { return strings.Replace(s, "payments", "payment5", 1) }},
+		"the facts": {factsFile, func(s string) string {
+			return strings.Replace(s, `"decisions_selected": 45`, `"decisions_selected": 46`, 1)
+		}},
+		"another verdict of the verification": {factsFile, func(s string) string { return strings.Replace(s, `"sound": true`, `"sound": false`, 1) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			edited := c.edit(good[c.file])
+			if edited == good[c.file] {
+				t.Fatal("the edit changes nothing")
+			}
+			if err := os.WriteFile(filepath.Join(dir, c.file), []byte(edited), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			resign(t, dir, good, c.file, edited)
+			if got := check(t, dir, nil); len(got.Findings) == 0 {
+				t.Error("it is not found")
+			} else {
+				t.Log(got.Findings[0])
+			}
+			for _, file := range []string{c.file, manifestName} {
+				if err := os.WriteFile(filepath.Join(dir, file), []byte(good[file]), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+var zeroHash = seedText(audit.Hash{})
+
+func seedText(h audit.Hash) string { return h.String() }
+
+func firstSample(files map[string]string) string {
+	for _, name := range sorted(files) {
+		if strings.HasPrefix(name, samplesFolder) && strings.HasSuffix(name, ".json") {
+			return name
+		}
+	}
+	return ""
+}
+
+// resign makes a manifest in which one file is what it is now.
+func resign(t *testing.T, dir string, good map[string]string, name, edited string) {
+	t.Helper()
+	m, _, err := openManifest([]byte(good[manifestName]), []audit.Key{signer(t).Key()}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range m.Files {
+		if m.Files[i].Path == name {
+			m.Files[i].Size, m.Files[i].Digest = int64(len(edited)), hexDigest(edited)
+		}
+	}
+	text, err := m.encode(signer(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, manifestName), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func hexDigest(text string) string {
+	h := newHashed()
+	_, _ = h.WriteString(text)
+	return h.digest()
+}
+
+// TestTooManyToList: more names than a table lists are counted in one row, and
+// those that came first stay.
+func TestTooManyToList(t *testing.T) {
+	var g groups[int64]
+	for n := range mostRows + 10 {
+		count(&g, hexDigest(string(rune(n)))[:12]+strings.Repeat("x", n%3))
+		count(&g, "first")
+	}
+	table := counted("t", "T", &g, "name", "other")
+	if len(table.Rows) > mostRows+1 || len(g.at) != mostRows {
+		t.Errorf("%d rows", len(table.Rows))
+	}
+	var sum int64
+	rest := 0
+	for _, row := range table.Rows {
+		n, err := strconv.ParseInt(row[len(row)-1], 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += n
+		if strings.HasPrefix(row[0], "(all others") {
+			rest++
+		}
+	}
+	if sum != 2*(mostRows+10) || rest != 1 || table.Rows[0][0] != "first" {
+		t.Errorf("%d are counted, %d rows for the rest, the first is %q", sum, rest, table.Rows[0])
+	}
+	if len(table.Shown()) != shownRows || table.More() != len(table.Rows)-shownRows {
+		t.Errorf("%d are shown, %d more", len(table.Shown()), table.More())
+	}
+}

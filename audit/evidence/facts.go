@@ -1,0 +1,99 @@
+package evidence
+
+import (
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// Period is what a pack is about: From is in it, To is not. Both are in UTC.
+type Period struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+}
+
+// Facts are what a pack tells of the log beside its events: what can only be said
+// by who has read the whole log up to the checkpoint.
+type Facts struct {
+	Period       Period   `json:"period"`
+	Repositories []string `json:"repositories"` // that the population is narrowed to; none: all
+	Log          string   `json:"log"`          // its name, as its checkpoints have it
+	Checkpoint   string   `json:"checkpoint"`   // that the pack stands on: the signed note
+	Given        bool     `json:"checkpoint_given"`
+
+	Result Result `json:"verification"`
+
+	// Kinds counts the events of the period, whatever the repository, as the walk
+	// through the tree found them.
+	Kinds map[string]int64 `json:"events_of_the_period"`
+	// Selected counts the decisions among them that the repositories leave, and
+	// Digest is the exclusive or of their leaf hashes, in base64: the population,
+	// which was asked for in another way, has to have the same.
+	Selected int64  `json:"decisions_selected"`
+	Digest   string `json:"decisions_digest"`
+
+	// Taken are the months of the period, as YYYY-MM, whose decisions retention has
+	// taken away: they are in no population any more.
+	Taken []string `json:"months_taken_by_retention"`
+
+	Unreadable int64       `json:"records_unreadable"`
+	Writers    []Writer    `json:"writers"`
+	Exceptions []Exception `json:"exceptions"`
+}
+
+// Result is what a verification of the log up to the checkpoint found.
+type Result struct {
+	Sound       bool                   `json:"sound"`
+	Leaves      int64                  `json:"leaves"`
+	Checkpoints int64                  `json:"checkpoints"`
+	Writers     int                    `json:"writers"`
+	Unended     int                    `json:"writers_without_end"`
+	First       time.Time              `json:"first_event"`
+	Last        time.Time              `json:"last_event"`
+	Keys        []audit.Key            `json:"keys"`
+	Trusted     []audit.Key            `json:"keys_from_outside"`
+	Vouched     bool                   `json:"key_from_outside_holds"`
+	Anchored    *Anchor                `json:"anchored"` // null: no checkpoint from outside holds
+	Counts      map[audit.Damage]int64 `json:"damage"`
+	Findings    []string               `json:"findings"` // the first hundred
+}
+
+// Anchor is a checkpoint from outside that holds.
+type Anchor struct {
+	Size int64      `json:"size"`
+	Root audit.Hash `json:"root"`
+	Time time.Time  `json:"time"`
+}
+
+// Writer is one process that wrote to the log, as far as it is sealed.
+type Writer struct {
+	Name     string `json:"writer"`
+	Version  string `json:"version,omitempty"`
+	Hostname string `json:"hostname,omitempty"`
+	Started  string `json:"started,omitempty"` // its first event is its start
+	First    string `json:"first_event"`
+	Last     string `json:"last_event"`
+	Ended    string `json:"ended,omitempty"`
+	Lost     string `json:"lost_noticed,omitempty"` // another noticed that it was gone
+	Events   int64  `json:"events"`
+	Number   int64  `json:"last_number"`
+	Gaps     int64  `json:"numbers_missing"`
+}
+
+// resultOf keeps what a report says.
+func resultOf(r *audit.Report, trusted []audit.Key) Result {
+	res := Result{
+		Sound: r.Sound(), Leaves: r.Leaves, Checkpoints: r.Checkpoints, Writers: r.Writers, Unended: r.Unended,
+		First: r.First, Last: r.Last, Keys: r.Keys, Trusted: trusted, Vouched: r.Vouched, Counts: r.Counts,
+	}
+	if r.Anchored.Size > 0 {
+		res.Anchored = &Anchor{r.Anchored.Size, r.Anchored.Root, r.Anchored.Time}
+	}
+	if len(r.Counts) == 0 {
+		res.Counts = nil
+	}
+	for _, f := range r.Findings {
+		res.Findings = append(res.Findings, f.String())
+	}
+	return res
+}

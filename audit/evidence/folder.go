@@ -1,0 +1,156 @@
+package evidence
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// partial ends the name of a pack that is not whole.
+const partial = ".partial"
+
+// folder is a pack that is being written: under another name until it is whole,
+// so that what failed half way does not look like one.
+type folder struct {
+	final string
+	root  *os.Root
+	files []File
+	done  bool
+}
+
+func newFolder(final string) (*folder, error) {
+	final = filepath.Clean(final) // october/ is october
+	if _, err := os.Lstat(final); err == nil {
+		return nil, fmt.Errorf("%s is there already: name a folder that is not", final)
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	if err := os.Mkdir(final+partial, 0o700); err != nil {
+		if errors.Is(err, os.ErrExist) {
+			return nil, fmt.Errorf("%s is what is left of a pack that was not finished: remove it", final+partial)
+		}
+		return nil, err
+	}
+	root, err := os.OpenRoot(final + partial)
+	if err != nil {
+		return nil, err
+	}
+	return &folder{final: final, root: root}, nil
+}
+
+// finish gives the pack its name.
+func (f *folder) finish() error {
+	if err := f.root.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.final+partial, f.final); err != nil {
+		return err
+	}
+	f.done = true
+	parent, err := os.Open(filepath.Dir(f.final))
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.Sync(), parent.Close())
+}
+
+// abandon takes away what is not finished.
+func (f *folder) abandon() {
+	if f.done {
+		return
+	}
+	_ = f.root.Close()
+	_ = os.RemoveAll(f.final + partial)
+}
+
+// output is one file that is being written.
+type output struct {
+	folder *folder
+	file   *os.File
+	*bufio.Writer
+	digest hash.Hash
+	entry  File
+}
+
+// Write counts and hashes what goes to the disk.
+func (o *output) count(b []byte) (int, error) {
+	n, err := o.file.Write(b)
+	o.digest.Write(b[:n])
+	o.entry.Size += int64(n)
+	return n, err
+}
+
+type countingWriter struct{ o *output }
+
+func (w countingWriter) Write(b []byte) (int, error) { return w.o.count(b) }
+
+func (f *folder) create(name string) (*output, error) {
+	if !isPath(name) {
+		return nil, fmt.Errorf("%q is no name for a file of a pack", name)
+	}
+	if dir := path.Dir(name); dir != "." {
+		if err := f.root.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	file, err := f.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	o := &output{folder: f, file: file, digest: sha256.New(), entry: File{Path: name}}
+	o.Writer = bufio.NewWriterSize(countingWriter{o}, 1<<17)
+	return o, nil
+}
+
+// close makes the file durable and lists it. rows below zero: it has none.
+func (o *output) close(rows int64) error {
+	err := errors.Join(o.Flush(), o.file.Sync(), o.file.Close())
+	o.entry.Digest = hex.EncodeToString(o.digest.Sum(nil))
+	if rows >= 0 {
+		o.entry.Rows = &rows
+	}
+	o.entry.Current = strings.HasPrefix(o.entry.Path, currentFolder)
+	o.folder.files = append(o.folder.files, o.entry)
+	return err
+}
+
+// drop closes a file without listing it.
+func (o *output) drop() { _ = o.file.Close() }
+
+// write writes a whole file.
+func (f *folder) write(name string, rows int64, fill func(*output) error) error {
+	o, err := f.create(name)
+	if err != nil {
+		return err
+	}
+	if err := fill(o); err != nil {
+		o.drop()
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return o.close(rows)
+}
+
+func (f *folder) listed() []File {
+	slices.SortFunc(f.files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	return f.files
+}
+
+// Names of a pack's files.
+const (
+	reportFile     = "report.html"
+	factsFile      = "facts.json"
+	populationFile = "population.jsonl"
+	spreadsheet    = "population.csv"
+	eventsFile     = "events.jsonl"
+	tablesFolder   = "tables/"
+	samplesFolder  = "samples/"
+	currentFolder  = "current/"
+)

@@ -1,0 +1,100 @@
+package evidence
+
+import (
+	"context"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// A Log is the log as it is at one moment: what is recorded or sealed while a
+// pack is made does not show. It is used by one goroutine. What callbacks are
+// given holds until they return; an error of theirs ends the reading and comes
+// back.
+type Log interface {
+	// Database says which database this is, who asks, and what time it has.
+	Database(ctx context.Context) (Database, error)
+	// Cover says what of a period is sealed.
+	Cover(ctx context.Context, from, to time.Time) (Cover, error)
+	// Checkpoint gives the first checkpoint of at least this size, as a signed note;
+	// nil where there is none.
+	Checkpoint(ctx context.Context, size int64) ([]byte, error)
+	// CheckpointAfter gives the first checkpoint that was signed at this time or
+	// later; nil where there is none.
+	CheckpointAfter(ctx context.Context, t time.Time) ([]byte, error)
+	// Decisions gives the sealed decisions of a selection, ordered by their time,
+	// writer and number, with the end of each as far as it is sealed.
+	Decisions(ctx context.Context, s Selection, f func(*Pair) error) error
+	// Walk gives the leaves below a size and the checkpoints up to it, in the order
+	// of the tree. progress, which may be nil, hears how many are behind.
+	Walk(ctx context.Context, size int64, sink Sink, progress func(leaves int64)) error
+	// RetentionAfter gives the size of the first checkpoint that covers all retention
+	// events whose leaf is at this index or later; 0 where there are none.
+	RetentionAfter(ctx context.Context, leaf int64) (int64, error)
+	// Policy gives the content of a policy by its digest; nil where the log does not
+	// have it.
+	Policy(ctx context.Context, digest string) ([]byte, error)
+	// Access says who may do what in the database now. The period says of which
+	// partitions.
+	Access(ctx context.Context, from, to time.Time) ([]Table, error)
+	// Queries are the statements behind the methods, in plain SQL.
+	Queries() []Query
+}
+
+// Sink takes a log in the order of its tree; see audit.Verification.
+type Sink interface {
+	Sealed(*audit.Entry)
+	Checkpoint(audit.Statement)
+}
+
+// Database names a database.
+type Database struct {
+	System string    `json:"system_identifier"` // of the cluster, as initdb made it
+	Name   string    `json:"name"`
+	User   string    `json:"user"` // who made the pack
+	Schema int64     `json:"schema_version"`
+	Now    time.Time `json:"-"` // the database's clock
+}
+
+// Cover is what of a period is sealed.
+type Cover struct {
+	Events   int64 // in the period
+	Unsealed int64 // of these, without a leaf
+	Last     int64 // the highest leaf of the others; -1: none
+}
+
+// Selection says which decisions are meant.
+type Selection struct {
+	From, To     time.Time // From included, To not
+	Size         int64     // only what has a leaf below
+	Repositories []string  // full names or UUIDs; empty: all
+}
+
+// Pair is a decision and its end, as they were sealed.
+type Pair struct {
+	Leaf, EndLeaf     int64 // EndLeaf is -1 where no end is sealed
+	Record, EndRecord []byte
+}
+
+// Query is a statement that a pack was made with.
+type Query struct {
+	Name       string   `json:"name"`
+	SQL        string   `json:"sql"`
+	Parameters []string `json:"parameters,omitempty"` // what $1, $2, … stand for
+	Rows       int64    `json:"rows"`
+}
+
+// Exceptions lists the exceptions in the documents of a policy.
+type Exceptions func(ctx context.Context, s *policy.Snapshot) ([]Exception, error)
+
+// Exception is one exception of one revision.
+type Exception struct {
+	Revision   string `json:"revision"`
+	Path       string `json:"path"`
+	Owner      string `json:"owner"`
+	Ticket     string `json:"ticket,omitempty"`
+	Repository string `json:"repository,omitempty"`
+	Until      string `json:"until,omitempty"` // empty: not written as the library wants it, so that it never counts
+	Unreadable string `json:"unreadable,omitempty"`
+}

@@ -1,0 +1,157 @@
+package evidence
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// format is the version of a pack's files.
+const format = 1
+
+const (
+	manifestName  = "manifest"
+	manifestTitle = "sallyport evidence pack"
+	unsignedHead  = "unsigned\n" + manifestTitle + "\n"
+	maxManifest   = 16 << 20
+)
+
+// A Manifest is the list of what a pack has, and how it was made. As a file it is
+// a signed note (C2SP signed-note) of the signer's name, a title and JSON.
+type Manifest struct {
+	Format     int        `json:"format"`
+	Title      string     `json:"title"`
+	Parameters Parameters `json:"parameters"`
+	Time       time.Time  `json:"time"`      // when the checkpoint was signed that all stands on, and not when the pack was made
+	TimeZone   string     `json:"time_zone"` // of all times in the pack
+	Tool       string     `json:"tool"`
+	Database   Database   `json:"database"`
+	Checkpoint string     `json:"checkpoint"`
+	Sound      bool       `json:"log_is_sound"`
+	Signature  string     `json:"signature"` // by whom, or that there is none
+	Population int64      `json:"population"`
+	Events     int64      `json:"events"`
+	Sample     []string   `json:"sample"`
+	Queries    []Query    `json:"queries"`
+	Files      []File     `json:"files"`
+}
+
+// Parameters are what whoever made the pack has asked for.
+type Parameters struct {
+	Period
+	Repositories []string    `json:"repositories"`
+	Size         int64       `json:"checkpoint_size"` // 0: the first that covers the period
+	Sample       int         `json:"sample"`
+	Seed         string      `json:"seed"`
+	SeedGiven    bool        `json:"seed_given"` // otherwise it is the root of the checkpoint
+	Keys         []audit.Key `json:"keys"`
+	Outside      int         `json:"checkpoints_from_outside"` // up to the size of the checkpoint
+}
+
+// File is one file of a pack.
+type File struct {
+	Path    string `json:"path"`
+	Size    int64  `json:"size"`
+	Digest  string `json:"sha256"` // in lower-case hexadecimal
+	Rows    *int64 `json:"rows,omitempty"`
+	Current bool   `json:"current,omitempty"` // of now, and not of the period
+}
+
+// encode is the manifest as a file. Without a signer it says that it is unsigned.
+func (m *Manifest) encode(signer *audit.Signer) ([]byte, error) {
+	var b bytes.Buffer
+	if err := writeJSON(&b, m); err != nil {
+		return nil, err
+	}
+	if signer == nil {
+		return append([]byte(unsignedHead), b.Bytes()...), nil
+	}
+	return signer.SignStatement(manifestTitle, b.String())
+}
+
+// errUnsigned is returned for a manifest that nobody has signed.
+var errUnsigned = errors.New("the manifest is not signed: anybody can have made it (--unsigned takes it nevertheless)")
+
+// openManifest reads a manifest that one of the keys has signed; by is empty where
+// it is unsigned, and unsigned ones are taken.
+func openManifest(text []byte, keys []audit.Key, unsigned bool) (m *Manifest, by audit.Key, err error) {
+	body, isUnsigned := strings.CutPrefix(string(text), unsignedHead)
+	switch {
+	case isUnsigned && !unsigned:
+		return nil, "", errUnsigned
+	case !isUnsigned:
+		if body, by, err = audit.OpenStatement(text, manifestTitle, keys...); err != nil {
+			return nil, "", err
+		}
+	}
+	m, err = readManifest([]byte(body))
+	return m, by, err
+}
+
+// claimedKey is the key that a manifest says it is signed by: to be believed by
+// who was given no other.
+func claimedKey(text []byte) []audit.Key {
+	_, after, _ := bytes.Cut(text, []byte("\n"+manifestTitle+"\n"))
+	if end := bytes.LastIndex(after, []byte("\n\n")); end >= 0 {
+		after = after[:end]
+	}
+	var m Manifest
+	if json.Unmarshal(after, &m) != nil || audit.Key(m.Signature).Check() != nil {
+		return nil
+	}
+	return []audit.Key{audit.Key(m.Signature)}
+}
+
+func readManifest(body []byte) (*Manifest, error) {
+	m := new(Manifest)
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(m); err != nil {
+		return nil, fmt.Errorf("the manifest cannot be read: %w", err)
+	}
+	if decoder.More() {
+		return nil, errors.New("the manifest cannot be read: something follows its end")
+	}
+	if m.Format != format {
+		return nil, fmt.Errorf("the pack is of format %d, and this program knows %d: use the version that made it (%.100q)", m.Format, format, m.Tool)
+	}
+	if m.Parameters.Sample < 0 || m.Parameters.Sample > mostSample {
+		return nil, fmt.Errorf("the manifest says that a sample of %d was drawn", m.Parameters.Sample)
+	}
+	for i, f := range m.Files {
+		if !isPath(f.Path) || f.Path == manifestName || i > 0 && m.Files[i-1].Path >= f.Path {
+			return nil, fmt.Errorf("the manifest lists %.100q, which is out of order or no path of a pack", f.Path)
+		}
+	}
+	return m, nil
+}
+
+// isPath reports whether a path is one that packs have.
+func isPath(p string) bool {
+	if path.Clean(p) != p || strings.HasPrefix(p, "/") || strings.HasPrefix(p, ".") {
+		return false
+	}
+	for i := range len(p) {
+		c := p[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && strings.IndexByte("-_./", c) < 0 {
+			return false
+		}
+	}
+	return p != ""
+}
+
+// file is the entry of a path.
+func (m *Manifest) file(name string) (File, bool) {
+	for _, f := range m.Files {
+		if f.Path == name {
+			return f, true
+		}
+	}
+	return File{}, false
+}

@@ -1,0 +1,314 @@
+package evidence
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// testKey signs nothing but tests.
+const testKey = "PRIVATE+KEY+acme.example/egress+07cb9bbc+AdzjBsCZ3J6slJXxUuswhPXAQ6CUH1SdZO9O3bt1kOi1"
+
+func signer(t testing.TB) *audit.Signer {
+	t.Helper()
+	s, err := audit.ParseSigner(testKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// memory is a log in memory.
+type memory struct {
+	t        testing.TB
+	signer   *audit.Signer
+	now      time.Time
+	tree     audit.Tree
+	entries  []audit.Entry // the sealed ones
+	waiting  []*audit.Event
+	notes    []audit.Statement
+	numbers  map[string]int64
+	policies map[string][]byte
+	access   []Table
+}
+
+func newMemory(t testing.TB) *memory {
+	m := &memory{t: t, signer: signer(t), numbers: map[string]int64{}, policies: map[string][]byte{}, now: at(30, 0)}
+	m.access = []Table{{Name: "roles", Title: "Roles", Columns: []string{"role", "superuser"}, Rows: [][]string{{"postgres", "true"}}}}
+	return m
+}
+
+// at is a moment of the month that tests are about.
+func at(day, hour int) time.Time {
+	return time.Date(2026, 10, day, hour, 0, 0, 0, time.UTC)
+}
+
+// add records events; they are sealed by seal.
+func (m *memory) add(writer string, events ...*audit.Event) {
+	for _, e := range events {
+		m.numbers[writer]++
+		e.Writer, e.WriterSequence = writer, m.numbers[writer]
+		e.Normalise()
+		m.waiting = append(m.waiting, e)
+	}
+}
+
+// seal takes what is waiting into the tree and signs it.
+func (m *memory) seal(when time.Time) {
+	for _, e := range m.waiting {
+		record := e.AppendRecord(nil)
+		m.entries = append(m.entries, audit.Entry{Index: m.tree.Size(), Writer: e.Writer, Sequence: e.WriterSequence, Hash: audit.Leaf(record), Record: record})
+		m.tree.Append(audit.Leaf(record))
+	}
+	m.waiting = nil
+	signed, err := m.signer.Sign(audit.Checkpoint{Size: m.tree.Size(), Root: m.tree.Root(), Time: when})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.notes = append(m.notes, audit.Statement{Note: signed, Size: m.tree.Size(), Time: when})
+}
+
+func (m *memory) Database(context.Context) (Database, error) {
+	return Database{System: "7000000000000000001", Name: "sallyport", User: "sallyport_auditor", Schema: 8, Now: m.now}, nil
+}
+
+func (m *memory) Cover(_ context.Context, from, to time.Time) (Cover, error) {
+	c := Cover{Last: -1}
+	p := Period{from, to}
+	for _, e := range m.entries {
+		if when, _ := peek(e.Record); p.within(when) {
+			c.Events++
+			c.Last = e.Index
+		}
+	}
+	for _, e := range m.waiting {
+		if !e.Time.Before(from) && e.Time.Before(to) {
+			c.Events++
+			c.Unsealed++
+		}
+	}
+	return c, nil
+}
+
+func (m *memory) Checkpoint(_ context.Context, size int64) ([]byte, error) {
+	for _, n := range m.notes {
+		if n.Size >= size {
+			return n.Note, nil
+		}
+	}
+	return nil, nil
+}
+
+func (m *memory) CheckpointAfter(_ context.Context, t time.Time) ([]byte, error) {
+	for _, n := range m.notes {
+		if !n.Time.Before(t) {
+			return n.Note, nil
+		}
+	}
+	return nil, nil
+}
+
+func (m *memory) Decisions(_ context.Context, s Selection, f func(*Pair) error) error {
+	type row struct {
+		*said
+		pair Pair
+	}
+	var rows []row
+	ends := map[string]audit.Entry{}
+	for _, e := range m.entries[:s.Size] {
+		if r, err := read(e.Record); err == nil && isClosing(r.Kind) {
+			ends[r.DecisionID] = e
+		}
+	}
+	for _, e := range m.entries[:s.Size] {
+		r, err := read(e.Record)
+		if err != nil || r.Kind != "decision" || !(Period{s.From, s.To}).within(r.Time) || !chosenBy(s.Repositories, r) {
+			continue
+		}
+		p := Pair{Leaf: e.Index, EndLeaf: -1, Record: e.Record}
+		if end, ok := ends[r.DecisionID]; ok {
+			p.EndLeaf, p.EndRecord = end.Index, end.Record
+		}
+		rows = append(rows, row{r, p})
+	}
+	slices.SortFunc(rows, func(a, b row) int {
+		return cmp.Or(strings.Compare(a.Time, b.Time), strings.Compare(a.Writer, b.Writer), cmp.Compare(a.WriterSequence, b.WriterSequence))
+	})
+	for _, r := range rows {
+		lent := Pair{r.pair.Leaf, r.pair.EndLeaf, bytes.Clone(r.pair.Record), bytes.Clone(r.pair.EndRecord)}
+		if err := f(&lent); err != nil {
+			return err
+		}
+		spoil(lent.Record, lent.EndRecord)
+	}
+	return nil
+}
+
+// spoil takes back what was lent.
+func spoil(lent ...[]byte) {
+	for _, b := range lent {
+		for i := range b {
+			b[i] = 'X'
+		}
+	}
+}
+
+func (m *memory) Walk(_ context.Context, size int64, sink Sink, progress func(int64)) error {
+	next := 0
+	for i := range m.entries[:size] {
+		e := m.entries[i]
+		for next < len(m.notes) && m.notes[next].Size <= e.Index {
+			sink.Checkpoint(m.notes[next])
+			next++
+		}
+		e.Record = bytes.Clone(e.Record)
+		sink.Sealed(&e)
+		spoil(e.Record)
+	}
+	for ; next < len(m.notes) && m.notes[next].Size <= size; next++ {
+		sink.Checkpoint(m.notes[next])
+	}
+	progress(size)
+	return nil
+}
+
+func (m *memory) RetentionAfter(_ context.Context, leaf int64) (int64, error) {
+	for _, e := range slices.Backward(m.entries) {
+		if _, kind := peek(e.Record); e.Index >= leaf && kind == string(audit.KindRetention) {
+			note, _ := m.Checkpoint(context.Background(), e.Index+1)
+			c, err := audit.ReadCheckpoint(note)
+			return c.Size, err
+		}
+	}
+	return 0, nil
+}
+
+func (m *memory) Policy(_ context.Context, digest string) ([]byte, error) {
+	return m.policies[digest], nil
+}
+func (m *memory) Access(context.Context, time.Time, time.Time) ([]Table, error) { return m.access, nil }
+func (m *memory) Queries() []Query {
+	return []Query{{Name: QueryDecisions, SQL: "SELECT\n\t1", Parameters: []string{"from"}}, {Name: QueryLeaves, SQL: "SELECT 2"}}
+}
+
+// hostile is what an attacker puts wherever it is let.
+const hostile = `=cmd|' /C calc'!A0"><script>alert(1)</script>{{.}}`
+
+const rulesFile = `package sallyport.egress
+
+import rego.v1
+
+# The partner that settles payments.
+allow contains {"rule": "partner", "message": "settlement"} if {
+	input.repository.full_name == "acme/payments"
+	input.target.host == "api.partner.example"
+}
+
+deny contains {"rule": "no-paste-sites"} if input.target.host == "paste.example"
+`
+
+// id is the n-th decision's.
+func id(n int) string { return fmt.Sprintf("01a1fdf4-c192-7cf7-900b-%012x", n) }
+
+const (
+	workspaceUUID  = "922e118c-f34f-4226-a897-0e0afbec553d"
+	repositoryUUID = "11112222-3333-4444-5555-666677778888"
+)
+
+func decisionEvent(n int, when time.Time, verdict, reason, host string) *audit.Event {
+	return &audit.Event{
+		Time: when, Kind: audit.KindDecision, DecisionID: id(n), WorkspaceUUID: workspaceUUID, RepositoryUUID: repositoryUUID,
+		Workspace: "acme", Repository: "acme/payments", Deployment: "production-eu", DeploymentType: "production", DeploymentUUID: "aaaabbbb-cccc-4ddd-8eee-ffff00001111",
+		Branch: "main", Action: "connect", Scheme: "https", Host: host, Port: 443, Verdict: verdict, Mode: "enforce", Reason: reason,
+		Input: []byte(`{"action":"connect","target":{"host":"` + host + `","port":443}}`),
+	}
+}
+
+func endEvent(n int, when time.Time, sent, received int64) *audit.Event {
+	return &audit.Event{Time: when, Kind: audit.KindTunnelClosed, DecisionID: id(n), Sent: sent, Received: received, Duration: time.Minute, Cause: "finished"}
+}
+
+// october is a log with something of everything.
+func october(t testing.TB) *memory {
+	m := newMemory(t)
+	snapshot, err := policy.NewSnapshot([]policy.File{{Path: "egress/partner.rego", Content: []byte(rulesFile)}}, "0123456789abcdef0123456789abcdef01234567")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.policies[snapshot.Digest] = snapshot.Content()
+	ruled := func(e *audit.Event, rule string) *audit.Event {
+		e.Rule, e.Rules, e.Revision, e.Commit = rule, []string{rule}, snapshot.Digest, snapshot.Commit
+		return e
+	}
+	const a, b = "01a1fdf4-0000-7000-8000-00000000000a", "01a1fdf4-0000-7000-8000-00000000000b"
+	start := func(host string, when time.Time) *audit.Event {
+		return &audit.Event{Time: when, Kind: audit.KindWriterStarted, Attributes: []audit.Attribute{{Name: "version", Value: "test"}, {Name: "hostname", Value: host}}}
+	}
+	loaded := func(when time.Time) *audit.Event {
+		return &audit.Event{Time: when, Kind: audit.KindPolicyLoaded, Revision: snapshot.Digest, Commit: snapshot.Commit, Attributes: []audit.Attribute{
+			{Name: "source", Value: "git"}, {Name: "author", Value: "Ada <ada@acme.example>"}, {Name: "signer", Value: "ada"}}}
+	}
+	first := audit.Register(m.signer.Key(), at(1, 0))
+	m.add(a, start("proxy-1", at(1, 0)), first, loaded(at(1, 0)))
+	m.seal(at(1, 0))
+	for n := range 40 {
+		e := ruled(decisionEvent(n, at(2+n%20, 9).Add(time.Duration(n)*time.Second), "allow", "policy_allowed", "api.partner.example"), "partner")
+		m.add(a, e)
+		if n%8 != 7 {
+			m.add(a, endEvent(n, e.Time.Add(time.Minute), int64(n), 1000))
+		}
+	}
+	m.seal(at(22, 0))
+	denied := ruled(decisionEvent(100, at(22, 1), "deny", "policy_denied", "paste.example"), "no-paste-sites")
+	denied.Message, denied.Branch = hostile, hostile
+	nobody := &audit.Event{Time: at(22, 2), Kind: audit.KindDecision, DecisionID: id(101), Action: "connect", TargetRaw: hostile, Verdict: "deny", Mode: "enforce", Reason: "target_invalid", Status: 400}
+	reported := ruled(decisionEvent(102, at(22, 3), "allow", "no_rule_matched", "fonts.unlisted.example"), "observed")
+	reported.Mode, reported.WouldDeny = "report", true
+	other := decisionEvent(103, at(22, 4), "deny", "no_rule_matched", "elsewhere.example")
+	other.Repository, other.RepositoryUUID = "acme/website", "99992222-3333-4444-5555-666677778888"
+	failed := decisionEvent(104, at(22, 4), "deny", "policy_error", "slow.example")
+	failed.Status = 403
+	m.add(a, denied, nobody, reported, other, failed, &audit.Event{Time: at(22, 5), Kind: audit.KindAdmin, Action: "emergency_stop", Message: hostile,
+		Attributes: []audit.Attribute{{Name: "operator", Value: "ops"}}})
+	m.add(b, start("proxy-2", at(23, 0)), loaded(at(23, 0)))
+	m.add(b, &audit.Event{Time: at(23, 1), Kind: audit.KindWriterLost, Attributes: []audit.Attribute{{Name: "writer", Value: a}}},
+		&audit.Event{Time: at(23, 2), Kind: audit.KindAdmin, Action: "journal_replayed", Attributes: []audit.Attribute{{Name: "writer", Value: a}, {Name: "events", Value: "3"}}},
+		&audit.Event{Time: at(24, 0), Kind: audit.KindPolicyRefused, Message: "it does not parse", Attributes: []audit.Attribute{{Name: "kind", Value: "does_not_load"}}},
+		&audit.Event{Time: at(24, 1), Kind: audit.KindNameMoved, Message: "a name moved"})
+	m.add(audit.DatabaseWriter, &audit.Event{Time: at(24, 2), Kind: audit.KindExport, Attributes: []audit.Attribute{{Name: "what", Value: "audit query"}, {Name: "rows", Value: "7"}, {Name: "login", Value: "sallyport_auditor"}}},
+		&audit.Event{Time: at(24, 3), Kind: audit.KindHoldSet, Attributes: []audit.Attribute{{Name: "first_day", Value: "2025-08-01"}, {Name: "login", Value: "sallyport_auditor"}}})
+	m.add(b, &audit.Event{Time: at(24, 4), Kind: audit.KindWriterEnded})
+	m.seal(at(25, 0))
+	m.grow(200, at(26, 0))
+	return m
+}
+
+// grow adds events after the period that tests are about.
+func (m *memory) grow(n int, when time.Time) {
+	const c = "01a1fdf4-0000-7000-8000-00000000000c"
+	m.add(c, decisionEvent(n, when, "deny", "no_rule_matched", "later.example"), endEvent(7, when, 5, 5))
+	m.seal(when.Add(time.Second))
+}
+
+// period is what the tests' packs are about: the log begins before and goes on.
+var period = Period{at(2, 0), at(25, 0)}
+
+func options(t testing.TB) Options {
+	return Options{
+		Period: period, Sample: 5, Seed: "s", Signer: signer(t), Tool: "test", Trust: audit.Trust{Keys: []audit.Key{signer(t).Key()}},
+		Exceptions: func(_ context.Context, s *policy.Snapshot) ([]Exception, error) {
+			return []Exception{
+				{Path: "data.exceptions[0]", Owner: "ada@acme.example", Ticket: "SEC-1", Repository: "acme/website", Until: "2026-10-10T00:00:00Z"},
+				{Path: "data.exceptions[1]", Owner: "", Until: "2026-12-10T00:00:00Z"},
+			}, nil
+		},
+	}
+}

@@ -1,0 +1,102 @@
+package evidence
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// populationColumns are those of population.csv, named as in audit.decisions. What
+// is learnt of a pipeline later, its build number, is not sealed and not here.
+var populationColumns = []string{
+	"time", "decision_id", "verdict", "reason", "rule", "mode", "would_deny",
+	"workspace", "repository", "project", "deployment", "deployment_type", "branch",
+	"action", "scheme", "host", "port", "method", "path", "target_raw",
+	"status", "message", "rules", "revision", "commit", "via", "address",
+	"closed_at", "cause", "sent", "received", "duration_microseconds", "upstream_status",
+	"workspace_uuid", "repository_uuid", "deployment_uuid", "pipeline_uuid", "step_uuid",
+	"issuer", "credential_kind", "client_address", "listener", "writer", "writer_sequence", "leaf", "end_leaf",
+}
+
+// writePopulationRow writes a decision for a spreadsheet.
+func writePopulationRow(c *audit.CSV, d *decided) error {
+	closed, cause, sent, received, duration, upstream, endLeaf := "", "", "", "", "", "", ""
+	address := d.Address
+	if d.end != nil {
+		closed, cause, upstream = d.end.Time, d.end.Cause, number(d.end.UpstreamStatus)
+		sent, received, duration = whole(d.end.Sent), whole(d.end.Received), whole(d.end.Duration)
+		endLeaf = whole(d.endLeaf)
+		if d.end.Address != "" {
+			address = d.end.Address
+		}
+	}
+	return c.Write(
+		d.Time, d.DecisionID, d.Verdict, d.Reason, d.Rule, d.Mode, strconv.FormatBool(d.WouldDeny),
+		d.Workspace, d.Repository, d.Project, d.Deployment, d.DeploymentType, d.Branch,
+		d.Action, d.Scheme, d.Host, number(d.Port), d.Method, d.Path, d.TargetRaw,
+		number(d.Status), d.Message, strings.Join(d.Rules, " "), d.Revision, d.Commit, d.Via, address,
+		closed, cause, sent, received, duration, upstream,
+		d.WorkspaceUUID, d.RepositoryUUID, d.DeploymentUUID, d.PipelineUUID, d.StepUUID,
+		d.Issuer, d.CredentialKind, d.ClientAddress, d.Listener, d.Writer, whole(d.WriterSequence), whole(d.leaf), endLeaf,
+	)
+}
+
+// population is what a pass over the decisions gathers, when a pack is made and
+// again when it is checked.
+type population struct {
+	chapters  chapters
+	sample    sample
+	digest    digest
+	count     int64
+	bad       int64 // records that cannot be read
+	revisions map[string]string
+	csv       *audit.CSV
+}
+
+// take takes the next decision. The one that it returns is nil where the record
+// cannot be read: it is counted, and in no table.
+func (p *population) take(pair *Pair) (*decided, error) {
+	p.count++
+	p.digest.add(pair.Record)
+	d, err := decide(pair)
+	if err != nil {
+		p.bad++
+		return nil, nil
+	}
+	p.sample.offer(d.DecisionID, pair)
+	if d.Revision != "" {
+		p.revisions[d.Revision] = d.Commit
+	}
+	for _, one := range p.chapters {
+		one.decision(d)
+	}
+	return d, writePopulationRow(p.csv, d)
+}
+
+func decide(p *Pair) (*decided, error) {
+	d := &decided{leaf: p.Leaf, endLeaf: p.EndLeaf}
+	var err error
+	if d.said, err = read(p.Record); err != nil {
+		return nil, err
+	}
+	if p.EndLeaf >= 0 {
+		if d.end, err = read(p.EndRecord); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// chosenBy reports whether a decision is one of those repositories.
+func chosenBy(repositories []string, s *said) bool {
+	if len(repositories) == 0 {
+		return true
+	}
+	for _, r := range repositories {
+		if r == s.Repository || r == s.RepositoryUUID {
+			return r != ""
+		}
+	}
+	return false
+}

@@ -1,0 +1,77 @@
+package evidence
+
+import (
+	"fmt"
+	"math/bits"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// node is the root of a complete subtree: 2^level leaves from index<<level on.
+type node struct {
+	level int
+	index int64
+}
+
+// prover gathers, while the leaves go by once, what the proofs of some of them
+// consist of: a proof for each leaf by itself would read the whole log for each.
+type prover struct {
+	size  int64
+	found map[node]audit.Hash // what is wanted; zero until it is there
+	edge  []audit.Hash        // roots of the complete subtrees, the largest first
+	next  int64
+	whole bool // no leaf was left out
+}
+
+func newProver(size int64, leaves []int64) (*prover, error) {
+	p := &prover{size: size, found: make(map[node]audit.Hash), whole: true}
+	for _, leaf := range leaves {
+		// What ProveInclusion asks for is what it needs.
+		if _, err := audit.ProveInclusion(size, leaf, func(level int, index int64) (audit.Hash, error) {
+			p.found[node{level, index}] = audit.Hash{}
+			return audit.Hash{}, nil
+		}); err != nil {
+			return nil, fmt.Errorf("prove the sample: %w", err)
+		}
+	}
+	return p, nil
+}
+
+// add takes the hash of the next leaf.
+func (p *prover) add(index int64, hash audit.Hash) {
+	if index != p.next {
+		p.whole = false
+		return
+	}
+	p.next++
+	p.edge = append(p.edge, hash)
+	p.note(node{0, index}, hash)
+	for level := range bits.TrailingZeros64(uint64(p.next)) {
+		last := len(p.edge) - 1
+		p.edge[last-1] = tlog.NodeHash(p.edge[last-1], p.edge[last])
+		p.edge = p.edge[:last]
+		p.note(node{level + 1, index >> (level + 1)}, p.edge[last-1])
+	}
+}
+
+func (p *prover) note(at node, hash audit.Hash) {
+	if _, wanted := p.found[at]; wanted {
+		p.found[at] = hash
+	}
+}
+
+// proof is that of a leaf. Of a tree that has gaps there is none.
+func (p *prover) proof(leaf int64) []audit.Hash {
+	if !p.whole || p.next != p.size {
+		return nil
+	}
+	hashes, err := audit.ProveInclusion(p.size, leaf, func(level int, index int64) (audit.Hash, error) {
+		return p.found[node{level, index}], nil
+	})
+	if err != nil {
+		return nil
+	}
+	return hashes
+}

@@ -1,0 +1,221 @@
+package evidence
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// said is what a record says, as far as a pack speaks of it.
+type said struct {
+	Time           string            `json:"time"`
+	Kind           string            `json:"kind"`
+	DecisionID     string            `json:"decision_id"`
+	Writer         string            `json:"writer"`
+	WriterSequence int64             `json:"writer_sequence"`
+	Issuer         string            `json:"issuer"`
+	CredentialKind string            `json:"credential_kind"`
+	WorkspaceUUID  string            `json:"workspace_uuid"`
+	RepositoryUUID string            `json:"repository_uuid"`
+	DeploymentUUID string            `json:"deployment_uuid"`
+	PipelineUUID   string            `json:"pipeline_uuid"`
+	StepUUID       string            `json:"step_uuid"`
+	Workspace      string            `json:"workspace"`
+	Repository     string            `json:"repository"`
+	Project        string            `json:"project"`
+	Deployment     string            `json:"deployment"`
+	DeploymentType string            `json:"deployment_type"`
+	Branch         string            `json:"branch"`
+	ClientAddress  string            `json:"client_address"`
+	Listener       string            `json:"listener"`
+	Action         string            `json:"action"`
+	Scheme         string            `json:"scheme"`
+	Host           string            `json:"host"`
+	Port           int               `json:"port"`
+	Method         string            `json:"method"`
+	Path           string            `json:"path"`
+	TargetRaw      string            `json:"target_raw"`
+	Verdict        string            `json:"verdict"`
+	Mode           string            `json:"mode"`
+	WouldDeny      bool              `json:"would_deny"`
+	Reason         string            `json:"reason"`
+	Rule           string            `json:"rule"`
+	Rules          []string          `json:"rules"`
+	Message        string            `json:"message"`
+	Revision       string            `json:"revision"`
+	Commit         string            `json:"commit"`
+	Status         int               `json:"status"`
+	Via            string            `json:"via"`
+	Address        string            `json:"address"`
+	Sent           int64             `json:"sent"`
+	Received       int64             `json:"received"`
+	Duration       int64             `json:"duration"` // microseconds
+	Cause          string            `json:"cause"`
+	UpstreamStatus int               `json:"upstream_status"`
+	Attributes     map[string]string `json:"attributes"`
+}
+
+// inputField is where the input of a record begins; no string and no attribute of
+// a record can hold it.
+const (
+	recordHead = `{"version":1,"time":"`
+	inputField = `,"input":{`
+	kindField  = `","kind":"`
+	timeLength = len("2006-01-02T15:04:05.000000Z")
+)
+
+// read reads a record but for its input, which is most of it.
+func read(record []byte) (*said, error) {
+	head := record
+	if at := bytes.Index(record, []byte(inputField)); at > 0 && bytes.HasPrefix(record, []byte(recordHead)) {
+		head = append(bytes.Clone(record[:at]), '}')
+	}
+	s := new(said)
+	if err := json.Unmarshal(head, s); err != nil {
+		return nil, fmt.Errorf("a record cannot be read: %w", err)
+	}
+	return s, nil
+}
+
+// peek is the time and the kind of a record; empty where it is no record of ours.
+func peek(record []byte) (at, kind string) {
+	if rest, ok := bytes.CutPrefix(record, []byte(recordHead)); ok && len(rest) > timeLength+len(kindField) {
+		if after, ok := bytes.CutPrefix(rest[timeLength:], []byte(kindField)); ok {
+			if end := bytes.IndexByte(after[:min(len(after), 512)], '"'); end > 0 {
+				return string(rest[:timeLength]), string(after[:end])
+			}
+		}
+	}
+	s, err := read(record)
+	if err != nil {
+		return "", ""
+	}
+	return s.Time, s.Kind
+}
+
+// within reports whether the time that a record tells is in a period. Times of
+// records have one form and one zone, so that text is compared.
+func (p Period) within(at string) bool {
+	t, err := time.Parse(time.RFC3339Nano, at)
+	return err == nil && !t.Before(p.From) && t.Before(p.To)
+}
+
+// target is where a decision was to go.
+func (s *said) target() string {
+	if s.Host == "" {
+		return ""
+	}
+	return net.JoinHostPort(s.Host, strconv.Itoa(s.Port))
+}
+
+// who is whom a decision is about: the repository by its name or UUID, and where
+// none was verified the address.
+func (s *said) who() string {
+	switch {
+	case s.Repository != "":
+		return s.Repository
+	case s.RepositoryUUID != "":
+		return s.RepositoryUUID
+	case s.ClientAddress != "":
+		return "nobody verified, from " + s.ClientAddress
+	}
+	return "nobody verified"
+}
+
+func (s *said) where() string {
+	if s.Deployment != "" {
+		return s.Deployment
+	}
+	return s.DeploymentUUID
+}
+
+// isClosing reports whether a kind ends what a decision began.
+func isClosing(kind string) bool {
+	return kind == string(audit.KindTunnelClosed) || kind == string(audit.KindRequestClosed)
+}
+
+// pairLine is a line of population.jsonl, eventLine one of events.jsonl. A record
+// that is no JSON is in base64.
+type pairLine struct {
+	Leaf      int64           `json:"leaf"`
+	Record    json.RawMessage `json:"record,omitempty"`
+	Base64    *string         `json:"record_base64,omitempty"`
+	EndLeaf   *int64          `json:"end_leaf,omitempty"`
+	End       json.RawMessage `json:"end,omitempty"`
+	EndBase64 *string         `json:"end_base64,omitempty"`
+}
+
+func appendRecord(b []byte, name string, record []byte) []byte {
+	if json.Valid(record) && bytes.IndexByte(record, '\n') < 0 && len(record) > 0 && record[0] == '{' && record[len(record)-1] == '}' {
+		b = append(b, `,"`+name+`":`...)
+		return append(b, record...)
+	}
+	if name == "record" {
+		name = "record_base64"
+	} else {
+		name = "end_base64"
+	}
+	b = append(b, `,"`+name+`":"`...)
+	b = base64.StdEncoding.AppendEncode(b, record)
+	return append(b, '"')
+}
+
+// appendPair appends the line of a pair.
+func appendPair(b []byte, p *Pair) []byte {
+	b = append(b, `{"leaf":`...)
+	b = strconv.AppendInt(b, p.Leaf, 10)
+	b = appendRecord(b, "record", p.Record)
+	if p.EndLeaf >= 0 {
+		b = append(b, `,"end_leaf":`...)
+		b = strconv.AppendInt(b, p.EndLeaf, 10)
+		b = appendRecord(b, "end", p.EndRecord)
+	}
+	return append(b, '}', '\n')
+}
+
+var errLine = errors.New("it is no line of a pack")
+
+// readPair reads a line that appendPair wrote; a line in another spelling is
+// refused, so that a line has one meaning.
+func readPair(line []byte) (*Pair, error) {
+	var l pairLine
+	if err := json.Unmarshal(line, &l); err != nil {
+		return nil, errLine
+	}
+	p := &Pair{Leaf: l.Leaf, EndLeaf: -1}
+	var err error
+	if p.Record, err = recordOf(l.Record, l.Base64); err != nil {
+		return nil, err
+	}
+	if l.EndLeaf != nil {
+		p.EndLeaf = *l.EndLeaf
+		if p.EndRecord, err = recordOf(l.End, l.EndBase64); err != nil {
+			return nil, err
+		}
+	}
+	if p.Leaf < 0 || !bytes.Equal(appendPair(nil, p), append(bytes.Clone(line), '\n')) {
+		return nil, errLine
+	}
+	return p, nil
+}
+
+func recordOf(raw json.RawMessage, encoded *string) ([]byte, error) {
+	switch {
+	case raw != nil && encoded == nil:
+		return raw, nil
+	case encoded != nil && raw == nil:
+		b, err := base64.StdEncoding.DecodeString(*encoded)
+		if err != nil {
+			return nil, errLine
+		}
+		return b, nil
+	}
+	return nil, errLine
+}

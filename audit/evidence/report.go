@@ -1,0 +1,117 @@
+package evidence
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+//go:embed report.tmpl
+var reportText string
+
+//go:embed style.css
+var styleText string
+
+// functions are those that templates have.
+var functions = template.FuncMap{
+	"moment": func(t time.Time) string {
+		if t.IsZero() {
+			return "–"
+		}
+		return t.UTC().Format("2006-01-02 15:04:05 UTC")
+	},
+	// cell is a text that hides and moves nothing: a record's has been made so, and
+	// what comes from elsewhere has not.
+	"cell":  func(s string) string { return audit.Text(s, math.MaxInt) },
+	"words": func(s string) string { return strings.ReplaceAll(s, "_", " ") },
+	"style": func() template.CSS { return template.CSS(styleText) },
+	// source is a text of several lines that hides and moves nothing.
+	"source": func(s string) string {
+		lines := strings.Split(strings.ReplaceAll(s, "\t", "    "), "\n")
+		for i := range lines {
+			lines[i] = audit.Text(lines[i], math.MaxInt)
+		}
+		return strings.Join(lines, "\n")
+	},
+}
+
+var pages = template.Must(template.New("report").Funcs(functions).Parse(reportText))
+
+// A criterion is one that a section supports, in our own words.
+type criterion struct{ Name, Asks string }
+
+// criteria are those of the Trust Services Criteria (2017, points of focus of
+// 2022) that a section names, paraphrased.
+var criteria = []criterion{
+	{"A1.2", "recovery: outages are known and bounded"},
+	{"C1.1", "confidential information is identified and kept as long as is needed"},
+	{"C1.2", "confidential information is disposed of as agreed"},
+	{"CC3.4", "changes that matter to control are found and assessed"},
+	{"CC4.1", "controls are evaluated, on an ongoing basis or separately"},
+	{"CC6.1", "logical access to what is protected is controlled, and who asks is identified"},
+	{"CC6.2", "access is registered and authorised before it is given, and taken away"},
+	{"CC6.3", "access follows roles and least privilege, and is changed and removed"},
+	{"CC6.6", "threats from outside of the system's boundary are kept out"},
+	{"CC6.7", "transmission and movement of information is restricted"},
+	{"CC7.1", "changes of configuration and new weaknesses are detected"},
+	{"CC7.2", "the system is watched for anomalies"},
+	{"CC7.3", "security events are evaluated"},
+	{"CC7.4", "security incidents are responded to"},
+	{"CC8.1", "changes are authorised, tested, approved and put in place in a controlled way"},
+	{"CC9.2", "risk from vendors and partners is assessed"},
+	{"PI1.4", "output is complete and accurate"},
+	{"PI1.5", "what is stored is complete, accurate and protected"},
+}
+
+// supported is a criterion with the sections that support it.
+type supported struct {
+	criterion
+	Sections []rendered
+}
+
+// page is what the report's template is given.
+type page struct {
+	Facts      *Facts
+	Checkpoint audit.Checkpoint
+	Sections   []rendered
+	Supported  []supported
+	Sample     []string // ids
+	Seed       string
+}
+
+// writeReport writes the report.
+func writeReport(w io.Writer, f *Facts, sections []rendered, sample []string, seed string) error {
+	c, err := audit.ReadCheckpoint([]byte(f.Checkpoint))
+	if err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	p := page{Facts: f, Checkpoint: c, Sections: sections, Sample: sample, Seed: seed}
+	for _, one := range criteria {
+		s := supported{criterion: one}
+		for _, r := range sections {
+			for _, name := range r.Criteria {
+				if name == one.Name {
+					s.Sections = append(s.Sections, r)
+				}
+			}
+		}
+		if len(s.Sections) > 0 {
+			p.Supported = append(p.Supported, s)
+		}
+	}
+	return pages.ExecuteTemplate(w, "report", &p)
+}
+
+// writeAccess writes the page about the database as it is now.
+func writeAccess(w io.Writer, d Database, tables []Table) error {
+	return pages.ExecuteTemplate(w, "access", struct {
+		Database Database
+		Tables   []Table
+	}{d, tables})
+}

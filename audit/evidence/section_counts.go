@@ -1,0 +1,140 @@
+package evidence
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/policy"
+)
+
+var countsSection = section{
+	name: "population", title: "The population", criteria: []string{"CC6.1", "CC6.6", "PI1.4", "PI1.5"},
+	kinds: []audit.Kind{audit.KindDecision, audit.KindTunnelClosed, audit.KindRequestClosed},
+	begin: func() chapter { return &countsChapter{} },
+	text: `<p>{{.Decisions}} decisions were made in the period{{if .Facts.Repositories}} for the repositories {{range $i, $r := .Facts.Repositories}}{{if $i}}, {{end}}{{cell $r}}{{end}}; {{.LeftOut}} more, for others, are left out{{end}}. Each is in <code>population.csv</code> and <code>population.jsonl</code>, with its end: {{.Closed}} have one, {{.Refused}} were refused and have none, and {{.Open}} were allowed and have none that this checkpoint covers: they were open then, or their process was lost.</p>
+<p>Twice counted: the decisions of the period were counted and hashed while the whole log was read in the order of its tree, and again as they were written into the population. {{if .Agrees}}Both agree.{{else}}<b>They do not agree.</b>{{end}}</p>
+<p>What could not be decided or recorded (such as <code>policy_error</code>, <code>names_unavailable</code>, <code>audit_unavailable</code>) was refused, and is counted here as an ERROR: {{.Errors}} decisions. <b>Not recorded one by one</b>, and therefore in no table: attempts without any credential, heads that cannot be read, connections over a limit, and refusals over a rate for each address. The server counts these in its metrics.</p>`,
+}
+
+type countsChapter struct {
+	Facts                            *Facts
+	Decisions, Closed, Open, Refused int64
+	LeftOut, Errors                  int64
+	Agrees                           bool
+	outcomes, repositories, causes   groups[int64]
+}
+
+func (c *countsChapter) decision(d *decided) {
+	c.Decisions++
+	if strings.HasPrefix(groupOf(d.Reason), "ERROR") {
+		c.Errors++
+	}
+	switch {
+	case d.end != nil:
+		c.Closed++
+		count(&c.causes, d.end.Kind, d.end.Cause)
+	case d.Verdict == "allow":
+		c.Open++
+	default:
+		c.Refused++
+	}
+	count(&c.outcomes, d.Verdict, d.Mode, strconv.FormatBool(d.WouldDeny), d.Reason, number(d.Status), groupOf(d.Reason))
+	count(&c.repositories, d.who(), d.RepositoryUUID, d.Verdict, strconv.FormatBool(d.WouldDeny))
+}
+
+// groupOf says in a few words what sort of reason it is: see docs/reasons.md.
+func groupOf(reason string) string {
+	switch r := policy.Reason(reason); r {
+	case policy.PolicyAllowed, policy.PolicyDenied, policy.NoRuleMatched:
+		return "policy decided"
+	case policy.TargetInvalid, policy.RequestInvalid, policy.HeadTooLarge, policy.HeadTimeout:
+		return "it was no proper request"
+	case policy.AddressProhibited, policy.NameUnresolved:
+		return "the address of the target"
+	case policy.TargetUnreachable, policy.TargetTimeout, policy.UpstreamUnavailable, policy.UpstreamTimeout, policy.ResponseInvalid:
+		return "the target or the way there"
+	case policy.StepLimit, policy.RepositoryLimit, policy.InstanceLimit, policy.Overloaded:
+		return "over a limit"
+	case policy.ShuttingDown, policy.EmergencyStop:
+		return "stopped"
+	case policy.PolicyError, policy.AuditUnavailable, policy.InternalError:
+		return "ERROR: it could not be decided or recorded"
+	default:
+		switch {
+		case strings.HasPrefix(reason, "credential_"):
+			return "nobody was verified"
+		case strings.HasSuffix(reason, "_unavailable"):
+			return "ERROR: it could not be decided or recorded"
+		}
+		return "other"
+	}
+}
+
+func count(g *groups[int64], key ...string) {
+	n, _ := g.of(key...)
+	*n++
+}
+
+func (c *countsChapter) event(e *happened) {}
+
+func (c *countsChapter) finish(f *Facts) []Table {
+	c.Facts = f
+	c.LeftOut = f.Kinds["decision"] - f.Selected
+	c.Agrees = f.Selected == c.Decisions
+	kinds := Table{Name: "kinds", Title: "Events of the period by kind", Columns: []string{"kind", "events"},
+		Note: "Of all repositories, as the walk through the whole log found them."}
+	for _, k := range slices.Sorted(maps.Keys(f.Kinds)) {
+		kinds.Rows = append(kinds.Rows, []string{k, strconv.FormatInt(f.Kinds[k], 10)})
+	}
+	return []Table{
+		kinds,
+		counted("outcomes", "Decisions by verdict, mode and reason", &c.outcomes, "verdict", "mode", "would_deny", "reason", "status", "group"),
+		counted("endings", "Ends by kind and cause", &c.causes, "kind", "cause"),
+		counted("repositories", "Decisions by repository", &c.repositories, "repository", "repository_uuid", "verdict", "would_deny"),
+	}
+}
+
+// counted is a table of counts, the largest first.
+func counted(name, title string, g *groups[int64], columns ...string) Table {
+	t := Table{Name: name, Title: title, Columns: append(columns, "count")}
+	type row struct {
+		cells []string
+		n     int64
+	}
+	var rows []row
+	g.each(func(key []string, n *int64) {
+		rows = append(rows, row{overLimit(key, len(columns)), *n})
+	})
+	slices.SortStableFunc(rows, func(a, b row) int {
+		if a.n != b.n {
+			return int(min(max(b.n-a.n, -1), 1))
+		}
+		return strings.Compare(strings.Join(a.cells, "\x00"), strings.Join(b.cells, "\x00"))
+	})
+	for _, r := range rows {
+		t.Rows = append(t.Rows, append(r.cells, strconv.FormatInt(r.n, 10)))
+	}
+	return t
+}
+
+// overLimit is a key, or what stands in its place for all that are over the limit.
+func overLimit(key []string, columns int) []string {
+	if key != nil {
+		return key
+	}
+	key = make([]string, columns)
+	key[0] = "(all others: too many to list; see population.csv)"
+	return key
+}
+
+func number(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
+
+func sorted[K ~string, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,45 @@
+package evidence
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+var keysSection = section{
+	name: "keys", title: "The keys that sign the log", criteria: []string{"CC6.1", "CC7.1"},
+	kinds: []audit.Kind{audit.KindSigningKey},
+	begin: func() chapter { return new(keysChapter) },
+	text:  `<p>Every key that the log names, from its beginning. A key hands over to the next by signing its name; one that replaces a lost key has no such signature, and counts only if its public half is known from elsewhere.</p>`,
+}
+
+type keysChapter struct {
+	nothing
+	named []happened
+}
+
+func (c *keysChapter) event(e *happened) {
+	if e.Kind == string(audit.KindSigningKey) {
+		kept := *e
+		kept.record = bytes.Clone(e.record)
+		c.named = append(c.named, kept)
+	}
+}
+
+func (c *keysChapter) finish(f *Facts) []Table {
+	t := Table{Name: "keys", Title: "Keys", Columns: []string{"time", "key", "named_by", "handed_over", "signed_checkpoints", "leaf"}}
+	for _, e := range c.named {
+		r, ok := audit.RegistrationOf(e.record)
+		if !ok {
+			t.Rows = append(t.Rows, []string{e.Time, "(the event names no key)", "", "", "", whole(e.leaf)})
+			continue
+		}
+		by, handed := "the log itself", ""
+		if r.Previous != "" {
+			by, handed = string(r.Previous), yes(r.HandedOver(r.Previous))
+		}
+		t.Rows = append(t.Rows, []string{e.Time, string(r.Key), by, handed, yes(slices.Contains(f.Result.Keys, r.Key)), whole(e.leaf)})
+	}
+	return []Table{t}
+}

@@ -1,0 +1,151 @@
+package evidence
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+var destinationsSection = section{
+	name: "destinations", title: "Where it went", criteria: []string{"CC6.7", "CC6.1", "CC9.2"},
+	begin: func() chapter { return new(destinationsChapter) },
+	text:  `<p>Every target that was allowed, for each repository and deployment environment: the first and the last decision, how many, the bytes that went each way, and the rules that allowed it. Bytes are those of ends that this checkpoint covers. A deployment is empty where the step deployed nothing.</p>`,
+}
+
+var denialsSection = section{
+	name: "denials", title: "What was refused", criteria: []string{"CC6.6", "CC6.1", "CC7.2"},
+	begin: func() chapter { return &refusalsChapter{name: "denials", title: "Refusals"} },
+	text:  `<p>{{.Count}} decisions refused. No connection to a target was opened for any of them. Where nobody was verified, the address of the client stands in the place of the repository.</p>`,
+}
+
+var reportModeSection = section{
+	name: "report-mode", title: "What passed in report mode only", criteria: []string{"CC6.1", "CC6.7", "CC8.1"},
+	begin: func() chapter {
+		return &refusalsChapter{name: "report_mode", title: "Report-mode findings", report: true}
+	},
+	text: `<p>{{.Count}} decisions let something pass that policy would have refused, because the organisation has set report mode for it: the control was observing there, and not enforcing.</p>`,
+}
+
+// flow is what is counted of one target.
+type flow struct {
+	repository, deployment, kind, message string
+	first, last                           string
+	count, reported, open                 int64
+	sent, received                        int64
+	rules, branches                       names
+}
+
+func (f *flow) take(d *decided) {
+	f.count++
+	if f.first == "" || d.Time < f.first {
+		f.first = d.Time
+	}
+	if d.Time >= f.last {
+		f.last, f.repository, f.deployment, f.kind, f.message = d.Time, d.who(), d.where(), d.DeploymentType, d.Message
+	}
+	if d.WouldDeny {
+		f.reported++
+	}
+	f.rules.add(d.Rule)
+	f.branches.add(d.Branch)
+	switch {
+	case d.end != nil:
+		f.sent += d.end.Sent
+		f.received += d.end.Received
+	case d.Verdict == "allow":
+		f.open++
+	}
+}
+
+type destinationsChapter struct {
+	nothing
+	flows groups[flow]
+}
+
+func (c *destinationsChapter) decision(d *decided) {
+	if d.Verdict != "allow" {
+		return
+	}
+	f, _ := c.flows.of(d.WorkspaceUUID, d.RepositoryUUID, d.DeploymentUUID, d.target())
+	f.take(d)
+}
+
+func (c *destinationsChapter) finish(*Facts) []Table {
+	t := Table{
+		Name: "destinations", Title: "Targets by repository and deployment",
+		Columns: []string{"repository", "deployment", "deployment_type", "target", "first_seen", "last_seen", "allowed", "of_these_in_report_mode_only",
+			"without_end", "sent_bytes", "received_bytes", "rules", "repository_uuid", "deployment_uuid"},
+		Extra: 2,
+	}
+	c.flows.each(func(key []string, f *flow) {
+		repository, deployment, kind := f.repository, f.deployment, f.kind
+		if key == nil {
+			key = overLimit(nil, 4)
+			repository, deployment, kind = key[0], "", ""
+		}
+		t.Rows = append(t.Rows, []string{repository, deployment, kind, key[3], f.first, f.last, whole(f.count), whole(f.reported),
+			whole(f.open), whole(f.sent), whole(f.received), f.rules.String(), key[1], key[2]})
+	})
+	sortRows(&t, 0, 1, 3, 12, 13)
+	return []Table{t}
+}
+
+// refusalsChapter counts what was refused, or would have been.
+type refusalsChapter struct {
+	nothing
+	name, title string
+	report      bool
+	Count       int64
+	flows       groups[flow]
+}
+
+func (c *refusalsChapter) decision(d *decided) {
+	if c.report && !d.WouldDeny || !c.report && d.Verdict == "allow" {
+		return
+	}
+	c.Count++
+	who := d.RepositoryUUID
+	if who == "" {
+		who = d.ClientAddress
+	}
+	to := d.target()
+	if to == "" {
+		to = d.TargetRaw
+	}
+	f, _ := c.flows.of(who, d.DeploymentUUID, to, d.Reason, d.Rule, number(d.Status))
+	f.take(d)
+}
+
+func (c *refusalsChapter) finish(*Facts) []Table {
+	t := Table{
+		Name: c.name, Title: c.title,
+		Columns: []string{"repository", "deployment", "target", "reason", "rule", "status", "count", "first_seen", "last_seen", "branches", "message", "repository_uuid_or_address", "deployment_uuid"},
+		Extra:   2,
+	}
+	c.flows.each(func(key []string, f *flow) {
+		repository, deployment := f.repository, f.deployment
+		if key == nil {
+			key = overLimit(nil, 6)
+			repository, deployment = key[0], ""
+			key[0] = ""
+		}
+		t.Rows = append(t.Rows, []string{repository, deployment, key[2], key[3], key[4], key[5], whole(f.count), f.first, f.last,
+			f.branches.String(), f.message, key[0], key[1]})
+	})
+	sortRows(&t, 0, 1, 2, 3, 4, 5, 11, 12)
+	return []Table{t}
+}
+
+func whole(n int64) string { return strconv.FormatInt(n, 10) }
+
+// sortRows orders rows by columns.
+func sortRows(t *Table, columns ...int) {
+	slices.SortStableFunc(t.Rows, func(a, b []string) int {
+		for _, c := range columns {
+			if n := strings.Compare(a[c], b[c]); n != 0 {
+				return n
+			}
+		}
+		return 0
+	})
+}

@@ -1,0 +1,183 @@
+package evidence
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+var writersSection = section{
+	name: "gaps", title: "Gaps and outages", criteria: []string{"CC7.2", "A1.2", "PI1.4"},
+	kinds: []audit.Kind{audit.KindWriterStarted, audit.KindWriterEnded, audit.KindWriterLost},
+	begin: func() chapter { return new(writersChapter) },
+	text: `<p>Each process of the server is a writer: it numbers its events from 1 without gaps, begins with <code>writer_started</code> and ends with <code>writer_ended</code>. One without an end was killed, or its machine failed, or it still ran when the checkpoint was signed; another writer notices the first two and records <code>writer_lost</code>. What a lost writer had not yet written is not in the log: nothing was allowed on the strength of it, unless <code>audit.on_outage</code> is <code>spool</code>, and then it is in that machine's journal.</p>
+<p>{{.Running}} writers were at work in the period; {{.Lost}} of these were lost, {{.Open}} have no end yet, {{.Missing}} numbers are missing.</p>`,
+}
+
+type writersChapter struct {
+	nothing
+	Running, Lost, Open int
+	Missing             int64
+	journals            []*said
+}
+
+func (c *writersChapter) event(e *happened) {
+	if e.inPeriod && e.Kind == "admin" && e.Action == "journal_replayed" {
+		c.journals = append(c.journals, e.said)
+	}
+}
+
+func (c *writersChapter) finish(f *Facts) []Table {
+	t := Table{Name: "writers", Title: "Writers of the period",
+		Columns: []string{"writer", "hostname", "version", "started", "last_event", "ended", "lost_noticed", "state", "events", "last_number", "numbers_missing"}}
+	var spans []span
+	for _, w := range f.Writers {
+		first, last := momentOf(w.First), momentOf(w.Last)
+		if w.Ended == "" && w.Lost == "" && w.Name != audit.DatabaseWriter {
+			last = f.Period.To // it ran on
+		}
+		if !first.Before(f.Period.To) || last.Before(f.Period.From) {
+			continue
+		}
+		if w.Name == audit.DatabaseWriter { // it has no start and no end, and says nothing of the proxy
+			c.Missing += w.Gaps
+			t.Rows = append(t.Rows, []string{w.Name, "", "", "", w.Last, "", "", "the database itself: exports and retention", whole(w.Events), whole(w.Number), whole(w.Gaps)})
+			continue
+		}
+		c.Running++
+		spans = append(spans, span{first, last})
+		state := "ended"
+		switch {
+		case w.Ended != "":
+		case w.Lost != "":
+			state = "LOST: it did not end by itself"
+			c.Lost++
+		default:
+			state = "no end yet"
+			c.Open++
+		}
+		c.Missing += w.Gaps
+		t.Rows = append(t.Rows, []string{w.Name, w.Hostname, w.Version, w.Started, w.Last, w.Ended, w.Lost, state, whole(w.Events), whole(w.Number), whole(w.Gaps)})
+	}
+	none := Table{Name: "without_writer", Title: "Times without any writer", Columns: []string{"from", "to", "duration"},
+		Note: "No process wrote to the log then: the proxy did not run, or could not reach its database before its start."}
+	for _, gap := range between(spans, f.Period) {
+		none.Rows = append(none.Rows, []string{gap.from.Format(time.RFC3339), gap.to.Format(time.RFC3339), gap.to.Sub(gap.from).Round(time.Second).String()})
+	}
+	journals := Table{Name: "journals", Title: "Outages of the database: journals that were written to the log afterwards",
+		Columns: []string{"time", "by", "writer", "from", "to", "events", "allows", "damage", "kept_as"},
+		Note:    "While the database was away, refusals and ends went to a journal on the server's disk; allows as well only where audit.on_outage is spool."}
+	for _, e := range c.journals {
+		a := e.Attributes
+		journals.Rows = append(journals.Rows, []string{e.Time, e.Writer, a["writer"], a["from"], a["to"], a["events"], a["allows"], a["damage"], a["kept_as"]})
+	}
+	sortRows(&journals, 0, 1)
+	return []Table{t, none, journals}
+}
+
+type span struct{ from, to time.Time }
+
+func momentOf(text string) time.Time {
+	t, _ := time.Parse(time.RFC3339Nano, text) // zero: long ago
+	return t
+}
+
+// between is what of a period no span covers. Gaps under a second are no gaps.
+func between(spans []span, p Period) []span {
+	slices.SortFunc(spans, func(a, b span) int { return a.from.Compare(b.from) })
+	var gaps []span
+	at := p.From
+	for _, s := range append(spans, span{p.To, p.To}) {
+		if s.from.After(at.Add(time.Second)) {
+			gaps = append(gaps, span{at, s.from})
+		}
+		if s.to.After(at) {
+			at = s.to
+		}
+	}
+	return gaps
+}
+
+var deedsSection = section{
+	name: "deeds", title: "What operators did", criteria: []string{"CC6.2", "CC6.3", "CC7.3", "CC7.4"},
+	kinds: []audit.Kind{audit.KindAdmin},
+	begin: func() chapter { return new(deedsChapter) },
+	text:  `<p>What was done over the control socket: revocations and their end, tunnels that were closed, the emergency stop. The operator is the system's user at the other end of the socket. {{.Stops}} of these began an emergency stop.</p>`,
+}
+
+type deedsChapter struct {
+	nothing
+	Stops int
+	deeds []*said
+}
+
+func (c *deedsChapter) event(e *happened) {
+	if e.inPeriod && e.Kind == "admin" && e.Action != "journal_replayed" {
+		c.deeds = append(c.deeds, e.said)
+		if e.Action == "emergency_stop" {
+			c.Stops++
+		}
+	}
+}
+
+func (c *deedsChapter) finish(*Facts) []Table {
+	t := Table{Name: "deeds", Title: "Deeds", Columns: []string{"time", "deed", "operator", "why", "about", "writer", "writer_sequence"}}
+	for _, e := range c.deeds {
+		t.Rows = append(t.Rows, []string{e.Time, e.Action, e.Attributes["operator"], e.Message, about(e, "operator", "operator_uid", "operator_pid"), e.Writer, whole(e.WriterSequence)})
+	}
+	sortRows(&t, 0, 5, 6)
+	return []Table{t}
+}
+
+// about is what else an event says, but for what stands elsewhere.
+func about(e *said, but ...string) string {
+	var parts []string
+	for _, name := range sorted(e.Attributes) {
+		if !slices.Contains(but, name) {
+			parts = append(parts, name+"="+e.Attributes[name])
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+var exportsSection = section{
+	name: "exports", title: "Exports and retention", criteria: []string{"CC6.1", "C1.1", "C1.2"},
+	kinds: []audit.Kind{audit.KindExport, audit.KindRetention, audit.KindHoldSet, audit.KindHoldLifted},
+	begin: func() chapter { return new(exportsChapter) },
+	text:  `<p>What was handed out of the log by this program's own commands, with its digest, and what retention took away. Whoever may read the log can also read it with other programs: those are in the database server's own log, if it keeps one.</p>`,
+}
+
+// isRetention reports whether a kind tells of retention.
+func isRetention(kind string) bool {
+	return kind == string(audit.KindRetention) || kind == string(audit.KindHoldSet) || kind == string(audit.KindHoldLifted)
+}
+
+type exportsChapter struct {
+	nothing
+	exports, retention []*said
+}
+
+func (c *exportsChapter) event(e *happened) {
+	switch {
+	case !e.inPeriod:
+	case e.Kind == "export":
+		c.exports = append(c.exports, e.said)
+	case isRetention(e.Kind):
+		c.retention = append(c.retention, e.said)
+	}
+}
+
+func (c *exportsChapter) finish(*Facts) []Table {
+	exports := Table{Name: "exports", Title: "Exports", Columns: []string{"time", "what", "login", "tool", "rows", "digest", "about"}}
+	for _, e := range c.exports {
+		exports.Rows = append(exports.Rows, []string{e.Time, e.Attributes["what"], e.Attributes["login"], e.Attributes["tool"], e.Attributes["rows"],
+			e.Attributes["digest"], about(e, "what", "login", "tool", "rows", "digest")})
+	}
+	retention := Table{Name: "retention", Title: "Retention", Columns: []string{"time", "kind", "login", "about"}}
+	for _, e := range c.retention {
+		retention.Rows = append(retention.Rows, []string{e.Time, e.Kind, e.Attributes["login"], about(e, "login")})
+	}
+	return []Table{exports, retention}
+}

@@ -1,0 +1,266 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// What a Reader tells a pack of evidence beside the log itself. All of it is of
+// the reader's moment. The statements are in plain SQL, so that a reviewer runs
+// them again with psql.
+
+// Identity says which database this is: the system identifier of its cluster and
+// its name; who reads it, the version of its schema, and the time of its clock.
+type Identity struct {
+	System string
+	Name   string
+	User   string
+	Schema int64
+	Now    time.Time
+}
+
+const identitySQL = `SELECT (SELECT system_identifier FROM pg_control_system())::text, current_database()::text, session_user::text, now()`
+
+// Identity asks for it.
+func (r *Reader) Identity(ctx context.Context) (Identity, error) {
+	var i Identity
+	if err := r.tx.QueryRow(ctx, identitySQL).Scan(&i.System, &i.Name, &i.User, &i.Now); err != nil {
+		return Identity{}, r.explain("name the database", err)
+	}
+	var err error
+	if i.Schema, err = postgres.Version(ctx, r.tx); err != nil {
+		return Identity{}, err
+	}
+	return i, nil
+}
+
+func (r *Reader) explain(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("read the audit log: %w", postgres.Explain(what, &r.connect.Config, err))
+}
+
+// Coverage is what of a period is sealed.
+type Coverage struct {
+	Events   int64 // in the period
+	Unsealed int64 // of these, without a leaf
+	Last     int64 // the highest leaf of the others; -1: none
+}
+
+const coverageSQL = `SELECT count(*), count(*) FILTER (WHERE l.index IS NULL), coalesce(max(l.index), -1)
+FROM audit.events e
+LEFT JOIN audit.leaves l ON l.writer = e.writer AND l.writer_sequence = e.writer_sequence
+WHERE e.time >= $1 AND e.time < $2`
+
+// Coverage counts the events of a period. It has to be called before Walk and
+// WalkTo, which settle how statements are planned.
+func (r *Reader) Coverage(ctx context.Context, from, to time.Time) (Coverage, error) {
+	var c Coverage
+	err := r.tx.QueryRow(ctx, coverageSQL, from, to).Scan(&c.Events, &c.Unsealed, &c.Last)
+	return c, r.explain("look at the period", err)
+}
+
+const (
+	checkpointSQL      = `SELECT note FROM audit.checkpoints WHERE size >= $1 ORDER BY size LIMIT 1`
+	checkpointSinceSQL = `SELECT note FROM audit.checkpoints WHERE time >= $1 ORDER BY size LIMIT 1`
+)
+
+// CheckpointOf gives the first checkpoint of at least this size, as it was signed;
+// nil where there is none.
+func (r *Reader) CheckpointOf(ctx context.Context, size int64) ([]byte, error) {
+	return r.oneNote(ctx, checkpointSQL, size)
+}
+
+// CheckpointSince gives the first checkpoint that was signed at a time or later;
+// nil where there is none.
+func (r *Reader) CheckpointSince(ctx context.Context, t time.Time) ([]byte, error) {
+	return r.oneNote(ctx, checkpointSinceSQL, t)
+}
+
+func (r *Reader) oneNote(ctx context.Context, sql string, argument any) ([]byte, error) {
+	var note string
+	err := r.tx.QueryRow(ctx, sql, argument).Scan(&note)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	return []byte(note), r.explain("look for a checkpoint", err)
+}
+
+// SealedDecision is a decision and its end, as they were sealed. EndLeaf is -1
+// where no end is sealed.
+type SealedDecision struct {
+	Leaf, EndLeaf     int64
+	Record, EndRecord []byte
+}
+
+const sealedDecisionsSQL = `SELECT l.index, e.record, c.index, c.record
+FROM audit.events e
+JOIN audit.leaves l ON l.writer = e.writer AND l.writer_sequence = e.writer_sequence AND l.index < $3
+LEFT JOIN LATERAL (
+    SELECT m.index, v.record
+    FROM audit.events v
+    JOIN audit.leaves m ON m.writer = v.writer AND m.writer_sequence = v.writer_sequence AND m.index < $3
+    WHERE v.decision_id = e.decision_id AND v.kind IN ('tunnel_closed', 'request_closed')
+    ORDER BY m.index LIMIT 1
+) c ON true
+WHERE e.kind = 'decision' AND e.time >= $1 AND e.time < $2
+  AND (cardinality($4::text[]) = 0 OR e.repository = ANY ($4) OR e.repository_uuid::text = ANY ($4))
+ORDER BY e.time, e.writer, e.writer_sequence`
+
+// SealedDecisions gives the decisions of a period that have a leaf below size, of
+// these repositories (full names or UUIDs; none: all), by their time, writer and
+// number, each with its end if that has a leaf below size too. What f is given
+// holds until it returns; an error of f ends the reading.
+func (r *Reader) SealedDecisions(ctx context.Context, from, to time.Time, size int64, repositories []string, f func(*SealedDecision) error) error {
+	if repositories == nil {
+		repositories = []string{}
+	}
+	if err := r.settlePlans(ctx); err != nil {
+		return r.explain("read decisions", err)
+	}
+	rows, err := r.tx.Query(ctx, sealedDecisionsSQL, from, to, size, repositories)
+	if err != nil {
+		return r.explain("read decisions", err)
+	}
+	defer rows.Close()
+	var record, end pgtype.DriverBytes // the connection's buffer, not copied
+	for rows.Next() {
+		d := SealedDecision{EndLeaf: -1}
+		var endLeaf *int64
+		if err := rows.Scan(&d.Leaf, &record, &endLeaf, &end); err != nil {
+			return r.explain("read decisions", err)
+		}
+		d.Record = record
+		if endLeaf != nil {
+			d.EndLeaf, d.EndRecord = *endLeaf, end
+		}
+		if err := f(&d); err != nil {
+			return err
+		}
+	}
+	return r.explain("read decisions", rows.Err())
+}
+
+// settlePlans keeps a million decisions from being sorted and joined with all that
+// they say: they come by the index of their times, and each looks its end up.
+func (r *Reader) settlePlans(ctx context.Context) error {
+	_, err := r.tx.Exec(ctx, "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0")
+	return err
+}
+
+// WalkTo is Walk up to a size: the leaves below it with their events, the
+// checkpoints up to it, and nothing that is not sealed.
+func (r *Reader) WalkTo(ctx context.Context, size int64, sink Sink, progress func(leaves int64)) error {
+	if err := r.prepare(ctx); err != nil {
+		return r.explain("read", err)
+	}
+	p := new(part)
+	for next, more := int64(-1), true; more && next < size-1; {
+		p.reset()
+		var err error
+		if next, more, err = r.readSealed(ctx, p, next); err != nil {
+			return r.explain("read", err)
+		}
+		p.settle()
+		p.cut(size)
+		p.give(sink)
+		if progress != nil {
+			progress(min(next+1, size))
+		}
+	}
+	return nil
+}
+
+// cut takes away what a checkpoint of this size does not cover.
+func (p *part) cut(size int64) {
+	for i := range p.entries {
+		if p.entries[i].Index >= size {
+			p.entries = p.entries[:i]
+			break
+		}
+	}
+	for i := range p.statements {
+		if p.statements[i].Size > size {
+			p.statements = p.statements[:i]
+			break
+		}
+	}
+}
+
+// give gives leaves, and each checkpoint after the last leaf that it covers.
+func (p *part) give(sink Sink) {
+	next := 0
+	for i := range p.entries {
+		for next < len(p.statements) && p.statements[next].Size <= p.entries[i].Index {
+			sink.Checkpoint(p.statements[next])
+			next++
+		}
+		sink.Sealed(&p.entries[i])
+	}
+	for ; next < len(p.statements); next++ {
+		sink.Checkpoint(p.statements[next])
+	}
+}
+
+const retentionAfterSQL = `SELECT coalesce((
+    SELECT c.size FROM audit.checkpoints c WHERE c.size > (
+        SELECT max(l.index) FROM audit.events e
+        JOIN audit.leaves l ON l.writer = e.writer AND l.writer_sequence = e.writer_sequence
+        WHERE e.kind = 'retention' AND e.writer = 'database' AND l.index >= $1)
+    ORDER BY c.size LIMIT 1), 0)`
+
+// RetentionAfter gives the size of the first checkpoint that covers all retention
+// events whose leaf is at this index or later; 0 where there are none, or none
+// covers them yet.
+func (r *Reader) RetentionAfter(ctx context.Context, leaf int64) (int64, error) {
+	var size int64
+	err := r.tx.QueryRow(ctx, retentionAfterSQL, leaf).Scan(&size)
+	return size, r.explain("look for retention", err)
+}
+
+const policyContentSQL = `SELECT content FROM audit.policies WHERE digest = $1`
+
+// PolicyContent gives the content of a policy by its digest; nil where the log does
+// not hold it.
+func (r *Reader) PolicyContent(ctx context.Context, digest string) ([]byte, error) {
+	var content []byte
+	err := r.tx.QueryRow(ctx, policyContentSQL, digest).Scan(&content)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	return content, r.explain("read a policy", err)
+}
+
+// Statement is one of the statements that the methods above run.
+type Statement struct {
+	Name       string
+	SQL        string
+	Parameters []string
+}
+
+// EvidenceStatements are those behind the methods that a pack is made with.
+func EvidenceStatements() []Statement {
+	list := []Statement{
+		{"database", identitySQL, nil},
+		{"what of the period is sealed", coverageSQL, []string{"from", "to"}},
+		{"checkpoint of at least a size", checkpointSQL, []string{"size"}},
+		{"first checkpoint since", checkpointSinceSQL, []string{"time"}},
+		{"decisions of the period", sealedDecisionsSQL, []string{"from", "to", "checkpoint_size", "repositories"}},
+		{"leaves", leavesSQL, []string{"after", "how many at once"}},
+		{"events of leaves", rowsSQL, []string{"writers", "from their numbers", "to their numbers"}},
+		{"retention after the checkpoint", retentionAfterSQL, []string{"checkpoint_size"}},
+		{"policy", policyContentSQL, []string{"revision"}},
+	}
+	for _, q := range accessQueries {
+		list = append(list, Statement{"now: " + q.title, q.sql, []string{"from", "to"}})
+	}
+	return list
+}

@@ -1,0 +1,229 @@
+package postgres
+
+import (
+	"context"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// evidenceOf is a reader as packs are made from it.
+type evidenceOf struct{ *Reader }
+
+// sealedOnly is a sink to which nothing comes that is not sealed.
+type sealedOnly struct{ evidence.Sink }
+
+func (sealedOnly) Unsealed(*audit.Entry) { panic("an event that is not sealed") }
+
+func (l evidenceOf) Database(ctx context.Context) (evidence.Database, error) {
+	i, err := l.Identity(ctx)
+	return evidence.Database{System: i.System, Name: i.Name, User: i.User, Schema: i.Schema, Now: i.Now}, err
+}
+
+func (l evidenceOf) Cover(ctx context.Context, from, to time.Time) (evidence.Cover, error) {
+	c, err := l.Coverage(ctx, from, to)
+	return evidence.Cover(c), err
+}
+
+func (l evidenceOf) Checkpoint(ctx context.Context, size int64) ([]byte, error) {
+	return l.CheckpointOf(ctx, size)
+}
+
+func (l evidenceOf) CheckpointAfter(ctx context.Context, t time.Time) ([]byte, error) {
+	return l.CheckpointSince(ctx, t)
+}
+
+func (l evidenceOf) Decisions(ctx context.Context, s evidence.Selection, f func(*evidence.Pair) error) error {
+	return l.SealedDecisions(ctx, s.From, s.To, s.Size, s.Repositories, func(d *SealedDecision) error { return f((*evidence.Pair)(d)) })
+}
+
+func (l evidenceOf) Walk(ctx context.Context, size int64, sink evidence.Sink, progress func(int64)) error {
+	return l.WalkTo(ctx, size, sealedOnly{sink}, progress)
+}
+
+func (l evidenceOf) Policy(ctx context.Context, digest string) ([]byte, error) {
+	return l.PolicyContent(ctx, digest)
+}
+
+func (l evidenceOf) Access(ctx context.Context, from, to time.Time) ([]evidence.Table, error) {
+	grants, err := l.Reader.Access(ctx, from, to)
+	var tables []evidence.Table
+	for _, g := range grants {
+		tables = append(tables, evidence.Table{Name: g.Name, Title: g.Title, Note: g.Note, Columns: g.Columns, Rows: g.Rows})
+	}
+	return tables, err
+}
+
+func (l evidenceOf) Queries() []evidence.Query { return nil }
+
+// BenchmarkEvidence makes packs: decisions/s is the figure, and MB the most that
+// the heap had in use.
+func BenchmarkEvidence(b *testing.B) {
+	db := database(b)
+	key := fill(b, db, benchmarkEvents)
+	b.ResetTimer()
+	var decisions int64
+	most := watchHeap(b)
+	for b.Loop() {
+		now := time.Now()
+		r, err := OpenReader(b.Context(), db.URL(postgres.Auditor))
+		if err != nil {
+			b.Fatal(err)
+		}
+		dir := filepath.Join(b.TempDir(), "pack")
+		built, err := evidence.Build(b.Context(), evidenceOf{r}, dir, evidence.Options{
+			Period: evidence.Period{From: now.Add(-24 * time.Hour), To: now}, Sample: 25, Signer: key, Tool: "test",
+		})
+		r.Close()
+		if err != nil || !built.Facts.Result.Sound || built.Manifest.Population != benchmarkEvents/512*256 {
+			b.Fatalf("%v: %+v", err, built)
+		}
+		decisions += built.Manifest.Population
+		if c, err := evidence.Check(b.Context(), dir, evidence.CheckOptions{Tool: "test"}); err != nil || len(c.Findings) > 0 {
+			b.Fatalf("%v: %+v", err, c)
+		}
+	}
+	b.ReportMetric(float64(decisions)/b.Elapsed().Seconds(), "decisions/s")
+	b.ReportMetric(float64(most.Load())/1e6, "MB")
+}
+
+// watchHeap samples the heap until the benchmark ends.
+func watchHeap(b *testing.B) *atomic.Uint64 {
+	var most atomic.Uint64
+	done := make(chan struct{})
+	b.Cleanup(func() { close(done) })
+	go func() {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				most.Store(max(most.Load(), m.HeapInuse))
+			}
+		}
+	}()
+	return &most
+}
+
+// sealedPart takes a log as WalkTo gives it.
+type sealedPart struct {
+	leaves      []int64
+	checkpoints []int64
+}
+
+func (s *sealedPart) Sealed(e *audit.Entry)        { s.leaves = append(s.leaves, e.Index) }
+func (s *sealedPart) Checkpoint(c audit.Statement) { s.checkpoints = append(s.checkpoints, c.Size) }
+func (s *sealedPart) Unsealed(*audit.Entry)        { s.leaves = append(s.leaves, -1) }
+
+// TestReaderForEvidence: what a pack is made of stands on one checkpoint: later
+// events, ends and checkpoints do not show, and what is not sealed is counted.
+func TestReaderForEvidence(t *testing.T) {
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	s := sealerFor(t, db.URL(postgres.Writer), l, func(c *SealerConfig) { c.Signer = newKey(t, "") })
+	from := time.Now().Add(-time.Minute)
+	first, second := decision("allow", 1), decision("deny", 2)
+	record(t, l, first)
+	record(t, l, second)
+	seal(t, s)
+	record(t, l, closing(first, time.Now()))
+	seal(t, s)
+	to := time.Now()
+	record(t, l, decision("deny", 3))
+
+	open := func() *Reader {
+		r, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(r.Close)
+		return r
+	}
+	r := open()
+	if i, err := r.Identity(t.Context()); err != nil || i.User != postgres.Auditor || i.System == "" || i.Schema == 0 || i.Now.Before(to) {
+		t.Errorf("%+v %v", i, err)
+	}
+	c, err := r.Coverage(t.Context(), from, time.Now())
+	if err != nil || c.Unsealed != 1 {
+		t.Errorf("%+v %v", c, err)
+	}
+	if c, err = r.Coverage(t.Context(), from, to); err != nil || c.Unsealed != 0 || c.Events != c.Last+1 {
+		t.Errorf("%+v %v", c, err)
+	}
+	early, late := new(sealedPart), new(sealedPart)
+	if err := r.WalkTo(t.Context(), c.Last, early, nil); err != nil { // the checkpoint before the end
+		t.Fatal(err)
+	}
+	if err := r.WalkTo(t.Context(), c.Last+1, late, nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(early.leaves); int64(n) != c.Last || early.checkpoints[len(early.checkpoints)-1] != c.Last {
+		t.Errorf("%+v", early)
+	}
+	if n := len(late.leaves); int64(n) != c.Last+1 || late.checkpoints[len(late.checkpoints)-1] != c.Last+1 {
+		t.Errorf("%+v", late)
+	}
+	for _, size := range []int64{c.Last, c.Last + 1} {
+		note, err := r.CheckpointOf(t.Context(), size)
+		got, readErr := audit.ReadCheckpoint(note)
+		if err != nil || readErr != nil || got.Size != size {
+			t.Errorf("%v %v %d", err, readErr, got.Size)
+		}
+	}
+	if note, err := r.CheckpointOf(t.Context(), c.Last+2); err != nil || note != nil {
+		t.Errorf("%s %v", note, err)
+	}
+	decisions := func(size int64, repositories ...string) (n, ended int) {
+		t.Helper()
+		if err := r.SealedDecisions(t.Context(), from, to, size, repositories, func(d *SealedDecision) error {
+			n++
+			if d.EndLeaf >= 0 {
+				ended++
+				if d.EndLeaf != c.Last || len(d.EndRecord) == 0 {
+					t.Errorf("its end is leaf %d: %s", d.EndLeaf, d.EndRecord)
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return n, ended
+	}
+	for _, tt := range []struct {
+		size         int64
+		repositories []string
+		n, ended     int
+	}{
+		{c.Last + 1, nil, 2, 1},
+		{c.Last, nil, 2, 0},
+		{c.Last + 1, []string{first.Repository}, 1, 1},
+		{c.Last + 1, []string{second.RepositoryUUID, "acme/unknown"}, 1, 0},
+		{c.Last + 1, []string{"acme/unknown"}, 0, 0},
+	} {
+		if n, ended := decisions(tt.size, tt.repositories...); n != tt.n || ended != tt.ended {
+			t.Errorf("of size %d and %q: %d decisions with %d ends, want %d and %d", tt.size, tt.repositories, n, ended, tt.n, tt.ended)
+		}
+	}
+	grants, err := r.Access(t.Context(), from, to)
+	if err != nil || len(grants) != len(accessQueries) {
+		t.Errorf("%+v %v", grants, err)
+	}
+	for _, g := range grants {
+		if g.Name == "unguarded" && len(g.Rows) > 0 || (g.Name == "grants" || g.Name == "triggers" || g.Name == "roles" || g.Name == "definers") && len(g.Rows) == 0 {
+			t.Errorf("%s: %q", g.Name, g.Rows)
+		}
+	}
+	if size, err := r.RetentionAfter(t.Context(), 0); err != nil || size != 0 {
+		t.Errorf("%d %v", size, err)
+	}
+}

@@ -1,0 +1,155 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// openJournal makes the journal's folder ready, and replays what processes that
+// are no more left in it.
+func (l *Log) openJournal(ctx context.Context) error {
+	c := l.config
+	if c.Journal == "" {
+		return nil
+	}
+	if err := os.MkdirAll(c.Journal, 0o700); err != nil {
+		return fmt.Errorf("make the journal's folder: %w", err)
+	}
+	l.journal = &journal{folder: c.Journal, writer: l.writer, spool: c.Spool, maxBytes: c.JournalBytes, maxAge: c.JournalAge}
+	if err := l.replayAllLeft(ctx); err != nil {
+		return fmt.Errorf("%w; nothing starts before that, so that no event is lost: make the file readable, or move it away and keep it", err)
+	}
+	return nil
+}
+
+// replayAllLeft replays every journal whose process is no more. Ours and those of
+// other processes that live are locked.
+func (l *Log) replayAllLeft(ctx context.Context) error {
+	entries, err := os.ReadDir(l.config.Journal)
+	if err != nil {
+		return fmt.Errorf("look for journals: %w", err)
+	}
+	for _, entry := range entries { // the names sort by when their writer began
+		if !strings.HasSuffix(entry.Name(), journalSuffix) {
+			continue
+		}
+		path := filepath.Join(l.config.Journal, entry.Name())
+		if err := l.replayLeft(ctx, path); err != nil {
+			return fmt.Errorf("write what an earlier process left in its journal %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// lookForLeft replays what a process has left that was replaced by this one, and
+// was killed before it could write its journal itself.
+func (l *Log) lookForLeft() {
+	if l.journal == nil || l.session == nil {
+		return
+	}
+	if err := l.replayAllLeft(l.ctx); err != nil {
+		l.log.Error("a journal of another process is not written to the database yet; it is tried again", "error", err)
+	}
+}
+
+// errJournalForeign: a journal of a writer that this log has never heard of.
+var errJournalForeign = errors.New("this log knows nothing of its writer: data_directory was used with another database, or an older backup was restored")
+
+// replayLeft replays the journal of a process that is no more. What of it cannot
+// be written is kept beside it, and an event says so.
+func (l *Log) replayLeft(ctx context.Context, path string) error {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // its owner was quicker
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := flock(file); err != nil {
+		return nil // its owner lives
+	}
+	sum := replayed{writer: strings.TrimSuffix(filepath.Base(path), journalSuffix)}
+	err = l.admitLeft(ctx, path, sum.writer)
+	if err == nil {
+		err = replayInto(ctx, l.session, file, &sum)
+	}
+	switch {
+	case err == io.EOF: // its process ended before anything was acknowledged
+		l.log.Info("empty journal removed", "writer", sum.writer)
+	case err == nil:
+		l.log.Info("journal replayed", "writer", sum.writer, "events", sum.events, "new", sum.fresh, "allows", sum.allows)
+		l.owed = append(l.owed, sum.event())
+	case errors.Is(err, errJournalDamaged), errors.Is(err, errJournalForeign), isConflict(err):
+		return l.setAside(path, &sum, err)
+	default:
+		return err
+	}
+	return errors.Join(os.Remove(path), syncFolder(l.config.Journal))
+}
+
+// admitLeft looks whether a journal belongs here. What its process may have left
+// open in the database is ended first, so that what it was committing is either
+// there or never will be.
+func (l *Log) admitLeft(ctx context.Context, path, writer string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	j, err := openJournal(file)
+	if err != nil {
+		return err
+	}
+	if j.Writer != writer {
+		return fmt.Errorf("%w: its name says writer %s, and its header %s", errJournalDamaged, writer, j.Writer)
+	}
+	if err := l.session.endOthers(ctx, applicationName(writer)); err != nil {
+		return err
+	}
+	var known bool
+	if err := l.session.conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM audit.events WHERE writer = $1)
+		OR EXISTS (SELECT FROM audit.leaves WHERE writer = $1)`, writer).Scan(&known); err != nil {
+		return fmt.Errorf("look for writer %s: %w", writer, err)
+	}
+	if !known { // each begins with an event that is never in a journal
+		return errJournalForeign
+	}
+	return nil
+}
+
+// setAside keeps a journal that could not be replayed, or only in part, for
+// whoever investigates, under a name that no other has.
+func (l *Log) setAside(path string, sum *replayed, why error) error {
+	kind := "damaged"
+	said := audit.Attribute{Name: "damage", Value: why.Error()}
+	if errors.Is(why, errJournalCut) {
+		kind = "cut"
+		said = audit.Attribute{Name: "cut_short", Value: "its last write was not finished when its process was killed; nothing that was acknowledged is missing, unless the file was cut afterwards"}
+	}
+	aside := path + "." + kind
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
+			return err
+		}
+		aside = fmt.Sprintf("%s.%s-%d", path, kind, n)
+	}
+	if kind == "cut" {
+		l.log.Warn("journal replayed up to its last write, which was not finished; it is kept", "writer", sum.writer, "events", sum.events, "kept_as", aside)
+	} else {
+		l.log.Error("a journal could not be written to the database, or only as far as its damage; it is kept",
+			"writer", sum.writer, "events", sum.events, "kept_as", aside, "error", why)
+	}
+	l.owed = append(l.owed, sum.event(said, audit.Attribute{Name: "kept_as", Value: filepath.Base(aside)}))
+	return errors.Join(os.Rename(path, aside), syncFolder(l.config.Journal))
+}

@@ -1,0 +1,155 @@
+package postgres
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// Where a column of an answer comes from, besides audit.events.
+type from int
+
+const (
+	fromEvents from = iota
+	fromPipelines
+	fromLeaves
+)
+
+// asked is a column that may be asked for.
+type asked struct {
+	name  string
+	sql   string // empty: the column of audit.events by this name
+	from  from
+	value func(b, value []byte) []byte // appends JSON that may be shown
+	extra bool                         // only where it is named
+}
+
+func (c *asked) expression() string {
+	if c.sql != "" {
+		return c.sql
+	}
+	return "e." + c.name
+}
+
+// allColumns are the columns of an answer. Their names are those of
+// audit.events, and what is known besides.
+var allColumns = func() []asked {
+	var all []asked
+	for _, c := range recordColumns {
+		all = append(all, asked{name: c.name, value: shown(c)})
+	}
+	return append(all,
+		asked{name: "build_number", sql: "p.build_number", from: fromPipelines, value: appendInteger},
+		asked{name: "creator", sql: "p.creator", from: fromPipelines, value: appendShownText},
+		asked{name: "leaf", sql: "l.index", from: fromLeaves, value: appendInteger, extra: true},
+		asked{name: "attributes", sql: "(convert_from(e.record, 'UTF8')::json -> 'attributes')::text", value: audit.AppendShown, extra: true},
+		asked{name: "record", value: audit.AppendShown, extra: true},
+	)
+}()
+
+// shown makes what the columns of an event have into JSON that may be shown.
+// What the log wrote itself already may; what else is in the table need not.
+func shown(c column) func(b, value []byte) []byte {
+	return func(b, value []byte) []byte {
+		begin := len(b)
+		b = c.append(b, value)
+		if plainASCII(b[begin:]) {
+			return b
+		}
+		if b[begin] == '"' {
+			return audit.AppendString(b[:begin], string(value))
+		}
+		return audit.AppendShown(b[:begin], slices.Clone(b[begin:]))
+	}
+}
+
+func plainASCII(b []byte) bool {
+	for _, c := range b {
+		if c < 0x20 || c >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+func appendShownText(b, value []byte) []byte { return audit.AppendString(b, string(value)) }
+
+// Columns are the names of the columns of an answer, in their order; all has those
+// too that are only given where they are named.
+func Columns(all bool) []string {
+	var names []string
+	for _, c := range allColumns {
+		if all || !c.extra {
+			names = append(names, c.name)
+		}
+	}
+	return names
+}
+
+func (q *Question) columns() []asked {
+	names := q.Columns
+	if len(names) == 0 {
+		names = Columns(false)
+	}
+	list := make([]asked, 0, len(names))
+	for _, name := range names {
+		if i := slices.IndexFunc(allColumns, func(c asked) bool { return c.name == name }); i >= 0 {
+			list = append(list, allColumns[i])
+		}
+	}
+	return list
+}
+
+// Row is one event of an answer.
+type Row struct {
+	columns []asked
+	values  [][]byte
+}
+
+// Len is how many columns it has.
+func (r Row) Len() int { return len(r.columns) }
+
+// Name is the name of a column.
+func (r Row) Name(i int) string { return r.columns[i].name }
+
+// JSON appends the value of a column: null where it has none. Times are UTC in
+// RFC 3339, a duration is in microseconds. No byte of it moves a terminal's cursor.
+func (r Row) JSON(b []byte, i int) []byte {
+	if r.values[i] == nil {
+		return append(b, "null"...)
+	}
+	return r.columns[i].value(b, r.values[i])
+}
+
+// Text is the value of a column as text: that of its JSON, without quotation marks
+// where it is a string, and empty where there is none. What is in it may be
+// anything that the table holds: it has to be escaped before it is shown.
+func (r Row) Text(i int) string {
+	if r.values[i] == nil {
+		return ""
+	}
+	raw := r.columns[i].value(nil, r.values[i])
+	if len(raw) < 2 || raw[0] != '"' {
+		return string(raw)
+	}
+	if text := string(raw[1 : len(raw)-1]); !strings.Contains(text, `\`) {
+		return text
+	}
+	var text string
+	if json.Unmarshal(raw, &text) != nil {
+		return string(raw)
+	}
+	return text
+}
+
+// time is the value of a column that is a time.
+func (r Row) time(i int) time.Time {
+	if len(r.values[i]) != 8 {
+		return time.Time{}
+	}
+	return time.UnixMicro(int64(binary.BigEndian.Uint64(r.values[i])) + postgresEpoch).UTC()
+}

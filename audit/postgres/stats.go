@@ -1,0 +1,256 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Totals are counts of the log for a period, all of one moment. What had more than
+// one name in the period bears the last in the order of bytes.
+type Totals struct {
+	Since        time.Time     `json:"since"`
+	Until        time.Time     `json:"until"`
+	Events       int64         `json:"events"`
+	Decided      Tally         `json:"decisions"`
+	Kinds        []KindCount   `json:"kinds"`
+	Reasons      []ReasonCount `json:"reasons"`
+	Days         []Day         `json:"days"`
+	Repositories []Origin      `json:"repositories"`
+	Destinations []Destination `json:"destinations"`
+	// Hosts is how many destinations there are, of which Destinations are the most
+	// asked for.
+	Hosts   int64    `json:"destinations_total"`
+	Writers []Writer `json:"writers"`
+	Sealing Sealing  `json:"sealing"`
+	Tables  []Table  `json:"tables"`
+}
+
+// Tally is how decisions came out, and how much went where they allowed it.
+type Tally struct {
+	Allowed   int64 `json:"allowed"`    // without those of report mode
+	WouldDeny int64 `json:"would_deny"` // passed only because of report mode
+	Denied    int64 `json:"denied"`
+	Sent      int64 `json:"sent"`
+	Received  int64 `json:"received"`
+}
+
+// Decisions is how many there are.
+func (t Tally) Decisions() int64 { return t.Allowed + t.WouldDeny + t.Denied }
+
+// KindCount is how many events of a kind there are.
+type KindCount struct {
+	Kind   string `json:"kind"`
+	Events int64  `json:"events"`
+}
+
+// ReasonCount is how many decisions came out so.
+type ReasonCount struct {
+	Verdict   string `json:"verdict"`
+	Reason    string `json:"reason"`
+	WouldDeny bool   `json:"would_deny"`
+	Decisions int64  `json:"decisions"`
+}
+
+// Day is a day in UTC.
+type Day struct {
+	Day    string `json:"day"` // 2026-11-21
+	Events int64  `json:"events"`
+	Tally
+}
+
+// Origin is a repository and the deployment environment that its steps deploy to.
+type Origin struct {
+	RepositoryUUID string `json:"repository_uuid"`
+	Repository     string `json:"repository"`
+	DeploymentUUID string `json:"deployment_uuid"`
+	Deployment     string `json:"deployment"`
+	Tally
+}
+
+// Destination is where steps went or tried to go.
+type Destination struct {
+	Host string `json:"host"`
+	Port int64  `json:"port"`
+	Tally
+}
+
+// Writer is a process that wrote in the period. Events, LastSequence and Missing
+// are of all that it wrote.
+type Writer struct {
+	Writer       string     `json:"writer"`
+	StartedAt    *time.Time `json:"started_at"`
+	EndedAt      *time.Time `json:"ended_at"`
+	LastEvent    time.Time  `json:"last_event"`
+	Events       int64      `json:"events"`
+	LastSequence int64      `json:"last_sequence"`
+	Missing      int64      `json:"missing"`
+}
+
+// Sealing is how much of the whole log is sealed.
+type Sealing struct {
+	Sealed     int64      `json:"sealed"`
+	Unsealed   int64      `json:"unsealed"`
+	Checkpoint *time.Time `json:"checkpoint"` // of the latest; nil: there is none
+}
+
+// Table is a table of the log on the disk, with its indexes.
+type Table struct {
+	Name  string `json:"name"`
+	Bytes int64  `json:"bytes"`
+}
+
+// statsSQL counts everything in one reading of the period. A row says by grouping
+// which of the sets it belongs to.
+const statsSQL = `SELECT grouping(kind, reason, repository_uuid, host, day, writer),
+		coalesce(kind, ''), coalesce(verdict, ''), coalesce(reason, ''), coalesce(passed, false), coalesce(repository_uuid::text, ''), coalesce(deployment_uuid::text, ''),
+		coalesce(host, ''), coalesce(port, 0)::bigint, coalesce(to_char(day, 'YYYY-MM-DD'), ''), coalesce(writer, ''),
+		coalesce(max(repository), ''), coalesce(max(deployment), ''),
+		count(*),
+		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'allow' AND NOT passed),
+		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'allow' AND passed),
+		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'deny'),
+		coalesce(sum(sent), 0)::bigint, coalesce(sum(received), 0)::bigint
+	FROM (SELECT e.time, e.kind, e.verdict, e.reason, coalesce(e.would_deny, false) AS passed, e.repository_uuid, e.deployment_uuid, e.repository, e.deployment,
+		e.host, e.port, e.sent, e.received, e.writer, (e.time AT TIME ZONE 'UTC')::date AS day
+		FROM audit.events e WHERE e.time >= $1 AND e.time < $2) e
+	GROUP BY GROUPING SETS ((), (kind), (verdict, reason, passed), (repository_uuid, deployment_uuid), (host, port), (day), (writer))`
+
+// The bits of grouping: what a row is not grouped by.
+const (
+	byAll    = 0b111111
+	byKind   = 0b011111
+	byReason = 0b101111
+	byOrigin = 0b110111
+	byHost   = 0b111011
+	byDay    = 0b111101
+	byWriter = 0b111110
+)
+
+// Totals counts what happened from since on and before until. Of the destinations
+// it lists as many as top says.
+func (a *Asker) Totals(ctx context.Context, since, until time.Time, top int) (*Totals, error) {
+	tx, err := a.begin(ctx)
+	if err != nil {
+		return nil, a.explain(ctx, err)
+	}
+	defer a.end(tx)
+	s := &Totals{Since: since.UTC(), Until: until.UTC()}
+	writers, err := s.count(ctx, tx)
+	if err == nil {
+		err = s.writers(ctx, tx, writers)
+	}
+	if err == nil {
+		err = s.sealing(ctx, tx)
+	}
+	if err == nil {
+		err = s.tables(ctx, tx)
+	}
+	if err != nil {
+		return nil, a.explain(ctx, err)
+	}
+	s.sort(top)
+	return s, nil
+}
+
+// count fills in what the events themselves tell, and returns who wrote them.
+func (s *Totals) count(ctx context.Context, tx pgx.Tx) (writers []string, err error) {
+	rows, err := tx.Query(ctx, statsSQL, s.Since, s.Until)
+	if err != nil {
+		return nil, err
+	}
+	var group int
+	var kind, verdict, reason, day, writer string
+	var passed bool
+	var origin Origin
+	var to Destination
+	var events int64
+	var t Tally
+	_, err = pgx.ForEachRow(rows, []any{&group, &kind, &verdict, &reason, &passed, &origin.RepositoryUUID, &origin.DeploymentUUID, &to.Host, &to.Port, &day, &writer,
+		&origin.Repository, &origin.Deployment, &events, &t.Allowed, &t.WouldDeny, &t.Denied, &t.Sent, &t.Received}, func() error {
+		origin.Tally, to.Tally = t, t
+		switch group {
+		case byAll:
+			s.Events, s.Decided = events, t
+		case byKind:
+			s.Kinds = append(s.Kinds, KindCount{kind, events})
+		case byReason:
+			if t.Decisions() > 0 {
+				s.Reasons = append(s.Reasons, ReasonCount{verdict, reason, passed, t.Decisions()})
+			}
+		case byOrigin:
+			if origin.RepositoryUUID != "" && t != (Tally{}) {
+				s.Repositories = append(s.Repositories, origin)
+			}
+		case byHost:
+			if to.Host != "" && t != (Tally{}) {
+				s.Destinations = append(s.Destinations, to)
+			}
+		case byDay:
+			s.Days = append(s.Days, Day{day, events, t})
+		case byWriter:
+			writers = append(writers, writer)
+		default:
+			return fmt.Errorf("the database grouped by %06b", group)
+		}
+		return nil
+	})
+	return writers, err
+}
+
+func (s *Totals) writers(ctx context.Context, tx pgx.Tx, names []string) error {
+	rows, err := tx.Query(ctx, `SELECT writer, started_at, ended_at, last_event, events, last_sequence, missing FROM audit.writers WHERE writer = ANY ($1::text[])`, names)
+	if err != nil {
+		return err
+	}
+	s.Writers, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Writer])
+	return err
+}
+
+// sealing counts by the writers' numbers, not by their events.
+func (s *Totals) sealing(ctx context.Context, tx pgx.Tx) error {
+	return tx.QueryRow(ctx, `SELECT (SELECT coalesce(max(index), -1) + 1 FROM audit.leaves),
+		(WITH RECURSIVE w AS (
+			(SELECT writer FROM audit.events ORDER BY writer LIMIT 1)
+			UNION ALL
+			SELECT (SELECT e.writer FROM audit.events e WHERE e.writer > w.writer ORDER BY e.writer LIMIT 1) FROM w WHERE w.writer IS NOT NULL
+		)
+		SELECT coalesce(sum((SELECT count(*) FROM audit.events e WHERE e.writer = w.writer
+			AND e.writer_sequence > coalesce((SELECT max(l.writer_sequence) FROM audit.leaves l WHERE l.writer = w.writer), 0))), 0)::bigint
+		FROM w WHERE w.writer IS NOT NULL),
+		(SELECT time FROM audit.checkpoints ORDER BY size DESC LIMIT 1)`).Scan(&s.Sealing.Sealed, &s.Sealing.Unsealed, &s.Sealing.Checkpoint)
+}
+
+func (s *Totals) tables(ctx context.Context, tx pgx.Tx) error {
+	rows, err := tx.Query(ctx, `SELECT c.relname::text, pg_total_relation_size(c.oid) FROM pg_class c
+		WHERE c.relnamespace = 'audit'::regnamespace AND c.relkind = 'r' ORDER BY c.relname`)
+	if err != nil {
+		return err
+	}
+	s.Tables, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Table])
+	return err
+}
+
+// sort puts what there is most of first, days and writers in the order of time.
+func (s *Totals) sort(top int) {
+	slices.SortFunc(s.Kinds, func(a, b KindCount) int { return cmp.Or(cmp.Compare(b.Events, a.Events), cmp.Compare(a.Kind, b.Kind)) })
+	slices.SortFunc(s.Reasons, func(a, b ReasonCount) int {
+		return cmp.Or(cmp.Compare(b.Decisions, a.Decisions), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Verdict, b.Verdict))
+	})
+	slices.SortFunc(s.Days, func(a, b Day) int { return cmp.Compare(a.Day, b.Day) })
+	slices.SortFunc(s.Repositories, func(a, b Origin) int {
+		return cmp.Or(cmp.Compare(b.Decisions(), a.Decisions()), cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.RepositoryUUID, b.RepositoryUUID), cmp.Compare(a.DeploymentUUID, b.DeploymentUUID))
+	})
+	slices.SortFunc(s.Destinations, func(a, b Destination) int {
+		return cmp.Or(cmp.Compare(b.Decisions(), a.Decisions()), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Port, b.Port))
+	})
+	slices.SortFunc(s.Writers, func(a, b Writer) int {
+		return cmp.Or(a.LastEvent.Compare(b.LastEvent), cmp.Compare(a.Writer, b.Writer))
+	})
+	s.Hosts = int64(len(s.Destinations))
+	s.Destinations = s.Destinations[:min(len(s.Destinations), top)]
+}

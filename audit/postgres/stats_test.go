@@ -1,0 +1,103 @@
+package postgres
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// TestStats holds every count against a loop over the events.
+func TestStats(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "log.example/a")))
+	r := rand.New(rand.NewPCG(3, 4))
+	begin := time.Date(2026, 11, 18, 0, 0, 0, 0, time.UTC)
+	until := begin.Add(48 * time.Hour)
+	want := &Totals{Since: begin, Until: until}
+	add := func(all []*Tally, e *audit.Event) {
+		for _, t := range all {
+			switch {
+			case e.Kind != audit.KindDecision:
+				t.Sent, t.Received = t.Sent+e.Sent, t.Received+e.Received
+			case e.Verdict == "deny":
+				t.Denied++
+			case e.WouldDeny:
+				t.WouldDeny++
+			default:
+				t.Allowed++
+			}
+		}
+	}
+	for range 400 {
+		e := varied(r, begin.Add(time.Duration(r.IntN(60))*time.Hour))
+		if e.Kind == audit.KindTunnelClosed {
+			e.Sent, e.Received, e.Verdict = int64(r.IntN(100)), int64(r.IntN(100)), ""
+		}
+		if e.Deployment == "" {
+			e.DeploymentUUID = ""
+		}
+		record(t, l, e)
+		if !e.Time.Before(until) {
+			continue
+		}
+		want.Events++
+		host, origin := find(&want.Destinations, func(d *Destination) bool { return d.Host == e.Host && d.Port == int64(e.Port) }), find(&want.Repositories, func(o *Origin) bool {
+			return o.RepositoryUUID == e.RepositoryUUID && o.DeploymentUUID == e.DeploymentUUID
+		})
+		host.Host, host.Port = e.Host, int64(e.Port)
+		origin.Repository, origin.RepositoryUUID, origin.Deployment, origin.DeploymentUUID = e.Repository, e.RepositoryUUID, e.Deployment, e.DeploymentUUID
+		day := find(&want.Days, func(d *Day) bool { return d.Day == e.Time.Format(time.DateOnly) })
+		day.Day, day.Events = e.Time.Format(time.DateOnly), day.Events+1
+		add([]*Tally{&want.Decided, &host.Tally, &origin.Tally, &day.Tally}, e)
+		kind := find(&want.Kinds, func(k *KindCount) bool { return k.Kind == string(e.Kind) })
+		kind.Kind, kind.Events = string(e.Kind), kind.Events+1
+		if e.Kind == audit.KindDecision {
+			passed := e.WouldDeny
+			reason := find(&want.Reasons, func(c *ReasonCount) bool {
+				return c.Reason == e.Reason && c.Verdict == e.Verdict && c.WouldDeny == passed
+			})
+			*reason = ReasonCount{e.Verdict, e.Reason, passed, reason.Decisions + 1}
+		}
+	}
+	for range 3 {
+		seal(t, s)
+	}
+	record(t, l, decision("deny", 1)) // not sealed, and of another time
+	want.sort(5)
+	got, err := askerFor(t, db.URL(postgres.Auditor)).Totals(t.Context(), begin, until, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Writers) != 1 || got.Writers[0].Missing != 0 || got.Writers[0].Events != 403 || got.Writers[0].EndedAt != nil || got.Writers[0].StartedAt == nil {
+		t.Errorf("writers: %+v", got.Writers)
+	}
+	if got.Sealing.Sealed != 402 || got.Sealing.Unsealed != 1 || got.Sealing.Checkpoint == nil {
+		t.Errorf("sealing: %+v", got.Sealing)
+	}
+	if !slices.ContainsFunc(got.Tables, func(t Table) bool { return t.Name == "events_2026_11" && t.Bytes > 100_000 }) {
+		t.Errorf("tables: %v", got.Tables)
+	}
+	got.Writers, got.Sealing, got.Tables = nil, Sealing{}, nil
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("want (-) and got (+):\n%s", d)
+	}
+}
+
+// find is the element that is meant, or a new one.
+func find[T any](list *[]T, is func(*T) bool) *T {
+	for i := range *list {
+		if is(&(*list)[i]) {
+			return &(*list)[i]
+		}
+	}
+	*list = append(*list, *new(T))
+	return &(*list)[len(*list)-1]
+}

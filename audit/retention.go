@@ -1,0 +1,293 @@
+package audit
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// LeastAge is how old events are at least that retention may take, by the signed
+// times of the checkpoints that covered them first and that covers its own
+// event. The database demands a day more, so that clocks which differ accuse
+// nobody.
+const LeastAge = 365 * 24 * time.Hour
+
+// DefaultKeepDays is for how many days events are kept where nobody says.
+const DefaultKeepDays = 400
+
+// LeastKeepDays is the least that the database agrees to.
+const LeastKeepDays = 366
+
+// A Retention is what an event says that took the events of a month away.
+type Retention struct {
+	Index    int64  // its own leaf
+	Sequence int64  // its number, of the writer [DatabaseWriter]
+	Month    string // YYYY-MM
+	Events   int64  // how many it says that were taken
+	Found    int64  // how many leaves it accounts for that have no event
+	Login    string // who asked for it
+	Digest   string // over the leaves of the events that were taken, in their order
+	leaves   []span
+	at       time.Time // of the first checkpoint that covers it; zero: none does
+	refused  string    // why it accounts for nothing; empty: it does
+}
+
+// span is a range of leaves, both ends included.
+type span struct{ first, last int64 }
+
+// RetentionOf reads the record of an event of the kind retention. It is false
+// where that is not written as the database writes it.
+func RetentionOf(record []byte) (Retention, bool) {
+	var said struct {
+		Writer     string            `json:"writer"`
+		Sequence   int64             `json:"writer_sequence"`
+		Attributes map[string]string `json:"attributes"`
+	}
+	if json.Unmarshal(record, &said) != nil || said.Writer != DatabaseWriter {
+		return Retention{}, false
+	}
+	a := said.Attributes
+	r := Retention{Sequence: said.Sequence, Month: a["month"], Login: a["login"], Digest: a["digest"]}
+	var err error
+	if r.Events, err = strconv.ParseInt(a["events"], 10, 64); err != nil {
+		return Retention{}, false
+	}
+	for n := 1; ; n++ {
+		name := "leaves"
+		if n > 1 {
+			name += "_" + strconv.Itoa(n)
+		}
+		text, there := a[name]
+		if !there {
+			break
+		}
+		for piece := range strings.SplitSeq(text, ",") {
+			s, err := parseSpan(piece)
+			if err != nil || len(r.leaves) > 0 && s.first <= r.leaves[len(r.leaves)-1].last {
+				return Retention{}, false
+			}
+			r.leaves = append(r.leaves, s)
+		}
+	}
+	return r, len(r.leaves) > 0
+}
+
+func parseSpan(text string) (span, error) {
+	first, last, isRange := strings.Cut(text, "-")
+	if !isRange {
+		last = first
+	}
+	a, err := strconv.ParseUint(first, 10, 62)
+	if err != nil {
+		return span{}, err
+	}
+	b, err := strconv.ParseUint(last, 10, 62)
+	if err != nil || b < a {
+		return span{}, fmt.Errorf("%q is no range", text)
+	}
+	return span{int64(a), int64(b)}, nil
+}
+
+// gone is a run of leaves whose events are not there, all of them first covered
+// by one checkpoint.
+type gone struct {
+	span
+	writer   string
+	sequence int64
+	sealed   time.Time // by the latest of the signed times up to that checkpoint; zero: none covers it
+}
+
+// mostGone bounds what is remembered of leaves without events. What is beyond it
+// counts as damage at once: retention takes months, and leaves no such holes.
+const mostGone = 1 << 20
+
+// expiry holds leaves without events against the retention events that account
+// for them. Such an event comes after the leaves, so that what is missing is
+// known at the end only.
+type expiry struct {
+	gone       []gone
+	covered    int // of these, up to here a checkpoint is known
+	retentions []Retention
+	waiting    int // of these, from here on no checkpoint is known
+	hours      []hour
+	latest     time.Time // of the signed times
+	holds      map[int64]heldMonths
+}
+
+// heldMonths are the months that a hold keeps, as YYYY-MM, both included.
+type heldMonths struct{ first, last string }
+
+// hold takes a sealed event of the kinds hold_set and hold_lifted, of the
+// database's. Its events are sealed in the order in which they happened.
+func (x *expiry) hold(kind Kind, sequence int64, record []byte) {
+	var said struct {
+		Attributes map[string]string `json:"attributes"`
+	}
+	if json.Unmarshal(record, &said) != nil {
+		return
+	}
+	a := said.Attributes
+	if kind == KindHoldLifted {
+		if number, err := strconv.ParseInt(a["hold"], 10, 64); err == nil {
+			delete(x.holds, number)
+		}
+		return
+	}
+	if x.holds == nil {
+		x.holds = make(map[int64]heldMonths)
+	}
+	month := func(day string) string { return day[:min(len(day), len("2006-01"))] }
+	x.holds[sequence] = heldMonths{month(a["first_day"]), month(a["last_day"])}
+}
+
+// hour is the last checkpoint of an hour of signed times.
+type hour struct {
+	size int64
+	time time.Time
+}
+
+// missing notes a leaf without its event. It is false where no more is
+// remembered.
+func (x *expiry) missing(e *Entry) bool {
+	if n := len(x.gone); n > x.covered {
+		if last := &x.gone[n-1]; last.last+1 == e.Index {
+			last.last = e.Index
+			return true
+		}
+	}
+	if len(x.gone) >= mostGone {
+		return false
+	}
+	x.gone = append(x.gone, gone{span: span{e.Index, e.Index}, writer: e.Writer, sequence: e.Sequence})
+	return true
+}
+
+// retention takes a sealed event of that kind.
+func (x *expiry) retention(record []byte, index int64) {
+	r, ok := RetentionOf(record)
+	r.Index = index
+	if !ok {
+		r.refused = "it is not written as the database writes it"
+	}
+	for number, h := range x.holds {
+		if ok && h.first <= r.Month && r.Month <= h.last {
+			r.refused = fmt.Sprintf("hold %d was in force, which keeps the month %s", number, r.Month)
+		}
+	}
+	x.retentions = append(x.retentions, r)
+}
+
+// checkpoint takes one that holds, signed by the log's key.
+func (x *expiry) checkpoint(c Checkpoint) {
+	if c.Time.After(x.latest) {
+		x.latest = c.Time
+	}
+	for ; x.covered < len(x.gone); x.covered++ {
+		x.gone[x.covered].sealed = x.latest
+	}
+	for ; x.waiting < len(x.retentions); x.waiting++ {
+		x.retentions[x.waiting].at = c.Time
+	}
+	at := hour{c.Size, x.latest}
+	if n := len(x.hours); n > 0 && x.hours[n-1].time.Truncate(time.Hour).Equal(x.latest.Truncate(time.Hour)) {
+		x.hours[n-1] = at
+		return
+	}
+	x.hours = append(x.hours, at)
+}
+
+// sealedBy is when a leaf was sealed, at most an hour too late; zero: it was not.
+func (x *expiry) sealedBy(index int64) time.Time {
+	i, _ := slices.BinarySearchFunc(x.hours, index, func(h hour, index int64) int { return cmp.Compare(h.size, index+1) })
+	if i == len(x.hours) {
+		return time.Time{}
+	}
+	return x.hours[i].time
+}
+
+// old reports whether what was sealed at one time was old enough at another.
+func old(sealed, at time.Time, slack time.Duration) bool {
+	return !sealed.IsZero() && !at.IsZero() && at.Sub(sealed)+slack >= LeastAge
+}
+
+// judge says why a retention event accounts for nothing.
+func (x *expiry) judge(r *Retention) string {
+	last := int64(-1)
+	if n := len(r.leaves); n > 0 {
+		last = r.leaves[n-1].last
+	}
+	switch {
+	case r.refused != "":
+		return r.refused
+	case r.at.IsZero():
+		return "no checkpoint that holds covers it"
+	case last >= r.Index:
+		return fmt.Sprintf("it names leaf %d, which was not there yet", last)
+	case !old(x.sealedBy(last), r.at, time.Hour):
+		return fmt.Sprintf("it names leaf %d, which was sealed less than %d days before", last, int(LeastAge.Hours()/24))
+	}
+	return ""
+}
+
+// settle returns what no retention accounts for, and the retention events that
+// account for nothing.
+func (x *expiry) settle() (missing []gone, lies []Retention) {
+	type claim struct {
+		span
+		of int
+	}
+	var claims []claim
+	for i := range x.retentions {
+		r := &x.retentions[i]
+		if r.refused = x.judge(r); r.refused != "" {
+			lies = append(lies, *r)
+			continue
+		}
+		for _, s := range r.leaves {
+			claims = append(claims, claim{s, i})
+		}
+	}
+	slices.SortFunc(claims, func(a, b claim) int { return cmp.Compare(a.first, b.first) })
+	// Months do not share leaves, so that claims that overlap are from the same
+	// month taken again: the first that fits is as good as any.
+	next := 0
+	for _, g := range x.gone {
+		for at := g.first; at <= g.last; {
+			for next < len(claims) && claims[next].last < at {
+				next++
+			}
+			end := g.last
+			if next == len(claims) || claims[next].first > at {
+				if next < len(claims) {
+					end = min(end, claims[next].first-1)
+				}
+				missing = append(missing, g.from(at, end))
+				at = end + 1
+				continue
+			}
+			end = min(end, claims[next].last)
+			r := &x.retentions[claims[next].of]
+			if old(g.sealed, r.at, 0) {
+				r.Found += end - at + 1
+			} else {
+				missing = append(missing, g.from(at, end))
+			}
+			at = end + 1
+		}
+	}
+	return missing, lies
+}
+
+// from is a part of what is gone. Of which writer its first leaf is, is known
+// for the whole alone.
+func (g gone) from(first, last int64) gone {
+	if first != g.first {
+		g.writer, g.sequence = "", 0
+	}
+	g.span = span{first, last}
+	return g
+}

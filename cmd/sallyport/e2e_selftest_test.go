@@ -1,0 +1,60 @@
+package main_test
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sallyport/sallyport/internal/selftest"
+)
+
+// TestSelfTest: the probes pass and are on record; when policy lets out everything,
+// it is found out; and no step gets to where the probes do.
+func TestSelfTest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{extra: "self_test: {interval: 1s}\n", tls: true})
+	w.start()
+	latest := func(outcome string) []fields {
+		return w.query(t, "SELECT message, attributes FROM audit.self_tests WHERE outcome = $1 ORDER BY time DESC LIMIT 1", outcome)
+	}
+	eventually(t, "a self-test passes", func() bool { return len(latest("passed")) > 0 })
+	said := latest("passed")[0]["attributes"].(map[string]any)
+	for _, probe := range []struct{ name, verdict, reason string }{{"refused", "deny", "no_rule_matched"}, {"allowed", "allow", "policy_allowed"}} {
+		id := said[probe.name+"_decision_id"]
+		rows := w.query(t, "SELECT verdict, reason, host, credential_kind, revision, cause, listener FROM audit.decisions WHERE decision_id = $1", id)
+		if len(rows) != 1 || rows[0]["verdict"] != probe.verdict || rows[0]["reason"] != probe.reason || rows[0]["credential_kind"] != selftest.Kind ||
+			rows[0]["revision"] == nil || (rows[0]["cause"] != nil) != (probe.verdict == "allow") {
+			t.Errorf("%s: %v", probe.name, rows)
+		}
+	}
+	if ready, answer := w.readyz(); ready != http.StatusOK || answer["detail"].(map[string]any)["self_test"].(map[string]any)["outcome"] != "passed" {
+		t.Errorf("%d, %v", ready, answer)
+	}
+
+	rule := "package sallyport.egress\n\nallow contains {\"rule\": \"everything\"} if input.target.port > 0\n"
+	if err := os.WriteFile(filepath.Join(w.policy, "egress", "everything.rego"), []byte(rule), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w.tell(t, 0, "policy", "reload")
+	eventually(t, "a self-test fails", func() bool { return len(latest("failed")) > 0 })
+	if why, _ := latest("failed")[0]["message"].(string); !strings.Contains(why, "policy lets it out") {
+		t.Error(why)
+	}
+	eventually(t, "the figure", func() bool {
+		_, metrics := w.get("/metrics")
+		return strings.Contains(metrics, "sallyport_self_test_failed 1")
+	})
+	if !strings.Contains(w.log.text(), "SELF-TEST FAILED") {
+		t.Error("the log does not say it")
+	}
+	// The policy would let a step out, and the way to the echo is there.
+	c := w.production()
+	if _, err := w.client(t, c).Get("https://" + selftest.EchoHost + "/"); err == nil || !strings.Contains(err.Error(), "policy_denied") {
+		t.Errorf("a step asked for the echo: %v", err)
+	}
+	if rows := w.query(t, "SELECT rule FROM audit.denials WHERE step_uuid = $1", c.step.UUID); len(rows) != 1 || rows[0]["rule"] != selftest.Rule {
+		t.Errorf("%v", rows)
+	}
+}

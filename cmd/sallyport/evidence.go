@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence"
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego"
+)
+
+// evidenceFlags say what a pack is to be of.
+type evidenceFlags struct {
+	logFlags
+	from, to, out, seed, signingKey *string
+	repositories, checkpoints, keys *[]string
+	sample                          *int
+	size                            *int64
+	unsigned, quiet                 *bool
+}
+
+func newEvidence() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "evidence",
+		Short: "Make an evidence pack of a period for whoever reviews the log",
+		Long: `Make a folder with what a reviewer asks of a period: a report for people, every
+decision with its end, the tables of the report, a reproducible sample with
+inclusion proofs, and a signed manifest of digests.
+
+  sallyport audit evidence --from 2026-10-01 --to 2026-11-01 --out october
+
+The pack stands on the first checkpoint that covers every event of the period, and
+nothing that was sealed later is in it: run again, it has the same bytes. The log
+is verified up to there. That a pack was made is recorded in the log.
+
+The status is 0 where the log is sound, 1 where it is damaged (the pack is made,
+and says so), and 2 where none could be made.`,
+		Args: noArguments,
+	}
+	f := evidenceFlags{logFlags: addLogFlags(c)}
+	f.from = c.Flags().String("from", "", "the beginning of the period: 2026-10-01, or 2026-10-01T00:00:00Z")
+	f.to = c.Flags().String("to", "", "its end, which is not in it")
+	f.out = c.Flags().StringP("out", "o", "", "`DIR` to make, which must not be there yet")
+	f.repositories = c.Flags().StringArray("repository", nil, "a `REPOSITORY` to narrow it to, by full name or UUID; may be given again")
+	f.sample = c.Flags().Int("sample", 25, "how many decisions to draw for dossiers")
+	f.seed = c.Flags().String("seed", "", "what the sample is drawn by (default: the root of the checkpoint)")
+	f.size = c.Flags().Int64("size", 0, "stand on the log's checkpoint of this size (default: the first that covers the period)")
+	f.checkpoints = c.Flags().StringArray("checkpoint", nil, "`FILE` of checkpoints from outside the database; may be given again")
+	f.keys = c.Flags().StringArray("key", nil, "a public `KEY` of the log, or a file with one on each line; may be given again")
+	f.signingKey = c.Flags().String("signing-key", "", "`FILE` of the private key that signs the manifest (default: the one of the configuration)")
+	f.unsigned = c.Flags().Bool("unsigned", false, "make a pack that nobody has signed, where there is no key")
+	f.quiet = c.Flags().Bool("quiet", false, "show no progress")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		built, err := f.build(c)
+		if err != nil {
+			return invalid{err} // not 1, which says that the log is damaged
+		}
+		return tellBuilt(c.OutOrStdout(), *f.out, built)
+	}
+	c.AddCommand(newEvidenceCheck())
+	return c
+}
+
+// parseDay reads an absolute time: one that depends on now would not give the same
+// pack again.
+func parseDay(flag, given string) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, given); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("--%s: %q is no time: write 2026-10-01, or 2026-10-01T00:00:00Z", flag, given)
+}
+
+func (f evidenceFlags) options(c *cobra.Command) (evidence.Options, error) {
+	o := evidence.Options{
+		Repositories: *f.repositories, Size: *f.size, Sample: *f.sample, Seed: *f.seed, Unsigned: *f.unsigned,
+		Tool: "sallyport " + programVersion(), Exceptions: exceptionsOf,
+	}
+	var err error
+	if *f.out == "" {
+		return o, errors.New("--out DIR is needed")
+	}
+	if o.Period.From, err = parseDay("from", *f.from); err != nil {
+		return o, err
+	}
+	if o.Period.To, err = parseDay("to", *f.to); err != nil {
+		return o, err
+	}
+	if o.Trust, err = readTrust(*f.keys, *f.checkpoints); err != nil {
+		return o, err
+	}
+	if o.Signer, err = f.signer(); err != nil {
+		return o, err
+	}
+	if !*f.quiet {
+		o.Progress = stages(c.ErrOrStderr())
+	}
+	return o, nil
+}
+
+// signer is who signs the manifest; nil where nobody is to.
+func (f evidenceFlags) signer() (*audit.Signer, error) {
+	const advice = "name one with --signing-key (`sallyport audit key generate` makes one), or say --unsigned"
+	switch {
+	case *f.unsigned && *f.signingKey != "":
+		return nil, errors.New("--unsigned and --signing-key: one of them")
+	case *f.unsigned:
+		return nil, nil
+	case *f.signingKey != "":
+		private, err := os.ReadFile(*f.signingKey)
+		if err != nil {
+			return nil, fmt.Errorf("--signing-key: %w", err)
+		}
+		signer, err := audit.ParseSigner(string(private))
+		if err != nil {
+			return nil, fmt.Errorf("--signing-key %s: %w", *f.signingKey, err)
+		}
+		return signer, nil
+	case *f.url != "":
+		return nil, errors.New("there is no configuration to take a signing key from: " + advice)
+	}
+	cfg, _, err := loadConfig(*f.config)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := configuredSigner(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", err, advice)
+	}
+	if signer == nil {
+		return nil, fmt.Errorf("there is no signing key in %s: %s", cfg.DataDirectory, advice)
+	}
+	return signer, nil
+}
+
+func (f evidenceFlags) build(c *cobra.Command) (*evidence.Built, error) {
+	o, err := f.options(c)
+	if err != nil {
+		return nil, err
+	}
+	url, done, err := f.open(c.Context())
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	r, err := auditlog.OpenReader(c.Context(), url)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	o.Record = func(ctx context.Context, b evidence.Built) error { return recordPack(ctx, url, b) }
+	return evidence.Build(c.Context(), evidenceLog{r}, *f.out, o)
+}
+
+// recordPack records in the log that a pack was made of it.
+func recordPack(ctx context.Context, url string, b evidence.Built) error {
+	asker, err := auditlog.OpenAsker(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer asker.Close()
+	parameters, err := json.Marshal(b.Manifest.Parameters)
+	if err != nil {
+		return err
+	}
+	_, err = asker.RecordExport(ctx, auditlog.Export{
+		What: "audit evidence", Parameters: parameters, Rows: b.Manifest.Population, Digest: b.Digest, Tool: b.Manifest.Tool,
+	})
+	return err
+}
+
+// exceptionsOf lists the exceptions of a policy that the log keeps.
+func exceptionsOf(ctx context.Context, s *policy.Snapshot) ([]evidence.Exception, error) {
+	set, err := loadSnapshot(ctx, "the log", s, rego.Options{Names: true, Recorded: true, Passed: true})
+	if err != nil {
+		return nil, err
+	}
+	var list []evidence.Exception
+	for _, e := range set.Exceptions() {
+		one := evidence.Exception{Path: e.Path, Owner: e.Owner, Ticket: e.Ticket, Repository: e.Repository}
+		if !e.Until.IsZero() {
+			one.Until = moment(e.Until)
+		}
+		list = append(list, one)
+	}
+	return list, nil
+}
+
+// stages shows how far it is, now and then.
+func stages(out io.Writer) func(stage string, n int64) {
+	var last, began time.Time
+	var before string
+	return func(stage string, n int64) {
+		now := time.Now()
+		if stage != before {
+			before, began, last = stage, now, now
+			return
+		}
+		if now.Sub(last) < 2*time.Second {
+			return
+		}
+		last = now
+		fmt.Fprintf(out, "%s: %d, %.0f a second\n", stage, n, float64(n)/now.Sub(began).Seconds())
+	}
+}
+
+// tellBuilt says what was made.
+func tellBuilt(out io.Writer, dir string, b *evidence.Built) error {
+	m, res := b.Manifest, b.Facts.Result
+	var text strings.Builder
+	line := func(name, format string, a ...any) {
+		fmt.Fprintf(&text, "%-14s"+format+"\n", append([]any{name}, a...)...)
+	}
+	line("pack", "%s, %d files; report.html is for reading", dir, len(m.Files)+1)
+	line("period", "%s until before %s", when(m.Parameters.From), when(m.Parameters.To))
+	line("population", "%d decisions", m.Population)
+	line("sample", "%d decisions by the seed %s", len(m.Sample), audit.Text(m.Parameters.Seed, 100))
+	line("checkpoint", "size %d, signed %s", res.Leaves, when(m.Time))
+	if res.Anchored != nil {
+		line("anchored", "the checkpoint from outside of size %d holds", res.Anchored.Size)
+	} else {
+		line("not anchored", "no checkpoint from outside holds (--checkpoint)")
+	}
+	line("signature", "%s", m.Signature)
+	line("manifest", "SHA-256 %x", b.Digest)
+	if !res.Sound {
+		line("result", "DAMAGED")
+		for i, f := range res.Findings {
+			if i == shownFindings {
+				line("", "…")
+				break
+			}
+			line("", "%s", f)
+		}
+		if _, err := io.WriteString(out, text.String()); err != nil {
+			return err
+		}
+		return damaged{}
+	}
+	line("result", "sound: nothing was changed, taken away or put in")
+	_, err := io.WriteString(out, text.String())
+	return err
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence"
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
+)
+
+// evidenceLog is the log in PostgreSQL as packs are made from it.
+type evidenceLog struct{ *auditlog.Reader }
+
+var _ evidence.Log = evidenceLog{}
+
+func (l evidenceLog) Database(ctx context.Context) (evidence.Database, error) {
+	i, err := l.Identity(ctx)
+	return evidence.Database{System: i.System, Name: i.Name, User: i.User, Schema: i.Schema, Now: i.Now}, err
+}
+
+func (l evidenceLog) Cover(ctx context.Context, from, to time.Time) (evidence.Cover, error) {
+	c, err := l.Coverage(ctx, from, to)
+	return evidence.Cover(c), err
+}
+
+func (l evidenceLog) Checkpoint(ctx context.Context, size int64) ([]byte, error) {
+	return l.CheckpointOf(ctx, size)
+}
+
+func (l evidenceLog) CheckpointAfter(ctx context.Context, t time.Time) ([]byte, error) {
+	return l.CheckpointSince(ctx, t)
+}
+
+func (l evidenceLog) Decisions(ctx context.Context, s evidence.Selection, f func(*evidence.Pair) error) error {
+	return l.SealedDecisions(ctx, s.From, s.To, s.Size, s.Repositories, func(d *auditlog.SealedDecision) error { return f((*evidence.Pair)(d)) })
+}
+
+func (l evidenceLog) Walk(ctx context.Context, size int64, sink evidence.Sink, progress func(int64)) error {
+	return l.WalkTo(ctx, size, sealedSink{sink}, progress)
+}
+
+// sealedSink is a sink to which nothing comes that is not sealed.
+type sealedSink struct{ evidence.Sink }
+
+// Unsealed is there for the reader's interface.
+func (sealedSink) Unsealed(*audit.Entry) {}
+
+func (l evidenceLog) Policy(ctx context.Context, digest string) ([]byte, error) {
+	return l.PolicyContent(ctx, digest)
+}
+
+func (l evidenceLog) Access(ctx context.Context, from, to time.Time) ([]evidence.Table, error) {
+	grants, err := l.Reader.Access(ctx, from, to)
+	var tables []evidence.Table
+	for _, g := range grants {
+		tables = append(tables, evidence.Table{Name: g.Name, Title: g.Title, Note: g.Note, Columns: g.Columns, Rows: g.Rows})
+	}
+	return tables, err
+}
+
+func (l evidenceLog) Queries() []evidence.Query {
+	var list []evidence.Query
+	for _, s := range auditlog.EvidenceStatements() {
+		list = append(list, evidence.Query{Name: s.Name, SQL: s.SQL, Parameters: s.Parameters})
+	}
+	return list
+}

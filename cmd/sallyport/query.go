@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
+)
+
+func newQuery() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "query",
+		Short: "Ask the audit log which events there were",
+		Long: `List the events of the audit log that match all of the filters, the newest first.
+A filter that is given more than once, or a list with commas, means any of its
+values. Times are UTC.
+
+  sallyport audit query --verdict deny --repository acme/payments
+  sallyport audit query --since 30d --host '*.partner.example' --kind decision --format csv --out partner.csv
+  sallyport audit query --since 2026-10-01 --until 2026-11-01 --would-deny --format json
+
+--format table shows a few columns, json (a line for each event) and csv all but
+those of --columns that are only given where they are named: leaf, attributes,
+record. A duration is in microseconds. No cell of the CSV is a formula to a
+spreadsheet: docs/audit.md says how, and how to get the text back.
+
+--out writes a file that must not be there yet, whole or not at all, and records
+in the log what was handed out: the filters, the number of rows and the SHA-256
+of the file. What goes to standard output is not recorded.
+
+The exit status is 0 also where nothing matches, which is said on standard error;
+1 where the log could not be read to the end, or the export not be recorded; 2
+where the command line is wrong.`,
+		Args: noArguments,
+	}
+	from := addLogFlags(c)
+	filters := addFilterFlags(c, "24h")
+	until := c.Flags().String("until", "now", "before when, written in the same way")
+	order := c.Flags().String("order", "newest", "which events come first: newest or oldest")
+	limit := c.Flags().Int64("limit", 0, "give at most `N` events; 0 is all")
+	columns := c.Flags().StringSlice("columns", nil, "give these `COLUMNS`, or all")
+	format := c.Flags().String("format", "table", "table, json or csv")
+	path := c.Flags().StringP("out", "o", "-", "`FILE` to write, which must not be there yet; - is standard output")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		now := time.Now()
+		q, err := filters.question(now)
+		if err == nil {
+			err = filters.between(q, *until, now)
+		}
+		if err == nil {
+			q.Oldest, q.Limit = *order == "oldest", *limit
+			err = errors.Join(oneOf("--order", *order, []string{"newest", "oldest"}), oneOf("--format", *format, formats), checkLimit(*limit))
+		}
+		if err == nil {
+			q.Columns, err = chosenColumns(*columns, *format)
+		}
+		if err != nil {
+			return invalid{fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
+		}
+		asked := query{from: from, question: q, format: *format, out: *path}
+		return piped(func() error { return asked.run(c) })
+	}
+	return c
+}
+
+func checkLimit(limit int64) error {
+	if limit < 0 {
+		return fmt.Errorf("--limit %d: want a number of events, or 0 for all", limit)
+	}
+	return nil
+}
+
+// tableColumns are what a table has where nobody says otherwise: what fits a screen.
+var tableColumns = []string{"time", "kind", "verdict", "reason", "repository", "deployment", "host", "port", "rule", "decision_id"}
+
+func chosenColumns(given []string, format string) ([]string, error) {
+	switch {
+	case len(given) == 0 && format == "table":
+		return tableColumns, nil
+	case len(given) == 1 && given[0] == "all":
+		return auditlog.Columns(true), nil
+	}
+	for i, name := range given {
+		if err := oneOf("--columns", name, auditlog.Columns(true)); err != nil {
+			return nil, err
+		}
+		if slices.Contains(given[:i], name) {
+			return nil, fmt.Errorf("--columns has %s twice", name)
+		}
+	}
+	return given, nil
+}
+
+// query is one question, and where its answer goes.
+type query struct {
+	from     logFlags
+	question *auditlog.Question
+	format   string
+	out      string
+}
+
+func (q *query) run(c *cobra.Command) (err error) {
+	var file *outFile
+	if q.out != "-" {
+		if file, err = createOut(q.out); err != nil {
+			return invalid{err}
+		}
+		defer file.discard()
+	}
+	url, done, err := q.from.open(c.Context())
+	if err != nil {
+		return err
+	}
+	defer done()
+	asker, err := auditlog.OpenAsker(c.Context(), url)
+	if err != nil {
+		return err
+	}
+	defer asker.Close()
+	out := io.Writer(c.OutOrStdout())
+	if file != nil {
+		out = file
+	}
+	rows, err := answer(c.Context(), asker, q, out)
+	if err != nil {
+		return err
+	}
+	if rows == 0 {
+		fmt.Fprintf(c.ErrOrStderr(), "nothing matches from %s to %s\n", moment(q.question.Since), moment(q.question.Until))
+	}
+	if file == nil {
+		return nil
+	}
+	sequence, err := file.keep(c.Context(), asker, auditlog.Export{
+		What: "audit query", Parameters: q.parameters(), Rows: rows, Tool: "sallyport " + programVersion(),
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "%s: %d rows from %s to %s, sha256 %x, recorded as event %d of the writer database\n",
+		q.out, rows, moment(q.question.Since), moment(q.question.Until), file.digest(), sequence)
+	return nil
+}
+
+// answer writes the rows in the format that was asked for.
+func answer(ctx context.Context, asker *auditlog.Asker, q *query, out io.Writer) (int64, error) {
+	buffered := bufio.NewWriterSize(out, 64<<10)
+	w := newRowWriter(q.format, buffered, q.question.Columns)
+	rows, err := asker.Ask(ctx, q.question, w.row)
+	if err == nil {
+		err = w.close()
+	}
+	if err == nil {
+		err = buffered.Flush()
+	}
+	if ctx.Err() != nil {
+		return rows, fmt.Errorf("interrupted after %d rows", rows)
+	}
+	return rows, err
+}
+
+// piped runs a command whose reader may go away before it ends, as head does.
+// Then it ends as any program does that writes to nobody: by SIGPIPE, quietly, but
+// after it has put away what it had open.
+func piped(run func() error) error {
+	pipes := make(chan os.Signal, 1) // as long as somebody listens, a write fails and does not kill
+	signal.Notify(pipes, syscall.SIGPIPE)
+	err := run()
+	signal.Stop(pipes)
+	if errors.Is(err, syscall.EPIPE) {
+		_, _ = os.Stdout.Write([]byte{'\n'}) // nobody reads it: this is where the signal comes from
+		return quiet{}
+	}
+	return err
+}
+
+// listed is a list for people.
+func listed(words []string) string { return strings.Join(words, ", ") }

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
+)
+
+// outFile is a file that comes to be whole or not at all, and never in the place
+// of another. What is written to it goes to a temporary file beside it.
+type outFile struct {
+	path string
+	file *os.File
+	sum  hash.Hash
+}
+
+func createOut(path string) (*outFile, error) {
+	if _, err := os.Lstat(path); err == nil {
+		return nil, fmt.Errorf("--out %s: it is there already, and is not written over", path)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("--out: %w", err)
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.part") // for this user alone
+	if err != nil {
+		return nil, fmt.Errorf("--out: %w", err)
+	}
+	return &outFile{path: path, file: file, sum: sha256.New()}, nil
+}
+
+func (o *outFile) Write(b []byte) (int, error) {
+	n, err := o.file.Write(b)
+	_, _ = o.sum.Write(b[:n])
+	return n, err
+}
+
+func (o *outFile) digest() []byte { return o.sum.Sum(nil) }
+
+// discard takes the temporary file away. After keep it does nothing.
+func (o *outFile) discard() {
+	if o.file != nil {
+		_ = o.file.Close()
+		_ = os.Remove(o.file.Name())
+	}
+}
+
+// keep records what was written and gives it its name. Where it cannot be
+// recorded there is no file.
+func (o *outFile) keep(ctx context.Context, asker *auditlog.Asker, x auditlog.Export) (sequence int64, err error) {
+	if err := o.file.Sync(); err != nil {
+		return 0, fmt.Errorf("--out: %w", err)
+	}
+	x.Digest = [sha256.Size]byte(o.digest())
+	if sequence, err = asker.RecordExport(ctx, x); err != nil {
+		return 0, fmt.Errorf("%w; %s was not written", err, o.path)
+	}
+	// A link, unlike a rename, does not take the place of what came meanwhile.
+	err = os.Link(o.file.Name(), o.path)
+	if err != nil && !errors.Is(err, fs.ErrExist) { // a file system without links
+		var placeholder *os.File
+		if placeholder, err = os.OpenFile(o.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+			_ = placeholder.Close()
+			err = os.Rename(o.file.Name(), o.path)
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("--out: %w", err)
+	}
+	o.discard()
+	o.file = nil
+	return sequence, syncDirectory(filepath.Dir(o.path))
+}

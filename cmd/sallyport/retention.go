@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/audit"
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/internal/pgembed"
+)
+
+func newRetention() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "retention",
+		Short: "Take the events of old months out of the audit log",
+		Long: `Take the events of old months out of the audit log: of each month that ended and
+was sealed longer ago than --keep says, and that no hold keeps. Decisions and
+their ends go. What the log says of itself stays (its writers and keys, policies,
+operators' deeds, exports, holds and retention), and so do the leaves and the
+checkpoints: an event of kind retention says what was taken, and
+sallyport audit verify proves the rest.
+
+It acts with the login of audit.migration_url_file, for the server's own may not.
+The database refuses less than 366 days, whoever asks. Run it once a month, from
+a timer; docs/operations.md has one.`,
+		Args: noArguments,
+	}
+	from := addOwnerFlags(c)
+	keep := c.Flags().String("keep", strconv.Itoa(audit.DefaultKeepDays)+"d", "how long events are kept, in `DAYS`: 366d or more")
+	dry := c.Flags().Bool("dry-run", false, "say what would be taken, and take nothing")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		days, err := parseDays(*keep)
+		if err != nil {
+			return invalid{fmt.Errorf("--keep: %w", err)}
+		}
+		return from.use(c.Context(), func(r *auditlog.Retention) error {
+			return expireAll(c, r, days, *dry)
+		})
+	}
+	return c
+}
+
+// parseDays reads 400d, or 400.
+func parseDays(text string) (int, error) {
+	days, err := strconv.Atoi(strings.TrimSuffix(text, "d"))
+	if err != nil {
+		return 0, fmt.Errorf("%q is no number of days, such as 400d", text)
+	}
+	if days < audit.LeastKeepDays {
+		return 0, fmt.Errorf("events are kept for %d days at least, and not for %d", audit.LeastKeepDays, days)
+	}
+	return days, nil
+}
+
+func expireAll(c *cobra.Command, r *auditlog.Retention, days int, dry bool) error {
+	months, err := r.Months(c.Context(), days)
+	if err != nil {
+		return err
+	}
+	out := c.OutOrStdout()
+	due := 0
+	for _, m := range months {
+		name := m.Month.Format("2006-01")
+		switch {
+		case m.Refusal != "":
+			due++
+			fmt.Fprintf(out, "%s  stays: %s\n", name, m.Refusal)
+		case m.Taken == 0: // taken before
+		case dry:
+			due++
+			fmt.Fprintf(out, "%s  would be taken: %d of %d events, sealed by %s\n", name, m.Taken, m.Events, when(m.SealedBy))
+		default:
+			due++
+			number, err := r.Expire(c.Context(), m.Month, days)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "%s  taken: %d of %d events, by event %d of writer %s\n", name, m.Taken, m.Events, number, audit.DatabaseWriter)
+		}
+	}
+	if due == 0 {
+		fmt.Fprintf(out, "no month ended more than %d days ago that has events to take\n", days)
+	}
+	return nil
+}
+
+// ownerFlags say which database to act on, as who.
+type ownerFlags struct {
+	config *string
+	url    *string
+}
+
+func addOwnerFlags(c *cobra.Command) ownerFlags {
+	return ownerFlags{
+		config: addConfigFlag(c),
+		url:    c.Flags().String("database-url-file", "", "`FILE` with the connection string of the login to act with; no configuration is read then"),
+	}
+}
+
+func (f ownerFlags) use(ctx context.Context, act func(*auditlog.Retention) error) error {
+	url, done, err := f.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	r, err := auditlog.OpenRetention(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return act(r)
+}
+
+// open returns the connection string of a login that may act as the log's owner.
+func (f ownerFlags) open(ctx context.Context) (url string, done func(), err error) {
+	if *f.url != "" {
+		return logFlags{url: f.url}.open(ctx)
+	}
+	cfg, _, err := loadConfig(*f.config)
+	if err != nil {
+		return "", func() {}, err
+	}
+	if !cfg.Audit.Embedded {
+		url, err = cfg.Audit.Migration.Read()
+		if err != nil {
+			err = invalid{err}
+		}
+		return url, func() {}, err
+	}
+	url, _, done, err = psqlDatabase(ctx, cfg, pgembed.Superuser)
+	return url, done, err
+}
+
+func newHold() *cobra.Command {
+	parent := &cobra.Command{
+		Use:   "hold",
+		Short: "Keep months of the audit log from retention",
+		Long: `Keep months of the audit log from retention, whatever their age, until the hold is
+lifted: for a lawsuit, or an audit that takes long. Setting and lifting one are
+events of the log. An auditor's login may set a hold; to lift one is for the login
+of audit.migration_url_file.`,
+		Args: noArguments, RunE: help,
+	}
+	parent.AddCommand(newHoldSet(), newHoldLift(), newHoldList())
+	return parent
+}
+
+func newHoldSet() *cobra.Command {
+	c := &cobra.Command{Use: "set", Short: "Set a hold", Args: noArguments}
+	from := addOwnerFlags(c)
+	first := c.Flags().String("from", "", "the first `MONTH` to keep, such as 2026-01")
+	last := c.Flags().String("to", "", "the last `MONTH` to keep (default: that of --from)")
+	reason := c.Flags().String("reason", "", "why, for who reads the log")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		begin, err := time.Parse("2006-01", *first)
+		if err != nil {
+			return invalid{errors.New("--from MONTH is needed, such as 2026-01")}
+		}
+		end := begin
+		if *last != "" {
+			if end, err = time.Parse("2006-01", *last); err != nil || end.Before(begin) {
+				return invalid{fmt.Errorf("--to %s: want a month such as 2026-03, and not before that of --from", *last)}
+			}
+		}
+		if *reason == "" {
+			return invalid{errors.New("--reason TEXT is needed")}
+		}
+		return from.use(c.Context(), func(r *auditlog.Retention) error {
+			number, err := r.SetHold(c.Context(), begin, end.AddDate(0, 1, -1), *reason)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "hold %d keeps %s to %s\n", number, begin.Format("2006-01"), end.Format("2006-01"))
+			return err
+		})
+	}
+	return c
+}
+
+func newHoldLift() *cobra.Command {
+	c := &cobra.Command{Use: "lift NUMBER", Short: "Lift a hold", Args: cobra.ExactArgs(1)}
+	from := addOwnerFlags(c)
+	reason := c.Flags().String("reason", "", "why, for who reads the log")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		number, err := strconv.ParseInt(args[0], 10, 64)
+		if err != nil {
+			return invalid{fmt.Errorf("%q is no number of a hold; sallyport audit hold list has them", args[0])}
+		}
+		if *reason == "" {
+			return invalid{errors.New("--reason TEXT is needed")}
+		}
+		return from.use(c.Context(), func(r *auditlog.Retention) error {
+			if err := r.LiftHold(c.Context(), number, *reason); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(c.OutOrStdout(), "hold %d is lifted\n", number)
+			return err
+		})
+	}
+	return c
+}
+
+func newHoldList() *cobra.Command {
+	c := &cobra.Command{Use: "list", Short: "List all holds, those that were lifted too", Args: noArguments}
+	from := addOwnerFlags(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return from.use(c.Context(), func(r *auditlog.Retention) error {
+			holds, err := r.Holds(c.Context())
+			if err != nil {
+				return err
+			}
+			for _, h := range holds {
+				fmt.Fprintf(c.OutOrStdout(), "%d  %s to %s, set %s by %s: %s\n", h.Number, h.FirstDay.Format("2006-01"), h.LastDay.Format("2006-01"),
+					when(h.SetAt), audit.Text(h.SetBy, 200), audit.Text(h.Reason, 2048))
+				if !h.LiftedAt.IsZero() {
+					fmt.Fprintf(c.OutOrStdout(), "   lifted %s by %s: %s\n", when(h.LiftedAt), audit.Text(h.LiftedBy, 200), audit.Text(h.LiftedBecause, 2048))
+				}
+			}
+			return nil
+		})
+	}
+	return c
+}

@@ -1,0 +1,250 @@
+package docs_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/audit"
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// october is a month of a small organisation. Times are UTC; a line without a
+// verdict is no decision.
+//
+//	when  step  repository/deployment  host:port  what came of it  from  sent received
+const october = `
+07-01T09:00 s01 tools            old.partner.example:443      allow legacy-partner            A 10.1.0.1     10      10
+09-20T09:00 s02 payments/production api.partner.example:443  allow settle-with-partner       A 10.1.0.2    100     100
+10-02T10:00 s03 payments/production api.partner.example:443  allow settle-with-partner       A 10.1.0.3   1000    5000
+10-05T11:00 s04 payments/production api.partner.example:443  allow settle-with-partner       A 10.1.0.4   2000     100
+10-05T12:00 s05 payments/staging api.partner.example:443      deny  no_rule_matched           A 10.1.0.5
+10-06T08:00 s06 website          fonts.cdn.example:443        report no_rule_matched observed A 10.1.0.6     50    7000
+10-07T08:00 s07 website          raw.paste.example:443        deny  policy_denied no-paste    A 10.1.0.7
+10-08T08:00 s08 payments/production mirror.packages.example:443 allow shared-registries      A 10.1.0.8    300   90000
+10-16T10:00 s09 payments/production api.partner.example:443  allow settle-with-partner       B 10.1.0.9   4000    4000
+10-17T10:00 s10 payments/production files.newcomer.example:443 allow settle-with-partner     B 10.1.0.10 9000000    10
+10-18T10:00 s11 payments/production api.partner.example:443  allow settle-with-partner       B 10.1.0.11     1       1
+10-18T10:05 s11 payments/production api.partner.example:443  allow settle-with-partner       B 10.9.9.9      2       2
+10-19T10:00 s12 website          git.partner.example:22       any   git-over-ssh              B 10.1.0.12   500     600
+10-20T10:00 s13 website          203.0.113.9:443              allow by-address                B 10.1.0.13     7       7
+10-21T10:00 -   -                api.partner.example:443      deny  credential_expired        - 10.1.0.14
+10-21T10:01 -   -                api.partner.example:443      deny  credential_expired        - 10.1.0.14
+10-22T10:00 -   -                api.partner.example:443      deny  credential_signature      - 10.6.6.6
+10-23T10:00 s14 website          metadata.partner.example:443 deny  address_prohibited        B 10.1.0.15
+10-24T10:00 s15 payments/production api.partner.example:443  open  settle-with-partner       B 10.1.0.16
+10-28T10:00 s20 website          198.51.100.7:443             deny  address_prohibited        B 10.1.0.21
+11-02T10:00 s16 payments/production late.partner.example:443 allow settle-with-partner       B 10.1.0.17     1       1
+11-03T10:00 s17 tools            old.partner.example:443      allow legacy-partner            B 10.1.0.18     1       1
+07-02T09:00 s18 website          old.cdn.example:443          report no_rule_matched -        A 10.1.0.19     1       1
+07-03T09:00 s19 website          raw.gist.example:443         deny  policy_denied no-gists    A 10.1.0.20
+`
+
+var (
+	repositories = map[string]string{"payments": "11111111-0000-4000-8000-000000000001", "website": "11111111-0000-4000-8000-000000000002", "tools": "11111111-0000-4000-8000-000000000003"}
+	deployments  = map[string]string{"production": "22222222-0000-4000-8000-000000000001", "staging": "22222222-0000-4000-8000-000000000002"}
+)
+
+// seedMonth writes the month through the real writer, seals it, and does to the
+// log what people do: it is exported from, and held.
+func seedMonth(t *testing.T) *pgtest.DB {
+	t.Helper()
+	db := pgtest.NewFrom(t, "sallyport", func(ctx context.Context, url string) error {
+		_, _, err := postgres.Migrate(ctx, url, nil)
+		return err
+	})
+	l, err := auditlog.Open(t.Context(), auditlog.Config{URL: db.URL(postgres.Writer), Version: "test", Deadline: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &seeder{t: t, log: l}
+	s.policies()
+	for line := range strings.Lines(strings.TrimSpace(october)) {
+		s.ask(strings.Fields(line))
+	}
+	s.operations("10")
+	// The months before and after are like it, at other places: what is asked about
+	// October must not count them.
+	for _, month := range []string{"09", "11"} {
+		for line := range strings.Lines(strings.TrimSpace(october)) {
+			if f := strings.Fields(line); strings.HasPrefix(f[0], "10-") {
+				f[0], f[3] = month+f[0][2:], "m"+month+"."+f[3]
+				if f[1] != "-" {
+					f[1] = "s" + month[1:] + f[1][2:]
+				}
+				s.ask(f)
+			}
+		}
+		s.operations(month)
+		s.record(&audit.Event{Time: s.at(month + "-15T08:00"), Kind: audit.KindPolicyRefused, Revision: "sha256:other", Message: "month " + month})
+	}
+	s.seal(db)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := l.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), db.URL(postgres.Auditor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), `SELECT audit.record_export('audit query', '{"verdict":["deny"]}', 7, sha256('seven rows'), 'sallyport 1.0')`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), `SELECT audit.set_hold('2026-10-01', '2026-10-31', 'audit of 2026')`); err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+type seeder struct {
+	t         *testing.T
+	log       *auditlog.Log
+	revisions map[string]policy.Revision
+	numbers   int
+}
+
+func (s *seeder) record(e *audit.Event) {
+	s.t.Helper()
+	if err := s.log.Record(s.t.Context(), e); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *seeder) at(text string) time.Time {
+	s.t.Helper()
+	at, err := time.Parse("2006-01-02T15:04", "2026-"+text)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return at
+}
+
+// policies keeps three revisions: one that decides, one that follows it, and one
+// that is refused.
+func (s *seeder) policies() {
+	s.revisions = map[string]policy.Revision{}
+	for _, name := range []string{"A", "B"} {
+		snapshot, err := policy.NewSnapshot([]policy.File{{Path: "egress/first.rego", Content: []byte("package sallyport.egress\n\n# " + name + "\n")}}, "")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.revisions[name] = policy.Revision{Digest: snapshot.Digest, Commit: strings.Repeat(strings.ToLower(name), 40)}
+		if err := s.log.PutPolicy(s.t.Context(), snapshot.Digest, snapshot.Content()); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.record(&audit.Event{Time: s.at("07-01T08:00"), Kind: audit.KindPolicyLoaded, Revision: s.revisions["A"].Digest, Commit: s.revisions["A"].Commit})
+	s.record(&audit.Event{Time: s.at("10-15T08:00"), Kind: audit.KindPolicyLoaded, Revision: s.revisions["B"].Digest, Commit: s.revisions["B"].Commit,
+		Attributes: []audit.Attribute{{Name: "replaces", Value: s.revisions["A"].Digest}, {Name: "replaces_commit", Value: s.revisions["A"].Commit}}})
+	s.record(&audit.Event{Time: s.at("10-20T08:00"), Kind: audit.KindPolicyRefused, Revision: "sha256:refused", Commit: strings.Repeat("c", 40), Message: "2 tests failed",
+		Attributes: []audit.Attribute{{Name: "kind", Value: "tests_failed"}}})
+}
+
+// ask records what a line says, and its end.
+func (s *seeder) ask(f []string) {
+	s.t.Helper()
+	s.numbers++
+	at, verdict, reason, rule := s.at(f[0]), f[4], f[5], ""
+	rest := f[6:]
+	if verdict == "allow" || verdict == "any" || verdict == "open" {
+		reason, rule = "policy_allowed", f[5]
+	} else if verdict == "report" || reason == "policy_denied" {
+		rule, rest = f[6], f[7:]
+	}
+	host, port, _ := strings.Cut(f[3], ":")
+	id := fmt.Sprintf("019a0000-0000-7000-8000-%012x", s.numbers)
+	e := audit.Event{
+		Time: at, Kind: audit.KindDecision, DecisionID: id, Action: "connect", Scheme: "https", Host: host, Listener: "127.0.0.1:3128",
+		Verdict: "deny", Mode: "enforce", Reason: reason, Rule: rule, Status: 403, ClientAddress: netip.MustParseAddr(rest[1]),
+	}
+	_, _ = fmt.Sscan(port, &e.Port)
+	if rule == "-" {
+		e.Rule = ""
+	} else if rule != "" {
+		e.Rules = []string{rule}
+	}
+	if revision, ok := s.revisions[rest[0]]; ok {
+		e.Revision, e.Commit = revision.Digest, revision.Commit
+	}
+	if f[2] != "-" {
+		s.who(&e, f[1], f[2])
+	}
+	if verdict != "deny" {
+		e.Verdict, e.Status, e.Address = "allow", 200, netip.MustParseAddr("203.0.113.7")
+	}
+	switch verdict {
+	case "report":
+		e.Mode, e.WouldDeny = "report", true
+	case "any":
+		e.Scheme = ""
+	}
+	end := e // what closes it bears the same names
+	s.record(&e)
+	if len(rest) < 4 {
+		return
+	}
+	end = audit.Event{Time: at.Add(time.Minute), Kind: audit.KindTunnelClosed, DecisionID: id, Host: host, Port: end.Port, RepositoryUUID: end.RepositoryUUID, Repository: end.Repository,
+		DeploymentUUID: end.DeploymentUUID, Deployment: end.Deployment, Duration: time.Minute, Cause: "finished", Address: e.Address}
+	_, _ = fmt.Sscan(rest[2], &end.Sent)
+	_, _ = fmt.Sscan(rest[3], &end.Received)
+	s.record(&end)
+}
+
+func (s *seeder) who(e *audit.Event, step, where string) {
+	repository, deployment, _ := strings.Cut(where, "/")
+	e.Issuer, e.CredentialKind = "https://api.bitbucket.org/2.0/workspaces/acme/pipelines-config/identity/oidc", "bitbucket_oidc"
+	e.WorkspaceUUID, e.Workspace, e.Project, e.Branch = "922e118c-f34f-4226-a897-0e0afbec553d", "acme", "ACME", "main"
+	e.RepositoryUUID, e.Repository = repositories[repository], "acme/"+repository
+	e.StepUUID, e.PipelineUUID = "33333333-0000-4000-8000-0000000000"+step[1:], "44444444-0000-4000-8000-0000000000"+step[1:]
+	if deployment != "" {
+		e.DeploymentUUID, e.Deployment, e.DeploymentType = deployments[deployment], deployment, deployment
+	}
+}
+
+// operations records what is no decision.
+func (s *seeder) operations(month string) {
+	s.record(&audit.Event{Time: s.at(month + "-22T08:00"), Kind: audit.KindExceptionEnding, Repository: "acme/website", Message: "an exception ends at 2026-10-29T00:00:00Z", Attributes: []audit.Attribute{
+		{Name: "path", Value: "exceptions/git-over-ssh/" + month}, {Name: "owner", Value: "ann@acme.example"}, {Name: "ticket", Value: "OPS-17"}, {Name: "until", Value: "2026-10-29T00:00:00Z"}}})
+	s.record(&audit.Event{Time: s.at(month + "-25T08:00"), Kind: audit.KindAdmin, Action: "token_revoked", Message: "token in a public log of " + month, StepUUID: "33333333-0000-4000-8000-000000000011",
+		Attributes: []audit.Attribute{{Name: "operator", Value: "bob"}, {Name: "operator_uid", Value: "1001"}}})
+	s.record(&audit.Event{Time: s.at(month + "-26T08:00"), Kind: audit.KindWriterLost, Attributes: []audit.Attribute{
+		{Name: "writer", Value: "019a0000-0000-7000-8000-0000000000" + month}, {Name: "last_sequence", Value: "41"}, {Name: "last_event", Value: "2026-" + month + "-26T07:59:40Z"}}})
+	s.record(&audit.Event{Time: s.at(month + "-27T08:00"), Kind: audit.KindNameMoved, WorkspaceUUID: "922e118c-f34f-4226-a897-0e0afbec553d",
+		Attributes: []audit.Attribute{{Name: "kind", Value: "repository"}, {Name: "name", Value: "acme/tools"}}})
+}
+
+// seal seals everything but what is recorded after it.
+func (s *seeder) seal(db *pgtest.DB) {
+	s.t.Helper()
+	private, err := audit.GenerateKey("acme.example/egress")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	signer, err := audit.ParseSigner(private)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	sealer, err := auditlog.OpenSealer(auditlog.SealerConfig{URL: db.URL(postgres.Writer), Writer: s.log.Writer(), Record: s.log.Record, Signer: signer, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for range 2 {
+		if err := sealer.Seal(s.t.Context()); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	if err := sealer.Close(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+}

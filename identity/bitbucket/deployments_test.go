@@ -1,0 +1,234 @@
+package bitbucket
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sallyport/sallyport/identity"
+	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+)
+
+func (h *house) deployments(perHour int) *Deployments {
+	h.t.Helper()
+	d, err := h.auth.Deployments(h.acme.UUID, perHour)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return d
+}
+
+// walk reads a whole list.
+func walk(t *testing.T, d *Deployments, repository string) (runs []identity.DeploymentRun, pages int) {
+	t.Helper()
+	for next := ""; ; {
+		p, err := d.Page(t.Context(), repository, next)
+		if err != nil || p.Unread > 0 {
+			t.Fatalf("page %d: %d unread, %v", pages, p.Unread, err)
+		}
+		runs = append(runs, p.Runs...)
+		if pages++; p.Next == "" {
+			return runs, pages
+		}
+		next = p.Next
+	}
+}
+
+// TestDeployments reads runs in every state, in all of the forms in which
+// Bitbucket may answer.
+func TestDeployments(t *testing.T) {
+	for name, form := range map[string]bb.Deployments{
+		"live": {}, "as documented": {NoStep: true}, "sort ignored": {IgnoreSort: true}, "sort refused": {RefuseSort: true}, "no pipeline": {NoPipeline: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := build(t, withAPI)
+				h.server.SetDeployments(form)
+				want := map[string]identity.DeploymentState{h.step.DeploymentUUID(): identity.DeploymentInProgress}
+				for result, state := range map[string]identity.DeploymentState{"SUCCESSFUL": identity.DeploymentSuccessful,
+					"FAILED": identity.DeploymentFailed, "STOPPED": identity.DeploymentStopped, "HALTED": identity.DeploymentUnknown} {
+					time.Sleep(time.Minute)
+					s := h.payments.Run("main").Step(h.eu)
+					s.Complete(result)
+					want[s.DeploymentUUID()] = state
+				}
+				manual := h.payments.Run("main").ManualStep(h.eu)
+				want[manual.DeploymentUUID()] = identity.DeploymentWaiting
+				d := h.deployments(100)
+				runs, _ := walk(t, d, h.payments.UUID)
+				if len(runs) != len(want) {
+					t.Fatalf("%d runs", len(runs))
+				}
+				for _, r := range runs {
+					if r.State != want[r.UUID] || r.WorkspaceUUID != h.acme.UUID || r.RepositoryUUID != h.payments.UUID || r.DeploymentUUID != h.eu.UUID ||
+						r.Created.IsZero() || r.Started.IsZero() != (r.State == identity.DeploymentWaiting) {
+						t.Errorf("%+v", r)
+					}
+					if (r.StepUUID == "") != (form.NoStep || form.NoPipeline) || (r.PipelineUUID == "") != form.NoPipeline {
+						t.Errorf("step %q, pipeline %q", r.StepUUID, r.PipelineUUID)
+					}
+				}
+				sorted := slices.IsSortedFunc(runs, func(a, b identity.DeploymentRun) int { return b.Started.Compare(a.Started) })
+				if sorted == (form.IgnoreSort || form.RefuseSort) {
+					t.Errorf("sorted: %v", sorted)
+				}
+			})
+		})
+	}
+}
+
+// TestDeploymentPages reads thousands over many pages, and a step.
+func TestDeploymentPages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, withAPI)
+		const n = 1234
+		for range n - 1 {
+			h.payments.Run("main").Step(h.eu).Complete("SUCCESSFUL")
+		}
+		d := h.deployments(1000)
+		runs, pages := walk(t, d, h.payments.UUID)
+		if len(runs) != n || pages != 13 || d.Requests() != 13 {
+			t.Errorf("%d runs on %d pages in %d requests", len(runs), pages, d.Requests())
+		}
+		s, err := d.Step(t.Context(), h.payments.UUID, h.step.Pipeline.UUID, h.step.UUID)
+		if err != nil || s.Started.IsZero() || s.Over {
+			t.Errorf("%+v, %v", s, err)
+		}
+		manual := h.payments.Run("main").ManualStep(h.eu)
+		manual.Complete("STOPPED")
+		if s, err := d.Step(t.Context(), h.payments.UUID, manual.Pipeline.UUID, manual.UUID); err != nil || !s.Started.IsZero() || !s.Over {
+			t.Errorf("%+v, %v", s, err)
+		}
+		if _, err := d.Step(t.Context(), h.payments.UUID, manual.Pipeline.UUID, h.step.UUID); !errors.Is(err, identity.ErrAbsent) {
+			t.Errorf("a step of another pipeline: %v", err)
+		}
+		list, err := d.Repositories(t.Context())
+		if err != nil || len(list) != 1 || list[0].FullName != "acme/payments" {
+			t.Errorf("%+v, %v", list, err)
+		}
+	})
+}
+
+// TestDeploymentsErrors: what says something of a repository, and what does not.
+func TestDeploymentsErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, withAPI)
+		d := h.deployments(10_000)
+		page := func(next string) error {
+			_, err := d.Page(t.Context(), h.payments.UUID, next)
+			return err
+		}
+		for name, c := range map[string]struct {
+			fault bb.Fault
+			is    error
+		}{
+			"404":          {bb.Failing(404), identity.ErrAbsent},
+			"410":          {bb.Failing(410), identity.ErrAbsent},
+			"403":          {bb.Failing(403), identity.ErrForbidden},
+			"401":          {bb.Failing(401), nil},
+			"400":          {bb.Failing(400), nil},
+			"not JSON":     {bb.Replaced("<html>"), nil},
+			"no values":    {bb.Replaced("{}"), nil},
+			"another host": {bb.Replaced(`{"values":[],"next":"http://198.51.100.1/2.0/x"}`), nil},
+			"503":          {bb.Failing(503), nil},
+			"reset":        {bb.Resetting(), nil},
+			"truncated":    {bb.Truncated(), nil},
+			"too large":    {bb.Oversized(2 << 20), nil},
+		} {
+			fault := h.server.Inject(bb.DeploymentList, c.fault)
+			err := page("")
+			fault.Clear()
+			if err == nil || (c.is != nil) != (errors.Is(err, identity.ErrAbsent) || errors.Is(err, identity.ErrForbidden)) || c.is != nil && !errors.Is(err, c.is) {
+				t.Errorf("%s: %v", name, err)
+			}
+			time.Sleep(time.Hour) // let the API rest
+		}
+		if err := page(h.server.APIURL() + "/repositories/acme/payments/deployments?page=what"); !errors.Is(err, identity.ErrCursor) {
+			t.Errorf("a page that is not there: %v", err)
+		}
+		before := h.server.Count(bb.DeploymentList)
+		if err := page("http://198.51.100.1/2.0/repositories/x/y/deployments"); !errors.Is(err, identity.ErrCursor) || h.server.Count(bb.DeploymentList) != before {
+			t.Errorf("a page elsewhere: %v", err)
+		}
+		fault := h.server.Inject(bb.DeploymentList, bb.Replaced(`{"values":[{"uuid":"x"},{"uuid":"`+otherUUID+`"},7]}`))
+		if p, err := d.Page(t.Context(), h.payments.UUID, ""); err != nil || p.Unread != 3 || len(p.Runs) != 0 {
+			t.Errorf("%+v, %v", p, err)
+		}
+		fault.Clear()
+		if _, err := h.auth.Deployments(h.payments.UUID, 1); !errors.Is(err, ErrNoAPI) {
+			t.Errorf("a workspace without an API: %v", err)
+		}
+	})
+}
+
+// TestDeploymentsBudget: no more requests in an hour than configured, 429 and
+// Retry-After are kept to, half of the API's budget is left to steps, and an end
+// of waiting is an end.
+func TestDeploymentsBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, withAPI)
+		d := h.deployments(60)
+		began := time.Now()
+		for range 80 {
+			if _, err := d.Page(t.Context(), h.payments.UUID, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took != time.Hour { // the first 20 at once
+			t.Errorf("80 requests took %v", took)
+		}
+		h.accepts(h.token(h.step)) // a step does not wait for that
+
+		time.Sleep(time.Hour)
+		limited := bb.RateLimited(0)
+		limited.Times, limited.Header = 1, http.Header{"Retry-After": {"600"}}
+		fault := h.server.Inject(bb.DeploymentList, limited)
+		began = time.Now()
+		if _, err := d.Page(t.Context(), h.payments.UUID, ""); err != nil || time.Since(began) != 10*time.Minute || fault.Hits() != 1 {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		fault = h.server.Inject(bb.DeploymentList, bb.Failing(500))
+		if _, err := d.Page(t.Context(), h.payments.UUID, ""); err == nil || fault.Hits() != deploymentsTries {
+			t.Errorf("%v after %d tries", err, fault.Hits())
+		}
+		fault.Clear()
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		slow := h.deployments(1)
+		_, _ = slow.Page(t.Context(), h.payments.UUID, "")
+		if _, err := slow.Page(ctx, h.payments.UUID, ""); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func FuzzDeploymentRun(f *testing.F) {
+	f.Add([]byte(`{"uuid":"` + otherUUID + `","release":{"created_on":"2026-11-21T08:40:00.123456789+01:00","pipeline":{"uuid":"` + otherUUID + `","build_number":7}},` +
+		`"state":{"name":"COMPLETED","status":{"name":"SUCCESSFUL"},"started_on":"2026-11-21T08:40:00Z"}}`))
+	f.Add([]byte(`{"uuid":"` + otherUUID + `","step":{"uuid":"x"},"last_update_time":null,"created_on":"0001-01-01T00:00:00Z"}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r, err := parseDeploymentRun(body)
+		if err != nil {
+			return
+		}
+		for _, uuid := range []string{r.UUID, r.DeploymentUUID, r.PipelineUUID, r.StepUUID} {
+			if _, ok := parseUUID(uuid); uuid != "" && (!ok || strings.ToLower(uuid) != uuid || strings.Contains(uuid, "{")) {
+				t.Errorf("%q is no bare UUID", uuid)
+			}
+		}
+		for _, at := range []time.Time{r.Created, r.Started, r.Completed, r.Updated} {
+			if !at.IsZero() && (at.Year() < 2000 || at.Year() > 9999 || at.Location() != time.UTC || at.Nanosecond()%1000 != 0) {
+				t.Errorf("the time %v", at)
+			}
+		}
+		if r.UUID == "" || r.BuildNumber < 0 || r.State == "" || r.Latest().IsZero() {
+			t.Errorf("%+v", r)
+		}
+	})
+}

@@ -1,0 +1,115 @@
+package bitbucket
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+)
+
+// crowded is a house whose workspace has so many repositories, and how to ask for
+// them.
+func crowded(t *testing.T, repositories int) (*house, Workspace) {
+	h := build(t, nil)
+	for i := 1; i < repositories; i++ {
+		h.acme.AddRepository(fmt.Sprintf("r%d", i), "PAY")
+	}
+	return h, Workspace{Slug: "acme", UUID: bb.Braced(h.acme.UUID), API: &API{
+		URL: h.server.APIURL(), Token: func() (string, error) { return "access-token", nil },
+	}}
+}
+
+// TestRepositories: all pages of the list, with and without what only some answers
+// have, and in a workspace of many pages within the budget.
+func TestRepositories(t *testing.T) {
+	for _, n := range []int{1, 100, 101, 250} {
+		for _, bare := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				h, w := crowded(t, n)
+				h.server.SetBarePages(bare)
+				list, err := Repositories(t.Context(), w, h.server.Client().Transport)
+				if err != nil || len(list) != n || list[0] != (ListedRepository{h.payments.UUID, "acme/payments"}) {
+					t.Fatalf("%d, bare %t: %d, %v", n, bare, len(list), err)
+				}
+				if asked := h.server.Count(bb.RepositoryList); asked != (n+99)/100 {
+					t.Errorf("%d requests for %d", asked, n)
+				}
+			})
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		h, w := crowded(t, 450)
+		w.API.RequestsPerHour = 3
+		began := time.Now()
+		list, err := Repositories(t.Context(), w, h.server.Client().Transport)
+		if err != nil || len(list) != 450 || time.Since(began) < 30*time.Minute {
+			t.Errorf("%d after %v, %v", len(list), time.Since(began), err)
+		}
+	})
+}
+
+// TestRepositoriesIsWholeOrFails: whatever happens to the second page, the answer
+// is never the first alone.
+func TestRepositoriesIsWholeOrFails(t *testing.T) {
+	next := func(to string) bb.Fault {
+		return bb.Replaced(fmt.Sprintf(`{"values":[],"next":%q}`, to))
+	}
+	for name, c := range map[string]struct {
+		fault bb.Fault
+		says  string
+	}{
+		"rate limit":     {bb.RateLimited(0), "429"},
+		"failing":        {bb.Failing(500), "500"},
+		"forbidden":      {bb.Failing(403), "403"},
+		"gone":           {bb.Failing(404), "404"},
+		"reset":          {bb.Resetting(), ""},
+		"hanging":        {bb.Hanging(), "deadline exceeded"},
+		"truncated":      {bb.Truncated(), ""},
+		"redirected":     {bb.Redirecting("https://elsewhere.test/2.0"), "another host"},
+		"not JSON":       {bb.Replaced("<html>"), "invalid character"},
+		"another shape":  {bb.Replaced(`{"values":{}}`), "cannot unmarshal"},
+		"no list":        {bb.Replaced(`{"type":"error"}`), "no list"},
+		"null":           {bb.Replaced(`null`), "no list"},
+		"short":          {bb.Replaced(`{"values":[],"size":250}`), "should have 250"},
+		"a bad value":    {bb.Replaced(`{"values":[{"uuid":"x"}]}`), "its uuid is missing"},
+		"another host":   {next("https://elsewhere.test/2.0/repositories/x?page=3"), "another host"},
+		"another scheme": {next("file:///etc/passwd"), "another host"},
+		"for ever":       {next("http://127.0.0.1/2.0/repositories/%7B%7D?page=2"), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, w := crowded(t, 250)
+				c.fault.Match = func(r *http.Request) bool { return r.URL.Query().Has("page") }
+				defer h.server.Inject(bb.RepositoryList, c.fault).Clear()
+				list, err := Repositories(t.Context(), w, h.server.Client().Transport)
+				if list != nil || err == nil || !strings.Contains(err.Error(), "after 100 repositories") || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("%d repositories, %v", len(list), err)
+				}
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		h, w := crowded(t, 2)
+		ask := func() error {
+			_, err := Repositories(t.Context(), w, h.server.Client().Transport)
+			return err
+		}
+		w.API.Token = func() (string, error) { return "", errors.New("no such file") }
+		if err := ask(); err == nil || !strings.Contains(err.Error(), "no such file") {
+			t.Errorf("without a token: %v", err)
+		}
+		w.API.Token = func() (string, error) { return "another", nil }
+		if err := ask(); err == nil {
+			t.Error("with a token of nobody")
+		}
+		w.API = nil
+		if err := ask(); !errors.Is(err, ErrNoAPI) {
+			t.Errorf("without an API: %v", err)
+		}
+	})
+}

@@ -1,0 +1,87 @@
+package identity
+
+import (
+	"errors"
+	"time"
+)
+
+// DeploymentRun is what Bitbucket calls a deployment: one run of a step that
+// deploys to an environment. Here a deployment is the environment, as everywhere;
+// this is one use of it. Every UUID is bare and lower-case. What Bitbucket did not
+// tell is empty.
+type DeploymentRun struct {
+	UUID           string
+	WorkspaceUUID  string
+	RepositoryUUID string
+	DeploymentUUID string // the environment
+	PipelineUUID   string
+	StepUUID       string
+	BuildNumber    int64
+	State          DeploymentState
+	Created        time.Time
+	Started        time.Time // zero: not told, or it has not begun
+	Completed      time.Time
+	Updated        time.Time // when Bitbucket last changed it; zero: not told
+}
+
+// Latest is the latest moment that Bitbucket names for the run; zero: none.
+func (r *DeploymentRun) Latest() time.Time {
+	var latest time.Time
+	for _, t := range []time.Time{r.Created, r.Started, r.Completed, r.Updated} {
+		if t.After(latest) {
+			latest = t
+		}
+	}
+	return latest
+}
+
+// Began is when the run began as far as is told: its start, or else its making.
+func (r *DeploymentRun) Began() time.Time {
+	if r.Started.IsZero() {
+		return r.Created
+	}
+	return r.Started
+}
+
+// DeploymentState is how far a run of a deployment is.
+type DeploymentState string
+
+// The states. A state that is not known here is DeploymentUnknown, and counts as
+// one that may have run.
+const (
+	DeploymentWaiting    DeploymentState = "waiting" // nobody has started it
+	DeploymentInProgress DeploymentState = "in_progress"
+	DeploymentSuccessful DeploymentState = "successful"
+	DeploymentFailed     DeploymentState = "failed"
+	DeploymentStopped    DeploymentState = "stopped"
+	DeploymentUnknown    DeploymentState = "unknown"
+)
+
+// Over reports whether nothing more comes of a run in this state.
+func (s DeploymentState) Over() bool {
+	return s == DeploymentSuccessful || s == DeploymentFailed || s == DeploymentStopped
+}
+
+// DeploymentPage is one page of a repository's runs of deployments.
+type DeploymentPage struct {
+	Runs   []DeploymentRun
+	Unread int    // objects on it that could not be read
+	Next   string // opaque; empty: this is the last
+}
+
+// StepRun is what Bitbucket says of a step of a pipeline.
+type StepRun struct {
+	Started time.Time // zero: it never began
+	Over    bool
+}
+
+// Errors of whoever asks Bitbucket for deployments. Any other says nothing of
+// what was asked for.
+var (
+	// ErrAbsent: Bitbucket knows no such thing, or does not tell this token.
+	ErrAbsent = errors.New("no such thing in Bitbucket, or it is not shown to this access token")
+	// ErrForbidden: the access token may not read it.
+	ErrForbidden = errors.New("the access token may not read it")
+	// ErrCursor: a page cannot be asked for any more; the list has to be read again.
+	ErrCursor = errors.New("the page is not known to Bitbucket any more")
+)

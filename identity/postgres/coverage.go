@@ -1,0 +1,206 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// CoverageReport says of a period what was found of the deployments that
+// Bitbucket knows of. Its JSON is for programs, so it only grows.
+type CoverageReport struct {
+	Since        time.Time                 `json:"since"`
+	Until        time.Time                 `json:"until"` // when it was asked
+	Counts       map[identity.Coverage]int `json:"deployments"`
+	Runs         []CoverageRun             `json:"not_seen_or_unclear"` // those that are missing, or of which nothing can be told
+	Repositories []CoverageRepository      `json:"repositories"`
+	// Reconciliations is how many the log names, Changed of which the rows are not
+	// what they were then, Unrecorded those that no event names (yet).
+	Reconciliations int      `json:"reconciliations"`
+	Changed         []string `json:"changed"`
+	Unrecorded      []string `json:"unrecorded"`
+}
+
+// CoverageRun is one run of a deployment.
+type CoverageRun struct {
+	Class             string    `json:"class"`
+	Began             time.Time `json:"began"`
+	State             string    `json:"state"`
+	Repository        string    `json:"repository"`
+	Deployment        string    `json:"deployment"`
+	BuildNumber       int64     `json:"build_number"`
+	Detail            string    `json:"detail"`
+	RepositoryUUID    string    `json:"repository_uuid"`
+	PipelineUUID      string    `json:"pipeline_uuid"`
+	StepUUID          string    `json:"step_uuid"`
+	DeploymentRunUUID string    `json:"deployment_run_uuid"`
+}
+
+// CoverageRepository is how far a repository was looked at. A time that is not
+// known is the zero one.
+type CoverageRepository struct {
+	Repository     string    `json:"repository"`
+	RepositoryUUID string    `json:"repository_uuid"`
+	Outcome        string    `json:"outcome"`
+	Looked         time.Time `json:"last_looked_at"`
+	Until          time.Time `json:"complete_until"`
+	Detail         string    `json:"detail"`
+}
+
+// Unclear reports whether something of the period could not be told.
+func (r *CoverageReport) Unclear() bool {
+	if r.Reconciliations == 0 || len(r.Changed) > 0 || r.Counts[identity.CoverageCannotTell] > 0 {
+		return true
+	}
+	for _, l := range r.Repositories {
+		if l.Unclear() {
+			return true
+		}
+	}
+	return false
+}
+
+// Unclear reports whether not all of the repository's deployments up to the latest
+// look are known. One that is gone is not unclear: its deployments are judged by
+// themselves. One that had to wait is known up to its time.
+func (l *CoverageRepository) Unclear() bool {
+	switch identity.LookOutcome(l.Outcome) {
+	case identity.LookGone:
+		return false
+	case identity.LookPartial, identity.LookForbidden:
+		return true
+	}
+	return l.Until.IsZero()
+}
+
+// Missing reports whether a deployment did not come through.
+func (r *CoverageReport) Missing() bool {
+	return r.Counts[identity.CoverageNotSeen]+r.Counts[identity.CoveragePipelineOnly] > 0
+}
+
+// ReadCoverage reads what was found of deployments that began since a time, with
+// any login that may read the log.
+func ReadCoverage(ctx context.Context, url string, since time.Time) (*CoverageReport, error) {
+	config, err := postgres.ParseConfig(url, "sallyport audit completeness")
+	if err != nil {
+		return nil, err
+	}
+	conn, err := postgres.Connect(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	version, err := postgres.Version(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	if version < schemaOfCompleteness {
+		return nil, fmt.Errorf("the database's schema is version %d, and deployments are held against the log from %d on; run `sallyport migrate`", version, schemaOfCompleteness)
+	}
+	r := &CoverageReport{Since: since.UTC(), Counts: map[identity.Coverage]int{}, Runs: []CoverageRun{}, Repositories: []CoverageRepository{},
+		Changed: []string{}, Unrecorded: []string{}}
+	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		for _, read := range []func(context.Context, pgx.Tx) error{r.readRuns, r.readRepositories, r.readReconciliations} {
+			if err := read(ctx, tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, postgres.Explain("read what was found of deployments", &config.Config, err)
+	}
+	return r, nil
+}
+
+func (r *CoverageReport) readRuns(ctx context.Context, tx pgx.Tx) error {
+	if err := tx.QueryRow(ctx, "SELECT now()").Scan(&r.Until); err != nil {
+		return err
+	}
+	r.Until = r.Until.UTC()
+	rows, err := tx.Query(ctx, `SELECT class, count(*) FROM audit.deployment_coverage WHERE coalesce(began, found_at) >= $1 GROUP BY class`, r.Since)
+	if err != nil {
+		return err
+	}
+	var class identity.Coverage
+	var n int
+	if _, err := pgx.ForEachRow(rows, []any{&class, &n}, func() error {
+		r.Counts[class] = n
+		return nil
+	}); err != nil {
+		return err
+	}
+	if rows, err = tx.Query(ctx, `
+		SELECT class, coalesce(began, found_at), state, coalesce(repository, ''), coalesce(deployment, ''), coalesce(build_number, 0), detail,
+		       repository_uuid::text, coalesce(pipeline_uuid::text, ''), coalesce(step_uuid::text, ''), deployment_run_uuid::text
+		FROM audit.deployment_coverage
+		WHERE coalesce(began, found_at) >= $1 AND class IN ('not_seen', 'seen_pipeline_only', 'cannot_tell')
+		ORDER BY 2, deployment_run_uuid`, r.Since); err != nil {
+		return err
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[CoverageRun])
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		list[i].Began = list[i].Began.UTC()
+	}
+	r.Runs = append(r.Runs, list...)
+	return nil
+}
+
+func (r *CoverageReport) readRepositories(ctx context.Context, tx pgx.Tx) error {
+	rows, err := tx.Query(ctx, `SELECT repository, repository_uuid::text, outcome, last_looked_at, complete_until, detail
+		FROM audit.reconciliations ORDER BY repository, repository_uuid`)
+	if err != nil {
+		return err
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (CoverageRepository, error) {
+		var l CoverageRepository
+		var looked, until *time.Time
+		err := row.Scan(&l.Repository, &l.RepositoryUUID, &l.Outcome, &looked, &until, &l.Detail)
+		l.Looked, l.Until = orZero(looked).UTC(), orZero(until).UTC()
+		return l, err
+	})
+	r.Repositories = append(r.Repositories, list...)
+	return err
+}
+
+// readReconciliations holds what was found against the digests in the log.
+func (r *CoverageReport) readReconciliations(ctx context.Context, tx pgx.Tx) error {
+	rows, err := tx.Query(ctx, `
+		WITH recorded AS (
+			SELECT a ->> 'reconciliation' AS id, a ->> 'digest' AS digest
+			FROM (SELECT convert_from(record, 'UTF8')::json -> 'attributes' AS a FROM audit.events
+			      WHERE kind = 'reconciled' AND kind NOT IN ('decision', 'tunnel_closed', 'request_closed') AND time >= $1) e
+			WHERE a ->> 'reconciliation' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+		)
+		SELECT id, CASE WHEN encode(audit.reconciliation_digest(id::uuid), 'hex') = digest THEN 'same' ELSE 'changed' END FROM recorded
+		UNION ALL
+		SELECT DISTINCT l.reconciliation::text, 'unrecorded'
+		FROM (SELECT reconciliation FROM audit.reconciliation_looks WHERE looked_at >= $1
+		      UNION SELECT reconciliation FROM audit.deployment_findings WHERE found_at >= $1) l
+		WHERE NOT EXISTS (SELECT FROM recorded WHERE id = l.reconciliation::text)
+		ORDER BY 1`, r.Since)
+	if err != nil {
+		return err
+	}
+	var id, what string
+	_, err = pgx.ForEachRow(rows, []any{&id, &what}, func() error {
+		switch what {
+		case "unrecorded":
+			r.Unrecorded = append(r.Unrecorded, id)
+			return nil
+		case "changed":
+			r.Changed = append(r.Changed, id)
+		}
+		r.Reconciliations++
+		return nil
+	})
+	return err
+}

@@ -1,0 +1,304 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+const (
+	schemaOfCompleteness = 7
+	seenLead             = time.Hour      // Bitbucket's clock may be behind ours, and a token is used before a run is noted
+	seenTail             = 48 * time.Hour // a journal may bring what was recorded while the database was away
+)
+
+// ErrBusy is the error of a reconciliation while another instance makes one.
+var ErrBusy = errors.New("identity store: another instance holds deployments against the log")
+
+// Reconciliation is the right to hold deployments against the log, and a
+// connection to do it on: the right goes with the connection. One goroutine uses it.
+type Reconciliation struct {
+	store *Store
+	conn  *pgx.Conn
+}
+
+// Reconcile takes the right to hold deployments against the log, or returns
+// [ErrBusy]. What is returned must be closed.
+func (s *Store) Reconcile(ctx context.Context) (_ *Reconciliation, err error) {
+	config := s.connect.Copy()
+	config.RuntimeParams["application_name"] = "sallyport completeness"
+	conn, err := postgres.Connect(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("identity store: %w", err)
+	}
+	r := &Reconciliation{s, conn}
+	defer func() {
+		if err != nil {
+			r.Close()
+		}
+	}()
+	version, err := postgres.Version(ctx, conn)
+	if err != nil {
+		return nil, fmt.Errorf("identity store: %w", err)
+	}
+	if version < schemaOfCompleteness {
+		return nil, fmt.Errorf("identity store: the database's schema is version %d, and holding deployments against the log needs %d; run `sallyport migrate`", version, schemaOfCompleteness)
+	}
+	var mine bool
+	if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock(hashtextextended('audit.reconciliation', 0))").Scan(&mine); err != nil {
+		return nil, r.wrong("take the right to reconcile", err)
+	}
+	if !mine {
+		return nil, ErrBusy
+	}
+	return r, r.wrong("settle the session", postgres.Durable(ctx, conn.PgConn()))
+}
+
+// Close gives the right back.
+func (r *Reconciliation) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+	defer cancel()
+	// The end of a connection is noticed some time later by the database.
+	_, _ = r.conn.Exec(ctx, "SELECT pg_advisory_unlock_all()")
+	_ = r.conn.Close(ctx)
+}
+
+func (r *Reconciliation) wrong(operation string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("identity store: %w", r.store.explain(operation, err))
+}
+
+// Began returns when the log begins; zero: it is empty. What was deployed before
+// cannot be in it.
+func (r *Reconciliation) Began(ctx context.Context) (time.Time, error) {
+	var began *time.Time
+	err := r.conn.QueryRow(ctx, "SELECT min(time) FROM audit.events").Scan(&began)
+	if err != nil || began == nil {
+		return time.Time{}, r.wrong("ask when the log begins", err)
+	}
+	return *began, nil
+}
+
+// Latest returns the latest reconciliation of a workspace that noted a look;
+// empty: none.
+func (r *Reconciliation) Latest(ctx context.Context, workspaceUUID string) (string, error) {
+	var id string
+	err := r.conn.QueryRow(ctx, "SELECT reconciliation::text FROM audit.reconciliation_looks WHERE workspace_uuid = $1::uuid ORDER BY reconciliation DESC LIMIT 1",
+		workspaceUUID).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
+	return id, r.wrong("ask for the latest reconciliation", err)
+}
+
+// LookedAt returns what is known of the workspace's repositories from looks before.
+func (r *Reconciliation) LookedAt(ctx context.Context, workspaceUUID string) ([]identity.LookedAt, error) {
+	rows, err := r.conn.Query(ctx, `
+		SELECT l.repository_uuid::text, l.repository, l.outcome, a.looked_at, a.complete_until, coalesce(w.in_order, false), w.looked_at,
+		       (SELECT count(*) FROM identity.deployments n WHERE n.repository_uuid = l.repository_uuid AND n.valid_to IS NULL)
+		FROM (
+			SELECT DISTINCT ON (repository_uuid) repository_uuid, repository, outcome
+			FROM audit.reconciliation_looks WHERE workspace_uuid = $1::uuid
+			ORDER BY repository_uuid, looked_at DESC, reconciliation DESC
+		) l
+		CROSS JOIN LATERAL (
+			SELECT max(complete_until) AS complete_until, max(looked_at) FILTER (WHERE outcome NOT IN ('gone', 'not_looked_at')) AS looked_at
+			FROM audit.reconciliation_looks WHERE repository_uuid = l.repository_uuid
+		) a
+		LEFT JOIN LATERAL (
+			SELECT in_order, looked_at FROM audit.reconciliation_looks
+			WHERE repository_uuid = l.repository_uuid AND whole AND complete_until IS NOT NULL ORDER BY looked_at DESC LIMIT 1
+		) w ON true`, workspaceUUID)
+	if err != nil {
+		return nil, r.wrong("ask for looks", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (identity.LookedAt, error) {
+		var l identity.LookedAt
+		var at, until, whole *time.Time
+		err := row.Scan(&l.RepositoryUUID, &l.Repository, &l.Latest, &at, &until, &l.InOrder, &whole, &l.Deployments)
+		l.At, l.Until, l.WholeAt = orZero(at), orZero(until), orZero(whole)
+		return l, err
+	})
+	return list, r.wrong("ask for looks", err)
+}
+
+// Environments returns how many deployment environments each repository of a
+// workspace has, as far as is known, by its UUID.
+func (r *Reconciliation) Environments(ctx context.Context, workspaceUUID string) (map[string]int, error) {
+	rows, err := r.conn.Query(ctx, `SELECT repository_uuid::text, count(*) FROM identity.deployments
+		WHERE workspace_uuid = $1::uuid AND valid_to IS NULL GROUP BY repository_uuid`, workspaceUUID)
+	if err != nil {
+		return nil, r.wrong("ask for environments", err)
+	}
+	counts := map[string]int{}
+	var uuid string
+	var n int
+	_, err = pgx.ForEachRow(rows, []any{&uuid, &n}, func() error {
+		counts[uuid] = n
+		return nil
+	})
+	return counts, r.wrong("ask for environments", err)
+}
+
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
+
+// Findings returns the latest finding of every run of a repository's deployments
+// that began since a time.
+func (r *Reconciliation) Findings(ctx context.Context, repositoryUUID string, since time.Time) ([]identity.DeploymentFinding, error) {
+	rows, err := r.conn.Query(ctx, latestFindings+` WHERE f.began >= $2`, repositoryUUID, since)
+	if err != nil {
+		return nil, r.wrong("ask for findings", err)
+	}
+	list, err := pgx.CollectRows(rows, scanFinding)
+	return list, r.wrong("ask for findings", err)
+}
+
+const latestFindings = `
+	SELECT f.deployment_run_uuid::text, f.workspace_uuid::text, f.repository_uuid::text,
+	       coalesce(f.deployment_uuid::text, ''), coalesce(f.pipeline_uuid::text, ''), coalesce(f.step_uuid::text, ''), coalesce(f.build_number, 0),
+	       f.state, f.class, f.detail, f.created_at, f.started_at, f.completed_at, f.found_at, f.reconciliation::text
+	FROM (
+		SELECT DISTINCT ON (repository_uuid, deployment_run_uuid) *, coalesce(started_at, created_at, found_at) AS began
+		FROM audit.deployment_findings WHERE repository_uuid = $1::uuid OR $1 IS NULL
+		ORDER BY repository_uuid, deployment_run_uuid, found_at DESC
+	) f`
+
+func scanFinding(row pgx.CollectableRow) (identity.DeploymentFinding, error) {
+	var f identity.DeploymentFinding
+	var created, started, completed *time.Time
+	err := row.Scan(&f.UUID, &f.WorkspaceUUID, &f.RepositoryUUID, &f.DeploymentUUID, &f.PipelineUUID, &f.StepUUID, &f.BuildNumber,
+		&f.State, &f.Coverage, &f.Detail, &created, &started, &completed, &f.Found, &f.Reconciliation)
+	f.Created, f.Started, f.Completed = orZero(created), orZero(started), orZero(completed)
+	return f, err
+}
+
+// Seen returns which steps of these runs, and of their pipelines, are in the log:
+// by a decision, or by a token that was admitted. The runs are of one repository.
+func (r *Reconciliation) Seen(ctx context.Context, repositoryUUID string, runs []identity.DeploymentRun) ([]identity.SeenStep, error) {
+	var steps, pipelines []string
+	var from, to time.Time
+	for _, run := range runs {
+		if run.StepUUID != "" {
+			steps = append(steps, run.StepUUID)
+		}
+		if run.PipelineUUID != "" {
+			pipelines = append(pipelines, run.PipelineUUID)
+		}
+		if first := run.Began(); from.IsZero() || first.Before(from) {
+			from = first
+		}
+		last := run.Latest()
+		if !run.State.Over() {
+			last = time.Now()
+		}
+		if last.After(to) {
+			to = last
+		}
+	}
+	if len(steps)+len(pipelines) == 0 {
+		return nil, nil
+	}
+	rows, err := r.conn.Query(ctx, `
+		SELECT DISTINCT coalesce(step_uuid::text, ''), coalesce(pipeline_uuid::text, ''), coalesce(deployment_uuid::text, '')
+		FROM audit.events
+		WHERE kind = 'decision' AND repository_uuid = $1::uuid AND time BETWEEN $2 AND $3
+		  AND (step_uuid = ANY ($4::text[]::uuid[]) OR pipeline_uuid = ANY ($5::text[]::uuid[]))
+		UNION
+		SELECT step_uuid::text, '', '' FROM identity.admitted_tokens
+		WHERE repository_uuid = $1::uuid AND step_uuid = ANY ($4::text[]::uuid[])`,
+		repositoryUUID, from.Add(-seenLead), to.Add(seenTail), steps, pipelines)
+	if err != nil {
+		return nil, r.wrong("look for steps in the log", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[identity.SeenStep])
+	return list, r.wrong("look for steps in the log", err)
+}
+
+// Counts returns how many runs of a workspace's deployments that began since a
+// time are of each class.
+func (r *Reconciliation) Counts(ctx context.Context, workspaceUUID string, since time.Time) (map[identity.Coverage]int, error) {
+	rows, err := r.conn.Query(ctx, `SELECT class, count(*) FROM audit.deployment_coverage
+		WHERE workspace_uuid = $1::uuid AND coalesce(began, found_at) >= $2 GROUP BY class`, workspaceUUID, since)
+	if err != nil {
+		return nil, r.wrong("count deployments", err)
+	}
+	counts := map[identity.Coverage]int{}
+	var class identity.Coverage
+	var n int
+	_, err = pgx.ForEachRow(rows, []any{&class, &n}, func() error {
+		counts[class] = n
+		return nil
+	})
+	return counts, r.wrong("count deployments", err)
+}
+
+// Unrecorded returns what was found since a time and is in no event yet:
+// reconciliations that no event of kind reconciled names, and missing runs that
+// no event of kind deployment_not_seen names. The first are by their workspace.
+func (r *Reconciliation) Unrecorded(ctx context.Context, since time.Time) (reconciliations map[string]string, missing []identity.DeploymentFinding, err error) {
+	recorded, err := r.named(ctx, "reconciled", "reconciliation", since)
+	if err != nil {
+		return nil, nil, err
+	}
+	rows, err := r.conn.Query(ctx, `SELECT reconciliation::text, workspace_uuid::text FROM audit.reconciliation_looks WHERE looked_at >= $1
+		UNION SELECT reconciliation::text, workspace_uuid::text FROM audit.deployment_findings WHERE found_at >= $1`, since)
+	if err != nil {
+		return nil, nil, r.wrong("look for reconciliations", err)
+	}
+	reconciliations = map[string]string{}
+	var id, workspace string
+	if _, err = pgx.ForEachRow(rows, []any{&id, &workspace}, func() error {
+		if !recorded[id] {
+			reconciliations[id] = workspace
+		}
+		return nil
+	}); err != nil {
+		return nil, nil, r.wrong("look for reconciliations", err)
+	}
+
+	if recorded, err = r.named(ctx, "deployment_not_seen", "deployment_run_uuid", since); err != nil {
+		return nil, nil, err
+	}
+	if rows, err = r.conn.Query(ctx, latestFindings+` WHERE f.class IN ('not_seen', 'seen_pipeline_only') AND f.found_at >= $2 ORDER BY f.began`, nil, since); err == nil {
+		missing, err = pgx.CollectRows(rows, scanFinding)
+	}
+	if err != nil {
+		return nil, nil, r.wrong("look for missing deployments", err)
+	}
+	return reconciliations, slices.DeleteFunc(missing, func(f identity.DeploymentFinding) bool { return recorded[f.UUID] }), nil
+}
+
+// named returns what an attribute of the events of a kind says.
+func (r *Reconciliation) named(ctx context.Context, kind, attribute string, since time.Time) (map[string]bool, error) {
+	rows, err := r.conn.Query(ctx, `SELECT coalesce(convert_from(record, 'UTF8')::json -> 'attributes' ->> $2, '') FROM audit.events
+		WHERE kind = $1 AND kind NOT IN ('decision', 'tunnel_closed', 'request_closed') AND time >= $3`, kind, attribute, since)
+	if err != nil {
+		return nil, r.wrong("look for events", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	set := make(map[string]bool, len(list))
+	for _, id := range list {
+		set[id] = true
+	}
+	return set, r.wrong("look for events", err)
+}
+
+// Digest returns the digest of what a reconciliation added.
+func (r *Reconciliation) Digest(ctx context.Context, reconciliation string) (digest []byte, err error) {
+	err = r.conn.QueryRow(ctx, "SELECT audit.reconciliation_digest($1::uuid)", reconciliation).Scan(&digest)
+	return digest, r.wrong("digest a reconciliation", err)
+}

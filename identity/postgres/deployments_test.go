@@ -1,0 +1,209 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+func reconciliation(t testing.TB, h *house) *Reconciliation {
+	t.Helper()
+	r, err := h.Reconcile(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r
+}
+
+func finding(n int, class identity.Coverage, at time.Time) identity.DeploymentFinding {
+	return identity.DeploymentFinding{
+		DeploymentRun: identity.DeploymentRun{UUID: uuid(n), WorkspaceUUID: acme, RepositoryUUID: payments, DeploymentUUID: uuid(100), PipelineUUID: uuid(200 + n),
+			StepUUID: uuid(300 + n), BuildNumber: int64(n), State: identity.DeploymentSuccessful, Created: stamp(at), Started: stamp(at), Completed: stamp(at.Add(time.Minute))},
+		Coverage: class, Found: stamp(at.Add(time.Hour)), Detail: "why",
+	}
+}
+
+// What is saved comes back, the latest of each, with names and numbers in the view.
+func TestReconciliation(t *testing.T) {
+	db := database(t)
+	h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	h.save(t, repository(payments, "acme/payments", minutes(0)), deployment(uuid(100), payments, "Production EU", "production-eu", minutes(0)))
+	r := reconciliation(t, h)
+	if id, err := r.Latest(t.Context(), acme); id != "" || err != nil {
+		t.Errorf("%q, %v", id, err)
+	}
+	first, second := "01930000-0000-7000-8000-000000000001", "01930000-0000-7000-8000-000000000002"
+	look := identity.DeploymentLook{WorkspaceUUID: acme, RepositoryUUID: payments, Repository: "acme/payments", Outcome: identity.LookComplete,
+		Began: stamp(minutes(0)), Until: stamp(minutes(0)), InOrder: true, Whole: true, Requests: 1, Runs: 2}
+	partial := look
+	partial.Outcome, partial.Until, partial.Began, partial.Whole, partial.InOrder = identity.LookPartial, time.Time{}, stamp(minutes(60)), false, false
+	one, two, later := finding(1, identity.CoveragePending, minutes(0)), finding(2, identity.CoverageNotSeen, minutes(1)), finding(1, identity.CoverageSeen, minutes(0))
+	later.Found = later.Found.Add(time.Hour)
+	for id, do := range map[string]func() error{
+		first: func() error {
+			return r.Save(t.Context(), first, []identity.DeploymentFinding{one, two}, []identity.DeploymentLook{look})
+		},
+		second: func() error {
+			return r.Save(t.Context(), second, []identity.DeploymentFinding{later}, []identity.DeploymentLook{partial})
+		},
+	} {
+		if err := do(); err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+	}
+	if id, err := r.Latest(t.Context(), acme); id != second || err != nil {
+		t.Errorf("%q, %v", id, err)
+	}
+	looked, err := r.LookedAt(t.Context(), acme)
+	if err != nil || len(looked) != 1 {
+		t.Fatalf("%+v, %v", looked, err)
+	}
+	if l := looked[0]; l.Latest != identity.LookPartial || !l.At.Equal(partial.Began) || !l.Until.Equal(look.Until) || !l.InOrder || !l.WholeAt.Equal(look.Began) || l.Deployments != 1 {
+		t.Errorf("%+v", l)
+	}
+	list, err := r.Findings(t.Context(), payments, minutes(-1))
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	for _, f := range list {
+		want := two
+		if f.UUID == later.UUID {
+			want = later
+		}
+		want.Reconciliation = f.Reconciliation
+		f.Created, f.Started, f.Completed, f.Found = f.Created.UTC(), f.Started.UTC(), f.Completed.UTC(), f.Found.UTC()
+		if f != want {
+			t.Errorf("%+v, want %+v", f, want)
+		}
+	}
+	counts, err := r.Counts(t.Context(), acme, minutes(-1))
+	if err != nil || counts[identity.CoverageSeen] != 1 || counts[identity.CoverageNotSeen] != 1 || counts[identity.CoveragePending] != 0 {
+		t.Errorf("%v, %v", counts, err)
+	}
+	left, missing, err := r.Unrecorded(t.Context(), minutes(-60))
+	if err != nil || len(left) != 2 || left[first] != acme || len(missing) != 1 || missing[0].UUID != two.UUID {
+		t.Errorf("%v, %+v, %v", left, missing, err)
+	}
+	shown := ask[string](t, conn, "SELECT concat_ws(' ', class, repository, deployment, deployment_type, build_number, state) FROM audit.deployment_coverage WHERE class = 'not_seen'")
+	if want := "not_seen acme/payments Production EU production 2 successful"; shown != want {
+		t.Errorf("%s, want %s", shown, want)
+	}
+	shown = ask[string](t, conn, "SELECT concat_ws(' ', outcome, repository, deployments, never_looked_at, complete_until IS NULL) FROM audit.reconciliations")
+	if want := "partial acme/payments 1 f f"; shown != want {
+		t.Errorf("%s, want %s", shown, want)
+	}
+	for _, down := range []string{"00007_completeness.sql"} {
+		_, way := migration(t, down)
+		if _, err := conn.PgConn().Exec(t.Context(), "BEGIN; SET LOCAL ROLE sallyport_owner; "+way+"; COMMIT").ReadAll(); code(err) != "23001" {
+			t.Errorf("findings were taken down: %v", err)
+		}
+		must(t, conn, "ROLLBACK")
+	}
+}
+
+// What the database would refuse is refused before, and nothing of it is written.
+func TestReconciliationRefuses(t *testing.T) {
+	db := database(t)
+	h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	r := reconciliation(t, h)
+	good := finding(1, identity.CoverageSeen, minutes(0))
+	for name, change := range map[string]func(*identity.DeploymentFinding){
+		"braces":    func(f *identity.DeploymentFinding) { f.UUID = "{" + f.UUID + "}" },
+		"step":      func(f *identity.DeploymentFinding) { f.StepUUID = "x" },
+		"NUL":       func(f *identity.DeploymentFinding) { f.Detail = "a\x00" },
+		"long":      func(f *identity.DeploymentFinding) { f.Detail = string(make([]byte, 1001)) },
+		"number":    func(f *identity.DeploymentFinding) { f.BuildNumber = -1 },
+		"class":     func(f *identity.DeploymentFinding) { f.Coverage = "fine" },
+		"state":     func(f *identity.DeploymentFinding) { f.State = "" },
+		"no moment": func(f *identity.DeploymentFinding) { f.Found = time.Time{} },
+	} {
+		bad := finding(2, identity.CoverageSeen, minutes(0))
+		change(&bad)
+		if err := r.Save(t.Context(), uuid(9), []identity.DeploymentFinding{good, bad}, nil); err == nil {
+			t.Errorf("%s: saved", name)
+		}
+	}
+	look := identity.DeploymentLook{WorkspaceUUID: acme, RepositoryUUID: payments, Outcome: identity.LookPartial, Began: minutes(0), Until: minutes(0)}
+	if err := r.Save(t.Context(), uuid(9), nil, []identity.DeploymentLook{look}); err == nil {
+		t.Error("a partial look moved the mark")
+	}
+	if err := r.Save(t.Context(), "x", []identity.DeploymentFinding{good}, nil); err == nil {
+		t.Error("saved under no UUID")
+	}
+	if n := ask[int](t, conn, "SELECT count(*) FROM audit.deployment_findings"); n != 0 {
+		t.Errorf("%d rows", n)
+	}
+}
+
+// One at a time, and nobody keeps the right that has gone.
+func TestReconcileOneAtATime(t *testing.T) {
+	leakless(t)
+	db := database(t)
+	a, b := instance(t, db.URL(postgres.Writer), 0), instance(t, db.URL(postgres.Writer), 0)
+	r, err := a.Reconcile(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Reconcile(t.Context()); !errors.Is(err, ErrBusy) {
+		t.Errorf("got %v", err)
+	}
+	r.Close()
+	eventually(t, "the right is free", func() bool {
+		r, err := b.Reconcile(t.Context())
+		if err == nil {
+			r.Close()
+		}
+		return err == nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := a.Reconcile(ctx); err == nil {
+		t.Error("after the end")
+	}
+}
+
+// Findings are only ever added to, whoever asks.
+func TestFindingsAreAppendOnly(t *testing.T) {
+	db := database(t)
+	h, admin := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	r := reconciliation(t, h)
+	if err := r.Save(t.Context(), uuid(9), []identity.DeploymentFinding{finding(1, identity.CoverageNotSeen, minutes(0))}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range []string{
+		"UPDATE audit.deployment_findings SET class = 'seen'", "DELETE FROM audit.deployment_findings", "TRUNCATE audit.deployment_findings",
+		"UPDATE audit.reconciliation_looks SET outcome = 'complete'", "DELETE FROM audit.reconciliation_looks", "TRUNCATE audit.reconciliation_looks",
+	} {
+		if _, err := admin.Exec(t.Context(), statement); code(err) != "23001" {
+			t.Errorf("%s as a superuser: %v", statement, err)
+		}
+		if _, err := admin.Exec(t.Context(), "SET session_replication_role = replica; "+statement); code(err) != "23001" {
+			t.Errorf("%s as a replica: %v", statement, err)
+		}
+		must(t, admin, "RESET session_replication_role")
+		for _, role := range []string{postgres.Writer, postgres.Auditor} {
+			conn := connection(t, db.URL(role))
+			if _, err := conn.Exec(t.Context(), statement); code(err) != "42501" {
+				t.Errorf("%s as %s: %v", statement, role, err)
+			}
+		}
+	}
+	for role, may := range map[string]bool{postgres.Writer: true, postgres.Auditor: true} {
+		conn := connection(t, db.URL(role))
+		for _, statement := range []string{"SELECT FROM audit.deployment_coverage", "SELECT FROM audit.reconciliations", "SELECT FROM audit.self_tests",
+			"SELECT audit.reconciliation_digest(gen_random_uuid())"} {
+			if _, err := conn.Exec(t.Context(), statement); (err == nil) != may {
+				t.Errorf("%s as %s: %v", statement, role, err)
+			}
+		}
+	}
+	conn := connection(t, db.URL(postgres.Auditor))
+	if _, err := conn.Exec(t.Context(), "INSERT INTO audit.reconciliation_looks SELECT * FROM audit.reconciliation_looks"); code(err) != "42501" {
+		t.Errorf("an auditor adds: %v", err)
+	}
+}

@@ -1,0 +1,36 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// StepEvent is an event of a step as the log has it. What it does not have is empty.
+type StepEvent struct {
+	Kind       string
+	DecisionID string
+	Verdict    string
+	Mode       string
+	Reason     string
+	Rule       string
+	Cause      string
+}
+
+// StepEvents returns the events of a step since a time, in the order of time. The
+// step's UUID is bare and lower-case. What waits in a server's journal is not there.
+func (s *Store) StepEvents(ctx context.Context, stepUUID string, since time.Time) ([]StepEvent, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT kind, coalesce(decision_id::text, ''), coalesce(verdict, ''), coalesce(mode, ''), coalesce(reason, ''), coalesce(rule, ''), coalesce(cause, '')
+		FROM audit.events WHERE step_uuid = $1::uuid AND time >= $2 ORDER BY time, writer, writer_sequence LIMIT 1000`, stepUUID, since)
+	if err != nil {
+		return nil, fmt.Errorf("identity store: %w", s.explain("look for events of a step", err))
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[StepEvent])
+	if err != nil {
+		return nil, fmt.Errorf("identity store: %w", s.explain("look for events of a step", err))
+	}
+	return list, nil
+}

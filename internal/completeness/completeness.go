@@ -1,0 +1,132 @@
+// Package completeness holds what Bitbucket says was deployed against what is in
+// the audit log: which deployments never came through Sallyport, and which
+// repositories were looked at. HTTPS_PROXY is advisory, so the log by itself
+// cannot tell.
+//
+// A [Reconciler] works in the background, one instance at a time, within a budget
+// of requests of its own. It keeps what it finds, and puts a digest of that into
+// the log; a deployment that is missing gets an event of its own.
+//
+// What it finds is as good as what Bitbucket tells. A step that needs no network
+// never comes through, and is called not seen all the same.
+package completeness
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/identity"
+)
+
+const (
+	// overlap is how far before the last look another one reaches: Bitbucket may
+	// show a run later than it happened.
+	overlap = 2 * time.Hour
+	// wholeEvery is how often a list is read to its end although its order seems
+	// to be known: nothing that Bitbucket documents promises that order.
+	wholeEvery = 7 * 24 * time.Hour
+	// longest is how long a run may be in progress before it is judged as one that
+	// is over: no step runs longer than twelve hours.
+	longest = 24 * time.Hour
+	// maxPages bounds one list: 50,000 runs of one repository.
+	maxPages = 500
+	// maxFailures of different repositories in a row end a reconciliation: the API
+	// is away.
+	maxFailures = 3
+
+	retryLeast = time.Minute
+	patience   = 30 * time.Second // for the database, and for the log
+)
+
+// API is what Bitbucket tells of one workspace. Its methods wait until they may
+// ask and end with ctx. Their errors are those of package identity where Bitbucket
+// says something of what was asked for; any other says that it could not be asked.
+// One goroutine uses it.
+type API interface {
+	// Repositories returns all of the workspace's, or an error.
+	Repositories(ctx context.Context) ([]identity.KnownName, error)
+	// Page returns one page of a repository's runs, the first where next is empty.
+	Page(ctx context.Context, repositoryUUID, next string) (identity.DeploymentPage, error)
+	// Step returns one step of a pipeline.
+	Step(ctx context.Context, repositoryUUID, pipelineUUID, stepUUID string) (identity.StepRun, error)
+	// Requests returns how many requests were made; anybody may call it.
+	Requests() int64
+}
+
+// Session is the store while this instance is the one that reconciles. After an
+// error of the database it is of no use any more. One goroutine uses it.
+type Session interface {
+	// Began returns when the log begins; zero: it is empty.
+	Began(ctx context.Context) (time.Time, error)
+	// Latest returns the latest reconciliation of a workspace, a UUIDv7; empty: none.
+	Latest(ctx context.Context, workspaceUUID string) (string, error)
+	LookedAt(ctx context.Context, workspaceUUID string) ([]identity.LookedAt, error)
+	// Environments counts each repository's deployment environments, as far as is known.
+	Environments(ctx context.Context, workspaceUUID string) (map[string]int, error)
+	// Findings returns the latest of each run of a repository that began since a time.
+	Findings(ctx context.Context, repositoryUUID string, since time.Time) ([]identity.DeploymentFinding, error)
+	// Seen returns the steps of these runs and of their pipelines that are in the log.
+	Seen(ctx context.Context, repositoryUUID string, runs []identity.DeploymentRun) ([]identity.SeenStep, error)
+	// Save adds findings and looks, all or nothing, durably.
+	Save(ctx context.Context, reconciliation string, findings []identity.DeploymentFinding, looks []identity.DeploymentLook) error
+	Counts(ctx context.Context, workspaceUUID string, since time.Time) (map[identity.Coverage]int, error)
+	// Unrecorded returns what no event names yet: reconciliations with their
+	// workspace, and missing runs.
+	Unrecorded(ctx context.Context, since time.Time) (map[string]string, []identity.DeploymentFinding, error)
+	Digest(ctx context.Context, reconciliation string) ([]byte, error)
+	Close()
+}
+
+// Workspace is one whose deployments are held against the log.
+type Workspace struct {
+	UUID string
+	Slug string
+	API  API
+}
+
+// Config says what is reconciled, with what and how often.
+type Config struct {
+	Workspaces []Workspace
+	// Open takes the right to reconcile. It returns neither a session nor an error
+	// while another instance has it.
+	Open func(context.Context) (Session, error)
+	// Record makes an event durable, as the log does.
+	Record func(context.Context, *audit.Event) error
+	// Ready returns an error while the log is known to be away, or has events that
+	// wait: what is not there yet would be taken for missing. nil: it always is.
+	Ready func() error
+
+	Interval time.Duration // between two reconciliations of a workspace
+	Lookback time.Duration // how long ago a run may have begun
+	Settle   time.Duration // how long after its end a run has to be in the log
+	Log      *slog.Logger  // nil: none
+	Now      func() time.Time
+}
+
+// Status is what is to be said, for /readyz and metrics, of each workspace together.
+// Of a reconciliation that another instance made only its time and what is found of
+// deployments is known.
+type Status struct {
+	At           time.Time // when the latest began; zero: none yet
+	Took         time.Duration
+	Err          error // what kept the latest from being whole
+	Elsewhere    bool  // another instance reconciles
+	Deployments  map[identity.Coverage]int
+	Repositories map[identity.LookOutcome]int
+	Requests     int64 // since the start
+}
+
+// New returns a reconciler, which does nothing until Run.
+func New(c Config) *Reconciler {
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Ready == nil {
+		c.Ready = func() error { return nil }
+	}
+	return &Reconciler{config: c, cursors: map[string]cursor{}, told: map[string]bool{}, latest: map[string]outcome{}}
+}

@@ -1,0 +1,159 @@
+package completeness
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/identity"
+)
+
+// seen answers which steps and pipelines are in the log.
+type seen struct {
+	steps     map[string]bool
+	pipelines map[string]bool
+	deployed  map[[2]string]bool // pipeline and environment
+}
+
+func (v *visit) seen(ctx context.Context, repository string, runs []identity.DeploymentRun) (seen, error) {
+	list, err := v.session.Seen(ctx, repository, runs)
+	s := seen{map[string]bool{}, map[string]bool{}, map[[2]string]bool{}}
+	for _, step := range list {
+		s.steps[step.StepUUID] = true
+		if step.PipelineUUID != "" {
+			s.pipelines[step.PipelineUUID] = true
+			s.deployed[[2]string{step.PipelineUUID, step.DeploymentUUID}] = step.DeploymentUUID != ""
+		}
+	}
+	return s, err
+}
+
+// has reports whether a run's own step is in the log. Where Bitbucket does not
+// name the step, one of the same pipeline that deployed to the same environment is it.
+func (s seen) has(run *identity.DeploymentRun) bool {
+	if run.StepUUID != "" {
+		return s.steps[run.StepUUID]
+	}
+	return run.PipelineUUID != "" && s.deployed[[2]string{run.PipelineUUID, run.DeploymentUUID}]
+}
+
+// judge returns what is new of some runs of a repository.
+func (v *visit) judge(ctx context.Context, repository string, runs []identity.DeploymentRun, known map[string]identity.DeploymentFinding) ([]identity.DeploymentFinding, error) {
+	return v.judgeBy(ctx, repository, runs, known, v.class)
+}
+
+// judgeBlind judges without Bitbucket's word: what is in the log is seen, and of
+// the rest nothing can be told that was not told before.
+func (v *visit) judgeBlind(ctx context.Context, repository string, runs []identity.DeploymentRun, known map[string]identity.DeploymentFinding, why string) ([]identity.DeploymentFinding, error) {
+	return v.judgeBy(ctx, repository, runs, known, func(_ context.Context, run *identity.DeploymentRun, before identity.DeploymentFinding, _ bool) (identity.Coverage, string, error) {
+		switch {
+		case before.Coverage != identity.CoveragePending:
+			return before.Coverage, before.Detail, nil
+		case v.config.Now().Sub(run.Latest()) < longest:
+			return identity.CoveragePending, why, nil
+		}
+		return identity.CoverageCannotTell, why, nil
+	})
+}
+
+type classify func(ctx context.Context, run *identity.DeploymentRun, before identity.DeploymentFinding, pipeline bool) (identity.Coverage, string, error)
+
+func (v *visit) judgeBy(ctx context.Context, repository string, runs []identity.DeploymentRun, known map[string]identity.DeploymentFinding, class classify) ([]identity.DeploymentFinding, error) {
+	if len(runs) == 0 {
+		return nil, nil
+	}
+	inLog, err := v.seen(ctx, repository, runs)
+	if err != nil {
+		return nil, err
+	}
+	var news []identity.DeploymentFinding
+	for _, run := range runs {
+		before := known[run.UUID]
+		f := identity.DeploymentFinding{DeploymentRun: run, Coverage: identity.CoverageSeen}
+		// What was seen stays seen: retention may have taken the event since.
+		switch {
+		case inLog.has(&run), before.Coverage == identity.CoverageSeen && sameStep(&before.DeploymentRun, &run):
+		default:
+			if f.Coverage, f.Detail, err = class(ctx, &run, before, inLog.pipelines[run.PipelineUUID]); err != nil {
+				return nil, err
+			}
+		}
+		if before.UUID != "" && same(&before, &f) {
+			continue
+		}
+		f.Detail = short(f.Detail)
+		if f.Found = v.config.Now(); !f.Found.After(before.Found.Add(time.Microsecond)) {
+			f.Found = before.Found.Add(2 * time.Microsecond)
+		}
+		known[run.UUID] = f
+		news = append(news, f)
+	}
+	return news, nil
+}
+
+func sameStep(a, b *identity.DeploymentRun) bool {
+	return a.StepUUID == b.StepUUID && a.PipelineUUID == b.PipelineUUID
+}
+
+// same reports whether a finding says nothing new. The detail may: it quotes
+// errors.
+func same(a, b *identity.DeploymentFinding) bool {
+	return a.Coverage == b.Coverage && a.State == b.State && sameStep(&a.DeploymentRun, &b.DeploymentRun) &&
+		a.DeploymentUUID == b.DeploymentUUID && a.BuildNumber == b.BuildNumber &&
+		a.Started.Equal(b.Started) && a.Completed.Equal(b.Completed)
+}
+
+// class judges a run whose own step is not in the log. pipeline says whether
+// another step of its pipeline is.
+func (v *visit) class(ctx context.Context, run *identity.DeploymentRun, before identity.DeploymentFinding, pipeline bool) (identity.Coverage, string, error) {
+	now := v.config.Now()
+	missing := identity.CoverageNotSeen
+	if pipeline {
+		missing = identity.CoveragePipelineOnly
+	}
+	switch {
+	case run.State == identity.DeploymentWaiting:
+		return identity.CoveragePending, "nobody has started it", nil
+	case run.State == identity.DeploymentInProgress && now.Sub(run.Began()) < longest:
+		return identity.CoveragePending, "it is not over", nil
+	case run.State != identity.DeploymentInProgress && now.Sub(run.Latest()) < v.config.Settle:
+		return identity.CoveragePending, "it has only just ended", nil
+	case run.PipelineUUID == "":
+		return identity.CoverageCannotTell, "Bitbucket names no pipeline", nil
+	case before.Coverage.Missing() && sameStep(&before.DeploymentRun, run):
+		return missing, before.Detail, nil // its step was asked for then
+	case run.StepUUID == "":
+		if run.Started.IsZero() && run.State != identity.DeploymentSuccessful {
+			return identity.CoverageCannotTell, "Bitbucket does not tell whether it ever began", nil
+		}
+		return missing, "Bitbucket names no step: no step of its pipeline that deployed there is in the log", nil
+	}
+	step, err := v.workspace.API.Step(ctx, run.RepositoryUUID, run.PipelineUUID, run.StepUUID)
+	switch {
+	case ctx.Err() != nil:
+		return "", "", ctx.Err()
+	case errors.Is(err, identity.ErrAbsent):
+		if run.Started.IsZero() && run.State != identity.DeploymentSuccessful {
+			return identity.CoverageCannotTell, "Bitbucket does not know its step any more", nil
+		}
+		return missing, "Bitbucket does not know its step any more", nil
+	case err != nil:
+		return identity.CoverageCannotTell, "its step could not be asked for: " + err.Error(), nil
+	case step.Started.IsZero() && step.Over:
+		return identity.CoverageNotRun, "", nil
+	case step.Started.IsZero():
+		return identity.CoveragePending, "its step has not begun", nil
+	}
+	return missing, "", nil
+}
+
+// short makes a text fit to be kept.
+func short(text string) string {
+	const most = 1000
+	text = strings.ReplaceAll(strings.ToValidUTF8(text, "\ufffd"), "\x00", "")
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most-3], "") + "…"
+	}
+	return text
+}

@@ -1,0 +1,216 @@
+package completeness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/identity"
+)
+
+// cursor is how far a list was read.
+type cursor struct {
+	next    string
+	began   time.Time // when its first page was asked for
+	inOrder bool      // so far the newest start came first
+	oldest  time.Time // the start that came last
+	pages   int
+}
+
+// look reads a repository's list of runs and judges each. failed is what Bitbucket
+// did; err the database's.
+func (v *visit) look(ctx context.Context, n identity.KnownName, before identity.LookedAt) (failed, err error) {
+	api := v.workspace.API
+	l := identity.DeploymentLook{WorkspaceUUID: v.workspace.UUID, RepositoryUUID: n.RepositoryUUID, Repository: n.FullName, Began: v.config.Now()}
+	requests := api.Requests()
+	known, err := v.known(ctx, n.RepositoryUUID)
+	if err != nil {
+		return nil, err
+	}
+	told := map[string]bool{}
+	at, whole, failed, err := v.read(ctx, n.RepositoryUUID, v.horizon(before, known, l.Began), func(page identity.DeploymentPage) error {
+		l.Runs += len(page.Runs)
+		var runs []identity.DeploymentRun
+		for _, run := range page.Runs {
+			if run.Began().Before(v.since) && known[run.UUID].UUID == "" {
+				continue // before what counts
+			}
+			if !told[run.UUID] {
+				runs = append(runs, run)
+			}
+			told[run.UUID] = true
+		}
+		findings, err := v.judge(ctx, n.RepositoryUUID, runs, known)
+		if err != nil {
+			return err
+		}
+		return v.save(ctx, findings)
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.InOrder, l.Whole = at.inOrder, whole
+	l.Outcome, l.Until = identity.LookComplete, at.began
+	switch {
+	case failed == nil:
+	case errors.Is(failed, identity.ErrAbsent) && at.pages == 0:
+		l.Outcome = identity.LookAbsent
+	case errors.Is(failed, identity.ErrForbidden):
+		l.Outcome = identity.LookForbidden
+	default:
+		l.Outcome = identity.LookPartial
+	}
+	why := ""
+	if failed != nil {
+		l.Detail = short(failed.Error())
+		why = "its repository could not be read: " + string(l.Outcome)
+	}
+	if !l.Outcome.Told() {
+		l.Until = time.Time{}
+	}
+	findings, err := v.again(ctx, n.RepositoryUUID, told, why)
+	if err != nil {
+		return nil, err
+	}
+	l.Requests = int(api.Requests() - requests)
+	if err := v.save(ctx, findings, l); err != nil {
+		return nil, err
+	}
+	if l.Outcome.Told() || l.Outcome == identity.LookForbidden {
+		return nil, nil // an answer
+	}
+	return failed, nil
+}
+
+// known returns what was found of a repository's runs before.
+func (v *visit) known(ctx context.Context, repository string) (map[string]identity.DeploymentFinding, error) {
+	list, err := v.session.Findings(ctx, repository, v.since)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]identity.DeploymentFinding, len(list))
+	for _, f := range list {
+		known[f.UUID] = f
+	}
+	return known, nil
+}
+
+// horizon is the time before which nothing can be new, so that a list in order
+// need not be read further; the zero time where it has to be read to its end. A
+// run that waits or goes on holds it back.
+func (v *visit) horizon(before identity.LookedAt, known map[string]identity.DeploymentFinding, now time.Time) time.Time {
+	if before.Until.IsZero() || !before.InOrder || now.Sub(before.WholeAt) >= wholeEvery {
+		return time.Time{}
+	}
+	horizon := before.Until.Add(-overlap)
+	for _, f := range known {
+		if f.Coverage == identity.CoveragePending && f.Began().Before(horizon) {
+			horizon = f.Began()
+		}
+	}
+	return horizon
+}
+
+// read walks a repository's list, and goes on where an earlier walk failed. at is
+// how far it came; whole, whether that is the end; failed, why not as far as the
+// horizon.
+func (v *visit) read(ctx context.Context, repository string, horizon time.Time, each func(identity.DeploymentPage) error) (at cursor, whole bool, failed, err error) {
+	fresh := cursor{began: v.config.Now(), inOrder: true}
+	at, resumed := v.cursors[repository]
+	if !resumed {
+		at = fresh
+	}
+	delete(v.cursors, repository)
+	unread := 0
+	for {
+		page, err := v.workspace.API.Page(ctx, repository, at.next)
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return at, false, err, ctx.Err()
+		case errors.Is(err, identity.ErrCursor) && resumed, errors.Is(err, identity.ErrAbsent) && resumed:
+			at, resumed = fresh, false // from the beginning, then
+			continue
+		default:
+			if at.next != "" && !errors.Is(err, identity.ErrCursor) {
+				v.cursors[repository] = at
+			}
+			return at, false, err, nil
+		}
+		if err := each(page); err != nil {
+			return at, false, nil, err
+		}
+		unread += page.Unread
+		at.pages++
+		old := at.pass(page.Runs, horizon)
+		switch {
+		case page.Next == "":
+			return at, true, unreadable(unread), nil
+		case !horizon.IsZero() && at.inOrder && old:
+			return at, false, unreadable(unread), nil
+		case at.pages >= maxPages:
+			return at, false, fmt.Errorf("its list has more than %d pages", maxPages), nil
+		}
+		at.next = page.Next
+	}
+}
+
+func unreadable(n int) error {
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d deployments could not be read", n)
+}
+
+// pass takes a page in, and reports whether all on it that ever began is older
+// than the horizon. What has not begun has no place in the order.
+func (c *cursor) pass(runs []identity.DeploymentRun, horizon time.Time) (old bool) {
+	old = true
+	begun := 0
+	for _, run := range runs {
+		if run.Started.IsZero() {
+			continue
+		}
+		begun++
+		if !c.oldest.IsZero() && run.Started.After(c.oldest) {
+			c.inOrder = false
+		}
+		c.oldest = run.Started
+		old = old && run.Latest().Before(horizon)
+	}
+	return old && begun > 0
+}
+
+// again judges the runs that are not settled and were not told of this time: an
+// event of theirs may have come late. why says what keeps Bitbucket from telling;
+// empty: it told.
+func (v *visit) again(ctx context.Context, repository string, told map[string]bool, why string) ([]identity.DeploymentFinding, error) {
+	known, err := v.known(ctx, repository)
+	if err != nil {
+		return nil, err
+	}
+	var runs []identity.DeploymentRun
+	for _, f := range known {
+		if !told[f.UUID] && !f.Coverage.Final() {
+			runs = append(runs, f.DeploymentRun)
+		}
+	}
+	slices.SortFunc(runs, func(a, b identity.DeploymentRun) int { return strings.Compare(a.UUID, b.UUID) })
+	var all []identity.DeploymentFinding
+	for chunk := range slices.Chunk(runs, 100) {
+		var findings []identity.DeploymentFinding
+		if why == "" {
+			findings, err = v.judge(ctx, repository, chunk, known)
+		} else {
+			findings, err = v.judgeBlind(ctx, repository, chunk, known, why)
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, findings...)
+	}
+	return all, nil
+}

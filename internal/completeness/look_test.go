@@ -1,0 +1,357 @@
+package completeness
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/identity"
+	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+)
+
+// until is up to when every run of a repository was looked at.
+func (h *house) until(r *bb.Repository) time.Time {
+	h.t.Helper()
+	at := ask[*time.Time](h, "SELECT complete_until FROM audit.reconciliations WHERE repository_uuid = $1", r.UUID)
+	if at == nil {
+		return time.Time{}
+	}
+	return *at
+}
+
+// TestPageFails: a list that fails in the middle is gone on with, and the mark is
+// not moved over what was not read.
+func TestPageFails(t *testing.T) {
+	h := build(t)
+	for range 250 {
+		h.deploy()
+	}
+	h.pass(time.Hour)
+	h.api.fail = func(what, _ string) error {
+		if what == "page" && h.api.pages == 2 {
+			return errAway
+		}
+		return nil
+	}
+	h.runOnce()
+	if h.outcome(h.payments) != "partial" || !h.until(h.payments).IsZero() {
+		t.Errorf("%s until %v", h.outcome(h.payments), h.until(h.payments))
+	}
+	if n := ask[int](h, "SELECT count(*) FROM audit.deployment_coverage WHERE class = 'not_seen'"); n != 100 {
+		t.Errorf("%d runs of the first page", n)
+	}
+	if all, different := h.events(audit.KindDeploymentNotSeen); all != 100 || different != 100 {
+		t.Errorf("%d events of %d", all, different)
+	}
+	first := ask[time.Time](h, "SELECT looked_at FROM audit.reconciliation_looks")
+	late := h.deploy() // after the first page was read
+	h.runOnce()
+	if h.api.pages != 4 {
+		t.Errorf("%d pages were asked for, not 1, the failed one, and the two that were left", h.api.pages)
+	}
+	if h.outcome(h.payments) != "complete" || !h.until(h.payments).Equal(first) {
+		t.Errorf("%s until %v, not %v", h.outcome(h.payments), h.until(h.payments), first)
+	}
+	h.runOnce()
+	if n := ask[int](h, "SELECT count(*) FROM audit.deployment_coverage WHERE class = 'not_seen'"); n != 251 || h.class(late) != "not_seen" {
+		t.Errorf("%d runs", n)
+	}
+}
+
+// TestPageForgotten: a page that Bitbucket does not know any more means to begin
+// again.
+func TestPageForgotten(t *testing.T) {
+	h := build(t)
+	for range 150 {
+		h.deploy()
+	}
+	failure := errAway
+	h.api.fail = func(what, _ string) error {
+		if what == "page" && h.api.pages == 2 {
+			return failure
+		}
+		return nil
+	}
+	h.runOnce()
+	h.api.pages, failure = 1, identity.ErrCursor
+	h.runOnce()
+	if h.outcome(h.payments) != "complete" || h.api.pages != 4 {
+		t.Errorf("%s after %d pages", h.outcome(h.payments), h.api.pages)
+	}
+}
+
+// TestMark: a list in order is read no further than it has to be, what comes late
+// within the overlap is found, a run that waits holds the horizon back, and a list
+// out of order is always read whole.
+func TestMark(t *testing.T) {
+	h := build(t)
+	for range 350 {
+		h.deploy()
+	}
+	h.pass(12 * time.Hour)
+	h.runOnce()
+	if h.api.pages != 4 {
+		t.Errorf("%d pages the first time", h.api.pages)
+	}
+	read := func() int {
+		before := h.api.pages
+		h.runOnce()
+		return h.api.pages - before
+	}
+	if n := read(); n != 1 {
+		t.Errorf("%d pages the second time", n)
+	}
+	// One that happened before the mark and is shown only now. A page with anything
+	// new on it is followed by another.
+	h.pass(-90 * time.Minute)
+	late := h.deploy()
+	h.pass(90 * time.Minute)
+	if n := read(); n != 2 || h.class(late) != "not_seen" {
+		t.Errorf("%d pages, %s", n, h.class(late))
+	}
+	// Manual, of long ago and begun now: in the order of creation it is at the end.
+	manual := h.payments.Run("main").ManualStep(h.eu)
+	read()
+	h.pass(24 * time.Hour)
+	for range 150 {
+		h.deploy()
+	}
+	manual.Start()
+	manual.Complete("SUCCESSFUL")
+	h.pass(time.Hour)
+	read()
+	if h.class(manual) != "not_seen" {
+		t.Error(h.class(manual))
+	}
+	h.server.SetDeployments(bb.Deployments{IgnoreSort: true})
+	h.pass(wholeEvery)
+	for range 2 {
+		if n := read(); n != 6 {
+			t.Errorf("%d pages of a list out of order", n)
+		}
+	}
+}
+
+// TestRepositories: which were looked at, in which order, and what became of the
+// others.
+func TestRepositories(t *testing.T) {
+	h := build(t)
+	bare := h.acme.AddRepository("bare", "PAY")
+	absent, forbidden, moved := h.acme.AddRepository("absent", "PAY"), h.acme.AddRepository("forbidden", "PAY"), h.acme.AddRepository("moved", "PAY")
+	env := moved.AddEnvironment("Test", bb.Test)
+	going, over := moved.Run("main").Step(env), moved.Run("main").Step(env)
+	if _, err := h.conn.Exec(t.Context(), `INSERT INTO identity.deployments (deployment_uuid, repository_uuid, workspace_uuid, valid_from, learnt, deployment_name, deployment, deployment_type)
+		VALUES ($1, $2, $3, now(), now(), 'Test', 'test', 'test')`, env.UUID, moved.UUID, h.acme.UUID); err != nil {
+		t.Fatal(err)
+	}
+	var order []string
+	h.api.after = func(repository string) { order = append(order, repository) }
+	h.api.fail = func(what, repository string) error {
+		switch {
+		case what == "page" && repository == absent.UUID:
+			return identity.ErrAbsent
+		case what == "page" && repository == forbidden.UUID:
+			return identity.ErrForbidden
+		}
+		return nil
+	}
+	h.runOnce()
+	if len(order) != 3 || order[0] != moved.UUID {
+		t.Errorf("looked at %v, and not first at the one with an environment", order)
+	}
+	for r, want := range map[*bb.Repository]string{h.payments: "complete", bare: "complete", absent: "absent", forbidden: "forbidden", moved: "complete"} {
+		if got := h.outcome(r); got != want {
+			t.Errorf("%s: %s, want %s", r.FullName(), got, want)
+		}
+	}
+	if h.Status().Err != nil {
+		t.Error(h.Status().Err)
+	}
+
+	over.Complete("SUCCESSFUL")
+	moved.Delete()
+	bare.Rename("barely")
+	h.runOnce()
+	if h.outcome(moved) != "gone" || h.class(going) != "pending" {
+		t.Errorf("%s, %s", h.outcome(moved), h.class(going))
+	}
+	h.pass(2 * longest)
+	for range 2 {
+		h.runOnce()
+	}
+	if n := ask[int](h, "SELECT count(*) FROM audit.reconciliation_looks WHERE outcome = 'gone'"); n != 1 {
+		t.Errorf("it is gone %d times", n)
+	}
+	if name := ask[string](h, "SELECT repository FROM audit.reconciliations WHERE repository_uuid = $1", bare.UUID); name != "acme/barely" {
+		t.Error(name)
+	}
+}
+
+// TestAway: an API that is away makes nobody gone, and is given up soon; who could
+// not be looked at is first the next time, and who never was stands in the view.
+func TestAway(t *testing.T) {
+	h := build(t)
+	for _, name := range []string{"a", "b", "c", "d"} {
+		h.acme.AddRepository(name, "PAY")
+	}
+	h.api.fail = func(what, _ string) error {
+		if what == "page" {
+			return errAway
+		}
+		return nil
+	}
+	h.runOnce()
+	if h.api.pages != maxFailures || h.Status().Err == nil {
+		t.Errorf("%d pages, %v", h.api.pages, h.Status().Err)
+	}
+	if n := ask[int](h, "SELECT count(*) FROM audit.reconciliations WHERE never_looked_at"); n != 2 {
+		t.Errorf("%d were never looked at", n)
+	}
+	never := ask[string](h, "SELECT repository_uuid::text FROM audit.reconciliations WHERE never_looked_at LIMIT 1")
+	var first string
+	h.api.fail = nil
+	h.api.after = func(repository string) {
+		if first == "" {
+			first = repository
+		}
+	}
+	h.runOnce()
+	if ask[bool](h, "SELECT bool_or(never_looked_at) FROM audit.reconciliations") || first == "" || h.Status().Err != nil {
+		t.Errorf("first %s, and never before was %s: %v", first, never, h.Status().Err)
+	}
+	h.api.fail = func(string, string) error { return errAway }
+	h.runOnce()
+	if n := ask[int](h, "SELECT count(*) FROM audit.reconciliations WHERE outcome = 'not_looked_at'"); n != 5 || h.Status().Err == nil {
+		t.Errorf("%d were not looked at, %v", n, h.Status().Err)
+	}
+	if all, _ := h.events(audit.KindReconciled); all != 3 {
+		t.Errorf("%d on record", all)
+	}
+}
+
+// TestNoTime: what there was no time for is noted.
+func TestNoTime(t *testing.T) {
+	h := build(t)
+	h.acme.AddRepository("a", "PAY")
+	h.api.after = func(string) { h.pass(2 * time.Hour) }
+	h.runOnce()
+	if n := ask[int](h, "SELECT count(*) FROM audit.reconciliations WHERE never_looked_at AND detail = 'there was no time'"); n != 1 {
+		t.Errorf("%d", n)
+	}
+}
+
+// TestOneAtATime: of two instances one reconciles, and as often as one would.
+func TestOneAtATime(t *testing.T) {
+	h := build(t)
+	other := h.instance(slog.New(slog.DiscardHandler))
+	other.due = map[string]time.Time{}
+	entered, leave := make(chan struct{}), make(chan struct{})
+	api := h.config.Workspaces[0].API.(*flaky)
+	api.after = func(string) {
+		close(entered)
+		<-leave
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		h.runOnce()
+	}()
+	<-entered
+	if err := other.round(t.Context()); err != nil || !other.Status().Elsewhere {
+		t.Errorf("%v, %+v", err, other.Status())
+	}
+	close(leave)
+	<-done
+	if err := other.round(t.Context()); err != nil || other.Status().Elsewhere {
+		t.Errorf("%v, %+v", err, other.Status())
+	}
+	if all, _ := h.events(audit.KindReconciled); all != 1 {
+		t.Errorf("%d reconciliations", all)
+	}
+	if s := other.Status(); s.At.IsZero() {
+		t.Errorf("what another found is not known: %+v", s)
+	}
+	if due := other.due[h.acme.UUID]; due.Before(h.clock().Add(30 * time.Minute)) {
+		t.Errorf("due %v", due)
+	}
+}
+
+// TestDatabaseRestarts: a session that is cut leaves what was saved, and the next
+// round puts on record that it was interrupted, and goes on.
+func TestDatabaseRestarts(t *testing.T) {
+	h := build(t)
+	s := h.deploy()
+	h.acme.AddRepository("later", "PAY")
+	cut := true
+	h.api.after = func(repository string) {
+		// The first repository is saved.
+		if cut && ask[int](h, "SELECT count(*) FROM audit.reconciliation_looks") == 1 {
+			ask[int](h, "SELECT count(*) FROM (SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'sallyport completeness') x")
+			cut = false
+		}
+	}
+	h.pass(time.Hour)
+	h.due = map[string]time.Time{}
+	if err := h.round(t.Context()); err == nil {
+		t.Fatal("a session that was cut was not missed")
+	}
+	if n := ask[int](h, "SELECT count(*) FROM audit.reconciliation_looks"); n != 1 {
+		t.Errorf("%d looks", n)
+	}
+	h.runOnce()
+	if n := ask[int](h, `SELECT count(*) FROM audit.events WHERE kind = 'reconciled' AND convert_from(record, 'UTF8')::json -> 'attributes' ->> 'outcome' = 'interrupted'`); n != 1 {
+		t.Errorf("%d interrupted", n)
+	}
+	if all, different := h.events(audit.KindReconciled); all != 2 || different != 2 {
+		t.Errorf("%d of %d", all, different)
+	}
+	if all, _ := h.events(audit.KindDeploymentNotSeen); all != 1 || h.class(s) != "not_seen" {
+		t.Errorf("%d, %s", all, h.class(s))
+	}
+}
+
+// TestRun ends when it is told to, wherever it is.
+func TestRun(t *testing.T) {
+	h := build(t)
+	h.deploy()
+	h.pass(time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	h.api.after = func(string) { cancel() }
+	h.Run(ctx)
+	h.api.after = nil
+	ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	h.config.Record = func(c context.Context, e *audit.Event) error {
+		err := h.log.Record(c, e)
+		if e.Kind == audit.KindDeploymentNotSeen {
+			cancel()
+		}
+		return err
+	}
+	h.pass(2 * time.Hour)
+	h.Run(ctx)
+	if all, _ := h.events(audit.KindDeploymentNotSeen); all != 1 {
+		t.Errorf("%d", all)
+	}
+}
+
+// TestInOrder: who has environments goes first, and nobody is passed over for ever.
+func TestInOrder(t *testing.T) {
+	now := time.Now()
+	known := map[string]identity.LookedAt{"env-today": {At: now}, "env-week": {At: now.Add(-7 * 24 * time.Hour)}, "bare-hours": {At: now.Add(-5 * time.Hour)}, "bare-days": {At: now.Add(-48 * time.Hour)}}
+	var listed []identity.KnownName
+	for _, uuid := range []string{"bare-hours", "env-today", "bare-new", "bare-days", "env-week", "env-new"} {
+		listed = append(listed, identity.KnownName{RepositoryUUID: uuid})
+	}
+	var got []string
+	for _, n := range inOrder(listed, known, map[string]int{"env-today": 1, "env-week": 2, "env-new": 1}) {
+		got = append(got, n.RepositoryUUID)
+	}
+	if want := []string{"env-new", "bare-new", "env-week", "bare-days", "env-today", "bare-hours"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}

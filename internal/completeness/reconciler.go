@@ -1,0 +1,324 @@
+package completeness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/identity"
+)
+
+// Reconciler reconciles. Run is called once; Status by anybody.
+type Reconciler struct {
+	config  Config
+	cursors map[string]cursor // of lists that failed on the way, by repository
+	told    map[string]bool   // runs whose event was handed to the log
+	due     map[string]time.Time
+
+	mu        sync.Mutex
+	latest    map[string]outcome // by workspace
+	elsewhere bool
+	err       error // of what comes before any workspace
+}
+
+// outcome is what came of the latest reconciliation of a workspace.
+type outcome struct {
+	at           time.Time
+	took         time.Duration
+	err          error
+	deployments  map[identity.Coverage]int
+	repositories map[identity.LookOutcome]int
+}
+
+// Status returns the state without asking anybody.
+func (r *Reconciler) Status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := Status{Elsewhere: r.elsewhere, Err: r.err, Deployments: map[identity.Coverage]int{}, Repositories: map[identity.LookOutcome]int{}}
+	for _, w := range r.config.Workspaces {
+		s.Requests += w.API.Requests()
+		o := r.latest[w.UUID]
+		if o.at.After(s.At) {
+			s.At = o.at
+		}
+		s.Took += o.took
+		s.Err = errors.Join(s.Err, o.err)
+		for class, n := range o.deployments {
+			s.Deployments[class] += n
+		}
+		for what, n := range o.repositories {
+			s.Repositories[what] += n
+		}
+	}
+	return s
+}
+
+// Run reconciles each workspace at once and then as often as configured, counting
+// from when any instance last did, until ctx ends.
+func (r *Reconciler) Run(ctx context.Context) {
+	r.due = map[string]time.Time{}
+	for ctx.Err() == nil {
+		err := r.round(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		r.mu.Lock()
+		again := r.err != nil && err != nil && r.err.Error() == err.Error()
+		r.err = err
+		r.mu.Unlock()
+		if err != nil && !again {
+			r.config.Log.WarnContext(ctx, "deployments are not held against the log at the moment", "error", err)
+		}
+		wait := min(retryLeast, r.config.Interval)
+		if err == nil && len(r.due) == len(r.config.Workspaces) {
+			wait = max(r.next().Sub(r.config.Now()), time.Millisecond)
+		}
+		pause(ctx, wait)
+	}
+}
+
+// next is when the first workspace is due again.
+func (r *Reconciler) next() time.Time {
+	return slices.MinFunc(slices.Collect(maps.Values(r.due)), time.Time.Compare)
+}
+
+// pause waits, and returns false when ctx ends first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// round reconciles what is due, unless another instance does.
+func (r *Reconciler) round(ctx context.Context) error {
+	if err := r.config.Ready(); err != nil {
+		return err
+	}
+	s, err := r.config.Open(ctx)
+	r.mu.Lock()
+	r.elsewhere = s == nil && err == nil
+	r.mu.Unlock()
+	if err != nil || s == nil {
+		clear(r.due) // who has it will be done some time; then we look what is due
+		return err
+	}
+	defer s.Close()
+	if err := r.recordLeft(ctx, s); err != nil {
+		return err
+	}
+	for _, w := range r.config.Workspaces {
+		now := r.config.Now()
+		id, err := s.Latest(ctx, w.UUID)
+		if err != nil {
+			return err
+		}
+		if at := timeOf(id); !at.IsZero() && now.Before(at.Add(r.config.Interval)) {
+			r.due[w.UUID] = at.Add(r.config.Interval)
+			if err := r.adopt(ctx, s, w, at); err != nil {
+				return err
+			}
+			continue
+		}
+		if now.Before(r.due[w.UUID]) { // one without repositories notes nothing
+			continue
+		}
+		if err := r.reconcile(ctx, s, w); err != nil {
+			return err
+		}
+		r.due[w.UUID] = now.Add(r.config.Interval)
+	}
+	return nil
+}
+
+// adopt takes over what another instance, or the process before, has found.
+func (r *Reconciler) adopt(ctx context.Context, s Session, w Workspace, at time.Time) error {
+	r.mu.Lock()
+	ours := r.latest[w.UUID].at
+	r.mu.Unlock()
+	if at.Sub(ours) < time.Second { // an id has milliseconds
+		return nil
+	}
+	deployments, err := s.Counts(ctx, w.UUID, at.Add(-r.config.Lookback))
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.latest[w.UUID] = outcome{at: at, deployments: deployments}
+	return nil
+}
+
+// reconcile holds one workspace against the log. Its error is the database's or
+// the log's; what Bitbucket does not tell is in what is found.
+func (r *Reconciler) reconcile(ctx context.Context, s Session, w Workspace) error {
+	began := r.config.Now()
+	since := began.Add(-r.config.Lookback)
+	if first, err := s.Began(ctx); err != nil {
+		return err
+	} else if first.After(since) {
+		since = first // what was before the log cannot be in it
+	}
+	v := &visit{Reconciler: r, session: s, workspace: w, id: newID(began), since: since, began: began, until: began.Add(max(r.config.Interval, retryLeast))}
+	trouble, err := v.workspaceLooks(ctx)
+	o := outcome{at: began, err: trouble, repositories: v.outcomes}
+	if err == nil {
+		o.deployments, err = s.Counts(ctx, w.UUID, since)
+	}
+	if err == nil {
+		err = r.recordRound(ctx, s, v, o, trouble)
+	}
+	o.took = r.config.Now().Sub(began)
+	if err != nil && ctx.Err() == nil {
+		o.err = errors.Join(trouble, err)
+	}
+	r.mu.Lock()
+	if o.deployments == nil {
+		o.deployments = r.latest[w.UUID].deployments
+	}
+	r.latest[w.UUID] = o
+	r.mu.Unlock()
+	return err
+}
+
+// visit is one reconciliation of one workspace.
+type visit struct {
+	*Reconciler
+	session   Session
+	workspace Workspace
+	id        string
+	since     time.Time // when a run that counts began at the earliest
+	began     time.Time
+	until     time.Time // no repository is begun after that: the next round is due
+
+	names    map[string]string // of the repositories
+	outcomes map[identity.LookOutcome]int
+	looked   []string // names of those that were looked at
+}
+
+// workspaceLooks looks at each repository in turn. trouble is what kept it from
+// being whole.
+func (v *visit) workspaceLooks(ctx context.Context) (trouble, err error) {
+	v.outcomes, v.names = map[identity.LookOutcome]int{}, map[string]string{}
+	before, err := v.session.LookedAt(ctx, v.workspace.UUID)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]identity.LookedAt, len(before))
+	for _, l := range before {
+		known[l.RepositoryUUID] = l
+		v.names[l.RepositoryUUID] = l.Repository
+	}
+	listed, trouble := v.workspace.API.Repositories(ctx)
+	if trouble != nil {
+		// Who is there is not known: nobody is gone for that.
+		for _, l := range before {
+			if l.Latest != identity.LookGone {
+				listed = append(listed, identity.KnownName{RepositoryUUID: l.RepositoryUUID, FullName: l.Repository})
+			}
+		}
+		return trouble, v.notLookedAt(ctx, listed, trouble.Error())
+	}
+	environments, err := v.session.Environments(ctx, v.workspace.UUID)
+	if err != nil {
+		return nil, err
+	}
+	order := inOrder(listed, known, environments)
+	failures := 0
+	for i, n := range order {
+		v.names[n.RepositoryUUID] = n.FullName
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err(), ctx.Err()
+		case failures >= maxFailures:
+			return trouble, v.notLookedAt(ctx, order[i:], "the API failed for others")
+		case i > 0 && v.config.Now().After(v.until):
+			return errors.Join(trouble, fmt.Errorf("there was no time for %d repositories", len(order)-i)), v.notLookedAt(ctx, order[i:], "there was no time")
+		}
+		failed, err := v.look(ctx, n, known[n.RepositoryUUID])
+		if err != nil {
+			return nil, err
+		}
+		if failures++; failed == nil {
+			failures = 0
+			continue
+		}
+		trouble = errors.Join(trouble, fmt.Errorf("%s: %w", n.FullName, failed))
+	}
+	return trouble, v.gone(ctx, listed, before)
+}
+
+// inOrder sorts repositories by who is to be looked at first: who has waited
+// longest, where one without environments waits a day longer than one with. So
+// everybody gets a turn, however short the time is.
+func inOrder(listed []identity.KnownName, known map[string]identity.LookedAt, environments map[string]int) []identity.KnownName {
+	turn := func(n identity.KnownName) time.Time {
+		at := known[n.RepositoryUUID].At
+		if environments[n.RepositoryUUID] == 0 {
+			at = at.Add(24 * time.Hour)
+		}
+		return at
+	}
+	order := slices.Clone(listed)
+	slices.SortStableFunc(order, func(a, b identity.KnownName) int { return turn(a).Compare(turn(b)) })
+	return order
+}
+
+// notLookedAt notes repositories that were left out.
+func (v *visit) notLookedAt(ctx context.Context, left []identity.KnownName, why string) error {
+	looks := make([]identity.DeploymentLook, len(left))
+	now := v.config.Now()
+	for i, n := range left {
+		v.names[n.RepositoryUUID] = n.FullName
+		looks[i] = identity.DeploymentLook{WorkspaceUUID: v.workspace.UUID, RepositoryUUID: n.RepositoryUUID, Repository: n.FullName,
+			Outcome: identity.LookNotLookedAt, Detail: short(why), Began: now}
+	}
+	return v.save(ctx, nil, looks...)
+}
+
+// gone notes repositories that the workspace lists no more, once.
+func (v *visit) gone(ctx context.Context, listed []identity.KnownName, before []identity.LookedAt) error {
+	there := make(map[string]bool, len(listed))
+	for _, n := range listed {
+		there[n.RepositoryUUID] = true
+	}
+	for _, l := range before {
+		if there[l.RepositoryUUID] || l.Latest == identity.LookGone {
+			continue
+		}
+		findings, err := v.again(ctx, l.RepositoryUUID, nil, "the repository is gone, or in another workspace")
+		if err != nil {
+			return err
+		}
+		if err := v.save(ctx, findings, identity.DeploymentLook{WorkspaceUUID: v.workspace.UUID, RepositoryUUID: l.RepositoryUUID,
+			Repository: l.Repository, Outcome: identity.LookGone, Began: v.config.Now()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// save keeps findings and looks, and counts the looks.
+func (v *visit) save(ctx context.Context, findings []identity.DeploymentFinding, looks ...identity.DeploymentLook) error {
+	if len(findings)+len(looks) == 0 {
+		return nil
+	}
+	if err := v.session.Save(ctx, v.id, findings, looks); err != nil {
+		return err
+	}
+	for _, l := range looks {
+		v.outcomes[l.Outcome]++
+		if l.Outcome != identity.LookNotLookedAt && l.Outcome != identity.LookGone {
+			v.looked = append(v.looked, l.Repository)
+		}
+	}
+	return nil
+}

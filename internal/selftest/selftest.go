@@ -1,0 +1,203 @@
+// Package selftest puts two probes of the server's own through the door that
+// steps go through: one that policy must refuse, and one that must be let out.
+//
+// A probe is a CONNECT to a listener of this process, over TCP, with a credential
+// that was made for this one attempt. What reads, decides, records, dials and
+// splices it is what does so for a step. The [Door] tells the probe from a step,
+// keeps its principal to the two names that are reserved for it, and keeps these
+// names from everybody else; docs/adr has why that opens no hole.
+package selftest
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// The reserved names. No name under .invalid exists (RFC 6761 section 6.4).
+const (
+	zone = "sallyport-self-test.invalid"
+	// EchoHost is what is let out to, a server inside this process.
+	EchoHost     = "echo." + zone
+	refusedBelow = ".refused." + zone // what must be refused is below it
+	port         = 443
+)
+
+// Kind is the kind of the probes' principal, input.principal.kind in policy, and
+// the credential_kind of their decisions.
+const Kind = "self_test"
+
+// Rule is the rule by which the echo is let out to, and by which the reserved
+// names are kept from others.
+const Rule = "sallyport-self-test"
+
+// Outcome is what came of a self-test.
+type Outcome string
+
+// The outcomes. A test that could not be made (an emergency stop, a log that is
+// away, an instance at its limits) says nothing of the controls.
+const (
+	Passed       Outcome = "passed"
+	Failed       Outcome = "failed"
+	Inconclusive Outcome = "inconclusive"
+)
+
+// Outcomes are all outcomes.
+var Outcomes = []Outcome{Passed, Failed, Inconclusive}
+
+const (
+	patience      = 20 * time.Second // for one probe
+	recordedAfter = 10 * time.Second // an event of it is in the log by then
+	retryAfter    = 10 * time.Minute // a test that was inconclusive is made again
+	othersTries   = 5                // the process before may still accept on a shared socket
+)
+
+// Recorded is an event of a probe as the log has it.
+type Recorded struct {
+	Kind       string
+	DecisionID string
+	Verdict    string
+	Mode       string
+	Reason     string
+	Rule       string
+	Cause      string
+}
+
+// Config says how to test.
+type Config struct {
+	Door *Door
+	Echo *Echo
+	// Dial connects to a listener of this process, up to where a request can be
+	// written, and says from which address.
+	Dial func(context.Context) (net.Conn, netip.Addr, error)
+	// Recorded returns the events of a step since a time, from the database.
+	Recorded func(ctx context.Context, stepUUID string, since time.Time) ([]Recorded, error)
+	// Whole returns an error while events wait outside of the database; nil: they
+	// never do.
+	Whole func() error
+	// Record makes an event durable.
+	Record func(context.Context, *audit.Event) error
+	// Revision is the policy that decides now.
+	Revision func() policy.Revision
+	Interval time.Duration
+	Log      *slog.Logger // nil: none
+}
+
+// Status is what is to be said of the tests of this process.
+type Status struct {
+	Outcome Outcome   // of the latest; empty: none yet
+	At      time.Time // when the latest was made
+	Passed  time.Time // when the latest passed; zero: none
+	Why     string    // it did not pass
+	Counts  map[Outcome]int64
+}
+
+// Test makes the tests.
+type Test struct {
+	config        Config
+	recordedAfter time.Duration
+
+	mu     sync.Mutex
+	status Status
+}
+
+// New returns a test that waits for Run.
+func New(c Config) *Test {
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	return &Test{config: c, recordedAfter: recordedAfter, status: Status{Counts: map[Outcome]int64{}}}
+}
+
+// Status returns the state.
+func (t *Test) Status() Status {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.status
+	s.Counts = make(map[Outcome]int64, len(t.status.Counts))
+	for outcome, n := range t.status.Counts {
+		s.Counts[outcome] = n
+	}
+	return s
+}
+
+// Run tests at once and then as often as configured, until ctx ends.
+func (t *Test) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		wait := t.config.Interval
+		if outcome := t.once(ctx); outcome == Inconclusive {
+			wait = min(wait, retryAfter)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+// once makes one test and records it.
+func (t *Test) once(ctx context.Context) Outcome {
+	refused, allowed := t.refusedProbe(ctx), t.allowedProbe(ctx)
+	if ctx.Err() != nil {
+		return Inconclusive
+	}
+	outcome, why := Passed, ""
+	for _, p := range []finding{refused, allowed} {
+		if p.outcome == Failed || p.outcome == Inconclusive && outcome == Passed {
+			outcome = p.outcome
+		}
+		if p.why != "" {
+			why = strings.TrimPrefix(why+"; "+p.why, "; ")
+		}
+	}
+	if outcome == Failed && (refused.unrecorded || allowed.unrecorded) && refused.status != http.StatusOK && t.config.Whole != nil {
+		// What was answered waits in the journal, and is not for us to look at.
+		if err := t.config.Whole(); err != nil {
+			outcome, why = Inconclusive, "the log is away: "+err.Error()
+		}
+	}
+	now := time.Now()
+	t.mu.Lock()
+	t.status.Outcome, t.status.At, t.status.Why = outcome, now, why
+	t.status.Counts[outcome]++
+	if outcome == Passed {
+		t.status.Passed = now
+	}
+	t.mu.Unlock()
+	switch outcome {
+	case Passed:
+		t.config.Log.InfoContext(ctx, "self-test passed")
+	case Inconclusive:
+		t.config.Log.WarnContext(ctx, "self-test could not be made", "why", why)
+	default:
+		t.config.Log.ErrorContext(ctx, "SELF-TEST FAILED: a control does not do what it is there for", "why", why)
+	}
+	t.record(ctx, now, outcome, why, refused, allowed)
+	return outcome
+}
+
+func (t *Test) record(ctx context.Context, now time.Time, outcome Outcome, why string, probes ...finding) {
+	e := &audit.Event{Time: now, Kind: audit.KindSelfTest, Cause: string(outcome), Message: why}
+	if t.config.Revision != nil {
+		r := t.config.Revision()
+		e.Revision, e.Commit = r.Digest, r.Commit
+	}
+	for _, p := range probes {
+		e.Attributes = append(e.Attributes, p.attributes()...)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := t.config.Record(ctx, e); err != nil {
+		t.config.Log.ErrorContext(ctx, "a self-test is not recorded", "outcome", string(outcome), "error", err)
+	}
+}

@@ -1,0 +1,609 @@
+-- +goose Up
+
+-- Which programs the schema serves. A migration that takes away what an older
+-- program uses puts another number here.
+CREATE FUNCTION sallyport.oldest_program() RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    RETURN 4;
+COMMENT ON FUNCTION sallyport.oldest_program() IS 'The newest migration that the oldest program knows which works with this schema.';
+REVOKE ALL ON FUNCTION sallyport.oldest_program() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION sallyport.oldest_program() TO sallyport_writer, sallyport_auditor;
+
+-- The database itself is a writer of the log. It is called "database", has no
+-- start and no end, and numbers its events under a lock, so that they become
+-- visible in the order of their numbers: who waits for the lock gets it when
+-- the one before has committed.
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.escape(value text, most integer) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    -- Control characters, and what moves, hides or splits text where it is shown.
+    odd   constant text := U&'[\0001-\001F\007F-\009F\061C\200E\200F\2028-\202E\2066-\2069\FEFF]';
+    taken text := '';
+    piece text;
+    code  integer;
+    c     text;
+BEGIN
+    IF octet_length(value) <= most AND value !~ odd THEN
+        RETURN value;
+    END IF;
+    IF octet_length(value) <= most * 4 THEN -- else it is cut in any case
+        piece := value;
+    ELSE
+        piece := left(value, most + 1);
+    END IF;
+    DECLARE
+        characters constant text[] := string_to_array(piece, NULL);
+        escaped text;
+        rest text;
+    BEGIN
+        FOR i IN 1 .. cardinality(characters) LOOP
+            c := characters[i];
+            IF c ~ odd THEN
+                code := ascii(c);
+                IF code < 128 THEN
+                    escaped := '\x' || lpad(to_hex(code), 2, '0');
+                ELSE
+                    escaped := '\u{' || to_hex(code) || '}';
+                END IF;
+            ELSE
+                escaped := c;
+            END IF;
+            IF octet_length(taken) + octet_length(escaped) > most - 3
+               AND (octet_length(taken) + octet_length(escaped) > most OR i < cardinality(characters))
+            THEN
+                rest := array_to_string(characters[i + 1:i + 4], '');
+                IF i + 4 > cardinality(characters) AND rest !~ odd AND octet_length(taken) + octet_length(escaped) + octet_length(rest) <= most THEN
+                    RETURN taken || escaped || rest;
+                END IF;
+                RETURN taken || '…';
+            END IF;
+            taken := taken || escaped;
+        END LOOP;
+    END;
+    RETURN taken;
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.escape(text, integer) IS 'A text as the writers of the log escape and cap it: no control character, none that moves or hides text, at most so many bytes.';
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.append(kind text, VARIADIC attributes text[]) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC'
+AS $$
+#variable_conflict use_variable
+DECLARE
+    number  bigint;
+    at      timestamptz;
+    client  inet := inet_client_addr();
+    said    text := '';
+    content text;
+BEGIN
+    -- A snapshot from before the lock would not show the number before.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'the audit log is written to in READ COMMITTED transactions, and this one is %', upper(current_setting('transaction_isolation'))
+            USING ERRCODE = 'invalid_transaction_state';
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('audit.database', 0));
+    -- It counts when it is on disk, whatever the session has asked for.
+    IF current_setting('synchronous_commit') <> 'remote_apply' THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    -- The leaf of an event outlives it.
+    number := 1 + greatest(0,
+        (SELECT max(e.writer_sequence) FROM audit.events e WHERE e.writer = 'database'),
+        (SELECT max(l.writer_sequence) FROM audit.leaves l WHERE l.writer = 'database'));
+    at := clock_timestamp();
+    -- IPv4 inside IPv6 has two spellings: it is told by an attribute alone.
+    IF family(client) = 6 AND host(client) LIKE '%.%' THEN
+        attributes := attributes || ARRAY['client_address', host(client)];
+        client := NULL;
+    END IF;
+    FOR i IN 1 .. cardinality(attributes) BY 2 LOOP
+        CONTINUE WHEN attributes[i + 1] IS NULL;
+        content := audit.escape(attributes[i + 1], 2048);
+        said := said || CASE said WHEN '' THEN '' ELSE ',' END
+            || '"' || attributes[i] || '":"' || replace(replace(content, '\', '\\'), '"', '\"') || '"';
+    END LOOP;
+    content := '{"version":1,"time":"' || to_char(at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        || '","kind":"' || kind || '","writer":"database","writer_sequence":' || number
+        || coalesce(',"client_address":"' || host(client) || '"', '')
+        || CASE said WHEN '' THEN '' ELSE ',"attributes":{' || said || '}' END || '}';
+    PERFORM audit.ensure_partition(at::date);
+    INSERT INTO audit.events (time, kind, writer, writer_sequence, client_address, record)
+    VALUES (at, kind, 'database', number, client, convert_to(content, 'UTF8'));
+    RETURN number;
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.append(text, text[]) IS 'Adds an event of the writer "database", with attributes as name and value by turns, and returns its number. The functions of the log alone call it, as its owner.';
+
+-- What the database says of itself, nobody else says in its name.
+-- +goose StatementBegin
+CREATE FUNCTION audit.refuse_name() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF current_user <> pg_get_userbyid((SELECT relowner FROM pg_class WHERE oid = TG_RELID)) THEN
+        RAISE EXCEPTION 'the writer "database" is the database itself: its events are written by functions of the schema audit'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NULL;
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.refuse_name() IS 'Refuses an event in the name of the writer "database" that is not written by the database''s own functions.';
+
+-- AFTER, for a BEFORE trigger would make COPY insert row by row.
+CREATE TRIGGER refuse_name AFTER INSERT ON audit.events
+    FOR EACH ROW WHEN (NEW.writer = 'database') EXECUTE FUNCTION audit.refuse_name();
+ALTER TABLE audit.events ENABLE ALWAYS TRIGGER refuse_name;
+-- +goose StatementBegin
+DO $$
+DECLARE
+    partition regclass;
+BEGIN
+    FOR partition IN SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = 'audit.events'::regclass LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER refuse_name', partition);
+    END LOOP;
+END
+$$;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.record_export(what text, parameters text, rows bigint, digest bytea, tool text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '10s'
+AS $$
+BEGIN
+    IF what IS NULL OR what = '' OR octet_length(what) > 500 OR tool IS NULL OR octet_length(tool) > 500
+       OR parameters IS NULL OR octet_length(parameters) > 1048576
+       OR rows IS NULL OR rows < 0 OR digest IS NULL OR octet_length(digest) <> 32
+    THEN
+        RAISE EXCEPTION 'an export has: what (1 to 500 bytes), parameters (JSON, at most a megabyte), rows (0 or more), digest (SHA-256, 32 bytes), tool (at most 500 bytes)'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN audit.append('export', 'what', what, 'login', session_user::text, 'tool', tool,
+        'rows', rows::text, 'digest', 'sha256:' || encode(digest, 'hex'),
+        'parameters', parameters,
+        'parameters_digest', CASE WHEN audit.escape(parameters, 2048) <> parameters THEN 'sha256:' || encode(sha256(convert_to(parameters, 'UTF8')), 'hex') END);
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.record_export(text, text, bigint, bytea, text) IS 'Records that so many rows were handed out of the log, by which tool and query, and the SHA-256 of what was handed out. Returns the number of the event, of the writer "database".';
+
+-- A hold keeps months from being taken away, whatever their age. It is an event
+-- when it is set and another when it is lifted; both stay for good.
+-- +goose StatementBegin
+CREATE FUNCTION audit.set_hold(first_day date, last_day date, reason text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET datestyle = 'ISO'
+    SET lock_timeout = '10s'
+AS $$
+BEGIN
+    IF first_day IS NULL OR last_day IS NULL OR NOT isfinite(first_day) OR NOT isfinite(last_day) OR first_day > last_day
+       OR reason IS NULL OR reason = '' OR octet_length(reason) > 2000
+    THEN
+        RAISE EXCEPTION 'a hold has: a first and a last day, and a reason (1 to 2000 bytes)' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM audit.retention_lock();
+    RETURN audit.append('hold_set', 'first_day', first_day::text, 'last_day', last_day::text, 'reason', reason, 'login', session_user::text);
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.set_hold(date, date, text) IS 'Keeps the events of the months of these days (UTC), the first and the last included, until the hold is lifted. Returns its number.';
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.lift_hold(hold bigint, reason text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '10s'
+AS $$
+#variable_conflict use_variable
+BEGIN
+    IF reason IS NULL OR reason = '' OR octet_length(reason) > 2000 THEN
+        RAISE EXCEPTION 'say why the hold is lifted (1 to 2000 bytes)' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM audit.retention_lock();
+    IF NOT EXISTS (SELECT FROM audit.holds h WHERE h.hold = hold AND h.lifted_at IS NULL) THEN
+        RAISE EXCEPTION 'there is no hold % in force', hold USING ERRCODE = 'no_data_found';
+    END IF;
+    RETURN audit.append('hold_lifted', 'hold', hold::text, 'reason', reason, 'login', session_user::text);
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.lift_hold(bigint, text) IS 'Lifts a hold. Returns the number of the event that says so.';
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.retention_lock() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('audit.retention', 0)) THEN
+        RAISE EXCEPTION 'retention is at work at this moment, or a hold is being set or lifted: try again' USING ERRCODE = 'lock_not_available';
+    END IF;
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.retention_lock() IS 'Keeps retention and the setting and lifting of holds to one at a time, until the transaction ends.';
+
+CREATE VIEW audit.holds AS
+SELECT s.writer_sequence AS hold, s.time AS set_at,
+       (s.said ->> 'first_day')::date AS first_day, (s.said ->> 'last_day')::date AS last_day,
+       s.said ->> 'reason' AS reason, s.said ->> 'login' AS set_by,
+       l.time AS lifted_at, l.said ->> 'reason' AS lifted_because, l.said ->> 'login' AS lifted_by
+FROM (SELECT e.time, e.writer_sequence, convert_from(e.record, 'UTF8')::json -> 'attributes' AS said
+      FROM audit.events e WHERE e.kind = 'hold_set' AND e.writer = 'database') s
+LEFT JOIN (SELECT e.time, e.writer_sequence, convert_from(e.record, 'UTF8')::json -> 'attributes' AS said
+      FROM audit.events e WHERE e.kind = 'hold_lifted' AND e.writer = 'database') l
+       ON (l.said ->> 'hold')::bigint = s.writer_sequence;
+COMMENT ON VIEW audit.holds IS 'What is kept from retention, and what was. It is made of the events hold_set and hold_lifted.';
+COMMENT ON COLUMN audit.holds.hold IS 'The number of the hold: that of its event, of the writer "database".';
+COMMENT ON COLUMN audit.holds.set_at IS 'When it was set, by the clock of the database.';
+COMMENT ON COLUMN audit.holds.first_day IS 'The first day whose month is kept.';
+COMMENT ON COLUMN audit.holds.last_day IS 'The last day whose month is kept.';
+COMMENT ON COLUMN audit.holds.reason IS 'Why, in the words of who set it.';
+COMMENT ON COLUMN audit.holds.set_by IS 'The login that set it.';
+COMMENT ON COLUMN audit.holds.lifted_at IS 'When it was lifted. Null: it is in force.';
+COMMENT ON COLUMN audit.holds.lifted_because IS 'Why it was lifted.';
+COMMENT ON COLUMN audit.holds.lifted_by IS 'The login that lifted it.';
+
+-- What retention took, in numbers that the views need. The event is the proof.
+CREATE TABLE audit.expired (
+    month         date NOT NULL,
+    retention     bigint NOT NULL,
+    events        bigint NOT NULL,
+    last_sequence bigint NOT NULL,
+    writer        text COLLATE "C" NOT NULL,
+    CONSTRAINT expired_pkey PRIMARY KEY (retention, writer),
+    CONSTRAINT expired_events CHECK (events > 0)
+);
+COMMENT ON TABLE audit.expired IS 'How many events of each writer retention took away. Rows are only ever added, by audit.expire. The proof is the event of kind retention.';
+COMMENT ON COLUMN audit.expired.month IS 'The first day of the month (UTC) whose events were taken.';
+COMMENT ON COLUMN audit.expired.retention IS 'The number of the event of kind retention, of the writer "database".';
+COMMENT ON COLUMN audit.expired.events IS 'How many events of this writer were taken.';
+COMMENT ON COLUMN audit.expired.last_sequence IS 'The highest number of these.';
+COMMENT ON COLUMN audit.expired.writer IS 'The writer whose events were taken.';
+CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.expired
+    FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
+CREATE TRIGGER refuse_row_change BEFORE UPDATE OR DELETE ON audit.expired
+    FOR EACH ROW EXECUTE FUNCTION audit.refuse_change();
+ALTER TABLE audit.expired ENABLE ALWAYS TRIGGER refuse_change;
+ALTER TABLE audit.expired ENABLE ALWAYS TRIGGER refuse_row_change;
+
+CREATE FUNCTION audit.chain_step(state bytea, hash bytea) RETURNS bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS 'SELECT pg_catalog.sha256(state || hash)';
+CREATE AGGREGATE audit.chain(bytea) (sfunc = audit.chain_step, stype = bytea, initcond = '');
+COMMENT ON FUNCTION audit.chain_step(bytea, bytea) IS 'One step of audit.chain.';
+COMMENT ON AGGREGATE audit.chain(bytea) IS 'A digest over hashes in an order: sha256(digest so far || hash), beginning with nothing.';
+
+-- What is the log's own account of itself: keys, writers, policies, operators'
+-- deeds, what it found out about its own completeness, exports, retention. It stays when the events of its month are taken.
+CREATE FUNCTION audit.stays(kind text, writer text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN writer = 'database' OR kind IN ('writer_started', 'writer_ended', 'writer_lost', 'signing_key', 'policy_loaded', 'policy_refused', 'admin',
+        'name_moved', 'reconciled', 'deployment_not_seen', 'self_test');
+COMMENT ON FUNCTION audit.stays(text, text) IS 'Whether retention leaves an event of this kind and writer where it is.';
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.examine_month(INOUT month date, keep_days integer DEFAULT 400,
+        OUT events bigint, OUT taken bigint, OUT leaves text[], OUT digest bytea, OUT sealed_by timestamptz,
+        OUT writers text[], OUT writers_taken bigint[], OUT last_sequences bigint[], OUT refusal text)
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC'
+    SET jit = off
+AS $$
+#variable_conflict use_variable
+DECLARE
+    begins   timestamptz := date_trunc('month', month::timestamp);
+    ends     timestamptz := date_trunc('month', month::timestamp) + interval '1 month';
+    unsealed bigint;
+    changed  bigint;
+    copies   bigint;
+    topmost  bigint;
+    hold     bigint;
+    pieces   bigint;
+BEGIN
+    IF month IS NULL OR keep_days IS NULL OR month <> begins::date THEN
+        RAISE EXCEPTION 'retention takes whole months: name the first day of one' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- A year, whichever it is. Nobody can ask for less.
+    IF keep_days < 366 THEN
+        RAISE EXCEPTION 'events are kept for 366 days at least, and not for %', keep_days USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF ends > clock_timestamp() - make_interval(days => keep_days) THEN
+        refusal := format('it ended %s, less than %s days ago', to_char(ends, 'YYYY-MM-DD'), keep_days);
+        RETURN;
+    END IF;
+    SELECT min(h.hold) INTO hold FROM audit.holds h
+        WHERE h.lifted_at IS NULL AND date_trunc('month', h.first_day::timestamp) < ends AND h.last_day >= begins;
+    IF hold IS NOT NULL THEN
+        refusal := format('hold %s keeps it', hold);
+        RETURN;
+    END IF;
+
+    SELECT count(*), count(*) FILTER (WHERE NOT j.stays), count(*) FILTER (WHERE j.index IS NULL),
+           count(*) FILTER (WHERE j.index IS NOT NULL AND j.hash <> j.leaf), count(j.index) - count(DISTINCT j.index),
+           max(j.index), audit.chain(j.leaf ORDER BY j.index) FILTER (WHERE NOT j.stays)
+        INTO events, taken, unsealed, changed, copies, topmost, digest
+        FROM (SELECT e.writer, e.writer_sequence, l.index, l.hash AS leaf, sha256('\x00'::bytea || e.record) AS hash, audit.stays(e.kind, e.writer) AS stays
+              FROM audit.events e LEFT JOIN audit.leaves l ON l.writer = e.writer AND l.writer_sequence = e.writer_sequence
+              WHERE e.time >= begins AND e.time < ends) j;
+    SELECT max(c.time) INTO sealed_by FROM audit.checkpoints c
+        WHERE c.size <= (SELECT min(o.size) FROM audit.checkpoints o WHERE o.size > topmost);
+    SELECT array_agg(w.writer ORDER BY w.writer), array_agg(w.taken ORDER BY w.writer), array_agg(w.last ORDER BY w.writer)
+        INTO writers, writers_taken, last_sequences
+        FROM (SELECT e.writer, max(e.writer_sequence) AS last, count(*) FILTER (WHERE NOT audit.stays(e.kind, e.writer)) AS taken FROM audit.events e WHERE e.time >= begins AND e.time < ends GROUP BY e.writer) w;
+    -- What follows one another in the tree is one range; 45 of them are text that
+    -- an attribute holds.
+    SELECT array_agg(p.text ORDER BY p.place), sum(p.pieces) INTO leaves, pieces
+        FROM (SELECT r.place, count(*) AS pieces, string_agg(CASE WHEN r.least = r.most THEN r.least::text ELSE r.least || '-' || r.most END, ',' ORDER BY r.least) AS text
+              FROM (SELECT min(i.index) AS least, max(i.index) AS most, (row_number() OVER (ORDER BY min(i.index)) - 1) / 45 AS place
+                    FROM (SELECT l.index, l.index - row_number() OVER (ORDER BY l.index) AS island
+                          FROM audit.events e JOIN audit.leaves l ON l.writer = e.writer AND l.writer_sequence = e.writer_sequence
+                          WHERE e.time >= begins AND e.time < ends) i
+                    GROUP BY i.island) r
+              GROUP BY r.place) p;
+
+    refusal := CASE
+        WHEN unsealed > 0 THEN format('%s of its events are not sealed', unsealed)
+        WHEN changed > 0 THEN format('%s of its events are not what was sealed: run sallyport audit verify', changed)
+        WHEN copies > 0 THEN format('%s of its events are there twice: run sallyport audit verify', copies)
+        WHEN events > 0 AND sealed_by IS NULL THEN 'no checkpoint covers all of its events'
+        WHEN sealed_by > clock_timestamp() - make_interval(days => keep_days)
+            THEN format('its events were sealed as late as %s, less than %s days ago', to_char(sealed_by, 'YYYY-MM-DD'), keep_days)
+        WHEN cardinality(leaves) > 80 THEN format('its events are in %s pieces of the tree, and no event can name so many', pieces)
+    END;
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.examine_month(date, integer) IS 'What audit.expire would take of a month, and why it would refuse (null: it would not). It reads all of the month.';
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.expire(month date, keep_days integer DEFAULT 400) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC'
+    -- Longer than this nobody who inserts waits for us.
+    SET lock_timeout = '500ms'
+AS $$
+#variable_conflict use_variable
+DECLARE
+    partition text := 'events_' || to_char(month, 'YYYY_MM');
+    remnant   text := partition || '_remnant';
+    m         record;
+    number    bigint;
+    said      text[];
+    same      boolean;
+BEGIN
+    PERFORM audit.retention_lock();
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'retention needs a READ COMMITTED transaction' USING ERRCODE = 'invalid_transaction_state';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = 'audit.events'::regclass AND inhrelid = to_regclass(format('audit.%I', partition))) THEN
+        RAISE EXCEPTION 'the log has no partition for %', to_char(month, 'YYYY-MM') USING ERRCODE = 'undefined_table';
+    END IF;
+    SELECT * INTO m FROM audit.examine_month(month, keep_days);
+    IF m.refusal IS NOT NULL THEN
+        RAISE EXCEPTION 'the events of % stay: %', to_char(month, 'YYYY-MM'), m.refusal USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    IF m.taken = 0 THEN
+        RETURN NULL;
+    END IF;
+
+    -- What stays, in a table that takes the partition's place.
+    EXECUTE format('CREATE TABLE audit.%I (LIKE audit.events INCLUDING ALL) WITH (toast_tuple_target = 8160)', remnant);
+    EXECUTE format('INSERT INTO audit.%I SELECT * FROM audit.%I e WHERE audit.stays(e.kind, e.writer)', remnant, partition);
+    EXECUTE format('COMMENT ON TABLE audit.%I IS %L', remnant, 'The log''s own events of ' || to_char(month, 'YYYY-MM') || ' (UTC). Retention took the others.');
+    EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', remnant);
+    EXECUTE format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.%I
+                    FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()', remnant);
+
+    said := ARRAY['month', to_char(month, 'YYYY-MM'), 'events', m.taken::text, 'stayed', (m.events - m.taken)::text,
+        'digest', 'sha256:' || encode(m.digest, 'hex'), 'sealed_by', to_char(m.sealed_by, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+        'keep_days', keep_days::text, 'login', session_user::text];
+    FOR i IN 1 .. cardinality(m.leaves) LOOP
+        said := said || ARRAY['leaves' || CASE i WHEN 1 THEN '' ELSE '_' || i END, m.leaves[i]];
+    END LOOP;
+
+    FOR attempt IN 1 .. 10 LOOP
+        BEGIN
+            number := audit.append('retention', VARIADIC said);
+            LOCK TABLE audit.events IN ACCESS EXCLUSIVE MODE;
+            -- Nothing may have come since the month was read. A writer's numbers
+            -- only grow, so that its last one tells.
+            EXECUTE format('WITH RECURSIVE w AS (
+                    (SELECT writer FROM audit.%1$I ORDER BY writer LIMIT 1)
+                    UNION ALL
+                    SELECT (SELECT e.writer FROM audit.%1$I e WHERE e.writer > w.writer ORDER BY e.writer LIMIT 1) FROM w WHERE w.writer IS NOT NULL
+                )
+                SELECT coalesce(array_agg(w.writer ORDER BY w.writer) = $1 AND array_agg(l.last ORDER BY w.writer) = $2, false)
+                FROM w CROSS JOIN LATERAL (SELECT max(e.writer_sequence) AS last FROM audit.%1$I e WHERE e.writer = w.writer) l
+                WHERE w.writer IS NOT NULL', partition)
+                INTO same USING m.writers, m.last_sequences;
+            IF NOT same THEN
+                RAISE EXCEPTION 'events of % were added while it was read: try again', to_char(month, 'YYYY-MM') USING ERRCODE = 'serialization_failure';
+            END IF;
+            EXECUTE format('ALTER TABLE audit.events DETACH PARTITION audit.%I', partition);
+            EXECUTE format('DROP TABLE audit.%I', partition);
+            EXECUTE format('ALTER TABLE audit.%I RENAME TO %I', remnant, partition);
+            EXECUTE format('ALTER TABLE audit.events ATTACH PARTITION audit.%I FOR VALUES FROM (%L) TO (%L)',
+                partition, date_trunc('month', month::timestamp), date_trunc('month', month::timestamp) + interval '1 month');
+            EXECUTE format('ALTER TABLE audit.%1$I ENABLE ALWAYS TRIGGER refuse_change, ENABLE ALWAYS TRIGGER refuse_row_change, ENABLE ALWAYS TRIGGER refuse_name', partition);
+            INSERT INTO audit.expired (month, retention, events, last_sequence, writer)
+                SELECT month, number, w.taken, w.last, w.writer FROM unnest(m.writers, m.writers_taken, m.last_sequences) AS w(writer, taken, last) WHERE w.taken > 0;
+            EXIT;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            IF attempt = 10 THEN
+                RAISE EXCEPTION 'somebody reads or writes the log and does not end: the events of % stay for now', to_char(month, 'YYYY-MM')
+                    USING ERRCODE = 'lock_not_available';
+            END IF;
+            PERFORM pg_sleep(0.2 + random());
+        END;
+    END LOOP;
+    RETURN number;
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.expire(date, integer) IS 'Takes away the events of the month that begins on that day (UTC), if it ended and was sealed more than so many days ago (366 at least), and nothing holds it. What the log says of itself stays, and leaves and checkpoints. Returns the number of the event that says so; null: there was nothing to take. Nobody who inserts waits for longer than half a second.';
+
+-- The view as it was. What retention took is not missing.
+CREATE OR REPLACE VIEW audit.writers AS
+SELECT e.writer, e.started_at, e.ended_at, e.first_event, e.last_event, e.events,
+       greatest(e.last_sequence, x.last_sequence) AS last_sequence,
+       greatest(e.last_sequence, x.last_sequence) - e.events - coalesce(x.events, 0) AS missing,
+       coalesce(x.events, 0) AS expired
+FROM (SELECT writer,
+             min(time) FILTER (WHERE kind = 'writer_started') AS started_at,
+             max(time) FILTER (WHERE kind = 'writer_ended') AS ended_at,
+             min(time) AS first_event, max(time) AS last_event,
+             count(*) AS events, max(writer_sequence) AS last_sequence
+      FROM audit.events GROUP BY writer) e
+LEFT JOIN (SELECT writer, sum(events)::bigint AS events, max(last_sequence) AS last_sequence FROM audit.expired GROUP BY writer) x ON x.writer = e.writer;
+COMMENT ON VIEW audit.writers IS 'Every process that wrote to the log: when it began and ended, and whether any of its numbers is missing. The writer "database" is the database itself: it has no start and no end.';
+COMMENT ON COLUMN audit.writers.missing IS 'How many numbers up to that are not here and were not taken by retention. Anything but 0 is a finding.';
+COMMENT ON COLUMN audit.writers.expired IS 'How many of its events retention took.';
+COMMENT ON COLUMN audit.events.writer IS 'Who wrote the row: one process of Sallyport, named by a UUIDv7, or "database".';
+COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_refused, policy_applied, exception_ending, candidate_differed, writer_started, writer_ended, writer_lost, signing_key, name_moved, admin, export, retention, hold_set, hold_lifted.';
+
+-- The function as it was, with one more trigger.
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION audit.ensure_partition(month date) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC'
+    SET lock_timeout = '3s'
+AS $$
+DECLARE
+    first     date := date_trunc('month', month::timestamp)::date;
+    next      date := (date_trunc('month', month::timestamp) + interval '1 month')::date;
+    partition text := 'events_' || to_char(first, 'YYYY_MM');
+BEGIN
+    IF first < date '1970-01-01' OR first > date '9999-12-01' THEN
+        RAISE EXCEPTION 'no partition for %: the log holds the years 1970 to 9999', month
+            USING ERRCODE = 'datetime_field_overflow';
+    END IF;
+    IF to_regclass(format('audit.%I', partition)) IS NOT NULL THEN
+        RETURN partition;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('audit.ensure_partition', 0));
+    IF to_regclass(format('audit.%I', partition)) IS NOT NULL THEN
+        RETURN partition; -- another made it while we waited
+    END IF;
+
+    -- A row of the usual two kilobytes stays as it is: compressing it would
+    -- cost more than writing it.
+    EXECUTE format('CREATE TABLE audit.%I (LIKE audit.events INCLUDING ALL) WITH (toast_tuple_target = 8160)', partition);
+    EXECUTE format('COMMENT ON TABLE audit.%I IS %L', partition, 'The events of ' || to_char(first, 'YYYY-MM') || ' (UTC).');
+    EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', partition);
+    EXECUTE format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.%I
+                    FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()', partition);
+    EXECUTE format('ALTER TABLE audit.%I ENABLE ALWAYS TRIGGER refuse_change', partition);
+    EXECUTE format('ALTER TABLE audit.events ATTACH PARTITION audit.%I FOR VALUES FROM (%L) TO (%L)',
+                   partition, first::timestamptz, next::timestamptz);
+    EXECUTE format('ALTER TABLE audit.%I ENABLE ALWAYS TRIGGER refuse_row_change, ENABLE ALWAYS TRIGGER refuse_name', partition);
+    RETURN partition;
+END
+$$;
+-- +goose StatementEnd
+
+REVOKE ALL ON audit.expired, audit.holds FROM PUBLIC;
+GRANT SELECT ON audit.expired, audit.holds TO sallyport_writer, sallyport_auditor;
+REVOKE ALL ON FUNCTION audit.escape(text, integer), audit.append(text, text[]), audit.refuse_name(), audit.retention_lock(),
+    audit.record_export(text, text, bigint, bytea, text), audit.set_hold(date, date, text), audit.lift_hold(bigint, text),
+    audit.chain_step(bytea, bytea), audit.chain(bytea), audit.stays(text, text), audit.examine_month(date, integer), audit.expire(date, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION audit.record_export(text, text, bigint, bytea, text), audit.chain_step(bytea, bytea), audit.chain(bytea), audit.stays(text, text)
+    TO sallyport_writer, sallyport_auditor;
+-- To keep more is an auditor's right, to keep less the owner's alone.
+GRANT EXECUTE ON FUNCTION audit.set_hold(date, date, text), audit.examine_month(date, integer) TO sallyport_auditor;
+
+-- +goose Down
+
+-- Who does not know this version would call missing what retention took, and
+-- lost the writer that has no end.
+-- +goose StatementBegin
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM audit.expired) OR EXISTS (SELECT FROM audit.events WHERE writer = 'database') THEN
+        RAISE EXCEPTION 'the database has written to its audit log itself: that is not taken down' USING ERRCODE = 'restrict_violation';
+    END IF;
+END
+$$;
+-- +goose StatementEnd
+DROP TRIGGER refuse_name ON audit.events;
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION audit.ensure_partition(month date) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC'
+    SET lock_timeout = '3s'
+AS $$
+DECLARE
+    first     date := date_trunc('month', month::timestamp)::date;
+    next      date := (date_trunc('month', month::timestamp) + interval '1 month')::date;
+    partition text := 'events_' || to_char(first, 'YYYY_MM');
+BEGIN
+    IF first < date '1970-01-01' OR first > date '9999-12-01' THEN
+        RAISE EXCEPTION 'no partition for %: the log holds the years 1970 to 9999', month
+            USING ERRCODE = 'datetime_field_overflow';
+    END IF;
+    IF to_regclass(format('audit.%I', partition)) IS NOT NULL THEN
+        RETURN partition;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('audit.ensure_partition', 0));
+    IF to_regclass(format('audit.%I', partition)) IS NOT NULL THEN
+        RETURN partition; -- another made it while we waited
+    END IF;
+
+    -- A row of the usual two kilobytes stays as it is: compressing it would
+    -- cost more than writing it.
+    EXECUTE format('CREATE TABLE audit.%I (LIKE audit.events INCLUDING ALL) WITH (toast_tuple_target = 8160)', partition);
+    EXECUTE format('COMMENT ON TABLE audit.%I IS %L', partition, 'The events of ' || to_char(first, 'YYYY-MM') || ' (UTC).');
+    EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', partition);
+    EXECUTE format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.%I
+                    FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()', partition);
+    EXECUTE format('ALTER TABLE audit.%I ENABLE ALWAYS TRIGGER refuse_change', partition);
+    EXECUTE format('ALTER TABLE audit.events ATTACH PARTITION audit.%I FOR VALUES FROM (%L) TO (%L)',
+                   partition, first::timestamptz, next::timestamptz);
+    EXECUTE format('ALTER TABLE audit.%I ENABLE ALWAYS TRIGGER refuse_row_change', partition);
+    RETURN partition;
+END
+$$;
+-- +goose StatementEnd
+
+-- A view's columns cannot be taken away without the views above it. This one
+-- stays, and is 0.
+CREATE OR REPLACE VIEW audit.writers AS
+SELECT writer,
+       min(time) FILTER (WHERE kind = 'writer_started') AS started_at,
+       max(time) FILTER (WHERE kind = 'writer_ended') AS ended_at,
+       min(time) AS first_event, max(time) AS last_event,
+       count(*) AS events, max(writer_sequence) AS last_sequence,
+       max(writer_sequence) - count(*) AS missing,
+       0::bigint AS expired
+FROM audit.events
+GROUP BY writer;
+DROP FUNCTION audit.expire(date, integer);
+DROP FUNCTION audit.examine_month(date, integer);
+DROP FUNCTION audit.stays(text, text);
+DROP AGGREGATE audit.chain(bytea);
+DROP FUNCTION audit.chain_step(bytea, bytea);
+DROP FUNCTION audit.lift_hold(bigint, text);
+DROP FUNCTION audit.set_hold(date, date, text);
+DROP FUNCTION audit.retention_lock();
+DROP VIEW audit.holds;
+DROP TABLE audit.expired;
+DROP FUNCTION audit.record_export(text, text, bigint, bytea, text);
+DROP FUNCTION audit.append(text, text[]);
+DROP FUNCTION audit.refuse_name();
+DROP FUNCTION audit.escape(text, integer);
+DROP FUNCTION sallyport.oldest_program();

@@ -1,0 +1,232 @@
+-- +goose Up
+
+-- What Bitbucket says of its repositories' deployments, held against the log.
+-- Both tables are only ever added to, and each reconciliation puts a digest of
+-- what it added into an event, so that it is under the checkpoints too.
+CREATE TABLE audit.reconciliation_looks (
+    reconciliation  uuid NOT NULL,
+    workspace_uuid  uuid NOT NULL,
+    repository_uuid uuid NOT NULL,
+    looked_at       timestamptz NOT NULL,
+    complete_until  timestamptz,
+    requests        integer NOT NULL,
+    runs            integer NOT NULL,
+    in_order        boolean NOT NULL,
+    whole           boolean NOT NULL,
+    repository      text COLLATE "C" NOT NULL,
+    outcome         text COLLATE "C" NOT NULL,
+    detail          text COLLATE "C" NOT NULL,
+    CONSTRAINT reconciliation_looks_pkey PRIMARY KEY (reconciliation, repository_uuid),
+    CONSTRAINT reconciliation_looks_counts CHECK (requests >= 0 AND runs >= 0),
+    CONSTRAINT reconciliation_looks_outcome CHECK (outcome IN ('complete', 'absent', 'partial', 'forbidden', 'gone', 'not_looked_at')),
+    CONSTRAINT reconciliation_looks_until CHECK ((complete_until IS NOT NULL) = (outcome IN ('complete', 'absent'))),
+    CONSTRAINT reconciliation_looks_length CHECK (octet_length(repository) <= 1000 AND octet_length(detail) <= 1000)
+);
+CREATE INDEX reconciliation_looks_repository ON audit.reconciliation_looks (repository_uuid, looked_at);
+COMMENT ON TABLE audit.reconciliation_looks IS 'Each reconciliation has one row for each repository that Bitbucket listed for the workspace, looked at or not, and for each that it lists no more.';
+COMMENT ON COLUMN audit.reconciliation_looks.reconciliation IS 'Which reconciliation: a UUIDv7.';
+COMMENT ON COLUMN audit.reconciliation_looks.workspace_uuid IS 'The UUID of the workspace.';
+COMMENT ON COLUMN audit.reconciliation_looks.repository_uuid IS 'The UUID of the repository.';
+COMMENT ON COLUMN audit.reconciliation_looks.looked_at IS 'When looking at it began; for one that was not looked at, when that was noted.';
+COMMENT ON COLUMN audit.reconciliation_looks.complete_until IS 'Up to when every deployment of it was looked at. Null: that is not known from this look.';
+COMMENT ON COLUMN audit.reconciliation_looks.requests IS 'How many requests to Bitbucket it took.';
+COMMENT ON COLUMN audit.reconciliation_looks.runs IS 'How many runs of deployments Bitbucket told of, those that were known before included.';
+COMMENT ON COLUMN audit.reconciliation_looks.in_order IS 'Whether all that was told came with the newest start first.';
+COMMENT ON COLUMN audit.reconciliation_looks.whole IS 'Whether the list was read to its end.';
+COMMENT ON COLUMN audit.reconciliation_looks.repository IS 'The full name of the repository then.';
+COMMENT ON COLUMN audit.reconciliation_looks.outcome IS 'complete; absent: Bitbucket has no list of deployments there, as where Pipelines is not enabled; partial: it failed on the way; forbidden: the access token may not read it; gone: the workspace lists it no more; not_looked_at: there was no time.';
+COMMENT ON COLUMN audit.reconciliation_looks.detail IS 'What went wrong.';
+
+CREATE TABLE audit.deployment_findings (
+    deployment_run_uuid uuid NOT NULL,
+    repository_uuid     uuid NOT NULL,
+    workspace_uuid      uuid NOT NULL,
+    reconciliation      uuid NOT NULL,
+    deployment_uuid     uuid,
+    pipeline_uuid       uuid,
+    step_uuid           uuid,
+    build_number        bigint,
+    found_at            timestamptz NOT NULL,
+    created_at          timestamptz,
+    started_at          timestamptz,
+    completed_at        timestamptz,
+    state               text COLLATE "C" NOT NULL,
+    class               text COLLATE "C" NOT NULL,
+    detail              text COLLATE "C" NOT NULL,
+    CONSTRAINT deployment_findings_pkey PRIMARY KEY (repository_uuid, deployment_run_uuid, found_at),
+    CONSTRAINT deployment_findings_build_number CHECK (build_number > 0),
+    CONSTRAINT deployment_findings_state CHECK (state IN ('waiting', 'in_progress', 'successful', 'failed', 'stopped', 'unknown')),
+    CONSTRAINT deployment_findings_class CHECK (class IN ('seen', 'seen_pipeline_only', 'not_seen', 'cannot_tell', 'not_run', 'pending')),
+    CONSTRAINT deployment_findings_length CHECK (octet_length(detail) <= 1000)
+);
+CREATE INDEX deployment_findings_reconciliation ON audit.deployment_findings (reconciliation);
+COMMENT ON TABLE audit.deployment_findings IS 'What was found of each run of a deployment that Bitbucket knows of. A row is added when something changes; the latest counts.';
+COMMENT ON COLUMN audit.deployment_findings.deployment_run_uuid IS 'The UUID of what Bitbucket calls a deployment: one run of a step that deploys to an environment.';
+COMMENT ON COLUMN audit.deployment_findings.repository_uuid IS 'The UUID of the repository.';
+COMMENT ON COLUMN audit.deployment_findings.workspace_uuid IS 'The UUID of the workspace.';
+COMMENT ON COLUMN audit.deployment_findings.reconciliation IS 'The reconciliation that found it.';
+COMMENT ON COLUMN audit.deployment_findings.deployment_uuid IS 'The deployment environment. Null: Bitbucket did not tell.';
+COMMENT ON COLUMN audit.deployment_findings.pipeline_uuid IS 'The pipeline. Null: Bitbucket did not tell.';
+COMMENT ON COLUMN audit.deployment_findings.step_uuid IS 'The step. Null: Bitbucket did not tell.';
+COMMENT ON COLUMN audit.deployment_findings.build_number IS 'The build number of the pipeline. Null: Bitbucket did not tell.';
+COMMENT ON COLUMN audit.deployment_findings.found_at IS 'When this was found.';
+COMMENT ON COLUMN audit.deployment_findings.created_at IS 'When it was made, by the clock of Bitbucket.';
+COMMENT ON COLUMN audit.deployment_findings.started_at IS 'When it began, by the clock of Bitbucket. Null: it had not begun, or Bitbucket did not tell.';
+COMMENT ON COLUMN audit.deployment_findings.completed_at IS 'When it ended, by the clock of Bitbucket.';
+COMMENT ON COLUMN audit.deployment_findings.state IS 'What Bitbucket said of it then: waiting, in_progress, successful, failed, stopped, unknown.';
+COMMENT ON COLUMN audit.deployment_findings.class IS 'seen: its step is in this log. seen_pipeline_only: another step of its pipeline is, and it is not. not_seen: nothing of its pipeline is. not_run: its step never ran. pending: it is not over, or too fresh. cannot_tell: Bitbucket did not tell enough.';
+COMMENT ON COLUMN audit.deployment_findings.detail IS 'Why, where the class does not say it all.';
+
+-- Row triggers catch what no statement names; ALWAYS: session_replication_role
+-- does not switch them off.
+-- +goose StatementBegin
+DO $$
+DECLARE
+    t text;
+BEGIN
+    FOREACH t IN ARRAY ARRAY['reconciliation_looks', 'deployment_findings'] LOOP
+        EXECUTE format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.%I
+                        FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()', t);
+        EXECUTE format('CREATE TRIGGER refuse_row_change BEFORE UPDATE OR DELETE ON audit.%I
+                        FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()', t);
+        EXECUTE format('ALTER TABLE audit.%I ENABLE ALWAYS TRIGGER refuse_change', t);
+        EXECUTE format('ALTER TABLE audit.%I ENABLE ALWAYS TRIGGER refuse_row_change', t);
+        EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', t);
+        EXECUTE format('GRANT SELECT, INSERT ON audit.%I TO sallyport_writer', t);
+        EXECUTE format('GRANT SELECT ON audit.%I TO sallyport_auditor', t);
+    END LOOP;
+END
+$$;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.reconciliation_digest(of uuid) RETURNS bytea
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC'
+AS $$
+    SELECT sha256(convert_to(coalesce(string_agg(line, E'\n' ORDER BY line COLLATE "C"), ''), 'UTF8'))
+    FROM (
+        SELECT jsonb_build_array('look', workspace_uuid, repository_uuid, looked_at, complete_until, requests, runs, in_order, whole,
+                                 repository, outcome, detail)::text AS line
+        FROM audit.reconciliation_looks WHERE reconciliation = of
+        UNION ALL
+        SELECT jsonb_build_array('finding', deployment_run_uuid, repository_uuid, workspace_uuid, deployment_uuid, pipeline_uuid, step_uuid,
+                                 build_number, found_at, created_at, started_at, completed_at, state, class, detail)::text
+        FROM audit.deployment_findings WHERE reconciliation = of
+    ) lines
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.reconciliation_digest(uuid) IS 'The SHA-256 of what a reconciliation added: one line of JSON for each row, in the order of their bytes. The attribute digest of its event of kind reconciled is what it was then.';
+REVOKE ALL ON FUNCTION audit.reconciliation_digest(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION audit.reconciliation_digest(uuid) TO sallyport_writer, sallyport_auditor;
+
+CREATE VIEW audit.deployment_coverage AS
+SELECT f.class, coalesce(f.started_at, f.created_at) AS began, f.completed_at, f.state,
+       r.workspace, r.repository, d.deployment_name AS deployment, d.deployment_type,
+       coalesce(f.build_number, p.build_number) AS build_number, p.creator, f.detail, f.found_at, f.first_found_at,
+       f.workspace_uuid, f.repository_uuid, f.deployment_uuid, f.pipeline_uuid, f.step_uuid, f.deployment_run_uuid, f.reconciliation
+FROM (
+    SELECT DISTINCT ON (repository_uuid, deployment_run_uuid) *,
+           min(found_at) OVER (PARTITION BY repository_uuid, deployment_run_uuid) AS first_found_at
+    FROM audit.deployment_findings
+    ORDER BY repository_uuid, deployment_run_uuid, found_at DESC
+) f
+LEFT JOIN LATERAL (
+    SELECT n.workspace, n.repository FROM identity.repositories n
+    WHERE n.repository_uuid = f.repository_uuid ORDER BY n.valid_from DESC LIMIT 1
+) r ON true
+LEFT JOIN LATERAL (
+    SELECT n.deployment_name, n.deployment_type FROM identity.deployments n
+    WHERE n.repository_uuid = f.repository_uuid AND n.deployment_uuid = f.deployment_uuid ORDER BY n.valid_from DESC LIMIT 1
+) d ON true
+LEFT JOIN identity.pipelines p ON p.pipeline_uuid = f.pipeline_uuid AND p.repository_uuid = f.repository_uuid;
+COMMENT ON VIEW audit.deployment_coverage IS 'Every deployment that Bitbucket told of, and whether its step came through Sallyport. A step that needs no network is not seen either.';
+
+CREATE VIEW audit.reconciliations AS
+SELECT l.outcome, l.looked_at, s.complete_until, s.last_looked_at, s.last_looked_at IS NULL AS never_looked_at,
+       l.workspace_uuid, coalesce(r.repository, l.repository) AS repository, l.repository_uuid, l.detail,
+       (SELECT count(*) FROM identity.deployments n WHERE n.repository_uuid = l.repository_uuid AND n.valid_to IS NULL) AS deployments,
+       l.reconciliation
+FROM (
+    SELECT DISTINCT ON (repository_uuid) * FROM audit.reconciliation_looks ORDER BY repository_uuid, looked_at DESC, reconciliation DESC
+) l
+CROSS JOIN LATERAL (
+    SELECT max(a.complete_until) AS complete_until,
+           max(a.looked_at) FILTER (WHERE a.outcome NOT IN ('gone', 'not_looked_at')) AS last_looked_at
+    FROM audit.reconciliation_looks a WHERE a.repository_uuid = l.repository_uuid
+) s
+LEFT JOIN identity.repositories r ON r.repository_uuid = l.repository_uuid AND r.valid_to IS NULL;
+COMMENT ON VIEW audit.reconciliations IS 'Every repository that Bitbucket listed: whether its deployments were held against the log, when, up to when, and with what outcome.';
+
+CREATE VIEW audit.self_tests AS
+SELECT e.time, e.cause AS outcome, e.message,
+       convert_from(e.record, 'UTF8')::json -> 'attributes' AS attributes,
+       e.revision, e.commit, e.writer, e.writer_sequence
+FROM audit.events e
+WHERE e.kind = 'self_test';
+COMMENT ON VIEW audit.self_tests IS 'Each run of the self-test: a probe that policy must refuse and one that it must allow, on the way that a step takes.';
+
+-- A view's column means what the column by that name means.
+-- +goose StatementBegin
+DO $$
+DECLARE
+    c record;
+BEGIN
+    FOR c IN
+        SELECT v.relname, a.attname, t.said
+        FROM pg_catalog.pg_class v
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = v.oid AND a.attnum > 0
+        CROSS JOIN LATERAL (
+            SELECT pg_catalog.col_description(o.attrelid, o.attnum) AS said
+            FROM pg_catalog.unnest(ARRAY['audit.deployment_findings', 'audit.reconciliation_looks', 'audit.events']::regclass[])
+                 WITH ORDINALITY AS origin (source, place)
+            JOIN pg_catalog.pg_attribute o ON o.attrelid = origin.source AND o.attname = a.attname AND o.attnum > 0
+            WHERE v.relname <> 'self_tests' OR origin.place = 3
+            ORDER BY CASE WHEN v.relname = 'reconciliations' AND origin.place = 2 THEN 0 ELSE origin.place END LIMIT 1
+        ) t
+        WHERE v.relnamespace = 'audit'::regnamespace AND v.relname IN ('deployment_coverage', 'reconciliations', 'self_tests')
+    LOOP
+        EXECUTE format('COMMENT ON COLUMN audit.%I.%I IS %L', c.relname, c.attname, c.said);
+    END LOOP;
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON COLUMN audit.deployment_coverage.began IS 'When it began, by the clock of Bitbucket; when it was made, where Bitbucket did not tell.';
+COMMENT ON COLUMN audit.deployment_coverage.workspace IS 'The slug of the workspace now.';
+COMMENT ON COLUMN audit.deployment_coverage.repository IS 'The full name of the repository now.';
+COMMENT ON COLUMN audit.deployment_coverage.deployment IS 'The name of the deployment environment, as people wrote it.';
+COMMENT ON COLUMN audit.deployment_coverage.deployment_type IS 'The type of the deployment environment: test, staging, production.';
+COMMENT ON COLUMN audit.deployment_coverage.creator IS 'Who started the pipeline. Null where that was not asked.';
+COMMENT ON COLUMN audit.deployment_coverage.first_found_at IS 'When it was first heard of.';
+COMMENT ON COLUMN audit.reconciliations.complete_until IS 'Up to when every deployment of it was looked at. Null: never.';
+COMMENT ON COLUMN audit.reconciliations.last_looked_at IS 'When looking at it last began, whatever the outcome.';
+COMMENT ON COLUMN audit.reconciliations.never_looked_at IS 'Whether it was never looked at.';
+COMMENT ON COLUMN audit.reconciliations.repository IS 'The full name of the repository now.';
+COMMENT ON COLUMN audit.reconciliations.outcome IS 'That of the latest reconciliation: complete, absent, partial, forbidden, gone, not_looked_at.';
+COMMENT ON COLUMN audit.reconciliations.deployments IS 'How many deployment environments it has, as far as is known.';
+COMMENT ON COLUMN audit.self_tests.outcome IS 'passed, failed or inconclusive.';
+COMMENT ON COLUMN audit.self_tests.message IS 'What differed from what had to be.';
+COMMENT ON COLUMN audit.self_tests.attributes IS 'What was asked for, what had to come of it and what did, as JSON.';
+
+COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_refused, policy_applied, exception_ending, candidate_differed, writer_started, writer_ended, writer_lost, signing_key, name_moved, admin, export, retention, hold_set, hold_lifted, reconciled, deployment_not_seen, self_test.';
+
+REVOKE ALL ON audit.deployment_coverage, audit.reconciliations, audit.self_tests FROM PUBLIC;
+GRANT SELECT ON audit.deployment_coverage, audit.reconciliations, audit.self_tests TO sallyport_writer, sallyport_auditor;
+
+-- +goose Down
+
+-- Findings are evidence, and not for a migration to destroy.
+-- +goose StatementBegin
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM audit.reconciliation_looks) OR EXISTS (SELECT FROM audit.deployment_findings) THEN
+        RAISE EXCEPTION 'what was found of deployments is not empty: it is not taken down' USING ERRCODE = 'restrict_violation';
+    END IF;
+END
+$$;
+-- +goose StatementEnd
+DROP VIEW audit.self_tests, audit.reconciliations, audit.deployment_coverage;
+DROP FUNCTION audit.reconciliation_digest(uuid);
+DROP TABLE audit.deployment_findings;
+DROP TABLE audit.reconciliation_looks;

@@ -1,0 +1,136 @@
+package rego
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// libraryParts is the library taken apart by the names of its rules: compiling
+// all of it takes longer than most repositories' rules do, so a policy is compiled
+// with what it uses.
+type libraryParts struct {
+	whole map[string]*ast.Module
+	rules map[string][]libraryRule // by name; nil: the library is only used as a whole
+}
+
+type libraryRule struct {
+	path string
+	rule *ast.Rule
+	uses []string // names of other rules
+}
+
+// takeApart makes the parts. The rules that are there in Go take the place of those
+// that are written, where native agrees to the file that they are written in.
+func takeApart(modules map[string]*ast.Module, native func(file string) bool) *libraryParts {
+	parts := &libraryParts{whole: modules}
+	rules := map[string][]libraryRule{}
+	for _, path := range sortedKeys(modules) {
+		if len(modules[path].Imports) > 0 {
+			return parts // strict compiling refuses those that are left without use
+		}
+		for _, rule := range modules[path].Rules {
+			name := firstName(rule)
+			if len(rule.Head.Ref()) != 1 || len(rule.Head.Args) == 0 || rule.Default {
+				return parts // a value would be seen by who reads the package as a document
+			}
+			if replaced := nativeRules()[name]; replaced != nil && strings.HasSuffix(path, "/"+nativeFiles[name]) && native(nativeFiles[name]) {
+				if len(rules[name]) > 0 {
+					continue
+				}
+				rule = replaced
+			}
+			rules[name] = append(rules[name], libraryRule{path: path, rule: rule})
+		}
+	}
+	for _, list := range rules {
+		for i, r := range list {
+			list[i].uses = namesIn(r.rule, rules)
+		}
+	}
+	parts.rules = rules
+	return parts
+}
+
+// namesIn are the names of rules that stand anywhere in a part of a policy, as a
+// name or as a text in brackets; some may mean something else.
+func namesIn(x any, rules map[string][]libraryRule) []string {
+	var names []string
+	note := func(name string) {
+		if rules[name] != nil && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	ast.WalkTerms(x, func(t *ast.Term) bool {
+		switch v := t.Value.(type) {
+		case ast.Var:
+			note(string(v))
+		case ast.String:
+			note(string(v))
+		}
+		return false
+	})
+	return names
+}
+
+// needed are the library's modules with the rules that other modules may refer
+// to; none where they do not have its name anywhere, as part of a reference or of
+// an import. Nothing in it is ever changed.
+func (p *libraryParts) needed(modules map[string]*ast.Module) map[string]*ast.Module {
+	if !needsLibrary(modules) {
+		return nil
+	}
+	var names []string
+	for _, m := range modules {
+		names = append(names, namesIn(m, p.rules)...)
+	}
+	if len(names) == 0 {
+		return p.whole
+	}
+	chosen := map[string]bool{}
+	for len(names) > 0 {
+		name := names[len(names)-1]
+		names = names[:len(names)-1]
+		if chosen[name] {
+			continue
+		}
+		chosen[name] = true
+		for _, r := range p.rules[name] {
+			names = append(names, r.uses...)
+		}
+	}
+	result := map[string]*ast.Module{}
+	for _, name := range sortedKeys(chosen) {
+		for _, r := range p.rules[name] {
+			m := result[r.path]
+			if m == nil {
+				m = &ast.Module{Package: p.whole[r.path].Package}
+				m.SetRegoVersionSpan(ast.RegoVersionSpanOf(ast.RegoV1))
+				result[r.path] = m
+			}
+			rule := *r.rule
+			rule.Module = m
+			m.Rules = append(m.Rules, &rule)
+		}
+	}
+	return result
+}
+
+// needsLibrary reports whether modules may refer to the library: they have its
+// name somewhere, as part of a reference or of an import.
+func needsLibrary(modules map[string]*ast.Module) bool {
+	for _, m := range modules {
+		found := false
+		ast.WalkTerms(m, func(t *ast.Term) bool {
+			if s, ok := t.Value.(ast.String); ok && s == "lib" {
+				found = true
+			}
+			return found
+		})
+		if found {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,249 @@
+package rego
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+	"github.com/open-policy-agent/opa/v1/topdown/builtins"
+	"github.com/open-policy-agent/opa/v1/types"
+)
+
+// The library's two questions about hosts are asked in most rules of most
+// policies, and its one about exceptions goes through those of all repositories,
+// so what decides has them in Go. The library says what they mean: a
+// policy's own tests, editors and plain OPA evaluate its text, and
+// FuzzNativeHosts compares the two. Only this very text is replaced: a policy
+// that was recorded with another library is evaluated with that one.
+
+// nativeFiles are the library's files that are replaced in part, and what is in
+// them.
+var nativeFiles = map[string]string{"host_in": "hosts.rego", "target_in": "hosts.rego", "exceptions_for": "exceptions.rego"}
+
+// A colon is in no name of Rego: no policy can call these by themselves.
+var nativeBuiltins = map[string]*topdown.Builtin{
+	"host_in": {
+		Decl: &ast.Builtin{Name: "sallyport:host_in", Decl: types.NewFunction(types.Args(types.A, types.A), types.B)},
+		Func: func(_ topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
+			in, err := hostIn(operands[0], operands[1])
+			if err != nil {
+				return err
+			}
+			return iter(ast.InternedTerm(in))
+		},
+	},
+	"target_in": {
+		Decl: &ast.Builtin{Name: "sallyport:target_in", Decl: types.NewFunction(types.Args(types.A, types.A, types.A), types.B)},
+		Func: func(c topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
+			in, err := targetIn(c, operands[0], operands[1], operands[2])
+			if err != nil {
+				return err
+			}
+			return iter(ast.InternedTerm(in))
+		},
+	},
+	"exceptions_for": {
+		Decl: &ast.Builtin{Name: "sallyport:exceptions_of", Decl: types.NewFunction(types.Args(types.A, types.A), types.NewArray(nil, types.A))},
+		Func: func(_ topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
+			return iter(ast.ArrayTerm(exceptionsOf(operands[0].Value, operands[1])...))
+		},
+	},
+}
+
+// nativeFunctions are those by the name that a query knows them by.
+var nativeFunctions = func() map[string]*topdown.Builtin {
+	functions := map[string]*topdown.Builtin{}
+	for _, b := range nativeBuiltins {
+		functions[b.Decl.Name] = b
+	}
+	return functions
+}()
+
+// withNative adds their declarations to what a compiler may meet.
+func withNative(c *ast.Capabilities) *ast.Capabilities {
+	more := *c
+	more.Builtins = slices.Clone(c.Builtins)
+	for _, name := range sortedKeys(nativeBuiltins) {
+		more.Builtins = append(more.Builtins, nativeBuiltins[name].Decl)
+	}
+	return &more
+}
+
+// nativeRules are the rules that take the place of the library's, by name.
+var nativeRules = sync.OnceValue(func() map[string]*ast.Rule {
+	rules := map[string]*ast.Rule{}
+	for name, text := range map[string]string{
+		"host_in":   "host_in(host, patterns) if native(host, patterns)",
+		"target_in": "target_in(target, entries) if native(target.host, target.port, entries)",
+		"exceptions_for": "exceptions_for(exceptions, repository, target) := {exception |\n" +
+			"some exception in native(exceptions, repository)\ntarget_in(target, exception.hosts)\nactive(exception)\n}",
+	} {
+		rule := ast.MustParseModule("package sallyport.lib\n\n" + text).Rules[0]
+		ast.WalkTerms(rule, func(t *ast.Term) bool {
+			if ref, ok := t.Value.(ast.Ref); ok && len(ref) == 1 && ref[0].Value.Compare(ast.Var("native")) == 0 {
+				t.Value = nativeBuiltins[name].Decl.Ref()
+			}
+			return false
+		})
+		rules[name] = rule
+	}
+	return rules
+})
+
+// hostIn is data.sallyport.lib.host_in.
+func hostIn(host, patterns *ast.Term) (bool, error) {
+	if hasKey(patterns.Value, host) {
+		return true, nil
+	}
+	name, ok := host.Value.(ast.String)
+	if !ok {
+		return false, builtins.NewOperandTypeErr(1, host.Value, "string")
+	}
+	if list, ok := patterns.Value.(*ast.Array); ok {
+		return hostInList(string(name), list), nil
+	}
+	matches := hasWildcard(string(name), "", func(wildcard *ast.Term) bool { return hasKey(patterns.Value, wildcard) })
+	return matches && !isAddress(string(name)), nil
+}
+
+// hostInList goes through a list once, for the name and for what it matches.
+func hostInList(name string, list *ast.Array) bool {
+	wild := false
+	named := list.Until(func(t *ast.Term) bool {
+		pattern, ok := t.Value.(ast.String)
+		if ok && len(pattern) > 1 && pattern[0] == '*' && pattern[1] == '.' && strings.HasSuffix(name, string(pattern[1:])) {
+			wild = true
+		}
+		return ok && string(pattern) == name
+	})
+	return named || wild && !isAddress(name)
+}
+
+// targetIn is data.sallyport.lib.target_in.
+func targetIn(c topdown.BuiltinContext, host, port, entries *ast.Term) (bool, error) {
+	if port.Value.Compare(httpsPort.Value) == 0 {
+		if in, err := hostIn(host, entries); in || err != nil {
+			return in, err
+		}
+	}
+	name, ok := host.Value.(ast.String)
+	if !ok {
+		return false, builtins.NewOperandTypeErr(1, host.Value, "string")
+	}
+	number, err := portText(c, port)
+	if err != nil {
+		return false, err
+	}
+	full := string(name) + ":" + number
+	if strings.IndexByte(string(name), ':') >= 0 {
+		full = "[" + string(name) + "]:" + number
+	}
+	if member(entries.Value, ast.StringTerm(full)) {
+		return true, nil
+	}
+	matches := hasWildcard(string(name), ":"+number, func(wildcard *ast.Term) bool { return member(entries.Value, wildcard) })
+	return matches && !isAddress(string(name)), nil
+}
+
+var httpsPort = ast.InternedTerm(443)
+
+// exceptionsOf are the members of a collection that name a repository.
+func exceptionsOf(exceptions ast.Value, repository *ast.Term) (list []*ast.Term) {
+	note := func(t *ast.Term) {
+		var name *ast.Term
+		switch e := t.Value.(type) {
+		case ast.Object:
+			name = e.Get(repositoryKey)
+		case ast.Set:
+			if e.Contains(repositoryKey) {
+				name = repositoryKey
+			}
+		}
+		if name != nil && name.Equal(repository) {
+			list = append(list, t)
+		}
+	}
+	switch e := exceptions.(type) {
+	case *ast.Array:
+		e.Foreach(note)
+	case ast.Set:
+		e.Foreach(note)
+	case ast.Object:
+		e.Foreach(func(_, v *ast.Term) { note(v) })
+	}
+	return list
+}
+
+var repositoryKey = ast.InternedTerm("repository")
+
+// hasKey is whether collection[key] has a value.
+func hasKey(collection ast.Value, key *ast.Term) bool {
+	switch c := collection.(type) {
+	case ast.Set:
+		return c.Contains(key)
+	case ast.Object:
+		return c.Get(key) != nil
+	case *ast.Array:
+		return c.Get(key) != nil
+	}
+	return false
+}
+
+// member is key in collection.
+func member(collection ast.Value, key *ast.Term) bool {
+	switch c := collection.(type) {
+	case ast.Set:
+		return c.Contains(key)
+	case *ast.Array:
+		return c.Until(key.Equal)
+	case ast.Object:
+		return c.Until(func(_, v *ast.Term) bool { return key.Equal(v) })
+	}
+	return false
+}
+
+// hasWildcard asks for each of the patterns with *. that a name matches, with
+// what comes after it.
+func hasWildcard(name, after string, ask func(*ast.Term) bool) bool {
+	for i := range len(name) {
+		if name[i] == '.' && ask(ast.StringTerm("*"+name[i:]+after)) {
+			return true
+		}
+	}
+	return false
+}
+
+// isAddress is data.sallyport.lib.is_address.
+func isAddress(host string) bool {
+	if strings.IndexByte(host, ':') >= 0 {
+		return true
+	}
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	for i := range len(last) {
+		if last[i] < '0' || last[i] > '9' {
+			return false
+		}
+	}
+	return last != ""
+}
+
+// portText is a port as sprintf("%d") has it: digits for a port, and whatever
+// OPA makes of anything else.
+func portText(c topdown.BuiltinContext, port *ast.Term) (string, error) {
+	if n, ok := port.Value.(ast.Number); ok && len(n) <= 5 && !strings.ContainsFunc(string(n), func(r rune) bool { return r < '0' || r > '9' }) {
+		return string(n), nil
+	}
+	var text string
+	err := topdown.GetBuiltin(ast.Sprintf.Name)(c, []*ast.Term{ast.StringTerm("%d"), ast.ArrayTerm(port)}, func(t *ast.Term) error {
+		s, ok := t.Value.(ast.String)
+		if !ok {
+			return fmt.Errorf("%s is no text", t)
+		}
+		text = string(s)
+		return nil
+	})
+	return text, err
+}

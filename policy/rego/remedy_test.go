@@ -1,0 +1,39 @@
+package rego
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestRefusalsSayWhatToDo: what authors get wrong first is refused at its line, with
+// what to write instead.
+func TestRefusalsSayWhatToDo(t *testing.T) {
+	const head = "package sallyport.egress\n\n"
+	for text, want := range map[string]string{
+		"":                "begin it with its package",
+		"allow := true\n": "1:1: package expected: begin the file with its package, such as: package sallyport.egress",
+		head + "allow contains {\"rule\": \"x\" if true\n":                                                              "egress/a.rego:3:",
+		head + "allow[{\"rule\": \"x\"}] { true }\n":                                                                    "3:1: `contains` keyword is required for partial set rules: write: allow contains {\"rule\": \"an-id\"} if { … }",
+		head + "allow contains {\"rule\": \"x\"} if {\n\tinput.target.port == 443\n":                                    "opened with {, ( or [",
+		head + "allow contains {\"rule\": \"x\"} if input.target.host == \"a\n":                                         "3:54: non-terminated string: close it",
+		head + "allow contains {'rule': 'x'} if true\n":                                                                 "3:17: illegal token: there is something that Rego does not know; texts stand in \"",
+		head + "a if b\n\nb if a\n":                                                                                     "3:1: rule data.sallyport.egress.a is recursive",
+		head + "allow contains {\"rule\": \"x\"} if y == 3\n":                                                           "3:33: var y is unsafe: give it a value first",
+		head + "allow contains {\"rule\": \"x\"} if re_match(\"a\", input.target.host)\n":                               "regex.match for re_match",
+		head + "allow contains {\"rule\": \"x\"} if input.target.port == \"443\"\n":                                     "the two sides can never be equal",
+		head + "allow contains {\"rule\": \"x\"} if startwith(input.target.host, \"a\")\n":                              "3:33: undefined function startwith: did you mean startswith?",
+		head + "allow contains {\"rule\": \"x\"} if frobnicate(input.target.host)\n":                                    "there is no builtin and no function of that name",
+		head + "allow contains {\"rule\": \"x\"} if lib.host_in(input.target.host, {\"a\"})\n":                          "import the library first: import data.sallyport.lib",
+		head + "import data.sallyport.lib\n\nallow contains {\"rule\": \"x\"} if lib.hosts_in(input.target.host, {})\n": "5:33: undefined function data.sallyport.lib.hosts_in: did you mean lib.host_in?",
+		head + "import data.sallyport.lib\n\nallow contains {\"rule\": \"x\"} if true\n":                                "3:1: import data.sallyport.lib unused: use it, or remove it",
+		head + "allow contains {\"rule\": \"x\"} if {\n\ty := 3\n}\n":                                                   "4:2: assigned var y unused: use it, or remove it",
+	} {
+		problems, _, err := Check(t.Context(), snapshot(t, "-- egress/a.rego --\n"+text), Options{Names: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(problems.Error(), want) || strings.Contains(problems.Error(), "rego_parse_error") || !strings.Contains(problems.Error(), "egress/a.rego:") {
+			t.Errorf("%s\nis refused with\n%v\nwhich does not say %q", text, problems, want)
+		}
+	}
+}

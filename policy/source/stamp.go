@@ -1,0 +1,116 @@
+package source
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// Folder is a directory that is looked at again and again. Reading one with the
+// rules of 50,000 repositories takes seconds; to see that none of its files has
+// changed takes a part of that. Safe for concurrent use.
+type Folder struct {
+	path string
+
+	mu    sync.Mutex
+	stamp stamp
+	read  *policy.Snapshot // what was read when the stamp was taken; nil: nothing
+}
+
+// NewFolder is the policy tree at path.
+func NewFolder(path string) *Folder { return &Folder{path: path} }
+
+// Path is where it is.
+func (f *Folder) Path() string { return f.path }
+
+// Read returns what [Directory] does, and the same snapshot as long as every
+// file has the number, size, times and mode that it had when it was read.
+func (f *Folder) Read(ctx context.Context) (*policy.Snapshot, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	began := time.Now()
+	now, err := takeStamp(ctx, f.path)
+	if err == nil && f.read != nil && now.sum == f.stamp.sum && f.stamp.settled {
+		return f.read, nil
+	}
+	f.read = nil
+	snapshot, readErr := Directory(ctx, f.path)
+	// A file that is written to within the grain of the file system's clock looks
+	// as it did before: what was changed just now is read again the next time.
+	now.settled = now.settled && err == nil && began.Sub(now.latest) > settling
+	if readErr == nil {
+		f.stamp, f.read = now, snapshot
+	}
+	return snapshot, readErr
+}
+
+// settling is longer than the grain of any file system's clock (FAT has two
+// seconds), and than a small difference to a file server's.
+const settling = 5 * time.Second
+
+// stamp is what a tree looks like from outside its files.
+type stamp struct {
+	sum     [sha256.Size]byte
+	latest  time.Time // the latest change
+	settled bool      // nothing in it can change unseen
+}
+
+// takeStamp looks at everything that [Directory] would read, and reads nothing.
+func takeStamp(ctx context.Context, root string) (stamp, error) {
+	s := stamp{settled: true}
+	h := sha256.New()
+	entries := 0
+	var b []byte
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if entries++; entries > maxEntries {
+			return fmt.Errorf("more than %d entries", maxEntries)
+		}
+		name := filepath.ToSlash(path[min(len(path), len(root)):])
+		for len(name) > 0 && name[0] == '/' {
+			name = name[1:]
+		}
+		if entry.IsDir() {
+			if name != "" && leftOut(name) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !policy.Belongs(name) {
+			return nil
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		number, changed, ok := changeOf(info)
+		// What a link leads to can change without the link.
+		if !ok || !info.Mode().IsRegular() {
+			s.settled = false
+		}
+		if changed.After(s.latest) {
+			s.latest = changed
+		}
+		b = binary.AppendUvarint(b[:0], uint64(len(name)))
+		b = append(b, name...)
+		for _, n := range []int64{info.Size(), int64(info.Mode()), info.ModTime().UnixNano(), changed.UnixNano(), int64(number)} {
+			b = binary.BigEndian.AppendUint64(b, uint64(n))
+		}
+		h.Write(b)
+		return nil
+	})
+	h.Sum(s.sum[:0])
+	return s, err
+}
