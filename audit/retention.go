@@ -22,6 +22,19 @@ const DefaultKeepDays = 400
 // LeastKeepDays is the least that the database agrees to.
 const LeastKeepDays = 366
 
+// Stays reports whether retention leaves an event where it is: it is the log's
+// own account of itself. The database decides by its function audit.stays, which
+// says the same. A kind is never taken off this list: what retention left of old
+// months is counted by it.
+func Stays(kind Kind, writer string) bool {
+	switch kind {
+	case KindWriterStarted, KindWriterEnded, KindWriterLost, KindSigningKey, KindPolicyLoaded, KindPolicyRefused, KindAdmin,
+		KindNameMoved, KindReconciled, KindDeploymentNotSeen, KindSelfTest:
+		return true
+	}
+	return writer == DatabaseWriter
+}
+
 // A Retention is what an event says that took the events of a month away.
 type Retention struct {
 	Index    int64  // its own leaf
@@ -31,6 +44,7 @@ type Retention struct {
 	Found    int64  // how many leaves it accounts for that have no event
 	Login    string // who asked for it
 	Digest   string // over the leaves of the events that were taken, in their order
+	stayed   int64  // how many it says that it left
 	leaves   []span
 	at       time.Time // of the first checkpoint that covers it; zero: none does
 	refused  string    // why it accounts for nothing; empty: it does
@@ -54,6 +68,9 @@ func RetentionOf(record []byte) (Retention, bool) {
 	r := Retention{Sequence: said.Sequence, Month: a["month"], Login: a["login"], Digest: a["digest"]}
 	var err error
 	if r.Events, err = strconv.ParseInt(a["events"], 10, 64); err != nil {
+		return Retention{}, false
+	}
+	if r.stayed, err = strconv.ParseInt(cmp.Or(a["stayed"], "0"), 10, 64); err != nil {
 		return Retention{}, false
 	}
 	for n := 1; ; n++ {
@@ -110,7 +127,8 @@ const mostGone = 1 << 20
 // known at the end only.
 type expiry struct {
 	gone       []gone
-	covered    int // of these, up to here a checkpoint is known
+	covered    int    // of these, up to here a checkpoint is known
+	stays      []span // leaves of events that retention does not take, and that are there
 	retentions []Retention
 	waiting    int // of these, from here on no checkpoint is known
 	hours      []hour
@@ -150,9 +168,36 @@ type hour struct {
 	time time.Time
 }
 
-// missing notes a leaf without its event. It is false where no more is
-// remembered.
+// there notes a leaf whose event is there and stays.
+func (x *expiry) there(index int64) {
+	if n := len(x.stays); n > 0 && x.stays[n-1].last+1 == index {
+		x.stays[n-1].last = index
+		return
+	}
+	x.stays = append(x.stays, span{index, index})
+}
+
+// left is how many of these are among the leaves of a retention.
+func (x *expiry) left(r *Retention) (count int64) {
+	for _, s := range r.leaves {
+		from, _ := slices.BinarySearchFunc(x.stays, s.first, func(t span, first int64) int { return cmp.Compare(t.last, first) })
+		for _, t := range x.stays[from:] {
+			if t.first > s.last {
+				break
+			}
+			count += min(t.last, s.last) - max(t.first, s.first) + 1
+		}
+	}
+	return count
+}
+
+// missing notes a leaf without its event. It is false where nothing accounts for
+// that: no more is remembered, or it is an event that retention never takes.
 func (x *expiry) missing(e *Entry) bool {
+	if e.Writer == DatabaseWriter {
+		x.there(e.Index) // found already
+		return false
+	}
 	if n := len(x.gone); n > x.covered {
 		if last := &x.gone[n-1]; last.last+1 == e.Index {
 			last.last = e.Index
@@ -186,9 +231,7 @@ func (x *expiry) checkpoint(c Checkpoint) {
 	if c.Time.After(x.latest) {
 		x.latest = c.Time
 	}
-	for ; x.covered < len(x.gone); x.covered++ {
-		x.gone[x.covered].sealed = x.latest
-	}
+	x.cover()
 	for ; x.waiting < len(x.retentions); x.waiting++ {
 		x.retentions[x.waiting].at = c.Time
 	}
@@ -198,6 +241,26 @@ func (x *expiry) checkpoint(c Checkpoint) {
 		return
 	}
 	x.hours = append(x.hours, at)
+}
+
+// cover gives the latest signed time to what is missing since the checkpoint
+// before. What was sealed within one hour is one run, as of its end: there are
+// checkpoints every few seconds, and months of them. The database demands a day
+// more than is needed here.
+func (x *expiry) cover() {
+	if x.covered == len(x.gone) {
+		return
+	}
+	if x.covered > 0 {
+		last, next := &x.gone[x.covered-1], &x.gone[x.covered]
+		if last.last+1 == next.first && !last.sealed.IsZero() && last.sealed.Truncate(time.Hour).Equal(x.latest.Truncate(time.Hour)) {
+			last.last, last.sealed = next.last, x.latest
+			x.gone = slices.Delete(x.gone, x.covered, x.covered+1)
+		}
+	}
+	for ; x.covered < len(x.gone); x.covered++ {
+		x.gone[x.covered].sealed = x.latest
+	}
 }
 
 // sealedBy is when a leaf was sealed, at most an hour too late; zero: it was not.

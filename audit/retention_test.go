@@ -30,6 +30,19 @@ func (l *sealedLog) take(gone []int64, leaves ...string) {
 		}
 		attributes = append(attributes, Attribute{name, text})
 	}
+	r := Retention{}
+	for piece := range strings.SplitSeq(strings.Join(leaves, ","), ",") {
+		if s, err := parseSpan(piece); err == nil {
+			r.leaves = append(r.leaves, s)
+		}
+	}
+	var x expiry
+	for i := range l.entries {
+		if e := &l.entries[i]; e.Record != nil && Stays(kindOf(e.Record), e.Writer) {
+			x.there(e.Index)
+		}
+	}
+	attributes = append(attributes, Attribute{"stayed", fmt.Sprint(x.left(&r))})
 	l.add(DatabaseWriter, &Event{Kind: KindRetention, Attributes: attributes})
 	l.remove(gone...)
 }
@@ -226,5 +239,76 @@ func TestHoles(t *testing.T) {
 		if r.Expired != wantExpired || r.Counts[DamageMissing] != wantMissing || wantMissing > 0 && r.Findings[0].First != first {
 			t.Fatalf("%v named and %v removed: %d expired, %v", pieces, removed, r.Expired, r.Findings)
 		}
+	}
+}
+
+// TestRetentionLeavesItsOwn: what retention leaves of a month is proven to be
+// there, although its event names the leaves of the whole month.
+func TestRetentionLeavesItsOwn(t *testing.T) {
+	const own = 20  // the leaf of an operator's deed, between events that are taken
+	var taken Entry // one of these
+	for _, c := range []struct {
+		name string
+		do   func(l *sealedLog)
+		want map[Damage]int64
+	}{
+		{"as retention leaves it", func(*sealedLog) {}, nil},
+		{"the operator's deed is deleted", func(l *sealedLog) { l.remove(own) }, map[Damage]int64{DamageMissing: 1}},
+		{"it is deleted, and the month taken once more", func(l *sealedLog) {
+			l.remove(own)
+			l.take(nil, "18-24")
+		}, map[Damage]int64{DamageMissing: 1}},
+		{"it is deleted, and one that was taken is put back", func(l *sealedLog) { l.remove(own); l.entries[19] = taken },
+			map[Damage]int64{DamageMissing: 1}},
+		{"an event of the database's is deleted", func(l *sealedLog) { l.remove(22) }, map[Damage]int64{DamageMissing: 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newLog(t)
+			for n := range 18 {
+				l.add("a", decided(n))
+			}
+			l.add("a", &Event{Kind: KindAdmin, Action: "stop-all"})
+			l.add("a", decided(19))
+			l.add(DatabaseWriter, &Event{Kind: KindExport})
+			l.add("a", decided(20))
+			l.add("a", decided(21))
+			l.sealAt(t, noon.AddDate(-1, 0, -5))
+			taken = l.entries[19]
+			l.take([]int64{18, 19, 21, 23, 24}, "18-24")
+			c.do(l)
+			l.sealAt(t, noon)
+			trust := Trust{Keys: []Key{l.signer.Key()}, Notes: [][]byte{l.checkpoints[len(l.checkpoints)-1].Note}}
+			for source, r := range map[string]*Report{"memory": l.verify(t, trust), "export": verifyExport(t, l.export(t), trust)} {
+				if fmt.Sprint(r.Counts) != fmt.Sprint(mapOrEmpty(c.want)) {
+					t.Errorf("%s: %v: %v", source, r.Counts, r.Findings)
+				}
+			}
+		})
+	}
+}
+
+// TestMonthsOfExpiredEvents: what retention took in months of steady traffic, with
+// a checkpoint every five seconds, is remembered in a few words for each hour,
+// and none of it counts as damage.
+func TestMonthsOfExpiredEvents(t *testing.T) {
+	var x expiry
+	begin := noon.AddDate(-1, -5, 0)
+	at, index := begin, int64(0)
+	for ; at.Before(noon.AddDate(-1, -1, 0)); at = at.Add(5 * time.Second) {
+		for range 2 {
+			if !x.missing(&Entry{Index: index, Writer: "a", Sequence: index + 1}) {
+				t.Fatalf("leaf %d, of %s, counts as damage", index, at)
+			}
+			index++
+		}
+		x.checkpoint(Checkpoint{Size: index, Time: at})
+	}
+	if hours := int(at.Sub(begin).Hours()) + 2; len(x.gone) > hours || len(x.hours) > hours {
+		t.Errorf("%d runs and %d hours are remembered", len(x.gone), len(x.hours))
+	}
+	x.retentions = []Retention{{leaves: []span{{0, index - 1}}, Index: index}}
+	x.checkpoint(Checkpoint{Size: index + 1, Time: noon})
+	if missing, lies := x.settle(); len(missing) > 0 || len(lies) > 0 || x.retentions[0].Found != index {
+		t.Errorf("%d missing, %v, %d accounted for", len(missing), lies, x.retentions[0].Found)
 	}
 }

@@ -70,6 +70,26 @@ func (t *Tree) Edge() []byte {
 	return b
 }
 
+// Part is the tree of the leaves from one index to before another, of which no
+// more is known than the edge of t: both have to be where subtrees of the edge begin
+// or end, and the later ones must be the smaller, as they are in a tree.
+func (t *Tree) Part(from, to int64) (*Tree, error) {
+	part := &Tree{size: to - from}
+	at := int64(0)
+	i := 0
+	for n := t.size; n > 0; i++ {
+		length := int64(1) << (bits.Len64(uint64(n)) - 1)
+		if at >= from && at+length <= to {
+			part.edge = append(part.edge, t.edge[i])
+		}
+		at, n = at+length, n-length
+	}
+	if from < 0 || from > to || to > t.size || len(part.edge) != bits.OnesCount64(uint64(part.size)) {
+		return nil, fmt.Errorf("the edge of a tree of %d leaves does not tell of the leaves %d to %d", t.size, from, to-1)
+	}
+	return part, nil
+}
+
 // Subtree returns the root of the complete subtree of 2^level leaves that begins
 // at leaf index<<level. A leaf is a subtree of level 0. Who makes proofs
 // implements it on what it keeps of the tree.

@@ -233,7 +233,11 @@ func (v *Verification) columns(e *Entry) {
 
 // notice reads the few events that say something about the log itself.
 func (v *Verification) notice(e *Entry, whole bool) {
-	switch kind := kindOf(e.Record); kind {
+	kind := kindOf(e.Record)
+	if !whole || Stays(kind, e.Writer) { // what was changed is found as that
+		v.expiry.there(e.Index)
+	}
+	switch kind {
 	case KindWriterEnded:
 		v.writer(e.Writer).ended = true
 	case KindSigningKey:
@@ -463,6 +467,13 @@ func (v *Verification) finishExpiry(r *Report) {
 	var late findings
 	for _, l := range lies {
 		late.add(Finding{Damage: DamageRetention, First: l.Index, Last: l.Index, Writer: DatabaseWriter, Sequence: l.Sequence, Detail: l.refused})
+	}
+	for i := range v.expiry.retentions {
+		r := &v.expiry.retentions[i]
+		if left := v.expiry.left(r); r.refused == "" && left < r.stayed {
+			late.add(Finding{Damage: DamageMissing, First: r.leaves[0].first, Last: r.leaves[0].first,
+				Detail: fmt.Sprintf("of the %d events that retention left of the month %s, among the leaves from here on, %d are there", r.stayed, r.Month, left)})
+		}
 	}
 	for _, g := range missing {
 		late.add(Finding{Damage: DamageMissing, First: g.first, Last: g.last, Writer: g.writer, Sequence: g.sequence, Detail: notThere})

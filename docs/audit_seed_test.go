@@ -2,6 +2,7 @@ package docs_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -62,7 +63,18 @@ func seedMonth(t *testing.T) *pgtest.DB {
 		_, _, err := postgres.Migrate(ctx, url, nil)
 		return err
 	})
-	l, err := auditlog.Open(t.Context(), auditlog.Config{URL: db.URL(postgres.Writer), Version: "test", Deadline: time.Minute})
+	private, err := audit.GenerateKey("acme.example/egress")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seedInto(t, db.URL, private)
+	return db
+}
+
+// seedInto is seedMonth for a database with a schema, and with a key of the log's.
+func seedInto(t *testing.T, url func(user string) string, private string, publishers ...auditlog.Publisher) {
+	t.Helper()
+	l, err := auditlog.Open(t.Context(), auditlog.Config{URL: url(postgres.Writer), Version: "test", Deadline: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,13 +99,13 @@ func seedMonth(t *testing.T) *pgtest.DB {
 		s.operations(month)
 		s.record(&audit.Event{Time: s.at(month + "-15T08:00"), Kind: audit.KindPolicyRefused, Revision: "sha256:other", Message: "month " + month})
 	}
-	s.seal(db)
+	seal(t, l, url, private, publishers...)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := l.Close(ctx); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := pgx.Connect(t.Context(), db.URL(postgres.Auditor))
+	conn, err := pgx.Connect(t.Context(), url(postgres.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +116,6 @@ func seedMonth(t *testing.T) *pgtest.DB {
 	if _, err := conn.Exec(t.Context(), `SELECT audit.set_hold('2026-10-01', '2026-10-31', 'audit of 2026')`); err != nil {
 		t.Fatal(err)
 	}
-	return db
 }
 
 type seeder struct {
@@ -130,12 +141,22 @@ func (s *seeder) at(text string) time.Time {
 	return at
 }
 
+// firstRego is the policy, and differs by a name.
+const firstRego = `package sallyport.egress
+
+# Settlement with our partner, from production deployments only (%s).
+allow contains {"rule": "settle-with-partner", "message": "settlement"} if {
+	input.target.host == "api.partner.example"
+	input.principal.deployment.type == "production"
+}
+`
+
 // policies keeps three revisions: one that decides, one that follows it, and one
 // that is refused.
 func (s *seeder) policies() {
 	s.revisions = map[string]policy.Revision{}
 	for _, name := range []string{"A", "B"} {
-		snapshot, err := policy.NewSnapshot([]policy.File{{Path: "egress/first.rego", Content: []byte("package sallyport.egress\n\n# " + name + "\n")}}, "")
+		snapshot, err := policy.NewSnapshot([]policy.File{{Path: "egress/first.rego", Content: []byte(fmt.Sprintf(firstRego, name))}}, strings.Repeat(strings.ToLower(name), 40))
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -225,26 +246,26 @@ func (s *seeder) operations(month string) {
 }
 
 // seal seals everything but what is recorded after it.
-func (s *seeder) seal(db *pgtest.DB) {
-	s.t.Helper()
-	private, err := audit.GenerateKey("acme.example/egress")
-	if err != nil {
-		s.t.Fatal(err)
+func seal(t *testing.T, l *auditlog.Log, url func(user string) string, private string, publishers ...auditlog.Publisher) {
+	t.Helper()
+	if err := sealWith(t, l, url, private, publishers...); err != nil {
+		t.Fatal(err)
 	}
+}
+
+// sealWith returns what the sealer could not do.
+func sealWith(t *testing.T, l *auditlog.Log, url func(user string) string, private string, publishers ...auditlog.Publisher) (err error) {
+	t.Helper()
 	signer, err := audit.ParseSigner(private)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	sealer, err := auditlog.OpenSealer(auditlog.SealerConfig{URL: db.URL(postgres.Writer), Writer: s.log.Writer(), Record: s.log.Record, Signer: signer, Log: slog.New(slog.DiscardHandler)})
+	sealer, err := auditlog.OpenSealer(auditlog.SealerConfig{URL: url(postgres.Writer), Writer: l.Writer(), Record: l.Record, Signer: signer, Publishers: publishers, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	for range 2 {
-		if err := sealer.Seal(s.t.Context()); err != nil {
-			s.t.Fatal(err)
-		}
+	for range 2 { // what the first records is sealed by the second
+		err = sealer.Seal(t.Context())
 	}
-	if err := sealer.Close(s.t.Context()); err != nil {
-		s.t.Fatal(err)
-	}
+	return errors.Join(err, sealer.Close(t.Context()))
 }

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 // pages are the documents that are checked, relative to this folder.
 var pages = []string{
 	"../README.md", "../SECURITY.md", "../CHANGELOG.md", "../CONTRIBUTING.md",
-	"architecture.md", "configuration.md", "reasons.md", "operations.md", "audit.md",
+	"architecture.md", "configuration.md", "reasons.md", "operations.md", "audit.md", "audit-questions.md",
 }
 
 func read(t *testing.T, page string) string {
@@ -147,8 +147,8 @@ func hasTest(t *testing.T, folder, name string) bool {
 
 var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 
-// TestLinksLeadSomewhere follows the links inside the repository, and to
-// headings of their own page.
+// TestLinksLeadSomewhere follows the links inside the repository, and to headings
+// of pages.
 func TestLinksLeadSomewhere(t *testing.T) {
 	decisions, err := filepath.Glob("adr/*.md")
 	if err != nil || len(decisions) == 0 {
@@ -163,8 +163,11 @@ func TestLinksLeadSomewhere(t *testing.T) {
 			case to == "" && !headings(text)[anchor]:
 				t.Errorf("%s has no heading #%s", page, anchor)
 			case to != "":
-				if _, err := os.Stat(filepath.Join(filepath.Dir(page), filepath.FromSlash(to))); err != nil {
+				file := filepath.Join(filepath.Dir(page), filepath.FromSlash(to))
+				if _, err := os.Stat(file); err != nil {
 					t.Errorf("%s links to %s: %v", page, to, err)
+				} else if anchor != "" && strings.HasSuffix(file, ".md") && !headings(read(t, file))[anchor] {
+					t.Errorf("%s links to %s, which has no heading #%s", page, to, anchor)
 				}
 			}
 		}

@@ -9,6 +9,69 @@ COMMENT ON FUNCTION sallyport.oldest_program() IS 'The newest migration that the
 REVOKE ALL ON FUNCTION sallyport.oldest_program() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION sallyport.oldest_program() TO sallyport_writer, sallyport_auditor;
 
+-- Who may do what one alone can do at a time. Everybody who can connect can take
+-- an advisory lock, whatever its number, and keep it for ever. A row can be
+-- locked by who may change it, and these by nobody but the owner's functions.
+CREATE TABLE audit.turns (
+    name text COLLATE "C" NOT NULL,
+    CONSTRAINT turns_pkey PRIMARY KEY (name)
+);
+INSERT INTO audit.turns (name) VALUES ('database'), ('partition'), ('retention'), ('seal');
+COMMENT ON TABLE audit.turns IS 'What one session alone does at a time, by a lock on its row: write as the writer "database", make a partition, retention and holds, seal.';
+COMMENT ON COLUMN audit.turns.name IS 'What it is the turn for.';
+CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.turns
+    FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
+CREATE TRIGGER refuse_row_change BEFORE UPDATE OR DELETE ON audit.turns
+    FOR EACH ROW EXECUTE FUNCTION audit.refuse_change();
+ALTER TABLE audit.turns ENABLE ALWAYS TRIGGER refuse_change;
+ALTER TABLE audit.turns ENABLE ALWAYS TRIGGER refuse_row_change;
+REVOKE ALL ON audit.turns FROM PUBLIC;
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.sessions_at(what regclass) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(string_agg(format('%s of %s', s.pid, coalesce(a.usename, '?')), ', ' ORDER BY s.pid), 'which has ended')
+    FROM (SELECT DISTINCT l.pid FROM pg_locks l
+          WHERE l.locktype = 'relation' AND l.relation = what AND l.granted AND l.pid <> pg_backend_pid()
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 20) s
+    LEFT JOIN pg_stat_activity a ON a.pid = s.pid
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.sessions_at(regclass) IS 'The sessions that have a lock on a table, and their logins, for an operator who may end them with pg_terminate_backend.';
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.take_turn(which text, patient boolean) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM FROM audit.turns t WHERE t.name = which FOR UPDATE SKIP LOCKED;
+    IF FOUND OR NOT patient THEN
+        RETURN FOUND;
+    END IF;
+    PERFORM FROM audit.turns t WHERE t.name = which FOR UPDATE;
+    RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+    RAISE EXCEPTION 'a transaction that has the turn of "%" does not end: that of session %', which, audit.sessions_at('audit.turns')
+        USING ERRCODE = 'lock_not_available', HINT = 'Try again, or end that session with pg_terminate_backend.';
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.take_turn(text, boolean) IS 'Takes a turn until the transaction ends. False: somebody has it, and this one is not patient. One that is waits as long as its lock_timeout.';
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.seal_turn() RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN audit.take_turn('seal', false);
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.seal_turn() IS 'Takes the turn to seal until the transaction ends. False: another session has it.';
+
 -- The database itself is a writer of the log. It is called "database", has no
 -- start and no end, and numbers its events under a lock, so that they become
 -- visible in the order of their numbers: who waits for the lock gets it when
@@ -18,6 +81,7 @@ GRANT EXECUTE ON FUNCTION sallyport.oldest_program() TO sallyport_writer, sallyp
 CREATE FUNCTION audit.escape(value text, most integer) RETURNS text
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
+    SET standard_conforming_strings = on
 AS $$
 DECLARE
     -- Control characters, and what moves, hides or splits text where it is shown.
@@ -75,6 +139,7 @@ CREATE FUNCTION audit.append(kind text, VARIADIC attributes text[]) RETURNS bigi
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
     SET timezone = 'UTC'
+    SET standard_conforming_strings = on
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -89,7 +154,12 @@ BEGIN
         RAISE EXCEPTION 'the audit log is written to in READ COMMITTED transactions, and this one is %', upper(current_setting('transaction_isolation'))
             USING ERRCODE = 'invalid_transaction_state';
     END IF;
-    PERFORM pg_advisory_xact_lock(hashtextextended('audit.database', 0));
+    PERFORM audit.take_turn('database', true);
+    -- Who forgets to end his transaction keeps the others waiting. Who wants to
+    -- can change this.
+    IF current_setting('idle_in_transaction_session_timeout')::interval NOT BETWEEN '1 ms' AND '30 s' THEN
+        PERFORM set_config('idle_in_transaction_session_timeout', '30s', true);
+    END IF;
     -- It counts when it is on disk, whatever the session has asked for.
     IF current_setting('synchronous_commit') <> 'remote_apply' THEN
         PERFORM set_config('synchronous_commit', 'on', true);
@@ -188,10 +258,10 @@ CREATE FUNCTION audit.set_hold(first_day date, last_day date, reason text) RETUR
     SET lock_timeout = '10s'
 AS $$
 BEGIN
-    IF first_day IS NULL OR last_day IS NULL OR NOT isfinite(first_day) OR NOT isfinite(last_day) OR first_day > last_day
+    IF first_day IS NULL OR last_day IS NULL OR first_day < '1970-01-01' OR last_day > '9999-12-31' OR first_day > last_day
        OR reason IS NULL OR reason = '' OR octet_length(reason) > 2000
     THEN
-        RAISE EXCEPTION 'a hold has: a first and a last day, and a reason (1 to 2000 bytes)' USING ERRCODE = 'invalid_parameter_value';
+        RAISE EXCEPTION 'a hold has: a first and a last day (1970-01-01 to 9999-12-31), and a reason (1 to 2000 bytes)' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     PERFORM audit.retention_lock();
     RETURN audit.append('hold_set', 'first_day', first_day::text, 'last_day', last_day::text, 'reason', reason, 'login', session_user::text);
@@ -226,8 +296,9 @@ CREATE FUNCTION audit.retention_lock() RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF NOT pg_try_advisory_xact_lock(hashtextextended('audit.retention', 0)) THEN
-        RAISE EXCEPTION 'retention is at work at this moment, or a hold is being set or lifted: try again' USING ERRCODE = 'lock_not_available';
+    IF NOT audit.take_turn('retention', false) THEN
+        RAISE EXCEPTION 'retention is at work at this moment, or a hold is being set or lifted, by session %: try again', audit.sessions_at('audit.turns')
+            USING ERRCODE = 'lock_not_available';
     END IF;
 END
 $$;
@@ -300,6 +371,8 @@ CREATE FUNCTION audit.examine_month(INOUT month date, keep_days integer DEFAULT 
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
     SET timezone = 'UTC'
+    SET datestyle = 'ISO'
+    SET standard_conforming_strings = on
     SET jit = off
 AS $$
 #variable_conflict use_variable
@@ -373,8 +446,9 @@ CREATE FUNCTION audit.expire(month date, keep_days integer DEFAULT 400) RETURNS 
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET timezone = 'UTC'
-    -- Longer than this nobody who inserts waits for us.
-    SET lock_timeout = '500ms'
+    SET datestyle = 'ISO'
+    SET standard_conforming_strings = on
+    SET lock_timeout = '300ms'
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -418,7 +492,11 @@ BEGIN
     FOR attempt IN 1 .. 10 LOOP
         BEGIN
             number := audit.append('retention', VARIADIC said);
-            LOCK TABLE audit.events IN ACCESS EXCLUSIVE MODE;
+            -- No other partition: a timeout is for each lock that is waited for.
+            -- With both, nobody who inserts waits for us longer than half a second.
+            LOCK TABLE ONLY audit.events IN ACCESS EXCLUSIVE MODE;
+            PERFORM set_config('lock_timeout', '150ms', true);
+            EXECUTE format('LOCK TABLE ONLY audit.%I IN ACCESS EXCLUSIVE MODE', partition);
             -- Nothing may have come since the month was read. A writer's numbers
             -- only grow, so that its last one tells.
             EXECUTE format('WITH RECURSIVE w AS (
@@ -444,8 +522,9 @@ BEGIN
             EXIT;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             IF attempt = 10 THEN
-                RAISE EXCEPTION 'somebody reads or writes the log and does not end: the events of % stay for now', to_char(month, 'YYYY-MM')
-                    USING ERRCODE = 'lock_not_available';
+                RAISE EXCEPTION 'somebody reads or writes the log and does not end, session %: the events of % stay for now',
+                        audit.sessions_at('audit.events'), to_char(month, 'YYYY-MM')
+                    USING ERRCODE = 'lock_not_available', HINT = 'End such a session with pg_terminate_backend.';
             END IF;
             PERFORM pg_sleep(0.2 + random());
         END;
@@ -475,12 +554,15 @@ COMMENT ON COLUMN audit.writers.expired IS 'How many of its events retention too
 COMMENT ON COLUMN audit.events.writer IS 'Who wrote the row: one process of Sallyport, named by a UUIDv7, or "database".';
 COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_refused, policy_applied, exception_ending, candidate_differed, writer_started, writer_ended, writer_lost, signing_key, name_moved, admin, export, retention, hold_set, hold_lifted.';
 
--- The function as it was, with one more trigger.
+-- The function as it was, with one more trigger, a turn that nobody else can
+-- take, and a bound: each partition costs every query something.
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION audit.ensure_partition(month date) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET timezone = 'UTC'
+    SET datestyle = 'ISO'
+    SET standard_conforming_strings = on
     SET lock_timeout = '3s'
 AS $$
 DECLARE
@@ -495,9 +577,15 @@ BEGIN
     IF to_regclass(format('audit.%I', partition)) IS NOT NULL THEN
         RETURN partition;
     END IF;
-    PERFORM pg_advisory_xact_lock(hashtextextended('audit.ensure_partition', 0));
+    PERFORM audit.take_turn('partition', true);
     IF to_regclass(format('audit.%I', partition)) IS NOT NULL THEN
         RETURN partition; -- another made it while we waited
+    END IF;
+    IF abs(first - (now() AT TIME ZONE 'UTC')::date) > 430
+       AND (SELECT count(*) FROM pg_inherits WHERE inhparent = 'audit.events'::regclass) >= 240
+    THEN
+        RAISE EXCEPTION 'no partition for %: the log has 240 of them, and gets more for the months around now alone', month
+            USING ERRCODE = 'program_limit_exceeded';
     END IF;
 
     -- A row of the usual two kilobytes stays as it is: compressing it would
@@ -518,11 +606,13 @@ $$;
 
 REVOKE ALL ON audit.expired, audit.holds FROM PUBLIC;
 GRANT SELECT ON audit.expired, audit.holds TO sallyport_writer, sallyport_auditor;
-REVOKE ALL ON FUNCTION audit.escape(text, integer), audit.append(text, text[]), audit.refuse_name(), audit.retention_lock(),
+REVOKE ALL ON FUNCTION audit.sessions_at(regclass), audit.take_turn(text, boolean), audit.seal_turn(),
+    audit.escape(text, integer), audit.append(text, text[]), audit.refuse_name(), audit.retention_lock(),
     audit.record_export(text, text, bigint, bytea, text), audit.set_hold(date, date, text), audit.lift_hold(bigint, text),
     audit.chain_step(bytea, bytea), audit.chain(bytea), audit.stays(text, text), audit.examine_month(date, integer), audit.expire(date, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.record_export(text, text, bigint, bytea, text), audit.chain_step(bytea, bytea), audit.chain(bytea), audit.stays(text, text)
     TO sallyport_writer, sallyport_auditor;
+GRANT EXECUTE ON FUNCTION audit.seal_turn() TO sallyport_writer;
 -- To keep more is an auditor's right, to keep less the owner's alone.
 GRANT EXECUTE ON FUNCTION audit.set_hold(date, date, text), audit.examine_month(date, integer) TO sallyport_auditor;
 
@@ -606,4 +696,8 @@ DROP FUNCTION audit.record_export(text, text, bigint, bytea, text);
 DROP FUNCTION audit.append(text, text[]);
 DROP FUNCTION audit.refuse_name();
 DROP FUNCTION audit.escape(text, integer);
+DROP FUNCTION audit.seal_turn();
+DROP FUNCTION audit.take_turn(text, boolean);
+DROP FUNCTION audit.sessions_at(regclass);
+DROP TABLE audit.turns;
 DROP FUNCTION sallyport.oldest_program();

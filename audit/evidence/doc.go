@@ -8,6 +8,7 @@
 //	population.jsonl       every decision of the period with its end, as they were sealed
 //	population.csv         the same for a spreadsheet
 //	events.jsonl           every other event that the report speaks of, as it was sealed
+//	reconciliations.jsonl  what was found of Bitbucket's deployments, each row under the digest in an event
 //	tables/*.csv           each table of the report, whole
 //	samples/ID.html .json  a dossier for each decision of the sample
 //	current/*              what is true of the database now, and not of the period
@@ -17,12 +18,13 @@
 // the time at which the pack is made, leave no trace. The same parameters on the
 // same log therefore give the same bytes, however much the log has grown.
 //
-// The report and the tables are made from facts.json, population.jsonl and
-// events.jsonl alone, so that [Check] makes them again and compares.
+// The report and the tables are made from facts.json, population.jsonl, events.jsonl
+// and reconciliations.jsonl alone, so that [Check] makes them again and compares.
 //
 // To add a section to the report, write a file with a type that implements
 // chapter, its template and its tables, and list it in sections with the kinds of
 // events that it speaks of. What it needs beside events is a field of [Facts], which
-// a method of [Log] fills: with what stood there when the checkpoint was signed, and
+// a method of [Log] fills: with what stood there when the checkpoint was signed, or
+// what an event under it has the digest of, and
 // nothing later, or the pack is another one tomorrow.
 package evidence

@@ -43,9 +43,11 @@ type Activation struct {
 	Writer string `json:"writer"`
 	Commit string `json:"commit,omitempty"`
 	Author string `json:"author_as_the_commit_says,omitempty"`
-	Signer string `json:"signer,omitempty"`
-	Source string `json:"source,omitempty"`
-	Leaf   int64  `json:"leaf"`
+	// Subject is the first line of the commit's message.
+	Subject string `json:"subject_as_the_commit_says,omitempty"`
+	Signer  string `json:"signer,omitempty"`
+	Source  string `json:"source,omitempty"`
+	Leaf    int64  `json:"leaf"`
 }
 
 // mostActivations bounds what a dossier lists: the instance's own comes first.
@@ -63,7 +65,8 @@ func (p *provenance) event(leaf int64, record []byte) {
 		p.by = map[string][]Activation{}
 	}
 	p.by[s.Revision] = append(p.by[s.Revision], Activation{
-		Time: s.Time, Writer: s.Writer, Commit: s.Commit, Author: s.Attributes["author"], Signer: s.Attributes["signer"], Source: s.Attributes["source"], Leaf: leaf,
+		Time: s.Time, Writer: s.Writer, Commit: s.Commit, Author: s.Attributes["author"], Subject: s.Attributes["subject"],
+		Signer: s.Attributes["signer"], Source: s.Attributes["source"], Leaf: leaf,
 	})
 }
 
@@ -102,18 +105,7 @@ func makeDossier(c *chosen, place int, checkpoint string, p *prover, events *pro
 	if c.pair.EndLeaf >= 0 {
 		prove(c.pair.EndLeaf, c.pair.EndRecord)
 	}
-	switch snapshot := snapshotOf(content, s.Revision, s.Commit); {
-	case s.Rule == "" && s.Revision == "":
-		d.NoRule = "Policy was not asked: it was refused before, with the reason " + s.Reason + "."
-	case s.Rule == "":
-		d.NoRule = "No rule decided: where none allows, it is refused."
-	case snapshot == nil:
-		d.NoRule = "The log does not hold this revision's files, or they are not those of its digest."
-	default:
-		if d.Rules = rulesOf(snapshot, s); len(d.Rules) == 0 {
-			d.NoRule = "The policy's files do not name the rule " + s.Rule + " as a literal."
-		}
-	}
+	d.Rules, d.NoRule = quote(s, content)
 	return d, nil
 }
 

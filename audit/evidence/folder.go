@@ -150,7 +150,10 @@ const (
 	populationFile = "population.jsonl"
 	spreadsheet    = "population.csv"
 	eventsFile     = "events.jsonl"
-	tablesFolder   = "tables/"
-	samplesFolder  = "samples/"
-	currentFolder  = "current/"
+
+	reconciliationsFile = "reconciliations.jsonl"
+
+	tablesFolder  = "tables/"
+	samplesFolder = "samples/"
+	currentFolder = "current/"
 )

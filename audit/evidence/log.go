@@ -32,6 +32,9 @@ type Log interface {
 	// RetentionAfter gives the size of the first checkpoint that covers all retention
 	// events whose leaf is at this index or later; 0 where there are none.
 	RetentionAfter(ctx context.Context, leaf int64) (int64, error)
+	// Findings gives the rows that a reconciliation added to the tables of deployments,
+	// as lines of JSON: those that audit.reconciliation_digest makes, in its order.
+	Findings(ctx context.Context, reconciliation string) ([]string, error)
 	// Policy gives the content of a policy by its digest; nil where the log does not
 	// have it.
 	Policy(ctx context.Context, digest string) ([]byte, error)

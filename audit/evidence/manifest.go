@@ -36,6 +36,7 @@ type Manifest struct {
 	Sound      bool       `json:"log_is_sound"`
 	Signature  string     `json:"signature"` // by whom, or that there is none
 	Population int64      `json:"population"`
+	Probes     int64      `json:"population_self_tests"` // of these, probes of the self-test
 	Events     int64      `json:"events"`
 	Sample     []string   `json:"sample"`
 	Queries    []Query    `json:"queries"`

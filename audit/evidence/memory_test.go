@@ -38,10 +38,11 @@ type memory struct {
 	numbers  map[string]int64
 	policies map[string][]byte
 	access   []Table
+	found    map[string][]string // rows of reconciliations
 }
 
 func newMemory(t testing.TB) *memory {
-	m := &memory{t: t, signer: signer(t), numbers: map[string]int64{}, policies: map[string][]byte{}, now: at(30, 0)}
+	m := &memory{t: t, signer: signer(t), numbers: map[string]int64{}, policies: map[string][]byte{}, found: map[string][]string{}, now: at(30, 0)}
 	m.access = []Table{{Name: "roles", Title: "Roles", Columns: []string{"role", "superuser"}, Rows: [][]string{{"postgres", "true"}}}}
 	return m
 }
@@ -191,6 +192,8 @@ func (m *memory) RetentionAfter(_ context.Context, leaf int64) (int64, error) {
 	return 0, nil
 }
 
+func (m *memory) Findings(_ context.Context, id string) ([]string, error) { return m.found[id], nil }
+
 func (m *memory) Policy(_ context.Context, digest string) ([]byte, error) {
 	return m.policies[digest], nil
 }
@@ -254,7 +257,7 @@ func october(t testing.TB) *memory {
 	}
 	loaded := func(when time.Time) *audit.Event {
 		return &audit.Event{Time: when, Kind: audit.KindPolicyLoaded, Revision: snapshot.Digest, Commit: snapshot.Commit, Attributes: []audit.Attribute{
-			{Name: "source", Value: "git"}, {Name: "author", Value: "Ada <ada@acme.example>"}, {Name: "signer", Value: "ada"}}}
+			{Name: "source", Value: "git"}, {Name: "author", Value: "Ada <ada@acme.example>"}, {Name: "subject", Value: "Let payments settle (pull request #12)"}, {Name: "signer", Value: "ada"}}}
 	}
 	first := audit.Register(m.signer.Key(), at(1, 0))
 	m.add(a, start("proxy-1", at(1, 0)), first, loaded(at(1, 0)))
@@ -278,6 +281,7 @@ func october(t testing.TB) *memory {
 	failed.Status = 403
 	m.add(a, denied, nobody, reported, other, failed, &audit.Event{Time: at(22, 5), Kind: audit.KindAdmin, Action: "emergency_stop", Message: hostile,
 		Attributes: []audit.Attribute{{Name: "operator", Value: "ops"}}})
+	m.selfTest(a, 0, at(22, 12))
 	m.add(b, start("proxy-2", at(23, 0)), loaded(at(23, 0)))
 	m.add(b, &audit.Event{Time: at(23, 1), Kind: audit.KindWriterLost, Attributes: []audit.Attribute{{Name: "writer", Value: a}}},
 		&audit.Event{Time: at(23, 2), Kind: audit.KindAdmin, Action: "journal_replayed", Attributes: []audit.Attribute{{Name: "writer", Value: a}, {Name: "events", Value: "3"}}},
@@ -285,16 +289,26 @@ func october(t testing.TB) *memory {
 		&audit.Event{Time: at(24, 1), Kind: audit.KindNameMoved, Message: "a name moved"})
 	m.add(audit.DatabaseWriter, &audit.Event{Time: at(24, 2), Kind: audit.KindExport, Attributes: []audit.Attribute{{Name: "what", Value: "audit query"}, {Name: "rows", Value: "7"}, {Name: "login", Value: "sallyport_auditor"}}},
 		&audit.Event{Time: at(24, 3), Kind: audit.KindHoldSet, Attributes: []audit.Attribute{{Name: "first_day", Value: "2025-08-01"}, {Name: "login", Value: "sallyport_auditor"}}})
+	m.selfTest(b, 1, at(23, 3))
+	m.selfTest(b, 2, at(24, 1))
+	m.reconcile(b, at(23, 4), at(23, 3), missingRun("pending", at(22, 20)))
+	m.add(b, &audit.Event{Time: at(24, 2), Kind: audit.KindDeploymentNotSeen, WorkspaceUUID: workspaceUUID, RepositoryUUID: repositoryUUID, Repository: "acme/payments",
+		Message: "Bitbucket knows of a deployment whose step is not in this log", Attributes: []audit.Attribute{{Name: "deployment_run_uuid", Value: runUUID}, {Name: "class", Value: "not_seen"}}})
 	m.add(b, &audit.Event{Time: at(24, 4), Kind: audit.KindWriterEnded})
+	m.reconcile(writerC, at(25, 0), at(25, 0), missingRun("not_seen", at(24, 22)), seenRun(at(24, 22)))
 	m.seal(at(25, 0))
 	m.grow(200, at(26, 0))
+	m.reconcile(writerC, at(26, 2), at(26, 1), missingRun("seen", at(26, 1)))
+	m.seal(at(26, 3))
 	return m
 }
 
+// writerC is at work after the period.
+const writerC = "01a1fdf4-0000-7000-8000-00000000000c"
+
 // grow adds events after the period that tests are about.
 func (m *memory) grow(n int, when time.Time) {
-	const c = "01a1fdf4-0000-7000-8000-00000000000c"
-	m.add(c, decisionEvent(n, when, "deny", "no_rule_matched", "later.example"), endEvent(7, when, 5, 5))
+	m.add(writerC, decisionEvent(n, when, "deny", "no_rule_matched", "later.example"), endEvent(7, when, 5, 5))
 	m.seal(when.Add(time.Second))
 }
 

@@ -8,9 +8,11 @@ import (
 )
 
 // populationColumns are those of population.csv, named as in audit.decisions. What
-// is learnt of a pipeline later, its build number, is not sealed and not here.
+// is learnt of a pipeline later, its build number, is not sealed and not here. The
+// origin comes third, behind what holds no quotation mark, so that a line is told
+// from others without reading CSV: client, or self_test for a probe of our own.
 var populationColumns = []string{
-	"time", "decision_id", "verdict", "reason", "rule", "mode", "would_deny",
+	"time", "decision_id", "origin", "verdict", "reason", "rule", "mode", "would_deny",
 	"workspace", "repository", "project", "deployment", "deployment_type", "branch",
 	"action", "scheme", "host", "port", "method", "path", "target_raw",
 	"status", "message", "rules", "revision", "commit", "via", "address",
@@ -32,7 +34,7 @@ func writePopulationRow(c *audit.CSV, d *decided) error {
 		}
 	}
 	return c.Write(
-		d.Time, d.DecisionID, d.Verdict, d.Reason, d.Rule, d.Mode, strconv.FormatBool(d.WouldDeny),
+		d.Time, d.DecisionID, d.origin(), d.Verdict, d.Reason, d.Rule, d.Mode, strconv.FormatBool(d.WouldDeny),
 		d.Workspace, d.Repository, d.Project, d.Deployment, d.DeploymentType, d.Branch,
 		d.Action, d.Scheme, d.Host, number(d.Port), d.Method, d.Path, d.TargetRaw,
 		number(d.Status), d.Message, strings.Join(d.Rules, " "), d.Revision, d.Commit, d.Via, address,
@@ -50,8 +52,20 @@ type population struct {
 	digest    digest
 	count     int64
 	bad       int64 // records that cannot be read
+	probes    int64 // decisions about probes of the self-test
 	revisions map[string]string
 	csv       *audit.CSV
+
+	reconciled []*reconciled
+}
+
+// event takes the next other event.
+func (p *population) event(leaf int64, record []byte, period Period) (*said, error) {
+	s, err := p.chapters.event(leaf, record, period)
+	if err == nil && s.Kind == string(audit.KindReconciled) {
+		p.reconciled = append(p.reconciled, &reconciled{said: s, leaf: leaf})
+	}
+	return s, err
 }
 
 // take takes the next decision. The one that it returns is nil where the record
@@ -64,7 +78,12 @@ func (p *population) take(pair *Pair) (*decided, error) {
 		p.bad++
 		return nil, nil
 	}
-	p.sample.offer(d.DecisionID, pair)
+	// A reviewer draws from what pipelines did; the probes have a section of their own.
+	if d.isProbe() {
+		p.probes++
+	} else {
+		p.sample.offer(d.DecisionID, pair)
+	}
 	if d.Revision != "" {
 		p.revisions[d.Revision] = d.Commit
 	}

@@ -129,6 +129,21 @@ func (s *said) who() string {
 	return "nobody verified"
 }
 
+// selfTest is the credential_kind of the probes of our own, which nobody else's
+// decision has (package internal/selftest).
+const selfTest = "self_test"
+
+// isProbe reports whether a decision is about a probe of the self-test.
+func (s *said) isProbe() bool { return s.CredentialKind == selfTest }
+
+// origin says whose a decision is: a client's, mostly a pipeline's, or a probe's.
+func (s *said) origin() string {
+	if s.isProbe() {
+		return selfTest
+	}
+	return "client"
+}
+
 func (s *said) where() string {
 	if s.Deployment != "" {
 		return s.Deployment

@@ -45,8 +45,8 @@ type section struct {
 
 // sections are those of the report, in its order. To add one, add a file.
 var sections = []section{
-	resultSection, countsSection, destinationsSection, denialsSection, reportModeSection, exceptionsSection,
-	policySection, writersSection, deedsSection, exportsSection, keysSection, otherSection,
+	resultSection, countsSection, completenessSection, destinationsSection, denialsSection, reportModeSection, exceptionsSection,
+	policySection, writersSection, selfTestsSection, deedsSection, exportsSection, keysSection, otherSection,
 }
 
 // nothing is for chapters that do not need all.

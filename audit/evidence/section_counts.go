@@ -14,35 +14,48 @@ var countsSection = section{
 	name: "population", title: "The population", criteria: []string{"CC6.1", "CC6.6", "PI1.4", "PI1.5"},
 	kinds: []audit.Kind{audit.KindDecision, audit.KindTunnelClosed, audit.KindRequestClosed},
 	begin: func() chapter { return &countsChapter{} },
-	text: `<p>{{.Decisions}} decisions were made in the period{{if .Facts.Repositories}} for the repositories {{range $i, $r := .Facts.Repositories}}{{if $i}}, {{end}}{{cell $r}}{{end}}; {{.LeftOut}} more, for others, are left out{{end}}. Each is in <code>population.csv</code> and <code>population.jsonl</code>, with its end: {{.Closed}} have one, {{.Refused}} were refused and have none, and {{.Open}} were allowed and have none that this checkpoint covers: they were open then, or their process was lost.</p>
+	text: `<p>{{.Decisions}} decisions were made in the period{{if .Facts.Repositories}} for the repositories {{range $i, $r := .Facts.Repositories}}{{if $i}}, {{end}}{{cell $r}}{{end}}; {{.LeftOut}} more, for others, are left out{{end}}. Each is in <code>population.csv</code> and <code>population.jsonl</code>, with its end.</p>
+<p><b>{{.Clients}} of them are of clients</b>, which is what pipelines and others asked for: {{.Closed}} have an end, {{.Refused}} were refused and have none, and {{.Open}} were allowed and have none that this checkpoint covers: they were open then, or their process was lost. {{.Probes}} are of <b>probes of the proxy's own</b>: the <a href="#self-tests">self-tests</a>. They are in the population, with the origin <code>self_test</code>, and in the tables of this section, each time apart; in no other section's counts, and the sample is not drawn from them.</p>
 <p>Twice counted: the decisions of the period were counted and hashed while the whole log was read in the order of its tree, and again as they were written into the population. {{if .Agrees}}Both agree.{{else}}<b>They do not agree.</b>{{end}}</p>
-<p>What could not be decided or recorded (such as <code>policy_error</code>, <code>names_unavailable</code>, <code>audit_unavailable</code>) was refused, and is counted here as an ERROR: {{.Errors}} decisions. <b>Not recorded one by one</b>, and therefore in no table: attempts without any credential, heads that cannot be read, connections over a limit, and refusals over a rate for each address. The server counts these in its metrics.</p>`,
+<p>What could not be decided or recorded (such as <code>policy_error</code>, <code>names_unavailable</code>, <code>audit_unavailable</code>) was refused, and is counted here as an ERROR: {{.Errors}} decisions of clients. <b>Not recorded one by one</b>, and therefore in no table: attempts without any credential, heads that cannot be read, connections over a limit, and refusals over a rate for each address. The server counts these in its metrics.</p>`,
 }
 
 type countsChapter struct {
-	Facts                            *Facts
-	Decisions, Closed, Open, Refused int64
-	LeftOut, Errors                  int64
-	Agrees                           bool
-	outcomes, repositories, causes   groups[int64]
+	Facts                          *Facts
+	Decisions, Clients, Probes     int64
+	Closed, Open, Refused          int64 // of clients
+	LeftOut, Errors                int64
+	Agrees                         bool
+	outcomes, repositories, causes groups[int64]
 }
 
 func (c *countsChapter) decision(d *decided) {
 	c.Decisions++
+	if d.end != nil {
+		count(&c.causes, d.origin(), d.end.Kind, d.end.Cause)
+	}
+	if d.isProbe() {
+		c.Probes++
+	} else {
+		c.client(d)
+	}
+	count(&c.outcomes, d.origin(), d.Verdict, d.Mode, strconv.FormatBool(d.WouldDeny), d.Reason, number(d.Status), groupOf(d.Reason))
+	count(&c.repositories, d.who(), d.RepositoryUUID, d.origin(), d.Verdict, strconv.FormatBool(d.WouldDeny))
+}
+
+func (c *countsChapter) client(d *decided) {
+	c.Clients++
 	if strings.HasPrefix(groupOf(d.Reason), "ERROR") {
 		c.Errors++
 	}
 	switch {
 	case d.end != nil:
 		c.Closed++
-		count(&c.causes, d.end.Kind, d.end.Cause)
 	case d.Verdict == "allow":
 		c.Open++
 	default:
 		c.Refused++
 	}
-	count(&c.outcomes, d.Verdict, d.Mode, strconv.FormatBool(d.WouldDeny), d.Reason, number(d.Status), groupOf(d.Reason))
-	count(&c.repositories, d.who(), d.RepositoryUUID, d.Verdict, strconv.FormatBool(d.WouldDeny))
 }
 
 // groupOf says in a few words what sort of reason it is: see docs/reasons.md.
@@ -91,9 +104,9 @@ func (c *countsChapter) finish(f *Facts) []Table {
 	}
 	return []Table{
 		kinds,
-		counted("outcomes", "Decisions by verdict, mode and reason", &c.outcomes, "verdict", "mode", "would_deny", "reason", "status", "group"),
-		counted("endings", "Ends by kind and cause", &c.causes, "kind", "cause"),
-		counted("repositories", "Decisions by repository", &c.repositories, "repository", "repository_uuid", "verdict", "would_deny"),
+		counted("outcomes", "Decisions by verdict, mode and reason", &c.outcomes, "origin", "verdict", "mode", "would_deny", "reason", "status", "group"),
+		counted("endings", "Ends by kind and cause", &c.causes, "origin", "kind", "cause"),
+		counted("repositories", "Decisions by repository", &c.repositories, "repository", "repository_uuid", "origin", "verdict", "would_deny"),
 	}
 }
 

@@ -6,8 +6,8 @@ var policySection = section{
 	name: "policy", title: "Changes of policy", criteria: []string{"CC8.1", "CC6.1", "CC7.1"},
 	kinds: []audit.Kind{audit.KindPolicyLoaded, audit.KindPolicyRefused},
 	begin: func() chapter { return &policyChapter{decisions: map[[2]string]*tally{}} },
-	text: `<p>A revision is the SHA-256 of all files of the policy; <code>audit.policies</code> keeps the files. The commit is Git's, where policy comes from Git. <b>The author is what the commit says of itself: whoever commits chooses it freely.</b> The signer is the key that the server was told to accept and has checked; where none is named, signatures were not asked for or the version that wrote the event did not record them. Who reviewed and approved a change is in the Git server, and not here.</p>
-<p>Each instance activates a revision by itself: the second table says when, and how many decisions of the population it then made under it.</p>`,
+	text: `<p>A revision is the SHA-256 of all files of the policy; <code>audit.policies</code> keeps the files. The commit is Git's, where policy comes from Git. <b>The author is what the commit says of itself: whoever commits chooses it freely.</b> The signer is the key that the server was told to accept and has checked; where none is named, signatures were not asked for. Who reviewed and approved a change is in the Git server, and not here.</p>
+<p>Each instance activates a revision by itself: the second table says when, and how many decisions about clients it then made under it.</p>`,
 }
 
 type tally struct{ allowed, denied int64 }
@@ -33,6 +33,9 @@ type policyChapter struct {
 }
 
 func (c *policyChapter) decision(d *decided) {
+	if d.isProbe() {
+		return
+	}
 	key := [2]string{d.Writer, d.Revision}
 	t := c.decisions[key]
 	if t == nil {
@@ -60,12 +63,12 @@ func (c *policyChapter) event(e *happened) {
 
 func (c *policyChapter) finish(*Facts) []Table {
 	revisions := Table{Name: "revisions", Title: "Revisions that decided in the period",
-		Columns: []string{"revision", "commit", "author_as_the_commit_says", "signer", "first_activated", "last_activated", "instances", "allowed", "denied"}}
+		Columns: []string{"revision", "commit", "author_as_the_commit_says", "subject_as_the_commit_says", "signer", "first_activated", "last_activated", "instances", "allowed", "denied"}}
 	activations := Table{Name: "activations", Title: "When each instance activated a revision",
 		Columns: []string{"time", "instance", "hostname", "revision", "notes", "in_the_period", "allowed", "denied", "commit", "replaces", "source"}, Extra: 3}
 	type revision struct {
-		commit, author, signer, first, last string
-		instances                           names
+		commit, author, subject, signer, first, last string
+		instances                                    names
 		tally
 		began bool
 	}
@@ -92,8 +95,8 @@ func (c *policyChapter) finish(*Facts) []Table {
 		}
 		r.last = max(r.last, l.Time)
 		r.instances.add(l.Writer)
-		if l.Commit != "" {
-			r.commit, r.author, r.signer = l.Commit, l.Attributes["author"], l.Attributes["signer"]
+		if r.commit == "" || r.author == "" { // of several activations the first that knows
+			r.commit, r.author, r.subject, r.signer = l.Commit, l.Attributes["author"], l.Attributes["subject"], l.Attributes["signer"]
 		}
 		row := tally{}
 		if made != nil && !counted[key] { // of several activations by one instance the first has the count
@@ -114,9 +117,9 @@ func (c *policyChapter) finish(*Facts) []Table {
 		if digest == "" {
 			shown = "(none: refused before policy was asked)"
 		}
-		revisions.Rows = append(revisions.Rows, []string{shown, r.commit, r.author, r.signer, r.first, r.last, whole(int64(len(r.instances))), whole(r.allowed), whole(r.denied)})
+		revisions.Rows = append(revisions.Rows, []string{shown, r.commit, r.author, r.subject, r.signer, r.first, r.last, whole(int64(len(r.instances))), whole(r.allowed), whole(r.denied)})
 	}
-	sortRows(&revisions, 4, 0)
+	sortRows(&revisions, 5, 0)
 	sortRows(&activations, 0, 1, 3)
 	refused := Table{Name: "policy_refused", Title: "Revisions that were offered and not taken", Columns: []string{"time", "instance", "kind", "revision", "commit", "message"}}
 	for _, e := range c.refused {

@@ -15,7 +15,7 @@ var destinationsSection = section{
 var denialsSection = section{
 	name: "denials", title: "What was refused", criteria: []string{"CC6.6", "CC6.1", "CC7.2"},
 	begin: func() chapter { return &refusalsChapter{name: "denials", title: "Refusals"} },
-	text:  `<p>{{.Count}} decisions refused. No connection to a target was opened for any of them. Where nobody was verified, the address of the client stands in the place of the repository.</p>`,
+	text:  `<p>{{.Count}} decisions refused. No connection to a target was opened for any of them. Where no repository is known, the address of the client stands in its place.</p>`,
 }
 
 var reportModeSection = section{
@@ -63,7 +63,7 @@ type destinationsChapter struct {
 }
 
 func (c *destinationsChapter) decision(d *decided) {
-	if d.Verdict != "allow" {
+	if d.Verdict != "allow" || d.isProbe() {
 		return
 	}
 	f, _ := c.flows.of(d.WorkspaceUUID, d.RepositoryUUID, d.DeploymentUUID, d.target())
@@ -100,7 +100,7 @@ type refusalsChapter struct {
 }
 
 func (c *refusalsChapter) decision(d *decided) {
-	if c.report && !d.WouldDeny || !c.report && d.Verdict == "allow" {
+	if d.isProbe() || c.report && !d.WouldDeny || !c.report && d.Verdict == "allow" {
 		return
 	}
 	c.Count++

@@ -226,6 +226,33 @@ func (r *Reader) RetentionAfter(ctx context.Context, leaf int64) (int64, error) 
 	return size, r.explain("look for retention", err)
 }
 
+// findingsSQL makes the lines that audit.reconciliation_digest is of.
+const findingsSQL = `SELECT line FROM (
+    SELECT jsonb_build_array('look', workspace_uuid, repository_uuid, looked_at, complete_until, requests, runs, in_order, whole,
+                             repository, outcome, detail)::text AS line
+    FROM audit.reconciliation_looks WHERE reconciliation = $1
+    UNION ALL
+    SELECT jsonb_build_array('finding', deployment_run_uuid, repository_uuid, workspace_uuid, deployment_uuid, pipeline_uuid, step_uuid,
+                             build_number, found_at, created_at, started_at, completed_at, state, class, detail)::text
+    FROM audit.deployment_findings WHERE reconciliation = $1
+) lines ORDER BY line COLLATE "C"`
+
+// Findings gives what a reconciliation, by its bare UUID, has added to
+// audit.reconciliation_looks and audit.deployment_findings: a JSON array for each
+// row, in the order of their bytes. The SHA-256 of these, with a line feed between
+// them, is what audit.reconciliation_digest gives.
+func (r *Reader) Findings(ctx context.Context, reconciliation string) ([]string, error) {
+	if _, err := r.tx.Exec(ctx, "SET LOCAL timezone = 'UTC'"); err != nil {
+		return nil, r.explain("read findings", err)
+	}
+	rows, err := r.tx.Query(ctx, findingsSQL, reconciliation)
+	if err != nil {
+		return nil, r.explain("read findings", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return list, r.explain("read findings", err)
+}
+
 const policyContentSQL = `SELECT content FROM audit.policies WHERE digest = $1`
 
 // PolicyContent gives the content of a policy by its digest; nil where the log does
@@ -257,6 +284,7 @@ func EvidenceStatements() []Statement {
 		{"leaves", leavesSQL, []string{"after", "how many at once"}},
 		{"events of leaves", rowsSQL, []string{"writers", "from their numbers", "to their numbers"}},
 		{"retention after the checkpoint", retentionAfterSQL, []string{"checkpoint_size"}},
+		{"findings of a reconciliation (SET timezone = 'UTC' before)", findingsSQL, []string{"reconciliation"}},
 		{"policy", policyContentSQL, []string{"revision"}},
 	}
 	for _, q := range accessQueries {

@@ -1,12 +1,17 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/audit/evidence"
@@ -225,5 +230,43 @@ func TestReaderForEvidence(t *testing.T) {
 	}
 	if size, err := r.RetentionAfter(t.Context(), 0); err != nil || size != 0 {
 		t.Errorf("%d %v", size, err)
+	}
+}
+
+// TestReaderFindings: what a pack is given of a reconciliation is what the digest in
+// SQL is of, whatever the rows hold and the session's time zone is.
+func TestReaderFindings(t *testing.T) {
+	db := database(t)
+	conn := connection(t, db.URL(""))
+	const first, second = "01a1fdf4-2222-7000-8000-000000000001", "01a1fdf4-2222-7000-8000-000000000002"
+	if _, err := conn.Exec(t.Context(), `
+		INSERT INTO audit.reconciliation_looks SELECT $1::uuid, gen_random_uuid(), gen_random_uuid(), now(), now(), 1, 2, true, false, r, 'complete', 'a "detail"' || chr(10) || r
+			FROM unnest(ARRAY['acme/b', 'acme/A', 'acme/é😀', '']) r;`, first); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), `
+		INSERT INTO audit.deployment_findings (deployment_run_uuid, repository_uuid, workspace_uuid, reconciliation, build_number, found_at, started_at, state, class, detail)
+			SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), CASE n WHEN 9 THEN $2::uuid ELSE $1::uuid END, n, now(), now() - n * interval '1 hour', 'failed', 'not_seen', ''
+			FROM generate_series(1, 9) n`, first, second); err != nil {
+		t.Fatal(err)
+	}
+	name := pgx.Identifier{ask[string](t, conn, "SELECT current_database()::text")}.Sanitize()
+	if _, err := conn.Exec(t.Context(), `ALTER ROLE sallyport_auditor IN DATABASE `+name+` SET timezone = 'Asia/Kathmandu'`); err != nil {
+		t.Fatal(err)
+	}
+	r, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for id, rows := range map[string]int{first: 12, second: 1, "01a1fdf4-2222-7000-8000-000000000003": 0} {
+		got, err := r.Findings(t.Context(), id)
+		if err != nil || len(got) != rows {
+			t.Errorf("%d rows, %v", len(got), err)
+		}
+		sum := sha256.Sum256([]byte(strings.Join(got, "\n")))
+		if want := ask[[]byte](t, conn, "SELECT audit.reconciliation_digest($1)", id); !bytes.Equal(sum[:], want) {
+			t.Errorf("%s: the digest is %x, and SQL says %x", id, sum, want)
+		}
 	}
 }

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/sallyport/sallyport/audit"
 )
@@ -22,6 +24,9 @@ func (l *Log) openJournal(ctx context.Context) error {
 	}
 	if err := os.MkdirAll(c.Journal, 0o700); err != nil {
 		return fmt.Errorf("make the journal's folder: %w", err)
+	}
+	if info, err := os.Stat(c.Journal); err != nil || info.Mode().Perm()&0o002 != 0 {
+		return errors.Join(err, fmt.Errorf("everybody may write to the journal's folder %s, and so to the log: make it this user's alone (chmod 0700)", c.Journal))
 	}
 	l.journal = &journal{folder: c.Journal, writer: l.writer, spool: c.Spool, maxBytes: c.JournalBytes, maxAge: c.JournalAge}
 	if err := l.replayAllLeft(ctx); err != nil {
@@ -66,7 +71,7 @@ var errJournalForeign = errors.New("this log knows nothing of its writer: data_d
 // replayLeft replays the journal of a process that is no more. What of it cannot
 // be written is kept beside it, and an event says so.
 func (l *Log) replayLeft(ctx context.Context, path string) error {
-	file, err := os.Open(path)
+	file, err := openLeft(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // its owner was quicker
 	}
@@ -78,7 +83,7 @@ func (l *Log) replayLeft(ctx context.Context, path string) error {
 		return nil // its owner lives
 	}
 	sum := replayed{writer: strings.TrimSuffix(filepath.Base(path), journalSuffix)}
-	err = l.admitLeft(ctx, path, sum.writer)
+	err = l.admitLeft(ctx, file, sum.writer)
 	if err == nil {
 		err = replayInto(ctx, l.session, file, &sum)
 	}
@@ -96,16 +101,36 @@ func (l *Log) replayLeft(ctx context.Context, path string) error {
 	return errors.Join(os.Remove(path), syncFolder(l.config.Journal))
 }
 
+// openLeft opens a journal that another process of this user has left, and
+// nothing else: what is in it is written to the log.
+func openLeft(path string) (*os.File, error) {
+	// Without NONBLOCK a named pipe is waited for.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is no file")
+	}
+	if err == nil {
+		if of, ok := info.Sys().(*syscall.Stat_t); !ok || int(of.Uid) != os.Geteuid() {
+			err = fmt.Errorf("it is not a file of this user (uid %d), and what is in it would be written to the log", os.Geteuid())
+		} else if info.Mode().Perm()&0o002 != 0 {
+			err = errors.New("everybody may write to it, and what is in it would be written to the log")
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
 // admitLeft looks whether a journal belongs here. What its process may have left
 // open in the database is ended first, so that what it was committing is either
 // there or never will be.
-func (l *Log) admitLeft(ctx context.Context, path, writer string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	j, err := openJournal(file)
+func (l *Log) admitLeft(ctx context.Context, file io.ReaderAt, writer string) error {
+	j, err := openJournal(io.NewSectionReader(file, 0, math.MaxInt64))
 	if err != nil {
 		return err
 	}

@@ -11,10 +11,12 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/postgres"
 )
 
-// A writer that is alive has a session that bears its name. Of those without a
-// session, only writers that have no end and were not found before are wanted.
+// A writer that is alive has a session that bears its name, of a login that may
+// write: everybody may call a session what he likes. Of those without one, only
+// writers that have no end and were not found before are wanted.
 const lostSQL = `SELECT w.writer, last.writer_sequence, last.time
 	FROM unnest($1::text[]) AS w(writer)
 	CROSS JOIN LATERAL (
@@ -22,7 +24,8 @@ const lostSQL = `SELECT w.writer, last.writer_sequence, last.time
 		WHERE e.writer = w.writer COLLATE "C" ORDER BY e.writer_sequence DESC LIMIT 1
 	) last
 	WHERE last.kind NOT IN ('writer_ended')
-	  AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = current_database() AND a.application_name = 'sallyport audit ' || w.writer)
+	  AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = current_database() AND a.application_name = 'sallyport audit ' || w.writer
+		AND pg_has_role(a.usesysid, '` + postgres.Writer + `', 'MEMBER'))
 	  AND NOT EXISTS (SELECT FROM audit.events e WHERE e.kind = 'writer_lost'
 		AND convert_from(e.record, 'UTF8')::json -> 'attributes' ->> 'writer' = w.writer)`
 

@@ -24,24 +24,43 @@ type Proof struct {
 // ErrNotSealed is returned, wrapped, for an event that no checkpoint covers.
 var ErrNotSealed = errors.New("the event is not sealed yet")
 
-// Prove proves that an event is under the latest checkpoint. It reads the leaves
-// once, and no record.
-func (r *Reader) Prove(ctx context.Context, writer string, sequence int64) (*Proof, error) {
-	p, err := r.prove(ctx, writer, sequence)
+// Which checkpoint a proof leads to.
+type Which bool
+
+const (
+	// First is the first checkpoint that covers the event. Its proof costs the same
+	// in a log of any size.
+	First Which = false
+	// Latest is the log's latest checkpoint, which the present key has signed. All
+	// leaves behind the event are read for it.
+	Latest Which = true
+)
+
+// Prove proves that an event is under a checkpoint. It reads no record, and no leaf
+// from before the checkpoint before the event: of what lies there it takes the edge.
+// What it reads may be damaged; the proof then does not hold.
+func (r *Reader) Prove(ctx context.Context, writer string, sequence int64, under Which) (*Proof, error) {
+	p, err := r.prove(ctx, writer, sequence, under)
 	if err != nil {
 		return nil, fmt.Errorf("prove that event %d of writer %s is in the log: %w", sequence, writer, postgres.Explain("read", &r.connect.Config, err))
 	}
 	return p, nil
 }
 
-func (r *Reader) prove(ctx context.Context, writer string, sequence int64) (*Proof, error) {
+func (r *Reader) prove(ctx context.Context, writer string, sequence int64, under Which) (*Proof, error) {
 	var p Proof
-	var leaf []byte
+	var leaf, edge []byte
 	var note string
-	var size int64
-	err := r.tx.QueryRow(ctx, `SELECT l.index, l.hash, c.size, c.note FROM audit.leaves l
-		CROSS JOIN LATERAL (SELECT size, note FROM audit.checkpoints WHERE size > l.index ORDER BY size DESC LIMIT 1) c
-		WHERE l.writer = $1 AND l.writer_sequence = $2`, writer, sequence).Scan(&p.Index, &leaf, &size, &note)
+	var size, before int64
+	order := "size"
+	if under == Latest {
+		order = "size DESC"
+	}
+	err := r.tx.QueryRow(ctx, `SELECT l.index, l.hash, c.size, c.note, coalesce(b.size, 0), coalesce(b.edge, '')
+		FROM audit.leaves l
+		CROSS JOIN LATERAL (SELECT size, note FROM audit.checkpoints WHERE size > l.index ORDER BY `+order+` LIMIT 1) c
+		LEFT JOIN LATERAL (SELECT size, edge FROM audit.checkpoints WHERE size <= l.index ORDER BY size DESC LIMIT 1) b ON true
+		WHERE l.writer = $1 AND l.writer_sequence = $2`, writer, sequence).Scan(&p.Index, &leaf, &size, &note, &before, &edge)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, ErrNotSealed
 	}
@@ -53,30 +72,53 @@ func (r *Reader) prove(ctx context.Context, writer string, sequence int64) (*Pro
 	}
 	p.Leaf, p.Checkpoint = audit.Hash(leaf), []byte(note)
 	p.Hashes, err = audit.ProveInclusion(size, p.Index, func(level int, index int64) (audit.Hash, error) {
-		return r.subtree(ctx, index<<level, (index+1)<<level)
+		return r.subtree(ctx, index<<level, (index+1)<<level, before, edge)
 	})
 	return &p, err
 }
 
-// subtree is the root over the leaves from one index to before another.
-func (r *Reader) subtree(ctx context.Context, from, to int64) (audit.Hash, error) {
+// subtree is the root over the leaves from one index to before another, a complete
+// subtree. Those below before are known by the edge of the tree of that size alone.
+// A path to a leaf behind it has no other need: its siblings to the left are subtrees
+// of that edge, or begin with some of them.
+func (r *Reader) subtree(ctx context.Context, from, to, before int64, edge []byte) (audit.Hash, error) {
+	tree := new(audit.Tree)
+	if from < before {
+		rest, err := audit.RestoreTree(before, edge)
+		if err != nil {
+			return audit.Hash{}, fmt.Errorf("%w: %v", ErrDamaged, err)
+		}
+		if tree, err = rest.Part(from, min(to, before)); err != nil {
+			return audit.Hash{}, err
+		}
+	}
+	if to > before {
+		if err := r.appendLeaves(ctx, tree, max(from, before), to); err != nil {
+			return audit.Hash{}, err
+		}
+	}
+	return tree.Root(), nil
+}
+
+func (r *Reader) appendLeaves(ctx context.Context, tree *audit.Tree, from, to int64) error {
 	rows, err := r.tx.Query(ctx, `SELECT hash FROM audit.leaves WHERE index >= $1 AND index < $2 ORDER BY index`, from, to)
 	if err != nil {
-		return audit.Hash{}, err
+		return err
 	}
-	var tree audit.Tree
 	var hash []byte
+	read := int64(0)
 	if _, err := pgx.ForEachRow(rows, []any{&hash}, func() error {
 		if len(hash) != len(audit.Hash{}) {
 			return fmt.Errorf("%w: a leaf of %d bytes", ErrDamaged, len(hash))
 		}
 		tree.Append(audit.Hash(hash))
+		read++
 		return nil
 	}); err != nil {
-		return audit.Hash{}, err
+		return err
 	}
-	if tree.Size() != to-from {
-		return audit.Hash{}, fmt.Errorf("%w: of the leaves %d to %d there are %d", ErrDamaged, from, to-1, tree.Size())
+	if read != to-from {
+		return fmt.Errorf("%w: of the leaves %d to %d there are %d", ErrDamaged, from, to-1, read)
 	}
-	return tree.Root(), nil
+	return nil
 }

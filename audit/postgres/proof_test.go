@@ -8,8 +8,9 @@ import (
 	"github.com/sallyport/sallyport/internal/postgres"
 )
 
-// Every sealed event has a proof that holds against the signed checkpoint, and
-// against nothing else; one that is not sealed has none.
+// Every sealed event has a proof that holds against the first signed checkpoint that
+// covers it, one against the latest, and none against anything else; one that is not
+// sealed has none.
 func TestProve(t *testing.T) {
 	t.Parallel()
 	db := database(t)
@@ -29,26 +30,29 @@ func TestProve(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
+	conn := connection(t, db.URL(postgres.Auditor))
 	for n := range int64(22) {
-		p, err := r.Prove(t.Context(), l.Writer(), n+1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, _, err := audit.OpenCheckpoint(p.Checkpoint, key.Key())
-		if err != nil || c.Size != 22 {
-			t.Fatalf("%+v %v", c, err)
-		}
-		record := ask[[]byte](t, connection(t, db.URL(postgres.Auditor)), `SELECT record FROM audit.events WHERE writer_sequence = $1`, n+1)
-		leaf := audit.Hash(audit.Leaf(record))
-		if err := audit.CheckInclusion(p.Hashes, c.Size, c.Root, p.Index, leaf); err != nil || leaf != p.Leaf {
-			t.Errorf("event %d: %v", n+1, err)
-		}
-		if audit.CheckInclusion(p.Hashes, c.Size, c.Root, p.Index, audit.Leaf(append(record, ' '))) == nil {
-			t.Errorf("event %d: another record is proven too", n+1)
+		for under, want := range map[Which]string{First: `SELECT min(size) FROM audit.checkpoints WHERE size > $1`, Latest: `SELECT max(size) FROM audit.checkpoints WHERE size > $1`} {
+			p, err := r.Prove(t.Context(), l.Writer(), n+1, under)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, _, err := audit.OpenCheckpoint(p.Checkpoint, key.Key())
+			if err != nil || c.Size != ask[int64](t, conn, want, p.Index) {
+				t.Fatalf("%+v %v", c, err)
+			}
+			record := ask[[]byte](t, conn, `SELECT record FROM audit.events WHERE writer_sequence = $1`, n+1)
+			leaf := audit.Hash(audit.Leaf(record))
+			if err := audit.CheckInclusion(p.Hashes, c.Size, c.Root, p.Index, leaf); err != nil || leaf != p.Leaf {
+				t.Errorf("event %d: %v", n+1, err)
+			}
+			if audit.CheckInclusion(p.Hashes, c.Size, c.Root, p.Index, audit.Leaf(append(record, ' '))) == nil {
+				t.Errorf("event %d: another record is proven too", n+1)
+			}
 		}
 	}
 	for _, n := range []int64{23, 1000} {
-		if _, err := r.Prove(t.Context(), l.Writer(), n); !errors.Is(err, ErrNotSealed) {
+		if _, err := r.Prove(t.Context(), l.Writer(), n, First); !errors.Is(err, ErrNotSealed) {
 			t.Errorf("event %d: %v", n, err)
 		}
 	}

@@ -26,7 +26,7 @@ func (s *transcript) Unsealed(e *audit.Entry) {
 func TestTwoConnections(t *testing.T) {
 	t.Parallel()
 	db := database(t)
-	variedLog(t, db.URL(postgres.Writer), 150)
+	variedLog(t, db.URL(postgres.Writer), 150, false)
 	admin := connection(t, db.URL(""))
 	unprotect(t, admin)
 	for _, damage := range []string{"", `DELETE FROM audit.events WHERE writer_sequence % 11 = 3`,
@@ -66,7 +66,7 @@ func TestTwoConnections(t *testing.T) {
 func TestReaderIsCutOff(t *testing.T) {
 	t.Parallel()
 	db := database(t)
-	variedLog(t, db.URL(postgres.Writer), 60)
+	variedLog(t, db.URL(postgres.Writer), 60, false)
 	admin := connection(t, db.URL(""))
 	for _, which := range []string{"ASC", "DESC"} {
 		r, err := OpenReader(t.Context(), db.URL(postgres.Auditor))

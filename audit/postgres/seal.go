@@ -45,22 +45,38 @@ func (s *Sealer) step(ctx context.Context) (more bool, err error) {
 }
 
 func isOurs(err error) bool {
-	return errors.Is(err, ErrNoKey) || errors.Is(err, ErrBehind) || errors.Is(err, ErrForked) || errors.Is(err, ErrDamaged)
+	return errors.Is(err, ErrNoKey) || errors.Is(err, ErrBehind) || errors.Is(err, ErrForked) || errors.Is(err, ErrDamaged) || errors.Is(err, ErrHeldUp)
 }
 
-// sealLock is taken by whoever seals, for a transaction. Advisory locks are per
-// database.
+// sealTurn is taken by whoever seals, for a transaction. It is no advisory lock:
+// one of those is for everybody who can connect to take, and to keep.
+const sealTurn = `SELECT audit.seal_turn()`
+
+// sealLock is what there is in a schema of before version 5.
 const sealLock = `SELECT pg_try_advisory_xact_lock(hashtextextended('audit.seal', 0))`
 
 func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	var mine bool
-	if err := tx.QueryRow(ctx, sealLock).Scan(&mine); err != nil || !mine {
-		return false, err // another seals at this moment
+	turn := sealTurn
+	if !s.turns {
+		if err := tx.QueryRow(ctx, `SELECT to_regprocedure('audit.seal_turn()') IS NOT NULL`).Scan(&s.turns); err != nil {
+			return false, err
+		}
+		if !s.turns {
+			turn = sealLock
+		}
+	}
+	if err := tx.QueryRow(ctx, turn).Scan(&mine); err != nil {
+		return false, err
 	}
 	last, err := readLatest(ctx, tx)
 	if err != nil {
 		return false, err
 	}
+	if !mine {
+		return false, s.watch(ctx, tx, last)
+	}
+	s.other = other{}
 	if err := s.compare(ctx, tx, last); err != nil {
 		return false, err
 	}
@@ -86,6 +102,29 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 		return false, err
 	}
 	return b.more, s.extend(ctx, tx, tree, b)
+}
+
+// other is what an instance sees of whoever has the turn to seal.
+type other struct {
+	size  int64     // of the latest checkpoint
+	since time.Time // that it was the latest, and something waited; zero: not so
+}
+
+// watch looks whether the one who seals at this moment gets on with it.
+func (s *Sealer) watch(ctx context.Context, tx pgx.Tx, last latest) error {
+	b, err := s.gather(ctx, tx, last.Size)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	switch {
+	case len(b.leaves) == 0 || last.Size != s.other.size || s.other.since.IsZero():
+		s.other = other{last.Size, now}
+	case now.Sub(s.other.since) > s.config.PatienceWithOthers:
+		s.behind(true, b.findings)
+		return fmt.Errorf("%w, since %s", ErrHeldUp, s.other.since.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // waiting notes whether there is anything that an instance which may not seal

@@ -497,6 +497,10 @@ func TestLostWriter(t *testing.T) {
 	seal(t, s)
 	kill(gone)
 	conn := connection(t, db.URL(""))
+	// Somebody who may not write calls his session by its name.
+	if _, err := connection(t, db.URL(postgres.Auditor)).Exec(t.Context(), `SELECT set_config('application_name', $1, false)`, applicationName(gone.Writer())); err != nil {
+		t.Fatal(err)
+	}
 	found := func() []string {
 		return list(t, conn, `SELECT convert_from(record, 'UTF8')::json -> 'attributes' ->> 'writer' FROM audit.events WHERE kind = 'writer_lost' AND writer = $1`, l.Writer())
 	}

@@ -47,6 +47,9 @@ type SealerConfig struct {
 	// LostAfter is how long a writer without its end may have no session before
 	// that is recorded. Default 15 s.
 	LostAfter time.Duration
+	// PatienceWithOthers is how long another session may have the turn to seal
+	// without sealing anything, while there is something to seal. Default 20 s.
+	PatienceWithOthers time.Duration
 	// Batch bounds the leaves of one checkpoint. Default 20,000.
 	Batch int
 }
@@ -62,12 +65,13 @@ var (
 	ErrForked = errors.New("the database holds another log than was published")
 	// ErrDamaged: what is there does not hold together.
 	ErrDamaged = errors.New("the sealed log is damaged; run `sallyport audit verify`")
+	// ErrHeldUp: a session of a writer's login has the turn to seal and does not.
+	ErrHeldUp = errors.New("another session has the turn to seal and seals nothing; its transaction has a lock on audit.turns in pg_locks: end it with pg_terminate_backend")
 )
 
 // Sealer takes what was recorded into the Merkle tree, signs checkpoints and
-// publishes them. Any number of instances may run one on one database: an
-// advisory lock keeps it to one at a time, and what each goes on from is in the
-// database alone.
+// publishes them. Any number of instances may run one on one database: a lock
+// keeps it to one at a time, and what each goes on from is in the database alone.
 type Sealer struct {
 	config  SealerConfig
 	connect *pgx.ConnConfig
@@ -75,6 +79,8 @@ type Sealer struct {
 
 	conn     *pgx.Conn
 	writers  writers
+	other    other
+	turns    bool                 // the schema has them
 	absent   map[string]time.Time // writers without a session, since when
 	compared bool                 // the places were compared with the database
 	now      func() time.Time
@@ -109,6 +115,7 @@ func OpenSealer(config SealerConfig) (*Sealer, error) {
 	config.Log = cmp.Or(config.Log, slog.New(slog.DiscardHandler))
 	config.Interval = cmp.Or(config.Interval, 5*time.Second)
 	config.LostAfter = cmp.Or(config.LostAfter, 15*time.Second)
+	config.PatienceWithOthers = cmp.Or(config.PatienceWithOthers, 20*time.Second)
 	config.Batch = cmp.Or(config.Batch, 20000)
 	connect, err := postgres.ParseConfig(config.URL, "sallyport sealer")
 	if err != nil {

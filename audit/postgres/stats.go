@@ -17,6 +17,7 @@ type Totals struct {
 	Until        time.Time     `json:"until"`
 	Events       int64         `json:"events"`
 	Decided      Tally         `json:"decisions"`
+	SelfTest     Tally         `json:"self_test"` // probes of our own, which are in no other tally
 	Kinds        []KindCount   `json:"kinds"`
 	Reasons      []ReasonCount `json:"reasons"`
 	Days         []Day         `json:"days"`
@@ -111,12 +112,16 @@ const statsSQL = `SELECT grouping(kind, reason, repository_uuid, host, day, writ
 		coalesce(host, ''), coalesce(port, 0)::bigint, coalesce(to_char(day, 'YYYY-MM-DD'), ''), coalesce(writer, ''),
 		coalesce(max(repository), ''), coalesce(max(deployment), ''),
 		count(*),
-		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'allow' AND NOT passed),
-		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'allow' AND passed),
-		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'deny'),
-		coalesce(sum(sent), 0)::bigint, coalesce(sum(received), 0)::bigint
+		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'allow' AND NOT passed AND NOT probe),
+		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'allow' AND passed AND NOT probe),
+		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'deny' AND NOT probe),
+		coalesce(sum(sent) FILTER (WHERE NOT probe), 0)::bigint, coalesce(sum(received) FILTER (WHERE NOT probe), 0)::bigint,
+		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'allow' AND NOT passed AND probe),
+		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'allow' AND passed AND probe),
+		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'deny' AND probe),
+		coalesce(sum(sent) FILTER (WHERE probe), 0)::bigint, coalesce(sum(received) FILTER (WHERE probe), 0)::bigint
 	FROM (SELECT e.time, e.kind, e.verdict, e.reason, coalesce(e.would_deny, false) AS passed, e.repository_uuid, e.deployment_uuid, e.repository, e.deployment,
-		e.host, e.port, e.sent, e.received, e.writer, (e.time AT TIME ZONE 'UTC')::date AS day
+		coalesce(e.credential_kind, '') = 'self_test' AS probe, e.host, e.port, e.sent, e.received, e.writer, (e.time AT TIME ZONE 'UTC')::date AS day
 		FROM audit.events e WHERE e.time >= $1 AND e.time < $2) e
 	GROUP BY GROUPING SETS ((), (kind), (verdict, reason, passed), (repository_uuid, deployment_uuid), (host, port), (day), (writer))`
 
@@ -169,13 +174,14 @@ func (s *Totals) count(ctx context.Context, tx pgx.Tx) (writers []string, err er
 	var origin Origin
 	var to Destination
 	var events int64
-	var t Tally
+	var t, probes Tally
 	_, err = pgx.ForEachRow(rows, []any{&group, &kind, &verdict, &reason, &passed, &origin.RepositoryUUID, &origin.DeploymentUUID, &to.Host, &to.Port, &day, &writer,
-		&origin.Repository, &origin.Deployment, &events, &t.Allowed, &t.WouldDeny, &t.Denied, &t.Sent, &t.Received}, func() error {
+		&origin.Repository, &origin.Deployment, &events, &t.Allowed, &t.WouldDeny, &t.Denied, &t.Sent, &t.Received,
+		&probes.Allowed, &probes.WouldDeny, &probes.Denied, &probes.Sent, &probes.Received}, func() error {
 		origin.Tally, to.Tally = t, t
 		switch group {
 		case byAll:
-			s.Events, s.Decided = events, t
+			s.Events, s.Decided, s.SelfTest = events, t, probes
 		case byKind:
 			s.Kinds = append(s.Kinds, KindCount{kind, events})
 		case byReason:

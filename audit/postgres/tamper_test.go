@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/pgtest"
 	"github.com/sallyport/sallyport/internal/postgres"
 )
 
@@ -28,7 +30,10 @@ type forger struct {
 	random *rand.Rand
 	leaves int64
 	sizes  []int64 // of the checkpoints
-	months []string
+
+	partition string  // of the month that retention has taken
+	present   []int64 // leaves whose events it has left
+	months    []string
 }
 
 func (f *forger) do(sql string, args ...any) {
@@ -42,8 +47,8 @@ func (f *forger) do(sql string, args ...any) {
 	}
 }
 
-// leaf picks one.
-func (f *forger) leaf() int64 { return f.random.Int64N(f.leaves) }
+// leaf picks one whose event is there.
+func (f *forger) leaf() int64 { return f.present[f.random.IntN(len(f.present))] }
 
 // size picks a checkpoint that is not the last.
 func (f *forger) size() int64 { return f.sizes[f.random.IntN(len(f.sizes)-1)] }
@@ -148,6 +153,33 @@ var frauds = map[string]func(f *forger){
 				WHERE l.index = $1 AND e.writer = l.writer AND e.writer_sequence = l.writer_sequence`, at)
 		}
 	},
+	"what retention left": func(f *forger) {
+		const one = ` WHERE ctid = (SELECT ctid FROM %[1]s ORDER BY random() LIMIT 1)`
+		switch f.random.IntN(3) {
+		case 0:
+			f.do(fmt.Sprintf(`DELETE FROM %[1]s`+one, f.partition))
+		case 1:
+			f.do(fmt.Sprintf(`UPDATE %[1]s SET record = record || ' '::bytea`+one, f.partition))
+		default: // deleted, and the month taken once more
+			f.do(fmt.Sprintf(`DELETE FROM %[1]s`+one, f.partition))
+			f.retention(fmt.Sprintf("0-%d", f.leaves-1), "2024-01")
+		}
+	},
+	"false retention": func(f *forger) {
+		switch at := f.leaf(); f.random.IntN(3) {
+		case 0: // the event of before, once more, for a young event
+			f.do(`DELETE FROM audit.events WHERE writer <> 'database' AND kind = 'decision' AND time = (SELECT max(time) FROM audit.events WHERE kind = 'decision')`)
+			f.do(`INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
+				SELECT now(), kind, writer, writer_sequence + 1, record FROM audit.events WHERE kind = 'retention'`)
+		case 1: // not sealed: nobody signed it
+			f.do(`DELETE FROM audit.events WHERE ctid = (SELECT ctid FROM audit.events WHERE kind = 'decision' ORDER BY random() LIMIT 1)
+				AND kind = 'decision'`)
+			f.retention(fmt.Sprint(at), "2024-01")
+		default: // it names more than it did
+			f.do(`DELETE FROM audit.events WHERE kind = 'decision' AND time = (SELECT max(time) FROM audit.events WHERE kind = 'decision')`)
+			f.do(`UPDATE audit.events SET record = convert_to(regexp_replace(convert_from(record, 'UTF8'), '"leaves":"[^"]*"', '"leaves":"0-100000"'), 'UTF8') WHERE kind = 'retention'`)
+		}
+	},
 	"edit of a checkpoint": func(f *forger) {
 		switch size := f.size(); f.random.IntN(4) {
 		case 0:
@@ -179,11 +211,16 @@ func (f *forger) pair() (a, b int64) {
 
 // variedLog fills a database with the events of several writers, of which some
 // have ended, in several months, and seals them in pieces.
-func variedLog(t testing.TB, url string, events int, places ...Publisher) *audit.Signer {
+//
+// One with a history has months of events that were sealed long ago.
+func variedLog(t testing.TB, url string, events int, history bool, places ...Publisher) *audit.Signer {
 	t.Helper()
 	key := newKey(t, "")
 	logs := []*Log{logFor(t, url, func(c *Config) { c.Log = nil }), logFor(t, url, func(c *Config) { c.Log = nil }), logFor(t, url, func(c *Config) { c.Log = nil })}
 	s := sealerFor(t, url, logs[0], func(c *SealerConfig) { c.Signer, c.Publishers, c.Log = key, places, nil })
+	if history {
+		livedThrough(t, logs[0], s, events)
+	}
 	for n := range events {
 		l := logs[rand.IntN(len(logs))]
 		e := decision([]string{"allow", "deny"}[rand.IntN(2)], n)
@@ -206,19 +243,65 @@ func variedLog(t testing.TB, url string, events int, places ...Publisher) *audit
 	return key
 }
 
+// retention writes the event that retention would have written.
+func (f *forger) retention(leaves, month string) {
+	f.do(`INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
+		SELECT at, 'retention', 'database', n, convert_to('{"version":1,"time":"' || to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') ||
+			'","kind":"retention","writer":"database","writer_sequence":' || n || ',"attributes":{"month":"' || $2::text || '","events":"1","stayed":"0","leaves":"' || $1::text || '"}}', 'UTF8')
+		FROM (SELECT now() AS at, 1 + max(writer_sequence) AS n FROM audit.events WHERE writer = 'database') d`, leaves, month)
+}
+
+// oldMonth is a month that retention may take.
+func oldMonth() time.Time { return month(time.Now().AddDate(0, -18, 0)) }
+
+// livedThrough gives a log a past: two months that were sealed in their time, in
+// their order.
+func livedThrough(t testing.TB, l *Log, s *Sealer, events int) {
+	t.Helper()
+	defer func(was func() time.Time) { s.now = was }(s.now)
+	for n := range 2 {
+		first := oldMonth().AddDate(0, n, 0)
+		for i := range 20 + events%40 {
+			e := decision([]string{"allow", "deny"}[rand.IntN(2)], i)
+			if i%9 == 8 {
+				e = &audit.Event{Kind: audit.KindAdmin, Action: "noted"}
+			}
+			e.Time = first.Add(time.Duration(1+i) * 10 * time.Hour)
+			record(t, l, e)
+			if i%7 == 0 {
+				s.now = func() time.Time { return first.Add(time.Duration(1+i) * 10 * time.Hour) }
+				seal(t, s)
+			}
+		}
+		s.now = func() time.Time { return first.AddDate(0, 1, 0) }
+		seal(t, s)
+	}
+}
+
 // TestTamper lies in every way, a random one each time, and every lie is found
 // by who has a checkpoint from outside. The sealed log is the same each time:
 // each lie is told inside a transaction that is taken back.
 func TestTamper(t *testing.T) {
 	t.Parallel()
 	db, other := database(t), database(t)
-	key := variedLog(t, db.URL(postgres.Writer), 250)
-	variedLog(t, other.URL(postgres.Writer), 30)
+	key := variedLog(t, db.URL(postgres.Writer), 250, true)
+	variedLog(t, other.URL(postgres.Writer), 30, false)
 	admin := connection(t, db.URL(""))
+	// A month was taken by retention, and that is sealed.
+	taken := oldMonth()
+	number := ask[int64](t, admin, `SELECT audit.expire($1)`, taken)
+	last := logFor(t, db.URL(postgres.Writer), nil)
+	seal(t, sealerFor(t, db.URL(postgres.Writer), last, withKey(key)))
 	f := &forger{t: t, leaves: ask[int64](t, admin, `SELECT count(*) FROM audit.leaves`)}
 	outside := []byte(ask[string](t, admin, `SELECT note FROM audit.checkpoints ORDER BY size DESC LIMIT 1`))
 	trust := audit.Trust{Keys: []audit.Key{key.Key()}, Notes: [][]byte{outside}}
-	proven(t, verify(t, db, trust), f.leaves, 0)
+	r := verify(t, db, trust)
+	proven(t, r, f.leaves, 0)
+	f.present = numbers(t, admin, `SELECT l.index FROM audit.leaves l JOIN audit.events e USING (writer, writer_sequence)`)
+	if r.Expired < 20 || f.leaves-int64(len(f.present)) != r.Expired || len(r.Retentions) != 1 || r.Retentions[0].Sequence != number {
+		t.Fatalf("%d expired, %+v", r.Expired, r.Retentions)
+	}
+	f.partition = "audit.events_" + taken.Format("2006_01")
 	f.sizes = numbers(t, admin, `SELECT size FROM audit.checkpoints ORDER BY size`)
 	f.months = list(t, admin, `SELECT DISTINCT tableoid::regclass::text FROM audit.events`)
 	unprotect(t, admin)
@@ -321,6 +404,53 @@ func copyEvents(t testing.TB, from, to *pgx.Conn) {
 	}
 }
 
+// gone lets a log go through what logs go through: a writer is killed while the
+// database is away from it, another replays what it left, a month is taken, and
+// another key takes over. It returns the key that signs now.
+func gone(t testing.TB, db *pgtest.DB, key *audit.Signer, place Publisher) *audit.Signer {
+	t.Helper()
+	folder, url := t.TempDir(), db.URL(postgres.Writer)
+	killed := logFor(t, url, func(c *Config) { c.Journal, c.Spool, c.Log = folder, true, nil })
+	record(t, killed, decision("allow", 1))
+	kill(killed)
+	j := &journal{folder: folder, writer: killed.Writer(), spool: true, maxBytes: 1 << 20, maxAge: time.Hour}
+	if err := j.append(rowsOf(killed.Writer(), 3, 1+rand.IntN(20)), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	j.close()
+	next := logFor(t, url, func(c *Config) { c.Journal, c.Log = folder, nil })
+	s := sealerFor(t, url, next, func(c *SealerConfig) {
+		c.Signer, c.Publishers, c.LostAfter, c.Log = key, []Publisher{place}, time.Nanosecond, nil
+	})
+	seal(t, s)
+	r, err := OpenRetention(t.Context(), db.URL(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := r.Expire(t.Context(), oldMonth(), audit.DefaultKeepDays); err != nil {
+		t.Fatal(err)
+	}
+	if rand.IntN(2) == 0 {
+		seal(t, s)
+	}
+	following := newKey(t, key.Key().Origin())
+	e, err := key.HandOver(following.Key(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	record(t, next, e)
+	if err := s.Seal(t.Context()); !errors.Is(err, ErrNoKey) { // not any more
+		t.Errorf("the key that was handed over from seals on: %v", err)
+	}
+	s = sealerFor(t, url, next, withKey(following, place))
+	record(t, next, decision("deny", 2))
+	for range 3 { // the killed writer's end is found meanwhile
+		seal(t, s)
+	}
+	return following
+}
+
 // TestCleanLogs: no log is accused that nobody has touched, whatever it looks
 // like, while it is written to and when it rests.
 func TestCleanLogs(t *testing.T) {
@@ -342,12 +472,13 @@ func TestCleanLogs(t *testing.T) {
 				}
 			}
 		}()
-		key := variedLog(t, db.URL(postgres.Writer), 1+rand.IntN(60), place)
+		key := variedLog(t, db.URL(postgres.Writer), 1+rand.IntN(60), true, place)
 		close(stop)
 		<-done
+		key = gone(t, db, key, place)
 		r := verify(t, db, audit.Trust{Keys: []audit.Key{key.Key()}, Notes: place.all()})
-		if !r.Sound() || r.Unsealed != 0 {
-			t.Errorf("log %d is accused: %v, %d not sealed", n, r.Findings, r.Unsealed)
+		if !r.Sound() || r.Unsealed != 0 || r.Expired == 0 {
+			t.Errorf("log %d is accused: %v, %d not sealed, %d expired", n, r.Findings, r.Unsealed, r.Expired)
 		}
 	}
 }

@@ -48,8 +48,6 @@ func startServer(ctx context.Context, program string, world *surroundings.Surrou
 	}
 	if s.config, err = world.WriteConfig(surroundings.ServerOptions{
 		Listen: s.proxy, Admin: s.admin, PolicyDirectory: policy, DataDirectory: s.data,
-		// The tour shows the decisions of its own steps, and no probes between them.
-		Extra: "self_test: {interval: 0s}\n",
 	}); err != nil {
 		return nil, err
 	}

@@ -79,6 +79,9 @@ func printCoverage(out io.Writer, r *identity.CoverageReport) error {
 	for _, id := range r.Changed {
 		fmt.Fprintf(out, "CHANGED: what reconciliation %s found is not what it was when it was recorded\n", id)
 	}
+	for _, id := range r.Foreign {
+		fmt.Fprintf(out, "FOREIGN: the log names no reconciliation %s: its rows were put there by somebody else\n", id)
+	}
 	for _, id := range r.Unrecorded {
 		fmt.Fprintf(out, "reconciliation %s is not in the log yet: it goes on, or was interrupted\n", id)
 	}

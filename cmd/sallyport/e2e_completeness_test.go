@@ -2,18 +2,26 @@ package main_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
-const reconcileOften = "  completeness: {interval: 1s, settle: 0s}\n"
+// What the API is asked in all is bounded too, so that too often would be late.
+const reconcileOften = "  completeness: {interval: 2s, settle: 0s, requests_per_hour: 10000}\n"
 
 // TestDeploymentThatWentAround: of three deployments one bypasses the proxy, and the
 // view, the command, the event and the metric show exactly that one.
 func TestDeploymentThatWentAround(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{audit: reconcileOften})
+	key := filepath.Join(t.TempDir(), "key")
+	newKeyFile(t, key)
+	w.seals(t, fmt.Sprintf("  signing_key_file: %q\n  checkpoints: {interval: 200ms}\n", key))
 	w.start()
+	from := time.Now().Add(-time.Minute)
 	allowed, denied, around := w.production(), w.production(), w.production()
 	if resp, err := w.client(t, allowed).Get(w.https("api.partner.example", "/")); err != nil {
 		t.Fatal(err)
@@ -68,10 +76,31 @@ func TestDeploymentThatWentAround(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 
+	// An evidence pack has it, and one that is made when it was changed says so.
+	w.sealed(t)
+	to := time.Now()
+	pack := func(status int) map[string]string {
+		t.Helper()
+		dir := filepath.Join(t.TempDir(), "pack")
+		w.tell(t, status, "audit", "evidence", "--from", from.Format(time.RFC3339Nano), "--to", to.Format(time.RFC3339Nano), "--out", dir)
+		return contents(t, dir)
+	}
+	eventually(t, "what was found is sealed", func() bool {
+		return len(w.query(t, "SELECT FROM audit.checkpoints WHERE time > $1", to)) > 0
+	})
+	files := pack(0)
+	if list := files["tables/deployments_missing.csv"]; strings.Count(list, "\n") != 2 || !strings.Contains(list, around.step.UUID) ||
+		!strings.Contains(files["tables/deployments.csv"], `"seen","2"`) || !strings.Contains(files["tables/reconciled_repositories.csv"], `"acme/payments","yes"`) {
+		t.Errorf("the pack has\n%s%s%s", list, files["tables/deployments.csv"], files["tables/reconciled_repositories.csv"])
+	}
+
 	// Somebody makes the finding look better than it was.
 	w.alter(t, "ALTER TABLE audit.deployment_findings DISABLE TRIGGER ALL; UPDATE audit.deployment_findings SET class = 'seen' WHERE class = 'not_seen'")
 	status, out, _ = command(t, "audit", "completeness", "-c", w.config)
 	if status != 2 || !strings.Contains(out, "CHANGED: ") {
 		t.Errorf("a finding that was changed: %d\n%s", status, out)
+	}
+	if files := pack(1); !strings.Contains(files["report.html"], "findings_changed") || !strings.Contains(files["tables/deployments_missing.csv"], "by its event alone") {
+		t.Error("the pack does not say that a finding was changed")
 	}
 }

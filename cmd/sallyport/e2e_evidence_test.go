@@ -96,7 +96,7 @@ func TestEvidence(t *testing.T) {
 		if others[name] != text {
 			t.Errorf("%s is another one", name)
 		}
-		if strings.HasPrefix(name, "tables/") || strings.HasSuffix(name, ".html") && name != "report.html" {
+		if strings.HasPrefix(name, "tables/") || strings.HasSuffix(name, ".html") && name != "report.html" || text == "" {
 			continue // the package's own tests change every file
 		}
 		spoilt := []byte(text)
@@ -178,7 +178,7 @@ func counts(t *testing.T, w *world, dir string, from, to time.Time) {
 		want := fmt.Sprint(w.query(t, `SELECT count(*) AS n FROM audit.decisions WHERE time >= $1 AND time < $2 AND verdict = $3`, from, to, verdict)[0]["n"])
 		got := 0
 		for _, r := range rows[1:] {
-			if r[2] == verdict {
+			if r[3] == verdict {
 				got++
 			}
 		}

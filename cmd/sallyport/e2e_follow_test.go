@@ -178,7 +178,7 @@ func TestFollowKilled(t *testing.T) {
 		if err := f.Start(); err != nil {
 			t.Fatal(err)
 		}
-		grown := size + 1 + int64(repeated.IntN(60_000))
+		grown := size + 1 + int64(repeated.IntN(20_000))
 		eventually(t, "it writes", func() bool {
 			info, err := os.Stat(out)
 			return err == nil && info.Size() >= grown || kill%7 == 3 && err == nil && info.Size() > size

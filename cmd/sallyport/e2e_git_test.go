@@ -113,6 +113,24 @@ func TestGitSource(t *testing.T) {
 	w.stop()
 	w.restart() // the server is away still
 	decided(second, "allow")
+
+	// Each event by which a commit began to decide says what the commit says of
+	// itself, that from the disk too.
+	loaded := w.query(t, `SELECT attributes FROM audit.policy_changes WHERE kind = 'policy_loaded' ORDER BY time`)
+	if len(loaded) != 3 {
+		t.Fatalf("audit.policy_changes has %v", loaded)
+	}
+	for _, l := range loaded {
+		a := show(l["attributes"])
+		for _, want := range []string{"author:Kim <kim@acme.example>", "committer:Kim <kim@acme.example>", "subject:policy", "authored:2"} {
+			if !strings.Contains(a, want) {
+				t.Errorf("%s is not in %s", want, a)
+			}
+		}
+		if strings.Contains(a, "signer:") {
+			t.Errorf("a signer where signatures are not asked for: %s", a)
+		}
+	}
 }
 
 // reloadPolicy has the server look at its policy, and returns what the operator

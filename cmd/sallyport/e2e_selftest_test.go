@@ -33,6 +33,23 @@ func TestSelfTest(t *testing.T) {
 		t.Errorf("%d, %v", ready, answer)
 	}
 
+	// In report mode the probe is refused by nothing but its name, and no alarm is raised.
+	observed := "package sallyport.egress\n\nreport contains {\"rule\": \"observed\"} if input.target.port > 0\n"
+	if err := os.WriteFile(filepath.Join(w.policy, "egress", "observed.rego"), []byte(observed), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w.tell(t, 0, "policy", "reload")
+	eventually(t, "a self-test passes in report mode", func() bool {
+		rows := latest("passed")
+		said := rows[0]["attributes"].(map[string]any)
+		message, _ := rows[0]["message"].(string)
+		return said["refused_mode"] == "report" && said["refused_outcome"] == "would_deny" && strings.Contains(message, "report mode")
+	})
+	if rows := w.query(t, "SELECT FROM audit.self_tests WHERE outcome <> 'passed'"); len(rows) > 0 || strings.Contains(w.log.text(), "self-test could not be made") {
+		t.Errorf("%d self-tests did not pass", len(rows))
+	}
+
+	// What lets out everything is found out there too.
 	rule := "package sallyport.egress\n\nallow contains {\"rule\": \"everything\"} if input.target.port > 0\n"
 	if err := os.WriteFile(filepath.Join(w.policy, "egress", "everything.rego"), []byte(rule), 0o644); err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func TestShow(t *testing.T) {
 			said := w.show(t, id)
 			for _, want := range []string{"decision " + id, "verdict      deny", "reason       policy_denied", "rule         no-pastebins", "message      Pastebins are not for pipelines",
 				"repository   acme/payments (" + w.Payments.UUID, "deployment   production (" + w.Production.UUID + "), production", "branch       main", denied.step.UUID,
-				"asked for    connect paste.unlisted.example:443", "policy       sha256:", "status       403"} {
+				"asked for    connect paste.unlisted.example:443", "policy       sha256:", "status       403", "\nthe rule, egress/", `"rule": "no-pastebins"`} {
 				if !strings.Contains(said, want) {
 					t.Errorf("it does not say %q:\n%s", want, said)
 				}
@@ -58,6 +58,10 @@ func TestShow(t *testing.T) {
 			check(t, "first record", got.Events[0], fields{"kind": "decision", "decision_id": open, "verdict": "allow", "rule": "raw"})
 			check(t, "second record", got.Events[1], fields{"kind": "tunnel_closed", "decision_id": open, "sent": 5})
 
+			w.sealed(t)
+			if said := w.show(t, open); strings.Count(said, "  sealed       as leaf ") != 2 || strings.Count(said, ", proven up to the checkpoint of size ") != 2 {
+				t.Errorf("sealed, it says\n%s", said)
+			}
 			for args, status := range map[string]int{"01a1fdf4-c192-7cf7-900b-49ceb24f5238": 1, "no-id": 2, "01a1fdf4-c192-7cf7-900b-49ceb24f523": 2, "": 2, "' OR true --": 2} {
 				if said := w.tell(t, status, "audit", "show", args); !strings.HasPrefix(said, "sallyport: ") || strings.Count(said, "\n") > 2 {
 					t.Errorf("%q: %q", args, said)

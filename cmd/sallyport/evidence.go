@@ -225,6 +225,9 @@ func tellBuilt(out io.Writer, dir string, b *evidence.Built) error {
 	line("pack", "%s, %d files; report.html is for reading", dir, len(m.Files)+1)
 	line("period", "%s until before %s", when(m.Parameters.From), when(m.Parameters.To))
 	line("population", "%d decisions", m.Population)
+	if m.Probes > 0 {
+		line("", "%d of these are probes of the proxy's own self-tests", m.Probes)
+	}
 	line("sample", "%d decisions by the seed %s", len(m.Sample), audit.Text(m.Parameters.Seed, 100))
 	line("checkpoint", "size %d, signed %s", res.Leaves, when(m.Time))
 	if res.Anchored != nil {

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -339,6 +340,10 @@ func (p *policyHolder) detail() any {
 		d["revision"] = set.Revision().Digest
 		if commit := set.Revision().Commit; commit != "" {
 			d["commit"] = commit
+		}
+		if refused := set.Refused(); len(refused) > 0 {
+			// At most some: each of them has its error in the log when it is asked for.
+			d["refused_repositories"] = strings.Join(refused[:min(len(refused), 20)], " ")
 		}
 	}
 	if p.failure != nil {

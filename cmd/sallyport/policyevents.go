@@ -146,6 +146,7 @@ func (p *policyHolder) announce(ctx context.Context, set, previous *rego.Set) er
 	if r, ok := p.source.(interface{ Rewound() bool }); ok && r.Rewound() {
 		attributes = append(attributes, words.Attribute{Name: "rewound", Value: "true"})
 	}
+	attributes = append(attributes, p.provenance(ctx, revision.Commit)...)
 	err := p.audit.Record(ctx, &words.Event{
 		Time: now, Kind: words.KindPolicyLoaded,
 		Revision: revision.Digest, Commit: revision.Commit, Attributes: attributes,
@@ -155,6 +156,31 @@ func (p *policyHolder) announce(ctx context.Context, set, previous *rego.Set) er
 		p.log.Info("policy decides", "revision", revision.Digest, "commit", revision.Commit, "files", len(set.Snapshot().Files))
 	}
 	return err
+}
+
+// provenance is what is known of where a commit comes from. That it cannot be told
+// keeps no revision from deciding: what has to be signed was seen to be when it was
+// offered.
+func (p *policyHolder) provenance(ctx context.Context, commit string) []words.Attribute {
+	git, ok := p.source.(interface {
+		Provenance(context.Context, string) (source.Provenance, error)
+	})
+	if !ok || commit == "" {
+		return nil
+	}
+	known, err := git.Provenance(ctx, commit)
+	if err != nil {
+		p.log.Warn("nothing is known of where the policy's commit comes from", "commit", commit, "error", err)
+		return nil
+	}
+	attributes := []words.Attribute{{Name: "author", Value: known.Author}, {Name: "committer", Value: known.Committer}, {Name: "subject", Value: known.Subject}}
+	if !known.Authored.IsZero() {
+		attributes = append(attributes, words.Attribute{Name: "authored", Value: moment(known.Authored)})
+	}
+	if known.Signer != "" {
+		attributes = append(attributes, words.Attribute{Name: "signer", Value: known.Signer})
+	}
+	return attributes
 }
 
 // refuse notes that a state of the source was not taken; digest is empty where it

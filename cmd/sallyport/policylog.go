@@ -123,7 +123,8 @@ func (h *history) decisions(ctx context.Context, f func(d *words.Decided) error)
 // decided reads a record; ok is false where it is none of the decisions meant.
 func (h *history) decided(record []byte) (d words.Decided, ok bool, err error) {
 	d, ok, err = words.ReadDecided(record)
-	if err != nil || !ok || d.CredentialKind == selftest.Kind { // a probe of ours says nothing of steps
+	// A probe of ours says nothing of steps, and who gets to its names is not policy's to say.
+	if err != nil || !ok || d.CredentialKind == selftest.Kind || selftest.IsReserved(d.Host) {
 		return d, false, err
 	}
 	// A database has already chosen.

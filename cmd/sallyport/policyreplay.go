@@ -356,7 +356,11 @@ func (s *replaySummary) print(w io.Writer) error {
 	for _, g := range s.Groups {
 		fmt.Fprintf(&b, "%s  %s  %s\n", g.Repository, cmp.Or(g.Deployment, "-"), g.Target)
 		fmt.Fprintf(&b, "  %s -> %s, by %s -> %s\n", g.From, g.To, cmp.Or(g.OldRule, "no rule"), cmp.Or(g.Rule, "no rule"))
-		fmt.Fprintf(&b, "  %d times, the latest at %s: %s\n", g.Count, g.Latest.Format(time.RFC3339), g.Example)
+		often := "once, at"
+		if g.Count != 1 {
+			often = fmt.Sprintf("%d times, the latest at", g.Count)
+		}
+		fmt.Fprintf(&b, "  %s %s: %s\n", often, g.Latest.Format(time.RFC3339), g.Example)
 		if g.Error != "" {
 			fmt.Fprintf(&b, "  %s\n", g.Error)
 		}

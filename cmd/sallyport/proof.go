@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,17 +31,21 @@ The exit status is 1 where there is no such decision, or it is not sealed yet.`,
 	}
 	from := addLogFlags(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
+		id, ok := parseUUID(args[0])
+		if !ok {
+			return invalid{fmt.Errorf("%q is no decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0])}
+		}
 		url, done, err := from.open(c.Context())
 		if err != nil {
 			return err
 		}
 		defer done()
-		found, err := auditlog.Find(c.Context(), url, args[0])
+		found, err := auditlog.Find(c.Context(), url, id)
 		if err != nil {
 			return err
 		}
 		if len(found.Records) == 0 {
-			return fmt.Errorf("the log has no decision %s", args[0])
+			return fmt.Errorf("the log has no decision %s", id)
 		}
 		r, err := auditlog.OpenReader(c.Context(), url)
 		if err != nil {
@@ -50,7 +55,7 @@ The exit status is 1 where there is no such decision, or it is not sealed yet.`,
 		out := json.NewEncoder(c.OutOrStdout())
 		out.SetEscapeHTML(false)
 		for _, record := range found.Records {
-			line, err := prove(c, r, record)
+			line, err := prove(c.Context(), r, record, auditlog.Latest)
 			if err != nil {
 				return err
 			}
@@ -72,7 +77,7 @@ type proofLine struct {
 	Checkpoint string       `json:"checkpoint"`
 }
 
-func prove(c *cobra.Command, r *auditlog.Reader, record []byte) (*proofLine, error) {
+func prove(ctx context.Context, r *auditlog.Reader, record []byte, under auditlog.Which) (*proofLine, error) {
 	var said struct {
 		Writer   string `json:"writer"`
 		Sequence int64  `json:"writer_sequence"`
@@ -80,7 +85,7 @@ func prove(c *cobra.Command, r *auditlog.Reader, record []byte) (*proofLine, err
 	if err := json.Unmarshal(record, &said); err != nil {
 		return nil, fmt.Errorf("read the record: %w", err)
 	}
-	p, err := r.Prove(c.Context(), said.Writer, said.Sequence)
+	p, err := r.Prove(ctx, said.Writer, said.Sequence, under)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 )
 
@@ -22,14 +23,17 @@ func newShow() *cobra.Command {
 		Use:   "show ID",
 		Short: "Show a decision and its end by the id that a step was told",
 		Long: `Show what the log holds of one decision: who asked for what, how it came out by
-which rule of which policy, and how it ended. The id is the one in a refusal
-(Sallyport-Decision), in "tunnels list" and in the server's own log lines.
+which rule of which policy, with the rule's text at that revision, how it ended,
+and where both are in the Merkle tree. The id is the one in a refusal (Sallyport-Decision), in "tunnels list" and in the
+server's own log lines.
 
   sallyport audit show 01a1fdf4-c192-7cf7-900b-49ceb24f5238
 
---json prints the records as they were hashed, and what has become known since.
-The exit status is 1 where the log has no such decision or cannot be read, and 2
-where the id is none.`,
+Each record is proven up to the first checkpoint that covers it. Whose signature that bears
+is for "audit verify" to say; "audit proof" prints what anybody else can check.
+--json has the records' fields, the proofs, and what has become known since. The
+exit status is 1 where the log has no such decision, cannot be read or is damaged
+there, and 2 where the id is none.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return invalid{fmt.Errorf("which decision? Give one id\nsee: %s --help", c.CommandPath())}
@@ -56,21 +60,38 @@ where the id is none.`,
 		if len(found.Records) == 0 {
 			return fmt.Errorf("the log has no decision %s; while the database was away it may wait in a server's journal", id)
 		}
-		if *asJSON {
-			return printDecisionJSON(c.OutOrStdout(), found)
+		shown := shownDecision{Found: found}
+		damage := shown.lookUp(c.Context(), url)
+		if shown.seals == nil {
+			return damage
 		}
-		return printDecision(c.OutOrStdout(), id, found)
+		print := printDecision
+		if *asJSON {
+			print = printDecisionJSON
+		}
+		return errors.Join(print(c.OutOrStdout(), id, shown), damage)
 	}
 	return c
 }
 
-// printDecisionJSON leaves the records as they are.
-func printDecisionJSON(w io.Writer, found auditlog.Found) error {
+// shownDecision is what is shown: a decision, and what stands behind it.
+type shownDecision struct {
+	auditlog.Found
+	seals  []*shownSeal // as many as records
+	rules  []evidence.RuleText
+	noRule string // why there is no text
+}
+
+// printDecisionJSON leaves the records' fields as they are.
+func printDecisionJSON(w io.Writer, _ string, found shownDecision) error {
 	out := struct {
-		Events      []json.RawMessage `json:"events"`
-		BuildNumber int64             `json:"build_number,omitempty"`
-		Creator     string            `json:"creator,omitempty"`
-	}{BuildNumber: found.BuildNumber, Creator: found.Creator}
+		Events      []json.RawMessage   `json:"events"`
+		Proofs      []*shownSeal        `json:"proofs"`
+		Rules       []evidence.RuleText `json:"rule_text,omitempty"`
+		NoRule      string              `json:"no_rule_text,omitempty"`
+		BuildNumber int64               `json:"build_number,omitempty"`
+		Creator     string              `json:"creator,omitempty"`
+	}{Proofs: found.seals, Rules: found.rules, NoRule: found.noRule, BuildNumber: found.BuildNumber, Creator: found.Creator}
 	for _, r := range found.Records {
 		out.Events = append(out.Events, r)
 	}
@@ -123,7 +144,7 @@ type shownEvent struct {
 }
 
 // printDecision writes a decision and what closed it for people.
-func printDecision(w io.Writer, id string, found auditlog.Found) error {
+func printDecision(w io.Writer, id string, found shownDecision) error {
 	var b strings.Builder
 	allowed, closed := false, false
 	for i, record := range found.Records {
@@ -136,22 +157,23 @@ func printDecision(w io.Writer, id string, found auditlog.Found) error {
 		}
 		if e.Kind == words.KindDecision {
 			fmt.Fprintf(&b, "decision %s\n", id)
-			e.printDecision(&b, found)
+			e.printDecision(&b, found.Found, found.seals[i])
 			allowed = e.Verdict == "allow"
 			continue
 		}
 		fmt.Fprintf(&b, "end (%s)\n", e.Kind)
-		e.printEnd(&b)
+		e.printEnd(&b, found.seals[i])
 		closed = true
 	}
 	if allowed && !closed {
 		b.WriteString("\nno end is recorded: it is open, or its end waits in a server's journal, or its server was lost\n")
 	}
+	found.printRule(&b)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-func (e *shownEvent) printDecision(b *strings.Builder, found auditlog.Found) {
+func (e *shownEvent) printDecision(b *strings.Builder, found auditlog.Found, seal *shownSeal) {
 	line := lines(b)
 	line("time", e.Time.UTC().Format(time.RFC3339Nano))
 	verdict := e.Verdict
@@ -189,9 +211,10 @@ func (e *shownEvent) printDecision(b *strings.Builder, found auditlog.Found) {
 	line("address", address)
 	line("via", e.Via)
 	line("recorded", fmt.Sprintf("by writer %s as its number %d", e.Writer, e.Sequence))
+	line("sealed", seal.String())
 }
 
-func (e *shownEvent) printEnd(b *strings.Builder) {
+func (e *shownEvent) printEnd(b *strings.Builder, seal *shownSeal) {
 	line := lines(b)
 	line("time", e.Time.UTC().Format(time.RFC3339Nano))
 	line("cause", e.Cause)
@@ -204,6 +227,7 @@ func (e *shownEvent) printEnd(b *strings.Builder) {
 	line("address", e.Address)
 	line("via", e.Via)
 	line("recorded", fmt.Sprintf("by writer %s as its number %d", e.Writer, e.Sequence))
+	line("sealed", seal.String())
 }
 
 // printReason writes why, by which rules of which policy. An end has it where the

@@ -21,7 +21,8 @@ func newStats() *cobra.Command {
 and deployment environment, and the destinations that were most asked for, with
 the bytes that went there; who wrote, and whether a number is missing; how much
 of the whole log is sealed, and what it takes on the disk. Bytes are those of the
-tunnels and requests that ended in the period.
+tunnels and requests that ended in the period. The probes of the self-test are
+counted apart: they are no pipeline's.
 
 The exit status is 1 where the log cannot be read, and 2 where the command line is
 wrong.`,
@@ -75,6 +76,10 @@ func printTotals(out io.Writer, s *auditlog.Totals) error {
 	fmt.Fprintf(w, "from %s to %s: %d events, %d decisions\n", moment(s.Since), moment(s.Until), s.Events, s.Decided.Decisions())
 	fmt.Fprintf(w, "allowed %d, allowed only in report mode %d, denied %d; %d bytes sent, %d received\n",
 		s.Decided.Allowed, s.Decided.WouldDeny, s.Decided.Denied, s.Decided.Sent, s.Decided.Received)
+	if probes := s.SelfTest; probes.Decisions() > 0 {
+		fmt.Fprintf(w, "besides, %d decisions about the proxy's own self-tests, in no count of decisions here: %d allowed, %d allowed only in report mode, %d denied\n",
+			probes.Decisions(), probes.Allowed, probes.WouldDeny, probes.Denied)
+	}
 	section := func(title string, head []string, rows [][]string) {
 		if len(rows) == 0 {
 			return

@@ -253,7 +253,7 @@ func tell(out io.Writer, r *audit.Report, trust audit.Trust, took time.Duration)
 		line("", "- the key: nobody but the log itself says that it is this log's (--key)")
 	}
 	if r.Unsealed > 0 {
-		line("not sealed", "%d events, the oldest of %s: nothing is proven of them", r.Unsealed, when(r.Oldest))
+		line("not sealed", "%d so far, the oldest of %s: nothing is proven of them yet", r.Unsealed, when(r.Oldest))
 	}
 	if r.Expired > 0 {
 		line("expired", "%d events, which retention took away; their leaves hold:", r.Expired)

@@ -20,10 +20,12 @@ type CoverageReport struct {
 	Runs         []CoverageRun             `json:"not_seen_or_unclear"` // those that are missing, or of which nothing can be told
 	Repositories []CoverageRepository      `json:"repositories"`
 	// Reconciliations is how many the log names, Changed of which the rows are not
-	// what they were then, Unrecorded those that no event names (yet).
+	// what they were then, Unrecorded those that no event names yet. Of these
+	// Foreign are a day old: rows that somebody else has put there.
 	Reconciliations int      `json:"reconciliations"`
 	Changed         []string `json:"changed"`
 	Unrecorded      []string `json:"unrecorded"`
+	Foreign         []string `json:"foreign"`
 }
 
 // CoverageRun is one run of a deployment.
@@ -54,7 +56,7 @@ type CoverageRepository struct {
 
 // Unclear reports whether something of the period could not be told.
 func (r *CoverageReport) Unclear() bool {
-	if r.Reconciliations == 0 || len(r.Changed) > 0 || r.Counts[identity.CoverageCannotTell] > 0 {
+	if r.Reconciliations == 0 || len(r.Changed)+len(r.Foreign) > 0 || r.Counts[identity.CoverageCannotTell] > 0 {
 		return true
 	}
 	for _, l := range r.Repositories {
@@ -103,7 +105,7 @@ func ReadCoverage(ctx context.Context, url string, since time.Time) (*CoverageRe
 		return nil, fmt.Errorf("the database's schema is version %d, and deployments are held against the log from %d on; run `sallyport migrate`", version, schemaOfCompleteness)
 	}
 	r := &CoverageReport{Since: since.UTC(), Counts: map[identity.Coverage]int{}, Runs: []CoverageRun{}, Repositories: []CoverageRepository{},
-		Changed: []string{}, Unrecorded: []string{}}
+		Changed: []string{}, Unrecorded: []string{}, Foreign: []string{}}
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		for _, read := range []func(context.Context, pgx.Tx) error{r.readRuns, r.readRepositories, r.readReconciliations} {
 			if err := read(ctx, tx); err != nil {
@@ -182,10 +184,11 @@ func (r *CoverageReport) readReconciliations(ctx context.Context, tx pgx.Tx) err
 		)
 		SELECT id, CASE WHEN encode(audit.reconciliation_digest(id::uuid), 'hex') = digest THEN 'same' ELSE 'changed' END FROM recorded
 		UNION ALL
-		SELECT DISTINCT l.reconciliation::text, 'unrecorded'
-		FROM (SELECT reconciliation FROM audit.reconciliation_looks WHERE looked_at >= $1
-		      UNION SELECT reconciliation FROM audit.deployment_findings WHERE found_at >= $1) l
+		SELECT l.reconciliation::text, CASE WHEN max(l.at) < now() - interval '1 day' THEN 'foreign' ELSE 'unrecorded' END
+		FROM (SELECT reconciliation, looked_at AS at FROM audit.reconciliation_looks WHERE looked_at >= $1
+		      UNION ALL SELECT reconciliation, found_at FROM audit.deployment_findings WHERE found_at >= $1) l
 		WHERE NOT EXISTS (SELECT FROM recorded WHERE id = l.reconciliation::text)
+		GROUP BY l.reconciliation
 		ORDER BY 1`, r.Since)
 	if err != nil {
 		return err
@@ -195,6 +198,9 @@ func (r *CoverageReport) readReconciliations(ctx context.Context, tx pgx.Tx) err
 		switch what {
 		case "unrecorded":
 			r.Unrecorded = append(r.Unrecorded, id)
+			return nil
+		case "foreign":
+			r.Foreign = append(r.Foreign, id)
 			return nil
 		case "changed":
 			r.Changed = append(r.Changed, id)

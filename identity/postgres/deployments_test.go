@@ -97,13 +97,19 @@ func TestReconciliation(t *testing.T) {
 	if want := "partial acme/payments 1 f f"; shown != want {
 		t.Errorf("%s, want %s", shown, want)
 	}
-	for _, down := range []string{"00007_completeness.sql"} {
-		_, way := migration(t, down)
-		if _, err := conn.PgConn().Exec(t.Context(), "BEGIN; SET LOCAL ROLE sallyport_owner; "+way+"; COMMIT").ReadAll(); code(err) != "23001" {
-			t.Errorf("findings were taken down: %v", err)
-		}
-		must(t, conn, "ROLLBACK")
+	report, err := ReadCoverage(t.Context(), db.URL(postgres.Auditor), minutes(-1))
+	if err != nil {
+		t.Fatal(err)
 	}
+	if len(report.Foreign) != 2 || !report.Missing() || !report.Unclear() || report.Counts[identity.CoverageSeen] != 1 || len(report.Runs) != 1 ||
+		report.Runs[0].BuildNumber != 2 || len(report.Repositories) != 1 || !report.Repositories[0].Unclear() {
+		t.Errorf("rows that no event names: %+v", report)
+	}
+	_, way := migration(t, "00007_completeness.sql")
+	if _, err := conn.PgConn().Exec(t.Context(), "BEGIN; SET LOCAL ROLE sallyport_owner; "+way+"; COMMIT").ReadAll(); code(err) != "23001" {
+		t.Errorf("findings were taken down: %v", err)
+	}
+	must(t, conn, "ROLLBACK")
 }
 
 // What the database would refuse is refused before, and nothing of it is written.

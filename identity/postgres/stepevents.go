@@ -14,6 +14,7 @@ type StepEvent struct {
 	DecisionID string
 	Verdict    string
 	Mode       string
+	WouldDeny  bool
 	Reason     string
 	Rule       string
 	Cause      string
@@ -23,7 +24,8 @@ type StepEvent struct {
 // step's UUID is bare and lower-case. What waits in a server's journal is not there.
 func (s *Store) StepEvents(ctx context.Context, stepUUID string, since time.Time) ([]StepEvent, error) {
 	rows, err := s.pool.Query(ctx, `
-		SELECT kind, coalesce(decision_id::text, ''), coalesce(verdict, ''), coalesce(mode, ''), coalesce(reason, ''), coalesce(rule, ''), coalesce(cause, '')
+		SELECT kind, coalesce(decision_id::text, ''), coalesce(verdict, ''), coalesce(mode, ''), coalesce(would_deny, false),
+			coalesce(reason, ''), coalesce(rule, ''), coalesce(cause, '')
 		FROM audit.events WHERE step_uuid = $1::uuid AND time >= $2 ORDER BY time, writer, writer_sequence LIMIT 1000`, stepUUID, since)
 	if err != nil {
 		return nil, fmt.Errorf("identity store: %w", s.explain("look for events of a step", err))

@@ -48,6 +48,11 @@ func settle(config *pgconn.Config, application string) {
 	if config.ConnectTimeout == 0 || config.ConnectTimeout > 2*time.Minute {
 		config.ConnectTimeout = connectTimeout
 	}
+	// Nobody else's function or operator is called in our name: where PUBLIC may
+	// create in the schema public (PostgreSQL before 15), one there could fit a call
+	// better than the system's own (CVE-2018-1058). What is ours is called by its
+	// schema.
+	config.RuntimeParams["search_path"] = "pg_catalog, pg_temp"
 	for name, value := range map[string]string{
 		"application_name":                    application,
 		"timezone":                            "UTC",

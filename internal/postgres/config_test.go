@@ -143,3 +143,32 @@ func TestSettings(t *testing.T) {
 		t.Error("an empty URL")
 	}
 }
+
+// TestStrangersFunction: who may create in the schema public, which was everybody
+// before PostgreSQL 15, runs nothing in our name by a function that fits our calls
+// better than the system's (CVE-2018-1058). With the usual search path it would.
+func TestStrangersFunction(t *testing.T) {
+	db := migrated(t)
+	admin := open(t, db.URL(""))
+	must(t, admin, "GRANT CREATE ON SCHEMA public TO PUBLIC")
+	// The system's takes a bigint.
+	must(t, admin, `CREATE FUNCTION public.pg_terminate_backend(pid integer, timeout integer) RETURNS boolean LANGUAGE plpgsql
+		AS $$ BEGIN RAISE EXCEPTION 'a stranger runs as %', current_user; END $$`)
+	const call = "SELECT pg_terminate_backend(0, 5000)"
+	config, err := ParseConfig(db.URL(Writer), "sallyport test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := Connect(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), call); err != nil {
+		t.Error(err)
+	}
+	must(t, conn, `SET search_path = "$user", public`)
+	if _, err := conn.Exec(t.Context(), call); err == nil || !strings.Contains(err.Error(), "a stranger runs as sallyport_writer") {
+		t.Errorf("without the search path: %v", err)
+	}
+}

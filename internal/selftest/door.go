@@ -35,6 +35,7 @@ type Door struct {
 	pass  *pass               // not shown yet; nil: none
 	guest *identity.Principal // who showed the latest, while its probe goes on
 	from  netip.Addr          // where its probe comes from
+	word  *policy.Decision    // what policy said of the name that must be refused; nil: it was not asked
 }
 
 // pass is what a probe shows.
@@ -66,7 +67,7 @@ func (d *Door) admit(stepUUID string, from netip.Addr) (field string, leave func
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pass = &pass{digest: guest.CredentialDigest, until: time.Now().Add(passLife), guest: guest, from: from.Unmap()}
-	d.guest = nil
+	d.guest, d.word = nil, nil
 	return "Bearer " + token, func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -106,8 +107,28 @@ func (d *Door) isGuest(p *identity.Principal, from netip.Addr) bool {
 	return p != nil && p == d.guest && from.Unmap() == d.from
 }
 
-// isReserved reports whether a canonical host is one of the probes'.
-func isReserved(host string) bool { return host == zone || strings.HasSuffix(host, "."+zone) }
+// keep keeps what policy said first. In report mode the log cannot tell it: what is
+// let pass, and then has no address, is on record as refused for that.
+func (d *Door) keep(decision *policy.Decision) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.word == nil {
+		kept := *decision
+		d.word = &kept
+	}
+}
+
+// wouldDeny reports whether policy would have refused the latest probe and let it
+// pass only because it is in report mode.
+func (d *Door) wouldDeny() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.word != nil && d.word.Verdict == policy.Allow && d.word.Mode == policy.Report && d.word.WouldDeny
+}
+
+// IsReserved reports whether a canonical host is one of the probes': to these nobody
+// else gets, whatever policy says.
+func IsReserved(host string) bool { return host == zone || strings.HasSuffix(host, "."+zone) }
 
 // Decide asks the policy that decides for everybody, always, and keeps its word but
 // for the reserved names: to these nobody gets but a probe, and a probe gets to
@@ -118,7 +139,7 @@ func (d *Door) Decide(ctx context.Context, r *policy.Request) (policy.Decision, 
 		return decision, err
 	}
 	ours := r.Principal != nil && r.Principal.Kind == Kind
-	if !ours && !isReserved(r.Target.Host) {
+	if !ours && !IsReserved(r.Target.Host) {
 		return decision, nil
 	}
 	// Of the decision stays what was evaluated: the revision and the input.
@@ -135,6 +156,7 @@ func (d *Door) Decide(ctx context.Context, r *policy.Request) (policy.Decision, 
 		own.Limits = policy.Limits{Lifetime: patience, Sent: 1 << 16, Received: 1 << 16}
 		return own, nil
 	case strings.HasSuffix(r.Target.Host, refusedBelow):
+		d.keep(&decision)
 		return decision, nil // the organisation's word
 	}
 	return own, nil

@@ -74,15 +74,17 @@ func (t *Test) refusedProbe(ctx context.Context) finding {
 	events, err := t.recorded(ctx, a.step, began, func(all []Recorded) bool { return has(all, audit.KindDecision) })
 	f.event, f.unrecorded = first(events, audit.KindDecision), err != nil
 	said := policy.Reason(f.event.Reason)
+	reported := t.config.Door.wouldDeny()
 	switch {
-	case f.event.Mode == policy.Report.String() && said != policy.PolicyDenied && said != policy.NoRuleMatched:
-		return f.end(Inconclusive, "it is in report mode, in which policy refuses nothing")
-	case a.status == http.StatusOK:
+	case a.status == http.StatusOK && !reported:
 		return f.end(Failed, "it was let out, by rule %q in mode %s", f.event.Rule, f.event.Mode)
 	case err != nil:
 		return f.end(Failed, "it was answered with %d %s, and no decision is in the log: %v", a.status, a.reason, err)
-	case f.event.Verdict != "deny":
-		return f.end(Failed, "it was answered with %d %s, and the log has %q", a.status, a.reason, f.event.Verdict)
+	case reported && f.event.Mode == policy.Report.String() && (f.event.Verdict == "deny" || f.event.WouldDeny):
+		// What became of it then, mostly that there is no such name, is not policy's.
+		return f.end(wouldDeny, "policy would refuse it, and is in report mode: it refuses nothing yet")
+	case f.event.Verdict != "deny" || reported:
+		return f.end(Failed, "it was answered with %d %s, and the log has %q in mode %q", a.status, a.reason, f.event.Verdict, f.event.Mode)
 	case a.status == http.StatusForbidden && (said == policy.PolicyDenied || said == policy.NoRuleMatched):
 		f.outcome = Passed
 		return f

@@ -51,6 +51,12 @@ const (
 	Inconclusive Outcome = "inconclusive"
 )
 
+// wouldDeny is what comes of the probe that must be refused where policy is in
+// report mode and would refuse it. The test passes by that, and says so: policy is
+// right, and it is not enforced, as the organisation has chosen. It is no outcome of
+// a test.
+const wouldDeny Outcome = "would_deny"
+
 // Outcomes are all outcomes.
 var Outcomes = []Outcome{Passed, Failed, Inconclusive}
 
@@ -67,6 +73,7 @@ type Recorded struct {
 	DecisionID string
 	Verdict    string
 	Mode       string
+	WouldDeny  bool
 	Reason     string
 	Rule       string
 	Cause      string
@@ -97,7 +104,7 @@ type Status struct {
 	Outcome Outcome   // of the latest; empty: none yet
 	At      time.Time // when the latest was made
 	Passed  time.Time // when the latest passed; zero: none
-	Why     string    // it did not pass
+	Why     string    // it did not pass, or passed in report mode only
 	Counts  map[Outcome]int64
 }
 
@@ -174,10 +181,12 @@ func (t *Test) once(ctx context.Context) Outcome {
 		t.status.Passed = now
 	}
 	t.mu.Unlock()
-	switch outcome {
-	case Passed:
+	switch {
+	case outcome == Passed && why != "":
+		t.config.Log.InfoContext(ctx, "self-test passed, in report mode", "note", why)
+	case outcome == Passed:
 		t.config.Log.InfoContext(ctx, "self-test passed")
-	case Inconclusive:
+	case outcome == Inconclusive:
 		t.config.Log.WarnContext(ctx, "self-test could not be made", "why", why)
 	default:
 		t.config.Log.ErrorContext(ctx, "SELF-TEST FAILED: a control does not do what it is there for", "why", why)

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -111,7 +112,7 @@ func (h *house) recordedOf(_ context.Context, step string, _ time.Time) ([]Recor
 	var all []Recorded
 	for _, e := range h.events {
 		if e.StepUUID == step {
-			all = append(all, Recorded{string(e.Kind), e.DecisionID, e.Verdict, e.Mode, e.Reason, e.Rule, e.Cause})
+			all = append(all, Recorded{string(e.Kind), e.DecisionID, e.Verdict, e.Mode, e.WouldDeny, e.Reason, e.Rule, e.Cause})
 		}
 	}
 	return all, nil
@@ -123,6 +124,10 @@ func nothing(*policy.Request) (policy.Decision, error) {
 
 func everything(*policy.Request) (policy.Decision, error) {
 	return policy.Decision{Verdict: policy.Allow, Rule: "all", Rules: []string{"all"}, Protocol: policy.ProtocolAny}, nil
+}
+
+func reports(*policy.Request) (policy.Decision, error) {
+	return policy.Decision{Verdict: policy.Allow, WouldDeny: true, Mode: policy.Report, Reason: policy.NoRuleMatched}, nil
 }
 
 // build makes a house. Without the control, the gate asks the policy itself.
@@ -245,9 +250,19 @@ func TestFails(t *testing.T) {
 			h.resolve = func(string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil }
 		}, true, Failed, "not by policy"},
 		"cannot be evaluated": {func(*policy.Request) (policy.Decision, error) { return policy.Decision{}, errors.New("x") }, nil, true, Failed, "not by policy: 403 policy_error"},
-		"reports": {func(*policy.Request) (policy.Decision, error) {
-			return policy.Decision{Verdict: policy.Allow, WouldDeny: true, Mode: policy.Report}, nil
-		}, nil, true, Inconclusive, "report mode"},
+		"allows everything, and is in report mode": {func(*policy.Request) (policy.Decision, error) {
+			return policy.Decision{Verdict: policy.Allow, Mode: policy.Report, Rule: "all", Rules: []string{"all"}}, nil
+		}, nil, true, Failed, "policy lets it out"},
+		"reports, and the log says otherwise": {reports, func(h *house) {
+			recorded := h.config.Recorded
+			h.config.Recorded = func(ctx context.Context, step string, since time.Time) ([]Recorded, error) {
+				all, err := recorded(ctx, step, since)
+				for i := range all {
+					all[i].Mode = "enforce"
+				}
+				return all, err
+			}
+		}, true, Failed, `the log has "deny" in mode "enforce"`},
 		"no door before the policy": {nothing, nil, false, Failed, "must be allowed: it was answered with 403"},
 		"stopped":                   {nothing, func(h *house) { h.gate.Stop() }, true, Inconclusive, "emergency_stop"},
 		"log away": {nothing, func(h *house) {
@@ -284,6 +299,42 @@ func TestFails(t *testing.T) {
 			defer h.mu.Unlock()
 			if c.want == Failed && !strings.Contains(h.log.String(), "SELF-TEST FAILED") {
 				t.Error("not loud")
+			}
+		})
+	}
+}
+
+// TestReportMode: where policy would refuse the probe and is in report mode, the
+// test passes and says so, without alarm; it does so where the name has an address.
+func TestReportMode(t *testing.T) {
+	for name, resolve := range map[string]func(string) ([]netip.Addr, error){
+		"no such name": nil,
+		"a prohibited address": func(string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := build(t, reports, true)
+			h.resolve = resolve
+			if outcome := h.once(t.Context()); outcome != Passed {
+				t.Fatalf("%s: %s", outcome, h.Status().Why)
+			}
+			tests := h.of(audit.KindSelfTest)
+			if len(tests) != 1 || tests[0].Cause != "passed" || !strings.Contains(tests[0].Message, "is in report mode") {
+				t.Fatalf("%+v", tests)
+			}
+			for _, want := range []audit.Attribute{{Name: "refused_outcome", Value: "would_deny"}, {Name: "refused_mode", Value: "report"}, {Name: "allowed_outcome", Value: "passed"}} {
+				if !slices.Contains(tests[0].Attributes, want) {
+					t.Errorf("no %v in %v", want, tests[0].Attributes)
+				}
+			}
+			if s := h.Status(); s.Outcome != Passed || s.Passed.IsZero() || s.Why == "" {
+				t.Errorf("%+v", s)
+			}
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			if strings.Contains(h.log.String(), "level=WARN msg=self") || strings.Contains(h.log.String(), "level=ERROR") {
+				t.Errorf("an alarm:\n%s", h.log.String())
 			}
 		})
 	}

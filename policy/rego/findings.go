@@ -167,9 +167,43 @@ var fingerprint = sync.OnceValue(func() string {
 	return hex.EncodeToString(h.Sum(nil))
 })
 
+// faults are the repositories that were believed to pass and do not.
+type faults struct {
+	mu           sync.Mutex
+	repositories map[string]bool
+}
+
+// note says of a repository whether it is one.
+func (f *faults) note(repository string, is bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !is {
+		delete(f.repositories, repository)
+		return
+	}
+	if f.repositories == nil {
+		f.repositories = map[string]bool{}
+	}
+	f.repositories[repository] = true
+}
+
+// Refused lists the repositories that are refused everything, sorted: findings said
+// that their policies had passed, and they did not when they were first asked about.
+func (s *Set) Refused() []string {
+	s.faults.mu.Lock()
+	defer s.faults.mu.Unlock()
+	return sortedKeys(s.faults.repositories)
+}
+
 // verify checks and tests a repository's policy that was only believed to pass,
 // and compiles it.
 func (s *Set) verify(u *unit) (*program, error) {
+	p, err := s.check(u)
+	s.faults.note(u.repository, err != nil)
+	return p, err
+}
+
+func (s *Set) check(u *unit) (*program, error) {
 	one := s.loader.alone()
 	v := *u
 	v.standing = standing{}

@@ -217,6 +217,59 @@ func TestFindingsThatHideWhatIsRead(t *testing.T) {
 	}
 }
 
+// TestCheckedAgain: a repository that did not pass when it was first asked about is
+// not refused for ever, for the machine may have been too busy for its tests.
+func TestCheckedAgain(t *testing.T) {
+	const slow = "-- repositories/acme/payments/a_test.rego --\npackage sallyport.repository_test[\"acme/payments\"]\n\ntest_slow if {\n\tsome i, _ in numbers.range(1, 2000)\n\ti < 0\n} else := true\n"
+	tree := recorded(t, "-- egress/a.rego --\npackage sallyport.egress\n\ndelegate contains {\"rule\": \"d\"}\n-- repositories/acme/payments/a.rego --\npackage sallyport.repository[\"acme/payments\"]\n\nallow contains {\"rule\": \"own\"}\n"+slow)
+	set, err := Resume(t.Context(), tree, forged(t, tree), patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set.loader.testsTime = time.Microsecond
+	for range 2 {
+		if _, err := set.Decide(t.Context(), asked(t)); err == nil || !strings.Contains(err.Error(), "repositories/acme/payments/a_test.rego:") || !strings.Contains(err.Error(), "1µs together") {
+			t.Fatalf("without time for its tests: %v", err)
+		}
+		set.loader.testsTime = testsTimeout // in time for the second, which is too early
+	}
+	if refused := set.Refused(); len(refused) != 1 || refused[0] != "acme/payments" {
+		t.Errorf("it says that these are refused: %v", refused)
+	}
+	lazy := set.programs.get("acme/payments", nil)
+	if lazy.again.IsZero() {
+		t.Fatal("it is never tried again")
+	}
+	lazy.again = time.Now().Add(-time.Second)
+	if got := described(set.Decide(t.Context(), asked(t))); got != "allow policy_allowed rule=own rules=own,d" {
+		t.Errorf("when it is tried again: %s", got)
+	}
+	if refused := set.Refused(); len(refused) != 0 {
+		t.Errorf("it says that these are refused still: %v", refused)
+	}
+}
+
+// TestManySlowTests: whoever writes one repository's tests cannot hold up everybody's
+// next revision for longer than there is for them together.
+func TestManySlowTests(t *testing.T) {
+	var tests strings.Builder
+	for i := range 300 {
+		fmt.Fprintf(&tests, "test_%d if {\n\tsome i, _ in numbers.range(1, 30000)\n\ti == %d\n}\n\n", i, 29_999-i)
+	}
+	tree := snapshot(t, "-- repositories/acme/payments/a_test.rego --\npackage sallyport.repository_test[\"acme/payments\"]\n\n"+tests.String())
+	l := newLoader(tree, patient)
+	l.testsTime = 50 * time.Millisecond
+	_, err := l.load(t.Context())
+	if _, ok := errors.AsType[TestsFailed](err); !ok || !strings.Contains(err.Error(), "these are not through") || !strings.Contains(err.Error(), "repositories/acme/payments/a_test.rego:") {
+		t.Errorf("%.300v", err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := newLoader(tree, patient).load(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("when its context has ended: %v", err)
+	}
+}
+
 // TestResumedUnderLoad: repositories are asked about for the first time while
 // revisions are loaded and swapped.
 func TestResumedUnderLoad(t *testing.T) {

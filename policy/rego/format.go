@@ -10,8 +10,9 @@ import (
 
 // Format returns a Rego file in the form that OPA gives it, which is the one that
 // [Check] wants. The path is for the error, which is of type [Errors] where the file
-// does not parse. OPA v1.21 loses some comments, such as the last one inside of a set:
-// a file that would lose one is not formatted, and the error is of that type too.
+// does not parse. OPA v1.21 loses some comments, such as the last one inside of a set,
+// and puts brackets behind others: a file that this would happen to is not formatted,
+// and the error is of that type too.
 func Format(path string, content []byte) (formatted []byte, err error) {
 	before, err := comments(path, content)
 	if err != nil {
@@ -25,13 +26,16 @@ func Format(path string, content []byte) (formatted []byte, err error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	after, err := comments(path, formatted)
-	if err != nil {
-		return nil, fmt.Errorf("%s: what formatting makes of it does not parse: %w", path, err)
-	}
-	if after != before {
-		return nil, Errors{{File: path, Message: "formatting would lose a comment", Hint: "move those that stand inside of a list, a set or an object above the rule, and format again"}}
+	if err != nil || after != before {
+		return nil, Errors{inTheWay(path)}
 	}
 	return formatted, nil
+}
+
+// inTheWay says that comments keep a file from being formatted.
+func inTheWay(path string) Error {
+	return Error{File: path, Line: 1, Column: 1, Message: "formatting would lose a comment, or break the rule that it stands in",
+		Hint: "move those that stand inside of a call, a list, a set or an object above the rule, and format again"}
 }
 
 // comments counts a file's comments.

@@ -20,7 +20,8 @@ func TestFormat(t *testing.T) {
 	for text, says := range map[string]string{
 		"":                          "egress/a.rego:1:1: the file is empty",
 		"package a\n\nallow if {\n": "egress/a.rego:4:1: unexpected eof token",
-		"package a\n\nallow if input.x in {\n\t\"a.example\", \"b.example\",\n\t# why\n}\n": "would lose a comment",
+		"package a\n\nallow if input.x in {\n\t\"a.example\", \"b.example\",\n\t# why\n}\n":                                         "would lose a comment",
+		"package a\n\nallow if {\n\tf(input.x, { # why\n\t\t\"a.example\", # this\n\t\t\"b.example\",\n\t}) # after\n\t# last\n}\n": "egress/a.rego:1:1: formatting would lose a comment, or break",
 	} {
 		got, err := Format("egress/a.rego", []byte(text))
 		if _, ok := errors.AsType[Errors](err); !ok || !strings.Contains(err.Error(), says) || got != nil {

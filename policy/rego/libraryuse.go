@@ -36,7 +36,7 @@ func takeApart(modules map[string]*ast.Module, native func(file string) bool) *l
 				return parts // a value would be seen by who reads the package as a document
 			}
 			if replaced := nativeRules()[name]; replaced != nil && strings.HasSuffix(path, "/"+nativeFiles[name]) && native(nativeFiles[name]) {
-				if len(rules[name]) > 0 {
+				if slices.ContainsFunc(rules[name], func(r libraryRule) bool { return r.rule == replaced }) {
 					continue
 				}
 				rule = replaced

@@ -2,12 +2,12 @@ package rego
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/format"
 )
 
 // lintHosts looks at the hosts that a rule writes out: patterns given to the
@@ -142,7 +142,10 @@ func neverMatches(s string) (why, write string) {
 func (l *loader) lintFormat() {
 	for _, u := range l.units() {
 		for _, s := range u.sources {
-			formatted, err := format.SourceWithOpts(s.path, s.content, format.Opts{RegoVersion: ast.RegoV1})
+			formatted, err := Format(s.path, s.content)
+			if errs, _ := errors.AsType[Errors](err); len(errs) == 1 && errs[0] == inTheWay(s.path) {
+				l.warn(errs[0])
+			}
 			if err == nil && !bytes.Equal(formatted, s.content) {
 				l.warn(Error{File: s.path, Line: firstDifference(formatted, s.content), Message: "the file is not formatted", Hint: "run sallyport policy fmt"})
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
@@ -38,6 +39,8 @@ type loader struct {
 	findings []byte   // of a process before this one; nil: none
 	without  []string // checks that are left out; set by tests of this package only
 
+	testsTime time.Duration // for the tests of one unit
+
 	organisation *unit
 	repositories []*unit
 	library      []source
@@ -57,7 +60,7 @@ func newLoader(snapshot *policy.Snapshot, options Options) *loader {
 	if options.Deadline <= 0 {
 		options.Deadline = DefaultDeadline
 	}
-	return &loader{snapshot: snapshot, options: options}
+	return &loader{snapshot: snapshot, options: options, testsTime: testsTimeout}
 }
 
 func (l *loader) runs(check string) bool { return !slices.Contains(l.without, check) }

@@ -42,6 +42,16 @@ func (c *lru[K, V]) get(key K, make func() V) V {
 	return item.value
 }
 
+// forget takes a key out, if its value is the one that is meant.
+func (c *lru[K, V]) forget(key K, meant func(V) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.items[key]; e != nil && meant(e.Value.(*lruItem[K, V]).value) {
+		c.order.Remove(e)
+		delete(c.items, key)
+	}
+}
+
 // keys lists the keys, the latest used first.
 func (c *lru[K, V]) keys() []K {
 	c.mu.Lock()

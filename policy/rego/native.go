@@ -36,9 +36,9 @@ var nativeBuiltins = map[string]*topdown.Builtin{
 		},
 	},
 	"target_in": {
-		Decl: &ast.Builtin{Name: "sallyport:target_in", Decl: types.NewFunction(types.Args(types.A, types.A, types.A), types.B)},
+		Decl: &ast.Builtin{Name: "sallyport:target_in", Decl: types.NewFunction(types.Args(types.A, types.A), types.B)},
 		Func: func(c topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
-			in, err := targetIn(c, operands[0], operands[1], operands[2])
+			in, err := targetIn(c, operands[0].Value, operands[1])
 			if err != nil {
 				return err
 			}
@@ -77,7 +77,7 @@ var nativeRules = sync.OnceValue(func() map[string]*ast.Rule {
 	rules := map[string]*ast.Rule{}
 	for name, text := range map[string]string{
 		"host_in":   "host_in(host, patterns) if native(host, patterns)",
-		"target_in": "target_in(target, entries) if native(target.host, target.port, entries)",
+		"target_in": "target_in(target, entries) if native(target, entries)",
 		"exceptions_for": "exceptions_for(exceptions, repository, target) := {exception |\n" +
 			"some exception in native(exceptions, repository)\ntarget_in(target, exception.hosts)\nactive(exception)\n}",
 	} {
@@ -123,8 +123,12 @@ func hostInList(name string, list *ast.Array) bool {
 }
 
 // targetIn is data.sallyport.lib.target_in.
-func targetIn(c topdown.BuiltinContext, host, port, entries *ast.Term) (bool, error) {
-	if port.Value.Compare(httpsPort.Value) == 0 {
+func targetIn(c topdown.BuiltinContext, target ast.Value, entries *ast.Term) (bool, error) {
+	host, port := field(target, hostKey), field(target, portKey)
+	if host == nil {
+		return false, nil
+	}
+	if port != nil && port.Value.Compare(httpsPort.Value) == 0 {
 		if in, err := hostIn(host, entries); in || err != nil {
 			return in, err
 		}
@@ -132,6 +136,9 @@ func targetIn(c topdown.BuiltinContext, host, port, entries *ast.Term) (bool, er
 	name, ok := host.Value.(ast.String)
 	if !ok {
 		return false, builtins.NewOperandTypeErr(1, host.Value, "string")
+	}
+	if port == nil {
+		return false, nil
 	}
 	number, err := portText(c, port)
 	if err != nil {
@@ -153,16 +160,7 @@ var httpsPort = ast.InternedTerm(443)
 // exceptionsOf are the members of a collection that name a repository.
 func exceptionsOf(exceptions ast.Value, repository *ast.Term) (list []*ast.Term) {
 	note := func(t *ast.Term) {
-		var name *ast.Term
-		switch e := t.Value.(type) {
-		case ast.Object:
-			name = e.Get(repositoryKey)
-		case ast.Set:
-			if e.Contains(repositoryKey) {
-				name = repositoryKey
-			}
-		}
-		if name != nil && name.Equal(repository) {
+		if name := field(t.Value, repositoryKey); name != nil && name.Equal(repository) {
 			list = append(list, t)
 		}
 	}
@@ -177,7 +175,24 @@ func exceptionsOf(exceptions ast.Value, repository *ast.Term) (list []*ast.Term)
 	return list
 }
 
-var repositoryKey = ast.InternedTerm("repository")
+var (
+	repositoryKey = ast.InternedTerm("repository")
+	hostKey       = ast.InternedTerm("host")
+	portKey       = ast.InternedTerm("port")
+)
+
+// field is value.key, nil where that is undefined.
+func field(value ast.Value, key *ast.Term) *ast.Term {
+	switch v := value.(type) {
+	case ast.Object:
+		return v.Get(key)
+	case ast.Set:
+		if v.Contains(key) {
+			return key
+		}
+	}
+	return nil
+}
 
 // hasKey is whether collection[key] has a value.
 func hasKey(collection ast.Value, key *ast.Term) bool {

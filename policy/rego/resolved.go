@@ -1,6 +1,7 @@
 package rego
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -54,9 +55,15 @@ func (l *loader) checkTestReads(u *unit, modules, tests map[string]*ast.Module) 
 // unit's own package, the library, or a document.
 func (l *loader) checkRuleReads(u *unit, rule *ast.Rule, test bool) {
 	if !test {
+		// What decides has parts of the library in Go, which call no builtin that a
+		// rule could replace; nor is the decision's time for a rule to choose.
 		ast.WalkWiths(rule, func(w *ast.With) bool {
-			if ref, ok := w.Target.Value.(ast.Ref); ok && ref.HasPrefix(ast.DefaultRootRef) {
+			ref, _ := w.Target.Value.(ast.Ref)
+			switch {
+			case ref.HasPrefix(ast.DefaultRootRef):
 				l.fail(at(w.Location, rule.Location, "a rule cannot replace data", "with data… belongs into tests"))
+			case !ref.HasPrefix(ast.InputRootRef):
+				l.fail(at(w.Location, rule.Location, fmt.Sprintf("a rule cannot replace %s", w.Target), "with and the name of a function belongs into tests"))
 			}
 			return false
 		})

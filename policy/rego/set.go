@@ -21,6 +21,10 @@ const (
 	maxPrincipals = 4096 // principals whose part of the input is made
 )
 
+// checkAgain is how long a repository's policy that did not pass when it was first
+// asked about is refused without another check.
+const checkAgain = time.Minute
+
 // Set is a policy that passed all checks, at one revision. It is immutable to its
 // users and safe for concurrent use; it compiles a repository's policy when it is
 // first asked about that repository, and keeps those asked for lately.
@@ -33,12 +37,14 @@ type Set struct {
 	programs     *lru[string, *lazyProgram]
 	exceptions   []Exception
 	principals   *lru[*identity.Principal, *lazyPart]
+	faults       faults
 }
 
 type lazyProgram struct {
 	once    sync.Once
 	program *program
 	err     error
+	again   time.Time // when to try again; zero: never
 }
 
 type lazyPart struct {
@@ -192,12 +198,22 @@ func (s *Set) program(repository string) (*program, error) {
 	}
 	lazy := s.programs.get(repository, func() *lazyProgram { return new(lazyProgram) })
 	lazy.once.Do(func() {
+		began := time.Now()
 		lazy.err = recovered("compiling "+unitName(u), func() error {
 			p, err := s.compile(u)
 			lazy.program = p
 			return err
 		})
+		if lazy.err != nil && u.unchecked() {
+			// The machine may have been too busy for its tests. Trying again takes
+			// a tenth of the time at most.
+			lazy.again = time.Now().Add(max(checkAgain, 10*time.Since(began)))
+		}
 	})
+	if !lazy.again.IsZero() && time.Now().After(lazy.again) {
+		s.programs.forget(repository, func(l *lazyProgram) bool { return l == lazy })
+		return s.program(repository)
+	}
 	return lazy.program, lazy.err
 }
 

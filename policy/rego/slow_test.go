@@ -81,25 +81,26 @@ func TestLongListsTakeLong(t *testing.T) {
 			continue
 		}
 		slow, fast := mustLoad(t, formOf(c.slow, 10_000)), mustLoad(t, formOf(c.fast, 10_000))
-		if a, b := fastest(t, slow), fastest(t, fast); a < 2*b {
+		// The shortest of each is the one that nothing else held up: on a busy
+		// machine it takes more rounds until there is one.
+		a, b := time.Hour, time.Hour
+		for round := 0; round < 5 || a < 2*b && round < 2000; round++ {
+			a, b = min(a, timed(t, slow)), min(b, timed(t, fast))
+		}
+		if a < 2*b {
 			t.Errorf("%s takes %v, and written to be fast %v", name, a, b)
 		}
 	}
 }
 
-// fastest is the shortest of some evaluations: the one that nothing else held up.
-func fastest(t *testing.T, set *Set) time.Duration {
+// timed is how long one evaluation takes.
+func timed(t *testing.T, set *Set) time.Duration {
 	t.Helper()
-	r := asked(t, "to=not.there.example:443")
-	best := time.Hour
-	for range 25 {
-		d, err := set.Decide(t.Context(), r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		best = min(best, d.Duration)
+	d, err := set.Decide(t.Context(), asked(t, "to=not.there.example:443"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return best
+	return d.Duration
 }
 
 // formOf is a policy of a form with n hosts.

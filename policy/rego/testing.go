@@ -12,12 +12,18 @@ import (
 	"github.com/open-policy-agent/opa/v1/cover"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/tester"
+	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/sallyport/sallyport/policy"
 )
 
-// testTimeout bounds one test of a policy.
-const testTimeout = 5 * time.Second
+// testTimeout bounds one test of a policy, and testsTimeout all of those of the
+// organisation or of one repository: with a thousand slow ones whoever writes one
+// repository's tests would hold up everybody's next revision.
+const (
+	testTimeout  = 5 * time.Second
+	testsTimeout = time.Minute
+)
 
 // TestResult is the outcome of one test of a policy.
 type TestResult struct {
@@ -160,6 +166,10 @@ func (l *loader) runTests(ctx context.Context, modules map[string]*ast.Module, c
 	for path, m := range l.written.needed(modules) {
 		all[path] = m
 	}
+	whole := ctx
+	ctx, cancel := context.WithTimeout(ctx, l.testsTime)
+	defer cancel()
+	first := len(report.Results)
 	return storage.Txn(ctx, l.store, storage.TransactionParams{}, func(txn storage.Transaction) error {
 		results, err := tester.NewRunner().
 			SetCompiler(l.compiler(false).WithEnablePrintStatements(true)).
@@ -176,8 +186,30 @@ func (l *loader) runTests(ctx context.Context, modules map[string]*ast.Module, c
 		for r := range results {
 			report.Results = append(report.Results, result(r))
 		}
-		return ctx.Err()
+		if whole.Err() == nil && ctx.Err() != nil {
+			// Those that were not begun are not among the results.
+			report.Results = append(report.Results, outOfTime(report.Results[first:], modules, l.testsTime))
+		}
+		return whole.Err()
 	})
+}
+
+// outOfTime is the result of the tests that were not run, told at the slowest of
+// those that were.
+func outOfTime(results []TestResult, modules map[string]*ast.Module, limit time.Duration) TestResult {
+	t := TestResult{Name: "that comes next", Line: 1}
+	for _, path := range sortedKeys(modules) {
+		if isTestFile(path) {
+			t.File = path
+		}
+	}
+	for _, r := range results {
+		if r.Duration > t.Duration {
+			t = r
+		}
+	}
+	t.Passed, t.Message = false, fmt.Sprintf("the tests of the organisation, and those of each repository, have %v together, and these are not through: this is the slowest", limit)
+	return t
 }
 
 func result(r *tester.Result) TestResult {
@@ -188,7 +220,11 @@ func result(r *tester.Result) TestResult {
 	if r.Location != nil {
 		t.File, t.Line = r.Location.File, r.Location.Row
 	}
-	if r.Error != nil {
+	switch {
+	case r.Error == nil:
+	case topdown.IsCancel(r.Error):
+		t.Message = fmt.Sprintf("it was ended after %v: a test has %v, so let it go through less", t.Duration.Round(time.Millisecond), testTimeout)
+	default:
 		t.Message = r.Error.Error()
 	}
 	return t

@@ -22,6 +22,7 @@ type Folder struct {
 	mu    sync.Mutex
 	stamp stamp
 	read  *policy.Snapshot // what was read when the stamp was taken; nil: nothing
+	at    time.Time        // when that was
 }
 
 // NewFolder is the policy tree at path.
@@ -31,22 +32,29 @@ func NewFolder(path string) *Folder { return &Folder{path: path} }
 func (f *Folder) Path() string { return f.path }
 
 // Read returns what [Directory] does, and the same snapshot as long as every
-// file has the number, size, times and mode that it had when it was read.
+// file has the device, number, size, times and mode that it had when it was read,
+// for [readAgain] at most.
 func (f *Folder) Read(ctx context.Context) (*policy.Snapshot, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	began := time.Now()
-	now, err := takeStamp(ctx, f.path)
-	if err == nil && f.read != nil && now.sum == f.stamp.sum && f.stamp.settled {
+	// The path may be a link that a deployment sets anew: what is looked at and
+	// what is read are where it leads now.
+	path, err := filepath.EvalSymlinks(f.path)
+	if err != nil {
+		path = f.path // Directory says what is wrong with it
+	}
+	now, err := takeStamp(ctx, path)
+	if err == nil && f.read != nil && now.sum == f.stamp.sum && f.stamp.settled && began.Sub(f.at) < readAgain {
 		return f.read, nil
 	}
 	f.read = nil
-	snapshot, readErr := Directory(ctx, f.path)
+	snapshot, readErr := Directory(ctx, path)
 	// A file that is written to within the grain of the file system's clock looks
 	// as it did before: what was changed just now is read again the next time.
 	now.settled = now.settled && err == nil && began.Sub(now.latest) > settling
 	if readErr == nil {
-		f.stamp, f.read = now, snapshot
+		f.stamp, f.read, f.at = now, snapshot, began
 	}
 	return snapshot, readErr
 }
@@ -54,6 +62,11 @@ func (f *Folder) Read(ctx context.Context) (*policy.Snapshot, error) {
 // settling is longer than the grain of any file system's clock (FAT has two
 // seconds), and than a small difference to a file server's.
 const settling = 5 * time.Second
+
+// readAgain is how long what was read is believed for the looks of its files. Some
+// changes cannot be seen from outside: what is written through a memory map has the
+// time of the first write, and a file server may give the times that it likes.
+const readAgain = 10 * time.Minute
 
 // stamp is what a tree looks like from outside its files.
 type stamp struct {
@@ -95,7 +108,7 @@ func takeStamp(ctx context.Context, root string) (stamp, error) {
 		if err != nil {
 			return err
 		}
-		number, changed, ok := changeOf(info)
+		device, number, changed, ok := changeOf(info)
 		// What a link leads to can change without the link.
 		if !ok || !info.Mode().IsRegular() {
 			s.settled = false
@@ -105,7 +118,7 @@ func takeStamp(ctx context.Context, root string) (stamp, error) {
 		}
 		b = binary.AppendUvarint(b[:0], uint64(len(name)))
 		b = append(b, name...)
-		for _, n := range []int64{info.Size(), int64(info.Mode()), info.ModTime().UnixNano(), changed.UnixNano(), int64(number)} {
+		for _, n := range []int64{info.Size(), int64(info.Mode()), info.ModTime().UnixNano(), changed.UnixNano(), int64(device), int64(number)} {
 			b = binary.BigEndian.AppendUint64(b, uint64(n))
 		}
 		h.Write(b)

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// changeOf is a file's number, and when anything about it was last changed: a time
-// that, unlike that of its content, nobody can set back.
-func changeOf(info fs.FileInfo) (number uint64, changed time.Time, ok bool) {
+// changeOf is a file's device and number on it, and when anything about it was last
+// changed: a time that, unlike that of its content, nobody can set back.
+func changeOf(info fs.FileInfo) (device, number uint64, changed time.Time, ok bool) {
 	s, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return 0, time.Time{}, false
+		return 0, 0, time.Time{}, false
 	}
-	return s.Ino, time.Unix(s.Ctim.Unix()), true
+	return s.Dev, s.Ino, time.Unix(s.Ctim.Unix()), true
 }

@@ -87,6 +87,17 @@ func TestFolder(t *testing.T) {
 	if s, err := takeStamp(t.Context(), root); err != nil || s.settled {
 		t.Errorf("a tree with a link counts as settled: %v", err)
 	}
+	// What nothing shows from outside is seen later.
+	if err := os.Remove(filepath.Join(root, "egress/l.rego")); err != nil {
+		t.Fatal(err)
+	}
+	read()
+	old()
+	kept := f.read
+	f.at = f.at.Add(-readAgain)
+	if read(); f.read == kept {
+		t.Error("what was read is believed for ever")
+	}
 	ended, end := context.WithCancel(t.Context())
 	end()
 	if _, err := f.Read(ended); err == nil {
@@ -97,5 +108,48 @@ func TestFolder(t *testing.T) {
 	}
 	if _, err := f.Read(t.Context()); err == nil {
 		t.Error("a tree that is gone is read")
+	}
+}
+
+// TestFolderLink: a path that is a link is looked at where it leads. Many
+// deployments put a release beside the one before and set a link anew.
+func TestFolderLink(t *testing.T) {
+	root := t.TempDir()
+	for _, release := range []string{"one", "two"} {
+		if err := os.MkdirAll(filepath.Join(root, release, "egress"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, release, "egress/a.rego"), []byte("package "+release+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(root, "current")
+	f := NewFolder(link)
+	lead := func(to string) string {
+		t.Helper()
+		if err := os.RemoveAll(link); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(to, link); err != nil {
+			t.Fatal(err)
+		}
+		s, err := f.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Digest
+	}
+	one := lead("one")
+	f.stamp.settled = true // as if it had been read long after the last change
+	two := lead("two")
+	if two == one {
+		t.Error("a link that is set anew is not seen")
+	}
+	f.stamp.settled = true
+	if err := os.WriteFile(filepath.Join(root, "two/egress/a.rego"), []byte("package six\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := f.Read(t.Context()); err != nil || s.Digest == two {
+		t.Errorf("a change behind a link is not seen: %v", err)
 	}
 }

@@ -1,0 +1,117 @@
+package evidence
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// onward reads the log on behind the checkpoint where what comes later says
+// something of what is before: a checkpoint from outside that is larger, where there
+// is none of just this size, and retention, which tells what it took afterwards. What
+// is missing for that reason is not told, so that a pack stays the same when a month
+// before its period goes; what is missing of the period itself is.
+func (b *builder) onward(ctx context.Context, r *audit.Report) error {
+	to := int64(0)
+	beyond, size, err := b.beyond(ctx)
+	if err != nil {
+		return err
+	}
+	if beyond != nil && size == 0 {
+		b.damage(r, audit.DamageShort, "a checkpoint from outside covers more than the log has a checkpoint of: its end was cut off, or it is an older backup")
+		beyond = nil
+	}
+	to = size
+	missing := r.Counts[audit.DamageMissing] > 0
+	if missing {
+		if size, err = b.log.RetentionAfter(ctx, b.checkpoint.Size); err != nil {
+			return err
+		}
+		missing, to = size > 0, max(to, size)
+	}
+	taken := r.Retentions
+	if to > 0 {
+		later, err := b.verify(ctx, to, beyond)
+		if err != nil {
+			return err
+		}
+		taken = append(slices.Clone(taken), later.Retentions...)
+		if missing && later.Counts[audit.DamageMissing] == 0 {
+			delete(r.Counts, audit.DamageMissing)
+			r.Findings = slices.DeleteFunc(r.Findings, func(f audit.Finding) bool { return f.Damage == audit.DamageMissing })
+		}
+		switch {
+		case beyond == nil:
+		case later.Anchored.Size > b.checkpoint.Size:
+			r.Anchored = later.Anchored
+		default:
+			b.damage(r, audit.DamageTree, "a checkpoint from outside, larger than the one that this pack stands on, does not hold: see `sallyport audit verify`")
+		}
+	}
+	b.facts.Taken = b.months(taken)
+	return nil
+}
+
+// beyond is the least checkpoint from outside that is larger than ours, where none
+// has our size, and the size of the log's first checkpoint that covers it; 0: none does.
+func (b *builder) beyond(ctx context.Context) (signed []byte, size int64, err error) {
+	least := int64(0)
+	for _, outside := range b.options.Trust.Notes {
+		c, err := audit.ReadCheckpoint(outside)
+		switch {
+		case err != nil || c.Size < b.checkpoint.Size:
+		case c.Size == b.checkpoint.Size:
+			return nil, 0, nil
+		case signed == nil || c.Size < least:
+			signed, least = outside, c.Size
+		}
+	}
+	if signed == nil {
+		return nil, 0, nil
+	}
+	note, err := b.log.Checkpoint(ctx, least)
+	if note == nil || err != nil {
+		return signed, 0, err
+	}
+	c, err := audit.ReadCheckpoint(note)
+	return signed, c.Size, err
+}
+
+// verify verifies the log up to a size, and against a checkpoint from outside if
+// there is one.
+func (b *builder) verify(ctx context.Context, size int64, outside []byte) (*audit.Report, error) {
+	trust := audit.Trust{Keys: b.options.Trust.Keys}
+	if outside != nil {
+		trust.Notes = [][]byte{outside}
+	}
+	v, err := audit.NewVerification(trust)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.log.Walk(ctx, size, v, func(n int64) { b.options.Progress("events verified, on to what came later", n) }); err != nil {
+		return nil, err
+	}
+	return v.Report(), nil
+}
+
+func (b *builder) damage(r *audit.Report, d audit.Damage, detail string) {
+	if r.Counts == nil {
+		r.Counts = map[audit.Damage]int64{}
+	}
+	r.Counts[d]++
+	r.Findings = append(r.Findings, audit.Finding{Damage: d, First: -1, Last: -1, Detail: detail})
+}
+
+// months are those of the period that retention has taken.
+func (b *builder) months(taken []audit.Retention) []string {
+	months := names{}
+	last := b.options.Period.To.Add(-time.Microsecond).Format("2006-01")
+	for _, one := range taken {
+		if b.options.Period.From.Format("2006-01") <= one.Month && one.Month <= last {
+			months.add(one.Month)
+		}
+	}
+	return months
+}

@@ -1,0 +1,59 @@
+package evidence
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// Options say what a pack is to be of.
+type Options struct {
+	Period       Period
+	Repositories []string    // full names or UUIDs; none: all
+	Size         int64       // of the checkpoint to stand on; 0: the first that covers the period
+	Sample       int         // how many dossiers
+	Seed         string      // empty: the root of the checkpoint
+	Trust        audit.Trust // from outside of the log
+	Signer       *audit.Signer
+	Unsigned     bool // make it without a signer
+	Tool         string
+	Exceptions   Exceptions                         // nil: none are listed
+	Progress     func(stage string, events int64)   // nil: nobody wants to know
+	Record       func(context.Context, Built) error // told before the pack gets its name; its error undoes it
+}
+
+// Built says what was made.
+type Built struct {
+	Manifest *Manifest
+	Digest   [sha256.Size]byte // of the manifest's file
+	Facts    *Facts
+}
+
+var (
+	// ErrNotCovered is returned, wrapped, where no checkpoint covers the period.
+	ErrNotCovered = errors.New("no checkpoint covers the period yet")
+	// ErrParameters is returned, wrapped, for options that make no pack.
+	ErrParameters = errors.New("these parameters make no pack")
+)
+
+// mostSample is the largest sample.
+const mostSample = 10_000
+
+func (o *Options) check() error {
+	p := o.Period
+	switch {
+	case p.From.IsZero() || p.To.IsZero() || !p.From.Before(p.To):
+		return fmt.Errorf("%w: the period ends before it begins", ErrParameters)
+	case o.Sample < 0 || o.Sample > mostSample:
+		return fmt.Errorf("%w: a sample has 0 to %d decisions", ErrParameters, mostSample)
+	case o.Signer == nil && !o.Unsigned:
+		return fmt.Errorf("%w: there is no key to sign the manifest with", ErrParameters)
+	case o.Size < 0 || slices.Contains(o.Repositories, ""):
+		return fmt.Errorf("%w: a size is a number above 0, and a repository has a name", ErrParameters)
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package evidence
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+var selfTestsSection = section{
+	name: "self-tests", title: "Self-tests", criteria: []string{"CC4.1"},
+	kinds: []audit.Kind{audit.KindSelfTest},
+	begin: func() chapter { return &selfTestsChapter{decisions: map[string]*said{}} },
+	text: `<p>Each instance of the server tests itself, once a day unless it is set otherwise: a probe that policy must refuse and one that must be let out go the way of a step, over a listener, and both decisions have to be in the log. They have the origin <code>self_test</code> in the population and count as no pipeline's.</p>
+{{if not .Runs}}<p class="result damaged">No self-test of the period is on record.</p>
+{{else}}<p>{{.Runs}} runs in the period: <b>{{.Failed}} failed</b>, {{.Inconclusive}} could not be made (an emergency stop, limits, the log away), {{.Passed}} passed{{if .Reported}}, <b>{{.Reported}} of them in report mode only</b>: policy would have refused the probe that must be refused, and enforced nothing for it{{end}}. On {{.Days}} days of the period none passed.</p>
+{{end}}{{if .Differ}}<p class="result damaged">Of {{.Differ}} runs that passed, the decisions in the population do not say so.</p>{{end}}
+<p>A run that passed shows that what stands between a step and the outside did refuse, let out and record at that moment. It does not show that private addresses are refused, that names are looked up, or that tokens of Bitbucket are checked. A failed run was logged as an error when it happened; what was done about it is not in this log.</p>`,
+}
+
+type selfTestsChapter struct {
+	Runs, Passed, Reported, Failed, Inconclusive int
+	Differ, Days                                 int
+	decisions                                    map[string]*said // of probes, by id
+	runs                                         []*said
+}
+
+func (c *selfTestsChapter) decision(d *decided) {
+	if d.isProbe() && len(c.decisions) < 4*mostRows {
+		c.decisions[d.DecisionID] = d.said
+	}
+}
+
+func (c *selfTestsChapter) event(e *happened) {
+	if e.inPeriod && e.Kind == string(audit.KindSelfTest) {
+		c.runs = append(c.runs, e.said)
+	}
+}
+
+// isReported reports whether a run passed by what policy would have done.
+func isReported(e *said) bool {
+	return e.Cause == "passed" && e.Attributes["refused_outcome"] == "would_deny"
+}
+
+func (c *selfTestsChapter) finish(f *Facts) []Table {
+	t := Table{
+		Name: "self_tests", Title: "Runs", Note: "Failed ones first. The ids are those of the two decisions in the population.",
+		Columns: []string{"outcome", "time", "message", "must_be_refused", "refused_by", "must_be_allowed", "allowed_by", "in_the_population", "writer", "revision", "writer_sequence"},
+		Extra:   2,
+	}
+	days := map[string][3]int{} // runs, failed, passed
+	for _, e := range c.runs {
+		outcome := e.Cause
+		day := days[e.Time[:min(len(e.Time), len(time.DateOnly))]]
+		day[0]++
+		switch {
+		case isReported(e):
+			outcome = "passed, in report mode only"
+			c.Reported++
+			fallthrough
+		case e.Cause == "passed":
+			c.Passed++
+			day[2]++
+		case e.Cause == "failed":
+			c.Failed++
+			day[1]++
+		default:
+			c.Inconclusive++
+		}
+		days[e.Time[:min(len(e.Time), len(time.DateOnly))]] = day
+		a := e.Attributes
+		agree := c.agree(e, f)
+		if agree == "THEY DIFFER" && e.Cause == "passed" {
+			c.Differ++
+		}
+		t.Rows = append(t.Rows, []string{outcome, e.Time, e.Message, a["refused_decision_id"], cmp.Or(a["refused_rule"], a["refused_reason"]),
+			a["allowed_decision_id"], cmp.Or(a["allowed_rule"], a["allowed_reason"]), agree, e.Writer, e.Revision, whole(e.WriterSequence)})
+	}
+	c.Runs = len(c.runs)
+	sortRows(&t, 1, 8, 10)
+	slices.SortStableFunc(t.Rows, func(a, b []string) int { return cmp.Compare(weight(a[0]), weight(b[0])) })
+	return []Table{t, c.daysWithout(f.Period, days)}
+}
+
+// weight puts what failed first.
+func weight(outcome string) int {
+	switch outcome {
+	case "failed":
+		return 0
+	case "passed":
+		return 2
+	}
+	return 1
+}
+
+// agree says whether the two decisions that a run names are in the population, and
+// came out as they had to.
+func (c *selfTestsChapter) agree(e *said, f *Facts) string {
+	if len(f.Repositories) > 0 {
+		return "left out: it is narrowed"
+	}
+	refused, allowed := c.decisions[e.Attributes["refused_decision_id"]], c.decisions[e.Attributes["allowed_decision_id"]]
+	switch {
+	case refused == nil && allowed == nil:
+		return "neither"
+	case refused != nil && refused.Verdict == "allow" && !refused.WouldDeny || allowed != nil && allowed.Verdict != "allow":
+		return "THEY DIFFER"
+	case refused == nil || allowed == nil:
+		return "one of them"
+	}
+	return "both"
+}
+
+// daysWithout lists the days of a period on which no run passed.
+func (c *selfTestsChapter) daysWithout(p Period, days map[string][3]int) Table {
+	t := Table{Name: "days_without_self_test", Title: "Days without a self-test that passed", Columns: []string{"day", "runs", "failed"},
+		Note: "Days in UTC, as far as they are in the period. Without any run the server did not run, or was told to make none."}
+	for day := p.From.Truncate(24 * time.Hour); day.Before(p.To); day = day.AddDate(0, 0, 1) {
+		n := days[day.Format(time.DateOnly)]
+		if n[2] > 0 {
+			continue
+		}
+		c.Days++
+		if len(t.Rows) < mostRows {
+			t.Rows = append(t.Rows, []string{day.Format(time.DateOnly), strconv.Itoa(n[0]), strconv.Itoa(n[1])})
+		}
+	}
+	return t
+}

@@ -1,0 +1,208 @@
+package evidence
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// walk reads the whole log up to the checkpoint, verifies it, and keeps what the
+// report is made of beside decisions.
+func (b *builder) walk(ctx context.Context) error {
+	lines, err := b.folder.create(eventsFile)
+	if err != nil {
+		return err
+	}
+	defer lines.drop()
+	var leaves []int64
+	for _, c := range b.population.sample.chosen {
+		leaves = append(leaves, c.pair.Leaf)
+		if c.pair.EndLeaf >= 0 {
+			leaves = append(leaves, c.pair.EndLeaf)
+		}
+	}
+	if b.prover, err = newProver(b.checkpoint.Size, leaves); err != nil {
+		return err
+	}
+	v, err := audit.NewVerification(audit.Trust{Keys: b.options.Trust.Keys, Notes: b.anchors})
+	if err != nil {
+		return err
+	}
+	w := &walker{builder: b, verification: v, lines: lines, writers: map[string]*Writer{}, digests: &digest{}}
+	b.facts = Facts{
+		Period: b.options.Period, Repositories: slices.Clone(b.options.Repositories), Log: b.checkpoint.Origin,
+		Checkpoint: string(b.note), Given: b.options.Size > 0, Kinds: map[string]int64{},
+	}
+	if err := b.log.Walk(ctx, b.checkpoint.Size, w, func(n int64) { b.options.Progress("events verified", n) }); err != nil {
+		return err
+	}
+	if w.err != nil {
+		return w.err
+	}
+	b.options.Progress("events verified", v.Size())
+	if err := lines.close(b.events); err != nil {
+		return err
+	}
+	r := v.Report()
+	if err := b.onward(ctx, r); err != nil {
+		return err
+	}
+	b.facts.Result = resultOf(r, b.options.Trust.Keys)
+	b.facts.Digest = w.digests.String()
+	b.facts.Writers = w.list()
+	b.facts.Unreadable += b.population.bad
+	if b.facts.Selected != b.population.count || w.digests.String() != b.population.digest.String() {
+		// A column that was changed hides a decision from who asks for it by its time.
+		b.facts.Result.Sound = false
+		b.facts.Result.Findings = append(b.facts.Result.Findings, fmt.Sprintf(
+			"population_differs: by their columns the period has %d sealed decisions, by their records %d", b.population.count, b.facts.Selected))
+	}
+	return nil
+}
+
+// walker takes the log as it goes by.
+type walker struct {
+	builder      *builder
+	verification *audit.Verification
+	lines        *output
+	line         []byte
+	writers      map[string]*Writer
+	digests      *digest
+	err          error
+}
+
+// Checkpoint takes a checkpoint of the log.
+func (w *walker) Checkpoint(s audit.Statement) { w.verification.Checkpoint(s) }
+
+// Sealed takes the next leaf.
+func (w *walker) Sealed(e *audit.Entry) {
+	w.verification.Sealed(e)
+	hash := e.Hash
+	if hash == (audit.Hash{}) && e.Record != nil {
+		hash = audit.Leaf(e.Record)
+	}
+	w.builder.prover.add(e.Index, hash)
+	at, kind := peek(e.Record)
+	w.writer(e, at)
+	if e.Record == nil || w.err != nil {
+		return
+	}
+	f := &w.builder.facts
+	inPeriod := f.Period.within(at)
+	if inPeriod {
+		f.Kinds[kind]++
+	}
+	switch {
+	case kind == string(audit.KindDecision):
+		if inPeriod {
+			w.decision(e.Record)
+		}
+	case isClosing(kind):
+	case inPeriod || lasting[kind] || following[kind] && !momentOf(at).Before(f.Period.From):
+		w.event(e)
+	}
+}
+
+// lasting are the kinds that a report needs from before its period and after.
+var lasting = map[string]bool{
+	string(audit.KindSigningKey): true, string(audit.KindPolicyLoaded): true,
+	string(audit.KindWriterStarted): true, string(audit.KindWriterEnded): true, string(audit.KindWriterLost): true,
+}
+
+// following are the kinds that a report needs from after its period as well: what
+// was found afterwards of deployments that began in it.
+var following = map[string]bool{string(audit.KindReconciled): true, string(audit.KindDeploymentNotSeen): true}
+
+func (w *walker) decision(record []byte) {
+	f := &w.builder.facts
+	if len(f.Repositories) > 0 {
+		s, err := read(record)
+		if err != nil || !chosenBy(f.Repositories, s) {
+			return
+		}
+	}
+	f.Selected++
+	w.digests.add(record)
+}
+
+// event keeps an event for the report.
+func (w *walker) event(e *audit.Entry) {
+	b := w.builder
+	w.line = appendPair(w.line[:0], &Pair{Leaf: e.Index, EndLeaf: -1, Record: e.Record})
+	if _, err := w.lines.Write(w.line); err != nil {
+		w.err = err
+		return
+	}
+	b.events++
+	s, err := b.population.event(e.Index, e.Record, b.facts.Period)
+	if err != nil {
+		b.facts.Unreadable++
+		return
+	}
+	b.provenance.event(e.Index, e.Record)
+	if s.Kind == string(audit.KindPolicyLoaded) && b.facts.Period.within(s.Time) {
+		b.revisions[s.Revision] = s.Commit
+	}
+	w.notice(s)
+}
+
+// notice keeps what is said of writers.
+func (w *walker) notice(s *said) {
+	switch audit.Kind(s.Kind) {
+	case audit.KindWriterStarted:
+		if one := w.writers[s.Writer]; one != nil {
+			one.Started, one.Version, one.Hostname = s.Time, s.Attributes["version"], s.Attributes["hostname"]
+		}
+	case audit.KindWriterEnded:
+		if one := w.writers[s.Writer]; one != nil {
+			one.Ended = s.Time
+		}
+	case audit.KindWriterLost:
+		if one := w.writers[s.Attributes["writer"]]; one != nil {
+			one.Lost = s.Time
+		}
+	}
+}
+
+func (w *walker) writer(e *audit.Entry, at string) {
+	one := w.writers[e.Writer]
+	if one == nil {
+		one = &Writer{Name: e.Writer}
+		w.writers[e.Writer] = one
+	}
+	one.Events++
+	if e.Sequence > one.Number+1 {
+		one.Gaps += e.Sequence - one.Number - 1
+	}
+	one.Number = max(one.Number, e.Sequence)
+	if at == "" {
+		return
+	}
+	if one.First == "" || at < one.First {
+		one.First = at
+	}
+	if at > one.Last {
+		one.Last = at
+		if one.Lost != "" {
+			one.Lost = "" // it was only cut off, and went on
+		}
+	}
+}
+
+func (w *walker) list() []Writer {
+	var list []Writer
+	p := w.builder.options.Period
+	for _, name := range sorted(w.writers) {
+		one := *w.writers[name]
+		// One that was lost or ended before is not of this period, and retention
+		// takes what is known of it.
+		over := one.Ended != "" || one.Lost != "" || one.Name == audit.DatabaseWriter
+		if over && momentOf(one.Last).Before(p.From) || !momentOf(one.First).Before(p.To) {
+			continue
+		}
+		list = append(list, one)
+	}
+	return list
+}

@@ -1,0 +1,318 @@
+package docs_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/identity"
+	store "github.com/sallyport/sallyport/identity/postgres"
+	"github.com/sallyport/sallyport/internal/pgembed"
+	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/publish"
+)
+
+const auditPage = "audit.md"
+
+// TestAuditAfternoon is a reviewer with audit.md and nothing else: every command
+// and every statement of the page in its order, with the real program and the real
+// psql, as the auditor of an embedded database whose log the real writer has
+// written. What the page shows is compared. In the end the log and the pack are
+// tampered with, and the page's commands have to find it.
+func TestAuditAfternoon(t *testing.T) {
+	t.Parallel()
+	a := newAfternoon(t)
+	a.ask()
+	a.live()
+	text := 0
+	all := fence.FindAllStringSubmatch(read(t, auditPage), -1)
+	for i, b := range all {
+		language, block := b[1], b[2]
+		var said string
+		switch language {
+		case "sh":
+			said = a.run(block)
+		case "sql":
+			said = a.psql(block)
+			if strings.TrimSpace(said) == "" {
+				t.Errorf("psql says nothing to\n%s", block)
+			}
+		case "text", "": // what comes behind a command, or a format
+			continue
+		default:
+			t.Errorf("nothing is known of a block of %s", language)
+		}
+		if i+1 < len(all) && all[i+1][1] == "text" {
+			text++
+			a.compare(block, said, all[i+1][2])
+		}
+	}
+	if len(all) < 30 || text < 3 || !strings.Contains(read(t, auditPage), "```sh\n"+generated) {
+		t.Errorf("the page was read as %d blocks, %d of which are what a command prints, or does not begin with the key", len(all), text)
+	}
+	a.answers()
+	a.handed()
+	a.sample()
+	a.tamper()
+}
+
+// afternoon is a reviewer's folder, on the machine of an embedded database.
+type afternoon struct {
+	t       *testing.T
+	folder  string
+	key     string // the private one that signs
+	psqlDir string
+	server  *pgembed.Server
+	log     *auditlog.Log     // of a process that goes on
+	printed map[string]string // by the block
+}
+
+// generated is the page's first command, which comes before there is a log.
+const generated = "sallyport audit key generate --out checkpoint-key --origin acme.example/egress\n"
+
+// newAfternoon writes the log, and the files that the reviewer asked for.
+func newAfternoon(t *testing.T) *afternoon {
+	t.Helper()
+	a := &afternoon{t: t, folder: t.TempDir(), printed: map[string]string{}}
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-X main.version=1.0.0", "-o", a.path("sallyport"), "../cmd/sallyport").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	psql, err := pgembed.Psql(t.Context(), "") // which need not be on the path
+	a.check(err)
+	a.psqlDir = filepath.Dir(psql)
+	a.run(generated)
+	key, err := os.ReadFile(a.path("checkpoint-key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.key = string(key)
+	if a.server, err = pgembed.Start(t.Context(), pgembed.Config{Directory: a.path("data/postgresql"), NoSync: true}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.server.Close() })
+	if err := postgres.CreateDatabase(t.Context(), a.server.URL("postgres", pgembed.Superuser), "sallyport"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := postgres.Migrate(t.Context(), a.url(pgembed.Superuser), nil); err != nil {
+		t.Fatal(err)
+	}
+	a.write("auditor-url", a.url(postgres.Auditor)+"\n")
+	a.configure("checkpoint-key")
+	seedInto(t, a.url, a.key, publish.NewFile(a.path("checkpoints.txt")))
+	return a
+}
+
+func (a *afternoon) path(name string) string { return filepath.Join(a.folder, name) }
+func (a *afternoon) url(user string) string  { return a.server.URL("sallyport", user) }
+
+func (a *afternoon) check(err error) {
+	a.t.Helper()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+func (a *afternoon) write(name, text string) {
+	a.t.Helper()
+	a.check(os.WriteFile(a.path(name), []byte(text), 0o600))
+}
+
+func (a *afternoon) read(name string) string {
+	a.t.Helper()
+	text, err := os.ReadFile(a.path(name))
+	a.check(err)
+	return string(text)
+}
+
+// configure is what the operator has beside the log.
+func (a *afternoon) configure(key string) {
+	a.check(os.MkdirAll(a.path("policy"), 0o700))
+	a.write("sallyport.yaml", fmt.Sprintf(`listeners: [{address: "127.0.0.1:3128"}]
+identity:
+  bitbucket:
+    - {workspace: acme, workspace_uuid: "922e118c-f34f-4226-a897-0e0afbec553d", issuer: "https://api.bitbucket.org/2.0/workspaces/acme/pipelines-config/identity/oidc", audiences: ["https://egress.acme.example"]}
+policy: {directory: %q}
+audit: {embedded: true, signing_key_file: %q}
+data_directory: %q
+`, a.path("policy"), a.path(key), a.path("data")))
+}
+
+// ask puts the questions of the other page to psql, one after the other.
+func (a *afternoon) ask() {
+	a.t.Helper()
+	var sql, want strings.Builder
+	for _, q := range questions(a.t, read(a.t, questionsPage)) {
+		sql.WriteString(q.sql)
+		want.WriteString(q.answer)
+	}
+	var got strings.Builder
+	for line := range strings.Lines(a.psql(sql.String())) {
+		got.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+	if got.String() != want.String() {
+		a.t.Errorf("psql answers the questions with\n%s\nand the page says\n%s", got.String(), want.String())
+	}
+}
+
+// live is what a server does beside: it has held the deployments against the log,
+// tested itself, and it seals.
+func (a *afternoon) live() {
+	t := a.t
+	t.Helper()
+	var err error
+	a.log, err = auditlog.Open(t.Context(), auditlog.Config{URL: a.url(postgres.Writer), Version: "test", Deadline: time.Minute})
+	a.check(err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		a.check(a.log.Close(ctx))
+	})
+	names, err := store.Open(t.Context(), store.Config{URL: a.url(postgres.Writer)})
+	a.check(err)
+	defer names.Close()
+	r, err := names.Reconcile(t.Context())
+	a.check(err)
+	defer r.Close()
+	const id, workspace = "019a0000-0000-7000-8000-0000000000aa", "922e118c-f34f-4226-a897-0e0afbec553d"
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	run := identity.DeploymentRun{UUID: "55555555-0000-4000-8000-000000000003", WorkspaceUUID: workspace, RepositoryUUID: repositories["payments"], DeploymentUUID: deployments["production"],
+		PipelineUUID: "44444444-0000-4000-8000-000000000003", StepUUID: "33333333-0000-4000-8000-000000000003", BuildNumber: 7, State: identity.DeploymentSuccessful,
+		Created: now.Add(-time.Hour), Started: now.Add(-time.Hour), Completed: now.Add(-50 * time.Minute)}
+	look := identity.DeploymentLook{WorkspaceUUID: workspace, RepositoryUUID: repositories["payments"], Repository: "acme/payments", Outcome: identity.LookComplete,
+		Began: now, Until: now, InOrder: true, Whole: true, Requests: 1, Runs: 1}
+	a.check(r.Save(t.Context(), id, []identity.DeploymentFinding{{DeploymentRun: run, Coverage: identity.CoverageSeen, Found: now}}, []identity.DeploymentLook{look}))
+	digest, err := r.Digest(t.Context(), id)
+	a.check(err)
+	for _, e := range []*audit.Event{
+		{Time: now, Kind: audit.KindReconciled, WorkspaceUUID: workspace, Message: "1 of 1 repositories told of 1 deployments, 1 seen",
+			Attributes: []audit.Attribute{{Name: "reconciliation", Value: id}, {Name: "digest", Value: fmt.Sprintf("%x", digest)}}},
+		{Time: now, Kind: audit.KindSelfTest, Cause: "passed", Message: "one was refused and one was let out",
+			Attributes: []audit.Attribute{{Name: "refused_reason", Value: "no_rule_matched"}, {Name: "allowed_rule", Value: "self-test"}}},
+	} {
+		a.check(a.log.Record(t.Context(), e))
+	}
+	a.seal(a.key)
+}
+
+func (a *afternoon) seal(key string) {
+	a.t.Helper()
+	seal(a.t, a.log, a.url, key, publish.NewFile(a.path("checkpoints.txt")))
+}
+
+// run runs a block, in which nothing may fail, and returns what it printed.
+func (a *afternoon) run(block string) string {
+	a.t.Helper()
+	if block != generated && strings.HasPrefix(block, generated) {
+		block = strings.TrimPrefix(block, generated)
+	}
+	var said strings.Builder
+	for _, script := range scripts(block) {
+		words := strings.Fields(script)
+		if len(words) > 2 && (words[2] == "tail" || words[2] == "follow") {
+			said.WriteString(a.endless(script, words[2]))
+			continue
+		}
+		out, status := a.sh(script)
+		if status != 0 {
+			a.t.Errorf("%sended with %d:\n%s", script, status, out)
+		}
+		said.WriteString(out)
+		if strings.Contains(script, " key rotate ") {
+			a.rotated()
+		}
+	}
+	a.printed[block] = said.String()
+	return said.String()
+}
+
+// scripts are the commands of a block. A line that begins a loop is one with what
+// comes behind it.
+func scripts(block string) []string {
+	if strings.Contains(block, "; do\n") {
+		return []string{block}
+	}
+	return slices.Collect(strings.Lines(block))
+}
+
+func (a *afternoon) command(script string) *exec.Cmd {
+	cmd := exec.CommandContext(a.t.Context(), "sh", "-eu", "-c", script)
+	cmd.Dir = a.folder
+	cmd.Env = append(os.Environ(), "PATH="+a.folder+":"+a.psqlDir+":"+os.Getenv("PATH"), "PAGER=cat", "PSQLRC="+os.DevNull)
+	return cmd
+}
+
+// sh returns what a script printed, without progress and complaints, unless it failed.
+func (a *afternoon) sh(script string) (said string, status int) {
+	a.t.Helper()
+	cmd := a.command(script)
+	var out, complaints bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	err := cmd.Run()
+	if err == nil {
+		return out.String(), 0
+	}
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		a.t.Fatal(err)
+	}
+	return out.String() + complaints.String(), exit.ExitCode()
+}
+
+// psql asks as the page says how to connect.
+func (a *afternoon) psql(sql string) string {
+	a.t.Helper()
+	a.write("ask.sql", sql)
+	said, status := a.sh(`sallyport audit psql --config sallyport.yaml --as auditor -X -A -F ' | ' -P footer=off -v ON_ERROR_STOP=1 -q -f ask.sql`)
+	if status != 0 {
+		a.t.Errorf("psql ended with %d:\n%s", status, said)
+	}
+	return said
+}
+
+// endless ends by an interrupt what goes on for ever, once it has said all there is.
+func (a *afternoon) endless(script, what string) string {
+	a.t.Helper()
+	cmd := a.command("exec " + script)
+	pipe, err := cmd.StdoutPipe()
+	a.check(err)
+	a.check(cmd.Start())
+	said := ""
+	if what == "tail" {
+		said, _ = bufio.NewReader(pipe).ReadString('\n')
+	} else {
+		leaves := strings.TrimSpace(a.psql(`\t on` + "\n" + `SELECT count(*) FROM audit.leaves`))
+		for ticks := time.Tick(10 * time.Millisecond); a.t.Context().Err() == nil; <-ticks {
+			if text, err := os.ReadFile(a.path("events.jsonl")); err == nil && fmt.Sprint(bytes.Count(text, []byte("\n"))) == leaves {
+				break
+			}
+		}
+	}
+	_ = cmd.Process.Signal(os.Interrupt)
+	if err := cmd.Wait(); err != nil {
+		a.t.Errorf("%s%v", script, err)
+	}
+	return said
+}
+
+// rotated is the operator after `key rotate`: the present key seals once more, and
+// the next one goes on.
+func (a *afternoon) rotated() {
+	a.t.Helper()
+	if err := sealWith(a.t, a.log, a.url, a.key, publish.NewFile(a.path("checkpoints.txt"))); err == nil {
+		a.t.Error("the key that was handed over goes on sealing")
+	}
+	a.key = a.read("next-key")
+	a.configure("next-key")
+	a.seal(a.key)
+}
