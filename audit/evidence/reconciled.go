@@ -84,6 +84,13 @@ func (f *foundRun) began() time.Time {
 	return f.found
 }
 
+// before reports whether it is an earlier finding than the one that an event says was
+// not seen. That one is then missing, or is not what it was, and what was found before
+// it says nothing of it.
+func (f *foundRun) before(event *said) bool {
+	return event != nil && f.class == "pending" && f.found.Before(momentOf(event.Time))
+}
+
 // readFound reads a row as the digest is made of it: a JSON array whose first
 // element says which table it is of.
 func readFound(row string) (f foundRow, err error) {

@@ -142,7 +142,7 @@ func (c *completenessChapter) deployments() (Table, map[string]int) {
 	counts := map[string]int{}
 	for at, run := range c.runs {
 		event := c.missing[at]
-		if !c.within(run.began()) || !c.chosen(at[0]) {
+		if !c.within(run.began()) || !c.chosen(at[0]) || run.before(event) {
 			continue
 		}
 		counts[run.class]++
@@ -177,7 +177,7 @@ func (c *completenessChapter) deployments() (Table, map[string]int) {
 	for at, e := range c.missing {
 		a := e.Attributes
 		began := cmp.Or(a["started_at"], a["completed_at"], e.Time)
-		if c.runs[at] != nil || !c.within(momentOf(began)) || !c.chosen(at[0]) {
+		if run := c.runs[at]; run != nil && !run.before(e) || !c.within(momentOf(began)) || !c.chosen(at[0]) {
 			continue
 		}
 		c.NotSeen++

@@ -101,6 +101,6 @@ func TestDeploymentThatWentAround(t *testing.T) {
 		t.Errorf("a finding that was changed: %d\n%s", status, out)
 	}
 	if files := pack(1); !strings.Contains(files["report.html"], "findings_changed") || !strings.Contains(files["tables/deployments_missing.csv"], "by its event alone") {
-		t.Error("the pack does not say that a finding was changed")
+		t.Errorf("the pack does not say that a finding was changed:\n%s%s%s", files["tables/deployments_missing.csv"], files["tables/reconciliations.csv"], files["reconciliations.jsonl"])
 	}
 }

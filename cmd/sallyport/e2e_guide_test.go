@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -131,10 +132,14 @@ type guide struct {
 // has its port 443.
 func newGuide(t testing.TB) *guide {
 	t.Helper()
-	var upstream string
-	exit := newTap(t, "127.0.0.1:0", func(c net.Conn) { tunnelTo(c, upstream) })
+	var upstream atomic.Pointer[string] // who is let in reads it at any time
+	exit := newTap(t, "127.0.0.1:0", func(c net.Conn) {
+		if to := upstream.Load(); to != nil {
+			tunnelTo(c, *to)
+		}
+	})
 	w := newWorld(t, options{egress: fmt.Sprintf("  via:\n    - {proxy: %q, hosts: [\"*.example\"], resolve: upstream}\n", "http://"+net.JoinHostPort(exit.host, exit.port))})
-	upstream = fmt.Sprintf("127.0.0.1:%d", w.HTTPSPort)
+	upstream.Store(new(fmt.Sprintf("127.0.0.1:%d", w.HTTPSPort)))
 	remotes := t.TempDir()
 	g := readerOf(t, w.program, remotes)
 	g.w, g.gitURL = w, gitServer(t, remotes)+"/egress-policy.git"
