@@ -1,0 +1,119 @@
+package audit
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Report is the result of a verification.
+type Report struct {
+	Leaves      int64
+	Checkpoints int64
+	Unsealed    int64      // events that no checkpoint covers: nothing is proven of them
+	Oldest      time.Time  // of these
+	Writers     int        // that have sealed events
+	Unended     int        // of these, those without an end
+	First, Last time.Time  // of the sealed events, by their records
+	Covered     Checkpoint // the latest checkpoint of the log that holds
+	Keys        []Key      // that signed the log, in their order
+	// Anchored is the largest checkpoint from outside that holds. Size 0: none,
+	// so that a log which was rewritten and signed again as a whole, or cut off
+	// at a checkpoint, is not told from the true one.
+	Anchored Checkpoint
+	// Vouched says that a key from outside is one of those that signed the log.
+	Vouched bool
+	// Expired counts the sealed events that are not there and that retention
+	// accounts for; Retentions are its events, those that account for anything.
+	Expired    int64
+	Retentions []Retention
+	// Findings has the first hundred, the first damaged place of the tree first.
+	Findings []Finding
+	Counts   map[Damage]int64
+}
+
+// Sound reports whether nothing was found.
+func (r *Report) Sound() bool { return len(r.Counts) == 0 }
+
+// Report ends the verification.
+func (v *Verification) Report() *Report {
+	r := &Report{
+		Leaves: v.tree.Size(), Checkpoints: v.checkpoints, Unsealed: v.unsealed, Oldest: v.oldest,
+		First: v.first, Last: v.last, Covered: v.covered, Keys: v.keys.all,
+	}
+	for _, w := range v.writers {
+		if w.sealed > 0 {
+			r.Writers++
+			if !w.ended && w.name != DatabaseWriter {
+				r.Unended++
+			}
+		}
+	}
+	if damage, detail := v.keys.finish(); damage != "" {
+		v.findings.add(Finding{Damage: damage, First: -1, Last: -1, Detail: detail})
+	}
+	if v.tree.Size() > v.covered.Size && v.broken < 0 {
+		v.findings.add(Finding{Damage: DamageLeaf, First: v.covered.Size, Last: v.tree.Size() - 1, Detail: "no checkpoint covers these leaves"})
+	}
+	v.finishAnchors(r)
+	v.finishExpiry(r)
+	r.Vouched = v.keys.vouched()
+	r.Counts = maps.Clone(v.findings.counts)
+	r.Findings = v.findings.list
+	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
+		return cmp.Compare(uint64(a.First), uint64(b.First)) // what has no place comes last
+	})
+	r.Findings = r.Findings[:min(len(r.Findings), mostFindings)]
+	return r
+}
+
+// finishExpiry tells what is missing from what retention took.
+func (v *Verification) finishExpiry(r *Report) {
+	missing, lies := v.expiry.settle()
+	// The places of these come before others that are noted already, and may be
+	// the first.
+	var late findings
+	for _, l := range lies {
+		late.add(Finding{Damage: DamageRetention, First: l.Index, Last: l.Index, Writer: DatabaseWriter, Sequence: l.Sequence, Detail: l.refused})
+	}
+	for i := range v.expiry.retentions {
+		r := &v.expiry.retentions[i]
+		if left := v.expiry.left(r); r.refused == "" && left < r.stayed {
+			late.add(Finding{Damage: DamageMissing, First: r.leaves[0].first, Last: r.leaves[0].first,
+				Detail: fmt.Sprintf("of the %d events that retention left of the month %s, among the leaves from here on, %d are there", r.stayed, r.Month, left)})
+		}
+	}
+	for _, g := range missing {
+		late.add(Finding{Damage: DamageMissing, First: g.first, Last: g.last, Writer: g.writer, Sequence: g.sequence, Detail: notThere})
+	}
+	v.findings.join(late)
+	for _, one := range v.expiry.retentions {
+		if one.refused == "" {
+			r.Expired += one.Found
+			r.Retentions = append(r.Retentions, one)
+		}
+	}
+}
+
+func (v *Verification) finishAnchors(r *Report) {
+	foreign := make(map[string]bool)
+	for _, a := range v.anchors {
+		if _, _, err := OpenCheckpoint(a.signed, append(slices.Clone(v.keys.all), v.trust.Keys...)...); err != nil {
+			if !foreign[a.Origin] {
+				foreign[a.Origin] = true
+				v.findings.add(Finding{Damage: DamageForeign, First: -1, Last: -1, Detail: err.Error()})
+			}
+			continue
+		}
+		if a.Size > v.tree.Size() {
+			v.findings.add(Finding{Damage: DamageShort, First: v.tree.Size(), Last: a.Size - 1,
+				Detail: fmt.Sprintf("the checkpoint from outside covers %d leaves, and the log has %d: its end was cut off, or it is an older backup", a.Size, v.tree.Size())})
+			return
+		}
+		if a.held {
+			r.Anchored = a.Checkpoint
+		}
+	}
+}
