@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -456,29 +457,34 @@ func gone(t testing.TB, db *pgtest.DB, key *audit.Signer, place Publisher) *audi
 func TestCleanLogs(t *testing.T) {
 	t.Parallel()
 	for n := range *cleanLogs {
-		db := database(t)
-		place := &shelf{}
-		stop, done := make(chan struct{}), make(chan struct{})
-		go func() { // an auditor who comes at any time
-			defer close(done)
-			for {
-				select {
-				case <-stop:
-					return
-				case <-time.After(time.Duration(rand.IntN(20)) * time.Millisecond):
-				}
-				if r := verify(t, db, audit.Trust{Notes: place.all()}); !r.Sound() {
-					t.Errorf("log %d is accused while it is written to: %v", n, r.Findings)
-				}
+		// A test of its own, at whose end its connections are closed.
+		t.Run(strconv.Itoa(n), testCleanLog)
+	}
+}
+
+func testCleanLog(t *testing.T) {
+	db := database(t)
+	place := &shelf{}
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() { // an auditor who comes at any time
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Duration(rand.IntN(20)) * time.Millisecond):
 			}
-		}()
-		key := variedLog(t, db.URL(postgres.Writer), 1+rand.IntN(60), true, place)
-		close(stop)
-		<-done
-		key = gone(t, db, key, place)
-		r := verify(t, db, audit.Trust{Keys: []audit.Key{key.Key()}, Notes: place.all()})
-		if !r.Sound() || r.Unsealed != 0 || r.Expired == 0 {
-			t.Errorf("log %d is accused: %v, %d not sealed, %d expired", n, r.Findings, r.Unsealed, r.Expired)
+			if r := verify(t, db, audit.Trust{Notes: place.all()}); !r.Sound() {
+				t.Errorf("the log is accused while it is written to: %v", r.Findings)
+			}
 		}
+	}()
+	key := variedLog(t, db.URL(postgres.Writer), 1+rand.IntN(60), true, place)
+	close(stop)
+	<-done
+	key = gone(t, db, key, place)
+	r := verify(t, db, audit.Trust{Keys: []audit.Key{key.Key()}, Notes: place.all()})
+	if !r.Sound() || r.Unsealed != 0 || r.Expired == 0 {
+		t.Errorf("the log is accused: %v, %d not sealed, %d expired", r.Findings, r.Unsealed, r.Expired)
 	}
 }
