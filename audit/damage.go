@@ -19,9 +19,9 @@ const (
 	DamageTree       Damage = "tree_changed"       // the leaves do not have the root of a checkpoint
 	DamageCheckpoint Damage = "checkpoint_changed" // a checkpoint is not what was signed
 	DamageKey        Damage = "key_unknown"        // a checkpoint is signed by a key that nobody handed over to
-	DamageShort      Damage = "log_short"          // a checkpoint from outside covers more than there is
-	DamageForeign    Damage = "log_foreign"        // a checkpoint or key from outside is of another log
-	DamageRetention  Damage = "retention_false"    // an event says that retention took what it may not take
+	DamageShort      Damage = "log_truncated"      // a checkpoint from outside covers more than there is
+	DamageForeign    Damage = "log_mismatch"       // a checkpoint or key from outside is of another log
+	DamageRetention  Damage = "retention_invalid"  // an event says that retention took what it may not take
 	DamageExport     Damage = "export_incomplete"  // the export has no end, or not the one that it announces
 )
 

@@ -15,27 +15,27 @@ type Kind string
 
 // The kinds of events.
 const (
-	KindDecision          Kind = "decision"            // a principal asked for something
-	KindTunnelClosed      Kind = "tunnel_closed"       // an allowed CONNECT is over
-	KindRequestClosed     Kind = "request_closed"      // an allowed HTTP request is over
-	KindPolicyLoaded      Kind = "policy_loaded"       // a revision began to decide
-	KindPolicyRefused     Kind = "policy_refused"      // a revision was offered and not taken
-	KindPolicyApplied     Kind = "policy_applied"      // what was open was put to a new revision
-	KindExceptionEnding   Kind = "exception_ending"    // an exception of the policy ends soon
-	KindCandidateDiffered Kind = "candidate_differed"  // a candidate would have decided otherwise
-	KindWriterStarted     Kind = "writer_started"      // a writer's first event
-	KindWriterEnded       Kind = "writer_ended"        // a writer's last event
-	KindWriterLost        Kind = "writer_lost"         // another writer is gone without its end
-	KindSigningKey        Kind = "signing_key"         // a key signs the checkpoints from then on
-	KindNameMoved         Kind = "name_moved"          // a name belongs to another UUID now
-	KindAdmin             Kind = "admin"               // an operator did something
-	KindExport            Kind = "export"              // rows were handed out of the log
-	KindRetention         Kind = "retention"           // the events of a month were taken away
-	KindHoldSet           Kind = "hold_set"            // months are kept from retention
-	KindHoldLifted        Kind = "hold_lifted"         // and no longer
-	KindReconciled        Kind = "reconciled"          // Bitbucket's deployments were held against the log
-	KindDeploymentNotSeen Kind = "deployment_not_seen" // one of them never came through
-	KindSelfTest          Kind = "self_test"           // a probe of our own was refused and one was allowed, or not
+	KindDecision             Kind = "decision"              // a principal asked for something
+	KindTunnelClosed         Kind = "tunnel_closed"         // an allowed CONNECT is over
+	KindRequestClosed        Kind = "request_closed"        // an allowed HTTP request is over
+	KindPolicyLoaded         Kind = "policy_loaded"         // a revision began to decide
+	KindPolicyRejected       Kind = "policy_rejected"       // a revision was offered and not taken
+	KindPolicyReevaluated    Kind = "policy_reevaluated"    // what was open was put to a new revision
+	KindExceptionExpiring    Kind = "exception_expiring"    // an exception of the policy ends soon
+	KindCandidateMismatch    Kind = "candidate_mismatch"    // a candidate would have decided otherwise
+	KindWriterStarted        Kind = "writer_started"        // a writer's first event
+	KindWriterEnded          Kind = "writer_ended"          // a writer's last event
+	KindWriterLost           Kind = "writer_lost"           // another writer is gone without its end
+	KindSigningKey           Kind = "signing_key"           // a key signs the checkpoints from then on
+	KindNameReassigned       Kind = "name_reassigned"       // a name belongs to another UUID now
+	KindAdmin                Kind = "admin"                 // an operator did something
+	KindExport               Kind = "export"                // rows were handed out of the log
+	KindRetention            Kind = "retention"             // the events of a month were taken away
+	KindHoldSet              Kind = "hold_set"              // months are kept from retention
+	KindHoldLifted           Kind = "hold_lifted"           // and no longer
+	KindReconciled           Kind = "reconciled"            // Bitbucket's deployments were held against the log
+	KindDeploymentUnobserved Kind = "deployment_unobserved" // one of them never came through
+	KindSelfTest             Kind = "self_test"             // a probe of our own was refused and one was allowed, or not
 )
 
 // DatabaseWriter is the writer of what the database itself records: exports,

@@ -23,13 +23,13 @@ const DefaultKeepDays = 400
 const LeastKeepDays = 366
 
 // Stays reports whether retention leaves an event where it is: it is the log's
-// own account of itself. The database decides by its function audit.stays, which
+// own account of itself. The database decides by its function audit.is_exempt_from_retention, which
 // says the same. A kind is never taken off this list: what retention left of old
 // months is counted by it.
 func Stays(kind Kind, writer string) bool {
 	switch kind {
-	case KindWriterStarted, KindWriterEnded, KindWriterLost, KindSigningKey, KindPolicyLoaded, KindPolicyRefused, KindAdmin,
-		KindNameMoved, KindReconciled, KindDeploymentNotSeen, KindSelfTest:
+	case KindWriterStarted, KindWriterEnded, KindWriterLost, KindSigningKey, KindPolicyLoaded, KindPolicyRejected, KindAdmin,
+		KindNameReassigned, KindReconciled, KindDeploymentUnobserved, KindSelfTest:
 		return true
 	}
 	return writer == DatabaseWriter

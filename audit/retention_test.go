@@ -17,7 +17,7 @@ func (l *sealedLog) sealAt(t testing.TB, at time.Time) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.checkpoints = append(l.checkpoints, Statement{Note: signed, Size: c.Size, Root: c.Root[:], Edge: l.tree.Edge(), Time: at})
+	l.checkpoints = append(l.checkpoints, Statement{Note: signed, Size: c.Size, Root: c.Root[:], Frontier: l.tree.Frontier(), Time: at})
 }
 
 // take is what the database's function does, for leaves of anybody's choice.

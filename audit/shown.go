@@ -8,10 +8,10 @@ import (
 // Kinds are all kinds of events.
 var Kinds = []Kind{
 	KindDecision, KindTunnelClosed, KindRequestClosed,
-	KindPolicyLoaded, KindPolicyRefused, KindPolicyApplied, KindExceptionEnding, KindCandidateDiffered,
-	KindWriterStarted, KindWriterEnded, KindWriterLost, KindSigningKey, KindNameMoved, KindAdmin,
+	KindPolicyLoaded, KindPolicyRejected, KindPolicyReevaluated, KindExceptionExpiring, KindCandidateMismatch,
+	KindWriterStarted, KindWriterEnded, KindWriterLost, KindSigningKey, KindNameReassigned, KindAdmin,
 	KindExport, KindRetention, KindHoldSet, KindHoldLifted,
-	KindReconciled, KindDeploymentNotSeen, KindSelfTest,
+	KindReconciled, KindDeploymentUnobserved, KindSelfTest,
 }
 
 // AppendString appends s as a JSON string that may be shown: what [Text] would

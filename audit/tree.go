@@ -16,31 +16,31 @@ type Hash = tlog.Hash
 // else, so that it is small at any size. The zero Tree is empty. It is not safe
 // for concurrent use.
 type Tree struct {
-	size int64
-	edge []Hash // the largest subtree first: one for each bit that is set in size
+	size     int64
+	frontier []Hash // the largest subtree first: one for each bit that is set in size
 }
 
-// RestoreTree returns the tree of a size from what [Tree.Edge] said of it.
-// Whether the edge is that of a certain tree is told by its root alone.
-func RestoreTree(size int64, edge []byte) (*Tree, error) {
+// RestoreTree returns the tree of a size from what [Tree.Frontier] said of it.
+// Whether the frontier is that of a certain tree is told by its root alone.
+func RestoreTree(size int64, frontier []byte) (*Tree, error) {
 	want := bits.OnesCount64(uint64(size)) * len(Hash{})
-	if size < 0 || len(edge) != want {
-		return nil, fmt.Errorf("the edge of a tree of %d leaves has %d bytes, not %d", size, want, len(edge))
+	if size < 0 || len(frontier) != want {
+		return nil, fmt.Errorf("the frontier of a tree of %d leaves has %d bytes, not %d", size, want, len(frontier))
 	}
 	t := &Tree{size: size}
-	for ; len(edge) > 0; edge = edge[len(Hash{}):] {
-		t.edge = append(t.edge, Hash(edge[:len(Hash{})]))
+	for ; len(frontier) > 0; frontier = frontier[len(Hash{}):] {
+		t.frontier = append(t.frontier, Hash(frontier[:len(Hash{})]))
 	}
 	return t, nil
 }
 
 // Append adds a leaf by its hash (see [Leaf]).
 func (t *Tree) Append(leaf Hash) {
-	t.edge = append(t.edge, leaf)
+	t.frontier = append(t.frontier, leaf)
 	for n := t.size; n&1 == 1; n >>= 1 {
-		last := len(t.edge) - 1
-		t.edge[last-1] = tlog.NodeHash(t.edge[last-1], t.edge[last])
-		t.edge = t.edge[:last]
+		last := len(t.frontier) - 1
+		t.frontier[last-1] = tlog.NodeHash(t.frontier[last-1], t.frontier[last])
+		t.frontier = t.frontier[:last]
 	}
 	t.size++
 }
@@ -54,24 +54,24 @@ func (t *Tree) Root() Hash {
 		root, _ := tlog.TreeHash(0, nil)
 		return root
 	}
-	root := t.edge[len(t.edge)-1]
-	for i := len(t.edge) - 2; i >= 0; i-- {
-		root = tlog.NodeHash(t.edge[i], root)
+	root := t.frontier[len(t.frontier)-1]
+	for i := len(t.frontier) - 2; i >= 0; i-- {
+		root = tlog.NodeHash(t.frontier[i], root)
 	}
 	return root
 }
 
-// Edge is what [RestoreTree] takes.
-func (t *Tree) Edge() []byte {
+// Frontier is what [RestoreTree] takes.
+func (t *Tree) Frontier() []byte {
 	var b []byte
-	for _, h := range t.edge {
+	for _, h := range t.frontier {
 		b = append(b, h[:]...)
 	}
 	return b
 }
 
 // Part is the tree of the leaves from one index to before another, of which no
-// more is known than the edge of t: both have to be where subtrees of the edge begin
+// more is known than the frontier of t: both have to be where subtrees of the frontier begin
 // or end, and the later ones must be the smaller, as they are in a tree.
 func (t *Tree) Part(from, to int64) (*Tree, error) {
 	part := &Tree{size: to - from}
@@ -80,12 +80,12 @@ func (t *Tree) Part(from, to int64) (*Tree, error) {
 	for n := t.size; n > 0; i++ {
 		length := int64(1) << (bits.Len64(uint64(n)) - 1)
 		if at >= from && at+length <= to {
-			part.edge = append(part.edge, t.edge[i])
+			part.frontier = append(part.frontier, t.frontier[i])
 		}
 		at, n = at+length, n-length
 	}
-	if from < 0 || from > to || to > t.size || len(part.edge) != bits.OnesCount64(uint64(part.size)) {
-		return nil, fmt.Errorf("the edge of a tree of %d leaves does not tell of the leaves %d to %d", t.size, from, to-1)
+	if from < 0 || from > to || to > t.size || len(part.frontier) != bits.OnesCount64(uint64(part.size)) {
+		return nil, fmt.Errorf("the frontier of a tree of %d leaves does not tell of the leaves %d to %d", t.size, from, to-1)
 	}
 	return part, nil
 }

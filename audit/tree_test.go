@@ -6,14 +6,14 @@ import (
 	"testing"
 )
 
-// A proof needs of what lies before a checkpoint nothing but its edge: for every
+// A proof needs of what lies before a checkpoint nothing but its frontier: for every
 // leaf, and every two sizes on either side of it.
 func TestProofFromAnEdge(t *testing.T) {
 	const most = 70
 	var leaves []Hash
 	var trees [most + 1]Tree
 	for n := range most {
-		trees[n+1].edge = slices.Clone(trees[n].edge)
+		trees[n+1].frontier = slices.Clone(trees[n].frontier)
 		trees[n+1].size = trees[n].size
 		leaves = append(leaves, Leaf(fmt.Appendf(nil, "event %d", n)))
 		trees[n+1].Append(leaves[n])
@@ -47,7 +47,7 @@ func TestProofFromAnEdge(t *testing.T) {
 	}
 	for _, c := range [][2]int64{{-1, 4}, {1, 4}, {0, 3}, {0, 8}, {4, 2}, {6, 8}} {
 		if part, err := trees[7].Part(c[0], c[1]); err == nil {
-			t.Errorf("the edge of 7 leaves tells of %v: %+v", c, part)
+			t.Errorf("the frontier of 7 leaves tells of %v: %+v", c, part)
 		}
 	}
 }

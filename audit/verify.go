@@ -57,11 +57,11 @@ func (e *Entry) leaf() Hash {
 // A Statement is a checkpoint with the columns beside it. Zero columns: the
 // source has none.
 type Statement struct {
-	Note []byte
-	Size int64
-	Root []byte
-	Edge []byte
-	Time time.Time
+	Note     []byte
+	Size     int64
+	Root     []byte
+	Frontier []byte
+	Time     time.Time
 }
 
 // Trust is what a verification has from outside the log.
@@ -74,7 +74,7 @@ type Trust struct {
 
 // A Verification reads a log once, in its order, and finds what was done to it.
 // It is made of pure functions: the same calls give the same report. It keeps
-// the edge of the tree and a few words for each writer, no matter how long the
+// the frontier of the tree and a few words for each writer, no matter how long the
 // log is. It is not safe for concurrent use.
 //
 // The order of calls: [Verification.Sealed] for each leaf from 0 on, and
@@ -179,7 +179,7 @@ func (v *Verification) restart(size int64) {
 	if size > 0 {
 		v.tree.size = size
 		for n := uint64(size); n > 0; n &= n - 1 {
-			v.tree.edge = append(v.tree.edge, Hash{})
+			v.tree.frontier = append(v.tree.frontier, Hash{})
 		}
 	}
 }
@@ -342,10 +342,10 @@ func (s Statement) disagrees(c Checkpoint) string {
 		return "the column root is not the root that was signed"
 	case !s.Time.IsZero() && !s.Time.Truncate(time.Second).Equal(c.Time):
 		return "the column time is not the time that was signed"
-	case s.Edge != nil:
-		edge, err := RestoreTree(c.Size, s.Edge)
-		if err != nil || edge.Root() != c.Root {
-			return "the column edge does not have the root that was signed"
+	case s.Frontier != nil:
+		frontier, err := RestoreTree(c.Size, s.Frontier)
+		if err != nil || frontier.Root() != c.Root {
+			return "the column frontier does not have the root that was signed"
 		}
 	}
 	return ""

@@ -72,7 +72,7 @@ func (l *sealedLog) seal(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.checkpoints = append(l.checkpoints, Statement{Note: signed, Size: c.Size, Root: c.Root[:], Edge: l.tree.Edge(), Time: noon})
+	l.checkpoints = append(l.checkpoints, Statement{Note: signed, Size: c.Size, Root: c.Root[:], Frontier: l.tree.Frontier(), Time: noon})
 }
 
 func (l *sealedLog) verify(t testing.TB, trust Trust) *Report {
@@ -187,7 +187,7 @@ func TestVerifyFinds(t *testing.T) {
 			l.checkpoints = l.checkpoints[:5]
 			l.entries = l.entries[:l.checkpoints[4].Size]
 			l.unsealed = nil
-		}, "log_short at leaves 32 to 103: "},
+		}, "log_truncated at leaves 32 to 103: "},
 		{"leaves at the end cut off", func(_ *testing.T, l *sealedLog) { l.entries = l.entries[:100] }, "leaf_missing at leaves 100 to 101: a checkpoint"},
 		{"checkpoints at the end cut off", func(_ *testing.T, l *sealedLog) { l.checkpoints = l.checkpoints[:5] }, "leaf_missing at leaves 32 to 103: no checkpoint"},
 		{"checkpoint", func(_ *testing.T, l *sealedLog) { l.checkpoints[5].Size++ }, "checkpoint_changed at leaf 39: the column size"},
@@ -195,7 +195,7 @@ func TestVerifyFinds(t *testing.T) {
 			l.checkpoints[5].Note = bytes.Replace(l.checkpoints[5].Note, []byte("\ntime 2026"), []byte("\ntime 2025"), 1)
 			l.checkpoints[5].Time = time.Time{}
 		}, "checkpoint_changed at leaf 38: it is not signed by"},
-		{"checkpoint's edge", func(_ *testing.T, l *sealedLog) { l.checkpoints[5].Edge[3]++ }, "checkpoint_changed at leaf 38: the column edge"},
+		{"checkpoint's frontier", func(_ *testing.T, l *sealedLog) { l.checkpoints[5].Frontier[3]++ }, "checkpoint_changed at leaf 38: the column frontier"},
 		{"signed by another", func(t *testing.T, l *sealedLog) {
 			l.signer = newSigner(t, l.signer.Key().Origin())
 			l.unsealed, l.sequences["a"] = nil, 52
@@ -361,7 +361,7 @@ func TestProofs(t *testing.T) {
 		leaves = append(leaves, leaf)
 		tree.Append(leaf)
 		roots = append(roots, tree.Root())
-		again, err := RestoreTree(tree.Size(), tree.Edge())
+		again, err := RestoreTree(tree.Size(), tree.Frontier())
 		if err != nil || again.Root() != tree.Root() {
 			t.Fatalf("restored at %d: %v", tree.Size(), err)
 		}
@@ -393,7 +393,7 @@ func TestProofs(t *testing.T) {
 		}
 	}
 	if _, err := RestoreTree(3, make([]byte, 32)); err == nil {
-		t.Error("an edge of the wrong size")
+		t.Error("an frontier of the wrong size")
 	}
 }
 

@@ -97,7 +97,7 @@ func seedInto(t *testing.T, url func(user string) string, private string, publis
 			}
 		}
 		s.operations(month)
-		s.record(&audit.Event{Time: s.at(month + "-15T08:00"), Kind: audit.KindPolicyRefused, Revision: "sha256:other", Message: "month " + month})
+		s.record(&audit.Event{Time: s.at(month + "-15T08:00"), Kind: audit.KindPolicyRejected, Revision: "sha256:other", Message: "month " + month})
 	}
 	seal(t, l, url, private, publishers...)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -168,7 +168,7 @@ func (s *seeder) policies() {
 	s.record(&audit.Event{Time: s.at("07-01T08:00"), Kind: audit.KindPolicyLoaded, Revision: s.revisions["A"].Digest, Commit: s.revisions["A"].Commit})
 	s.record(&audit.Event{Time: s.at("10-15T08:00"), Kind: audit.KindPolicyLoaded, Revision: s.revisions["B"].Digest, Commit: s.revisions["B"].Commit,
 		Attributes: []audit.Attribute{{Name: "replaces", Value: s.revisions["A"].Digest}, {Name: "replaces_commit", Value: s.revisions["A"].Commit}}})
-	s.record(&audit.Event{Time: s.at("10-20T08:00"), Kind: audit.KindPolicyRefused, Revision: "sha256:refused", Commit: strings.Repeat("c", 40), Message: "2 tests failed",
+	s.record(&audit.Event{Time: s.at("10-20T08:00"), Kind: audit.KindPolicyRejected, Revision: "sha256:refused", Commit: strings.Repeat("c", 40), Message: "2 tests failed",
 		Attributes: []audit.Attribute{{Name: "kind", Value: "tests_failed"}}})
 }
 
@@ -235,13 +235,13 @@ func (s *seeder) who(e *audit.Event, step, where string) {
 
 // operations records what is no decision.
 func (s *seeder) operations(month string) {
-	s.record(&audit.Event{Time: s.at(month + "-22T08:00"), Kind: audit.KindExceptionEnding, Repository: "acme/website", Message: "an exception ends at 2026-10-29T00:00:00Z", Attributes: []audit.Attribute{
+	s.record(&audit.Event{Time: s.at(month + "-22T08:00"), Kind: audit.KindExceptionExpiring, Repository: "acme/website", Message: "an exception ends at 2026-10-29T00:00:00Z", Attributes: []audit.Attribute{
 		{Name: "path", Value: "exceptions/git-over-ssh/" + month}, {Name: "owner", Value: "ann@acme.example"}, {Name: "ticket", Value: "OPS-17"}, {Name: "until", Value: "2026-10-29T00:00:00Z"}}})
 	s.record(&audit.Event{Time: s.at(month + "-25T08:00"), Kind: audit.KindAdmin, Action: "token_revoked", Message: "token in a public log of " + month, StepUUID: "33333333-0000-4000-8000-000000000011",
 		Attributes: []audit.Attribute{{Name: "operator", Value: "bob"}, {Name: "operator_uid", Value: "1001"}}})
 	s.record(&audit.Event{Time: s.at(month + "-26T08:00"), Kind: audit.KindWriterLost, Attributes: []audit.Attribute{
 		{Name: "writer", Value: "019a0000-0000-7000-8000-0000000000" + month}, {Name: "last_sequence", Value: "41"}, {Name: "last_event", Value: "2026-" + month + "-26T07:59:40Z"}}})
-	s.record(&audit.Event{Time: s.at(month + "-27T08:00"), Kind: audit.KindNameMoved, WorkspaceUUID: "922e118c-f34f-4226-a897-0e0afbec553d",
+	s.record(&audit.Event{Time: s.at(month + "-27T08:00"), Kind: audit.KindNameReassigned, WorkspaceUUID: "922e118c-f34f-4226-a897-0e0afbec553d",
 		Attributes: []audit.Attribute{{Name: "kind", Value: "repository"}, {Name: "name", Value: "acme/tools"}}})
 }
 

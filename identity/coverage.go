@@ -7,12 +7,12 @@ type Coverage string
 
 // The classes of runs of deployments.
 const (
-	CoverageSeen         Coverage = "seen"               // its step is in the log
-	CoveragePipelineOnly Coverage = "seen_pipeline_only" // another step of its pipeline is, and it is not
-	CoverageNotSeen      Coverage = "not_seen"           // nothing of its pipeline is
-	CoverageCannotTell   Coverage = "cannot_tell"        // Bitbucket did not tell enough
-	CoverageNotRun       Coverage = "not_run"            // its step never ran
-	CoveragePending      Coverage = "pending"            // it is not over, or too fresh to say
+	CoverageSeen         Coverage = "seen"          // its step is in the log
+	CoveragePipelineOnly Coverage = "pipeline_only" // another step of its pipeline is, and it is not
+	CoverageNotSeen      Coverage = "not_seen"      // nothing of its pipeline is
+	CoverageCannotTell   Coverage = "unknown"       // Bitbucket did not tell enough
+	CoverageNotRun       Coverage = "not_run"       // its step never ran
+	CoveragePending      Coverage = "pending"       // it is not over, or too fresh to say
 )
 
 // Coverages are all classes, in the order in which they are told.

@@ -43,9 +43,9 @@ SELECT e.time, e.kind, e.revision, e.commit, e.reason, e.message, e.cause,
        p.first_seen, e.writer, e.writer_sequence
 FROM audit.events e
 LEFT JOIN audit.policies p ON p.digest = e.revision
-WHERE e.kind IN ('policy_loaded', 'policy_refused');
+WHERE e.kind IN ('policy_loaded', 'policy_rejected');
 
-CREATE VIEW audit.deployments_egress AS
+CREATE VIEW audit.deployment_egress AS
 SELECT workspace_uuid, repository_uuid, deployment_uuid,
        max(workspace) AS workspace, max(repository) AS repository,
        max(deployment) AS deployment, max(deployment_type) AS deployment_type,
@@ -74,7 +74,7 @@ COMMENT ON VIEW audit.decisions IS 'Every decision, with its outcome beside it o
 COMMENT ON VIEW audit.denials IS 'What was refused. What passed only because of report mode is in audit.would_deny.';
 COMMENT ON VIEW audit.would_deny IS 'What passed only because of report mode; reason and rule are those for which it would have been refused.';
 COMMENT ON VIEW audit.policy_changes IS 'Every revision that began to decide, or was offered and refused, by each writer.';
-COMMENT ON VIEW audit.deployments_egress IS 'Where each deployment environment of each repository went or tried to go, and how much went there.';
+COMMENT ON VIEW audit.deployment_egress IS 'Where each deployment environment of each repository went or tried to go, and how much went there.';
 COMMENT ON VIEW audit.writers IS 'Every process that wrote to the log: when it began and ended, and whether any of its numbers is missing.';
 
 -- A view's column means what the column of audit.events by that name means.
@@ -99,14 +99,14 @@ COMMENT ON COLUMN audit.decisions.closed_at IS 'When the tunnel or request ended
 COMMENT ON COLUMN audit.policy_changes.attributes IS 'What else is known of the change, as JSON.';
 COMMENT ON COLUMN audit.policy_changes.first_seen IS 'When this content was first loaded anywhere.';
 COMMENT ON COLUMN audit.policy_changes.revision IS 'The digest of the policy; its content is in audit.policies.';
-COMMENT ON COLUMN audit.deployments_egress.first_seen IS 'The time of the first decision.';
-COMMENT ON COLUMN audit.deployments_egress.last_seen IS 'The time of the last decision.';
-COMMENT ON COLUMN audit.deployments_egress.allowed IS 'How many decisions allowed it, without those of report mode.';
-COMMENT ON COLUMN audit.deployments_egress.would_deny IS 'How many passed only because of report mode.';
-COMMENT ON COLUMN audit.deployments_egress.denied IS 'How many decisions refused it.';
-COMMENT ON COLUMN audit.deployments_egress.sent IS 'Bytes from the repository''s steps to the target, all together.';
-COMMENT ON COLUMN audit.deployments_egress.received IS 'Bytes from the target, all together.';
-COMMENT ON COLUMN audit.deployments_egress.rules IS 'The rules that decided, in the order of their names.';
+COMMENT ON COLUMN audit.deployment_egress.first_seen IS 'The time of the first decision.';
+COMMENT ON COLUMN audit.deployment_egress.last_seen IS 'The time of the last decision.';
+COMMENT ON COLUMN audit.deployment_egress.allowed IS 'How many decisions allowed it, without those of report mode.';
+COMMENT ON COLUMN audit.deployment_egress.would_deny IS 'How many passed only because of report mode.';
+COMMENT ON COLUMN audit.deployment_egress.denied IS 'How many decisions refused it.';
+COMMENT ON COLUMN audit.deployment_egress.sent IS 'Bytes from the repository''s steps to the target, all together.';
+COMMENT ON COLUMN audit.deployment_egress.received IS 'Bytes from the target, all together.';
+COMMENT ON COLUMN audit.deployment_egress.rules IS 'The rules that decided, in the order of their names.';
 COMMENT ON COLUMN audit.writers.started_at IS 'The time of its writer_started event.';
 COMMENT ON COLUMN audit.writers.ended_at IS 'The time of its writer_ended event. Null: it still runs, or it did not end by itself.';
 COMMENT ON COLUMN audit.writers.first_event IS 'The time of its earliest event.';
@@ -115,9 +115,9 @@ COMMENT ON COLUMN audit.writers.events IS 'How many events it has here.';
 COMMENT ON COLUMN audit.writers.last_sequence IS 'The highest number that it gave to an event.';
 COMMENT ON COLUMN audit.writers.missing IS 'How many numbers up to that are not here. Anything but 0 is a finding.';
 
-REVOKE ALL ON audit.decisions, audit.denials, audit.would_deny, audit.policy_changes, audit.deployments_egress, audit.writers FROM PUBLIC;
-GRANT SELECT ON audit.decisions, audit.denials, audit.would_deny, audit.policy_changes, audit.deployments_egress, audit.writers
+REVOKE ALL ON audit.decisions, audit.denials, audit.would_deny, audit.policy_changes, audit.deployment_egress, audit.writers FROM PUBLIC;
+GRANT SELECT ON audit.decisions, audit.denials, audit.would_deny, audit.policy_changes, audit.deployment_egress, audit.writers
     TO sallyport_writer, sallyport_auditor;
 
 -- +goose Down
-DROP VIEW audit.writers, audit.deployments_egress, audit.policy_changes, audit.would_deny, audit.denials, audit.decisions;
+DROP VIEW audit.writers, audit.deployment_egress, audit.policy_changes, audit.would_deny, audit.denials, audit.decisions;

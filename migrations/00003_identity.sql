@@ -125,7 +125,7 @@ COMMENT ON COLUMN identity.deployments.deployment_type IS 'Its type: test, stagi
 -- A name that passed from one UUID to another: a repository that was deleted and
 -- made again, or renamed so that another could take its name. Policy may name a
 -- deployment environment by its name or by its slug.
-CREATE VIEW identity.moved_names AS
+CREATE VIEW identity.reassigned_names AS
 SELECT 'workspace' AS kind, NULL::uuid AS repository_uuid, n.workspace AS name,
        p.workspace_uuid AS from_uuid, n.workspace_uuid AS to_uuid, p.valid_to AS borne_until, n.valid_from AS moved_at
 FROM identity.workspaces n
@@ -153,14 +153,14 @@ CROSS JOIN LATERAL (
       AND (p.deployment_name = n.deployment_name OR p.deployment <> '' AND p.deployment = n.deployment)
     ORDER BY p.valid_from DESC LIMIT 1) p
 WHERE p.deployment_uuid <> n.deployment_uuid;
-COMMENT ON VIEW identity.moved_names IS 'Each time that a name passed from one UUID to another: deleted and made again, or renamed and its name taken over.';
-COMMENT ON COLUMN identity.moved_names.kind IS 'What bears the name: workspace, repository, deployment.';
-COMMENT ON COLUMN identity.moved_names.repository_uuid IS 'The repository that bears the name now, or to which the deployment environment belongs. Null for a workspace.';
-COMMENT ON COLUMN identity.moved_names.name IS 'The name: the slug of a workspace, the full name of a repository, the name of a deployment environment.';
-COMMENT ON COLUMN identity.moved_names.from_uuid IS 'Who bore it before.';
-COMMENT ON COLUMN identity.moved_names.to_uuid IS 'Who bore it from then on.';
-COMMENT ON COLUMN identity.moved_names.borne_until IS 'Until when the one before bore it. Null: it still bears another name of which the slug is the same.';
-COMMENT ON COLUMN identity.moved_names.moved_at IS 'When the other was first seen to bear it.';
+COMMENT ON VIEW identity.reassigned_names IS 'Each time that a name passed from one UUID to another: deleted and made again, or renamed and its name taken over.';
+COMMENT ON COLUMN identity.reassigned_names.kind IS 'What bears the name: workspace, repository, deployment.';
+COMMENT ON COLUMN identity.reassigned_names.repository_uuid IS 'The repository that bears the name now, or to which the deployment environment belongs. Null for a workspace.';
+COMMENT ON COLUMN identity.reassigned_names.name IS 'The name: the slug of a workspace, the full name of a repository, the name of a deployment environment.';
+COMMENT ON COLUMN identity.reassigned_names.from_uuid IS 'Who bore it before.';
+COMMENT ON COLUMN identity.reassigned_names.to_uuid IS 'Who bore it from then on.';
+COMMENT ON COLUMN identity.reassigned_names.borne_until IS 'Until when the one before bore it. Null: it still bears another name of which the slug is the same.';
+COMMENT ON COLUMN identity.reassigned_names.moved_at IS 'When the other was first seen to bear it.';
 
 -- Admitted tokens. Never the token, nor anything from which it could be made.
 CREATE TABLE identity.admitted_tokens (
@@ -259,8 +259,8 @@ COMMENT ON COLUMN identity.pipelines.creator IS 'The name of whoever started it,
 REVOKE ALL ON identity.pipelines FROM PUBLIC;
 GRANT SELECT, INSERT, UPDATE (build_number, creator, creator_uuid, learnt) ON identity.pipelines TO sallyport_writer;
 GRANT SELECT ON identity.pipelines TO sallyport_auditor;
-REVOKE ALL ON identity.moved_names FROM PUBLIC;
-GRANT SELECT ON identity.moved_names TO sallyport_writer, sallyport_auditor;
+REVOKE ALL ON identity.reassigned_names FROM PUBLIC;
+GRANT SELECT ON identity.reassigned_names TO sallyport_writer, sallyport_auditor;
 
 -- The view as it was, with two columns at its end.
 CREATE OR REPLACE VIEW audit.decisions AS
@@ -319,7 +319,7 @@ LEFT JOIN audit.events c
        ON c.decision_id = d.decision_id AND c.kind IN ('tunnel_closed', 'request_closed')
 WHERE d.kind = 'decision';
 
-DROP VIEW identity.moved_names;
+DROP VIEW identity.reassigned_names;
 DROP TABLE identity.pipelines;
 DROP TABLE identity.restorations;
 DROP TABLE identity.revocations;

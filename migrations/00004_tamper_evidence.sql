@@ -23,18 +23,18 @@ CREATE TABLE audit.checkpoints (
     size    bigint NOT NULL,
     time    timestamptz NOT NULL,
     root    bytea NOT NULL,
-    edge    bytea NOT NULL,
+    frontier    bytea NOT NULL,
     note    text COLLATE "C" NOT NULL,
     CONSTRAINT checkpoints_pkey PRIMARY KEY (size),
     CONSTRAINT checkpoints_size CHECK (size > 0),
     CONSTRAINT checkpoints_root CHECK (octet_length(root) = 32),
-    CONSTRAINT checkpoints_edge CHECK (octet_length(edge) BETWEEN 32 AND 64 * 32 AND octet_length(edge) % 32 = 0)
+    CONSTRAINT checkpoints_frontier CHECK (octet_length(frontier) BETWEEN 32 AND 64 * 32 AND octet_length(frontier) % 32 = 0)
 );
 COMMENT ON TABLE audit.checkpoints IS 'Signed statements of the size and the root hash of the tree, each also published outside of the database.';
 COMMENT ON COLUMN audit.checkpoints.size IS 'How many leaves it covers: those with an index below.';
 COMMENT ON COLUMN audit.checkpoints.time IS 'When it was signed, by the clock of the signer.';
 COMMENT ON COLUMN audit.checkpoints.root IS 'The root hash of the tree of these leaves.';
-COMMENT ON COLUMN audit.checkpoints.edge IS 'The roots of the complete subtrees at the right edge, the largest first, 32 bytes each: what the next checkpoint goes on from. They have the root as their own.';
+COMMENT ON COLUMN audit.checkpoints.frontier IS 'The roots of the complete subtrees at the right edge, the largest first, 32 bytes each: what the next checkpoint goes on from. They have the root as their own.';
 COMMENT ON COLUMN audit.checkpoints.note IS 'The checkpoint itself, as it was signed and published: C2SP tlog-checkpoint, Ed25519.';
 
 CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.leaves

@@ -4,7 +4,7 @@
 -- program uses puts another number here.
 CREATE FUNCTION sallyport.oldest_program() RETURNS bigint
     LANGUAGE sql IMMUTABLE
-    RETURN 4;
+    RETURN 7;
 COMMENT ON FUNCTION sallyport.oldest_program() IS 'The newest migration that the oldest program knows which works with this schema.';
 REVOKE ALL ON FUNCTION sallyport.oldest_program() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION sallyport.oldest_program() TO sallyport_writer, sallyport_auditor;
@@ -12,20 +12,20 @@ GRANT EXECUTE ON FUNCTION sallyport.oldest_program() TO sallyport_writer, sallyp
 -- Who may do what one alone can do at a time. Everybody who can connect can take
 -- an advisory lock, whatever its number, and keep it for ever. A row can be
 -- locked by who may change it, and these by nobody but the owner's functions.
-CREATE TABLE audit.turns (
+CREATE TABLE audit.locks (
     name text COLLATE "C" NOT NULL,
-    CONSTRAINT turns_pkey PRIMARY KEY (name)
+    CONSTRAINT locks_pkey PRIMARY KEY (name)
 );
-INSERT INTO audit.turns (name) VALUES ('database'), ('partition'), ('retention'), ('seal');
-COMMENT ON TABLE audit.turns IS 'What one session alone does at a time, by a lock on its row: write as the writer "database", make a partition, retention and holds, seal.';
-COMMENT ON COLUMN audit.turns.name IS 'What it is the turn for.';
-CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.turns
+INSERT INTO audit.locks (name) VALUES ('database'), ('partition'), ('retention'), ('seal');
+COMMENT ON TABLE audit.locks IS 'What one session alone does at a time, by a lock on its row: write as the writer "database", make a partition, retention and holds, seal.';
+COMMENT ON COLUMN audit.locks.name IS 'What it is the turn for.';
+CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.locks
     FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
-CREATE TRIGGER refuse_row_change BEFORE UPDATE OR DELETE ON audit.turns
+CREATE TRIGGER refuse_row_change BEFORE UPDATE OR DELETE ON audit.locks
     FOR EACH ROW EXECUTE FUNCTION audit.refuse_change();
-ALTER TABLE audit.turns ENABLE ALWAYS TRIGGER refuse_change;
-ALTER TABLE audit.turns ENABLE ALWAYS TRIGGER refuse_row_change;
-REVOKE ALL ON audit.turns FROM PUBLIC;
+ALTER TABLE audit.locks ENABLE ALWAYS TRIGGER refuse_change;
+ALTER TABLE audit.locks ENABLE ALWAYS TRIGGER refuse_row_change;
+REVOKE ALL ON audit.locks FROM PUBLIC;
 
 -- +goose StatementBegin
 CREATE FUNCTION audit.sessions_at(what regclass) RETURNS text
@@ -42,35 +42,35 @@ $$;
 COMMENT ON FUNCTION audit.sessions_at(regclass) IS 'The sessions that have a lock on a table, and their logins, for an operator who may end them with pg_terminate_backend.';
 
 -- +goose StatementBegin
-CREATE FUNCTION audit.take_turn(which text, patient boolean) RETURNS boolean
+CREATE FUNCTION audit.acquire_lock(which text, patient boolean) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM FROM audit.turns t WHERE t.name = which FOR UPDATE SKIP LOCKED;
+    PERFORM FROM audit.locks t WHERE t.name = which FOR UPDATE SKIP LOCKED;
     IF FOUND OR NOT patient THEN
         RETURN FOUND;
     END IF;
-    PERFORM FROM audit.turns t WHERE t.name = which FOR UPDATE;
+    PERFORM FROM audit.locks t WHERE t.name = which FOR UPDATE;
     RETURN true;
 EXCEPTION WHEN lock_not_available THEN
-    RAISE EXCEPTION 'a transaction that has the turn of "%" does not end: that of session %', which, audit.sessions_at('audit.turns')
+    RAISE EXCEPTION 'a transaction that has the turn of "%" does not end: that of session %', which, audit.sessions_at('audit.locks')
         USING ERRCODE = 'lock_not_available', HINT = 'Try again, or end that session with pg_terminate_backend.';
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.take_turn(text, boolean) IS 'Takes a turn until the transaction ends. False: somebody has it, and this one is not patient. One that is waits as long as its lock_timeout.';
+COMMENT ON FUNCTION audit.acquire_lock(text, boolean) IS 'Takes a turn until the transaction ends. False: somebody has it, and this one is not patient. One that is waits as long as its lock_timeout.';
 
 -- +goose StatementBegin
-CREATE FUNCTION audit.seal_turn() RETURNS boolean
+CREATE FUNCTION audit.try_seal_lock() RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN audit.take_turn('seal', false);
+    RETURN audit.acquire_lock('seal', false);
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.seal_turn() IS 'Takes the turn to seal until the transaction ends. False: another session has it.';
+COMMENT ON FUNCTION audit.try_seal_lock() IS 'Takes the turn to seal until the transaction ends. False: another session has it.';
 
 -- The database itself is a writer of the log. It is called "database", has no
 -- start and no end, and numbers its events under a lock, so that they become
@@ -135,7 +135,7 @@ $$;
 COMMENT ON FUNCTION audit.escape(text, integer) IS 'A text as the writers of the log escape and cap it: no control character, none that moves or hides text, at most so many bytes.';
 
 -- +goose StatementBegin
-CREATE FUNCTION audit.append(kind text, VARIADIC attributes text[]) RETURNS bigint
+CREATE FUNCTION audit.append_event(kind text, VARIADIC attributes text[]) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
     SET timezone = 'UTC'
@@ -154,7 +154,7 @@ BEGIN
         RAISE EXCEPTION 'the audit log is written to in READ COMMITTED transactions, and this one is %', upper(current_setting('transaction_isolation'))
             USING ERRCODE = 'invalid_transaction_state';
     END IF;
-    PERFORM audit.take_turn('database', true);
+    PERFORM audit.acquire_lock('database', true);
     -- Who forgets to end his transaction keeps the others waiting. Who wants to
     -- can change this.
     IF current_setting('idle_in_transaction_session_timeout')::interval NOT BETWEEN '1 ms' AND '30 s' THEN
@@ -191,7 +191,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.append(text, text[]) IS 'Adds an event of the writer "database", with attributes as name and value by turns, and returns its number. The functions of the log alone call it, as its owner.';
+COMMENT ON FUNCTION audit.append_event(text, text[]) IS 'Adds an event of the writer "database", with attributes as name and value by turns, and returns its number. The functions of the log alone call it, as its owner.';
 
 -- What the database says of itself, nobody else says in its name.
 -- +goose StatementBegin
@@ -239,7 +239,7 @@ BEGIN
         RAISE EXCEPTION 'an export has: what (1 to 500 bytes), parameters (JSON, at most a megabyte), rows (0 or more), digest (SHA-256, 32 bytes), tool (at most 500 bytes)'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    RETURN audit.append('export', 'what', what, 'login', session_user::text, 'tool', tool,
+    RETURN audit.append_event('export', 'what', what, 'login', session_user::text, 'tool', tool,
         'rows', rows::text, 'digest', 'sha256:' || encode(digest, 'hex'),
         'parameters', parameters,
         'parameters_digest', CASE WHEN audit.escape(parameters, 2048) <> parameters THEN 'sha256:' || encode(sha256(convert_to(parameters, 'UTF8')), 'hex') END);
@@ -264,7 +264,7 @@ BEGIN
         RAISE EXCEPTION 'a hold has: a first and a last day (1970-01-01 to 9999-12-31), and a reason (1 to 2000 bytes)' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     PERFORM audit.retention_lock();
-    RETURN audit.append('hold_set', 'first_day', first_day::text, 'last_day', last_day::text, 'reason', reason, 'login', session_user::text);
+    RETURN audit.append_event('hold_set', 'first_day', first_day::text, 'last_day', last_day::text, 'reason', reason, 'login', session_user::text);
 END
 $$;
 -- +goose StatementEnd
@@ -285,7 +285,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM audit.holds h WHERE h.hold = hold AND h.lifted_at IS NULL) THEN
         RAISE EXCEPTION 'there is no hold % in force', hold USING ERRCODE = 'no_data_found';
     END IF;
-    RETURN audit.append('hold_lifted', 'hold', hold::text, 'reason', reason, 'login', session_user::text);
+    RETURN audit.append_event('hold_lifted', 'hold', hold::text, 'reason', reason, 'login', session_user::text);
 END
 $$;
 -- +goose StatementEnd
@@ -296,8 +296,8 @@ CREATE FUNCTION audit.retention_lock() RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF NOT audit.take_turn('retention', false) THEN
-        RAISE EXCEPTION 'retention is at work at this moment, or a hold is being set or lifted, by session %: try again', audit.sessions_at('audit.turns')
+    IF NOT audit.acquire_lock('retention', false) THEN
+        RAISE EXCEPTION 'retention is at work at this moment, or a hold is being set or lifted, by session %: try again', audit.sessions_at('audit.locks')
             USING ERRCODE = 'lock_not_available';
     END IF;
 END
@@ -358,14 +358,14 @@ COMMENT ON AGGREGATE audit.chain(bytea) IS 'A digest over hashes in an order: sh
 
 -- What is the log's own account of itself: keys, writers, policies, operators'
 -- deeds, what it found out about its own completeness, exports, retention. It stays when the events of its month are taken.
-CREATE FUNCTION audit.stays(kind text, writer text) RETURNS boolean
+CREATE FUNCTION audit.is_exempt_from_retention(kind text, writer text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN writer = 'database' OR kind IN ('writer_started', 'writer_ended', 'writer_lost', 'signing_key', 'policy_loaded', 'policy_refused', 'admin',
-        'name_moved', 'reconciled', 'deployment_not_seen', 'self_test');
-COMMENT ON FUNCTION audit.stays(text, text) IS 'Whether retention leaves an event of this kind and writer where it is.';
+    RETURN writer = 'database' OR kind IN ('writer_started', 'writer_ended', 'writer_lost', 'signing_key', 'policy_loaded', 'policy_rejected', 'admin',
+        'name_reassigned', 'reconciled', 'deployment_unobserved', 'self_test');
+COMMENT ON FUNCTION audit.is_exempt_from_retention(text, text) IS 'Whether retention leaves an event of this kind and writer where it is.';
 
 -- +goose StatementBegin
-CREATE FUNCTION audit.examine_month(INOUT month date, keep_days integer DEFAULT 400,
+CREATE FUNCTION audit.check_month(INOUT month date, keep_days integer DEFAULT 400,
         OUT events bigint, OUT taken bigint, OUT leaves text[], OUT digest bytea, OUT sealed_by timestamptz,
         OUT writers text[], OUT writers_taken bigint[], OUT last_sequences bigint[], OUT refusal text)
     LANGUAGE plpgsql STABLE
@@ -408,14 +408,14 @@ BEGIN
            count(*) FILTER (WHERE j.index IS NOT NULL AND j.hash <> j.leaf), count(j.index) - count(DISTINCT j.index),
            max(j.index), audit.chain(j.leaf ORDER BY j.index) FILTER (WHERE NOT j.stays)
         INTO events, taken, unsealed, changed, copies, topmost, digest
-        FROM (SELECT e.writer, e.writer_sequence, l.index, l.hash AS leaf, sha256('\x00'::bytea || e.record) AS hash, audit.stays(e.kind, e.writer) AS stays
+        FROM (SELECT e.writer, e.writer_sequence, l.index, l.hash AS leaf, sha256('\x00'::bytea || e.record) AS hash, audit.is_exempt_from_retention(e.kind, e.writer) AS stays
               FROM audit.events e LEFT JOIN audit.leaves l ON l.writer = e.writer AND l.writer_sequence = e.writer_sequence
               WHERE e.time >= begins AND e.time < ends) j;
     SELECT max(c.time) INTO sealed_by FROM audit.checkpoints c
         WHERE c.size <= (SELECT min(o.size) FROM audit.checkpoints o WHERE o.size > topmost);
     SELECT array_agg(w.writer ORDER BY w.writer), array_agg(w.taken ORDER BY w.writer), array_agg(w.last ORDER BY w.writer)
         INTO writers, writers_taken, last_sequences
-        FROM (SELECT e.writer, max(e.writer_sequence) AS last, count(*) FILTER (WHERE NOT audit.stays(e.kind, e.writer)) AS taken FROM audit.events e WHERE e.time >= begins AND e.time < ends GROUP BY e.writer) w;
+        FROM (SELECT e.writer, max(e.writer_sequence) AS last, count(*) FILTER (WHERE NOT audit.is_exempt_from_retention(e.kind, e.writer)) AS taken FROM audit.events e WHERE e.time >= begins AND e.time < ends GROUP BY e.writer) w;
     -- What follows one another in the tree is one range; 45 of them are text that
     -- an attribute holds.
     SELECT array_agg(p.text ORDER BY p.place), sum(p.pieces) INTO leaves, pieces
@@ -439,7 +439,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.examine_month(date, integer) IS 'What audit.expire would take of a month, and why it would refuse (null: it would not). It reads all of the month.';
+COMMENT ON FUNCTION audit.check_month(date, integer) IS 'What audit.expire would take of a month, and why it would refuse (null: it would not). It reads all of the month.';
 
 -- +goose StatementBegin
 CREATE FUNCTION audit.expire(month date, keep_days integer DEFAULT 400) RETURNS bigint
@@ -466,7 +466,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = 'audit.events'::regclass AND inhrelid = to_regclass(format('audit.%I', partition))) THEN
         RAISE EXCEPTION 'the log has no partition for %', to_char(month, 'YYYY-MM') USING ERRCODE = 'undefined_table';
     END IF;
-    SELECT * INTO m FROM audit.examine_month(month, keep_days);
+    SELECT * INTO m FROM audit.check_month(month, keep_days);
     IF m.refusal IS NOT NULL THEN
         RAISE EXCEPTION 'the events of % stay: %', to_char(month, 'YYYY-MM'), m.refusal USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
@@ -476,7 +476,7 @@ BEGIN
 
     -- What stays, in a table that takes the partition's place.
     EXECUTE format('CREATE TABLE audit.%I (LIKE audit.events INCLUDING ALL) WITH (toast_tuple_target = 8160)', remnant);
-    EXECUTE format('INSERT INTO audit.%I SELECT * FROM audit.%I e WHERE audit.stays(e.kind, e.writer)', remnant, partition);
+    EXECUTE format('INSERT INTO audit.%I SELECT * FROM audit.%I e WHERE audit.is_exempt_from_retention(e.kind, e.writer)', remnant, partition);
     EXECUTE format('COMMENT ON TABLE audit.%I IS %L', remnant, 'The log''s own events of ' || to_char(month, 'YYYY-MM') || ' (UTC). Retention took the others.');
     EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', remnant);
     EXECUTE format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.%I
@@ -491,7 +491,7 @@ BEGIN
 
     FOR attempt IN 1 .. 10 LOOP
         BEGIN
-            number := audit.append('retention', VARIADIC said);
+            number := audit.append_event('retention', VARIADIC said);
             -- No other partition: a timeout is for each lock that is waited for.
             -- With both, nobody who inserts waits for us longer than half a second.
             LOCK TABLE ONLY audit.events IN ACCESS EXCLUSIVE MODE;
@@ -552,7 +552,7 @@ COMMENT ON VIEW audit.writers IS 'Every process that wrote to the log: when it b
 COMMENT ON COLUMN audit.writers.missing IS 'How many numbers up to that are not here and were not taken by retention. Anything but 0 is a finding.';
 COMMENT ON COLUMN audit.writers.expired IS 'How many of its events retention took.';
 COMMENT ON COLUMN audit.events.writer IS 'Who wrote the row: one process of Sallyport, named by a UUIDv7, or "database".';
-COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_refused, policy_applied, exception_ending, candidate_differed, writer_started, writer_ended, writer_lost, signing_key, name_moved, admin, export, retention, hold_set, hold_lifted.';
+COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, name_reassigned, admin, export, retention, hold_set, hold_lifted.';
 
 -- The function as it was, with one more trigger, a turn that nobody else can
 -- take, and a bound: each partition costs every query something.
@@ -577,7 +577,7 @@ BEGIN
     IF to_regclass(format('audit.%I', partition)) IS NOT NULL THEN
         RETURN partition;
     END IF;
-    PERFORM audit.take_turn('partition', true);
+    PERFORM audit.acquire_lock('partition', true);
     IF to_regclass(format('audit.%I', partition)) IS NOT NULL THEN
         RETURN partition; -- another made it while we waited
     END IF;
@@ -606,15 +606,15 @@ $$;
 
 REVOKE ALL ON audit.expired, audit.holds FROM PUBLIC;
 GRANT SELECT ON audit.expired, audit.holds TO sallyport_writer, sallyport_auditor;
-REVOKE ALL ON FUNCTION audit.sessions_at(regclass), audit.take_turn(text, boolean), audit.seal_turn(),
-    audit.escape(text, integer), audit.append(text, text[]), audit.refuse_name(), audit.retention_lock(),
+REVOKE ALL ON FUNCTION audit.sessions_at(regclass), audit.acquire_lock(text, boolean), audit.try_seal_lock(),
+    audit.escape(text, integer), audit.append_event(text, text[]), audit.refuse_name(), audit.retention_lock(),
     audit.record_export(text, text, bigint, bytea, text), audit.set_hold(date, date, text), audit.lift_hold(bigint, text),
-    audit.chain_step(bytea, bytea), audit.chain(bytea), audit.stays(text, text), audit.examine_month(date, integer), audit.expire(date, integer) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION audit.record_export(text, text, bigint, bytea, text), audit.chain_step(bytea, bytea), audit.chain(bytea), audit.stays(text, text)
+    audit.chain_step(bytea, bytea), audit.chain(bytea), audit.is_exempt_from_retention(text, text), audit.check_month(date, integer), audit.expire(date, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION audit.record_export(text, text, bigint, bytea, text), audit.chain_step(bytea, bytea), audit.chain(bytea), audit.is_exempt_from_retention(text, text)
     TO sallyport_writer, sallyport_auditor;
-GRANT EXECUTE ON FUNCTION audit.seal_turn() TO sallyport_writer;
+GRANT EXECUTE ON FUNCTION audit.try_seal_lock() TO sallyport_writer;
 -- To keep more is an auditor's right, to keep less the owner's alone.
-GRANT EXECUTE ON FUNCTION audit.set_hold(date, date, text), audit.examine_month(date, integer) TO sallyport_auditor;
+GRANT EXECUTE ON FUNCTION audit.set_hold(date, date, text), audit.check_month(date, integer) TO sallyport_auditor;
 
 -- +goose Down
 
@@ -683,8 +683,8 @@ SELECT writer,
 FROM audit.events
 GROUP BY writer;
 DROP FUNCTION audit.expire(date, integer);
-DROP FUNCTION audit.examine_month(date, integer);
-DROP FUNCTION audit.stays(text, text);
+DROP FUNCTION audit.check_month(date, integer);
+DROP FUNCTION audit.is_exempt_from_retention(text, text);
 DROP AGGREGATE audit.chain(bytea);
 DROP FUNCTION audit.chain_step(bytea, bytea);
 DROP FUNCTION audit.lift_hold(bigint, text);
@@ -693,11 +693,11 @@ DROP FUNCTION audit.retention_lock();
 DROP VIEW audit.holds;
 DROP TABLE audit.expired;
 DROP FUNCTION audit.record_export(text, text, bigint, bytea, text);
-DROP FUNCTION audit.append(text, text[]);
+DROP FUNCTION audit.append_event(text, text[]);
 DROP FUNCTION audit.refuse_name();
 DROP FUNCTION audit.escape(text, integer);
-DROP FUNCTION audit.seal_turn();
-DROP FUNCTION audit.take_turn(text, boolean);
+DROP FUNCTION audit.try_seal_lock();
+DROP FUNCTION audit.acquire_lock(text, boolean);
 DROP FUNCTION audit.sessions_at(regclass);
-DROP TABLE audit.turns;
+DROP TABLE audit.locks;
 DROP FUNCTION sallyport.oldest_program();

@@ -56,7 +56,7 @@ CREATE TABLE audit.deployment_findings (
     CONSTRAINT deployment_findings_pkey PRIMARY KEY (repository_uuid, deployment_run_uuid, found_at),
     CONSTRAINT deployment_findings_build_number CHECK (build_number > 0),
     CONSTRAINT deployment_findings_state CHECK (state IN ('waiting', 'in_progress', 'successful', 'failed', 'stopped', 'unknown')),
-    CONSTRAINT deployment_findings_class CHECK (class IN ('seen', 'seen_pipeline_only', 'not_seen', 'cannot_tell', 'not_run', 'pending')),
+    CONSTRAINT deployment_findings_class CHECK (class IN ('seen', 'pipeline_only', 'not_seen', 'unknown', 'not_run', 'pending')),
     CONSTRAINT deployment_findings_length CHECK (octet_length(detail) <= 1000)
 );
 CREATE INDEX deployment_findings_reconciliation ON audit.deployment_findings (reconciliation);
@@ -74,7 +74,7 @@ COMMENT ON COLUMN audit.deployment_findings.created_at IS 'When it was made, by 
 COMMENT ON COLUMN audit.deployment_findings.started_at IS 'When it began, by the clock of Bitbucket. Null: it had not begun, or Bitbucket did not tell.';
 COMMENT ON COLUMN audit.deployment_findings.completed_at IS 'When it ended, by the clock of Bitbucket.';
 COMMENT ON COLUMN audit.deployment_findings.state IS 'What Bitbucket said of it then: waiting, in_progress, successful, failed, stopped, unknown.';
-COMMENT ON COLUMN audit.deployment_findings.class IS 'seen: its step is in this log. seen_pipeline_only: another step of its pipeline is, and it is not. not_seen: nothing of its pipeline is. not_run: its step never ran. pending: it is not over, or too fresh. cannot_tell: Bitbucket did not tell enough.';
+COMMENT ON COLUMN audit.deployment_findings.class IS 'seen: its step is in this log. pipeline_only: another step of its pipeline is, and it is not. not_seen: nothing of its pipeline is. not_run: its step never ran. pending: it is not over, or too fresh. unknown: Bitbucket did not tell enough.';
 COMMENT ON COLUMN audit.deployment_findings.detail IS 'Why, where the class does not say it all.';
 
 -- Row triggers catch what no statement names; ALWAYS: session_replication_role
@@ -209,7 +209,7 @@ COMMENT ON COLUMN audit.self_tests.outcome IS 'passed, failed or inconclusive.';
 COMMENT ON COLUMN audit.self_tests.message IS 'What differed from what had to be.';
 COMMENT ON COLUMN audit.self_tests.attributes IS 'What was asked for, what had to come of it and what did, as JSON.';
 
-COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_refused, policy_applied, exception_ending, candidate_differed, writer_started, writer_ended, writer_lost, signing_key, name_moved, admin, export, retention, hold_set, hold_lifted, reconciled, deployment_not_seen, self_test.';
+COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, name_reassigned, admin, export, retention, hold_set, hold_lifted, reconciled, deployment_unobserved, self_test.';
 
 REVOKE ALL ON audit.deployment_coverage, audit.reconciliations, audit.self_tests FROM PUBLIC;
 GRANT SELECT ON audit.deployment_coverage, audit.reconciliations, audit.self_tests TO sallyport_writer, sallyport_auditor;

@@ -2,9 +2,10 @@
 // the statements that make its roles. It runs nothing.
 //
 // A file is named NNNNN_words.sql, holds one way up and one way down in the
-// annotations of pressly/goose, and is never changed once it was released.
-// Servers of two neighbouring versions work on one database at the same time,
-// so a migration only adds: what it replaces goes with the migration after.
+// annotations of pressly/goose, and never changes once it is released. From the
+// first release on, servers of two neighboring versions work on one database at
+// the same time, so a migration only adds, and a later migration removes what
+// it replaces. Until then the migrations are rewritten in place.
 package migrations
 
 import (
@@ -17,7 +18,7 @@ import (
 // Oldest is the oldest schema that this version's server works with. Of a newer
 // one than [Latest], which the next version may already have made, the schema
 // itself says whether it does: sallyport.oldest_program().
-const Oldest = 4
+const Oldest = 7
 
 // Table is the table of the migrations that were applied.
 const Table = "sallyport.schema_version"

@@ -232,7 +232,7 @@ func (r *Redecider) tell(ctx context.Context, open int, sum *tally, took time.Du
 		return
 	}
 	e := &audit.Event{
-		Time: r.config.Now().UTC().Truncate(time.Microsecond), Kind: audit.KindPolicyApplied,
+		Time: r.config.Now().UTC().Truncate(time.Microsecond), Kind: audit.KindPolicyReevaluated,
 		Revision: sum.revision.Digest, Commit: sum.revision.Commit,
 		Attributes: []audit.Attribute{
 			{Name: "open", Value: strconv.Itoa(open)},

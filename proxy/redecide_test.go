@@ -186,7 +186,7 @@ func TestPolicyThatCannotBeEvaluatedClosesNothing(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 			c.mu.Lock()
-			if len(c.events) != 1 || c.events[0].Kind != audit.KindPolicyApplied || c.events[0].Reason != string(policy.PolicyError) || c.events[0].Revision != second.Digest {
+			if len(c.events) != 1 || c.events[0].Kind != audit.KindPolicyReevaluated || c.events[0].Reason != string(policy.PolicyError) || c.events[0].Revision != second.Digest {
 				t.Errorf("recorded %+v", c.events)
 			}
 			c.mu.Unlock()
@@ -356,7 +356,7 @@ func TestPolicyAppliedIsRecorded(t *testing.T) {
 	for _, a := range c.events[0].Attributes {
 		told = append(told, a.Name+"="+a.Value)
 	}
-	if got := strings.Join(told, " "); got != "open=1 closed=1 would_deny=0 undecided=0" || c.events[0].Kind != audit.KindPolicyApplied {
+	if got := strings.Join(told, " "); got != "open=1 closed=1 would_deny=0 undecided=0" || c.events[0].Kind != audit.KindPolicyReevaluated {
 		t.Errorf("recorded %+v", c.events[0])
 	}
 }

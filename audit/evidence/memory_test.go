@@ -285,14 +285,14 @@ func october(t testing.TB) *memory {
 	m.add(b, start("proxy-2", at(23, 0)), loaded(at(23, 0)))
 	m.add(b, &audit.Event{Time: at(23, 1), Kind: audit.KindWriterLost, Attributes: []audit.Attribute{{Name: "writer", Value: a}}},
 		&audit.Event{Time: at(23, 2), Kind: audit.KindAdmin, Action: "journal_replayed", Attributes: []audit.Attribute{{Name: "writer", Value: a}, {Name: "events", Value: "3"}}},
-		&audit.Event{Time: at(24, 0), Kind: audit.KindPolicyRefused, Message: "it does not parse", Attributes: []audit.Attribute{{Name: "kind", Value: "does_not_load"}}},
-		&audit.Event{Time: at(24, 1), Kind: audit.KindNameMoved, Message: "a name moved"})
+		&audit.Event{Time: at(24, 0), Kind: audit.KindPolicyRejected, Message: "it does not parse", Attributes: []audit.Attribute{{Name: "kind", Value: "does_not_load"}}},
+		&audit.Event{Time: at(24, 1), Kind: audit.KindNameReassigned, Message: "a name moved"})
 	m.add(audit.DatabaseWriter, &audit.Event{Time: at(24, 2), Kind: audit.KindExport, Attributes: []audit.Attribute{{Name: "what", Value: "audit query"}, {Name: "rows", Value: "7"}, {Name: "login", Value: "sallyport_auditor"}}},
 		&audit.Event{Time: at(24, 3), Kind: audit.KindHoldSet, Attributes: []audit.Attribute{{Name: "first_day", Value: "2025-08-01"}, {Name: "login", Value: "sallyport_auditor"}}})
 	m.selfTest(b, 1, at(23, 3))
 	m.selfTest(b, 2, at(24, 1))
 	m.reconcile(b, at(23, 4), at(23, 3), missingRun("pending", at(22, 20)))
-	m.add(b, &audit.Event{Time: at(24, 2), Kind: audit.KindDeploymentNotSeen, WorkspaceUUID: workspaceUUID, RepositoryUUID: repositoryUUID, Repository: "acme/payments",
+	m.add(b, &audit.Event{Time: at(24, 2), Kind: audit.KindDeploymentUnobserved, WorkspaceUUID: workspaceUUID, RepositoryUUID: repositoryUUID, Repository: "acme/payments",
 		Message: "Bitbucket knows of a deployment whose step is not in this log", Attributes: []audit.Attribute{{Name: "deployment_run_uuid", Value: runUUID}, {Name: "class", Value: "not_seen"}}})
 	m.add(b, &audit.Event{Time: at(24, 4), Kind: audit.KindWriterEnded})
 	m.reconcile(writerC, at(25, 0), at(25, 0), missingRun("not_seen", at(24, 22)), seenRun(at(24, 22)))

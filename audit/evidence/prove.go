@@ -18,11 +18,11 @@ type node struct {
 // prover gathers, while the leaves go by once, what the proofs of some of them
 // consist of: a proof for each leaf by itself would read the whole log for each.
 type prover struct {
-	size  int64
-	found map[node]audit.Hash // what is wanted; zero until it is there
-	edge  []audit.Hash        // roots of the complete subtrees, the largest first
-	next  int64
-	whole bool // no leaf was left out
+	size     int64
+	found    map[node]audit.Hash // what is wanted; zero until it is there
+	frontier []audit.Hash        // roots of the complete subtrees, the largest first
+	next     int64
+	whole    bool // no leaf was left out
 }
 
 func newProver(size int64, leaves []int64) (*prover, error) {
@@ -46,13 +46,13 @@ func (p *prover) add(index int64, hash audit.Hash) {
 		return
 	}
 	p.next++
-	p.edge = append(p.edge, hash)
+	p.frontier = append(p.frontier, hash)
 	p.note(node{0, index}, hash)
 	for level := range bits.TrailingZeros64(uint64(p.next)) {
-		last := len(p.edge) - 1
-		p.edge[last-1] = tlog.NodeHash(p.edge[last-1], p.edge[last])
-		p.edge = p.edge[:last]
-		p.note(node{level + 1, index >> (level + 1)}, p.edge[last-1])
+		last := len(p.frontier) - 1
+		p.frontier[last-1] = tlog.NodeHash(p.frontier[last-1], p.frontier[last])
+		p.frontier = p.frontier[:last]
+		p.note(node{level + 1, index >> (level + 1)}, p.frontier[last-1])
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 var completenessSection = section{
 	name: "completeness", title: "Completeness against Bitbucket's deployments", criteria: []string{"PI1.4", "CC7.2"},
-	kinds: []audit.Kind{audit.KindReconciled, audit.KindDeploymentNotSeen},
+	kinds: []audit.Kind{audit.KindReconciled, audit.KindDeploymentUnobserved},
 	begin: func() chapter {
 		return &completenessChapter{names: map[string]string{}, asked: map[string]string{}, runs: map[[2]string]*foundRun{},
 			repositories: map[string]*lookedAt{}, missing: map[[2]string]*said{}}
@@ -31,8 +31,8 @@ var completenessSection = section{
 // classes are those of audit.deployment_findings, with what they mean.
 var classes = [][2]string{
 	{"not_seen", "nothing of its pipeline is in this log"},
-	{"seen_pipeline_only", "another step of its pipeline is in this log, and the step that deployed is not"},
-	{"cannot_tell", "Bitbucket did not tell enough"},
+	{"pipeline_only", "another step of its pipeline is in this log, and the step that deployed is not"},
+	{"unknown", "Bitbucket did not tell enough"},
 	{"pending", "it was not over, or too fresh to say"},
 	{"not_run", "its step never ran: nothing is missing"},
 	{"seen", "its step is in this log"},
@@ -71,7 +71,7 @@ func (c *completenessChapter) decision(d *decided) {
 }
 
 func (c *completenessChapter) event(e *happened) {
-	if e.Kind == string(audit.KindDeploymentNotSeen) {
+	if e.Kind == string(audit.KindDeploymentUnobserved) {
 		c.missing[[2]string{e.RepositoryUUID, e.Attributes["deployment_run_uuid"]}] = e.said
 	}
 }
@@ -148,9 +148,9 @@ func (c *completenessChapter) deployments() (Table, map[string]int) {
 		counts[run.class]++
 		class := run.class
 		switch {
-		case class == "not_seen" || class == "seen_pipeline_only":
+		case class == "not_seen" || class == "pipeline_only":
 			c.NotSeen++
-		case class == "cannot_tell":
+		case class == "unknown":
 			c.Unclear++
 		case event != nil:
 			class += " (afterwards)"

@@ -4,7 +4,7 @@ import "github.com/sallyport/sallyport/audit"
 
 var policySection = section{
 	name: "policy", title: "Changes of policy", criteria: []string{"CC8.1", "CC6.1", "CC7.1"},
-	kinds: []audit.Kind{audit.KindPolicyLoaded, audit.KindPolicyRefused},
+	kinds: []audit.Kind{audit.KindPolicyLoaded, audit.KindPolicyRejected},
 	begin: func() chapter { return &policyChapter{decisions: map[[2]string]*tally{}} },
 	text: `<p>A revision is the SHA-256 of all files of the policy; <code>audit.policies</code> keeps the files. The commit is Git's, where policy comes from Git. <b>The author is what the commit says of itself: whoever commits chooses it freely.</b> The signer is the key that the server was told to accept and has checked; where none is named, signatures were not asked for. Who reviewed and approved a change is in the Git server, and not here.</p>
 <p>Each instance activates a revision by itself: the second table says when, and how many decisions about clients it then made under it.</p>`,
@@ -49,7 +49,7 @@ func (c *policyChapter) event(e *happened) {
 	switch e.Kind {
 	case "policy_loaded":
 		c.loaded = append(c.loaded, loaded{e.said, e.inPeriod})
-	case "policy_refused":
+	case "policy_rejected":
 		if e.inPeriod {
 			c.refused = append(c.refused, e.said)
 		}
@@ -121,7 +121,7 @@ func (c *policyChapter) finish(*Facts) []Table {
 	}
 	sortRows(&revisions, 5, 0)
 	sortRows(&activations, 0, 1, 3)
-	refused := Table{Name: "policy_refused", Title: "Revisions that were offered and not taken", Columns: []string{"time", "instance", "kind", "revision", "commit", "message"}}
+	refused := Table{Name: "policy_rejected", Title: "Revisions that were offered and not taken", Columns: []string{"time", "instance", "kind", "revision", "commit", "message"}}
 	for _, e := range c.refused {
 		refused.Rows = append(refused.Rows, []string{e.Time, e.Writer, e.Attributes["kind"], e.Revision, e.Commit, e.Message})
 	}

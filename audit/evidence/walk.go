@@ -113,7 +113,7 @@ var lasting = map[string]bool{
 
 // following are the kinds that a report needs from after its period as well: what
 // was found afterwards of deployments that began in it.
-var following = map[string]bool{string(audit.KindReconciled): true, string(audit.KindDeploymentNotSeen): true}
+var following = map[string]bool{string(audit.KindReconciled): true, string(audit.KindDeploymentUnobserved): true}
 
 func (w *walker) decision(record []byte) {
 	f := &w.builder.facts

@@ -31,15 +31,15 @@ func obstruct(t *testing.T, url string) *pgx.Conn {
 		t.Fatal(err)
 	}
 	// Parsing takes the lock, and privileges are looked at when it is run.
-	for i, sql := range []string{`SELECT FROM audit.turns FOR UPDATE`, `INSERT INTO audit.turns VALUES ('x')`, `UPDATE audit.turns SET name = name`} {
+	for i, sql := range []string{`SELECT FROM audit.locks FOR UPDATE`, `INSERT INTO audit.locks VALUES ('x')`, `UPDATE audit.locks SET name = name`} {
 		if _, err := conn.Exec(t.Context(), fmt.Sprintf(`PREPARE mine_%d AS %s`, i, sql)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, sql := range []string{
-		`SELECT FROM audit.turns FOR UPDATE`, `SELECT FROM audit.turns FOR KEY SHARE`, `EXECUTE mine_0`,
-		`LOCK TABLE audit.turns IN ACCESS SHARE MODE`, `LOCK TABLE audit.events IN ROW EXCLUSIVE MODE NOWAIT`, `LOCK TABLE audit.leaves IN SHARE MODE`,
-		`SELECT audit.take_turn('seal', false)`, `SELECT audit.seal_turn()`,
+		`SELECT FROM audit.locks FOR UPDATE`, `SELECT FROM audit.locks FOR KEY SHARE`, `EXECUTE mine_0`,
+		`LOCK TABLE audit.locks IN ACCESS SHARE MODE`, `LOCK TABLE audit.events IN ROW EXCLUSIVE MODE NOWAIT`, `LOCK TABLE audit.leaves IN SHARE MODE`,
+		`SELECT audit.acquire_lock('seal', false)`, `SELECT audit.try_seal_lock()`,
 	} {
 		if _, err := conn.Exec(t.Context(), `SAVEPOINT here`); err != nil {
 			t.Fatal(err)
@@ -123,7 +123,7 @@ func TestSealingHeldUp(t *testing.T) {
 	if _, err := selfish.Exec(t.Context(), `BEGIN`); err != nil {
 		t.Fatal(err)
 	}
-	if !ask[bool](t, selfish, `SELECT audit.seal_turn()`) {
+	if !ask[bool](t, selfish, `SELECT audit.try_seal_lock()`) {
 		t.Fatal("the turn is not to be had")
 	}
 	s.config.PatienceWithOthers = time.Nanosecond

@@ -64,8 +64,8 @@ func TestRecord(t *testing.T) {
 			t.Errorf("audit.%s has %d rows, want %d", view, n, want)
 		}
 	}
-	if n := ask[int](t, conn, "SELECT sum(allowed + denied)::int FROM audit.deployments_egress"); n != 50 {
-		t.Errorf("deployments_egress counts %d", n)
+	if n := ask[int](t, conn, "SELECT sum(allowed + denied)::int FROM audit.deployment_egress"); n != 50 {
+		t.Errorf("deployment_egress counts %d", n)
 	}
 	attributes := ask[string](t, conn, "SELECT convert_from(record, 'UTF8')::json ->> 'attributes' FROM audit.events WHERE kind = 'writer_started'")
 	for _, name := range []string{"version", "hostname", "pid", "database_clock_ahead"} {
@@ -123,8 +123,8 @@ func TestViews(t *testing.T) {
 	if who := ask[string](t, conn, "SELECT attributes ->> 'author' FROM audit.policy_changes WHERE revision = 'sha256:1' AND commit = 'c0ffee' AND first_seen IS NOT NULL"); who != "Ada" {
 		t.Errorf("author %q", who)
 	}
-	if n := ask[int](t, conn, "SELECT would_deny::int FROM audit.deployments_egress"); n != 1 {
-		t.Errorf("deployments_egress: %d", n)
+	if n := ask[int](t, conn, "SELECT would_deny::int FROM audit.deployment_egress"); n != 1 {
+		t.Errorf("deployment_egress: %d", n)
 	}
 }
 

@@ -37,7 +37,7 @@ const (
 )
 
 // Prove proves that an event is under a checkpoint. It reads no record, and no leaf
-// from before the checkpoint before the event: of what lies there it takes the edge.
+// from before the checkpoint before the event: of what lies there it takes the frontier.
 // What it reads may be damaged; the proof then does not hold.
 func (r *Reader) Prove(ctx context.Context, writer string, sequence int64, under Which) (*Proof, error) {
 	p, err := r.prove(ctx, writer, sequence, under)
@@ -49,18 +49,18 @@ func (r *Reader) Prove(ctx context.Context, writer string, sequence int64, under
 
 func (r *Reader) prove(ctx context.Context, writer string, sequence int64, under Which) (*Proof, error) {
 	var p Proof
-	var leaf, edge []byte
+	var leaf, frontier []byte
 	var note string
 	var size, before int64
 	order := "size"
 	if under == Latest {
 		order = "size DESC"
 	}
-	err := r.tx.QueryRow(ctx, `SELECT l.index, l.hash, c.size, c.note, coalesce(b.size, 0), coalesce(b.edge, '')
+	err := r.tx.QueryRow(ctx, `SELECT l.index, l.hash, c.size, c.note, coalesce(b.size, 0), coalesce(b.frontier, '')
 		FROM audit.leaves l
 		CROSS JOIN LATERAL (SELECT size, note FROM audit.checkpoints WHERE size > l.index ORDER BY `+order+` LIMIT 1) c
-		LEFT JOIN LATERAL (SELECT size, edge FROM audit.checkpoints WHERE size <= l.index ORDER BY size DESC LIMIT 1) b ON true
-		WHERE l.writer = $1 AND l.writer_sequence = $2`, writer, sequence).Scan(&p.Index, &leaf, &size, &note, &before, &edge)
+		LEFT JOIN LATERAL (SELECT size, frontier FROM audit.checkpoints WHERE size <= l.index ORDER BY size DESC LIMIT 1) b ON true
+		WHERE l.writer = $1 AND l.writer_sequence = $2`, writer, sequence).Scan(&p.Index, &leaf, &size, &note, &before, &frontier)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, ErrNotSealed
 	}
@@ -72,19 +72,19 @@ func (r *Reader) prove(ctx context.Context, writer string, sequence int64, under
 	}
 	p.Leaf, p.Checkpoint = audit.Hash(leaf), []byte(note)
 	p.Hashes, err = audit.ProveInclusion(size, p.Index, func(level int, index int64) (audit.Hash, error) {
-		return r.subtree(ctx, index<<level, (index+1)<<level, before, edge)
+		return r.subtree(ctx, index<<level, (index+1)<<level, before, frontier)
 	})
 	return &p, err
 }
 
 // subtree is the root over the leaves from one index to before another, a complete
-// subtree. Those below before are known by the edge of the tree of that size alone.
+// subtree. Those below before are known by the frontier of the tree of that size alone.
 // A path to a leaf behind it has no other need: its siblings to the left are subtrees
-// of that edge, or begin with some of them.
-func (r *Reader) subtree(ctx context.Context, from, to, before int64, edge []byte) (audit.Hash, error) {
+// of that frontier, or begin with some of them.
+func (r *Reader) subtree(ctx context.Context, from, to, before int64, frontier []byte) (audit.Hash, error) {
 	tree := new(audit.Tree)
 	if from < before {
-		rest, err := audit.RestoreTree(before, edge)
+		rest, err := audit.RestoreTree(before, frontier)
 		if err != nil {
 			return audit.Hash{}, fmt.Errorf("%w: %v", ErrDamaged, err)
 		}

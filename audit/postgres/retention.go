@@ -95,7 +95,7 @@ func (r *Retention) Months(ctx context.Context, keepDays int) ([]ExpiringMonth, 
 		var events, taken *int64
 		var sealed *time.Time
 		var refusal *string
-		if err := r.conn.QueryRow(ctx, `SELECT events, taken, sealed_by, refusal FROM audit.examine_month($1, $2)`, month, keepDays).
+		if err := r.conn.QueryRow(ctx, `SELECT events, taken, sealed_by, refusal FROM audit.check_month($1, $2)`, month, keepDays).
 			Scan(&events, &taken, &sealed, &refusal); err != nil {
 			return nil, r.explain("examine "+month.Format("2006-01"), err)
 		}

@@ -179,7 +179,7 @@ func TestExpire(t *testing.T) {
 	if n := ask[int](t, admin, `SELECT count(*) FROM pg_trigger WHERE tgrelid = '`+partition+`'::regclass AND tgenabled = 'A'`); n != 3 {
 		t.Errorf("%d triggers", n)
 	}
-	if text := ask[string](t, admin, `SELECT refusal FROM audit.examine_month($1)`, a.old[0]); !strings.Contains(text, "sealed as late as") {
+	if text := ask[string](t, admin, `SELECT refusal FROM audit.check_month($1)`, a.old[0]); !strings.Contains(text, "sealed as late as") {
 		t.Errorf("%q: an old clock in the event is not enough", text)
 	}
 }

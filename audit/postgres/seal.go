@@ -17,8 +17,8 @@ import (
 // latest is the newest checkpoint of the database. Size 0: there is none.
 type latest struct {
 	audit.Checkpoint
-	note []byte
-	edge []byte
+	note     []byte
+	frontier []byte
 }
 
 // step seals one batch. It is true where there may be more.
@@ -48,25 +48,14 @@ func isOurs(err error) bool {
 	return errors.Is(err, ErrNoKey) || errors.Is(err, ErrBehind) || errors.Is(err, ErrForked) || errors.Is(err, ErrDamaged) || errors.Is(err, ErrHeldUp)
 }
 
-// sealTurn is taken by whoever seals, for a transaction. It is no advisory lock:
-// one of those is for everybody who can connect to take, and to keep.
-const sealTurn = `SELECT audit.seal_turn()`
-
-// sealLock is what there is in a schema of before version 5.
-const sealLock = `SELECT pg_try_advisory_xact_lock(hashtextextended('audit.seal', 0))`
+// sealLock acquires the lock of the sealer for one transaction. It is a row lock
+// that only the owner's functions can acquire: an advisory lock can be acquired,
+// and kept, by every login that may connect.
+const sealLock = `SELECT audit.try_seal_lock()`
 
 func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	var mine bool
-	turn := sealTurn
-	if !s.turns {
-		if err := tx.QueryRow(ctx, `SELECT to_regprocedure('audit.seal_turn()') IS NOT NULL`).Scan(&s.turns); err != nil {
-			return false, err
-		}
-		if !s.turns {
-			turn = sealLock
-		}
-	}
-	if err := tx.QueryRow(ctx, turn).Scan(&mine); err != nil {
+	if err := tx.QueryRow(ctx, sealLock).Scan(&mine); err != nil {
 		return false, err
 	}
 	last, err := readLatest(ctx, tx)
@@ -139,7 +128,7 @@ func readLatest(ctx context.Context, tx pgx.Tx) (latest, error) {
 	var l latest
 	var size int64
 	var root []byte
-	err := tx.QueryRow(ctx, `SELECT size, root, edge, note FROM audit.checkpoints ORDER BY size DESC LIMIT 1`).Scan(&size, &root, &l.edge, &l.note)
+	err := tx.QueryRow(ctx, `SELECT size, root, frontier, note FROM audit.checkpoints ORDER BY size DESC LIMIT 1`).Scan(&size, &root, &l.frontier, &l.note)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return latest{}, nil
 	}
@@ -330,9 +319,9 @@ func (s *Sealer) registerFirst(ctx context.Context) error {
 // restore returns the tree of the latest checkpoint, which is what the next goes
 // on from.
 func (s *Sealer) restore(ctx context.Context, tx pgx.Tx, last latest) (*audit.Tree, error) {
-	tree, err := audit.RestoreTree(last.Size, last.edge)
+	tree, err := audit.RestoreTree(last.Size, last.frontier)
 	if err != nil || last.Size > 0 && tree.Root() != last.Root {
-		return nil, fmt.Errorf("%w: the edge of the checkpoint of size %d does not have its root", ErrDamaged, last.Size)
+		return nil, fmt.Errorf("%w: the frontier of the checkpoint of size %d does not have its root", ErrDamaged, last.Size)
 	}
 	var leaves int64
 	if err := tx.QueryRow(ctx, `SELECT coalesce(max(index), -1) + 1 FROM audit.leaves`).Scan(&leaves); err != nil {
@@ -361,8 +350,8 @@ func (s *Sealer) extend(ctx context.Context, tx pgx.Tx, tree *audit.Tree, b batc
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, `INSERT INTO audit.checkpoints (size, time, root, edge, note) VALUES ($1, $2, $3, $4, $5)`,
-		c.Size, c.Time, c.Root[:], tree.Edge(), string(note)); err != nil {
+	if _, err := tx.Exec(ctx, `INSERT INTO audit.checkpoints (size, time, root, frontier, note) VALUES ($1, $2, $3, $4, $5)`,
+		c.Size, c.Time, c.Root[:], tree.Frontier(), string(note)); err != nil {
 		return fmt.Errorf("add the checkpoint: %w", err)
 	}
 	if err := tx.Commit(ctx); err != nil {

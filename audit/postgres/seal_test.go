@@ -405,9 +405,9 @@ func TestSealerRefusesDamage(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]string{
 		"a leaf too many":   `INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (2, 'x', 1, decode(repeat('00', 32), 'hex'))`,
-		"another edge":      `ALTER TABLE audit.checkpoints DISABLE TRIGGER ALL; UPDATE audit.checkpoints SET edge = decode(repeat('00', 32), 'hex')`,
+		"another frontier":  `ALTER TABLE audit.checkpoints DISABLE TRIGGER ALL; UPDATE audit.checkpoints SET frontier = decode(repeat('00', 32), 'hex')`,
 		"another root":      `ALTER TABLE audit.checkpoints DISABLE TRIGGER ALL; UPDATE audit.checkpoints SET root = decode(repeat('00', 32), 'hex')`,
-		"a forged size":     `INSERT INTO audit.checkpoints SELECT size + 1, time, root, edge, note FROM audit.checkpoints`,
+		"a forged size":     `INSERT INTO audit.checkpoints SELECT size + 1, time, root, frontier, note FROM audit.checkpoints`,
 		"a leaf taken away": `ALTER TABLE audit.leaves DISABLE TRIGGER ALL; DELETE FROM audit.leaves WHERE index = 1`,
 	} {
 		db := database(t)

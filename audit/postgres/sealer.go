@@ -66,7 +66,7 @@ var (
 	// ErrDamaged: what is there does not hold together.
 	ErrDamaged = errors.New("the sealed log is damaged; run `sallyport audit verify`")
 	// ErrHeldUp: a session of a writer's login has the turn to seal and does not.
-	ErrHeldUp = errors.New("another session has the turn to seal and seals nothing; its transaction has a lock on audit.turns in pg_locks: end it with pg_terminate_backend")
+	ErrHeldUp = errors.New("another session has the turn to seal and seals nothing; its transaction has a lock on audit.locks in pg_locks: end it with pg_terminate_backend")
 )
 
 // Sealer takes what was recorded into the Merkle tree, signs checkpoints and
@@ -80,7 +80,6 @@ type Sealer struct {
 	conn     *pgx.Conn
 	writers  writers
 	other    other
-	turns    bool                 // the schema has them
 	absent   map[string]time.Time // writers without a session, since when
 	compared bool                 // the places were compared with the database
 	now      func() time.Time

@@ -186,7 +186,7 @@ var frauds = map[string]func(f *forger){
 		case 0:
 			f.do(`UPDATE audit.checkpoints SET root = set_byte(root, 3, (get_byte(root, 3) + 1) % 256) WHERE size = $1`, size)
 		case 1:
-			f.do(`UPDATE audit.checkpoints SET edge = set_byte(edge, 3, (get_byte(edge, 3) + 1) % 256) WHERE size = $1`, size)
+			f.do(`UPDATE audit.checkpoints SET frontier = set_byte(frontier, 3, (get_byte(frontier, 3) + 1) % 256) WHERE size = $1`, size)
 		case 2:
 			f.do(`UPDATE audit.checkpoints SET time = time - interval '1 day' WHERE size = $1`, size)
 		default:

@@ -48,7 +48,7 @@ func TestCandidate(t *testing.T) {
 		w.connect(t, w.production(), "paste.unlisted.example:443").refused(t, 403, "policy_denied")
 	}
 	const differed = `SELECT repository, host, verdict, rule, revision, convert_from(record, 'UTF8')::json ->> 'input' AS input,
-		convert_from(record, 'UTF8')::json -> 'attributes' ->> 'decided_verdict' AS decided FROM audit.events WHERE kind = 'candidate_differed'`
+		convert_from(record, 'UTF8')::json -> 'attributes' ->> 'decided_verdict' AS decided FROM audit.events WHERE kind = 'candidate_mismatch'`
 	eventually(t, "the difference is on record", func() bool { return len(w.query(t, differed)) > 0 })
 	rows := w.query(t, differed)
 	if len(rows) != 1 {
@@ -98,7 +98,7 @@ allow contains {"rule": "exception", "expires": exception.until} if {
 	w.start()
 	line := w.log.wait(t, "of the exception's end", says("an exception ends soon", nil))
 	check(t, "log line", line, fields{"owner": "kim@acme.example", "ticket": "PAY-7", "repository": "acme/payments", "path": "data.exceptions.list[0]", "until": until.Format(time.RFC3339)})
-	if rows := w.query(t, `SELECT repository, message FROM audit.events WHERE kind = 'exception_ending'`); len(rows) != 1 || !strings.Contains(show(rows[0]["message"]), until.Format(time.RFC3339)) {
+	if rows := w.query(t, `SELECT repository, message FROM audit.events WHERE kind = 'exception_expiring'`); len(rows) != 1 || !strings.Contains(show(rows[0]["message"]), until.Format(time.RFC3339)) {
 		t.Errorf("on record: %v", rows)
 	}
 

@@ -38,12 +38,12 @@ func TestDeploymentThatWentAround(t *testing.T) {
 	const missing = "SELECT step_uuid::text AS step FROM audit.deployment_coverage WHERE class = 'not_seen'"
 	eventually(t, "the three are judged", func() bool {
 		return len(w.query(t, "SELECT FROM audit.deployment_coverage WHERE class IN ('seen', 'not_seen')")) == 3 &&
-			len(w.query(t, "SELECT FROM audit.events WHERE kind = 'deployment_not_seen'")) > 0
+			len(w.query(t, "SELECT FROM audit.events WHERE kind = 'deployment_unobserved'")) > 0
 	})
 	if rows := w.query(t, missing); len(rows) != 1 || rows[0]["step"] != around.step.UUID {
 		t.Errorf("not seen: %v, want %s", rows, around.step.UUID)
 	}
-	if rows := w.query(t, "SELECT step_uuid::text AS step, repository FROM audit.events WHERE kind = 'deployment_not_seen'"); len(rows) != 1 ||
+	if rows := w.query(t, "SELECT step_uuid::text AS step, repository FROM audit.events WHERE kind = 'deployment_unobserved'"); len(rows) != 1 ||
 		rows[0]["step"] != around.step.UUID || rows[0]["repository"] != "acme/payments" {
 		t.Errorf("events: %v", rows)
 	}

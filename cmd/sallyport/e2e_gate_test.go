@@ -56,7 +56,7 @@ func TestLastGoodFromDisk(t *testing.T) {
 		t.Fatalf("audit.policy_changes has %v", changes)
 	}
 	check(t, "second start", changes[1], fields{"kind": "policy_loaded", "revision": revision})
-	check(t, "refusal", changes[2], fields{"kind": "policy_refused"})
+	check(t, "refusal", changes[2], fields{"kind": "policy_rejected"})
 	if !strings.Contains(show(changes[1]["attributes"]), "disk") || !strings.Contains(show(changes[2]["message"]), "egress/bad.rego:3") {
 		t.Errorf("the events do not say that it is from disk, or why: %v", changes)
 	}
@@ -133,7 +133,7 @@ func TestNoBadRevisionDecides(t *testing.T) {
 	}
 	// A refusal is on record a moment after the log says it.
 	eventually(t, "every refusal is on record", func() bool {
-		refused := w.query(t, `SELECT count(*) AS n FROM audit.policy_changes WHERE kind = 'policy_refused'`)
+		refused := w.query(t, `SELECT count(*) AS n FROM audit.policy_changes WHERE kind = 'policy_rejected'`)
 		n, _ := refused[0]["n"].(float64)
 		return int(n) >= thrown
 	})

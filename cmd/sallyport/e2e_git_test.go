@@ -102,7 +102,7 @@ func TestGitSource(t *testing.T) {
 	if len(changes) != 4 {
 		t.Fatalf("audit.policy_changes has %v", changes)
 	}
-	for i, want := range []string{"policy_loaded " + first, "policy_loaded " + second, "policy_refused " + first, "policy_refused <nil>"} {
+	for i, want := range []string{"policy_loaded " + first, "policy_loaded " + second, "policy_rejected " + first, "policy_rejected <nil>"} {
 		if got := fmt.Sprintf("%v %v", changes[i]["kind"], changes[i]["commit"]); got != want {
 			t.Errorf("change %d is %s, want %s", i, got, want)
 		}

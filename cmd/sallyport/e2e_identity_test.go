@@ -35,7 +35,7 @@ func TestNamePassesOn(t *testing.T) {
 	var rows []fields
 	eventually(t, "the name's passing on is on record", func() bool {
 		rows = w.query(t, `SELECT repository_uuid, repository, workspace_uuid, message, convert_from(record, 'UTF8')::json AS record
-			FROM audit.events WHERE kind = 'name_moved'`)
+			FROM audit.events WHERE kind = 'name_reassigned'`)
 		return len(rows) > 0
 	})
 	if len(rows) != 1 {
@@ -45,7 +45,7 @@ func TestNamePassesOn(t *testing.T) {
 	if record, _ := json.Marshal(rows[0]["record"]); !strings.Contains(string(record), w.Tools.UUID) {
 		t.Errorf("the event does not say who bore it before: %s", record)
 	}
-	if n := w.counter(t, `sallyport_names_moved_total{kind="repository"}`); n != 1 {
+	if n := w.counter(t, `sallyport_names_reassigned_total{kind="repository"}`); n != 1 {
 		t.Errorf("%v names have passed on", n)
 	}
 	// A step of the one that was deleted is not taken for the new one.

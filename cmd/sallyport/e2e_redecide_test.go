@@ -107,7 +107,7 @@ func TestPolicyChangeCutsTunnels(t *testing.T) {
 			t.Errorf("the decision has become %v", row)
 		}
 	}
-	applied := w.query(t, `SELECT revision, convert_from(record, 'UTF8')::json -> 'attributes' ->> 'closed' AS closed FROM audit.events WHERE kind = 'policy_applied'`)
+	applied := w.query(t, `SELECT revision, convert_from(record, 'UTF8')::json -> 'attributes' ->> 'closed' AS closed FROM audit.events WHERE kind = 'policy_reevaluated'`)
 	if len(applied) != 1 || applied[0]["revision"] != now || applied[0]["closed"] != "2" {
 		t.Errorf("the change's own event: %v", applied)
 	}

@@ -44,11 +44,11 @@ func TestPolicyTooOld(t *testing.T) {
 	refused := w.anybody()
 	w.connect(t, refused, raw).refused(t, 403, "policy_error")
 	w.both(t, w.decision(t, refused), fields{"verdict": "deny", "reason": "policy_error", "revision": nil, "rule": nil})
-	if n := w.counter(t, `sallyport_policy_refused_total{kind="too_old"}`); n != 1 {
-		t.Errorf("sallyport_policy_refused_total counts %v", n)
+	if n := w.counter(t, `sallyport_policy_rejected_total{kind="too_old"}`); n != 1 {
+		t.Errorf("sallyport_policy_rejected_total counts %v", n)
 	}
 	changes := w.query(t, `SELECT kind, message FROM audit.policy_changes WHERE attributes ->> 'kind' = 'too_old'`)
-	if len(changes) != 1 || changes[0]["kind"] != "policy_refused" || !strings.Contains(show(changes[0]["message"]), "nothing decides, and everything is refused") {
+	if len(changes) != 1 || changes[0]["kind"] != "policy_rejected" || !strings.Contains(show(changes[0]["message"]), "nothing decides, and everything is refused") {
 		t.Errorf("on record: %v", changes)
 	}
 
@@ -92,10 +92,10 @@ func TestPolicyUnrecorded(t *testing.T) {
 	second := w.production()
 	w.connect(t, second, "late.partner.example:443").refused(t, 403, "no_rule_matched")
 	w.both(t, w.decision(t, second), fields{"revision": revision})
-	counted := w.counter(t, `sallyport_policy_refused_total{kind="unrecorded"}`)
+	counted := w.counter(t, `sallyport_policy_rejected_total{kind="unrecorded"}`)
 	eventually(t, "it is tried again", func() bool {
 		w.signal(syscall.SIGHUP)
-		return w.counter(t, `sallyport_policy_refused_total{kind="unrecorded"}`) > counted
+		return w.counter(t, `sallyport_policy_rejected_total{kind="unrecorded"}`) > counted
 	})
 	rows := w.query(t, `SELECT kind, revision FROM audit.policy_changes WHERE attributes ->> 'kind' = 'unrecorded'`)
 	if len(rows) != 1 || rows[0]["revision"] == revision {

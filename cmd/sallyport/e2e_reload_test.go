@@ -67,7 +67,7 @@ func TestReload(t *testing.T) {
 	}
 	check(t, "first change", changes[0], fields{"kind": "policy_loaded", "revision": old["revision"]})
 	check(t, "second change", changes[1], fields{"kind": "policy_loaded", "revision": line["revision"]})
-	check(t, "third change", changes[2], fields{"kind": "policy_refused"})
+	check(t, "third change", changes[2], fields{"kind": "policy_rejected"})
 	if !strings.Contains(show(changes[2]["message"]), "egress/late.rego:3") {
 		t.Errorf("the event does not say where: %v", changes[2])
 	}

@@ -47,8 +47,8 @@ func age(t testing.TB, admin string, signer *audit.Signer) time.Time {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Exec(t.Context(), `INSERT INTO audit.checkpoints (size, time, root, edge, note) VALUES ($1, $2, $3, $4, $5)`,
-		c.Size, c.Time, c.Root[:], tree.Edge(), string(note)); err != nil {
+	if _, err := conn.Exec(t.Context(), `INSERT INTO audit.checkpoints (size, time, root, frontier, note) VALUES ($1, $2, $3, $4, $5)`,
+		c.Size, c.Time, c.Root[:], tree.Frontier(), string(note)); err != nil {
 		t.Fatal(err)
 	}
 	return month

@@ -21,7 +21,7 @@ func (s *server) gauges() {
 	for i, kind := range refusalKinds {
 		kinds[i] = string(kind)
 	}
-	m.CounterBy("sallyport_policy_refused_total", "States of the policy that were not taken, by what was wrong.", "kind", kinds, func(kind string) float64 {
+	m.CounterBy("sallyport_policy_rejected_total", "States of the policy that were not taken, by what was wrong.", "kind", kinds, func(kind string) float64 {
 		return float64(s.policy.refusals()[refusalKind(kind)])
 	})
 	m.Gauge("sallyport_exceptions_ending", "Exceptions of the policy that end within policy.exception_notice.", func() float64 {

@@ -12,7 +12,7 @@ import (
 )
 
 // maxMoves wait to be recorded; what is more is counted and logged, and stands
-// in identity.moved_names.
+// in identity.reassigned_names.
 const maxMoves = 1000
 
 // nameMoved takes a name that belongs to another UUID now, once for all
@@ -46,7 +46,7 @@ func (s *server) recordMove(m identity.Move) {
 // in its attributes.
 func moveEvent(m identity.Move) *words.Event {
 	e := &words.Event{
-		Time: time.Now(), Kind: words.KindNameMoved, WorkspaceUUID: m.WorkspaceUUID,
+		Time: time.Now(), Kind: words.KindNameReassigned, WorkspaceUUID: m.WorkspaceUUID,
 		Message: fmt.Sprintf("the %s %q was %s and is %s now", m.Kind, m.Name, m.FromUUID, m.ToUUID),
 		Attributes: []words.Attribute{
 			{Name: "kind", Value: m.Kind}, {Name: "name", Value: m.Name},

@@ -213,7 +213,7 @@ func (c *candidate) record(ctx context.Context, decided, would policy.Decision, 
 	}
 	c.spent++
 	e := &words.Event{
-		Time: now, Kind: words.KindCandidateDiffered,
+		Time: now, Kind: words.KindCandidateMismatch,
 		WorkspaceUUID: p.Workspace.UUID, Workspace: p.Workspace.Slug, RepositoryUUID: p.Repository.UUID, Repository: p.Repository.FullName, Project: p.Repository.Project,
 		DeploymentUUID: p.Deployment.UUID, Deployment: p.Deployment.Name, DeploymentType: p.Deployment.Type, Branch: p.Branch,
 		Action: asked.Action, Scheme: t.Scheme, Host: t.Host, Port: t.Port,

@@ -228,7 +228,7 @@ func (p *policyHolder) recordRefusal(ctx context.Context, digest string, kind re
 		{Name: "source", Value: p.source.String()},
 		{Name: "decides", Value: p.good.Revision().Digest},
 	}
-	e := &words.Event{Time: time.Now(), Kind: words.KindPolicyRefused, Revision: digest, Message: err.Error(), Attributes: attributes}
+	e := &words.Event{Time: time.Now(), Kind: words.KindPolicyRejected, Revision: digest, Message: err.Error(), Attributes: attributes}
 	if r, ok := errors.AsType[*source.Refusal](err); ok {
 		e.Commit = r.Commit
 	}

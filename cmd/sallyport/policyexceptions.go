@@ -36,7 +36,7 @@ func (p *policyHolder) announceExceptions(ctx context.Context) {
 		}
 		revision := p.good.Revision()
 		err := p.audit.Record(ctx, &words.Event{
-			Time: now, Kind: words.KindExceptionEnding, Revision: revision.Digest, Commit: revision.Commit, Repository: e.Repository,
+			Time: now, Kind: words.KindExceptionExpiring, Revision: revision.Digest, Commit: revision.Commit, Repository: e.Repository,
 			Message: "an exception ends at " + moment(e.Until),
 			Attributes: []words.Attribute{
 				{Name: "path", Value: e.Path}, {Name: "owner", Value: e.Owner}, {Name: "ticket", Value: e.Ticket}, {Name: "until", Value: moment(e.Until)},

@@ -141,7 +141,7 @@ func (r *CoverageReport) readRuns(ctx context.Context, tx pgx.Tx) error {
 		SELECT class, coalesce(began, found_at), state, coalesce(repository, ''), coalesce(deployment, ''), coalesce(build_number, 0), detail,
 		       repository_uuid::text, coalesce(pipeline_uuid::text, ''), coalesce(step_uuid::text, ''), deployment_run_uuid::text
 		FROM audit.deployment_coverage
-		WHERE coalesce(began, found_at) >= $1 AND class IN ('not_seen', 'seen_pipeline_only', 'cannot_tell')
+		WHERE coalesce(began, found_at) >= $1 AND class IN ('not_seen', 'pipeline_only', 'unknown')
 		ORDER BY 2, deployment_run_uuid`, r.Since); err != nil {
 		return err
 	}

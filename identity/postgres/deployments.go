@@ -248,7 +248,7 @@ func (r *Reconciliation) Counts(ctx context.Context, workspaceUUID string, since
 
 // Unrecorded returns what was found since a time and is in no event yet:
 // reconciliations that no event of kind reconciled names, and missing runs that
-// no event of kind deployment_not_seen names. The first are by their workspace.
+// no event of kind deployment_unobserved names. The first are by their workspace.
 func (r *Reconciliation) Unrecorded(ctx context.Context, since time.Time) (reconciliations map[string]string, missing []identity.DeploymentFinding, err error) {
 	recorded, err := r.named(ctx, "reconciled", "reconciliation", since)
 	if err != nil {
@@ -270,10 +270,10 @@ func (r *Reconciliation) Unrecorded(ctx context.Context, since time.Time) (recon
 		return nil, nil, r.wrong("look for reconciliations", err)
 	}
 
-	if recorded, err = r.named(ctx, "deployment_not_seen", "deployment_run_uuid", since); err != nil {
+	if recorded, err = r.named(ctx, "deployment_unobserved", "deployment_run_uuid", since); err != nil {
 		return nil, nil, err
 	}
-	if rows, err = r.conn.Query(ctx, latestFindings+` WHERE f.class IN ('not_seen', 'seen_pipeline_only') AND f.found_at >= $2 ORDER BY f.began`, nil, since); err == nil {
+	if rows, err = r.conn.Query(ctx, latestFindings+` WHERE f.class IN ('not_seen', 'pipeline_only') AND f.found_at >= $2 ORDER BY f.began`, nil, since); err == nil {
 		missing, err = pgx.CollectRows(rows, scanFinding)
 	}
 	if err != nil {

@@ -38,7 +38,7 @@ func TestMigrationDownAndUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		must(t, conn, "SELECT build_number, creator FROM audit.decisions")
-		must(t, conn, "SELECT FROM audit.deployments_egress")
+		must(t, conn, "SELECT FROM audit.deployment_egress")
 		if n := ask[int](t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'identity'"); n != 0 {
 			t.Error("going down left the schema")
 		}

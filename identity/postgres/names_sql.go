@@ -114,7 +114,7 @@ func newNameTable(table, bears, uuid string, within []string, says ...string) *n
 		table, list, strings.Join(values, ", "), learnt, learnt, table, related, learnt)
 
 	// Asks who bore the name before those who began to bear it now, as the view
-	// identity.moved_names does.
+	// identity.reassigned_names does.
 	borne := joined("p", "t", bearing)
 	if table == "identity.deployments" {
 		borne = "p.repository_uuid = t.repository_uuid AND (p.deployment_name = t.deployment_name OR p.deployment <> '' AND p.deployment = t.deployment)"

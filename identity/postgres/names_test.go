@@ -165,7 +165,7 @@ func TestNameMovesToAnotherUUID(t *testing.T) {
 			for _, m := range h.moved() {
 				told = append(told, fmt.Sprintf("%s %s %s %s", m.Kind, m.Name, m.FromUUID[35:], m.ToUUID[35:]))
 			}
-			seen := list(t, conn, `SELECT kind || ' ' || name || ' ' || right(from_uuid::text, 1) || ' ' || right(to_uuid::text, 1) FROM identity.moved_names ORDER BY moved_at`)
+			seen := list(t, conn, `SELECT kind || ' ' || name || ' ' || right(from_uuid::text, 1) || ' ' || right(to_uuid::text, 1) FROM identity.reassigned_names ORDER BY moved_at`)
 			if got := strings.Join(told, ", "); got != tt.want {
 				t.Errorf("told of %q, want %q", got, tt.want)
 			}

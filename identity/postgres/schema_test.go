@@ -40,7 +40,7 @@ func TestPrivileges(t *testing.T) {
 		{"SELECT FROM identity.workspaces", true, true},
 		{"SELECT FROM identity.repositories", true, true},
 		{"SELECT FROM identity.deployments", true, true},
-		{"SELECT FROM identity.moved_names", true, true},
+		{"SELECT FROM identity.reassigned_names", true, true},
 		{"SELECT FROM identity.revocations", true, true},
 		{"SELECT FROM identity.pipelines", true, true},
 		{"SELECT build_number, creator FROM audit.decisions", true, true},

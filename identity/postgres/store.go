@@ -46,7 +46,7 @@ type Config struct {
 	// NameMoved is told of every name that passed from one UUID to another, once
 	// it is written down: by the instance that wrote it, and by no other. It is
 	// called by the goroutine of Run, must not block, and may be nil. A crash in
-	// between loses the call; the view identity.moved_names still shows it.
+	// between loses the call; the view identity.reassigned_names still shows it.
 	NameMoved func(Move)
 }
 

@@ -37,7 +37,7 @@ func NewIdentityMetrics(m *Metrics, workspaces []string) *IdentityMetrics {
 			Help: "Requests to the REST API for names and pipelines.",
 		}, []string{"workspace", "result"}),
 		moved: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "sallyport_names_moved_total",
+			Name: "sallyport_names_reassigned_total",
 			Help: "Names that passed from one UUID to another; each is an event too.",
 		}, []string{"kind"}),
 	}

@@ -22,7 +22,7 @@ func TestClasses(t *testing.T) {
 
 	other := h.deploy()
 	h.decided(other.Pipeline.Step(nil))
-	want[other] = "seen_pipeline_only"
+	want[other] = "pipeline_only"
 
 	bypassed, failed := h.deploy(), h.payments.Run("main").Step(h.eu)
 	failed.Complete("FAILED")
@@ -49,7 +49,7 @@ func TestClasses(t *testing.T) {
 	}
 	h.runOnce()
 	check()
-	if all, different := h.events(audit.KindDeploymentNotSeen); all != 3 || different != 3 {
+	if all, different := h.events(audit.KindDeploymentUnobserved); all != 3 || different != 3 {
 		t.Errorf("%d events of %d", all, different)
 	}
 	if n := ask[int](h, "SELECT count(*) FROM audit.deployment_coverage"); n != len(want) {
@@ -74,7 +74,7 @@ func TestClasses(t *testing.T) {
 	h.runOnce()
 	h.runOnce()
 	check()
-	if all, different := h.events(audit.KindDeploymentNotSeen); all != 5 || different != 5 {
+	if all, different := h.events(audit.KindDeploymentUnobserved); all != 5 || different != 5 {
 		t.Errorf("%d events of %d", all, different)
 	}
 	if all, different := h.events(audit.KindReconciled); all != 4 || different != 4 {
@@ -103,10 +103,10 @@ func TestForms(t *testing.T) {
 		form                  bb.Deployments
 		seen, other, bypassed string
 	}{
-		"sort ignored":  {bb.Deployments{IgnoreSort: true}, "seen", "seen_pipeline_only", "not_seen"},
-		"sort refused":  {bb.Deployments{RefuseSort: true}, "seen", "seen_pipeline_only", "not_seen"},
-		"as documented": {bb.Deployments{NoStep: true}, "seen", "seen_pipeline_only", "not_seen"},
-		"no pipeline":   {bb.Deployments{NoPipeline: true}, "cannot_tell", "cannot_tell", "cannot_tell"},
+		"sort ignored":  {bb.Deployments{IgnoreSort: true}, "seen", "pipeline_only", "not_seen"},
+		"sort refused":  {bb.Deployments{RefuseSort: true}, "seen", "pipeline_only", "not_seen"},
+		"as documented": {bb.Deployments{NoStep: true}, "seen", "pipeline_only", "not_seen"},
+		"no pipeline":   {bb.Deployments{NoPipeline: true}, "unknown", "unknown", "unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := build(t)
@@ -150,7 +150,7 @@ func TestStepAway(t *testing.T) {
 		return nil
 	}
 	h.runOnce()
-	if h.class(s) != "cannot_tell" || h.class(gone) != "cannot_tell" {
+	if h.class(s) != "unknown" || h.class(gone) != "unknown" {
 		t.Errorf("%s %s", h.class(s), h.class(gone))
 	}
 	h.api.fail = func(what, _ string) error {

@@ -43,7 +43,7 @@ func TestPageFails(t *testing.T) {
 	if n := ask[int](h, "SELECT count(*) FROM audit.deployment_coverage WHERE class = 'not_seen'"); n != 100 {
 		t.Errorf("%d runs of the first page", n)
 	}
-	if all, different := h.events(audit.KindDeploymentNotSeen); all != 100 || different != 100 {
+	if all, different := h.events(audit.KindDeploymentUnobserved); all != 100 || different != 100 {
 		t.Errorf("%d events of %d", all, different)
 	}
 	first := ask[time.Time](h, "SELECT looked_at FROM audit.reconciliation_looks")
@@ -308,7 +308,7 @@ func TestDatabaseRestarts(t *testing.T) {
 	if all, different := h.events(audit.KindReconciled); all != 2 || different != 2 {
 		t.Errorf("%d of %d", all, different)
 	}
-	if all, _ := h.events(audit.KindDeploymentNotSeen); all != 1 || h.class(s) != "not_seen" {
+	if all, _ := h.events(audit.KindDeploymentUnobserved); all != 1 || h.class(s) != "not_seen" {
 		t.Errorf("%d, %s", all, h.class(s))
 	}
 }
@@ -327,14 +327,14 @@ func TestRun(t *testing.T) {
 	defer cancel()
 	h.config.Record = func(c context.Context, e *audit.Event) error {
 		err := h.log.Record(c, e)
-		if e.Kind == audit.KindDeploymentNotSeen {
+		if e.Kind == audit.KindDeploymentUnobserved {
 			cancel()
 		}
 		return err
 	}
 	h.pass(2 * time.Hour)
 	h.Run(ctx)
-	if all, _ := h.events(audit.KindDeploymentNotSeen); all != 1 {
+	if all, _ := h.events(audit.KindDeploymentUnobserved); all != 1 {
 		t.Errorf("%d", all)
 	}
 }

@@ -100,7 +100,7 @@ func (r *Reconciler) recordMissing(ctx context.Context, s Session, names map[str
 
 func missingEvent(f *identity.DeploymentFinding, repository string, now time.Time) *audit.Event {
 	e := &audit.Event{
-		Time: now, Kind: audit.KindDeploymentNotSeen,
+		Time: now, Kind: audit.KindDeploymentUnobserved,
 		WorkspaceUUID: f.WorkspaceUUID, RepositoryUUID: f.RepositoryUUID, Repository: repository,
 		DeploymentUUID: f.DeploymentUUID, PipelineUUID: f.PipelineUUID, StepUUID: f.StepUUID,
 		Message: "Bitbucket knows of a deployment whose step is not in this log",

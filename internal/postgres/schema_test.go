@@ -87,7 +87,7 @@ func TestAppendOnly(t *testing.T) {
 	}
 	must(t, writer, "INSERT INTO audit.policies (digest, content) VALUES ('sha256:0', '')")
 	must(t, writer, "INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (0, 'w', 1, sha256(''))")
-	must(t, writer, "INSERT INTO audit.checkpoints (size, time, root, edge, note) VALUES (1, now(), sha256(''), sha256(''), '')")
+	must(t, writer, "INSERT INTO audit.checkpoints (size, time, root, frontier, note) VALUES (1, now(), sha256(''), sha256(''), '')")
 	all := tables(t, admin)
 	if len(all) < 10 {
 		t.Fatalf("tables: %v", all)
@@ -152,9 +152,9 @@ func TestPrivileges(t *testing.T) {
 		{"SELECT FROM audit.leaves", true, true, false},
 		{"SELECT FROM audit.checkpoints", true, true, false},
 		{"INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (0, 'w', 1, sha256(''))", true, false, false},
-		{"INSERT INTO audit.checkpoints (size, time, root, edge, note) VALUES (1, now(), sha256(''), sha256(''), '')", true, false, false},
+		{"INSERT INTO audit.checkpoints (size, time, root, frontier, note) VALUES (1, now(), sha256(''), sha256(''), '')", true, false, false},
 		{"SELECT FROM audit.decisions", true, true, false},
-		{"SELECT FROM audit.deployments_egress", true, true, false},
+		{"SELECT FROM audit.deployment_egress", true, true, false},
 		{"SELECT FROM audit.writers", true, true, false},
 		{"SELECT FROM sallyport.schema_version", true, true, false},
 		{"INSERT INTO sallyport.schema_version (version_id, is_applied) VALUES (99, true)", false, false, false},
@@ -168,9 +168,9 @@ func TestPrivileges(t *testing.T) {
 		{"INSERT INTO audit.expired (month, retention, writer, events, last_sequence) VALUES (now(), 1, 'w', 1, 1)", false, false, false},
 		{"SELECT audit.set_hold('2020-01-01', '2020-01-01', 'why')", false, true, false},
 		{"SELECT audit.lift_hold(1, 'why')", false, false, false},
-		{"SELECT audit.examine_month('2020-01-01')", false, true, false},
+		{"SELECT audit.check_month('2020-01-01')", false, true, false},
 		{"SELECT audit.expire('2020-01-01')", false, false, false},
-		{"SELECT audit.append('retention', 'a', 'b')", false, false, false},
+		{"SELECT audit.append_event('retention', 'a', 'b')", false, false, false},
 		{"SELECT audit.escape('x', 1)", false, false, false},
 		{"SELECT audit.retention_lock()", false, false, false},
 		{"INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now(), 'retention', 'database', 1, '{}')", false, false, false},
