@@ -85,10 +85,13 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 		return false, err
 	}
 	s.announce(last.Checkpoint, last.note)
-	b, err := s.gather(ctx, tx, last.Size)
-	if err != nil || len(b.leaves) == 0 {
-		s.behind(len(b.leaves) > 0, b.findings)
+	b, err := s.gatherNext(ctx, tx, last.Size)
+	if err != nil {
 		return false, err
+	}
+	if len(b.leaves) == 0 {
+		s.behind(false, b.findings, b.blocked)
+		return false, nil
 	}
 	return b.more, s.extend(ctx, tx, tree, b)
 }
@@ -101,16 +104,16 @@ type other struct {
 
 // watch looks whether the one who seals at this moment gets on with it.
 func (s *Sealer) watch(ctx context.Context, tx pgx.Tx, last latest) error {
-	b, err := s.gather(ctx, tx, last.Size)
+	v, err := s.survey(ctx, tx, last.Size)
 	if err != nil {
 		return err
 	}
 	now := time.Now()
 	switch {
-	case len(b.leaves) == 0 || last.Size != s.other.size || s.other.since.IsZero():
+	case len(v.ready) == 0 || last.Size != s.other.size || s.other.since.IsZero():
 		s.other = other{last.Size, now}
 	case now.Sub(s.other.since) > s.config.PatienceWithOthers:
-		s.behind(true, b.findings)
+		s.behind(true, v.findings, v.blocked)
 		return fmt.Errorf("%w, since %s", ErrHeldUp, s.other.since.UTC().Format(time.RFC3339))
 	}
 	return nil
@@ -119,8 +122,8 @@ func (s *Sealer) watch(ctx context.Context, tx pgx.Tx, last latest) error {
 // waiting notes whether there is anything that an instance which may not seal
 // would have sealed.
 func (s *Sealer) waiting(ctx context.Context, tx pgx.Tx, last latest) {
-	if b, err := s.gather(ctx, tx, last.Size); err == nil {
-		s.behind(len(b.leaves) > 0, b.findings)
+	if v, err := s.survey(ctx, tx, last.Size); err == nil {
+		s.behind(len(v.ready) > 0, v.findings, v.blocked)
 	}
 }
 
@@ -363,7 +366,7 @@ func (s *Sealer) extend(ctx context.Context, tx pgx.Tx, tree *audit.Tree, b batc
 	s.mu.Lock()
 	s.status.Sealed += int64(len(b.leaves))
 	s.mu.Unlock()
-	s.behind(b.more, b.findings)
+	s.behind(b.more, b.findings, b.blocked)
 	return nil
 }
 
@@ -387,13 +390,14 @@ func (s *Sealer) announce(c audit.Checkpoint, note []byte) {
 	}
 }
 
-// behind notes since when there is something to seal.
-func (s *Sealer) behind(left bool, findings []string) {
+// behind notes since when something waits to be sealed: because it was not its
+// turn yet, or because a number before it is missing.
+func (s *Sealer) behind(left bool, findings []string, blocked int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.status.Findings = findings
+	s.status.Findings, s.status.Blocked = findings, blocked
 	switch {
-	case !left:
+	case !left && blocked == 0:
 		s.status.Behind = time.Time{}
 	case s.status.Behind.IsZero():
 		s.status.Behind = time.Now()

@@ -84,7 +84,9 @@ type Sealer struct {
 	compared bool                 // the places were compared with the database
 	now      func() time.Time
 	largest  int64 // size of the largest checkpoint that was seen
-	places   []*place
+	// gatherNext is gather; a test replaces it to show that its shares are needed.
+	gatherNext func(context.Context, pgx.Tx, int64) (batch, error)
+	places     []*place
 
 	mu     sync.Mutex
 	status SealStatus
@@ -97,7 +99,8 @@ type SealStatus struct {
 	Sealed   int64     // leaves that this instance added
 	Behind   time.Time // since when something waits to be sealed; zero: nothing does
 	Err      error     // why it was not sealed the last time
-	Findings []string  // writers that cannot be sealed any further
+	Findings []string  // writers with a number that is missing or there twice: they cannot be sealed any further
+	Blocked  int64     // about how many of their events wait behind that
 	Places   []PlaceStatus
 }
 
@@ -124,6 +127,7 @@ func OpenSealer(config SealerConfig) (*Sealer, error) {
 	// Who stops in the middle holds the lock no longer than this.
 	connect.RuntimeParams["idle_in_transaction_session_timeout"] = "5000"
 	s := &Sealer{config: config, connect: connect, log: config.Log, now: time.Now, writers: newWriters(), absent: make(map[string]time.Time)}
+	s.gatherNext = s.gather
 	for _, p := range config.Publishers {
 		s.places = append(s.places, newPlace(p, s.log))
 	}

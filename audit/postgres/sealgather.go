@@ -1,134 +1,23 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
 )
 
-// writers are those whose events may have to be sealed, each with the number of
-// its last sealed event. What is in here is a copy of what the leaves say, as of
-// the tree of size.
-type writers struct {
-	size     int64
-	sealedTo map[string]int64
-	done     map[string]bool // sealed with their end, or silent for long
-	scanned  time.Time
-}
-
-// rescan is how often all writers of the log are looked at. In between, new ones
-// show by their first event.
-const rescan = 10 * time.Minute
-
-func newWriters() writers {
-	return writers{size: -1, sealedTo: make(map[string]int64), done: make(map[string]bool)}
-}
-
-// sealed notes that a batch is in the tree, which has this size now.
-func (w *writers) sealed(size int64, b batch) {
-	w.size = size
-	for _, l := range b.leaves {
-		w.sealedTo[l.writer] = l.sequence
-		if l.kind == audit.KindWriterEnded {
-			w.done[l.writer] = true
-		}
-	}
-	maps.DeleteFunc(w.sealedTo, func(name string, _ int64) bool { return w.done[name] })
-}
-
-// These walk an index from one writer to the next, instead of reading all of it.
-const (
-	unfinishedSQL = `WITH RECURSIVE w AS (
-			(SELECT writer FROM audit.events ORDER BY writer LIMIT 1)
-			UNION ALL
-			SELECT (SELECT e.writer FROM audit.events e WHERE e.writer > w.writer ORDER BY e.writer LIMIT 1) FROM w WHERE w.writer IS NOT NULL
-		)
-		SELECT w.writer, coalesce(l.sealed, 0), coalesce(l.sealed, 0) >= e.writer_sequence AND w.writer <> '` + audit.DatabaseWriter + `' AND (e.kind = 'writer_ended' OR e.time < now() - interval '25 hours')
-		FROM w
-		CROSS JOIN LATERAL (SELECT max(v.writer_sequence) AS sealed FROM audit.leaves v WHERE v.writer = w.writer) l
-		CROSS JOIN LATERAL (SELECT v.writer_sequence, v.kind, v.time FROM audit.events v WHERE v.writer = w.writer ORDER BY v.writer_sequence DESC LIMIT 1) e
-		WHERE w.writer IS NOT NULL`
-	startedSQL = `SELECT DISTINCT writer FROM audit.events WHERE kind = 'writer_started' AND time > now() - interval '25 hours'`
-	sealedSQL  = `SELECT w.writer, coalesce((SELECT max(l.writer_sequence) FROM audit.leaves l WHERE l.writer = w.writer COLLATE "C"), 0)
-		FROM unnest($1::text[]) AS w(writer)`
-)
-
-// refresh makes the writers those of the tree of size. Our own is one of them,
-// whatever its clock says, and the database's, which has no first event to show
-// by.
-func (w *writers) refresh(ctx context.Context, tx pgx.Tx, size int64, own string) error {
-	if time.Since(w.scanned) > rescan {
-		if err := w.scan(ctx, tx); err != nil {
-			return err
-		}
-		w.size, w.scanned = size, time.Now()
-		return nil
-	}
-	rows, err := tx.Query(ctx, startedSQL)
-	if err != nil {
-		return fmt.Errorf("look for writers: %w", err)
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return fmt.Errorf("look for writers: %w", err)
-	}
-	var ask []string
-	for _, name := range append(names, own, audit.DatabaseWriter) {
-		if _, known := w.sealedTo[name]; name != "" && !known && !w.done[name] {
-			ask = append(ask, name)
-		}
-	}
-	if w.size != size { // another instance has sealed
-		ask = append(ask, slices.Collect(maps.Keys(w.sealedTo))...)
-	}
-	w.size = size
-	if len(ask) == 0 {
-		return nil
-	}
-	if rows, err = tx.Query(ctx, sealedSQL, ask); err != nil {
-		return fmt.Errorf("look for sealed events: %w", err)
-	}
-	var name string
-	var sequence int64
-	_, err = pgx.ForEachRow(rows, []any{&name, &sequence}, func() error {
-		w.sealedTo[name] = sequence
-		return nil
-	})
-	return err
-}
-
-func (w *writers) scan(ctx context.Context, tx pgx.Tx) error {
-	rows, err := tx.Query(ctx, unfinishedSQL)
-	if err != nil {
-		return fmt.Errorf("look for writers: %w", err)
-	}
-	clear(w.sealedTo)
-	clear(w.done)
-	var name string
-	var sealed int64
-	var done bool
-	_, err = pgx.ForEachRow(rows, []any{&name, &sealed, &done}, func() error {
-		if done {
-			w.done[name] = true
-		} else {
-			w.sealedTo[name] = sealed
-		}
-		return nil
-	})
-	return err
-}
-
-// batch is what is sealed by one checkpoint.
+// batch is what is sealed by one checkpoint, and what cannot be sealed.
 type batch struct {
 	leaves   []leaf
 	more     bool
-	findings []string
+	findings []string // writers that cannot be sealed any further
+	blocked  int64    // about how many events of theirs wait behind that
 }
 
 type leaf struct {
@@ -138,73 +27,180 @@ type leaf struct {
 	hash     audit.Hash
 }
 
-const gatherSQL = `SELECT w.writer, e.writer_sequence, e.kind, sha256('\x00'::bytea || e.record), CASE WHEN e.kind = 'signing_key' THEN e.record END
-	FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS w(writer, sealed, place)
-	CROSS JOIN LATERAL (
-		SELECT v.writer_sequence, v.kind, v.record FROM audit.events v
-		WHERE v.writer = w.writer COLLATE "C" AND v.writer_sequence > w.sealed
-		ORDER BY v.writer_sequence, v.time LIMIT $3
-	) e
-	ORDER BY w.place, e.writer_sequence LIMIT $3`
+// maxBlockedFindings bounds the findings of one survey. The number of those
+// beyond it is the last finding.
+const maxBlockedFindings = 100
 
-// gather takes each writer's next events, as far as no number is missing. What a
-// key hands over in ends the batch, so that its own checkpoint is the last that
-// the key signs.
-func (s *Sealer) gather(ctx context.Context, tx pgx.Tx, size int64) (batch, error) {
-	var b batch
+// surveySQL reads, of each writer, the first and the last number that is not
+// sealed: two descents of an index, however much waits.
+const surveySQL = `SELECT w.place, first.writer_sequence, last.writer_sequence
+	FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS w(writer, sealed, place)
+	CROSS JOIN LATERAL (SELECT v.writer_sequence FROM audit.events v
+		WHERE v.writer = w.writer COLLATE "C" AND v.writer_sequence > w.sealed ORDER BY v.writer_sequence LIMIT 1) first
+	CROSS JOIN LATERAL (SELECT v.writer_sequence FROM audit.events v
+		WHERE v.writer = w.writer COLLATE "C" AND v.writer_sequence > w.sealed ORDER BY v.writer_sequence DESC LIMIT 1) last`
+
+// survey is which writers have events to seal.
+type survey struct {
+	ready    []pending // their next number is there
+	findings []string  // those whose next number is missing
+	blocked  int64     // about how many events wait behind a missing number
+}
+
+// pending is a writer and what of it waits to be sealed.
+type pending struct {
+	writer string
+	sealed int64 // the number of its last sealed event
+	last   int64 // its highest number
+	share  int64 // how many of its events the next batch may take
+}
+
+// survey reads what waits, as of the tree of size. A writer whose next number is
+// missing takes no part in the batch, whatever waits behind the gap.
+func (s *Sealer) survey(ctx context.Context, tx pgx.Tx, size int64) (survey, error) {
+	var v survey
 	if err := s.writers.refresh(ctx, tx, size, s.config.Writer); err != nil {
-		return b, err
+		return v, err
 	}
 	names := slices.Sorted(maps.Keys(s.writers.sealedTo))
 	sealed := make([]int64, len(names))
-	next := make(map[string]int64, len(names))
 	for i, name := range names {
 		sealed[i] = s.writers.sealedTo[name]
-		next[name] = sealed[i] + 1
 	}
-	rows, err := tx.Query(ctx, gatherSQL, names, sealed, s.config.Batch)
+	rows, err := tx.Query(ctx, surveySQL, names, sealed)
+	if err != nil {
+		return v, fmt.Errorf("look for events: %w", err)
+	}
+	gaps := 0
+	var place, first, last int64
+	_, err = pgx.ForEachRow(rows, []any{&place, &first, &last}, func() error {
+		name, end := names[place-1], sealed[place-1]
+		if first == end+1 {
+			v.ready = append(v.ready, pending{writer: name, sealed: end, last: last})
+			return nil
+		}
+		v.blocked += last - first + 1
+		if gaps++; gaps <= maxBlockedFindings {
+			v.findings = append(v.findings, gapOf(leaf{writer: name, sequence: first}, end+1))
+		}
+		return nil
+	})
+	if gaps > maxBlockedFindings {
+		v.findings = append(v.findings, fmt.Sprintf("%d more writers have a missing number", gaps-maxBlockedFindings))
+	}
+	return v, err
+}
+
+// shares divides a batch: each writer gets an equal share, and what a writer
+// does not need of its share is divided among the others. Where there are more
+// writers than leaves, turn says which of them are first.
+func shares(ready []pending, batch, turn int) []pending {
+	if len(ready) > batch {
+		rotated := make([]pending, 0, batch)
+		for i := range batch {
+			rotated = append(rotated, ready[(turn+i)%len(ready)])
+		}
+		ready = rotated
+	}
+	bySize := make([]*pending, len(ready))
+	for i := range ready {
+		bySize[i] = &ready[i]
+	}
+	slices.SortFunc(bySize, func(a, b *pending) int { return cmp.Compare(a.last-a.sealed, b.last-b.sealed) })
+	left := int64(batch)
+	for i, p := range bySize {
+		p.share = min(p.last-p.sealed, left/int64(len(bySize)-i))
+		left -= p.share
+	}
+	return ready
+}
+
+// One row more than the share shows whether the last number is there twice.
+const gatherSQL = `SELECT w.writer, e.writer_sequence, e.kind, sha256('\x00'::bytea || e.record), CASE WHEN e.kind = 'signing_key' THEN e.record END
+	FROM unnest($1::text[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS w(writer, sealed, share, place)
+	CROSS JOIN LATERAL (
+		SELECT v.writer_sequence, v.kind, v.record FROM audit.events v
+		WHERE v.writer = w.writer COLLATE "C" AND v.writer_sequence > w.sealed
+		ORDER BY v.writer_sequence, v.time LIMIT w.share + 1
+	) e
+	ORDER BY w.place, e.writer_sequence`
+
+// gather takes each writer's next events, as far as no number is missing and as
+// its share of the batch goes. What a key hands over in ends the batch, so that
+// its own checkpoint is the last that the key signs.
+func (s *Sealer) gather(ctx context.Context, tx pgx.Tx, size int64) (batch, error) {
+	v, err := s.survey(ctx, tx, size)
+	b := batch{findings: v.findings, blocked: v.blocked}
+	if err != nil || len(v.ready) == 0 {
+		return b, err
+	}
+	ready := shares(v.ready, s.config.Batch, s.writers.turn)
+	s.writers.turn = (s.writers.turn + len(ready)) % len(v.ready)
+	b.more = len(ready) < len(v.ready)
+
+	names, sealed, share := make([]string, len(ready)), make([]int64, len(ready)), make([]int64, len(ready))
+	byName := make(map[string]*run, len(ready))
+	for i, p := range ready {
+		names[i], sealed[i], share[i] = p.writer, p.sealed, p.share
+		byName[p.writer] = &run{next: p.sealed + 1, end: p.sealed + p.share, last: p.last}
+	}
+	rows, err := tx.Query(ctx, gatherSQL, names, sealed, share)
 	if err != nil {
 		return b, fmt.Errorf("look for events: %w", err)
 	}
 	defer rows.Close()
-	taken := 0
 	for rows.Next() {
-		taken++
 		var l leaf
 		var hash, record []byte
 		if err := rows.Scan(&l.writer, &l.sequence, &l.kind, &hash, &record); err != nil {
 			return b, err
 		}
 		l.hash = audit.Hash(hash)
-		want := next[l.writer]
-		if want < 0 {
-			continue // no further
-		}
-		if l.sequence != want {
-			next[l.writer] = -1
-			b.findings = append(b.findings, gapOf(l, want))
-			if l.sequence < want { // it is there twice: neither is taken
-				b.leaves = slices.DeleteFunc(b.leaves, func(o leaf) bool { return o.writer == l.writer && o.sequence == l.sequence })
-			}
-			continue
-		}
-		next[l.writer]++
-		b.leaves = append(b.leaves, l)
-		if record != nil && s.handsOver(record) {
+		if b.take(byName[l.writer], l) && record != nil && s.handsOver(record) {
 			b.more = true
 			break
 		}
 	}
 	rows.Close()
-	b.more = b.more || taken >= s.config.Batch && len(b.leaves) > 0
+	b.more = b.more && len(b.leaves) > 0
 	return b, rows.Err()
 }
 
+// run is how far a writer's events have been taken.
+type run struct {
+	next, end, last int64 // the next number, the last of the share, the writer's highest
+	stopped         bool  // no further
+}
+
+// take adds an event of a writer to the batch, and reports whether it did.
+func (b *batch) take(r *run, l leaf) bool {
+	switch {
+	case r.stopped:
+		return false
+	case l.sequence != r.next:
+		r.stopped = true
+		b.findings = append(b.findings, gapOf(l, r.next))
+		if l.sequence < r.next { // it is there twice: neither is taken
+			r.next--
+			b.leaves = slices.DeleteFunc(b.leaves, func(o leaf) bool { return o.writer == l.writer && o.sequence == l.sequence })
+		}
+		b.blocked += r.last - r.next + 1
+		return false
+	case l.sequence > r.end:
+		r.stopped, b.more = true, true
+		return false
+	}
+	r.next++
+	b.leaves = append(b.leaves, l)
+	return true
+}
+
+// gapOf says what is wrong with the event that follows, where want was to.
 func gapOf(l leaf, want int64) string {
 	if l.sequence < want {
-		return fmt.Sprintf("writer %s has the number %d twice", l.writer, l.sequence)
+		return fmt.Sprintf("writer %s has the number %d twice", audit.Text(l.writer, 64), l.sequence)
 	}
-	return fmt.Sprintf("writer %s has no number %d, and goes on with %d", l.writer, want, l.sequence)
+	return fmt.Sprintf("writer %s has no number %d, and continues with %d", audit.Text(l.writer, 64), want, l.sequence)
 }
 
 func (s *Sealer) handsOver(record []byte) bool {

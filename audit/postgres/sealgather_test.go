@@ -1,0 +1,162 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// addWriter adds the events of a writer with these numbers, as SQL lists them.
+func addWriter(t testing.TB, db *pgtest.DB, name, numbers string) {
+	t.Helper()
+	if _, err := connection(t, db.URL("")).Exec(t.Context(), `INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
+		SELECT now(), CASE n WHEN 1 THEN 'writer_started' ELSE 'admin' END, $1, n,
+			convert_to('{"version":1,"time":"' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '","kind":"'
+				|| CASE n WHEN 1 THEN 'writer_started' ELSE 'admin' END || '","writer":"' || $1 || '","writer_sequence":' || n || '}', 'UTF8')
+		FROM (`+numbers+`) AS s(n)`, name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const manyBehindAGap = `SELECT generate_series(3, 25000) UNION ALL SELECT 1`
+
+// TestStuckWriterStopsNobody: a writer with a missing number and 25,000 events
+// behind it keeps no other writer's events from being sealed, and is reported at
+// every step, also where nothing else is sealed.
+func TestStuckWriterStopsNobody(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
+	addWriter(t, db, "00-stuck", manyBehindAGap)
+	seal(t, s)
+	for n := range 5 {
+		record(t, l, decision("allow", n))
+		seal(t, s)
+		st := s.Status()
+		if st.Size != int64(3+n+1) {
+			t.Fatalf("%d leaves after %d events of the live writer: it is not sealed", st.Size, n+1)
+		}
+		reported(t, st)
+	}
+	seal(t, s) // nothing to seal
+	reported(t, s.Status())
+}
+
+func reported(t *testing.T, st SealStatus) {
+	t.Helper()
+	if len(st.Findings) != 1 || !strings.Contains(st.Findings[0], "has no number 2, and continues with 3") || st.Blocked != 24998 || st.Behind.IsZero() {
+		t.Errorf("the stuck writer is not reported: %q, %d blocked, behind since %s", st.Findings, st.Blocked, st.Behind)
+	}
+}
+
+// gatherByOneLimit is a gatherer whose writers share one limit, in the order of
+// their names.
+func (s *Sealer) gatherByOneLimit(ctx context.Context, tx pgx.Tx, size int64) (batch, error) {
+	var b batch
+	if err := s.writers.refresh(ctx, tx, size, s.config.Writer); err != nil {
+		return b, err
+	}
+	names := slices.Sorted(maps.Keys(s.writers.sealedTo))
+	runs := make(map[string]*run, len(names))
+	var sealed, share []int64
+	for _, name := range names {
+		end := s.writers.sealedTo[name]
+		runs[name] = &run{next: end + 1, end: 1 << 60}
+		sealed, share = append(sealed, end), append(share, int64(s.config.Batch)-1)
+	}
+	rows, err := tx.Query(ctx, gatherSQL+fmt.Sprintf(" LIMIT %d", s.config.Batch), names, sealed, share)
+	if err != nil {
+		return b, err
+	}
+	var l leaf
+	var hash, record []byte
+	_, err = pgx.ForEachRow(rows, []any{&l.writer, &l.sequence, &l.kind, &hash, &record}, func() error {
+		l.hash = audit.Hash(hash)
+		b.take(runs[l.writer], l)
+		return nil
+	})
+	return b, err
+}
+
+// TestSharesAreNeeded: where all writers share one limit, a stuck writer uses it
+// up and the others are not sealed.
+func TestSharesAreNeeded(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
+	s.gatherNext = s.gatherByOneLimit
+	seal(t, s)
+	addWriter(t, db, "00-stuck", manyBehindAGap)
+	record(t, l, decision("allow", 1))
+	seal(t, s) // the first number of the stuck writer
+	size := s.Status().Size
+	record(t, l, decision("allow", 2))
+	seal(t, s)
+	if st := s.Status(); st.Size != size {
+		t.Errorf("%d leaves became %d: without shares the live writer was sealed all the same", size, st.Size)
+	}
+}
+
+// TestEveryWriterHasItsShare: whatever waits, each batch has something of every
+// writer, and of as many as it has leaves where there are more.
+func TestEveryWriterHasItsShare(t *testing.T) {
+	t.Parallel()
+	var ready []pending
+	for n := range 100 {
+		ready = append(ready, pending{writer: fmt.Sprint(n), last: int64(1 + n*n*n)})
+	}
+	for _, batch := range []int{100, 101, 150, 20000, 10_000_000} {
+		total, waiting := int64(0), int64(0)
+		for _, p := range shares(slices.Clone(ready), batch, 7) {
+			if p.share < 1 || p.share > p.last {
+				t.Errorf("batch %d: writer %s has a share of %d", batch, p.writer, p.share)
+			}
+			total, waiting = total+p.share, waiting+p.last
+		}
+		if total != min(int64(batch), waiting) {
+			t.Errorf("batch %d: %d taken of %d", batch, total, waiting)
+		}
+	}
+	seen := make(map[string]bool)
+	for turn := 0; turn < 100; turn += 30 {
+		for _, p := range shares(slices.Clone(ready), 30, turn) {
+			if p.share != 1 {
+				t.Errorf("writer %s has a share of %d", p.writer, p.share)
+			}
+			seen[p.writer] = true
+		}
+	}
+	if len(seen) != 100 {
+		t.Errorf("in four turns of 30 %d of 100 writers had one", len(seen))
+	}
+}
+
+// TestManyWriters: thousands of writers, most of them behind gaps, are sealed in
+// a few steps, and the findings are bounded.
+func TestManyWriters(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
+	s.config.Batch = 500
+	if _, err := connection(t, db.URL("")).Exec(t.Context(), `INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
+		SELECT now(), 'writer_started', 'w' || w, n, '{}' FROM generate_series(1, 2000) w, generate_series(1, 3) n WHERE w % 4 = 0 OR n <> 2`); err != nil {
+		t.Fatal(err)
+	}
+	seal(t, s)
+	st := s.Status()
+	if want := int64(2 + 500*3 + 1500); st.Size != want || st.Blocked != 1500 || len(st.Findings) != maxBlockedFindings+1 {
+		t.Errorf("%d leaves, want %d; %d blocked, %d findings", st.Size, want, st.Blocked, len(st.Findings))
+	}
+}
