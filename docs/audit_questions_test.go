@@ -124,6 +124,56 @@ func TestAuditQuestions(t *testing.T) {
 	}
 }
 
+// TestSelfTestExclusionIsNeeded takes the condition out of the views, as their owner, and
+// sees the probes in the answers about clients.
+func TestSelfTestExclusionIsNeeded(t *testing.T) {
+	db := seedMonth(t)
+	admin, err := pgx.Connect(t.Context(), db.URL(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(context.Background())
+	count := func() (answers []string) {
+		for _, sql := range []string{
+			questions(t, read(t, questionsPage))[0].sql,
+			"SELECT count(*) FROM audit.decisions WHERE credential_kind = 'self_test'",
+			"SELECT count(*) FROM audit.denials WHERE credential_kind = 'self_test'",
+		} {
+			got, err := answer(t.Context(), admin.PgConn(), sql)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answers = append(answers, got)
+		}
+		return answers
+	}
+	without := count()
+	for _, got := range without[1:] {
+		if got != "count\n0\n" {
+			t.Errorf("a view about clients has probes: %s", got)
+		}
+	}
+	for _, view := range []string{"decisions", "denials"} {
+		var definition string
+		if err := admin.QueryRow(t.Context(), "SELECT pg_get_viewdef(('audit.' || $1)::regclass)", view).Scan(&definition); err != nil {
+			t.Fatal(err)
+		}
+		open := strings.Replace(definition, "IS DISTINCT FROM 'self_test'", "IS DISTINCT FROM 'nothing'", 1)
+		if open == definition {
+			t.Fatalf("audit.%s has no condition on probes:\n%s", view, definition)
+		}
+		if _, err := admin.Exec(t.Context(), "CREATE OR REPLACE VIEW audit."+view+" AS "+open); err != nil {
+			t.Fatal(err)
+		}
+	}
+	with := count()
+	for i := range with {
+		if with[i] == without[i] {
+			t.Errorf("without the condition the answer is the same: %s", with[i])
+		}
+	}
+}
+
 // mutate returns a statement without one of its conditions, for each of them.
 func mutate(sql string) []string {
 	var all []string

@@ -83,6 +83,7 @@ func seedInto(t *testing.T, url func(user string) string, private string, publis
 	for line := range strings.Lines(strings.TrimSpace(october)) {
 		s.ask(strings.Fields(line))
 	}
+	s.probes("10-12T04:00", 0x70)
 	s.operations("10")
 	// The months before and after are like it, at other places: what is asked about
 	// October must not count them.
@@ -96,6 +97,7 @@ func seedInto(t *testing.T, url func(user string) string, private string, publis
 				s.ask(f)
 			}
 		}
+		s.probes(month+"-12T04:00", 0x70+int(month[1])*2)
 		s.operations(month)
 		s.record(&audit.Event{Time: s.at(month + "-15T08:00"), Kind: audit.KindPolicyRejected, Revision: "sha256:other", Message: "month " + month})
 	}
@@ -220,6 +222,29 @@ func (s *seeder) ask(f []string) {
 	_, _ = fmt.Sscan(rest[2], &end.Sent)
 	_, _ = fmt.Sscan(rest[3], &end.Received)
 	s.record(&end)
+}
+
+// probes records a self-test: two decisions about probes, the end of one, and the
+// result.
+func (s *seeder) probes(when string, number int) {
+	s.t.Helper()
+	at := s.at(when)
+	ids := [2]string{fmt.Sprintf("019a0000-0000-7000-8000-%012x", number), fmt.Sprintf("019a0000-0000-7000-8000-%012x", number+1)}
+	for i, id := range ids {
+		e := audit.Event{
+			Time: at, Kind: audit.KindDecision, DecisionID: id, Action: "connect", Scheme: "https", Host: []string{"refused", "echo"}[i] + ".self-test.invalid", Port: 443,
+			Listener: "127.0.0.1:3128", ClientAddress: netip.MustParseAddr("127.0.0.1"), Issuer: "self-test.invalid", CredentialKind: "self_test",
+			StepUUID: "33333333-0000-4000-8000-00000000009" + fmt.Sprint(i), Verdict: "deny", Mode: "enforce", Reason: "no_rule_matched", Status: 403,
+			Revision: s.revisions["A"].Digest, Commit: s.revisions["A"].Commit,
+		}
+		if i == 1 {
+			e.Verdict, e.Reason, e.Rule, e.Rules, e.Status = "allow", "policy_allowed", "self-test", []string{"self-test"}, 200
+		}
+		s.record(&e)
+	}
+	s.record(&audit.Event{Time: at.Add(time.Second), Kind: audit.KindTunnelClosed, DecisionID: ids[1], CredentialKind: "self_test", Host: "echo.self-test.invalid", Port: 443, Duration: time.Second, Cause: "finished", Sent: 9, Received: 9})
+	s.record(&audit.Event{Time: at.Add(time.Second), Kind: audit.KindSelfTest, Cause: "passed", Revision: s.revisions["A"].Digest,
+		Attributes: []audit.Attribute{{Name: "refused_decision_id", Value: ids[0]}, {Name: "allowed_decision_id", Value: ids[1]}}})
 }
 
 func (s *seeder) who(e *audit.Event, step, where string) {

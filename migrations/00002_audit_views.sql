@@ -1,7 +1,7 @@
 -- +goose Up
 
 -- One line for each decision. A decision is closed at most once.
-CREATE VIEW audit.decisions AS
+CREATE VIEW audit.all_decisions AS
 SELECT d.time, d.decision_id,
        d.verdict, d.reason, d.rule, d.mode, d.would_deny,
        d.workspace, d.repository, d.project, d.deployment, d.deployment_type, d.branch,
@@ -17,6 +17,11 @@ LEFT JOIN audit.events c
        ON c.decision_id = d.decision_id AND c.kind IN ('tunnel_closed', 'request_closed')
 WHERE d.kind = 'decision';
 
+-- The probes of the self-test are nobody's traffic. Whoever counts decisions and
+-- forgets about the probes counts clients.
+CREATE VIEW audit.decisions AS
+SELECT * FROM audit.all_decisions WHERE credential_kind IS DISTINCT FROM 'self_test';
+
 CREATE VIEW audit.denials AS
 SELECT time, decision_id, reason, rule, message,
        workspace, repository, project, deployment, deployment_type, branch,
@@ -25,7 +30,7 @@ SELECT time, decision_id, reason, rule, message,
        workspace_uuid, repository_uuid, deployment_uuid, pipeline_uuid, step_uuid,
        issuer, credential_kind, client_address, listener, writer, writer_sequence
 FROM audit.events
-WHERE kind = 'decision' AND verdict = 'deny';
+WHERE kind = 'decision' AND verdict = 'deny' AND credential_kind IS DISTINCT FROM 'self_test';
 
 CREATE VIEW audit.would_deny AS
 SELECT time, decision_id, reason, rule, message,
@@ -35,7 +40,7 @@ SELECT time, decision_id, reason, rule, message,
        workspace_uuid, repository_uuid, deployment_uuid, pipeline_uuid, step_uuid,
        issuer, credential_kind, client_address, listener, writer, writer_sequence
 FROM audit.events
-WHERE kind = 'decision' AND would_deny;
+WHERE kind = 'decision' AND would_deny AND credential_kind IS DISTINCT FROM 'self_test';
 
 CREATE VIEW audit.policy_changes AS
 SELECT e.time, e.kind, e.revision, e.commit, e.reason, e.message, e.cause,
@@ -70,9 +75,10 @@ SELECT writer,
 FROM audit.events
 GROUP BY writer;
 
-COMMENT ON VIEW audit.decisions IS 'Every decision, with its outcome beside it once the tunnel or request is closed.';
-COMMENT ON VIEW audit.denials IS 'What was refused. What passed only because of report mode is in audit.would_deny.';
-COMMENT ON VIEW audit.would_deny IS 'What passed only because of report mode; reason and rule are those for which it would have been refused.';
+COMMENT ON VIEW audit.all_decisions IS 'Every decision, those about probes of the self-test included (credential_kind = self_test), with its outcome beside it once the tunnel or request is closed.';
+COMMENT ON VIEW audit.decisions IS 'Every decision about a client, with its outcome beside it once the tunnel or request is closed. Probes of the self-test are in audit.all_decisions only.';
+COMMENT ON VIEW audit.denials IS 'What was refused to clients. What passed only because of report mode is in audit.would_deny. Probes of the self-test are in audit.all_decisions only.';
+COMMENT ON VIEW audit.would_deny IS 'What passed only because of report mode; reason and rule are those for which it would have been refused. Probes of the self-test are in audit.all_decisions only.';
 COMMENT ON VIEW audit.policy_changes IS 'Every revision that began to decide, or was offered and refused, by each writer.';
 COMMENT ON VIEW audit.deployment_egress IS 'Where each deployment environment of each repository went or tried to go, and how much went there.';
 COMMENT ON VIEW audit.writers IS 'Every process that wrote to the log: when it began and ended, and whether any of its numbers is missing.';
@@ -95,6 +101,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
+COMMENT ON COLUMN audit.all_decisions.closed_at IS 'When the tunnel or request ended. Null while it is open, and where nothing was let out.';
 COMMENT ON COLUMN audit.decisions.closed_at IS 'When the tunnel or request ended. Null while it is open, and where nothing was let out.';
 COMMENT ON COLUMN audit.policy_changes.attributes IS 'What else is known of the change, as JSON.';
 COMMENT ON COLUMN audit.policy_changes.first_seen IS 'When this content was first loaded anywhere.';
@@ -115,9 +122,9 @@ COMMENT ON COLUMN audit.writers.events IS 'How many events it has here.';
 COMMENT ON COLUMN audit.writers.last_sequence IS 'The highest number that it gave to an event.';
 COMMENT ON COLUMN audit.writers.missing IS 'How many numbers up to that are not here. Anything but 0 is a finding.';
 
-REVOKE ALL ON audit.decisions, audit.denials, audit.would_deny, audit.policy_changes, audit.deployment_egress, audit.writers FROM PUBLIC;
-GRANT SELECT ON audit.decisions, audit.denials, audit.would_deny, audit.policy_changes, audit.deployment_egress, audit.writers
+REVOKE ALL ON audit.all_decisions, audit.decisions, audit.denials, audit.would_deny, audit.policy_changes, audit.deployment_egress, audit.writers FROM PUBLIC;
+GRANT SELECT ON audit.all_decisions, audit.decisions, audit.denials, audit.would_deny, audit.policy_changes, audit.deployment_egress, audit.writers
     TO sallyport_writer, sallyport_auditor;
 
 -- +goose Down
-DROP VIEW audit.writers, audit.deployment_egress, audit.policy_changes, audit.would_deny, audit.denials, audit.decisions;
+DROP VIEW audit.writers, audit.deployment_egress, audit.policy_changes, audit.would_deny, audit.denials, audit.decisions, audit.all_decisions;

@@ -263,7 +263,7 @@ REVOKE ALL ON identity.reassigned_names FROM PUBLIC;
 GRANT SELECT ON identity.reassigned_names TO sallyport_writer, sallyport_auditor;
 
 -- The view as it was, with two columns at its end.
-CREATE OR REPLACE VIEW audit.decisions AS
+CREATE OR REPLACE VIEW audit.all_decisions AS
 SELECT d.time, d.decision_id,
        d.verdict, d.reason, d.rule, d.mode, d.would_deny,
        d.workspace, d.repository, d.project, d.deployment, d.deployment_type, d.branch,
@@ -281,8 +281,12 @@ LEFT JOIN audit.events c
 LEFT JOIN identity.pipelines p
        ON p.pipeline_uuid = d.pipeline_uuid AND p.repository_uuid = d.repository_uuid
 WHERE d.kind = 'decision';
-COMMENT ON COLUMN audit.decisions.build_number IS 'The build number of the pipeline. Null until it is learnt, some time after the decision.';
-COMMENT ON COLUMN audit.decisions.creator IS 'Who started the pipeline. Null until it is learnt, some time after the decision.';
+CREATE OR REPLACE VIEW audit.decisions AS
+SELECT * FROM audit.all_decisions WHERE credential_kind IS DISTINCT FROM 'self_test';
+COMMENT ON COLUMN audit.all_decisions.build_number IS 'The build number of the pipeline. Null until Bitbucket has reported it, some time after the decision.';
+COMMENT ON COLUMN audit.decisions.build_number IS 'The build number of the pipeline. Null until Bitbucket has reported it, some time after the decision.';
+COMMENT ON COLUMN audit.all_decisions.creator IS 'Who started the pipeline. Null until Bitbucket has reported it, some time after the decision.';
+COMMENT ON COLUMN audit.decisions.creator IS 'Who started the pipeline. Null until Bitbucket has reported it, some time after the decision.';
 
 -- +goose Down
 
@@ -302,7 +306,7 @@ $$;
 
 -- A view's columns cannot be taken away without the views above it. They stay,
 -- and are null.
-CREATE OR REPLACE VIEW audit.decisions AS
+CREATE OR REPLACE VIEW audit.all_decisions AS
 SELECT d.time, d.decision_id,
        d.verdict, d.reason, d.rule, d.mode, d.would_deny,
        d.workspace, d.repository, d.project, d.deployment, d.deployment_type, d.branch,
@@ -318,6 +322,8 @@ FROM audit.events d
 LEFT JOIN audit.events c
        ON c.decision_id = d.decision_id AND c.kind IN ('tunnel_closed', 'request_closed')
 WHERE d.kind = 'decision';
+CREATE OR REPLACE VIEW audit.decisions AS
+SELECT * FROM audit.all_decisions WHERE credential_kind IS DISTINCT FROM 'self_test';
 
 DROP VIEW identity.reassigned_names;
 DROP TABLE identity.pipelines;

@@ -43,7 +43,7 @@ func Find(ctx context.Context, databaseURL, id string) (Found, error) {
 		return found, nil
 	}
 	err = pool.QueryRow(ctx, `SELECT coalesce(max(build_number), 0), coalesce(max(creator), '')
-		FROM audit.decisions WHERE decision_id = $1::text::uuid`, id).Scan(&found.BuildNumber, &found.Creator)
+		FROM audit.all_decisions WHERE decision_id = $1::text::uuid`, id).Scan(&found.BuildNumber, &found.Creator)
 	if err != nil {
 		return Found{}, explain(err)
 	}

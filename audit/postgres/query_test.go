@@ -57,6 +57,30 @@ func varied(r *rand.Rand, at time.Time) *audit.Event {
 }
 
 // TestAsk: whatever is asked, the answer is what a loop over all events gives.
+// TestExcludeSelfTests: neither a probe nor its end is given, and everything else
+// is, the ends of clients' tunnels and the results of self-tests included.
+func TestExcludeSelfTests(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	at := time.Now().Add(-time.Hour)
+	for i, kind := range []string{"bitbucket_oidc", "self_test", ""} {
+		id := fmt.Sprintf("019a0000-0000-7000-8000-00000000000%d", i)
+		record(t, l, &audit.Event{Time: at, Kind: audit.KindDecision, DecisionID: id, Verdict: "allow", CredentialKind: kind})
+		record(t, l, &audit.Event{Time: at.Add(time.Second), Kind: audit.KindTunnelClosed, DecisionID: id})
+	}
+	record(t, l, &audit.Event{Time: at, Kind: audit.KindSelfTest})
+	a := askerFor(t, db.URL(postgres.Auditor))
+	q := Question{Until: at.Add(time.Minute), Oldest: true}
+	if got := answers(t, a, q); len(got) != 7 {
+		t.Errorf("all: %v", got)
+	}
+	q.ExcludeSelfTests = true
+	if got := answers(t, a, q); !slices.Equal(got, []string{"2", "6", "8", "3", "7"}) {
+		t.Errorf("without the probe: %v", got)
+	}
+}
+
 func TestAsk(t *testing.T) {
 	t.Parallel()
 	db := database(t)

@@ -27,6 +27,9 @@ type Question struct {
 	Steps, Pipelines, Decisions []string // UUIDs
 	Builds                      []int64  // build numbers
 	Writers                     []string
+	// ExcludeSelfTests leaves out the decisions about probes of the self-test, and
+	// the ends of what these allowed.
+	ExcludeSelfTests bool
 
 	Oldest  bool     // the oldest first
 	Limit   int64    // 0: none
@@ -103,8 +106,18 @@ func (q *Question) where(a *arguments) string {
 	uuids("e.decision_id", q.Decisions)
 	add(len(q.Builds) > 0, func() string { return anyOf(a, "p.build_number", "bigint", q.Builds) })
 	texts("e.writer", q.Writers)
+	add(q.ExcludeSelfTests, func() string { return notSelfTest })
 	return strings.Join(conditions, "\n   AND ")
 }
+
+// notSelfTest holds for every event but decisions about probes and their ends. An
+// end is found by its decision, which is minutes older at most: a probe bounds
+// itself (package internal/selftest).
+const notSelfTest = `e.credential_kind IS DISTINCT FROM 'self_test'
+   AND (e.kind NOT IN ('tunnel_closed', 'request_closed') OR NOT EXISTS (
+       SELECT FROM audit.events probe
+        WHERE probe.decision_id = e.decision_id AND probe.kind = 'decision' AND probe.credential_kind = 'self_test'
+          AND probe.time <= e.time AND probe.time > e.time - interval '1 hour'))`
 
 // namedOrUUID finds what is called so or has this UUID.
 func namedOrUUID(a *arguments, column string, values []string) string {

@@ -14,14 +14,13 @@ import (
 	"github.com/sallyport/sallyport/internal/surroundings"
 )
 
-// auditQuery is what the tour shows; README has it as a first query. The server
-// tests itself at its start: its probes are on record too, and no steps.
+// auditQuery is what the tour shows; README has it as a first query. The view
+// leaves out the probes of the self-test that the server makes at its start.
 const auditQuery = `SELECT to_char(time, 'HH24:MI:SS') AS at, coalesce(repository, '-') AS repository,
        coalesce(deployment, '-') AS deployment, host || ':' || port AS target, verdict, mode, would_deny,
        reason, coalesce(rule, '-') AS rule, left(coalesce(revision, '-'), 15) AS revision,
        coalesce(received::text, '-') AS received
   FROM audit.decisions
- WHERE credential_kind IS DISTINCT FROM 'self_test'
  ORDER BY time, decision_id`
 
 // row is one line of the tour's table.

@@ -23,11 +23,14 @@ func TestSelfTest(t *testing.T) {
 	said := latest("passed")[0]["attributes"].(map[string]any)
 	for _, probe := range []struct{ name, verdict, reason string }{{"refused", "deny", "no_rule_matched"}, {"allowed", "allow", "policy_allowed"}} {
 		id := said[probe.name+"_decision_id"]
-		rows := w.query(t, "SELECT verdict, reason, host, credential_kind, revision, cause, listener FROM audit.decisions WHERE decision_id = $1", id)
+		rows := w.query(t, "SELECT verdict, reason, host, credential_kind, revision, cause, listener FROM audit.all_decisions WHERE decision_id = $1", id)
 		if len(rows) != 1 || rows[0]["verdict"] != probe.verdict || rows[0]["reason"] != probe.reason || rows[0]["credential_kind"] != selftest.Kind ||
 			rows[0]["revision"] == nil || (rows[0]["cause"] != nil) != (probe.verdict == "allow") {
 			t.Errorf("%s: %v", probe.name, rows)
 		}
+	}
+	if rows := w.query(t, "SELECT FROM audit.decisions WHERE credential_kind = $1 UNION ALL SELECT FROM audit.denials WHERE credential_kind = $1", selftest.Kind); len(rows) > 0 {
+		t.Errorf("%d probes are in the views of clients", len(rows))
 	}
 	if ready, answer := w.readyz(); ready != http.StatusOK || answer["detail"].(map[string]any)["self_test"].(map[string]any)["outcome"] != "passed" {
 		t.Errorf("%d, %v", ready, answer)

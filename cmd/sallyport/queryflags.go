@@ -22,7 +22,7 @@ type filterFlags struct {
 	steps, pipelines, decisions, writers   *[]string
 	ports                                  *[]int32
 	builds                                 *[]int64
-	wouldDeny                              *bool
+	wouldDeny, selfTests                   *bool
 	flagged                                func(name string) bool
 }
 
@@ -49,6 +49,7 @@ func addFilterFlags(c *cobra.Command, since string) *filterFlags {
 		decisions:    list("decision", "the decision's `ID`"),
 		writers:      list("writer", "the `WRITER` of the event"),
 		wouldDeny:    c.Flags().Bool("would-deny", false, "whether it passed only because of report mode"),
+		selfTests:    c.Flags().Bool("self-tests", false, "include the probes of the self-test, which are left out otherwise"),
 		flagged:      func(name string) bool { return c.Flags().Changed(name) },
 	}
 }
@@ -63,6 +64,8 @@ func (f *filterFlags) question(now time.Time) (*auditlog.Question, error) {
 	if f.flagged("would-deny") {
 		q.WouldDeny = f.wouldDeny
 	}
+	// Who names a decision asks for it, whatever it is about.
+	q.ExcludeSelfTests = !*f.selfTests && len(*f.decisions) == 0
 	var problems []error
 	problem := func(err error) { problems = append(problems, err) }
 	if *f.since != "" {
@@ -173,6 +176,9 @@ func (q *query) parameters() []byte {
 	}
 	if q.question.WouldDeny != nil {
 		given["would_deny"] = *q.question.WouldDeny
+	}
+	if q.question.ExcludeSelfTests {
+		given["self_tests"] = "excluded"
 	}
 	if len(q.question.Ports) > 0 {
 		given["port"] = q.question.Ports
