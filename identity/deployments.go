@@ -2,6 +2,7 @@ package identity
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -85,3 +86,18 @@ var (
 	// ErrCursor: a page cannot be asked for any more; the list has to be read again.
 	ErrCursor = errors.New("the page is not known to Bitbucket any more")
 )
+
+// ReconciliationBusy is the error where another session holds the lock of
+// reconciliation.
+type ReconciliationBusy struct {
+	Holder string    // the session and its login, for an operator who may end it
+	Since  time.Time // when it acquired the lock; zero: unknown
+}
+
+func (e *ReconciliationBusy) Error() string {
+	if e.Since.IsZero() {
+		return fmt.Sprintf("acquire the lock of reconciliation: session %s holds it: end that session with pg_terminate_backend if it is not an instance that reconciles", e.Holder)
+	}
+	return fmt.Sprintf("acquire the lock of reconciliation: session %s has held it since %s: end that session with pg_terminate_backend if it is not an instance that reconciles",
+		e.Holder, e.Since.UTC().Format(time.RFC3339))
+}

@@ -179,10 +179,7 @@ BEGIN
     IF to_regclass(format('audit.%I', partition)) IS NOT NULL THEN
         RETURN partition;
     END IF;
-    PERFORM pg_advisory_xact_lock(hashtextextended('audit.ensure_partition', 0));
-    IF to_regclass(format('audit.%I', partition)) IS NOT NULL THEN
-        RETURN partition; -- another made it while we waited
-    END IF;
+    -- Only migrations call this version: 00005 replaces it by one that locks a row.
 
     -- A row of the usual two kilobytes stays as it is: compressing it would
     -- cost more than writing it.

@@ -16,8 +16,8 @@ CREATE TABLE audit.locks (
     name text COLLATE "C" NOT NULL,
     CONSTRAINT locks_pkey PRIMARY KEY (name)
 );
-INSERT INTO audit.locks (name) VALUES ('database'), ('partition'), ('retention'), ('seal');
-COMMENT ON TABLE audit.locks IS 'What one session alone does at a time, by a lock on its row: write as the writer "database", make a partition, retention and holds, seal.';
+INSERT INTO audit.locks (name) VALUES ('admitted_tokens'), ('database'), ('names'), ('partition'), ('retention'), ('seal');
+COMMENT ON TABLE audit.locks IS 'What one session alone does at a time, by a lock on its row: write as the writer "database", make a partition, retention and holds, seal, write names, remove ended tokens.';
 COMMENT ON COLUMN audit.locks.name IS 'What it is the turn for.';
 CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.locks
     FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
@@ -53,7 +53,7 @@ BEGIN
     PERFORM FROM audit.locks t WHERE t.name = which FOR UPDATE;
     RETURN true;
 EXCEPTION WHEN lock_not_available THEN
-    RAISE EXCEPTION 'a transaction that has the turn of "%" does not end: that of session %', which, audit.sessions_at('audit.locks')
+    RAISE EXCEPTION 'acquire the lock "%" of the audit log: session % holds it and does not end its transaction', which, audit.sessions_at('audit.locks')
         USING ERRCODE = 'lock_not_available', HINT = 'Try again, or end that session with pg_terminate_backend.';
 END
 $$;
@@ -71,6 +71,34 @@ END
 $$;
 -- +goose StatementEnd
 COMMENT ON FUNCTION audit.try_seal_lock() IS 'Takes the turn to seal until the transaction ends. False: another session has it.';
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.acquire_names_lock() RETURNS timestamptz
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '5s'
+AS $$
+BEGIN
+    PERFORM audit.acquire_lock('names', true);
+    RETURN clock_timestamp();
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.acquire_names_lock() IS 'Acquires the lock for writing names until the transaction ends, and returns the time. It waits for at most 5 s; the error then names the session that holds the lock.';
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.try_admitted_tokens_lock() RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN audit.acquire_lock('admitted_tokens', false);
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.try_admitted_tokens_lock() IS 'Acquires the lock for removing ended tokens until the transaction ends. False: another session holds it.';
+REVOKE ALL ON FUNCTION audit.acquire_names_lock(), audit.try_admitted_tokens_lock() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION audit.acquire_names_lock(), audit.try_admitted_tokens_lock() TO sallyport_writer;
 
 -- The database itself is a writer of the log. It is called "database", has no
 -- start and no end, and numbers its events under a lock, so that they become
@@ -649,10 +677,7 @@ BEGIN
     IF to_regclass(format('audit.%I', partition)) IS NOT NULL THEN
         RETURN partition;
     END IF;
-    PERFORM pg_advisory_xact_lock(hashtextextended('audit.ensure_partition', 0));
-    IF to_regclass(format('audit.%I', partition)) IS NOT NULL THEN
-        RETURN partition; -- another made it while we waited
-    END IF;
+    -- Only migrations call this version: 00005 replaces it by one that locks a row.
 
     -- A row of the usual two kilobytes stays as it is: compressing it would
     -- cost more than writing it.
@@ -696,6 +721,8 @@ DROP FUNCTION audit.record_export(text, text, bigint, bytea, text);
 DROP FUNCTION audit.append_event(text, text[]);
 DROP FUNCTION audit.refuse_name();
 DROP FUNCTION audit.escape(text, integer);
+DROP FUNCTION audit.try_admitted_tokens_lock();
+DROP FUNCTION audit.acquire_names_lock();
 DROP FUNCTION audit.try_seal_lock();
 DROP FUNCTION audit.acquire_lock(text, boolean);
 DROP FUNCTION audit.sessions_at(regclass);

@@ -121,6 +121,89 @@ COMMENT ON FUNCTION audit.reconciliation_digest(uuid) IS 'The SHA-256 of what a 
 REVOKE ALL ON FUNCTION audit.reconciliation_digest(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.reconciliation_digest(uuid) TO sallyport_writer, sallyport_auditor;
 
+-- One session at a time reconciles, for hours. A row lock would need a transaction
+-- for as long, which holds vacuum back, so this lock belongs to a session: it holds
+-- while the session that is named here is connected. Only the owner's functions
+-- write the row.
+CREATE TABLE sallyport.session_locks (
+    name         text COLLATE "C" NOT NULL,
+    pid          integer NOT NULL,
+    login        oid NOT NULL,
+    application  text COLLATE "C" NOT NULL,
+    server_start timestamptz NOT NULL,
+    acquired_at  timestamptz NOT NULL,
+    CONSTRAINT session_locks_pkey PRIMARY KEY (name)
+);
+INSERT INTO sallyport.session_locks VALUES ('reconciliation', 0, 0, '', '-infinity', '-infinity');
+COMMENT ON TABLE sallyport.session_locks IS 'Which session holds a lock for longer than a transaction. A lock whose session has ended is free.';
+COMMENT ON COLUMN sallyport.session_locks.name IS 'What the lock is for.';
+COMMENT ON COLUMN sallyport.session_locks.pid IS 'The process of the session that holds the lock, as in pg_stat_activity. 0: the lock was released.';
+COMMENT ON COLUMN sallyport.session_locks.login IS 'The login of the session.';
+COMMENT ON COLUMN sallyport.session_locks.application IS 'The application_name of the session. A process number that another program has now does not hold the lock.';
+COMMENT ON COLUMN sallyport.session_locks.server_start IS 'When the server of the session had started. A restart or a failover frees every lock.';
+COMMENT ON COLUMN sallyport.session_locks.acquired_at IS 'When the session acquired the lock.';
+REVOKE ALL ON sallyport.session_locks FROM PUBLIC;
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.try_reconciliation_lock(OUT acquired boolean, OUT holder text, OUT since timestamptz)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    l sallyport.session_locks;
+BEGIN
+    acquired := false;
+    SELECT * INTO l FROM sallyport.session_locks WHERE name = 'reconciliation' FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN -- a transaction that acquires or confirms it is open
+        SELECT s.acquired_at INTO since FROM sallyport.session_locks s WHERE s.name = 'reconciliation';
+        holder := audit.sessions_at('sallyport.session_locks');
+        RETURN;
+    END IF;
+    IF l.pid <> pg_backend_pid() AND l.server_start = pg_postmaster_start_time()
+       AND EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid AND a.usesysid = l.login AND a.application_name = l.application)
+    THEN
+        since := l.acquired_at;
+        holder := format('%s of %s', l.pid, pg_get_userbyid(l.login));
+        RETURN;
+    END IF;
+    UPDATE sallyport.session_locks SET pid = pg_backend_pid(), login = (SELECT r.oid FROM pg_roles r WHERE r.rolname = session_user),
+        application = current_setting('application_name'), server_start = pg_postmaster_start_time(), acquired_at = clock_timestamp()
+        WHERE name = 'reconciliation';
+    acquired := true;
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.try_reconciliation_lock() IS 'Acquires the lock of reconciliation for this session, without waiting. Where another session holds it: which session, of which login, and since when.';
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.confirm_reconciliation_lock() RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '5s'
+AS $$
+BEGIN
+    PERFORM FROM sallyport.session_locks WHERE name = 'reconciliation' AND pid = pg_backend_pid() AND server_start = pg_postmaster_start_time() FOR UPDATE;
+    RETURN FOUND;
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.confirm_reconciliation_lock() IS 'Whether this session still holds the lock of reconciliation. No other session acquires it until the transaction ends.';
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.release_reconciliation_lock() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '5s'
+AS $$
+BEGIN
+    UPDATE sallyport.session_locks SET pid = 0 WHERE name = 'reconciliation' AND pid = pg_backend_pid() AND server_start = pg_postmaster_start_time();
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.release_reconciliation_lock() IS 'Releases the lock of reconciliation, where this session holds it. The end of the session does as well.';
+REVOKE ALL ON FUNCTION audit.try_reconciliation_lock(), audit.confirm_reconciliation_lock(), audit.release_reconciliation_lock() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION audit.try_reconciliation_lock(), audit.confirm_reconciliation_lock(), audit.release_reconciliation_lock() TO sallyport_writer;
+
 CREATE VIEW audit.deployment_coverage AS
 SELECT f.class, coalesce(f.started_at, f.created_at) AS began, f.completed_at, f.state,
        r.workspace, r.repository, d.deployment_name AS deployment, d.deployment_type,
@@ -227,6 +310,10 @@ END
 $$;
 -- +goose StatementEnd
 DROP VIEW audit.self_tests, audit.reconciliations, audit.deployment_coverage;
+DROP FUNCTION audit.release_reconciliation_lock();
+DROP FUNCTION audit.confirm_reconciliation_lock();
+DROP FUNCTION audit.try_reconciliation_lock();
+DROP TABLE sallyport.session_locks;
 DROP FUNCTION audit.reconciliation_digest(uuid);
 DROP TABLE audit.deployment_findings;
 DROP TABLE audit.reconciliation_looks;

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	words "github.com/sallyport/sallyport/identity"
-	identity "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/completeness"
 )
 
@@ -38,14 +36,10 @@ func (s *server) openCompleteness(context.Context) error {
 	return nil
 }
 
-// reconcile takes the right to reconcile; neither a session nor an error says that
-// another instance has it.
+// reconcile acquires the lock of reconciliation.
 func (s *server) reconcile(ctx context.Context) (completeness.Session, error) {
 	session, err := s.store.Reconcile(ctx)
-	if errors.Is(err, identity.ErrBusy) {
-		return nil, nil
-	}
-	if err != nil {
+	if err != nil { // never a nil session in an interface
 		return nil, err
 	}
 	return session, nil
@@ -68,9 +62,10 @@ func (s *server) wholeLog() error {
 func (s *server) completenessDetail() any {
 	st := s.reconciler.Status()
 	detail := map[string]any{"latest": when(st.At), "deployments": st.Deployments, "repositories": st.Repositories}
-	if st.Elsewhere {
-		detail["elsewhere"] = "another instance does it"
+	if st.Busy != nil {
+		detail["lock"] = st.Busy.Error()
 	}
+	detail["last_success"] = when(st.LastSuccess)
 	if st.Err != nil {
 		detail["error"] = st.Err.Error()
 	}
@@ -83,18 +78,45 @@ func (s *server) completenessGauges() {
 		"class", labels(words.Coverages), func(class string) float64 { return float64(status().Deployments[words.Coverage(class)]) })
 	m.GaugeBy("sallyport_repositories_looked_at", "Repositories, by what came of looking for their deployments, when this instance last looked.",
 		"outcome", labels(words.LookOutcomes), func(outcome string) float64 { return float64(status().Repositories[words.LookOutcome(outcome)]) })
-	m.Gauge("sallyport_completeness_age_seconds", "How long ago deployments were last held against the log, by whichever instance, as far as this one knows; since the start where it does not.", func() float64 {
-		st := status()
-		if st.Elsewhere {
-			return 0
-		}
-		if st.At.IsZero() {
-			return time.Since(s.began).Seconds()
-		}
-		return time.Since(st.At).Seconds()
+	m.Gauge("sallyport_reconciliation_last_success_timestamp_seconds", "When the latest reconciliation began that read every repository, by whichever instance, in Unix time; of several workspaces the one where that is longest ago; 0 where it is not known.", func() float64 {
+		return unixSeconds(status().LastSuccess)
 	})
-	m.Gauge("sallyport_completeness_failing", "1 while the latest reconciliation was not whole.", func() float64 { return one(status().Err != nil) })
-	m.Counter("sallyport_completeness_requests_total", "Requests to Bitbucket for deployments.", func() float64 { return float64(status().Requests) })
+	m.Gauge("sallyport_reconciliation_last_successful", "1 where the latest reconciliation of this instance, or the one before it of another, read every repository.", func() float64 {
+		st := status()
+		return one(st.Err == nil && !st.At.IsZero())
+	})
+	m.Counter("sallyport_reconciliation_requests_total", "Requests to Bitbucket for deployments.", func() float64 { return float64(status().Requests) })
+}
+
+// lockGauges reports the locks of the database that another session holds.
+func (s *server) lockGauges() {
+	s.metrics.GaugeBy("sallyport_lock_held_seconds", "For how long another session has held a lock that this instance waits for, as of its latest attempt; 0 where none does. A reconciliation may take hours.",
+		"lock", []string{"names", "reconciliation"}, func(lock string) float64 {
+			switch {
+			case lock == "names":
+				return secondsSince(s.store.Status().NamesBlocked)
+			case s.reconciler != nil:
+				if busy := s.reconciler.Status().Busy; busy != nil {
+					return secondsSince(busy.Since)
+				}
+			}
+			return 0
+		})
+}
+
+// unixSeconds is a time as Prometheus has it; 0 for the zero time.
+func unixSeconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
+
+func secondsSince(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return time.Since(t).Seconds()
 }
 
 func labels[T ~string](values []T) []string {

@@ -281,6 +281,7 @@ func (s *server) watch() {
 	s.admin.AddDetail("seal", s.sealDetail)
 	s.gauges()
 	s.sealGauges()
+	s.lockGauges()
 	if s.reconciler != nil {
 		s.admin.AddDetail("completeness", s.completenessDetail)
 		s.completenessGauges()

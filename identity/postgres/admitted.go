@@ -218,7 +218,7 @@ func (s *Store) sweepOnce(ctx context.Context) error {
 		tag, err := s.pool.Exec(ctx, `
 			DELETE FROM identity.admitted_tokens WHERE digest IN (
 				SELECT digest FROM identity.admitted_tokens
-				WHERE until <= now() AND (SELECT pg_try_advisory_xact_lock(hashtextextended('identity.admitted_tokens', 0)))
+				WHERE until <= now() AND (SELECT audit.try_admitted_tokens_lock())
 				ORDER BY until LIMIT $1)`, sweepAtOnce)
 		if err != nil {
 			return s.explain("remove ended tokens", err)

@@ -19,18 +19,20 @@ const (
 	seenTail             = 48 * time.Hour // a journal may bring what was recorded while the database was away
 )
 
-// ErrBusy is the error of a reconciliation while another instance makes one.
-var ErrBusy = errors.New("identity store: another instance holds deployments against the log")
+// errLockLost is the error of a write by a session that does not hold the lock of
+// reconciliation any more.
+var errLockLost = errors.New("the lock of reconciliation is lost: another session holds it")
 
-// Reconciliation is the right to hold deployments against the log, and a
-// connection to do it on: the right goes with the connection. One goroutine uses it.
+// Reconciliation is the lock of reconciliation, and the connection that holds it
+// and makes every write. One goroutine uses it.
 type Reconciliation struct {
 	store *Store
 	conn  *pgx.Conn
 }
 
-// Reconcile takes the right to hold deployments against the log, or returns
-// [ErrBusy]. What is returned must be closed.
+// Reconcile connects and acquires the lock of reconciliation, without waiting.
+// Where another session holds the lock the error is an
+// [identity.ReconciliationBusy], which names that session. The result must be closed.
 func (s *Store) Reconcile(ctx context.Context) (_ *Reconciliation, err error) {
 	config := s.connect.Copy()
 	config.RuntimeParams["application_name"] = "sallyport completeness"
@@ -52,21 +54,27 @@ func (s *Store) Reconcile(ctx context.Context) (_ *Reconciliation, err error) {
 		return nil, fmt.Errorf("identity store: the database's schema is version %d, and holding deployments against the log needs %d; run `sallyport migrate`", version, schemaOfCompleteness)
 	}
 	var mine bool
-	if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock(hashtextextended('audit.reconciliation', 0))").Scan(&mine); err != nil {
-		return nil, r.wrong("take the right to reconcile", err)
+	var holder *string
+	var since *time.Time
+	if err := conn.QueryRow(ctx, "SELECT acquired, holder, since FROM audit.try_reconciliation_lock()").Scan(&mine, &holder, &since); err != nil {
+		return nil, r.wrong("acquire the lock of reconciliation", err)
 	}
 	if !mine {
-		return nil, ErrBusy
+		busy := &identity.ReconciliationBusy{Since: orZero(since)}
+		if holder != nil {
+			busy.Holder = *holder
+		}
+		return nil, busy
 	}
 	return r, r.wrong("settle the session", postgres.Durable(ctx, conn.PgConn()))
 }
 
-// Close gives the right back.
+// Close releases the lock and ends the connection.
 func (r *Reconciliation) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
 	defer cancel()
 	// The end of a connection is noticed some time later by the database.
-	_, _ = r.conn.Exec(ctx, "SELECT pg_advisory_unlock_all()")
+	_, _ = r.conn.Exec(ctx, "SELECT audit.release_reconciliation_lock()")
 	_ = r.conn.Close(ctx)
 }
 
@@ -226,6 +234,17 @@ func (r *Reconciliation) Seen(ctx context.Context, repositoryUUID string, runs [
 	}
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[identity.SeenStep])
 	return list, r.wrong("look for steps in the log", err)
+}
+
+// LastSuccess returns when the latest reconciliation of a workspace began that was
+// whole; zero: none was. It reads the events of kind reconciled.
+func (r *Reconciliation) LastSuccess(ctx context.Context, workspaceUUID string) (time.Time, error) {
+	var at *time.Time
+	err := r.conn.QueryRow(ctx, `SELECT max((a ->> 'until')::timestamptz)
+		FROM (SELECT convert_from(record, 'UTF8')::json -> 'attributes' AS a FROM audit.events
+		      WHERE kind = 'reconciled' AND kind NOT IN ('decision', 'tunnel_closed', 'request_closed') AND workspace_uuid = $1::uuid) e
+		WHERE a ->> 'outcome' = 'whole'`, workspaceUUID).Scan(&at)
+	return orZero(at), r.wrong("ask for the latest whole reconciliation", err)
 }
 
 // Counts returns how many runs of a workspace's deployments that began since a

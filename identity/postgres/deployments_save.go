@@ -32,6 +32,12 @@ func (r *Reconciliation) Save(ctx context.Context, reconciliation string, findin
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	return r.wrong("save findings", pgx.BeginFunc(ctx, r.conn, func(tx pgx.Tx) error {
+		var mine bool
+		if err := tx.QueryRow(ctx, "SELECT audit.confirm_reconciliation_lock()").Scan(&mine); err != nil {
+			return err
+		} else if !mine {
+			return errLockLost
+		}
 		_, err := tx.CopyFrom(ctx, pgx.Identifier{"audit", "deployment_findings"}, []string{
 			"deployment_run_uuid", "repository_uuid", "workspace_uuid", "reconciliation", "deployment_uuid", "pipeline_uuid", "step_uuid",
 			"build_number", "found_at", "created_at", "started_at", "completed_at", "state", "class", "detail",

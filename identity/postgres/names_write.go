@@ -3,11 +3,13 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // writeNames takes answers into the tables, in the order in which they were
@@ -20,8 +22,12 @@ func (s *Store) writeNames(ctx context.Context, batch []observed) error {
 		moves = moves[:0]
 		// The next statement's snapshot is taken when the lock is held.
 		var now time.Time
-		if err := tx.QueryRow(ctx, `SELECT clock_timestamp() FROM pg_advisory_xact_lock(hashtextextended('identity.names', 0))`).Scan(&now); err != nil {
-			return fmt.Errorf("lock: %w", err)
+		// A row lock that only the owner's function can acquire: an advisory lock can
+		// be acquired, and kept, by every login that may connect.
+		err := tx.QueryRow(ctx, `SELECT audit.acquire_names_lock()`).Scan(&now)
+		s.noteBlocked(err)
+		if err != nil {
+			return fmt.Errorf("acquire the lock of names: %w", err)
 		}
 		for _, kind := range nameOrder {
 			found, err := writeKind(ctx, tx, kind, ofKind(batch, kind, stamp(now)))
@@ -43,6 +49,18 @@ func (s *Store) writeNames(ctx context.Context, batch []observed) error {
 		}
 	}
 	return nil
+}
+
+// noteBlocked keeps since when another session holds the lock of names and does
+// not end its transaction.
+func (s *Store) noteBlocked(err error) {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case err == nil:
+		s.namesBlocked.Store(0)
+	case ok && pg.Code == "55P03": // lock_not_available
+		s.namesBlocked.CompareAndSwap(0, time.Now().UnixNano())
+	}
 }
 
 // ofKind picks the answers of one kind, in the order in which they were learnt.

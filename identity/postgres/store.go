@@ -62,6 +62,8 @@ type Store struct {
 	admitted   recent
 	tokens     atomic.Int64 // rows of admitted tokens, when they were last counted
 
+	namesBlocked atomic.Int64 // since when another session holds the lock of names, in Unix nanoseconds; 0: none does
+
 	revoked atomic.Pointer[revocationSet]
 	outage  atomic.Pointer[watchOutage] // nil: the set is up to date
 }
@@ -137,6 +139,9 @@ type Status struct {
 	NamesWaiting int   // to be written
 	NamesLost    int64 // that the database refused, or for which there was no room
 	NamesError   error // of the latest attempt to write; nil when it succeeded
+	// NamesBlocked is since when another session has held the lock of names for
+	// longer than a writer waits; zero: none has. NamesError names the session.
+	NamesBlocked time.Time
 
 	Admitted          int64 // tokens kept, when they were last counted
 	AdmissionsWaiting int
@@ -150,6 +155,9 @@ func (s *Store) Status() Status {
 	st := Status{Revocations: len(set.list), RevocationsRead: time.Unix(0, set.read.Load()), Admitted: s.tokens.Load()}
 	if o := s.outage.Load(); o != nil {
 		st.RevocationsSince, st.RevocationsError = o.since, o.err
+	}
+	if at := s.namesBlocked.Load(); at != 0 {
+		st.NamesBlocked = time.Unix(0, at)
 	}
 	st.NamesWaiting, st.NamesLost, st.NamesError = s.names.status()
 	st.AdmissionsWaiting, st.AdmissionsLost, st.AdmissionsError = s.admissions.status()

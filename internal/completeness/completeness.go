@@ -63,6 +63,9 @@ type Session interface {
 	Began(ctx context.Context) (time.Time, error)
 	// Latest returns the latest reconciliation of a workspace, a UUIDv7; empty: none.
 	Latest(ctx context.Context, workspaceUUID string) (string, error)
+	// LastSuccess returns when the latest whole reconciliation of a workspace began;
+	// zero: none was whole.
+	LastSuccess(ctx context.Context, workspaceUUID string) (time.Time, error)
 	LookedAt(ctx context.Context, workspaceUUID string) ([]identity.LookedAt, error)
 	// Environments counts each repository's deployment environments, as far as is known.
 	Environments(ctx context.Context, workspaceUUID string) (map[string]int, error)
@@ -90,8 +93,8 @@ type Workspace struct {
 // Config says what is reconciled, with what and how often.
 type Config struct {
 	Workspaces []Workspace
-	// Open takes the right to reconcile. It returns neither a session nor an error
-	// while another instance has it.
+	// Open acquires the lock of reconciliation. Its error is an
+	// [identity.ReconciliationBusy] while another session holds the lock.
 	Open func(context.Context) (Session, error)
 	// Record makes an event durable, as the log does.
 	Record func(context.Context, *audit.Event) error
@@ -110,10 +113,13 @@ type Config struct {
 // Of a reconciliation that another instance made only its time and what is found of
 // deployments is known.
 type Status struct {
-	At           time.Time // when the latest began; zero: none yet
-	Took         time.Duration
-	Err          error // what kept the latest from being whole
-	Elsewhere    bool  // another instance reconciles
+	At          time.Time // when the latest began; zero: none yet
+	LastSuccess time.Time // when the latest whole one began, of the workspace where that is longest ago; zero: not known of every workspace
+	Took        time.Duration
+	Err         error // what kept the latest from being whole
+	// Busy is set while another session holds the lock of reconciliation: an
+	// instance that reconciles, unless it holds the lock for days.
+	Busy         *identity.ReconciliationBusy
 	Deployments  map[identity.Coverage]int
 	Repositories map[identity.LookOutcome]int
 	Requests     int64 // since the start

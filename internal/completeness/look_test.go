@@ -260,12 +260,12 @@ func TestOneAtATime(t *testing.T) {
 		h.runOnce()
 	}()
 	<-entered
-	if err := other.round(t.Context()); err != nil || !other.Status().Elsewhere {
+	if err := other.round(t.Context()); err != nil || other.Status().Busy == nil {
 		t.Errorf("%v, %+v", err, other.Status())
 	}
 	close(leave)
 	<-done
-	if err := other.round(t.Context()); err != nil || other.Status().Elsewhere {
+	if err := other.round(t.Context()); err != nil || other.Status().Busy != nil {
 		t.Errorf("%v, %+v", err, other.Status())
 	}
 	if all, _ := h.events(audit.KindReconciled); all != 1 {
@@ -276,6 +276,40 @@ func TestOneAtATime(t *testing.T) {
 	}
 	if due := other.due[h.acme.UUID]; due.Before(h.clock().Add(30 * time.Minute)) {
 		t.Errorf("due %v", due)
+	}
+}
+
+// TestLastSuccess: only a whole reconciliation is a success. One that another
+// session keeps from beginning, that fails or that is partial changes nothing.
+func TestLastSuccess(t *testing.T) {
+	h := build(t)
+	if at := h.Status().LastSuccess; !at.IsZero() {
+		t.Errorf("before the first: %v", at)
+	}
+	selfish, err := h.store.Reconcile(t.Context()) // keeps the lock
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.runOnce()
+	if st := h.Status(); !st.LastSuccess.IsZero() || st.Busy == nil || st.Busy.Since.IsZero() {
+		t.Errorf("a run that was skipped: %+v", st)
+	}
+	selfish.Close()
+	h.runOnce()
+	first := h.clock()
+	if at := h.Status().LastSuccess; !at.Equal(first) {
+		t.Errorf("the latest success was at %v, want %v", at, first)
+	}
+	api := h.config.Workspaces[0].API.(*flaky)
+	api.fail = func(what, _ string) error { return errAway }
+	h.runOnce()
+	if st := h.Status(); !st.LastSuccess.Equal(first) || st.Err == nil {
+		t.Errorf("after a partial one: %+v", st)
+	}
+	other := h.instance(slog.New(slog.DiscardHandler)) // knows it from the log alone
+	other.due = map[string]time.Time{}
+	if err := other.round(t.Context()); err != nil || !other.Status().LastSuccess.Equal(first) {
+		t.Errorf("another instance: %v, %+v", err, other.Status())
 	}
 }
 

@@ -144,9 +144,6 @@ func (h *house) instance(logger *slog.Logger) *Reconciler {
 		Workspaces: []Workspace{{UUID: h.acme.UUID, Slug: "acme", API: h.api}},
 		Open: func(ctx context.Context) (Session, error) {
 			s, err := h.store.Reconcile(ctx)
-			if errors.Is(err, store.ErrBusy) {
-				return nil, nil
-			}
 			if err != nil {
 				return nil, err
 			}

@@ -19,15 +19,16 @@ type Reconciler struct {
 	told    map[string]bool   // runs whose event was handed to the log
 	due     map[string]time.Time
 
-	mu        sync.Mutex
-	latest    map[string]outcome // by workspace
-	elsewhere bool
-	err       error // of what comes before any workspace
+	mu     sync.Mutex
+	latest map[string]outcome // by workspace
+	busy   *identity.ReconciliationBusy
+	err    error // of what comes before any workspace
 }
 
 // outcome is what came of the latest reconciliation of a workspace.
 type outcome struct {
 	at           time.Time
+	success      time.Time // when the latest whole one began; zero: none is known
 	took         time.Duration
 	err          error
 	deployments  map[identity.Coverage]int
@@ -38,10 +39,13 @@ type outcome struct {
 func (r *Reconciler) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Status{Elsewhere: r.elsewhere, Err: r.err, Deployments: map[identity.Coverage]int{}, Repositories: map[identity.LookOutcome]int{}}
-	for _, w := range r.config.Workspaces {
+	s := Status{Busy: r.busy, Err: r.err, Deployments: map[identity.Coverage]int{}, Repositories: map[identity.LookOutcome]int{}}
+	for i, w := range r.config.Workspaces {
 		s.Requests += w.API.Requests()
 		o := r.latest[w.UUID]
+		if i == 0 || o.success.Before(s.LastSuccess) {
+			s.LastSuccess = o.success
+		}
 		if o.at.After(s.At) {
 			s.At = o.at
 		}
@@ -104,11 +108,15 @@ func (r *Reconciler) round(ctx context.Context) error {
 		return err
 	}
 	s, err := r.config.Open(ctx)
+	busy, isBusy := errors.AsType[*identity.ReconciliationBusy](err)
 	r.mu.Lock()
-	r.elsewhere = s == nil && err == nil
+	r.busy = busy
 	r.mu.Unlock()
-	if err != nil || s == nil {
-		clear(r.due) // who has it will be done some time; then we look what is due
+	if err != nil {
+		clear(r.due) // once the lock is free, see what is due
+		if isBusy {
+			return nil
+		}
 		return err
 	}
 	defer s.Close()
@@ -151,9 +159,13 @@ func (r *Reconciler) adopt(ctx context.Context, s Session, w Workspace, at time.
 	if err != nil {
 		return err
 	}
+	success, err := s.LastSuccess(ctx, w.UUID)
+	if err != nil {
+		return err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.latest[w.UUID] = outcome{at: at, deployments: deployments}
+	r.latest[w.UUID] = outcome{at: at, success: success, deployments: deployments}
 	return nil
 }
 
@@ -167,9 +179,13 @@ func (r *Reconciler) reconcile(ctx context.Context, s Session, w Workspace) erro
 	} else if first.After(since) {
 		since = first // what was before the log cannot be in it
 	}
+	success, err := s.LastSuccess(ctx, w.UUID)
+	if err != nil {
+		return err
+	}
 	v := &visit{Reconciler: r, session: s, workspace: w, id: newID(began), since: since, began: began, until: began.Add(max(r.config.Interval, retryLeast))}
 	trouble, err := v.workspaceLooks(ctx)
-	o := outcome{at: began, err: trouble, repositories: v.outcomes}
+	o := outcome{at: began, success: success, err: trouble, repositories: v.outcomes}
 	if err == nil {
 		o.deployments, err = s.Counts(ctx, w.UUID, since)
 	}
@@ -179,6 +195,9 @@ func (r *Reconciler) reconcile(ctx context.Context, s Session, w Workspace) erro
 	o.took = r.config.Now().Sub(began)
 	if err != nil && ctx.Err() == nil {
 		o.err = errors.Join(trouble, err)
+	}
+	if o.err == nil && err == nil {
+		o.success = began
 	}
 	r.mu.Lock()
 	if o.deployments == nil {

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -16,8 +19,14 @@ import (
 )
 
 // migrationLock is the advisory lock of all that changes the schema. Advisory
-// locks are per database, so that databases do not wait for one another.
+// locks are per database, so that databases do not wait for one another. Every
+// login that may connect can acquire it: before the first migration there is no
+// table that only our roles can lock, and goose has no other kind. So the wait is
+// bounded, and the error names the session that holds the lock.
 const migrationLock = 0x53616c6c79706f72 // "Sallypor"
+
+// migrationWait is how long a migration waits for another.
+var migrationWait = 5 * time.Minute
 
 // oldestServer is the oldest PostgreSQL whose behaviour we rely on, as
 // server_version_num.
@@ -86,6 +95,9 @@ func run(ctx context.Context, db *sql.DB, log *slog.Logger, want int64) (from, t
 	if partial, ok := errors.AsType[*goose.PartialError](err); ok {
 		return from, from, fmt.Errorf("%s: %w", partial.Failed.Source.Path, partial.Err)
 	}
+	if err != nil && strings.HasSuffix(err.Error(), "failed to acquire lock") { // goose's, an error without a type
+		err = fmt.Errorf("%w: another session holds the migration lock, an advisory lock in pg_locks: wait for it where it migrates, or else end it with pg_terminate_backend", err)
+	}
 	if err != nil {
 		return from, from, err
 	}
@@ -93,6 +105,38 @@ func run(ctx context.Context, db *sql.DB, log *slog.Logger, want int64) (from, t
 		log.InfoContext(ctx, "schema changed", "migration", r.Source.Path, "direction", r.Direction, "duration", r.Duration)
 	}
 	return from, want, nil
+}
+
+// lockMigrations acquires the migration lock for the session, and waits for at most
+// [migrationWait].
+func lockMigrations(ctx context.Context, conn *pgx.Conn) error {
+	if _, err := conn.Exec(ctx, fmt.Sprintf("SET lock_timeout = %d", migrationWait.Milliseconds())); err != nil {
+		return Explain("bound the wait for another migration", &conn.Config().Config, err)
+	}
+	_, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(migrationLock))
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "55P03" { // lock_not_available
+		return fmt.Errorf("acquire the migration lock: %s has held it for more than %s: wait for it where it migrates, or else end it with pg_terminate_backend",
+			migrationHolder(ctx, conn), migrationWait)
+	}
+	if err != nil {
+		return Explain("acquire the migration lock", &conn.Config().Config, err)
+	}
+	_, err = conn.Exec(ctx, "SET lock_timeout = 0")
+	return Explain("settle the session", &conn.Config().Config, err)
+}
+
+// migrationHolder names the session that holds the migration lock. A key of 64
+// bits is in pg_locks as two of 32 (PostgreSQL documentation, "pg_locks").
+func migrationHolder(ctx context.Context, db Querier) string {
+	var holder string
+	if err := db.QueryRow(ctx, `SELECT coalesce(string_agg('session ' || l.pid || ' of the login ' || coalesce(quote_ident(a.usename), '?'), ', '), 'a session that has ended')
+		FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+		WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.pid <> pg_backend_pid()
+		  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+		  AND l.classid::bigint = $1 AND l.objid::bigint = $2`, int64(migrationLock>>32), int64(migrationLock&0xffffffff)).Scan(&holder); err != nil {
+		return "another session"
+	}
+	return holder
 }
 
 // prepare makes what the migrations stand on: the roles, and the schema that
@@ -116,8 +160,8 @@ func prepare(ctx context.Context, config *pgx.ConnConfig) error {
 		return err
 	}
 	// The lock ends with the connection.
-	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(migrationLock)); err != nil {
-		return Explain("wait for another migration", &config.Config, err)
+	if err := lockMigrations(ctx, conn); err != nil {
+		return err
 	}
 	if err := ensureRoles(ctx, conn); err != nil {
 		return err

@@ -1,11 +1,13 @@
 package postgres
 
 import (
+	"fmt"
 	"io/fs"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/pgtest"
 	"github.com/sallyport/sallyport/migrations"
@@ -45,6 +47,26 @@ func TestMigrateUpAndDown(t *testing.T) {
 	must(t, conn, "INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now(), 'admin', 'w', 1, '{}')")
 	if _, _, err := migrate(t.Context(), url, nil, 0); err == nil || !strings.Contains(err.Error(), "not empty") {
 		t.Errorf("a log with an event in it was taken down: %v", err)
+	}
+}
+
+// TestMigrationLockIsBounded: every login that may connect can hold the migration
+// lock; the error of a migration names the session, and none waits for good.
+func TestMigrationLockIsBounded(t *testing.T) {
+	db := pgtest.New(t)
+	stranger := open(t, db.URL(""))
+	must(t, stranger, "SELECT pg_advisory_lock($1)", int64(migrationLock))
+	was := migrationWait
+	migrationWait = 50 * time.Millisecond
+	defer func() { migrationWait = was }()
+	_, _, err := Migrate(t.Context(), db.URL(""), nil)
+	if named := fmt.Sprintf("session %d of the login", stranger.PgConn().PID()); err == nil || !strings.Contains(err.Error(), named) {
+		t.Errorf("%v, and %s holds the lock", err, named)
+	}
+	must(t, stranger, "SELECT pg_advisory_unlock_all()")
+	migrationWait = was
+	if _, _, err := Migrate(t.Context(), db.URL(""), nil); err != nil {
+		t.Error(err)
 	}
 }
 
