@@ -132,14 +132,14 @@ func TestSealingHeldUp(t *testing.T) {
 	}
 	record(t, l, decision("deny", 1))
 	eventually(t, "it is noticed", func() bool { return errors.Is(s.Seal(t.Context()), ErrHeldUp) })
-	if st := s.Status(); st.Err == nil || st.Behind.IsZero() {
+	if st := s.Status(); st.Err == nil || st.UnsealedSince.IsZero() {
 		t.Errorf("%+v", st)
 	}
 	if _, err := selfish.Exec(t.Context(), `ROLLBACK`); err != nil {
 		t.Fatal(err)
 	}
 	seal(t, s)
-	if st := s.Status(); st.Err != nil || !st.Behind.IsZero() {
+	if st := s.Status(); st.Err != nil || !st.UnsealedSince.IsZero() {
 		t.Errorf("%+v", st)
 	}
 }

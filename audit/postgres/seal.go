@@ -74,7 +74,6 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	}
 	first, err := s.authority(ctx, tx, last)
 	if err != nil {
-		s.waiting(ctx, tx, last)
 		return false, err
 	}
 	if first {
@@ -96,35 +95,37 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	return b.more, s.extend(ctx, tx, tree, b)
 }
 
-// other is what an instance sees of whoever has the turn to seal.
+// other is what an instance observes of the session that has the turn to seal.
 type other struct {
-	size  int64     // of the latest checkpoint
-	since time.Time // that it was the latest, and something waited; zero: not so
+	size    int64     // of the latest checkpoint
+	since   time.Time // that it was the latest, and something waited; zero: nothing did
+	stalled bool      // nothing shows that the other session seals
 }
 
-// watch looks whether the one who seals at this moment gets on with it.
+// watch determines whether the session that has the turn to seal makes progress.
 func (s *Sealer) watch(ctx context.Context, tx pgx.Tx, last latest) error {
 	v, err := s.survey(ctx, tx, last.Size)
 	if err != nil {
 		return err
 	}
-	now := time.Now()
+	now, known := time.Now(), !s.other.since.IsZero()
 	switch {
-	case len(v.ready) == 0 || last.Size != s.other.size || s.other.since.IsZero():
-		s.other = other{last.Size, now}
+	case len(v.ready) == 0:
+		s.other = other{}
+		s.behind(false, v.findings, v.blocked)
+		return nil
+	case known && last.Size != s.other.size:
+		s.other = other{size: last.Size, since: now}
+		s.behind(false, v.findings, v.blocked)
+	case !known:
+		s.other = other{last.Size, now, true}
 	case now.Sub(s.other.since) > s.config.PatienceWithOthers:
-		s.behind(true, v.findings, v.blocked)
 		return fmt.Errorf("%w, since %s", ErrHeldUp, s.other.since.UTC().Format(time.RFC3339))
+	default:
+		s.other.stalled = true
 	}
+	s.behind(true, v.findings, v.blocked)
 	return nil
-}
-
-// waiting notes whether there is anything that an instance which may not seal
-// would have sealed.
-func (s *Sealer) waiting(ctx context.Context, tx pgx.Tx, last latest) {
-	if v, err := s.survey(ctx, tx, last.Size); err == nil {
-		s.behind(len(v.ready) > 0, v.findings, v.blocked)
-	}
 }
 
 func readLatest(ctx context.Context, tx pgx.Tx) (latest, error) {
@@ -387,19 +388,5 @@ func (s *Sealer) announce(c audit.Checkpoint, note []byte) {
 		if p.status().Size < c.Size {
 			p.put(note)
 		}
-	}
-}
-
-// behind notes since when something waits to be sealed: because it was not its
-// turn yet, or because a number before it is missing.
-func (s *Sealer) behind(left bool, findings []string, blocked int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.status.Findings, s.status.Blocked = findings, blocked
-	switch {
-	case !left && blocked == 0:
-		s.status.Behind = time.Time{}
-	case s.status.Behind.IsZero():
-		s.status.Behind = time.Now()
 	}
 }

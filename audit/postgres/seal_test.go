@@ -262,7 +262,7 @@ func TestSealNeedsTheKey(t *testing.T) {
 		if err := s.Seal(t.Context()); !errors.Is(err, ErrNoKey) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if st := s.Status(); !errors.Is(st.Err, ErrNoKey) || st.Behind.IsZero() {
+		if st := s.Status(); !errors.Is(st.Err, ErrNoKey) || st.UnsealedSince.IsZero() {
 			t.Errorf("%s: %+v", name, st)
 		}
 	}

@@ -92,18 +92,6 @@ type Sealer struct {
 	status SealStatus
 }
 
-// SealStatus is what a sealer knows of itself.
-type SealStatus struct {
-	Size     int64     // leaves under the latest checkpoint
-	Time     time.Time // of the latest checkpoint
-	Sealed   int64     // leaves that this instance added
-	Behind   time.Time // since when something waits to be sealed; zero: nothing does
-	Err      error     // why it was not sealed the last time
-	Findings []string  // writers with a number that is missing or there twice: they cannot be sealed any further
-	Blocked  int64     // about how many of their events wait behind that
-	Places   []PlaceStatus
-}
-
 // PlaceStatus is what is known of a place of publication.
 type PlaceStatus struct {
 	Name   string
@@ -170,35 +158,13 @@ func (s *Sealer) Seal(ctx context.Context) error {
 	for more := true; more && err == nil; {
 		more, err = s.step(ctx)
 	}
+	if err != nil && ctx.Err() == nil {
+		s.behindAfterFailure(ctx)
+	}
 	if ctx.Err() == nil || err == nil {
 		s.note(err)
 	}
 	return err
-}
-
-// note keeps an error for the status, and logs a change.
-func (s *Sealer) note(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	was := s.status.Err
-	s.status.Err = err
-	switch {
-	case err == nil && was != nil:
-		s.log.Info("the audit log is sealed again", "size", s.status.Size)
-	case err != nil && (was == nil || was.Error() != err.Error()):
-		s.log.Error("the audit log is not sealed", "error", err)
-	}
-}
-
-// Status is a snapshot. It costs some memory reads.
-func (s *Sealer) Status() SealStatus {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	status := s.status
-	for _, p := range s.places {
-		status.Places = append(status.Places, p.status())
-	}
-	return status
 }
 
 // session returns the connection, and makes one if there is none.

@@ -54,8 +54,8 @@ func TestStuckWriterStopsNobody(t *testing.T) {
 
 func reported(t *testing.T, st SealStatus) {
 	t.Helper()
-	if len(st.Findings) != 1 || !strings.Contains(st.Findings[0], "has no number 2, and continues with 3") || st.Blocked != 24998 || st.Behind.IsZero() {
-		t.Errorf("the stuck writer is not reported: %q, %d blocked, behind since %s", st.Findings, st.Blocked, st.Behind)
+	if len(st.Findings) != 1 || !strings.Contains(st.Findings[0], "has no number 2, and continues with 3") || st.Blocked != 24998 || st.UnsealedSince.IsZero() {
+		t.Errorf("the stuck writer is not reported: %q, %d blocked, unsealed since %s", st.Findings, st.Blocked, st.UnsealedSince)
 	}
 }
 

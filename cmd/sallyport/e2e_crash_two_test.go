@@ -35,7 +35,7 @@ func TestOneOfTwoIsKilled(t *testing.T) {
 	dies, lives := 0, 1
 	eventually(t, "one of them seals", func() bool {
 		for i, w := range worlds {
-			if w.counter(t, "sallyport_sealed_total") > 0 {
+			if w.counter(t, "sallyport_audit_sealed_events_total") > 0 {
 				dies, lives = i, 1-i
 				return true
 			}

@@ -205,7 +205,7 @@ func TestPublished(t *testing.T) {
 	w.start()
 	w.connect(t, w.caller(w.Payments, nil, "feature/x"), "api.partner.example:443").refused(t, 403, "no_rule_matched")
 	w.sealed(t)
-	eventually(t, "the failure shows", func() bool { return w.counter(t, "sallyport_publish_failing") == 1 })
+	eventually(t, "the failure shows", func() bool { return w.counter(t, "sallyport_checkpoint_publishers_failing") == 1 })
 	if status, detail := w.readyz(); status != http.StatusOK || !strings.Contains(fmt.Sprint(detail), "503") {
 		t.Errorf("/readyz answered %d: %v", status, detail)
 	}
@@ -247,7 +247,10 @@ func TestKeyRotation(t *testing.T) {
 	next := filepath.Join(t.TempDir(), "next")
 	w.tell(t, 0, "audit", "key", "rotate", "--next", next)
 	w.connect(t, w.anybody(), "nobody.example:443").refused(t, 403, "no_rule_matched")
-	eventually(t, "the first key is done", func() bool { return w.counter(t, "sallyport_seal_failing") == 1 })
+	eventually(t, "the first key is done", func() bool { return w.counter(t, `sallyport_audit_seal_failing{reason="no_key"}`) == 1 })
+	if code, out, _ := command(t, "health", "--ready", "-c", w.config); code != 0 || !strings.HasPrefix(out, "ready\nwarning: seal: the audit log is not sealed: ") {
+		t.Errorf("health --ready while sealing fails: %d %q", code, out)
+	}
 	if rows := w.query(t, `SELECT FROM audit.leaves l JOIN audit.events e USING (writer, writer_sequence) WHERE e.kind = 'signing_key'`); len(rows) != 2 {
 		t.Errorf("%d keys are sealed", len(rows))
 	}

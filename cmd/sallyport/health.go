@@ -31,7 +31,8 @@ program to find out.
 
 Without --ready the question is whether the process answers at all. With --ready
 it is whether the instance can let anything out, and what is wrong is printed: a
-database that is away makes it unready, and a restart would not help.`,
+database that is unavailable makes it unready, and a restart would not help. What
+is wrong and leaves it ready, such as sealing that fails, is printed as a warning.`,
 		Args: noArguments,
 	}
 	path := addConfigFlag(c)
@@ -100,14 +101,19 @@ func askReady(ctx context.Context, u *url.URL, out io.Writer) error {
 		return err
 	}
 	var answer struct {
-		Ready  bool              `json:"ready"`
-		Checks map[string]string `json:"checks"`
+		Ready    bool              `json:"ready"`
+		Checks   map[string]string `json:"checks"`
+		Warnings map[string]string `json:"warnings"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return fmt.Errorf("%s answered %d, and not as an instance of sallyport does: %w", u, status, err)
 	}
 	if status == http.StatusOK && answer.Ready {
-		_, err := fmt.Fprintln(out, "ready")
+		lines := []string{"ready"}
+		for _, name := range slices.Sorted(maps.Keys(answer.Warnings)) {
+			lines = append(lines, "warning: "+name+": "+strings.ReplaceAll(answer.Warnings[name], "\n", "; "))
+		}
+		_, err := fmt.Fprintln(out, strings.Join(lines, "\n"))
 		return err
 	}
 	var wrong []string

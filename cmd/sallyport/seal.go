@@ -140,19 +140,20 @@ func publishers(cfg *config.Config) ([]auditlog.Publisher, error) {
 	return places, nil
 }
 
-// sealDetail is what /readyz tells of sealing. It decides nothing: what is
-// recorded is let out whether it is sealed yet or not.
+// sealDetail is what /readyz reports of sealing. Failing sealing does not make an
+// instance unready: events are recorded whether they are sealed yet or not. It is a
+// warning there (sealWarning).
 func (s *server) sealDetail() any {
 	st := s.sealer.Status()
-	detail := map[string]any{"size": st.Size, "checkpoint": when(st.Time)}
-	if !st.Behind.IsZero() {
-		detail["waiting_since"] = when(st.Behind)
+	detail := map[string]any{"size": st.Size, "checkpoint": when(st.Time), "last_success": when(st.LastSuccess)}
+	if !st.UnsealedSince.IsZero() {
+		detail["unsealed_since"] = when(st.UnsealedSince)
 	}
 	if st.Err != nil {
-		detail["error"] = st.Err.Error()
+		detail["error"], detail["reason"] = st.Err.Error(), st.Reason()
 	}
 	if len(st.Findings) > 0 {
-		detail["not_sealed"] = st.Findings
+		detail["stuck_writers"] = st.Findings
 	}
 	places := make(map[string]any, len(st.Places))
 	for _, p := range st.Places {
@@ -164,36 +165,4 @@ func (s *server) sealDetail() any {
 	}
 	detail["published"] = places
 	return detail
-}
-
-func (s *server) sealGauges() {
-	m := s.metrics
-	m.Gauge("sallyport_sealed_size", "Events under the latest checkpoint.", func() float64 { return float64(s.sealer.Status().Size) })
-	m.Counter("sallyport_sealed_total", "Events that this instance has sealed.", func() float64 { return float64(s.sealer.Status().Sealed) })
-	m.Gauge("sallyport_seal_waiting_seconds", "Since when events wait to be sealed; 0: none do.", func() float64 {
-		if behind := s.sealer.Status().Behind; !behind.IsZero() {
-			return time.Since(behind).Seconds()
-		}
-		return 0
-	})
-	m.Gauge("sallyport_seal_failing", "1 while this instance cannot seal.", func() float64 { return one(s.sealer.Status().Err != nil) })
-	m.Gauge("sallyport_seal_gaps", "Writers with a number that is missing or there twice, which cannot be sealed any further.", func() float64 {
-		return float64(len(s.sealer.Status().Findings))
-	})
-	m.Gauge("sallyport_publish_failing", "Places that do not take checkpoints.", func() float64 {
-		failing := 0
-		for _, p := range s.sealer.Status().Places {
-			if p.Err != nil {
-				failing++
-			}
-		}
-		return float64(failing)
-	})
-	m.Counter("sallyport_publish_failures_total", "Attempts to publish a checkpoint that failed.", func() float64 {
-		var failed int64
-		for _, p := range s.sealer.Status().Places {
-			failed += p.Failed
-		}
-		return float64(failed)
-	})
 }

@@ -280,7 +280,8 @@ func (s *server) watch() {
 	s.admin.AddDetail("emergency_stop", func() any { return s.stop.state() })
 	s.admin.AddDetail("seal", s.sealDetail)
 	s.gauges()
-	s.sealGauges()
+	s.sealMetrics()
+	s.admin.AddWarning("seal", s.sealWarning)
 	s.lockGauges()
 	if s.reconciler != nil {
 		s.admin.AddDetail("completeness", s.completenessDetail)

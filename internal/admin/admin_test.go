@@ -59,9 +59,15 @@ func TestReadinessTellsWhatIsWrong(t *testing.T) {
 		return nil
 	})
 	s.AddDetail("revision", func() any { return "sha256:0" })
+	s.AddWarning("seal", func() error {
+		if broken.Load() {
+			return errors.New("nothing is sealed")
+		}
+		return nil
+	})
 	base := start(t, s)
 
-	if status, body := get(t, base+"/readyz"); status != 200 || !strings.Contains(body, `"revision": "sha256:0"`) {
+	if status, body := get(t, base+"/readyz"); status != 200 || strings.Contains(body, "warnings") || !strings.Contains(body, `"revision": "sha256:0"`) {
 		t.Errorf("ready: %d %s", status, body)
 	}
 	broken.Store(true)
@@ -70,11 +76,21 @@ func TestReadinessTellsWhatIsWrong(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &answer); err != nil {
 		t.Fatal(err)
 	}
-	if status != 503 || answer.Ready || answer.Checks["audit"] != "the database is away" {
+	if status != 503 || answer.Ready || answer.Checks["audit"] != "the database is away" || answer.Warnings["seal"] != "nothing is sealed" {
 		t.Errorf("not ready: %d %s", status, body)
 	}
 	if status, _ := get(t, base+"/healthz"); status != 200 {
 		t.Errorf("healthz is %d while not ready: a restart would not help", status)
+	}
+}
+
+// TestWarningsLeaveAnInstanceReady: what is wrong and lets requests pass does not
+// take an instance out of rotation.
+func TestWarningsLeaveAnInstanceReady(t *testing.T) {
+	s := NewServer(NewMetrics("test"))
+	s.AddWarning("seal", func() error { return errors.New("nothing is sealed") })
+	if status, body := get(t, start(t, s)+"/readyz"); status != 200 || !strings.Contains(body, `"seal": "nothing is sealed"`) {
+		t.Errorf("%d %s", status, body)
 	}
 }
 

@@ -26,9 +26,10 @@ type Server struct {
 	metrics *Metrics
 	http    *http.Server
 
-	mu     sync.Mutex
-	checks []Check
-	detail map[string]func() any
+	mu       sync.Mutex
+	checks   []Check
+	warnings []Check
+	detail   map[string]func() any
 }
 
 // NewServer returns a server for these metrics, with no checks yet.
@@ -60,6 +61,13 @@ func (s *Server) AddCheck(name string, run func() error) {
 	slices.SortFunc(s.checks, func(a, b Check) int { return cmp.Compare(a.Name, b.Name) })
 }
 
+// AddWarning adds a check to /readyz that is reported and leaves the instance ready.
+func (s *Server) AddWarning(name string, run func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.warnings = append(s.warnings, Check{name, run})
+}
+
 // AddDetail adds a value to /readyz that tells more and decides nothing.
 func (s *Server) AddDetail(name string, read func() any) {
 	s.mu.Lock()
@@ -80,14 +88,15 @@ func (s *Server) Close(ctx context.Context) error { return s.http.Shutdown(ctx) 
 
 // readiness is the body of /readyz.
 type readiness struct {
-	Ready  bool              `json:"ready"`
-	Checks map[string]string `json:"checks"`
-	Detail map[string]any    `json:"detail,omitempty"`
+	Ready    bool              `json:"ready"`
+	Checks   map[string]string `json:"checks"`
+	Warnings map[string]string `json:"warnings,omitempty"`
+	Detail   map[string]any    `json:"detail,omitempty"`
 }
 
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
-	checks, detail := slices.Clone(s.checks), make(map[string]any, len(s.detail))
+	checks, warnings, detail := slices.Clone(s.checks), slices.Clone(s.warnings), make(map[string]any, len(s.detail))
 	for name, read := range s.detail {
 		detail[name] = read()
 	}
@@ -100,6 +109,14 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 			continue
 		}
 		answer.Checks[c.Name] = "ok"
+	}
+	for _, c := range warnings {
+		if err := c.Run(); err != nil {
+			if answer.Warnings == nil {
+				answer.Warnings = make(map[string]string)
+			}
+			answer.Warnings[c.Name] = err.Error()
+		}
 	}
 	status := http.StatusOK
 	if !answer.Ready {
