@@ -29,6 +29,9 @@ type Report struct {
 	// accounts for; Retentions are its events, those that account for anything.
 	Expired    int64
 	Retentions []Retention
+	// Lateness says which events were sealed long after their own time. It is not
+	// damage: what was in a journal during an outage is late as well.
+	Lateness Lateness
 	// Findings has the first hundred, the first damaged place of the tree first.
 	Findings []Finding
 	Counts   map[Damage]int64
@@ -59,6 +62,7 @@ func (v *Verification) Report() *Report {
 	}
 	v.finishAnchors(r)
 	v.finishExpiry(r)
+	r.Lateness = v.lateness.Report()
 	r.Vouched = v.keys.vouched()
 	r.Counts = maps.Clone(v.findings.counts)
 	r.Findings = v.findings.list

@@ -70,6 +70,9 @@ type Trust struct {
 	Keys []Key
 	// Notes are checkpoints of the log that were kept elsewhere.
 	Notes [][]byte
+	// MaxLateness is how late an event may be sealed and not be listed; 0 is
+	// [DefaultMaxLateness].
+	MaxLateness time.Duration
 }
 
 // A Verification reads a log once, in its order, and finds what was done to it.
@@ -89,6 +92,7 @@ type Verification struct {
 	latest   *writerState
 	keys     chain
 	expiry   expiry
+	lateness *LatenessTracker
 	findings findings
 
 	checkpoints, unsealed, broken int64
@@ -110,14 +114,9 @@ type writerState struct {
 	gap      bool // has been found
 }
 
-// lateness is how old the first event of a writer may be that is not sealed,
-// against the latest checkpoint: it is sealed within seconds, whatever its clock
-// says of what follows.
-const lateness = 25 * time.Hour
-
 // NewVerification begins a verification. What is trusted must be well formed.
 func NewVerification(trust Trust) (*Verification, error) {
-	v := &Verification{trust: trust, writers: make(map[string]*writerState), broken: -1}
+	v := &Verification{trust: trust, writers: make(map[string]*writerState), broken: -1, lateness: NewLatenessTracker(trust.MaxLateness)}
 	for _, k := range trust.Keys {
 		if err := k.Check(); err != nil {
 			return nil, err
@@ -239,6 +238,10 @@ func (v *Verification) notice(e *Entry, whole bool) {
 	switch kind {
 	case KindWriterEnded:
 		v.writer(e.Writer).ended = true
+	case KindAdmin:
+		if whole {
+			v.lateness.admin(e)
+		}
 	case KindSigningKey:
 		if r, ok := RegistrationOf(e.Record); ok && whole {
 			v.keys.register(r, e.Index)
@@ -253,6 +256,7 @@ func (v *Verification) notice(e *Entry, whole bool) {
 		}
 	}
 	if at := timeOf(e.Record); !at.IsZero() {
+		v.lateness.Add(e.Index, e.Writer, e.Sequence, at, kind == KindDecision)
 		if v.first.IsZero() || at.Before(v.first) {
 			v.first = at
 		}
@@ -328,6 +332,7 @@ func (v *Verification) Checkpoint(s Statement) {
 	if v.broken < 0 {
 		v.covered = c
 		if damage == "" {
+			v.lateness.Checkpoint(c.Size, c.Time)
 			v.expiry.checkpoint(c)
 		}
 	}
@@ -371,8 +376,6 @@ func (v *Verification) Unsealed(e *Entry) {
 	case e.Sequence != w.sequence+1 && !w.gap:
 		w.gap = true
 		place.Damage, place.Detail = DamageMissing, fmt.Sprintf("number %d of the writer was to follow", w.sequence+1)
-	case e.Sequence == 1 && !v.covered.Time.IsZero() && !at.IsZero() && at.Before(v.covered.Time.Add(-lateness)):
-		place.Detail = "the writer began long before the latest checkpoint, and was not sealed"
 	default:
 		place.Damage = ""
 	}
@@ -386,6 +389,9 @@ func (v *Verification) Unsealed(e *Entry) {
 	w.sequence = max(w.sequence, e.Sequence)
 	if kindOf(e.Record) == KindWriterEnded {
 		w.ended = true
+	}
+	if !at.IsZero() {
+		v.lateness.Unsealed(e.Writer, e.Sequence, at, v.covered.Time)
 	}
 	if !at.IsZero() && (v.oldest.IsZero() || at.Before(v.oldest)) {
 		v.oldest = at

@@ -28,6 +28,10 @@ backup, and a log that was rewritten as a whole are found too. With --key the
 log has to be signed by this key, or by one that it handed over to, or one that
 handed over to it.
 
+Events that were sealed long after their own time are listed as late, with the
+checkpoint that first covers them: somebody backdated them, their writer's clock
+was behind, or they were in a journal. That is not damage.
+
 The status is 0 where nothing was found, 1 where the log is damaged, and 2 where
 it could not be read.`,
 		Args: noArguments,
@@ -37,11 +41,16 @@ it could not be read.`,
 	checkpoints := c.Flags().StringArray("checkpoint", nil, "`FILE` of checkpoints from outside the database; may be given again")
 	keys := c.Flags().StringArray("key", nil, "a public `KEY` of the log, or a file with one on each line; may be given again")
 	quiet := c.Flags().Bool("quiet", false, "show no progress")
+	maxLateness := addMaxLateness(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		trust, err := readTrust(*keys, *checkpoints)
+		if err == nil {
+			err = checkMaxLateness(*maxLateness)
+		}
 		if err != nil {
 			return invalid{err}
 		}
+		trust.MaxLateness = *maxLateness
 		p := &progress{out: c.ErrOrStderr(), began: time.Now()}
 		if *quiet {
 			p.out = io.Discard
@@ -255,6 +264,7 @@ func tell(out io.Writer, r *audit.Report, trust audit.Trust, took time.Duration)
 	if r.Unsealed > 0 {
 		line("not sealed", "%d so far, the oldest of %s: nothing is proven of them yet", r.Unsealed, when(r.Oldest))
 	}
+	tellLateness(&b, r.Lateness)
 	if r.Expired > 0 {
 		line("expired", "%d events, which retention took away; their leaves hold:", r.Expired)
 		for i, one := range r.Retentions {
