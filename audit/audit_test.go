@@ -21,25 +21,25 @@ func TestRecordIsStable(t *testing.T) {
 		Writer: "w", WriterSequence: 7, Workspace: "acme", Repository: `acme/"pay\ments"`,
 		ClientAddress: netip.MustParseAddr("::ffff:10.0.0.1"), Action: "connect", Host: "api.partner.example", Port: 443,
 		Verdict: "allow", Mode: "enforce", Reason: "policy_allowed", Rules: []string{"a", "b"}, Status: 200,
-		Address: netip.MustParseAddr("fe80::1%eth0"), Attributes: []Attribute{{"a", "b\x00"}}, Input: []byte(`{"x":1}`),
+		DialedAddress: netip.MustParseAddr("fe80::1%eth0"), Attributes: []Attribute{{"a", "b\x00"}}, Input: []byte(`{"x":1}`),
 	}
 	e.Normalise()
 	got := string(e.AppendRecord(nil))
 	const want = `{"version":1,"time":"2026-11-21T08:40:00.123456Z","kind":"decision","decision_id":"0199c7f0-0000-7000-8000-00000000000a",` +
 		`"writer":"w","writer_sequence":7,"workspace":"acme","repository":"acme/\"pay\\ments\"","client_address":"10.0.0.1",` +
 		`"action":"connect","host":"api.partner.example","port":443,"verdict":"allow","mode":"enforce","would_deny":false,` +
-		`"reason":"policy_allowed","rules":["a","b"],"status":200,"address":"fe80::1","attributes":{"a":"b\\x00"},"input":{"x":1}}`
+		`"reason":"policy_allowed","rules":["a","b"],"status":200,"dialed_address":"fe80::1","attributes":{"a":"b\\x00"},"input":{"x":1}}`
 	if got != want {
 		t.Errorf("record\n got %s\nwant %s", got, want)
 	}
 	leaf := Leaf([]byte(got))
-	const wantLeaf = "b707f2ed8eefb8bfab1157b5e4413b882c8e6b464a2801dee8bf9891bca1eb83"
+	const wantLeaf = "710dd6f0ae5ffa0aa252f07d6b5ad747d5aac9762361ea325696b2ed40c61e5e"
 	if hex.EncodeToString(leaf[:]) != wantLeaf {
 		t.Errorf("leaf %x", leaf)
 	}
 	closing := &Event{Time: e.Time, Kind: KindTunnelClosed, DecisionID: uuid, Writer: "w", WriterSequence: 8}
 	closing.Normalise()
-	if got := string(closing.AppendRecord(nil)); !strings.HasSuffix(got, `"sent":0,"received":0,"duration":0}`) {
+	if got := string(closing.AppendRecord(nil)); !strings.HasSuffix(got, `"bytes_sent":0,"bytes_received":0,"duration":0}`) {
 		t.Errorf("a closing event's zeros are facts: %s", got)
 	}
 }
@@ -136,7 +136,7 @@ func FuzzRecord(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string, input []byte, n int64) {
 		e := &Event{
 			Time: time.Unix(n, n), Kind: Kind(s), DecisionID: s, Writer: s, WriterSequence: n, StepUUID: uuid, Repository: s, Host: s, Path: s, TargetRaw: s,
-			Verdict: s, Rules: []string{s, s}, Message: s, Sent: n, Duration: time.Duration(n), Status: int(n), ClientAddress: netip.IPv6LinkLocalAllNodes().WithZone(s),
+			Verdict: s, Rules: []string{s, s}, Message: s, BytesSent: n, Duration: time.Duration(n), Status: int(n), ClientAddress: netip.IPv6LinkLocalAllNodes().WithZone(s),
 			Attributes: []Attribute{{s, s}}, Input: input,
 		}
 		e.Normalise()

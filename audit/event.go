@@ -90,13 +90,13 @@ type Event struct {
 	Revision       string // the policy's content digest
 	Commit         string // its Git commit
 	Status         int    // ours
-	Via            string // the URL of the proxy that the way out led through; empty: none
-	Address        netip.Addr
+	UpstreamProxy  string // the URL of the proxy that the way out led through; empty: none
+	DialedAddress  netip.Addr
 	Addresses      []netip.Addr // all that were pinned
-	Sent           int64        // bytes from the client to the target; only in a closing event
-	Received       int64        // and back
+	BytesSent      int64        // bytes from the client to the target; only in a closing event
+	BytesReceived  int64        // and back
 	Duration       time.Duration
-	Cause          string
+	CloseReason    string
 	UpstreamStatus int
 
 	// Attributes tell more, in the order given. Names are ours, values may be anything.

@@ -67,7 +67,7 @@ func (e *Event) Normalise() {
 		(*string)(&e.Kind), &e.Writer, &e.Issuer, &e.CredentialKind,
 		&e.Workspace, &e.Repository, &e.Project, &e.Deployment, &e.DeploymentType, &e.Branch, &e.Listener,
 		&e.Action, &e.Scheme, &e.Host, &e.Method, &e.Verdict, &e.Mode, &e.Reason, &e.Rule,
-		&e.Revision, &e.Commit, &e.Via, &e.Cause,
+		&e.Revision, &e.Commit, &e.UpstreamProxy, &e.CloseReason,
 	} {
 		*s = Text(*s, capName)
 	}
@@ -75,7 +75,7 @@ func (e *Event) Normalise() {
 		*s = Text(*s, capText)
 	}
 	e.Status, e.UpstreamStatus = min(max(e.Status, 0), 999), min(max(e.UpstreamStatus, 0), 999)
-	e.ClientAddress, e.Address = plain(e.ClientAddress), plain(e.Address)
+	e.ClientAddress, e.DialedAddress = plain(e.ClientAddress), plain(e.DialedAddress)
 	e.normaliseLists()
 }
 

@@ -64,13 +64,13 @@ func (e *Event) AppendRecord(b []byte) []byte {
 	b = field(b, "revision", e.Revision)
 	b = field(b, "commit", e.Commit)
 	b = integer(b, "status", int64(e.Status), false)
-	b = field(b, "via", e.Via)
-	b = address(b, "address", e.Address)
+	b = field(b, "upstream_proxy", e.UpstreamProxy)
+	b = address(b, "dialed_address", e.DialedAddress)
 	b = addresses(b, "addresses", e.Addresses)
-	b = integer(b, "sent", e.Sent, e.IsClosing())
-	b = integer(b, "received", e.Received, e.IsClosing())
+	b = integer(b, "bytes_sent", e.BytesSent, e.IsClosing())
+	b = integer(b, "bytes_received", e.BytesReceived, e.IsClosing())
 	b = integer(b, "duration", e.Duration.Microseconds(), e.IsClosing())
-	b = field(b, "cause", e.Cause)
+	b = field(b, "close_reason", e.CloseReason)
 	b = integer(b, "upstream_status", int64(e.UpstreamStatus), false)
 
 	if len(e.Attributes) > 0 {

@@ -159,8 +159,8 @@ func TestVerifyFinds(t *testing.T) {
 			l.entries[50].Columns = bytes.Replace(l.entries[50].Columns, []byte(`,"status":403`), nil, 1)
 		}, "column_changed at leaf 50 (event 25 of writer b): column status is null, and the record says 403"},
 		{"column put in", func(_ *testing.T, l *sealedLog) {
-			l.entries[50].Columns = bytes.Replace(l.entries[50].Columns, []byte(`}`), []byte(`,"cause":"finished"}`), 1)
-		}, `column_changed at leaf 50 (event 25 of writer b): column cause is "finished", and the record says null`},
+			l.entries[50].Columns = bytes.Replace(l.entries[50].Columns, []byte(`}`), []byte(`,"close_reason":"finished"}`), 1)
+		}, `column_changed at leaf 50 (event 25 of writer b): column close_reason is "finished", and the record says null`},
 		{"event taken away", func(_ *testing.T, l *sealedLog) { l.entries[50].Record, l.entries[50].Columns = nil, nil }, "event_missing at leaf 50 "},
 		{"month taken away", func(_ *testing.T, l *sealedLog) {
 			for i := 20; i < 60; i++ {

@@ -197,8 +197,8 @@ func (a *afternoon) live() {
 	for _, e := range []*audit.Event{
 		{Time: now, Kind: audit.KindReconciled, WorkspaceUUID: workspace, Message: "1 of 1 repositories told of 1 deployments, 1 seen",
 			Attributes: []audit.Attribute{{Name: "reconciliation", Value: id}, {Name: "digest", Value: fmt.Sprintf("%x", digest)}}},
-		{Time: now, Kind: audit.KindSelfTest, Cause: "passed", Message: "one was refused and one was let out",
-			Attributes: []audit.Attribute{{Name: "refused_reason", Value: "no_rule_matched"}, {Name: "allowed_rule", Value: "self-test"}}},
+		{Time: now, Kind: audit.KindSelfTest, Message: "one was refused and one was let out",
+			Attributes: []audit.Attribute{{Name: "outcome", Value: "passed"}, {Name: "refused_reason", Value: "no_rule_matched"}, {Name: "allowed_rule", Value: "self-test"}}},
 	} {
 		a.check(a.log.Record(t.Context(), e))
 	}

@@ -190,7 +190,7 @@ func (a *afternoon) tamper() {
 		UPDATE audit.events SET host = 'elsewhere.example' WHERE decision_id = '019a0000-0000-7000-8000-000000000003' AND kind = 'decision'`)
 	a.check(err)
 	found(a.find("sallyport audit verify --database"), "column_changed")
-	_, err = conn.Exec(a.t.Context(), `UPDATE audit.events SET record = replace(convert_from(record, 'UTF8'), '"sent":1000', '"sent":1')::bytea
+	_, err = conn.Exec(a.t.Context(), `UPDATE audit.events SET record = replace(convert_from(record, 'UTF8'), '"bytes_sent":1000', '"bytes_sent":1')::bytea
 		WHERE decision_id = '019a0000-0000-7000-8000-000000000003' AND kind = 'tunnel_closed'`)
 	a.check(err)
 	found(a.find("sallyport audit verify --database"), "record_changed")

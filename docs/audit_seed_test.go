@@ -204,7 +204,7 @@ func (s *seeder) ask(f []string) {
 		s.who(&e, f[1], f[2])
 	}
 	if verdict != "deny" {
-		e.Verdict, e.Status, e.Address = "allow", 200, netip.MustParseAddr("203.0.113.7")
+		e.Verdict, e.Status, e.DialedAddress = "allow", 200, netip.MustParseAddr("203.0.113.7")
 	}
 	switch verdict {
 	case "report":
@@ -218,9 +218,9 @@ func (s *seeder) ask(f []string) {
 		return
 	}
 	end = audit.Event{Time: at.Add(time.Minute), Kind: audit.KindTunnelClosed, DecisionID: id, Host: host, Port: end.Port, RepositoryUUID: end.RepositoryUUID, Repository: end.Repository,
-		DeploymentUUID: end.DeploymentUUID, Deployment: end.Deployment, Duration: time.Minute, Cause: "finished", Address: e.Address}
-	_, _ = fmt.Sscan(rest[2], &end.Sent)
-	_, _ = fmt.Sscan(rest[3], &end.Received)
+		DeploymentUUID: end.DeploymentUUID, Deployment: end.Deployment, Duration: time.Minute, CloseReason: "finished", DialedAddress: e.DialedAddress}
+	_, _ = fmt.Sscan(rest[2], &end.BytesSent)
+	_, _ = fmt.Sscan(rest[3], &end.BytesReceived)
 	s.record(&end)
 }
 
@@ -242,9 +242,9 @@ func (s *seeder) probes(when string, number int) {
 		}
 		s.record(&e)
 	}
-	s.record(&audit.Event{Time: at.Add(time.Second), Kind: audit.KindTunnelClosed, DecisionID: ids[1], CredentialKind: "self_test", Host: "echo.self-test.invalid", Port: 443, Duration: time.Second, Cause: "finished", Sent: 9, Received: 9})
-	s.record(&audit.Event{Time: at.Add(time.Second), Kind: audit.KindSelfTest, Cause: "passed", Revision: s.revisions["A"].Digest,
-		Attributes: []audit.Attribute{{Name: "refused_decision_id", Value: ids[0]}, {Name: "allowed_decision_id", Value: ids[1]}}})
+	s.record(&audit.Event{Time: at.Add(time.Second), Kind: audit.KindTunnelClosed, DecisionID: ids[1], CredentialKind: "self_test", Host: "echo.self-test.invalid", Port: 443, Duration: time.Second, CloseReason: "finished", BytesSent: 9, BytesReceived: 9})
+	s.record(&audit.Event{Time: at.Add(time.Second), Kind: audit.KindSelfTest, Revision: s.revisions["A"].Digest,
+		Attributes: []audit.Attribute{{Name: "outcome", Value: "passed"}, {Name: "refused_decision_id", Value: ids[0]}, {Name: "allowed_decision_id", Value: ids[1]}}})
 }
 
 func (s *seeder) who(e *audit.Event, step, where string) {

@@ -15,8 +15,8 @@ CREATE TABLE audit.events (
     status           integer,
     upstream_status  integer,
     would_deny       boolean,
-    sent             bigint,
-    received         bigint,
+    bytes_sent       bigint,
+    bytes_received   bigint,
     duration         interval,
     decision_id      uuid,
     workspace_uuid   uuid,
@@ -50,10 +50,10 @@ CREATE TABLE audit.events (
     message          text COLLATE "C",
     revision         text COLLATE "C",
     commit           text COLLATE "C",
-    via              text COLLATE "C",
-    address          inet,
+    upstream_proxy   text COLLATE "C",
+    dialed_address   inet,
     addresses        inet[],
-    cause            text COLLATE "C",
+    close_reason     text COLLATE "C",
     record           bytea NOT NULL,
     CONSTRAINT events_pkey PRIMARY KEY (writer, writer_sequence, time),
     CONSTRAINT events_writer_sequence_positive CHECK (writer_sequence > 0)
@@ -97,13 +97,13 @@ COMMENT ON COLUMN audit.events.message IS 'The word of the policy author to the 
 COMMENT ON COLUMN audit.events.revision IS 'The digest of the policy that decided; its content is in audit.policies.';
 COMMENT ON COLUMN audit.events.commit IS 'The Git commit of that policy, where it came from Git.';
 COMMENT ON COLUMN audit.events.status IS 'The HTTP status that Sallyport answered with.';
-COMMENT ON COLUMN audit.events.via IS 'The proxy that the way out led through, as a URL. Null where it was direct, and where nothing was let out before it was chosen.';
-COMMENT ON COLUMN audit.events.address IS 'The address of the target that was dialled, or is the first to be dialled. Null in an allow whose name the proxy in via looked up.';
+COMMENT ON COLUMN audit.events.upstream_proxy IS 'The upstream proxy, as a URL. Null where the connection was direct, and where the request was refused before one was chosen.';
+COMMENT ON COLUMN audit.events.dialed_address IS 'The address of the target that was dialed, or is the first to be dialed. Null in an allow whose name the proxy in upstream_proxy resolved.';
 COMMENT ON COLUMN audit.events.addresses IS 'All addresses of the target that were pinned for dialling.';
-COMMENT ON COLUMN audit.events.sent IS 'Bytes from the client to the target. Only in an event that closes.';
-COMMENT ON COLUMN audit.events.received IS 'Bytes from the target to the client. Only in an event that closes.';
+COMMENT ON COLUMN audit.events.bytes_sent IS 'Bytes from the client to the target. Only in an event that closes.';
+COMMENT ON COLUMN audit.events.bytes_received IS 'Bytes from the target to the client. Only in an event that closes.';
 COMMENT ON COLUMN audit.events.duration IS 'How long the tunnel or request lasted, in whole microseconds. Only in an event that closes.';
-COMMENT ON COLUMN audit.events.cause IS 'What ended the tunnel or request. audit_unavailable: it was allowed, but its record came too late, so nothing was let out.';
+COMMENT ON COLUMN audit.events.close_reason IS 'What ended the tunnel or request. audit_unavailable: it was allowed, but its record came too late, so nothing was let out.';
 COMMENT ON COLUMN audit.events.upstream_status IS 'The HTTP status that the target answered with, where it could be read.';
 COMMENT ON COLUMN audit.events.record IS 'The whole event as UTF-8 JSON: read it with convert_from(record, ''UTF8'')::json. Its leaf in the Merkle tree is sha256(''\x00''::bytea || record).';
 

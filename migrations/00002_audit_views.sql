@@ -7,8 +7,8 @@ SELECT d.time, d.decision_id,
        d.workspace, d.repository, d.project, d.deployment, d.deployment_type, d.branch,
        d.action, d.scheme, d.host, d.port, d.method, d.path, d.target_raw,
        d.status, d.message, d.rules, d.revision, d.commit,
-       d.via, coalesce(c.address, d.address) AS address, d.addresses,
-       c.time AS closed_at, c.cause, c.sent, c.received, c.duration, c.upstream_status,
+       d.upstream_proxy, coalesce(c.dialed_address, d.dialed_address) AS dialed_address, d.addresses,
+       c.time AS closed_at, c.close_reason, c.bytes_sent, c.bytes_received, c.duration, c.upstream_status,
        d.workspace_uuid, d.repository_uuid, d.deployment_uuid, d.pipeline_uuid, d.step_uuid,
        d.issuer, d.credential_kind, d.client_address, d.listener,
        d.writer, d.writer_sequence
@@ -36,14 +36,14 @@ CREATE VIEW audit.would_deny AS
 SELECT time, decision_id, reason, rule, message,
        workspace, repository, project, deployment, deployment_type, branch,
        action, scheme, host, port, method, path,
-       status, rules, revision, commit, address,
+       status, rules, revision, commit, dialed_address,
        workspace_uuid, repository_uuid, deployment_uuid, pipeline_uuid, step_uuid,
        issuer, credential_kind, client_address, listener, writer, writer_sequence
 FROM audit.events
 WHERE kind = 'decision' AND would_deny AND credential_kind IS DISTINCT FROM 'self_test';
 
 CREATE VIEW audit.policy_changes AS
-SELECT e.time, e.kind, e.revision, e.commit, e.reason, e.message, e.cause,
+SELECT e.time, e.kind, e.revision, e.commit, e.reason, e.message,
        convert_from(e.record, 'UTF8')::json -> 'attributes' AS attributes,
        p.first_seen, e.writer, e.writer_sequence
 FROM audit.events e
@@ -59,7 +59,7 @@ SELECT workspace_uuid, repository_uuid, deployment_uuid,
        count(*) FILTER (WHERE verdict = 'allow' AND NOT would_deny) AS allowed,
        count(*) FILTER (WHERE would_deny) AS would_deny,
        count(*) FILTER (WHERE verdict = 'deny') AS denied,
-       coalesce(sum(sent), 0)::bigint AS sent, coalesce(sum(received), 0)::bigint AS received,
+       coalesce(sum(bytes_sent), 0)::bigint AS bytes_sent, coalesce(sum(bytes_received), 0)::bigint AS bytes_received,
        array_agg(DISTINCT rule) FILTER (WHERE rule IS NOT NULL) AS rules
 FROM audit.decisions
 WHERE deployment_uuid IS NOT NULL
@@ -111,8 +111,8 @@ COMMENT ON COLUMN audit.deployment_egress.last_seen IS 'The time of the last dec
 COMMENT ON COLUMN audit.deployment_egress.allowed IS 'How many decisions allowed it, without those of report mode.';
 COMMENT ON COLUMN audit.deployment_egress.would_deny IS 'How many passed only because of report mode.';
 COMMENT ON COLUMN audit.deployment_egress.denied IS 'How many decisions refused it.';
-COMMENT ON COLUMN audit.deployment_egress.sent IS 'Bytes from the repository''s steps to the target, all together.';
-COMMENT ON COLUMN audit.deployment_egress.received IS 'Bytes from the target, all together.';
+COMMENT ON COLUMN audit.deployment_egress.bytes_sent IS 'Bytes from the repository''s steps to the target, all together.';
+COMMENT ON COLUMN audit.deployment_egress.bytes_received IS 'Bytes from the target, all together.';
 COMMENT ON COLUMN audit.deployment_egress.rules IS 'The rules that decided, in the order of their names.';
 COMMENT ON COLUMN audit.writers.started_at IS 'The time of its writer_started event.';
 COMMENT ON COLUMN audit.writers.ended_at IS 'The time of its writer_ended event. Null: it still runs, or it did not end by itself.';

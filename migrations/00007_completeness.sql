@@ -243,11 +243,10 @@ LEFT JOIN identity.repositories r ON r.repository_uuid = l.repository_uuid AND r
 COMMENT ON VIEW audit.reconciliations IS 'Every repository that Bitbucket listed: whether its deployments were held against the log, when, up to when, and with what outcome.';
 
 CREATE VIEW audit.self_tests AS
-SELECT e.time, e.cause AS outcome, e.message,
-       convert_from(e.record, 'UTF8')::json -> 'attributes' AS attributes,
+SELECT e.time, e.attributes ->> 'outcome' AS outcome, e.message, e.attributes,
        e.revision, e.commit, e.writer, e.writer_sequence
-FROM audit.events e
-WHERE e.kind = 'self_test';
+FROM (SELECT time, message, convert_from(record, 'UTF8')::json -> 'attributes' AS attributes, revision, commit, writer, writer_sequence
+      FROM audit.events WHERE kind = 'self_test') e;
 COMMENT ON VIEW audit.self_tests IS 'Each run of the self-test: a probe that policy must refuse and one that it must allow, on the way that a step takes.';
 
 -- A view's column means what the column by that name means.

@@ -100,7 +100,7 @@ func (a *Admission) Dial(ctx context.Context) (Stream, *Refusal) {
 	if err == nil {
 		return conn, nil
 	}
-	a.gate.config.Log.WarnContext(ctx, "target not reached", "decision_id", a.ID, "via", a.Via(), "error", err)
+	a.gate.config.Log.WarnContext(ctx, "target not reached", "decision_id", a.ID, "upstream_proxy", a.Via(), "error", err)
 	return nil, a.Refuse(a.notReached(err))
 }
 
@@ -193,10 +193,10 @@ func (a *Admission) close(o Outcome) {
 		ClientAddress:  a.client,
 		Action:         string(a.action),
 		Status:         o.Status,
-		Sent:           o.Sent,
-		Received:       o.Received,
+		BytesSent:      o.Sent,
+		BytesReceived:  o.Received,
 		Duration:       now.Sub(a.began),
-		Cause:          string(o.Cause),
+		CloseReason:    string(o.Cause),
 		UpstreamStatus: o.UpstreamStatus,
 	}
 	if a.action == policy.Forward {
@@ -204,9 +204,9 @@ func (a *Admission) close(o Outcome) {
 	}
 	copyPrincipal(e, a.Principal)
 	copyTarget(e, a.Target, a.action, a.Decision.Protocol)
-	e.Via = a.Via()
+	e.UpstreamProxy = a.Via()
 	if to := a.dialled.Load(); to != nil {
-		e.Address = to.Addr().Unmap()
+		e.DialedAddress = to.Addr().Unmap()
 	}
 	if again := a.again.Load(); again != nil && o.Cause == CausePolicyChanged {
 		e.Revision, e.Commit = again.Revision.Digest, again.Revision.Commit
@@ -226,8 +226,8 @@ func (a *Admission) line(kind string, o Outcome, took time.Duration) {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 16)
-	attrs = append(attrs, slog.String("decision_id", a.ID), slog.String("cause", string(o.Cause)),
-		slog.Int64("sent", o.Sent), slog.Int64("received", o.Received), slog.Duration("duration", took))
+	attrs = append(attrs, slog.String("decision_id", a.ID), slog.String("close_reason", string(o.Cause)),
+		slog.Int64("bytes_sent", o.Sent), slog.Int64("bytes_received", o.Received), slog.Duration("duration", took))
 	if o.UpstreamStatus != 0 {
 		attrs = append(attrs, slog.Int("upstream_status", o.UpstreamStatus))
 	}

@@ -253,7 +253,7 @@ func TestAdmissionDial(t *testing.T) {
 			t.Errorf("an address in what the client sees: %s", s)
 		}
 		a.Close(Outcome{Cause: refusal.Cause(), Status: refusal.Status})
-		if e := w.events()[1]; e.Cause != string(want) || e.Status != refusal.Status || e.Address.IsValid() {
+		if e := w.events()[1]; e.CloseReason != string(want) || e.Status != refusal.Status || e.DialedAddress.IsValid() {
 			t.Errorf("end %+v", e)
 		}
 	}

@@ -47,14 +47,14 @@ func (p *passage) event(verdict policy.Verdict, reason policy.Reason) *audit.Eve
 		e.Method, e.Path = h.Method, h.Path
 	}
 	if p.via != nil {
-		e.Via = p.via.String()
+		e.UpstreamProxy = p.via.String()
 	}
 	if verdict == policy.Allow && len(p.pinned) > 0 {
 		e.Addresses = make([]netip.Addr, len(p.pinned))
 		for i, a := range p.pinned {
 			e.Addresses[i] = a.Addr()
 		}
-		e.Address = e.Addresses[0]
+		e.DialedAddress = e.Addresses[0]
 	}
 	if p.attempt.Peer.IsValid() {
 		e.Attributes = append(e.Attributes, audit.Attribute{Name: "proxy_protocol_peer", Value: p.attempt.Peer.Unmap().String()})

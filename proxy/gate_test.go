@@ -190,7 +190,7 @@ func TestWay(t *testing.T) {
 		}},
 		{"name of both", func(w *world, _ *Attempt) { w.addrs = append(w.addrs, netip.MustParseAddr("127.0.0.1")) }, "", 0,
 			"authenticate decide available resolve record", true, func(t *testing.T, _ *Refusal, e audit.Event) {
-				if len(e.Addresses) != 1 || e.Address.String() != "93.184.216.34" || len(e.Attributes) != 1 {
+				if len(e.Addresses) != 1 || e.DialedAddress.String() != "93.184.216.34" || len(e.Attributes) != 1 {
 					t.Errorf("event %+v", e)
 				}
 			}},
@@ -255,7 +255,7 @@ func checkRefusal(t *testing.T, r *Refusal, reason policy.Reason, status int, ev
 	}
 	e := events[0]
 	if e.Kind != audit.KindDecision || e.Verdict != "deny" || e.Reason != string(reason) || e.Status != status ||
-		e.WouldDeny || e.DecisionID != r.DecisionID || !r.Recorded || len(e.Addresses) != 0 || e.Address.IsValid() {
+		e.WouldDeny || e.DecisionID != r.DecisionID || !r.Recorded || len(e.Addresses) != 0 || e.DialedAddress.IsValid() {
 		t.Errorf("event %+v", e)
 	}
 }
@@ -301,7 +301,7 @@ func TestAdmissionAndItsEvents(t *testing.T) {
 		t.Fatalf("closed twice: %d events, %v", len(events), w.closed)
 	}
 	e = events[1]
-	if e.Kind != audit.KindTunnelClosed || e.DecisionID != admission.ID || e.Sent != 10 || e.Received != 20 || e.Cause != "idle_timeout" ||
+	if e.Kind != audit.KindTunnelClosed || e.DecisionID != admission.ID || e.BytesSent != 10 || e.BytesReceived != 20 || e.CloseReason != "idle_timeout" ||
 		e.Duration != 3*time.Second || e.StepUUID == "" || e.Host != "api.partner.example" || e.Scheme != "https" || e.Time != started.Add(3*time.Second) {
 		t.Errorf("closing event %+v", e)
 	}

@@ -20,7 +20,7 @@ func TestReached(t *testing.T) {
 			t.Errorf("%s: %v", to, ok)
 		}
 		a.Close(Outcome{Cause: CauseFinished})
-		got := c.events()[1].Address
+		got := c.events()[1].DialedAddress
 		if want == "" && got.IsValid() || want != "" && got.String() != want {
 			t.Errorf("%s: the end names %s", to, got)
 		}

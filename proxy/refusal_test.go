@@ -144,7 +144,7 @@ func TestCauses(t *testing.T) {
 func TestCanonicalLines(t *testing.T) {
 	decided := "level msg decision_id verdict mode would_deny reason rule workspace_uuid repository step_uuid deployment action host port client_address listener revision took"
 	refused := strings.Replace(decided, " rule", " status rule", 1)
-	closed := "level msg decision_id cause sent received duration workspace_uuid repository step_uuid deployment host port"
+	closed := "level msg decision_id close_reason bytes_sent bytes_received duration workspace_uuid repository step_uuid deployment host port"
 	w := newWorld()
 	g := w.gate(t)
 	a, _ := g.Admit(t.Context(), attempt(name))

@@ -156,7 +156,7 @@ func (r *rig) outcome() Outcome {
 	select {
 	case o := <-r.ended:
 		events := r.w.events()
-		if e := events[len(events)-1]; len(events) != 2 || e.Cause != string(o.Cause) || e.Sent != o.Sent || e.Received != o.Received || !e.Address.IsLoopback() {
+		if e := events[len(events)-1]; len(events) != 2 || e.CloseReason != string(o.Cause) || e.BytesSent != o.Sent || e.BytesReceived != o.Received || !e.DialedAddress.IsLoopback() {
 			r.t.Errorf("the log holds %+v, the outcome is %+v", events, o)
 		}
 		return o

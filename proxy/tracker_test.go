@@ -41,7 +41,7 @@ func TestTracker(t *testing.T) {
 		t.Errorf("drained %d", n)
 	}
 	// When Drain is back, the end is on record.
-	if events := b.w.events(); len(events) != 2 || events[1].Cause != string(CauseShutdown) {
+	if events := b.w.events(); len(events) != 2 || events[1].CloseReason != string(CauseShutdown) {
 		t.Errorf("recorded %+v", events)
 	}
 	b.wantOutcome(CauseShutdown, 8, 6)

@@ -100,7 +100,7 @@ func (p *passage) reserved(ctx context.Context, addrs []netip.Addr) *Refusal {
 		if !own && len(addrs) > 0 {
 			found, err := v.find(ctx, p.gate.config.Resolver)
 			if err != nil {
-				p.gate.config.Log.ErrorContext(ctx, "upstream proxy not found", "via", v.String(), "error", err)
+				p.gate.config.Log.ErrorContext(ctx, "upstream proxy not found", "upstream_proxy", v.String(), "error", err)
 				return p.deny(ctx, refuse(policy.UpstreamUnavailable, "whether the target is an upstream proxy cannot be found out"))
 			}
 			own = slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(found, a.Unmap()) })

@@ -146,7 +146,7 @@ func TestVia(t *testing.T) {
 					t.Errorf("it was asked for %q in %q", p.asked, p.heads)
 				}
 				for _, e := range r.w.events() {
-					if e.Via != v.String() || e.Address != netip.MustParseAddr("127.0.0.1") || !strings.HasPrefix(e.Via, name+"://127.0.0.1:") {
+					if e.UpstreamProxy != v.String() || e.DialedAddress != netip.MustParseAddr("127.0.0.1") || !strings.HasPrefix(e.UpstreamProxy, name+"://127.0.0.1:") {
 						t.Errorf("recorded as %+v", e)
 					}
 				}
@@ -181,7 +181,7 @@ func TestViaResolvesUpstream(t *testing.T) {
 		t.Errorf("it was asked for %q, and %q was looked up", p.asked, r.w.resolved)
 	}
 	for _, e := range r.w.events() {
-		if e.Address.IsValid() || e.Addresses != nil || e.Via != v.String() {
+		if e.DialedAddress.IsValid() || e.Addresses != nil || e.UpstreamProxy != v.String() {
 			t.Errorf("recorded as %+v", e)
 		}
 	}
@@ -342,7 +342,7 @@ func TestViaFails(t *testing.T) {
 			if strings.Contains(w.log.String(), "hush") || strings.Contains(w.log.String(), "secret") {
 				t.Errorf("the log holds a secret: %s", &w.log)
 			}
-			if e := w.events()[1]; e.Via != v.String() || e.Address.IsValid() || e.Cause != string(refusal.Cause()) {
+			if e := w.events()[1]; e.UpstreamProxy != v.String() || e.DialedAddress.IsValid() || e.CloseReason != string(refusal.Cause()) {
 				t.Errorf("recorded as %+v", e)
 			}
 		})
@@ -453,7 +453,7 @@ func TestViaIsNotTheEnvironments(t *testing.T) {
 	through.passes()
 	through.tracker.Close(CauseOperator, nil)
 	through.outcome()
-	if len(trap.asked) != 0 || len(p.asked) != 1 || direct.w.events()[0].Via != "" {
+	if len(trap.asked) != 0 || len(p.asked) != 1 || direct.w.events()[0].UpstreamProxy != "" {
 		t.Errorf("the environment's proxy was asked for %q, the configured one for %q", trap.asked, p.asked)
 	}
 }

@@ -81,7 +81,8 @@ func (m *memory) selfTest(writer string, n int, when time.Time) {
 	refused, allowed := 110+2*n, 111+2*n
 	m.add(writer, probe(refused, when, "deny", c.reason, "x.refused.sallyport-self-test.invalid"),
 		probe(allowed, when, "allow", "policy_allowed", "echo.sallyport-self-test.invalid"), endEvent(allowed, when, 32, 32),
-		&audit.Event{Time: when.Add(time.Second), Kind: audit.KindSelfTest, Cause: c.outcome, Message: c.message, Attributes: []audit.Attribute{
+		&audit.Event{Time: when.Add(time.Second), Kind: audit.KindSelfTest, Message: c.message, Attributes: []audit.Attribute{
+			{Name: "outcome", Value: c.outcome},
 			{Name: "refused_outcome", Value: c.refused}, {Name: "refused_decision_id", Value: id(refused)}, {Name: "refused_reason", Value: c.reason},
 			{Name: "allowed_outcome", Value: "passed"}, {Name: "allowed_decision_id", Value: id(allowed)}, {Name: "allowed_rule", Value: "sallyport-self-test"},
 		}})
@@ -171,7 +172,7 @@ func TestForgedFindings(t *testing.T) {
 		"a missing deployment": {"tables/deployments_missing.csv", func(s string) string { return strings.Replace(s, "4711", "4712", 1) }},
 		"the classes":          {"tables/deployments.csv", func(s string) string { return strings.Replace(s, `"not_seen","1"`, `"not_seen","0"`, 1) }},
 		"a self-test":          {"tables/self_tests.csv", func(s string) string { return strings.Replace(s, `"failed"`, `"passed"`, 1) }},
-		"an event of one":      {eventsFile, func(s string) string { return strings.Replace(s, `"cause":"failed"`, `"cause":"passed"`, 1) }},
+		"an event of one":      {eventsFile, func(s string) string { return strings.Replace(s, `"outcome":"failed"`, `"outcome":"passed"`, 1) }},
 		"a probe is a client": {populationFile, func(s string) string {
 			return strings.Replace(s, `"credential_kind":"self_test"`, `"credential_kind":"oidc"`, 1)
 		}},
@@ -233,7 +234,7 @@ func TestSelfTests(t *testing.T) {
 
 	m := october(t) // a run that says it passed, and whose decision let the probe out
 	m.add("w", probe(150, at(24, 6), "allow", "policy_allowed", "x.refused.sallyport-self-test.invalid"),
-		&audit.Event{Time: at(24, 6), Kind: audit.KindSelfTest, Cause: "passed", Attributes: []audit.Attribute{{Name: "refused_decision_id", Value: id(150)}}})
+		&audit.Event{Time: at(24, 6), Kind: audit.KindSelfTest, Attributes: []audit.Attribute{{Name: "outcome", Value: "passed"}, {Name: "refused_decision_id", Value: id(150)}}})
 	m.seal(at(27, 0))
 	if report := tree(t, build(t, m, nil)); !strings.Contains(report["tables/self_tests.csv"], "THEY DIFFER") || !strings.Contains(report[reportFile], "Of 1 runs that passed") {
 		t.Error(report["tables/self_tests.csv"])

@@ -236,7 +236,7 @@ func decisionEvent(n int, when time.Time, verdict, reason, host string) *audit.E
 }
 
 func endEvent(n int, when time.Time, sent, received int64) *audit.Event {
-	return &audit.Event{Time: when, Kind: audit.KindTunnelClosed, DecisionID: id(n), Sent: sent, Received: received, Duration: time.Minute, Cause: "finished"}
+	return &audit.Event{Time: when, Kind: audit.KindTunnelClosed, DecisionID: id(n), BytesSent: sent, BytesReceived: received, Duration: time.Minute, CloseReason: "finished"}
 }
 
 // october is a log with something of everything.

@@ -52,12 +52,12 @@ type said struct {
 	Revision       string            `json:"revision"`
 	Commit         string            `json:"commit"`
 	Status         int               `json:"status"`
-	Via            string            `json:"via"`
-	Address        string            `json:"address"`
-	Sent           int64             `json:"sent"`
-	Received       int64             `json:"received"`
+	UpstreamProxy  string            `json:"upstream_proxy"`
+	DialedAddress  string            `json:"dialed_address"`
+	BytesSent      int64             `json:"bytes_sent"`
+	BytesReceived  int64             `json:"bytes_received"`
 	Duration       int64             `json:"duration"` // microseconds
-	Cause          string            `json:"cause"`
+	CloseReason    string            `json:"close_reason"`
 	UpstreamStatus int               `json:"upstream_status"`
 	Attributes     map[string]string `json:"attributes"`
 }

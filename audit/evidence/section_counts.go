@@ -32,7 +32,7 @@ type countsChapter struct {
 func (c *countsChapter) decision(d *decided) {
 	c.Decisions++
 	if d.end != nil {
-		count(&c.causes, d.origin(), d.end.Kind, d.end.Cause)
+		count(&c.causes, d.origin(), d.end.Kind, d.end.CloseReason)
 	}
 	if d.isProbe() {
 		c.Probes++
@@ -105,7 +105,7 @@ func (c *countsChapter) finish(f *Facts) []Table {
 	return []Table{
 		kinds,
 		counted("outcomes", "Decisions by verdict, mode and reason", &c.outcomes, "origin", "verdict", "mode", "would_deny", "reason", "status", "group"),
-		counted("endings", "Ends by kind and cause", &c.causes, "origin", "kind", "cause"),
+		counted("endings", "Ends by kind and cause", &c.causes, "origin", "kind", "close_reason"),
 		counted("repositories", "Decisions by repository", &c.repositories, "repository", "repository_uuid", "origin", "verdict", "would_deny"),
 	}
 }

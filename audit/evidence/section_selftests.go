@@ -41,7 +41,7 @@ func (c *selfTestsChapter) event(e *happened) {
 
 // isReported reports whether a run passed by what policy would have done.
 func isReported(e *said) bool {
-	return e.Cause == "passed" && e.Attributes["refused_outcome"] == "would_deny"
+	return e.Attributes["outcome"] == "passed" && e.Attributes["refused_outcome"] == "would_deny"
 }
 
 func (c *selfTestsChapter) finish(f *Facts) []Table {
@@ -52,7 +52,7 @@ func (c *selfTestsChapter) finish(f *Facts) []Table {
 	}
 	days := map[string][3]int{} // runs, failed, passed
 	for _, e := range c.runs {
-		outcome := e.Cause
+		outcome := e.Attributes["outcome"]
 		day := days[e.Time[:min(len(e.Time), len(time.DateOnly))]]
 		day[0]++
 		switch {
@@ -60,10 +60,10 @@ func (c *selfTestsChapter) finish(f *Facts) []Table {
 			outcome = "passed, in report mode only"
 			c.Reported++
 			fallthrough
-		case e.Cause == "passed":
+		case e.Attributes["outcome"] == "passed":
 			c.Passed++
 			day[2]++
-		case e.Cause == "failed":
+		case e.Attributes["outcome"] == "failed":
 			c.Failed++
 			day[1]++
 		default:
@@ -72,7 +72,7 @@ func (c *selfTestsChapter) finish(f *Facts) []Table {
 		days[e.Time[:min(len(e.Time), len(time.DateOnly))]] = day
 		a := e.Attributes
 		agree := c.agree(e, f)
-		if agree == "THEY DIFFER" && e.Cause == "passed" {
+		if agree == "THEY DIFFER" && e.Attributes["outcome"] == "passed" {
 			c.Differ++
 		}
 		t.Rows = append(t.Rows, []string{outcome, e.Time, e.Message, a["refused_decision_id"], cmp.Or(a["refused_rule"], a["refused_reason"]),

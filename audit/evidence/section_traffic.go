@@ -50,8 +50,8 @@ func (f *flow) take(d *decided) {
 	f.branches.add(d.Branch)
 	switch {
 	case d.end != nil:
-		f.sent += d.end.Sent
-		f.received += d.end.Received
+		f.sent += d.end.BytesSent
+		f.received += d.end.BytesReceived
 	case d.Verdict == "allow":
 		f.open++
 	}

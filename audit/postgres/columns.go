@@ -30,8 +30,8 @@ var recordColumns = []column{
 	{"method", appendQuoted}, {"path", appendQuoted}, {"target_raw", appendQuoted},
 	{"verdict", appendQuoted}, {"mode", appendQuoted}, {"would_deny", appendTruth}, {"reason", appendQuoted}, {"rule", appendQuoted},
 	{"rules", appendList(appendQuoted)}, {"message", appendQuoted}, {"revision", appendQuoted}, {"commit", appendQuoted},
-	{"status", appendInteger}, {"via", appendQuoted}, {"address", appendAddress}, {"addresses", appendList(appendAddress)},
-	{"sent", appendInteger}, {"received", appendInteger}, {"duration", appendMicroseconds}, {"cause", appendQuoted}, {"upstream_status", appendInteger},
+	{"status", appendInteger}, {"upstream_proxy", appendQuoted}, {"dialed_address", appendAddress}, {"addresses", appendList(appendAddress)},
+	{"bytes_sent", appendInteger}, {"bytes_received", appendInteger}, {"duration", appendMicroseconds}, {"close_reason", appendQuoted}, {"upstream_status", appendInteger},
 }
 
 // columnNames is the list for a SELECT, each with this before it.

@@ -137,7 +137,7 @@ func TestCrash(t *testing.T) {
 			t.Errorf("decision %s is an open allow that nobody was granted", id)
 		}
 	}
-	for _, id := range list(t, conn, `SELECT decision_id::text FROM audit.decisions WHERE verdict = 'allow' AND cause = 'audit_unavailable'`) {
+	for _, id := range list(t, conn, `SELECT decision_id::text FROM audit.decisions WHERE verdict = 'allow' AND close_reason = 'audit_unavailable'`) {
 		if granted[id] {
 			t.Errorf("decision %s was granted and is closed as if not", id)
 		}

@@ -12,11 +12,11 @@ import (
 
 // columns are the columns of audit.events in the order of [appendTuple].
 var columns = []string{
-	"time", "writer_sequence", "port", "status", "upstream_status", "would_deny", "sent", "received", "duration",
+	"time", "writer_sequence", "port", "status", "upstream_status", "would_deny", "bytes_sent", "bytes_received", "duration",
 	"decision_id", "workspace_uuid", "repository_uuid", "deployment_uuid", "pipeline_uuid", "step_uuid",
 	"writer", "kind", "issuer", "credential_kind", "workspace", "repository", "project", "deployment", "deployment_type", "branch",
 	"client_address", "listener", "action", "scheme", "host", "method", "path", "target_raw",
-	"verdict", "mode", "reason", "rule", "rules", "message", "revision", "commit", "via", "address", "addresses", "cause", "record",
+	"verdict", "mode", "reason", "rule", "rules", "message", "revision", "commit", "upstream_proxy", "dialed_address", "addresses", "close_reason", "record",
 }
 
 // PostgreSQL documentation, "COPY", "Binary Format".
@@ -45,8 +45,8 @@ func appendTuple(b []byte, e *audit.Event) []byte {
 	b = appendInt32(b, int32(e.UpstreamStatus))
 	b = appendBool(b, e.WouldDeny, e.HasWouldDeny())
 	closing := e.IsClosing()
-	b = appendInt64(b, e.Sent, closing)
-	b = appendInt64(b, e.Received, closing)
+	b = appendInt64(b, e.BytesSent, closing)
+	b = appendInt64(b, e.BytesReceived, closing)
 	b = appendInterval(b, e.Duration, closing)
 	for _, id := range [...]string{e.DecisionID, e.WorkspaceUUID, e.RepositoryUUID, e.DeploymentUUID, e.PipelineUUID, e.StepUUID} {
 		b = appendUUID(b, id)
@@ -68,10 +68,10 @@ func appendTuple(b []byte, e *audit.Event) []byte {
 	b = appendText(b, e.Message)
 	b = appendText(b, e.Revision)
 	b = appendText(b, e.Commit)
-	b = appendText(b, e.Via)
-	b = appendInet(b, e.Address)
+	b = appendText(b, e.UpstreamProxy)
+	b = appendInet(b, e.DialedAddress)
 	b = appendInets(b, e.Addresses)
-	b = appendText(b, e.Cause)
+	b = appendText(b, e.CloseReason)
 
 	at := len(b)
 	b = e.AppendRecord(append(b, 0, 0, 0, 0))

@@ -16,7 +16,7 @@ var (
 	writerColumn  = slices.Index(columns, "writer")
 	kindColumn    = slices.Index(columns, "kind")
 	verdictColumn = slices.Index(columns, "verdict")
-	causeColumn   = slices.Index(columns, "cause")
+	causeColumn   = slices.Index(columns, "close_reason")
 )
 
 // A journalReader reads a journal from its beginning.

@@ -34,8 +34,8 @@ func TestRecord(t *testing.T) {
 			record(t, l, e)
 			// Durable when Record returns: another connection sees it.
 			if verdict == "allow" {
-				record(t, l, &audit.Event{Time: time.Now(), Kind: audit.KindTunnelClosed, DecisionID: id, Sent: 10, Received: int64(n),
-					Duration: 1500 * time.Millisecond, Cause: "client_closed"})
+				record(t, l, &audit.Event{Time: time.Now(), Kind: audit.KindTunnelClosed, DecisionID: id, BytesSent: 10, BytesReceived: int64(n),
+					Duration: 1500 * time.Millisecond, CloseReason: "client_closed"})
 			}
 		})
 	}
@@ -56,7 +56,7 @@ func TestRecord(t *testing.T) {
 	if got := list(t, conn, "SELECT kind FROM audit.events WHERE kind LIKE 'writer%' ORDER BY writer_sequence"); strings.Join(got, " ") != "writer_started writer_ended" {
 		t.Errorf("%v", got)
 	}
-	if n := ask[int](t, conn, "SELECT count(*) FROM audit.decisions WHERE sent = 10 AND duration = '1.5 s' AND closed_at >= time AND cause = 'client_closed'"); n != 25 {
+	if n := ask[int](t, conn, "SELECT count(*) FROM audit.decisions WHERE bytes_sent = 10 AND duration = '1.5 s' AND closed_at >= time AND close_reason = 'client_closed'"); n != 25 {
 		t.Errorf("%d closed decisions", n)
 	}
 	for view, want := range map[string]int{"decisions": 50, "denials": 25, "would_deny": 0, "policy_changes": 0, "writers": 1} {
@@ -277,7 +277,7 @@ func TestCancelledCallerDoesNotCancelTheRecord(t *testing.T) {
 	l := logFor(t, db.URL(postgres.Writer), nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	refused, ended := decision("deny", 1), &audit.Event{Time: time.Now(), Kind: audit.KindTunnelClosed, Cause: "client_closed"}
+	refused, ended := decision("deny", 1), &audit.Event{Time: time.Now(), Kind: audit.KindTunnelClosed, CloseReason: "client_closed"}
 	_ = l.Record(ctx, refused) // may be quicker than the cancellation is seen
 	_ = l.Record(ctx, ended)
 	shut(t, l)

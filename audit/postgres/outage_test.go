@@ -28,7 +28,7 @@ func frozen(t *testing.T, change func(*Config)) (*pgtest.Server, *pgtest.DB, *Lo
 }
 
 func ending(id string) *audit.Event {
-	return &audit.Event{Time: time.Now(), Kind: audit.KindTunnelClosed, DecisionID: id, Sent: 1, Cause: "client_closed"}
+	return &audit.Event{Time: time.Now(), Kind: audit.KindTunnelClosed, DecisionID: id, BytesSent: 1, CloseReason: "client_closed"}
 }
 
 // The database does not answer, and those who wait have a deadline: an allow
@@ -52,7 +52,7 @@ func TestLateAllowsAreNeverLeftOpen(t *testing.T) {
 	shut(t, l)
 	conn := connection(t, db.URL(""))
 	sound(t, conn)
-	got := list(t, conn, `SELECT verdict || ' ' || reason || ' ' || coalesce(cause, 'open') || ' ' || status FROM audit.decisions
+	got := list(t, conn, `SELECT verdict || ' ' || reason || ' ' || coalesce(close_reason, 'open') || ' ' || status FROM audit.decisions
 		WHERE decision_id = ANY($1::uuid[]) ORDER BY decision_id = $2::uuid DESC`, ids, ids[0])
 	if strings.Join(got, "; ") != "allow policy_allowed audit_unavailable 200; deny audit_unavailable open 503" {
 		t.Errorf("%q", got)

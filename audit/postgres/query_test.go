@@ -212,7 +212,7 @@ func TestAskColumns(t *testing.T) {
 			t.Errorf("%s is %s, and the record says %s", name, got[name], want)
 		}
 	}
-	for name, want := range map[string]string{"build_number": "117", "creator": `"Ann\u001b[1m"`, "leaf": "1", "sent": "null"} {
+	for name, want := range map[string]string{"build_number": "117", "creator": `"Ann\u001b[1m"`, "leaf": "1", "bytes_sent": "null"} {
 		if string(got[name]) != want {
 			t.Errorf("%s is %s, want %s", name, got[name], want)
 		}

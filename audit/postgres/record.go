@@ -151,7 +151,7 @@ const (
 // got.
 func refuse(e *audit.Event) {
 	e.Verdict, e.WouldDeny, e.Reason, e.Status = verdictDeny, false, auditUnavailable, 503
-	e.Address, e.Addresses = zeroAddress, nil
+	e.DialedAddress, e.Addresses = zeroAddress, nil
 	e.Attributes = append(e.Attributes, audit.Attribute{Name: "policy_verdict", Value: verdictAllow})
 }
 
@@ -167,7 +167,7 @@ func closing(e *audit.Event, now time.Time) *audit.Event {
 		Deployment: e.Deployment, DeploymentType: e.DeploymentType, Branch: e.Branch,
 		ClientAddress: e.ClientAddress, Listener: e.Listener,
 		Action: e.Action, Scheme: e.Scheme, Host: e.Host, Port: e.Port,
-		Status: 503, Cause: auditUnavailable,
+		Status: 503, CloseReason: auditUnavailable,
 	}
 	if e.Action == actionConnect {
 		c.Kind = audit.KindTunnelClosed

@@ -200,7 +200,7 @@ func TestColumnsAgree(t *testing.T) {
 	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
 	odd := decision("deny", 1)
 	odd.Host, odd.Path, odd.Rules, odd.Message = "\x00\"\\\u202e", "/"+string(bytes.Repeat([]byte{'x'}, 5000)), []string{`a"b`, `{c,d}`, "NULL", ""}, `"`
-	closing := &audit.Event{Time: time.Now(), Kind: audit.KindTunnelClosed, DecisionID: odd.DecisionID, Sent: 1 << 40, Duration: 90 * time.Minute, Cause: "finished", UpstreamStatus: 200}
+	closing := &audit.Event{Time: time.Now(), Kind: audit.KindTunnelClosed, DecisionID: odd.DecisionID, BytesSent: 1 << 40, Duration: 90 * time.Minute, CloseReason: "finished", UpstreamStatus: 200}
 	early := &audit.Event{Time: time.Unix(0, 0), Kind: audit.KindAdmin, Port: 65535}
 	for _, e := range []*audit.Event{odd, closing, early, decision("allow", 2)} {
 		record(t, l, e)

@@ -33,11 +33,11 @@ type Totals struct {
 
 // Tally is how decisions came out, and how much went where they allowed it.
 type Tally struct {
-	Allowed   int64 `json:"allowed"`    // without those of report mode
-	WouldDeny int64 `json:"would_deny"` // passed only because of report mode
-	Denied    int64 `json:"denied"`
-	Sent      int64 `json:"sent"`
-	Received  int64 `json:"received"`
+	Allowed       int64 `json:"allowed"`    // without those of report mode
+	WouldDeny     int64 `json:"would_deny"` // passed only because of report mode
+	Denied        int64 `json:"denied"`
+	BytesSent     int64 `json:"bytes_sent"`
+	BytesReceived int64 `json:"bytes_received"`
 }
 
 // Decisions is how many there are.
@@ -115,13 +115,13 @@ const statsSQL = `SELECT grouping(kind, reason, repository_uuid, host, day, writ
 		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'allow' AND NOT passed AND NOT probe),
 		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'allow' AND passed AND NOT probe),
 		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'deny' AND NOT probe),
-		coalesce(sum(sent) FILTER (WHERE NOT probe), 0)::bigint, coalesce(sum(received) FILTER (WHERE NOT probe), 0)::bigint,
+		coalesce(sum(bytes_sent) FILTER (WHERE NOT probe), 0)::bigint, coalesce(sum(bytes_received) FILTER (WHERE NOT probe), 0)::bigint,
 		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'allow' AND NOT passed AND probe),
 		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'allow' AND passed AND probe),
 		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'deny' AND probe),
-		coalesce(sum(sent) FILTER (WHERE probe), 0)::bigint, coalesce(sum(received) FILTER (WHERE probe), 0)::bigint
+		coalesce(sum(bytes_sent) FILTER (WHERE probe), 0)::bigint, coalesce(sum(bytes_received) FILTER (WHERE probe), 0)::bigint
 	FROM (SELECT e.time, e.kind, e.verdict, e.reason, coalesce(e.would_deny, false) AS passed, e.repository_uuid, e.deployment_uuid, e.repository, e.deployment,
-		coalesce(e.credential_kind, '') = 'self_test' AS probe, e.host, e.port, e.sent, e.received, e.writer, (e.time AT TIME ZONE 'UTC')::date AS day
+		coalesce(e.credential_kind, '') = 'self_test' AS probe, e.host, e.port, e.bytes_sent, e.bytes_received, e.writer, (e.time AT TIME ZONE 'UTC')::date AS day
 		FROM audit.events e WHERE e.time >= $1 AND e.time < $2) e
 	GROUP BY GROUPING SETS ((), (kind), (verdict, reason, passed), (repository_uuid, deployment_uuid), (host, port), (day), (writer))`
 
@@ -176,8 +176,8 @@ func (s *Totals) count(ctx context.Context, tx pgx.Tx) (writers []string, err er
 	var events int64
 	var t, probes Tally
 	_, err = pgx.ForEachRow(rows, []any{&group, &kind, &verdict, &reason, &passed, &origin.RepositoryUUID, &origin.DeploymentUUID, &to.Host, &to.Port, &day, &writer,
-		&origin.Repository, &origin.Deployment, &events, &t.Allowed, &t.WouldDeny, &t.Denied, &t.Sent, &t.Received,
-		&probes.Allowed, &probes.WouldDeny, &probes.Denied, &probes.Sent, &probes.Received}, func() error {
+		&origin.Repository, &origin.Deployment, &events, &t.Allowed, &t.WouldDeny, &t.Denied, &t.BytesSent, &t.BytesReceived,
+		&probes.Allowed, &probes.WouldDeny, &probes.Denied, &probes.BytesSent, &probes.BytesReceived}, func() error {
 		origin.Tally, to.Tally = t, t
 		switch group {
 		case byAll:

@@ -26,7 +26,7 @@ func TestStats(t *testing.T) {
 		for _, t := range all {
 			switch {
 			case e.Kind != audit.KindDecision:
-				t.Sent, t.Received = t.Sent+e.Sent, t.Received+e.Received
+				t.BytesSent, t.BytesReceived = t.BytesSent+e.BytesSent, t.BytesReceived+e.BytesReceived
 			case e.Verdict == "deny":
 				t.Denied++
 			case e.WouldDeny:
@@ -39,7 +39,7 @@ func TestStats(t *testing.T) {
 	for range 400 {
 		e := varied(r, begin.Add(time.Duration(r.IntN(60))*time.Hour))
 		if e.Kind == audit.KindTunnelClosed {
-			e.Sent, e.Received, e.Verdict = int64(r.IntN(100)), int64(r.IntN(100)), ""
+			e.BytesSent, e.BytesReceived, e.Verdict = int64(r.IntN(100)), int64(r.IntN(100)), ""
 		}
 		if e.Deployment == "" {
 			e.DeploymentUUID = ""

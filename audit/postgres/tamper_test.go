@@ -81,7 +81,7 @@ var frauds = map[string]func(f *forger){
 	},
 	"edit of an event and its leaf": func(f *forger) {
 		at := f.leaf()
-		f.do(`UPDATE audit.events SET cause = 'forged', record = convert_to(replace(convert_from(record, 'UTF8'), '"kind"', '"cause":"forged","kind"'), 'UTF8') WHERE `+ofLeaf, at)
+		f.do(`UPDATE audit.events SET close_reason = 'forged', record = convert_to(replace(convert_from(record, 'UTF8'), '"kind"', '"close_reason":"forged","kind"'), 'UTF8') WHERE `+ofLeaf, at)
 		f.do(`UPDATE audit.leaves l SET hash = sha256('\x00'::bytea || e.record) FROM audit.events e
 			WHERE l.index = $1 AND e.writer = l.writer AND e.writer_sequence = l.writer_sequence`, at)
 	},

@@ -28,7 +28,7 @@ func fill(b testing.TB, db *pgtest.DB, events int) *audit.Signer {
 					return
 				}
 				end := closing(&id, id.Time)
-				end.Sent, end.Received, end.Cause, end.Status = 517, 123456, "finished", 0
+				end.BytesSent, end.BytesReceived, end.CloseReason, end.Status = 517, 123456, "finished", 0
 				if err := l.Record(context.Background(), end); err != nil {
 					b.Error(err)
 					return

@@ -19,7 +19,7 @@ import (
 const auditQuery = `SELECT to_char(time, 'HH24:MI:SS') AS at, coalesce(repository, '-') AS repository,
        coalesce(deployment, '-') AS deployment, host || ':' || port AS target, verdict, mode, would_deny,
        reason, coalesce(rule, '-') AS rule, left(coalesce(revision, '-'), 15) AS revision,
-       coalesce(received::text, '-') AS received
+       coalesce(bytes_received::text, '-') AS bytes_received
   FROM audit.decisions
  ORDER BY time, decision_id`
 

@@ -293,8 +293,8 @@ func (w *world) both(t testing.TB, row, want fields) {
 // gone.
 func orderly(t testing.TB, row fields) {
 	t.Helper()
-	if row["cause"] != "finished" && row["cause"] != "client_closed" {
-		t.Errorf("the tunnel's cause is %v: %v", row["cause"], row)
+	if row["close_reason"] != "finished" && row["close_reason"] != "client_closed" {
+		t.Errorf("the tunnel's cause is %v: %v", row["close_reason"], row)
 	}
 }
 

@@ -96,7 +96,7 @@ func testGo(t *testing.T, w *world) {
 	rows := w.closed(t, c, 2)
 	w.both(t, rows[0], fields{"verdict": "allow", "action": "connect", "rule": "partner-api"})
 	orderly(t, rows[0])
-	w.both(t, rows[1], fields{"verdict": "allow", "action": "request", "rule": "partner-api", "cause": "finished"})
+	w.both(t, rows[1], fields{"verdict": "allow", "action": "request", "rule": "partner-api", "close_reason": "finished"})
 
 	refused := w.caller(w.Payments, nil, "feature/x")
 	_, err := w.client(t, refused).Get(w.https("api.partner.example", "/"))

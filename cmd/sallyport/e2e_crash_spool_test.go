@@ -41,7 +41,7 @@ func TestSpool(t *testing.T) {
 		t.Errorf("%v allows were backed by the journal", n)
 	}
 	spooled.conn.Close()
-	w.log.wait(t, "of the tunnel's end", says("tunnel_closed", fields{"sent": len("nothing but the journal knows of this")}))
+	w.log.wait(t, "of the tunnel's end", says("tunnel_closed", fields{"bytes_sent": len("nothing but the journal knows of this")}))
 	w.signal(syscall.SIGKILL)
 	w.await(-1)
 	postgres.Restart(t)
@@ -50,7 +50,7 @@ func TestSpool(t *testing.T) {
 	last := w.tunnel(t, after, to)
 	last.say(t, "after")
 	last.conn.Close()
-	check(t, "audit row", w.decision(t, during), fields{"verdict": "allow", "rule": "raw", "sent": len("nothing but the journal knows of this")})
+	check(t, "audit row", w.decision(t, during), fields{"verdict": "allow", "rule": "raw", "bytes_sent": len("nothing but the journal knows of this")})
 	check(t, "audit row", w.decision(t, denied), fields{"decision_id": deniedID, "verdict": "deny", "reason": "no_rule_matched", "status": 403})
 	check(t, "audit row", w.decision(t, after), fields{"verdict": "allow", "rule": "raw"})
 	if n := len(w.decisions(t, before.step.UUID)); n != 1 {

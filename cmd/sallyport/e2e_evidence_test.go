@@ -186,7 +186,7 @@ func counts(t *testing.T, w *world, dir string, from, to time.Time) {
 			t.Errorf("%d decisions %s, and SQL has %s", got, verdict, want)
 		}
 	}
-	sent := w.query(t, `SELECT sum(sent) AS n FROM audit.decisions WHERE time >= $1 AND time < $2 AND host = 'raw.partner.example'`, from, to)[0]["n"]
+	sent := w.query(t, `SELECT sum(bytes_sent) AS n FROM audit.decisions WHERE time >= $1 AND time < $2 AND host = 'raw.partner.example'`, from, to)[0]["n"]
 	if !strings.Contains(files["tables/destinations.csv"], fmt.Sprintf(`"5","0","0","%v"`, sent)) {
 		t.Errorf("%v bytes were sent, and the table says\n%s", sent, files["tables/destinations.csv"])
 	}

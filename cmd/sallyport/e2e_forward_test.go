@@ -60,11 +60,11 @@ func testForward(t *testing.T, w *world) {
 	for _, row := range rows[:3] {
 		w.both(t, row, fields{
 			"verdict": "allow", "reason": "policy_allowed", "rule": "everybody", "action": "request", "scheme": "http",
-			"host": "files.partner.example", "port": w.HTTPPort, "method": "GET", "upstream_status": 200, "cause": "finished",
+			"host": "files.partner.example", "port": w.HTTPPort, "method": "GET", "upstream_status": 200, "close_reason": "finished",
 		})
 		paths = append(paths, row["path"].(string))
 		line := w.log.wait(t, "the request's end", says("request_closed", fields{"decision_id": row["decision_id"]}))
-		check(t, "log line", line, fields{"cause": "finished", "upstream_status": 200, "received": row["received"], "sent": 0})
+		check(t, "log line", line, fields{"close_reason": "finished", "upstream_status": 200, "bytes_received": row["bytes_received"], "bytes_sent": 0})
 	}
 	if !slices.Contains(paths, "/one") || !slices.Contains(paths, "/two") {
 		t.Errorf("the paths on record are %q", paths)
@@ -96,7 +96,7 @@ func testForwardRefused(t *testing.T, w *world) {
 	if v.exit != 0 || v.status != "200" || !strings.Contains(v.body, "saw POST /v1/payments") {
 		t.Fatalf("curl ended with %d after %s: %q\n%s", v.exit, v.status, v.body, v.verbose)
 	}
-	w.both(t, w.decision(t, by), fields{"verdict": "allow", "method": "POST", "sent": len("amount=1"), "upstream_status": 200})
+	w.both(t, w.decision(t, by), fields{"verdict": "allow", "method": "POST", "bytes_sent": len("amount=1"), "upstream_status": 200})
 
 	// A prohibited address is no better without a tunnel.
 	target := newTap(t, "127.0.0.2:0", nil)

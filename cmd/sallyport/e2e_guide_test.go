@@ -351,8 +351,8 @@ func (g *guide) end() error {
 	_ = response.Body.Close() // and the tunnel stays open
 	row := g.w.decision(g.t, c)
 	closed, _ := row["closed_at"].(string)
-	if ended, err := time.Parse(time.RFC3339, closed); err != nil || ended.Before(until) || row["cause"] != "lifetime" {
-		g.t.Errorf("the tunnel ended at %v because of %v, and the exception at %s: %v", row["closed_at"], row["cause"], g.ends, err)
+	if ended, err := time.Parse(time.RFC3339, closed); err != nil || ended.Before(until) || row["close_reason"] != "lifetime" {
+		g.t.Errorf("the tunnel ended at %v because of %v, and the exception at %s: %v", row["closed_at"], row["close_reason"], g.ends, err)
 	}
 	g.refused(g.w.caller(g.w.Website, nil, "main"), "api.crashes.example")
 	return nil

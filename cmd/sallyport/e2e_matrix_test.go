@@ -255,7 +255,7 @@ func (w *world) onRecord(t *testing.T, c *cell) {
 	}
 	w.both(t, row, all)
 	if want.status == 200 {
-		w.log.wait(t, "of the end", says(closingKind(c.action), fields{"decision_id": row["decision_id"], "cause": row["cause"]}))
+		w.log.wait(t, "of the end", says(closingKind(c.action), fields{"decision_id": row["decision_id"], "close_reason": row["close_reason"]}))
 	}
 }
 

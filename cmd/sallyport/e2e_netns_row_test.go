@@ -215,8 +215,8 @@ func (s *space) judgeEnd(r *row, from int, began time.Time) error {
 		if i := slices.IndexFunc(lines, decided); i >= 0 {
 			ended := says("tunnel_closed", fields{"decision_id": lines[i]["decision_id"]})
 			if i := slices.IndexFunc(lines, ended); i >= 0 {
-				if lines[i]["cause"] != r.cause {
-					return fmt.Errorf("the tunnel ended with %v, not %s", lines[i]["cause"], r.cause)
+				if lines[i]["close_reason"] != r.cause {
+					return fmt.Errorf("the tunnel ended with %v, not %s", lines[i]["close_reason"], r.cause)
 				}
 				return nil
 			}

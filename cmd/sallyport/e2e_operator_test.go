@@ -103,7 +103,7 @@ func TestRevoke(t *testing.T) {
 	eventually(t, "both ends are on record", func() bool {
 		n := 0
 		for _, row := range w.decisions(t, c.step.UUID) {
-			if row["cause"] == "credential_revoked" {
+			if row["close_reason"] == "credential_revoked" {
 				n++
 			}
 		}
@@ -241,7 +241,7 @@ func TestEmergencyStop(t *testing.T) {
 	if said := w.tell(t, 0, "tunnels", "resume"); !strings.Contains(said, "nothing was stopped") {
 		t.Errorf("it said %q", said)
 	}
-	check(t, "decision", w.decision(t, c), fields{"cause": "emergency_stop"})
+	check(t, "decision", w.decision(t, c), fields{"close_reason": "emergency_stop"})
 	if names, _ := w.deeds(t); strings.Join(names, " ") != "emergency_stop emergency_stop_lifted" {
 		t.Errorf("on record: %v", names)
 	}
@@ -271,7 +271,7 @@ func TestTunnelsClose(t *testing.T) {
 	}
 	a.cut(t)
 	b.say(t, "still here")
-	check(t, "decision", w.decision(t, one), fields{"cause": "operator"})
+	check(t, "decision", w.decision(t, one), fields{"close_reason": "operator"})
 	if said := w.tell(t, 1, "tunnels", "close", id); !strings.Contains(said, "not open: "+id) {
 		t.Errorf("it said %q", said)
 	}
@@ -293,7 +293,7 @@ func TestAdmittedSurvivesARestart(t *testing.T) {
 	a := w.tunnel(t, used, to)
 	a.say(t, "valid")
 	a.cut(t) // the tunnel ends with its token
-	check(t, "decision", w.decision(t, used), fields{"cause": "credential_ended", "credential_kind": "oidc"})
+	check(t, "decision", w.decision(t, used), fields{"close_reason": "credential_ended", "credential_kind": "oidc"})
 
 	eventually(t, "the token has ended", func() bool {
 		again := w.connect(t, used, to)
@@ -361,7 +361,7 @@ func TestTokenEnds(t *testing.T) {
 				first = w.decisions(t, used.step.UUID)[0]
 				return first["closed_at"] != nil
 			})
-			check(t, "row", first, fields{"cause": "credential_ended"})
+			check(t, "row", first, fields{"close_reason": "credential_ended"})
 		})
 	}
 }

@@ -62,7 +62,7 @@ func TestDatabaseOutage(t *testing.T) {
 		// Its write was under way when the database went, so that the row may say
 		// that it was allowed; then its end says that nothing came of it.
 		if row["verdict"] == "allow" {
-			check(t, "audit row", row, fields{"cause": "audit_unavailable", "sent": 0, "received": 0})
+			check(t, "audit row", row, fields{"close_reason": "audit_unavailable", "bytes_sent": 0, "bytes_received": 0})
 		} else {
 			check(t, "audit row", row, fields{"verdict": "deny", "reason": "audit_unavailable", "status": 503})
 		}
@@ -91,7 +91,7 @@ func TestJournalOutlivesTheServer(t *testing.T) {
 	id := w.connect(t, denied, "api.partner.example:443").refused(t, 403, "no_rule_matched")
 	before := w.server
 	open.conn.Close()
-	before.log.wait(t, "of the tunnel's end", says("tunnel_closed", fields{"cause": "finished"}))
+	before.log.wait(t, "of the tunnel's end", says("tunnel_closed", fields{"close_reason": "finished"}))
 	w.signal(syscall.SIGKILL)
 	w.await(-1)
 	postgres.Restart(t)
@@ -101,7 +101,7 @@ func TestJournalOutlivesTheServer(t *testing.T) {
 	check(t, "audit row", row, fields{"decision_id": id, "verdict": "deny", "reason": "no_rule_matched", "status": 403})
 	line := before.log.wait(t, "of the refusal", says("decision", fields{"decision_id": id}))
 	check(t, "log line", line, fields{"verdict": "deny", "reason": "no_rule_matched", "status": 403})
-	check(t, "audit row", w.decision(t, opened), fields{"verdict": "allow", "cause": "finished", "sent": len("before")})
+	check(t, "audit row", w.decision(t, opened), fields{"verdict": "allow", "close_reason": "finished", "bytes_sent": len("before")})
 	if wrong := w.query(t, `SELECT * FROM audit.writers WHERE missing <> 0`); len(wrong) != 0 {
 		t.Errorf("numbers are missing: %v", wrong)
 	}

@@ -19,19 +19,19 @@ func testAllowed(t *testing.T, w *world) {
 		"deployment": "production", "deployment_type": "production",
 		"workspace_uuid": w.Workspace.UUID, "repository_uuid": w.Payments.UUID, "deployment_uuid": w.Production.UUID,
 		"pipeline_uuid": c.step.Pipeline.UUID, "step_uuid": c.step.UUID,
-		"issuer": w.Workspace.Issuer(), "address": "127.0.0.1", "client_address": "127.0.0.1", "listener": w.proxy,
+		"issuer": w.Workspace.Issuer(), "dialed_address": "127.0.0.1", "client_address": "127.0.0.1", "listener": w.proxy,
 		"target_raw": nil,
 	})
 	orderly(t, row)
-	if received, _ := row["received"].(float64); received < 200 {
-		t.Errorf("received is %v, less than a TLS handshake", row["received"])
+	if received, _ := row["bytes_received"].(float64); received < 200 {
+		t.Errorf("received is %v, less than a TLS handshake", row["bytes_received"])
 	}
 	revision, _ := row["revision"].(string)
 	if content := w.query(t, `SELECT position('partner-api'::bytea IN content) > 0 AS whole FROM audit.policies WHERE digest = $1`, revision); len(content) != 1 || content[0]["whole"] != true {
 		t.Errorf("the policy with revision %q is not kept: %v", revision, content)
 	}
 	line := w.log.wait(t, "the tunnel's end", says("tunnel_closed", fields{"decision_id": row["decision_id"]}))
-	check(t, "log line", line, fields{"cause": row["cause"], "sent": row["sent"], "received": row["received"],
+	check(t, "log line", line, fields{"close_reason": row["close_reason"], "bytes_sent": row["bytes_sent"], "bytes_received": row["bytes_received"],
 		"host": "api.partner.example", "step_uuid": c.step.UUID, "repository": "acme/payments"})
 }
 
@@ -46,7 +46,7 @@ func testBranchBuild(t *testing.T, w *world) {
 	w.both(t, row, fields{
 		"decision_id": id, "verdict": "deny", "mode": "enforce", "would_deny": false, "reason": "no_rule_matched", "rule": nil,
 		"status": 403, "host": "api.partner.example", "repository": "acme/payments", "branch": "feature/try-it",
-		"deployment": nil, "deployment_uuid": nil, "address": nil, "addresses": nil, "closed_at": nil,
+		"deployment": nil, "deployment_uuid": nil, "dialed_address": nil, "addresses": nil, "closed_at": nil,
 	})
 
 	// curl hides the body: by hand the same request says the same, and what to do.

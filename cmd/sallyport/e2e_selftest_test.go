@@ -23,9 +23,9 @@ func TestSelfTest(t *testing.T) {
 	said := latest("passed")[0]["attributes"].(map[string]any)
 	for _, probe := range []struct{ name, verdict, reason string }{{"refused", "deny", "no_rule_matched"}, {"allowed", "allow", "policy_allowed"}} {
 		id := said[probe.name+"_decision_id"]
-		rows := w.query(t, "SELECT verdict, reason, host, credential_kind, revision, cause, listener FROM audit.all_decisions WHERE decision_id = $1", id)
+		rows := w.query(t, "SELECT verdict, reason, host, credential_kind, revision, close_reason, listener FROM audit.all_decisions WHERE decision_id = $1", id)
 		if len(rows) != 1 || rows[0]["verdict"] != probe.verdict || rows[0]["reason"] != probe.reason || rows[0]["credential_kind"] != selftest.Kind ||
-			rows[0]["revision"] == nil || (rows[0]["cause"] != nil) != (probe.verdict == "allow") {
+			rows[0]["revision"] == nil || (rows[0]["close_reason"] != nil) != (probe.verdict == "allow") {
 			t.Errorf("%s: %v", probe.name, rows)
 		}
 	}

@@ -46,7 +46,7 @@ func TestShow(t *testing.T) {
 			_ = a.conn.Close()
 			w.decision(t, c)
 			said = w.show(t, strings.ToUpper("{"+open+"}")) // as people paste them
-			for _, want := range []string{"verdict      allow", "end (tunnel_closed)", "sent         5 bytes", "received     5 bytes", "cause        ", "address      127.0.0.1"} {
+			for _, want := range []string{"verdict      allow", "end (tunnel_closed)", "sent         5 bytes", "received     5 bytes", "close reason ", "dialed       127.0.0.1"} {
 				if !strings.Contains(said, want) {
 					t.Errorf("it does not say %q:\n%s", want, said)
 				}
@@ -56,7 +56,7 @@ func TestShow(t *testing.T) {
 				t.Fatalf("%v: %v", err, got)
 			}
 			check(t, "first record", got.Events[0], fields{"kind": "decision", "decision_id": open, "verdict": "allow", "rule": "raw"})
-			check(t, "second record", got.Events[1], fields{"kind": "tunnel_closed", "decision_id": open, "sent": 5})
+			check(t, "second record", got.Events[1], fields{"kind": "tunnel_closed", "decision_id": open, "bytes_sent": 5})
 
 			w.sealed(t)
 			if said := w.show(t, open); strings.Count(said, "  sealed       as leaf ") != 2 || strings.Count(said, ", proven up to the checkpoint of size ") != 2 {

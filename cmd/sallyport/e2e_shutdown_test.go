@@ -56,7 +56,7 @@ func TestDrain(t *testing.T) {
 	}
 	a.conn.Close()
 	w.await(0)
-	w.both(t, w.decision(t, c), fields{"verdict": "allow", "sent": len("beforeand after"), "received": len("beforeand after"), "cause": "finished"})
+	w.both(t, w.decision(t, c), fields{"verdict": "allow", "bytes_sent": len("beforeand after"), "bytes_received": len("beforeand after"), "close_reason": "finished"})
 	testWriterEnded(t, w)
 }
 
@@ -73,7 +73,7 @@ func TestDrainTimeout(t *testing.T) {
 	if n, err := a.in.Read(make([]byte, 1)); err == nil {
 		t.Errorf("the tunnel goes on: %d bytes", n)
 	}
-	w.both(t, w.decision(t, c), fields{"verdict": "allow", "sent": 5, "received": 5, "cause": "shutdown"})
+	w.both(t, w.decision(t, c), fields{"verdict": "allow", "bytes_sent": 5, "bytes_received": 5, "close_reason": "shutdown"})
 	testWriterEnded(t, w)
 }
 

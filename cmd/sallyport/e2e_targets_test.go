@@ -26,7 +26,7 @@ func testPrivateAddress(t *testing.T, w *world) {
 	row := w.decision(t, c)
 	w.both(t, row, fields{
 		"decision_id": id, "verdict": "deny", "reason": "address_prohibited", "rule": "everybody", "status": 403,
-		"host": surroundings.PrivateHost, "address": nil, "addresses": nil,
+		"host": surroundings.PrivateHost, "dialed_address": nil, "addresses": nil,
 	})
 	if record := row["record_json"].(map[string]any); !strings.Contains(show(record["attributes"]), "private 10.0.0.1") {
 		t.Errorf("the record does not tell the address: %v", record["attributes"])
@@ -104,7 +104,7 @@ func testUnreachable(t *testing.T, w *world) {
 	a := w.connect(t, c, "files.partner.example:"+port)
 	id := a.refused(t, 502, "target_unreachable")
 	prohibitedBody(t, a.body)
-	w.both(t, w.decision(t, c), fields{"decision_id": id, "verdict": "allow", "reason": "policy_allowed", "cause": "target_unreachable", "sent": 0, "received": 0})
+	w.both(t, w.decision(t, c), fields{"decision_id": id, "verdict": "allow", "reason": "policy_allowed", "close_reason": "target_unreachable", "bytes_sent": 0, "bytes_received": 0})
 }
 
 func testMalformed(t *testing.T, w *world) {

@@ -102,8 +102,8 @@ func testLarge(t *testing.T, w *world) {
 		row := w.decision(t, down)
 		w.both(t, row, fields{"verdict": "allow"})
 		orderly(t, row)
-		if received, _ := row["received"].(float64); received < large || received > large*1.05 {
-			t.Errorf("%s: received is %v of %d", url, row["received"], large)
+		if received, _ := row["bytes_received"].(float64); received < large || received > large*1.05 {
+			t.Errorf("%s: received is %v of %d", url, row["bytes_received"], large)
 		}
 		v = w.curl(t, up.proxyURL(w.proxy), "--upload-file", file, url+"/digest")
 		if v.exit != 0 || v.body != fmt.Sprintf("%d %s\n", large, want) {
@@ -112,8 +112,8 @@ func testLarge(t *testing.T, w *world) {
 		row = w.decision(t, up)
 		w.both(t, row, fields{"verdict": "allow"})
 		orderly(t, row)
-		if sent, _ := row["sent"].(float64); sent < large || sent > large*1.05 {
-			t.Errorf("%s: sent is %v of %d", url, row["sent"], large)
+		if sent, _ := row["bytes_sent"].(float64); sent < large || sent > large*1.05 {
+			t.Errorf("%s: sent is %v of %d", url, row["bytes_sent"], large)
 		}
 	}
 }
@@ -155,8 +155,8 @@ func testHalfClose(t *testing.T, w *world) {
 		if err != nil || string(got) != `answer to "early, and late"` {
 			t.Fatalf("TLS=%t: got %q, %v", secure, got, err)
 		}
-		w.both(t, w.decision(t, c), fields{"verdict": "allow", "rule": "raw", "cause": "finished",
-			"sent": len("early, and late"), "received": len(got), "scheme": nil})
+		w.both(t, w.decision(t, c), fields{"verdict": "allow", "rule": "raw", "close_reason": "finished",
+			"bytes_sent": len("early, and late"), "bytes_received": len(got), "scheme": nil})
 	}
 }
 
@@ -216,9 +216,9 @@ func testHelloMismatch(t *testing.T, w *world) {
 		t.Errorf("curl was not told why:\n%s", v.verbose)
 	}
 	row := w.decision(t, c)
-	w.both(t, row, fields{"verdict": "allow", "host": "api.partner.example", "cause": "hello_mismatch", "sent": 0, "received": 0})
+	w.both(t, row, fields{"verdict": "allow", "host": "api.partner.example", "close_reason": "hello_mismatch", "bytes_sent": 0, "bytes_received": 0})
 	line := w.log.wait(t, "the tunnel's end", says("tunnel_closed", fields{"decision_id": row["decision_id"]}))
-	check(t, "log line", line, fields{"cause": "hello_mismatch", "sent": 0})
+	check(t, "log line", line, fields{"close_reason": "hello_mismatch", "bytes_sent": 0})
 	<-target.arrivals
 	if n := target.received(); n != 0 {
 		t.Errorf("the target got %d bytes", n)
@@ -235,7 +235,7 @@ func testNotTLS(t *testing.T, w *world) {
 	if got, _ := io.ReadAll(a.in); len(got) != 0 {
 		t.Errorf("the tunnel answered %q", got)
 	}
-	w.both(t, w.decision(t, c), fields{"verdict": "allow", "cause": "hello_invalid", "sent": 0})
+	w.both(t, w.decision(t, c), fields{"verdict": "allow", "close_reason": "hello_invalid", "bytes_sent": 0})
 	if n := target.received(); n != 0 {
 		t.Errorf("the target got %d bytes", n)
 	}
@@ -263,7 +263,7 @@ func testMany(t *testing.T, w *world) {
 		t.Error(why)
 	}
 	for _, row := range w.closed(t, c, workers*each) {
-		if row["verdict"] != "allow" || row["cause"] != "finished" || row["sent"] != row["received"] {
+		if row["verdict"] != "allow" || row["close_reason"] != "finished" || row["bytes_sent"] != row["bytes_received"] {
 			t.Errorf("the row of one is %v", row)
 		}
 	}

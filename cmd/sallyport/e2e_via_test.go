@@ -109,7 +109,7 @@ func TestUpstreamProxy(t *testing.T) {
 		if got := p.authorities(); !slices.Equal(got, []string{fmt.Sprintf("127.0.0.1:%d", w.HTTPSPort)}) {
 			t.Errorf("the upstream was asked for %q", got)
 		}
-		w.both(t, w.decision(t, c), fields{"verdict": "allow", "via": url, "address": "127.0.0.1"})
+		w.both(t, w.decision(t, c), fields{"verdict": "allow", "upstream_proxy": url, "dialed_address": "127.0.0.1"})
 	})
 	t.Run("absolute form", func(t *testing.T) {
 		c := w.anybody()
@@ -119,7 +119,7 @@ func TestUpstreamProxy(t *testing.T) {
 		if got := p.authorities(); !slices.Equal(got, []string{fmt.Sprintf("127.0.0.1:%d", w.HTTPPort)}) {
 			t.Errorf("the upstream was asked for %q", got)
 		}
-		w.both(t, w.decision(t, c), fields{"verdict": "allow", "via": url, "address": "127.0.0.1"})
+		w.both(t, w.decision(t, c), fields{"verdict": "allow", "upstream_proxy": url, "dialed_address": "127.0.0.1"})
 	})
 	t.Run("exception", func(t *testing.T) {
 		c := w.anybody()
@@ -129,7 +129,7 @@ func TestUpstreamProxy(t *testing.T) {
 		if got := p.authorities(); got != nil {
 			t.Errorf("the upstream was asked for %q", got)
 		}
-		w.both(t, w.decision(t, c), fields{"verdict": "allow", "via": nil, "address": "127.0.0.1"})
+		w.both(t, w.decision(t, c), fields{"verdict": "allow", "upstream_proxy": nil, "dialed_address": "127.0.0.1"})
 	})
 	t.Run("name resolved upstream", func(t *testing.T) {
 		target, c, before := echo(t), w.anybody(), w.Asked("raw.partner.example")
@@ -139,7 +139,7 @@ func TestUpstreamProxy(t *testing.T) {
 		if got := p.authorities(); !slices.Equal(got, []string{"raw.partner.example:" + target.port}) || w.Asked("raw.partner.example") != before {
 			t.Errorf("the upstream was asked for %q", got)
 		}
-		w.both(t, w.decision(t, c), fields{"verdict": "allow", "via": url, "address": nil, "addresses": nil})
+		w.both(t, w.decision(t, c), fields{"verdict": "allow", "upstream_proxy": url, "dialed_address": nil, "addresses": nil})
 	})
 	t.Run("itself as a target", func(t *testing.T) {
 		for _, host := range []string{"files.partner.example", "api.partner.example"} {
@@ -176,7 +176,7 @@ func TestUpstreamProxy(t *testing.T) {
 				if said := fmt.Sprint(a.body, a.Header); strings.Contains(said, "10.9.8.7") || strings.Contains(said, p.host) {
 					t.Errorf("the client is told %s", said)
 				}
-				check(t, "decision", w.decision(t, c), fields{"decision_id": id, "verdict": "allow", "cause": test.reason, "via": url})
+				check(t, "decision", w.decision(t, c), fields{"decision_id": id, "verdict": "allow", "close_reason": test.reason, "upstream_proxy": url})
 			}
 		}
 		p.authorities()
@@ -219,7 +219,7 @@ func TestUpstreamProxyTLS(t *testing.T) {
 	if v := w.curl(t, c.proxyURL(w.proxy), w.https("api.partner.example", "/")); v.status != "200" {
 		t.Fatalf("curl ended with %d\n%s", v.exit, v.verbose)
 	}
-	w.both(t, w.decision(t, c), fields{"verdict": "allow", "via": url, "address": "127.0.0.1"})
+	w.both(t, w.decision(t, c), fields{"verdict": "allow", "upstream_proxy": url, "dialed_address": "127.0.0.1"})
 	if v := w.curl(t, w.anybody().proxyURL(w.proxy), w.http("registry.partner.example", "/")); v.status != "200" {
 		t.Fatalf("curl ended with %d\n%s", v.exit, v.verbose)
 	}
@@ -228,7 +228,7 @@ func TestUpstreamProxyTLS(t *testing.T) {
 	a.say(t, "hello")
 	a.say(t, "again")
 	_ = a.conn.Close()
-	w.both(t, w.decision(t, talker), fields{"verdict": "allow", "via": url, "received": 10, "sent": 10, "upstream_status": 101})
+	w.both(t, w.decision(t, talker), fields{"verdict": "allow", "upstream_proxy": url, "bytes_received": 10, "bytes_sent": 10, "upstream_status": 101})
 	if n := len(p.authorities()); n != 3 {
 		t.Errorf("it was asked %d times", n)
 	}

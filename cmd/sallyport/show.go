@@ -134,12 +134,12 @@ type shownEvent struct {
 	Revision       string     `json:"revision"`
 	Commit         string     `json:"commit"`
 	Status         int        `json:"status"`
-	Via            string     `json:"via"`
-	Address        string     `json:"address"`
-	Sent           int64      `json:"sent"`
-	Received       int64      `json:"received"`
+	UpstreamProxy  string     `json:"upstream_proxy"`
+	DialedAddress  string     `json:"dialed_address"`
+	BytesSent      int64      `json:"bytes_sent"`
+	BytesReceived  int64      `json:"bytes_received"`
 	Microseconds   int64      `json:"duration"`
-	Cause          string     `json:"cause"`
+	CloseReason    string     `json:"close_reason"`
 	UpstreamStatus int        `json:"upstream_status"`
 }
 
@@ -204,12 +204,12 @@ func (e *shownEvent) printDecision(b *strings.Builder, found auditlog.Found, sea
 	line("client", strings.TrimSpace(e.ClientAddress+" on "+e.Listener))
 	line("asked for", strings.TrimSpace(e.Action+" "+e.target()))
 	line("as written", e.TargetRaw)
-	address := e.Address
-	if address == "" && e.Via != "" && e.Verdict == "allow" {
+	address := e.DialedAddress
+	if address == "" && e.UpstreamProxy != "" && e.Verdict == "allow" {
 		address = "not known: the upstream proxy looked the name up"
 	}
-	line("address", address)
-	line("via", e.Via)
+	line("dialed", address)
+	line("upstream", e.UpstreamProxy)
 	line("recorded", fmt.Sprintf("by writer %s as its number %d", e.Writer, e.Sequence))
 	line("sealed", seal.String())
 }
@@ -217,15 +217,15 @@ func (e *shownEvent) printDecision(b *strings.Builder, found auditlog.Found, sea
 func (e *shownEvent) printEnd(b *strings.Builder, seal *shownSeal) {
 	line := lines(b)
 	line("time", e.Time.UTC().Format(time.RFC3339Nano))
-	line("cause", e.Cause)
+	line("close reason", e.CloseReason)
 	e.printReason(line)
 	line("status", number(int64(e.Status)))
 	line("target said", number(int64(e.UpstreamStatus)))
-	line("sent", strconv.FormatInt(e.Sent, 10)+" bytes")
-	line("received", strconv.FormatInt(e.Received, 10)+" bytes")
+	line("sent", strconv.FormatInt(e.BytesSent, 10)+" bytes")
+	line("received", strconv.FormatInt(e.BytesReceived, 10)+" bytes")
 	line("duration", (time.Duration(e.Microseconds) * time.Microsecond).String())
-	line("address", e.Address)
-	line("via", e.Via)
+	line("dialed", e.DialedAddress)
+	line("upstream", e.UpstreamProxy)
 	line("recorded", fmt.Sprintf("by writer %s as its number %d", e.Writer, e.Sequence))
 	line("sealed", seal.String())
 }

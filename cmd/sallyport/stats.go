@@ -75,7 +75,7 @@ func printTotals(out io.Writer, s *auditlog.Totals) error {
 	w := bufio.NewWriter(out)
 	fmt.Fprintf(w, "from %s to %s: %d events, %d decisions\n", moment(s.Since), moment(s.Until), s.Events, s.Decided.Decisions())
 	fmt.Fprintf(w, "allowed %d, allowed only in report mode %d, denied %d; %d bytes sent, %d received\n",
-		s.Decided.Allowed, s.Decided.WouldDeny, s.Decided.Denied, s.Decided.Sent, s.Decided.Received)
+		s.Decided.Allowed, s.Decided.WouldDeny, s.Decided.Denied, s.Decided.BytesSent, s.Decided.BytesReceived)
 	if probes := s.SelfTest; probes.Decisions() > 0 {
 		fmt.Fprintf(w, "besides, %d decisions about the proxy's own self-tests, in no count of decisions here: %d allowed, %d allowed only in report mode, %d denied\n",
 			probes.Decisions(), probes.Allowed, probes.WouldDeny, probes.Denied)
@@ -93,10 +93,10 @@ func printTotals(out io.Writer, s *auditlog.Totals) error {
 	}
 	n := func(v int64) string { return strconv.FormatInt(v, 10) }
 	tally := func(t auditlog.Tally, before ...string) []string {
-		return append(before, n(t.Decisions()), n(t.WouldDeny), n(t.Denied), n(t.Sent), n(t.Received))
+		return append(before, n(t.Decisions()), n(t.WouldDeny), n(t.Denied), n(t.BytesSent), n(t.BytesReceived))
 	}
 	counted := func(names ...string) []string {
-		return append(names, "decisions", "would_deny", "denied", "sent", "received")
+		return append(names, "decisions", "would_deny", "denied", "bytes_sent", "bytes_received")
 	}
 	section("how decisions came out", []string{"verdict", "reason", "decisions"}, rowsOf(s.Reasons, func(r auditlog.ReasonCount) []string {
 		verdict := r.Verdict

@@ -163,9 +163,9 @@ func (t *tail) text(e event) error {
 	}
 	parts := []string{said["time"], said["kind"]}
 	for _, part := range []string{
-		said["verdict"], wouldDeny(said["would_deny"]), said["reason"], said["cause"],
+		said["verdict"], wouldDeny(said["would_deny"]), said["reason"], said["close_reason"],
 		cmp.Or(said["repository"], said["repository_uuid"]), cmp.Or(said["deployment"], said["deployment_uuid"]),
-		said["action"], said["method"], to, prefixed("rule=", said["rule"]), prefixed("sent=", said["sent"]), prefixed("received=", said["received"]),
+		said["action"], said["method"], to, prefixed("rule=", said["rule"]), prefixed("bytes_sent=", said["bytes_sent"]), prefixed("bytes_received=", said["bytes_received"]),
 		prefixed("id=", said["decision_id"]),
 	} {
 		if part != "" {

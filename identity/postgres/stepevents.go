@@ -10,14 +10,14 @@ import (
 
 // StepEvent is an event of a step as the log has it. What it does not have is empty.
 type StepEvent struct {
-	Kind       string
-	DecisionID string
-	Verdict    string
-	Mode       string
-	WouldDeny  bool
-	Reason     string
-	Rule       string
-	Cause      string
+	Kind        string
+	DecisionID  string
+	Verdict     string
+	Mode        string
+	WouldDeny   bool
+	Reason      string
+	Rule        string
+	CloseReason string
 }
 
 // StepEvents returns the events of a step since a time, in the order of time. The
@@ -25,7 +25,7 @@ type StepEvent struct {
 func (s *Store) StepEvents(ctx context.Context, stepUUID string, since time.Time) ([]StepEvent, error) {
 	rows, err := s.pool.Query(ctx, `
 		SELECT kind, coalesce(decision_id::text, ''), coalesce(verdict, ''), coalesce(mode, ''), coalesce(would_deny, false),
-			coalesce(reason, ''), coalesce(rule, ''), coalesce(cause, '')
+			coalesce(reason, ''), coalesce(rule, ''), coalesce(close_reason, '')
 		FROM audit.events WHERE step_uuid = $1::uuid AND time >= $2 ORDER BY time, writer, writer_sequence LIMIT 1000`, stepUUID, since)
 	if err != nil {
 		return nil, fmt.Errorf("identity store: %w", s.explain("look for events of a step", err))

@@ -19,11 +19,11 @@ func TestStepEvents(t *testing.T) {
 		{"tunnel_closed", uuid(1), "", "finished", time.Second}, {"decision", uuid(1), "allow", "", 0},
 		{"decision", uuid(2), "deny", "", 0}, {"decision", uuid(1), "deny", "", -time.Hour},
 	} {
-		must(t, conn, `INSERT INTO audit.events (time, kind, writer, writer_sequence, step_uuid, verdict, would_deny, cause, record)
+		must(t, conn, `INSERT INTO audit.events (time, kind, writer, writer_sequence, step_uuid, verdict, would_deny, close_reason, record)
 			VALUES ($1, $2, 'w', $3, $4, nullif($5, ''), CASE WHEN $5 = 'allow' THEN true END, nullif($6, ''), '{}')`, now.Add(e.at), e.kind, i+1, e.step, e.verdict, e.cause)
 	}
 	got, err := h.StepEvents(t.Context(), uuid(1), now.Add(-time.Minute))
-	if err != nil || len(got) != 2 || got[0] != (StepEvent{Kind: "decision", Verdict: "allow", WouldDeny: true}) || got[1] != (StepEvent{Kind: "tunnel_closed", Cause: "finished"}) {
+	if err != nil || len(got) != 2 || got[0] != (StepEvent{Kind: "decision", Verdict: "allow", WouldDeny: true}) || got[1] != (StepEvent{Kind: "tunnel_closed", CloseReason: "finished"}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -69,14 +69,14 @@ const (
 
 // Recorded is an event of a probe as the log has it.
 type Recorded struct {
-	Kind       string
-	DecisionID string
-	Verdict    string
-	Mode       string
-	WouldDeny  bool
-	Reason     string
-	Rule       string
-	Cause      string
+	Kind        string
+	DecisionID  string
+	Verdict     string
+	Mode        string
+	WouldDeny   bool
+	Reason      string
+	Rule        string
+	CloseReason string
 }
 
 // Config says how to test.
@@ -196,7 +196,8 @@ func (t *Test) once(ctx context.Context) Outcome {
 }
 
 func (t *Test) record(ctx context.Context, now time.Time, outcome Outcome, why string, probes ...finding) {
-	e := &audit.Event{Time: now, Kind: audit.KindSelfTest, Cause: string(outcome), Message: why}
+	e := &audit.Event{Time: now, Kind: audit.KindSelfTest, Message: why,
+		Attributes: []audit.Attribute{{Name: "outcome", Value: string(outcome)}}}
 	if t.config.Revision != nil {
 		r := t.config.Revision()
 		e.Revision, e.Commit = r.Digest, r.Commit

@@ -112,7 +112,7 @@ func (h *house) recordedOf(_ context.Context, step string, _ time.Time) ([]Recor
 	var all []Recorded
 	for _, e := range h.events {
 		if e.StepUUID == step {
-			all = append(all, Recorded{string(e.Kind), e.DecisionID, e.Verdict, e.Mode, e.WouldDeny, e.Reason, e.Rule, e.Cause})
+			all = append(all, Recorded{string(e.Kind), e.DecisionID, e.Verdict, e.Mode, e.WouldDeny, e.Reason, e.Rule, e.CloseReason})
 		}
 	}
 	return all, nil
@@ -219,7 +219,7 @@ func TestPasses(t *testing.T) {
 		}
 	}
 	tests := h.of(audit.KindSelfTest)
-	if len(tests) != 1 || tests[0].Cause != "passed" || tests[0].Message != "" {
+	if len(tests) != 1 || outcomeOf(&tests[0]) != "passed" || tests[0].Message != "" {
 		t.Fatalf("%+v", tests)
 	}
 	for _, a := range tests[0].Attributes {
@@ -320,7 +320,7 @@ func TestReportMode(t *testing.T) {
 				t.Fatalf("%s: %s", outcome, h.Status().Why)
 			}
 			tests := h.of(audit.KindSelfTest)
-			if len(tests) != 1 || tests[0].Cause != "passed" || !strings.Contains(tests[0].Message, "is in report mode") {
+			if len(tests) != 1 || outcomeOf(&tests[0]) != "passed" || !strings.Contains(tests[0].Message, "is in report mode") {
 				t.Fatalf("%+v", tests)
 			}
 			for _, want := range []audit.Attribute{{Name: "refused_outcome", Value: "would_deny"}, {Name: "refused_mode", Value: "report"}, {Name: "allowed_outcome", Value: "passed"}} {
@@ -525,4 +525,14 @@ func TestNoSecretIsTold(t *testing.T) {
 			t.Error("a secret is told")
 		}
 	}
+}
+
+// outcomeOf returns the outcome that a self_test event records.
+func outcomeOf(e *audit.Event) string {
+	for _, a := range e.Attributes {
+		if a.Name == "outcome" {
+			return a.Value
+		}
+	}
+	return ""
 }

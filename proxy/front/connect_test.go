@@ -29,7 +29,7 @@ func TestConnect(t *testing.T) {
 					t.Errorf("through the tunnel came %q", got)
 				}
 				events := s.await(t, 2)
-				if events[0].Verdict != "allow" || events[1].Sent != int64(len(early)+13) || events[1].Cause != "finished" {
+				if events[0].Verdict != "allow" || events[1].BytesSent != int64(len(early)+13) || events[1].CloseReason != "finished" {
 					t.Errorf("events %+v, %+v", events[0], events[1])
 				}
 			})
@@ -129,7 +129,7 @@ func TestUnreachableTarget(t *testing.T) {
 	if resp.StatusCode != 502 || strings.Contains(body, "127.0.0.1") || strings.Contains(body, "refused") {
 		t.Errorf("%s %q", resp.Status, body)
 	}
-	if e := s.await(t, 2)[1]; e.Cause != "target_unreachable" || e.Status != 502 {
+	if e := s.await(t, 2)[1]; e.CloseReason != "target_unreachable" || e.Status != 502 {
 		t.Errorf("end %+v", e)
 	}
 }
@@ -144,7 +144,7 @@ func TestClientGoneMeanwhile(t *testing.T) {
 	<-s.entered
 	_ = c.Close()
 	close(s.hold)
-	if e := s.await(t, 2)[1]; e.Cause != "client_closed" {
+	if e := s.await(t, 2)[1]; e.CloseReason != "client_closed" {
 		t.Errorf("end %+v", e)
 	}
 	if accepted.Load() > 0 {
@@ -223,7 +223,7 @@ func TestShutdown(t *testing.T) {
 		t.Error("the listener is still there")
 	}
 	events := s.await(t, 6)
-	if last := events[len(events)-1]; last.Cause != string(proxy.CauseShutdown) {
+	if last := events[len(events)-1]; last.CloseReason != string(proxy.CauseShutdown) {
 		t.Errorf("the tunnel's end is %+v", last)
 	}
 }

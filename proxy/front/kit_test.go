@@ -105,7 +105,7 @@ func (k *keeper) kinds() (list []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, e := range k.events {
-		list = append(list, string(e.Kind)+" "+e.Verdict+e.Cause)
+		list = append(list, string(e.Kind)+" "+e.Verdict+e.CloseReason)
 	}
 	return list
 }

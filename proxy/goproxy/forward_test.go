@@ -38,7 +38,7 @@ func TestForward(t *testing.T) {
 		}
 	}
 	e := s.last(t)
-	if e.Sent != 4 || e.Received != 2 || e.Cause != "finished" || e.Status != 200 || e.UpstreamStatus != 200 || e.Address.String() != "127.0.0.1" {
+	if e.BytesSent != 4 || e.BytesReceived != 2 || e.CloseReason != "finished" || e.Status != 200 || e.UpstreamStatus != 200 || e.DialedAddress.String() != "127.0.0.1" {
 		t.Errorf("%+v", e)
 	}
 }
@@ -70,8 +70,8 @@ func TestKeptConnections(t *testing.T) {
 	up, s := serve(t, respondOK), start(t, Config{})
 	for range 3 {
 		s.do(t, nil, "GET", "http://up.test:"+up.port+"/", nil, "")
-		if e := s.last(t); e.Address.String() != "127.0.0.1" {
-			t.Errorf("the end of a request names the address %s", e.Address)
+		if e := s.last(t); e.DialedAddress.String() != "127.0.0.1" {
+			t.Errorf("the end of a request names the address %s", e.DialedAddress)
 		}
 	}
 	if n := up.connections.Load(); n != 1 {
@@ -128,7 +128,7 @@ func TestNothingIsSentTwice(t *testing.T) {
 		if n := len(up.seen()); n != 2 {
 			t.Errorf("the target has seen %d requests", n)
 		}
-		if e := s.last(t); e.Cause != "target_closed" || e.Status != 502 {
+		if e := s.last(t); e.CloseReason != "target_closed" || e.Status != 502 {
 			t.Errorf("%+v", e)
 		}
 	}
@@ -181,7 +181,7 @@ func TestHostileAnswers(t *testing.T) {
 			if w.refusal == nil || w.refusal.Status != 502 || w.refusal.DecisionID == "" || w.body.Len() > 0 || w.finished {
 				t.Errorf("%+v", w)
 			}
-			if e := s.last(t); e.Cause != test.cause || e.Status != 502 {
+			if e := s.last(t); e.CloseReason != test.cause || e.Status != 502 {
 				t.Errorf("%+v", e)
 			}
 			if r := w.refusal; r != nil && (r.Reason == policy.ResponseInvalid) != (test.cause == "response_invalid") {
@@ -218,7 +218,7 @@ func TestAnswerThatBreaksOff(t *testing.T) {
 		if !w.aborted || w.finished {
 			t.Errorf("%q passes for a whole answer: %+v", raw, w)
 		}
-		if e := s.last(t); e.Cause != "target_closed" || e.Status != 200 {
+		if e := s.last(t); e.CloseReason != "target_closed" || e.Status != 200 {
 			t.Errorf("%+v", e)
 		}
 	}
@@ -283,7 +283,7 @@ func TestBounds(t *testing.T) {
 			if test.status == 0 && !w.aborted || test.status != 0 && (w.refusal == nil || w.refusal.Status != test.status) || w.finished {
 				t.Errorf("%+v", w)
 			}
-			if e := s.last(t); e.Cause != test.cause {
+			if e := s.last(t); e.CloseReason != test.cause {
 				t.Errorf("%+v", e)
 			}
 		})
@@ -302,7 +302,7 @@ func TestUnreachable(t *testing.T) {
 	if w.refusal == nil || w.refusal.Status != 502 || strings.Contains(w.refusal.Detail, "127.") {
 		t.Errorf("%+v", w)
 	}
-	if e := s.last(t); e.Cause != "target_unreachable" {
+	if e := s.last(t); e.CloseReason != "target_unreachable" {
 		t.Errorf("%+v", e)
 	}
 }
@@ -313,7 +313,7 @@ func TestClientGone(t *testing.T) {
 	if !w.aborted {
 		t.Errorf("%+v", w)
 	}
-	if e := s.last(t); e.Cause != "client_error" {
+	if e := s.last(t); e.CloseReason != "client_error" {
 		t.Errorf("%+v", e)
 	}
 }

@@ -59,8 +59,8 @@ func TestOperatorEndsRequests(t *testing.T) {
 			case test.reason != "" && (w.refusal == nil || string(w.refusal.Reason) != test.reason || w.refusal.Status != test.status || w.refusal.DecisionID == ""):
 				t.Errorf("refused with %+v", w.refusal)
 			}
-			if e := s.last(t); e.Cause != string(test.cause) {
-				t.Errorf("ended with %s", e.Cause)
+			if e := s.last(t); e.CloseReason != string(test.cause) {
+				t.Errorf("ended with %s", e.CloseReason)
 			}
 			if n := tracker.Close(test.cause, nil); n != 0 {
 				t.Errorf("%d are still known", n)

@@ -127,7 +127,7 @@ func TestWebSocket(t *testing.T) {
 	}
 	decision, end := <-k.events, <-k.events
 	if decision.Verdict != "allow" || end.Kind != audit.KindRequestClosed || end.DecisionID != decision.DecisionID || end.UpstreamStatus != 101 ||
-		end.Status != 101 || end.Sent != 23 || end.Received != 36 || end.Cause != "finished" || end.Address.String() != "127.0.0.1" {
+		end.Status != 101 || end.BytesSent != 23 || end.BytesReceived != 36 || end.CloseReason != "finished" || end.DialedAddress.String() != "127.0.0.1" {
 		t.Errorf("the end is %+v", end)
 	}
 }
@@ -164,7 +164,7 @@ func TestWebSocketLimits(t *testing.T) {
 			test.do(k, conn)
 			_, _ = io.Copy(io.Discard, in)
 			<-k.events
-			if end := <-k.events; end.Cause != cause || end.UpstreamStatus != 101 {
+			if end := <-k.events; end.CloseReason != cause || end.UpstreamStatus != 101 {
 				t.Errorf("the end is %+v", end)
 			}
 		})
@@ -183,7 +183,7 @@ func TestWebSocketLimits(t *testing.T) {
 		t.Errorf("the client got %q", got)
 	}
 	<-k.events
-	if end := <-k.events; end.Cause != "received_limit" {
+	if end := <-k.events; end.CloseReason != "received_limit" {
 		t.Errorf("the end is %+v", end)
 	}
 }
@@ -208,7 +208,7 @@ func TestWebSocketRefused(t *testing.T) {
 				t.Errorf("%s %v", resp.Status, resp.Header)
 			}
 			<-k.events
-			if end := <-k.events; end.Cause != "response_invalid" || end.Status != 502 {
+			if end := <-k.events; end.CloseReason != "response_invalid" || end.Status != 502 {
 				t.Errorf("the end is %+v", end)
 			}
 		})
