@@ -84,6 +84,7 @@ func seedInto(t *testing.T, url func(user string) string, private string, publis
 		s.ask(strings.Fields(line))
 	}
 	s.probes("10-12T04:00", 0x70)
+	s.activate("10-30T08:00", "A", "B", "kim") // the branch is set back
 	s.operations("10")
 	// The months before and after are like it, at other places: what is asked about
 	// October must not count them.
@@ -167,11 +168,22 @@ func (s *seeder) policies() {
 			s.t.Fatal(err)
 		}
 	}
-	s.record(&audit.Event{Time: s.at("07-01T08:00"), Kind: audit.KindPolicyLoaded, Revision: s.revisions["A"].Digest, Commit: s.revisions["A"].Commit})
-	s.record(&audit.Event{Time: s.at("10-15T08:00"), Kind: audit.KindPolicyLoaded, Revision: s.revisions["B"].Digest, Commit: s.revisions["B"].Commit,
-		Attributes: []audit.Attribute{{Name: "replaces", Value: s.revisions["A"].Digest}, {Name: "replaces_commit", Value: s.revisions["A"].Commit}}})
+	s.activate("07-01T08:00", "A", "", "kim")
+	s.activate("10-15T08:00", "B", "A", "ann")
 	s.record(&audit.Event{Time: s.at("10-20T08:00"), Kind: audit.KindPolicyRejected, Revision: "sha256:refused", Commit: strings.Repeat("c", 40), Message: "2 tests failed",
-		Attributes: []audit.Attribute{{Name: "kind", Value: "tests_failed"}}})
+		Attributes: []audit.Attribute{{Name: "kind", Value: "tests_failed"}, {Name: "source", Value: policyRepository}, {Name: "author", Value: "Eve <eve@acme.example>"}, {Name: "signature", Value: "invalid"}}})
+}
+
+const policyRepository = "git https://bitbucket.org/acme/egress-policy.git branch main"
+
+// activate records that a revision of Git began to decide.
+func (s *seeder) activate(when, name, before, signer string) {
+	s.t.Helper()
+	attributes := []audit.Attribute{{Name: "source", Value: policyRepository}, {Name: "author", Value: signer + " <" + signer + "@acme.example>"}, {Name: "signature", Value: "verified"}, {Name: "signer", Value: signer + "@acme.example"}}
+	if before != "" {
+		attributes = append(attributes, audit.Attribute{Name: "replaces", Value: s.revisions[before].Digest}, audit.Attribute{Name: "replaces_commit", Value: s.revisions[before].Commit})
+	}
+	s.record(&audit.Event{Time: s.at(when), Kind: audit.KindPolicyLoaded, Revision: s.revisions[name].Digest, Commit: s.revisions[name].Commit, Attributes: attributes})
 }
 
 // ask records what a line says, and its end.

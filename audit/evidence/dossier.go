@@ -46,8 +46,10 @@ type Activation struct {
 	// Subject is the first line of the commit's message.
 	Subject string `json:"subject_as_the_commit_says,omitempty"`
 	Signer  string `json:"signer,omitempty"`
-	Source  string `json:"source,omitempty"`
-	Leaf    int64  `json:"leaf"`
+	// Signature is verified, invalid or not_required.
+	Signature string `json:"signature,omitempty"`
+	Source    string `json:"source,omitempty"`
+	Leaf      int64  `json:"leaf"`
 }
 
 // mostActivations bounds what a dossier lists: the instance's own comes first.
@@ -66,17 +68,21 @@ func (p *provenance) event(leaf int64, record []byte) {
 	}
 	p.by[s.Revision] = append(p.by[s.Revision], Activation{
 		Time: s.Time, Writer: s.Writer, Commit: s.Commit, Author: s.Attributes["author"], Subject: s.Attributes["subject"],
-		Signer: s.Attributes["signer"], Source: s.Attributes["source"], Leaf: leaf,
+		Signer: s.Attributes["signer"], Signature: s.Attributes["signature"], Source: s.Attributes["source"], Leaf: leaf,
 	})
 }
 
-// of are those of a revision: those of the writer that decided first.
-func (p *provenance) of(revision, writer string) []Activation {
+// of are the activations of the revision that decided, as it came from its source: of
+// the same files from a directory or another commit none. The one that the decision
+// was made under comes first: the latest of its writer that is not after it.
+func (p *provenance) of(s *said) []Activation {
 	var own, others []Activation
-	for _, a := range p.by[revision] {
-		if a.Writer == writer {
-			own = append(own, a)
-		} else {
+	for _, a := range p.by[s.Revision] {
+		switch {
+		case a.Commit != s.Commit:
+		case a.Writer == s.Writer && a.Time <= s.Time:
+			own = append([]Activation{a}, own...)
+		default:
 			others = append(others, a)
 		}
 	}
@@ -91,7 +97,7 @@ func makeDossier(c *chosen, place int, checkpoint string, p *prover, events *pro
 		return nil, err
 	}
 	d := &Dossier{ID: c.id, Place: place, Rank: c.Rank(), Checkpoint: checkpoint, Revision: s.Revision, Commit: s.Commit, Rule: s.Rule,
-		Activations: events.of(s.Revision, s.Writer)}
+		Activations: events.of(s)}
 	at, err := audit.ReadCheckpoint([]byte(checkpoint))
 	if err != nil {
 		return nil, err

@@ -128,7 +128,7 @@ func TestCounts(t *testing.T) {
 		"tables/report_mode.csv":     `"fonts.unlisted.example:443","no_rule_matched","observed"`,
 		"tables/denials.csv":         `"paste.example:443","policy_denied","no-paste-sites"`,
 		"tables/exceptions.csv":      `"ada@acme.example","SEC-1","acme/website","2026-10-10T00:00:00Z","ended within"`,
-		"tables/revisions.csv":       `"Ada <ada@acme.example>","Let payments settle (pull request #12)","ada"`,
+		"tables/revisions.csv":       `"0123456789abcdef0123456789abcdef01234567","Ada <ada@acme.example>","ada"`,
 		"tables/activations.csv":     `"proxy-2"`,
 		"tables/policy_rejected.csv": `"does_not_load"`,
 		"tables/writers.csv":         `LOST: it did not end by itself`,

@@ -257,7 +257,7 @@ func october(t testing.TB) *memory {
 	}
 	loaded := func(when time.Time) *audit.Event {
 		return &audit.Event{Time: when, Kind: audit.KindPolicyLoaded, Revision: snapshot.Digest, Commit: snapshot.Commit, Attributes: []audit.Attribute{
-			{Name: "source", Value: "git"}, {Name: "author", Value: "Ada <ada@acme.example>"}, {Name: "subject", Value: "Let payments settle (pull request #12)"}, {Name: "signer", Value: "ada"}}}
+			{Name: "source", Value: "git"}, {Name: "author", Value: "Ada <ada@acme.example>"}, {Name: "subject", Value: "Let payments settle (pull request #12)"}, {Name: "signature", Value: "verified"}, {Name: "signer", Value: "ada"}}}
 	}
 	first := audit.Register(m.signer.Key(), at(1, 0))
 	m.add(a, start("proxy-1", at(1, 0)), first, loaded(at(1, 0)))
@@ -283,9 +283,22 @@ func october(t testing.TB) *memory {
 		Attributes: []audit.Attribute{{Name: "operator", Value: "ops"}}})
 	m.selfTest(a, 0, at(22, 12))
 	m.add(b, start("proxy-2", at(23, 0)), loaded(at(23, 0)))
+	// A change of a few hours, and the revert of it: another commit with the files
+	// of the first.
+	later, reverted := loaded(at(23, 9)), loaded(at(23, 15))
+	later.Revision, later.Commit = "sha256:"+strings.Repeat("b", 64), strings.Repeat("b", 40)
+	later.Attributes[1].Value, later.Attributes[2].Value, later.Attributes[4].Value = "Kim <kim@acme.example>", "Let payments settle faster "+hostile, "kim"
+	later.Attributes = append(later.Attributes, audit.Attribute{Name: "replaces", Value: snapshot.Digest}, audit.Attribute{Name: "replaces_commit", Value: snapshot.Commit})
+	reverted.Commit, reverted.Attributes[2].Value = strings.Repeat("c", 40), `Revert "Let payments settle faster"`
+	reverted.Attributes = append(reverted.Attributes, audit.Attribute{Name: "replaces", Value: later.Revision}, audit.Attribute{Name: "replaces_commit", Value: later.Commit},
+		audit.Attribute{Name: "decided_before", Value: "2026-10-23T00:00:00Z"})
 	m.add(b, &audit.Event{Time: at(23, 1), Kind: audit.KindWriterLost, Attributes: []audit.Attribute{{Name: "writer", Value: a}}},
 		&audit.Event{Time: at(23, 2), Kind: audit.KindAdmin, Action: "journal_replayed", Attributes: []audit.Attribute{{Name: "writer", Value: a}, {Name: "events", Value: "3"}}},
-		&audit.Event{Time: at(24, 0), Kind: audit.KindPolicyRejected, Message: "it does not parse", Attributes: []audit.Attribute{{Name: "kind", Value: "does_not_load"}}},
+		later, reverted,
+		&audit.Event{Time: at(24, 0), Kind: audit.KindPolicyRejected, Revision: "sha256:" + strings.Repeat("d", 64), Commit: strings.Repeat("d", 40), Message: "egress/new.rego:3: it does not parse", Attributes: []audit.Attribute{
+			{Name: "kind", Value: "does_not_load"}, {Name: "source", Value: "git"}, {Name: "author", Value: "Eve " + hostile + " <eve@acme.example>"}, {Name: "subject", Value: "Open everything"}, {Name: "signature", Value: "verified"}, {Name: "signer", Value: "kim"}}},
+		&audit.Event{Time: at(24, 0).Add(time.Hour), Kind: audit.KindPolicyRejected, Commit: strings.Repeat("e", 40), Message: "commit eeee…: it is not signed", Attributes: []audit.Attribute{
+			{Name: "kind", Value: "unsigned"}, {Name: "source", Value: "git"}, {Name: "author", Value: "Ada <ada@acme.example>"}, {Name: "signature", Value: "invalid"}}},
 		&audit.Event{Time: at(24, 1), Kind: audit.KindNameReassigned, Message: "a name moved"})
 	m.add(audit.DatabaseWriter, &audit.Event{Time: at(24, 2), Kind: audit.KindExport, Attributes: []audit.Attribute{{Name: "what", Value: "audit query"}, {Name: "rows", Value: "7"}, {Name: "login", Value: "sallyport_auditor"}}},
 		&audit.Event{Time: at(24, 3), Kind: audit.KindHoldSet, Attributes: []audit.Attribute{{Name: "first_day", Value: "2025-08-01"}, {Name: "login", Value: "sallyport_auditor"}}})

@@ -1,13 +1,19 @@
 package evidence
 
-import "github.com/sallyport/sallyport/audit"
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/sallyport/sallyport/audit"
+)
 
 var policySection = section{
 	name: "policy", title: "Changes of policy", criteria: []string{"CC8.1", "CC6.1", "CC7.1"},
 	kinds: []audit.Kind{audit.KindPolicyLoaded, audit.KindPolicyRejected},
-	begin: func() chapter { return &policyChapter{decisions: map[[2]string]*tally{}} },
-	text: `<p>A revision is the SHA-256 of all files of the policy; <code>audit.policies</code> keeps the files. The commit is Git's, where policy comes from Git. <b>The author is what the commit says of itself: whoever commits chooses it freely.</b> The signer is the key that the server was told to accept and has checked; where none is named, signatures were not asked for. Who reviewed and approved a change is in the Git server, and not here.</p>
-<p>Each instance activates a revision by itself: the second table says when, and how many decisions about clients it then made under it.</p>`,
+	begin: func() chapter { return &policyChapter{runs: map[string][]*run{}} },
+	text: `<p>A revision is the SHA-256 of all files of the policy; <code>audit.policies</code> keeps the files. The commit is Git's; a revision from a directory has none, also where a commit has the same files. <b>The author is what the commit says of itself: whoever commits chooses it freely.</b> The signer is the key that the server was told to accept and has verified; where none is named, signatures were not required.</p>
+<p>Each instance activates a revision by itself. The first table has a row for each activation: also for a return to a revision that had decided before. The counts are those of the decisions about clients that the instance made from this activation until its next.</p>`,
 }
 
 type tally struct{ allowed, denied int64 }
@@ -20,38 +26,82 @@ func (t *tally) add(d *decided) {
 	}
 }
 
-type loaded struct {
-	*said
-	inPeriod bool
+func (t *tally) join(o tally) {
+	t.allowed += o.allowed
+	t.denied += o.denied
 }
 
+// origin is a revision as it came from its source: the same files from a directory
+// and from a commit are two.
+type origin struct{ revision, commit string }
+
+// run is a row of decisions that one instance made by one revision, in the order of
+// their time.
+type run struct {
+	origin
+	first string // the time of the first
+	tally
+}
+
+// activation is an event by which an instance began to decide by a revision.
+type activation struct {
+	*said
+	inPeriod bool
+	change   string
+	tally
+}
+
+func (a *activation) origin() origin { return origin{a.Revision, a.Commit} }
+
 type policyChapter struct {
-	decisions map[[2]string]*tally // writer, revision
-	loaded    []loaded
-	refused   []*said
-	hosts     map[string]string
+	runs        map[string][]*run // by writer
+	total       int               // runs, of all writers
+	activations []*activation
+	rejected    []*said
+	hosts       map[string]string
 }
 
 func (c *policyChapter) decision(d *decided) {
 	if d.isProbe() {
 		return
 	}
-	key := [2]string{d.Writer, d.Revision}
-	t := c.decisions[key]
-	if t == nil {
-		t = new(tally)
-		c.decisions[key] = t
+	by := origin{d.Revision, d.Commit}
+	runs := c.runs[d.Writer]
+	if n := len(runs); n > 0 && runs[n-1].origin == by {
+		runs[n-1].add(d)
+		return
 	}
-	t.add(d)
+	// Over the bound, which no policy that people change comes to, the order is lost
+	// and no decision.
+	if at := c.runOf(runs, by); at != nil {
+		at.add(d)
+		return
+	}
+	r := &run{origin: by, first: d.Time}
+	r.add(d)
+	c.runs[d.Writer] = append(runs, r)
+	c.total++
+}
+
+// runOf is a run of the same revision where there are too many runs for another.
+func (c *policyChapter) runOf(runs []*run, by origin) *run {
+	if c.total < mostRows {
+		return nil
+	}
+	at := slices.IndexFunc(runs, func(r *run) bool { return r.origin == by })
+	if at < 0 {
+		return nil
+	}
+	return runs[at]
 }
 
 func (c *policyChapter) event(e *happened) {
 	switch e.Kind {
 	case "policy_loaded":
-		c.loaded = append(c.loaded, loaded{e.said, e.inPeriod})
+		c.activations = append(c.activations, &activation{said: e.said, inPeriod: e.inPeriod})
 	case "policy_rejected":
 		if e.inPeriod {
-			c.refused = append(c.refused, e.said)
+			c.rejected = append(c.rejected, e.said)
 		}
 	case "writer_started":
 		if c.hosts == nil {
@@ -62,83 +112,144 @@ func (c *policyChapter) event(e *happened) {
 }
 
 func (c *policyChapter) finish(*Facts) []Table {
-	revisions := Table{Name: "revisions", Title: "Revisions that decided in the period",
-		Columns: []string{"revision", "commit", "author_as_the_commit_says", "subject_as_the_commit_says", "signer", "first_activated", "last_activated", "instances", "allowed", "denied"}}
-	activations := Table{Name: "activations", Title: "When each instance activated a revision",
-		Columns: []string{"time", "instance", "hostname", "revision", "notes", "in_the_period", "allowed", "denied", "commit", "replaces", "source"}, Extra: 3}
-	type revision struct {
-		commit, author, subject, signer, first, last string
-		instances                                    names
-		tally
-		began bool
-	}
-	by := map[string]*revision{}
-	of := func(digest string) *revision {
-		r := by[digest]
-		if r == nil {
-			r = new(revision)
-			by[digest] = r
-		}
-		return r
-	}
-	counted := map[[2]string]bool{}
-	for _, l := range c.loaded {
-		key := [2]string{l.Writer, l.Revision}
-		made := c.decisions[key]
-		if !l.inPeriod && made == nil {
-			continue // of another time
-		}
-		r := of(l.Revision)
-		r.began = true
-		if r.first == "" || l.Time < r.first {
-			r.first = l.Time
-		}
-		r.last = max(r.last, l.Time)
-		r.instances.add(l.Writer)
-		if r.commit == "" || r.author == "" { // of several activations the first that knows
-			r.commit, r.author, r.subject, r.signer = l.Commit, l.Attributes["author"], l.Attributes["subject"], l.Attributes["signer"]
-		}
-		row := tally{}
-		if made != nil && !counted[key] { // of several activations by one instance the first has the count
-			counted[key] = true
-			row = *made
-		}
-		activations.Rows = append(activations.Rows, []string{l.Time, l.Writer, c.hosts[l.Writer], l.Revision,
-			notesOf(l.said), yes(l.inPeriod), whole(row.allowed), whole(row.denied), l.Commit, l.Attributes["replaces"], l.Attributes["source"]})
-	}
-	for key, t := range c.decisions {
-		r := of(key[1])
-		r.allowed += t.allowed
-		r.denied += t.denied
-	}
-	for _, digest := range sorted(by) {
-		r := by[digest]
-		shown := digest
-		if digest == "" {
-			shown = "(none: refused before policy was asked)"
-		}
-		revisions.Rows = append(revisions.Rows, []string{shown, r.commit, r.author, r.subject, r.signer, r.first, r.last, whole(int64(len(r.instances))), whole(r.allowed), whole(r.denied)})
-	}
-	sortRows(&revisions, 5, 0)
-	sortRows(&activations, 0, 1, 3)
-	refused := Table{Name: "policy_rejected", Title: "Revisions that were offered and not taken", Columns: []string{"time", "instance", "kind", "revision", "commit", "message"}}
-	for _, e := range c.refused {
-		refused.Rows = append(refused.Rows, []string{e.Time, e.Writer, e.Attributes["kind"], e.Revision, e.Commit, e.Message})
-	}
-	sortRows(&refused, 0, 1, 3)
-	return []Table{revisions, activations, refused}
+	slices.SortStableFunc(c.activations, func(a, b *activation) int {
+		return cmp.Or(strings.Compare(a.Time, b.Time), strings.Compare(a.Writer, b.Writer), cmp.Compare(a.WriterSequence, b.WriterSequence))
+	})
+	c.compare()
+	c.assign()
+	return []Table{c.activationTable(), c.revisionTable(), c.rejectedTable()}
 }
 
-func notesOf(s *said) string {
-	var n names
-	if s.Attributes["from"] == "disk" {
-		n.add("the last good one, from disk")
+// compare says of each activation what it changed for its instance.
+func (c *policyChapter) compare() {
+	before := map[string][]origin{} // by writer, in order
+	for _, a := range c.activations {
+		earlier := before[a.Writer]
+		switch {
+		case len(earlier) == 0 && a.Attributes["from"] == "disk":
+			a.change = "start, with the last good revision from disk"
+		case len(earlier) == 0:
+			a.change = "start"
+		case a.Attributes["rewound"] != "":
+			a.change = "rewound: the commit does not follow on the one before"
+		case slices.ContainsFunc(earlier, func(o origin) bool { return o.revision == a.Revision }):
+			a.change = "return to a revision that had decided before"
+		default:
+			a.change = "new"
+		}
+		before[a.Writer] = append(earlier, a.origin())
 	}
-	if s.Attributes["rewound"] != "" {
-		n.add("does not follow on the commit before")
+}
+
+// assign gives each run of decisions to the activation that it was made under: the
+// latest of the same instance and revision that is not after its first decision.
+func (c *policyChapter) assign() {
+	by := map[string][]*activation{}
+	for _, a := range c.activations {
+		by[a.Writer] = append(by[a.Writer], a)
 	}
-	if at := s.Attributes["decided_before"]; at != "" {
-		n.add("had decided before, at " + at)
+	for writer, runs := range c.runs {
+		for _, r := range runs {
+			var under *activation
+			for _, a := range by[writer] {
+				// A decision that began as a revision was activated is dated before it.
+				if a.origin() == r.origin && (under == nil || a.Time <= r.first) {
+					under = a
+				}
+			}
+			if under != nil {
+				under.join(r.tally)
+			}
+		}
 	}
-	return n.String()
+}
+
+func (c *policyChapter) activationTable() Table {
+	t := Table{Name: "activations", Title: "Activations: when each instance began to decide by a revision",
+		Columns: []string{"time", "hostname", "change", "commit", "signer", "author_as_the_commit_says", "subject_as_the_commit_says", "replaces_commit", "allowed", "denied", "in_the_period",
+			"revision", "replaces_revision", "source", "signature", "decided_before", "instance"}, Extra: 6}
+	for _, a := range c.activations {
+		if !a.inPeriod && a.tally == (tally{}) {
+			continue // of another time
+		}
+		t.Rows = append(t.Rows, []string{a.Time, cmp.Or(c.hosts[a.Writer], a.Writer), a.change, cmp.Or(a.Commit, "none: "+a.Attributes["source"]), signerOf(a.said),
+			a.Attributes["author"], a.Attributes["subject"], a.Attributes["replaces_commit"], whole(a.allowed), whole(a.denied), yes(a.inPeriod),
+			a.Revision, a.Attributes["replaces"], a.Attributes["source"], a.Attributes["signature"], a.Attributes["decided_before"], a.Writer})
+	}
+	return t
+}
+
+func (c *policyChapter) revisionTable() Table {
+	t := Table{Name: "revisions", Title: "Revisions that decided in the period",
+		Columns: []string{"commit", "author_as_the_commit_says", "signer", "first_activated", "last_activated", "activations", "instances", "allowed", "denied", "revision"}}
+	type row struct {
+		author, signer, first, last string
+		activations                 int64
+		instances                   names
+		tally
+	}
+	rows := map[string]*row{}
+	of := func(o origin) *row {
+		key := o.revision + "\x00" + o.commit
+		if rows[key] == nil {
+			rows[key] = new(row)
+		}
+		return rows[key]
+	}
+	for _, a := range c.activations {
+		if !a.inPeriod && a.tally == (tally{}) {
+			continue
+		}
+		r := of(a.origin())
+		r.author, r.signer = cmp.Or(r.author, a.Attributes["author"]), cmp.Or(r.signer, signerOf(a.said))
+		r.first, r.last = cmp.Or(r.first, a.Time), a.Time // they are in order
+		r.activations++
+		r.instances.add(a.Writer)
+	}
+	for _, runs := range c.runs {
+		for _, made := range runs {
+			of(made.origin).join(made.tally)
+		}
+	}
+	for _, key := range sorted(rows) {
+		r := rows[key]
+		revision, commit, _ := strings.Cut(key, "\x00")
+		switch {
+		case revision == "":
+			commit, revision = "(none: refused before policy was asked)", ""
+		case commit == "":
+			commit = "(none: not from Git)"
+		}
+		t.Rows = append(t.Rows, []string{commit, r.author, r.signer, r.first, r.last, whole(r.activations), whole(int64(len(r.instances))), whole(r.allowed), whole(r.denied), revision})
+	}
+	sortRows(&t, 3, 9, 0)
+	return t
+}
+
+func (c *policyChapter) rejectedTable() Table {
+	t := Table{Name: "policy_rejected", Title: "Revisions that were offered and rejected",
+		Columns: []string{"time", "hostname", "kind", "commit", "author_as_the_commit_says", "subject_as_the_commit_says", "signer", "message",
+			"revision", "source", "signature", "instance"}, Extra: 4}
+	for _, e := range c.rejected {
+		t.Rows = append(t.Rows, []string{e.Time, cmp.Or(c.hosts[e.Writer], e.Writer), e.Attributes["kind"], e.Commit, e.Attributes["author"], e.Attributes["subject"], signerOf(e), e.Message,
+			e.Revision, e.Attributes["source"], e.Attributes["signature"], e.Writer})
+	}
+	sortRows(&t, 0, 11, 8, 3)
+	return t
+}
+
+// signerOf says who has signed the commit of an event, or why nobody is known.
+func signerOf(s *said) string {
+	if s.Commit == "" {
+		return ""
+	}
+	switch s.Attributes["signature"] {
+	case "verified":
+		return s.Attributes["signer"]
+	case "invalid":
+		return "(no valid signature)"
+	case "not_required":
+		return "(not required)"
+	}
+	return cmp.Or(s.Attributes["signer"], "(unknown)")
 }

@@ -111,7 +111,7 @@ func TestNoBadRevisionDecides(t *testing.T) {
 			before := w.log.written()
 			w.offer(t, name, text)
 			seen := w.log.waitFrom(t, before, c.name, func(f fields) bool {
-				return f["msg"] == "policy not taken, the last good revision goes on deciding" && strings.Contains(show(f["error"]), c.says)
+				return f["msg"] == "policy rejected; keeping last good revision" && strings.Contains(show(f["error"]), c.says)
 			})
 			if said := show(seen["error"]); !at(said, name, c.line, c.slow) || seen["kind"] != c.kind {
 				t.Errorf("%s: %v: %s\nwant %s at %s:%d", c.name, seen["kind"], said, c.kind, name, c.line)

@@ -89,6 +89,7 @@ func TestGitSource(t *testing.T) {
 	}
 	decided(second, "allow")
 
+	rejectedCommits(t, w, git, commit)
 	git("reset", "--quiet", "--hard", first)
 	if out, err := w.reloadPolicy(); err == nil || !strings.Contains(out, "does not follow on "+second) {
 		t.Errorf("%v: %s", err, out)
@@ -98,7 +99,7 @@ func TestGitSource(t *testing.T) {
 	if out, err := w.reloadPolicy(); err == nil || !strings.Contains(out, "503") {
 		t.Errorf("%v: %s", err, out)
 	}
-	changes := w.query(t, `SELECT kind, commit, attributes FROM audit.policy_changes ORDER BY time`)
+	changes := w.query(t, `SELECT kind, commit, attributes FROM audit.policy_changes WHERE attributes ->> 'author' LIKE 'Kim%' OR commit IS NULL ORDER BY time`)
 	if len(changes) != 4 {
 		t.Fatalf("audit.policy_changes has %v", changes)
 	}
@@ -130,6 +131,58 @@ func TestGitSource(t *testing.T) {
 		if strings.Contains(a, "signer:") {
 			t.Errorf("a signer where signatures are not asked for: %s", a)
 		}
+	}
+}
+
+// rejectedCommits pushes what cannot decide, each for another reason, and sees that
+// each rejection names the commit, its author in text that moves nothing, and the
+// signature. A new commit with the same content is recorded for itself.
+func rejectedCommits(t *testing.T, w *world, git func(...string) string, commit func() string) {
+	t.Helper()
+	good := git("rev-parse", "HEAD")
+	const author = "Eve \u202e<script>alert(1)</script>"
+	broken := filepath.Join(w.policy, "egress", "broken.rego")
+	pushed := func(kind string) {
+		t.Helper()
+		git("add", "-A")
+		git("commit", "--quiet", "--allow-empty", "--author", author+" <eve@acme.example>", "-m", "=cmd|'/C calc'!A0")
+		head := git("rev-parse", "HEAD")
+		if out, err := w.reloadPolicy(); err == nil {
+			t.Fatalf("%s is accepted: %s", kind, out)
+		}
+		rows := w.query(t, `SELECT attributes, message FROM audit.policy_changes WHERE kind = 'policy_rejected' AND commit = $1`, head)
+		if len(rows) != 1 {
+			t.Fatalf("%s of %s is recorded %d times", kind, head, len(rows))
+		}
+		a := rows[0]["attributes"].(map[string]any)
+		if a["kind"] != kind || a["signature"] != "not_required" || a["committer"] != "Kim <kim@acme.example>" || a["subject"] != "=cmd|'/C calc'!A0" ||
+			a["author"] != `Eve \u{202e}scriptalert(1)/script <eve@acme.example>` && !strings.HasPrefix(fmt.Sprint(a["author"]), `Eve \u{202e}`) {
+			t.Errorf("%s: %v", kind, a)
+		}
+	}
+	if err := os.WriteFile(broken, []byte("package sallyport.egress\n\nallow contains {\"rule\": \"x\"} if nothing.known\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	pushed("does_not_load")
+	pushed("does_not_load") // the same content in another commit
+	if err := os.Remove(broken); err != nil {
+		t.Fatal(err)
+	}
+	failing := filepath.Join(w.policy, "egress", "failing_test.rego")
+	if err := os.WriteFile(failing, []byte("package sallyport.egress\n\ntest_fails if 1 == 2\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	pushed("tests_failed")
+	if err := os.Remove(failing); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc/passwd", broken); err != nil {
+		t.Fatal(err)
+	}
+	pushed("invalid_tree")
+	git("reset", "--quiet", "--hard", good)
+	if out, err := w.reloadPolicy(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 }
 

@@ -80,7 +80,7 @@ func TestPolicyUnrecorded(t *testing.T) {
 
 	w.alter(t, "REVOKE INSERT ON audit.policies FROM sallyport_writer")
 	w.offer(t, "egress/late.rego", lateRule)
-	line := w.log.wait(t, "of the refusal", says("policy not taken, the last good revision goes on deciding", fields{"kind": "unrecorded"}))
+	line := w.log.wait(t, "of the refusal", says("policy rejected; keeping last good revision", fields{"kind": "unrecorded"}))
 	check(t, "log line", line, fields{"revision": revision})
 	if said := show(line["error"]); !strings.Contains(said, "permission denied") || !strings.Contains(said, "tried again") {
 		t.Errorf("the log says %s", said)

@@ -47,7 +47,7 @@ func TestReload(t *testing.T) {
 	// The server looks by itself too, so that a bad state may be found before the
 	// signal; either way it is refused once and says where the mistake is.
 	write("package sallyport.egress\n\nallow contains {\"rule\": \"broken\" if true\n")
-	refusal := w.log.wait(t, "of the bad policy", says("policy not taken, the last good revision goes on deciding", nil))
+	refusal := w.log.wait(t, "of the bad policy", says("policy rejected; keeping last good revision", nil))
 	if said := show(refusal["error"]); !strings.Contains(said, "egress/late.rego:3") {
 		t.Errorf("the log does not say where: %s", said)
 	}

@@ -58,13 +58,13 @@ type policyHolder struct {
 	looked    atomic.Int64    // how many nanoseconds the latest look at the source took
 
 	mu      sync.Mutex
-	offered string    // the digest of the latest state that was looked at
-	current string    // and of the one that decides; empty where that is from the disk
-	loaded  time.Time // when the current revision began to decide
-	seen    time.Time // when the source was last seen to offer it
-	failure error     // why the latest state does not decide; nil if it does
-	waiting string    // the digest of a good state that could not be recorded
-	tooOld  bool      // nothing decides, for the good one is older than it may be
+	offered policy.Revision // the latest state of the source; its digest is empty where it could not be read
+	current string          // and of the one that decides; empty where that is from the disk
+	loaded  time.Time       // when the current revision began to decide
+	seen    time.Time       // when the source was last seen to offer it
+	failure error           // why the latest state does not decide; nil if it does
+	waiting policy.Revision // a good state that could not be recorded
+	tooOld  bool            // nothing decides, for the good one is older than it may be
 	refused map[refusalKind]int
 }
 
@@ -117,10 +117,10 @@ func (p *policyHolder) begin(ctx context.Context) error {
 		after = kept.Snapshot.Revision()
 	}
 	resumed := p.resume(ctx, kept)
-	set, digest, err := p.obtain(ctx, after, resumed)
+	set, offered, err := p.obtain(ctx, after, resumed)
 	if err == nil {
 		p.log.Info("policy loaded", "revision", set.Revision().Digest, "repositories", len(set.Repositories()), "checked", set.Inspected())
-		p.took(set, digest)
+		p.took(set, offered)
 		return nil
 	}
 	if ctx.Err() != nil {
@@ -135,7 +135,7 @@ func (p *policyHolder) begin(ctx context.Context) error {
 	}
 	p.log.Error("policy not taken at the start, the last good revision is taken from disk",
 		"revision", set.Revision().Digest, "confirmed", kept.Confirmed.UTC().Format(time.RFC3339), "error", err)
-	p.took(set, digest)
+	p.took(set, offered)
 	p.fromDisk, p.current, p.failure, p.seen = true, "", err, kept.Confirmed
 	return nil
 }
@@ -161,20 +161,23 @@ func (p *policyHolder) lastGood() *source.KeptPolicy {
 
 // obtain gets what the source offers and loads it: strictly compiled, and with
 // its own tests run. What is the same in previous is not checked again; it may be
-// nil. The digest is that of what was offered.
-func (p *policyHolder) obtain(ctx context.Context, after policy.Revision, previous *rego.Set) (set *rego.Set, digest string, err error) {
+// nil. offered is the state that the source has, as far as it is known.
+func (p *policyHolder) obtain(ctx context.Context, after policy.Revision, previous *rego.Set) (set *rego.Set, offered policy.Revision, err error) {
 	snapshot, err := p.source.Offer(ctx, after)
 	if err != nil {
-		return nil, "", err
+		if r, ok := errors.AsType[*source.Refusal](err); ok {
+			offered.Commit = r.Commit
+		}
+		return nil, offered, err
 	}
 	options := p.options
 	options.Previous = previous
 	set, err = rego.Load(ctx, snapshot, options)
-	return set, snapshot.Digest, err
+	return set, snapshot.Revision(), err
 }
 
 // took notes a set that decides from now on.
-func (p *policyHolder) took(set *rego.Set, digest string) {
+func (p *policyHolder) took(set *rego.Set, offered policy.Revision) {
 	for _, w := range set.Warnings() {
 		p.log.Warn("policy", "remark", w.Error())
 	}
@@ -182,7 +185,7 @@ func (p *policyHolder) took(set *rego.Set, digest string) {
 	p.good, p.fromDisk = set, false
 	p.mu.Lock()
 	now := time.Now()
-	p.offered, p.current, p.loaded, p.seen, p.failure, p.tooOld = digest, digest, now, now, nil, false
+	p.offered, p.current, p.loaded, p.seen, p.failure, p.tooOld = offered, offered.Digest, now, now, nil, false
 	p.mu.Unlock()
 	if p.changed != nil {
 		p.changed(set.Revision())
@@ -234,7 +237,7 @@ func (p *policyHolder) refresh(ctx context.Context, asked bool) {
 	snapshot, err := p.source.Offer(ctx, p.good.Revision())
 	p.looked.Store(int64(time.Since(began)))
 	if err != nil {
-		p.refuse(ctx, "", err)
+		p.refuse(ctx, policy.Revision{}, err)
 		return
 	}
 	if p.known(snapshot, asked) {
@@ -247,14 +250,14 @@ func (p *policyHolder) refresh(ctx context.Context, asked bool) {
 		err = probed(p.engine.Prepare(ctx, set))
 	}
 	if err != nil {
-		p.refuse(ctx, snapshot.Digest, err)
+		p.refuse(ctx, snapshot.Revision(), err)
 		return
 	}
 	if err := p.announce(ctx, set, p.good); err != nil {
-		p.unrecorded(ctx, snapshot.Digest, err)
+		p.unrecorded(ctx, snapshot.Revision(), err)
 		return
 	}
-	p.took(set, snapshot.Digest)
+	p.took(set, snapshot.Revision())
 	p.keep(set)
 }
 
@@ -270,8 +273,8 @@ func (p *policyHolder) known(snapshot *policy.Snapshot, asked bool) bool {
 		if p.failure != nil {
 			p.log.Info("the policy's source offers what decides again", "revision", p.good.Revision().Digest)
 		}
-		p.offered, p.failure = p.current, nil
-	case snapshot.Digest != p.offered:
+		p.offered, p.failure = snapshot.Revision(), nil
+	case snapshot.Revision() != p.offered:
 		return false
 	default: // refused before
 		return !asked
@@ -312,7 +315,7 @@ func (p *policyHolder) expire(ctx context.Context) {
 	err := fmt.Errorf("nothing decides, and everything is refused: the source was last seen to offer this revision at %s, and policy.max_age is %v",
 		seen.UTC().Format(time.RFC3339), p.maxAge)
 	p.log.Error("policy too old", "revision", p.good.Revision().Digest, "error", err)
-	p.recordRefusal(ctx, p.good.Revision().Digest, refusedTooOld, err)
+	p.recordRefusal(ctx, p.good.Revision(), refusedTooOld, err)
 }
 
 // ready is an error only where nothing decides. A new state that was refused is

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/policy/source"
 )
@@ -158,9 +159,9 @@ func (p *policyHolder) announce(ctx context.Context, set, previous *rego.Set) er
 	return err
 }
 
-// provenance is what is known of where a commit comes from. That it cannot be told
-// keeps no revision from deciding: what has to be signed was seen to be when it was
-// offered.
+// provenance is what is known of where a commit comes from. That it is unknown
+// keeps no revision from deciding: a signature that is required was verified when
+// the source offered the commit.
 func (p *policyHolder) provenance(ctx context.Context, commit string) []words.Attribute {
 	git, ok := p.source.(interface {
 		Provenance(context.Context, string) (source.Provenance, error)
@@ -170,10 +171,13 @@ func (p *policyHolder) provenance(ctx context.Context, commit string) []words.At
 	}
 	known, err := git.Provenance(ctx, commit)
 	if err != nil {
-		p.log.Warn("nothing is known of where the policy's commit comes from", "commit", commit, "error", err)
+		p.log.Warn("author and signer of the policy's commit are unknown", "commit", commit, "error", err)
 		return nil
 	}
-	attributes := []words.Attribute{{Name: "author", Value: known.Author}, {Name: "committer", Value: known.Committer}, {Name: "subject", Value: known.Subject}}
+	attributes := []words.Attribute{
+		{Name: "author", Value: known.Author}, {Name: "committer", Value: known.Committer}, {Name: "subject", Value: known.Subject},
+		{Name: "signature", Value: string(known.Signature)},
+	}
 	if !known.Authored.IsZero() {
 		attributes = append(attributes, words.Attribute{Name: "authored", Value: moment(known.Authored)})
 	}
@@ -183,57 +187,61 @@ func (p *policyHolder) provenance(ctx context.Context, commit string) []words.At
 	return attributes
 }
 
-// refuse notes that a state of the source was not taken; digest is empty where it
-// could not even be read. It says so once for each state and fault.
-func (p *policyHolder) refuse(ctx context.Context, digest string, err error) {
+// refuse records that a state of the source was rejected. The digest is empty where
+// the state could not be read, and the commit where the source has none or did not
+// come that far. Each state and fault is recorded once.
+func (p *policyHolder) refuse(ctx context.Context, offered policy.Revision, err error) {
 	if ctx.Err() != nil {
 		return
 	}
+	if r, ok := errors.AsType[*source.Refusal](err); ok && offered.Commit == "" {
+		offered.Commit = r.Commit
+	}
 	kind := kindOf(err)
 	p.mu.Lock()
-	again := p.failure != nil && p.offered == digest && (digest != "" || kindOf(p.failure) == kind)
-	p.offered, p.failure = digest, err
+	again := p.failure != nil && p.offered == offered && (offered != policy.Revision{} || kindOf(p.failure) == kind)
+	p.offered, p.failure = offered, err
 	p.mu.Unlock()
 	if again {
 		return
 	}
 	p.count(kind)
-	p.log.Error("policy not taken, the last good revision goes on deciding", "revision", p.good.Revision().Digest, "kind", string(kind), "error", err)
-	p.recordRefusal(ctx, digest, kind, err)
+	p.log.Error("policy rejected; keeping last good revision", "revision", p.good.Revision().Digest, "kind", string(kind), "commit", offered.Commit, "error", err)
+	p.recordRefusal(ctx, offered, kind, err)
 }
 
-// unrecorded notes that a good state of the source does not decide, for the log
-// does not take it: its decisions could not be evaluated again. It is tried again at
-// the next turn, and told once.
-func (p *policyHolder) unrecorded(ctx context.Context, digest string, err error) {
+// unrecorded records that a good state of the source does not decide, for the log
+// does not accept it: its decisions could not be evaluated again. It is tried again
+// at the next refresh, and reported once.
+func (p *policyHolder) unrecorded(ctx context.Context, offered policy.Revision, err error) {
 	if ctx.Err() != nil {
 		return
 	}
 	err = unrecordedError{fmt.Errorf("it cannot be recorded, and is tried again: %w", err)}
 	p.mu.Lock()
-	again := p.failure != nil && kindOf(p.failure) == refusedUnrecorded && p.waiting == digest
-	p.waiting, p.failure = digest, err
+	again := p.failure != nil && kindOf(p.failure) == refusedUnrecorded && p.waiting == offered
+	p.waiting, p.failure = offered, err
 	p.mu.Unlock()
 	p.count(refusedUnrecorded)
 	if again {
 		return
 	}
-	p.log.Error("policy not taken, the last good revision goes on deciding", "revision", p.good.Revision().Digest, "kind", string(refusedUnrecorded), "offered", digest, "error", err)
-	p.recordRefusal(ctx, digest, refusedUnrecorded, err)
+	p.log.Error("policy rejected; keeping last good revision", "revision", p.good.Revision().Digest, "kind", string(refusedUnrecorded), "offered", offered.Digest, "commit", offered.Commit, "error", err)
+	p.recordRefusal(ctx, offered, refusedUnrecorded, err)
 }
 
-func (p *policyHolder) recordRefusal(ctx context.Context, digest string, kind refusalKind, err error) {
+// recordRefusal records a rejected state with all that is known of it: the commit,
+// what the commit says of its author, and whether a listed key has signed it.
+func (p *policyHolder) recordRefusal(ctx context.Context, offered policy.Revision, kind refusalKind, err error) {
 	attributes := []words.Attribute{
 		{Name: "kind", Value: string(kind)},
 		{Name: "source", Value: p.source.String()},
 		{Name: "decides", Value: p.good.Revision().Digest},
 	}
-	e := &words.Event{Time: time.Now(), Kind: words.KindPolicyRejected, Revision: digest, Message: err.Error(), Attributes: attributes}
-	if r, ok := errors.AsType[*source.Refusal](err); ok {
-		e.Commit = r.Commit
-	}
+	attributes = append(attributes, p.provenance(ctx, offered.Commit)...)
+	e := &words.Event{Time: time.Now(), Kind: words.KindPolicyRejected, Revision: offered.Digest, Commit: offered.Commit, Message: err.Error(), Attributes: attributes}
 	if recordErr := p.audit.Record(ctx, e); recordErr != nil {
-		p.log.Error("refusal of the policy not recorded", "error", recordErr)
+		p.log.Error("rejection of the policy not recorded", "error", recordErr)
 	}
 }
 

@@ -17,16 +17,28 @@ type Provenance struct {
 	Authored  time.Time // when, by the author's clock; zero where the commit does not say
 	Committer string    // who made the commit, such as Bitbucket for a merge by its button
 	Subject   string    // the first line of the message
-	Signer    string    // whose key has signed it, by policy.git.signers_file; empty where signatures are not asked for
+	Signature Signature // whether a listed key has signed it
+	Signer    string    // whose key that is, by policy.git.signers_file; empty unless Signature is [SignatureVerified]
 }
+
+// Signature is what is known of a commit's signature: a closed vocabulary.
+type Signature string
+
+// The signatures.
+const (
+	SignatureNotRequired Signature = "not_required" // no signers are configured: it was not looked for
+	SignatureVerified    Signature = "verified"     // a listed key has signed the commit
+	SignatureInvalid     Signature = "invalid"      // there is none, it does not fit, or no listed key made it
+)
 
 // maxProvenanceText bounds each text of a provenance, in bytes.
 const maxProvenanceText = 300
 
-// Provenance says where a commit comes from. It is read from the repository that
-// is kept, so that of the commit that was offered last it is known also while the
-// server is away. The error says that the commit is not there, that it is none, or
-// that the signature that is asked for is not there.
+// Provenance returns where a commit comes from. It reads the local copy of the
+// repository, so that the commit that was offered last is known while the server is
+// unavailable. A signature that does not verify is no error: Signature reports it.
+// The error says that the local copy does not have the commit. Safe for concurrent
+// use; it waits for a fetch in progress.
 func (g *Git) Provenance(ctx context.Context, commit string) (Provenance, error) {
 	if !objectName.MatchString(commit) {
 		return Provenance{}, fmt.Errorf("%.80q names no commit", commit)
@@ -40,9 +52,11 @@ func (g *Git) Provenance(ctx context.Context, commit string) (Provenance, error)
 		return Provenance{}, fmt.Errorf("commit %s: %w", commit, err)
 	}
 	p := parseProvenance(content)
+	p.Signature = SignatureNotRequired
 	if g.config.Signers != nil {
+		p.Signature = SignatureVerified
 		if p.Signer, err = g.config.Signers.Verify(content); err != nil {
-			return Provenance{}, fmt.Errorf("commit %s: %w", commit, err)
+			p.Signature, p.Signer = SignatureInvalid, ""
 		}
 	}
 	return p, nil

@@ -23,7 +23,7 @@ func TestProvenance(t *testing.T) {
 	offered(t, g, "")
 
 	want := Provenance{Author: "Ada <ada@acme.example>", Authored: time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC),
-		Committer: "Kim <kim@acme.example>", Subject: "Let payments settle (pull request #12)"}
+		Committer: "Kim <kim@acme.example>", Subject: "Let payments settle (pull request #12)", Signature: SignatureNotRequired}
 	if got, err := g.Provenance(t.Context(), head); err != nil || got != want {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -35,12 +35,12 @@ func TestProvenance(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.config.Signers = signers
-	want.Signer = "kim@acme.example"
+	want.Signer, want.Signature = "kim@acme.example", SignatureVerified
 	if got, err := g.Provenance(t.Context(), head); err != nil || got != want {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := g.Provenance(t.Context(), f.commitBefore(head)); err == nil || !strings.Contains(err.Error(), "not signed") {
-		t.Errorf("an unsigned commit: %v", err)
+	if got, err := g.Provenance(t.Context(), f.commitBefore(head)); err != nil || got.Signature != SignatureInvalid || got.Signer != "" || got.Author == "" {
+		t.Errorf("an unsigned commit: %+v, %v", got, err)
 	}
 	for _, name := range []string{"", "HEAD", "--help", strings.Repeat("0", 40)} {
 		if got, err := g.Provenance(t.Context(), name); err == nil {
