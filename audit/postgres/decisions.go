@@ -29,8 +29,7 @@ func OpenHistory(ctx context.Context, databaseURL string) (*History, error) {
 		return nil, fmt.Errorf("read the audit log: %w", err)
 	}
 	// A log of a year takes as long as it takes.
-	connect.RuntimeParams["statement_timeout"] = "0"
-	connect.RuntimeParams["default_transaction_read_only"] = "on"
+	postgres.Set(&connect.Config, map[string]string{"statement_timeout": "0", "default_transaction_read_only": "on"})
 	h := &History{connect: connect}
 	if h.conn, err = postgres.Connect(ctx, connect); err != nil {
 		return nil, fmt.Errorf("read the audit log: %w", err)

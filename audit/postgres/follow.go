@@ -28,14 +28,12 @@ func OpenFollower(ctx context.Context, databaseURL string) (*Follower, error) {
 	if err != nil {
 		return nil, fmt.Errorf("follow the audit log: %w", err)
 	}
-	for name, value := range map[string]string{
+	postgres.Set(&connect.Config, map[string]string{
 		"default_transaction_read_only": "on",
-		"statement_timeout":             "10s",
-		"lock_timeout":                  "5s", // retention takes a partition away under a lock
-		"tcp_user_timeout":              "20s",
-	} {
-		connect.RuntimeParams[name] = value
-	}
+		"statement_timeout":             "'10s'",
+		"lock_timeout":                  "'5s'", // retention takes a partition away under a lock
+		"tcp_user_timeout":              "'20s'",
+	})
 	f := &Follower{connect: connect}
 	if f.conn, err = postgres.Connect(ctx, connect); err != nil {
 		return nil, fmt.Errorf("follow the audit log: %w", err)

@@ -133,7 +133,7 @@ func withDefaults(c Config) Config {
 
 // begin does what must work before anything is recorded.
 func (l *Log) begin(ctx context.Context) error {
-	s, err := openSession(ctx, l.connect)
+	s, err := openSessionWithin(ctx, l.connect, l.config.WriteTimeout)
 	if err != nil {
 		return err
 	}

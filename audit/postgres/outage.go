@@ -30,9 +30,17 @@ func (l *Log) lost(err error) {
 	}
 	if l.outage.Load() == nil {
 		l.outage.Store(&outage{since: time.Now(), err: err})
-		l.log.Error("audit log away", "error", err)
+		l.log.Error("audit database unavailable", "error", err)
 	}
 	l.dial()
+}
+
+// explain notes why the outage has not ended yet, which says more than how it
+// began: a write that was given up after some seconds does not know why.
+func (l *Log) explain(err error) {
+	if o := l.outage.Load(); o != nil && !o.fatal {
+		l.outage.CompareAndSwap(o, &outage{since: o.since, err: err})
+	}
 }
 
 // A comeback is a session after an outage, and how far the journal has been
@@ -61,7 +69,8 @@ func (l *Log) dial() {
 			back, err := l.comeBack(ctx)
 			cancel()
 			if err != nil {
-				l.log.Warn("audit log still away", "error", err)
+				l.log.Warn("audit database still unavailable", "error", err)
+				l.explain(err)
 				continue
 			}
 			select {
@@ -78,7 +87,7 @@ func (l *Log) dial() {
 
 // comeBack makes one attempt. ctx bounds the connecting alone.
 func (l *Log) comeBack(ctx context.Context) (comeback, error) {
-	s, err := openSession(ctx, l.connect)
+	s, err := openSessionWithin(ctx, l.connect, l.config.WriteTimeout)
 	if err != nil {
 		return comeback{}, err
 	}
@@ -130,7 +139,7 @@ func (l *Log) adopt(back comeback, g *group) bool {
 	l.session, l.failures = s, 0
 	l.stats.reconnects.Add(1)
 	if o := l.outage.Swap(nil); o != nil {
-		l.log.Info("audit log back", "away", time.Since(o.since).Round(time.Millisecond))
+		l.log.Info("audit database recovered", "unavailable", time.Since(o.since).Round(time.Millisecond))
 	}
 	if g != nil {
 		l.stats.recorded.Add(int64(len(g.rows)))

@@ -29,7 +29,7 @@ func OpenAsker(ctx context.Context, databaseURL string) (*Asker, error) {
 		return nil, fmt.Errorf("ask the audit log: %w", err)
 	}
 	// A question about a year takes as long as it takes, and as its reader does.
-	connect.RuntimeParams["statement_timeout"] = "0"
+	postgres.Set(&connect.Config, map[string]string{"statement_timeout": "0"})
 	// Who stops waiting tells the database so: it need not go on.
 	connect.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: time.Second}

@@ -42,8 +42,7 @@ func OpenReader(ctx context.Context, url string) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the audit log: %w", err)
 	}
-	connect.RuntimeParams["statement_timeout"] = "0"
-	connect.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
+	postgres.Set(&connect.Config, map[string]string{"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"})
 	// The log comes in long runs: a large buffer saves most of the reads.
 	connect.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		return pgproto3.NewFrontend(bufio.NewReaderSize(r, 256<<10), w)

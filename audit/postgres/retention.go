@@ -27,7 +27,7 @@ func OpenRetention(ctx context.Context, url string) (*Retention, error) {
 	if err != nil {
 		return nil, fmt.Errorf("retention: %w", err)
 	}
-	connect.RuntimeParams["statement_timeout"] = "0" // a month is read from end to end
+	postgres.Set(&connect.Config, map[string]string{"statement_timeout": "0"}) // a month is read from end to end
 	conn, err := postgres.Connect(ctx, connect)
 	if err != nil {
 		return nil, fmt.Errorf("retention: %w", err)

@@ -21,8 +21,14 @@ type latest struct {
 	frontier []byte
 }
 
+// stepTimeout bounds a step. A commit that waits for a synchronous standby which
+// is gone is given up; whether it happened is found out by the next step.
+const stepTimeout = time.Minute
+
 // step seals one batch. It is true where there may be more.
 func (s *Sealer) step(ctx context.Context) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
 	conn, err := s.session(ctx)
 	if err != nil {
 		return false, err
@@ -38,6 +44,9 @@ func (s *Sealer) step(ctx context.Context) (more bool, err error) {
 		}
 	}()
 	more, err = s.seal(ctx, tx)
+	if postgres.IsReadOnly(err) { // the primary is another server now
+		s.drop()
+	}
 	if err != nil && !isOurs(err) {
 		err = postgres.Explain("seal", &s.connect.Config, err)
 	}
@@ -358,7 +367,13 @@ func (s *Sealer) extend(ctx context.Context, tx pgx.Tx, tree *audit.Tree, b batc
 		c.Size, c.Time, c.Root[:], tree.Frontier(), string(note)); err != nil {
 		return fmt.Errorf("add the checkpoint: %w", err)
 	}
-	if err := tx.Commit(ctx); err != nil {
+	err = tx.Commit(ctx)
+	if err == nil {
+		if err = s.replication.Err(); err != nil { // it is not published: a failover may lose it
+			s.drop()
+		}
+	}
+	if err != nil {
 		s.writers = newWriters() // whether it happened is found out at the next step
 		return fmt.Errorf("commit: %w", err)
 	}

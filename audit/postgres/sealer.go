@@ -77,13 +77,15 @@ type Sealer struct {
 	connect *pgx.ConnConfig
 	log     *slog.Logger
 
-	conn     *pgx.Conn
-	writers  writers
-	other    other
-	absent   map[string]time.Time // writers without a session, since when
-	compared bool                 // the places were compared with the database
-	now      func() time.Time
-	largest  int64 // size of the largest checkpoint that was seen
+	conn *pgx.Conn
+	// replication is what the server says of our commits' way to a standby.
+	replication postgres.Replication
+	writers     writers
+	other       other
+	absent      map[string]time.Time // writers without a session, since when
+	compared    bool                 // the places were compared with the database
+	now         func() time.Time
+	largest     int64 // size of the largest checkpoint that was seen
 	// gatherNext is gather; a test replaces it to show that its shares are needed.
 	gatherNext func(context.Context, pgx.Tx, int64) (batch, error)
 	places     []*place
@@ -113,8 +115,9 @@ func OpenSealer(config SealerConfig) (*Sealer, error) {
 	}
 	connect.RuntimeParams["application_name"] = "sallyport sealer"
 	// Who stops in the middle holds the lock no longer than this.
-	connect.RuntimeParams["idle_in_transaction_session_timeout"] = "5000"
+	postgres.Set(&connect.Config, map[string]string{"idle_in_transaction_session_timeout": "5000"})
 	s := &Sealer{config: config, connect: connect, log: config.Log, now: time.Now, writers: newWriters(), absent: make(map[string]time.Time)}
+	s.replication.Watch(&connect.Config)
 	s.gatherNext = s.gather
 	for _, p := range config.Publishers {
 		s.places = append(s.places, newPlace(p, s.log))
@@ -180,10 +183,24 @@ func (s *Sealer) session(ctx context.Context) (*pgx.Conn, error) {
 	if err == nil {
 		err = postgres.Durable(ctx, conn.PgConn())
 	}
-	if err != nil {
-		_ = conn.Close(ctx)
-		return nil, err
+	if err == nil {
+		err = postgres.Confirm(ctx, conn.PgConn(), s.config.Interval)
 	}
+	if err != nil {
+		_ = conn.Close(context.WithoutCancel(ctx))
+		return nil, postgres.Explain("seal", &s.connect.Config, err)
+	}
+	_ = s.replication.Err() // of the session before
 	s.conn, s.writers = conn, newWriters()
 	return conn, nil
+}
+
+// drop ends the connection; the next step makes another.
+func (s *Sealer) drop() {
+	if s.conn != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = s.conn.Close(ctx)
+		s.conn = nil
+	}
 }

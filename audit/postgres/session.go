@@ -51,18 +51,29 @@ type session struct {
 	fields  [][]byte
 	reader  bytes.Reader
 	batch   pgconn.Batch
+	// replication is what the server says of our commits' way to a standby.
+	replication postgres.Replication
+	wait        time.Duration
 }
 
 // openSession connects as the only session of this application name: what an
 // earlier one of ours left open is ended first and waited for, so that what it
 // was committing is either there or never will be.
 func openSession(ctx context.Context, config *pgx.ConnConfig) (*session, error) {
-	conn, err := postgres.Connect(ctx, config)
-	if err != nil {
+	return openSessionWithin(ctx, config, 5*time.Second)
+}
+
+// openSessionWithin is openSession, with a bound on the wait for a synchronous
+// standby to confirm what is there.
+func openSessionWithin(ctx context.Context, config *pgx.ConnConfig, wait time.Duration) (*session, error) {
+	s := &session{wait: wait}
+	config = config.Copy()
+	s.replication.Watch(&config.Config)
+	var err error
+	if s.conn, err = postgres.Connect(ctx, config); err != nil {
 		return nil, err
 	}
-	s := &session{conn: conn}
-	if err := postgres.CheckVersion(ctx, conn); err != nil {
+	if err := postgres.CheckVersion(ctx, s.conn); err != nil {
 		s.close()
 		return nil, err
 	}
@@ -82,6 +93,10 @@ func (s *session) prepare(ctx context.Context) error {
 		return fmt.Errorf("ask for the session's name: %w", err)
 	}
 	if err := s.endOthers(ctx, name); err != nil {
+		return err
+	}
+	// What those have committed may be on the primary alone.
+	if err := postgres.Confirm(ctx, s.conn.PgConn(), s.wait); err != nil {
 		return err
 	}
 	var err error
@@ -129,6 +144,9 @@ func (s *session) writeWithin(g *group, limit time.Duration) error {
 	if err := s.write(context.Background(), g); err != nil {
 		return err
 	}
+	if err := s.replication.Err(); err != nil {
+		return err
+	}
 	return socket.SetDeadline(time.Time{})
 }
 
@@ -161,7 +179,7 @@ func (s *session) writeOnce(ctx context.Context, g *group) error {
 		g.buffer = slices.Clone(g.buffer)
 	}
 	if err == nil && tag.RowsAffected() != int64(len(g.rows)) {
-		return fmt.Errorf("copy: %d rows of %d", tag.RowsAffected(), len(g.rows))
+		return swallowedError{tag.RowsAffected(), int64(len(g.rows))}
 	}
 	return err
 }
@@ -175,7 +193,28 @@ func (s *session) writeRows(ctx context.Context, g *group) error {
 		s.fields = tupleFields(s.fields, g.tuple(r))
 		s.batch.ExecStatement(s.insert, s.fields[i*len(columns):(i+1)*len(columns)], s.formats, nil)
 	}
-	return s.conn.PgConn().ExecBatch(ctx, &s.batch).Close()
+	results := s.conn.PgConn().ExecBatch(ctx, &s.batch)
+	var stored int64
+	for results.NextResult() {
+		tag, _ := results.ResultReader().Close() // its error is that of results
+		stored += tag.RowsAffected()
+	}
+	if err := results.Close(); err != nil {
+		return err
+	}
+	if stored != int64(len(g.rows)) {
+		return swallowedError{stored, int64(len(g.rows))}
+	}
+	return nil
+}
+
+// A swallowedError says that the database accepted rows and did not store all of
+// them. Nothing of the group counts as recorded.
+type swallowedError struct{ stored, sent int64 }
+
+func (e swallowedError) Error() string {
+	return fmt.Sprintf("the database stored %d of %d events and reported no error: a trigger or rule on audit.events, which is not Sallyport's, drops rows; "+
+		"find it with \\d audit.events in psql and remove it", e.stored, e.sent)
 }
 
 // settle makes a group durable of which nothing is known: what is there is
@@ -194,7 +233,7 @@ func (s *session) settle(ctx context.Context, g *group) (int, error) {
 	if isContent(err) {
 		err = s.writeBare(ctx, part)
 	}
-	return len(missing), err
+	return len(missing), errors.Join(err, s.replication.Err())
 }
 
 // find reads what the database holds under the numbers of the group, in
@@ -227,7 +266,10 @@ func (s *session) writeBare(ctx context.Context, g *group) error {
 		if isContent(err) {
 			fields := tupleFields(nil, one.tuple(one.rows[0]))
 			bare := [][]byte{fields[0], fields[1], fields[15], append([]byte{}, fields[16]...), fields[len(fields)-1]}
-			err = s.conn.PgConn().ExecPrepared(ctx, bareName, bare, s.formats[:len(bare)], nil).Read().Err
+			result := s.conn.PgConn().ExecPrepared(ctx, bareName, bare, s.formats[:len(bare)], nil).Read()
+			if err = result.Err; err == nil && result.CommandTag.RowsAffected() != 1 {
+				err = swallowedError{result.CommandTag.RowsAffected(), 1}
+			}
 		}
 		if err != nil {
 			return err
@@ -271,11 +313,18 @@ func isContent(err error) bool {
 	return strings.HasPrefix(pg.Code, "22") || strings.HasPrefix(pg.Code, "23") || strings.HasPrefix(pg.Code, "54")
 }
 
-// ping asks the server for a sign of life.
+// ping checks that the server answers and can be written to.
 func (s *session) ping(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return s.conn.Ping(ctx)
+	var readOnly bool
+	if err := s.conn.QueryRow(ctx, "SELECT pg_is_in_recovery()").Scan(&readOnly); err != nil {
+		return err
+	}
+	if readOnly {
+		return errors.New("the server has become a standby")
+	}
+	return nil
 }
 
 // maintain makes partitions ahead of their need.

@@ -142,7 +142,7 @@ func (w *world) cutOff(t *testing.T, postgres *pgtest.Server) {
 	t.Helper()
 	postgres.Kill(t)
 	w.connect(t, w.anybody(), "nobody.listed.example:443").refused(t, 403, "no_rule_matched")
-	w.log.wait(t, "of the outage", says("audit log away", nil))
+	w.log.wait(t, "of the outage", says("audit database unavailable", nil))
 }
 
 // putAll sends every cell's request, one after the other, and holds the counters

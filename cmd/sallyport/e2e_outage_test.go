@@ -28,7 +28,7 @@ func TestDatabaseOutage(t *testing.T) {
 	allowedID := w.connect(t, allowed, to).refused(t, 503, "audit_unavailable")
 	target.untouched(t)
 	deniedID := w.connect(t, denied, "api.partner.example:443").refused(t, 403, "no_rule_matched")
-	w.log.wait(t, "of the outage", says("audit log away", nil))
+	w.log.wait(t, "of the outage", says("audit database unavailable", nil))
 	// Now that it is known to be away, the answer is the same, and at once.
 	known := w.anybody()
 	knownID := w.connect(t, known, to).refused(t, 503, "audit_unavailable")

@@ -78,12 +78,7 @@ func launch(options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Directory: filepath.Join(directory, "postgresql"), inUse: inUse}
-	// In files of the cluster's own, shared memory is removed with it, also
-	// after a crash.
-	settings := map[string]string{"dynamic_shared_memory_type": "mmap"}
-	maps.Copy(settings, options.Settings)
-	s.config = pgembed.Config{Directory: s.Directory, Settings: settings, NoSync: options.NoSync, Logger: options.Logger}
+	s := newServer(directory, inUse, options)
 	// A failure to use the cache costs a second and is no failure.
 	_ = copyTemplate(s.Directory)
 	if err := s.run(); err != nil {
@@ -91,6 +86,17 @@ func launch(options Options) (*Server, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// newServer is a server that has not started.
+func newServer(directory string, inUse *os.File, options Options) *Server {
+	s := &Server{Directory: filepath.Join(directory, "postgresql"), inUse: inUse}
+	// In files of the cluster's own, shared memory is removed with it, also
+	// after a crash.
+	settings := map[string]string{"dynamic_shared_memory_type": "mmap"}
+	maps.Copy(settings, options.Settings)
+	s.config = pgembed.Config{Directory: s.Directory, Settings: settings, NoSync: options.NoSync, Logger: options.Logger}
+	return s
 }
 
 func (s *Server) run() error {

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,20 +50,47 @@ func settle(config *pgconn.Config, application string) {
 	if config.ConnectTimeout == 0 || config.ConnectTimeout > 2*time.Minute {
 		config.ConnectTimeout = connectTimeout
 	}
+	if _, set := config.RuntimeParams["application_name"]; !set {
+		config.RuntimeParams["application_name"] = application
+	}
 	// Nobody else's function or operator is called in our name: where PUBLIC may
 	// create in the schema public (PostgreSQL before 15), one there could fit a call
 	// better than the system's own (CVE-2018-1058). What is ours is called by its
 	// schema.
-	config.RuntimeParams["search_path"] = "pg_catalog, pg_temp"
+	delete(config.RuntimeParams, "search_path")
+	settings := map[string]string{"search_path": "pg_catalog, pg_temp"}
 	for name, value := range map[string]string{
-		"application_name":                    application,
-		"timezone":                            "UTC",
+		"timezone":                            "'UTC'",
 		"statement_timeout":                   milliseconds(statementTimeout),
 		"idle_in_transaction_session_timeout": milliseconds(idleTransaction),
 	} {
 		if _, set := config.RuntimeParams[name]; !set {
-			config.RuntimeParams[name] = value
+			settings[name] = value
 		}
+	}
+	Set(config, settings)
+}
+
+// Set makes connections of this configuration begin with these settings,
+// whatever the URL says. They are set once the session is there: PgBouncer
+// refuses most of them as startup parameters, or drops them.
+func Set(config *pgconn.Config, settings map[string]string) {
+	var sql strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		delete(config.RuntimeParams, name)
+		fmt.Fprintf(&sql, "SET SESSION %s = %s;", name, settings[name])
+	}
+	before := config.AfterConnect
+	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		if before != nil {
+			if err := before(ctx, conn); err != nil {
+				return err
+			}
+		}
+		if _, err := conn.Exec(ctx, sql.String()).ReadAll(); err != nil {
+			return fmt.Errorf("set the session's parameters: %w", err)
+		}
+		return nil
 	}
 }
 

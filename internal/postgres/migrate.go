@@ -51,8 +51,7 @@ func migrate(ctx context.Context, url string, log *slog.Logger, want int64) (fro
 		return 0, 0, fmt.Errorf("migrate: %w", err)
 	}
 	// What a migration takes depends on the size of the log.
-	config.RuntimeParams["statement_timeout"] = "0"
-	config.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
+	Set(&config.Config, map[string]string{"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"})
 	if err := prepare(ctx, config); err != nil {
 		return 0, 0, fmt.Errorf("migrate: %w", err)
 	}

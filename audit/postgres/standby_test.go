@@ -1,0 +1,246 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// pair is a primary with a migrated database, and its standby "second".
+type pair struct {
+	primary, standby *pgtest.Server
+	db               *pgtest.DB
+}
+
+func startPair(t testing.TB) pair {
+	t.Helper()
+	options := pgtest.Options{NoSync: true}
+	p := pair{primary: pgtest.Start(t, options)}
+	p.db = p.primary.NewFrom(t, "sallyport", migrate)
+	p.standby = p.primary.Standby(t, "second", options)
+	return p
+}
+
+// url names both servers, and connects to the one that can be written to.
+func (p pair) url(role string) string {
+	q := url.Values{
+		"host": {p.primary.SocketDirectory() + "," + p.standby.SocketDirectory()}, "port": {"5432,5432"},
+		"user": {role}, "target_session_attrs": {"read-write"},
+	}
+	return "postgres:///" + p.db.Name + "?" + q.Encode()
+}
+
+// second is the database on the standby.
+func (p pair) second() *pgtest.DB { return &pgtest.DB{Name: p.db.Name, Server: p.standby} }
+
+// TestSynchronousStandbyUnavailable: while no standby confirms, nothing counts
+// as recorded in the database; it is one outage that names the standby, whatever
+// is committed locally meanwhile, and the journal takes over as in any other.
+func TestSynchronousStandbyUnavailable(t *testing.T) {
+	t.Parallel()
+	p := startPair(t)
+	p.primary.SynchronousStandby(t, "second")
+	l := logFor(t, p.db.URL(postgres.Writer), func(c *Config) {
+		c.WriteTimeout, c.Journal, c.Spool = 200*time.Millisecond, t.TempDir(), true
+	})
+	seen := newTally()
+	allow := func(n int) {
+		e := decision("allow", n)
+		id := e.DecisionID
+		record(t, l, e)
+		seen.acknowledge(id)
+	}
+	allow(0)
+	before := l.Stats().Recorded
+	p.standby.Freeze(t)
+	allow(1) // waits until the outage is found, and rests on the journal
+	if st := l.Stats(); st.Journaled == 0 || st.Recorded != before {
+		t.Errorf("the database counts as the place of an event that no standby has: %+v", st)
+	}
+	eventually(t, "the cause is named", func() bool {
+		o := l.outage.Load()
+		return o != nil && errors.Is(o.err, postgres.ErrNotReplicated) && strings.Contains(o.err.Error(), "synchronous_standby_names")
+	})
+	since := l.outage.Load().since
+	for n := range 3 {
+		tried := l.outage.Load()
+		allow(2 + n)
+		eventually(t, "another attempt has failed", func() bool { return l.outage.Load() != tried })
+		if o := l.outage.Load(); o == nil || !o.since.Equal(since) {
+			t.Fatal("the outage has ended without a standby")
+		}
+	}
+	if st := l.Stats(); st.Reconnects != 0 || st.Recorded != before {
+		t.Errorf("it flaps: %+v", st)
+	}
+	p.standby.Thaw(t)
+	eventually(t, "recovered", func() bool { return l.outage.Load() == nil })
+	allow(9)
+	shut(t, l)
+	conn := connection(t, p.db.URL(""))
+	sound(t, conn)
+	seen.check(t, conn)
+	// And what was acknowledged survives the primary.
+	p.primary.Kill(t)
+	p.standby.Promote(t)
+	seen.check(t, connection(t, p.second().URL("")))
+}
+
+// TestConfirmIsNeeded: a row whose wait for the standby was cut short is visible
+// on the primary and not on the standby. A session that only looks for it would
+// count it as durable.
+func TestConfirmIsNeeded(t *testing.T) {
+	t.Parallel()
+	p := startPair(t)
+	p.primary.SynchronousStandby(t, "second")
+	l := logFor(t, p.db.URL(postgres.Writer), nil)
+	record(t, l, decision("allow", 1))
+	shut(t, l)
+	p.standby.Detach(t)
+
+	s, err := openSessionWithin(t.Context(), l.connect, 50*time.Millisecond)
+	if !errors.Is(err, postgres.ErrNotReplicated) {
+		t.Fatalf("a session without a standby: %v", err)
+	}
+	// The control is taken away: the session does not ask the standby.
+	p.primary.SynchronousStandby(t, "")
+	if s, err = openSessionWithin(t.Context(), l.connect, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	p.primary.SynchronousStandby(t, "second")
+	g := newGroup(l.Writer())
+	e := decision("allow", 2)
+	e.Writer, e.WriterSequence = l.Writer(), 4
+	e.Normalise()
+	g.add(e, nil)
+	if err := s.writeWithin(g, 200*time.Millisecond); err == nil {
+		t.Fatal("a commit without a standby was acknowledged")
+	}
+	admin := connection(t, p.db.URL(""))
+	end := func() bool {
+		return ask[int](t, admin, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = $1`, applicationName(l.Writer())) == 0
+	}
+	eventually(t, "the session is gone", end)
+	p.primary.SynchronousStandby(t, "")
+	again, err := openSessionWithin(t.Context(), l.connect, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.close()
+	if missing, err := again.settle(t.Context(), g); err != nil || missing != 0 {
+		t.Errorf("%d events had to be written, %v: without Confirm the row was not counted as durable", missing, err)
+	}
+	p.primary.Kill(t)
+	p.standby.Promote(t)
+	if n := ask[int](t, connection(t, p.second().URL("")), `SELECT count(*) FROM audit.events WHERE decision_id = $1`, e.DecisionID); n != 0 {
+		t.Error("the standby had the row")
+	}
+}
+
+// TestCanceledWaitIsNoCommit: an administrator who cancels the wait for the
+// standby makes the server report success. The event is not acknowledged before
+// a standby has it.
+func TestCanceledWaitIsNoCommit(t *testing.T) {
+	t.Parallel()
+	p := startPair(t)
+	p.primary.SynchronousStandby(t, "second")
+	l := logFor(t, p.db.URL(postgres.Writer), nil)
+	p.standby.Freeze(t)
+	done := make(chan error, 1)
+	e := decision("allow", 1)
+	go func() { done <- l.Record(context.Background(), e) }()
+	admin := connection(t, p.db.URL(""))
+	eventually(t, "the commit waits and is canceled", func() bool {
+		return ask[int](t, admin, `SELECT count(*) FILTER (WHERE pg_cancel_backend(pid)) FROM pg_stat_activity WHERE application_name = $1 AND wait_event = 'SyncRep'`, applicationName(l.Writer())) > 0
+	})
+	eventually(t, "the outage is found", func() bool { return l.outage.Load() != nil })
+	select {
+	case err := <-done:
+		t.Fatalf("Record returned %v before a standby had the event", err)
+	default:
+	}
+	p.standby.Thaw(t)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	shut(t, l)
+	sound(t, connection(t, p.db.URL("")))
+}
+
+// TestDroppedRowsAreFound: a trigger that drops rows makes the database report
+// success for nothing. A small group checks each statement, a large one the COPY.
+func TestDroppedRowsAreFound(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Deadline = 500 * time.Millisecond })
+	record(t, l, decision("allow", 0))
+	admin := connection(t, db.URL(""))
+	dropRows(t, db, true)
+	for _, size := range []int{1, 3, 50} {
+		var wg sync.WaitGroup
+		for n := range size {
+			wg.Go(func() {
+				if err := l.Record(t.Context(), decision("allow", n)); err == nil {
+					t.Errorf("group of %d: an event that is not stored was acknowledged", size)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	eventually(t, "the cause is named", func() bool {
+		o := l.outage.Load()
+		return o != nil && strings.Contains(o.err.Error(), "a trigger or rule on audit.events")
+	})
+	dropRows(t, db, false)
+	eventually(t, "recovered", func() bool { return l.Available() == nil && l.Stats().Waiting == 0 })
+	record(t, l, decision("allow", 1))
+	shut(t, l)
+	sound(t, admin)
+}
+
+// dropRows makes a trigger that swallows decisions, or removes it.
+func dropRows(t *testing.T, db *pgtest.DB, on bool) {
+	t.Helper()
+	sql := `DROP TRIGGER swallow ON audit.events`
+	if on {
+		sql = `CREATE FUNCTION public.swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+			CREATE TRIGGER swallow BEFORE INSERT ON audit.events FOR EACH ROW EXECUTE FUNCTION public.swallow()`
+	}
+	if _, err := connection(t, db.URL("")).Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRowCountIsNeeded: with such a trigger the batch itself reports no error.
+func TestRowCountIsNeeded(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	shut(t, l)
+	dropRows(t, db, true)
+	s, err := openSessionWithin(t.Context(), l.connect, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	g := newGroup(l.Writer())
+	e := decision("allow", 1)
+	e.Writer, e.WriterSequence = l.Writer(), 3
+	g.add(e, nil)
+	var dropped swallowedError
+	if err := s.write(t.Context(), g); !errors.As(err, &dropped) {
+		t.Errorf("%v", err)
+	}
+	s.batch.ExecStatement(s.insert, tupleFields(nil, g.tuple(g.rows[0])), s.formats, nil)
+	if err := s.conn.PgConn().ExecBatch(t.Context(), &s.batch).Close(); err != nil {
+		t.Errorf("the batch reports %v: the row count is not needed", err)
+	}
+}
