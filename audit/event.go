@@ -36,6 +36,10 @@ const (
 	KindReconciled           Kind = "reconciled"            // Bitbucket's deployments were held against the log
 	KindDeploymentUnobserved Kind = "deployment_unobserved" // one of them never came through
 	KindSelfTest             Kind = "self_test"             // a probe of our own was refused and one was allowed, or not
+	// These two explain why numbers of a writer are missing: attributes writer, first,
+	// last (its numbers, both included) and reason.
+	KindEventsLost  Kind = "events_lost"  // a writer's acknowledged events are not in the database any more
+	KindGapDeclared Kind = "gap_declared" // the owner declares, signed, that numbers never come; by DatabaseWriter
 )
 
 // DatabaseWriter is the writer of what the database itself records: exports,
