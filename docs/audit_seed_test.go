@@ -63,6 +63,15 @@ func seedMonth(t *testing.T) *pgtest.DB {
 		_, _, err := postgres.Migrate(ctx, url, nil)
 		return err
 	})
+	// A clone of a template has not the template's privileges on the database.
+	admin, err := pgx.Connect(t.Context(), db.URL(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(context.Background())
+	if _, err := admin.Exec(t.Context(), `DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO sallyport_owner', current_database()); END $$`); err != nil {
+		t.Fatal(err)
+	}
 	private, err := audit.GenerateKey("acme.example/egress")
 	if err != nil {
 		t.Fatal(err)

@@ -10,20 +10,146 @@ FROM audit.events e
 WHERE e.kind NOT IN ('decision', 'tunnel_closed', 'request_closed');
 COMMENT ON VIEW audit.operations IS 'Everything that is neither a decision nor the end of one: policies, keys, writers, operators'' deeds, exports, retention.';
 
--- Who may do what to the log, by whatever way he comes to it: privileges of his
--- own, of roles that he is a member of, of PUBLIC, and those of a superuser.
+-- Every role that can reach the log, and by which path. A pack and the attestation
+-- run this text themselves, not the view: its owner could replace it.
 CREATE VIEW audit.access AS
-SELECT r.rolname::text COLLATE "C" AS role, r.rolcanlogin AS may_log_in, r.rolsuper AS superuser,
-       bool_or(has_table_privilege(r.oid, c.oid, 'SELECT')) AS may_read,
-       bool_or(has_table_privilege(r.oid, c.oid, 'INSERT')) AS may_add,
-       bool_or(has_table_privilege(r.oid, c.oid, 'UPDATE') OR has_table_privilege(r.oid, c.oid, 'DELETE') OR has_table_privilege(r.oid, c.oid, 'TRUNCATE')) AS may_change,
-       bool_or(pg_has_role(r.oid, c.relowner, 'MEMBER')) AS may_alter
-FROM pg_catalog.pg_roles r
-CROSS JOIN pg_catalog.pg_class c
-WHERE c.relnamespace = 'audit'::regnamespace AND c.relkind IN ('r', 'p') AND r.rolname !~ '^pg_'
-GROUP BY r.oid, r.rolname, r.rolcanlogin, r.rolsuper
-HAVING bool_or(has_table_privilege(r.oid, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE'));
-COMMENT ON VIEW audit.access IS 'Every role that may do anything to the tables of the log, and what: its own privileges and those that it has through others.';
+WITH RECURSIVE
+roles AS (
+    SELECT r.oid, r.rolname::text COLLATE "C" AS name, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcanlogin, r.rolreplication, r.rolbypassrls,
+           current_setting('server_version_num')::integer < 160000 AS before_16
+    FROM pg_catalog.pg_roles r
+),
+-- Who can come to act as whom in one step. PostgreSQL 16 has INHERIT and SET as
+-- options of the membership, and may have several memberships of one pair.
+steps AS (
+    SELECT m.member, m.roleid AS target,
+           bool_or(coalesce((to_jsonb(m) ->> 'inherit_option')::boolean, r.rolinherit)) AS inherits,
+           bool_or(coalesce((to_jsonb(m) ->> 'set_option')::boolean, true)) AS sets,
+           bool_or(m.admin_option) AS administers
+    FROM pg_catalog.pg_auth_members m JOIN roles r ON r.oid = m.member
+    GROUP BY m.member, m.roleid
+    UNION ALL
+    SELECT d.datdba, r.oid, true, true, false
+    FROM pg_catalog.pg_database d JOIN roles r ON r.name = 'pg_database_owner' WHERE d.datname = current_database()
+),
+-- Attributes of a role (superuser, CREATEROLE) need SET ROLE at every step;
+-- privileges and ownership pass by INHERIT too.
+reach (attributes, subject, target) AS (
+    SELECT a, r.oid, r.oid FROM roles r CROSS JOIN (VALUES (false), (true)) AS both_kinds (a)
+    UNION
+    SELECT c.attributes, c.subject, s.target
+    FROM reach c JOIN steps s ON s.member = c.target AND (s.sets OR s.administers OR s.inherits AND NOT c.attributes)
+),
+-- The first step of one path, for each pair, so that the number of paths does not
+-- count: a cluster with many roles has very many.
+first_steps AS (
+    SELECT DISTINCT ON (c.attributes, s.member, c.target) c.attributes, s.member, c.target, s.target AS next,
+           CASE WHEN s.inherits OR s.sets OR NOT s.administers THEN format('member of %s', r.name) ELSE format('may grant itself %s', r.name) END
+           || CASE WHEN r.name = 'pg_database_owner' THEN ' (owner of the database)' WHEN s.inherits THEN '' WHEN s.sets THEN ' (NOINHERIT: by SET ROLE)' ELSE '' END
+           || CASE WHEN s.administers THEN ' (ADMIN OPTION)' ELSE '' END AS step
+    FROM steps s
+    JOIN reach c ON c.subject = s.target
+    JOIN roles r ON r.oid = s.target
+    WHERE s.sets OR s.administers OR s.inherits AND NOT c.attributes
+    ORDER BY c.attributes, s.member, c.target, s.target <> c.target, r.name
+),
+paths (attributes, subject, target, at, path) AS (
+    SELECT c.attributes, c.subject, c.target, c.subject, ''::text COLLATE "C" FROM reach c
+    UNION ALL
+    SELECT p.attributes, p.subject, p.target, f.next, (p.path || f.step || ' → ') COLLATE "C"
+    FROM paths p JOIN first_steps f ON f.attributes = p.attributes AND f.member = p.at AND f.target = p.target
+    WHERE p.at <> p.target
+),
+schemas AS (
+    SELECT n.oid, n.nspname::text COLLATE "C" AS name, n.nspowner, n.nspacl FROM pg_catalog.pg_namespace n WHERE n.nspname IN ('audit', 'identity', 'sallyport')
+),
+-- Partitions are one object: months come and go.
+relations AS (
+    SELECT c.oid, c.relowner, c.relacl, c.relkind,
+           s.name || '.' || CASE WHEN c.relispartition THEN regexp_replace(c.relname::text, '_[0-9]{4}_[0-9]{2}$', '_*') ELSE c.relname::text END AS name
+    FROM pg_catalog.pg_class c JOIN schemas s ON s.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+),
+functions AS (
+    SELECT p.oid, p.proowner, p.proacl, p.prosecdef, s.name || '.' || p.proname::text AS name
+    FROM pg_catalog.pg_proc p JOIN schemas s ON s.oid = p.pronamespace
+),
+meanings (privilege, capability) AS (
+    VALUES ('SELECT', 'read'), ('INSERT', 'add'), ('UPDATE', 'change'), ('DELETE', 'change'), ('TRUNCATE', 'change'),
+           ('TRIGGER', 'alter'), ('REFERENCES', 'refer'), ('MAINTAIN', 'block'), ('CREATE', 'create'), ('EXECUTE', 'call')
+),
+predefined (name, capability, reason) AS (
+    VALUES ('pg_read_all_data', 'read', 'reads every table'),
+           ('pg_write_all_data', 'change', 'changes every table'),
+           ('pg_execute_server_program', 'become superuser', 'runs programs as the server''s user'),
+           ('pg_write_server_files', 'become superuser', 'writes files as the server''s user'),
+           ('pg_read_server_files', 'read', 'reads the server''s files'),
+           ('pg_signal_backend', 'interrupt', 'ends sessions'),
+           ('pg_maintain', 'block', 'locks every table'),
+           ('pg_checkpoint', 'interrupt', 'makes the server write a checkpoint'),
+           ('pg_create_subscription', 'create', 'creates subscriptions, which write to tables'),
+           ('pg_stat_scan_tables', 'block', 'locks tables against changes of their form'),
+           ('pg_read_all_stats', 'observe', 'reads the queries of other sessions'),
+           ('pg_read_all_settings', 'observe', 'reads every setting')
+),
+-- What a role can do by itself. A row of PUBLIC has the grantee 0.
+own (grantee, attributes, capability, reason, object) AS (
+    SELECT r.oid, true, 'superuser', 'superuser', NULL FROM roles r WHERE r.rolsuper
+    UNION ALL
+    SELECT r.oid, true, CASE WHEN r.before_16 THEN 'become superuser' ELSE 'create roles' END,
+           CASE WHEN r.before_16 THEN 'CREATEROLE: grants itself every role but a superuser''s, the owner of the log and pg_execute_server_program included'
+                ELSE 'CREATEROLE' END, NULL
+    FROM roles r WHERE r.rolcreaterole AND NOT r.rolsuper
+    UNION ALL
+    SELECT r.oid, true, 'read', 'REPLICATION: copies the whole server', NULL FROM roles r WHERE r.rolreplication AND NOT r.rolsuper
+    UNION ALL
+    SELECT r.oid, true, 'bypass row security', 'BYPASSRLS', NULL FROM roles r WHERE r.rolbypassrls AND NOT r.rolsuper
+    UNION ALL
+    SELECT r.oid, false, p.capability, p.name || ': ' || p.reason, NULL FROM predefined p JOIN roles r ON r.name = p.name
+    UNION ALL
+    SELECT d.datdba, false, 'drop', 'owner of the database', NULL FROM pg_catalog.pg_database d WHERE d.datname = current_database()
+    UNION ALL
+    SELECT a.grantee, false, 'create', a.privilege_type || ' on the database' || CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END, NULL
+    FROM pg_catalog.pg_database d CROSS JOIN LATERAL aclexplode(d.datacl) a
+    WHERE d.datname = current_database() AND a.privilege_type = 'CREATE' AND a.grantee <> d.datdba
+    UNION ALL
+    SELECT s.nspowner, false, 'alter', 'owner of schema', s.name FROM schemas s
+    UNION ALL
+    SELECT r.relowner, false, 'alter', 'owner of', r.name FROM relations r
+    UNION ALL
+    SELECT f.proowner, false, 'alter', 'owner of', f.name || '()' FROM functions f
+    UNION ALL
+    SELECT a.grantee, false, m.capability, a.privilege_type || CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END || ' on schema', s.name
+    FROM schemas s CROSS JOIN LATERAL aclexplode(s.nspacl) a JOIN meanings m ON m.privilege = a.privilege_type
+    WHERE a.grantee <> s.nspowner
+    UNION ALL
+    SELECT a.grantee, false, m.capability, a.privilege_type || CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END || ' on', r.name
+    FROM relations r CROSS JOIN LATERAL aclexplode(r.relacl) a JOIN meanings m ON m.privilege = a.privilege_type
+    WHERE a.grantee <> r.relowner
+    UNION ALL
+    SELECT a.grantee, false, m.capability, a.privilege_type || CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END || ' on columns of', r.name
+    FROM relations r JOIN pg_catalog.pg_attribute c ON c.attrelid = r.oid AND c.attacl IS NOT NULL
+    CROSS JOIN LATERAL aclexplode(c.attacl) a JOIN meanings m ON m.privilege = a.privilege_type
+    WHERE a.grantee <> r.relowner
+    UNION ALL
+    SELECT a.grantee, false, 'call', 'EXECUTE, with its owner''s rights, on', f.name || '()'
+    FROM functions f CROSS JOIN LATERAL aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
+    WHERE f.prosecdef AND a.grantee <> f.proowner
+),
+found AS (
+    SELECT s.name AS role, s.rolcanlogin AS may_log_in, o.capability, p.path || o.reason AS path, o.object
+    FROM paths p JOIN roles s ON s.oid = p.subject JOIN own o ON o.grantee = p.target AND o.attributes = p.attributes
+    WHERE p.at = p.target AND s.name !~ '^pg_'
+    UNION ALL
+    SELECT 'PUBLIC', true, o.capability, o.reason, o.object FROM own o WHERE o.grantee = 0
+)
+SELECT g.role, g.may_log_in, g.capability,
+       g.path || coalesce(' ' || array_to_string(g.objects[1:3], ', '), '')
+              || CASE WHEN cardinality(g.objects) > 3 THEN ' and others' ELSE '' END AS path,
+       g.objects
+FROM (SELECT f.role, f.may_log_in, f.capability, f.path, array_agg(DISTINCT f.object ORDER BY f.object) FILTER (WHERE f.object IS NOT NULL) AS objects
+      FROM found f GROUP BY f.role, f.may_log_in, f.capability, f.path) g;
+COMMENT ON VIEW audit.access IS 'Every role that can do something to the schemas audit, identity and sallyport, by every path: attributes, memberships, predefined roles, ownership, privileges on tables, columns, schemas and functions, and PUBLIC.';
 
 -- +goose StatementBegin
 DO $$
@@ -43,13 +169,11 @@ $$;
 -- +goose StatementEnd
 COMMENT ON COLUMN audit.operations.action IS 'What an operator did.';
 COMMENT ON COLUMN audit.operations.attributes IS 'What else is known of it, as JSON: names, and values that are text.';
-COMMENT ON COLUMN audit.access.role IS 'The role. PostgreSQL''s own roles are not listed; who is a member of them is.';
-COMMENT ON COLUMN audit.access.may_log_in IS 'Whether somebody can log in as this role. Who is a member of it may act as it all the same.';
-COMMENT ON COLUMN audit.access.superuser IS 'Whether it may do anything at all: nothing in the database stops it.';
-COMMENT ON COLUMN audit.access.may_read IS 'Whether it may read a table of the log.';
-COMMENT ON COLUMN audit.access.may_add IS 'Whether it may add rows to one.';
-COMMENT ON COLUMN audit.access.may_change IS 'Whether it has the privilege to change rows of one, or to take them away. The triggers refuse that too, as long as they are there.';
-COMMENT ON COLUMN audit.access.may_alter IS 'Whether it may act as the owner of one: drop it, or disable its triggers.';
+COMMENT ON COLUMN audit.access.role IS 'The role. PUBLIC is every role. PostgreSQL''s predefined roles are not listed; their members are.';
+COMMENT ON COLUMN audit.access.may_log_in IS 'Whether the role is a login. A role that is not can still be reached by its members, who have rows of their own.';
+COMMENT ON COLUMN audit.access.capability IS 'superuser, become superuser, alter (drop a table, replace a function, disable a trigger), drop (the database), change (UPDATE, DELETE, TRUNCATE), add (INSERT), create (objects in a schema or the database), call (a function that acts with its owner''s rights), read, block (locks), interrupt (sessions), refer (a foreign key), create roles, bypass row security, observe.';
+COMMENT ON COLUMN audit.access.path IS 'How the role comes to it, from the role to the object. NOINHERIT: the role has to SET ROLE first. ADMIN OPTION: it can grant the membership, to itself too.';
+COMMENT ON COLUMN audit.access.objects IS 'All objects of that capability and path. Partitions are one object.';
 REVOKE ALL ON audit.operations, audit.access FROM PUBLIC;
 GRANT SELECT ON audit.operations, audit.access TO sallyport_writer, sallyport_auditor;
 

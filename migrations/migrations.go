@@ -36,6 +36,25 @@ var Files embed.FS
 //go:embed roles/roles.sql
 var Roles string
 
+// Access is the query that the view audit.access was made of: every role that can
+// reach the log, by which path. Who owns the view can replace it, so what is put on
+// record is asked with this text.
+var Access = between("00006_asking.sql", "CREATE VIEW audit.access AS\n", ";\nCOMMENT ON VIEW audit.access")
+
+// between returns the text of a migration between two marks.
+func between(name, from, to string) string {
+	text, err := Files.ReadFile(name)
+	if err != nil {
+		panic("migrations: " + err.Error())
+	}
+	_, rest, begins := strings.Cut(string(text), from)
+	found, _, ends := strings.Cut(rest, to)
+	if !begins || !ends {
+		panic("migrations: " + name + " has no text between " + strconv.Quote(from) + " and " + strconv.Quote(to))
+	}
+	return found
+}
+
 // Latest is the number of the newest migration.
 func Latest() int64 {
 	names, err := fs.Glob(Files, "*.sql")
