@@ -38,7 +38,7 @@ func TestConfigurationsLoad(t *testing.T) {
 		write("certificate.pem", certificate)
 		write("key.pem", key)
 		write("policy/egress/first.rego", "package sallyport.egress\n")
-		for _, secret := range []string{"bitbucket-token", "database-url", "migration-url"} {
+		for _, secret := range []string{"bitbucket-token", "database-url", "sealer-database-url", "migration-url"} {
 			write(secret, "postgresql://somebody@database.example/sallyport\n")
 		}
 		write("sallyport.yaml", strings.NewReplacer(move...).Replace(read(t, name)))

@@ -101,7 +101,7 @@ func TestComposeHoldsTogether(t *testing.T) {
 func TestLogins(t *testing.T) {
 	db := pgtest.Start(t, pgtest.Options{}).New(t)
 	directory := t.TempDir()
-	for _, login := range []string{"writer", "auditor", "migrator"} {
+	for _, login := range []string{"writer", "sealer", "auditor", "migrator"} {
 		if err := os.WriteFile(filepath.Join(directory, login+"-password"), []byte("it's "+login+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -123,8 +123,8 @@ func TestLogins(t *testing.T) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
-	set := psql("-d", db.URL(""), "-c", `SELECT string_agg(rolname || ' ' || (rolpassword LIKE 'SCRAM-SHA-256$%')::text, ', ' ORDER BY rolname) FROM pg_authid WHERE rolname IN ('sallyport_writer', 'sallyport_auditor', 'migrator')`)
-	if set != "migrator true, sallyport_auditor true, sallyport_writer true\n" {
+	set := psql("-d", db.URL(""), "-c", `SELECT string_agg(rolname || ' ' || (rolpassword LIKE 'SCRAM-SHA-256$%')::text, ', ' ORDER BY rolname) FROM pg_authid WHERE rolname IN ('sallyport_writer', 'sallyport_sealer', 'sallyport_auditor', 'migrator')`)
+	if set != "migrator true, sallyport_auditor true, sallyport_sealer true, sallyport_writer true\n" {
 		t.Errorf("passwords: %s", set)
 	}
 	if _, _, err := postgres.Migrate(t.Context(), db.URL("migrator"), nil); err != nil {

@@ -89,7 +89,7 @@ func TestConfigurationLoads(t *testing.T) {
 	write("tls/certificate.pem", certificate)
 	write("tls/key.pem", key)
 	write("policy-repository/egress/first.rego", "package sallyport.egress\n")
-	for _, secret := range []string{"bitbucket-token", "database-url", "migration-url"} {
+	for _, secret := range []string{"bitbucket-token", "database-url", "sealer-database-url", "migration-url"} {
 		write("secrets/"+secret, "postgres://somebody@database.example/sallyport\n")
 	}
 	write("sallyport.yaml", named(t, "yaml", "sallyport.yaml").text)

@@ -7,7 +7,7 @@ CREATE FUNCTION sallyport.oldest_program() RETURNS bigint
     RETURN 7;
 COMMENT ON FUNCTION sallyport.oldest_program() IS 'The newest migration that the oldest program knows which works with this schema.';
 REVOKE ALL ON FUNCTION sallyport.oldest_program() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION sallyport.oldest_program() TO sallyport_writer, sallyport_auditor;
+GRANT EXECUTE ON FUNCTION sallyport.oldest_program() TO sallyport_writer, sallyport_sealer, sallyport_auditor;
 
 -- Who may do what one alone can do at a time. Everybody who can connect can take
 -- an advisory lock, whatever its number, and keep it for ever. A row can be
@@ -440,7 +440,7 @@ BEGIN
               FROM audit.events e LEFT JOIN audit.leaves l ON l.writer = e.writer AND l.writer_sequence = e.writer_sequence
               WHERE e.time >= begins AND e.time < ends) j;
     SELECT max(c.time) INTO sealed_by FROM audit.checkpoints c
-        WHERE c.size <= (SELECT min(o.size) FROM audit.checkpoints o WHERE o.size > topmost);
+        WHERE c.number <= (SELECT min(o.number) FROM audit.checkpoints o WHERE o.size > topmost);
     SELECT array_agg(w.writer ORDER BY w.writer), array_agg(w.taken ORDER BY w.writer), array_agg(w.last ORDER BY w.writer)
         INTO writers, writers_taken, last_sequences
         FROM (SELECT e.writer, max(e.writer_sequence) AS last, count(*) FILTER (WHERE NOT audit.is_exempt_from_retention(e.kind, e.writer)) AS taken FROM audit.events e WHERE e.time >= begins AND e.time < ends GROUP BY e.writer) w;
@@ -640,7 +640,7 @@ REVOKE ALL ON FUNCTION audit.sessions_at(regclass), audit.acquire_lock(text, boo
     audit.chain_step(bytea, bytea), audit.chain(bytea), audit.is_exempt_from_retention(text, text), audit.check_month(date, integer), audit.expire(date, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.record_export(text, text, bigint, bytea, text), audit.chain_step(bytea, bytea), audit.chain(bytea), audit.is_exempt_from_retention(text, text)
     TO sallyport_writer, sallyport_auditor;
-GRANT EXECUTE ON FUNCTION audit.try_seal_lock() TO sallyport_writer;
+GRANT EXECUTE ON FUNCTION audit.try_seal_lock() TO sallyport_sealer;
 -- To keep more is an auditor's right, to keep less the owner's alone.
 GRANT EXECUTE ON FUNCTION audit.set_hold(date, date, text), audit.check_month(date, integer) TO sallyport_auditor;
 

@@ -119,7 +119,7 @@ func TestSealingHeldUp(t *testing.T) {
 	l := logFor(t, db.URL(postgres.Writer), nil)
 	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
 	seal(t, s)
-	selfish := connection(t, db.URL(postgres.Writer))
+	selfish := connection(t, db.URL(postgres.Sealer))
 	if _, err := selfish.Exec(t.Context(), `BEGIN`); err != nil {
 		t.Fatal(err)
 	}

@@ -69,8 +69,8 @@ func (r *Reader) Coverage(ctx context.Context, from, to time.Time) (Coverage, er
 }
 
 const (
-	checkpointSQL      = `SELECT note FROM audit.checkpoints WHERE size >= $1 ORDER BY size LIMIT 1`
-	checkpointSinceSQL = `SELECT note FROM audit.checkpoints WHERE time >= $1 ORDER BY size LIMIT 1`
+	checkpointSQL      = `SELECT note FROM audit.checkpoints WHERE size >= $1 ORDER BY size, number LIMIT 1`
+	checkpointSinceSQL = `SELECT note FROM audit.checkpoints WHERE time >= $1 ORDER BY number LIMIT 1`
 )
 
 // CheckpointOf gives the first checkpoint of at least this size, as it was signed;

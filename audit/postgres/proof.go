@@ -52,14 +52,14 @@ func (r *Reader) prove(ctx context.Context, writer string, sequence int64, under
 	var leaf, frontier []byte
 	var note string
 	var size, before int64
-	order := "size"
+	order := "size, number"
 	if under == Latest {
-		order = "size DESC"
+		order = "size DESC, number DESC"
 	}
 	err := r.tx.QueryRow(ctx, `SELECT l.index, l.hash, c.size, c.note, coalesce(b.size, 0), coalesce(b.frontier, '')
 		FROM audit.leaves l
 		CROSS JOIN LATERAL (SELECT size, note FROM audit.checkpoints WHERE size > l.index ORDER BY `+order+` LIMIT 1) c
-		LEFT JOIN LATERAL (SELECT size, frontier FROM audit.checkpoints WHERE size <= l.index ORDER BY size DESC LIMIT 1) b ON true
+		LEFT JOIN LATERAL (SELECT size, frontier FROM audit.checkpoints WHERE size <= l.index ORDER BY size DESC, number DESC LIMIT 1) b ON true
 		WHERE l.writer = $1 AND l.writer_sequence = $2`, writer, sequence).Scan(&p.Index, &leaf, &size, &note, &before, &frontier)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, ErrNotSealed

@@ -193,7 +193,7 @@ var noRecord = []byte{}
 // readStatements reads the checkpoints of a size above from, up to to; without
 // an end, all that are left.
 func (r *Reader) readStatements(ctx context.Context, p *part, from, to int64, all bool) error {
-	rows, err := r.tx.Query(ctx, `SELECT size, time, root, frontier, note FROM audit.checkpoints WHERE size > $1 AND (size <= $2 OR $3) ORDER BY size`, from, to, all)
+	rows, err := r.tx.Query(ctx, `SELECT size, time, root, frontier, note FROM audit.checkpoints WHERE size > $1 AND (size <= $2 OR $3) ORDER BY size, number`, from, to, all)
 	if err != nil {
 		return err
 	}

@@ -9,17 +9,11 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/postgres"
 )
-
-// latest is the newest checkpoint of the database. Size 0: there is none.
-type latest struct {
-	audit.Checkpoint
-	note     []byte
-	frontier []byte
-}
 
 // stepTimeout bounds a step. A commit that waits for a synchronous standby which
 // is gone is given up; whether it happened is found out by the next step.
@@ -54,7 +48,7 @@ func (s *Sealer) step(ctx context.Context) (more bool, err error) {
 }
 
 func isOurs(err error) bool {
-	return errors.Is(err, ErrNoKey) || errors.Is(err, ErrBehind) || errors.Is(err, ErrForked) || errors.Is(err, ErrDamaged) || errors.Is(err, ErrHeldUp)
+	return errors.Is(err, ErrNoKey) || errors.Is(err, ErrBehind) || errors.Is(err, ErrForked) || errors.Is(err, ErrDamaged) || errors.Is(err, ErrHeldUp) || errors.Is(err, ErrMayNotSeal)
 }
 
 // sealLock acquires the lock of the sealer for one transaction. It is a row lock
@@ -65,9 +59,13 @@ const sealLock = `SELECT audit.try_seal_lock()`
 func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	var mine bool
 	if err := tx.QueryRow(ctx, sealLock).Scan(&mine); err != nil {
+		return false, s.mayNotSeal(err)
+	}
+	named, err := readRegistrations(ctx, tx)
+	if err != nil {
 		return false, err
 	}
-	last, err := readLatest(ctx, tx)
+	last, err := s.readLatest(ctx, tx, named)
 	if err != nil {
 		return false, err
 	}
@@ -81,7 +79,7 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	if err := s.findLost(ctx, tx); err != nil {
 		return false, err
 	}
-	first, err := s.authority(ctx, tx, last)
+	first, err := s.authority(ctx, last, named)
 	if err != nil {
 		return false, err
 	}
@@ -93,15 +91,25 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 		return false, err
 	}
 	s.announce(last.Checkpoint, last.note)
-	b, err := s.gatherNext(ctx, tx, last.Size)
+	b, err := s.gatherNext(ctx, tx, last.leaves)
+	b.findings = append(b.findings, last.findings...)
 	if err != nil {
 		return false, err
 	}
-	if len(b.leaves) == 0 {
+	if len(b.leaves) == 0 && tree.Size() == last.Size {
 		s.behind(false, b.findings, b.blocked)
 		return false, nil
 	}
 	return b.more, s.extend(ctx, tx, tree, b)
+}
+
+// mayNotSeal explains the error of a login that may not seal.
+func (s *Sealer) mayNotSeal(err error) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != "42501" {
+		return err
+	}
+	return fmt.Errorf("%w: %q is not a member of %s: give serve a login of its own for sealing (audit.sealer_database_url_file), or run GRANT %[3]s TO %[2]q",
+		ErrMayNotSeal, s.connect.User, postgres.Sealer)
 }
 
 // other is what an instance observes of the session that has the turn to seal.
@@ -113,7 +121,7 @@ type other struct {
 
 // watch determines whether the session that has the turn to seal makes progress.
 func (s *Sealer) watch(ctx context.Context, tx pgx.Tx, last latest) error {
-	v, err := s.survey(ctx, tx, last.Size)
+	v, err := s.survey(ctx, tx, last.leaves)
 	if err != nil {
 		return err
 	}
@@ -123,11 +131,11 @@ func (s *Sealer) watch(ctx context.Context, tx pgx.Tx, last latest) error {
 		s.other = other{}
 		s.behind(false, v.findings, v.blocked)
 		return nil
-	case known && last.Size != s.other.size:
-		s.other = other{size: last.Size, since: now}
+	case known && last.leaves != s.other.size:
+		s.other = other{size: last.leaves, since: now}
 		s.behind(false, v.findings, v.blocked)
 	case !known:
-		s.other = other{last.Size, now, true}
+		s.other = other{last.leaves, now, true}
 	case now.Sub(s.other.since) > s.config.PatienceWithOthers:
 		return fmt.Errorf("%w, since %s", ErrHeldUp, s.other.since.UTC().Format(time.RFC3339))
 	default:
@@ -137,26 +145,12 @@ func (s *Sealer) watch(ctx context.Context, tx pgx.Tx, last latest) error {
 	return nil
 }
 
-func readLatest(ctx context.Context, tx pgx.Tx) (latest, error) {
-	var l latest
-	var size int64
-	var root []byte
-	err := tx.QueryRow(ctx, `SELECT size, root, frontier, note FROM audit.checkpoints ORDER BY size DESC LIMIT 1`).Scan(&size, &root, &l.frontier, &l.note)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return latest{}, nil
-	}
-	if err != nil {
-		return latest{}, fmt.Errorf("read the latest checkpoint: %w", err)
-	}
-	if l.Checkpoint, err = audit.ReadCheckpoint(l.note); err != nil || l.Size != size || !bytes.Equal(l.Root[:], root) {
-		return latest{}, fmt.Errorf("%w: the row of the checkpoint of size %d is not what was signed", ErrDamaged, size)
-	}
-	return l, nil
-}
-
 // compare holds the database against what was published: each place's newest
 // checkpoint once, and what we saw ourselves always.
 func (s *Sealer) compare(ctx context.Context, tx pgx.Tx, last latest) error {
+	if last.Size < s.largest && last.refused != nil {
+		return last.refused
+	}
 	if last.Size < s.largest {
 		return fmt.Errorf("%w: this instance has seen the checkpoint of size %d, and the database has %d", ErrBehind, s.largest, last.Size)
 	}
@@ -216,30 +210,19 @@ func (s *Sealer) compareWith(ctx context.Context, tx pgx.Tx, p *place, note []by
 
 // authority checks that our key is the one that signs next. It is true where
 // there was none and ours has just been registered.
-func (s *Sealer) authority(ctx context.Context, tx pgx.Tx, last latest) (registered bool, err error) {
-	named, err := readRegistrations(ctx, tx)
-	if err != nil {
-		return false, err
-	}
-	if len(named) == 0 && last.Size == 0 {
+func (s *Sealer) authority(ctx context.Context, last latest, named []registration) (registered bool, err error) {
+	if len(named) == 0 && last.Size == 0 && last.refused == nil {
 		return true, s.registerFirst(ctx)
 	}
 	if s.config.Signer == nil {
 		return false, fmt.Errorf("%w: it is that of the log %s; copy its key file here and name it in audit.signing_key_file", ErrNoKey, cmpOrigin(last, named))
 	}
-	own := s.config.Signer.Key()
-	var signedBy audit.Key
-	if last.Size > 0 {
-		known := []audit.Key{own}
-		for _, r := range named {
-			known = append(known, r.Key, r.Previous)
-		}
-		if _, signedBy, err = audit.OpenCheckpoint(last.note, known...); err != nil {
-			return false, fmt.Errorf("%w: %w", ErrNoKey, err)
-		}
+	if last.Size == 0 && last.refused != nil {
+		return false, last.refused
 	}
-	if !mayFollow(own, signedBy, named) {
-		return false, fmt.Errorf("%w: it is %s, and this instance has %s", ErrNoKey, presentKey(signedBy, named), own)
+	own := s.config.Signer.Key()
+	if !mayFollow(own, last.signedBy, named) {
+		return false, fmt.Errorf("%w: it is %s, and this instance has %s", ErrNoKey, presentKey(last.signedBy, named), own)
 	}
 	return false, nil
 }
@@ -281,7 +264,7 @@ func presentKey(signedBy audit.Key, named []registration) audit.Key {
 }
 
 func cmpOrigin(last latest, named []registration) string {
-	if last.Origin != "" {
+	if last.Origin != "" || len(named) == 0 {
 		return last.Origin
 	}
 	return named[0].Key.Origin()
@@ -329,42 +312,22 @@ func (s *Sealer) registerFirst(ctx context.Context) error {
 	return nil
 }
 
-// restore returns the tree of the latest checkpoint, which is what the next goes
-// on from.
-func (s *Sealer) restore(ctx context.Context, tx pgx.Tx, last latest) (*audit.Tree, error) {
-	tree, err := audit.RestoreTree(last.Size, last.frontier)
-	if err != nil || last.Size > 0 && tree.Root() != last.Root {
-		return nil, fmt.Errorf("%w: the frontier of the checkpoint of size %d does not have its root", ErrDamaged, last.Size)
-	}
-	var leaves int64
-	if err := tx.QueryRow(ctx, `SELECT coalesce(max(index), -1) + 1 FROM audit.leaves`).Scan(&leaves); err != nil {
-		return nil, err
-	}
-	if leaves != last.Size {
-		return nil, fmt.Errorf("%w: there are %d leaves, and the latest checkpoint covers %d", ErrDamaged, leaves, last.Size)
-	}
-	return tree, nil
-}
-
-// extend adds the leaves and signs, in this transaction.
+// extend seals the batch and signs, in this transaction. The database computes
+// the leaves and the tree again, and refuses what differs from the signed note.
 func (s *Sealer) extend(ctx context.Context, tx pgx.Tx, tree *audit.Tree, b batch) error {
-	begin := tree.Size()
-	_, err := tx.CopyFrom(ctx, pgx.Identifier{"audit", "leaves"}, []string{"index", "writer_sequence", "writer", "hash"},
-		pgx.CopyFromSlice(len(b.leaves), func(i int) ([]any, error) {
-			l := &b.leaves[i]
-			tree.Append(l.hash)
-			return []any{begin + int64(i), l.sequence, l.writer, l.hash[:]}, nil
-		}))
-	if err != nil {
-		return fmt.Errorf("add leaves: %w", err)
+	for i := range b.leaves {
+		tree.Append(b.leaves[i].hash)
 	}
 	c := audit.Checkpoint{Origin: s.config.Signer.Key().Origin(), Size: tree.Size(), Root: tree.Root(), Time: s.now().UTC().Truncate(time.Second)}
 	note, err := s.config.Signer.Sign(c)
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, `INSERT INTO audit.checkpoints (size, time, root, frontier, note) VALUES ($1, $2, $3, $4, $5)`,
-		c.Size, c.Time, c.Root[:], tree.Frontier(), string(note)); err != nil {
+	writers, first, last := b.ranges()
+	if _, err := tx.Exec(ctx, `SELECT audit.add_checkpoint($1, $2, $3, $4)`, writers, first, last, string(note)); err != nil {
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "XX001" || pg.Code == "23514") {
+			return fmt.Errorf("%w: %s", ErrDamaged, pg.Message)
+		}
 		return fmt.Errorf("add the checkpoint: %w", err)
 	}
 	err = tx.Commit(ctx)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -64,6 +65,8 @@ func newKey(t testing.TB, origin string) *audit.Signer {
 // sealerFor makes a sealer beside a log. It is not running: tests seal by hand.
 func sealerFor(t testing.TB, url string, l *Log, change func(*SealerConfig)) *Sealer {
 	t.Helper()
+	// A log's tests name its own login.
+	url = strings.Replace(url, postgres.Writer, postgres.Sealer, 1)
 	config := SealerConfig{URL: url, Writer: l.Writer(), Record: l.Record, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
 	if change != nil {
 		change(&config)
@@ -407,7 +410,6 @@ func TestSealerRefusesDamage(t *testing.T) {
 		"a leaf too many":   `INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (2, 'x', 1, decode(repeat('00', 32), 'hex'))`,
 		"another frontier":  `ALTER TABLE audit.checkpoints DISABLE TRIGGER ALL; UPDATE audit.checkpoints SET frontier = decode(repeat('00', 32), 'hex')`,
 		"another root":      `ALTER TABLE audit.checkpoints DISABLE TRIGGER ALL; UPDATE audit.checkpoints SET root = decode(repeat('00', 32), 'hex')`,
-		"a forged size":     `INSERT INTO audit.checkpoints SELECT size + 1, time, root, frontier, note FROM audit.checkpoints`,
 		"a leaf taken away": `ALTER TABLE audit.leaves DISABLE TRIGGER ALL; DELETE FROM audit.leaves WHERE index = 1`,
 	} {
 		db := database(t)
@@ -435,7 +437,7 @@ func TestSealStopsAtAGap(t *testing.T) {
 	url := db.URL(postgres.Writer)
 	l := logFor(t, url, nil)
 	s := sealerFor(t, url, l, withKey(newKey(t, "")))
-	conn := connection(t, url)
+	conn := connection(t, db.URL(""))
 	add := `INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now() + $3, $1, 'other', $2, '{}')`
 	for _, e := range []struct {
 		kind string

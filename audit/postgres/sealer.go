@@ -31,7 +31,7 @@ type Publisher interface {
 
 // SealerConfig says how a log is sealed. A zero field is its default.
 type SealerConfig struct {
-	URL    string // the database, as the role sallyport_writer or a member of it
+	URL    string // the database, as the role sallyport_sealer or a member of it
 	Log    *slog.Logger
 	Writer string // our own, which is not looked for among the lost
 	// Record makes an event of ours durable.
@@ -65,7 +65,9 @@ var (
 	ErrForked = errors.New("the database holds another log than was published")
 	// ErrDamaged: what is there does not hold together.
 	ErrDamaged = errors.New("the sealed log is damaged; run `sallyport audit verify`")
-	// ErrHeldUp: a session of a writer's login has the turn to seal and does not.
+	// ErrMayNotSeal: the login lacks the privilege.
+	ErrMayNotSeal = errors.New("the login may not seal the audit log")
+	// ErrHeldUp: a session of a login that may seal has the turn to seal and does not.
 	ErrHeldUp = errors.New("another session has the turn to seal and seals nothing; its transaction has a lock on audit.locks in pg_locks: end it with pg_terminate_backend")
 )
 

@@ -27,6 +27,19 @@ type leaf struct {
 	hash     audit.Hash
 }
 
+// ranges are what audit.add_checkpoint takes: of each writer the first and the
+// last number, in the order of the leaves.
+func (b *batch) ranges() (writers []string, first, last []int64) {
+	for _, l := range b.leaves {
+		if n := len(writers) - 1; n >= 0 && writers[n] == l.writer && last[n]+1 == l.sequence {
+			last[n]++
+			continue
+		}
+		writers, first, last = append(writers, l.writer), append(first, l.sequence), append(last, l.sequence)
+	}
+	return writers, first, last
+}
+
 // maxBlockedFindings bounds the findings of one survey. The number of those
 // beyond it is the last finding.
 const maxBlockedFindings = 100

@@ -43,7 +43,7 @@ var sealFailures = []struct {
 	reason string
 	err    error
 }{
-	{"no_key", ErrNoKey}, {"behind", ErrBehind}, {"forked", ErrForked}, {"damaged", ErrDamaged}, {"held_up", ErrHeldUp}, {"database", nil},
+	{"no_key", ErrNoKey}, {"behind", ErrBehind}, {"forked", ErrForked}, {"damaged", ErrDamaged}, {"held_up", ErrHeldUp}, {"no_privilege", ErrMayNotSeal}, {"database", nil},
 }
 
 // SealFailures lists the reasons for which sealing fails: a closed vocabulary.

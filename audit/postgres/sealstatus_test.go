@@ -17,11 +17,14 @@ func TestFailingSealingShows(t *testing.T) {
 	t.Parallel()
 	const deleteLeaf = `ALTER TABLE audit.leaves DISABLE TRIGGER ALL; DELETE FROM audit.leaves WHERE index = 2`
 	for reason, fail := range map[string]func(*testing.T, *sealedLog){
-		"no_key":   func(t *testing.T, f *sealedLog) { f.sealer.config.Signer = newKey(t, "") },
-		"behind":   func(t *testing.T, f *sealedLog) { rewind(t, connection(t, f.db.URL("")), 2) },
-		"damaged":  func(t *testing.T, f *sealedLog) { execute(t, f.db, deleteLeaf) },
-		"forked":   func(t *testing.T, f *sealedLog) { f.reopen(t, withKey(f.key, &shelf{notes: [][]byte{foreignNote(t)}})) },
-		"held_up":  func(t *testing.T, f *sealedLog) { f.holdUp(t) },
+		"no_key":  func(t *testing.T, f *sealedLog) { f.sealer.config.Signer = newKey(t, "") },
+		"behind":  func(t *testing.T, f *sealedLog) { rewind(t, connection(t, f.db.URL("")), 2) },
+		"damaged": func(t *testing.T, f *sealedLog) { execute(t, f.db, deleteLeaf) },
+		"forked":  func(t *testing.T, f *sealedLog) { f.reopen(t, withKey(f.key, &shelf{notes: [][]byte{foreignNote(t)}})) },
+		"held_up": func(t *testing.T, f *sealedLog) { f.holdUp(t) },
+		"no_privilege": func(t *testing.T, f *sealedLog) {
+			f.reopen(t, func(c *SealerConfig) { c.URL = f.db.URL(postgres.Writer) })
+		},
 		"database": func(t *testing.T, f *sealedLog) { execute(t, f.db, `ALTER TABLE audit.checkpoints RENAME TO moved`) },
 	} {
 		t.Run(reason, func(t *testing.T) {
@@ -71,7 +74,7 @@ func TestEverySealFailureHasAReason(t *testing.T) {
 		}
 		known[reason] = true
 	}
-	for _, err := range []error{ErrNoKey, ErrBehind, ErrForked, ErrDamaged, ErrHeldUp, t.Context().Err(), pgx.ErrNoRows} {
+	for _, err := range []error{ErrNoKey, ErrBehind, ErrForked, ErrDamaged, ErrHeldUp, ErrMayNotSeal, t.Context().Err(), pgx.ErrNoRows} {
 		if reason := (SealStatus{Err: err}).Reason(); !known[reason] || (reason == "") != (err == nil) {
 			t.Errorf("%v has the reason %q", err, reason)
 		}
@@ -106,7 +109,7 @@ func (f *sealedLog) reopen(t *testing.T, change func(*SealerConfig)) {
 
 // holdUp keeps the turn to seal in another session.
 func (f *sealedLog) holdUp(t *testing.T) {
-	selfish := connection(t, f.db.URL(postgres.Writer))
+	selfish := connection(t, f.db.URL(postgres.Sealer))
 	if _, err := selfish.Exec(t.Context(), `BEGIN`); err != nil {
 		t.Fatal(err)
 	}

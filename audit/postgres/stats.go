@@ -228,7 +228,7 @@ func (s *Totals) sealing(ctx context.Context, tx pgx.Tx) error {
 		SELECT coalesce(sum((SELECT count(*) FROM audit.events e WHERE e.writer = w.writer
 			AND e.writer_sequence > coalesce((SELECT max(l.writer_sequence) FROM audit.leaves l WHERE l.writer = w.writer), 0))), 0)::bigint
 		FROM w WHERE w.writer IS NOT NULL),
-		(SELECT time FROM audit.checkpoints ORDER BY size DESC LIMIT 1)`).Scan(&s.Sealing.Sealed, &s.Sealing.Unsealed, &s.Sealing.Checkpoint)
+		(SELECT time FROM audit.checkpoints ORDER BY number DESC LIMIT 1)`).Scan(&s.Sealing.Sealed, &s.Sealing.Unsealed, &s.Sealing.Checkpoint)
 }
 
 func (s *Totals) tables(ctx context.Context, tx pgx.Tx) error {

@@ -220,6 +220,7 @@ func variedLog(t testing.TB, url string, events int, history bool, places ...Pub
 	logs := []*Log{logFor(t, url, func(c *Config) { c.Log = nil }), logFor(t, url, func(c *Config) { c.Log = nil }), logFor(t, url, func(c *Config) { c.Log = nil })}
 	s := sealerFor(t, url, logs[0], func(c *SealerConfig) { c.Signer, c.Publishers, c.Log = key, places, nil })
 	if history {
+		backdate(t, connection(t, strings.Replace(url, postgres.Writer, pgtest.Superuser, 1)))
 		livedThrough(t, logs[0], s, events)
 	}
 	for n := range events {

@@ -20,6 +20,7 @@ import (
 type database struct {
 	admin                       string // the superuser's URL
 	urlFile, migrationFile      string
+	sealerFile                  string
 	password, migrationPassword string
 }
 
@@ -117,10 +118,12 @@ func nameDatabase(t testing.TB, db *pgtest.DB) *database {
 	d := &database{
 		admin:   db.URL(""),
 		urlFile: filepath.Join(directory, "database-url"), migrationFile: filepath.Join(directory, "migration-url"),
-		password: "s3cret-of-the-writer", migrationPassword: "s3cret-of-the-migration",
+		sealerFile: filepath.Join(directory, "sealer-url"),
+		password:   "s3cret-of-the-writer", migrationPassword: "s3cret-of-the-migration",
 	}
 	for file, text := range map[string]string{
 		d.urlFile:       withUser(d.admin, "sallyport_writer", d.password),
+		d.sealerFile:    withUser(d.admin, "sallyport_sealer", d.password),
 		d.migrationFile: withUser(d.admin, "migrator", d.migrationPassword),
 	} {
 		if err := os.WriteFile(file, []byte(text+"\n"), 0o600); err != nil {

@@ -67,8 +67,10 @@ func newCampaign(t *testing.T, o conditions) *campaign {
 	c.relay = newRelay(t, c.postgres)
 	named := nameDatabase(t, db)
 	through := fmt.Sprintf("postgresql://sallyport_writer:%s@%s/%s?sslmode=disable\n", named.password, c.relay.listener.Addr(), db.Name)
-	if err := os.WriteFile(named.urlFile, []byte(through), 0o600); err != nil {
-		t.Fatal(err)
+	for file, url := range map[string]string{named.urlFile: through, named.sealerFile: strings.Replace(through, "sallyport_writer", "sallyport_sealer", 1)} {
+		if err := os.WriteFile(file, []byte(url), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	c.w = newWorld(t, options{database: named, program: o.program, env: o.env, extra: soakLimits + "log: {level: warn}\n"})
 	keyPath := filepath.Join(t.TempDir(), "key")

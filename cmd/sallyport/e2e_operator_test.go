@@ -42,7 +42,7 @@ func (w *world) second(t testing.TB) (proxy, config string, s *server) {
 	proxy, adminAddress := freeAddress(t), freeAddress(t)
 	config, err := w.WriteConfig(surroundings.ServerOptions{
 		Directory: directory, Listen: proxy, Admin: adminAddress, PolicyDirectory: w.policy, DataDirectory: filepath.Join(directory, "data"),
-		DatabaseURLFile: w.database.urlFile, MigrationURLFile: w.database.migrationFile,
+		DatabaseURLFile: w.database.urlFile, MigrationURLFile: w.database.migrationFile, SealerURLFile: w.database.sealerFile,
 		ExtraAudit: "  completeness: {enabled: false}\n", Extra: "self_test: {interval: 0s}\n",
 	})
 	if err != nil {

@@ -47,7 +47,7 @@ func age(t testing.TB, admin string, signer *audit.Signer) time.Time {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Exec(t.Context(), `INSERT INTO audit.checkpoints (size, time, root, frontier, note) VALUES ($1, $2, $3, $4, $5)`,
+	if _, err := conn.Exec(t.Context(), `INSERT INTO audit.checkpoints (number, size, time, root, frontier, note) VALUES (1, $1, $2, $3, $4, $5)`,
 		c.Size, c.Time, c.Root[:], tree.Frontier(), string(note)); err != nil {
 		t.Fatal(err)
 	}

@@ -92,7 +92,7 @@ func (w *world) configure(o options) {
 		so.Extra += "self_test: {interval: 0s}\n"
 	}
 	if w.database != nil {
-		so.DatabaseURLFile, so.MigrationURLFile = w.database.urlFile, w.database.migrationFile
+		so.DatabaseURLFile, so.MigrationURLFile, so.SealerURLFile = w.database.urlFile, w.database.migrationFile, w.database.sealerFile
 		w.secrets = append(w.secrets, w.database.password, w.database.migrationPassword)
 	}
 	if o.tls {

@@ -16,7 +16,7 @@ func newMigrate() *cobra.Command {
 audit.migration_url_file names. Servers of this version and the one before may go
 on writing meanwhile.
 
-The roles sallyport_owner, sallyport_writer and sallyport_auditor are made where
+The roles sallyport_owner, sallyport_writer, sallyport_sealer and sallyport_auditor are made where
 the login may make them. Where it may not, as on a managed PostgreSQL, an
 administrator runs what --print-roles prints once, before.`,
 		Args: noArguments,

@@ -39,6 +39,7 @@ type server struct {
 	sealing       bool // the sealer runs
 	denials       *audit.Denials
 	databaseURL   string // the writer's
+	sealerURL     string // the sealer's
 	store         *identity.Store
 	authenticator *bitbucket.Authenticator
 	policy        *policyHolder
@@ -163,10 +164,17 @@ func (s *server) openAudit(ctx context.Context) error {
 			}
 		})
 		c.URL = s.database.URL(embeddedDatabase, "sallyport_writer")
+		s.sealerURL = s.database.URL(embeddedDatabase, "sallyport_sealer")
 	} else {
 		var err error
 		if c.URL, err = s.config.Audit.Database.Read(); err != nil {
 			return invalid{err}
+		}
+		s.sealerURL = c.URL
+		if sealer := s.config.Audit.Sealer; !sealer.IsZero() {
+			if s.sealerURL, err = sealer.Read(); err != nil {
+				return invalid{err}
+			}
 		}
 	}
 	s.databaseURL = c.URL

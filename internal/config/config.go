@@ -167,8 +167,10 @@ const (
 
 // Audit says where the log is kept. Either Embedded is true, or Database and Migration are set.
 type Audit struct {
-	// Database is the connection string with which the server writes.
+	// Database is the connection string with which the server records.
 	Database Secret
+	// Sealer is the connection string with which the server seals. The zero Secret: that of Database.
+	Sealer Secret
 	// Migration is the connection string for `sallyport migrate`. Its file may be unreadable for the server, which
 	// does not need it.
 	Migration Secret

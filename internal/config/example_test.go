@@ -21,7 +21,7 @@ func exampleHouse(t *testing.T, text string) (file string) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"bitbucket-token", "database-url", "migration-url", "policy-token", "policy-signers", "checkpoint-key", "checkpoint-token"} {
+	for _, name := range []string{"bitbucket-token", "database-url", "sealer-database-url", "migration-url", "policy-token", "policy-signers", "checkpoint-key", "checkpoint-token"} {
 		writeFile(t, filepath.Join(directory, "secrets", name), "swordfish\n")
 	}
 	writeFile(t, filepath.Join(directory, "secrets", "upstream-credential"), "user:swordfish\n")
@@ -59,6 +59,7 @@ func TestExampleWhole(t *testing.T) {
 	}
 	whole := regexp.MustCompile(`(?m)^( *)#([^ #\n])`).ReplaceAllString(string(text), "$1$2")
 	t.Setenv("SALLYPORT_DATABASE_URL", "swordfish")
+	t.Setenv("SALLYPORT_SEALER_DATABASE_URL", "swordfish")
 	_, err = Load(exampleHouse(t, whole))
 	var got []string
 	for _, e := range err.(Errors) {
@@ -67,6 +68,7 @@ func TestExampleWhole(t *testing.T) {
 	want := []string{
 		"policy.git: policy.directory is given too",
 		"audit.database_url_env: audit.database_url_file is given too",
+		"audit.sealer_database_url_env: audit.sealer_database_url_file is given too",
 		"audit.migration_url_file: the embedded database migrates by itself",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

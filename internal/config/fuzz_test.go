@@ -163,7 +163,8 @@ func write(c *Config) string {
 	b.WriteString("audit:\n")
 	line(1, "embedded", c.Audit.Embedded)
 	for _, s := range []struct{ key, value string }{
-		{"database_url_file", c.Audit.Database.file}, {"database_url_env", c.Audit.Database.env}, {"migration_url_file", c.Audit.Migration.file},
+		{"database_url_file", c.Audit.Database.file}, {"database_url_env", c.Audit.Database.env},
+		{"sealer_database_url_file", c.Audit.Sealer.file}, {"sealer_database_url_env", c.Audit.Sealer.env}, {"migration_url_file", c.Audit.Migration.file},
 	} {
 		if s.value != "" {
 			line(1, s.key, q(s.value))

@@ -229,6 +229,18 @@ func (d *decoder) log(a Audit) {
 			"no place for the audit log is given")
 		return
 	}
+	var sealers []string
+	for _, path := range []string{"audit.sealer_database_url_file", "audit.sealer_database_url_env"} {
+		if d.has(path) {
+			sealers = append(sealers, path)
+		}
+	}
+	switch {
+	case len(sealers) > 1:
+		d.failAt(d.keys[sealers[1]], sealers[1], "keep one of the two", "%s is given too", sealers[0])
+	case len(sealers) == 1 && a.Embedded:
+		d.failAt(d.keys[sealers[0]], sealers[0], "remove it", "the embedded database has a login of its own for sealing")
+	}
 	switch migration := d.has("audit.migration_url_file"); {
 	case !migration && !a.Embedded:
 		d.failAt(d.keys["audit"], "audit.migration_url_file", "add it; sallyport migrate logs in with it, as a member of sallyport_owner",

@@ -172,7 +172,7 @@ func prepare(ctx context.Context, config *pgx.ConnConfig) error {
 		CREATE SCHEMA IF NOT EXISTS sallyport;
 		COMMENT ON SCHEMA sallyport IS 'What Sallyport knows of its own database.';
 		REVOKE ALL ON SCHEMA sallyport FROM PUBLIC;
-		GRANT USAGE ON SCHEMA sallyport TO sallyport_writer, sallyport_auditor;
-		ALTER DEFAULT PRIVILEGES IN SCHEMA sallyport GRANT SELECT ON TABLES TO sallyport_writer, sallyport_auditor`)
+		GRANT USAGE ON SCHEMA sallyport TO sallyport_writer, sallyport_sealer, sallyport_auditor;
+		ALTER DEFAULT PRIVILEGES IN SCHEMA sallyport GRANT SELECT ON TABLES TO sallyport_writer, sallyport_sealer, sallyport_auditor`)
 	return Explain("create schema sallyport", &config.Config, err)
 }

@@ -14,7 +14,8 @@ import (
 // The roles. A PostgreSQL cluster has each of them once, for all its databases.
 const (
 	Owner   = "sallyport_owner"   // owns the tables; nobody logs in as it
-	Writer  = "sallyport_writer"  // what serve logs in as
+	Writer  = "sallyport_writer"  // what serve records as
+	Sealer  = "sallyport_sealer"  // what serve seals as
 	Auditor = "sallyport_auditor" // what an auditor logs in as
 )
 
@@ -26,7 +27,10 @@ func PrintRoles() string {
 		migrations.Roles + `
 -- Then give the logins passwords (psql asks for them, and sends only a hash):
 --   \password ` + Writer + `
+--   \password ` + Sealer + `
 --   \password ` + Auditor + `
+-- or, with one login for both, which then may seal as well as record:
+--   GRANT ` + Sealer + ` TO ` + Writer + `;
 -- and let the login that "sallyport migrate" uses act as the owner:
 --   GRANT ` + Owner + ` TO your_migration_login;
 `
@@ -38,7 +42,7 @@ const printRoles = "; let an administrator run what `sallyport migrate --print-r
 func ensureRoles(ctx context.Context, conn *pgx.Conn) error {
 	var complete, mayCreate bool
 	if err := conn.QueryRow(ctx, `
-		SELECT (SELECT count(*) = 3 FROM pg_roles WHERE rolname IN ('sallyport_owner', 'sallyport_writer', 'sallyport_auditor')),
+		SELECT (SELECT count(*) = 4 FROM pg_roles WHERE rolname IN ('sallyport_owner', 'sallyport_writer', 'sallyport_sealer', 'sallyport_auditor')),
 		       (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user)`).Scan(&complete, &mayCreate); err != nil {
 		return Explain("look for roles", &conn.Config().Config, err)
 	}
@@ -48,8 +52,8 @@ func ensureRoles(ctx context.Context, conn *pgx.Conn) error {
 			return err
 		}
 	} else if !mayCreate {
-		return fmt.Errorf("the roles %s, %s and %s do not all exist, and %q may not create roles%s",
-			Owner, Writer, Auditor, conn.Config().User, printRoles)
+		return fmt.Errorf("the roles %s, %s, %s and %s do not all exist, and %q may not create roles%s",
+			Owner, Writer, Sealer, Auditor, conn.Config().User, printRoles)
 	}
 	if err := retryConcurrent(ctx, conn, migrations.Roles); err != nil {
 		return fmt.Errorf("create roles: %w%s", err, printRoles)

@@ -86,8 +86,8 @@ func TestAppendOnly(t *testing.T) {
 		must(t, writer, insertEvent, at, i+1)
 	}
 	must(t, writer, "INSERT INTO audit.policies (digest, content) VALUES ('sha256:0', '')")
-	must(t, writer, "INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (0, 'w', 1, sha256(''))")
-	must(t, writer, "INSERT INTO audit.checkpoints (size, time, root, frontier, note) VALUES (1, now(), sha256(''), sha256(''), '')")
+	must(t, admin, "INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (0, 'w', 1, sha256(''))")
+	must(t, admin, "INSERT INTO audit.checkpoints (number, size, time, root, frontier, note) VALUES (1, 1, now(), sha256(''), sha256(''), '')")
 	all := tables(t, admin)
 	if len(all) < 10 {
 		t.Fatalf("tables: %v", all)
@@ -151,8 +151,10 @@ func TestPrivileges(t *testing.T) {
 		{"SELECT FROM audit.policies", true, true, false},
 		{"SELECT FROM audit.leaves", true, true, false},
 		{"SELECT FROM audit.checkpoints", true, true, false},
-		{"INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (0, 'w', 1, sha256(''))", true, false, false},
-		{"INSERT INTO audit.checkpoints (size, time, root, frontier, note) VALUES (1, now(), sha256(''), sha256(''), '')", true, false, false},
+		{"INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (0, 'w', 1, sha256(''))", false, false, false},
+		{"INSERT INTO audit.checkpoints (number, size, time, root, frontier, note) VALUES (1, 1, now(), sha256(''), sha256(''), '')", false, false, false},
+		{"SELECT audit.try_seal_lock()", false, false, false},
+		{"SELECT audit.add_checkpoint('{}', '{}', '{}', '')", false, false, false},
 		{"SELECT FROM audit.decisions", true, true, false},
 		{"SELECT FROM audit.deployment_egress", true, true, false},
 		{"SELECT FROM audit.writers", true, true, false},

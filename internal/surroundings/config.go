@@ -16,6 +16,7 @@ type ServerOptions struct {
 	// DatabaseURLFile names a database; empty means an embedded one.
 	DatabaseURLFile  string
 	MigrationURLFile string
+	SealerURLFile    string // empty: the server seals with the login that records
 	// Directory is where the configuration goes; empty: that of the surroundings.
 	Directory      string
 	DataDirectory  string // empty: data, beside the configuration
@@ -44,6 +45,9 @@ func (s *Surroundings) WriteConfig(o ServerOptions) (string, error) {
 	audit := "  embedded: true\n"
 	if o.DatabaseURLFile != "" {
 		audit = fmt.Sprintf("  database_url_file: %q\n  migration_url_file: %q\n", o.DatabaseURLFile, o.MigrationURLFile)
+	}
+	if o.SealerURLFile != "" {
+		audit += fmt.Sprintf("  sealer_database_url_file: %q\n", o.SealerURLFile)
 	}
 	audit += o.ExtraAudit
 	var b strings.Builder

@@ -8,6 +8,7 @@ BEGIN
         SELECT * FROM (VALUES
             ('sallyport_owner',   'NOLOGIN', 'Owns the tables of Sallyport. Nobody logs in as it; migrations act as it.'),
             ('sallyport_writer',  'LOGIN',   'What sallyport serve logs in as: it may add to the audit log, read it, and keep what it knows of identities.'),
+            ('sallyport_sealer',  'LOGIN',   'What sallyport serve seals as: it may add leaves and checkpoints by functions that check them, and read the audit log.'),
             ('sallyport_auditor', 'LOGIN',   'What an auditor logs in as: it may read the audit log and the history of names.')
         ) AS roles (name, login, comment)
     LOOP

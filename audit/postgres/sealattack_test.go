@@ -1,0 +1,271 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+func sqlState(err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code
+	}
+	return ""
+}
+
+func mustExec(t testing.TB, conn *pgx.Conn, sql string, args ...any) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// The tree of plain SQL is that of RFC 6962, however it grows.
+func TestTreeInSQL(t *testing.T) {
+	t.Parallel()
+	conn := connection(t, database(t).URL(postgres.Auditor))
+	var tree audit.Tree
+	frontier := []byte{}
+	for range 60 {
+		size := tree.Size()
+		var hashes []byte
+		for range rand.IntN(40) {
+			leaf := audit.Leaf([]byte(fmt.Sprint(tree.Size())))
+			tree.Append(leaf)
+			hashes = append(hashes, leaf[:]...)
+		}
+		if hashes == nil {
+			hashes = []byte{}
+		}
+		frontier = ask[[]byte](t, conn, `SELECT audit.extend_frontier($1, $2, $3)`, size, frontier, hashes)
+		if string(frontier) != string(tree.Frontier()) {
+			t.Fatalf("the frontier of %d leaves, %d of them added, differs", tree.Size(), tree.Size()-size)
+		}
+		if tree.Size() == 0 {
+			frontier = []byte{}
+			continue
+		}
+		if root := ask[[]byte](t, conn, `SELECT audit.tree_root($1)`, frontier); audit.Hash(root) != tree.Root() {
+			t.Fatalf("the root of %d leaves differs", tree.Size())
+		}
+	}
+	var got []byte
+	if err := conn.QueryRow(t.Context(), `SELECT audit.extend_frontier(3, ''::bytea, ''::bytea)`).Scan(&got); sqlState(err) != "XX001" {
+		t.Errorf("a frontier of another size: %v", err)
+	}
+}
+
+// attackedLog is a log of some events, of which the first ones are sealed.
+type attackedLog struct {
+	db     *pgtest.DB
+	log    *Log
+	sealer *Sealer
+	key    *audit.Signer
+	place  *shelf
+}
+
+func newAttackedLog(t testing.TB) *attackedLog {
+	t.Helper()
+	l := &attackedLog{db: database(t), key: newKey(t, "log.example/a"), place: &shelf{}}
+	l.log = logFor(t, l.db.URL(postgres.Writer), nil)
+	l.sealer = sealerFor(t, l.db.URL(postgres.Writer), l.log, withKey(l.key, l.place))
+	for n := range 5 {
+		record(t, l.log, decision("allow", n))
+	}
+	seal(t, l.sealer) // 7 leaves
+	return l
+}
+
+// checkpoint seals the log's next events as a login that may seal, with whatever
+// key.
+func (l *attackedLog) checkpoint(t testing.TB, conn *pgx.Conn, signer *audit.Signer, last int64, change func(*audit.Checkpoint)) error {
+	t.Helper()
+	size := ask[int64](t, conn, `SELECT max(index) + 1 FROM audit.leaves`)
+	sealed := ask[int64](t, conn, `SELECT max(writer_sequence) FROM audit.leaves WHERE writer = $1`, l.log.Writer())
+	tree, err := audit.RestoreTree(size, ask[[]byte](t, conn, `SELECT frontier FROM audit.checkpoints ORDER BY number DESC LIMIT 1`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range list(t, conn, `SELECT convert_from(record, 'UTF8') FROM audit.events WHERE writer = $1 AND writer_sequence > $2 AND writer_sequence <= $3 ORDER BY writer_sequence`, l.log.Writer(), sealed, last) {
+		tree.Append(audit.Leaf([]byte(r)))
+	}
+	c := audit.Checkpoint{Size: tree.Size(), Root: tree.Root(), Time: time.Now()}
+	if change != nil {
+		change(&c)
+	}
+	note, err := signer.Sign(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last == sealed {
+		_, err = conn.Exec(t.Context(), `SELECT audit.add_checkpoint('{}', '{}', '{}', $1)`, string(note))
+	} else {
+		_, err = conn.Exec(t.Context(), `SELECT audit.add_checkpoint(ARRAY[$1], ARRAY[$2::bigint], ARRAY[$3::bigint], $4)`, l.log.Writer(), sealed+1, last, string(note))
+	}
+	return err
+}
+
+// TestAddCheckpointRefuses: a login that may seal adds the leaves of recorded
+// events and no others, in order and without gaps, under a checkpoint over them.
+func TestAddCheckpointRefuses(t *testing.T) {
+	t.Parallel()
+	l := newAttackedLog(t)
+	for n := range 3 {
+		record(t, l.log, decision("allow", n))
+	}
+	conn, own := connection(t, l.db.URL(postgres.Sealer)), l.log.Writer()
+	const maximum = int64(math.MaxInt64)
+	note := l.place.all()[0]
+	for name, c := range map[string]struct {
+		writers []string
+		from    []int64
+		to      []int64
+		note    any
+		code    string
+	}{
+		"a number is skipped":        {[]string{own}, []int64{9}, []int64{9}, string(note), "55000"},
+		"sealed already":             {[]string{own}, []int64{7}, []int64{8}, string(note), "55000"},
+		"an event that is not there": {[]string{own}, []int64{8}, []int64{11}, string(note), "55000"},
+		"the largest number":         {[]string{own}, []int64{8}, []int64{maximum}, string(note), "55000"},
+		"the largest numbers":        {[]string{own, "w"}, []int64{8, maximum}, []int64{8, maximum}, string(note), "55000"},
+		"too many":                   {[]string{own}, []int64{8}, []int64{100_008}, string(note), "22023"},
+		"backwards":                  {[]string{own}, []int64{8}, []int64{7}, string(note), "55000"},
+		"nobody's events":            {[]string{"nobody"}, []int64{1}, []int64{1}, string(note), "55000"},
+		"twice":                      {[]string{own, own}, []int64{8, 8}, []int64{8, 8}, string(note), "55000"},
+		"of two lengths":             {[]string{own}, []int64{8, 9}, []int64{8}, string(note), "22023"},
+		"no note":                    {[]string{own}, []int64{8}, []int64{8}, nil, "22023"},
+		"an empty note":              {[]string{own}, []int64{8}, []int64{8}, "", "22023"},
+		"an unsigned note":           {[]string{own}, []int64{8}, []int64{8}, strings.Split(string(note), "\n\n")[0] + "\n\n", "22023"},
+		"a long note":                {[]string{own}, []int64{8}, []int64{8}, strings.Repeat("x", 20_000), "22023"},
+		"the note of another tree":   {[]string{own}, []int64{8}, []int64{8}, string(note), "23514"},
+	} {
+		if _, err := conn.Exec(t.Context(), `SELECT audit.add_checkpoint($1, $2, $3, $4)`, c.writers, c.from, c.to, c.note); sqlState(err) != c.code {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, change := range map[string]func(*audit.Checkpoint){
+		"another size":   func(c *audit.Checkpoint) { c.Size++ },
+		"another root":   func(c *audit.Checkpoint) { c.Root[0]++ },
+		"no time":        func(c *audit.Checkpoint) { c.Time = time.Time{} },
+		"the year 9999":  func(c *audit.Checkpoint) { c.Time = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC) },
+		"a year earlier": func(c *audit.Checkpoint) { c.Time = c.Time.AddDate(-1, 0, 0) },
+	} {
+		if err := l.checkpoint(t, conn, l.key, 9, change); err == nil {
+			t.Errorf("%s: added", name)
+		}
+	}
+	// Others wait for their turn, and what is refused leaves nothing behind.
+	other := connection(t, l.db.URL(postgres.Sealer))
+	mustExec(t, other, `BEGIN`)
+	if !ask[bool](t, other, `SELECT audit.try_seal_lock()`) {
+		t.Fatal("the lock is taken")
+	}
+	if err := l.checkpoint(t, conn, l.key, 9, nil); sqlState(err) != "55P03" {
+		t.Errorf("sealed beside another: %v", err)
+	}
+	mustExec(t, other, `ROLLBACK`)
+	proven(t, verify(t, l.db, audit.Trust{Notes: l.place.all()}), 7, 3)
+	if err := l.checkpoint(t, conn, l.key, 9, nil); err != nil {
+		t.Error(err)
+	}
+	if err := l.checkpoint(t, conn, l.key, 9, nil); err != nil { // nothing new
+		t.Error(err)
+	}
+	if n := ask[int64](t, conn, `SELECT max(number) FROM audit.checkpoints WHERE size = 9`); n != 3 {
+		t.Errorf("the latest checkpoint has number %d", n)
+	}
+	seal(t, l.sealer)
+	proven(t, verify(t, l.db, audit.Trust{Notes: l.place.all()}), 10, 0)
+}
+
+// TestCheckpointOfAStrangersKey: a login that may seal, and has no key, adds
+// checkpoints; sealing continues over them, and everybody who reads says so.
+func TestCheckpointOfAStrangersKey(t *testing.T) {
+	t.Parallel()
+	l := newAttackedLog(t)
+	conn, thief := connection(t, l.db.URL(postgres.Sealer)), newKey(t, "log.example/a")
+	for n := range 3 {
+		record(t, l.log, decision("allow", n))
+	}
+	record(t, l.log, audit.Register(thief.Key(), time.Now())) // the writer's login names it
+	for _, last := range []int64{8, 8, 9, 11} {
+		if err := l.checkpoint(t, conn, thief, last, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record(t, l.log, decision("allow", 1))
+	seal(t, l.sealer)
+	if st := l.sealer.Status(); st.Size != 12 || len(st.Findings) != 4 || !strings.Contains(st.Findings[0], "checkpoint 5") {
+		t.Errorf("%+v", st)
+	}
+	record(t, l.log, decision("allow", 2))
+	seal(t, sealerFor(t, l.db.URL(postgres.Writer), l.log, withKey(l.key, l.place)))
+	eventually(t, "it is published", func() bool { n := l.place.all(); return len(n) > 0 && strings.Contains(string(n[len(n)-1]), "\n13\n") })
+	r := verify(t, l.db, audit.Trust{Keys: []audit.Key{l.key.Key()}, Notes: l.place.all()})
+	if r.Leaves != 13 || r.Anchored.Size != 13 || r.Sound() {
+		t.Errorf("%+v", r)
+	}
+	// Nothing that is sealed under it alone is taken from a damaged tree: the owner
+	// changes a leaf that no good checkpoint covers.
+	record(t, l.log, decision("allow", 3))
+	if err := l.checkpoint(t, conn, thief, 14, nil); err != nil {
+		t.Fatal(err)
+	}
+	admin := connection(t, l.db.URL(""))
+	mustExec(t, admin, `ALTER TABLE audit.leaves DISABLE TRIGGER ALL; UPDATE audit.leaves SET hash = sha256('x') WHERE index = 13`)
+	if err := l.sealer.Seal(t.Context()); !errors.Is(err, ErrDamaged) {
+		t.Errorf("sealed over a leaf of no event: %v", err)
+	}
+}
+
+// TestWriterCannotSeal: the login that records adds no leaf and no checkpoint; as
+// long as it could, one row ended sealing.
+func TestWriterCannotSeal(t *testing.T) {
+	t.Parallel()
+	l := newAttackedLog(t)
+	writer, admin := connection(t, l.db.URL(postgres.Writer)), connection(t, l.db.URL(""))
+	const leaf = `INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (9223372036854775807, 'x', 9223372036854775807, sha256(''))`
+	const checkpoint = `INSERT INTO audit.checkpoints (number, size, time, root, frontier, note) VALUES (99, 99, now(), sha256(''), sha256(''), 'bogus')`
+	for _, sql := range []string{leaf, checkpoint, `SELECT audit.try_seal_lock()`, `SELECT audit.add_checkpoint('{}', '{}', '{}', '')`, `SELECT audit.sealed_tree()`} {
+		if _, err := writer.Exec(t.Context(), sql); sqlState(err) != "42501" {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	s := sealerFor(t, l.db.URL(postgres.Writer), l.log, withKey(l.key))
+	s.connect.User = postgres.Writer
+	if err := s.Seal(t.Context()); !errors.Is(err, ErrMayNotSeal) || !strings.Contains(err.Error(), "GRANT sallyport_sealer") {
+		t.Errorf("seals as the writer: %v", err)
+	}
+
+	mustExec(t, admin, `GRANT INSERT ON audit.leaves, audit.checkpoints TO sallyport_writer`)
+	mustExec(t, writer, checkpoint)
+	record(t, l.log, decision("allow", 1))
+	seal(t, l.sealer) // whatever else the database holds
+	if st := l.sealer.Status(); len(st.Findings) != 1 || st.Size != 8 {
+		t.Errorf("%+v", st)
+	}
+	if r := verify(t, l.db, audit.Trust{Notes: l.place.all()}); r.Sound() {
+		t.Error("verify does not report the bogus checkpoint")
+	}
+	if _, err := writer.Exec(t.Context(), leaf); sqlState(err) != "23514" {
+		t.Errorf("the number of a leaf is not bounded: %v", err)
+	}
+	mustExec(t, writer, `INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (9007199254740990, 'x', 9007199254740991, sha256(''))`)
+	if err := l.sealer.Seal(t.Context()); !errors.Is(err, ErrDamaged) {
+		t.Errorf("negative control: one leaf does not end sealing any more: %v", err)
+	}
+	if r := verify(t, l.db, audit.Trust{Notes: l.place.all()}); r.Sound() {
+		t.Error("verify does not report the bogus leaf")
+	}
+}

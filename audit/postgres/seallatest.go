@@ -1,0 +1,176 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// latest is the newest checkpoint of the database that holds. Size 0: there is
+// none.
+type latest struct {
+	audit.Checkpoint
+	signedBy audit.Key
+	note     []byte
+	frontier []byte
+	leaves   int64    // leaves in the database: those above Size were never signed
+	findings []string // newer checkpoints that do not hold
+	refused  error    // why the newest checkpoint does not hold; nil: it holds, or there is none
+}
+
+// readLatest returns the newest checkpoint that is intact and signed by a key of
+// ours or of the hand-over that ours is part of. A login that may seal, and has no
+// key, can add checkpoints above it: they are findings and end nothing.
+func (s *Sealer) readLatest(ctx context.Context, tx pgx.Tx, named []registration) (latest, error) {
+	var l latest
+	if err := tx.QueryRow(ctx, `SELECT coalesce(max(index), -1) + 1 FROM audit.leaves`).Scan(&l.leaves); err != nil {
+		return latest{}, fmt.Errorf("count the leaves: %w", err)
+	}
+	keys := s.knownKeys(named)
+	rows, err := tx.Query(ctx, `SELECT number, size, root, frontier, note FROM audit.checkpoints ORDER BY number DESC`)
+	if err != nil {
+		return latest{}, fmt.Errorf("read the latest checkpoint: %w", err)
+	}
+	defer rows.Close()
+	var skipped int
+	for rows.Next() {
+		var number, size int64
+		var root []byte
+		var note string
+		if err := rows.Scan(&number, &size, &root, &l.frontier, &note); err != nil {
+			return latest{}, fmt.Errorf("read the latest checkpoint: %w", err)
+		}
+		l.note = []byte(note)
+		err := l.check(size, root, keys)
+		if err == nil {
+			break
+		}
+		l.Checkpoint, l.signedBy = audit.Checkpoint{}, ""
+		if l.refused == nil {
+			l.refused = err
+		}
+		if skipped++; skipped <= 10 {
+			l.findings = append(l.findings, fmt.Sprintf("checkpoint %d of size %d is not used: %v", number, size, err))
+		}
+	}
+	rows.Close()
+	if skipped > 10 {
+		l.findings = append(l.findings, fmt.Sprintf("%d more checkpoints are not used", skipped-10))
+	}
+	if l.Size == 0 {
+		l.note, l.frontier = nil, nil
+	}
+	if err := rows.Err(); err != nil {
+		return latest{}, fmt.Errorf("read the latest checkpoint: %w", err)
+	}
+	return l, nil
+}
+
+// check accepts a row whose columns are those that a known key has signed.
+func (l *latest) check(size int64, root []byte, keys []audit.Key) error {
+	var err error
+	if l.Checkpoint, err = audit.ReadCheckpoint(l.note); err != nil || l.Size != size || l.Size < 1 || !bytes.Equal(l.Root[:], root) {
+		return fmt.Errorf("%w: the row of the checkpoint of size %d is not what was signed", ErrDamaged, size)
+	}
+	if _, l.signedBy, err = audit.OpenCheckpoint(l.note, keys...); err != nil {
+		return fmt.Errorf("%w: %w", ErrNoKey, err)
+	}
+	if tree, err := audit.RestoreTree(l.Size, l.frontier); err != nil || tree.Root() != l.Root {
+		return fmt.Errorf("%w: the frontier of the checkpoint of size %d does not have its root", ErrDamaged, size)
+	}
+	return nil
+}
+
+// knownKeys are the keys whose checkpoints count for this instance: its own,
+// those that sealed events hand over to it or from it, directly or not, and where
+// its own replaces a lost one, every key that is named. A login that may write
+// names keys, but no event of its hands over from a key that it does not have.
+func (s *Sealer) knownKeys(named []registration) []audit.Key {
+	var keys []audit.Key
+	if s.config.Signer == nil { // it only watches
+		for _, r := range named {
+			keys = append(keys, r.Key)
+		}
+		return keys
+	}
+	own := s.config.Signer.Key()
+	if slices.ContainsFunc(named, func(r registration) bool { return !r.sealed && r.Key == own && r.Previous == "" }) {
+		keys = append(keys, own)
+		for _, r := range named {
+			keys = append(keys, r.Key, r.Previous)
+		}
+		return slices.DeleteFunc(keys, func(k audit.Key) bool { return k == "" })
+	}
+	before, after := []audit.Key{own}, []audit.Key{own}
+	for i := 0; i < len(before); i++ {
+		for _, r := range named {
+			if r.sealed && r.Key == before[i] && r.Previous != "" && r.HandedOver(r.Previous) && !slices.Contains(before, r.Previous) {
+				before = append(before, r.Previous)
+			}
+		}
+	}
+	for i := 0; i < len(after); i++ {
+		for _, r := range named {
+			if r.sealed && r.HandedOver(after[i]) && !slices.Contains(after, r.Key) {
+				after = append(after, r.Key)
+			}
+		}
+	}
+	return append(before, after[1:]...)
+}
+
+// restore returns the tree of all leaves, which the next checkpoint extends: that
+// of the latest checkpoint, and above it each leaf that the database has, if it is
+// the leaf of a recorded event.
+func (s *Sealer) restore(ctx context.Context, tx pgx.Tx, last latest) (*audit.Tree, error) {
+	tree, err := audit.RestoreTree(last.Size, last.frontier)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if last.leaves < last.Size {
+		return nil, fmt.Errorf("%w: there are %d leaves, and the latest checkpoint covers %d", ErrDamaged, last.leaves, last.Size)
+	}
+	for tree.Size() < last.leaves {
+		before := tree.Size()
+		if err := appendUnsigned(ctx, tx, tree); err != nil {
+			return nil, err
+		}
+		if tree.Size() == before {
+			return nil, fmt.Errorf("%w: there is no leaf %d, and there are %d", ErrDamaged, before, last.leaves)
+		}
+	}
+	return tree, nil
+}
+
+const unsignedSQL = `SELECT l.index, l.hash, e.hash, l.writer, l.writer_sequence FROM (
+		SELECT index, hash, writer, writer_sequence FROM audit.leaves WHERE index >= $1 ORDER BY index LIMIT 20000
+	) l LEFT JOIN LATERAL (
+		SELECT sha256('\x00'::bytea || v.record) AS hash FROM audit.events v WHERE v.writer = l.writer AND v.writer_sequence = l.writer_sequence ORDER BY v.time LIMIT 1
+	) e ON true ORDER BY l.index`
+
+// appendUnsigned appends the next leaves that no checkpoint which holds covers.
+func appendUnsigned(ctx context.Context, tx pgx.Tx, tree *audit.Tree) error {
+	rows, err := tx.Query(ctx, unsignedSQL, tree.Size())
+	if err != nil {
+		return fmt.Errorf("read leaves that are not signed: %w", err)
+	}
+	var index, sequence int64
+	var leaf, event []byte
+	var writer string
+	_, err = pgx.ForEachRow(rows, []any{&index, &leaf, &event, &writer, &sequence}, func() error {
+		switch {
+		case index != tree.Size():
+			return fmt.Errorf("%w: there is no leaf %d", ErrDamaged, tree.Size())
+		case len(leaf) != len(audit.Hash{}) || !bytes.Equal(leaf, event):
+			return fmt.Errorf("%w: leaf %d is not that of event %d of writer %s", ErrDamaged, index, sequence, writer)
+		}
+		tree.Append(audit.Hash(leaf))
+		return nil
+	})
+	return err
+}
