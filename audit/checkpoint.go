@@ -99,51 +99,6 @@ func OpenCheckpoint(signed []byte, keys ...Key) (Checkpoint, Key, error) {
 	return Checkpoint{}, "", fmt.Errorf("the checkpoint of size %d of %s is signed by none of the keys %q", c.Size, c.Origin, keys)
 }
 
-// SplitCheckpoints cuts a text in which checkpoints stand one after the other,
-// as the file does that they are published to, into signed notes. Empty lines
-// between them do not matter. What a crash has left incomplete is passed over.
-func SplitCheckpoints(text []byte) [][]byte {
-	var notes [][]byte
-	var lines [][]byte
-	for line := range bytes.Lines(text) {
-		if bytes.HasSuffix(line, []byte("\n")) { // but for a last one that is cut off
-			lines = append(lines, line)
-		}
-	}
-	blank := func(i int) bool { return i < len(lines) && len(lines[i]) == 1 }
-	signature := func(i int) bool { return i < len(lines) && bytes.HasPrefix(lines[i], []byte(signatureMark)) }
-	for i := 0; i < len(lines); {
-		begin := i
-		for i < len(lines) && !blank(i) && !signature(i) {
-			i++
-		}
-		if i == begin || !blank(i) || !signature(i+1) {
-			i = max(i, begin+1)
-			continue
-		}
-		whole := true
-		for i++; signature(i); i++ {
-			whole = whole && isSignature(lines[i])
-		}
-		one := bytes.Join(lines[begin:i], nil)
-		if _, err := ReadCheckpoint(one); whole && err == nil {
-			notes = append(notes, one)
-		}
-	}
-	return notes
-}
-
-// isSignature reports whether a line is a whole Ed25519 signature (C2SP
-// signed-note: four bytes of the key's hash, and 64).
-func isSignature(line []byte) bool {
-	fields := bytes.Fields(line)
-	if len(fields) != 3 {
-		return false
-	}
-	raw, err := base64.StdEncoding.DecodeString(string(fields[2]))
-	return err == nil && len(raw) >= 4+64
-}
-
 // LatestCheckpoint returns that of the largest size, or nil.
 func LatestCheckpoint(notes [][]byte) []byte {
 	size := func(signed []byte) int64 {

@@ -20,7 +20,7 @@ const (
 	DamageCheckpoint Damage = "checkpoint_changed" // a checkpoint is not what was signed
 	DamageKey        Damage = "key_unknown"        // a checkpoint is signed by a key that nobody handed over to
 	DamageShort      Damage = "log_truncated"      // a checkpoint from outside covers more than there is
-	DamageForeign    Damage = "log_mismatch"       // a checkpoint or key from outside is of another log
+	DamageUnvouched  Damage = "key_mismatch"       // no key from outside signed a checkpoint of the log
 	DamageRetention  Damage = "retention_invalid"  // an event says that retention took what it may not take
 	DamageExport     Damage = "export_incomplete"  // the export has no end, or not the one that it announces
 )

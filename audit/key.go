@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
@@ -16,9 +17,10 @@ import (
 
 // Attributes of an event that names a key.
 const (
-	attributeKey       = "key"
-	attributePrevious  = "previous_key"
-	attributeSignature = "signature"
+	attributeKey        = "key"
+	attributePossession = "possession"
+	attributePrevious   = "previous_key"
+	attributeSignature  = "signature"
 )
 
 // A Key is the public half of a signing key, as text: ORIGIN+HASH+KEY, what
@@ -109,9 +111,10 @@ func (s *Signer) MarshalJSON() ([]byte, error) { return json.Marshal(s.key) }
 
 // A Registration is what an event says that names a key.
 type Registration struct {
-	Key       Key
-	Previous  Key    // the key that hands over; empty where none does
-	Signature string // of the previous key
+	Key        Key
+	Possession string // signature of Key over this registration: whoever names a key has it
+	Previous   Key    // the key that hands over; empty where none does
+	Signature  string // of the previous key
 }
 
 // handover is what the previous key signs.
@@ -119,36 +122,66 @@ func (r Registration) handover() string {
 	return r.Previous.Origin() + "\nsallyport signing key\n" + string(r.Key) + "\n"
 }
 
+// possession is what the key that is named signs. It names the key before, so that
+// it is good for this hand-over and no other.
+func (r Registration) possession() string {
+	return r.Key.Origin() + "\nsallyport signing key possession\n" + string(r.Key) + "\nafter " + cmp.Or(string(r.Previous), "none") + "\n"
+}
+
 // Register returns the event that names a key as the log's first, or in place
-// of one that is lost.
-func Register(k Key, now time.Time) *Event {
-	return Registration{Key: k}.event(now)
+// of one that is lost. The key signs it: nobody can name a key of somebody else.
+func Register(s *Signer, now time.Time) *Event {
+	r := Registration{Key: s.key}
+	// A name that note.Sign refuses makes no Signer. Without a signature nobody
+	// accepts the event.
+	r.Possession, _ = s.signature(r.possession())
+	return r.event(now)
 }
 
 // HandOver returns the event by which a key names the one that follows it. Both
-// are of the same log.
-func (s *Signer) HandOver(next Key, now time.Time) (*Event, error) {
-	if err := next.Check(); err != nil {
-		return nil, err
+// are of the same log, and both sign.
+func (s *Signer) HandOver(next *Signer, now time.Time) (*Event, error) {
+	if next.key.Origin() != s.key.Origin() {
+		return nil, fmt.Errorf("the next key is of the log %s, and the present one of %s", next.key.Origin(), s.key.Origin())
 	}
-	if next.Origin() != s.key.Origin() {
-		return nil, fmt.Errorf("the next key is of the log %s, and the present one of %s", next.Origin(), s.key.Origin())
-	}
-	if next == s.key {
+	if next.key == s.key {
 		return nil, errors.New("the next key is the present one")
 	}
-	r := Registration{Key: next, Previous: s.key}
-	signed, err := note.Sign(&note.Note{Text: r.handover()}, s.signer)
-	if err != nil {
-		return nil, fmt.Errorf("sign: %w", err)
+	r := Registration{Key: next.key, Previous: s.key}
+	var err error
+	if r.Signature, err = s.signature(r.handover()); err != nil {
+		return nil, err
 	}
-	line := strings.TrimPrefix(string(signed), r.handover()+"\n"+signatureMark)
-	_, r.Signature, _ = strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+	if r.Possession, err = next.signature(r.possession()); err != nil {
+		return nil, err
+	}
 	return r.event(now), nil
 }
 
+// signature signs a text that is not a checkpoint, and returns what stands behind
+// the name in the signature line of the signed note.
+func (s *Signer) signature(text string) (string, error) {
+	signed, err := note.Sign(&note.Note{Text: text}, s.signer)
+	if err != nil {
+		return "", fmt.Errorf("sign: %w", err)
+	}
+	line := strings.TrimPrefix(string(signed), text+"\n"+signatureMark)
+	_, signature, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+	return signature, nil
+}
+
+// signed reports whether a key made a signature over a text.
+func (k Key) signed(text, signature string) bool {
+	v := k.verifier()
+	if v == nil || signature == "" {
+		return false
+	}
+	n, err := note.Open([]byte(text+"\n"+signatureMark+k.Origin()+" "+signature+"\n"), note.VerifierList(v))
+	return err == nil && len(n.Sigs) == 1
+}
+
 func (r Registration) event(now time.Time) *Event {
-	e := &Event{Time: now, Kind: KindSigningKey, Attributes: []Attribute{{attributeKey, string(r.Key)}}}
+	e := &Event{Time: now, Kind: KindSigningKey, Attributes: []Attribute{{attributeKey, string(r.Key)}, {attributePossession, r.Possession}}}
 	if r.Previous != "" {
 		e.Attributes = append(e.Attributes, Attribute{attributePrevious, string(r.Previous)}, Attribute{attributeSignature, r.Signature})
 	}
@@ -158,29 +191,24 @@ func (r Registration) event(now time.Time) *Event {
 // HandedOver reports whether the registration carries the signature of that key,
 // and both are of one log.
 func (r Registration) HandedOver(by Key) bool {
-	v := by.verifier()
-	if v == nil || r.Previous != by || r.Key.Origin() != by.Origin() {
-		return false
-	}
-	text := r.handover() + "\n" + signatureMark + by.Origin() + " " + r.Signature + "\n"
-	n, err := note.Open([]byte(text), note.VerifierList(v))
-	return err == nil && len(n.Sigs) == 1
+	return r.Previous == by && r.Key.Origin() == by.Origin() && by.signed(r.handover(), r.Signature)
 }
 
 // signatureMark begins a signature line (C2SP signed-note).
 const signatureMark = "— "
 
 // RegistrationOf reads the record of an event of the kind signing_key. It is
-// false where that names no key.
+// false where that names no key, or one whose holder did not sign it.
 func RegistrationOf(record []byte) (Registration, bool) {
-	var said struct {
+	var fields struct {
 		Attributes map[string]string `json:"attributes"`
 	}
-	if json.Unmarshal(record, &said) != nil {
+	if json.Unmarshal(record, &fields) != nil {
 		return Registration{}, false
 	}
 	r := Registration{
-		Key: Key(said.Attributes[attributeKey]), Previous: Key(said.Attributes[attributePrevious]), Signature: said.Attributes[attributeSignature],
+		Key: Key(fields.Attributes[attributeKey]), Possession: fields.Attributes[attributePossession],
+		Previous: Key(fields.Attributes[attributePrevious]), Signature: fields.Attributes[attributeSignature],
 	}
-	return r, r.Key.Check() == nil
+	return r, r.Key.signed(r.possession(), r.Possession)
 }

@@ -18,13 +18,20 @@ type Report struct {
 	Unended     int        // of these, those without an end
 	First, Last time.Time  // of the sealed events, by their records
 	Covered     Checkpoint // the latest checkpoint of the log that holds
-	Keys        []Key      // that signed the log, in their order
+	Keys        []Key      // that signed checkpoints of the log, in their order
+	// Uses has the keys that signed or may sign next, in their order, each with the
+	// sizes that it signed and whether it is trusted.
+	Uses []KeyUse
 	// Anchored is the largest checkpoint from outside that holds. Size 0: none,
 	// so that a log which was rewritten and signed again as a whole, or cut off
 	// at a checkpoint, is not told from the true one.
 	Anchored Checkpoint
-	// Vouched says that a key from outside is one of those that signed the log.
+	// Vouched says that a key from outside, or one that such a key handed over to,
+	// signed a checkpoint that holds. It vouches for what its checkpoints cover.
 	Vouched bool
+	// Warnings are about what was given from outside and could not be used: they
+	// say nothing of the log.
+	Warnings []string
 	// Expired counts the sealed events that are not there and that retention
 	// accounts for; Retentions are its events, those that account for anything.
 	Expired    int64
@@ -44,7 +51,7 @@ func (r *Report) Sound() bool { return len(r.Counts) == 0 }
 func (v *Verification) Report() *Report {
 	r := &Report{
 		Leaves: v.tree.Size(), Checkpoints: v.checkpoints, Unsealed: v.unsealed, Oldest: v.oldest,
-		First: v.first, Last: v.last, Covered: v.covered, Keys: v.keys.all,
+		First: v.first, Last: v.last, Covered: v.covered, Keys: v.keys.signers(), Uses: v.keys.uses,
 	}
 	for _, w := range v.writers {
 		if w.sealed > 0 {
@@ -97,27 +104,6 @@ func (v *Verification) finishExpiry(r *Report) {
 		if one.refused == "" {
 			r.Expired += one.Found
 			r.Retentions = append(r.Retentions, one)
-		}
-	}
-}
-
-func (v *Verification) finishAnchors(r *Report) {
-	foreign := make(map[string]bool)
-	for _, a := range v.anchors {
-		if _, _, err := OpenCheckpoint(a.signed, append(slices.Clone(v.keys.all), v.trust.Keys...)...); err != nil {
-			if !foreign[a.Origin] {
-				foreign[a.Origin] = true
-				v.findings.add(Finding{Damage: DamageForeign, First: -1, Last: -1, Detail: err.Error()})
-			}
-			continue
-		}
-		if a.Size > v.tree.Size() {
-			v.findings.add(Finding{Damage: DamageShort, First: v.tree.Size(), Last: a.Size - 1,
-				Detail: fmt.Sprintf("the checkpoint from outside covers %d leaves, and the log has %d: its end was cut off, or it is an older backup", a.Size, v.tree.Size())})
-			return
-		}
-		if a.held {
-			r.Anchored = a.Checkpoint
 		}
 	}
 }

@@ -1,9 +1,7 @@
 package audit
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -64,17 +62,6 @@ type Statement struct {
 	Time     time.Time
 }
 
-// Trust is what a verification has from outside the log.
-type Trust struct {
-	// Keys are public keys of the log, old or new.
-	Keys []Key
-	// Notes are checkpoints of the log that were kept elsewhere.
-	Notes [][]byte
-	// MaxLateness is how late an event may be sealed and not be listed; 0 is
-	// [DefaultMaxLateness].
-	MaxLateness time.Duration
-}
-
 // A Verification reads a log once, in its order, and finds what was done to it.
 // It is made of pure functions: the same calls give the same report. It keeps
 // the frontier of the tree and a few words for each writer, no matter how long the
@@ -85,8 +72,7 @@ type Trust struct {
 // [Verification.Unsealed] for each event without a leaf, a writer's events in
 // the order of their numbers; then [Verification.Report], once.
 type Verification struct {
-	trust    Trust
-	anchors  []anchor // ascending by size
+	anchors  anchors
 	tree     Tree
 	writers  map[string]*writerState
 	latest   *writerState
@@ -100,12 +86,6 @@ type Verification struct {
 	first, last, oldest           time.Time
 }
 
-type anchor struct {
-	Checkpoint
-	signed []byte
-	held   bool
-}
-
 type writerState struct {
 	name     string
 	sequence int64 // of its latest event
@@ -116,21 +96,17 @@ type writerState struct {
 
 // NewVerification begins a verification. What is trusted must be well formed.
 func NewVerification(trust Trust) (*Verification, error) {
-	v := &Verification{trust: trust, writers: make(map[string]*writerState), broken: -1, lateness: NewLatenessTracker(trust.MaxLateness)}
+	v := &Verification{writers: make(map[string]*writerState), broken: -1, lateness: NewLatenessTracker(trust.MaxLateness)}
 	for _, k := range trust.Keys {
 		if err := k.Check(); err != nil {
 			return nil, err
 		}
 	}
-	for _, signed := range trust.Notes {
-		c, err := ReadCheckpoint(signed)
-		if err != nil {
-			return nil, err
-		}
-		v.anchors = append(v.anchors, anchor{Checkpoint: c, signed: signed})
+	var err error
+	if v.anchors, err = newAnchors(trust); err != nil {
+		return nil, err
 	}
-	slices.SortStableFunc(v.anchors, func(a, b anchor) int { return cmp.Compare(a.Size, b.Size) })
-	v.keys.trusted = trust.Keys
+	v.keys.given = trust.Keys
 	return v, nil
 }
 
@@ -266,25 +242,6 @@ func (v *Verification) notice(e *Entry, whole bool) {
 	}
 }
 
-// compareAnchors compares the tree with the checkpoints from outside that have
-// its size.
-func (v *Verification) compareAnchors() {
-	for i := range v.anchors {
-		a := &v.anchors[i]
-		if a.Size > v.tree.Size() {
-			return
-		}
-		if a.Size != v.tree.Size() || a.held {
-			continue
-		}
-		if v.broken < 0 && a.Root == v.tree.Root() {
-			a.held = true
-			continue
-		}
-		v.treeChanged(a.Size, "the checkpoint from outside has another root")
-	}
-}
-
 // treeChanged notes that the leaves up to size are not those that were sealed.
 // Where that is known already, it follows.
 func (v *Verification) treeChanged(size int64, detail string) {
@@ -320,21 +277,20 @@ func (v *Verification) Checkpoint(s Statement) {
 		v.findings.add(place)
 		return
 	}
-	damage, detail := v.keys.accept(s.Note, c)
+	holds := v.broken < 0 && c.Root == v.tree.Root()
+	damage, detail := v.keys.accept(s.Note, c, holds)
 	if damage != "" {
 		place.Damage, place.Detail = damage, detail
 		v.findings.add(place)
 	}
-	if c.Root != v.tree.Root() {
+	if !holds {
 		v.treeChanged(c.Size, fmt.Sprintf("the checkpoint of size %d has another root", c.Size))
 		return
 	}
-	if v.broken < 0 {
-		v.covered = c
-		if damage == "" {
-			v.lateness.Checkpoint(c.Size, c.Time)
-			v.expiry.checkpoint(c)
-		}
+	v.covered = c
+	if damage == "" {
+		v.lateness.Checkpoint(c.Size, c.Time)
+		v.expiry.checkpoint(c)
 	}
 }
 

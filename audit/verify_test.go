@@ -38,7 +38,7 @@ func newSigner(t testing.TB, origin string) *Signer {
 func newLog(t testing.TB) *sealedLog {
 	l := &sealedLog{signer: newSigner(t, ""), sequences: make(map[string]int64)}
 	l.add("a", &Event{Kind: KindWriterStarted})
-	l.add("a", Register(l.signer.Key(), noon))
+	l.add("a", Register(l.signer, noon))
 	return l
 }
 
@@ -205,7 +205,7 @@ func TestVerifyFinds(t *testing.T) {
 		{"signed by one that named itself", func(t *testing.T, l *sealedLog) {
 			l.unsealed, l.sequences["a"] = nil, 52
 			l.signer = newSigner(t, l.signer.Key().Origin())
-			l.add("a", Register(l.signer.Key(), noon))
+			l.add("a", Register(l.signer, noon))
 			l.seal(t)
 		}, "key_unknown at leaf 104: "},
 		{"unsealed: before the end", func(_ *testing.T, l *sealedLog) { l.unsealed[0].Sequence = 7 }, "event_inserted (event 7 of writer a)"},
@@ -235,7 +235,7 @@ func TestOwnCheckpointsAreNoProof(t *testing.T) {
 	forged.signer = l.signer
 	forged.entries, forged.tree = nil, Tree{}
 	forged.sequences = make(map[string]int64)
-	forged.add("a", Register(l.signer.Key(), noon))
+	forged.add("a", Register(l.signer, noon))
 	for n := range 103 {
 		forged.add("a", decided(n+1))
 	}
@@ -253,7 +253,7 @@ func TestKeysFollowOneAnother(t *testing.T) {
 	first := l.signer
 	l.seal(t)
 	second := newSigner(t, first.Key().Origin())
-	e, err := first.HandOver(second.Key(), noon)
+	e, err := first.HandOver(second, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +287,7 @@ func TestKeysFollowOneAnother(t *testing.T) {
 	lost := newLog(t)
 	lost.seal(t)
 	lost.signer = newSigner(t, lost.signer.Key().Origin())
-	lost.add("a", Register(lost.signer.Key(), noon))
+	lost.add("a", Register(lost.signer, noon))
 	lost.seal(t)
 	if r := lost.verify(t, Trust{}); r.Counts[DamageKey] == 0 {
 		t.Errorf("%+v", r)
@@ -300,7 +300,7 @@ func TestKeysFollowOneAnother(t *testing.T) {
 func TestHandOver(t *testing.T) {
 	a := newSigner(t, "log.example/a")
 	b := newSigner(t, "log.example/a")
-	e, err := a.HandOver(b.Key(), noon)
+	e, err := a.HandOver(b, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,9 +318,9 @@ func TestHandOver(t *testing.T) {
 	if forged.Previous = c.Key(); forged.HandedOver(a.Key()) {
 		t.Error("a key hands over in the name of another")
 	}
-	for _, bad := range []Key{a.Key(), newSigner(t, "log.example/b").Key(), "", "x"} {
+	for _, bad := range []*Signer{a, newSigner(t, "log.example/b")} {
 		if _, err := a.HandOver(bad, noon); err == nil {
-			t.Errorf("handed over to %q", bad)
+			t.Errorf("handed over to %s", bad)
 		}
 	}
 }

@@ -151,7 +151,7 @@ func TestRewrittenLog(t *testing.T) {
 	m := october(t)
 	honest := m.notes[2].Note
 	forged := newMemory(t)
-	first := audit.Register(m.signer.Key(), at(1, 0))
+	first := audit.Register(m.signer, at(1, 0))
 	forged.add("w", first)
 	for n := range int(m.notes[2].Size) - 2 {
 		forged.add("w", decisionEvent(n, at(3, 0), "allow", "policy_allowed", "harmless.example"))
@@ -194,7 +194,7 @@ func TestLaterCheckpoint(t *testing.T) {
 	forged := october(t)
 	forged.entries, forged.notes, forged.tree = nil, nil, audit.Tree{}
 	forged.numbers = map[string]int64{}
-	forged.add("w", audit.Register(m.signer.Key(), at(1, 0)), decisionEvent(1, at(3, 0), "deny", "no_rule_matched", "x.example"))
+	forged.add("w", audit.Register(m.signer, at(1, 0)), decisionEvent(1, at(3, 0), "deny", "no_rule_matched", "x.example"))
 	forged.seal(at(25, 0))
 	for _, name := range []string{"short", "rewritten"} {
 		want := audit.DamageShort
@@ -247,12 +247,12 @@ func TestSignatures(t *testing.T) {
 	}
 
 	// The log's key hands over, and the next one signs the pack.
-	event, err := m.signer.HandOver(stranger.Key(), at(20, 0))
+	event, err := m.signer.HandOver(stranger, at(20, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	m = newMemory(t)
-	m.add("w", audit.Register(m.signer.Key(), at(1, 0)), event, decisionEvent(1, at(20, 0), "deny", "no_rule_matched", "x.example"))
+	m.add("w", audit.Register(m.signer, at(1, 0)), event, decisionEvent(1, at(20, 0), "deny", "no_rule_matched", "x.example"))
 	m.seal(at(20, 1))
 	m.signer = stranger
 	m.add("w", decisionEvent(2, at(21, 0), "deny", "no_rule_matched", "x.example"))
@@ -268,7 +268,7 @@ func TestSignatures(t *testing.T) {
 func TestRetention(t *testing.T) {
 	m := newMemory(t)
 	year := func(month time.Month, hour int) time.Time { return time.Date(2025, month, 5, hour, 0, 0, 0, time.UTC) }
-	m.add("old", audit.Register(m.signer.Key(), year(8, 0)))
+	m.add("old", audit.Register(m.signer, year(8, 0)))
 	for n := range 4 {
 		m.add("old", decisionEvent(n, year(8, 1+n), "deny", "no_rule_matched", "x.example"))
 	}

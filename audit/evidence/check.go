@@ -28,12 +28,27 @@ type CheckOptions struct {
 type Checked struct {
 	Manifest *Manifest
 	SignedBy audit.Key // empty: nobody
-	Vouched  bool      // by a key from outside, or one that is bound to it
-	Anchored bool      // a checkpoint from outside is the one of the pack
-	Bytes    int64
-	Files    int
-	Notes    []string // what could not be told
-	Findings []string // the first damaged place first
+	Vouched  bool      // the manifest is signed by a key from outside, or by one that such a key handed over to
+	// CheckpointBy is the trusted key that signed the pack's checkpoint: a key from
+	// outside, or one that such a key handed over to. Empty: none did.
+	CheckpointBy audit.Key
+	// Anchored says that a checkpoint from outside holds, and AnchoredSize is the
+	// size of the largest that does.
+	Anchored     bool
+	AnchoredSize int64
+	Warnings     []string // of what was given and could not be used
+	Bytes        int64
+	Files        int
+	Notes        []string // what could not be told
+	Findings     []string // the first damaged place first
+}
+
+// Established reports whether what was given from outside vouches for the pack:
+// for who signed the manifest, and for the log up to the pack's checkpoint. Where
+// checkpoints were given, one of them has to hold.
+func (c *Checked) Established(o CheckOptions) bool {
+	signature := c.Vouched || c.SignedBy == "" && o.Unsigned
+	return signature && (c.Anchored || c.CheckpointBy != "" && len(o.Trust.Notes) == 0)
 }
 
 // ErrNoPack is returned, wrapped, for a folder that is no pack at all.
@@ -66,7 +81,7 @@ func Check(ctx context.Context, dir string, o CheckOptions) (*Checked, error) {
 	c := &checker{ctx: ctx, root: root, options: o, result: &Checked{}}
 	for _, part := range []func() error{
 		func() error { return c.manifest(text) },
-		c.files, c.facts, c.checkpoint, c.population, c.events, c.reconciliations, c.keys, c.tables, c.dossiers,
+		c.files, c.facts, c.checkpoint, c.population, c.events, c.reconciliations, c.trust, c.tables, c.dossiers,
 	} {
 		err := part()
 		if f, ok := errors.AsType[finding](err); ok {
@@ -135,7 +150,7 @@ func (c *checker) manifest(text []byte) error {
 	}
 	m, by, err := openManifest(text, keys, c.options.Unsigned)
 	if err != nil {
-		// A key that the log handed over to, or from, is looked for in the pack.
+		// A key that a given one handed over to is looked for in the pack.
 		bound := c.bound(claimedKey(text))
 		if len(c.options.Trust.Keys) == 0 || len(bound) == 0 {
 			return wrong("%s: %v", manifestName, err)
@@ -152,10 +167,9 @@ func (c *checker) manifest(text []byte) error {
 	return nil
 }
 
-// bound are those of some keys that are bound to a trusted one by signatures of
-// events in the pack: handed over to, or from.
+// bound are those of some keys that a trusted one handed over to, in events of the
+// pack that both signed.
 func (c *checker) bound(keys []audit.Key) []audit.Key {
-	trusted := slices.Clone(c.options.Trust.Keys)
 	file, err := c.root.Open(eventsFile)
 	if err != nil {
 		return nil
@@ -173,26 +187,8 @@ func (c *checker) bound(keys []audit.Key) []audit.Key {
 			}
 		}
 	}
-	for range named {
-		trusted = follow(trusted, named)
-	}
+	trusted := forwards(c.options.Trust.Keys, named)
 	return slices.DeleteFunc(slices.Clone(keys), func(k audit.Key) bool { return !slices.Contains(trusted, k) })
-}
-
-// follow adds to keys those that are bound to one of them.
-func follow(keys []audit.Key, named []audit.Registration) []audit.Key {
-	for _, r := range named {
-		if r.Previous == "" || !r.HandedOver(r.Previous) {
-			continue
-		}
-		has, had := slices.Contains(keys, r.Key), slices.Contains(keys, r.Previous)
-		if has && !had {
-			keys = append(keys, r.Previous)
-		} else if had && !has {
-			keys = append(keys, r.Key)
-		}
-	}
-	return keys
 }
 
 // files compares the folder with the manifest, name by name and byte by byte.
@@ -269,8 +265,8 @@ func (c *checker) facts() error {
 	return nil
 }
 
-// checkpoint checks the signature of the checkpoint, and that it is the one that
-// was kept elsewhere.
+// checkpoint checks that the checkpoint is signed, and is the one that the facts
+// are about. Whether it is to be believed is for trust to say.
 func (c *checker) checkpoint() error {
 	signed := []byte(c.m.Checkpoint)
 	var err error
@@ -282,41 +278,6 @@ func (c *checker) checkpoint() error {
 	}
 	if !c.at.Time.Equal(c.m.Time) || c.said.Log != c.at.Origin || c.m.Sound && c.said.Result.Leaves != c.at.Size {
 		return wrong("checkpoint: its time, name or size is not the pack's")
-	}
-	for _, outside := range c.options.Trust.Notes {
-		o, err := audit.ReadCheckpoint(outside)
-		if err != nil {
-			return err
-		}
-		if o.Size == c.at.Size || o.Origin != c.at.Origin {
-			if o.Root != c.at.Root || o.Origin != c.at.Origin {
-				return wrong("checkpoint: the one from outside of size %d of %s has another root than the pack's of size %d of %s", o.Size, o.Origin, c.at.Size, c.at.Origin)
-			}
-			c.result.Anchored = true
-		}
-	}
-	switch {
-	case c.result.Anchored:
-	case len(c.options.Trust.Notes) > 0:
-		c.result.Notes = append(c.result.Notes, fmt.Sprintf("no checkpoint from outside has the size of the pack's, %d: whether the log was another one before cannot be told from the pack", c.at.Size))
-	default:
-		c.result.Notes = append(c.result.Notes, "no checkpoint from outside was given (--checkpoint): whether the log was written anew before the pack was made cannot be told")
-	}
-	return nil
-}
-
-// keys holds the key of the checkpoint against those from outside.
-func (c *checker) keys() error {
-	if len(c.options.Trust.Keys) == 0 {
-		c.result.Notes = append(c.result.Notes, "no key from outside was given (--key): nobody but the pack itself says whose log it is of")
-		return nil
-	}
-	trusted := slices.Clone(c.options.Trust.Keys)
-	for range c.named {
-		trusted = follow(trusted, c.named)
-	}
-	if _, _, err := audit.OpenCheckpoint([]byte(c.m.Checkpoint), trusted...); err != nil {
-		return wrong("checkpoint: %v", err)
 	}
 	return nil
 }

@@ -53,9 +53,17 @@ type Result struct {
 	Keys        []audit.Key            `json:"keys"`
 	Trusted     []audit.Key            `json:"keys_from_outside"`
 	Vouched     bool                   `json:"key_from_outside_holds"`
+	Vouching    []Vouching             `json:"keys_that_vouch"`
 	Anchored    *Anchor                `json:"anchored"` // null: no checkpoint from outside holds
 	Counts      map[audit.Damage]int64 `json:"damage"`
 	Findings    []string               `json:"findings"` // the first hundred
+}
+
+// Vouching is a key from outside, or one that such a key handed over to, and the
+// size of the first checkpoint that it signed and that holds.
+type Vouching struct {
+	Key  audit.Key `json:"key"`
+	From int64     `json:"from_size"`
 }
 
 // Anchor is a checkpoint from outside that holds.
@@ -85,6 +93,11 @@ func resultOf(r *audit.Report, trusted []audit.Key) Result {
 	res := Result{
 		Sound: r.Sound(), Leaves: r.Leaves, Checkpoints: r.Checkpoints, Writers: r.Writers, Unended: r.Unended,
 		First: r.First, Last: r.Last, Keys: r.Keys, Trusted: trusted, Vouched: r.Vouched, Counts: r.Counts,
+	}
+	for _, u := range r.Uses {
+		if u.Trusted && u.First > 0 {
+			res.Vouching = append(res.Vouching, Vouching{u.Key, u.First})
+		}
 	}
 	if r.Anchored.Size > 0 {
 		res.Anchored = &Anchor{r.Anchored.Size, r.Anchored.Root, r.Anchored.Time}

@@ -111,7 +111,7 @@ func TestCompleteness(t *testing.T) {
 	}
 
 	m := newMemory(t)
-	m.add("w", audit.Register(m.signer.Key(), at(1, 0)), decisionEvent(1, at(3, 0), "deny", "no_rule_matched", "x.example"))
+	m.add("w", audit.Register(m.signer, at(1, 0)), decisionEvent(1, at(3, 0), "deny", "no_rule_matched", "x.example"))
 	m.seal(at(25, 0))
 	dir := build(t, m, nil)
 	report := tree(t, dir)[reportFile]

@@ -259,7 +259,7 @@ func october(t testing.TB) *memory {
 		return &audit.Event{Time: when, Kind: audit.KindPolicyLoaded, Revision: snapshot.Digest, Commit: snapshot.Commit, Attributes: []audit.Attribute{
 			{Name: "source", Value: "git"}, {Name: "author", Value: "Ada <ada@acme.example>"}, {Name: "subject", Value: "Let payments settle (pull request #12)"}, {Name: "signature", Value: "verified"}, {Name: "signer", Value: "ada"}}}
 	}
-	first := audit.Register(m.signer.Key(), at(1, 0))
+	first := audit.Register(m.signer, at(1, 0))
 	m.add(a, start("proxy-1", at(1, 0)), first, loaded(at(1, 0)))
 	m.seal(at(1, 0))
 	for n := range 40 {

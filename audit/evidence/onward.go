@@ -15,12 +15,14 @@ import (
 // before its period goes; what is missing of the period itself is.
 func (b *builder) onward(ctx context.Context, r *audit.Report) error {
 	to := int64(0)
-	beyond, size, err := b.beyond(ctx)
+	beyond, known, size, err := b.beyond(ctx, r.Keys)
 	if err != nil {
 		return err
 	}
 	if beyond != nil && size == 0 {
-		b.damage(r, audit.DamageShort, "a checkpoint from outside covers more than the log has a checkpoint of: its end was cut off, or it is an older backup")
+		if known {
+			b.damage(r, audit.DamageShort, "a checkpoint from outside covers more than the log has a checkpoint of: its end was cut off, or it is an older backup")
+		}
 		beyond = nil
 	}
 	to = size
@@ -46,7 +48,7 @@ func (b *builder) onward(ctx context.Context, r *audit.Report) error {
 		case beyond == nil:
 		case later.Anchored.Size > b.checkpoint.Size:
 			r.Anchored = later.Anchored
-		default:
+		case known || later.Counts[audit.DamageTree] > 0: // what a stranger signed accuses nobody
 			b.damage(r, audit.DamageTree, "a checkpoint from outside, larger than the one that this pack stands on, does not hold: see `sallyport audit verify`")
 		}
 	}
@@ -55,28 +57,38 @@ func (b *builder) onward(ctx context.Context, r *audit.Report) error {
 }
 
 // beyond is the least checkpoint from outside that is larger than ours, where none
-// has our size, and the size of the log's first checkpoint that covers it; 0: none does.
-func (b *builder) beyond(ctx context.Context) (signed []byte, size int64, err error) {
+// has our size, and the size of the log's first checkpoint that covers it; 0: none
+// does. known: a given key or one that signed the log so far signed it; one that such
+// a key signed goes before one that a later key may have signed.
+func (b *builder) beyond(ctx context.Context, signers []audit.Key) (signed []byte, known bool, size int64, err error) {
 	least := int64(0)
+	keys := append(slices.Clone(b.options.Trust.Keys), signers...)
 	for _, outside := range b.options.Trust.Notes {
 		c, err := audit.ReadCheckpoint(outside)
+		if err != nil || c.Size < b.checkpoint.Size {
+			continue
+		}
+		_, _, err = audit.OpenCheckpoint(outside, keys...)
+		isKnown := err == nil
 		switch {
-		case err != nil || c.Size < b.checkpoint.Size:
 		case c.Size == b.checkpoint.Size:
-			return nil, 0, nil
-		case signed == nil || c.Size < least:
-			signed, least = outside, c.Size
+			if isKnown {
+				return nil, false, 0, nil
+			}
+		case known && !isKnown:
+		case signed == nil || isKnown && !known || c.Size < least:
+			signed, least, known = outside, c.Size, isKnown
 		}
 	}
 	if signed == nil {
-		return nil, 0, nil
+		return nil, false, 0, nil
 	}
 	note, err := b.log.Checkpoint(ctx, least)
 	if note == nil || err != nil {
-		return signed, 0, err
+		return signed, known, 0, err
 	}
 	c, err := audit.ReadCheckpoint(note)
-	return signed, c.Size, err
+	return signed, known, c.Size, err
 }
 
 // verify verifies the log up to a size, and against a checkpoint from outside if

@@ -53,7 +53,7 @@ func TestActivationsAsTheyWere(t *testing.T) {
 			m.add(writer, e)
 		}
 	}
-	m.add(one, audit.Register(m.signer.Key(), at(1, 0)))
+	m.add(one, audit.Register(m.signer, at(1, 0)))
 	load(one, same, "A", at(1, 1)) // before the period, the same files from Git
 	load(one, same, "directory", at(3, 0))
 	decide(one, same, "directory", at(3, 1), 2)

@@ -11,7 +11,7 @@ var keysSection = section{
 	name: "keys", title: "The keys that sign the log", criteria: []string{"CC6.1", "CC7.1"},
 	kinds: []audit.Kind{audit.KindSigningKey},
 	begin: func() chapter { return new(keysChapter) },
-	text:  `<p>Every key that the log names, from its beginning. A key hands over to the next by signing its name; one that replaces a lost key has no such signature, and counts only if its public half is known from elsewhere.</p>`,
+	text:  `<p>Every key that the log names, from its beginning. A key hands over to the next by signing its name, and the next one signs that it takes over; a key that replaces a lost one has no signature of the one before, and counts only if its public half is known from elsewhere. A key that signed no checkpoint vouches for nothing.</p>`,
 }
 
 type keysChapter struct {
@@ -32,7 +32,7 @@ func (c *keysChapter) finish(f *Facts) []Table {
 	for _, e := range c.named {
 		r, ok := audit.RegistrationOf(e.record)
 		if !ok {
-			t.Rows = append(t.Rows, []string{e.Time, "(the event names no key)", "", "", "", whole(e.leaf)})
+			t.Rows = append(t.Rows, []string{e.Time, "(the event names no key, or its holder did not sign it)", "", "", "", whole(e.leaf)})
 			continue
 		}
 		by, handed := "the log itself", ""

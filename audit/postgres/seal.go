@@ -305,7 +305,7 @@ func (s *Sealer) registerFirst(ctx context.Context) error {
 		s.config.Signer = signer
 	}
 	key := s.config.Signer.Key()
-	if err := s.config.Record(ctx, audit.Register(key, time.Now())); err != nil {
+	if err := s.config.Record(ctx, audit.Register(s.config.Signer, time.Now())); err != nil {
 		return fmt.Errorf("register the signing key: %w", err)
 	}
 	s.log.Info("the audit log has its signing key", "key", string(key))

@@ -285,8 +285,8 @@ func TestSealRotates(t *testing.T) {
 
 	// Who may write to the log may name a key; the holder of the real one seals
 	// that as an event like any other.
-	record(t, l, audit.Register(thief.Key(), time.Now()))
-	forged, err := thief.HandOver(second.Key(), time.Now())
+	record(t, l, audit.Register(thief, time.Now()))
+	forged, err := thief.HandOver(second, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,7 +298,7 @@ func TestSealRotates(t *testing.T) {
 		}
 	}
 
-	handover, err := first.HandOver(second.Key(), time.Now())
+	handover, err := first.HandOver(second, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,7 +334,7 @@ func TestSealAfterALostKey(t *testing.T) {
 	l := logFor(t, url, nil)
 	seal(t, sealerFor(t, url, l, withKey(newKey(t, "log.example/a"))))
 	next := newKey(t, "log.example/a")
-	record(t, l, audit.Register(next.Key(), time.Now()))
+	record(t, l, audit.Register(next, time.Now()))
 	s := sealerFor(t, url, l, withKey(next))
 	seal(t, s)
 	record(t, l, decision("allow", 1))

@@ -198,7 +198,7 @@ func TestCheckpointOfAStrangersKey(t *testing.T) {
 	for n := range 3 {
 		record(t, l.log, decision("allow", n))
 	}
-	record(t, l.log, audit.Register(thief.Key(), time.Now())) // the writer's login names it
+	record(t, l.log, audit.Register(thief, time.Now())) // the writer's login names it
 	for _, last := range []int64{8, 8, 9, 11} {
 		if err := l.checkpoint(t, conn, thief, last, nil); err != nil {
 			t.Fatal(err)

@@ -437,7 +437,7 @@ func gone(t testing.TB, db *pgtest.DB, key *audit.Signer, place Publisher) *audi
 		seal(t, s)
 	}
 	following := newKey(t, key.Key().Origin())
-	e, err := key.HandOver(following.Key(), time.Now())
+	e, err := key.HandOver(following, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

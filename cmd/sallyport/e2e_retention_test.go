@@ -40,7 +40,7 @@ func age(t testing.TB, admin string, signer *audit.Signer) time.Time {
 			t.Fatal(err)
 		}
 	}
-	add(1, audit.Register(signer.Key(), month))
+	add(1, audit.Register(signer, month))
 	add(2, &audit.Event{Kind: audit.KindDecision, Verdict: "deny", Host: "old.example"})
 	c := audit.Checkpoint{Size: tree.Size(), Root: tree.Root(), Time: month.AddDate(0, 1, 0)}
 	note, err := signer.Sign(c)

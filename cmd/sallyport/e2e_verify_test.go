@@ -88,7 +88,10 @@ func TestTwoProxiesOneLog(t *testing.T) {
 	if !strings.Contains(said, "it covers all that is sealed") || !strings.Contains(said, "sound: nothing") || strings.Contains(said, "not anchored") {
 		t.Errorf("verify said\n%s", said)
 	}
-	if said := b.tell(t, 0, "audit", "verify"); !strings.Contains(said, "not anchored") || !strings.Contains(said, "an older backup was restored") {
+	if said := b.tell(t, 0, "audit", "verify"); !strings.Contains(said, outside+", which this instance published") || !strings.Contains(said, "it covers all that is sealed") {
+		t.Errorf("with what the instance published itself it said\n%s", said)
+	}
+	if said := b.tell(t, 0, "audit", "verify", "--unanchored"); !strings.Contains(said, "not anchored") || !strings.Contains(said, "an older backup was restored") {
 		t.Errorf("without a checkpoint from outside it said\n%s", said)
 	}
 	if shown := strings.TrimSpace(b.tell(t, 0, "audit", "key", "show")); shown != key {

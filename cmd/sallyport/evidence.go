@@ -97,8 +97,12 @@ func (f evidenceFlags) options(c *cobra.Command) (evidence.Options, error) {
 	if o.Period.To, err = parseDay("to", *f.to); err != nil {
 		return o, err
 	}
-	if o.Trust, err = readTrust(*f.keys, *f.checkpoints); err != nil {
+	var warnings []string
+	if o.Trust, warnings, err = readTrust(*f.keys, *f.checkpoints); err != nil {
 		return o, err
+	}
+	for _, w := range warnings {
+		fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
 	}
 	if o.Signer, err = f.signer(); err != nil {
 		return o, err

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -18,12 +17,15 @@ func newEvidenceCheck() *cobra.Command {
 and none too many; draw the sample again, check every proof, and make the tables
 and the report again from the population, and compare.
 
-With --key the manifest has to be signed by this key, and the checkpoint by it or
-by one that hands over to it, or to which it does. With --checkpoint the pack's
-checkpoint has to be one that was kept outside of the database.
+With --key the manifest and the checkpoint have to be signed by a given key, or by
+one that it handed over to; give the key of the log and that of who made the pack
+where they are two. With --checkpoint one of the checkpoints in the file has to
+hold: to be the pack's own.
 
-The status is 0 where nothing was found, 1 where the pack is damaged, or whole and
-about a log that is, and 2 where it could not be read.`,
+The status is 0 where nothing was found and what was given vouches for the pack, 1
+where the pack is damaged, or whole and about a log that is, or no given key signed
+it, 2 where it could not be read, and 3 where it is whole and not anchored: nothing
+from outside vouches for it. --unanchored accepts that with status 0.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return invalid{fmt.Errorf("which pack? Give one folder\nsee: %s --help", c.CommandPath())}
@@ -31,70 +33,84 @@ about a log that is, and 2 where it could not be read.`,
 			return nil
 		},
 	}
-	checkpoints := c.Flags().StringArray("checkpoint", nil, "`FILE` of checkpoints from outside the database; may be given again")
-	keys := c.Flags().StringArray("key", nil, "a public `KEY` of the log or of who signed the pack, or a file with one on each line; may be given again")
+	trusted := addTrustFlags(c, "a public `KEY` of the log or of who signed the pack, or a file with one on each line; may be given again")
 	unsigned := c.Flags().Bool("unsigned", false, "take a pack that nobody has signed")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		trust, err := readTrust(*keys, *checkpoints)
+		given, err := trusted.read()
 		if err != nil {
 			return invalid{err}
 		}
-		checked, err := evidence.Check(c.Context(), args[0], evidence.CheckOptions{Trust: trust, Unsigned: *unsigned, Tool: "sallyport " + programVersion()})
+		o := evidence.CheckOptions{Trust: given.trust, Unsigned: *unsigned, Tool: "sallyport " + programVersion()}
+		checked, err := evidence.Check(c.Context(), args[0], o)
 		if err != nil {
 			return invalid{err} // not 1, which says that it is damaged
 		}
-		return tellChecked(c.OutOrStdout(), checked)
+		return tellChecked(c.OutOrStdout(), checked, o, given)
 	}
 	return c
 }
 
-// tellChecked prints what was found.
-func tellChecked(out io.Writer, r *evidence.Checked) error {
-	var b strings.Builder
-	line := func(name, format string, a ...any) {
-		fmt.Fprintf(&b, "%-14s"+format+"\n", append([]any{name}, a...)...)
-	}
+// tellChecked prints what was found, and returns an error for every status but 0.
+func tellChecked(out io.Writer, r *evidence.Checked, o evidence.CheckOptions, given *givenTrust) error {
+	var b reportText
 	sound := true
 	if m := r.Manifest; m != nil {
 		sound = m.Sound
-		line("period", "%s until before %s", when(m.Parameters.From), when(m.Parameters.To))
-		line("population", "%d decisions", m.Population)
-		line("files", "%d of %d bytes", r.Files, r.Bytes)
+		b.line("period", "%s until before %s", when(m.Parameters.From), when(m.Parameters.To))
+		b.line("population", "%d decisions", m.Population)
+		b.line("files", "%d of %d bytes", r.Files, r.Bytes)
 		switch {
 		case r.SignedBy == "":
-			line("signature", "none: anybody can have made it")
+			b.line("signature", "none: anybody can have made it")
 		case r.Vouched:
-			line("signature", "by %s, which was given from outside or is bound to a key that was", r.SignedBy)
+			b.line("signature", "by %s, which was given or which a given key handed over to", r.SignedBy)
 		default:
-			line("signature", "by %s, which nobody but the pack vouches for", r.SignedBy)
+			b.line("signature", "by %s, which nobody but the pack vouches for", r.SignedBy)
 		}
 	}
+	if r.CheckpointBy != "" {
+		b.line("checkpoint", "signed by %s, which was given or which a given key handed over to", r.CheckpointBy)
+	}
 	if r.Anchored {
-		line("anchored", "its checkpoint is one that was kept outside")
+		b.line("anchored", "the checkpoint from outside of size %d holds", r.AnchoredSize)
+	}
+	for _, w := range append(given.warnings, r.Warnings...) {
+		b.line("warning", "%s", w)
 	}
 	for _, note := range r.Notes {
-		line("note", "%s", note)
+		b.line("note", "%s", note)
 	}
+	result := b.checked(r, sound, r.Established(o), given)
+	if _, err := io.WriteString(out, b.String()); err != nil {
+		return err
+	}
+	return result
+}
+
+func (b *reportText) checked(r *evidence.Checked, sound, established bool, given *givenTrust) error {
+	const whole = "whole: nothing of the pack was changed"
 	switch {
 	case len(r.Findings) > 0:
-		line("result", "DAMAGED")
+		b.line("result", "DAMAGED")
 		for i, f := range r.Findings {
 			name := ""
 			if i == 0 {
 				name = "first"
 			}
-			line(name, "%s", f)
+			b.line(name, "%s", f)
 		}
-	case !sound:
-		line("result", "whole: nothing of the pack was changed. THE LOG IS DAMAGED: the pack says so, see its report")
-	default:
-		line("result", "whole: nothing of the pack was changed")
-	}
-	if _, err := io.WriteString(out, b.String()); err != nil {
-		return err
-	}
-	if len(r.Findings) > 0 || !sound {
 		return damaged{}
+	case !sound:
+		b.line("result", "%s. THE LOG IS DAMAGED: the pack says so, see its report", whole)
+		return damaged{}
+	case established:
+		b.line("result", "%s", whole)
+		return nil
+	case given.unanchored:
+		b.line("result", "%s; not anchored, as --unanchored accepts", whole)
+		return nil
 	}
-	return nil
+	b.line("result", "%s", unanchoredResult)
+	b.line("", "give --key with the public key of the log and that of who made the pack, and --checkpoint with a file that was kept outside; --unanchored accepts this")
+	return notAnchored{}
 }

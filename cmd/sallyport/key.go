@@ -107,7 +107,7 @@ recorded and wait to be sealed. Keep the old public key for those who verify.`,
 		if err != nil {
 			return err
 		}
-		e, err := present.HandOver(signer.Key(), time.Now())
+		e, err := present.HandOver(signer, time.Now())
 		if err != nil {
 			return invalid{err}
 		}
@@ -145,7 +145,7 @@ hand, use rotate.`,
 		if err != nil {
 			return err
 		}
-		if err := recordAdmin(c.Context(), cfg, audit.Register(signer.Key(), time.Now())); err != nil {
+		if err := recordAdmin(c.Context(), cfg, audit.Register(signer, time.Now())); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(c.OutOrStdout(), "registered %s\nname %s in audit.signing_key_file of each instance, and restart them\n", signer.Key(), *next)

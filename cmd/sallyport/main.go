@@ -28,9 +28,10 @@ func main() {
 
 // Exit codes: usage and configuration are told from what failed at run time.
 const (
-	exitOK      = 0
-	exitFailed  = 1
-	exitInvalid = 2
+	exitOK         = 0
+	exitFailed     = 1
+	exitInvalid    = 2
+	exitUnanchored = 3 // nothing wrong was found, and nothing from outside vouches for what was read
 )
 
 // invalid is an error in what the operator wrote: the command line or a file.
@@ -56,6 +57,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	}
 	if _, told := errors.AsType[damaged](err); told || isQuiet(err) {
 		return exitFailed
+	}
+	if _, told := errors.AsType[notAnchored](err); told {
+		return exitUnanchored
 	}
 	fmt.Fprintf(errOut, "sallyport: %v\n", err)
 	if _, ok := errors.AsType[invalid](err); ok {

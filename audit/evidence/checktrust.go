@@ -1,0 +1,124 @@
+package evidence
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// forwards returns some keys and those that they handed over to, one after the
+// other. Trust passes in this direction only: a public key can be named by anybody,
+// and the key that named it is not trusted for that.
+func forwards(keys []audit.Key, named []audit.Registration) []audit.Key {
+	keys = slices.Clone(keys)
+	for range named {
+		before := len(keys)
+		for _, r := range named {
+			if r.Previous != "" && slices.Contains(keys, r.Previous) && !slices.Contains(keys, r.Key) && r.HandedOver(r.Previous) {
+				keys = append(keys, r.Key)
+			}
+		}
+		if len(keys) == before {
+			break
+		}
+	}
+	return keys
+}
+
+// trust says which keys and checkpoints from outside vouch for the pack's checkpoint.
+func (c *checker) trust() error {
+	given := c.options.Trust.Keys
+	trusted := forwards(given, c.named)
+	if _, by, err := audit.OpenCheckpoint([]byte(c.m.Checkpoint), trusted...); err == nil {
+		c.result.CheckpointBy = by
+	}
+	if err := c.outside(trusted); err != nil {
+		return err
+	}
+	// A key that signed the manifest is of who made the pack, and need not be the log's.
+	ofTheLog := slices.DeleteFunc(slices.Clone(given), func(k audit.Key) bool { return k == c.result.SignedBy })
+	switch {
+	case len(given) == 0:
+		c.note("no key from outside was given (--key): nobody but the pack itself says who made it, and whose log it is of")
+	case c.result.CheckpointBy != "":
+	case len(ofTheLog) > 0:
+		return wrong("checkpoint: no given key signed it, nor did one that a given key handed over to: given %q, signed by %q", given, c.signers())
+	default:
+		c.note("the given key signed the manifest and not the checkpoint, which is signed by %q: whose log it is of has to be said by another key, or by a checkpoint", c.signers())
+	}
+	return nil
+}
+
+func (c *checker) note(format string, a ...any) {
+	c.result.Notes = append(c.result.Notes, fmt.Sprintf(format, a...))
+}
+
+// signers are the keys that signed the pack's checkpoint, of those that the pack
+// says that its log is signed by.
+func (c *checker) signers() []audit.Key {
+	if _, by, err := audit.OpenCheckpoint([]byte(c.m.Checkpoint), c.said.Result.Keys...); err == nil {
+		return []audit.Key{by}
+	}
+	return nil
+}
+
+// outside compares the pack's checkpoint with those from outside.
+func (c *checker) outside(trusted []audit.Key) error {
+	known := append(slices.Clone(trusted), c.said.Result.Keys...)
+	unknown, unproven := 0, 0
+	for i, signed := range c.options.Trust.Notes {
+		o, by, err := audit.OpenCheckpoint(signed, known...)
+		if err != nil {
+			if unknown++; unknown <= maxWarnings {
+				c.result.Warnings = append(c.result.Warnings, fmt.Sprintf("%s: %s", c.options.Trust.Source(i), c.whyUnknown(signed)))
+			}
+			continue
+		}
+		holds, err := c.confirms(o, by)
+		if err != nil {
+			return err
+		}
+		if !holds {
+			unproven++
+			continue
+		}
+		c.result.Anchored, c.result.AnchoredSize = true, max(c.result.AnchoredSize, o.Size)
+	}
+	if unknown > maxWarnings {
+		c.result.Warnings = append(c.result.Warnings, fmt.Sprintf("%d more checkpoints from outside are signed by no known key", unknown-maxWarnings))
+	}
+	switch {
+	case c.result.Anchored:
+	case len(c.options.Trust.Notes) == 0:
+		c.note("no checkpoint from outside was given (--checkpoint): whether the log was written again before the pack was made cannot be told")
+	case unproven > 0:
+		c.note("UNCONFIRMED: none of the %d checkpoints from outside has the size of the pack's, %d: whether they are of the same log cannot be told from the pack", unproven, c.at.Size)
+	default:
+		c.note("UNCONFIRMED: no checkpoint from outside is signed by a known key")
+	}
+	return nil
+}
+
+func (c *checker) whyUnknown(signed []byte) string {
+	const text = "this checkpoint is signed by no key that was given or that signed this log, and is not used"
+	if o, err := audit.ReadCheckpoint(signed); err == nil && o.Size > c.at.Size {
+		return text + ": it is from after the pack's, and may be of a later key of the log (give that with --key)"
+	}
+	return text
+}
+
+// maxWarnings is how many warnings are listed one by one.
+const maxWarnings = 20
+
+// confirms reports whether a checkpoint from outside, signed by a known key, is of
+// the pack's log. One that contradicts the pack is a finding.
+func (c *checker) confirms(o audit.Checkpoint, _ audit.Key) (bool, error) {
+	if o.Size != c.at.Size {
+		return false, nil
+	}
+	if o.Root != c.at.Root || o.Origin != c.at.Origin {
+		return false, wrong("checkpoint: the one from outside of size %d of %s has another root than the pack's of %s", o.Size, o.Origin, c.at.Origin)
+	}
+	return true, nil
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// trustFlags name what whoever verifies has from outside the log.
+type trustFlags struct {
+	keys, checkpoints *[]string
+	unanchored        *bool
+}
+
+func addTrustFlags(c *cobra.Command, keyUsage string) trustFlags {
+	return trustFlags{
+		checkpoints: c.Flags().StringArray("checkpoint", nil, "`FILE` of checkpoints from outside the database; may be given again"),
+		keys:        c.Flags().StringArray("key", nil, keyUsage),
+		unanchored:  c.Flags().Bool("unanchored", false, "accept that nothing from outside vouches for what is read: neither --key nor --checkpoint is given"),
+	}
+}
+
+// givenTrust is what a command line gives, or what was found where it gives nothing.
+type givenTrust struct {
+	trust       audit.Trust
+	checkpoints bool // the command line names files of checkpoints: one of them has to hold
+	unanchored  bool
+	found       []string // files of checkpoints that the command line does not name
+	warnings    []string
+}
+
+func (f trustFlags) read() (*givenTrust, error) {
+	if *f.unanchored && len(*f.keys)+len(*f.checkpoints) > 0 {
+		return nil, errors.New("--unanchored: it says that nothing from outside is given, and --key or --checkpoint is: leave one of them out")
+	}
+	trust, warnings, err := readTrust(*f.keys, *f.checkpoints)
+	return &givenTrust{trust: trust, checkpoints: len(*f.checkpoints) > 0, unanchored: *f.unanchored, warnings: warnings}, err
+}
+
+func readTrust(keys, checkpoints []string) (trust audit.Trust, warnings []string, err error) {
+	for _, given := range keys {
+		list, err := readKeys(given)
+		if err != nil {
+			return trust, nil, fmt.Errorf("--key %s: %w", given, err)
+		}
+		trust.Keys = append(trust.Keys, list...)
+	}
+	for _, path := range checkpoints {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return trust, nil, fmt.Errorf("--checkpoint: %w", err)
+		}
+		more, err := trust.AddCheckpoints(path, text)
+		if err != nil {
+			return trust, nil, fmt.Errorf("--checkpoint %w", err)
+		}
+		warnings = append(warnings, more...)
+	}
+	return trust, warnings, nil
+}
+
+// readKeys takes a key, or a file of keys.
+func readKeys(given string) ([]audit.Key, error) {
+	if audit.Key(given).Check() == nil {
+		return []audit.Key{audit.Key(given)}, nil
+	}
+	text, err := os.ReadFile(given)
+	if err != nil {
+		return nil, fmt.Errorf("it is neither a key nor a file: %w", err)
+	}
+	var list []audit.Key
+	for _, line := range strings.Fields(string(text)) {
+		if err := audit.Key(line).Check(); err != nil {
+			return nil, err
+		}
+		list = append(list, audit.Key(line))
+	}
+	if len(list) == 0 {
+		return nil, errors.New("the file has no key in it: want ORIGIN+HASH+KEY on one line")
+	}
+	return list, nil
+}
+
+// addPublished adds the checkpoints that this instance published to files, where
+// the command line names none. With an embedded database, data_directory is the
+// place of the database itself, and its file vouches for nothing.
+func (g *givenTrust) addPublished(configuration string) error {
+	if g.unanchored || g.checkpoints {
+		return nil
+	}
+	cfg, _, err := loadConfig(configuration)
+	if err != nil {
+		return err
+	}
+	paths := cfg.Audit.Checkpoints.Files
+	if !cfg.Audit.Embedded {
+		paths = append([]string{filepath.Join(cfg.DataDirectory, checkpointsFile)}, paths...)
+	}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read published checkpoints: %w", err)
+		}
+		more, err := g.trust.AddCheckpoints(path, text)
+		if err != nil {
+			g.warnings = append(g.warnings, err.Error())
+			continue
+		}
+		g.warnings = append(g.warnings, more...)
+		g.found = append(g.found, path)
+	}
+	return nil
+}
+
+// damaged is a log that does not hold. What is wrong has been told.
+type damaged struct{}
+
+func (damaged) Error() string { return "the audit log is damaged" }
+
+// notAnchored is a log or pack in which nothing is wrong, and for which nothing
+// from outside vouches. That has been told.
+type notAnchored struct{}
+
+func (notAnchored) Error() string { return "nothing from outside vouches for it" }
+
+const unanchoredResult = "CONSISTENT, NOT ANCHORED: nothing contradicts itself, and nothing from outside says that it is what was recorded"

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	words "github.com/sallyport/sallyport/audit"
+)
+
+// exportedLog is an export of a small log, with what a reviewer has of it.
+type exportedLog struct {
+	export, checkpoints string // files
+	key                 words.Key
+}
+
+func newTestSigner(t *testing.T) *words.Signer {
+	t.Helper()
+	private, err := words.GenerateKey("acme.example/egress")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := words.ParseSigner(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// exportLog writes a log that a key signs. The hand-over, if there is one, is its
+// last event, and the same key signs the checkpoint that covers it.
+func exportLog(t *testing.T, signer, next *words.Signer) exportedLog {
+	t.Helper()
+	var export, published bytes.Buffer
+	x := words.NewExporter(&export)
+	var tree words.Tree
+	moment := time.Date(2026, 10, 2, 10, 0, 0, 0, time.UTC)
+	events := []*words.Event{{Time: moment, Kind: words.KindWriterStarted}, words.Register(signer, moment), {Time: moment, Kind: words.KindDecision, Verdict: "deny"}}
+	if next != nil {
+		handover, err := signer.HandOver(next, moment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, handover)
+	}
+	for i, e := range events {
+		e.Writer, e.WriterSequence = "w", int64(i+1)
+		e.Normalise()
+		record := e.AppendRecord(nil)
+		x.Sealed(&words.Entry{Index: tree.Size(), Writer: e.Writer, Sequence: e.WriterSequence, Record: record, Hash: words.Leaf(record)})
+		tree.Append(words.Leaf(record))
+		signed, err := signer.Sign(words.Checkpoint{Size: tree.Size(), Root: tree.Root(), Time: moment})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.Checkpoint(words.Statement{Note: signed})
+		published.Write(append(signed, '\n'))
+	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l := exportedLog{export: filepath.Join(t.TempDir(), "log.jsonl"), checkpoints: filepath.Join(t.TempDir(), "checkpoints"), key: signer.Key()}
+	if err := errors.Join(os.WriteFile(l.export, export.Bytes(), 0o600), os.WriteFile(l.checkpoints, published.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestVerifyStatus: a log that nothing from outside vouches for never ends with 0,
+// unless that is accepted explicitly.
+func TestVerifyStatus(t *testing.T) {
+	real := newTestSigner(t)
+	log := exportLog(t, real, nil)
+	// The attacker's log hands over to the real key, as if its holder had been tricked.
+	forged := exportLog(t, newTestSigner(t), real)
+	noted := filepath.Join(t.TempDir(), "noted")
+	text, err := os.ReadFile(log.checkpoints)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(noted, append([]byte("from our meeting\nacme.example/egress\n3\n"), text...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		export string
+		flags  []string
+		status int
+		want   string
+	}{
+		"nothing is given":                        {log.export, nil, 3, "CONSISTENT, NOT ANCHORED"},
+		"accepted":                                {log.export, []string{"--unanchored"}, 0, "as --unanchored accepts"},
+		"accepted, and a key":                     {log.export, []string{"--unanchored", "--key", string(log.key)}, 2, "leave one of them out"},
+		"the key":                                 {log.export, []string{"--key", string(log.key)}, 0, "signed sizes 1 to 3; trusted"},
+		"the checkpoints":                         {log.export, []string{"--checkpoint", log.checkpoints}, 0, "sound: nothing"},
+		"another key":                             {log.export, []string{"--key", string(newTestSigner(t).Key())}, 1, "the log is signed by " + string(log.key)},
+		"another key is not called another log":   {log.export, []string{"--key", string(newTestSigner(t).Key())}, 1, "NOT SIGNED BY THE GIVEN KEY"},
+		"a forged log, nothing is given":          {forged.export, nil, 3, "CONSISTENT, NOT ANCHORED"},
+		"a forged log, the real key":              {forged.export, []string{"--key", string(log.key)}, 1, "which proves nothing until that key signs"},
+		"a forged log, the real checkpoints":      {forged.export, []string{"--checkpoint", log.checkpoints}, 1, "tree_changed"},
+		"a log, the checkpoints of another":       {log.export, []string{"--checkpoint", forged.checkpoints}, 3, "is signed by no key that was given"},
+		"the key, and the checkpoints of another": {log.export, []string{"--key", string(log.key), "--checkpoint", forged.checkpoints}, 3, "is signed by no key that was given"},
+		"text among the checkpoints":              {log.export, []string{"--checkpoint", noted}, 0, noted + ":1: the text here is not part of a signed checkpoint"},
+		"a file without a checkpoint":             {log.export, []string{"--checkpoint", log.export}, 2, "there is no signed checkpoint in it"},
+		"a file without a key":                    {log.export, []string{"--key", "/dev/null"}, 2, "has no key in it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out, errOut bytes.Buffer
+			code := run(t.Context(), append([]string{"audit", "verify", "--quiet", "--export", c.export}, c.flags...), nil, &out, &errOut)
+			if text := out.String() + errOut.String(); code != c.status || !strings.Contains(text, c.want) {
+				t.Errorf("it ended with %d, not %d, or does not say %q:\n%s", code, c.status, c.want, text)
+			}
+		})
+	}
+}
