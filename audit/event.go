@@ -116,8 +116,15 @@ type Attribute struct {
 	Value string
 }
 
+// MaxOpen bounds the time from a decision to the end of what it allowed, with a
+// day for clocks that are stepped: egress.tunnel.max_lifetime is at most a week.
+// Who looks an end up by its decision, or a decision by its end, may rely on it.
+const MaxOpen = 8 * 24 * time.Hour
+
 // IsClosing reports whether the event ends what a decision began, so that
-// byte counts and the duration are facts even when they are zero.
+// byte counts and the duration are facts even when they are zero. An end has no
+// field that repeats its decision, which has the same DecisionID: reason, rule,
+// message and revision are there only where a later decision ended it.
 func (e *Event) IsClosing() bool {
 	return e.Kind == KindTunnelClosed || e.Kind == KindRequestClosed
 }

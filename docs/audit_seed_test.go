@@ -233,13 +233,11 @@ func (s *seeder) ask(f []string) {
 	case "any":
 		e.Scheme = ""
 	}
-	end := e // what closes it bears the same names
 	s.record(&e)
 	if len(rest) < 4 {
 		return
 	}
-	end = audit.Event{Time: at.Add(time.Minute), Kind: audit.KindTunnelClosed, DecisionID: id, Host: host, Port: end.Port, RepositoryUUID: end.RepositoryUUID, Repository: end.Repository,
-		DeploymentUUID: end.DeploymentUUID, Deployment: end.Deployment, Duration: time.Minute, CloseReason: "finished", DialedAddress: e.DialedAddress}
+	end := audit.Event{Time: at.Add(time.Minute), Kind: audit.KindTunnelClosed, DecisionID: id, Duration: time.Minute, CloseReason: "finished", DialedAddress: e.DialedAddress}
 	_, _ = fmt.Sscan(rest[2], &end.BytesSent)
 	_, _ = fmt.Sscan(rest[3], &end.BytesReceived)
 	s.record(&end)
@@ -263,7 +261,7 @@ func (s *seeder) probes(when string, number int) {
 		}
 		s.record(&e)
 	}
-	s.record(&audit.Event{Time: at.Add(time.Second), Kind: audit.KindTunnelClosed, DecisionID: ids[1], CredentialKind: "self_test", Host: "echo.self-test.invalid", Port: 443, Duration: time.Second, CloseReason: "finished", BytesSent: 9, BytesReceived: 9})
+	s.record(&audit.Event{Time: at.Add(time.Second), Kind: audit.KindTunnelClosed, DecisionID: ids[1], Duration: time.Second, CloseReason: "finished", BytesSent: 9, BytesReceived: 9})
 	s.record(&audit.Event{Time: at.Add(time.Second), Kind: audit.KindSelfTest, Revision: s.revisions["A"].Digest,
 		Attributes: []audit.Attribute{{Name: "outcome", Value: "passed"}, {Name: "refused_decision_id", Value: ids[0]}, {Name: "allowed_decision_id", Value: ids[1]}}})
 }

@@ -62,7 +62,7 @@ CREATE TABLE audit.events (
 COMMENT ON TABLE audit.events IS 'One row for each event, partitioned by month in UTC. Rows are only ever added. The columns are copies for asking; the record is the event.';
 COMMENT ON COLUMN audit.events.time IS 'When it happened, by the clock of the writer, in whole microseconds. Stamped once, before the first attempt to write.';
 COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, name_reassigned, admin.';
-COMMENT ON COLUMN audit.events.decision_id IS 'UUIDv7 of the decision. What closes a tunnel or request carries the id of the decision that allowed it.';
+COMMENT ON COLUMN audit.events.decision_id IS 'UUIDv7 of the decision. The end of a tunnel or request has the id of the decision that allowed it, and repeats nothing of that decision: who asked for what is in the row of the decision.';
 COMMENT ON COLUMN audit.events.writer IS 'Who wrote the row: one process of Sallyport, named by a UUIDv7.';
 COMMENT ON COLUMN audit.events.writer_sequence IS 'The number of the event within its writer: from 1, without gaps, in the order of writing.';
 COMMENT ON COLUMN audit.events.issuer IS 'The issuer of the verified token.';
@@ -94,7 +94,7 @@ COMMENT ON COLUMN audit.events.reason IS 'Why the verdict is what it is: one wor
 COMMENT ON COLUMN audit.events.rule IS 'The id of the rule that decided. Null where none did.';
 COMMENT ON COLUMN audit.events.rules IS 'The ids of all rules that matched, the deciding one first.';
 COMMENT ON COLUMN audit.events.message IS 'The word of the policy author to the client, or the detail of a refusal.';
-COMMENT ON COLUMN audit.events.revision IS 'The digest of the policy that decided; its content is in audit.policies.';
+COMMENT ON COLUMN audit.events.revision IS 'The digest of the policy that decided, or that ended a tunnel or request; its content is in audit.policies.';
 COMMENT ON COLUMN audit.events.commit IS 'The Git commit of that policy, where it came from Git.';
 COMMENT ON COLUMN audit.events.status IS 'The HTTP status that Sallyport answered with.';
 COMMENT ON COLUMN audit.events.upstream_proxy IS 'The upstream proxy, as a URL. Null where the connection was direct, and where the request was refused before one was chosen.';

@@ -26,20 +26,19 @@ type Admission struct {
 	Addresses []netip.AddrPort // what may be dialled, and nothing else; none where another proxy resolves the name
 	Admitted  time.Time
 
-	gate     *Gate
-	began    time.Time // as Admitted, with the monotonic clock
-	action   policy.Action
-	client   netip.Addr
-	listener string
-	lease    lease
-	account  *account
-	http     *policy.HTTPRequest // nil for a tunnel
-	via      *Via                // nil: directly
-	dialled  atomic.Pointer[netip.AddrPort]
-	again    atomic.Pointer[policy.Decision] // the latest, where policy has changed since
-	closed   atomic.Bool
-	stopped  Cause  // given while it was a request: a tunnel that it becomes ends with it. The tracker's lock guards it
-	judged   string // the revision that allowed it last. Likewise
+	gate    *Gate
+	began   time.Time // as Admitted, with the monotonic clock
+	action  policy.Action
+	client  netip.Addr
+	lease   lease
+	account *account
+	http    *policy.HTTPRequest // nil for a tunnel
+	via     *Via                // nil: directly
+	dialled atomic.Pointer[netip.AddrPort]
+	again   atomic.Pointer[policy.Decision] // the latest, where policy has changed since
+	closed  atomic.Bool
+	stopped Cause  // given while it was a request: a tunnel that it becomes ends with it. The tracker's lock guards it
+	judged  string // the revision that allowed it last. Likewise
 }
 
 // Cause is why an admission ended: a closed vocabulary.
@@ -183,15 +182,13 @@ func (a *Admission) CloseInBackground(o Outcome) {
 	}
 }
 
+// close records the end. Who asked for what is in the event of the decision.
 func (a *Admission) close(o Outcome) {
 	now := a.gate.config.Now()
 	e := &audit.Event{
 		Time:           now.UTC().Truncate(time.Microsecond),
 		Kind:           audit.KindTunnelClosed,
 		DecisionID:     a.ID,
-		Listener:       a.listener,
-		ClientAddress:  a.client,
-		Action:         string(a.action),
 		Status:         o.Status,
 		BytesSent:      o.Sent,
 		BytesReceived:  o.Received,
@@ -202,9 +199,6 @@ func (a *Admission) close(o Outcome) {
 	if a.action == policy.Forward {
 		e.Kind = audit.KindRequestClosed
 	}
-	copyPrincipal(e, a.Principal)
-	copyTarget(e, a.Target, a.action, a.Decision.Protocol)
-	e.UpstreamProxy = a.Via()
 	if to := a.dialled.Load(); to != nil {
 		e.DialedAddress = to.Addr().Unmap()
 	}

@@ -179,7 +179,6 @@ func (p *passage) admission() *Admission {
 		began:     p.began,
 		action:    p.attempt.Action,
 		client:    p.attempt.Client.Addr().Unmap(),
-		listener:  p.attempt.Listener,
 		http:      p.attempt.HTTP,
 		via:       p.via,
 		judged:    p.decision.Revision.Digest,

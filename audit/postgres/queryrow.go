@@ -14,7 +14,8 @@ import (
 type from int
 
 const (
-	fromEvents from = iota
+	fromEvents   from = iota
+	fromDecision      // of an end: from its decision
 	fromPipelines
 	fromLeaves
 )
@@ -40,7 +41,11 @@ func (c *asked) expression() string {
 var allColumns = func() []asked {
 	var all []asked
 	for _, c := range recordColumns {
-		all = append(all, asked{name: c.name, value: shown(c)})
+		one := asked{name: c.name, value: shown(c)}
+		if slices.Contains(decidedColumns, c.name) {
+			one.sql, one.from = "coalesce(e."+c.name+", d."+c.name+")", fromDecision
+		}
+		all = append(all, one)
 	}
 	return append(all,
 		asked{name: "build_number", sql: "p.build_number", from: fromPipelines, value: appendInteger},
@@ -50,6 +55,22 @@ var allColumns = func() []asked {
 		asked{name: "record", value: audit.AppendShown, extra: true},
 	)
 }()
+
+// decidedColumns are what an end has from its decision: who asked for what, and
+// the way that it took.
+var decidedColumns = []string{
+	"issuer", "credential_kind", "workspace_uuid", "repository_uuid", "deployment_uuid", "pipeline_uuid", "step_uuid",
+	"workspace", "repository", "project", "deployment", "deployment_type", "branch", "client_address", "listener",
+	"action", "scheme", "host", "port", "method", "path", "upstream_proxy",
+}
+
+// ofDecisionSQL joins an end e with its decision d. That is in the partition of the
+// end or the one before, whatever the length of the log (audit.MaxOpen).
+var ofDecisionSQL = `
+  LEFT JOIN LATERAL (SELECT ` + strings.Join(decidedColumns, ", ") + `
+	FROM audit.events v
+	WHERE e.kind IN ('tunnel_closed', 'request_closed') AND v.decision_id = e.decision_id AND v.kind = 'decision'
+	  AND v.time <= e.time + interval '1 day' AND v.time > e.time - interval '8 days' LIMIT 1) d ON true`
 
 // shown makes what the columns of an event have into JSON that may be shown.
 // What the log wrote itself already may; what else is in the table need not.

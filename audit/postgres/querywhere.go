@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sallyport/sallyport/audit"
 )
 
 // Question says which events are wanted. Values of one field are alternatives;
@@ -85,6 +87,34 @@ func (q *Question) where(a *arguments) string {
 	texts("e.reason", q.Reasons)
 	add(len(q.Rules) > 0, func() string { return "e.rules && " + a.add(q.Rules) + `::text[] COLLATE "C"` })
 	add(q.WouldDeny != nil, func() string { return "e.would_deny = " + a.add(*q.WouldDeny) + "::boolean" })
+	add(len(q.Revisions) > 0, func() string { return revisions(a, q.Revisions) })
+	uuids("e.decision_id", q.Decisions)
+	texts("e.writer", q.Writers)
+	if of := q.whereDecided(a); of != "" {
+		conditions = append(conditions, q.orItsEnd(a, of))
+	}
+	add(q.ExcludeSelfTests, func() string { return notSelfTest })
+	return strings.Join(conditions, "\n   AND ")
+}
+
+// notSelfTest holds for every event but decisions about probes and their ends. An
+// end is found by its decision, which is minutes older at most: a probe bounds
+// itself (package internal/selftest).
+const notSelfTest = `e.credential_kind IS DISTINCT FROM 'self_test'
+   AND (e.kind NOT IN ('tunnel_closed', 'request_closed') OR NOT EXISTS (
+       SELECT FROM audit.events probe
+        WHERE probe.decision_id = e.decision_id AND probe.kind = 'decision' AND probe.credential_kind = 'self_test'
+          AND probe.time <= e.time AND probe.time > e.time - interval '1 hour'))`
+
+// whereDecided is the condition on what a decision alone has: who asked for what.
+// Columns are those of e.
+func (q *Question) whereDecided(a *arguments) string {
+	var conditions []string
+	add := func(given bool, condition func() string) {
+		if given {
+			conditions = append(conditions, condition())
+		}
+	}
 	names := func(column string, values []string) {
 		add(len(values) > 0, func() string { return namedOrUUID(a, column, values) })
 	}
@@ -100,24 +130,34 @@ func (q *Question) where(a *arguments) string {
 		}
 		return "e.client_address <<= ANY (" + a.add(text) + "::text[]::inet[])"
 	})
-	add(len(q.Revisions) > 0, func() string { return revisions(a, q.Revisions) })
-	uuids("e.step_uuid", q.Steps)
-	uuids("e.pipeline_uuid", q.Pipelines)
-	uuids("e.decision_id", q.Decisions)
-	add(len(q.Builds) > 0, func() string { return anyOf(a, "p.build_number", "bigint", q.Builds) })
-	texts("e.writer", q.Writers)
-	add(q.ExcludeSelfTests, func() string { return notSelfTest })
+	add(len(q.Steps) > 0, func() string { return anyUUID(a, "e.step_uuid", q.Steps) })
+	add(len(q.Pipelines) > 0, func() string { return anyUUID(a, "e.pipeline_uuid", q.Pipelines) })
+	add(len(q.Builds) > 0, func() string {
+		return `EXISTS (SELECT FROM identity.pipelines b WHERE b.pipeline_uuid = e.pipeline_uuid AND b.repository_uuid = e.repository_uuid
+			AND ` + anyOf(a, "b.build_number", "bigint", q.Builds) + ")"
+	})
 	return strings.Join(conditions, "\n   AND ")
 }
 
-// notSelfTest holds for every event but decisions about probes and their ends. An
-// end is found by its decision, which is minutes older at most: a probe bounds
-// itself (package internal/selftest).
-const notSelfTest = `e.credential_kind IS DISTINCT FROM 'self_test'
-   AND (e.kind NOT IN ('tunnel_closed', 'request_closed') OR NOT EXISTS (
-       SELECT FROM audit.events probe
-        WHERE probe.decision_id = e.decision_id AND probe.kind = 'decision' AND probe.credential_kind = 'self_test'
-          AND probe.time <= e.time AND probe.time > e.time - interval '1 hour'))`
+// orItsEnd holds for the events that meet a condition, and for the ends of the
+// decisions that do.
+func (q *Question) orItsEnd(a *arguments, condition string) string {
+	if len(q.Kinds) > 0 && !slices.ContainsFunc(q.Kinds, func(k string) bool { return (&audit.Event{Kind: audit.Kind(k)}).IsClosing() }) {
+		return condition
+	}
+	var within string
+	if !q.Since.IsZero() {
+		within += " AND e.time >= " + a.add(q.Since.Add(-audit.MaxOpen)) + "::timestamptz"
+	}
+	if !q.Until.IsZero() {
+		within += " AND e.time < " + a.add(q.Until.Add(clockSteps)) + "::timestamptz"
+	}
+	return "((" + condition + ") OR e.kind IN ('tunnel_closed', 'request_closed') AND e.decision_id IN (SELECT w.decision_id FROM audit.events w WHERE " +
+		strings.ReplaceAll("e.kind = 'decision' AND "+condition+within, "e.", "w.") + "))"
+}
+
+// clockSteps is how much earlier than its decision an end may be stamped.
+const clockSteps = 24 * time.Hour
 
 // namedOrUUID finds what is called so or has this UUID.
 func namedOrUUID(a *arguments, column string, values []string) string {
@@ -195,19 +235,22 @@ func (q *Question) sql(events string, parameters ...any) (string, []any) {
 	}
 	var b strings.Builder
 	b.WriteString("SELECT ")
-	pipelines, leaves := len(q.Builds) > 0, false
+	needed := map[from]bool{}
 	for i, c := range q.columns() {
 		if i > 0 {
 			b.WriteString(", ")
 		}
 		b.WriteString(c.expression())
-		pipelines, leaves = pipelines || c.from == fromPipelines, leaves || c.from == fromLeaves
+		needed[c.from] = true
 	}
 	b.WriteString("\n  FROM " + events)
-	if pipelines {
-		b.WriteString("\n  LEFT JOIN identity.pipelines p ON p.pipeline_uuid = e.pipeline_uuid AND p.repository_uuid = e.repository_uuid")
+	if needed[fromDecision] || needed[fromPipelines] {
+		b.WriteString(ofDecisionSQL)
 	}
-	if leaves {
+	if needed[fromPipelines] {
+		b.WriteString("\n  LEFT JOIN identity.pipelines p ON p.pipeline_uuid = coalesce(e.pipeline_uuid, d.pipeline_uuid) AND p.repository_uuid = coalesce(e.repository_uuid, d.repository_uuid)")
+	}
+	if needed[fromLeaves] {
 		b.WriteString("\n  LEFT JOIN audit.leaves l ON l.writer = e.writer AND l.writer_sequence = e.writer_sequence")
 	}
 	b.WriteString("\n WHERE " + where)

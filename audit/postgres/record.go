@@ -160,13 +160,6 @@ func refuse(e *audit.Event) {
 func closing(e *audit.Event, now time.Time) *audit.Event {
 	c := &audit.Event{
 		Time: now, Kind: audit.KindRequestClosed, DecisionID: e.DecisionID,
-		Issuer: e.Issuer, CredentialKind: e.CredentialKind,
-		WorkspaceUUID: e.WorkspaceUUID, RepositoryUUID: e.RepositoryUUID, DeploymentUUID: e.DeploymentUUID,
-		PipelineUUID: e.PipelineUUID, StepUUID: e.StepUUID,
-		Workspace: e.Workspace, Repository: e.Repository, Project: e.Project,
-		Deployment: e.Deployment, DeploymentType: e.DeploymentType, Branch: e.Branch,
-		ClientAddress: e.ClientAddress, Listener: e.Listener,
-		Action: e.Action, Scheme: e.Scheme, Host: e.Host, Port: e.Port,
 		Status: 503, CloseReason: auditUnavailable,
 	}
 	if e.Action == actionConnect {

@@ -120,9 +120,16 @@ const statsSQL = `SELECT grouping(kind, reason, repository_uuid, host, day, writ
 		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'allow' AND passed AND probe),
 		count(*) FILTER (WHERE kind = 'decision' AND verdict = 'deny' AND probe),
 		coalesce(sum(bytes_sent) FILTER (WHERE probe), 0)::bigint, coalesce(sum(bytes_received) FILTER (WHERE probe), 0)::bigint
-	FROM (SELECT e.time, e.kind, e.verdict, e.reason, coalesce(e.would_deny, false) AS passed, e.repository_uuid, e.deployment_uuid, e.repository, e.deployment,
-		coalesce(e.credential_kind, '') = 'self_test' AS probe, e.host, e.port, e.bytes_sent, e.bytes_received, e.writer, (e.time AT TIME ZONE 'UTC')::date AS day
-		FROM audit.events e WHERE e.time >= $1 AND e.time < $2) e
+	FROM (SELECT e.time, e.kind, e.verdict, e.reason, coalesce(e.would_deny, false) AS passed,
+		coalesce(e.repository_uuid, d.repository_uuid) AS repository_uuid, coalesce(e.deployment_uuid, d.deployment_uuid) AS deployment_uuid,
+		coalesce(e.repository, d.repository) AS repository, coalesce(e.deployment, d.deployment) AS deployment,
+		coalesce(e.credential_kind, d.credential_kind, '') = 'self_test' AS probe, coalesce(e.host, d.host) AS host, coalesce(e.port, d.port) AS port,
+		e.bytes_sent, e.bytes_received, e.writer, (e.time AT TIME ZONE 'UTC')::date AS day
+		FROM audit.events e
+		LEFT JOIN (SELECT decision_id, credential_kind, repository_uuid, deployment_uuid, repository, deployment, host, port
+			FROM audit.events WHERE kind = 'decision' AND time >= $1::timestamptz - interval '8 days' AND time < $2::timestamptz + interval '1 day') d
+			ON d.decision_id = e.decision_id AND e.kind IN ('tunnel_closed', 'request_closed')
+		WHERE e.time >= $1 AND e.time < $2) e
 	GROUP BY GROUPING SETS ((), (kind), (verdict, reason, passed), (repository_uuid, deployment_uuid), (host, port), (day), (writer))`
 
 // The bits of grouping: what a row is not grouped by.

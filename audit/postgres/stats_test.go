@@ -36,21 +36,10 @@ func TestStats(t *testing.T) {
 			}
 		}
 	}
-	for range 400 {
-		e := varied(r, begin.Add(time.Duration(r.IntN(60))*time.Hour))
-		if e.Kind == audit.KindTunnelClosed {
-			e.BytesSent, e.BytesReceived, e.Verdict = int64(r.IntN(100)), int64(r.IntN(100)), ""
-		}
-		if e.Deployment == "" {
-			e.DeploymentUUID = ""
-		}
-		probe := r.IntN(5) == 0
-		if probe {
-			e.CredentialKind = "self_test"
-		}
-		record(t, l, e)
+	// count counts an event; one that ends a decision has the fields of it.
+	count := func(e *audit.Event) {
 		if !e.Time.Before(until) {
-			continue
+			return
 		}
 		want.Events++
 		host, origin := find(&want.Destinations, func(d *Destination) bool { return d.Host == e.Host && d.Port == int64(e.Port) }), find(&want.Repositories, func(o *Origin) bool {
@@ -60,6 +49,7 @@ func TestStats(t *testing.T) {
 		origin.Repository, origin.RepositoryUUID, origin.Deployment, origin.DeploymentUUID = e.Repository, e.RepositoryUUID, e.Deployment, e.DeploymentUUID
 		day := find(&want.Days, func(d *Day) bool { return d.Day == e.Time.Format(time.DateOnly) })
 		day.Day, day.Events = e.Time.Format(time.DateOnly), day.Events+1
+		probe := e.CredentialKind == "self_test"
 		if probe {
 			add([]*Tally{&want.SelfTest}, e)
 		} else {
@@ -74,6 +64,27 @@ func TestStats(t *testing.T) {
 			})
 			*reason = ReasonCount{e.Verdict, e.Reason, passed, reason.Decisions + 1}
 		}
+	}
+	var last audit.Event
+	for n := range 400 {
+		e := varied(r, begin.Add(time.Duration(r.IntN(60))*time.Hour))
+		if e.Kind == audit.KindTunnelClosed && n > 0 { // it is counted where its decision is
+			counted := last
+			counted.Time, counted.Kind, counted.BytesSent, counted.BytesReceived = e.Time, e.Kind, int64(r.IntN(100)), int64(r.IntN(100))
+			record(t, l, &audit.Event{Time: e.Time, Kind: e.Kind, DecisionID: last.DecisionID, BytesSent: counted.BytesSent, BytesReceived: counted.BytesReceived})
+			count(&counted)
+			continue
+		}
+		e.Kind = audit.KindDecision
+		if e.Deployment == "" {
+			e.DeploymentUUID = ""
+		}
+		if r.IntN(5) == 0 {
+			e.CredentialKind = "self_test"
+		}
+		record(t, l, e)
+		count(e)
+		last = *e
 	}
 	for range 3 {
 		seal(t, s)

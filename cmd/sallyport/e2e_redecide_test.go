@@ -90,13 +90,13 @@ func TestPolicyChangeCutsTunnels(t *testing.T) {
 	w.connect(t, branch, "raw.partner.example:"+target.port).refused(t, 403, "policy_denied")
 
 	eventually(t, "both ends are on record", func() bool {
-		return len(w.query(t, `SELECT 1 AS one FROM audit.events WHERE step_uuid = $1::text::uuid AND close_reason = 'policy_changed'`, branch.step.UUID)) == 2
+		return len(w.query(t, `SELECT 1 AS one FROM audit.events WHERE decision_id IN (SELECT decision_id FROM audit.decisions WHERE step_uuid = $1::text::uuid) AND close_reason = 'policy_changed'`, branch.step.UUID)) == 2
 	})
 	if took := time.Since(changed); took > 2*time.Second+500*time.Millisecond {
 		t.Errorf("the ends were on record after %v", took)
 	}
 	ends := w.query(t, `SELECT kind, close_reason, reason, rule, message, revision, bytes_sent, bytes_received FROM audit.events
-		WHERE step_uuid = $1::text::uuid AND kind IN ('tunnel_closed', 'request_closed') ORDER BY kind`, branch.step.UUID)
+		WHERE decision_id IN (SELECT decision_id FROM audit.decisions WHERE step_uuid = $1::text::uuid) AND kind IN ('tunnel_closed', 'request_closed') ORDER BY kind`, branch.step.UUID)
 	now := w.query(t, `SELECT revision FROM audit.policy_changes ORDER BY time DESC LIMIT 1`)[0]["revision"]
 	for i, kind := range []string{"request_closed", "tunnel_closed"} {
 		check(t, kind, ends[i], fields{"kind": kind, "close_reason": "policy_changed", "reason": "policy_denied", "rule": "only-main",

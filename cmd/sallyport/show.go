@@ -225,7 +225,6 @@ func (e *shownEvent) printEnd(b *strings.Builder, seal *shownSeal) {
 	line("received", strconv.FormatInt(e.BytesReceived, 10)+" bytes")
 	line("duration", (time.Duration(e.Microseconds) * time.Microsecond).String())
 	line("dialed", e.DialedAddress)
-	line("upstream", e.UpstreamProxy)
 	line("recorded", fmt.Sprintf("by writer %s as its number %d", e.Writer, e.Sequence))
 	line("sealed", seal.String())
 }

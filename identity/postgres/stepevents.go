@@ -26,7 +26,10 @@ func (s *Store) StepEvents(ctx context.Context, stepUUID string, since time.Time
 	rows, err := s.pool.Query(ctx, `
 		SELECT kind, coalesce(decision_id::text, ''), coalesce(verdict, ''), coalesce(mode, ''), coalesce(would_deny, false),
 			coalesce(reason, ''), coalesce(rule, ''), coalesce(close_reason, '')
-		FROM audit.events WHERE step_uuid = $1::uuid AND time >= $2 ORDER BY time, writer, writer_sequence LIMIT 1000`, stepUUID, since)
+		FROM audit.events
+		WHERE time >= $2 AND (step_uuid = $1::uuid OR decision_id IN (
+			SELECT d.decision_id FROM audit.events d WHERE d.kind = 'decision' AND d.step_uuid = $1::uuid AND d.time >= $2))
+		ORDER BY time, writer, writer_sequence LIMIT 1000`, stepUUID, since)
 	if err != nil {
 		return nil, fmt.Errorf("identity store: %w", s.explain("look for events of a step", err))
 	}

@@ -110,8 +110,9 @@ func (h *house) recordedOf(_ context.Context, step string, _ time.Time) ([]Recor
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var all []Recorded
+	decided := map[string]bool{}
 	for _, e := range h.events {
-		if e.StepUUID == step {
+		if decided[e.DecisionID] = decided[e.DecisionID] || e.StepUUID == step; decided[e.DecisionID] {
 			all = append(all, Recorded{string(e.Kind), e.DecisionID, e.Verdict, e.Mode, e.WouldDeny, e.Reason, e.Rule, e.CloseReason})
 		}
 	}
