@@ -21,6 +21,7 @@ type Decided struct {
 	Reason     string
 	Rule       string
 	Rules      []string
+	Exceptions []string // their places in the policy's documents
 	Message    string
 	Revision   string
 	Commit     string
@@ -64,6 +65,7 @@ type decidedJSON struct {
 	Reason         string          `json:"reason"`
 	Rule           string          `json:"rule"`
 	Rules          []string        `json:"rules"`
+	Exceptions     []string        `json:"exceptions"`
 	Message        string          `json:"message"`
 	Revision       string          `json:"revision"`
 	Commit         string          `json:"commit"`
@@ -94,7 +96,7 @@ func ReadDecided(record []byte) (d Decided, ok bool, err error) {
 	}
 	return Decided{
 		ID: j.DecisionID, Time: j.Time.UTC(), Verdict: j.Verdict, Mode: j.Mode, WouldDeny: j.WouldDeny, Reason: j.Reason,
-		Rule: j.Rule, Rules: j.Rules, Message: j.Message, Revision: j.Revision, Commit: j.Commit,
+		Rule: j.Rule, Rules: j.Rules, Exceptions: j.Exceptions, Message: j.Message, Revision: j.Revision, Commit: j.Commit,
 		Workspace: j.Workspace, Repository: j.Repository, Deployment: j.Deployment, Branch: j.Branch,
 		Action: j.Action, Host: j.Host, Port: j.Port, CredentialKind: j.CredentialKind,
 		WorkspaceUUID: j.WorkspaceUUID, RepositoryUUID: j.RepositoryUUID, DeploymentUUID: j.DeploymentUUID, PipelineUUID: j.PipelineUUID,

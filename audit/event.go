@@ -90,6 +90,7 @@ type Event struct {
 	Reason         string
 	Rule           string
 	Rules          []string
+	Exceptions     []string // places of the policy's exceptions that applied; see [Event.AddExceptions]
 	Message        string
 	Revision       string // the policy's content digest
 	Commit         string // its Git commit

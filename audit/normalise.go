@@ -92,13 +92,7 @@ func (e *Event) normaliseTime() {
 // normaliseLists clones what it changes: a list may be shared with the policy
 // that it came from.
 func (e *Event) normaliseLists() {
-	e.Rules = e.Rules[:min(len(e.Rules), capList)]
-	if slices.ContainsFunc(e.Rules, func(s string) bool { return Text(s, capName) != s }) {
-		e.Rules = slices.Clone(e.Rules)
-		for i, r := range e.Rules {
-			e.Rules[i] = Text(r, capName)
-		}
-	}
+	e.Rules, e.Exceptions = cleanList(e.Rules), cleanList(e.Exceptions)
 	e.Addresses = e.Addresses[:min(len(e.Addresses), capList)]
 	if slices.ContainsFunc(e.Addresses, func(a netip.Addr) bool { return !a.IsValid() || plain(a) != a }) {
 		e.Addresses = slices.DeleteFunc(slices.Clone(e.Addresses), func(a netip.Addr) bool { return !a.IsValid() })
@@ -111,6 +105,17 @@ func (e *Event) normaliseLists() {
 		e.Attributes[i].Name = Text(e.Attributes[i].Name, capName)
 		e.Attributes[i].Value = Text(e.Attributes[i].Value, capText)
 	}
+}
+
+func cleanList(list []string) []string {
+	list = list[:min(len(list), capList)]
+	if slices.ContainsFunc(list, func(s string) bool { return Text(s, capName) != s }) {
+		list = slices.Clone(list)
+		for i, s := range list {
+			list[i] = Text(s, capName)
+		}
+	}
+	return list
 }
 
 // invalid keeps what does not fit its field. It goes first, so that the cap on

@@ -60,6 +60,7 @@ func (e *Event) AppendRecord(b []byte) []byte {
 	b = field(b, "reason", e.Reason)
 	b = field(b, "rule", e.Rule)
 	b = texts(b, "rules", e.Rules)
+	b = texts(b, "exceptions", e.Exceptions)
 	b = field(b, "message", e.Message)
 	b = field(b, "revision", e.Revision)
 	b = field(b, "commit", e.Commit)

@@ -233,6 +233,12 @@ func (s *seeder) ask(f []string) {
 	case "any":
 		e.Scheme = ""
 	}
+	if e.Verdict == "allow" && rule == "git-over-ssh" {
+		e.AddExceptions([]audit.AppliedException{{Path: "data.exceptions.list[0]", Owner: "ann@acme.example", Ticket: "OPS-17", Hosts: []string{"git.partner.example:22"}, Until: s.at("10-29T00:00")}})
+	}
+	if host == "metadata.partner.example" { // it applied, and the address was refused
+		e.AddExceptions([]audit.AppliedException{{Path: "data.exceptions.list[1]", Owner: "bob@acme.example", Ticket: "OPS-18", Until: s.at("12-29T00:00")}})
+	}
 	s.record(&e)
 	if len(rest) < 4 {
 		return

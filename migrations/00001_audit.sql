@@ -47,6 +47,7 @@ CREATE TABLE audit.events (
     reason           text COLLATE "C",
     rule             text COLLATE "C",
     rules            text[] COLLATE "C",
+    exceptions       text[] COLLATE "C",
     message          text COLLATE "C",
     revision         text COLLATE "C",
     commit           text COLLATE "C",
@@ -93,6 +94,7 @@ COMMENT ON COLUMN audit.events.would_deny IS 'Whether it passed only because of 
 COMMENT ON COLUMN audit.events.reason IS 'Why the verdict is what it is: one word of a closed vocabulary.';
 COMMENT ON COLUMN audit.events.rule IS 'The id of the rule that decided. Null where none did.';
 COMMENT ON COLUMN audit.events.rules IS 'The ids of all rules that matched, the deciding one first.';
+COMMENT ON COLUMN audit.events.exceptions IS 'The places of the exceptions in the documents of the policy that applied: they name the repository and the target, and were in force. Empty text: a rule made one. Null where none did.';
 COMMENT ON COLUMN audit.events.message IS 'The word of the policy author to the client, or the detail of a refusal.';
 COMMENT ON COLUMN audit.events.revision IS 'The digest of the policy that decided, or that ended a tunnel or request; its content is in audit.policies.';
 COMMENT ON COLUMN audit.events.commit IS 'The Git commit of that policy, where it came from Git.';
@@ -114,6 +116,7 @@ CREATE INDEX events_decision_id ON audit.events (decision_id) WHERE decision_id 
 CREATE INDEX events_repository ON audit.events (repository_uuid, time) WHERE kind = 'decision';
 CREATE INDEX events_host ON audit.events (host, time) WHERE kind = 'decision';
 CREATE INDEX events_denied_step ON audit.events (step_uuid, time) WHERE verdict = 'deny';
+CREATE INDEX events_exceptions ON audit.events (time) WHERE exceptions IS NOT NULL;
 CREATE INDEX events_kind ON audit.events (kind, time) WHERE kind NOT IN ('decision', 'tunnel_closed', 'request_closed');
 
 CREATE TABLE audit.policies (

@@ -42,6 +42,18 @@ SELECT time, decision_id, reason, rule, message,
 FROM audit.events
 WHERE kind = 'decision' AND would_deny AND credential_kind IS DISTINCT FROM 'self_test';
 
+-- One line for each decision and exception that applied to it. What the exception
+-- is was copied into the event: a policy's documents are not to be read in SQL.
+CREATE VIEW audit.exception_uses AS
+SELECT e.time, e.decision_id, e.verdict, e.would_deny, e.reason, e.rule, e.rules,
+       e.workspace, e.repository, e.deployment, e.deployment_type, e.branch, e.host, e.port,
+       x.value ->> 'path' AS exception, x.value ->> 'owner' AS owner, x.value ->> 'ticket' AS ticket,
+       array(SELECT json_array_elements_text(x.value -> 'hosts')) AS hosts, (x.value ->> 'until')::timestamptz AS until,
+       e.revision, e.commit, e.workspace_uuid, e.repository_uuid, e.deployment_uuid, e.writer, e.writer_sequence
+FROM audit.events e
+CROSS JOIN LATERAL json_array_elements((convert_from(e.record, 'UTF8')::json -> 'attributes' ->> 'exceptions')::json) x
+WHERE e.kind = 'decision' AND e.exceptions IS NOT NULL AND e.credential_kind IS DISTINCT FROM 'self_test';
+
 CREATE VIEW audit.policy_changes AS
 SELECT e.time, e.kind, e.revision, e.commit, e.reason, e.message,
        convert_from(e.record, 'UTF8')::json -> 'attributes' AS attributes,
@@ -79,6 +91,7 @@ COMMENT ON VIEW audit.all_decisions IS 'Every decision, those about probes of th
 COMMENT ON VIEW audit.decisions IS 'Every decision about a client, with its outcome beside it once the tunnel or request is closed. Probes of the self-test are in audit.all_decisions only.';
 COMMENT ON VIEW audit.denials IS 'What was refused to clients. What passed only because of report mode is in audit.would_deny. Probes of the self-test are in audit.all_decisions only.';
 COMMENT ON VIEW audit.would_deny IS 'What passed only because of report mode; reason and rule are those for which it would have been refused. Probes of the self-test are in audit.all_decisions only.';
+COMMENT ON VIEW audit.exception_uses IS 'Every decision about a client to which an exception of the policy applied, once for each such exception.';
 COMMENT ON VIEW audit.policy_changes IS 'Every revision that began to decide, or was offered and refused, by each writer.';
 COMMENT ON VIEW audit.deployment_egress IS 'Where each deployment environment of each repository went or tried to go, and how much went there.';
 COMMENT ON VIEW audit.writers IS 'Every process that wrote to the log: when it began and ended, and whether any of its numbers is missing.';
@@ -103,6 +116,11 @@ $$;
 -- +goose StatementEnd
 COMMENT ON COLUMN audit.all_decisions.closed_at IS 'When the tunnel or request ended. Null while it is open, and where nothing was let out.';
 COMMENT ON COLUMN audit.decisions.closed_at IS 'When the tunnel or request ended. Null while it is open, and where nothing was let out.';
+COMMENT ON COLUMN audit.exception_uses.exception IS 'Where the exception stands in the documents of that revision. Empty: a rule made it.';
+COMMENT ON COLUMN audit.exception_uses.owner IS 'Who answers for it, as it says.';
+COMMENT ON COLUMN audit.exception_uses.ticket IS 'Its ticket.';
+COMMENT ON COLUMN audit.exception_uses.hosts IS 'Its hosts, as many as the event has room for.';
+COMMENT ON COLUMN audit.exception_uses.until IS 'When it ends.';
 COMMENT ON COLUMN audit.policy_changes.attributes IS 'What else is known of the change, as JSON.';
 COMMENT ON COLUMN audit.policy_changes.first_seen IS 'When this content was first loaded anywhere.';
 COMMENT ON COLUMN audit.policy_changes.revision IS 'The digest of the policy; its content is in audit.policies.';
@@ -122,9 +140,9 @@ COMMENT ON COLUMN audit.writers.events IS 'How many events it has here.';
 COMMENT ON COLUMN audit.writers.last_sequence IS 'The highest number that it gave to an event.';
 COMMENT ON COLUMN audit.writers.missing IS 'How many numbers up to that are not here. Anything but 0 is a finding.';
 
-REVOKE ALL ON audit.all_decisions, audit.decisions, audit.denials, audit.would_deny, audit.policy_changes, audit.deployment_egress, audit.writers FROM PUBLIC;
-GRANT SELECT ON audit.all_decisions, audit.decisions, audit.denials, audit.would_deny, audit.policy_changes, audit.deployment_egress, audit.writers
+REVOKE ALL ON audit.all_decisions, audit.decisions, audit.denials, audit.would_deny, audit.exception_uses, audit.policy_changes, audit.deployment_egress, audit.writers FROM PUBLIC;
+GRANT SELECT ON audit.all_decisions, audit.decisions, audit.denials, audit.would_deny, audit.exception_uses, audit.policy_changes, audit.deployment_egress, audit.writers
     TO sallyport_writer, sallyport_auditor;
 
 -- +goose Down
-DROP VIEW audit.writers, audit.deployment_egress, audit.policy_changes, audit.would_deny, audit.denials, audit.decisions, audit.all_decisions;
+DROP VIEW audit.writers, audit.deployment_egress, audit.policy_changes, audit.exception_uses, audit.would_deny, audit.denials, audit.decisions, audit.all_decisions;

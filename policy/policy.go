@@ -118,10 +118,24 @@ type Decision struct {
 	Rules     []string // every rule that matched, the deciding ones first
 	Message   string   // the policy author's word to the client
 	Revision  Revision
-	Protocol  Protocol
-	Address   bool // an IP literal is allowed as the target
-	Limits    Limits
-	Expires   time.Time     // zero: the allow has no end of its own
-	Input     []byte        // the canonical JSON that was evaluated
-	Duration  time.Duration // how long the evaluation took
+	// Exceptions are those of the policy's documents that the policy found for the
+	// request: they name its repository and target, and were in force at its time.
+	// Rules says which rules allowed it.
+	Exceptions []AppliedException
+	Protocol   Protocol
+	Address    bool // an IP literal is allowed as the target
+	Limits     Limits
+	Expires    time.Time     // zero: the allow has no end of its own
+	Input      []byte        // the canonical JSON that was evaluated
+	Duration   time.Duration // how long the evaluation took
+}
+
+// AppliedException is an exception of a policy's documents that applied to a request.
+type AppliedException struct {
+	Path       string // where it stands: data.exceptions.list[0]; empty: a rule made it
+	Owner      string
+	Ticket     string
+	Repository string
+	Hosts      []string
+	Until      time.Time // zero: none that can be read
 }

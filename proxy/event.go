@@ -62,7 +62,16 @@ func (p *passage) event(verdict policy.Verdict, reason policy.Reason) *audit.Eve
 	if len(p.prohibit) > 0 {
 		e.Attributes = append(e.Attributes, audit.Attribute{Name: "prohibited_addresses", Value: strings.Join(p.prohibit, ", ")})
 	}
+	copyExceptions(e, d.Exceptions)
 	return e
+}
+
+func copyExceptions(e *audit.Event, applied []policy.AppliedException) {
+	list := make([]audit.AppliedException, len(applied))
+	for i, x := range applied {
+		list[i] = audit.AppliedException{Path: x.Path, Owner: x.Owner, Ticket: x.Ticket, Hosts: x.Hosts, Until: x.Until}
+	}
+	e.AddExceptions(list)
 }
 
 func copyPrincipal(e *audit.Event, p *identity.Principal) {

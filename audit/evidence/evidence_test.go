@@ -127,7 +127,7 @@ func TestCounts(t *testing.T) {
 		"tables/destinations.csv":    `"acme/payments","production-eu","production","api.partner.example:443","2026-10-02T09:00:00.000000Z","2026-10-21T09:00:39.000000Z","40","0","5","665","35000","partner"`,
 		"tables/report_mode.csv":     `"fonts.unlisted.example:443","no_rule_matched","observed"`,
 		"tables/denials.csv":         `"paste.example:443","policy_denied","no-paste-sites"`,
-		"tables/exceptions.csv":      `"ada@acme.example","SEC-1","acme/website","2026-10-10T00:00:00Z","ended within"`,
+		"tables/exceptions.csv":      `","2026-10-10T00:00:00Z","ended within","1","2026-10-22T03:00:00.000000Z"`,
 		"tables/revisions.csv":       `"0123456789abcdef0123456789abcdef01234567","Ada <ada@acme.example>","ada"`,
 		"tables/activations.csv":     `"proxy-2"`,
 		"tables/policy_rejected.csv": `"does_not_load"`,

@@ -93,11 +93,12 @@ type Exceptions func(ctx context.Context, s *policy.Snapshot) ([]Exception, erro
 
 // Exception is one exception of one revision.
 type Exception struct {
-	Revision   string `json:"revision"`
-	Path       string `json:"path"`
-	Owner      string `json:"owner"`
-	Ticket     string `json:"ticket,omitempty"`
-	Repository string `json:"repository,omitempty"`
-	Until      string `json:"until,omitempty"` // empty: not written as the library wants it, so that it never counts
-	Unreadable string `json:"unreadable,omitempty"`
+	Revision   string   `json:"revision"`
+	Path       string   `json:"path"`
+	Hosts      []string `json:"hosts,omitempty"`
+	Owner      string   `json:"owner"`
+	Ticket     string   `json:"ticket,omitempty"`
+	Repository string   `json:"repository,omitempty"`
+	Until      string   `json:"until,omitempty"` // empty: not written as the library wants it, so that it never counts
+	Unreadable string   `json:"unreadable,omitempty"`
 }

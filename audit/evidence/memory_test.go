@@ -275,6 +275,7 @@ func october(t testing.TB) *memory {
 	nobody := &audit.Event{Time: at(22, 2), Kind: audit.KindDecision, DecisionID: id(101), Action: "connect", TargetRaw: hostile, Verdict: "deny", Mode: "enforce", Reason: "target_invalid", Status: 400}
 	reported := ruled(decisionEvent(102, at(22, 3), "allow", "no_rule_matched", "fonts.unlisted.example"), "observed")
 	reported.Mode, reported.WouldDeny = "report", true
+	reported.AddExceptions([]audit.AppliedException{{Path: "data.exceptions[0]", Owner: "ada@acme.example", Ticket: "SEC-1", Hosts: []string{"fonts.unlisted.example", hostile}, Until: at(10, 0)}})
 	other := decisionEvent(103, at(22, 4), "deny", "no_rule_matched", "elsewhere.example")
 	other.Repository, other.RepositoryUUID = "acme/website", "99992222-3333-4444-5555-666677778888"
 	failed := decisionEvent(104, at(22, 4), "deny", "policy_error", "slow.example")
@@ -333,7 +334,7 @@ func options(t testing.TB) Options {
 		Period: period, Sample: 5, Seed: "s", Signer: signer(t), Tool: "test", Trust: audit.Trust{Keys: []audit.Key{signer(t).Key()}},
 		Exceptions: func(_ context.Context, s *policy.Snapshot) ([]Exception, error) {
 			return []Exception{
-				{Path: "data.exceptions[0]", Owner: "ada@acme.example", Ticket: "SEC-1", Repository: "acme/website", Until: "2026-10-10T00:00:00Z"},
+				{Path: "data.exceptions[0]", Owner: "ada@acme.example", Ticket: "SEC-1", Repository: "acme/website", Hosts: []string{"fonts.unlisted.example", hostile}, Until: "2026-10-10T00:00:00Z"},
 				{Path: "data.exceptions[1]", Owner: "", Until: "2026-12-10T00:00:00Z"},
 			}, nil
 		},

@@ -48,6 +48,7 @@ type said struct {
 	Reason         string            `json:"reason"`
 	Rule           string            `json:"rule"`
 	Rules          []string          `json:"rules"`
+	Exceptions     []string          `json:"exceptions"`
 	Message        string            `json:"message"`
 	Revision       string            `json:"revision"`
 	Commit         string            `json:"commit"`

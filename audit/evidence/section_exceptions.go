@@ -2,35 +2,115 @@ package evidence
 
 import (
 	"strconv"
+	"strings"
 	"time"
 )
 
 var exceptionsSection = section{
-	name: "exceptions", title: "Exceptions, their owners and their ends", criteria: []string{"CC6.1", "CC6.3", "CC3.4"},
+	name: "exceptions", title: "Exceptions, their owners, ends and uses", criteria: []string{"CC6.1", "CC6.3", "CC3.4"},
 	begin: func() chapter { return new(exceptionsChapter) },
-	text:  `<p>What the documents of the policies list as exceptions (an owner, an end, perhaps a ticket), for each revision that decided in the period. An exception whose end is not written as a time in UTC, or that has no owner, never counts.</p>`,
+	text: `<p>What the documents of the policies that decided in the period list as exceptions: an owner, an end, perhaps a ticket. An exception whose end is not written as a time in UTC, or that has no owner, never counts.</p>
+<p><b>Uses</b> are the decisions of the period that let something out while the exception applied: it names the repository and the target, and was in force. The rules that allowed it are in the decision; where another rule allows the same, a use does not mean that the exception was needed. Uses are counted where the policy asks by <code>lib.exceptions_for</code>; of an exception that a rule reads in another way there is no count.</p>
+{{if .Unlisted}}<p class="note">{{.Unlisted}} uses are of exceptions that no document lists: a rule made them.</p>{{end}}`,
 }
 
-type exceptionsChapter struct{ nothing }
+// exceptionPlace is where an exception stands in a revision.
+type exceptionPlace struct{ revision, path string }
+
+// exceptionUse is what was let out under one exception.
+type exceptionUse struct {
+	uses, refused int64
+	last          string
+}
+
+type exceptionsChapter struct {
+	nothing
+	Unlisted int64
+	used     map[exceptionPlace]*exceptionUse
+}
+
+func (c *exceptionsChapter) decision(d *decided) {
+	if d.isProbe() || len(d.Exceptions) == 0 {
+		return
+	}
+	if c.used == nil {
+		c.used = map[exceptionPlace]*exceptionUse{}
+	}
+	for _, path := range d.Exceptions {
+		at := exceptionPlace{d.Revision, path}
+		u := c.used[at]
+		if u == nil && len(c.used) >= mostRows {
+			at = exceptionPlace{} // what is over the limit is counted together
+			u = c.used[at]
+		}
+		if u == nil {
+			u = new(exceptionUse)
+			c.used[at] = u
+		}
+		if d.Verdict == "allow" {
+			u.uses++
+			u.last = max(u.last, d.Time)
+		} else {
+			u.refused++
+		}
+	}
+}
+
+// exceptionRow is one exception, in whichever revisions it stands.
+type exceptionRow struct {
+	Exception
+	revisions int64
+	exceptionUse
+}
 
 func (c *exceptionsChapter) finish(f *Facts) []Table {
-	t := Table{Name: "exceptions", Title: "Exceptions", Columns: []string{"owner", "ticket", "repository", "ends", "in_the_period", "place", "revision"}}
+	t := Table{Name: "exceptions", Title: "Exceptions", Columns: []string{"owner", "ticket", "repository", "hosts", "ends", "in_the_period", "uses", "last_used",
+		"refused_all_the_same", "revisions", "place", "revision"}, Extra: 4}
+	rows := map[string]*exceptionRow{}
+	var order []string
+	listed := map[exceptionPlace]bool{}
 	for _, e := range f.Exceptions {
-		state := "in force"
-		until, err := time.Parse(time.RFC3339, e.Until)
-		switch {
-		case e.Unreadable != "":
-			state = "the policy could not be read: " + e.Unreadable
-		case err != nil || e.Owner == "":
-			state = "never counts"
-		case !until.After(f.Period.From):
-			state = "had ended before"
-		case until.Before(f.Period.To):
-			state = "ended within"
+		key := strings.Join(append([]string{e.Owner, e.Ticket, e.Repository, e.Until, e.Unreadable}, e.Hosts...), "\x00")
+		r := rows[key]
+		if r == nil {
+			r = &exceptionRow{Exception: e}
+			rows[key] = r
+			order = append(order, key)
 		}
-		t.Rows = append(t.Rows, []string{e.Owner, e.Ticket, e.Repository, e.Until, state, e.Path, e.Revision})
+		r.revisions++
+		at := exceptionPlace{e.Revision, e.Path}
+		if u := c.used[at]; u != nil && !listed[at] {
+			r.uses, r.refused, r.last = r.uses+u.uses, r.refused+u.refused, max(r.last, u.last)
+		}
+		listed[at] = true
+	}
+	for at, u := range c.used {
+		if !listed[at] {
+			c.Unlisted += u.uses
+		}
+	}
+	for _, key := range order {
+		r := rows[key]
+		t.Rows = append(t.Rows, []string{r.Owner, r.Ticket, r.Repository, strings.Join(r.Hosts[:min(len(r.Hosts), mostNames)], ", "), r.Until, r.state(f.Period), whole(r.uses), r.last,
+			whole(r.refused), whole(r.revisions), r.Path, r.Revision})
 	}
 	return []Table{t}
+}
+
+// state says what an exception was in the period.
+func (e *Exception) state(p Period) string {
+	until, err := time.Parse(time.RFC3339, e.Until)
+	switch {
+	case e.Unreadable != "":
+		return "the policy could not be read: " + e.Unreadable
+	case err != nil || e.Owner == "":
+		return "never counts"
+	case !until.After(p.From):
+		return "had ended before"
+	case until.Before(p.To):
+		return "ended within"
+	}
+	return "in force"
 }
 
 var otherSection = section{

@@ -192,7 +192,7 @@ func exceptionsOf(ctx context.Context, s *policy.Snapshot) ([]evidence.Exception
 	}
 	var list []evidence.Exception
 	for _, e := range set.Exceptions() {
-		one := evidence.Exception{Path: e.Path, Owner: e.Owner, Ticket: e.Ticket, Repository: e.Repository}
+		one := evidence.Exception{Path: e.Path, Hosts: e.Hosts, Owner: e.Owner, Ticket: e.Ticket, Repository: e.Repository}
 		if !e.Until.IsZero() {
 			one.Until = moment(e.Until)
 		}

@@ -128,6 +128,7 @@ func printDecided(b *strings.Builder, d policy.Decision) {
 	if len(d.Rules) > 1 {
 		line("all rules", strings.Join(d.Rules, ", "))
 	}
+	line("exceptions", strings.Join(placesOf(d.Exceptions), ", "))
 	line("message", d.Message)
 	if d.Verdict == policy.Allow {
 		line("protocol", d.Protocol.String())
@@ -215,18 +216,20 @@ type decidedJSON struct {
 	Reason    string   `json:"reason"`
 	Rule      string   `json:"rule,omitempty"`
 	Rules     []string `json:"rules,omitempty"`
-	Message   string   `json:"message,omitempty"`
-	Protocol  string   `json:"protocol,omitempty"`
-	Limits    string   `json:"limits,omitempty"`
-	Expires   string   `json:"expires,omitempty"`
-	Revision  string   `json:"revision"`
-	Commit    string   `json:"commit,omitempty"`
+	// Exceptions are the places of those that applied.
+	Exceptions []string `json:"exceptions,omitempty"`
+	Message    string   `json:"message,omitempty"`
+	Protocol   string   `json:"protocol,omitempty"`
+	Limits     string   `json:"limits,omitempty"`
+	Expires    string   `json:"expires,omitempty"`
+	Revision   string   `json:"revision"`
+	Commit     string   `json:"commit,omitempty"`
 }
 
 func decisionJSON(d policy.Decision) decidedJSON {
 	j := decidedJSON{
 		Verdict: d.Verdict.String(), Mode: d.Mode.String(), WouldDeny: d.WouldDeny, Reason: string(d.Reason),
-		Rule: d.Rule, Rules: d.Rules, Message: d.Message, Revision: d.Revision.Digest, Commit: d.Revision.Commit,
+		Rule: d.Rule, Rules: d.Rules, Exceptions: placesOf(d.Exceptions), Message: d.Message, Revision: d.Revision.Digest, Commit: d.Revision.Commit,
 	}
 	if d.Verdict == policy.Allow {
 		j.Protocol, j.Limits = d.Protocol.String(), limitsText(d.Limits)
@@ -276,4 +279,12 @@ func explanationJSON(x *rego.Explanation) explainedJSON {
 		out.Rules = append(out.Rules, j)
 	}
 	return out
+}
+
+// placesOf are the places of exceptions in the policy's documents.
+func placesOf(list []policy.AppliedException) (places []string) {
+	for _, e := range list {
+		places = append(places, e.Path)
+	}
+	return places
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -121,6 +122,8 @@ func reproduction(d *words.Decided, now policy.Decision, failure error) reproduc
 		r.Why = fmt.Sprintf("the reason was %s and is %s", d.Reason, now.Reason)
 	case d.Rule != now.Rule:
 		r.Why = fmt.Sprintf("the rule was %q and is %q", d.Rule, now.Rule)
+	case d.Verdict == "allow" && !slices.Equal(d.Exceptions, placesOf(now.Exceptions)):
+		r.Why = fmt.Sprintf("the exceptions that applied were %q and are %q", d.Exceptions, placesOf(now.Exceptions))
 	default:
 		r.Reproduced = true
 	}

@@ -93,7 +93,7 @@ func tableTexts(e event) []string {
 			if n, err := strconv.ParseInt(cell, 10, 64); err == nil {
 				cells[i] = (time.Duration(n) * time.Microsecond).String()
 			}
-		case "rules", "addresses":
+		case "rules", "exceptions", "addresses":
 			var list []string
 			if json.Unmarshal([]byte(cell), &list) == nil {
 				cells[i] = listed(list)

@@ -130,6 +130,7 @@ type shownEvent struct {
 	Reason         string     `json:"reason"`
 	Rule           string     `json:"rule"`
 	Rules          []string   `json:"rules"`
+	Exceptions     []string   `json:"exceptions"`
 	Message        string     `json:"message"`
 	Revision       string     `json:"revision"`
 	Commit         string     `json:"commit"`
@@ -237,6 +238,7 @@ func (e *shownEvent) printReason(line func(name, value string)) {
 	if len(e.Rules) > 1 {
 		line("all rules", strings.Join(e.Rules, ", "))
 	}
+	line("exceptions", strings.Join(e.Exceptions, ", "))
 	line("message", e.Message)
 	line("policy", e.Revision)
 	line("commit", e.Commit)

@@ -15,7 +15,10 @@ type Exception struct {
 	Owner      string
 	Ticket     string
 	Repository string
+	Hosts      []string  // as they stand there; of another form than a list of texts, none
 	Until      time.Time // zero where the end is not written as the library wants it, so that it never counts
+
+	value ast.Object
 }
 
 // Key tells an exception from others in the next revision, where its place may be
@@ -75,7 +78,7 @@ func exceptionOf(v ast.Object, path string) (Exception, bool) {
 	if !hasOwner || !hasEnd {
 		return Exception{}, false
 	}
-	e := Exception{Path: path, Owner: owner}
+	e := Exception{Path: path, Owner: owner, Hosts: hostsOf(v), value: v}
 	e.Ticket, _ = word("ticket")
 	e.Repository, _ = word("repository")
 	// What the library takes for a time, and no other spelling of one.

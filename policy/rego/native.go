@@ -45,6 +45,15 @@ var nativeBuiltins = map[string]*topdown.Builtin{
 			return iter(ast.InternedTerm(in))
 		},
 	},
+	// exception_applies holds always, and notes an exception for the record of the
+	// decision: see exceptionsNoted.
+	"exception_applies": {
+		Decl: &ast.Builtin{Name: "sallyport:exception_applies", Decl: types.NewFunction(types.Args(types.A), types.B)},
+		Func: func(c topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
+			noteException(c.Context, operands[0])
+			return iter(ast.InternedTerm(true))
+		},
+	},
 	"exceptions_for": {
 		Decl: &ast.Builtin{Name: "sallyport:exceptions_of", Decl: types.NewFunction(types.Args(types.A, types.A), types.NewArray(nil, types.A))},
 		Func: func(_ topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
@@ -79,12 +88,17 @@ var nativeRules = sync.OnceValue(func() map[string]*ast.Rule {
 		"host_in":   "host_in(host, patterns) if native(host, patterns)",
 		"target_in": "target_in(target, entries) if native(target, entries)",
 		"exceptions_for": "exceptions_for(exceptions, repository, target) := {exception |\n" +
-			"some exception in native(exceptions, repository)\ntarget_in(target, exception.hosts)\nactive(exception)\n}",
+			"some exception in native(exceptions, repository)\ntarget_in(target, exception.hosts)\nactive(exception)\nexception_applies(exception)\n}",
 	} {
 		rule := ast.MustParseModule("package sallyport.lib\n\n" + text).Rules[0]
 		ast.WalkTerms(rule, func(t *ast.Term) bool {
-			if ref, ok := t.Value.(ast.Ref); ok && len(ref) == 1 && ref[0].Value.Compare(ast.Var("native")) == 0 {
+			ref, ok := t.Value.(ast.Ref)
+			switch {
+			case !ok || len(ref) != 1:
+			case ref[0].Value.Compare(ast.Var("native")) == 0:
 				t.Value = nativeBuiltins[name].Decl.Ref()
+			case ref[0].Value.Compare(ast.Var("exception_applies")) == 0:
+				t.Value = nativeBuiltins["exception_applies"].Decl.Ref()
 			}
 			return false
 		})

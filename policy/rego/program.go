@@ -25,6 +25,7 @@ type program struct {
 	txn      storage.Transaction
 	values   cache.InterQueryValueCache
 	places   map[string]*ast.Location // of entries, see entryPlaces
+	excepts  bool                     // it may ask the library for exceptions
 }
 
 // results are the members of each set, by the set's name.
@@ -60,6 +61,7 @@ func newProgram(u *unit, c *ast.Compiler, modules map[string]*ast.Module, store 
 		return nil, err
 	}
 	p.query = compiled
+	p.excepts = findsExceptions(c.Modules)
 	// The types of all builtins are half of what a program takes. Evaluating looks
 	// at them only where something is replaced by with.
 	if !hasWith(c.Modules) {
@@ -118,6 +120,11 @@ func namesRead(modules map[string]*ast.Module) []string {
 func (p *program) evaluate(ctx context.Context, q *question, deadline time.Duration) (r results, err error) {
 	if len(p.sets) == 0 {
 		return nil, nil
+	}
+	if p.excepts {
+		var noted *exceptionsNoted
+		ctx, noted = noteExceptions(ctx)
+		defer func() { q.excepted = append(q.excepted, noted.list...) }()
 	}
 	err = recovered("evaluating "+p.name, func() error {
 		r, err = p.run(ctx, q, deadline, nil)

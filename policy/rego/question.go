@@ -33,6 +33,7 @@ type question struct {
 
 	everyRule bool              // even those that an index leaves out are evaluated, to be traced
 	clock     builtins.NDBCache // what was asked of the clock is noted here; nil: it is not
+	excepted  []*ast.Term       // the exceptions that the library found for it
 	expiring  bool              // an allow that was looked at has an end, so that the time matters
 }
 

@@ -167,6 +167,7 @@ func (s *Set) answer(ctx context.Context, q *question) (policy.Decision, error) 
 		}
 	}
 	var all [2]results
+	q.excepted = nil
 	left := s.loader.options.Deadline
 	start := time.Now()
 	for i, p := range [2]*program{s.organisation, own} {
@@ -186,7 +187,7 @@ func (s *Set) answer(ctx context.Context, q *question) (policy.Decision, error) 
 		left = max(s.loader.options.Deadline-time.Since(start), time.Microsecond)
 	}
 	d := combine(all[0], all[1], q)
-	d.Input = q.json
+	d.Input, d.Exceptions = q.json, s.applied(q.excepted)
 	return d, nil
 }
 
