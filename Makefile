@@ -32,6 +32,7 @@ lint: ## gofmt, vet, staticcheck, tidy modules
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not gofmt'ed:"; echo "$$out"; exit 1; }
 	$(NOCGO) $(GO) vet ./...
 	$(STATICCHECK) ./...
+	cd tools && $(NOCGO) $(GO) vet ./... && $(GO) mod tidy -diff
 	$(GO) mod verify >/dev/null
 	$(GO) mod tidy -diff
 

@@ -76,7 +76,7 @@ func (s *server) completenessGauges() {
 	m, status := s.metrics, s.reconciler.Status
 	m.GaugeBy("sallyport_deployments", "Deployments that Bitbucket told of within audit.completeness.lookback, by what was found of them.",
 		"class", labels(words.Coverages), func(class string) float64 { return float64(status().Deployments[words.Coverage(class)]) })
-	m.GaugeBy("sallyport_repositories_looked_at", "Repositories, by what came of looking for their deployments, when this instance last looked.",
+	m.GaugeBy("sallyport_repositories_scanned", "Repositories, by what came of looking for their deployments, when this instance last looked.",
 		"outcome", labels(words.LookOutcomes), func(outcome string) float64 { return float64(status().Repositories[words.LookOutcome(outcome)]) })
 	m.Gauge("sallyport_reconciliation_last_success_timestamp_seconds", "When the latest reconciliation began that read every repository, by whichever instance, in Unix time; of several workspaces the one where that is longest ago; 0 where it is not known.", func() float64 {
 		return unixSeconds(status().LastSuccess)
@@ -90,14 +90,14 @@ func (s *server) completenessGauges() {
 
 // lockGauges reports the locks of the database that another session holds.
 func (s *server) lockGauges() {
-	s.metrics.GaugeBy("sallyport_lock_held_seconds", "For how long another session has held a lock that this instance waits for, as of its latest attempt; 0 where none does. A reconciliation may take hours.",
+	s.metrics.GaugeBy("sallyport_lock_held_since_timestamp_seconds", "Since when another session has held a lock that this instance waits for, as of its latest attempt; 0: none does. A reconciliation may take hours.",
 		"lock", []string{"names", "reconciliation"}, func(lock string) float64 {
 			switch {
 			case lock == "names":
-				return secondsSince(s.store.Status().NamesBlocked)
+				return unixSeconds(s.store.Status().NamesBlocked)
 			case s.reconciler != nil:
 				if busy := s.reconciler.Status().Busy; busy != nil {
-					return secondsSince(busy.Since)
+					return unixSeconds(busy.Since)
 				}
 			}
 			return 0
@@ -110,13 +110,6 @@ func unixSeconds(t time.Time) float64 {
 		return 0
 	}
 	return float64(t.UnixMilli()) / 1000
-}
-
-func secondsSince(t time.Time) float64 {
-	if t.IsZero() {
-		return 0
-	}
-	return time.Since(t).Seconds()
 }
 
 func labels[T ~string](values []T) []string {

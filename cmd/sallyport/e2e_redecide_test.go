@@ -111,7 +111,7 @@ func TestPolicyChangeCutsTunnels(t *testing.T) {
 	if len(applied) != 1 || applied[0]["revision"] != now || applied[0]["closed"] != "2" {
 		t.Errorf("the change's own event: %v", applied)
 	}
-	if _, metrics := w.get("/metrics"); !strings.Contains(metrics, `cause="policy_changed"`) || !strings.Contains(metrics, "\nsallyport_undecided 0\n") {
+	if _, metrics := w.get("/metrics"); !strings.Contains(metrics, `cause="policy_changed"`) || !strings.Contains(metrics, "\nsallyport_reevaluation_errors 0\n") {
 		t.Error("the metrics do not tell")
 	}
 }
@@ -124,7 +124,7 @@ func attackRedecision(t *testing.T, w *world) bool {
 	w.rule(t, onlyMain)
 	eventually(t, "it was put to the new policy", func() bool {
 		_, metrics := w.get("/metrics")
-		return strings.Contains(metrics, "\nsallyport_redecisions_total 1\n")
+		return strings.Contains(metrics, "\nsallyport_reevaluations_total 1\n")
 	})
 	_, _ = io.WriteString(a.conn, "on")
 	_, err := io.ReadFull(a.in, make([]byte, 2))

@@ -6,16 +6,16 @@ import "time"
 func (s *server) gauges() {
 	s.auditGauges()
 	m := s.metrics
-	m.Gauge("sallyport_policy_age_seconds", "How long ago the revision that decides began to.", func() float64 {
+	m.Gauge("sallyport_policy_activated_timestamp_seconds", "When the active revision was activated.", func() float64 {
 		loaded, _ := s.policy.since()
-		return time.Since(loaded).Seconds()
+		return unixSeconds(loaded)
 	})
-	m.Gauge("sallyport_policy_not_taken", "1 while the latest state of the policy does not decide.", func() float64 {
+	m.Gauge("sallyport_policy_last_reload_successful", "1 if the latest state of the policy is active, 0 if it was rejected.", func() float64 {
 		_, failed := s.policy.since()
-		return one(failed)
+		return one(!failed)
 	})
-	m.Gauge("sallyport_policy_confirmed_seconds", "How long ago the policy's source was last seen to offer what decides.", func() float64 {
-		return time.Since(s.policy.lastSeen()).Seconds()
+	m.Gauge("sallyport_policy_last_confirmed_timestamp_seconds", "When the policy's source last offered the active revision.", func() float64 {
+		return unixSeconds(s.policy.lastSeen())
 	})
 	kinds := make([]string, len(refusalKinds))
 	for i, kind := range refusalKinds {
@@ -28,19 +28,15 @@ func (s *server) gauges() {
 		return float64(len(s.policy.ending(time.Now())))
 	})
 	s.candidateMetrics()
-	m.Counter("sallyport_redecisions_total", "Questions that were put to a changed policy for what was open.", func() float64 { return float64(s.redecider.Status().Asked) })
-	m.Gauge("sallyport_redecision_seconds", "How long the latest change of policy took to be put to everything that was open.", func() float64 { return s.redecider.Status().Took.Seconds() })
-	m.Gauge("sallyport_undecided", "What is open although the policy that decides could not be evaluated for it.", func() float64 { return float64(s.redecider.Status().Undecided) })
-	m.Gauge("sallyport_keys_age_seconds", "How long ago the issuer that was silent longest gave its keys; since the start where it never did.", func() float64 {
-		began, oldest := s.began, time.Duration(0)
+	m.Counter("sallyport_reevaluations_total", "Evaluations of open tunnels and requests by a changed policy.", func() float64 { return float64(s.redecider.Status().Asked) })
+	m.Gauge("sallyport_reevaluation_last_duration_seconds", "Duration of the latest reevaluation of all open tunnels and requests.", func() float64 { return s.redecider.Status().Took.Seconds() })
+	m.Gauge("sallyport_reevaluation_errors", "Tunnels and requests that stay open although the active policy could not be evaluated for them.", func() float64 { return float64(s.redecider.Status().Undecided) })
+	m.Gauge("sallyport_keys_last_fetch_timestamp_seconds", "When keys were last fetched, of the issuer for which this is longest ago; the start of this instance if never.", func() float64 {
+		oldest := time.Now()
 		for _, st := range s.authenticator.Status() {
-			from := st.Fetched
-			if from.IsZero() {
-				from = began
-			}
-			oldest = max(oldest, time.Since(from))
+			oldest = earliest(oldest, st.Fetched, s.began)
 		}
-		return oldest.Seconds()
+		return unixSeconds(oldest)
 	})
 	m.Gauge("sallyport_keys_unusable", "Workspaces whose tokens cannot be verified: no keys, or too old ones.", func() float64 {
 		n := 0
@@ -51,18 +47,14 @@ func (s *server) gauges() {
 		}
 		return float64(n)
 	})
-	m.Gauge("sallyport_names_age_seconds", "How long ago the REST API that was silent longest answered; since the start where it never did.", func() float64 {
-		oldest := time.Duration(0)
+	m.Gauge("sallyport_names_last_response_timestamp_seconds", "When the REST API last answered, of the workspace for which this is longest ago; the start of this instance if never.", func() float64 {
+		oldest := time.Now()
 		for _, st := range s.authenticator.Status() {
-			from := st.NamesAnswered
-			if from.IsZero() {
-				from = s.began
-			}
 			if st.Names {
-				oldest = max(oldest, time.Since(from))
+				oldest = earliest(oldest, st.NamesAnswered, s.began)
 			}
 		}
-		return oldest.Seconds()
+		return unixSeconds(oldest)
 	})
 	m.Gauge("sallyport_names_failing", "Workspaces whose latest request for names failed.", func() float64 {
 		n := 0
@@ -84,7 +76,12 @@ func (s *server) gauges() {
 
 func (s *server) auditGauges() {
 	m := s.metrics
-	m.Gauge("sallyport_audit_outage_seconds", "How long the audit database has been away; 0: it is not.", func() float64 { return s.audit.Stats().Outage.Seconds() })
+	m.Gauge("sallyport_audit_unavailable_since_timestamp_seconds", "Since when the audit database is unavailable; 0: it is available.", func() float64 {
+		if outage := s.audit.Stats().Outage; outage > 0 {
+			return unixSeconds(time.Now().Add(-outage))
+		}
+		return 0
+	})
 	m.Gauge("sallyport_audit_waiting", "Events that wait to be written.", func() float64 { return float64(s.audit.Stats().Waiting) })
 	m.Counter("sallyport_audit_recorded_total", "Events that are durable in the database.", func() float64 { return float64(s.audit.Stats().Recorded) })
 	m.Counter("sallyport_audit_rejected_total", "Events that were not taken, too many waiting; what they were about was refused.", func() float64 { return float64(s.audit.Stats().Rejected) })
@@ -92,11 +89,8 @@ func (s *server) auditGauges() {
 	m.Counter("sallyport_journal_events_total", "Events that went to the journal while the database was away.", func() float64 { return float64(s.audit.Stats().Journaled) })
 	m.Gauge("sallyport_journal_bytes", "The journal's size.", func() float64 { return float64(s.audit.Stats().JournalBytes) })
 	m.Gauge("sallyport_journal_full", "1 while the journal takes no more: refusals are then counted only.", func() float64 { return one(s.audit.Stats().JournalFull) })
-	m.Gauge("sallyport_journal_age_seconds", "How long ago the first event was put in the journal; 0: it is empty.", func() float64 {
-		if since := s.audit.Stats().JournalSince; !since.IsZero() {
-			return time.Since(since).Seconds()
-		}
-		return 0
+	m.Gauge("sallyport_journal_oldest_event_timestamp_seconds", "When the first event in the journal was put there; 0: the journal is empty.", func() float64 {
+		return unixSeconds(s.audit.Stats().JournalSince)
 	})
 	m.Gauge("sallyport_spooling", "1 while the database is away and the journal backs what is allowed.", func() float64 { return one(s.audit.Stats().Spooling) })
 	m.Counter("sallyport_spooled_total", "Allows that the journal backed.", func() float64 { return float64(s.audit.Stats().Spooled) })
@@ -115,6 +109,17 @@ func (s *server) auditDetail() any {
 		detail["journal"] = map[string]any{"since": when(st.JournalSince), "bytes": st.JournalBytes, "full": st.JournalFull}
 	}
 	return detail
+}
+
+// earliest is the earlier of two times; orElse is in the place of a zero second one.
+func earliest(a, b, orElse time.Time) time.Time {
+	if b.IsZero() {
+		b = orElse
+	}
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func one(yes bool) float64 {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 )
@@ -16,14 +15,14 @@ func (s *server) sealMetrics() {
 	m, status := s.metrics, s.sealer.Status
 	m.Gauge("sallyport_audit_checkpoint_size", "Events under the latest checkpoint.", func() float64 { return float64(status().Size) })
 	m.Gauge("sallyport_audit_checkpoint_timestamp_seconds", "When the latest checkpoint was signed, by the signer's clock; 0: there is none.", func() float64 {
-		return timestamp(status().Time)
+		return unixSeconds(status().Time)
 	})
 	m.Counter("sallyport_audit_sealed_events_total", "Events that this instance has sealed.", func() float64 { return float64(status().Sealed) })
 	m.Gauge("sallyport_audit_last_seal_success_timestamp_seconds", "When this instance last sealed all events, or last observed that another instance does; 0: never.", func() float64 {
-		return timestamp(status().LastSuccess)
+		return unixSeconds(status().LastSuccess)
 	})
 	m.Gauge("sallyport_audit_unsealed_since_timestamp_seconds", "Since when events wait to be sealed, what cannot be determined included; 0: none wait.", func() float64 {
-		return timestamp(status().UnsealedSince)
+		return unixSeconds(status().UnsealedSince)
 	})
 	m.GaugeBy("sallyport_audit_seal_failing", "1 for the reason for which this instance cannot seal.", "reason", auditlog.SealFailures(), func(reason string) float64 {
 		return one(status().Reason() == reason)
@@ -66,12 +65,4 @@ func (s *server) sealWarning() error {
 		}
 	}
 	return errors.Join(all...)
-}
-
-// timestamp is a moment as a metric has it: seconds since 1970, or 0 for none.
-func timestamp(t time.Time) float64 {
-	if t.IsZero() {
-		return 0
-	}
-	return float64(t.UnixMilli()) / 1e3
 }

@@ -145,11 +145,11 @@ func (s *server) selfTestGauges() {
 	m.Gauge("sallyport_self_test_failed", "1 while the latest self-test failed: a control does not do what it is there for.", func() float64 {
 		return one(status().Outcome == selftest.Failed)
 	})
-	m.Gauge("sallyport_self_test_passed_seconds", "How long ago a self-test last passed; since the start where none did.", func() float64 {
+	m.Gauge("sallyport_self_test_last_success_timestamp_seconds", "When a self-test last passed; the start of this instance if none did.", func() float64 {
 		passed := status().Passed
 		if passed.IsZero() {
 			passed = s.began
 		}
-		return time.Since(passed).Seconds()
+		return unixSeconds(passed)
 	})
 }

@@ -47,6 +47,9 @@ func NewIdentityMetrics(m *Metrics, workspaces []string) *IdentityMetrics {
 			i.names.WithLabelValues(w, result)
 		}
 	}
+	for _, kind := range []string{"workspace", "repository", "deployment"} {
+		i.moved.WithLabelValues(kind)
+	}
 	m.Registry.MustRegister(i.verified, i.refused, i.keys, i.names, i.moved)
 	return i
 }

@@ -73,6 +73,13 @@ func NewMetrics(version string) *Metrics {
 	for _, s := range []string{"authenticate", "decide", "resolve", "record", "dial"} {
 		m.stages[s] = stages.WithLabelValues(s)
 	}
+	// An increase from nothing to 1 is no increase to Prometheus: what alerts are for
+	// begins with 0.
+	for _, action := range []policy.Action{policy.Connect, policy.Forward} {
+		for _, reason := range []policy.Reason{policy.PolicyDenied, policy.NoRuleMatched, policy.PolicyError, policy.AuditUnavailable} {
+			m.decisions.WithLabelValues(string(action), policy.Deny.String(), string(reason), "false")
+		}
+	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "sallyport_build_info",
 		Help: "Always 1; the label tells the version.",
