@@ -69,6 +69,9 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	s.mu.Lock()
+	s.status.Invalid = last.findings
+	s.mu.Unlock()
 	if !mine {
 		return false, s.watch(ctx, tx, last)
 	}
@@ -92,7 +95,6 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	}
 	s.announce(last.Checkpoint, last.note)
 	b, err := s.gatherNext(ctx, tx, last.leaves)
-	b.findings = append(b.findings, last.findings...)
 	if err != nil {
 		return false, err
 	}

@@ -206,7 +206,7 @@ func TestCheckpointOfAStrangersKey(t *testing.T) {
 	}
 	record(t, l.log, decision("allow", 1))
 	seal(t, l.sealer)
-	if st := l.sealer.Status(); st.Size != 12 || len(st.Findings) != 4 || !strings.Contains(st.Findings[0], "checkpoint 5") {
+	if st := l.sealer.Status(); st.Size != 12 || len(st.Invalid) != 4 || !strings.Contains(st.Invalid[0], "checkpoint 5") {
 		t.Errorf("%+v", st)
 	}
 	record(t, l.log, decision("allow", 2))
@@ -252,7 +252,7 @@ func TestWriterCannotSeal(t *testing.T) {
 	mustExec(t, writer, checkpoint)
 	record(t, l.log, decision("allow", 1))
 	seal(t, l.sealer) // whatever else the database holds
-	if st := l.sealer.Status(); len(st.Findings) != 1 || st.Size != 8 {
+	if st := l.sealer.Status(); len(st.Invalid) != 1 || st.Size != 8 {
 		t.Errorf("%+v", st)
 	}
 	if r := verify(t, l.db, audit.Trust{Notes: l.place.all()}); r.Sound() {

@@ -22,6 +22,7 @@ type SealStatus struct {
 	Err           error    // of the latest pass; nil: it succeeded
 	Findings      []string // writers with a number that is missing or there twice: they cannot be sealed any further
 	Blocked       int64    // about how many of their events wait behind that
+	Invalid       []string // checkpoints of the database that are newer than the latest one that holds, and do not hold
 	Places        []PlaceStatus
 }
 

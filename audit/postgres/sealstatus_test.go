@@ -74,7 +74,7 @@ func TestEverySealFailureHasAReason(t *testing.T) {
 		}
 		known[reason] = true
 	}
-	for _, err := range []error{ErrNoKey, ErrBehind, ErrForked, ErrDamaged, ErrHeldUp, ErrMayNotSeal, t.Context().Err(), pgx.ErrNoRows} {
+	for _, err := range []error{ErrNoKey, ErrMayNotSeal, ErrBehind, ErrForked, ErrDamaged, ErrHeldUp, ErrMayNotSeal, t.Context().Err(), pgx.ErrNoRows} {
 		if reason := (SealStatus{Err: err}).Reason(); !known[reason] || (reason == "") != (err == nil) {
 			t.Errorf("%v has the reason %q", err, reason)
 		}

@@ -155,6 +155,9 @@ func (s *server) sealDetail() any {
 	if len(st.Findings) > 0 {
 		detail["stuck_writers"] = st.Findings
 	}
+	if len(st.Invalid) > 0 {
+		detail["invalid_checkpoints"] = st.Invalid
+	}
 	places := make(map[string]any, len(st.Places))
 	for _, p := range st.Places {
 		place := map[string]any{"size": p.Size}

@@ -31,6 +31,9 @@ func (s *server) sealMetrics() {
 		return float64(len(status().Findings))
 	})
 	m.Gauge("sallyport_audit_blocked_events", "About how many events wait behind a missing number.", func() float64 { return float64(status().Blocked) })
+	m.Gauge("sallyport_audit_invalid_checkpoints", "Checkpoints in the database above the latest valid one whose signature or row is not valid.", func() float64 {
+		return float64(len(status().Invalid))
+	})
 	m.Gauge("sallyport_checkpoint_publishers_failing", "Places whose latest attempt to publish a checkpoint failed.", func() float64 {
 		failing := 0
 		for _, p := range status().Places {
@@ -58,6 +61,9 @@ func (s *server) sealWarning() error {
 	}
 	if len(st.Findings) > 0 {
 		all = append(all, fmt.Errorf("events are not sealed: %s", strings.Join(st.Findings, "; ")))
+	}
+	if len(st.Invalid) > 0 {
+		all = append(all, errors.New(strings.Join(st.Invalid, "; ")))
 	}
 	for _, p := range st.Places {
 		if p.Err != nil {
