@@ -157,8 +157,10 @@ func (l *LateEvents) include(o LateEvents) {
 	}
 }
 
-// Checkpoint takes the checkpoint that covers the events since the last one.
-func (l *LatenessTracker) Checkpoint(size int64, signed time.Time) {
+// Checkpoint takes the checkpoint that covers the events since the last one. It
+// reports whether it is in the list of one that is late or ahead.
+func (l *LatenessTracker) Checkpoint(size int64, signed time.Time) bool {
+	before := len(l.found.Events) + len(l.found.AheadOf)
 	minute := minuteOf(signed)
 	late, ahead := map[string]*LateEvents{}, map[string]*LateEvents{}
 	for key, events := range l.pending {
@@ -183,6 +185,7 @@ func (l *LatenessTracker) Checkpoint(size int64, signed time.Time) {
 			l.found.AheadOf = append(l.found.AheadOf, *events)
 		}
 	}
+	return len(l.found.Events)+len(l.found.AheadOf) > before
 }
 
 func gatherLate(by map[string]*LateEvents, events *LateEvents) {

@@ -113,6 +113,9 @@ func NewVerification(trust Trust) (*Verification, error) {
 // Size is how many leaves have gone by.
 func (v *Verification) Size() int64 { return v.tree.Size() }
 
+// Covered is the latest checkpoint whose root the leaves have.
+func (v *Verification) Covered() Checkpoint { return v.covered }
+
 const notThere = "the event is not there"
 
 // Sealed takes the next leaf.

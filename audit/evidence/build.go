@@ -27,6 +27,9 @@ func Build(ctx context.Context, log Log, out string, o Options) (_ *Built, err e
 	if b.database, err = log.Database(ctx); err != nil {
 		return nil, err
 	}
+	if b.unsealed, err = log.Unsealed(ctx, o.Period.From, o.Period.To); err != nil {
+		return nil, err
+	}
 	if err := b.choose(ctx); err != nil {
 		return nil, err
 	}
@@ -65,6 +68,8 @@ type builder struct {
 	provenance provenance
 	revisions  map[string]string // that decided or were activated in the period, with their commits
 	events     int64
+	unsealed   []UnsealedRun // of the whole log, as it is now
+	outside    int64         // events of the period that are not sealed
 	built      Built
 }
 
@@ -72,6 +77,11 @@ type builder struct {
 func (b *builder) choose(ctx context.Context) (err error) {
 	o := &b.options
 	if o.Size > 0 {
+		for i := range b.unsealed {
+			if r := &b.unsealed[i]; !r.waits() {
+				b.outside += r.InPeriod
+			}
+		}
 		if b.note, err = b.log.Checkpoint(ctx, o.Size); err != nil {
 			return err
 		}
@@ -101,19 +111,28 @@ func (b *builder) choose(ctx context.Context) (err error) {
 	return nil
 }
 
-// covering is the first checkpoint that covers every event of the period. It
-// depends on these events alone, so that it stays the same while the log grows.
+// covering is the first checkpoint that covers every sealed event of the period. It
+// depends on these events alone, so that it stays the same while the log grows. What
+// is behind a gap is never sealed before the gap is declared: the pack is made
+// without it, and says so.
 func (b *builder) covering(ctx context.Context) ([]byte, error) {
 	p := b.options.Period
 	if p.To.After(b.database.Now) {
 		return nil, fmt.Errorf("%w: it ends at %s, and is not over (--size names a checkpoint to stand on nevertheless)", ErrNotCovered, p.To.Format(time.RFC3339))
 	}
 	c, err := b.log.Cover(ctx, p.From, p.To)
+	waiting := int64(0)
+	for i := range b.unsealed {
+		if r := &b.unsealed[i]; r.waits() {
+			waiting += r.InPeriod
+		}
+	}
+	b.outside = c.Unsealed
 	switch {
 	case err != nil:
 		return nil, err
-	case c.Unsealed > 0:
-		return nil, fmt.Errorf("%w: %d of its %d events are not sealed; wait some seconds, and where that does not help see `sallyport audit verify` (--size names a checkpoint to stand on nevertheless)", ErrNotCovered, c.Unsealed, c.Events)
+	case waiting > 0:
+		return nil, fmt.Errorf("%w: %d of its %d events are not sealed; wait some seconds, and where that does not help see `sallyport audit verify` (--size names a checkpoint to stand on nevertheless)", ErrNotCovered, waiting, c.Events)
 	case c.Last < 0:
 		return b.log.CheckpointAfter(ctx, p.To)
 	}

@@ -81,7 +81,7 @@ func Check(ctx context.Context, dir string, o CheckOptions) (*Checked, error) {
 	c := &checker{ctx: ctx, root: root, options: o, result: &Checked{}}
 	for _, part := range []func() error{
 		func() error { return c.manifest(text) },
-		c.files, c.facts, c.checkpoint, c.population, c.events, c.reconciliations, c.trust, c.tables, c.dossiers,
+		c.files, c.facts, c.checkpoint, c.population, c.events, c.numbers, c.reconciliations, c.trust, c.tables, c.dossiers,
 	} {
 		err := part()
 		if f, ok := errors.AsType[finding](err); ok {
@@ -108,6 +108,7 @@ type checker struct {
 	sheet *hashed
 	path  provenance
 	named []audit.Registration
+	count *numbering
 }
 
 // hashed is the digest of what is written to it.

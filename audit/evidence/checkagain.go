@@ -58,6 +58,7 @@ func (c *checker) population() error {
 	if err := c.taken.csv.Write(populationColumns...); err != nil {
 		return err
 	}
+	c.count = newNumbering(&c.said)
 	var before *decided
 	n, err := c.lines(populationFile, func(n int64, p *Pair) error {
 		d, err := c.taken.take(p)
@@ -75,6 +76,10 @@ func (c *checker) population() error {
 			return wrong("%s: line %d is out of order, or there twice", populationFile, n)
 		}
 		before = d
+		c.count.decision(d.said, p.Leaf)
+		if d.end != nil {
+			c.count.record(d.end, p.EndLeaf)
+		}
 		return nil
 	})
 	if err != nil {
@@ -112,6 +117,7 @@ func (c *checker) events() error {
 			return nil // counted when it was made
 		}
 		c.path.event(p.Leaf, p.Record)
+		c.count.record(s, p.Leaf)
 		if s.Kind == string(audit.KindSigningKey) {
 			if r, ok := audit.RegistrationOf(p.Record); ok {
 				c.named = append(c.named, r)
@@ -126,6 +132,15 @@ func (c *checker) events() error {
 		return wrong("%s: it has %d events, and the manifest says %d", eventsFile, n, c.m.Events)
 	}
 	return nil
+}
+
+// numbers holds what the facts say of missing numbers and late events against the
+// records and themselves. Of a log that is damaged they may say anything.
+func (c *checker) numbers() error {
+	if !c.m.Sound {
+		return nil
+	}
+	return c.count.check(c.at.Size, c.said.Result.Keys)
 }
 
 // tables makes the tables and the report again.

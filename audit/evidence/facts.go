@@ -36,6 +36,15 @@ type Facts struct {
 	// taken away: they are in no population any more.
 	Taken []string `json:"months_taken_by_retention"`
 
+	// Gaps are the missing numbers that may be events of the period: of writers, sealed
+	// or not. Unsealed counts the events of the period without a leaf, which are
+	// therefore not in the pack: they are behind a gap, or under a number that was given
+	// to another event. Both are as they were found when the pack was made, and empty
+	// as a rule.
+	Gaps     []Gap `json:"gaps"`
+	Unsealed int64 `json:"events_not_sealed"`
+	Late     Late  `json:"late"`
+
 	Unreadable int64       `json:"records_unreadable"`
 	Writers    []Writer    `json:"writers"`
 	Exceptions []Exception `json:"exceptions"`
@@ -85,7 +94,8 @@ type Writer struct {
 	Lost     string `json:"lost_noticed,omitempty"` // another noticed that it was gone
 	Events   int64  `json:"events"`
 	Number   int64  `json:"last_number"`
-	Gaps     int64  `json:"numbers_missing"`
+	Gaps     int64  `json:"numbers_missing"` // up to the last number
+	latest   string // the time of the event with the last number
 }
 
 // resultOf keeps what a report says.

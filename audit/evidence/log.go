@@ -17,6 +17,12 @@ type Log interface {
 	Database(ctx context.Context) (Database, error)
 	// Cover says what of a period is sealed.
 	Cover(ctx context.Context, from, to time.Time) (Cover, error)
+	// Unsealed gives the numbers above the last sealed one of every writer, as runs, by
+	// writer and number. The period says which events to count.
+	Unsealed(ctx context.Context, from, to time.Time) ([]UnsealedRun, error)
+	// Next gives the least number of each of these writers above the one beside it,
+	// whether it is sealed or not. Writers without one are left out.
+	Next(ctx context.Context, writers []string, numbers []int64) ([]NextNumber, error)
 	// Checkpoint gives the first checkpoint of at least this size, as a signed note;
 	// nil where there is none.
 	Checkpoint(ctx context.Context, size int64) ([]byte, error)

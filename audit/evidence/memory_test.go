@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -39,10 +40,11 @@ type memory struct {
 	policies map[string][]byte
 	access   []Table
 	found    map[string][]string // rows of reconciliations
+	sealed   map[string]int64    // last number with a leaf
 }
 
 func newMemory(t testing.TB) *memory {
-	m := &memory{t: t, signer: signer(t), numbers: map[string]int64{}, policies: map[string][]byte{}, found: map[string][]string{}, now: at(30, 0)}
+	m := &memory{t: t, signer: signer(t), numbers: map[string]int64{}, policies: map[string][]byte{}, found: map[string][]string{}, sealed: map[string]int64{}, now: at(30, 0)}
 	m.access = []Table{{Name: "roles", Title: "Roles", Columns: []string{"role", "superuser"}, Rows: [][]string{{"postgres", "true"}}}}
 	return m
 }
@@ -64,17 +66,42 @@ func (m *memory) add(writer string, events ...*audit.Event) {
 
 // seal takes what is waiting into the tree and signs it.
 func (m *memory) seal(when time.Time) {
+	var stuck []*audit.Event
 	for _, e := range m.waiting {
+		if e.WriterSequence != m.sealed[e.Writer]+1 && !m.declared(e.Writer, m.sealed[e.Writer]+1, e.WriterSequence-1) {
+			stuck = append(stuck, e)
+			continue
+		}
+		m.sealed[e.Writer] = e.WriterSequence
 		record := e.AppendRecord(nil)
 		m.entries = append(m.entries, audit.Entry{Index: m.tree.Size(), Writer: e.Writer, Sequence: e.WriterSequence, Hash: audit.Leaf(record), Record: record})
 		m.tree.Append(audit.Leaf(record))
 	}
-	m.waiting = nil
+	m.waiting = stuck
 	signed, err := m.signer.Sign(audit.Checkpoint{Size: m.tree.Size(), Root: m.tree.Root(), Time: when})
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	m.notes = append(m.notes, audit.Statement{Note: signed, Size: m.tree.Size(), Time: when})
+}
+
+// declared reports whether a sealed event says that the numbers never come: sealing
+// continues behind a gap that is declared.
+func (m *memory) declared(writer string, first, last int64) bool {
+	for _, e := range m.entries {
+		if s, err := read(e.Record); err == nil && s.Kind == string(audit.KindGapDeclared) {
+			if one, ok := explanationOf(s, e.Index); ok && one.writer == writer && one.first <= first && last <= one.last {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// explained is an event of that kind about numbers of a writer.
+func explained(kind audit.Kind, when time.Time, writer string, first, last int64) *audit.Event {
+	return &audit.Event{Time: when, Kind: kind, Attributes: []audit.Attribute{
+		{Name: "writer", Value: writer}, {Name: "first", Value: whole(first)}, {Name: "last", Value: whole(last)}, {Name: "reason", Value: "the standby was behind"}}}
 }
 
 func (m *memory) Database(context.Context) (Database, error) {
@@ -97,6 +124,60 @@ func (m *memory) Cover(_ context.Context, from, to time.Time) (Cover, error) {
 		}
 	}
 	return c, nil
+}
+
+// Unsealed and Next are what the database does in SQL.
+func (m *memory) Unsealed(_ context.Context, from, to time.Time) ([]UnsealedRun, error) {
+	sealed, at := map[string]int64{}, map[string]time.Time{}
+	for _, e := range m.entries {
+		if e.Sequence > sealed[e.Writer] {
+			when, _ := peek(e.Record)
+			sealed[e.Writer], at[e.Writer] = e.Sequence, momentOf(when)
+		}
+	}
+	waiting := slices.Clone(m.waiting)
+	slices.SortStableFunc(waiting, func(a, b *audit.Event) int {
+		return cmp.Or(strings.Compare(a.Writer, b.Writer), cmp.Compare(a.WriterSequence, b.WriterSequence))
+	})
+	var runs []UnsealedRun
+	for _, e := range waiting {
+		if e.WriterSequence <= sealed[e.Writer] {
+			continue
+		}
+		n := len(runs)
+		if n == 0 || runs[n-1].Writer != e.Writer || runs[n-1].Last+1 < e.WriterSequence {
+			runs = append(runs, UnsealedRun{Writer: e.Writer, Sealed: sealed[e.Writer], SealedAt: at[e.Writer], First: e.WriterSequence, At: e.Time})
+			n++
+		}
+		r := &runs[n-1]
+		r.Last, r.Until = e.WriterSequence, e.Time
+		if !e.Time.Before(from) && e.Time.Before(to) {
+			r.InPeriod++
+		}
+	}
+	return runs, nil
+}
+
+func (m *memory) Next(_ context.Context, writers []string, numbers []int64) ([]NextNumber, error) {
+	var list []NextNumber
+	for i, writer := range writers {
+		least := NextNumber{Writer: writer, Number: math.MaxInt64}
+		for _, e := range m.entries {
+			if e.Writer == writer && e.Sequence > numbers[i] && e.Sequence < least.Number {
+				when, _ := peek(e.Record)
+				least.Number, least.At = e.Sequence, momentOf(when)
+			}
+		}
+		for _, e := range m.waiting {
+			if e.Writer == writer && e.WriterSequence > numbers[i] && e.WriterSequence < least.Number {
+				least.Number, least.At = e.WriterSequence, e.Time
+			}
+		}
+		if !least.At.IsZero() {
+			list = append(list, least)
+		}
+	}
+	return list, nil
 }
 
 func (m *memory) Checkpoint(_ context.Context, size int64) ([]byte, error) {

@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,7 +29,21 @@ var functions = template.FuncMap{
 	},
 	// cell is a text that hides and moves nothing: a record's has been made so, and
 	// what comes from elsewhere has not.
-	"cell":  func(s string) string { return audit.Text(s, math.MaxInt) },
+	"cell": func(s string) string { return audit.Text(s, math.MaxInt) },
+	// seconds is a length of time, in days and hours where it is long.
+	"seconds": func(n int64) string {
+		if days := n / 86400; days > 1 {
+			return fmt.Sprintf("%d days and %d hours", days, n%86400/3600)
+		}
+		return (time.Duration(n) * time.Second).String()
+	},
+	// numbers is a count that may be no more than "too many".
+	"numbers": func(n int64) string {
+		if n == math.MaxInt64 {
+			return "9223372036854775807 or more"
+		}
+		return strconv.FormatInt(n, 10)
+	},
 	"words": func(s string) string { return strings.ReplaceAll(s, "_", " ") },
 	"style": func() template.CSS { return template.CSS(styleText) },
 	// source is a text of several lines that hides and moves nothing.
@@ -83,6 +98,7 @@ type page struct {
 	Supported  []supported
 	Sample     []string // ids
 	Seed       string
+	Missing    *missingChapter
 }
 
 // writeReport writes the report.
@@ -91,7 +107,8 @@ func writeReport(w io.Writer, f *Facts, sections []rendered, sample []string, se
 	if err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
-	p := page{Facts: f, Checkpoint: c, Sections: sections, Sample: sample, Seed: seed}
+	p := page{Facts: f, Checkpoint: c, Sections: sections, Sample: sample, Seed: seed, Missing: new(missingChapter)}
+	p.Missing.count(f)
 	for _, one := range criteria {
 		s := supported{criterion: one}
 		for _, r := range sections {

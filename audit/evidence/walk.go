@@ -30,7 +30,7 @@ func (b *builder) walk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := &walker{builder: b, verification: v, lines: lines, writers: map[string]*Writer{}, digests: &digest{}}
+	w := &walker{builder: b, verification: v, lines: lines, writers: map[string]*Writer{}, digests: &digest{}, late: newLateWalk(v)}
 	b.facts = Facts{
 		Period: b.options.Period, Repositories: slices.Clone(b.options.Repositories), Log: b.checkpoint.Origin,
 		Checkpoint: string(b.note), Given: b.options.Size > 0, Kinds: map[string]int64{},
@@ -52,6 +52,11 @@ func (b *builder) walk(ctx context.Context) error {
 	b.facts.Result = resultOf(r, b.options.Trust.Keys)
 	b.facts.Digest = w.digests.String()
 	b.facts.Writers = w.list()
+	b.facts.Unsealed = b.outside
+	b.facts.Late = w.late.found(b.facts.Period)
+	if err := b.gaps(ctx, w); err != nil {
+		return err
+	}
 	b.facts.Unreadable += b.population.bad
 	if b.facts.Selected != b.population.count || w.digests.String() != b.population.digest.String() {
 		// A column that was changed hides a decision from who asks for it by its time.
@@ -70,11 +75,17 @@ type walker struct {
 	line         []byte
 	writers      map[string]*Writer
 	digests      *digest
+	gaps         []Gap // between leaves
+	explanations []explanation
+	late         *lateWalk
 	err          error
 }
 
 // Checkpoint takes a checkpoint of the log.
-func (w *walker) Checkpoint(s audit.Statement) { w.verification.Checkpoint(s) }
+func (w *walker) Checkpoint(s audit.Statement) {
+	w.verification.Checkpoint(s)
+	w.late.checkpoint(s)
+}
 
 // Sealed takes the next leaf.
 func (w *walker) Sealed(e *audit.Entry) {
@@ -93,6 +104,7 @@ func (w *walker) Sealed(e *audit.Entry) {
 	inPeriod := f.Period.within(at)
 	if inPeriod {
 		f.Kinds[kind]++
+		w.late.add(e, at, kind)
 	}
 	switch {
 	case kind == string(audit.KindDecision):
@@ -100,7 +112,7 @@ func (w *walker) Sealed(e *audit.Entry) {
 			w.decision(e.Record)
 		}
 	case isClosing(kind):
-	case inPeriod || lasting[kind] || following[kind] && !momentOf(at).Before(f.Period.From):
+	case inPeriod || lasting[kind] || (following[kind] || isReplayed(kind, e.Record)) && !momentOf(at).Before(f.Period.From):
 		w.event(e)
 	}
 }
@@ -109,6 +121,7 @@ func (w *walker) Sealed(e *audit.Entry) {
 var lasting = map[string]bool{
 	string(audit.KindSigningKey): true, string(audit.KindPolicyLoaded): true,
 	string(audit.KindWriterStarted): true, string(audit.KindWriterEnded): true, string(audit.KindWriterLost): true,
+	string(audit.KindEventsLost): true, string(audit.KindGapDeclared): true,
 }
 
 // following are the kinds that a report needs from after its period as well: what
@@ -145,11 +158,15 @@ func (w *walker) event(e *audit.Entry) {
 	if s.Kind == string(audit.KindPolicyLoaded) && b.facts.Period.within(s.Time) {
 		b.revisions[s.Revision] = s.Commit
 	}
-	w.notice(s)
+	w.notice(s, e.Index)
 }
 
 // notice keeps what is said of writers.
-func (w *walker) notice(s *said) {
+func (w *walker) notice(s *said, leaf int64) {
+	w.late.replayed(s, leaf)
+	if one, ok := explanationOf(s, leaf); ok {
+		w.explanations = append(w.explanations, one)
+	}
 	switch audit.Kind(s.Kind) {
 	case audit.KindWriterStarted:
 		if one := w.writers[s.Writer]; one != nil {
@@ -174,9 +191,15 @@ func (w *walker) writer(e *audit.Entry, at string) {
 	}
 	one.Events++
 	if e.Sequence > one.Number+1 {
-		one.Gaps += e.Sequence - one.Number - 1
+		gap := Gap{Writer: e.Writer, First: one.Number + 1, Last: e.Sequence - 1, After: one.latest, Before: at, Sealed: true, Leaf: -1}
+		one.Gaps = addSaturated(one.Gaps, gap.Numbers())
+		if len(w.gaps) < mostRows {
+			w.gaps = append(w.gaps, gap)
+		}
 	}
-	one.Number = max(one.Number, e.Sequence)
+	if e.Sequence > one.Number {
+		one.Number, one.latest = e.Sequence, at
+	}
 	if at == "" {
 		return
 	}

@@ -278,6 +278,8 @@ func EvidenceStatements() []Statement {
 	list := []Statement{
 		{"database", identitySQL, nil},
 		{"what of the period is sealed", coverageSQL, []string{"from", "to"}},
+		{"numbers that are not sealed", unsealedRunsSQL, []string{"from", "to"}},
+		{"next numbers", nextNumbersSQL, []string{"writers", "their numbers"}},
 		{"checkpoint of at least a size", checkpointSQL, []string{"size"}},
 		{"first checkpoint since", checkpointSinceSQL, []string{"time"}},
 		{"decisions of the period", sealedDecisionsSQL, []string{"from", "to", "checkpoint_size", "repositories"}},

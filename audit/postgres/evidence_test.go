@@ -65,6 +65,24 @@ func (l evidenceOf) Access(ctx context.Context, from, to time.Time) ([]evidence.
 	return tables, err
 }
 
+func (l evidenceOf) Unsealed(ctx context.Context, from, to time.Time) ([]evidence.UnsealedRun, error) {
+	runs, err := l.UnsealedRuns(ctx, from, to)
+	var list []evidence.UnsealedRun
+	for _, r := range runs {
+		list = append(list, evidence.UnsealedRun(r))
+	}
+	return list, err
+}
+
+func (l evidenceOf) Next(ctx context.Context, writers []string, numbers []int64) ([]evidence.NextNumber, error) {
+	next, err := l.NextNumbers(ctx, writers, numbers)
+	var list []evidence.NextNumber
+	for _, n := range next {
+		list = append(list, evidence.NextNumber(n))
+	}
+	return list, err
+}
+
 func (l evidenceOf) Queries() []evidence.Query { return nil }
 
 // BenchmarkEvidence makes packs: decisions/s is the figure, and MB the most that

@@ -24,6 +24,24 @@ func (l evidenceLog) Cover(ctx context.Context, from, to time.Time) (evidence.Co
 	return evidence.Cover(c), err
 }
 
+func (l evidenceLog) Unsealed(ctx context.Context, from, to time.Time) ([]evidence.UnsealedRun, error) {
+	runs, err := l.UnsealedRuns(ctx, from, to)
+	var list []evidence.UnsealedRun
+	for _, r := range runs {
+		list = append(list, evidence.UnsealedRun(r))
+	}
+	return list, err
+}
+
+func (l evidenceLog) Next(ctx context.Context, writers []string, numbers []int64) ([]evidence.NextNumber, error) {
+	next, err := l.NextNumbers(ctx, writers, numbers)
+	var list []evidence.NextNumber
+	for _, n := range next {
+		list = append(list, evidence.NextNumber(n))
+	}
+	return list, err
+}
+
 func (l evidenceLog) Checkpoint(ctx context.Context, size int64) ([]byte, error) {
 	return l.CheckpointOf(ctx, size)
 }

@@ -1,0 +1,151 @@
+package evidence
+
+import (
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// numbering holds the records of a pack against what its facts say of numbers and of
+// lateness. A pack has not every event of a writer, so that it cannot show that none
+// is missing; what it has must not contradict the facts, and the facts not themselves.
+type numbering struct {
+	facts   *Facts
+	gaps    map[string][]Gap
+	late    map[string][]*LateRun
+	writers map[string]*Writer
+	found   map[*LateRun]int64 // decisions of the population
+	wrong   error
+}
+
+func newNumbering(f *Facts) *numbering {
+	n := &numbering{facts: f, gaps: map[string][]Gap{}, late: map[string][]*LateRun{}, writers: map[string]*Writer{}, found: map[*LateRun]int64{}}
+	for _, g := range f.Gaps {
+		n.gaps[g.Writer] = append(n.gaps[g.Writer], g)
+	}
+	for i := range f.Late.Runs {
+		r := &f.Late.Runs[i]
+		n.late[r.Writer] = append(n.late[r.Writer], r)
+	}
+	for _, runs := range n.late {
+		slices.SortFunc(runs, func(a, b *LateRun) int { return int(min(max(a.LastLeaf-b.LastLeaf, -1), 1)) })
+	}
+	for i := range f.Writers {
+		n.writers[f.Writers[i].Name] = &f.Writers[i]
+	}
+	return n
+}
+
+// record takes a record of the pack.
+func (n *numbering) record(s *said, leaf int64) {
+	if n.wrong != nil {
+		return
+	}
+	for _, g := range n.gaps[s.Writer] {
+		if g.First <= s.WriterSequence && s.WriterSequence <= g.Last {
+			n.wrong = wrong("%s: it says that number %d of writer %s is missing, and leaf %d is that event", factsFile, s.WriterSequence, audit.Text(s.Writer, 100), leaf)
+			return
+		}
+	}
+	if w := n.writers[s.Writer]; w != nil && s.WriterSequence > w.Number {
+		n.wrong = wrong("%s: it says that the last number of writer %s is %d, and leaf %d is its event %d", factsFile, audit.Text(s.Writer, 100), w.Number, leaf, s.WriterSequence)
+	}
+}
+
+// decision takes a decision of the population.
+func (n *numbering) decision(s *said, leaf int64) {
+	n.record(s, leaf)
+	runs := n.late[s.Writer]
+	// A writer has at most two runs under each checkpoint, late and ahead, and the
+	// leaves of two checkpoints do not overlap.
+	first := sort.Search(len(runs), func(i int) bool { return runs[i].LastLeaf >= leaf })
+	for _, r := range runs[first:min(first+2, len(runs))] {
+		if r.FirstLeaf <= leaf && r.has(s.Time, n.facts.Late.Bound) {
+			n.found[r]++
+		}
+	}
+}
+
+// has reports whether an event of that time is one of the run, by the rule of
+// audit.LatenessTracker.
+func (r *LateRun) has(at string, bound int64) bool {
+	by := momentOf(r.Sealed).Unix()/60 - momentOf(at).Unix()/60
+	if r.Ahead {
+		return -by > int64(audit.MaxClockSkew/time.Minute)
+	}
+	return by > bound
+}
+
+// check says what of the facts does not hold.
+func (n *numbering) check(size int64, keys []audit.Key) error {
+	if n.wrong != nil {
+		return n.wrong
+	}
+	f := n.facts
+	for _, w := range f.Writers {
+		// Each number up to the last is an event or is missing, once.
+		if w.Number != addSaturated(w.Events, w.Gaps) {
+			return wrong("%s: writer %s has %d events up to number %d, and not %d numbers missing", factsFile, audit.Text(w.Name, 100), w.Events, w.Number, w.Gaps)
+		}
+	}
+	for i := range f.Gaps {
+		g := &f.Gaps[i]
+		if g.First < 1 || g.Last < g.First || !g.touches(f.Period) || (g.Explained == "") != (g.Leaf < 0) || g.Explained != "" && !explaining[g.Explained] {
+			return wrong("%s: the gap from %d to %d of writer %s is none of the period", factsFile, g.First, g.Last, audit.Text(g.Writer, 100))
+		}
+	}
+	for _, w := range f.Writers {
+		listed := int64(0)
+		for _, g := range n.gaps[w.Name] {
+			if g.Sealed {
+				listed = addSaturated(listed, g.Numbers())
+			}
+		}
+		if listed > w.Gaps {
+			return wrong("%s: of writer %s %d numbers are missing, and %d are listed", factsFile, audit.Text(w.Name, 100), w.Gaps, listed)
+		}
+	}
+	return n.lateness(size, keys)
+}
+
+// lateness checks each run of late events against the checkpoint that it names.
+func (n *numbering) lateness(size int64, keys []audit.Key) error {
+	f := n.facts
+	notes := map[int64]audit.Checkpoint{}
+	for _, signed := range f.Late.Checkpoints {
+		c, _, err := audit.OpenCheckpoint([]byte(signed), keys...)
+		if err != nil {
+			return wrong("%s: late events: %v", factsFile, err)
+		}
+		notes[c.Size] = c
+	}
+	var late, decisions, ahead, arrived int64
+	bound := time.Duration(f.Late.Bound) * time.Minute
+	for i := range f.Late.Runs {
+		r := &f.Late.Runs[i]
+		c, ok := notes[r.Size]
+		switch {
+		case !ok || r.Size > size || r.LastLeaf >= r.Size || r.FirstLeaf > r.LastLeaf || stampOf(c.Time) != r.Sealed,
+			!r.has(r.Oldest, f.Late.Bound) || !r.has(r.Newest, f.Late.Bound) || !f.Period.within(r.Oldest) || !f.Period.within(r.Newest),
+			r.Arrived != (!r.Ahead && c.Time.After(f.Period.To.Add(bound))):
+			return wrong("%s: the late events %d to %d of writer %s are not what the checkpoint of size %d says", factsFile, r.FirstNumber, r.LastNumber, audit.Text(r.Writer, 100), r.Size)
+		case n.found[r] != r.Decisions && (len(f.Repositories) == 0 || n.found[r] > r.Decisions):
+			return wrong("%s: of the late events %d to %d of writer %s %d are decisions, and the population has %d", factsFile, r.FirstNumber, r.LastNumber, audit.Text(r.Writer, 100), r.Decisions, n.found[r])
+		}
+		switch {
+		case r.Ahead:
+			ahead += r.Count
+		default:
+			late, decisions = late+r.Count, decisions+r.Decisions
+			if r.Arrived {
+				arrived += r.Count
+			}
+		}
+	}
+	if late > f.Late.Count || ahead > f.Late.Ahead || decisions > f.Late.Decisions || arrived > f.Late.Arrived {
+		return wrong("%s: it counts %d late events, and lists %d", factsFile, f.Late.Count, late)
+	}
+	return nil
+}

@@ -1,0 +1,63 @@
+package evidence
+
+import (
+	"strconv"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+var missingSection = section{
+	name: "missing", title: "Is an event missing?", criteria: []string{"PI1.4", "PI1.5", "CC7.2"},
+	kinds: []audit.Kind{audit.KindEventsLost, audit.KindGapDeclared},
+	begin: func() chapter { return new(missingChapter) },
+	text: `<p>Each writer numbers its events from 1, in the order of writing. A number under which the log has nothing is an event that was lost, taken away, or never written. The numbers of every writer that was at work in the period were walked through, sealed or not. An event that retention took has left its leaf, with its number: it is not missing.</p>
+{{if not .Gaps}}<p class="result sound">No number is missing that may be an event of the period.</p>
+{{else}}<p class="result damaged">{{numbers .Missing}} numbers are missing in {{len .Gaps}} places: {{numbers .Declared}} are declared, {{numbers .Reported}} are reported as lost by their writer, <b>{{numbers .Unexplained}} are not explained</b>.</p>
+<p>What is missing happened between the two times beside it: those of the events before and after, by the writer's clock. A declaration (<code>gap_declared</code>) is signed with the log's key by who may act as its owner, and says why; an event <code>events_lost</code> is what the writer found after a failover of the database. Neither brings an event back: the population is without them.</p>{{end}}
+{{if .Unsealed}}<p class="result damaged">{{.Unsealed}} events of the period are in the database and not in this pack: they have no leaf, mostly because a number of their writer is missing before them. Sealing continues behind a gap once it is declared (<code>sallyport audit gap declare</code>); a pack that is made afterwards has them.</p>{{end}}
+<p>What a writer lost behind its last number leaves no number behind. Writers without an end are in <a href="#gaps">Gaps and outages</a>.</p>`,
+}
+
+// missingChapter tells of missing numbers. All of it is computed from the facts.
+type missingChapter struct {
+	nothing
+	Gaps                                     []Gap
+	Missing, Declared, Reported, Unexplained int64
+	Unsealed                                 int64
+}
+
+func (c *missingChapter) count(f *Facts) {
+	c.Gaps, c.Unsealed = f.Gaps, f.Unsealed
+	for i := range f.Gaps {
+		n := f.Gaps[i].Numbers()
+		c.Missing = addSaturated(c.Missing, n)
+		switch f.Gaps[i].Explained {
+		case string(audit.KindGapDeclared):
+			c.Declared = addSaturated(c.Declared, n)
+		case string(audit.KindEventsLost):
+			c.Reported = addSaturated(c.Reported, n)
+		default:
+			c.Unexplained = addSaturated(c.Unexplained, n)
+		}
+	}
+}
+
+func (c *missingChapter) finish(f *Facts) []Table {
+	c.count(f)
+	t := Table{
+		Name: "missing_numbers", Title: "Missing numbers", Note: "Those of which the events before and after are not both outside of the period.",
+		Columns: []string{"between", "and", "numbers", "explained_by", "reason", "writer", "first_number", "last_number", "both_neighbors_sealed", "explained_by_leaf"},
+		Extra:   1,
+	}
+	for i := range f.Gaps {
+		g := &f.Gaps[i]
+		explained, leaf := g.Explained, ""
+		if explained == "" {
+			explained = "NOT EXPLAINED"
+		} else {
+			leaf = whole(g.Leaf)
+		}
+		t.Rows = append(t.Rows, []string{g.After, g.Before, whole(g.Numbers()), explained, g.Reason, g.Writer, whole(g.First), whole(g.Last), strconv.FormatBool(g.Sealed), leaf})
+	}
+	return []Table{t}
+}
