@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"time"
 )
 
@@ -37,8 +38,8 @@ type Decided struct {
 
 	WorkspaceUUID, RepositoryUUID, DeploymentUUID, PipelineUUID string
 
-	// Input is what policy was asked, as it was recorded; nil where it was not
-	// asked. It shares the record's memory.
+	// Input is what policy was asked, byte for byte; nil where it was not asked. It
+	// may share the record's memory.
 	Input []byte
 }
 
@@ -70,6 +71,26 @@ type decidedJSON struct {
 	Revision       string          `json:"revision"`
 	Commit         string          `json:"commit"`
 	Input          json.RawMessage `json:"input"`
+	InputParts     *inputParts     `json:"input_parts"`
+	// What the input alone repeats.
+	Project        string     `json:"project"`
+	DeploymentType string     `json:"deployment_type"`
+	StepUUID       string     `json:"step_uuid"`
+	Method         string     `json:"method"`
+	Path           string     `json:"path"`
+	ClientAddress  netip.Addr `json:"client_address"`
+}
+
+// input is what policy was asked; nil where it was not.
+func (j *decidedJSON) input() []byte {
+	if j.InputParts == nil {
+		return j.Input
+	}
+	return j.InputParts.rebuild(nil, &inputFields{
+		WorkspaceUUID: j.WorkspaceUUID, RepositoryUUID: j.RepositoryUUID, DeploymentUUID: j.DeploymentUUID, PipelineUUID: j.PipelineUUID, StepUUID: j.StepUUID,
+		Workspace: j.Workspace, Repository: j.Repository, Project: j.Project, Deployment: j.Deployment, DeploymentType: j.DeploymentType, Branch: j.Branch,
+		Action: j.Action, Host: j.Host, Port: int64(j.Port), Method: j.Method, Path: j.Path, ClientAddress: j.ClientAddress, Time: j.Time.UTC(),
+	})
 }
 
 // inputField is where the input of a record of ours begins. Strings hold no bare
@@ -92,7 +113,7 @@ func ReadDecided(record []byte) (d Decided, ok bool, err error) {
 		return d, false, fmt.Errorf("a record of the log cannot be read: %w; `sallyport audit verify` says whether the log is damaged", err)
 	}
 	if input == nil {
-		input = j.Input
+		input = j.input()
 	}
 	return Decided{
 		ID: j.DecisionID, Time: j.Time.UTC(), Verdict: j.Verdict, Mode: j.Mode, WouldDeny: j.WouldDeny, Reason: j.Reason,

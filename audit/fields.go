@@ -91,7 +91,7 @@ func compareColumns(record, columns []byte) string {
 	if rest, ok := bytes.CutPrefix(record, []byte(recordHead)); ok && len(columns) > 2 {
 		said := columns[1 : len(columns)-1]
 		if rest, ok := bytes.CutPrefix(rest, said); ok &&
-			(len(rest) == 1 && rest[0] == '}' || bytes.HasPrefix(rest, []byte(`,"attributes":{`)) || bytes.HasPrefix(rest, []byte(`,"input":`))) {
+			(len(rest) == 1 && rest[0] == '}' || bytes.HasPrefix(rest, []byte(`,"attributes":{`)) || bytes.HasPrefix(rest, []byte(`,"input":`)) || bytes.HasPrefix(rest, []byte(inputPartsField))) {
 			return ""
 		}
 	}
@@ -99,7 +99,7 @@ func compareColumns(record, columns []byte) string {
 }
 
 // notColumns are the fields of a record that no column holds.
-var notColumns = []string{"version", "attributes", "input"}
+var notColumns = []string{"version", "attributes", "input", "input_parts"}
 
 func decodeAndCompare(record, columns []byte) string {
 	var said, held map[string]json.RawMessage

@@ -86,11 +86,19 @@ func (e *Event) AppendRecord(b []byte) []byte {
 		}
 		b = append(b, '}')
 	}
-	if len(e.Input) > 0 {
-		b = append(b, `,"input":`...)
-		b = append(b, e.Input...)
+	return append(e.appendInput(b), '}')
+}
+
+// appendInput appends the input, or its parts where the record says the rest.
+func (e *Event) appendInput(b []byte) []byte {
+	if len(e.Input) == 0 {
+		return b
 	}
-	return append(b, '}')
+	parts, used, ok := e.splitInput(b)
+	if ok {
+		return parts.append(append(used[:len(b)], inputPartsField[:len(inputPartsField)-1]...))
+	}
+	return append(append(b, `,"input":`...), e.Input...)
 }
 
 // HasWouldDeny reports whether would_deny says something about this event: it

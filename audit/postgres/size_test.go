@@ -1,0 +1,117 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+var measured = flag.Int("measure", 0, "measure the storage of so many decisions, in TestSize")
+
+// realistic is a decision as a gate records it: its input says what its fields say.
+func realistic(n int, at time.Time) *audit.Event {
+	at = at.UTC().Truncate(time.Microsecond)
+	e := decision("allow", n)
+	e.Time, e.DecisionID = at, newWriter(at)
+	if n%20 == 0 {
+		e.Verdict, e.Reason, e.Rule, e.Rules, e.Status = "deny", "no_rule_matched", "", nil, 403
+		e.DialedAddress, e.Addresses = netip.Addr{}, nil
+	}
+	if n%3 > 0 { // most steps deploy nothing
+		e.Deployment, e.DeploymentUUID, e.DeploymentType = "", "", ""
+	}
+	e.Commit = fmt.Sprintf("%040x", 0x2bb80d53)
+	if n%4 > 0 {
+		e.Addresses = e.Addresses[:min(1, len(e.Addresses))]
+	}
+	principal := `{"kind":"pipeline_step","workspace":{"uuid":"` + e.WorkspaceUUID + `","slug":"` + e.Workspace +
+		`"},"repository":{"uuid":"` + e.RepositoryUUID + `","full_name":"` + e.Repository + `","project":"` + e.Project + `"}`
+	if e.DeploymentUUID != "" {
+		principal += `,"deployment":{"uuid":"` + e.DeploymentUUID + `","name":"Production EU","slug":"` + e.Deployment + `","type":"` + e.DeploymentType + `"}`
+	}
+	principal += `,"pipeline":{"uuid":"` + e.PipelineUUID + `"},"step":{"uuid":"` + e.StepUUID + `"},"branch":"` + e.Branch + `"}`
+	e.Input = []byte(fmt.Sprintf(`{"principal":%s,"action":"connect","target":{"host":%q,"port":%d},"client":{"address":%q},"time":%q}`,
+		principal, e.Host, e.Port, e.ClientAddress, at.Format("2006-01-02T15:04:05.999999Z")))
+	if !json.Valid(e.Input) {
+		panic("the input is not JSON")
+	}
+	return e
+}
+
+// realisticEnd is the end of what a decision allowed.
+func realisticEnd(e *audit.Event, n int) *audit.Event {
+	return &audit.Event{Time: e.Time.Add(time.Duration(n%100) * time.Second), Kind: audit.KindTunnelClosed, DecisionID: e.DecisionID,
+		BytesSent: int64(517 + n%9000), BytesReceived: int64(4000 + n%1_000_000), Duration: time.Duration(n%100)*time.Second + 123456*time.Microsecond,
+		CloseReason: "finished", DialedAddress: e.DialedAddress}
+}
+
+// TestSize measures what a decision takes in the database, its end, two leaves and
+// all indexes included: go test -run '^TestSize$' -measure 500000 -v -timeout 1h.
+func TestSize(t *testing.T) {
+	if *measured == 0 {
+		t.Skip("-measure says how many decisions")
+	}
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Log = nil })
+	var wg sync.WaitGroup
+	const callers = 256
+	begun := time.Now()
+	for caller := range callers {
+		wg.Go(func() {
+			for n := caller; n < *measured; n += callers {
+				e := realistic(n, time.Now())
+				end := realisticEnd(e, n)
+				allowed := e.Verdict == "allow"
+				if err := l.Record(context.Background(), e); err != nil {
+					t.Error(err)
+					return
+				}
+				if !allowed {
+					continue
+				}
+				if err := l.Record(context.Background(), end); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%.0f events a second", float64(l.Stats().Recorded)/time.Since(begun).Seconds())
+	begun = time.Now()
+	s := sealerFor(t, db.URL(postgres.Sealer), l, func(c *SealerConfig) { c.Signer, c.Log = newKey(t, ""), nil })
+	seal(t, s)
+	for s.Status().Sealed < int64(l.Stats().Recorded) {
+		seal(t, s)
+	}
+	t.Logf("sealed in %s", time.Since(begun))
+	conn := connection(t, db.URL(""))
+	if _, err := conn.Exec(t.Context(), "VACUUM ANALYZE"); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range list(t, conn, sizesSQL, float64(*measured)) {
+		t.Log(line)
+	}
+}
+
+// sizesSQL is what tables and indexes take for each of $1 decisions, and what of
+// the records and columns of an average row.
+const sizesSQL = `
+	SELECT format('%s %s bytes a decision', rpad(c.relname, 40), round((pg_relation_size(c.oid) / $1)::numeric, 1))
+	FROM pg_class c WHERE c.relnamespace = 'audit'::regnamespace AND pg_relation_size(c.oid) > 65536
+	UNION ALL
+	SELECT format('%s %s bytes a decision', rpad('all', 40), round((sum(pg_relation_size(c.oid)) / $1)::numeric, 1))
+	FROM pg_class c WHERE c.relnamespace = 'audit'::regnamespace
+	UNION ALL
+	SELECT format('%s %s: %s', rpad(e.kind, 20), rpad(a.key, 20), round(avg(a.value::bigint), 1))
+	FROM (SELECT * FROM audit.events WHERE kind IN ('decision', 'tunnel_closed') LIMIT 20000) e
+	CROSS JOIN LATERAL jsonb_each_text((SELECT jsonb_object_agg(k.name, k.size) FROM (SELECT 'row' AS name, pg_column_size(e.*) AS size UNION ALL SELECT 'record', pg_column_size(e.record)) k)) a
+	GROUP BY e.kind, a.key`
