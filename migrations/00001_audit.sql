@@ -57,7 +57,8 @@ CREATE TABLE audit.events (
     close_reason     text COLLATE "C",
     record           bytea NOT NULL,
     CONSTRAINT events_pkey PRIMARY KEY (writer, writer_sequence, time),
-    CONSTRAINT events_writer_sequence_positive CHECK (writer_sequence > 0)
+    -- Up to 2^53-1: no query overflows by adding one, and JSON readers keep it exact.
+    CONSTRAINT events_writer_sequence_positive CHECK (writer_sequence BETWEEN 1 AND 9007199254740991)
 ) PARTITION BY RANGE (time);
 
 COMMENT ON TABLE audit.events IS 'One row for each event, partitioned by month in UTC. Rows are only ever added. The columns are copies for asking; the record is the event.';
@@ -122,7 +123,9 @@ CREATE INDEX events_kind ON audit.events (kind, time) WHERE kind NOT IN ('decisi
 CREATE TABLE audit.policies (
     digest     text COLLATE "C" CONSTRAINT policies_pkey PRIMARY KEY,
     content    bytea NOT NULL,
-    first_seen timestamptz NOT NULL DEFAULT clock_timestamp()
+    first_seen timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Nobody puts other content under the digest of a policy that is yet to come.
+    CONSTRAINT policies_digest CHECK (digest = 'sha256:' || encode(sha256(content), 'hex'))
 );
 COMMENT ON TABLE audit.policies IS 'The content of each policy that was ever loaded, once.';
 COMMENT ON COLUMN audit.policies.digest IS 'The digest of the content: what audit.events calls revision.';
@@ -207,7 +210,8 @@ SELECT audit.ensure_partition((now() AT TIME ZONE 'UTC')::date);
 SELECT audit.ensure_partition(((now() AT TIME ZONE 'UTC') + interval '1 month')::date);
 
 REVOKE ALL ON audit.events, audit.policies FROM PUBLIC;
-GRANT SELECT, INSERT ON audit.events, audit.policies TO sallyport_writer;
+GRANT SELECT, INSERT ON audit.events TO sallyport_writer;
+GRANT SELECT, INSERT (digest, content) ON audit.policies TO sallyport_writer;
 GRANT SELECT ON audit.events, audit.policies TO sallyport_auditor;
 
 -- +goose Down

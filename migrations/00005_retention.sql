@@ -221,25 +221,99 @@ $$;
 -- +goose StatementEnd
 COMMENT ON FUNCTION audit.append_event(text, text[]) IS 'Adds an event of the writer "database", with attributes as name and value by turns, and returns its number. The functions of the log alone call it, as its owner.';
 
--- What the database says of itself, nobody else says in its name.
+-- A writer registers its name with the digest of a secret that it alone has. The
+-- login alone then cannot add an event under a name that is registered, and under
+-- no other name either. The secret is 256 random bits: its digest may be read.
+CREATE TABLE audit.writer_registrations (
+    registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    writer        text COLLATE "C" NOT NULL,
+    login         text COLLATE "C" NOT NULL,
+    digest        bytea NOT NULL,
+    CONSTRAINT writer_registrations_pkey PRIMARY KEY (writer),
+    CONSTRAINT writer_registrations_writer CHECK (writer ~ '^[A-Za-z0-9._-]{1,100}$' AND writer <> 'database'),
+    CONSTRAINT writer_registrations_digest CHECK (octet_length(digest) = 32)
+);
+COMMENT ON TABLE audit.writer_registrations IS 'The writers that may add events. audit.register_writer adds rows.';
+COMMENT ON COLUMN audit.writer_registrations.registered_at IS 'When the writer registered, by the clock of the database.';
+COMMENT ON COLUMN audit.writer_registrations.writer IS 'The name of the writer.';
+COMMENT ON COLUMN audit.writer_registrations.login IS 'The login that registered it.';
+COMMENT ON COLUMN audit.writer_registrations.digest IS 'The SHA-256 of its secret, of 256 random bits.';
+CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.writer_registrations
+    FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
+CREATE TRIGGER refuse_row_change BEFORE UPDATE OR DELETE ON audit.writer_registrations
+    FOR EACH ROW EXECUTE FUNCTION audit.refuse_change();
+ALTER TABLE audit.writer_registrations ENABLE ALWAYS TRIGGER refuse_change;
+ALTER TABLE audit.writer_registrations ENABLE ALWAYS TRIGGER refuse_row_change;
+REVOKE ALL ON audit.writer_registrations FROM PUBLIC;
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.register_writer(writer text, digest bytea) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '3s'
+AS $$
+#variable_conflict use_variable
+BEGIN
+    IF writer IS NULL OR writer !~ '^[A-Za-z0-9._-]{1,100}$' OR writer = 'database' OR digest IS NULL OR octet_length(digest) <> 32 THEN
+        RAISE EXCEPTION 'register writer: it takes a name of 1 to 100 letters, digits, dots, dashes and underscores, but not "database", and a digest of 32 bytes'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- Events without a registration: the owner has added or taken away something.
+    IF NOT EXISTS (SELECT FROM audit.writer_registrations r WHERE r.writer = writer)
+       AND (EXISTS (SELECT FROM audit.events e WHERE e.writer = writer) OR EXISTS (SELECT FROM audit.leaves l WHERE l.writer = writer))
+    THEN
+        RETURN false;
+    END IF;
+    INSERT INTO audit.writer_registrations (writer, login, digest) VALUES (writer, session_user, digest)
+        ON CONFLICT ON CONSTRAINT writer_registrations_pkey DO NOTHING;
+    RETURN EXISTS (SELECT FROM audit.writer_registrations r WHERE r.writer = writer AND r.digest = digest);
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.register_writer(text, bytea) IS 'Registers a writer with the SHA-256 of its secret; first come. True: the name is registered with this digest, now or before. False: the name is taken.';
+
+-- It runs as the login that inserts, with that login's search path: every operator
+-- is named with its schema.
+-- +goose StatementBegin
+CREATE FUNCTION audit.may_write(writer text) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+    registered bytea := (SELECT r.digest FROM audit.writer_registrations r WHERE r.writer OPERATOR(pg_catalog.=) may_write.writer COLLATE "C");
+BEGIN
+    IF registered OPERATOR(pg_catalog.=) pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.current_setting('sallyport.writer_secret', true), 'UTF8')) THEN
+        RETURN true;
+    END IF;
+    -- The database's own functions add the events of the writer "database". A
+    -- member of the owner can disable the trigger: a restore does not have to.
+    IF may_write.writer OPERATOR(pg_catalog.=) 'database'::pg_catalog.text THEN
+        RETURN current_user OPERATOR(pg_catalog.=) (SELECT pg_catalog.pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) 'audit.events'::pg_catalog.regclass);
+    END IF;
+    RETURN pg_catalog.pg_has_role((SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) 'audit.events'::pg_catalog.regclass), 'MEMBER');
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.may_write(text) IS 'Whether this session may add events under a name: sallyport.writer_secret is the secret that the name is registered with, or the login may act as the owner of the log.';
+
 -- +goose StatementBegin
 CREATE FUNCTION audit.refuse_name() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF current_user <> pg_get_userbyid((SELECT relowner FROM pg_class WHERE oid = TG_RELID)) THEN
+    IF NEW.writer = 'database' THEN
         RAISE EXCEPTION 'the writer "database" is the database itself: its events are written by functions of the schema audit'
             USING ERRCODE = 'insufficient_privilege';
     END IF;
-    RETURN NULL;
+    RAISE EXCEPTION 'add an event of writer "%": this session has not shown the secret that the writer is registered with', left(NEW.writer, 100)
+        USING ERRCODE = 'insufficient_privilege', HINT = 'A writer registers with audit.register_writer and sets sallyport.writer_secret in its session.';
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.refuse_name() IS 'Refuses an event in the name of the writer "database" that is not written by the database''s own functions.';
+COMMENT ON FUNCTION audit.refuse_name() IS 'Refuses an event in the name of a writer that the session is not.';
 
 -- AFTER, for a BEFORE trigger would make COPY insert row by row.
 CREATE TRIGGER refuse_name AFTER INSERT ON audit.events
-    FOR EACH ROW WHEN (NEW.writer = 'database') EXECUTE FUNCTION audit.refuse_name();
+    FOR EACH ROW WHEN (audit.may_write(NEW.writer) IS NOT TRUE) EXECUTE FUNCTION audit.refuse_name();
 ALTER TABLE audit.events ENABLE ALWAYS TRIGGER refuse_name;
 -- +goose StatementBegin
 DO $$
@@ -635,12 +709,14 @@ $$;
 REVOKE ALL ON audit.expired, audit.holds FROM PUBLIC;
 GRANT SELECT ON audit.expired, audit.holds TO sallyport_writer, sallyport_auditor;
 REVOKE ALL ON FUNCTION audit.sessions_at(regclass), audit.acquire_lock(text, boolean), audit.try_seal_lock(),
-    audit.escape(text, integer), audit.append_event(text, text[]), audit.refuse_name(), audit.retention_lock(),
+    audit.escape(text, integer), audit.append_event(text, text[]), audit.register_writer(text, bytea), audit.may_write(text), audit.refuse_name(), audit.retention_lock(),
     audit.record_export(text, text, bigint, bytea, text), audit.set_hold(date, date, text), audit.lift_hold(bigint, text),
     audit.chain_step(bytea, bytea), audit.chain(bytea), audit.is_exempt_from_retention(text, text), audit.check_month(date, integer), audit.expire(date, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.record_export(text, text, bigint, bytea, text), audit.chain_step(bytea, bytea), audit.chain(bytea), audit.is_exempt_from_retention(text, text)
     TO sallyport_writer, sallyport_auditor;
 GRANT EXECUTE ON FUNCTION audit.try_seal_lock() TO sallyport_sealer;
+GRANT SELECT ON audit.writer_registrations TO sallyport_writer, sallyport_auditor;
+GRANT EXECUTE ON FUNCTION audit.register_writer(text, bytea), audit.may_write(text) TO sallyport_writer;
 -- To keep more is an auditor's right, to keep less the owner's alone.
 GRANT EXECUTE ON FUNCTION audit.set_hold(date, date, text), audit.check_month(date, integer) TO sallyport_auditor;
 
@@ -720,6 +796,9 @@ DROP TABLE audit.expired;
 DROP FUNCTION audit.record_export(text, text, bigint, bytea, text);
 DROP FUNCTION audit.append_event(text, text[]);
 DROP FUNCTION audit.refuse_name();
+DROP FUNCTION audit.may_write(text);
+DROP FUNCTION audit.register_writer(text, bytea);
+DROP TABLE audit.writer_registrations;
 DROP FUNCTION audit.escape(text, integer);
 DROP FUNCTION audit.try_admitted_tokens_lock();
 DROP FUNCTION audit.acquire_names_lock();

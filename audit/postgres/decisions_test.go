@@ -26,7 +26,7 @@ func TestHistory(t *testing.T) {
 	closed := decision("allow", 9)
 	closed.Kind, closed.Time = audit.KindTunnelClosed, now
 	record(t, l, closed)
-	if err := l.PutPolicy(t.Context(), "sha256:00", []byte("content")); err != nil {
+	if err := l.PutPolicy(t.Context(), digestOf("content"), []byte("content")); err != nil {
 		t.Fatal(err)
 	}
 
@@ -58,7 +58,7 @@ func TestHistory(t *testing.T) {
 	if one, err := h.Decision(t.Context(), "01a1fdf4-c192-7cf7-900b-49ceb24f5238"); one != nil || err != nil {
 		t.Errorf("an unknown id: %s, %v", one, err)
 	}
-	if content, err := h.Policy(t.Context(), "sha256:00"); err != nil || !bytes.Equal(content, []byte("content")) {
+	if content, err := h.Policy(t.Context(), digestOf("content")); err != nil || !bytes.Equal(content, []byte("content")) {
 		t.Errorf("%q, %v", content, err)
 	}
 	if _, err := h.Policy(t.Context(), "sha256:01"); !errors.Is(err, ErrNoPolicy) {

@@ -20,7 +20,8 @@ import (
 // belongs to one goroutine.
 type journal struct {
 	folder, writer string
-	spool          bool // it may back an allow
+	secret         string // with which whoever replays it writes as the writer
+	spool          bool   // it may back an allow
 	maxBytes       int64
 	maxAge         time.Duration
 
@@ -33,6 +34,7 @@ type journal struct {
 type journalHeader struct {
 	Format  int      `json:"format"`
 	Writer  string   `json:"writer"`
+	Secret  string   `json:"secret"`
 	Spool   bool     `json:"spool"`
 	Columns []string `json:"columns"`
 }
@@ -144,7 +146,7 @@ func (j *journal) create() error {
 
 // header is the payload of the first frame.
 func (j *journal) header() []byte {
-	header, err := json.Marshal(journalHeader{journalFormat, j.writer, j.spool, columns})
+	header, err := json.Marshal(journalHeader{journalFormat, j.writer, j.secret, j.spool, columns})
 	if err != nil {
 		panic(err) // strings, an int and a bool
 	}

@@ -55,7 +55,7 @@ func TestWriterBehind(t *testing.T) {
 	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
 	seal(t, s)
 	const behind = "01a1fdf4-0000-7000-8000-0000000000bb"
-	conn := connection(t, db.URL(postgres.Writer))
+	conn := connection(t, db.URL(""))
 	clock := func() time.Time { return time.Now().Add(-26 * time.Hour) }
 	insert(t, conn, behind, 1, audit.KindWriterStarted, clock())
 	insert(t, conn, behind, 2, audit.KindNameReassigned, clock())

@@ -28,7 +28,7 @@ func (l *Log) openJournal(ctx context.Context) error {
 	if info, err := os.Stat(c.Journal); err != nil || info.Mode().Perm()&0o002 != 0 {
 		return errors.Join(err, fmt.Errorf("everybody may write to the journal's folder %s, and so to the log: make it this user's alone (chmod 0700)", c.Journal))
 	}
-	l.journal = &journal{folder: c.Journal, writer: l.writer, spool: c.Spool, maxBytes: c.JournalBytes, maxAge: c.JournalAge}
+	l.journal = &journal{folder: c.Journal, writer: l.writer, secret: l.secret, spool: c.Spool, maxBytes: c.JournalBytes, maxAge: c.JournalAge}
 	if err := l.replayAllLeft(ctx); err != nil {
 		return fmt.Errorf("%w; nothing starts before that, so that no event is lost: make the file readable, or move it away and keep it", err)
 	}
@@ -86,6 +86,9 @@ func (l *Log) replayLeft(ctx context.Context, path string) error {
 	err = l.admitLeft(ctx, file, sum.writer)
 	if err == nil {
 		err = replayInto(ctx, l.session, file, &sum)
+	}
+	if own := l.session.authenticate(ctx, l.secret); own != nil {
+		return errors.Join(err, own)
 	}
 	switch {
 	case err == io.EOF: // its process ended before anything was acknowledged
@@ -148,7 +151,7 @@ func (l *Log) admitLeft(ctx context.Context, file io.ReaderAt, writer string) er
 	if !known { // each begins with an event that is never in a journal
 		return errJournalForeign
 	}
-	return nil
+	return l.session.authenticateLeft(ctx, writer, j.Secret)
 }
 
 // setAside keeps a journal that could not be replayed, or only in part, for

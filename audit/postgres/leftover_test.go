@@ -22,7 +22,7 @@ func leftBy(t *testing.T, db *pgtest.DB, folder string) (writer, path string) {
 	t.Helper()
 	l := logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Journal = folder; c.Spool = true })
 	kill(l)
-	j := &journal{folder: folder, writer: l.Writer(), spool: true, maxBytes: 1 << 20, maxAge: time.Hour}
+	j := &journal{folder: folder, writer: l.Writer(), secret: l.secret, spool: true, maxBytes: 1 << 20, maxAge: time.Hour}
 	if err := j.append(rowsOf(l.Writer(), 2, 10), time.Now()); err != nil {
 		t.Fatal(err)
 	}
@@ -163,8 +163,7 @@ func TestJournalReplayedTwice(t *testing.T) {
 	again()
 	put(b)
 	again()
-	lie := (&journal{writer: writer}).header()
-	put(append(appendFrame(nil, lie), appendFrame(nil, rowsOf(writer, 5, 1).tuple(rowsOf(writer, 5, 1).rows[0]))...))
+	put(append(frames(t, b)[0], appendFrame(nil, rowsOf(writer, 5, 1).tuple(rowsOf(writer, 5, 1).rows[0]))...))
 	again()
 	b[20] ^= 1
 	put(b)
@@ -222,7 +221,7 @@ func TestUnreadableJournal(t *testing.T) {
 // written, so that nothing is there twice and nothing waits.
 func TestJournalAfterAnOpenTransaction(t *testing.T) {
 	db, folder := database(t), t.TempDir()
-	writer, _ := leftBy(t, db, folder)
+	writer, path := leftBy(t, db, folder)
 	config, err := postgres.ParseConfig(db.URL(postgres.Writer), applicationName(writer))
 	if err != nil {
 		t.Fatal(err)
@@ -233,6 +232,18 @@ func TestJournalAfterAnOpenTransaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer old.close()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	j, err := openJournal(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := old.authenticate(t.Context(), j.Secret); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := old.conn.Exec(t.Context(), "BEGIN"); err != nil {
 		t.Fatal(err)
 	}

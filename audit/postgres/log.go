@@ -70,6 +70,7 @@ type Log struct {
 	log     *slog.Logger
 	connect *pgx.ConnConfig
 	writer  string
+	secret  string // what the database knows the writer by; see newSecret
 
 	queue     chan *waiter
 	closeOnce sync.Once
@@ -98,7 +99,7 @@ type outage struct {
 func Open(ctx context.Context, config Config) (*Log, error) {
 	l := &Log{config: withDefaults(config)}
 	l.log = l.config.Log
-	l.writer = newWriter(time.Now())
+	l.writer, l.secret = newWriter(time.Now()), newSecret()
 	var err error
 	// The name leads a new session to what an old one of this writer left open.
 	if l.connect, err = postgres.ParseConfig(config.URL, applicationName(l.writer)); err != nil {
@@ -133,7 +134,7 @@ func withDefaults(c Config) Config {
 
 // begin does what must work before anything is recorded.
 func (l *Log) begin(ctx context.Context) error {
-	s, err := openSessionWithin(ctx, l.connect, l.config.WriteTimeout)
+	s, err := l.openSession(ctx)
 	if err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ func (l *Log) dial() {
 
 // comeBack makes one attempt. ctx bounds the connecting alone.
 func (l *Log) comeBack(ctx context.Context) (comeback, error) {
-	s, err := openSessionWithin(ctx, l.connect, l.config.WriteTimeout)
+	s, err := l.openSession(ctx)
 	if err != nil {
 		return comeback{}, err
 	}

@@ -31,6 +31,9 @@ func TestRefusedContentIsNotLost(t *testing.T) {
 			}
 			g.add(e, nil)
 		}
+		if err := s.register(t.Context(), g.writer, newSecret()); err != nil {
+			t.Fatal(err)
+		}
 		if err := s.write(t.Context(), g); !isContent(err) {
 			t.Fatalf("the database took it: %v", err)
 		}
@@ -75,6 +78,10 @@ func TestSessionEndsItsPredecessor(t *testing.T) {
 	e.Normalise()
 	e.Writer, e.WriterSequence = "w", 1
 	g.add(e, nil)
+	secret := newSecret()
+	if err := first.register(t.Context(), "w", secret); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := first.conn.Exec(t.Context(), "BEGIN"); err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +93,9 @@ func TestSessionEndsItsPredecessor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer second.close()
+	if err := second.register(t.Context(), "w", secret); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := second.settle(t.Context(), g); err != nil {
 		t.Fatal(err)
 	}

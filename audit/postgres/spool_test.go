@@ -262,6 +262,9 @@ func TestKilledDuringReplay(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.close()
+	if err := s.authenticate(t.Context(), j.Secret); err != nil {
+		t.Fatal(err)
+	}
 	if err := j.each(func(g *group) error { return s.write(t.Context(), g.only(g.rows[:len(g.rows)/2])) }); err != nil {
 		t.Fatal(err)
 	}
@@ -303,6 +306,9 @@ func TestSynchronousCommitIsPinned(t *testing.T) {
 			server.Stop(t, "walwriter") // it would write what waits, sooner or later
 		}
 		writer := newWriter(time.Now())
+		if err := s.register(t.Context(), writer, newSecret()); err != nil {
+			t.Fatal(err)
+		}
 		if err := s.write(t.Context(), rowsOf(writer, 1, 5)); err != nil {
 			t.Fatal(err)
 		}

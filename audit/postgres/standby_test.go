@@ -115,6 +115,9 @@ func TestConfirmIsNeeded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.close()
+	if err := s.register(t.Context(), l.Writer(), l.secret); err != nil {
+		t.Fatal(err)
+	}
 	p.primary.SynchronousStandby(t, "second")
 	g := newGroup(l.Writer())
 	e := decision("allow", 2)

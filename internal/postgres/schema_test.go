@@ -78,14 +78,18 @@ func TestEveryTableIsGuarded(t *testing.T) {
 	}
 }
 
+// actAsW registers the writer "w", in a session that is it from here on.
+const actAsW = "SELECT audit.register_writer('w', sha256('secret')), set_config('sallyport.writer_secret', 'secret', false)"
+
 func TestAppendOnly(t *testing.T) {
 	db := migrated(t)
 	writer, admin := open(t, db.URL(Writer)), open(t, db.URL(""))
+	must(t, writer, actAsW)
 	for i, at := range []string{"2020-02-29 23:59:59.999999Z", "2020-03-01 00:00:00Z", "2035-12-31 23:59:59.999999Z"} {
 		must(t, writer, "SELECT audit.ensure_partition(($1::timestamptz AT TIME ZONE 'UTC')::date)", at)
 		must(t, writer, insertEvent, at, i+1)
 	}
-	must(t, writer, "INSERT INTO audit.policies (digest, content) VALUES ('sha256:0', '')")
+	must(t, writer, "INSERT INTO audit.policies (digest, content) VALUES ('sha256:' || encode(sha256(''), 'hex'), '')")
 	must(t, admin, "INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (0, 'w', 1, sha256(''))")
 	must(t, admin, "INSERT INTO audit.checkpoints (number, size, time, root, frontier, note) VALUES (1, 1, now(), sha256(''), sha256(''), '')")
 	all := tables(t, admin)
@@ -161,7 +165,12 @@ func TestPrivileges(t *testing.T) {
 		{"SELECT FROM sallyport.schema_version", true, true, false},
 		{"INSERT INTO sallyport.schema_version (version_id, is_applied) VALUES (99, true)", false, false, false},
 		{add, true, false, false},
-		{"INSERT INTO audit.policies (digest, content) VALUES ('x', '')", true, false, false},
+		{"INSERT INTO audit.policies (digest, content) VALUES ('sha256:' || encode(sha256('x'), 'hex'), 'x')", true, false, false},
+		{"INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now(), 'admin', 'another', 1, '{}')", false, false, false},
+		{"INSERT INTO audit.policies (digest, content, first_seen) VALUES ('sha256:' || encode(sha256('x'), 'hex'), 'x', '2020-01-01')", false, false, false},
+		{"SELECT audit.register_writer('another', sha256(''))", true, false, false},
+		{"SELECT FROM audit.writer_registrations", true, true, false},
+		{"INSERT INTO audit.writer_registrations (writer, login, digest) VALUES ('x', 'x', sha256(''))", false, false, false},
 		{"SELECT audit.ensure_partition('2027-01-01')", true, false, false},
 		{"SELECT audit.refuse_change()", false, false, false},
 		{"SELECT audit.record_export('query', '{}', 1, sha256(''), 'tool')", true, true, false},
@@ -183,7 +192,11 @@ func TestPrivileges(t *testing.T) {
 		{"SET ROLE sallyport_owner", false, false, false},
 	} {
 		for role, may := range map[string]bool{Writer: tt.writer, Auditor: tt.auditor, "stranger": tt.stranger} {
-			err := attempt(t, open(t, db.URL(role)), "SELECT 1", tt.statement)
+			before := "SELECT 1"
+			if role == Writer {
+				before = actAsW
+			}
+			err := attempt(t, open(t, db.URL(role)), before, tt.statement)
 			if may && err != nil || !may && code(err) != "42501" {
 				t.Errorf("%s: %s: %v", role, tt.statement, err)
 			}
@@ -222,6 +235,9 @@ func TestPartitionWhileOthersInsert(t *testing.T) {
 	db := migrated(t)
 	a, b, c := open(t, db.URL(Writer)), open(t, db.URL(Writer)), open(t, db.URL(Writer))
 	ctx := t.Context()
+	for _, conn := range []*pgx.Conn{a, c} {
+		must(t, conn, actAsW)
+	}
 	must(t, a, "BEGIN")
 	must(t, a, insertEvent, "now", 1)
 	must(t, b, "BEGIN")
