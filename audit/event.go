@@ -29,6 +29,7 @@ const (
 	KindSigningKey           Kind = "signing_key"           // a key signs the checkpoints from then on
 	KindNameReassigned       Kind = "name_reassigned"       // a name belongs to another UUID now
 	KindAdmin                Kind = "admin"                 // an operator did something
+	KindLogForked            Kind = "log_forked"            // the database holds another log than was published
 	KindExport               Kind = "export"                // rows were handed out of the log
 	KindRetention            Kind = "retention"             // the events of a month were taken away
 	KindHoldSet              Kind = "hold_set"              // months are kept from retention

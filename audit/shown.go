@@ -9,7 +9,7 @@ import (
 var Kinds = []Kind{
 	KindDecision, KindTunnelClosed, KindRequestClosed,
 	KindPolicyLoaded, KindPolicyRejected, KindPolicyReevaluated, KindExceptionExpiring, KindCandidateMismatch,
-	KindWriterStarted, KindWriterEnded, KindWriterLost, KindSigningKey, KindNameReassigned, KindAdmin,
+	KindWriterStarted, KindWriterEnded, KindWriterLost, KindSigningKey, KindLogForked, KindNameReassigned, KindAdmin,
 	KindExport, KindRetention, KindHoldSet, KindHoldLifted,
 	KindReconciled, KindDeploymentUnobserved, KindSelfTest, KindEventsLost, KindGapDeclared,
 }

@@ -19,6 +19,9 @@ type place struct {
 	ctx       context.Context
 	cancel    context.CancelFunc
 
+	checked map[string]bool // recent checkpoints of the place that the database has
+	unread  string          // why it was not read the last time
+
 	mu      sync.Mutex
 	waiting []byte
 	size    int64

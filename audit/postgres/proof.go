@@ -93,15 +93,16 @@ func (r *Reader) subtree(ctx context.Context, from, to, before int64, frontier [
 		}
 	}
 	if to > before {
-		if err := r.appendLeaves(ctx, tree, max(from, before), to); err != nil {
+		if err := appendLeaves(ctx, r.tx, tree, max(from, before), to); err != nil {
 			return audit.Hash{}, err
 		}
 	}
 	return tree.Root(), nil
 }
 
-func (r *Reader) appendLeaves(ctx context.Context, tree *audit.Tree, from, to int64) error {
-	rows, err := r.tx.Query(ctx, `SELECT hash FROM audit.leaves WHERE index >= $1 AND index < $2 ORDER BY index`, from, to)
+// appendLeaves appends the database's leaves from one index to before another.
+func appendLeaves(ctx context.Context, tx pgx.Tx, tree *audit.Tree, from, to int64) error {
+	rows, err := tx.Query(ctx, `SELECT hash FROM audit.leaves WHERE index >= $1 AND index < $2 ORDER BY index`, from, to)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -72,13 +71,13 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	s.mu.Lock()
 	s.status.Invalid = last.findings
 	s.mu.Unlock()
+	if err := s.compare(ctx, tx, last); err != nil { // whoever has the turn to seal
+		return false, err
+	}
 	if !mine {
 		return false, s.watch(ctx, tx, last)
 	}
 	s.other = other{}
-	if err := s.compare(ctx, tx, last); err != nil {
-		return false, err
-	}
 	if err := s.findLost(ctx, tx); err != nil {
 		return false, err
 	}
@@ -144,69 +143,6 @@ func (s *Sealer) watch(ctx context.Context, tx pgx.Tx, last latest) error {
 		s.other.stalled = true
 	}
 	s.behind(true, v.findings, v.blocked)
-	return nil
-}
-
-// compare holds the database against what was published: each place's newest
-// checkpoint once, and what we saw ourselves always.
-func (s *Sealer) compare(ctx context.Context, tx pgx.Tx, last latest) error {
-	if last.Size < s.largest && last.refused != nil {
-		return last.refused
-	}
-	if last.Size < s.largest {
-		return fmt.Errorf("%w: this instance has seen the checkpoint of size %d, and the database has %d", ErrBehind, s.largest, last.Size)
-	}
-	if s.compared {
-		return nil
-	}
-	for _, p := range s.places {
-		brief, cancel := context.WithTimeout(ctx, 4*time.Second)
-		note, err := p.publisher.Latest(brief)
-		cancel()
-		if err != nil {
-			s.log.Warn("what was published cannot be compared with the database", "place", p.publisher.Name(), "error", err)
-			continue
-		}
-		if note == nil {
-			continue
-		}
-		if err := s.compareWith(ctx, tx, p, note, last); err != nil {
-			return err
-		}
-	}
-	s.compared = true
-	return nil
-}
-
-func (s *Sealer) compareWith(ctx context.Context, tx pgx.Tx, p *place, note []byte, last latest) error {
-	published, err := audit.ReadCheckpoint(note)
-	if err != nil {
-		return fmt.Errorf("%w: %s holds no checkpoints", ErrForked, p.publisher.Name())
-	}
-	origin := last.Origin
-	if s.config.Signer != nil {
-		origin = s.config.Signer.Key().Origin()
-	}
-	if last.Size == 0 && s.config.Signer == nil {
-		return fmt.Errorf("%w: %s has the checkpoint of size %d, and the database has none", ErrBehind, p.publisher.Name(), published.Size)
-	}
-	if published.Origin != origin {
-		return fmt.Errorf("%w: %s has checkpoints of the log %s, and this is %q; give this log a place of its own", ErrForked, p.publisher.Name(), published.Origin, origin)
-	}
-	if published.Size > last.Size {
-		return fmt.Errorf("%w: %s has the checkpoint of size %d, and the database has %d", ErrBehind, p.publisher.Name(), published.Size, last.Size)
-	}
-	var root []byte
-	err = tx.QueryRow(ctx, `SELECT root FROM audit.checkpoints WHERE size = $1`, published.Size).Scan(&root)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return err
-	}
-	if err != nil || !bytes.Equal(root, published.Root[:]) {
-		return fmt.Errorf("%w: %s has a checkpoint of size %d that the database does not have", ErrForked, p.publisher.Name(), published.Size)
-	}
-	p.mu.Lock()
-	p.size = published.Size
-	p.mu.Unlock()
 	return nil
 }
 
@@ -360,10 +296,10 @@ func (s *Sealer) announce(c audit.Checkpoint, note []byte) {
 	s.mu.Lock()
 	s.status.Size, s.status.Time = c.Size, c.Time
 	s.mu.Unlock()
-	if c.Size <= s.largest {
+	if c.Size <= s.newest.Size {
 		return
 	}
-	s.largest = c.Size
+	s.newest = c
 	for _, p := range s.places {
 		if p.status().Size < c.Size {
 			p.put(note)

@@ -28,10 +28,10 @@ type shelf struct {
 
 func (s *shelf) Name() string { return "shelf" }
 
-func (s *shelf) Latest(context.Context) ([]byte, error) {
+func (s *shelf) Recent(context.Context) ([][]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return audit.LatestCheckpoint(s.notes), nil
+	return slices.Clone(s.notes), nil
 }
 
 func (s *shelf) Publish(_ context.Context, note []byte) error {
@@ -358,10 +358,9 @@ func TestRestoredBackup(t *testing.T) {
 	record(t, l, decision("allow", 1))
 	seal(t, s)
 	eventually(t, "it is published", func() bool { return s.Status().Places[0].Size == 3 })
-	published, _ := place.Latest(t.Context())
+	published := audit.LatestCheckpoint(place.all())
 
-	admin := connection(t, db.URL(""))
-	rewind(t, admin, 2)
+	fallBack(t, db, 2)
 	for name, s := range map[string]*Sealer{"running": s, "started again": sealerFor(t, url, l, withKey(key, place))} {
 		if err := s.Seal(t.Context()); !errors.Is(err, ErrBehind) {
 			t.Errorf("%s: %v", name, err)
@@ -371,22 +370,22 @@ func TestRestoredBackup(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	// The log is forged up to the same size and further.
-	blind := sealerFor(t, url, l, withKey(key))
+	blind, other := sealerFor(t, url, l, withKey(key)), logFor(t, url, nil)
 	for n := range 3 {
-		record(t, l, decision("deny", n))
+		record(t, other, decision("deny", n))
 	}
 	seal(t, blind)
 	if err := sealerFor(t, url, l, withKey(key, place)).Seal(t.Context()); !errors.Is(err, ErrForked) {
 		t.Errorf("forked: %v", err)
 	}
-	other := &shelf{}
+	foreign := &shelf{}
 	elsewhere := newKey(t, "log.example/other")
 	note, err := elsewhere.Sign(audit.Checkpoint{Size: 1, Root: audit.Hash{1}, Time: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	other.notes = [][]byte{note}
-	if err := sealerFor(t, url, l, withKey(key, other)).Seal(t.Context()); !errors.Is(err, ErrForked) {
+	foreign.notes = [][]byte{note}
+	if err := sealerFor(t, url, l, withKey(key, foreign)).Seal(t.Context()); !errors.Is(err, ErrForked) {
 		t.Errorf("the place of another log: %v", err)
 	}
 }

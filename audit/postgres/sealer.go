@@ -21,9 +21,11 @@ import (
 type Publisher interface {
 	// Name says which place it is, for operators.
 	Name() string
-	// Latest returns the newest checkpoint that the place has; nil where there is
-	// none, or the place cannot be read back.
-	Latest(ctx context.Context) ([]byte, error)
+	// Recent returns the newest checkpoints that the place has, some hundreds at
+	// most, in any order; none where it has none, or cannot be read back. All of
+	// them are compared with the database: the largest is not enough, because an
+	// instance on another branch of the log may have published it.
+	Recent(ctx context.Context) ([][]byte, error)
 	// Publish returns nil when the place has the signed note for good. Where it
 	// fails it is called again, with this note or a newer one.
 	Publish(ctx context.Context, note []byte) error
@@ -50,6 +52,9 @@ type SealerConfig struct {
 	// PatienceWithOthers is how long another session may have the turn to seal
 	// without sealing anything, while there is something to seal. Default 20 s.
 	PatienceWithOthers time.Duration
+	// CompareInterval is how often the places are compared with the database, beside
+	// each new connection. Default 1 min.
+	CompareInterval time.Duration
 	// Batch bounds the leaves of one checkpoint. Default 20,000.
 	Batch int
 }
@@ -61,8 +66,9 @@ var (
 	ErrNoKey = errors.New("this instance does not have the key that signs this log")
 	// ErrBehind: a checkpoint outside covers more than the database has.
 	ErrBehind = errors.New("the database is behind a published checkpoint: it was restored from a backup, or its end was cut off")
-	// ErrForked: a checkpoint outside has another root.
-	ErrForked = errors.New("the database holds another log than was published")
+	// ErrForked: the database has another root at the size of a checkpoint that was
+	// published, or that this instance saw.
+	ErrForked = errors.New("the database holds another log than was published: it forked")
 	// ErrDamaged: what is there does not hold together.
 	ErrDamaged = errors.New("the sealed log is damaged; run `sallyport audit verify`")
 	// ErrMayNotSeal: the login lacks the privilege.
@@ -85,9 +91,12 @@ type Sealer struct {
 	writers     writers
 	other       other
 	absent      map[string]time.Time // writers without a session, since when
-	compared    bool                 // the places were compared with the database
 	now         func() time.Time
-	largest     int64 // size of the largest checkpoint that was seen
+	compared    time.Time        // when the places were last compared with the database; zero: not on this connection
+	newest      audit.Checkpoint // the newest that this instance published or saw in the database
+	fork        string           // the fork that is on record; "": none
+	// compareNewest is a field so that a test can show that it is needed.
+	compareNewest func(context.Context, pgx.Tx, latest) error
 	// gatherNext is gather; a test replaces it to show that its shares are needed.
 	gatherNext func(context.Context, pgx.Tx, int64) (batch, error)
 	places     []*place
@@ -110,6 +119,7 @@ func OpenSealer(config SealerConfig) (*Sealer, error) {
 	config.Interval = cmp.Or(config.Interval, 5*time.Second)
 	config.LostAfter = cmp.Or(config.LostAfter, 15*time.Second)
 	config.PatienceWithOthers = cmp.Or(config.PatienceWithOthers, 20*time.Second)
+	config.CompareInterval = cmp.Or(config.CompareInterval, time.Minute)
 	config.Batch = cmp.Or(config.Batch, 20000)
 	connect, err := postgres.ParseConfig(config.URL, "sallyport sealer")
 	if err != nil {
@@ -120,7 +130,7 @@ func OpenSealer(config SealerConfig) (*Sealer, error) {
 	postgres.Set(&connect.Config, map[string]string{"idle_in_transaction_session_timeout": "5000"})
 	s := &Sealer{config: config, connect: connect, log: config.Log, now: time.Now, writers: newWriters(), absent: make(map[string]time.Time)}
 	s.replication.Watch(&connect.Config)
-	s.gatherNext = s.gather
+	s.gatherNext, s.compareNewest = s.gather, s.comparePublished
 	for _, p := range config.Publishers {
 		s.places = append(s.places, newPlace(p, s.log))
 	}
@@ -193,7 +203,8 @@ func (s *Sealer) session(ctx context.Context) (*pgx.Conn, error) {
 		return nil, postgres.Explain("seal", &s.connect.Config, err)
 	}
 	_ = s.replication.Err() // of the session before
-	s.conn, s.writers = conn, newWriters()
+	// After a failover this is another server.
+	s.conn, s.writers, s.compared = conn, newWriters(), time.Time{}
 	return conn, nil
 }
 

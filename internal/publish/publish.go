@@ -33,8 +33,8 @@ func (f *File) Name() string { return f.path }
 // tail is how much of a file is read back: a few hundred checkpoints.
 const tail = 64 << 10
 
-// Latest returns the newest checkpoint near the end of the file, or nil.
-func (f *File) Latest(context.Context) ([]byte, error) {
+// Recent returns the checkpoints near the end of the file.
+func (f *File) Recent(context.Context) ([][]byte, error) {
 	file, err := os.Open(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -51,7 +51,7 @@ func (f *File) Latest(context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", f.path, err)
 	}
-	return audit.LatestCheckpoint(audit.SplitCheckpoints(text)), nil
+	return audit.SplitCheckpoints(text), nil
 }
 
 // Publish appends the note. What a crash cut off before it stays where it is,
@@ -102,8 +102,8 @@ func NewWriter(name string, w io.Writer) *Writer { return &Writer{name: name, w:
 // Name is what it was given.
 func (w *Writer) Name() string { return w.name }
 
-// Latest returns nil.
-func (w *Writer) Latest(context.Context) ([]byte, error) { return nil, nil }
+// Recent returns nothing.
+func (w *Writer) Recent(context.Context) ([][]byte, error) { return nil, nil }
 
 // Publish writes the note and an empty line.
 func (w *Writer) Publish(_ context.Context, note []byte) error {
@@ -135,8 +135,8 @@ func NewHTTP(u *url.URL, token func() (string, error)) *HTTP {
 // Name is the URL.
 func (h *HTTP) Name() string { return h.url.Redacted() }
 
-// Latest returns nil: an endpoint is not read back.
-func (h *HTTP) Latest(context.Context) ([]byte, error) { return nil, nil }
+// Recent returns nothing: an endpoint is not read back.
+func (h *HTTP) Recent(context.Context) ([][]byte, error) { return nil, nil }
 
 // Publish sends the note.
 func (h *HTTP) Publish(ctx context.Context, note []byte) error {

@@ -48,11 +48,11 @@ func TestFile(t *testing.T) {
 	f := NewFile(filepath.Join(t.TempDir(), "checkpoints"))
 	latest := func() int64 {
 		t.Helper()
-		note, err := f.Latest(t.Context())
+		notes, err := f.Recent(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		return size(t, note)
+		return size(t, audit.LatestCheckpoint(notes))
 	}
 	if latest() != 0 {
 		t.Error("a file that is not there has a checkpoint")

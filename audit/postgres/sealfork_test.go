@@ -1,0 +1,207 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// fallBack takes the database back to a size, events included: as a replica is that
+// did not have the rest when it became the primary.
+func fallBack(t testing.TB, db *pgtest.DB, size int) {
+	t.Helper()
+	admin := connection(t, db.URL(""))
+	if _, err := admin.Exec(t.Context(), `DO $$ DECLARE p regclass; BEGIN
+			FOR p IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit.events'::regclass UNION ALL SELECT 'audit.events'::regclass LOOP
+				EXECUTE format('ALTER TABLE %s DISABLE TRIGGER ALL', p);
+			END LOOP;
+		END $$`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.Exec(t.Context(), `DELETE FROM audit.events e WHERE NOT EXISTS (
+		SELECT FROM audit.leaves l WHERE l.writer = e.writer AND l.writer_sequence = e.writer_sequence AND l.index < $1)`, size); err != nil {
+		t.Fatal(err)
+	}
+	rewind(t, admin, size)
+}
+
+// failover is a log that two instances sealed up to 13, of which one sealed further
+// to 19 and published that. Then the database fell back to 13, and the other
+// instance, which knows nothing of 19, sealed other events to 33.
+type failover struct {
+	db        *pgtest.DB
+	a, b      *Sealer
+	logA      *Log
+	published *shelf // A's place
+}
+
+func newFailover(t *testing.T, change func(a, b *SealerConfig)) *failover {
+	t.Helper()
+	f := &failover{db: database(t), published: &shelf{}}
+	url := f.db.URL(postgres.Writer)
+	key := newKey(t, "log.example/a")
+	f.logA = logFor(t, url, nil)
+	logB := logFor(t, url, nil)
+	var configA, configB SealerConfig
+	withKey(key, f.published)(&configA)
+	withKey(key)(&configB)
+	if change != nil {
+		change(&configA, &configB)
+	}
+	set := func(c SealerConfig) func(*SealerConfig) {
+		return func(s *SealerConfig) {
+			s.Signer, s.Publishers, s.CompareInterval = c.Signer, c.Publishers, c.CompareInterval
+		}
+	}
+	f.a, f.b = sealerFor(t, url, f.logA, set(configA)), sealerFor(t, url, logB, set(configB))
+	fill := func(s *Sealer, l *Log, size int64) {
+		t.Helper()
+		for n := 0; s.Status().Size < size; n++ {
+			record(t, l, decision("allow", n))
+			seal(t, s)
+		}
+	}
+	fill(f.a, f.logA, 13)
+	seal(t, f.b) // it has seen 13
+	fill(f.a, f.logA, 19)
+	eventually(t, "19 is published", func() bool { return f.a.Status().Places[0].Size == 19 })
+	fallBack(t, f.db, 13)
+	if configB.Publishers == nil {
+		fill(f.b, logB, 33)
+	}
+	return f
+}
+
+// forks counts the forks that are on record.
+func (f *failover) forks(t testing.TB) int {
+	t.Helper()
+	return ask[int](t, connection(t, f.db.URL("")), `SELECT count(*)::int FROM audit.events WHERE kind = 'log_forked'
+		AND (convert_from(record, 'UTF8')::json -> 'attributes' ->> 'published_size')::int BETWEEN 14 AND 19`)
+}
+
+// TestForkStopsSealing: an instance whose published checkpoint the database does not
+// have any more seals nothing, however large the log is that another sealed since,
+// and stays so, also after a restart.
+func TestForkStopsSealing(t *testing.T) {
+	t.Parallel()
+	f := newFailover(t, nil)
+	if size := f.b.Status().Size; size != 33 {
+		t.Fatalf("the other branch has %d", size)
+	}
+	for range 3 {
+		if err := f.a.Seal(t.Context()); !errors.Is(err, ErrForked) {
+			t.Fatalf("it continues on the other branch: %v", err)
+		}
+	}
+	if st := f.a.Status(); !errors.Is(st.Err, ErrForked) || st.Reason() != "forked" {
+		t.Errorf("%+v", st)
+	}
+	if n := f.forks(t); n != 1 {
+		t.Errorf("%d forks are on record", n)
+	}
+	if text := ask[string](t, connection(t, f.db.URL("")), `SELECT convert_from(record, 'UTF8')::json ->> 'attributes' FROM audit.events WHERE kind = 'log_forked'`); !strings.Contains(text, `"place":"this instance","published_size":"19","published_root":"`) || !strings.Contains(text, `"database_size":"33"`) {
+		t.Error(text)
+	}
+	// Another process, which has seen nothing: the places know.
+	again := sealerFor(t, f.db.URL(postgres.Writer), f.logA, withKey(f.a.config.Signer, f.published))
+	if err := again.Seal(t.Context()); !errors.Is(err, ErrForked) {
+		t.Errorf("started again: %v", err)
+	}
+	// The checkpoints that were published find the fork as well.
+	if r := verify(t, f.db, audit.Trust{Notes: f.published.all()}); r.Counts[audit.DamageTree] == 0 {
+		t.Errorf("%+v", r.Findings)
+	}
+	// An operator decides for the log that there is, and moves what was published away.
+	f.published.mu.Lock()
+	f.published.notes = nil
+	f.published.mu.Unlock()
+	decided := sealerFor(t, f.db.URL(postgres.Writer), f.logA, withKey(f.a.config.Signer, f.published))
+	seal(t, decided)
+	if n := ask[int](t, connection(t, f.db.URL("")), `SELECT count(*)::int FROM audit.leaves l JOIN audit.events e USING (writer, writer_sequence) WHERE e.kind = 'writer_started'`); n < 2 {
+		t.Errorf("%d writers are sealed", n)
+	}
+}
+
+// TestForkIsNeeded: an instance that compares the size alone continues on the other
+// branch without an error.
+func TestForkIsNeeded(t *testing.T) {
+	t.Parallel()
+	f := newFailover(t, nil)
+	f.a.compareNewest = func(_ context.Context, _ pgx.Tx, last latest) error {
+		if last.Size < f.a.newest.Size {
+			return ErrBehind
+		}
+		return nil
+	}
+	if err := f.a.Seal(t.Context()); err != nil {
+		t.Errorf("the fork is found without the control as well: %v", err)
+	}
+}
+
+// TestForkInASharedPlace: an instance that knows nothing of the other branch finds
+// it in a place that both publish to: before it seals, and after it did.
+func TestForkInASharedPlace(t *testing.T) {
+	t.Parallel()
+	shared := &shelf{}
+	f := newFailover(t, func(a, b *SealerConfig) {
+		a.Publishers, b.Publishers = []Publisher{shared}, []Publisher{shared}
+		b.CompareInterval = time.Nanosecond
+	})
+	if err := f.b.Seal(t.Context()); !errors.Is(err, ErrBehind) {
+		t.Errorf("it continues behind the place's checkpoint: %v", err)
+	}
+	// It sealed before the place had 19.
+	shared.mu.Lock()
+	late := shared.notes
+	shared.notes = nil
+	shared.mu.Unlock()
+	other := logFor(t, f.db.URL(postgres.Writer), nil)
+	for n := range 20 {
+		record(t, other, decision("deny", n))
+	}
+	seal(t, f.b)
+	eventually(t, "it is published", func() bool { return f.b.Status().Places[0].Size > 19 })
+	shared.mu.Lock()
+	shared.notes = append(shared.notes, late...)
+	shared.mu.Unlock()
+	if err := f.b.Seal(t.Context()); !errors.Is(err, ErrForked) {
+		t.Errorf("a smaller checkpoint of the other branch is not compared: %v", err)
+	}
+	if n := f.forks(t); n != 1 {
+		t.Errorf("%d forks are on record", n)
+	}
+}
+
+// TestRootAtAThinnedSize: the tree at a size whose checkpoint is not kept any more is
+// that of the leaves: thinning looks like no fork.
+func TestRootAtAThinnedSize(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	url := db.URL(postgres.Writer)
+	l := logFor(t, url, nil)
+	key, place := newKey(t, ""), &shelf{}
+	s := sealerFor(t, url, l, withKey(key, place))
+	for n := range 5 {
+		record(t, l, decision("allow", n))
+		seal(t, s)
+	}
+	eventually(t, "all is published", func() bool { return s.Status().Places[0].Size == 7 })
+	admin := connection(t, db.URL(""))
+	if _, err := admin.Exec(t.Context(), `ALTER TABLE audit.checkpoints DISABLE TRIGGER ALL; DELETE FROM audit.checkpoints WHERE size IN (4, 5, 6)`); err != nil {
+		t.Fatal(err)
+	}
+	again := sealerFor(t, url, l, withKey(key, place))
+	record(t, l, decision("allow", 9))
+	seal(t, again)
+	if again.Status().Size != 8 {
+		t.Errorf("%+v", again.Status())
+	}
+}
