@@ -37,6 +37,9 @@ const (
 	KindReconciled           Kind = "reconciled"            // Bitbucket's deployments were held against the log
 	KindDeploymentUnobserved Kind = "deployment_unobserved" // one of them never came through
 	KindSelfTest             Kind = "self_test"             // a probe of our own was refused and one was allowed, or not
+	// These two say who could reach the log, and what its schema was.
+	KindSchemaAttested Kind = "schema_attested" // what the schema is, against what the program installs
+	KindAccessAttested Kind = "access_attested" // which roles can do what to the log, by which path
 	// These two explain why numbers of a writer are missing: attributes writer, first,
 	// last (its numbers, both included) and reason.
 	KindEventsLost  Kind = "events_lost"  // a writer's acknowledged events are not in the database any more

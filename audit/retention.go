@@ -29,7 +29,7 @@ const LeastKeepDays = 366
 func Stays(kind Kind, writer string) bool {
 	switch kind {
 	case KindWriterStarted, KindWriterEnded, KindWriterLost, KindSigningKey, KindLogForked, KindPolicyLoaded, KindPolicyRejected, KindAdmin,
-		KindNameReassigned, KindReconciled, KindDeploymentUnobserved, KindSelfTest, KindEventsLost, KindGapDeclared:
+		KindNameReassigned, KindReconciled, KindDeploymentUnobserved, KindSelfTest, KindSchemaAttested, KindAccessAttested, KindEventsLost, KindGapDeclared:
 		return true
 	}
 	return writer == DatabaseWriter

@@ -463,7 +463,7 @@ COMMENT ON AGGREGATE audit.chain(bytea) IS 'A digest over hashes in an order: sh
 CREATE FUNCTION audit.is_exempt_from_retention(kind text, writer text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN writer = 'database' OR kind IN ('writer_started', 'writer_ended', 'writer_lost', 'signing_key', 'log_forked', 'policy_loaded', 'policy_rejected', 'admin',
-        'name_reassigned', 'reconciled', 'deployment_unobserved', 'self_test', 'events_lost', 'gap_declared');
+        'name_reassigned', 'reconciled', 'deployment_unobserved', 'self_test', 'schema_attested', 'access_attested', 'events_lost', 'gap_declared');
 COMMENT ON FUNCTION audit.is_exempt_from_retention(text, text) IS 'Whether retention leaves an event of this kind and writer where it is.';
 
 -- +goose StatementBegin

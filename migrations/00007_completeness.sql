@@ -291,7 +291,7 @@ COMMENT ON COLUMN audit.self_tests.outcome IS 'passed, failed or inconclusive.';
 COMMENT ON COLUMN audit.self_tests.message IS 'What differed from what had to be.';
 COMMENT ON COLUMN audit.self_tests.attributes IS 'What was asked for, what had to come of it and what did, as JSON.';
 
-COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, log_forked, name_reassigned, admin, export, retention, hold_set, hold_lifted, reconciled, deployment_unobserved, self_test, events_lost, gap_declared.';
+COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, log_forked, name_reassigned, admin, export, retention, hold_set, hold_lifted, reconciled, deployment_unobserved, self_test, schema_attested, access_attested, events_lost, gap_declared.';
 
 REVOKE ALL ON audit.deployment_coverage, audit.reconciliations, audit.self_tests FROM PUBLIC;
 GRANT SELECT ON audit.deployment_coverage, audit.reconciliations, audit.self_tests TO sallyport_writer, sallyport_auditor;

@@ -55,6 +55,28 @@ func between(name, from, to string) string {
 	return found
 }
 
+// schema15 is what the migrations install on PostgreSQL 15: a line for each object,
+// with the SHA-256 of its definition. A test of package audit/postgres writes it.
+//
+//go:embed schema-15.txt
+var schema15 string
+
+// Schema returns what the migrations install on a major version of PostgreSQL: the
+// SHA-256 of each object's definition, owner and privileges, by kind and name; nil
+// where that is not known.
+func Schema(major int) map[string]string {
+	if major != 15 {
+		return nil
+	}
+	objects := map[string]string{}
+	for line := range strings.Lines(schema15) {
+		if digest, object, found := strings.Cut(strings.TrimSuffix(line, "\n"), " "); found {
+			objects[object] = digest
+		}
+	}
+	return objects
+}
+
 // Latest is the number of the newest migration.
 func Latest() int64 {
 	names, err := fs.Glob(Files, "*.sql")

@@ -190,6 +190,14 @@ func stateNameReassigned(t *testing.T) []alertScrape {
 	return append([]alertScrape{{Body: before}}, after...)
 }
 
+// stateSchemaChanged: a trigger is disabled, and nothing compares the schema later.
+func stateSchemaChanged(t *testing.T) []alertScrape {
+	w := newWorld(t, options{})
+	w.alter(t, `ALTER TABLE audit.policies DISABLE TRIGGER refuse_row_change`)
+	w.start()
+	return scraped(t, w, "sallyport_schema_differences")
+}
+
 func stateNamesLockHeld(t *testing.T) []alertScrape {
 	w := newWorld(t, options{})
 	w.start()

@@ -54,6 +54,7 @@ var alertCases = map[string]alertCase{
 	"issuer unavailable":   {alerts: []string{"SallyportKeysUnusable", "SallyportKeysOld"}, hold: 5 * time.Hour, state: stateIssuerUnavailable},
 	"API unavailable":      {alerts: []string{"SallyportNamesFailing", "SallyportReconciliationFailing"}, hold: 32 * time.Hour, state: stateAPIUnavailable},
 	"name reassigned":      {alerts: []string{"SallyportNameReassigned"}, hold: 5 * time.Minute, state: stateNameReassigned},
+	"schema changed":       {alerts: []string{"SallyportSchemaDiffers", "SallyportSchemaNotCompared"}, hold: 2 * time.Hour, state: stateSchemaChanged},
 	"names lock held":      {alerts: []string{"SallyportLockHeld"}, state: stateNamesLockHeld},
 	"policy rejected":      {alerts: []string{"SallyportPolicyRejected", "SallyportPoliciesDiffer"}, state: statePolicyRejected},
 	"policy too old":       {alerts: []string{"SallyportPolicyErrors"}, hold: 5 * time.Minute, state: statePolicyTooOld},
@@ -234,7 +235,7 @@ func healthyScrape(t *testing.T) string {
 	})
 	w.sealed(t)
 	eventually(t, "nothing waits to be sealed", func() bool {
-		return w.counter(t, "sallyport_audit_unsealed_since_timestamp_seconds") == 0 && w.counter(t, "sallyport_audit_last_seal_success_timestamp_seconds") > 0
+		return w.counter(t, "sallyport_schema_last_compared_timestamp_seconds") > 0 && w.counter(t, "sallyport_audit_unsealed_since_timestamp_seconds") == 0 && w.counter(t, "sallyport_audit_last_seal_success_timestamp_seconds") > 0
 	})
 	return w.scrape()
 }

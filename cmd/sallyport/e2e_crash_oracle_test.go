@@ -45,7 +45,7 @@ func (c *campaign) findings() []string {
 	find("a tunnel carried bytes and has not one decision that allowed it", `SELECT n.nonce, count(e.decision_id) AS decisions FROM `+nonces+`
 		LEFT JOIN audit.events e ON e.host = h.host AND e.kind = 'decision' AND e.verdict = 'allow' GROUP BY n.nonce HAVING count(e.decision_id) <> 1`, arrived)
 	find("a tunnel carried bytes, and the log says that nothing came of it", `SELECT n.nonce FROM `+nonces+`
-		JOIN audit.events e ON e.host = h.host AND e.kind = 'decision' JOIN audit.events x ON x.decision_id = e.decision_id AND x.cause = 'audit_unavailable'`, arrived)
+		JOIN audit.events e ON e.host = h.host AND e.kind = 'decision' JOIN audit.events x ON x.decision_id = e.decision_id AND x.close_reason = 'audit_unavailable'`, arrived)
 	const recent = ` FROM audit.events WHERE time >= to_timestamp($1) `
 	find("a host has more decisions than one", `SELECT host, count(*)`+recent+`AND kind = 'decision' AND host LIKE '%.crash.example' GROUP BY host HAVING count(*) > 1`, c.since)
 	find("an event is there twice", `SELECT decision_id, kind, count(*)`+recent+`AND decision_id IS NOT NULL GROUP BY 1, 2 HAVING count(*) > 1`, c.since)

@@ -46,6 +46,7 @@ type server struct {
 	gate          *proxy.Gate
 	tracker       *proxy.Tracker
 	redecider     *proxy.Redecider
+	attester      *audit.Attester
 	reconciler    *completeness.Reconciler // nil: deployments are not held against the log
 	door          *selftest.Door
 	echo          *selftest.Echo // nil: no self-test is made
@@ -194,6 +195,9 @@ func (s *server) openAudit(ctx context.Context) error {
 		return err
 	}
 	s.atClose(s.denials.Close)
+	if err := s.openAttester(); err != nil {
+		return err
+	}
 	return s.openSealer()
 }
 
@@ -291,6 +295,8 @@ func (s *server) watch() {
 	s.sealMetrics()
 	s.admin.AddWarning("seal", s.sealWarning)
 	s.lockGauges()
+	s.admin.AddDetail("schema", s.schemaDetail)
+	s.schemaGauges()
 	if s.reconciler != nil {
 		s.admin.AddDetail("completeness", s.completenessDetail)
 		s.completenessGauges()
@@ -386,6 +392,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 	}
 	s.sealing = true
 	routines.Go(func() { s.sealer.Run(background) })
+	routines.Go(func() { s.attester.Run(background) })
 	routines.Go(func() { _ = s.store.Watch(background, s.closeRevoked) })
 	routines.Go(func() {
 		if err := s.authenticator.Run(background); err != nil {

@@ -102,8 +102,8 @@ func TestRowLocksAreNeeded(t *testing.T) {
 	h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
 	const advisory = `CREATE OR REPLACE FUNCTION %s LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $$ BEGIN %s END $$`
 	for function, body := range map[string]string{
-		"audit.acquire_names_lock() RETURNS timestamptz":                                           "PERFORM pg_advisory_xact_lock(hashtextextended('identity.names', 0)); RETURN clock_timestamp();",
-		"audit.try_admitted_tokens_lock() RETURNS boolean":                                         "RETURN pg_try_advisory_xact_lock(hashtextextended('identity.admitted_tokens', 0));",
+		"audit.acquire_names_lock() RETURNS timestamptz":                                              "PERFORM pg_advisory_xact_lock(hashtextextended('identity.names', 0)); RETURN clock_timestamp();",
+		"audit.try_admitted_tokens_lock() RETURNS boolean":                                            "RETURN pg_try_advisory_xact_lock(hashtextextended('identity.admitted_tokens', 0));",
 		"audit.try_reconciliation_lock(OUT acquired boolean, OUT holder text, OUT since timestamptz)": "acquired := pg_try_advisory_lock(hashtextextended('audit.reconciliation', 0));",
 	} {
 		must(t, conn, fmt.Sprintf(advisory, function, body))
