@@ -19,6 +19,9 @@ type Trust struct {
 	// MaxLateness is how late an event may be sealed and not be listed; 0 is
 	// [DefaultMaxLateness].
 	MaxLateness time.Duration
+	// MaxSilence is how far apart two checkpoints may be signed and not be listed; 0
+	// is [DefaultMaxSilence].
+	MaxSilence time.Duration
 }
 
 // Source is where a note was read.

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -99,17 +100,26 @@ func OpenCheckpoint(signed []byte, keys ...Key) (Checkpoint, Key, error) {
 	return Checkpoint{}, "", fmt.Errorf("the checkpoint of size %d of %s is signed by none of the keys %q", c.Size, c.Origin, keys)
 }
 
-// LatestCheckpoint returns that of the largest size, or nil.
+// Compare orders checkpoints of one log: by size, and those of one size by the time
+// of their signing.
+func (c Checkpoint) Compare(other Checkpoint) int {
+	return cmp.Or(cmp.Compare(c.Size, other.Size), c.Time.Compare(other.Time))
+}
+
+// LatestCheckpoint returns that of the largest size, and of several with that size
+// the one that was signed last, or nil.
 func LatestCheckpoint(notes [][]byte) []byte {
-	size := func(signed []byte) int64 {
-		c, err := ReadCheckpoint(signed)
-		if err != nil {
-			return -1
-		}
-		return c.Size
-	}
 	if len(notes) == 0 {
 		return nil
 	}
-	return slices.MaxFunc(notes, func(a, b []byte) int { return int(min(max(size(a)-size(b), -1), 1)) })
+	return slices.MaxFunc(notes, func(a, b []byte) int {
+		read := func(signed []byte) Checkpoint {
+			c, err := ReadCheckpoint(signed)
+			if err != nil {
+				return Checkpoint{Size: -1}
+			}
+			return c
+		}
+		return read(a).Compare(read(b))
+	})
 }

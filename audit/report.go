@@ -39,6 +39,9 @@ type Report struct {
 	// Lateness says which events were sealed long after their own time. It is not
 	// damage: what was in a journal during an outage is late as well.
 	Lateness Lateness
+	// Cadence says when no checkpoint was signed for long. It is not damage: no
+	// instance sealed meanwhile.
+	Cadence Cadence
 	// Findings has the first hundred, the first damaged place of the tree first.
 	Findings []Finding
 	Counts   map[Damage]int64
@@ -70,6 +73,7 @@ func (v *Verification) Report() *Report {
 	v.finishAnchors(r)
 	v.finishExpiry(r)
 	r.Lateness = v.lateness.Report()
+	r.Cadence = v.cadence.Report()
 	r.Vouched = v.keys.vouched()
 	r.Counts = maps.Clone(v.findings.counts)
 	r.Findings = v.findings.list

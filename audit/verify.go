@@ -79,6 +79,7 @@ type Verification struct {
 	keys     chain
 	expiry   expiry
 	lateness *LatenessTracker
+	cadence  *CadenceTracker
 	findings findings
 
 	checkpoints, unsealed, broken int64
@@ -96,7 +97,7 @@ type writerState struct {
 
 // NewVerification begins a verification. What is trusted must be well formed.
 func NewVerification(trust Trust) (*Verification, error) {
-	v := &Verification{writers: make(map[string]*writerState), broken: -1, lateness: NewLatenessTracker(trust.MaxLateness)}
+	v := &Verification{writers: make(map[string]*writerState), broken: -1, lateness: NewLatenessTracker(trust.MaxLateness), cadence: NewCadenceTracker(trust.MaxSilence)}
 	for _, k := range trust.Keys {
 		if err := k.Check(); err != nil {
 			return nil, err
@@ -293,6 +294,7 @@ func (v *Verification) Checkpoint(s Statement) {
 	v.covered = c
 	if damage == "" {
 		v.lateness.Checkpoint(c.Size, c.Time)
+		v.cadence.Checkpoint(c.Size, c.Time)
 		v.expiry.checkpoint(c)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,6 +35,7 @@ type givenTrust struct {
 	unanchored  bool
 	found       []string // files of checkpoints that the command line does not name
 	warnings    []string
+	now         time.Time // when the database was read; zero: an export was
 }
 
 func (f trustFlags) read() (*givenTrust, error) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -44,11 +45,11 @@ outside vouches for it. --unanchored accepts that with status 0.`,
 	export := c.Flags().String("export", "", "verify this export and no database; - is standard input")
 	trusted := addTrustFlags(c, "a public `KEY` of the log, or a file with one on each line; may be given again")
 	quiet := c.Flags().Bool("quiet", false, "show no progress")
-	maxLateness := addMaxLateness(c)
+	maxLateness, maxSilence := addMaxLateness(c), addMaxSilence(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		given, err := trusted.read()
 		if err == nil {
-			err = checkMaxLateness(*maxLateness)
+			err = errors.Join(checkMaxLateness(*maxLateness), checkMaxSilence(*maxSilence))
 		}
 		if err == nil && *export == "" && *from.url == "" {
 			err = given.addPublished(*from.config)
@@ -56,7 +57,7 @@ outside vouches for it. --unanchored accepts that with status 0.`,
 		if err != nil {
 			return invalid{err}
 		}
-		given.trust.MaxLateness = *maxLateness
+		given.trust.MaxLateness, given.trust.MaxSilence = *maxLateness, *maxSilence
 		p := &progress{out: c.ErrOrStderr(), began: time.Now()}
 		if *quiet {
 			p.out = io.Discard
@@ -65,6 +66,7 @@ outside vouches for it. --unanchored accepts that with status 0.`,
 		if *export != "" {
 			report, err = verifyExport(c, *export, given.trust, p)
 		} else {
+			given.now = time.Now()
 			report, err = verifyDatabase(c.Context(), from, given.trust, p)
 		}
 		if err != nil {

@@ -29,6 +29,7 @@ func tell(out io.Writer, r *audit.Report, given *givenTrust, took time.Duration)
 		b.line("not sealed", "%d so far, the oldest of %s: nothing is proven of them yet", r.Unsealed, when(r.Oldest))
 	}
 	tellLateness(&b.Builder, r.Lateness)
+	b.cadence(r.Cadence, given.now)
 	if r.Expired > 0 {
 		b.expired(r)
 	}
