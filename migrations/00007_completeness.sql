@@ -249,6 +249,19 @@ FROM (SELECT time, message, convert_from(record, 'UTF8')::json -> 'attributes' A
       FROM audit.events WHERE kind = 'self_test') e;
 COMMENT ON VIEW audit.self_tests IS 'Each run of the self-test: a probe that policy must refuse and one that it must allow, on the way that a step takes.';
 
+-- Attributes are whatever a writer made them: what is no number is no number here.
+CREATE VIEW audit.unrecorded_totals AS
+SELECT DISTINCT ON (e.writer, e.attributes ->> 'from')
+       e.time, e.attributes ->> 'from' AS since,
+       CASE WHEN e.attributes ->> 'total' ~ '^[0-9]{1,15}$' THEN (e.attributes ->> 'total')::bigint END AS total,
+       (SELECT json_object_agg(a.key, a.value ORDER BY a.key) FROM json_each_text(e.attributes) a
+        WHERE a.key NOT IN ('from', 'to', 'total') AND a.value ~ '^[0-9]{1,15}$') AS reasons,
+       e.writer, e.writer_sequence
+FROM (SELECT time, convert_from(record, 'UTF8')::json -> 'attributes' AS attributes, writer, writer_sequence
+      FROM audit.events WHERE kind = 'unrecorded_totals') e
+ORDER BY e.writer, e.attributes ->> 'from', e.writer_sequence DESC;
+COMMENT ON VIEW audit.unrecorded_totals IS 'How many attempts each writer refused without an event of their own, from since until time. The intervals of a writer follow one another.';
+
 -- A view's column means what the column by that name means.
 -- +goose StatementBegin
 DO $$
@@ -264,10 +277,10 @@ BEGIN
             FROM pg_catalog.unnest(ARRAY['audit.deployment_findings', 'audit.reconciliation_looks', 'audit.events']::regclass[])
                  WITH ORDINALITY AS origin (source, place)
             JOIN pg_catalog.pg_attribute o ON o.attrelid = origin.source AND o.attname = a.attname AND o.attnum > 0
-            WHERE v.relname <> 'self_tests' OR origin.place = 3
+            WHERE v.relname NOT IN ('self_tests', 'unrecorded_totals') OR origin.place = 3
             ORDER BY CASE WHEN v.relname = 'reconciliations' AND origin.place = 2 THEN 0 ELSE origin.place END LIMIT 1
         ) t
-        WHERE v.relnamespace = 'audit'::regnamespace AND v.relname IN ('deployment_coverage', 'reconciliations', 'self_tests')
+        WHERE v.relnamespace = 'audit'::regnamespace AND v.relname IN ('deployment_coverage', 'reconciliations', 'self_tests', 'unrecorded_totals')
     LOOP
         EXECUTE format('COMMENT ON COLUMN audit.%I.%I IS %L', c.relname, c.attname, c.said);
     END LOOP;
@@ -289,12 +302,16 @@ COMMENT ON COLUMN audit.reconciliations.outcome IS 'That of the latest reconcili
 COMMENT ON COLUMN audit.reconciliations.deployments IS 'How many deployment environments it has, as far as is known.';
 COMMENT ON COLUMN audit.self_tests.outcome IS 'passed, failed or inconclusive.';
 COMMENT ON COLUMN audit.self_tests.message IS 'What differed from what had to be.';
+COMMENT ON COLUMN audit.unrecorded_totals.time IS 'The end of the interval.';
+COMMENT ON COLUMN audit.unrecorded_totals.since IS 'The beginning of the interval, as text: the end of the one before, or the start of the writer.';
+COMMENT ON COLUMN audit.unrecorded_totals.total IS 'How many attempts were refused without an event of their own. 0 is recorded once an hour.';
+COMMENT ON COLUMN audit.unrecorded_totals.reasons IS 'How many for each reason, as JSON; event_rejected: events that the log itself rejected, its queue being full.';
 COMMENT ON COLUMN audit.self_tests.attributes IS 'What was asked for, what had to come of it and what did, as JSON.';
 
-COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, log_forked, name_reassigned, admin, export, retention, hold_set, hold_lifted, reconciled, deployment_unobserved, self_test, schema_attested, access_attested, events_lost, gap_declared.';
+COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, log_forked, name_reassigned, admin, export, retention, hold_set, hold_lifted, reconciled, deployment_unobserved, self_test, unrecorded_totals, schema_attested, access_attested, events_lost, gap_declared.';
 
-REVOKE ALL ON audit.deployment_coverage, audit.reconciliations, audit.self_tests FROM PUBLIC;
-GRANT SELECT ON audit.deployment_coverage, audit.reconciliations, audit.self_tests TO sallyport_writer, sallyport_auditor;
+REVOKE ALL ON audit.deployment_coverage, audit.reconciliations, audit.self_tests, audit.unrecorded_totals FROM PUBLIC;
+GRANT SELECT ON audit.deployment_coverage, audit.reconciliations, audit.self_tests, audit.unrecorded_totals TO sallyport_writer, sallyport_auditor;
 
 -- +goose Down
 
@@ -308,7 +325,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-DROP VIEW audit.self_tests, audit.reconciliations, audit.deployment_coverage;
+DROP VIEW audit.unrecorded_totals, audit.self_tests, audit.reconciliations, audit.deployment_coverage;
 DROP FUNCTION audit.release_reconciliation_lock();
 DROP FUNCTION audit.confirm_reconciliation_lock();
 DROP FUNCTION audit.try_reconciliation_lock();

@@ -45,7 +45,7 @@ type section struct {
 
 // sections are those of the report, in its order. To add one, add a file.
 var sections = []section{
-	resultSection, missingSection, countsSection, lateSection, completenessSection, destinationsSection, denialsSection, reportModeSection, exceptionsSection,
+	resultSection, missingSection, countsSection, lateSection, completenessSection, destinationsSection, denialsSection, unrecordedSection, reportModeSection, exceptionsSection,
 	policySection, writersSection, selfTestsSection, deedsSection, exportsSection, keysSection, otherSection,
 }
 

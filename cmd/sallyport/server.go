@@ -21,6 +21,7 @@ import (
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/pgembed"
 	"github.com/sallyport/sallyport/internal/selftest"
+	"github.com/sallyport/sallyport/internal/totals"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/proxy/dns"
@@ -52,6 +53,7 @@ type server struct {
 	echo          *selftest.Echo // nil: no self-test is made
 	selfTest      *selftest.Test // likewise
 	forwarder     *goproxy.Forwarder
+	totals        *totals.Totals
 	front         *front.Server
 	metrics       *admin.Metrics
 	moves         chan identity.Move // names that have passed to another, to be recorded
@@ -218,6 +220,7 @@ func (s *server) buildGate(context.Context) error {
 	if via, err = s.withEcho(via); err != nil {
 		return err
 	}
+	observer := s.openTotals()
 	s.gate, err = proxy.NewGate(proxy.Config{
 		Authenticator: s.door,
 		Decider:       s.door,
@@ -227,7 +230,7 @@ func (s *server) buildGate(context.Context) error {
 		Dialer:        proxy.Dialer{Timeout: s.config.Egress.ConnectTimeout, AtOnce: s.config.Limits.Dials},
 		Via:           via,
 		Log:           s.log,
-		Observer:      s.metrics,
+		Observer:      observer,
 		Limits:        gateLimits(s.config.Limits),
 	})
 	if err != nil {
@@ -249,7 +252,7 @@ func (s *server) buildGate(context.Context) error {
 	s.atClose(s.forwarder.Close)
 	s.front, err = front.New(front.Config{
 		Gate: s.gate, Tracker: s.tracker, Forwarder: s.forwarder, Denials: s.denials, Authenticator: s.authenticator,
-		Log: s.log.With("component", "front"), Observer: s.metrics,
+		Log: s.log.With("component", "front"), Observer: observer,
 		MaxHeadBytes: s.config.Limits.HeadSize, HeadTimeout: s.config.Limits.HeadTimeout,
 		MaxConnections: s.config.Limits.Connections, MaxWaitingOfOne: s.config.Limits.WaitingPerAddress,
 	})
@@ -390,6 +393,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 	if s.selfTest != nil {
 		routines.Go(func() { s.selfTest.Run(background) })
 	}
+	routines.Go(func() { s.totals.Run(background) })
 	s.sealing = true
 	routines.Go(func() { s.sealer.Run(background) })
 	routines.Go(func() { s.attester.Run(background) })

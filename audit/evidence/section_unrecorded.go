@@ -1,0 +1,58 @@
+package evidence
+
+import (
+	"strconv"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+var unrecordedSection = section{
+	name: "unrecorded", title: "Refused attempts without an event of their own", criteria: []string{"CC6.6", "CC7.2"},
+	kinds: []audit.Kind{audit.KindUnrecordedTotals},
+	begin: func() chapter { return &unrecordedChapter{totals: map[[2]string]*said{}} },
+	text: `<p>Attempts without a credential, unreadable heads, and what is over a rate or a limit have no event each: anybody could fill the log with them. Each process records how many there were, every ten minutes and at its end. They are in no population.</p>
+{{if not .Intervals}}<p class="result damaged">The period has no totals: how many attempts were refused without an event of their own is not known.</p>
+{{else}}<p>{{.Total}} attempts in {{.Intervals}} intervals that ended in the period. An interval without any is recorded once an hour, as 0. A process that was killed lost the counts of ten minutes at most.{{if .Facts.Repositories}} They are of all repositories: nothing says whose they were.{{end}}</p>{{end}}`,
+}
+
+type unrecordedChapter struct {
+	nothing
+	Facts            *Facts
+	Intervals, Total int64
+	totals           map[[2]string]*said // by writer and beginning: of several the last includes the others
+}
+
+func (c *unrecordedChapter) event(e *happened) {
+	if e.inPeriod && e.Kind == string(audit.KindUnrecordedTotals) {
+		c.totals[[2]string{e.Writer, e.Attributes["from"]}] = e.said
+	}
+}
+
+func (c *unrecordedChapter) finish(f *Facts) []Table {
+	c.Facts = f
+	type sum struct{ attempts, intervals int64 }
+	sums := map[[2]string]*sum{}
+	for _, e := range c.totals {
+		c.Intervals++
+		for name, value := range e.Attributes {
+			n, err := strconv.ParseInt(value, 10, 64)
+			if err != nil || n < 0 || name == "from" || name == "to" || name == "total" {
+				continue
+			}
+			at := [2]string{e.Writer, name}
+			if sums[at] == nil {
+				sums[at] = new(sum)
+			}
+			sums[at].attempts += n
+			sums[at].intervals++
+			c.Total += n
+		}
+	}
+	t := Table{Name: "unrecorded", Title: "By process and reason", Columns: []string{"writer", "reason", "attempts", "intervals"},
+		Note: "event_rejected: events that the log itself did not accept, its queue being full; what they were about was refused."}
+	for at, s := range sums {
+		t.Rows = append(t.Rows, []string{at[0], at[1], whole(s.attempts), whole(s.intervals)})
+	}
+	sortRows(&t, 0, 1)
+	return []Table{t}
+}
