@@ -22,7 +22,11 @@ const (
 	DamageShort      Damage = "log_truncated"      // a checkpoint from outside covers more than there is
 	DamageUnvouched  Damage = "key_mismatch"       // no key from outside signed a checkpoint of the log
 	DamageRetention  Damage = "retention_invalid"  // an event says that retention took what it may not take
-	DamageExport     Damage = "export_incomplete"  // the export has no end, or not the one that it announces
+	// Tables beside the events that evidence relies on.
+	DamagePolicy         Damage = "policy_changed"         // a policy's content is not what its digest says, or is not there
+	DamageReconciliation Damage = "reconciliation_changed" // what a reconciliation found is not what its event says
+	DamageExpired        Damage = "expired_changed"        // what is counted as taken by retention is not what its event says
+	DamageExport         Damage = "export_incomplete"      // the export has no end, or not the one that it announces
 )
 
 // A Finding is damage at a place, or at several in a row.

@@ -18,6 +18,9 @@ const (
 	kindAt     = timeAt + len(timeLayout) + len(kindField)
 )
 
+// KindOf is the kind that a record tells; empty where it tells none.
+func KindOf(record []byte) Kind { return kindOf(record) }
+
 // kindOf is the kind that a record of ours tells; empty where it is in no form
 // that we write.
 func kindOf(record []byte) Kind {

@@ -50,6 +50,22 @@ type Report struct {
 // Sound reports whether nothing was found.
 func (r *Report) Sound() bool { return len(r.Counts) == 0 }
 
+// Add adds what was found outside of the tree.
+func (r *Report) Add(found ...Finding) {
+	var all findings
+	for _, f := range found {
+		all.add(f)
+	}
+	for damage, n := range all.counts {
+		if r.Counts == nil {
+			r.Counts = make(map[Damage]int64)
+		}
+		r.Counts[damage] += n
+	}
+	r.Findings = append(r.Findings, all.list...)
+	r.Findings = r.Findings[:min(len(r.Findings), mostFindings)]
+}
+
 // Report ends the verification.
 func (v *Verification) Report() *Report {
 	r := &Report{

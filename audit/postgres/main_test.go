@@ -173,7 +173,7 @@ func decision(verdict string, n int) *audit.Event {
 		ClientAddress: netip.MustParseAddr("10.1.2.3"), Listener: "127.0.0.1:3128",
 		Action: "connect", Scheme: "https", Host: fmt.Sprintf("api-%d.partner.example", n%200), Port: 443,
 		Verdict: verdict, Mode: "enforce", Reason: "policy_allowed", Rule: "payments-partner", Rules: []string{"payments-partner"},
-		Revision: "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b", Status: 200,
+		Revision: digestOf("content"), Status: 200,
 		DialedAddress: netip.MustParseAddr("203.0.113.7"), Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.7"), netip.MustParseAddr("2001:db8::7")},
 		Input: []byte(`{"principal":{"kind":"bitbucket_step","workspace":{"uuid":"922e118c-f34f-4226-a897-0e0afbec553d","slug":"acme"},` +
 			`"repository":{"uuid":"11112222-3333-4444-5555-666677778888","full_name":"acme/payments","project":"PAY"},` +

@@ -143,10 +143,55 @@ func verifyDatabase(ctx context.Context, from logFlags, trust audit.Trust, p *pr
 	if err != nil {
 		return nil, err
 	}
-	if err := walk(ctx, from, v, p); err != nil {
+	url, done, err := from.open(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return v.Report(), nil
+	defer done()
+	r, err := auditlog.OpenReader(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	p.total = r.Leaves()
+	relied := auditlog.NewRelied(v)
+	if err := r.Walk(ctx, relied, p.show); err != nil {
+		return nil, err
+	}
+	report := v.Report()
+	return report, verifyBesides(ctx, r, relied, report)
+}
+
+// verifyBesides adds to a report what is wrong with the tables that evidence relies
+// on beside the events, and how the schema differs from what this version installs.
+func verifyBesides(ctx context.Context, r *auditlog.Reader, relied *auditlog.Relied, report *audit.Report) error {
+	found, warnings, err := r.CheckRelied(ctx, relied)
+	if err != nil {
+		return err
+	}
+	report.Add(found...)
+	schema, err := r.Schema(ctx)
+	if err != nil {
+		return err
+	}
+	report.Warnings = append(append(report.Warnings, warnings...), schemaWarnings(schema)...)
+	return nil
+}
+
+// schemaWarnings names each object that is not as installed. It is no damage: what
+// was done to the events is found by itself.
+func schemaWarnings(s auditlog.Schema) []string {
+	if s.Expected == nil {
+		return []string{fmt.Sprintf("schema: version %d on PostgreSQL %d is not known to this program, so its triggers, functions and privileges are not compared", s.Version, s.Server)}
+	}
+	var list []string
+	for i, d := range s.Differences() {
+		if i == shownFindings {
+			return append(list, "schema: and more; the event schema_attested and /readyz name them")
+		}
+		list = append(list, "schema: not as this version installs it: "+d)
+	}
+	return list
 }
 
 // walk gives the log as it is now to a sink.
