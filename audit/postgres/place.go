@@ -25,6 +25,7 @@ type place struct {
 	mu      sync.Mutex
 	waiting []byte
 	size    int64
+	signed  time.Time // of the checkpoint of that size
 	failed  int64
 	err     error
 	closing bool
@@ -109,12 +110,19 @@ func (p *place) publish(note []byte) bool {
 		p.log.Info("checkpoints are published again")
 	}
 	if c, err := audit.ReadCheckpoint(note); err == nil {
-		p.size = c.Size
+		p.size, p.signed = c.Size, c.Time
 	}
 	if string(p.waiting) == string(note) {
 		p.waiting = nil
 	}
 	return true
+}
+
+// lacks reports whether the place does not have a checkpoint or a newer one.
+func (p *place) lacks(c audit.Checkpoint) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return c.Compare(audit.Checkpoint{Size: p.size, Time: p.signed}) > 0
 }
 
 // close publishes what waits, once, and ends the goroutine.

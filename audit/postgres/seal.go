@@ -97,7 +97,7 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if len(b.leaves) == 0 && tree.Size() == last.Size {
+	if len(b.leaves) == 0 && tree.Size() == last.Size && !s.heartbeatDue(last) {
 		s.behind(false, b.findings, b.blocked)
 		return false, nil
 	}
@@ -296,12 +296,12 @@ func (s *Sealer) announce(c audit.Checkpoint, note []byte) {
 	s.mu.Lock()
 	s.status.Size, s.status.Time = c.Size, c.Time
 	s.mu.Unlock()
-	if c.Size <= s.newest.Size {
+	if c.Compare(s.newest) <= 0 {
 		return
 	}
 	s.newest = c
 	for _, p := range s.places {
-		if p.status().Size < c.Size {
+		if p.lacks(c) {
 			p.put(note)
 		}
 	}

@@ -55,6 +55,9 @@ type SealerConfig struct {
 	// CompareInterval is how often the places are compared with the database, beside
 	// each new connection. Default 1 min.
 	CompareInterval time.Duration
+	// HeartbeatInterval is how old the latest checkpoint may become before another of
+	// the same size is signed. Default [audit.HeartbeatInterval].
+	HeartbeatInterval time.Duration
 	// Batch bounds the leaves of one checkpoint. Default 20,000.
 	Batch int
 }
@@ -90,6 +93,7 @@ type Sealer struct {
 	replication postgres.Replication
 	writers     writers
 	other       other
+	heartbeat   lastSeen
 	absent      map[string]time.Time // writers without a session, since when
 	now         func() time.Time
 	compared    time.Time        // when the places were last compared with the database; zero: not on this connection
@@ -120,6 +124,7 @@ func OpenSealer(config SealerConfig) (*Sealer, error) {
 	config.LostAfter = cmp.Or(config.LostAfter, 15*time.Second)
 	config.PatienceWithOthers = cmp.Or(config.PatienceWithOthers, 20*time.Second)
 	config.CompareInterval = cmp.Or(config.CompareInterval, time.Minute)
+	config.HeartbeatInterval = cmp.Or(config.HeartbeatInterval, audit.HeartbeatInterval)
 	config.Batch = cmp.Or(config.Batch, 20000)
 	connect, err := postgres.ParseConfig(config.URL, "sallyport sealer")
 	if err != nil {

@@ -162,7 +162,7 @@ func (s *Sealer) comparePlace(ctx context.Context, tx pgx.Tx, p *place, notes []
 		if err := s.sameLog(p, published, last); err != nil {
 			return err
 		}
-		if published.Size > newest.Size {
+		if published.Compare(newest) > 0 {
 			newest = published
 		}
 		if published.Size > last.Size {
@@ -181,7 +181,9 @@ func (s *Sealer) comparePlace(ctx context.Context, tx pgx.Tx, p *place, notes []
 	p.checked = checked
 	if newest.Size > 0 {
 		p.mu.Lock()
-		p.size = max(p.size, newest.Size)
+		if newest.Compare(audit.Checkpoint{Size: p.size, Time: p.signed}) > 0 {
+			p.size, p.signed = newest.Size, newest.Time
+		}
 		p.mu.Unlock()
 	}
 	return nil

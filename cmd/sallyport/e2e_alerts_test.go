@@ -48,7 +48,7 @@ var alertCases = map[string]alertCase{
 	"journal full":         {alerts: []string{"SallyportJournalFull"}, state: stateJournalFull},
 	"queue full":           {alerts: []string{"SallyportEventsRejected"}, hold: 5 * time.Minute, state: stateQueueFull},
 	"log cut off":          {alerts: []string{"SallyportAuditLogMismatch", "SallyportAuditSealingStopped", "SallyportAuditUnsealed"}, state: stateLogCutOff},
-	"sealer hangs":         {alerts: []string{"SallyportAuditSealingStopped"}, state: stateSealerHangs},
+	"sealer hangs":         {alerts: []string{"SallyportAuditSealingStopped", "SallyportCheckpointOld"}, hold: 3 * time.Hour, state: stateSealerHangs},
 	"number missing":       {alerts: []string{"SallyportWriterStuck", "SallyportAuditUnsealed"}, state: stateNumberMissing},
 	"publishing fails":     {alerts: []string{"SallyportCheckpointsNotPublished"}, state: statePublishingFails},
 	"issuer unavailable":   {alerts: []string{"SallyportKeysUnusable", "SallyportKeysOld"}, hold: 5 * time.Hour, state: stateIssuerUnavailable},
