@@ -296,32 +296,55 @@ $$;
 COMMENT ON FUNCTION audit.may_write(text) IS 'Whether this session may add events under a name: sallyport.writer_secret is the secret that the name is registered with, or the login may act as the owner of the log.';
 
 -- +goose StatementBegin
-CREATE FUNCTION audit.refuse_name() RETURNS trigger
+CREATE FUNCTION audit.check_event() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    said jsonb;
 BEGIN
-    IF NEW.writer = 'database' THEN
-        RAISE EXCEPTION 'the writer "database" is the database itself: its events are written by functions of the schema audit'
-            USING ERRCODE = 'insufficient_privilege';
+    IF audit.may_write(NEW.writer) IS NOT TRUE THEN
+        IF NEW.writer = 'database' THEN
+            RAISE EXCEPTION 'the writer "database" is the database itself: its events are written by functions of the schema audit'
+                USING ERRCODE = 'insufficient_privilege';
+        END IF;
+        RAISE EXCEPTION 'add an event of writer "%": this session has not shown the secret that the writer is registered with', left(NEW.writer, 100)
+            USING ERRCODE = 'insufficient_privilege', HINT = 'A writer registers with audit.register_writer and sets sallyport.writer_secret in its session.';
     END IF;
-    RAISE EXCEPTION 'add an event of writer "%": this session has not shown the secret that the writer is registered with', left(NEW.writer, 100)
-        USING ERRCODE = 'insufficient_privilege', HINT = 'A writer registers with audit.register_writer and sets sallyport.writer_secret in its session.';
+    IF NEW.kind IN ('decision', 'tunnel_closed', 'request_closed') AND NEW.exceptions IS NULL THEN
+        RETURN NULL;
+    END IF;
+    BEGIN
+        said := convert_from(NEW.record, 'UTF8')::jsonb -> 'attributes';
+        PERFORM (said ->> 'reconciliation')::uuid, CASE NEW.kind WHEN 'reconciled' THEN (said ->> 'until')::timestamptz END;
+        IF NEW.exceptions IS NOT NULL THEN
+            PERFORM x.value -> 'path', array(SELECT jsonb_array_elements_text(x.value -> 'hosts')), (x.value ->> 'until')::timestamptz
+                FROM jsonb_array_elements((said ->> 'exceptions')::jsonb) x;
+        END IF;
+        IF jsonb_typeof(said) <> 'object' OR EXISTS (SELECT FROM jsonb_each(said) e WHERE jsonb_typeof(e.value) <> 'string') THEN
+            RAISE EXCEPTION 'attributes' USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+    EXCEPTION WHEN data_exception OR invalid_parameter_value THEN
+        RAISE EXCEPTION 'add an event of kind %: its record is not a JSON object whose attributes are text, or an attribute has another form than readers ask for', left(NEW.kind, 100)
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'events_record';
+    END;
+    RETURN NULL;
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.refuse_name() IS 'Refuses an event in the name of a writer that the session is not.';
+COMMENT ON FUNCTION audit.check_event() IS 'Refuses an event in the name of a writer that the session is not, and a record that would make the views fail.';
 
 -- AFTER, for a BEFORE trigger would make COPY insert row by row.
-CREATE TRIGGER refuse_name AFTER INSERT ON audit.events
-    FOR EACH ROW WHEN (audit.may_write(NEW.writer) IS NOT TRUE) EXECUTE FUNCTION audit.refuse_name();
-ALTER TABLE audit.events ENABLE ALWAYS TRIGGER refuse_name;
+CREATE TRIGGER check_event AFTER INSERT ON audit.events
+    FOR EACH ROW WHEN (NEW.kind NOT IN ('decision', 'tunnel_closed', 'request_closed') OR NEW.exceptions IS NOT NULL OR audit.may_write(NEW.writer) IS NOT TRUE)
+    EXECUTE FUNCTION audit.check_event();
+ALTER TABLE audit.events ENABLE ALWAYS TRIGGER check_event;
 -- +goose StatementBegin
 DO $$
 DECLARE
     partition regclass;
 BEGIN
     FOR partition IN SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = 'audit.events'::regclass LOOP
-        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER refuse_name', partition);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER check_event', partition);
     END LOOP;
 END
 $$;
@@ -618,7 +641,7 @@ BEGIN
             EXECUTE format('ALTER TABLE audit.%I RENAME TO %I', remnant, partition);
             EXECUTE format('ALTER TABLE audit.events ATTACH PARTITION audit.%I FOR VALUES FROM (%L) TO (%L)',
                 partition, date_trunc('month', month::timestamp), date_trunc('month', month::timestamp) + interval '1 month');
-            EXECUTE format('ALTER TABLE audit.%1$I ENABLE ALWAYS TRIGGER refuse_change, ENABLE ALWAYS TRIGGER refuse_row_change, ENABLE ALWAYS TRIGGER refuse_name', partition);
+            EXECUTE format('ALTER TABLE audit.%1$I ENABLE ALWAYS TRIGGER refuse_change, ENABLE ALWAYS TRIGGER refuse_row_change, ENABLE ALWAYS TRIGGER check_event', partition);
             INSERT INTO audit.expired (month, retention, events, last_sequence, writer)
                 SELECT month, number, w.taken, w.last, w.writer FROM unnest(m.writers, m.writers_taken, m.last_sequences) AS w(writer, taken, last) WHERE w.taken > 0;
             EXIT;
@@ -700,7 +723,7 @@ BEGIN
     EXECUTE format('ALTER TABLE audit.%I ENABLE ALWAYS TRIGGER refuse_change', partition);
     EXECUTE format('ALTER TABLE audit.events ATTACH PARTITION audit.%I FOR VALUES FROM (%L) TO (%L)',
                    partition, first::timestamptz, next::timestamptz);
-    EXECUTE format('ALTER TABLE audit.%I ENABLE ALWAYS TRIGGER refuse_row_change, ENABLE ALWAYS TRIGGER refuse_name', partition);
+    EXECUTE format('ALTER TABLE audit.%I ENABLE ALWAYS TRIGGER refuse_row_change, ENABLE ALWAYS TRIGGER check_event', partition);
     RETURN partition;
 END
 $$;
@@ -709,7 +732,7 @@ $$;
 REVOKE ALL ON audit.expired, audit.holds FROM PUBLIC;
 GRANT SELECT ON audit.expired, audit.holds TO sallyport_writer, sallyport_auditor;
 REVOKE ALL ON FUNCTION audit.sessions_at(regclass), audit.acquire_lock(text, boolean), audit.try_seal_lock(),
-    audit.escape(text, integer), audit.append_event(text, text[]), audit.register_writer(text, bytea), audit.may_write(text), audit.refuse_name(), audit.retention_lock(),
+    audit.escape(text, integer), audit.append_event(text, text[]), audit.register_writer(text, bytea), audit.may_write(text), audit.check_event(), audit.retention_lock(),
     audit.record_export(text, text, bigint, bytea, text), audit.set_hold(date, date, text), audit.lift_hold(bigint, text),
     audit.chain_step(bytea, bytea), audit.chain(bytea), audit.is_exempt_from_retention(text, text), audit.check_month(date, integer), audit.expire(date, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.record_export(text, text, bigint, bytea, text), audit.chain_step(bytea, bytea), audit.chain(bytea), audit.is_exempt_from_retention(text, text)
@@ -733,7 +756,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-DROP TRIGGER refuse_name ON audit.events;
+DROP TRIGGER check_event ON audit.events;
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION audit.ensure_partition(month date) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -795,7 +818,7 @@ DROP VIEW audit.holds;
 DROP TABLE audit.expired;
 DROP FUNCTION audit.record_export(text, text, bigint, bytea, text);
 DROP FUNCTION audit.append_event(text, text[]);
-DROP FUNCTION audit.refuse_name();
+DROP FUNCTION audit.check_event();
 DROP FUNCTION audit.may_write(text);
 DROP FUNCTION audit.register_writer(text, bytea);
 DROP TABLE audit.writer_registrations;

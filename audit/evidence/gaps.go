@@ -51,12 +51,14 @@ type UnsealedRun struct {
 	SealedAt    time.Time // the time of that event; zero: retention took it, or there is none
 	First, Last int64
 	At, Until   time.Time // of the events First and Last
+	Twice       int64     // the first of these numbers that more than one event has; 0: none
 	InPeriod    int64     // events of the period among them
 }
 
 // waits reports whether the next checkpoint covers the run: it follows on what is
-// sealed. Every other run is behind a gap.
-func (r *UnsealedRun) waits() bool { return r.First == r.Sealed+1 }
+// sealed. Every other run is behind a gap, or behind a number that two events have,
+// of which neither is ever sealed.
+func (r *UnsealedRun) waits() bool { return r.First == r.Sealed+1 && r.Twice != r.First }
 
 // NextNumber is the number that a writer has after another one, sealed or not.
 type NextNumber struct {

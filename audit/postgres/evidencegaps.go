@@ -15,6 +15,7 @@ type UnsealedRun struct {
 	SealedAt    time.Time // the time of that event; zero: it is not there
 	First, Last int64
 	At, Until   time.Time // of the events First and Last
+	Twice       int64     // the first of these numbers that more than one event has; 0: none
 	InPeriod    int64     // events of the period among them, however often their number is there
 }
 
@@ -28,11 +29,13 @@ const unsealedRunsSQL = `WITH RECURSIVE w AS (
     SELECT w.writer, coalesce((SELECT max(l.writer_sequence) FROM audit.leaves l WHERE l.writer = w.writer), 0) AS sealed FROM w WHERE w.writer IS NOT NULL
 ), u AS (
     SELECT s.writer, s.sealed, e.writer_sequence, e.time,
+           count(*) OVER (PARTITION BY s.writer, e.writer_sequence) AS copies,
            e.writer_sequence - dense_rank() OVER (PARTITION BY s.writer ORDER BY e.writer_sequence) AS run
     FROM s CROSS JOIN LATERAL (SELECT v.writer_sequence, v.time FROM audit.events v WHERE v.writer = s.writer AND v.writer_sequence > s.sealed) e
 )
 SELECT u.writer, u.sealed, (SELECT min(v.time) FROM audit.events v WHERE v.writer = u.writer AND v.writer_sequence = u.sealed),
        min(u.writer_sequence), max(u.writer_sequence), (array_agg(u.time ORDER BY u.writer_sequence, u.time))[1], (array_agg(u.time ORDER BY u.writer_sequence DESC, u.time))[1],
+       coalesce(min(u.writer_sequence) FILTER (WHERE u.copies > 1), 0),
        count(*) FILTER (WHERE u.time >= $1 AND u.time < $2)
 FROM u GROUP BY u.writer, u.sealed, u.run ORDER BY u.writer, min(u.writer_sequence)`
 
@@ -45,7 +48,7 @@ func (r *Reader) UnsealedRuns(ctx context.Context, from, to time.Time) ([]Unseal
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (UnsealedRun, error) {
 		var u UnsealedRun
 		var sealed *time.Time
-		err := row.Scan(&u.Writer, &u.Sealed, &sealed, &u.First, &u.Last, &u.At, &u.Until, &u.InPeriod)
+		err := row.Scan(&u.Writer, &u.Sealed, &sealed, &u.First, &u.Last, &u.At, &u.Until, &u.Twice, &u.InPeriod)
 		if sealed != nil {
 			u.SealedAt = *sealed
 		}

@@ -16,7 +16,7 @@ func TestUnsealedRuns(t *testing.T) {
 	l := logFor(t, db.URL(postgres.Writer), nil)
 	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
 	const other = "01a1fdf4-0000-7000-8000-0000000000cc"
-	conn := connection(t, db.URL(postgres.Writer))
+	conn := connection(t, db.URL(""))
 	begin := time.Now().UTC().Truncate(time.Minute).Add(-time.Hour)
 	clock := func(minute int) time.Time { return begin.Add(time.Duration(minute) * time.Minute) }
 	insert(t, conn, other, 1, audit.KindWriterStarted, clock(0))
@@ -25,7 +25,7 @@ func TestUnsealedRuns(t *testing.T) {
 	insert(t, conn, other, 5, audit.KindNameReassigned, clock(2))
 	insert(t, conn, other, 6, audit.KindNameReassigned, clock(3))
 	insert(t, conn, other, 6, audit.KindNameReassigned, clock(4)) // twice
-	insert(t, conn, other, 1<<62, audit.KindNameReassigned, clock(5))
+	insert(t, conn, other, 1<<52, audit.KindNameReassigned, clock(5))
 	seal(t, s)
 
 	r, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
@@ -45,14 +45,14 @@ func TestUnsealedRuns(t *testing.T) {
 		}
 	}
 	want := []UnsealedRun{
-		{Writer: other, Sealed: 2, SealedAt: clock(1), First: 5, Last: 6, At: clock(2), Until: clock(3), InPeriod: 2},
-		{Writer: other, Sealed: 2, SealedAt: clock(1), First: 1 << 62, Last: 1 << 62, At: clock(5), Until: clock(5)},
+		{Writer: other, Sealed: 2, SealedAt: clock(1), First: 5, Last: 6, At: clock(2), Until: clock(3), Twice: 6, InPeriod: 2},
+		{Writer: other, Sealed: 2, SealedAt: clock(1), First: 1 << 52, Last: 1 << 52, At: clock(5), Until: clock(5)},
 	}
 	if len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	next, err := r.NextNumbers(t.Context(), []string{other, other, other, l.Writer(), "nobody"}, []int64{1, 2, 6, 1 << 40, 0})
-	if err != nil || len(next) != 3 || next[0].Number != 2 || next[1].Number != 5 || !next[1].At.Equal(clock(2)) || next[2].Number != 1<<62 {
+	if err != nil || len(next) != 3 || next[0].Number != 2 || next[1].Number != 5 || !next[1].At.Equal(clock(2)) || next[2].Number != 1<<52 {
 		t.Errorf("%+v: %v", next, err)
 	}
 }

@@ -93,7 +93,7 @@ func TestWriterSecretIsNeeded(t *testing.T) {
 	db := database(t)
 	l := logFor(t, db.URL(postgres.Writer), nil)
 	thief, admin := connection(t, db.URL(postgres.Writer)), connection(t, db.URL(""))
-	mustExec(t, admin, `DROP TRIGGER refuse_name ON audit.events`)
+	mustExec(t, admin, `DROP TRIGGER check_event ON audit.events`)
 	mustExec(t, thief, forgeDecision, l.Writer())
 	if n := ask[int](t, admin, `SELECT count(*) FROM audit.decisions WHERE writer = $1`, l.Writer()); n != 1 {
 		t.Errorf("%d false decisions", n)
