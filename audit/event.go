@@ -21,6 +21,7 @@ const (
 	KindPolicyLoaded         Kind = "policy_loaded"         // a revision began to decide
 	KindPolicyRejected       Kind = "policy_rejected"       // a revision was offered and not taken
 	KindPolicyReevaluated    Kind = "policy_reevaluated"    // what was open was put to a new revision
+	KindPolicyApproval       Kind = "policy_approval"       // who approved the pull request of an activated commit
 	KindExceptionExpiring    Kind = "exception_expiring"    // an exception of the policy ends soon
 	KindCandidateMismatch    Kind = "candidate_mismatch"    // a candidate would have decided otherwise
 	KindWriterStarted        Kind = "writer_started"        // a writer's first event

@@ -94,6 +94,10 @@ func seedInto(t *testing.T, url func(user string) string, private string, publis
 	}
 	s.probes("10-12T04:00", 0x70)
 	s.activate("10-30T08:00", "A", "B", "kim") // the branch is set back
+	s.activate("10-31T08:00", "C", "A", "ann")
+	s.approve("10-15T08:01", "B", "self_approved", 12, "pull request 12 was approved by nobody but its authors", `[{"uuid":"0a000000-0000-4000-8000-000000000002","name":"Ann","author":true}]`)
+	s.approve("07-01T08:01", "A", "approved", 11, "approved by somebody who wrote none of it", `[{"uuid":"0a000000-0000-4000-8000-000000000003","name":"Bob"}]`)
+	s.approve("10-31T08:01", "C", "approved", 13, "approved by somebody who wrote none of it", `[{"uuid":"0a000000-0000-4000-8000-000000000003","name":"Bob"}]`)
 	s.operations("10")
 	// The months before and after are like it, at other places: what is asked about
 	// October must not count them.
@@ -107,6 +111,8 @@ func seedInto(t *testing.T, url func(user string) string, private string, publis
 				s.ask(f)
 			}
 		}
+		s.revisions[month] = policy.Revision{Digest: "sha256:" + month, Commit: strings.Repeat(month, 20)}
+		s.activate(month+"-14T08:00", month, "", "eve")
 		s.probes(month+"-12T04:00", 0x70+int(month[1])*2)
 		s.operations(month)
 		s.record(&audit.Event{Time: s.at(month + "-15T08:00"), Kind: audit.KindPolicyRejected, Revision: "sha256:other", Message: "month " + month})
@@ -167,7 +173,7 @@ allow contains {"rule": "settle-with-partner", "message": "settlement"} if {
 // that is refused.
 func (s *seeder) policies() {
 	s.revisions = map[string]policy.Revision{}
-	for _, name := range []string{"A", "B"} {
+	for _, name := range []string{"A", "B", "C"} {
 		snapshot, err := policy.NewSnapshot([]policy.File{{Path: "egress/first.rego", Content: []byte(fmt.Sprintf(firstRego, name))}}, strings.Repeat(strings.ToLower(name), 40))
 		if err != nil {
 			s.t.Fatal(err)
@@ -193,6 +199,14 @@ func (s *seeder) activate(when, name, before, signer string) {
 		attributes = append(attributes, audit.Attribute{Name: "replaces", Value: s.revisions[before].Digest}, audit.Attribute{Name: "replaces_commit", Value: s.revisions[before].Commit})
 	}
 	s.record(&audit.Event{Time: s.at(when), Kind: audit.KindPolicyLoaded, Revision: s.revisions[name].Digest, Commit: s.revisions[name].Commit, Attributes: attributes})
+}
+
+// approve records who approved the pull request of a revision.
+func (s *seeder) approve(when, name, outcome string, pull int, detail, approvers string) {
+	s.t.Helper()
+	s.record(&audit.Event{Time: s.at(when), Kind: audit.KindPolicyApproval, Revision: s.revisions[name].Digest, Commit: s.revisions[name].Commit, Repository: "acme/egress-policy", Message: detail,
+		Attributes: []audit.Attribute{{Name: "outcome", Value: outcome}, {Name: "commits", Value: "1"}, {Name: "pull_request", Value: fmt.Sprint(pull)}, {Name: "title", Value: "Change " + name}, {Name: "destination", Value: "main"},
+			{Name: "author", Value: "Ann"}, {Name: "author_uuid", Value: "0a000000-0000-4000-8000-000000000002"}, {Name: "merged_by", Value: "Ann"}, {Name: "approvers", Value: approvers}}})
 }
 
 // ask records what a line says, and its end.

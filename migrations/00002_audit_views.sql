@@ -62,6 +62,25 @@ FROM audit.events e
 LEFT JOIN audit.policies p ON p.digest = e.revision
 WHERE e.kind IN ('policy_loaded', 'policy_rejected');
 
+-- One line for each commit that began to decide, and who approved its pull request.
+-- Of several events about one commit the worst counts: approved has to be said by all.
+CREATE VIEW audit.policy_approvals AS
+SELECT l.activated_at, l.commit, l.revision, l.author, l.signer, l.activations,
+       coalesce(a.outcome, 'not_recorded') AS outcome, a.pull_request, a.title, a.destination,
+       a.pull_request_author, a.pull_request_author_uuid, a.approvers, a.merged_by, a.merged_by_uuid, a.commits, a.detail, a.recorded_at
+FROM (SELECT e.commit, min(e.time) AS activated_at, min(e.revision) AS revision, count(*) AS activations,
+             min(e.attributes ->> 'author') AS author, min(e.attributes ->> 'signer') AS signer
+        FROM audit.policy_changes e
+       WHERE e.kind = 'policy_loaded' AND e.commit IS NOT NULL
+       GROUP BY e.commit) l
+LEFT JOIN LATERAL (
+    SELECT q.x ->> 'outcome' AS outcome, (q.x ->> 'pull_request')::bigint AS pull_request, q.x ->> 'title' AS title, q.x ->> 'destination' AS destination,
+           q.x ->> 'author' AS pull_request_author, q.x ->> 'author_uuid' AS pull_request_author_uuid, (q.x ->> 'approvers')::json AS approvers,
+           q.x ->> 'merged_by' AS merged_by, q.x ->> 'merged_by_uuid' AS merged_by_uuid, (q.x ->> 'commits')::bigint AS commits, q.message AS detail, q.time AS recorded_at
+      FROM (SELECT p.time, p.message, convert_from(p.record, 'UTF8')::json -> 'attributes' AS x
+              FROM audit.events p WHERE p.kind = 'policy_approval' AND p.commit = l.commit) q
+     ORDER BY q.x ->> 'outcome' = 'approved', q.time LIMIT 1) a ON true;
+
 CREATE VIEW audit.deployment_egress AS
 SELECT workspace_uuid, repository_uuid, deployment_uuid,
        max(workspace) AS workspace, max(repository) AS repository,
@@ -93,6 +112,7 @@ COMMENT ON VIEW audit.denials IS 'What was refused to clients. What passed only 
 COMMENT ON VIEW audit.would_deny IS 'What passed only because of report mode; reason and rule are those for which it would have been refused. Probes of the self-test are in audit.all_decisions only.';
 COMMENT ON VIEW audit.exception_uses IS 'Every decision about a client to which an exception of the policy applied, once for each such exception.';
 COMMENT ON VIEW audit.policy_changes IS 'Every revision that began to decide, or was offered and refused, by each writer.';
+COMMENT ON VIEW audit.policy_approvals IS 'Each commit that began to decide, and who approved the pull request that merged it, as Bitbucket said afterwards.';
 COMMENT ON VIEW audit.deployment_egress IS 'Where each deployment environment of each repository went or tried to go, and how much went there.';
 COMMENT ON VIEW audit.writers IS 'Every process that wrote to the log: when it began and ended, and whether any of its numbers is missing.';
 
@@ -124,6 +144,22 @@ COMMENT ON COLUMN audit.exception_uses.until IS 'When it ends.';
 COMMENT ON COLUMN audit.policy_changes.attributes IS 'What else is known of the change, as JSON.';
 COMMENT ON COLUMN audit.policy_changes.first_seen IS 'When this content was first loaded anywhere.';
 COMMENT ON COLUMN audit.policy_changes.revision IS 'The digest of the policy; its content is in audit.policies.';
+COMMENT ON COLUMN audit.policy_approvals.activated_at IS 'When an instance first began to decide by it.';
+COMMENT ON COLUMN audit.policy_approvals.author IS 'The author as the commit says, self-declared.';
+COMMENT ON COLUMN audit.policy_approvals.signer IS 'Whose key has signed the commit, as the server has verified. Null where signatures are not required.';
+COMMENT ON COLUMN audit.policy_approvals.activations IS 'How many times an instance began to decide by it.';
+COMMENT ON COLUMN audit.policy_approvals.outcome IS 'approved: by somebody who wrote none of it. self_approved: by its authors alone. not_approved, no_pull_request, unknown. not_recorded: Bitbucket was not asked, or has not answered yet. Of several commits that came at once the worst counts.';
+COMMENT ON COLUMN audit.policy_approvals.pull_request IS 'The number of the pull request that merged it.';
+COMMENT ON COLUMN audit.policy_approvals.title IS 'Its title.';
+COMMENT ON COLUMN audit.policy_approvals.destination IS 'The branch that it was merged into.';
+COMMENT ON COLUMN audit.policy_approvals.pull_request_author IS 'Who opened it, by the name that the account had.';
+COMMENT ON COLUMN audit.policy_approvals.pull_request_author_uuid IS 'The UUID of that account.';
+COMMENT ON COLUMN audit.policy_approvals.approvers IS 'Whose approvals stood: uuid, name, at, and author: true where the account wrote a part of it, so that its approval does not count.';
+COMMENT ON COLUMN audit.policy_approvals.merged_by IS 'Who merged it.';
+COMMENT ON COLUMN audit.policy_approvals.merged_by_uuid IS 'The UUID of that account.';
+COMMENT ON COLUMN audit.policy_approvals.commits IS 'How many commits came with it on the first-parent line, itself included. Each was asked about.';
+COMMENT ON COLUMN audit.policy_approvals.detail IS 'Why the outcome is what it is.';
+COMMENT ON COLUMN audit.policy_approvals.recorded_at IS 'When that was recorded.';
 COMMENT ON COLUMN audit.deployment_egress.first_seen IS 'The time of the first decision.';
 COMMENT ON COLUMN audit.deployment_egress.last_seen IS 'The time of the last decision.';
 COMMENT ON COLUMN audit.deployment_egress.allowed IS 'How many decisions allowed it, without those of report mode.';
@@ -140,9 +176,9 @@ COMMENT ON COLUMN audit.writers.events IS 'How many events it has here.';
 COMMENT ON COLUMN audit.writers.last_sequence IS 'The highest number that it gave to an event.';
 COMMENT ON COLUMN audit.writers.missing IS 'How many numbers up to that are not here. Anything but 0 is a finding.';
 
-REVOKE ALL ON audit.all_decisions, audit.decisions, audit.denials, audit.would_deny, audit.exception_uses, audit.policy_changes, audit.deployment_egress, audit.writers FROM PUBLIC;
-GRANT SELECT ON audit.all_decisions, audit.decisions, audit.denials, audit.would_deny, audit.exception_uses, audit.policy_changes, audit.deployment_egress, audit.writers
+REVOKE ALL ON audit.all_decisions, audit.decisions, audit.denials, audit.would_deny, audit.exception_uses, audit.policy_changes, audit.policy_approvals, audit.deployment_egress, audit.writers FROM PUBLIC;
+GRANT SELECT ON audit.all_decisions, audit.decisions, audit.denials, audit.would_deny, audit.exception_uses, audit.policy_changes, audit.policy_approvals, audit.deployment_egress, audit.writers
     TO sallyport_writer, sallyport_auditor;
 
 -- +goose Down
-DROP VIEW audit.writers, audit.deployment_egress, audit.policy_changes, audit.exception_uses, audit.would_deny, audit.denials, audit.decisions, audit.all_decisions;
+DROP VIEW audit.writers, audit.deployment_egress, audit.policy_approvals, audit.policy_changes, audit.exception_uses, audit.would_deny, audit.denials, audit.decisions, audit.all_decisions;

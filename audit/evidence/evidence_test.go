@@ -130,6 +130,7 @@ func TestCounts(t *testing.T) {
 		"tables/exceptions.csv":      `","2026-10-10T00:00:00Z","ended within","1","2026-10-22T03:00:00.000000Z"`,
 		"tables/revisions.csv":       `"0123456789abcdef0123456789abcdef01234567","Ada <ada@acme.example>","ada"`,
 		"tables/activations.csv":     `"proxy-2"`,
+		"tables/approvals.csv":       `"self approved","no","","Ada {0a000000-0000-4000-8000-000000000001}"`,
 		"tables/policy_rejected.csv": `"does_not_load"`,
 		"tables/writers.csv":         `LOST: it did not end by itself`,
 		"tables/without_writer.csv":  `"2026-10-24T04:00:00Z","2026-10-25T00:00:00Z","20h0m0s"`,

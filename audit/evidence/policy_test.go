@@ -120,3 +120,46 @@ func TestActivationsAsTheyWere(t *testing.T) {
 		t.Error(c.Findings)
 	}
 }
+
+// TestApprovalsOfThePeriod: each activated commit has one row with what was said of it,
+// whenever that was; of several events the one that does not say approved counts, and a
+// commit of which nothing was said is not called approved.
+func TestApprovalsOfThePeriod(t *testing.T) {
+	m := newMemory(t)
+	const one = "01a1fdf4-0000-7000-8000-00000000000a"
+	commit := func(digit string) string { return strings.Repeat(digit, 40) }
+	m.add(one, audit.Register(m.signer, at(1, 0)))
+	say := func(when time.Time, digit, outcome string) {
+		m.add(one, &audit.Event{Time: when, Kind: audit.KindPolicyApproval, Commit: commit(digit), Attributes: []audit.Attribute{{Name: "outcome", Value: outcome}, {Name: "approvers", Value: "no JSON"}}})
+	}
+	load := func(when time.Time, digit string) {
+		m.add(one, &audit.Event{Time: when, Kind: audit.KindPolicyLoaded, Revision: "sha256:" + digit, Commit: commit(digit)})
+	}
+	say(at(1, 1), "a", "approved") // before the period, in which it is activated again
+	load(at(3, 0), "a")
+	load(at(4, 0), "b")
+	say(at(4, 1), "b", "approved")
+	say(at(4, 2), "b", "no_pull_request") // somebody said otherwise
+	load(at(5, 0), "c")
+	load(at(24, 0), "d")
+	say(at(25, 2), "d", "approved") // after its end
+	say(at(6, 0), "e", "approved")  // never activated
+	m.seal(at(25, 0))
+	dir := build(t, m, func(o *Options) { o.Sample, o.Size = 0, m.tree.Size() })
+	got := map[string]string{}
+	for _, r := range table(t, tree(t, dir), "approvals") {
+		got[r["commit"][:1]] = r["outcome"] + ", " + r["author_is_not_approver"]
+	}
+	want := map[string]string{"a": "approved, yes", "b": "no pull request, no", "c": "not recorded, not known", "d": "approved, yes"}
+	for digit, outcome := range want {
+		if got[digit] != outcome {
+			t.Errorf("commit %s: %s, want %s", digit, got[digit], outcome)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%v", got)
+	}
+	if c := check(t, dir, nil); len(c.Findings) > 0 {
+		t.Error(c.Findings)
+	}
+}

@@ -119,7 +119,7 @@ func (w *walker) Sealed(e *audit.Entry) {
 
 // lasting are the kinds that a report needs from before its period and after.
 var lasting = map[string]bool{
-	string(audit.KindSigningKey): true, string(audit.KindPolicyLoaded): true,
+	string(audit.KindSigningKey): true, string(audit.KindPolicyLoaded): true, string(audit.KindPolicyApproval): true,
 	string(audit.KindWriterStarted): true, string(audit.KindWriterEnded): true, string(audit.KindWriterLost): true,
 	string(audit.KindEventsLost): true, string(audit.KindGapDeclared): true,
 }

@@ -58,6 +58,8 @@ var alertCases = map[string]alertCase{
 	"names lock held":      {alerts: []string{"SallyportLockHeld"}, state: stateNamesLockHeld},
 	"policy rejected":      {alerts: []string{"SallyportPolicyRejected", "SallyportPoliciesDiffer"}, state: statePolicyRejected},
 	"policy too old":       {alerts: []string{"SallyportPolicyErrors"}, hold: 5 * time.Minute, state: statePolicyTooOld},
+	"policy unapproved":    {alerts: []string{"SallyportPolicyUnapproved"}, hold: 10 * time.Minute, state: statePolicyUnapproved},
+	"approvals unread":     {alerts: []string{"SallyportApprovalsUnread"}, hold: 7 * time.Hour, state: stateApprovalsUnread},
 	"policy endless":       {alerts: []string{"SallyportReevaluationErrors"}, state: statePolicyEndless},
 	"many denied":          {alerts: []string{"SallyportDenialsRising"}, state: stateManyDenied},
 	"recording slow":       {alerts: []string{"SallyportSlow"}, hold: 14 * time.Minute, state: stateRecordingSlow},

@@ -21,50 +21,8 @@ import (
 func TestGitSource(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
-	git := func(arguments ...string) string {
-		t.Helper()
-		cmd := exec.Command("git", arguments...)
-		cmd.Dir = w.policy
-		cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull,
-			"GIT_AUTHOR_NAME=Kim", "GIT_AUTHOR_EMAIL=kim@acme.example", "GIT_COMMITTER_NAME=Kim", "GIT_COMMITTER_EMAIL=kim@acme.example")
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("git %v: %v\n%s", arguments, err, out)
-		}
-		return strings.TrimSpace(string(out))
-	}
-	commit := func() string {
-		t.Helper()
-		git("add", "-A")
-		git("commit", "--quiet", "--allow-empty", "-m", "policy")
-		return git("rev-parse", "HEAD")
-	}
-	git("init", "--quiet", "--initial-branch=main")
-	first := commit()
 	var away atomic.Bool
-	backend := &cgi.Handler{
-		Path: filepath.Join(git("--exec-path"), "git-http-backend"), Root: "/",
-		Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(w.policy), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1", "HOME=" + w.Directory,
-			"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"},
-		InheritEnv: []string{"PATH"}, Logger: log.New(io.Discard, "", 0), Stderr: io.Discard,
-	}
-	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if away.Load() {
-			http.Error(rw, "later", http.StatusServiceUnavailable)
-			return
-		}
-		backend.ServeHTTP(rw, r)
-	}))
-	t.Cleanup(server.Close)
-	text, err := os.ReadFile(w.config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	source := fmt.Sprintf("  git: {url: %q, poll: 24h}\n", server.URL+"/policy/.git")
-	changed := strings.Replace(string(text), fmt.Sprintf("  directory: %q\n", w.policy), source, 1)
-	if err := os.WriteFile(w.config, []byte(changed), 0o600); err != nil || changed == string(text) {
-		t.Fatal(err, changed)
-	}
+	git, commit, first := w.policyFromGit(t, &away, "")
 	w.start()
 	decided := func(commit, verdict string) {
 		t.Helper()
@@ -184,6 +142,57 @@ func rejectedCommits(t *testing.T, w *world, git func(...string) string, commit 
 	if out, err := w.reloadPolicy(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+}
+
+// policyFromGit makes the policy's directory a Git repository with one commit, serves
+// it while away is false, and configures it as the source of policy, with more keys of
+// the section policy.
+func (w *world) policyFromGit(t *testing.T, away *atomic.Bool, more string) (git func(...string) string, commit func() string, first string) {
+	t.Helper()
+	git = func(arguments ...string) string {
+		t.Helper()
+		cmd := exec.Command("git", arguments...)
+		cmd.Dir = w.policy
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull,
+			"GIT_AUTHOR_NAME=Kim", "GIT_AUTHOR_EMAIL=kim@acme.example", "GIT_COMMITTER_NAME=Kim", "GIT_COMMITTER_EMAIL=kim@acme.example")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("git %v: %v\n%s", arguments, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	commit = func() string {
+		t.Helper()
+		git("add", "-A")
+		git("commit", "--quiet", "--allow-empty", "-m", "policy")
+		return git("rev-parse", "HEAD")
+	}
+	git("init", "--quiet", "--initial-branch=main")
+	first = commit()
+	backend := &cgi.Handler{
+		Path: filepath.Join(git("--exec-path"), "git-http-backend"), Root: "/",
+		Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(w.policy), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1", "HOME=" + w.Directory,
+			"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"},
+		InheritEnv: []string{"PATH"}, Logger: log.New(io.Discard, "", 0), Stderr: io.Discard,
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if away.Load() {
+			http.Error(rw, "later", http.StatusServiceUnavailable)
+			return
+		}
+		backend.ServeHTTP(rw, r)
+	}))
+	t.Cleanup(server.Close)
+	text, err := os.ReadFile(w.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := fmt.Sprintf("  git: {url: %q, poll: 24h}\n%s", server.URL+"/policy/.git", more)
+	changed := strings.Replace(string(text), fmt.Sprintf("  directory: %q\n", w.policy), source, 1)
+	if err := os.WriteFile(w.config, []byte(changed), 0o600); err != nil || changed == string(text) {
+		t.Fatal(err, changed)
+	}
+	return git, commit, first
 }
 
 // reloadPolicy has the server look at its policy, and returns what the operator

@@ -36,16 +36,18 @@ type policySource interface {
 
 // policyHolder keeps the engine at the latest good revision of the source.
 type policyHolder struct {
-	engine  *rego.Engine
-	source  policySource
-	poll    time.Duration
-	maxAge  time.Duration // 0: none
-	kept    *source.Kept
-	options rego.Options
-	log     *slog.Logger
-	audit   *audit.Log
-	notify  *notifier
-	changed func(policy.Revision) // told of each revision that begins to decide; nil: nobody
+	engine    *rego.Engine
+	source    policySource
+	poll      time.Duration
+	maxAge    time.Duration // 0: none
+	kept      *source.Kept
+	options   rego.Options
+	log       *slog.Logger
+	audit     *audit.Log
+	notify    *notifier
+	before    string                // the commit that decided in an earlier process, as far as the disk tells
+	activated func()                // told of each commit that began to decide; nil: nobody
+	changed   func(policy.Revision) // told of each revision that begins to decide; nil: nobody
 
 	turn      sync.Mutex // one refresh at a time
 	good      *rego.Set  // the latest that was taken; decides unless it is too old
@@ -115,6 +117,7 @@ func (p *policyHolder) begin(ctx context.Context) error {
 	var after policy.Revision
 	if kept != nil {
 		after = kept.Snapshot.Revision()
+		p.before = after.Commit
 	}
 	resumed := p.resume(ctx, kept)
 	set, offered, err := p.obtain(ctx, after, resumed)

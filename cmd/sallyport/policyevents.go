@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -131,7 +132,9 @@ func (p *policyHolder) announce(ctx context.Context, set, previous *rego.Set) er
 		{Name: "files", Value: strconv.Itoa(len(set.Snapshot().Files))},
 		{Name: "warnings", Value: strconv.Itoa(len(set.Warnings()))},
 	}
+	before := p.before // of an earlier process, which its own event does not replace
 	if previous != nil {
+		before = previous.Revision().Commit
 		attributes = append(attributes, words.Attribute{Name: "replaces", Value: previous.Revision().Digest})
 		if commit := previous.Revision().Commit; commit != "" {
 			attributes = append(attributes, words.Attribute{Name: "replaces_commit", Value: commit})
@@ -148,12 +151,16 @@ func (p *policyHolder) announce(ctx context.Context, set, previous *rego.Set) er
 		attributes = append(attributes, words.Attribute{Name: "rewound", Value: "true"})
 	}
 	attributes = append(attributes, p.provenance(ctx, revision.Commit)...)
+	attributes = append(attributes, p.brought(ctx, before, revision.Commit)...)
 	err := p.audit.Record(ctx, &words.Event{
 		Time: now, Kind: words.KindPolicyLoaded,
 		Revision: revision.Digest, Commit: revision.Commit, Attributes: attributes,
 	})
 	if err == nil {
 		p.history.decides(revision.Digest, now)
+		if p.activated != nil && revision.Commit != "" {
+			p.activated()
+		}
 		p.log.Info("policy decides", "revision", revision.Digest, "commit", revision.Commit, "files", len(set.Snapshot().Files))
 	}
 	return err
@@ -183,6 +190,30 @@ func (p *policyHolder) provenance(ctx context.Context, commit string) []words.At
 	}
 	if known.Signer != "" {
 		attributes = append(attributes, words.Attribute{Name: "signer", Value: known.Signer})
+	}
+	return attributes
+}
+
+// maxBrought bounds the commits that the event of an activation lists.
+const maxBrought = 40
+
+// brought are the commits that came with an activation, so that the approval of each
+// can be asked for.
+func (p *policyHolder) brought(ctx context.Context, before, commit string) []words.Attribute {
+	git, ok := p.source.(interface {
+		Brought(ctx context.Context, before, commit string, limit int) ([]string, bool, error)
+	})
+	if !ok || commit == "" {
+		return nil
+	}
+	commits, more, err := git.Brought(ctx, before, commit, maxBrought)
+	if err != nil {
+		p.log.Warn("the commits that came with the policy are unknown", "commit", commit, "error", err)
+		return []words.Attribute{{Name: "commits", Value: commit}, {Name: "more_commits", Value: "true"}}
+	}
+	attributes := []words.Attribute{{Name: "commits", Value: strings.Join(commits, " ")}}
+	if more {
+		attributes = append(attributes, words.Attribute{Name: "more_commits", Value: "true"})
 	}
 	return attributes
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	identity "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/admin"
+	"github.com/sallyport/sallyport/internal/approval"
 	"github.com/sallyport/sallyport/internal/completeness"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/pgembed"
@@ -49,6 +50,7 @@ type server struct {
 	redecider     *proxy.Redecider
 	attester      *audit.Attester
 	reconciler    *completeness.Reconciler // nil: deployments are not held against the log
+	approvals     *approval.Watcher        // nil: approvals are not read
 	door          *selftest.Door
 	echo          *selftest.Echo // nil: no self-test is made
 	selfTest      *selftest.Test // likewise
@@ -96,7 +98,7 @@ func newServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *se
 		return nil, fmt.Errorf("make data_directory: %w", err)
 	}
 	for _, step := range []func(context.Context) error{
-		s.inherit, s.loadPolicy, s.listen, s.claimAll, s.listenControl, s.openAudit, s.countIdentity, s.openStore, s.startIdentity, s.openCompleteness,
+		s.inherit, s.loadPolicy, s.listen, s.claimAll, s.listenControl, s.openAudit, s.countIdentity, s.openStore, s.startIdentity, s.openCompleteness, s.openApprovals,
 		s.announcePolicy, s.openSelfTest, s.buildGate, s.buildControl,
 	} {
 		if err := step(ctx); err != nil {
@@ -304,6 +306,10 @@ func (s *server) watch() {
 		s.admin.AddDetail("completeness", s.completenessDetail)
 		s.completenessGauges()
 	}
+	if s.approvals != nil {
+		s.admin.AddDetail("approvals", s.approvalsDetail)
+		s.approvalGauges()
+	}
 	if s.selfTest != nil {
 		s.admin.AddDetail("self_test", s.selfTestDetail)
 		s.selfTestGauges()
@@ -389,6 +395,9 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 	routines.Go(func() { s.learnPipelines(background) })
 	if s.reconciler != nil {
 		routines.Go(func() { s.reconciler.Run(background) })
+	}
+	if s.approvals != nil {
+		routines.Go(func() { s.approvals.Run(background) })
 	}
 	if s.selfTest != nil {
 		routines.Go(func() { s.selfTest.Run(background) })

@@ -10,6 +10,9 @@ import (
 const (
 	ScopeRepository = "repository"
 	ScopePipeline   = "pipeline"
+	// ScopePullRequest lets a token read pull requests. [Workspace.SetAccessTokens]
+	// does not give it.
+	ScopePullRequest = "pullrequest"
 )
 
 // accessToken is a workspace access token.
@@ -53,6 +56,8 @@ func (s *Server) authorize(c *call) (refusal answer, refused bool) {
 		needs = ""
 	case RepositoryList, RepositoryGet:
 		needs = ScopeRepository
+	case CommitPullRequests, PullRequestList, PullRequestGet, PullRequestCommits:
+		needs = ScopePullRequest
 	}
 	if c.header == "" {
 		if c.endpoint == WorkspaceGet {

@@ -85,6 +85,8 @@ type Repository struct {
 	project      string // key
 	environments []*Environment
 	pipelines    []*Pipeline
+	pulls        []*Pull
+	links        CommitLinks
 	builds       int
 }
 

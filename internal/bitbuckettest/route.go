@@ -68,6 +68,10 @@ var routes = []route{
 	{"repositories/*/*/pipelines/*", PipelineGet, (*Server).getPipeline},
 	{"repositories/*/*/pipelines/*/steps", StepList, (*Server).listSteps},
 	{"repositories/*/*/pipelines/*/steps/*", StepGet, (*Server).getStep},
+	{"repositories/*/*/commit/*/pullrequests", CommitPullRequests, (*Server).listCommitPullRequests},
+	{"repositories/*/*/pullrequests", PullRequestList, (*Server).listPullRequests},
+	{"repositories/*/*/pullrequests/*", PullRequestGet, (*Server).getPullRequest},
+	{"repositories/*/*/pullrequests/*/commits", PullRequestCommits, (*Server).listPullRequestCommits},
 	{"repositories/*/*/deployments", DeploymentList, (*Server).listDeployments},
 	{"repositories/*/*/deployments/*", DeploymentGet, (*Server).getDeployment},
 }

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/target"
@@ -123,10 +124,31 @@ type Policy struct {
 	EvaluationTimeout time.Duration
 	// Candidate is nil where none is evaluated.
 	Candidate *Candidate
+	Approvals Approvals
 	// ExceptionNotice is how long before an exception ends it is announced.
 	ExceptionNotice time.Duration
 	// MaxAge is how long a revision decides after its source was last seen to offer it; 0 is without an end.
 	MaxAge time.Duration
+}
+
+// Approvals says how the approvals of the policy repository's pull requests are read.
+type Approvals struct {
+	Enabled bool
+	// Repository is workspace/name in Bitbucket; empty: what [Policy].Git's URL says, if it is one of bitbucket.org.
+	Repository string
+	// Deadline is how long after an activation Bitbucket is asked.
+	Deadline time.Duration
+}
+
+// BitbucketRepository is the workspace's slug and the name of the repository that approvals are read of; ok is false
+// where policy is not in one that is known.
+func (p *Policy) BitbucketRepository() (workspace, name string, ok bool) {
+	full := p.Approvals.Repository
+	if full == "" && p.Git != nil && p.Git.URL != nil && strings.EqualFold(p.Git.URL.Hostname(), "bitbucket.org") {
+		full = strings.TrimSuffix(strings.Trim(p.Git.URL.Path, "/"), ".git")
+	}
+	workspace, name, ok = strings.Cut(strings.ToLower(full), "/")
+	return workspace, name, ok && p.Git != nil && slugForm.MatchString(workspace) && repositoryForm.MatchString(name)
 }
 
 // Candidate is a policy that is evaluated beside the one that decides. Exactly one of its fields is set.

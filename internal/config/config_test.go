@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,7 +34,7 @@ func TestDefaults(t *testing.T) {
 			Leeway: 30 * time.Second, NamesWait: 5 * time.Second, OnExpiry: ExpiryKeep, ExpiryGrace: time.Minute,
 			MaxLifetime: 12 * time.Hour, KeysMaxAge: 24 * time.Hour, NamesMaxAge: 24 * time.Hour,
 		},
-		Policy: Policy{Directory: directory, EvaluationTimeout: time.Second, ExceptionNotice: 7 * 24 * time.Hour},
+		Policy: Policy{Directory: directory, EvaluationTimeout: time.Second, Approvals: Approvals{Enabled: true, Deadline: 24 * time.Hour}, ExceptionNotice: 7 * 24 * time.Hour},
 		Audit: Audit{Embedded: true, OnOutage: OutageDeny, Checkpoints: Checkpoints{Interval: 5 * time.Second},
 			Completeness: Completeness{Enabled: true, Interval: 6 * time.Hour, Lookback: 30 * 24 * time.Hour, Settle: 15 * time.Minute, RequestsPerHour: 200}},
 		Egress: Egress{
@@ -175,10 +176,44 @@ func TestGit(t *testing.T) {
 		`{git: {url: "https://a.example/p.git"}, candidate: {branch: a, directory: "."}}`: "policy.candidate: give exactly one",
 		`{directory: ".", candidate: {branch: a}}`:                                        "policy.candidate.branch: there is no policy.git",
 		`{directory: ".", candidate: {}}`:                                                 "policy.candidate: give exactly one",
+		`{directory: ".", approvals: {repository: acme/policy}}`:                          "policy.approvals.repository: a policy directory has no pull requests",
+		`{git: {url: "https://a.example/p.git"}, approvals: {repository: beta/policy}}`:   "policy.approvals.repository: the workspace beta is not configured",
+		`{git: {url: "https://a.example/p.git"}, approvals: {repository: acme/policy}}`:   "policy.approvals.repository: the workspace acme has no API",
+		`{git: {url: "https://a.example/p.git"}, approvals: {repository: "acme/../x"}}`:   "policy.approvals.repository: want a repository",
+		`{git: {url: "https://a.example/p.git"}, approvals: {repo: acme/policy}}`:         "policy.approvals.repo: unknown key",
 	} {
 		if _, err := with(policy); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v\nwant %s", policy, err, want)
 		}
+	}
+}
+
+// TestBitbucketRepository: what the URL says is a guess for bitbucket.org alone, and
+// what is named wins.
+func TestBitbucketRepository(t *testing.T) {
+	for _, c := range []struct{ url, named, want string }{
+		{"https://bitbucket.org/acme/egress-policy.git", "", "acme/egress-policy"},
+		{"https://bitbucket.org/Acme/Egress-Policy", "", "acme/egress-policy"},
+		{"ssh://git@bitbucket.org/acme/policy.git", "", "acme/policy"},
+		{"https://bitbucket.org/acme/policy.git", "acme/other", "acme/other"},
+		{"https://git.acme.example/acme/policy.git", "", ""},
+		{"https://git.acme.example/mirror.git", "acme/policy", "acme/policy"},
+		{"https://bitbucket.org/policy.git", "", ""},
+		{"https://bitbucket.org/acme/a/b.git", "", ""},
+		{"https://bitbucket.org.evil.example/acme/policy.git", "", ""},
+	} {
+		u, err := url.Parse(c.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := Policy{Git: &Git{URL: u}, Approvals: Approvals{Repository: c.named}}
+		workspace, name, ok := p.BitbucketRepository()
+		if got := workspace + "/" + name; ok != (c.want != "") || ok && got != c.want {
+			t.Errorf("%s, %q: %q, %v", c.url, c.named, got, ok)
+		}
+	}
+	if _, _, ok := (&Policy{Approvals: Approvals{Repository: "acme/policy"}}).BitbucketRepository(); ok {
+		t.Error("a directory has a repository")
 	}
 }
 

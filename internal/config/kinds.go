@@ -157,6 +157,20 @@ var uuid = kind[string]{
 
 var slugForm = regexp.MustCompile(`^[a-z0-9_-]{1,62}$`)
 
+// repositoryForm is a repository's slug: what Bitbucket makes of its name.
+var repositoryForm = regexp.MustCompile(`^[a-z0-9_.-]{1,62}$`)
+
+var repository = kind[string]{
+	name: "repository", want: "a repository such as acme/egress-policy",
+	parse: func(_ *decoder, text string) (string, *problem) {
+		workspace, name, _ := strings.Cut(text, "/")
+		if !slugForm.MatchString(workspace) || !repositoryForm.MatchString(name) || strings.Trim(name, ".") == "" {
+			return "", wanted("a repository such as acme/egress-policy", text, "the workspace's slug, a slash, and the repository's slug, as in its URL")
+		}
+		return text, nil
+	},
+}
+
 var slug = kind[string]{
 	name: "slug", want: "a workspace's slug such as acme",
 	parse: func(_ *decoder, text string) (string, *problem) {

@@ -22,6 +22,7 @@ func (d *decoder) relations(cfg *Config) {
 	d.policySource()
 	d.git(cfg.Policy.Git)
 	d.candidate(cfg.Policy)
+	d.approvals(cfg)
 	d.log(cfg.Audit)
 	if t := cfg.Egress.Tunnel; d.sound("egress.tunnel.idle_timeout") && t.MaxLifetime > 0 && t.IdleTimeout > t.MaxLifetime {
 		d.remark("egress.tunnel.idle_timeout", "", "it is longer than egress.tunnel.max_lifetime (%s) and so never used", amount(t.MaxLifetime))
@@ -205,6 +206,29 @@ func (d *decoder) candidate(p Policy) {
 	case branch && p.Candidate.Branch == p.Git.Branch:
 		d.fail(path+".branch", "name another one", "it is the branch that decides")
 	}
+}
+
+// approvals checks a repository that is named: one of whose pull requests nothing could be read is a mistake. Where
+// none is named, what the URL of policy.git says is a guess, and no error.
+func (d *decoder) approvals(cfg *Config) {
+	const path = "policy.approvals.repository"
+	if !d.has(path) || d.failed[path] || cfg.Policy.Approvals.Repository == "" {
+		return
+	}
+	if cfg.Policy.Git == nil {
+		d.fail(path, "remove it, or let policy come from policy.git", "a policy directory has no pull requests")
+		return
+	}
+	workspace, _, _ := strings.Cut(cfg.Policy.Approvals.Repository, "/")
+	for _, b := range cfg.Identity.Bitbucket {
+		if b.Workspace == workspace {
+			if b.API == nil {
+				d.fail(path, "add api to the workspace under identity.bitbucket, with a token that has the scope pullrequest", "the workspace %s has no API", workspace)
+			}
+			return
+		}
+	}
+	d.fail(path, "name a repository of a workspace under identity.bitbucket", "the workspace %s is not configured", workspace)
 }
 
 // log checks that there is exactly one place for the audit log, and its migration login.

@@ -85,7 +85,7 @@ func bitbucketFields(b *Bitbucket) []field {
 func apiFields(a *API) []field {
 	return []field{
 		scalar("url", &a.URL, webURL, "The API's base.", fallback("https://api.bitbucket.org/2.0")),
-		scalar("token_file", &a.Token, secretFile, "A workspace access token with the scopes `repository` and `pipeline`. The file may change while the server runs.", required),
+		scalar("token_file", &a.Token, secretFile, "A workspace access token with the scopes `repository` and `pipeline`, and `pullrequest` for `policy.approvals`. The file may change while the server runs.", required),
 	}
 }
 
@@ -96,10 +96,19 @@ func policyFields(p *Policy) []field {
 		scalar("evaluation_timeout", &p.EvaluationTimeout, between(duration, time.Millisecond, 30*time.Second),
 			"Bounds the evaluation of one decision; past it the answer is deny.", fallback("1s")),
 		optional("candidate", &p.Candidate, candidateFields, "A policy that is evaluated beside the one that decides, off the way of requests: where the two differ is counted and recorded."),
+		section("approvals", &p.Approvals, approvalsFields, "Who approved the pull requests that activated commits were merged by, read from Bitbucket after the activation and recorded. It needs `git`, and the `api` of the workspace with a token that has the scope `pullrequest` as well."),
 		scalar("exception_notice", &p.ExceptionNotice, between(duration, 0, 366*24*time.Hour),
 			"How long before an exception of a list with `owner`, `ticket` and `until` ends it is announced.", fallback("168h")),
 		scalar("max_age", &p.MaxAge, between(duration, 0, 366*24*time.Hour),
 			"How long a revision goes on deciding after its source was last seen to offer it, and how old the one kept on disk may be at a start without the source; past it nothing decides and everything is refused. `0s`: without an end.", fallback("0s")),
+	}
+}
+
+func approvalsFields(a *Approvals) []field {
+	return []field{
+		scalar("enabled", &a.Enabled, boolean, "Whether they are read, where the repository is known.", fallback("true")),
+		scalar("repository", &a.Repository, repository, "The policy repository in Bitbucket, `workspace/name`. Absent: what `git.url` says, where its host is `bitbucket.org`."),
+		scalar("deadline", &a.Deadline, between(duration, time.Minute, 14*24*time.Hour), "How long after an activation Bitbucket is asked, with pauses, before the record says `unknown`.", fallback("24h")),
 	}
 }
 

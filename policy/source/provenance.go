@@ -102,3 +102,38 @@ func short(text string) string {
 	}
 	return text[:cut] + "…"
 }
+
+// Brought lists the commits that activating a commit brings where another one decided:
+// the commit itself and what is between the two, on the first-parent line, the newest
+// first and at most limit. more reports that there are others. Without a commit before,
+// or where that is not in its history, it is the commit alone. Safe for concurrent use;
+// it waits for a fetch in progress.
+func (g *Git) Brought(ctx context.Context, before, commit string, limit int) (commits []string, more bool, err error) {
+	if !objectName.MatchString(commit) {
+		return nil, false, fmt.Errorf("%.80q names no commit", commit)
+	}
+	if !objectName.MatchString(before) || before == commit {
+		return []string{commit}, false, nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	bounded, cancel := context.WithTimeout(ctx, gitTimeout)
+	defer cancel()
+	if _, err := g.git(bounded, 1<<10, "merge-base", "--is-ancestor", before, commit); err != nil {
+		return []string{commit}, false, bounded.Err()
+	}
+	out, err := g.git(bounded, 1<<20, "rev-list", "--first-parent", "--max-count="+strconv.Itoa(limit+1), commit, "^"+before)
+	if err != nil {
+		return nil, false, fmt.Errorf("commits up to %s: %w", commit, err)
+	}
+	commits = strings.Fields(string(out))
+	for _, c := range commits {
+		if !objectName.MatchString(c) {
+			return nil, false, fmt.Errorf("git named the commit %.80q", c)
+		}
+	}
+	if len(commits) == 0 {
+		return []string{commit}, false, nil
+	}
+	return commits[:min(len(commits), limit)], len(commits) > limit, nil
+}

@@ -1,0 +1,133 @@
+package evidence
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+var approvalsSection = section{
+	name: "approvals", title: "Approvals of changes of policy", criteria: []string{"CC8.1"},
+	kinds: []audit.Kind{audit.KindPolicyApproval},
+	begin: func() chapter { return &approvalsChapter{} },
+	text: `<p>After a commit began to decide, the server asks Bitbucket which pull request merged it into the branch, and who approved that. No activation waits for the answer. Accounts are told apart by their UUIDs; an approval by anybody who wrote a part of the change, as far as Bitbucket knows the commits' authors, does not count. An approval that was withdrawn does not count. Where several commits came at once, the worst of them counts.</p>
+{{if .Commits}}<p>{{.Commits}} commits were activated in the period: {{.Approved}} with an approval by somebody else than the authors{{if .Not}}, <b>{{.Not}} without</b>{{end}}{{if .Open}}, {{.Open}} of which nothing is on record: Bitbucket was not asked, or had not answered when the checkpoint was signed{{end}}.</p>
+{{else}}<p>No commit was activated in the period.</p>
+{{end}}<p>It is what Bitbucket said when it was asked. Whether an approval was given before the last change of the pull request is not examined here: Bitbucket can be told to reset approvals.</p>`,
+}
+
+// approvalsChapter joins activated commits with what Bitbucket said of them.
+type approvalsChapter struct {
+	nothing
+	Commits, Approved, Not, Open int
+
+	activated map[string]*said   // by commit: the first activation of the period
+	approvals map[string][]*said // by commit
+}
+
+func (c *approvalsChapter) event(e *happened) {
+	switch {
+	case e.Kind == string(audit.KindPolicyApproval) && e.Commit != "":
+		if c.approvals == nil {
+			c.approvals = map[string][]*said{}
+		}
+		if len(c.approvals) < mostRows {
+			c.approvals[e.Commit] = append(c.approvals[e.Commit], e.said)
+		}
+	case e.Kind == string(audit.KindPolicyLoaded) && e.Commit != "" && e.inPeriod:
+		if c.activated == nil {
+			c.activated = map[string]*said{}
+		}
+		if before := c.activated[e.Commit]; before == nil || e.Time < before.Time {
+			c.activated[e.Commit] = e.said
+		}
+	}
+}
+
+// worst is the event about a commit that counts: the first that does not say approved.
+func worst(events []*said) *said {
+	slices.SortStableFunc(events, func(a, b *said) int {
+		return cmp.Or(order(a.Attributes["outcome"] == "approved", b.Attributes["outcome"] == "approved"), strings.Compare(a.Time, b.Time))
+	})
+	if len(events) == 0 {
+		return nil
+	}
+	return events[0]
+}
+
+func order(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// approver is a member of the attribute approvers.
+type approver struct {
+	UUID   string `json:"uuid"`
+	Name   string `json:"name"`
+	At     string `json:"at"`
+	Author bool   `json:"author"`
+}
+
+// approversOf are those of an event: who counts, and who is an author.
+func approversOf(e *said) (others, authors names) {
+	var list []approver
+	if json.Unmarshal([]byte(e.Attributes["approvers"]), &list) != nil {
+		return nil, nil
+	}
+	for _, a := range list {
+		shown := cmp.Or(a.Name, "(no name)")
+		if a.At != "" {
+			shown += " at " + a.At
+		}
+		shown += " {" + a.UUID + "}"
+		if a.Author {
+			authors.add(shown)
+		} else {
+			others.add(shown)
+		}
+	}
+	return others, authors
+}
+
+func (c *approvalsChapter) finish(*Facts) []Table {
+	t := Table{Name: "approvals", Title: "Activated commits and their approvals", Note: "The author of a commit is self-declared; those of the pull request and the approvers are accounts of Bitbucket.",
+		Columns: []string{"first_activated", "commit", "author_as_the_commit_says", "outcome", "author_is_not_approver", "approved_by", "approved_by_authors", "pull_request", "title", "pull_request_author", "merged_by", "detail",
+			"commits", "other_pull_requests", "destination", "repository", "recorded", "pull_request_author_uuid", "merged_by_uuid", "commits_of_unknown_authors", "changes_requested_by", "revision"}, Extra: 10}
+	c.Commits = len(c.activated)
+	for _, commit := range sorted(c.activated) {
+		l := c.activated[commit]
+		e := worst(c.approvals[commit])
+		if e == nil {
+			c.Open++
+			t.Rows = append(t.Rows, append([]string{l.Time, commit, l.Attributes["author"], "not recorded", "not known"}, make([]string, 16)...))
+			t.Rows[len(t.Rows)-1] = append(t.Rows[len(t.Rows)-1], l.Revision)
+			continue
+		}
+		a := e.Attributes
+		others, authors := approversOf(e)
+		different := "no"
+		switch {
+		case a["outcome"] == "approved":
+			different = "yes"
+			c.Approved++
+		case a["outcome"] == "unknown":
+			different = "not known"
+			c.Not++
+		default:
+			c.Not++
+		}
+		t.Rows = append(t.Rows, []string{l.Time, commit, l.Attributes["author"], strings.ReplaceAll(a["outcome"], "_", " "), different, others.String(), authors.String(),
+			a["pull_request"], a["title"], a["author"], a["merged_by"], e.Message,
+			a["commits"], a["other_pull_requests"], a["destination"], e.Repository, e.Time, a["author_uuid"], a["merged_by_uuid"], a["commits_of_unknown_authors"], a["changes_requested_by"], l.Revision})
+	}
+	sortRows(&t, 0, 1)
+	return []Table{t}
+}
