@@ -276,8 +276,12 @@ SELECT d.time, d.decision_id,
        d.writer, d.writer_sequence,
        p.build_number, p.creator
 FROM audit.events d
-LEFT JOIN audit.events c
-       ON c.decision_id = d.decision_id AND c.kind IN ('tunnel_closed', 'request_closed')
+LEFT JOIN LATERAL (
+    SELECT DISTINCT ON (e.decision_id) e.decision_id, e.time, e.close_reason, e.bytes_sent, e.bytes_received, e.duration, e.upstream_status, e.dialed_address
+    FROM audit.events e
+    WHERE e.decision_id = d.decision_id AND e.kind IN ('tunnel_closed', 'request_closed')
+      AND e.time > d.time - interval '1 day' AND e.time < d.time + interval '8 days'
+) c ON c.decision_id = d.decision_id
 LEFT JOIN identity.pipelines p
        ON p.pipeline_uuid = d.pipeline_uuid AND p.repository_uuid = d.repository_uuid
 WHERE d.kind = 'decision';
@@ -319,8 +323,12 @@ SELECT d.time, d.decision_id,
        d.writer, d.writer_sequence,
        NULL::bigint AS build_number, NULL::text COLLATE "C" AS creator
 FROM audit.events d
-LEFT JOIN audit.events c
-       ON c.decision_id = d.decision_id AND c.kind IN ('tunnel_closed', 'request_closed')
+LEFT JOIN LATERAL (
+    SELECT DISTINCT ON (e.decision_id) e.decision_id, e.time, e.close_reason, e.bytes_sent, e.bytes_received, e.duration, e.upstream_status, e.dialed_address
+    FROM audit.events e
+    WHERE e.decision_id = d.decision_id AND e.kind IN ('tunnel_closed', 'request_closed')
+      AND e.time > d.time - interval '1 day' AND e.time < d.time + interval '8 days'
+) c ON c.decision_id = d.decision_id
 WHERE d.kind = 'decision';
 CREATE OR REPLACE VIEW audit.decisions AS
 SELECT * FROM audit.all_decisions WHERE credential_kind IS DISTINCT FROM 'self_test';

@@ -249,6 +249,7 @@ BEGIN
         SELECT size + r.before + e.writer_sequence - r.first, e.writer_sequence, r.writer, sha256('\x00'::bytea || e.record)
         FROM unnest(writers, first_numbers, last_numbers, before) AS r (writer, first, last, before)
         JOIN audit.events e ON e.writer = r.writer COLLATE "C" AND e.writer_sequence BETWEEN r.first AND r.last
+        ORDER BY 1 -- in another order the pages of the indexes stay half empty
         RETURNING index, hash
     )
     SELECT count(*), coalesce(string_agg(l.hash, ''::bytea ORDER BY l.index), '') INTO added, hashes FROM leaves l;
