@@ -115,6 +115,9 @@ func ReadDecided(record []byte) (d Decided, ok bool, err error) {
 	if input == nil {
 		input = j.input()
 	}
+	if j.Rules == nil && j.Rule != "" {
+		j.Rules = []string{j.Rule}
+	}
 	return Decided{
 		ID: j.DecisionID, Time: j.Time.UTC(), Verdict: j.Verdict, Mode: j.Mode, WouldDeny: j.WouldDeny, Reason: j.Reason,
 		Rule: j.Rule, Rules: j.Rules, Exceptions: j.Exceptions, Message: j.Message, Revision: j.Revision, Commit: j.Commit,

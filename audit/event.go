@@ -95,7 +95,7 @@ type Event struct {
 	WouldDeny      bool
 	Reason         string
 	Rule           string
-	Rules          []string
+	Rules          []string // all that matched; empty also where that is Rule alone
 	Exceptions     []string // places of the policy's exceptions that applied; see [Event.AddExceptions]
 	Message        string
 	Revision       string // the policy's content digest
@@ -103,7 +103,7 @@ type Event struct {
 	Status         int    // ours
 	UpstreamProxy  string // the URL of the proxy that the way out led through; empty: none
 	DialedAddress  netip.Addr
-	Addresses      []netip.Addr // all that were pinned
+	Addresses      []netip.Addr // all that were pinned; empty also where that is DialedAddress alone
 	BytesSent      int64        // bytes from the client to the target; only in a closing event
 	BytesReceived  int64        // and back
 	Duration       time.Duration

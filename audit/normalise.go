@@ -100,6 +100,13 @@ func (e *Event) normaliseLists() {
 			e.Addresses[i] = plain(a)
 		}
 	}
+	// What another field says already is not recorded again.
+	if len(e.Rules) == 1 && e.Rules[0] == e.Rule {
+		e.Rules = nil
+	}
+	if len(e.Addresses) == 1 && e.Addresses[0] == e.DialedAddress {
+		e.Addresses = nil
+	}
 	e.Attributes = e.Attributes[:min(len(e.Attributes), capList)]
 	for i := range e.Attributes {
 		e.Attributes[i].Name = Text(e.Attributes[i].Name, capName)

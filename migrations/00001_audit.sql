@@ -94,7 +94,7 @@ COMMENT ON COLUMN audit.events.mode IS 'enforce, or report: denials pass for now
 COMMENT ON COLUMN audit.events.would_deny IS 'Whether it passed only because of report mode. Null where there is no verdict.';
 COMMENT ON COLUMN audit.events.reason IS 'Why the verdict is what it is: one word of a closed vocabulary.';
 COMMENT ON COLUMN audit.events.rule IS 'The id of the rule that decided. Null where none did.';
-COMMENT ON COLUMN audit.events.rules IS 'The ids of all rules that matched, the deciding one first.';
+COMMENT ON COLUMN audit.events.rules IS 'The ids of all rules that matched, the deciding one first. Null where that is rule alone.';
 COMMENT ON COLUMN audit.events.exceptions IS 'The places of the exceptions in the documents of the policy that applied: they name the repository and the target, and were in force. Empty text: a rule made one. Null where none did.';
 COMMENT ON COLUMN audit.events.message IS 'The word of the policy author to the client, or the detail of a refusal.';
 COMMENT ON COLUMN audit.events.revision IS 'The digest of the policy that decided, or that ended a tunnel or request; its content is in audit.policies.';
@@ -102,7 +102,7 @@ COMMENT ON COLUMN audit.events.commit IS 'The Git commit of that policy, where i
 COMMENT ON COLUMN audit.events.status IS 'The HTTP status that Sallyport answered with.';
 COMMENT ON COLUMN audit.events.upstream_proxy IS 'The upstream proxy, as a URL. Null where the connection was direct, and where the request was refused before one was chosen.';
 COMMENT ON COLUMN audit.events.dialed_address IS 'The address of the target that was dialed, or is the first to be dialed. Null in an allow whose name the proxy in upstream_proxy resolved.';
-COMMENT ON COLUMN audit.events.addresses IS 'All addresses of the target that were pinned for dialling.';
+COMMENT ON COLUMN audit.events.addresses IS 'All addresses of the target that were pinned for dialing. Null where that is dialed_address alone.';
 COMMENT ON COLUMN audit.events.bytes_sent IS 'Bytes from the client to the target. Only in an event that closes.';
 COMMENT ON COLUMN audit.events.bytes_received IS 'Bytes from the target to the client. Only in an event that closes.';
 COMMENT ON COLUMN audit.events.duration IS 'How long the tunnel or request lasted, in whole microseconds. Only in an event that closes.';

@@ -22,8 +22,8 @@ SELECT d.time, d.decision_id,
        d.verdict, d.reason, d.rule, d.mode, d.would_deny,
        d.workspace, d.repository, d.project, d.deployment, d.deployment_type, d.branch,
        d.action, d.scheme, d.host, d.port, d.method, d.path, d.target_raw,
-       d.status, d.message, d.rules, d.revision, d.commit,
-       d.upstream_proxy, coalesce(c.dialed_address, d.dialed_address) AS dialed_address, d.addresses,
+       d.status, d.message, CASE WHEN d.rule IS NOT NULL THEN coalesce(d.rules, ARRAY[d.rule]) END AS rules, d.revision, d.commit,
+       d.upstream_proxy, coalesce(c.dialed_address, d.dialed_address) AS dialed_address, CASE WHEN d.dialed_address IS NOT NULL THEN coalesce(d.addresses, ARRAY[d.dialed_address]) END AS addresses,
        c.time AS closed_at, c.close_reason, c.bytes_sent, c.bytes_received, c.duration, c.upstream_status,
        d.workspace_uuid, d.repository_uuid, d.deployment_uuid, d.pipeline_uuid, d.step_uuid,
        d.issuer, d.credential_kind, d.client_address, d.listener,
@@ -46,7 +46,7 @@ CREATE VIEW audit.denials AS
 SELECT time, decision_id, reason, rule, message,
        workspace, repository, project, deployment, deployment_type, branch,
        action, scheme, host, port, method, path, target_raw,
-       status, rules, revision, commit, mode,
+       status, CASE WHEN rule IS NOT NULL THEN coalesce(rules, ARRAY[rule]) END AS rules, revision, commit, mode,
        workspace_uuid, repository_uuid, deployment_uuid, pipeline_uuid, step_uuid,
        issuer, credential_kind, client_address, listener, writer, writer_sequence
 FROM audit.events
@@ -56,7 +56,7 @@ CREATE VIEW audit.would_deny AS
 SELECT time, decision_id, reason, rule, message,
        workspace, repository, project, deployment, deployment_type, branch,
        action, scheme, host, port, method, path,
-       status, rules, revision, commit, dialed_address,
+       status, CASE WHEN rule IS NOT NULL THEN coalesce(rules, ARRAY[rule]) END AS rules, revision, commit, dialed_address,
        workspace_uuid, repository_uuid, deployment_uuid, pipeline_uuid, step_uuid,
        issuer, credential_kind, client_address, listener, writer, writer_sequence
 FROM audit.events
@@ -65,7 +65,7 @@ WHERE kind = 'decision' AND would_deny AND credential_kind IS DISTINCT FROM 'sel
 -- One line for each decision and exception that applied to it. What the exception
 -- is was copied into the event: a policy's documents are not to be read in SQL.
 CREATE VIEW audit.exception_uses AS
-SELECT e.time, e.decision_id, e.verdict, e.would_deny, e.reason, e.rule, e.rules,
+SELECT e.time, e.decision_id, e.verdict, e.would_deny, e.reason, e.rule, CASE WHEN e.rule IS NOT NULL THEN coalesce(e.rules, ARRAY[e.rule]) END AS rules,
        e.workspace, e.repository, e.deployment, e.deployment_type, e.branch, e.host, e.port,
        x.value ->> 'path' AS exception, x.value ->> 'owner' AS owner, x.value ->> 'ticket' AS ticket,
        array(SELECT json_array_elements_text(x.value -> 'hosts')) AS hosts, (x.value ->> 'until')::timestamptz AS until,

@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 
@@ -37,7 +38,7 @@ func writePopulationRow(c *audit.CSV, d *decided) error {
 		d.Time, d.DecisionID, d.origin(), d.Verdict, d.Reason, d.Rule, d.Mode, strconv.FormatBool(d.WouldDeny),
 		d.Workspace, d.Repository, d.Project, d.Deployment, d.DeploymentType, d.Branch,
 		d.Action, d.Scheme, d.Host, number(d.Port), d.Method, d.Path, d.TargetRaw,
-		number(d.Status), d.Message, strings.Join(d.Rules, " "), d.Revision, d.Commit, d.UpstreamProxy, address,
+		number(d.Status), d.Message, cmp.Or(strings.Join(d.Rules, " "), d.Rule), d.Revision, d.Commit, d.UpstreamProxy, address,
 		closed, cause, sent, received, duration, upstream,
 		d.WorkspaceUUID, d.RepositoryUUID, d.DeploymentUUID, d.PipelineUUID, d.StepUUID,
 		d.Issuer, d.CredentialKind, d.ClientAddress, d.Listener, d.Writer, whole(d.WriterSequence), whole(d.leaf), endLeaf,

@@ -135,7 +135,7 @@ func TestAsk(t *testing.T) {
 				from = from || network.Contains(e.ClientAddress)
 			}
 			if !e.Time.Before(q.Since) && hosted && revised && from && in(q.Kinds, string(e.Kind)) && in(q.Verdicts, e.Verdict) && in(q.Modes, e.Mode) &&
-				in(q.Reasons, e.Reason) && in(q.Rules, e.Rules...) && in(q.Workspaces, e.Workspace) && in(q.Repositories, e.Repository, e.RepositoryUUID) &&
+				in(q.Reasons, e.Reason) && in(q.Rules, append(slices.Clone(e.Rules), e.Rule)...) && in(q.Workspaces, e.Workspace) && in(q.Repositories, e.Repository, e.RepositoryUUID) &&
 				in(q.Deployments, e.Deployment) && in(q.Steps, e.StepUUID) && (q.Ports == nil || slices.Contains(q.Ports, int32(e.Port))) && (q.WouldDeny == nil || !e.WouldDeny) {
 				want[fmt.Sprint(i+2)] = true // 1 is the writer's start
 			}

@@ -85,7 +85,10 @@ func (q *Question) where(a *arguments) string {
 	texts("e.verdict", q.Verdicts)
 	texts("e.mode", q.Modes)
 	texts("e.reason", q.Reasons)
-	add(len(q.Rules) > 0, func() string { return "e.rules && " + a.add(q.Rules) + `::text[] COLLATE "C"` })
+	add(len(q.Rules) > 0, func() string {
+		rules := a.add(q.Rules) + `::text[] COLLATE "C"`
+		return "(e.rule = ANY (" + rules + ") OR e.rules && " + rules + ")"
+	})
 	add(q.WouldDeny != nil, func() string { return "e.would_deny = " + a.add(*q.WouldDeny) + "::boolean" })
 	add(len(q.Revisions) > 0, func() string { return revisions(a, q.Revisions) })
 	uuids("e.decision_id", q.Decisions)
