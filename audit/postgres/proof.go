@@ -31,8 +31,8 @@ const (
 	// First is the first checkpoint that covers the event. Its proof costs the same
 	// in a log of any size.
 	First Which = false
-	// Latest is the log's latest checkpoint, which the present key has signed. All
-	// leaves behind the event are read for it.
+	// Latest is the log's latest checkpoint, which the present key has signed. Of the
+	// leaves behind the event those are read that no checkpoint before it tells of.
 	Latest Which = true
 )
 
@@ -93,11 +93,38 @@ func (r *Reader) subtree(ctx context.Context, from, to, before int64, frontier [
 		}
 	}
 	if to > before {
+		// A checkpoint inside of the subtree has all of it in its frontier but for the
+		// leaves behind that checkpoint.
+		size, inside, err := r.frontierIn(ctx, max(from, before), to)
+		if err != nil {
+			return audit.Hash{}, err
+		}
+		if size > 0 {
+			rest, err := audit.RestoreTree(size, inside)
+			if err != nil {
+				return audit.Hash{}, fmt.Errorf("%w: %v", ErrDamaged, err)
+			}
+			if tree, err = rest.Part(from, size); err != nil {
+				return audit.Hash{}, err
+			}
+			before = size
+		}
 		if err := appendLeaves(ctx, r.tx, tree, max(from, before), to); err != nil {
 			return audit.Hash{}, err
 		}
 	}
 	return tree.Root(), nil
+}
+
+// frontierIn is the frontier of the last checkpoint whose size lies between two
+// indexes, of those that agree with their root; size is 0 where there is none.
+func (r *Reader) frontierIn(ctx context.Context, from, to int64) (size int64, frontier []byte, err error) {
+	err = r.tx.QueryRow(ctx, `SELECT size, frontier FROM audit.checkpoints
+		WHERE size > $1 AND size < $2 AND audit.tree_root(frontier) = root ORDER BY size DESC, number DESC LIMIT 1`, from, to).Scan(&size, &frontier)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil, nil
+	}
+	return size, frontier, err
 }
 
 // appendLeaves appends the database's leaves from one index to before another.

@@ -57,3 +57,47 @@ func TestProve(t *testing.T) {
 		}
 	}
 }
+
+// TestLatestProofReadsFewLeaves: between the event and the latest checkpoint, the
+// frontiers of other checkpoints stand for the leaves, which nobody reads.
+func TestLatestProofReadsFewLeaves(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	key := newKey(t, "")
+	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(key))
+	seal(t, s)
+	for n := range 20 {
+		record(t, l, decision("allow", n))
+		seal(t, s)
+	}
+	owner := connection(t, db.URL(""))
+	if _, err := owner.Exec(t.Context(), `ALTER TABLE audit.leaves DISABLE TRIGGER USER; DELETE FROM audit.leaves WHERE index IN (2, 4, 5, 6) OR index BETWEEN 8 AND 14`); err != nil {
+		t.Fatal(err)
+	}
+	r, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	p, err := r.Prove(t.Context(), l.Writer(), 1, Latest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := audit.OpenCheckpoint(p.Checkpoint, key.Key())
+	if err != nil || audit.CheckInclusion(p.Hashes, c.Size, c.Root, p.Index, p.Leaf) != nil {
+		t.Errorf("the proof does not hold under %+v, %v", c, err)
+	}
+	// Without the other checkpoints it needs the leaves, which are gone.
+	if _, err := owner.Exec(t.Context(), `ALTER TABLE audit.checkpoints DISABLE TRIGGER USER; DELETE FROM audit.checkpoints WHERE size < 20`); err != nil {
+		t.Fatal(err)
+	}
+	again, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if _, err := again.Prove(t.Context(), l.Writer(), 1, Latest); !errors.Is(err, ErrDamaged) {
+		t.Errorf("without checkpoints: %v", err)
+	}
+}
