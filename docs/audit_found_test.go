@@ -27,6 +27,8 @@ var afternoonVaries = []struct {
 	{regexp.MustCompile(`in [0-9.]+m?s, \d+ a second`), "in <time>"},
 	{regexp.MustCompile(`\b(late|ahead|latest) by [0-9a-z.]+`), "$1 by <time>"}, // the page's log is older each day
 	{regexp.MustCompile(`\d+ of \d+ bytes`), "<number> of <size> bytes"},
+	// How large the log is depends on what a start and a page's commands record.
+	{regexp.MustCompile(`\bsizes? \d+( to \d+)?`), "size <size>"}, {regexp.MustCompile(`\b\d+ events( from \d+ to \d+)?`), "<count> events"},
 }
 
 var afternoonTime = regexp.MustCompile(`20\d\d-\d\d-\d\dT[0-9:.]+Z`)
@@ -195,5 +197,5 @@ func (a *afternoon) tamper() {
 	a.check(err)
 	found(a.find("sallyport audit verify --database"), "record_changed")
 	found(a.find("sallyport audit show"), "NOT PROVEN")
-	found(a.find("sallyport audit proof"), "not the one that was sealed")
+	found(a.find("sallyport audit proof --database-url-file auditor-url 019a"), "not the one that was sealed")
 }

@@ -37,7 +37,7 @@ func Build(ctx context.Context, log Log, out string, o Options) (_ *Built, err e
 		return nil, err
 	}
 	defer b.folder.abandon()
-	for _, step := range []func(context.Context) error{b.decisions, b.walk, b.reconciliations, b.exceptions, b.report, b.dossiers, b.access, b.manifest} {
+	for _, step := range []func(context.Context) error{b.decisions, b.walk, b.consistency, b.reconciliations, b.exceptions, b.report, b.dossiers, b.access, b.manifest} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}

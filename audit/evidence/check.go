@@ -20,8 +20,9 @@ import (
 // CheckOptions say what whoever checks a pack has from elsewhere.
 type CheckOptions struct {
 	Trust    audit.Trust
-	Unsigned bool   // take a manifest that nobody signed
-	Tool     string // this program: pages are made again if it is the one that made them
+	Proofs   []*audit.Consistency // between the pack's checkpoint and others
+	Unsigned bool                 // take a manifest that nobody signed
+	Tool     string               // this program: pages are made again if it is the one that made them
 }
 
 // Checked is what a check found.
@@ -81,7 +82,7 @@ func Check(ctx context.Context, dir string, o CheckOptions) (*Checked, error) {
 	c := &checker{ctx: ctx, root: root, options: o, result: &Checked{}}
 	for _, part := range []func() error{
 		func() error { return c.manifest(text) },
-		c.files, c.facts, c.checkpoint, c.population, c.events, c.numbers, c.reconciliations, c.trust, c.tables, c.dossiers,
+		c.files, c.facts, c.checkpoint, c.population, c.events, c.numbers, c.reconciliations, c.consistency, c.trust, c.tables, c.dossiers,
 	} {
 		err := part()
 		if f, ok := errors.AsType[finding](err); ok {
@@ -108,7 +109,9 @@ type checker struct {
 	sheet *hashed
 	path  provenance
 	named []audit.Registration
-	count *numbering
+	// proofs are those that hold between the pack's checkpoint and others, by their size.
+	proofs map[int64]*audit.Consistency
+	count  *numbering
 }
 
 // hashed is the digest of what is written to it.

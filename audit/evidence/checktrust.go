@@ -65,13 +65,14 @@ func (c *checker) signers() []audit.Key {
 
 // outside compares the pack's checkpoint with those from outside.
 func (c *checker) outside(trusted []audit.Key) error {
+	c.addProofs()
 	known := append(slices.Clone(trusted), c.said.Result.Keys...)
 	unknown, unproven := 0, 0
 	for i, signed := range c.options.Trust.Notes {
 		o, by, err := audit.OpenCheckpoint(signed, known...)
 		if err != nil {
 			if unknown++; unknown <= maxWarnings {
-				c.result.Warnings = append(c.result.Warnings, fmt.Sprintf("%s: %s", c.options.Trust.Source(i), c.whyUnknown(signed)))
+				c.warn("%s: %s", c.options.Trust.Source(i), c.whyUnknown(signed))
 			}
 			continue
 		}
@@ -86,14 +87,14 @@ func (c *checker) outside(trusted []audit.Key) error {
 		c.result.Anchored, c.result.AnchoredSize = true, max(c.result.AnchoredSize, o.Size)
 	}
 	if unknown > maxWarnings {
-		c.result.Warnings = append(c.result.Warnings, fmt.Sprintf("%d more checkpoints from outside are signed by no known key", unknown-maxWarnings))
+		c.warn("%d more checkpoints from outside are signed by no known key", unknown-maxWarnings)
 	}
 	switch {
 	case c.result.Anchored:
 	case len(c.options.Trust.Notes) == 0:
 		c.note("no checkpoint from outside was given (--checkpoint): whether the log was written again before the pack was made cannot be told")
 	case unproven > 0:
-		c.note("UNCONFIRMED: none of the %d checkpoints from outside has the size of the pack's, %d: whether they are of the same log cannot be told from the pack", unproven, c.at.Size)
+		c.note("UNCONFIRMED: of the %d checkpoints from outside none has the size of the pack's, %d, or a proof in the pack: whether they are of the same log cannot be told. Ask who has the log for one (`sallyport audit proof --from-size SIZE --to-size SIZE`), and give it with --proof", unproven, c.at.Size)
 	default:
 		c.note("UNCONFIRMED: no checkpoint from outside is signed by a known key")
 	}
@@ -111,14 +112,37 @@ func (c *checker) whyUnknown(signed []byte) string {
 // maxWarnings is how many warnings are listed one by one.
 const maxWarnings = 20
 
-// confirms reports whether a checkpoint from outside, signed by a known key, is of
-// the pack's log. One that contradicts the pack is a finding.
-func (c *checker) confirms(o audit.Checkpoint, _ audit.Key) (bool, error) {
-	if o.Size != c.at.Size {
+// confirms reports whether a checkpoint from outside, which a known key signed, is of
+// the pack's log: it is the pack's, or a proof leads from one to the other. One that
+// contradicts the pack is a finding.
+func (c *checker) confirms(o audit.Checkpoint, by audit.Key) (bool, error) {
+	head := audit.TreeHead{Size: o.Size, Root: o.Root}
+	proof := c.proofs[o.Size]
+	switch {
+	case o.Size == c.at.Size:
+		if o.Root != c.at.Root || o.Origin != c.at.Origin {
+			return false, wrong("checkpoint: the one from outside of size %d of %s has another root than the pack's of %s", o.Size, o.Origin, c.at.Origin)
+		}
+		return true, nil
+	case proof == nil || o.Origin != c.at.Origin:
 		return false, nil
+	case o.Size > c.at.Size: // anybody can make a tree that goes on from the pack's
+		return proof.To == head, nil
+	case proof.From != head:
+		return false, wrong("checkpoint: the one from outside of size %d of %s has another root than the pack's tree has at that size", o.Size, o.Origin)
 	}
-	if o.Root != c.at.Root || o.Origin != c.at.Origin {
-		return false, wrong("checkpoint: the one from outside of size %d of %s has another root than the pack's of %s", o.Size, o.Origin, c.at.Origin)
-	}
-	return true, nil
+	// What is behind it stands on the pack's checkpoint: the key that signed that has
+	// to follow from the one that signed this.
+	return c.result.CheckpointBy != "" || c.signedAfter(by), nil
+}
+
+// signedAfter reports whether a key, or one that it handed over to, signed the pack's
+// checkpoint.
+func (c *checker) signedAfter(by audit.Key) bool {
+	_, _, err := audit.OpenCheckpoint([]byte(c.m.Checkpoint), forwards([]audit.Key{by}, c.named)...)
+	return err == nil
+}
+
+func (c *checker) warn(format string, a ...any) {
+	c.result.Warnings = append(c.result.Warnings, fmt.Sprintf(format, a...))
 }

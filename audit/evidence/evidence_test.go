@@ -276,7 +276,14 @@ func TestForgedByTheKeysHolder(t *testing.T) {
 		"a proof": {sample + ".json", func(s string) string {
 			return strings.Replace(s, `"hashes": [`, `"hashes": [`+"\n"+`"`+zeroHash+`",`, 1)
 		}},
-		"a dossier's page": {sample + ".html", func(s string) string { return strings.Replace(s, "payments", "payment5", 1) }},
+		"a consistency proof": {consistencyFile, func(s string) string {
+			return strings.Replace(s, `"hashes":["`, `"hashes":["`+zeroHash+`","`, 1)
+		}},
+		"the head of a consistency proof": {consistencyFile, func(s string) string {
+			return strings.Replace(s, `{"from":{"size":3,"root":"`, `{"from":{"size":2,"root":"`, 1)
+		}},
+		"a consistency proof of another checkpoint": {consistencyFile, func(s string) string { return strings.Replace(s, `"to":{"size":`, `"to":{"size":1`, 1) }},
+		"a dossier's page":                          {sample + ".html", func(s string) string { return strings.Replace(s, "payments", "payment5", 1) }},
 		"the facts": {factsFile, func(s string) string {
 			return strings.Replace(s, `"decisions_selected": 51`, `"decisions_selected": 52`, 1)
 		}},

@@ -29,6 +29,13 @@ type Log interface {
 	// CheckpointAfter gives the first checkpoint that was signed at this time or
 	// later; nil where there is none.
 	CheckpointAfter(ctx context.Context, t time.Time) ([]byte, error)
+	// CheckpointSizes gives the sizes of the last checkpoint of each hour from one
+	// time on, and of each day before it (both in UTC, by the times of signing), of the
+	// hours and days that ended before another time.
+	CheckpointSizes(ctx context.Context, before, hourlyFrom time.Time) ([]int64, error)
+	// Consistency proves that the tree of a size is the beginning of that of a larger
+	// one. [ErrNoTree]: the log does not reach that.
+	Consistency(ctx context.Context, from, to int64) (*audit.Consistency, error)
 	// Decisions gives the sealed decisions of a selection, ordered by their time,
 	// writer and number, with the end of each as far as it is sealed.
 	Decisions(ctx context.Context, s Selection, f func(*Pair) error) error

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -187,6 +188,38 @@ func (m *memory) Checkpoint(_ context.Context, size int64) ([]byte, error) {
 		}
 	}
 	return nil, nil
+}
+
+func (m *memory) CheckpointSizes(_ context.Context, before, hourlyFrom time.Time) ([]int64, error) {
+	last := map[time.Time]int64{}
+	for _, n := range m.notes {
+		if !n.Time.Before(before.Truncate(time.Hour)) {
+			continue
+		}
+		period := 24 * time.Hour
+		if !n.Time.Before(hourlyFrom) {
+			period = time.Hour
+		}
+		last[n.Time.Truncate(period)] = max(last[n.Time.Truncate(period)], n.Size)
+	}
+	return slices.Collect(maps.Values(last)), nil
+}
+
+func (m *memory) Consistency(_ context.Context, from, to int64) (*audit.Consistency, error) {
+	if to > int64(len(m.entries)) {
+		return nil, ErrNoTree
+	}
+	p, err := newProver(to, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.expect(from); err != nil {
+		return nil, err
+	}
+	for _, e := range m.entries[:to] {
+		p.add(e.Index, e.Hash)
+	}
+	return p.consistencies()[0], nil
 }
 
 func (m *memory) CheckpointAfter(_ context.Context, t time.Time) ([]byte, error) {

@@ -26,6 +26,9 @@ func (b *builder) walk(ctx context.Context) error {
 	if b.prover, err = newProver(b.checkpoint.Size, leaves); err != nil {
 		return err
 	}
+	if err := b.expectConsistency(ctx); err != nil {
+		return err
+	}
 	v, err := audit.NewVerification(audit.Trust{Keys: b.options.Trust.Keys, Notes: b.anchors})
 	if err != nil {
 		return err

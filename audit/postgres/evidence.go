@@ -281,6 +281,7 @@ func EvidenceStatements() []Statement {
 		{"numbers that are not sealed", unsealedRunsSQL, []string{"from", "to"}},
 		{"next numbers", nextNumbersSQL, []string{"writers", "their numbers"}},
 		{"checkpoint of at least a size", checkpointSQL, []string{"size"}},
+		{"sizes of checkpoints that have proofs", checkpointSizesSQL, []string{"before", "hourly from"}},
 		{"first checkpoint since", checkpointSinceSQL, []string{"time"}},
 		{"decisions of the period", sealedDecisionsSQL, []string{"from", "to", "checkpoint_size", "repositories"}},
 		{"leaves", leavesSQL, []string{"after", "how many at once"}},

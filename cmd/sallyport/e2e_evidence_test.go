@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -122,6 +123,7 @@ func TestEvidence(t *testing.T) {
 	if _, said := pack(0, "--key", public, "--checkpoint", latest); !strings.Contains(said, "anchored      the checkpoint from outside") {
 		t.Errorf("it said\n%s", said)
 	}
+	otherCheckpoint(t, w, first, login, latest, public)
 	for _, args := range [][]string{
 		{"--out", first}, {"--from", "yesterday"}, {"--to", "2999-01-01"}, {"--sample", "-1"}, {"--size", "1000000"},
 	} {
@@ -164,6 +166,58 @@ func TestEvidence(t *testing.T) {
 		t.Error("the report does not say that the log is damaged, or that triggers are off")
 	}
 	checks(spoilt, 1, "THE LOG IS DAMAGED")
+}
+
+// otherCheckpoint checks a pack against a checkpoint that it has no proof for: with
+// one that is printed for it, and without.
+func otherCheckpoint(t *testing.T, w *world, pack, login, latest, public string) {
+	t.Helper()
+	size := func(note []byte) int64 {
+		t.Helper()
+		c, err := audit.ReadCheckpoint(note)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Size
+	}
+	var manifest struct{ Checkpoint string }
+	text := contents(t, pack)["manifest"]
+	body := text[strings.Index(text, "{"):]
+	if err := json.NewDecoder(strings.NewReader(body)).Decode(&manifest); err != nil {
+		t.Fatal(err)
+	}
+	note, err := os.ReadFile(latest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, other := size([]byte(manifest.Checkpoint)), size(note)
+	code, out, errOut := command(t, "audit", "evidence", "check", pack, "--key", public, "--checkpoint", latest)
+	if code != 3 || !strings.Contains(out, "UNCONFIRMED") || !strings.Contains(out, "NOT ANCHORED") {
+		t.Errorf("a checkpoint without a proof: %d\n%s%s", code, out, errOut)
+	}
+	code, line, errOut := command(t, "audit", "proof", "--database-url-file", login, "--from-size", fmt.Sprint(own), "--to-size", fmt.Sprint(other))
+	if code != 0 {
+		t.Fatalf("no proof: %d\n%s", code, errOut)
+	}
+	proof := filepath.Join(t.TempDir(), "proof")
+	if err := os.WriteFile(proof, []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errOut = command(t, "audit", "evidence", "check", pack, "--key", public, "--checkpoint", latest, "--proof", proof)
+	if code != 0 || !strings.Contains(out, fmt.Sprintf("the checkpoint from outside of size %d holds", other)) {
+		t.Errorf("with a proof: %d\n%s%s", code, out, errOut)
+	}
+	for _, args := range [][]string{{"--proof", latest}, {"--unanchored"}} {
+		if code, out, errOut := command(t, append([]string{"audit", "evidence", "check", pack, "--key", public}, args...)...); code != 2 {
+			t.Errorf("%v: %d\n%s%s", args, code, out, errOut)
+		}
+	}
+	if code, out, _ := command(t, "audit", "evidence", "check", pack); code != 3 || !strings.Contains(out, "NOT ANCHORED") {
+		t.Errorf("nothing is given: %d\n%s", code, out)
+	}
+	if code, out, _ := command(t, "audit", "evidence", "check", pack, "--unanchored"); code != 0 || !strings.Contains(out, "as --unanchored accepts") {
+		t.Errorf("accepted: %d\n%s", code, out)
+	}
 }
 
 // counts holds a pack against what SQL counts.

@@ -3,9 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/audit/evidence"
 )
 
@@ -20,7 +22,10 @@ and the report again from the population, and compare.
 With --key the manifest and the checkpoint have to be signed by a given key, or by
 one that it handed over to; give the key of the log and that of who made the pack
 where they are two. With --checkpoint one of the checkpoints in the file has to
-hold: to be the pack's own.
+hold: to be the pack's own, or to be bound to it by a proof (RFC 6962 section 2.1.2).
+The pack has proofs for the last checkpoint of each hour of its period and of each day
+before it, and for those that it was made with; --proof gives others, which "audit
+proof --from-size --to-size" prints.
 
 The status is 0 where nothing was found and what was given vouches for the pack, 1
 where the pack is damaged, or whole and about a log that is, or no given key signed
@@ -34,6 +39,7 @@ from outside vouches for it. --unanchored accepts that with status 0.`,
 		},
 	}
 	trusted := addTrustFlags(c, "a public `KEY` of the log or of who signed the pack, or a file with one on each line; may be given again")
+	proofs := c.Flags().StringArray("proof", nil, "`FILE` of consistency proofs between the pack's checkpoint and others; may be given again")
 	unsigned := c.Flags().Bool("unsigned", false, "take a pack that nobody has signed")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		given, err := trusted.read()
@@ -41,6 +47,9 @@ from outside vouches for it. --unanchored accepts that with status 0.`,
 			return invalid{err}
 		}
 		o := evidence.CheckOptions{Trust: given.trust, Unsigned: *unsigned, Tool: "sallyport " + programVersion()}
+		if o.Proofs, err = readProofs(*proofs); err != nil {
+			return invalid{err}
+		}
 		checked, err := evidence.Check(c.Context(), args[0], o)
 		if err != nil {
 			return invalid{err} // not 1, which says that it is damaged
@@ -48,6 +57,22 @@ from outside vouches for it. --unanchored accepts that with status 0.`,
 		return tellChecked(c.OutOrStdout(), checked, o, given)
 	}
 	return c
+}
+
+func readProofs(paths []string) ([]*audit.Consistency, error) {
+	var proofs []*audit.Consistency
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("--proof: %w", err)
+		}
+		list, err := audit.ReadConsistencies(text)
+		if err != nil {
+			return nil, fmt.Errorf("--proof %s: %w", path, err)
+		}
+		proofs = append(proofs, list...)
+	}
+	return proofs, nil
 }
 
 // tellChecked prints what was found, and returns an error for every status but 0.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -48,6 +50,18 @@ func (l evidenceLog) Checkpoint(ctx context.Context, size int64) ([]byte, error)
 
 func (l evidenceLog) CheckpointAfter(ctx context.Context, t time.Time) ([]byte, error) {
 	return l.CheckpointSince(ctx, t)
+}
+
+func (l evidenceLog) CheckpointSizes(ctx context.Context, before, hourlyFrom time.Time) ([]int64, error) {
+	return l.Reader.CheckpointSizes(ctx, before, hourlyFrom)
+}
+
+func (l evidenceLog) Consistency(ctx context.Context, from, to int64) (*audit.Consistency, error) {
+	c, err := l.Reader.Consistency(ctx, from, to)
+	if errors.Is(err, auditlog.ErrTooShort) {
+		return nil, fmt.Errorf("%w: %w", evidence.ErrNoTree, err)
+	}
+	return c, err
 }
 
 func (l evidenceLog) Decisions(ctx context.Context, s evidence.Selection, f func(*evidence.Pair) error) error {

@@ -14,23 +14,39 @@ import (
 
 func newProof() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "proof ID",
-		Short: "Prove that a decision and its end are in the signed log",
+		Use:   "proof ID | proof --from-size SIZE [--to-size SIZE]",
+		Short: "Prove that a decision and its end are in the signed log, or that the log only grew",
 		Long: `Print, as a line of JSON for each event of a decision, its record, its place in
 the Merkle tree, the hashes from its leaf to the root (RFC 6962 section 2.1.1) and
 the signed checkpoint with that root. Who has the log's public key needs nothing
 else to check it. The proof was checked before it is printed.
 
-The exit status is 1 where there is no such decision, or it is not sealed yet.`,
+With --from-size and --to-size, print a proof that the tree of the one size is the
+beginning of that of the other (RFC 6962 section 2.1.2), as a line of JSON with both
+roots. Whoever kept a checkpoint of the one size and trusts one of the other needs
+nothing else; "audit evidence check --proof" takes it.
+
+  sallyport audit proof --from-size 1042 --to-size 5310 > proof.json
+
+The exit status is 1 where there is no such decision, or it is not sealed yet, or the
+log does not reach the size.`,
 		Args: func(c *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return invalid{fmt.Errorf("which decision? Give one id\nsee: %s --help", c.CommandPath())}
+			if len(args) == 0 && c.Flags().Changed("from-size") {
+				return nil
+			}
+			if len(args) != 1 || c.Flags().Changed("from-size") || c.Flags().Changed("to-size") {
+				return invalid{fmt.Errorf("what is to be proven? Give the id of one decision, or --from-size and --to-size\nsee: %s --help", c.CommandPath())}
 			}
 			return nil
 		},
 	}
 	from := addLogFlags(c)
+	fromSize := c.Flags().Int64("from-size", 0, "the size of the smaller tree, as a checkpoint names it")
+	toSize := c.Flags().Int64("to-size", 0, "the size of the larger tree (default: that of the latest checkpoint)")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return proveConsistency(c, from, *fromSize, *toSize)
+		}
 		id, ok := parseUUID(args[0])
 		if !ok {
 			return invalid{fmt.Errorf("%q is no decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0])}
@@ -66,6 +82,31 @@ The exit status is 1 where there is no such decision, or it is not sealed yet.`,
 		return nil
 	}
 	return c
+}
+
+func proveConsistency(c *cobra.Command, from logFlags, fromSize, toSize int64) error {
+	if fromSize < 1 || toSize < 0 || toSize > 0 && toSize <= fromSize {
+		return invalid{errors.New("--from-size and --to-size: want sizes of at least 1, the smaller one first")}
+	}
+	url, done, err := from.open(c.Context())
+	if err != nil {
+		return err
+	}
+	defer done()
+	r, err := auditlog.OpenReader(c.Context(), url)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if toSize == 0 {
+		toSize = r.Leaves()
+	}
+	proof, err := r.Consistency(c.Context(), fromSize, toSize)
+	if err != nil {
+		return err
+	}
+	_, err = c.OutOrStdout().Write(proof.AppendLine(nil))
+	return err
 }
 
 // proofLine is what is printed. The record is text, so that its bytes survive

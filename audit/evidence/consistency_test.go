@@ -1,0 +1,165 @@
+package evidence
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// consistencyOf is the proof between two of a log's checkpoints.
+func consistencyOf(t testing.TB, m *memory, from, to int64) *audit.Consistency {
+	t.Helper()
+	p, err := m.Consistency(t.Context(), from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestOtherCheckpoints: a checkpoint from outside that has another size than the
+// pack's is confirmed by a proof, in the pack or given beside it, and by nothing else.
+func TestOtherCheckpoints(t *testing.T) {
+	m := october(t)
+	pack, later := m.notes[2], m.notes[3]
+	reviewer := newKey(t)
+	key := audit.Trust{Keys: []audit.Key{reviewer.Key(), signer(t).Key()}}
+	with := func(notes ...[]byte) audit.Trust { return audit.Trust{Keys: key.Keys, Notes: notes} }
+	maker := func(o *Options) { o.Signer = reviewer }
+	plain := build(t, m, maker)
+	both := build(t, m, func(o *Options) { maker(o); o.Trust = with(m.notes[0].Note, later.Note) })
+	forged := func(size int64) []byte { // by the log's own key
+		signed, err := m.signer.Sign(audit.Checkpoint{Size: size, Root: audit.Hash{1}, Time: at(24, 0)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signed
+	}
+	stranger := october(t)
+	stranger.entries, stranger.notes, stranger.tree, stranger.numbers = nil, nil, audit.Tree{}, map[string]int64{}
+	for n := range int(later.Size) {
+		stranger.add("w", decisionEvent(n, at(3, 0), "deny", "no_rule_matched", "x.example"))
+	}
+	stranger.seal(at(25, 0))
+	for name, c := range map[string]struct {
+		dir    string
+		notes  []byte
+		proofs []*audit.Consistency
+		want   bool
+		size   int64
+	}{
+		"older":                          {plain, m.notes[0].Note, nil, true, m.notes[0].Size},
+		"older, of another day":          {plain, m.notes[1].Note, nil, true, m.notes[1].Size},
+		"larger":                         {plain, later.Note, nil, false, 0},
+		"larger, with a proof":           {plain, later.Note, []*audit.Consistency{consistencyOf(t, m, pack.Size, later.Size)}, true, later.Size},
+		"larger, the pack has a proof":   {both, later.Note, nil, true, later.Size},
+		"larger, a proof of another log": {plain, later.Note, []*audit.Consistency{consistencyOf(t, stranger, pack.Size, later.Size)}, false, 0},
+		"larger, with another root":      {both, forged(later.Size), nil, false, 0},
+		"of a size without a proof":      {plain, forged(m.notes[1].Size + 1), nil, false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := CheckOptions{Trust: with(c.notes), Proofs: c.proofs}
+			got := check(t, c.dir, func(d *CheckOptions) { d.Trust, d.Proofs = o.Trust, o.Proofs })
+			if len(got.Findings) > 0 || got.Anchored != c.want || got.Established(o) != c.want || got.AnchoredSize != c.size {
+				t.Errorf("%+v", got)
+			}
+			if !c.want && !strings.Contains(strings.Join(got.Notes, "\n"), "UNCONFIRMED") {
+				t.Errorf("it does not say so: %q", got.Notes)
+			}
+		})
+	}
+	// An older one with another root contradicts the pack, and a proof does not hide it.
+	got := check(t, plain, func(o *CheckOptions) { o.Trust = with(forged(m.notes[1].Size)) })
+	if len(got.Findings) == 0 || !strings.Contains(got.Findings[0], "another root than the pack's tree") {
+		t.Errorf("%+v", got)
+	}
+	// What was sealed later changes nothing.
+	first := tree(t, both)
+	m.grow(700, at(29, 0))
+	same(t, tree(t, build(t, m, func(o *Options) { maker(o); o.Trust = with(m.notes[0].Note, later.Note) })), first)
+}
+
+// TestProofsGivenBeside: a proof that does not hold, or is not about the pack, is a
+// warning, and confirms nothing.
+func TestProofsGivenBeside(t *testing.T) {
+	m := october(t)
+	dir := build(t, m, nil)
+	broken := consistencyOf(t, m, m.notes[2].Size, m.notes[3].Size)
+	broken.Hashes[0][0]++
+	elsewhere := consistencyOf(t, m, m.notes[0].Size, m.notes[1].Size)
+	trust := audit.Trust{Keys: []audit.Key{signer(t).Key()}, Notes: [][]byte{m.notes[3].Note}}
+	got := check(t, dir, func(o *CheckOptions) { o.Trust, o.Proofs = trust, []*audit.Consistency{broken, elsewhere} })
+	if len(got.Findings) > 0 || got.Anchored || len(got.Warnings) != 2 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestSignedAfterIsNeeded: an older checkpoint says nothing of what an attacker added
+// behind it and signed with a key of their own.
+func TestSignedAfterIsNeeded(t *testing.T) {
+	m := october(t)
+	old := m.notes[1]
+	attacker := newKey(t)
+	m.signer = attacker
+	m.add("w", audit.Register(attacker, at(26, 1)), decisionEvent(900, at(26, 1), "allow", "policy_allowed", "evil.example"))
+	m.seal(at(28, 0))
+	last := m.notes[len(m.notes)-1]
+	head, err := audit.ReadCheckpoint(last.Note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outside, by, err := audit.OpenCheckpoint(old.Note, signer(t).Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &checker{at: head, m: &Manifest{Checkpoint: string(last.Note)}, result: &Checked{},
+		proofs: map[int64]*audit.Consistency{old.Size: consistencyOf(t, m, old.Size, last.Size)}}
+	for _, e := range m.entries {
+		if r, ok := audit.RegistrationOf(e.Record); ok {
+			c.named = append(c.named, r)
+		}
+	}
+	if holds, err := c.confirms(outside, by); holds || err != nil {
+		t.Errorf("an old checkpoint vouches for what the attacker signed: %v", err)
+	}
+	// The control taken away: the proof itself holds.
+	c.result.CheckpointBy = attacker.Key()
+	if holds, err := c.confirms(outside, by); !holds || err != nil {
+		t.Errorf("the attack fails without the control as well: %v", err)
+	}
+}
+
+// TestConsistencyProver: what is gathered in one pass are the proofs of every older
+// size of trees of every shape.
+func TestConsistencyProver(t *testing.T) {
+	for size := int64(2); size <= 70; size++ {
+		p, err := newProver(size, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for old := int64(1); old < size; old++ {
+			if err := p.expect(old); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var tree audit.Tree
+		roots := []audit.Hash{tree.Root()}
+		for n := range size {
+			hash := audit.Hash(audit.Leaf([]byte{byte(n)}))
+			tree.Append(hash)
+			roots = append(roots, tree.Root())
+			p.add(n, hash)
+		}
+		list := p.consistencies()
+		if int64(len(list)) != size-1 {
+			t.Fatalf("%d proofs in a tree of %d", len(list), size)
+		}
+		for i, c := range list {
+			again, err := audit.ParseConsistency(bytes.TrimSuffix(c.AppendLine(nil), []byte("\n")))
+			if err != nil || again.Check() != nil || c.From != (audit.TreeHead{Size: int64(i + 1), Root: roots[i+1]}) || c.To != (audit.TreeHead{Size: size, Root: tree.Root()}) {
+				t.Errorf("from %d to %d: %v", i+1, size, err)
+			}
+		}
+	}
+}
