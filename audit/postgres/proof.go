@@ -95,19 +95,15 @@ func (r *Reader) subtree(ctx context.Context, from, to, before int64, frontier [
 	if to > before {
 		// A checkpoint inside of the subtree has all of it in its frontier but for the
 		// leaves behind that checkpoint.
-		size, inside, err := r.frontierIn(ctx, max(from, before), to)
+		inside, err := r.treeIn(ctx, max(from, before), to)
 		if err != nil {
 			return audit.Hash{}, err
 		}
-		if size > 0 {
-			rest, err := audit.RestoreTree(size, inside)
-			if err != nil {
-				return audit.Hash{}, fmt.Errorf("%w: %v", ErrDamaged, err)
-			}
-			if tree, err = rest.Part(from, size); err != nil {
+		if inside != nil {
+			if tree, err = inside.Part(from, inside.Size()); err != nil {
 				return audit.Hash{}, err
 			}
-			before = size
+			before = inside.Size()
 		}
 		if err := appendLeaves(ctx, r.tx, tree, max(from, before), to); err != nil {
 			return audit.Hash{}, err
@@ -116,15 +112,25 @@ func (r *Reader) subtree(ctx context.Context, from, to, before int64, frontier [
 	return tree.Root(), nil
 }
 
-// frontierIn is the frontier of the last checkpoint whose size lies between two
-// indexes, of those that agree with their root; size is 0 where there is none.
-func (r *Reader) frontierIn(ctx context.Context, from, to int64) (size int64, frontier []byte, err error) {
-	err = r.tx.QueryRow(ctx, `SELECT size, frontier FROM audit.checkpoints
-		WHERE size > $1 AND size < $2 AND audit.tree_root(frontier) = root ORDER BY size DESC, number DESC LIMIT 1`, from, to).Scan(&size, &frontier)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, nil, nil
+// treeIn is the tree of the last checkpoint whose size lies between two indexes, of
+// the latest ones that agree with their root; nil where there is none.
+func (r *Reader) treeIn(ctx context.Context, from, to int64) (found *audit.Tree, err error) {
+	rows, err := r.tx.Query(ctx, `SELECT size, root, frontier FROM audit.checkpoints WHERE size > $1 AND size < $2 ORDER BY size DESC, number DESC LIMIT 8`, from, to)
+	if err != nil {
+		return nil, err
 	}
-	return size, frontier, err
+	var size int64
+	var root, frontier []byte
+	_, err = pgx.ForEachRow(rows, []any{&size, &root, &frontier}, func() error {
+		if found != nil {
+			return nil
+		}
+		if tree, err := audit.RestoreTree(size, frontier); err == nil && len(root) == len(audit.Hash{}) && tree.Root() == audit.Hash(root) {
+			found = tree
+		}
+		return nil
+	})
+	return found, err
 }
 
 // appendLeaves appends the database's leaves from one index to before another.
