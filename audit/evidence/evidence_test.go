@@ -128,7 +128,7 @@ func TestCounts(t *testing.T) {
 		"tables/report_mode.csv":     `"fonts.unlisted.example:443","no_rule_matched","observed"`,
 		"tables/denials.csv":         `"paste.example:443","policy_denied","no-paste-sites"`,
 		"tables/exceptions.csv":      `","2026-10-10T00:00:00Z","ended within","1","2026-10-22T03:00:00.000000Z"`,
-		"tables/revisions.csv":       `"0123456789abcdef0123456789abcdef01234567","Ada <ada@acme.example>","ada"`,
+		"tables/revisions.csv":       `"0123456789ab","Ada <ada@acme.example>","ada"`,
 		"tables/activations.csv":     `"proxy-2"`,
 		"tables/approvals.csv":       `"self approved","no","","Ada {0a000000-0000-4000-8000-000000000001}"`,
 		"tables/policy_rejected.csv": `"does_not_load"`,

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"strings"
 	"testing"
@@ -71,7 +72,7 @@ func TestActivationsAsTheyWere(t *testing.T) {
 	files := tree(t, dir)
 	var got []string
 	for _, r := range table(t, files, "activations") {
-		got = append(got, strings.Join([]string{r["time"][:10], r["change"], r["commit"], r["signer"], r["allowed"]}, " | "))
+		got = append(got, strings.Join([]string{r["time"][:10], r["change"], cmp.Or(r["full_commit"], r["commit"]), r["signer"], r["allowed"]}, " | "))
 	}
 	want := []string{
 		"2026-10-03 | return to a revision that had decided before | none: directory /etc/policy |  | 2",
@@ -86,7 +87,7 @@ func TestActivationsAsTheyWere(t *testing.T) {
 	}
 	decided := map[string]string{}
 	for _, r := range table(t, files, "revisions") {
-		decided[r["commit"]] = r["author_as_the_commit_says"] + " " + r["allowed"]
+		decided[cmp.Or(r["full_commit"], r["commit"])] = r["author_as_the_commit_says"] + " " + r["allowed"]
 	}
 	for commit, want := range map[string]string{commits["A"]: "author of A 8", commits["revert"]: "author of revert 6", "(none: not from Git)": " 2"} {
 		if decided[commit] != want {

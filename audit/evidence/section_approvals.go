@@ -100,15 +100,16 @@ func approversOf(e *said) (others, authors names) {
 func (c *approvalsChapter) finish(*Facts) []Table {
 	t := Table{Name: "approvals", Title: "Activated commits and their approvals", Note: "The author of a commit is self-declared; those of the pull request and the approvers are accounts of Bitbucket.",
 		Columns: []string{"first_activated", "commit", "author_as_the_commit_says", "outcome", "author_is_not_approver", "approved_by", "approved_by_authors", "pull_request", "title", "pull_request_author", "merged_by", "detail",
-			"commits", "other_pull_requests", "destination", "repository", "recorded", "pull_request_author_uuid", "merged_by_uuid", "commits_of_unknown_authors", "changes_requested_by", "revision"}, Extra: 10}
+			"full_commit", "commits", "other_pull_requests", "destination", "repository", "recorded", "pull_request_author_uuid", "merged_by_uuid", "commits_of_unknown_authors", "changes_requested_by", "revision"}, Extra: 11}
 	c.Commits = len(c.activated)
 	for _, commit := range sorted(c.activated) {
 		l := c.activated[commit]
 		e := worst(c.approvals[commit])
 		if e == nil {
 			c.Open++
-			t.Rows = append(t.Rows, append([]string{l.Time, commit, l.Attributes["author"], "not recorded", "not known"}, make([]string, 16)...))
-			t.Rows[len(t.Rows)-1] = append(t.Rows[len(t.Rows)-1], l.Revision)
+			t.Rows = append(t.Rows, append([]string{l.Time, shortHash(commit), l.Attributes["author"], "not recorded", "not known"}, make([]string, len(t.Columns)-5)...))
+			row := t.Rows[len(t.Rows)-1]
+			row[12], row[len(row)-1] = commit, l.Revision
 			continue
 		}
 		a := e.Attributes
@@ -124,10 +125,10 @@ func (c *approvalsChapter) finish(*Facts) []Table {
 		default:
 			c.Not++
 		}
-		t.Rows = append(t.Rows, []string{l.Time, commit, l.Attributes["author"], strings.ReplaceAll(a["outcome"], "_", " "), different, others.String(), authors.String(),
+		t.Rows = append(t.Rows, []string{l.Time, shortHash(commit), l.Attributes["author"], strings.ReplaceAll(a["outcome"], "_", " "), different, others.String(), authors.String(),
 			a["pull_request"], a["title"], a["author"], a["merged_by"], e.Message,
-			a["commits"], a["other_pull_requests"], a["destination"], e.Repository, e.Time, a["author_uuid"], a["merged_by_uuid"], a["commits_of_unknown_authors"], a["changes_requested_by"], l.Revision})
+			commit, a["commits"], a["other_pull_requests"], a["destination"], e.Repository, e.Time, a["author_uuid"], a["merged_by_uuid"], a["commits_of_unknown_authors"], a["changes_requested_by"], l.Revision})
 	}
-	sortRows(&t, 0, 1)
+	sortRows(&t, 0, 12)
 	return []Table{t}
 }

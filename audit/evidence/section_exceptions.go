@@ -91,7 +91,11 @@ func (c *exceptionsChapter) finish(f *Facts) []Table {
 	}
 	for _, key := range order {
 		r := rows[key]
-		t.Rows = append(t.Rows, []string{r.Owner, r.Ticket, r.Repository, strings.Join(r.Hosts[:min(len(r.Hosts), mostNames)], ", "), r.Until, r.state(f.Period), whole(r.uses), r.last,
+		uses := whole(r.uses)
+		if r.Unreadable != "" {
+			uses = "not known"
+		}
+		t.Rows = append(t.Rows, []string{r.Owner, r.Ticket, r.Repository, strings.Join(r.Hosts[:min(len(r.Hosts), mostNames)], ", "), r.Until, r.state(f.Period), uses, r.last,
 			whole(r.refused), whole(r.revisions), r.Path, r.Revision})
 	}
 	return []Table{t}

@@ -166,22 +166,22 @@ func (c *policyChapter) assign() {
 
 func (c *policyChapter) activationTable() Table {
 	t := Table{Name: "activations", Title: "Activations: when each instance began to decide by a revision",
-		Columns: []string{"time", "hostname", "change", "commit", "signer", "author_as_the_commit_says", "subject_as_the_commit_says", "replaces_commit", "allowed", "denied", "in_the_period",
-			"revision", "replaces_revision", "source", "signature", "decided_before", "instance"}, Extra: 6}
+		Columns: []string{"time", "hostname", "change", "commit", "signer", "author_as_the_commit_says", "subject_as_the_commit_says", "replaces", "allowed", "denied", "in_the_period",
+			"full_commit", "replaces_commit", "revision", "replaces_revision", "source", "signature", "decided_before", "instance"}, Extra: 8}
 	for _, a := range c.activations {
 		if !a.inPeriod && a.tally == (tally{}) {
 			continue // of another time
 		}
-		t.Rows = append(t.Rows, []string{a.Time, cmp.Or(c.hosts[a.Writer], a.Writer), a.change, cmp.Or(a.Commit, "none: "+a.Attributes["source"]), signerOf(a.said),
-			a.Attributes["author"], a.Attributes["subject"], a.Attributes["replaces_commit"], whole(a.allowed), whole(a.denied), yes(a.inPeriod),
-			a.Revision, a.Attributes["replaces"], a.Attributes["source"], a.Attributes["signature"], a.Attributes["decided_before"], a.Writer})
+		t.Rows = append(t.Rows, []string{a.Time, cmp.Or(c.hosts[a.Writer], a.Writer), a.change, cmp.Or(shortHash(a.Commit), "none: "+a.Attributes["source"]), signerOf(a.said),
+			a.Attributes["author"], a.Attributes["subject"], shortHash(a.Attributes["replaces_commit"]), whole(a.allowed), whole(a.denied), yesOrNo(a.inPeriod),
+			a.Commit, a.Attributes["replaces_commit"], a.Revision, a.Attributes["replaces"], a.Attributes["source"], a.Attributes["signature"], a.Attributes["decided_before"], a.Writer})
 	}
 	return t
 }
 
 func (c *policyChapter) revisionTable() Table {
 	t := Table{Name: "revisions", Title: "Revisions that decided in the period",
-		Columns: []string{"commit", "author_as_the_commit_says", "signer", "first_activated", "last_activated", "activations", "instances", "allowed", "denied", "revision"}}
+		Columns: []string{"commit", "author_as_the_commit_says", "signer", "first_activated", "last_activated", "activations", "instances", "allowed", "denied", "full_commit", "revision"}, Extra: 2}
 	type row struct {
 		author, signer, first, last string
 		activations                 int64
@@ -214,27 +214,28 @@ func (c *policyChapter) revisionTable() Table {
 	for _, key := range sorted(rows) {
 		r := rows[key]
 		revision, commit, _ := strings.Cut(key, "\x00")
+		shown := shortHash(commit)
 		switch {
 		case revision == "":
-			commit, revision = "(none: refused before policy was asked)", ""
+			shown = "(none: refused before policy was asked)"
 		case commit == "":
-			commit = "(none: not from Git)"
+			shown = "(none: not from Git)"
 		}
-		t.Rows = append(t.Rows, []string{commit, r.author, r.signer, r.first, r.last, whole(r.activations), whole(int64(len(r.instances))), whole(r.allowed), whole(r.denied), revision})
+		t.Rows = append(t.Rows, []string{shown, r.author, r.signer, r.first, r.last, whole(r.activations), whole(int64(len(r.instances))), whole(r.allowed), whole(r.denied), commit, revision})
 	}
-	sortRows(&t, 3, 9, 0)
+	sortRows(&t, 3, 10, 9)
 	return t
 }
 
 func (c *policyChapter) rejectedTable() Table {
 	t := Table{Name: "policy_rejected", Title: "Revisions that were offered and rejected",
 		Columns: []string{"time", "hostname", "kind", "commit", "author_as_the_commit_says", "subject_as_the_commit_says", "signer", "message",
-			"revision", "source", "signature", "instance"}, Extra: 4}
+			"full_commit", "revision", "source", "signature", "instance"}, Extra: 5}
 	for _, e := range c.rejected {
-		t.Rows = append(t.Rows, []string{e.Time, cmp.Or(c.hosts[e.Writer], e.Writer), e.Attributes["kind"], e.Commit, e.Attributes["author"], e.Attributes["subject"], signerOf(e), e.Message,
-			e.Revision, e.Attributes["source"], e.Attributes["signature"], e.Writer})
+		t.Rows = append(t.Rows, []string{e.Time, cmp.Or(c.hosts[e.Writer], e.Writer), e.Attributes["kind"], shortHash(e.Commit), e.Attributes["author"], e.Attributes["subject"], signerOf(e), e.Message,
+			e.Commit, e.Revision, e.Attributes["source"], e.Attributes["signature"], e.Writer})
 	}
-	sortRows(&t, 0, 11, 8, 3)
+	sortRows(&t, 0, 12, 9, 8)
 	return t
 }
 
@@ -252,4 +253,14 @@ func signerOf(s *said) string {
 		return "(not required)"
 	}
 	return cmp.Or(s.Attributes["signer"], "(unknown)")
+}
+
+// shortHash is a commit as people compare it; the CSV has the whole one beside it.
+func shortHash(commit string) string { return commit[:min(len(commit), 12)] }
+
+func yesOrNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }

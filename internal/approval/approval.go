@@ -79,6 +79,8 @@ type Config struct {
 
 	Logger *slog.Logger
 	Now    func() time.Time // nil: time.Now
+
+	without string // a check that a test leaves out
 }
 
 // Lookback is how old an activation may be to be asked about.

@@ -148,6 +148,40 @@ func TestEvaluate(t *testing.T) {
 	}
 }
 
+// TestEachCheckIsNeeded leaves out one check after another, and sees a change called
+// approved that nobody but its author approved.
+func TestEachCheckIsNeeded(t *testing.T) {
+	byAda := []identity.Review{approves(ada)}
+	again := kim
+	again.Name = "Somebody Else"
+	for check, c := range map[string]struct {
+		change  func(*identity.PullRequest)
+		commits []identity.PullRequestCommit
+		brought []string
+	}{
+		"merged":             {change: func(p *identity.PullRequest) { p.Merged, p.Reviews = false, byAda }},
+		"branch":             {change: func(p *identity.PullRequest) { p.Destination, p.Reviews = "next", byAda }},
+		"commit":             {change: func(p *identity.PullRequest) { p.MergeCommit, p.Source, p.Reviews = rest[:12], rest[:12], byAda }},
+		"authors of commits": {change: func(p *identity.PullRequest) { p.Reviews = []identity.Review{approves(eve)} }, commits: []identity.PullRequestCommit{{Hash: side, Author: eve}}},
+		"standing":           {change: func(p *identity.PullRequest) { p.Reviews = []identity.Review{{Account: ada, ChangesRequested: true}} }},
+		"named": {change: func(p *identity.PullRequest) {
+			p.Reviews = []identity.Review{approves(identity.Account{Name: "Ghost"})}
+		}},
+		"UUID":              {change: func(p *identity.PullRequest) { p.Reviews = []identity.Review{approves(again)} }},
+		"author":            {change: func(p *identity.PullRequest) { p.Author, p.Reviews = identity.Account{}, byAda }},
+		"what came with it": {change: func(p *identity.PullRequest) { p.Reviews = byAda }, brought: []string{tip, rest}},
+	} {
+		a := &api{of: map[string][]int64{tip: {7}}, pulls: map[int64]identity.PullRequest{7: merged(c.change)}, commits: map[int64][]identity.PullRequestCommit{7: c.commits}}
+		for without, want := range map[string]bool{"": false, check: true} {
+			config := Config{API: a, Branch: "main", without: without}
+			f, err := config.evaluate(t.Context(), Activation{Commit: tip, Commits: c.brought})
+			if err != nil || (f.outcome == Approved) != want {
+				t.Errorf("%s, without %q: %+v, %v", check, without, f, err)
+			}
+		}
+	}
+}
+
 // TestTooManyCommits: what cannot be asked about is not called approved.
 func TestTooManyCommits(t *testing.T) {
 	config := Config{API: &api{}}
