@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 // api is a Bitbucket in memory.
 type api struct {
+	mu       sync.Mutex // guards requests and err while watchers run
 	of       map[string][]int64
 	pulls    map[int64]identity.PullRequest
 	commits  map[int64][]identity.PullRequestCommit
@@ -25,34 +27,53 @@ type api struct {
 }
 
 func (a *api) OfCommit(_ context.Context, commit string) ([]int64, error) {
-	a.requests++
-	return a.of[commit], a.err
+	return a.of[commit], a.asked()
 }
 
 func (a *api) PullRequest(_ context.Context, id int64) (identity.PullRequest, error) {
-	a.requests++
 	p, ok := a.pulls[id]
-	if !ok {
-		return p, identity.ErrAbsent
+	if err := a.asked(); err != nil || ok {
+		return p, err
 	}
-	return p, a.err
+	return p, identity.ErrAbsent
 }
 
 func (a *api) Commits(_ context.Context, id int64) ([]identity.PullRequestCommit, error) {
-	a.requests++
-	return a.commits[id], a.err
+	return a.commits[id], a.asked()
 }
 
-func (a *api) Requests() int64 { return a.requests }
+// asked counts a request, and returns what is wrong with the API.
+func (a *api) asked() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.requests++
+	return a.err
+}
+
+// fails says what is wrong from now on.
+func (a *api) fails(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.err = err
+}
+
+func (a *api) Requests() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.requests
+}
 
 // memory is a log in memory, that several watchers share.
 type memory struct {
+	mu     sync.Mutex
 	open   []Activation
 	events []*audit.Event
 	err    error
 }
 
 func (m *memory) Unapproved(_ context.Context, since time.Time) (list []Activation, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, a := range m.open {
 		if !a.At.Before(since) && !slices.ContainsFunc(m.events, func(e *audit.Event) bool { return e.Commit == a.Commit }) {
 			list = append(list, a)
@@ -62,11 +83,27 @@ func (m *memory) Unapproved(_ context.Context, since time.Time) (list []Activati
 }
 
 func (m *memory) Record(_ context.Context, e *audit.Event) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.err == nil {
 		e.Normalise()
 		m.events = append(m.events, e)
 	}
 	return m.err
+}
+
+// activates adds an activation.
+func (m *memory) activates(a Activation) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.open = append(m.open, a)
+}
+
+// recorded are the events so far.
+func (m *memory) recorded() []*audit.Event {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.events)
 }
 
 var (
@@ -239,24 +276,24 @@ func TestWatch(t *testing.T) {
 		m := &memory{}
 		a := &api{err: errors.New("unavailable"), of: map[string][]int64{tip: {7}}, pulls: map[int64]identity.PullRequest{7: merged(func(p *identity.PullRequest) { p.Reviews = []identity.Review{approves(ada)} })}}
 		one, stop := watching(t, m, a)
-		m.open = []Activation{{Commit: tip, Revision: "sha256:1", At: time.Now(), Commits: []string{tip}}}
+		m.activates(Activation{Commit: tip, Revision: "sha256:1", At: time.Now(), Commits: []string{tip}})
 		one.Activated()
 		time.Sleep(time.Minute)
-		if s := one.Status(); len(m.events) > 0 || s.Err == nil || s.Open != 1 || a.requests == 0 {
-			t.Fatalf("%d events, %+v", len(m.events), s)
+		if s := one.Status(); len(m.recorded()) > 0 || s.Err == nil || s.Open != 1 || a.Requests() == 0 {
+			t.Fatalf("%d events, %+v", len(m.recorded()), s)
 		}
-		asked := a.requests
+		asked := a.Requests()
 		time.Sleep(2 * time.Hour)
-		if n := a.requests - asked; n > 12 {
+		if n := a.Requests() - asked; n > 12 {
 			t.Errorf("an API that is unavailable was asked %d times in two hours", n)
 		}
 		stop() // and another process goes on
-		a.err = nil
+		a.fails(nil)
 		two, stopTwo := watching(t, m, a)
 		three, stopThree := watching(t, m, a)
 		time.Sleep(time.Hour)
-		if len(m.events) != 1 || m.events[0].Kind != audit.KindPolicyApproval || m.events[0].Commit != tip || m.events[0].Attributes[0].Value != "approved" {
-			t.Fatalf("%+v", m.events)
+		if len(m.recorded()) != 1 || m.recorded()[0].Kind != audit.KindPolicyApproval || m.recorded()[0].Commit != tip || m.recorded()[0].Attributes[0].Value != "approved" {
+			t.Fatalf("%+v", m.recorded())
 		}
 		if n := two.Status().Recorded[Approved] + three.Status().Recorded[Approved]; n != 1 || two.Status().Open+three.Status().Open != 0 {
 			t.Errorf("%+v %+v", two.Status(), three.Status())
@@ -275,23 +312,23 @@ func TestDeadline(t *testing.T) {
 		a := &api{err: fmt.Errorf("%w: answered 403", identity.ErrForbidden)}
 		w, stop := watching(t, m, a)
 		time.Sleep(23 * time.Hour)
-		if len(m.events) > 0 {
+		if len(m.recorded()) > 0 {
 			t.Fatal("it is called unknown too early")
 		}
 		time.Sleep(2 * time.Hour)
-		if len(m.events) != 1 || m.events[0].Attributes[0].Value != "unknown" || !strings.Contains(m.events[0].Message, "scope pullrequest") {
-			t.Fatalf("%+v", m.events)
+		if len(m.recorded()) != 1 || m.recorded()[0].Attributes[0].Value != "unknown" || !strings.Contains(m.recorded()[0].Message, "scope pullrequest") {
+			t.Fatalf("%+v", m.recorded())
 		}
-		a.err = nil
-		m.open = append(m.open, Activation{Commit: side, At: time.Now(), Commits: []string{side}})
+		a.fails(nil)
+		m.activates(Activation{Commit: side, At: time.Now(), Commits: []string{side}})
 		w.Activated()
 		time.Sleep(10 * time.Minute)
-		if len(m.events) != 1 {
+		if len(m.recorded()) != 1 {
 			t.Fatal("no pull request is on record before Bitbucket could link one")
 		}
 		time.Sleep(30 * time.Minute)
-		if len(m.events) != 2 || m.events[1].Attributes[0].Value != "no_pull_request" {
-			t.Fatalf("%+v", m.events)
+		if len(m.recorded()) != 2 || m.recorded()[1].Attributes[0].Value != "no_pull_request" {
+			t.Fatalf("%+v", m.recorded())
 		}
 		stop()
 		synctest.Wait()
