@@ -111,7 +111,6 @@ func seedInto(t *testing.T, url func(user string) string, private string, publis
 				s.ask(f)
 			}
 		}
-		s.revisions[month] = policy.Revision{Digest: "sha256:" + month, Commit: strings.Repeat(month, 20)}
 		s.activate(month+"-14T08:00", month, "", "eve")
 		s.probes(month+"-12T04:00", 0x70+int(month[1])*2)
 		s.operations(month)
@@ -173,12 +172,12 @@ allow contains {"rule": "settle-with-partner", "message": "settlement"} if {
 // that is refused.
 func (s *seeder) policies() {
 	s.revisions = map[string]policy.Revision{}
-	for _, name := range []string{"A", "B", "C"} {
-		snapshot, err := policy.NewSnapshot([]policy.File{{Path: "egress/first.rego", Content: []byte(fmt.Sprintf(firstRego, name))}}, strings.Repeat(strings.ToLower(name), 40))
+	for _, name := range []string{"A", "B", "C", "09", "11"} {
+		snapshot, err := policy.NewSnapshot([]policy.File{{Path: "egress/first.rego", Content: []byte(fmt.Sprintf(firstRego, name))}}, strings.Repeat(strings.ToLower(name), 40/len(name)))
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		s.revisions[name] = policy.Revision{Digest: snapshot.Digest, Commit: strings.Repeat(strings.ToLower(name), 40)}
+		s.revisions[name] = policy.Revision{Digest: snapshot.Digest, Commit: snapshot.Commit}
 		if err := s.log.PutPolicy(s.t.Context(), snapshot.Digest, snapshot.Content()); err != nil {
 			s.t.Fatal(err)
 		}
