@@ -17,6 +17,8 @@ CREATE TABLE audit.reconciliation_looks (
     outcome         text COLLATE "C" NOT NULL,
     detail          text COLLATE "C" NOT NULL,
     CONSTRAINT reconciliation_looks_pkey PRIMARY KEY (reconciliation, repository_uuid),
+    -- What has no end is no time to a reader.
+    CONSTRAINT reconciliation_looks_times CHECK (looked_at BETWEEN '1970-01-01Z' AND '9999-12-31Z' AND coalesce(complete_until, looked_at) BETWEEN '1970-01-01Z' AND '9999-12-31Z'),
     CONSTRAINT reconciliation_looks_counts CHECK (requests >= 0 AND runs >= 0),
     CONSTRAINT reconciliation_looks_outcome CHECK (outcome IN ('complete', 'absent', 'partial', 'forbidden', 'gone', 'not_looked_at')),
     CONSTRAINT reconciliation_looks_until CHECK ((complete_until IS NOT NULL) = (outcome IN ('complete', 'absent'))),
@@ -54,6 +56,8 @@ CREATE TABLE audit.deployment_findings (
     class               text COLLATE "C" NOT NULL,
     detail              text COLLATE "C" NOT NULL,
     CONSTRAINT deployment_findings_pkey PRIMARY KEY (repository_uuid, deployment_run_uuid, found_at),
+    CONSTRAINT deployment_findings_times CHECK (found_at BETWEEN '1970-01-01Z' AND '9999-12-31Z' AND coalesce(created_at, found_at) BETWEEN '1970-01-01Z' AND '9999-12-31Z'
+        AND coalesce(started_at, found_at) BETWEEN '1970-01-01Z' AND '9999-12-31Z' AND coalesce(completed_at, found_at) BETWEEN '1970-01-01Z' AND '9999-12-31Z'),
     CONSTRAINT deployment_findings_build_number CHECK (build_number > 0),
     CONSTRAINT deployment_findings_state CHECK (state IN ('waiting', 'in_progress', 'successful', 'failed', 'stopped', 'unknown')),
     CONSTRAINT deployment_findings_class CHECK (class IN ('seen', 'pipeline_only', 'not_seen', 'unknown', 'not_run', 'pending')),

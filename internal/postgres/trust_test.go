@@ -1,0 +1,164 @@
+package postgres
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/internal/pgtest"
+)
+
+// A claim is one clause of a row of the trust table of SECURITY.md, and what shows
+// that it holds.
+type claim struct {
+	says string
+	may  []string // statements that go through
+	not  []string // and that are refused, for lack of a privilege or for what they ask for
+	// by names the tests that show what no statement of this login can.
+	by string
+}
+
+const (
+	finding = `INSERT INTO audit.deployment_findings (deployment_run_uuid, repository_uuid, workspace_uuid, reconciliation, found_at, state, class, detail)
+		VALUES (gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), `
+	leafRow       = `INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (9223372036854775807, 'w', 9223372036854775807, sha256(''))`
+	checkpointRow = `INSERT INTO audit.checkpoints (number, size, time, root, frontier, note) VALUES (1, 1, now(), sha256(''), sha256(''), '')`
+	eventRow      = `INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES `
+)
+
+// changes is what nobody may do to the log.
+func changes(t *testing.T, admin *pgx.Conn) []string {
+	t.Helper()
+	list := []string{"DROP SCHEMA audit CASCADE", "ALTER TABLE audit.events DISABLE TRIGGER ALL", "CREATE OR REPLACE FUNCTION audit.may_write(writer text) RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+		"SELECT audit.expire('2020-01-01')", "SELECT audit.lift_hold(1, 'why')", "SET ROLE sallyport_owner", "CREATE TABLE audit.mine ()", "LOCK TABLE audit.events IN SHARE MODE"}
+	for table, column := range tables(t, admin) {
+		list = append(list, "UPDATE "+table+" SET "+column+" = "+column, "DELETE FROM "+table, "TRUNCATE "+table, "DROP TABLE "+table)
+	}
+	return list
+}
+
+// TestTrustTable: what the trust table says of each login of the database holds,
+// clause by clause, with that login.
+func TestTrustTable(t *testing.T) {
+	db := migrated(t)
+	admin := open(t, db.URL(""))
+	never := changes(t, admin)
+	// Of another server, and what it has recorded.
+	must(t, admin, `INSERT INTO audit.writer_registrations (writer, login, digest) VALUES ('server', 'x', sha256('its own'))`)
+	must(t, admin, eventRow+`(now(), 'writer_started', 'server', 1, '{"attributes":{}}')`)
+	must(t, admin, `DROP ROLE IF EXISTS trusted_migrator; CREATE ROLE trusted_migrator LOGIN; GRANT sallyport_owner TO trusted_migrator`)
+	endSessions := func(login string) string {
+		return `SELECT 1 / coalesce(bool_and(pg_terminate_backend(pid, 1000)), true)::int FROM pg_stat_activity WHERE usename = '` + login + `' AND datname = current_database() AND pid <> pg_backend_pid()`
+	}
+	for row, claims := range map[string][]claim{
+		"the login `sallyport_writer`": {
+			{says: "read everything in the log", may: []string{"SELECT FROM audit.events", "SELECT FROM audit.policies", "SELECT FROM audit.leaves", "SELECT FROM audit.checkpoints", "SELECT FROM audit.access"}},
+			{says: "add false events under names of their own, dated as they like (`verify` lists what was sealed late), and none under a name that a server has registered",
+				may: []string{eventRow + `(now() - interval '1 hour', 'decision', 'w', 1, '{}')`},
+				not: []string{eventRow + `(now(), 'decision', 'server', 2, '{}')`, eventRow + `(now(), 'decision', 'nobody', 1, '{}')`, eventRow + `(now(), 'hold_lifted', 'database', 1, '{}')`,
+					eventRow + `(now(), 'decision', 'w', 9223372036854775807, '{}')`, eventRow + `('infinity', 'decision', 'w', 1, '{}')`, eventRow + `(now(), 'admin', 'w', 1, 'x')`},
+				by: "audit/postgres.TestLoginIsNoWriter, audit/postgres.TestBackdatedEvent"},
+			{says: "add false findings of deployments, which show against the digest in the log", may: []string{finding + `now(), 'successful', 'seen', '')`},
+				not: []string{finding + `'infinity', 'successful', 'seen', '')`}, by: "audit/evidence.TestForgedFindings"},
+			{says: "keep a policy that never decided", may: []string{`INSERT INTO audit.policies (digest, content) VALUES ('sha256:' || encode(sha256('x'), 'hex'), 'x')`},
+				not: []string{`INSERT INTO audit.policies (digest, content) VALUES ('sha256:' || encode(sha256('x'), 'hex'), 'y')`,
+					`INSERT INTO audit.policies (digest, content, first_seen) VALUES ('sha256:' || encode(sha256('x'), 'hex'), 'x', '2020-01-01')`}},
+			{says: "keep old months from retention by adding to them", may: []string{`SELECT audit.ensure_partition('2020-01-01')`}, by: "audit/postgres.TestExpireAndLateEvents"},
+			{says: "make up to 240 partitions", may: []string{`SELECT audit.ensure_partition('2020-01-01')`}, not: []string{`SELECT audit.ensure_partition('10000-01-01')`}, by: "audit/postgres.TestPartitionsAreBounded"},
+			{says: "stop reconciliation or the writing of names, which shows", may: []string{`SELECT audit.acquire_names_lock()`, `SELECT audit.try_reconciliation_lock()`}, by: "identity/postgres.TestHeldLocks"},
+			{says: "end the sessions of the server that record, which reconnect", may: []string{endSessions(Writer)}, not: []string{endSessions(Sealer)}},
+			{says: "change what the server knows of names, and admit or revoke tokens", may: []string{`DELETE FROM identity.admitted_tokens`, `UPDATE identity.repositories SET valid_to = now()`,
+				`INSERT INTO identity.revocations (repository_uuid, until, by, why) VALUES (gen_random_uuid(), now() + '1 h', 'x', '')`}},
+			{says: "seal nothing", not: []string{leafRow, checkpointRow, `SELECT audit.try_seal_lock()`, `SELECT audit.add_checkpoint('{}', '{}', '{}', '')`, `SELECT audit.sealed_tree()`}},
+			{says: "change and delete nothing in the log", not: never},
+		},
+		"the login `sallyport_sealer`": {
+			{says: "read events, leaves and checkpoints", may: []string{"SELECT FROM audit.events", "SELECT FROM audit.leaves", "SELECT FROM audit.checkpoints"}, not: []string{"SELECT FROM identity.admitted_tokens", "SELECT FROM audit.policies"}},
+			{says: "seal recorded events, each writer's in order and without a gap", not: []string{leafRow, checkpointRow, `SELECT audit.add_checkpoint(ARRAY['server'], ARRAY[2], ARRAY[2], 'x')`, `SELECT audit.add_checkpoint(ARRAY['nobody'], ARRAY[1], ARRAY[1], 'x')`},
+				by: "audit/postgres.TestAddCheckpointRefuses"},
+			{says: "add checkpoints over the true tree that no key of the log has signed, which sealing and `verify` step over and report", not: []string{`SELECT audit.add_checkpoint(ARRAY['server'], ARRAY[1], ARRAY[1], 'x')`},
+				by: "audit/postgres.TestCheckpointOfAStrangersKey"},
+			{says: "keep the turn to seal, which shows", may: []string{`SELECT audit.try_seal_lock()`}, by: "audit/postgres.TestSealingHeldUp"},
+			{says: "end the sessions of the server that seal, which reconnect", may: []string{endSessions(Sealer)}, not: []string{endSessions(Writer)}},
+			{says: "record nothing", not: []string{eventRow + `(now(), 'decision', 'w', 1, '{}')`, `SELECT audit.register_writer('w', sha256(''))`, `SELECT audit.ensure_partition('2020-01-01')`, finding + `now(), 'successful', 'seen', '')`,
+				`INSERT INTO audit.policies (digest, content) VALUES ('sha256:' || encode(sha256('x'), 'hex'), 'x')`, `INSERT INTO identity.revocations (repository_uuid, until, by, why) VALUES (gen_random_uuid(), now() + '1 h', 'x', '')`,
+				`SELECT audit.record_export('query', '{}', 1, sha256(''), 'tool')`}},
+			{says: "change and delete nothing in the log", not: never},
+		},
+		"the login `sallyport_auditor`": {
+			{says: "read everything in the log", may: []string{"SELECT FROM audit.events", "SELECT FROM audit.policies", "SELECT FROM audit.decisions", "SELECT FROM audit.leaves", "SELECT FROM audit.access"},
+				not: append([]string{eventRow + `(now(), 'decision', 'w', 1, '{}')`, leafRow, checkpointRow, `SELECT audit.try_seal_lock()`, `SELECT audit.register_writer('w', sha256(''))`, "SELECT digest FROM identity.admitted_tokens"}, never...)},
+			{says: "set holds", may: []string{`SELECT audit.set_hold('2020-01-01', '2020-01-01', 'why')`}},
+			{says: "keep retention, and for as long as a transaction with an export or hold of theirs is open other exports and holds, waiting, which are then told whose session it is",
+				may: []string{`SELECT audit.record_export('query', '{}', 1, sha256(''), 'tool')`}, by: "audit/postgres.TestOpenTransactions"},
+		},
+		"a member of `sallyport_owner`, a PostgreSQL superuser": {
+			{says: "disable triggers and change the log", may: []string{`ALTER TABLE audit.policies DISABLE TRIGGER ALL; DELETE FROM audit.policies`}, not: []string{`DELETE FROM audit.policies`, leafRow}},
+			{says: "a checkpoint kept outside shows it, of what was sealed, and `audit verify` and `schema_attested` events name what of the schema was changed while it is", by: "audit/postgres.TestTamper"},
+		},
+	} {
+		said := trustRow(t, row)
+		for _, c := range claims {
+			rest, is := strings.CutPrefix(said, c.says)
+			if !is {
+				t.Fatalf("%s: the table says %q, and the next claim is %q", row, said, c.says)
+			}
+			said = strings.TrimPrefix(rest, "; ")
+			if len(c.may)+len(c.not) == 0 && c.by == "" {
+				t.Errorf("%s: %q: nothing shows it", row, c.says)
+			}
+			c.check(t, db, row)
+		}
+		if said != "" {
+			t.Errorf("%s: nothing shows that they can %q", row, said)
+		}
+	}
+}
+
+// check runs the statements of a claim, each in a transaction that is taken back.
+func (c *claim) check(t *testing.T, db *pgtest.DB, row string) {
+	t.Helper()
+	login, before := Auditor, "SELECT 1"
+	switch {
+	case strings.Contains(row, Writer):
+		login, before = Writer, actAsW
+	case strings.Contains(row, Sealer):
+		login = Sealer
+	case strings.Contains(row, Owner):
+		login, before = "trusted_migrator", "SET LOCAL ROLE sallyport_owner"
+	}
+	conn := open(t, db.URL(login))
+	for _, other := range []string{Writer, Sealer} {
+		open(t, db.URL(other)) // a session that somebody may end
+	}
+	for _, statement := range c.may {
+		if err := attempt(t, conn, before, statement); err != nil {
+			t.Errorf("%s: %q: %s: %v", row, c.says, statement, err)
+		}
+	}
+	for _, statement := range c.not {
+		// No privilege; refused by a trigger; not what a constraint or function takes.
+		if err := attempt(t, conn, before, statement); !slices.Contains([]string{"42501", "23001", "23514", "22023", "22008", "55000"}, code(err)) {
+			t.Errorf("%s: %q: %s: %v", row, c.says, statement, err)
+		}
+	}
+}
+
+// trustRow is what the trust table of SECURITY.md says of a component.
+func trustRow(t *testing.T, component string) string {
+	t.Helper()
+	text, err := os.ReadFile("../../SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if said, is := strings.CutPrefix(strings.TrimSpace(line), "| "+component+" | "); is {
+			return strings.TrimSuffix(said, " |")
+		}
+	}
+	t.Fatalf("the trust table has no row for %s", component)
+	return ""
+}
