@@ -21,6 +21,7 @@ const (
 	DamageKey        Damage = "key_unknown"        // a checkpoint is signed by a key that nobody handed over to
 	DamageShort      Damage = "log_truncated"      // a checkpoint from outside covers more than there is
 	DamageUnvouched  Damage = "key_mismatch"       // no key from outside signed a checkpoint of the log
+	DamageGap        Damage = "gap_invalid"        // a declaration of missing events that does not hold, or names events that are there
 	DamageRetention  Damage = "retention_invalid"  // an event says that retention took what it may not take
 	// Tables beside the events that evidence relies on.
 	DamagePolicy         Damage = "policy_changed"         // a policy's content is not what its digest says, or is not there

@@ -36,6 +36,12 @@ type Report struct {
 	// accounts for; Retentions are its events, those that account for anything.
 	Expired    int64
 	Retentions []Retention
+	// Missing counts the numbers that were never sealed and that a declaration
+	// accounts for; Gaps are the declarations, those that account for anything.
+	Missing int64
+	Gaps    []GapDeclaration
+	// Lost is what writers report as lost after a failover or a restore.
+	Lost []LostRange
 	// Lateness says which events were sealed long after their own time. It is not
 	// damage: what was in a journal during an outage is late as well.
 	Lateness Lateness
@@ -88,6 +94,7 @@ func (v *Verification) Report() *Report {
 	}
 	v.finishAnchors(r)
 	v.finishExpiry(r)
+	v.finishGaps(r)
 	r.Lateness = v.lateness.Report()
 	r.Cadence = v.cadence.Report()
 	r.Vouched = v.keys.vouched()
@@ -126,4 +133,18 @@ func (v *Verification) finishExpiry(r *Report) {
 			r.Retentions = append(r.Retentions, one)
 		}
 	}
+}
+
+// finishGaps tells the declarations that hold from those that do not.
+func (v *Verification) finishGaps(r *Report) {
+	var late findings
+	for _, d := range v.gaps.declared {
+		if d.invalid != "" {
+			late.add(Finding{Damage: DamageGap, First: d.Index, Last: d.Index, Writer: d.Writer, Sequence: d.First, Detail: d.invalid})
+			continue
+		}
+		r.Gaps = append(r.Gaps, d)
+	}
+	v.findings.join(late)
+	r.Missing, r.Lost = v.gaps.skipped, v.gaps.lost
 }

@@ -78,6 +78,7 @@ type Verification struct {
 	latest   *writerState
 	keys     chain
 	expiry   expiry
+	gaps     gaps
 	lateness *LatenessTracker
 	cadence  *CadenceTracker
 	findings findings
@@ -183,8 +184,13 @@ func (v *Verification) number(e *Entry) {
 		}
 	}
 	w := v.writer(e.Writer)
-	if e.Sequence != w.sequence+1 {
+	if e.Sequence > w.sequence+1 && v.gaps.steps(e.Writer, w.sequence+1, e.Sequence-1) {
+		v.gaps.skipped += e.Sequence - w.sequence - 1
+	} else if e.Sequence != w.sequence+1 {
 		v.found(DamageOrder, e, fmt.Sprintf("number %d of the writer was to follow", w.sequence+1))
+	}
+	if d, declared := v.gaps.names(e.Writer, e.Sequence); declared {
+		v.found(DamageGap, e, fmt.Sprintf("the event is there, and leaf %d declares it missing", d.Index))
 	}
 	w.sequence = max(w.sequence, e.Sequence)
 	w.sealed = w.sequence
@@ -225,6 +231,20 @@ func (v *Verification) notice(e *Entry, whole bool) {
 	case KindSigningKey:
 		if r, ok := RegistrationOf(e.Record); ok && whole {
 			v.keys.register(r, e.Index)
+		}
+	case KindGapDeclared:
+		if whole && e.Writer == DatabaseWriter {
+			v.gaps.declare(e.Record, e.Index, func(writer string) int64 {
+				if w := v.writers[writer]; w != nil {
+					return w.sealed
+				}
+				return 0
+			})
+		}
+	case KindEventsLost:
+		if lost, ok := LostRangeOf(e.Record); ok && whole {
+			lost.Index = e.Index
+			v.gaps.lost = append(v.gaps.lost, lost)
 		}
 	case KindRetention:
 		if whole && e.Writer == DatabaseWriter {
@@ -296,6 +316,7 @@ func (v *Verification) Checkpoint(s Statement) {
 		v.lateness.Checkpoint(c.Size, c.Time)
 		v.cadence.Checkpoint(c.Size, c.Time)
 		v.expiry.checkpoint(c)
+		v.gaps.checkpoint(s.Note)
 	}
 }
 
@@ -327,21 +348,29 @@ func (v *Verification) Unsealed(e *Entry) {
 	place.Writer, place.Sequence = e.Writer, e.Sequence
 	w := v.writer(e.Writer)
 	at := timeOf(e.Record)
+	d, declared := v.gaps.names(e.Writer, e.Sequence)
 	switch {
+	case declared:
+		place.Damage, place.Detail = DamageGap, fmt.Sprintf("the event is there, and leaf %d declares it missing", d.Index)
 	case e.Sequence <= w.sealed || e.Sequence < 1:
 		place.Detail = "the event has a number that was given to another, or to none"
 	case e.Sequence == w.sequence:
 		place.Detail = "another row bears this number"
 	case w.ended:
 		place.Detail = "the event follows the end of its writer"
-	case e.Sequence != w.sequence+1 && !w.gap:
+	case e.Sequence != w.sequence+1 && !w.gap && !v.gaps.steps(e.Writer, w.sequence+1, e.Sequence-1):
 		w.gap = true
-		place.Damage, place.Detail = DamageMissing, fmt.Sprintf("number %d of the writer was to follow", w.sequence+1)
+		place.Damage = DamageMissing
+		place.Detail = fmt.Sprintf("number %d of the writer was to follow; nothing from here on is sealed until `sallyport audit gap declare` accounts for the missing ones", w.sequence+1)
 	default:
 		place.Damage = ""
 	}
 	if place.Damage != "" {
 		v.findings.add(place)
+	}
+	if lost, ok := LostRangeOf(e.Record); ok {
+		lost.Index = -1
+		v.gaps.lost = append(v.gaps.lost, lost)
 	}
 	if e.Prepare(); e.difference != "" {
 		place.Damage, place.Detail = DamageColumn, e.difference

@@ -326,7 +326,7 @@ func sealWith(t *testing.T, l *auditlog.Log, url func(user string) string, priva
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealer, err := auditlog.OpenSealer(auditlog.SealerConfig{URL: url(postgres.Sealer), Writer: l.Writer(), Record: l.Record, Signer: signer, Publishers: publishers, Log: slog.New(slog.DiscardHandler)})
+	sealer, err := auditlog.OpenSealer(auditlog.SealerConfig{URL: url(postgres.Sealer), Writer: l.Writer, Record: l.Record, Signer: signer, Publishers: publishers, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,7 @@
 -- program uses puts another number here.
 CREATE FUNCTION sallyport.oldest_program() RETURNS bigint
     LANGUAGE sql IMMUTABLE
-    RETURN 7;
+    RETURN 9;
 COMMENT ON FUNCTION sallyport.oldest_program() IS 'The newest migration that the oldest program knows which works with this schema.';
 REVOKE ALL ON FUNCTION sallyport.oldest_program() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION sallyport.oldest_program() TO sallyport_writer, sallyport_sealer, sallyport_auditor;

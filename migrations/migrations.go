@@ -18,7 +18,7 @@ import (
 // Oldest is the oldest schema that this version's server works with. Of a newer
 // one than [Latest], which the next version may already have made, the schema
 // itself says whether it does: sallyport.oldest_program().
-const Oldest = 7
+const Oldest = 9
 
 // Table is the table of the migrations that were applied.
 const Table = "sallyport.schema_version"

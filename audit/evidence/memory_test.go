@@ -105,6 +105,18 @@ func explained(kind audit.Kind, when time.Time, writer string, first, last int64
 		{Name: "writer", Value: writer}, {Name: "first", Value: whole(first)}, {Name: "last", Value: whole(last)}, {Name: "reason", Value: "the standby was behind"}}}
 }
 
+// declare is the declaration of a gap, signed with the log's key.
+func (m *memory) declare(when time.Time, writer string, first, last int64) *audit.Event {
+	d, err := m.signer.DeclareGap(writer, first, last, "the standby was behind", when)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	e := explained(audit.KindGapDeclared, when, writer, first, last)
+	e.Attributes = append(e.Attributes, audit.Attribute{Name: "declared_at", Value: d.DeclaredAt.Format(time.RFC3339)},
+		audit.Attribute{Name: "login", Value: "ops"}, audit.Attribute{Name: "key", Value: string(d.Key)}, audit.Attribute{Name: "signature", Value: d.Signature})
+	return e
+}
+
 func (m *memory) Database(context.Context) (Database, error) {
 	return Database{System: "7000000000000000001", Name: "sallyport", User: "sallyport_auditor", Schema: 8, Now: m.now}, nil
 }

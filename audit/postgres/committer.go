@@ -20,19 +20,28 @@ const (
 
 // committer is the state of the goroutine that numbers and writes.
 type committer struct {
-	session  *session // nil: away
+	session  *session // nil: unavailable
+	writer   string   // the name under which it numbers; see succession
+	secret   string   // what the database knows the writer by; see newSecret
 	sequence int64
-	owed     []*audit.Event // events of our own that are to be written next
-	journal  *journal       // nil: none
-	back     chan comeback  // from the goroutine that dials again
-	dialling bool
-	failures int  // since the last success
-	busy     bool // since the last beat
-	beats    int
-	clean    bool // the end of the writer is durable
+	acknowledged
+	next    *succession    // belongs to the goroutine that dials
+	owed    []*audit.Event // events of our own that are to be written next
+	journal *journal       // nil: none
+	tail    tailFile
+	// tailsDone are files of earlier processes whose comparison is in owed.
+	tailsDone []string
+	back      chan comeback // from the goroutine that dials again
+	dialling  bool
+	failures  int  // since the last success
+	busy      bool // since the last beat
+	beats     int
+	clean     bool // the end of the writer is durable
 }
 
-func newCommitter(l *Log) committer { return committer{back: make(chan comeback)} }
+func newCommitter(writer, secret string) committer {
+	return committer{writer: writer, secret: secret, back: make(chan comeback)}
+}
 
 // discard closes what the committer holds.
 func (c *committer) discard() {
@@ -42,6 +51,7 @@ func (c *committer) discard() {
 	if c.journal != nil {
 		c.journal.close()
 	}
+	c.tail.close()
 }
 
 // run is the committer.
@@ -68,6 +78,7 @@ func (l *Log) run() {
 		l.giveUp(g)
 		return
 	}
+	l.noteAcknowledged(true)
 	l.clean = true
 }
 
@@ -80,6 +91,9 @@ func (l *Log) ended() *audit.Event {
 // gather waits for something to do, and fills the group with what is waiting.
 // It is false when the log is closed and nothing is left.
 func (l *Log) gather(g *group, beat <-chan time.Time) bool {
+	if len(l.owed) == 0 { // what they led to is durable
+		l.removeTails()
+	}
 	for _, e := range l.owed {
 		l.number(g, e, nil)
 	}
@@ -158,7 +172,7 @@ func (l *Log) take(g *group, w *waiter) {
 
 func (l *Log) number(g *group, e *audit.Event, w *waiter) {
 	l.sequence++
-	e.Writer, e.WriterSequence = l.writer, l.sequence
+	e.Writer, e.WriterSequence, g.writer = l.writer, l.sequence, l.writer
 	g.add(e, w)
 }
 
@@ -168,8 +182,10 @@ func (l *Log) commit(g *group) bool {
 	if l.session != nil {
 		err := l.session.writeWithin(g, l.config.WriteTimeout)
 		if err == nil {
+			l.acknowledged.keep(g)
 			l.stats.recorded.Add(int64(len(g.rows)))
 			l.release(g, nil)
+			l.noteAcknowledged(false)
 			return true
 		}
 		l.lost(err)
@@ -237,6 +253,7 @@ func (l *Log) beat() {
 		return
 	}
 	l.beats++
+	l.noteAcknowledged(false)
 	if l.beats%beatsToMonth == 0 {
 		if err := l.session.maintain(l.ctx, l.config.WriteTimeout); err != nil {
 			l.log.Warn("partitions were not made ahead; they are made when they are needed", "error", err)

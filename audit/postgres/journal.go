@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,7 @@ import (
 type journal struct {
 	folder, writer string
 	secret         string // with which whoever replays it writes as the writer
+	name           string // the file's, without its suffix; empty: the writer's
 	spool          bool   // it may back an allow
 	maxBytes       int64
 	maxAge         time.Duration
@@ -37,6 +39,9 @@ type journalHeader struct {
 	Secret  string   `json:"secret"`
 	Spool   bool     `json:"spool"`
 	Columns []string `json:"columns"`
+	// Continues is the writer whose journal this was, and still has the name of:
+	// see continueAs.
+	Continues string `json:"continues,omitempty"`
 }
 
 const (
@@ -56,7 +61,9 @@ var (
 	castagnoli    = crc32.MakeTable(crc32.Castagnoli)
 )
 
-func (j *journal) path() string { return filepath.Join(j.folder, j.writer+journalSuffix) }
+func (j *journal) path() string {
+	return filepath.Join(j.folder, cmp.Or(j.name, j.writer)+journalSuffix)
+}
 
 func (j *journal) empty() bool { return j.file == nil }
 
@@ -146,7 +153,7 @@ func (j *journal) create() error {
 
 // header is the payload of the first frame.
 func (j *journal) header() []byte {
-	header, err := json.Marshal(journalHeader{journalFormat, j.writer, j.secret, j.spool, columns})
+	header, err := json.Marshal(journalHeader{Format: journalFormat, Writer: j.writer, Secret: j.secret, Spool: j.spool, Columns: columns, Continues: j.name})
 	if err != nil {
 		panic(err) // strings, an int and a bool
 	}
@@ -164,7 +171,7 @@ func (j *journal) drop() error {
 		err = errors.Join(os.Remove(j.path()), syncFolder(j.folder))
 	}
 	err = errors.Join(err, j.file.Close())
-	j.file, j.size = nil, 0
+	j.file, j.size, j.name = nil, 0, ""
 	return err
 }
 

@@ -29,6 +29,9 @@ func (l *Log) openJournal(ctx context.Context) error {
 		return errors.Join(err, fmt.Errorf("everybody may write to the journal's folder %s, and so to the log: make it this user's alone (chmod 0700)", c.Journal))
 	}
 	l.journal = &journal{folder: c.Journal, writer: l.writer, secret: l.secret, spool: c.Spool, maxBytes: c.JournalBytes, maxAge: c.JournalAge}
+	if err := l.compareTails(ctx, l.session); err != nil {
+		return err
+	}
 	if err := l.replayAllLeft(ctx); err != nil {
 		return fmt.Errorf("%w; nothing starts before that, so that no event is lost: make the file readable, or move it away and keep it", err)
 	}
@@ -58,6 +61,10 @@ func (l *Log) replayAllLeft(ctx context.Context) error {
 // was killed before it could write its journal itself.
 func (l *Log) lookForLeft() {
 	if l.journal == nil || l.session == nil {
+		return
+	}
+	if err := l.compareTails(l.ctx, l.session); err != nil {
+		l.log.Error("what was acknowledged to another process is not compared yet; it is tried again", "error", err)
 		return
 	}
 	if err := l.replayAllLeft(l.ctx); err != nil {
@@ -137,11 +144,17 @@ func (l *Log) admitLeft(ctx context.Context, file io.ReaderAt, writer string) er
 	if err != nil {
 		return err
 	}
-	if j.Writer != writer {
+	if j.Writer != writer && j.Continues != writer {
 		return fmt.Errorf("%w: its name says writer %s, and its header %s", errJournalDamaged, writer, j.Writer)
 	}
 	if err := l.session.endOthers(ctx, applicationName(writer)); err != nil {
 		return err
+	}
+	if j.Writer != writer {
+		writer = j.Writer
+		if err := l.session.endOthers(ctx, applicationName(writer)); err != nil {
+			return err
+		}
 	}
 	var known bool
 	if err := l.session.conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM audit.events WHERE writer = $1)

@@ -66,11 +66,9 @@ var ErrClosed = errors.New("the audit log is closed")
 // that closes it with the cause audit_unavailable. So the caller must not
 // record the refusal again.
 type Log struct {
-	config  Config
-	log     *slog.Logger
-	connect *pgx.ConnConfig
-	writer  string
-	secret  string // what the database knows the writer by; see newSecret
+	config Config
+	log    *slog.Logger
+	name   atomic.Pointer[string] // of the writer, for everybody
 
 	queue     chan *waiter
 	closeOnce sync.Once
@@ -82,6 +80,7 @@ type Log struct {
 	outage atomic.Pointer[outage] // nil: as far as we know, all is well
 	stats  counters
 
+	connect   *pgx.ConnConfig
 	committer // belongs to the goroutine of run, and before it to Open
 }
 
@@ -99,17 +98,18 @@ type outage struct {
 func Open(ctx context.Context, config Config) (*Log, error) {
 	l := &Log{config: withDefaults(config)}
 	l.log = l.config.Log
-	l.writer, l.secret = newWriter(time.Now()), newSecret()
+	name := newWriter(time.Now())
+	l.name.Store(&name)
 	var err error
 	// The name leads a new session to what an old one of this writer left open.
-	if l.connect, err = postgres.ParseConfig(config.URL, applicationName(l.writer)); err != nil {
+	if l.connect, err = postgres.ParseConfig(config.URL, applicationName(name)); err != nil {
 		return nil, fmt.Errorf("audit log: %w", err)
 	}
-	l.connect.RuntimeParams["application_name"] = applicationName(l.writer)
+	l.connect.RuntimeParams["application_name"] = applicationName(name)
 	l.queue = make(chan *waiter, l.config.Queue)
 	l.closing, l.done = make(chan struct{}), make(chan struct{})
 	l.ctx, l.cancel = context.WithCancel(context.Background())
-	l.committer = newCommitter(l)
+	l.committer = newCommitter(name, newSecret())
 	if err := l.begin(ctx); err != nil {
 		l.cancel()
 		l.committer.discard()
@@ -134,6 +134,9 @@ func withDefaults(c Config) Config {
 
 // begin does what must work before anything is recorded.
 func (l *Log) begin(ctx context.Context) error {
+	if err := postgres.CheckSessions(ctx, l.connect); err != nil {
+		return err
+	}
 	s, err := l.openSession(ctx)
 	if err != nil {
 		return err
@@ -146,14 +149,19 @@ func (l *Log) begin(ctx context.Context) error {
 	if err := s.ensureAhead(ctx, time.Now()); err != nil {
 		return postgres.Explain("make partitions", &l.connect.Config, err)
 	}
+	if err := l.compareDatabase(ctx, s); err != nil {
+		return err
+	}
 	if err := l.openJournal(ctx); err != nil {
 		return err
 	}
 	g := newGroup(l.writer)
-	l.number(g, l.started(clock), nil)
+	l.number(g, l.started(clock, s.where), nil)
 	if _, err := s.settle(ctx, g); err != nil {
 		return postgres.Explain("record the writer's start", &l.connect.Config, err)
 	}
+	l.acknowledged.where = s.where
+	l.acknowledged.keep(g)
 	l.stats.recorded.Add(1)
 	return nil
 }
@@ -189,7 +197,7 @@ func durabilityEvent(fsync, fullPageWrites string) *audit.Event {
 	return e
 }
 
-func (l *Log) started(clock time.Duration) *audit.Event {
+func (l *Log) started(clock time.Duration, where databaseID) *audit.Event {
 	host, _ := os.Hostname() // an empty name is no reason not to start
 	e := &audit.Event{Time: time.Now(), Kind: audit.KindWriterStarted, Attributes: []audit.Attribute{
 		{Name: "version", Value: l.config.Version},
@@ -197,13 +205,17 @@ func (l *Log) started(clock time.Duration) *audit.Event {
 		{Name: "pid", Value: strconv.Itoa(os.Getpid())},
 		{Name: "database_clock_ahead", Value: clock.String()},
 		{Name: "database_durable", Value: strconv.FormatBool(!l.stats.unsafe.Load())},
+		{Name: "database_system", Value: where.system},
+		{Name: "database_timeline", Value: where.timeline},
+		{Name: "database_oid", Value: where.database},
 	}}
 	e.Normalise()
 	return e
 }
 
-// Writer is the name of this writer in the log.
-func (l *Log) Writer() string { return l.writer }
+// Writer is the name of this writer in the log. It changes where a failover lost
+// events that were acknowledged to it; an event of kind events_lost says so.
+func (l *Log) Writer() string { return *l.name.Load() }
 
 // Available returns an error, wrapping [ErrUnavailable], while the log is known
 // to be away and the journal may not stand in for it. It costs a memory read.
@@ -266,6 +278,7 @@ type Stats struct {
 	Waiting      int           // events in the queue
 	Rejected     int64         // events that were not taken, the queue being full: counted only
 	Late         int64         // events whose caller did not wait to the end
+	Lost         int64         // events that the database had acknowledged and misses
 	Reconnects   int64         // times that the connection was lost and found again
 	Outage       time.Duration // how long the database has been away; zero: it is not
 	Journaled    int64         // events that went to the journal
@@ -278,16 +291,16 @@ type Stats struct {
 }
 
 type counters struct {
-	recorded, groups, rejected, late, reconnects, unwritten atomic.Int64
-	journaled, spooled, journalBytes, journalSince          atomic.Int64
-	journalFull, unsafe                                     atomic.Bool
+	lost, recorded, groups, rejected, late, reconnects, unwritten atomic.Int64
+	journaled, spooled, journalBytes, journalSince                atomic.Int64
+	journalFull, unsafe                                           atomic.Bool
 }
 
 // Stats returns the counters. It costs some memory reads.
 func (l *Log) Stats() Stats {
 	s := Stats{
 		Recorded: l.stats.recorded.Load(), Groups: l.stats.groups.Load(), Waiting: len(l.queue),
-		Rejected: l.stats.rejected.Load(), Late: l.stats.late.Load(), Reconnects: l.stats.reconnects.Load(),
+		Lost: l.stats.lost.Load(), Rejected: l.stats.rejected.Load(), Late: l.stats.late.Load(), Reconnects: l.stats.reconnects.Load(),
 		Journaled: l.stats.journaled.Load(), Spooled: l.stats.spooled.Load(), JournalBytes: l.stats.journalBytes.Load(),
 		JournalFull: l.stats.journalFull.Load() || l.journalOld(), Unsafe: l.stats.unsafe.Load(),
 	}

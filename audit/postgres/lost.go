@@ -33,8 +33,9 @@ const lostSQL = `SELECT w.writer, last.writer_sequence, last.time
 // the lock does so, and nobody twice. A writer that was only cut off from the
 // database for so long goes on with its own numbers; its next event says so.
 func (s *Sealer) findLost(ctx context.Context, tx pgx.Tx) error {
+	own := s.config.Writer()
 	names := slices.DeleteFunc(slices.Collect(maps.Keys(s.writers.sealedTo)), func(name string) bool {
-		return name == s.config.Writer || name == audit.DatabaseWriter // which has no session
+		return name == own || name == audit.DatabaseWriter // which has no session
 	})
 	if len(names) == 0 {
 		return nil

@@ -46,8 +46,10 @@ func (l *Log) explain(err error) {
 // A comeback is a session after an outage, and how far the journal has been
 // replayed over it.
 type comeback struct {
-	session *session
-	caught  caughtUp
+	session    *session
+	caught     caughtUp
+	succession *succession // acknowledged events are missing, and another writer continues
+	conflict   error       // another has written under our name: the log ends
 }
 
 // dial connects in the background, replays most of the journal there, and sends
@@ -76,9 +78,9 @@ func (l *Log) dial() {
 			select {
 			case l.back <- back:
 			case <-l.ctx.Done():
-				back.session.close()
+				back.close()
 			case <-l.done:
-				back.session.close()
+				back.close()
 			}
 			return
 		}
@@ -91,12 +93,47 @@ func (l *Log) comeBack(ctx context.Context) (comeback, error) {
 	if err != nil {
 		return comeback{}, err
 	}
-	caught, err := l.catchUp(s)
+	lost, err := s.missing(ctx, l.writer, &l.acknowledged)
+	if isConflict(err) {
+		s.close()
+		return comeback{conflict: err}, nil
+	}
+	if err == nil && lost != nil {
+		return l.comeBackAsAnother(ctx, s, *lost)
+	}
+	var caught caughtUp
+	if err == nil {
+		caught, err = l.catchUp(s)
+	}
 	if err != nil {
 		s.close()
 		return comeback{}, err
 	}
-	return comeback{s, caught}, nil
+	return comeback{session: s, caught: caught}, nil
+}
+
+// comeBackAsAnother records over a session of another name that acknowledged
+// events are missing. A second attempt uses the same name and the same events.
+func (l *Log) comeBackAsAnother(ctx context.Context, s *session, lost loss) (comeback, error) {
+	defer s.close()
+	if l.next == nil || l.next.loss != lost {
+		clock, err := s.clockAhead(ctx)
+		if err != nil {
+			return comeback{}, err
+		}
+		l.next = l.succeed(lost, clock)
+	}
+	another, err := l.next.begin(ctx, l)
+	if err != nil {
+		return comeback{}, err
+	}
+	return comeback{session: another, succession: l.next}, nil
+}
+
+func (b comeback) close() {
+	if b.session != nil {
+		b.session.close()
+	}
 }
 
 // pause waits before an attempt. It is false when the log has ended.
@@ -123,6 +160,19 @@ func (l *Log) pause(failures int) bool {
 func (l *Log) adopt(back comeback, g *group) bool {
 	l.dialling = false
 	s := back.session
+	if back.conflict != nil {
+		l.fail(back.conflict)
+		return false
+	}
+	if back.succession != nil {
+		s.close()
+		if err := l.become(back.succession, g); err != nil {
+			l.lost(err)
+		} else {
+			l.dial() // and find out what else there is to do, under the new name
+		}
+		return false
+	}
 	err := l.replay(s, back.caught)
 	if err == nil {
 		err = l.settle(s, g)
@@ -137,11 +187,13 @@ func (l *Log) adopt(back comeback, g *group) bool {
 		return false
 	}
 	l.session, l.failures = s, 0
+	l.acknowledged.where = s.where
 	l.stats.reconnects.Add(1)
 	if o := l.outage.Swap(nil); o != nil {
 		l.log.Info("audit database recovered", "unavailable", time.Since(o.since).Round(time.Millisecond))
 	}
 	if g != nil {
+		l.acknowledged.keep(g)
 		l.stats.recorded.Add(int64(len(g.rows)))
 		l.release(g, nil)
 	}

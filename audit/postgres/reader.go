@@ -189,6 +189,7 @@ type walk struct {
 	mu   sync.Mutex // held while a window's leaves are read, which say where the next begins
 	next int64
 	more bool
+	jumps
 }
 
 // part is a piece of the log in memory. Its memory is used again.
@@ -370,6 +371,7 @@ func (w *walk) window(ctx context.Context, r *Reader) (*part, error) {
 		w.more = false
 		return nil, err
 	}
+	w.jumps.add(&p.ranges)
 	return p, w.give(ctx, p)
 }
 

@@ -228,6 +228,12 @@ func (r *Reader) readUnsealed(ctx context.Context, w *walk) error {
 	if err != nil {
 		return err
 	}
+	// Where the leaves of a writer step over numbers, no event has one of these.
+	for _, j := range w.jumps.list {
+		if err := r.readTail(ctx, j.writer, j.first, j.last, w); err != nil {
+			return err
+		}
+	}
 	for _, t := range tails {
 		for _, numbers := range [][2]int64{{math.MinInt64, 0}, {t.sealed + 1, math.MaxInt64}} {
 			if err := r.readTail(ctx, t.writer, numbers[0], numbers[1], w); err != nil {

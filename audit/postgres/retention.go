@@ -19,27 +19,33 @@ import (
 type Retention struct {
 	connect *pgx.ConnConfig
 	conn    *pgx.Conn
+	purpose string
 }
 
 // OpenRetention connects.
 func OpenRetention(ctx context.Context, url string) (*Retention, error) {
-	connect, err := postgres.ParseConfig(url, "sallyport retention")
+	return openAsOwner(ctx, url, "retention")
+}
+
+// openAsOwner connects, and acts as the owner where the login may.
+func openAsOwner(ctx context.Context, url, purpose string) (*Retention, error) {
+	connect, err := postgres.ParseConfig(url, "sallyport "+purpose)
 	if err != nil {
-		return nil, fmt.Errorf("retention: %w", err)
+		return nil, fmt.Errorf("%s: %w", purpose, err)
 	}
 	postgres.Set(&connect.Config, map[string]string{"statement_timeout": "0"}) // a month is read from end to end
 	conn, err := postgres.Connect(ctx, connect)
 	if err != nil {
-		return nil, fmt.Errorf("retention: %w", err)
+		return nil, fmt.Errorf("%s: %w", purpose, err)
 	}
-	r := &Retention{connect, conn}
+	r := &Retention{connect, conn, purpose}
 	err = postgres.CheckVersion(ctx, conn)
 	if err == nil {
 		err = r.begin(ctx)
 	}
 	if err != nil {
 		r.Close()
-		return nil, fmt.Errorf("retention: %w", err)
+		return nil, fmt.Errorf("%s: %w", purpose, err)
 	}
 	return r, nil
 }
@@ -195,11 +201,11 @@ func (r *Retention) explain(doing string, err error) error {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
 	case ok && pg.Code == "42883":
-		return fmt.Errorf("retention: %s: the database's schema is older than this program; run `sallyport migrate`", doing)
+		return fmt.Errorf("%s: %s: the database's schema is older than this program; run `sallyport migrate`", r.purpose, doing)
 	case ok && pg.Code == "42501":
-		return fmt.Errorf("retention: %s: this login may not: it has to be a member of %s, as that of audit.migration_url_file is", doing, postgres.Owner)
+		return fmt.Errorf("%s: %s: this login may not: it has to be a member of %s, as that of audit.migration_url_file is", r.purpose, doing, postgres.Owner)
 	case ok:
-		return fmt.Errorf("retention: %s: %s", doing, pg.Message)
+		return fmt.Errorf("%s: %s: %s", r.purpose, doing, pg.Message)
 	}
-	return fmt.Errorf("retention: %w", postgres.Explain(doing, &r.connect.Config, err))
+	return fmt.Errorf("%s: %w", r.purpose, postgres.Explain(doing, &r.connect.Config, err))
 }

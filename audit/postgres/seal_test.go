@@ -67,7 +67,7 @@ func sealerFor(t testing.TB, url string, l *Log, change func(*SealerConfig)) *Se
 	t.Helper()
 	// A log's tests name its own login.
 	url = strings.Replace(url, postgres.Writer, postgres.Sealer, 1)
-	config := SealerConfig{URL: url, Writer: l.Writer(), Record: l.Record, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
+	config := SealerConfig{URL: url, Writer: l.Writer, Record: l.Record, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
 	if change != nil {
 		change(&config)
 	}

@@ -33,9 +33,11 @@ type Publisher interface {
 
 // SealerConfig says how a log is sealed. A zero field is its default.
 type SealerConfig struct {
-	URL    string // the database, as the role sallyport_sealer or a member of it
-	Log    *slog.Logger
-	Writer string // our own, which is not looked for among the lost
+	URL string // the database, as the role sallyport_sealer or a member of it
+	Log *slog.Logger
+	// Writer is the name of our own writer at this moment, which is not looked
+	// for among the lost. Nil: there is none.
+	Writer func() string
 	// Record makes an event of ours durable.
 	Record func(context.Context, *audit.Event) error
 	// Signer is this instance's key; nil: it has none.
@@ -94,6 +96,7 @@ type Sealer struct {
 	writers     writers
 	other       other
 	heartbeat   lastSeen
+	gapValid    map[int64]bool       // by the number of a sealed declaration: it may be stepped over
 	absent      map[string]time.Time // writers without a session, since when
 	now         func() time.Time
 	compared    time.Time        // when the places were last compared with the database; zero: not on this connection
@@ -125,6 +128,9 @@ func OpenSealer(config SealerConfig) (*Sealer, error) {
 	config.PatienceWithOthers = cmp.Or(config.PatienceWithOthers, 20*time.Second)
 	config.CompareInterval = cmp.Or(config.CompareInterval, time.Minute)
 	config.HeartbeatInterval = cmp.Or(config.HeartbeatInterval, audit.HeartbeatInterval)
+	if config.Writer == nil {
+		config.Writer = func() string { return "" }
+	}
 	config.Batch = cmp.Or(config.Batch, 20000)
 	connect, err := postgres.ParseConfig(config.URL, "sallyport sealer")
 	if err != nil {

@@ -56,8 +56,9 @@ const surveySQL = `SELECT w.place, first.writer_sequence, last.writer_sequence
 // survey is which writers have events to seal.
 type survey struct {
 	ready    []pending // their next number is there
-	findings []string  // those whose next number is missing
-	blocked  int64     // about how many events wait behind a missing number
+	declared steppedOver
+	findings []string // those whose next number is missing
+	blocked  int64    // about how many events wait behind a missing number
 }
 
 // pending is a writer and what of it waits to be sealed.
@@ -72,7 +73,7 @@ type pending struct {
 // missing takes no part in the batch, whatever waits behind the gap.
 func (s *Sealer) survey(ctx context.Context, tx pgx.Tx, size int64) (survey, error) {
 	var v survey
-	if err := s.writers.refresh(ctx, tx, size, s.config.Writer); err != nil {
+	if err := s.writers.refresh(ctx, tx, size, s.config.Writer()); err != nil {
 		return v, err
 	}
 	names := slices.Sorted(maps.Keys(s.writers.sealedTo))
@@ -80,6 +81,11 @@ func (s *Sealer) survey(ctx context.Context, tx pgx.Tx, size int64) (survey, err
 	for i, name := range names {
 		sealed[i] = s.writers.sealedTo[name]
 	}
+	declared, err := s.declaredGaps(ctx, tx)
+	if err != nil {
+		return v, err
+	}
+	v.declared = declared
 	rows, err := tx.Query(ctx, surveySQL, names, sealed)
 	if err != nil {
 		return v, fmt.Errorf("look for events: %w", err)
@@ -88,8 +94,8 @@ func (s *Sealer) survey(ctx context.Context, tx pgx.Tx, size int64) (survey, err
 	var place, first, last int64
 	_, err = pgx.ForEachRow(rows, []any{&place, &first, &last}, func() error {
 		name, end := names[place-1], sealed[place-1]
-		if first == end+1 {
-			v.ready = append(v.ready, pending{writer: name, sealed: end, last: last})
+		if first == end+1 || declared.steps(name, end+1, first-1) {
+			v.ready = append(v.ready, pending{writer: name, sealed: first - 1, last: last})
 			return nil
 		}
 		v.blocked += last - first + 1
@@ -169,7 +175,11 @@ func (s *Sealer) gather(ctx context.Context, tx pgx.Tx, size int64) (batch, erro
 			return b, err
 		}
 		l.hash = audit.Hash(hash)
-		if b.take(byName[l.writer], l) && record != nil && s.handsOver(record) {
+		r := byName[l.writer]
+		if !r.stopped && l.sequence > r.next && v.declared.steps(l.writer, r.next, l.sequence-1) {
+			r.next = l.sequence
+		}
+		if b.take(r, l) && record != nil && s.handsOver(record) {
 			b.more = true
 			break
 		}
@@ -205,6 +215,7 @@ func (b *batch) take(r *run, l leaf) bool {
 	}
 	r.next++
 	b.leaves = append(b.leaves, l)
+	b.more = b.more || l.kind == audit.KindGapDeclared // what follows the gap is next
 	return true
 }
 

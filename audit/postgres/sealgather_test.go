@@ -63,7 +63,7 @@ func reported(t *testing.T, st SealStatus) {
 // their names.
 func (s *Sealer) gatherByOneLimit(ctx context.Context, tx pgx.Tx, size int64) (batch, error) {
 	var b batch
-	if err := s.writers.refresh(ctx, tx, size, s.config.Writer); err != nil {
+	if err := s.writers.refresh(ctx, tx, size, s.config.Writer()); err != nil {
 		return b, err
 	}
 	names := slices.Sorted(maps.Keys(s.writers.sealedTo))

@@ -54,6 +54,7 @@ type session struct {
 	// replication is what the server says of our commits' way to a standby.
 	replication postgres.Replication
 	wait        time.Duration
+	where       databaseID
 }
 
 // openSession connects as the only session of this application name: what an
@@ -97,6 +98,9 @@ func (s *session) prepare(ctx context.Context) error {
 	}
 	// What those have committed may be on the primary alone.
 	if err := postgres.Confirm(ctx, s.conn.PgConn(), s.wait); err != nil {
+		return err
+	}
+	if err := s.locate(ctx); err != nil {
 		return err
 	}
 	var err error

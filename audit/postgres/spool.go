@@ -246,6 +246,7 @@ func (l *Log) replay(s *session, c caughtUp) error {
 	case err != nil:
 		return err
 	}
+	l.acknowledged.through(c.last)
 	l.stats.recorded.Add(int64(sum.events))
 	l.stats.journalBytes.Store(0)
 	l.stats.journalSince.Store(0)

@@ -48,7 +48,7 @@ func openLog(t testing.TB, d *database) *logOf {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := auditlog.OpenSealer(auditlog.SealerConfig{URL: withUser(d.admin, "sallyport_sealer", "x"), Writer: l.Writer(), Record: l.Record, Signer: signer, Interval: 50 * time.Millisecond})
+	s, err := auditlog.OpenSealer(auditlog.SealerConfig{URL: withUser(d.admin, "sallyport_sealer", "x"), Writer: l.Writer, Record: l.Record, Signer: signer, Interval: 50 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

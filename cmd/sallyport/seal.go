@@ -34,7 +34,7 @@ func (s *server) openSealer() error {
 		return err
 	}
 	c := auditlog.SealerConfig{
-		URL: s.sealerURL, Log: s.log.With("component", "seal"), Writer: s.audit.Writer(), Record: s.audit.Record,
+		URL: s.sealerURL, Log: s.log.With("component", "seal"), Writer: s.audit.Writer, Record: s.audit.Record,
 		Signer: signer, Publishers: places, Interval: s.config.Audit.Checkpoints.Interval,
 	}
 	if s.config.Audit.SigningKey.IsZero() {

@@ -33,6 +33,7 @@ func tell(out io.Writer, r *audit.Report, given *givenTrust, took time.Duration)
 	if r.Expired > 0 {
 		b.expired(r)
 	}
+	b.gaps(r)
 	if r.Unended > 0 {
 		b.line("writers", "%d have no end: they run, or did not end by themselves (kind writer_lost)", r.Unended)
 	}
@@ -104,12 +105,35 @@ func (b *reportText) expired(r *audit.Report) {
 	}
 }
 
+// gaps says which numbers are missing, and who accounts for them.
+func (b *reportText) gaps(r *audit.Report) {
+	for i, g := range r.Gaps {
+		if i == shownFindings {
+			b.line("missing", "and %d more declared gaps", len(r.Gaps)-i)
+			break
+		}
+		b.line("missing", "events %d to %d of writer %s: declared missing %s by %s (leaf %d): %s",
+			g.First, g.Last, audit.Text(g.Writer, 200), when(g.DeclaredAt), audit.Text(g.Login, 200), g.Index, g.Reason)
+	}
+	for i, l := range r.Lost {
+		if i == shownFindings {
+			b.line("lost", "and %d more losses", len(r.Lost)-i)
+			break
+		}
+		b.line("lost", "events %d to %d of writer %s, which the database had acknowledged: reported %s by writer %s (kind events_lost)",
+			l.First, l.Last, audit.Text(l.Writer, 200), when(l.At), audit.Text(l.By, 200))
+	}
+}
+
 // result says how it came out. What was given has to vouch for the log; where
 // nothing was given, that has to be said explicitly.
 func (b *reportText) result(r *audit.Report, given *givenTrust) error {
 	sound := "sound: nothing was changed, taken away or put in"
 	if r.Expired > 0 {
 		sound = "sound: nothing was changed or put in, or taken away but by retention"
+	}
+	if r.Missing > 0 {
+		sound += fmt.Sprintf("; %d events are declared missing", r.Missing)
 	}
 	anchored := r.Anchored.Size > 0 || r.Vouched && !given.checkpoints
 	switch {

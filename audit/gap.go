@@ -1,0 +1,196 @@
+package audit
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A GapDeclaration says that numbers of a writer are missing for good: a failover
+// or a lost disk took the events, or a process died before it wrote them. It is
+// an event of the kind gap_declared, of the writer [DatabaseWriter], which only
+// the owner's login can add, and it carries a signature of the log's key. Both
+// together let what follows the gap be sealed, and neither alone.
+type GapDeclaration struct {
+	Writer      string
+	First, Last int64 // the missing numbers, both included
+	Reason      string
+	DeclaredAt  time.Time // as signed, in whole seconds of UTC
+	Key         Key       // that signed
+	Signature   string    // base64, as in a signature line of a C2SP signed note
+	Login       string    // of the database; not signed
+	Index       int64     // the leaf of the event; set by who reads the log
+	invalid     string    // why it accounts for nothing; empty: it does
+}
+
+// gapTitle is the title of the signed statement (see [Signer.SignStatement]).
+const gapTitle = "sallyport gap declaration"
+
+// maxReason bounds the reason, in bytes.
+const maxReason = 1000
+
+// DeclareGap signs that the numbers first to last of a writer are missing for
+// good. It returns an error where the range is none, or the reason is empty, over
+// 1000 bytes or not plain text.
+func (s *Signer) DeclareGap(writer string, first, last int64, reason string, now time.Time) (GapDeclaration, error) {
+	d := GapDeclaration{Writer: writer, First: first, Last: last, Reason: reason, DeclaredAt: now.UTC().Truncate(time.Second), Key: s.Key()}
+	switch {
+	case writer == "" || writer != Text(writer, capName):
+		return d, fmt.Errorf("declare gap: %q is not the name of a writer", writer)
+	case first < 1 || last < first:
+		return d, fmt.Errorf("declare gap: %d to %d is not a range of numbers: they begin with 1", first, last)
+	case reason == "" || reason != Text(reason, maxReason):
+		return d, fmt.Errorf("declare gap: the reason is 1 to %d bytes of text without control characters", maxReason)
+	}
+	signed, err := s.SignStatement(gapTitle, d.text())
+	if err != nil {
+		return d, err
+	}
+	_, line, ok := strings.Cut(string(signed), "\n\n"+signatureMark)
+	if !ok {
+		return d, errors.New("declare gap: the statement has no signature")
+	}
+	_, d.Signature, _ = strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+	return d, nil
+}
+
+// text is what is signed, behind the origin and the title.
+func (d GapDeclaration) text() string {
+	return "writer " + d.Writer + "\nfirst " + strconv.FormatInt(d.First, 10) + "\nlast " + strconv.FormatInt(d.Last, 10) +
+		"\ndeclared_at " + d.DeclaredAt.UTC().Format(time.RFC3339) + "\nreason " + d.Reason + "\n"
+}
+
+// Signed reports whether the key that the declaration names has signed it.
+func (d GapDeclaration) Signed() bool {
+	note := d.Key.Origin() + "\n" + gapTitle + "\n" + d.text() + "\n" + signatureMark + d.Key.Origin() + " " + d.Signature + "\n"
+	text, _, err := OpenStatement([]byte(note), gapTitle, d.Key)
+	return err == nil && text == d.text()
+}
+
+// Invalid says why the declaration accounts for nothing. Empty: it does account.
+func (d GapDeclaration) Invalid() string { return d.invalid }
+
+// GapDeclarationOf reads the record of an event of the kind gap_declared. It is
+// false where that is not written as the database writes it. It does not check
+// the signature.
+func GapDeclarationOf(record []byte) (GapDeclaration, bool) {
+	var said struct {
+		Writer     string            `json:"writer"`
+		Kind       Kind              `json:"kind"`
+		Attributes map[string]string `json:"attributes"`
+	}
+	if json.Unmarshal(record, &said) != nil || said.Writer != DatabaseWriter || said.Kind != KindGapDeclared {
+		return GapDeclaration{}, false
+	}
+	a := said.Attributes
+	d := GapDeclaration{Writer: a["writer"], Reason: a["reason"], Key: Key(a["key"]), Signature: a["signature"], Login: a["login"]}
+	var ok bool
+	if d.First, d.Last, ok = numbersOf(a); !ok {
+		return GapDeclaration{}, false
+	}
+	var err error
+	if d.DeclaredAt, err = time.Parse(time.RFC3339, a["declared_at"]); err != nil {
+		return GapDeclaration{}, false
+	}
+	return d, d.Writer != "" && d.Writer != DatabaseWriter
+}
+
+// numbersOf reads the range of numbers that an event names.
+func numbersOf(attributes map[string]string) (first, last int64, ok bool) {
+	a, err := strconv.ParseUint(attributes["first"], 10, 53)
+	b, other := strconv.ParseUint(attributes["last"], 10, 53)
+	return int64(a), int64(b), err == nil && other == nil && a >= 1 && b >= a
+}
+
+// A LostRange is what an event of the kind events_lost says: numbers of a writer
+// that the database had acknowledged and did not have any more. It is the word of
+// the process that wrote them, which continues as another writer.
+type LostRange struct {
+	Writer      string
+	First, Last int64
+	By          string // the writer of the event
+	At          time.Time
+	Index       int64 // the leaf of the event; -1: it is not sealed
+}
+
+// LostRangeOf reads the record of an event of the kind events_lost.
+func LostRangeOf(record []byte) (LostRange, bool) {
+	var said struct {
+		Writer     string            `json:"writer"`
+		Kind       Kind              `json:"kind"`
+		Time       time.Time         `json:"time"`
+		Attributes map[string]string `json:"attributes"`
+	}
+	if json.Unmarshal(record, &said) != nil || said.Kind != KindEventsLost {
+		return LostRange{}, false
+	}
+	first, last, ok := numbersOf(said.Attributes)
+	return LostRange{Writer: said.Attributes["writer"], First: first, Last: last, By: said.Writer, At: said.Time}, ok && said.Attributes["writer"] != ""
+}
+
+// gaps are the declarations of a log, as far as it has been read.
+type gaps struct {
+	declared []GapDeclaration // in the order of their leaves
+	covered  int              // of these, up to here a checkpoint is known
+	skipped  int64            // numbers that were stepped over
+	lost     []LostRange
+}
+
+// declare takes a sealed event of the kind gap_declared. sealed is the highest
+// sealed number of the writer that it names.
+func (g *gaps) declare(record []byte, index int64, sealed func(writer string) int64) {
+	d, ok := GapDeclarationOf(record)
+	d.Index = index
+	switch {
+	case !ok:
+		d.invalid = "it is not written as the database writes it"
+	case !d.Signed():
+		d.invalid = "it is not signed by the key that it names"
+	case d.First <= sealed(d.Writer):
+		d.invalid = fmt.Sprintf("event %d of writer %s was sealed before: what was sealed cannot be declared missing", d.First, Text(d.Writer, capName))
+	}
+	g.declared = append(g.declared, d)
+}
+
+// checkpoint takes one that holds, signed by a key of the log. A declaration
+// counts only with the signature of the key that sealed it.
+func (g *gaps) checkpoint(signed []byte) {
+	for ; g.covered < len(g.declared); g.covered++ {
+		d := &g.declared[g.covered]
+		if d.invalid != "" {
+			continue
+		}
+		if _, _, err := OpenCheckpoint(signed, d.Key); err != nil {
+			d.invalid = fmt.Sprintf("the key %s, which signed it, is not the one that signs the log there", d.Key)
+		}
+	}
+}
+
+// steps reports whether all numbers from first to last of a writer were declared
+// missing, by declarations that are under a checkpoint.
+func (g *gaps) steps(writer string, first, last int64) bool {
+	for first <= last {
+		i := slices.IndexFunc(g.declared[:g.covered], func(d GapDeclaration) bool {
+			return d.invalid == "" && d.Writer == writer && d.First <= first && first <= d.Last
+		})
+		if i < 0 {
+			return false
+		}
+		first = g.declared[i].Last + 1
+	}
+	return true
+}
+
+// names returns the declaration that says of an event that it is missing.
+func (g *gaps) names(writer string, sequence int64) (GapDeclaration, bool) {
+	for _, d := range g.declared {
+		if d.invalid == "" && d.Writer == writer && d.First <= sequence && sequence <= d.Last {
+			return d, true
+		}
+	}
+	return GapDeclaration{}, false
+}

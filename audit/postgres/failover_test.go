@@ -1,0 +1,259 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// TestAsynchronousFailover: a standby that lags is promoted under load. What the
+// old primary had acknowledged and the new one does not have is recorded as lost,
+// to the number; the process continues under another name; nothing that was
+// acknowledged afterwards is lost, and nothing is there twice.
+func TestAsynchronousFailover(t *testing.T) {
+	t.Parallel()
+	p := startPair(t)
+	l := logFor(t, p.url(postgres.Writer), func(c *Config) { c.WriteTimeout = time.Second })
+	old := l.Writer()
+	kept, gone, after := newTally(), newTally(), newTally()
+	for n := range 20 {
+		e := decision("allow", n)
+		id := e.DecisionID
+		record(t, l, e)
+		kept.acknowledge(id)
+	}
+	admin := connection(t, p.db.URL(""))
+	at := ask[string](t, admin, `SELECT pg_current_wal_lsn()::text`)
+	eventually(t, "the standby has it", func() bool {
+		return ask[bool](t, connection(t, p.second().URL("")), `SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn`, at)
+	})
+	p.standby.Detach(t)
+	for n := range 30 {
+		e := decision("allow", n)
+		id := e.DecisionID
+		record(t, l, e)
+		gone.acknowledge(id)
+	}
+	stop, under := make(chan struct{}), newTally()
+	recording := load(func(e *audit.Event) error { return l.Record(context.Background(), e) }, under, stop)
+	eventually(t, "some load", func() bool { return under.len() > 50 })
+	p.primary.Kill(t)
+	p.standby.Promote(t)
+	eventually(t, "the loss is recorded", func() bool { return l.Stats().Lost > 0 })
+	close(stop)
+	recording.Wait()
+	for n := range 20 {
+		e := decision("allow", n)
+		id := e.DecisionID
+		record(t, l, e)
+		after.acknowledge(id)
+	}
+	if l.Writer() == old {
+		t.Error("the writer continues under its name")
+	}
+	shut(t, l)
+
+	conn := connection(t, p.second().URL(""))
+	sound(t, conn)
+	kept.check(t, conn)
+	after.check(t, conn)
+	missing, twice := under.lost(t, conn)
+	if all, _ := gone.lost(t, conn); twice != 0 || all != 30 || int64(missing+all) > l.Stats().Lost {
+		t.Errorf("%d acknowledged events are missing and %d are recorded as lost; %d are there twice", missing+all, l.Stats().Lost, twice)
+	}
+	said := attributesOf(t, ask[[]byte](t, conn, `SELECT record FROM audit.events WHERE kind = 'events_lost' AND writer = $1 AND writer_sequence = 2`, l.Writer()))
+	last := ask[int64](t, conn, `SELECT max(writer_sequence) FROM audit.events WHERE writer = $1`, old)
+	if said["writer"] != old || said["first"] != strconv.FormatInt(last+1, 10) || said["last"] != strconv.FormatInt(last+l.Stats().Lost, 10) || said["last_in_database"] != strconv.FormatInt(last, 10) {
+		t.Errorf("the database has up to %d of %s, and %d are lost: %v", last, old, l.Stats().Lost, said)
+	}
+	if said["acknowledged_by_timeline"] == said["found_on_timeline"] || said["acknowledged_by_system"] != said["found_on_system"] || said["found_on_system"] == "" {
+		t.Errorf("where it was lost: %v", said)
+	}
+	first := attributesOf(t, ask[[]byte](t, conn, `SELECT record FROM audit.events WHERE kind = 'writer_started' AND writer = $1`, l.Writer()))
+	if first["previous_writer"] != old || first["reason"] == "" {
+		t.Errorf("%v", first)
+	}
+}
+
+// TestSynchronousFailover: with a synchronous standby nothing that was
+// acknowledged is lost, and the writer keeps its name.
+func TestSynchronousFailover(t *testing.T) {
+	t.Parallel()
+	p := startPair(t)
+	p.primary.SynchronousStandby(t, "second")
+	l := logFor(t, p.url(postgres.Writer), func(c *Config) { c.WriteTimeout = time.Second })
+	name := l.Writer()
+	seen := newTally()
+	stop := make(chan struct{})
+	recording := load(func(e *audit.Event) error { return l.Record(context.Background(), e) }, seen, stop)
+	eventually(t, "some load", func() bool { return seen.len() > 100 })
+	p.primary.Kill(t)
+	p.standby.SynchronousStandby(t, "")
+	p.standby.Promote(t)
+	before := seen.len()
+	eventually(t, "load after the failover", func() bool { return seen.len() > before+50 })
+	close(stop)
+	recording.Wait()
+	shut(t, l)
+	if l.Writer() != name || l.Stats().Lost != 0 {
+		t.Errorf("%d events are lost, and the writer is %s", l.Stats().Lost, l.Writer())
+	}
+	conn := connection(t, p.second().URL(""))
+	sound(t, conn)
+	seen.check(t, conn)
+}
+
+// TestLossIsComparedIsNeeded: a writer that does not compare what was
+// acknowledged with what is there continues its numbers behind a gap that nobody
+// reported.
+func TestLossIsComparedIsNeeded(t *testing.T) {
+	t.Parallel()
+	for _, compared := range []bool{true, false} {
+		db := database(t)
+		faults, through := throughFaults(t, db)
+		l := logFor(t, through, nil)
+		for n := range 5 {
+			record(t, l, decision("allow", n))
+		}
+		forget(t, db, l, 3, compared)
+		faults.mode.Store(cutBefore)
+		record(t, l, decision("allow", 9))
+		shut(t, l)
+		conn := connection(t, db.URL(""))
+		gaps := ask[int](t, conn, `SELECT count(*) FROM (SELECT FROM audit.events GROUP BY writer HAVING count(*) <> max(writer_sequence)) x`)
+		reported := ask[int](t, conn, `SELECT count(*) FROM audit.events WHERE kind = 'events_lost'`)
+		if compared && (gaps != 0 || reported != 1) || !compared && (gaps != 1 || reported != 0) {
+			t.Errorf("compared %t: %d gaps, %d reported", compared, gaps, reported)
+		}
+	}
+}
+
+// forget takes the events of a writer behind a number out of the database, as a
+// failover does; where nothing is compared, the writer forgets them too.
+func forget(t *testing.T, db *pgtest.DB, l *Log, to int64, compared bool) {
+	t.Helper()
+	admin := connection(t, db.URL(""))
+	unprotect(t, admin)
+	if _, err := admin.Exec(t.Context(), `DELETE FROM audit.events WHERE writer = $1 AND writer_sequence > $2`, l.Writer(), to); err != nil {
+		t.Fatal(err)
+	}
+	if !compared {
+		l.acknowledged = acknowledged{} // the committer is idle, and reads it after our next event
+	}
+}
+
+// TestJournalContinuesAnother: what is in the journal when acknowledged events turn
+// out to be missing reaches the log once, under the new name, also where the
+// process is killed in the middle.
+func TestJournalContinuesAnother(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	j := &journal{folder: folder, writer: "old", spool: true, maxBytes: 1 << 20, maxAge: time.Hour}
+	g := newGroup("old")
+	ids := make(map[string]bool)
+	for n := range 10 {
+		e := decision("allow", n)
+		e.Writer, e.WriterSequence = "old", int64(100+n)
+		e.Normalise()
+		ids[e.DecisionID] = true
+		g.add(e, nil)
+	}
+	if err := j.append(g, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	last, err := j.continueAs("new", "secret", 2)
+	if err != nil || last != 12 {
+		t.Fatal(last, err)
+	}
+	g.reset()
+	e := ending("")
+	e.Writer, e.WriterSequence = "new", 13
+	e.Normalise()
+	g.writer = "new"
+	g.add(e, nil)
+	if err := j.append(g, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := openJournal(io.NewSectionReader(j.file, 0, j.size))
+	if err != nil || reader.Writer != "new" || reader.Continues != "old" || !reader.Spool {
+		t.Fatalf("%+v, %v", reader, err)
+	}
+	next := int64(3)
+	if err := reader.each(func(g *group) error {
+		for _, r := range g.rows {
+			if r.sequence != next || sequenceOf(g.tuple(r)) != next || !isTuple(g.tuple(r)) {
+				t.Errorf("number %d, want %d", r.sequence, next)
+			}
+			if record := string(g.record(r)); !strings.Contains(record, fmt.Sprintf(`"writer":"new","writer_sequence":%d`, next)) {
+				t.Errorf("the record says %s", record)
+			}
+			next++
+		}
+		return nil
+	}); err != nil || next != 14 {
+		t.Errorf("up to %d: %v", next, err)
+	}
+	if left, _ := os.ReadDir(folder); len(left) != 1 || left[0].Name() != "old.journal" {
+		t.Errorf("%v", left)
+	}
+	if err := j.drop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestReadOnlyPrimaryIsDropped: a primary that becomes read-only is left, by the
+// writer and by the sealer, for the one that can be written to.
+func TestReadOnlyPrimaryIsDropped(t *testing.T) {
+	t.Parallel()
+	p := startPair(t)
+	p.primary.SynchronousStandby(t, "second")
+	l := logFor(t, p.url(postgres.Writer), func(c *Config) { c.WriteTimeout = time.Second })
+	s := sealerFor(t, p.url(postgres.Writer), l, withKey(newKey(t, "")))
+	record(t, l, decision("allow", 1))
+	seal(t, s)
+	p.primary.SynchronousStandby(t, "")
+	p.standby.Promote(t)
+	// The old primary lives on, and its sessions stay open.
+	admin := connection(t, p.db.URL(""))
+	t.Cleanup(func() { // its database is dropped
+		ctx := context.Background()
+		conn, err := pgx.Connect(ctx, p.db.URL(""))
+		for _, sql := range []string{`SET default_transaction_read_only = off`, `ALTER SYSTEM RESET default_transaction_read_only`, `SELECT pg_reload_conf()`} {
+			if err == nil {
+				_, err = conn.Exec(ctx, sql)
+			}
+		}
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = conn.Close(ctx)
+	})
+	for _, sql := range []string{`ALTER SYSTEM SET default_transaction_read_only = on`, `SELECT pg_reload_conf()`} {
+		if _, err := admin.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "it is read-only", func() bool {
+		return ask[string](t, connection(t, p.db.URL("")), `SHOW default_transaction_read_only`) == "on"
+	})
+	record(t, l, decision("allow", 2))
+	eventually(t, "the sealer has moved", func() bool { return s.Seal(t.Context()) == nil })
+	shut(t, l)
+	sound(t, connection(t, p.second().URL("")))
+	if err := s.Seal(t.Context()); err != nil {
+		t.Error(err)
+	}
+	proven(t, verify(t, p.second(), audit.Trust{}), 5, 0)
+}

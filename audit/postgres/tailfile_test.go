@@ -1,0 +1,136 @@
+package postgres
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// TestLostTail: the end of what a process had recorded is missing when the next
+// one starts: it records how much. Without the file that the first one left,
+// nobody would know, for no number is skipped.
+func TestLostTail(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name           string
+		lost, kept     bool // the tail is lost; the file is kept
+		first, last, n int64
+	}{{"nothing is lost", false, true, 0, 0, 0}, {"lost", true, true, 4, 7, 1}, {"lost, without the file", true, false, 0, 0, 0}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			db, folder := database(t), t.TempDir()
+			journal := func(c *Config) { c.Journal = folder }
+			l := logFor(t, db.URL(postgres.Writer), journal)
+			for n := range 5 {
+				record(t, l, decision("allow", n))
+			}
+			shut(t, l) // seven events, with its start and end
+			if c.lost {
+				forget(t, db, l, 3, true)
+			}
+			if !c.kept {
+				if err := os.Remove(filepath.Join(folder, l.Writer()+tailSuffix)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			next := logFor(t, db.URL(postgres.Writer), journal)
+			record(t, next, decision("allow", 9))
+			record(t, next, decision("allow", 9))
+			conn := connection(t, db.URL(""))
+			if n := ask[int64](t, conn, `SELECT count(*) FROM audit.events WHERE kind = 'events_lost'`); n != c.n {
+				t.Fatalf("%d events_lost, want %d", n, c.n)
+			}
+			if left, _ := filepath.Glob(filepath.Join(folder, l.Writer()+"*")); len(left) != 0 {
+				t.Errorf("%v is left", left)
+			}
+			if c.n == 0 {
+				return
+			}
+			r := verify(t, db, audit.Trust{})
+			if len(r.Lost) != 1 || r.Lost[0].Writer != l.Writer() || r.Lost[0].First != c.first || r.Lost[0].Last != c.last || r.Lost[0].By != next.Writer() {
+				t.Errorf("%+v", r.Lost)
+			}
+		})
+	}
+}
+
+// TestStrangeTails: a file that is not one of ours, or whose process lives, says
+// nothing and stops nothing.
+func TestStrangeTails(t *testing.T) {
+	t.Parallel()
+	db, folder := database(t), t.TempDir()
+	for name, content := range map[string]string{"empty": "", "garbage": "\x00{", "other": `{"writer":"w","sequence":3}`, "negative": `{"writer":"negative","sequence":-1}`} {
+		if err := os.WriteFile(filepath.Join(folder, name+tailSuffix), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("/etc/passwd", filepath.Join(folder, "link"+tailSuffix)); err != nil {
+		t.Fatal(err)
+	}
+	journal := func(c *Config) { c.Journal = folder }
+	first := logFor(t, db.URL(postgres.Writer), journal)
+	record(t, first, decision("allow", 1))
+	second := logFor(t, db.URL(postgres.Writer), journal) // beside it, as in an upgrade
+	record(t, second, decision("allow", 2))
+	if n := ask[int](t, connection(t, db.URL("")), `SELECT count(*) FROM audit.events WHERE kind = 'events_lost'`); n != 0 {
+		t.Errorf("%d events_lost", n)
+	}
+}
+
+// TestRestoredDatabase: a log that was restored into another database says so
+// when the next process starts, and one that was not does not.
+func TestRestoredDatabase(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	for range 2 {
+		l := logFor(t, db.URL(postgres.Writer), nil)
+		record(t, l, decision("allow", 1))
+		shut(t, l)
+	}
+	const changed = `SELECT count(*) FROM audit.events WHERE kind = 'admin' AND action = 'database_changed'`
+	if n := ask[int](t, connection(t, db.URL("")), changed); n != 0 {
+		t.Errorf("%d database_changed on the same database", n)
+	}
+	restored := restoreInto(t, db)
+	l := logFor(t, restored.URL(postgres.Writer), nil)
+	record(t, l, decision("allow", 1))
+	record(t, l, decision("allow", 1))
+	shut(t, l)
+	conn := connection(t, restored.URL(""))
+	if n := ask[int](t, conn, changed+` AND message LIKE 'another database of the same cluster%'`); n != 1 {
+		t.Errorf("%d database_changed on the restored one", n)
+	}
+}
+
+// restoreInto copies a database, as a dump that is restored.
+func restoreInto(t *testing.T, db *pgtest.DB) *pgtest.DB {
+	t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, db.Server.URL("postgres", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored := &pgtest.DB{Name: strings.ReplaceAll(db.Name, "t", "r"), Server: db.Server}
+	sql := `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '` + db.Name + `'`
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(ctx, `CREATE DATABASE `+restored.Name+` TEMPLATE `+db.Name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := conn.Exec(ctx, `DROP DATABASE `+restored.Name+` WITH (FORCE)`); err != nil {
+			t.Error(err)
+		}
+		_ = conn.Close(ctx)
+	})
+	return restored
+}

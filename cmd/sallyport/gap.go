@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/audit"
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
+)
+
+func newGap() *cobra.Command {
+	parent := &cobra.Command{
+		Use:   "gap",
+		Short: "List missing events of the audit log, and declare them missing",
+		Long: `List missing events of the audit log, and declare them missing.
+
+A process numbers its events from 1 without gaps. Where a number is missing, a
+failover or a lost disk took the event, or somebody removed it before it was
+sealed: nothing that follows it is sealed, of that process alone. Find out why,
+and then declare the gap: a signed event that stays in the log for good, and that
+sallyport audit verify shows. What follows the gap is sealed from then on.`,
+		Args: noArguments, RunE: help,
+	}
+	parent.AddCommand(newGapList(), newGapDeclare())
+	return parent
+}
+
+// useGaps opens the database that the flags name.
+func (f ownerFlags) useGaps(ctx context.Context, act func(*auditlog.Gaps) error) error {
+	url, done, err := f.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	g, err := auditlog.OpenGaps(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	return act(g)
+}
+
+func newGapList() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List missing events, those that are declared too",
+		Long: `List missing events: each gap with the command that declares it, then the declared
+gaps, then what processes report as lost after a failover. An auditor's login may.
+
+The status is 1 where a gap is not declared.`,
+		Args: noArguments,
+	}
+	from := addOwnerFlags(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return from.useGaps(c.Context(), func(g *auditlog.Gaps) error {
+			gaps, err := g.List(c.Context())
+			if err != nil {
+				return err
+			}
+			lost, err := g.Lost(c.Context())
+			if err != nil {
+				return err
+			}
+			if open := printGaps(c.OutOrStdout(), gaps, lost); open > 0 {
+				return damaged{}
+			}
+			return nil
+		})
+	}
+	return c
+}
+
+// printGaps prints the gaps and returns how many of them are not declared.
+func printGaps(out io.Writer, gaps []auditlog.Gap, lost []audit.LostRange) (open int) {
+	for _, g := range gaps {
+		writer := audit.Text(g.Writer, 200)
+		switch d := g.Declared; {
+		case d == nil:
+			open++
+			fmt.Fprintf(out, "writer %s: events %d to %d are missing, and not declared\n", writer, g.First, g.Last)
+			fmt.Fprintf(out, "   the event before is of %s, the next of %s\n", when(g.Before), when(g.After))
+			fmt.Fprintf(out, "   sallyport audit gap declare --writer %s --first %d --last %d --reason '…'\n", writer, g.First, g.Last)
+		default:
+			fmt.Fprintf(out, "writer %s: events %d to %d are missing, declared %s by %s: %s\n", writer, g.First, g.Last, when(d.DeclaredAt), audit.Text(d.Login, 200), d.Reason)
+			if d.Index < 0 {
+				fmt.Fprintf(out, "   the declaration is not sealed yet\n")
+			}
+		}
+	}
+	for _, l := range lost {
+		fmt.Fprintf(out, "writer %s: events %d to %d were acknowledged and lost, as writer %s reports %s\n",
+			audit.Text(l.Writer, 200), l.First, l.Last, audit.Text(l.By, 200), when(l.At))
+	}
+	if len(gaps) == 0 && len(lost) == 0 {
+		fmt.Fprintln(out, "no event is missing")
+	}
+	return open
+}
+
+func newGapDeclare() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "declare",
+		Short: "Declare that events are missing for good",
+		Long: `Declare that events of a writer are missing for good, with a reason, in a signed
+event that stays in the log. It needs the login of audit.migration_url_file and the
+key that signs the log: neither alone is enough. The database refuses it for events
+that are recorded or were sealed, and for what is not a gap; sallyport audit gap
+list prints the command for each gap.`,
+		Args: noArguments,
+	}
+	from := addOwnerFlags(c)
+	writer := c.Flags().String("writer", "", "the `WRITER` whose events are missing")
+	first := c.Flags().String("first", "", "the first missing `NUMBER`")
+	last := c.Flags().String("last", "", "the last missing `NUMBER`")
+	reason := c.Flags().String("reason", "", "why they are missing, for who reads the log")
+	key := c.Flags().String("signing-key", "", "`FILE` of the private key that signs the log (default: the one of the configuration)")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if *writer == "" || *reason == "" {
+			return invalid{errors.New("--writer and --reason are needed; sallyport audit gap list prints the command for each gap")}
+		}
+		numbers := make([]int64, 2)
+		for i, text := range []string{*first, *last} {
+			var err error
+			if numbers[i], err = strconv.ParseInt(text, 10, 64); err != nil {
+				return invalid{fmt.Errorf("--first and --last are numbers of events, and not %q", text)}
+			}
+		}
+		signer, err := from.signer(*key)
+		if err != nil {
+			return err
+		}
+		return from.useGaps(c.Context(), func(g *auditlog.Gaps) error {
+			number, err := g.Declare(c.Context(), signer, *writer, numbers[0], numbers[1], *reason)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "declared, as event %d of writer %s; what follows the gap is sealed within seconds where an instance runs\n", number, audit.DatabaseWriter)
+			return err
+		})
+	}
+	return c
+}
+
+// signer reads the log's key: from the file, or as the configuration says.
+func (f ownerFlags) signer(file string) (*audit.Signer, error) {
+	if file != "" {
+		private, err := os.ReadFile(file)
+		if err != nil {
+			return nil, invalid{fmt.Errorf("--signing-key: %w", err)}
+		}
+		signer, err := audit.ParseSigner(string(private))
+		if err != nil {
+			return nil, invalid{fmt.Errorf("--signing-key %s: %w", file, err)}
+		}
+		return signer, nil
+	}
+	if *f.url != "" {
+		return nil, invalid{errors.New("--signing-key FILE is needed with --database-url-file")}
+	}
+	cfg, name, err := loadConfig(*f.config)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := configuredSigner(cfg)
+	if err == nil && signer == nil {
+		err = invalid{fmt.Errorf("%s names no signing key, and data_directory has none: give --signing-key", name)}
+	}
+	return signer, err
+}
