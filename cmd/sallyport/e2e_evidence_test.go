@@ -135,7 +135,7 @@ func TestEvidence(t *testing.T) {
 
 	// With the configuration, whose key then signs.
 	own := filepath.Join(t.TempDir(), "own")
-	w.tell(t, 0, "audit", "evidence", "--from", from.Format(time.RFC3339Nano), "--to", to.Format(time.RFC3339Nano), "--repository", "acme/payments", "--out", own)
+	w.tell(t, 3, "audit", "evidence", "--from", from.Format(time.RFC3339Nano), "--to", to.Format(time.RFC3339Nano), "--repository", "acme/payments", "--out", own)
 	checks(own, 0, "by acme.example/egress+")
 	quoted := 0
 	for name, text := range contents(t, own) {

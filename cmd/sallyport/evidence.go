@@ -23,7 +23,8 @@ import (
 type evidenceFlags struct {
 	logFlags
 	from, to, out, seed, signingKey *string
-	repositories, checkpoints, keys *[]string
+	repositories                    *[]string
+	trusted                         trustFlags
 	sample                          *int
 	size                            *int64
 	unsigned, quiet                 *bool
@@ -43,8 +44,11 @@ The pack stands on the first checkpoint that covers every event of the period, a
 nothing that was sealed later is in it: run again, it has the same bytes. The log
 is verified up to there. That a pack was made is recorded in the log.
 
-The status is 0 where the log is sound, 1 where it is damaged (the pack is made,
-and says so), and 2 where none could be made.`,
+The status is 0 where the log is sound and what was given from outside vouches for
+it, 1 where it is damaged or no given key signed it, 2 where no pack could be made,
+and 3 where the log is consistent and not anchored: neither a --key that signed it nor
+a --checkpoint that holds was given. With 1 and 3 the pack is made, and says so.
+--unanchored accepts the last with status 0.`,
 		Args: noArguments,
 	}
 	f := evidenceFlags{logFlags: addLogFlags(c)}
@@ -55,8 +59,7 @@ and says so), and 2 where none could be made.`,
 	f.sample = c.Flags().Int("sample", 25, "how many decisions to draw for dossiers")
 	f.seed = c.Flags().String("seed", "", "what the sample is drawn by (default: the root of the checkpoint)")
 	f.size = c.Flags().Int64("size", 0, "stand on the log's checkpoint of this size (default: the first that covers the period)")
-	f.checkpoints = c.Flags().StringArray("checkpoint", nil, "`FILE` of checkpoints from outside the database; may be given again")
-	f.keys = c.Flags().StringArray("key", nil, "a public `KEY` of the log, or a file with one on each line; may be given again")
+	f.trusted = addTrustFlags(c, "a public `KEY` of the log, or a file with one on each line; may be given again")
 	f.signingKey = c.Flags().String("signing-key", "", "`FILE` of the private key that signs the manifest (default: the one of the configuration)")
 	f.unsigned = c.Flags().Bool("unsigned", false, "make a pack that nobody has signed, where there is no key")
 	f.quiet = c.Flags().Bool("quiet", false, "show no progress")
@@ -65,7 +68,7 @@ and says so), and 2 where none could be made.`,
 		if err != nil {
 			return invalid{err} // not 1, which says that the log is damaged
 		}
-		return tellBuilt(c.OutOrStdout(), *f.out, built)
+		return tellBuilt(c.OutOrStdout(), *f.out, built, len(*f.trusted.checkpoints) > 0, *f.trusted.unanchored)
 	}
 	c.AddCommand(newEvidenceCheck())
 	return c
@@ -97,11 +100,12 @@ func (f evidenceFlags) options(c *cobra.Command) (evidence.Options, error) {
 	if o.Period.To, err = parseDay("to", *f.to); err != nil {
 		return o, err
 	}
-	var warnings []string
-	if o.Trust, warnings, err = readTrust(*f.keys, *f.checkpoints); err != nil {
+	given, err := f.trusted.read()
+	if err != nil {
 		return o, err
 	}
-	for _, w := range warnings {
+	o.Trust = given.trust
+	for _, w := range given.warnings {
 		fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
 	}
 	if o.Signer, err = f.signer(); err != nil {
@@ -219,8 +223,8 @@ func stages(out io.Writer) func(stage string, n int64) {
 	}
 }
 
-// tellBuilt says what was made.
-func tellBuilt(out io.Writer, dir string, b *evidence.Built) error {
+// tellBuilt says what was made, and returns an error for every status but 0.
+func tellBuilt(out io.Writer, dir string, b *evidence.Built, checkpoints, unanchored bool) error {
 	m, res := b.Manifest, b.Facts.Result
 	var text strings.Builder
 	line := func(name, format string, a ...any) {
@@ -255,7 +259,15 @@ func tellBuilt(out io.Writer, dir string, b *evidence.Built) error {
 		}
 		return damaged{}
 	}
-	line("result", "sound: nothing was changed, taken away or put in")
-	_, err := io.WriteString(out, text.String())
-	return err
+	anchored := res.Anchored != nil || res.Vouched && !checkpoints
+	if anchored || unanchored {
+		line("result", "sound: nothing was changed, taken away or put in")
+	} else {
+		line("result", "%s", unanchoredResult)
+		line("", "the pack is made. Give --key or --checkpoint; --unanchored accepts this")
+	}
+	if _, err := io.WriteString(out, text.String()); err != nil || anchored || unanchored {
+		return err
+	}
+	return notAnchored{}
 }
