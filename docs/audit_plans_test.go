@@ -68,7 +68,7 @@ func growLog(t testing.TB, conn *pgx.Conn, each, october int) {
 		if month.Month() == time.October {
 			n = october
 		}
-		run(`SELECT audit.ensure_partition($1::date)`, month)
+		run(`SELECT audit.ensure_partition($1::date), audit.ensure_partition(($1::date + interval '1 month')::date)`, month)
 		run(grow, month, month.AddDate(0, 1, 0), n)
 	}
 	run(`INSERT INTO audit.leaves (index, writer_sequence, writer, hash)
