@@ -661,10 +661,84 @@ $$;
 COMMENT ON FUNCTION audit.expire(date, integer) IS 'Takes away the events of the month that begins on that day (UTC), if it ended and was sealed more than so many days ago (366 at least), and nothing holds it. What the log says of itself stays, and leaves and checkpoints. Returns the number of the event that says so; null: there was nothing to take. Nobody who inserts waits for longer than half a second.';
 
 -- The view as it was. What retention took is not missing.
+-- A record that somebody made up need not be JSON, and must not make a question
+-- about all others fail.
+-- +goose StatementBegin
+CREATE FUNCTION audit.attribute(record bytea, name text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN convert_from(record, 'UTF8')::json -> 'attributes' ->> name;
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.attribute(bytea, text) IS 'One attribute of the record of an event; null where there is none, or the record is not JSON.';
+REVOKE ALL ON FUNCTION audit.attribute(bytea, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION audit.attribute(bytea, text) TO sallyport_writer, sallyport_auditor;
+
+CREATE VIEW audit.explanations AS
+SELECT e.time, e.kind, audit.attribute(e.record, 'writer') COLLATE "C" AS about, n.first_sequence, n.last_sequence,
+       audit.attribute(e.record, 'reason') AS reason, e.writer, e.writer_sequence
+FROM audit.events e
+CROSS JOIN LATERAL (SELECT
+    CASE WHEN audit.attribute(e.record, 'first') ~ '^[0-9]{1,18}$' THEN audit.attribute(e.record, 'first')::bigint END AS first_sequence,
+    CASE WHEN audit.attribute(e.record, 'last') ~ '^[0-9]{1,18}$' THEN audit.attribute(e.record, 'last')::bigint END AS last_sequence) n
+WHERE e.kind = 'events_lost' OR e.kind = 'gap_declared' AND e.writer = 'database';
+COMMENT ON VIEW audit.explanations IS 'The events that explain why numbers of a writer are missing. A declaration is worth what its signature is worth: sallyport audit verify checks it.';
+COMMENT ON COLUMN audit.explanations.time IS 'When the event happened, by the clock of its writer.';
+COMMENT ON COLUMN audit.explanations.kind IS 'gap_declared or events_lost.';
+COMMENT ON COLUMN audit.explanations.writer IS 'Who wrote the event.';
+COMMENT ON COLUMN audit.explanations.writer_sequence IS 'The number of the event within its writer.';
+COMMENT ON COLUMN audit.explanations.about IS 'The writer whose numbers are missing.';
+COMMENT ON COLUMN audit.explanations.first_sequence IS 'The first of the numbers.';
+COMMENT ON COLUMN audit.explanations.last_sequence IS 'The last of the numbers.';
+COMMENT ON COLUMN audit.explanations.reason IS 'What the event says.';
+
+-- Numbers under which there is neither an event nor a leaf. A difference between the
+-- highest number and a count is masked by a number that is there twice, or that
+-- nobody gave; two neighbors are not. It reads the primary key's index alone.
+CREATE VIEW audit.gaps AS
+SELECT g.writer, g.first_sequence, g.last_sequence, g.last_sequence - g.first_sequence + 1 AS numbers, g.after, g.before, x.kind AS explained_by, x.reason
+FROM (
+    SELECT h.writer, r.first AS first_sequence, r.last AS last_sequence, h.after, h.before
+    FROM (SELECT writer, writer_sequence AS number, time AS before,
+                 lag(writer_sequence, 1, 0::bigint) OVER w AS previous, lag(time) OVER w AS after
+          FROM audit.events WINDOW w AS (PARTITION BY writer ORDER BY writer_sequence, time)) h
+    CROSS JOIN LATERAL (
+        SELECT lag(s.number, 1, h.previous) OVER (ORDER BY s.number) + 1 AS first, s.number - 1 AS last
+        FROM (SELECT l.writer_sequence AS number FROM audit.leaves l
+              WHERE l.writer = h.writer AND l.writer_sequence > h.previous AND l.writer_sequence < h.number
+              UNION ALL SELECT h.number) s) r
+    WHERE h.number > h.previous + 1 AND r.last >= r.first
+    UNION ALL
+    SELECT e.about, greatest(e.first_sequence, k.number + 1), e.last_sequence, k.time, e.time
+    FROM audit.explanations e
+    CROSS JOIN LATERAL (SELECT greatest((SELECT max(l.writer_sequence) FROM audit.leaves l WHERE l.writer = e.about), v.writer_sequence, 0) AS number, v.time
+        FROM (SELECT) one LEFT JOIN LATERAL (SELECT v.writer_sequence, v.time FROM audit.events v WHERE v.writer = e.about ORDER BY v.writer_sequence DESC LIMIT 1) v ON true) k
+    WHERE e.kind = 'events_lost' AND e.last_sequence > k.number
+) g
+LEFT JOIN LATERAL (SELECT e.kind, e.reason FROM audit.explanations e
+    WHERE e.about = g.writer AND e.first_sequence <= g.first_sequence AND e.last_sequence >= g.last_sequence
+    ORDER BY e.kind DESC, e.time LIMIT 1) x ON true;
+COMMENT ON VIEW audit.gaps IS 'Runs of numbers that a writer must have given, and under which the log has nothing: neither an event nor a leaf. What retention took has a leaf.';
+COMMENT ON COLUMN audit.gaps.writer IS 'The writer whose numbers are missing.';
+COMMENT ON COLUMN audit.gaps.first_sequence IS 'The first number that is missing.';
+COMMENT ON COLUMN audit.gaps.last_sequence IS 'The last number that is missing.';
+COMMENT ON COLUMN audit.gaps.numbers IS 'How many that are.';
+COMMENT ON COLUMN audit.gaps.after IS 'The time of the event before the gap, as far as it is here.';
+COMMENT ON COLUMN audit.gaps.before IS 'The time of the event behind the gap; of events that were lost at the end of a writer that of the report.';
+COMMENT ON COLUMN audit.gaps.explained_by IS 'The kind of the event that accounts for all of the gap: gap_declared or events_lost. Null: none does.';
+COMMENT ON COLUMN audit.gaps.reason IS 'What that event says.';
+REVOKE ALL ON audit.explanations, audit.gaps FROM PUBLIC;
+GRANT SELECT ON audit.explanations, audit.gaps TO sallyport_writer, sallyport_auditor;
+
 CREATE OR REPLACE VIEW audit.writers AS
 SELECT e.writer, e.started_at, e.ended_at, e.first_event, e.last_event, e.events,
        greatest(e.last_sequence, x.last_sequence) AS last_sequence,
-       greatest(e.last_sequence, x.last_sequence) - e.events - coalesce(x.events, 0) AS missing,
+       least(greatest(coalesce(n.absent, 0) + greatest(x.last_sequence - e.last_sequence, 0) - coalesce(x.events, 0), g.numbers, 0), 9223372036854775807)::bigint AS missing,
        coalesce(x.events, 0) AS expired
 FROM (SELECT writer,
              min(time) FILTER (WHERE kind = 'writer_started') AS started_at,
@@ -672,9 +746,13 @@ FROM (SELECT writer,
              min(time) AS first_event, max(time) AS last_event,
              count(*) AS events, max(writer_sequence) AS last_sequence
       FROM audit.events GROUP BY writer) e
+LEFT JOIN (SELECT writer, sum(writer_sequence - previous - 1) AS absent
+           FROM (SELECT writer, writer_sequence, lag(writer_sequence, 1, 0::bigint) OVER (PARTITION BY writer ORDER BY writer_sequence) AS previous FROM audit.events) v
+           WHERE writer_sequence > previous + 1 GROUP BY writer) n ON n.writer = e.writer
+LEFT JOIN (SELECT writer, sum(numbers) AS numbers FROM audit.gaps GROUP BY writer) g ON g.writer = e.writer
 LEFT JOIN (SELECT writer, sum(events)::bigint AS events, max(last_sequence) AS last_sequence FROM audit.expired GROUP BY writer) x ON x.writer = e.writer;
 COMMENT ON VIEW audit.writers IS 'Every process that wrote to the log: when it began and ended, and whether any of its numbers is missing. The writer "database" is the database itself: it has no start and no end.';
-COMMENT ON COLUMN audit.writers.missing IS 'How many numbers up to that are not here and were not taken by retention. Anything but 0 is a finding.';
+COMMENT ON COLUMN audit.writers.missing IS 'How many numbers up to that are not here and were not taken by retention, counted between neighbors, so that no other row hides one. Anything but 0 is a finding; audit.gaps says where.';
 COMMENT ON COLUMN audit.writers.expired IS 'How many of its events retention took.';
 COMMENT ON COLUMN audit.events.writer IS 'Who wrote the row: one process of Sallyport, named by a UUIDv7, or "database".';
 COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, name_reassigned, admin, export, retention, hold_set, hold_lifted.';
@@ -806,6 +884,8 @@ SELECT writer,
        0::bigint AS expired
 FROM audit.events
 GROUP BY writer;
+DROP VIEW audit.gaps, audit.explanations;
+DROP FUNCTION audit.attribute(bytea, text);
 DROP FUNCTION audit.expire(date, integer);
 DROP FUNCTION audit.check_month(date, integer);
 DROP FUNCTION audit.is_exempt_from_retention(text, text);

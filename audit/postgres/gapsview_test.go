@@ -1,0 +1,120 @@
+package postgres
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// hole is a writer with a missing number, 3, which is sealed up to there.
+func hole(t *testing.T, change func(insert func(number int64, at time.Time))) (holes, missing []string) {
+	t.Helper()
+	db := database(t)
+	const other = "01a1fdf4-0000-7000-8000-0000000000cc"
+	owner := connection(t, db.URL(""))
+	begin := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	put := func(number int64, at time.Time) { insert(t, owner, other, number, audit.KindNameReassigned, at) }
+	for _, n := range []int64{1, 2, 4, 5} {
+		put(n, begin.Add(time.Duration(n)*time.Hour))
+	}
+	change(put)
+	conn := connection(t, db.URL(postgres.Auditor))
+	holes = list(t, conn, `SELECT first_sequence || '-' || last_sequence || ' ' || numbers || ' ' || to_char(after AT TIME ZONE 'UTC', 'HH24:MI') || ' ' || to_char(before AT TIME ZONE 'UTC', 'HH24:MI') || ' ' || coalesce(explained_by, 'not explained')
+		FROM audit.gaps ORDER BY writer, first_sequence`)
+	missing = list(t, conn, `SELECT missing::text FROM audit.writers WHERE writer = '`+other+`'`)
+	return holes, missing
+}
+
+// TestGapsCannotBeMasked: a missing number is listed, whatever rows are put in beside
+// it; the difference of the highest number and the count of rows hides it.
+func TestGapsCannotBeMasked(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		attack  func(insert func(number int64, at time.Time))
+		more    string // listed beside it
+		missing string
+	}{
+		"alone":                  {attack: func(func(int64, time.Time)) {}, missing: "1"},
+		"a number twice":         {attack: func(insert func(int64, time.Time)) { insert(4, at) }, missing: "1"},
+		"many numbers twice":     {attack: func(insert func(int64, time.Time)) { insert(1, at); insert(5, at); insert(5, at.Add(1e9)) }, missing: "1"},
+		"a number out of range":  {attack: func(insert func(int64, time.Time)) { insert(100, at) }, more: "6-99 94 05:00 00:00 not explained", missing: "95"},
+		"numbers of an old time": {attack: func(insert func(int64, time.Time)) { insert(2, at.AddDate(0, 0, -1)) }, missing: "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			holes, missing := hole(t, c.attack)
+			want := []string{"3-3 1 02:00 04:00 not explained"}
+			if c.more != "" {
+				want = append(want, c.more)
+			}
+			if len(holes) != len(want) || holes[0] != want[0] || holes[len(holes)-1] != want[len(want)-1] || len(missing) != 1 || missing[0] != c.missing {
+				t.Errorf("%q, missing %q", holes, missing)
+			}
+		})
+	}
+}
+
+// TestGapWindowsAreNeeded: counted as it was, a hole beside a number that is there
+// twice is not missing.
+func TestGapWindowsAreNeeded(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	conn := connection(t, db.URL(""))
+	at := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	for i, n := range []int64{1, 2, 4, 5, 5} {
+		insert(t, conn, "01a1fdf4-0000-7000-8000-0000000000cc", n, audit.KindNameReassigned, at.Add(time.Duration(i)*time.Hour))
+	}
+	if n := ask[int](t, conn, "SELECT max(writer_sequence) - count(*) FROM audit.events"); n != 0 {
+		t.Errorf("the count is not masked: %d", n)
+	}
+	if n := ask[int](t, conn, "SELECT sum(numbers) FROM audit.gaps"); n != 1 {
+		t.Errorf("%d numbers are missing", n)
+	}
+}
+
+// explain writes an event of that kind about numbers of a writer.
+func explainGap(t testing.TB, conn *pgx.Conn, writer string, number int64, kind audit.Kind, at time.Time, attributes ...string) {
+	t.Helper()
+	e := &audit.Event{Time: at, Kind: kind, Writer: writer, WriterSequence: number}
+	for i := 0; i < len(attributes); i += 2 {
+		e.Attributes = append(e.Attributes, audit.Attribute{Name: attributes[i], Value: attributes[i+1]})
+	}
+	e.Normalise()
+	if _, err := conn.Exec(t.Context(), `INSERT INTO audit.events (time, writer, writer_sequence, kind, record) VALUES ($1, $2, $3, $4, $5)`,
+		e.Time, writer, number, string(kind), e.AppendRecord(nil)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestGapsAreExplained: an event that has all numbers of a gap explains it; a lost tail
+// is a gap by the report alone; what is no report does not make the question fail.
+func TestGapsAreExplained(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	conn := connection(t, db.URL(postgres.Writer))
+	at := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	for _, n := range []int64{1, 4, 9} {
+		insert(t, conn, "w", n, audit.KindNameReassigned, at.Add(time.Duration(n)*time.Hour))
+	}
+	lost := func(number int64, attributes ...string) {
+		explainGap(t, conn, "v", number, audit.KindEventsLost, at.Add(20*time.Hour), attributes...)
+	}
+	lost(1, "writer", "w", "first", "2", "last", "3", "reason", "failover")
+	lost(2, "writer", "w", "first", "5", "last", "7") // not all of it
+	lost(3, "writer", "w", "first", "10", "last", "12", "reason", "a lost tail")
+	lost(4, "writer", "w", "first", "none", "last", "99999999999999999999")
+	if _, err := conn.Exec(t.Context(), `INSERT INTO audit.events (time, writer, writer_sequence, kind, record) VALUES ($1, 'v', 5, 'events_lost', 'no JSON at all')`, at); err != nil {
+		t.Fatal(err)
+	}
+	got := list(t, connection(t, db.URL(postgres.Auditor)), `SELECT writer || ' ' || first_sequence || '-' || last_sequence || ' ' || coalesce(explained_by || ' ' || reason, 'not explained') FROM audit.gaps ORDER BY writer, first_sequence`)
+	want := []string{"w 2-3 events_lost failover", "w 5-8 not explained", "w 10-12 events_lost a lost tail"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
