@@ -48,14 +48,7 @@ func (g *generated) Cover(context.Context, time.Time, time.Time) (Cover, error) 
 	return Cover{Events: 2 * g.decisions, Last: 2*g.decisions - 1}, nil
 }
 
-func (g *generated) Decisions(_ context.Context, _ Selection, f func(*Pair) error) error {
-	for n := range g.decisions {
-		if err := f(&Pair{2 * n, 2*n + 1, g.record(2 * n), g.record(2*n + 1)}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (g *generated) Count(context.Context, Selection) (int64, error) { return g.decisions, nil }
 
 func (g *generated) Walk(_ context.Context, size int64, sink Sink, _ func(int64)) error {
 	for leaf := range size {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -37,7 +36,8 @@ func Build(ctx context.Context, log Log, out string, o Options) (_ *Built, err e
 		return nil, err
 	}
 	defer b.folder.abandon()
-	for _, step := range []func(context.Context) error{b.decisions, b.walk, b.consistency, b.reconciliations, b.exceptions, b.report, b.dossiers, b.access, b.manifest} {
+	defer b.drop()
+	for _, step := range []func(context.Context) error{b.walk, b.decisions, b.replay, b.consistency, b.reconciliations, b.exceptions, b.report, b.dossiers, b.access, b.manifest} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -65,6 +65,7 @@ type builder struct {
 	population population
 	facts      Facts
 	prover     *prover
+	spool      *spool
 	provenance provenance
 	revisions  map[string]string // that decided or were activated in the period, with their commits
 	events     int64
@@ -137,43 +138,6 @@ func (b *builder) covering(ctx context.Context) ([]byte, error) {
 		return b.log.CheckpointAfter(ctx, p.To)
 	}
 	return b.log.Checkpoint(ctx, c.Last+1)
-}
-
-// decisions writes the population.
-func (b *builder) decisions(ctx context.Context) error {
-	lines, err := b.folder.create(populationFile)
-	if err != nil {
-		return err
-	}
-	defer lines.drop()
-	sheet, err := b.folder.create(spreadsheet)
-	if err != nil {
-		return err
-	}
-	defer sheet.drop()
-	p := &b.population
-	p.chapters, p.revisions, p.csv, p.sample.size = beginChapters(), b.revisions, audit.NewCSV(sheet), b.options.Sample
-	if err := p.csv.Write(populationColumns...); err != nil {
-		return err
-	}
-	var line []byte
-	if err := b.log.Decisions(ctx, b.selection(), func(pair *Pair) error {
-		line = appendPair(line[:0], pair)
-		if _, err := lines.Write(line); err != nil {
-			return err
-		}
-		if _, err := p.take(pair); err != nil {
-			return err
-		}
-		if p.count%1024 == 0 {
-			b.options.Progress("decisions of the period", p.count)
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
-	b.options.Progress("decisions of the period", p.count)
-	return errors.Join(lines.close(p.count), sheet.close(p.count-p.bad))
 }
 
 func (b *builder) selection() Selection {

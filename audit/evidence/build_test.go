@@ -71,8 +71,10 @@ var errRecord = errors.New("the log is away")
 // killed while it was made is not taken for one.
 func TestHalfWay(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "pack")
-	if _, err := Build(t.Context(), failing{october(t)}, dir, options(t)); !errors.Is(err, errRecord) {
-		t.Error(err)
+	for _, log := range []Log{failing{october(t)}, uncounted{october(t)}} {
+		if _, err := Build(t.Context(), log, dir, options(t)); !errors.Is(err, errRecord) {
+			t.Error(err)
+		}
 	}
 	if _, err := os.Stat(dir + partial); err == nil {
 		t.Error("what was written is still there")
@@ -91,15 +93,14 @@ func TestHalfWay(t *testing.T) {
 // failing is a log whose connection is cut in its middle.
 type failing struct{ *memory }
 
-func (f failing) Decisions(ctx context.Context, s Selection, each func(*Pair) error) error {
-	n := 0
-	return f.memory.Decisions(ctx, s, func(p *Pair) error {
-		if n++; n > 10 {
-			return errRecord
-		}
-		return each(p)
-	})
+func (f failing) Walk(ctx context.Context, size int64, sink Sink, progress func(int64)) error {
+	return errors.Join(f.memory.Walk(ctx, size/2, sink, progress), errRecord)
 }
+
+// uncounted is a log whose connection is cut while the population is written.
+type uncounted struct{ *memory }
+
+func (uncounted) Count(context.Context, Selection) (int64, error) { return 0, errRecord }
 
 // TestGivenSize: a pack may stand on a checkpoint within its period, and says so.
 func TestGivenSize(t *testing.T) {

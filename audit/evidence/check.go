@@ -106,7 +106,6 @@ type checker struct {
 	said  Facts
 	at    audit.Checkpoint
 	taken population
-	sheet *hashed
 	path  provenance
 	named []audit.Registration
 	// proofs are those that hold between the pack's checkpoint and others, by their size.

@@ -28,12 +28,9 @@ func (c *checker) lines(name string, f func(n int64, p *Pair) error) (int64, err
 	n := int64(0)
 	for in.Scan() {
 		n++
-		p, err := readPair(in.Bytes())
+		p, err := c.pair(name, n, in.Bytes())
 		if err != nil {
-			return 0, wrong("%s: line %d: %v", name, n, err)
-		}
-		if p.Leaf >= c.at.Size || p.EndLeaf >= c.at.Size {
-			return 0, wrong("%s: line %d: the checkpoint does not cover leaf %d", name, n, max(p.Leaf, p.EndLeaf))
+			return 0, err
 		}
 		if err := f(n, p); err != nil {
 			return 0, err
@@ -48,50 +45,16 @@ func (c *checker) lines(name string, f func(n int64, p *Pair) error) (int64, err
 	return n, in.Err()
 }
 
-// population reads the population again, and makes of it what was made of it.
-func (c *checker) population() error {
-	c.sheet = newHashed()
-	c.taken = population{
-		chapters: beginChapters(), revisions: map[string]string{}, csv: audit.NewCSV(c.sheet),
-		sample: sample{size: c.m.Parameters.Sample, seed: c.m.Parameters.Seed},
-	}
-	if err := c.taken.csv.Write(populationColumns...); err != nil {
-		return err
-	}
-	c.count = newNumbering(&c.said)
-	var before *decided
-	n, err := c.lines(populationFile, func(n int64, p *Pair) error {
-		d, err := c.taken.take(p)
-		if err != nil || d == nil {
-			return err
-		}
-		switch {
-		case d.Kind != string(audit.KindDecision) || d.end != nil && (!isClosing(d.end.Kind) || d.end.DecisionID != d.DecisionID):
-			return wrong("%s: line %d is no decision with its own end", populationFile, n)
-		case !chosenBy(c.said.Repositories, d.said) && c.m.Sound:
-			return wrong("%s: line %d is of another repository", populationFile, n)
-		case !c.said.Period.within(d.Time) && c.m.Sound:
-			return wrong("%s: line %d is of another time", populationFile, n)
-		case before != nil && !follows(before, d) && c.m.Sound:
-			return wrong("%s: line %d is out of order, or there twice", populationFile, n)
-		}
-		before = d
-		c.count.decision(d.said, p.Leaf)
-		if d.end != nil {
-			c.count.record(d.end, p.EndLeaf)
-		}
-		return nil
-	})
+// pair reads a line of a file.
+func (c *checker) pair(name string, n int64, line []byte) (*Pair, error) {
+	p, err := readPair(line)
 	if err != nil {
-		return err
+		return nil, wrong("%s: line %d: %v", name, n, err)
 	}
-	if n != c.m.Population || c.taken.probes != c.m.Probes || c.m.Sound && (n != c.said.Selected || c.taken.digest.String() != c.said.Digest) {
-		return wrong("%s: it has %d decisions, the manifest says %d and the log %d, or they are others", populationFile, n, c.m.Population, c.said.Selected)
+	if p.Leaf >= c.at.Size || p.EndLeaf >= c.at.Size {
+		return nil, wrong("%s: line %d: the checkpoint does not cover leaf %d", name, n, max(p.Leaf, p.EndLeaf))
 	}
-	if f, _ := c.m.file(spreadsheet); f.Digest != c.sheet.digest() {
-		return wrong("%s: it is not what is made of %s", spreadsheet, populationFile)
-	}
-	return nil
+	return p, nil
 }
 
 // follows reports whether a decision comes after another in the population.

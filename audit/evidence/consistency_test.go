@@ -134,10 +134,7 @@ func TestSignedAfterIsNeeded(t *testing.T) {
 // size of trees of every shape.
 func TestConsistencyProver(t *testing.T) {
 	for size := int64(2); size <= 70; size++ {
-		p, err := newProver(size, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := proverFor(t, size)
 		for old := int64(1); old < size; old++ {
 			if err := p.expect(old); err != nil {
 				t.Fatal(err)

@@ -10,8 +10,9 @@ import (
 // in whatever order they come.
 type digest audit.Hash
 
-func (d *digest) add(record []byte) {
-	h := audit.Leaf(record)
+func (d *digest) add(record []byte) { d.addLeaf(audit.Leaf(record)) }
+
+func (d *digest) addLeaf(h audit.Hash) {
 	for i := range d {
 		d[i] ^= h[i]
 	}

@@ -5,7 +5,7 @@
 //
 //	report.html            what a reader wants to know, for people
 //	facts.json             what the log said of itself: checkpoint, verification, writers, exceptions
-//	population.jsonl       every decision of the period with its end, as they were sealed
+//	population.jsonl.gz    every decision of the period with its end, as they were sealed
 //	population.csv         the same for a spreadsheet
 //	events.jsonl           every other event that the report speaks of, as it was sealed
 //	reconciliations.jsonl  what was found of Bitbucket's deployments, each row under the digest in an event
@@ -18,7 +18,7 @@
 // the time at which the pack is made, leave no trace. The same parameters on the
 // same log therefore give the same bytes, however much the log has grown.
 //
-// The report and the tables are made from facts.json, population.jsonl, events.jsonl
+// The report and the tables are made from facts.json, population.jsonl.gz, events.jsonl
 // and reconciliations.jsonl alone, so that [Check] makes them again and compares.
 //
 // To add a section to the report, write a file with a type that implements

@@ -2,8 +2,10 @@ package evidence
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"flag"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -119,7 +121,7 @@ func TestSameBytes(t *testing.T) {
 // TestCounts: the tables say what the population has.
 func TestCounts(t *testing.T) {
 	files := tree(t, build(t, october(t), nil))
-	if n := strings.Count(files["population.jsonl"], "\n"); n != 51 {
+	if n := strings.Count(unzip(t, files[populationFile]), "\n"); n != 51 {
 		t.Errorf("%d decisions", n)
 	}
 	for name, want := range map[string]string{
@@ -152,7 +154,7 @@ func TestCounts(t *testing.T) {
 func TestNarrowed(t *testing.T) {
 	dir := build(t, october(t), func(o *Options) { o.Repositories = []string{"acme/website"} })
 	files := tree(t, dir)
-	if n := strings.Count(files["population.jsonl"], "\n"); n != 1 || !strings.Contains(files["report.html"], "50 more, for others, are left out") {
+	if n := strings.Count(unzip(t, files[populationFile]), "\n"); n != 1 || !strings.Contains(files["report.html"], "50 more, for others, are left out") {
 		t.Errorf("%d decisions", n)
 	}
 	if c := check(t, dir, nil); len(c.Findings) > 0 {
@@ -265,9 +267,9 @@ func TestForgedByTheKeysHolder(t *testing.T) {
 	}{
 		"a count of the report": {reportFile, func(s string) string { return strings.Replace(s, "51 decisions", "50 decisions", 1) }},
 		"a table":               {"tables/denials.csv", func(s string) string { return strings.Replace(s, "policy_denied", "policy_allowed", 1) }},
-		"a line too few":        {populationFile, func(s string) string { _, after, _ := strings.Cut(s, "\n"); return after }},
-		"a line twice":          {populationFile, func(s string) string { first, _, _ := strings.Cut(s, "\n"); return first + "\n" + s }},
-		"a verdict":             {populationFile, func(s string) string { return strings.Replace(s, `"verdict":"deny"`, `"verdict":"allow"`, 1) }},
+		"a line too few":        {populationFile, inside(t, func(s string) string { _, after, _ := strings.Cut(s, "\n"); return after })},
+		"a line twice":          {populationFile, inside(t, func(s string) string { first, _, _ := strings.Cut(s, "\n"); return first + "\n" + s })},
+		"a verdict":             {populationFile, inside(t, func(s string) string { return strings.Replace(s, `"verdict":"deny"`, `"verdict":"allow"`, 1) })},
 		"a deed":                {eventsFile, func(s string) string { return strings.Replace(s, "emergency_stop", "policy_reload", 1) }},
 		"the spreadsheet":       {spreadsheet, func(s string) string { return strings.Replace(s, "paste.example", "other.example", 1) }},
 		"a record of a dossier": {sample + ".json", func(s string) string {
@@ -335,6 +337,10 @@ func resign(t *testing.T, dir string, good map[string]string, name, edited strin
 	for i := range m.Files {
 		if m.Files[i].Path == name {
 			m.Files[i].Size, m.Files[i].Digest = int64(len(edited)), hexDigest(edited)
+			if m.Files[i].Content != nil {
+				text := unzip(t, edited)
+				m.Files[i].Content = &Content{int64(len(text)), hexDigest(text)}
+			}
 		}
 	}
 	text, err := m.encode(signer(t))
@@ -344,6 +350,25 @@ func resign(t *testing.T, dir string, good map[string]string, name, edited strin
 	if err := os.WriteFile(filepath.Join(dir, manifestName), text, 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// unzip is what is in a compressed file.
+func unzip(t testing.TB, file string) string {
+	t.Helper()
+	z, err := gzip.NewReader(strings.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// inside edits what is in a compressed file.
+func inside(t testing.TB, edit func(string) string) func(string) string {
+	return func(file string) string { return string(compressed([]byte(edit(unzip(t, file))))) }
 }
 
 func hexDigest(text string) string {

@@ -78,6 +78,7 @@ type output struct {
 	*bufio.Writer
 	digest hash.Hash
 	entry  File
+	zip    *compressor // nil: it is not compressed
 }
 
 // Write counts and hashes what goes to the disk.
@@ -110,9 +111,38 @@ func (f *folder) create(name string) (*output, error) {
 	return o, nil
 }
 
+// createCompressed is create for a file that is compressed.
+func (f *folder) createCompressed(name string) (*output, error) {
+	o, err := f.create(name)
+	if err == nil {
+		o.zip = newCompressor(countingWriter{o})
+		o.Writer = bufio.NewWriterSize(o.zip, 1<<17)
+	}
+	return o, err
+}
+
+// scratch makes a file that is no part of the pack, and has no name once it is open.
+func (f *folder) scratch() (*os.File, error) {
+	const name = "scratch"
+	file, err := f.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.root.Remove(name); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
 // close makes the file durable and lists it. rows below zero: it has none.
 func (o *output) close(rows int64) error {
-	err := errors.Join(o.Flush(), o.file.Sync(), o.file.Close())
+	err := o.Flush()
+	if o.zip != nil {
+		size, digest, failed := o.zip.close()
+		o.entry.Content = &Content{size, digest}
+		err = errors.Join(err, failed)
+	}
+	err = errors.Join(err, o.file.Sync(), o.file.Close())
 	o.entry.Digest = hex.EncodeToString(o.digest.Sum(nil))
 	if rows >= 0 {
 		o.entry.Rows = &rows
@@ -123,7 +153,12 @@ func (o *output) close(rows int64) error {
 }
 
 // drop closes a file without listing it.
-func (o *output) drop() { _ = o.file.Close() }
+func (o *output) drop() {
+	if o.zip != nil {
+		_, _, _ = o.zip.close()
+	}
+	_ = o.file.Close()
+}
 
 // write writes a whole file.
 func (f *folder) write(name string, rows int64, fill func(*output) error) error {
@@ -147,7 +182,7 @@ func (f *folder) listed() []File {
 const (
 	reportFile     = "report.html"
 	factsFile      = "facts.json"
-	populationFile = "population.jsonl"
+	populationFile = "population.jsonl.gz"
 	spreadsheet    = "population.csv"
 	eventsFile     = "events.jsonl"
 

@@ -173,9 +173,9 @@ func TestForgedFindings(t *testing.T) {
 		"the classes":          {"tables/deployments.csv", func(s string) string { return strings.Replace(s, `"not_seen","1"`, `"not_seen","0"`, 1) }},
 		"a self-test":          {"tables/self_tests.csv", func(s string) string { return strings.Replace(s, `"failed"`, `"passed"`, 1) }},
 		"an event of one":      {eventsFile, func(s string) string { return strings.Replace(s, `"outcome":"failed"`, `"outcome":"passed"`, 1) }},
-		"a probe is a client": {populationFile, func(s string) string {
+		"a probe is a client": {populationFile, inside(t, func(s string) string {
 			return strings.Replace(s, `"credential_kind":"self_test"`, `"credential_kind":"oidc"`, 1)
-		}},
+		})},
 	} {
 		t.Run(name, func(t *testing.T) {
 			edited := c.edit(good[c.file])

@@ -161,16 +161,18 @@ func rendering(t *testing.T, a, b, c string) (pages, tables []string) {
 	e.Repository, e.Branch, e.Message, e.Path, e.TargetRaw, e.Rule, e.Revision = "r"+a, b, c, a, "t"+b, "r"+c, "sha256:0"
 	deed := &audit.Event{Time: at(3, 1), Kind: audit.KindAdmin, Action: "token_revoked", Message: a, Attributes: []audit.Attribute{{Name: "operator", Value: "o" + b}, {Name: "x", Value: c}}}
 	all := beginChapters()
-	p := population{chapters: all, revisions: map[string]string{}, csv: audit.NewCSV(new(bytes.Buffer)), sample: sample{size: 1, seed: a}}
+	p := population{chapters: all, revisions: map[string]string{}, sample: sample{size: 1, seed: a}}
 	var sheet bytes.Buffer
-	p.csv = audit.NewCSV(&sheet)
 	for i, one := range []*audit.Event{e, deed} {
 		one.Writer, one.WriterSequence = "w", int64(i+1)
 		one.Normalise()
 	}
-	if _, err := p.take(&Pair{Leaf: 0, EndLeaf: -1, Record: e.AppendRecord(nil)}); err != nil {
-		t.Fatal(err)
+	one := prepare(Pair{Leaf: 0, EndLeaf: -1, Record: e.AppendRecord(nil)})
+	if one.err != nil {
+		t.Fatal(one.err)
 	}
+	p.take(&one)
+	sheet.Write(one.row)
 	if _, err := all.event(1, deed.AppendRecord(nil), period); err != nil {
 		t.Fatal(err)
 	}
@@ -189,10 +191,7 @@ func rendering(t *testing.T, a, b, c string) (pages, tables []string) {
 	if err := writeReport(&report, facts, sections, p.sample.ids(), "s"+a); err != nil {
 		t.Fatal(err)
 	}
-	pr, err := newProver(2, []int64{0})
-	if err != nil {
-		t.Fatal(err)
-	}
+	pr := proverFor(t, 2)
 	d, err := makeDossier(&p.sample.chosen[0], 0, string(note), pr, &provenance{}, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -76,4 +76,4 @@ func TestLateIsExplained(t *testing.T) {
 	}
 }
 
-func populationOf(t testing.TB, dir string) string { return tree(t, dir)[populationFile] }
+func populationOf(t testing.TB, dir string) string { return unzip(t, tree(t, dir)[populationFile]) }

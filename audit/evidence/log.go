@@ -36,9 +36,8 @@ type Log interface {
 	// Consistency proves that the tree of a size is the beginning of that of a larger
 	// one. [ErrNoTree]: the log does not reach that.
 	Consistency(ctx context.Context, from, to int64) (*audit.Consistency, error)
-	// Decisions gives the sealed decisions of a selection, ordered by their time,
-	// writer and number, with the end of each as far as it is sealed.
-	Decisions(ctx context.Context, s Selection, f func(*Pair) error) error
+	// Count counts the sealed decisions of a selection by their columns.
+	Count(ctx context.Context, s Selection) (int64, error)
 	// Walk gives the leaves below a size and the checkpoints up to it, in the order
 	// of the tree. progress, which may be nil, hears how many are behind.
 	Walk(ctx context.Context, size int64, sink Sink, progress func(leaves int64)) error

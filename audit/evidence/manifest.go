@@ -57,11 +57,20 @@ type Parameters struct {
 
 // File is one file of a pack.
 type File struct {
-	Path    string `json:"path"`
-	Size    int64  `json:"size"`
-	Digest  string `json:"sha256"` // in lower-case hexadecimal
-	Rows    *int64 `json:"rows,omitempty"`
-	Current bool   `json:"current,omitempty"` // of now, and not of the period
+	Path   string `json:"path"`
+	Size   int64  `json:"size"`
+	Digest string `json:"sha256"` // in lower-case hexadecimal
+	// Content is what a compressed file holds. Another version of the compressor makes
+	// other bytes of the same content.
+	Content *Content `json:"content,omitempty"`
+	Rows    *int64   `json:"rows,omitempty"`
+	Current bool     `json:"current,omitempty"` // of now, and not of the period
+}
+
+// Content is what is in a compressed file.
+type Content struct {
+	Size   int64  `json:"size"`
+	Digest string `json:"sha256"` // in lower-case hexadecimal
 }
 
 // encode is the manifest as a file. Without a signer it says that it is unsigned.

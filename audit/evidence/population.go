@@ -55,7 +55,6 @@ type population struct {
 	bad       int64 // records that cannot be read
 	probes    int64 // decisions about probes of the self-test
 	revisions map[string]string
-	csv       *audit.CSV
 
 	reconciled []*reconciled
 }
@@ -69,29 +68,28 @@ func (p *population) event(leaf int64, record []byte, period Period) (*said, err
 	return s, err
 }
 
-// take takes the next decision. The one that it returns is nil where the record
-// cannot be read: it is counted, and in no table.
-func (p *population) take(pair *Pair) (*decided, error) {
+// take takes the next decision. One whose record cannot be read is counted, and in no
+// table.
+func (p *population) take(one *prepared) {
 	p.count++
-	p.digest.add(pair.Record)
-	d, err := decide(pair)
-	if err != nil {
+	p.digest.addLeaf(one.leaf)
+	d := one.decided
+	if d == nil {
 		p.bad++
-		return nil, nil
+		return
 	}
 	// A reviewer draws from what pipelines did; the probes have a section of their own.
 	if d.isProbe() {
 		p.probes++
 	} else {
-		p.sample.offer(d.DecisionID, pair)
+		p.sample.offer(d.DecisionID, &one.pair)
 	}
 	if d.Revision != "" {
 		p.revisions[d.Revision] = d.Commit
 	}
-	for _, one := range p.chapters {
-		one.decision(d)
+	for _, chapter := range p.chapters {
+		chapter.decision(d)
 	}
-	return d, writePopulationRow(p.csv, d)
 }
 
 func decide(p *Pair) (*decided, error) {

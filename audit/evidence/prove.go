@@ -1,9 +1,12 @@
 package evidence
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"maps"
 	"math/bits"
+	"os"
 	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -11,35 +14,27 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// node is the root of a complete subtree: 2^level leaves from index<<level on.
-type node struct {
-	level int
-	index int64
-}
+// keptLevel is the level of the smallest subtrees whose roots a prover keeps in
+// memory: 64 bytes for 256 leaves. Of what is below it reads the leaves again.
+const keptLevel = 8
 
-// prover gathers, while the leaves go by once, what the proofs of some of them
-// consist of: a proof for each leaf by itself would read the whole log for each.
+// prover keeps, while the leaves go by once, what proofs consist of. Which leaves are
+// to be proven is known afterwards. It is used by one goroutine.
 type prover struct {
 	size     int64
-	found    map[node]audit.Hash // what is wanted; zero until it is there
-	frontier []audit.Hash        // roots of the complete subtrees, the largest first
+	hashes   *os.File // of all leaves, in their order
+	out      *bufio.Writer
+	nodes    [][]audit.Hash // roots of complete subtrees, by level above keptLevel
+	frontier []audit.Hash   // roots of the complete subtrees, the largest first
 	next     int64
 	whole    bool                 // no leaf was left out
 	roots    map[int64]audit.Hash // of the sizes that are expected; zero until it is there
+	err      error
 }
 
-func newProver(size int64, leaves []int64) (*prover, error) {
-	p := &prover{size: size, found: make(map[node]audit.Hash), whole: true, roots: make(map[int64]audit.Hash)}
-	for _, leaf := range leaves {
-		// What ProveInclusion asks for is what it needs.
-		if _, err := audit.ProveInclusion(size, leaf, func(level int, index int64) (audit.Hash, error) {
-			p.found[node{level, index}] = audit.Hash{}
-			return audit.Hash{}, nil
-		}); err != nil {
-			return nil, fmt.Errorf("prove the sample: %w", err)
-		}
-	}
-	return p, nil
+// newProver makes a prover for a tree of a size. The file is scratch.
+func newProver(size int64, scratch *os.File) *prover {
+	return &prover{size: size, hashes: scratch, out: bufio.NewWriterSize(scratch, 1<<16), whole: true, roots: make(map[int64]audit.Hash)}
 }
 
 // add takes the hash of the next leaf.
@@ -49,33 +44,31 @@ func (p *prover) add(index int64, hash audit.Hash) {
 		return
 	}
 	p.next++
+	if _, err := p.out.Write(hash[:]); err != nil && p.err == nil {
+		p.err = fmt.Errorf("keep the leaves: %w", err)
+	}
 	p.frontier = append(p.frontier, hash)
-	p.note(node{0, index}, hash)
 	for level := range bits.TrailingZeros64(uint64(p.next)) {
 		last := len(p.frontier) - 1
 		p.frontier[last-1] = tlog.NodeHash(p.frontier[last-1], p.frontier[last])
 		p.frontier = p.frontier[:last]
-		p.note(node{level + 1, index >> (level + 1)}, p.frontier[last-1])
+		if kept := level + 1 - keptLevel; kept >= 0 {
+			if kept == len(p.nodes) {
+				p.nodes = append(p.nodes, nil)
+			}
+			p.nodes[kept] = append(p.nodes[kept], p.frontier[last-1])
+		}
 	}
 	p.noteRoot()
 }
 
-func (p *prover) note(at node, hash audit.Hash) {
-	if _, wanted := p.found[at]; wanted {
-		p.found[at] = hash
-	}
-}
-
-// expect gathers what the proof consists of that the tree of a smaller size is the
-// beginning of this one. It is called before the first leaf.
+// expect asks for the proof that the tree of a smaller size is the beginning of this
+// one. It is called before the first leaf.
 func (p *prover) expect(old int64) error {
-	p.roots[old] = audit.Hash{}
-	if _, err := audit.ProveConsistency(p.size, old, func(level int, index int64) (audit.Hash, error) {
-		p.found[node{level, index}] = audit.Hash{}
-		return audit.Hash{}, nil
-	}); err != nil {
-		return fmt.Errorf("prove older checkpoints: %w", err)
+	if old < 1 || old > p.size {
+		return fmt.Errorf("prove older checkpoints: a tree of %d leaves has no beginning of %d", p.size, old)
 	}
+	p.roots[old] = audit.Hash{}
 	return nil
 }
 
@@ -105,9 +98,7 @@ func (p *prover) consistencies() []*audit.Consistency {
 		if old == p.size {
 			continue
 		}
-		hashes, err := audit.ProveConsistency(p.size, old, func(level int, index int64) (audit.Hash, error) {
-			return p.found[node{level, index}], nil
-		})
+		hashes, err := audit.ProveConsistency(p.size, old, p.subtree)
 		if err != nil {
 			return nil
 		}
@@ -118,14 +109,40 @@ func (p *prover) consistencies() []*audit.Consistency {
 	return list
 }
 
+// finish ends the leaves.
+func (p *prover) finish() error {
+	if err := p.out.Flush(); err != nil && p.err == nil {
+		p.err = fmt.Errorf("keep the leaves: %w", err)
+	}
+	return p.err
+}
+
+// subtree is the root of 2^level leaves.
+func (p *prover) subtree(level int, index int64) (audit.Hash, error) {
+	if level >= keptLevel {
+		return p.nodes[level-keptLevel][index], nil
+	}
+	if err := p.out.Flush(); err != nil {
+		return audit.Hash{}, err
+	}
+	var hash audit.Hash
+	var tree audit.Tree
+	from := io.NewSectionReader(p.hashes, index<<level*int64(len(hash)), int64(len(hash))<<level)
+	for range 1 << level {
+		if _, err := io.ReadFull(from, hash[:]); err != nil {
+			return hash, err
+		}
+		tree.Append(hash)
+	}
+	return tree.Root(), nil
+}
+
 // proof is that of a leaf. Of a tree that has gaps there is none.
 func (p *prover) proof(leaf int64) []audit.Hash {
 	if !p.whole || p.next != p.size {
 		return nil
 	}
-	hashes, err := audit.ProveInclusion(p.size, leaf, func(level int, index int64) (audit.Hash, error) {
-		return p.found[node{level, index}], nil
-	})
+	hashes, err := audit.ProveInclusion(p.size, leaf, p.subtree)
 	if err != nil {
 		return nil
 	}

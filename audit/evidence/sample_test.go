@@ -89,20 +89,16 @@ func TestSampleIsOfTheSet(t *testing.T) {
 // TestProver: what is gathered in one pass are the proofs of every leaf of trees of
 // every shape.
 func TestProver(t *testing.T) {
-	for size := int64(1); size <= 70; size++ {
-		var leaves []int64
-		for n := range size {
-			leaves = append(leaves, n)
-		}
-		p, err := newProver(size, leaves)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, size := range append(upTo(70), 255, 256, 257, 511, 512, 700, 1025) {
+		p := proverFor(t, size)
 		var tree audit.Tree
 		for n := range size {
 			hash := audit.Hash(audit.Leaf([]byte(fmt.Sprint(n))))
 			tree.Append(hash)
 			p.add(n, hash)
+		}
+		if err := p.finish(); err != nil {
+			t.Fatal(err)
 		}
 		for n := range size {
 			if err := audit.CheckInclusion(p.proof(n), size, tree.Root(), n, audit.Leaf([]byte(fmt.Sprint(n)))); err != nil {
@@ -110,15 +106,30 @@ func TestProver(t *testing.T) {
 			}
 		}
 	}
-	p, err := newProver(3, []int64{1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := proverFor(t, 3)
 	p.add(0, audit.Hash{1})
 	p.add(2, audit.Hash{2})
 	if p.proof(1) != nil {
 		t.Error("a tree with a gap proves something")
 	}
+}
+
+func upTo(n int64) (list []int64) {
+	for i := range n {
+		list = append(list, i+1)
+	}
+	return list
+}
+
+// proverFor makes a prover over a file of its own.
+func proverFor(t testing.TB, size int64) *prover {
+	t.Helper()
+	scratch, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = scratch.Close() })
+	return newProver(size, scratch)
 }
 
 // TestRuleText: a rule is quoted with the comments above it, from the files that

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/sallyport/sallyport/internal/postgres"
 )
@@ -94,63 +93,28 @@ func (r *Reader) oneNote(ctx context.Context, sql string, argument any) ([]byte,
 	return []byte(note), r.explain("look for a checkpoint", err)
 }
 
-// SealedDecision is a decision and its end, as they were sealed. EndLeaf is -1
-// where no end is sealed.
-type SealedDecision struct {
-	Leaf, EndLeaf     int64
-	Record, EndRecord []byte
-}
-
-const sealedDecisionsSQL = `SELECT l.index, e.record, c.index, c.record
+const countDecisionsSQL = `SELECT count(*)
 FROM audit.events e
-JOIN audit.leaves l ON l.writer = e.writer AND l.writer_sequence = e.writer_sequence AND l.index < $3
-LEFT JOIN LATERAL (
-    SELECT m.index, v.record
-    FROM audit.events v
-    JOIN audit.leaves m ON m.writer = v.writer AND m.writer_sequence = v.writer_sequence AND m.index < $3
-    WHERE v.decision_id = e.decision_id AND v.kind IN ('tunnel_closed', 'request_closed')
-    ORDER BY m.index LIMIT 1
-) c ON true
 WHERE e.kind = 'decision' AND e.time >= $1 AND e.time < $2
   AND (cardinality($4::text[]) = 0 OR e.repository = ANY ($4) OR e.repository_uuid::text = ANY ($4))
-ORDER BY e.time, e.writer, e.writer_sequence`
+  AND EXISTS (SELECT FROM audit.leaves l WHERE l.writer = e.writer AND l.writer_sequence = e.writer_sequence AND l.index < $3)`
 
-// SealedDecisions gives the decisions of a period that have a leaf below size, of
-// these repositories (full names or UUIDs; none: all), by their time, writer and
-// number, each with its end if that has a leaf below size too. What f is given
-// holds until it returns; an error of f ends the reading.
-func (r *Reader) SealedDecisions(ctx context.Context, from, to time.Time, size int64, repositories []string, f func(*SealedDecision) error) error {
+// CountDecisions counts the decisions of a period that have a leaf below size, of
+// these repositories (full names or UUIDs; none: all), by their columns.
+func (r *Reader) CountDecisions(ctx context.Context, from, to time.Time, size int64, repositories []string) (int64, error) {
 	if repositories == nil {
 		repositories = []string{}
 	}
 	if err := r.settlePlans(ctx); err != nil {
-		return r.explain("read decisions", err)
+		return 0, r.explain("count decisions", err)
 	}
-	rows, err := r.tx.Query(ctx, sealedDecisionsSQL, from, to, size, repositories)
-	if err != nil {
-		return r.explain("read decisions", err)
-	}
-	defer rows.Close()
-	var record, end pgtype.DriverBytes // the connection's buffer, not copied
-	for rows.Next() {
-		d := SealedDecision{EndLeaf: -1}
-		var endLeaf *int64
-		if err := rows.Scan(&d.Leaf, &record, &endLeaf, &end); err != nil {
-			return r.explain("read decisions", err)
-		}
-		d.Record = record
-		if endLeaf != nil {
-			d.EndLeaf, d.EndRecord = *endLeaf, end
-		}
-		if err := f(&d); err != nil {
-			return err
-		}
-	}
-	return r.explain("read decisions", rows.Err())
+	var n int64
+	err := r.tx.QueryRow(ctx, countDecisionsSQL, from, to, size, repositories).Scan(&n)
+	return n, r.explain("count decisions", err)
 }
 
-// settlePlans keeps a million decisions from being sorted and joined with all that
-// they say: they come by the index of their times, and each looks its end up.
+// settlePlans keeps a million decisions from being joined with all leaves: they come
+// by the index of their times, and each looks its leaf up.
 func (r *Reader) settlePlans(ctx context.Context) error {
 	_, err := r.tx.Exec(ctx, "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0")
 	return err
@@ -159,24 +123,7 @@ func (r *Reader) settlePlans(ctx context.Context) error {
 // WalkTo is Walk up to a size: the leaves below it with their events, the
 // checkpoints up to it, and nothing that is not sealed.
 func (r *Reader) WalkTo(ctx context.Context, size int64, sink Sink, progress func(leaves int64)) error {
-	if err := r.prepare(ctx); err != nil {
-		return r.explain("read", err)
-	}
-	p := new(part)
-	for next, more := int64(-1), true; more && next < size-1; {
-		p.reset()
-		var err error
-		if next, more, err = r.readSealed(ctx, p, next); err != nil {
-			return r.explain("read", err)
-		}
-		p.settle()
-		p.cut(size)
-		p.give(sink)
-		if progress != nil {
-			progress(min(next+1, size))
-		}
-	}
-	return nil
+	return r.walk(ctx, size, sink, progress)
 }
 
 // cut takes away what a checkpoint of this size does not cover.
@@ -283,7 +230,7 @@ func EvidenceStatements() []Statement {
 		{"checkpoint of at least a size", checkpointSQL, []string{"size"}},
 		{"sizes of checkpoints that have proofs", checkpointSizesSQL, []string{"before", "hourly from"}},
 		{"first checkpoint since", checkpointSinceSQL, []string{"time"}},
-		{"decisions of the period", sealedDecisionsSQL, []string{"from", "to", "checkpoint_size", "repositories"}},
+		{"decisions of the period", countDecisionsSQL, []string{"from", "to", "checkpoint_size", "repositories"}},
 		{"leaves", leavesSQL, []string{"after", "how many at once"}},
 		{"events of leaves", rowsSQL, []string{"writers", "from their numbers", "to their numbers"}},
 		{"retention after the checkpoint", retentionAfterSQL, []string{"checkpoint_size"}},

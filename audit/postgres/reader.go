@@ -105,9 +105,15 @@ const partsAhead = 6
 // Two connections read, of one snapshot, where a second one can be had: they
 // take the windows of the tree by turns, and the sink gets them in their order.
 func (r *Reader) Walk(ctx context.Context, sink Sink, progress func(leaves int64)) error {
+	return r.walk(ctx, 0, sink, progress)
+}
+
+// walk gives the leaves below a size and the checkpoints up to it; 0: all of the
+// log, and what is not sealed.
+func (r *Reader) walk(ctx context.Context, size int64, sink Sink, progress func(leaves int64)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	w := &walk{full: make(chan *part, partsAhead), empty: make(chan *part, partsAhead), next: -1, more: true}
+	w := &walk{size: size, full: make(chan *part, partsAhead), empty: make(chan *part, partsAhead), next: -1, more: true}
 	for range partsAhead {
 		w.empty <- new(part)
 	}
@@ -128,22 +134,16 @@ func (r *Reader) Walk(ctx context.Context, sink Sink, progress func(leaves int64
 		case <-ctx.Done():
 			continue // what it was to hold never comes
 		}
-		next := 0
-		for i := range p.entries {
-			e := &p.entries[i]
-			if p.unsealed {
-				sink.Unsealed(e)
-				continue
-			}
-			for next < len(p.statements) && p.statements[next].Size <= e.Index {
-				sink.Checkpoint(p.statements[next])
-				next++
-			}
-			sink.Sealed(e)
-			done++
+		if size > 0 {
+			p.cut(size)
 		}
-		for ; next < len(p.statements); next++ {
-			sink.Checkpoint(p.statements[next])
+		if p.unsealed {
+			for i := range p.entries {
+				sink.Unsealed(&p.entries[i])
+			}
+		} else {
+			p.give(sink)
+			done += int64(len(p.entries))
 		}
 		if progress != nil {
 			progress(done)
@@ -183,6 +183,7 @@ func (r *Reader) second(ctx context.Context) *Reader {
 
 // walk is one reading of the log.
 type walk struct {
+	size  int64      // where it ends; 0: with the log
 	full  chan *part // in the order of the log, each before it is ready
 	empty chan *part
 
@@ -314,6 +315,9 @@ func (w *walk) read(ctx context.Context, cancel context.CancelCauseFunc, readers
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
+	if w.size > 0 {
+		return nil
+	}
 	return readers[0].readUnsealed(ctx, w)
 }
 
@@ -360,7 +364,7 @@ func (w *walk) readSealed(ctx context.Context, r *Reader) error {
 func (w *walk) window(ctx context.Context, r *Reader) (*part, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.more {
+	if !w.more || w.size > 0 && w.next >= w.size-1 {
 		return nil, nil
 	}
 	p, err := w.take(ctx)

@@ -64,8 +64,8 @@ func (l evidenceLog) Consistency(ctx context.Context, from, to int64) (*audit.Co
 	return c, err
 }
 
-func (l evidenceLog) Decisions(ctx context.Context, s evidence.Selection, f func(*evidence.Pair) error) error {
-	return l.SealedDecisions(ctx, s.From, s.To, s.Size, s.Repositories, func(d *auditlog.SealedDecision) error { return f((*evidence.Pair)(d)) })
+func (l evidenceLog) Count(ctx context.Context, s evidence.Selection) (int64, error) {
+	return l.CountDecisions(ctx, s.From, s.To, s.Size, s.Repositories)
 }
 
 func (l evidenceLog) Walk(ctx context.Context, size int64, sink evidence.Sink, progress func(int64)) error {

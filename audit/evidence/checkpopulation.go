@@ -1,0 +1,159 @@
+package evidence
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"hash"
+	"io"
+	"io/fs"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// population reads the population again, and makes of it what was made of it.
+func (c *checker) population() error {
+	sheet := newHashed()
+	c.taken = population{
+		chapters: beginChapters(), revisions: map[string]string{}, sample: sample{size: c.m.Parameters.Sample, seed: c.m.Parameters.Seed},
+	}
+	if err := audit.NewCSV(sheet).Write(populationColumns...); err != nil {
+		return err
+	}
+	c.count = newNumbering(&c.said)
+	var before *decided
+	n := int64(0)
+	err := c.decisions(func(one *prepared) error {
+		n++
+		if one.err != nil {
+			return one.err
+		}
+		c.taken.take(one)
+		d := one.decided
+		if d == nil {
+			return nil
+		}
+		if _, err := sheet.Write(one.row); err != nil {
+			return err
+		}
+		if err := c.decision(n, d, before); err != nil {
+			return err
+		}
+		before = d
+		c.count.decision(d.said, one.pair.Leaf)
+		if d.end != nil {
+			c.count.record(d.end, one.pair.EndLeaf)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if n != c.m.Population || c.taken.probes != c.m.Probes || c.m.Sound && (n != c.said.Selected || c.taken.digest.String() != c.said.Digest) {
+		return wrong("%s: it has %d decisions, the manifest says %d and the log %d, or they are others", populationFile, n, c.m.Population, c.said.Selected)
+	}
+	if f, _ := c.m.file(spreadsheet); f.Digest != sheet.digest() {
+		return wrong("%s: it is not what is made of %s", spreadsheet, populationFile)
+	}
+	return nil
+}
+
+// decision checks one decision and its place.
+func (c *checker) decision(n int64, d, before *decided) error {
+	switch {
+	case d.Kind != string(audit.KindDecision) || d.end != nil && (!isClosing(d.end.Kind) || d.end.DecisionID != d.DecisionID):
+		return wrong("%s: line %d is no decision with its own end", populationFile, n)
+	case !chosenBy(c.said.Repositories, d.said) && c.m.Sound:
+		return wrong("%s: line %d is of another repository", populationFile, n)
+	case !c.said.Period.within(d.Time) && c.m.Sound:
+		return wrong("%s: line %d is of another time", populationFile, n)
+	case before != nil && !follows(before, d) && c.m.Sound:
+		return wrong("%s: line %d is out of order, or there twice", populationFile, n)
+	}
+	return nil
+}
+
+// decisions gives the decisions in their order. It reads what is in the compressed
+// file, and never compresses anything itself: another version of the compressor makes
+// other bytes.
+func (c *checker) decisions(use func(*prepared) error) error {
+	listed, _ := c.m.file(populationFile)
+	file, err := c.root.Open(populationFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return wrong("%s: it is missing", populationFile)
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if listed.Content == nil {
+		return wrong("%s: the manifest does not say what is in %s", manifestName, populationFile)
+	}
+	zip, err := gzip.NewReader(bufio.NewReaderSize(file, 1<<17))
+	if err != nil {
+		return wrong("%s: it cannot be decompressed: %v", populationFile, err)
+	}
+	content := &content{from: zip, left: listed.Content.Size, sum: sha256.New()}
+	in := bufio.NewScanner(content)
+	in.Buffer(make([]byte, 1<<18), maxLine)
+	first := int64(1)
+	next := func() (func() ([]prepared, error), error) {
+		var lines [][]byte
+		for len(lines) < batchSize && in.Scan() {
+			lines = append(lines, bytes.Clone(in.Bytes()))
+		}
+		if len(lines) == 0 {
+			return nil, nil
+		}
+		n := first
+		first += int64(len(lines))
+		return func() ([]prepared, error) { return c.batch(n, lines) }, nil
+	}
+	if err := inOrder(c.ctx, next, use); err != nil {
+		return err
+	}
+	switch err := in.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return wrong("%s: line %d is longer than any", populationFile, first)
+	case err != nil:
+		return wrong("%s: it cannot be decompressed: %v", populationFile, err)
+	case content.left != 0 || hex.EncodeToString(content.sum.Sum(nil)) != listed.Content.Digest:
+		return wrong("%s: what is in it is not what the manifest says", populationFile)
+	}
+	return nil
+}
+
+// batch prepares lines of the population, of which the first is number n.
+func (c *checker) batch(n int64, lines [][]byte) ([]prepared, error) {
+	list := make([]prepared, 0, len(lines))
+	for i, line := range lines {
+		p, err := c.pair(populationFile, n+int64(i), line)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, prepare(*p))
+	}
+	return list, nil
+}
+
+// content reads what is in a compressed file, and not more than it is to have: a few
+// bytes can become as many as anybody likes.
+type content struct {
+	from io.Reader
+	left int64
+	sum  hash.Hash
+}
+
+var errTooMuch = errors.New("there is more in it than the manifest says")
+
+func (c *content) Read(b []byte) (int, error) {
+	n, err := c.from.Read(b)
+	if c.left -= int64(n); c.left < 0 {
+		return 0, errTooMuch
+	}
+	c.sum.Write(b[:n])
+	return n, err
+}

@@ -1,0 +1,108 @@
+package evidence
+
+import (
+	"bytes"
+	"context"
+	"runtime"
+	"sync"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// A prepared decision is what can be made of it beside others.
+type prepared struct {
+	pair    Pair
+	line    []byte   // of population.jsonl
+	row     []byte   // of population.csv
+	decided *decided // nil: the record cannot be read
+	leaf    audit.Hash
+	err     error
+}
+
+// prepare makes of a decision what goes into the files.
+func prepare(p Pair) prepared {
+	one := prepared{pair: p, leaf: audit.Leaf(p.Record)}
+	d, err := decide(&p)
+	if err != nil {
+		return one
+	}
+	one.decided = d
+	var row bytes.Buffer
+	one.err = writePopulationRow(audit.NewCSV(&row), d)
+	one.row = row.Bytes()
+	return one
+}
+
+// batchSize is how many decisions are prepared by one goroutine at a time.
+const batchSize = 256
+
+// parcel is a batch on its way.
+type parcel struct {
+	make func() ([]prepared, error)
+	list []prepared
+	err  error
+	done chan struct{}
+}
+
+// inOrder prepares batches beside one another, and gives what was made of them in
+// their order. next is called by one goroutine; it returns nil after the last batch.
+// What it returned runs in another. An error of either, or of use, ends it all.
+func inOrder(ctx context.Context, next func() (func() ([]prepared, error), error), use func(*prepared) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	workers := runtime.GOMAXPROCS(0)
+	queue, order := make(chan *parcel), make(chan *parcel, 2*workers)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	for range workers {
+		wg.Go(func() {
+			for p := range queue {
+				p.list, p.err = p.make()
+				close(p.done)
+			}
+		})
+	}
+	wg.Go(func() {
+		defer close(order)
+		defer close(queue)
+		for {
+			work, err := next()
+			if work == nil && err == nil {
+				return
+			}
+			p := &parcel{make: work, err: err, done: make(chan struct{})}
+			if err != nil {
+				close(p.done)
+			}
+			select {
+			case order <- p:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+			select {
+			case queue <- p:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	for p := range order {
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if p.err != nil {
+			return p.err
+		}
+		for i := range p.list {
+			if err := use(&p.list[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return ctx.Err()
+}
