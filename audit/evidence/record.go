@@ -78,6 +78,9 @@ func read(record []byte) (*said, error) {
 	if at := bytes.Index(record, []byte(inputField)); at > 0 && bytes.HasPrefix(record, []byte(recordHead)) {
 		head = append(bytes.Clone(record[:at]), '}')
 	}
+	if s := scanRecord(head); s != nil {
+		return s, nil
+	}
 	s := new(said)
 	if err := json.Unmarshal(head, s); err != nil {
 		return nil, fmt.Errorf("a record cannot be read: %w", err)
@@ -169,7 +172,7 @@ type pairLine struct {
 }
 
 func appendRecord(b []byte, name string, record []byte) []byte {
-	if json.Valid(record) && bytes.IndexByte(record, '\n') < 0 && len(record) > 0 && record[0] == '{' && record[len(record)-1] == '}' {
+	if len(record) > 0 && record[0] == '{' && record[len(record)-1] == '}' && bytes.IndexByte(record, '\n') < 0 && isRecordJSON(record) {
 		b = append(b, `,"`+name+`":`...)
 		return append(b, record...)
 	}
@@ -199,8 +202,11 @@ func appendPair(b []byte, p *Pair) []byte {
 var errLine = errors.New("it is no line of a pack")
 
 // readPair reads a line that appendPair wrote; a line in another spelling is
-// refused, so that a line has one meaning.
+// refused, so that a line has one meaning. The records may be parts of the line.
 func readPair(line []byte) (*Pair, error) {
+	if p := scanPair(line); p != nil {
+		return p, nil
+	}
 	var l pairLine
 	if err := json.Unmarshal(line, &l); err != nil {
 		return nil, errLine
