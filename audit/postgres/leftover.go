@@ -29,9 +29,6 @@ func (l *Log) openJournal(ctx context.Context) error {
 		return errors.Join(err, fmt.Errorf("everybody may write to the journal's folder %s, and so to the log: make it this user's alone (chmod 0700)", c.Journal))
 	}
 	l.journal = &journal{folder: c.Journal, writer: l.writer, secret: l.secret, spool: c.Spool, maxBytes: c.JournalBytes, maxAge: c.JournalAge}
-	if err := l.compareTails(ctx, l.session); err != nil {
-		return err
-	}
 	if err := l.replayAllLeft(ctx); err != nil {
 		return fmt.Errorf("%w; nothing starts before that, so that no event is lost: make the file readable, or move it away and keep it", err)
 	}

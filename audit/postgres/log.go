@@ -44,6 +44,9 @@ type Config struct {
 	// Journal is the folder for what happens while the database is away. Empty:
 	// it is not recorded until the database is back, and lost if we end before.
 	Journal string
+	// Acknowledged is the folder where the last acknowledged number is kept for the
+	// next process, which compares it. Empty: it is not.
+	Acknowledged string
 	// JournalBytes and JournalAge bound the journal. Defaults 256 MiB and 24 h.
 	JournalBytes int64
 	JournalAge   time.Duration
@@ -150,6 +153,9 @@ func (l *Log) begin(ctx context.Context) error {
 		return postgres.Explain("make partitions", &l.connect.Config, err)
 	}
 	if err := l.compareDatabase(ctx, s); err != nil {
+		return err
+	}
+	if err := l.compareTails(ctx, s); err != nil {
 		return err
 	}
 	if err := l.openJournal(ctx); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// A tailFile is where a writer keeps, beside the journal, up to which number the
+// A tailFile is where a writer keeps, on its own disk, up to which number the
 // database has acknowledged its events. A process that is killed, or was closed,
 // right before a failover does not compare that with what is left; the next
 // process with the same data_directory does. The file is written every few
@@ -45,7 +45,7 @@ const tailBytes = 512
 // in a heartbeat, unless it is the end.
 func (l *Log) noteAcknowledged(end bool) {
 	t := &l.tail
-	if l.journal == nil || l.acknowledged.last == t.written || !end && time.Since(t.at) < heartbeat {
+	if l.config.Acknowledged == "" || l.acknowledged.last == t.written || !end && time.Since(t.at) < heartbeat {
 		return
 	}
 	t.at = time.Now()
@@ -58,7 +58,7 @@ func (l *Log) noteAcknowledged(end bool) {
 
 func (l *Log) writeTail() error {
 	t := &l.tail
-	path := filepath.Join(l.config.Journal, l.writer+tailSuffix)
+	path := filepath.Join(l.config.Acknowledged, l.writer+tailSuffix)
 	if t.file == nil || t.path != path {
 		file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 		if err != nil {
@@ -94,7 +94,13 @@ func (t *tailFile) close() {
 // processes, and records what it has not. It comes before their journals are
 // replayed: later numbers would hide the loss.
 func (l *Log) compareTails(ctx context.Context, s *session) error {
-	entries, err := os.ReadDir(l.config.Journal)
+	if l.config.Acknowledged == "" {
+		return nil
+	}
+	if err := os.MkdirAll(l.config.Acknowledged, 0o700); err != nil {
+		return fmt.Errorf("make the folder of acknowledged numbers: %w", err)
+	}
+	entries, err := os.ReadDir(l.config.Acknowledged)
 	if err != nil {
 		return fmt.Errorf("look for earlier processes: %w", err)
 	}
@@ -102,7 +108,7 @@ func (l *Log) compareTails(ctx context.Context, s *session) error {
 		if !strings.HasSuffix(entry.Name(), tailSuffix) {
 			continue
 		}
-		if err := l.compareTail(ctx, s, filepath.Join(l.config.Journal, entry.Name())); err != nil {
+		if err := l.compareTail(ctx, s, filepath.Join(l.config.Acknowledged, entry.Name())); err != nil {
 			return err
 		}
 	}

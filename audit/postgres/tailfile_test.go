@@ -27,7 +27,7 @@ func TestLostTail(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			db, folder := database(t), t.TempDir()
-			journal := func(c *Config) { c.Journal = folder }
+			journal := func(c *Config) { c.Acknowledged = folder }
 			l := logFor(t, db.URL(postgres.Writer), journal)
 			for n := range 5 {
 				record(t, l, decision("allow", n))
@@ -75,7 +75,7 @@ func TestStrangeTails(t *testing.T) {
 	if err := os.Symlink("/etc/passwd", filepath.Join(folder, "link"+tailSuffix)); err != nil {
 		t.Fatal(err)
 	}
-	journal := func(c *Config) { c.Journal = folder }
+	journal := func(c *Config) { c.Acknowledged = folder }
 	first := logFor(t, db.URL(postgres.Writer), journal)
 	record(t, first, decision("allow", 1))
 	second := logFor(t, db.URL(postgres.Writer), journal) // beside it, as in an upgrade

@@ -58,9 +58,7 @@ func (c *campaign) findings() []string {
 	}
 	left, _ := filepath.Glob(filepath.Join(c.w.data, "journal", "*"))
 	// What was being written at a kill -9 was not acknowledged, and is kept.
-	left = slices.DeleteFunc(left, func(path string) bool {
-		return strings.HasSuffix(path, ".cut") || strings.HasSuffix(path, ".acknowledged")
-	})
+	left = slices.DeleteFunc(left, func(path string) bool { return strings.HasSuffix(path, ".cut") })
 	if len(left) > 0 {
 		wrong = append(wrong, fmt.Sprintf("left in the journal's folder: %v", left))
 	}

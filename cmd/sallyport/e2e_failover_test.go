@@ -134,7 +134,7 @@ func asynchronousFailover(t *testing.T) {
 	// What is lost was sealed and published.
 	eventually(t, "more is sealed", func() bool { return f.sealedSize(t) != before })
 	eventually(t, "the acknowledged number is written down", func() bool {
-		tails, _ := filepath.Glob(filepath.Join(f.data, "journal", "*.acknowledged"))
+		tails, _ := filepath.Glob(filepath.Join(f.data, "acknowledged", "*"))
 		return len(tails) == 1
 	})
 	f.primary.Kill(t)

@@ -155,8 +155,8 @@ func (s *server) openAudit(ctx context.Context) error {
 	c := audit.Config{
 		Version: programVersion(),
 		Log:     s.log.With("component", "audit"),
-		Journal: filepath.Join(s.config.DataDirectory, "journal"),
-		Spool:   s.config.Audit.OnOutage == config.OutageSpool,
+		Journal: filepath.Join(s.config.DataDirectory, "journal"), Acknowledged: filepath.Join(s.config.DataDirectory, "acknowledged"),
+		Spool: s.config.Audit.OnOutage == config.OutageSpool,
 	}
 	if s.config.Audit.Embedded {
 		var err error
