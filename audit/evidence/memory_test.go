@@ -398,6 +398,16 @@ func october(t testing.TB) *memory {
 		&audit.Event{Time: at(24, 0).Add(time.Hour), Kind: audit.KindPolicyRejected, Commit: strings.Repeat("e", 40), Message: "commit eeee…: it is not signed", Attributes: []audit.Attribute{
 			{Name: "kind", Value: "unsigned"}, {Name: "source", Value: "git"}, {Name: "author", Value: "Ada <ada@acme.example>"}, {Name: "signature", Value: "invalid"}}},
 		&audit.Event{Time: at(24, 1), Kind: audit.KindNameReassigned, Message: "a name moved"})
+	owner, mallory := "role sallyport_owner: alter by owner of audit.events", "login mallory: alter by member of sallyport_owner "+hostile+" → owner of audit.events"
+	access := func(when time.Time, message string, changes []string, lines ...string) *audit.Event {
+		e := &audit.Event{Time: when, Kind: audit.KindAccessAttested, Message: message, Attributes: []audit.Attribute{{Name: "digest", Value: "sha256:" + message}}}
+		e.Attributes = audit.AppendLines(e.Attributes, "changes", audit.OneLine(changes), 20)
+		e.Attributes = audit.AppendLines(e.Attributes, "access", audit.OneLine(lines), 60)
+		return e
+	}
+	m.add(b, access(at(22, 23).AddDate(0, 0, -22), "the first attestation", nil, owner), access(at(23, 8), "changed", []string{"+ " + mallory}, mallory, owner), access(at(24, 3), "changed", []string{"- " + mallory}, owner),
+		&audit.Event{Time: at(23, 8), Kind: audit.KindSchemaAttested, Message: "changed", Attributes: []audit.Attribute{{Name: "digest", Value: "sha256:x"}, {Name: "result", Value: "differs"},
+			{Name: "changes", Value: "+ changed function audit.refuse_change() [12345678]"}, {Name: "differences", Value: "changed function audit.refuse_change() [12345678]"}}})
 	m.add(audit.DatabaseWriter, &audit.Event{Time: at(24, 2), Kind: audit.KindExport, Attributes: []audit.Attribute{{Name: "what", Value: "audit query"}, {Name: "rows", Value: "7"}, {Name: "login", Value: "sallyport_auditor"}}},
 		&audit.Event{Time: at(24, 3), Kind: audit.KindHoldSet, Attributes: []audit.Attribute{{Name: "first_day", Value: "2025-08-01"}, {Name: "login", Value: "sallyport_auditor"}}})
 	m.selfTest(b, 1, at(23, 3))

@@ -111,6 +111,13 @@ func (p Period) within(at string) bool {
 	return err == nil && !t.Before(p.From) && t.Before(p.To)
 }
 
+// leads reports whether the time that a record tells is before a period, by no more
+// than d.
+func (p Period) leads(at string, d time.Duration) bool {
+	t, err := time.Parse(time.RFC3339Nano, at)
+	return err == nil && t.Before(p.From) && !t.Before(p.From.Add(-d))
+}
+
 // target is where a decision was to go.
 func (s *said) target() string {
 	if s.Host == "" {

@@ -46,7 +46,7 @@ type section struct {
 // sections are those of the report, in its order. To add one, add a file.
 var sections = []section{
 	resultSection, missingSection, countsSection, lateSection, completenessSection, destinationsSection, denialsSection, unrecordedSection, reportModeSection, exceptionsSection,
-	policySection, approvalsSection, writersSection, selfTestsSection, deedsSection, exportsSection, keysSection, otherSection,
+	policySection, approvalsSection, accessSection, writersSection, selfTestsSection, deedsSection, exportsSection, keysSection, otherSection,
 }
 
 // nothing is for chapters that do not need all.

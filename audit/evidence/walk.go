@@ -104,7 +104,8 @@ func (w *walker) Sealed(e *audit.Entry) {
 		}
 	case isClosing(kind):
 		w.builder.spool.end(e.Index, momentOf(at), f.Period.From, e.Record)
-	case inPeriod || lasting[kind] || (following[kind] || isReplayed(kind, e.Record)) && !momentOf(at).Before(f.Period.From):
+	case inPeriod || lasting[kind] || (following[kind] || isReplayed(kind, e.Record)) && !momentOf(at).Before(f.Period.From),
+		kind == string(audit.KindAccessAttested) && f.Period.leads(at, accessLead):
 		w.event(e)
 	}
 }

@@ -172,7 +172,7 @@ type attestation struct {
 
 func schemaAttestation(s Schema) attestation {
 	result, expected := "as_installed", "not known for this version of the schema or of PostgreSQL"
-	differences := oneLine(s.Differences())
+	differences := audit.OneLine(s.Differences())
 	switch {
 	case s.Expected == nil:
 		result = "unknown"
@@ -194,7 +194,7 @@ func accessAttestation(lines []string) attestation {
 	for _, l := range lines {
 		objects[l] = ""
 	}
-	return attestation{kind: audit.KindAccessAttested, digest: objectsDigest(objects), what: "access", lines: oneLine(lines)}
+	return attestation{kind: audit.KindAccessAttested, digest: objectsDigest(objects), what: "access", lines: audit.OneLine(lines)}
 }
 
 // event is the attestation with what changed since the latest one.
@@ -208,84 +208,10 @@ func (a attestation) event(last map[string]string) *audit.Event {
 	default:
 		e.Message = "changed"
 		e.Attributes = append(e.Attributes, audit.Attribute{Name: "previous", Value: previous})
-		e.Attributes = appendLines(e.Attributes, "changes", changedLines(linesOf(last, a.what), a.lines), 20)
+		e.Attributes = audit.AppendLines(e.Attributes, "changes", audit.ChangedLines(audit.Lines(last, a.what), a.lines), 20)
 	}
-	e.Attributes = appendLines(e.Attributes, a.what, a.lines, 60)
+	e.Attributes = audit.AppendLines(e.Attributes, a.what, a.lines, 60)
 	return e
-}
-
-// changedLines are the lines that came, with a plus, and those that went, with a minus.
-func changedLines(before, after []string) []string {
-	var list []string
-	for _, l := range after {
-		if !slices.Contains(before, l) {
-			list = append(list, "+ "+l)
-		}
-	}
-	for _, l := range before {
-		if !slices.Contains(after, l) {
-			list = append(list, "- "+l)
-		}
-	}
-	return list
-}
-
-// An attribute holds 2,048 bytes, an event a hundred attributes.
-const (
-	attributeBytes = 2000
-	lineSeparator  = "; "
-)
-
-// oneLine makes lines fit an attribute: each is capped, and has no separator in it.
-func oneLine(lines []string) []string {
-	list := make([]string, len(lines))
-	for i, l := range lines {
-		list[i] = strings.ReplaceAll(audit.Text(l, attributeBytes/2), ";", ",")
-	}
-	return list
-}
-
-// appendLines adds lines to attributes called name, name_2 and so on, as many as
-// most attributes hold; the last says how many lines are left out.
-func appendLines(to []audit.Attribute, name string, lines []string, most int) []audit.Attribute {
-	var b strings.Builder
-	n := 1
-	flush := func() {
-		if b.Len() > 0 {
-			to = append(to, audit.Attribute{Name: numbered(name, n), Value: b.String()})
-			b.Reset()
-			n++
-		}
-	}
-	for i, l := range lines {
-		if b.Len() > 0 && b.Len()+len(lineSeparator)+len(l) > attributeBytes {
-			flush()
-		}
-		if n > most {
-			return append(to, audit.Attribute{Name: name + "_left_out", Value: strconv.Itoa(len(lines) - i)})
-		}
-		if b.Len() > 0 {
-			b.WriteString(lineSeparator)
-		}
-		b.WriteString(l)
-	}
-	flush()
-	return to
-}
-
-// linesOf reads the lines of an attestation.
-func linesOf(attributes map[string]string, name string) (list []string) {
-	for n := 1; attributes[numbered(name, n)] != ""; n++ {
-		list = append(list, strings.Split(attributes[numbered(name, n)], lineSeparator)...)
-	}
-	return list
-}
-
-func numbered(name string, n int) string {
-	if n == 1 {
-		return name
-	}
-	return fmt.Sprintf("%s_%d", name, n)
 }
 
 // latestAttestation returns the attributes of the latest event of a kind, and when

@@ -1,0 +1,90 @@
+package evidence
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// accessLead is how long before a period an attestation may be that shows the access
+// at its beginning: every server makes one a day.
+const accessLead = 48 * time.Hour
+
+var accessSection = section{
+	name: "access", title: "Who could reach the log, and what its schema was", criteria: []string{"CC6.1", "CC6.2", "CC6.3", "CC7.1"},
+	kinds: []audit.Kind{audit.KindSchemaAttested, audit.KindAccessAttested},
+	begin: func() chapter { return new(accessChapter) },
+	text: `<p>Each server records which roles can do what to the log and by which path, and each object of its schema (functions, triggers, tables, views, owners, privileges) that is not as the program installs it: at its start, once a day, and within minutes of a change. So this is the access during the period, and not of today.</p>
+{{if not .Attested}}<p class="result damaged">No attestation of the period is on record.</p>
+{{else}}<p>{{.Attested}} attestations in the period. {{if .Known}}What follows begins with the access as of {{.Since}}{{if .Later}}, <b>the first attestation in the period: there is none from the two days before it</b>{{end}}.{{end}}</p>
+{{end}}{{if .Differing}}<p class="result damaged">{{.Differing}} attestations of the schema name objects that are not as installed: see the differences below.</p>
+{{else if .Schemas}}<p>Every attestation of the schema in the period found it as installed{{if .Unknown}}, but for {{.Unknown}} of a server version whose schema the program does not know{{end}}.</p>{{end}}
+<p>A role that existed for less than the five minutes between two looks is not in these tables, and whoever has root on the database's machine is in none.</p>`,
+}
+
+type accessChapter struct {
+	nothing
+	Attested, Schemas, Differing, Unknown int
+	Known, Later                          bool
+	Since                                 string
+
+	first  *happened // the latest before the period, or the first in it
+	events []happened
+}
+
+func (c *accessChapter) event(e *happened) {
+	if e.Kind != string(audit.KindAccessAttested) && e.Kind != string(audit.KindSchemaAttested) {
+		return
+	}
+	kept := *e
+	kept.record = nil
+	if e.inPeriod {
+		c.events = append(c.events, kept)
+	} else if e.Kind == string(audit.KindAccessAttested) && (c.first == nil || c.first.Time < e.Time) {
+		c.first = &kept
+	}
+}
+
+func (c *accessChapter) finish(*Facts) []Table {
+	slices.SortStableFunc(c.events, func(a, b happened) int { return strings.Compare(a.Time, b.Time) })
+	began := Table{Name: "access_at_the_beginning", Title: "Access at the beginning of the period", Columns: []string{"access"},
+		Note: "A line for each role, capability and path; also settings of roles, extensions, foreign servers, publications and subscriptions."}
+	changed := Table{Name: "access_changes", Title: "Changes of access and schema in the period", Columns: []string{"time", "what", "change", "line"},
+		Note: "What came has a plus, what went a minus."}
+	all := Table{Name: "attestations", Title: "Attestations", Columns: []string{"time", "what", "outcome", "result", "differences", "digest", "writer", "leaf"}, Extra: 3}
+	for i := range c.events {
+		e := &c.events[i]
+		c.Attested++
+		what := "access"
+		if e.Kind == string(audit.KindSchemaAttested) {
+			what = "schema"
+			c.Schemas++
+			switch e.Attributes["result"] {
+			case "differs":
+				c.Differing++
+			case "unknown":
+				c.Unknown++
+			}
+		} else if c.first == nil {
+			c.first, c.Later = e, true
+		}
+		for _, l := range audit.Lines(e.Attributes, "changes") {
+			sign, line, _ := strings.Cut(l, " ")
+			changed.Rows = append(changed.Rows, []string{e.Time, what, sign, line})
+		}
+		all.Rows = append(all.Rows, []string{e.Time, what, e.Message, e.Attributes["result"], strings.Join(audit.Lines(e.Attributes, "differences"), "\n"),
+			e.Attributes["digest"], e.Writer, whole(e.leaf)})
+	}
+	if c.first != nil {
+		c.Known, c.Since = true, c.first.Time
+		for _, l := range audit.Lines(c.first.Attributes, "access") {
+			began.Rows = append(began.Rows, []string{l})
+		}
+		if n := c.first.Attributes["access_left_out"]; n != "" {
+			began.Rows = append(began.Rows, []string{"(" + n + " more lines are not in the event)"})
+		}
+	}
+	return []Table{began, changed, all}
+}
