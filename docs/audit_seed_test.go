@@ -99,6 +99,7 @@ func seedInto(t *testing.T, url func(user string) string, private string, publis
 	s.approve("07-01T08:01", "A", "approved", 11, "approved by somebody who wrote none of it", `[{"uuid":"0a000000-0000-4000-8000-000000000003","name":"Bob"}]`)
 	s.approve("10-31T08:01", "C", "approved", 13, "approved by somebody who wrote none of it", `[{"uuid":"0a000000-0000-4000-8000-000000000003","name":"Bob"}]`)
 	s.operations("10")
+	s.attestations("10")
 	// The months before and after are like it, at other places: what is asked about
 	// October must not count them.
 	for _, month := range []string{"09", "11"} {
@@ -114,6 +115,7 @@ func seedInto(t *testing.T, url func(user string) string, private string, publis
 		s.activate(month+"-14T08:00", month, "", "eve")
 		s.probes(month+"-12T04:00", 0x70+int(month[1])*2)
 		s.operations(month)
+		s.attestations(month)
 		s.record(&audit.Event{Time: s.at(month + "-15T08:00"), Kind: audit.KindPolicyRejected, Revision: "sha256:other", Message: "month " + month})
 	}
 	seal(t, l, url, private, publishers...)
@@ -309,6 +311,28 @@ func (s *seeder) operations(month string) {
 		{Name: "credential_missing", Value: "5"}, {Name: "head_timeout", Value: "2"}}})
 	s.record(&audit.Event{Time: s.at(month + "-27T08:00"), Kind: audit.KindNameReassigned, WorkspaceUUID: "922e118c-f34f-4226-a897-0e0afbec553d",
 		Attributes: []audit.Attribute{{Name: "kind", Value: "repository"}, {Name: "name", Value: "acme/tools"}}})
+}
+
+// attestations record who could reach the log: a login comes and goes.
+func (s *seeder) attestations(month string) {
+	const owner, reader = "role sallyport_owner: alter by owner of audit.events and others", "login sallyport_auditor: read by SELECT on audit.events and others"
+	mallory := "login mallory_" + month + ": alter by member of sallyport_owner (NOINHERIT: by SET ROLE) → owner of audit.events and others"
+	for _, one := range []struct {
+		at, kind string
+		changes  []string
+		lines    []string
+	}{
+		{"-13T08:00", string(audit.KindAccessAttested), nil, []string{owner}},
+		{"-14T08:00", string(audit.KindAccessAttested), []string{"+ " + mallory, "+ " + reader}, []string{mallory, owner, reader}},
+		{"-14T08:05", string(audit.KindSchemaAttested), []string{"+ changed function audit.refuse_change() [0a1b2c3d]"}, []string{"changed function audit.refuse_change() [0a1b2c3d]"}},
+		{"-15T08:00", string(audit.KindAccessAttested), []string{"- " + mallory}, []string{owner, reader}},
+		{"-15T08:05", string(audit.KindSchemaAttested), []string{"- changed function audit.refuse_change() [0a1b2c3d]"}, []string{"added view audit.mine_" + month + " [0a1b2c3d]"}},
+	} {
+		e := &audit.Event{Time: s.at(month + one.at), Kind: audit.Kind(one.kind), Message: "changed", Attributes: []audit.Attribute{{Name: "digest", Value: "sha256:" + one.at}}}
+		e.Attributes = audit.AppendLines(e.Attributes, "changes", audit.OneLine(one.changes), 20)
+		e.Attributes = audit.AppendLines(e.Attributes, map[bool]string{true: "access", false: "differences"}[one.kind == string(audit.KindAccessAttested)], audit.OneLine(one.lines), 60)
+		s.record(e)
+	}
 }
 
 // seal seals everything but what is recorded after it.
