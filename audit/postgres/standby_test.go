@@ -105,13 +105,14 @@ func TestConfirmIsNeeded(t *testing.T) {
 	shut(t, l)
 	p.standby.Detach(t)
 
-	s, err := openSessionWithin(t.Context(), l.connect, 50*time.Millisecond)
+	_, err := openSessionWithin(t.Context(), l.connect, 50*time.Millisecond)
 	if !errors.Is(err, postgres.ErrNotReplicated) {
 		t.Fatalf("a session without a standby: %v", err)
 	}
 	// The control is taken away: the session does not ask the standby.
 	p.primary.SynchronousStandby(t, "")
-	if s, err = openSessionWithin(t.Context(), l.connect, time.Minute); err != nil {
+	s, err := openSessionWithin(t.Context(), l.connect, time.Minute)
+	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.close()

@@ -119,7 +119,7 @@ func (p *pooler) serve(conn net.Conn) {
 		if server == nil {
 			server = p.lend()
 		}
-		server.Send(m.(pgproto3.FrontendMessage))
+		server.Send(m)
 		switch m.(type) {
 		case *pgproto3.Query, *pgproto3.Sync:
 		default:
@@ -133,7 +133,7 @@ func (p *pooler) serve(conn net.Conn) {
 			if err != nil {
 				return
 			}
-			b.Send(answer.(pgproto3.BackendMessage))
+			b.Send(answer)
 			if z, ready := answer.(*pgproto3.ReadyForQuery); ready {
 				if status = z.TxStatus; status == 'I' && !p.session {
 					p.giveBack(server)
