@@ -310,6 +310,13 @@ func stateDeploymentBypassed(t *testing.T) []alertScrape {
 	return scraped(t, w, `sallyport_deployments{class="not_seen"}`)
 }
 
+func stateSchemaDiffers(t *testing.T) []alertScrape {
+	w := newWorld(t, options{})
+	w.alter(t, `CREATE VIEW audit.somebodys AS SELECT 1 AS one`)
+	w.start()
+	return scraped(t, w, "sallyport_schema_differences")
+}
+
 // stateSelfTestFailed: policy lets everything out, so that none passes either.
 func stateSelfTestFailed(t *testing.T) []alertScrape {
 	w := newWorld(t, options{extra: "self_test: {interval: 1s}\n"})

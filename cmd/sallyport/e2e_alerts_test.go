@@ -65,6 +65,7 @@ var alertCases = map[string]alertCase{
 	"recording slow":       {alerts: []string{"SallyportSlow"}, hold: 14 * time.Minute, state: stateRecordingSlow},
 	"descriptors short":    {alerts: []string{"SallyportDescriptorsShort"}, state: stateDescriptorsShort},
 	"deployment bypassed":  {alerts: []string{"SallyportDeploymentUnobserved"}, state: stateDeploymentBypassed},
+	"schema differs":       {alerts: []string{"SallyportSchemaDiffers", "SallyportSchemaNotCompared"}, hold: 2 * time.Hour, state: stateSchemaDiffers},
 	"self-test failed":     {alerts: []string{"SallyportSelfTestFailed", "SallyportSelfTestMissing"}, hold: 50 * time.Hour, state: stateSelfTestFailed},
 	"panic":                {alerts: []string{"SallyportPanic"}, state: statePanic},
 	"emergency stop":       {alerts: []string{"SallyportEmergencyStop"}, state: stateEmergencyStop},
@@ -235,6 +236,7 @@ func healthyScrape(t *testing.T) string {
 	eventually(t, "a self-test has passed, and a reconciliation is whole", func() bool {
 		return w.counter(t, `sallyport_self_tests_total{outcome="passed"}`) > 0 && w.counter(t, "sallyport_reconciliation_last_success_timestamp_seconds") > 0
 	})
+	eventually(t, "the schema is compared", func() bool { return w.counter(t, "sallyport_schema_last_compared_timestamp_seconds") > 0 })
 	w.sealed(t)
 	eventually(t, "nothing waits to be sealed", func() bool {
 		return w.counter(t, "sallyport_schema_last_compared_timestamp_seconds") > 0 && w.counter(t, "sallyport_audit_unsealed_since_timestamp_seconds") == 0 && w.counter(t, "sallyport_audit_last_seal_success_timestamp_seconds") > 0
