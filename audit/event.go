@@ -38,6 +38,7 @@ const (
 	KindReconciled           Kind = "reconciled"            // Bitbucket's deployments were held against the log
 	KindDeploymentUnobserved Kind = "deployment_unobserved" // one of them never came through
 	KindSelfTest             Kind = "self_test"             // a probe of our own was refused and one was allowed, or not
+	KindCheckpointsThinned   Kind = "checkpoints_thinned"   // old checkpoints between others of the same hour were taken away
 	KindUnrecordedTotals     Kind = "unrecorded_totals"     // how many attempts were refused without an event of their own
 	// These two say who could reach the log, and what its schema was.
 	KindSchemaAttested Kind = "schema_attested" // what the schema is, against what the program installs

@@ -821,7 +821,59 @@ GRANT EXECUTE ON FUNCTION audit.register_writer(text, bytea), audit.may_write(te
 -- To keep more is an auditor's right, to keep less the owner's alone.
 GRANT EXECUTE ON FUNCTION audit.set_hold(date, date, text), audit.check_month(date, integer) TO sallyport_auditor;
 
+-- Checkpoints that are older than a week thin out to the last of each clock hour and
+-- key. The triggers hold to this rule, whoever deletes: the owner's privilege is not
+-- enough for the last of an hour, for the first of a key, or for a newer one.
+-- Signatures are checked by who calls: PostgreSQL has no Ed25519.
+-- +goose StatementBegin
+CREATE FUNCTION audit.is_thinnable(checkpoint bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC'
+AS $$
+DECLARE
+    c record;
+    -- The name of the key and the beginning of its hash (C2SP signed-note).
+    signer constant text := E'\n— ([^ \n]+ [A-Za-z0-9+/]{5})';
+BEGIN
+    SELECT k.number, k.size, k.time, substring(k.note FROM signer) AS signed_by INTO c FROM audit.checkpoints k WHERE k.number = checkpoint;
+    RETURN FOUND AND c.signed_by IS NOT NULL AND c.time < date_trunc('hour', clock_timestamp() - interval '7 days')
+        AND EXISTS (SELECT FROM audit.checkpoints k WHERE k.number > c.number AND k.number <= c.number + 100000 AND k.size >= c.size
+            AND date_trunc('hour', k.time) = date_trunc('hour', c.time) AND substring(k.note FROM signer) = c.signed_by)
+        AND c.signed_by = ANY (ARRAY(SELECT substring(k.note FROM signer) FROM audit.checkpoints k WHERE k.number < c.number ORDER BY k.number DESC LIMIT 100));
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.is_thinnable(bigint) IS 'Whether a checkpoint may be taken away: it is older than a week, is not the first of its key, and a later one of the same key and clock hour (UTC) covers what it covers.';
+
+-- +goose StatementBegin
+CREATE FUNCTION audit.thin_checkpoints(numbers bigint[]) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC'
+AS $$
+DECLARE
+    removed bigint;
+    oldest  timestamptz;
+    newest  timestamptz;
+BEGIN
+    PERFORM set_config('sallyport.thinning', 'on', true);
+    WITH gone AS (DELETE FROM audit.checkpoints c WHERE c.number = ANY (numbers) RETURNING c.time)
+    SELECT count(*), min(g.time), max(g.time) INTO removed, oldest, newest FROM gone g;
+    PERFORM set_config('sallyport.thinning', 'off', true);
+    IF removed > 0 THEN
+        PERFORM audit.append_event('checkpoints_thinned', 'removed', removed::text, 'oldest', oldest::text, 'newest', newest::text, 'login', session_user::text);
+    END IF;
+    RETURN removed;
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.thin_checkpoints(bigint[]) IS 'Takes away the checkpoints with these numbers, all of which have to be thinnable, and records how many in an event. Returns how many there were. For the owner: the caller has checked the signature of a checkpoint that stays, for each.';
+REVOKE ALL ON FUNCTION audit.is_thinnable(bigint), audit.thin_checkpoints(bigint[]) FROM PUBLIC;
+
 -- +goose Down
+DROP FUNCTION audit.thin_checkpoints(bigint[]);
+DROP FUNCTION audit.is_thinnable(bigint);
 
 -- Who does not know this version would call missing what retention took, and
 -- lost the writer that has no end.

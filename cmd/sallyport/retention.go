@@ -84,6 +84,13 @@ func expireAll(c *cobra.Command, r *auditlog.Retention, days int, dry bool) erro
 			fmt.Fprintf(out, "%s  taken: %d of %d events, by event %d of writer %s\n", name, m.Taken, m.Events, number, audit.DatabaseWriter)
 		}
 	}
+	thinned, err := r.ThinCheckpoints(c.Context(), dry)
+	if err != nil {
+		return err
+	}
+	if thinned > 0 {
+		fmt.Fprintf(out, "checkpoints older than %s: %d %s, the last of each hour stays\n", "7 days", thinned, map[bool]string{true: "would be taken", false: "taken"}[dry])
+	}
 	if due == 0 {
 		fmt.Fprintf(out, "no month ended more than %d days ago that has events to take\n", days)
 	}

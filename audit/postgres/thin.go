@@ -1,0 +1,113 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// thinPage is how many checkpoints are examined, and taken away, in one transaction.
+const thinPage = 20_000
+
+// ThinCheckpoints takes away the checkpoints older than a week that have a later one
+// of the same key in the same clock hour (UTC), and returns how many these were; with
+// dry, would be. It checks signatures: a checkpoint that no key of the log signed is
+// neither taken away nor a reason to take another one away. The database holds to the
+// same rule, but for signatures, which it cannot check. Every page is an event of
+// kind checkpoints_thinned. Errors leave pages that are done.
+func (r *Retention) ThinCheckpoints(ctx context.Context, dry bool) (thinned int64, err error) {
+	keys, err := r.namedKeys(ctx)
+	if err != nil {
+		return 0, r.explain("read the signing keys", err)
+	}
+	t := thinner{keys: keys, latest: make(map[audit.Key]thinCandidate)}
+	for more := true; more; {
+		if more, err = r.readThinnable(ctx, &t); err != nil {
+			return thinned, r.explain("read checkpoints", err)
+		}
+		removed := int64(len(t.due))
+		if !dry && removed > 0 {
+			if err := r.conn.QueryRow(ctx, `SELECT audit.thin_checkpoints($1)`, t.due).Scan(&removed); err != nil {
+				return thinned, r.explain("thin out checkpoints", err)
+			}
+		}
+		thinned += removed
+		t.due = t.due[:0]
+	}
+	return thinned, nil
+}
+
+// thinner decides which checkpoints may go, in their order.
+type thinner struct {
+	keys   []audit.Key
+	after  int64                       // the number of the last one that was read
+	latest map[audit.Key]thinCandidate // by key
+	due    []int64
+}
+
+// thinCandidate is the latest valid checkpoint of a key so far.
+type thinCandidate struct {
+	number int64
+	size   int64
+	hour   time.Time
+	first  bool // that the key signed
+}
+
+// next takes a checkpoint whose note is as it was signed.
+func (t *thinner) next(number int64, note []byte) {
+	c, key, err := audit.OpenCheckpoint(note, t.keys...)
+	if err != nil {
+		return
+	}
+	hour := c.Time.UTC().Truncate(time.Hour)
+	before, known := t.latest[key]
+	if known && !before.first && before.hour.Equal(hour) && before.size <= c.Size {
+		t.due = append(t.due, before.number)
+	}
+	t.latest[key] = thinCandidate{number: number, size: c.Size, hour: hour, first: !known}
+}
+
+// readThinnable reads one page. It is true where there may be more.
+func (r *Retention) readThinnable(ctx context.Context, t *thinner) (more bool, err error) {
+	rows, err := r.conn.Query(ctx, `SELECT number, note FROM audit.checkpoints
+		WHERE number > $1 AND time < date_trunc('hour', clock_timestamp() - interval '7 days', 'UTC') ORDER BY number LIMIT $2`, t.after, thinPage)
+	if err != nil {
+		return false, err
+	}
+	var note string
+	read := 0
+	_, err = pgx.ForEachRow(rows, []any{&t.after, &note}, func() error {
+		read++
+		t.next(t.after, []byte(note))
+		return nil
+	})
+	return read == thinPage, err
+}
+
+// namedKeys are the keys that the log names. That a key is named gives it nothing:
+// checkpoints of one key are compared with each other alone.
+func (r *Retention) namedKeys(ctx context.Context) ([]audit.Key, error) {
+	rows, err := r.conn.Query(ctx, `SELECT record FROM audit.events WHERE kind = $1`, audit.KindSigningKey)
+	if err != nil {
+		return nil, err
+	}
+	var keys []audit.Key
+	var record []byte
+	_, err = pgx.ForEachRow(rows, []any{&record}, func() error {
+		if named, ok := audit.RegistrationOf(record); ok {
+			keys = append(keys, named.Key)
+			if named.Previous != "" {
+				keys = append(keys, named.Previous)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("signing keys: %w", err)
+	}
+	return keys, nil
+}
