@@ -821,9 +821,9 @@ GRANT EXECUTE ON FUNCTION audit.register_writer(text, bytea), audit.may_write(te
 -- To keep more is an auditor's right, to keep less the owner's alone.
 GRANT EXECUTE ON FUNCTION audit.set_hold(date, date, text), audit.check_month(date, integer) TO sallyport_auditor;
 
--- Checkpoints that are older than a week thin out to the last of each clock hour and
--- key. The triggers hold to this rule, whoever deletes: the owner's privilege is not
--- enough for the last of an hour, for the first of a key, or for a newer one.
+-- Checkpoints that are older than a week thin out to the first and the last of each
+-- clock hour and key. The triggers hold to this rule, whoever deletes: the owner's
+-- privilege is not enough for the first or the last of an hour, or for a newer one.
 -- Signatures are checked by who calls: PostgreSQL has no Ed25519.
 -- +goose StatementBegin
 CREATE FUNCTION audit.is_thinnable(checkpoint bigint) RETURNS boolean
@@ -838,13 +838,14 @@ DECLARE
 BEGIN
     SELECT k.number, k.size, k.time, substring(k.note FROM signer) AS signed_by INTO c FROM audit.checkpoints k WHERE k.number = checkpoint;
     RETURN FOUND AND c.signed_by IS NOT NULL AND c.time < date_trunc('hour', clock_timestamp() - interval '7 days')
-        AND EXISTS (SELECT FROM audit.checkpoints k WHERE k.number > c.number AND k.number <= c.number + 100000 AND k.size >= c.size
+        AND EXISTS (SELECT FROM audit.checkpoints k WHERE k.number > c.number AND k.number <= c.number + 100000 AND k.size > c.size
             AND date_trunc('hour', k.time) = date_trunc('hour', c.time) AND substring(k.note FROM signer) = c.signed_by)
-        AND c.signed_by = ANY (ARRAY(SELECT substring(k.note FROM signer) FROM audit.checkpoints k WHERE k.number < c.number ORDER BY k.number DESC LIMIT 100));
+        AND EXISTS (SELECT FROM audit.checkpoints k WHERE k.number < c.number AND k.number >= c.number - 100000
+            AND date_trunc('hour', k.time) = date_trunc('hour', c.time) AND substring(k.note FROM signer) = c.signed_by);
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.is_thinnable(bigint) IS 'Whether a checkpoint may be taken away: it is older than a week, is not the first of its key, and a later one of the same key and clock hour (UTC) covers what it covers.';
+COMMENT ON FUNCTION audit.is_thinnable(bigint) IS 'Whether a checkpoint may be taken away: it is older than a week, and lies between two others of the same key and clock hour (UTC), of which the later one covers more.';
 
 -- +goose StatementBegin
 CREATE FUNCTION audit.thin_checkpoints(numbers bigint[]) RETURNS bigint

@@ -45,6 +45,9 @@ type Facts struct {
 	Unsealed int64 `json:"events_not_sealed"`
 	Late     Late  `json:"late"`
 
+	// Silences are the times of the period in which no checkpoint was signed for long.
+	Silences []audit.Silence `json:"silences,omitempty"`
+
 	Unreadable int64       `json:"records_unreadable"`
 	Writers    []Writer    `json:"writers"`
 	Exceptions []Exception `json:"exceptions"`
@@ -54,7 +57,7 @@ type Facts struct {
 type Result struct {
 	Sound       bool                   `json:"sound"`
 	Leaves      int64                  `json:"leaves"`
-	Checkpoints int64                  `json:"checkpoints"`
+	Hours       int64                  `json:"clock_hours_with_a_checkpoint"` // old checkpoints thin out within them
 	Writers     int                    `json:"writers"`
 	Unended     int                    `json:"writers_without_end"`
 	First       time.Time              `json:"first_event"`
@@ -101,7 +104,7 @@ type Writer struct {
 // resultOf keeps what a report says.
 func resultOf(r *audit.Report, trusted []audit.Key) Result {
 	res := Result{
-		Sound: r.Sound(), Leaves: r.Leaves, Checkpoints: r.Checkpoints, Writers: r.Writers, Unended: r.Unended,
+		Sound: r.Sound(), Leaves: r.Leaves, Writers: r.Writers, Unended: r.Unended,
 		First: r.First, Last: r.Last, Keys: r.Keys, Trusted: trusted, Vouched: r.Vouched, Counts: r.Counts,
 	}
 	for _, u := range r.Uses {

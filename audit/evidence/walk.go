@@ -48,6 +48,7 @@ func (b *builder) walk(ctx context.Context) error {
 		return err
 	}
 	b.facts.Result = resultOf(r, b.options.Trust.Keys)
+	b.facts.Result.Hours, b.facts.Silences = w.hours.hours, silencesOf(r.Cadence, b.facts.Period)
 	b.facts.Digest = w.digests.String()
 	b.facts.Writers = w.list()
 	b.facts.Unsealed = b.outside
@@ -69,6 +70,7 @@ type walker struct {
 	gaps         []Gap // between leaves
 	explanations []explanation
 	late         *lateWalk
+	hours        hourCounter
 	err          error
 }
 
@@ -76,6 +78,7 @@ type walker struct {
 func (w *walker) Checkpoint(s audit.Statement) {
 	w.verification.Checkpoint(s)
 	w.late.checkpoint(s)
+	w.hours.checkpoint(s)
 }
 
 // Sealed takes the next leaf.

@@ -13,9 +13,11 @@ import (
 // thinPage is how many checkpoints are examined, and taken away, in one transaction.
 const thinPage = 20_000
 
-// ThinCheckpoints takes away the checkpoints older than a week that have a later one
-// of the same key in the same clock hour (UTC), and returns how many these were; with
-// dry, would be. It checks signatures: a checkpoint that no key of the log signed is
+// ThinCheckpoints takes away the checkpoints older than a week that lie between two
+// others of the same key and clock hour (UTC), of which the later one covers more, and
+// returns how many these were; with dry, would be. So an evidence pack over a period
+// that ends with a clock hour stands on the same checkpoint before and after: the
+// last one of that hour that was signed for new events, or the first of the next. It checks signatures: a checkpoint that no key of the log signed is
 // neither taken away nor a reason to take another one away. The database holds to the
 // same rule, but for signatures, which it cannot check. Every page is an event of
 // kind checkpoints_thinned. Errors leave pages that are done.
@@ -54,7 +56,7 @@ type thinCandidate struct {
 	number int64
 	size   int64
 	hour   time.Time
-	first  bool // that the key signed
+	first  bool // of this key and hour
 }
 
 // next takes a checkpoint whose note is as it was signed.
@@ -65,10 +67,11 @@ func (t *thinner) next(number int64, note []byte) {
 	}
 	hour := c.Time.UTC().Truncate(time.Hour)
 	before, known := t.latest[key]
-	if known && !before.first && before.hour.Equal(hour) && before.size <= c.Size {
+	same := known && before.hour.Equal(hour)
+	if same && !before.first && before.size < c.Size {
 		t.due = append(t.due, before.number)
 	}
-	t.latest[key] = thinCandidate{number: number, size: c.Size, hour: hour, first: !known}
+	t.latest[key] = thinCandidate{number: number, size: c.Size, hour: hour, first: !same}
 }
 
 // readThinnable reads one page. It is true where there may be more.

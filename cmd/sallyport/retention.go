@@ -89,7 +89,7 @@ func expireAll(c *cobra.Command, r *auditlog.Retention, days int, dry bool) erro
 		return err
 	}
 	if thinned > 0 {
-		fmt.Fprintf(out, "checkpoints older than %s: %d %s, the last of each hour stays\n", "7 days", thinned, map[bool]string{true: "would be taken", false: "taken"}[dry])
+		fmt.Fprintf(out, "checkpoints older than %s: %d %s, the first and the last of each hour stay\n", "7 days", thinned, map[bool]string{true: "would be taken", false: "taken"}[dry])
 	}
 	if due == 0 {
 		fmt.Fprintf(out, "no month ended more than %d days ago that has events to take\n", days)
