@@ -141,15 +141,6 @@ func (r *Reader) readLeaves(ctx context.Context, p *part, after int64) (last int
 	return last, more, nil
 }
 
-// readSealed fills a part with the leaves after one of this index, their events
-// and the checkpoints up to there.
-func (r *Reader) readSealed(ctx context.Context, p *part, after int64) (last int64, more bool, err error) {
-	if last, more, err = r.readLeaves(ctx, p, after); err != nil {
-		return 0, false, err
-	}
-	return last, more, r.readEvents(ctx, p)
-}
-
 // readEvents adds the events of the leaves of a part.
 func (r *Reader) readEvents(ctx context.Context, p *part) error {
 	row := func(values [][]byte) error {
