@@ -55,20 +55,20 @@ type Facts struct {
 
 // Result is what a verification of the log up to the checkpoint found.
 type Result struct {
-	Sound       bool                   `json:"sound"`
-	Leaves      int64                  `json:"leaves"`
-	Hours       int64                  `json:"clock_hours_with_a_checkpoint"` // old checkpoints thin out within them
-	Writers     int                    `json:"writers"`
-	Unended     int                    `json:"writers_without_end"`
-	First       time.Time              `json:"first_event"`
-	Last        time.Time              `json:"last_event"`
-	Keys        []audit.Key            `json:"keys"`
-	Trusted     []audit.Key            `json:"keys_from_outside"`
-	Vouched     bool                   `json:"key_from_outside_holds"`
-	Vouching    []Vouching             `json:"keys_that_vouch"`
-	Anchored    *Anchor                `json:"anchored"` // null: no checkpoint from outside holds
-	Counts      map[audit.Damage]int64 `json:"damage"`
-	Findings    []string               `json:"findings"` // the first hundred
+	Sound    bool                   `json:"sound"`
+	Leaves   int64                  `json:"leaves"`
+	Hours    int64                  `json:"clock_hours_with_a_checkpoint"` // old checkpoints thin out within them
+	Writers  int                    `json:"writers"`
+	Unended  int                    `json:"writers_without_end"`
+	First    time.Time              `json:"first_event"`
+	Last     time.Time              `json:"last_event"`
+	Keys     []audit.Key            `json:"keys"`
+	Trusted  []audit.Key            `json:"keys_from_outside"`
+	Vouched  bool                   `json:"key_from_outside_holds"`
+	Vouching []Vouching             `json:"keys_that_vouch"`
+	Anchored *Anchor                `json:"anchored"` // null: no checkpoint from outside holds
+	Counts   map[audit.Damage]int64 `json:"damage"`
+	Findings []string               `json:"findings"` // the first hundred
 }
 
 // Vouching is a key from outside, or one that such a key handed over to, and the

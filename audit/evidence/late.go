@@ -56,7 +56,6 @@ type lateWalk struct {
 	verification *audit.Verification
 	tracker      *audit.LatenessTracker
 	notes        map[int64]string // of checkpoints that late events name, by size
-	listed       int
 }
 
 func newLateWalk(v *audit.Verification) *lateWalk {

@@ -375,7 +375,7 @@ func (w *walk) window(ctx context.Context, r *Reader) (*part, error) {
 		w.more = false
 		return nil, err
 	}
-	w.jumps.add(&p.ranges)
+	w.jumps.add(p.entries)
 	return p, w.give(ctx, p)
 }
 

@@ -220,7 +220,7 @@ func (r *Reader) readUnsealed(ctx context.Context, w *walk) error {
 		return err
 	}
 	// Where the leaves of a writer step over numbers, no event has one of these.
-	for _, j := range w.jumps.list {
+	for _, j := range w.jumps.sorted() {
 		if err := r.readTail(ctx, j.writer, j.first, j.last, w); err != nil {
 			return err
 		}

@@ -194,16 +194,6 @@ func schemaWarnings(s auditlog.Schema) []string {
 	return list
 }
 
-// walk gives the log as it is now to a sink.
-func walk(ctx context.Context, from logFlags, sink auditlog.Sink, p *progress) error {
-	url, done, err := from.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	return walkURL(ctx, url, sink, p)
-}
-
 func walkURL(ctx context.Context, url string, sink auditlog.Sink, p *progress) error {
 	r, err := auditlog.OpenReader(ctx, url)
 	if err != nil {

@@ -25,10 +25,9 @@ type Watcher struct {
 
 // try is what was tried for one commit.
 type try struct {
-	next    time.Time
-	pause   time.Duration
-	latest  error
-	changed string // the cause that was logged last
+	next   time.Time
+	pause  time.Duration
+	latest error
 }
 
 // New makes a watcher.
