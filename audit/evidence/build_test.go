@@ -106,7 +106,7 @@ func (uncounted) Count(context.Context, Selection) (int64, error) { return 0, er
 func TestGivenSize(t *testing.T) {
 	m := october(t)
 	dir := build(t, m, func(o *Options) { o.Size = m.notes[1].Size })
-	if text := tree(t, dir)[reportFile]; !strings.Contains(text, "40 decisions were made") || !strings.Contains(text, "it was named by whoever made the pack") {
+	if text := tree(t, dir)[reportFile]; !strings.Contains(text, "40 decisions were made") || !strings.Contains(text, "named when the pack was made") {
 		t.Error("the report does not say so")
 	}
 	if c := check(t, dir, nil); len(c.Findings) > 0 {

@@ -137,7 +137,7 @@ func TestCounts(t *testing.T) {
 		"tables/writers.csv":         `LOST: it did not end by itself`,
 		"tables/without_writer.csv":  `"2026-10-24T04:00:00Z","2026-10-25T00:00:00Z","20h0m0s"`,
 		"tables/journals.csv":        `"3"`,
-		"tables/deeds.csv":           `"emergency_stop","ops"`,
+		"tables/operator_actions.csv": `"emergency_stop","ops"`,
 		"tables/exports.csv":         `"audit query","sallyport_auditor","","7"`,
 		"tables/retention.csv":       `first_day=2025-08-01`,
 		"tables/keys.csv":            `"the log itself","","true"`,

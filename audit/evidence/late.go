@@ -134,10 +134,11 @@ func (l *lateWalk) replayed(s *said, leaf int64) {
 var lateSection = section{
 	name: "late", title: "Events that were sealed late", criteria: []string{"PI1.4", "CC7.2"},
 	begin: func() chapter { return new(lateChapter) },
-	text: `{{with .Facts.Late}}<p>The time of an event is its writer's clock. When it was sealed is in the signed checkpoint that first covers it, mostly seconds later. An event that is more than {{.Bound}} minutes late was in a journal during an outage, waited behind a gap or for sealing, comes from a writer whose clock is behind, or was <b>dated back</b>.</p>
+	text: `{{with .Facts.Late}}<p>The time of an event is its writer's clock; the signed checkpoint that first covers the event has the time of sealing, usually seconds later. An event that is more than {{.Bound}} minutes late was in a journal during an outage, waited for sealing or behind a gap, comes from a writer whose clock is behind, or was <b>backdated</b>.</p>
 {{if not (or .Count .Ahead)}}<p>No event of the period was sealed late.</p>
-{{else}}<p>{{.Count}} events of the period were sealed late, {{.Decisions}} of them decisions, by up to {{seconds .Most}}. For {{.Explained}} of them an event says that their journal was replayed after an outage. That event may be sealed after the checkpoint of this pack; one that stands on a later one (<code>--size</code>) has it.</p>
-<p><b>{{.Arrived}} of them arrived after the period had ended</b>: their checkpoint was signed more than {{.Bound}} minutes after the end. A pack of the same period that was made before them has none of these {{.Arrived}}, and otherwise the same decisions; ends that were sealed in between are beside theirs.</p>
+{{else}}<p>{{.Count}} events of the period were sealed late, {{.Decisions}} of them decisions, by up to {{seconds .Most}}. For {{if .Explained}}{{.Explained}}{{else}}none{{end}} of them an event records that their journal was replayed after an outage. That event may be sealed after the checkpoint of this pack; a pack of a later checkpoint (<code>--size</code>) has it.</p>
+{{if .Arrived}}<p><b>{{.Arrived}} of them arrived after the end of the period</b>: their checkpoint was signed more than {{.Bound}} minutes after it. An earlier pack of the same period does not have these events, and otherwise has the same decisions; ends that were sealed in between are added.</p>
+{{else}}<p>None of them arrived after the end of the period.</p>{{end}}
 {{if .Ahead}}<p>{{.Ahead}} events are dated more than 5 minutes after the checkpoint that covers them, by up to {{seconds .MostAhead}}: their writer's clock is ahead, or they were dated forward.</p>{{end}}{{end}}{{end}}`,
 }
 
@@ -150,7 +151,7 @@ func (c *lateChapter) finish(f *Facts) []Table {
 	c.Facts = f
 	t := Table{
 		Name: "late_events", Title: "Late events of the period",
-		Note: "Each row is one writer and the checkpoint that first covers these events. The leaves are those of population.csv; between them there may be others, which are not late.",
+		Note: "Each row is one writer and the checkpoint that first covers these events. The leaves are those of population.csv; leaves between them may belong to events that are not late.",
 		Columns: []string{"oldest", "newest", "sealed", "late_by", "after_the_end_of_the_period", "events", "decisions", "journal_replayed", "writer",
 			"first_number", "last_number", "first_leaf", "last_leaf", "checkpoint_size"},
 		Extra: 5,

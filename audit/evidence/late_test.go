@@ -42,7 +42,7 @@ func TestBackdatedIntoAPeriod(t *testing.T) {
 		t.Errorf("%s\nwithout\n%s", files["tables/late_events.csv"], row)
 	}
 	first, _, _ := strings.Cut(files["report.html"], "<h2>Which criteria")
-	if want := "by up to 42 days and 0 hours, 1 of them after the period had ended"; !strings.Contains(first, want) {
+	if want := "by up to 42 days and 0 hours, 1 of them after the end of the period"; !strings.Contains(first, want) {
 		t.Errorf("the first page does not say %q", want)
 	}
 	var more []string

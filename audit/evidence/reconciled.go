@@ -206,7 +206,7 @@ func (b *builder) reconciliations(ctx context.Context) error {
 }
 
 func (r *reconciled) changed() string {
-	return fmt.Sprintf("findings_changed: what reconciliation %.36s found of deployments is not what its event, leaf %d, has the digest of: rows were changed, taken away or put in", r.id(), r.leaf)
+	return fmt.Sprintf("findings_changed: the findings of reconciliation %.36s do not match the digest in its event, leaf %d: rows were changed, removed or inserted", r.id(), r.leaf)
 }
 
 // reconciliations reads the findings again and holds them against the events.

@@ -126,7 +126,7 @@ func (s *said) target() string {
 	return net.JoinHostPort(s.Host, strconv.Itoa(s.Port))
 }
 
-// who is whom a decision is about: the repository by its name or UUID, and where
+// who is the client of a decision: the repository by its name or UUID, and where
 // none was verified the address.
 func (s *said) who() string {
 	switch {
@@ -135,9 +135,9 @@ func (s *said) who() string {
 	case s.RepositoryUUID != "":
 		return s.RepositoryUUID
 	case s.ClientAddress != "":
-		return "nobody verified, from " + s.ClientAddress
+		return "unverified client, from " + s.ClientAddress
 	}
-	return "nobody verified"
+	return "unverified client"
 }
 
 // selfTest is the credential_kind of the probes of our own, which nobody else's

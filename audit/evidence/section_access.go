@@ -16,12 +16,12 @@ var accessSection = section{
 	name: "access", title: "Who could reach the log, and what its schema was", criteria: []string{"CC6.1", "CC6.2", "CC6.3", "CC7.1"},
 	kinds: []audit.Kind{audit.KindSchemaAttested, audit.KindAccessAttested},
 	begin: func() chapter { return new(accessChapter) },
-	text: `<p>Each server records which roles can do what to the log and by which path, and each object of its schema (functions, triggers, tables, views, owners, privileges) that is not as the program installs it: at its start, once a day, and within minutes of a change. So this is the access during the period, and not of today.</p>
+	text: `<p>Each server records which roles can do what to the log and by which path, and each object of its schema (functions, triggers, tables, views, owners, privileges) that differs from what the program installs: at its start, once a day, and within minutes of a change. These tables therefore show the access during the period, not today's.</p>
 {{if not .Attested}}<p class="result damaged">No attestation of the period is on record.</p>
-{{else}}<p>{{.Attested}} attestations in the period. {{if .Known}}What follows begins with the access as of {{.Since}}{{if .Later}}, <b>the first attestation in the period: there is none from the two days before it</b>{{end}}.{{end}}</p>
-{{end}}{{if .Differing}}<p class="result damaged">{{.Differing}} attestations of the schema name objects that are not as installed: see the differences below.</p>
-{{else if .Schemas}}<p>Every attestation of the schema in the period found it as installed{{if .Unknown}}, but for {{.Unknown}} of a server version whose schema the program does not know{{end}}.</p>{{end}}
-<p>A role that existed for less than the five minutes between two looks is not in these tables, and whoever has root on the database's machine is in none.</p>`,
+{{else}}<p>{{.Attested}} attestations in the period. {{if .Known}}The first table has the access as of {{.Since}}{{if .Later}}, <b>the first attestation in the period: there is none from the two days before it</b>{{end}}.{{end}}</p>
+{{end}}{{if .Differing}}<p class="result damaged">{{.Differing}} attestations of the schema name objects that differ from what is installed: see the differences below.</p>
+{{else if .Schemas}}<p>Every attestation of the schema in the period found it as installed{{if .Unknown}}, except {{.Unknown}} of a server version whose schema the program does not know{{end}}.</p>{{end}}
+<p>A role that existed for less than five minutes, the interval between two checks, may not appear. Root on the database's machine never appears.</p>`,
 }
 
 type accessChapter struct {

@@ -17,14 +17,14 @@ var completenessSection = section{
 		return &completenessChapter{names: map[string]string{}, asked: map[string]string{}, runs: map[[2]string]*foundRun{},
 			repositories: map[string]*lookedAt{}, missing: map[[2]string]*said{}}
 	},
-	text: `<p>A step that does not set <code>HTTPS_PROXY</code> is in no log. Bitbucket knows of every deployment, and the server asks it which there were and holds each against this log.</p>
+	text: `<p>A step that does not set <code>HTTPS_PROXY</code> is in no log. Bitbucket knows of every deployment, and the server compares its list with this log.</p>
 {{if not .Reconciliations}}<p class="result damaged">Nothing was reconciled: since the beginning of the period no reconciliation is on record.</p>
-<p>Either no REST API of Bitbucket is configured (<code>identity.bitbucket[].api</code>), or reconciliation is switched off, or it never came to an end. Whether deployments went around the proxy, <b>this log does not tell, and nobody has looked</b>.</p>
-{{else}}<p>{{.Reconciliations}} reconciliations since the beginning of the period are on record. Of the deployments that began in the period {{.Deployments}} were found: {{.NotSeen}} did not come through here, {{.Unclear}} could not be told of, and {{.Pending}} were pending when they were looked at last.</p>
-<p>Of {{.Listed}} repositories {{.Never}} were never looked at in full.{{if lt .Never .Listed}} Each of the others is covered from {{moment .From}} at the latest until {{moment .Until}} at least; the third table has each.{{end}}</p>
-{{if .Changed}}<p class="result damaged">What {{.Changed}} of the reconciliations found is not what their events have the digest of: it was changed, taken away or put in, and is left out of the tables.</p>{{end}}
-<p><b>What it means.</b> <code>not_seen</code>: nothing of the deployment's pipeline asked for anything here. That is a question to ask and not a verdict: a step that needs no network, or only hosts in <code>NO_PROXY</code>, is not seen either. <code>seen</code> says that the step used the proxy, not that it used it for everything. Steps that deploy nothing are not looked for, nor are deployments from before the log began. All of it is Bitbucket's word, and who may delete a repository or an environment there may take its deployments away before they are found.</p>
-<p><b>What it stands on.</b> Each deployment is as it was found last by a reconciliation whose event this checkpoint covers. What was found is not an event; its SHA-256 is in the event, and <code>reconciliations.jsonl</code> has the rows, so that the digest and these tables are made again by <code>evidence check</code>. The class itself was settled when it was found, against the log and Bitbucket as they were then. Deployments of the period's last hours are mostly found after the checkpoint that covers it: a pack that stands on a later one (<code>--size</code>) has them. The name of an environment is the one that decisions of the period have; where none has it, its UUID stands there.{{if .Facts.Repositories}} The tables are narrowed as the pack is; <code>reconciliations.jsonl</code> is not, for the digests are of all rows.{{end}}</p>
+<p>Either no REST API of Bitbucket is configured (<code>identity.bitbucket[].api</code>), or reconciliation is switched off, or it never finished. <b>Whether deployments bypassed the proxy is not known.</b></p>
+{{else}}<p>{{.Reconciliations}} reconciliations since the beginning of the period are on record. Of the deployments that began in the period {{.Deployments}} were found: {{.NotSeen}} did not use the proxy, {{.Unclear}} could not be classified, and {{.Pending}} were pending at the latest reconciliation.</p>
+<p>Of {{.Listed}} repositories {{.Never}} were never read in full.{{if lt .Never .Listed}} Each of the others is covered from {{moment .From}} at the latest until {{moment .Until}} at least; the third table has each.{{end}}</p>
+{{if .Changed}}<p class="result damaged">The findings of {{.Changed}} reconciliations do not match the digests in their events: they were changed, removed or inserted, and are left out of the tables.</p>{{end}}
+<p><b>What it means.</b> <code>not_seen</code>: no step of the deployment's pipeline used the proxy. This calls for a question and is not a verdict: a step that needs no network, or only hosts in <code>NO_PROXY</code>, is not seen either. <code>seen</code> says that the step used the proxy, not that it used it for everything. Steps that deploy nothing and deployments from before the log began are not checked. Bitbucket is the only source: an account that can delete a repository or an environment there can remove its deployments before they are found.</p>
+<p><b>Basis.</b> Each deployment is shown as found by the latest reconciliation whose event this checkpoint covers. The event has the SHA-256 of the findings and <code>reconciliations.jsonl</code> has the rows, so that <code>evidence check</code> recomputes the digest and these tables. The class was determined at that time, from the log and Bitbucket as they were then. Deployments of the period's last hours are usually found after its checkpoint; a pack of a later checkpoint (<code>--size</code>) has them. The name of an environment is taken from decisions of the period; without one, its UUID is shown.{{if .Facts.Repositories}} The tables are narrowed like the pack; <code>reconciliations.jsonl</code> is not, because the digests cover all rows.{{end}}</p>
 {{end}}`,
 }
 
@@ -32,8 +32,8 @@ var completenessSection = section{
 var classes = [][2]string{
 	{"not_seen", "nothing of its pipeline is in this log"},
 	{"pipeline_only", "another step of its pipeline is in this log, and the step that deployed is not"},
-	{"unknown", "Bitbucket did not tell enough"},
-	{"pending", "it was not over, or too fresh to say"},
+	{"unknown", "Bitbucket returned too little to classify it"},
+	{"pending", "it had not finished, or was too recent to classify"},
 	{"not_run", "its step never ran: nothing is missing"},
 	{"seen", "its step is in this log"},
 }

@@ -15,9 +15,9 @@ var countsSection = section{
 	kinds: []audit.Kind{audit.KindDecision, audit.KindTunnelClosed, audit.KindRequestClosed},
 	begin: func() chapter { return &countsChapter{} },
 	text: `<p>{{.Decisions}} decisions were made in the period{{if .Facts.Repositories}} for the repositories {{range $i, $r := .Facts.Repositories}}{{if $i}}, {{end}}{{cell $r}}{{end}}; {{.LeftOut}} more, for others, are left out{{end}}. Each is in <code>population.csv</code> and <code>population.jsonl.gz</code>, with its end.</p>
-<p><b>{{.Clients}} of them are of clients</b>, which is what pipelines and others asked for: {{.Closed}} have an end, {{.Refused}} were refused and have none, and {{.Open}} were allowed and have none that this checkpoint covers: they were open then, or their process was lost. {{.Probes}} are of <b>probes of the proxy's own</b>: the <a href="#self-tests">self-tests</a>. They are in the population, with the origin <code>self_test</code>, and in the tables of this section, each time apart; in no other section's counts, and the sample is not drawn from them.</p>
-<p>Counted three times: the decisions of the period were counted and hashed by their records while the whole log was read in the order of its tree, again as they were written into the population, and by the columns of the database. {{if .Agrees}}They agree.{{else}}<b>They do not agree.</b>{{end}}</p>
-<p>What could not be decided or recorded (such as <code>policy_error</code>, <code>names_unavailable</code>, <code>audit_unavailable</code>) was refused, and is counted here as an ERROR: {{.Errors}} decisions of clients. <b>Not recorded one by one</b>, and therefore in no table: attempts without any credential, heads that cannot be read, connections over a limit, and refusals over a rate for each address. <a href="#unrecorded">Their totals</a> are.</p>`,
+<p><b>{{.Clients}} of them are about clients</b> (pipelines and others): {{.Closed}} have an end, {{.Refused}} were refused and have none, and {{.Open}} were allowed and have no end that this checkpoint covers: they were still open, or their process was lost. {{.Probes}} are <b>probes of the proxy itself</b>, the <a href="#self-tests">self-tests</a>. Probes are in the population with the origin <code>self_test</code> and on rows of their own in this section. No other section counts them, and the sample does not include them.</p>
+<p>Decisions are counted three times: from their records while the log is read in the order of its tree, from the population as it is written, and from the columns of the database. {{if .Agrees}}They agree.{{else}}<b>They do not agree.</b>{{end}}</p>
+<p>A request that could not be decided or recorded (such as <code>policy_error</code>, <code>names_unavailable</code>, <code>audit_unavailable</code>) was refused, and is counted here as an ERROR. Decisions of clients with an ERROR: {{.Errors}}. Attempts without a credential, unreadable request heads, connections over a limit and refusals over a rate <b>have no event each</b>; <a href="#unrecorded">their totals</a> are recorded.</p>`,
 }
 
 type countsChapter struct {
@@ -64,7 +64,7 @@ func groupOf(reason string) string {
 	case policy.PolicyAllowed, policy.PolicyDenied, policy.NoRuleMatched:
 		return "policy decided"
 	case policy.TargetInvalid, policy.RequestInvalid, policy.HeadTooLarge, policy.HeadTimeout:
-		return "it was no proper request"
+		return "the request was invalid"
 	case policy.AddressProhibited, policy.NameUnresolved:
 		return "the address of the target"
 	case policy.TargetUnreachable, policy.TargetTimeout, policy.UpstreamUnavailable, policy.UpstreamTimeout, policy.ResponseInvalid:

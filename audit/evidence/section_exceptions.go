@@ -9,9 +9,9 @@ import (
 var exceptionsSection = section{
 	name: "exceptions", title: "Exceptions, their owners, ends and uses", criteria: []string{"CC6.1", "CC6.3", "CC3.4"},
 	begin: func() chapter { return new(exceptionsChapter) },
-	text: `<p>What the documents of the policies that decided in the period list as exceptions: an owner, an end, perhaps a ticket. An exception whose end is not written as a time in UTC, or that has no owner, never counts.</p>
-<p><b>Uses</b> are the decisions of the period that let something out while the exception applied: it names the repository and the target, and was in force. The rules that allowed it are in the decision; where another rule allows the same, a use does not mean that the exception was needed. Uses are counted where the policy asks by <code>lib.exceptions_for</code>; of an exception that a rule reads in another way there is no count.</p>
-{{if .Unlisted}}<p class="note">{{.Unlisted}} uses are of exceptions that no document lists: a rule made them.</p>{{end}}`,
+	text: `<p>The exceptions that the documents of the period's policies list, each with an owner, an end and perhaps a ticket. An exception without an owner, or without an end as a time in UTC, never applies.</p>
+<p><b>Uses</b> are the allowed decisions of the period to which the exception applied: it names the repository and the target, and was in force. The decision has the rules that allowed it. If another rule allows the same request, a use does not mean that the exception was needed. Uses are counted where the policy calls <code>lib.exceptions_for</code>; an exception that a rule reads in another way has no count.</p>
+{{if .Unlisted}}<p class="note">{{.Unlisted}} uses are of exceptions that no document lists; a rule constructed them.</p>{{end}}`,
 }
 
 // exceptionPlace is where an exception stands in a revision.
@@ -120,7 +120,7 @@ func (e *Exception) state(p Period) string {
 var otherSection = section{
 	name: "other", title: "Everything else on record", criteria: []string{"CC7.2"},
 	begin: func() chapter { return &otherChapter{} },
-	text:  `<p>Events of the period of kinds that no section above speaks of, each in <code>events.jsonl</code>.</p>`,
+	text:  `<p>Events of kinds that no section above covers. Each is in <code>events.jsonl</code>.</p>`,
 }
 
 type otherChapter struct {

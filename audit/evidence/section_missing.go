@@ -10,12 +10,12 @@ var missingSection = section{
 	name: "missing", title: "Is an event missing?", criteria: []string{"PI1.4", "PI1.5", "CC7.2"},
 	kinds: []audit.Kind{audit.KindEventsLost, audit.KindGapDeclared},
 	begin: func() chapter { return new(missingChapter) },
-	text: `<p>Each writer numbers its events from 1, in the order of writing. A number under which the log has nothing is an event that was lost, taken away, or never written. The numbers of every writer that was at work in the period were walked through, sealed or not. An event that retention took has left its leaf, with its number: it is not missing.</p>
-{{if not .Gaps}}<p class="result sound">No number is missing that may be an event of the period.</p>
+	text: `<p>Each writer numbers its events from 1, in the order of writing. A number without an event belongs to an event that was lost, removed, or never written. The numbers of every writer that was active in the period were checked, sealed or not. An event that retention removed is not missing: its leaf has the number.</p>
+{{if not .Gaps}}<p class="result sound">No missing number may be an event of the period.</p>
 {{else}}<p class="result damaged">{{numbers .Missing}} numbers are missing in {{len .Gaps}} places: {{numbers .Declared}} are declared, {{numbers .Reported}} are reported as lost by their writer, <b>{{numbers .Unexplained}} are not explained</b>.</p>
-<p>What is missing happened between the two times beside it: those of the events before and after, by the writer's clock. A declaration (<code>gap_declared</code>) is signed with the log's key by who may act as its owner, and says why; an event <code>events_lost</code> is what the writer found after a failover of the database. Neither brings an event back: the population is without them.</p>{{end}}
-{{if .Unsealed}}<p class="result damaged">{{.Unsealed}} events of the period are in the database and not in this pack: they have no leaf, mostly because a number of their writer is missing before them. Sealing continues behind a gap once it is declared (<code>sallyport audit gap declare</code>); a pack that is made afterwards has them.</p>{{end}}
-<p>What a writer lost behind its last number leaves no number behind. Writers without an end are in <a href="#gaps">Gaps and outages</a>.</p>`,
+<p>Each missing event happened between the two times beside it: those of the events before and after, by the writer's clock. A declaration (<code>gap_declared</code>) needs the log's key and its owner's login, and has the reason. An event <code>events_lost</code> is the writer's report after a failover of the database. Neither restores an event: the population does not have them.</p>{{end}}
+{{if .Unsealed}}<p class="result damaged">{{.Unsealed}} events of the period are in the database and not in this pack: they have no leaf, usually because an earlier number of their writer is missing. Sealing continues after a gap once it is declared (<code>sallyport audit gap declare</code>); a later pack has these events.</p>{{end}}
+<p>Events that a writer lost after its last number leave no gap. Writers without an end are in <a href="#gaps">Gaps and outages</a>.</p>`,
 }
 
 // missingChapter tells of missing numbers. All of it is computed from the facts.

@@ -12,8 +12,8 @@ var policySection = section{
 	name: "policy", title: "Changes of policy", criteria: []string{"CC8.1", "CC6.1", "CC7.1"},
 	kinds: []audit.Kind{audit.KindPolicyLoaded, audit.KindPolicyRejected},
 	begin: func() chapter { return &policyChapter{runs: map[string][]*run{}} },
-	text: `<p>A revision is the SHA-256 of all files of the policy; <code>audit.policies</code> keeps the files. The commit is Git's; a revision from a directory has none, also where a commit has the same files. <b>The author is what the commit says of itself: whoever commits chooses it freely.</b> The signer is the key that the server was told to accept and has verified; where none is named, signatures were not required. Who approved a commit is in the next section.</p>
-<p>Each instance activates a revision by itself. The first table has a row for each activation: also for a return to a revision that had decided before. The counts are those of the decisions about clients that the instance made from this activation until its next.</p>`,
+	text: `<p>A revision is the SHA-256 of all files of the policy; <code>audit.policies</code> keeps the files. The commit is Git's; a revision from a directory has none, even if a commit has the same files. <b>The author is self-declared: anybody who commits can choose it.</b> The signer is a key that the server's configuration accepts and that it verified; without a signer, signatures were not required. Who approved a commit is in the next section.</p>
+<p>Each instance activates a revision by itself. The first table has a row for each activation, including a return to an earlier revision. The counts are the instance's decisions about clients from this activation until its next.</p>`,
 }
 
 type tally struct{ allowed, denied int64 }

@@ -10,17 +10,17 @@ var resultSection = section{
 	name: "verification", title: "Is the log whole and unchanged?", criteria: []string{"CC4.1", "CC7.2", "PI1.4"},
 	begin: func() chapter { return new(resultChapter) },
 	text: `{{with .Facts}}
-<p class="result {{if .Result.Sound}}sound{{else}}damaged{{end}}">{{if .Result.Sound}}Sound: nothing was changed, taken away or put in.{{else}}DAMAGED: the log is not what was sealed. What follows may be wrong.{{end}}</p>
-<p>All {{.Result.Leaves}} events from the first of the log to the checkpoint were read, hashed, and held against the Merkle tree (RFC 6962) and the signed checkpoints of {{.Result.Hours}} clock hours; of what retention has taken, its hash remains, and an event that says so. They are of {{.Result.Writers}} writers, from {{moment .Result.First}} to {{moment .Result.Last}}.</p>
-{{if .Result.Anchored}}<p><b>Anchored.</b> A checkpoint that was kept outside of the database, of size {{.Result.Anchored.Size}} and signed at {{moment .Result.Anchored.Time}}, holds.{{if lt .Result.Anchored.Size .Result.Leaves}} What was sealed after it stands on the log's own checkpoints.{{end}}</p>
-{{else}}<p><b>Not anchored.</b> No checkpoint from outside of the database was given that holds. These would then not show: the end of the log was cut off at a checkpoint before this one, or an older backup was restored; or all of it was written again by somebody who has the signing key. Ask for a copy of the checkpoints from a place that the database's administrators cannot write.</p>{{end}}
-{{if .Result.Vouching}}<p>Keys that were given from outside, or that such a key handed over to, signed this log, and vouch for what their checkpoints cover:</p><ul>{{range .Result.Vouching}}<li><code>{{cell (print .Key)}}</code>, from the checkpoint of size {{.From}} on</li>{{end}}</ul>
-{{else}}<p>No public key was given from outside that signed this log: nobody but the log itself says whose it is.</p>{{end}}
-<p>The checkpoint that this pack stands on ({{if .Given}}it was named by whoever made the pack; events of the period that were sealed after it are not in the pack{{else}}the first that covers every event of the period{{end}}):</p>
+<p class="result {{if .Result.Sound}}sound{{else}}damaged{{end}}">{{if .Result.Sound}}Sound: nothing was changed, removed or inserted.{{else}}DAMAGED: the log is not what was sealed. The rest of this report may be wrong.{{end}}</p>
+<p>All {{.Result.Leaves}} events from the first of the log to the checkpoint were read, hashed, and compared with the Merkle tree (RFC 6962) and the signed checkpoints of {{.Result.Hours}} clock hours. Of an event that retention removed the hash remains, and a retention event records it. The events are of {{.Result.Writers}} writers, from {{moment .Result.First}} to {{moment .Result.Last}}.</p>
+{{if .Result.Anchored}}<p><b>Anchored.</b> A checkpoint that was kept outside of the database, of size {{.Result.Anchored.Size}} and signed at {{moment .Result.Anchored.Time}}, holds.{{if lt .Result.Anchored.Size .Result.Leaves}} Only the log's own checkpoints cover later events.{{end}}</p>
+{{else}}<p><b>Not anchored.</b> No valid checkpoint from outside of the database was given. This pack therefore cannot show that the log's end was cut off, that an older backup was restored, or that the holder of the signing key wrote the log again. Ask for a copy of the checkpoints from a place that the database's administrators cannot write to.</p>{{end}}
+{{if .Result.Vouching}}<p>These keys were given from outside, or a given key handed over to them. They signed this log and vouch for what their checkpoints cover:</p><ul>{{range .Result.Vouching}}<li><code>{{cell (print .Key)}}</code>, from the checkpoint of size {{.From}} on</li>{{end}}</ul>
+{{else}}<p>No public key from outside was given that signed this log: only the log itself says whose it is.</p>{{end}}
+<p>The checkpoint that this pack stands on ({{if .Given}}named when the pack was made; events of the period that were sealed after it are not in the pack{{else}}the first that covers every event of the period{{end}}):</p>
 <pre>{{source .Checkpoint}}</pre>
-{{if .Silences}}<p><b>No instance sealed</b> at these times of the period, although one that runs signs a checkpoint every 50 minutes. That is no damage; nothing proves when events of that time were recorded:</p><ul>{{range .Silences}}<li>{{cell (print .)}}</li>{{end}}</ul>{{end}}
-{{if .Taken}}<p><b>Decisions of the period are gone:</b> retention has taken {{range $i, $m := .Taken}}{{if $i}}, {{end}}{{$m}}{{end}}. This pack is not the whole population.</p>{{end}}
-{{if .Result.Findings}}<p>What was found, the first damaged place first:</p><ul>{{range .Result.Findings}}<li>{{cell .}}</li>{{end}}</ul>{{end}}
+{{if .Silences}}<p><b>No instance sealed</b> during these times, although a running instance signs a checkpoint every 50 minutes. This is not damage, but nothing proves when events of these times were recorded:</p><ul>{{range .Silences}}<li>{{cell (print .)}}</li>{{end}}</ul>{{end}}
+{{if .Taken}}<p><b>Decisions of the period are missing:</b> retention removed {{range $i, $m := .Taken}}{{if $i}}, {{end}}{{$m}}{{end}}. This pack is not the whole population.</p>{{end}}
+{{if .Result.Findings}}<p>Findings, the first damaged place first:</p><ul>{{range .Result.Findings}}<li>{{cell .}}</li>{{end}}</ul>{{end}}
 {{end}}`,
 }
 

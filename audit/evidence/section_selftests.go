@@ -13,11 +13,11 @@ var selfTestsSection = section{
 	name: "self-tests", title: "Self-tests", criteria: []string{"CC4.1"},
 	kinds: []audit.Kind{audit.KindSelfTest},
 	begin: func() chapter { return &selfTestsChapter{decisions: map[string]*said{}} },
-	text: `<p>Each instance of the server tests itself, once a day unless it is set otherwise: a probe that policy must refuse and one that must be let out go the way of a step, over a listener, and both decisions have to be in the log. They have the origin <code>self_test</code> in the population and count as no pipeline's.</p>
+	text: `<p>Each instance of the server tests itself, by default once a day. It sends two probes through a listener like a step: policy must refuse one and allow the other, and the log must have both decisions. Probes have the origin <code>self_test</code> in the population.</p>
 {{if not .Runs}}<p class="result damaged">No self-test of the period is on record.</p>
-{{else}}<p>{{.Runs}} runs in the period: <b>{{.Failed}} failed</b>, {{.Inconclusive}} could not be made (an emergency stop, limits, the log away), {{.Passed}} passed{{if .Reported}}, <b>{{.Reported}} of them in report mode only</b>: policy would have refused the probe that must be refused, and enforced nothing for it{{end}}. On {{.Days}} days of the period none passed.</p>
-{{end}}{{if .Differ}}<p class="result damaged">Of {{.Differ}} runs that passed, the decisions in the population do not say so.</p>{{end}}
-<p>A run that passed shows that what stands between a step and the outside did refuse, let out and record at that moment. It does not show that private addresses are refused, that names are looked up, or that tokens of Bitbucket are checked. A failed run was logged as an error when it happened; what was done about it is not in this log.</p>`,
+{{else}}<p>{{.Runs}} runs in the period: <b>{{.Failed}} failed</b>, {{.Inconclusive}} could not run (an emergency stop, limits, the log unavailable), {{.Passed}} passed{{if .Reported}}, <b>{{.Reported}} of them in report mode only</b>: policy would have refused the probe, but did not enforce it{{end}}. On {{.Days}} days of the period none passed.</p>
+{{end}}{{if .Differ}}<p class="result damaged">{{.Differ}} runs are recorded as passed, and the decisions in the population contradict that.</p>{{end}}
+<p>A passed run shows that the proxy refused, allowed and recorded at that moment. It does not test the refusal of private addresses, name lookups, or the verification of Bitbucket's tokens. A failed run was logged as an error; this log does not record the follow-up.</p>`,
 }
 
 type selfTestsChapter struct {

@@ -10,9 +10,9 @@ var unrecordedSection = section{
 	name: "unrecorded", title: "Refused attempts without an event of their own", criteria: []string{"CC6.6", "CC7.2"},
 	kinds: []audit.Kind{audit.KindUnrecordedTotals},
 	begin: func() chapter { return &unrecordedChapter{totals: map[[2]string]*said{}} },
-	text: `<p>Attempts without a credential, unreadable heads, and what is over a rate or a limit have no event each: anybody could fill the log with them. Each process records how many there were, every ten minutes and at its end. They are in no population.</p>
+	text: `<p>Attempts without a credential, unreadable request heads and attempts over a rate or a limit have no event each, because anybody could fill the log with them. Each process records their number every ten minutes and at its end. The population does not include them.</p>
 {{if not .Intervals}}<p class="result damaged">The period has no totals: how many attempts were refused without an event of their own is not known.</p>
-{{else}}<p>{{.Total}} attempts in {{.Intervals}} intervals that ended in the period. An interval without any is recorded once an hour, as 0. A process that was killed lost the counts of ten minutes at most.{{if .Facts.Repositories}} They are of all repositories: nothing says whose they were.{{end}}</p>{{end}}`,
+{{else}}<p>{{.Total}} attempts in {{.Intervals}} intervals that ended in the period. An interval without any is recorded once an hour, as 0. A process that was killed lost the counts of ten minutes at most.{{if .Facts.Repositories}} They are of all repositories: their repository is not known.{{end}}</p>{{end}}`,
 }
 
 type unrecordedChapter struct {

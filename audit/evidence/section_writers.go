@@ -12,8 +12,8 @@ var writersSection = section{
 	name: "gaps", title: "Gaps and outages", criteria: []string{"CC7.2", "A1.2", "PI1.4"},
 	kinds: []audit.Kind{audit.KindWriterStarted, audit.KindWriterEnded, audit.KindWriterLost},
 	begin: func() chapter { return new(writersChapter) },
-	text: `<p>Each process of the server is a writer: it numbers its events from 1 without gaps, begins with <code>writer_started</code> and ends with <code>writer_ended</code>. One without an end was killed, or its machine failed, or it still ran when the checkpoint was signed; another writer notices the first two and records <code>writer_lost</code>. What a lost writer had not yet written is not in the log: nothing was allowed on the strength of it, unless <code>audit.on_outage</code> is <code>spool</code>, and then it is in that machine's journal.</p>
-<p>{{.Running}} writers were at work in the period; {{.Lost}} of these were lost, {{.Open}} have no end yet. Missing numbers are in <a href="#missing">Is an event missing?</a></p>`,
+	text: `<p>Each process of the server is a writer: it numbers its events from 1 without gaps, begins with <code>writer_started</code> and ends with <code>writer_ended</code>. A writer without an end was killed, its machine failed, or it was still running when the checkpoint was signed; in the first two cases another writer records <code>writer_lost</code>. Events that a lost writer had not written are not in the log. No connection depended on them, except with <code>audit.on_outage: spool</code>; that machine's journal then has them.</p>
+<p>{{.Running}} writers were active in the period; {{.Lost}} of these were lost, {{.Open}} have no end yet. Missing numbers are in <a href="#missing">Is an event missing?</a></p>`,
 }
 
 type writersChapter struct {
@@ -98,10 +98,10 @@ func between(spans []span, p Period) []span {
 }
 
 var deedsSection = section{
-	name: "deeds", title: "What operators did", criteria: []string{"CC6.2", "CC6.3", "CC7.3", "CC7.4"},
+	name: "operator-actions", title: "Operator actions", criteria: []string{"CC6.2", "CC6.3", "CC7.3", "CC7.4"},
 	kinds: []audit.Kind{audit.KindAdmin},
 	begin: func() chapter { return new(deedsChapter) },
-	text:  `<p>What was done over the control socket: revocations and their end, tunnels that were closed, the emergency stop. The operator is the system's user at the other end of the socket. {{.Stops}} of these began an emergency stop.</p>`,
+	text:  `<p>Actions over the control socket: revocations and their end, closed tunnels, the emergency stop. The operator is the system user of the socket's client. {{.Stops}} of these began an emergency stop.</p>`,
 }
 
 type deedsChapter struct {
@@ -120,7 +120,7 @@ func (c *deedsChapter) event(e *happened) {
 }
 
 func (c *deedsChapter) finish(*Facts) []Table {
-	t := Table{Name: "deeds", Title: "Deeds", Columns: []string{"time", "deed", "operator", "why", "about", "writer", "writer_sequence"}}
+	t := Table{Name: "operator_actions", Title: "Operator actions", Columns: []string{"time", "operation", "operator", "reason", "about", "writer", "writer_sequence"}}
 	for _, e := range c.deeds {
 		t.Rows = append(t.Rows, []string{e.Time, e.Action, e.Attributes["operator"], e.Message, about(e, "operator", "operator_uid", "operator_pid"), e.Writer, whole(e.WriterSequence)})
 	}
@@ -143,7 +143,7 @@ var exportsSection = section{
 	name: "exports", title: "Exports and retention", criteria: []string{"CC6.1", "C1.1", "C1.2"},
 	kinds: []audit.Kind{audit.KindExport, audit.KindRetention, audit.KindHoldSet, audit.KindHoldLifted},
 	begin: func() chapter { return new(exportsChapter) },
-	text:  `<p>What was handed out of the log by this program's own commands, with its digest, and what retention took away. Whoever may read the log can also read it with other programs: those are in the database server's own log, if it keeps one.</p>`,
+	text:  `<p>Exports by Sallyport's own commands, each with its digest, and what retention removed. A login that may read the log can also read it with other programs; only the database server's own log can show that.</p>`,
 }
 
 // isRetention reports whether a kind tells of retention.

@@ -261,7 +261,7 @@ func tellBuilt(out io.Writer, dir string, b *evidence.Built, checkpoints, unanch
 	}
 	anchored := res.Anchored != nil || res.Vouched && !checkpoints
 	if anchored || unanchored {
-		line("result", "sound: nothing was changed, taken away or put in")
+		line("result", "sound: nothing was changed, removed or inserted")
 	} else {
 		line("result", "%s", unanchoredResult)
 		line("", "the pack is made. Give --key or --checkpoint; --unanchored accepts this")

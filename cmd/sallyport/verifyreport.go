@@ -128,7 +128,7 @@ func (b *reportText) gaps(r *audit.Report) {
 // result says how it came out. What was given has to vouch for the log; where
 // nothing was given, that has to be said explicitly.
 func (b *reportText) result(r *audit.Report, given *givenTrust) error {
-	sound := "sound: nothing was changed, taken away or put in"
+	sound := "sound: nothing was changed, removed or inserted"
 	if r.Expired > 0 {
 		sound = "sound: nothing was changed or put in, or taken away but by retention"
 	}
