@@ -23,7 +23,7 @@ var afternoonVaries = []struct {
 }{
 	{regexp.MustCompile(`\+[0-9a-f]{8}\+[A-Za-z0-9+/=]{44}`), "+<key>"},
 	{regexp.MustCompile(`[A-Za-z0-9+/]{43}=`), "<hash>"},
-	{regexp.MustCompile(`writer [0-9a-f-]{36}`), "writer <id>"},
+	{regexp.MustCompile(`writer [0-9a-f]{12}-[0-9A-Za-z_-]{22}`), "writer <id>"},
 	{regexp.MustCompile(`in [0-9.]+m?s, \d+ a second`), "in <time>"},
 	{regexp.MustCompile(`\b(late|ahead|latest) by [0-9a-z.]+`), "$1 by <time>"}, // the page's log is older each day
 	{regexp.MustCompile(`\d+ of \d+ bytes`), "<number> of <size> bytes"},

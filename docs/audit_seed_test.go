@@ -305,7 +305,7 @@ func (s *seeder) operations(month string) {
 	s.record(&audit.Event{Time: s.at(month + "-25T08:00"), Kind: audit.KindAdmin, Action: "token_revoked", Message: "token in a public log of " + month, StepUUID: "33333333-0000-4000-8000-000000000011",
 		Attributes: []audit.Attribute{{Name: "operator", Value: "bob"}, {Name: "operator_uid", Value: "1001"}}})
 	s.record(&audit.Event{Time: s.at(month + "-26T08:00"), Kind: audit.KindWriterLost, Attributes: []audit.Attribute{
-		{Name: "writer", Value: "019a0000-0000-7000-8000-0000000000" + month}, {Name: "last_sequence", Value: "41"}, {Name: "last_event", Value: "2026-" + month + "-26T07:59:40Z"}}})
+		{Name: "writer", Value: "01a1f0c0" + month + "00-uYHbGqT0zD4nJmVwOePcRA"}, {Name: "last_sequence", Value: "41"}, {Name: "last_event", Value: "2026-" + month + "-26T07:59:40Z"}}})
 	s.record(&audit.Event{Time: s.at(month + "-26T09:00"), Kind: audit.KindUnrecordedTotals, Message: "7 attempts were refused without an event of their own", Attributes: []audit.Attribute{
 		{Name: "from", Value: "2026-" + month + "-26T08:50:00Z"}, {Name: "to", Value: "2026-" + month + "-26T09:00:00Z"}, {Name: "total", Value: "7"},
 		{Name: "credential_missing", Value: "5"}, {Name: "head_timeout", Value: "2"}}})

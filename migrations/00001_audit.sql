@@ -65,7 +65,7 @@ COMMENT ON TABLE audit.events IS 'One row for each event, partitioned by month i
 COMMENT ON COLUMN audit.events.time IS 'When it happened, by the clock of the writer, in whole microseconds. Stamped once, before the first attempt to write.';
 COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, name_reassigned, admin.';
 COMMENT ON COLUMN audit.events.decision_id IS 'UUIDv7 of the decision. The end of a tunnel or request has the id of the decision that allowed it, and repeats nothing of that decision: who asked for what is in the row of the decision.';
-COMMENT ON COLUMN audit.events.writer IS 'Who wrote the row: one process of Sallyport, named by a UUIDv7.';
+COMMENT ON COLUMN audit.events.writer IS 'Who wrote the row: one process of Sallyport, named by the time of its start and the digest of its secret.';
 COMMENT ON COLUMN audit.events.writer_sequence IS 'The number of the event within its writer: from 1, without gaps, in the order of writing.';
 COMMENT ON COLUMN audit.events.issuer IS 'The issuer of the verified token.';
 COMMENT ON COLUMN audit.events.credential_kind IS 'What sort of credential was presented. Null where none was verified.';

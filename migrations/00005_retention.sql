@@ -221,79 +221,40 @@ $$;
 -- +goose StatementEnd
 COMMENT ON FUNCTION audit.append_event(text, text[]) IS 'Adds an event of the writer "database", with attributes as name and value by turns, and returns its number. The functions of the log alone call it, as its owner.';
 
--- A writer registers its name with the digest of a secret that it alone has. The
--- login alone then cannot add an event under a name that is registered, and under
--- no other name either. The secret is 256 random bits: its digest may be read.
-CREATE TABLE audit.writer_registrations (
-    registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    writer        text COLLATE "C" NOT NULL,
-    login         text COLLATE "C" NOT NULL,
-    digest        bytea NOT NULL,
-    CONSTRAINT writer_registrations_pkey PRIMARY KEY (writer),
-    CONSTRAINT writer_registrations_writer CHECK (writer ~ '^[A-Za-z0-9._-]{1,100}$' AND writer <> 'database'),
-    CONSTRAINT writer_registrations_digest CHECK (octet_length(digest) = 32)
-);
-COMMENT ON TABLE audit.writer_registrations IS 'The writers that may add events. audit.register_writer adds rows.';
-COMMENT ON COLUMN audit.writer_registrations.registered_at IS 'When the writer registered, by the clock of the database.';
-COMMENT ON COLUMN audit.writer_registrations.writer IS 'The name of the writer.';
-COMMENT ON COLUMN audit.writer_registrations.login IS 'The login that registered it.';
-COMMENT ON COLUMN audit.writer_registrations.digest IS 'The SHA-256 of its secret, of 256 random bits.';
-CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.writer_registrations
-    FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
-CREATE TRIGGER refuse_row_change BEFORE UPDATE OR DELETE ON audit.writer_registrations
-    FOR EACH ROW EXECUTE FUNCTION audit.refuse_change();
-ALTER TABLE audit.writer_registrations ENABLE ALWAYS TRIGGER refuse_change;
-ALTER TABLE audit.writer_registrations ENABLE ALWAYS TRIGGER refuse_row_change;
-REVOKE ALL ON audit.writer_registrations FROM PUBLIC;
+-- The name of a writer carries the digest of a secret that the writer alone has:
+-- 12 hexadecimal digits of the milliseconds of its start, "-", and the first 128
+-- bits of the SHA-256 of the secret in base64url (RFC 4648 section 5). A session
+-- sets sallyport.writer_secret and can then add events under such names alone.
+-- The first trigger's condition compares them for each event, with nothing but
+-- functions of PostgreSQL: what it calls is resolved here, and not by the search
+-- path of the login that inserts. A session without a secret, or with an empty
+-- one, has the digest NULL and is no writer.
 
 -- +goose StatementBegin
-CREATE FUNCTION audit.register_writer(writer text, digest bytea) RETURNS boolean
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-    SET lock_timeout = '3s'
-AS $$
-#variable_conflict use_variable
-BEGIN
-    IF writer IS NULL OR writer !~ '^[A-Za-z0-9._-]{1,100}$' OR writer = 'database' OR digest IS NULL OR octet_length(digest) <> 32 THEN
-        RAISE EXCEPTION 'register writer: it takes a name of 1 to 100 letters, digits, dots, dashes and underscores, but not "database", and a digest of 32 bytes'
-            USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    -- Events without a registration: the owner has added or taken away something.
-    IF NOT EXISTS (SELECT FROM audit.writer_registrations r WHERE r.writer = writer)
-       AND (EXISTS (SELECT FROM audit.events e WHERE e.writer = writer) OR EXISTS (SELECT FROM audit.leaves l WHERE l.writer = writer))
-    THEN
-        RETURN false;
-    END IF;
-    INSERT INTO audit.writer_registrations (writer, login, digest) VALUES (writer, session_user, digest)
-        ON CONFLICT ON CONSTRAINT writer_registrations_pkey DO NOTHING;
-    RETURN EXISTS (SELECT FROM audit.writer_registrations r WHERE r.writer = writer AND r.digest = digest);
-END
-$$;
--- +goose StatementEnd
-COMMENT ON FUNCTION audit.register_writer(text, bytea) IS 'Registers a writer with the SHA-256 of its secret; first come. True: the name is registered with this digest, now or before. False: the name is taken.';
-
--- It runs as the login that inserts, with that login's search path: every operator
--- is named with its schema.
--- +goose StatementBegin
-CREATE FUNCTION audit.may_write(writer text) RETURNS boolean
-    LANGUAGE plpgsql STABLE
+CREATE FUNCTION audit.check_writer() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    registered bytea := (SELECT r.digest FROM audit.writer_registrations r WHERE r.writer OPERATOR(pg_catalog.=) may_write.writer COLLATE "C");
+    owner oid := (SELECT c.relowner FROM pg_class c WHERE c.oid = 'audit.events'::regclass);
 BEGIN
-    IF registered OPERATOR(pg_catalog.=) pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.current_setting('sallyport.writer_secret', true), 'UTF8')) THEN
-        RETURN true;
-    END IF;
     -- The database's own functions add the events of the writer "database". A
     -- member of the owner can disable the trigger: a restore does not have to.
-    IF may_write.writer OPERATOR(pg_catalog.=) 'database'::pg_catalog.text THEN
-        RETURN current_user OPERATOR(pg_catalog.=) (SELECT pg_catalog.pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) 'audit.events'::pg_catalog.regclass);
+    IF NEW.writer = 'database' THEN
+        IF current_user = pg_get_userbyid(owner) THEN
+            RETURN NULL;
+        END IF;
+        RAISE EXCEPTION 'the writer "database" is the database itself: its events are written by functions of the schema audit'
+            USING ERRCODE = 'insufficient_privilege';
     END IF;
-    RETURN pg_catalog.pg_has_role((SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) 'audit.events'::pg_catalog.regclass), 'MEMBER');
+    IF pg_has_role(owner, 'MEMBER') THEN
+        RETURN NULL;
+    END IF;
+    RAISE EXCEPTION 'add an event of writer "%": the name does not carry the digest of the secret of this session', left(NEW.writer, 100)
+        USING ERRCODE = 'insufficient_privilege', HINT = 'A writer has a name that is made from its secret, and sets sallyport.writer_secret in its session.';
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.may_write(text) IS 'Whether this session may add events under a name: sallyport.writer_secret is the secret that the name is registered with, or the login may act as the owner of the log.';
+COMMENT ON FUNCTION audit.check_writer() IS 'Refuses an event whose writer is not named by the secret of the session, except those of the database itself and of members of the owner.';
 
 -- +goose StatementBegin
 CREATE FUNCTION audit.check_event() RETURNS trigger
@@ -302,17 +263,6 @@ AS $$
 DECLARE
     said jsonb;
 BEGIN
-    IF audit.may_write(NEW.writer) IS NOT TRUE THEN
-        IF NEW.writer = 'database' THEN
-            RAISE EXCEPTION 'the writer "database" is the database itself: its events are written by functions of the schema audit'
-                USING ERRCODE = 'insufficient_privilege';
-        END IF;
-        RAISE EXCEPTION 'add an event of writer "%": this session has not shown the secret that the writer is registered with', left(NEW.writer, 100)
-            USING ERRCODE = 'insufficient_privilege', HINT = 'A writer registers with audit.register_writer and sets sallyport.writer_secret in its session.';
-    END IF;
-    IF NEW.kind IN ('decision', 'tunnel_closed', 'request_closed') AND NEW.exceptions IS NULL THEN
-        RETURN NULL;
-    END IF;
     BEGIN
         said := convert_from(NEW.record, 'UTF8')::jsonb -> 'attributes';
         PERFORM (said ->> 'reconciliation')::uuid, CASE NEW.kind WHEN 'reconciled' THEN (said ->> 'until')::timestamptz END;
@@ -331,20 +281,26 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.check_event() IS 'Refuses an event in the name of a writer that the session is not, and a record that would make the views fail.';
+COMMENT ON FUNCTION audit.check_event() IS 'Refuses a record that would make the views fail.';
 
 -- AFTER, for a BEFORE trigger would make COPY insert row by row.
+CREATE TRIGGER check_writer AFTER INSERT ON audit.events
+    FOR EACH ROW WHEN (
+        ltrim(left(NEW.writer, 12), '0123456789abcdef') <> ''
+        OR substr(NEW.writer, 13) IS DISTINCT FROM '-' || translate(encode(substr(sha256(convert_to(
+            nullif(current_setting('sallyport.writer_secret', true), ''), 'UTF8')), 1, 16), 'base64'), '+/=', '-_'))
+    EXECUTE FUNCTION audit.check_writer();
 CREATE TRIGGER check_event AFTER INSERT ON audit.events
-    FOR EACH ROW WHEN (NEW.kind NOT IN ('decision', 'tunnel_closed', 'request_closed') OR NEW.exceptions IS NOT NULL OR audit.may_write(NEW.writer) IS NOT TRUE)
+    FOR EACH ROW WHEN (NEW.kind NOT IN ('decision', 'tunnel_closed', 'request_closed') OR NEW.exceptions IS NOT NULL)
     EXECUTE FUNCTION audit.check_event();
-ALTER TABLE audit.events ENABLE ALWAYS TRIGGER check_event;
+ALTER TABLE audit.events ENABLE ALWAYS TRIGGER check_writer, ENABLE ALWAYS TRIGGER check_event;
 -- +goose StatementBegin
 DO $$
 DECLARE
     partition regclass;
 BEGIN
     FOR partition IN SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = 'audit.events'::regclass LOOP
-        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER check_event', partition);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER check_writer, ENABLE ALWAYS TRIGGER check_event', partition);
     END LOOP;
 END
 $$;
@@ -641,7 +597,7 @@ BEGIN
             EXECUTE format('ALTER TABLE audit.%I RENAME TO %I', remnant, partition);
             EXECUTE format('ALTER TABLE audit.events ATTACH PARTITION audit.%I FOR VALUES FROM (%L) TO (%L)',
                 partition, date_trunc('month', month::timestamp), date_trunc('month', month::timestamp) + interval '1 month');
-            EXECUTE format('ALTER TABLE audit.%1$I ENABLE ALWAYS TRIGGER refuse_change, ENABLE ALWAYS TRIGGER refuse_row_change, ENABLE ALWAYS TRIGGER check_event', partition);
+            EXECUTE format('ALTER TABLE audit.%1$I ENABLE ALWAYS TRIGGER refuse_change, ENABLE ALWAYS TRIGGER refuse_row_change, ENABLE ALWAYS TRIGGER check_writer, ENABLE ALWAYS TRIGGER check_event', partition);
             INSERT INTO audit.expired (month, retention, events, last_sequence, writer)
                 SELECT month, number, w.taken, w.last, w.writer FROM unnest(m.writers, m.writers_taken, m.last_sequences) AS w(writer, taken, last) WHERE w.taken > 0;
             EXIT;
@@ -754,7 +710,7 @@ LEFT JOIN (SELECT writer, sum(events)::bigint AS events, max(last_sequence) AS l
 COMMENT ON VIEW audit.writers IS 'Every process that wrote to the log: when it began and ended, and whether any of its numbers is missing. The writer "database" is the database itself: it has no start and no end.';
 COMMENT ON COLUMN audit.writers.missing IS 'How many numbers up to that are not here and were not taken by retention, counted between neighbors, so that no other row hides one. Anything but 0 is a finding; audit.gaps says where.';
 COMMENT ON COLUMN audit.writers.expired IS 'How many of its events retention took.';
-COMMENT ON COLUMN audit.events.writer IS 'Who wrote the row: one process of Sallyport, named by a UUIDv7, or "database".';
+COMMENT ON COLUMN audit.events.writer IS 'Who wrote the row: one process of Sallyport, named by the time of its start and the digest of its secret, or "database".';
 COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, name_reassigned, admin, export, retention, hold_set, hold_lifted.';
 
 -- The function as it was, with one more trigger, a turn that nobody else can
@@ -801,7 +757,7 @@ BEGIN
     EXECUTE format('ALTER TABLE audit.%I ENABLE ALWAYS TRIGGER refuse_change', partition);
     EXECUTE format('ALTER TABLE audit.events ATTACH PARTITION audit.%I FOR VALUES FROM (%L) TO (%L)',
                    partition, first::timestamptz, next::timestamptz);
-    EXECUTE format('ALTER TABLE audit.%I ENABLE ALWAYS TRIGGER refuse_row_change, ENABLE ALWAYS TRIGGER check_event', partition);
+    EXECUTE format('ALTER TABLE audit.%I ENABLE ALWAYS TRIGGER refuse_row_change, ENABLE ALWAYS TRIGGER check_writer, ENABLE ALWAYS TRIGGER check_event', partition);
     RETURN partition;
 END
 $$;
@@ -810,14 +766,12 @@ $$;
 REVOKE ALL ON audit.expired, audit.holds FROM PUBLIC;
 GRANT SELECT ON audit.expired, audit.holds TO sallyport_writer, sallyport_auditor;
 REVOKE ALL ON FUNCTION audit.sessions_at(regclass), audit.acquire_lock(text, boolean), audit.try_seal_lock(),
-    audit.escape(text, integer), audit.append_event(text, text[]), audit.register_writer(text, bytea), audit.may_write(text), audit.check_event(), audit.retention_lock(),
+    audit.escape(text, integer), audit.append_event(text, text[]), audit.check_writer(), audit.check_event(), audit.retention_lock(),
     audit.record_export(text, text, bigint, bytea, text), audit.set_hold(date, date, text), audit.lift_hold(bigint, text),
     audit.chain_step(bytea, bytea), audit.chain(bytea), audit.is_exempt_from_retention(text, text), audit.check_month(date, integer), audit.expire(date, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.record_export(text, text, bigint, bytea, text), audit.chain_step(bytea, bytea), audit.chain(bytea), audit.is_exempt_from_retention(text, text)
     TO sallyport_writer, sallyport_auditor;
 GRANT EXECUTE ON FUNCTION audit.try_seal_lock() TO sallyport_sealer;
-GRANT SELECT ON audit.writer_registrations TO sallyport_writer, sallyport_auditor;
-GRANT EXECUTE ON FUNCTION audit.register_writer(text, bytea), audit.may_write(text) TO sallyport_writer;
 -- To keep more is an auditor's right, to keep less the owner's alone.
 GRANT EXECUTE ON FUNCTION audit.set_hold(date, date, text), audit.check_month(date, integer) TO sallyport_auditor;
 
@@ -887,6 +841,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
+DROP TRIGGER check_writer ON audit.events;
 DROP TRIGGER check_event ON audit.events;
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION audit.ensure_partition(month date) RETURNS text
@@ -952,9 +907,7 @@ DROP TABLE audit.expired;
 DROP FUNCTION audit.record_export(text, text, bigint, bytea, text);
 DROP FUNCTION audit.append_event(text, text[]);
 DROP FUNCTION audit.check_event();
-DROP FUNCTION audit.may_write(text);
-DROP FUNCTION audit.register_writer(text, bytea);
-DROP TABLE audit.writer_registrations;
+DROP FUNCTION audit.check_writer();
 DROP FUNCTION audit.escape(text, integer);
 DROP FUNCTION audit.try_admitted_tokens_lock();
 DROP FUNCTION audit.acquire_names_lock();

@@ -48,7 +48,7 @@ func BenchmarkRecord(b *testing.B) {
 
 func BenchmarkEncode(b *testing.B) {
 	e := decision("allow", 1)
-	e.Writer = newWriter(e.Time)
+	e.Writer, _ = newWriter(e.Time)
 	g := newGroup(e.Writer)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -22,7 +22,7 @@ const (
 type committer struct {
 	session  *session // nil: unavailable
 	writer   string   // the name under which it numbers; see succession
-	secret   string   // what the database knows the writer by; see newSecret
+	secret   string   // that the name is made from; see newWriter
 	sequence int64
 	acknowledged
 	next    *succession    // belongs to the goroutine that dials

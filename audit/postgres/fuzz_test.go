@@ -26,7 +26,7 @@ func FuzzEvent(f *testing.F) {
 		s := string(text)
 		e := &audit.Event{
 			Time: time.UnixMicro(micros).Add(123 * time.Nanosecond), Kind: []audit.Kind{audit.KindDecision, audit.KindTunnelClosed, audit.Kind(s), ""}[mix%4], DecisionID: s,
-			Issuer: s, CredentialKind: s, WorkspaceUUID: s, RepositoryUUID: s, DeploymentUUID: s, PipelineUUID: s, StepUUID: newWriter(time.Now()),
+			Issuer: s, CredentialKind: s, WorkspaceUUID: s, RepositoryUUID: s, DeploymentUUID: s, PipelineUUID: s, StepUUID: newUUID(time.Now()),
 			Workspace: s, Repository: s, Project: s, Deployment: s, DeploymentType: s, Branch: s,
 			ClientAddress: address(text).WithZone(s), Listener: s,
 			Action: s, Scheme: s, Host: s, Port: uint16(number), Method: s, Path: s, TargetRaw: s,

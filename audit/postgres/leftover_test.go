@@ -62,7 +62,7 @@ func said(t *testing.T, conn *pgx.Conn) []map[string]string {
 // Whatever became of a journal on the disk: what is sound of it is written, once;
 // what is not is kept, and an event says what is wrong with it.
 func TestDamagedJournals(t *testing.T) {
-	other := newWriter(time.Now())
+	other, _ := newWriter(time.Now())
 	header := func(writer string) []byte { return appendFrame(nil, (&journal{writer: writer, spool: true}).header()) }
 	for _, tt := range []struct {
 		name   string
@@ -204,7 +204,8 @@ func TestJournalOfAnotherLog(t *testing.T) {
 // A journal that cannot be read stops the start: what is in it may be whole.
 func TestUnreadableJournal(t *testing.T) {
 	db, folder := database(t), t.TempDir()
-	path := filepath.Join(folder, newWriter(time.Now())+journalSuffix)
+	writer, _ := newWriter(time.Now())
+	path := filepath.Join(folder, writer+journalSuffix)
 	if err := os.Mkdir(path, 0o700); err != nil { // opened, and not to be read, by root neither
 		t.Fatal(err)
 	}

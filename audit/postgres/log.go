@@ -101,7 +101,7 @@ type outage struct {
 func Open(ctx context.Context, config Config) (*Log, error) {
 	l := &Log{config: withDefaults(config)}
 	l.log = l.config.Log
-	name := newWriter(time.Now())
+	name, secret := newWriter(time.Now())
 	l.name.Store(&name)
 	var err error
 	// The name leads a new session to what an old one of this writer left open.
@@ -112,7 +112,7 @@ func Open(ctx context.Context, config Config) (*Log, error) {
 	l.queue = make(chan *waiter, l.config.Queue)
 	l.closing, l.done = make(chan struct{}), make(chan struct{})
 	l.ctx, l.cancel = context.WithCancel(context.Background())
-	l.committer = newCommitter(name, newSecret())
+	l.committer = newCommitter(name, secret)
 	if err := l.begin(ctx); err != nil {
 		l.cancel()
 		l.committer.discard()

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -160,14 +161,37 @@ func sound(t testing.TB, conn *pgx.Conn) {
 	}
 }
 
+// newUUID is a UUIDv7, for the ids of decisions, pipelines and steps.
+func newUUID(now time.Time) string {
+	var b [16]byte
+	_, _ = rand.Read(b[6:])
+	ms := uint64(now.UnixMilli())
+	for i := range 6 {
+		b[i] = byte(ms >> (40 - 8*i))
+	}
+	b[6], b[8] = b[6]&0x0f|0x70, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:16])
+}
+
+// actAs lets a session of the writer's login add events, under the name that it
+// returns.
+func actAs(t testing.TB, conn *pgx.Conn) string {
+	t.Helper()
+	name, secret := newWriter(time.Now())
+	if _, err := conn.Exec(t.Context(), `SELECT set_config('sallyport.writer_secret', $1, false)`, secret); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
 // decision is an event like those that a gate records.
 func decision(verdict string, n int) *audit.Event {
 	now := time.Now()
 	return &audit.Event{
-		Time: now, Kind: audit.KindDecision, DecisionID: newWriter(now),
+		Time: now, Kind: audit.KindDecision, DecisionID: newUUID(now),
 		Issuer: "https://api.bitbucket.org/2.0/workspaces/acme/pipelines-config/identity/oidc", CredentialKind: "bitbucket_oidc",
 		WorkspaceUUID: "922e118c-f34f-4226-a897-0e0afbec553d", RepositoryUUID: fmt.Sprintf("11112222-3333-4444-5555-%012x", n%500),
-		DeploymentUUID: "aaaabbbb-cccc-4ddd-8eee-ffff00001111", PipelineUUID: newWriter(now), StepUUID: newWriter(now),
+		DeploymentUUID: "aaaabbbb-cccc-4ddd-8eee-ffff00001111", PipelineUUID: newUUID(now), StepUUID: newUUID(now),
 		Workspace: "acme", Repository: fmt.Sprintf("acme/payments-%d", n%500), Project: "PAY",
 		Deployment: "production-eu", DeploymentType: "production", Branch: "main",
 		ClientAddress: netip.MustParseAddr("10.1.2.3"), Listener: "127.0.0.1:3128",

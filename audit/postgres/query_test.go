@@ -44,7 +44,7 @@ func answers(t testing.TB, a *Asker, q Question) []string {
 func varied(r *rand.Rand, at time.Time) *audit.Event {
 	pick := func(values ...string) string { return values[r.IntN(len(values))] }
 	e := decision(pick("allow", "deny"), r.IntN(3))
-	e.Time, e.DecisionID = at, newWriter(at)
+	e.Time, e.DecisionID = at, newUUID(at)
 	e.Kind = audit.Kind(pick("decision", "decision", "tunnel_closed"))
 	e.Reason, e.Mode, e.WouldDeny = pick("policy_allowed", "policy_denied", "no_rule_matched"), pick("enforce", "report"), r.IntN(3) == 0
 	e.Workspace, e.Deployment = pick("acme", "other"), pick("", "production-eu")

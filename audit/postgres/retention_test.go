@@ -185,7 +185,7 @@ func TestExpire(t *testing.T) {
 	if _, err := admin.Exec(t.Context(), `DELETE FROM `+partition); code(err) != "23001" {
 		t.Errorf("%v", err)
 	}
-	if n := ask[int](t, admin, `SELECT count(*) FROM pg_trigger WHERE tgrelid = '`+partition+`'::regclass AND tgenabled = 'A'`); n != 3 {
+	if n := ask[int](t, admin, `SELECT count(*) FROM pg_trigger WHERE tgrelid = '`+partition+`'::regclass AND tgenabled = 'A'`); n != 4 {
 		t.Errorf("%d triggers", n)
 	}
 	if text := ask[string](t, admin, `SELECT refusal FROM audit.check_month($1)`, a.old[0]); !strings.Contains(text, "sealed as late as") {

@@ -125,6 +125,12 @@ func (s *session) endOthers(ctx context.Context, name string) error {
 		  AND datname = current_database() AND pid <> pg_backend_pid()`, name).Scan(&ended); err != nil {
 		return fmt.Errorf("end the previous session: %w", err)
 	}
+	if !ended { // false as well for one that ended by itself meanwhile
+		if err := s.conn.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = $1 AND usename = current_user
+			AND datname = current_database() AND pid <> pg_backend_pid())`, name).Scan(&ended); err != nil {
+			return fmt.Errorf("end the previous session: %w", err)
+		}
+	}
 	if !ended {
 		return errors.New("the previous session has not ended yet")
 	}

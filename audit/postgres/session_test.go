@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/postgres"
 )
@@ -21,7 +22,7 @@ func TestRefusedContentIsNotLost(t *testing.T) {
 	}
 	defer s.close()
 	for _, size := range []int64{2, 10} { // by INSERT and by COPY
-		g := newGroup(newWriter(decision("deny", 0).Time))
+		g := newGroup(actAs(t, s.conn))
 		for n := int64(1); n <= size; n++ {
 			e := decision("deny", int(n))
 			e.Normalise()
@@ -30,9 +31,6 @@ func TestRefusedContentIsNotLost(t *testing.T) {
 				e.Host, e.Repository = "nul\x00", "\xff" // after normalising, which no caller does
 			}
 			g.add(e, nil)
-		}
-		if err := s.register(t.Context(), g.writer, newSecret()); err != nil {
-			t.Fatal(err)
 		}
 		if err := s.write(t.Context(), g); !isContent(err) {
 			t.Fatalf("the database took it: %v", err)
@@ -73,13 +71,13 @@ func TestSessionEndsItsPredecessor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer first.close()
-	g := newGroup("w")
+	writer, secret := newWriter(time.Now())
+	g := newGroup(writer)
 	e := decision("deny", 1)
 	e.Normalise()
-	e.Writer, e.WriterSequence = "w", 1
+	e.Writer, e.WriterSequence = writer, 1
 	g.add(e, nil)
-	secret := newSecret()
-	if err := first.register(t.Context(), "w", secret); err != nil {
+	if err := first.authenticate(t.Context(), secret); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := first.conn.Exec(t.Context(), "BEGIN"); err != nil {
@@ -93,7 +91,7 @@ func TestSessionEndsItsPredecessor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer second.close()
-	if err := second.register(t.Context(), "w", secret); err != nil {
+	if err := second.authenticate(t.Context(), secret); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := second.settle(t.Context(), g); err != nil {

@@ -20,7 +20,7 @@ var measured = flag.Int("measure", 0, "measure the storage of so many decisions,
 func realistic(n int, at time.Time) *audit.Event {
 	at = at.UTC().Truncate(time.Microsecond)
 	e := decision("allow", n)
-	e.Time, e.DecisionID = at, newWriter(at)
+	e.Time, e.DecisionID = at, newUUID(at)
 	if n%20 == 0 {
 		e.Verdict, e.Reason, e.Rule, e.Rules, e.Status = "deny", "no_rule_matched", "", nil, 403
 		e.DialedAddress, e.Addresses = netip.Addr{}, nil

@@ -305,10 +305,7 @@ func TestSynchronousCommitIsPinned(t *testing.T) {
 			}
 			server.Stop(t, "walwriter") // it would write what waits, sooner or later
 		}
-		writer := newWriter(time.Now())
-		if err := s.register(t.Context(), writer, newSecret()); err != nil {
-			t.Fatal(err)
-		}
+		writer := actAs(t, s.conn)
 		if err := s.write(t.Context(), rowsOf(writer, 1, 5)); err != nil {
 			t.Fatal(err)
 		}

@@ -116,7 +116,7 @@ func TestConfirmIsNeeded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.close()
-	if err := s.register(t.Context(), l.Writer(), l.secret); err != nil {
+	if err := s.authenticate(t.Context(), l.secret); err != nil {
 		t.Fatal(err)
 	}
 	p.primary.SynchronousStandby(t, "second")

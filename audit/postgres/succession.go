@@ -28,7 +28,8 @@ type succession struct {
 // events. Nothing is in the database yet.
 func (l *Log) succeed(lost loss, clock time.Duration) *succession {
 	now := time.Now()
-	s := &succession{loss: lost, writer: newWriter(now), secret: newSecret(), connect: l.connect.Copy()}
+	s := &succession{loss: lost, connect: l.connect.Copy()}
+	s.writer, s.secret = newWriter(now)
 	s.connect.RuntimeParams["application_name"] = applicationName(s.writer)
 	s.group = newGroup(s.writer)
 	started := l.started(clock, lost.now)
@@ -70,7 +71,7 @@ func (s *succession) begin(ctx context.Context, l *Log) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = session.register(ctx, s.writer, s.secret)
+	err = session.authenticate(ctx, s.secret)
 	if err == nil {
 		_, err = session.settle(ctx, s.group)
 	}

@@ -94,8 +94,8 @@ func (c *relayed) end() { _ = c.client.Close(); _ = c.server.Close() }
 
 var errCut = errors.New("cut")
 
-// The audit log's own session bears the writer's name, a UUID.
-var eventSession = regexp.MustCompile("application_name\x00sallyport audit [0-9a-f]{8}-")
+// The audit log's own session bears the writer's name.
+var eventSession = regexp.MustCompile("application_name\x00sallyport audit [0-9a-f]{12}-")
 
 // requests passes on what the proxy says.
 func (c *relayed) requests() error {

@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-const insertEvent = `INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES ($1, 'admin', 'w', $2, '{}')`
+const insertEvent = `INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES ($1, 'admin', '` + writerW + `', $2, '{}')`
 
 // tables lists the log's tables and partitions, each with a column of it.
 func tables(t *testing.T, conn *pgx.Conn) map[string]string {
@@ -78,8 +78,11 @@ func TestEveryTableIsGuarded(t *testing.T) {
 	}
 }
 
-// actAsW registers the writer "w", in a session that is it from here on.
-const actAsW = "SELECT audit.register_writer('w', sha256('secret')), set_config('sallyport.writer_secret', 'secret', false)"
+// actAsW lets a session add events of writerW from here on.
+const (
+	actAsW  = "SELECT set_config('sallyport.writer_secret', 'secret', false)"
+	writerW = "000000000001-K7gNU3sdo-OL0wNhqoVWhg" // SHA-256 of "secret"
+)
 
 func TestAppendOnly(t *testing.T) {
 	db := migrated(t)
@@ -90,7 +93,7 @@ func TestAppendOnly(t *testing.T) {
 		must(t, writer, insertEvent, at, i+1)
 	}
 	must(t, writer, "INSERT INTO audit.policies (digest, content) VALUES ('sha256:' || encode(sha256(''), 'hex'), '')")
-	must(t, admin, "INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (0, 'w', 1, sha256(''))")
+	must(t, admin, "INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (0, $1, 1, sha256(''))", writerW)
 	must(t, admin, "INSERT INTO audit.checkpoints (number, size, time, root, frontier, note) VALUES (1, 1, now(), sha256(''), sha256(''), '')")
 	all := tables(t, admin)
 	if len(all) < 10 {
@@ -115,7 +118,7 @@ func TestAppendOnly(t *testing.T) {
 	if n := ask[int](t, admin, "SELECT count(*) FROM audit.events"); n != 3 {
 		t.Errorf("%d events are left of 3", n)
 	}
-	if n := ask[int](t, admin, "SELECT count(*) FROM pg_trigger WHERE tgrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit.events'::regclass) AND tgenabled = 'A'"); n != 15 {
+	if n := ask[int](t, admin, "SELECT count(*) FROM pg_trigger WHERE tgrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit.events'::regclass) AND tgenabled = 'A'"); n != 20 {
 		t.Errorf("%d triggers fire always on 5 partitions", n)
 	}
 
@@ -146,7 +149,7 @@ func TestPrivileges(t *testing.T) {
 	db := migrated(t)
 	admin := open(t, db.URL(""))
 	must(t, admin, "DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN")
-	const add = "INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now(), 'admin', 'w', 1, '{}')"
+	const add = "INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now(), 'admin', '" + writerW + "', 1, '{}')"
 	for _, tt := range []struct {
 		statement                 string
 		writer, auditor, stranger bool
@@ -168,9 +171,6 @@ func TestPrivileges(t *testing.T) {
 		{"INSERT INTO audit.policies (digest, content) VALUES ('sha256:' || encode(sha256('x'), 'hex'), 'x')", true, false, false},
 		{"INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now(), 'admin', 'another', 1, '{}')", false, false, false},
 		{"INSERT INTO audit.policies (digest, content, first_seen) VALUES ('sha256:' || encode(sha256('x'), 'hex'), 'x', '2020-01-01')", false, false, false},
-		{"SELECT audit.register_writer('another', sha256(''))", true, false, false},
-		{"SELECT FROM audit.writer_registrations", true, true, false},
-		{"INSERT INTO audit.writer_registrations (writer, login, digest) VALUES ('x', 'x', sha256(''))", false, false, false},
 		{"SELECT audit.ensure_partition('2027-01-01')", true, false, false},
 		{"SELECT audit.refuse_change()", false, false, false},
 		{"SELECT audit.record_export('query', '{}', 1, sha256(''), 'tool')", true, true, false},

@@ -11,6 +11,9 @@ import (
 	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
+// writerServer is the writer of another server: SHA-256 of "its own".
+const writerServer = "000000000000-NUhy9ALAPj5-zUf57i4QvQ"
+
 // A claim is one clause of a row of the trust table of SECURITY.md, and what shows
 // that it holds.
 type claim struct {
@@ -32,7 +35,7 @@ const (
 // changes is what nobody may do to the log.
 func changes(t *testing.T, admin *pgx.Conn) []string {
 	t.Helper()
-	list := []string{"DROP SCHEMA audit CASCADE", "ALTER TABLE audit.events DISABLE TRIGGER ALL", "CREATE OR REPLACE FUNCTION audit.may_write(writer text) RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+	list := []string{"DROP SCHEMA audit CASCADE", "ALTER TABLE audit.events DISABLE TRIGGER ALL", "CREATE OR REPLACE FUNCTION audit.check_writer() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
 		"SELECT audit.expire('2020-01-01')", "SELECT audit.lift_hold(1, 'why')", "SET ROLE sallyport_owner", "CREATE TABLE audit.mine ()", "LOCK TABLE audit.events IN SHARE MODE"}
 	for table, column := range tables(t, admin) {
 		list = append(list, "UPDATE "+table+" SET "+column+" = "+column, "DELETE FROM "+table, "TRUNCATE "+table, "DROP TABLE "+table)
@@ -47,8 +50,7 @@ func TestTrustTable(t *testing.T) {
 	admin := open(t, db.URL(""))
 	never := changes(t, admin)
 	// Of another server, and what it has recorded.
-	must(t, admin, `INSERT INTO audit.writer_registrations (writer, login, digest) VALUES ('server', 'x', sha256('its own'))`)
-	must(t, admin, eventRow+`(now(), 'writer_started', 'server', 1, '{"attributes":{}}')`)
+	must(t, admin, eventRow+`(now(), 'writer_started', '`+writerServer+`', 1, '{"attributes":{}}')`)
 	must(t, admin, `DROP ROLE IF EXISTS trusted_migrator; CREATE ROLE trusted_migrator LOGIN; GRANT sallyport_owner TO trusted_migrator`)
 	endSessions := func(login string) string {
 		return `SELECT 1 / coalesce(bool_and(pg_terminate_backend(pid, 1000)), true)::int FROM pg_stat_activity WHERE usename = '` + login + `' AND datname = current_database() AND pid <> pg_backend_pid()`
@@ -56,48 +58,49 @@ func TestTrustTable(t *testing.T) {
 	for row, claims := range map[string][]claim{
 		"the login `sallyport_writer`": {
 			{says: "read everything in the log", may: []string{"SELECT FROM audit.events", "SELECT FROM audit.policies", "SELECT FROM audit.leaves", "SELECT FROM audit.checkpoints", "SELECT FROM audit.access"}},
-			{says: "add false events under names of their own, dated as they like (`verify` lists what was sealed late), and none under a name that a server has registered",
-				may: []string{eventRow + `(now() - interval '1 hour', 'decision', 'w', 1, '{}')`},
-				not: []string{eventRow + `(now(), 'decision', 'server', 2, '{}')`, eventRow + `(now(), 'decision', 'nobody', 1, '{}')`, eventRow + `(now(), 'hold_lifted', 'database', 1, '{}')`,
-					eventRow + `(now(), 'decision', 'w', 9223372036854775807, '{}')`, eventRow + `('infinity', 'decision', 'w', 1, '{}')`, eventRow + `(now(), 'admin', 'w', 1, 'x')`},
+			{says: "add false events under names of their own, dated as they like (`verify` lists what was sealed late), and none under the name of a server",
+				may: []string{eventRow + `(now() - interval '1 hour', 'decision', '` + writerW + `', 1, '{}')`},
+				not: []string{eventRow + `(now(), 'decision', '` + writerServer + `', 2, '{}')`, eventRow + `(now(), 'decision', 'nobody', 1, '{}')`, eventRow + `(now(), 'hold_lifted', 'database', 1, '{}')`,
+					eventRow + `(now(), 'decision', '` + writerW + `', 9223372036854775807, '{}')`, eventRow + `('infinity', 'decision', '` + writerW + `', 1, '{}')`, eventRow + `(now(), 'admin', '` + writerW + `', 1, 'x')`},
 				by: "audit/postgres.TestLoginIsNoWriter, audit/postgres.TestBackdatedEvent"},
 			{says: "add false findings of deployments, which show against the digest in the log", may: []string{finding + `now(), 'successful', 'seen', '')`},
 				not: []string{finding + `'infinity', 'successful', 'seen', '')`}, by: "audit/evidence.TestForgedFindings"},
-			{says: "keep a policy that never decided", may: []string{`INSERT INTO audit.policies (digest, content) VALUES ('sha256:' || encode(sha256('x'), 'hex'), 'x')`},
+			{says: "add a policy that never decided", may: []string{`INSERT INTO audit.policies (digest, content) VALUES ('sha256:' || encode(sha256('x'), 'hex'), 'x')`},
 				not: []string{`INSERT INTO audit.policies (digest, content) VALUES ('sha256:' || encode(sha256('x'), 'hex'), 'y')`,
 					`INSERT INTO audit.policies (digest, content, first_seen) VALUES ('sha256:' || encode(sha256('x'), 'hex'), 'x', '2020-01-01')`}},
 			{says: "keep old months from retention by adding to them", may: []string{`SELECT audit.ensure_partition('2020-01-01')`}, by: "audit/postgres.TestExpireAndLateEvents"},
 			{says: "make up to 240 partitions", may: []string{`SELECT audit.ensure_partition('2020-01-01')`}, not: []string{`SELECT audit.ensure_partition('10000-01-01')`}, by: "audit/postgres.TestPartitionsAreBounded"},
 			{says: "stop reconciliation or the writing of names, which shows", may: []string{`SELECT audit.acquire_names_lock()`, `SELECT audit.try_reconciliation_lock()`}, by: "identity/postgres.TestHeldLocks"},
-			{says: "end the sessions of the server that record, which reconnect", may: []string{endSessions(Writer)}, not: []string{endSessions(Sealer)}},
-			{says: "change what the server knows of names, and admit or revoke tokens", may: []string{`DELETE FROM identity.admitted_tokens`, `UPDATE identity.repositories SET valid_to = now()`,
+			{says: "end the server's recording sessions, which reconnect", may: []string{endSessions(Writer)}, not: []string{endSessions(Sealer)}},
+			{says: "change the stored names", may: []string{`UPDATE identity.repositories SET valid_to = now()`}},
+			{says: "admit or revoke tokens", may: []string{`DELETE FROM identity.admitted_tokens`,
 				`INSERT INTO identity.revocations (repository_uuid, until, by, why) VALUES (gen_random_uuid(), now() + '1 h', 'x', '')`}},
 			{says: "seal nothing", not: []string{leafRow, checkpointRow, `SELECT audit.try_seal_lock()`, `SELECT audit.add_checkpoint('{}', '{}', '{}', '')`, `SELECT audit.sealed_tree()`}},
 			{says: "change and delete nothing in the log", not: never},
 		},
 		"the login `sallyport_sealer`": {
 			{says: "read events, leaves and checkpoints", may: []string{"SELECT FROM audit.events", "SELECT FROM audit.leaves", "SELECT FROM audit.checkpoints"}, not: []string{"SELECT FROM identity.admitted_tokens", "SELECT FROM audit.policies"}},
-			{says: "seal recorded events, each writer's in order and without a gap", not: []string{leafRow, checkpointRow, `SELECT audit.add_checkpoint(ARRAY['server'], ARRAY[2], ARRAY[2], 'x')`, `SELECT audit.add_checkpoint(ARRAY['nobody'], ARRAY[1], ARRAY[1], 'x')`},
+			{says: "seal recorded events, each writer's in order and without a gap", not: []string{leafRow, checkpointRow, `SELECT audit.add_checkpoint(ARRAY['` + writerServer + `'], ARRAY[2], ARRAY[2], 'x')`, `SELECT audit.add_checkpoint(ARRAY['nobody'], ARRAY[1], ARRAY[1], 'x')`},
 				by: "audit/postgres.TestAddCheckpointRefuses"},
-			{says: "add checkpoints over the true tree that no key of the log has signed, which sealing and `verify` step over and report", not: []string{`SELECT audit.add_checkpoint(ARRAY['server'], ARRAY[1], ARRAY[1], 'x')`},
+			{says: "add checkpoints over the true tree that no key of the log has signed, which sealing and `verify` skip and report", not: []string{`SELECT audit.add_checkpoint(ARRAY['` + writerServer + `'], ARRAY[1], ARRAY[1], 'x')`},
 				by: "audit/postgres.TestCheckpointOfAStrangersKey"},
-			{says: "keep the turn to seal, which shows", may: []string{`SELECT audit.try_seal_lock()`}, by: "audit/postgres.TestSealingHeldUp"},
-			{says: "end the sessions of the server that seal, which reconnect", may: []string{endSessions(Sealer)}, not: []string{endSessions(Writer)}},
-			{says: "record nothing", not: []string{eventRow + `(now(), 'decision', 'w', 1, '{}')`, `SELECT audit.register_writer('w', sha256(''))`, `SELECT audit.ensure_partition('2020-01-01')`, finding + `now(), 'successful', 'seen', '')`,
+			{says: "keep the lock of sealing, which shows", may: []string{`SELECT audit.try_seal_lock()`}, by: "audit/postgres.TestSealingHeldUp"},
+			{says: "end the server's sealing sessions, which reconnect", may: []string{endSessions(Sealer)}, not: []string{endSessions(Writer)}},
+			{says: "record nothing", not: []string{eventRow + `(now(), 'decision', '` + writerW + `', 1, '{}')`, `SELECT audit.ensure_partition('2020-01-01')`, finding + `now(), 'successful', 'seen', '')`,
 				`INSERT INTO audit.policies (digest, content) VALUES ('sha256:' || encode(sha256('x'), 'hex'), 'x')`, `INSERT INTO identity.revocations (repository_uuid, until, by, why) VALUES (gen_random_uuid(), now() + '1 h', 'x', '')`,
 				`SELECT audit.record_export('query', '{}', 1, sha256(''), 'tool')`}},
 			{says: "change and delete nothing in the log", not: never},
 		},
 		"the login `sallyport_auditor`": {
 			{says: "read everything in the log", may: []string{"SELECT FROM audit.events", "SELECT FROM audit.policies", "SELECT FROM audit.decisions", "SELECT FROM audit.leaves", "SELECT FROM audit.access"},
-				not: append([]string{eventRow + `(now(), 'decision', 'w', 1, '{}')`, leafRow, checkpointRow, `SELECT audit.try_seal_lock()`, `SELECT audit.register_writer('w', sha256(''))`, "SELECT digest FROM identity.admitted_tokens"}, never...)},
+				not: append([]string{eventRow + `(now(), 'decision', '` + writerW + `', 1, '{}')`, leafRow, checkpointRow, `SELECT audit.try_seal_lock()`, "SELECT digest FROM identity.admitted_tokens"}, never...)},
 			{says: "set holds", may: []string{`SELECT audit.set_hold('2020-01-01', '2020-01-01', 'why')`}},
 			{says: "keep retention, and for as long as a transaction with an export or hold of theirs is open other exports and holds, waiting, which are then told whose session it is",
 				may: []string{`SELECT audit.record_export('query', '{}', 1, sha256(''), 'tool')`}, by: "audit/postgres.TestOpenTransactions"},
 		},
 		"a member of `sallyport_owner`, a PostgreSQL superuser": {
 			{says: "disable triggers and change the log", may: []string{`ALTER TABLE audit.policies DISABLE TRIGGER ALL; DELETE FROM audit.policies`}, not: []string{`DELETE FROM audit.policies`, leafRow}},
-			{says: "a checkpoint kept outside shows it, of what was sealed, and `audit verify` and `schema_attested` events name what of the schema was changed while it is", by: "audit/postgres.TestTamper"},
+			{says: "a checkpoint kept outside shows it, of what was sealed, and `audit verify` and `schema_attested` events name each changed object of the schema while it is changed", by: "audit/postgres.TestTamper"},
 		},
 	} {
 		said := trustRow(t, row)
