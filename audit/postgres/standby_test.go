@@ -111,10 +111,11 @@ func TestConfirmIsNeeded(t *testing.T) {
 	}
 	// The control is taken away: the session does not ask the standby.
 	p.primary.SynchronousStandby(t, "")
-	s, err := openSessionWithin(t.Context(), l.connect, time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var s *session
+	eventually(t, "the session before has ended", func() bool { // as the committer does: it connects again until it can
+		s, err = openSessionWithin(t.Context(), l.connect, time.Minute)
+		return err == nil
+	})
 	defer s.close()
 	if err := s.authenticate(t.Context(), l.secret); err != nil {
 		t.Fatal(err)
