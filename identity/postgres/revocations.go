@@ -76,9 +76,9 @@ func (s *Store) Revoked(stepUUID, repositoryUUID string) bool {
 	return step || repository
 }
 
-// Revoke writes a revocation down and tells every instance, which know of it
-// within two seconds, and this one's Watch does too. It returns when it is
-// durable. After an error it may be in force nevertheless; doing it again does
+// Revoke writes a revocation and notifies every instance, each of which refuses
+// the step within two seconds. This store refuses it when Revoke returns: the
+// revocation is durable and in force here. After an error it may be in force nevertheless; doing it again does
 // no harm. Until must lie in the future, by the database's clock, and should lie
 // after the end of any token that the step may still have. By names the
 // operator, in 1 to 1,000 bytes; why has at most 4,000.
@@ -93,7 +93,52 @@ func (s *Store) Revoke(ctx context.Context, scope Scope, uuid string, until time
 	if err != nil {
 		return Revocation{}, fmt.Errorf("revoke %s %q: %w", scope, uuid, err)
 	}
+	s.enforce(r)
 	return r, nil
+}
+
+// ownRevocation is a revocation of this store that a read of the database may
+// not show yet.
+type ownRevocation struct {
+	Revocation
+	after int64 // reads that had begun when it was committed
+}
+
+// enforce puts a committed revocation in force here, whether or not the database
+// can be read at this moment.
+func (s *Store) enforce(r Revocation) {
+	s.ownMu.Lock()
+	defer s.ownMu.Unlock()
+	s.own = append(s.own, ownRevocation{r, s.reads.Load()})
+	s.revoked.Store(newRevocationSet(s.withOwn(s.revoked.Load().list)))
+}
+
+// withOwn adds to a list the own revocations that it lacks. The caller holds
+// ownMu.
+func (s *Store) withOwn(list []Revocation) []Revocation {
+	list = slices.Clone(list)
+	for _, o := range s.own {
+		if !slices.ContainsFunc(list, func(r Revocation) bool { return r.ID == o.ID }) {
+			list = append(list, o.Revocation)
+		}
+	}
+	slices.SortFunc(list, func(a, b Revocation) int { return cmp.Compare(a.ID, b.ID) })
+	return list
+}
+
+// replace makes a list the set in force that a read has found. A revocation of
+// this store stays beside it until a read that began later shows it, or its end.
+func (s *Store) replace(list []Revocation, read int64) {
+	s.ownMu.Lock()
+	defer s.ownMu.Unlock()
+	s.own = slices.DeleteFunc(s.own, func(o ownRevocation) bool { return o.after < read })
+	list = s.withOwn(list)
+	old := s.revoked.Load()
+	if slices.EqualFunc(old.list, list, func(a, b Revocation) bool { return a.ID == b.ID && a.Until.Equal(b.Until) }) {
+		old.read.Store(time.Now().UnixNano())
+		return
+	}
+	s.revoked.Store(newRevocationSet(list))
 }
 
 func (r *Revocation) check() error {

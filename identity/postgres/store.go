@@ -65,6 +65,9 @@ type Store struct {
 	namesBlocked atomic.Int64 // since when another session holds the lock of names, in Unix nanoseconds; 0: none does
 
 	revoked atomic.Pointer[revocationSet]
+	reads   atomic.Int64 // of the revocations that Watch has begun
+	ownMu   sync.Mutex   // held while revoked is replaced
+	own     []ownRevocation
 	outage  atomic.Pointer[watchOutage] // nil: the set is up to date
 }
 

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -107,11 +106,12 @@ func (w *watcher) session(ctx context.Context) error {
 			return err
 		}
 		w.heard = false
+		read := w.store.reads.Add(1)
 		list, err := readRevocations(context.Background(), conn)
 		if err != nil {
 			return w.store.explain("read revocations", err)
 		}
-		w.publish(ctx, list)
+		w.publish(ctx, list, read)
 		if !pause(ctx, readFloor) {
 			return ctx.Err()
 		}
@@ -153,14 +153,9 @@ func closeNow(conn *pgx.Conn) {
 	_ = conn.Close(ctx)
 }
 
-// publish makes a list the set in force, and tells of what is new in it.
-func (w *watcher) publish(ctx context.Context, list []Revocation) {
-	old := w.store.revoked.Load()
-	if slices.EqualFunc(old.list, list, func(a, b Revocation) bool { return a.ID == b.ID && a.Until.Equal(b.Until) }) {
-		old.read.Store(time.Now().UnixNano())
-	} else {
-		w.store.revoked.Store(newRevocationSet(list))
-	}
+// publish makes a list the set in force, and reports what is new in it.
+func (w *watcher) publish(ctx context.Context, list []Revocation, read int64) {
+	w.store.replace(list, read)
 	w.store.back(ctx)
 	w.tell(list)
 }
