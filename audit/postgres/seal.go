@@ -150,7 +150,7 @@ func (s *Sealer) watch(ctx context.Context, tx pgx.Tx, last latest) error {
 // there was none and ours has just been registered.
 func (s *Sealer) authority(ctx context.Context, last latest, named []registration) (registered bool, err error) {
 	if len(named) == 0 && last.Size == 0 && last.refused == nil {
-		return true, s.registerFirst(ctx)
+		return s.registerFirst(ctx)
 	}
 	if s.config.Signer == nil {
 		return false, fmt.Errorf("%w: it is that of the log %s; copy its key file here and name it in audit.signing_key_file", ErrNoKey, cmpOrigin(last, named))
@@ -229,26 +229,37 @@ func readRegistrations(ctx context.Context, tx pgx.Tx) ([]registration, error) {
 	return all, err
 }
 
-// registerFirst names our key in a log that has none, and makes one first if we
-// have none.
-func (s *Sealer) registerFirst(ctx context.Context) error {
+// registerFirst records the first key of a log, and makes one first if this
+// instance has none. It is false where the event was recorded already and is not
+// in the database yet: while that is unavailable, the event is in the journal.
+func (s *Sealer) registerFirst(ctx context.Context) (registered bool, err error) {
+	if !s.registered.IsZero() && s.now().Sub(s.registered) < registerAgain {
+		return false, errKeyNotInDatabase
+	}
 	if s.config.Signer == nil {
 		if s.config.NewSigner == nil {
-			return fmt.Errorf("%w: it has none", ErrNoKey)
+			return false, fmt.Errorf("%w: it has none", ErrNoKey)
 		}
 		signer, err := s.config.NewSigner()
 		if err != nil {
-			return fmt.Errorf("make a signing key: %w", err)
+			return false, fmt.Errorf("make a signing key: %w", err)
 		}
 		s.config.Signer = signer
 	}
 	key := s.config.Signer.Key()
 	if err := s.config.Record(ctx, audit.Register(s.config.Signer, time.Now())); err != nil {
-		return fmt.Errorf("register the signing key: %w", err)
+		return false, fmt.Errorf("register the signing key: %w", err)
 	}
+	s.registered = s.now()
 	s.log.Info("the audit log has its signing key", "key", string(key))
-	return nil
+	return true, nil
 }
+
+// registerAgain is how long a recorded event may take to reach the database
+// before it counts as lost with the database that had it.
+const registerAgain = time.Minute
+
+var errKeyNotInDatabase = errors.New("the signing key was recorded, and its event is not in the database yet: it follows from the journal")
 
 // extend seals the batch and signs, in this transaction. The database computes
 // the leaves and the tree again, and refuses what differs from the signed note.

@@ -513,3 +513,41 @@ func TestLostWriter(t *testing.T) {
 	seal(t, s)
 	proven(t, verify(t, db, audit.Trust{}), 5, 0)
 }
+
+// TestFirstKeyIsRegisteredOnce: an event in the journal is recorded and not in the
+// database yet. The sealer waits for it, and does not record its key again.
+func TestFirstKeyIsRegisteredOnce(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	url := db.URL(postgres.Writer)
+	l := logFor(t, url, nil)
+	defer shut(t, l)
+	var journal []*audit.Event
+	now := time.Now()
+	s := sealerFor(t, url, l, func(c *SealerConfig) {
+		c.Signer = newKey(t, "")
+		c.Record = func(_ context.Context, e *audit.Event) error {
+			journal = append(journal, e)
+			return nil
+		}
+	})
+	s.now = func() time.Time { return now }
+	for range 3 {
+		if err := s.Seal(t.Context()); !errors.Is(err, errKeyNotInDatabase) {
+			t.Fatalf("sealed: %v", err)
+		}
+	}
+	if len(journal) != 1 {
+		t.Fatalf("recorded %d times", len(journal))
+	}
+	now = now.Add(2 * registerAgain) // lost with the database that had it
+	if err := s.Seal(t.Context()); !errors.Is(err, errKeyNotInDatabase) || len(journal) != 2 {
+		t.Fatalf("recorded %d times: %v", len(journal), err)
+	}
+	if err := l.Record(t.Context(), journal[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}

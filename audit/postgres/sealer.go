@@ -101,6 +101,7 @@ type Sealer struct {
 	now         func() time.Time
 	compared    time.Time        // when the places were last compared with the database; zero: not on this connection
 	newest      audit.Checkpoint // the newest that this instance published or saw in the database
+	registered  time.Time        // when the log's first key was recorded by this instance; zero: not so
 	fork        string           // the fork that is on record; "": none
 	// compareNewest is a field so that a test can show that it is needed.
 	compareNewest func(context.Context, pgx.Tx, latest) error
