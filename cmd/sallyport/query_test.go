@@ -239,7 +239,7 @@ func TestParameters(t *testing.T) {
 	question.Since, question.Until = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 11, 21, 8, 40, 0, 0, time.UTC)
 	question.Columns = []string{"time"}
 	got := string((&query{question: question, format: "csv"}).parameters())
-	if want := `{"columns":["time"],"format":"csv","host":["*.partner.example"],"order":"newest","port":[443],"since":"2026-11-01T00:00:00Z","until":"2026-11-21T08:40:00Z"}`; got != want {
+	if want := `{"columns":["time"],"format":"csv","host":["*.partner.example"],"order":"newest","port":[443],"self_tests":"excluded","since":"2026-11-01T00:00:00Z","until":"2026-11-21T08:40:00Z"}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
