@@ -23,10 +23,11 @@ type Log interface {
 	// Next gives the least number of each of these writers above the one beside it,
 	// whether it is sealed or not. Writers without one are left out.
 	Next(ctx context.Context, writers []string, numbers []int64) ([]NextNumber, error)
-	// Checkpoint gives the first checkpoint of at least this size, as a signed note;
-	// nil where there is none.
+	// Checkpoint gives the first checkpoint of at least this size that a key of the log
+	// signed (where keys are trusted from outside, one of those), as a signed note;
+	// where none did, the first; nil where there is none.
 	Checkpoint(ctx context.Context, size int64) ([]byte, error)
-	// CheckpointAfter gives the first checkpoint that was signed at this time or
+	// CheckpointAfter gives the first checkpoint that such a key signed at this time or
 	// later; nil where there is none.
 	CheckpointAfter(ctx context.Context, t time.Time) ([]byte, error)
 	// CheckpointSizes gives the sizes of the last checkpoint of each hour from one

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/postgres"
 )
 
@@ -68,29 +69,26 @@ func (r *Reader) Coverage(ctx context.Context, from, to time.Time) (Coverage, er
 }
 
 const (
-	checkpointSQL      = `SELECT note FROM audit.checkpoints WHERE size >= $1 ORDER BY size, number LIMIT 1`
-	checkpointSinceSQL = `SELECT note FROM audit.checkpoints WHERE time >= $1 ORDER BY number LIMIT 1`
+	checkpointSQL      = `SELECT note FROM audit.checkpoints WHERE size >= $1 ORDER BY size, number`
+	checkpointSinceSQL = `SELECT note FROM audit.checkpoints WHERE time >= $1 ORDER BY number`
 )
 
-// CheckpointOf gives the first checkpoint of at least this size, as it was signed;
-// nil where there is none.
+// CheckpointOf gives the first checkpoint of at least this size that a key of the log
+// signed, or a trusted one (see Trust); where none did, the first; nil where there is
+// none.
 func (r *Reader) CheckpointOf(ctx context.Context, size int64) ([]byte, error) {
 	return r.oneNote(ctx, checkpointSQL, size)
 }
 
-// CheckpointSince gives the first checkpoint that was signed at a time or later;
-// nil where there is none.
+// CheckpointSince gives the first checkpoint that was signed at a time or later, by
+// such a key as CheckpointOf; nil where there is none.
 func (r *Reader) CheckpointSince(ctx context.Context, t time.Time) ([]byte, error) {
 	return r.oneNote(ctx, checkpointSinceSQL, t)
 }
 
 func (r *Reader) oneNote(ctx context.Context, sql string, argument any) ([]byte, error) {
-	var note string
-	err := r.tx.QueryRow(ctx, sql, argument).Scan(&note)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil
-	}
-	return []byte(note), r.explain("look for a checkpoint", err)
+	note, _, err := r.firstSigned(ctx, sql, argument)
+	return note, r.explain("look for a checkpoint", err)
 }
 
 const countDecisionsSQL = `SELECT count(*)
@@ -157,20 +155,27 @@ func (p *part) give(sink Sink) {
 	}
 }
 
-const retentionAfterSQL = `SELECT coalesce((
-    SELECT c.size FROM audit.checkpoints c WHERE c.size > (
-        SELECT max(l.index) FROM audit.events e
-        JOIN audit.leaves l ON l.writer = e.writer AND l.writer_sequence = e.writer_sequence
-        WHERE e.kind = 'retention' AND e.writer = 'database' AND l.index >= $1)
-    ORDER BY c.size LIMIT 1), 0)`
+const retentionAfterSQL = `SELECT coalesce(max(l.index), -1) FROM audit.events e
+JOIN audit.leaves l ON l.writer = e.writer AND l.writer_sequence = e.writer_sequence
+WHERE e.kind = 'retention' AND e.writer = 'database' AND l.index >= $1`
 
 // RetentionAfter gives the size of the first checkpoint that covers all retention
 // events whose leaf is at this index or later; 0 where there are none, or none
 // covers them yet.
 func (r *Reader) RetentionAfter(ctx context.Context, leaf int64) (int64, error) {
-	var size int64
-	err := r.tx.QueryRow(ctx, retentionAfterSQL, leaf).Scan(&size)
-	return size, r.explain("look for retention", err)
+	var last int64
+	if err := r.tx.QueryRow(ctx, retentionAfterSQL, leaf).Scan(&last); err != nil || last < 0 {
+		return 0, r.explain("look for retention", err)
+	}
+	note, err := r.CheckpointOf(ctx, last+1)
+	if note == nil || err != nil {
+		return 0, err
+	}
+	c, err := audit.ReadCheckpoint(note)
+	if err != nil {
+		return 0, fmt.Errorf("look for retention: %w: the checkpoint behind leaf %d: %v", ErrDamaged, last, err)
+	}
+	return c.Size, nil
 }
 
 // findingsSQL makes the lines that audit.reconciliation_digest is of.

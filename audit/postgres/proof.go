@@ -19,6 +19,9 @@ type Proof struct {
 	Leaf       audit.Hash
 	Hashes     []audit.Hash
 	Checkpoint []byte // the signed note
+	// Skipped counts the checkpoints before it that cover the event as well, and that
+	// no key of the log signed.
+	Skipped int
 }
 
 // ErrNotSealed is returned, wrapped, for an event that no checkpoint covers.
@@ -28,12 +31,17 @@ var ErrNotSealed = errors.New("the event is not sealed yet")
 type Which bool
 
 const (
-	// First is the first checkpoint that covers the event. Its proof costs the same
-	// in a log of any size.
+	// First is the first checkpoint that covers the event and that a key of the log
+	// signed. Its proof costs the same in a log of any size.
 	First Which = false
 	// Latest is the log's latest checkpoint, which the present key has signed. Of the
 	// leaves behind the event those are read that no checkpoint before it tells of.
 	Latest Which = true
+)
+
+const (
+	coveringSQL       = `SELECT note FROM audit.checkpoints WHERE size > $1 ORDER BY size, number`
+	latestCoveringSQL = `SELECT note FROM audit.checkpoints WHERE size > $1 ORDER BY size DESC, number DESC`
 )
 
 // Prove proves that an event is under a checkpoint. It reads no record, and no leaf
@@ -50,17 +58,11 @@ func (r *Reader) Prove(ctx context.Context, writer string, sequence int64, under
 func (r *Reader) prove(ctx context.Context, writer string, sequence int64, under Which) (*Proof, error) {
 	var p Proof
 	var leaf, frontier []byte
-	var note string
-	var size, before int64
-	order := "size, number"
-	if under == Latest {
-		order = "size DESC, number DESC"
-	}
-	err := r.tx.QueryRow(ctx, `SELECT l.index, l.hash, c.size, c.note, coalesce(b.size, 0), coalesce(b.frontier, '')
+	var before int64
+	err := r.tx.QueryRow(ctx, `SELECT l.index, l.hash, coalesce(b.size, 0), coalesce(b.frontier, '')
 		FROM audit.leaves l
-		CROSS JOIN LATERAL (SELECT size, note FROM audit.checkpoints WHERE size > l.index ORDER BY `+order+` LIMIT 1) c
 		LEFT JOIN LATERAL (SELECT size, frontier FROM audit.checkpoints WHERE size <= l.index ORDER BY size DESC, number DESC LIMIT 1) b ON true
-		WHERE l.writer = $1 AND l.writer_sequence = $2`, writer, sequence).Scan(&p.Index, &leaf, &size, &note, &before, &frontier)
+		WHERE l.writer = $1 AND l.writer_sequence = $2`, writer, sequence).Scan(&p.Index, &leaf, &before, &frontier)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, ErrNotSealed
 	}
@@ -70,8 +72,22 @@ func (r *Reader) prove(ctx context.Context, writer string, sequence int64, under
 	if len(leaf) != len(p.Leaf) {
 		return nil, fmt.Errorf("%w: leaf %d has %d bytes", ErrDamaged, p.Index, len(leaf))
 	}
-	p.Leaf, p.Checkpoint = audit.Hash(leaf), []byte(note)
-	p.Hashes, err = audit.ProveInclusion(size, p.Index, func(level int, index int64) (audit.Hash, error) {
+	p.Leaf = audit.Hash(leaf)
+	sql := coveringSQL
+	if under == Latest {
+		sql = latestCoveringSQL
+	}
+	if p.Checkpoint, p.Skipped, err = r.firstSigned(ctx, sql, p.Index); err != nil {
+		return nil, err
+	}
+	if p.Checkpoint == nil {
+		return nil, ErrNotSealed
+	}
+	c, err := audit.ReadCheckpoint(p.Checkpoint)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the checkpoint that covers leaf %d: %v", ErrDamaged, p.Index, err)
+	}
+	p.Hashes, err = audit.ProveInclusion(c.Size, p.Index, func(level int, index int64) (audit.Hash, error) {
 		return r.subtree(ctx, index<<level, (index+1)<<level, before, frontier)
 	})
 	return &p, err

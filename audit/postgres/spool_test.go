@@ -187,7 +187,7 @@ func TestJournalWithoutRoomForOneEvent(t *testing.T) {
 
 // After its time a journal backs nothing more, though it has room.
 func TestOldJournal(t *testing.T) {
-	_, _, l := spooling(t, func(c *Config) { c.JournalAge = time.Millisecond })
+	_, _, l := spooling(t, func(c *Config) { c.JournalAge = time.Nanosecond })
 	if l.Available() == nil || l.Stats().Spooling || !l.Stats().JournalFull {
 		t.Errorf("%+v", l.Stats())
 	}

@@ -167,6 +167,7 @@ func (f evidenceFlags) build(c *cobra.Command) (*evidence.Built, error) {
 		return nil, err
 	}
 	defer r.Close()
+	r.Trust(o.Trust.Keys...)
 	o.Record = func(ctx context.Context, b evidence.Built) error { return recordPack(ctx, url, b) }
 	return evidence.Build(c.Context(), evidenceLog{r}, *f.out, o)
 }

@@ -75,6 +75,9 @@ log does not reach the size.`,
 			if err != nil {
 				return err
 			}
+			if line.skipped > 0 {
+				fmt.Fprintf(c.ErrOrStderr(), "%d later checkpoints that cover the event are signed by no key of the log, and were not used: run `sallyport audit verify`\n", line.skipped)
+			}
 			if err := out.Encode(line); err != nil {
 				return err
 			}
@@ -116,6 +119,7 @@ type proofLine struct {
 	Leaf       int64        `json:"leaf"`
 	Hashes     []audit.Hash `json:"hashes"`
 	Checkpoint string       `json:"checkpoint"`
+	skipped    int          // checkpoints that no key of the log signed
 }
 
 func prove(ctx context.Context, r *auditlog.Reader, record []byte, under auditlog.Which) (*proofLine, error) {
@@ -137,5 +141,5 @@ func prove(ctx context.Context, r *auditlog.Reader, record []byte, under auditlo
 	if err := audit.CheckInclusion(p.Hashes, checkpoint.Size, checkpoint.Root, p.Index, audit.Leaf(record)); err != nil {
 		return nil, errors.Join(err, errors.New("the record is not the one that was sealed: run `sallyport audit verify`"))
 	}
-	return &proofLine{string(record), p.Index, p.Hashes, string(p.Checkpoint)}, nil
+	return &proofLine{string(record), p.Index, p.Hashes, string(p.Checkpoint), p.Skipped}, nil
 }
