@@ -19,8 +19,8 @@ const (
 )
 
 // A Silence is a time in which no checkpoint of the log was signed, although an
-// instance that seals signs one every [HeartbeatInterval]: no instance sealed. That is no damage
-// (all of them may have been switched off), and nothing proves when the events that
+// instance that seals signs one every [HeartbeatInterval]: no instance sealed. It is not
+// damage (all of them may have been stopped), but nothing proves when the events that
 // the next checkpoint covers were recorded.
 type Silence struct {
 	From time.Time `json:"from"` // the signed time of the checkpoint before it
@@ -47,7 +47,7 @@ type Cadence struct {
 }
 
 // SilentSince returns for how long no checkpoint has been signed, if that is over
-// the bound at this time; zero: it is not, or there is no checkpoint at all.
+// the bound at this time; zero if it is not, or without any checkpoint.
 func (c Cadence) SilentSince(now time.Time) time.Duration {
 	if silent := now.Sub(c.Latest); !c.Latest.IsZero() && silent > c.Bound {
 		return silent

@@ -103,7 +103,7 @@ func isSignature(line []byte) bool {
 func (t *Trust) AddCheckpoints(name string, text []byte) (warnings []string, err error) {
 	notes, strays := ReadCheckpoints(text)
 	if len(notes) == 0 {
-		return nil, fmt.Errorf("%s: there is no signed checkpoint in it: name the file that the server publishes checkpoints to", name)
+		return nil, fmt.Errorf("%s: no signed checkpoint in the file: name the file that the server publishes checkpoints to", name)
 	}
 	for len(t.Sources) < len(t.Notes) {
 		t.Sources = append(t.Sources, t.Source(len(t.Sources)))

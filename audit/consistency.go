@@ -14,9 +14,8 @@ type TreeHead struct {
 	Root Hash  `json:"root"`
 }
 
-// A Consistency is a proof that the tree From is the beginning of the tree To (RFC
-// 6962 section 2.1.2): whoever trusts one of the two heads knows what the other has
-// in common with it. As JSON it is one line.
+// A Consistency is a proof that the tree To extends the tree From (RFC 6962 section
+// 2.1.2). It extends trust in one of the two heads to the other. As JSON it is one line.
 type Consistency struct {
 	From   TreeHead `json:"from"`
 	To     TreeHead `json:"to"`

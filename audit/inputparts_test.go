@@ -27,8 +27,8 @@ func inputEvent() *Event {
 	}
 }
 
-// TestInputIsNotRepeated: a record holds of the input only what its other fields do
-// not say, and whoever reads it gets the bytes that policy was asked.
+// TestInputIsNotRepeated: a record holds only the parts of the input that no other
+// field has, and a reader gets the bytes that policy evaluated.
 func TestInputIsNotRepeated(t *testing.T) {
 	for name, change := range map[string]func(*Event){
 		"all of it": func(*Event) {},

@@ -109,10 +109,10 @@ func (s *Signer) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(s.key)) }
 // MarshalJSON is the public half.
 func (s *Signer) MarshalJSON() ([]byte, error) { return json.Marshal(s.key) }
 
-// A Registration is what an event says that names a key.
+// A Registration is the content of an event that names a key.
 type Registration struct {
 	Key        Key
-	Possession string // signature of Key over this registration: whoever names a key has it
+	Possession string // signature of Key over this registration, which proves that its holder agrees
 	Previous   Key    // the key that hands over; empty where none does
 	Signature  string // of the previous key
 }

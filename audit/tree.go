@@ -135,7 +135,7 @@ func CheckInclusion(proof []Hash, size int64, root Hash, index int64, leaf Hash)
 func ProveConsistency(size, old int64, s Subtree) ([]Hash, error) {
 	proof, err := tlog.ProveTree(size, old, s.reader())
 	if err != nil {
-		return nil, fmt.Errorf("prove that the tree of %d goes on from that of %d: %w", size, old, err)
+		return nil, fmt.Errorf("prove that the tree of %d extends that of %d: %w", size, old, err)
 	}
 	return proof, nil
 }

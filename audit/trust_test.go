@@ -201,7 +201,7 @@ func TestKeyUses(t *testing.T) {
 	}
 }
 
-// TestStrayLinesAccuseNobody: text in a file of checkpoints that is no checkpoint,
+// TestStrayLinesAccuseNobody: text in a file of checkpoints that is not a checkpoint,
 // or that no known key signed, is a warning that names its line.
 func TestStrayLinesAccuseNobody(t *testing.T) {
 	l := sample(t)

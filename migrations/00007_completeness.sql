@@ -253,7 +253,7 @@ FROM (SELECT time, message, convert_from(record, 'UTF8')::json -> 'attributes' A
       FROM audit.events WHERE kind = 'self_test') e;
 COMMENT ON VIEW audit.self_tests IS 'Each run of the self-test: a probe that policy must refuse and one that it must allow, on the way that a step takes.';
 
--- Attributes are whatever a writer made them: what is no number is no number here.
+-- A writer chooses the attributes: a value that is not a number becomes NULL.
 CREATE VIEW audit.unrecorded_totals AS
 SELECT DISTINCT ON (e.writer, e.attributes ->> 'from')
        e.time, e.attributes ->> 'from' AS since,

@@ -38,7 +38,7 @@ type Admission struct {
 	again   atomic.Pointer[policy.Decision] // the latest, where policy has changed since
 	closed  atomic.Bool
 	stopped Cause  // given while it was a request: a tunnel that it becomes ends with it. The tracker's lock guards it
-	judged  string // the revision that allowed it last. Likewise
+	judged  string // the revision that allowed it last, guarded in the same way
 }
 
 // Cause is why an admission ended: a closed vocabulary.

@@ -65,7 +65,7 @@ func (c *checker) population() error {
 func (c *checker) decision(n int64, d, before *decided) error {
 	switch {
 	case d.Kind != string(audit.KindDecision) || d.end != nil && (!isClosing(d.end.Kind) || d.end.DecisionID != d.DecisionID):
-		return wrong("%s: line %d is no decision with its own end", populationFile, n)
+		return wrong("%s: line %d is not a decision with its own end", populationFile, n)
 	case !chosenBy(c.said.Repositories, d.said) && c.m.Sound:
 		return wrong("%s: line %d is of another repository", populationFile, n)
 	case !c.said.Period.within(d.Time) && c.m.Sound:

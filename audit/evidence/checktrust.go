@@ -126,7 +126,7 @@ func (c *checker) confirms(o audit.Checkpoint, by audit.Key) (bool, error) {
 		return true, nil
 	case proof == nil || o.Origin != c.at.Origin:
 		return false, nil
-	case o.Size > c.at.Size: // anybody can make a tree that goes on from the pack's
+	case o.Size > c.at.Size: // anybody can make a tree that extends the pack's
 		return proof.To == head, nil
 	case proof.From != head:
 		return false, wrong("checkpoint: the one from outside of size %d of %s has another root than the pack's tree has at that size", o.Size, o.Origin)

@@ -39,7 +39,7 @@ func TestCompressor(t *testing.T) {
 
 // TestCheckDoesNotCompress: another compressor makes other bytes of the same
 // population, and the pack holds; another population under the same digest of the
-// content does not, and neither does one that goes on and on.
+// content does not, and neither does one without an end.
 func TestCheckDoesNotCompress(t *testing.T) {
 	dir := build(t, october(t), nil)
 	files := tree(t, dir)

@@ -11,10 +11,9 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// consistencyFile has proofs that the tree of the pack's checkpoint goes on from that
-// of older checkpoints, and that the trees of larger ones from outside go on from it:
-// so that whoever kept another checkpoint than the pack's can tell from the folder
-// whether it is of the same log.
+// consistencyFile has proofs that the tree of the pack's checkpoint extends those of
+// older checkpoints, and that trees of larger checkpoints from outside extend it. A
+// reviewer with another checkpoint can check that it is of the same log.
 const consistencyFile = "consistency.jsonl"
 
 // A proof has some 1 to 1.5 KB.
@@ -94,8 +93,8 @@ func (b *builder) consistency(ctx context.Context) error {
 	})
 }
 
-// larger proves that the tree of the least checkpoint from outside that is larger
-// than the pack's goes on from it, where none has the pack's size. The log's leaves
+// larger proves that the tree of the smallest larger checkpoint from outside extends
+// the pack's, if none has the pack's size. The log's leaves
 // are read up to there. A file of checkpoints that has grown since gives the same
 // proof again, or none.
 func (b *builder) larger(ctx context.Context) ([]*audit.Consistency, error) {
@@ -126,7 +125,7 @@ func (b *builder) larger(ctx context.Context) ([]*audit.Consistency, error) {
 }
 
 // ErrNoTree is returned, wrapped, where a log does not reach a size.
-var ErrNoTree = errors.New("the log does not have so many leaves")
+var ErrNoTree = errors.New("the log has fewer leaves")
 
 // consistency reads the proofs: each has to hold, and to be about the pack's
 // checkpoint.
@@ -178,7 +177,7 @@ func (c *checker) about(p *audit.Consistency) (audit.TreeHead, bool) {
 	return audit.TreeHead{}, false
 }
 
-// addProofs takes the proofs that whoever checks the pack was given elsewhere.
+// addProofs adds the proofs that the checker was given in addition to the pack's.
 func (c *checker) addProofs() {
 	for i, p := range c.options.Proofs {
 		other, ok := c.about(p)

@@ -72,9 +72,9 @@ func (p *provenance) event(leaf int64, record []byte) {
 	})
 }
 
-// of are the activations of the revision that decided, as it came from its source: of
-// the same files from a directory or another commit none. The one that the decision
-// was made under comes first: the latest of its writer that is not after it.
+// of returns the activations of the revision that decided, from the same source: not
+// those of equal files from a directory or another commit. The activation that was in
+// force comes first: the latest of the decision's writer that is not after it.
 func (p *provenance) of(s *said) []Activation {
 	var own, others []Activation
 	for _, a := range p.by[s.Revision] {

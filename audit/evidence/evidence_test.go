@@ -125,24 +125,24 @@ func TestCounts(t *testing.T) {
 		t.Errorf("%d decisions", n)
 	}
 	for name, want := range map[string]string{
-		"tables/outcomes.csv":        `"client","allow","enforce","false","policy_allowed","","policy decided","40"`,
-		"tables/destinations.csv":    `"acme/payments","production-eu","production","api.partner.example:443","2026-10-02T09:00:00.000000Z","2026-10-21T09:00:39.000000Z","40","0","5","665","35000","partner"`,
-		"tables/report_mode.csv":     `"fonts.unlisted.example:443","no_rule_matched","observed"`,
-		"tables/denials.csv":         `"paste.example:443","policy_denied","no-paste-sites"`,
-		"tables/exceptions.csv":      `","2026-10-10T00:00:00Z","ended within","1","2026-10-22T03:00:00.000000Z"`,
-		"tables/revisions.csv":       `"0123456789ab","Ada <ada@acme.example>","ada"`,
-		"tables/activations.csv":     `"proxy-2"`,
-		"tables/approvals.csv":       `"self approved","no","","Ada {0a000000-0000-4000-8000-000000000001}"`,
-		"tables/policy_rejected.csv": `"does_not_load"`,
-		"tables/writers.csv":         `LOST: it did not end by itself`,
-		"tables/without_writer.csv":  `"2026-10-24T04:00:00Z","2026-10-25T00:00:00Z","20h0m0s"`,
-		"tables/journals.csv":        `"3"`,
+		"tables/outcomes.csv":         `"client","allow","enforce","false","policy_allowed","","policy decided","40"`,
+		"tables/destinations.csv":     `"acme/payments","production-eu","production","api.partner.example:443","2026-10-02T09:00:00.000000Z","2026-10-21T09:00:39.000000Z","40","0","5","665","35000","partner"`,
+		"tables/report_mode.csv":      `"fonts.unlisted.example:443","no_rule_matched","observed"`,
+		"tables/denials.csv":          `"paste.example:443","policy_denied","no-paste-sites"`,
+		"tables/exceptions.csv":       `","2026-10-10T00:00:00Z","ended within","1","2026-10-22T03:00:00.000000Z"`,
+		"tables/revisions.csv":        `"0123456789ab","Ada <ada@acme.example>","ada"`,
+		"tables/activations.csv":      `"proxy-2"`,
+		"tables/approvals.csv":        `"self approved","no","","Ada {0a000000-0000-4000-8000-000000000001}"`,
+		"tables/policy_rejected.csv":  `"does_not_load"`,
+		"tables/writers.csv":          `LOST: it did not end by itself`,
+		"tables/without_writer.csv":   `"2026-10-24T04:00:00Z","2026-10-25T00:00:00Z","20h0m0s"`,
+		"tables/journals.csv":         `"3"`,
 		"tables/operator_actions.csv": `"emergency_stop","ops"`,
-		"tables/exports.csv":         `"audit query","sallyport_auditor","","7"`,
-		"tables/retention.csv":       `first_day=2025-08-01`,
-		"tables/keys.csv":            `"the log itself","","true"`,
-		"tables/other.csv":           `"name_reassigned"`,
-		"report.html":                `Sound: nothing was changed`,
+		"tables/exports.csv":          `"audit query","sallyport_auditor","","7"`,
+		"tables/retention.csv":        `first_day=2025-08-01`,
+		"tables/keys.csv":             `"the log itself","","true"`,
+		"tables/other.csv":            `"name_reassigned"`,
+		"report.html":                 `Sound: nothing was changed`,
 	} {
 		if !strings.Contains(files[name], want) {
 			t.Errorf("%s does not say %s:\n%s", name, want, files[name])
@@ -285,7 +285,7 @@ func TestForgedByTheKeysHolder(t *testing.T) {
 			return strings.Replace(s, `{"from":{"size":3,"root":"`, `{"from":{"size":2,"root":"`, 1)
 		}},
 		"a consistency proof of another checkpoint": {consistencyFile, func(s string) string { return strings.Replace(s, `"to":{"size":`, `"to":{"size":1`, 1) }},
-		"a dossier's page":                          {sample + ".html", func(s string) string { return strings.Replace(s, "payments", "payment5", 1) }},
+		"a page of the sample":                      {sample + ".html", func(s string) string { return strings.Replace(s, "payments", "payment5", 1) }},
 		"the facts": {factsFile, func(s string) string {
 			return strings.Replace(s, `"decisions_selected": 51`, `"decisions_selected": 52`, 1)
 		}},

@@ -121,7 +121,8 @@ func (f *folder) createCompressed(name string) (*output, error) {
 	return o, err
 }
 
-// scratch makes a file that is no part of the pack, and has no name once it is open.
+// scratch makes a temporary file that is not part of the pack and has no name once it
+// is open.
 func (f *folder) scratch() (*os.File, error) {
 	const name = "scratch"
 	file, err := f.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)

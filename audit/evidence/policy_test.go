@@ -94,8 +94,8 @@ func TestActivationsAsTheyWere(t *testing.T) {
 			t.Errorf("of commit %s the table says %q, want %q", commit, decided[commit], want)
 		}
 	}
-	// The dossier of a decision by the directory names no commit, and that of a
-	// decision after the return names the activation that it was made under.
+	// The sample page of a decision by the directory names no commit, and that of a
+	// decision after the return names the activation in force.
 	for name, text := range files {
 		if !strings.HasPrefix(name, samplesFolder) || !strings.HasSuffix(name, ".json") {
 			continue

@@ -12,14 +12,14 @@ import (
 )
 
 // ErrTooShort is returned, wrapped, for a size that the log does not reach.
-var ErrTooShort = errors.New("the log does not have so many leaves")
+var ErrTooShort = errors.New("the log has fewer leaves")
 
-// Consistency proves that the tree of a size is the beginning of that of a larger
-// one, and computes both roots. Neither has to be the size of a checkpoint. It reads
+// Consistency proves that the tree of the size to extends that of the size from,
+// and computes both roots. Neither has to be the size of a checkpoint. It reads
 // the leaves from the checkpoint before the smaller size on.
 func (r *Reader) Consistency(ctx context.Context, from, to int64) (*audit.Consistency, error) {
 	c, err := r.consistency(ctx, from, to)
-	return c, r.explain(fmt.Sprintf("prove that the log of %d leaves goes on from that of %d", to, from), err)
+	return c, r.explain(fmt.Sprintf("prove that the log of %d leaves extends that of %d", to, from), err)
 }
 
 func (r *Reader) consistency(ctx context.Context, from, to int64) (*audit.Consistency, error) {

@@ -40,11 +40,11 @@ var effective = `WITH effective AS (
 )`
 
 var accessQueries = []accessQuery{
-	{"effective", "Who can do what to the log, and by which path", "Every role and every path: privileges, memberships with and without INHERIT, ownership, attributes, predefined roles. Whoever can become superuser, alter or drop can change the log; a checkpoint from outside shows that.",
+	{"effective", "Who can do what to the log, and by which path", "Every role and every path: privileges, memberships with and without INHERIT, ownership, attributes, predefined roles. A role that can become superuser, alter or drop can change the log; a checkpoint from outside shows that.",
 		[]string{"role", "may_log_in", "capability", "path"},
 		effective + ` SELECT e.role::text, e.may_log_in::text, e.capability::text, e.path::text FROM effective e
 WHERE $1::timestamptz < $2::timestamptz ORDER BY e.role, e.capability, e.path COLLATE "C"`},
-	{"roles", "Roles that can reach the log", "A superuser can do anything, and so can who may act as one.",
+	{"roles", "Roles that can reach the log", "A superuser, and a role that may act as one, can do anything.",
 		[]string{"role", "superuser", "may_log_in", "may_create_roles", "may_create_databases", "replicates", "bypasses_row_security"},
 		effective + ` SELECT r.rolname::text, r.rolsuper::text, r.rolcanlogin::text, r.rolcreaterole::text, r.rolcreatedb::text, r.rolreplication::text, r.rolbypassrls::text
 FROM pg_catalog.pg_roles r

@@ -21,7 +21,7 @@ import (
 // belongs to one goroutine.
 type journal struct {
 	folder, writer string
-	secret         string // with which whoever replays it writes as the writer
+	secret         string // authenticates the process that replays it as the writer
 	name           string // the file's, without its suffix; empty: the writer's
 	spool          bool   // it may back an allow
 	maxBytes       int64

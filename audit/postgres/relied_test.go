@@ -11,9 +11,8 @@ import (
 	"github.com/sallyport/sallyport/internal/postgres"
 )
 
-// TestReliedTables changes each table beside the events that evidence relies on, as
-// whoever may act as the owner, and requires the change to be found; and nothing is
-// found where nothing was changed.
+// TestReliedTables changes each table beside the events that evidence relies on, as the
+// owner, and requires the change to be found. Without a change nothing is found.
 func TestReliedTables(t *testing.T) {
 	t.Parallel()
 	a := aged(t)

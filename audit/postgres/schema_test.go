@@ -151,8 +151,8 @@ func attacked(t *testing.T, conn *pgx.Conn, query string, attacks []schemaAttack
 	return missed
 }
 
-// TestSchemaAttacks: what whoever may act as the owner does to the schema is found
-// by an auditor's login, each object by its name.
+// TestSchemaAttacks: an auditor's login finds each change of the schema by the owner,
+// with the object's name.
 func TestSchemaAttacks(t *testing.T) {
 	t.Parallel()
 	for _, m := range attacked(t, connection(t, database(t).URL("")), schemaSQL, schemaAttacks, len(schemaAttacks)) {

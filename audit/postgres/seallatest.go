@@ -141,7 +141,7 @@ func (s *Sealer) restore(ctx context.Context, tx pgx.Tx, last latest) (*audit.Tr
 			return nil, err
 		}
 		if tree.Size() == before {
-			return nil, fmt.Errorf("%w: there is no leaf %d, and there are %d", ErrDamaged, before, last.leaves)
+			return nil, fmt.Errorf("%w: leaf %d of %d is missing", ErrDamaged, before, last.leaves)
 		}
 	}
 	return tree, nil
@@ -165,7 +165,7 @@ func appendUnsigned(ctx context.Context, tx pgx.Tx, tree *audit.Tree) error {
 	_, err = pgx.ForEachRow(rows, []any{&index, &leaf, &event, &writer, &sequence}, func() error {
 		switch {
 		case index != tree.Size():
-			return fmt.Errorf("%w: there is no leaf %d", ErrDamaged, tree.Size())
+			return fmt.Errorf("%w: leaf %d is missing", ErrDamaged, tree.Size())
 		case len(leaf) != len(audit.Hash{}) || !bytes.Equal(leaf, event):
 			return fmt.Errorf("%w: leaf %d is not that of event %d of writer %s", ErrDamaged, index, sequence, writer)
 		}

@@ -23,7 +23,7 @@ type writers struct {
 	turn     int // where the next batch begins, if there are more writers than leaves in one
 }
 
-// rescan is how often all writers of the log are looked at. In between, new ones
+// rescan is how often all writers of the log are read. In between, new ones
 // show by their first event.
 const rescan = 10 * time.Minute
 

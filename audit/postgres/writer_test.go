@@ -159,7 +159,7 @@ func TestWriterSecretIsNeeded(t *testing.T) {
 }
 
 // TestJournalHasTheSecret: a journal without the secret of its writer is not
-// written to the log, and whoever replays it is itself again.
+// written to the log, and after the replay the process is its own writer again.
 func TestJournalHasTheSecret(t *testing.T) {
 	t.Parallel()
 	db, folder := database(t), t.TempDir()

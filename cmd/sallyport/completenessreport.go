@@ -16,17 +16,16 @@ import (
 func newCompleteness() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "completeness",
-		Short: "List the deployments that Bitbucket knows of and that never came through here",
-		Long: `Show what the server found when it held the deployments that Bitbucket knows of
-against the log: how many were seen, which were not, and which repositories were
-looked at and up to when. Nothing is asked of Bitbucket now.
+		Short: "List deployments in Bitbucket whose steps did not use Sallyport",
+		Long: `Show the server's comparison of the deployments in Bitbucket with the log: how many
+were seen, which were not, and up to when each repository was read. This command
+does not query Bitbucket.
 
-A step that needs no network never comes through, and is called not seen too.
+A step that needs no network does not use Sallyport, and is listed as not seen too.
 
-The exit status is 0 where every deployment of the period was seen, 1 where one
-was not, and 2 where that could not be told: a repository that could not be read,
-a deployment of which Bitbucket did not tell enough, findings that are not what
-they were, or nothing was ever looked at.`,
+The exit status is 0 if every deployment of the period was seen, 1 if one was not,
+and 2 if that is not known: a repository could not be read, Bitbucket returned too
+little about a deployment, the findings were changed, or there are none.`,
 		Args: noArguments,
 	}
 	from := addLogFlags(c)

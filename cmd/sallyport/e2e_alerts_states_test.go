@@ -328,7 +328,7 @@ func stateSelfTestFailed(t *testing.T) []alertScrape {
 	return scraped(t, w, "sallyport_self_test_failed")
 }
 
-// statePanic uses the component alone: there is no known way to make the program
+// statePanic uses the component alone: no known input makes the program
 // panic.
 func statePanic(t *testing.T) []alertScrape {
 	m := admin.NewMetrics("test")

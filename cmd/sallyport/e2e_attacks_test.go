@@ -81,7 +81,7 @@ func TestReadersAfterAttacks(t *testing.T) {
 	}
 	bogusCheckpoint(t, sealer)
 
-	// The server goes on.
+	// The server continues.
 	w.connect(t, w.anybody(), "nobody.example:443").refused(t, 403, "no_rule_matched")
 	eventually(t, "what can be sealed is", func() bool {
 		rows := w.query(t, named.Replace(`SELECT count(*) AS n FROM audit.events e WHERE writer NOT IN ('m1', 'm4') AND NOT EXISTS (

@@ -33,22 +33,22 @@ type evidenceFlags struct {
 func newEvidence() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "evidence",
-		Short: "Make an evidence pack of a period for whoever reviews the log",
-		Long: `Make a folder with what a reviewer asks of a period: a report for people, every
-decision with its end, the tables of the report, a reproducible sample with
-inclusion proofs, and a signed manifest of digests.
+		Short: "Make an evidence pack of a period for a reviewer",
+		Long: `Make a folder for the review of a period: a report, every decision with its end, the
+tables of the report, a reproducible sample with inclusion proofs, and a signed
+manifest of digests.
 
   sallyport audit evidence --from 2026-10-01 --to 2026-11-01 --out october
 
-The pack stands on the first checkpoint that covers every event of the period, and
-nothing that was sealed later is in it: run again, it has the same bytes. The log
-is verified up to there. That a pack was made is recorded in the log.
+The pack uses the first checkpoint that covers every event of the period, and has no
+event that was sealed later: made again, it has the same bytes. The log is verified up
+to that checkpoint. Making a pack is recorded in the log.
 
-The status is 0 where the log is sound and what was given from outside vouches for
-it, 1 where it is damaged or no given key signed it, 2 where no pack could be made,
-and 3 where the log is consistent and not anchored: neither a --key that signed it nor
-a --checkpoint that holds was given. With 1 and 3 the pack is made, and says so.
---unanchored accepts the last with status 0.`,
+The exit status is 0 if the log is sound and a key or checkpoint from outside vouches
+for it, 1 if it is damaged or no given key signed it, 2 if no pack could be made, and 3
+if it is consistent but not anchored: neither a --key that signed it nor a valid
+--checkpoint was given. With 1 and 3 the pack is made, and its report has the result.
+--unanchored turns status 3 into 0.`,
 		Args: noArguments,
 	}
 	f := evidenceFlags{logFlags: addLogFlags(c)}
@@ -56,12 +56,12 @@ a --checkpoint that holds was given. With 1 and 3 the pack is made, and says so.
 	f.to = c.Flags().String("to", "", "its end, which is not in it")
 	f.out = c.Flags().StringP("out", "o", "", "`DIR` to make, which must not be there yet")
 	f.repositories = c.Flags().StringArray("repository", nil, "a `REPOSITORY` to narrow it to, by full name or UUID; may be given again")
-	f.sample = c.Flags().Int("sample", 25, "how many decisions to draw for dossiers")
+	f.sample = c.Flags().Int("sample", 25, "how many decisions to draw for the sample")
 	f.seed = c.Flags().String("seed", "", "what the sample is drawn by (default: the root of the checkpoint)")
-	f.size = c.Flags().Int64("size", 0, "stand on the log's checkpoint of this size (default: the first that covers the period)")
+	f.size = c.Flags().Int64("size", 0, "use the log's checkpoint of this size (default: the first that covers the period)")
 	f.trusted = addTrustFlags(c, "a public `KEY` of the log, or a file with one on each line; may be given again")
 	f.signingKey = c.Flags().String("signing-key", "", "`FILE` of the private key that signs the manifest (default: the one of the configuration)")
-	f.unsigned = c.Flags().Bool("unsigned", false, "make a pack that nobody has signed, where there is no key")
+	f.unsigned = c.Flags().Bool("unsigned", false, "make a pack without a signature, if there is no key")
 	f.quiet = c.Flags().Bool("quiet", false, "show no progress")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		built, err := f.build(c)

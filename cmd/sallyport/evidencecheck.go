@@ -15,22 +15,22 @@ func newEvidenceCheck() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check DIR",
 		Short: "Check an evidence pack, with nothing but its folder",
-		Long: `Check the signature of the manifest, the digest of every file, that none is missing
-and none too many; draw the sample again, check every proof, and make the tables
-and the report again from the population, and compare.
+		Long: `Check the signature of the manifest and the digest of every file, and that no file is
+missing or extra. Draw the sample again, check every proof, recompute the tables and
+the report from the population, and compare.
 
-With --key the manifest and the checkpoint have to be signed by a given key, or by
-one that it handed over to; give the key of the log and that of who made the pack
-where they are two. With --checkpoint one of the checkpoints in the file has to
-hold: to be the pack's own, or to be bound to it by a proof (RFC 6962 section 2.1.2).
-The pack has proofs for the last checkpoint of each hour of its period and of each day
-before it, and for those that it was made with; --proof gives others, which "audit
-proof --from-size --to-size" prints.
+With --key the manifest and the checkpoint have to be signed by a given key or a
+successor of it; give both the key of the log and that of the pack's maker if they
+differ. With --checkpoint one of the checkpoints in the file has to be valid: equal to
+the pack's own, or connected with it by a proof (RFC 6962 section 2.1.2). The pack has
+proofs for the last checkpoint of each hour of its period and of each day before it,
+and for those given when it was made; "audit proof --from-size --to-size" prints
+others, for --proof.
 
-The status is 0 where nothing was found and what was given vouches for the pack, 1
-where the pack is damaged, or whole and about a log that is, or no given key signed
-it, 2 where it could not be read, and 3 where it is whole and not anchored: nothing
-from outside vouches for it. --unanchored accepts that with status 0.`,
+The exit status is 0 if nothing was found and a given key or checkpoint vouches for the
+pack, 1 if the pack or its log is damaged or no given key signed it, 2 if it could not
+be read, and 3 if it is whole but not anchored: nothing from outside vouches for it.
+--unanchored turns status 3 into 0.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return invalid{fmt.Errorf("which pack? Give one folder\nsee: %s --help", c.CommandPath())}
@@ -38,9 +38,9 @@ from outside vouches for it. --unanchored accepts that with status 0.`,
 			return nil
 		},
 	}
-	trusted := addTrustFlags(c, "a public `KEY` of the log or of who signed the pack, or a file with one on each line; may be given again")
+	trusted := addTrustFlags(c, "a public `KEY` of the log or of the pack's signer, or a file with one on each line; may be given again")
 	proofs := c.Flags().StringArray("proof", nil, "`FILE` of consistency proofs between the pack's checkpoint and others; may be given again")
-	unsigned := c.Flags().Bool("unsigned", false, "take a pack that nobody has signed")
+	unsigned := c.Flags().Bool("unsigned", false, "accept a pack without a signature")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		given, err := trusted.read()
 		if err != nil {

@@ -27,8 +27,8 @@ sealed, with their place in the Merkle tree, the signed checkpoints, and what is
 not sealed yet. docs/audit.md has the format; sallyport audit verify --export
 reads it.
 
-That it was written is recorded in the log, with the SHA-256 of what was written.
-Where that cannot be recorded there is no file.`,
+The export is recorded in the log, with its SHA-256.
+If that cannot be recorded, there is no file.`,
 		Args: noArguments,
 	}
 	from := addLogFlags(c)

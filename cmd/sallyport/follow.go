@@ -19,25 +19,24 @@ import (
 func newFollow() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "follow",
-		Short: "Hand sealed events on, in the order of the tree, as lines of JSON",
-		Long: `Write each sealed event as a line of JSON, in the order of the Merkle tree, and go
-on as more is sealed. It is a process of its own, which only reads: however slow
-it is, the proxy does not wait for it.
+		Short: "Stream sealed events, in the order of the tree, as lines of JSON",
+		Long: `Write each sealed event as a line of JSON, in the order of the Merkle tree, and
+continue as more are sealed. It is a separate process that only reads: the proxy does
+not wait for it.
 
   sallyport audit follow -c sallyport.yaml --out /var/log/sallyport/events.jsonl
 
   {"leaf":0,"record":{…}}                                                         an event, as it was sealed
-  {"leaf":7,"writer":"…","writer_sequence":3,"hash":"…","gone":true}              retention has taken it
+  {"leaf":7,"writer":"…","writer_sequence":3,"hash":"…","gone":true}              retention removed it
   {"leaf":9,"writer":"…","writer_sequence":4,"hash":"…","record_base64":"…"}      it is not what was sealed
 
-Every leaf is written at least once, in order. Where it has come to is kept in
---position, after what it wrote is on the disk: when it is started again it goes
-on from there, and may write its latest lines again. Who reads them drops what has
-a leaf that was seen.
+Every leaf is written at least once, in order. --position has the latest leaf whose
+line is on disk: after a restart the command continues there, and may repeat its
+latest lines. A consumer drops lines whose leaf it has already seen.
 
-A file that is moved away is made anew, also on SIGHUP. Where the disk is full it
-ends with status 1, and goes on when it is started again. Ended by SIGINT or
-SIGTERM its status is 0.`,
+A file that was renamed is created again, also on SIGHUP. If the disk is full the
+command ends with status 1; started again, it continues. Ended by SIGINT or SIGTERM
+its status is 0.`,
 		Args: noArguments,
 	}
 	from := addLogFlags(c)

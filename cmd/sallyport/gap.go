@@ -20,11 +20,11 @@ func newGap() *cobra.Command {
 		Short: "List missing events of the audit log, and declare them missing",
 		Long: `List missing events of the audit log, and declare them missing.
 
-A process numbers its events from 1 without gaps. Where a number is missing, a
-failover or a lost disk took the event, or somebody removed it before it was
-sealed: nothing that follows it is sealed, of that process alone. Find out why,
-and then declare the gap: a signed event that stays in the log for good, and that
-sallyport audit verify shows. What follows the gap is sealed from then on.`,
+A process numbers its events from 1 without gaps. If a number is missing, a failover
+or a lost disk lost the event, or somebody removed it before it was sealed. Later
+events of that process are then not sealed. Find the cause, and then declare the gap:
+the declaration is a signed, permanent event that sallyport audit verify shows.
+Events after the gap are then sealed.`,
 		Args: noArguments, RunE: help,
 	}
 	parent.AddCommand(newGapList(), newGapDeclare())
@@ -49,11 +49,12 @@ func (f ownerFlags) useGaps(ctx context.Context, act func(*auditlog.Gaps) error)
 func newGapList() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
-		Short: "List missing events, those that are declared too",
-		Long: `List missing events: each gap with the command that declares it, then the declared
-gaps, then what processes report as lost after a failover. An auditor's login may.
+		Short: "List missing events, including declared ones",
+		Long: `List missing events: each gap with the command that declares it, the declared gaps,
+and the events that processes reported as lost after a failover. An auditor's login
+is sufficient.
 
-The status is 1 where a gap is not declared.`,
+The exit status is 1 if a gap is not declared.`,
 		Args: noArguments,
 	}
 	from := addOwnerFlags(c)
@@ -106,19 +107,19 @@ func printGaps(out io.Writer, gaps []auditlog.Gap, lost []audit.LostRange) (open
 func newGapDeclare() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "declare",
-		Short: "Declare that events are missing for good",
-		Long: `Declare that events of a writer are missing for good, with a reason, in a signed
-event that stays in the log. It needs the login of audit.migration_url_file and the
-key that signs the log: neither alone is enough. The database refuses it for events
-that are recorded or were sealed, and for what is not a gap; sallyport audit gap
-list prints the command for each gap.`,
+		Short: "Declare events permanently missing",
+		Long: `Declare that events of a writer are permanently missing, with a reason, in a signed
+event that stays in the log. It needs both the login of audit.migration_url_file and
+the key that signs the log. The database rejects a declaration of events that are
+recorded or were sealed, or that are not a gap. sallyport audit gap list prints the
+command for each gap.`,
 		Args: noArguments,
 	}
 	from := addOwnerFlags(c)
 	writer := c.Flags().String("writer", "", "the `WRITER` whose events are missing")
 	first := c.Flags().String("first", "", "the first missing `NUMBER`")
 	last := c.Flags().String("last", "", "the last missing `NUMBER`")
-	reason := c.Flags().String("reason", "", "why they are missing, for who reads the log")
+	reason := c.Flags().String("reason", "", "why they are missing, for readers of the log")
 	key := c.Flags().String("signing-key", "", "`FILE` of the private key that signs the log (default: the one of the configuration)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if *writer == "" || *reason == "" {
@@ -128,7 +129,7 @@ list prints the command for each gap.`,
 		for i, text := range []string{*first, *last} {
 			var err error
 			if numbers[i], err = strconv.ParseInt(text, 10, 64); err != nil {
-				return invalid{fmt.Errorf("--first and --last are numbers of events, and not %q", text)}
+				return invalid{fmt.Errorf("--first and --last: %q is not a number of an event", text)}
 			}
 		}
 		signer, err := from.signer(*key)

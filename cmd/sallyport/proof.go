@@ -18,24 +18,23 @@ func newProof() *cobra.Command {
 		Short: "Prove that a decision and its end are in the signed log, or that the log only grew",
 		Long: `Print, as a line of JSON for each event of a decision, its record, its place in
 the Merkle tree, the hashes from its leaf to the root (RFC 6962 section 2.1.1) and
-the signed checkpoint with that root. Who has the log's public key needs nothing
-else to check it. The proof was checked before it is printed.
+the signed checkpoint with that root. A reader with the log's public key needs nothing
+else to check it. The proof is verified before it is printed.
 
-With --from-size and --to-size, print a proof that the tree of the one size is the
-beginning of that of the other (RFC 6962 section 2.1.2), as a line of JSON with both
-roots. Whoever kept a checkpoint of the one size and trusts one of the other needs
-nothing else; "audit evidence check --proof" takes it.
+With --from-size and --to-size, print a proof that the larger tree extends the smaller
+one (RFC 6962 section 2.1.2), as a line of JSON with both roots. It connects two
+checkpoints of these sizes, for "audit evidence check --proof".
 
   sallyport audit proof --from-size 1042 --to-size 5310 > proof.json
 
-The exit status is 1 where there is no such decision, or it is not sealed yet, or the
-log does not reach the size.`,
+The exit status is 1 if the log does not have the decision, has not sealed it yet, or is
+smaller than the size.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 && c.Flags().Changed("from-size") {
 				return nil
 			}
 			if len(args) != 1 || c.Flags().Changed("from-size") || c.Flags().Changed("to-size") {
-				return invalid{fmt.Errorf("what is to be proven? Give the id of one decision, or --from-size and --to-size\nsee: %s --help", c.CommandPath())}
+				return invalid{fmt.Errorf("give the id of one decision, or --from-size and --to-size\nsee: %s --help", c.CommandPath())}
 			}
 			return nil
 		},

@@ -21,7 +21,7 @@ import (
 func newQuery() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "query",
-		Short: "Ask the audit log which events there were",
+		Short: "List the events of the audit log that match filters",
 		Long: `List the events of the audit log that match all of the filters, the newest first.
 A filter that is given more than once, or a list with commas, means any of its
 values. Times are UTC.

@@ -18,22 +18,22 @@ import (
 func newRetention() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "retention",
-		Short: "Take the events of old months out of the audit log",
-		Long: `Take the events of old months out of the audit log: of each month that ended and
-was sealed longer ago than --keep says, and that no hold keeps. Decisions and
-their ends go. What the log says of itself stays (its writers and keys, policies,
-operators' deeds, exports, holds and retention), and so do the leaves and the
-checkpoints: an event of kind retention says what was taken, and
-sallyport audit verify proves the rest.
+		Short: "Remove the events of old months from the audit log",
+		Long: `Remove the events of old months from the audit log: of each month that ended and was
+sealed longer ago than --keep, and that no hold keeps. Decisions and their ends are
+removed. The log's own events stay (writers, keys, policies, operators' actions,
+exports, holds and retention), and so do the leaves: an event of kind retention has
+what was removed, and sallyport audit verify proves the rest. Checkpoints older than
+a week are thinned out to the first and the last of each hour.
 
-It acts with the login of audit.migration_url_file, for the server's own may not.
-The database refuses less than 366 days, whoever asks. Run it once a month, from
+It uses the login of audit.migration_url_file; the server's logins may not do this.
+The database rejects less than 366 days for every login. Run it once a month, from
 a timer; docs/operations.md has one.`,
 		Args: noArguments,
 	}
 	from := addOwnerFlags(c)
 	keep := c.Flags().String("keep", strconv.Itoa(audit.DefaultKeepDays)+"d", "how long events are kept, in `DAYS`: 366d or more")
-	dry := c.Flags().Bool("dry-run", false, "say what would be taken, and take nothing")
+	dry := c.Flags().Bool("dry-run", false, "print what would be removed, and remove nothing")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		days, err := parseDays(*keep)
 		if err != nil {

@@ -21,19 +21,18 @@ import (
 func newShow() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show ID",
-		Short: "Show a decision and its end by the id that a step was told",
-		Long: `Show what the log holds of one decision: who asked for what, how it came out by
-which rule of which policy, with the rule's text at that revision, how it ended,
-and where both are in the Merkle tree. The id is the one in a refusal (Sallyport-Decision), in "tunnels list" and in the
-server's own log lines.
+		Short: "Show a decision and its end by the id in a refusal",
+		Long: `Show one decision: the request, the rule and the policy that decided, the rule's text
+at that revision, the end, and the place of both events in the Merkle tree. The id is
+the one in a refusal (Sallyport-Decision), in "tunnels list" and in the server's log.
 
   sallyport audit show 01a1fdf4-c192-7cf7-900b-49ceb24f5238
 
-Each record is proven up to the first checkpoint that covers it. Whose signature that bears
-is for "audit verify" to say; "audit proof" prints what anybody else can check.
---json has the records' fields, the proofs, and what has become known since. The
-exit status is 1 where the log has no such decision, cannot be read or is damaged
-there, and 2 where the id is none.`,
+Each record is proven up to the first checkpoint that covers it. "audit verify" checks
+the signature of that checkpoint, and "audit proof" prints a proof for others. --json
+has the records' fields, the proofs, and later information. The exit status is 1 if the
+log does not have the decision, cannot be read or is damaged there, and 2 if the id is
+not valid.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return invalid{fmt.Errorf("which decision? Give one id\nsee: %s --help", c.CommandPath())}

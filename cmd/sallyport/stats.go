@@ -22,7 +22,7 @@ and deployment environment, and the destinations that were most asked for, with
 the bytes that went there; who wrote, and whether a number is missing; how much
 of the whole log is sealed, and what it takes on the disk. Bytes are those of the
 tunnels and requests that ended in the period. The probes of the self-test are
-counted apart: they are no pipeline's.
+counted separately.
 
 The exit status is 1 where the log cannot be read, and 2 where the command line is
 wrong.`,

@@ -21,7 +21,7 @@ import (
 func newTail() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "tail",
-		Short: "Show the latest events of the audit log, and then what comes",
+		Short: "Show the latest events of the audit log, and then new ones",
 		Long: `Show the newest events of the audit log that match the filters, and then each that
 becomes visible, once.
 

@@ -14,7 +14,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// trustFlags name what whoever verifies has from outside the log.
+// trustFlags name the keys and checkpoints that a verifier has from outside the log.
 type trustFlags struct {
 	keys, checkpoints *[]string
 	unanchored        *bool
@@ -24,7 +24,7 @@ func addTrustFlags(c *cobra.Command, keyUsage string) trustFlags {
 	return trustFlags{
 		checkpoints: c.Flags().StringArray("checkpoint", nil, "`FILE` of checkpoints from outside the database; may be given again"),
 		keys:        c.Flags().StringArray("key", nil, keyUsage),
-		unanchored:  c.Flags().Bool("unanchored", false, "accept that nothing from outside vouches for what is read: neither --key nor --checkpoint is given"),
+		unanchored:  c.Flags().Bool("unanchored", false, "accept a result that nothing from outside vouches for, without --key and --checkpoint"),
 	}
 }
 
@@ -40,7 +40,7 @@ type givenTrust struct {
 
 func (f trustFlags) read() (*givenTrust, error) {
 	if *f.unanchored && len(*f.keys)+len(*f.checkpoints) > 0 {
-		return nil, errors.New("--unanchored: it says that nothing from outside is given, and --key or --checkpoint is: leave one of them out")
+		return nil, errors.New("--unanchored cannot be combined with --key or --checkpoint: leave it out")
 	}
 	trust, warnings, err := readTrust(*f.keys, *f.checkpoints)
 	return &givenTrust{trust: trust, checkpoints: len(*f.checkpoints) > 0, unanchored: *f.unanchored, warnings: warnings}, err

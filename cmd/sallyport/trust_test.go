@@ -93,7 +93,7 @@ func TestVerifyStatus(t *testing.T) {
 	}{
 		"nothing is given":                        {log.export, nil, 3, "CONSISTENT, NOT ANCHORED"},
 		"accepted":                                {log.export, []string{"--unanchored"}, 0, "as --unanchored accepts"},
-		"accepted, and a key":                     {log.export, []string{"--unanchored", "--key", string(log.key)}, 2, "leave one of them out"},
+		"accepted, and a key":                     {log.export, []string{"--unanchored", "--key", string(log.key)}, 2, "leave it out"},
 		"the key":                                 {log.export, []string{"--key", string(log.key)}, 0, "signed sizes 1 to 3; trusted"},
 		"the checkpoints":                         {log.export, []string{"--checkpoint", log.checkpoints}, 0, "sound: nothing"},
 		"another key":                             {log.export, []string{"--key", string(newTestSigner(t).Key())}, 1, "the log is signed by " + string(log.key)},
@@ -104,7 +104,7 @@ func TestVerifyStatus(t *testing.T) {
 		"a log, the checkpoints of another":       {log.export, []string{"--checkpoint", forged.checkpoints}, 3, "is signed by no key that was given"},
 		"the key, and the checkpoints of another": {log.export, []string{"--key", string(log.key), "--checkpoint", forged.checkpoints}, 3, "is signed by no key that was given"},
 		"text among the checkpoints":              {log.export, []string{"--checkpoint", noted}, 0, noted + ":1: the text here is not part of a signed checkpoint"},
-		"a file without a checkpoint":             {log.export, []string{"--checkpoint", log.export}, 2, "there is no signed checkpoint in it"},
+		"a file without a checkpoint":             {log.export, []string{"--checkpoint", log.export}, 2, "no signed checkpoint in the file"},
 		"a file without a key":                    {log.export, []string{"--key", "/dev/null"}, 2, "has no key in it"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -19,26 +19,26 @@ import (
 func newVerify() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "verify",
-		Short: "Prove that nothing in the audit log was changed or taken away",
-		Long: `Read the whole audit log, or an export of it, and hold every event against the
-Merkle tree and every tree against its signed checkpoint.
+		Short: "Prove that nothing in the audit log was changed or removed",
+		Long: `Read the whole audit log, or an export of it, and compare every event with the Merkle
+tree and every tree with its signed checkpoint.
 
-With --checkpoint, a file of checkpoints that were published outside of the
-database, the log is compared with these: then a tail that was cut off, an older
-backup, and a log that was rewritten as a whole are found too. With --key, this
-key or one that it handed over to must have signed the log: it vouches for all
-events under the checkpoints that it signed. A key that the log only names vouches
-for nothing. Where the configuration is read and there is no --checkpoint, the log
-is compared with the files of checkpoints that this instance published.
+With --checkpoint, a file of checkpoints that were published outside of the database,
+the log is also compared with these. That detects a log whose end was cut off, an
+older backup, and a log that was rewritten as a whole. With --key, this key or a
+successor must have signed the log; it vouches for all events under the checkpoints
+that it signed. A key that the log only names vouches for nothing. With a
+configuration and without --checkpoint, the log is compared with the files of
+checkpoints that this instance published.
 
 Events that were sealed long after their own time are listed as late, with the
-checkpoint that first covers them: somebody backdated them, their writer's clock
-was behind, or they were in a journal. That is not damage.
+checkpoint that first covers them: they were in a journal, their writer's clock was
+behind, or somebody backdated them. Late events are not damage.
 
-The status is 0 where nothing was found and a key or a checkpoint from outside
-vouches for the log, 1 where the log is damaged or no given key signed it, 2 where
-it could not be read, and 3 where it is consistent and not anchored: nothing from
-outside vouches for it. --unanchored accepts that with status 0.`,
+The exit status is 0 if nothing was found and a key or a checkpoint from outside
+vouches for the log, 1 if the log is damaged or no given key signed it, 2 if it could
+not be read, and 3 if it is consistent but not anchored: nothing from outside vouches
+for it. --unanchored turns status 3 into 0.`,
 		Args: noArguments,
 	}
 	from := addLogFlags(c)
@@ -178,7 +178,7 @@ func verifyBesides(ctx context.Context, r *auditlog.Reader, relied *auditlog.Rel
 	return nil
 }
 
-// schemaWarnings names each object that is not as installed. It is no damage: what
+// schemaWarnings names each object that is not as installed. It is not damage: what
 // was done to the events is found by itself.
 func schemaWarnings(s auditlog.Schema) []string {
 	if s.Expected == nil {

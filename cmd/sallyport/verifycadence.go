@@ -11,7 +11,7 @@ import (
 
 // addMaxSilence adds the flag that bounds the time between two checkpoints.
 func addMaxSilence(c *cobra.Command) *time.Duration {
-	return c.Flags().Duration("max-silence", audit.DefaultMaxSilence, "list where two checkpoints in a row were signed further apart than this")
+	return c.Flags().Duration("max-silence", audit.DefaultMaxSilence, "list times of more than this without a checkpoint")
 }
 
 // checkMaxSilence refuses a bound that would list everything.

@@ -12,7 +12,7 @@ import (
 
 // addMaxLateness adds the flag that bounds lateness.
 func addMaxLateness(c *cobra.Command) *time.Duration {
-	return c.Flags().Duration("max-lateness", audit.DefaultMaxLateness, "list events that were sealed later than this after their own time; in whole minutes")
+	return c.Flags().Duration("max-lateness", audit.DefaultMaxLateness, "list events that were sealed longer than this after their own time, in whole minutes")
 }
 
 // checkMaxLateness refuses a bound that would list everything, or be cut to nothing.

@@ -73,8 +73,8 @@ func NewMetrics(version string) *Metrics {
 	for _, s := range []string{"authenticate", "decide", "resolve", "record", "dial"} {
 		m.stages[s] = stages.WithLabelValues(s)
 	}
-	// An increase from nothing to 1 is no increase to Prometheus: what alerts are for
-	// begins with 0.
+	// Prometheus does not see the first value of a counter as an increase, so counters
+	// that alerts use begin with 0.
 	for _, action := range []policy.Action{policy.Connect, policy.Forward} {
 		for _, reason := range []policy.Reason{policy.PolicyDenied, policy.NoRuleMatched, policy.PolicyError, policy.AuditUnavailable} {
 			m.decisions.WithLabelValues(string(action), policy.Deny.String(), string(reason), "false")

@@ -60,21 +60,21 @@ type Log interface {
 	Record(ctx context.Context, e *audit.Event) error
 }
 
-// Config says what is asked about, and how often.
+// Config is the configuration of a Watcher.
 type Config struct {
 	Log        Log
 	API        API
 	Repository string // workspace/name, for the record
 	Branch     string // that decides; empty: any, where a tag does
 
-	// Deadline is how long after an activation Bitbucket is asked before the record
-	// says unknown, and Settle how long before it says that there is no pull request:
-	// it links commits with pull requests with a delay.
+	// Deadline is how long after an activation Bitbucket is queried before the outcome
+	// is unknown. Settle is how long before the outcome is no_pull_request: Bitbucket
+	// links commits with pull requests with a delay.
 	Deadline, Settle time.Duration
-	// Interval is how often the log is read for what other instances activated.
+	// Interval is how often the log is read for activations of other instances.
 	Interval time.Duration
-	// Stagger is how long at most an instance waits after an activation of its own, by
-	// chance, so that one of several asks and the others find its event.
+	// Stagger bounds the random delay after an instance's own activation, so that one
+	// of several instances queries and the others find its event.
 	Stagger time.Duration
 
 	Logger *slog.Logger

@@ -270,7 +270,7 @@ func watching(t *testing.T, m *memory, a *api) (*Watcher, context.CancelFunc) {
 }
 
 // TestWatch: an activation is recorded once, by one of two instances, after Bitbucket
-// was unavailable for a while; a restart goes on where it was.
+// was unavailable for a while; a restart continues.
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{}
@@ -287,7 +287,7 @@ func TestWatch(t *testing.T) {
 		if n := a.Requests() - asked; n > 12 {
 			t.Errorf("an API that is unavailable was asked %d times in two hours", n)
 		}
-		stop() // and another process goes on
+		stop() // and another process continues
 		a.fails(nil)
 		two, stopTwo := watching(t, m, a)
 		three, stopThree := watching(t, m, a)
@@ -304,8 +304,8 @@ func TestWatch(t *testing.T) {
 	})
 }
 
-// TestDeadline: what Bitbucket does not say in time is on record as unknown with the
-// cause, and that there is no pull request only after it had time to link one.
+// TestDeadline: without an answer in time the outcome is unknown with the cause, and
+// no_pull_request only after Bitbucket had time to link one.
 func TestDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{open: []Activation{{Commit: tip, At: time.Now(), Commits: []string{tip}}}}

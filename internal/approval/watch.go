@@ -49,7 +49,7 @@ func (w *Watcher) Activated() {
 	}
 }
 
-// Status returns the state without asking anybody.
+// Status returns the state without a query.
 func (w *Watcher) Status() Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -59,7 +59,7 @@ func (w *Watcher) Status() Status {
 	return s
 }
 
-// Run asks about what is open until ctx ends.
+// Run reads and records pending approvals until ctx ends.
 func (w *Watcher) Run(ctx context.Context) {
 	wait := w.stagger()
 	for {
@@ -75,7 +75,7 @@ func (w *Watcher) Run(ctx context.Context) {
 		w.status.Err, w.status.Read = err, err == nil
 		w.mu.Unlock()
 		if fresh {
-			w.config.Logger.WarnContext(ctx, "approvals of the policy's pull requests are not read at the moment", "error", err)
+			w.config.Logger.WarnContext(ctx, "approvals of the policy's pull requests not read", "error", err)
 		}
 		wait = max(min(w.config.Interval, next.Sub(w.config.Now())), 10*time.Millisecond)
 	}

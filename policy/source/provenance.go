@@ -36,12 +36,12 @@ const maxProvenanceText = 300
 
 // Provenance returns where a commit comes from. It reads the local copy of the
 // repository, so that the commit that was offered last is known while the server is
-// unavailable. A signature that does not verify is no error: Signature reports it.
+// unavailable. A signature that does not verify is not an error: Signature reports it.
 // The error says that the local copy does not have the commit. Safe for concurrent
 // use; it waits for a fetch in progress.
 func (g *Git) Provenance(ctx context.Context, commit string) (Provenance, error) {
 	if !objectName.MatchString(commit) {
-		return Provenance{}, fmt.Errorf("%.80q names no commit", commit)
+		return Provenance{}, fmt.Errorf("%.80q is not the name of a commit", commit)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -110,7 +110,7 @@ func short(text string) string {
 // it waits for a fetch in progress.
 func (g *Git) Brought(ctx context.Context, before, commit string, limit int) (commits []string, more bool, err error) {
 	if !objectName.MatchString(commit) {
-		return nil, false, fmt.Errorf("%.80q names no commit", commit)
+		return nil, false, fmt.Errorf("%.80q is not the name of a commit", commit)
 	}
 	if !objectName.MatchString(before) || before == commit {
 		return []string{commit}, false, nil
