@@ -556,7 +556,7 @@ BEGIN
     END IF;
 
     -- What stays, in a table that takes the partition's place.
-    EXECUTE format('CREATE TABLE audit.%I (LIKE audit.events INCLUDING ALL) WITH (toast_tuple_target = 8160)', remnant);
+    EXECUTE format('CREATE TABLE audit.%I (LIKE audit.events INCLUDING ALL) WITH (toast_tuple_target = 8160, autovacuum_vacuum_insert_scale_factor = 0.02)', remnant);
     EXECUTE format('INSERT INTO audit.%I SELECT * FROM audit.%I e WHERE audit.is_exempt_from_retention(e.kind, e.writer)', remnant, partition);
     EXECUTE format('COMMENT ON TABLE audit.%I IS %L', remnant, 'The log''s own events of ' || to_char(month, 'YYYY-MM') || ' (UTC). Retention took the others.');
     EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', remnant);
@@ -749,7 +749,7 @@ BEGIN
 
     -- A row of the usual two kilobytes stays as it is: compressing it would
     -- cost more than writing it.
-    EXECUTE format('CREATE TABLE audit.%I (LIKE audit.events INCLUDING ALL) WITH (toast_tuple_target = 8160)', partition);
+    EXECUTE format('CREATE TABLE audit.%I (LIKE audit.events INCLUDING ALL) WITH (toast_tuple_target = 8160, autovacuum_vacuum_insert_scale_factor = 0.02)', partition);
     EXECUTE format('COMMENT ON TABLE audit.%I IS %L', partition, 'The events of ' || to_char(first, 'YYYY-MM') || ' (UTC).');
     EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', partition);
     EXECUTE format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.%I
@@ -866,7 +866,7 @@ BEGIN
 
     -- A row of the usual two kilobytes stays as it is: compressing it would
     -- cost more than writing it.
-    EXECUTE format('CREATE TABLE audit.%I (LIKE audit.events INCLUDING ALL) WITH (toast_tuple_target = 8160)', partition);
+    EXECUTE format('CREATE TABLE audit.%I (LIKE audit.events INCLUDING ALL) WITH (toast_tuple_target = 8160, autovacuum_vacuum_insert_scale_factor = 0.02)', partition);
     EXECUTE format('COMMENT ON TABLE audit.%I IS %L', partition, 'The events of ' || to_char(first, 'YYYY-MM') || ' (UTC).');
     EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', partition);
     EXECUTE format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.%I

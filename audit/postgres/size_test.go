@@ -54,7 +54,7 @@ func realisticEnd(e *audit.Event, n int) *audit.Event {
 }
 
 // TestSize measures what a decision takes in the database, its end, two leaves and
-// all indexes included: go test -run '^TestSize$' -measure 500000 -v -timeout 1h.
+// all indexes included: go test ./audit/postgres -run '^TestSize$' -measure 500000 -v.
 func TestSize(t *testing.T) {
 	if *measured == 0 {
 		t.Skip("-measure says how many decisions")

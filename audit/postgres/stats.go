@@ -3,7 +3,6 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -80,8 +79,9 @@ type Destination struct {
 	Tally
 }
 
-// Writer is a process that wrote in the period. Events, LastSequence and Missing
-// are of all that it wrote.
+// Writer is a process that wrote in the period. Events and Missing are of the period:
+// how many events it has there, and how many numbers before one of them have neither
+// an event nor a leaf. LastEvent and LastSequence are of all that it wrote.
 type Writer struct {
 	Writer       string     `json:"writer"`
 	StartedAt    *time.Time `json:"started_at"`
@@ -105,47 +105,6 @@ type Table struct {
 	Bytes int64  `json:"bytes"`
 }
 
-// statsSQL counts everything in one reading of the period. A row says by grouping
-// which of the sets it belongs to. Equal events are counted first, so that the sets
-// are made of few rows. An end is counted where its decision is.
-const statsSQL = `SELECT grouping(kind, reason, repository_uuid, host, day, writer),
-		coalesce(kind, ''), coalesce(verdict, ''), coalesce(reason, ''), coalesce(passed, false), coalesce(repository_uuid::text, ''), coalesce(deployment_uuid::text, ''),
-		coalesce(host, ''), coalesce(port, 0)::bigint, coalesce(to_char(day, 'YYYY-MM-DD'), ''), coalesce(writer, ''),
-		coalesce(max(repository), ''), coalesce(max(deployment), ''),
-		coalesce(sum(events), 0)::bigint,
-		coalesce(sum(events) FILTER (WHERE kind = 'decision' AND verdict = 'allow' AND NOT passed AND NOT probe), 0)::bigint,
-		coalesce(sum(events) FILTER (WHERE kind = 'decision' AND verdict = 'allow' AND passed AND NOT probe), 0)::bigint,
-		coalesce(sum(events) FILTER (WHERE kind = 'decision' AND verdict = 'deny' AND NOT probe), 0)::bigint,
-		coalesce(sum(sent) FILTER (WHERE NOT probe), 0)::bigint, coalesce(sum(received) FILTER (WHERE NOT probe), 0)::bigint,
-		coalesce(sum(events) FILTER (WHERE kind = 'decision' AND verdict = 'allow' AND NOT passed AND probe), 0)::bigint,
-		coalesce(sum(events) FILTER (WHERE kind = 'decision' AND verdict = 'allow' AND passed AND probe), 0)::bigint,
-		coalesce(sum(events) FILTER (WHERE kind = 'decision' AND verdict = 'deny' AND probe), 0)::bigint,
-		coalesce(sum(sent) FILTER (WHERE probe), 0)::bigint, coalesce(sum(received) FILTER (WHERE probe), 0)::bigint
-	FROM (SELECT e.kind, e.verdict, e.reason, coalesce(e.would_deny, false) AS passed,
-		coalesce(e.repository_uuid, d.repository_uuid) AS repository_uuid, coalesce(e.deployment_uuid, d.deployment_uuid) AS deployment_uuid,
-		max(coalesce(e.repository, d.repository)) AS repository, max(coalesce(e.deployment, d.deployment)) AS deployment,
-		coalesce(e.credential_kind, d.credential_kind, '') = 'self_test' AS probe, coalesce(e.host, d.host) AS host, coalesce(e.port, d.port) AS port,
-		e.writer, (e.time AT TIME ZONE 'UTC')::date AS day,
-		count(*) AS events, sum(e.bytes_sent)::bigint AS sent, sum(e.bytes_received)::bigint AS received
-		FROM audit.events e
-		LEFT JOIN (SELECT decision_id, credential_kind, repository_uuid, deployment_uuid, repository, deployment, host, port
-			FROM audit.events WHERE kind = 'decision' AND time >= $1::timestamptz - interval '8 days' AND time < $2::timestamptz + interval '1 day') d
-			ON d.decision_id = e.decision_id AND e.kind IN ('tunnel_closed', 'request_closed')
-		WHERE e.time >= $1 AND e.time < $2
-		GROUP BY 1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13) e
-	GROUP BY GROUPING SETS ((), (kind), (verdict, reason, passed), (repository_uuid, deployment_uuid), (host, port), (day), (writer))`
-
-// The bits of grouping: what a row is not grouped by.
-const (
-	byAll    = 0b111111
-	byKind   = 0b011111
-	byReason = 0b101111
-	byOrigin = 0b110111
-	byHost   = 0b111011
-	byDay    = 0b111101
-	byWriter = 0b111110
-)
-
 // Totals counts what happened from since on and before until. Of the destinations
 // it lists as many as top says.
 func (a *Asker) Totals(ctx context.Context, since, until time.Time, top int) (*Totals, error) {
@@ -155,9 +114,9 @@ func (a *Asker) Totals(ctx context.Context, since, until time.Time, top int) (*T
 	}
 	defer a.end(tx)
 	s := &Totals{Since: since.UTC(), Until: until.UTC()}
-	writers, err := s.count(ctx, tx)
+	err = s.count(ctx, tx)
 	if err == nil {
-		err = s.writers(ctx, tx, writers)
+		err = s.writers(ctx, tx)
 	}
 	if err == nil {
 		err = s.sealing(ctx, tx)
@@ -172,67 +131,12 @@ func (a *Asker) Totals(ctx context.Context, since, until time.Time, top int) (*T
 	return s, nil
 }
 
-// count fills in what the events themselves tell, and returns who wrote them.
-func (s *Totals) count(ctx context.Context, tx pgx.Tx) (writers []string, err error) {
-	// What is joined and grouped fits memory: on a disk it takes many times as long.
-	if _, err := tx.Exec(ctx, "SET LOCAL work_mem = '128MB'"); err != nil {
-		return nil, err
-	}
-	rows, err := tx.Query(ctx, statsSQL, s.Since, s.Until)
-	if err != nil {
-		return nil, err
-	}
-	var group int
-	var kind, verdict, reason, day, writer string
-	var passed bool
-	var origin Origin
-	var to Destination
-	var events int64
-	var t, probes Tally
-	_, err = pgx.ForEachRow(rows, []any{&group, &kind, &verdict, &reason, &passed, &origin.RepositoryUUID, &origin.DeploymentUUID, &to.Host, &to.Port, &day, &writer,
-		&origin.Repository, &origin.Deployment, &events, &t.Allowed, &t.WouldDeny, &t.Denied, &t.BytesSent, &t.BytesReceived,
-		&probes.Allowed, &probes.WouldDeny, &probes.Denied, &probes.BytesSent, &probes.BytesReceived}, func() error {
-		origin.Tally, to.Tally = t, t
-		switch group {
-		case byAll:
-			s.Events, s.Decided, s.SelfTest = events, t, probes
-		case byKind:
-			s.Kinds = append(s.Kinds, KindCount{kind, events})
-		case byReason:
-			if t.Decisions() > 0 {
-				s.Reasons = append(s.Reasons, ReasonCount{verdict, reason, passed, t.Decisions()})
-			}
-		case byOrigin:
-			if origin.RepositoryUUID != "" && t != (Tally{}) {
-				s.Repositories = append(s.Repositories, origin)
-			}
-		case byHost:
-			if to.Host != "" && t != (Tally{}) {
-				s.Destinations = append(s.Destinations, to)
-			}
-		case byDay:
-			s.Days = append(s.Days, Day{day, events, t})
-		case byWriter:
-			writers = append(writers, writer)
-		default:
-			return fmt.Errorf("the database grouped by %06b", group)
-		}
-		return nil
-	})
-	return writers, err
-}
-
-func (s *Totals) writers(ctx context.Context, tx pgx.Tx, names []string) error {
-	rows, err := tx.Query(ctx, `SELECT writer, started_at, ended_at, last_event, events, last_sequence, missing FROM audit.writers WHERE writer = ANY ($1::text[])`, names)
-	if err != nil {
-		return err
-	}
-	s.Writers, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Writer])
-	return err
-}
-
 // sealing counts by the writers' numbers, not by their events.
 func (s *Totals) sealing(ctx context.Context, tx pgx.Tx) error {
+	// Few events of a writer are not sealed, which the planner does not know either.
+	if _, err := tx.Exec(ctx, "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"); err != nil {
+		return err
+	}
 	return tx.QueryRow(ctx, `SELECT (SELECT coalesce(max(index), -1) + 1 FROM audit.leaves),
 		(WITH RECURSIVE w AS (
 			(SELECT writer FROM audit.events ORDER BY writer LIMIT 1)

@@ -14,6 +14,8 @@ import (
 func TestMigrationDownAndUp(t *testing.T) {
 	up, down := migration(t, "00003_identity.sql")
 	upAfter, downBefore := migration(t, "00007_completeness.sql") // stands on it
+	upLast, downFirst := migration(t, "00010_periods.sql")
+	upAfter, downBefore = upAfter+upLast, downFirst+downBefore
 	db := database(t)
 	conn := connection(t, db.URL(""))
 	run := func(sql string) error {

@@ -1,0 +1,230 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// What Totals counts with, each in one reading of an index that holds the period in
+// the order of time. Equal events are counted by the database and added up here:
+// one statement that groups by all of it sorts the whole period.
+const (
+	outcomesSQL = `SELECT d.verdict, coalesce(d.reason, ''), coalesce(d.would_deny, false), coalesce(d.credential_kind, '') = 'self_test',
+			to_char(d.day, 'YYYY-MM-DD'), d.events
+		FROM (SELECT verdict, reason, would_deny, credential_kind, (time AT TIME ZONE 'UTC')::date AS day, count(*) AS events
+			FROM audit.events WHERE kind = 'decision' AND time >= $1 AND time < $2 GROUP BY 1, 2, 3, 4, 5) d`
+	targetsSQL = `SELECT d.verdict, coalesce(d.would_deny, false), coalesce(d.repository_uuid::text, ''), coalesce(d.deployment_uuid::text, ''),
+			coalesce(d.repository, ''), coalesce(d.deployment, ''), coalesce(d.host, ''), coalesce(d.port, 0)::bigint, d.events
+		FROM (SELECT verdict, would_deny, repository_uuid, deployment_uuid, max(repository) AS repository, max(deployment) AS deployment, host, port, count(*) AS events
+			FROM audit.events WHERE kind = 'decision' AND credential_kind IS DISTINCT FROM 'self_test' AND time >= $1 AND time < $2
+			GROUP BY 1, 2, 3, 4, 7, 8) d`
+	// An end counts in the period in which it happened, and where its decision is.
+	endsSQL = `SELECT c.kind, c.probe, to_char(c.day, 'YYYY-MM-DD'), coalesce(c.repository_uuid::text, ''), coalesce(c.deployment_uuid::text, ''),
+			coalesce(c.repository, ''), coalesce(c.deployment, ''), coalesce(c.host, ''), coalesce(c.port, 0)::bigint, c.events, coalesce(c.sent, 0), coalesce(c.received, 0)
+		FROM (SELECT e.kind, coalesce(d.credential_kind, '') = 'self_test' AS probe, (e.time AT TIME ZONE 'UTC')::date AS day, d.repository_uuid, d.deployment_uuid,
+				max(d.repository) AS repository, max(d.deployment) AS deployment, d.host, d.port,
+				count(*) AS events, sum(e.bytes_sent)::bigint AS sent, sum(e.bytes_received)::bigint AS received
+			FROM audit.events e
+			LEFT JOIN audit.events d ON d.decision_id = e.decision_id AND d.kind = 'decision'
+				AND d.time >= $1::timestamptz - interval '8 days' AND d.time < $2::timestamptz + interval '1 day'
+			WHERE e.kind IN ('tunnel_closed', 'request_closed') AND e.time >= $1 AND e.time < $2
+			GROUP BY 1, 2, 3, 4, 5, 8, 9) c`
+	othersSQL = `SELECT o.kind, to_char(o.day, 'YYYY-MM-DD'), o.events
+		FROM (SELECT kind, (time AT TIME ZONE 'UTC')::date AS day, count(*) AS events
+			FROM audit.events WHERE kind NOT IN ('decision', 'tunnel_closed', 'request_closed') AND time >= $1 AND time < $2 GROUP BY 1, 2) o`
+)
+
+// sums are totals while they are made.
+type sums struct {
+	kinds   map[string]int64
+	reasons map[ReasonCount]int64
+	days    map[string]*Day
+	origins map[[2]string]*Origin
+	hosts   map[Destination]*Tally
+}
+
+func (s *sums) day(day string) *Day {
+	d := s.days[day]
+	if d == nil {
+		d = &Day{Day: day}
+		s.days[day] = d
+	}
+	return d
+}
+
+// at returns the tallies of where a decision came from and went to.
+func (s *sums) at(o Origin, to Destination) (origin, host *Tally) {
+	key := [2]string{o.RepositoryUUID, o.DeploymentUUID}
+	seen := s.origins[key]
+	if seen == nil {
+		seen = &o
+		s.origins[key] = seen
+	}
+	seen.Repository, seen.Deployment = max(seen.Repository, o.Repository), max(seen.Deployment, o.Deployment)
+	if s.hosts[to] == nil {
+		s.hosts[to] = new(Tally)
+	}
+	return &seen.Tally, s.hosts[to]
+}
+
+// decided counts decisions that came out so.
+func (t *Tally) decided(verdict string, passed bool, n int64) {
+	switch {
+	case verdict == "deny":
+		t.Denied += n
+	case passed:
+		t.WouldDeny += n
+	default:
+		t.Allowed += n
+	}
+}
+
+func (t *Tally) moved(sent, received int64) {
+	t.BytesSent, t.BytesReceived = t.BytesSent+sent, t.BytesReceived+received
+}
+
+// count fills in what the events themselves tell.
+func (s *Totals) count(ctx context.Context, tx pgx.Tx) error {
+	// What is joined and grouped fits memory: on a disk it takes many times as long.
+	// Few groups come of many rows, which the planner does not know: it would sort.
+	if _, err := tx.Exec(ctx, "SET LOCAL work_mem = '128MB'; SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_gather = 2"); err != nil {
+		return err
+	}
+	m := sums{kinds: map[string]int64{}, reasons: map[ReasonCount]int64{}, days: map[string]*Day{}, origins: map[[2]string]*Origin{}, hosts: map[Destination]*Tally{}}
+	var verdict, reason, kind, day string
+	var passed, probe bool
+	var n, sent, received int64
+	var origin Origin
+	var to Destination
+	each := func(sql string, into []any, add func()) error {
+		rows, err := tx.Query(ctx, sql, s.Since, s.Until)
+		if err != nil {
+			return err
+		}
+		_, err = pgx.ForEachRow(rows, into, func() error { add(); return nil })
+		return err
+	}
+	happened := func() {
+		s.Events += n
+		m.kinds[kind] += n
+		m.day(day).Events += n
+	}
+	if err := each(outcomesSQL, []any{&verdict, &reason, &passed, &probe, &day, &n}, func() {
+		kind = "decision"
+		happened()
+		if probe {
+			s.SelfTest.decided(verdict, passed, n)
+			return
+		}
+		s.Decided.decided(verdict, passed, n)
+		m.day(day).decided(verdict, passed, n)
+		m.reasons[ReasonCount{Verdict: verdict, Reason: reason, WouldDeny: passed}] += n
+	}); err != nil {
+		return err
+	}
+	if err := each(targetsSQL, []any{&verdict, &passed, &origin.RepositoryUUID, &origin.DeploymentUUID, &origin.Repository, &origin.Deployment, &to.Host, &to.Port, &n}, func() {
+		from, at := m.at(origin, to)
+		from.decided(verdict, passed, n)
+		at.decided(verdict, passed, n)
+	}); err != nil {
+		return err
+	}
+	if err := each(endsSQL, []any{&kind, &probe, &day, &origin.RepositoryUUID, &origin.DeploymentUUID, &origin.Repository, &origin.Deployment, &to.Host, &to.Port, &n, &sent, &received}, func() {
+		happened()
+		if probe {
+			s.SelfTest.moved(sent, received)
+			return
+		}
+		from, at := m.at(origin, to)
+		for _, t := range []*Tally{&s.Decided, &m.day(day).Tally, from, at} {
+			t.moved(sent, received)
+		}
+	}); err != nil {
+		return err
+	}
+	if err := each(othersSQL, []any{&kind, &day, &n}, happened); err != nil {
+		return err
+	}
+	s.list(&m)
+	return nil
+}
+
+// list makes lists of what was added up.
+func (s *Totals) list(m *sums) {
+	for kind, n := range m.kinds {
+		s.Kinds = append(s.Kinds, KindCount{kind, n})
+	}
+	for reason, n := range m.reasons {
+		reason.Decisions = n
+		s.Reasons = append(s.Reasons, reason)
+	}
+	for _, day := range m.days {
+		s.Days = append(s.Days, *day)
+	}
+	for _, origin := range m.origins {
+		if origin.RepositoryUUID != "" && origin.Tally != (Tally{}) {
+			s.Repositories = append(s.Repositories, *origin)
+		}
+	}
+	for to, tally := range m.hosts {
+		if to.Host != "" && *tally != (Tally{}) {
+			to.Tally = *tally
+			s.Destinations = append(s.Destinations, to)
+		}
+	}
+}
+
+// writersSQL reads of each writer of the period the numbers that it has there. Where
+// two neighbors do not follow one another, absentSQL finds out what is missing.
+const (
+	writersSQL = `WITH RECURSIVE w AS (
+			(SELECT e.writer FROM audit.events e WHERE e.time >= $1 AND e.time < $2 ORDER BY e.writer LIMIT 1)
+			UNION ALL
+			SELECT (SELECT e.writer FROM audit.events e WHERE e.writer > w.writer AND e.time >= $1 AND e.time < $2 ORDER BY e.writer LIMIT 1) FROM w WHERE w.writer IS NOT NULL
+		)
+		SELECT w.writer,
+			(SELECT min(e.time) FROM audit.events e WHERE e.kind = 'writer_started' AND e.writer = w.writer),
+			(SELECT max(e.time) FROM audit.events e WHERE e.kind = 'writer_ended' AND e.writer = w.writer),
+			l.time, p.events, l.writer_sequence,
+			p.first > 1 AND NOT EXISTS (SELECT FROM audit.events e WHERE e.writer = w.writer AND e.writer_sequence = p.first - 1) OR p.jumps > 0
+		FROM w
+		CROSS JOIN LATERAL (SELECT e.time, e.writer_sequence FROM audit.events e WHERE e.writer = w.writer ORDER BY e.writer_sequence DESC LIMIT 1) l
+		CROSS JOIN LATERAL (SELECT count(*) AS events, min(v.number) AS first, count(*) FILTER (WHERE v.number > v.previous + 1) AS jumps
+			FROM (SELECT e.writer_sequence AS number, lag(e.writer_sequence) OVER (ORDER BY e.writer_sequence) AS previous
+				FROM audit.events e WHERE e.writer = w.writer AND e.time >= $1 AND e.time < $2) v) p
+		WHERE w.writer IS NOT NULL`
+	absentSQL = `SELECT writer, sum(missing)::bigint FROM audit.absent_between($1, $2) GROUP BY writer`
+)
+
+func (s *Totals) writers(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, "SET LOCAL enable_sort = on; SET LOCAL max_parallel_workers_per_gather = 0"); err != nil {
+		return err
+	}
+	rows, err := tx.Query(ctx, writersSQL, s.Since, s.Until)
+	if err != nil {
+		return err
+	}
+	var w Writer
+	var jumps, gap bool
+	if _, err = pgx.ForEachRow(rows, []any{&w.Writer, &w.StartedAt, &w.EndedAt, &w.LastEvent, &w.Events, &w.LastSequence, &jumps}, func() error {
+		gap = gap || jumps
+		s.Writers = append(s.Writers, w)
+		w = Writer{}
+		return nil
+	}); err != nil || !gap {
+		return err
+	}
+	if rows, err = tx.Query(ctx, absentSQL, s.Since, s.Until); err != nil {
+		return err
+	}
+	missing := map[string]int64{}
+	var n int64
+	if _, err = pgx.ForEachRow(rows, []any{&w.Writer, &n}, func() error { missing[w.Writer] = n; return nil }); err != nil {
+		return err
+	}
+	for i := range s.Writers {
+		s.Writers[i].Missing = missing[s.Writers[i].Writer]
+	}
+	return nil
+}
