@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Trust is what a verification has from outside the log.
+// Trust is the input of a verification from outside the log.
 type Trust struct {
 	// Keys are public keys of the log, old or new.
 	Keys []Key
@@ -62,8 +62,8 @@ func newAnchors(trust Trust) (anchors, error) {
 }
 
 // compareAnchors compares the tree with the checkpoints from outside that have
-// its size. Only a checkpoint that a known key signed accuses the log: what stands
-// beside it in a file may be anybody's.
+// its size. Only a checkpoint that a known key signed can contradict the log: anybody may
+// have written the others.
 func (v *Verification) compareAnchors() {
 	a := &v.anchors
 	size := v.tree.Size()
@@ -94,8 +94,8 @@ func (v *Verification) signedByKnown(a *anchor) bool {
 	return err == nil
 }
 
-// finishAnchors finds the largest checkpoint from outside that holds and that a
-// known key signed. Smaller ones add nothing to it.
+// finishAnchors finds the largest valid checkpoint from outside that a known key
+// signed. Smaller ones add nothing to it.
 func (v *Verification) finishAnchors(r *Report) {
 	size := v.tree.Size()
 	w := &warnings{}

@@ -34,14 +34,14 @@ func (s Silence) String() string {
 		s.From.UTC().Format(time.RFC3339), s.To.UTC().Format(time.RFC3339), s.To.Sub(s.From).Round(time.Second), s.Size)
 }
 
-// Cadence is what the signed times of the checkpoints of a log say.
+// Cadence is the result of comparing the signed times of a log's checkpoints.
 type Cadence struct {
 	Bound    time.Duration
 	Count    int64     // silences longer than the bound
 	Silences []Silence // the first maxSilences
 	Latest   time.Time // the signed time of the latest checkpoint that holds
 	// Backward counts checkpoints that were signed before the one before them: the
-	// signer's clock went back. Most is by how much at most.
+	// signer's clock went back. MostBackward is the largest step.
 	Backward     int64
 	MostBackward time.Duration
 }
@@ -70,7 +70,7 @@ func NewCadenceTracker(bound time.Duration) *CadenceTracker {
 	return &CadenceTracker{found: Cadence{Bound: cmp.Or(bound, DefaultMaxSilence)}}
 }
 
-// Checkpoint takes the next checkpoint that holds.
+// Checkpoint adds the next valid checkpoint.
 func (t *CadenceTracker) Checkpoint(size int64, signed time.Time) {
 	f := &t.found
 	switch apart := signed.Sub(f.Latest); {
@@ -87,5 +87,5 @@ func (t *CadenceTracker) Checkpoint(size int64, signed time.Time) {
 	f.Latest, t.size = signed, size
 }
 
-// Report is what was found so far.
+// Report returns the result so far.
 func (t *CadenceTracker) Report() Cadence { return t.found }

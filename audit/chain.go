@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// A KeyUse says what a key signed of a log.
+// A KeyUse is what a key signed of a log.
 type KeyUse struct {
 	Key Key
 	// Checkpoints counts the checkpoints of the log that the key signed, whether
-	// they hold or not.
+	// they are valid or not.
 	Checkpoints int64
 	// First and Last are the sizes of the first and the last checkpoint that the key
-	// signed and that hold; 0: none.
+	// signed and that are valid; 0: none.
 	First, Last int64
 	// Trusted: the key was given from outside, or a trusted key that had signed a
 	// checkpoint handed over to it. A trusted key vouches from First on: for every
@@ -28,8 +28,8 @@ type KeyUse struct {
 // a lost one has no signature of the one before: it counts if it is trusted from
 // outside.
 //
-// Trust runs forwards only. That a log names a trusted key says nothing of the
-// log: a public key can be named by anybody.
+// Trust runs forwards only. A log that names a trusted key is not trusted for that:
+// anybody can name a public key.
 type chain struct {
 	given   []Key
 	uses    []KeyUse // in their order; the last is the present key
@@ -95,7 +95,7 @@ func (c *chain) register(r Registration, index int64) {
 	}
 }
 
-// accept says what is wrong with the signature of a checkpoint of the log. holds:
+// accept returns what is wrong with the signature of a checkpoint of the log. holds:
 // its root is that of the tree, and nothing of the tree before it is damaged.
 func (c *chain) accept(signed []byte, said Checkpoint, holds bool) (Damage, string) {
 	present := c.present()
@@ -138,8 +138,7 @@ func (c *chain) finish() (Damage, string) {
 	return "", ""
 }
 
-// explainUnvouched says which keys signed the log, where those that were given
-// did not.
+// explainUnvouched lists the keys that signed the log, if the given keys did not.
 func (c *chain) explainUnvouched() string {
 	var signed, idle []string
 	for _, u := range c.uses {

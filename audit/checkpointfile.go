@@ -16,11 +16,10 @@ type LocatedNote struct {
 // maxExtensionLines bounds the lines of one checkpoint before its signatures.
 const maxExtensionLines = 64
 
-// ReadCheckpoints reads a text in which checkpoints stand one after the other, as
-// the file does that they are published to. Lines that are not part of a signed
-// checkpoint, which a crash or another program left, are passed over; strays has
-// the number of the first of each run of them, from 1. Empty lines do not matter.
-// Signatures are not checked here.
+// ReadCheckpoints reads a sequence of checkpoints, as in a file that they are published
+// to. It skips lines that are not part of a signed checkpoint, which a crash or another
+// program left; strays has the number of the first line of each such run, from 1. Empty
+// lines do not matter. It does not check signatures.
 func ReadCheckpoints(text []byte) (notes []LocatedNote, strays []int) {
 	lines := bytes.SplitAfter(text, []byte("\n"))
 	if last := len(lines) - 1; len(lines[last]) == 0 {
@@ -98,8 +97,8 @@ func isSignature(line []byte) bool {
 	return err == nil && len(raw) >= 4+64
 }
 
-// AddCheckpoints adds the checkpoints of a text to what is trusted, and returns
-// warnings for what else it holds. name is that of the file, for messages.
+// AddCheckpoints adds the checkpoints of a text to t, and returns warnings for its other
+// text. name is the file's, for messages.
 func (t *Trust) AddCheckpoints(name string, text []byte) (warnings []string, err error) {
 	notes, strays := ReadCheckpoints(text)
 	if len(notes) == 0 {

@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// A GapDeclaration says that numbers of a writer are missing for good: a failover
-// or a lost disk took the events, or a process died before it wrote them. It is
-// an event of the kind gap_declared, of the writer [DatabaseWriter], which only
-// the owner's login can add, and it carries a signature of the log's key. Both
-// together let what follows the gap be sealed, and neither alone.
+// A GapDeclaration states that numbers of a writer are permanently missing: a failover
+// or a lost disk lost the events, or a process died before it wrote them. It is an
+// event of the kind gap_declared, of the writer [DatabaseWriter], which only the
+// owner's login can add, and it has a signature of the log's key. Events after the
+// gap are sealed only with both.
 type GapDeclaration struct {
 	Writer      string
 	First, Last int64 // the missing numbers, both included
@@ -33,9 +33,9 @@ const gapTitle = "sallyport gap declaration"
 // maxReason bounds the reason, in bytes.
 const maxReason = 1000
 
-// DeclareGap signs that the numbers first to last of a writer are missing for
-// good. It returns an error where the range is none, or the reason is empty, over
-// 1000 bytes or not plain text.
+// DeclareGap signs that the numbers first to last of a writer are permanently missing.
+// It returns an error if the range is not valid, or the reason is empty, over 1000
+// bytes or not plain text.
 func (s *Signer) DeclareGap(writer string, first, last int64, reason string, now time.Time) (GapDeclaration, error) {
 	d := GapDeclaration{Writer: writer, First: first, Last: last, Reason: reason, DeclaredAt: now.UTC().Truncate(time.Second), Key: s.Key()}
 	switch {
@@ -64,19 +64,19 @@ func (d GapDeclaration) text() string {
 		"\ndeclared_at " + d.DeclaredAt.UTC().Format(time.RFC3339) + "\nreason " + d.Reason + "\n"
 }
 
-// Signed reports whether the key that the declaration names has signed it.
+// Signed reports whether the key that the declaration names signed it.
 func (d GapDeclaration) Signed() bool {
 	note := d.Key.Origin() + "\n" + gapTitle + "\n" + d.text() + "\n" + signatureMark + d.Key.Origin() + " " + d.Signature + "\n"
 	text, _, err := OpenStatement([]byte(note), gapTitle, d.Key)
 	return err == nil && text == d.text()
 }
 
-// Invalid says why the declaration accounts for nothing. Empty: it does account.
+// Invalid is why the declaration does not count; empty if it counts.
 func (d GapDeclaration) Invalid() string { return d.invalid }
 
-// GapDeclarationOf reads the record of an event of the kind gap_declared. It is
-// false where that is not written as the database writes it. It does not check
-// the signature.
+// GapDeclarationOf reads the record of an event of the kind gap_declared. It returns
+// false if the record does not have the database's form. It does not check the
+// signature.
 func GapDeclarationOf(record []byte) (GapDeclaration, bool) {
 	var said struct {
 		Writer     string            `json:"writer"`
@@ -106,9 +106,9 @@ func numbersOf(attributes map[string]string) (first, last int64, ok bool) {
 	return int64(a), int64(b), err == nil && other == nil && a >= 1 && b >= a
 }
 
-// A LostRange is what an event of the kind events_lost says: numbers of a writer
-// that the database had acknowledged and did not have any more. It is the word of
-// the process that wrote them, which continues as another writer.
+// A LostRange is the content of an event of the kind events_lost: numbers of a writer
+// that the database had acknowledged and no longer has. It is a report of the process
+// that wrote them, which continues as another writer.
 type LostRange struct {
 	Writer      string
 	First, Last int64
@@ -185,7 +185,7 @@ func (g *gaps) steps(writer string, first, last int64) bool {
 	return true
 }
 
-// names returns the declaration that says of an event that it is missing.
+// names returns the declaration that lists an event as missing.
 func (g *gaps) names(writer string, sequence int64) (GapDeclaration, bool) {
 	for _, d := range g.declared {
 		if d.invalid == "" && d.Writer == writer && d.First <= sequence && sequence <= d.Last {

@@ -8,10 +8,9 @@ import (
 	"time"
 )
 
-// The input of a policy repeats most of what its event says. A record therefore
-// holds of it only its parts, which no other field of the record says, and the
-// input is rebuilt from both, byte for byte. An input of another form stands in
-// the record as it was.
+// The input of a policy repeats most fields of its event. A record therefore has only
+// the parts of the input that no other field has, and the input is rebuilt from both,
+// byte for byte. An input of another form is stored whole.
 
 // inputParts are JSON values as they stand in the input; nil: absent.
 type inputParts struct {

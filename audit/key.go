@@ -123,7 +123,7 @@ func (r Registration) handover() string {
 }
 
 // possession is what the key that is named signs. It names the key before, so that
-// it is good for this hand-over and no other.
+// it is valid only for this hand-over.
 func (r Registration) possession() string {
 	return r.Key.Origin() + "\nsallyport signing key possession\n" + string(r.Key) + "\nafter " + cmp.Or(string(r.Previous), "none") + "\n"
 }

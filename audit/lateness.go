@@ -19,8 +19,8 @@ const (
 	MaxClockSkew = 5 * time.Minute
 )
 
-// LateEvents are events of one writer that the same checkpoint was the first to cover,
-// and that are all late, or all dated after it.
+// LateEvents are events of one writer with the same first covering checkpoint. Either
+// all are late, or all are dated after that checkpoint.
 type LateEvents struct {
 	Writer                      string
 	FirstSequence, LastSequence int64
@@ -33,8 +33,8 @@ type LateEvents struct {
 	Journal                     int64     // the leaf of the journal_replayed event that explains them; -1: none does
 }
 
-// Lateness is how late the oldest of the events is; below zero: how far the newest
-// is dated after the checkpoint. Of unsealed events it is the least that it can be.
+// Lateness returns how late the oldest event is; a negative value is how far the
+// newest is dated after the checkpoint. For unsealed events it is a lower bound.
 func (l LateEvents) Lateness() time.Duration {
 	if late := l.Sealed.Sub(l.Oldest); late > 0 {
 		return late
@@ -67,7 +67,7 @@ func (l LateEvents) String() string {
 	return text
 }
 
-// Lateness is what was found of events that were sealed late.
+// Lateness is the result of measuring the lateness of a log's events.
 type Lateness struct {
 	Bound     time.Duration
 	Count     int64         // sealed later than the bound after their own time, or that old and not sealed
@@ -126,7 +126,7 @@ func floorDiv(a, b int64) int64 {
 	return a / b
 }
 
-// Add takes a sealed event with its own time.
+// Add adds a sealed event with its own time.
 func (l *LatenessTracker) Add(leaf int64, writer string, sequence int64, at time.Time, decision bool) {
 	minute := minuteOf(at)
 	if l.latest == nil || l.at.minute != minute || l.at.writer != writer {
@@ -157,8 +157,8 @@ func (l *LateEvents) include(o LateEvents) {
 	}
 }
 
-// Checkpoint takes the checkpoint that covers the events since the last one. It
-// reports whether it is in the list of one that is late or ahead.
+// Checkpoint adds the checkpoint that covers the events since the previous one. It
+// reports whether the list of late or ahead events names this checkpoint.
 func (l *LatenessTracker) Checkpoint(size int64, signed time.Time) bool {
 	before := len(l.found.Events) + len(l.found.AheadOf)
 	minute := minuteOf(signed)
@@ -213,7 +213,7 @@ func (l *LatenessTracker) late(events *LateEvents) {
 	}
 }
 
-// Unsealed takes an event without a leaf: it is late once a checkpoint that does not
+// Unsealed adds an event without a leaf: it is late once a checkpoint that does not
 // cover it was signed later than the bound after its own time.
 func (l *LatenessTracker) Unsealed(writer string, sequence int64, at, covered time.Time) {
 	if covered.IsZero() || minuteOf(covered)-minuteOf(at) <= l.bound {
@@ -233,7 +233,7 @@ func (l *LatenessTracker) Unsealed(writer string, sequence int64, at, covered ti
 // maxJournals bounds the journals that are kept to explain late events.
 const maxJournals = 10_000
 
-// Replayed takes the attributes of an event journal_replayed: the events of that
+// Replayed adds the attributes of an event journal_replayed: the events of that
 // writer between two times were in a journal.
 func (l *LatenessTracker) Replayed(leaf int64, writer, from, to string) {
 	since, err := time.Parse(time.RFC3339Nano, from)
@@ -259,7 +259,7 @@ func (l *LatenessTracker) admin(e *Entry) {
 	}
 }
 
-// Report is what was found so far.
+// Report returns the result so far.
 func (l *LatenessTracker) Report() Lateness {
 	found := l.found
 	found.Events = slices.Clone(l.found.Events)

@@ -26,11 +26,10 @@ type Report struct {
 	// so that a log which was rewritten and signed again as a whole, or cut off
 	// at a checkpoint, is not told from the true one.
 	Anchored Checkpoint
-	// Vouched says that a key from outside, or one that such a key handed over to,
-	// signed a checkpoint that holds. It vouches for what its checkpoints cover.
+	// Vouched: a key from outside, or a successor of one, signed a valid checkpoint. It vouches for what its checkpoints cover.
 	Vouched bool
-	// Warnings are about what was given from outside and could not be used: they
-	// say nothing of the log.
+	// Warnings are about input from outside that could not be used, and not about the
+	// log.
 	Warnings []string
 	// Expired counts the sealed events that are not there and that retention
 	// accounts for; Retentions are its events, those that account for anything.
@@ -42,11 +41,11 @@ type Report struct {
 	Gaps    []GapDeclaration
 	// Lost is what writers report as lost after a failover or a restore.
 	Lost []LostRange
-	// Lateness says which events were sealed long after their own time. It is not
-	// damage: what was in a journal during an outage is late as well.
+	// Lateness lists events that were sealed long after their own time. It is not
+	// damage: events in a journal during an outage are late as well.
 	Lateness Lateness
-	// Cadence says when no checkpoint was signed for long. It is not damage: no
-	// instance sealed meanwhile.
+	// Cadence lists long times without a checkpoint. It is not damage: no instance
+	// sealed.
 	Cadence Cadence
 	// Findings has the first hundred, the first damaged place of the tree first.
 	Findings []Finding
@@ -135,7 +134,7 @@ func (v *Verification) finishExpiry(r *Report) {
 	}
 }
 
-// finishGaps tells the declarations that hold from those that do not.
+// finishGaps separates valid declarations from invalid ones.
 func (v *Verification) finishGaps(r *Report) {
 	var late findings
 	for _, d := range v.gaps.declared {

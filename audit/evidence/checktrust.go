@@ -36,7 +36,7 @@ func (c *checker) trust() error {
 	if err := c.outside(trusted); err != nil {
 		return err
 	}
-	// A key that signed the manifest is of who made the pack, and need not be the log's.
+	// The key that signed the manifest is the maker's, and need not be the log's.
 	ofTheLog := slices.DeleteFunc(slices.Clone(given), func(k audit.Key) bool { return k == c.result.SignedBy })
 	switch {
 	case len(given) == 0:
@@ -131,8 +131,8 @@ func (c *checker) confirms(o audit.Checkpoint, by audit.Key) (bool, error) {
 	case proof.From != head:
 		return false, wrong("checkpoint: the one from outside of size %d of %s has another root than the pack's tree has at that size", o.Size, o.Origin)
 	}
-	// What is behind it stands on the pack's checkpoint: the key that signed that has
-	// to follow from the one that signed this.
+	// Only the pack's checkpoint covers later events: its key has to be a successor of
+	// the key that signed this one.
 	return c.result.CheckpointBy != "" || c.signedAfter(by), nil
 }
 

@@ -43,7 +43,7 @@ func TestGaps(t *testing.T) {
 	}{
 		{
 			name: "none", log: func(m *memory) { m.seal(at(26, 4)) },
-			population: 52, says: "No writer has a missing number that may be an event of the period.",
+			population: 52, says: "No writer has a missing number that could belong to the period.",
 		},
 		{
 			name: "not declared",
@@ -54,7 +54,7 @@ func TestGaps(t *testing.T) {
 			},
 			gaps:       []string{`"2026-10-03T00:00:00.000000Z","2026-10-04T00:00:00.000000Z","17","NOT EXPLAINED","","` + writerD + `","3","19","false",""`},
 			unsealed:   2,
-			population: 52, says: "<b>17 numbers are missing</b> that may be events of the period, <b>17 of them unexplained</b>",
+			population: 52, says: "<b>17 numbers are missing</b> that could belong to the period, <b>17 of them unexplained</b>",
 		},
 		{
 			name: "declared",
@@ -67,7 +67,7 @@ func TestGaps(t *testing.T) {
 				late(m)
 			},
 			gaps:       []string{`"2026-10-03T00:00:00.000000Z","2026-10-04T00:00:00.000000Z","17","gap_declared","the standby was behind","` + writerD + `","3","19","true"`},
-			population: 54, says: "<b>17 numbers are missing</b> that may be events of the period, <b>0 of them unexplained</b>",
+			population: 54, says: "<b>17 numbers are missing</b> that could belong to the period, <b>0 of them unexplained</b>",
 		},
 		{
 			name: "a tail that its writer reports as lost",
@@ -76,7 +76,7 @@ func TestGaps(t *testing.T) {
 				m.seal(at(26, 4))
 			},
 			gaps:       []string{`"2026-10-03T00:00:00.000000Z","2026-10-05T00:00:00.000000Z","3","events_lost","the standby was behind","` + writerD + `","3","5","false"`},
-			population: 52, says: "<b>3 numbers are missing</b> that may be events of the period, <b>0 of them unexplained</b>",
+			population: 52, says: "<b>3 numbers are missing</b> that could belong to the period, <b>0 of them unexplained</b>",
 		},
 		{
 			name: "a declaration of other numbers",
@@ -141,7 +141,7 @@ func TestGaps(t *testing.T) {
 					t.Errorf("%s, want %s", rows[i], want)
 				}
 			}
-			first, _, _ := strings.Cut(files["report.html"], "<h2>Which criteria")
+			first, _, _ := strings.Cut(files["report.html"], "<h2>Criteria")
 			if !strings.Contains(first, c.says) {
 				t.Errorf("the first page does not say %q:\n%s", c.says, first[strings.Index(first, "Summary"):])
 			}

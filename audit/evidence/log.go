@@ -34,8 +34,8 @@ type Log interface {
 	// time on, and of each day before it (both in UTC, by the times of signing), of the
 	// hours and days that ended before another time.
 	CheckpointSizes(ctx context.Context, before, hourlyFrom time.Time) ([]int64, error)
-	// Consistency proves that the tree of a size is the beginning of that of a larger
-	// one. [ErrNoTree]: the log does not reach that.
+	// Consistency proves that the tree of a larger size extends that of a smaller one.
+	// It returns [ErrNoTree] if the log is smaller.
 	Consistency(ctx context.Context, from, to int64) (*audit.Consistency, error)
 	// Count counts the sealed decisions of a selection by their columns.
 	Count(ctx context.Context, s Selection) (int64, error)

@@ -11,7 +11,7 @@ var missingSection = section{
 	kinds: []audit.Kind{audit.KindEventsLost, audit.KindGapDeclared},
 	begin: func() chapter { return new(missingChapter) },
 	text: `<p>Each writer numbers its events from 1, in the order of writing. A number without an event belongs to an event that was lost, removed, or never written. The numbers of every writer that was active in the period were checked, sealed or not. An event that retention removed is not missing: its leaf has the number.</p>
-{{if not .Gaps}}<p class="result sound">No missing number may be an event of the period.</p>
+{{if not .Gaps}}<p class="result sound">No number is missing that could belong to the period.</p>
 {{else}}<p class="result damaged">{{numbers .Missing}} numbers are missing in {{len .Gaps}} places: {{numbers .Declared}} are declared, {{numbers .Reported}} are reported as lost by their writer, <b>{{numbers .Unexplained}} are not explained</b>.</p>
 <p>Each missing event happened between the two times beside it: those of the events before and after, by the writer's clock. A declaration (<code>gap_declared</code>) needs the log's key and its owner's login, and has the reason. An event <code>events_lost</code> is the writer's report after a failover of the database. Neither restores an event: the population does not have them.</p>{{end}}
 {{if .Unsealed}}<p class="result damaged">{{.Unsealed}} events of the period are in the database and not in this pack: they have no leaf, usually because an earlier number of their writer is missing. Sealing continues after a gap once it is declared (<code>sallyport audit gap declare</code>); a later pack has these events.</p>{{end}}
@@ -45,7 +45,7 @@ func (c *missingChapter) count(f *Facts) {
 func (c *missingChapter) finish(f *Facts) []Table {
 	c.count(f)
 	t := Table{
-		Name: "missing_numbers", Title: "Missing numbers", Note: "Those of which the events before and after are not both outside of the period.",
+		Name: "missing_numbers", Title: "Missing numbers", Note: "Ranges whose neighboring events are not both outside of the period.",
 		Columns: []string{"between", "and", "numbers", "explained_by", "reason", "writer", "first_number", "last_number", "both_neighbors_sealed", "explained_by_leaf"},
 		Extra:   1,
 	}

@@ -16,9 +16,9 @@ var resultSection = section{
 {{else}}<p><b>Not anchored.</b> No valid checkpoint from outside of the database was given. This pack therefore cannot show that the log's end was cut off, that an older backup was restored, or that the holder of the signing key wrote the log again. Ask for a copy of the checkpoints from a place that the database's administrators cannot write to.</p>{{end}}
 {{if .Result.Vouching}}<p>These keys were given from outside, or a given key handed over to them. They signed this log and vouch for what their checkpoints cover:</p><ul>{{range .Result.Vouching}}<li><code>{{cell (print .Key)}}</code>, from the checkpoint of size {{.From}} on</li>{{end}}</ul>
 {{else}}<p>No public key from outside was given that signed this log: only the log itself says whose it is.</p>{{end}}
-<p>The checkpoint that this pack stands on ({{if .Given}}named when the pack was made; events of the period that were sealed after it are not in the pack{{else}}the first that covers every event of the period{{end}}):</p>
+<p>The checkpoint of this pack ({{if .Given}}named when the pack was made; events of the period that were sealed after it are not in the pack{{else}}the first that covers every event of the period{{end}}):</p>
 <pre>{{source .Checkpoint}}</pre>
-{{if .Silences}}<p><b>No instance sealed</b> during these times, although a running instance signs a checkpoint every 50 minutes. This is not damage, but nothing proves when events of these times were recorded:</p><ul>{{range .Silences}}<li>{{cell (print .)}}</li>{{end}}</ul>{{end}}
+{{if .Silences}}<p><b>No instance sealed</b> during these times, although a running instance signs a checkpoint every 50 minutes. This is not damage, but nothing proves when events of these times were recorded:</p><ul>{{range .Silences}}<li>no instance sealed between {{moment .From}} and {{moment .To}}, after the checkpoint of size {{.Size}}</li>{{end}}</ul>{{end}}
 {{if .Taken}}<p><b>Decisions of the period are missing:</b> retention removed {{range $i, $m := .Taken}}{{if $i}}, {{end}}{{$m}}{{end}}. This pack is not the whole population.</p>{{end}}
 {{if .Result.Findings}}<p>Findings, the first damaged place first:</p><ul>{{range .Result.Findings}}<li>{{cell .}}</li>{{end}}</ul>{{end}}
 {{end}}`,

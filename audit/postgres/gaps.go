@@ -12,7 +12,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// Gaps lists the missing numbers of writers, and declares them missing for good.
+// Gaps lists the missing numbers of writers, and declares them permanently missing.
 // It acts as the role sallyport_owner, of which the login has to be a member; to
 // list them an auditor's login is enough. It is not safe for concurrent use.
 type Gaps struct{ owner *Retention }
@@ -127,9 +127,9 @@ func (g *Gaps) Lost(ctx context.Context) ([]audit.LostRange, error) {
 	return all, g.owner.explain("read lost events", err)
 }
 
-// Declare records that the numbers first to last of a writer are missing for
-// good, signed with the key that signs the log, and returns the number of the
-// event. The database refuses it without the owner's login, and for numbers that
+// Declare records that the numbers first to last of a writer are permanently
+// missing, signed with the key that signs the log, and returns the number of the
+// event. The database rejects it without the owner's login, and for numbers that
 // are recorded or are not a gap.
 func (g *Gaps) Declare(ctx context.Context, signer *audit.Signer, writer string, first, last int64, reason string) (int64, error) {
 	d, err := signer.DeclareGap(writer, first, last, reason, time.Now())

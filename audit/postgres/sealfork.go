@@ -28,7 +28,7 @@ func (e *forkError) Error() string {
 
 func (e *forkError) Unwrap() error { return ErrForked }
 
-// event is what is recorded of a fork.
+// event is the event that records a fork.
 func (e *forkError) event(now time.Time) *audit.Event {
 	return &audit.Event{Time: now, Kind: audit.KindLogForked, Message: "the database holds another log than was published", Attributes: []audit.Attribute{
 		{Name: "place", Value: e.where},

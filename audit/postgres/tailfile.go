@@ -41,8 +41,8 @@ type tail struct {
 
 const tailBytes = 512
 
-// noteAcknowledged writes down what the database has acknowledged. At most once
-// in a heartbeat, unless it is the end.
+// noteAcknowledged writes the last acknowledged number to the file, at most once in a
+// heartbeat unless it is the end.
 func (l *Log) noteAcknowledged(end bool) {
 	t := &l.tail
 	if l.config.Acknowledged == "" || l.acknowledged.last == t.written || !end && time.Since(t.at) < heartbeat {

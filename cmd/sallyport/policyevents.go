@@ -197,8 +197,8 @@ func (p *policyHolder) provenance(ctx context.Context, commit string) []words.At
 // maxBrought bounds the commits that the event of an activation lists.
 const maxBrought = 40
 
-// brought are the commits that came with an activation, so that the approval of each
-// can be asked for.
+// brought returns the commits that came with an activation, so that the approval of
+// each can be read.
 func (p *policyHolder) brought(ctx context.Context, before, commit string) []words.Attribute {
 	git, ok := p.source.(interface {
 		Brought(ctx context.Context, before, commit string, limit int) ([]string, bool, error)

@@ -52,7 +52,7 @@ func Confirm(ctx context.Context, conn *pgconn.PgConn, wait time.Duration) error
 	return nil
 }
 
-// Replication is what the server has said of a connection's commits. Its zero
+// Replication is the server's reports about a connection's commits. Its zero
 // value is ready. It is safe for concurrent use.
 type Replication struct{ cut atomic.Bool }
 
