@@ -16,6 +16,7 @@ CREATE TABLE identity.workspaces (
     workspace       text COLLATE "C" NOT NULL,
     CONSTRAINT workspaces_pkey PRIMARY KEY (workspace_uuid, valid_from),
     CONSTRAINT workspaces_valid CHECK (valid_from <= learnt AND learnt < valid_to),
+    CONSTRAINT workspaces_times CHECK (valid_from BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND learnt BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND valid_to BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z'),
     CONSTRAINT workspaces_length CHECK (octet_length(workspace) BETWEEN 1 AND 1000)
 ) WITH (fillfactor = 90);
 CREATE UNIQUE INDEX workspaces_current ON identity.workspaces (workspace_uuid) WHERE valid_to IS NULL;
@@ -33,6 +34,7 @@ CREATE TABLE identity.repositories (
     project         text COLLATE "C" NOT NULL,
     CONSTRAINT repositories_pkey PRIMARY KEY (repository_uuid, valid_from),
     CONSTRAINT repositories_valid CHECK (valid_from <= learnt AND learnt < valid_to),
+    CONSTRAINT repositories_times CHECK (valid_from BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND learnt BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND valid_to BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z'),
     CONSTRAINT repositories_length CHECK (octet_length(repository) BETWEEN 1 AND 1000
         AND octet_length(workspace) <= 1000 AND octet_length(project) <= 1000)
 ) WITH (fillfactor = 90);
@@ -53,6 +55,7 @@ CREATE TABLE identity.deployments (
     deployment_type text COLLATE "C" NOT NULL,
     CONSTRAINT deployments_pkey PRIMARY KEY (deployment_uuid, repository_uuid, valid_from),
     CONSTRAINT deployments_valid CHECK (valid_from <= learnt AND learnt < valid_to),
+    CONSTRAINT deployments_times CHECK (valid_from BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND learnt BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND valid_to BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z'),
     CONSTRAINT deployments_length CHECK (octet_length(deployment_name) BETWEEN 1 AND 1000
         AND octet_length(deployment) <= 1000 AND octet_length(deployment_type) <= 1000)
 ) WITH (fillfactor = 90);
@@ -174,7 +177,8 @@ CREATE TABLE identity.admitted_tokens (
     principal       json NOT NULL,
     CONSTRAINT admitted_tokens_pkey PRIMARY KEY (digest),
     CONSTRAINT admitted_tokens_digest CHECK (octet_length(digest) = 32),
-    CONSTRAINT admitted_tokens_valid CHECK (admitted_at < expires)
+    CONSTRAINT admitted_tokens_valid CHECK (admitted_at < expires),
+    CONSTRAINT admitted_tokens_times CHECK (admitted_at BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND expires BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND until BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z')
 );
 CREATE INDEX admitted_tokens_until ON identity.admitted_tokens (until);
 COMMENT ON TABLE identity.admitted_tokens IS 'Tokens that were admitted while they were valid, and may be honoured for their step after their end. Rows go when until has passed. An auditor reads all but the digest.';
@@ -200,7 +204,7 @@ CREATE TABLE identity.revocations (
     why             text COLLATE "C" NOT NULL,
     CONSTRAINT revocations_pkey PRIMARY KEY (id),
     CONSTRAINT revocations_scope CHECK (num_nonnulls(step_uuid, repository_uuid) = 1),
-    CONSTRAINT revocations_until CHECK (until > revoked_at),
+    CONSTRAINT revocations_until CHECK (until > revoked_at AND until <= '9999-12-31 23:59:59.999999Z'),
     CONSTRAINT revocations_length CHECK (octet_length(by) BETWEEN 1 AND 1000 AND octet_length(why) <= 4000)
 );
 CREATE INDEX revocations_until ON identity.revocations (until);
@@ -247,6 +251,7 @@ CREATE TABLE identity.pipelines (
     creator         text COLLATE "C",
     CONSTRAINT pipelines_pkey PRIMARY KEY (pipeline_uuid, repository_uuid),
     CONSTRAINT pipelines_build_number CHECK (build_number > 0),
+    CONSTRAINT pipelines_times CHECK (learnt BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z'),
     CONSTRAINT pipelines_length CHECK (octet_length(creator) <= 1000)
 );
 COMMENT ON TABLE identity.pipelines IS 'What Bitbucket says of a pipeline that its token does not. It is learnt in the background, after the decision.';

@@ -272,3 +272,35 @@ func TestAskerRecordsAnExport(t *testing.T) {
 		t.Errorf("the event says %s\nwant %s", got, want)
 	}
 }
+
+// TestAttributesOfGarbage: an event whose record is anything but an event does not
+// end an answer with its attributes, as the cast in SQL does.
+func TestAttributesOfGarbage(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	thief := connection(t, db.URL(postgres.Writer))
+	writer := actAs(t, thief)
+	for i, r := range []string{`\xff`, ``, `[]`, `{"attributes":{"a":"b"}}`, `{"attributes":"\x1b"}`, `{}`, `{"attributes":{"a":"b"}} {`, `null`} {
+		mustExec(t, thief, `INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now(), 'decision', $1, $2, $3)`, writer, i+1, []byte(r))
+	}
+	record(t, l, decision("deny", 1))
+	a := askerFor(t, db.URL(postgres.Auditor))
+	var got []string
+	q := Question{Until: time.Now().Add(time.Hour), Oldest: true, Kinds: []string{"decision"}, Columns: []string{"writer_sequence", "attributes"}}
+	if _, err := a.Ask(t.Context(), &q, func(r Row) error {
+		got = append(got, r.Text(0)+" "+string(r.JSON(nil, 1))+" "+r.Text(1))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	const not = `"not readable: the record is not a JSON object" not readable: the record is not a JSON object`
+	want := []string{"1 " + not, "2 " + not, "3 " + not, `4 {"a":"b"} {"a":"b"}`, "5 " + not, "6 null ", "7 " + not, "8 null ", "2 null "}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	// The control is removed: the database reads the attributes.
+	if _, err := a.conn.Exec(t.Context(), `SELECT (convert_from(e.record, 'UTF8')::json -> 'attributes')::text FROM audit.events e`); err == nil {
+		t.Error("the cast takes everything")
+	}
+}

@@ -51,7 +51,7 @@ var allColumns = func() []asked {
 		asked{name: "build_number", sql: "p.build_number", from: fromPipelines, value: appendInteger},
 		asked{name: "creator", sql: "p.creator", from: fromPipelines, value: appendShownText},
 		asked{name: "leaf", sql: "l.index", from: fromLeaves, value: appendInteger, extra: true},
-		asked{name: "attributes", sql: "(convert_from(e.record, 'UTF8')::json -> 'attributes')::text", value: audit.AppendShown, extra: true},
+		asked{name: "attributes", sql: "e.record", value: appendAttributes, extra: true},
 		asked{name: "record", value: audit.AppendShown, extra: true},
 	)
 }()
@@ -95,6 +95,22 @@ func plainASCII(b []byte) bool {
 		}
 	}
 	return true
+}
+
+// appendAttributes appends the attributes of a record. The record of a decision or
+// of an end may be anything: one that is not a JSON object has a text that says so,
+// and does not end the answer, as a cast in SQL would.
+func appendAttributes(b, record []byte) []byte {
+	var fields struct {
+		Attributes json.RawMessage `json:"attributes"`
+	}
+	switch err := json.Unmarshal(record, &fields); {
+	case err != nil:
+		return audit.AppendString(b, "not readable: the record is not a JSON object")
+	case fields.Attributes == nil:
+		return append(b, "null"...)
+	}
+	return audit.AppendShown(b, fields.Attributes)
 }
 
 func appendShownText(b, value []byte) []byte { return audit.AppendString(b, string(value)) }
@@ -154,6 +170,9 @@ func (r Row) Text(i int) string {
 		return ""
 	}
 	raw := r.columns[i].value(nil, r.values[i])
+	if string(raw) == "null" {
+		return ""
+	}
 	if len(raw) < 2 || raw[0] != '"' {
 		return string(raw)
 	}

@@ -125,6 +125,7 @@ func TestReadersAfterAttacks(t *testing.T) {
 		{0, "", []string{"retention", "--dry-run"}},
 		{0, "00000000000a-", []string{"stats", "--since", "1d"}},
 		{0, "nobody.example", []string{"query", "--since", "1d", "--format", "json"}},
+		{0, "not readable", []string{"query", "--since", "1d", "--format", "json", "--columns", "all"}},
 		{0, honest, []string{"show", honest}},
 		{0, "", []string{"proof", honest}},
 	} {
