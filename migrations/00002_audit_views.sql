@@ -39,8 +39,8 @@ LEFT JOIN LATERAL (
 ) c ON c.decision_id = d.decision_id
 WHERE d.kind = 'decision';
 
--- The probes of the self-test are nobody's traffic. Whoever counts decisions and
--- forgets about the probes counts clients.
+-- Probes of the self-test are not traffic of clients: a query that does not mention
+-- them counts clients alone.
 CREATE VIEW audit.decisions AS
 SELECT * FROM audit.all_decisions WHERE credential_kind IS DISTINCT FROM 'self_test';
 

@@ -228,7 +228,7 @@ COMMENT ON FUNCTION audit.append_event(text, text[]) IS 'Adds an event of the wr
 -- The first trigger's condition compares them for each event, with nothing but
 -- functions of PostgreSQL: what it calls is resolved here, and not by the search
 -- path of the login that inserts. A session without a secret, or with an empty
--- one, has the digest NULL and is no writer.
+-- one, has the digest NULL and is not a writer.
 
 -- +goose StatementBegin
 CREATE FUNCTION audit.check_writer() RETURNS trigger
@@ -776,7 +776,7 @@ GRANT EXECUTE ON FUNCTION audit.try_seal_lock() TO sallyport_sealer;
 GRANT EXECUTE ON FUNCTION audit.set_hold(date, date, text), audit.check_month(date, integer) TO sallyport_auditor;
 
 -- Checkpoints that are older than a week thin out to the first and the last of each
--- clock hour and key. The triggers hold to this rule, whoever deletes: the owner's
+-- clock hour and key. The triggers enforce this rule for every login: the owner's
 -- privilege is not enough for the first or the last of an hour, or for a newer one.
 -- Signatures are checked by who calls: PostgreSQL has no Ed25519.
 -- +goose StatementBegin

@@ -17,7 +17,7 @@ CREATE TABLE audit.reconciliation_looks (
     outcome         text COLLATE "C" NOT NULL,
     detail          text COLLATE "C" NOT NULL,
     CONSTRAINT reconciliation_looks_pkey PRIMARY KEY (reconciliation, repository_uuid),
-    -- What has no end is no time to a reader.
+    -- Readers cannot represent an infinite time.
     CONSTRAINT reconciliation_looks_times CHECK (looked_at BETWEEN '1970-01-01Z' AND '9999-12-31Z' AND coalesce(complete_until, looked_at) BETWEEN '1970-01-01Z' AND '9999-12-31Z'),
     CONSTRAINT reconciliation_looks_counts CHECK (requests >= 0 AND runs >= 0),
     CONSTRAINT reconciliation_looks_outcome CHECK (outcome IN ('complete', 'absent', 'partial', 'forbidden', 'gone', 'not_looked_at')),

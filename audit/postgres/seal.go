@@ -71,7 +71,7 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	s.mu.Lock()
 	s.status.Invalid = last.findings
 	s.mu.Unlock()
-	if err := s.compare(ctx, tx, last); err != nil { // whoever has the turn to seal
+	if err := s.compare(ctx, tx, last); err != nil { // also without the lock of sealing
 		return false, err
 	}
 	if !mine {

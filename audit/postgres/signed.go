@@ -43,7 +43,7 @@ func (r *Reader) signingKeys(ctx context.Context) ([][]audit.Key, error) {
 
 // firstSigned returns the first note of a query that a key of the first group signed
 // from which there is one, and how many it stepped over. Where no key signed any, it
-// is the first note: whoever checks it finds that. The query takes one argument, and
+// is the first note; a verifier detects that. The query takes one argument, and
 // gives notes in their order. A login that may seal, and has no key, can add
 // checkpoints that nobody has signed.
 func (r *Reader) firstSigned(ctx context.Context, sql string, argument any) (note []byte, skipped int, err error) {
