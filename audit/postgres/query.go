@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/sallyport/sallyport/internal/postgres"
 )
@@ -20,6 +21,7 @@ import (
 type Asker struct {
 	connect *pgx.ConnConfig
 	conn    *pgx.Conn
+	maxFew  int // up to how many decisions are looked up one by one
 }
 
 // OpenAsker connects to the database with this connection string.
@@ -34,7 +36,7 @@ func OpenAsker(ctx context.Context, databaseURL string) (*Asker, error) {
 	connect.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: time.Second}
 	}
-	a := &Asker{connect: connect}
+	a := &Asker{connect: connect, maxFew: 2000}
 	if a.conn, err = postgres.Connect(ctx, connect); err != nil {
 		return nil, fmt.Errorf("ask the audit log: %w", err)
 	}
@@ -61,6 +63,9 @@ func (a *Asker) Ask(ctx context.Context, q *Question, row func(Row) error) (rows
 		return 0, a.explain(ctx, err)
 	}
 	defer a.end(tx)
+	if q, err = a.findFew(ctx, tx, q); err != nil {
+		return 0, a.explain(ctx, err)
+	}
 	if !q.selective() {
 		// Rows come in the order of the index on time from the first one on. Sorting
 		// a year would take its size in temporary files first.
@@ -70,6 +75,31 @@ func (a *Asker) Ask(ctx context.Context, q *Question, row func(Row) error) (rows
 	}
 	sql, arguments := q.sql("")
 	return a.rows(ctx, tx, q, sql, arguments, row)
+}
+
+// findFew returns the question with the decisions that it is about, where these are
+// few: their rows are looked up. Where they are many, reading in the order of time
+// finds them soon.
+func (a *Asker) findFew(ctx context.Context, tx pgx.Tx, q *Question) (*Question, error) {
+	sql, arguments := q.fewSQL(a.maxFew + 1)
+	if sql == "" || q.selective() {
+		return q, nil
+	}
+	rows, err := tx.Query(ctx, sql, arguments...)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (string, error) {
+		var id pgtype.UUID
+		err := r.Scan(&id)
+		return id.String(), err
+	})
+	if err != nil || len(ids) > a.maxFew {
+		return q, err
+	}
+	found := *q
+	found.few = append([]string{}, ids...)
+	return &found, nil
 }
 
 // begin opens a read-only transaction that sees the log as it is now.

@@ -33,13 +33,18 @@ type Question struct {
 	// the ends of what these allowed.
 	ExcludeSelfTests bool
 
+	// few are the decisions that meet whereDecided, where there are few; nil: not known.
+	few []string
+
 	Oldest  bool     // the oldest first
 	Limit   int64    // 0: none
 	Columns []string // none: AllColumns
 }
 
 // selective reports whether an index finds the few events that are meant.
-func (q *Question) selective() bool { return len(q.Decisions) > 0 || len(q.Writers) > 0 }
+func (q *Question) selective() bool {
+	return len(q.Decisions) > 0 || len(q.Writers) > 0 || q.few != nil
+}
 
 // arguments numbers the parameters of a statement.
 type arguments []any
@@ -143,11 +148,21 @@ func (q *Question) whereDecided(a *arguments) string {
 }
 
 // orItsEnd holds for the events that meet a condition, and for the ends of the
-// decisions that do.
+// decisions that do. Columns of an end that only a decision should have do not count.
 func (q *Question) orItsEnd(a *arguments, condition string) string {
+	if q.few != nil {
+		return "(e.decision_id = ANY (" + a.add(q.few) + "::text[]::uuid[]) AND (e.kind IN ('tunnel_closed', 'request_closed') OR " + condition +
+			") OR e.kind NOT IN ('decision', 'tunnel_closed', 'request_closed') AND " + condition + ")"
+	}
 	if len(q.Kinds) > 0 && !slices.ContainsFunc(q.Kinds, func(k string) bool { return (&audit.Event{Kind: audit.Kind(k)}).IsClosing() }) {
 		return condition
 	}
+	return "(e.kind NOT IN ('tunnel_closed', 'request_closed') AND " + condition + " OR e.kind IN ('tunnel_closed', 'request_closed') AND e.decision_id IN (" + q.decisionsSQL(a, condition) + "))"
+}
+
+// decisionsSQL selects the ids of the decisions that meet a condition, and whose end
+// may be in the period.
+func (q *Question) decisionsSQL(a *arguments, condition string) string {
 	var within string
 	if !q.Since.IsZero() {
 		within += " AND e.time >= " + a.add(q.Since.Add(-audit.MaxOpen)) + "::timestamptz"
@@ -155,8 +170,19 @@ func (q *Question) orItsEnd(a *arguments, condition string) string {
 	if !q.Until.IsZero() {
 		within += " AND e.time < " + a.add(q.Until.Add(clockSteps)) + "::timestamptz"
 	}
-	return "((" + condition + ") OR e.kind IN ('tunnel_closed', 'request_closed') AND e.decision_id IN (SELECT w.decision_id FROM audit.events w WHERE " +
-		strings.ReplaceAll("e.kind = 'decision' AND "+condition+within, "e.", "w.") + "))"
+	return "SELECT w.decision_id FROM audit.events w WHERE " + strings.ReplaceAll("e.kind = 'decision' AND "+condition+within, "e.", "w.")
+}
+
+// fewSQL selects the decisions of the question, so many at most, from an index that
+// has most of what is asked for; empty: every decision is meant.
+func (q *Question) fewSQL(most int) (string, []any) {
+	var a arguments
+	condition := q.whereDecided(&a)
+	if condition == "" {
+		return "", nil
+	}
+	sql := q.decisionsSQL(&a, condition) + " AND w.decision_id IS NOT NULL LIMIT " + a.add(most) + "::bigint"
+	return sql, a
 }
 
 // clockSteps is how much earlier than its decision an end may be stamped.
