@@ -63,9 +63,9 @@ CREATE TABLE audit.events (
 
 COMMENT ON TABLE audit.events IS 'One row for each event, partitioned by month in UTC. Rows are only ever added. The columns are copies for asking; the record is the event.';
 COMMENT ON COLUMN audit.events.time IS 'When it happened, by the clock of the writer, in whole microseconds. Stamped once, before the first attempt to write.';
-COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, name_reassigned, admin.';
-COMMENT ON COLUMN audit.events.decision_id IS 'UUIDv7 of the decision. The end of a tunnel or request has the id of the decision that allowed it, and repeats nothing of that decision: who asked for what is in the row of the decision.';
-COMMENT ON COLUMN audit.events.writer IS 'Who wrote the row: one process of Sallyport, named by the time of its start and the digest of its secret.';
+COMMENT ON COLUMN audit.events.kind IS 'The kind of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, name_reassigned, admin.';
+COMMENT ON COLUMN audit.events.decision_id IS 'UUIDv7 of the decision. The end of a tunnel or request has the id of the decision that allowed it, and does not repeat its columns.';
+COMMENT ON COLUMN audit.events.writer IS 'The process of Sallyport that wrote the row, named by the time of its start and the digest of its secret.';
 COMMENT ON COLUMN audit.events.writer_sequence IS 'The number of the event within its writer: from 1, without gaps, in the order of writing.';
 COMMENT ON COLUMN audit.events.issuer IS 'The issuer of the verified token.';
 COMMENT ON COLUMN audit.events.credential_kind IS 'What sort of credential was presented. Null where none was verified.';
@@ -94,7 +94,7 @@ COMMENT ON COLUMN audit.events.mode IS 'enforce, or report: denials pass for now
 COMMENT ON COLUMN audit.events.would_deny IS 'Whether it passed only because of report mode. Null where there is no verdict.';
 COMMENT ON COLUMN audit.events.reason IS 'Why the verdict is what it is: one word of a closed vocabulary.';
 COMMENT ON COLUMN audit.events.rule IS 'The id of the rule that decided. Null where none did.';
-COMMENT ON COLUMN audit.events.rules IS 'The ids of all rules that matched, the deciding one first. Null where that is rule alone.';
+COMMENT ON COLUMN audit.events.rules IS 'The ids of all rules that matched, the deciding one first. Null if rule is the only one.';
 COMMENT ON COLUMN audit.events.exceptions IS 'The places of the exceptions in the documents of the policy that applied: they name the repository and the target, and were in force. Empty text: a rule made one. Null where none did.';
 COMMENT ON COLUMN audit.events.message IS 'The word of the policy author to the client, or the detail of a refusal.';
 COMMENT ON COLUMN audit.events.revision IS 'The digest of the policy that decided, or that ended a tunnel or request; its content is in audit.policies.';
@@ -102,11 +102,11 @@ COMMENT ON COLUMN audit.events.commit IS 'The Git commit of that policy, where i
 COMMENT ON COLUMN audit.events.status IS 'The HTTP status that Sallyport answered with.';
 COMMENT ON COLUMN audit.events.upstream_proxy IS 'The upstream proxy, as a URL. Null where the connection was direct, and where the request was refused before one was chosen.';
 COMMENT ON COLUMN audit.events.dialed_address IS 'The address of the target that was dialed, or is the first to be dialed. Null in an allow whose name the proxy in upstream_proxy resolved.';
-COMMENT ON COLUMN audit.events.addresses IS 'All addresses of the target that were pinned for dialing. Null where that is dialed_address alone.';
+COMMENT ON COLUMN audit.events.addresses IS 'All addresses of the target that were pinned for dialing. Null if dialed_address is the only one.';
 COMMENT ON COLUMN audit.events.bytes_sent IS 'Bytes from the client to the target. Only in an event that closes.';
 COMMENT ON COLUMN audit.events.bytes_received IS 'Bytes from the target to the client. Only in an event that closes.';
 COMMENT ON COLUMN audit.events.duration IS 'How long the tunnel or request lasted, in whole microseconds. Only in an event that closes.';
-COMMENT ON COLUMN audit.events.close_reason IS 'What ended the tunnel or request. audit_unavailable: it was allowed, but its record came too late, so nothing was let out.';
+COMMENT ON COLUMN audit.events.close_reason IS 'What ended the tunnel or request. audit_unavailable: it was allowed, but recorded too late, so no connection was opened.';
 COMMENT ON COLUMN audit.events.upstream_status IS 'The HTTP status that the target answered with, where it could be read.';
 COMMENT ON COLUMN audit.events.record IS 'The whole event as UTF-8 JSON: read it with convert_from(record, ''UTF8'')::json. Its leaf in the Merkle tree is sha256(''\x00''::bytea || record).';
 
@@ -132,7 +132,7 @@ CREATE TABLE audit.policies (
     digest     text COLLATE "C" CONSTRAINT policies_pkey PRIMARY KEY,
     content    bytea NOT NULL,
     first_seen timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- Nobody puts other content under the digest of a policy that is yet to come.
+    -- Prevents other content under the digest of a future policy.
     CONSTRAINT policies_digest CHECK (digest = 'sha256:' || encode(sha256(content), 'hex'))
 );
 COMMENT ON TABLE audit.policies IS 'The content of each policy that was ever loaded, once.';

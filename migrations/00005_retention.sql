@@ -711,7 +711,7 @@ COMMENT ON VIEW audit.writers IS 'Every process that wrote to the log: when it b
 COMMENT ON COLUMN audit.writers.missing IS 'How many numbers up to that are not here and were not taken by retention, counted between neighbors, so that no other row hides one. Anything but 0 is a finding; audit.gaps says where.';
 COMMENT ON COLUMN audit.writers.expired IS 'How many of its events retention took.';
 COMMENT ON COLUMN audit.events.writer IS 'Who wrote the row: one process of Sallyport, named by the time of its start and the digest of its secret, or "database".';
-COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, name_reassigned, admin, export, retention, hold_set, hold_lifted.';
+COMMENT ON COLUMN audit.events.kind IS 'The kind of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, name_reassigned, admin, export, retention, hold_set, hold_lifted.';
 
 -- The function as it was, with one more trigger, a turn that nobody else can
 -- take, and a bound: each partition costs every query something.

@@ -149,7 +149,7 @@ SELECT g.role, g.may_log_in, g.capability,
        g.objects
 FROM (SELECT f.role, f.may_log_in, f.capability, f.path, array_agg(DISTINCT f.object ORDER BY f.object) FILTER (WHERE f.object IS NOT NULL) AS objects
       FROM found f GROUP BY f.role, f.may_log_in, f.capability, f.path) g;
-COMMENT ON VIEW audit.access IS 'Every role that can do something to the schemas audit, identity and sallyport, by every path: attributes, memberships, predefined roles, ownership, privileges on tables, columns, schemas and functions, and PUBLIC.';
+COMMENT ON VIEW audit.access IS 'Every role that can act on the schemas audit, identity and sallyport, by every path: attributes, memberships, predefined roles, ownership, privileges on tables, columns, schemas and functions, and PUBLIC.';
 
 -- What was attested: who could reach the log, and what its schema was. A list of
 -- lines is in attributes that are numbered, each with many lines.
@@ -162,12 +162,12 @@ SELECT e.time, e.kind, e.message AS outcome, e.attributes ->> 'result' AS result
        e.attributes ->> 'digest' AS digest, e.writer, e.writer_sequence
 FROM (SELECT a.time, a.kind, a.message, convert_from(a.record, 'UTF8')::json -> 'attributes' AS attributes, a.writer, a.writer_sequence
       FROM audit.events a WHERE a.kind IN ('schema_attested', 'access_attested')) e;
-COMMENT ON VIEW audit.attestations IS 'What each attestation of the schema and of the access to the log said, and what had changed since the one before.';
+COMMENT ON VIEW audit.attestations IS 'Each attestation of the schema and of access to the log, with the changes since the previous one.';
 COMMENT ON COLUMN audit.attestations.outcome IS 'the first attestation, changed, or unchanged.';
 COMMENT ON COLUMN audit.attestations.result IS 'Of the schema: as_installed, differs, or unknown where the program does not know what the schema should be. Null for access.';
-COMMENT ON COLUMN audit.attestations.changes IS 'The lines that came since the attestation before, each with a plus, and those that went, with a minus.';
+COMMENT ON COLUMN audit.attestations.changes IS 'The lines added (+) and removed (-) since the previous attestation.';
 COMMENT ON COLUMN audit.attestations.lines IS 'Of access: a line for each role, capability and path, and for settings of roles, extensions and foreign servers. Of the schema: each object that is not as installed.';
-COMMENT ON COLUMN audit.attestations.digest IS 'The SHA-256 over all lines, or all objects of the schema, also those that did not fit the event.';
+COMMENT ON COLUMN audit.attestations.digest IS 'The SHA-256 over all lines, or all objects of the schema, including those that did not fit the event.';
 
 -- +goose StatementBegin
 DO $$
@@ -187,14 +187,14 @@ $$;
 -- +goose StatementEnd
 COMMENT ON COLUMN audit.attestations.time IS 'When it was made.';
 COMMENT ON COLUMN audit.attestations.kind IS 'schema_attested or access_attested.';
-COMMENT ON COLUMN audit.attestations.writer IS 'Who made it.';
+COMMENT ON COLUMN audit.attestations.writer IS 'The writer that made it.';
 COMMENT ON COLUMN audit.attestations.writer_sequence IS 'The number of the event within its writer.';
 COMMENT ON COLUMN audit.operations.action IS 'What an operator did.';
 COMMENT ON COLUMN audit.operations.attributes IS 'What else is known of it, as JSON: names, and values that are text.';
 COMMENT ON COLUMN audit.access.role IS 'The role. PUBLIC is every role. PostgreSQL''s predefined roles are not listed; their members are.';
 COMMENT ON COLUMN audit.access.may_log_in IS 'Whether the role is a login. A role that is not can still be reached by its members, who have rows of their own.';
 COMMENT ON COLUMN audit.access.capability IS 'superuser, become superuser, alter (drop a table, replace a function, disable a trigger), drop (the database), change (UPDATE, DELETE, TRUNCATE), add (INSERT), create (objects in a schema or the database), call (a function that acts with its owner''s rights), read, block (locks), interrupt (sessions), refer (a foreign key), create roles, bypass row security, observe.';
-COMMENT ON COLUMN audit.access.path IS 'How the role comes to it, from the role to the object. NOINHERIT: the role has to SET ROLE first. ADMIN OPTION: it can grant the membership, to itself too.';
+COMMENT ON COLUMN audit.access.path IS 'The path from the role to the object. NOINHERIT: the role has to SET ROLE first. ADMIN OPTION: it can grant the membership, to itself too.';
 COMMENT ON COLUMN audit.access.objects IS 'All objects of that capability and path. Partitions are one object.';
 REVOKE ALL ON audit.operations, audit.access, audit.attestations FROM PUBLIC;
 GRANT SELECT ON audit.operations, audit.access, audit.attestations TO sallyport_writer, sallyport_auditor;

@@ -312,7 +312,7 @@ COMMENT ON COLUMN audit.unrecorded_totals.total IS 'How many attempts were refus
 COMMENT ON COLUMN audit.unrecorded_totals.reasons IS 'How many for each reason, as JSON; event_rejected: events that the log itself rejected, its queue being full.';
 COMMENT ON COLUMN audit.self_tests.attributes IS 'What was asked for, what had to come of it and what did, as JSON.';
 
-COMMENT ON COLUMN audit.events.kind IS 'What sort of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, log_forked, name_reassigned, admin, export, retention, hold_set, hold_lifted, reconciled, deployment_unobserved, self_test, unrecorded_totals, checkpoints_thinned, schema_attested, access_attested, events_lost, gap_declared.';
+COMMENT ON COLUMN audit.events.kind IS 'The kind of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, log_forked, name_reassigned, admin, export, retention, hold_set, hold_lifted, reconciled, deployment_unobserved, self_test, unrecorded_totals, checkpoints_thinned, schema_attested, access_attested, events_lost, gap_declared.';
 
 REVOKE ALL ON audit.deployment_coverage, audit.reconciliations, audit.self_tests, audit.unrecorded_totals FROM PUBLIC;
 GRANT SELECT ON audit.deployment_coverage, audit.reconciliations, audit.self_tests, audit.unrecorded_totals TO sallyport_writer, sallyport_auditor;

@@ -1,9 +1,8 @@
 -- +goose Up
 
--- Numbers of a writer that are missing, and never come: a failover or a lost disk
--- took them. A declaration is an event of the writer "database", signed with the
--- log's key; only then may what follows the gap be sealed. These rows are what the
--- declarations say, for the functions that seal. The event is the proof.
+-- Permanently missing numbers of a writer: a failover or a lost disk lost them. A declaration is an event of the writer "database", signed with the
+-- log's key; only then may later events be sealed. These rows copy the declarations for
+-- the functions that seal. The event is the proof.
 CREATE TABLE audit.declared_gaps (
     first       bigint NOT NULL,
     last        bigint NOT NULL,
@@ -74,7 +73,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.declare_gap(text, bigint, bigint, text, text, text, text) IS 'Declares that these numbers of a writer are missing for good. It refuses numbers that are recorded or sealed, and what is not a gap. Without a signature of the log''s key nothing behind the gap is sealed. Returns the number of the event, of the writer "database". The owner alone may call it.';
+COMMENT ON FUNCTION audit.declare_gap(text, bigint, bigint, text, text, text, text) IS 'Declares these numbers of a writer permanently missing. It rejects numbers that are recorded or sealed, and a range that is not a gap. Events after the gap are sealed only with a signature of the log''s key. Returns the number of the event, of the writer "database". The owner alone may call it.';
 
 -- A missing number is stepped over once the declaration that names it is sealed.
 -- +goose StatementBegin

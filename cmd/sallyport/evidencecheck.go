@@ -86,7 +86,7 @@ func tellChecked(out io.Writer, r *evidence.Checked, o evidence.CheckOptions, gi
 		b.line("files", "%d of %d bytes", r.Files, r.Bytes)
 		switch {
 		case r.SignedBy == "":
-			b.line("signature", "none: anybody can have made it")
+			b.line("signature", "none: anybody could have made it")
 		case r.Vouched:
 			b.line("signature", "by %s, which was given or which a given key handed over to", r.SignedBy)
 		default:
