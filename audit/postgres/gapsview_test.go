@@ -27,6 +27,20 @@ func hole(t *testing.T, change func(insert func(number int64, at time.Time))) (h
 	holes = list(t, conn, `SELECT first_sequence || '-' || last_sequence || ' ' || numbers || ' ' || to_char(after AT TIME ZONE 'UTC', 'HH24:MI') || ' ' || to_char(before AT TIME ZONE 'UTC', 'HH24:MI') || ' ' || coalesce(explained_by, 'not explained')
 		FROM audit.gaps ORDER BY writer, first_sequence`)
 	missing = list(t, conn, `SELECT missing::text FROM audit.writers WHERE writer = '`+other+`'`)
+	// The function lists the same of a period, and of an hour what lies before its events.
+	of := func(from string) []string {
+		return list(t, conn, `SELECT writer || ' ' || first_sequence || '-' || last_sequence || ' ' || missing || ' ' || coalesce(explained_by, 'not explained') FROM `+from+` ORDER BY writer, first_sequence`)
+	}
+	all := of("(SELECT writer, first_sequence, last_sequence, numbers AS missing, explained_by FROM audit.gaps) g")
+	if got := of("audit.absent_between('2026-10-01Z', '2027-01-01Z')"); !slices.Equal(got, all) {
+		t.Errorf("of the period %q, and of the log %q", got, all)
+	}
+	if got := of("audit.absent_between('2026-11-01T04:00Z', '2026-11-01T05:00Z')"); !slices.Equal(got, []string{other + " 3-3 1 not explained"}) {
+		t.Errorf("of the hour %q", got)
+	}
+	if got := of("audit.absent_between('2026-11-01T05:00Z', '2026-11-01T06:00Z')"); len(got) != 0 {
+		t.Errorf("of the hour behind it %q", got)
+	}
 	return holes, missing
 }
 
