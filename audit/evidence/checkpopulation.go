@@ -147,7 +147,7 @@ type content struct {
 	sum  hash.Hash
 }
 
-var errTooMuch = errors.New("there is more in it than the manifest says")
+var errTooMuch = errors.New("it has more content than the manifest says")
 
 func (c *content) Read(b []byte) (int, error) {
 	n, err := c.from.Read(b)

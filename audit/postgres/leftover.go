@@ -61,7 +61,7 @@ func (l *Log) lookForLeft() {
 		return
 	}
 	if err := l.compareTails(l.ctx, l.session); err != nil {
-		l.log.Error("what was acknowledged to another process is not compared yet; it is tried again", "error", err)
+		l.log.Error("acknowledged events of an earlier process not compared yet; retrying", "error", err)
 		return
 	}
 	if err := l.replayAllLeft(l.ctx); err != nil {

@@ -67,7 +67,7 @@ func (s *Sealer) compare(ctx context.Context, tx pgx.Tx, last latest) error {
 func (s *Sealer) recordFork(ctx context.Context, fork *forkError) {
 	if text := fork.Error(); s.fork != text {
 		if err := s.config.Record(ctx, fork.event(time.Now())); err != nil {
-			s.log.Error("the fork of the log is not recorded yet", "error", err)
+			s.log.Error("fork of the log not recorded yet", "error", err)
 			return
 		}
 		s.fork = text
@@ -139,7 +139,7 @@ func (s *Sealer) comparePlaces(ctx context.Context, tx pgx.Tx, last latest) erro
 		if err != nil {
 			if text := err.Error(); p.unread != text {
 				p.unread = text
-				s.log.Warn("what was published cannot be compared with the database", "place", p.publisher.Name(), "error", err)
+				s.log.Warn("published checkpoints cannot be compared with the database", "place", p.publisher.Name(), "error", err)
 			}
 			continue
 		}

@@ -68,7 +68,7 @@ func (s *Sealer) declaredGaps(ctx context.Context, tx pgx.Tx) (steppedOver, erro
 			}
 			s.gapValid[d.number] = valid
 			if !valid {
-				s.log.Error("a declaration of missing events is not signed by the key that sealed it: it accounts for nothing",
+				s.log.Error("a declaration of missing events is not signed by the key that sealed it, and does not count",
 					"writer", audit.Text(d.Writer, 200), "first", d.First, "last", d.Last, "event", d.number)
 			}
 		}

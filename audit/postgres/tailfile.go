@@ -50,7 +50,7 @@ func (l *Log) noteAcknowledged(end bool) {
 	}
 	t.at = time.Now()
 	if err := l.writeTail(); err != nil {
-		l.log.Warn("the last acknowledged number is not written down: a failover after the end of this process could lose events unnoticed", "error", err)
+		l.log.Warn("last acknowledged number not saved: a failover after the end of this process could lose events unnoticed", "error", err)
 		return
 	}
 	t.written = l.acknowledged.last
@@ -118,7 +118,7 @@ func (l *Log) compareTails(ctx context.Context, s *session) error {
 func (l *Log) compareTail(ctx context.Context, s *session, path string) error {
 	file, err := openLeft(path)
 	if err != nil {
-		l.log.Warn("what an earlier process wrote down cannot be read, and is not used", "path", path, "error", err)
+		l.log.Warn("acknowledged numbers of an earlier process cannot be read and are ignored", "path", path, "error", err)
 		return nil
 	}
 	defer file.Close()
@@ -129,7 +129,7 @@ func (l *Log) compareTail(ctx context.Context, s *session, path string) error {
 	n, _ := file.ReadAt(text, 0)
 	var t tail
 	if err := json.Unmarshal(text[:n], &t); err != nil || t.Writer+tailSuffix != filepath.Base(path) || t.Sequence < 1 {
-		l.log.Warn("what an earlier process wrote down cannot be read, and is not used", "path", path, "error", err)
+		l.log.Warn("acknowledged numbers of an earlier process cannot be read and are ignored", "path", path, "error", err)
 		return os.Remove(path)
 	}
 	lost, err := s.missing(ctx, t.Writer, &acknowledged{last: t.Sequence, where: databaseID{t.System, t.Timeline, t.Database}})
@@ -189,7 +189,7 @@ func (l *Log) compareDatabase(ctx context.Context, s *session) error {
 		return fmt.Errorf("read where the latest writer began: %w", err)
 	}
 	if e, meaning := databaseEvent(before, s.where); e != nil {
-		l.log.Warn("the audit log is in another database than the latest process was on", "meaning", meaning)
+		l.log.Warn("the audit log is in another database than the latest process used", "meaning", meaning)
 		l.owed = append(l.owed, e)
 	}
 	return nil

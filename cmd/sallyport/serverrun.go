@@ -99,10 +99,10 @@ func (s *server) wait(ctx context.Context, failed <-chan error) error {
 	}
 }
 
-// drain admits nothing new, lets go on what is open for a while, and ends the rest.
+// drain admits nothing new, lets open connections continue for a while, and ends the rest.
 func (s *server) drain() {
 	s.notify.stopping("waiting for open tunnels to end")
-	// What came to a socket that goes on with the next process is served: the
+	// Connections to a socket that the next process inherits are served: the
 	// client cannot know that it was this one that accepted it.
 	if !s.handOver() {
 		s.gate.CloseAdmission()

@@ -10,7 +10,7 @@ import (
 )
 
 // errPooled says what a pooler in transaction mode does to us.
-var errPooled = errors.New("the database URL leads to a connection pooler that gives each transaction another session (transaction mode): " +
+var errPooled = errors.New("the database URL leads to a connection pooler in transaction mode, which gives each transaction another session: " +
 	"settings, prepared statements and the end of earlier sessions would be those of others; use pool_mode = session for this database or login in PgBouncer, or connect to PostgreSQL directly")
 
 // CheckSessions returns an error where a connection is not a session of its own:

@@ -127,7 +127,7 @@ func (t *Totals) record(ctx context.Context, last bool) {
 	}
 	e.Message = strconv.FormatInt(total, 10) + " attempts were refused without an event of their own"
 	if err := t.config.Record(ctx, e); err != nil {
-		t.config.Log.Warn("totals of unrecorded refusals are not recorded yet", "error", err)
+		t.config.Log.Warn("totals of unrecorded refusals not recorded yet", "error", err)
 		return
 	}
 	t.mu.Lock()
