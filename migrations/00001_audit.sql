@@ -58,7 +58,14 @@ CREATE TABLE audit.events (
     record           bytea NOT NULL,
     CONSTRAINT events_pkey PRIMARY KEY (writer, writer_sequence, time),
     -- Up to 2^53-1: no query overflows by adding one, and JSON readers keep it exact.
-    CONSTRAINT events_writer_sequence_positive CHECK (writer_sequence BETWEEN 1 AND 9007199254740991)
+    CONSTRAINT events_writer_sequence_positive CHECK (writer_sequence BETWEEN 1 AND 9007199254740991),
+    -- More than a server writes, and less than a line of an export or a pack may have.
+    -- A value that compresses well takes a hundredth on the disk: without a bound, a
+    -- few rows keep every reader, and whoever seals, busy for good.
+    CONSTRAINT events_length CHECK (octet_length(record) <= 3145728 AND pg_column_size(ROW(
+        writer, kind, issuer, credential_kind, workspace, repository, project, deployment, deployment_type, branch,
+        client_address, listener, action, scheme, host, method, path, target_raw, verdict, mode, reason, rule, rules,
+        exceptions, message, revision, commit, upstream_proxy, dialed_address, addresses, close_reason)) <= 1048576)
 ) PARTITION BY RANGE (time);
 
 COMMENT ON TABLE audit.events IS 'One row for each event, partitioned by month in UTC. Rows are only ever added. The columns are copies for asking; the record is the event.';

@@ -266,6 +266,9 @@ BEGIN
     BEGIN
         said := convert_from(NEW.record, 'UTF8')::jsonb -> 'attributes';
         PERFORM (said ->> 'reconciliation')::uuid, CASE NEW.kind WHEN 'reconciled' THEN (said ->> 'until')::timestamptz END;
+        IF NEW.kind = 'policy_approval' THEN
+            PERFORM (said ->> 'pull_request')::bigint, (said ->> 'commits')::bigint, (said ->> 'approvers')::jsonb;
+        END IF;
         IF NEW.exceptions IS NOT NULL THEN
             PERFORM x.value -> 'path', array(SELECT jsonb_array_elements_text(x.value -> 'hosts')), (x.value ->> 'until')::timestamptz
                 FROM jsonb_array_elements((said ->> 'exceptions')::jsonb) x;

@@ -139,7 +139,9 @@ own (grantee, attributes, capability, reason, object) AS (
 found AS (
     SELECT s.name AS role, s.rolcanlogin AS may_log_in, o.capability, p.path || o.reason AS path, o.object
     FROM paths p JOIN roles s ON s.oid = p.subject JOIN own o ON o.grantee = p.target AND o.attributes = p.attributes
-    WHERE p.at = p.target AND s.name !~ '^pg_'
+    -- Predefined roles have OIDs below 16384. Somebody who changes the catalog can give
+    -- any role their prefix, or make one of them a login.
+    WHERE p.at = p.target AND (s.oid >= 16384 OR s.rolcanlogin OR s.name !~ '^pg_')
     UNION ALL
     SELECT 'PUBLIC', true, o.capability, o.reason, o.object FROM own o WHERE o.grantee = 0
 )

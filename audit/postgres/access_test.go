@@ -52,7 +52,8 @@ var plants = []plant{
 	{`CREATE ROLE LOGINROLE LOGIN; ALTER VIEW audit.denials OWNER TO LOGINROLE`, "alter", "owner of audit.denials"},
 	{`CREATE ROLE LOGINROLE LOGIN; GRANT INSERT ON sallyport.schema_version TO LOGINROLE`, "add", "INSERT on sallyport.schema_version"},
 	{`CREATE ROLE LOGINROLE LOGIN; GRANT SELECT ON identity.repositories TO LOGINROLE WITH GRANT OPTION`, "read", "SELECT WITH GRANT OPTION on identity.repositories"},
-	{`GRANT DELETE ON audit.checkpoints TO PUBLIC`, "change", "DELETE on audit.checkpoints"}, // PUBLIC's
+	{`CREATE ROLE hidden_LOGINROLE LOGIN SUPERUSER; SET LOCAL allow_system_table_mods = on; UPDATE pg_authid SET rolname = 'LOGINROLE' WHERE rolname = 'hidden_LOGINROLE'`, "superuser", "superuser"}, // pg_backup
+	{`GRANT DELETE ON audit.checkpoints TO PUBLIC`, "change", "DELETE on audit.checkpoints"},                                                                                                          // PUBLIC's
 }
 
 // name is the login of a plant.
@@ -62,6 +63,8 @@ func (p plant) name(i int) string {
 		return "PUBLIC"
 	case p.sql == "SELECT 1":
 		i--
+	case strings.Contains(p.sql, "pg_authid"):
+		return "pg_backup" // the prefix of predefined roles
 	}
 	return fmt.Sprintf("planted_%02d", i)
 }
@@ -139,6 +142,7 @@ func TestAccessPathsAreNeeded(t *testing.T) {
 		}
 		mutations = append(mutations, mutation{name, query})
 	}
+	replace("by the name's prefix", "s.oid >= 16384 OR s.rolcanlogin OR ", "")
 	replace("no SET ROLE", "coalesce((to_jsonb(m) ->> 'set_option')::boolean, true)", "r.rolinherit")
 	replace("no INHERIT", "coalesce((to_jsonb(m) ->> 'inherit_option')::boolean, r.rolinherit)", "false")
 	replace("no ADMIN OPTION", "bool_or(m.admin_option)", "false")
