@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -32,41 +33,45 @@ func (s *Sealer) readLatest(ctx context.Context, tx pgx.Tx, named []registration
 		return latest{}, fmt.Errorf("count the leaves: %w", err)
 	}
 	keys := s.knownKeys(named)
-	rows, err := tx.Query(ctx, `SELECT number, size, root, frontier, note FROM audit.checkpoints ORDER BY number DESC`)
-	if err != nil {
-		return latest{}, fmt.Errorf("read the latest checkpoint: %w", err)
-	}
-	defer rows.Close()
-	var skipped int
-	for rows.Next() {
-		var number, size int64
-		var root []byte
-		var note string
-		if err := rows.Scan(&number, &size, &root, &l.frontier, &note); err != nil {
+	skipped, found, before, limit := 0, false, int64(math.MaxInt64), 1
+	for more := true; more && !found; limit = 100 {
+		// The rest of an answer is read whether it is wanted or not: mostly one row is.
+		rows, err := tx.Query(ctx, `SELECT number, size, root, frontier, note FROM audit.checkpoints WHERE number < $1 ORDER BY number DESC LIMIT $2`, before, limit)
+		if err != nil {
 			return latest{}, fmt.Errorf("read the latest checkpoint: %w", err)
 		}
-		l.note = []byte(note)
-		err := l.check(size, root, keys)
-		if err == nil {
-			break
+		read := 0
+		var size int64
+		var root, frontier []byte
+		var note string
+		_, err = pgx.ForEachRow(rows, []any{&before, &size, &root, &frontier, &note}, func() error {
+			if read++; found {
+				return nil
+			}
+			l.note, l.frontier = []byte(note), frontier
+			err := l.check(size, root, keys)
+			if found = err == nil; found {
+				return nil
+			}
+			l.Checkpoint, l.signedBy = audit.Checkpoint{}, ""
+			if l.refused == nil {
+				l.refused = err
+			}
+			if skipped++; skipped <= 10 {
+				l.findings = append(l.findings, fmt.Sprintf("checkpoint %d of size %d is not used: %v", before, size, err))
+			}
+			return nil
+		})
+		if err != nil {
+			return latest{}, fmt.Errorf("read the latest checkpoint: %w", err)
 		}
-		l.Checkpoint, l.signedBy = audit.Checkpoint{}, ""
-		if l.refused == nil {
-			l.refused = err
-		}
-		if skipped++; skipped <= 10 {
-			l.findings = append(l.findings, fmt.Sprintf("checkpoint %d of size %d is not used: %v", number, size, err))
-		}
+		more = read == limit
 	}
-	rows.Close()
 	if skipped > 10 {
 		l.findings = append(l.findings, fmt.Sprintf("%d more checkpoints are not used", skipped-10))
 	}
 	if l.Size == 0 {
 		l.note, l.frontier = nil, nil
-	}
-	if err := rows.Err(); err != nil {
-		return latest{}, fmt.Errorf("read the latest checkpoint: %w", err)
 	}
 	return l, nil
 }
