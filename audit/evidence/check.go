@@ -133,8 +133,21 @@ func (h *hashed) digest() string {
 	return h.done()
 }
 
+// openRegular opens a file of a pack. Opening a pipe would wait for its other end,
+// and nothing would end that.
+func openRegular(root *os.Root, name string) (*os.File, error) {
+	info, err := root.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, wrong("%.200q: it is no regular file", name)
+	}
+	return root.Open(name)
+}
+
 func readFile(root *os.Root, name string, most int64) ([]byte, error) {
-	f, err := root.Open(name)
+	f, err := openRegular(root, name)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +186,7 @@ func (c *checker) manifest(text []byte) error {
 // bound are those of some keys that a trusted one handed over to, in events of the
 // pack that both signed.
 func (c *checker) bound(keys []audit.Key) []audit.Key {
-	file, err := c.root.Open(eventsFile)
+	file, err := openRegular(c.root, eventsFile)
 	if err != nil {
 		return nil
 	}

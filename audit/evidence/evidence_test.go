@@ -11,7 +11,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/audit"
 )
@@ -183,6 +185,24 @@ func TestHostileTextIsText(t *testing.T) {
 	}
 	if !strings.Contains(files["report.html"], "&lt;script&gt;") {
 		t.Error("the hostile text is not shown at all")
+	}
+}
+
+// TestPipeIsNoPack: a pipe in the place of a file would be waited for without end.
+func TestPipeIsNoPack(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, manifestName), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { _, err := Check(t.Context(), dir, CheckOptions{}); done <- err }()
+	select {
+	case err := <-done:
+		if err == nil || !strings.Contains(err.Error(), "no regular file") {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the pipe is waited for")
 	}
 }
 
