@@ -9,13 +9,13 @@ import (
 var destinationsSection = section{
 	name: "destinations", title: "Where it went", criteria: []string{"CC6.7", "CC6.1", "CC9.2"},
 	begin: func() chapter { return new(destinationsChapter) },
-	text:  `<p>Every target that was allowed, for each repository and deployment environment: the first and the last decision, how many, the bytes that went each way, and the rules that allowed it. Bytes are those of ends that this checkpoint covers. A deployment is empty where the step deployed nothing.</p>`,
+	text:  `<p>Every target that was allowed, for each repository and deployment environment: the first and the last decision, their number, the bytes in each direction, and the rules that allowed it. Bytes are from ends that this checkpoint covers. A deployment is empty where the step deployed nothing.</p>`,
 }
 
 var denialsSection = section{
 	name: "denials", title: "What was refused", criteria: []string{"CC6.6", "CC6.1", "CC7.2"},
 	begin: func() chapter { return &refusalsChapter{name: "denials", title: "Refusals"} },
-	text:  `<p>{{.Count}} decisions refused. No connection to a target was opened for any of them. Where no repository is known, the address of the client stands in its place.</p>`,
+	text:  `<p>{{.Count}} decisions refused. No connection to a target was opened for any of them. Without a known repository the client's address is shown.</p>`,
 }
 
 var reportModeSection = section{
@@ -23,7 +23,7 @@ var reportModeSection = section{
 	begin: func() chapter {
 		return &refusalsChapter{name: "report_mode", title: "Report-mode findings", report: true}
 	},
-	text: `<p>{{.Count}} decisions let something pass that policy would have refused, because the organisation has set report mode for it: the control was observing there, and not enforcing.</p>`,
+	text: `<p>{{.Count}} decisions allowed requests that policy would have refused, because the organization set report mode for them: the control recorded them and did not enforce.</p>`,
 }
 
 // flow is what is counted of one target.
