@@ -37,6 +37,7 @@ func (s *Sealer) step(ctx context.Context) (more bool, err error) {
 		}
 	}()
 	more, err = s.seal(ctx, tx)
+	s.adapt(err, 0)
 	if postgres.IsReadOnly(err) { // the primary is another server now
 		s.drop()
 	}
@@ -60,7 +61,7 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	if err := tx.QueryRow(ctx, sealLock).Scan(&mine); err != nil {
 		return false, s.mayNotSeal(err)
 	}
-	named, err := readRegistrations(ctx, tx)
+	named, err := s.registrations(ctx, tx)
 	if err != nil {
 		return false, err
 	}
@@ -289,6 +290,7 @@ func (s *Sealer) extend(ctx context.Context, tx pgx.Tx, tree *audit.Tree, b batc
 		s.writers = newWriters() // whether it happened is found out at the next step
 		return fmt.Errorf("commit: %w", err)
 	}
+	s.adapt(nil, len(b.leaves))
 	s.writers.sealed(c.Size, b)
 	s.announce(c, note)
 	s.mu.Lock()

@@ -94,6 +94,8 @@ type Sealer struct {
 	// replication is what the server says of our commits' way to a standby.
 	replication postgres.Replication
 	writers     writers
+	keys        knownKeys // of this connection
+	halvings    int       // of the batch, since steps timed out
 	other       other
 	heartbeat   lastSeen
 	gapValid    map[int64]bool       // by the number of a sealed declaration: it may be stepped over
@@ -216,7 +218,7 @@ func (s *Sealer) session(ctx context.Context) (*pgx.Conn, error) {
 	}
 	_ = s.replication.Err() // of the session before
 	// After a failover this is another server.
-	s.conn, s.writers, s.compared = conn, newWriters(), time.Time{}
+	s.conn, s.writers, s.keys, s.compared = conn, newWriters(), knownKeys{}, time.Time{}
 	return conn, nil
 }
 

@@ -85,7 +85,7 @@ func (s *Sealer) holds(ctx context.Context, tx pgx.Tx, d audit.GapDeclaration) (
 	if !d.Signed() {
 		return false, nil
 	}
-	named, err := readRegistrations(ctx, tx)
+	named, err := s.registrations(ctx, tx)
 	if err != nil {
 		return false, err
 	}

@@ -153,7 +153,7 @@ func (s *Sealer) gather(ctx context.Context, tx pgx.Tx, size int64) (batch, erro
 	if err != nil || len(v.ready) == 0 {
 		return b, err
 	}
-	ready := shares(v.ready, s.config.Batch, s.writers.turn)
+	ready := shares(v.ready, s.batchLimit(), s.writers.turn)
 	s.writers.turn = (s.writers.turn + len(ready)) % len(v.ready)
 	b.more = len(ready) < len(v.ready)
 
