@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -100,7 +99,7 @@ func (f evidenceFlags) options(c *cobra.Command) (evidence.Options, error) {
 	if o.Period.To, err = parseDay("to", *f.to); err != nil {
 		return o, err
 	}
-	given, err := f.trusted.read()
+	given, err := f.trusted.read(c.Context())
 	if err != nil {
 		return o, err
 	}
@@ -108,7 +107,7 @@ func (f evidenceFlags) options(c *cobra.Command) (evidence.Options, error) {
 	for _, w := range given.warnings {
 		fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
 	}
-	if o.Signer, err = f.signer(); err != nil {
+	if o.Signer, err = f.signer(c.Context()); err != nil {
 		return o, err
 	}
 	if !*f.quiet {
@@ -118,7 +117,7 @@ func (f evidenceFlags) options(c *cobra.Command) (evidence.Options, error) {
 }
 
 // signer is who signs the manifest; nil where nobody is to.
-func (f evidenceFlags) signer() (*audit.Signer, error) {
+func (f evidenceFlags) signer(ctx context.Context) (*audit.Signer, error) {
 	const advice = "name one with --signing-key (`sallyport audit key generate` makes one), or say --unsigned"
 	switch {
 	case *f.unsigned && *f.signingKey != "":
@@ -126,9 +125,9 @@ func (f evidenceFlags) signer() (*audit.Signer, error) {
 	case *f.unsigned:
 		return nil, nil
 	case *f.signingKey != "":
-		private, err := os.ReadFile(*f.signingKey)
+		private, err := readInput(ctx, *f.signingKey, maxSecretInput)
 		if err != nil {
-			return nil, fmt.Errorf("--signing-key: %w", err)
+			return nil, fmt.Errorf("--signing-key %w", err)
 		}
 		signer, err := audit.ParseSigner(string(private))
 		if err != nil {

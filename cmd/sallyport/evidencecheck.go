@@ -1,9 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -42,12 +42,12 @@ be read, and 3 if it is whole but not anchored: nothing from outside vouches for
 	proofs := c.Flags().StringArray("proof", nil, "`FILE` of consistency proofs between the pack's checkpoint and others; may be given again")
 	unsigned := c.Flags().Bool("unsigned", false, "accept a pack without a signature")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		given, err := trusted.read()
+		given, err := trusted.read(c.Context())
 		if err != nil {
 			return invalid{err}
 		}
 		o := evidence.CheckOptions{Trust: given.trust, Unsigned: *unsigned, Tool: "sallyport " + programVersion()}
-		if o.Proofs, err = readProofs(*proofs); err != nil {
+		if o.Proofs, err = readProofs(c.Context(), *proofs); err != nil {
 			return invalid{err}
 		}
 		checked, err := evidence.Check(c.Context(), args[0], o)
@@ -59,12 +59,12 @@ be read, and 3 if it is whole but not anchored: nothing from outside vouches for
 	return c
 }
 
-func readProofs(paths []string) ([]*audit.Consistency, error) {
+func readProofs(ctx context.Context, paths []string) ([]*audit.Consistency, error) {
 	var proofs []*audit.Consistency
 	for _, path := range paths {
-		text, err := os.ReadFile(path)
+		text, err := readInput(ctx, path, maxProofInput)
 		if err != nil {
-			return nil, fmt.Errorf("--proof: %w", err)
+			return nil, fmt.Errorf("--proof %w", err)
 		}
 		list, err := audit.ReadConsistencies(text)
 		if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -132,7 +131,7 @@ command for each gap.`,
 				return invalid{fmt.Errorf("--first and --last: %q is not a number of an event", text)}
 			}
 		}
-		signer, err := from.signer(*key)
+		signer, err := from.signer(c.Context(), *key)
 		if err != nil {
 			return err
 		}
@@ -149,11 +148,11 @@ command for each gap.`,
 }
 
 // signer reads the log's key: from the file, or as the configuration says.
-func (f ownerFlags) signer(file string) (*audit.Signer, error) {
+func (f ownerFlags) signer(ctx context.Context, file string) (*audit.Signer, error) {
 	if file != "" {
-		private, err := os.ReadFile(file)
+		private, err := readInput(ctx, file, maxSecretInput)
 		if err != nil {
-			return nil, invalid{fmt.Errorf("--signing-key: %w", err)}
+			return nil, invalid{fmt.Errorf("--signing-key %w", err)}
 		}
 		signer, err := audit.ParseSigner(string(private))
 		if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -103,7 +102,7 @@ recorded and wait to be sealed. Keep the old public key for those who verify.`,
 		if err != nil {
 			return err
 		}
-		signer, err := nextKey(*next, present.Key().Origin())
+		signer, err := nextKey(c.Context(), *next, present.Key().Origin())
 		if err != nil {
 			return err
 		}
@@ -141,7 +140,7 @@ hand, use rotate.`,
 		if err != nil {
 			return err
 		}
-		signer, err := nextKey(*next, *origin)
+		signer, err := nextKey(c.Context(), *next, *origin)
 		if err != nil {
 			return err
 		}
@@ -155,13 +154,13 @@ hand, use rotate.`,
 }
 
 // nextKey reads a key, or makes it for a log of that name.
-func nextKey(path, origin string) (*audit.Signer, error) {
-	private, err := os.ReadFile(path)
+func nextKey(ctx context.Context, path, origin string) (*audit.Signer, error) {
+	private, err := readInput(ctx, path, maxSecretInput)
 	if errors.Is(err, fs.ErrNotExist) {
 		return makeKey(path, origin)
 	}
 	if err != nil {
-		return nil, invalid{err}
+		return nil, invalid{fmt.Errorf("--next %w", err)}
 	}
 	signer, err := audit.ParseSigner(string(private))
 	if err != nil {

@@ -2,12 +2,12 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -65,7 +65,7 @@ The exit status is 0; 2 where the command, the policy or the log is at fault.`,
 			}
 		}
 		if *listed != "" {
-			if err := cover.list(*listed); err != nil {
+			if err := cover.list(c.Context(), *listed); err != nil {
 				return invalid{err}
 			}
 		}
@@ -114,13 +114,12 @@ func (v *coverage) row(name string) *coverageRow {
 }
 
 // list adds the repositories that a file names.
-func (v *coverage) list(path string) error {
-	file, err := os.Open(path)
+func (v *coverage) list(ctx context.Context, path string) error {
+	text, err := readInput(ctx, path, maxListInput)
 	if err != nil {
-		return fmt.Errorf("--repositories: %w", err)
+		return fmt.Errorf("--repositories %w", err)
 	}
-	defer file.Close()
-	lines := bufio.NewScanner(file)
+	lines := bufio.NewScanner(bytes.NewReader(text))
 	for n := 1; lines.Scan(); n++ {
 		name := strings.TrimSpace(lines.Text())
 		switch {

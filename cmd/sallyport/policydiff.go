@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -136,7 +135,7 @@ const maxCases = 1_000_000
 
 // cases takes the questions from a file.
 func (f *differ) cases(ctx context.Context, set *rego.Set, path string, at time.Time) (*replaySummary, error) {
-	asked, err := readCases(path)
+	asked, err := readCases(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -178,10 +177,10 @@ type casesFile struct {
 	Targets    []string `json:"targets"`
 }
 
-func readCases(path string) (*casesFile, error) {
-	raw, err := os.ReadFile(path)
+func readCases(ctx context.Context, path string) (*casesFile, error) {
+	raw, err := readInput(ctx, path, maxListInput)
 	if err != nil {
-		return nil, fmt.Errorf("--cases: %w", err)
+		return nil, fmt.Errorf("--cases %w", err)
 	}
 	document, err := rego.ReadDocument(raw)
 	if fault, ok := errors.AsType[rego.Error](err); ok {

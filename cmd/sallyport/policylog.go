@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,14 +64,16 @@ func (f historyFlags) open(c *cobra.Command) (*history, error) {
 	case *f.export != "" && (*f.url != "" || *f.config != ""):
 		return nil, invalid{errors.New("--export is read instead of a database: leave out -c and --database-url-file")}
 	case *f.export == "-":
-		h.export, h.name = c.InOrStdin(), "-"
+		stream := interruptible(c.Context(), c.InOrStdin())
+		h.export, h.name, h.done = stream, "-", func() { _ = stream.Close() }
 		return h, nil
 	case *f.export != "":
-		file, err := os.Open(*f.export)
+		file, err := openStream(c.Context(), *f.export)
 		if err != nil {
-			return nil, invalid{err}
+			return nil, invalid{fmt.Errorf("--export %w", err)}
 		}
-		h.export, h.name, h.done = file, *f.export, func() { _ = file.Close() }
+		stream := interruptible(c.Context(), file)
+		h.export, h.name, h.done = stream, *f.export, func() { _, _ = stream.Close(), file.Close() }
 		return h, nil
 	}
 	url, done, err := f.logFlags.open(c.Context())

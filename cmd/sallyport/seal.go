@@ -78,12 +78,12 @@ func configuredSigner(cfg *config.Config) (*audit.Signer, error) {
 		return signer, nil
 	}
 	path := filepath.Join(cfg.DataDirectory, keyFile)
-	private, err := os.ReadFile(path)
+	private, err := config.ReadRegular(path, maxSecretInput)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the signing key: %w", err)
+		return nil, fmt.Errorf("read the signing key in %s: %w", path, err)
 	}
 	signer, err := audit.ParseSigner(string(private))
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -38,26 +39,26 @@ type givenTrust struct {
 	now         time.Time // when the database was read; zero: an export was
 }
 
-func (f trustFlags) read() (*givenTrust, error) {
+func (f trustFlags) read(ctx context.Context) (*givenTrust, error) {
 	if *f.unanchored && len(*f.keys)+len(*f.checkpoints) > 0 {
 		return nil, errors.New("--unanchored cannot be combined with --key or --checkpoint: leave it out")
 	}
-	trust, warnings, err := readTrust(*f.keys, *f.checkpoints)
+	trust, warnings, err := readTrust(ctx, *f.keys, *f.checkpoints)
 	return &givenTrust{trust: trust, checkpoints: len(*f.checkpoints) > 0, unanchored: *f.unanchored, warnings: warnings}, err
 }
 
-func readTrust(keys, checkpoints []string) (trust audit.Trust, warnings []string, err error) {
+func readTrust(ctx context.Context, keys, checkpoints []string) (trust audit.Trust, warnings []string, err error) {
 	for _, given := range keys {
-		list, err := readKeys(given)
+		list, err := readKeys(ctx, given)
 		if err != nil {
-			return trust, nil, fmt.Errorf("--key %s: %w", given, err)
+			return trust, nil, fmt.Errorf("--key %w", err)
 		}
 		trust.Keys = append(trust.Keys, list...)
 	}
 	for _, path := range checkpoints {
-		text, err := os.ReadFile(path)
+		text, err := readInput(ctx, path, maxProofInput)
 		if err != nil {
-			return trust, nil, fmt.Errorf("--checkpoint: %w", err)
+			return trust, nil, fmt.Errorf("--checkpoint %w", err)
 		}
 		more, err := trust.AddCheckpoints(path, text)
 		if err != nil {
@@ -69,23 +70,26 @@ func readTrust(keys, checkpoints []string) (trust audit.Trust, warnings []string
 }
 
 // readKeys takes a key, or a file of keys.
-func readKeys(given string) ([]audit.Key, error) {
+func readKeys(ctx context.Context, given string) ([]audit.Key, error) {
 	if audit.Key(given).Check() == nil {
 		return []audit.Key{audit.Key(given)}, nil
 	}
-	text, err := os.ReadFile(given)
+	text, err := readInput(ctx, given, maxSecretInput)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: it is neither a key nor a file: give ORIGIN+HASH+KEY or the name of a file: %w", given, fs.ErrNotExist)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("it is neither a key nor a file: %w", err)
+		return nil, err
 	}
 	var list []audit.Key
 	for _, line := range strings.Fields(string(text)) {
 		if err := audit.Key(line).Check(); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", given, err)
 		}
 		list = append(list, audit.Key(line))
 	}
 	if len(list) == 0 {
-		return nil, errors.New("the file has no key in it: want ORIGIN+HASH+KEY on one line")
+		return nil, fmt.Errorf("%s: the file has no key in it: want ORIGIN+HASH+KEY on one line", given)
 	}
 	return list, nil
 }

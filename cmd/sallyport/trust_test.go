@@ -85,6 +85,10 @@ func TestVerifyStatus(t *testing.T) {
 	if err := os.WriteFile(noted, append([]byte("from our meeting\nacme.example/egress\n3\n"), text...), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		export string
 		flags  []string
@@ -105,7 +109,7 @@ func TestVerifyStatus(t *testing.T) {
 		"the key, and the checkpoints of another": {log.export, []string{"--key", string(log.key), "--checkpoint", forged.checkpoints}, 3, "is signed by no key that was given"},
 		"text among the checkpoints":              {log.export, []string{"--checkpoint", noted}, 0, noted + ":1: the text here is not part of a signed checkpoint"},
 		"a file without a checkpoint":             {log.export, []string{"--checkpoint", log.export}, 2, "no signed checkpoint in the file"},
-		"a file without a key":                    {log.export, []string{"--key", "/dev/null"}, 2, "has no key in it"},
+		"a file without a key":                    {log.export, []string{"--key", empty}, 2, "has no key in it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out, errOut bytes.Buffer

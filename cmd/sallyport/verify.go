@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -47,7 +46,7 @@ for it. --unanchored turns status 3 into 0.`,
 	quiet := c.Flags().Bool("quiet", false, "show no progress")
 	maxLateness, maxSilence := addMaxLateness(c), addMaxSilence(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		given, err := trusted.read()
+		given, err := trusted.read(c.Context())
 		if err == nil {
 			err = errors.Join(checkMaxLateness(*maxLateness), checkMaxSilence(*maxSilence))
 		}
@@ -95,9 +94,9 @@ func addLogFlags(c *cobra.Command) logFlags {
 func (f logFlags) open(ctx context.Context) (url string, done func(), err error) {
 	done = func() {}
 	if *f.url != "" {
-		raw, err := os.ReadFile(*f.url)
+		raw, err := readInput(ctx, *f.url, maxSecretInput)
 		if err != nil {
-			return "", done, err
+			return "", done, invalid{fmt.Errorf("--database-url-file %w", err)}
 		}
 		return strings.TrimSpace(string(raw)), done, nil
 	}
@@ -125,15 +124,18 @@ func verifyExport(c *cobra.Command, path string, trust audit.Trust, p *progress)
 	}
 	in := c.InOrStdin()
 	if path != "-" {
-		file, err := os.Open(path)
+		file, err := openStream(c.Context(), path)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("--export %w", err)
 		}
 		defer file.Close()
 		in = file
 	}
+	stream := interruptible(c.Context(), in)
+	defer stream.Close()
+	in = stream
 	if err := v.ReadExport(in, p.show); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--export %s: %w", path, err)
 	}
 	return v.Report(), nil
 }

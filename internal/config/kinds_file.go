@@ -47,7 +47,7 @@ var existingFile = kind[string]{
 	name: "file", want: "the name of a file",
 	parse: func(d *decoder, text string) (string, *problem) {
 		name := d.resolve(text)
-		if _, err := readRegular(name, maxPEM); err != nil {
+		if _, err := ReadRegular(name, maxPEM); err != nil {
 			return "", d.fileProblem(text, err)
 		}
 		return name, nil

@@ -51,12 +51,12 @@ func (d *decoder) listener(path string, l Listener) {
 
 // keyPair loads the certificate as the listener will.
 func (d *decoder) keyPair(path string, t TLS) {
-	certificate, err := readRegular(t.CertificateFile, maxPEM)
+	certificate, err := ReadRegular(t.CertificateFile, maxPEM)
 	if err != nil {
 		d.fail(path+".certificate_file", "", "the file cannot be used: %v", err)
 		return
 	}
-	key, err := readRegular(t.KeyFile, maxPEM)
+	key, err := ReadRegular(t.KeyFile, maxPEM)
 	if err != nil {
 		d.fail(path+".key_file", "", "the file cannot be used: %v", err)
 		return

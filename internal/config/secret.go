@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"syscall"
 )
 
 // Secret says where a secret is to be had: in a file or in an environment variable. It does not hold the secret, so
@@ -50,7 +51,7 @@ func (s Secret) Read() (string, error) {
 
 // readSecretFile leaves the path out of its errors, so that each caller decides whether to show it.
 func readSecretFile(path string) (string, error) {
-	data, err := readRegular(path, maxSecret)
+	data, err := ReadRegular(path, maxSecret)
 	if err != nil {
 		return "", err
 	}
@@ -68,9 +69,10 @@ func checkSecret(text string) (string, error) {
 	return text, nil
 }
 
-// readRegular reads a regular file of at most limit bytes. Anything else is refused before it is opened: opening a
-// FIFO waits for its writer, and reading a device may never end.
-func readRegular(path string, limit int64) ([]byte, error) {
+// ReadRegular reads a regular file, or one that a symbolic link names, of at most limit bytes. Anything else is refused
+// before it is opened: opening a FIFO waits for its writer, and reading a device may never end. The error leaves the
+// path out; it is [fs.ErrNotExist] where there is no file.
+func ReadRegular(path string, limit int64) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, cause(err)
@@ -81,20 +83,32 @@ func readRegular(path string, limit int64) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("it is not a regular file")
 	}
-	f, err := os.Open(path)
+	// The path may name another file by now: without NONBLOCK a FIFO is waited for.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, cause(err)
 	}
 	defer f.Close()
+	if info, err = f.Stat(); err != nil {
+		return nil, cause(err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("it is not a regular file")
+	}
+	if info.Size() > limit {
+		return nil, tooLarge(limit)
+	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, cause(err)
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("it is larger than %d KiB", limit>>10)
+		return nil, tooLarge(limit)
 	}
 	return data, nil
 }
+
+func tooLarge(limit int64) error { return fmt.Errorf("it is larger than %d KiB", limit>>10) }
 
 // cause drops the operation and the path from an error of package os.
 func cause(err error) error {
