@@ -74,6 +74,63 @@ functions AS (
     SELECT p.oid, p.proowner, p.proacl, p.prosecdef, s.name || '.' || p.proname::text AS name
     FROM pg_catalog.pg_proc p JOIN schemas s ON s.oid = p.pronamespace
 ),
+-- Views, rules and children in other schemas that lead to the relations, by way of
+-- others too. A view and a rule have their owner's rights; a materialized view has a copy,
+-- and a child has rows of its own, which their owner has too.
+uses (oid, used, copies) AS MATERIALIZED (
+    SELECT DISTINCT c.oid, d.refobjid, c.relkind = 'm'
+    FROM pg_catalog.pg_depend d
+    JOIN pg_catalog.pg_rewrite w ON w.oid = d.objid AND w.ev_class <> d.refobjid
+    JOIN pg_catalog.pg_class c ON c.oid = w.ev_class
+    WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass
+      AND c.relnamespace NOT IN (SELECT s.oid FROM schemas s)
+      AND (c.relkind = 'm' OR has_any_column_privilege(c.relowner, d.refobjid, 'SELECT, INSERT, UPDATE') OR has_table_privilege(c.relowner, d.refobjid, 'DELETE, TRUNCATE'))
+    UNION ALL
+    SELECT i.inhrelid, i.inhparent, true
+    FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+    WHERE c.relkind NOT IN ('i', 'I') AND c.relnamespace NOT IN (SELECT s.oid FROM schemas s)
+),
+leads (oid, name) AS (
+    SELECT u.oid, r.name FROM uses u JOIN relations r ON r.oid = u.used
+    UNION
+    SELECT u.oid, l.name FROM leads l JOIN uses u ON u.used = l.oid
+),
+outside AS MATERIALIZED (
+    SELECT c.oid, c.relowner, c.relacl, n.nspname::text || '.' || c.relname::text AS name, l.name AS base,
+           EXISTS (SELECT FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type <> '1') AS has_rules,
+           EXISTS (SELECT FROM uses u WHERE u.oid = c.oid AND u.copies) AS copies, c.relkind = 'v' AS is_view
+    FROM leads l JOIN pg_catalog.pg_class c ON c.oid = l.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+),
+-- Functions of other schemas that act with their owner's rights, and who can have them
+-- do it: by EXECUTE, or by a change that fires a trigger, which asks for no EXECUTE.
+definers AS (
+    SELECT p.oid, p.proowner AS owner, p.proacl, format('%s.%s(%s), which acts as %s', n.nspname, p.proname, oidvectortypes(p.proargtypes), o.name) AS name
+    FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN roles o ON o.oid = p.proowner
+    WHERE p.prosecdef AND NOT EXISTS (SELECT FROM schemas s WHERE s.oid = p.pronamespace)
+),
+callers (grantee, owner, reason) AS (
+    SELECT a.grantee, d.owner, 'may execute ' || d.name
+    FROM definers d CROSS JOIN LATERAL aclexplode(coalesce(d.proacl, acldefault('f', d.owner))) a
+    WHERE a.grantee <> d.owner
+    UNION
+    SELECT a.grantee, d.owner, format('%s on %s.%s, whose trigger %s executes %s', a.privilege_type, n.nspname, c.relname, t.tgname, d.name)
+    FROM definers d
+    JOIN pg_catalog.pg_trigger t ON t.tgfoid = d.oid AND t.tgenabled <> 'D'
+    JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    CROSS JOIN LATERAL (
+        SELECT x.grantee, x.privilege_type FROM aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) x
+        UNION
+        SELECT x.grantee, x.privilege_type FROM pg_catalog.pg_attribute b CROSS JOIN LATERAL aclexplode(b.attacl) x WHERE b.attrelid = c.oid
+    ) a
+    WHERE a.grantee <> d.owner AND a.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+),
+-- As whom one can come to act by a function, and by the functions that its owner can call.
+acting (grantee, owner, reason) AS (
+    SELECT c.grantee, c.owner, c.reason FROM callers c
+    UNION
+    SELECT a.grantee, c.owner, a.reason
+    FROM acting a JOIN reach m ON m.subject = a.owner AND NOT m.attributes JOIN callers c ON c.grantee = m.target
+),
 meanings (privilege, capability) AS (
     VALUES ('SELECT', 'read'), ('INSERT', 'add'), ('UPDATE', 'change'), ('DELETE', 'change'), ('TRUNCATE', 'change'),
            ('TRIGGER', 'alter'), ('REFERENCES', 'refer'), ('MAINTAIN', 'block'), ('CREATE', 'create'), ('EXECUTE', 'call')
@@ -135,15 +192,32 @@ own (grantee, attributes, capability, reason, object) AS (
     SELECT a.grantee, false, 'call', 'EXECUTE, with its owner''s rights, on', f.name || '()'
     FROM functions f CROSS JOIN LATERAL aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
     WHERE f.prosecdef AND a.grantee <> f.proowner
+    UNION ALL
+    SELECT a.grantee, false, CASE WHEN o.has_rules AND a.privilege_type <> 'SELECT' THEN 'change' ELSE m.capability END,
+           format('%s on %s, which leads to', a.privilege_type || CASE WHEN a.is_grantable AND a.grantee <> o.relowner THEN ' WITH GRANT OPTION' ELSE '' END, o.name), o.base
+    FROM outside o CROSS JOIN LATERAL (
+        SELECT x.* FROM aclexplode(coalesce(o.relacl, acldefault('r', o.relowner))) x
+        UNION
+        SELECT x.* FROM pg_catalog.pg_attribute b CROSS JOIN LATERAL aclexplode(b.attacl) x WHERE b.attrelid = o.oid
+    ) a JOIN meanings m ON m.privilege = a.privilege_type
+    WHERE a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+      AND (a.grantee <> o.relowner OR o.copies) AND (o.is_view OR o.copies OR a.privilege_type <> 'SELECT')
+),
+-- What a role can do by itself, and by functions as their owners.
+powers (grantee, attributes, capability, reason, object) AS (
+    SELECT o.grantee, o.attributes, o.capability, o.reason, o.object FROM own o
+    UNION ALL
+    SELECT DISTINCT a.grantee, false, o.capability, a.reason, NULL
+    FROM acting a JOIN reach c ON c.subject = a.owner JOIN own o ON o.grantee = c.target AND o.attributes = c.attributes
 ),
 found AS (
     SELECT s.name AS role, s.rolcanlogin AS may_log_in, o.capability, p.path || o.reason AS path, o.object
-    FROM paths p JOIN roles s ON s.oid = p.subject JOIN own o ON o.grantee = p.target AND o.attributes = p.attributes
+    FROM paths p JOIN roles s ON s.oid = p.subject JOIN powers o ON o.grantee = p.target AND o.attributes = p.attributes
     -- Predefined roles have OIDs below 16384. Somebody who changes the catalog can give
     -- any role their prefix, or make one of them a login.
     WHERE p.at = p.target AND (s.oid >= 16384 OR s.rolcanlogin OR s.name !~ '^pg_')
     UNION ALL
-    SELECT 'PUBLIC', true, o.capability, o.reason, o.object FROM own o WHERE o.grantee = 0
+    SELECT 'PUBLIC', true, o.capability, o.reason, o.object FROM powers o WHERE o.grantee = 0
 )
 SELECT g.role, g.may_log_in, g.capability,
        g.path || coalesce(' ' || array_to_string(g.objects[1:3], ', '), '')
@@ -151,7 +225,7 @@ SELECT g.role, g.may_log_in, g.capability,
        g.objects
 FROM (SELECT f.role, f.may_log_in, f.capability, f.path, array_agg(DISTINCT f.object ORDER BY f.object) FILTER (WHERE f.object IS NOT NULL) AS objects
       FROM found f GROUP BY f.role, f.may_log_in, f.capability, f.path) g;
-COMMENT ON VIEW audit.access IS 'Every role that can act on the schemas audit, identity and sallyport, by every path: attributes, memberships, predefined roles, ownership, privileges on tables, columns, schemas and functions, and PUBLIC.';
+COMMENT ON VIEW audit.access IS 'Every role that can act on the schemas audit, identity and sallyport, by every path: attributes, memberships, predefined roles, ownership, privileges on tables, columns, schemas and functions, PUBLIC, and views, rules, triggers and functions of other schemas that act with their owner''s rights.';
 
 -- What was attested: who could reach the log, and what its schema was. A list of
 -- lines is in attributes that are numbered, each with many lines.

@@ -106,6 +106,11 @@ var schemaAttacks = []schemaAttack{
 	{"an index is gone", `DROP INDEX identity.repositories_bearer`, "missing index identity.repositories.repositories_bearer"},
 	{"the history of migrations can be changed", `GRANT DELETE ON sallyport.schema_version TO sallyport_writer`, "changed table sallyport.schema_version"},
 	{"a domain", `CREATE DOMAIN audit.word AS text`, "added type audit.word"},
+	{"a view of another schema", `RESET ROLE; CREATE VIEW public.harmless AS SELECT * FROM audit.events`, "added outside view public.harmless"},
+	{"a view of a view", `RESET ROLE; CREATE VIEW public.harmless AS SELECT * FROM audit.events; CREATE VIEW public.further AS SELECT * FROM public.harmless`, "added outside view public.further"},
+	{"a rule of a table of another schema", `RESET ROLE; CREATE TABLE public.bell (line text); CREATE RULE ring AS ON INSERT TO public.bell DO ALSO DELETE FROM audit.policies`, "added outside table public.bell"},
+	{"a function of another schema that acts as the owner", `RESET ROLE; CREATE FUNCTION public.helper(q text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN EXECUTE q; END $$; ALTER FUNCTION public.helper(text) OWNER TO sallyport_owner`, "added outside function public.helper(text)"},
+	{"a function of another schema that acts as a superuser", `RESET ROLE; CREATE FUNCTION public.helper(q text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN EXECUTE q; END $$`, "added outside function public.helper(text)"},
 	{"a name cannot be ended any more", `CREATE OR REPLACE FUNCTION identity.refuse_rewrite() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$`, "changed function identity.refuse_rewrite()"},
 }
 

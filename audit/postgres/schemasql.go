@@ -9,9 +9,11 @@ SET LOCAL quote_all_identifiers = off; SET LOCAL standard_conforming_strings = o
 // text without OIDs: its definition, owner and privileges. What belongs to a
 // partition of audit.events comes with the partition's name, and has events_* in
 // its place, so that a new month changes nothing. It reads the catalogs alone and
-// calls no function of the schemas, which their owner could replace.
+// calls no function of the schemas, which their owner could replace. Of other schemas
+// it has the views and rules that lead to these, and the functions that act as an owner
+// of these or as a superuser; those of extensions are in the attestation of access.
 const schemaSQL = `
-WITH schemas AS (
+WITH RECURSIVE schemas AS (
     SELECT n.oid, n.nspname::text AS name, n.nspowner, n.nspacl FROM pg_namespace n WHERE n.nspname IN ('audit', 'identity', 'sallyport')
 ),
 relations AS (
@@ -22,6 +24,14 @@ relations AS (
     CROSS JOIN LATERAL (SELECT c.relispartition AND s.name = 'audit' AND c.relname ~ '^events_[0-9]{4}_[0-9]{2}$'
         AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid AND i.inhparent = to_regclass('audit.events')) AS partition) p
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')
+),
+leads (oid) AS (
+    SELECT r.oid FROM relations r
+    UNION
+    SELECT w.ev_class
+    FROM leads l
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid
+    JOIN pg_rewrite w ON w.oid = d.objid
 ),
 objects (object, definition, partition) AS (
     SELECT 'schema ' || s.name, format('owner %s; privileges %s', pg_get_userbyid(s.nspowner),
@@ -97,6 +107,23 @@ objects (object, definition, partition) AS (
     SELECT 'event trigger ' || e.evtname::text, format('owner %s; on %s; tags %s; enabled %s; function %s', pg_get_userbyid(e.evtowner), e.evtevent,
                array_to_string(e.evttags, ' '), e.evtenabled, e.evtfoid::regprocedure), NULL
     FROM pg_event_trigger e
+    UNION ALL
+    SELECT format('outside %s %s.%s', CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' ELSE 'table' END, n.nspname, c.relname),
+           format('owner %s; privileges %s; options %s; rules %s', pg_get_userbyid(c.relowner),
+               (SELECT string_agg(a::text, ' ' ORDER BY a::text COLLATE "C") FROM unnest(coalesce(c.relacl, acldefault('r', c.relowner))) a),
+               (SELECT string_agg(o, ' ' ORDER BY o COLLATE "C") FROM unnest(c.reloptions) o),
+               (SELECT string_agg(format('%s enabled %s', pg_get_ruledef(w.oid), w.ev_enabled), E'\n' ORDER BY w.rulename COLLATE "C") FROM pg_rewrite w WHERE w.ev_class = c.oid)), NULL
+    FROM leads l JOIN pg_class c ON c.oid = l.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE NOT EXISTS (SELECT FROM schemas s WHERE s.oid = c.relnamespace)
+    UNION ALL
+    SELECT format('outside function %s.%s(%s)', n.nspname, f.proname, oidvectortypes(f.proargtypes)),
+           format('owner %s; privileges %s; language %s; settings %s; body %s %s %s', pg_get_userbyid(f.proowner),
+               (SELECT string_agg(a::text, ' ' ORDER BY a::text COLLATE "C") FROM unnest(coalesce(f.proacl, acldefault('f', f.proowner))) a),
+               (SELECT l.lanname FROM pg_language l WHERE l.oid = f.prolang), array_to_string(f.proconfig, ', '), f.prosrc, f.probin, pg_get_function_sqlbody(f.oid)), NULL
+    FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace
+    WHERE f.prosecdef AND NOT EXISTS (SELECT FROM schemas s WHERE s.oid = f.pronamespace)
+      AND EXISTS (SELECT FROM schemas s WHERE pg_has_role(f.proowner, s.nspowner, 'MEMBER'))
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = f.oid AND d.deptype = 'e')
     UNION ALL
     SELECT 'child ' || i.inhrelid::regclass || ' of ' || p.name, 'inheritance', NULL
     FROM pg_inherits i JOIN relations p ON p.oid = i.inhparent LEFT JOIN relations c ON c.oid = i.inhrelid
