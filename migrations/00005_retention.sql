@@ -640,7 +640,10 @@ GRANT EXECUTE ON FUNCTION audit.attribute(bytea, text) TO sallyport_writer, sall
 
 CREATE VIEW audit.explanations AS
 SELECT e.time, e.kind, audit.attribute(e.record, 'writer') COLLATE "C" AS about, n.first_sequence, n.last_sequence,
-       audit.attribute(e.record, 'reason') AS reason, e.writer, e.writer_sequence
+       audit.attribute(e.record, 'reason') AS reason, e.writer, e.writer_sequence,
+       e.kind = 'gap_declared' OR e.writer = audit.attribute(e.record, 'writer') COLLATE "C" OR EXISTS (SELECT FROM audit.events s
+           WHERE s.writer = e.writer AND s.writer_sequence = 1 AND s.kind = 'writer_started'
+             AND audit.attribute(e.record, 'writer') = ANY (string_to_array(audit.attribute(s.record, 'previous_writer'), ' '))) AS explains
 FROM audit.events e
 CROSS JOIN LATERAL (SELECT
     CASE WHEN audit.attribute(e.record, 'first') ~ '^[0-9]{1,18}$' THEN audit.attribute(e.record, 'first')::bigint END AS first_sequence,
@@ -655,12 +658,13 @@ COMMENT ON COLUMN audit.explanations.about IS 'The writer whose numbers are miss
 COMMENT ON COLUMN audit.explanations.first_sequence IS 'The first of the numbers.';
 COMMENT ON COLUMN audit.explanations.last_sequence IS 'The last of the numbers.';
 COMMENT ON COLUMN audit.explanations.reason IS 'What the event says.';
+COMMENT ON COLUMN audit.explanations.explains IS 'Whether it explains missing numbers: a declaration, or a report of their writer or of one whose first event names that as previous_writer. The report of another writer is a claim.';
 
 -- Numbers under which there is neither an event nor a leaf. A difference between the
 -- highest number and a count is masked by a number that is there twice, or that
 -- nobody gave; two neighbors are not. It reads the primary key's index alone.
 CREATE VIEW audit.gaps AS
-SELECT g.writer, g.first_sequence, g.last_sequence, g.last_sequence - g.first_sequence + 1 AS numbers, g.after, g.before, x.kind AS explained_by, x.reason
+SELECT g.writer, g.first_sequence, g.last_sequence, g.last_sequence - g.first_sequence + 1 AS numbers, g.after, g.before, CASE WHEN x.explains THEN x.kind END AS explained_by, x.reason, x.writer AS reported_by
 FROM (
     SELECT h.writer, r.first AS first_sequence, r.last AS last_sequence, h.after, h.before
     FROM (SELECT writer, writer_sequence AS number, time AS before,
@@ -679,9 +683,9 @@ FROM (
         FROM (SELECT) one LEFT JOIN LATERAL (SELECT v.writer_sequence, v.time FROM audit.events v WHERE v.writer = e.about ORDER BY v.writer_sequence DESC LIMIT 1) v ON true) k
     WHERE e.kind = 'events_lost' AND e.last_sequence > k.number
 ) g
-LEFT JOIN LATERAL (SELECT e.kind, e.reason FROM audit.explanations e
+LEFT JOIN LATERAL (SELECT e.kind, e.reason, e.writer, e.explains FROM audit.explanations e
     WHERE e.about = g.writer AND e.first_sequence <= g.first_sequence AND e.last_sequence >= g.last_sequence
-    ORDER BY e.kind DESC, e.time LIMIT 1) x ON true;
+    ORDER BY e.explains DESC, e.kind DESC, e.time LIMIT 1) x ON true;
 COMMENT ON VIEW audit.gaps IS 'Runs of numbers that a writer must have given, and under which the log has nothing: neither an event nor a leaf. What retention took has a leaf.';
 COMMENT ON COLUMN audit.gaps.writer IS 'The writer whose numbers are missing.';
 COMMENT ON COLUMN audit.gaps.first_sequence IS 'The first number that is missing.';
@@ -690,7 +694,8 @@ COMMENT ON COLUMN audit.gaps.numbers IS 'How many that are.';
 COMMENT ON COLUMN audit.gaps.after IS 'The time of the event before the gap, as far as it is here.';
 COMMENT ON COLUMN audit.gaps.before IS 'The time of the event behind the gap; of events that were lost at the end of a writer that of the report.';
 COMMENT ON COLUMN audit.gaps.explained_by IS 'The kind of the event that accounts for all of the gap: gap_declared or events_lost. Null: none does.';
-COMMENT ON COLUMN audit.gaps.reason IS 'What that event says.';
+COMMENT ON COLUMN audit.gaps.reason IS 'What that event says, or the claim of reported_by.';
+COMMENT ON COLUMN audit.gaps.reported_by IS 'The writer of that event. Where explained_by is null: a writer that claims the numbers are lost, and is neither the gap''s writer nor its successor.';
 REVOKE ALL ON audit.explanations, audit.gaps FROM PUBLIC;
 GRANT SELECT ON audit.explanations, audit.gaps TO sallyport_writer, sallyport_auditor;
 

@@ -139,7 +139,7 @@ BEGIN ATOMIC
         WHERE v.previous IS NULL OR v.number > v.previous + 1
     )
     SELECT h.writer, r.first, r.last, r.last - r.first + 1 - l.sealed, l.sealed,
-           (SELECT x.kind FROM audit.explanations x WHERE x.about = h.writer AND x.first_sequence <= r.first AND x.last_sequence >= r.last ORDER BY x.kind DESC, x.time LIMIT 1)
+           (SELECT x.kind FROM audit.explanations x WHERE x.explains AND x.about = h.writer AND x.first_sequence <= r.first AND x.last_sequence >= r.last ORDER BY x.kind DESC, x.time LIMIT 1)
     FROM h
     CROSS JOIN LATERAL (
         SELECT lag(s.number, 1, h.previous) OVER (ORDER BY s.number) + 1 AS first, s.number - 1 AS last
@@ -149,7 +149,7 @@ BEGIN ATOMIC
     CROSS JOIN LATERAL (SELECT count(*) AS sealed FROM audit.leaves l WHERE l.writer = h.writer AND l.writer_sequence BETWEEN r.first AND r.last) l
     WHERE h.number > h.previous + 1 AND r.last >= r.first
     UNION ALL
-    SELECT e.about, greatest(e.first_sequence, k.number + 1), e.last_sequence, e.last_sequence - greatest(e.first_sequence, k.number + 1) + 1, 0, e.kind
+    SELECT e.about, greatest(e.first_sequence, k.number + 1), e.last_sequence, e.last_sequence - greatest(e.first_sequence, k.number + 1) + 1, 0, CASE WHEN e.explains THEN e.kind END
     FROM audit.explanations e
     CROSS JOIN LATERAL (SELECT greatest((SELECT max(l.writer_sequence) FROM audit.leaves l WHERE l.writer = e.about),
         (SELECT max(v.writer_sequence) FROM audit.events v WHERE v.writer = e.about), 0) AS number) k

@@ -92,7 +92,7 @@ func (n *numbering) check(size int64, keys []audit.Key) error {
 	}
 	for i := range f.Gaps {
 		g := &f.Gaps[i]
-		if g.First < 1 || g.Last < g.First || !g.touches(f.Period) || (g.Explained == "") != (g.Leaf < 0) || g.Explained != "" && !explaining[g.Explained] {
+		if g.First < 1 || g.Last < g.First || !g.touches(f.Period) || (g.Explained == "") != (g.Leaf < 0) || g.Explained != "" && g.Reporter == "" || g.Explained != "" && !explaining[g.Explained] {
 			return wrong("%s: the gap from %d to %d of writer %s is none of the period", factsFile, g.First, g.Last, audit.Text(g.Writer, 100))
 		}
 	}

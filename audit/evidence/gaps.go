@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -29,6 +30,10 @@ type Gap struct {
 	Explained string `json:"explained_by,omitempty"`
 	Leaf      int64  `json:"explained_by_leaf"` // -1: none
 	Reason    string `json:"reason,omitempty"`
+	// Reporter is the writer of that event. Where nothing explains the gap it is a
+	// writer that reports the numbers as lost and is neither the gap's writer nor
+	// its successor: a claim, of which Reason is what it says.
+	Reporter string `json:"reported_by,omitempty"`
 }
 
 // Numbers is how many numbers are missing.
@@ -142,6 +147,7 @@ func betweenRuns(runs []UnsealedRun) []Gap {
 // An explanation is an event that says why numbers of a writer are missing.
 type explanation struct {
 	kind        string
+	by          string // who wrote the event
 	writer      string
 	first, last int64
 	leaf        int64
@@ -151,10 +157,10 @@ type explanation struct {
 
 // explanationOf reads an event that explains a gap.
 func explanationOf(s *said, leaf int64) (e explanation, ok bool) {
-	if !explaining[s.Kind] {
+	if !explaining[s.Kind] || s.Kind == string(audit.KindGapDeclared) && s.Writer != audit.DatabaseWriter {
 		return e, false
 	}
-	e = explanation{kind: s.Kind, writer: s.Attributes["writer"], leaf: leaf, reason: cmp.Or(s.Attributes["reason"], s.Message), at: s.Time}
+	e = explanation{kind: s.Kind, by: s.Writer, writer: s.Attributes["writer"], leaf: leaf, reason: cmp.Or(s.Attributes["reason"], s.Message), at: s.Time}
 	var err1, err2 error
 	e.first, err1 = strconv.ParseInt(s.Attributes["first"], 10, 64)
 	e.last, err2 = strconv.ParseInt(s.Attributes["last"], 10, 64)
@@ -164,15 +170,26 @@ func explanationOf(s *said, leaf int64) (e explanation, ok bool) {
 // explaining are the kinds of events that explain gaps.
 var explaining = map[string]bool{string(audit.KindGapDeclared): true, string(audit.KindEventsLost): true}
 
+// continues reports whether a writer said with its first event that it continues
+// another one. That event may name several, separated by spaces.
+func (w *walker) continues(writer, previous string) bool {
+	return slices.Contains(strings.Fields(w.previous[writer]), previous)
+}
+
 // explain says which event accounts for all of a gap. A declaration, which is signed,
-// counts before what a writer says of itself.
+// counts before the report of the gap's writer or of its successor. The report of
+// another writer explains nothing: every login that may write could make it.
 func (w *walker) explain(g *Gap) {
 	for _, e := range w.explanations {
 		if e.writer != g.Writer || e.first > g.First || e.last < g.Last || g.Explained == string(audit.KindGapDeclared) {
 			continue
 		}
-		if g.Explained == "" || e.kind == string(audit.KindGapDeclared) {
-			g.Explained, g.Leaf, g.Reason = e.kind, e.leaf, e.reason
+		declared := e.kind == string(audit.KindGapDeclared)
+		switch {
+		case declared, g.Explained == "" && (e.by == g.Writer || w.continues(e.by, g.Writer)):
+			g.Explained, g.Leaf, g.Reason, g.Reporter = e.kind, e.leaf, e.reason, e.by
+		case g.Explained == "" && g.Reporter == "":
+			g.Reason, g.Reporter = e.reason, e.by
 		}
 	}
 }

@@ -13,7 +13,10 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-const writerD = "01a1fdf4-0000-7000-8000-00000000000d"
+const (
+	writerD = "01a1fdf4-0000-7000-8000-00000000000d"
+	writerE = "01a1fdf4-0000-7000-8000-00000000000e"
+)
 
 // skip takes numbers of a writer away, as a failover does that loses them.
 func (m *memory) skip(writer string, n int64) { m.numbers[writer] += n }
@@ -70,13 +73,55 @@ func TestGaps(t *testing.T) {
 			population: 54, says: "<b>17 numbers are missing</b> that could belong to the period, <b>0 of them unexplained</b>",
 		},
 		{
-			name: "a tail that its writer reports as lost",
+			name: "a tail that the writer's successor reports as lost",
 			log: func(m *memory) {
-				m.add(writerC, explained(audit.KindEventsLost, at(5, 0), writerD, 3, 5))
+				m.add(writerE, continuing(at(5, 0), writerD), explained(audit.KindEventsLost, at(5, 0), writerD, 3, 5))
 				m.seal(at(26, 4))
 			},
-			gaps:       []string{`"2026-10-03T00:00:00.000000Z","2026-10-05T00:00:00.000000Z","3","events_lost","the standby was behind","` + writerD + `","3","5","false"`},
+			gaps:       []string{`"2026-10-03T00:00:00.000000Z","2026-10-05T00:00:00.000000Z","3","events_lost","the standby was behind","` + writerD + `","3","5","false",`},
 			population: 52, says: "<b>3 numbers are missing</b> that could belong to the period, <b>0 of them unexplained</b>",
+		},
+		{
+			name: "a tail that the successor of several writers reports as lost",
+			log: func(m *memory) {
+				m.add(writerE, continuing(at(5, 0), writerC+" "+writerD), explained(audit.KindEventsLost, at(5, 0), writerD, 3, 5))
+				m.seal(at(26, 4))
+			},
+			gaps:       []string{`"3","events_lost","the standby was behind"`},
+			population: 52, says: "<b>0 of them unexplained</b>",
+		},
+		{
+			name: "numbers that another writer claims are lost",
+			log: func(m *memory) {
+				m.skip(writerD, 17)
+				m.add(writerD, decisionEvent(501, at(4, 0), "deny", "no_rule_matched", "gap.example"))
+				m.add(writerC, explained(audit.KindEventsLost, at(5, 0), writerD, 1, 99))
+				m.seal(at(26, 4))
+			},
+			gaps:       []string{`"17","NOT EXPLAINED","the standby was behind","` + writerD + `","3","19","false","","` + writerC + `"`},
+			unsealed:   1,
+			population: 52, says: "<b>17 of them unexplained</b>",
+		},
+		{
+			name: "numbers that a writer claims which says later that it is the successor",
+			log: func(m *memory) {
+				m.add(writerC, continuing(at(5, 0), writerD), explained(audit.KindEventsLost, at(5, 0), writerD, 3, 5))
+				m.seal(at(26, 4))
+			},
+			gaps:       []string{`"3","NOT EXPLAINED","the standby was behind","` + writerD + `","3","5","false","","` + writerC + `"`},
+			population: 52, says: "<b>3 of them unexplained</b>",
+		},
+		{
+			name: "numbers that another writer declares",
+			log: func(m *memory) {
+				m.add(writerC, explained(audit.KindGapDeclared, at(5, 0), writerD, 3, 19))
+				m.skip(writerD, 17)
+				m.add(writerD, decisionEvent(501, at(4, 0), "deny", "no_rule_matched", "gap.example"))
+				m.seal(at(26, 4))
+			},
+			gaps:       []string{`"17","NOT EXPLAINED",""`},
+			unsealed:   1,
+			population: 52, says: "<b>17 of them unexplained</b>",
 		},
 		{
 			name: "a declaration of other numbers",

@@ -105,6 +105,11 @@ func explained(kind audit.Kind, when time.Time, writer string, first, last int64
 		{Name: "writer", Value: writer}, {Name: "first", Value: whole(first)}, {Name: "last", Value: whole(last)}, {Name: "reason", Value: "the standby was behind"}}}
 }
 
+// continuing is the first event of a writer that continues others.
+func continuing(when time.Time, previous string) *audit.Event {
+	return &audit.Event{Time: when, Kind: audit.KindWriterStarted, Attributes: []audit.Attribute{{Name: "previous_writer", Value: previous}}}
+}
+
 // declare is the declaration of a gap, signed with the log's key.
 func (m *memory) declare(when time.Time, writer string, first, last int64) *audit.Event {
 	d, err := m.signer.DeclareGap(writer, first, last, "the standby was behind", when)

@@ -31,6 +31,8 @@ type committer struct {
 	tail    tailFile
 	// tailsDone are files of earlier processes whose comparison is in owed.
 	tailsDone []string
+	// lostTails are the writers of those whose events are missing: this writer continues them.
+	lostTails []string
 	back      chan comeback // from the goroutine that dials again
 	dialling  bool
 	failures  int  // since the last success

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,12 +120,54 @@ func TestGapsAreExplained(t *testing.T) {
 	lost := func(number int64, attributes ...string) {
 		explainGap(t, conn, "v", number, audit.KindEventsLost, at.Add(20*time.Hour), attributes...)
 	}
-	lost(1, "writer", "w", "first", "2", "last", "3", "reason", "failover")
-	lost(2, "writer", "w", "first", "5", "last", "7") // not all of it
-	lost(3, "writer", "w", "first", "10", "last", "12", "reason", "a lost tail")
+	explainGap(t, conn, "v", 1, audit.KindWriterStarted, at, "previous_writer", "u w")
+	lost(2, "writer", "w", "first", "2", "last", "3", "reason", "failover")
+	lost(3, "writer", "w", "first", "5", "last", "7") // not all of it
+	lost(4, "writer", "w", "first", "10", "last", "12", "reason", "a lost tail")
 	got := list(t, connection(t, db.URL(postgres.Auditor)), `SELECT writer || ' ' || first_sequence || '-' || last_sequence || ' ' || coalesce(explained_by || ' ' || reason, 'not explained') FROM audit.gaps ORDER BY writer, first_sequence`)
 	want := []string{"w 2-3 events_lost failover", "w 5-8 not explained", "w 10-12 events_lost a lost tail"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestExplainsIsNeeded: a writer that is neither the gap's nor its successor
+// reports numbers as lost; the gap stays unexplained, with the claim beside it.
+func TestExplainsIsNeeded(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	conn := connection(t, db.URL(""))
+	at := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	for _, n := range []int64{1, 3, 5} {
+		insert(t, conn, "w", n, audit.KindNameReassigned, at.Add(time.Duration(n)*time.Hour))
+	}
+	claim := func(by string, number int64, first, last string) {
+		explainGap(t, conn, by, number, audit.KindEventsLost, at.Add(20*time.Hour), "writer", "w", "first", first, "last", last, "reason", by+" says so")
+	}
+	explainGap(t, conn, "x", 1, audit.KindWriterStarted, at, "previous_writer", "u")
+	explainGap(t, conn, "x", 2, audit.KindWriterStarted, at, "previous_writer", "w") // too late: it is not the first
+	claim("x", 3, "1", "9")
+	claim("w", 6, "4", "4")
+	const gaps = `SELECT first_sequence || '-' || last_sequence || ' ' || coalesce(explained_by, 'not explained') || ', ' || reason || ', ' || reported_by FROM audit.gaps ORDER BY first_sequence`
+	const between = `SELECT first_sequence || '-' || last_sequence || ' ' || coalesce(explained_by, 'not explained') FROM audit.absent_between('2026-11-01', '2026-12-01') ORDER BY first_sequence`
+	auditor := connection(t, db.URL(postgres.Auditor))
+	if got, want := list(t, auditor, gaps), []string{"2-2 not explained, x says so, x", "4-4 events_lost, w says so, w", "7-9 not explained, x says so, x"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := list(t, auditor, between), []string{"2-2 not explained", "4-4 events_lost", "7-9 not explained"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+
+	// Without the condition, every login that may write explains what is missing.
+	const condition = "((e.kind = 'gap_declared'::text) OR (e.writer ="
+	view := ask[string](t, conn, `SELECT pg_get_viewdef('audit.explanations'::regclass)`)
+	if !strings.Contains(view, condition) {
+		t.Fatalf("the condition is not there: %s", view)
+	}
+	if _, err := conn.Exec(t.Context(), "CREATE OR REPLACE VIEW audit.explanations AS "+strings.Replace(view, condition, "(true OR"+strings.TrimPrefix(condition, "((e.kind = 'gap_declared'::text) OR"), 1)); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := list(t, auditor, between), []string{"2-2 events_lost", "4-4 events_lost", "7-9 events_lost"}; !slices.Equal(got, want) {
+		t.Errorf("something else prevents it: %q, want %q", got, want)
 	}
 }

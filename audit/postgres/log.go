@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -162,7 +163,12 @@ func (l *Log) begin(ctx context.Context) error {
 		return err
 	}
 	g := newGroup(l.writer)
-	l.number(g, l.started(clock, s.where), nil)
+	started := l.started(clock, s.where)
+	if len(l.lostTails) > 0 {
+		started.Attributes = append(started.Attributes, audit.Attribute{Name: "previous_writer", Value: strings.Join(l.lostTails, " ")})
+		started.Normalise()
+	}
+	l.number(g, started, nil)
 	if _, err := s.settle(ctx, g); err != nil {
 		return postgres.Explain("record the writer's start", &l.connect.Config, err)
 	}

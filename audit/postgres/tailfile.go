@@ -140,6 +140,7 @@ func (l *Log) compareTail(ctx context.Context, s *session, path string) error {
 		l.log.Error("events that were acknowledged to an earlier process are missing in the database: a failover or a restore lost them",
 			"writer", lost.writer, "first_missing", lost.first, "last_missing", lost.last)
 		l.owed = append(l.owed, lost.event(time.Now()))
+		l.lostTails = append(l.lostTails, lost.writer) // whose successor this writer is
 		l.stats.lost.Add(lost.last - lost.first + 1)
 	}
 	l.tailsDone = append(l.tailsDone, path)

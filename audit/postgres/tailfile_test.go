@@ -58,6 +58,10 @@ func TestLostTail(t *testing.T) {
 			if len(r.Lost) != 1 || r.Lost[0].Writer != l.Writer() || r.Lost[0].First != c.first || r.Lost[0].Last != c.last || r.Lost[0].By != next.Writer() {
 				t.Errorf("%+v", r.Lost)
 			}
+			explained := list(t, conn, `SELECT explained_by || ' ' || reported_by FROM audit.gaps WHERE writer = '`+l.Writer()+`'`)
+			if want := string(audit.KindEventsLost) + " " + next.Writer(); len(explained) != 1 || explained[0] != want {
+				t.Errorf("%q, want %q: the process that follows is the successor", explained, want)
+			}
 		})
 	}
 }
