@@ -354,7 +354,7 @@ func TestQuestionTimes(t *testing.T) {
 			}
 			best = min(best, time.Since(begun))
 		}
-		t.Log(fmt.Sprintf("%8.3f s  %.110s", best.Seconds(), strings.Join(strings.Fields(q.sql), " ")))
+		t.Logf("%8.3f s  %.110s", best.Seconds(), strings.Join(strings.Fields(q.sql), " "))
 	}
 	since, until := time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	asker, err := auditlog.OpenAsker(t.Context(), db.URL(postgres.Auditor))
