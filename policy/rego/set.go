@@ -254,7 +254,8 @@ func (p *program) warmUp(library map[string]*ast.Module) error {
 	if len(p.sets) == 0 {
 		return nil
 	}
-	q := warmUpQuestion()
+	q := new(question)
+	*q = *warmUpQuestion() // evaluate notes what it finds in its question, and programs are warmed up side by side
 	_, err := p.evaluate(context.Background(), q, warmUpDeadline)
 	if !errors.Is(err, errTooLong) {
 		return nil
