@@ -268,7 +268,7 @@ func TestCommandsReadTheirMonth(t *testing.T) {
 			t.Errorf("audit query by %s reads %d rows of another month, or of the leaves", what, n)
 		}
 	}
-	if n := ask(auditlog.Question{Hosts: []string{"*.none.example"}}); n < 2000 {
+	if n := ask(auditlog.Question{Hosts: []string{"*.none.example"}}); n <= most {
 		t.Errorf("a query without a period has read %d rows of another month: what the commands read is not found", n)
 	}
 }

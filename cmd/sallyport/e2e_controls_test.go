@@ -197,7 +197,7 @@ func attackRedaction(t *testing.T, w *world, _ *pgtest.Server) bool {
 	c := w.production()
 	a := w.connect(t, c, "nobody.listed.example:443")
 	a.refused(t, 403, "no_rule_matched")
-	w.decision(t, c)
+	w.log.wait(t, "of the decision", func(f fields) bool { return f["msg"] == "decision" })
 	return search([]byte(w.log.text()), forms(c.token)) != ""
 }
 

@@ -221,7 +221,7 @@ func TestFilters(t *testing.T) {
 		{[]string{"--format", "jsn"}, "did you mean json?"},
 		{[]string{"--order", "up"}, "newest, oldest"},
 		{[]string{"--limit", "-1"}, "--limit -1"},
-		{[]string{"--host", "*.Partner.Example.", "--client", "10.1.0.0/16", "--columns", "all"}, "no such file"},
+		{[]string{"--host", "*.Partner.Example.", "--client", "10.1.0.0/16", "--columns", "all"}, "file does not exist"},
 	} {
 		if said, err := parse(tt.args...); err == nil || !strings.Contains(said, tt.want) {
 			t.Errorf("%q: %s, want %q", tt.args, said, tt.want)
