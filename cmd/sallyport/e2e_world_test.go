@@ -5,12 +5,16 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -110,14 +114,24 @@ func (w *world) configure(o options) {
 	w.server = &server{t: w.t, admin: so.Admin}
 }
 
+// freeAddress returns an address of loopback that nothing listens on, and each one
+// once. Its port is below those that the system gives to outgoing connections, so
+// that none of these takes it before the server listens.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	address, err := surroundings.FreeAddress()
-	if err != nil {
-		t.Fatal(err)
+	for {
+		address := net.JoinHostPort("127.0.0.1", strconv.FormatInt(20000+nextPort.Add(1)%12000, 10))
+		if l, err := net.Listen("tcp", address); err == nil {
+			_ = l.Close()
+			return address
+		}
 	}
-	return address
 }
+
+// nextPort begins elsewhere in each process: several may run side by side.
+var nextPort atomic.Int64
+
+func init() { nextPort.Store(rand.Int64N(12000)) }
 
 // start runs the server and returns when it is ready. At the end of the test,
 // nothing that it wrote may hold a secret.
