@@ -35,7 +35,7 @@ const (
 	KindRetention            Kind = "retention"             // the events of a month were taken away
 	KindHoldSet              Kind = "hold_set"              // months are kept from retention
 	KindHoldLifted           Kind = "hold_lifted"           // and no longer
-	KindReconciled           Kind = "reconciled"            // Bitbucket's deployments were held against the log
+	KindReconciled           Kind = "reconciled"            // Bitbucket's deployments were compared with the log
 	KindDeploymentUnobserved Kind = "deployment_unobserved" // one of them never came through
 	KindSelfTest             Kind = "self_test"             // a probe of our own was refused and one was allowed, or not
 	KindCheckpointsThinned   Kind = "checkpoints_thinned"   // old checkpoints between others of the same hour were taken away

@@ -7,7 +7,7 @@ import (
 )
 
 // TestSigningKeys: a key that the log names and that no key of its chain handed over
-// to comes last, whoever named it.
+// to comes last, regardless of who named it.
 func TestSigningKeys(t *testing.T) {
 	t.Parallel()
 	now := time.Now()

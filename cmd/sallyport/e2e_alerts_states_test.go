@@ -63,7 +63,7 @@ func stateJournalFull(t *testing.T) []alertScrape {
 	db, postgres := newServerDatabase(t)
 	w := quickly(t, options{database: db})
 	w.denied(t)
-	// There is no directory for the journal to be made in.
+	// The directory of the journal cannot be created.
 	journal := filepath.Join(w.data, "journal")
 	if err := os.RemoveAll(journal); err != nil {
 		t.Fatal(err)
