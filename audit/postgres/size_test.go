@@ -53,20 +53,16 @@ func realisticEnd(e *audit.Event, n int) *audit.Event {
 		CloseReason: "finished", DialedAddress: e.DialedAddress}
 }
 
-// TestSize measures what a decision takes in the database, its end, two leaves and
-// all indexes included: go test ./audit/postgres -run '^TestSize$' -measure 500000 -v.
-func TestSize(t *testing.T) {
-	if *measured == 0 {
-		t.Skip("-measure says how many decisions")
-	}
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Log = nil })
+// recordRealistic records so many decisions, each allowed one with its end, from many
+// goroutines, and returns how many events that were a second.
+func recordRealistic(t *testing.T, l *Log, decisions int) float64 {
+	t.Helper()
 	var wg sync.WaitGroup
 	const callers = 256
-	begun := time.Now()
+	begun, before := time.Now(), l.Stats().Recorded
 	for caller := range callers {
 		wg.Go(func() {
-			for n := caller; n < *measured; n += callers {
+			for n := caller; n < decisions; n += callers {
 				e := realistic(n, time.Now())
 				end := realisticEnd(e, n)
 				allowed := e.Verdict == "allow"
@@ -85,8 +81,19 @@ func TestSize(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	t.Logf("%.0f events a second", float64(l.Stats().Recorded)/time.Since(begun).Seconds())
-	begun = time.Now()
+	return float64(l.Stats().Recorded-before) / time.Since(begun).Seconds()
+}
+
+// TestSize measures what a decision takes in the database, its end, two leaves and
+// all indexes included: go test ./audit/postgres -run '^TestSize$' -measure 500000 -v.
+func TestSize(t *testing.T) {
+	if *measured == 0 {
+		t.Skip("-measure says how many decisions")
+	}
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Log = nil })
+	t.Logf("%.0f events a second", recordRealistic(t, l, *measured))
+	begun := time.Now()
 	s := sealerFor(t, db.URL(postgres.Sealer), l, func(c *SealerConfig) { c.Signer, c.Log = newKey(t, ""), nil })
 	seal(t, s)
 	for s.Status().Sealed < int64(l.Stats().Recorded) {
