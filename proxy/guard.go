@@ -11,8 +11,9 @@ import (
 // unicast is refused (RFC 6890 and IANA's special-purpose address registries),
 // so that a range nobody thought of is refused too; AllowNetworks are the
 // operator's exceptions, DenyNetworks are refused whatever else holds, and this
-// instance's own listeners are never reached. The zero Guard refuses all that
-// is not global. A Guard is read-only once in use.
+// instance's own listeners are never reached. An address of one of this machine's
+// interfaces is refused on every port unless AllowNetworks has it. The zero Guard
+// refuses all that is not global. A Guard is read-only once in use.
 type Guard struct {
 	AllowNetworks []netip.Prefix
 	DenyNetworks  []netip.Prefix
@@ -31,7 +32,7 @@ const (
 	ClassGlobal    Class = "global"
 	ClassAllowed   Class = "allowed" // by the operator's exception
 	ClassDenied    Class = "denied"  // by the operator
-	ClassOwn       Class = "own"     // this instance itself
+	ClassOwn       Class = "own"     // this instance, or another service of this machine
 	ClassMetadata  Class = "metadata"
 	ClassLoopback  Class = "loopback"
 	ClassPrivate   Class = "private"
@@ -60,7 +61,13 @@ func (g *Guard) Classify(to netip.AddrPort) Class {
 	if contains(g.AllowNetworks, addr) {
 		return ClassAllowed
 	}
-	return classOf(addr)
+	class := classOf(addr)
+	// The name of an allowed host may lead to this machine's public address, and
+	// so to services that trust what comes from the machine itself.
+	if class == ClassGlobal && g.local.has(addr) {
+		return ClassOwn
+	}
+	return class
 }
 
 func (g *Guard) isOwn(to netip.AddrPort) bool {
@@ -160,6 +167,8 @@ func classOf(addr netip.Addr) Class {
 // localAddresses remembers this machine's addresses for a moment: interfaces
 // come and go while the process runs, and asking the kernel for each dial is dear.
 type localAddresses struct {
+	interfaces func() ([]net.Addr, error) // nil: net.InterfaceAddrs; a test has addresses of its own
+
 	mu    sync.Mutex
 	until time.Time
 	set   map[netip.Addr]bool
@@ -171,7 +180,11 @@ func (l *localAddresses) has(addr netip.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now := time.Now(); now.After(l.until) {
-		addrs, err := net.InterfaceAddrs()
+		interfaces := l.interfaces
+		if interfaces == nil {
+			interfaces = net.InterfaceAddrs
+		}
+		addrs, err := interfaces()
 		if err != nil {
 			// Fail closed: while the machine's addresses are unknown, any could be ours.
 			return true

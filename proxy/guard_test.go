@@ -196,6 +196,74 @@ func TestOwnAddresses(t *testing.T) {
 	}
 }
 
+// interfacesOf are the addresses of a machine's interfaces.
+func interfacesOf(list ...string) func() ([]net.Addr, error) {
+	return func() ([]net.Addr, error) {
+		var addrs []net.Addr
+		for _, text := range list {
+			ip, network, err := net.ParseCIDR(text)
+			if err != nil {
+				return nil, err
+			}
+			addrs = append(addrs, &net.IPNet{IP: ip, Mask: network.Mask})
+		}
+		return addrs, nil
+	}
+}
+
+// TestMachineAddresses: the global addresses of this machine's interfaces are
+// refused on every port, unless the operator allows them.
+func TestMachineAddresses(t *testing.T) {
+	machine := interfacesOf("127.0.0.1/8", "93.184.216.34/24", "10.1.2.3/8", "2606:2800:220:1::1/64", "fe80::1/64")
+	for _, c := range []struct {
+		allow string
+		to    string
+		want  Class
+	}{
+		{"", "93.184.216.34:443", ClassOwn},
+		{"", "93.184.216.34:22", ClassOwn},
+		{"", "[::ffff:93.184.216.34]:443", ClassOwn},
+		{"", "[2606:2800:220:1::1]:5432", ClassOwn},
+		{"", "93.184.216.35:443", ClassGlobal}, // a neighbor in the same network
+		{"", "[2606:2800:220:1::2]:443", ClassGlobal},
+		{"", "10.1.2.3:443", ClassPrivate}, // refused already
+		{"", "127.0.0.1:443", ClassLoopback},
+		{"93.184.216.34/32", "93.184.216.34:443", ClassAllowed},
+		{"93.184.216.34/32", "93.184.216.34:3128", ClassOwn}, // the listener is never allowed
+		{"2606:2800:220:1::/64", "[2606:2800:220:1::1]:443", ClassAllowed},
+		{"93.184.216.34/32", "[2606:2800:220:1::1]:443", ClassOwn},
+	} {
+		g := Guard{Own: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:3128")}}
+		g.local.interfaces = machine
+		if c.allow != "" {
+			g.AllowNetworks = prefixes(c.allow)
+		}
+		if got := g.Classify(netip.MustParseAddrPort(c.to)); got != c.want {
+			t.Errorf("allow_networks [%s]: %s is %s, want %s", c.allow, c.to, got, c.want)
+		}
+	}
+	g := Guard{}
+	g.local.interfaces = func() ([]net.Addr, error) { return nil, net.UnknownNetworkError("no interfaces") }
+	if got := g.Classify(netip.MustParseAddrPort("93.184.216.34:443")); got.Permits() {
+		t.Errorf("while the interfaces are unknown, a global address is %s", got)
+	}
+}
+
+// TestMachineAddressesIsNeeded: with interfaces that do not have the address, an
+// allowed name reaches another service of this machine.
+func TestMachineAddressesIsNeeded(t *testing.T) {
+	for _, c := range []struct {
+		interfaces string
+		permits    bool
+	}{{"93.184.216.34/24", false}, {"93.184.216.99/24", true}} {
+		g := Guard{Own: []netip.AddrPort{netip.MustParseAddrPort("93.184.216.34:3128")}}
+		g.local.interfaces = interfacesOf(c.interfaces)
+		if got := g.Classify(netip.MustParseAddrPort("93.184.216.34:22")); got.Permits() != c.permits {
+			t.Errorf("with %s the address is %s", c.interfaces, got)
+		}
+	}
+}
+
 // TestGuardBites takes the guard away and sees the attack succeed: an allowed
 // name that leads to a server on this machine.
 func TestGuardBites(t *testing.T) {

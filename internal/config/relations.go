@@ -19,6 +19,7 @@ func (d *decoder) relations(cfg *Config) {
 	for i, v := range cfg.Egress.Via {
 		d.via(fmt.Sprintf("egress.via[%d]", i), v, cfg.Egress.Via[:i])
 	}
+	d.networks(cfg.Egress)
 	d.policySource()
 	d.git(cfg.Policy.Git)
 	d.candidate(cfg.Policy)

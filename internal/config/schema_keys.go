@@ -182,7 +182,7 @@ func checkpointsFields(c *Checkpoints) []field {
 func egressFields(e *Egress) []field {
 	return []field{
 		list[netip.AddrPort]("resolvers", &e.Resolvers, resolver, 0, 16, "DNS servers. Absent or empty: the system's."),
-		list[netip.Prefix]("allow_networks", &e.AllowNetworks, network, 0, 1000, "Exceptions to the private, loopback, link-local, metadata and other ranges that are always refused."),
+		list[netip.Prefix]("allow_networks", &e.AllowNetworks, network, 0, 1000, "Exceptions to the private, loopback, link-local, metadata and other ranges that are always refused, and to the addresses of this machine's interfaces."),
 		list[netip.Prefix]("deny_networks", &e.DenyNetworks, network, 0, 1000, "Networks that are refused in addition, whatever `allow_networks` says."),
 		scalar("connect_timeout", &e.ConnectTimeout, between(duration, 100*time.Millisecond, 2*time.Minute), "Bounds one connection attempt to a target.", fallback("10s")),
 		sections("via", &e.Via, viaFields, "Other HTTP proxies on the way out. For each target the first counts whose `hosts` match and whose `except` do not; without one the way is direct. No environment variable adds one."),
