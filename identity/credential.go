@@ -83,7 +83,7 @@ func parseBasic(value string) (Credential, error) {
 	}
 	_, token, found := strings.Cut(string(raw), ":")
 	if !found || token == "" {
-		return Credential{}, malformed("the Basic credentials have no password: put the token behind a name and a colon, as in http://step:TOKEN@host:port")
+		return Credential{}, malformed("the Basic credentials have no password: put the token behind a name and a colon, as in step:TOKEN@host:port")
 	}
 	if !isToken68(token) {
 		return Credential{}, malformed("the password of the Basic credentials is not a token")

@@ -19,6 +19,7 @@ const (
 const (
 	TargetInvalid       Reason = "target_invalid"       // not a canonical target
 	RequestInvalid      Reason = "request_invalid"      // not an HTTP request that can be forwarded safely
+	TLSRequired         Reason = "tls_required"         // plain HTTP on a TLS listener
 	HeadTooLarge        Reason = "head_too_large"       // the request head is over its limit
 	HeadTimeout         Reason = "head_timeout"         // the request head came too slowly
 	AddressProhibited   Reason = "address_prohibited"   // every address is one that must not be reached

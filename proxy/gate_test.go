@@ -244,8 +244,8 @@ func checkRefusal(t *testing.T, r *Refusal, reason policy.Reason, status int, ev
 	if r == nil || r.Reason != reason || r.Status != status {
 		t.Fatalf("refusal %+v, want %s, %d", r, reason, status)
 	}
-	if r.Next() == "" || r.ProxyError() == "" {
-		t.Errorf("next %q, Proxy-Status %q", r.Next(), r.ProxyError())
+	if r.Next(false) == "" || r.ProxyError() == "" {
+		t.Errorf("next %q, Proxy-Status %q", r.Next(false), r.ProxyError())
 	}
 	if len(events) == 0 {
 		if r.Recorded {

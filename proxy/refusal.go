@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/policy"
@@ -46,9 +47,13 @@ func (r *Refusal) ProxyError() string {
 	return "proxy_internal_error"
 }
 
-// Next is what the client can do about it, in one sentence.
-func (r *Refusal) Next() string {
+// Next is what the client can do about it, in one sentence. secure reports
+// whether the listener speaks TLS, which decides the scheme of the proxy's URL.
+func (r *Refusal) Next(secure bool) string {
 	if o, ok := outcomes[r.Reason]; ok {
+		if secure {
+			return strings.ReplaceAll(o.next, "=http://", "=https://")
+		}
 		return o.next
 	}
 	return "ask whoever runs this proxy, with the decision id"
@@ -93,6 +98,7 @@ var outcomes = map[policy.Reason]outcome{
 
 	policy.TargetInvalid:  {http.StatusBadRequest, "http_request_error", "write the target in its canonical form", 0},
 	policy.RequestInvalid: {http.StatusBadRequest, "http_request_error", "correct the request", 0},
+	policy.TLSRequired:    {http.StatusBadRequest, "http_request_error", "begin the proxy's URL with https://, and replace the token if others can read this network", 0},
 	policy.HeadTooLarge:   {http.StatusRequestHeaderFieldsTooLarge, "http_request_error", "send fewer or shorter header fields", 0},
 	policy.HeadTimeout:    {http.StatusRequestTimeout, "http_request_error", "send the request head at once", 0},
 

@@ -93,7 +93,7 @@ func printable(s string) bool {
 
 func TestStatuses(t *testing.T) {
 	want := map[int][]policy.Reason{
-		400: {policy.CredentialAmbiguous, policy.TargetInvalid, policy.RequestInvalid},
+		400: {policy.CredentialAmbiguous, policy.TargetInvalid, policy.RequestInvalid, policy.TLSRequired},
 		403: {policy.PolicyDenied, policy.NoRuleMatched, policy.PolicyError, policy.AddressProhibited},
 		408: {policy.HeadTimeout},
 		429: {policy.StepLimit, policy.RepositoryLimit},
@@ -122,7 +122,7 @@ func TestStatuses(t *testing.T) {
 		}
 	}
 	// A word that is none of ours is still a refusal.
-	if r := NewRefusal("something else", ""); r.Status != 403 || r.Next() == "" || r.ProxyError() != "proxy_internal_error" {
+	if r := NewRefusal("something else", ""); r.Status != 403 || r.Next(false) == "" || r.ProxyError() != "proxy_internal_error" {
 		t.Errorf("unknown reason: %+v", r)
 	}
 }

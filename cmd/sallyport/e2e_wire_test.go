@@ -128,8 +128,15 @@ func (a *answer) refused(t testing.TB, status int, reason string) string {
 		!strings.Contains(a.body, "What to do: ") || !strings.Contains(a.body, id) {
 		t.Errorf("the body is %q", a.body)
 	}
-	if challenge := a.Header.Get("Proxy-Authenticate"); (status == http.StatusProxyAuthRequired) != (challenge == `Basic realm="sallyport"`) {
-		t.Errorf("Proxy-Authenticate is %q with status %d", challenge, status)
+	want := ""
+	if status == http.StatusProxyAuthRequired {
+		want = `Bearer realm="sallyport", error="invalid_token"`
+		if reason == "credential_missing" {
+			want = `Basic realm="sallyport"`
+		}
+	}
+	if challenge := a.Header.Get("Proxy-Authenticate"); challenge != want {
+		t.Errorf("Proxy-Authenticate is %q with status %d and reason %s, want %q", challenge, status, reason, want)
 	}
 	if !a.Close {
 		t.Error("the refusal does not close the connection")

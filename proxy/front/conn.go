@@ -1,7 +1,6 @@
 package front
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"net/netip"
@@ -116,26 +115,6 @@ func (c *conn) serve() (handed bool) {
 	}
 }
 
-// handshake speaks TLS on the connection from now on. Shutdown may close the
-// connection underneath at any time.
-func (c *conn) handshake() bool {
-	t := tls.Server(c.stream, c.listener.TLS)
-	if t.SetDeadline(time.Now().Add(c.server.config.HandshakeTimeout)) != nil || c.sentAway.Load() {
-		return false
-	}
-	if err := t.Handshake(); err != nil {
-		c.server.config.Log.Debug("TLS handshake failed", "listener", c.listener.Name, "client_address", c.client.Addr(), "error", err)
-		return false
-	}
-	if t.SetDeadline(time.Time{}) != nil {
-		return false
-	}
-	c.server.mu.Lock()
-	c.stream = t
-	c.server.mu.Unlock()
-	return true
-}
-
 // await waits for the first byte of a next request, and reports whether it came.
 func (c *conn) await() bool {
 	config := &c.server.config
@@ -206,7 +185,7 @@ func (c *conn) answerAs(r *proxy.Refusal, name string) {
 		return
 	}
 	head := c.buf != nil && string(c.buf.head.method) == "HEAD"
-	if _, err := c.stream.Write(appendRefusal(nil, r, name, c.minor, head)); err != nil {
+	if _, err := c.stream.Write(appendRefusal(nil, r, c.answerTo(name, c.minor, head))); err != nil {
 		return
 	}
 	c.linger()

@@ -60,11 +60,12 @@ func (c *conn) denials(h *head) {
 		list = list[:maxDenials]
 	}
 	slices.Reverse(list) // the newest last, where a terminal stands
+	secure := c.listener.TLS != nil
 	var content []byte
 	if form == "json" {
-		content = denialsJSON(list, more)
+		content = denialsJSON(list, more, secure)
 	} else {
-		content = denialsText(list, more)
+		content = denialsText(list, more, secure)
 	}
 	c.writeDenials(form, content, string(h.method) == http.MethodHead)
 }
@@ -206,23 +207,23 @@ type denial struct {
 	Next     string    `json:"next"`
 }
 
-func denialOf(e *audit.Event) denial {
+func denialOf(e *audit.Event, secure bool) denial {
 	d := denial{Time: e.Time, Status: e.Status, Reason: e.Reason, Message: e.Message, Rule: e.Rule,
 		Decision: e.DecisionID, Action: e.Action, Target: e.TargetRaw,
-		Next: proxy.NewRefusal(policy.Reason(e.Reason), "").Next()}
+		Next: proxy.NewRefusal(policy.Reason(e.Reason), "").Next(secure)}
 	if e.Host != "" {
 		d.Target = net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port)))
 	}
 	return d
 }
 
-func denialsJSON(list []audit.Event, more bool) []byte {
+func denialsJSON(list []audit.Event, more, secure bool) []byte {
 	answer := struct {
 		Denials []denial `json:"denials"`
 		More    bool     `json:"more"` // there are older ones
 	}{make([]denial, len(list)), more}
 	for i := range list {
-		answer.Denials[i] = denialOf(&list[i])
+		answer.Denials[i] = denialOf(&list[i], secure)
 	}
 	b, err := json.MarshalIndent(answer, "", "  ")
 	if err != nil {
@@ -233,7 +234,7 @@ func denialsJSON(list []audit.Event, more bool) []byte {
 
 // denialsText is one line for each refusal, in the order of time, of printable
 // ASCII: it stands on a terminal and in a build's log.
-func denialsText(list []audit.Event, more bool) []byte {
+func denialsText(list []audit.Event, more, secure bool) []byte {
 	if len(list) == 0 {
 		return []byte("sallyport: nothing was refused to this step\n")
 	}
@@ -242,7 +243,7 @@ func denialsText(list []audit.Event, more bool) []byte {
 		b.WriteString("sallyport: there are more; these are the latest " + strconv.Itoa(len(list)) + "\n")
 	}
 	for i := range list {
-		d := denialOf(&list[i])
+		d := denialOf(&list[i], secure)
 		b.WriteString(d.Time.Format(time.RFC3339) + " " + strconv.Itoa(d.Status) + " " + plain(d.Reason, maxRuleShown) + " " + plain(d.Target, maxShown))
 		if d.Message != "" {
 			b.WriteString(": " + plain(d.Message, maxShown))

@@ -122,6 +122,7 @@ type Server struct {
 	open      atomic.Int64
 	rejecting atomic.Int64
 	waiting   waitingRoom
+	cleartext cleartext
 
 	reading     chan struct{} // holds one for each step that reads its refusals
 	denialsRead atomic.Uint64

@@ -171,9 +171,23 @@ func (f *echoing) seen() []*http.Request {
 
 type counter struct {
 	refused, panicked atomic.Int32
+	reasons           sync.Map // of policy.Reason to *atomic.Int32
 }
 
-func (c *counter) Refused(string, policy.Reason) { c.refused.Add(1) }
+func (c *counter) Refused(_ string, reason policy.Reason) {
+	n, _ := c.reasons.LoadOrStore(reason, new(atomic.Int32))
+	n.(*atomic.Int32).Add(1)
+	c.refused.Add(1)
+}
+
+// count is how many refusals with a reason there were.
+func (c *counter) count(reason policy.Reason) int32 {
+	n, ok := c.reasons.Load(reason)
+	if !ok {
+		return 0
+	}
+	return n.(*atomic.Int32).Load()
+}
 func (c *counter) Panicked(string)               { c.panicked.Add(1) }
 
 // stand is a running server with everything around it.

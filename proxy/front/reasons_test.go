@@ -62,6 +62,7 @@ var proxyErrors = []string{"dns_timeout", "dns_error", "destination_unavailable"
 type shown struct {
 	*http.Response
 	line, body string
+	secure     bool // on a TLS listener
 }
 
 func ask(t *testing.T, s *stand, head string) shown {
@@ -91,14 +92,14 @@ func ask(t *testing.T, s *stand, head string) shown {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return shown{resp, line, string(body)}
+	return shown{resp, line, string(body), s.tls != nil}
 }
 
 // tells holds everything that a refusal has to say, and that it says nothing else.
 func (a shown) tells(t *testing.T, reason policy.Reason, recorded bool) {
 	t.Helper()
 	want, unknown := proxy.NewRefusal(reason, ""), proxy.NewRefusal("no such reason", "")
-	if want.Next() == unknown.Next() {
+	if want.Next(false) == unknown.Next(false) {
 		t.Errorf("%s has no texts", reason)
 	}
 	if a.StatusCode < 400 || !strings.HasSuffix(a.line, fmt.Sprintf(" %d Sallyport %s", a.StatusCode, reason)) {
@@ -109,7 +110,7 @@ func (a shown) tells(t *testing.T, reason policy.Reason, recorded bool) {
 		!slices.Contains(proxyErrors, strings.TrimSuffix(kind, ";")) || !strings.HasSuffix(a.Header.Get("Proxy-Status"), `; details="`+string(reason)+`"`) {
 		t.Errorf("%s: Proxy-Status is %q", reason, a.Header.Get("Proxy-Status"))
 	}
-	if !strings.HasPrefix(a.body, "sallyport: "+string(reason)) || strings.Count(a.body, "\n") != 1 || !strings.Contains(a.body, ". What to do: "+want.Next()+".\n") {
+	if !strings.HasPrefix(a.body, "sallyport: "+string(reason)) || strings.Count(a.body, "\n") != 1 || !strings.Contains(a.body, ". What to do: "+want.Next(a.secure)+".\n") {
 		t.Errorf("%s: the text is %q", reason, a.body)
 	}
 	id := a.Header.Get("Sallyport-Decision")

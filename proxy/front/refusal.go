@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
 
@@ -21,21 +22,21 @@ const (
 //
 // The connection ends behind it: what a client sent behind a refused CONNECT
 // must never be read as a request.
-func appendRefusal(b []byte, r *proxy.Refusal, name string, minor int, head bool) []byte {
+func appendRefusal(b []byte, r *proxy.Refusal, to answerTo) []byte {
 	reason := plain(string(r.Reason), maxRuleShown)
 	id := plain(r.DecisionID, maxRuleShown)
 	rule := plain(r.Rule, maxRuleShown)
-	text := refusalText(r, reason, rule, id)
+	text := refusalText(r, reason, rule, id, to.secure)
 
 	b = append(b, "HTTP/1."...)
-	b = strconv.AppendInt(b, int64(minor), 10)
+	b = strconv.AppendInt(b, int64(to.minor), 10)
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, int64(r.Status), 10)
 	b = append(b, " Sallyport "...)
 	b = append(b, reason...)
-	if name != "" {
+	if to.server != "" {
 		b = append(b, "\r\nProxy-Status: "...)
-		b = append(b, name...)
+		b = append(b, to.server...)
 		b = append(b, "; error="...)
 		b = append(b, r.ProxyError()...)
 		b = append(b, "; details="...)
@@ -50,8 +51,14 @@ func appendRefusal(b []byte, r *proxy.Refusal, name string, minor int, head bool
 	}
 	switch r.Status {
 	case 407:
-		// RFC 9110 section 15.5.8: a 407 has to say how to authenticate.
-		b = append(b, "\r\nProxy-Authenticate: Basic realm=\"sallyport\""...)
+		// RFC 9110 section 15.5.8: a 407 names a challenge. A client that presented a
+		// bad token gets RFC 6750's (section 3.1): Java would repeat a Basic credential
+		// twenty times.
+		if r.Reason == policy.CredentialMissing {
+			b = append(b, "\r\nProxy-Authenticate: Basic realm=\"sallyport\""...)
+		} else {
+			b = append(b, "\r\nProxy-Authenticate: Bearer realm=\"sallyport\", error=\"invalid_token\""...)
+		}
 	case 401:
 		b = append(b, "\r\nWWW-Authenticate: Basic realm=\"sallyport\", Bearer realm=\"sallyport\""...)
 	case 405:
@@ -64,14 +71,26 @@ func appendRefusal(b []byte, r *proxy.Refusal, name string, minor int, head bool
 	b = append(b, "\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\nConnection: close\r\nContent-Length: "...)
 	b = strconv.AppendInt(b, int64(len(text)), 10)
 	b = append(b, "\r\n\r\n"...)
-	if head {
+	if to.head {
 		return b
 	}
 	return append(b, text...)
 }
 
+// answerTo is what a refusal's answer depends on beside the refusal.
+type answerTo struct {
+	server string // this proxy's name in Proxy-Status; "": no such field
+	minor  int    // the request's HTTP/1 minor version
+	head   bool   // the request is a HEAD: the answer has no content
+	secure bool   // the listener speaks TLS: a proxy URL begins with https://
+}
+
+func (c *conn) answerTo(server string, minor int, head bool) answerTo {
+	return answerTo{server: server, minor: minor, head: head, secure: c.listener.TLS != nil}
+}
+
 // refusalText is the one line for people: what, why, and what to do next.
-func refusalText(r *proxy.Refusal, reason, rule, id string) string {
+func refusalText(r *proxy.Refusal, reason, rule, id string, secure bool) string {
 	var t strings.Builder
 	t.WriteString("sallyport: " + reason)
 	for _, s := range []string{r.Message, r.Detail} {
@@ -87,7 +106,7 @@ func refusalText(r *proxy.Refusal, reason, rule, id string) string {
 	case id != "":
 		t.WriteString(" (decision " + id + ")")
 	}
-	t.WriteString(". What to do: " + plain(r.Next(), maxShown) + ".\n")
+	t.WriteString(". What to do: " + plain(r.Next(secure), maxShown) + ".\n")
 	return t.String()
 }
 

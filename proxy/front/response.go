@@ -270,7 +270,7 @@ func (w *response) refuse(r *proxy.Refusal) {
 	}
 	w.wrote, w.status, w.refusal, w.close = true, r.Status, r, true
 	w.pending = nil
-	_, _ = w.send(appendRefusal(nil, r, w.c.server.config.Name, w.c.minor, w.method == http.MethodHead))
+	_, _ = w.send(appendRefusal(nil, r, w.c.answerTo(w.c.server.config.Name, w.c.minor, w.method == http.MethodHead)))
 	w.finished = true
 }
 

@@ -20,7 +20,7 @@ import (
 type ListenerConfig struct {
 	Name string // in events, log lines and metrics
 	// TLS, where it is not nil, is spoken on the listener. Of it, the certificate
-	// (or GetCertificate) and the versions are used; only HTTP/1.1 is negotiated.
+	// (or GetCertificate) and the versions are used. ALPN selects http/1.1 or nothing.
 	TLS *tls.Config
 	// ProxyProtocolFrom are the networks whose connections begin with a PROXY
 	// protocol header, which says who the client is. No others may send one.
@@ -34,9 +34,7 @@ type ListenerConfig struct {
 func (s *Server) Serve(l net.Listener, lc ListenerConfig) error {
 	defer func() { _ = l.Close() }()
 	if lc.TLS != nil {
-		lc.TLS = lc.TLS.Clone()
-		// HTTP/2 would be another parser with other rules.
-		lc.TLS.NextProtos = []string{"http/1.1"}
+		lc.TLS = listenerTLS(lc.TLS)
 	}
 	s.mu.Lock()
 	if s.closing {
@@ -119,12 +117,8 @@ func (s *Server) turnAway(c *conn) {
 		s.open.Add(-1)
 		s.routines.Done()
 	}
-	// An answer on a TLS listener would cost a handshake, which is what there is
-	// too much of.
-	if c.listener.TLS != nil || s.rejecting.Add(1) > maxRejecting {
-		if c.listener.TLS == nil {
-			s.rejecting.Add(-1)
-		}
+	if s.rejecting.Add(1) > maxRejecting {
+		s.rejecting.Add(-1)
 		done()
 		return
 	}
@@ -132,6 +126,11 @@ func (s *Server) turnAway(c *conn) {
 		defer s.rejecting.Add(-1)
 		defer done()
 		c.minor = 1
+		if c.listener.TLS != nil {
+			// An overloaded server spends no handshake on a refusal.
+			c.rejectCleartext()
+			return
+		}
 		c.answer(proxy.NewRefusal(policy.Overloaded, "this instance has as many connections as it may have"))
 	}()
 }

@@ -139,7 +139,7 @@ func (c *conn) farewell() {
 		return
 	}
 	r := proxy.NewRefusal(policy.Overloaded, "too many connections wait for a request, and this one has waited longest")
-	_, _ = c.stream.Write(appendRefusal(nil, r, c.server.config.Name, 1, false))
+	_, _ = c.stream.Write(appendRefusal(nil, r, c.answerTo(c.server.config.Name, 1, false)))
 }
 
 // Waiting is the number of connections whose next request has not arrived.
