@@ -22,6 +22,7 @@ const (
 	TLSRequired         Reason = "tls_required"         // plain HTTP on a TLS listener
 	HeadTooLarge        Reason = "head_too_large"       // the request head is over its limit
 	HeadTimeout         Reason = "head_timeout"         // the request head came too slowly
+	BodyTimeout         Reason = "body_timeout"         // the request's content stalled
 	AddressProhibited   Reason = "address_prohibited"   // every address is one that must not be reached
 	NameUnresolved      Reason = "name_unresolved"      // the target's name has no address, or DNS failed
 	AuditUnavailable    Reason = "audit_unavailable"    // the decision could not be written down

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -243,6 +244,9 @@ func (p *passage) parseTarget() (err error) {
 		p.target, err = target.ParseAuthority(p.attempt.Target)
 	case policy.Forward:
 		p.target, p.path, err = target.ParseAbsolute(p.attempt.Target)
+		if h := p.attempt.HTTP; err == nil && h != nil && h.Method == http.MethodOptions && !target.HasPath(p.attempt.Target) {
+			p.path = "*" // RFC 9112 section 3.2.4
+		}
 	default:
 		err = errors.New("the request is neither a CONNECT nor in absolute form")
 	}

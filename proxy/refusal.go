@@ -101,6 +101,7 @@ var outcomes = map[policy.Reason]outcome{
 	policy.TLSRequired:    {http.StatusBadRequest, "http_request_error", "begin the proxy's URL with https://, and replace the token if others can read this network", 0},
 	policy.HeadTooLarge:   {http.StatusRequestHeaderFieldsTooLarge, "http_request_error", "send fewer or shorter header fields", 0},
 	policy.HeadTimeout:    {http.StatusRequestTimeout, "http_request_error", "send the request head at once", 0},
+	policy.BodyTimeout:    {http.StatusRequestTimeout, "http_request_error", "send the request's body without pauses, or upload it in parts", 0},
 
 	policy.PolicyDenied:      {http.StatusForbidden, "http_request_denied", "read the rule's message, or " + nextPolicy, 0},
 	policy.NoRuleMatched:     {http.StatusForbidden, "http_request_denied", nextPolicy, 0},

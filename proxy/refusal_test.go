@@ -95,7 +95,7 @@ func TestStatuses(t *testing.T) {
 	want := map[int][]policy.Reason{
 		400: {policy.CredentialAmbiguous, policy.TargetInvalid, policy.RequestInvalid, policy.TLSRequired},
 		403: {policy.PolicyDenied, policy.NoRuleMatched, policy.PolicyError, policy.AddressProhibited},
-		408: {policy.HeadTimeout},
+		408: {policy.HeadTimeout, policy.BodyTimeout},
 		429: {policy.StepLimit, policy.RepositoryLimit},
 		431: {policy.HeadTooLarge},
 		500: {policy.InternalError},

@@ -10,8 +10,10 @@ import "strings"
 // with "/", is printable ASCII without spaces, and its path is normalised as in
 // RFC 3986 section 6.2.2, so that a policy that reads it cannot be walked
 // around: escapes of unreserved characters are decoded, the others are in upper
-// case, and a path with dot segments is refused, escaped ones and those behind
-// an escaped slash or before a parameter included. The query is left as it is.
+// case, and segments of one dot are removed (RFC 3986 section 5.2.4; apt requests
+// /path/./Packages). A path with segments of two dots is refused, and so is one
+// whose dots stand beside an escaped slash or a parameter. The query is left as
+// it is.
 func ParseAbsolute(s string) (t Target, pathAndQuery string, err error) {
 	rest, err := cutScheme(s)
 	if err != nil {
@@ -90,9 +92,9 @@ func parsePath(s string) (string, error) {
 	if err := checkPathBytes(s, query); err != nil {
 		return "", err
 	}
-	path, tail := normalise(s[:query]), s[query:]
+	path, tail := removeSingleDots(normalise(s[:query])), s[query:]
 	if hasDotSegment(path) {
-		return "", problem(ProblemPath, "path %s has . or .. segments: write the path that they lead to", quote(path))
+		return "", problem(ProblemPath, "path %s has .. segments, or dots beside an escaped slash or a parameter: write the path that they lead to", quote(path))
 	}
 	switch path {
 	case "":
@@ -150,6 +152,26 @@ func normalise(path string) string {
 		i += 2
 	}
 	return string(out)
+}
+
+// removeSingleDots removes the segments "." of a normalised path. The number of
+// segments halves with each pass, so the time is bounded by n log n.
+func removeSingleDots(path string) string {
+	for strings.Contains(path, "/./") {
+		path = strings.ReplaceAll(path, "/./", "/")
+	}
+	if strings.HasSuffix(path, "/.") {
+		path = path[:len(path)-1]
+	}
+	return path
+}
+
+// HasPath reports whether an absolute-form target has anything behind its
+// authority. An OPTIONS request without it concerns the server as a whole (RFC
+// 9112 section 3.2.4). s is a target that [ParseAbsolute] accepts.
+func HasPath(s string) bool {
+	_, rest, _ := strings.Cut(s, "://")
+	return strings.ContainsAny(rest, "/?#")
 }
 
 // hasDotSegment reports whether any segment of a normalised path is "." or

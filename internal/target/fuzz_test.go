@@ -45,7 +45,7 @@ func FuzzParseAuthority(f *testing.F) {
 // FuzzParseAbsolute holds the same for URLs, and that the path that policy
 // sees leads where it says.
 func FuzzParseAbsolute(f *testing.F) {
-	for _, s := range []string{"http://a.example", "HTTP://a.example:8080/%61?b#c", "http://u:p@a/", "http://[::1]/..%2f", "https://a/", `http://a\@b/`} {
+	for _, s := range []string{"http://a.example", "HTTP://a.example:8080/%61?b#c", "http://u:p@a/", "http://[::1]/..%2f", "http://a/./b/%2e/.//.", "https://a/", `http://a\@b/`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -70,7 +70,7 @@ func FuzzParseAbsolute(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q: an origin cannot read %q: %v", s, pathAndQuery, err)
 		}
-		if want := u.Path; want != "" && !strings.HasPrefix(pathAndQuery, "//") && sent.Path != want {
+		if want := withoutSingleDots(u.Path); want != "" && !strings.HasPrefix(pathAndQuery, "//") && sent.Path != want {
 			t.Errorf("%q: sends path %q, net/url reads %q", s, sent.Path, want)
 		}
 		ours, _, _ := strings.Cut(pathAndQuery, "?")
@@ -122,6 +122,17 @@ func FuzzParseHost(f *testing.F) {
 // canonical is all that may be repaired in a host.
 func canonical(host string) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+// withoutSingleDots removes the segments "." of a decoded path, one at a time.
+func withoutSingleDots(s string) string {
+	for strings.Contains(s, "/./") {
+		s = strings.Replace(s, "/./", "/", 1)
+	}
+	if strings.HasSuffix(s, "/.") {
+		s = s[:len(s)-1]
+	}
+	return s
 }
 
 // squeeze makes one slash of several.

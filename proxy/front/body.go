@@ -3,9 +3,13 @@ package front
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/proxy"
 )
 
 // body is a request's content. It may be read from another goroutine than the
@@ -23,6 +27,23 @@ type body struct {
 	failed  error
 	expired bool // no more reads
 	over    bool // abandoned
+}
+
+// bodyTimeout is the error of a body whose next byte did not arrive in time.
+type bodyTimeout struct {
+	after time.Duration
+	err   error
+}
+
+func (e *bodyTimeout) Error() string {
+	return fmt.Sprintf("front: the request's body stalled for %s: %v", e.after, e.err)
+}
+
+func (e *bodyTimeout) Unwrap() error { return e.err }
+
+// Refusal is the answer of the forwarder (RFC 9110 section 15.5.9).
+func (e *bodyTimeout) Refusal() *proxy.Refusal {
+	return proxy.NewRefusal(policy.BodyTimeout, fmt.Sprintf("no byte of the request's body arrived for %s", e.after))
 }
 
 // errBodyClosed is read from a body after the request is over.
@@ -61,6 +82,9 @@ func (b *body) Read(p []byte) (int, error) {
 	switch {
 	case err == io.EOF:
 		b.done = true
+	case isTimeout(err) && !b.c.cut.Load():
+		err = &bodyTimeout{b.c.server.config.BodyTimeout, err}
+		b.failed = err
 	case err != nil:
 		b.failed = err
 	}

@@ -6,6 +6,49 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
+// parseHost checks the one Host field (RFC 9112 section 3.2): a uri-host, which
+// may be empty, and a port. Its value decides nothing, because the request target
+// names the host; an invalid one marks a request that others could read as
+// another.
+func (h *head) parseHost(value []byte) *proxy.Refusal {
+	if h.host++; h.host > 1 {
+		return malformed("there are two Host fields")
+	}
+	name, port := value, []byte(nil)
+	if i := bytes.LastIndexByte(value, ':'); i >= 0 && bytes.IndexByte(value[i:], ']') < 0 {
+		name, port = value[:i], value[i+1:]
+	}
+	for _, c := range port {
+		if c < '0' || c > '9' {
+			return malformed("the Host field's port is not a number")
+		}
+	}
+	literal := len(name) > 1 && name[0] == '[' && name[len(name)-1] == ']'
+	if literal {
+		name = name[1 : len(name)-1]
+	}
+	for _, c := range name {
+		if !hostBytes[c] && !(literal && c == ':') {
+			return malformed("the Host field is not a host name and a port")
+		}
+	}
+	return nil
+}
+
+// hostBytes are the bytes of a reg-name (RFC 3986 section 3.2.2).
+var hostBytes = func() (t [256]bool) {
+	for c := '0'; c <= '9'; c++ {
+		t[c] = true
+	}
+	for c := 'a'; c <= 'z'; c++ {
+		t[c], t[c-0x20] = true, true
+	}
+	for _, c := range "-._~%!$&'()*+,;=" {
+		t[c] = true
+	}
+	return t
+}()
+
 // parseConnection reads a list of connection options (RFC 9110 section 7.6.1).
 func (h *head) parseConnection(value []byte) *proxy.Refusal {
 	for option := range bytes.SplitSeq(value, []byte{','}) {

@@ -170,9 +170,7 @@ func (h *head) understand(name, value []byte) *proxy.Refusal {
 	switch len(name) {
 	case len("host"):
 		if is(name, "host") {
-			if h.host++; h.host > 1 {
-				return malformed("there are two Host fields")
-			}
+			return h.parseHost(value)
 		}
 	case len("expect"):
 		if is(name, "expect") {

@@ -89,6 +89,17 @@ var heads = []hostile{
 	{"3.2.3", "CONNECT [::ffff:127.0.0.1]:443 HTTP/1.1\r\n{A}\r\n", "400", policy.TargetInvalid, ""},
 	{"3.2.3", "CONNECT [fe80::1%25lo]:443 HTTP/1.1\r\n{A}\r\n", "400", policy.TargetInvalid, ""},
 	{"3.2.3", "CONNECT up.test%00:443 HTTP/1.1\r\n{A}\r\n", "400", policy.TargetInvalid, ""},
+	{"3.2", "GET http://up.test/ HTTP/1.1\r\nHost: up.test/x\r\n{A}\r\n", "400", bad, "Host field is not"},
+	{"3.2", "GET http://up.test/ HTTP/1.1\r\nHost: http://up.test\r\n{A}\r\n", "400", bad, "port is not a number"},
+	{"3.2", "GET http://up.test/ HTTP/1.1\r\nHost: user@up.test\r\n{A}\r\n", "400", bad, "Host field is not"},
+	{"3.2", "GET http://up.test/ HTTP/1.1\r\nHost: up.test, other.test:80\r\n{A}\r\n", "400", bad, "Host field is not"},
+	{"3.2", "GET http://up.test/ HTTP/1.1\r\nHost: up test\r\n{A}\r\n", "400", bad, "Host field is not"},
+	{"3.2", "GET http://up.test/ HTTP/1.1\r\nHost: up.test:80x\r\n{A}\r\n", "400", bad, "port is not a number"},
+	{"3.2", "GET http://up.test/ HTTP/1.1\r\nHost: a:b:80\r\n{A}\r\n", "400", bad, "Host field is not"},
+	{"3.2", "GET http://up.test/ HTTP/1.1\r\nHost: [::1\r\n{A}\r\n", "400", bad, "Host field is not"},
+	{"3.2", "GET http://up.test/ HTTP/1.1\r\nHost: caf\xc3\xa9.test\r\n{A}\r\n", "400", bad, "Host field is not"},
+	{"3.2", "GET http://up.test/ HTTP/1.0\r\nHost: <script>\r\n{A}\r\n", "400", bad, "Host field is not"},
+	{"3.2", "CONNECT up.test:443 HTTP/1.1\r\nHost: up.test:443/\r\n{A}\r\n", "400", bad, "port is not a number"},
 	{"3.2.4", "OPTIONS * HTTP/1.1\r\n{H}{A}\r\n", "400", bad, "one server"},
 	{"5", "GET http://up.test/ HTTP/1.1\r\n{H}NoColon\r\n{A}\r\n", "400", bad, "no colon"},
 	{"5", "GET http://up.test/ HTTP/1.1\r\n{H}: empty\r\n{A}\r\n", "400", bad, "no name"},
@@ -249,6 +260,9 @@ func TestOddButSound(t *testing.T) {
 	s := start(t, nil)
 	for _, raw := range []string{
 		"\r\nGET http://up.test/ HTTP/1.1\r\n{H}{A}\r\n",                       // 2.2: one empty line in front
+		"GET http://up.test/ HTTP/1.1\r\nHost: [2001:db8::1]:8080\r\n{A}\r\n",  // 3.2: every uri-host
+		"GET http://up.test/ HTTP/1.1\r\nHost: my_bucket.s3.test\r\n{A}\r\n",   //
+		"GET http://up.test/ HTTP/1.1\r\nHost: up.test:\r\n{A}\r\n",            // RFC 3986 3.2.3: an empty port
 		"GET http://up.test/ HTTP/1.0\r\n{A}\r\n",                              // 1.0 needs no Host
 		"GET HTTP://UP.TEST/ HTTP/1.1\r\n{H}{A}\r\n",                           // RFC 3986 3.1
 		"get http://up.test/ HTTP/1.1\r\n{H}{A}\r\n",                           // methods are any token

@@ -188,7 +188,7 @@ func (c *counter) count(reason policy.Reason) int32 {
 	}
 	return n.(*atomic.Int32).Load()
 }
-func (c *counter) Panicked(string)               { c.panicked.Add(1) }
+func (c *counter) Panicked(string) { c.panicked.Add(1) }
 
 // stand is a running server with everything around it.
 type stand struct {

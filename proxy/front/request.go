@@ -49,6 +49,9 @@ func (c *conn) request(h *head) (again bool) {
 	// What does not parse is the gate's to refuse; it parses again, to the same.
 	if _, pathAndQuery, err := target.ParseAbsolute(raw); err == nil {
 		attempt.HTTP.Path, _, _ = strings.Cut(pathAndQuery, "?")
+		if method == http.MethodOptions && !target.HasPath(raw) {
+			attempt.HTTP.Path = "*" // as the gate reads it
+		}
 	}
 	attempt.Credential, attempt.CredentialError = h.readCredential()
 	a, refusal := s.config.Gate.Admit(s.context, attempt)

@@ -145,6 +145,17 @@ func TestResponses(t *testing.T) {
 			stream(w, "abc")
 			w.Header().Set("X-Sum", "9")
 		}, "HTTP/1.1 200 OK|Transfer-Encoding: chunked|Trailer: X-Sum||3|abc|0|X-Sum: 9||"},
+		{"trailer with another that was not announced", "GET", "1.1", func(w http.ResponseWriter) {
+			w.Header().Set("Trailer", "X-Sum")
+			stream(w, "abc")
+			w.Header().Set(http.TrailerPrefix+"X-Sum", "9") // as goproxy writes both
+			w.Header().Set(http.TrailerPrefix+"Set-Cookie", "a=b")
+		}, "HTTP/1.1 200 OK|Transfer-Encoding: chunked|Trailer: X-Sum||3|abc|0|X-Sum: 9||"},
+		{"trailer that was not announced", "GET", "1.1", func(w http.ResponseWriter) {
+			stream(w, "abc")
+			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
+			w.Header().Set(http.TrailerPrefix+"Sallyport-Reason", "policy_denied")
+		}, "HTTP/1.1 200 OK|Transfer-Encoding: chunked||3|abc|0|Grpc-Status: 0||"},
 		{"too long", "GET", "1.1", func(w http.ResponseWriter) { w.Header().Set("Content-Length", "2"); stream(w, "o", "kay") },
 			"HTTP/1.1 200 OK|Content-Length: 2||o"},
 		{"too short", "GET", "1.1", func(w http.ResponseWriter) { w.Header().Set("Content-Length", "3"); stream(w, "o") },
@@ -247,7 +258,9 @@ func TestTimeouts(t *testing.T) {
 		"half a head":      {"GET http://up.test/ HT", "408 Sallyport head_timeout"},
 		"no empty line":    {"GET http://up.test/ HTTP/1.1\r\nHost: x\r\n", "408 Sallyport head_timeout"},
 		"an empty line":    {"\r\n", ""},
-		"body never comes": {"POST http://up.test/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n" + good + "\r\n", ""},
+		"body never comes": {"POST http://up.test/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n" + good + "\r\n", "408 Sallyport body_timeout"},
+		"body stalls":      {"POST http://up.test/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n" + good + "\r\nabc", "408 Sallyport body_timeout"},
+		"chunks stall":     {"POST http://up.test/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + good + "\r\n3\r\nabc\r\n5", "408 Sallyport body_timeout"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := start(t, quick).dial(t).send(test.raw)
@@ -264,4 +277,29 @@ func TestTimeouts(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	})
+}
+
+// TestOptionsOfTheServer: an OPTIONS without a path concerns the server as a whole
+// (RFC 9112 section 3.2.4), for policy, the log and the target alike.
+func TestOptionsOfTheServer(t *testing.T) {
+	s := start(t, nil)
+	for raw, want := range map[string]string{
+		"OPTIONS http://up.test HTTP/1.1":   "*",
+		"OPTIONS http://up.test/ HTTP/1.1":  "/",
+		"OPTIONS http://up.test?x HTTP/1.1": "/",
+		"GET http://up.test HTTP/1.1":       "/",
+	} {
+		var path string
+		s.forward.handler = func(w http.ResponseWriter, _ *http.Request, a *proxy.Admission) {
+			path, _, _ = strings.Cut(a.Path, "?")
+			w.WriteHeader(204)
+		}
+		s.dial(t).send(raw + "\r\nHost: up.test\r\n" + good + "\r\n").answer("OPTIONS")
+		s.mu.Lock()
+		asked := s.requests[len(s.requests)-1].HTTP.Path
+		s.mu.Unlock()
+		if path != want || asked != want {
+			t.Errorf("%s: policy reads %q and the target %q, want %q", raw, asked, path, want)
+		}
+	}
 }

@@ -238,13 +238,7 @@ func (w *response) Finish() {
 	w.pending = nil
 	if w.framing == byChunks {
 		end = append(end, "0\r\n"...)
-		if len(w.trailer) > 0 {
-			// A line begins with its CRLF here; the first follows the one just written.
-			fields := w.appendFields(nil, w.header, w.trailer)
-			if len(fields) > 0 {
-				end = append(append(end, fields[2:]...), "\r\n"...)
-			}
-		}
+		end = w.appendTrailer(end)
 		end = append(end, "\r\n"...)
 	}
 	if len(end) > 0 {

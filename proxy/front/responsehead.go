@@ -44,16 +44,48 @@ func contentLength(header http.Header) (int64, bool) {
 func trailerNames(header http.Header) (names []string) {
 	for _, list := range header["Trailer"] {
 		for name := range strings.SplitSeq(list, ",") {
-			name = http.CanonicalHeaderKey(strings.Trim(name, " \t"))
-			switch {
-			case !isToken([]byte(name)), isHop(name), isOurs(name):
-			case name == "Content-Length", name == "Host", name == "Set-Cookie", strings.HasSuffix(name, "Authenticate"):
-			default:
+			if name = http.CanonicalHeaderKey(strings.Trim(name, " \t")); isTrailer(name) {
 				names = append(names, name)
 			}
 		}
 	}
 	return names
+}
+
+// isTrailer reports whether a field may be sent behind the content.
+func isTrailer(name string) bool {
+	switch {
+	case !isToken([]byte(name)), isHop(name), isOurs(name):
+		return false
+	case name == "Content-Length", name == "Host", name == "Set-Cookie", strings.HasSuffix(name, "Authenticate"):
+		return false
+	}
+	return true
+}
+
+// appendTrailer writes the trailer fields, each line with its CRLF: those that
+// were announced, and those that came without an announcement, which the
+// forwarder marks with [http.TrailerPrefix].
+func (w *response) appendTrailer(b []byte) []byte {
+	trailer := make(http.Header, len(w.trailer))
+	for _, name := range w.trailer {
+		if values := w.header[name]; len(values) > 0 {
+			trailer[name] = values
+		}
+	}
+	for key, values := range w.header {
+		if name, ok := strings.CutPrefix(key, http.TrailerPrefix); ok && isTrailer(http.CanonicalHeaderKey(name)) {
+			trailer[http.CanonicalHeaderKey(name)] = values
+		}
+	}
+	for name, values := range trailer {
+		for _, value := range values {
+			if isFieldValue(value) {
+				b = append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
+			}
+		}
+	}
+	return b
 }
 
 // isOurs reports whether a field is one by which this proxy speaks to its
@@ -71,7 +103,7 @@ func (w *response) appendHead(b []byte) []byte {
 	b = strconv.AppendInt(b, int64(w.status), 10)
 	b = append(b, ' ')
 	b = append(b, http.StatusText(w.status)...)
-	b = w.appendFields(b, w.header, nil)
+	b = w.appendFields(b, w.header)
 	switch w.framing {
 	case byChunks:
 		b = append(b, "\r\nTransfer-Encoding: chunked"...)
@@ -93,13 +125,11 @@ func (w *response) appendHead(b []byte) []byte {
 	return append(b, "\r\n\r\n"...)
 }
 
-// appendFields writes what may go to the client; only, where it is not nil,
-// names what is meant.
-func (w *response) appendFields(b []byte, header http.Header, only []string) []byte {
+// appendFields writes what may go to the client in the head.
+func (w *response) appendFields(b []byte, header http.Header) []byte {
 	for name, values := range header {
 		switch {
-		case only != nil && !slices.Contains(only, name),
-			only == nil && slices.Contains(w.trailer, name),
+		case slices.Contains(w.trailer, name),
 			isHop(name) && !w.isProxyStatus(name, values), isOurs(name), name == "Content-Length", !isToken([]byte(name)):
 			continue
 		}

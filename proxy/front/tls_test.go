@@ -184,8 +184,8 @@ func TestProxyURLOfTheListener(t *testing.T) {
 func TestChallenges(t *testing.T) {
 	s := start(t, nil)
 	for credential, want := range map[string]string{
-		"": `Basic realm="sallyport"`,
-		"Proxy-Authorization: Bearer forged\r\n":                    `Bearer realm="sallyport", error="invalid_token"`,
+		"":                                       `Basic realm="sallyport"`,
+		"Proxy-Authorization: Bearer forged\r\n": `Bearer realm="sallyport", error="invalid_token"`,
 		"Proxy-Authorization: Bearer reason.credential_expired\r\n": `Bearer realm="sallyport", error="invalid_token"`,
 		"Proxy-Authorization: Basic c3RlcDo=\r\n":                   `Bearer realm="sallyport", error="invalid_token"`,
 	} {

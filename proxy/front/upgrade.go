@@ -72,7 +72,7 @@ func (w *response) Upgrade(target proxy.Stream, behind []byte) bool {
 	}
 	addVia(w.header, 1, w.c.server.config.Pseudonym)
 	b := append([]byte(nil), "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket"...)
-	b = w.appendFields(b, w.header, nil)
+	b = w.appendFields(b, w.header)
 	b = append(append(b, "\r\n\r\n"...), behind...)
 	w.wrote, w.finished, w.status = true, true, http.StatusSwitchingProtocols
 	if _, err := w.send(b); err != nil {

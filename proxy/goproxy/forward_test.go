@@ -52,6 +52,18 @@ func TestPathThatLooksLikeAHost(t *testing.T) {
 	}
 }
 
+// An OPTIONS without a path is sent as OPTIONS * (RFC 9112 section 3.2.4).
+func TestOptionsOfTheServer(t *testing.T) {
+	up, s := serve(t, respondOK), start(t, Config{})
+	s.do(t, nil, "OPTIONS", "http://up.test:"+up.port, nil, "")
+	s.do(t, nil, "OPTIONS", "http://up.test:"+up.port+"/", nil, "")
+	for i, want := range []string{"OPTIONS * HTTP/1.1\r\nHost: up.test:", "OPTIONS / HTTP/1.1\r\nHost: up.test:"} {
+		if head := up.seen()[i]; !strings.HasPrefix(head, want) {
+			t.Errorf("%q, want %q", head, want)
+		}
+	}
+}
+
 func TestRequestsWithoutABody(t *testing.T) {
 	up, s := serve(t, respondOK), start(t, Config{})
 	for _, method := range []string{"GET", "DELETE", "OPTIONS", "POST", "PUT", "BREW"} {

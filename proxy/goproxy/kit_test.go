@@ -129,7 +129,12 @@ func (a *answer) Upgrade(conn proxy.Stream, behind []byte) bool {
 // admit puts a request through the gate as the step with that token.
 func (s *stand) admit(t *testing.T, token, target string) *proxy.Admission {
 	t.Helper()
-	a, refusal := s.gate.Admit(t.Context(), proxy.Attempt{Action: policy.Forward, Target: target,
+	return s.admitMethod(t, token, "GET", target)
+}
+
+func (s *stand) admitMethod(t *testing.T, token, method, target string) *proxy.Admission {
+	t.Helper()
+	a, refusal := s.gate.Admit(t.Context(), proxy.Attempt{Action: policy.Forward, Target: target, HTTP: &policy.HTTPRequest{Method: method},
 		Client: netip.MustParseAddrPort("127.0.0.1:1"), Credential: identity.NewCredential(token)})
 	if refusal != nil {
 		t.Fatalf("%+v", refusal)
@@ -149,7 +154,7 @@ func (s *stand) as(t *testing.T, token string, w *answer, method, target string,
 		w = &answer{}
 	}
 	w.header = http.Header{}
-	a := s.admit(t, token, target)
+	a := s.admitMethod(t, token, method, target)
 	s.forwarder.Forward(w, request(t, a, method, header, body), a)
 	return w
 }

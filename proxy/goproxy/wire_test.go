@@ -125,6 +125,7 @@ func TestThroughTheFront(t *testing.T) {
 		w.(http.Flusher).Flush()
 		_, _ = w.Write(body)
 		w.Header().Set("X-Sum", "42")
+		w.Header().Set(http.TrailerPrefix+"X-Late", "43") // not announced
 	}))
 	defer up.Close()
 	o := &open{kinds: make(chan string, 100)}
@@ -146,7 +147,7 @@ func TestThroughTheFront(t *testing.T) {
 		if err != nil || !strings.HasPrefix(string(got), "POST ") || len(got) > 5 && len(got) != 10 && len(got) != len(big)+5 {
 			t.Fatalf("%d bytes, %v", len(got), err)
 		}
-		if resp.Trailer.Get("X-Sum") != "42" || resp.Header.Get("Via") == "" {
+		if resp.Trailer.Get("X-Sum") != "42" || resp.Trailer.Get("X-Late") != "43" || resp.Header.Get("Via") == "" {
 			t.Errorf("trailer %v, fields %v", resp.Trailer, resp.Header)
 		}
 	}
