@@ -41,6 +41,16 @@ func (e *Engine) Decide(ctx context.Context, request *policy.Request) (policy.De
 	return d, err
 }
 
+// DecideOrganization evaluates the organization's half of the current set; see
+// [Set.DecideOrganization].
+func (e *Engine) DecideOrganization(ctx context.Context, request *policy.Request) (d policy.Decision, final bool, err error) {
+	set := e.current.Load()
+	if set == nil {
+		return denied(nil), false, ErrNoPolicy
+	}
+	return set.DecideOrganization(ctx, request)
+}
+
 // Swap makes a set the current one and returns the one before, nil if there was
 // none. Before that it compiles, in the new set, the policies of the repositories
 // that were asked about lately, so that nobody waits for it afterwards; meanwhile

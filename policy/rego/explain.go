@@ -68,7 +68,7 @@ func (s *Set) Explain(ctx context.Context, input []byte) (*Explanation, error) {
 	}
 	q.everyRule = true
 	own, err := s.program(q.repository)
-	if err != nil {
+	if err != nil && !deniedByRule(x.Decision) {
 		return x, err
 	}
 	var all [2]results
@@ -86,6 +86,9 @@ func (s *Set) Explain(ctx context.Context, input []byte) (*Explanation, error) {
 			return err
 		})
 		if err != nil {
+			if i == 1 && deniedByRule(x.Decision) {
+				break // the organization's deny does not depend on the repository's rules
+			}
 			return x, err
 		}
 		rules, err := s.loader.alone().explained(u, tracer, q)

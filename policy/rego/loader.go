@@ -30,6 +30,9 @@ const (
 	checkSchema        = "schema"
 	checkEnds          = "it ends"
 	checkTestsOnlyTest = "tests define only tests"
+
+	// Not checks, but the order of evaluation.
+	organizationFirst = "the organization's half first"
 )
 
 // loader is the state of one loading.

@@ -3,7 +3,6 @@ package rego
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -100,95 +99,6 @@ func (s *Set) Repositories() []string {
 	}
 	slices.Sort(list)
 	return list
-}
-
-// Decide evaluates the policy for a request, within the deadline. On an error
-// the decision still holds the revision, the reason policy_error, and the input
-// where it came that far. Safe for concurrent use.
-func (s *Set) Decide(ctx context.Context, request *policy.Request) (policy.Decision, error) {
-	start := time.Now()
-	d, err := s.decide(ctx, request)
-	d.Revision = s.Revision()
-	d.Duration = time.Since(start)
-	return d, err
-}
-
-func (s *Set) decide(ctx context.Context, request *policy.Request) (policy.Decision, error) {
-	if request == nil || request.Principal == nil {
-		return denied(nil), errors.New("policy: the request has no principal")
-	}
-	if request.Time.IsZero() {
-		return denied(nil), errors.New("policy: the request has no time")
-	}
-	lazy := s.principals.get(request.Principal, func() *lazyPart { return new(lazyPart) })
-	lazy.once.Do(func() { lazy.part, lazy.err = newPrincipalPart(request.Principal, s.loader.options.Names) })
-	if lazy.err != nil {
-		return denied(nil), fmt.Errorf("policy: %w", lazy.err)
-	}
-	return s.answer(ctx, newQuestion(request, lazy.part))
-}
-
-// Replay evaluates the policy for an input that was recorded: the Input of an
-// earlier decision, at that decision's time. It answers as [Set.Decide] does.
-func (s *Set) Replay(ctx context.Context, input []byte) (policy.Decision, error) {
-	start := time.Now()
-	q, err := recordedQuestion(input, s.loader.options.Names)
-	if err != nil {
-		d := denied(nil)
-		d.Revision = s.Revision()
-		return d, fmt.Errorf("policy: %w", err)
-	}
-	d, err := s.answer(ctx, q)
-	d.Revision = s.Revision()
-	d.Duration = time.Since(start)
-	return d, err
-}
-
-// denied is the decision that goes with an error.
-func denied(q *question) policy.Decision {
-	d := policy.Decision{Verdict: policy.Deny, Reason: policy.PolicyError}
-	if q != nil {
-		d.Input = q.json
-	}
-	return d
-}
-
-// answer evaluates the organisation's and the repository's policy and combines
-// what they say.
-func (s *Set) answer(ctx context.Context, q *question) (policy.Decision, error) {
-	var own *program
-	if len(s.units) > 0 {
-		if q.repository == "" {
-			return denied(q), errors.New("policy: the repository has no name, so its own policy cannot be found")
-		}
-		var err error
-		if own, err = s.program(q.repository); err != nil {
-			return denied(q), fmt.Errorf("policy: %w", err)
-		}
-	}
-	var all [2]results
-	q.excepted = nil
-	left := s.loader.options.Deadline
-	start := time.Now()
-	for i, p := range [2]*program{s.organisation, own} {
-		if p == nil {
-			continue
-		}
-		for _, name := range q.missing {
-			if _, reads := slices.BinarySearch(p.names, name); reads {
-				return denied(q), fmt.Errorf("policy: %s reads input.%s, which is not known", p.name, name)
-			}
-		}
-		var err error
-		if all[i], err = p.evaluate(ctx, q, left); err != nil {
-			return denied(q), fmt.Errorf("policy: %w", err)
-		}
-		// One deadline for both; the second is not started with nothing left.
-		left = max(s.loader.options.Deadline-time.Since(start), time.Microsecond)
-	}
-	d := combine(all[0], all[1], q)
-	d.Input, d.Exceptions = q.json, s.applied(q.excepted)
-	return d, nil
 }
 
 // program returns the compiled policy of a repository, nil if it has none.

@@ -1,0 +1,172 @@
+package rego
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// Decide evaluates the policy for a request, within the deadline. On an error
+// the decision still holds the revision, the reason policy_error, and the input
+// where it came that far. Safe for concurrent use.
+func (s *Set) Decide(ctx context.Context, request *policy.Request) (policy.Decision, error) {
+	start := time.Now()
+	d, err := s.decide(ctx, request)
+	d.Revision = s.Revision()
+	d.Duration = time.Since(start)
+	return d, err
+}
+
+func (s *Set) decide(ctx context.Context, request *policy.Request) (policy.Decision, error) {
+	q, err := s.questionOf(request)
+	if err != nil {
+		return denied(nil), err
+	}
+	return s.answer(ctx, q)
+}
+
+// questionOf makes the canonical input of a request.
+func (s *Set) questionOf(request *policy.Request) (*question, error) {
+	if request == nil || request.Principal == nil {
+		return nil, errors.New("policy: the request has no principal")
+	}
+	if request.Time.IsZero() {
+		return nil, errors.New("policy: the request has no time")
+	}
+	lazy := s.principals.get(request.Principal, func() *lazyPart { return new(lazyPart) })
+	lazy.once.Do(func() { lazy.part, lazy.err = newPrincipalPart(request.Principal, s.loader.options.Names) })
+	if lazy.err != nil {
+		return nil, fmt.Errorf("policy: %w", lazy.err)
+	}
+	return newQuestion(request, lazy.part), nil
+}
+
+// Replay evaluates the policy for an input that was recorded: the Input of an
+// earlier decision, at that decision's time. It answers as [Set.Decide] does.
+func (s *Set) Replay(ctx context.Context, input []byte) (policy.Decision, error) {
+	start := time.Now()
+	q, err := recordedQuestion(input, s.loader.options.Names)
+	if err != nil {
+		d := denied(nil)
+		d.Revision = s.Revision()
+		return d, fmt.Errorf("policy: %w", err)
+	}
+	d, err := s.answer(ctx, q)
+	d.Revision = s.Revision()
+	d.Duration = time.Since(start)
+	return d, err
+}
+
+// denied is the decision that goes with an error.
+func denied(q *question) policy.Decision {
+	d := policy.Decision{Verdict: policy.Deny, Reason: policy.PolicyError}
+	if q != nil {
+		d.Input = q.json
+	}
+	return d
+}
+
+// answer evaluates the organization's half, and then the repository's unless the
+// organization denies, and combines the two.
+//
+// A deny of the organization is final before a repository's rule is evaluated:
+// neither an error nor the duration of a repository's rules can change it, and the
+// decision names the organization's rules alone.
+func (s *Set) answer(ctx context.Context, q *question) (policy.Decision, error) {
+	start := time.Now()
+	q.excepted = nil
+	organization, err := s.half(ctx, s.organisation, q, s.loader.options.Deadline)
+	if err != nil {
+		return denied(q), err
+	}
+	d := combine(organization, nil, q)
+	if final := deniedByRule(d) && s.loader.runs(organizationFirst); !final && len(s.units) > 0 {
+		own, err := s.ownProgram(q)
+		if err != nil {
+			return denied(q), err
+		}
+		// One deadline for both; the second is not started with nothing left.
+		left := max(s.loader.options.Deadline-time.Since(start), time.Microsecond)
+		repository, err := s.half(ctx, own, q, left)
+		if err != nil {
+			return denied(q), err
+		}
+		d = combine(organization, repository, q)
+	}
+	d.Input, d.Exceptions = q.json, s.applied(q.excepted)
+	return d, nil
+}
+
+// deniedByRule reports whether a decision is an enforced deny of a rule.
+func deniedByRule(d policy.Decision) bool {
+	return d.Verdict != policy.Allow && d.Reason == policy.PolicyDenied
+}
+
+// half evaluates one program; a nil one has no results.
+func (s *Set) half(ctx context.Context, p *program, q *question, deadline time.Duration) (results, error) {
+	if p == nil {
+		return nil, nil
+	}
+	for _, name := range q.missing {
+		if _, reads := slices.BinarySearch(p.names, name); reads {
+			return nil, fmt.Errorf("policy: %s reads input.%s, which is not known", p.name, name)
+		}
+	}
+	r, err := p.evaluate(ctx, q, deadline)
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	return r, nil
+}
+
+// ownProgram returns the program of the repository that a question is of, nil if it
+// has none.
+func (s *Set) ownProgram(q *question) (*program, error) {
+	if q.repository == "" {
+		return nil, errors.New("policy: the repository has no name, so its own policy cannot be found")
+	}
+	own, err := s.program(q.repository)
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	return own, nil
+}
+
+// DecideOrganization evaluates the organization's half of the policy alone. final
+// reports whether that is the whole decision: the organization denies, or nothing
+// that the repository's rules hold could allow the request, or the repository has
+// no rules. A decision that is not final must not be used. Errors are those of
+// [Set.Decide]. Safe for concurrent use.
+func (s *Set) DecideOrganization(ctx context.Context, request *policy.Request) (d policy.Decision, final bool, err error) {
+	start := time.Now()
+	q, err := s.questionOf(request)
+	if err != nil {
+		d = denied(nil)
+	} else {
+		d, final, err = s.answerOrganization(ctx, q)
+	}
+	d.Revision, d.Duration = s.Revision(), time.Since(start)
+	return d, final && err == nil, err
+}
+
+func (s *Set) answerOrganization(ctx context.Context, q *question) (d policy.Decision, final bool, err error) {
+	r, err := s.half(ctx, s.organisation, q, s.loader.options.Deadline)
+	if err != nil {
+		return denied(q), false, err
+	}
+	d = combine(r, nil, q)
+	d.Input, d.Exceptions = q.json, s.applied(q.excepted)
+	switch {
+	case deniedByRule(d):
+		return d, true, nil
+	case d.Verdict != policy.Allow && len(r[setDelegate]) == 0:
+		return d, true, nil // a repository's allow does not count without a delegate
+	case len(s.units) == 0:
+		return d, true, nil
+	}
+	return d, q.repository != "" && s.units[q.repository] == nil, nil
+}
