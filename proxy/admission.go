@@ -35,10 +35,13 @@ type Admission struct {
 	http    *policy.HTTPRequest // nil for a tunnel
 	via     *Via                // nil: directly
 	dialled atomic.Pointer[netip.AddrPort]
-	again   atomic.Pointer[policy.Decision] // the latest, where policy has changed since
 	closed  atomic.Bool
-	stopped Cause  // given while it was a request: a tunnel that it becomes ends with it. The tracker's lock guards it
-	judged  string // the revision that allowed it last, guarded in the same way
+	stopped Cause // given while it was a request: a tunnel that it becomes ends with it. The tracker's lock guards it
+	// The latest decision, where policy has changed since.
+	reevaluated atomic.Pointer[policy.Decision]
+	// The revision that allowed it last, and the one whose organization's half was
+	// evaluated for it. The tracker's lock guards both.
+	revision, screened string
 }
 
 // Cause is why an admission ended: a closed vocabulary.
@@ -202,7 +205,7 @@ func (a *Admission) close(o Outcome) {
 	if to := a.dialled.Load(); to != nil {
 		e.DialedAddress = to.Addr().Unmap()
 	}
-	if again := a.again.Load(); again != nil && o.Cause == CausePolicyChanged {
+	if again := a.reevaluated.Load(); again != nil && o.Cause == CausePolicyChanged {
 		e.Revision, e.Commit = again.Revision.Digest, again.Revision.Commit
 		e.Reason, e.Rule, e.Rules, e.Message = string(again.Reason), again.Rule, again.Rules, again.Message
 	}
@@ -225,7 +228,7 @@ func (a *Admission) line(kind string, o Outcome, took time.Duration) {
 	if o.UpstreamStatus != 0 {
 		attrs = append(attrs, slog.Int("upstream_status", o.UpstreamStatus))
 	}
-	if again := a.again.Load(); again != nil && o.Cause == CausePolicyChanged {
+	if again := a.reevaluated.Load(); again != nil && o.Cause == CausePolicyChanged {
 		attrs = append(attrs, slog.String("reason", string(again.Reason)), slog.String("rule", again.Rule), slog.String("revision", again.Revision.Digest))
 	}
 	attrs = appendPrincipal(attrs, a.Principal)

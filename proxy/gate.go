@@ -182,7 +182,7 @@ func (p *passage) admission() *Admission {
 		client:    p.attempt.Client.Addr().Unmap(),
 		http:      p.attempt.HTTP,
 		via:       p.via,
-		judged:    p.decision.Revision.Digest,
+		revision:  p.decision.Revision.Digest,
 		account:   p.account,
 	}
 }

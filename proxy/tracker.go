@@ -56,8 +56,8 @@ type Tracker struct {
 	open     map[*tunnel]struct{}
 	changed  chan struct{} // closed and replaced when the last open tunnel ends
 	requests map[*request]struct{}
-	revision string        // that decides; empty where nobody re-decides
-	stale    chan struct{} // something open was judged by another one
+	revision string        // the active one; empty where nothing is reevaluated
+	stale    chan struct{} // another one was applied to something open
 }
 
 // request is an admitted HTTP request under way, which somebody else carries.

@@ -101,7 +101,7 @@ func newTunnel(c TunnelConfig, a *Admission, client Stream, early []byte, upstre
 		t.up.step, t.up.stepLimit = &spent.sent, limits.StepSent
 		t.down.step, t.down.stepLimit = &spent.received, limits.StepReceived
 	}
-	if again := a.again.Load(); again != nil {
+	if again := a.reevaluated.Load(); again != nil {
 		t.shorten(again)
 	}
 	return t

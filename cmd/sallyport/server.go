@@ -44,7 +44,7 @@ type server struct {
 	policy        *policyHolder
 	gate          *proxy.Gate
 	tracker       *proxy.Tracker
-	redecider     *proxy.Redecider
+	reevaluator   *proxy.Reevaluator
 	attester      *audit.Attester
 	reconciler    *completeness.Reconciler // nil: deployments are not compared with the log
 	approvals     *approval.Watcher        // nil: approvals are not read
@@ -242,11 +242,11 @@ func (s *server) buildGate(context.Context) error {
 		EndWithCredential: s.config.Identity.OnExpiry == config.ExpiryClose, CredentialGrace: s.config.Identity.ExpiryGrace,
 		Barred: s.barred,
 	})
-	s.redecider = proxy.NewRedecider(proxy.RedeciderConfig{
-		Tracker: s.tracker, Decider: s.door, Recorder: s.audit, Log: s.log.With("component", "policy"),
+	s.reevaluator = proxy.NewReevaluator(proxy.ReevaluatorConfig{
+		Tracker: s.tracker, Decider: s.door, Organization: s.door, Recorder: s.audit, Log: s.log.With("component", "policy"),
 	})
-	s.policy.changed = s.redecider.Changed
-	s.redecider.Changed(s.policy.engine.Current().Revision())
+	s.policy.changed = s.reevaluator.Changed
+	s.reevaluator.Changed(s.policy.engine.Current().Revision())
 	s.forwarder = goproxy.New(goproxy.Config{Log: s.log.With("component", "forward"), Tracker: s.tracker, MaxLifetime: tunnel.MaxLifetime})
 	s.atClose(s.forwarder.Close)
 	s.front, err = front.New(front.Config{

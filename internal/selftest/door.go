@@ -46,6 +46,16 @@ type pass struct {
 	from   netip.Addr
 }
 
+// DecideOrganization evaluates the organization's half of the policy. What concerns
+// the self-test is never settled by that half alone: [Door.Decide] decides it.
+func (d *Door) DecideOrganization(ctx context.Context, r *policy.Request) (decision policy.Decision, final bool, err error) {
+	o, ok := d.decider.(proxy.OrganizationDecider)
+	if !ok || r.Principal != nil && r.Principal.Kind == Kind || IsReserved(r.Target.Host) {
+		return policy.Decision{}, false, nil
+	}
+	return o.DecideOrganization(ctx, r)
+}
+
 // NewDoor returns a door before these two.
 func NewDoor(a proxy.Authenticator, d proxy.Decider) *Door {
 	return &Door{authenticator: a, decider: d}

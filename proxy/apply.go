@@ -7,66 +7,89 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// judgeable is a tunnel or a request, of which one is nil.
-type judgeable struct {
+// admitted is an open tunnel or a request under way; the other one is nil.
+type admitted struct {
 	admission *Admission
 	tunnel    *tunnel
 	request   *request
 }
 
-// wake tells whoever re-decides that there is something to do. The lock is held.
+// wake reports that there is something to reevaluate. It does not block.
 func (t *Tracker) wake() {
 	select {
 	case t.stale <- struct{}{}:
-	default: // it has been told
+	default: // it is reported already
 	}
 }
 
-// begun looks whether what begins was judged by the policy that decides. The lock
-// is held.
+// begun compares the revision that admitted what begins with the active one. The
+// lock is held.
 func (t *Tracker) begun(a *Admission) {
-	if t.revision != "" && a.judged != t.revision {
+	if t.revision != "" && a.revision != t.revision {
 		t.wake()
 	}
 }
 
-// unjudged lists what is open and was not judged by the policy that decides.
-func (t *Tracker) unjudged() []judgeable {
+// outdated lists the tunnels and requests that the active revision was not applied to.
+func (t *Tracker) outdated() []admitted {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var list []judgeable
+	var list []admitted
 	for tun := range t.open {
-		if a := tun.admission; a.judged != t.revision {
-			list = append(list, judgeable{admission: a, tunnel: tun})
+		if a := tun.admission; a.revision != t.revision {
+			list = append(list, admitted{admission: a, tunnel: tun})
 		}
 	}
 	for r := range t.requests {
-		if a := r.admission; a.judged != t.revision {
-			list = append(list, judgeable{admission: a, request: r})
+		if a := r.admission; a.revision != t.revision {
+			list = append(list, admitted{admission: a, request: r})
 		}
 	}
 	return list
 }
 
-// judge does what a new decision says with what it is about, and returns how many
-// of them it has closed.
-func (t *Tracker) judge(open []judgeable, d policy.Decision) (closed int) {
+// screen notes that the organization's half of a revision leaves the decision to the
+// repository's rules.
+func (t *Tracker) screen(open []admitted, revision policy.Revision) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, o := range open {
-		again := o.admission.outlived(d)
-		cut := again.Verdict != policy.Allow
+		o.admission.screened = revision.Digest
+	}
+}
+
+// screened reports whether the organization's half of the active revision was
+// evaluated for all of them.
+func (t *Tracker) screened(open []admitted) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, o := range open {
+		if o.admission.screened != t.revision {
+			return false
+		}
+	}
+	return true
+}
+
+// apply applies a new decision to all that it is about, and returns how many it has
+// closed.
+func (t *Tracker) apply(open []admitted, d policy.Decision) (closed int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, o := range open {
+		now := o.admission.constrain(d)
+		cut := now.Verdict != policy.Allow
 		if o.request != nil {
 			if _, under := t.requests[o.request]; !under {
-				// It is over, or becomes a tunnel: as that it is judged.
+				// It is over, or becomes a tunnel, to which the decision is applied then.
 				continue
 			}
 		}
-		o.admission.again.Store(&again)
-		o.admission.judged = d.Revision.Digest
+		o.admission.reevaluated.Store(&now)
+		o.admission.revision = d.Revision.Digest
 		switch {
 		case !cut && o.tunnel != nil:
-			o.tunnel.shorten(&again)
+			o.tunnel.shorten(&now)
 		case !cut:
 		case o.tunnel != nil:
 			if o.tunnel.stop(CausePolicyChanged) {
@@ -82,9 +105,9 @@ func (t *Tracker) judge(open []judgeable, d policy.Decision) (closed int) {
 	return closed
 }
 
-// outlived is a new decision as it is for what is open already: what would not be
-// let out in this way today is not allowed.
-func (a *Admission) outlived(d policy.Decision) policy.Decision {
+// constrain returns a new decision as it is for what is open already: what would not
+// be let out in this way today is not allowed.
+func (a *Admission) constrain(d policy.Decision) policy.Decision {
 	switch {
 	case d.Verdict != policy.Allow:
 		d.Reason = cmp.Or(d.Reason, policy.NoRuleMatched)

@@ -52,9 +52,9 @@ func (c *changes) set(d policy.Decision, err error) {
 	c.decision, c.err = d, err
 }
 
-// redecide starts a redecider over a tracker.
-func redecide(t testing.TB, tr *Tracker, c *changes) *Redecider {
-	r := NewRedecider(RedeciderConfig{Tracker: tr, Decider: c, Recorder: c, Retry: 5 * time.Millisecond})
+// reevaluate starts a reevaluator over a tracker.
+func reevaluate(t testing.TB, tr *Tracker, c *changes) *Reevaluator {
+	r := NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: c, Recorder: c, Retry: 5 * time.Millisecond})
 	r.Changed(policy.Revision{Digest: "sha256:feed"}) // what the worlds' decisions are of
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -96,7 +96,7 @@ func TestPolicyChangeCloses(t *testing.T) {
 			}
 			r.passes()
 			begun := time.Now()
-			redecide(t, tr, c).Changed(second)
+			reevaluate(t, tr, c).Changed(second)
 			wantReset(t, r.client)
 			if took := time.Since(begun); took > 2*time.Second {
 				t.Errorf("it took %v", took)
@@ -115,12 +115,12 @@ func TestPolicyChangeCloses(t *testing.T) {
 	}
 }
 
-// TestWithoutRedeciderTunnelsStay is the control: nothing else closes them.
-func TestWithoutRedeciderTunnelsStay(t *testing.T) {
+// TestReevaluatorIsNeeded is the control: nothing else closes them.
+func TestReevaluatorIsNeeded(t *testing.T) {
 	tr, c := NewTracker(TunnelConfig{}), new(changes)
 	c.set(policy.Decision{}, nil)
 	r := openTunnel(t, withTracker(tr))
-	NewRedecider(RedeciderConfig{Tracker: tr, Decider: c, Recorder: c}).Changed(second) // and nobody runs it
+	NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: c, Recorder: c}).Changed(second) // and nobody runs it
 	r.passes()
 	tr.Close(CauseOperator, nil)
 	r.wantOutcome(CauseOperator, 1, 0)
@@ -139,9 +139,9 @@ func TestPolicyChangeKeeps(t *testing.T) {
 			r := openTunnel(t, withTracker(tr))
 			r.passes()
 			before := time.Now().Truncate(time.Microsecond)
-			red := redecide(t, tr, c)
+			red := reevaluate(t, tr, c)
 			red.Changed(second)
-			until(t, "it was asked", func() bool { return red.Status().Asked == 1 })
+			until(t, "it was asked", func() bool { return red.Status().Evaluated == 1 })
 			r.passes()
 			q, first := c.asked[0], r.w.asked[0]
 			if q.Time.Before(before) || q.Time.Location() != time.UTC {
@@ -178,9 +178,9 @@ func TestPolicyThatCannotBeEvaluatedClosesNothing(t *testing.T) {
 			tr, c := NewTracker(TunnelConfig{}), new(changes)
 			c.set(bad.decision, bad.err)
 			r := openTunnel(t, withTracker(tr))
-			red := redecide(t, tr, c)
+			red := reevaluate(t, tr, c)
 			red.Changed(second)
-			until(t, "it was asked three times", func() bool { return red.Status().Asked >= 3 })
+			until(t, "it was asked three times", func() bool { return red.Status().Evaluated >= 3 })
 			r.passes()
 			if s := red.Status(); s.Undecided != 1 || s.Closed != 0 {
 				t.Errorf("%+v", s)
@@ -206,7 +206,7 @@ func TestPolicyChangeReachesWhatIsOnItsWay(t *testing.T) {
 	tr, c := NewTracker(TunnelConfig{}), new(changes)
 	c.set(policy.Decision{Reason: policy.PolicyDenied}, nil)
 	late := newRig(t, withTracker(tr))
-	red := redecide(t, tr, c)
+	red := reevaluate(t, tr, c)
 	red.Changed(second)
 	until(t, "the change is done with", func() bool { return red.Status().Took > 0 })
 	late.start()
@@ -225,7 +225,7 @@ func TestPolicyChangeReachesRequests(t *testing.T) {
 	r.admitted.action, r.admitted.http = policy.Forward, &policy.HTTPRequest{Method: "GET", Path: "/chat"}
 	stopped := make(chan Cause, 1)
 	end := tr.Begin(r.admitted, func(cause Cause) { stopped <- cause })
-	redecide(t, tr, c).Changed(second)
+	reevaluate(t, tr, c).Changed(second)
 	if cause := <-stopped; cause != CausePolicyChanged {
 		t.Errorf("stopped with %s", cause)
 	}
@@ -239,8 +239,8 @@ func TestPolicyChangeReachesRequests(t *testing.T) {
 	}
 }
 
-// TestUpgradedIsJudged: a WebSocket that is open is closed, whatever it carries.
-func TestUpgradedIsJudged(t *testing.T) {
+// TestUpgradedIsReevaluated: a WebSocket that is open is closed, whatever it carries.
+func TestUpgradedIsReevaluated(t *testing.T) {
 	tr, c := NewTracker(TunnelConfig{}), new(changes)
 	r := newRig(t, withTracker(tr), checked) // TLS is for tunnels only
 	r.admitted.action, r.admitted.http = policy.Forward, &policy.HTTPRequest{Method: "GET", Path: "/chat"}
@@ -248,9 +248,9 @@ func TestUpgradedIsJudged(t *testing.T) {
 	go func() { ended <- tr.RunUpgraded(r.admitted, r.stream, []byte("hi"), r.upstream, 0) }()
 	wantRead(t, r.target, "hi")
 	c.set(policy.Decision{Verdict: policy.Allow}, nil)
-	red := redecide(t, tr, c)
+	red := reevaluate(t, tr, c)
 	red.Changed(second)
-	until(t, "it was asked", func() bool { return red.Status().Asked == 1 })
+	until(t, "it was asked", func() bool { return red.Status().Evaluated == 1 })
 	c.mu.Lock()
 	c.decision = policy.Decision{Reason: policy.NoRuleMatched, Revision: policy.Revision{Digest: "sha256:3"}}
 	c.mu.Unlock()
@@ -274,7 +274,7 @@ func TestPolicyChangeBringsTheEndForward(t *testing.T) {
 			d := stillAllowed
 			limit(&d)
 			c.set(d, nil)
-			redecide(t, tr, c).Changed(second)
+			reevaluate(t, tr, c).Changed(second)
 			if o := r.outcome(); o.Cause != CauseLifetime {
 				t.Errorf("ended with %+v", o)
 			}
@@ -283,9 +283,18 @@ func TestPolicyChangeBringsTheEndForward(t *testing.T) {
 	tr, c := NewTracker(TunnelConfig{}), new(changes)
 	r := openTunnel(t, withTracker(tr), withLimits(policy.Limits{Lifetime: 300 * time.Millisecond}))
 	c.set(stillAllowed, nil)
-	redecide(t, tr, c).Changed(second)
+	reevaluate(t, tr, c).Changed(second)
 	if o := r.outcome(); o.Cause != CauseLifetime {
 		t.Errorf("a new decision put the end off: %+v", o)
+	}
+}
+
+// pass evaluates everything that the active revision was not applied to, here and now.
+func (r *Reevaluator) pass(ctx context.Context) {
+	r.begin(ctx)
+	for r.queue.len() > 0 {
+		item, _ := r.queue.wait()
+		r.evaluate(ctx, item)
 	}
 }
 
@@ -304,7 +313,7 @@ func openMany(tb testing.TB, n, principals, targets int) *Tracker {
 	began := time.Now()
 	for i := range n {
 		a := &Admission{ID: fmt.Sprint(i), Principal: steps[i%principals], Target: target.Target{Host: fmt.Sprintf("h%d.example", i/principals%targets), Port: 443},
-			action: policy.Connect, judged: "sha256:feed", began: began, Admitted: began.UTC()}
+			action: policy.Connect, revision: "sha256:feed", began: began, Admitted: began.UTC()}
 		tun := newTunnel(tr.config, a, client, nil, upstream)
 		tr.open[tun] = struct{}{}
 	}
@@ -332,13 +341,13 @@ func (b *busy) Decide(context.Context, *policy.Request) (policy.Decision, error)
 // are a thousand questions, put by a bounded number of goroutines.
 func TestQuestionsAreShared(t *testing.T) {
 	tr, c := openMany(t, 10_000, 100, 10), new(busy)
-	red := NewRedecider(RedeciderConfig{Tracker: tr, Decider: c, Recorder: c})
+	red := NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: c, Recorder: c})
 	red.Changed(second)
 	if red.pass(t.Context()); c.count != 1000 {
 		t.Errorf("%d questions", c.count)
 	}
 	if red.pass(t.Context()); c.count != 1000 {
-		t.Errorf("what was judged was asked for again: %d questions", c.count)
+		t.Errorf("what was reevaluated was evaluated again: %d questions", c.count)
 	}
 }
 
@@ -348,7 +357,7 @@ func TestPolicyAppliedIsRecorded(t *testing.T) {
 	tr, c := NewTracker(TunnelConfig{}), new(changes)
 	c.set(policy.Decision{Reason: policy.PolicyDenied}, nil)
 	r := openTunnel(t, withTracker(tr))
-	redecide(t, tr, c).Changed(second)
+	reevaluate(t, tr, c).Changed(second)
 	_, _ = io.Copy(io.Discard, r.client)
 	r.outcome()
 	until(t, "it is recorded", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.events) == 1 })
@@ -361,20 +370,20 @@ func TestPolicyAppliedIsRecorded(t *testing.T) {
 	}
 }
 
-// BenchmarkRedecide puts 10,000 open tunnels to a new revision. "shared" are a
+// BenchmarkReevaluate puts 10,000 open tunnels to a new revision. "shared" are a
 // hundred steps with ten targets each; "own" is the worst case, a question each.
 // A decision takes 50 µs here, about what OPA needs for a policy of some rules.
-func BenchmarkRedecide(b *testing.B) {
+func BenchmarkReevaluate(b *testing.B) {
 	for name, steps := range map[string]int{"shared": 100, "own": 10_000} {
 		for _, takes := range []time.Duration{0, 50 * time.Microsecond} {
 			b.Run(fmt.Sprintf("%s/%v", name, takes), func(b *testing.B) {
 				tr, c := openMany(b, 10_000, steps, 10), &busy{takes: takes}
-				red := NewRedecider(RedeciderConfig{Tracker: tr, Decider: c, Recorder: c})
+				red := NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: c, Recorder: c})
 				red.Changed(second)
 				b.ReportAllocs()
 				for b.Loop() {
 					for tun := range tr.open {
-						tun.admission.judged = "sha256:feed"
+						tun.admission.revision = "sha256:feed"
 					}
 					red.pass(b.Context())
 				}
@@ -384,13 +393,13 @@ func BenchmarkRedecide(b *testing.B) {
 }
 
 // BenchmarkDecisionsMeanwhile is what one decision of 50 µs takes from beginning
-// to end while 10,000 tunnels are re-decided over and over, a question each, and
+// to end while 10,000 tunnels are reevaluated over and over, a question each, and
 // while they are not.
 func BenchmarkDecisionsMeanwhile(b *testing.B) {
 	for _, meanwhile := range []bool{false, true} {
-		b.Run(fmt.Sprintf("redeciding=%t", meanwhile), func(b *testing.B) {
+		b.Run(fmt.Sprintf("reevaluating=%t", meanwhile), func(b *testing.B) {
 			tr, c := openMany(b, 10_000, 10_000, 1), &busy{takes: 50 * time.Microsecond}
-			red := NewRedecider(RedeciderConfig{Tracker: tr, Decider: c, Recorder: c})
+			red := NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: c, Recorder: c})
 			ctx, cancel := context.WithCancel(context.Background())
 			var working sync.WaitGroup
 			if meanwhile {

@@ -1,0 +1,222 @@
+package proxy
+
+import (
+	"container/heap"
+	"sync"
+	"time"
+)
+
+// fairQueue holds what waits for a repository's rules. The repository whose
+// evaluations have taken the least time so far is next, its next evaluation counted
+// as it is expected to take: a slow repository waits for the fast ones, and never
+// the other way round. Safe for concurrent use.
+type fairQueue struct {
+	mu      sync.Mutex
+	changed *sync.Cond
+	closed  bool
+	shares  map[string]*share // those with something to evaluate, or under evaluation
+	ready   shareHeap         // those with something to evaluate
+	pass    *pass             // that the items are of; nil: none
+	round   int               // of replace
+	left    int               // evaluations of the round that are not done
+	waiting int               // and that were not begun
+
+	shareOf func(*queueItem) string // set by tests
+}
+
+// queueItem is one evaluation, and all that it is about.
+type queueItem struct {
+	question question
+	open     []admitted
+	pass     *pass
+
+	share   *share
+	round   int
+	charged time.Duration // to the share, in advance
+}
+
+// share is what one repository has used and what it waits for.
+type share struct {
+	key      string
+	items    []*queueItem
+	used     time.Duration // by its evaluations that are done, and charged for those under way
+	expected time.Duration // of one evaluation
+	running  int
+	at       int // in the heap; -1: not there
+}
+
+func (s *share) rank() time.Duration { return s.used + s.expected }
+
+func newFairQueue() *fairQueue {
+	q := &fairQueue{shares: map[string]*share{}, shareOf: func(i *queueItem) string {
+		if p := i.question.principal; p != nil {
+			return p.Workspace.UUID + "/" + p.Repository.UUID
+		}
+		return ""
+	}}
+	q.changed = sync.NewCond(&q.mu)
+	return q
+}
+
+// replace queues items instead of all that waits. While a pass is not done, it is
+// continued and p is merged into it. It returns the pass that counts what the items
+// come to, and whether that is done because there is nothing to evaluate.
+func (q *fairQueue) replace(p *pass, items []*queueItem) (counts *pass, done bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.pass != nil {
+		q.pass.absorb(p)
+		p = q.pass
+	}
+	q.pass, q.left, q.waiting, q.ready = p, len(items), len(items), q.ready[:0]
+	q.round++
+	for _, s := range q.shares {
+		s.items, s.at = nil, -1
+	}
+	for _, item := range items {
+		s := q.shareFor(item)
+		item.share, item.pass, item.round = s, p, q.round
+		s.items = append(s.items, item)
+	}
+	for key, s := range q.shares {
+		switch {
+		case len(s.items) > 0:
+			heap.Push(&q.ready, s)
+		case s.running == 0:
+			delete(q.shares, key)
+		}
+	}
+	if len(items) == 0 {
+		q.pass = nil
+		return p, true
+	}
+	q.changed.Broadcast()
+	return p, false
+}
+
+// shareFor returns the share of an item's repository. What its admissions took is
+// what a new share is expected to take.
+func (q *fairQueue) shareFor(item *queueItem) *share {
+	key := q.shareOf(item)
+	s := q.shares[key]
+	if s == nil {
+		s = &share{key: key, at: -1}
+		q.shares[key] = s
+	}
+	if s.used == 0 {
+		s.expected = max(s.expected, item.open[0].admission.Decision.Duration)
+	}
+	return s
+}
+
+// wait returns the next item. ok is false once the queue is closed.
+func (q *fairQueue) wait() (item *queueItem, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for !q.closed && len(q.ready) == 0 {
+		q.changed.Wait()
+	}
+	if q.closed {
+		return nil, false
+	}
+	return q.take(), true
+}
+
+// take removes the next item. There must be one, and the lock is held.
+func (q *fairQueue) take() *queueItem {
+	s := q.ready[0]
+	item := s.items[0]
+	s.items = s.items[1:]
+	item.charged = s.expected
+	s.used += item.charged
+	s.running++
+	q.waiting--
+	if len(s.items) == 0 {
+		heap.Pop(&q.ready)
+	} else {
+		heap.Fix(&q.ready, 0)
+	}
+	return item
+}
+
+// What done returns of a pass.
+type passState int
+
+const (
+	passContinues passState = iota
+	passEnds                // by this item
+	passEnded               // before: the item was replaced while its evaluation ran
+)
+
+// done gives an item back after its evaluation, which took so long, and counts what
+// came of it.
+func (q *fairQueue) done(item *queueItem, took time.Duration, o outcomeOf) passState {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := item.share
+	s.running--
+	s.used += took - item.charged
+	s.expected = took // the latest is the best estimate
+	switch {
+	case s.at >= 0:
+		heap.Fix(&q.ready, s.at)
+	case s.running == 0 && len(s.items) == 0:
+		delete(q.shares, s.key)
+	}
+	replaced := item.round != q.round
+	if replaced {
+		o.undecided = 0 // it is evaluated again
+	}
+	item.pass.count(o)
+	if replaced {
+		if item.pass != q.pass {
+			return passEnded
+		}
+		return passContinues
+	}
+	if q.left--; q.left > 0 {
+		return passContinues
+	}
+	q.pass = nil
+	return passEnds
+}
+
+func (q *fairQueue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.waiting
+}
+
+func (q *fairQueue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.changed.Broadcast()
+}
+
+// shareHeap implements [heap.Interface].
+type shareHeap []*share
+
+func (h shareHeap) Len() int           { return len(h) }
+func (h shareHeap) Less(i, j int) bool { return h[i].rank() < h[j].rank() }
+
+func (h shareHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].at, h[j].at = i, j
+}
+
+// Push implements [heap.Interface].
+func (h *shareHeap) Push(x any) {
+	s := x.(*share)
+	s.at = len(*h)
+	*h = append(*h, s)
+}
+
+// Pop implements [heap.Interface].
+func (h *shareHeap) Pop() any {
+	last := len(*h) - 1
+	s := (*h)[last]
+	s.at = -1
+	*h = (*h)[:last]
+	return s
+}

@@ -1,0 +1,144 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// pass is one reevaluation of everything that is open, and what came of it.
+type pass struct {
+	began time.Time
+
+	mu       sync.Mutex
+	open     int // tunnels and requests
+	sum      outcomeOf
+	reported int // of the closed ones, in an earlier event
+}
+
+// outcomeOf is what came of evaluations.
+type outcomeOf struct {
+	evaluated, closed, wouldDeny, undecided int
+	revision                                policy.Revision
+	failure                                 error // the first
+}
+
+func (o *outcomeOf) add(more outcomeOf) {
+	o.evaluated += more.evaluated
+	o.closed += more.closed
+	o.wouldDeny += more.wouldDeny
+	o.undecided += more.undecided
+	if more.evaluated > 0 {
+		o.revision = more.revision
+	}
+	if o.failure == nil && more.undecided > 0 {
+		o.failure = more.failure
+	}
+}
+
+func (p *pass) count(o outcomeOf) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sum.add(o)
+}
+
+// absorb adds a later pass, whose items replace what this one still had to evaluate:
+// everything undecided is among them.
+func (p *pass) absorb(later *pass) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open = max(p.open, later.open)
+	p.sum.undecided, p.sum.failure = 0, nil
+	p.sum.add(later.sum)
+	p.reported += later.reported
+}
+
+// fitDecision returns an error where what a decider returned is not a decision.
+func fitDecision(d policy.Decision, err error, now time.Time) error {
+	switch {
+	case err != nil:
+		return err
+	case d.Verdict == policy.Allow && !d.Expires.IsZero() && !now.Before(d.Expires):
+		return errors.New("policy allowed what had expired")
+	case d.Verdict == policy.Allow:
+		return nil
+	}
+	switch d.Reason {
+	case policy.PolicyDenied, policy.NoRuleMatched, "":
+		return nil
+	}
+	return errors.New("policy came to no decision: " + string(d.Reason))
+}
+
+// finish ends a pass whose last evaluation is done.
+func (r *Reevaluator) finish(ctx context.Context, p *pass) {
+	if ctx.Err() != nil {
+		return
+	}
+	undecided := r.report(ctx, p, 0)
+	r.mu.Lock()
+	r.status.Undecided, r.status.Took = undecided, time.Since(p.began)
+	r.mu.Unlock()
+	if undecided > 0 {
+		retry := time.AfterFunc(r.config.Retry, r.config.Tracker.wake)
+		context.AfterFunc(ctx, func() { retry.Stop() })
+	}
+}
+
+// report reports a pass: always in the log, and in an event where something was
+// closed or could not be evaluated. A later call reports what came since.
+func (r *Reevaluator) report(ctx context.Context, p *pass, pending int) (undecided int) {
+	p.mu.Lock()
+	sum, open, closed := p.sum, p.open, p.sum.closed-p.reported
+	p.reported = p.sum.closed
+	p.mu.Unlock()
+	r.mu.Lock()
+	news := closed > 0 || sum.undecided > 0 && r.recorded != sum.revision.Digest
+	if sum.undecided > 0 {
+		r.recorded = sum.revision.Digest
+	}
+	r.mu.Unlock()
+	if open == 0 {
+		return sum.undecided
+	}
+	log := r.config.Log.With("revision", sum.revision.Digest, "open", open, "evaluated", sum.evaluated, "closed", closed,
+		"would_deny", sum.wouldDeny, "undecided", sum.undecided, "pending", pending, "duration", time.Since(p.began))
+	if sum.undecided > 0 {
+		log.ErrorContext(ctx, "policy could not be evaluated for open tunnels and requests; they stay open", "error", sum.failure)
+	} else {
+		log.InfoContext(ctx, "policy changed; open tunnels and requests reevaluated")
+	}
+	if news {
+		r.record(ctx, sum, open, closed, pending)
+	}
+	return sum.undecided
+}
+
+func (r *Reevaluator) record(ctx context.Context, sum outcomeOf, open, closed, pending int) {
+	e := &audit.Event{
+		Time: r.config.Now().UTC().Truncate(time.Microsecond), Kind: audit.KindPolicyReevaluated,
+		Revision: sum.revision.Digest, Commit: sum.revision.Commit,
+		Attributes: []audit.Attribute{
+			{Name: "open", Value: strconv.Itoa(open)},
+			{Name: "closed", Value: strconv.Itoa(closed)},
+			{Name: "would_deny", Value: strconv.Itoa(sum.wouldDeny)},
+			{Name: "undecided", Value: strconv.Itoa(sum.undecided)},
+		},
+	}
+	if pending > 0 {
+		e.Attributes = append(e.Attributes, audit.Attribute{Name: "pending", Value: strconv.Itoa(pending)})
+	}
+	if sum.failure != nil {
+		e.Reason, e.Message = string(policy.PolicyError), sum.failure.Error()
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := r.config.Recorder.Record(ctx, e); err != nil {
+		r.config.Log.ErrorContext(ctx, "reevaluation of open tunnels and requests not recorded", "error", err)
+	}
+}
