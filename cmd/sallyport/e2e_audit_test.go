@@ -111,9 +111,12 @@ audit: {database_url_file: url, migration_url_file: url}
 }
 
 // nameDatabase writes the files with URLs. No role needs a password, and every
-// URL has one all the same: it has to be found nowhere.
+// URL has one all the same: it has to be found nowhere. The logins have settings
+// that would change the meaning of what is written and read: every test runs with
+// them.
 func nameDatabase(t testing.TB, db *pgtest.DB) *database {
 	t.Helper()
+	db.SetHostile(t, "sallyport_writer", "sallyport_sealer", "sallyport_auditor", "migrator")
 	directory := t.TempDir()
 	d := &database{
 		admin:   db.URL(""),

@@ -150,13 +150,20 @@ func (s credentialOperations) Revoke(ctx context.Context, by admin.Operator, r a
 		}
 	}
 	revocation, err := s.store.Revoke(ctx, u.scope, u.uuid, time.Now().Add(r.For), by.String(), r.Why)
-	if err != nil {
+	unconfirmed, partial := errors.AsType[*identity.UnconfirmedError](err)
+	if err != nil && !partial {
 		return admin.Revoked{}, err
 	}
 	out := admin.Revoked{Revocation: s.shown(revocation)}
+	if partial {
+		out.Unconfirmed = unconfirmed.Error()
+	}
 	out.Closed = max(open, s.tracker.Close(proxy.CauseRevoked, u.holds))
-	if err := s.recorded(ctx, by, deedRevoked, r.Why, u.event,
-		attribute("until", revocation.Until.UTC().Format(time.RFC3339)), attribute("closed", strconv.Itoa(out.Closed))); err != nil {
+	details := []func(*words.Event){u.event, attribute("until", revocation.Until.UTC().Format(time.RFC3339)), attribute("closed", strconv.Itoa(out.Closed))}
+	if partial {
+		details = append(details, attribute("unconfirmed", out.Unconfirmed))
+	}
+	if err := s.recorded(ctx, by, deedRevoked, r.Why, details...); err != nil {
 		return out, fmt.Errorf("%s is revoked, but %w", u, err)
 	}
 	return out, nil

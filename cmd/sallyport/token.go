@@ -36,9 +36,10 @@ func newRevoke() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "revoke {--step UUID | --repository UUID|WORKSPACE/NAME}",
 		Short: "End a step, or every step of a repository, in every instance",
-		Long: `End a step, or every step of a repository: within two seconds every running
-instance that shares the database refuses it with credential_revoked, and closes
-what it has open. A repository's steps that begin later are refused too.
+		Long: `End a step, or every step of a repository: every running instance that shares the
+database refuses it with credential_revoked, and closes what it has open. A
+repository's steps that begin later are refused too. The exit status is 0 once
+every instance that is connected to the database has confirmed that.
 
 It holds for the time of --for, or until "token restore". The tokens that were
 admitted before are never honoured after their end, though the revocation be over.
@@ -61,6 +62,9 @@ admitted before are never honoured after their end, though the revocation be ove
 		}
 		if _, err = fmt.Fprintf(c.OutOrStdout(), "%s %s is revoked until %s; closed %d here\n", r.Scope, whom, moment(r.Until), r.Closed); err != nil {
 			return err
+		}
+		if r.Unconfirmed != "" {
+			return fmt.Errorf("revoke %s %s: %s", r.Scope, r.UUID, r.Unconfirmed)
 		}
 		if r.Name == "" && r.Scope == "repository" {
 			_, err = fmt.Fprintln(c.ErrOrStderr(), "its name is not known here: compare the UUID with repository_uuid in the audit log")

@@ -77,9 +77,11 @@ func (s *Store) Revoked(stepUUID, repositoryUUID string) bool {
 }
 
 // Revoke writes a revocation and notifies every instance, each of which refuses
-// the step within two seconds. This store refuses it when Revoke returns: the
-// revocation is durable and in force here. After an error it may be in force nevertheless; doing it again does
-// no harm. Until must lie in the future, by the database's clock, and should lie
+// the step within two seconds. Where Revoke returns nil, the revocation is durable,
+// in force here, and in force on every other instance that is connected to the
+// database. Where it returns an [UnconfirmedError], the revocation is durable and in
+// force here. After another error it may be in force nevertheless; doing it again
+// does no harm. Until must lie in the future, by the database's clock, and should lie
 // after the end of any token that the step may still have. By names the
 // operator, in 1 to 1,000 bytes; why has at most 4,000.
 func (s *Store) Revoke(ctx context.Context, scope Scope, uuid string, until time.Time, by, why string) (Revocation, error) {
@@ -94,6 +96,9 @@ func (s *Store) Revoke(ctx context.Context, scope Scope, uuid string, until time
 		return Revocation{}, fmt.Errorf("revoke %s %q: %w", scope, uuid, err)
 	}
 	s.enforce(r)
+	if err := s.awaitOthers(ctx); err != nil {
+		return r, fmt.Errorf("revoke %s %q: %w", scope, uuid, err)
+	}
 	return r, nil
 }
 
@@ -202,7 +207,7 @@ func readRevocations(ctx context.Context, db reader) ([]Revocation, error) {
 	rows, err := db.Query(ctx, `
 		SELECT id, CASE WHEN step_uuid IS NULL THEN 'repository' ELSE 'step' END, coalesce(step_uuid, repository_uuid)::text,
 		       revoked_at, until, by, why
-		FROM identity.revocations r WHERE until > clock_timestamp() AND `+notRestored)
+		FROM identity.revocations r WHERE until > clock_timestamp() AND `+notRestored, pgx.QueryResultFormats{pgx.BinaryFormatCode})
 	if err != nil {
 		return nil, err
 	}

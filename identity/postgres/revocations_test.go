@@ -71,7 +71,7 @@ func TestLearnsWithoutNotification(t *testing.T) {
 	db := database(t)
 	h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(postgres.Writer))
 	eventually(t, "it watches", func() bool {
-		return ask[int](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sallyport revocations'") == 1
+		return ask[int](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'sallyport revocations%'") == 1
 	})
 	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, by, why) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuid(1))
 	within(t, "known", func() bool { return h.Revoked(uuid(1), payments) })
@@ -106,7 +106,7 @@ func TestWatchOverOutages(t *testing.T) {
 	eventually(t, "known", func() bool { return h.Revoked(uuid(1), payments) })
 
 	admin := connection(t, db.URL(""))
-	if n := ask[int](t, admin, "SELECT count(*) FROM (SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'sallyport revocations') x"); n != 1 {
+	if n := ask[int](t, admin, "SELECT count(*) FROM (SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE 'sallyport revocations%') x"); n != 1 {
 		t.Fatalf("%d connections watched", n)
 	}
 	h.revokes(t, ScopeStep, uuid(2))

@@ -56,6 +56,9 @@ type Store struct {
 	log     *slog.Logger
 	pool    *pgxpool.Pool
 	connect *pgx.ConnConfig // of the connection that watches
+	// instance distinguishes the sessions of this process from those of others.
+	instance       string
+	confirmTimeout time.Duration
 
 	names      *backlog[nameKey, observed]
 	admissions *backlog[digest, admission]
@@ -75,7 +78,7 @@ type Store struct {
 // force, so that a store that is open never honours what is revoked. ctx bounds
 // opening alone. An error says what an operator should do.
 func Open(ctx context.Context, config Config) (*Store, error) {
-	s := &Store{config: config, log: cmp.Or(config.Log, slog.New(slog.DiscardHandler))}
+	s := &Store{config: config, instance: newInstance(), confirmTimeout: confirmTimeout, log: cmp.Or(config.Log, slog.New(slog.DiscardHandler))}
 	if err := s.open(ctx); err != nil {
 		return nil, fmt.Errorf("identity store: %w", err)
 	}
@@ -173,8 +176,13 @@ func (s *Store) explain(operation string, err error) error {
 }
 
 // transact runs one transaction on a connection of the pool. What it returns is
-// unknown to have happened where it fails.
+// unknown to have happened where it fails; where the server is read-only, nothing
+// has, and it is tried again until ctx ends.
 func (s *Store) transact(ctx context.Context, do func(pgx.Tx) error) error {
+	return s.retryReadOnly(ctx, func() error { return s.transactOnce(ctx, do) })
+}
+
+func (s *Store) transactOnce(ctx context.Context, do func(pgx.Tx) error) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return err

@@ -76,7 +76,8 @@ type watcher struct {
 	heard  bool               // since the set was last read
 }
 
-// session watches over one connection until it fails or ctx ends.
+// session reads on one connection until that fails, its server may not write any
+// more, or ctx ends.
 func (w *watcher) session(ctx context.Context) error {
 	conn, err := w.connect(ctx)
 	if err != nil {
@@ -107,11 +108,18 @@ func (w *watcher) session(ctx context.Context) error {
 		}
 		w.heard = false
 		read := w.store.reads.Add(1)
+		at, err := w.begin(conn.PgConn())
+		if err != nil {
+			return w.store.explain("read revocations", err)
+		}
 		list, err := readRevocations(context.Background(), conn)
 		if err != nil {
 			return w.store.explain("read revocations", err)
 		}
 		w.publish(ctx, list, read)
+		if err := w.confirm(conn.PgConn(), at); err != nil {
+			return w.store.explain("confirm revocations", err)
+		}
 		if !pause(ctx, readFloor) {
 			return ctx.Err()
 		}
@@ -140,6 +148,7 @@ func (w *watcher) connect(ctx context.Context) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, readAtMost)
 	defer cancel()
 	config := w.store.connect.Copy()
+	config.RuntimeParams["application_name"] = readerName + w.store.instance
 	// Who tells us says nothing: anybody who may connect can notify.
 	config.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { w.heard = true }
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec // one round trip, and nothing that a pooler would lose

@@ -92,6 +92,8 @@ type Revocation struct {
 type Revoked struct {
 	Revocation
 	Closed int `json:"closed"` // tunnels and requests that were ended here; other instances end theirs
+	// Unconfirmed says which connected instances have not confirmed it; empty: all have.
+	Unconfirmed string `json:"unconfirmed,omitempty"`
 }
 
 // Restored is what came of a [RestoreRequest].

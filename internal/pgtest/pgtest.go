@@ -189,10 +189,14 @@ func (s *Server) LockRoles() (unlock func()) {
 
 // execute runs one statement as the superuser, outside of any test's database.
 func (s *Server) execute(statement string) error {
+	return s.executeAt(s.URL("postgres", ""), statement)
+}
+
+func (s *Server) executeAt(url, statement string) error {
 	// Not the test's context: that is cancelled before its cleanups run.
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, s.URL("postgres", ""))
+	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return fmt.Errorf("connecting for %q: %w", statement, err)
 	}

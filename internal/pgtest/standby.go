@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -127,6 +128,32 @@ func (s *Server) SynchronousStandby(t testing.TB, names string) {
 		}
 	}
 	s.awaitTrue(t, "the setting is in force", `SELECT current_setting('synchronous_standby_names') = $1`, names)
+}
+
+// ReadOnly makes a primary refuse to write from here on, also in sessions that are
+// open, as an operator does who retires it. It is lifted at the end of the test.
+func (s *Server) ReadOnly(t testing.TB) {
+	t.Helper()
+	set := func(sql, want string) {
+		for _, statement := range []string{sql, `SELECT pg_reload_conf()`} {
+			if err := s.executeAt(s.URL("postgres", "")+"&default_transaction_read_only=off", statement); err != nil {
+				t.Errorf("pgtest: %v", err)
+			}
+		}
+		s.awaitTrue(t, "the setting is in force", `SELECT current_setting('default_transaction_read_only') = $1`, want)
+	}
+	set(`ALTER SYSTEM SET default_transaction_read_only = on`, "on")
+	t.Cleanup(func() { set(`ALTER SYSTEM RESET default_transaction_read_only`, "off") })
+}
+
+// Pair is a URL of a database on two servers that leads to the one that can be
+// written to.
+func Pair(database, user string, first, second *Server) string {
+	q := url.Values{
+		"host": {first.SocketDirectory() + "," + second.SocketDirectory()}, "port": {"5432,5432"},
+		"user": {user}, "target_session_attrs": {"read-write"},
+	}
+	return "postgres:///" + database + "?" + q.Encode()
 }
 
 func quoteText(text string) string { return "'" + text + "'" }

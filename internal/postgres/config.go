@@ -7,8 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
+	"regexp"
 	"strings"
 	"time"
 
@@ -32,66 +31,52 @@ var errURL = errors.New("the database URL cannot be parsed; it looks like " +
 
 // ParseConfig reads a database URL (or libpq's key=value form) into a
 // configuration whose connections carry application as their
-// application_name. What the URL says wins over the defaults; TLS is the URL's
-// sslmode.
+// application_name. The URL's TLS is its sslmode; [bounded] are the settings
+// that it may change, and it may add others that the server knows.
 func ParseConfig(url, application string) (*pgx.ConnConfig, error) {
-	if strings.TrimSpace(url) == "" {
-		return nil, errors.New("the database URL is empty")
+	url, err := checkURL(url)
+	if err != nil {
+		return nil, err
 	}
-	config, err := pgx.ParseConfig(strings.TrimSpace(url))
+	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, errURL
 	}
-	settle(&config.Config, application)
-	return config, nil
+	return config, settle(config, application)
 }
 
-func settle(config *pgconn.Config, application string) {
+// otherScheme is a scheme that is not PostgreSQL's, and cannot be a password.
+var otherScheme = regexp.MustCompile(`^[a-z][a-z0-9+]{1,20}(:[a-z]{2,12})?$`)
+
+// checkURL refuses what pgx would misread.
+func checkURL(url string) (string, error) {
+	url = strings.TrimSpace(url)
+	switch before, _, found := strings.Cut(url, "://"); {
+	case url == "":
+		return "", errors.New("the database URL is empty")
+	case strings.ContainsAny(url, "\n\r\x00"):
+		return "", errors.New("the database URL has more than one line: its file holds the URL and nothing else")
+	case found && before != "postgres" && before != "postgresql" && otherScheme.MatchString(before):
+		return "", fmt.Errorf("the database URL begins with %s://, and must begin with postgres://", before)
+	}
+	return url, nil
+}
+
+func settle(config *pgx.ConnConfig, application string) error {
 	if config.ConnectTimeout == 0 || config.ConnectTimeout > 2*time.Minute {
 		config.ConnectTimeout = connectTimeout
 	}
 	if _, set := config.RuntimeParams["application_name"]; !set {
 		config.RuntimeParams["application_name"] = application
 	}
-	// Nobody else's function or operator is called in our name: where PUBLIC may
-	// create in the schema public (PostgreSQL before 15), one there could fit a call
-	// better than the system's own (CVE-2018-1058). What is ours is called by its
-	// schema.
-	delete(config.RuntimeParams, "search_path")
-	settings := map[string]string{"search_path": "pg_catalog, pg_temp"}
-	for name, value := range map[string]string{
-		"timezone":                            "'UTC'",
-		"statement_timeout":                   milliseconds(statementTimeout),
-		"idle_in_transaction_session_timeout": milliseconds(idleTransaction),
-	} {
-		if _, set := config.RuntimeParams[name]; !set {
-			settings[name] = value
-		}
+	// A URL of another program may ask for the simple protocol, whose values are text.
+	config.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
+	if err := translate(&config.Config); err != nil {
+		return err
 	}
-	Set(config, settings)
-}
-
-// Set makes connections of this configuration begin with these settings,
-// whatever the URL says. They are set once the session is there: PgBouncer
-// refuses most of them as startup parameters, or drops them.
-func Set(config *pgconn.Config, settings map[string]string) {
-	var sql strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		delete(config.RuntimeParams, name)
-		fmt.Fprintf(&sql, "SET SESSION %s = %s;", name, settings[name])
-	}
-	before := config.AfterConnect
-	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-		if before != nil {
-			if err := before(ctx, conn); err != nil {
-				return err
-			}
-		}
-		if _, err := conn.Exec(ctx, sql.String()).ReadAll(); err != nil {
-			return fmt.Errorf("set the session's parameters: %w", err)
-		}
-		return nil
-	}
+	pin(&config.Config)
+	dropReadOnly(&config.Config)
+	return nil
 }
 
 func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
@@ -106,19 +91,25 @@ func Connect(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 }
 
 // NewPool opens a pool of at most size connections (zero: pgx's own choice),
-// and one of them at once, so that a wrong URL shows here.
+// and one of them at once, so that a wrong URL shows here. A connection to a
+// server that has become read-only is not given out: see [CheckWritable].
 func NewPool(ctx context.Context, url, application string, size int) (*pgxpool.Pool, error) {
-	if strings.TrimSpace(url) == "" {
-		return nil, errors.New("the database URL is empty")
+	url, err := checkURL(url)
+	if err != nil {
+		return nil, err
 	}
-	config, err := pgxpool.ParseConfig(strings.TrimSpace(url))
+	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, errURL
 	}
-	settle(&config.ConnConfig.Config, application)
+	if err := settle(config.ConnConfig, application); err != nil {
+		return nil, err
+	}
 	if size > 0 {
 		config.MaxConns = int32(min(size, 1000))
 	}
+	config.PrepareConn = isCurrent
+	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false } // isCurrent does
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, Explain("open pool", &config.ConnConfig.Config, err)

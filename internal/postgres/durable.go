@@ -78,13 +78,3 @@ func (r *Replication) Err() error {
 	}
 	return nil
 }
-
-// IsReadOnly reports whether the server refused to write because it is a standby
-// now, or was made read-only (SQLSTATE 25006): a session there is to be dropped.
-func IsReadOnly(err error) bool {
-	if errors.Is(err, errReadOnly) {
-		return true
-	}
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && pg.Code == "25006"
-}

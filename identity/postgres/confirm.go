@@ -1,0 +1,127 @@
+package postgres
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// An instance confirms what it has read by the name of the session that it reads
+// with: "sallyport revocations INSTANCE TIME", where TIME is the database's clock,
+// in microseconds, before it began to read. Every login may see the names of
+// sessions, nothing is written for it, and it ends with the session.
+const readerName = "sallyport revocations "
+
+const (
+	confirmTimeout = 3 * time.Second // an instance reads once a second, and when it is notified
+	confirmPoll    = 25 * time.Millisecond
+)
+
+// newInstance returns a name for a process.
+func newInstance() string {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // it does not fail (crypto/rand)
+	return hex.EncodeToString(b[:])
+}
+
+// begin returns the database's clock, where the server may still write: what is
+// read elsewhere is of the time before a failover.
+func (w *watcher) begin(conn *pgconn.PgConn) (string, error) {
+	if err := postgres.CheckWritable(context.Background(), conn); err != nil {
+		return "", err
+	}
+	results, err := conn.Exec(context.Background(), `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`).ReadAll()
+	if err != nil {
+		return "", err
+	}
+	if len(results) != 1 || len(results[0].Rows) != 1 {
+		return "", errors.New("read the clock: no answer")
+	}
+	return string(results[0].Rows[0][0]), nil
+}
+
+// confirm shows other instances that everything which was committed before a time
+// is in force here. The time has digits only: it is a bigint of the server.
+func (w *watcher) confirm(conn *pgconn.PgConn, at string) error {
+	_, err := conn.Exec(context.Background(), "SET application_name = '"+readerName+w.store.instance+" "+at+"'").ReadAll()
+	return err
+}
+
+// UnconfirmedError is the error of a revocation that is written, and in force here,
+// and that other connected instances have not confirmed.
+type UnconfirmedError struct {
+	Instances []string      // what the database has of each
+	Waited    time.Duration // for them
+}
+
+func (e *UnconfirmedError) Error() string {
+	return fmt.Sprintf("it is written and in force on this instance, and not confirmed within %s by %d of the others: %s: end them, or see their logs; run the command again for a confirmation",
+		e.Waited, len(e.Instances), strings.Join(e.Instances, "; "))
+}
+
+// unconfirmedSQL lists the reading sessions of other instances that have not begun
+// to read since a time. Only logins that may record are instances.
+const unconfirmedSQL = `
+	SELECT 'instance ' || split_part(application_name, ' ', 3) || ' of the login ' || usename || coalesce(' at ' || host(client_addr), '') || ', session ' || pid
+	FROM pg_stat_activity
+	WHERE datname = current_database() AND starts_with(application_name, $1)
+	  AND split_part(application_name, ' ', 3) <> $2 AND pg_has_role(usesysid, 'sallyport_writer', 'MEMBER')
+	  AND (split_part(application_name, ' ', 4) !~ '^[0-9]{1,18}$' OR split_part(application_name, ' ', 4)::bigint < $3)
+	ORDER BY pid`
+
+// awaitOthers returns nil once every other connected instance has read what is
+// committed now.
+func (s *Store) awaitOthers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.confirmTimeout)
+	defer cancel()
+	var committed int64
+	var waiting []string
+	for {
+		err := s.retryReadOnly(ctx, func() error {
+			if committed == 0 {
+				if err := s.pool.QueryRow(ctx, `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`).Scan(&committed); err != nil {
+					return err
+				}
+			}
+			rows, err := s.pool.Query(ctx, unconfirmedSQL, readerName, s.instance, committed)
+			if err != nil {
+				return err
+			}
+			list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			if err == nil {
+				waiting = list
+			}
+			return err
+		})
+		if err == nil && len(waiting) == 0 {
+			return nil
+		}
+		if !pause(ctx, confirmPoll) {
+			if len(waiting) == 0 {
+				waiting = []string{fmt.Sprintf("those of the database, which does not list them: %v", s.explain("confirm", err))}
+			}
+			return &UnconfirmedError{slices.Clip(waiting), s.confirmTimeout}
+		}
+	}
+}
+
+// retryReadOnly does something again while the server is read-only: its sessions
+// are dropped then, and the next one may reach the new primary.
+func (s *Store) retryReadOnly(ctx context.Context, do func() error) error {
+	for {
+		err := do()
+		if !postgres.IsReadOnly(err) || !pause(ctx, confirmPoll) {
+			return err
+		}
+	}
+}

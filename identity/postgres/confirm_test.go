@@ -1,0 +1,150 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// TestRevocationIsConfirmed: Revoke returns nil once every other instance that is
+// connected has the revocation in force, and names the instance that does not.
+func TestRevocationIsConfirmed(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	one, two := instance(t, db.URL(postgres.Writer), 0), instance(t, db.URL(postgres.Writer), 0)
+	step := principal(1).Step.UUID
+	one.revokes(t, ScopeStep, step)
+	if !two.Revoked(step, billing) {
+		t.Error("reported, and not in force on the other instance")
+	}
+
+	one.confirmTimeout = 200 * time.Millisecond
+	// An instance that does not read, and a login that is not an instance.
+	for role, want := range map[string]bool{postgres.Writer: true, postgres.Auditor: false} {
+		config, err := pgx.ParseConfig(db.URL(role))
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.RuntimeParams["application_name"] = readerName + "deadbeef 1"
+		conn, err := pgx.ConnectConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := one.Revoke(t.Context(), ScopeRepository, billing, hence(1e12), "ada", "")
+		_ = conn.Close(context.Background())
+		unconfirmed, got := errors.AsType[*UnconfirmedError](err)
+		if got != want || want && (r.ID == 0 || len(unconfirmed.Instances) != 1 || !strings.Contains(err.Error(), "instance deadbeef of the login sallyport_writer")) {
+			t.Errorf("%s: %+v, %v", role, r, err)
+		}
+		if !one.Revoked(step, billing) || !two.Revoked(step, billing) {
+			t.Error("not in force where it could be")
+		}
+	}
+}
+
+// TestConfirmationIsNeeded: without the wait for the others, a revocation is
+// reported while an instance that hangs still honors the step.
+func TestConfirmationIsNeeded(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	one := instance(t, db.URL(postgres.Writer), 0)
+	hung, err := Open(t.Context(), Config{URL: db.URL(postgres.Writer)}) // connected, and not reading
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hung.Close()
+	conn := connection(t, db.URL(postgres.Writer))
+	must(t, conn, "SET application_name = '"+readerName+hung.instance+"'")
+	r := Revocation{Scope: ScopeStep, UUID: uuid(1), Until: hence(1e12), By: "ada"}
+	if err := one.revoke(t.Context(), &r); err != nil || hung.Revoked(uuid(1), billing) {
+		t.Errorf("%v, in force on the instance that hangs: the confirmation is not needed", err)
+	}
+	one.confirmTimeout = 200 * time.Millisecond
+	_, err = one.Revoke(t.Context(), ScopeStep, uuid(1), hence(1e12), "ada", "")
+	if unconfirmed, ok := errors.AsType[*UnconfirmedError](err); !ok || !strings.Contains(unconfirmed.Error(), hung.instance) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestHostileSettings: the settings of a role change nothing of what the store
+// writes, reads and enforces.
+func TestHostileSettings(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	db.SetHostile(t, postgres.Writer)
+	one, two := instance(t, db.URL(postgres.Writer), 1e13), instance(t, db.URL(postgres.Writer), 1e13)
+	p := principal(1)
+	one.save(t, repository(payments, "acme/payments", minutes(0)), deployment(uuid(7), payments, `Production \ "EU" ü`, "production-eu", minutes(0)))
+	one.admits(t, p)
+	if got := two.honours(t, p); got == nil || got.Branch != p.Branch || got.CredentialDigest != p.CredentialDigest {
+		t.Errorf("%+v", got)
+	}
+	names, err := two.LoadNames(t.Context(), acme)
+	if err != nil || len(names) != 2 {
+		t.Errorf("%+v, %v", names, err)
+	}
+	r := one.revokes(t, ScopeStep, p.Step.UUID)
+	if !one.Revoked(p.Step.UUID, billing) || !two.Revoked(p.Step.UUID, billing) {
+		t.Error("not in force when reported")
+	}
+	if list, err := two.Revocations(t.Context()); err != nil || len(list) != 1 || !list[0].Until.Equal(r.Until) || !list[0].RevokedAt.Equal(r.RevokedAt) {
+		t.Errorf("%+v, want %+v, %v", list, r, err)
+	}
+	if two.honours(t, p) != nil {
+		t.Error("the token of a revoked step is honoured")
+	}
+	if n, err := two.Restore(t.Context(), ScopeStep, p.Step.UUID, "ada", `it's \ fine`); err != nil || n != 1 {
+		t.Error(n, err)
+	}
+	eventually(t, "lifted everywhere", func() bool { return !one.Revoked(p.Step.UUID, billing) && !two.Revoked(p.Step.UUID, billing) })
+	if s := one.Status(); s.RevocationsError != nil || s.NamesError != nil || s.AdmissionsError != nil || s.NamesLost+s.AdmissionsLost != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestFailover: once a standby is promoted and the former primary lives on, read
+// only, the store writes to and reads from the new primary, without a restart: a
+// revocation there is in force on every instance, and one that was written there
+// by others too.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	primary := pgtest.Start(t, pgtest.Options{NoSync: true})
+	db := primary.NewFrom(t, "sallyport", migrate)
+	standby := primary.Standby(t, "second", pgtest.Options{NoSync: true})
+	primary.SynchronousStandby(t, "second") // so that it has what is there
+	url := pgtest.Pair(db.Name, postgres.Writer, primary, standby)
+	one, two := instance(t, url, 1e13), instance(t, url, 1e13)
+	one.revokes(t, ScopeStep, uuid(1))
+	if _, err := one.LoadNames(t.Context(), acme); err != nil { // a pooled session that reads
+		t.Fatal(err)
+	}
+	primary.SynchronousStandby(t, "")
+	standby.Promote(t)
+	primary.ReadOnly(t)
+
+	one.revokes(t, ScopeStep, uuid(2))
+	if !one.Revoked(uuid(1), billing) || !one.Revoked(uuid(2), billing) {
+		t.Error("not in force where it was revoked")
+	}
+	within(t, "in force on the other instance", func() bool { return two.Revoked(uuid(2), billing) })
+	two.revokes(t, ScopeStep, uuid(3))
+	if list, err := one.Revocations(t.Context()); err != nil || len(list) != 3 {
+		t.Errorf("%v, %v", list, err)
+	}
+	one.save(t, repository(payments, "acme/payments", minutes(0)))
+	one.admits(t, principal(7))
+	second := connection(t, standby.URL(db.Name, ""))
+	if n := ask[int](t, second, "SELECT count(*) FROM identity.revocations"); n != 3 {
+		t.Errorf("the new primary has %d revocations", n)
+	}
+	eventually(t, "no session is left on the former primary", func() bool {
+		return ask[int](t, connection(t, primary.URL(db.Name, "")), "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'sallyport revocations%'") == 0
+	})
+}

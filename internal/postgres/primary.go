@@ -1,0 +1,74 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// After a failover the former primary may live on, read-only, and with it every
+// session there: what those read is of yesterday, without an error. Each session
+// of ours is therefore dropped once its server refuses to write, and one of a pool
+// also before it is given out by a server that would.
+
+// checkedAt is when a connection was found to lead to the primary, in its custom data.
+const checkedAt = "sallyport_checked_at"
+
+// currentFor is how long a pool's connection counts as one to the primary.
+const currentFor = time.Second
+
+// writableSQL is false on a standby and on a primary that was made read-only.
+const writableSQL = `SELECT NOT (pg_catalog.pg_is_in_recovery() OR pg_catalog.current_setting('transaction_read_only')::boolean)`
+
+// CheckWritable returns an error for which [IsReadOnly] is true where the server
+// of a session has become read-only.
+func CheckWritable(ctx context.Context, conn *pgconn.PgConn) error {
+	results, err := conn.Exec(ctx, writableSQL).ReadAll()
+	if err != nil {
+		return err
+	}
+	if len(results) != 1 || len(results[0].Rows) != 1 || string(results[0].Rows[0][0]) != "t" {
+		return errReadOnly
+	}
+	return nil
+}
+
+// dropReadOnly makes connections of this configuration end with the error that
+// the server is read-only. What is read on one afterwards would be stale.
+func dropReadOnly(config *pgconn.Config) {
+	before := config.OnPgError
+	config.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
+		return !IsReadOnly(err) && (before == nil || before(conn, err))
+	}
+}
+
+// isCurrent is a pool's PrepareConn: false where the connection is to be replaced.
+// A new connection is taken as it is, so that a database that is a standby can be
+// read from: its configuration's target_session_attrs has judged it.
+func isCurrent(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	now := time.Now()
+	at, known := conn.PgConn().CustomData()[checkedAt].(time.Time)
+	if known && now.Sub(at) < currentFor {
+		return true, nil
+	}
+	if known {
+		if err := CheckWritable(ctx, conn.PgConn()); err != nil {
+			return false, nil // another connection is made, and has the error if there is one
+		}
+	}
+	conn.PgConn().CustomData()[checkedAt] = now
+	return true, nil
+}
+
+// IsReadOnly reports whether the server refused to write because it is a standby
+// now, or was made read-only (SQLSTATE 25006): a session there is to be dropped.
+func IsReadOnly(err error) bool {
+	if errors.Is(err, errReadOnly) {
+		return true
+	}
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == "25006"
+}
