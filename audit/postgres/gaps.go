@@ -157,7 +157,7 @@ func (g *Gaps) signs(ctx context.Context, signer *audit.Signer) error {
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	s := &Sealer{config: SealerConfig{Signer: signer}}
-	named, err := readRegistrations(ctx, tx)
+	named, err := s.registrations(ctx, tx)
 	if err != nil {
 		return g.owner.explain("read the log's key", err)
 	}

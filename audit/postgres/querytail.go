@@ -163,20 +163,17 @@ func (t *Tail) latest(ctx context.Context, tx pgx.Tx) (map[string]int64, error) 
 		t.active, t.scanned = now.active, now.scanned
 		return now.seen, nil
 	}
-	rows, err := tx.Query(ctx, startedSQL)
+	started, err := readNames(ctx, tx, startedSQL, newestStarted)
 	if err != nil {
-		return nil, fmt.Errorf("look for writers: %w", err)
-	}
-	started, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, fmt.Errorf("look for writers: %w", err)
+		return nil, err
 	}
 	for _, writer := range started {
 		if _, known := t.seen[writer]; !known && !slices.Contains(t.active, writer) {
 			t.active = append(t.active, writer)
 		}
 	}
-	if rows, err = tx.Query(ctx, tailLatestSQL, t.active); err != nil {
+	rows, err := tx.Query(ctx, tailLatestSQL, t.active)
+	if err != nil {
 		return nil, fmt.Errorf("look for events: %w", err)
 	}
 	return collectNumbers(rows)

@@ -94,15 +94,17 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 		return false, err
 	}
 	s.announce(last.Checkpoint, last.note)
-	b, err := s.gatherNext(ctx, tx, last.leaves)
+	b, err := s.gatherNext(ctx, tx)
 	if err != nil {
 		return false, err
 	}
+	s.turns++
+	more = b.more || b.rest && s.turns < turnsPerPass
 	if len(b.leaves) == 0 && tree.Size() == last.Size && !s.heartbeatDue(last) {
-		s.behind(false, b.findings, b.blocked)
-		return false, nil
+		s.behind(false, b.rest, b.findings, b.blocked)
+		return more, nil
 	}
-	return b.more, s.extend(ctx, tx, tree, b)
+	return more, s.extend(ctx, tx, tree, b)
 }
 
 // mayNotSeal explains the error of a login that may not seal.
@@ -123,19 +125,22 @@ type other struct {
 
 // watch determines whether the session that has the turn to seal makes progress.
 func (s *Sealer) watch(ctx context.Context, tx pgx.Tx, last latest) error {
-	v, err := s.survey(ctx, tx, last.leaves)
+	v, err := s.survey(ctx, tx)
 	if err != nil {
 		return err
 	}
+	findings, blocked := s.writers.stuckOnes()
 	now, known := time.Now(), !s.other.since.IsZero()
 	switch {
 	case len(v.ready) == 0:
-		s.other = other{}
-		s.behind(false, v.findings, v.blocked)
+		if !v.rest {
+			s.other = other{}
+		}
+		s.behind(false, v.rest, findings, blocked)
 		return nil
 	case known && last.leaves != s.other.size:
 		s.other = other{size: last.leaves, since: now}
-		s.behind(false, v.findings, v.blocked)
+		s.behind(false, false, findings, blocked)
 	case !known:
 		s.other = other{last.leaves, now, true}
 	case now.Sub(s.other.since) > s.config.PatienceWithOthers:
@@ -143,7 +148,7 @@ func (s *Sealer) watch(ctx context.Context, tx pgx.Tx, last latest) error {
 	default:
 		s.other.stalled = true
 	}
-	s.behind(true, v.findings, v.blocked)
+	s.behind(true, false, findings, blocked)
 	return nil
 }
 
@@ -209,27 +214,6 @@ func cmpOrigin(last latest, named []registration) string {
 	return named[0].Key.Origin()
 }
 
-// readRegistrations lists the events that name keys, in the log's order, those
-// that are not sealed at the end.
-func readRegistrations(ctx context.Context, tx pgx.Tx) ([]registration, error) {
-	rows, err := tx.Query(ctx, `SELECT e.record, l.index IS NOT NULL FROM audit.events e
-		LEFT JOIN audit.leaves l ON l.writer = e.writer AND l.writer_sequence = e.writer_sequence
-		WHERE e.kind = $1 ORDER BY l.index NULLS LAST, e.time`, audit.KindSigningKey)
-	if err != nil {
-		return nil, fmt.Errorf("read signing keys: %w", err)
-	}
-	var all []registration
-	var record []byte
-	var sealed bool
-	_, err = pgx.ForEachRow(rows, []any{&record, &sealed}, func() error {
-		if r, ok := audit.RegistrationOf(record); ok {
-			all = append(all, registration{r, sealed})
-		}
-		return nil
-	})
-	return all, err
-}
-
 // registerFirst records the first key of a log, and makes one first if this
 // instance has none. It is false where the event was recorded already and is not
 // in the database yet: while that is unavailable, the event is in the journal.
@@ -291,12 +275,12 @@ func (s *Sealer) extend(ctx context.Context, tx pgx.Tx, tree *audit.Tree, b batc
 		return fmt.Errorf("commit: %w", err)
 	}
 	s.adapt(nil, len(b.leaves))
-	s.writers.sealed(c.Size, b)
+	s.writers.sealed(b)
 	s.announce(c, note)
 	s.mu.Lock()
 	s.status.Sealed += int64(len(b.leaves))
 	s.mu.Unlock()
-	s.behind(b.more, b.findings, b.blocked)
+	s.behind(b.more, b.rest, b.findings, b.blocked)
 	return nil
 }
 

@@ -25,12 +25,12 @@ func TestBatchShrinks(t *testing.T) {
 	s := sealerFor(t, url, l, func(c *SealerConfig) { c.Signer, c.Batch = newKey(t, ""), 3200 })
 	slow := true
 	var limits []int
-	s.gatherNext = func(ctx context.Context, tx pgx.Tx, size int64) (batch, error) {
+	s.gatherNext = func(ctx context.Context, tx pgx.Tx) (batch, error) {
 		limits = append(limits, s.batchLimit())
 		if slow && s.batchLimit() > 400 {
 			return batch{}, context.DeadlineExceeded
 		}
-		return s.gather(ctx, tx, size)
+		return s.gather(ctx, tx)
 	}
 	for range 3 {
 		if err := s.Seal(t.Context()); err == nil {

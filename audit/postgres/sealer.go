@@ -94,12 +94,14 @@ type Sealer struct {
 	// replication is what the server says of our commits' way to a standby.
 	replication postgres.Replication
 	writers     writers
+	turns       int       // steps of this pass
 	keys        knownKeys // of this connection
 	halvings    int       // of the batch, since steps timed out
 	other       other
 	heartbeat   lastSeen
 	gapValid    map[int64]bool       // by the number of a sealed declaration: it may be stepped over
 	absent      map[string]time.Time // writers without a session, since when
+	lost        map[string]int64     // writers that are on record as lost, with their last number
 	now         func() time.Time
 	compared    time.Time        // when the places were last compared with the database; zero: not on this connection
 	newest      audit.Checkpoint // the newest that this instance published or saw in the database
@@ -108,8 +110,13 @@ type Sealer struct {
 	// compareNewest is a field so that a test can show that it is needed.
 	compareNewest func(context.Context, pgx.Tx, latest) error
 	// gatherNext is gather; a test replaces it to show that its shares are needed.
-	gatherNext func(context.Context, pgx.Tx, int64) (batch, error)
-	places     []*place
+	gatherNext func(context.Context, pgx.Tx) (batch, error)
+	// shares is the function of that name; a test replaces it likewise.
+	shares func(ready []pending, batch, turn int) []pending
+	// writersPerStep bounds the writers beside the live ones that a step surveys, and
+	// the names that it reads; a test sets it to show that it is needed.
+	writersPerStep int
+	places         []*place
 
 	mu     sync.Mutex
 	status SealStatus
@@ -142,9 +149,9 @@ func OpenSealer(config SealerConfig) (*Sealer, error) {
 	connect.RuntimeParams["application_name"] = "sallyport sealer"
 	// Who stops in the middle holds the lock no longer than this.
 	postgres.Set(&connect.Config, map[string]string{"idle_in_transaction_session_timeout": "5000"})
-	s := &Sealer{config: config, connect: connect, log: config.Log, now: time.Now, writers: newWriters(), absent: make(map[string]time.Time)}
+	s := &Sealer{config: config, connect: connect, log: config.Log, now: time.Now, writers: newWriters(), absent: make(map[string]time.Time), lost: make(map[string]int64), writersPerStep: defaultWritersPerStep}
 	s.replication.Watch(&connect.Config)
-	s.gatherNext, s.compareNewest = s.gather, s.comparePublished
+	s.gatherNext, s.compareNewest, s.shares = s.gather, s.comparePublished, shares
 	for _, p := range config.Publishers {
 		s.places = append(s.places, newPlace(p, s.log))
 	}
@@ -184,6 +191,7 @@ func (s *Sealer) Close(ctx context.Context) error {
 // Seal seals all that can be sealed now. It is called by one goroutine at a time.
 func (s *Sealer) Seal(ctx context.Context) error {
 	var err error
+	s.turns = 0
 	for more := true; more && err == nil; {
 		more, err = s.step(ctx)
 	}

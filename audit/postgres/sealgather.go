@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -16,6 +15,7 @@ import (
 type batch struct {
 	leaves   []leaf
 	more     bool
+	rest     bool     // further writers are to be surveyed
 	findings []string // writers that cannot be sealed any further
 	blocked  int64    // about how many events of theirs wait behind that
 }
@@ -44,21 +44,21 @@ func (b *batch) ranges() (writers []string, first, last []int64) {
 // beyond it is the last finding.
 const maxBlockedFindings = 100
 
-// surveySQL reads, of each writer, the first and the last number that is not
-// sealed: two descents of an index, however much waits.
-const surveySQL = `SELECT w.place, first.writer_sequence, last.writer_sequence
-	FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS w(writer, sealed, place)
+// surveySQL reads, of each writer, the number of its last sealed event, and the first
+// and the last number that is not sealed: descents of an index, however much waits.
+const surveySQL = `SELECT w.place, l.sealed, first.writer_sequence, last.writer_sequence
+	FROM unnest($1::text[]) WITH ORDINALITY AS w(writer, place)
+	CROSS JOIN LATERAL (SELECT coalesce(max(v.writer_sequence), 0) AS sealed FROM audit.leaves v WHERE v.writer = w.writer COLLATE "C") l
 	CROSS JOIN LATERAL (SELECT v.writer_sequence FROM audit.events v
-		WHERE v.writer = w.writer COLLATE "C" AND v.writer_sequence > w.sealed ORDER BY v.writer_sequence LIMIT 1) first
+		WHERE v.writer = w.writer COLLATE "C" AND v.writer_sequence > l.sealed ORDER BY v.writer_sequence LIMIT 1) first
 	CROSS JOIN LATERAL (SELECT v.writer_sequence FROM audit.events v
-		WHERE v.writer = w.writer COLLATE "C" AND v.writer_sequence > w.sealed ORDER BY v.writer_sequence DESC LIMIT 1) last`
+		WHERE v.writer = w.writer COLLATE "C" AND v.writer_sequence > l.sealed ORDER BY v.writer_sequence DESC LIMIT 1) last`
 
-// survey is which writers have events to seal.
+// survey is which of the writers of a step have events to seal.
 type survey struct {
 	ready    []pending // their next number is there
 	declared steppedOver
-	findings []string // those whose next number is missing
-	blocked  int64    // about how many events wait behind a missing number
+	rest     bool // further writers are to be surveyed
 }
 
 // pending is a writer and what of it waits to be sealed.
@@ -67,53 +67,71 @@ type pending struct {
 	sealed int64 // the number of its last sealed event
 	last   int64 // its highest number
 	share  int64 // how many of its events the next batch may take
+	live   bool
 }
 
-// survey reads what waits, as of the tree of size. A writer whose next number is
-// missing takes no part in the batch, whatever waits behind the gap.
-func (s *Sealer) survey(ctx context.Context, tx pgx.Tx, size int64) (survey, error) {
+// survey reads what waits of the writers whose turn it is. A writer whose next
+// number is missing takes no part in the batch, whatever waits behind the gap.
+func (s *Sealer) survey(ctx context.Context, tx pgx.Tx) (survey, error) {
 	var v survey
-	if err := s.writers.refresh(ctx, tx, size, s.config.Writer()); err != nil {
-		return v, err
-	}
-	names := slices.Sorted(maps.Keys(s.writers.sealedTo))
-	sealed := make([]int64, len(names))
-	for i, name := range names {
-		sealed[i] = s.writers.sealedTo[name]
-	}
-	declared, err := s.declaredGaps(ctx, tx)
+	names, rest, err := s.writers.next(ctx, tx, s.config.Writer(), s.writersPerStep)
 	if err != nil {
 		return v, err
 	}
-	v.declared = declared
-	rows, err := tx.Query(ctx, surveySQL, names, sealed)
+	v.rest = rest
+	if v.declared, err = s.declaredGaps(ctx, tx); err != nil {
+		return v, err
+	}
+	rows, err := tx.Query(ctx, surveySQL, names)
 	if err != nil {
 		return v, fmt.Errorf("look for events: %w", err)
 	}
-	gaps := 0
-	var place, first, last int64
-	_, err = pgx.ForEachRow(rows, []any{&place, &first, &last}, func() error {
-		name, end := names[place-1], sealed[place-1]
-		if first == end+1 || declared.steps(name, end+1, first-1) {
-			v.ready = append(v.ready, pending{writer: name, sealed: first - 1, last: last})
+	waiting := make(map[string]bool)
+	var place, sealed, first, last int64
+	_, err = pgx.ForEachRow(rows, []any{&place, &sealed, &first, &last}, func() error {
+		name := names[place-1]
+		waiting[name] = true
+		if first == sealed+1 || v.declared.steps(name, sealed+1, first-1) {
+			v.ready = append(v.ready, pending{writer: name, sealed: first - 1, last: last, live: s.writers.live[name]})
+			s.writers.note(name, "", 0)
 			return nil
 		}
-		v.blocked += last - first + 1
-		if gaps++; gaps <= maxBlockedFindings {
-			v.findings = append(v.findings, gapOf(leaf{writer: name, sequence: first}, end+1))
-		}
+		s.writers.note(name, gapOf(leaf{writer: name, sequence: first}, sealed+1), last-first+1)
 		return nil
 	})
-	if gaps > maxBlockedFindings {
-		v.findings = append(v.findings, fmt.Sprintf("%d more writers have a missing number", gaps-maxBlockedFindings))
+	for _, name := range names {
+		if !waiting[name] {
+			s.writers.note(name, "", 0)
+		}
 	}
 	return v, err
 }
 
-// shares divides a batch: each writer gets an equal share, and what a writer
-// does not need of its share is divided among the others. Where there are more
-// writers than leaves, turn says which of them are first.
+// shares divides a batch. Live writers have half of it, or more where the others
+// need less, so that no number of other names keeps a live writer's events waiting.
 func shares(ready []pending, batch, turn int) []pending {
+	var live, others []pending
+	need := int64(0)
+	for _, p := range ready {
+		if p.live {
+			live = append(live, p)
+		} else {
+			others = append(others, p)
+			need += p.last - p.sealed
+		}
+	}
+	divided := divide(live, batch-int(min(need, int64(batch/2))), turn)
+	left := batch
+	for _, p := range divided {
+		left -= int(p.share)
+	}
+	return append(divided, divide(others, left, turn)...)
+}
+
+// divide gives each writer an equal share of a batch, and divides what a writer does
+// not need of its share among the others. Where there are more writers than leaves,
+// turn says which of them are first.
+func divide(ready []pending, batch, turn int) []pending {
 	if len(ready) > batch {
 		rotated := make([]pending, 0, batch)
 		for i := range batch {
@@ -144,16 +162,23 @@ const gatherSQL = `SELECT w.writer, e.writer_sequence, e.kind, sha256('\x00'::by
 	) e
 	ORDER BY w.place, e.writer_sequence`
 
-// gather takes each writer's next events, as far as no number is missing and as
-// its share of the batch goes. What a key hands over in ends the batch, so that
-// its own checkpoint is the last that the key signs.
-func (s *Sealer) gather(ctx context.Context, tx pgx.Tx, size int64) (batch, error) {
-	v, err := s.survey(ctx, tx, size)
-	b := batch{findings: v.findings, blocked: v.blocked}
-	if err != nil || len(v.ready) == 0 {
-		return b, err
+// gather takes the next events of each writer of this step, as far as no number is
+// missing and as its share of the batch goes. What a key hands over in ends the batch,
+// so that its own checkpoint is the last that the key signs.
+func (s *Sealer) gather(ctx context.Context, tx pgx.Tx) (batch, error) {
+	v, err := s.survey(ctx, tx)
+	b := batch{rest: v.rest}
+	if err == nil && len(v.ready) > 0 {
+		err = s.gatherReady(ctx, tx, v, &b)
 	}
-	ready := shares(v.ready, s.batchLimit(), s.writers.turn)
+	s.writers.more = s.writers.more || b.more
+	b.rest = b.rest || s.writers.more && !b.more
+	b.findings, b.blocked = s.writers.stuckOnes()
+	return b, err
+}
+
+func (s *Sealer) gatherReady(ctx context.Context, tx pgx.Tx, v survey, b *batch) error {
+	ready := s.shares(v.ready, s.batchLimit(), s.writers.turn)
 	s.writers.turn = (s.writers.turn + len(ready)) % len(v.ready)
 	b.more = len(ready) < len(v.ready)
 
@@ -165,34 +190,40 @@ func (s *Sealer) gather(ctx context.Context, tx pgx.Tx, size int64) (batch, erro
 	}
 	rows, err := tx.Query(ctx, gatherSQL, names, sealed, share)
 	if err != nil {
-		return b, fmt.Errorf("look for events: %w", err)
+		return fmt.Errorf("look for events: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var l leaf
 		var hash, record []byte
 		if err := rows.Scan(&l.writer, &l.sequence, &l.kind, &hash, &record); err != nil {
-			return b, err
+			return err
 		}
 		l.hash = audit.Hash(hash)
 		r := byName[l.writer]
 		if !r.stopped && l.sequence > r.next && v.declared.steps(l.writer, r.next, l.sequence-1) {
 			r.next = l.sequence
 		}
-		if b.take(r, l) && record != nil && s.handsOver(record) {
+		taken := b.take(r, l)
+		if r.finding != "" {
+			s.writers.note(l.writer, r.finding, r.blocked)
+		}
+		if taken && record != nil && s.handsOver(record) {
 			b.more = true
 			break
 		}
 	}
 	rows.Close()
 	b.more = b.more && len(b.leaves) > 0
-	return b, rows.Err()
+	return rows.Err()
 }
 
 // run is how far a writer's events have been taken.
 type run struct {
-	next, end, last int64 // the next number, the last of the share, the writer's highest
-	stopped         bool  // no further
+	next, end, last int64  // the next number, the last of the share, the writer's highest
+	stopped         bool   // no further
+	finding         string // why it cannot be sealed any further; empty: it can
+	blocked         int64  // about how many of its events wait
 }
 
 // take adds an event of a writer to the batch, and reports whether it did.
@@ -201,13 +232,12 @@ func (b *batch) take(r *run, l leaf) bool {
 	case r.stopped:
 		return false
 	case l.sequence != r.next:
-		r.stopped = true
-		b.findings = append(b.findings, gapOf(l, r.next))
+		r.stopped, r.finding = true, gapOf(l, r.next)
 		if l.sequence < r.next { // it is there twice: neither is taken
 			r.next--
 			b.leaves = slices.DeleteFunc(b.leaves, func(o leaf) bool { return o.writer == l.writer && o.sequence == l.sequence })
 		}
-		b.blocked += r.last - r.next + 1
+		r.blocked = r.last - r.next + 1
 		return false
 	case l.sequence > r.end:
 		r.stopped, b.more = true, true

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -61,16 +60,19 @@ func reported(t *testing.T, st SealStatus) {
 
 // gatherByOneLimit is a gatherer whose writers share one limit, in the order of
 // their names.
-func (s *Sealer) gatherByOneLimit(ctx context.Context, tx pgx.Tx, size int64) (batch, error) {
+func (s *Sealer) gatherByOneLimit(ctx context.Context, tx pgx.Tx) (batch, error) {
 	var b batch
-	if err := s.writers.refresh(ctx, tx, size, s.config.Writer()); err != nil {
+	names, _, err := s.writers.next(ctx, tx, s.config.Writer(), s.writersPerStep)
+	if err != nil {
 		return b, err
 	}
-	names := slices.Sorted(maps.Keys(s.writers.sealedTo))
 	runs := make(map[string]*run, len(names))
 	var sealed, share []int64
 	for _, name := range names {
-		end := s.writers.sealedTo[name]
+		var end int64
+		if err := tx.QueryRow(ctx, `SELECT coalesce(max(writer_sequence), 0) FROM audit.leaves WHERE writer = $1`, name).Scan(&end); err != nil {
+			return b, err
+		}
 		runs[name] = &run{next: end + 1, end: 1 << 60}
 		sealed, share = append(sealed, end), append(share, int64(s.config.Batch)-1)
 	}

@@ -85,12 +85,15 @@ func (s *Sealer) note(err error) {
 	}
 }
 
-// behind notes whether events wait to be sealed, and since when.
-func (s *Sealer) behind(left bool, findings []string, blocked int64) {
+// behind notes whether events wait to be sealed, and since when. unknown: not all
+// writers were surveyed, so that this step alone does not show that none waits.
+func (s *Sealer) behind(left, unknown bool, findings []string, blocked int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.Findings, s.status.Blocked = findings, blocked
-	s.setUnsealed(left || blocked > 0)
+	if left = left || blocked > 0; left || !unknown {
+		s.setUnsealed(left)
+	}
 }
 
 func (s *Sealer) setUnsealed(left bool) {
@@ -112,28 +115,28 @@ func (s *Sealer) behindAfterFailure(ctx context.Context) {
 		s.setUnsealed(true)
 		return
 	}
-	s.behind(len(v.ready) > 0, v.findings, v.blocked)
+	findings, blocked := s.writers.stuckOnes()
+	s.behind(len(v.ready) > 0 || v.rest, false, findings, blocked)
+	s.writers = newWriters()
 }
 
-// unsealed surveys what waits in a transaction of its own. It uses nothing
-// that was read before: the database may have been restored since.
-func (s *Sealer) unsealed(ctx context.Context) (survey, error) {
+// unsealed surveys what waits in a transaction of its own, as far as one pass goes.
+// It uses nothing that was read before: the database may have been restored since.
+func (s *Sealer) unsealed(ctx context.Context) (v survey, err error) {
 	conn, err := s.session(ctx)
 	if err != nil {
-		return survey{}, err
+		return v, err
 	}
 	tx, err := conn.Begin(ctx)
 	if err != nil {
-		return survey{}, err
+		return v, err
 	}
-	defer func() {
-		s.writers = newWriters()
-		_ = tx.Rollback(context.WithoutCancel(ctx))
-	}()
-	var size int64
-	if err := tx.QueryRow(ctx, `SELECT coalesce(max(index), -1) + 1 FROM audit.leaves`).Scan(&size); err != nil {
-		return survey{}, err
-	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	s.writers = newWriters()
-	return s.survey(ctx, tx, size)
+	for range turnsPerPass {
+		if v, err = s.survey(ctx, tx); err != nil || len(v.ready) > 0 || !v.rest {
+			break
+		}
+	}
+	return v, err
 }

@@ -5,122 +5,232 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/postgres"
 )
 
-// writers are those whose events may have to be sealed, each with the number of
-// its last sealed event. What is in here is a copy of what the leaves say, as of
-// the tree of size.
+// The login that records makes any number of writer names. No step reads all of
+// them, and none waits for all of them: a step surveys the live writers, and of the
+// others as many as Sealer.writersPerStep, in turns. Live are our own writer, the database,
+// and each with a session of a login that may write, which the server's limit of
+// connections bounds.
+const (
+	defaultWritersPerStep = 1000
+	// turnsPerPass bounds the steps of one pass that find nothing to seal.
+	turnsPerPass = 10
+	// maxUnfinished bounds the writers that are surveyed between two rounds over all
+	// names of the log. Further ones are surveyed once in each round.
+	maxUnfinished = 20_000
+	// newestStarted bounds the first events that are read in each step, so that a
+	// writer that was over before it was surveyed is sealed soon.
+	newestStarted = 500
+	// rescan is how often a round over all names of the log begins.
+	rescan = 10 * time.Minute
+)
+
+// writers are the names whose events may have to be sealed.
 type writers struct {
-	size     int64
-	sealedTo map[string]int64
-	done     map[string]bool // sealed with their end, or silent for long
-	scanned  time.Time
-	turn     int // where the next batch begins, if there are more writers than leaves in one
+	unfinished map[string]bool
+	queue      []string        // unfinished writers whose turn is still to come in this cycle
+	finished   map[string]bool // sealed with their end; a name may be missing here
+	live       map[string]bool // as of the latest step
+	surveyed   []string        // by the latest step
+
+	reading bool      // a round over all names of the log is under way
+	cursor  string    // the last name that the round has read
+	scanned time.Time // when the latest round began
+	more    bool      // a writer of this cycle had more events than its share
+	turn    int       // where the next batch begins, if there are more writers than leaves in one
+
+	stuck map[string]stuckWriter
 }
 
-// rescan is how often all writers of the log are read. In between, new ones
-// show by their first event.
-const rescan = 10 * time.Minute
+// stuckWriter is a writer that cannot be sealed any further.
+type stuckWriter struct {
+	finding string
+	blocked int64 // about how many of its events wait
+}
 
 func newWriters() writers {
-	return writers{size: -1, sealedTo: make(map[string]int64), done: make(map[string]bool)}
+	return writers{unfinished: make(map[string]bool), finished: make(map[string]bool), live: make(map[string]bool), stuck: make(map[string]stuckWriter)}
 }
 
-// sealed notes that a batch is in the tree, which has this size now.
-func (w *writers) sealed(size int64, b batch) {
-	w.size = size
+// sealed notes that a batch is in the tree.
+func (w *writers) sealed(b batch) {
 	for _, l := range b.leaves {
-		w.sealedTo[l.writer] = l.sequence
 		if l.kind == audit.KindWriterEnded {
-			w.done[l.writer] = true
+			w.finish(l.writer)
 		}
 	}
-	maps.DeleteFunc(w.sealedTo, func(name string, _ int64) bool { return w.done[name] })
 }
 
-// These walk an index from one writer to the next, instead of reading all of it.
+func (w *writers) finish(name string) {
+	if len(w.finished) >= maxUnfinished {
+		clear(w.finished) // it only saves reading a writer again
+	}
+	w.finished[name] = true
+	delete(w.unfinished, name)
+	delete(w.stuck, name)
+}
+
+// admit makes a writer one that is surveyed in turns. It is false where there is no
+// room for it.
+func (w *writers) admit(name string) bool {
+	if w.unfinished[name] {
+		return true
+	}
+	if len(w.unfinished) >= maxUnfinished {
+		return false
+	}
+	w.unfinished[name] = true
+	return true
+}
+
 const (
-	unfinishedSQL = `WITH RECURSIVE w AS (
-			(SELECT writer FROM audit.events ORDER BY writer LIMIT 1)
+	liveSQL = `SELECT DISTINCT substr(application_name, 17) FROM pg_stat_activity
+		WHERE datname = current_database() AND application_name LIKE 'sallyport audit _%' AND pg_has_role(usesysid, '` + postgres.Writer + `', 'MEMBER') LIMIT 10000`
+	startedSQL = `SELECT writer FROM audit.events WHERE kind = 'writer_started' AND time BETWEEN now() - interval '25 hours' AND now() + interval '1 minute' ORDER BY time DESC LIMIT $1`
+	// roundSQL walks an index from one writer to the next, instead of reading all of it.
+	roundSQL = `WITH RECURSIVE w AS (
+			(SELECT e.writer, 1 AS n FROM audit.events e WHERE e.writer > $1 COLLATE "C" ORDER BY e.writer LIMIT 1)
 			UNION ALL
-			SELECT (SELECT e.writer FROM audit.events e WHERE e.writer > w.writer ORDER BY e.writer LIMIT 1) FROM w WHERE w.writer IS NOT NULL
+			SELECT (SELECT e.writer FROM audit.events e WHERE e.writer > w.writer ORDER BY e.writer LIMIT 1), n + 1 FROM w WHERE w.writer IS NOT NULL AND n < $2
 		)
-		SELECT w.writer, coalesce(l.sealed, 0), coalesce(l.sealed, 0) >= e.writer_sequence AND w.writer <> '` + audit.DatabaseWriter + `' AND (e.kind = 'writer_ended' OR e.time < now() - interval '25 hours')
+		SELECT w.writer, coalesce(l.sealed, 0) >= e.writer_sequence AND w.writer <> '` + audit.DatabaseWriter + `' AND (e.kind = 'writer_ended' OR e.time < now() - interval '25 hours')
 		FROM w
 		CROSS JOIN LATERAL (SELECT max(v.writer_sequence) AS sealed FROM audit.leaves v WHERE v.writer = w.writer) l
 		CROSS JOIN LATERAL (SELECT v.writer_sequence, v.kind, v.time FROM audit.events v WHERE v.writer = w.writer ORDER BY v.writer_sequence DESC LIMIT 1) e
-		WHERE w.writer IS NOT NULL`
-	startedSQL = `SELECT DISTINCT writer FROM audit.events WHERE kind = 'writer_started' AND time > now() - interval '25 hours'`
-	sealedSQL  = `SELECT w.writer, coalesce((SELECT max(l.writer_sequence) FROM audit.leaves l WHERE l.writer = w.writer COLLATE "C"), 0)
-		FROM unnest($1::text[]) AS w(writer)`
+		WHERE w.writer IS NOT NULL ORDER BY w.writer`
 )
 
-// refresh makes the writers those of the tree of size. Our own is one of them,
-// whatever its clock says, and the database's, which has no first event to show
-// by.
-func (w *writers) refresh(ctx context.Context, tx pgx.Tx, size int64, own string) error {
-	if time.Since(w.scanned) > rescan {
-		if err := w.scan(ctx, tx); err != nil {
-			return err
-		}
-		w.size, w.scanned = size, time.Now()
-		return nil
+// next returns the writers that this step surveys. rest reports that the cycle over
+// the unfinished writers, or the round over all names, is not complete.
+func (w *writers) next(ctx context.Context, tx pgx.Tx, own string, most int) (names []string, rest bool, err error) {
+	live, err := readNames(ctx, tx, liveSQL)
+	if err != nil {
+		return nil, false, err
 	}
-	rows, err := tx.Query(ctx, startedSQL)
+	clear(w.live)
+	for _, name := range append(live, own, audit.DatabaseWriter) {
+		if name != "" {
+			w.live[name] = true
+		}
+	}
+	started, err := readNames(ctx, tx, startedSQL, newestStarted)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, name := range started {
+		if !w.finished[name] {
+			w.admit(name)
+		}
+	}
+	chosen := maps.Clone(w.live)
+	if err := w.round(ctx, tx, chosen, most); err != nil {
+		return nil, false, err
+	}
+	if len(w.queue) == 0 {
+		w.queue, w.more = slices.Sorted(maps.Keys(w.unfinished)), false
+	}
+	n := min(most, len(w.queue))
+	for _, name := range w.queue[:n] {
+		if w.unfinished[name] {
+			chosen[name] = true
+		}
+	}
+	w.queue = w.queue[n:]
+	w.surveyed = slices.Sorted(maps.Keys(chosen))
+	return w.surveyed, w.reading || len(w.queue) > 0, nil
+}
+
+// round reads the next names of the log. Those for which there is no room are
+// surveyed in this step and not again before the next round.
+func (w *writers) round(ctx context.Context, tx pgx.Tx, chosen map[string]bool, most int) error {
+	if !w.reading {
+		if time.Since(w.scanned) <= rescan {
+			return nil
+		}
+		w.reading, w.cursor, w.scanned = true, "", time.Now()
+	}
+	rows, err := tx.Query(ctx, roundSQL, w.cursor, most)
 	if err != nil {
 		return fmt.Errorf("look for writers: %w", err)
+	}
+	there := make(map[string]bool)
+	last := w.cursor
+	var finished bool
+	if _, err := pgx.ForEachRow(rows, []any{&last, &finished}, func() error {
+		there[last] = true
+		switch {
+		case finished:
+			w.finish(last)
+		case !w.admit(last):
+			chosen[last] = true
+		default:
+			delete(w.finished, last)
+		}
+		return nil
+	}); err != nil {
+		return fmt.Errorf("look for writers: %w", err)
+	}
+	w.reading = len(there) >= most
+	for name := range w.unfinished { // those that retention has removed
+		if name > w.cursor && (name <= last || !w.reading) && !there[name] {
+			delete(w.unfinished, name)
+			delete(w.stuck, name)
+		}
+	}
+	w.cursor = last
+	return nil
+}
+
+func readNames(ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]string, error) {
+	rows, err := tx.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, fmt.Errorf("look for writers: %w", err)
 	}
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return fmt.Errorf("look for writers: %w", err)
+		return nil, fmt.Errorf("look for writers: %w", err)
 	}
-	var ask []string
-	for _, name := range append(names, own, audit.DatabaseWriter) {
-		if _, known := w.sealedTo[name]; name != "" && !known && !w.done[name] {
-			ask = append(ask, name)
-		}
-	}
-	if w.size != size { // another instance has sealed
-		ask = append(ask, slices.Collect(maps.Keys(w.sealedTo))...)
-	}
-	w.size = size
-	if len(ask) == 0 {
-		return nil
-	}
-	if rows, err = tx.Query(ctx, sealedSQL, ask); err != nil {
-		return fmt.Errorf("look for sealed events: %w", err)
-	}
-	var name string
-	var sequence int64
-	_, err = pgx.ForEachRow(rows, []any{&name, &sequence}, func() error {
-		w.sealedTo[name] = sequence
-		return nil
-	})
-	return err
+	return names, nil
 }
 
-func (w *writers) scan(ctx context.Context, tx pgx.Tx) error {
-	rows, err := tx.Query(ctx, unfinishedSQL)
-	if err != nil {
-		return fmt.Errorf("look for writers: %w", err)
+// note keeps whether a writer is stuck, as of the latest survey of it.
+func (w *writers) note(name, finding string, blocked int64) {
+	if finding == "" {
+		delete(w.stuck, name)
+	} else if _, known := w.stuck[name]; known || len(w.stuck) < 2*maxUnfinished {
+		w.stuck[name] = stuckWriter{finding, blocked}
 	}
-	clear(w.sealedTo)
-	clear(w.done)
-	var name string
-	var sealed int64
-	var done bool
-	_, err = pgx.ForEachRow(rows, []any{&name, &sealed, &done}, func() error {
-		if done {
-			w.done[name] = true
-		} else {
-			w.sealedTo[name] = sealed
+}
+
+// stuckOnes lists the writers that cannot be sealed any further, the live ones
+// first, and about how many events wait behind what is missing.
+func (w *writers) stuckOnes() (findings []string, blocked int64) {
+	names := slices.Collect(maps.Keys(w.stuck))
+	slices.SortFunc(names, func(a, b string) int {
+		if w.live[a] != w.live[b] {
+			if w.live[a] {
+				return -1
+			}
+			return 1
 		}
-		return nil
+		return strings.Compare(a, b)
 	})
-	return err
+	for i, name := range names {
+		blocked += w.stuck[name].blocked
+		if i < maxBlockedFindings {
+			findings = append(findings, w.stuck[name].finding)
+		}
+	}
+	if n := len(names) - maxBlockedFindings; n > 0 {
+		findings = append(findings, fmt.Sprintf("%d more writers have a missing number", n))
+	}
+	return findings, blocked
 }

@@ -1,0 +1,118 @@
+package postgres
+
+import (
+	"flag"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+var strangersNames = flag.Int("names", 10_000, "how many names of writers TestManyNames makes")
+
+// makeNames makes so many writers with the login that records, each with its first
+// event; every tenth has a gap behind it. No writer has an end.
+func makeNames(t testing.TB, url string, names int) {
+	t.Helper()
+	conn := connection(t, url)
+	mustExec(t, conn, `CREATE FUNCTION pg_temp.make(names integer) RETURNS void LANGUAGE plpgsql AS $$
+		DECLARE
+			name text;
+		BEGIN
+			FOR n IN 1 .. names LOOP
+				PERFORM set_config('sallyport.writer_secret', 'secret ' || n, true);
+				name := lpad(to_hex(n), 12, '0') || '-' || translate(encode(substr(sha256(convert_to('secret ' || n, 'UTF8')), 1, 16), 'base64'), '+/=', '-_');
+				INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
+				SELECT now(), 'admin', name, k, convert_to(format('{"version":1,"time":"%s","kind":"admin","writer":"%s","writer_sequence":%s,"attributes":{}}',
+					to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), name, k), 'UTF8')
+				FROM (VALUES (1), (3)) v(k) WHERE k = 1 OR n % 10 = 0;
+			END LOOP;
+		END $$`)
+	mustExec(t, conn, `SELECT pg_temp.make($1)`, names)
+}
+
+// TestManyNames: the login that records makes many names of writers. The events of a
+// live writer are sealed by the next step all the same, no step surveys more writers
+// than its bound, and no step records more than some of them as lost.
+func TestManyNames(t *testing.T) {
+	t.Parallel()
+	names := *strangersNames
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	s := sealerFor(t, db.URL(postgres.Writer), l, func(c *SealerConfig) { c.Signer, c.LostAfter = newKey(t, ""), time.Nanosecond })
+	seal(t, s)
+	makeNames(t, db.URL(postgres.Writer), names)
+	s.drop() // whatever was read before, and as after a restart
+	conn := connection(t, db.URL(postgres.Auditor))
+	isSealed := func(e *audit.Event) bool {
+		return ask[bool](t, conn, `SELECT EXISTS (SELECT FROM audit.leaves WHERE writer = $1 AND writer_sequence = $2)`, e.Writer, e.WriterSequence)
+	}
+	steps, passes := 0, 0
+	for all := false; !all; passes++ {
+		if passes > 2*names/(defaultWritersPerStep*turnsPerPass)+4 {
+			t.Fatalf("after %d passes the other writers are not sealed: %d leaves", passes, s.Status().Size)
+		}
+		s.turns = 0
+		for more := true; more; steps++ {
+			e := decision("allow", steps)
+			if steps%10 == 0 {
+				record(t, l, e)
+			}
+			var err error
+			if more, err = s.step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if steps%10 == 0 && !isSealed(e) {
+				t.Fatalf("step %d has not sealed the event of a live writer", steps)
+			}
+			if n := len(s.writers.surveyed); n > 3*defaultWritersPerStep {
+				t.Fatalf("step %d surveyed %d writers", steps, n)
+			}
+		}
+		all = ask[int64](t, conn, `SELECT count(*) FROM audit.leaves WHERE writer < '1'`) >= int64(names)
+	}
+	lost := ask[int](t, conn, `SELECT count(*) FROM audit.events WHERE kind = 'writer_lost'`)
+	if lost == 0 || lost > maxLostPerStep*steps {
+		t.Errorf("%d events of kind writer_lost in %d steps", lost, steps)
+	}
+	if st := s.Status(); len(st.Findings) != maxBlockedFindings+1 || st.UnsealedSince.IsZero() {
+		t.Errorf("%d findings, unsealed since %s", len(st.Findings), st.UnsealedSince)
+	}
+	t.Logf("%d steps in %d passes", steps, passes)
+}
+
+// TestTurnsAreNeeded: without turns one step surveys every name that the login has
+// made. Without a share for live writers those names keep a live writer waiting.
+func TestTurnsAreNeeded(t *testing.T) {
+	t.Parallel()
+	const names = 3000
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
+	seal(t, s)
+	makeNames(t, db.URL(postgres.Writer), names)
+	for n := range 50 {
+		record(t, l, decision("allow", n))
+	}
+	s.drop()
+	s.writersPerStep, s.config.Batch = 1_000_000, 200
+	waiting := func() int64 {
+		return ask[int64](t, connection(t, db.URL("")), `SELECT count(*) FROM audit.events e WHERE writer = $1
+			AND NOT EXISTS (SELECT FROM audit.leaves l WHERE l.writer = e.writer AND l.writer_sequence = e.writer_sequence)`, l.Writer())
+	}
+	s.shares = divide
+	if _, err := s.step(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.writers.surveyed) < names || waiting() == 0 {
+		t.Errorf("negative control: %d writers surveyed, %d events of the live one wait", len(s.writers.surveyed), waiting())
+	}
+	s.shares = shares
+	if _, err := s.step(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := waiting(); n > 0 {
+		t.Errorf("with their own share %d events of the live writer wait", n)
+	}
+}
