@@ -105,8 +105,8 @@ type Event struct {
 	UpstreamProxy  string // the URL of the proxy that the way out led through; empty: none
 	DialedAddress  netip.Addr
 	Addresses      []netip.Addr // all that were pinned; empty also where that is DialedAddress alone
-	BytesSent      int64        // bytes from the client to the target; only in a closing event
-	BytesReceived  int64        // and back
+	BytesSent      int64        // bytes written to the connection to the target; only in a closing event
+	BytesReceived  int64        // bytes read from it and passed on
 	Duration       time.Duration
 	CloseReason    string
 	UpstreamStatus int

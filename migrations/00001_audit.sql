@@ -110,8 +110,8 @@ COMMENT ON COLUMN audit.events.status IS 'The HTTP status that Sallyport answere
 COMMENT ON COLUMN audit.events.upstream_proxy IS 'The upstream proxy, as a URL. Null where the connection was direct, and where the request was refused before one was chosen.';
 COMMENT ON COLUMN audit.events.dialed_address IS 'The address of the target that was dialed, or is the first to be dialed. Null in an allow whose name the proxy in upstream_proxy resolved.';
 COMMENT ON COLUMN audit.events.addresses IS 'All addresses of the target that were pinned for dialing. Null if dialed_address is the only one.';
-COMMENT ON COLUMN audit.events.bytes_sent IS 'Bytes from the client to the target. Only in an event that closes.';
-COMMENT ON COLUMN audit.events.bytes_received IS 'Bytes from the target to the client. Only in an event that closes.';
+COMMENT ON COLUMN audit.events.bytes_sent IS 'Bytes written to the connection to the target: what a tunnel relays, or an HTTP request with its head and framing. Only in an event that closes.';
+COMMENT ON COLUMN audit.events.bytes_received IS 'Bytes read from the connection to the target and passed on, counted in the same way. Only in an event that closes.';
 COMMENT ON COLUMN audit.events.duration IS 'How long the tunnel or request lasted, in whole microseconds. Only in an event that closes.';
 COMMENT ON COLUMN audit.events.close_reason IS 'What ended the tunnel or request. audit_unavailable: it was allowed, but recorded too late, so no connection was opened.';
 COMMENT ON COLUMN audit.events.upstream_status IS 'The HTTP status that the target answered with, where it could be read.';

@@ -100,8 +100,8 @@ type Revision struct {
 type Limits struct {
 	Lifetime time.Duration // from the decision to the forced end
 	Idle     time.Duration // without a byte in either direction
-	Sent     int64         // bytes from the client to the target
-	Received int64         // bytes from the target to the client
+	Sent     int64         // bytes_sent: bytes on the connection to the target, an HTTP head and framing included
+	Received int64         // bytes_received: bytes from it, counted in the same way
 
 	// Bytes of all tunnels and requests of the step together, of those whose
 	// decision bounds them so.

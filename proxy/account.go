@@ -72,20 +72,3 @@ func (p *passage) charge(ctx context.Context) *Refusal {
 	}
 	return nil
 }
-
-// Spend counts bytes of a request against what its step may send and receive. It
-// returns the cause to end the request with once there are more than the
-// decision allows, and otherwise nothing. It is safe for concurrent use.
-func (a *Admission) Spend(sent, received int) Cause {
-	if a.account == nil {
-		return ""
-	}
-	limits := a.Decision.Limits
-	if n := a.account.sent.Add(int64(sent)); sent > 0 && limits.StepSent > 0 && n > limits.StepSent {
-		return CauseStepSentLimit
-	}
-	if n := a.account.received.Add(int64(received)); received > 0 && limits.StepReceived > 0 && n > limits.StepReceived {
-		return CauseStepReceivedLimit
-	}
-	return ""
-}

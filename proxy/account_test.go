@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,9 +17,9 @@ func TestStepBytes(t *testing.T) {
 		limits policy.Limits
 		second Outcome
 	}{
-		"of the step":     {policy.Limits{StepSent: 10}, Outcome{Sent: 4, Cause: CauseStepSentLimit}},
+		"of the step":     {policy.Limits{StepSent: 10}, Outcome{Sent: 4, Cause: CauseStepBytesSentLimit}},
 		"of each tunnel":  {policy.Limits{Sent: 10}, Outcome{Sent: 6, Cause: CauseFinished}},
-		"both, the least": {policy.Limits{Sent: 3, StepSent: 100}, Outcome{Sent: 3, Cause: CauseSentLimit}},
+		"both, the least": {policy.Limits{Sent: 3, StepSent: 100}, Outcome{Sent: 3, Cause: CauseBytesSentLimit}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachKind(t, func(t *testing.T, options ...rigOption) {
@@ -35,7 +37,7 @@ func TestStepBytes(t *testing.T) {
 					until(t, "it is counted", func() bool { return spent.sent.Load() == counted })
 				}
 				second := newRig(t, options...)
-				second.admitted.account = first.admitted.account // one gate's, of one step
+				second.admitted.useAccount(first.admitted.account) // one gate's, of one step
 				second.start()
 				write(t, second.client, []byte("ghijkl"))
 				if test.second.Cause == CauseFinished {
@@ -51,7 +53,7 @@ func TestStepBytes(t *testing.T) {
 func TestStepReceivedBytes(t *testing.T) {
 	r := newRig(t, withLimits(policy.Limits{StepReceived: 5})).start()
 	write(t, r.target, []byte("abcdefgh"))
-	r.wantOutcome(CauseStepReceivedLimit, 0, 5)
+	r.wantOutcome(CauseStepBytesReceivedLimit, 0, 5)
 }
 
 // TestStepHasSpentAll: a step that has nothing left is refused before the name is
@@ -65,14 +67,20 @@ func TestStepHasSpentAll(t *testing.T) {
 		if refusal != nil {
 			t.Fatalf("%+v", refusal)
 		}
-		if cause := a.Spend(10, 20); cause != "" {
-			t.Errorf("to the last byte: %s", cause)
+		if sent, received := a.ReserveSent(10), a.ReserveReceived(20); sent != 10 || received != 20 {
+			t.Errorf("to the last byte: %d and %d bytes granted", sent, received)
 		}
-		if cause := a.Spend(1, 0); cause != CauseStepSentLimit {
-			t.Errorf("one more: %q", cause)
+		if n := a.ReserveSent(1); n != 0 {
+			t.Errorf("%d more bytes granted to be sent", n)
 		}
-		if cause := a.Spend(0, 1); cause != CauseStepReceivedLimit {
-			t.Errorf("one more: %q", cause)
+		if cause, r := a.OverSent(); cause != CauseStepBytesSentLimit || r.Reason != policy.StepLimit {
+			t.Errorf("one more: %q, %+v", cause, r)
+		}
+		if n := a.ReserveReceived(1); n != 0 {
+			t.Errorf("%d more bytes granted to be received", n)
+		}
+		if cause, r := a.OverReceived(); cause != CauseStepBytesReceivedLimit || r.Reason != policy.StepLimit {
+			t.Errorf("one more: %q, %+v", cause, r)
 		}
 		resolved := len(w.resolved)
 		if _, refusal := g.Admit(t.Context(), attempt(name)); refusal == nil || refusal.Reason != policy.StepLimit || !refusal.Recorded || len(w.resolved) != resolved {
@@ -95,4 +103,26 @@ func TestStepHasSpentAll(t *testing.T) {
 			x.Close(Outcome{})
 		}
 	})
+}
+
+// TestStepBytesTogether: tunnels of one step that send at the same moment do not
+// pass its limit together.
+func TestStepBytesTogether(t *testing.T) {
+	var spent account
+	var granted atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		m := &meter{step: &spent.sent, stepLimit: 10_000}
+		wg.Go(func() {
+			for range 1000 {
+				n := m.reserve(7)
+				m.unreserve(n / 2)
+				granted.Add(int64(n - n/2))
+			}
+		})
+	}
+	wg.Wait()
+	if granted.Load() != spent.sent.Load() || granted.Load() > 10_000 || granted.Load() < 10_000-50 {
+		t.Errorf("%d bytes were granted of 10000, and %d are counted", granted.Load(), spent.sent.Load())
+	}
 }

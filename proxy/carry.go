@@ -10,7 +10,7 @@ import (
 // carryBuffered moves bytes through a buffer of ours: the way for whatever is
 // not a bare TCP connection on both sides. It waits with a small one, for there
 // may be thousands that wait, and takes a large one while it is worth it.
-func (t *tunnel) carryBuffered(dst io.Writer, src io.Reader, d *direction) ending {
+func (t *tunnel) carryBuffered(dst io.Writer, src io.Reader, d *meter) ending {
 	small := make([]byte, 2<<10)
 	buf := small
 	var large *[]byte
@@ -23,14 +23,18 @@ func (t *tunnel) carryBuffered(dst io.Writer, src io.Reader, d *direction) endin
 		room := d.room(len(buf))
 		n, err := src.Read(buf[:max(room, 1)])
 		if n > 0 {
-			if room == 0 {
+			granted := d.reserve(n)
+			if granted == 0 {
 				return ending{limit: true}
 			}
 			t.touch()
-			m, werr := dst.Write(buf[:n])
-			d.add(m)
+			m, werr := dst.Write(buf[:granted])
+			d.unreserve(granted - m)
 			if werr != nil {
 				return ending{err: werr, wrote: true}
+			}
+			if granted < n {
+				return ending{limit: true}
 			}
 			switch {
 			case large == nil && n == len(small):

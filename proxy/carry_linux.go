@@ -11,7 +11,7 @@ import (
 // TCP connections a direction that waits holds neither a buffer nor a pipe;
 // small messages are copied, and a stream that fills the buffer is spliced
 // through a pipe, so that its bytes never enter this process (splice(2)).
-func (t *tunnel) carry(dst, src net.Conn, d *direction) ending {
+func (t *tunnel) carry(dst, src net.Conn, d *meter) ending {
 	to, ok1 := dst.(*net.TCPConn)
 	from, ok2 := src.(*net.TCPConn)
 	if !ok1 || !ok2 {
@@ -45,7 +45,7 @@ const (
 // mover carries one direction. What fill took in, pass sends on.
 type mover struct {
 	t  *tunnel
-	d  *direction
+	d  *meter
 	to *net.TCPConn
 
 	splicing bool // the last turn filled the buffer: a stream, worth a pipe
@@ -54,9 +54,10 @@ type mover struct {
 	out      syscall.RawConn // of to, once something was spliced
 	drain    func(fd uintptr) bool
 	buf      *[]byte
-	n        int
+	n        int // taken in
+	granted  int // of them, what the limits let pass
+	unsent   int // of what was granted, what the pipe still holds
 	err      error
-	limit    bool
 }
 
 // fill takes in what is there. It returns false when nothing is, to be called
@@ -86,7 +87,6 @@ func (m *mover) readIn(fd, room int) bool {
 		m.releaseBuffer()
 		return false
 	}
-	m.limit = room == 0 && m.n > 0
 	m.splicing = m.n == len(*m.buf) && !m.noSplice
 	return true
 }
@@ -132,20 +132,21 @@ func (m *mover) pass() (ending, bool) {
 		return ending{err: m.err}, true
 	case m.n == 0:
 		return ending{}, true
-	case m.limit:
+	}
+	if m.granted = m.d.reserve(m.n); m.granted == 0 {
 		return ending{limit: true}, true
 	}
 	m.t.touch()
 	if m.pipe != nil && m.pipe.held > 0 {
 		return m.spliceOut()
 	}
-	n, err := m.to.Write((*m.buf)[:m.n])
-	m.d.add(int(n))
+	n, err := m.to.Write((*m.buf)[:m.granted])
+	m.d.unreserve(m.granted - n)
 	m.releaseBuffer()
 	if err != nil {
 		return ending{err: err, wrote: true}, true
 	}
-	return ending{}, false
+	return ending{limit: m.granted < m.n}, m.granted < m.n
 }
 
 func (m *mover) spliceOut() (ending, bool) {
@@ -156,21 +157,23 @@ func (m *mover) spliceOut() (ending, bool) {
 		}
 		m.out, m.drain = out, m.drainPipe
 	}
+	m.unsent = m.granted
 	err := m.out.Write(m.drain)
+	m.d.unreserve(m.unsent)
 	if err == nil {
 		err = m.err
 	}
 	if err != nil {
 		return ending{err: err, wrote: true}, true
 	}
-	return ending{}, false
+	return ending{limit: m.granted < m.n}, m.granted < m.n
 }
 
-// drainPipe sends what the pipe holds. It returns false when the destination
+// drainPipe sends what was granted of what the pipe holds. It returns false when the destination
 // takes no more for now.
 func (m *mover) drainPipe(fd uintptr) (done bool) {
-	for m.pipe.held > 0 {
-		n, err := syscall.Splice(m.pipe.r, nil, int(fd), nil, m.pipe.held, spliceMove|spliceNonblock)
+	for m.unsent > 0 {
+		n, err := syscall.Splice(m.pipe.r, nil, int(fd), nil, m.unsent, spliceMove|spliceNonblock)
 		switch {
 		case err == syscall.EINTR:
 		case err == syscall.EAGAIN:
@@ -183,7 +186,7 @@ func (m *mover) drainPipe(fd uintptr) (done bool) {
 			return true
 		default:
 			m.pipe.held -= int(n)
-			m.d.add(int(n))
+			m.unsent -= int(n)
 			m.t.touch() // a slow reader is not an idle one
 		}
 	}

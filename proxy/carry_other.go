@@ -5,7 +5,7 @@ package proxy
 import "net"
 
 // carry moves bytes from src to dst until one of them is done.
-func (t *tunnel) carry(dst, src net.Conn, d *direction) ending {
+func (t *tunnel) carry(dst, src net.Conn, d *meter) ending {
 	return t.carryBuffered(dst, src, d)
 }
 

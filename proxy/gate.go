@@ -168,7 +168,7 @@ func (g *Gate) Admit(ctx context.Context, attempt Attempt) (*Admission, *Refusal
 // admission is what got through. It leaves the credential behind: an admission
 // lives as long as its tunnel, and nothing after the gate needs it.
 func (p *passage) admission() *Admission {
-	return &Admission{
+	a := &Admission{
 		ID:        p.id,
 		Principal: p.principal,
 		Decision:  p.decision,
@@ -183,8 +183,9 @@ func (p *passage) admission() *Admission {
 		http:      p.attempt.HTTP,
 		via:       p.via,
 		revision:  p.decision.Revision.Digest,
-		account:   p.account,
 	}
+	a.useAccount(p.account)
+	return a
 }
 
 // passage is one attempt on its way through the gate. Its steps run in order,

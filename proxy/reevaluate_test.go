@@ -230,7 +230,7 @@ func TestPolicyChangeReachesRequests(t *testing.T) {
 		t.Errorf("stopped with %s", cause)
 	}
 	end()
-	out := tr.RunUpgraded(r.admitted, r.stream, nil, r.upstream, 0)
+	out := tr.RunUpgraded(r.admitted, r.stream, nil, r.upstream)
 	if e := r.w.events()[1]; out.Cause != CausePolicyChanged || e.Kind != audit.KindRequestClosed || e.Revision != second.Digest {
 		t.Errorf("ended with %+v, recorded as %+v", out, e)
 	}
@@ -245,7 +245,7 @@ func TestUpgradedIsReevaluated(t *testing.T) {
 	r := newRig(t, withTracker(tr), checked) // TLS is for tunnels only
 	r.admitted.action, r.admitted.http = policy.Forward, &policy.HTTPRequest{Method: "GET", Path: "/chat"}
 	ended := make(chan Outcome, 1)
-	go func() { ended <- tr.RunUpgraded(r.admitted, r.stream, []byte("hi"), r.upstream, 0) }()
+	go func() { ended <- tr.RunUpgraded(r.admitted, r.stream, []byte("hi"), r.upstream) }()
 	wantRead(t, r.target, "hi")
 	c.set(policy.Decision{Verdict: policy.Allow}, nil)
 	red := reevaluate(t, tr, c)

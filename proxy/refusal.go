@@ -119,6 +119,7 @@ var outcomes = map[policy.Reason]outcome{
 
 	policy.AuditUnavailable: {http.StatusServiceUnavailable, "proxy_internal_error", nextRetry, 5 * time.Second},
 	policy.Overloaded:       {http.StatusServiceUnavailable, "connection_limit_reached", nextRetry, time.Second},
+	policy.ByteLimit:        {http.StatusRequestEntityTooLarge, "http_request_denied", "send less at once, or ask for a higher bytes_sent or bytes_received in the rule's limits", 0},
 	policy.StepLimit:        {http.StatusTooManyRequests, "http_request_denied", "let the step open fewer connections at once, or ask whoever runs this proxy about limits.step", time.Second},
 	policy.RepositoryLimit:  {http.StatusTooManyRequests, "http_request_denied", "let fewer steps run at once, or ask whoever runs this proxy about limits.repository", time.Second},
 	policy.InstanceLimit:    {http.StatusServiceUnavailable, "connection_limit_reached", nextRetry, time.Second},

@@ -96,6 +96,7 @@ func TestStatuses(t *testing.T) {
 		400: {policy.CredentialAmbiguous, policy.TargetInvalid, policy.RequestInvalid, policy.TLSRequired},
 		403: {policy.PolicyDenied, policy.NoRuleMatched, policy.PolicyError, policy.AddressProhibited},
 		408: {policy.HeadTimeout, policy.BodyTimeout},
+		413: {policy.ByteLimit},
 		429: {policy.StepLimit, policy.RepositoryLimit},
 		431: {policy.HeadTooLarge},
 		500: {policy.InternalError},

@@ -23,7 +23,7 @@ type tunnel struct {
 	config    TunnelConfig
 	idle      time.Duration
 
-	up, down   direction
+	up, down   *meter       // the admission's
 	lastActive atomic.Int64 // monotonic nanoseconds since the tunnel began
 	began      time.Time
 	halfClosed atomic.Bool
@@ -41,38 +41,6 @@ type tunnel struct {
 	queued int // what the kernel had not delivered when check last looked
 }
 
-// direction counts the bytes of one way and knows their limit.
-type direction struct {
-	moved     atomic.Int64
-	limit     int64         // 0: none
-	step      *atomic.Int64 // of all that the step has open; nil: not counted
-	stepLimit int64         // 0: none
-}
-
-func (d *direction) add(n int) {
-	d.moved.Add(int64(n))
-	if d.step != nil {
-		d.step.Add(int64(n))
-	}
-}
-
-// overStep reports whether it is the step's limit that is reached.
-func (d *direction) overStep() bool {
-	return d.stepLimit > 0 && d.step.Load() >= d.stepLimit
-}
-
-// room is how many bytes may still pass, at most want.
-func (d *direction) room(want int) int {
-	if d.limit > 0 {
-		want = int(min(int64(want), d.limit-d.moved.Load()))
-	}
-	if d.stepLimit > 0 {
-		// Tunnels of one step that look at the same time pass it by a piece each.
-		want = int(min(int64(want), d.stepLimit-d.step.Load()))
-	}
-	return max(want, 0)
-}
-
 func newTunnel(c TunnelConfig, a *Admission, client Stream, early []byte, upstream Stream) *tunnel {
 	limits := a.Decision.Limits
 	t := &tunnel{
@@ -82,6 +50,8 @@ func newTunnel(c TunnelConfig, a *Admission, client Stream, early []byte, upstre
 		upstream:  upstream,
 		config:    c,
 		idle:      stricter(c.IdleTimeout, limits.Idle),
+		up:        &a.sent,
+		down:      &a.received,
 		began:     time.Now(),
 		overdue:   CauseLifetime,
 	}
@@ -96,11 +66,6 @@ func newTunnel(c TunnelConfig, a *Admission, client Stream, early []byte, upstre
 	}
 	// On the monotonic clock: somebody who sets the machine's does not cut tunnels.
 	t.deadline = a.began.Add(lifetime)
-	t.up.limit, t.down.limit = limits.Sent, limits.Received
-	if spent := a.account; spent != nil {
-		t.up.step, t.up.stepLimit = &spent.sent, limits.StepSent
-		t.down.step, t.down.stepLimit = &spent.received, limits.StepReceived
-	}
 	if again := a.reevaluated.Load(); again != nil {
 		t.shorten(again)
 	}
@@ -130,9 +95,9 @@ func (t *tunnel) run() Outcome {
 	t.early = nil
 	var other sync.WaitGroup
 	other.Go(func() {
-		t.finish(t.carry(t.client, t.upstream, &t.down), false)
+		t.finish(t.carry(t.client, t.upstream, t.down), false)
 	})
-	t.finish(t.carry(t.upstream, t.client, &t.up), true)
+	t.finish(t.carry(t.upstream, t.client, t.up), true)
 	other.Wait()
 	t.stopAs(CauseFinished, false)
 	return t.outcome()
@@ -144,10 +109,10 @@ func (t *tunnel) finish(end ending, fromClient bool) {
 	switch {
 	case end.limit && fromClient:
 		t.stopAs(t.overSent(), true)
-	case end.limit && t.down.overStep():
-		t.stopAs(CauseStepReceivedLimit, true)
+	case end.limit && t.down.isStepNearer():
+		t.stopAs(CauseStepBytesReceivedLimit, true)
 	case end.limit:
-		t.stopAs(CauseReceivedLimit, true)
+		t.stopAs(CauseBytesReceivedLimit, true)
 	case fromClient && end.wrote && errors.Is(end.err, syscall.EPIPE):
 		// The target had ended its side in order before it stopped to listen: what
 		// it said is still ours to deliver.
@@ -162,10 +127,10 @@ func (t *tunnel) finish(end ending, fromClient bool) {
 }
 
 func (t *tunnel) overSent() Cause {
-	if t.up.overStep() {
-		return CauseStepSentLimit
+	if t.up.isStepNearer() {
+		return CauseStepBytesSentLimit
 	}
-	return CauseSentLimit
+	return CauseBytesSentLimit
 }
 
 func (t *tunnel) passOnEnd(closeWrite func() error) {
@@ -226,8 +191,9 @@ func causeOf(end ending, fromClient bool) Cause {
 }
 
 func (t *tunnel) sendEarly() bool {
-	n, err := t.upstream.Write(t.early[:t.up.room(len(t.early))])
-	t.up.add(n)
+	granted := t.up.reserve(len(t.early))
+	n, err := t.upstream.Write(t.early[:granted])
+	t.up.unreserve(granted - n)
 	switch {
 	case err != nil:
 		t.stopAs(causeOf(ending{err: err, wrote: true}, true), true)

@@ -46,7 +46,8 @@ func (t *tunnel) setClientDeadline(d time.Time) error {
 func (t *tunnel) outcome() Outcome {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return Outcome{Sent: t.up.moved.Load(), Received: t.down.moved.Load(), Cause: cmp.Or(t.cause, CauseInternal)}
+	sent, received := t.progress()
+	return Outcome{Sent: sent, Received: received, Cause: cmp.Or(t.cause, CauseInternal)}
 }
 
 func (t *tunnel) close() {

@@ -139,9 +139,9 @@ func TestByteLimits(t *testing.T) {
 }
 
 func checkLimit(t *testing.T, limit, more int, up bool, options []rigOption) {
-	limits, cause := policy.Limits{Received: int64(limit)}, CauseReceivedLimit
+	limits, cause := policy.Limits{Received: int64(limit)}, CauseBytesReceivedLimit
 	if up {
-		limits, cause = policy.Limits{Sent: int64(limit)}, CauseSentLimit
+		limits, cause = policy.Limits{Sent: int64(limit)}, CauseBytesSentLimit
 	}
 	r := openTunnel(t, append(options, withLimits(limits))...)
 	var from, to Stream = r.target, r.client
@@ -168,7 +168,7 @@ func checkLimit(t *testing.T, limit, more int, up bool, options []rigOption) {
 }
 
 func TestByteLimitOfEarlyBytes(t *testing.T) {
-	for early, want := range map[string]Cause{"12345": CauseFinished, "123456": CauseSentLimit} {
+	for early, want := range map[string]Cause{"12345": CauseFinished, "123456": CauseBytesSentLimit} {
 		r := openTunnel(t, withEarly([]byte(early)), withLimits(policy.Limits{Sent: 5}))
 		_ = r.client.CloseWrite()
 		got, _ := io.ReadAll(r.target)

@@ -16,7 +16,8 @@ func TestStoppedBeforeItBecomesATunnel(t *testing.T) {
 		t.Fatalf("closed %d", n)
 	}
 	end()
-	out := r.tracker.RunUpgraded(r.admitted, r.stream, nil, r.upstream, 7)
+	r.admitted.ReserveReceived(7)
+	out := r.tracker.RunUpgraded(r.admitted, r.stream, nil, r.upstream)
 	if out.Cause != CauseOperator || out.UpstreamStatus != 101 || out.Received != 7 {
 		t.Errorf("it ended as %+v", out)
 	}
@@ -28,7 +29,7 @@ func TestUpgradedIsNotCheckedForTLS(t *testing.T) {
 	r := newRig(t, checked)
 	r.admitted.action = policy.Forward
 	ended := make(chan Outcome, 1)
-	go func() { ended <- r.tracker.RunUpgraded(r.admitted, r.stream, []byte("not TLS"), r.upstream, 0) }()
+	go func() { ended <- r.tracker.RunUpgraded(r.admitted, r.stream, []byte("not TLS"), r.upstream) }()
 	got := make([]byte, 7)
 	if n, err := r.target.Read(got); err != nil || string(got[:n]) != "not TLS" {
 		t.Errorf("the target got %q, %v", got[:n], err)

@@ -69,7 +69,7 @@ func groupOf(reason string) string {
 		return "the address of the target"
 	case policy.TargetUnreachable, policy.TargetTimeout, policy.UpstreamUnavailable, policy.UpstreamTimeout, policy.ResponseInvalid:
 		return "the target or the way there"
-	case policy.StepLimit, policy.RepositoryLimit, policy.InstanceLimit, policy.Overloaded:
+	case policy.ByteLimit, policy.StepLimit, policy.RepositoryLimit, policy.InstanceLimit, policy.Overloaded:
 		return "over a limit"
 	case policy.ShuttingDown, policy.EmergencyStop:
 		return "stopped"

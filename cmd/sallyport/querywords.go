@@ -16,7 +16,7 @@ var reasonWords = func() []string {
 		policy.PolicyAllowed, policy.PolicyDenied, policy.NoRuleMatched, policy.PolicyError,
 		policy.TargetInvalid, policy.RequestInvalid, policy.HeadTooLarge, policy.HeadTimeout, policy.AddressProhibited, policy.NameUnresolved,
 		policy.AuditUnavailable, policy.TargetUnreachable, policy.TargetTimeout, policy.UpstreamUnavailable, policy.UpstreamTimeout, policy.ResponseInvalid,
-		policy.Overloaded, policy.StepLimit, policy.RepositoryLimit, policy.InstanceLimit, policy.ShuttingDown, policy.EmergencyStop, policy.InternalError,
+		policy.Overloaded, policy.ByteLimit, policy.StepLimit, policy.RepositoryLimit, policy.InstanceLimit, policy.ShuttingDown, policy.EmergencyStop, policy.InternalError,
 		policy.CredentialMissing, policy.CredentialAmbiguous, policy.CredentialMalformed, policy.CredentialTooLarge, policy.CredentialAlgorithm,
 		policy.CredentialKeyUnknown, policy.CredentialSignature, policy.CredentialIssuer, policy.CredentialAudience, policy.CredentialExpired,
 		policy.CredentialNotYetValid, policy.CredentialLifetime, policy.CredentialWorkspace, policy.CredentialSubject, policy.CredentialClaims,

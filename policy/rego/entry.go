@@ -20,7 +20,7 @@ const maxMessageBytes = 1024
 //	message   a word to the client
 //	protocol  "tls" (default) or "any"
 //	address   true: the entry covers IP literals too
-//	limits    {"lifetime": "2h", "idle": "5m", "sent": 1048576, "received": 1073741824, "step_sent": 10485760, "step_received": 10737418240}:
+//	limits    {"lifetime": "2h", "idle": "5m", "bytes_sent": 1048576, "bytes_received": 1073741824, "step_bytes_sent": 10485760, "step_bytes_received": 10737418240}:
 //	          durations as Go writes them, sizes in bytes
 //	expires   an RFC 3339 time from which on the entry does not count
 //	always    true: report mode does not soften the deny
@@ -40,7 +40,7 @@ var valueHint = map[string]string{
 	"protocol": `write "tls" or "any"`,
 	"address":  "write true or false",
 	"always":   "write true or false",
-	"limits":   `write any of {"lifetime": "2h", "idle": "5m", "sent": 1048576, "received": 1073741824, "step_sent": 10485760, "step_received": 10737418240}`,
+	"limits":   `write any of {"lifetime": "2h", "idle": "5m", "bytes_sent": 1048576, "bytes_received": 1073741824, "step_bytes_sent": 10485760, "step_bytes_received": 10737418240}`,
 	"expires":  `write a time such as "2026-12-31T00:00:00Z"`,
 }
 
@@ -124,13 +124,13 @@ func readLimits(value ast.Value) (limits policy.Limits, err error) {
 			limits.Lifetime, err = duration(v.Value)
 		case "idle":
 			limits.Idle, err = duration(v.Value)
-		case "sent":
+		case "bytes_sent":
 			limits.Sent, err = size(v.Value)
-		case "received":
+		case "bytes_received":
 			limits.Received, err = size(v.Value)
-		case "step_sent":
+		case "step_bytes_sent":
 			limits.StepSent, err = size(v.Value)
-		case "step_received":
+		case "step_bytes_received":
 			limits.StepReceived, err = size(v.Value)
 		default:
 			return fmt.Errorf("has the unknown key %s", k)

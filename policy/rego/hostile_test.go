@@ -118,7 +118,7 @@ var hostile = []struct {
 	{"an always that is a number", org("deny contains {\"rule\": \"x\", \"always\": 1}"), inOrg + "3", "always is neither true nor false"},
 	{"an end that is no time", org("allow contains {\"rule\": \"x\", \"expires\": \"soon\"}"), inOrg + "3", "expires is not an RFC 3339 time"},
 	{"a limit without a unit", org("allow contains {\"rule\": \"x\", \"limits\": {\"idle\": \"30\"}}"), inOrg + "3", "limits has a idle"},
-	{"a negative limit", org("allow contains {\"rule\": \"x\", \"limits\": {\"sent\": -1}}"), inOrg + "3", "limits has a sent"},
+	{"a negative limit", org("allow contains {\"rule\": \"x\", \"limits\": {\"bytes_sent\": -1}}"), inOrg + "3", "limits has a bytes_sent"},
 	{"an unknown limit", org("allow contains {\"rule\": \"x\", \"limits\": {\"size\": 1}}"), inOrg + "3", "limits has the unknown key"},
 	{"a message that is a list", org("deny contains {\"rule\": \"x\", \"message\": [\"a\"]}"), inOrg + "3", "message is no string"},
 

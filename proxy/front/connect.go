@@ -63,13 +63,13 @@ func (c *conn) connect(h *head) (handed bool) {
 		return false
 	}
 	handed = true
-	c.becomeTunnel(a, upstream, -1)
+	c.becomeTunnel(a, upstream, false)
 	return true
 }
 
-// becomeTunnel hands the connection on to the tracker. received is for
+// becomeTunnel hands the connection on to the tracker. upgraded is for
 // [Server.tunnel].
-func (c *conn) becomeTunnel(a *proxy.Admission, upstream proxy.Stream, received int) {
+func (c *conn) becomeTunnel(a *proxy.Admission, upstream proxy.Stream, upgraded bool) {
 	// What came with the CONNECT belongs to the tunnel.
 	early := bytes.Clone(c.buf.b[c.buf.start:c.buf.end])
 	if len(early) == 0 {
@@ -78,7 +78,7 @@ func (c *conn) becomeTunnel(a *proxy.Admission, upstream proxy.Stream, received 
 	c.release()
 	// From here on the connection is the tracker's to close, and not Shutdown's.
 	c.server.forget(c)
-	go c.server.tunnel(a, c.listener.Name, c.stream, early, upstream, received)
+	go c.server.tunnel(a, c.listener.Name, c.stream, early, upstream, upgraded)
 }
 
 // establish answers 200 and takes all deadlines off the connection.

@@ -170,9 +170,8 @@ func (s *Server) panicked(listener string, p any) {
 // that the stack on which the decision was made, which is deep, is not kept for
 // hours under an idle tunnel.
 //
-// Where the connection comes from a request, received is what [proxy.Tracker.RunUpgraded]
-// wants to know, and otherwise negative.
-func (s *Server) tunnel(a *proxy.Admission, listener string, client proxy.Stream, early []byte, upstream proxy.Stream, received int) {
+// upgraded: the connection comes from a request that has become a tunnel.
+func (s *Server) tunnel(a *proxy.Admission, listener string, client proxy.Stream, early []byte, upstream proxy.Stream, upgraded bool) {
 	defer s.routines.Done()
 	defer s.open.Add(-1)
 	defer func() {
@@ -183,8 +182,8 @@ func (s *Server) tunnel(a *proxy.Admission, listener string, client proxy.Stream
 			a.Close(proxy.Outcome{Cause: proxy.CauseInternal})
 		}
 	}()
-	if received >= 0 {
-		s.config.Tracker.RunUpgraded(a, client, early, upstream, received)
+	if upgraded {
+		s.config.Tracker.RunUpgraded(a, client, early, upstream)
 		return
 	}
 	s.config.Tracker.Run(a, client, early, upstream)

@@ -17,7 +17,6 @@ import (
 type switched struct {
 	admission *proxy.Admission
 	upstream  proxy.Stream
-	received  int // bytes of the new protocol that the client has got with the answer
 }
 
 func (h *head) wantsWebSocket() bool {
@@ -78,7 +77,7 @@ func (w *response) Upgrade(target proxy.Stream, behind []byte) bool {
 	if _, err := w.send(b); err != nil {
 		return false
 	}
-	w.switched = &switched{upstream: target, received: len(behind)}
+	w.switched = &switched{upstream: target}
 	return true
 }
 
@@ -87,10 +86,11 @@ func (c *conn) handOver() (handed bool) {
 	s := c.switched
 	if c.stream.SetDeadline(time.Time{}) != nil {
 		_ = s.upstream.Close()
-		s.admission.Close(proxy.Outcome{Cause: proxy.CauseClientError, Received: int64(s.received),
+		sent, received := s.admission.Moved()
+		s.admission.Close(proxy.Outcome{Cause: proxy.CauseClientError, Sent: sent, Received: received,
 			Status: http.StatusSwitchingProtocols, UpstreamStatus: http.StatusSwitchingProtocols})
 		return false
 	}
-	c.becomeTunnel(s.admission, s.upstream, s.received)
+	c.becomeTunnel(s.admission, s.upstream, true)
 	return true
 }

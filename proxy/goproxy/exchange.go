@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -26,10 +25,9 @@ type exchange struct {
 	used      *connection
 	switched  *switched // where the target has agreed
 
-	sent     atomic.Int64 // of the request's body; its reader is another goroutine
-	received int64
-	status   int // what the client was answered
-	upstream int // what the target answered
+	bodyRead atomic.Bool // bytes of the request's body were read; its reader is another goroutine
+	status   int         // what the client was answered
+	upstream int         // what the target answered
 
 	mu      sync.Mutex
 	cause   proxy.Cause
@@ -160,7 +158,8 @@ func (x *exchange) settle() {
 func (x *exchange) outcome() proxy.Outcome {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	o := proxy.Outcome{Sent: x.sent.Load(), Received: x.received, Cause: x.cause, Status: x.status, UpstreamStatus: x.upstream}
+	sent, received := x.admission.Moved()
+	o := proxy.Outcome{Sent: sent, Received: received, Cause: x.cause, Status: x.status, UpstreamStatus: x.upstream}
 	if o.Cause == "" {
 		o.Cause = proxy.CauseFinished
 	}
@@ -229,27 +228,16 @@ func (x *exchange) ReadFrom(from io.Reader) (total int64, err error) {
 	}
 }
 
-// requestBody counts what goes to the target, holds the decision's limit, and
-// cannot be read twice.
+// requestBody is the request's content, which cannot be read twice.
 type requestBody struct {
 	x    *exchange
 	from io.ReadCloser
 }
 
-var errSentLimit = errors.New("the request's body is longer than the decision allows")
-
 func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.from.Read(p)
-	sent := b.x.sent.Add(int64(n))
-	if limit := b.x.admission.Decision.Limits.Sent; limit > 0 && sent > limit {
-		b.x.sent.Add(int64(-n))
-		b.x.fail(proxy.CauseSentLimit, b.x.tooLarge(limit, "a request"))
-		return 0, errSentLimit
-	}
-	if cause := b.x.admission.Spend(n, 0); cause != "" {
-		b.x.sent.Add(int64(-n))
-		b.x.fail(cause, b.x.tooLarge(b.x.admission.Decision.Limits.StepSent, "the step"))
-		return 0, errSentLimit
+	if n > 0 {
+		b.x.bodyRead.Store(true)
 	}
 	if err == nil || err == io.EOF {
 		return n, err
@@ -269,33 +257,16 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (x *exchange) tooLarge(limit int64, whose string) *proxy.Refusal {
-	r := proxy.NewRefusal(policy.RequestInvalid, "the request goes over the "+strconv.FormatInt(limit, 10)+" bytes that its rule allows "+whose)
-	r.Status = http.StatusRequestEntityTooLarge
-	return x.admission.Refuse(r)
-}
-
 func (b *requestBody) Close() error { return b.from.Close() }
 
-// responseBody counts what comes from the target and tells its end from its loss.
+// responseBody tells the end of an answer from its loss.
 type responseBody struct {
 	x *exchange
 	io.ReadCloser
 }
 
-var errReceivedLimit = errors.New("the answer is longer than the decision allows")
-
 func (b *responseBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	b.x.received += int64(n)
-	if limit := b.x.admission.Decision.Limits.Received; limit > 0 && b.x.received > limit {
-		b.x.fail(proxy.CauseReceivedLimit, nil)
-		return 0, errReceivedLimit
-	}
-	if cause := b.x.admission.Spend(0, n); cause != "" {
-		b.x.fail(cause, nil)
-		return 0, errReceivedLimit
-	}
 	if err != nil && err != io.EOF {
 		b.x.fail(lossCause(err), nil)
 	}

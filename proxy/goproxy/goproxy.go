@@ -178,6 +178,9 @@ func (f *Forwarder) Forward(w http.ResponseWriter, r *http.Request, a *proxy.Adm
 	if x.switched != nil && x.handOver() {
 		return
 	}
+	if x.used != nil {
+		x.used.release(x)
+	}
 	x.settle()
 	a.CloseInBackground(x.outcome())
 }

@@ -241,3 +241,59 @@ func (s *target) seen() []string {
 	defer s.mu.Unlock()
 	return s.requests
 }
+
+// counter is a target that answers each request, and counts all bytes that it gets.
+type counter struct {
+	port string
+	wait func() int64 // closes the target, and returns how many bytes it got
+}
+
+func counting(t *testing.T, answer string) *counter {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &counter{}
+	_, c.port, _ = net.SplitHostPort(l.Addr().String())
+	var got atomic.Int64
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer func() { _ = conn.Close() }()
+				_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+				in := bufio.NewReader(io.TeeReader(conn, countWriter{&got}))
+				for {
+					r, err := http.ReadRequest(in)
+					if err != nil {
+						break
+					}
+					if _, err := io.Copy(io.Discard, r.Body); err != nil {
+						break
+					}
+					_, _ = io.WriteString(conn, answer)
+				}
+				_, _ = io.Copy(io.Discard, in)
+			})
+		}
+	})
+	var once sync.Once
+	c.wait = func() int64 {
+		once.Do(func() { _ = l.Close(); wg.Wait() })
+		return got.Load()
+	}
+	t.Cleanup(func() { c.wait() })
+	return c
+}
+
+type countWriter struct{ n *atomic.Int64 }
+
+func (w countWriter) Write(p []byte) (int, error) {
+	w.n.Add(int64(len(p)))
+	return len(p), nil
+}

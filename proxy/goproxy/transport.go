@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
@@ -47,20 +46,6 @@ func poolKey(a *proxy.Admission) string {
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
-}
-
-// connection counts what was written, so that a request that never left can be
-// told from one that may have arrived.
-type connection struct {
-	proxy.Stream
-	to      netip.AddrPort // the pinned address; invalid where another proxy resolves the name
-	written atomic.Int64
-}
-
-func (c *connection) Write(p []byte) (int, error) {
-	n, err := c.Stream.Write(p)
-	c.written.Add(int64(n))
-	return n, err
 }
 
 // dialError carries a refusal through the transport.
@@ -119,6 +104,7 @@ func (x *exchange) send(r *http.Request, fresh string) (*http.Response, error) {
 		if c, ok := info.Conn.(*connection); ok {
 			used, reused, before = c, info.Reused, c.written.Load()
 			x.used = c
+			c.serve(x)
 			if info.Reused {
 				x.admission.Reached(c.to)
 			}
@@ -131,7 +117,7 @@ func (x *exchange) send(r *http.Request, fresh string) (*http.Response, error) {
 		out.Header["Connection"], out.Header["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
 	}
 	resp, err := x.forwarder.transport.RoundTrip(out)
-	if err == nil || fresh != "" || !reused || used == nil || used.written.Load() != before || x.sent.Load() > 0 ||
+	if err == nil || fresh != "" || !reused || used == nil || used.written.Load() != before || x.bodyRead.Load() ||
 		r.Context().Err() != nil || x.failed() {
 		return resp, err
 	}

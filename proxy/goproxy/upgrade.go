@@ -32,14 +32,12 @@ func (x *exchange) takeOver(resp *http.Response) error {
 	}
 	if problem == "" {
 		behind, err := behindAnswer(resp.Body, x.used.Stream)
-		limit := x.admission.Decision.Limits.Received
 		switch {
-		case err != nil:
-			problem = "its connection broke"
-		case limit > 0 && int64(len(behind)) > limit:
-			x.fail(proxy.CauseReceivedLimit, nil)
+		case x.failed():
 			_ = resp.Body.Close()
 			return errReceivedLimit
+		case err != nil:
+			problem = "its connection broke"
 		default:
 			x.switched = &switched{x.used.Stream, resp.Header, behind}
 			return errSwitched

@@ -127,7 +127,7 @@ func TestWebSocket(t *testing.T) {
 	}
 	decision, end := <-k.events, <-k.events
 	if decision.Verdict != "allow" || end.Kind != audit.KindRequestClosed || end.DecisionID != decision.DecisionID || end.UpstreamStatus != 101 ||
-		end.Status != 101 || end.BytesSent != 23 || end.BytesReceived != 36 || end.CloseReason != "finished" || end.DialedAddress.String() != "127.0.0.1" {
+		end.Status != 101 || end.BytesSent != int64(len(head))+23 || end.BytesReceived != int64(len(agreed))+36 || end.CloseReason != "finished" || end.DialedAddress.String() != "127.0.0.1" {
 		t.Errorf("the end is %+v", end)
 	}
 }
@@ -139,10 +139,10 @@ func TestWebSocketLimits(t *testing.T) {
 		limits policy.Limits
 		do     func(*keeping, net.Conn)
 	}{
-		"sent_limit":     {policy.Limits{Sent: 5}, func(_ *keeping, c net.Conn) { _, _ = io.WriteString(c, "too much") }},
-		"received_limit": {policy.Limits{Received: 5}, func(_ *keeping, c net.Conn) { _, _ = io.WriteString(c, "too much") }},
-		"lifetime":       {policy.Limits{Lifetime: 200 * time.Millisecond}, func(*keeping, net.Conn) {}},
-		"idle_timeout":   {policy.Limits{Idle: 100 * time.Millisecond}, func(*keeping, net.Conn) {}},
+		"bytes_sent_limit":     {policy.Limits{Sent: 400}, func(_ *keeping, c net.Conn) { _, _ = io.WriteString(c, strings.Repeat("too much", 50)) }},
+		"bytes_received_limit": {policy.Limits{Received: 400}, func(_ *keeping, c net.Conn) { _, _ = io.WriteString(c, strings.Repeat("too much", 50)) }},
+		"lifetime":             {policy.Limits{Lifetime: 200 * time.Millisecond}, func(*keeping, net.Conn) {}},
+		"idle_timeout":         {policy.Limits{Idle: 100 * time.Millisecond}, func(*keeping, net.Conn) {}},
 		"operator": {policy.Limits{}, func(k *keeping, _ net.Conn) {
 			look := time.NewTicker(time.Millisecond)
 			defer look.Stop()
@@ -171,7 +171,7 @@ func TestWebSocketLimits(t *testing.T) {
 	}
 	// What comes with the answer counts as well.
 	k := newKeeping()
-	k.limits.Received = 5
+	k.limits.Received = int64(len(agreed)) + 5
 	port, _ := chat(t, agreed+"too much")
 	conn, err := net.Dial("tcp", serveFront(t, k))
 	if err != nil {
@@ -179,11 +179,11 @@ func TestWebSocketLimits(t *testing.T) {
 	}
 	defer func() { _ = conn.Close() }()
 	_, _ = io.WriteString(conn, strings.Replace(handshake, "{P}", port, 1))
-	if got, _ := io.ReadAll(conn); len(got) != 0 {
+	if got, _ := io.ReadAll(conn); !strings.HasPrefix(string(got), "HTTP/1.1 502 ") || !strings.Contains(string(got), "byte_limit") {
 		t.Errorf("the client got %q", got)
 	}
 	<-k.events
-	if end := <-k.events; end.CloseReason != "received_limit" {
+	if end := <-k.events; end.CloseReason != "bytes_received_limit" || end.BytesReceived != k.limits.Received {
 		t.Errorf("the end is %+v", end)
 	}
 }

@@ -10,7 +10,7 @@ import data.sallyport.lib
 allow contains {
 	"rule": "settle-with-partner",
 	"message": "settlement",
-	"limits": {"lifetime": "30m", "sent": 104857600},
+	"limits": {"lifetime": "30m", "bytes_sent": 104857600},
 } if {
 	input.principal.deployment.type == "production"
 	lib.target_in(input.target, {"api.partner.example", "api.partner.example:8443"})
