@@ -65,8 +65,8 @@ const LibraryFolder = "vendor/sallyport"
 
 // Belongs reports whether a file at this path is part of a policy tree: every
 // *.rego, wherever it is, so that one in the wrong place is an error and not
-// silently without effect; and *.yaml, *.yml and *.json below data/. Whatever
-// else a repository holds, from its README to its pipeline, is not, and neither
+// silently without effect; *.yaml, *.yml and *.json below data/; and for the same
+// reason what is misnamed (see [Misnamed]). Whatever else a repository holds, from its README to its pipeline, is not, and neither
 // is what lies below a top-level folder whose name begins with a dot.
 func Belongs(path string) bool {
 	if strings.HasPrefix(path, ".") {
@@ -76,7 +76,10 @@ func Belongs(path string) bool {
 	case strings.HasSuffix(path, ".rego"):
 		return true
 	case strings.HasPrefix(path, "data/"):
-		return strings.HasSuffix(path, ".yaml") || strings.HasSuffix(path, ".yml") || strings.HasSuffix(path, ".json")
+		if strings.HasSuffix(path, ".yaml") || strings.HasSuffix(path, ".yml") || strings.HasSuffix(path, ".json") {
+			return true
+		}
 	}
-	return false
+	message, _ := Misnamed(path)
+	return message != ""
 }

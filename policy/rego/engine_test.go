@@ -22,7 +22,7 @@ func TestEngineWithoutPolicyDenies(t *testing.T) {
 // TestEmptyPolicyDenies: a missing package is an empty set.
 func TestEmptyPolicyDenies(t *testing.T) {
 	for name, files := range map[string]string{
-		"no rules":               org("p := 1"),
+		"no rules":               "-- egress/a.rego --\npackage sallyport.egress\n",
 		"data only":              "-- data/x.yaml --\na: 1\n",
 		"only delegates":         org("delegate contains {\"rule\": \"d\"}"),
 		"another repository's":   repo("allow contains {\"rule\": \"x\"}"),

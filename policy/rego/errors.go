@@ -66,34 +66,3 @@ func (e Errors) sorted() Errors {
 		return a.File == b.File && a.Line == b.Line && a.Column == b.Column && a.Message == b.Message
 	})
 }
-
-// nearest returns the candidate that s was probably meant to be, or "".
-func nearest(s string, candidates []string) string {
-	best, bound := "", max(1, len(s)/2)+1
-	for _, c := range candidates {
-		if d := distance(strings.ToLower(s), c); d < bound {
-			best, bound = c, d
-		}
-	}
-	return best
-}
-
-// distance is the number of bytes to insert, remove or replace (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
-}

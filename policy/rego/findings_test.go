@@ -120,7 +120,7 @@ func TestFindingsOfAnother(t *testing.T) {
 // decides nothing that does not pass. The repository is denied everything, and the
 // error says where the fault is. Without the checking at first use it decides.
 func TestForgedFindings(t *testing.T) {
-	const organisation = "-- egress/a.rego --\npackage sallyport.egress\n\ndelegate contains {\"rule\": \"d\"}\n\nsecret := \"x\"\n"
+	const organisation = "-- egress/a.rego --\npackage sallyport.egress\n\ndelegate contains {\"rule\": \"d\"}\n"
 	const good = "-- repositories/acme/tools/a.rego --\npackage sallyport.repository[\"acme/tools\"]\n\nallow contains {\"rule\": \"own\"}\n"
 	own := func(text string) string {
 		return "-- repositories/acme/payments/a.rego --\npackage sallyport.repository[\"acme/payments\"]\n\n" + text + "\n"

@@ -189,9 +189,9 @@ var hostile = []struct {
 	{"a test file that defines a helper", org("p := 1") + "-- egress/a_test.rego --\npackage sallyport.egress\n\nhelper := 1\n", "egress/a_test.rego:3", "defines tests only, and helper is none"},
 	{"a test file of another package", org("p := 1") + "-- egress/a_test.rego --\npackage sallyport.lib\n\ntest_x if true\n", "egress/a_test.rego:1:1", "does not belong into this test file: write: package sallyport.egress_test"},
 	{"a test that is not run", org("p := 1") + "-- egress/a_test.rego --\npackage sallyport.egress_test\n\ntodo_test_x if true\n", "egress/a_test.rego:3", "a test that is not run is no test"},
-	{"a repository's test that reads the organisation's rules", repo("p := 1") + "-- repositories/acme/tools/a_test.rego --\npackage sallyport.repository_test[\"acme/tools\"]\n\ntest_x if count(data.sallyport.egress.allow) == 0\n", "repositories/acme/tools/a_test.rego:3", "cannot read sallyport.egress"},
-	{"a test that fails", org("p := 1") + "-- egress/a_test.rego --\npackage sallyport.egress_test\n\ntest_x if data.sallyport.egress.p == 2\n", "egress/a_test.rego:3", "the test test_x failed"},
-	{"a test that divides by zero", org("p := 0") + "-- egress/a_test.rego --\npackage sallyport.egress_test\n\ntest_x if 1 / data.sallyport.egress.p == 2\n", "egress/a_test.rego:3", "the test test_x failed"},
+	{"a repository's test that reads the organisation's rules", repo("allow contains {\"rule\": \"x\"}") + "-- repositories/acme/tools/a_test.rego --\npackage sallyport.repository_test[\"acme/tools\"]\n\ntest_x if count(data.sallyport.egress.allow) == 0\n", "repositories/acme/tools/a_test.rego:3", "cannot read sallyport.egress"},
+	{"a test that fails", org("p := 1\n\nallow contains {\"rule\": \"x\"} if p == 1") + "-- egress/a_test.rego --\npackage sallyport.egress_test\n\ntest_x if data.sallyport.egress.p == 2\n", "egress/a_test.rego:3", "the test test_x failed"},
+	{"a test that divides by zero", org("p := 0\n\nallow contains {\"rule\": \"x\"} if p == 1") + "-- egress/a_test.rego --\npackage sallyport.egress_test\n\ntest_x if 1 / data.sallyport.egress.p == 2\n", "egress/a_test.rego:3", "the test test_x failed"},
 	{"a test without a policy", "-- egress/a_test.rego --\npackage sallyport.egress_test\n\ntest_x if false\n", "egress/a_test.rego:3", "the test test_x failed"},
 }
 
@@ -235,7 +235,7 @@ func TestWithoutNames(t *testing.T) {
 		{"through an alias", org("deny contains {\"rule\": \"x\"} if { d := input.principal.deployment; d.slug == \"x\" }"), inOrg + "3", "deployment.slug is a name"},
 		{"through object.get", org("deny contains {\"rule\": \"x\"} if object.get(input.principal, [\"deployment\", \"name\"], \"\") == \"x\""), inOrg + "3", "deployment.name is a name"},
 		{"by a variable", org("deny contains {\"rule\": \"x\"} if { some k; input.principal.repository[k] == \"acme/tools\" }"), inOrg + "3", "is a name"},
-		{"in a comprehension", org("names := {input.principal.repository.full_name | input.target.port == 443}"), inOrg + "3", "is a name"},
+		{"in a comprehension", org("deny contains {\"rule\": \"x\"} if count({input.principal.repository.full_name | input.target.port == 443}) > 0"), inOrg + "3", "is a name"},
 		{"a folder", repo("allow contains {\"rule\": \"x\"}"), inRepo + "1:1", "the name of this folder needs names"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

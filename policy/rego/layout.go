@@ -9,6 +9,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
 // maxModuleBytes bounds one Rego file. Rules for ten thousand hosts are below
@@ -92,6 +93,14 @@ func (l *loader) layOut(snapshot *policy.Snapshot) {
 			if l.options.Recorded {
 				l.library = append(l.library, source{path: f.Path, content: f.Content})
 			}
+			continue
+		}
+		if message, remedy := policy.Misnamed(f.Path); message != "" {
+			l.fail(Error{File: f.Path, Line: 1, Column: 1, Message: message, Hint: remedy})
+			continue
+		}
+		if message, remedy := check.Content(f.Content); message != "" {
+			l.fail(Error{File: f.Path, Line: 1, Column: 1, Message: message, Hint: remedy})
 			continue
 		}
 		if !strings.HasSuffix(f.Path, ".rego") {

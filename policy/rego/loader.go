@@ -11,7 +11,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
+	"github.com/sallyport/sallyport/internal/nearest"
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
 // The checks that have a name of their own. A test of this package takes one
@@ -30,6 +32,8 @@ const (
 	checkSchema        = "schema"
 	checkEnds          = "it ends"
 	checkTestsOnlyTest = "tests define only tests"
+	checkUnread        = "unread rules"
+	checkSingleNames   = "single names"
 
 	// Not checks, but the order of evaluation.
 	organizationFirst = "the organization's half first"
@@ -201,6 +205,9 @@ func (l *loader) inspect(u *unit) *program {
 		u.reads, u.all = nil, false
 		u.noteReads(resolved, l.libraryModules)
 		l.checkResolved(u, resolved)
+		if !l.options.Recorded { // what was accepted once is evaluated again as it was
+			l.checkMeaning(u, deciding, resolved)
+		}
 	}
 	if len(tests) > 0 && len(l.errors) == before {
 		all := make(map[string]*ast.Module, len(deciding)+len(tests))
@@ -249,7 +256,7 @@ func (l *loader) parseUnit(u *unit) (deciding, tests map[string]*ast.Module) {
 // knows no better.
 func (l *loader) parse(s source) (module *ast.Module, err error) {
 	err = recovered("parsing", func() (err error) {
-		module, err = ast.ParseModuleWithOpts(s.path, string(s.content), ast.ParserOptions{Capabilities: l.capabilities(), RegoVersion: ast.RegoV1})
+		module, err = ast.ParseModuleWithOpts(s.path, strings.TrimPrefix(string(s.content), check.ByteOrderMark), ast.ParserOptions{Capabilities: l.capabilities(), RegoVersion: ast.RegoV1})
 		return err
 	})
 	beginning := ast.NewLocation(nil, s.path, 1, 1)
@@ -337,7 +344,7 @@ func unknownField(ref string) string {
 		if len(known) == 0 {
 			return fmt.Sprintf("input.%s is a single value", parent)
 		}
-		if n := nearest(parts[i], known); n != "" {
+		if n := nearest.Of(parts[i], known); n != "" {
 			return "did you mean input." + strings.Join(append(parts[:i:i], n), ".") + "?"
 		}
 		return strings.TrimSuffix("input."+parent, ".") + " has " + strings.Join(known, ", ")

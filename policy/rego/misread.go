@@ -2,6 +2,8 @@ package rego
 
 import (
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/internal/nearest"
 )
 
 // lintDocuments warns of a rule that reads a document which is not there. In Rego
@@ -58,7 +60,7 @@ func (l *loader) missingDocument(ref ast.Ref) (path, nearby string) {
 					beside = append(beside, string(s))
 				}
 			})
-			if n := nearest(string(name), beside); n != "" {
+			if n := nearest.Of(string(name), beside); n != "" {
 				nearby = path + "." + n
 			}
 			return path + "." + string(name), nearby

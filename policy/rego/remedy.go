@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/internal/nearest"
 )
 
 // ruleForm is how a rule is written.
@@ -56,7 +58,7 @@ func unknownFunction(name string) string {
 	}
 	if called, ok := strings.CutPrefix(name, "data.sallyport.lib."); ok {
 		known := libraryFunctions()
-		if n := nearest(called, known); n != "" {
+		if n := nearest.Of(called, known); n != "" {
 			return "did you mean lib." + n + "?"
 		}
 		return "the library has " + strings.Join(known, ", ")
@@ -67,7 +69,7 @@ func unknownFunction(name string) string {
 			known = append(known, b.Name)
 		}
 	}
-	if n := nearest(name, known); n != "" && distance(name, n) <= max(1, len(name)/4) {
+	if n := nearest.Of(name, known); n != "" && nearest.Distance(name, n) <= max(1, len(name)/4) {
 		return "did you mean " + n + "?"
 	}
 	return "there is no builtin and no function of that name"

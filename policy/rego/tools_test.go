@@ -43,7 +43,7 @@ func TestWarnings(t *testing.T) {
 }
 
 func TestTestReport(t *testing.T) {
-	files := org("allow contains {\"rule\": \"x\"} if input.target.port == 443\n\nother := 1 if input.target.port == 7") + `-- egress/a_test.rego --
+	files := org("allow contains {\"rule\": \"x\"} if input.target.port == 443\n\nallow contains {\"rule\": \"y\"} if input.target.port == 7") + `-- egress/a_test.rego --
 package sallyport.egress_test
 
 import data.sallyport.egress
@@ -110,7 +110,7 @@ func TestRecordedSetDecidesTheSame(t *testing.T) {
 }
 
 func TestSetSpeaksOfItself(t *testing.T) {
-	set := mustLoad(t, org("deny contains {\"rule\": \"x\"} if input.principal.branch == \"main\"")+repo("p := 1"))
+	set := mustLoad(t, org("deny contains {\"rule\": \"x\"} if input.principal.branch == \"main\"")+repo("allow contains {\"rule\": \"x\"}"))
 	if got := set.Repositories(); len(got) != 1 || got[0] != "acme/tools" {
 		t.Errorf("repositories %v", got)
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/internal/nearest"
 )
 
 // checkWritten checks a unit's files as they were written: packages, what they
@@ -210,7 +212,7 @@ func keyHint(set, name string) string {
 			return "only " + other + " has it"
 		}
 	}
-	if n := nearest(name, knownKeys[set]); n != "" {
+	if n := nearest.Of(name, knownKeys[set]); n != "" {
 		return fmt.Sprintf("did you mean %q?", n)
 	}
 	return "it may have " + strings.Join(knownKeys[set], ", ")

@@ -40,7 +40,7 @@ func TestDirectory(t *testing.T) {
 		"repositories/acme/payments/own.rego": "package x",
 		"misplaced.rego":                      "package y",
 		"data/hosts/list.yaml":                "hosts: []",
-		"data/notes.txt":                      "x",
+		"data/notes.md":                       "x",
 		"data/x.json":                         "{}",
 	})
 	if err := os.Symlink("a.rego", filepath.Join(dir, "egress", "linked.rego")); err != nil {

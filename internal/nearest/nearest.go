@@ -1,0 +1,48 @@
+// Package nearest finds the name that a misspelt one was probably meant to be.
+package nearest
+
+import "strings"
+
+// maxBytes bounds what is compared: no name of a configuration or a policy is longer.
+const maxBytes = 200
+
+// Of returns the candidate that s was probably meant to be, or "" where none is
+// near: one that differs in half of its bytes at most, in any case. Of several it
+// is the first of the nearest. The time is bounded for each candidate.
+func Of(s string, candidates []string) string {
+	if len(s) > maxBytes {
+		return ""
+	}
+	s = strings.ToLower(s)
+	best, bound := "", max(1, len(s)/2)+1
+	for _, c := range candidates {
+		if len(c) > maxBytes {
+			continue
+		}
+		if d := Distance(s, strings.ToLower(c)); d < bound {
+			best, bound = c, d
+		}
+	}
+	return best
+}
+
+// Distance is the number of bytes to insert, remove or replace (Levenshtein). It
+// takes time in proportion to the product of both lengths.
+func Distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,95 @@
+package policy
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/sallyport/sallyport/internal/nearest"
+)
+
+// dataExtensions are those of the documents below data/.
+var dataExtensions = []string{".yaml", ".yml", ".json"}
+
+// otherFormats are formats of lists that people keep, and that are not read.
+var otherFormats = []string{".toml", ".csv", ".tsv", ".txt", ".xml", ".ini", ".conf", ".hcl", ".jsonnet", ".cue"}
+
+// Misnamed says why a file that was meant to be part of a policy is not read for its
+// name, and what to do; "" for every other file. A rule or list that is not read is a
+// control that is not in force, so a loader refuses a tree with such a file.
+func Misnamed(file string) (message, remedy string) {
+	base := path.Base(file)
+	if strings.HasPrefix(file, ".") || strings.HasPrefix(base, ".") || strings.HasPrefix(file, LibraryFolder+"/") {
+		return "", "" // not part of the tree; an editor's
+	}
+	top, _, below := strings.Cut(file, "/")
+	lower, extension := strings.ToLower(base), path.Ext(strings.ToLower(base))
+	if extension == ".rego" && path.Ext(base) != ".rego" {
+		return "the file is not read: its extension is " + path.Ext(base), "rename it to end in .rego, in lower case"
+	}
+	if path.Ext(base) == ".rego" || !below {
+		return "", ""
+	}
+	switch {
+	case top == "egress" || top == "repositories":
+		return misnamedRules(base, lower, extension)
+	case top == "data":
+		return misnamedData(base, lower, extension)
+	case slices.Contains(dataExtensions, extension) && isNear(strings.ToLower(top), "data"):
+		return "the file is not read: its folder is " + top + "/", "documents stand below data/"
+	}
+	return "", ""
+}
+
+func misnamedRules(base, lower, extension string) (message, remedy string) {
+	switch {
+	case strings.Contains(lower, ".rego"), isNear(extension, ".rego"):
+		return "the file is not read: " + base + " does not end in .rego", "rename it, or remove it"
+	case slices.Contains(dataExtensions, extension):
+		return "the file is not read: documents do not stand beside rules", "put it below data/, where the folders are its path"
+	}
+	return "", ""
+}
+
+func misnamedData(base, lower, extension string) (message, remedy string) {
+	const rename = "rename it to end in .yaml or .json, or remove it"
+	if slices.Contains(dataExtensions, path.Ext(base)) || strings.HasPrefix(lower, "readme") || extension == ".md" {
+		return "", ""
+	}
+	for _, known := range dataExtensions {
+		if strings.Contains(lower, known) || isNear(extension, known) {
+			return "the file is not read: " + base + " does not end in .yaml, .yml or .json, in lower case", rename
+		}
+	}
+	if slices.Contains(otherFormats, extension) {
+		return "the file is not read: " + extension + " is not a format of documents", "write it as YAML or JSON, in a file that ends in .yaml or .json"
+	}
+	return "", ""
+}
+
+// isNear reports whether a name is another one with a byte more, less or replaced,
+// or with two neighbors swapped.
+func isNear(name, other string) bool {
+	if len(name) > len(other)+2 || name == "" {
+		return false
+	}
+	switch nearest.Distance(name, other) {
+	case 0, 1:
+		return true
+	case 2:
+		return swapped(name, other)
+	}
+	return false
+}
+
+func swapped(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := 0; i+1 < len(a); i++ {
+		if a[i] != b[i] {
+			return a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:]
+		}
+	}
+	return false
+}

@@ -1,0 +1,98 @@
+// Package check holds static checks over a read-only view of a unit: the rules of
+// the organization or of one repository, with the documents that they read. A check
+// finds what is valid Rego or YAML and cannot be meant: a control that is never
+// in force.
+//
+// Nothing is evaluated. Each check takes time in proportion to the size of the
+// files, for repositories' files come from strangers.
+package check
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// Finding is one thing that is wrong with a unit.
+type Finding struct {
+	File         string
+	Line, Column int    // from 1; 0 where the whole file is meant
+	Message      string // what is wrong
+	Hint         string // what to write instead
+	Warning      bool   // the unit loads all the same
+}
+
+// Unit is the read-only view.
+type Unit struct {
+	Package      ast.Ref  // of the deciding files
+	Sets         []string // that are read when a decision is made
+	Organization bool     // not one repository's
+
+	// Resolved are the deciding files once OPA has resolved imports and the names of
+	// rules: every reference to a rule or document begins with data.
+	Resolved map[string]*ast.Module
+	// Compiled are the deciding files as they are evaluated, with what they use of
+	// the library. nil where they did not compile.
+	Compiled map[string]*ast.Module
+}
+
+// at is a finding at a place of a rule. OPA leaves some generated terms without a
+// place; those get their rule's.
+func at(loc, fallback *ast.Location, message, hint string) Finding {
+	if loc == nil || loc.Row == 0 {
+		loc = fallback
+	}
+	f := Finding{Message: message, Hint: hint}
+	if loc != nil {
+		f.File, f.Line, f.Column = loc.File, max(1, loc.Row), max(1, loc.Col)
+	}
+	return f
+}
+
+// sortedPaths are the keys of modules, sorted.
+func sortedPaths(modules map[string]*ast.Module) []string {
+	paths := make([]string, 0, len(modules))
+	for p := range modules {
+		paths = append(paths, p)
+	}
+	slices.Sort(paths)
+	return paths
+}
+
+// firstName is the first part of a rule's reference: the name that it defines
+// something under.
+func firstName(rule *ast.Rule) string {
+	ref := rule.Head.Ref()
+	if len(ref) == 0 {
+		return ""
+	}
+	switch v := ref[0].Value.(type) {
+	case ast.Var:
+		return string(v)
+	case ast.String:
+		return string(v)
+	}
+	return ref[0].String()
+}
+
+// ownName is the rule of the unit's own package that a reference is to. whole says
+// that the reference is to the package, or to a rule by a name that is not literal.
+func (u *Unit) ownName(ref ast.Ref) (name string, whole, ok bool) {
+	if !ref.HasPrefix(u.Package) {
+		return "", false, false
+	}
+	if len(ref) == len(u.Package) {
+		return "", true, true
+	}
+	s, literal := ref[len(u.Package)].Value.(ast.String)
+	return string(s), !literal, true
+}
+
+// sortFindings brings findings into the order of files and lines.
+func sortFindings(list []Finding) {
+	slices.SortStableFunc(list, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), strings.Compare(a.Message, b.Message))
+	})
+}
