@@ -26,13 +26,16 @@ type Decided struct {
 	Message    string
 	Revision   string
 	Commit     string
-	Workspace  string
-	Repository string
-	Deployment string
-	Branch     string
-	Action     string
-	Host       string
-	Port       int
+	// RepositoryRevision is the earlier revision whose rules of the repository took
+	// part; empty: those of Revision did.
+	RepositoryRevision string
+	Workspace          string
+	Repository         string
+	Deployment         string
+	Branch             string
+	Action             string
+	Host               string
+	Port               int
 
 	CredentialKind string
 
@@ -70,6 +73,7 @@ type decidedJSON struct {
 	Message        string          `json:"message"`
 	Revision       string          `json:"revision"`
 	Commit         string          `json:"commit"`
+	OwnRevision    string          `json:"repository_revision"`
 	Input          json.RawMessage `json:"input"`
 	InputParts     *inputParts     `json:"input_parts"`
 	// What the input alone repeats.
@@ -120,7 +124,7 @@ func ReadDecided(record []byte) (d Decided, ok bool, err error) {
 	}
 	return Decided{
 		ID: j.DecisionID, Time: j.Time.UTC(), Verdict: j.Verdict, Mode: j.Mode, WouldDeny: j.WouldDeny, Reason: j.Reason,
-		Rule: j.Rule, Rules: j.Rules, Exceptions: j.Exceptions, Message: j.Message, Revision: j.Revision, Commit: j.Commit,
+		Rule: j.Rule, Rules: j.Rules, Exceptions: j.Exceptions, Message: j.Message, Revision: j.Revision, Commit: j.Commit, RepositoryRevision: j.OwnRevision,
 		Workspace: j.Workspace, Repository: j.Repository, Deployment: j.Deployment, Branch: j.Branch,
 		Action: j.Action, Host: j.Host, Port: j.Port, CredentialKind: j.CredentialKind,
 		WorkspaceUUID: j.WorkspaceUUID, RepositoryUUID: j.RepositoryUUID, DeploymentUUID: j.DeploymentUUID, PipelineUUID: j.PipelineUUID,

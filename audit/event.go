@@ -91,25 +91,28 @@ type Event struct {
 	TargetRaw string // as it came, where it is not the canonical form
 
 	// What came of it.
-	Verdict        string
-	Mode           string
-	WouldDeny      bool
-	Reason         string
-	Rule           string
-	Rules          []string // all that matched; empty also where that is Rule alone
-	Exceptions     []string // places of the policy's exceptions that applied; see [Event.AddExceptions]
-	Message        string
-	Revision       string // the policy's content digest
-	Commit         string // its Git commit
-	Status         int    // ours
-	UpstreamProxy  string // the URL of the proxy that the way out led through; empty: none
-	DialedAddress  netip.Addr
-	Addresses      []netip.Addr // all that were pinned; empty also where that is DialedAddress alone
-	BytesSent      int64        // bytes written to the connection to the target; only in a closing event
-	BytesReceived  int64        // bytes read from it and passed on
-	Duration       time.Duration
-	CloseReason    string
-	UpstreamStatus int
+	Verdict    string
+	Mode       string
+	WouldDeny  bool
+	Reason     string
+	Rule       string
+	Rules      []string // all that matched; empty also where that is Rule alone
+	Exceptions []string // places of the policy's exceptions that applied; see [Event.AddExceptions]
+	Message    string
+	Revision   string // the policy's content digest
+	Commit     string // its Git commit
+	// RepositoryRevision is the digest of the earlier policy whose rules of the
+	// repository took part; empty: those of Revision did.
+	RepositoryRevision string
+	Status             int    // ours
+	UpstreamProxy      string // the URL of the proxy that the way out led through; empty: none
+	DialedAddress      netip.Addr
+	Addresses          []netip.Addr // all that were pinned; empty also where that is DialedAddress alone
+	BytesSent          int64        // bytes written to the connection to the target; only in a closing event
+	BytesReceived      int64        // bytes read from it and passed on
+	Duration           time.Duration
+	CloseReason        string
+	UpstreamStatus     int
 
 	// Attributes tell more, in the order given. Names are ours, values may be anything.
 	Attributes []Attribute

@@ -67,7 +67,7 @@ func (e *Event) Normalise() {
 		(*string)(&e.Kind), &e.Writer, &e.Issuer, &e.CredentialKind,
 		&e.Workspace, &e.Repository, &e.Project, &e.Deployment, &e.DeploymentType, &e.Branch, &e.Listener,
 		&e.Action, &e.Scheme, &e.Host, &e.Method, &e.Verdict, &e.Mode, &e.Reason, &e.Rule,
-		&e.Revision, &e.Commit, &e.UpstreamProxy, &e.CloseReason,
+		&e.Revision, &e.Commit, &e.RepositoryRevision, &e.UpstreamProxy, &e.CloseReason,
 	} {
 		*s = Text(*s, capName)
 	}

@@ -64,6 +64,7 @@ func (e *Event) AppendRecord(b []byte) []byte {
 	b = field(b, "message", e.Message)
 	b = field(b, "revision", e.Revision)
 	b = field(b, "commit", e.Commit)
+	b = field(b, "repository_revision", e.RepositoryRevision)
 	b = integer(b, "status", int64(e.Status), false)
 	b = field(b, "upstream_proxy", e.UpstreamProxy)
 	b = address(b, "dialed_address", e.DialedAddress)

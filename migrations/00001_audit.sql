@@ -51,6 +51,7 @@ CREATE TABLE audit.events (
     message          text COLLATE "C",
     revision         text COLLATE "C",
     commit           text COLLATE "C",
+    repository_revision text COLLATE "C",
     upstream_proxy   text COLLATE "C",
     dialed_address   inet,
     addresses        inet[],
@@ -65,7 +66,7 @@ CREATE TABLE audit.events (
     CONSTRAINT events_length CHECK (octet_length(record) <= 3145728 AND pg_column_size(ROW(
         writer, kind, issuer, credential_kind, workspace, repository, project, deployment, deployment_type, branch,
         client_address, listener, action, scheme, host, method, path, target_raw, verdict, mode, reason, rule, rules,
-        exceptions, message, revision, commit, upstream_proxy, dialed_address, addresses, close_reason)) <= 1048576)
+        exceptions, message, revision, commit, repository_revision, upstream_proxy, dialed_address, addresses, close_reason)) <= 1048576)
 ) PARTITION BY RANGE (time);
 
 COMMENT ON TABLE audit.events IS 'One row for each event, partitioned by month in UTC. Rows are only ever added. The columns are copies for asking; the record is the event.';
@@ -106,6 +107,7 @@ COMMENT ON COLUMN audit.events.exceptions IS 'The places of the exceptions in th
 COMMENT ON COLUMN audit.events.message IS 'The word of the policy author to the client, or the detail of a refusal.';
 COMMENT ON COLUMN audit.events.revision IS 'The digest of the policy that decided, or that ended a tunnel or request; its content is in audit.policies.';
 COMMENT ON COLUMN audit.events.commit IS 'The Git commit of that policy, where it came from Git.';
+COMMENT ON COLUMN audit.events.repository_revision IS 'The digest of the earlier policy whose rules of the repository took part in the decision, because those of the later one were rejected. Null: those of revision did.';
 COMMENT ON COLUMN audit.events.status IS 'The HTTP status that Sallyport answered with.';
 COMMENT ON COLUMN audit.events.upstream_proxy IS 'The upstream proxy, as a URL. Null where the connection was direct, and where the request was refused before one was chosen.';
 COMMENT ON COLUMN audit.events.dialed_address IS 'The address of the target that was dialed, or is the first to be dialed. Null in an allow whose name the proxy in upstream_proxy resolved.';

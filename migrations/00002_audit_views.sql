@@ -24,7 +24,7 @@ SELECT d.time, d.decision_id,
        d.verdict, d.reason, d.rule, d.mode, d.would_deny,
        d.workspace, d.repository, d.project, d.deployment, d.deployment_type, d.branch,
        d.action, d.scheme, d.host, d.port, d.method, d.path, d.target_raw,
-       d.status, d.message, CASE WHEN d.rule IS NOT NULL THEN coalesce(d.rules, ARRAY[d.rule]) END AS rules, d.revision, d.commit,
+       d.status, d.message, CASE WHEN d.rule IS NOT NULL THEN coalesce(d.rules, ARRAY[d.rule]) END AS rules, d.revision, d.commit, d.repository_revision,
        d.upstream_proxy, coalesce(c.dialed_address, d.dialed_address) AS dialed_address, CASE WHEN d.dialed_address IS NOT NULL THEN coalesce(d.addresses, ARRAY[d.dialed_address]) END AS addresses,
        c.time AS closed_at, c.close_reason, c.bytes_sent, c.bytes_received, c.duration, c.upstream_status,
        d.workspace_uuid, d.repository_uuid, d.deployment_uuid, d.pipeline_uuid, d.step_uuid,
@@ -48,7 +48,7 @@ CREATE VIEW audit.denials AS
 SELECT time, decision_id, reason, rule, message,
        workspace, repository, project, deployment, deployment_type, branch,
        action, scheme, host, port, method, path, target_raw,
-       status, CASE WHEN rule IS NOT NULL THEN coalesce(rules, ARRAY[rule]) END AS rules, revision, commit, mode,
+       status, CASE WHEN rule IS NOT NULL THEN coalesce(rules, ARRAY[rule]) END AS rules, revision, commit, repository_revision, mode,
        workspace_uuid, repository_uuid, deployment_uuid, pipeline_uuid, step_uuid,
        issuer, credential_kind, client_address, listener, writer, writer_sequence
 FROM audit.events
@@ -58,7 +58,7 @@ CREATE VIEW audit.would_deny AS
 SELECT time, decision_id, reason, rule, message,
        workspace, repository, project, deployment, deployment_type, branch,
        action, scheme, host, port, method, path,
-       status, CASE WHEN rule IS NOT NULL THEN coalesce(rules, ARRAY[rule]) END AS rules, revision, commit, dialed_address,
+       status, CASE WHEN rule IS NOT NULL THEN coalesce(rules, ARRAY[rule]) END AS rules, revision, commit, repository_revision, dialed_address,
        workspace_uuid, repository_uuid, deployment_uuid, pipeline_uuid, step_uuid,
        issuer, credential_kind, client_address, listener, writer, writer_sequence
 FROM audit.events

@@ -14,7 +14,7 @@ BEGIN ATOMIC
            d.verdict, d.reason, d.rule, d.mode, d.would_deny,
            d.workspace, d.repository, d.project, d.deployment, d.deployment_type, d.branch,
            d.action, d.scheme, d.host, d.port, d.method, d.path, d.target_raw,
-           d.status, d.message, CASE WHEN d.rule IS NOT NULL THEN coalesce(d.rules, ARRAY[d.rule]) END, d.revision, d.commit,
+           d.status, d.message, CASE WHEN d.rule IS NOT NULL THEN coalesce(d.rules, ARRAY[d.rule]) END, d.revision, d.commit, d.repository_revision,
            d.upstream_proxy, coalesce(c.dialed_address, d.dialed_address), CASE WHEN d.dialed_address IS NOT NULL THEN coalesce(d.addresses, ARRAY[d.dialed_address]) END,
            c.time, c.close_reason, c.bytes_sent, c.bytes_received, c.duration, c.upstream_status,
            d.workspace_uuid, d.repository_uuid, d.deployment_uuid, d.pipeline_uuid, d.step_uuid,

@@ -118,6 +118,9 @@ type Decision struct {
 	Rules     []string // every rule that matched, the deciding ones first
 	Message   string   // the policy author's word to the client
 	Revision  Revision
+	// RepositoryRevision is the earlier revision whose rules of the repository took
+	// part; the zero value: those of Revision did.
+	RepositoryRevision Revision
 	// Exceptions are those of the policy's documents that the policy found for the
 	// request: they name its repository and target, and were in force at its time.
 	// Rules says which rules allowed it.

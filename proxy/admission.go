@@ -207,7 +207,7 @@ func (a *Admission) close(o Outcome) {
 		e.DialedAddress = to.Addr().Unmap()
 	}
 	if again := a.reevaluated.Load(); again != nil && o.Cause == CausePolicyChanged {
-		e.Revision, e.Commit = again.Revision.Digest, again.Revision.Commit
+		e.Revision, e.Commit, e.RepositoryRevision = again.Revision.Digest, again.Revision.Commit, again.RepositoryRevision.Digest
 		e.Reason, e.Rule, e.Rules, e.Message = string(again.Reason), again.Rule, again.Rules, again.Message
 	}
 	kind, took := string(e.Kind), e.Duration

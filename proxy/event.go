@@ -35,7 +35,10 @@ func (p *passage) event(verdict policy.Verdict, reason policy.Reason) *audit.Eve
 		Message:    d.Message,
 		Revision:   d.Revision.Digest,
 		Commit:     d.Revision.Commit,
-		Input:      d.Input,
+
+		RepositoryRevision: d.RepositoryRevision.Digest,
+
+		Input: d.Input,
 	}
 	e.ClientAddress = p.attempt.Client.Addr().Unmap()
 	copyPrincipal(e, p.principal)

@@ -379,7 +379,7 @@ func (p *passage) decide(ctx context.Context) *Refusal {
 // returned, only what it looked at is used.
 func (p *passage) undecided(ctx context.Context) *Refusal {
 	d := &p.decision
-	p.decision = policy.Decision{Revision: d.Revision, Input: d.Input, Duration: d.Duration}
+	p.decision = policy.Decision{Revision: d.Revision, RepositoryRevision: d.RepositoryRevision, Input: d.Input, Duration: d.Duration}
 	return p.deny(ctx, refuse(policy.PolicyError, "the policy could not be evaluated"))
 }
 

@@ -52,6 +52,7 @@ type said struct {
 	Message        string            `json:"message"`
 	Revision       string            `json:"revision"`
 	Commit         string            `json:"commit"`
+	OwnRevision    string            `json:"repository_revision"`
 	Status         int               `json:"status"`
 	UpstreamProxy  string            `json:"upstream_proxy"`
 	DialedAddress  string            `json:"dialed_address"`

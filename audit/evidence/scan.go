@@ -236,6 +236,8 @@ func (s *scanner) field(r *said, name []byte) bool {
 		r.Revision = s.text()
 	case "commit":
 		r.Commit = s.text()
+	case "repository_revision":
+		r.OwnRevision = s.text()
 	case "upstream_proxy":
 		r.UpstreamProxy = s.text()
 	case "dialed_address":

@@ -29,7 +29,7 @@ var recordColumns = []column{
 	{"action", appendQuoted}, {"scheme", appendQuoted}, {"host", appendQuoted}, {"port", appendInteger},
 	{"method", appendQuoted}, {"path", appendQuoted}, {"target_raw", appendQuoted},
 	{"verdict", appendQuoted}, {"mode", appendQuoted}, {"would_deny", appendTruth}, {"reason", appendQuoted}, {"rule", appendQuoted},
-	{"rules", appendList(appendQuoted)}, {"exceptions", appendList(appendQuoted)}, {"message", appendQuoted}, {"revision", appendQuoted}, {"commit", appendQuoted},
+	{"rules", appendList(appendQuoted)}, {"exceptions", appendList(appendQuoted)}, {"message", appendQuoted}, {"revision", appendQuoted}, {"commit", appendQuoted}, {"repository_revision", appendQuoted},
 	{"status", appendInteger}, {"upstream_proxy", appendQuoted}, {"dialed_address", appendAddress}, {"addresses", appendList(appendAddress)},
 	{"bytes_sent", appendInteger}, {"bytes_received", appendInteger}, {"duration", appendMicroseconds}, {"close_reason", appendQuoted}, {"upstream_status", appendInteger},
 }

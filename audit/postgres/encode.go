@@ -16,7 +16,7 @@ var columns = []string{
 	"decision_id", "workspace_uuid", "repository_uuid", "deployment_uuid", "pipeline_uuid", "step_uuid",
 	"writer", "kind", "issuer", "credential_kind", "workspace", "repository", "project", "deployment", "deployment_type", "branch",
 	"client_address", "listener", "action", "scheme", "host", "method", "path", "target_raw",
-	"verdict", "mode", "reason", "rule", "rules", "exceptions", "message", "revision", "commit", "upstream_proxy", "dialed_address", "addresses", "close_reason", "record",
+	"verdict", "mode", "reason", "rule", "rules", "exceptions", "message", "revision", "commit", "repository_revision", "upstream_proxy", "dialed_address", "addresses", "close_reason", "record",
 }
 
 // PostgreSQL documentation, "COPY", "Binary Format".
@@ -69,6 +69,7 @@ func appendTuple(b []byte, e *audit.Event) []byte {
 	b = appendText(b, e.Message)
 	b = appendText(b, e.Revision)
 	b = appendText(b, e.Commit)
+	b = appendText(b, e.RepositoryRevision)
 	b = appendText(b, e.UpstreamProxy)
 	b = appendInet(b, e.DialedAddress)
 	b = appendInets(b, e.Addresses)

@@ -30,7 +30,7 @@ func FuzzEvent(f *testing.F) {
 			Workspace: s, Repository: s, Project: s, Deployment: s, DeploymentType: s, Branch: s,
 			ClientAddress: address(text).WithZone(s), Listener: s,
 			Action: s, Scheme: s, Host: s, Port: uint16(number), Method: s, Path: s, TargetRaw: s,
-			Verdict: s, Mode: s, WouldDeny: mix&4 != 0, Reason: s, Rule: s, Rules: []string{s, "", s}, Message: s, Revision: s, Commit: s,
+			Verdict: s, Mode: s, WouldDeny: mix&4 != 0, Reason: s, Rule: s, Rules: []string{s, "", s}, Message: s, Revision: s, Commit: s, RepositoryRevision: s,
 			Status: int(number), DialedAddress: address(input), Addresses: []netip.Addr{address(text), {}, address(input)},
 			BytesSent: number, BytesReceived: -number, Duration: time.Duration(number), CloseReason: s, UpstreamStatus: int(micros),
 			Attributes: []audit.Attribute{{Name: s, Value: s}, {Name: "input", Value: string(input)}},

@@ -246,9 +246,9 @@ func revisions(a *arguments, begins []string) string {
 	var alternatives []string
 	for _, r := range begins {
 		p := a.add(r)
-		alternatives = append(alternatives, fmt.Sprintf("starts_with(e.revision, %[1]s::text) OR starts_with(e.commit, %[1]s::text)", p))
+		alternatives = append(alternatives, fmt.Sprintf("starts_with(e.revision, %[1]s::text) OR starts_with(e.commit, %[1]s::text) OR starts_with(e.repository_revision, %[1]s::text)", p))
 		if !strings.Contains(r, ":") {
-			alternatives = append(alternatives, "starts_with(e.revision, 'sha256:' || "+p+"::text)")
+			alternatives = append(alternatives, "starts_with(e.revision, 'sha256:' || "+p+"::text)", "starts_with(e.repository_revision, 'sha256:' || "+p+"::text)")
 		}
 	}
 	return "(" + strings.Join(alternatives, " OR ") + ")"

@@ -65,10 +65,9 @@ func (r *Relied) Unsealed(e *audit.Entry) {
 	r.Sink.Unsealed(e)
 }
 
-const (
-	revisionField = `,"revision":"`
-	inputField    = `,"input":{`
-)
+var revisionFields = [...]string{`,"revision":"`, `,"repository_revision":"`}
+
+const inputField = `,"input":{`
 
 func (r *Relied) note(e *audit.Entry, leaf int64) {
 	at := mention{leaf, e.Writer, e.Sequence}
@@ -77,7 +76,11 @@ func (r *Relied) note(e *audit.Entry, leaf int64) {
 		// A quote inside of a string of JSON is escaped (RFC 8259 section 7), so that
 		// only the field itself looks like this before the input.
 		head, _, _ := bytes.Cut(e.Record, []byte(inputField))
-		if _, rest, found := bytes.Cut(head, []byte(revisionField)); found {
+		for _, field := range revisionFields {
+			_, rest, found := bytes.Cut(head, []byte(field))
+			if !found {
+				continue
+			}
 			revision, _, _ := bytes.Cut(rest, []byte(`"`))
 			if _, known := r.revisions[string(revision)]; !known {
 				r.revisions[string(revision)] = at

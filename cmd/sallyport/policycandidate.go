@@ -218,7 +218,7 @@ func (c *candidate) record(ctx context.Context, decided, would policy.Decision, 
 		DeploymentUUID: p.Deployment.UUID, Deployment: p.Deployment.Name, DeploymentType: p.Deployment.Type, Branch: p.Branch,
 		Action: asked.Action, Scheme: t.Scheme, Host: t.Host, Port: t.Port,
 		Verdict: would.Verdict.String(), Mode: would.Mode.String(), WouldDeny: would.WouldDeny, Reason: string(would.Reason),
-		Rule: would.Rule, Rules: would.Rules, Message: would.Message, Revision: would.Revision.Digest, Commit: would.Revision.Commit,
+		Rule: would.Rule, Rules: would.Rules, Message: would.Message, Revision: would.Revision.Digest, Commit: would.Revision.Commit, RepositoryRevision: would.RepositoryRevision.Digest,
 		Attributes: []words.Attribute{
 			{Name: "decided_verdict", Value: decided.Verdict.String()}, {Name: "decided_reason", Value: string(decided.Reason)},
 			{Name: "decided_rule", Value: decided.Rule}, {Name: "decided_revision", Value: decided.Revision.Digest},

@@ -133,6 +133,7 @@ type shownEvent struct {
 	Message        string     `json:"message"`
 	Revision       string     `json:"revision"`
 	Commit         string     `json:"commit"`
+	OwnRevision    string     `json:"repository_revision"`
 	Status         int        `json:"status"`
 	UpstreamProxy  string     `json:"upstream_proxy"`
 	DialedAddress  string     `json:"dialed_address"`
@@ -241,6 +242,7 @@ func (e *shownEvent) printReason(line func(name, value string)) {
 	line("message", e.Message)
 	line("policy", e.Revision)
 	line("commit", e.Commit)
+	line("repository's", e.OwnRevision)
 }
 
 // target is where it was to go.
