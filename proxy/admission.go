@@ -68,6 +68,7 @@ const (
 	CauseHelloInvalid           Cause = "hello_invalid"             // not TLS, or a malformed ClientHello
 	CauseHelloTooLarge          Cause = "hello_too_large"           // a ClientHello over its limit
 	CauseHelloTimeout           Cause = "hello_timeout"             // no ClientHello in time
+	CauseHTTPRequest            Cause = "http_request"              // a plain HTTP request instead of TLS: it is decided by itself
 	CauseTargetUnreachable      Cause = "target_unreachable"        // the dial failed
 	CauseTargetTimeout          Cause = "target_timeout"            // the dial or the answer took too long
 	CauseUpstreamUnavailable    Cause = "upstream_unavailable"      // the proxy in between could not be reached, or refused

@@ -14,6 +14,8 @@ func (t *tunnel) checkHello() bool {
 	name, err := t.readHello()
 	cause := Cause("")
 	switch {
+	case errors.Is(err, errHelloInvalid) && t.isRequest():
+		return false
 	case err == nil, errors.Is(err, errHelloNoName) && t.admission.Target.IsAddress():
 		// RFC 6066 section 3: a client that was given an address sends no name.
 		if err == nil && !t.isTarget(name) {
@@ -44,9 +46,12 @@ func (t *tunnel) checkHello() bool {
 	return false
 }
 
-// isTarget compares a server name with the target: ASCII letters in either
-// case, and nothing else that differs (RFC 6066 section 3 has no trailing dot).
+// isTarget compares a server name with the target: ASCII letters in either case,
+// and one trailing dot, which is the same name in DNS (RFC 1034 section 3.1).
+// RFC 6066 section 3 has no trailing dot; some clients send the one that their
+// user wrote.
 func (t *tunnel) isTarget(name string) bool {
+	name = strings.TrimSuffix(name, ".")
 	return len(name) == len(t.admission.Target.Host) && strings.EqualFold(name, t.admission.Target.Host)
 }
 
@@ -57,6 +62,11 @@ func (t *tunnel) readHello() (string, error) {
 	buf := t.early
 	for {
 		name, err := parseHello(buf)
+		if err == errHelloInvalid && t.mayBeRequest {
+			if _, may := requestStart(buf); may {
+				err = errHelloMore
+			}
+		}
 		if err != errHelloMore {
 			t.early = buf
 			if err == nil || err == errHelloNoName {

@@ -32,7 +32,7 @@ func TestHelloIsChecked(t *testing.T) {
 		{"another name, and data", string(other) + string(record(23, make([]byte, 9000))), false, CauseHelloMismatch, alert(112)},
 		{"a name below the target's", string(clientHello("x." + targetName)), false, CauseHelloMismatch, alert(112)},
 		{"a name above the target's", string(clientHello("example")), false, CauseHelloMismatch, alert(112)},
-		{"the target with a dot", string(built(sni(targetName + "."))), false, CauseHelloMismatch, alert(112)},
+		{"the target with two dots", string(built(sni(targetName + ".."))), false, CauseHelloMismatch, alert(112)},
 		{"the target with a NUL", string(built(sni(targetName + "\x00"))), false, CauseHelloMismatch, alert(112)},
 		{"the target with a Kelvin sign", string(built(sni(strings.Replace(targetName, "t", "\u212a", 1)))), false, CauseHelloMismatch, alert(112)},
 		{"no name", string(clientHello("")), false, CauseHelloMissing, alert(109)},

@@ -28,6 +28,9 @@ type tunnel struct {
 	began      time.Time
 	halfClosed atomic.Bool
 
+	mayBeRequest bool   // see Tracker.RunConnect
+	begun        func() // nil: nobody waits for it
+
 	mu sync.Mutex
 	// When it ends at the latest, and why then. Only ever brought forward.
 	deadline time.Time
@@ -39,6 +42,8 @@ type tunnel struct {
 	ended  bool  // the connections are closed or being closed by run
 	watch  *time.Timer
 	queued int // what the kernel had not delivered when check last looked
+
+	leavesClient bool // close leaves the client's connection open
 }
 
 func newTunnel(c TunnelConfig, a *Admission, client Stream, early []byte, upstream Stream) *tunnel {
@@ -88,6 +93,10 @@ func (t *tunnel) run() Outcome {
 		if t.admission.action != policy.Forward && !t.checkHello() {
 			return t.outcome()
 		}
+	}
+	if t.begun != nil {
+		t.begun()
+		t.begun = nil
 	}
 	if len(t.early) > 0 && !t.sendEarly() {
 		return t.outcome()

@@ -19,7 +19,7 @@ func (t *tunnel) stopAs(cause Cause, forced bool) (first bool) {
 	if first = t.cause == ""; first {
 		t.cause, t.forced = cause, forced
 	}
-	if !forced || t.woken || t.ended {
+	if !forced || t.woken || t.ended || t.leavesClient {
 		return first
 	}
 	t.woken = true
@@ -73,7 +73,9 @@ func (t *tunnel) close() {
 		}
 	}
 	_ = t.upstream.Close()
-	_ = t.client.Close()
+	if !t.leavesClient {
+		_ = t.client.Close()
+	}
 }
 
 // settle lets the kernel deliver what one peer said before it broke off, as long

@@ -57,12 +57,27 @@ func (s *space) helloRows() []*row {
 	half := handshake(names(host))
 	two := record(half[:20]) + record(half[20:])
 	upper := record(handshake(names(strings.ToUpper(host))))
+	dotted := record(handshake(names(host + ".")))
 	early := passes("sent together with the CONNECT", "RFC 9110 section 9.3.6", whole+"more")
 	early.send, early.tunnel = early.send+whole, []string{"more"}
 	first := &row{name: "hello: a target that speaks first, where any protocol may", source: "RFC 4253 section 4.2", send: connect("raw.anything.example:{tls}"),
 		status: 200, greets: "SSH-2.0-x\r\n", hears: has("SSH-2.0-x\r\n"), tunnel: []string{"SSH-2.0-y\r\n"}, dials: []string{"{public}:{tls}"}, arrives: exactly("SSH-2.0-y\r\n")}
 	speaks := cut("a target that speaks first, where it must be TLS", "RFC 8446 section 4", "hello_timeout", "")
 	speaks.greets = "220 mail ready\r\n"
+	inside := func(name, source string, hears func(string) string, pieces ...string) *row {
+		return &row{name: "hello: an HTTP request " + name, source: source, controls: []string{"hello"}, send: connect(host + ":{tls}"),
+			status: 200, tunnel: pieces, dials: []string{"{public}:{tls}"}, cause: "http_request", hears: hears}
+	}
+	served := inside("for the target", "undici; nodejs/undici#4083", has("HTTP/1.1 200 OK\r\n"),
+		"GET /x HTTP/1.1\r\nHost: "+host+":{tls}\r\nConnection: close\r\n\r\n")
+	served.dials = append(served.dials, "{public}:{tls}")
+	served.answers = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	served.arrives = func(sent string) string {
+		if !strings.HasPrefix(sent, "GET /x HTTP/1.1\r\nHost: "+host+":") || !strings.Contains(sent, "\r\nVia: 1.1 ") {
+			return "the request is not as the proxy forwards it"
+		}
+		return ""
+	}
 	half1 := cut("the client ends inside it", "RFC 8446 section 5.1", "hello_invalid", whole[:30])
 	half1.open = false
 	address := func(name, source string, pieces ...string) *row {
@@ -72,6 +87,7 @@ func (s *space) helloRows() []*row {
 	return []*row{
 		passes("for the target", "RFC 6066 section 3", whole, whole),
 		passes("in capitals", "RFC 6066 section 3; RFC 4343", upper, upper),
+		passes("with a trailing dot", "RFC 1034 section 3.1; netty/netty-tcnative#400", dotted, dotted),
 		passes("over two records", "RFC 8446 section 5.1", two, two),
 		passes("byte by byte", "RFC 9293 section 3.8", whole, strings.Split(whole, "")...),
 		early,
@@ -82,7 +98,8 @@ func (s *space) helloRows() []*row {
 			strings.Split(record(handshake(names("evil.open.example"))[:7])+record(handshake(names("evil.open.example"))[7:]), "")...),
 		cut("for a name below the target", "RFC 6066 section 3", "hello_mismatch", record(handshake(names("x."+host)))),
 		cut("for the target and a NUL", "CVE-2009-2408", "hello_mismatch", record(handshake(names(host+"\x00.evil.example")))),
-		cut("with a trailing dot", "RFC 6066 section 3", "hello_mismatch", record(handshake(names(host+".")))),
+		cut("with two trailing dots", "RFC 1034 section 3.1", "hello_mismatch", record(handshake(names(host+"..")))),
+		cut("for a dot", "RFC 1034 section 3.1", "hello_mismatch", record(handshake(names(".")))),
 		cut("for an address", "RFC 6066 section 3", "hello_mismatch", record(handshake(names("10.1.2.3")))),
 		cut("for two names", "RFC 6066 section 3", "hello_invalid", record(handshake(names(host, "evil.open.example")))),
 		cut("with two lists of names", "RFC 8446 section 4.2", "hello_invalid", record(handshake(names(host), names("evil.open.example")))),
@@ -94,7 +111,15 @@ func (s *space) helloRows() []*row {
 		cut("a record over the limit", "RFC 8446 section 5.1", "hello_invalid", "\x16\x03\x01\x48\x00\x01"),
 		cut("longer than it may be", "RFC 8446 section 4", "hello_too_large",
 			record("\x01\x01\x00\x00"+strings.Repeat("a", 8000))+record(strings.Repeat("a", 9000))),
-		cut("plain HTTP", "RFC 9110 section 4.2.2", "hello_invalid", "GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n"),
+		inside("for another host", "RFC 9110 section 7.2", has("HTTP/1.1 400 Sallyport request_invalid\r\n"), "GET / HTTP/1.1\r\nHost: blocked.open.example\r\n\r\n"),
+		inside("for another target", "RFC 9112 section 3.2.2", has("HTTP/1.1 400 Sallyport request_invalid\r\n"),
+			"GET http://blocked.open.example/ HTTP/1.1\r\nHost: "+host+":{tls}\r\n\r\n"),
+		inside("for another port", "RFC 9110 section 7.2", has("HTTP/1.1 400 Sallyport request_invalid\r\n"), "GET / HTTP/1.1\r\nHost: "+host+"\r\n\r\n"),
+		inside("that is a CONNECT", "RFC 9110 section 9.3.6", has("HTTP/1.1 400 Sallyport request_invalid\r\n"),
+			"CONNECT http://"+host+":{tls}/ HTTP/1.1\r\nHost: "+host+":{tls}\r\n\r\n"),
+		inside("with a smuggled second request", "RFC 9112 section 6.3", has("HTTP/1.1 400 Sallyport request_invalid\r\n"),
+			"POST / HTTP/1.1\r\nHost: "+host+":{tls}\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
+		served,
 		cut("HTTP/2 without TLS", "RFC 9113 section 3.3", "hello_invalid", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
 		cut("SSH", "RFC 4253 section 4.2", "hello_invalid", "SSH-2.0-OpenSSH_9.2\r\n"),
 		cut("that does not come", "RFC 8446 section 4", "hello_timeout", ""),

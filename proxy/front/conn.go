@@ -36,6 +36,7 @@ type conn struct {
 	minor    int // the HTTP/1 minor version of the request that is being answered
 	requests int // answered so far
 	switched *switched
+	inside   *inside     // the tunnel that the requests are in; nil: none
 	place    *place      // in the waiting room, whose lock guards it
 	sentAway atomic.Bool // from there
 	idle     atomic.Int32
@@ -82,6 +83,12 @@ func (c *conn) serve() (handed bool) {
 		return false
 	}
 	c.buf = c.server.buffers.Get().(*buffer)
+	return c.serveRequests()
+}
+
+// serveRequests reads and answers requests until the connection ends or is handed
+// on, which it reports. c.buf is set.
+func (c *conn) serveRequests() (handed bool) {
 	for {
 		raw, refusal, err := c.readHead()
 		if raw == nil && c.sentAway.Load() {
@@ -96,13 +103,13 @@ func (c *conn) serve() (handed bool) {
 		h := &c.buf.head
 		if refusal == nil {
 			refusal = h.parse(raw)
+			c.minor = h.minor
 		}
-		c.minor = h.minor
 		if refusal != nil {
 			c.refuseHere(refusal)
 			return false
 		}
-		if string(h.method) == "CONNECT" {
+		if string(h.method) == "CONNECT" && c.inside == nil {
 			return c.connect(h)
 		}
 		if !c.request(h) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/target"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -19,6 +20,10 @@ var (
 // reports true, and the connection belongs to the tracker.
 func (c *conn) connect(h *head) (handed bool) {
 	s := c.server
+	if _, err := target.ParseAuthority(string(h.target)); err == nil && h.hostProblem != "" {
+		c.refuseHere(malformed(h.hostProblem))
+		return false
+	}
 	attempt := proxy.Attempt{
 		Action:   policy.Connect,
 		Target:   string(h.target),
@@ -63,22 +68,24 @@ func (c *conn) connect(h *head) (handed bool) {
 		return false
 	}
 	handed = true
-	c.becomeTunnel(a, upstream, false)
+	c.becomeTunnel(&handover{admission: a, upstream: upstream,
+		inside: &inside{host: a.Target.Host, port: a.Target.Port, credential: attempt.Credential, client: c.client, peer: c.peer}})
 	return true
 }
 
-// becomeTunnel hands the connection on to the tracker. upgraded is for
-// [Server.tunnel].
-func (c *conn) becomeTunnel(a *proxy.Admission, upstream proxy.Stream, upgraded bool) {
+// becomeTunnel hands the connection on to the tracker. Of h, the admission, the
+// connection to the target and what belongs to them are given.
+func (c *conn) becomeTunnel(h *handover) {
 	// What came with the CONNECT belongs to the tunnel.
-	early := bytes.Clone(c.buf.b[c.buf.start:c.buf.end])
-	if len(early) == 0 {
-		early = nil
+	h.early = bytes.Clone(c.buf.b[c.buf.start:c.buf.end])
+	if len(h.early) == 0 {
+		h.early = nil
 	}
 	c.release()
 	// From here on the connection is the tracker's to close, and not Shutdown's.
 	c.server.forget(c)
-	go c.server.tunnel(a, c.listener.Name, c.stream, early, upstream, upgraded)
+	h.listener, h.raw, h.client = c.listener, c.raw, c.stream
+	go c.server.tunnel(h)
 }
 
 // establish answers 200 and takes all deadlines off the connection.

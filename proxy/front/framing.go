@@ -6,11 +6,12 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// parseHost checks the one Host field (RFC 9112 section 3.2): a uri-host, which
-// may be empty, and a port. Its value decides nothing, because the request target
-// names the host; an invalid one marks a request that others could read as
-// another.
-func (h *head) parseHost(value []byte) *proxy.Refusal {
+// noteHost counts the Host fields (RFC 9112 section 3.2) and notes what is wrong
+// with the value: a uri-host, which may be empty, and a port. The value decides
+// nothing, because the request target names the host, and what is wrong with the
+// target is reported first; an invalid value marks a request that others could
+// read as another.
+func (h *head) noteHost(value []byte) *proxy.Refusal {
 	if h.host++; h.host > 1 {
 		return malformed("there are two Host fields")
 	}
@@ -20,7 +21,7 @@ func (h *head) parseHost(value []byte) *proxy.Refusal {
 	}
 	for _, c := range port {
 		if c < '0' || c > '9' {
-			return malformed("the Host field's port is not a number")
+			h.hostProblem = "the Host field's port is not a number"
 		}
 	}
 	literal := len(name) > 1 && name[0] == '[' && name[len(name)-1] == ']'
@@ -29,7 +30,7 @@ func (h *head) parseHost(value []byte) *proxy.Refusal {
 	}
 	for _, c := range name {
 		if !hostBytes[c] && !(literal && c == ':') {
-			return malformed("the Host field is not a host name and a port")
+			h.hostProblem = "the Host field is not a host name and a port"
 		}
 	}
 	return nil

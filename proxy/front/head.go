@@ -15,14 +15,15 @@ type head struct {
 	minor  int    // HTTP/1.minor: 0 or 1
 	fields []field
 
-	host       int // how many Host fields
-	credential []byte
-	has        struct{ credential, doubled, length, coding, expect bool }
-	length     int64 // of the body, where it is not chunked
-	chunked    bool
-	close      bool // the client will not send another request
-	keep       bool // Connection: keep-alive
-	upgrade    bool // Connection: upgrade
+	host        int    // how many Host fields
+	hostProblem string // what is wrong with the value; "": nothing
+	credential  []byte
+	has         struct{ credential, doubled, length, coding, expect bool }
+	length      int64 // of the body, where it is not chunked
+	chunked     bool
+	close       bool // the client will not send another request
+	keep        bool // Connection: keep-alive
+	upgrade     bool // Connection: upgrade
 }
 
 type field struct{ name, value []byte }
@@ -170,7 +171,7 @@ func (h *head) understand(name, value []byte) *proxy.Refusal {
 	switch len(name) {
 	case len("host"):
 		if is(name, "host") {
-			return h.parseHost(value)
+			return h.noteHost(value)
 		}
 	case len("expect"):
 		if is(name, "expect") {

@@ -39,10 +39,14 @@ type keeper struct {
 	entered  chan struct{} // receives when a decision is asked for, where it is not nil
 	hold     chan struct{} // decisions wait for it, where it is not nil
 	panics   bool
+	revoked  atomic.Bool // every credential
 }
 
 func (k *keeper) Authenticate(_ context.Context, c identity.Credential) (*identity.Principal, error) {
 	token := c.Reveal()
+	if k.revoked.Load() {
+		return nil, &identity.Error{Problem: identity.CredentialRevoked, Detail: "an operator has ended the step"}
+	}
 	if reason, ok := strings.CutPrefix(token, "reason."); ok {
 		return nil, &identity.Error{Problem: identity.Problem(reason), Detail: "what is wrong with it", Err: errInside,
 			Principal: &identity.Principal{Step: identity.Run{UUID: "step-" + reason}}}

@@ -17,7 +17,12 @@ import (
 // connection can carry another one.
 func (c *conn) request(h *head) (again bool) {
 	s := c.server
-	if s.config.Denials != nil && h.isDenials() {
+	if c.inside != nil {
+		if refusal := c.inside.bind(h); refusal != nil {
+			c.refuseHere(refusal)
+			return false
+		}
+	} else if s.config.Denials != nil && h.isDenials() {
 		c.denials(h)
 		return false
 	}
@@ -48,14 +53,25 @@ func (c *conn) request(h *head) (again bool) {
 	}
 	// What does not parse is the gate's to refuse; it parses again, to the same.
 	if _, pathAndQuery, err := target.ParseAbsolute(raw); err == nil {
+		if h.hostProblem != "" {
+			c.refuseHere(malformed(h.hostProblem))
+			return false
+		}
 		attempt.HTTP.Path, _, _ = strings.Cut(pathAndQuery, "?")
 		if method == http.MethodOptions && !target.HasPath(raw) {
 			attempt.HTTP.Path = "*" // as the gate reads it
 		}
 	}
-	attempt.Credential, attempt.CredentialError = h.readCredential()
+	if c.inside != nil {
+		attempt.Credential = c.inside.credential
+	} else {
+		attempt.Credential, attempt.CredentialError = h.readCredential()
+	}
 	a, refusal := s.config.Gate.Admit(s.context, attempt)
 	if refusal != nil {
+		if c.inside != nil && refusal.Status == http.StatusProxyAuthRequired {
+			refusal.Status = http.StatusForbidden // inside a tunnel nobody asks for a proxy's credential
+		}
 		c.answer(refusal)
 		return false
 	}

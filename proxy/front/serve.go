@@ -166,27 +166,47 @@ func (s *Server) panicked(listener string, p any) {
 	s.config.Observer.Panicked(listener)
 }
 
+// handover is a connection that has become a tunnel.
+type handover struct {
+	admission *proxy.Admission
+	listener  *ListenerConfig
+	raw       proxy.Stream
+	client    proxy.Stream
+	early     []byte // what the client has sent already
+	upstream  proxy.Stream
+	inside    *inside // whose requests may come instead of TLS; nil: nobody's
+	upgraded  bool    // the connection comes from a request that has become a tunnel
+}
+
 // tunnel runs what became of a connection. It has a goroutine of its own, so
 // that the stack on which the decision was made, which is deep, is not kept for
 // hours under an idle tunnel.
-//
-// upgraded: the connection comes from a request that has become a tunnel.
-func (s *Server) tunnel(a *proxy.Admission, listener string, client proxy.Stream, early []byte, upstream proxy.Stream, upgraded bool) {
-	defer s.routines.Done()
-	defer s.open.Add(-1)
+func (s *Server) tunnel(h *handover) {
+	handed := false
 	defer func() {
-		if p := recover(); p != nil {
-			s.panicked(listener, p)
-			_ = client.Close()
-			_ = upstream.Close()
-			a.Close(proxy.Outcome{Cause: proxy.CauseInternal})
+		if !handed {
+			s.open.Add(-1)
+			s.routines.Done()
 		}
 	}()
-	if upgraded {
-		s.config.Tracker.RunUpgraded(a, client, early, upstream)
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked(h.listener.Name, p)
+			_ = h.client.Close()
+			_ = h.upstream.Close()
+			h.admission.Close(proxy.Outcome{Cause: proxy.CauseInternal})
+		}
+	}()
+	if h.upgraded {
+		s.config.Tracker.RunUpgraded(h.admission, h.client, h.early, h.upstream)
 		return
 	}
-	s.config.Tracker.Run(a, client, early, upstream)
+	// A tunnel that carries bytes never carries requests: nothing of a credential
+	// is kept for it.
+	begun := func() { h.inside = nil }
+	if _, request := s.config.Tracker.RunConnect(h.admission, h.client, h.early, h.upstream, begun); request != nil && h.inside != nil {
+		handed = s.serveInside(h, request)
+	}
 }
 
 // forget takes a connection off the list of those that Shutdown waits for.

@@ -91,6 +91,6 @@ func (c *conn) handOver() (handed bool) {
 			Status: http.StatusSwitchingProtocols, UpstreamStatus: http.StatusSwitchingProtocols})
 		return false
 	}
-	c.becomeTunnel(s.admission, s.upstream, true)
+	c.becomeTunnel(&handover{admission: s.admission, upstream: s.upstream, upgraded: true})
 	return true
 }
