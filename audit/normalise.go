@@ -13,7 +13,7 @@ import (
 const (
 	capName  = 512
 	capText  = 2048
-	capInput = 1 << 20
+	capInput = 8 << 10
 	capList  = 100 // entries of a list
 )
 
@@ -32,7 +32,11 @@ var (
 // be refused for what is in it:
 //
 //   - times are in UTC and truncated to microseconds (PostgreSQL would round),
-//   - every string is escaped by [Text] and capped, every list is capped,
+//   - every string is escaped by [Text] and capped, every list is capped; what was
+//     cut has an attribute with the field's name and "_sha256": the digest of the
+//     whole value (of a list, of its entries with a line feed behind each),
+//   - an input over 8 KiB is left out, with attributes input_sha256 and input_bytes,
+//   - an event about a request has a record of at most [MaxRequestRecord] bytes,
 //   - addresses have no zone and no IPv4-mapped form,
 //   - HTTP statuses lie between 0 and 999.
 //
@@ -59,24 +63,25 @@ func (e *Event) Normalise() {
 			*id.value = ""
 		}
 	}
+	if len(e.Input) > capInput {
+		e.leaveOutInput()
+	}
 	if len(e.Input) > 0 && !isInput(e.Input) {
 		e.invalid("input", string(e.Input[:min(len(e.Input), capText)]))
 		e.Input = nil
 	}
-	for _, s := range [...]*string{
-		(*string)(&e.Kind), &e.Writer, &e.Issuer, &e.CredentialKind,
-		&e.Workspace, &e.Repository, &e.Project, &e.Deployment, &e.DeploymentType, &e.Branch, &e.Listener,
-		&e.Action, &e.Scheme, &e.Host, &e.Method, &e.Verdict, &e.Mode, &e.Reason, &e.Rule,
-		&e.Revision, &e.Commit, &e.RepositoryRevision, &e.UpstreamProxy, &e.CloseReason,
-	} {
-		*s = Text(*s, capName)
+	for _, f := range e.names() {
+		e.capField(f.name, f.value, capName)
 	}
-	for _, s := range [...]*string{&e.Path, &e.TargetRaw, &e.Message} {
-		*s = Text(*s, capText)
+	for _, f := range e.texts() {
+		e.capField(f.name, f.value, capText)
 	}
 	e.Status, e.UpstreamStatus = min(max(e.Status, 0), 999), min(max(e.UpstreamStatus, 0), 999)
 	e.ClientAddress, e.DialedAddress = plain(e.ClientAddress), plain(e.DialedAddress)
 	e.normaliseLists()
+	if e.isAboutRequest() {
+		e.capRecord()
+	}
 }
 
 func (e *Event) normaliseTime() {
@@ -92,7 +97,7 @@ func (e *Event) normaliseTime() {
 // normaliseLists clones what it changes: a list may be shared with the policy
 // that it came from.
 func (e *Event) normaliseLists() {
-	e.Rules, e.Exceptions = cleanList(e.Rules), cleanList(e.Exceptions)
+	e.Rules, e.Exceptions = e.capList("rules", e.Rules), e.capList("exceptions", e.Exceptions)
 	e.Addresses = e.Addresses[:min(len(e.Addresses), capList)]
 	if slices.ContainsFunc(e.Addresses, func(a netip.Addr) bool { return !a.IsValid() || plain(a) != a }) {
 		e.Addresses = slices.DeleteFunc(slices.Clone(e.Addresses), func(a netip.Addr) bool { return !a.IsValid() })
@@ -108,28 +113,20 @@ func (e *Event) normaliseLists() {
 		e.Addresses = nil
 	}
 	e.Attributes = e.Attributes[:min(len(e.Attributes), capList)]
-	for i := range e.Attributes {
+	for i := 0; i < len(e.Attributes); i++ {
 		e.Attributes[i].Name = Text(e.Attributes[i].Name, capName)
-		e.Attributes[i].Value = Text(e.Attributes[i].Value, capText)
-	}
-}
-
-func cleanList(list []string) []string {
-	list = list[:min(len(list), capList)]
-	if slices.ContainsFunc(list, func(s string) bool { return Text(s, capName) != s }) {
-		list = slices.Clone(list)
-		for i, s := range list {
-			list[i] = Text(s, capName)
+		value, cut := cutText(e.Attributes[i].Value, capText)
+		if cut && len(e.Attributes) < capList {
+			// Behind its attribute, in a list of this event's own.
+			digest := Attribute{Name: Text(e.Attributes[i].Name+"_sha256", capName), Value: digestOf(e.Attributes[i].Value)}
+			e.Attributes = slices.Insert(slices.Clone(e.Attributes), i+1, digest)
 		}
+		e.Attributes[i].Value = value
 	}
-	return list
 }
 
-// invalid keeps what does not fit its field. It goes first, so that the cap on
-// the list does not take it.
-func (e *Event) invalid(name, value string) {
-	e.Attributes = slices.Insert(slices.Clone(e.Attributes), 0, Attribute{Name: name + "_invalid", Value: value})
-}
+// invalid keeps what does not fit its field.
+func (e *Event) invalid(name, value string) { e.note(name+"_invalid", value) }
 
 // plain drops what PostgreSQL's inet has no place for.
 func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }

@@ -11,8 +11,14 @@ import (
 // bidirectional controls); what is cut off is replaced by "…". A backslash is
 // left as it is, so the escape is for reading and not for getting the bytes back.
 func Text(s string, limit int) string {
+	s, _ = cutText(s, limit)
+	return s
+}
+
+// cutText is [Text], and reports whether anything was cut off.
+func cutText(s string, limit int) (_ string, cut bool) {
 	if len(s) <= limit && isPlain(s) {
-		return s
+		return s, false
 	}
 	out := make([]byte, 0, min(len(s), limit)+8)
 	const ellipsis = "…"
@@ -32,13 +38,13 @@ func Text(s string, limit int) string {
 		if len(out) > limit-len(ellipsis) && (len(out) > limit || i+size < len(s)) {
 			rest := s[i+size:]
 			if len(out)+len(rest) <= limit && isPlain(rest) {
-				return string(append(out, rest...))
+				return string(append(out, rest...)), false
 			}
-			return string(append(out[:start], ellipsis...))
+			return string(append(out[:start], ellipsis...)), true
 		}
 		i += size
 	}
-	return string(out)
+	return string(out), false
 }
 
 const hexDigits = "0123456789abcdef"

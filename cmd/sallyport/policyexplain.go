@@ -59,7 +59,7 @@ be read.`,
 			return invalid{err}
 		}
 		if d.Input == nil {
-			return fmt.Errorf("policy was not asked about %s: it was refused before, with the reason %s; docs/reasons.md says what that means", id, d.Reason)
+			return fmt.Errorf("explain: the record of %s has no input: policy was not asked about it (its reason is %s, see docs/reasons.md), or its input was over 8 KiB and only the digest was recorded", id, d.Reason)
 		}
 		set, err := policyOf(c.Context(), h, d, *tree)
 		if err != nil {
