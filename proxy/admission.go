@@ -91,6 +91,7 @@ type Outcome struct {
 	Cause          Cause
 	Status         int // what the client was answered, where that is known only now
 	UpstreamStatus int
+	Repeated       bool // the request was sent a second time, after the target had closed a kept connection
 }
 
 // Dial opens a connection to one of the pinned addresses, directly or through the
@@ -203,6 +204,9 @@ func (a *Admission) close(o Outcome) {
 	}
 	if a.action == policy.Forward {
 		e.Kind = audit.KindRequestClosed
+	}
+	if o.Repeated {
+		e.Attributes = append(e.Attributes, audit.Attribute{Name: "repeated", Value: "true"})
 	}
 	if to := a.dialled.Load(); to != nil {
 		e.DialedAddress = to.Addr().Unmap()

@@ -28,6 +28,7 @@ type exchange struct {
 	bodyRead atomic.Bool // bytes of the request's body were read; its reader is another goroutine
 	status   int         // what the client was answered
 	upstream int         // what the target answered
+	repeated bool        // it was sent twice
 
 	mu      sync.Mutex
 	cause   proxy.Cause
@@ -159,7 +160,7 @@ func (x *exchange) outcome() proxy.Outcome {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	sent, received := x.admission.Moved()
-	o := proxy.Outcome{Sent: sent, Received: received, Cause: x.cause, Status: x.status, UpstreamStatus: x.upstream}
+	o := proxy.Outcome{Sent: sent, Received: received, Cause: x.cause, Status: x.status, UpstreamStatus: x.upstream, Repeated: x.repeated}
 	if o.Cause == "" {
 		o.Cause = proxy.CauseFinished
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/elazarl/goproxy"
 
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -113,36 +114,100 @@ func TestPoolKeyHoldsTheAddresses(t *testing.T) {
 	b.Close(proxy.Outcome{})
 }
 
-// A target that takes a request on a kept connection and then hangs up has had
-// it: it must not get it again.
+// hangsUp answers the first request on a connection and closes it on the second,
+// without an answer.
+func hangsUp(n int, r *http.Request) (string, bool) {
+	if n == 1 && r.Method == http.MethodHead {
+		return strings.TrimSuffix(ok, "ok"), false
+	}
+	if n == 1 {
+		return ok, false
+	}
+	return "", true
+}
+
+// TestNothingIsSentTwice: a target that takes a request on a kept connection and
+// then hangs up has had it: it must not get it again, unless the request is
+// idempotent and has no body.
 func TestNothingIsSentTwice(t *testing.T) {
-	for _, method := range []string{"GET", "POST"} {
-		up := serve(t, func(n int, _ *http.Request) (string, bool) {
-			if n == 1 {
-				return ok, false
-			}
-			return "", true
-		})
-		s := start(t, Config{})
+	for name, test := range map[string]struct {
+		method, body string
+		header       http.Header
+		fresh        bool // the request takes no kept connection
+	}{
+		"not idempotent":              {method: "POST"},
+		"a method of the target's":    {method: "BREW"},
+		"idempotent, with a body":     {method: "PUT", body: "abc"},
+		"safe, with a body":           {method: "GET", body: "abc"},
+		"a key that the client chose": {method: "POST", header: http.Header{"Idempotency-Key": {"1"}}, fresh: true},
+	} {
+		up, s := serve(t, hangsUp), start(t, Config{})
 		url := "http://up.test:" + up.port + "/"
-		s.do(t, nil, method, url, nil, "")
-		w := s.do(t, nil, method, url, http.Header{"Idempotency-Key": {"1"}}, "")
-		if method == "POST" {
-			// A replayable POST without a body never takes a kept connection.
+		s.do(t, nil, "GET", url, nil, "")
+		w := s.do(t, nil, test.method, url, test.header, test.body)
+		if test.fresh {
 			if w.status != 200 || up.connections.Load() != 2 {
-				t.Errorf("%+v after %d connections", w, up.connections.Load())
+				t.Errorf("%s: %+v after %d connections", name, w, up.connections.Load())
 			}
 			continue
 		}
 		if w.refusal == nil || w.refusal.Status != 502 || w.refusal.Reason != policy.TargetUnreachable {
-			t.Errorf("%+v", w)
+			t.Errorf("%s: %+v", name, w)
 		}
 		if n := len(up.seen()); n != 2 {
-			t.Errorf("the target has seen %d requests", n)
+			t.Errorf("%s: the target has seen %d requests", name, n)
 		}
-		if e := s.last(t); e.CloseReason != "target_closed" || e.Status != 502 {
-			t.Errorf("%+v", e)
+		if e := s.last(t); e.CloseReason != "target_closed" || e.Status != 502 || len(e.Attributes) > 0 {
+			t.Errorf("%s: %+v", name, e)
 		}
+	}
+}
+
+// TestIdempotentRequestIsRepeated: an idempotent request without a body is sent
+// once more when the target has closed the kept connection, and the log has it.
+func TestIdempotentRequestIsRepeated(t *testing.T) {
+	for _, method := range []string{"GET", "HEAD", "OPTIONS", "PUT", "DELETE"} {
+		up, s := serve(t, hangsUp), start(t, Config{})
+		url := "http://up.test:" + up.port + "/x"
+		s.do(t, nil, "GET", url, nil, "")
+		first := s.last(t).BytesSent
+		w := s.do(t, nil, method, url, nil, "")
+		if w.status != 200 || len(up.seen()) != 3 || up.connections.Load() != 2 {
+			t.Errorf("%s: %+v after %d requests on %d connections", method, w, len(up.seen()), up.connections.Load())
+		}
+		e := s.last(t)
+		if e.CloseReason != "finished" || len(e.Attributes) != 1 || e.Attributes[0] != (audit.Attribute{Name: "repeated", Value: "true"}) {
+			t.Errorf("%s: %+v", method, e)
+		}
+		if want := 2 * (first + int64(len(method)-len("GET"))); e.BytesSent < want || e.BytesSent%2 != 0 { // some methods add a Content-Length
+			t.Errorf("%s: %d bytes were sent, want at least %d: both count", method, e.BytesSent, want)
+		}
+	}
+	// It is never sent a third time.
+	var requests int
+	up, s := serve(t, func(n int, _ *http.Request) (string, bool) {
+		requests++
+		if requests == 1 {
+			return ok, false
+		}
+		return "", true
+	}), start(t, Config{})
+	url := "http://up.test:" + up.port + "/x"
+	s.do(t, nil, "GET", url, nil, "")
+	if w := s.do(t, nil, "GET", url, nil, ""); w.refusal == nil || w.refusal.Status != 502 || len(up.seen()) != 3 {
+		t.Errorf("%+v after %d requests", w, len(up.seen()))
+	}
+	// Part of an answer is an answer.
+	up, s = serve(t, func(n int, _ *http.Request) (string, bool) {
+		if n == 1 {
+			return ok, false
+		}
+		return "HTTP/1.1 200", true
+	}), start(t, Config{})
+	url = "http://up.test:" + up.port + "/x"
+	s.do(t, nil, "GET", url, nil, "")
+	if w := s.do(t, nil, "GET", url, nil, ""); w.refusal == nil || w.refusal.Status != 502 || len(up.seen()) != 2 {
+		t.Errorf("%+v after %d requests", w, len(up.seen()))
 	}
 }
 

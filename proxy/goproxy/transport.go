@@ -93,9 +93,12 @@ func (x *exchange) roundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// send tries the request on a kept or new connection, or with fresh on a new one. Where a kept connection
-// turns out to be dead before a single byte was written to it, the request takes
-// a new one; that is the only second try.
+// send tries the request on a kept or new connection, or with fresh on a new one.
+// A request is sent once more, on a new connection, in two cases: the kept
+// connection turned out to be closed before a byte was written to it; or the
+// target closed it without a byte of an answer, and the request is idempotent
+// and has no body (RFC 9110 section 9.2.2). Targets close kept connections at any
+// time, so that the second case is common.
 func (x *exchange) send(r *http.Request, fresh string) (*http.Response, error) {
 	var used *connection
 	var reused bool
@@ -117,11 +120,26 @@ func (x *exchange) send(r *http.Request, fresh string) (*http.Response, error) {
 		out.Header["Connection"], out.Header["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
 	}
 	resp, err := x.forwarder.transport.RoundTrip(out)
-	if err == nil || fresh != "" || !reused || used == nil || used.written.Load() != before || x.bodyRead.Load() ||
-		r.Context().Err() != nil || x.failed() {
+	if err == nil || fresh != "" || !reused || used == nil || x.bodyRead.Load() || r.Context().Err() != nil || x.failed() {
 		return resp, err
 	}
+	if used.written.Load() != before {
+		if _, received := x.admission.Moved(); received > 0 || !isIdempotent(r.Method) || !isBroken(err) {
+			return resp, err
+		}
+		x.repeated = true
+	}
 	return x.send(r, x.admission.ID)
+}
+
+// isIdempotent reports whether a request with this method may be sent twice (RFC
+// 9110 section 9.2.2; TRACE is not forwarded).
+func isIdempotent(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
 }
 
 // syntheticURL is what the transport works with. The target's own path goes out
