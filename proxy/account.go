@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -23,7 +24,7 @@ type account struct {
 // has one.
 type accounts struct {
 	mu    sync.Mutex
-	steps map[party]*account
+	steps map[fair.Subject]*account
 	swept time.Time
 }
 
@@ -44,9 +45,9 @@ func (s *accounts) of(p *identity.Principal, now time.Time) *account {
 		}
 	}
 	if s.steps == nil {
-		s.steps = make(map[party]*account)
+		s.steps = make(map[fair.Subject]*account)
 	}
-	key := party{p.Issuer, p.Step.UUID}
+	key := subject(p)
 	a := s.steps[key]
 	if a == nil {
 		a = &account{}

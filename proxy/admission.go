@@ -11,6 +11,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/internal/target"
 	"github.com/sallyport/sallyport/policy"
 )
@@ -30,7 +31,7 @@ type Admission struct {
 	began          time.Time // as Admitted, with the monotonic clock
 	action         policy.Action
 	client         netip.Addr
-	lease          lease
+	lease          fair.Lease
 	account        *account
 	sent, received meter
 	http           *policy.HTTPRequest // nil for a tunnel
@@ -110,6 +111,11 @@ func (a *Admission) Dial(ctx context.Context) (Stream, *Refusal) {
 }
 
 func (a *Admission) dial(ctx context.Context) (Stream, error) {
+	slot, err := a.gate.dials.Acquire(ctx, subject(a.Principal), 0)
+	if err != nil {
+		return nil, err
+	}
+	defer slot.Release()
 	if a.via != nil {
 		return a.dialVia(ctx)
 	}
@@ -134,6 +140,10 @@ func (a *Admission) Reached(to netip.AddrPort) bool {
 	return true
 }
 
+// ReleaseHeader gives back what the request's head counted under the limits, once
+// it is in memory no more. It must not be called at the same time as Close.
+func (a *Admission) ReleaseHeader() { a.lease.ReleaseBytes() }
+
 // Refuse puts the admission's decision id on a refusal that came after it.
 func (a *Admission) Refuse(r *Refusal) *Refusal {
 	r.DecisionID, r.Rule, r.Recorded = a.ID, a.Decision.Rule, true
@@ -153,7 +163,7 @@ func (r *Refusal) Cause() Cause {
 		return CauseUpstreamUnavailable
 	case policy.UpstreamTimeout:
 		return CauseUpstreamTimeout
-	case policy.Overloaded:
+	case policy.Overloaded, policy.StepLimit, policy.RepositoryLimit:
 		return CauseOverloaded
 	case policy.ShuttingDown:
 		return CauseShutdown
@@ -170,7 +180,7 @@ func (r *Refusal) Cause() Cause {
 // first call does anything. It does not depend on the client's context.
 func (a *Admission) Close(o Outcome) {
 	if !a.closed.Swap(true) {
-		a.lease.release()
+		a.lease.Release()
 		a.close(o)
 		a.gate.config.Observer.Closed(a.action, o.Cause, o.Sent, o.Received)
 	}
@@ -180,7 +190,7 @@ func (a *Admission) Close(o Outcome) {
 // for the log: a client's next request. [Gate.Wait] waits for it.
 func (a *Admission) CloseInBackground(o Outcome) {
 	if !a.closed.Swap(true) {
-		a.lease.release()
+		a.lease.Release()
 		a.gate.ends.Go(func() {
 			a.close(o)
 			a.gate.config.Observer.Closed(a.action, o.Cause, o.Sent, o.Received)

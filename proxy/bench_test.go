@@ -10,6 +10,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -26,9 +27,11 @@ func (n *nothing) Authenticate(context.Context, identity.Credential) (*identity.
 func (n *nothing) Decide(context.Context, *policy.Request) (policy.Decision, error) {
 	return n.decision, nil
 }
-func (n *nothing) Available() error                                      { return nil }
-func (n *nothing) Record(context.Context, *audit.Event) error            { return nil }
-func (n *nothing) Resolve(context.Context, string) ([]netip.Addr, error) { return n.addrs, nil }
+func (n *nothing) Available() error                           { return nil }
+func (n *nothing) Record(context.Context, *audit.Event) error { return nil }
+func (n *nothing) Resolve(context.Context, fair.Subject, string) ([]netip.Addr, error) {
+	return n.addrs, nil
+}
 
 func nothingGate(b *testing.B, log *slog.Logger) *Gate {
 	w := newWorld()

@@ -18,39 +18,8 @@ type Dialer struct {
 	Timeout   time.Duration // for all addresses together; 0: 10 s
 	Stagger   time.Duration // between one address and the next (RFC 8305 section 5); 0: 250 ms
 	KeepAlive net.KeepAliveConfig
-	// AtOnce is how many targets may be dialled at once. One more waits for at most
-	// Wait. Targets that do not answer hold their place until Timeout. 0: 1,000.
-	AtOnce int
-	Wait   time.Duration // 0: 1 s
 
-	guard  *Guard
-	places chan struct{} // holds one for each dial under way
-}
-
-// errDials is that as many targets are being dialled as may be.
-var errDials = errors.New("as many targets are being dialled as may be at once")
-
-// place takes a place among the dials under way, and returns how to give it back.
-func (d *Dialer) place(ctx context.Context) (leave func(), err error) {
-	if d.places == nil {
-		return func() {}, nil // without a gate there is nobody to keep out
-	}
-	leave = func() { <-d.places }
-	select {
-	case d.places <- struct{}{}:
-		return leave, nil
-	default:
-	}
-	timer := time.NewTimer(d.Wait)
-	defer timer.Stop()
-	select {
-	case d.places <- struct{}{}:
-		return leave, nil
-	case <-timer.C:
-		return nil, errDials
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	guard *Guard
 }
 
 // errProhibited is an address that came to be dialled although it must not be.
@@ -67,11 +36,6 @@ func (d *Dialer) connect(ctx context.Context, to []netip.AddrPort, check func(ad
 	if len(to) == 0 || d.guard == nil {
 		return nil, errProhibited
 	}
-	leave, err := d.place(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(d.Timeout, 10*time.Second))
 	defer cancel()
 	dialer := net.Dialer{

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -106,7 +107,7 @@ func (w *world) Record(ctx context.Context, e *audit.Event) error {
 	return nil
 }
 
-func (w *world) Resolve(_ context.Context, host string) ([]netip.Addr, error) {
+func (w *world) Resolve(_ context.Context, _ fair.Subject, host string) ([]netip.Addr, error) {
 	w.step("resolve")
 	w.mu.Lock()
 	defer w.mu.Unlock()

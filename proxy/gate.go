@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/internal/target"
 	"github.com/sallyport/sallyport/policy"
 )
@@ -23,8 +25,9 @@ import (
 // [NewGate] makes one that can.
 type Gate struct {
 	config   Config
-	refused  throttle
-	limits   *limiter
+	refusals refusalLimits
+	requests *fair.Limiter
+	dials    *fair.Limiter
 	closed   atomic.Bool
 	stopped  atomic.Bool
 	ends     sync.WaitGroup // that are being recorded in the background
@@ -43,8 +46,11 @@ type Config struct {
 
 	Log      *slog.Logger // canonical lines, one for a decision and one for an end; nil: none
 	Observer Observer     // counters; nil: none
-	// RefusedPerSecond bounds the events that clients whose credential is not
-	// accepted can cause from one address; what is over it is counted. 0: 5.
+	// RefusedPerSecond bounds the events of refusals before a request is under a
+	// step's limits: of clients whose credential is not accepted, by address; of
+	// steps over a limit, during an emergency stop, or whose name or token cannot be
+	// checked, by step, and four times as many by repository. What is over it is
+	// counted. 0: 5.
 	RefusedPerSecond int
 	// Limits bound what verified steps take. The zero value is none.
 	Limits Limits
@@ -92,11 +98,12 @@ func NewGate(c Config) (*Gate, error) {
 		c.Now = time.Now
 	}
 	c.RecordWait = cmp.Or(c.RecordWait, 10*time.Second)
+	if err := c.Limits.Validate(); err != nil {
+		return nil, fmt.Errorf("proxy: Limits: %w", err)
+	}
 	c.Dialer.guard = c.Guard
-	c.Dialer.Wait = cmp.Or(c.Dialer.Wait, time.Second)
-	c.Dialer.places = make(chan struct{}, cmp.Or(c.Dialer.AtOnce, 1000))
-	g := &Gate{config: c, limits: newLimiter(c.Limits)}
-	g.refused.perSecond = cmp.Or(c.RefusedPerSecond, 5)
+	g := &Gate{config: c, requests: fair.New(c.Limits.requests()), dials: fair.New(c.Limits.dials())}
+	g.refusals.set(cmp.Or(c.RefusedPerSecond, 5))
 	return g, nil
 }
 
@@ -112,6 +119,14 @@ type Attempt struct {
 	Credential identity.Credential
 	// CredentialError is why no credential could be read, an *identity.Error.
 	CredentialError error
+
+	// HeaderBytes is the size of the request head, which is in memory while the
+	// request is under way.
+	HeaderBytes int64
+	// Gone reports whether the client has closed its connection. It is called while
+	// the attempt waits for its turn, from another goroutine, and must not block.
+	// nil: it cannot be known.
+	Gone func() bool
 }
 
 // CloseAdmission makes the gate refuse everything new with shutting_down.
@@ -152,16 +167,16 @@ func (g *Gate) Admit(ctx context.Context, attempt Attempt) (*Admission, *Refusal
 	if g.stopped.Load() {
 		return nil, p.refuseStopped(ctx)
 	}
-	defer func() { p.lease.release() }() // unless the admission has it
+	defer func() { p.lease.Release() }() // unless the admission has it
 	for _, step := range [...]func(context.Context) *Refusal{
-		p.identify, p.decide, p.charge, p.locate, p.record,
+		p.identify, p.decide, p.charge, p.locate, p.allow,
 	} {
 		if refusal := step(ctx); refusal != nil {
 			return nil, refusal
 		}
 	}
 	a := p.admission()
-	a.lease, p.lease = p.lease, lease{}
+	a.lease, p.lease = p.lease, fair.Lease{}
 	return a, nil
 }
 
@@ -200,9 +215,10 @@ type passage struct {
 	target    target.Target
 	path      string // path and query of an absolute-form target
 	principal *identity.Principal
-	refused   bool     // its credential, so that it is known for the record alone
-	lease     lease    // its place under the limits
-	account   *account // what its step has sent and received, where the decision bounds that
+	refused   bool       // its credential, so that it is known for the record alone
+	held      bool       // its step has room under the limits
+	lease     fair.Lease // its place under them
+	account   *account   // what its step has sent and received, where the decision bounds that
 	decision  policy.Decision
 	via       *Via // nil: directly
 	pinned    []netip.AddrPort
@@ -276,7 +292,7 @@ func (p *passage) authenticate(ctx context.Context) (*identity.Principal, error)
 // refuseUnread answers an attempt whose target cannot be read.
 func (p *passage) refuseUnread(ctx context.Context, reason policy.Reason, detail string) *Refusal {
 	r := refuse(reason, detail)
-	if p.principal == nil || p.refused && !p.mayRecord() {
+	if p.principal == nil {
 		return p.count(r)
 	}
 	return p.deny(ctx, r)
@@ -287,11 +303,10 @@ func (p *passage) belongsTo(e *identity.Error) {
 	p.principal, p.refused = e.Principal, !e.Problem.Unavailable()
 }
 
-// mayRecord reports whether one more event of somebody whose credential is not
-// accepted is recorded. A credential that has ended, or was made for others, may
-// be in anybody's hands: its name gives no right to more events than an address has.
+// mayRecord reports whether a refusal is recorded. Behind [passage.hold] the
+// limits of requests bound that; before it nothing else does.
 func (p *passage) mayRecord() bool {
-	return p.gate.refused.take(p.attempt.Client.Addr(), p.started)
+	return p.held || p.gate.refusals.take(p.principal, p.refused, p.attempt.Client.Addr(), p.started)
 }
 
 // refuseStopped answers an attempt during an emergency stop: with nothing else,
@@ -319,7 +334,7 @@ func (p *passage) refuseUnidentified(ctx context.Context, err error) *Refusal {
 		r = refuse(policy.Reason(e.Problem), e.Detail)
 		p.belongsTo(e)
 	}
-	if r.Reason == policy.CredentialMissing || (p.principal == nil || p.refused) && !p.mayRecord() {
+	if r.Reason == policy.CredentialMissing || !p.mayRecord() {
 		return p.count(r)
 	}
 	switch {
@@ -328,7 +343,7 @@ func (p *passage) refuseUnidentified(ctx context.Context, err error) *Refusal {
 	case e.Err != nil:
 		p.gate.config.Log.WarnContext(ctx, "credential not accepted", "reason", string(e.Problem), "error", e.Err)
 	}
-	return p.deny(ctx, r)
+	return p.record(ctx, r)
 }
 
 // decide asks policy.
@@ -395,7 +410,7 @@ func (p *passage) locate(ctx context.Context) *Refusal {
 			return nil
 		}
 		resolved := p.stage("resolve")
-		found, err := p.gate.config.Resolver.Resolve(ctx, p.target.Host)
+		found, err := p.gate.config.Resolver.Resolve(ctx, subject(p.principal), p.target.Host)
 		resolved()
 		if err != nil || len(found) == 0 {
 			return p.unresolved(ctx, err)
@@ -423,11 +438,8 @@ func (p *passage) locate(ctx context.Context) *Refusal {
 
 func (p *passage) unresolved(ctx context.Context, err error) *Refusal {
 	p.gate.config.Log.WarnContext(ctx, "name not resolved", "host", p.target.Host, "error", err)
-	if e, ok := errors.AsType[interface {
-		error
-		Overloaded() bool
-	}](err); ok && e.Overloaded() {
-		return p.deny(ctx, refuse(policy.Overloaded, "this instance looks up as many names as it may"))
+	if over, ok := errors.AsType[*fair.OverError](err); ok {
+		return p.deny(ctx, overShare(over, "lookups of names"))
 	}
 	r := refuse(policy.NameUnresolved, "the target's name has no address")
 	if e, ok := errors.AsType[interface {
@@ -443,8 +455,8 @@ func (p *passage) unresolved(ctx context.Context, err error) *Refusal {
 	return p.deny(ctx, r)
 }
 
-// record writes the allow down. Until it is durable, nothing is allowed.
-func (p *passage) record(ctx context.Context) *Refusal {
+// allow writes the allow down. Until it is durable, nothing is allowed.
+func (p *passage) allow(ctx context.Context) *Refusal {
 	e := p.event(policy.Allow, p.decision.Reason)
 	if p.attempt.Action == policy.Connect {
 		e.Status = 200
@@ -464,9 +476,19 @@ func (p *passage) record(ctx context.Context) *Refusal {
 	return nil
 }
 
-// deny records a refusal and then returns it. A refusal that could not be
-// recorded is still the answer: there is nothing that it lets out.
+// deny records a refusal, if there is room for it, and then returns it. Every
+// refusal that is recorded comes through here or through
+// [passage.refuseUnidentified], so that no client can fill the log.
 func (p *passage) deny(ctx context.Context, r *Refusal) *Refusal {
+	if !p.mayRecord() {
+		return p.count(r)
+	}
+	return p.record(ctx, r)
+}
+
+// record records a refusal that may be. One that could not be recorded is still
+// the answer: there is nothing that it lets out.
+func (p *passage) record(ctx context.Context, r *Refusal) *Refusal {
 	e := p.event(policy.Deny, r.Reason)
 	e.Status = r.Status
 	r.DecisionID = p.id

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -165,7 +166,9 @@ func TestWay(t *testing.T) {
 			}},
 		{"addresses and an error", func(w *world, _ *Attempt) { w.resolveErr = errors.New("half an answer") },
 			policy.NameUnresolved, 502, "authenticate decide available resolve record", true, nil},
-		{"too many lookups", func(w *world, _ *Attempt) { w.resolveErr = crowded{} },
+		{"too many lookups", func(w *world, _ *Attempt) {
+			w.resolveErr = &fair.OverError{Level: fair.Total, Kind: fair.Slots, Limit: 256}
+		},
 			policy.Overloaded, 503, "authenticate decide available resolve record", true, func(t *testing.T, r *Refusal, _ audit.Event) {
 				if r.RetryAfter == 0 || strings.Contains(r.Detail, "crowded") {
 					t.Errorf("refusal %+v", r)
@@ -417,7 +420,7 @@ func TestBadCredentialsAreThrottled(t *testing.T) {
 }
 
 func TestThrottleIsBounded(t *testing.T) {
-	th := throttle{perSecond: 5}
+	th := throttle[netip.Addr]{perSecond: 5}
 	now := time.Unix(1, 0)
 	taken := 0
 	for i := range 100_000 {
@@ -425,13 +428,13 @@ func TestThrottleIsBounded(t *testing.T) {
 			taken++
 		}
 	}
-	if len(th.counts) > throttleAddresses+1 || taken > throttleAddresses+5 {
+	if len(th.counts) > throttleKeys+1 || taken > throttleKeys+5 {
 		t.Errorf("%d addresses, %d taken", len(th.counts), taken)
 	}
-	th = throttle{perSecond: 5}
+	th = throttle[netip.Addr]{perSecond: 5}
 	taken = 0
 	for i := range 100 {
-		if th.take(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 15: byte(i)}), now) {
+		if th.take(host(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 15: byte(i)})), now) {
 			taken++
 		}
 	}
@@ -520,9 +523,3 @@ func TestDecisionIDs(t *testing.T) {
 		seen[id] = true
 	}
 }
-
-// crowded is a resolver that has too much to do.
-type crowded struct{}
-
-func (crowded) Error() string    { return "crowded: 10.0.0.2" }
-func (crowded) Overloaded() bool { return true }

@@ -2,11 +2,12 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -17,168 +18,134 @@ type Limits struct {
 	Step       Limit // of one step
 	Repository Limit // of all steps of one repository
 	Total      Limit // of all
+	// QueueTimeout bounds how long a request waits for its rate, and how long for a
+	// dial, before it is refused. 0: it is refused at once.
+	QueueTimeout time.Duration
 }
 
-// Limit is how much. A zero field is no limit.
+// Limit bounds one level. A zero field is no limit, but for QueuedRequests: then
+// nobody waits.
 type Limit struct {
-	Tunnels           int // open at once: tunnels, and requests under way
-	RequestsPerSecond int // CONNECTs and requests, refused ones too; as many may come at once
+	Tunnels           int   // open at once: tunnels, and requests under way
+	RequestsPerSecond int   // CONNECTs and requests, refused ones too; as many may come at once
+	QueuedRequests    int   // that wait for their rate, and again those that wait for a dial
+	HeaderBytes       int64 // of the request heads of what is under way
+	Dials             int   // connections to targets that are being opened at once
 }
 
-// limiter counts what is open and what is asked for. It knows verified steps
-// only, and forgets those that have nothing open and have been quiet for a
-// while: who has no token cannot make it grow.
-type limiter struct {
-	limits Limits
-
-	mu           sync.Mutex
-	swept        time.Time
-	steps        map[party]*usage
-	repositories map[party]*usage
-	total        usage
-}
-
-// party is a step or a repository, by its UUID under its issuer.
-type party struct{ issuer, uuid string }
-
-// usage is what one party has taken.
-type usage struct {
-	open   int
-	tokens float64 // requests that it may make at once
-	at     time.Time
-	noted  int // refusals on record in the second that began at since
-	since  time.Time
-}
-
-const limiterForgets = 10 * time.Second
-
-func newLimiter(l Limits) *limiter {
-	return &limiter{limits: l, steps: make(map[party]*usage), repositories: make(map[party]*usage)}
-}
-
-// lease is a party's place, until it is given back.
-type lease struct {
-	limiter          *limiter
-	step, repository *usage
-}
-
-// release gives the place back. It must be called once.
-func (l lease) release() {
-	if l.limiter == nil {
-		return
+// requests is how requests share the instance. What is over a rate waits; for a
+// place among the tunnels nobody waits, since tunnels stay for hours.
+func (l Limits) requests() fair.Config {
+	of := func(l Limit) fair.Limit {
+		return fair.Limit{Slots: l.Tunnels, Bytes: l.HeaderBytes, Rate: l.RequestsPerSecond, Waiting: l.QueuedRequests}
 	}
-	l.limiter.mu.Lock()
-	defer l.limiter.mu.Unlock()
-	l.step.open--
-	l.repository.open--
-	l.limiter.total.open--
+	return fair.Config{Step: of(l.Step), Repository: of(l.Repository), Total: of(l.Total), Wait: l.QueueTimeout}
 }
 
-// over is a limit that is reached.
-type over struct {
-	reason policy.Reason
-	detail string
-	record bool // there is room for an event in this second
+// dials is how the opening of connections is shared. Targets that do not answer
+// hold their slots until the dialer's timeout.
+func (l Limits) dials() fair.Config {
+	of := func(l Limit) fair.Limit { return fair.Limit{Slots: l.Dials, Waiting: l.QueuedRequests} }
+	return fair.Config{Step: of(l.Step), Repository: of(l.Repository), Total: of(l.Total), Wait: l.QueueTimeout, WaitForSlots: true}
 }
 
-// take takes a place for one attempt, or says which limit is reached. A refused
-// attempt takes nothing: a step over its own limit costs its repository and the
-// others none of theirs. perSecond bounds the refusals of a step on record.
-func (l *limiter) take(p *identity.Principal, now time.Time, perSecond int) (lease, *over) {
-	if l.limits == (Limits{}) {
-		return lease{}, nil
+// Validate reports a share that is above the one that contains it.
+func (l Limits) Validate() error { return errors.Join(l.requests().Validate(), l.dials().Validate()) }
+
+// subject is who a principal's use counts for.
+func subject(p *identity.Principal) fair.Subject {
+	if p == nil {
+		return fair.Subject{}
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.sweep(now)
-	step := find(l.steps, party{p.Issuer, p.Step.UUID})
-	repository := find(l.repositories, party{p.Issuer, p.Repository.UUID})
-	for _, c := range [...]struct {
-		*usage
-		limit  Limit
-		reason policy.Reason
-		whose  string
-	}{
-		{step, l.limits.Step, policy.StepLimit, "this step"},
-		{repository, l.limits.Repository, policy.RepositoryLimit, "this repository's steps together"},
-		{&l.total, l.limits.Total, policy.InstanceLimit, "all steps together"},
-	} {
-		c.refill(c.limit, now)
-		detail := ""
-		switch {
-		case c.limit.Tunnels > 0 && c.open >= c.limit.Tunnels:
-			detail = fmt.Sprintf("%s may have %d tunnels and requests open at once", c.whose, c.limit.Tunnels)
-		case c.limit.RequestsPerSecond > 0 && c.tokens < 1:
-			detail = fmt.Sprintf("%s may make %d requests a second", c.whose, c.limit.RequestsPerSecond)
-		default:
-			continue
-		}
-		return lease{}, &over{c.reason, detail, step.note(now, perSecond)}
-	}
-	for _, u := range [...]*usage{step, repository, &l.total} {
-		u.open++
-		u.tokens--
-	}
-	return lease{l, step, repository}, nil
+	return fair.Subject{Issuer: p.Issuer, Repository: p.Repository.UUID, Step: p.Step.UUID}
 }
 
-func find(all map[party]*usage, p party) *usage {
-	u := all[p]
-	if u == nil {
-		u = &usage{}
-		all[p] = u
-	}
-	return u
-}
+// goneInterval is how often a client whose request waits is checked.
+const goneInterval = 250 * time.Millisecond
 
-// refill gives what has come in since the last time; a party that was never seen
-// has all that may come at once.
-func (u *usage) refill(limit Limit, now time.Time) {
-	rate := float64(limit.RequestsPerSecond)
-	if u.at.IsZero() {
-		u.tokens = rate
-	} else if passed := now.Sub(u.at); passed > 0 {
-		u.tokens = min(rate, max(u.tokens, 0)+passed.Seconds()*rate)
-	}
-	u.at = now
-}
-
-// note reports whether another refusal of this party may be recorded.
-func (u *usage) note(now time.Time, perSecond int) bool {
-	if passed := now.Sub(u.since); passed < 0 || passed >= time.Second {
-		u.since, u.noted = now, 0
-	}
-	u.noted++
-	return u.noted <= perSecond
-}
-
-// sweep forgets who has nothing open and has been quiet: its tokens are full again.
-func (l *limiter) sweep(now time.Time) {
-	if now.Sub(l.swept) < limiterForgets {
-		return
-	}
-	l.swept = now
-	for _, all := range [...]map[party]*usage{l.steps, l.repositories} {
-		for p, u := range all {
-			if u.open == 0 && now.Sub(u.at) >= limiterForgets {
-				delete(all, p)
-			}
-		}
-	}
-}
-
-// hold takes a place under the limits for this attempt's principal. What a step
-// asks for over its limits is recorded so many times a second, the rest counted:
-// the log is not a place for a flood.
+// hold takes a place under the limits for this attempt's principal. What is over
+// a rate waits for its turn, as long as the client stays; what is over a limit
+// still is refused. The log is not a place for a flood: see [passage.deny].
 func (p *passage) hold(ctx context.Context) *Refusal {
-	held, over := p.gate.limits.take(p.principal, p.began, p.gate.refused.perSecond)
-	if over == nil {
-		p.lease = held
-		return nil
+	who := subject(p.principal)
+	lease, err := p.gate.requests.TryAcquire(who, p.attempt.HeaderBytes)
+	if err != nil {
+		lease, err = p.queue(ctx, who)
 	}
-	r := refuse(over.reason, over.detail)
-	if !over.record {
-		return p.count(r)
+	if err != nil {
+		if over, ok := errors.AsType[*fair.OverError](err); ok {
+			return p.deny(ctx, overLimit(over))
+		}
+		return p.count(refuse(policy.StepLimit, "the request was given up while it waited for its turn"))
 	}
-	return p.deny(ctx, r)
+	p.lease, p.held = lease, true
+	return nil
+}
+
+// queue waits for a place, and gives up when the client does.
+func (p *passage) queue(ctx context.Context, who fair.Subject) (fair.Lease, error) {
+	defer p.stage("queue")()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if gone := p.attempt.Gone; gone != nil {
+		defer watchClient(gone, cancel)()
+	}
+	return p.gate.requests.Acquire(ctx, who, p.attempt.HeaderBytes)
+}
+
+// watchClient calls cancel once the client is gone, until stop is called.
+func watchClient(gone func() bool, cancel func()) (stop func()) {
+	ctx, stop := context.WithCancel(context.Background())
+	var look func()
+	look = func() {
+		switch {
+		case ctx.Err() != nil:
+		case gone():
+			cancel()
+		default:
+			time.AfterFunc(goneInterval, look)
+		}
+	}
+	time.AfterFunc(goneInterval, look)
+	return stop
+}
+
+// overLimit is the refusal for a limit of requests.
+func overLimit(over *fair.OverError) *Refusal {
+	detail := ""
+	switch over.Kind {
+	case fair.Rate:
+		detail = fmt.Sprintf("%s may make %d requests a second", whose(over.Level), over.Limit)
+	case fair.Bytes:
+		detail = fmt.Sprintf("the heads of the requests that %s may have under way have %d bytes", whose(over.Level), over.Limit)
+	default:
+		detail = fmt.Sprintf("%s may have %d tunnels and requests open at once", whose(over.Level), over.Limit)
+	}
+	return refuse(limitReason(over.Level, policy.InstanceLimit), detail)
+}
+
+// overShare is the refusal for a limit of something that all steps share, such as
+// the dials under way.
+func overShare(over *fair.OverError, what string) *Refusal {
+	return refuse(limitReason(over.Level, policy.Overloaded), fmt.Sprintf("%s may have %d %s at once", whose(over.Level), over.Limit, what))
+}
+
+func limitReason(level fair.Level, all policy.Reason) policy.Reason {
+	switch level {
+	case fair.Step:
+		return policy.StepLimit
+	case fair.Repository:
+		return policy.RepositoryLimit
+	}
+	return all
+}
+
+func whose(level fair.Level) string {
+	switch level {
+	case fair.Step:
+		return "this step"
+	case fair.Repository:
+		return "this repository's steps together"
+	}
+	return "all steps together"
 }

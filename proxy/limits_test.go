@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,7 +16,10 @@ import (
 )
 
 // crowd is a world in which the token says which step of which repository it is.
-type crowd struct{ *world }
+type crowd struct {
+	*world
+	problem identity.Problem // with every credential
+}
 
 func (c crowd) Authenticate(_ context.Context, credential identity.Credential) (*identity.Principal, error) {
 	var repository, step int
@@ -23,11 +28,14 @@ func (c crowd) Authenticate(_ context.Context, credential identity.Credential) (
 	}
 	p := *c.principal
 	p.Repository.UUID, p.Step.UUID = fmt.Sprint("repository-", repository), fmt.Sprintf("step-%d-%d", repository, step)
+	if c.problem != "" {
+		return nil, &identity.Error{Problem: c.problem, Principal: &p}
+	}
 	return &p, nil
 }
 
 func newCrowd(t testing.TB, l Limits) (crowd, *Gate) {
-	c := crowd{newWorld()}
+	c := crowd{world: newWorld()}
 	c.addrs = []netip.Addr{netip.MustParseAddr("203.0.114.7")}
 	c.world.config = func(config *Config) { config.Authenticator, config.Limits = c, l }
 	return c, c.gate(t)
@@ -74,8 +82,8 @@ func TestTunnelLimits(t *testing.T) {
 	for _, a := range open[1:] {
 		a.Close(Outcome{Cause: CauseFinished})
 	}
-	if g.limits.total.open != 0 {
-		t.Errorf("%d places are taken", g.limits.total.open)
+	if g.requests.Held() != 0 {
+		t.Errorf("%d places are taken", g.requests.Held())
 	}
 	// What is over a limit is neither put to policy nor looked up, and is on record.
 	if len(c.asked) != 5 || len(c.resolved) != 5 {
@@ -148,10 +156,10 @@ func TestStepFloodBites(t *testing.T) {
 			if starved := reason == policy.InstanceLimit; starved == limited {
 				t.Errorf("limited %v: the other step is told %q", limited, reason)
 			}
-			if n := len(c.events()); limited && n > 10+g.refused.perSecond+1 {
+			if n := len(c.events()); limited && n > 10+g.refusals.steps.perSecond+1 {
 				t.Errorf("the flood left %d events", n)
 			}
-			if limited && len(c.unrecorded) != 1000-10-g.refused.perSecond {
+			if limited && len(c.unrecorded) != 1000-10-g.refusals.steps.perSecond {
 				t.Errorf("%d refusals were counted", len(c.unrecorded))
 			}
 		})
@@ -180,8 +188,8 @@ func TestPlacesAreGivenBack(t *testing.T) {
 			}
 		}
 		c.decision, c.addrs, c.recordErr = decision, addrs, nil
-		if g.limits.total.open != 0 {
-			t.Errorf("%s: %d places are taken", name, g.limits.total.open)
+		if g.requests.Held() != 0 {
+			t.Errorf("%s: %d places are taken", name, g.requests.Held())
 		}
 	}
 	func() {
@@ -189,66 +197,114 @@ func TestPlacesAreGivenBack(t *testing.T) {
 		g.config.Decider = nil // panics
 		_, _ = ask(t, g, 1, 1)
 	}()
-	if g.limits.total.open != 0 {
+	if g.requests.Held() != 0 {
 		t.Error("a panic took a place for ever")
 	}
 }
 
-func TestLimiterForgets(t *testing.T) {
-	now := time.Now()
-	l := newLimiter(Limits{Step: Limit{Tunnels: 1, RequestsPerSecond: 5}})
-	for i := range 1000 {
-		got, over := l.take(&identity.Principal{Step: identity.Run{UUID: fmt.Sprint(i)}}, now, 5)
-		if over != nil {
-			t.Fatal(over)
-		}
-		if i > 0 {
-			got.release()
-		}
-	}
-	l.take(&identity.Principal{Step: identity.Run{UUID: "new"}}, now.Add(limiterForgets), 5)
-	// The new one, and the first, which is still open.
-	if len(l.steps) != 2 {
-		t.Errorf("%d steps are remembered", len(l.steps))
+// TestRateQueues: a step that sends four times its rate at once, as curl does with
+// a list of addresses, is slowed down to its rate and refused nothing.
+func TestRateQueues(t *testing.T) {
+	if refused := requestsAtOnce(t, 5*time.Second); refused != 0 {
+		t.Errorf("%d of 800 were refused", refused)
 	}
 }
 
-// TestLimiterConcurrently: under any interleaving no more are open than may be.
-func TestLimiterConcurrently(t *testing.T) {
-	l := newLimiter(Limits{Step: Limit{Tunnels: 3}})
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	open, most := 0, 0
-	for range 8 {
-		wg.Go(func() {
-			for range 2000 {
-				held, over := l.take(&identity.Principal{}, time.Now(), 5)
-				if over != nil {
-					continue
+func TestRateQueueIsNeeded(t *testing.T) {
+	if refused := requestsAtOnce(t, 0); refused != 600 {
+		t.Errorf("%d of 800 were refused", refused)
+	}
+}
+
+func requestsAtOnce(t *testing.T, timeout time.Duration) (refused int) {
+	synctest.Test(t, func(t *testing.T) {
+		l := Limits{Step: Limit{RequestsPerSecond: 200, QueuedRequests: 800}, Repository: Limit{QueuedRequests: 800}, Total: Limit{QueuedRequests: 4000}, QueueTimeout: timeout}
+		_, g := newCrowd(t, l)
+		var mu sync.Mutex
+		var all sync.WaitGroup
+		began := time.Now()
+		for range 800 {
+			all.Go(func() {
+				a, reason := ask(t, g, 1, 1)
+				mu.Lock()
+				defer mu.Unlock()
+				if reason != "" {
+					refused++
+					return
 				}
-				mu.Lock()
-				open++
-				most = max(most, open)
-				mu.Unlock()
-				mu.Lock()
-				open--
-				mu.Unlock()
-				held.release()
-			}
-		})
+				a.Close(Outcome{})
+			})
+		}
+		all.Wait()
+		if took := time.Since(began); timeout > 0 && (took < 2900*time.Millisecond || took > 3100*time.Millisecond) {
+			t.Errorf("800 took %v", took)
+		}
+	})
+	return refused
+}
+
+// TestQueuedClientLeaves: a request whose client has gone leaves the queue, and
+// its refusal is counted.
+func TestQueuedClientLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, g := newCrowd(t, Limits{Step: Limit{RequestsPerSecond: 1, QueuedRequests: 800}, Repository: Limit{QueuedRequests: 800}, Total: Limit{QueuedRequests: 4000}, QueueTimeout: time.Minute})
+		a, _ := ask(t, g, 1, 1)
+		defer a.Close(Outcome{})
+		var gone atomic.Bool
+		began := time.Now()
+		waiting := attempt("api.partner.example:443")
+		waiting.Credential, waiting.Gone = identity.NewCredential("1.1"), gone.Load
+		time.AfterFunc(100*time.Millisecond, func() { gone.Store(true) })
+		_, refusal := g.Admit(t.Context(), waiting)
+		if refusal == nil || refusal.Reason != policy.StepLimit || refusal.Recorded || time.Since(began) != goneInterval {
+			t.Errorf("%+v after %v", refusal, time.Since(began))
+		}
+		if g.requests.Waiting() != 0 || g.requests.Held() != 1 || len(c.unrecorded) != 1 {
+			t.Errorf("%d wait, %d held, %d counted", g.requests.Waiting(), g.requests.Held(), len(c.unrecorded))
+		}
+	})
+}
+
+// TestHeldHeads: the heads of what is under way are bounded in bytes, of a step, a
+// repository and all, and a tunnel gives its head's back.
+func TestHeldHeads(t *testing.T) {
+	c, g := newCrowd(t, Limits{Step: Limit{HeaderBytes: 100}, Repository: Limit{HeaderBytes: 150}, Total: Limit{HeaderBytes: 1000}})
+	admit := func(repository, step int) (*Admission, *Refusal) {
+		a := attempt("api.partner.example:443")
+		a.Credential, a.HeaderBytes = identity.NewCredential(fmt.Sprintf("%d.%d", repository, step)), 60
+		return g.Admit(t.Context(), a)
 	}
-	wg.Wait()
-	if most > 3 || l.total.open != 0 {
-		t.Errorf("%d were open at once, %d are left", most, l.total.open)
+	first, _ := admit(1, 1)
+	if _, r := admit(1, 1); r == nil || r.Reason != policy.StepLimit || r.Status != 429 || !strings.Contains(r.Detail, "heads") {
+		t.Errorf("%+v", r)
+	}
+	second, _ := admit(1, 2)
+	if _, r := admit(1, 3); r == nil || r.Reason != policy.RepositoryLimit {
+		t.Errorf("%+v", r)
+	}
+	if other, r := admit(2, 1); r != nil {
+		t.Errorf("another repository: %+v", r)
+	} else {
+		other.Close(Outcome{})
+	}
+	first.ReleaseHeader()
+	third, r := admit(1, 3)
+	if r != nil {
+		t.Fatalf("%+v", r)
+	}
+	for _, a := range []*Admission{first, second, third} {
+		a.Close(Outcome{})
+	}
+	if g.requests.Held() != 0 || len(c.asked) != 4 {
+		t.Errorf("%d held, policy was asked %d times", g.requests.Held(), len(c.asked))
 	}
 }
 
-func BenchmarkLimiter(b *testing.B) {
-	l := newLimiter(Limits{Step: Limit{500, 1 << 30}, Repository: Limit{5000, 1 << 30}, Total: Limit{10_000, 1 << 30}})
-	p := &identity.Principal{Issuer: "https://issuer.example", Step: identity.Run{UUID: "s"}, Repository: identity.Repository{UUID: "r"}}
-	b.ReportAllocs()
-	for b.Loop() {
-		held, _ := l.take(p, time.Now(), 5)
-		held.release()
+// TestContradictoryLimits: a gate is not made with a share above its whole.
+func TestContradictoryLimits(t *testing.T) {
+	c := newWorld()
+	_, err := NewGate(Config{Authenticator: c, Decider: c, Recorder: c, Resolver: c, Guard: c.guard, Limits: Limits{Step: Limit{Dials: 2}, Total: Limit{Dials: 1}}})
+	if err == nil || !strings.Contains(err.Error(), "Limits") {
+		t.Error(err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -58,10 +59,11 @@ type Recorder interface {
 // Resolver finds the addresses of a canonical name that is not an IP literal.
 //
 // It must be safe for concurrent use, honour ctx, bound what it returns, and
-// never return an empty list without an error. Whether an error is worth a
-// retry is not the caller's concern, but for one: an error with a method
-// Overloaded() bool that says true is answered with 503, and not as the name's
-// fault. One with a method ClientText() string says by it what a client may read.
+// never return an empty list without an error. The lookup counts as the
+// subject's. Whether an error is worth a retry is not the caller's concern, but
+// for one: an error that wraps an *[fair.OverError] is answered with that limit,
+// and not as the name's fault. One with a method ClientText() string returns by
+// it what a client may read.
 type Resolver interface {
-	Resolve(ctx context.Context, host string) ([]netip.Addr, error)
+	Resolve(ctx context.Context, subject fair.Subject, host string) ([]netip.Addr, error)
 }

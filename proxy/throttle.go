@@ -4,41 +4,83 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 )
 
-// throttle bounds how many events one address can cause in a second. It
-// remembers a bounded number of addresses: while more than that are at it in
-// one second, the rest share what is left.
-type throttle struct {
+// throttle bounds how many events one key, such as an address, can cause in a
+// second. It remembers a bounded number of keys: while more than that are at it
+// in one second, the rest share what is left.
+type throttle[K comparable] struct {
 	perSecond int
 
 	mu     sync.Mutex
 	second int64
-	counts map[netip.Addr]int
+	counts map[K]int
 }
 
-const throttleAddresses = 4096
+const throttleKeys = 4096
 
-// take reports whether the address may cause one more event at that time. IPv6
-// clients are told apart by their /64: one host has that many addresses.
-func (t *throttle) take(addr netip.Addr, now time.Time) bool {
-	addr = addr.Unmap()
-	if addr.Is6() {
-		if p, err := addr.Prefix(64); err == nil {
-			addr = p.Addr()
-		}
-	}
+// take reports whether the key may cause one more event at that time.
+func (t *throttle[K]) take(key K, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s := now.Unix(); s != t.second || t.counts == nil {
-		t.second, t.counts = s, make(map[netip.Addr]int)
+		t.second, t.counts = s, make(map[K]int)
 	}
-	if _, known := t.counts[addr]; !known && len(t.counts) >= throttleAddresses {
-		addr = netip.Addr{}
+	if _, known := t.counts[key]; !known && len(t.counts) >= throttleKeys {
+		var rest K
+		key = rest
 	}
-	if t.counts[addr] >= t.perSecond {
+	if t.counts[key] >= t.perSecond {
 		return false
 	}
-	t.counts[addr]++
+	t.counts[key]++
 	return true
+}
+
+// host is what counts as one address: of IPv6 a /64, since one host has that many
+// addresses.
+func host(addr netip.Addr) netip.Addr {
+	addr = addr.Unmap()
+	if addr.Is6() {
+		if p, err := addr.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return addr
+}
+
+// refusalLimits bound the events of refusals that no other limit bounds: those of
+// clients whose credential is not accepted, by address; those of known steps, by
+// step and by repository. A refusal over a limit is counted and not recorded.
+type refusalLimits struct {
+	addresses    throttle[netip.Addr]
+	steps        throttle[fair.Subject]
+	repositories throttle[fair.Subject]
+	named        throttle[fair.Subject] // repositories that credentials name that are not accepted
+}
+
+// repositoryRefusals is how many times a step's refusals a repository may record.
+const repositoryRefusals = 4
+
+func (l *refusalLimits) set(perSecond int) {
+	l.addresses.perSecond, l.steps.perSecond = perSecond, perSecond
+	l.repositories.perSecond, l.named.perSecond = repositoryRefusals*perSecond, repositoryRefusals*perSecond
+}
+
+// take reports whether one more refusal may be recorded. A credential that is not
+// accepted may be in anybody's hands: its name gives no right to more events than
+// the address has, and takes none of the step that it names.
+func (l *refusalLimits) take(p *identity.Principal, refused bool, client netip.Addr, now time.Time) bool {
+	step := subject(p)
+	repository := fair.Subject{Issuer: step.Issuer, Repository: step.Repository}
+	switch {
+	case p == nil:
+		return l.addresses.take(host(client), now)
+	case refused:
+		return l.addresses.take(host(client), now) && l.named.take(repository, now)
+	}
+	return l.steps.take(step, now) && l.repositories.take(repository, now)
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync/atomic"
 
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/internal/target"
 	"github.com/sallyport/sallyport/policy"
 )
@@ -66,11 +67,11 @@ func (g *Gate) viaFor(host string) *Via {
 
 // find returns the proxy's own addresses, and those that it had last where its
 // name cannot be looked up.
-func (v *Via) find(ctx context.Context, resolver Resolver) ([]netip.Addr, error) {
+func (v *Via) find(ctx context.Context, subject fair.Subject, resolver Resolver) ([]netip.Addr, error) {
 	if addr, err := netip.ParseAddr(v.Host); err == nil {
 		return []netip.Addr{addr.Unmap()}, nil
 	}
-	found, err := resolver.Resolve(ctx, v.Host)
+	found, err := resolver.Resolve(ctx, subject, v.Host)
 	if err == nil && len(found) == 0 {
 		err = errors.New("it has no address")
 	}
@@ -98,7 +99,7 @@ func (p *passage) reserved(ctx context.Context, addrs []netip.Addr) *Refusal {
 		}
 		own := v.Host == p.target.Host
 		if !own && len(addrs) > 0 {
-			found, err := v.find(ctx, p.gate.config.Resolver)
+			found, err := v.find(ctx, subject(p.principal), p.gate.config.Resolver)
 			if err != nil {
 				p.gate.config.Log.ErrorContext(ctx, "upstream proxy not found", "upstream_proxy", v.String(), "error", err)
 				return p.deny(ctx, refuse(policy.UpstreamUnavailable, "whether the target is an upstream proxy cannot be found out"))

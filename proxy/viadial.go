@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -35,7 +36,7 @@ func (a *Admission) dialVia(ctx context.Context) (Stream, error) {
 	d, v := &a.gate.config.Dialer, a.via
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(d.Timeout, 10*time.Second))
 	defer cancel()
-	at, err := v.find(ctx, a.gate.config.Resolver)
+	at, err := v.find(ctx, subject(a.Principal), a.gate.config.Resolver)
 	if err != nil {
 		return nil, err
 	}
@@ -158,8 +159,8 @@ func isUserPassword(s string) bool {
 // notReached is what the client is told of a dial that failed: whether it was the
 // target or the upstream proxy, and never in another's words.
 func (a *Admission) notReached(err error) *Refusal {
-	if errors.Is(err, errDials) {
-		return refuse(policy.Overloaded, errDials.Error())
+	if over, ok := errors.AsType[*fair.OverError](err); ok {
+		return overShare(over, "connections to targets being opened")
 	}
 	if a.via == nil {
 		if isTimeout(err) {

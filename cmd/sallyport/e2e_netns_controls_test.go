@@ -104,7 +104,7 @@ func (a *Admission) anew(ctx context.Context) []netip.AddrPort {
 	if !without("pin") || a.Target.IsAddress() {
 		return a.Addresses
 	}
-	found, _ := a.gate.config.Resolver.Resolve(ctx, a.Target.Host)
+	found, _ := a.gate.config.Resolver.Resolve(ctx, subject(a.Principal), a.Target.Host)
 	var all []netip.AddrPort
 	for _, addr := range found {
 		all = append(all, netip.AddrPortFrom(addr, a.Target.Port))

@@ -135,7 +135,7 @@ func newSpace(t *testing.T, watcher *packets) *space {
 	t.Helper()
 	o := options{
 		program: mutant(t),
-		extra:   "limits: {head_timeout: 2s}\n",
+		extra:   "limits: {read_header_timeout: 2s}\n",
 	}
 	s := &space{world: newWorld(t, o), packets: watcher, zone: startZone(t), marked: make(chan struct{}), public: "127.0.0.1", public2: "127.0.0.1", public6: "127.0.0.1"}
 	if watcher != nil {

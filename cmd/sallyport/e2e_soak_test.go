@@ -19,10 +19,10 @@ import (
 
 // soakLimits take the limits of one step away: all tunnels are one step's.
 const soakLimits = `limits:
-  connections: 30000
-  waiting_per_address: 5000
-  step: {tunnels: 0, requests_per_second: 0}
-  repository: {tunnels: 0, requests_per_second: 0}
+  max_connections: 30000
+  max_idle_connections_per_client: 5000
+  step: {tunnels: 0, requests_per_second: 0, max_queued_requests: 4000, max_pending_header_bytes: 64MiB, max_concurrent_lookups: 256, max_concurrent_dials: 1000}
+  repository: {tunnels: 0, requests_per_second: 0, max_queued_requests: 4000, max_pending_header_bytes: 64MiB, max_concurrent_lookups: 256, max_concurrent_dials: 1000}
   total: {tunnels: 0, requests_per_second: 0}
 `
 

@@ -203,7 +203,7 @@ func (s *server) openAudit(ctx context.Context) error {
 }
 
 func (s *server) buildGate(context.Context) error {
-	resolver, err := dns.New(dns.Config{Servers: texts(s.config.Egress.Resolvers), Logger: s.log.With("component", "dns")})
+	resolver, err := dns.New(dns.Config{Servers: texts(s.config.Egress.Resolvers), Lookups: lookups(s.config.Limits), Logger: s.log.With("component", "dns")})
 	if err != nil {
 		return err
 	}
@@ -226,7 +226,7 @@ func (s *server) buildGate(context.Context) error {
 		Recorder:      s.audit,
 		Resolver:      resolver,
 		Guard:         guard,
-		Dialer:        proxy.Dialer{Timeout: s.config.Egress.ConnectTimeout, AtOnce: s.config.Limits.Dials},
+		Dialer:        proxy.Dialer{Timeout: s.config.Egress.ConnectTimeout},
 		Via:           via,
 		Log:           s.log,
 		Observer:      observer,
@@ -252,8 +252,8 @@ func (s *server) buildGate(context.Context) error {
 	s.front, err = front.New(front.Config{
 		Gate: s.gate, Tracker: s.tracker, Forwarder: s.forwarder, Denials: s.denials, Authenticator: s.authenticator,
 		Log: s.log.With("component", "front"), Observer: observer,
-		MaxHeadBytes: s.config.Limits.HeadSize, HeadTimeout: s.config.Limits.HeadTimeout,
-		MaxConnections: s.config.Limits.Connections, MaxWaitingOfOne: s.config.Limits.WaitingPerAddress,
+		MaxHeadBytes: s.config.Limits.MaxHeaderBytes, HeadTimeout: s.config.Limits.ReadHeaderTimeout,
+		MaxConnections: s.config.Limits.MaxConnections, MaxWaitingOfOne: s.config.Limits.MaxIdlePerClient,
 	})
 	return err
 }

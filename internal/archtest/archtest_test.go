@@ -23,9 +23,10 @@ var core = map[string][]string{
 	"identity":        {},
 	"migrations":      {},
 	"internal/target": {},
+	"internal/fair":   {},
 	"policy":          {module + "/identity", module + "/internal/target", module + "/internal/nearest"},
 	"audit":           {"golang.org/x/mod/sumdb"},
-	"proxy":           {module + "/identity", module + "/policy", module + "/audit", module + "/internal/target"},
+	"proxy":           {module + "/identity", module + "/policy", module + "/audit", module + "/internal/target", module + "/internal/fair"},
 }
 
 // adapters never import each other, and no core or internal package imports one.

@@ -286,26 +286,33 @@ type Tunnel struct {
 
 // Limits bounds what a client may make the listeners do before it is known, and what verified steps may take.
 type Limits struct {
-	// HeadSize is the greatest size of a request head, in bytes.
-	HeadSize int
-	// HeadTimeout is how long a client may take to send a request head.
-	HeadTimeout time.Duration
-	// Connections is how many clients may be connected at once, tunnels included, and WaitingPerAddress how many
+	// MaxHeaderBytes is the greatest size of a request head, in bytes.
+	MaxHeaderBytes int
+	// ReadHeaderTimeout is how long a client may take to send a request head.
+	ReadHeaderTimeout time.Duration
+	// MaxConnections is how many clients may be connected at once, tunnels included, and MaxIdlePerClient how many
 	// connections of one address may be without a request.
-	Connections       int
-	WaitingPerAddress int
-	// Dials is how many connections to targets may be being opened at once.
-	Dials int
-	// Step, Repository and Total are for one step, for the steps of one repository, and for all.
+	MaxConnections   int
+	MaxIdlePerClient int
+	// QueueTimeout bounds how long a request waits for each of: its rate, a lookup, a dial. 0: it does not wait.
+	QueueTimeout time.Duration
+	// Step, Repository and Total are for one step, for the steps of one repository, and for all. No share is above the
+	// one that contains it.
 	Step       Limit
 	Repository Limit
 	Total      Limit
 }
 
-// Limit is how much somebody may take at once and in a second; 0 is no limit.
+// Limit is how much somebody may take at once and in a second; 0 tunnels or requests are no limit.
 type Limit struct {
 	Tunnels           int
 	RequestsPerSecond int
+	// QueuedRequests is how many requests may wait for their rate, and again for lookups and for dials.
+	QueuedRequests int
+	// PendingHeaderBytes bounds the request heads of the requests under way, in bytes.
+	PendingHeaderBytes int
+	Lookups            int
+	Dials              int
 }
 
 // Shutdown says how the server ends.

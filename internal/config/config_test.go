@@ -41,8 +41,10 @@ func TestDefaults(t *testing.T) {
 			ConnectTimeout: 10 * time.Second,
 			Tunnel:         Tunnel{IdleTimeout: 10 * time.Minute, MaxLifetime: 2 * time.Hour, HelloTimeout: 5 * time.Second},
 		},
-		Limits: Limits{HeadSize: 64 << 10, HeadTimeout: 10 * time.Second, Connections: 20000, WaitingPerAddress: 1000, Dials: 1000,
-			Step: Limit{500, 200}, Repository: Limit{4000, 1000}, Total: Limit{16000, 0}},
+		Limits: Limits{MaxHeaderBytes: 64 << 10, ReadHeaderTimeout: 10 * time.Second, MaxConnections: 20000, MaxIdlePerClient: 1000, QueueTimeout: 5 * time.Second,
+			Step:       Limit{Tunnels: 500, RequestsPerSecond: 200, QueuedRequests: 200, PendingHeaderBytes: 4 << 20, Lookups: 32, Dials: 125},
+			Repository: Limit{Tunnels: 4000, RequestsPerSecond: 1000, QueuedRequests: 1000, PendingHeaderBytes: 16 << 20, Lookups: 64, Dials: 250},
+			Total:      Limit{Tunnels: 16000, QueuedRequests: 4000, PendingHeaderBytes: 64 << 20, Lookups: 256, Dials: 1000}},
 		SelfTest:      SelfTest{Interval: 24 * time.Hour},
 		Shutdown:      Shutdown{DrainTimeout: 30 * time.Second},
 		Log:           Log{Format: FormatJSON, Level: slog.LevelInfo},
@@ -99,7 +101,7 @@ egress:
     - {proxy: "https://proxy.acme.example:3129", hosts: ["*.partner.example", partner.example, 192.0.2.1], except: [direct.partner.example], resolve: upstream, credential_file: via, ca_file: c.pem}
     - proxy: http://10.0.0.3:3128/
   tunnel: {idle_timeout: 1m, max_lifetime: 1h, hello_timeout: 2s}
-limits: {head_size: 20480, head_timeout: 5s}
+limits: {max_header_bytes: 20480, read_header_timeout: 5s}
 shutdown: {drain_timeout: 1h}
 log: {format: text, level: debug}
 data_directory: /nonexistent/../var/lib/sallyport-test
@@ -135,7 +137,7 @@ data_directory: /nonexistent/../var/lib/sallyport-test
 	if i := cfg.Identity; i.AdmittedMaxAge != 8*time.Hour || i.OnExpiry != ExpiryClose || i.ExpiryGrace != 30*time.Second {
 		t.Errorf("identity: %+v", i)
 	}
-	if cfg.Identity.Leeway != 0 || cfg.Limits.HeadSize != 20480 || cfg.Log.Level != slog.LevelDebug || cfg.DataDirectory != "/var/lib/sallyport-test" {
+	if cfg.Identity.Leeway != 0 || cfg.Limits.MaxHeaderBytes != 20480 || cfg.Log.Level != slog.LevelDebug || cfg.DataDirectory != "/var/lib/sallyport-test" {
 		t.Errorf("configuration: %+v", cfg)
 	}
 	if len(cfg.Warnings()) > 0 {

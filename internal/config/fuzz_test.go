@@ -116,13 +116,13 @@ func checkRules(t *testing.T, c *Config) {
 	}
 	for _, d := range []time.Duration{
 		c.Identity.NamesWait, c.Identity.MaxLifetime, c.Identity.KeysMaxAge, c.Identity.NamesMaxAge, c.Policy.EvaluationTimeout, c.Egress.ConnectTimeout, c.Egress.Tunnel.IdleTimeout,
-		c.Egress.Tunnel.MaxLifetime, c.Egress.Tunnel.HelloTimeout, c.Limits.HeadTimeout,
+		c.Egress.Tunnel.MaxLifetime, c.Egress.Tunnel.HelloTimeout, c.Limits.ReadHeaderTimeout,
 	} {
 		if d <= 0 {
 			t.Errorf("a limit that bounds nothing: %+v", c)
 		}
 	}
-	if c.Limits.HeadSize <= 0 || c.Identity.Leeway < 0 || c.Shutdown.DrainTimeout < 0 {
+	if c.Limits.MaxHeaderBytes <= 0 || c.Identity.Leeway < 0 || c.Shutdown.DrainTimeout < 0 {
 		t.Errorf("limits: %+v", c)
 	}
 	if !filepath.IsAbs(c.DataDirectory) || !filepath.IsAbs(c.Policy.Directory) {
@@ -195,7 +195,7 @@ func write(c *Config) string {
 	}
 	tunnel := c.Egress.Tunnel
 	line(1, "tunnel", fmt.Sprintf("{idle_timeout: %v, max_lifetime: %v, hello_timeout: %v}", tunnel.IdleTimeout, tunnel.MaxLifetime, tunnel.HelloTimeout))
-	line(0, "limits", fmt.Sprintf("{head_size: %d, head_timeout: %v}", c.Limits.HeadSize, c.Limits.HeadTimeout))
+	line(0, "limits", fmt.Sprintf("{max_header_bytes: %d, read_header_timeout: %v}", c.Limits.MaxHeaderBytes, c.Limits.ReadHeaderTimeout))
 	line(0, "shutdown", fmt.Sprintf("{drain_timeout: %v}", c.Shutdown.DrainTimeout))
 	line(0, "log", fmt.Sprintf("{format: %s, level: %s}", c.Log.Format, strings.ToLower(c.Log.Level.String())))
 	line(0, "data_directory", q(c.DataDirectory))

@@ -25,6 +25,7 @@ func (d *decoder) relations(cfg *Config) {
 	d.candidate(cfg.Policy)
 	d.approvals(cfg)
 	d.log(cfg.Audit)
+	d.limits(&cfg.Limits)
 	if t := cfg.Egress.Tunnel; d.sound("egress.tunnel.idle_timeout") && t.MaxLifetime > 0 && t.IdleTimeout > t.MaxLifetime {
 		d.remark("egress.tunnel.idle_timeout", "", "it is longer than egress.tunnel.max_lifetime (%s) and so never used", amount(t.MaxLifetime))
 	}

@@ -212,22 +212,28 @@ func tunnelFields(t *Tunnel) []field {
 
 func limitsFields(l *Limits) []field {
 	return []field{
-		scalar("head_size", &l.HeadSize, between(size, 20<<10, 1<<20), "The greatest request head. The credential is in it: less than 20KiB is refused.", fallback("64KiB")),
-		scalar("head_timeout", &l.HeadTimeout, between(duration, 100*time.Millisecond, 5*time.Minute), "How long a client may take to send a request head.", fallback("10s")),
-		scalar("connections", &l.Connections, between(count, 10, 10_000_000), "Client connections open at once, tunnels included; over it the answer is 503 `overloaded`. Half of them may be without a request: of those, the one goes that has waited longest from the address that has most.", fallback("20000")),
-		scalar("waiting_per_address", &l.WaitingPerAddress, between(count, 1, 10_000_000), "Connections of one address (of IPv6, one /64) that may be without a request at once; over it the one that has waited longest is closed.", fallback("1000")),
-		scalar("dials", &l.Dials, between(count, 1, 1_000_000), "Connections to targets that are being opened at once; one more waits a second, and is then answered with 503 `overloaded`.", fallback("1000")),
-		section("step", &l.Step, limitFields("500", "200"), "What one step may take; over it the answer is 429 `step_limit`."),
-		section("repository", &l.Repository, limitFields("4000", "1000"), "What the steps of one repository may take together; over it 429 `repository_limit`."),
-		section("total", &l.Total, limitFields("16000", "0"), "What all steps may take together; over it 503 `instance_limit`."),
+		scalar("max_header_bytes", &l.MaxHeaderBytes, between(size, 20<<10, 1<<20), "The greatest request head. The credential is in it: less than 20KiB is refused.", fallback("64KiB")),
+		scalar("read_header_timeout", &l.ReadHeaderTimeout, between(duration, 100*time.Millisecond, 5*time.Minute), "How long a client may take to send a request head.", fallback("10s")),
+		scalar("max_connections", &l.MaxConnections, between(count, 10, 10_000_000), "Client connections open at once, tunnels included; over it the answer is 503 `overloaded`. Half of them may be without a request: of those, the one is closed that has waited longest from the address that has most.", fallback("20000")),
+		scalar("max_idle_connections_per_client", &l.MaxIdlePerClient, between(count, 1, 10_000_000), "Connections of one address (of IPv6, one /64) that may be without a request at once; over it the one that has waited longest is closed.", fallback("1000")),
+		scalar("queue_timeout", &l.QueueTimeout, between(duration, 0, time.Minute), "How long a request that is over its rate waits for its turn before it is refused, and how long one waits for a lookup and for a dial. `0s`: nobody waits.", fallback("5s")),
+		section("step", &l.Step, limitFields(defaultLimits{"500", "200", "200", "4MiB", "32", "125"}), "What one step may take; over it the answer is 429 `step_limit`."),
+		section("repository", &l.Repository, limitFields(defaultLimits{"4000", "1000", "1000", "16MiB", "64", "250"}), "What the steps of one repository may take together; over it 429 `repository_limit`."),
+		section("total", &l.Total, limitFields(defaultLimits{"16000", "0", "4000", "64MiB", "256", "1000"}), "What all steps may take together; over it 503 `instance_limit` or `overloaded`. A share above the one that contains it is an error; a share that is not given is at most half of it."),
 	}
 }
 
-func limitFields(tunnels, requests string) func(*Limit) []field {
+type defaultLimits struct{ tunnels, requests, queued, header, lookups, dials string }
+
+func limitFields(or defaultLimits) func(*Limit) []field {
 	return func(l *Limit) []field {
 		return []field{
-			scalar("tunnels", &l.Tunnels, count, "Tunnels open at once, with the requests under way; 0 is no limit.", fallback(tunnels)),
-			scalar("requests_per_second", &l.RequestsPerSecond, count, "CONNECTs and requests, refused ones too; as many may come at once. 0 is no limit.", fallback(requests)),
+			scalar("tunnels", &l.Tunnels, count, "Tunnels open at once, with the requests under way; 0 is no limit.", fallback(or.tunnels)),
+			scalar("requests_per_second", &l.RequestsPerSecond, count, "CONNECTs and requests, refused ones too; as many may come at once. What is over it waits for `limits.queue_timeout`. 0 is no limit.", fallback(or.requests)),
+			scalar("max_queued_requests", &l.QueuedRequests, count, "Requests that may wait for their rate, and again those that wait for lookups and for dials. 0: none.", fallback(or.queued)),
+			scalar("max_pending_header_bytes", &l.PendingHeaderBytes, between(size, 1<<20, 1<<30), "Request heads (request line and fields) of the requests under way, in bytes.", fallback(or.header)),
+			scalar("max_concurrent_lookups", &l.Lookups, between(count, 1, 1_000_000), "Names that are being looked up at once.", fallback(or.lookups)),
+			scalar("max_concurrent_dials", &l.Dials, between(count, 1, 1_000_000), "Connections to targets that are being opened at once.", fallback(or.dials)),
 		}
 	}
 }

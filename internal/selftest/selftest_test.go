@@ -21,6 +21,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/internal/target"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
@@ -80,7 +81,7 @@ func (h *house) Available() error {
 	return h.away
 }
 
-func (h *house) Resolve(_ context.Context, host string) ([]netip.Addr, error) {
+func (h *house) Resolve(_ context.Context, _ fair.Subject, host string) ([]netip.Addr, error) {
 	if h.resolve != nil {
 		return h.resolve(host)
 	}

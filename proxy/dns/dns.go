@@ -30,6 +30,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/internal/target"
 )
 
@@ -41,8 +42,16 @@ const (
 	DefaultMaxTTL         = 5 * time.Minute
 	DefaultNegativeTTL    = 30 * time.Second
 	DefaultCacheSize      = 10_000
-	DefaultConcurrency    = 256
 )
+
+// DefaultLookups is how many lookups may be under way, and how long one more waits.
+var DefaultLookups = fair.Config{
+	Step:         fair.Limit{Slots: 32, Waiting: 200},
+	Repository:   fair.Limit{Slots: 64, Waiting: 1000},
+	Total:        fair.Limit{Slots: 256, Waiting: 4000},
+	Wait:         5 * time.Second,
+	WaitForSlots: true,
+}
 
 // Config is how to resolve. A zero field means its default.
 type Config struct {
@@ -58,11 +67,13 @@ type Config struct {
 	// NegativeTTL bounds how long "no such name" and "no address" are kept,
 	// within the SOA's say (RFC 2308 section 5).
 	NegativeTTL time.Duration
-	// CacheSize is how many names are kept; the least recently used one goes.
+	// CacheSize is how many names are kept; the least recently used one goes. A
+	// repository that has a quarter of them displaces none but its own.
 	CacheSize int
-	// Concurrency is how many lookups may be under way. Further ones wait for
-	// at most a second and then fail with [KindOverloaded].
-	Concurrency int
+	// Lookups is how many lookups may be under way, of one step, of one repository
+	// and of all. What is over it waits, and then fails with [KindOverloaded].
+	// The zero Config is [DefaultLookups].
+	Lookups fair.Config
 	// Logger is told when the system's files cannot be read again. May be nil.
 	Logger *slog.Logger
 }
@@ -74,13 +85,14 @@ type Resolver struct {
 	settings func() *settings // changed settings are another pointer
 	exchange func(ctx context.Context, server netip.AddrPort, q question) (answer, error)
 	now      func() time.Time
-	slots    chan struct{} // one for each lookup under way
+	lookups  *fair.Limiter
 	health   health
 
 	mu      sync.Mutex
 	seen    *settings // the settings that cache and flights belong to
 	cache   *cache
-	flights map[string]*flight
+	flights map[string]*flight // that are under way, by name
+	queued  map[string]queued  // callers that wait for a slot, by name
 }
 
 // New makes a resolver. It asks no server; without configured servers it reads
@@ -114,9 +126,10 @@ func newResolver(config Config, current func() *settings) *Resolver {
 		settings: current,
 		exchange: exchange,
 		now:      time.Now,
-		slots:    make(chan struct{}, config.Concurrency),
+		lookups:  fair.New(config.Lookups),
 		cache:    newCache(config.CacheSize),
 		flights:  map[string]*flight{},
+		queued:   map[string]queued{},
 	}
 }
 
@@ -143,14 +156,17 @@ func (c *Config) setDefaults() error {
 	if c.MinTTL > c.MaxTTL {
 		return fmt.Errorf("dns: MinTTL %v is longer than MaxTTL %v", c.MinTTL, c.MaxTTL)
 	}
-	if c.CacheSize < 0 || c.Concurrency < 0 {
-		return errors.New("dns: CacheSize and Concurrency cannot be negative")
+	if c.CacheSize < 0 {
+		return errors.New("dns: CacheSize cannot be negative")
+	}
+	if err := c.Lookups.Validate(); err != nil {
+		return fmt.Errorf("dns: Lookups: %w", err)
 	}
 	if c.CacheSize == 0 {
 		c.CacheSize = DefaultCacheSize
 	}
-	if c.Concurrency == 0 {
-		c.Concurrency = DefaultConcurrency
+	if c.Lookups == (fair.Config{}) {
+		c.Lookups = DefaultLookups
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -175,11 +191,12 @@ func parseServer(s string) (netip.AddrPort, error) {
 
 // Resolve returns the addresses of a name: at least one, at most 16 of each
 // family, IPv4 before IPv6, each once, without zones and never IPv4-mapped. The
-// host must be canonical as by [target.ParseHost] and not an IP literal.
+// host must be canonical as by [target.ParseHost] and not an IP literal. The
+// lookup counts as the subject's.
 //
 // Errors are of type *[Error]. When ctx ends, Resolve returns at once; others
 // who wait for the same name are not affected.
-func (r *Resolver) Resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+func (r *Resolver) Resolve(ctx context.Context, subject fair.Subject, host string) ([]netip.Addr, error) {
 	canonical, addr, err := target.ParseHost(host)
 	switch {
 	case err != nil:
@@ -187,11 +204,10 @@ func (r *Resolver) Resolve(ctx context.Context, host string) ([]netip.Addr, erro
 	case canonical != host || addr.IsValid():
 		return nil, &Error{Kind: KindInvalid, Host: host, Err: errors.New("not a canonical name")}
 	}
-	current := r.settings()
-	if addrs := current.hosts[host]; len(addrs) > 0 {
+	if addrs := r.settings().hosts[host]; len(addrs) > 0 {
 		return slices.Clone(addrs), nil
 	}
-	found, err := r.share(ctx, host, current)
+	found, err := r.share(ctx, subject, host)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	mdns "github.com/miekg/dns"
+
+	"github.com/sallyport/sallyport/internal/fair"
 )
 
 func TestResolve(t *testing.T) {
@@ -37,7 +39,7 @@ func TestResolve(t *testing.T) {
 	} {
 		t.Run(test.why, func(t *testing.T) {
 			r := resolver(t, Config{}, serve(t, records(t, test.records...)))
-			got, err := r.Resolve(t.Context(), "api.example")
+			got, err := r.Resolve(t.Context(), fair.Subject{}, "api.example")
 			if kind := kindIn(t, err); kind != test.kind || !slices.Equal(got, test.want) {
 				t.Errorf("got %v, %v; want %v, %q", got, err, test.want, test.kind)
 			}
@@ -48,7 +50,7 @@ func TestResolve(t *testing.T) {
 // TestNamesAreAbsolute: the name that was decided is the name that is asked for.
 func TestNamesAreAbsolute(t *testing.T) {
 	s := serve(t, rcode(mdns.RcodeNameError))
-	if _, err := resolver(t, Config{}, s).Resolve(t.Context(), "intranet"); kindIn(t, err) != KindNotFound {
+	if _, err := resolver(t, Config{}, s).Resolve(t.Context(), fair.Subject{}, "intranet"); kindIn(t, err) != KindNotFound {
 		t.Error(err)
 	}
 	asked := s.questions()
@@ -62,7 +64,7 @@ func TestInvalidHostsAreNotAsked(t *testing.T) {
 	s := serve(t, records(t))
 	r := resolver(t, Config{}, s)
 	for _, host := range []string{"", "127.0.0.1", "::1", "API.example", "api.example.", "a b", "bücher.example", "127.1", "a\\.b"} {
-		if _, err := r.Resolve(t.Context(), host); kindIn(t, err) != KindInvalid {
+		if _, err := r.Resolve(t.Context(), fair.Subject{}, host); kindIn(t, err) != KindInvalid {
 			t.Errorf("%q: %v", host, err)
 		}
 	}
@@ -76,7 +78,7 @@ func TestBoundedAddresses(t *testing.T) {
 	for i := range 100 {
 		many = append(many, fmt.Sprintf("api.example. 60 A 192.0.2.%d", i), fmt.Sprintf("api.example. 60 AAAA 2001:db8::%d", i))
 	}
-	got, err := resolver(t, Config{}, serve(t, truncating(records(t, many...)))).Resolve(t.Context(), "api.example")
+	got, err := resolver(t, Config{}, serve(t, truncating(records(t, many...)))).Resolve(t.Context(), fair.Subject{}, "api.example")
 	if err != nil || len(got) != 2*addressMax {
 		t.Errorf("%d addresses, %v", len(got), err)
 	}
@@ -98,7 +100,7 @@ func truncating(full zone) zone {
 
 func TestTruncatedIsAskedOverTCP(t *testing.T) {
 	s := serve(t, truncating(records(t, "api.example. 60 A 192.0.2.1")))
-	got, err := resolver(t, Config{}, s).Resolve(t.Context(), "api.example")
+	got, err := resolver(t, Config{}, s).Resolve(t.Context(), fair.Subject{}, "api.example")
 	if err != nil || !slices.Equal(got, addrs("192.0.2.1")) {
 		t.Errorf("got %v, %v", got, err)
 	}
@@ -179,7 +181,7 @@ func TestForeignDatagrams(t *testing.T) {
 				test.spoof(w, reply)
 				honest(w, reply, request)
 			}))
-			got, err := r.Resolve(t.Context(), "api.example")
+			got, err := r.Resolve(t.Context(), fair.Subject{}, "api.example")
 			if err != nil || !slices.Equal(got, addrs("192.0.2.1")) {
 				t.Errorf("got %v, %v", got, err)
 			}
@@ -200,7 +202,7 @@ func TestFloodIsAskedOverTCP(t *testing.T) {
 			_ = w.WriteMsg(reply)
 		}
 	})
-	got, err := resolver(t, Config{}, s).Resolve(t.Context(), "api.example")
+	got, err := resolver(t, Config{}, s).Resolve(t.Context(), fair.Subject{}, "api.example")
 	if err != nil || !slices.Equal(got, addrs("192.0.2.1")) {
 		t.Errorf("got %v, %v", got, err)
 	}
@@ -228,11 +230,11 @@ func TestExtraRecordsAreIgnored(t *testing.T) {
 	if !fooled {
 		t.Fatal("the attack does not bite: the server did not send the extra record")
 	}
-	got, err := resolver(t, Config{}, s).Resolve(t.Context(), "api.example")
+	got, err := resolver(t, Config{}, s).Resolve(t.Context(), fair.Subject{}, "api.example")
 	if err != nil || !slices.Equal(got, addrs("192.0.2.1")) {
 		t.Errorf("got %v, %v", got, err)
 	}
-	if _, err := resolver(t, Config{}, s).Resolve(t.Context(), "nothing.example"); kindIn(t, err) != KindNoAddress {
+	if _, err := resolver(t, Config{}, s).Resolve(t.Context(), fair.Subject{}, "nothing.example"); kindIn(t, err) != KindNoAddress {
 		t.Errorf("nothing.example: %v", err)
 	}
 }
@@ -291,7 +293,7 @@ func TestKinds(t *testing.T) {
 				config = Config{Timeout: time.Second, AttemptTimeout: 500 * time.Millisecond}
 			}
 			r := resolver(t, config, s)
-			got, err := r.Resolve(t.Context(), "api.example")
+			got, err := r.Resolve(t.Context(), fair.Subject{}, "api.example")
 			if kindIn(t, err) != test.want || got != nil {
 				t.Fatalf("got %v, %v; want %s", got, err, test.want)
 			}
@@ -316,7 +318,7 @@ func TestUnreachableServer(t *testing.T) {
 	gone := packets.LocalAddr().String()
 	_, _ = packets.Close(), listener.Close()
 	r := resolver(t, Config{}, &server{addr: gone})
-	_, err := r.Resolve(t.Context(), "api.example")
+	_, err := r.Resolve(t.Context(), fair.Subject{}, "api.example")
 	if kindIn(t, err) != KindServerFailure || !strings.Contains(err.Error(), gone) {
 		t.Errorf("%v: want a server failure that names %s in the log", err, gone)
 	}
@@ -346,7 +348,7 @@ func TestOldServer(t *testing.T) {
 		}
 		honest(w, reply, request)
 	}))
-	if got, err := r.Resolve(t.Context(), "api.example"); err != nil || len(got) != 1 {
+	if got, err := r.Resolve(t.Context(), fair.Subject{}, "api.example"); err != nil || len(got) != 1 {
 		t.Errorf("got %v, %v", got, err)
 	}
 }
@@ -363,12 +365,12 @@ func TestNextServer(t *testing.T) {
 		t.Run(test.why, func(t *testing.T) {
 			first, second := serve(t, test.handle), serve(t, records(t, "api.example. 60 A 192.0.2.1", "other.example. 60 A 192.0.2.2"))
 			r := resolver(t, Config{AttemptTimeout: 500 * time.Millisecond}, first, second)
-			got, err := r.Resolve(t.Context(), "api.example")
+			got, err := r.Resolve(t.Context(), fair.Subject{}, "api.example")
 			if err != nil || !slices.Equal(got, addrs("192.0.2.1")) {
 				t.Fatalf("got %v, %v", got, err)
 			}
 			before := len(first.questions())
-			if got, err := r.Resolve(t.Context(), "other.example"); err != nil || len(got) != 1 {
+			if got, err := r.Resolve(t.Context(), fair.Subject{}, "other.example"); err != nil || len(got) != 1 {
 				t.Errorf("got %v, %v", got, err)
 			}
 			again := len(first.questions()) > before
@@ -384,7 +386,7 @@ func TestCallerDeadline(t *testing.T) {
 	r := resolver(t, Config{Timeout: time.Minute, AttemptTimeout: time.Minute}, serve(t, silent))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := r.Resolve(ctx, "api.example"); kindIn(t, err) != KindTimeout {
+	if _, err := r.Resolve(ctx, fair.Subject{}, "api.example"); kindIn(t, err) != KindTimeout {
 		t.Errorf("%v, want a timeout", err)
 	}
 }

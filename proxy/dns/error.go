@@ -23,7 +23,8 @@ const (
 	KindServerFailure Kind = "server_failure"
 	// KindRefused: the servers do not answer us (REFUSED).
 	KindRefused Kind = "refused"
-	// KindOverloaded: too many lookups are under way; nothing was asked.
+	// KindOverloaded: too many lookups are under way, of the step, the repository or
+	// all; the error wraps an *fair.OverError, and nothing was asked.
 	KindOverloaded Kind = "overloaded"
 	// KindCanceled: the caller went away.
 	KindCanceled Kind = "canceled"
@@ -70,10 +71,6 @@ func (e *Error) ClientText() string { return texts[e.Kind] }
 
 // Timeout reports whether time ran out, as with [net.Error].
 func (e *Error) Timeout() bool { return e.Kind == KindTimeout }
-
-// Overloaded reports whether nothing was asked because too many lookups are under
-// way: another try in a moment may succeed.
-func (e *Error) Overloaded() bool { return e.Kind == KindOverloaded }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }

@@ -5,10 +5,9 @@ import (
 	"errors"
 	"net/netip"
 	"time"
-)
 
-// queueWait is how long a lookup waits for one of [Config.Concurrency] slots.
-const queueWait = time.Second
+	"github.com/sallyport/sallyport/internal/fair"
+)
 
 // result is the outcome of one lookup of a name: addresses, or the kind and
 // cause of there being none.
@@ -19,40 +18,105 @@ type result struct {
 	keep  time.Duration // how long to believe it; 0: not at all
 }
 
-// flight is one lookup under way and those who wait for it.
+// flight is one lookup under way and those who wait for it. It has its slot:
+// whoever joins it waits for the name servers and for nobody's share.
 type flight struct {
 	done    chan struct{} // closed once result is set
 	result  result
 	cancel  context.CancelFunc
-	waiters int // guarded by Resolver.mu
+	waiters int        // guarded by Resolver.mu
+	lease   fair.Lease // the flight's goroutine's
 }
 
-// share returns what is cached, joins a lookup that is under way, or starts one.
-// The lookup has its own deadline and ends early only when nobody waits for it.
-func (r *Resolver) share(ctx context.Context, host string, current *settings) (result, error) {
-	if err := ctx.Err(); err != nil {
-		return result{}, waiterError(host, err)
+// queued are the callers that wait for a slot in order to look one name up: what
+// ends the wait of each.
+type queued map[*context.CancelFunc]struct{}
+
+// share returns what is cached, joins a lookup that is under way, or starts one
+// when the subject has a slot for it. The lookup has its own deadline and ends
+// early only when nobody waits for it.
+func (r *Resolver) share(ctx context.Context, subject fair.Subject, host string) (result, error) {
+	var lease fair.Lease
+	defer func() { lease.Release() }()
+	for granted := false; ; {
+		if err := ctx.Err(); err != nil {
+			return result{}, waiterError(host, err)
+		}
+		current := r.settings()
+		r.mu.Lock()
+		r.follow(current)
+		if found, ok := r.cache.get(host, r.now()); ok {
+			r.mu.Unlock()
+			return found, nil
+		}
+		f := r.flights[host]
+		if f == nil && granted {
+			f = r.begin(host, subject, current, lease)
+			lease = fair.Lease{}
+		}
+		if f != nil {
+			f.waiters++
+			r.mu.Unlock()
+			lease.Release()
+			return r.await(ctx, host, f)
+		}
+		waiting, cancel := context.WithCancel(ctx)
+		leave := r.enqueue(host, cancel)
+		r.mu.Unlock()
+		var err error
+		lease, err = r.lookups.Acquire(waiting, subject, 0)
+		begun := waiting.Err() != nil // a lookup of the name: to wait further would be for nothing
+		leave()
+		if granted = err == nil; granted || begun {
+			continue
+		}
+		return result{}, &Error{Kind: KindOverloaded, Host: host, Err: err}
 	}
-	r.mu.Lock()
+}
+
+// follow empties the cache where the settings have changed: other servers may
+// answer otherwise. Lookups under way still serve those who wait, and are not
+// cached. The caller holds mu.
+func (r *Resolver) follow(current *settings) {
 	if r.seen != current {
-		// Other servers may say other things. Lookups under way still serve
-		// those who wait, and are not cached.
 		r.seen, r.cache, r.flights = current, newCache(r.config.CacheSize), map[string]*flight{}
 	}
-	if found, ok := r.cache.get(host, r.now()); ok {
-		r.mu.Unlock()
-		return found, nil
-	}
-	f := r.flights[host]
-	if f == nil {
-		lookup, cancel := context.WithTimeout(context.Background(), r.config.Timeout)
-		f = &flight{done: make(chan struct{}), cancel: cancel}
-		r.flights[host] = f
-		go r.run(lookup, f, host, current)
-	}
-	f.waiters++
-	r.mu.Unlock()
+}
 
+// enqueue notes a caller that is going to wait for a slot, until leave is called.
+// The caller holds mu.
+func (r *Resolver) enqueue(host string, cancel context.CancelFunc) (leave func()) {
+	q := r.queued[host]
+	if q == nil {
+		q = queued{}
+		r.queued[host] = q
+	}
+	q[&cancel] = struct{}{}
+	return func() {
+		cancel()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if delete(q, &cancel); len(q) == 0 && len(r.queued[host]) == 0 {
+			delete(r.queued, host)
+		}
+	}
+}
+
+// begin starts a flight with a slot. The caller holds mu.
+func (r *Resolver) begin(host string, subject fair.Subject, current *settings, lease fair.Lease) *flight {
+	lookup, cancel := context.WithTimeout(context.Background(), r.config.Timeout)
+	f := &flight{done: make(chan struct{}), cancel: cancel, lease: lease}
+	r.flights[host] = f
+	for cancel := range r.queued[host] {
+		(*cancel)()
+	}
+	delete(r.queued, host)
+	go r.run(lookup, f, host, subject, current)
+	return f
+}
+
+// await waits for a flight.
+func (r *Resolver) await(ctx context.Context, host string, f *flight) (result, error) {
 	select {
 	case <-f.done:
 		return f.result, nil
@@ -76,32 +140,20 @@ func (r *Resolver) leave(host string, f *flight) {
 }
 
 // run is the flight's goroutine.
-func (r *Resolver) run(ctx context.Context, f *flight, host string, current *settings) {
+func (r *Resolver) run(ctx context.Context, f *flight, host string, subject fair.Subject, current *settings) {
 	defer f.cancel()
-	f.result = r.admit(ctx, host, current)
+	found := r.lookup(ctx, host, current.servers)
+	f.lease.Release()
+	f.result = found
 	r.mu.Lock()
 	if r.flights[host] == f {
 		delete(r.flights, host)
 		if f.result.keep > 0 {
-			r.cache.put(host, f.result, r.now().Add(f.result.keep))
+			r.cache.put(host, fair.Subject{Issuer: subject.Issuer, Repository: subject.Repository}, f.result, r.now().Add(f.result.keep))
 		}
 	}
 	r.mu.Unlock()
 	close(f.done)
-}
-
-// admit waits for a slot and looks the name up.
-func (r *Resolver) admit(ctx context.Context, host string, current *settings) result {
-	timer := time.NewTimer(queueWait)
-	defer timer.Stop()
-	select {
-	case r.slots <- struct{}{}:
-		defer func() { <-r.slots }()
-		return r.lookup(ctx, host, current.servers)
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return result{kind: KindOverloaded, cause: errors.New("waited for other lookups to end")}
 }
 
 // waiterError is what a caller gets whose context ended.

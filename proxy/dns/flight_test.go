@@ -13,6 +13,8 @@ import (
 	"time"
 
 	mdns "github.com/miekg/dns"
+
+	"github.com/sallyport/sallyport/internal/fair"
 )
 
 // counted counts the questions for A.
@@ -61,7 +63,7 @@ func TestCacheTimes(t *testing.T) {
 				r := scripted(t, Config{}, counted(&asked, test.say))
 				resolve := func() int32 {
 					before := asked.Load()
-					_, _ = r.Resolve(t.Context(), "api.example")
+					_, _ = r.Resolve(t.Context(), fair.Subject{}, "api.example")
 					return asked.Load() - before
 				}
 				if resolve() == 0 {
@@ -84,7 +86,7 @@ func TestCacheTimes(t *testing.T) {
 func TestCachedIsTheCallers(t *testing.T) {
 	r := scripted(t, Config{}, just("192.0.2.1", time.Hour))
 	for range 2 {
-		got, err := r.Resolve(t.Context(), "api.example")
+		got, err := r.Resolve(t.Context(), fair.Subject{}, "api.example")
 		if err != nil || !slices.Equal(got, addrs("192.0.2.1")) {
 			t.Fatalf("got %v, %v", got, err)
 		}
@@ -96,10 +98,10 @@ func TestCacheIsBounded(t *testing.T) {
 	var asked atomic.Int32
 	r := scripted(t, Config{CacheSize: 3}, counted(&asked, just("192.0.2.1", time.Hour)))
 	for i := range 100 {
-		if _, err := r.Resolve(t.Context(), fmt.Sprintf("a%d.example", i)); err != nil {
+		if _, err := r.Resolve(t.Context(), fair.Subject{}, fmt.Sprintf("a%d.example", i)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Resolve(t.Context(), "a0.example"); err != nil { // used all the time: it stays
+		if _, err := r.Resolve(t.Context(), fair.Subject{}, "a0.example"); err != nil { // used all the time: it stays
 			t.Fatal(err)
 		}
 	}
@@ -124,14 +126,14 @@ func TestOneLookupForAll(t *testing.T) {
 		first, leave := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if _, err := r.Resolve(first, "api.example"); kindIn(t, err) != KindCanceled || !errors.Is(err, context.Canceled) {
+			if _, err := r.Resolve(first, fair.Subject{}, "api.example"); kindIn(t, err) != KindCanceled || !errors.Is(err, context.Canceled) {
 				t.Errorf("who left: %v", err)
 			}
 		})
 		synctest.Wait()
 		for range 20 {
 			wg.Go(func() {
-				if got, err := r.Resolve(t.Context(), "api.example"); err != nil || len(got) != 1 {
+				if got, err := r.Resolve(t.Context(), fair.Subject{}, "api.example"); err != nil || len(got) != 1 {
 					t.Errorf("who stayed: %v, %v", got, err)
 				}
 			})
@@ -161,12 +163,12 @@ func TestLastWaiterEndsTheLookup(t *testing.T) {
 			return answer{}, ctx.Err()
 		})
 		ctx, leave := context.WithCancel(t.Context())
-		go func() { _, _ = r.Resolve(ctx, "api.example") }()
+		go func() { _, _ = r.Resolve(ctx, fair.Subject{}, "api.example") }()
 		synctest.Wait()
 		leave()
 		synctest.Wait()
 		works.Store(true)
-		if got, err := r.Resolve(t.Context(), "api.example"); err != nil || len(got) != 1 || ended.Load() != 0 {
+		if got, err := r.Resolve(t.Context(), fair.Subject{}, "api.example"); err != nil || len(got) != 1 || ended.Load() != 0 {
 			t.Errorf("got %v, %v", got, err)
 		}
 		time.Sleep(time.Second)
@@ -175,7 +177,7 @@ func TestLastWaiterEndsTheLookup(t *testing.T) {
 			t.Errorf("%d of 2 questions ended, %d lookups under way", ended.Load(), len(r.flights))
 		}
 		works.Store(false) // what the cancelled one found must not have been kept
-		if got, err := r.Resolve(t.Context(), "api.example"); err != nil || len(got) != 1 {
+		if got, err := r.Resolve(t.Context(), fair.Subject{}, "api.example"); err != nil || len(got) != 1 {
 			t.Errorf("got %v, %v", got, err)
 		}
 	})
@@ -184,7 +186,7 @@ func TestLastWaiterEndsTheLookup(t *testing.T) {
 func TestConcurrencyIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var running, most atomic.Int32
-		r := scripted(t, Config{Concurrency: 2, Timeout: 10 * time.Second, AttemptTimeout: 10 * time.Second}, func(ctx context.Context, _ netip.AddrPort, q question) (answer, error) {
+		r := scripted(t, Config{Lookups: fair.Config{Step: fair.Limit{Slots: 2, Waiting: 100}, Repository: fair.Limit{Waiting: 100}, Total: fair.Limit{Waiting: 100}, Wait: time.Second, WaitForSlots: true}, Timeout: 10 * time.Second, AttemptTimeout: 10 * time.Second}, func(ctx context.Context, _ netip.AddrPort, q question) (answer, error) {
 			if q.qtype == mdns.TypeA {
 				now := running.Add(1)
 				defer running.Add(-1)
@@ -198,10 +200,10 @@ func TestConcurrencyIsBounded(t *testing.T) {
 		start := time.Now()
 		for i := range 10 {
 			wg.Go(func() {
-				_, err := r.Resolve(t.Context(), fmt.Sprintf("a%d.example", i))
+				_, err := r.Resolve(t.Context(), fair.Subject{}, fmt.Sprintf("a%d.example", i))
 				if kindIn(t, err) == KindOverloaded {
 					overloaded.Add(1)
-					if waited := time.Since(start); waited != queueWait {
+					if waited := time.Since(start); waited != time.Second {
 						t.Errorf("waited %v", waited)
 					}
 				}
@@ -217,6 +219,139 @@ func TestConcurrencyIsBounded(t *testing.T) {
 	})
 }
 
+// TestSilentNamesOfAnother: a repository whose steps look up names of which no
+// server answers, as many as they can, costs another none of its lookups, nor
+// what is cached for it. TestSharesAreNeeded takes the shares away.
+func TestSilentNamesOfAnother(t *testing.T) {
+	if failed := lookupsBesideSilence(t, DefaultLookups); failed != 0 {
+		t.Errorf("%d of 25 lookups failed", failed)
+	}
+}
+
+func TestSharesAreNeeded(t *testing.T) {
+	if failed := lookupsBesideSilence(t, fair.Config{Total: fair.Limit{Slots: 256, Waiting: 4000}, Step: fair.Limit{Waiting: 4000}, Repository: fair.Limit{Waiting: 4000}, Wait: time.Second}); failed == 0 {
+		t.Error("no lookup failed without shares")
+	}
+}
+
+// lookupsBesideSilence returns how many of 25 lookups of one repository fail while
+// 50 steps of another look up names of which nothing is heard.
+func lookupsBesideSilence(t *testing.T, lookups fair.Config) (failed int) {
+	synctest.Test(t, func(t *testing.T) {
+		r := scripted(t, Config{Lookups: lookups}, func(ctx context.Context, server netip.AddrPort, q question) (answer, error) {
+			if q.name == "shared.example." || q.name[0] == 'v' {
+				return just("192.0.2.1", time.Minute)(ctx, server, q)
+			}
+			<-ctx.Done()
+			return answer{}, ctx.Err()
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for step := range 50 {
+			for i := range 40 {
+				all.Go(func() {
+					host := fmt.Sprintf("s%d-%d.example", step, i)
+					if i == 39 {
+						host = "shared.example" // waits behind the others of its step
+					}
+					_, _ = r.Resolve(ctx, fair.Subject{Repository: "silent", Step: fmt.Sprint(step)}, host)
+				})
+			}
+		}
+		synctest.Wait()
+		for i := range 25 {
+			host := fmt.Sprintf("v%d.example", i)
+			if i == 0 {
+				host = "shared.example"
+			}
+			begun := time.Now()
+			if _, err := r.Resolve(ctx, fair.Subject{Repository: "victim", Step: "1"}, host); err != nil || time.Since(begun) > 0 {
+				failed++
+			}
+		}
+		cancel()
+		all.Wait()
+		synctest.Wait()
+		if len(r.flights) != 0 || len(r.queued) != 0 || r.lookups.Held() != 0 {
+			t.Errorf("%d flights, %d queued, %d slots are left", len(r.flights), len(r.queued), r.lookups.Held())
+		}
+	})
+	return failed
+}
+
+// TestWaitersJoin: callers that wait for a slot are served by a lookup of their
+// name that has begun, whoever's it is.
+func TestWaitersJoin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		lookups := DefaultLookups
+		lookups.Step.Slots, lookups.Wait = 1, time.Hour
+		r := scripted(t, Config{Lookups: lookups, Timeout: time.Hour, AttemptTimeout: time.Hour}, counted(&asked, func(ctx context.Context, server netip.AddrPort, q question) (answer, error) {
+			if q.name == "silent.example." {
+				<-ctx.Done()
+				return answer{}, ctx.Err()
+			}
+			time.Sleep(time.Second)
+			return just("192.0.2.1", time.Minute)(ctx, server, q)
+		}))
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		busy := fair.Subject{Repository: "busy", Step: "1"}
+		all.Go(func() { _, _ = r.Resolve(ctx, busy, "silent.example") })
+		synctest.Wait()
+		for range 20 {
+			all.Go(func() {
+				if got, err := r.Resolve(ctx, busy, "api.example"); err != nil || len(got) != 1 {
+					t.Errorf("%v, %v", got, err)
+				}
+			})
+		}
+		synctest.Wait()
+		if asked.Load() != 1 || r.lookups.Waiting() != 20 {
+			t.Errorf("%d questions, %d wait", asked.Load(), r.lookups.Waiting())
+		}
+		if _, err := r.Resolve(ctx, fair.Subject{Repository: "other"}, "api.example"); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if asked.Load() != 2 || r.lookups.Waiting() != 0 {
+			t.Errorf("%d questions, %d wait", asked.Load(), r.lookups.Waiting())
+		}
+		cancel()
+		all.Wait()
+	})
+}
+
+// TestCacheShares: a repository that looks up invented names displaces its own.
+func TestCacheShares(t *testing.T) {
+	var asked atomic.Int32
+	r := scripted(t, Config{CacheSize: 100}, counted(&asked, just("192.0.2.1", time.Hour)))
+	resolve := func(repository, host string) {
+		if _, err := r.Resolve(t.Context(), fair.Subject{Repository: repository}, host); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 20 {
+		resolve("victim", fmt.Sprintf("v%d.example", i))
+	}
+	for i := range 1000 {
+		resolve("flood", fmt.Sprintf("f%d.example", i))
+	}
+	before := asked.Load()
+	for i := range 20 {
+		resolve("victim", fmt.Sprintf("v%d.example", i))
+	}
+	if again := asked.Load() - before; again != 0 || len(r.cache.entries) != 100 || r.cache.recent.Len() != 100 {
+		t.Errorf("%d were looked up again; %d entries", again, len(r.cache.entries))
+	}
+	for _, e := range r.cache.entries {
+		r.cache.remove(e)
+	}
+	if len(r.cache.owners) != 0 || r.cache.recent.Len() != 0 {
+		t.Error("something is left of an empty cache")
+	}
+}
+
 // TestSlowFamily: addresses do not wait for ever for those of the other family.
 func TestSlowFamily(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -228,7 +363,7 @@ func TestSlowFamily(t *testing.T) {
 			return answer{}, ctx.Err()
 		})
 		start := time.Now()
-		got, err := r.Resolve(t.Context(), "api.example")
+		got, err := r.Resolve(t.Context(), fair.Subject{}, "api.example")
 		if err != nil || !slices.Equal(got, addrs("192.0.2.1")) || time.Since(start) != partialWait {
 			t.Errorf("got %v, %v after %v", got, err, time.Since(start))
 		}
@@ -254,7 +389,7 @@ func TestDeadServerComesBack(t *testing.T) {
 		})
 		ask := func(host string) (asked int32, took time.Duration) {
 			before, start := firstAsked.Load(), time.Now()
-			if _, err := r.Resolve(t.Context(), host); err != nil {
+			if _, err := r.Resolve(t.Context(), fair.Subject{}, host); err != nil {
 				t.Error(err)
 			}
 			return firstAsked.Load() - before, time.Since(start)

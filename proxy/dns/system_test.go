@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/fair"
 )
 
 // write puts a file in place, in one step.
@@ -48,7 +50,7 @@ func TestSystem(t *testing.T) {
 		expect := func(host, addr, server string) {
 			t.Helper()
 			asked.Store(netip.AddrPort{})
-			got, err := r.Resolve(t.Context(), host)
+			got, err := r.Resolve(t.Context(), fair.Subject{}, host)
 			if err != nil || !slices.Equal(got, addrs(addr)) {
 				t.Errorf("%s: got %v, %v; want %s", host, got, err, addr)
 			}

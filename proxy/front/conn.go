@@ -16,6 +16,10 @@ import (
 // Config.MaxHeadBytes.
 const firstBuffer = 4 << 10
 
+// keptBuffer is the largest buffer that is kept for another request. A larger one
+// is freed as soon as its head is answered: most heads are small.
+const keptBuffer = 16 << 10
+
 // buffer is what a connection needs while it reads requests, and gives back
 // before it becomes a tunnel.
 type buffer struct {
@@ -64,7 +68,9 @@ func (c *conn) release() {
 	}
 	c.buf.start, c.buf.end = 0, 0
 	c.buf.head.reset()
-	c.server.buffers.Put(c.buf)
+	if len(c.buf.b) <= keptBuffer {
+		c.server.buffers.Put(c.buf)
+	}
 	c.buf = nil
 }
 
@@ -127,6 +133,10 @@ func (c *conn) await() bool {
 	config := &c.server.config
 	c.server.waiting.enter(c)
 	if c.buf.start == c.buf.end {
+		if len(c.buf.b) > keptBuffer {
+			c.buf.head.reset()
+			c.buf = &buffer{b: make([]byte, firstBuffer)}
+		}
 		if c.waitUntil(time.Now().Add(config.IdleTimeout)) != nil || !c.idle.CompareAndSwap(busy, waiting) {
 			return false
 		}

@@ -25,11 +25,13 @@ func (c *conn) connect(h *head) (handed bool) {
 		return false
 	}
 	attempt := proxy.Attempt{
-		Action:   policy.Connect,
-		Target:   string(h.target),
-		Client:   c.client,
-		Peer:     c.peer,
-		Listener: c.listener.Name,
+		Action:      policy.Connect,
+		Target:      string(h.target),
+		Client:      c.client,
+		Peer:        c.peer,
+		Listener:    c.listener.Name,
+		HeaderBytes: int64(len(c.buf.b)),
+		Gone:        func() bool { return isGone(c.raw) },
 	}
 	attempt.Credential, attempt.CredentialError = h.readCredential()
 	a, refusal := s.config.Gate.Admit(s.context, attempt)
@@ -82,6 +84,9 @@ func (c *conn) becomeTunnel(h *handover) {
 		h.early = nil
 	}
 	c.release()
+	if !h.upgraded {
+		h.admission.ReleaseHeader() // what a request has become keeps its path
+	}
 	// From here on the connection is the tracker's to close, and not Shutdown's.
 	c.server.forget(c)
 	h.listener, h.raw, h.client = c.listener, c.raw, c.stream

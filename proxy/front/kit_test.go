@@ -22,6 +22,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -98,7 +99,7 @@ func (k *keeper) Available() error { return nil }
 // errInside is for our own log and for nobody else.
 var errInside = errors.New("dial tcp 10.9.8.7:53: connect: connection refused")
 
-func (k *keeper) Resolve(_ context.Context, host string) ([]netip.Addr, error) {
+func (k *keeper) Resolve(_ context.Context, _ fair.Subject, host string) ([]netip.Addr, error) {
 	if host == "unresolved.test" {
 		return nil, errInside
 	}

@@ -44,12 +44,14 @@ func (c *conn) request(h *head) (again bool) {
 	}
 	method, raw := string(h.method), string(h.target)
 	attempt := proxy.Attempt{
-		Action:   policy.Forward,
-		Target:   raw,
-		HTTP:     &policy.HTTPRequest{Method: method, Headers: s.policyHeaders(header)},
-		Client:   c.client,
-		Peer:     c.peer,
-		Listener: c.listener.Name,
+		Action:      policy.Forward,
+		Target:      raw,
+		HTTP:        &policy.HTTPRequest{Method: method, Headers: s.policyHeaders(header)},
+		Client:      c.client,
+		Peer:        c.peer,
+		Listener:    c.listener.Name,
+		HeaderBytes: int64(len(c.buf.b)),
+		Gone:        func() bool { return isGone(c.raw) },
 	}
 	// What does not parse is the gate's to refuse; it parses again, to the same.
 	if _, pathAndQuery, err := target.ParseAbsolute(raw); err == nil {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -50,7 +51,7 @@ func (k *keeper) Record(_ context.Context, e *audit.Event) error {
 func (*keeper) Available() error { return nil }
 
 // Resolve gives another.test a second address, so that its pinned set differs.
-func (*keeper) Resolve(_ context.Context, host string) ([]netip.Addr, error) {
+func (*keeper) Resolve(_ context.Context, _ fair.Subject, host string) ([]netip.Addr, error) {
 	list := []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 	if host == "another.test" {
 		list = append(list, netip.MustParseAddr("127.0.0.2"))

@@ -21,6 +21,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/proxy/front"
@@ -49,7 +50,7 @@ func (o *open) Record(_ context.Context, e *audit.Event) error {
 
 func (*open) Available() error { return nil }
 
-func (*open) Resolve(context.Context, string) ([]netip.Addr, error) {
+func (*open) Resolve(context.Context, fair.Subject, string) ([]netip.Addr, error) {
 	return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
 }
 
