@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/pgtest"
 	"github.com/sallyport/sallyport/internal/postgres"
@@ -212,48 +210,65 @@ func TestJournalContinuesAnother(t *testing.T) {
 	}
 }
 
-// TestReadOnlyPrimaryIsDropped: a primary that becomes read-only is left, by the
-// writer and by the sealer, for the one that can be written to.
+// TestReadOnlyPrimaryIsDropped: a primary that becomes read-only, and lives on, is
+// left for the one that can be written to: by the writer, the sealer, the readers of
+// denials, approvals and sealed events, and by who records a policy.
 func TestReadOnlyPrimaryIsDropped(t *testing.T) {
 	t.Parallel()
 	p := startPair(t)
 	p.primary.SynchronousStandby(t, "second")
 	l := logFor(t, p.url(postgres.Writer), func(c *Config) { c.WriteTimeout = time.Second })
 	s := sealerFor(t, p.url(postgres.Writer), l, withKey(newKey(t, "")))
-	record(t, l, decision("allow", 1))
+	step := stepOf(repositoryA, stepA)
+	refused(t, l, step, 1, time.Now())
 	seal(t, s)
+	d := openDenials(t, p.url(postgres.Writer))
+	if list, err := d.Denials(t.Context(), step, 10); err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	approvals, err := OpenApprovals(t.Context(), p.url(postgres.Writer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer approvals.Close()
+	follower, err := OpenFollower(t.Context(), p.url(postgres.Auditor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { follower.Close() }()
+
 	p.primary.SynchronousStandby(t, "")
 	p.standby.Promote(t)
-	// The old primary lives on, and its sessions stay open.
-	admin := connection(t, p.db.URL(""))
-	t.Cleanup(func() { // its database is dropped
-		ctx := context.Background()
-		conn, err := pgx.Connect(ctx, p.db.URL(""))
-		for _, sql := range []string{`SET default_transaction_read_only = off`, `ALTER SYSTEM RESET default_transaction_read_only`, `SELECT pg_reload_conf()`} {
-			if err == nil {
-				_, err = conn.Exec(ctx, sql)
-			}
-		}
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		_ = conn.Close(ctx)
-	})
-	for _, sql := range []string{`ALTER SYSTEM SET default_transaction_read_only = on`, `SELECT pg_reload_conf()`} {
-		if _, err := admin.Exec(t.Context(), sql); err != nil {
-			t.Fatal(err)
-		}
-	}
-	eventually(t, "it is read-only", func() bool {
-		return ask[string](t, connection(t, p.db.URL("")), `SHOW default_transaction_read_only`) == "on"
-	})
-	record(t, l, decision("allow", 2))
+	p.primary.ReadOnly(t) // its sessions stay open
+	refused(t, l, step, 2, time.Now())
+	loaded := decision("", 3)
+	loaded.Kind, loaded.Verdict, loaded.Commit, loaded.Revision = audit.KindPolicyLoaded, "", "c0ffee", "sha256:aa"
+	record(t, l, loaded)
 	eventually(t, "the sealer has moved", func() bool { return s.Seal(t.Context()) == nil })
+	eventually(t, "denials are read from the new primary", func() bool {
+		list, err := d.Denials(t.Context(), step, 10)
+		return err == nil && len(list) == 2
+	})
+	eventually(t, "approvals are read from the new primary", func() bool {
+		list, err := approvals.Unapproved(t.Context(), time.Now().Add(-time.Hour))
+		return err == nil && len(list) == 1
+	})
+	var lost error
+	follower.checked = time.Time{}
+	for next := int64(0); lost == nil; {
+		var entries []audit.Entry
+		if entries, lost = follower.Next(t.Context(), next); lost == nil && len(entries) == 0 {
+			t.Fatal("the reader of sealed events stays on the former primary")
+		}
+		next += int64(len(entries))
+	}
+	if !IsLost(lost) {
+		t.Errorf("not an error that another connection heals: %v", lost)
+	}
 	shut(t, l)
 	sound(t, connection(t, p.second().URL("")))
 	if err := s.Seal(t.Context()); err != nil {
 		t.Error(err)
 	}
-	proven(t, verify(t, p.second(), audit.Trust{}), 5, 0)
+	proven(t, verify(t, p.second(), audit.Trust{}), 6, 0)
 }

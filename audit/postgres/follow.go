@@ -20,7 +20,13 @@ import (
 type Follower struct {
 	connect *pgx.ConnConfig
 	conn    *pgx.Conn
+	primary bool      // the server was when the session began
+	checked time.Time // when it was last
 }
+
+// followPrimary is how often the server of a session that finds nothing new is
+// checked: a former primary has no more.
+const followPrimary = 5 * time.Second
 
 // OpenFollower connects to the database with this connection string.
 func OpenFollower(ctx context.Context, databaseURL string) (*Follower, error) {
@@ -42,7 +48,25 @@ func OpenFollower(ctx context.Context, databaseURL string) (*Follower, error) {
 		f.Close()
 		return nil, fmt.Errorf("follow the audit log: %w", err)
 	}
+	if f.primary, err = postgres.IsPrimary(ctx, f.conn); err != nil {
+		f.Close()
+		return nil, f.explain(err)
+	}
+	f.checked = time.Now()
 	return f, nil
+}
+
+// stayed returns an error where the server was the primary and is not any more.
+func (f *Follower) stayed(ctx context.Context) error {
+	if !f.primary || time.Since(f.checked) < followPrimary {
+		return nil
+	}
+	primary, err := postgres.IsPrimary(ctx, f.conn)
+	if err == nil && !primary {
+		err = postgres.ErrFormerPrimary
+	}
+	f.checked = time.Now()
+	return err
 }
 
 // Close ends the connection.
@@ -86,6 +110,9 @@ func (f *Follower) Next(ctx context.Context, index int64) ([]audit.Entry, error)
 		e.Hash = audit.Hash(hash)
 		return e, nil
 	})
+	if err == nil && len(entries) == 0 {
+		err = f.stayed(ctx)
+	}
 	if err != nil {
 		return nil, f.explain(err)
 	}

@@ -93,9 +93,41 @@ func (f *failover) sealedSize(t *testing.T) string {
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	for range *failovers {
+		retiredPrimary(t)
 		synchronousFailover(t)
 		asynchronousFailover(t)
 	}
+}
+
+// retiredPrimary: the former primary lives on, read-only, and every session of the
+// server with it. Revocations, denials and sealing reach the new primary.
+func retiredPrimary(t *testing.T) {
+	f := newFailover(t, "deny")
+	f.traffic.stop()
+	f.primary.SynchronousStandby(t, "second")
+	f.traffic = &traffic{w: f.world, c: f.anybody(), up: newArrivals(t), seed: 2, rate: 50}
+	f.traffic.start()
+	f.traffic.progress(t, 5)
+	f.primary.SynchronousStandby(t, "")
+	f.promote(t)
+	f.primary.ReadOnly(t)
+	step := f.anybody()
+	f.tell(t, 0, "token", "revoke", "--step", step.step.UUID, "--why", "it leaks")
+	f.connect(t, step, "raw.partner.example:443").refused(t, 407, "credential_revoked")
+	other := f.anybody()
+	id := f.connect(t, other, "nowhere.unlisted.example:443").refused(t, 403, "no_rule_matched")
+	eventually(t, "the step reads its refusal", func() bool {
+		return strings.Contains(f.curl(t, "", "--noproxy", "*", other.proxyURL(f.proxy)+"/denials").body, id)
+	})
+	before := f.sealedSize(t)
+	eventually(t, "more is sealed", func() bool { return f.sealedSize(t) != before })
+	f.traffic.progress(t, 5)
+	f.traffic.stop()
+	eventually(t, "it is ready without a warning", func() bool {
+		status, answer := f.readyz()
+		return status == 200 && answer["warnings"] == nil
+	})
+	f.stop()
 }
 
 func synchronousFailover(t *testing.T) {

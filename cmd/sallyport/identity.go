@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"time"
 
@@ -122,6 +123,19 @@ func (s *server) storeDetail() any {
 		}
 	}
 	return d
+}
+
+// storeWarning is set while revocations cannot be read, or names not be written:
+// those in force stay so, and a new revocation elsewhere is not known here.
+func (s *server) storeWarning() error {
+	st := s.store.Status()
+	switch {
+	case st.RevocationsError != nil:
+		return fmt.Errorf("revocations are not read since %s; those in force stay so: %w", st.RevocationsSince.UTC().Format(time.RFC3339), st.RevocationsError)
+	case st.NamesError != nil:
+		return fmt.Errorf("names are not written: %w", st.NamesError)
+	}
+	return nil
 }
 
 // listenControl makes the control socket, early: an instance that already runs on

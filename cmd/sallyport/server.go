@@ -296,6 +296,7 @@ func (s *server) watch() {
 	s.gauges()
 	s.sealMetrics()
 	s.admin.AddWarning("seal", s.sealWarning)
+	s.admin.AddWarning("identity_store", s.storeWarning)
 	s.lockGauges()
 	s.admin.AddDetail("schema", s.schemaDetail)
 	s.schemaGauges()

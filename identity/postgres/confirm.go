@@ -87,7 +87,7 @@ func (s *Store) awaitOthers(ctx context.Context) error {
 	var committed int64
 	var waiting []string
 	for {
-		err := s.retryReadOnly(ctx, func() error {
+		err := s.retry(ctx, func() error {
 			if committed == 0 {
 				if err := s.pool.QueryRow(ctx, `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`).Scan(&committed); err != nil {
 					return err
@@ -111,17 +111,6 @@ func (s *Store) awaitOthers(ctx context.Context) error {
 				waiting = []string{fmt.Sprintf("those of the database, which does not list them: %v", s.explain("confirm", err))}
 			}
 			return &UnconfirmedError{slices.Clip(waiting), s.confirmTimeout}
-		}
-	}
-}
-
-// retryReadOnly does something again while the server is read-only: its sessions
-// are dropped then, and the next one may reach the new primary.
-func (s *Store) retryReadOnly(ctx context.Context, do func() error) error {
-	for {
-		err := do()
-		if !postgres.IsReadOnly(err) || !pause(ctx, confirmPoll) {
-			return err
 		}
 	}
 }

@@ -176,22 +176,41 @@ func (s *Store) explain(operation string, err error) error {
 }
 
 // transact runs one transaction on a connection of the pool. What it returns is
-// unknown to have happened where it fails; where the server is read-only, nothing
-// has, and it is tried again until ctx ends.
+// unknown to have happened where it fails. Where the server is read-only, or the
+// connection turns out to be lost before it began, nothing has, and it is tried
+// again for five seconds.
 func (s *Store) transact(ctx context.Context, do func(pgx.Tx) error) error {
-	return s.retryReadOnly(ctx, func() error { return s.transactOnce(ctx, do) })
+	return s.retry(ctx, func() error {
+		conn, err := s.pool.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Release()
+		if err := postgres.Durable(ctx, conn.Conn().PgConn()); err != nil {
+			if conn.Conn().IsClosed() {
+				return notBegun{err}
+			}
+			return err
+		}
+		return pgx.BeginFunc(ctx, conn, do)
+	})
 }
 
-func (s *Store) transactOnce(ctx context.Context, do func(pgx.Tx) error) error {
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return err
+// notBegun is the error of a connection that was lost before a transaction began.
+type notBegun struct{ error }
+
+func (e notBegun) Unwrap() error { return e.error }
+
+// retry does something again where it was done on a session of a former primary:
+// those are dropped, and the next one may reach the new primary.
+func (s *Store) retry(ctx context.Context, do func() error) error {
+	for end := time.Now().Add(revokeTimeout); ; {
+		err := do()
+		_, again := errors.AsType[notBegun](err)
+		if !again && !postgres.IsReadOnly(err) || time.Now().After(end) || !pause(ctx, confirmPoll) {
+			return err
+		}
 	}
-	defer conn.Release()
-	if err := postgres.Durable(ctx, conn.Conn().PgConn()); err != nil {
-		return err
-	}
-	return pgx.BeginFunc(ctx, conn, do)
 }
 
 // isContent reports whether the database refused what a row holds, so that

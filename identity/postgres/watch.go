@@ -14,6 +14,7 @@ import (
 const (
 	pollEvery     = time.Second            // reads the revocations whether or not anybody told us
 	readAtMost    = 2 * time.Second        // an answer that takes longer is a database that is away
+	connectAtMost = time.Second            // to one server; the next is tried then
 	readFloor     = 20 * time.Millisecond  // between two reads, however often somebody tells us
 	reconnectMost = 500 * time.Millisecond // between two attempts; with the rest it must stay below two seconds
 )
@@ -145,9 +146,10 @@ func (w *watcher) await(conn *pgconn.PgConn, bound func(time.Duration) error) er
 }
 
 func (w *watcher) connect(ctx context.Context) (*pgx.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, readAtMost)
-	defer cancel()
 	config := w.store.connect.Copy()
+	config.ConnectTimeout = min(config.ConnectTimeout, connectAtMost)
+	ctx, cancel := context.WithTimeout(ctx, readAtMost+time.Duration(len(config.Fallbacks))*config.ConnectTimeout)
+	defer cancel()
 	config.RuntimeParams["application_name"] = readerName + w.store.instance
 	// Who tells us says nothing: anybody who may connect can notify.
 	config.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { w.heard = true }

@@ -16,9 +16,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// The limits of a connection. The connect timeout is per address of the host.
+// The limits of a connection. The connect timeout is per address of the host; it is
+// shorter where the URL names several, so that a server that hangs does not keep
+// the next from being tried in time.
 const (
 	connectTimeout   = 5 * time.Second
+	eachTimeout      = 2 * time.Second
 	statementTimeout = 30 * time.Second
 	idleTransaction  = 30 * time.Second
 )
@@ -65,6 +68,9 @@ func checkURL(url string) (string, error) {
 func settle(config *pgx.ConnConfig, application string) error {
 	if config.ConnectTimeout == 0 || config.ConnectTimeout > 2*time.Minute {
 		config.ConnectTimeout = connectTimeout
+		if len(Hosts(&config.Config)) > 1 {
+			config.ConnectTimeout = eachTimeout
+		}
 	}
 	if _, set := config.RuntimeParams["application_name"]; !set {
 		config.RuntimeParams["application_name"] = application
@@ -108,10 +114,16 @@ func NewPool(ctx context.Context, url, application string, size int) (*pgxpool.P
 	if size > 0 {
 		config.MaxConns = int32(min(size, 1000))
 	}
-	config.PrepareConn = isCurrent
+	var pool *pgxpool.Pool
+	config.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) {
+		current := isCurrent(ctx, conn)
+		if !current {
+			pool.Reset() // the others of this pool lead there too
+		}
+		return current, nil
+	}
 	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false } // isCurrent does
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
+	if pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, Explain("open pool", &config.ConnConfig.Config, err)
 	}
 	if err := pool.Ping(ctx); err != nil {

@@ -110,12 +110,7 @@ func addresses(config *pgconn.Config) error {
 		return nil
 	}
 	delete(config.RuntimeParams, "hostaddr")
-	hosts := []string{config.Host}
-	for _, f := range config.Fallbacks { // one for each TLS mode
-		if hosts[len(hosts)-1] != f.Host {
-			hosts = append(hosts, f.Host)
-		}
-	}
+	hosts := Hosts(config)
 	list := strings.Split(text, ",")
 	if len(list) != len(hosts) || slices.ContainsFunc(hosts, func(h string) bool { return strings.HasPrefix(h, "/") }) {
 		return errors.New("the database URL has hostaddr, which needs as many entries as host has: write the address in host, or one name in host for each")
@@ -132,6 +127,18 @@ func addresses(config *pgconn.Config) error {
 		return lookup(ctx, host)
 	}
 	return nil
+}
+
+// Hosts lists the servers that a configuration names, in their order.
+func Hosts(config *pgconn.Config) []string {
+	hosts := []string{config.Host}
+	port := config.Port
+	for _, f := range config.Fallbacks { // one for each server and TLS mode
+		if hosts[len(hosts)-1] != f.Host || port != f.Port {
+			hosts, port = append(hosts, f.Host), f.Port
+		}
+	}
+	return hosts
 }
 
 // options takes the settings out of options, which poolers refuse: -c name=value,

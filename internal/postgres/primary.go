@@ -45,23 +45,41 @@ func dropReadOnly(config *pgconn.Config) {
 	}
 }
 
-// isCurrent is a pool's PrepareConn: false where the connection is to be replaced.
-// A new connection is taken as it is, so that a database that is a standby can be
-// read from: its configuration's target_session_attrs has judged it.
-func isCurrent(ctx context.Context, conn *pgx.Conn) (bool, error) {
+// checkTimeout bounds the check of a pool's connection.
+const checkTimeout = time.Second
+
+// isCurrent is false where a pool's connection is to be replaced: its server is
+// read-only, or does not answer. A new connection is taken as it is, so that a
+// database that is a standby can be read from: its configuration's
+// target_session_attrs has judged it.
+func isCurrent(ctx context.Context, conn *pgx.Conn) bool {
 	now := time.Now()
 	at, known := conn.PgConn().CustomData()[checkedAt].(time.Time)
 	if known && now.Sub(at) < currentFor {
-		return true, nil
+		return true
 	}
 	if known {
+		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+		defer cancel()
 		if err := CheckWritable(ctx, conn.PgConn()); err != nil {
-			return false, nil // another connection is made, and has the error if there is one
+			return false // another connection is made, and has the error if there is one
 		}
 	}
 	conn.PgConn().CustomData()[checkedAt] = now
-	return true, nil
+	return true
 }
+
+// IsPrimary reports whether the server of a session may write, whatever the session
+// itself is set to.
+func IsPrimary(ctx context.Context, conn *pgx.Conn) (primary bool, err error) {
+	err = conn.QueryRow(ctx, `SELECT NOT pg_catalog.pg_is_in_recovery()
+		AND (SELECT reset_val = 'off' FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only')`).Scan(&primary)
+	return primary, err
+}
+
+// ErrFormerPrimary is wrapped where a session leads to a server that was the
+// primary when it began.
+var ErrFormerPrimary = errors.New("the server was the primary and is not any more")
 
 // IsReadOnly reports whether the server refused to write because it is a standby
 // now, or was made read-only (SQLSTATE 25006): a session there is to be dropped.
