@@ -19,8 +19,12 @@ import (
 // An instance confirms what it has read by the name of the session that it reads
 // with: "sallyport revocations INSTANCE TIME", where TIME is the database's clock,
 // in microseconds, before it began to read. Every login may see the names of
-// sessions, nothing is written for it, and it ends with the session.
-const readerName = "sallyport revocations "
+// sessions, nothing is written for it, and it ends with the session. Its pooled
+// sessions show an instance that has no such session at the moment.
+const (
+	readerName = "sallyport revocations "
+	poolName   = "sallyport identity "
+)
 
 const (
 	confirmTimeout = 3 * time.Second // an instance reads once a second, and when it is notified
@@ -69,15 +73,19 @@ func (e *UnconfirmedError) Error() string {
 		e.Waited, len(e.Instances), strings.Join(e.Instances, "; "))
 }
 
-// unconfirmedSQL lists the reading sessions of other instances that have not begun
-// to read since a time. Only logins that may record are instances.
+// unconfirmedSQL lists the other instances that have not begun to read since a
+// time. Only logins that may record are instances.
 const unconfirmedSQL = `
-	SELECT 'instance ' || split_part(application_name, ' ', 3) || ' of the login ' || usename || coalesce(' at ' || host(client_addr), '') || ', session ' || pid
-	FROM pg_stat_activity
-	WHERE datname = current_database() AND starts_with(application_name, $1)
-	  AND split_part(application_name, ' ', 3) <> $2 AND pg_has_role(usesysid, 'sallyport_writer', 'MEMBER')
-	  AND (split_part(application_name, ' ', 4) !~ '^[0-9]{1,18}$' OR split_part(application_name, ' ', 4)::bigint < $3)
-	ORDER BY pid`
+	SELECT 'instance ' || instance || ' of the login ' || min(usename) || coalesce(' at ' || min(host(client_addr)), '') || ', session ' || min(pid)
+	FROM (SELECT usename, client_addr, pid, split_part(application_name, ' ', 3) AS instance,
+	             CASE WHEN starts_with(application_name, $1) AND split_part(application_name, ' ', 4) ~ '^[0-9]{1,18}$'
+	                  THEN split_part(application_name, ' ', 4)::bigint ELSE 0 END AS read
+	      FROM pg_stat_activity
+	      WHERE datname = current_database() AND (starts_with(application_name, $1) OR starts_with(application_name, $4))
+	        AND pg_has_role(usesysid, 'sallyport_writer', 'MEMBER')) s
+	WHERE instance <> $2
+	GROUP BY instance HAVING max(read) < $3
+	ORDER BY 1`
 
 // awaitOthers returns nil once every other connected instance has read what is
 // committed now.
@@ -93,7 +101,7 @@ func (s *Store) awaitOthers(ctx context.Context) error {
 					return err
 				}
 			}
-			rows, err := s.pool.Query(ctx, unconfirmedSQL, readerName, s.instance, committed)
+			rows, err := s.pool.Query(ctx, unconfirmedSQL, readerName, s.instance, committed, poolName)
 			if err != nil {
 				return err
 			}

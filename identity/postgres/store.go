@@ -31,7 +31,6 @@ const (
 	schemaNeeded = 3                // the migration that made the schema identity
 	poolSize     = 4                // connections, besides the one that watches
 	writeTimeout = 10 * time.Second // of one transaction in the background
-	application  = "sallyport identity"
 )
 
 // Config says where the store is. A zero field is its default.
@@ -90,7 +89,7 @@ func (s *Store) open(ctx context.Context) error {
 	if s.connect, err = postgres.ParseConfig(s.config.URL, "sallyport revocations"); err != nil {
 		return err
 	}
-	if s.pool, err = postgres.NewPool(ctx, s.config.URL, application, poolSize); err != nil {
+	if s.pool, err = postgres.NewPool(ctx, s.config.URL, poolName+s.instance, poolSize); err != nil {
 		return err
 	}
 	if err := checkSchema(ctx, s.pool); err != nil {

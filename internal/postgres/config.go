@@ -72,9 +72,8 @@ func settle(config *pgx.ConnConfig, application string) error {
 			config.ConnectTimeout = eachTimeout
 		}
 	}
-	if _, set := config.RuntimeParams["application_name"]; !set {
-		config.RuntimeParams["application_name"] = application
-	}
+	// Sessions are found by it, whatever the URL or PGAPPNAME says.
+	config.RuntimeParams["application_name"] = application
 	// A URL of another program may ask for the simple protocol, whose values are text.
 	config.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 	if err := translate(&config.Config); err != nil {
@@ -114,6 +113,7 @@ func NewPool(ctx context.Context, url, application string, size int) (*pgxpool.P
 	if size > 0 {
 		config.MaxConns = int32(min(size, 1000))
 	}
+	config.MinConns = 1 // it is found by its name, and there when it is needed
 	var pool *pgxpool.Pool
 	config.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) {
 		current := isCurrent(ctx, conn)

@@ -54,6 +54,10 @@ var pinned = map[string]string{
 var bounded = map[string]string{
 	"statement_timeout":                   milliseconds(statementTimeout),
 	"idle_in_transaction_session_timeout": milliseconds(idleTransaction),
+	// The server notices within a minute that a machine of ours is gone.
+	"tcp_keepalives_idle":     "30",
+	"tcp_keepalives_interval": "10",
+	"tcp_keepalives_count":    "3",
 }
 
 // pin makes connections of this configuration begin with the settings of ours,
