@@ -17,6 +17,11 @@ const timeLayout = "2006-01-02T15:04:05.000000Z"
 // must have been normalised. The result depends on the event alone, so the same
 // event always has the same bytes and the same [Leaf].
 func (e *Event) AppendRecord(b []byte) []byte {
+	return append(e.AppendRest(e.appendFields(b)), '}')
+}
+
+// appendFields appends the record up to its last field that is a column.
+func (e *Event) appendFields(b []byte) []byte {
 	b = append(b, `{"version":`...)
 	b = strconv.AppendInt(b, RecordVersion, 10)
 	b = append(b, `,"time":"`...)
@@ -73,8 +78,12 @@ func (e *Event) AppendRecord(b []byte) []byte {
 	b = integer(b, "bytes_received", e.BytesReceived, e.IsClosing())
 	b = integer(b, "duration", e.Duration.Microseconds(), e.IsClosing())
 	b = field(b, "close_reason", e.CloseReason)
-	b = integer(b, "upstream_status", int64(e.UpstreamStatus), false)
+	return integer(b, "upstream_status", int64(e.UpstreamStatus), false)
+}
 
+// AppendRest appends what the record has behind the fields that are columns: attributes,
+// and the input or its parts, each with a comma before it. It may be nothing.
+func (e *Event) AppendRest(b []byte) []byte {
 	if len(e.Attributes) > 0 {
 		b = append(b, `,"attributes":{`...)
 		for i, a := range e.Attributes {
@@ -87,7 +96,7 @@ func (e *Event) AppendRecord(b []byte) []byte {
 		}
 		b = append(b, '}')
 	}
-	return append(e.appendInput(b), '}')
+	return e.appendInput(b)
 }
 
 // appendInput appends the input, or its parts where the record says the rest.

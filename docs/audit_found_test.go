@@ -189,10 +189,10 @@ func (a *afternoon) tamper() {
 	a.check(err)
 	defer conn.Close(context.Background())
 	_, err = conn.Exec(a.t.Context(), `ALTER TABLE audit.events DISABLE TRIGGER ALL; ALTER TABLE audit.events_2026_10 DISABLE TRIGGER ALL;
-		UPDATE audit.events SET host = 'elsewhere.example' WHERE decision_id = '019a0000-0000-7000-8000-000000000003' AND kind = 'decision'`)
+		UPDATE audit.events e SET record = audit.record(e), record_rest = NULL, host = 'elsewhere.example' WHERE decision_id = '019a0000-0000-7000-8000-000000000003' AND kind = 'decision'`)
 	a.check(err)
 	found(a.find("sallyport audit verify --database"), "column_changed")
-	_, err = conn.Exec(a.t.Context(), `UPDATE audit.events SET record = replace(convert_from(record, 'UTF8'), '"bytes_sent":1000', '"bytes_sent":1')::bytea
+	_, err = conn.Exec(a.t.Context(), `UPDATE audit.events SET bytes_sent = 1
 		WHERE decision_id = '019a0000-0000-7000-8000-000000000003' AND kind = 'tunnel_closed'`)
 	a.check(err)
 	found(a.find("sallyport audit verify --database"), "record_changed")

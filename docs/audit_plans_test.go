@@ -76,7 +76,7 @@ func growLog(t testing.TB, conn *pgx.Conn, each, october int) {
 		run(grow, month, month.AddDate(0, 1, 0), n)
 	}
 	run(`INSERT INTO audit.leaves (index, writer_sequence, writer, hash)
-		SELECT (SELECT max(index) FROM audit.leaves) + row_number() OVER (ORDER BY e.time, e.writer, e.writer_sequence), e.writer_sequence, e.writer, sha256('\x00' || e.record)
+		SELECT (SELECT max(index) FROM audit.leaves) + row_number() OVER (ORDER BY e.time, e.writer, e.writer_sequence), e.writer_sequence, e.writer, sha256('\x00' || audit.record(e))
 		FROM audit.events e WHERE NOT EXISTS (SELECT FROM audit.leaves l WHERE l.writer = e.writer AND l.writer_sequence = e.writer_sequence)`)
 	if _, err := conn.Exec(t.Context(), `VACUUM ANALYZE`); err != nil {
 		t.Fatal(err)

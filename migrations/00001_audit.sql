@@ -56,17 +56,31 @@ CREATE TABLE audit.events (
     dialed_address   inet,
     addresses        inet[],
     close_reason     text COLLATE "C",
-    record           bytea NOT NULL,
+    record_rest      text COLLATE "C",
+    record           bytea,
     CONSTRAINT events_pkey PRIMARY KEY (writer, writer_sequence, time),
     -- Up to 2^53-1: no query overflows by adding one, and JSON readers keep it exact.
     CONSTRAINT events_writer_sequence_positive CHECK (writer_sequence BETWEEN 1 AND 9007199254740991),
     -- More than a server writes, and less than a line of an export or a pack may have.
     -- A value that compresses well takes a hundredth on the disk: without a bound, a
     -- few rows keep every reader, and whoever seals, busy for good.
-    CONSTRAINT events_length CHECK (octet_length(record) <= 3145728 AND pg_column_size(ROW(
+    CONSTRAINT events_length CHECK (coalesce(octet_length(record), 0) + coalesce(octet_length(record_rest), 0) <= 3145728 AND pg_column_size(ROW(
         writer, kind, issuer, credential_kind, workspace, repository, project, deployment, deployment_type, branch,
         client_address, listener, action, scheme, host, method, path, target_raw, verdict, mode, reason, rule, rules,
-        exceptions, message, revision, commit, repository_revision, upstream_proxy, dialed_address, addresses, close_reason)) <= 1048576)
+        exceptions, message, revision, commit, repository_revision, upstream_proxy, dialed_address, addresses, close_reason)) <= 1048576),
+    -- A record that is not stored follows from the columns. Their values have one text
+    -- each, in audit.record as in the programs: no network for an address, no days in a
+    -- duration, no empty or nested list, and none of the IPv6 addresses (::/96) that
+    -- PostgreSQL writes with an IPv4 address inside.
+    CONSTRAINT events_record_follows CHECK (record IS NOT NULL AND record_rest IS NULL OR record IS NULL
+        AND kind IN ('decision', 'tunnel_closed', 'request_closed') AND exceptions IS NULL
+        AND (record_rest IS NULL OR record_rest = '' OR starts_with(record_rest, '"attributes":{') OR starts_with(record_rest, '"input_parts":{') OR starts_with(record_rest, '"input":'))
+        AND (duration IS NULL OR extract(day FROM duration) = 0 AND extract(month FROM duration) = 0 AND extract(year FROM duration) = 0)
+        AND (client_address IS NULL OR set_masklen(client_address, -1) = client_address AND (NOT client_address << inet '::/96' OR client_address IN (inet '::', inet '::1')))
+        AND (dialed_address IS NULL OR set_masklen(dialed_address, -1) = dialed_address AND (NOT dialed_address << inet '::/96' OR dialed_address IN (inet '::', inet '::1')))
+        AND (addresses IS NULL OR array_ndims(addresses) IS NOT DISTINCT FROM 1 AND array_position(addresses, NULL) IS NULL
+             AND strpos(array_to_string(addresses, ' '), '/') = 0 AND NOT inet '::/96' >> ANY (addresses))
+        AND (rules IS NULL OR array_ndims(rules) IS NOT DISTINCT FROM 1 AND array_position(rules, NULL) IS NULL AND strpos(array_to_string(rules, ''), E'\x01') = 0))
 ) PARTITION BY RANGE (time);
 
 COMMENT ON TABLE audit.events IS 'One row for each event, partitioned by month in UTC. Rows are only ever added. The columns are copies for asking; the record is the event.';
@@ -117,7 +131,67 @@ COMMENT ON COLUMN audit.events.bytes_received IS 'Bytes read from the connection
 COMMENT ON COLUMN audit.events.duration IS 'How long the tunnel or request lasted, in whole microseconds. Only in an event that closes.';
 COMMENT ON COLUMN audit.events.close_reason IS 'What ended the tunnel or request. audit_unavailable: it was allowed, but recorded too late, so no connection was opened.';
 COMMENT ON COLUMN audit.events.upstream_status IS 'The HTTP status that the target answered with, where it could be read.';
-COMMENT ON COLUMN audit.events.record IS 'The whole event as UTF-8 JSON: read it with convert_from(record, ''UTF8'')::json. Its leaf in the Merkle tree is sha256(''\x00''::bytea || record).';
+COMMENT ON COLUMN audit.events.record_rest IS 'What a record that is not stored has behind the fields that are columns: attributes and the parts of the policy input. Empty text: the input of a pipeline step without a scheme. Null: nothing.';
+COMMENT ON COLUMN audit.events.record IS 'The whole event as UTF-8 JSON. Null for most decisions and ends, whose record follows from the columns: audit.record gives the record of every event.';
+
+-- The planner puts a function of one SELECT without a subquery into the statement that
+-- calls it, and reads the columns alone. Its body is parsed here: no search_path and no
+-- setting changes what it means.
+CREATE FUNCTION audit.record(e audit.events) RETURNS bytea
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN coalesce((e).record, convert_to(concat(
+        '{"version":1,"time":"', to_char((e).time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '"',
+        ',"kind":"' || replace(replace((e).kind, '\', '\\'), '"', '\"') || '"',
+        ',"decision_id":"' || (e).decision_id::text || '"',
+        ',"writer":"' || replace(replace((e).writer, '\', '\\'), '"', '\"') || '"',
+        ',"writer_sequence":' || (e).writer_sequence::text,
+        ',"issuer":"' || replace(replace((e).issuer, '\', '\\'), '"', '\"') || '"',
+        ',"credential_kind":"' || replace(replace((e).credential_kind, '\', '\\'), '"', '\"') || '"',
+        ',"workspace_uuid":"' || (e).workspace_uuid::text || '"',
+        ',"repository_uuid":"' || (e).repository_uuid::text || '"',
+        ',"deployment_uuid":"' || (e).deployment_uuid::text || '"',
+        ',"pipeline_uuid":"' || (e).pipeline_uuid::text || '"',
+        ',"step_uuid":"' || (e).step_uuid::text || '"',
+        ',"workspace":"' || replace(replace((e).workspace, '\', '\\'), '"', '\"') || '"',
+        ',"repository":"' || replace(replace((e).repository, '\', '\\'), '"', '\"') || '"',
+        ',"project":"' || replace(replace((e).project, '\', '\\'), '"', '\"') || '"',
+        ',"deployment":"' || replace(replace((e).deployment, '\', '\\'), '"', '\"') || '"',
+        ',"deployment_type":"' || replace(replace((e).deployment_type, '\', '\\'), '"', '\"') || '"',
+        ',"branch":"' || replace(replace((e).branch, '\', '\\'), '"', '\"') || '"',
+        ',"client_address":"' || host((e).client_address) || '"',
+        ',"listener":"' || replace(replace((e).listener, '\', '\\'), '"', '\"') || '"',
+        ',"action":"' || replace(replace((e).action, '\', '\\'), '"', '\"') || '"',
+        ',"scheme":"' || replace(replace((e).scheme, '\', '\\'), '"', '\"') || '"',
+        ',"host":"' || replace(replace((e).host, '\', '\\'), '"', '\"') || '"',
+        ',"port":' || (e).port::text,
+        ',"method":"' || replace(replace((e).method, '\', '\\'), '"', '\"') || '"',
+        ',"path":"' || replace(replace((e).path, '\', '\\'), '"', '\"') || '"',
+        ',"target_raw":"' || replace(replace((e).target_raw, '\', '\\'), '"', '\"') || '"',
+        ',"verdict":"' || replace(replace((e).verdict, '\', '\\'), '"', '\"') || '"',
+        ',"mode":"' || replace(replace((e).mode, '\', '\\'), '"', '\"') || '"',
+        ',"would_deny":' || (e).would_deny::text,
+        ',"reason":"' || replace(replace((e).reason, '\', '\\'), '"', '\"') || '"',
+        ',"rule":"' || replace(replace((e).rule, '\', '\\'), '"', '\"') || '"',
+        ',"rules":["' || replace(replace(replace(array_to_string((e).rules, E'\x01'), '\', '\\'), '"', '\"'), E'\x01', '","') || '"]',
+        ',"exceptions":["' || replace(replace(replace(array_to_string((e).exceptions, E'\x01'), '\', '\\'), '"', '\"'), E'\x01', '","') || '"]',
+        ',"message":"' || replace(replace((e).message, '\', '\\'), '"', '\"') || '"',
+        ',"revision":"' || replace(replace((e).revision, '\', '\\'), '"', '\"') || '"',
+        ',"commit":"' || replace(replace((e).commit, '\', '\\'), '"', '\"') || '"',
+        ',"repository_revision":"' || replace(replace((e).repository_revision, '\', '\\'), '"', '\"') || '"',
+        ',"status":' || (e).status::text,
+        ',"upstream_proxy":"' || replace(replace((e).upstream_proxy, '\', '\\'), '"', '\"') || '"',
+        ',"dialed_address":"' || host((e).dialed_address) || '"',
+        ',"addresses":["' || array_to_string((e).addresses, '","') || '"]',
+        ',"bytes_sent":' || (e).bytes_sent::text,
+        ',"bytes_received":' || (e).bytes_received::text,
+        ',"duration":' || (extract(epoch FROM (e).duration) * 1000000)::bigint::text,
+        ',"close_reason":"' || replace(replace((e).close_reason, '\', '\\'), '"', '\"') || '"',
+        ',"upstream_status":' || (e).upstream_status::text,
+        CASE (e).record_rest WHEN '' THEN ',"input_parts":{"kind":"pipeline_step"}' ELSE ',' || (e).record_rest END,
+        '}'), 'UTF8'));
+COMMENT ON FUNCTION audit.record(audit.events) IS 'The record of an event, the whole of it as UTF-8 JSON: read it with convert_from(audit.record(e), ''UTF8'')::json. Its leaf in the Merkle tree is sha256(''\x00''::bytea || audit.record(e)).';
+REVOKE ALL ON FUNCTION audit.record(audit.events) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION audit.record(audit.events) TO sallyport_writer, sallyport_auditor;
 
 -- time, and decision_id (UUIDv7), grow with time: their inserts go to the end
 -- of the index. The others hold decisions, or denials, only.
@@ -252,6 +326,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
+DROP FUNCTION audit.record(audit.events);
 DROP TABLE audit.events;
 DROP TABLE audit.policies;
 DROP FUNCTION audit.ensure_partition(date);

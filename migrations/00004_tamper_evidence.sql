@@ -18,7 +18,7 @@ COMMENT ON TABLE audit.leaves IS 'The leaves of the Merkle tree over audit.event
 COMMENT ON COLUMN audit.leaves.index IS 'The place of the leaf in the tree: from 0, without gaps.';
 COMMENT ON COLUMN audit.leaves.writer_sequence IS 'The number of the event within its writer.';
 COMMENT ON COLUMN audit.leaves.writer IS 'The writer of the event.';
-COMMENT ON COLUMN audit.leaves.hash IS 'sha256(''\x00''::bytea || record) of the event, as it was when it was sealed.';
+COMMENT ON COLUMN audit.leaves.hash IS 'sha256(''\x00''::bytea || audit.record(e)) of the event, as it was when it was sealed.';
 
 CREATE TABLE audit.checkpoints (
     number   bigint NOT NULL,
@@ -246,7 +246,7 @@ BEGIN
     SELECT t.size, t.frontier INTO size, frontier FROM audit.sealed_tree() t;
     WITH leaves AS (
         INSERT INTO audit.leaves (index, writer_sequence, writer, hash)
-        SELECT size + r.before + e.writer_sequence - r.first, e.writer_sequence, r.writer, sha256('\x00'::bytea || e.record)
+        SELECT size + r.before + e.writer_sequence - r.first, e.writer_sequence, r.writer, sha256('\x00'::bytea || audit.record(e))
         FROM unnest(writers, first_numbers, last_numbers, before) AS r (writer, first, last, before)
         JOIN audit.events e ON e.writer = r.writer COLLATE "C" AND e.writer_sequence BETWEEN r.first AND r.last
         ORDER BY 1 -- in another order the pages of the indexes stay half empty
@@ -286,6 +286,7 @@ REVOKE ALL ON audit.leaves, audit.checkpoints FROM PUBLIC;
 GRANT USAGE ON SCHEMA audit TO sallyport_sealer;
 GRANT SELECT ON audit.leaves, audit.checkpoints TO sallyport_writer, sallyport_sealer, sallyport_auditor;
 GRANT SELECT ON audit.events TO sallyport_sealer;
+GRANT EXECUTE ON FUNCTION audit.record(audit.events) TO sallyport_sealer;
 REVOKE ALL ON FUNCTION audit.tree_root(bytea), audit.extend_frontier(bigint, bytea, bytea), audit.sealed_tree(), audit.next_number(text, bigint),
     audit.check_checkpoint_time(timestamptz), audit.add_checkpoint(text[], bigint[], bigint[], text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.add_checkpoint(text[], bigint[], bigint[], text) TO sallyport_sealer;

@@ -492,7 +492,7 @@ BEGIN
            count(*) FILTER (WHERE j.index IS NOT NULL AND j.hash <> j.leaf), count(j.index) - count(DISTINCT j.index),
            max(j.index), audit.chain(j.leaf ORDER BY j.index) FILTER (WHERE NOT j.stays)
         INTO events, taken, unsealed, changed, copies, topmost, digest
-        FROM (SELECT e.writer, e.writer_sequence, l.index, l.hash AS leaf, sha256('\x00'::bytea || e.record) AS hash, audit.is_exempt_from_retention(e.kind, e.writer) AS stays
+        FROM (SELECT e.writer, e.writer_sequence, l.index, l.hash AS leaf, sha256('\x00'::bytea || audit.record(e)) AS hash, audit.is_exempt_from_retention(e.kind, e.writer) AS stays
               FROM audit.events e LEFT JOIN audit.leaves l ON l.writer = e.writer AND l.writer_sequence = e.writer_sequence
               WHERE e.time >= begins AND e.time < ends) j;
     SELECT max(c.time) INTO sealed_by FROM audit.checkpoints c

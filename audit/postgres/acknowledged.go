@@ -5,8 +5,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // acknowledged is what the database has reported as durable of one writer. After
@@ -29,8 +27,7 @@ type keptEvent struct {
 // keptEvents is how many of the latest events are compared after a reconnect.
 const keptEvents = 3
 
-// keep notes that a group is durable. It copies a few kilobytes at most, into
-// memory that it has already.
+// keep notes that a group is durable. It copies a few kilobytes at most.
 func (a *acknowledged) keep(g *group) {
 	if len(g.rows) == 0 {
 		return
@@ -40,14 +37,12 @@ func (a *acknowledged) keep(g *group) {
 	for _, r := range latest {
 		if len(a.recent) < keptEvents {
 			a.recent = append(a.recent, keptEvent{})
-		} else { // the oldest gives its memory to the newest
-			oldest := a.recent[0]
+		} else {
 			copy(a.recent, a.recent[1:])
-			a.recent[keptEvents-1] = oldest
 		}
 		k := &a.recent[len(a.recent)-1]
 		k.sequence, k.time = r.sequence, r.time
-		k.record = append(k.record[:0], fieldOf(g.tuple(r), len(columns)-1)...)
+		k.record = g.record(r)
 	}
 }
 
@@ -83,18 +78,8 @@ func (s *session) missing(ctx context.Context, writer string, a *acknowledged) (
 	if len(a.recent) == 0 {
 		return nil, nil
 	}
-	rows, err := s.conn.Query(ctx, `SELECT writer_sequence, time, record FROM audit.events WHERE writer = $1 AND writer_sequence BETWEEN $2 AND $3`,
-		writer, a.recent[0].sequence, a.last)
-	if err != nil {
-		return nil, fmt.Errorf("read the latest acknowledged events: %w", err)
-	}
 	there := make(map[int64]found)
-	var sequence int64
-	var f found
-	if _, err := pgx.ForEachRow(rows, []any{&sequence, &f.time, &f.record}, func() error {
-		there[sequence] = found{f.time, bytes.Clone(f.record)}
-		return nil
-	}); err != nil {
+	if err := readRecords(ctx, s.conn, writer, a.recent[0].sequence, a.last, func(sequence int64, f found) { there[sequence] = f }); err != nil {
 		return nil, fmt.Errorf("read the latest acknowledged events: %w", err)
 	}
 	for _, k := range a.recent {

@@ -53,7 +53,7 @@ func (h *History) Close() {
 // with their number. What f is given holds until it returns; an error of f ends
 // the reading.
 func (h *History) Decisions(ctx context.Context, since, until time.Time, f func(record []byte) error) error {
-	rows, err := h.conn.Query(ctx, `SELECT record FROM audit.events WHERE kind = 'decision' AND time >= $1 AND time < $2`, since, until)
+	rows, err := h.conn.Query(ctx, `SELECT audit.record(e) FROM audit.events e WHERE kind = 'decision' AND time >= $1 AND time < $2`, since, until)
 	if err != nil {
 		return h.explain(err)
 	}
@@ -74,7 +74,7 @@ func (h *History) Decisions(ctx context.Context, since, until time.Time, f func(
 // has to be a UUID.
 func (h *History) Decision(ctx context.Context, id string) ([]byte, error) {
 	var record []byte
-	err := h.conn.QueryRow(ctx, `SELECT record FROM audit.events WHERE decision_id = $1::text::uuid AND kind = 'decision'
+	err := h.conn.QueryRow(ctx, `SELECT audit.record(e) FROM audit.events e WHERE decision_id = $1::text::uuid AND kind = 'decision'
 		ORDER BY time, writer, writer_sequence LIMIT 1`, id).Scan(&record)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil

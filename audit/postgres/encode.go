@@ -16,7 +16,7 @@ var columns = []string{
 	"decision_id", "workspace_uuid", "repository_uuid", "deployment_uuid", "pipeline_uuid", "step_uuid",
 	"writer", "kind", "issuer", "credential_kind", "workspace", "repository", "project", "deployment", "deployment_type", "branch",
 	"client_address", "listener", "action", "scheme", "host", "method", "path", "target_raw",
-	"verdict", "mode", "reason", "rule", "rules", "exceptions", "message", "revision", "commit", "repository_revision", "upstream_proxy", "dialed_address", "addresses", "close_reason", "record",
+	"verdict", "mode", "reason", "rule", "rules", "exceptions", "message", "revision", "commit", "repository_revision", "upstream_proxy", "dialed_address", "addresses", "close_reason", "record_rest", "record",
 }
 
 // PostgreSQL documentation, "COPY", "Binary Format".
@@ -75,6 +75,10 @@ func appendTuple(b []byte, e *audit.Event) []byte {
 	b = appendInets(b, e.Addresses)
 	b = appendText(b, e.CloseReason)
 
+	if followsFromColumns(e) {
+		return appendNull(appendRest(b, e))
+	}
+	b = appendNull(b)
 	at := len(b)
 	b = e.AppendRecord(append(b, 0, 0, 0, 0))
 	return patchLength(b, at)

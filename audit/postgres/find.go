@@ -30,7 +30,7 @@ func Find(ctx context.Context, databaseURL, id string) (Found, error) {
 	explain := func(err error) error {
 		return postgres.Explain("look a decision up", &pool.Config().ConnConfig.Config, err)
 	}
-	rows, err := pool.Query(ctx, `SELECT record FROM audit.events WHERE decision_id = $1::text::uuid
+	rows, err := pool.Query(ctx, `SELECT audit.record(e) FROM audit.events e WHERE decision_id = $1::text::uuid
 		ORDER BY kind <> 'decision', time, writer, writer_sequence LIMIT 100`, id)
 	if err != nil {
 		return Found{}, explain(err)

@@ -84,7 +84,7 @@ const followSQL = `WITH l AS MATERIALIZED (
 		SELECT l.index, l.writer, l.writer_sequence, l.hash, e.record,
 		       row_number() OVER w AS place, sum(200 + coalesce(octet_length(e.record), 0)) OVER w AS size
 		FROM l LEFT JOIN LATERAL (
-			SELECT v.record FROM audit.events v WHERE v.writer = l.writer AND v.writer_sequence = l.writer_sequence ORDER BY v.time LIMIT 1
+			SELECT audit.record(v) AS record FROM audit.events v WHERE v.writer = l.writer AND v.writer_sequence = l.writer_sequence ORDER BY v.time LIMIT 1
 		) e ON true
 		WINDOW w AS (ORDER BY l.index)
 	)

@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -36,11 +38,18 @@ func FuzzEvent(f *testing.F) {
 			Attributes: []audit.Attribute{{Name: s, Value: s}, {Name: "input", Value: string(input)}},
 			Input:      input,
 		}
+		ours := *e
+		ours.Attributes = slices.Clone(e.Attributes)
 		record(t, l, e)
 		// The event is not ours any more; its place in the log is known from its number.
 		last := l.Stats().Recorded
 		if d := list(t, conn, disagreements+" WHERE e.writer = $1 AND e.writer_sequence = $2", l.Writer(), last); len(d) > 0 {
 			t.Fatalf("%v", d)
+		}
+		ours.Normalise()
+		ours.Writer, ours.WriterSequence = l.Writer(), int64(last)
+		if got := sameRecords(t, conn, "WHERE e.writer = $1 AND e.writer_sequence = $2", l.Writer(), last); len(got) != 1 || !bytes.Equal(got[0], ours.AppendRecord(nil)) {
+			t.Fatalf("the record is\n%s\nand not\n%s", got, ours.AppendRecord(nil))
 		}
 		if n := ask[int](t, conn, "SELECT count(*) FROM audit.events WHERE writer = $1 AND writer_sequence = $2", l.Writer(), last); n != 1 {
 			t.Fatalf("event %d is not there", last)

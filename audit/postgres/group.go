@@ -61,11 +61,8 @@ func (g *group) reset() {
 
 func (g *group) tuple(r row) []byte { return g.buffer[r.start:r.end] }
 
-// record is the last field of a row's tuple.
-func (g *group) record(r row) []byte {
-	fields := tupleFields(make([][]byte, 0, len(columns)), g.tuple(r))
-	return fields[len(fields)-1]
-}
+// record is the record of a row.
+func (g *group) record(r row) []byte { return recordOfTuple(g.tuple(r)) }
 
 // only returns a group of some of the rows.
 func (g *group) only(rows []row) *group {

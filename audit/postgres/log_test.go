@@ -83,7 +83,7 @@ func TestLeafInSQL(t *testing.T) {
 	l := logFor(t, db.URL(postgres.Writer), nil)
 	record(t, l, decision("allow", 1))
 	conn := connection(t, db.URL(postgres.Auditor))
-	rows, err := conn.Query(t.Context(), `SELECT record, encode(sha256('\x00'::bytea || record), 'hex') FROM audit.events`)
+	rows, err := conn.Query(t.Context(), `SELECT audit.record(e), encode(sha256('\x00'::bytea || audit.record(e)), 'hex') FROM audit.events e`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -135,10 +136,10 @@ func eventually(t testing.TB, what string, holds func() bool) {
 const disagreements = `
 	SELECT e.writer || ' ' || e.writer_sequence || ': ' || d.difference
 	FROM audit.events e, LATERAL (
-		SELECT coalesce(jsonb_object_agg(key, value::jsonb) FILTER (WHERE key NOT IN ('version', 'attributes', 'input')), '{}') AS said
-		FROM json_each(convert_from(e.record, 'UTF8')::json)
+		SELECT coalesce(jsonb_object_agg(key, value::jsonb) FILTER (WHERE key NOT IN ('version', 'attributes', 'input', 'input_parts')), '{}') AS said
+		FROM json_each(convert_from(audit.record(e), 'UTF8')::json)
 	) r, LATERAL (
-		SELECT jsonb_strip_nulls(to_jsonb(e) - 'record' || jsonb_build_object(
+		SELECT jsonb_strip_nulls(to_jsonb(e) - 'record' - 'record_rest' || jsonb_build_object(
 			'time', to_char(e.time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
 			'duration', (extract(epoch FROM e.duration) * 1000000)::bigint)) AS held
 	) c, LATERAL (
@@ -159,6 +160,31 @@ func sound(t testing.TB, conn *pgx.Conn) {
 	for _, d := range list(t, conn, disagreements+" LIMIT 20") {
 		t.Errorf("disagreement: %s", d)
 	}
+	sameRecords(t, conn, "")
+}
+
+// sameRecords checks that the database and the programs make the same record of each
+// row that meets a condition; empty: of all. It returns these records.
+func sameRecords(t testing.TB, conn *pgx.Conn, where string, args ...any) [][]byte {
+	t.Helper()
+	rows, err := conn.Query(t.Context(), "SELECT audit.record(e), "+storedColumns("e.")+" FROM audit.events e "+where,
+		append([]any{pgx.QueryResultFormats{pgx.BinaryFormatCode}}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var records [][]byte
+	for rows.Next() {
+		values := rows.RawValues()
+		if ours := recordOf(values[1:]); !bytes.Equal(values[0], ours) {
+			t.Errorf("a record is in the database\n%s\nand here\n%s", values[0], ours)
+		}
+		records = append(records, bytes.Clone(values[0]))
+	}
+	if rows.Err() != nil {
+		t.Fatal(rows.Err())
+	}
+	return records
 }
 
 // newUUID is a UUIDv7, for the ids of decisions, pipelines and steps.

@@ -41,7 +41,7 @@ func TestProve(t *testing.T) {
 			if err != nil || c.Size != ask[int64](t, conn, want, p.Index) {
 				t.Fatalf("%+v %v", c, err)
 			}
-			record := ask[[]byte](t, conn, `SELECT record FROM audit.events WHERE writer_sequence = $1`, n+1)
+			record := ask[[]byte](t, conn, `SELECT audit.record(e) FROM audit.events e WHERE writer_sequence = $1`, n+1)
 			leaf := audit.Hash(audit.Leaf(record))
 			if err := audit.CheckInclusion(p.Hashes, c.Size, c.Root, p.Index, leaf); err != nil || leaf != p.Leaf {
 				t.Errorf("event %d: %v", n+1, err)

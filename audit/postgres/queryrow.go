@@ -51,7 +51,7 @@ var allColumns = func() []asked {
 		asked{name: "build_number", sql: "p.build_number", from: fromPipelines, value: appendInteger},
 		asked{name: "creator", sql: "p.creator", from: fromPipelines, value: appendShownText},
 		asked{name: "leaf", sql: "l.index", from: fromLeaves, value: appendInteger, extra: true},
-		asked{name: "attributes", sql: "e.record", value: appendAttributes, extra: true},
+		asked{name: "attributes", sql: "audit.record(e)", value: appendAttributes, extra: true},
 		asked{name: "record", value: audit.AppendShown, extra: true},
 	)
 }()

@@ -206,11 +206,11 @@ type part struct {
 	ranges     ranges
 }
 
-// cut is where the record and the columns of an entry are in the arena, which
+// cut is where the columns and the record of an entry are in the arena, which
 // may move while it grows.
 type cut struct {
 	entry                  int
-	record, columns, after int
+	columns, record, after int
 }
 
 func (p *part) reset() {
@@ -220,12 +220,12 @@ func (p *part) reset() {
 	p.ranges.reset()
 }
 
-// keep copies the record and the columns of an entry.
-func (p *part) keep(entry int, record []byte, columns [][]byte) {
-	c := cut{entry: entry, record: len(p.arena)}
-	p.arena = append(p.arena, record...)
-	c.columns = len(p.arena)
-	p.arena = appendColumns(p.arena, columns)
+// keep copies the columns and the record of an entry from the values of storedColumns.
+func (p *part) keep(entry int, values [][]byte) {
+	c := cut{entry: entry, columns: len(p.arena)}
+	p.arena = appendColumns(p.arena, values[2:])
+	c.record = len(p.arena)
+	p.arena = appendRecordOf(p.arena, values[0], values[1], p.arena[c.columns:c.record])
 	c.after = len(p.arena)
 	p.cuts = append(p.cuts, c)
 }
@@ -235,8 +235,8 @@ func (p *part) keep(entry int, record []byte, columns [][]byte) {
 func (p *part) settle() {
 	for _, c := range p.cuts {
 		e := &p.entries[c.entry]
-		e.Record = p.arena[c.record:c.columns:c.columns]
-		e.Columns = p.arena[c.columns:c.after:c.after]
+		e.Columns = p.arena[c.columns:c.record:c.record]
+		e.Record = p.arena[c.record:c.after:c.after]
 		e.Prepare()
 	}
 }

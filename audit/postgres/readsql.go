@@ -23,7 +23,7 @@ const (
 )
 
 var (
-	rowsSQL = `SELECT w.place, e.writer_sequence, e.record, ` + columnNames("e.") + `
+	rowsSQL = `SELECT w.place, e.writer_sequence, ` + storedColumns("e.") + `
 		FROM unnest($1::text[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS w(writer, least, most, place)
 		CROSS JOIN LATERAL (
 			SELECT * FROM audit.events v
@@ -31,9 +31,9 @@ var (
 		) e`
 	// What rowsSQL does for one writer. The join costs half as much again for each
 	// row, and a statement of its own a little for each writer.
-	rangeSQL = `SELECT $4::bigint, e.writer_sequence, e.record, ` + columnNames("e.") + `
+	rangeSQL = `SELECT $4::bigint, e.writer_sequence, ` + storedColumns("e.") + `
 		FROM audit.events e WHERE e.writer = $1 AND e.writer_sequence BETWEEN $2 AND $3`
-	tailSQL = `SELECT 1::bigint, e.writer_sequence, e.record, ` + columnNames("e.") + `
+	tailSQL = `SELECT 1::bigint, e.writer_sequence, ` + storedColumns("e.") + `
 		FROM audit.events e
 		WHERE e.writer = $1 AND e.writer_sequence BETWEEN $2 AND $3 AND (e.writer_sequence, e.time) > ($4::bigint, $5::timestamptz)
 		ORDER BY e.writer_sequence, e.time LIMIT $6`
@@ -162,7 +162,7 @@ func (r *Reader) readEvents(ctx context.Context, p *part) error {
 			return nil
 		}
 		e.Record = noRecord // until it is settled
-		p.keep(entry, values[2], values[3:])
+		p.keep(entry, values[2:])
 		return nil
 	}
 	if len(p.ranges.writers) > fewWriters {
@@ -249,12 +249,12 @@ func (r *Reader) readTail(ctx context.Context, writer string, least, most int64,
 			if sequence, err = int8Of(values[1]); err != nil {
 				return err
 			}
-			micros, err := int8Of(values[3]) // time is the first of the columns
+			micros, err := int8Of(values[4]) // time is the first of the columns
 			if err != nil {
 				return err
 			}
 			at = time.UnixMicro(micros + postgresEpoch)
-			p.keep(len(p.entries), values[2], values[3:])
+			p.keep(len(p.entries), values[2:])
 			p.entries = append(p.entries, audit.Entry{Index: -1, Writer: writer, Sequence: sequence})
 			return nil
 		}); err != nil {

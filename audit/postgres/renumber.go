@@ -27,7 +27,9 @@ func (g *group) renumber(writer string, last int64) {
 func appendRenumbered(b, tuple []byte, writer string, sequence int64) []byte {
 	fields := tupleFields(make([][]byte, 0, len(columns)), tuple)
 	before := string(fields[writerColumn])
-	fields[len(columns)-1] = renumberRecord(fields[len(columns)-1], before, sequenceOf(tuple), writer, sequence)
+	if record := fields[len(columns)-1]; record != nil {
+		fields[len(columns)-1] = renumberRecord(record, before, sequenceOf(tuple), writer, sequence)
+	}
 	fields[writerColumn] = []byte(writer)
 	fields[1] = binary.BigEndian.AppendUint64(nil, uint64(sequence))
 	b = binary.BigEndian.AppendUint16(b, uint16(len(fields)))

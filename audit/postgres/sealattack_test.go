@@ -97,7 +97,7 @@ func (l *attackedLog) checkpoint(t testing.TB, conn *pgx.Conn, signer *audit.Sig
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range list(t, conn, `SELECT convert_from(record, 'UTF8') FROM audit.events WHERE writer = $1 AND writer_sequence > $2 AND writer_sequence <= $3 ORDER BY writer_sequence`, l.log.Writer(), sealed, last) {
+	for _, r := range list(t, conn, `SELECT convert_from(audit.record(e), 'UTF8') FROM audit.events e WHERE writer = $1 AND writer_sequence > $2 AND writer_sequence <= $3 ORDER BY writer_sequence`, l.log.Writer(), sealed, last) {
 		tree.Append(audit.Leaf([]byte(r)))
 	}
 	c := audit.Checkpoint{Size: tree.Size(), Root: tree.Root(), Time: time.Now()}

@@ -153,10 +153,10 @@ func divide(ready []pending, batch, turn int) []pending {
 }
 
 // One row more than the share shows whether the last number is there twice.
-const gatherSQL = `SELECT w.writer, e.writer_sequence, e.kind, sha256('\x00'::bytea || e.record), CASE WHEN e.kind = 'signing_key' THEN e.record END
+var gatherSQL = `SELECT w.place, e.writer_sequence, e.kind, ` + storedColumns("e.") + `
 	FROM unnest($1::text[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS w(writer, sealed, share, place)
 	CROSS JOIN LATERAL (
-		SELECT v.writer_sequence, v.kind, v.record FROM audit.events v
+		SELECT * FROM audit.events v
 		WHERE v.writer = w.writer COLLATE "C" AND v.writer_sequence > w.sealed
 		ORDER BY v.writer_sequence, v.time LIMIT w.share + 1
 	) e
@@ -183,24 +183,30 @@ func (s *Sealer) gatherReady(ctx context.Context, tx pgx.Tx, v survey, b *batch)
 	b.more = len(ready) < len(v.ready)
 
 	names, sealed, share := make([]string, len(ready)), make([]int64, len(ready)), make([]int64, len(ready))
-	byName := make(map[string]*run, len(ready))
+	runs := make([]run, len(ready))
 	for i, p := range ready {
 		names[i], sealed[i], share[i] = p.writer, p.sealed, p.share
-		byName[p.writer] = &run{next: p.sealed + 1, end: p.sealed + p.share, last: p.last}
+		runs[i] = run{next: p.sealed + 1, end: p.sealed + p.share, last: p.last}
 	}
-	rows, err := tx.Query(ctx, gatherSQL, names, sealed, share)
+	rows, err := tx.Query(ctx, gatherSQL, pgx.QueryResultFormats{pgx.BinaryFormatCode}, names, sealed, share)
 	if err != nil {
 		return fmt.Errorf("look for events: %w", err)
 	}
 	defer rows.Close()
+	var buffer []byte
 	for rows.Next() {
-		var l leaf
-		var hash, record []byte
-		if err := rows.Scan(&l.writer, &l.sequence, &l.kind, &hash, &record); err != nil {
+		values := rows.RawValues()
+		place, err := int8Of(values[0])
+		if err != nil {
 			return err
 		}
-		l.hash = audit.Hash(hash)
-		r := byName[l.writer]
+		l, r := leaf{writer: names[place-1], kind: audit.Kind(values[2])}, &runs[place-1]
+		if l.sequence, err = int8Of(values[1]); err != nil {
+			return err
+		}
+		var record []byte
+		record, buffer = recordIn(buffer, values[3:])
+		l.hash = audit.Leaf(record)
 		if !r.stopped && l.sequence > r.next && v.declared.steps(l.writer, r.next, l.sequence-1) {
 			r.next = l.sequence
 		}
@@ -208,7 +214,7 @@ func (s *Sealer) gatherReady(ctx context.Context, tx pgx.Tx, v survey, b *batch)
 		if r.finding != "" {
 			s.writers.note(l.writer, r.finding, r.blocked)
 		}
-		if taken && record != nil && s.handsOver(record) {
+		if taken && l.kind == audit.KindSigningKey && s.handsOver(record) {
 			b.more = true
 			break
 		}

@@ -155,7 +155,7 @@ func (s *Sealer) restore(ctx context.Context, tx pgx.Tx, last latest) (*audit.Tr
 const unsignedSQL = `SELECT l.index, l.hash, e.hash, l.writer, l.writer_sequence FROM (
 		SELECT index, hash, writer, writer_sequence FROM audit.leaves WHERE index >= $1 ORDER BY index LIMIT 20000
 	) l LEFT JOIN LATERAL (
-		SELECT sha256('\x00'::bytea || v.record) AS hash FROM audit.events v WHERE v.writer = l.writer AND v.writer_sequence = l.writer_sequence ORDER BY v.time LIMIT 1
+		SELECT sha256('\x00'::bytea || audit.record(v)) AS hash FROM audit.events v WHERE v.writer = l.writer AND v.writer_sequence = l.writer_sequence ORDER BY v.time LIMIT 1
 	) e ON true ORDER BY l.index`
 
 // appendUnsigned appends the next leaves that no checkpoint which holds covers.

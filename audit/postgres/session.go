@@ -249,18 +249,9 @@ func (s *session) settle(ctx context.Context, g *group) (int, error) {
 // find reads what the database holds under the numbers of the group, in
 // whatever month.
 func (s *session) find(ctx context.Context, g *group) (map[int64][]found, error) {
-	rows, err := s.conn.Query(ctx, `SELECT writer_sequence, time, record FROM audit.events
-		WHERE writer = $1 AND writer_sequence BETWEEN $2 AND $3`,
-		g.writer, g.rows[0].sequence, g.rows[len(g.rows)-1].sequence)
-	if err != nil {
-		return nil, err
-	}
 	there := make(map[int64][]found)
-	var sequence int64
-	var f found
-	_, err = pgx.ForEachRow(rows, []any{&sequence, &f.time, &f.record}, func() error {
-		there[sequence] = append(there[sequence], found{f.time, bytes.Clone(f.record)})
-		return nil
+	err := readRecords(ctx, s.conn, g.writer, g.rows[0].sequence, g.rows[len(g.rows)-1].sequence, func(sequence int64, f found) {
+		there[sequence] = append(there[sequence], f)
 	})
 	return there, err
 }
@@ -275,7 +266,7 @@ func (s *session) writeBare(ctx context.Context, g *group) error {
 		err := s.write(ctx, one)
 		if isContent(err) {
 			fields := tupleFields(nil, one.tuple(one.rows[0]))
-			bare := [][]byte{fields[0], fields[1], fields[15], append([]byte{}, fields[16]...), fields[len(fields)-1]}
+			bare := [][]byte{fields[0], fields[1], fields[15], append([]byte{}, fields[16]...), one.record(one.rows[0])}
 			result := s.conn.PgConn().ExecPrepared(ctx, bareName, bare, s.formats[:len(bare)], nil).Read()
 			if err = result.Err; err == nil && result.CommandTag.RowsAffected() != 1 {
 				err = swallowedError{result.CommandTag.RowsAffected(), 1}

@@ -339,7 +339,9 @@ func TestDatabaseThatDoesNotSync(t *testing.T) {
 func TestRecordingGoesOnWhileTheJournalIsReplayed(t *testing.T) {
 	server, db, l := spooling(t, func(c *Config) { c.WriteTimeout = 5 * time.Second })
 	seen, stop := newTally(), make(chan struct{})
+	long := strings.Repeat("x", 2000) // few events make a large journal
 	wg := load(func(e *audit.Event) error {
+		e.Path = long
 		err := l.Record(t.Context(), e)
 		if err != nil {
 			t.Error(err)

@@ -34,6 +34,7 @@ type forger struct {
 
 	partition string  // of the month that retention has taken
 	present   []int64 // leaves whose events it has left
+	decisions []int64 // those of them that are of decisions
 	months    []string
 }
 
@@ -50,6 +51,9 @@ func (f *forger) do(sql string, args ...any) {
 
 // leaf picks one whose event is there.
 func (f *forger) leaf() int64 { return f.present[f.random.IntN(len(f.present))] }
+
+// decision picks one of a decision.
+func (f *forger) decision() int64 { return f.decisions[f.random.IntN(len(f.decisions))] }
 
 // size picks a checkpoint that is not the last.
 func (f *forger) size() int64 { return f.sizes[f.random.IntN(len(f.sizes)-1)] }
@@ -76,13 +80,24 @@ var frauds = map[string]func(f *forger){
 		f.do(fmt.Sprintf(`UPDATE audit.events SET %s = %s WHERE `+ofLeaf, c, fmt.Sprintf(changes[kind], c)), f.leaf())
 	},
 	"edit of a record": func(f *forger) {
-		f.do(`UPDATE audit.events SET record = set_byte(record, $2 % length(record), (get_byte(record, $2 % length(record)) + $3) % 256) WHERE `+ofLeaf,
+		f.do(`UPDATE audit.events e SET record_rest = NULL, record = set_byte(r.record, $2 % length(r.record), (get_byte(r.record, $2 % length(r.record)) + $3) % 256)
+			FROM (SELECT audit.record(v) AS record FROM audit.events v WHERE `+ofLeaf+`) r WHERE `+ofLeaf,
 			f.leaf(), f.random.IntN(1<<20), 1+f.random.IntN(255))
+	},
+	// The record stays the same to the byte: what was in columns is in its rest.
+	"columns moved into the rest": func(f *forger) {
+		f.do(`UPDATE audit.events e SET verdict = NULL, mode = NULL, would_deny = NULL, reason = NULL, rule = NULL, rules = NULL, message = NULL, revision = NULL, commit = NULL, status = NULL,
+				upstream_proxy = NULL, dialed_address = NULL, addresses = NULL, record_rest = substr(r.said, strpos(r.said, '"verdict":'), length(r.said) - strpos(r.said, '"verdict":'))
+			FROM (SELECT v.writer, v.writer_sequence, convert_from(audit.record(v), 'UTF8') AS said FROM audit.events v WHERE v.kind = 'decision' AND v.record IS NULL ORDER BY random() LIMIT 1) r
+			WHERE e.writer = r.writer AND e.writer_sequence = r.writer_sequence`)
+	},
+	"a stored record beside other columns": func(f *forger) {
+		f.do(`UPDATE audit.events e SET record = audit.record(e), record_rest = NULL, verdict = 'forged' WHERE kind = 'decision' AND `+ofLeaf, f.decision())
 	},
 	"edit of an event and its leaf": func(f *forger) {
 		at := f.leaf()
-		f.do(`UPDATE audit.events SET close_reason = 'forged', record = convert_to(replace(convert_from(record, 'UTF8'), '"kind"', '"close_reason":"forged","kind"'), 'UTF8') WHERE `+ofLeaf, at)
-		f.do(`UPDATE audit.leaves l SET hash = sha256('\x00'::bytea || e.record) FROM audit.events e
+		f.do(`UPDATE audit.events e SET record_rest = NULL, close_reason = 'forged', record = convert_to(replace(convert_from(audit.record(e), 'UTF8'), '"kind"', '"close_reason":"forged","kind"'), 'UTF8') WHERE `+ofLeaf, at)
+		f.do(`UPDATE audit.leaves l SET hash = sha256('\x00'::bytea || audit.record(e)) FROM audit.events e
 			WHERE l.index = $1 AND e.writer = l.writer AND e.writer_sequence = l.writer_sequence`, at)
 	},
 	"deletion": func(f *forger) { f.do(`DELETE FROM audit.events WHERE `+ofLeaf, f.leaf()) },
@@ -99,22 +114,22 @@ var frauds = map[string]func(f *forger){
 		switch f.random.IntN(4) {
 		case 0: // under a number that was given
 			f.do(`INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
-				SELECT time + '1 us', kind, writer, writer_sequence, record FROM audit.events WHERE `+ofLeaf, f.leaf())
+				SELECT time + '1 us', kind, writer, writer_sequence, audit.record(e) FROM audit.events e WHERE `+ofLeaf, f.leaf())
 		case 1: // under one that never is
 			f.do(`INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
-				SELECT time, kind, writer, -$2::int, record FROM audit.events WHERE `+ofLeaf, f.leaf(), f.random.IntN(100))
+				SELECT time, kind, writer, -$2::int, audit.record(e) FROM audit.events e WHERE `+ofLeaf, f.leaf(), f.random.IntN(100))
 		case 2: // behind the end of its writer
 			f.do(`INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
 				SELECT time, 'decision', writer, writer_sequence + 1, '{}' FROM audit.events WHERE kind = 'writer_ended' ORDER BY random() LIMIT 1`)
 		default: // in the name of a writer that never was
 			f.do(`INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
-				SELECT e.time, e.kind, 'forged', 1, convert_to(regexp_replace(convert_from(e.record, 'UTF8'), '"writer":"[^"]*","writer_sequence":[0-9]+', '"writer":"forged","writer_sequence":1'), 'UTF8')
+				SELECT e.time, e.kind, 'forged', 1, convert_to(regexp_replace(convert_from(audit.record(e), 'UTF8'), '"writer":"[^"]*","writer_sequence":[0-9]+', '"writer":"forged","writer_sequence":1'), 'UTF8')
 				FROM audit.events e WHERE e.time < now() - interval '30 hours' ORDER BY random() LIMIT 1`)
 		}
 	},
 	"swap of events": func(f *forger) {
 		a, b := f.pair()
-		f.do(`UPDATE audit.events e SET record = o.record, kind = o.kind, decision_id = o.decision_id, host = o.host, verdict = o.verdict
+		f.do(`UPDATE audit.events e SET record = audit.record(o), record_rest = NULL, kind = o.kind, decision_id = o.decision_id, host = o.host, verdict = o.verdict
 			FROM audit.events o, audit.leaves le, audit.leaves lo
 			WHERE (le.index, lo.index) IN (($1, $2), ($2, $1))
 			  AND e.writer = le.writer AND e.writer_sequence = le.writer_sequence AND o.writer = lo.writer AND o.writer_sequence = lo.writer_sequence`, a, b)
@@ -146,11 +161,11 @@ var frauds = map[string]func(f *forger){
 	},
 	"row of another log": func(f *forger) {
 		at := f.leaf()
-		f.do(`UPDATE audit.events e SET record = o.record, kind = o.kind, decision_id = o.decision_id, host = o.host, step_uuid = o.step_uuid
+		f.do(`UPDATE audit.events e SET record = o.record, record_rest = NULL, kind = o.kind, decision_id = o.decision_id, host = o.host, step_uuid = o.step_uuid
 			FROM (SELECT * FROM foreign_events ORDER BY random() LIMIT 1) o
 			WHERE (e.writer, e.writer_sequence) = (SELECT l.writer, l.writer_sequence FROM audit.leaves l WHERE l.index = $1)`, at)
 		if f.random.IntN(2) == 0 {
-			f.do(`UPDATE audit.leaves l SET hash = sha256('\x00'::bytea || e.record) FROM audit.events e
+			f.do(`UPDATE audit.leaves l SET hash = sha256('\x00'::bytea || audit.record(e)) FROM audit.events e
 				WHERE l.index = $1 AND e.writer = l.writer AND e.writer_sequence = l.writer_sequence`, at)
 		}
 	},
@@ -160,7 +175,7 @@ var frauds = map[string]func(f *forger){
 		case 0:
 			f.do(fmt.Sprintf(`DELETE FROM %[1]s`+one, f.partition))
 		case 1:
-			f.do(fmt.Sprintf(`UPDATE %[1]s SET record = record || ' '::bytea`+one, f.partition))
+			f.do(fmt.Sprintf(`UPDATE %[1]s SET close_reason = coalesce(close_reason, '') || 'x'`+one, f.partition))
 		default: // deleted, and the month taken once more
 			f.do(fmt.Sprintf(`DELETE FROM %[1]s`+one, f.partition))
 			f.retention(fmt.Sprintf("0-%d", f.leaves-1), "2024-01")
@@ -300,6 +315,7 @@ func TestTamper(t *testing.T) {
 	r := verify(t, db, trust)
 	proven(t, r, f.leaves, 0)
 	f.present = numbers(t, admin, `SELECT l.index FROM audit.leaves l JOIN audit.events e USING (writer, writer_sequence)`)
+	f.decisions = numbers(t, admin, `SELECT l.index FROM audit.leaves l JOIN audit.events e USING (writer, writer_sequence) WHERE e.kind = 'decision'`)
 	if r.Expired < 20 || f.leaves-int64(len(f.present)) != r.Expired || len(r.Retentions) != 1 || r.Retentions[0].Sequence != number {
 		t.Fatalf("%d expired, %+v", r.Expired, r.Retentions)
 	}
@@ -367,7 +383,7 @@ func unprotect(t testing.TB, admin *pgx.Conn) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := admin.Exec(t.Context(), `ALTER TABLE audit.events DROP CONSTRAINT events_writer_sequence_positive;
+	if _, err := admin.Exec(t.Context(), `ALTER TABLE audit.events DROP CONSTRAINT events_writer_sequence_positive, DROP CONSTRAINT events_record_follows;
 		ALTER TABLE audit.leaves DROP CONSTRAINT leaves_index`); err != nil {
 		t.Fatal(err)
 	}
@@ -389,10 +405,10 @@ func numbers(t testing.TB, conn *pgx.Conn, sql string) []int64 {
 // copyEvents puts another log's events where a forger finds them.
 func copyEvents(t testing.TB, from, to *pgx.Conn) {
 	t.Helper()
-	if _, err := to.Exec(t.Context(), `CREATE TABLE foreign_events AS SELECT kind, decision_id, host, step_uuid, record FROM audit.events LIMIT 0`); err != nil {
+	if _, err := to.Exec(t.Context(), `CREATE TABLE foreign_events AS SELECT kind, decision_id, host, step_uuid, audit.record(e) AS record FROM audit.events e LIMIT 0`); err != nil {
 		t.Fatal(err)
 	}
-	rows, err := from.Query(t.Context(), `SELECT kind, decision_id::text, host, step_uuid::text, record FROM audit.events WHERE kind = 'decision'`)
+	rows, err := from.Query(t.Context(), `SELECT kind, decision_id::text, host, step_uuid::text, audit.record(e) FROM audit.events e WHERE kind = 'decision'`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -233,7 +233,7 @@ func (w *world) decisionWith(t testing.TB, id string) fields {
 
 // selectDecisions reads the view for auditors, and the record that the row is a
 // copy of.
-const selectDecisions = `SELECT d.*, convert_from(e.record, 'UTF8')::json AS record_json
+const selectDecisions = `SELECT d.*, convert_from(audit.record(e), 'UTF8')::json AS record_json
 	FROM audit.decisions d JOIN audit.events e ON e.decision_id = d.decision_id AND e.kind = 'decision' AND e.time = d.time`
 
 // decision is the one decision of a step. Where it was allowed, it is waited for
@@ -331,10 +331,10 @@ func testWriterEnded(t *testing.T, w *world) {
 // agrees with the record.
 func testLeaves(t *testing.T, w *world) {
 	wrong := w.query(t, `
-		SELECT writer_sequence FROM audit.events, LATERAL (SELECT convert_from(record, 'UTF8')::json AS r) AS parsed
+		SELECT writer_sequence FROM audit.events e, LATERAL (SELECT convert_from(audit.record(e), 'UTF8')::json AS r) AS parsed
 		WHERE coalesce(r ->> 'host', '') <> coalesce(host, '') OR coalesce(r ->> 'reason', '') <> coalesce(reason, '')
 		   OR (r ->> 'writer_sequence')::bigint <> writer_sequence OR r ->> 'writer' <> writer
-		   OR length(sha256('\x00'::bytea || record)) <> 32`)
+		   OR length(sha256('\x00'::bytea || audit.record(e))) <> 32`)
 	if len(wrong) != 0 {
 		t.Errorf("rows that do not agree with their record: %v", wrong)
 	}

@@ -235,7 +235,7 @@ func TestFollowKilled(t *testing.T) {
 		t.Errorf("it went back %d times after 20 kills", again)
 	}
 	var wrong int64
-	rows, err := conn.Query(t.Context(), `SELECT l.index, convert_from(e.record, 'UTF8') FROM audit.leaves l JOIN audit.events e USING (writer, writer_sequence)`)
+	rows, err := conn.Query(t.Context(), `SELECT l.index, convert_from(audit.record(e), 'UTF8') FROM audit.leaves l JOIN audit.events e USING (writer, writer_sequence)`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func (w *world) searchSecrets() {
 	}
 	look("the log", []byte(w.log.text()))
 	for _, sql := range []string{
-		`SELECT e::text AS row, convert_from(record, 'UTF8') AS record FROM audit.events e`,
+		`SELECT e::text AS row, convert_from(audit.record(e), 'UTF8') AS record FROM audit.events e`,
 		`SELECT p::text AS row, encode(content, 'escape') AS content FROM audit.policies p`,
 	} {
 		rows, err := w.tryQuery(sql)

@@ -20,7 +20,7 @@ func (s *seeded) multiply(b testing.TB, n int) {
 		CREATE TEMP TABLE more AS SELECT base.*, n FROM base, generate_series(1, `+fmt.Sprint(n)+` / (SELECT count(*) FROM base)) n;
 		UPDATE more SET writer = 'more', writer_sequence = nextval, time = time - n * interval '10 milliseconds', decision_id = gen_random_uuid()
 			FROM (SELECT ctid AS c, row_number() OVER () AS nextval FROM more) x WHERE x.c = more.ctid;
-		UPDATE more SET record = convert_to(regexp_replace(convert_from(record, 'UTF8'), '0b000000-0000-4000-8000-[0-9]{12}', '0b000000-0000-4000-8000-' || lpad(writer_sequence::text, 12, '0'), 'g'), 'UTF8');
+		UPDATE more SET step_uuid = ('0b000000-0000-4000-8000-' || lpad(writer_sequence::text, 12, '0'))::uuid;
 		ALTER TABLE more DROP COLUMN n;
 		INSERT INTO audit.events SELECT * FROM more; DROP TABLE more; ANALYZE audit.events`)
 }
