@@ -215,6 +215,8 @@ CREATE TABLE audit.policies (
     digest     text COLLATE "C" CONSTRAINT policies_pkey PRIMARY KEY,
     content    bytea NOT NULL,
     first_seen timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- The largest that a server loads: files of 128 MiB, 250,000 paths, and the library.
+    CONSTRAINT policies_content CHECK (octet_length(content) <= 402653184),
     -- Prevents other content under the digest of a future policy.
     CONSTRAINT policies_digest CHECK (digest = 'sha256:' || encode(sha256(content), 'hex'))
 );

@@ -177,6 +177,7 @@ CREATE TABLE identity.admitted_tokens (
     principal       json NOT NULL,
     CONSTRAINT admitted_tokens_pkey PRIMARY KEY (digest),
     CONSTRAINT admitted_tokens_digest CHECK (octet_length(digest) = 32),
+    CONSTRAINT admitted_tokens_length CHECK (octet_length(issuer) <= 1000 AND octet_length(principal::text) <= 65536),
     CONSTRAINT admitted_tokens_valid CHECK (admitted_at < expires),
     CONSTRAINT admitted_tokens_times CHECK (admitted_at BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND expires BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND until BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z')
 );
