@@ -80,7 +80,7 @@ func (c *checker) events() error {
 			return nil // counted when it was made
 		}
 		c.path.event(p.Leaf, p.Record)
-		c.count.record(s, p.Leaf)
+		c.count.event(s, p.Leaf, p.Record)
 		if s.Kind == string(audit.KindSigningKey) {
 			if r, ok := audit.RegistrationOf(p.Record); ok {
 				c.named = append(c.named, r)

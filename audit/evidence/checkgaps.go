@@ -3,6 +3,7 @@ package evidence
 import (
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -17,11 +18,21 @@ type numbering struct {
 	late    map[string][]*LateRun
 	writers map[string]*Writer
 	found   map[*LateRun]int64 // decisions of the population
-	wrong   error
+	// explained are the explanations that the facts name, by leaf, as the events of
+	// the pack have them. previous are the writers that a writer's first event names.
+	explained map[int64]foundExplanation
+	previous  map[string]string
+	wrong     error
+}
+
+// foundExplanation is an explanation of a gap that the events of a pack have.
+type foundExplanation struct {
+	explanation
+	valid bool // a declaration: a key of the log signed it
 }
 
 func newNumbering(f *Facts) *numbering {
-	n := &numbering{facts: f, gaps: map[string][]Gap{}, late: map[string][]*LateRun{}, writers: map[string]*Writer{}, found: map[*LateRun]int64{}}
+	n := &numbering{facts: f, explained: map[int64]foundExplanation{}, previous: map[string]string{}, gaps: map[string][]Gap{}, late: map[string][]*LateRun{}, writers: map[string]*Writer{}, found: map[*LateRun]int64{}}
 	for _, g := range f.Gaps {
 		n.gaps[g.Writer] = append(n.gaps[g.Writer], g)
 	}
@@ -52,6 +63,34 @@ func (n *numbering) record(s *said, leaf int64) {
 	if w := n.writers[s.Writer]; w != nil && s.WriterSequence > w.Number {
 		n.wrong = wrong("%s: it says that the last number of writer %s is %d, and leaf %d is its event %d", factsFile, audit.Text(s.Writer, 100), w.Number, leaf, s.WriterSequence)
 	}
+}
+
+// event takes an event of the pack.
+func (n *numbering) event(s *said, leaf int64, record []byte) {
+	n.record(s, leaf)
+	if previous := s.Attributes["previous_writer"]; s.Kind == string(audit.KindWriterStarted) && previous != "" && s.WriterSequence == 1 {
+		n.previous[s.Writer] = previous
+	}
+	e, ok := explanationOf(s, leaf)
+	if !ok || !slices.ContainsFunc(n.gaps[e.writer], func(g Gap) bool { return g.Leaf == leaf }) {
+		return
+	}
+	d, ok := audit.GapDeclarationOf(record)
+	n.explained[leaf] = foundExplanation{e, ok && d.Signed() && slices.Contains(n.facts.Result.Keys, d.Key)}
+}
+
+// accounts reports whether the event that a gap names as its explanation is in the
+// pack and explains it: a declaration that a key of the log signed, or a report of
+// the gap's writer or of its successor.
+func (n *numbering) accounts(g *Gap) bool {
+	e, ok := n.explained[g.Leaf]
+	if !ok || e.kind != g.Explained || e.writer != g.Writer || e.first > g.First || e.last < g.Last || e.by != g.Reporter || e.reason != g.Reason {
+		return false
+	}
+	if e.kind == string(audit.KindGapDeclared) {
+		return e.valid
+	}
+	return e.by == g.Writer || slices.Contains(strings.Fields(n.previous[e.by]), g.Writer)
 }
 
 // decision takes a decision of the population.
@@ -94,6 +133,9 @@ func (n *numbering) check(size int64, keys []audit.Key) error {
 		g := &f.Gaps[i]
 		if g.First < 1 || g.Last < g.First || !g.touches(f.Period) || (g.Explained == "") != (g.Leaf < 0) || g.Explained != "" && g.Reporter == "" || g.Explained != "" && !explaining[g.Explained] {
 			return wrong("%s: the gap from %d to %d of writer %s is none of the period", factsFile, g.First, g.Last, audit.Text(g.Writer, 100))
+		}
+		if g.Explained != "" && !n.accounts(g) {
+			return wrong("%s: no event of the pack explains the gap from %d to %d of writer %s as %.40s, as leaf %d is said to", factsFile, g.First, g.Last, audit.Text(g.Writer, 100), g.Explained, g.Leaf)
 		}
 	}
 	for _, w := range f.Writers {

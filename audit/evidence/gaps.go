@@ -167,6 +167,17 @@ func explanationOf(s *said, leaf int64) (e explanation, ok bool) {
 	return e, err1 == nil && err2 == nil && e.first >= 1 && e.first <= e.last
 }
 
+// dropInvalid leaves out the declarations that the verification does not accept:
+// without a valid signature of the key that seals the log there, a declaration
+// explains nothing.
+func (w *walker) dropInvalid(r *audit.Report) {
+	w.explanations = slices.DeleteFunc(w.explanations, func(e explanation) bool {
+		return e.kind == string(audit.KindGapDeclared) && !slices.ContainsFunc(r.Gaps, func(d audit.GapDeclaration) bool {
+			return d.Index == e.leaf && d.Writer == e.writer && d.First == e.first && d.Last == e.last
+		})
+	})
+}
+
 // explaining are the kinds of events that explain gaps.
 var explaining = map[string]bool{string(audit.KindGapDeclared): true, string(audit.KindEventsLost): true}
 

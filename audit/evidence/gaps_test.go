@@ -297,10 +297,13 @@ func TestForgedNumbers(t *testing.T) {
 		return nil
 	}
 	for name, forge := range map[string]func(f *Facts){
-		"numbers that are neither":              func(f *Facts) { writer(f).Gaps = 1 },
-		"a last number that is not":             func(f *Facts) { w := writer(f); w.Number, w.Events = w.Number-1, w.Events-1 },
-		"a sealed gap that no writer counts":    func(f *Facts) { f.Gaps[0].Sealed = true },
-		"an explanation without a leaf":         func(f *Facts) { f.Gaps[0].Explained = string(audit.KindGapDeclared) },
+		"numbers that are neither":           func(f *Facts) { writer(f).Gaps = 1 },
+		"a last number that is not":          func(f *Facts) { w := writer(f); w.Number, w.Events = w.Number-1, w.Events-1 },
+		"a sealed gap that no writer counts": func(f *Facts) { f.Gaps[0].Sealed = true },
+		"an explanation without a leaf":      func(f *Facts) { f.Gaps[0].Explained = string(audit.KindGapDeclared) },
+		"an explanation that no event is": func(f *Facts) {
+			f.Gaps[0].Explained, f.Gaps[0].Leaf, f.Gaps[0].Reporter = string(audit.KindGapDeclared), 0, audit.DatabaseWriter
+		},
 		"a missing number that is there":        func(f *Facts) { f.Gaps[0].First, f.Gaps[0].Sealed = 2, false },
 		"a gap of another time":                 func(f *Facts) { f.Gaps[0].After, f.Gaps[0].Before = stampOf(at(26, 0)), stampOf(at(26, 1)) },
 		"late events that are not":              func(f *Facts) { f.Late.Runs[0].Sealed = f.Late.Runs[0].Newest },
@@ -319,6 +322,36 @@ func TestForgedNumbers(t *testing.T) {
 	}
 	if c := check(t, forgeFacts(t, dir, func(*Facts) {}), nil); len(c.Findings) > 0 {
 		t.Errorf("facts as they were: %q", c.Findings)
+	}
+}
+
+// TestUnsignedDeclaration: a declaration that the owner's login added without the
+// log's key, or with another key, explains nothing in a pack. Without the comparison
+// with what the verification accepts it would.
+func TestUnsignedDeclaration(t *testing.T) {
+	m := working(t)
+	m.skip(writerD, 17)
+	m.add(writerD, decisionEvent(501, at(4, 0), "deny", "no_rule_matched", "gap.example"))
+	e := m.declare(at(24, 22), writerD, 3, 19)
+	for i := range e.Attributes {
+		if a := &e.Attributes[i]; a.Name == "reason" {
+			a.Value = "another reason than was signed"
+		}
+	}
+	m.add(audit.DatabaseWriter, e)
+	m.seal(at(26, 4))
+	m.seal(at(26, 5))
+	dir, built := mustBuild(t, m, nil)
+	f := built.Facts
+	if f.Result.Sound || len(f.Gaps) != 1 || f.Gaps[0].Explained != "" {
+		t.Errorf("%v, gaps %+v", f.Result.Findings, f.Gaps)
+	}
+	if c := check(t, dir, nil); len(c.Findings) > 0 {
+		t.Error(c.Findings)
+	}
+	w := &walker{explanations: []explanation{{kind: string(audit.KindGapDeclared), by: audit.DatabaseWriter, writer: writerD, first: 3, last: 19}}}
+	if w.explain(&f.Gaps[0]); f.Gaps[0].Explained == "" {
+		t.Error("negative control: the declaration explains nothing where nobody compares it")
 	}
 }
 

@@ -53,6 +53,7 @@ func (b *builder) walk(ctx context.Context) error {
 	b.facts.Writers = w.list()
 	b.facts.Unsealed = b.outside
 	b.facts.Late = w.late.found(b.facts.Period)
+	w.dropInvalid(r)
 	if err := b.gaps(ctx, w); err != nil {
 		return err
 	}
