@@ -280,11 +280,24 @@ BEGIN
         RAISE EXCEPTION 'add an event of kind %: its record is not a JSON object whose attributes are text, or an attribute has another form than readers ask for', left(NEW.kind, 100)
             USING ERRCODE = 'check_violation', CONSTRAINT = 'events_record';
     END;
+    -- The report of a writer's successor explains its missing numbers, so that nobody
+    -- may become one who does not know its secret.
+    IF NEW.kind = 'writer_started' AND said ->> 'previous_writer' IS NOT NULL
+       AND NOT pg_has_role((SELECT c.relowner FROM pg_class c WHERE c.oid = 'audit.events'::regclass), 'MEMBER')
+       AND EXISTS (
+           SELECT FROM string_to_table(said ->> 'previous_writer', ' ') AS p(writer)
+           WHERE substr(p.writer, 14) NOT IN (
+               SELECT rtrim(translate(encode(substr(sha256(convert_to(s.secret, 'UTF8')), 1, 16), 'base64'), '+/', '-_'), '=')
+               FROM string_to_table(current_setting('sallyport.previous_writer_secrets', true), ' ') AS s(secret) WHERE s.secret <> ''))
+    THEN
+        RAISE EXCEPTION 'add an event of kind writer_started: it names a previous writer whose secret this session has not shown'
+            USING ERRCODE = 'insufficient_privilege', HINT = 'A writer that continues others sets sallyport.previous_writer_secrets in its session.';
+    END IF;
     RETURN NULL;
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.check_event() IS 'Refuses a record that would make the views fail.';
+COMMENT ON FUNCTION audit.check_event() IS 'Refuses a record that would make the views fail, and a first event that names a previous writer whose secret the session has not shown.';
 
 -- AFTER, for a BEFORE trigger would make COPY insert row by row.
 CREATE TRIGGER check_writer AFTER INSERT ON audit.events

@@ -13,6 +13,7 @@ var writersSection = section{
 	kinds: []audit.Kind{audit.KindWriterStarted, audit.KindWriterEnded, audit.KindWriterLost},
 	begin: func() chapter { return new(writersChapter) },
 	text: `<p>Each process of the server is a writer: it numbers its events from 1 without gaps, begins with <code>writer_started</code> and ends with <code>writer_ended</code>. A writer without an end was killed, its machine failed, or it was still running when the checkpoint was signed; in the first two cases another writer records <code>writer_lost</code>. Events that a lost writer had not written are not in the log. No connection depended on them, except with <code>audit.on_outage: spool</code>; that machine's journal then has them.</p>
+<p>What a writer records about another writer, the database or a deployment is its report: that it was recorded is proven, and what it says is not. This is so for <code>writer_lost</code>, <code>events_lost</code>, <code>journal_replayed</code>, attestations, reconciliations and totals; the tables name the writer. Only the database adds <code>gap_declared</code>, exports, holds and retention, and a declared gap counts with a signature of the log's key alone.</p>
 <p>{{.Running}} writers were active in the period; {{.Lost}} of these were lost, {{.Open}} have no end yet. Missing numbers are in <a href="#missing">Is an event missing?</a></p>`,
 }
 

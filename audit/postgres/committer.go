@@ -32,7 +32,8 @@ type committer struct {
 	// tailsDone are files of earlier processes whose comparison is in owed.
 	tailsDone []string
 	// lostTails are the writers of those whose events are missing: this writer continues them.
-	lostTails []string
+	lostTails   []string
+	lostSecrets []string // of lostTails, in the same order
 	back      chan comeback // from the goroutine that dials again
 	dialling  bool
 	failures  int  // since the last success

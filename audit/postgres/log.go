@@ -167,6 +167,9 @@ func (l *Log) begin(ctx context.Context) error {
 	if len(l.lostTails) > 0 {
 		started.Attributes = append(started.Attributes, audit.Attribute{Name: "previous_writer", Value: strings.Join(l.lostTails, " ")})
 		started.Normalise()
+		if err := s.showPrevious(ctx, l.lostSecrets...); err != nil {
+			return err
+		}
 	}
 	l.number(g, started, nil)
 	if _, err := s.settle(ctx, g); err != nil {

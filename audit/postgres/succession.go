@@ -18,6 +18,7 @@ import (
 // acknowledgment, and what is in the journal, follows under new numbers.
 type succession struct {
 	loss    loss
+	before  string // the secret of the writer that is continued
 	writer  string
 	secret  string
 	connect *pgx.ConnConfig
@@ -28,7 +29,7 @@ type succession struct {
 // events. Nothing is in the database yet.
 func (l *Log) succeed(lost loss, clock time.Duration) *succession {
 	now := time.Now()
-	s := &succession{loss: lost, connect: l.connect.Copy()}
+	s := &succession{loss: lost, before: l.secret, connect: l.connect.Copy()}
 	s.writer, s.secret = newWriter(now)
 	s.connect.RuntimeParams["application_name"] = applicationName(s.writer)
 	s.group = newGroup(s.writer)
@@ -72,6 +73,9 @@ func (s *succession) begin(ctx context.Context, l *Log) (*session, error) {
 		return nil, err
 	}
 	err = session.authenticate(ctx, s.secret)
+	if err == nil {
+		err = session.showPrevious(ctx, s.before)
+	}
 	if err == nil {
 		_, err = session.settle(ctx, s.group)
 	}

@@ -37,6 +37,8 @@ type tail struct {
 	System   string `json:"system"`
 	Timeline string `json:"timeline"`
 	Database string `json:"database"`
+	// Secret is that of the writer: only who knows it may continue the writer.
+	Secret string `json:"secret"`
 }
 
 const tailBytes = 512
@@ -74,7 +76,7 @@ func (l *Log) writeTail() error {
 		t.file, t.path = file, path
 	}
 	where := l.acknowledged.where
-	text, err := json.Marshal(tail{l.writer, l.acknowledged.last, where.system, where.timeline, where.database})
+	text, err := json.Marshal(tail{l.writer, l.acknowledged.last, where.system, where.timeline, where.database, l.secret})
 	if err != nil || len(text) >= tailBytes {
 		return fmt.Errorf("it has %d bytes: %w", len(text), errors.Join(err, errors.ErrUnsupported))
 	}
@@ -140,7 +142,9 @@ func (l *Log) compareTail(ctx context.Context, s *session, path string) error {
 		l.log.Error("events that were acknowledged to an earlier process are missing in the database: a failover or a restore lost them",
 			"writer", lost.writer, "first_missing", lost.first, "last_missing", lost.last)
 		l.owed = append(l.owed, lost.event(time.Now()))
-		l.lostTails = append(l.lostTails, lost.writer) // whose successor this writer is
+		if isNamedBy(t.Writer, t.Secret) { // this writer is its successor
+			l.lostTails, l.lostSecrets = append(l.lostTails, lost.writer), append(l.lostSecrets, t.Secret)
+		}
 		l.stats.lost.Add(lost.last - lost.first + 1)
 	}
 	l.tailsDone = append(l.tailsDone, path)

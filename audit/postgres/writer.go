@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -54,6 +55,16 @@ func (s *session) authenticate(ctx context.Context, secret string) error {
 	result := s.conn.PgConn().ExecParams(ctx, `SELECT set_config('sallyport.writer_secret', $1, false)`, [][]byte{[]byte(secret)}, nil, nil, nil).Read()
 	if result.Err != nil {
 		return fmt.Errorf("show the secret of the writer: %w", result.Err)
+	}
+	return nil
+}
+
+// showPrevious lets this session add a first event that names writers as those
+// which it continues: it shows that this process knows their secrets.
+func (s *session) showPrevious(ctx context.Context, secrets ...string) error {
+	result := s.conn.PgConn().ExecParams(ctx, `SELECT set_config('sallyport.previous_writer_secrets', $1, false)`, [][]byte{[]byte(strings.Join(secrets, " "))}, nil, nil, nil).Read()
+	if result.Err != nil {
+		return fmt.Errorf("show the secrets of the previous writers: %w", result.Err)
 	}
 	return nil
 }
