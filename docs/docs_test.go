@@ -13,10 +13,14 @@ import (
 
 	"github.com/sallyport/sallyport/internal/pgtest"
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/proxy"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	rego.ServeWorker()
+	pgtest.Main(m)
+}
 
 // pages are the documents that are checked, relative to this folder.
 var pages = []string{

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/policy/rego"
 )
 
 // The end-to-end tests drive the real program, as a process of its own, with
@@ -15,6 +16,7 @@ import (
 // what the audit row holds.
 
 func TestMain(m *testing.M) {
+	rego.ServeWorker()
 	code := m.Run()
 	if err := pgtest.Close(); err != nil {
 		fmt.Fprintln(os.Stderr, "pgtest:", err)

@@ -14,12 +14,15 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/policy/rego"
 )
 
 // version is set by the linker.
 var version = ""
 
 func main() {
+	rego.ServeWorker() // does not return in a policy worker
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()

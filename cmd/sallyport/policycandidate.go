@@ -127,7 +127,7 @@ func (c *candidate) refresh(ctx context.Context) {
 	var set *rego.Set
 	if err == nil {
 		options := c.options
-		options.Previous, options.Beside = c.set.Load(), true
+		options.Previous, options.Beside, options.Background = c.set.Load(), true, true
 		set, err = rego.Load(ctx, snapshot, options)
 	}
 	if err == nil {

@@ -77,7 +77,6 @@ func denied(q *question) policy.Decision {
 // neither an error nor the duration of a repository's rules can change it, and the
 // decision names the organization's rules alone.
 func (s *Set) answer(ctx context.Context, q *question) (policy.Decision, error) {
-	start := time.Now()
 	q.excepted = nil
 	organization, err := s.half(ctx, s.organisation, q, s.loader.options.Deadline)
 	if err != nil {
@@ -89,9 +88,7 @@ func (s *Set) answer(ctx context.Context, q *question) (policy.Decision, error) 
 		if err != nil {
 			return denied(q), err
 		}
-		// One deadline for both; the second is not started with nothing left.
-		left := max(s.loader.options.Deadline-time.Since(start), time.Microsecond)
-		repository, err := s.half(ctx, own, q, left)
+		repository, err := s.ownHalf(ctx, own, q)
 		if err != nil {
 			return denied(q), err
 		}
@@ -111,10 +108,8 @@ func (s *Set) half(ctx context.Context, p *program, q *question, deadline time.D
 	if p == nil {
 		return nil, nil
 	}
-	for _, name := range q.missing {
-		if _, reads := slices.BinarySearch(p.names, name); reads {
-			return nil, fmt.Errorf("policy: %s reads input.%s, which is not known", p.name, name)
-		}
+	if err := q.known(p.name, p.names); err != nil {
+		return nil, err
 	}
 	r, err := p.evaluate(ctx, q, deadline)
 	if err != nil {
@@ -123,9 +118,35 @@ func (s *Set) half(ctx context.Context, p *program, q *question, deadline time.D
 	return r, nil
 }
 
+// ownHalf evaluates a repository's program in a worker; a nil one has no results. It
+// has the deadline for itself: it waits for a worker first.
+func (s *Set) ownHalf(ctx context.Context, p *remoteProgram, q *question) (results, error) {
+	if p == nil {
+		return nil, nil
+	}
+	if err := q.known(unitName(p.unit), p.Names); err != nil {
+		return nil, err
+	}
+	r, err := p.evaluate(ctx, q, s.loader.options.Deadline)
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	return r, nil
+}
+
+// known is an error where a policy reads a name that the question lacks.
+func (q *question) known(policy string, reads []string) error {
+	for _, name := range q.missing {
+		if _, is := slices.BinarySearch(reads, name); is {
+			return fmt.Errorf("policy: %s reads input.%s, which is not known", policy, name)
+		}
+	}
+	return nil
+}
+
 // ownProgram returns the program of the repository that a question is of, nil if it
 // has none.
-func (s *Set) ownProgram(q *question) (*program, error) {
+func (s *Set) ownProgram(q *question) (*remoteProgram, error) {
 	if q.repository == "" {
 		return nil, errors.New("policy: the repository has no name, so its own policy cannot be found")
 	}

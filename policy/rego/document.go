@@ -8,6 +8,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/sallyport/sallyport/internal/worker"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -50,10 +51,12 @@ func (n *node) term() *ast.Term {
 // the path, the file's name is not. It stops early when ctx ends.
 func (l *loader) readDocuments(ctx context.Context) ast.Object {
 	root := &node{object: map[string]*node{}}
-	for _, f := range l.documents {
+	for i, f := range l.documents {
 		if ctx.Err() != nil {
 			return ast.NewObject()
 		}
+		worker.SetMark(markOf(i, 1))
+		worker.Tick()
 		var content *node
 		err := recovered("reading the document", func() (err error) {
 			if strings.HasSuffix(f.Path, ".json") {

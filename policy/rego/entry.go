@@ -184,11 +184,14 @@ func size(v ast.Value) (int64, error) {
 }
 
 // shorten cuts a message at its bound, between characters.
-func shorten(s string) string {
-	if len(s) <= maxMessageBytes {
+func shorten(s string) string { return shortenTo(s, maxMessageBytes) }
+
+// shortenTo cuts a text at a bound, between characters.
+func shortenTo(s string, limit int) string {
+	if len(s) <= limit {
 		return s
 	}
-	s = s[:maxMessageBytes]
+	s = s[:limit]
 	for len(s) > 0 && !utf8.ValidString(s[max(0, len(s)-utf8.UTFMax):]) {
 		s = s[:len(s)-1]
 	}

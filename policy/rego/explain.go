@@ -66,42 +66,57 @@ func (s *Set) Explain(ctx context.Context, input []byte) (*Explanation, error) {
 	if err != nil {
 		return x, err
 	}
-	q.everyRule = true
 	own, err := s.program(q.repository)
 	if err != nil && !deniedByRule(x.Decision) {
 		return x, err
 	}
-	var all [2]results
-	for i, p := range []*program{s.organisation, own} {
-		u := s.loader.organisation
-		if i == 1 {
-			u = s.units[q.repository]
-		}
-		if p == nil || u == nil || len(p.sets) == 0 {
-			continue
-		}
-		tracer := newRuleTracer(u)
-		err := recovered("explaining "+p.name, func() (err error) {
-			all[i], err = p.run(ctx, q, explainDeadline, tracer)
-			return err
-		})
-		if err != nil {
-			if i == 1 && deniedByRule(x.Decision) {
-				break // the organization's deny does not depend on the repository's rules
-			}
+	var organisation, repository results
+	if p := s.organisation; p != nil && len(p.sets) > 0 {
+		if organisation, x.Rules, err = s.loader.alone().explain(ctx, p, s.loader.organisation, q); err != nil {
 			return x, err
 		}
-		rules, err := s.loader.alone().explained(u, tracer, q)
-		if err != nil {
+	}
+	if own != nil {
+		var rules []Explained
+		// The organization's deny does not depend on the repository's rules.
+		if repository, rules, err = own.explain(ctx, input); err != nil && !deniedByRule(x.Decision) {
 			return x, err
 		}
 		x.Rules = append(x.Rules, rules...)
 	}
 	for i := range x.Rules {
-		x.Rules[i].Ignored = ignored(&x.Rules[i], all[0], all[1], q)
+		x.Rules[i].Ignored = ignored(&x.Rules[i], organisation, repository, q)
 	}
 	slices.SortStableFunc(x.Rules, func(a, b Explained) int { return setOrder(a.Set) - setOrder(b.Set) })
 	return x, nil
+}
+
+// explain evaluates a program with a tracer.
+func (l *loader) explain(ctx context.Context, p *program, u *unit, q *question) (r results, rules []Explained, err error) {
+	q.everyRule = true
+	tracer := newRuleTracer(u)
+	err = recovered("explaining "+p.name, func() (err error) {
+		r, err = p.run(ctx, q, explainDeadline, tracer)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	rules, err = l.explained(u, tracer, q)
+	return r, rules, err
+}
+
+// explainUnit explains in a worker.
+func (l *loader) explainUnit(ctx context.Context, p *program, u *unit, q *question) (*explainedUnit, error) {
+	r, rules, err := l.explain(ctx, p, u, q)
+	if err != nil {
+		return nil, err
+	}
+	a := answered{results: r}
+	if err := a.bound(p.name); err != nil {
+		return nil, err
+	}
+	return &explainedUnit{Rules: rules, Answer: a.append(nil)}, nil
 }
 
 func setOrder(set string) int {

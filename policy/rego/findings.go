@@ -197,26 +197,32 @@ func (s *Set) Refused() []string {
 
 // verify checks and tests a repository's policy that was only believed to pass,
 // and compiles it.
-func (s *Set) verify(u *unit) (*program, error) {
+func (s *Set) verify(u *unit) (*remoteProgram, error) {
 	p, err := s.check(u)
 	s.faults.note(u.repository, err != nil)
 	return p, err
 }
 
-func (s *Set) check(u *unit) (*program, error) {
+func (s *Set) check(u *unit) (*remoteProgram, error) {
 	one := s.loader.alone()
 	v := *u
 	v.standing = standing{}
-	p := one.inspect(&v)
+	if err := one.inspectApart(context.Background(), &v); err != nil {
+		return nil, err
+	}
 	if len(one.errors) == 0 && slices.ContainsFunc(u.sources, func(s source) bool { return s.test }) {
 		var report TestReport
-		if _, _, err := one.testUnit(context.Background(), &v, &report); err != nil {
+		if _, _, err := one.testApart(context.Background(), &v, &report); err != nil {
 			return nil, fmt.Errorf("testing %s: %w", unitName(u), err)
 		}
 		one.errors = report.failures()
 	}
 	if len(one.errors) > 0 {
 		return nil, fmt.Errorf("it was taken for one that has passed, and does not: %w", one.errors.sorted())
+	}
+	p, err := s.loader.compileApart(context.Background(), u)
+	if err != nil {
+		return nil, err
 	}
 	v.checked, v.warnings = true, one.warnings
 	u.believed.seen.Store(&v.standing)

@@ -12,6 +12,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
 	"github.com/sallyport/sallyport/internal/nearest"
+	"github.com/sallyport/sallyport/internal/worker"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego/check"
 )
@@ -57,7 +58,9 @@ type loader struct {
 	written        *libraryParts // the library as it is written
 	native         *libraryParts // and as it decides
 	data           ast.Object
+	dataText       []byte // the same as JSON
 	store          storage.Store
+	environment    *environment
 
 	inspected        int // units that were checked, and not known to be good
 	errors, warnings Errors
@@ -67,7 +70,7 @@ func newLoader(snapshot *policy.Snapshot, options Options) *loader {
 	if options.Deadline <= 0 {
 		options.Deadline = DefaultDeadline
 	}
-	return &loader{snapshot: snapshot, options: options, testsTime: testsTimeout}
+	return &loader{snapshot: snapshot, options: options, testsTime: testsTimeout, environment: newEnvironment()}
 }
 
 func (l *loader) runs(check string) bool { return !slices.Contains(l.without, check) }
@@ -101,8 +104,8 @@ func (l *loader) load(ctx context.Context) (*Set, error) {
 		}
 		l.findings = nil
 	}
-	if l.data = l.readDocuments(ctx); ctx.Err() != nil {
-		return nil, ctx.Err()
+	if err := l.readDocumentsApart(ctx); err != nil {
+		return nil, err
 	}
 	l.store = inmem.NewFromASTObject(l.data)
 
@@ -147,16 +150,15 @@ func (l *loader) inspectAll(ctx context.Context) (organisation *program, err err
 			}
 		}
 		one.inspected = 1
+		// What is compiled there is compiled again when it is asked about.
 		failure := recovered("loading "+unitName(u), func() error {
-			p := one.inspect(u)
-			if !u.isRepository() {
-				organisation = p
+			if err := one.inspectApart(ctx, u); err != nil || u.isRepository() || len(one.errors) > 0 {
+				return err
 			}
-			// A repository's is compiled again when it is asked about: all of
-			// them at once take gigabytes.
-			return nil
+			organisation, err = one.compileUnit(u)
+			return err
 		})
-		if failure != nil {
+		if failure != nil && ctx.Err() == nil {
 			one.fail(Error{File: u.sources[0].path, Line: 1, Column: 1, Message: failure.Error()})
 		}
 		u.warnings = one.warnings
@@ -238,6 +240,7 @@ func (l *loader) inspect(u *unit) *program {
 func (l *loader) parseUnit(u *unit) (deciding, tests map[string]*ast.Module) {
 	deciding, tests = map[string]*ast.Module{}, map[string]*ast.Module{}
 	for _, s := range u.sources {
+		u.mark(s.path)
 		module, err := l.parse(s)
 		if err != nil {
 			l.fromOPA(err)
@@ -249,6 +252,7 @@ func (l *loader) parseUnit(u *unit) (deciding, tests map[string]*ast.Module) {
 			deciding[s.path] = module
 		}
 	}
+	worker.SetMark(0)
 	return deciding, tests
 }
 

@@ -97,6 +97,12 @@ func (p *program) whereItHangs(ctx context.Context, q *question, deadline time.D
 	if failed != nil || err == nil || tracer.at == nil {
 		return failed
 	}
-	return at(tracer.at, nil, fmt.Sprintf("the evaluation takes longer than %v, and is here then", deadline),
-		"look lists up by their key, and compare less with less")
+	return hangsAt(tracer.at.File, tracer.at.Row, tracer.at.Col, deadline)
+}
+
+// hangsAt says where an evaluation is when its time is over.
+func hangsAt(file string, line, column int, deadline time.Duration) error {
+	return Error{File: file, Line: max(1, line), Column: max(1, column),
+		Message: fmt.Sprintf("the evaluation takes longer than %v, and is here then", deadline),
+		Hint:    "look lists up by their key, and compare less with less"}
 }

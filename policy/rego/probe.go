@@ -65,14 +65,14 @@ func (s *Set) probe(ctx context.Context, input []byte) error {
 // whereItHangs asks each program that a question is put to where it is when its
 // time is over.
 func (s *Set) whereItHangs(ctx context.Context, q *question) error {
-	own, _ := s.program(q.repository)
-	for _, p := range []*program{s.organisation, own} {
-		if p == nil || len(p.sets) == 0 {
-			continue
-		}
-		if err := p.whereItHangs(ctx, q, s.loader.options.Deadline, s.loader.libraryModules); err != nil {
+	deadline := s.loader.options.Deadline
+	if p := s.organisation; p != nil && len(p.sets) > 0 {
+		if err := p.whereItHangs(ctx, q, deadline, s.loader.libraryModules); err != nil {
 			return err
 		}
+	}
+	if own, _ := s.program(q.repository); own != nil {
+		return own.whereItHangs(ctx, q, deadline)
 	}
 	return nil
 }

@@ -72,12 +72,9 @@ func newProgram(u *unit, c *ast.Compiler, modules map[string]*ast.Module, store 
 	if p.txn, err = store.NewTransaction(context.Background()); err != nil {
 		return nil, err
 	}
-	// OPA's own cache for compiled globs and patterns holds 100 of them and
-	// throws out at random, which long lists of patterns defeat.
-	limit := 10_000
-	p.values = cache.NewInterQueryValueCache(context.Background(), &cache.Config{
-		InterQueryBuiltinValueCache: cache.InterQueryBuiltinValueCacheConfig{MaxNumEntries: &limit},
-	})
+	// OPA's own cache for compiled globs and patterns is bounded in entries, of which
+	// one can take many megabytes.
+	p.values = newPatternCache(maxPatternBytes)
 	return p, nil
 }
 

@@ -44,6 +44,12 @@ type Options struct {
 	// this version of the program: nothing but the organisation's rules is compiled,
 	// and a repository's when it is asked about.
 	Passed bool
+	// Workers execute what the policy's files say. nil: a pool of this process with
+	// default limits, for a program that calls [ServeWorker] first.
+	Workers Workers
+	// Background evaluates a repository's policy while no client's evaluation waits:
+	// for a policy that decides nothing.
+	Background bool
 	// Recorded says that the snapshot is one that [Set.Snapshot] returned: the
 	// library in it is used instead of the one that this program ships.
 	Recorded bool
@@ -69,10 +75,19 @@ func Check(ctx context.Context, snapshot *policy.Snapshot, options Options) (pro
 	if _, err := l.load(ctx); err != nil && len(l.errors) == 0 {
 		return nil, nil, err
 	}
-	l.lintFormat()
 	l.lintExceptions(time.Now())
-	l.lintSlow()
+	for _, u := range l.units() {
+		if err := l.lintApart(ctx, u); err != nil {
+			return nil, nil, err
+		}
+	}
 	return l.errors.sorted(), l.warnings.sorted(), nil
+}
+
+// lintUnits says what in the loader's units deserves a look.
+func (l *loader) lintUnits() {
+	l.lintFormat()
+	l.lintSlow()
 }
 
 // recovered runs f and turns a panic into an error that says during what.

@@ -26,8 +26,7 @@ type Replayer struct {
 	answers   *lru[string, *answer]
 	evaluated atomic.Int64
 
-	mu    sync.Mutex
-	reads map[*program][]string
+	organisation func() []string // the volatile parts that its rules may read
 }
 
 // answer is what was said for a key. An answer that looked at the time is of use
@@ -41,7 +40,10 @@ type answer struct {
 
 // NewReplayer makes a replayer for a set.
 func NewReplayer(set *Set) *Replayer {
-	return &Replayer{set: set, answers: newLRU[string, *answer](maxAnswers), reads: map[*program][]string{}}
+	return &Replayer{
+		set: set, answers: newLRU[string, *answer](maxAnswers),
+		organisation: sync.OnceValue(func() []string { return volatileReads(set.organisation) }),
+	}
 }
 
 // Evaluated is how many inputs were really evaluated.
@@ -120,11 +122,11 @@ func (r *Replayer) key(input []byte) (key string, ok bool) {
 	if !r.set.loader.options.Names {
 		name = strings.Trim(workspaceUUID, `"`) + "/" + strings.Trim(repositoryUUID, `"`)
 	}
-	reads := r.readsOf(r.set.organisation)
+	reads := r.organisation()
 	if own, err := r.set.program(name); err != nil {
 		return "", false
 	} else if own != nil {
-		reads = append(slices.Clip(reads), r.readsOf(own)...)
+		reads = append(slices.Clip(reads), own.Volatile...)
 	}
 	dropped := func(path string) bool { return slices.Contains(volatile, path) && !slices.Contains(reads, path) }
 	b := make([]byte, 0, len(input))
@@ -143,28 +145,13 @@ func (r *Replayer) key(input []byte) (key string, ok bool) {
 	return string(b), true
 }
 
-// readsOf lists the volatile parts that a program's rules, and what they call,
-// may read.
-func (r *Replayer) readsOf(p *program) []string {
+// volatileReads lists the volatile parts that a program may read. It goes through all
+// rules that are compiled together: the library's read nothing of the input but what
+// they are given.
+func volatileReads(p *program) []string {
 	if p == nil || len(p.sets) == 0 {
 		return nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	list, known := r.reads[p]
-	if !known {
-		if len(r.reads) >= maxPrograms {
-			clear(r.reads)
-		}
-		list = volatileReads(p.compiler)
-		r.reads[p] = list
-	}
-	return list
-}
-
-// volatileReads goes through all rules that are compiled together: the library's
-// read nothing of the input but what they are given.
-func volatileReads(c *ast.Compiler) []string {
 	var list []string
 	note := func(path string) {
 		for _, v := range volatile {
@@ -193,7 +180,7 @@ func volatileReads(c *ast.Compiler) []string {
 		}
 		return false
 	}
-	for _, m := range c.Modules {
+	for _, m := range p.compiler.Modules {
 		ast.WalkTerms(m, visit)
 	}
 	return list

@@ -37,9 +37,11 @@ func countSteps(t testing.TB, set *Set, words ...string) (c stepCounter) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := set.program(q.repository)
-	if err != nil {
-		t.Fatal(err)
+	var own *program
+	if u := set.units[q.repository]; u != nil {
+		if own, err = set.loader.alone().compileUnit(u); err != nil { // as a worker does
+			t.Fatal(err)
+		}
 	}
 	for _, p := range []*program{set.organisation, own} {
 		if p == nil {

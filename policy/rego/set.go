@@ -11,6 +11,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/worker"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -23,6 +24,10 @@ const (
 // checkAgain is how long a repository's policy that did not pass when it was first
 // asked about is refused without another check.
 const checkAgain = time.Minute
+
+// workersAgain is how long a repository's policy is refused that no worker could
+// compile.
+const workersAgain = time.Second
 
 // Set is a policy that passed all checks, at one revision. It is immutable to its
 // users and safe for concurrent use; it compiles a repository's policy when it is
@@ -41,7 +46,7 @@ type Set struct {
 
 type lazyProgram struct {
 	once    sync.Once
-	program *program
+	program *remoteProgram
 	err     error
 	again   time.Time // when to try again; zero: never
 }
@@ -102,7 +107,7 @@ func (s *Set) Repositories() []string {
 }
 
 // program returns the compiled policy of a repository, nil if it has none.
-func (s *Set) program(repository string) (*program, error) {
+func (s *Set) program(repository string) (*remoteProgram, error) {
 	u := s.units[repository]
 	if u == nil {
 		return nil, nil
@@ -115,7 +120,10 @@ func (s *Set) program(repository string) (*program, error) {
 			lazy.program = p
 			return err
 		})
-		if lazy.err != nil && u.unchecked() {
+		switch {
+		case lazy.err != nil && isTransient(lazy.err):
+			lazy.again = time.Now().Add(workersAgain)
+		case lazy.err != nil && u.unchecked():
 			// The machine may have been too busy for its tests. Trying again takes
 			// a tenth of the time at most.
 			lazy.again = time.Now().Add(max(checkAgain, 10*time.Since(began)))
@@ -129,22 +137,29 @@ func (s *Set) program(repository string) (*program, error) {
 }
 
 // compile compiles what was checked when the set was loaded.
-func (s *Set) compile(u *unit) (*program, error) {
+func (s *Set) compile(u *unit) (*remoteProgram, error) {
 	if u.unchecked() {
 		return s.verify(u)
 	}
+	return s.loader.compileApart(context.Background(), u)
+}
+
+// compileUnit compiles a unit that was checked before.
+func (l *loader) compileUnit(u *unit) (*program, error) {
 	modules := map[string]*ast.Module{}
 	for _, src := range u.sources {
 		if src.test {
 			continue
 		}
-		m, err := s.loader.parse(src)
+		u.mark(src.path)
+		m, err := l.parse(src)
 		if err != nil {
 			return nil, err
 		}
 		modules[src.path] = m
 	}
-	p, _, err := s.loader.compile(u, modules, false)
+	worker.SetMark(0)
+	p, _, err := l.compile(u, modules, false)
 	if err != nil {
 		return nil, err
 	}

@@ -91,7 +91,7 @@ func (l *loader) testChanged(ctx context.Context) (*TestReport, error) {
 	}
 	reports, failures := make([]TestReport, len(units)), make([]error, len(units))
 	err := l.each(ctx, len(units), func(i int) {
-		_, _, failures[i] = l.alone().testUnit(ctx, units[i], &reports[i])
+		_, _, failures[i] = l.alone().testApart(ctx, units[i], &reports[i])
 	})
 	if err != nil {
 		return nil, err
@@ -110,7 +110,7 @@ func (l *loader) test(ctx context.Context) (*TestReport, error) {
 	report := &TestReport{}
 	covered, lines := 0, 0
 	for _, u := range l.units() {
-		c, n, err := l.testUnit(ctx, u, report)
+		c, n, err := l.testApart(ctx, u, report)
 		if err != nil {
 			return nil, fmt.Errorf("testing %s: %w", unitName(u), err)
 		}
@@ -129,6 +129,7 @@ func (l *loader) testUnit(ctx context.Context, u *unit, report *TestReport) (cov
 	deciding := map[string]bool{}
 	tests := false
 	for _, s := range u.sources {
+		u.mark(s.path)
 		m, err := l.parse(s)
 		if err != nil {
 			return 0, 0, err
@@ -139,7 +140,7 @@ func (l *loader) testUnit(ctx context.Context, u *unit, report *TestReport) (cov
 	}
 	coverage := cover.New()
 	if tests {
-		err = recovered("a test", func() error { return l.runTests(ctx, modules, coverage, report) })
+		err = recovered("a test", func() error { return l.runTests(ctx, u, modules, coverage, report) })
 		if err != nil {
 			return 0, 0, err
 		}
@@ -158,7 +159,7 @@ func (l *loader) testUnit(ctx context.Context, u *unit, report *TestReport) (cov
 	return covered, lines, nil
 }
 
-func (l *loader) runTests(ctx context.Context, modules map[string]*ast.Module, coverage *cover.Cover, report *TestReport) error {
+func (l *loader) runTests(ctx context.Context, u *unit, modules map[string]*ast.Module, coverage *cover.Cover, report *TestReport) error {
 	all := make(map[string]*ast.Module, len(modules)+4)
 	for path, m := range modules {
 		all[path] = m
@@ -176,7 +177,7 @@ func (l *loader) runTests(ctx context.Context, modules map[string]*ast.Module, c
 			SetStore(l.store).
 			SetModules(all).
 			SetTimeout(testTimeout).
-			SetCoverageQueryTracer(coverage).
+			SetCoverageQueryTracer(newMarkTracer(u, coverage)).
 			RaiseBuiltinErrors(true).
 			CapturePrintOutput(true).
 			RunTests(ctx, txn)

@@ -1,0 +1,80 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Cause is why a worker process ended while it executed a call.
+type Cause string
+
+// The causes. Crashed is every end that the others do not describe.
+const (
+	OutOfTime   Cause = "time"
+	OutOfMemory Cause = "memory"
+	OutOfStack  Cause = "stack"
+	BadReply    Cause = "reply" // the reply was too long, or not a reply
+	Crashed     Cause = "crash"
+)
+
+// Death reports that a call ended its worker process. It is the call's own doing:
+// the process executed nothing else.
+type Death struct {
+	Cause Cause
+	Limit string // the limit that was exceeded, such as "256 MiB"; may be empty
+	// Mark is the last value that the worker passed to [SetMark] during the call; 0
+	// where it passed none.
+	Mark uint64
+}
+
+func (d *Death) Error() string {
+	switch d.Cause {
+	case OutOfTime:
+		return "its time is over: it ran for more than " + d.Limit
+	case OutOfMemory:
+		return "it needs too much memory: more than " + d.Limit
+	case OutOfStack:
+		return "it nests too deeply: its stack needs more than " + d.Limit
+	case BadReply:
+		return "its answer is too long: more than " + d.Limit
+	}
+	return "it crashed its worker process"
+}
+
+// Quarantined reports that a call was refused because calls with the same blame
+// key have ended worker processes before.
+type Quarantined struct {
+	Death *Death    // the latest
+	Until time.Time // when the next call is executed
+}
+
+func (q *Quarantined) Error() string {
+	return fmt.Sprintf("%v; it is not executed again before %s", q.Death, q.Until.UTC().Format(time.RFC3339))
+}
+
+func (q *Quarantined) Unwrap() error { return q.Death }
+
+// The reasons for which a call is not executed.
+var (
+	// ErrQueueFull reports that as many calls of the same share wait as may.
+	ErrQueueFull = errors.New("too many calls of the same share wait for a worker")
+	// ErrQueueTimeout reports that a call waited as long as it may.
+	ErrQueueTimeout = errors.New("no worker had time for the call")
+	// ErrClosed reports that the pool is closed.
+	ErrClosed = errors.New("the pool of workers is closed")
+)
+
+// causeOf classifies the end of a process by what the Go runtime wrote to standard
+// error. The policy that was executed cannot write there.
+func causeOf(stderr string) Cause {
+	switch {
+	case strings.Contains(stderr, "stack overflow"), strings.Contains(stderr, "goroutine stack exceeds"):
+		return OutOfStack
+	case strings.Contains(stderr, "out of memory"), strings.Contains(stderr, "cannot allocate memory"),
+		strings.Contains(stderr, "cannot map pages in arena address space"):
+		return OutOfMemory
+	}
+	return Crashed
+}

@@ -1,0 +1,334 @@
+// Package worker executes calls in worker processes that may die: what strangers
+// wrote can exhaust a worker's memory, stack or time, and nothing else.
+//
+// A program is its own worker. [Main] serves if a pool started the process; a
+// [Pool] starts such processes, sends them requests over pipes, and kills a process
+// that exceeds its limits. A worker has no environment, no network and no
+// descriptors but its pipes, and dies with the process that started it.
+//
+// A death is attributed exactly: a call that may have ended its process together
+// with others is executed again alone, and only what dies alone is to blame. Calls
+// of other shares are never answered with a death.
+package worker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Class orders calls.
+type Class uint8
+
+// The classes.
+const (
+	// Interactive calls have a client that waits.
+	Interactive Class = iota
+	// Background calls wait while all workers that they may use are busy, however long.
+	Background
+)
+
+// Call is one request for a worker.
+type Call struct {
+	Share   string // whose call it is: shares have equal parts of the workers
+	Blame   string // what is quarantined if the call ends its worker; empty: nothing
+	Class   Class
+	Request []byte
+	// Limit is after how long the worker is expected to answer by itself. The pool
+	// kills it [Config.Grace] later.
+	Limit time.Duration
+	// Quiet is how long the worker may use the processor without a [Tick]; 0: the
+	// pool does not expect ticks.
+	Quiet time.Duration
+	// MaxReply bounds the reply in bytes.
+	MaxReply int
+	// Follow returns what to send to the same worker after a reply, or nil if the
+	// reply is the answer. It may be nil. It runs on the pool's own goroutine and
+	// returns soon.
+	Follow func(reply []byte) (next []byte)
+}
+
+// Config configures a pool. A zero field is the default.
+type Config struct {
+	Workers int // processes; the default is two for each processor, and at least four
+	Limits  Limits
+	// Grace is how long after [Call.Limit] a worker is killed. Default: 250 ms.
+	Grace time.Duration
+	// Queue is how many calls of one share may wait. Default: 256.
+	Queue int
+	// QueueTimeout is how long an interactive call may wait. Default: 10 s.
+	QueueTimeout time.Duration
+	// Quarantine is how long a blame key is refused after its first death; each
+	// further death doubles it, up to [maxQuarantine]. Default: 5 s.
+	Quarantine time.Duration
+	Log        *slog.Logger // nil: none
+	// OnDeath is called for each death that is attributed, on the goroutine that
+	// found it; it returns soon. It may be nil.
+	OnDeath func(share string, death *Death)
+}
+
+// Heavy calls use more processor time than heavyAfter. Their share has fewer
+// workers for heavyFor, so that the others never all wait for one that is slow.
+const (
+	heavyAfter = 10 * time.Millisecond
+	heavyFor   = time.Minute
+)
+
+// Bounds of a batch: what one worker is sent at once fits into a pipe, so that
+// neither side waits for the other.
+const (
+	batchCalls = 16
+	batchBytes = 48 << 10
+)
+
+// maxWaiting bounds the calls of all shares that wait.
+const maxWaiting = 16 << 10
+
+// Pool is a set of worker processes. They start when they are first needed. Its
+// methods are safe for concurrent use.
+type Pool struct {
+	config Config
+
+	mu         sync.Mutex
+	closed     bool
+	started    bool
+	slots      []*slot
+	idle       []*slot // the latest used last
+	shares     map[string]*share
+	light      []*share // that have a call waiting and none executing, in turn
+	heavy      []*share
+	background []*share
+	waiting    int
+	running    [2]int // slots that execute heavy, and background calls
+	quarantine map[string]*quarantined
+	lastID     uint64
+	status     Status
+	routines   sync.WaitGroup
+}
+
+// New returns a pool. No process is started before the first call.
+func New(c Config) *Pool {
+	c.Workers = cmp.Or(c.Workers, max(4, 2*runtime.GOMAXPROCS(0)))
+	c.Limits.Memory = cmp.Or(c.Limits.Memory, DefaultMemory)
+	c.Limits.Stack = cmp.Or(c.Limits.Stack, DefaultStack)
+	c.Limits.Nice = cmp.Or(c.Limits.Nice, DefaultNice)
+	c.Grace = cmp.Or(c.Grace, 250*time.Millisecond)
+	c.Queue = cmp.Or(c.Queue, 256)
+	c.QueueTimeout = cmp.Or(c.QueueTimeout, 10*time.Second)
+	c.Quarantine = cmp.Or(c.Quarantine, 5*time.Second)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	p := &Pool{config: c, shares: map[string]*share{}, quarantine: map[string]*quarantined{}}
+	p.status.Deaths = map[Cause]int{}
+	for range c.Workers {
+		p.slots = append(p.slots, &slot{pool: p, wake: make(chan struct{}, 1)})
+	}
+	return p
+}
+
+// Config returns the configuration with its defaults.
+func (p *Pool) Config() Config { return p.config }
+
+// task is a call on its way.
+type task struct {
+	*Call
+	id      uint64
+	request []byte // what is sent next
+	share   *share
+	done    chan result // has room for one
+
+	// Under the pool's lock.
+	queued   bool
+	canceled bool
+	process  *process // that executes it
+
+	alone   bool // it is sent alone
+	fresh   bool // it has died in a worker that had executed other calls
+	retired int  // how often its worker ended in order before it answered
+}
+
+type result struct {
+	reply []byte
+	err   error
+}
+
+func (t *task) finish(reply []byte, err error) { t.done <- result{reply, err} }
+
+// Do executes a call and returns the reply. The error is a [*Death] if the call
+// ended its worker, [*Quarantined] if it was not executed for earlier deaths,
+// [ErrQueueFull], [ErrQueueTimeout], [ErrClosed], that of ctx, or says why no
+// worker could be started. A call whose ctx ends while it is executed returns at
+// once; the worker is killed where it would take longer than two seconds.
+func (p *Pool) Do(ctx context.Context, call *Call) (reply []byte, err error) {
+	t := &task{Call: call, request: call.Request, done: make(chan result, 1)}
+	if call.MaxReply <= 0 {
+		return nil, errors.New("a call bounds its reply")
+	}
+	if err := p.enqueue(t); err != nil {
+		return nil, err
+	}
+	var timeout <-chan time.Time
+	if call.Class == Interactive {
+		timer := time.NewTimer(p.config.QueueTimeout)
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	for {
+		select {
+		case r := <-t.done:
+			return r.reply, r.err
+		case <-timeout:
+			if p.withdraw(t, false) {
+				return nil, ErrQueueTimeout
+			}
+			timeout = nil // it is executed, and bounded by its limit
+		case <-ctx.Done():
+			p.withdraw(t, true)
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// enqueue puts a task into its share's queue.
+func (p *Pool) enqueue(t *task) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	if q := p.quarantined(t.Blame); q != nil {
+		p.status.Quarantined++
+		return q
+	}
+	s := p.shares[t.Share]
+	if s == nil {
+		s = &share{name: t.Share}
+		p.shares[t.Share] = s
+		p.forgetShares()
+	}
+	if t.Class == Interactive && (len(s.waiting[Interactive]) >= p.config.Queue || p.waiting >= maxWaiting) {
+		p.status.Refused++
+		return ErrQueueFull
+	}
+	p.start()
+	p.lastID++
+	t.id, t.share = p.lastID, s
+	p.push(t, false)
+	p.wakeOne()
+	return nil
+}
+
+// start starts the goroutines of the slots. The lock is held.
+func (p *Pool) start() {
+	if p.started {
+		return
+	}
+	p.started = true
+	for _, s := range p.slots {
+		p.idle = append(p.idle, s)
+		p.routines.Go(s.loop)
+	}
+}
+
+// wakeOne wakes the slot that was used last. The lock is held.
+func (p *Pool) wakeOne() {
+	if n := len(p.idle); n > 0 {
+		s := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		s.wake <- struct{}{}
+	}
+}
+
+// withdraw takes a task out of its queue, and reports whether it was there. If it
+// is executed and cancel is set, its worker is killed where it may take long.
+func (p *Pool) withdraw(t *task, cancel bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t.queued {
+		p.remove(t)
+		return true
+	}
+	if cancel {
+		t.canceled = true
+		if t.process != nil && t.Limit > 2*time.Second {
+			t.process.kill()
+		}
+	}
+	return false
+}
+
+// Close kills all workers and ends the calls that wait with [ErrClosed].
+func (p *Pool) Close() {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return
+	}
+	p.closed = true
+	for _, s := range p.shares {
+		for _, list := range s.waiting {
+			for _, t := range slices.Clone(list) {
+				p.remove(t)
+				t.finish(nil, ErrClosed)
+			}
+		}
+	}
+	for _, s := range p.slots {
+		if s.executing != nil {
+			s.executing.kill()
+		}
+	}
+	for len(p.idle) > 0 {
+		p.wakeOne()
+	}
+	p.mu.Unlock()
+	p.routines.Wait()
+}
+
+// Status describes a pool.
+type Status struct {
+	Workers     int           // processes that are alive
+	Waiting     int           // calls that wait
+	Deaths      map[Cause]int // attributed deaths, in all
+	Retired     int           // processes replaced for the memory that they held, in all
+	Refused     int           // calls refused because their share's queue was full, in all
+	Quarantined int           // calls refused for earlier deaths, in all
+	Shares      []string      // that are in quarantine now, sorted
+}
+
+// Status returns the state and the counters of the pool.
+func (p *Pool) Status() Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	st := p.status
+	st.Waiting, st.Deaths = p.waiting, map[Cause]int{}
+	for cause, n := range p.status.Deaths {
+		st.Deaths[cause] = n
+	}
+	now := time.Now()
+	for _, q := range p.quarantine {
+		if now.Before(q.until) && !slices.Contains(st.Shares, q.share) {
+			st.Shares = append(st.Shares, q.share)
+		}
+	}
+	slices.Sort(st.Shares)
+	return st
+}
+
+// Processes lists the process ids of the workers that are alive.
+func (p *Pool) Processes() (ids []int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.slots {
+		if s.alive != nil {
+			ids = append(ids, s.alive.cmd.Process.Pid)
+		}
+	}
+	return ids
+}

@@ -1,0 +1,83 @@
+package worker
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// quarantined is a blame key whose calls are refused for a while.
+type quarantined struct {
+	share  string
+	deaths int
+	death  *Death
+	until  time.Time
+}
+
+// maxQuarantine bounds how long calls are refused after a death.
+const maxQuarantine = 10 * time.Minute
+
+// maxQuarantined bounds how many blame keys are remembered. When there are more,
+// those are forgotten whose time is over, and then any.
+const maxQuarantined = 4096
+
+// quarantined returns why calls with a blame key are refused now, or nil. The lock
+// is held.
+func (p *Pool) quarantined(blame string) *Quarantined {
+	if blame == "" {
+		return nil
+	}
+	q := p.quarantine[blame]
+	if q == nil || !time.Now().Before(q.until) {
+		return nil
+	}
+	return &Quarantined{Death: q.death, Until: q.until}
+}
+
+// isolate refuses calls with a blame key from now on, for longer with each death.
+// The lock is held.
+func (p *Pool) isolate(blame, share string, d *Death) {
+	if blame == "" {
+		return
+	}
+	now := time.Now()
+	q := p.quarantine[blame]
+	if q == nil {
+		if len(p.quarantine) >= maxQuarantined {
+			p.forgetQuarantined(now)
+		}
+		q = &quarantined{share: share}
+		p.quarantine[blame] = q
+	}
+	for range min(int(now.Sub(q.until)/maxQuarantine), q.deaths) {
+		q.deaths-- // it has been well since
+	}
+	q.deaths++
+	q.death = d
+	q.until = now.Add(min(maxQuarantine, p.config.Quarantine<<min(q.deaths-1, 16)))
+}
+
+func (p *Pool) forgetQuarantined(now time.Time) {
+	for pass := range 2 {
+		for blame, q := range p.quarantine {
+			if pass > 0 || now.After(q.until) {
+				delete(p.quarantine, blame)
+			}
+			if len(p.quarantine) <= maxQuarantined/2 {
+				return
+			}
+		}
+	}
+}
+
+func bytesText(n int64) string {
+	if n >= 1<<20 {
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%d KiB", n>>10)
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return line
+}

@@ -1,0 +1,222 @@
+package worker
+
+import (
+	"slices"
+	"time"
+)
+
+// share is whoever has an equal part of the workers. All fields are under the
+// pool's lock.
+type share struct {
+	name    string
+	waiting [2][]*task // by class
+	running [2]bool    // by class: one worker at a time
+	listed  [2]bool    // by class: in one of the pool's lists
+	heavy   time.Time  // until when its interactive calls count as heavy
+	used    float64    // seconds of processor time, halved every halfLife
+	usedAt  time.Time
+}
+
+const halfLife = 10 * time.Second
+
+// use adds processor time to what the share has used.
+func (s *share) use(d time.Duration, now time.Time) {
+	for since := now.Sub(s.usedAt); since > halfLife && s.used > 1e-6; since -= halfLife {
+		s.used /= 2
+	}
+	s.usedAt = now
+	s.used += d.Seconds()
+	if d > heavyAfter {
+		s.heavy = now.Add(heavyFor)
+	}
+}
+
+// maxShares is how many shares are remembered for what they have used.
+const maxShares = 8 << 10
+
+// forgetShares bounds the map of shares: those that wait for nothing and are not
+// heavy. The lock is held.
+func (p *Pool) forgetShares() {
+	if len(p.shares) < maxShares {
+		return
+	}
+	now := time.Now()
+	for pass := range 2 {
+		for name, s := range p.shares {
+			busy := s.running[0] || s.running[1] || len(s.waiting[0])+len(s.waiting[1]) > 0
+			if !busy && (pass > 0 || now.After(s.heavy)) {
+				delete(p.shares, name)
+			}
+			if len(p.shares) <= maxShares/2 {
+				return
+			}
+		}
+	}
+}
+
+// push puts a task at the end of its queue, or at the front. The lock is held.
+func (p *Pool) push(t *task, front bool) {
+	s := t.share
+	if p.shares[s.name] == nil {
+		p.shares[s.name] = s // it was forgotten while this call was executed
+	}
+	t.queued = true
+	if front {
+		s.waiting[t.Class] = slices.Insert(s.waiting[t.Class], 0, t)
+	} else {
+		s.waiting[t.Class] = append(s.waiting[t.Class], t)
+	}
+	p.waiting++
+	p.list(s, t.Class)
+}
+
+// remove takes a task out of its queue. The lock is held.
+func (p *Pool) remove(t *task) {
+	list := t.share.waiting[t.Class]
+	if i := slices.Index(list, t); i >= 0 {
+		t.share.waiting[t.Class] = slices.Delete(list, i, i+1)
+		p.waiting--
+	}
+	t.queued = false
+}
+
+// list puts a share into the list that its calls of a class are taken from, if
+// there is one to take. The lock is held.
+func (p *Pool) list(s *share, class Class) {
+	if s.listed[class] || s.running[class] || len(s.waiting[class]) == 0 {
+		return
+	}
+	s.listed[class] = true
+	switch {
+	case class == Background:
+		p.background = append(p.background, s)
+	case time.Now().Before(s.heavy):
+		p.heavy = append(p.heavy, s)
+	default:
+		p.light = append(p.light, s)
+	}
+}
+
+// kind is which of the pool's lists a batch comes from.
+type kind uint8
+
+const (
+	kindLight kind = iota
+	kindHeavy
+	kindBackground
+)
+
+// most is how many slots may execute calls of a kind at once: at least one is
+// left to light calls, whatever the others do.
+func (p *Pool) most(k kind) int {
+	n := len(p.slots)
+	switch k {
+	case kindHeavy:
+		return max(1, n/2-1)
+	case kindBackground:
+		return max(1, n/2)
+	}
+	return n
+}
+
+// next returns the calls that a slot executes next, and marks their shares as
+// executing; nil if there is none. The lock is held.
+func (p *Pool) next() (batch []*task, k kind) {
+	if batch = p.nextLight(); len(batch) > 0 {
+		return batch, kindLight
+	}
+	for _, k := range []kind{kindHeavy, kindBackground} {
+		list := &p.heavy
+		class := Interactive
+		if k == kindBackground {
+			list, class = &p.background, Background
+		}
+		if p.running[k-1] >= p.most(k) {
+			continue
+		}
+		if s := takeLeast(list, class); s != nil {
+			t := s.waiting[class][0]
+			p.remove(t)
+			s.running[class] = true
+			p.running[k-1]++
+			return []*task{t}, k
+		}
+	}
+	return nil, kindLight
+}
+
+// takeLeast takes the share that has used the least processor time out of a list.
+func takeLeast(list *[]*share, class Class) *share {
+	least := -1
+	for i := 0; i < len(*list); i++ {
+		s := (*list)[i]
+		if len(s.waiting[class]) == 0 { // its calls were withdrawn
+			s.listed[class] = false
+			*list = slices.Delete(*list, i, i+1)
+			i--
+			continue
+		}
+		if least < 0 || s.used < (*list)[least].used {
+			least = i
+		}
+	}
+	if least < 0 {
+		return nil
+	}
+	s := (*list)[least]
+	*list = slices.Delete(*list, least, least+1)
+	s.listed[class] = false
+	return s
+}
+
+// nextLight takes calls of light shares in turn. Several are one batch where no
+// other slot is idle.
+func (p *Pool) nextLight() (batch []*task) {
+	most := min(batchCalls, 1+len(p.light)/(1+len(p.idle)))
+	bytes := 0
+	var kept []*share // whose next call does not fit
+	for len(p.light) > 0 && len(batch) < most {
+		s := p.light[0]
+		p.light = p.light[1:]
+		if len(s.waiting[Interactive]) == 0 {
+			s.listed[Interactive] = false
+			continue
+		}
+		t := s.waiting[Interactive][0]
+		if len(batch) > 0 && (t.alone || bytes+len(t.request) > batchBytes) {
+			kept = append(kept, s)
+			continue
+		}
+		p.remove(t)
+		s.listed[Interactive], s.running[Interactive] = false, true
+		batch, bytes = append(batch, t), bytes+len(t.request)+headerBytes
+		if t.alone {
+			break
+		}
+		// More of the same share, where no other waits.
+		for len(p.light) == 0 && len(kept) == 0 && len(s.waiting[Interactive]) > 0 && len(batch) < batchCalls {
+			t := s.waiting[Interactive][0]
+			if t.alone || bytes+len(t.request) > batchBytes {
+				break
+			}
+			p.remove(t)
+			batch, bytes = append(batch, t), bytes+len(t.request)+headerBytes
+		}
+	}
+	p.light = append(kept, p.light...)
+	return batch
+}
+
+// release marks the shares of a batch as no longer executing. The lock is held.
+func (p *Pool) release(batch []*task, k kind) {
+	for _, t := range batch {
+		t.process = nil
+		if t.share.running[t.Class] {
+			t.share.running[t.Class] = false
+			p.list(t.share, t.Class)
+		}
+	}
+	if k != kindLight {
+		p.running[k-1]--
+	}
+}

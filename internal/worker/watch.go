@@ -1,0 +1,103 @@
+package worker
+
+import (
+	"sync"
+	"time"
+)
+
+// watch kills a process that does not answer in time.
+//
+// Time is measured on the wall and by the processor time that the process used: a
+// machine that gives the process no time is not the fault of what it executes. It
+// is killed in any case after many times its limit.
+type watch struct {
+	process *process
+	grace   time.Duration
+
+	mu       sync.Mutex
+	timer    *time.Timer
+	stopped  bool
+	task     *task
+	began    time.Time
+	cpu      time.Duration // the process's when the task began
+	tick     uint64        // as last seen
+	tickAt   time.Duration // the process's processor time then
+	tickWall time.Time
+}
+
+// Beyond its limit a process is killed in any case after lastFactor times that
+// and lastMore.
+const (
+	lastFactor = 8
+	lastMore   = 2 * time.Second
+)
+
+func newWatch(p *process, grace time.Duration, t *task) *watch {
+	w := &watch{process: p, grace: grace}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begin(t)
+	w.timer = time.AfterFunc(w.first(), w.check)
+	return w
+}
+
+// begin notes what is executed from now on. The lock is held.
+func (w *watch) begin(t *task) {
+	w.task, w.began = t, time.Now()
+	w.cpu = processorTimeOf(w.process.cmd.Process.Pid)
+	w.tick, w.tickAt, w.tickWall = w.process.page.word(wordTick).Load(), w.cpu, w.began
+}
+
+// first is when to look for the first time.
+func (w *watch) first() time.Duration {
+	d := w.task.Limit + w.grace
+	if q := w.task.Quiet; q > 0 {
+		d = min(d, q/2)
+	}
+	return d
+}
+
+// restart measures the next task of a batch.
+func (w *watch) restart(t *task) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begin(t)
+	w.timer.Reset(w.first())
+}
+
+// stop ends the watching.
+func (w *watch) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopped = true
+	w.timer.Stop()
+}
+
+func (w *watch) check() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stopped {
+		return
+	}
+	now, cpu := time.Now(), processorTimeOf(w.process.cmd.Process.Pid)
+	bound := w.task.Limit + w.grace
+	wall, used := now.Sub(w.began), cpu-w.cpu
+	over := wall >= bound && used >= bound/2 || wall >= lastFactor*bound+lastMore
+	if q := w.task.Quiet; q > 0 && !over {
+		if tick := w.process.page.word(wordTick).Load(); tick != w.tick {
+			w.tick, w.tickAt, w.tickWall = tick, cpu, now
+		}
+		over = now.Sub(w.tickWall) >= q && cpu-w.tickAt >= q/2 || now.Sub(w.tickWall) >= lastFactor*q+lastMore
+	}
+	if over {
+		w.stopped = true
+		w.process.timeout.Store(true)
+		w.process.kill()
+		return
+	}
+	again := max(bound-wall, 20*time.Millisecond)
+	if q := w.task.Quiet; q > 0 {
+		again = min(again, max(q/4, 20*time.Millisecond))
+	}
+	w.timer.Reset(again)
+}

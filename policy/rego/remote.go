@@ -1,0 +1,409 @@
+package rego
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/util"
+
+	"github.com/sallyport/sallyport/internal/worker"
+)
+
+// Workers execute what a repository wrote apart from this process: a
+// [*worker.Pool].
+type Workers interface {
+	Do(ctx context.Context, call *worker.Call) (reply []byte, err error)
+}
+
+// defaultWorkers are those of sets that are loaded without any.
+var defaultWorkers = sync.OnceValue(func() Workers { return worker.New(worker.Config{}) })
+
+// Limits of one request to a worker. An evaluation has its deadline; what loads a
+// policy has these, and is killed when it makes no progress for [quiet].
+const (
+	documentsLimit = 2 * time.Minute
+	inspectLimit   = 20 * time.Second
+	compileLimit   = 10 * time.Second
+	quiet          = testTimeout + time.Second
+)
+
+// lastEnvironment numbers environments, so that a worker never takes one for another.
+var lastEnvironment atomic.Uint64
+
+// environment is what the policies of one loader have in common, as workers get it.
+// A loader and those that it is copied to share one.
+type environment struct {
+	full, lean uint64 // the keys of the two forms: with the files below data/, and with what they hold
+}
+
+func newEnvironment() *environment {
+	return &environment{full: lastEnvironment.Add(1), lean: lastEnvironment.Add(1)}
+}
+
+// message is the environment for a worker.
+func (l *loader) environmentMessage(key uint64) []byte {
+	m := environmentMessage{
+		Key: key, Names: l.options.Names, Recorded: l.options.Recorded, Deadline: l.options.Deadline,
+		Without: l.without,
+	}
+	for _, s := range l.library {
+		m.Library = append(m.Library, wireFile{s.path, s.content})
+	}
+	if key == l.environment.full {
+		for _, f := range l.documents {
+			m.Documents = append(m.Documents, wireFile{f.Path, f.Content})
+		}
+	} else {
+		m.Data = l.dataText
+	}
+	text, err := json.Marshal(m)
+	if err != nil {
+		return []byte{askEnvironment} // the worker reports that it cannot read it
+	}
+	return append([]byte{askEnvironment}, text...)
+}
+
+// do sends a request to a worker, and what the worker lacks for it.
+func (l *loader) do(ctx context.Context, u *unit, key uint64, call *worker.Call) (reply []byte, err error) {
+	request := call.Request
+	call.Follow = func(reply []byte) []byte {
+		if len(reply) != 1 {
+			return nil
+		}
+		switch reply[0] {
+		case replyNoEnvironment:
+			return l.environmentMessage(key)
+		case replyNoUnit:
+			return unitMessage(askPrepare, key, u, unitRequest{})
+		case replyInstalled:
+			return request
+		}
+		return nil
+	}
+	reply, err = l.options.workers().Do(ctx, call)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(reply) == 0:
+		return nil, errWire
+	case reply[0] == replyError:
+		return nil, readError(reply[1:])
+	case reply[0] != replyOK:
+		return nil, errWire
+	}
+	return reply[1:], nil
+}
+
+func (o *Options) workers() Workers {
+	if o.Workers != nil {
+		return o.Workers
+	}
+	return defaultWorkers()
+}
+
+func unitMessage(ask byte, key uint64, u *unit, r unitRequest) []byte {
+	r.Environment = key
+	if u != nil {
+		r.Repository = u.repository
+		for _, s := range u.sources {
+			r.Sources = append(r.Sources, wireFile{s.path, s.content})
+		}
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		return []byte{ask}
+	}
+	return append([]byte{ask}, text...)
+}
+
+// ask sends a request about a unit and reads the reply into answer.
+func (l *loader) ask(ctx context.Context, ask byte, key uint64, u *unit, r unitRequest, limits worker.Call, answer any) error {
+	limits.Request = unitMessage(ask, key, u, r)
+	limits.MaxReply = maxReply
+	if ask != askCompile { // a client may wait for that
+		limits.Class = worker.Background
+	}
+	limits.Share = shareOf(u)
+	reply, err := l.do(ctx, u, key, &limits)
+	if err != nil {
+		return err
+	}
+	return readStrictly(reply, answer)
+}
+
+// shareOf names the share of the workers that a unit has.
+func shareOf(u *unit) string {
+	if u == nil || !u.isRepository() {
+		return "the organization"
+	}
+	return u.repository
+}
+
+// blameOf is what is quarantined for what a repository's policy does: exactly this
+// text of it.
+func blameOf(u *unit) string {
+	h := sha256.New()
+	for _, s := range u.sources {
+		if !s.test {
+			fmt.Fprintf(h, "%s\x00%d\x00", s.path, len(s.content))
+			h.Write(s.content)
+		}
+	}
+	return u.repository + "\x00" + string(h.Sum(nil))
+}
+
+// faultOf gives a death the place in a unit's files and says what was being done.
+func faultOf(u *unit, what string, err error) error {
+	if q, ok := errors.AsType[*worker.Quarantined](err); ok {
+		file, line := u.marked(q.Death.Mark)
+		return &faultError{Error{File: file, Line: line, Column: 1, Message: fmt.Sprintf("%s: %s: %v", unitName(u), what, q)}, err}
+	}
+	if d, ok := errors.AsType[*worker.Death](err); ok {
+		file, line := u.marked(d.Mark)
+		return &faultError{Error{File: file, Line: line, Column: 1, Message: fmt.Sprintf("%s: %s: %v", unitName(u), what, d)}, err}
+	}
+	return err
+}
+
+// faultError is an [Error] about a policy that ended a worker.
+type faultError struct {
+	fault Error
+	cause error
+}
+
+func (e *faultError) Error() string   { return e.fault.Error() }
+func (e *faultError) Unwrap() []error { return []error{e.fault, e.cause} }
+
+// isDeath reports whether an error is that a policy has ended a worker.
+func isDeath(err error) bool {
+	_, ok := errors.AsType[*worker.Death](err)
+	return ok
+}
+
+// readDocumentsApart reads the documents in a worker. What is wrong with them
+// becomes errors of the loader.
+func (l *loader) readDocumentsApart(ctx context.Context) error {
+	l.data, l.dataText = ast.NewObject(), []byte("{}")
+	if len(l.documents) == 0 {
+		return nil
+	}
+	var r readData
+	u := &unit{repository: ""}
+	for _, f := range l.documents {
+		u.sources = append(u.sources, source{path: f.Path}) // for marks
+	}
+	err := l.ask(ctx, askDocuments, l.environment.full, nil, unitRequest{}, worker.Call{Limit: documentsLimit, Quiet: quiet}, &r)
+	if isDeath(err) {
+		d, _ := errors.AsType[*worker.Death](err)
+		file, _ := u.marked(d.Mark)
+		l.fail(Error{File: file, Line: 1, Column: 1, Message: "reading the document: " + d.Error()})
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the documents: %w", err)
+	}
+	l.errors = append(l.errors, r.Errors...)
+	if l.data, err = dataOf(r.Data); err != nil {
+		return fmt.Errorf("read the documents: %w", err)
+	}
+	l.dataText = r.Data
+	return nil
+}
+
+// dataOf is a JSON object as a value of Rego.
+func dataOf(text []byte) (ast.Object, error) {
+	var value any
+	if err := util.UnmarshalJSON(text, &value); err != nil {
+		return nil, fmt.Errorf("%w: %w", errWire, err)
+	}
+	v, err := ast.InterfaceToValue(value)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errWire, err)
+	}
+	object, ok := v.(ast.Object)
+	if !ok {
+		return nil, fmt.Errorf("%w: the data is not an object", errWire)
+	}
+	return object, nil
+}
+
+// inspectApart checks a unit in a worker. What is wrong becomes errors of the loader.
+func (l *loader) inspectApart(ctx context.Context, u *unit) error {
+	var r inspected
+	err := l.ask(ctx, askInspect, l.environment.full, u, unitRequest{}, worker.Call{Limit: inspectLimit}, &r)
+	if isDeath(err) {
+		l.fail(asError(l.placeOfDeath(ctx, u, l.environment.full, warmUpQuestion().json, warmUpDeadline, "checking it", err)))
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("checking %s: %w", unitName(u), err)
+	}
+	l.errors, l.warnings = append(l.errors, r.Errors...), append(l.warnings, r.Warnings...)
+	u.reads, u.all = r.Reads, r.All
+	return nil
+}
+
+// lintApart says what in a unit deserves a look.
+func (l *loader) lintApart(ctx context.Context, u *unit) error {
+	var r inspected
+	err := l.ask(ctx, askLint, l.environment.full, u, unitRequest{}, worker.Call{Limit: inspectLimit}, &r)
+	if isDeath(err) {
+		l.fail(asError(faultOf(u, "checking it", err)))
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("checking %s: %w", unitName(u), err)
+	}
+	l.errors, l.warnings = append(l.errors, r.Errors...), append(l.warnings, r.Warnings...)
+	return nil
+}
+
+// testApart runs the tests of a unit in a worker. A test that ends the worker is one
+// that failed.
+func (l *loader) testApart(ctx context.Context, u *unit, report *TestReport) (covered, lines int, err error) {
+	var r tested
+	err = l.ask(ctx, askTest, l.environment.full, u, unitRequest{Deadline: l.testsTime}, worker.Call{Limit: l.testsTime + quiet, Quiet: quiet}, &r)
+	if d, ok := errors.AsType[*worker.Death](err); ok {
+		file, line := u.marked(d.Mark)
+		report.Results = append(report.Results, TestResult{
+			File: file, Line: line, Package: packageText(u.testPkg()), Name: "here", Message: d.Error(),
+		})
+		return 0, 0, nil
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	report.Results = append(report.Results, r.Report.Results...)
+	report.Files = append(report.Files, r.Report.Files...)
+	return r.Covered, r.Lines, nil
+}
+
+// placeOfDeath is the error of an evaluation that ended its worker, with the place
+// where it did: it is evaluated once more with a tracer, which costs another worker.
+func (l *loader) placeOfDeath(ctx context.Context, u *unit, key uint64, input []byte, deadline time.Duration, what string, err error) error {
+	d, ok := errors.AsType[*worker.Death](err)
+	if ok && d.Mark == 0 {
+		var p placed
+		again := l.ask(ctx, askPlace, key, u, unitRequest{Input: input, Deadline: deadline}, worker.Call{Limit: deadline}, &p)
+		if d2, died := errors.AsType[*worker.Death](again); died {
+			d.Mark = d2.Mark
+		}
+	}
+	return faultOf(u, what, err)
+}
+
+// remoteProgram is a repository's compiled policy in the workers. Safe for
+// concurrent use.
+type remoteProgram struct {
+	loader *loader
+	unit   *unit
+	blame  string
+	compiled
+}
+
+// compileApart compiles a repository's policy in a worker.
+func (l *loader) compileApart(ctx context.Context, u *unit) (*remoteProgram, error) {
+	p := &remoteProgram{loader: l, unit: u, blame: blameOf(u)}
+	err := l.ask(ctx, askCompile, l.environment.lean, u, unitRequest{}, worker.Call{Limit: compileLimit, Blame: p.blame}, &p.compiled)
+	if isDeath(err) {
+		return nil, l.placeOfDeath(ctx, u, l.environment.lean, warmUpQuestion().json, warmUpDeadline, "compiling it", err)
+	}
+	if err != nil {
+		return nil, faultOf(u, "compiling it", err)
+	}
+	slices.Sort(p.Names)
+	return p, nil
+}
+
+// evaluate asks the policy. It returns soon after the deadline, whatever the policy
+// does.
+func (p *remoteProgram) evaluate(ctx context.Context, q *question, deadline time.Duration) (results, error) {
+	if p.Empty {
+		return nil, nil
+	}
+	key := p.loader.environment.lean
+	e := evaluation{environment: key, repository: p.unit.repository, deadline: deadline, input: q.json}
+	reply, err := p.loader.do(ctx, p.unit, key, &worker.Call{
+		Share: p.unit.repository, Blame: p.blame, Request: e.append(make([]byte, 0, len(q.json)+64)),
+		Limit: deadline, MaxReply: maxEvaluationReply, Class: p.loader.class(),
+	})
+	if isDeath(err) {
+		return nil, p.loader.placeOfDeath(ctx, p.unit, key, q.json, deadline, "evaluating it", err)
+	}
+	if err != nil {
+		return nil, faultOf(p.unit, "evaluating it", err)
+	}
+	a, err := readAnswered(reply)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", unitName(p.unit), err)
+	}
+	for _, text := range a.excepted {
+		n, err := readJSON(text)
+		if err != nil || n == nil {
+			return nil, fmt.Errorf("%s: %w: an exception", unitName(p.unit), errWire)
+		}
+		q.excepted = append(q.excepted, n.term())
+	}
+	if a.readClock && q.clock != nil {
+		q.clock.Put(ast.NowNanos.Name, ast.NewArray(), ast.IntNumberTerm(0).Value)
+	}
+	return a.results, nil
+}
+
+// class is how urgent evaluations are.
+func (l *loader) class() worker.Class {
+	if l.options.Background {
+		return worker.Background
+	}
+	return worker.Interactive
+}
+
+// isTransient reports whether a request may be answered another time: the error is not
+// the policy's, or the policy has ended a worker, which is tried again after a while.
+func isTransient(err error) bool {
+	_, permanent := errors.AsType[*workerError](err)
+	_, listed := errors.AsType[Errors](err)
+	return !permanent && !listed
+}
+
+// explain evaluates with a tracer: see [Set.Explain].
+func (p *remoteProgram) explain(ctx context.Context, input []byte) (results, []Explained, error) {
+	if p.Empty {
+		return nil, nil, nil
+	}
+	var x explainedUnit
+	err := p.loader.ask(ctx, askExplain, p.loader.environment.lean, p.unit, unitRequest{Input: input}, worker.Call{Limit: explainDeadline}, &x)
+	if err != nil {
+		return nil, nil, faultOf(p.unit, "explaining it", err)
+	}
+	a, err := readAnswered(x.Answer)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", unitName(p.unit), err)
+	}
+	return a.results, x.Rules, nil
+}
+
+// whereItHangs returns the place at which the deadline finds the evaluation; nil if
+// it ends this time.
+func (p *remoteProgram) whereItHangs(ctx context.Context, q *question, deadline time.Duration) error {
+	if p.Empty {
+		return nil
+	}
+	var at placed
+	err := p.loader.ask(ctx, askPlace, p.loader.environment.lean, p.unit, unitRequest{Input: q.json, Deadline: deadline}, worker.Call{Limit: deadline}, &at)
+	if err != nil {
+		return faultOf(p.unit, "evaluating it", err)
+	}
+	if at.File == "" {
+		return nil
+	}
+	return hangsAt(at.File, at.Line, at.Column, deadline)
+}

@@ -1,0 +1,410 @@
+package rego
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// The first byte of a request to a worker says what it asks for.
+const (
+	askEvaluate    = 'e' // the answer of a repository's policy to an input; the rest is binary, see evaluation
+	askEnvironment = 'n' // nothing: it installs an environment
+	askDocuments   = 'd' // the documents of an environment
+	askInspect     = 'i' // what is wrong with a unit
+	askLint        = 'l' // what deserves a look
+	askTest        = 't' // the outcome of a unit's tests
+	askCompile     = 'c' // what a program reads
+	askExplain     = 'x' // an evaluation with what each rule had to do with it
+	askPrepare     = 'r' // nothing: it compiles a unit
+	askPlace       = 'p' // where an evaluation is when its time is over
+)
+
+// The first byte of a reply.
+const (
+	replyOK            = '='
+	replyError         = '!' // the rest is a wireError as JSON
+	replyNoEnvironment = 'N' // the environment has to be installed
+	replyNoUnit        = 'U' // the unit has to be compiled
+	replyInstalled     = 'I' // the environment is installed, or the unit compiled
+)
+
+// Bounds of replies in bytes. The worker answers with an error where its answer
+// would be longer.
+const (
+	maxEvaluationReply = 1 << 20
+	maxReply           = 64 << 20
+)
+
+// maxEntries bounds the entries of all sets of a repository's policy in one answer.
+const maxEntries = 1000
+
+// maxEntriesText bounds the texts of those entries together, in bytes.
+const maxEntriesText = 256 << 10
+
+var errWire = errors.New("not a message of a policy worker")
+
+// evaluation is the request [askEvaluate].
+type evaluation struct {
+	environment uint64
+	repository  string
+	deadline    time.Duration
+	input       []byte // as it is recorded
+}
+
+func (e *evaluation) append(b []byte) []byte {
+	b = append(b, askEvaluate)
+	b = binary.AppendUvarint(b, e.environment)
+	b = appendText(b, e.repository)
+	b = binary.AppendUvarint(b, uint64(e.deadline))
+	return append(b, e.input...)
+}
+
+func readEvaluation(request []byte) (e evaluation, err error) {
+	r := wireReader{rest: request}
+	e.environment = r.uvarint()
+	e.repository = r.text()
+	e.deadline = time.Duration(r.uvarint())
+	e.input = r.rest
+	return e, r.err
+}
+
+// answered is what a repository's policy answers to one input.
+type answered struct {
+	results   results
+	excepted  [][]byte // exceptions that the library found, as JSON
+	readClock bool     // the evaluation asked for the time
+}
+
+const (
+	flagAny     = 1 << iota // protocol: any
+	flagAddress             // address: true
+	flagAlways              // always: true
+	flagExpires             // it has an end
+)
+
+func (a *answered) append(b []byte) []byte {
+	for _, set := range repositorySets {
+		b = binary.AppendUvarint(b, uint64(len(a.results[set])))
+		for i := range a.results[set] {
+			b = appendEntry(b, &a.results[set][i])
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(len(a.excepted)))
+	for _, e := range a.excepted {
+		b = appendText(b, string(e))
+	}
+	if a.readClock {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+// repositorySets are the sets of a repository's policy, in the order of a reply.
+var repositorySets = [...]string{setAllow, setDeny}
+
+func appendEntry(b []byte, e *entry) []byte {
+	var flags byte
+	set := func(is bool, flag byte) {
+		if is {
+			flags |= flag
+		}
+	}
+	set(e.protocol == policy.ProtocolAny, flagAny)
+	set(e.address, flagAddress)
+	set(e.always, flagAlways)
+	set(!e.expires.IsZero(), flagExpires)
+	b = append(b, flags)
+	b = appendText(b, e.rule)
+	b = appendText(b, e.message)
+	for _, n := range [...]int64{int64(e.limits.Lifetime), int64(e.limits.Idle), e.limits.Sent, e.limits.Received, e.limits.StepSent, e.limits.StepReceived} {
+		b = binary.AppendUvarint(b, uint64(n))
+	}
+	if flags&flagExpires != 0 {
+		b = binary.AppendVarint(b, e.expires.Unix())
+		b = binary.AppendUvarint(b, uint64(e.expires.Nanosecond()))
+	}
+	return b
+}
+
+// readAnswered reads an answer. It accepts what [answered.append] writes within the
+// bounds of an answer, and nothing else.
+func readAnswered(reply []byte) (*answered, error) {
+	r := wireReader{rest: reply}
+	a := &answered{results: results{}}
+	left := maxEntries
+	for _, set := range repositorySets {
+		n := r.count(left)
+		left -= n
+		for range n {
+			e := r.entry(set)
+			if r.err != nil {
+				return nil, r.err
+			}
+			a.results[set] = append(a.results[set], e)
+		}
+	}
+	for range r.count(maxApplied) {
+		a.excepted = append(a.excepted, []byte(r.text()))
+	}
+	switch r.byte() {
+	case 0:
+	case 1:
+		a.readClock = true
+	default:
+		r.fail("a flag")
+	}
+	if len(r.rest) > 0 {
+		r.fail("its end")
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	return a, nil
+}
+
+// entry reads an entry of a set, with the rules that [readEntry] has.
+func (r *wireReader) entry(set string) (e entry) {
+	flags := r.byte()
+	if flags >= flagExpires<<1 || flags&flagAlways != 0 && set != setDeny {
+		r.fail("the flags of an entry")
+	}
+	if flags&flagAny != 0 {
+		e.protocol = policy.ProtocolAny
+	}
+	e.address, e.always = flags&flagAddress != 0, flags&flagAlways != 0
+	e.rule, e.message = r.text(), r.text()
+	if e.rule == "" || len(e.message) > maxMessageBytes {
+		r.fail("an entry")
+	}
+	lifetime, idle := r.size(), r.size()
+	e.limits = policy.Limits{Lifetime: time.Duration(lifetime), Idle: time.Duration(idle),
+		Sent: r.size(), Received: r.size(), StepSent: r.size(), StepReceived: r.size()}
+	if flags&flagExpires != 0 {
+		seconds, nanoseconds := r.varint(), r.uvarint()
+		if nanoseconds >= 1e9 || seconds < firstSecond || seconds > lastSecond {
+			r.fail("a time")
+			return e
+		}
+		e.expires = time.Unix(seconds, int64(nanoseconds)).UTC()
+		if e.expires.IsZero() {
+			r.fail("a time")
+		}
+	}
+	return e
+}
+
+// The times that RFC 3339 can write.
+var (
+	firstSecond = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
+	lastSecond  = time.Date(10001, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
+)
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// wireReader reads the parts of a binary message. After the first error it returns
+// zero values.
+type wireReader struct {
+	rest []byte
+	err  error
+}
+
+func (r *wireReader) fail(what string) {
+	if r.err == nil {
+		r.err = fmt.Errorf("%w: %s", errWire, what)
+	}
+	r.rest = nil
+}
+
+func (r *wireReader) byte() byte {
+	if len(r.rest) == 0 {
+		r.fail("it ends early")
+		return 0
+	}
+	b := r.rest[0]
+	r.rest = r.rest[1:]
+	return b
+}
+
+func (r *wireReader) uvarint() uint64 {
+	n, size := binary.Uvarint(r.rest)
+	if size <= 0 {
+		r.fail("a number")
+		return 0
+	}
+	r.rest = r.rest[size:]
+	return n
+}
+
+func (r *wireReader) varint() int64 {
+	n, size := binary.Varint(r.rest)
+	if size <= 0 {
+		r.fail("a number")
+		return 0
+	}
+	r.rest = r.rest[size:]
+	return n
+}
+
+// size is a number that is not negative as an int64.
+func (r *wireReader) size() int64 {
+	n := r.uvarint()
+	if n > 1<<63-1 {
+		r.fail("a number")
+		return 0
+	}
+	return int64(n)
+}
+
+// count is a number of things, at most so many.
+func (r *wireReader) count(most int) int {
+	n := r.uvarint()
+	if n > uint64(most) {
+		r.fail("too many entries")
+		return 0
+	}
+	return int(n)
+}
+
+func (r *wireReader) text() string {
+	n := r.uvarint()
+	if n > uint64(len(r.rest)) {
+		r.fail("a text")
+		return ""
+	}
+	s := string(r.rest[:n])
+	r.rest = r.rest[n:]
+	return s
+}
+
+// wireError is an error on its way from a worker.
+type wireError struct {
+	Text    string  `json:"text"`
+	TooLong bool    `json:"too_long,omitempty"` // it is errTooLong
+	Place   *Error  `json:"place,omitempty"`    // it is an Error
+	List    []Error `json:"list,omitempty"`     // it is Errors
+}
+
+// toWire takes over what callers look for in an error.
+func toWire(err error) wireError {
+	w := wireError{Text: shortenTo(err.Error(), maxErrorText), TooLong: errors.Is(err, errTooLong)}
+	if e, ok := errors.AsType[Error](err); ok {
+		w.Place = &e
+	}
+	if list, ok := errors.AsType[Errors](err); ok {
+		w.List = list
+	}
+	return w
+}
+
+// maxErrorText bounds the text of an error of an evaluation: it may quote the input
+// or what a policy made of it.
+const maxErrorText = 4 << 10
+
+// workerError is an error that a worker returned.
+type workerError struct {
+	text  string
+	wraps []error
+}
+
+func (e *workerError) Error() string { return e.text }
+
+func (e *workerError) Unwrap() []error { return e.wraps }
+
+func readError(text []byte) error {
+	var w wireError
+	if err := readStrictly(text, &w); err != nil {
+		return err
+	}
+	e := &workerError{text: w.Text}
+	if w.TooLong {
+		e.wraps = append(e.wraps, errTooLong)
+	}
+	if w.Place != nil {
+		e.wraps = append(e.wraps, *w.Place)
+	}
+	if len(w.List) > 0 {
+		e.wraps = append(e.wraps, Errors(w.List))
+	}
+	return e
+}
+
+// readStrictly decodes JSON into exactly the fields that v has.
+func readStrictly(text []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("%w: %w", errWire, err)
+	}
+	if d.More() {
+		return fmt.Errorf("%w: its end", errWire)
+	}
+	return nil
+}
+
+// wireFile is a file of a policy.
+type wireFile struct {
+	Path    string `json:"path"`
+	Content []byte `json:"content"`
+}
+
+// environmentMessage is the request [askEnvironment].
+type environmentMessage struct {
+	Key      uint64        `json:"key"`
+	Names    bool          `json:"names"`
+	Recorded bool          `json:"recorded"`
+	Deadline time.Duration `json:"deadline"`
+	Library  []wireFile    `json:"library"`
+	// Documents are the files below data/; Data is what they hold. An environment has
+	// one of the two.
+	Documents []wireFile      `json:"documents,omitempty"`
+	Data      json.RawMessage `json:"data,omitempty"`
+	Without   []string        `json:"without,omitempty"` // of tests of this package
+}
+
+// unitRequest is every other request but [askEvaluate].
+type unitRequest struct {
+	Environment uint64        `json:"environment"`
+	Repository  string        `json:"repository"`
+	Sources     []wireFile    `json:"sources,omitempty"`
+	Input       []byte        `json:"input,omitempty"`
+	Deadline    time.Duration `json:"deadline,omitempty"` // of the evaluation, or of all tests
+}
+
+// The replies.
+type (
+	readData struct {
+		Errors Errors          `json:"errors,omitempty"`
+		Data   json.RawMessage `json:"data"`
+	}
+	inspected struct {
+		Errors   Errors   `json:"errors,omitempty"`
+		Warnings Errors   `json:"warnings,omitempty"`
+		Reads    []string `json:"reads,omitempty"`
+		All      bool     `json:"all,omitempty"`
+	}
+	tested struct {
+		Report         TestReport `json:"report"`
+		Covered, Lines int
+	}
+	compiled struct {
+		Names    []string `json:"names,omitempty"`    // the namePaths that its rules read
+		Volatile []string `json:"volatile,omitempty"` // the parts of the input that they may read
+		Empty    bool     `json:"empty,omitempty"`    // it defines no set
+	}
+	explainedUnit struct {
+		Rules  []Explained `json:"rules,omitempty"`
+		Answer []byte      `json:"answer"` // see answered.append
+	}
+	placed struct {
+		File         string
+		Line, Column int
+	}
+)
