@@ -132,12 +132,17 @@ func TestHeaderBytesAreNeeded(t *testing.T) {
 		up, s := counting(t, shortAnswer), start(t, Config{})
 		s.limits = policy.Limits{Sent: 10, StepSent: 10}
 		if uncounted {
-			s.forwarder.transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-				conn, err := dialPinned(ctx, network, address)
-				if err != nil {
-					return nil, err
+			counted := s.forwarder.pools.transport
+			s.forwarder.pools.transport = func(maxIdle int) *http.Transport {
+				transport := counted(maxIdle)
+				transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+					conn, err := dialPinned(ctx, network, address)
+					if err != nil {
+						return nil, err
+					}
+					return conn.(*connection).Stream, nil
 				}
-				return conn.(*connection).Stream, nil
+				return transport
 			}
 		}
 		for range 50 {

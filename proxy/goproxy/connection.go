@@ -20,6 +20,8 @@ type connection struct {
 	to      netip.AddrPort // the pinned address; invalid where another proxy resolves the name
 	written atomic.Int64   // so that a request that never left can be told from one that may have arrived
 	current atomic.Pointer[exchange]
+	lease   poolLease
+	left    atomic.Bool // the pool
 
 	// The request's head, until it is complete, where what may be sent is limited:
 	// a head that does not fit is not sent in part. Used by Write alone.
@@ -33,6 +35,19 @@ var (
 	errReceivedLimit = errors.New("goproxy: read from the target: the answer is longer than the decision allows")
 	errNoExchange    = errors.New("goproxy: write to the target: the connection serves no admitted request")
 )
+
+// leave takes the connection out of its pool's count.
+func (c *connection) leave() {
+	if !c.left.Swap(true) {
+		c.lease.closed()
+	}
+}
+
+// Close closes the connection.
+func (c *connection) Close() error {
+	c.leave()
+	return c.Stream.Close()
+}
 
 // serve makes x the exchange that bytes are counted for.
 func (c *connection) serve(x *exchange) { c.current.Store(x) }

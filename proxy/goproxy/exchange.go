@@ -20,6 +20,7 @@ type exchange struct {
 	admission *proxy.Admission
 	answer    Answer
 	key       string // of the connections that this request may use
+	lease     poolLease
 	alone     bool   // it may use none that was used before
 	webSocket string // the handshake's key, where the client asks for WebSocket
 	used      *connection
@@ -43,7 +44,7 @@ func exchangeOf(ctx context.Context) *exchange {
 }
 
 func newExchange(f *Forwarder, a *proxy.Admission, answer Answer) *exchange {
-	return &exchange{forwarder: f, admission: a, answer: answer, key: poolKey(a)}
+	return &exchange{forwarder: f, admission: a, answer: answer, key: poolKey(a), lease: f.pools.begin(a.Principal)}
 }
 
 var errLifetime = errors.New("the request has lasted as long as it may")

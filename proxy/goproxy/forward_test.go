@@ -399,7 +399,7 @@ func TestEnvironmentDoesNotMatter(t *testing.T) {
 	if len(up.seen()) != 1 || trap.connections.Load() != 0 {
 		t.Errorf("the target saw %d requests, the environment's proxy %d connections", len(up.seen()), trap.connections.Load())
 	}
-	if s.forwarder.library.ConnectDial != nil || s.forwarder.library.Tr.Proxy != nil || s.forwarder.transport.Proxy != nil {
+	if s.forwarder.library.ConnectDial != nil || s.forwarder.library.Tr.Proxy != nil || s.forwarder.pools.transport(1).Proxy != nil {
 		t.Error("something of the environment is left")
 	}
 }

@@ -34,15 +34,15 @@ type Config struct {
 	ResponseTimeout  time.Duration // from the request's end to the answer's head; 0: 5 min
 	MaxLifetime      time.Duration // of a request with its answer; 0: 2 h
 	IdleTimeout      time.Duration // of a kept connection to a target; 0: 4 s, less than the 5 s after which common servers close theirs
-	MaxIdle          int           // kept connections, in all; 0: 1,000
+	MaxIdle          int           // kept connections, in all, of which a repository may have a quarter; 0: 1,000
 	MaxResponseBytes int64         // the head of an answer; 0: 64 KiB
 }
 
 // Forwarder forwards requests. It is safe for concurrent use.
 type Forwarder struct {
-	config    Config
-	library   *goproxy.ProxyHttpServer
-	transport *http.Transport
+	config  Config
+	library *goproxy.ProxyHttpServer
+	pools   pools
 }
 
 // Answer is what a [Forwarder] needs of the response writer that it is given.
@@ -68,8 +68,17 @@ func New(c Config) *Forwarder {
 	}
 	c.ResponseTimeout = cmp.Or(c.ResponseTimeout, 5*time.Minute)
 	c.MaxLifetime = cmp.Or(c.MaxLifetime, 2*time.Hour)
-	f := &Forwarder{config: c}
-	f.transport = &http.Transport{
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, 4*time.Second)
+	f := &Forwarder{config: c, pools: pools{
+		transport: c.transport, maxIdle: cmp.Or(c.MaxIdle, 1000), quiet: 2 * c.IdleTimeout, repositories: make(map[repository]*pool),
+	}}
+	f.library = newLibrary(f)
+	return f
+}
+
+// transport makes a transport that keeps so many connections.
+func (c Config) transport(maxIdle int) *http.Transport {
+	t := &http.Transport{
 		Proxy:                  nil, // never the environment's
 		DialContext:            dialPinned,
 		DisableCompression:     true, // the client and the target agree on codings
@@ -78,19 +87,18 @@ func New(c Config) *Forwarder {
 		ResponseHeaderTimeout:  c.ResponseTimeout,
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: cmp.Or(c.MaxResponseBytes, 64<<10),
-		IdleConnTimeout:        cmp.Or(c.IdleTimeout, 4*time.Second),
-		MaxIdleConns:           cmp.Or(c.MaxIdle, 1000),
+		IdleConnTimeout:        c.IdleTimeout,
+		MaxIdleConns:           maxIdle,
 		MaxIdleConnsPerHost:    8,
 		WriteBufferSize:        4 << 10,
 		ReadBufferSize:         4 << 10,
 	}
-	f.transport.Protocols.SetHTTP1(true)
-	f.library = newLibrary(f)
-	return f
+	t.Protocols.SetHTTP1(true)
+	return t
 }
 
 // Close ends the connections that are kept for a next request.
-func (f *Forwarder) Close() { f.transport.CloseIdleConnections() }
+func (f *Forwarder) Close() { f.pools.close() }
 
 // newLibrary sets every field of goproxy that decides where something goes, and
 // inherits none of them.
@@ -158,6 +166,7 @@ func (f *Forwarder) Forward(w http.ResponseWriter, r *http.Request, a *proxy.Adm
 		return
 	}
 	x := newExchange(f, a, answer)
+	defer x.lease.end()
 	defer func() {
 		if recovered := recover(); recovered != nil {
 			x.fail(proxy.CauseInternal, nil)

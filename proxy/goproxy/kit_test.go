@@ -34,7 +34,9 @@ type keeper struct {
 }
 
 func (*keeper) Authenticate(_ context.Context, c identity.Credential) (*identity.Principal, error) {
-	return &identity.Principal{Issuer: "https://issuer.test", Step: identity.Run{UUID: "step-" + c.Reveal()}, CredentialDigest: c.Digest()}, nil
+	repository, _, _ := strings.Cut(c.Reveal(), "/")
+	return &identity.Principal{Issuer: "https://issuer.test", Repository: identity.Repository{UUID: "repository-" + repository},
+		Step: identity.Run{UUID: "step-" + c.Reveal()}, CredentialDigest: c.Digest()}, nil
 }
 
 func (k *keeper) Decide(context.Context, *policy.Request) (policy.Decision, error) {

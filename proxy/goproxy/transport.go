@@ -61,11 +61,13 @@ func dialPinned(ctx context.Context, _, _ string) (net.Conn, error) {
 	if x == nil {
 		return nil, errNoAdmission
 	}
+	x.lease.dialing()
 	conn, refusal := x.admission.Dial(ctx)
 	if refusal != nil {
 		return nil, &dialError{refusal}
 	}
-	return &connection{Stream: conn, to: x.admission.Dialled()}, nil
+	x.lease.dialed()
+	return &connection{Stream: conn, to: x.admission.Dialled(), lease: x.lease}, nil
 }
 
 // roundTrip sends the request once and returns an answer that may be passed on.
@@ -119,7 +121,7 @@ func (x *exchange) send(r *http.Request, fresh string) (*http.Response, error) {
 		out.Header = out.Header.Clone()
 		out.Header["Connection"], out.Header["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
 	}
-	resp, err := x.forwarder.transport.RoundTrip(out)
+	resp, err := x.lease.transport.RoundTrip(out)
 	if err == nil || fresh != "" || !reused || used == nil || x.bodyRead.Load() || r.Context().Err() != nil || x.failed() {
 		return resp, err
 	}

@@ -39,6 +39,7 @@ func (x *exchange) takeOver(resp *http.Response) error {
 		case err != nil:
 			problem = "its connection broke"
 		default:
+			x.used.leave()
 			x.switched = &switched{x.used.Stream, resp.Header, behind}
 			return errSwitched
 		}
