@@ -16,18 +16,17 @@ import (
 
 // auditQuery is what the tour shows; README has it as a first query. The view
 // leaves out the probes of the self-test that the server makes at its start.
-const auditQuery = `SELECT to_char(time, 'HH24:MI:SS') AS at, coalesce(repository, '-') AS repository,
-       coalesce(deployment, '-') AS deployment, host || ':' || port AS target, verdict, mode, would_deny,
-       reason, coalesce(rule, '-') AS rule, left(coalesce(revision, '-'), 15) AS revision,
-       coalesce(bytes_received::text, '-') AS bytes_received
+const auditQuery = `SELECT coalesce(repository, '-') AS repository, coalesce(deployment, '-') AS deployment,
+       host || ':' || port AS target, verdict, would_deny, reason, bytes_received IS NOT NULL AS closed
   FROM audit.decisions
  ORDER BY time, decision_id`
 
 // row is one line of the tour's table.
 type row struct {
-	time, repository, deployment, target, verdict, mode string
-	wouldDeny                                           bool
-	reason, rule, revision, received                    string
+	repository, deployment, target, verdict string
+	wouldDeny                               bool
+	reason                                  string
+	closed                                  bool // the end is on record too
 }
 
 // showAudit prints the decisions and compares them with what the tour did.
@@ -40,11 +39,16 @@ func showAudit(ctx context.Context, out io.Writer, srv *server, want []visit) er
 	t := table.NewWriter()
 	t.SetOutputMirror(out)
 	t.SetStyle(table.StyleLight)
-	t.AppendHeader(table.Row{"time", "repository", "deployment", "target", "verdict", "mode", "would_deny", "reason", "rule", "revision", "received"})
+	t.AppendHeader(table.Row{"repository", "deployment", "target", "verdict", "reason"})
 	for _, r := range rows {
-		t.AppendRow(table.Row{r.time, r.repository, r.deployment, r.target, r.verdict, r.mode, r.wouldDeny, r.reason, r.rule, r.revision, r.received})
+		verdict := r.verdict
+		if r.wouldDeny {
+			verdict += "*"
+		}
+		t.AppendRow(table.Row{r.repository, r.deployment, r.target, verdict, r.reason})
 	}
 	t.Render()
+	say(out, "* allowed by report mode alone (would_deny). Each row also has the step, rule, revision, mode and bytes.")
 	if len(rows) != len(want) {
 		return fmt.Errorf("the log holds %d decisions, not %d", len(rows), len(want))
 	}
@@ -85,11 +89,10 @@ func readAudit(ctx context.Context, srv *server, n int) ([]row, error) {
 		closed := true
 		for result.Next() {
 			var r row
-			if err := result.Scan(&r.time, &r.repository, &r.deployment, &r.target, &r.verdict, &r.mode, &r.wouldDeny,
-				&r.reason, &r.rule, &r.revision, &r.received); err != nil {
+			if err := result.Scan(&r.repository, &r.deployment, &r.target, &r.verdict, &r.wouldDeny, &r.reason, &r.closed); err != nil {
 				return nil, err
 			}
-			closed = closed && (r.verdict != "allow" || r.received != "-")
+			closed = closed && (r.verdict != "allow" || r.closed)
 			rows = append(rows, r)
 		}
 		if err := result.Err(); err != nil {
@@ -109,22 +112,26 @@ func readAudit(ctx context.Context, srv *server, n int) ([]row, error) {
 // stay prints what to try, and waits for the operator's interrupt.
 func stay(ctx context.Context, out io.Writer, world *surroundings.Surroundings, srv *server) error {
 	token := world.Token(world.Payments, world.Production, "main")
+	observed := world.Token(world.Website, nil, "main")
 	say(out, `
-It stays up until you press Ctrl-C. A step of acme/payments that deploys to Production has this token for an hour.
-Paste into another shell:
+The server runs until you press Ctrl-C. These are tokens for an hour, of a step of acme/payments that deploys
+to Production and of a step of acme/website. Paste into another shell:
 
 export HTTPS_PROXY=http://step:%s@%s
 export https_proxy=$HTTPS_PROXY HTTP_PROXY=$HTTPS_PROXY http_proxy=$HTTPS_PROXY NO_PROXY=localhost,127.0.0.1
 export CURL_CA_BUNDLE=%s
 
-curl https://%s:%d/v1/payments          # allowed
-curl -v https://%s:%d/                  # refused, with its reason
-curl -v https://%s:%d/             # a private address, refused
+export WEBSITE=http://step:%s@%s
+
+curl https://%s:%d/v1/payments                       # allowed
+curl -v https://%s:%d/                             # refused: no_rule_matched
+curl -v --proxy $WEBSITE https://%s:%d/          # refused: address_prohibited
+curl --noproxy '*' $HTTPS_PROXY/denials                                  # what was refused to the step
 
 And the log:
 
 %s audit psql --config %s --as auditor -c 'select * from audit.decisions'`,
-		token, srv.proxy, world.CAFile, partnerHost, httpsPort, unlistedHost, httpsPort,
+		token, srv.proxy, world.CAFile, observed, srv.proxy, partnerHost, httpsPort, unlistedHost, httpsPort,
 		surroundings.PrivateHost, httpsPort, srv.cmd.Path, srv.config)
 	select {
 	case <-ctx.Done():

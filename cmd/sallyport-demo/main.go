@@ -1,5 +1,5 @@
 // Command sallyport-demo is the tour: it starts an emulated Bitbucket, an
-// upstream and the real server, lets four steps try to get out with the real
+// upstream and the real server, lets five steps try to get out with the real
 // curl, and shows what each saw and what the audit log holds.
 package main
 
@@ -20,7 +20,7 @@ func main() {
 	var o options
 	c := &cobra.Command{
 		Use:           "sallyport-demo",
-		Short:         "Watch four steps try to get out through Sallyport",
+		Short:         "Watch five steps try to get out through Sallyport",
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -32,6 +32,7 @@ func main() {
 	c.Flags().StringVar(&o.sallyport, "sallyport", "bin/sallyport", "the server's `program`")
 	c.Flags().BoolVar(&o.once, "once", false, "end after the tour, with status 0 only if all was as it should be")
 	c.Flags().StringVar(&o.directory, "directory", "", "where to put everything (default: a temporary `DIR`, removed at the end)")
+	c.AddCommand(newBitbucketCommand())
 	if err := c.ExecuteContext(ctx); err != nil {
 		if errors.Is(err, context.Canceled) {
 			os.Exit(130)

@@ -84,7 +84,7 @@ func demo(ctx context.Context, o options) (err error) {
 	if len(failed) > 0 {
 		return fmt.Errorf("the tour was not as it should be:\n%w\nthe end of the server's log:\n%s", errors.Join(failed...), lastLines(srv.logFile))
 	}
-	say(o.out, "\nAll of it was as it should be: four steps, four decisions on record.")
+	say(o.out, "\nAll of it was as it should be: five steps, five decisions on record.")
 	if o.once {
 		return nil
 	}
@@ -115,7 +115,12 @@ func visits(world *surroundings.Surroundings) []visit {
 			shows: unlistedHost, reason: "no_rule_matched", allow: true, would: true,
 		},
 		{
-			title: "4. a deployment to Production whose token has expired",
+			title: "4. acme/website, still in report mode, calls a name that leads to a private address",
+			token: world.Token(world.Website, nil, "main"), url: fmt.Sprintf("https://%s:%d/", surroundings.PrivateHost, httpsPort),
+			exit: 56, shows: "HTTP/1.1 403 ", reason: "address_prohibited",
+		},
+		{
+			title: "5. a deployment to Production whose token has expired",
 			token: expired, url: url,
 			exit: 56, shows: "HTTP/1.1 407 ", reason: "credential_expired",
 		},
