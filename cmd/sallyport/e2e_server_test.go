@@ -27,6 +27,12 @@ type server struct {
 // the end of the test at the latest. env is put over the test's environment.
 func launch(t testing.TB, program, config, admin string, env ...string) *server {
 	t.Helper()
+	return launchTo(t, program, config, admin, nil, nil, env...)
+}
+
+// launchTo is launch, with files for standard output and error; nil: the log's.
+func launchTo(t testing.TB, program, config, admin string, stdout, stderr *os.File, env ...string) *server {
+	t.Helper()
 	s := &server{t: t, admin: admin, log: newLogbook(), ended: make(chan struct{})}
 	s.cmd = exec.Command(program, "serve", "-c", config)
 	// A proxy for others that took one from its own environment would go round
@@ -35,6 +41,12 @@ func launch(t testing.TB, program, config, admin string, env ...string) *server 
 		"https_proxy=http://127.0.0.1:9", "http_proxy=http://127.0.0.1:9", "NO_PROXY=", "no_proxy=")
 	s.cmd.Env = append(s.cmd.Env, env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	if stdout != nil {
+		s.cmd.Stdout = stdout
+	}
+	if stderr != nil {
+		s.cmd.Stderr = stderr
+	}
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // our interrupt is not its
 	s.cmd.WaitDelay = 10 * time.Second
 	if err := s.cmd.Start(); err != nil {

@@ -96,6 +96,7 @@ func (f *follow) run(c *cobra.Command, from logFlags, out, position string) (err
 	}
 	defer f.place.close()
 	if out == "-" {
+		defer surviveBrokenPipes()()
 		f.out = &followStream{c.OutOrStdout()}
 	} else if f.out, err = openFollowFile(out); err != nil {
 		return err

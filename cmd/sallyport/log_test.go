@@ -2,11 +2,15 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/config"
 )
 
 // counted counts the calls that reach the operating system.
@@ -62,4 +66,48 @@ func TestLinesDoNotPileUp(t *testing.T) {
 	if calls, lines := out.sofar(); len(lines) != 10*logBytes || calls > 11 {
 		t.Fatalf("%d calls for %d bytes", calls, len(lines))
 	}
+}
+
+// TestBlockedReaderStopsNobody: who logs does not wait for a reader that does not
+// read; lines beyond the bound are dropped, counted, and reported once it reads.
+func TestBlockedReaderStopsNobody(t *testing.T) {
+	read, out := io.Pipe() // a write waits for its reader
+	log, lines := newServerLogger(config.Log{Format: config.FormatText}, out)
+	text := strings.Repeat("x", 8<<10)
+	const written = 2 * logWaiting / (8 << 10)
+	for range written {
+		log.Info(text)
+	}
+	lost := lines.Dropped()
+	if lost == 0 || lost >= written {
+		t.Fatalf("%d of %d lines are dropped", lost, written)
+	}
+	got := make(chan string)
+	go func() {
+		var all strings.Builder
+		_, _ = io.Copy(&all, read)
+		got <- all.String()
+	}()
+	lines.Flush()
+	_ = out.Close()
+	all := <-got
+	if n := strings.Count(all, text); int64(n) != written-lost || !strings.Contains(all, fmt.Sprintf("log lines were dropped: standard error was not read in time\" lines=%d", lost)) {
+		t.Errorf("%d lines were read, and of %d reported as dropped: %s", n, lost, all[len(all)-200:])
+	}
+}
+
+// TestFlushEnds: the end of the process does not wait for a reader for ever.
+func TestFlushEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		read, out := io.Pipe()
+		b := newLineBuffer(out)
+		_, _ = b.Write([]byte("a line\n"))
+		began := time.Now()
+		b.Flush()
+		if took := time.Since(began); took > logEnd+logDelay {
+			t.Errorf("after %v", took)
+		}
+		_ = read.Close()
+		b.Flush()
+	})
 }

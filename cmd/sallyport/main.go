@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -64,11 +65,25 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if _, told := errors.AsType[notAnchored](err); told {
 		return exitUnanchored
 	}
-	fmt.Fprintf(errOut, "sallyport: %v\n", err)
+	reportError(errOut, err)
 	if _, ok := errors.AsType[invalid](err); ok {
 		return exitInvalid
 	}
 	return exitFailed
+}
+
+// reportError prints an error, and waits no longer than for the last log lines
+// where nobody reads.
+func reportError(errOut io.Writer, err error) {
+	done := make(chan struct{})
+	go func() {
+		fmt.Fprintf(errOut, "sallyport: %v\n", err)
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(logEnd):
+	}
 }
 
 func newRoot() *cobra.Command {

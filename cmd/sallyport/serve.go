@@ -28,14 +28,14 @@ SIGHUP loads the policy again.`,
 		if err != nil {
 			return err
 		}
-		lines := newLineBuffer(c.ErrOrStderr())
+		defer surviveBrokenPipes()()
+		log, lines := newServerLogger(cfg.Log, c.ErrOrStderr())
 		defer lines.Flush()
-		log := newLogger(cfg.Log, lines)
 		for _, w := range cfg.Warnings() {
 			log.Warn("configuration", "remark", w.String())
 		}
 		log.Info("starting", "version", programVersion(), "configuration", name, "pid", os.Getpid())
-		return serve(c.Context(), cfg, log)
+		return serve(c.Context(), cfg, log, lines)
 	}
 	return c
 }
@@ -46,7 +46,7 @@ SIGHUP loads the policy again.`,
 const gcPercent = 400
 
 // serve runs a server until ctx ends or something that it cannot do without does.
-func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *lineBuffer) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -54,8 +54,19 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	s.metrics.Counter("sallyport_log_lines_dropped_total", "Log lines that standard error did not take in time.", func() float64 { return float64(lines.Dropped()) })
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
 	return s.run(ctx, reload)
+}
+
+// surviveBrokenPipes makes a write to a pipe that nobody reads an error. Without
+// it, one to standard output or error ends the process by SIGPIPE, which systemd
+// counts as a clean end (os/signal, "SIGPIPE"; systemd.service(5), "SuccessExitStatus").
+// Programs that we start have the signal as usual: it is caught, not ignored.
+func surviveBrokenPipes() (stop func()) {
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
+	return func() { signal.Stop(pipes) }
 }
