@@ -119,6 +119,16 @@ type Event struct {
 	// Input is the canonical JSON that policy evaluated; it must be valid JSON
 	// without U+0000.
 	Input []byte
+
+	// Source is not part of the record: whose share of a queue the event takes.
+	Source Source
+}
+
+// Source is whom an event is about, for the shares of queues and of the journal.
+// The zero Source is the server itself, which has no share.
+type Source struct {
+	Repository string // UUID; empty: nobody whose credential was accepted
+	Step       string // UUID, or the client's address where Repository is empty
 }
 
 // Attribute is one more fact about an event.

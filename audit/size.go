@@ -140,6 +140,9 @@ func tighten(list []string) []string {
 	return short
 }
 
+// Size is about how many bytes of memory the event takes.
+func (e *Event) Size() int { return 1024 + e.textBytes() }
+
 // textBytes is how many bytes of text the event has, before JSON escapes them.
 func (e *Event) textBytes() int {
 	n := len(e.Input) + 48*len(e.Addresses)

@@ -218,6 +218,9 @@ func (a *Admission) close(o Outcome) {
 	if o.Repeated {
 		e.Attributes = append(e.Attributes, audit.Attribute{Name: "repeated", Value: "true"})
 	}
+	if a.Principal != nil {
+		e.Source = sourceOf(a.Principal)
+	}
 	if to := a.dialled.Load(); to != nil {
 		e.DialedAddress = to.Addr().Unmap()
 	}

@@ -27,7 +27,7 @@ func (n *nothing) Authenticate(context.Context, identity.Credential) (*identity.
 func (n *nothing) Decide(context.Context, *policy.Request) (policy.Decision, error) {
 	return n.decision, nil
 }
-func (n *nothing) Available() error                           { return nil }
+func (n *nothing) AvailableTo(audit.Source) error             { return nil }
 func (n *nothing) Record(context.Context, *audit.Event) error { return nil }
 func (n *nothing) Resolve(context.Context, fair.Subject, string) ([]netip.Addr, error) {
 	return n.addrs, nil

@@ -40,6 +40,7 @@ func (p *passage) event(verdict policy.Verdict, reason policy.Reason) *audit.Eve
 
 		Input: d.Input,
 	}
+	e.Source = p.source()
 	e.ClientAddress = p.attempt.Client.Addr().Unmap()
 	copyPrincipal(e, p.principal)
 	copyTarget(e, p.target, p.attempt.Action, d.Protocol)
@@ -67,6 +68,20 @@ func (p *passage) event(verdict policy.Verdict, reason policy.Reason) *audit.Eve
 	}
 	copyExceptions(e, d.Exceptions)
 	return e
+}
+
+// source is whose share of the log's queues the attempt's events take. A step whose
+// credential is not accepted takes its address's, or anybody who got hold of an
+// ended token could use up a repository's.
+func (p *passage) source() audit.Source {
+	if p.principal == nil || p.refused {
+		return audit.Source{Step: p.attempt.Client.Addr().Unmap().String()}
+	}
+	return sourceOf(p.principal)
+}
+
+func sourceOf(p *identity.Principal) audit.Source {
+	return audit.Source{Repository: cmp.Or(p.Repository.UUID, "unknown"), Step: p.Step.UUID}
 }
 
 func copyExceptions(e *audit.Event, applied []policy.AppliedException) {

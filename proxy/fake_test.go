@@ -79,7 +79,7 @@ func (w *world) Decide(_ context.Context, r *policy.Request) (policy.Decision, e
 	return w.decision, w.decideErr
 }
 
-func (w *world) Available() error {
+func (w *world) AvailableTo(audit.Source) error {
 	w.step("available")
 	return w.available
 }

@@ -383,9 +383,9 @@ func (p *passage) decide(ctx context.Context) *Refusal {
 	}
 	// A log known to be away refuses before the name is looked up: a DNS query
 	// is a message to whoever runs the zone.
-	if err := p.gate.config.Recorder.Available(); err != nil {
+	if err := p.gate.config.Recorder.AvailableTo(p.source()); err != nil {
 		p.gate.config.Log.ErrorContext(ctx, "audit log unavailable", "error", err)
-		return p.deny(ctx, refuse(policy.AuditUnavailable, "the audit log cannot be written at the moment"))
+		return p.deny(ctx, refuse(policy.AuditUnavailable, recordDetail(err)))
 	}
 	return nil
 }
@@ -463,7 +463,7 @@ func (p *passage) allow(ctx context.Context) *Refusal {
 	}
 	if err := p.write(ctx, e); err != nil {
 		p.gate.config.Log.ErrorContext(ctx, "decision not recorded", "decision_id", p.id, "error", err)
-		r := refuse(policy.AuditUnavailable, "the audit log cannot be written at the moment")
+		r := refuse(policy.AuditUnavailable, recordDetail(err))
 		r.DecisionID = p.id
 		p.observe(policy.Deny, r.Reason, false)
 		p.line(policy.Deny, r)
@@ -474,6 +474,17 @@ func (p *passage) allow(ctx context.Context) *Refusal {
 	p.observe(policy.Allow, p.decision.Reason, p.decision.WouldDeny)
 	p.line(policy.Allow, nil)
 	return nil
+}
+
+// recordDetail is what a client is told of an event that cannot be recorded.
+func recordDetail(err error) string {
+	if e, ok := errors.AsType[interface {
+		error
+		ClientText() string
+	}](err); ok {
+		return e.ClientText()
+	}
+	return "the audit log cannot be written at the moment"
 }
 
 // deny records a refusal, if there is room for it, and then returns it. Every

@@ -338,7 +338,7 @@ func TestUnrecordedAllowIsTheRecorders(t *testing.T) {
 // lossy writes the first event down and says that it did not.
 type lossy struct{ events []audit.Event }
 
-func (l *lossy) Available() error { return nil }
+func (l *lossy) AvailableTo(audit.Source) error { return nil }
 func (l *lossy) Record(_ context.Context, e *audit.Event) error {
 	l.events = append(l.events, *e)
 	if len(l.events) == 1 {

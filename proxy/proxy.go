@@ -49,11 +49,13 @@ type Decider interface {
 // out, so that it is either written as a refusal or followed by an event that
 // closes it with the cause audit_unavailable. It must be safe for concurrent use.
 //
-// Available returns an error while the log is known to be away, at the cost of
-// a memory read; nil promises nothing.
+// AvailableTo returns an error while the log is known to be unavailable, or to
+// take no more of that step or repository, at the cost of a memory read; nil
+// promises nothing. An error with a method ClientText() string says by it what the
+// client may read.
 type Recorder interface {
 	Record(ctx context.Context, event *audit.Event) error
-	Available() error
+	AvailableTo(of audit.Source) error
 }
 
 // Resolver finds the addresses of a canonical name that is not an IP literal.

@@ -36,7 +36,7 @@ func (c *changes) Decide(_ context.Context, r *policy.Request) (policy.Decision,
 	return c.decision, c.err
 }
 
-func (c *changes) Available() error { return nil }
+func (c *changes) AvailableTo(audit.Source) error { return nil }
 
 func (c *changes) Record(_ context.Context, e *audit.Event) error {
 	c.mu.Lock()

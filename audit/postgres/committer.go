@@ -102,13 +102,10 @@ func (l *Log) gather(g *group, beat <-chan time.Time) bool {
 	}
 	l.owed = l.owed[:0]
 	if len(g.rows) == 0 {
-		select {
-		case w := <-l.queue:
-			l.take(g, w)
-		default:
+		if !l.takeNext(g) {
 			select {
-			case w := <-l.queue:
-				l.take(g, w)
+			case <-l.queue.ready:
+				l.takeNext(g)
 			case back := <-l.back:
 				l.adopt(back, nil)
 				return true
@@ -116,7 +113,7 @@ func (l *Log) gather(g *group, beat <-chan time.Time) bool {
 				l.beat()
 				return true
 			case <-l.closing:
-				if len(l.queue) == 0 {
+				if l.queue.len() == 0 {
 					return false
 				}
 			case <-l.ctx.Done():
@@ -124,16 +121,14 @@ func (l *Log) gather(g *group, beat <-chan time.Time) bool {
 			}
 		}
 	}
+	defer l.queue.announce()
 	// Those whom the last group released are about to come back: let them in,
 	// or groups alternate between all of them and one.
 	runtime.Gosched()
 	var company <-chan time.Time
 	for !g.full() {
-		select {
-		case w := <-l.queue:
-			l.take(g, w)
+		if l.takeNext(g) {
 			continue
-		default:
 		}
 		if g.urgent || len(g.rows) == 0 {
 			return true
@@ -142,8 +137,7 @@ func (l *Log) gather(g *group, beat <-chan time.Time) bool {
 			company = time.After(endsWait)
 		}
 		select {
-		case w := <-l.queue:
-			l.take(g, w)
+		case <-l.queue.ready:
 		case <-company:
 			return true
 		case <-l.closing:
@@ -159,6 +153,15 @@ func (l *Log) gather(g *group, beat <-chan time.Time) bool {
 // nothing left to do waits for them, and a flush of their own would cost as much
 // as that of a decision.
 const endsWait = 5 * time.Millisecond
+
+// takeNext takes the next event of the queue; false: there is none.
+func (l *Log) takeNext(g *group) bool {
+	w := l.queue.take()
+	if w != nil {
+		l.take(g, w)
+	}
+	return w != nil
+}
 
 // take gives a waiter's event its number. From here on it will be written.
 func (l *Log) take(g *group, w *waiter) {
@@ -244,7 +247,7 @@ func (l *Log) release(g *group, refused error) {
 // giveUp leaves the group and the queue unwritten. Those who wait learn it from
 // the end of the committer.
 func (l *Log) giveUp(g *group) {
-	l.stats.unwritten.Add(int64(len(g.rows) + len(l.queue) + len(l.owed)))
+	l.stats.unwritten.Add(int64(len(g.rows) + l.queue.len() + len(l.owed)))
 	l.log.Error("audit log stopped before its end", "events_not_written", l.stats.unwritten.Load(), "error", l.Available())
 }
 

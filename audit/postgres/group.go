@@ -25,6 +25,7 @@ type row struct {
 	time       time.Time
 	sequence   int64
 	waiter     *waiter // nil: nobody waits
+	source     audit.Source
 }
 
 // The bounds of a group. The events of one do not lie on a slow disk for long,
@@ -43,7 +44,7 @@ func (g *group) add(e *audit.Event, w *waiter) {
 	start := len(g.buffer)
 	g.buffer = appendTuple(g.buffer, e)
 	g.urgent = g.urgent || !e.IsClosing()
-	g.rows = append(g.rows, row{start: start, end: len(g.buffer), time: e.Time, sequence: e.WriterSequence, waiter: w})
+	g.rows = append(g.rows, row{start: start, end: len(g.buffer), time: e.Time, sequence: e.WriterSequence, waiter: w, source: e.Source})
 }
 
 func (g *group) full() bool { return len(g.rows) >= groupRows || len(g.buffer) >= groupBytes }
@@ -73,7 +74,7 @@ func (g *group) only(rows []row) *group {
 	for _, r := range rows {
 		start := len(part.buffer)
 		part.buffer = append(part.buffer, g.tuple(r)...)
-		part.rows = append(part.rows, row{start: start, end: len(part.buffer), time: r.time, sequence: r.sequence})
+		part.rows = append(part.rows, row{start: start, end: len(part.buffer), time: r.time, sequence: r.sequence, source: r.source})
 	}
 	return part
 }

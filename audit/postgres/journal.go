@@ -49,6 +49,8 @@ const (
 	journalSuffix = ".journal"
 	// maxFrame is over the longest record that there can be.
 	maxFrame = 16 << 20
+	// frameHead is the length and the checksum in front of a frame.
+	frameHead = 8
 )
 
 var (

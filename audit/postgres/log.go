@@ -39,8 +39,11 @@ type Config struct {
 	// WriteTimeout is after what time a write's connection is given up, and its
 	// outcome found out over a new one. Default 5 s.
 	WriteTimeout time.Duration
-	// Queue is how many events may wait to be taken. Default 8192.
-	Queue int
+	// Queue is how many events may wait to be taken, and QueueBytes how many bytes
+	// of memory they may have. Defaults 8192 and 32 MiB. Of both, each repository
+	// has a share.
+	Queue      int
+	QueueBytes int64
 
 	// Journal is the folder for what happens while the database is away. Empty:
 	// it is not recorded until the database is back, and lost if we end before.
@@ -74,12 +77,13 @@ type Log struct {
 	log    *slog.Logger
 	name   atomic.Pointer[string] // of the writer, for everybody
 
-	queue     chan *waiter
-	closeOnce sync.Once
-	closing   chan struct{} // nothing new is taken
-	done      chan struct{} // the committer has ended
-	ctx       context.Context
-	cancel    context.CancelFunc // everything stops at once
+	queue      *queue
+	journalUse journalUse
+	closeOnce  sync.Once
+	closing    chan struct{} // nothing new is taken
+	done       chan struct{} // the committer has ended
+	ctx        context.Context
+	cancel     context.CancelFunc // everything stops at once
 
 	outage atomic.Pointer[outage] // nil: as far as we know, all is well
 	stats  counters
@@ -110,7 +114,7 @@ func Open(ctx context.Context, config Config) (*Log, error) {
 		return nil, fmt.Errorf("audit log: %w", err)
 	}
 	l.connect.RuntimeParams["application_name"] = applicationName(name)
-	l.queue = make(chan *waiter, l.config.Queue)
+	l.queue = newQueue(l.config.Queue, l.config.QueueBytes)
 	l.closing, l.done = make(chan struct{}), make(chan struct{})
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.committer = newCommitter(name, secret)
@@ -131,6 +135,7 @@ func withDefaults(c Config) Config {
 	c.Deadline = cmp.Or(c.Deadline, 5*time.Second)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 5*time.Second)
 	c.Queue = cmp.Or(max(c.Queue, 0), 8192)
+	c.QueueBytes = cmp.Or(c.QueueBytes, 32<<20)
 	c.JournalBytes = cmp.Or(c.JournalBytes, 256<<20)
 	c.JournalAge = cmp.Or(c.JournalAge, 24*time.Hour)
 	return c
@@ -242,6 +247,20 @@ func (l *Log) Available() error {
 	return o.error()
 }
 
+// AvailableTo is [Log.Available] for the events of one step: it returns an error,
+// wrapping [ErrUnavailable] and [ErrShare], also where the database is unavailable
+// and the step or its repository has used its share of the journal.
+func (l *Log) AvailableTo(of audit.Source) error {
+	o := l.away()
+	switch {
+	case o == nil:
+		return nil
+	case !l.mayAllow(o):
+		return o.error()
+	}
+	return l.journalShare(of, audit.MaxRequestRecord)
+}
+
 // away returns the outage that those who record should know of. A connection
 // that was only cut is found again in a moment, and nobody is refused for it.
 func (l *Log) away() *outage {
@@ -292,6 +311,7 @@ type Stats struct {
 	Groups       int64         // transactions that they took
 	Waiting      int           // events in the queue
 	Rejected     int64         // events that were not taken, the queue being full: counted only
+	OverShare    int64         // of these, events of a repository or step that had used its share
 	Late         int64         // events whose caller did not wait to the end
 	Lost         int64         // events that the database had acknowledged and misses
 	Reconnects   int64         // times that the connection was lost and found again
@@ -306,15 +326,15 @@ type Stats struct {
 }
 
 type counters struct {
-	lost, recorded, groups, rejected, late, reconnects, unwritten atomic.Int64
-	journaled, spooled, journalBytes, journalSince                atomic.Int64
-	journalFull, unsafe                                           atomic.Bool
+	lost, recorded, groups, rejected, overShare, late, reconnects, unwritten atomic.Int64
+	journaled, spooled, journalBytes, journalSince                           atomic.Int64
+	journalFull, unsafe                                                      atomic.Bool
 }
 
 // Stats returns the counters. It costs some memory reads.
 func (l *Log) Stats() Stats {
 	s := Stats{
-		Recorded: l.stats.recorded.Load(), Groups: l.stats.groups.Load(), Waiting: len(l.queue),
+		Recorded: l.stats.recorded.Load(), Groups: l.stats.groups.Load(), Waiting: l.queue.len(), OverShare: l.stats.overShare.Load(),
 		Lost: l.stats.lost.Load(), Rejected: l.stats.rejected.Load(), Late: l.stats.late.Load(), Reconnects: l.stats.reconnects.Load(),
 		Journaled: l.stats.journaled.Load(), Spooled: l.stats.spooled.Load(), JournalBytes: l.stats.journalBytes.Load(),
 		JournalFull: l.stats.journalFull.Load() || l.journalOld(), Unsafe: l.stats.unsafe.Load(),

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,7 @@ const (
 // A waiter is one Record under way.
 type waiter struct {
 	event *audit.Event
+	size  int64 // of the event in memory
 	state atomic.Int32
 	done  chan error // room for one
 	timer *time.Timer
@@ -43,7 +45,7 @@ func (l *Log) Record(ctx context.Context, e *audit.Event) error {
 	}
 	e.Normalise()
 	w := waiters.Get().(*waiter)
-	w.event = e
+	w.event, w.size = e, int64(e.Size())
 	w.state.Store(queued)
 
 	if o := l.away(); o != nil {
@@ -70,42 +72,60 @@ func (l *Log) recordAway(w *waiter, o *outage) error {
 		l.stats.rejected.Add(1)
 		return o.error()
 	}
-	select {
-	case l.queue <- w:
-		if leave {
-			l.stats.late.Add(1)
-			return o.error()
+	if l.config.Journal != "" && !w.event.IsClosing() {
+		size := w.size
+		if isAllow(w.event) {
+			size += endRoom
 		}
-		return nil
-	default:
-		l.stats.rejected.Add(1)
-		return fmt.Errorf("%w, and %d events wait already", o.error(), l.config.Queue)
+		if err := l.journalShare(w.event.Source, size); err != nil {
+			return l.reject(w, err)
+		}
 	}
+	full, _ := l.queue.put(w)
+	switch {
+	case full == "the queue":
+		return l.reject(w, fmt.Errorf("%w, and %d events wait already", o.error(), l.queue.len()))
+	case full != "":
+		return l.reject(w, shareError{full})
+	case leave:
+		l.stats.late.Add(1)
+		return o.error()
+	}
+	return nil
+}
+
+// reject counts an event that is not taken over.
+func (l *Log) reject(w *waiter, err error) error {
+	w.timer.Stop()
+	l.stats.rejected.Add(1)
+	if errors.Is(err, ErrShare) {
+		l.stats.overShare.Add(1)
+	}
+	return err
 }
 
 // enqueue hands the event to the committer. A full queue is waited for like the
 // database itself; what did not get in was never taken over.
 func (l *Log) enqueue(ctx context.Context, w *waiter) error {
 	w.timer.Reset(l.config.Deadline)
-	select {
-	case l.queue <- w:
-		return nil
-	default:
+	for {
+		full, room := l.queue.put(w)
+		if full == "" {
+			return nil
+		}
+		select {
+		case <-room:
+		case <-w.timer.C:
+			if full != "the queue" {
+				return l.reject(w, shareError{full})
+			}
+			return l.reject(w, fmt.Errorf("%w: %d events have been waiting for %s", ErrUnavailable, l.queue.len(), l.config.Deadline))
+		case <-ctx.Done():
+			return l.reject(w, fmt.Errorf("%w: %s is full: %w", ErrUnavailable, full, context.Cause(ctx)))
+		case <-l.done:
+			return l.reject(w, ErrClosed)
+		}
 	}
-	var err error
-	select {
-	case l.queue <- w:
-		return nil
-	case <-w.timer.C:
-		err = fmt.Errorf("%w: %d events have been waiting for %s", ErrUnavailable, l.config.Queue, l.config.Deadline)
-	case <-ctx.Done():
-		err = fmt.Errorf("%w: the queue is full: %w", ErrUnavailable, context.Cause(ctx))
-	case <-l.done:
-		err = ErrClosed
-	}
-	w.timer.Stop()
-	l.stats.rejected.Add(1)
-	return err
 }
 
 func (l *Log) wait(ctx context.Context, w *waiter) error {

@@ -52,6 +52,7 @@ func (l *Log) writeJournal(g *group) bool {
 	}
 	l.stats.journaled.Add(int64(len(g.rows)))
 	l.stats.journalBytes.Store(l.journal.size)
+	l.journalUse.add(g)
 	var refused error
 	if o := l.outage.Load(); !l.config.Spool && o != nil {
 		refused = o.error()
@@ -250,6 +251,7 @@ func (l *Log) replay(s *session, c caughtUp) error {
 	l.stats.recorded.Add(int64(sum.events))
 	l.stats.journalBytes.Store(0)
 	l.stats.journalSince.Store(0)
+	l.journalUse.reset()
 	l.stats.journalFull.Store(false)
 	l.log.Info("journal replayed", "events", sum.events, "allows", sum.allows)
 	l.owed = append(l.owed, sum.event())

@@ -75,7 +75,7 @@ func (h *house) Record(_ context.Context, e *audit.Event) error {
 	return h.away
 }
 
-func (h *house) Available() error {
+func (h *house) AvailableTo(audit.Source) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.away
@@ -269,7 +269,7 @@ func TestFails(t *testing.T) {
 		"stopped":                   {nothing, func(h *house) { h.gate.Stop() }, true, Inconclusive, "emergency_stop"},
 		"log away": {nothing, func(h *house) {
 			h.away, h.recordedAfter = errors.New("away"), 50*time.Millisecond
-			h.config.Whole = h.Available
+			h.config.Whole = func() error { return h.AvailableTo(audit.Source{}) }
 		}, true, Inconclusive, "the log is away"},
 		"echo gone": {nothing, func(h *house) { _ = h.echo.listener.Close() }, true, Failed, "must be allowed: it was answered with 502"},
 		"nobody listens": {nothing, func(h *house) {

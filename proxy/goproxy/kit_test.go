@@ -50,7 +50,7 @@ func (k *keeper) Record(_ context.Context, e *audit.Event) error {
 	return nil
 }
 
-func (*keeper) Available() error { return nil }
+func (*keeper) AvailableTo(audit.Source) error { return nil }
 
 // Resolve gives another.test a second address, so that its pinned set differs.
 func (*keeper) Resolve(_ context.Context, _ fair.Subject, host string) ([]netip.Addr, error) {

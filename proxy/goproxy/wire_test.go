@@ -48,7 +48,7 @@ func (o *open) Record(_ context.Context, e *audit.Event) error {
 	return nil
 }
 
-func (*open) Available() error { return nil }
+func (*open) AvailableTo(audit.Source) error { return nil }
 
 func (*open) Resolve(context.Context, fair.Subject, string) ([]netip.Addr, error) {
 	return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
