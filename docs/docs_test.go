@@ -76,6 +76,36 @@ func TestReasonsPage(t *testing.T) {
 	}
 }
 
+var closeRow = regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| ([^|]+) \\| ([^|]+) \\|$")
+
+// TestCloseReasonsPage holds the close reasons of docs/reasons.md and the
+// vocabulary together: the forced ones have a row with the words that a client
+// reads, and the others are named.
+func TestCloseReasonsPage(t *testing.T) {
+	_, page, found := strings.Cut(read(t, "reasons.md"), "## When a tunnel or request is closed")
+	if !found {
+		t.Fatal("reasons.md has no section on close reasons")
+	}
+	documented := map[string]bool{}
+	for _, row := range closeRow.FindAllStringSubmatch(page, -1) {
+		documented[row[1]] = true
+		explained, forced := proxy.Cause(row[1]).Explain()
+		if !forced || !strings.EqualFold(row[2], explained.What+".") || !strings.EqualFold(row[3], explained.Next+".") {
+			t.Errorf("reasons.md has %q and %q for %s, and a client reads %+v", row[2], row[3], row[1], explained)
+		}
+	}
+	causes := constantsOf(t, "../proxy/admission.go", nil)
+	if len(causes) < 30 || len(documented) < 15 {
+		t.Fatalf("%d causes, %d rows", len(causes), len(documented))
+	}
+	for name, cause := range causes {
+		_, forced := proxy.Cause(cause).Explain()
+		if forced != documented[cause] || !strings.Contains(page, "`"+cause+"`") {
+			t.Errorf("%s (proxy.%s): forced %v, a row %v, named %v", cause, name, forced, documented[cause], strings.Contains(page, "`"+cause+"`"))
+		}
+	}
+}
+
 // constantsOf reads the string constants of a file by name: literals, and
 // conversions such as Reason(identity.X) of what is in others.
 func constantsOf(t *testing.T, path string, others map[string]string) map[string]string {

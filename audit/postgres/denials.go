@@ -24,21 +24,23 @@ const (
 	denialsAge = 48 * time.Hour
 )
 
-// Denials reads a step's own refusals back from the log. It is safe for
+// Denials reads a step's own refusals and forced closes back from the log. It is safe for
 // concurrent use.
 type Denials struct {
 	pool    *pgxpool.Pool
 	timeout time.Duration
+	forced  []string
 }
 
-// OpenDenials connects to the log's database, as a role that may read it. ctx
+// OpenDenials connects to the log's database, as a role that may read it. forced
+// are the close reasons by which the proxy itself ends tunnels and requests. ctx
 // bounds opening alone.
-func OpenDenials(ctx context.Context, databaseURL string) (*Denials, error) {
+func OpenDenials(ctx context.Context, databaseURL string, forced []string) (*Denials, error) {
 	pool, err := postgres.NewPool(ctx, databaseURL, "sallyport denials", denialsConnections)
 	if err != nil {
 		return nil, fmt.Errorf("read denials: %w", err)
 	}
-	return &Denials{pool, denialsTimeout}, nil
+	return &Denials{pool, denialsTimeout, forced}, nil
 }
 
 // Close ends the connections.
@@ -46,20 +48,41 @@ func (d *Denials) Close() { d.pool.Close() }
 
 // The issuer, workspace and repository stand beside the step's UUID although
 // that is unique: who could give a step another's UUID still sees nothing.
-const denialsSQL = `SELECT time, decision_id, action, host, port, target_raw, reason, rule, message, status
-  FROM audit.events
- WHERE step_uuid = $1 AND verdict = 'deny' AND kind = 'decision' AND time > $2
-   AND workspace_uuid = $3 AND repository_uuid = $4 AND issuer = $5
- ORDER BY time DESC LIMIT $6`
+//
+// The end of a tunnel has no step: the latest forced ends of all steps are read
+// from an index that has few, and those of this step are kept.
+const denialsSQL = `
+WITH refused AS (
+    SELECT time, decision_id, action, host, port, target_raw, reason, rule, message, status, NULL AS close_reason
+      FROM audit.events
+     WHERE step_uuid = $1 AND verdict = 'deny' AND kind = 'decision' AND time > $2
+       AND workspace_uuid = $3 AND repository_uuid = $4 AND issuer = $5
+     ORDER BY time DESC LIMIT $6
+), ended AS (
+    SELECT time, decision_id, rule, message, close_reason
+      FROM audit.events
+     WHERE kind IN ('tunnel_closed', 'request_closed') AND time > $2 AND close_reason = ANY($7)
+       AND close_reason NOT IN ('finished', 'client_closed', 'target_closed', 'client_error', 'target_error', 'http_request')
+     ORDER BY time DESC LIMIT 10000
+), closed AS (
+    SELECT e.time, e.decision_id, d.action, d.host, d.port, d.target_raw, NULL AS reason, coalesce(e.rule, d.rule) AS rule, e.message, NULL::integer AS status, e.close_reason
+      FROM ended e
+      JOIN audit.events d ON d.decision_id = e.decision_id AND d.kind = 'decision' AND d.time > $2 - interval '1 day'
+     WHERE d.step_uuid = $1 AND d.workspace_uuid = $3 AND d.repository_uuid = $4 AND d.issuer = $5
+     ORDER BY e.time DESC LIMIT $6
+)
+SELECT * FROM refused UNION ALL SELECT * FROM closed ORDER BY time DESC LIMIT $6`
 
-// Denials returns the latest refusals of the principal's own step that are in
-// the database, at most limit of the last two days, the newest first. It gives
-// up after a few seconds: an error means that nothing can be said, and is for
-// the log only. What waits in the journal is not found.
+// Denials returns the latest refusals and forced closes of the principal's own
+// step that are in the database, at most limit of the last two days, the newest
+// first. An event with a CloseReason is a close, with the target of its decision.
+// It gives up after a few seconds: an error means that nothing is known, and is
+// for the log only. What waits in the journal is not found, nor is a close that is
+// not among the latest 10,000 of all steps.
 func (d *Denials) Denials(ctx context.Context, p *identity.Principal, limit int) ([]audit.Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	rows, err := d.pool.Query(ctx, denialsSQL, p.Step.UUID, time.Now().Add(-denialsAge), p.Workspace.UUID, p.Repository.UUID, p.Issuer, limit)
+	rows, err := d.pool.Query(ctx, denialsSQL, p.Step.UUID, time.Now().Add(-denialsAge), p.Workspace.UUID, p.Repository.UUID, p.Issuer, limit, d.forced)
 	if err != nil {
 		return nil, d.explain(err)
 	}
@@ -71,14 +94,18 @@ func (d *Denials) Denials(ctx context.Context, p *identity.Principal, limit int)
 }
 
 func scanDenial(row pgx.CollectableRow) (audit.Event, error) {
-	e := audit.Event{Kind: audit.KindDecision, Verdict: "deny"}
-	var id, action, host, raw, reason, rule, message pgtype.Text
+	var e audit.Event
+	var id, action, host, raw, reason, rule, message, closed pgtype.Text
 	var port, status pgtype.Int4
-	err := row.Scan(&e.Time, &id, &action, &host, &port, &raw, &reason, &rule, &message, &status)
+	err := row.Scan(&e.Time, &id, &action, &host, &port, &raw, &reason, &rule, &message, &status, &closed)
 	e.Time = e.Time.UTC()
 	e.DecisionID, e.Action, e.Host, e.TargetRaw = id.String, action.String, host.String, raw.String
-	e.Reason, e.Rule, e.Message = reason.String, rule.String, message.String
+	e.Reason, e.Rule, e.Message, e.CloseReason = reason.String, rule.String, message.String, closed.String
 	e.Port, e.Status = uint16(port.Int32), int(status.Int32)
+	e.Kind, e.Verdict = audit.KindDecision, "deny"
+	if e.CloseReason != "" {
+		e.Kind, e.Verdict = audit.KindTunnelClosed, ""
+	}
 	return e, err
 }
 

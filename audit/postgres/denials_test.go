@@ -14,7 +14,7 @@ import (
 
 func openDenials(t *testing.T, url string) *Denials {
 	t.Helper()
-	d, err := OpenDenials(t.Context(), url)
+	d, err := OpenDenials(t.Context(), url, []string{"hello_encrypted", "policy_changed"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,10 +61,35 @@ func TestDenials(t *testing.T) {
 	allowed.StepUUID, allowed.RepositoryUUID, allowed.Issuer = stepA, repositoryA, a.Issuer
 	record(t, l, allowed)
 
+	// Ends: of this step, forced and not; and a forced one of another step.
+	end := func(of *audit.Event, reason string, at time.Time) {
+		record(t, l, &audit.Event{Kind: audit.KindTunnelClosed, Time: at, DecisionID: of.DecisionID, CloseReason: reason})
+	}
+	finished, cut := decision("allow", 6), decision("allow", 7)
+	others := decision("allow", 8)
+	for _, e := range []*audit.Event{finished, cut, others} {
+		e.Time, e.StepUUID, e.RepositoryUUID, e.Issuer = now.Add(-time.Minute), stepA, repositoryA, a.Issuer
+	}
+	others.StepUUID = stepB
+	cutID := cut.DecisionID
+	for _, e := range []*audit.Event{finished, cut, others} {
+		kept := *e
+		record(t, l, e)
+		reason := "hello_encrypted"
+		if kept.DecisionID == finished.DecisionID {
+			reason = "finished"
+		}
+		end(&kept, reason, now)
+	}
+
 	list, err := d.Denials(t.Context(), a, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if len(list) != 3 || list[0].DecisionID != cutID || list[0].CloseReason != "hello_encrypted" || list[0].Host == "" || list[0].Port != 443 || list[0].Verdict != "" {
+		t.Fatalf("got %+v", list)
+	}
+	list = list[1:]
 	if len(list) != 2 || list[0].DecisionID != second.DecisionID || list[1].DecisionID != first.DecisionID {
 		t.Fatalf("got %+v", list)
 	}
@@ -73,7 +98,7 @@ func TestDenials(t *testing.T) {
 		got.Message != "ask them" || got.Status != 403 || got.Action != "connect" || !got.Time.Equal(second.Time.Truncate(time.Microsecond)) {
 		t.Errorf("got %+v", got)
 	}
-	if list, err := d.Denials(t.Context(), a, 1); err != nil || len(list) != 1 || list[0].DecisionID != second.DecisionID {
+	if list, err := d.Denials(t.Context(), a, 1); err != nil || len(list) != 1 || list[0].DecisionID != cutID {
 		t.Errorf("with a limit of one: %+v, %v", list, err)
 	}
 	for name, other := range map[string]*identity.Principal{
@@ -98,8 +123,8 @@ func TestDenialsUseTheirIndex(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), `SET enable_seqscan = off`); err != nil {
 		t.Fatal(err)
 	}
-	plan := strings.Join(list(t, conn, "EXPLAIN "+denialsSQL, stepA, time.Now(), repositoryA, repositoryA, "i", 10), "\n")
-	if !strings.Contains(plan, "step_uuid") || strings.Contains(plan, "Seq Scan") {
+	plan := strings.Join(list(t, conn, "EXPLAIN "+denialsSQL, stepA, time.Now(), repositoryA, repositoryA, "i", 10, []string{"hello_encrypted"}), "\n")
+	if !strings.Contains(plan, "step_uuid") || !strings.Contains(plan, "using events_") || strings.Contains(plan, "Seq Scan") {
 		t.Errorf("the plan is\n%s", plan)
 	}
 }
@@ -107,7 +132,7 @@ func TestDenialsUseTheirIndex(t *testing.T) {
 func TestDenialsWithoutDatabase(t *testing.T) {
 	db := database(t)
 	d := openDenials(t, db.URL("sallyport_writer"))
-	if _, err := OpenDenials(t.Context(), ""); err == nil {
+	if _, err := OpenDenials(t.Context(), "", nil); err == nil {
 		t.Error("no URL is accepted")
 	}
 	d.Close()
@@ -118,21 +143,28 @@ func TestDenialsWithoutDatabase(t *testing.T) {
 	}
 }
 
-// TestDenialsFilterBites takes the step out of the question and sees what
-// another step of the same repository was refused.
-func TestDenialsFilterBites(t *testing.T) {
+// TestDenialsFilterIsNeeded takes the step out of each part of the query and sees
+// what another step of the same repository was refused, and what was closed.
+func TestDenialsFilterIsNeeded(t *testing.T) {
 	db := database(t)
 	l := logFor(t, db.URL("sallyport_writer"), nil)
 	other := refused(t, l, stepOf(repositoryA, stepB), 1, time.Now())
+	opened := decision("allow", 2)
+	opened.Time, opened.StepUUID, opened.RepositoryUUID, opened.Issuer = time.Now(), stepB, repositoryA, stepOf("", "").Issuer
+	id := opened.DecisionID
+	record(t, l, opened)
+	record(t, l, &audit.Event{Kind: audit.KindTunnelClosed, Time: time.Now(), DecisionID: id, CloseReason: "policy_changed"})
 	a := stepOf(repositoryA, stepA)
-	open := strings.Replace(denialsSQL, "step_uuid = $1", "$1::uuid IS NOT NULL", 1)
-	rows, err := connection(t, db.URL("sallyport_writer")).Query(t.Context(), open,
-		a.Step.UUID, time.Now().Add(-denialsAge), a.Workspace.UUID, a.Repository.UUID, a.Issuer, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	found, err := pgx.CollectRows(rows, scanDenial)
-	if err != nil || len(found) != 1 || found[0].DecisionID != other.DecisionID {
-		t.Errorf("without the step: %+v, %v", found, err)
+	for filter, want := range map[string]string{"d.step_uuid = $1": id, " step_uuid = $1": other.DecisionID} {
+		open := strings.Replace(denialsSQL, filter, " $1::uuid IS NOT NULL", 1)
+		rows, err := connection(t, db.URL("sallyport_writer")).Query(t.Context(), open,
+			a.Step.UUID, time.Now().Add(-denialsAge), a.Workspace.UUID, a.Repository.UUID, a.Issuer, 10, []string{"policy_changed"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := pgx.CollectRows(rows, scanDenial)
+		if err != nil || len(found) != 1 || found[0].DecisionID != want {
+			t.Errorf("without %s: %+v, %v", filter, found, err)
+		}
 	}
 }

@@ -192,7 +192,7 @@ func (s *server) openAudit(ctx context.Context) error {
 			s.log.Error("audit log did not close as it should", "error", err)
 		}
 	})
-	if s.denials, err = audit.OpenDenials(ctx, c.URL); err != nil {
+	if s.denials, err = audit.OpenDenials(ctx, c.URL, proxy.ForcedCauses()); err != nil {
 		return err
 	}
 	s.atClose(s.denials.Close)

@@ -19,8 +19,8 @@ import (
 
 // Denials reads a step's own refusals from the audit log.
 //
-// It returns at most limit of the principal's own step, the newest first, and
-// nothing of anybody else's: the step is the one of the principal, and never one
+// It returns at most limit refusals and forced closes of the principal's own step,
+// the newest first, and nothing of anybody else's: the step is the one of the principal, and never one
 // that a client names. An error means that nothing can be said at the moment.
 // It must be safe for concurrent use and bound its own time. Of an event, what
 // was asked, when, and what came of it are used.
@@ -197,8 +197,9 @@ func (c *conn) refuseAsOrigin(r *proxy.Refusal) {
 // denial is one line of the JSON form.
 type denial struct {
 	Time     time.Time `json:"time"`
-	Status   int       `json:"status"`
-	Reason   string    `json:"reason"`
+	Kind     string    `json:"kind"`             // refused or closed
+	Status   int       `json:"status,omitempty"` // of a refusal
+	Reason   string    `json:"reason"`           // of a refusal, or the close reason
 	Message  string    `json:"message,omitempty"`
 	Rule     string    `json:"rule,omitempty"`
 	Decision string    `json:"decision_id"`
@@ -207,10 +208,23 @@ type denial struct {
 	Next     string    `json:"next"`
 }
 
+// The kinds of a denial.
+const (
+	kindRefused = "refused" // before a byte passed
+	kindClosed  = "closed"  // an open tunnel or request, by this proxy
+)
+
 func denialOf(e *audit.Event, secure bool) denial {
-	d := denial{Time: e.Time, Status: e.Status, Reason: e.Reason, Message: e.Message, Rule: e.Rule,
+	d := denial{Time: e.Time, Kind: kindRefused, Status: e.Status, Reason: e.Reason, Message: e.Message, Rule: e.Rule,
 		Decision: e.DecisionID, Action: e.Action, Target: e.TargetRaw,
 		Next: proxy.NewRefusal(policy.Reason(e.Reason), "").Next(secure)}
+	if e.CloseReason != "" {
+		explained, _ := proxy.Cause(e.CloseReason).Explain()
+		d.Kind, d.Reason, d.Status, d.Next = kindClosed, e.CloseReason, 0, explained.Next
+		if d.Message == "" {
+			d.Message = explained.What
+		}
+	}
 	if e.Host != "" {
 		d.Target = net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port)))
 	}
@@ -232,11 +246,11 @@ func denialsJSON(list []audit.Event, more, secure bool) []byte {
 	return append(b, '\n')
 }
 
-// denialsText is one line for each refusal, in the order of time, of printable
+// denialsText is one line for each refusal and forced close, in the order of time, of printable
 // ASCII: it stands on a terminal and in a build's log.
 func denialsText(list []audit.Event, more, secure bool) []byte {
 	if len(list) == 0 {
-		return []byte("sallyport: nothing was refused to this step\n")
+		return []byte("sallyport: nothing was refused to this step, and none of its tunnels was closed\n")
 	}
 	var b strings.Builder
 	if more {
@@ -244,7 +258,11 @@ func denialsText(list []audit.Event, more, secure bool) []byte {
 	}
 	for i := range list {
 		d := denialOf(&list[i], secure)
-		b.WriteString(d.Time.Format(time.RFC3339) + " " + strconv.Itoa(d.Status) + " " + plain(d.Reason, maxRuleShown) + " " + plain(d.Target, maxShown))
+		what := kindClosed
+		if d.Kind == kindRefused {
+			what = strconv.Itoa(d.Status)
+		}
+		b.WriteString(d.Time.Format(time.RFC3339) + " " + what + " " + plain(d.Reason, maxRuleShown) + " " + plain(d.Target, maxShown))
 		if d.Message != "" {
 			b.WriteString(": " + plain(d.Message, maxShown))
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy"
 )
 
 // Denials is what this memory version of the log has on a step.
@@ -22,7 +24,18 @@ func (k *keeper) Denials(_ context.Context, p *identity.Principal, limit int) ([
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var list []audit.Event
+	allowed := map[string]*audit.Event{}
+	for _, e := range k.events {
+		if e.Verdict == "allow" && e.StepUUID == p.Step.UUID {
+			allowed[e.DecisionID] = e
+		}
+	}
 	for _, e := range slices.Backward(k.events) {
+		if d := allowed[e.DecisionID]; d != nil && e.CloseReason != "" && e.CloseReason != "finished" {
+			closed := *e
+			closed.Host, closed.Port, closed.Action, closed.Rule = d.Host, d.Port, d.Action, d.Rule
+			list = append(list, closed)
+		}
 		if e.Verdict == "deny" && e.StepUUID == p.Step.UUID && len(list) < limit {
 			list = append(list, *e)
 		}
@@ -99,7 +112,7 @@ func TestDenialsAreBounded(t *testing.T) {
 	if len(lines) != maxDenials+1 || !strings.Contains(lines[0], "there are more") || !strings.Contains(lines[maxDenials], "decision 104)") {
 		t.Errorf("%d lines, from %q to %q", len(lines), lines[0], lines[len(lines)-1])
 	}
-	if _, body := s.dial(t).send(get("/denials", basic("other"))).answer("GET"); body != "sallyport: nothing was refused to this step\n" {
+	if _, body := s.dial(t).send(get("/denials", basic("other"))).answer("GET"); body != "sallyport: nothing was refused to this step, and none of its tunnels was closed\n" {
 		t.Errorf("a step without refusals reads %q", body)
 	}
 }
@@ -148,5 +161,30 @@ func TestDenialsRefused(t *testing.T) {
 	}
 	if len(s.kinds()) != 0 {
 		t.Errorf("recorded: %v", s.kinds())
+	}
+}
+
+// TestClosesAreDenials: a step reads why its tunnel was cut, which its client
+// cannot show.
+func TestClosesAreDenials(t *testing.T) {
+	target, _ := upstream(t, echo)
+	s := start(t, func(s *stand, c *Config, lc *ListenerConfig) {
+		withDenials(s, c, lc)
+		s.protocol = policy.ProtocolTLS
+	})
+	c := s.dial(t).send("CONNECT up.test:" + port(target) + " HTTP/1.1\r\n" + good + "\r\n")
+	c.answer("CONNECT")
+	_, _ = io.ReadAll(c.send("SSH-2.0-x\r\n").r)
+	decision := s.await(t, 2)[0]
+	_, body := s.dial(t).send(get("/denials", good)).answer("GET")
+	if want := " closed hello_invalid up.test:" + port(target) + ": the tunnel does not begin with TLS (rule test-allow, decision " + decision.DecisionID + "). What to do: use TLS to "; strings.Count(body, "\n") != 1 || !strings.Contains(body, want) {
+		t.Errorf("%s", body)
+	}
+	_, body = s.dial(t).send(get("/denials?format=json", good)).answer("GET")
+	if !strings.Contains(body, `"kind": "closed"`) || !strings.Contains(body, `"reason": "hello_invalid"`) || strings.Contains(body, `"status"`) {
+		t.Errorf("%s", body)
+	}
+	if _, body := s.dial(t).send(get("/denials", basic("other"))).answer("GET"); strings.Contains(body, "hello_invalid") {
+		t.Errorf("another step reads %s", body)
 	}
 }

@@ -1,0 +1,55 @@
+package proxy
+
+import "slices"
+
+// Explanation is what the client of a closed tunnel or request reads: it saw a
+// reset or half an answer, and nothing said why.
+type Explanation struct {
+	What string // what happened
+	Next string // what to do
+}
+
+// Explain returns the explanation of a close reason, and whether this proxy forced
+// the end: the others are the client's or the target's own doing, or were answered
+// with a refusal.
+func (c Cause) Explain() (Explanation, bool) {
+	e, ok := forcedCloses[c]
+	return e, ok
+}
+
+// ForcedCauses lists the close reasons that [Cause.Explain] explains, in
+// alphabetical order.
+func ForcedCauses() []string {
+	list := make([]string, 0, len(forcedCloses))
+	for c := range forcedCloses {
+		list = append(list, string(c))
+	}
+	slices.Sort(list)
+	return list
+}
+
+const nextProtocol = `use TLS to the target's own name, or ask for a rule with protocol: "any" for this target`
+
+var forcedCloses = map[Cause]Explanation{
+	CauseHelloMismatch:  {"the TLS server name is not the host of the CONNECT", "connect to the name that the certificate is for; a client that sets another server name has to be corrected"},
+	CauseHelloMissing:   {"the TLS ClientHello has no server name", `have the client send the server name (SNI); some send none for names with an underscore: ask for a rule with protocol: "any" for this target`},
+	CauseHelloEncrypted: {"the TLS server name is encrypted (ECH); Chromium and Firefox send this extension by default", `turn ECH off in the client (Chromium: policy EncryptedClientHelloEnabled=false), or ask for a rule with protocol: "any" for this target`},
+	CauseHelloInvalid:   {"the tunnel does not begin with TLS", nextProtocol},
+	CauseHelloTooLarge:  {"the TLS ClientHello is longer than 16 KiB", nextProtocol},
+	CauseHelloTimeout:   {"no TLS ClientHello arrived in time: the client was silent, or waits for the target to speak first", nextProtocol},
+
+	CauseIdle:                   {"no byte passed for too long", "have the client send keep-alive messages, or ask for a rule with a longer idle limit"},
+	CauseHalfClosed:             {"one side ended and the other stayed silent for too long", "close the connection when the transfer is done, or ask for a rule with a longer idle limit"},
+	CauseLifetime:               {"the tunnel or request lasted as long as it may", "split the transfer, or ask for a rule with a longer lifetime limit"},
+	CauseBytesSentLimit:         {"more bytes were sent than the rule allows", "send less, or ask for a rule with a higher bytes_sent limit"},
+	CauseBytesReceivedLimit:     {"more bytes were received than the rule allows", "receive less, or ask for a rule with a higher bytes_received limit"},
+	CauseStepBytesSentLimit:     {"the step sent more bytes in all than the rule allows", "send less, or ask for a rule with a higher step_bytes_sent limit"},
+	CauseStepBytesReceivedLimit: {"the step received more bytes in all than the rule allows", "receive less, or ask for a rule with a higher step_bytes_received limit"},
+	CauseShutdown:               {"this instance shut down before the transfer ended", "try again: another instance or the next one serves it"},
+	CauseOperator:               {"an operator closed it", "ask whoever runs this proxy, with the decision id"},
+	CauseEmergencyStop:          {"an operator stopped everything", "ask whoever runs this proxy: an operator has stopped everything and will lift it"},
+	CauseRevoked:                {"an operator ended this step or its repository", "ask whoever runs this proxy why this step was ended"},
+	CauseCredentialEnded:        {"the step's token expired", "run the step again, or split it: a token's life is not extended inside a step"},
+	CausePolicyChanged:          {"the policy changed and no longer allows it", "ask for a rule in the policy repository, naming the target, the repository and the deployment"},
+	CauseInternal:               {"a fault of the proxy", "tell whoever runs this proxy, with the decision id"},
+}
