@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 // pages are the documents that are checked, relative to this folder.
 var pages = []string{
 	"../README.md", "../SECURITY.md", "../CHANGELOG.md", "../CONTRIBUTING.md",
-	"architecture.md", "configuration.md", "reasons.md", "operations.md", "audit.md", "audit-questions.md",
+	"architecture.md", "configuration.md", "reasons.md", "operations.md", "audit.md", "audit-questions.md", "clients.md",
 }
 
 func read(t *testing.T, page string) string {

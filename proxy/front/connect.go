@@ -2,6 +2,7 @@ package front
 
 import (
 	"bytes"
+	"fmt"
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
@@ -10,10 +11,12 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-var (
-	established11 = []byte("HTTP/1.1 200 Connection established\r\n\r\n")
-	established10 = []byte("HTTP/1.0 200 Connection established\r\n\r\n")
-)
+// establishedAnswer is the answer to a CONNECT that is admitted, in HTTP/1.minor.
+// It has one field because some clients (apk before Alpine 3.13.1) wait for one.
+// Proxy-Status without an error says who answered (RFC 9209 section 2).
+func establishedAnswer(minor int, name string) []byte {
+	return fmt.Appendf(nil, "HTTP/1.%d 200 Connection established\r\nProxy-Status: %s\r\n\r\n", minor, name)
+}
 
 // connect puts a CONNECT (RFC 9110 section 9.3.6) through the gate and, when it
 // is admitted and its target answers, makes the connection a tunnel: then it
@@ -95,10 +98,7 @@ func (c *conn) becomeTunnel(h *handover) {
 
 // establish answers 200 and takes all deadlines off the connection.
 func (c *conn) establish() bool {
-	answer := established11
-	if c.minor == 0 {
-		answer = established10
-	}
+	answer := c.server.established[c.minor]
 	// A first answer always fits into the socket's buffer; behind others it may not.
 	if c.requests > 0 && c.stream.SetWriteDeadline(time.Now().Add(c.server.config.WriteTimeout)) != nil {
 		return false

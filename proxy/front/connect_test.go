@@ -227,3 +227,18 @@ func TestShutdown(t *testing.T) {
 		t.Errorf("the tunnel's end is %+v", last)
 	}
 }
+
+// TestEstablishedAnswer: the answer to an admitted CONNECT has a header field,
+// which apk of Alpine 3.13.0 waits for, and nothing that would give it content
+// (RFC 9110 section 9.3.6).
+func TestEstablishedAnswer(t *testing.T) {
+	target, _ := upstream(t, echo)
+	s := start(t, nil)
+	for _, version := range []string{"1.0", "1.1"} {
+		c := s.dial(t).send("CONNECT up.test:" + port(target) + " HTTP/" + version + "\r\n" + good + "\r\nhello")
+		_ = c.CloseWrite()
+		if got, want := c.rest(), "HTTP/"+version+" 200 Connection established\r\nProxy-Status: sallyport\r\n\r\nhello"; got != want {
+			t.Errorf("%s: got %q, want %q", version, got, want)
+		}
+	}
+}

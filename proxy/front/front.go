@@ -114,6 +114,8 @@ type Server struct {
 	config  Config
 	allowed map[string]bool // policy's request fields
 
+	established [2][]byte // the answer to an admitted CONNECT, by the HTTP/1 minor version
+
 	// context is what requests run under: it ends when Shutdown gives up waiting.
 	context context.Context
 	cancel  context.CancelFunc
@@ -180,6 +182,9 @@ func New(c Config) (*Server, error) {
 			}
 		}
 		s.allowed[http.CanonicalHeaderKey(name)] = true
+	}
+	for minor := range s.established {
+		s.established[minor] = establishedAnswer(minor, c.Name)
 	}
 	s.context, s.cancel = context.WithCancel(context.Background())
 	s.buffers.New = func() any { return &buffer{b: make([]byte, firstBuffer)} }
