@@ -1,12 +1,14 @@
 package proxy
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -124,5 +126,44 @@ func TestStepBytesTogether(t *testing.T) {
 	wg.Wait()
 	if granted.Load() != spent.sent.Load() || granted.Load() > 10_000 || granted.Load() < 10_000-50 {
 		t.Errorf("%d bytes were granted of 10000, and %d are counted", granted.Load(), spent.sent.Load())
+	}
+}
+
+// TestAccountsAreBounded: a repository with ever new steps gets no more than its
+// share of accounts, and costs another none; after a day they are forgotten.
+func TestAccountsAreBounded(t *testing.T) {
+	var s accounts
+	now := time.Now()
+	step := func(repository, step int) *identity.Principal {
+		return &identity.Principal{Repository: identity.Repository{UUID: fmt.Sprint(repository)}, Step: identity.Run{UUID: fmt.Sprint(step)}}
+	}
+	for i := range maxRepositoryAccounts + 1000 {
+		if a := s.of(step(1, i), now); (a != nil) != (i < maxRepositoryAccounts) {
+			t.Fatalf("step %d: %v", i, a)
+		}
+	}
+	if s.of(step(2, 1), now) == nil {
+		t.Error("another repository gets no account")
+	}
+	if s.of(step(1, 7), now) == nil {
+		t.Error("an account that there is was not found")
+	}
+	if s.of(step(3, 1), now.Add(accountForgets+time.Hour)) == nil || len(s.steps) != 1 || len(s.repositories) != 1 {
+		t.Errorf("%d steps of %d repositories are remembered", len(s.steps), len(s.repositories))
+	}
+}
+
+// TestStepWithoutAccount: a step whose bytes cannot be counted is refused.
+func TestStepWithoutAccount(t *testing.T) {
+	w := newWorld()
+	w.decision.Limits = policy.Limits{StepSent: 10}
+	g := w.gate(t)
+	for i := range maxRepositoryAccounts {
+		p := *w.principal
+		p.Step.UUID = fmt.Sprint(i)
+		g.accounts.of(&p, time.Now())
+	}
+	if _, refusal := g.Admit(t.Context(), attempt(name)); refusal == nil || refusal.Reason != policy.RepositoryLimit || len(w.resolved) != 0 {
+		t.Errorf("%+v", refusal)
 	}
 }

@@ -64,7 +64,7 @@ type Config struct {
 type Observer interface {
 	// Decided is called once for each attempt, with the reason that it got.
 	Decided(action policy.Action, verdict policy.Verdict, reason policy.Reason, wouldDeny bool)
-	// Stage is called with what a stage of the way took: authenticate, decide,
+	// Stage is called with what a stage of the way took: authenticate, queue, decide,
 	// resolve, record or dial.
 	Stage(stage string, took time.Duration)
 	// Closed is called at the end of what was admitted.

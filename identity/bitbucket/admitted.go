@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 )
 
 // AdmittedStore keeps the digests of tokens that were admitted while they were
@@ -41,6 +42,16 @@ type Revocations interface {
 // write to the store can lengthen the life of a genuine token, to its maximum
 // age, and cannot make one.
 
+// admittedLookups is how many admitted tokens may be looked up in the store at
+// once. While its database does not answer, each takes as long as it may.
+var admittedLookups = fair.Config{
+	Step:         fair.Limit{Slots: 2, Waiting: 8},
+	Repository:   fair.Limit{Slots: 4, Waiting: 32},
+	Total:        fair.Limit{Slots: 16, Waiting: 256},
+	Wait:         time.Second,
+	WaitForSlots: true,
+}
+
 // mayHaveBeenAdmitted reports whether a token that has ended could still be
 // honoured. It tells without a key and without the store, so that most of what
 // has ended costs nobody anything: no token was admitted after its end.
@@ -54,12 +65,19 @@ func (a *Authenticator) admittedUntil(ctx context.Context, v *verified, now time
 	if a.unadmitted.has(v.digest, now) {
 		return time.Time{}, expired(v.claims)
 	}
-	kept, found, err := a.admitted.Admitted(ctx, v.digest, v.claims.step)
+	p := v.principal()
+	var kept *identity.Principal
+	found := false
+	lease, err := a.lookups.Acquire(ctx, subject(p), 0)
+	if err == nil {
+		kept, found, err = a.admitted.Admitted(ctx, v.digest, v.claims.step)
+		lease.Release()
+	}
 	if err != nil {
 		return time.Time{}, refuse(checkExpiry, identity.AdmittedUnavailable,
 			"the token has ended, and whether it was admitted before that cannot be found out at the moment; try again in a minute", err)
 	}
-	if !found || !now.Before(kept.Expires) || !sameStep(kept, v.principal()) {
+	if !found || !now.Before(kept.Expires) || !sameStep(kept, p) {
 		a.unadmitted.add(v.digest, now)
 		return time.Time{}, expired(v.claims)
 	}

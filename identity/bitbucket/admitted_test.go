@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -275,4 +276,64 @@ func TestRevoked(t *testing.T) {
 		h.auth.skip = 1 << checkRevoked
 		h.accepts(token)
 	})
+}
+
+// silentStore is a store whose database does not answer.
+type silentStore struct {
+	*admissions
+	asking, most atomic.Int32
+}
+
+func (s *silentStore) Admitted(ctx context.Context, _ [32]byte, _ string) (*identity.Principal, bool, error) {
+	now := s.asking.Add(1)
+	defer s.asking.Add(-1)
+	s.most.Store(max(s.most.Load(), now))
+	select {
+	case <-ctx.Done():
+		return nil, false, ctx.Err()
+	case <-time.After(2 * time.Second):
+		return nil, false, errors.New("the database does not answer")
+	}
+}
+
+// TestAdmittedLookupsAreShared: a step that presents an ended token a hundred
+// times while the database does not answer has two lookups under way, its
+// repository four, and another repository's is made at once.
+func TestAdmittedLookupsAreShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &silentStore{admissions: newAdmissions(4 * time.Hour)}
+		h := build(t, func(_ *house, c *Config, d *Deps) { c.AdmittedMaxAge, d.Admitted = store.age, store })
+		other := h.hour(h.acme.AddRepository("other", "PAY").Run("main").Step(nil))
+		run := h.payments.Run("main")
+		tokens := []string{h.hour(run.Step(nil)), h.hour(run.Step(nil)), h.hour(run.Step(nil))}
+		time.Sleep(2 * time.Hour)
+		h.refuses(other, identity.AdmittedUnavailable) // the keys are known from here on
+		store.most.Store(0)
+		var all sync.WaitGroup
+		for i := range 100 {
+			all.Go(func() { _, _ = h.ask(tokens[i%3]) })
+		}
+		synctest.Wait()
+		if n := store.asking.Load(); n != 4 {
+			t.Errorf("%d lookups of one repository", n)
+		}
+		began := time.Now()
+		h.refuses(other, identity.AdmittedUnavailable)
+		if took := time.Since(began); took != 2*time.Second || store.most.Load() != 5 {
+			t.Errorf("another repository's lookup took %v; %d were under way", took, store.most.Load())
+		}
+		all.Wait()
+	})
+}
+
+// TestUnadmittedIsBounded: ended tokens are remembered in bounded number.
+func TestUnadmittedIsBounded(t *testing.T) {
+	var u unadmitted
+	now := time.Now()
+	for i := range 3 * maxUnadmitted {
+		u.add(digest{byte(i), byte(i >> 8), byte(i >> 16)}, now)
+		if len(u.until) > maxUnadmitted {
+			t.Fatalf("%d are remembered", len(u.until))
+		}
+	}
 }

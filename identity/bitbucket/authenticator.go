@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 )
 
 // Authenticator turns tokens of Bitbucket Pipelines into principals. It is safe
@@ -31,7 +32,8 @@ type Authenticator struct {
 
 	admitted    AdmittedStore // nil: a token ends at its end
 	unadmitted  unadmitted
-	revocations Revocations // nil: nobody is revoked
+	lookups     *fair.Limiter // of admitted tokens
+	revocations Revocations   // nil: nobody is revoked
 }
 
 // issuer is one workspace with its keys and names.
@@ -58,7 +60,7 @@ func New(c Config, deps Deps) (*Authenticator, error) {
 		if deps.Admitted == nil {
 			return nil, errors.New("bitbucket: configuration: admitted tokens are to be honoured and there is no store that keeps them")
 		}
-		a.admitted = deps.Admitted
+		a.admitted, a.lookups = deps.Admitted, fair.New(admittedLookups)
 	}
 	if a.now == nil {
 		a.now = time.Now
@@ -132,7 +134,7 @@ func (a *Authenticator) attachNames(i *issuer, store NameStore) {
 		moved: a.hooks.NameMoved, store: store, spawn: a.spawned.Go,
 		wake:  make(chan struct{}, 1),
 		known: map[nameKey]*nameEntry{}, owners: map[string]nameKey{},
-		flights: map[nameKey]*flight{}, stale: map[nameKey]bool{},
+		flights: map[nameKey]*flight{}, stale: map[nameKey]bool{}, asked: map[string]*bucket{}, waiting: fair.New(nameWaits),
 	}
 }
 

@@ -10,9 +10,21 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 )
 
-const maxKnownNames = 200_000 // of one workspace
+const (
+	maxKnownNames = 200_000 // of one workspace
+	maxAsked      = 4096    // repositories whose share of the budget is counted
+)
+
+// nameWaits is how many requests may wait for names that were never known.
+var nameWaits = fair.Config{Step: fair.Limit{Slots: 32}, Repository: fair.Limit{Slots: maxWaiting / 4}, Total: fair.Limit{Slots: maxWaiting}}
+
+// subject is who a principal's use of what all share counts for.
+func subject(p *identity.Principal) fair.Subject {
+	return fair.Subject{Issuer: p.Issuer, Repository: p.Repository.UUID, Step: p.Step.UUID}
+}
 
 // NameStore keeps names over a restart. It is told of every answer of the REST
 // API, also of one that says nothing new, so that it can tell how long a name
@@ -57,8 +69,9 @@ type names struct {
 	known   map[nameKey]*nameEntry
 	owners  map[string]nameKey // by what a name says: who bears it
 	flights map[nameKey]*flight
-	waiting int
-	stale   map[nameKey]bool // to be looked up in the background
+	waiting *fair.Limiter
+	asked   map[string]*bucket // what each repository has left of its share of the budget
+	stale   map[nameKey]bool   // to be looked up in the background
 }
 
 // present returns the principal with the names of this moment. base holds the
@@ -79,7 +92,7 @@ func (n *names) present(ctx context.Context, base *identity.Principal) (*present
 			flights = append(flights, f)
 		}
 	}
-	if err := n.await(ctx, flights); err != nil {
+	if err := n.await(ctx, base, flights); err != nil {
 		return nil, err
 	}
 	return n.compose(base, keys)
@@ -190,22 +203,15 @@ func (n *names) fly(k nameKey, f *flight, do func() error) {
 }
 
 // await waits for flights, which bound themselves.
-func (n *names) await(ctx context.Context, flights []*flight) error {
+func (n *names) await(ctx context.Context, p *identity.Principal, flights []*flight) error {
 	if len(flights) == 0 {
 		return nil
 	}
-	n.mu.Lock()
-	if n.waiting >= maxWaiting {
-		n.mu.Unlock()
-		return fmt.Errorf("%d callers wait for names already", maxWaiting)
+	lease, err := n.waiting.TryAcquire(subject(p), 0)
+	if err != nil {
+		return fmt.Errorf("wait for names: %w", err)
 	}
-	n.waiting++
-	n.mu.Unlock()
-	defer func() {
-		n.mu.Lock()
-		n.waiting--
-		n.mu.Unlock()
-	}()
+	defer lease.Release()
 	for _, f := range flights {
 		select {
 		case <-f.done:
@@ -245,6 +251,9 @@ func (n *names) insist(ctx context.Context, k nameKey) error {
 func (n *names) ask(ctx context.Context, k nameKey, background bool) error {
 	var name identity.KnownName
 	var err error
+	if !background && !n.mayAsk(k.repository) {
+		return fmt.Errorf("%w: this repository has used its share of the budget of requests", errBusy)
+	}
 	if k.deployment == "" {
 		name, err = n.rest.repository(ctx, k.repository, background)
 	} else {
@@ -256,6 +265,25 @@ func (n *names) ask(ctx context.Context, k nameKey, background bool) error {
 	}
 	n.learn(ctx, name)
 	return nil
+}
+
+// mayAsk takes one request from a repository's share of the budget, which is half
+// of it: a repository with many deployments leaves the rest to the others.
+func (n *names) mayAsk(repository string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := n.now()
+	b := n.asked[repository]
+	if b == nil {
+		if len(n.asked) >= maxAsked {
+			n.asked = make(map[string]*bucket) // the budget of all still holds
+		}
+		size, every := n.rest.share()
+		fresh := newBucket(size, every)
+		b = &fresh
+		n.asked[repository] = b
+	}
+	return b.take(now, 1)
 }
 
 // fail remembers that a name could not be looked up, so that it is not asked

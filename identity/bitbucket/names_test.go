@@ -3,6 +3,7 @@ package bitbucket
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -331,4 +332,44 @@ func TestPathsAreEncoded(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestNameShares: a repository with many deployments that were never seen, which
+// use up its share of the budget, leaves another repository's name to be found.
+// TestNameSharesAreNeeded takes the share away.
+func TestNameShares(t *testing.T) {
+	if err := nameBesideDeployments(t, true); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNameSharesAreNeeded(t *testing.T) {
+	if err := nameBesideDeployments(t, false); err == nil {
+		t.Error("the name was found without shares")
+	}
+}
+
+func nameBesideDeployments(t *testing.T, shared bool) (found error) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, func(h *house, c *Config, d *Deps) {
+			withAPI(h, c, d)
+			c.Workspaces[0].API.RequestsPerHour = 20
+		})
+		names := h.auth.list[0].names
+		many := h.acme.AddRepository("many", "PAY")
+		for i := range 60 {
+			if !shared {
+				names.asked = map[string]*bucket{}
+			}
+			_, _ = h.ask(h.token(many.Run("main").Step(many.AddEnvironment(fmt.Sprint("Stage ", i), bb.Test))))
+		}
+		_, found = h.ask(h.token(h.plain))
+		for range 2 * maxAsked {
+			names.mayAsk(fmt.Sprint(len(names.asked), "-", names.version.Add(1)))
+		}
+		if len(names.asked) > maxAsked || len(names.flights) != 0 || names.waiting.Held() != 0 {
+			t.Errorf("%d shares, %d lookups, %d callers are remembered", len(names.asked), len(names.flights), names.waiting.Held())
+		}
+	})
+	return found
 }

@@ -57,6 +57,11 @@ func newREST(c *client, w *Workspace, now func() time.Time, report func(string, 
 	}
 }
 
+// share is how much of the budget one repository may use: half.
+func (r *rest) share() (size float64, every time.Duration) {
+	return max(1, r.budget.size/2), 2 * r.budget.every
+}
+
 // get makes one request. What waits in the background leaves half of the budget
 // to what a step waits for.
 func (r *rest) get(ctx context.Context, what, address string, background bool) ([]byte, error) {

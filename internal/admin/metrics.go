@@ -70,7 +70,7 @@ func NewMetrics(version string) *Metrics {
 		Help:    "What each stage of the way took.",
 		Buckets: []float64{.00001, .00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .1, .5, 2, 10},
 	}, []string{"stage"})
-	for _, s := range []string{"authenticate", "decide", "resolve", "record", "dial"} {
+	for _, s := range []string{"authenticate", "queue", "decide", "resolve", "record", "dial"} {
 		m.stages[s] = stages.WithLabelValues(s)
 	}
 	// Prometheus does not see the first value of a counter as an increase, so counters

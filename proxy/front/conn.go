@@ -214,11 +214,19 @@ const maxLinger = 256 << 10
 // linger ends our side and then reads what the client still sends, without
 // looking at it. A close with unread bytes would send a reset, and a reset
 // destroys an answer that the client has not read yet (RFC 9112 section 9.6).
+//
+// Meanwhile the connection counts as one without a request: whoever is refused a
+// thousand times a second cannot hold a thousand connections by it.
 func (c *conn) linger() {
-	if c.stream.CloseWrite() != nil || c.stream.SetReadDeadline(time.Now().Add(c.server.config.LingerTimeout)) != nil {
+	c.server.waiting.enter(c)
+	defer c.server.waiting.leave(c)
+	if c.stream.CloseWrite() != nil || c.waitUntil(time.Now().Add(c.server.config.LingerTimeout)) != nil {
 		return
 	}
 	var scratch []byte
+	if c.buf != nil && len(c.buf.b) > keptBuffer {
+		c.release()
+	}
 	if c.buf != nil {
 		c.buf.start, c.buf.end = 0, 0
 		scratch = c.buf.b

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -31,9 +32,18 @@ type Denials interface {
 const (
 	denialsPath    = "/denials"
 	maxDenials     = 100              // shown
-	denialsAtOnce  = 8                // read from the log
 	denialsTimeout = 10 * time.Second // with the wait for a turn
 )
+
+// denialReads is how many reads of the log may be under way, and how often a step
+// and a repository may read.
+var denialReads = fair.Config{
+	Step:         fair.Limit{Slots: 1, Rate: 10, Waiting: 4},
+	Repository:   fair.Limit{Slots: 4, Rate: 50, Waiting: 32},
+	Total:        fair.Limit{Slots: 8, Waiting: 128},
+	Wait:         5 * time.Second,
+	WaitForSlots: true,
+}
 
 // isDenials reports whether a request is for the resource by which a step reads
 // its own refusals: curl and git show nothing of a refused CONNECT but its number.
@@ -130,18 +140,29 @@ func (c *conn) readDenials(h *head) ([]audit.Event, *proxy.Refusal) {
 		s.config.Log.Debug("credential not accepted for reading denials", "error", err)
 		return nil, credentialRefusal(err)
 	}
-	select {
-	case s.reading <- struct{}{}:
-		defer func() { <-s.reading }()
-	case <-ctx.Done():
-		return nil, proxy.NewRefusal(policy.Overloaded, "too many steps read their refusals at the moment")
+	lease, err := s.reading.Acquire(ctx, fair.Subject{Issuer: principal.Issuer, Repository: principal.Repository.UUID, Step: principal.Step.UUID}, 0)
+	if err != nil {
+		return nil, overReads(err)
 	}
+	defer lease.Release()
 	list, err := s.config.Denials.Denials(ctx, principal, maxDenials+1)
 	if err != nil {
 		s.config.Log.Warn("denials not read", "step_uuid", principal.Step.UUID, "error", err)
 		return nil, proxy.NewRefusal(policy.AuditUnavailable, "the audit log cannot be read at the moment")
 	}
 	return list, nil
+}
+
+// overReads is the refusal where a read has to wait for too long.
+func overReads(err error) *proxy.Refusal {
+	over, _ := errors.AsType[*fair.OverError](err)
+	switch {
+	case over != nil && over.Level == fair.Step:
+		return proxy.NewRefusal(policy.StepLimit, "this step reads its refusals too often")
+	case over != nil && over.Level == fair.Repository:
+		return proxy.NewRefusal(policy.RepositoryLimit, "the steps of this repository read their refusals too often")
+	}
+	return proxy.NewRefusal(policy.Overloaded, "too many steps read their refusals at the moment")
 }
 
 // readOwnCredential reads the credential of a request that is for this proxy

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -186,5 +187,51 @@ func TestClosesAreDenials(t *testing.T) {
 	}
 	if _, body := s.dial(t).send(get("/denials", basic("other"))).answer("GET"); strings.Contains(body, "hello_invalid") {
 		t.Errorf("another step reads %s", body)
+	}
+}
+
+// stuck is a log that does not answer until it is released.
+type stuck struct {
+	release chan struct{}
+	reading atomic.Int32
+}
+
+func (l *stuck) Denials(ctx context.Context, p *identity.Principal, _ int) ([]audit.Event, error) {
+	if p.Step.UUID != "step-good" {
+		return nil, nil
+	}
+	l.reading.Add(1)
+	defer l.reading.Add(-1)
+	select {
+	case <-l.release:
+	case <-ctx.Done():
+	}
+	return nil, ctx.Err()
+}
+
+// TestDenialReadsAreShared: a step whose reads take long has one under way and
+// four that wait, and another step's is answered.
+func TestDenialReadsAreShared(t *testing.T) {
+	log := &stuck{release: make(chan struct{})}
+	s := start(t, func(s *stand, c *Config, _ *ListenerConfig) { c.Denials, c.Authenticator = log, s.keeper })
+	var flood []*client
+	for range 20 {
+		flood = append(flood, s.dial(t).send(get("/denials", good)))
+	}
+	over := 0
+	eventually(t, "the reads wait", func() bool { return log.reading.Load() == 1 && s.server.reading.Waiting() == 4 })
+	if resp, body := s.dial(t).send(get("/denials", basic("other"))).answer("GET"); resp.StatusCode != 200 {
+		t.Errorf("another step: %s %s", resp.Status, body)
+	}
+	close(log.release)
+	for _, c := range flood {
+		if resp, _ := c.answer("GET"); resp.StatusCode == 429 && resp.Header.Get("Sallyport-Reason") == "step_limit" {
+			over++
+		} else if resp.StatusCode != 200 {
+			t.Errorf("%s", resp.Status)
+		}
+	}
+	if over != 15 {
+		t.Errorf("%d of 20 reads were refused", over)
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -126,7 +127,7 @@ type Server struct {
 	waiting   waitingRoom
 	cleartext cleartext
 
-	reading     chan struct{} // holds one for each step that reads its refusals
+	reading     *fair.Limiter // steps that read their refusals
 	denialsRead atomic.Uint64
 
 	mu        sync.Mutex
@@ -168,7 +169,7 @@ func New(c Config) (*Server, error) {
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*conn]struct{}),
 		quiet:     make(chan struct{}),
-		reading:   make(chan struct{}, denialsAtOnce),
+		reading:   fair.New(denialReads),
 		waiting:   waitingRoom{most: c.MaxWaiting, perAddress: c.MaxWaitingOfOne, addresses: make(map[netip.Addr]*guest)},
 	}
 	for _, name := range c.Headers {

@@ -54,6 +54,7 @@ func host(addr netip.Addr) netip.Addr {
 func (r *waitingRoom) enter(c *conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.remove(c) // it may be in it
 	address := host(c.client.Addr())
 	g := r.addresses[address]
 	if g == nil {

@@ -210,3 +210,36 @@ func TestHostOfIPv6(t *testing.T) {
 		t.Error("what is one address")
 	}
 }
+
+// TestRefusedConnectionsAreBounded: connections that were refused and stay open
+// for their client to read count as without a request, so that one address cannot
+// hold the others out by them.
+func TestRefusedConnectionsAreBounded(t *testing.T) {
+	s := start(t, func(_ *stand, c *Config, _ *ListenerConfig) {
+		c.MaxConnections, c.MaxWaiting, c.MaxWaitingOfOne, c.LingerTimeout = 100, 50, 10, time.Minute
+	})
+	for range 90 {
+		c := s.dialFrom(t, "127.0.0.2").send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		if resp, _ := c.answer("GET"); resp.StatusCode != 400 {
+			t.Fatal(resp.Status)
+		}
+	}
+	eventually(t, "the oldest are closed", func() bool { return s.server.Waiting() <= 10 && s.server.Connections() <= 10 })
+	if resp, _ := s.dial(t).send("GET http://up.test/ HTTP/1.1\r\nHost: up.test\r\n" + good + "\r\n").answer("GET"); resp.StatusCode != 200 {
+		t.Errorf("another address: %s", resp.Status)
+	}
+}
+
+// eventually polls a condition that has no signal of its own.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(10 * time.Second); !ok(); {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}

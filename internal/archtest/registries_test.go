@@ -1,0 +1,132 @@
+package archtest
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// reached are the packages whose code runs for a client's request, and which so
+// may remember something for each key that a client chooses.
+var reached = []string{"proxy", "proxy/front", "proxy/goproxy", "proxy/dns", "identity/bitbucket", "identity/postgres", "internal/fair", "internal/totals", "internal/selftest"}
+
+// registries are the maps that live longer than a request: what bounds each, and
+// how it shrinks. A new one needs a line here, and a test that it shrinks.
+var registries = map[string]string{
+	"proxy.throttle.counts":                        "4,096 keys, made again each second: proxy.TestThrottleIsBounded",
+	"proxy.accounts.steps":                         "100,000 verified steps, forgotten after a day: proxy.TestAccountsAreBounded",
+	"proxy.accounts.repositories":                  "those of steps: proxy.TestAccountsAreBounded",
+	"proxy.Tracker.open":                           "limits.*.tunnels; an entry goes with its tunnel: cmd/sallyport.TestSoak",
+	"proxy.Tracker.requests":                       "limits.*.tunnels; an entry goes with its request",
+	"proxy.fairQueue.shares":                       "repositories with open tunnels that wait to be evaluated again; an entry goes when its queue is empty",
+	"internal/totals.Totals.counts":                "the reasons, a closed vocabulary",
+	"proxy/front.Server.listeners":                 "the configuration",
+	"proxy/front.Server.conns":                     "limits.max_connections",
+	"proxy/front.Server.allowed":                   "the configuration",
+	"proxy/front.waitingRoom.addresses":            "half of limits.max_connections; an address goes with its last connection",
+	"proxy/goproxy.pools.repositories":             "repositories with requests, until they are quiet: proxy/goproxy.TestInventedHosts",
+	"proxy/dns.Resolver.flights":                   "limits.*.max_concurrent_lookups: proxy/dns.TestSilentNamesOfAnother",
+	"proxy/dns.Resolver.queued":                    "limits.*.max_queued_requests: proxy/dns.TestSilentNamesOfAnother",
+	"proxy/dns.cache.entries":                      "10,000 names: proxy/dns.TestCacheIsBounded, proxy/dns.TestCacheShares",
+	"proxy/dns.cache.owners":                       "repositories with entries: proxy/dns.TestCacheShares",
+	"proxy/dns.health.failed":                      "64 servers",
+	"proxy/dns.settings.hosts":                     "the system's hosts file",
+	"identity/bitbucket.names.known":               "200,000 names that Bitbucket's API knows",
+	"identity/bitbucket.names.owners":              "those of known",
+	"identity/bitbucket.names.flights":             "repositories and deployments that signed tokens name; an entry goes with its lookup: identity/bitbucket.TestNameShares",
+	"identity/bitbucket.names.stale":               "those of known",
+	"identity/bitbucket.names.asked":               "4,096 repositories: identity/bitbucket.TestNameShares",
+	"identity/bitbucket.keySet.unknown":            "1,024 key ids of 256 bytes, for half a minute",
+	"identity/bitbucket.keyState.keys":             "the keys that the issuer publishes, of a document of at most 1 MiB",
+	"identity/bitbucket.shard.young":               "identity.cache, 10,000 verified tokens in two generations",
+	"identity/bitbucket.shard.old":                 "the same",
+	"identity/bitbucket.unadmitted.until":          "4,096 ended tokens: identity/bitbucket.TestUnadmittedIsBounded",
+	"identity/bitbucket.Authenticator.issuers":     "the configuration",
+	"identity/postgres.recent.young":               "two generations of verified tokens",
+	"identity/postgres.recent.old":                 "the same",
+	"identity/postgres.backlog.latest":             "10,000 entries that wait to be written",
+	"identity/postgres.revocationSet.steps":        "revocations in force, by an operator",
+	"identity/postgres.revocationSet.repositories": "the same",
+	"internal/fair.Limiter.repositories":           "repositories that hold or wait, and for two seconds after: internal/fair.TestForgets, internal/fair.TestShrinks",
+	"internal/fair.repository.steps":               "the same",
+}
+
+// notOfClients are maps in these packages that no client's request adds to.
+var notOfClients = []string{
+	"identity/bitbucket.Inspector.unread", "identity/bitbucket.probe.failed",
+	"identity/postgres.CoverageReport.Counts", "identity/postgres.watcher.told",
+	"internal/selftest.Status.Counts", "proxy.localAddresses.set",
+}
+
+// TestRegistriesAreListed: no package that a client's request reaches has a map
+// field that is not in the table with its bound.
+func TestRegistriesAreListed(t *testing.T) {
+	found := map[string]bool{}
+	for _, dir := range reached {
+		for name := range mapFields(t, filepath.Join("..", "..", dir)) {
+			found[dir+"."+name] = true
+		}
+	}
+	listed := maps.Clone(registries)
+	for _, name := range notOfClients {
+		listed[name] = "no client's"
+	}
+	for name := range found {
+		if listed[name] == "" {
+			t.Errorf("%s is a map: say in registries what bounds it, and test that it shrinks", name)
+		}
+	}
+	for name := range listed {
+		if !found[name] {
+			t.Errorf("%s is listed, and there is no such map", name)
+		}
+	}
+	if len(found) < 20 {
+		t.Errorf("the search is broken: %v", slices.Sorted(maps.Keys(found)))
+	}
+}
+
+// mapFields are the fields of a package's structs whose type is a map.
+func mapFields(t *testing.T, dir string) map[string]bool {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, entry := range entries {
+		if !strings.HasSuffix(entry.Name(), ".go") || strings.HasSuffix(entry.Name(), "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(dir, entry.Name()), nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok {
+				return true
+			}
+			s, ok := spec.Type.(*ast.StructType)
+			if !ok {
+				return true
+			}
+			for _, f := range s.Fields.List {
+				if _, isMap := f.Type.(*ast.MapType); !isMap {
+					continue
+				}
+				for _, name := range f.Names {
+					found[spec.Name.Name+"."+name.Name] = true
+				}
+			}
+			return true
+		})
+	}
+	return found
+}
