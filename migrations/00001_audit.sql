@@ -64,7 +64,7 @@ CREATE TABLE audit.events (
     -- More than a server writes, and less than a line of an export or a pack may have.
     -- A value that compresses well takes a hundredth on the disk: without a bound, a
     -- few rows keep every reader, and whoever seals, busy for good.
-    CONSTRAINT events_length CHECK (coalesce(octet_length(record), 0) + coalesce(octet_length(record_rest), 0) <= 3145728 AND pg_column_size(ROW(
+    CONSTRAINT events_length CHECK (octet_length(record) <= 3145728 AND octet_length(record_rest) <= 1048576 AND pg_column_size(ROW(
         writer, kind, issuer, credential_kind, workspace, repository, project, deployment, deployment_type, branch,
         client_address, listener, action, scheme, host, method, path, target_raw, verdict, mode, reason, rule, rules,
         exceptions, message, revision, commit, repository_revision, upstream_proxy, dialed_address, addresses, close_reason)) <= 1048576),

@@ -25,6 +25,11 @@ func TestLongEventsAreRefused(t *testing.T) {
 			t.Errorf("an event with a long %s: %v", name, err)
 		}
 	}
+	// What a record that follows from columns has behind them counts with them.
+	const addRest = `INSERT INTO audit.events (time, kind, writer, writer_sequence, record_rest) VALUES (now(), 'decision', $2, 1, '"attributes":{' || repeat('x', $1))`
+	if _, err := conn.Exec(t.Context(), addRest, 1<<20, writer); sqlState(err) != "23514" || !strings.Contains(err.Error(), "events_length") {
+		t.Errorf("an event with a long rest: %v", err)
+	}
 	mustExec(t, conn, addLong, 3<<20-100, 1<<19, writer) // more than any server writes
 }
 
