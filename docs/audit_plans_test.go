@@ -342,7 +342,7 @@ func TestQuestionTimes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Exec(t.Context(), "SET jit = off; SET work_mem = '64MB'"); err != nil { // as a migration sets it; a clone has not its template's settings
+	if _, err := conn.Exec(t.Context(), "SET jit = off; SET work_mem = '64MB'; SET random_page_cost = 1.1"); err != nil { // as a migration sets it; a clone has not its template's settings
 		t.Fatal(err)
 	}
 	for _, q := range append(questions(t, string(page)), auditQuestion{sql: egress}) {
@@ -371,12 +371,18 @@ func TestQuestionTimes(t *testing.T) {
 	}
 	timed("audit stats", func() error { _, err := asker.Totals(t.Context(), since, until, 20); return err })
 	for what, q := range map[string]auditlog.Question{
-		"audit query --repository":   {Repositories: []string{"11111111-0000-4000-8000-000000000001"}},
-		"audit query --verdict deny": {Verdicts: []string{"deny"}},
-		"audit query --host of one":  {Hosts: []string{"host-7.partner.example"}},
-		"audit query --host of none": {Hosts: []string{"nobody.example"}},
-		"audit query --step of none": {Steps: []string{"33333333-0000-4000-9000-ffffffffffff"}},
-		"audit query --decision":     {Decisions: []string{"019a0000-0000-7000-8000-000000000003"}},
+		"audit query --repository":        {Repositories: []string{"11111111-0000-4000-8000-000000000001"}},
+		"audit query --verdict deny":      {Verdicts: []string{"deny"}},
+		"audit query --host of one":       {Hosts: []string{"host-7.partner.example"}},
+		"audit query --host of none":      {Hosts: []string{"nobody.example"}},
+		"audit query --step of none":      {Steps: []string{"33333333-0000-4000-9000-ffffffffffff"}},
+		"audit query --reason of none":    {Reasons: []string{"none"}},
+		"audit query --rule of none":      {Rules: []string{"none"}},
+		"audit query --revision of none":  {Revisions: []string{"none"}},
+		"audit query --mode of none":      {Modes: []string{"none"}},
+		"audit query --workspace of none": {Workspaces: []string{"none"}},
+		"audit query --pipeline of none":  {Pipelines: []string{"33333333-0000-4000-9000-ffffffffffff"}},
+		"audit query --decision":          {Decisions: []string{"019a0000-0000-7000-8000-000000000003"}},
 	} {
 		q.Since, q.Until, q.Limit = since, until, 100
 		timed(what+", 100 rows at most", func() error {

@@ -21,7 +21,8 @@ import (
 type Asker struct {
 	connect *pgx.ConnConfig
 	conn    *pgx.Conn
-	maxFew  int // up to how many decisions are looked up one by one
+	maxFew  int  // up to how many decisions are looked up one by one
+	alone   bool // no second connection counts beside the first
 }
 
 // OpenAsker connects to the database with this connection string.
@@ -48,10 +49,12 @@ func OpenAsker(ctx context.Context, databaseURL string) (*Asker, error) {
 }
 
 // Close ends the connection.
-func (a *Asker) Close() {
+func (a *Asker) Close() { closeConn(a.conn) }
+
+func closeConn(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = a.conn.Close(ctx)
+	_ = conn.Close(ctx)
 }
 
 // Ask gives the rows that answer a question, as they come from the database: what

@@ -97,6 +97,11 @@ func TestStats(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	single := askerFor(t, db.URL(postgres.Auditor))
+	single.alone = true
+	if alone, err := single.Totals(t.Context(), begin, until, 5); err != nil || !cmp.Equal(alone, got) {
+		t.Errorf("one connection counts otherwise than two, %v:\n%s", err, cmp.Diff(got, alone))
+	}
 	if len(got.Writers) != 1 || got.Writers[0].Missing != 0 || got.Writers[0].Events != got.Events || got.Writers[0].EndedAt != nil || got.Writers[0].StartedAt == nil {
 		t.Errorf("writers: %+v", got.Writers)
 	}

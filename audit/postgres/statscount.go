@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -34,6 +35,10 @@ const (
 		FROM (SELECT kind, (time AT TIME ZONE 'UTC')::date AS day, count(*) AS events
 			FROM audit.events WHERE kind NOT IN ('decision', 'tunnel_closed', 'request_closed') AND time >= $1 AND time < $2 GROUP BY 1, 2) o`
 )
+
+func newSums() *sums {
+	return &sums{kinds: map[string]int64{}, reasons: map[ReasonCount]int64{}, days: map[string]*Day{}, origins: map[[2]string]*Origin{}, hosts: map[Destination]*Tally{}}
+}
 
 // sums are totals while they are made.
 type sums struct {
@@ -84,17 +89,53 @@ func (t *Tally) moved(sent, received int64) {
 	t.BytesSent, t.BytesReceived = t.BytesSent+sent, t.BytesReceived+received
 }
 
-// count fills in what the events themselves tell.
-func (s *Totals) count(ctx context.Context, tx pgx.Tx) error {
-	// What is joined and grouped fits memory: on a disk it takes many times as long.
-	// Few groups come of many rows, which the planner does not know: it would sort.
-	if _, err := tx.Exec(ctx, "SET LOCAL work_mem = '128MB'; SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_gather = 2"); err != nil {
+// What is joined and grouped fits memory: on a disk it takes many times as long.
+// Few groups come of many rows, which the planner does not know: it would sort.
+const countSettings = "SET LOCAL work_mem = '128MB'; SET LOCAL enable_sort = off"
+
+// ended is how many ends of one kind and day there are, of decisions from one place to
+// another.
+type ended struct {
+	kind, day      string
+	probe          bool
+	origin         Origin
+	to             Destination
+	events         int64
+	sent, received int64
+}
+
+// readEnds counts the ends of a period.
+func readEnds(ctx context.Context, tx pgx.Tx, since, until time.Time) ([]ended, error) {
+	if _, err := tx.Exec(ctx, countSettings); err != nil {
+		return nil, err
+	}
+	rows, err := tx.Query(ctx, endsSQL, since, until)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (ended, error) {
+		var e ended
+		err := row.Scan(&e.kind, &e.probe, &e.day, &e.origin.RepositoryUUID, &e.origin.DeploymentUUID, &e.origin.Repository, &e.origin.Deployment,
+			&e.to.Host, &e.to.Port, &e.events, &e.sent, &e.received)
+		return e, err
+	})
+}
+
+// happened counts events of a kind on a day.
+func (s *Totals) happened(m *sums, kind, day string, n int64) {
+	s.Events += n
+	m.kinds[kind] += n
+	m.day(day).Events += n
+}
+
+// count fills in what the decisions and the other events tell.
+func (s *Totals) count(ctx context.Context, tx pgx.Tx, m *sums) error {
+	if _, err := tx.Exec(ctx, countSettings); err != nil {
 		return err
 	}
-	m := sums{kinds: map[string]int64{}, reasons: map[ReasonCount]int64{}, days: map[string]*Day{}, origins: map[[2]string]*Origin{}, hosts: map[Destination]*Tally{}}
 	var verdict, reason, kind, day string
 	var passed, probe bool
-	var n, sent, received int64
+	var n int64
 	var origin Origin
 	var to Destination
 	each := func(sql string, into []any, add func()) error {
@@ -105,14 +146,8 @@ func (s *Totals) count(ctx context.Context, tx pgx.Tx) error {
 		_, err = pgx.ForEachRow(rows, into, func() error { add(); return nil })
 		return err
 	}
-	happened := func() {
-		s.Events += n
-		m.kinds[kind] += n
-		m.day(day).Events += n
-	}
 	if err := each(outcomesSQL, []any{&verdict, &reason, &passed, &probe, &day, &n}, func() {
-		kind = "decision"
-		happened()
+		s.happened(m, "decision", day, n)
 		if probe {
 			s.SelfTest.decided(verdict, passed, n)
 			return
@@ -130,24 +165,22 @@ func (s *Totals) count(ctx context.Context, tx pgx.Tx) error {
 	}); err != nil {
 		return err
 	}
-	if err := each(endsSQL, []any{&kind, &probe, &day, &origin.RepositoryUUID, &origin.DeploymentUUID, &origin.Repository, &origin.Deployment, &to.Host, &to.Port, &n, &sent, &received}, func() {
-		happened()
-		if probe {
-			s.SelfTest.moved(sent, received)
-			return
+	return each(othersSQL, []any{&kind, &day, &n}, func() { s.happened(m, kind, day, n) })
+}
+
+// ended adds what the ends tell.
+func (s *Totals) ended(m *sums, ends []ended) {
+	for _, e := range ends {
+		s.happened(m, e.kind, e.day, e.events)
+		if e.probe {
+			s.SelfTest.moved(e.sent, e.received)
+			continue
 		}
-		from, at := m.at(origin, to)
-		for _, t := range []*Tally{&s.Decided, &m.day(day).Tally, from, at} {
-			t.moved(sent, received)
+		from, at := m.at(e.origin, e.to)
+		for _, t := range []*Tally{&s.Decided, &m.day(e.day).Tally, from, at} {
+			t.moved(e.sent, e.received)
 		}
-	}); err != nil {
-		return err
 	}
-	if err := each(othersSQL, []any{&kind, &day, &n}, happened); err != nil {
-		return err
-	}
-	s.list(&m)
-	return nil
 }
 
 // list makes lists of what was added up.
@@ -198,7 +231,7 @@ const (
 )
 
 func (s *Totals) writers(ctx context.Context, tx pgx.Tx) error {
-	if _, err := tx.Exec(ctx, "SET LOCAL enable_sort = on; SET LOCAL max_parallel_workers_per_gather = 0"); err != nil {
+	if _, err := tx.Exec(ctx, "SET LOCAL enable_sort = on"); err != nil {
 		return err
 	}
 	rows, err := tx.Query(ctx, writersSQL, s.Since, s.Until)
