@@ -187,6 +187,9 @@ func fieldsOf(record []byte) [][2]string {
 		if json.Unmarshal(value, &text) != nil {
 			text = strings.TrimSpace(string(value))
 		}
+		if name == "duration" {
+			text += " microseconds"
+		}
 		list = append(list, [2]string{fmt.Sprint(name), text})
 	}
 	return list

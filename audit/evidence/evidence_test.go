@@ -137,7 +137,7 @@ func TestCounts(t *testing.T) {
 		"tables/approvals.csv":        `"self approved","no","","Ada {0a000000-0000-4000-8000-000000000001}"`,
 		"tables/policy_rejected.csv":  `"does_not_load"`,
 		"tables/writers.csv":          `LOST: it did not end by itself`,
-		"tables/without_writer.csv":   `"2026-10-24T04:00:00Z","2026-10-25T00:00:00Z","20h0m0s"`,
+		"tables/without_writer.csv":   `"2026-10-24T04:00:00Z","2026-10-25T00:00:00Z","20 h"`,
 		"tables/journals.csv":         `"3"`,
 		"tables/operator_actions.csv": `"emergency_stop","ops"`,
 		"tables/exports.csv":          `"audit query","sallyport_auditor","","7"`,

@@ -236,7 +236,7 @@ func TestSelfTests(t *testing.T) {
 	m.add("w", probe(150, at(24, 6), "allow", "policy_allowed", "x.refused.sallyport-self-test.invalid"),
 		&audit.Event{Time: at(24, 6), Kind: audit.KindSelfTest, Attributes: []audit.Attribute{{Name: "outcome", Value: "passed"}, {Name: "refused_decision_id", Value: id(150)}}})
 	m.seal(at(27, 0))
-	if report := tree(t, build(t, m, nil)); !strings.Contains(report["tables/self_tests.csv"], "THEY DIFFER") || !strings.Contains(report[reportFile], "1 runs are recorded as passed") {
+	if report := tree(t, build(t, m, nil)); !strings.Contains(report["tables/self_tests.csv"], "THEY DIFFER") || !strings.Contains(report[reportFile], "1 run is recorded as passed") {
 		t.Error(report["tables/self_tests.csv"])
 	}
 }

@@ -38,11 +38,11 @@ func TestBackdatedIntoAPeriod(t *testing.T) {
 		t.Errorf("%+v", last)
 	}
 	files := tree(t, after)
-	if row := `"2026-10-24T00:00:00.000000Z","2026-10-24T00:00:00.000000Z","2026-12-05T00:00:00.000000Z","1008h0m0s","true","1","1","no","` + writerD + `","2","2"`; !strings.Contains(files["tables/late_events.csv"], row) {
+	if row := `"2026-10-24T00:00:00.000000Z","2026-10-24T00:00:00.000000Z","2026-12-05T00:00:00.000000Z","42 d","true","1","1","no","` + writerD + `","2","2"`; !strings.Contains(files["tables/late_events.csv"], row) {
 		t.Errorf("%s\nwithout\n%s", files["tables/late_events.csv"], row)
 	}
 	first, _, _ := strings.Cut(files["report.html"], "<h2>Which criteria")
-	if want := "by up to 42 days and 0 hours, 1 of them after the end of the period"; !strings.Contains(first, want) {
+	if want := "by up to 42 d, 1 of them after the end of the period"; !strings.Contains(first, want) {
 		t.Errorf("the first page does not say %q", want)
 	}
 	var more []string

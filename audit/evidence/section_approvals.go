@@ -14,7 +14,7 @@ var approvalsSection = section{
 	kinds: []audit.Kind{audit.KindPolicyApproval},
 	begin: func() chapter { return &approvalsChapter{} },
 	text: `<p>After a commit began to decide, the server asks Bitbucket which pull request merged it into the branch, and who approved that. No activation waits for the answer. Accounts are compared by UUID. An approval by an author of any part of the change does not count, as far as Bitbucket knows the commits' authors; neither does one that was withdrawn. If one activation brings several commits, the worst outcome counts.</p>
-{{if .Commits}}<p>{{.Commits}} commits were activated in the period: {{.Approved}} with an approval by a non-author{{if .Not}}, <b>{{.Not}} without</b>{{end}}{{if .Open}}, {{.Open}} without a record: Bitbucket was not asked, or had not answered when the checkpoint was signed{{end}}.</p>
+{{if .Commits}}<p>{{n .Commits "commit was" "commits were"}} activated in the period: {{.Approved}} with an approval by a non-author{{if .Not}}, <b>{{.Not}} without</b>{{end}}{{if .Open}}, {{.Open}} without a record: Bitbucket was not asked, or had not answered when the checkpoint was signed{{end}}.</p>
 {{else}}<p>No commit was activated in the period.</p>
 {{end}}<p>The source is Bitbucket at the time of the query. This report does not examine whether an approval preceded the last change of the pull request; Bitbucket can be configured to reset approvals.</p>`,
 }

@@ -11,7 +11,7 @@ var exceptionsSection = section{
 	begin: func() chapter { return new(exceptionsChapter) },
 	text: `<p>The exceptions that the documents of the period's policies list, each with an owner, an end and perhaps a ticket. An exception without an owner, or without an end as a time in UTC, never applies.</p>
 <p><b>Uses</b> are the allowed decisions of the period to which the exception applied: it names the repository and the target, and was in force. The decision has the rules that allowed it. If another rule allows the same request, a use does not mean that the exception was needed. Uses are counted where the policy calls <code>lib.exceptions_for</code>; an exception that a rule reads in another way has no count.</p>
-{{if .Unlisted}}<p class="note">{{.Unlisted}} uses are of exceptions that no document lists; a rule constructed them.</p>{{end}}`,
+{{if .Unlisted}}<p class="note">{{n .Unlisted "use is" "uses are"}} of exceptions that no document lists; a rule constructed them.</p>{{end}}`,
 }
 
 // exceptionPlace is where an exception stands in a revision.

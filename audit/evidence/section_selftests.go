@@ -15,8 +15,8 @@ var selfTestsSection = section{
 	begin: func() chapter { return &selfTestsChapter{decisions: map[string]*said{}} },
 	text: `<p>Each instance of the server tests itself, by default once a day. It sends two probes through a listener like a step: policy must refuse one and allow the other, and the log must have both decisions. Probes have the origin <code>self_test</code> in the population.</p>
 {{if not .Runs}}<p class="result damaged">No self-test of the period is on record.</p>
-{{else}}<p>{{.Runs}} runs in the period: <b>{{.Failed}} failed</b>, {{.Inconclusive}} could not run (an emergency stop, limits, the log unavailable), {{.Passed}} passed{{if .Reported}}, <b>{{.Reported}} of them in report mode only</b>: policy would have refused the probe, but did not enforce it{{end}}. On {{.Days}} days of the period none passed.</p>
-{{end}}{{if .Differ}}<p class="result damaged">{{.Differ}} runs are recorded as passed, and the decisions in the population contradict that.</p>{{end}}
+{{else}}<p>{{n .Runs "run in" "runs in"}} the period: <b>{{.Failed}} failed</b>, {{.Inconclusive}} could not run (an emergency stop, limits, the log unavailable), {{.Passed}} passed{{if .Reported}}, <b>{{.Reported}} of them in report mode only</b>: policy would have refused the probe, but did not enforce it{{end}}. On {{n .Days "day of" "days of"}} the period none passed.</p>
+{{end}}{{if .Differ}}<p class="result damaged">{{n .Differ "run is" "runs are"}} recorded as passed, and the decisions in the population contradict that.</p>{{end}}
 <p>A passed run shows that the proxy refused, allowed and recorded at that moment. It does not test the refusal of private addresses, name lookups, or the verification of Bitbucket's tokens. A failed run was logged as an error; this log does not record the follow-up.</p>`,
 }
 

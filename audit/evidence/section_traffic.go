@@ -15,7 +15,7 @@ var destinationsSection = section{
 var denialsSection = section{
 	name: "denials", title: "What was refused", criteria: []string{"CC6.6", "CC6.1", "CC7.2"},
 	begin: func() chapter { return &refusalsChapter{name: "denials", title: "Refusals"} },
-	text:  `<p>{{.Count}} decisions refused. No connection to a target was opened for any of them. Without a known repository the client's address is shown.</p>`,
+	text:  `<p>{{n .Count "decision refused" "decisions refused"}}. No connection to a target was opened for any of them. Without a known repository the client's address is shown.</p>`,
 }
 
 var reportModeSection = section{
@@ -23,7 +23,7 @@ var reportModeSection = section{
 	begin: func() chapter {
 		return &refusalsChapter{name: "report_mode", title: "Report-mode findings", report: true}
 	},
-	text: `<p>{{.Count}} decisions allowed requests that policy would have refused, because the organization set report mode for them: the control recorded them and did not enforce.</p>`,
+	text: `<p>{{n .Count "decision allowed" "decisions allowed"}} requests that policy would have refused, because the organization set report mode for them: the control recorded them and did not enforce.</p>`,
 }
 
 // flow is what is counted of one target.

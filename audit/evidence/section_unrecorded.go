@@ -12,7 +12,7 @@ var unrecordedSection = section{
 	begin: func() chapter { return &unrecordedChapter{totals: map[[2]string]*said{}} },
 	text: `<p>Attempts without a credential, unreadable request heads and attempts over a rate or a limit have no event each, because anybody could fill the log with them. Each process records their number every ten minutes and at its end. The population does not include them.</p>
 {{if not .Intervals}}<p class="result damaged">The period has no totals: how many attempts were refused without an event of their own is not known.</p>
-{{else}}<p>{{.Total}} attempts in {{.Intervals}} intervals that ended in the period. An interval without any is recorded once an hour, as 0. A process that was killed lost the counts of ten minutes at most.{{if .Facts.Repositories}} They are of all repositories: their repository is not known.{{end}}</p>{{end}}`,
+{{else}}<p>{{n .Total "attempt in" "attempts in"}} {{n .Intervals "interval that" "intervals that"}} ended in the period. An interval without any is recorded once an hour, as 0. A process that was killed lost the counts of ten minutes at most.{{if .Facts.Repositories}} They are of all repositories: their repository is not known.{{end}}</p>{{end}}`,
 }
 
 type unrecordedChapter struct {

@@ -14,7 +14,7 @@ var writersSection = section{
 	begin: func() chapter { return new(writersChapter) },
 	text: `<p>Each process of the server is a writer: it numbers its events from 1 without gaps, begins with <code>writer_started</code> and ends with <code>writer_ended</code>. A writer without an end was killed, its machine failed, or it was still running when the checkpoint was signed; in the first two cases another writer records <code>writer_lost</code>. Events that a lost writer had not written are not in the log. No connection depended on them, except with <code>audit.on_outage: spool</code>; that machine's journal then has them.</p>
 <p>What a writer records about another writer, the database or a deployment is its report: that it was recorded is proven, and what it says is not. This is so for <code>writer_lost</code>, <code>events_lost</code>, <code>journal_replayed</code>, attestations, reconciliations and totals; the tables name the writer. Only the database adds <code>gap_declared</code>, exports, holds and retention, and a declared gap counts with a signature of the log's key alone.</p>
-<p>{{.Running}} writers were active in the period; {{.Lost}} of these were lost, {{.Open}} have no end yet. Missing numbers are in <a href="#missing">Is an event missing?</a></p>`,
+<p>{{n .Running "writer was" "writers were"}} active in the period; {{.Lost}} of these were lost, {{.Open}} have no end yet. Missing numbers are in <a href="#missing">Is an event missing?</a></p>`,
 }
 
 type writersChapter struct {
@@ -62,7 +62,7 @@ func (c *writersChapter) finish(f *Facts) []Table {
 	none := Table{Name: "without_writer", Title: "Times without any writer", Columns: []string{"from", "to", "duration"},
 		Note: "No process wrote to the log then: the proxy did not run, or could not reach its database before its start."}
 	for _, gap := range between(spans, f.Period) {
-		none.Rows = append(none.Rows, []string{gap.from.Format(time.RFC3339), gap.to.Format(time.RFC3339), gap.to.Sub(gap.from).Round(time.Second).String()})
+		none.Rows = append(none.Rows, []string{gap.from.Format(time.RFC3339), gap.to.Format(time.RFC3339), lengthOf(gap.to.Sub(gap.from))})
 	}
 	journals := Table{Name: "journals", Title: "Outages of the database: journals that were written to the log afterwards",
 		Columns: []string{"time", "by", "writer", "from", "to", "events", "allows", "damage", "kept_as"},

@@ -33,13 +33,13 @@ type committer struct {
 	tailsDone []string
 	// lostTails are the writers of those whose events are missing: this writer continues them.
 	lostTails   []string
-	lostSecrets []string // of lostTails, in the same order
-	back      chan comeback // from the goroutine that dials again
-	dialling  bool
-	failures  int  // since the last success
-	busy      bool // since the last beat
-	beats     int
-	clean     bool // the end of the writer is durable
+	lostSecrets []string      // of lostTails, in the same order
+	back        chan comeback // from the goroutine that dials again
+	dialling    bool
+	failures    int  // since the last success
+	busy        bool // since the last beat
+	beats       int
+	clean       bool // the end of the writer is durable
 }
 
 func newCommitter(writer, secret string) committer {

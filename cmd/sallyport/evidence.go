@@ -232,11 +232,11 @@ func tellBuilt(out io.Writer, dir string, b *evidence.Built, checkpoints, unanch
 	}
 	line("pack", "%s, %d files; report.html is for reading", dir, len(m.Files)+1)
 	line("period", "%s until before %s", when(m.Parameters.From), when(m.Parameters.To))
-	line("population", "%d decisions", m.Population)
+	line("population", "%s", withNoun(m.Population, "decision"))
 	if m.Probes > 0 {
 		line("", "%d of these are probes of the proxy's own self-tests", m.Probes)
 	}
-	line("sample", "%d decisions by the seed %s", len(m.Sample), audit.Text(m.Parameters.Seed, 100))
+	line("sample", "%s by the seed %s", withNoun(int64(len(m.Sample)), "decision"), audit.Text(m.Parameters.Seed, 100))
 	line("checkpoint", "size %d, signed %s", res.Leaves, when(m.Time))
 	if res.Anchored != nil {
 		line("anchored", "the checkpoint from outside of size %d holds", res.Anchored.Size)
@@ -270,4 +270,12 @@ func tellBuilt(out io.Writer, dir string, b *evidence.Built, checkpoints, unanch
 		return err
 	}
 	return notAnchored{}
+}
+
+// withNoun is a number with its noun.
+func withNoun(n int64, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
 }

@@ -82,7 +82,7 @@ func tellChecked(out io.Writer, r *evidence.Checked, o evidence.CheckOptions, gi
 	if m := r.Manifest; m != nil {
 		sound = m.Sound
 		b.line("period", "%s until before %s", when(m.Parameters.From), when(m.Parameters.To))
-		b.line("population", "%d decisions", m.Population)
+		b.line("population", "%s", withNoun(m.Population, "decision"))
 		b.line("files", "%d of %d bytes", r.Files, r.Bytes)
 		switch {
 		case r.SignedBy == "":
