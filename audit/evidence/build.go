@@ -180,6 +180,9 @@ func (b *builder) report(context.Context) error {
 	if err := writeJSON(&text, &b.facts); err != nil {
 		return err
 	}
+	if text.Len() > maxFacts {
+		return fmt.Errorf("the facts of this period have %d bytes, and at most %d can be checked: make packs of shorter periods, or of fewer repositories", text.Len(), maxFacts)
+	}
 	if err := b.folder.write(factsFile, -1, func(o *output) error { _, err := o.Write(text.Bytes()); return err }); err != nil {
 		return err
 	}

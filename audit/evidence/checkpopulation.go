@@ -92,6 +92,9 @@ func (c *checker) decisions(use func(*prepared) error) error {
 	if listed.Content == nil {
 		return wrong("%s: the manifest does not say what is in %s", manifestName, populationFile)
 	}
+	if listed.Content.Size < 0 || listed.Content.Size/maxCompression > listed.Size {
+		return wrong("%s: it is said to hold %d bytes in %d: no population is as alike", populationFile, listed.Content.Size, listed.Size)
+	}
 	zip, err := gzip.NewReader(bufio.NewReaderSize(file, 1<<17))
 	if err != nil {
 		return wrong("%s: it cannot be decompressed: %v", populationFile, err)
@@ -101,10 +104,7 @@ func (c *checker) decisions(use func(*prepared) error) error {
 	in.Buffer(make([]byte, 1<<18), maxLine)
 	first := int64(1)
 	next := func() (func() ([]prepared, error), error) {
-		var lines [][]byte
-		for len(lines) < batchSize && in.Scan() {
-			lines = append(lines, bytes.Clone(in.Bytes()))
-		}
+		lines := nextLines(in)
 		if len(lines) == 0 {
 			return nil, nil
 		}
@@ -125,6 +125,20 @@ func (c *checker) decisions(use func(*prepared) error) error {
 	}
 	return nil
 }
+
+// nextLines reads the lines of the next batch; none: there are no more.
+func nextLines(in *bufio.Scanner) (lines [][]byte) {
+	for size := 0; len(lines) < batchSize && size < batchBytes && in.Scan(); {
+		lines = append(lines, bytes.Clone(in.Bytes()))
+		size += len(in.Bytes())
+	}
+	return lines
+}
+
+// maxCompression bounds how many times its size a compressed file may hold. Each
+// decision has an id of its own, so that a population shrinks to a tenth or so; a
+// file of zeros shrinks to a thousandth.
+const maxCompression = 200
 
 // batch prepares lines of the population, of which the first is number n.
 func (c *checker) batch(n int64, lines [][]byte) ([]prepared, error) {

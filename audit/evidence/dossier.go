@@ -126,13 +126,8 @@ func writeJSON(w io.Writer, v any) error {
 // readDossier reads what writeJSON wrote.
 func readDossier(text []byte) (*Dossier, error) {
 	d := new(Dossier)
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(d); err != nil {
+	if err := readJSON(text, d); err != nil {
 		return nil, fmt.Errorf("it is no dossier: %w", err)
-	}
-	if decoder.More() {
-		return nil, errors.New("it is no dossier: something follows its end")
 	}
 	if !isID(d.ID) || len(d.Records) < 1 || len(d.Records) > 2 {
 		return nil, errors.New("it is no dossier: it has an id, and one or two records")

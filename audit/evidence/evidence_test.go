@@ -350,6 +350,17 @@ func firstSample(files map[string]string) string {
 // resign makes a manifest in which one file is what it is now.
 func resign(t *testing.T, dir string, good map[string]string, name, edited string) {
 	t.Helper()
+	content := edited
+	if name == populationFile {
+		content = unzip(t, edited)
+	}
+	resignAs(t, dir, good, name, edited, content)
+}
+
+// resignAs is resign for a file of which the manifest says that it holds this content,
+// if it is compressed.
+func resignAs(t *testing.T, dir string, good map[string]string, name, edited, content string) {
+	t.Helper()
 	m, _, err := openManifest([]byte(good[manifestName]), []audit.Key{signer(t).Key()}, false)
 	if err != nil {
 		t.Fatal(err)
@@ -358,8 +369,7 @@ func resign(t *testing.T, dir string, good map[string]string, name, edited strin
 		if m.Files[i].Path == name {
 			m.Files[i].Size, m.Files[i].Digest = int64(len(edited)), hexDigest(edited)
 			if m.Files[i].Content != nil {
-				text := unzip(t, edited)
-				m.Files[i].Content = &Content{int64(len(text)), hexDigest(text)}
+				m.Files[i].Content = &Content{int64(len(content)), hexDigest(content)}
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,13 +121,8 @@ func claimedKey(text []byte) []audit.Key {
 
 func readManifest(body []byte) (*Manifest, error) {
 	m := new(Manifest)
-	decoder := json.NewDecoder(bytes.NewReader(body))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(m); err != nil {
+	if err := readJSON(body, m); err != nil {
 		return nil, fmt.Errorf("the manifest cannot be read: %w", err)
-	}
-	if decoder.More() {
-		return nil, errors.New("the manifest cannot be read: something follows its end")
 	}
 	if m.Format != format {
 		return nil, fmt.Errorf("the pack is of format %d, and this program knows %d: use the version that made it (%.100q)", m.Format, format, m.Tool)
@@ -158,10 +154,10 @@ func isPath(p string) bool {
 
 // file is the entry of a path.
 func (m *Manifest) file(name string) (File, bool) {
-	for _, f := range m.Files {
-		if f.Path == name {
-			return f, true
-		}
+	// They are in the order of their paths: readManifest and folder.listed see to it.
+	i, found := slices.BinarySearchFunc(m.Files, name, func(f File, name string) int { return strings.Compare(f.Path, name) })
+	if !found {
+		return File{}, false
 	}
-	return File{}, false
+	return m.Files[i], true
 }

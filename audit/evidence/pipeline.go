@@ -36,6 +36,11 @@ func prepare(p Pair) prepared {
 // batchSize is how many decisions are prepared by one goroutine at a time.
 const batchSize = 256
 
+// batchBytes bounds what such a batch has, but for its last decision: a login that
+// may record can make each of its events three megabytes, and a pack's lines are as
+// long as its maker likes.
+const batchBytes = 4 << 20
+
 // parcel is a batch on its way.
 type parcel struct {
 	make func() ([]prepared, error)

@@ -63,7 +63,7 @@ func (b *builder) decisions(ctx context.Context) error {
 	}()
 	from := 0
 	next := func() (func() ([]prepared, error), error) {
-		first, last := from, min(from+batchSize, len(b.spool.list))
+		first, last := from, b.spool.batchEnd(from)
 		if from = last; first == last {
 			return nil, nil
 		}

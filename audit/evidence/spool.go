@@ -121,6 +121,15 @@ func (s *spool) finish() error {
 	return s.err
 }
 
+// batchEnd is where the batch ends that begins at a place in the order.
+func (s *spool) batchEnd(from int) int {
+	size, to := 0, from
+	for ; to < len(s.list) && to-from < batchSize && size < batchBytes; to++ {
+		size += int(s.list[to].record.length) + int(s.list[to].end.length)
+	}
+	return to
+}
+
 // batch reads the decisions from one place in the order to before another.
 func (s *spool) batch(from, to int) ([]Pair, error) {
 	pairs := make([]Pair, 0, to-from)
