@@ -88,16 +88,50 @@ func OpenCheckpoint(signed []byte, keys ...Key) (Checkpoint, Key, error) {
 	if err != nil {
 		return Checkpoint{}, "", err
 	}
+	signers := SignerNames(signed)
 	for _, k := range keys {
+		if !slices.ContainsFunc(signers, k.isNamed) || k.Origin() != c.Origin {
+			continue
+		}
 		v := k.verifier()
-		if v == nil || k.Origin() != c.Origin {
+		if v == nil {
 			continue
 		}
 		if n, err := note.Open(signed, note.VerifierList(v)); err == nil && len(n.Sigs) > 0 {
 			return c, k, nil
 		}
 	}
-	return Checkpoint{}, "", fmt.Errorf("the checkpoint of size %d of %s is signed by none of the keys %q", c.Size, c.Origin, keys)
+	more := ""
+	if n := len(keys) - maxListedKeys; n > 0 {
+		keys, more = keys[:maxListedKeys], fmt.Sprintf(" and %d more", n)
+	}
+	return Checkpoint{}, "", fmt.Errorf("the checkpoint of size %d of %s is signed by none of the keys %q%s", c.Size, c.Origin, keys, more)
+}
+
+// maxListedKeys bounds the keys in an error: a login that may record names any number.
+const maxListedKeys = 10
+
+// SignerNames returns how the keys begin that a signed note names in its signature
+// lines: ORIGIN+HASH+. It verifies nothing. Of many keys it says which are worth
+// trying: a login that may record can add any number of keys to a log.
+func SignerNames(signed []byte) (names []string) {
+	_, lines, _ := bytes.Cut(signed, []byte("\n\n"))
+	for line := range bytes.Lines(lines) {
+		name, signature, ok := bytes.Cut(bytes.TrimPrefix(line, []byte(signatureMark)), []byte(" "))
+		if !ok || len(signature) < 8 {
+			continue
+		}
+		var hash [6]byte // of eight characters in base64
+		if _, err := base64.StdEncoding.Decode(hash[:], signature[:8]); err == nil {
+			names = append(names, fmt.Sprintf("%s+%x+", name, hash[:4]))
+		}
+	}
+	return names
+}
+
+// isNamed takes a hash in capitals too, as golang.org/x/mod/sumdb/note does.
+func (k Key) isNamed(signer string) bool {
+	return len(k) > len(signer) && strings.EqualFold(string(k[:len(signer)]), signer)
 }
 
 // Compare orders checkpoints of one log: by size, and those of one size by the time

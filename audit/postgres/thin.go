@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -45,7 +47,7 @@ func (r *Retention) ThinCheckpoints(ctx context.Context, dry bool) (thinned int6
 
 // thinner decides which checkpoints may go, in their order.
 type thinner struct {
-	keys   []audit.Key
+	keys   map[string][]audit.Key      // by how they begin
 	after  int64                       // the number of the last one that was read
 	latest map[audit.Key]thinCandidate // by key
 	due    []int64
@@ -61,7 +63,11 @@ type thinCandidate struct {
 
 // next takes a checkpoint whose note is as it was signed.
 func (t *thinner) next(number int64, note []byte) {
-	c, key, err := audit.OpenCheckpoint(note, t.keys...)
+	var keys []audit.Key
+	for _, name := range audit.SignerNames(note) {
+		keys = append(keys, t.keys[name]...)
+	}
+	c, key, err := audit.OpenCheckpoint(note, keys...)
 	if err != nil {
 		return
 	}
@@ -93,19 +99,24 @@ func (r *Retention) readThinnable(ctx context.Context, t *thinner) (more bool, e
 
 // namedKeys are the keys that the log names. That a key is named gives it nothing:
 // checkpoints of one key are compared with each other alone.
-func (r *Retention) namedKeys(ctx context.Context) ([]audit.Key, error) {
-	rows, err := r.conn.Query(ctx, `SELECT record FROM audit.events WHERE kind = $1`, audit.KindSigningKey)
+func (r *Retention) namedKeys(ctx context.Context) (map[string][]audit.Key, error) {
+	rows, err := r.conn.Query(ctx, `SELECT record FROM audit.events WHERE kind = $1 AND octet_length(record) <= $2`, audit.KindSigningKey, maxRegistration)
 	if err != nil {
 		return nil, err
 	}
-	var keys []audit.Key
+	keys := make(map[string][]audit.Key)
+	add := func(k audit.Key) {
+		origin, rest, _ := strings.Cut(string(k), "+")
+		hash, _, ok := strings.Cut(rest, "+")
+		if name := origin + "+" + strings.ToLower(hash) + "+"; ok && !slices.Contains(keys[name], k) {
+			keys[name] = append(keys[name], k)
+		}
+	}
 	var record []byte
 	_, err = pgx.ForEachRow(rows, []any{&record}, func() error {
 		if named, ok := audit.RegistrationOf(record); ok {
-			keys = append(keys, named.Key)
-			if named.Previous != "" {
-				keys = append(keys, named.Previous)
-			}
+			add(named.Key)
+			add(named.Previous)
 		}
 		return nil
 	})

@@ -1,0 +1,72 @@
+package postgres
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// TestHostileDatabases: whatever the database is called, and however it sorts, the log
+// is installed, written, sealed and verified in it, or its encoding is refused.
+func TestHostileDatabases(t *testing.T) {
+	t.Parallel()
+	template := database(t)
+	admin := connection(t, template.URL(""))
+	for name, c := range map[string]struct{ database, options, refused string }{
+		"a name with quotes":    {`it's %s $1 \ ${HOME}"; DROP TABLE audit.events; --`, ``, ""},
+		"a name with a newline": {"a\nb\tc=d&host=elsewhere?x#y", ``, ""},
+		"a Turkish sort order":  {"attack_turkish", `LOCALE_PROVIDER icu ICU_LOCALE 'tr-TR'`, ""},
+		"an odd sort order":     {"attack_kn", `LOCALE_PROVIDER icu ICU_LOCALE 'en-u-kn-true-ks-level1'`, ""},
+		"Latin 1":               {"attack_latin", `ENCODING 'LATIN1' LOCALE 'C'`, "UTF8"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mustExec(t, admin, `CREATE DATABASE `+pgx.Identifier{c.database}.Sanitize()+` TEMPLATE template0 `+c.options)
+			at := func(role string) string {
+				u, err := url.Parse(template.URL(role))
+				if err != nil {
+					t.Fatal(err)
+				}
+				u.Path = "/" + c.database
+				return u.String()
+			}
+			err := migrate(t.Context(), at(""))
+			if c.refused != "" {
+				if err == nil || !strings.Contains(err.Error(), c.refused) {
+					t.Errorf("%v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := logFor(t, at(postgres.Writer), nil)
+			record(t, l, decision("allow", 1))
+			key := newKey(t, "")
+			s := sealerFor(t, at(postgres.Writer), l, withKey(key))
+			seal(t, s)
+			shut(t, l)
+			seal(t, s)
+			r, err := OpenReader(t.Context(), at(postgres.Auditor))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			v, err := audit.NewVerification(audit.Trust{Keys: []audit.Key{key.Key()}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.Walk(t.Context(), v, nil); err != nil || !v.Report().Sound() {
+				t.Errorf("%v %+v", err, v.Report())
+			}
+			schema, err := r.Schema(t.Context())
+			if err != nil || len(schema.Differences()) > 0 {
+				t.Errorf("%v %v", err, schema.Differences())
+			}
+		})
+	}
+}
