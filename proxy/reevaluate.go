@@ -106,7 +106,7 @@ func (r *Reevaluator) Status() ReevaluationStatus {
 func (r *Reevaluator) Run(ctx context.Context) {
 	var workers sync.WaitGroup
 	defer workers.Wait()
-	defer context.AfterFunc(ctx, r.queue.close)()
+	defer r.queue.close()
 	for range r.config.Workers {
 		workers.Go(func() {
 			for item, ok := r.queue.wait(); ok; item, ok = r.queue.wait() {
