@@ -32,15 +32,15 @@ type Death struct {
 func (d *Death) Error() string {
 	switch d.Cause {
 	case OutOfTime:
-		return "its time is over: it ran for more than " + d.Limit
+		return "exceeded the time limit of " + d.Limit
 	case OutOfMemory:
-		return "it needs too much memory: more than " + d.Limit
+		return "exceeded the memory limit of " + d.Limit
 	case OutOfStack:
-		return "it nests too deeply: its stack needs more than " + d.Limit
+		return "exceeded the stack limit of " + d.Limit + ": something is nested too deeply"
 	case BadReply:
-		return "its answer is too long: more than " + d.Limit
+		return "exceeded the result limit of " + d.Limit
 	}
-	return "it crashed its worker process"
+	return "ended its worker process"
 }
 
 // Quarantined reports that a call was refused because calls with the same blame
@@ -51,7 +51,7 @@ type Quarantined struct {
 }
 
 func (q *Quarantined) Error() string {
-	return fmt.Sprintf("%v; it is not executed again before %s", q.Death, q.Until.UTC().Format(time.RFC3339))
+	return fmt.Sprintf("%v; not executed again before %s", q.Death, q.Until.UTC().Format(time.RFC3339))
 }
 
 func (q *Quarantined) Unwrap() error { return q.Death }

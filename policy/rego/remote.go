@@ -26,14 +26,14 @@ type Workers interface {
 // defaultWorkers are those of sets that are loaded without any.
 var defaultWorkers = sync.OnceValue(func() Workers { return worker.New(worker.Config{}) })
 
-// Limits of one request to a worker. An evaluation has its deadline; what loads a
-// policy has these, and is killed when it makes no progress for [quiet].
-const (
-	documentsLimit = 2 * time.Minute
-	inspectLimit   = 20 * time.Second
-	compileLimit   = 10 * time.Second
-	quiet          = testTimeout + time.Second
-)
+// loadLimits bound the requests that load a policy. A worker that has not answered
+// in time, or shows no progress for quiet, is killed.
+type loadLimits struct {
+	documents, inspect, compile, quiet time.Duration
+}
+
+// limits are those of this program. Tests of this package shorten them.
+var limits = loadLimits{documents: 2 * time.Minute, inspect: 20 * time.Second, compile: 10 * time.Second, quiet: testTimeout + time.Second}
 
 // lastEnvironment numbers environments, so that a worker never takes one for another.
 var lastEnvironment atomic.Uint64
@@ -125,14 +125,14 @@ func unitMessage(ask byte, key uint64, u *unit, r unitRequest) []byte {
 }
 
 // ask sends a request about a unit and reads the reply into answer.
-func (l *loader) ask(ctx context.Context, ask byte, key uint64, u *unit, r unitRequest, limits worker.Call, answer any) error {
-	limits.Request = unitMessage(ask, key, u, r)
-	limits.MaxReply = maxReply
+func (l *loader) ask(ctx context.Context, ask byte, key uint64, u *unit, r unitRequest, call worker.Call, answer any) error {
+	call.Request = unitMessage(ask, key, u, r)
+	call.MaxReply = maxReply
 	if ask != askCompile { // a client may wait for that
-		limits.Class = worker.Background
+		call.Class = worker.Background
 	}
-	limits.Share = shareOf(u)
-	reply, err := l.do(ctx, u, key, &limits)
+	call.Share = shareOf(u)
+	reply, err := l.do(ctx, u, key, &call)
 	if err != nil {
 		return err
 	}
@@ -164,11 +164,11 @@ func blameOf(u *unit) string {
 func faultOf(u *unit, what string, err error) error {
 	if q, ok := errors.AsType[*worker.Quarantined](err); ok {
 		file, line := u.marked(q.Death.Mark)
-		return &faultError{Error{File: file, Line: line, Column: 1, Message: fmt.Sprintf("%s: %s: %v", unitName(u), what, q)}, err}
+		return &faultError{Error{File: file, Line: line, Column: 1, Message: fmt.Sprintf("%s: %s %v", unitName(u), what, q)}, err}
 	}
 	if d, ok := errors.AsType[*worker.Death](err); ok {
 		file, line := u.marked(d.Mark)
-		return &faultError{Error{File: file, Line: line, Column: 1, Message: fmt.Sprintf("%s: %s: %v", unitName(u), what, d)}, err}
+		return &faultError{Error{File: file, Line: line, Column: 1, Message: fmt.Sprintf("%s: %s %v", unitName(u), what, d)}, err}
 	}
 	return err
 }
@@ -200,11 +200,11 @@ func (l *loader) readDocumentsApart(ctx context.Context) error {
 	for _, f := range l.documents {
 		u.sources = append(u.sources, source{path: f.Path}) // for marks
 	}
-	err := l.ask(ctx, askDocuments, l.environment.full, nil, unitRequest{}, worker.Call{Limit: documentsLimit, Quiet: quiet}, &r)
+	err := l.ask(ctx, askDocuments, l.environment.full, nil, unitRequest{}, worker.Call{Limit: limits.documents, Quiet: limits.quiet}, &r)
 	if isDeath(err) {
 		d, _ := errors.AsType[*worker.Death](err)
 		file, _ := u.marked(d.Mark)
-		l.fail(Error{File: file, Line: 1, Column: 1, Message: "reading the document: " + d.Error()})
+		l.fail(Error{File: file, Line: 1, Column: 1, Message: "reading the document " + d.Error()})
 		return nil
 	}
 	if err != nil {
@@ -238,9 +238,9 @@ func dataOf(text []byte) (ast.Object, error) {
 // inspectApart checks a unit in a worker. What is wrong becomes errors of the loader.
 func (l *loader) inspectApart(ctx context.Context, u *unit) error {
 	var r inspected
-	err := l.ask(ctx, askInspect, l.environment.full, u, unitRequest{}, worker.Call{Limit: inspectLimit}, &r)
+	err := l.ask(ctx, askInspect, l.environment.full, u, unitRequest{}, worker.Call{Limit: limits.inspect}, &r)
 	if isDeath(err) {
-		l.fail(asError(l.placeOfDeath(ctx, u, l.environment.full, warmUpQuestion().json, warmUpDeadline, "checking it", err)))
+		l.fail(asError(l.placeOfDeath(ctx, u, l.environment.full, warmUpQuestion().json, warmUpDeadline, "the check", err)))
 		return nil
 	}
 	if err != nil {
@@ -254,9 +254,9 @@ func (l *loader) inspectApart(ctx context.Context, u *unit) error {
 // lintApart says what in a unit deserves a look.
 func (l *loader) lintApart(ctx context.Context, u *unit) error {
 	var r inspected
-	err := l.ask(ctx, askLint, l.environment.full, u, unitRequest{}, worker.Call{Limit: inspectLimit}, &r)
+	err := l.ask(ctx, askLint, l.environment.full, u, unitRequest{}, worker.Call{Limit: limits.inspect}, &r)
 	if isDeath(err) {
-		l.fail(asError(faultOf(u, "checking it", err)))
+		l.fail(asError(faultOf(u, "the check", err)))
 		return nil
 	}
 	if err != nil {
@@ -270,11 +270,11 @@ func (l *loader) lintApart(ctx context.Context, u *unit) error {
 // that failed.
 func (l *loader) testApart(ctx context.Context, u *unit, report *TestReport) (covered, lines int, err error) {
 	var r tested
-	err = l.ask(ctx, askTest, l.environment.full, u, unitRequest{Deadline: l.testsTime}, worker.Call{Limit: l.testsTime + quiet, Quiet: quiet}, &r)
+	err = l.ask(ctx, askTest, l.environment.full, u, unitRequest{Deadline: l.testsTime}, worker.Call{Limit: l.testsTime + limits.quiet, Quiet: limits.quiet}, &r)
 	if d, ok := errors.AsType[*worker.Death](err); ok {
 		file, line := u.marked(d.Mark)
 		report.Results = append(report.Results, TestResult{
-			File: file, Line: line, Package: packageText(u.testPkg()), Name: "here", Message: d.Error(),
+			File: file, Line: line, Package: packageText(u.testPkg()), Name: "at this place", Message: "it " + d.Error(),
 		})
 		return 0, 0, nil
 	}
@@ -312,12 +312,12 @@ type remoteProgram struct {
 // compileApart compiles a repository's policy in a worker.
 func (l *loader) compileApart(ctx context.Context, u *unit) (*remoteProgram, error) {
 	p := &remoteProgram{loader: l, unit: u, blame: blameOf(u)}
-	err := l.ask(ctx, askCompile, l.environment.lean, u, unitRequest{}, worker.Call{Limit: compileLimit, Blame: p.blame}, &p.compiled)
+	err := l.ask(ctx, askCompile, l.environment.lean, u, unitRequest{}, worker.Call{Limit: limits.compile, Blame: p.blame}, &p.compiled)
 	if isDeath(err) {
-		return nil, l.placeOfDeath(ctx, u, l.environment.lean, warmUpQuestion().json, warmUpDeadline, "compiling it", err)
+		return nil, l.placeOfDeath(ctx, u, l.environment.lean, warmUpQuestion().json, warmUpDeadline, "compilation", err)
 	}
 	if err != nil {
-		return nil, faultOf(u, "compiling it", err)
+		return nil, faultOf(u, "compilation", err)
 	}
 	slices.Sort(p.Names)
 	return p, nil
@@ -336,10 +336,10 @@ func (p *remoteProgram) evaluate(ctx context.Context, q *question, deadline time
 		Limit: deadline, MaxReply: maxEvaluationReply, Class: p.loader.class(),
 	})
 	if isDeath(err) {
-		return nil, p.loader.placeOfDeath(ctx, p.unit, key, q.json, deadline, "evaluating it", err)
+		return nil, p.loader.placeOfDeath(ctx, p.unit, key, q.json, deadline, "evaluation", err)
 	}
 	if err != nil {
-		return nil, faultOf(p.unit, "evaluating it", err)
+		return nil, faultOf(p.unit, "evaluation", err)
 	}
 	a, err := readAnswered(reply)
 	if err != nil {
@@ -382,7 +382,7 @@ func (p *remoteProgram) explain(ctx context.Context, input []byte) (results, []E
 	var x explainedUnit
 	err := p.loader.ask(ctx, askExplain, p.loader.environment.lean, p.unit, unitRequest{Input: input}, worker.Call{Limit: explainDeadline}, &x)
 	if err != nil {
-		return nil, nil, faultOf(p.unit, "explaining it", err)
+		return nil, nil, faultOf(p.unit, "explanation", err)
 	}
 	a, err := readAnswered(x.Answer)
 	if err != nil {
@@ -400,7 +400,7 @@ func (p *remoteProgram) whereItHangs(ctx context.Context, q *question, deadline 
 	var at placed
 	err := p.loader.ask(ctx, askPlace, p.loader.environment.lean, p.unit, unitRequest{Input: q.json, Deadline: deadline}, worker.Call{Limit: deadline}, &at)
 	if err != nil {
-		return faultOf(p.unit, "evaluating it", err)
+		return faultOf(p.unit, "evaluation", err)
 	}
 	if at.File == "" {
 		return nil

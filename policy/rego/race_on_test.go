@@ -1,0 +1,6 @@
+//go:build race
+
+package rego
+
+// raceFactor is how much more memory tests of this build may take.
+const raceFactor = 12
