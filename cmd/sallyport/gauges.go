@@ -28,6 +28,7 @@ func (s *server) gauges() {
 		return float64(len(s.policy.ending(time.Now())))
 	})
 	s.candidateMetrics()
+	s.workerMetrics()
 	m.Counter("sallyport_reevaluations_total", "Evaluations of open tunnels and requests by a changed policy.", func() float64 { return float64(s.reevaluator.Status().Evaluated) })
 	m.Gauge("sallyport_reevaluation_last_duration_seconds", "Duration of the latest reevaluation of all open tunnels and requests.", func() float64 { return s.reevaluator.Status().Took.Seconds() })
 	m.Gauge("sallyport_reevaluations_pending", "Evaluations of open tunnels and requests that wait for their repository's turn.", func() float64 { return float64(s.reevaluator.Status().Pending) })

@@ -16,6 +16,7 @@ import (
 
 	audit "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/worker"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/policy/source"
@@ -37,6 +38,8 @@ type policySource interface {
 // policyHolder keeps the engine at the latest good revision of the source.
 type policyHolder struct {
 	engine    *rego.Engine
+	workers   *worker.Pool
+	deaths    chan policyDeath // that are to be recorded
 	source    policySource
 	poll      time.Duration
 	maxAge    time.Duration // 0: none
@@ -79,6 +82,7 @@ func newPolicyHolder(cfg *config.Config, log *slog.Logger) (*policyHolder, error
 	}
 	p := &policyHolder{
 		engine:  new(rego.Engine),
+		deaths:  make(chan policyDeath, maxDeaths),
 		options: rego.Options{Names: names, Deadline: cfg.Policy.EvaluationTimeout},
 		maxAge:  cfg.Policy.MaxAge,
 		notice:  cfg.Policy.ExceptionNotice,
@@ -87,6 +91,8 @@ func newPolicyHolder(cfg *config.Config, log *slog.Logger) (*policyHolder, error
 		log:     log,
 		refused: map[refusalKind]int{},
 	}
+	p.workers = p.newWorkers(cfg)
+	p.options.Workers = p.workers
 	var err error
 	if p.source, p.poll, err = newPolicySource(cfg); err != nil {
 		return nil, err
@@ -108,6 +114,7 @@ func (s *server) loadPolicy(ctx context.Context) error {
 	if s.policy, err = newPolicyHolder(s.config, s.log.With("component", "policy")); err != nil {
 		return err
 	}
+	s.atClose(s.policy.workers.Close)
 	s.policy.notify = s.notify
 	return s.policy.begin(ctx)
 }
@@ -221,6 +228,8 @@ func (p *policyHolder) follow(ctx context.Context, reload <-chan os.Signal) {
 			p.notify.reloading()
 			p.refresh(ctx, true)
 			p.notify.ready("serving")
+		case death := <-p.deaths:
+			p.recordDeath(ctx, death)
 		case <-ticker.C:
 			p.refresh(ctx, false)
 			ticker.Reset(untilNextLook(p.poll, time.Duration(p.looked.Load())))

@@ -289,6 +289,7 @@ func (s *server) watch() {
 	}
 	s.admin.AddDetail("audit", s.auditDetail)
 	s.admin.AddDetail("policy", s.policy.detail)
+	s.admin.AddDetail("policy_workers", s.workersDetail)
 	s.admin.AddDetail("identity", func() any { return identityDetail(s.authenticator.Status()) })
 	s.admin.AddDetail("identity_store", s.storeDetail)
 	s.admin.AddDetail("emergency_stop", func() any { return s.stop.state() })

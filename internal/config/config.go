@@ -122,6 +122,7 @@ type Policy struct {
 	Git       *Git
 	// EvaluationTimeout bounds the evaluation of one decision; past it the answer is deny.
 	EvaluationTimeout time.Duration
+	Workers           PolicyWorkers
 	// Candidate is nil where none is evaluated.
 	Candidate *Candidate
 	Approvals Approvals
@@ -129,6 +130,18 @@ type Policy struct {
 	ExceptionNotice time.Duration
 	// MaxAge is how long a revision decides after its source was last seen to offer it; 0 is without an end.
 	MaxAge time.Duration
+}
+
+// PolicyWorkers bounds the processes that execute what repositories wrote.
+type PolicyWorkers struct {
+	// Processes is how many there are at most; 0: two for each processor, and at least four.
+	Processes int
+	// MaxMemory is what one may have beyond what it has at its start, in bytes.
+	MaxMemory int
+	// MaxQueued is how many evaluations of one repository may wait.
+	MaxQueued int
+	// QueueTimeout is how long one may wait.
+	QueueTimeout time.Duration
 }
 
 // Approvals says how the approvals of the policy repository's pull requests are read.

@@ -95,12 +95,22 @@ func policyFields(p *Policy) []field {
 		optional("git", &p.Git, gitFields, "A policy repository that is polled. It needs the `git` program."),
 		scalar("evaluation_timeout", &p.EvaluationTimeout, between(duration, time.Millisecond, 30*time.Second),
 			"Bounds the evaluation of one decision; past it the answer is deny.", fallback("1s")),
+		section("workers", &p.Workers, workersFields, "The processes that execute what repositories wrote: their rules, tests, data files and candidates."),
 		optional("candidate", &p.Candidate, candidateFields, "A policy that is evaluated beside the one that decides, off the way of requests: where the two differ is counted and recorded."),
 		section("approvals", &p.Approvals, approvalsFields, "Who approved the pull requests that activated commits were merged by, read from Bitbucket after the activation and recorded. It needs `git`, and the `api` of the workspace with a token that has the scope `pullrequest` as well."),
 		scalar("exception_notice", &p.ExceptionNotice, between(duration, 0, 366*24*time.Hour),
 			"How long before an exception of a list with `owner`, `ticket` and `until` ends it is announced.", fallback("168h")),
 		scalar("max_age", &p.MaxAge, between(duration, 0, 366*24*time.Hour),
 			"How long a revision goes on deciding after its source was last seen to offer it, and how old the one kept on disk may be at a start without the source; past it nothing decides and everything is refused. `0s`: without an end.", fallback("0s")),
+	}
+}
+
+func workersFields(w *PolicyWorkers) []field {
+	return []field{
+		scalar("processes", &w.Processes, between(count, 0, 256), "How many there are at most. `0`: two for each processor, and at least four. One repository has one at a time.", fallback("0")),
+		scalar("max_memory", &w.MaxMemory, between(size, 64<<20, 64<<30), "The memory of one process, beyond what it has when it starts. A policy that needs more is refused.", fallback("256MiB")),
+		scalar("max_queued", &w.MaxQueued, between(count, 1, 100_000), "How many evaluations of one repository may wait; more are refused with `policy_error`.", fallback("256")),
+		scalar("queue_timeout", &w.QueueTimeout, between(duration, 10*time.Millisecond, 5*time.Minute), "How long an evaluation may wait for a process; then it is refused with `policy_error`.", fallback("10s")),
 	}
 }
 

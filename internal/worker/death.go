@@ -19,6 +19,9 @@ const (
 	Crashed     Cause = "crash"
 )
 
+// Causes lists them.
+var Causes = []Cause{OutOfTime, OutOfMemory, OutOfStack, BadReply, Crashed}
+
 // Death reports that a call ended its worker process. It is the call's own doing:
 // the process executed nothing else.
 type Death struct {

@@ -45,6 +45,9 @@ type Call struct {
 	// Quiet is how long the worker may use the processor without a [Tick]; 0: the
 	// pool does not expect ticks.
 	Quiet time.Duration
+	// Repeats marks a call that repeats one which has ended its worker, to find out
+	// more. Its own death is neither counted nor reported to [Config.OnDeath].
+	Repeats bool
 	// MaxReply bounds the reply in bytes.
 	MaxReply int
 	// Follow returns what to send to the same worker after a reply, or nil if the
@@ -185,6 +188,9 @@ func (p *Pool) Do(ctx context.Context, call *Call) (reply []byte, err error) {
 			return r.reply, r.err
 		case <-timeout:
 			if p.withdraw(t, false) {
+				p.mu.Lock()
+				p.status.Refused++
+				p.mu.Unlock()
 				return nil, ErrQueueTimeout
 			}
 			timeout = nil // it is executed, and bounded by its limit
@@ -297,7 +303,7 @@ type Status struct {
 	Waiting     int           // calls that wait
 	Deaths      map[Cause]int // attributed deaths, in all
 	Retired     int           // processes replaced for the memory that they held, in all
-	Refused     int           // calls refused because their share's queue was full, in all
+	Refused     int           // calls refused because too many of their share waited, or for too long, in all
 	Quarantined int           // calls refused for earlier deaths, in all
 	Shares      []string      // that are in quarantine now, sorted
 }

@@ -268,6 +268,10 @@ func (p *Pool) blame(t *task, d *Death, stderr string) {
 	case BadReply:
 		d.Limit = bytesText(int64(t.MaxReply))
 	}
+	if t.Repeats {
+		t.finish(nil, d)
+		return
+	}
 	p.mu.Lock()
 	p.status.Deaths[d.Cause]++
 	p.isolate(t.Blame, t.Share, d)

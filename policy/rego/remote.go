@@ -292,7 +292,7 @@ func (l *loader) placeOfDeath(ctx context.Context, u *unit, key uint64, input []
 	d, ok := errors.AsType[*worker.Death](err)
 	if ok && d.Mark == 0 {
 		var p placed
-		again := l.ask(ctx, askPlace, key, u, unitRequest{Input: input, Deadline: deadline}, worker.Call{Limit: deadline}, &p)
+		again := l.ask(ctx, askPlace, key, u, unitRequest{Input: input, Deadline: deadline}, worker.Call{Limit: deadline, Repeats: true}, &p)
 		if d2, died := errors.AsType[*worker.Death](again); died {
 			d.Mark = d2.Mark
 		}
