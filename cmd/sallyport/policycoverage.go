@@ -115,22 +115,32 @@ func (v *coverage) row(name string) *coverageRow {
 
 // list adds the repositories that a file names.
 func (v *coverage) list(ctx context.Context, path string) error {
+	names, err := repositoryNames(ctx, path)
+	for _, name := range names {
+		v.row(name)
+	}
+	return err
+}
+
+// repositoryNames reads the file that --repositories names.
+func repositoryNames(ctx context.Context, path string) ([]string, error) {
 	text, err := readInput(ctx, path, maxListInput)
 	if err != nil {
-		return fmt.Errorf("--repositories %w", err)
+		return nil, fmt.Errorf("--repositories %w", err)
 	}
+	names := []string{}
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	for n := 1; lines.Scan(); n++ {
 		name := strings.TrimSpace(lines.Text())
 		switch {
 		case name == "" || strings.HasPrefix(name, "#"):
 		case !plainFolder(name):
-			return fmt.Errorf("%s:%d: %.100q is no full name of a repository: write one a line, such as acme/payments", path, n, name)
+			return nil, fmt.Errorf("%s:%d: %.100q is not the full name of a repository: write one a line, such as acme/payments", path, n, name)
 		default:
-			v.row(name)
+			names = append(names, name)
 		}
 	}
-	return lines.Err()
+	return names, lines.Err()
 }
 
 // ask adds the repositories that Bitbucket lists, for each workspace with an API.

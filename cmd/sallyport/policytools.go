@@ -38,12 +38,19 @@ The exit status is 1 where a server would not take the policy.`,
 	}
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
 	strict := c.Flags().Bool("strict", false, "warnings fail the check too")
+	repositories := c.Flags().String("repositories", "", "warn of repositories that are not in this `FILE`, one full name a line")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		snapshot, err := policyTree(c.Context(), args[0])
 		if err != nil {
 			return err
 		}
-		problems, warnings, err := rego.Check(c.Context(), snapshot, rego.Options{Names: !*withoutNames})
+		options := rego.Options{Names: !*withoutNames}
+		if *repositories != "" {
+			if options.Repositories, err = repositoryNames(c.Context(), *repositories); err != nil {
+				return invalid{err}
+			}
+		}
+		problems, warnings, err := rego.Check(c.Context(), snapshot, options)
 		if err != nil {
 			return err
 		}

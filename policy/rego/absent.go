@@ -24,25 +24,13 @@ func (l *loader) checkRuleNames(rule *ast.Rule) {
 	}
 }
 
-// checkDenyReads looks for reasons why a deny might not fire though it is meant
-// to: a head that has no value is an entry that is not in the set.
+// checkDenyReads refuses a head that may have no value: the entry is then not in the
+// set, and the deny does not fire.
 func (l *loader) checkDenyReads(f *fields, rule *ast.Rule) {
-	warned := map[string]bool{}
 	for _, r := range readsOf(rule) {
-		if r.negated || r.inside {
-			continue
-		}
-		if r.head {
+		if r.head && !r.negated && !r.inside {
 			l.checkDenyHead(f, rule, r)
-			continue
 		}
-		field, without := f.mayBeAbsent(r, map[*ast.Rule]bool{})
-		if field == "" || warned[field] {
-			continue
-		}
-		warned[field] = true
-		l.warn(at(r.at, rule.Location, fmt.Sprintf("this deny does not fire for %s: it reads input.%s", without, field),
-			"if it should, add a body with not input."+field+", or read it with object.get"))
 	}
 }
 

@@ -58,7 +58,7 @@ own:
 guard:
   - {repository: acme/payments, hosts: ["guarded.example"], owner: sec@acme.example, ticket: G-1, until: "2099-01-01T00:00:00Z"}
 by_hand:
-  - {host: hand.example, owner: kim@acme.example, until: "2099-01-01T00:00:00Z"}
+  - {host: hand.example, owner: kim@acme.example, ticket: H-1, until: "2099-01-01T00:00:00Z"}
 `
 
 // TestAppliedExceptions: a decision names the exceptions that the library found for

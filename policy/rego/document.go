@@ -34,6 +34,7 @@ type node struct {
 	file   string
 	object map[string]*node // nil unless the value is an object
 	value  *ast.Term        // nil if it is
+	items  []*node          // of a list, for their places
 }
 
 func (n *node) term() *ast.Term {
@@ -50,10 +51,18 @@ func (n *node) term() *ast.Term {
 // readDocuments builds the data tree from the files below data/: the folders are
 // the path, the file's name is not. It stops early when ctx ends.
 func (l *loader) readDocuments(ctx context.Context) ast.Object {
+	root := l.readTree(ctx)
+	term := root.term()
+	object, _ := term.Value.(ast.Object)
+	return object
+}
+
+// readTree reads the documents with the places of what is in them.
+func (l *loader) readTree(ctx context.Context) *node {
 	root := &node{object: map[string]*node{}}
 	for i, f := range l.documents {
 		if ctx.Err() != nil {
-			return ast.NewObject()
+			return root
 		}
 		worker.SetMark(markOf(i, 1))
 		worker.Tick()
@@ -82,14 +91,15 @@ func (l *loader) readDocuments(ctx context.Context) ast.Object {
 		setFile(content, f.Path)
 		l.insert(root, f, content)
 	}
-	term := root.term()
-	object, _ := term.Value.(ast.Object)
-	return object
+	return root
 }
 
 func setFile(n *node, file string) {
 	n.file = file
 	for _, child := range n.object {
+		setFile(child, file)
+	}
+	for _, child := range n.items {
 		setFile(child, file)
 	}
 }

@@ -19,6 +19,7 @@ type Exception struct {
 	Until      time.Time // zero where the end is not written as the library wants it, so that it never counts
 
 	value ast.Object
+	at    []any // its path, of names and positions
 }
 
 // Key tells an exception from others in the next revision, where its place may be
@@ -36,30 +37,31 @@ func (s *Set) Exceptions() []Exception { return slices.Clone(s.exceptions) }
 func (l *loader) exceptions() []Exception {
 	var list []Exception
 	if l.data != nil {
-		findExceptions(l.data, "data", &list)
+		findExceptions(l.data, "data", nil, &list)
 	}
 	slices.SortStableFunc(list, func(a, b Exception) int { return a.Until.Compare(b.Until) })
 	return list
 }
 
-func findExceptions(v ast.Value, path string, list *[]Exception) {
+func findExceptions(v ast.Value, path string, at []any, list *[]Exception) {
 	if len(*list) >= maxExceptions {
 		return
 	}
 	switch v := v.(type) {
 	case ast.Object:
 		if e, ok := exceptionOf(v, path); ok {
+			e.at = at
 			*list = append(*list, e)
 			return
 		}
 		for _, key := range v.Keys() {
 			if name, ok := key.Value.(ast.String); ok {
-				findExceptions(v.Get(key).Value, path+"."+string(name), list)
+				findExceptions(v.Get(key).Value, path+"."+string(name), append(at[:len(at):len(at)], string(name)), list)
 			}
 		}
 	case *ast.Array:
 		for i := range v.Len() {
-			findExceptions(v.Elem(i).Value, fmt.Sprintf("%s[%d]", path, i), list)
+			findExceptions(v.Elem(i).Value, fmt.Sprintf("%s[%d]", path, i), append(at[:len(at):len(at)], i), list)
 		}
 	}
 }
@@ -88,16 +90,17 @@ func exceptionOf(v ast.Object, path string) (Exception, bool) {
 	return e, true
 }
 
-// lintExceptions says which exceptions never count, or no longer.
-func (l *loader) lintExceptions(now time.Time) {
+// endedExceptions are warnings of exceptions that have ended. Those that never count
+// are errors: see package check.
+func (l *loader) endedExceptions(now time.Time) Errors {
+	var list Errors
 	for _, e := range l.exceptions() {
-		switch {
-		case e.Owner == "":
-			l.warn(Error{Message: "the exception " + e.Path + " never counts: it has no owner", Hint: "name somebody to ask"})
-		case e.Until.IsZero():
-			l.warn(Error{Message: "the exception " + e.Path + " never counts: its end is no time in UTC", Hint: `write "2026-12-31T00:00:00Z"`})
-		case !e.Until.After(now):
-			l.warn(Error{Message: "the exception " + e.Path + " of " + e.Owner + " ended at " + e.Until.Format(time.RFC3339), Hint: "remove it, or agree on a new end"})
+		if e.Until.IsZero() || e.Until.After(now) {
+			continue
 		}
+		w := Error{Message: "the exception " + e.Path + " of " + e.Owner + " ended at " + e.Until.Format(time.RFC3339), Hint: "remove it, or agree on a new end"}
+		w.File, w.Line, w.Column = l.placeOf(e.at)
+		list = append(list, w)
 	}
+	return list
 }

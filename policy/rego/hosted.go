@@ -8,6 +8,7 @@ import (
 	"math"
 	"runtime/debug"
 	"runtime/metrics"
+	"time"
 	_ "time/tzdata" // a worker can open no file
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/worker"
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
 // ServeWorker serves as a worker for policies, and does not return, if this process
@@ -148,7 +150,7 @@ func (h *host) install(request []byte) []byte {
 	if err := readStrictly(request, &m); err != nil {
 		return failure(err)
 	}
-	l := newLoader(nil, Options{Names: m.Names, Deadline: m.Deadline, Recorded: m.Recorded})
+	l := newLoader(nil, Options{Names: m.Names, Deadline: m.Deadline, Recorded: m.Recorded, Repositories: m.Repositories})
 	l.without = m.Without
 	for _, f := range m.Library {
 		l.library = append(l.library, source{path: f.Path, content: f.Content})
@@ -265,6 +267,7 @@ func (e *hosted) answer(ask byte, r *unitRequest) (any, error) {
 		l = e.loader.alone()
 		l.only(u)
 		l.inspect(u)
+		l.places.forget()
 		return &inspected{Errors: l.errors, Warnings: l.warnings, Reads: u.reads, All: u.all}, nil
 	case askLint:
 		e.readDocuments(ctx)
@@ -329,8 +332,12 @@ func (e *hosted) readDocuments(ctx context.Context) {
 
 func (e *hosted) documents(ctx context.Context) (any, error) {
 	l := e.loader.alone()
-	data := l.readDocuments(ctx)
-	value, err := ast.JSON(data)
+	defer l.places.forget()
+	l.data = l.readDocuments(ctx)
+	if l.runs(checkExceptions) {
+		l.report(check.Exceptions(&check.Unit{Documents: l.documentView(), Repositories: l.known}))
+	}
+	value, err := ast.JSON(l.data)
 	if err != nil {
 		return nil, err
 	}
@@ -338,7 +345,7 @@ func (e *hosted) documents(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &readData{Errors: l.errors, Data: text}, nil
+	return &readData{Errors: l.errors, Warnings: l.warnings, Ended: l.endedExceptions(time.Now()), Data: text}, nil
 }
 
 func (e *hosted) compile(u *unit) (*program, error) {

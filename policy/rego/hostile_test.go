@@ -56,6 +56,7 @@ var hostile = []struct {
 	{"an unsafe variable", org("allow contains {\"rule\": \"x\"} if input.target.host == y"), inOrg + "3", "y is unsafe"},
 	{"an unused variable", org("allow contains {\"rule\": \"x\"} if { y := 1 }"), inOrg + "3", "assigned var y unused"},
 	{"an unused import", org("import data.hosts\n\nallow contains {\"rule\": \"x\"}"), inOrg + "3", "import data.hosts unused"},
+	{"comprehensions in one another", org("allow contains {\"rule\": \"x\"} if " + strings.Repeat("count([1 | ", 200) + "input.target.port == 443" + strings.Repeat("]) == 1", 200)), inOrg + "3", "more than 8 comprehensions stand in one another"},
 	{"recursion", org("p if q\n\nq if p"), inOrg + "3", "recursive"},
 	{"a wrong type", org("allow contains {\"rule\": \"x\"} if input.target.port == \"443\""), inOrg + "3", "match error"},
 	{"a name that does not exist", org("allow contains {\"rule\": \"x\"} if partner_host"), inOrg + "3", "partner_host is unsafe"},

@@ -119,13 +119,14 @@ func (r *jsonReader) object(at position, depth int) (*node, error) {
 
 func (r *jsonReader) array(at position, depth int) (*node, error) {
 	var terms []*ast.Term
+	var items []*node
 	for r.decoder.More() {
 		child, err := r.value(depth + 1)
 		if err != nil {
 			return nil, err
 		}
-		terms = append(terms, child.term())
+		terms, items = append(terms, child.term()), append(items, child)
 	}
 	_, err := r.decoder.Token()
-	return &node{at: at, value: ast.ArrayTerm(terms...)}, err
+	return &node{at: at, value: ast.ArrayTerm(terms...), items: items}, err
 }

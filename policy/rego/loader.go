@@ -35,6 +35,8 @@ const (
 	checkTestsOnlyTest = "tests define only tests"
 	checkUnread        = "unread rules"
 	checkSingleNames   = "single names"
+	checkOperands      = "operands"
+	checkExceptions    = "exceptions"
 
 	// Not checks, but the order of evaluation.
 	organizationFirst = "the organization's half first"
@@ -59,6 +61,9 @@ type loader struct {
 	native         *libraryParts // and as it decides
 	data           ast.Object
 	dataText       []byte // the same as JSON
+	ended          Errors // the exceptions that have ended: warnings of Check
+	places         *places
+	known          map[string]bool // repositories by their full names; nil: not known
 	store          storage.Store
 	environment    *environment
 
@@ -70,7 +75,14 @@ func newLoader(snapshot *policy.Snapshot, options Options) *loader {
 	if options.Deadline <= 0 {
 		options.Deadline = DefaultDeadline
 	}
-	return &loader{snapshot: snapshot, options: options, testsTime: testsTimeout, environment: newEnvironment()}
+	l := &loader{snapshot: snapshot, options: options, testsTime: testsTimeout, environment: newEnvironment(), places: new(places)}
+	if options.Repositories != nil {
+		l.known = map[string]bool{}
+		for _, name := range options.Repositories {
+			l.known[name] = true
+		}
+	}
+	return l
 }
 
 func (l *loader) runs(check string) bool { return !slices.Contains(l.without, check) }
@@ -207,9 +219,7 @@ func (l *loader) inspect(u *unit) *program {
 		u.reads, u.all = nil, false
 		u.noteReads(resolved, l.libraryModules)
 		l.checkResolved(u, resolved)
-		if !l.options.Recorded { // what was accepted once is evaluated again as it was
-			l.checkMeaning(u, deciding, resolved)
-		}
+		l.checkMeaning(u, deciding, resolved, p)
 	}
 	if len(tests) > 0 && len(l.errors) == before {
 		all := make(map[string]*ast.Module, len(deciding)+len(tests))

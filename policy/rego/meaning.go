@@ -1,20 +1,24 @@
 package rego
 
 import (
+	"context"
+	"sync"
+
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
 // checkMeaning runs the checks of package check over a unit that parses: what is
-// valid and cannot be meant.
-func (l *loader) checkMeaning(u *unit, deciding, resolved map[string]*ast.Module) {
-	view := &check.Unit{
-		Package: u.pkg(), Sets: u.sets(), Organization: !u.isRepository(),
-		Resolved: make(map[string]*ast.Module, len(deciding)),
+// valid and cannot be meant. p is nil where the unit does not compile.
+func (l *loader) checkMeaning(u *unit, deciding, resolved map[string]*ast.Module, p *program) {
+	view := l.view(u, deciding, resolved)
+	if p != nil {
+		view.Compiled = p.compiler.Modules
 	}
-	for path := range deciding {
-		view.Resolved[path] = resolved[path]
+	if m := check.RepositoryName(view, u.repository); m != nil && u.isRepository() && l.options.Names {
+		m.File = u.sources[0].path
+		l.report([]check.Finding{*m})
 	}
 	for _, c := range []struct {
 		name string
@@ -22,6 +26,9 @@ func (l *loader) checkMeaning(u *unit, deciding, resolved map[string]*ast.Module
 	}{
 		{checkUnread, check.Unread},
 		{checkSingleNames, check.SingleNames},
+		{checkOperands, check.Operands},
+		{checkKeys, check.Entries},
+		{checkAbsent, check.Absence},
 	} {
 		if l.runs(c.name) {
 			l.report(c.run(view))
@@ -29,14 +36,90 @@ func (l *loader) checkMeaning(u *unit, deciding, resolved map[string]*ast.Module
 	}
 }
 
-// report takes over what the checks found.
+// view is what the checks of package check see of a unit.
+func (l *loader) view(u *unit, deciding, resolved map[string]*ast.Module) *check.Unit {
+	view := &check.Unit{
+		Package: u.pkg(), Sets: u.sets(), Organization: !u.isRepository(),
+		Resolved:  make(map[string]*ast.Module, len(deciding)),
+		Documents: l.documentView(), Optional: optionalParts,
+	}
+	for path := range deciding {
+		view.Resolved[path] = resolved[path]
+	}
+	view.Repositories = l.known
+	view.EntryValue = func(key string, value ast.Value) (message, hint string) {
+		return checkValue(key, value), valueHint[key]
+	}
+	return view
+}
+
+// optionalParts are absentPaths for package check.
+var optionalParts = func() []check.Optional {
+	var list []check.Optional
+	for _, p := range absentPaths {
+		list = append(list, check.Optional{Path: p.path, Without: p.without})
+	}
+	return list
+}()
+
+func (l *loader) documentView() check.Documents {
+	return check.Documents{Root: l.data, Place: l.placeOf, Cache: &l.places.found}
+}
+
+// report takes over what the checks found. What was accepted once is evaluated again
+// as it was, so that of a recorded policy an error is a warning.
 func (l *loader) report(findings []check.Finding) {
 	for _, f := range findings {
 		e := Error{File: f.File, Line: f.Line, Column: f.Column, Message: f.Message, Hint: f.Hint}
-		if f.Warning {
+		if f.Warning || l.options.Recorded {
 			l.warn(e)
 		} else {
 			l.fail(e)
 		}
 	}
+}
+
+// places are where the values of the documents stand. They are read again when the
+// first finding asks, for few policies have one, and forgotten after the loading.
+type places struct {
+	found check.Cache
+
+	mu   sync.Mutex
+	root *node
+}
+
+func (p *places) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.root = nil
+}
+
+// placeOf is where a path of names and positions stands in the documents.
+func (l *loader) placeOf(path []any) (file string, line, column int) {
+	l.places.mu.Lock()
+	defer l.places.mu.Unlock()
+	if l.places.root == nil {
+		one := l.alone()
+		l.places.root = one.readTree(context.Background())
+	}
+	at := l.places.root
+	for _, p := range path {
+		var next *node
+		switch p := p.(type) {
+		case string:
+			next = at.object[p]
+		case int:
+			if p < len(at.items) {
+				next = at.items[p]
+			}
+		}
+		if next == nil {
+			break
+		}
+		at = next
+	}
+	if at.file == "" {
+		return "", 0, 0
+	}
+	return at.file, max(1, at.at.line), max(1, at.at.column)
 }

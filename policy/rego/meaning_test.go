@@ -25,7 +25,7 @@ func checkMeanings(t *testing.T, rows []meaning) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			warnings = slices.DeleteFunc(warnings, func(e Error) bool { return e.Hint == "run sallyport policy fmt" })
+			warnings = remarks(warnings)
 			if tc.at == "" {
 				if len(problems)+len(warnings) > 0 {
 					t.Errorf("found\n%v\n%v", problems, warnings)
@@ -47,6 +47,11 @@ func checkMeanings(t *testing.T, rows []meaning) {
 			t.Errorf("nothing at %s with %q, but\n%v\nand\n%v", tc.at, tc.message, list, other)
 		})
 	}
+}
+
+// remarks are the warnings but those of the format.
+func remarks(warnings Errors) Errors {
+	return slices.DeleteFunc(warnings, func(e Error) bool { return e.Hint == "run sallyport policy fmt" })
 }
 
 // TestUnreadRules: a rule that nothing reads, and a file that is not read, are
@@ -116,4 +121,47 @@ func TestSingleNames(t *testing.T) {
 		{name: "a key that is declared", files: body("{ some name; data.branches[name] }") + list},
 		{name: "a constant", files: org("allow contains {\"rule\": \"x\"} if input.principal.branch = main\n\nmain := \"main\"")},
 	})
+}
+
+// TestChecksAreLinear: no shape of a file makes the checks take much longer than its
+// size asks for. Loading ends, which is what is tested: a check that takes the square
+// of a megabyte does not.
+func TestChecksAreLinear(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long")
+	}
+	repeat := func(n int, f func(int) string) string {
+		var b strings.Builder
+		for i := range n {
+			b.WriteString(f(i))
+		}
+		return b.String()
+	}
+	const n = 1000
+	documents := "-- data/x.yaml --\nl:\n" + repeat(10*n, func(i int) string { return fmt.Sprintf("  - h%d.example\n", i) })
+	for name, body := range map[string]string{
+		"many rules that read one list": repeat(n, func(i int) string {
+			return fmt.Sprintf("allow contains {\"rule\": \"r%d\"} if input.target.host in data.l\n", i)
+		}) + documents,
+		"many names of one value": "allow contains {\"rule\": \"x\"} if {\n\tx0 := input.target.host\n" + repeat(n, func(i int) string { return fmt.Sprintf("\tx%d := x%d\n", i+1, i) }) + fmt.Sprintf("\tx%d == \"a.example\"\n}\n", n),
+		"a chain of functions":    "allow contains {\"rule\": \"x\"} if f0(input.target.host)\n" + repeat(n, func(i int) string { return fmt.Sprintf("f%d(x) if f%d(x)\n", i, i+1) }) + fmt.Sprintf("f%d(x) if x == \"A\"\n", n),
+		"a function that all call": repeat(n, func(i int) string {
+			return fmt.Sprintf("allow contains {\"rule\": \"r%d\"} if f(input.target.host)\n", i)
+		}) + "f(x) if x == \"a.example\"\n",
+		"rules that double": "allow contains {\"rule\": \"x\"} if input.target.host in s20\ns0 := {\"a.example\"}\n" + repeat(20, func(i int) string { return fmt.Sprintf("s%d := s%d | s%d\n", i+1, i, i) }),
+		"a rule with many rules": repeat(n, func(i int) string {
+			return fmt.Sprintf("deny contains {\"rule\": \"r%d\"} if not p%d\np%d if not startswith(input.principal.branch, \"a\")\n", i, i, i)
+		}),
+		"comprehensions in one another":  "allow contains {\"rule\": \"x\"} if " + strings.Repeat("count({1 | ", 200) + "input.action = main" + strings.Repeat("}) == 1", 200) + "\n",
+		"a name in many comprehensions":  "allow contains {\"rule\": \"x\"} if {\n" + repeat(n, func(i int) string { return "\tcount({1 | input.action = main}) == 1\n" }) + "}\n",
+		"an expression with many groups": "allow contains {\"rule\": \"x\"} if regex.match(`" + strings.Repeat("(|a)", 240) + "`, input.target.host)\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, _, err := Check(t.Context(), snapshot(t, org(body)), Options{Names: true})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }

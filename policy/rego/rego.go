@@ -29,6 +29,9 @@ type Options struct {
 	// known, because the REST API is configured. Without it a policy that reads
 	// one does not load, and repositories are known by their UUIDs.
 	Names bool
+	// Repositories are the full names of the repositories that there are, where they
+	// are known: a rule or document with another name is warned of. nil: not known.
+	Repositories []string
 	// Deadline bounds one evaluation; zero is DefaultDeadline.
 	Deadline time.Duration
 	// SkipTests loads without running the set's own tests: for a revision that
@@ -75,7 +78,7 @@ func Check(ctx context.Context, snapshot *policy.Snapshot, options Options) (pro
 	if _, err := l.load(ctx); err != nil && len(l.errors) == 0 {
 		return nil, nil, err
 	}
-	l.lintExceptions(time.Now())
+	l.warnings = append(l.warnings, l.ended...)
 	for _, u := range l.units() {
 		if err := l.lintApart(ctx, u); err != nil {
 			return nil, nil, err

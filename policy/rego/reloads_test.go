@@ -23,7 +23,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	const repositories = 4
 	text := func(n int) string {
-		files := fmt.Sprintf("-- egress/a.rego --\npackage sallyport.egress\n\nallow contains {\"rule\": \"org-%d\", \"message\": data.word} if input.target.port %% %d == 0\n\ndelegate contains {\"rule\": \"d\"}\n\ndeny contains {\"rule\": \"no\"} if input.target.port == %d\n-- data/x.yaml --\nword: w%d\n", n, 2+n%5, n, n%7)
+		files := fmt.Sprintf("-- egress/a.rego --\npackage sallyport.egress\n\nallow contains {\"rule\": \"org-%d\", \"message\": data.word} if input.target.port %% %d == 0\n\ndelegate contains {\"rule\": \"d\"}\n\ndeny contains {\"rule\": \"no\"} if input.target.port == %d\n-- data/x.yaml --\nword: w%d\n", n, 2+n%5, 1+n, n%7)
 		for r := range repositories {
 			files += fmt.Sprintf("-- repositories/acme/r%d/a.rego --\npackage sallyport.repository[\"acme/r%d\"]\n\nallow contains {\"rule\": \"own-%d\"} if input.target.port > %d\n", r, r, (n+r)%3, 100*((n+r)%3))
 		}

@@ -51,7 +51,7 @@ func newEnvironment() *environment {
 // message is the environment for a worker.
 func (l *loader) environmentMessage(key uint64) []byte {
 	m := environmentMessage{
-		Key: key, Names: l.options.Names, Recorded: l.options.Recorded, Deadline: l.options.Deadline,
+		Key: key, Names: l.options.Names, Recorded: l.options.Recorded, Deadline: l.options.Deadline, Repositories: l.options.Repositories,
 		Without: l.without,
 	}
 	for _, s := range l.library {
@@ -210,7 +210,7 @@ func (l *loader) readDocumentsApart(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the documents: %w", err)
 	}
-	l.errors = append(l.errors, r.Errors...)
+	l.errors, l.warnings, l.ended = append(l.errors, r.Errors...), append(l.warnings, r.Warnings...), r.Ended
 	if l.data, err = dataOf(r.Data); err != nil {
 		return fmt.Errorf("read the documents: %w", err)
 	}

@@ -62,7 +62,7 @@ on(p) if p.branch == "feature/3"`, 400},
 		{"time for one repository", `allow contains {"rule": "x"} if { input.principal.repository.full_name == "acme/tools"; time.now_ns() > time.parse_rfc3339_ns("2026-11-25T00:00:00Z") }`, 200},
 		{"expires", `allow contains {"rule": "x", "expires": "2026-11-25T00:00:00Z"} if input.target.host == "a.example"`, 200},
 		{"expires behind a data list", `import data.sallyport.lib
-allow contains {"rule": "x", "expires": e.until} if some e in lib.exceptions_for([{"repository": "acme/tools", "hosts": ["a.example"], "owner": "kim", "until": "2026-11-25T00:00:00Z"}], input.principal.repository.full_name, input.target)`, 200},
+allow contains {"rule": "x", "expires": e.until} if some e in lib.exceptions_for([{"repository": "acme/tools", "hosts": ["a.example"], "owner": "kim", "ticket": "T-1", "until": "2026-11-25T00:00:00Z"}], input.principal.repository.full_name, input.target)`, 200},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -33,7 +33,6 @@ func (l *loader) checkResolved(u *unit, modules map[string]*ast.Module) {
 			if firstName(rule) == setDeny && l.runs(checkAbsent) {
 				l.checkDenyReads(f, rule)
 			}
-			l.lintHosts(rule)
 			l.lintDocuments(rule)
 		}
 	}

@@ -149,18 +149,19 @@ by_name:
   two: {owner: "", until: "2099-12-01T00:00:00Z"}
   three: {owner: nobody}
 `
-	set := mustLoad(t, files)
+	set := mustLoadTree(t, snapshot(t, files), Options{Names: true, Recorded: true})
 	got := set.Exceptions()
 	if len(got) != 4 || got[0].Path != "data.more.by_name.one" || !got[0].Until.IsZero() ||
 		got[1].Ticket != "A-1" || got[1].Until.Format(time.RFC3339) != "2020-12-01T00:00:00Z" || got[3].Owner == got[2].Owner {
 		t.Errorf("%+v", got)
 	}
-	_, warnings, err := Check(t.Context(), snapshot(t, files), Options{Names: true})
+	problems, warnings, err := Check(t.Context(), snapshot(t, files), Options{Names: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	said := warnings.Error()
-	for _, want := range []string{"data.exceptions.list[1] of kim@acme.example ended", "by_name.one never counts: its end", "by_name.two never counts: it has no owner"} {
+	said := problems.Error() + "\n" + warnings.Error()
+	for _, want := range []string{"data/exceptions/list.yaml:3:5: the exception data.exceptions.list[1] of kim@acme.example ended",
+		"data/more/x.yaml:2:34: the exception never counts: its end is not a time in UTC", "data/more/x.yaml:3:9: the exception never counts: its owner is not a text"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("no word of %q:\n%s", want, said)
 		}

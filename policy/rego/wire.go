@@ -357,11 +357,13 @@ type wireFile struct {
 
 // environmentMessage is the request [askEnvironment].
 type environmentMessage struct {
-	Key      uint64        `json:"key"`
-	Names    bool          `json:"names"`
-	Recorded bool          `json:"recorded"`
-	Deadline time.Duration `json:"deadline"`
-	Library  []wireFile    `json:"library"`
+	Key      uint64 `json:"key"`
+	Names    bool   `json:"names"`
+	Recorded bool   `json:"recorded"`
+	// Repositories are the full names of those that there are; null: not known.
+	Repositories []string      `json:"repositories"`
+	Deadline     time.Duration `json:"deadline"`
+	Library      []wireFile    `json:"library"`
 	// Documents are the files below data/; Data is what they hold. An environment has
 	// one of the two.
 	Documents []wireFile      `json:"documents,omitempty"`
@@ -381,8 +383,10 @@ type unitRequest struct {
 // The replies.
 type (
 	readData struct {
-		Errors Errors          `json:"errors,omitempty"`
-		Data   json.RawMessage `json:"data"`
+		Errors   Errors          `json:"errors,omitempty"`
+		Warnings Errors          `json:"warnings,omitempty"`
+		Ended    Errors          `json:"ended,omitempty"` // the exceptions that have ended
+		Data     json.RawMessage `json:"data"`
 	}
 	inspected struct {
 		Errors   Errors   `json:"errors,omitempty"`

@@ -8,11 +8,17 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/internal/nearest"
+	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
 // checkWritten checks a unit's files as they were written: packages, what they
 // define, and the shape of the rules that decide.
 func (l *loader) checkWritten(u *unit, deciding, tests map[string]*ast.Module) {
+	for _, modules := range []map[string]*ast.Module{deciding, tests} {
+		for _, path := range sortedKeys(modules) {
+			l.report(check.Nesting(modules[path]))
+		}
+	}
 	ids := &ruleIDs{seen: map[string]place{}}
 	for _, path := range sortedKeys(deciding) {
 		m := deciding[path]

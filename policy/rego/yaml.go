@@ -89,7 +89,17 @@ func yamlError(err error) error {
 	return &documentError{message: "the file is not YAML: " + first}
 }
 
+// yamlPosition is where a node begins: a mapping in block style at its first key, and
+// not at the colon behind that.
 func yamlPosition(n yamlast.Node) position {
+	switch m := n.(type) {
+	case *yamlast.MappingNode:
+		if !m.IsFlowStyle && len(m.Values) > 0 {
+			n = m.Values[0].Key
+		}
+	case *yamlast.MappingValueNode:
+		n = m.Key
+	}
 	if t := n.GetToken(); t != nil && t.Position != nil {
 		return position{t.Position.Line, t.Position.Column}
 	}
@@ -107,15 +117,15 @@ func yamlNode(n yamlast.Node, depth int) (*node, error) {
 	case *yamlast.MappingValueNode:
 		return yamlObject(at, []*yamlast.MappingValueNode{n}, depth)
 	case *yamlast.SequenceNode:
-		terms := make([]*ast.Term, 0, len(n.Values))
+		terms, items := make([]*ast.Term, 0, len(n.Values)), make([]*node, 0, len(n.Values))
 		for _, item := range n.Values {
 			child, err := yamlNode(item, depth+1)
 			if err != nil {
 				return nil, err
 			}
-			terms = append(terms, child.term())
+			terms, items = append(terms, child.term()), append(items, child)
 		}
-		return &node{at: at, value: ast.ArrayTerm(terms...)}, nil
+		return &node{at: at, value: ast.ArrayTerm(terms...), items: items}, nil
 	}
 	term, err := yamlScalar(at, n)
 	if err != nil {

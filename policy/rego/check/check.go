@@ -32,7 +32,17 @@ type Unit struct {
 
 	// Resolved are the deciding files once OPA has resolved imports and the names of
 	// rules: every reference to a rule or document begins with data.
-	Resolved map[string]*ast.Module
+	Resolved  map[string]*ast.Module
+	Documents Documents
+	Optional  []Optional
+	// Repositories are the full names of those that there are; nil where they are not
+	// known.
+	Repositories map[string]bool
+
+	// EntryValue is what is wrong with the value of a key of an entry, and what to write;
+	// "" if nothing is. nil: values are not judged.
+	EntryValue func(key string, value ast.Value) (message, hint string)
+
 	// Compiled are the deciding files as they are evaluated, with what they use of
 	// the library. nil where they did not compile.
 	Compiled map[string]*ast.Module

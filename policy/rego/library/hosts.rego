@@ -43,16 +43,16 @@ is_address(host) if contains(host, ":")
 is_address(host) if regex.match(`(^|\.)[0-9]+$`, host)
 
 # port_in says whether a port is one of the given: numbers, or ranges as strings
-# such as "8000-8099".
+# such as "8000-8099", with or without spaces.
 port_in(port, ports) if port in ports
 
 port_in(port, ports) if {
 	some range in ports
 	is_string(range)
+	regex.match(`^ *[0-9]{1,5} *(- *[0-9]{1,5} *)?$`, range)
 	bounds := split(range, "-")
-	count(bounds) == 2
-	to_number(bounds[0]) <= port
-	port <= to_number(bounds[1])
+	to_number(trim_space(bounds[0])) <= port
+	port <= to_number(trim_space(bounds[count(bounds) - 1]))
 }
 
 # target_in says whether a target, such as input.target, is one of the entries, a

@@ -50,6 +50,9 @@ test_port if {
 	lib.port_in(8099, {"8000-8099"})
 	not lib.port_in(8100, ["8000-8099"])
 	not lib.port_in(80, [443, "8000-8099"])
+	lib.port_in(8050, ["8000 - 8099"])
+	lib.port_in(443, ["443"])
+	not lib.port_in(443, ["https", "400-", {"from": 400}])
 }
 
 test_target_default_port if {
@@ -114,8 +117,28 @@ test_within if {
 	not lib.within([]) with time.now_ns as now
 }
 
+test_within_in_other_spellings if {
+	lib.within([{"from": "8:00", "to": "9:00"}]) with time.now_ns as now
+	lib.within([{"days": ["Sat"], "from": "08:00", "to": "09:00"}]) with time.now_ns as now
+	lib.within([{"days": ["saturday"], "from": "08:00", "to": "09:00"}]) with time.now_ns as now
+}
+
+# Over midnight, from Friday 18:00 to Saturday 09:00 for one.
+test_within_over_midnight if {
+	lib.within([{"from": "18:00", "to": "09:00"}]) with time.now_ns as now
+	lib.within([{"days": ["fri"], "from": "18:00", "to": "09:00"}]) with time.now_ns as now
+	not lib.within([{"days": ["sat"], "from": "18:00", "to": "09:00"}]) with time.now_ns as now
+	not lib.within([{"days": ["fri"], "from": "18:00", "to": "08:40"}]) with time.now_ns as now
+	evening := time.parse_rfc3339_ns("2026-11-20T18:00:00Z")
+	lib.within([{"days": ["fri"], "from": "18:00", "to": "09:00"}]) with time.now_ns as evening
+	not lib.within([{"days": ["thu"], "from": "18:00", "to": "09:00"}]) with time.now_ns as evening
+	not lib.within([{"days": ["fri"], "from": "18:01", "to": "09:00"}]) with time.now_ns as evening
+}
+
 test_within_is_strict if {
-	not lib.within([{"from": "8:00", "to": "9:00"}]) with time.now_ns as now
+	not lib.within([{"from": "8", "to": "9"}]) with time.now_ns as now
+	not lib.within([{"from": "08:40", "to": "08:40"}]) with time.now_ns as now
+	not lib.within([{"days": ["s"], "from": "00:00", "to": "24:00"}]) with time.now_ns as now
 	not lib.within([{"from": "08:00"}]) with time.now_ns as now
 	not lib.within([{"from": 8, "to": 9}]) with time.now_ns as now
 	not lib.within([{"days": "sat", "from": "00:00", "to": "24:00"}]) with time.now_ns as now

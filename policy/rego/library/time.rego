@@ -2,30 +2,57 @@ package sallyport.lib
 
 # within says whether the decision's time is in one of the windows, in UTC. A
 # window is an object: "days" are any of "mon", "tue", "wed", "thu", "fri", "sat",
-# "sun" (absent: every day), "from" and "to" are times of the day such as "08:30".
-# to is not in the window; "24:00" is the day's end. A window that would go over
-# midnight is two. One that is written in another way holds nobody.
+# "sun" or their whole names, in any case (absent: every day), "from" and "to" are
+# times of the day such as "08:30". to is not in the window; "24:00" is the day's
+# end. A window whose end is before its beginning goes over midnight, and its days
+# are those on which it begins. One that is written in another way holds nobody.
 within(windows) if {
 	some window in windows
 	in_window(window)
 }
 
 in_window(window) if {
-	clock(window.from)
-	clock(window.to)
+	from := clock(window.from)
+	to := clock(window.to)
+	from < to
 	now := substring(time.format(time.now_ns()), 11, 5)
-	window.from <= now
-	now < window.to
-	on_day(window)
+	from <= now
+	now < to
+	on_day(window, time.weekday(time.now_ns()))
 }
 
-on_day(window) if not window.days
+# Over midnight: the part before it, and the part after it, which belongs to the
+# day before.
+in_window(window) if {
+	from := clock(window.from)
+	clock(window.to) < from
+	from <= substring(time.format(time.now_ns()), 11, 5)
+	on_day(window, time.weekday(time.now_ns()))
+}
 
-on_day(window) if lower(substring(time.weekday(time.now_ns()), 0, 3)) in window.days
+in_window(window) if {
+	to := clock(window.to)
+	to < clock(window.from)
+	substring(time.format(time.now_ns()), 11, 5) < to
+	on_day(window, time.weekday(time.now_ns() - (((24 * 60) * 60) * 1000000000)))
+}
 
-clock(s) if {
+on_day(window, _) if not window.days
+
+on_day(window, day) if {
+	some name in window.days
+	is_string(name)
+	lower(name) in {lower(day), lower(substring(day, 0, 3))}
+}
+
+clock(s) := s if {
 	is_string(s)
 	regex.match(`^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$`, s)
+}
+
+clock(s) := concat("", ["0", s]) if {
+	is_string(s)
+	regex.match(`^[0-9]:[0-5][0-9]$`, s)
 }
 
 # before and since compare the decision's time with one such as

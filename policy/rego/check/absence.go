@@ -1,0 +1,104 @@
+package check
+
+import (
+	"fmt"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// Optional is a part of the input that a request may be without.
+type Optional struct {
+	Path    string // below input
+	Without string // what the request then is: a step that deploys nothing
+}
+
+// Absence finds denies that never fire for a request without a part of the input,
+// though they look as if they did: Rego takes the operands out of a not, so that
+// `not startswith(input.principal.deployment.slug, "prod")` has no value, and does
+// not hold, where there is no deployment.
+func Absence(u *Unit) []Finding {
+	if u.Compiled == nil {
+		return nil
+	}
+	present := newMachine(u.Compiled, "")
+	var list []Finding
+	for _, part := range u.Optional {
+		absent := newMachine(u.Compiled, part.Path)
+		fires := map[string]bool{}
+		var silent []silentDeny
+		for _, path := range sortedPaths(u.Resolved) {
+			m := u.Compiled[path]
+			if m == nil {
+				continue
+			}
+			for i, rule := range m.Rules {
+				if firstName(rule) != "deny" {
+					continue
+				}
+				r := absent.chain(rule)
+				if r.kind != isUndefined {
+					fires[ruleID(rule)] = true
+				} else if present.chain(rule).kind != isUndefined {
+					written := rule
+					if u.Resolved[path] != nil && i < len(u.Resolved[path].Rules) {
+						written = u.Resolved[path].Rules[i]
+					}
+					silent = append(silent, silentDeny{rule, written, r.at})
+				}
+			}
+		}
+		for _, s := range silent {
+			// Another body of the same rule is for such requests.
+			if id := ruleID(s.rule); id == "" || !fires[id] {
+				list = append(list, s.finding(part))
+			}
+		}
+	}
+	sortFindings(list)
+	return list
+}
+
+type silentDeny struct {
+	rule, written *ast.Rule
+	at            *ast.Location
+}
+
+func (s silentDeny) finding(part Optional) Finding {
+	hint := fmt.Sprintf("if it should, add a body with not input.%s, or read it with object.get", part.Path)
+	negated := false
+	ast.WalkExprs(s.written, func(e *ast.Expr) bool {
+		negated = negated || e.Negated
+		return false
+	})
+	if negated {
+		hint = fmt.Sprintf("if it should, put what stands behind not into a rule of its own, and write not with its name; or add a body with not input.%s", part.Path)
+	}
+	f := at(s.place(), s.rule.Location, fmt.Sprintf("this deny does not fire for %s: it reads input.%s", part.Without, part.Path), hint)
+	f.Warning = true
+	return f
+}
+
+// place is where the deny reads what is absent, or calls what does.
+func (s silentDeny) place() *ast.Location {
+	if s.at != nil && s.rule.Location != nil && s.at.File == s.rule.Location.File {
+		return s.at
+	}
+	return s.rule.Location
+}
+
+// ruleID is the id of a rule's entry, "" where it is not literal.
+func ruleID(rule *ast.Rule) string {
+	if rule.Head.Key == nil {
+		return ""
+	}
+	object, ok := rule.Head.Key.Value.(ast.Object)
+	if !ok {
+		return ""
+	}
+	id := object.Get(ast.StringTerm("rule"))
+	if id == nil {
+		return ""
+	}
+	s, _ := id.Value.(ast.String)
+	return string(s)
+}

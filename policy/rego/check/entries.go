@@ -1,0 +1,54 @@
+package check
+
+import (
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// Entries finds values of an entry that are not literal, and come from a literal or
+// document that they cannot have: limits with an unknown key, for one. What the rule
+// has as a literal itself is checked where it is written.
+func Entries(u *Unit) []Finding {
+	if u.EntryValue == nil {
+		return nil
+	}
+	o := &operands{unit: u, rules: newRules(u), done: map[string]bool{}}
+	for _, path := range sortedPaths(u.Resolved) {
+		for _, rule := range u.Resolved[path].Rules {
+			if rule.Head.Key == nil || !slices.Contains(u.Sets, firstName(rule)) {
+				continue
+			}
+			entry, ok := rule.Head.Key.Value.(ast.Object)
+			if !ok {
+				continue
+			}
+			o.scope, o.at = o.rules.scopes[rule], rule
+			entry.Foreach(func(k, v *ast.Term) {
+				key, ok := k.Value.(ast.String)
+				if ok && unknown(v) && (key == "limits" || key == "protocol") {
+					o.entryValue(string(key), v)
+				}
+			})
+		}
+	}
+	return o.found
+}
+
+func (o *operands) entryValue(key string, t *ast.Term) {
+	for _, from := range o.scope.origins(t) {
+		if from.member {
+			continue
+		}
+		o.judge(from, "entry "+key, func(v found) []Finding {
+			if unknown(v.value) || hasReferences(v.value) {
+				return nil
+			}
+			message, hint := o.unit.EntryValue(key, v.value.Value)
+			if message == "" {
+				return nil
+			}
+			return []Finding{o.unit.place(v, o.at.Location, key+" "+message, hint)}
+		})
+	}
+}

@@ -1,0 +1,154 @@
+package check
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"unicode"
+
+	"github.com/sallyport/sallyport/internal/target"
+)
+
+// mistake is what is wrong with a value, and what to write instead. The zero
+// mistake is none.
+type mistake struct {
+	message, hint string
+	warning       bool
+}
+
+func (m mistake) none() bool { return m.message == "" }
+
+// hostPattern judges an entry of lib.host_in: a host, or *. and a name.
+func hostPattern(s string) mistake {
+	if s == "*" {
+		return mistake{message: "a bare * is no host pattern", hint: "name the hosts; a rule for every host just does not look at input.target.host"}
+	}
+	name, wild := strings.CutPrefix(s, "*.")
+	if m := neverMatches(s, name); !m.none() {
+		return m
+	}
+	if _, err := target.ParsePattern(s); err != nil && wild {
+		return never(s, "an IP address has no names before it", "write the address itself")
+	}
+	return mistake{}
+}
+
+// exactHost judges what input.target.host is compared with.
+func exactHost(s string) mistake {
+	switch {
+	case s == "*":
+		return hostPattern(s)
+	case strings.HasPrefix(s, "*."):
+		return mistake{message: fmt.Sprintf("%q is compared as it stands and never matches", s), hint: "use data.sallyport.lib.host_in for patterns", warning: true}
+	}
+	return neverMatches(s, s)
+}
+
+// targetEntry judges an entry of lib.target_in: a host pattern, or one with a port.
+func targetEntry(s string) mistake {
+	host, port, ok := cutPort(s)
+	if !ok {
+		return hostPattern(s)
+	}
+	if m := hostPattern(host); !m.none() {
+		return m
+	}
+	if why := badPort(port); why != "" {
+		return never(s, why, "write a port from 1 to 65535 behind the colon, in digits alone")
+	}
+	return mistake{}
+}
+
+// cutPort takes the port off an entry of lib.target_in.
+func cutPort(s string) (host, port string, ok bool) {
+	if rest, found := strings.CutPrefix(s, "["); found {
+		host, rest, found = strings.Cut(rest, "]")
+		port, hasPort := strings.CutPrefix(rest, ":")
+		return host, port, found && hasPort
+	}
+	if strings.Contains(s, "://") || strings.Count(s, ":") != 1 {
+		return s, "", false
+	}
+	return strings.Cut(s, ":")
+}
+
+// badPort is what is wrong with the digits of a port, "" if nothing is.
+func badPort(s string) string {
+	if s == "" || len(s) > 5 || s[0] == '0' {
+		return "it has no port from 1 to 65535 as the client sends it"
+	}
+	n := 0
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return "a port has digits alone"
+		}
+		n = 10*n + int(s[i]-'0')
+	}
+	if n > 65535 {
+		return "there is no port above 65535"
+	}
+	return ""
+}
+
+func never(s, why, write string) mistake {
+	return mistake{message: fmt.Sprintf("%q never matches: %s", s, why), hint: write, warning: true}
+}
+
+// neverMatches judges a name that must be a canonical host, or the part of a pattern
+// behind *. that must.
+func neverMatches(s, name string) mistake {
+	switch {
+	case name == "":
+		return never(s, "it is empty", "write a host name")
+	case strings.TrimSpace(name) != name:
+		return never(s, "there is a space before or behind it", "write "+strings.TrimSpace(s))
+	}
+	for _, r := range name {
+		if !unicode.IsGraphic(r) || unicode.Is(unicode.Cf, r) || r != ' ' && unicode.IsSpace(r) {
+			return never(s, fmt.Sprintf("it has an invisible character, U+%04X", r), "type it again instead of copying it")
+		}
+	}
+	if strings.Contains(name, ":") {
+		if a, err := netip.ParseAddr(name); err == nil && a.String() == name {
+			return mistake{}
+		} else if err == nil {
+			return never(s, "the address is not in its canonical form", "write "+a.String())
+		}
+		return never(s, "a host has no scheme and no port", "write the host alone, and compare input.target.port")
+	}
+	switch {
+	case strings.Contains(name, "*"):
+		return never(s, "a * stands only at the beginning, before a dot", "write *.example.com")
+	case strings.HasSuffix(name, "."):
+		return never(s, "a host has no dot at its end", "write "+strings.TrimRight(s, "."))
+	case strings.HasPrefix(name, "."):
+		return never(s, "a host does not begin with a dot", "write *"+name+" with data.sallyport.lib.host_in")
+	case isNetwork(name):
+		return never(s, "a host is not a network", "use net.cidr_contains with input.target.host, for targets that are addresses")
+	case strings.ContainsAny(name, "/ ?#"):
+		return never(s, "a host has no path and no space", "write the host alone")
+	case strings.ContainsAny(name, ",;|"):
+		return never(s, "it is more than one host", "write a list: one text for each host")
+	}
+	for i := range len(name) {
+		if name[i] >= 0x80 {
+			return never(s, "a host is written in A-labels", "write it as xn--…")
+		}
+	}
+	if name != strings.ToLower(name) {
+		return never(s, "a host is in lower case", "write "+strings.ToLower(s))
+	}
+	if host, _, err := target.ParseHost(name); err != nil || host != name {
+		why := "it is not a host in its canonical form"
+		if err != nil {
+			why = strings.TrimPrefix(err.Error(), "target: ")
+		}
+		return never(s, why, "write the host as the log has it")
+	}
+	return mistake{}
+}
+
+func isNetwork(s string) bool {
+	_, err := netip.ParsePrefix(s)
+	return err == nil
+}

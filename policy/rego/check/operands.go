@@ -1,0 +1,273 @@
+package check
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// Bounds on what one unit is told, and on how many values are looked up for it.
+const (
+	maxFindings = 1000
+	maxValues   = 4 << 20
+)
+
+// Cache keeps what was found in documents, for the units that read the same ones.
+// The zero Cache is empty. Safe for concurrent use.
+type Cache struct {
+	mu    sync.Mutex
+	found map[string][]Finding
+}
+
+// get returns what make finds, once for each key.
+func (c *Cache) get(key string, make func() []Finding) []Finding {
+	if c == nil {
+		return make()
+	}
+	c.mu.Lock()
+	list, ok := c.found[key]
+	c.mu.Unlock()
+	if ok {
+		return list
+	}
+	list = make()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.found == nil {
+		c.found = map[string][]Finding{}
+	}
+	c.found[key] = list
+	return list
+}
+
+// Operands finds what a rule compares with, or gives to the library, that can never
+// match: in the rule itself, and in the documents that it reads.
+func Operands(u *Unit) []Finding {
+	o := &operands{unit: u, rules: newRules(u), done: map[string]bool{}}
+	for _, path := range sortedPaths(u.Resolved) {
+		for _, rule := range u.Resolved[path].Rules {
+			for r := rule; r != nil; r = r.Else {
+				o.rule(r)
+			}
+		}
+	}
+	return o.found
+}
+
+type operands struct {
+	unit   *Unit
+	rules  *rules
+	scope  *scope
+	at     *ast.Rule
+	done   map[string]bool // documents, by their path and how they are read
+	values int
+	wide   bool // the call is a condition of a deny, which may match more than is meant
+	found  []Finding
+}
+
+func (o *operands) rule(rule *ast.Rule) {
+	o.scope, o.at = o.rules.scopes[rule], rule
+	ast.NewGenericVisitor(func(x any) bool {
+		switch x := x.(type) {
+		case *ast.Rule:
+			return x != rule
+		case *ast.Expr:
+			if x.IsCall() {
+				o.wide = firstName(rule) == "deny" && !x.Negated
+				o.call(x.OperatorTerm(), x.Operands())
+				o.wide = false
+			}
+		case *ast.Term:
+			switch v := x.Value.(type) {
+			case ast.Call:
+				o.call(v[0], v[1:])
+			case ast.Ref:
+				o.lookup(v)
+			}
+		}
+		return false
+	}).Walk(rule)
+}
+
+func (o *operands) report(findings []Finding) {
+	for _, f := range findings {
+		if len(o.found) >= maxFindings {
+			return
+		}
+		if f.File == "" && f.Line == 0 && o.at.Location != nil {
+			f.File, f.Line, f.Column = o.at.Location.File, o.at.Location.Row, o.at.Location.Col
+		}
+		o.found = append(o.found, f)
+	}
+}
+
+// judge calls f for each value of an origin; what is found in a document is kept, as
+// it is the same for every rule that reads it in this way.
+func (o *operands) judge(from origin, how string, f func(found) []Finding) {
+	if from.field != "" {
+		return
+	}
+	collect := func() (list []Finding) {
+		o.unit.each(from, func(v found) {
+			if o.values++; o.values <= maxValues && len(list) < maxFindings {
+				list = append(list, f(v)...)
+			}
+		})
+		return list
+	}
+	if !from.document {
+		o.report(collect())
+		return
+	}
+	key := strings.Join(from.steps, "\x01") + "\x02" + how
+	if !o.done[key] {
+		o.done[key] = true
+		o.report(o.unit.Documents.Cache.get(key, collect))
+	}
+}
+
+const libraryPrefix = "data.sallyport.lib."
+
+func (o *operands) call(operator *ast.Term, operands []*ast.Term) {
+	ref, ok := operator.Value.(ast.Ref)
+	if !ok {
+		return
+	}
+	name := ref.String()
+	if function, ok := strings.CutPrefix(name, libraryPrefix); ok {
+		for i, kind := range listKinds[function] {
+			if i < len(operands) {
+				o.list(kind, operands[i])
+			}
+		}
+		return
+	}
+	switch name {
+	case ast.Equality.Name, ast.Equal.Name, ast.NotEqual.Name:
+		if len(operands) == 2 {
+			o.compare(operands[0], o.scope.origins(operands[1]), false)
+			o.compare(operands[1], o.scope.origins(operands[0]), false)
+		}
+	case ast.Member.Name:
+		if len(operands) == 2 {
+			o.compare(operands[0], along(o.scope.origins(operands[1]), []string{anyValue}), false)
+		}
+	case ast.ObjectGet.Name:
+		if len(operands) == 3 {
+			o.compare(operands[1], along(o.scope.origins(operands[0]), []string{anyKey}), false)
+		}
+	default:
+		o.matching(name, operands)
+	}
+}
+
+// list judges an operand of a function of the library.
+func (o *operands) list(kind listKind, t *ast.Term) {
+	for _, from := range o.scope.origins(t) {
+		judge, how := kind.whole, kind.name
+		if from.member {
+			from.member, judge, how = false, kind.member, "member of "+kind.name
+		}
+		if judge != nil {
+			o.judge(from, how, func(v found) []Finding { return judge(o.unit, v) })
+		}
+	}
+	if firstName(o.at) == "deny" {
+		o.empty(kind, t)
+	}
+}
+
+// empty warns of a deny that reads a list with nothing in it.
+func (o *operands) empty(kind listKind, t *ast.Term) {
+	if kind.name != "patterns" && kind.name != "entries" {
+		return
+	}
+	list := o.scope.origins(t)
+	if len(list) != 1 || !list[0].document || list[0].member {
+		return
+	}
+	o.unit.each(list[0], func(v found) {
+		empty := false
+		switch c := v.value.Value.(type) {
+		case *ast.Array:
+			empty = c.Len() == 0
+		case ast.Object:
+			empty = c.Len() == 0
+		}
+		if empty && len(o.found) < maxFindings {
+			f := o.unit.place(v, nil, "the list is empty, so the deny at "+o.at.Location.String()+" never fires", "fill it, or remove the deny")
+			f.Warning = true
+			o.found = append(o.found, f)
+		}
+	})
+}
+
+// lookup judges the keys of what a reference looks a field of the input up in.
+func (o *operands) lookup(ref ast.Ref) {
+	for i, t := range ref {
+		if i == 0 || i > maxSteps {
+			continue
+		}
+		switch t.Value.(type) {
+		case ast.Ref, ast.Var:
+			base := ref[:i]
+			if len(base) == 1 && base[0].Equal(ast.DefaultRootDocument) {
+				continue
+			}
+			o.compare(t, along(o.scope.reference(base), []string{anyKey}), true)
+		}
+	}
+}
+
+// compare judges what a term, if it is a field of the input, is compared with.
+func (o *operands) compare(t *ast.Term, with []origin, keys bool) {
+	switch t.Value.(type) {
+	case ast.Var, ast.Ref, ast.Call:
+	default:
+		return
+	}
+	if len(with) == 0 {
+		return
+	}
+	var fields []string
+	for _, from := range o.scope.origins(t) {
+		if from.field != "" {
+			fields = append(fields, from.field)
+		}
+	}
+	if len(fields) == 0 {
+		return
+	}
+	how := "field " + strings.Join(fields, "|")
+	for _, from := range with {
+		if from.member {
+			continue
+		}
+		o.judge(from, how, func(v found) []Finding { return o.fieldValue(fields, v, keys) })
+	}
+}
+
+// fieldValue judges a value that one of several fields is compared with: it must
+// never match any of them.
+func (o *operands) fieldValue(fields []string, v found, keys bool) []Finding {
+	if unknown(v.value) || keys && !v.key && v.path == nil && !isText(v.value) {
+		return nil
+	}
+	var first mistake
+	for i, field := range fields {
+		m := o.unit.fieldValue(field, v.value)
+		if m.none() {
+			return nil
+		}
+		if i == 0 {
+			first = m
+		}
+	}
+	return o.unit.reported(v, first)
+}
+
+func isText(t *ast.Term) bool {
+	_, ok := t.Value.(ast.String)
+	return ok
+}
