@@ -61,7 +61,7 @@ func TestPolicyCoverage(t *testing.T) {
 	if err := os.WriteFile(list, []byte("acme/payments\nPayments\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	wants(t, s.run(2, "coverage", "--repositories", list), `repositories.txt:2: "Payments" is no full name`)
+	wants(t, s.run(2, "coverage", "--repositories", list), `repositories.txt:2: "Payments" is not the full name`)
 	wants(t, s.run(2, "coverage", old, old), "give one directory, or none")
 }
 
