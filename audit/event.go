@@ -39,6 +39,7 @@ const (
 	KindDeploymentUnobserved Kind = "deployment_unobserved" // one of them never came through
 	KindSelfTest             Kind = "self_test"             // a probe of our own was refused and one was allowed, or not
 	KindCheckpointsThinned   Kind = "checkpoints_thinned"   // old checkpoints between others of the same hour were taken away
+	KindRefusalsRepeated     Kind = "refusals_repeated"     // how often a recorded refusal was repeated; by the decision id of that refusal
 	KindUnrecordedTotals     Kind = "unrecorded_totals"     // how many attempts were refused without an event of their own
 	// These two say who could reach the log, and what its schema was.
 	KindSchemaAttested Kind = "schema_attested" // what the schema is, against what the program installs
@@ -130,6 +131,10 @@ type Source struct {
 	Repository string // UUID; empty: nobody whose credential was accepted
 	Step       string // UUID, or the client's address where Repository is empty
 }
+
+// Repeats is the attribute of a refusal, as it is read back, that says how often it
+// was repeated without an event of its own.
+const Repeats = "repeats"
 
 // Attribute is one more fact about an event.
 type Attribute struct {

@@ -11,7 +11,7 @@ var Kinds = []Kind{
 	KindPolicyLoaded, KindPolicyRejected, KindPolicyReevaluated, KindPolicyApproval, KindExceptionExpiring, KindCandidateMismatch,
 	KindWriterStarted, KindWriterEnded, KindWriterLost, KindSigningKey, KindLogForked, KindNameReassigned, KindAdmin,
 	KindExport, KindRetention, KindHoldSet, KindHoldLifted,
-	KindReconciled, KindDeploymentUnobserved, KindSelfTest, KindUnrecordedTotals, KindCheckpointsThinned, KindSchemaAttested, KindAccessAttested, KindEventsLost, KindGapDeclared,
+	KindReconciled, KindDeploymentUnobserved, KindSelfTest, KindRefusalsRepeated, KindUnrecordedTotals, KindCheckpointsThinned, KindSchemaAttested, KindAccessAttested, KindEventsLost, KindGapDeclared,
 }
 
 // AppendString appends s as a JSON string that may be shown: what [Text] would

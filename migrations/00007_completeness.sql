@@ -266,6 +266,39 @@ FROM (SELECT time, convert_from(record, 'UTF8')::json -> 'attributes' AS attribu
 ORDER BY e.writer, e.attributes ->> 'from', e.writer_sequence DESC;
 COMMENT ON VIEW audit.unrecorded_totals IS 'How many attempts each writer refused without an event of their own, from since until time. The intervals of a writer follow one another.';
 
+-- A refusal that was repeated often is recorded a few times, and then counted. Of
+-- several counts with one beginning the last includes the others.
+CREATE VIEW audit.repeated_refusals AS
+SELECT DISTINCT ON (e.writer, e.decision_id, e.attributes ->> 'from')
+       e.time, e.attributes ->> 'from' AS since, e.decision_id,
+       CASE WHEN e.attributes ->> 'count' ~ '^[0-9]{1,15}$' THEN (e.attributes ->> 'count')::bigint END AS count,
+       e.workspace, e.repository, e.project, e.deployment, e.deployment_type, e.branch, e.action, e.scheme, e.host, e.port, e.reason, e.rule,
+       e.workspace_uuid, e.repository_uuid, e.deployment_uuid, e.pipeline_uuid, e.step_uuid, e.writer, e.writer_sequence
+FROM (SELECT *, convert_from(record, 'UTF8')::json -> 'attributes' AS attributes
+      FROM audit.events WHERE kind = 'refusals_repeated' AND verdict = 'deny') e
+ORDER BY e.writer, e.decision_id, e.attributes ->> 'from', e.writer_sequence DESC;
+COMMENT ON VIEW audit.repeated_refusals IS 'How often a refusal of audit.denials was repeated by the same step, for the same target and reason, from since until time, beyond those that have an event of their own.';
+
+-- Of a period, which the view would choose from all of the log.
+-- +goose StatementBegin
+CREATE FUNCTION audit.repeated_refusals_between(since timestamptz, until timestamptz) RETURNS SETOF audit.repeated_refusals
+    LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT DISTINCT ON (e.writer, e.decision_id, e.attributes ->> 'from')
+           e.time, e.attributes ->> 'from', e.decision_id,
+           CASE WHEN e.attributes ->> 'count' ~ '^[0-9]{1,15}$' THEN (e.attributes ->> 'count')::bigint END,
+           e.workspace, e.repository, e.project, e.deployment, e.deployment_type, e.branch, e.action, e.scheme, e.host, e.port, e.reason, e.rule,
+           e.workspace_uuid, e.repository_uuid, e.deployment_uuid, e.pipeline_uuid, e.step_uuid, e.writer, e.writer_sequence
+    FROM (SELECT *, convert_from(record, 'UTF8')::json -> 'attributes' AS attributes
+          FROM audit.events WHERE kind = 'refusals_repeated' AND verdict = 'deny'
+            AND time >= repeated_refusals_between.since AND time < repeated_refusals_between.until) e
+    ORDER BY e.writer, e.decision_id, e.attributes ->> 'from', e.writer_sequence DESC;
+END;
+-- +goose StatementEnd
+COMMENT ON FUNCTION audit.repeated_refusals_between(timestamptz, timestamptz) IS 'The rows of audit.repeated_refusals from a time on and before another.';
+REVOKE ALL ON FUNCTION audit.repeated_refusals_between(timestamptz, timestamptz) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION audit.repeated_refusals_between(timestamptz, timestamptz) TO sallyport_writer, sallyport_auditor;
+
 -- A view's column means what the column by that name means.
 -- +goose StatementBegin
 DO $$
@@ -281,10 +314,10 @@ BEGIN
             FROM pg_catalog.unnest(ARRAY['audit.deployment_findings', 'audit.reconciliation_looks', 'audit.events']::regclass[])
                  WITH ORDINALITY AS origin (source, place)
             JOIN pg_catalog.pg_attribute o ON o.attrelid = origin.source AND o.attname = a.attname AND o.attnum > 0
-            WHERE v.relname NOT IN ('self_tests', 'unrecorded_totals') OR origin.place = 3
+            WHERE v.relname NOT IN ('self_tests', 'unrecorded_totals', 'repeated_refusals') OR origin.place = 3
             ORDER BY CASE WHEN v.relname = 'reconciliations' AND origin.place = 2 THEN 0 ELSE origin.place END LIMIT 1
         ) t
-        WHERE v.relnamespace = 'audit'::regnamespace AND v.relname IN ('deployment_coverage', 'reconciliations', 'self_tests', 'unrecorded_totals')
+        WHERE v.relnamespace = 'audit'::regnamespace AND v.relname IN ('deployment_coverage', 'reconciliations', 'self_tests', 'unrecorded_totals', 'repeated_refusals')
     LOOP
         EXECUTE format('COMMENT ON COLUMN audit.%I.%I IS %L', c.relname, c.attname, c.said);
     END LOOP;
@@ -306,16 +339,20 @@ COMMENT ON COLUMN audit.reconciliations.outcome IS 'That of the latest reconcili
 COMMENT ON COLUMN audit.reconciliations.deployments IS 'How many deployment environments it has, as far as is known.';
 COMMENT ON COLUMN audit.self_tests.outcome IS 'passed, failed or inconclusive.';
 COMMENT ON COLUMN audit.self_tests.message IS 'What differed from what had to be.';
+COMMENT ON COLUMN audit.repeated_refusals.time IS 'The end of the interval.';
+COMMENT ON COLUMN audit.repeated_refusals.since IS 'The beginning of the interval, as text.';
+COMMENT ON COLUMN audit.repeated_refusals.decision_id IS 'That of the first refusal, which every repeat was answered with.';
+COMMENT ON COLUMN audit.repeated_refusals.count IS 'How many refusals in the interval have no event of their own.';
 COMMENT ON COLUMN audit.unrecorded_totals.time IS 'The end of the interval.';
 COMMENT ON COLUMN audit.unrecorded_totals.since IS 'The beginning of the interval, as text: the end of the one before, or the start of the writer.';
 COMMENT ON COLUMN audit.unrecorded_totals.total IS 'How many attempts were refused without an event of their own. 0 is recorded once an hour.';
 COMMENT ON COLUMN audit.unrecorded_totals.reasons IS 'How many for each reason, as JSON; event_rejected: events that the log itself rejected, its queue being full.';
 COMMENT ON COLUMN audit.self_tests.attributes IS 'What was asked for, what had to come of it and what did, as JSON.';
 
-COMMENT ON COLUMN audit.events.kind IS 'The kind of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, log_forked, name_reassigned, admin, export, retention, hold_set, hold_lifted, reconciled, deployment_unobserved, self_test, unrecorded_totals, checkpoints_thinned, schema_attested, access_attested, events_lost, gap_declared.';
+COMMENT ON COLUMN audit.events.kind IS 'The kind of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, log_forked, name_reassigned, admin, export, retention, hold_set, hold_lifted, reconciled, deployment_unobserved, self_test, refusals_repeated, unrecorded_totals, checkpoints_thinned, schema_attested, access_attested, events_lost, gap_declared.';
 
-REVOKE ALL ON audit.deployment_coverage, audit.reconciliations, audit.self_tests, audit.unrecorded_totals FROM PUBLIC;
-GRANT SELECT ON audit.deployment_coverage, audit.reconciliations, audit.self_tests, audit.unrecorded_totals TO sallyport_writer, sallyport_auditor;
+REVOKE ALL ON audit.deployment_coverage, audit.reconciliations, audit.self_tests, audit.repeated_refusals, audit.unrecorded_totals FROM PUBLIC;
+GRANT SELECT ON audit.deployment_coverage, audit.reconciliations, audit.self_tests, audit.repeated_refusals, audit.unrecorded_totals TO sallyport_writer, sallyport_auditor;
 
 -- +goose Down
 
@@ -329,7 +366,8 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-DROP VIEW audit.unrecorded_totals, audit.self_tests, audit.reconciliations, audit.deployment_coverage;
+DROP FUNCTION audit.repeated_refusals_between(timestamptz, timestamptz);
+DROP VIEW audit.repeated_refusals, audit.unrecorded_totals, audit.self_tests, audit.reconciliations, audit.deployment_coverage;
 DROP FUNCTION audit.release_reconciliation_lock();
 DROP FUNCTION audit.confirm_reconciliation_lock();
 DROP FUNCTION audit.try_reconciliation_lock();

@@ -32,6 +32,7 @@ type Gate struct {
 	stopped  atomic.Bool
 	ends     sync.WaitGroup // that are being recorded in the background
 	accounts accounts
+	repeats  repeats
 }
 
 // Config is what a gate is made of. The four plugs and the guard are required.
@@ -343,7 +344,7 @@ func (p *passage) refuseUnidentified(ctx context.Context, err error) *Refusal {
 	case e.Err != nil:
 		p.gate.config.Log.WarnContext(ctx, "credential not accepted", "reason", string(e.Problem), "error", e.Err)
 	}
-	return p.record(ctx, r)
+	return p.record(ctx, r, nil)
 }
 
 // decide asks policy.
@@ -491,15 +492,20 @@ func recordDetail(err error) string {
 // refusal that is recorded comes through here or through
 // [passage.refuseUnidentified], so that no client can fill the log.
 func (p *passage) deny(ctx context.Context, r *Refusal) *Refusal {
-	if !p.mayRecord() {
+	first, isRepeat := p.repeated(r)
+	switch {
+	case isRepeat:
+		return r
+	case !p.mayRecord():
 		return p.count(r)
 	}
-	return p.record(ctx, r)
+	return p.record(ctx, r, first)
 }
 
-// record records a refusal that may be. One that could not be recorded is still
+// record records a refusal that may be. first is where repeats of it are counted;
+// nil: nowhere. One that could not be recorded is still
 // the answer: there is nothing that it lets out.
-func (p *passage) record(ctx context.Context, r *Refusal) *Refusal {
+func (p *passage) record(ctx context.Context, r *Refusal, first *repeat) *Refusal {
 	e := p.event(policy.Deny, r.Reason)
 	e.Status = r.Status
 	r.DecisionID = p.id
@@ -509,10 +515,15 @@ func (p *passage) record(ctx context.Context, r *Refusal) *Refusal {
 	}
 	// What an author says of an allow does not explain a refusal that came after it.
 	e.Message = cmp.Or(r.Message, r.Detail)
+	var noted audit.Event
+	if first != nil {
+		noted = first.of(e) // the event is the recorder's from here on
+	}
 	if err := p.write(ctx, e); err != nil {
 		p.gate.config.Log.ErrorContext(ctx, "refusal not recorded", "decision_id", p.id, "reason", string(r.Reason), "error", err)
 	} else {
 		r.Recorded = true
+		p.gate.repeats.durable(first, noted)
 	}
 	p.observe(policy.Deny, r.Reason, false)
 	p.line(policy.Deny, r)

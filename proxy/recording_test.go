@@ -23,6 +23,7 @@ import (
 var recording = map[string]string{
 	"passage.write":      "called by passage.allow and passage.record alone: see below",
 	"Admission.close":    "once for each allow",
+	"Gate.RecordRepeats": "once a minute for each refusal that was repeated; at most maxRepeatKeys of a step",
 	"Reevaluator.record": "once for each revision; no client causes it",
 }
 
@@ -170,6 +171,7 @@ func TestRefusalLimitIsNeeded(t *testing.T) {
 	g.refusals.set(1 << 30)
 	g.Stop()
 	for range 1000 {
+		g.repeats = repeats{} // which bounds it as well
 		if _, reason := ask(t, g, 1, 1); reason != policy.EmergencyStop {
 			t.Fatal(reason)
 		}

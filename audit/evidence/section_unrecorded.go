@@ -8,23 +8,31 @@ import (
 
 var unrecordedSection = section{
 	name: "unrecorded", title: "Refused attempts without an event of their own", criteria: []string{"CC6.6", "CC7.2"},
-	kinds: []audit.Kind{audit.KindUnrecordedTotals},
-	begin: func() chapter { return &unrecordedChapter{totals: map[[2]string]*said{}} },
+	kinds: []audit.Kind{audit.KindUnrecordedTotals, audit.KindRefusalsRepeated},
+	begin: func() chapter {
+		return &unrecordedChapter{totals: map[[2]string]*said{}, repeats: map[[3]string]*said{}}
+	},
 	text: `<p>Attempts without a credential, unreadable request heads and attempts over a rate or a limit have no event each, because anybody could fill the log with them. Each process records their number every ten minutes and at its end. The population does not include them.</p>
 {{if not .Intervals}}<p class="result damaged">The period has no totals: how many attempts were refused without an event of their own is not known.</p>
-{{else}}<p>{{n .Total "attempt in" "attempts in"}} {{n .Intervals "interval that" "intervals that"}} ended in the period. An interval without any is recorded once an hour, as 0. A process that was killed lost the counts of ten minutes at most.{{if .Facts.Repositories}} They are of all repositories: their repository is not known.{{end}}</p>{{end}}`,
+{{else}}<p>{{n .Total "attempt in" "attempts in"}} {{n .Intervals "interval that" "intervals that"}} ended in the period. An interval without any is recorded once an hour, as 0. A process that was killed lost the counts of ten minutes at most.{{if .Facts.Repositories}} They are of all repositories: their repository is not known.{{end}}</p>{{end}}
+<p>A refusal that a step repeats for the same target and reason is recorded a few times a minute; the others get the decision id of the first one and are counted each minute. {{if .Repeats}}{{n .Repeats "refusal of the period was" "refusals of the period were"}} counted so, in {{n .Repeated "row" "rows"}} of the table.{{else}}None of the period was.{{end}} A process that was killed lost the counts of one minute at most.</p>`,
 }
 
 type unrecordedChapter struct {
 	nothing
-	Facts            *Facts
-	Intervals, Total int64
-	totals           map[[2]string]*said // by writer and beginning: of several the last includes the others
+	Facts             *Facts
+	Intervals, Total  int64
+	Repeats, Repeated int64
+	repeats           map[[3]string]*said // by writer, decision and beginning, in the same way
+	totals            map[[2]string]*said // by writer and beginning: of several the last includes the others
 }
 
 func (c *unrecordedChapter) event(e *happened) {
 	if e.inPeriod && e.Kind == string(audit.KindUnrecordedTotals) {
 		c.totals[[2]string{e.Writer, e.Attributes["from"]}] = e.said
+	}
+	if e.inPeriod && e.Kind == string(audit.KindRefusalsRepeated) {
+		c.repeats[[3]string{e.Writer, e.DecisionID, e.Attributes["from"]}] = e.said
 	}
 }
 
@@ -54,5 +62,30 @@ func (c *unrecordedChapter) finish(f *Facts) []Table {
 		t.Rows = append(t.Rows, []string{at[0], at[1], whole(s.attempts), whole(s.intervals)})
 	}
 	sortRows(&t, 0, 1)
-	return []Table{t}
+	return []Table{t, c.repeatedTable()}
+}
+
+// repeatedTable counts the repeats of each refusal.
+func (c *unrecordedChapter) repeatedTable() Table {
+	t := Table{Name: "repeated_refusals", Title: "Refusals that were repeated", Columns: []string{"decision_id", "repository", "deployment", "host", "port", "reason", "rule", "repeats"},
+		Note: "decision_id: that of the first refusal, which is a row of the population."}
+	counts := map[string]int64{}
+	first := map[string]*said{}
+	for _, e := range c.repeats {
+		n, err := strconv.ParseInt(e.Attributes["count"], 10, 64)
+		if err != nil || n < 0 || len(c.Facts.Repositories) > 0 && !chosenBy(c.Facts.Repositories, e) {
+			continue
+		}
+		counts[e.DecisionID] += n
+		if have := first[e.DecisionID]; have == nil || e.Writer < have.Writer || e.Writer == have.Writer && e.WriterSequence < have.WriterSequence {
+			first[e.DecisionID] = e
+		}
+		c.Repeats += n
+	}
+	for id, e := range first {
+		t.Rows = append(t.Rows, []string{id, e.Repository, e.Deployment, e.Host, whole(int64(e.Port)), e.Reason, e.Rule, whole(counts[id])})
+	}
+	c.Repeated = int64(len(t.Rows))
+	sortRows(&t, 0)
+	return t
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -50,7 +51,8 @@ func (d *Denials) Close() { d.pool.Close() }
 // that is unique: who could give a step another's UUID still sees nothing.
 //
 // The end of a tunnel has no step: the latest forced ends of all steps are read
-// from an index that has few, and those of this step are kept.
+// from an index that has few, and those of this step are kept. Counts of repeats are
+// chosen as in audit.repeated_refusals.
 const denialsSQL = `
 WITH refused AS (
     SELECT time, decision_id, action, host, port, target_raw, reason, rule, message, status, NULL AS close_reason
@@ -70,15 +72,29 @@ WITH refused AS (
       JOIN audit.events d ON d.decision_id = e.decision_id AND d.kind = 'decision' AND d.time > $2 - interval '1 day'
      WHERE d.step_uuid = $1 AND d.workspace_uuid = $3 AND d.repository_uuid = $4 AND d.issuer = $5
      ORDER BY e.time DESC LIMIT $6
+), repeats AS (
+    SELECT c.decision_id, sum((c.attributes ->> 'count')::bigint)::bigint AS count
+      FROM (SELECT DISTINCT ON (e.writer, e.decision_id, e.attributes ->> 'from') e.decision_id, e.attributes
+              FROM (SELECT writer, writer_sequence, decision_id, convert_from(record, 'UTF8')::json -> 'attributes' AS attributes
+                      FROM audit.events
+                     WHERE step_uuid = $1 AND verdict = 'deny' AND kind = 'refusals_repeated' AND time > $2
+                       AND workspace_uuid = $3 AND repository_uuid = $4 AND issuer = $5) e
+             ORDER BY e.writer, e.decision_id, e.attributes ->> 'from', e.writer_sequence DESC) c
+     WHERE c.attributes ->> 'count' ~ '^[0-9]{1,15}$'
+     GROUP BY c.decision_id
 )
-SELECT * FROM refused UNION ALL SELECT * FROM closed ORDER BY time DESC LIMIT $6`
+SELECT u.*, r.count
+  FROM (SELECT * FROM refused UNION ALL SELECT * FROM closed ORDER BY time DESC LIMIT $6) u
+  LEFT JOIN repeats r ON r.decision_id = u.decision_id AND u.close_reason IS NULL
+ ORDER BY u.time DESC`
 
 // Denials returns the latest refusals and forced closes of the principal's own
 // step that are in the database, at most limit of the last two days, the newest
 // first. An event with a CloseReason is a close, with the target of its decision.
 // It gives up after a few seconds: an error means that nothing is known, and is
 // for the log only. What waits in the journal is not found, nor is a close that is
-// not among the latest 10,000 of all steps.
+// not among the latest 10,000 of all steps. How often a refusal was repeated without
+// an event of its own is in its attribute [audit.Repeats].
 func (d *Denials) Denials(ctx context.Context, p *identity.Principal, limit int) ([]audit.Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
@@ -97,7 +113,11 @@ func scanDenial(row pgx.CollectableRow) (audit.Event, error) {
 	var e audit.Event
 	var id, action, host, raw, reason, rule, message, closed pgtype.Text
 	var port, status pgtype.Int4
-	err := row.Scan(&e.Time, &id, &action, &host, &port, &raw, &reason, &rule, &message, &status, &closed)
+	var repeats pgtype.Int8
+	err := row.Scan(&e.Time, &id, &action, &host, &port, &raw, &reason, &rule, &message, &status, &closed, &repeats)
+	if repeats.Int64 > 0 {
+		e.Attributes = []audit.Attribute{{Name: audit.Repeats, Value: strconv.FormatInt(repeats.Int64, 10)}}
+	}
 	e.Time = e.Time.UTC()
 	e.DecisionID, e.Action, e.Host, e.TargetRaw = id.String, action.String, host.String, raw.String
 	e.Reason, e.Rule, e.Message, e.CloseReason = reason.String, rule.String, message.String, closed.String

@@ -81,6 +81,14 @@ func TestDenials(t *testing.T) {
 		}
 		end(&kept, reason, now)
 	}
+	// Counts with one beginning include each other; another step's do not count.
+	for n, count := range []string{"7", "40", "2"} {
+		for _, step := range []string{stepA, stepB} {
+			c := &audit.Event{Time: now, Kind: audit.KindRefusalsRepeated, DecisionID: second.DecisionID, Verdict: "deny", StepUUID: step, RepositoryUUID: repositoryA,
+				WorkspaceUUID: a.Workspace.UUID, Issuer: a.Issuer, Attributes: []audit.Attribute{{Name: "from", Value: []string{"t1", "t1", "t2"}[n]}, {Name: "count", Value: count}}}
+			record(t, l, c)
+		}
+	}
 
 	list, err := d.Denials(t.Context(), a, 10)
 	if err != nil {
@@ -90,6 +98,9 @@ func TestDenials(t *testing.T) {
 		t.Fatalf("got %+v", list)
 	}
 	list = list[1:]
+	if repeats := list[0].Attributes; len(repeats) != 1 || repeats[0] != (audit.Attribute{Name: audit.Repeats, Value: "42"}) || list[1].Attributes != nil {
+		t.Errorf("repeats: %v, %v", repeats, list[1].Attributes)
+	}
 	if len(list) != 2 || list[0].DecisionID != second.DecisionID || list[1].DecisionID != first.DecisionID {
 		t.Fatalf("got %+v", list)
 	}

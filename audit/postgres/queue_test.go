@@ -183,7 +183,7 @@ func TestJournalSharesAreNeeded(t *testing.T) {
 // TestQueueBytes: events that wait for the database take no more memory than the
 // queue may have, whatever their number.
 func TestQueueBytes(t *testing.T) {
-	server, _, l := frozen(t, func(c *Config) { c.QueueBytes = 1 << 20 })
+	server, _, l := frozen(t, func(c *Config) { c.QueueBytes, c.Deadline = 1<<20, 300*time.Millisecond })
 	server.Kill(t)
 	eventually(t, "the outage is known", func() bool { _ = l.Record(t.Context(), decision("deny", 1)); return l.away() != nil })
 	for n := range 1000 {

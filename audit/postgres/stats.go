@@ -14,11 +14,14 @@ import (
 // Totals are counts of the log for a period, all of one moment. What had more than
 // one name in the period bears the last in the order of bytes.
 type Totals struct {
-	Since        time.Time     `json:"since"`
-	Until        time.Time     `json:"until"`
-	Events       int64         `json:"events"`
-	Decided      Tally         `json:"decisions"`
-	SelfTest     Tally         `json:"self_test"` // probes of our own, which are in no other tally
+	Since    time.Time `json:"since"`
+	Until    time.Time `json:"until"`
+	Events   int64     `json:"events"`
+	Decided  Tally     `json:"decisions"`
+	SelfTest Tally     `json:"self_test"` // probes of our own, which are in no other tally
+	// Repeated is how many refusals have no event of their own, because they repeat a
+	// recorded one: Decided.Denied does not include them.
+	Repeated     int64         `json:"repeated_refusals"`
 	Kinds        []KindCount   `json:"kinds"`
 	Reasons      []ReasonCount `json:"reasons"`
 	Days         []Day         `json:"days"`

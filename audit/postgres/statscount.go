@@ -31,7 +31,8 @@ const (
 				AND d.time >= $1::timestamptz - interval '8 days' AND d.time < $2::timestamptz + interval '1 day'
 			WHERE e.kind IN ('tunnel_closed', 'request_closed') AND e.time >= $1 AND e.time < $2
 			GROUP BY 1, 2, 3, 4, 5, 8, 9) c`
-	othersSQL = `SELECT o.kind, to_char(o.day, 'YYYY-MM-DD'), o.events
+	repeatedSQL = `SELECT coalesce(sum(count), 0)::bigint FROM audit.repeated_refusals_between($1, $2)`
+	othersSQL   = `SELECT o.kind, to_char(o.day, 'YYYY-MM-DD'), o.events
 		FROM (SELECT kind, (time AT TIME ZONE 'UTC')::date AS day, count(*) AS events
 			FROM audit.events WHERE kind NOT IN ('decision', 'tunnel_closed', 'request_closed') AND time >= $1 AND time < $2 GROUP BY 1, 2) o`
 )
@@ -163,6 +164,9 @@ func (s *Totals) count(ctx context.Context, tx pgx.Tx, m *sums) error {
 		from.decided(verdict, passed, n)
 		at.decided(verdict, passed, n)
 	}); err != nil {
+		return err
+	}
+	if err := tx.QueryRow(ctx, repeatedSQL, s.Since, s.Until).Scan(&s.Repeated); err != nil {
 		return err
 	}
 	return each(othersSQL, []any{&kind, &day, &n}, func() { s.happened(m, kind, day, n) })

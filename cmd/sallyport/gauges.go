@@ -88,6 +88,7 @@ func (s *server) auditGauges() {
 	m.Counter("sallyport_audit_recorded_total", "Events that are durable in the database.", func() float64 { return float64(s.audit.Stats().Recorded) })
 	m.Counter("sallyport_audit_rejected_total", "Events that were not taken, too many waiting; what they were about was refused.", func() float64 { return float64(s.audit.Stats().Rejected) })
 	m.Counter("sallyport_audit_share_exceeded_total", "Events, of those not taken, whose step or repository had used its share of the queue or of the journal.", func() float64 { return float64(s.audit.Stats().OverShare) })
+	m.Counter("sallyport_audit_repeated_refusals_total", "Refusals without an event of their own that repeat a recorded one; events refusals_repeated have their counts.", func() float64 { return float64(s.gate.Repeated()) })
 	m.Counter("sallyport_audit_events_lost_total", "Events that the audit database had acknowledged and misses, after a failover or a restore.", func() float64 { return float64(s.audit.Stats().Lost) })
 	m.Counter("sallyport_audit_reconnects_total", "Times that the connection to the audit database was lost and found again.", func() float64 { return float64(s.audit.Stats().Reconnects) })
 	m.Counter("sallyport_journal_events_total", "Events that went to the journal while the database was away.", func() float64 { return float64(s.audit.Stats().Journaled) })

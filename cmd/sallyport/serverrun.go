@@ -59,6 +59,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 		routines.Go(func() { s.selfTest.Run(background) })
 	}
 	routines.Go(func() { s.totals.Run(background) })
+	routines.Go(func() { s.gate.RunRepeats(background) })
 	s.sealing = true
 	routines.Go(func() { s.sealer.Run(background) })
 	routines.Go(func() { s.attester.Run(background) })

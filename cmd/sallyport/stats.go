@@ -76,6 +76,9 @@ func printTotals(out io.Writer, s *auditlog.Totals) error {
 	fmt.Fprintf(w, "from %s to %s: %d events, %d decisions\n", moment(s.Since), moment(s.Until), s.Events, s.Decided.Decisions())
 	fmt.Fprintf(w, "allowed %d, allowed only in report mode %d, denied %d; %d bytes sent, %d received\n",
 		s.Decided.Allowed, s.Decided.WouldDeny, s.Decided.Denied, s.Decided.BytesSent, s.Decided.BytesReceived)
+	if s.Repeated > 0 {
+		fmt.Fprintf(w, "besides, %d refusals that repeat a recorded one: they have its decision id and no event of their own\n", s.Repeated)
+	}
 	if probes := s.SelfTest; probes.Decisions() > 0 {
 		fmt.Fprintf(w, "besides, %d decisions about the proxy's own self-tests, in no count of decisions here: %d allowed, %d allowed only in report mode, %d denied\n",
 			probes.Decisions(), probes.Allowed, probes.WouldDeny, probes.Denied)

@@ -39,6 +39,7 @@ func (s *server) openTotals() observer {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
+		s.gate.RecordRepeats(ctx)
 		s.totals.Flush(ctx)
 	})
 	return observer{s.metrics, s.totals}

@@ -227,6 +227,8 @@ type denial struct {
 	Action   string    `json:"action"`
 	Target   string    `json:"target"`
 	Next     string    `json:"next"`
+	// Repeats is how often it was refused again, under the same decision id.
+	Repeats int64 `json:"repeats,omitempty"`
 }
 
 // The kinds of a denial.
@@ -244,6 +246,11 @@ func denialOf(e *audit.Event, secure bool) denial {
 		d.Kind, d.Reason, d.Status, d.Next = kindClosed, e.CloseReason, 0, explained.Next
 		if d.Message == "" {
 			d.Message = explained.What
+		}
+	}
+	for _, a := range e.Attributes {
+		if a.Name == audit.Repeats {
+			d.Repeats, _ = strconv.ParseInt(a.Value, 10, 64) // the log's own number
 		}
 	}
 	if e.Host != "" {
@@ -290,6 +297,9 @@ func denialsText(list []audit.Event, more, secure bool) []byte {
 		b.WriteString(" (")
 		if d.Rule != "" {
 			b.WriteString("rule " + plain(d.Rule, maxRuleShown) + ", ")
+		}
+		if d.Repeats > 0 {
+			b.WriteString("refused " + strconv.FormatInt(d.Repeats, 10) + " more times, ")
 		}
 		b.WriteString("decision " + plain(d.Decision, maxRuleShown) + "). What to do: " + plain(d.Next, maxShown) + ".\n")
 	}

@@ -235,3 +235,17 @@ func TestDenialReadsAreShared(t *testing.T) {
 		t.Errorf("%d of 20 reads were refused", over)
 	}
 }
+
+// TestDenialsCountRepeats: a step reads how often it was refused again under one id.
+func TestDenialsCountRepeats(t *testing.T) {
+	list := []audit.Event{
+		{Kind: audit.KindDecision, DecisionID: "first", Reason: "no_rule_matched", Host: "a.test", Port: 443, Status: 403, Attributes: []audit.Attribute{{Name: audit.Repeats, Value: "95"}}},
+		{Kind: audit.KindDecision, DecisionID: "second", Reason: "no_rule_matched", Host: "b.test", Port: 443, Status: 403},
+	}
+	if text := string(denialsText(list, false, false)); !strings.Contains(text, "refused 95 more times, decision first)") || strings.Count(text, "more times") != 1 {
+		t.Errorf("%s", text)
+	}
+	if text := string(denialsJSON(list, false, false)); !strings.Contains(text, `"repeats": 95`) || strings.Count(text, "repeats") != 1 {
+		t.Errorf("%s", text)
+	}
+}

@@ -1,0 +1,291 @@
+package proxy
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// RepeatInterval is how often the counts of repeated refusals are recorded. A crash
+// loses the counts of one interval at most.
+const RepeatInterval = time.Minute
+
+// Refusals of verified steps that are recorded one by one. What is over these rates
+// gets the decision id of an earlier refusal, whose event is durable, and is counted.
+const (
+	repeatBurst   = 5                // refusals of one target for one reason, at once
+	repeatRefill  = 12 * time.Second // after which one more of them is recorded
+	refusalBurst  = 200              // refusals of one step, at once
+	refusalRefill = time.Second / 20 // after which one more of them is recorded
+	repeatForgets = 10 * time.Minute // after which a refusal that was not repeated is forgotten
+	maxRepeatKeys = 128              // targets and reasons that are known of one step
+	maxRepeats    = 16_384           // and of all steps; of others every refusal is recorded
+)
+
+// repeatKey names refusals that differ in their time and path alone.
+type repeatKey struct {
+	action   policy.Action
+	target   string
+	reason   policy.Reason
+	rule     string
+	revision string // of the organization, and of the repository where that differs
+}
+
+// stepKey is a step under its issuer.
+type stepKey struct{ issuer, step string }
+
+// repeats knows the latest refusals of verified steps. Its zero value is ready.
+// It is safe for concurrent use.
+type repeats struct {
+	mu    sync.Mutex
+	steps map[stepKey]*stepRefusals
+	known int // keys of all steps
+	swept time.Time
+	total int64
+}
+
+// stepRefusals are those of one step.
+type stepRefusals struct {
+	keys  map[repeatKey]*repeat
+	spare budget // of the refusals that are recorded one by one
+	used  time.Time
+}
+
+// repeat is a refusal and how often it was repeated.
+type repeat struct {
+	first audit.Event // of the first refusal; without an input. Its id is empty until it is durable
+	spare budget
+	used  time.Time
+	count int64     // not recorded yet
+	since time.Time // that the count is from
+}
+
+// budget is a token bucket.
+type budget struct {
+	tokens float64
+	at     time.Time
+}
+
+func (b *budget) take(now time.Time, burst int, refill time.Duration) bool {
+	if b.at.IsZero() {
+		b.tokens = float64(burst)
+	} else if passed := now.Sub(b.at); passed > 0 {
+		b.tokens = min(float64(burst), b.tokens+float64(passed)/float64(refill))
+	}
+	b.at = now
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}
+
+// take decides about one more refusal of a step. With an id it is a repeat, which is
+// counted and answered with that id. Otherwise it is to be recorded, and noted on
+// the entry once it is durable; overRate says that the step is refused for too many
+// targets, so that it is to be refused for that instead. A nil entry is not tracked.
+func (r *repeats) take(step stepKey, key repeatKey, now time.Time) (entry *repeat, id string, overRate bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sweep(now)
+	if r.steps == nil {
+		r.steps = make(map[stepKey]*stepRefusals)
+	}
+	s := r.steps[step]
+	if s == nil && len(r.steps) >= maxRepeats {
+		return nil, "", false
+	}
+	if s == nil {
+		s = &stepRefusals{keys: make(map[repeatKey]*repeat)}
+		r.steps[step] = s
+	}
+	s.used = now
+	entry = s.keys[key]
+	if entry == nil {
+		if len(s.keys) >= maxRepeatKeys {
+			r.known -= s.forgetOne()
+		}
+		if len(s.keys) < maxRepeatKeys && r.known < maxRepeats {
+			entry = &repeat{since: now}
+			s.keys[key] = entry
+			r.known++
+		}
+	}
+	if entry != nil {
+		entry.used = now
+		if !entry.spare.take(now, repeatBurst, repeatRefill) && entry.first.DecisionID != "" {
+			if entry.count == 0 {
+				entry.since = now
+			}
+			entry.count++
+			r.total++
+			return entry, entry.first.DecisionID, false
+		}
+	}
+	return entry, "", !s.spare.take(now, refusalBurst, refusalRefill)
+}
+
+// forgetOne makes room: it forgets the entry that was used least lately, of those
+// without a count, and returns how many that are.
+func (s *stepRefusals) forgetOne() int {
+	var oldest repeatKey
+	var at time.Time
+	for k, e := range s.keys {
+		if e.count == 0 && (at.IsZero() || e.used.Before(at)) {
+			oldest, at = k, e.used
+		}
+	}
+	if at.IsZero() {
+		return 0
+	}
+	delete(s.keys, oldest)
+	return 1
+}
+
+// sweep forgets what was not used lately and has nothing to record.
+func (r *repeats) sweep(now time.Time) {
+	if now.Sub(r.swept) < RepeatInterval {
+		return
+	}
+	r.swept = now
+	for step, s := range r.steps {
+		for key, e := range s.keys {
+			if e.count == 0 && now.Sub(e.used) >= repeatForgets {
+				delete(s.keys, key)
+				r.known--
+			}
+		}
+		if len(s.keys) == 0 && now.Sub(s.used) >= repeatForgets {
+			delete(r.steps, step)
+		}
+	}
+}
+
+// of copies what the events of repeats say of the first refusal.
+func (*repeat) of(e *audit.Event) audit.Event {
+	return audit.Event{
+		Kind: audit.KindRefusalsRepeated, DecisionID: e.DecisionID, Source: e.Source,
+		Issuer: e.Issuer, CredentialKind: e.CredentialKind, WorkspaceUUID: e.WorkspaceUUID, RepositoryUUID: e.RepositoryUUID, DeploymentUUID: e.DeploymentUUID,
+		PipelineUUID: e.PipelineUUID, StepUUID: e.StepUUID, Workspace: e.Workspace, Repository: e.Repository, Project: e.Project,
+		Deployment: e.Deployment, DeploymentType: e.DeploymentType, Branch: e.Branch,
+		Action: e.Action, Scheme: e.Scheme, Host: e.Host, Port: e.Port, Verdict: e.Verdict, Mode: e.Mode, Reason: e.Reason, Rule: e.Rule,
+		Revision: e.Revision, Commit: e.Commit, RepositoryRevision: e.RepositoryRevision, Status: e.Status,
+	}
+}
+
+// durable notes that a refusal is in the log: its repeats may be counted. A nil
+// entry is not tracked.
+func (r *repeats) durable(entry *repeat, first audit.Event) {
+	if entry == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if entry.first.DecisionID == "" {
+		entry.first = first
+	}
+}
+
+// Repeated is how many refusals were counted as repeats since the gate was made.
+func (g *Gate) Repeated() int64 {
+	g.repeats.mu.Lock()
+	defer g.repeats.mu.Unlock()
+	return g.repeats.total
+}
+
+// RunRepeats records the counts of repeated refusals every [RepeatInterval] until
+// ctx ends. [Gate.RecordRepeats] records what is left then.
+func (g *Gate) RunRepeats(ctx context.Context) {
+	tick := time.NewTicker(RepeatInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			g.RecordRepeats(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// RecordRepeats records an event with the count of each refusal that was repeated
+// since the latest one. If that fails, the next event of that refusal has the same
+// beginning and includes the count, so that of several events of a writer with one
+// decision id and one beginning the last is right, whichever of them came to be
+// recorded.
+func (g *Gate) RecordRepeats(ctx context.Context) {
+	r := &g.repeats
+	r.mu.Lock()
+	var list []*repeat
+	for _, s := range r.steps {
+		for _, e := range s.keys {
+			if e.count > 0 {
+				list = append(list, e)
+			}
+		}
+	}
+	r.mu.Unlock()
+	for _, entry := range list {
+		if ctx.Err() != nil {
+			return
+		}
+		r.mu.Lock()
+		e, count, since := entry.first, entry.count, entry.since
+		r.mu.Unlock()
+		now := g.config.Now().UTC().Truncate(time.Microsecond)
+		e.Time = now
+		e.Message = fmt.Sprintf("refused %d more times, with the decision id of the first refusal", count)
+		e.Attributes = []audit.Attribute{{Name: "from", Value: since.UTC().Format(time.RFC3339Nano)}, {Name: "to", Value: now.Format(time.RFC3339Nano)},
+			{Name: "count", Value: fmt.Sprint(count)}}
+		wait, cancel := context.WithTimeout(ctx, g.config.RecordWait)
+		err := g.config.Recorder.Record(wait, &e)
+		cancel()
+		if err != nil {
+			g.config.Log.WarnContext(ctx, "count of repeated refusals not recorded yet", "decision_id", entry.first.DecisionID, "error", err)
+			continue
+		}
+		r.mu.Lock()
+		if entry.count -= count; entry.count > 0 {
+			entry.since = now
+		}
+		r.mu.Unlock()
+	}
+}
+
+// repeated answers a refusal that was made often before with the decision id of the
+// first one, whose event is in the log. Otherwise the refusal is to be recorded.
+func (p *passage) repeated(r *Refusal) (entry *repeat, isRepeat bool) {
+	if p.principal == nil || p.refused || p.principal.Step.UUID == "" {
+		return nil, false
+	}
+	of := &p.gate.repeats
+	step := stepKey{p.principal.Issuer, p.principal.Step.UUID}
+	key := repeatKey{p.attempt.Action, p.target.String(), r.Reason, p.decision.Rule, p.decision.Revision.Digest + p.decision.RepositoryRevision.Digest}
+	if p.target.Host == "" {
+		raw := sha256.Sum256([]byte(p.attempt.Target))
+		key.target = string(raw[:])
+	}
+	entry, id, overRate := of.take(step, key, p.began)
+	if overRate && id == "" {
+		*r = *refuse(policy.StepLimit, fmt.Sprintf("this step was refused more than %d times for different targets or reasons, and more than %d times a second since",
+			refusalBurst, time.Second/refusalRefill))
+		key = repeatKey{reason: policy.StepLimit}
+		if entry, id, _ = of.take(step, key, p.began); id == "" && entry == nil {
+			return nil, false
+		}
+	}
+	if id == "" {
+		return entry, false
+	}
+	r.DecisionID, r.Rule, r.Recorded = id, p.decision.Rule, true
+	if r.Reason == policy.PolicyDenied || r.Reason == policy.NoRuleMatched {
+		r.Message = p.decision.Message
+	}
+	p.observe(policy.Deny, r.Reason, false)
+	return entry, true
+}
