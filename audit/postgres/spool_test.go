@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -337,20 +338,33 @@ func TestDatabaseThatDoesNotSync(t *testing.T) {
 // A large journal is replayed while the log goes on recording: nobody waits for
 // all of it, and the order stays.
 func TestRecordingGoesOnWhileTheJournalIsReplayed(t *testing.T) {
-	server, db, l := spooling(t, func(c *Config) { c.WriteTimeout = 5 * time.Second })
+	server, db, l := spooling(t, func(c *Config) { c.WriteTimeout = time.Minute })
 	seen, stop := newTally(), make(chan struct{})
+	// The journal must not fill up, however long the machine takes: nothing is recorded
+	// while the server starts, and so many events at most before the replay is over.
+	var starting sync.RWMutex
+	events := make(chan struct{}, 20_000)
+	for range cap(events) {
+		events <- struct{}{}
+	}
 	long := strings.Repeat("x", 2000) // few events make a large journal
 	wg := load(func(e *audit.Event) error {
 		e.Path = long
+		<-events
+		starting.RLock()
 		err := l.Record(t.Context(), e)
+		starting.RUnlock()
 		if err != nil {
 			t.Error(err)
 		}
 		return err
 	}, seen, stop)
 	eventually(t, "some megabytes are in the journal", func() bool { return l.Stats().JournalBytes > 6*catchUpRest })
+	starting.Lock()
 	server.Restart(t)
+	starting.Unlock()
 	eventually(t, "back", func() bool { return l.outage.Load() == nil })
+	close(events) // as many as there are
 	before := seen.len()
 	eventually(t, "it goes on", func() bool { return seen.len() > before+100 })
 	close(stop)
