@@ -22,13 +22,18 @@ func addConfigFlag(c *cobra.Command) *string {
 	return c.Flags().StringP("config", "c", "", "configuration `FILE` (default: $"+configVariable+", ./sallyport.yaml, /etc/sallyport/sallyport.yaml)")
 }
 
-// loadConfig finds and reads the configuration; an empty path means the usual places.
+// loadConfig finds and reads the configuration, and none of the files that it
+// names: the command reads those that it needs. An empty path means the usual places.
 func loadConfig(path string) (*config.Config, string, error) {
+	return loadConfigWith(path, config.LoadUnread)
+}
+
+func loadConfigWith(path string, load func(string) (*config.Config, error)) (*config.Config, string, error) {
 	path, err := findConfig(path)
 	if err != nil {
 		return nil, "", invalid{err}
 	}
-	cfg, err := config.Load(path)
+	cfg, err := load(path)
 	if err != nil {
 		return nil, path, invalid{fmt.Errorf("the configuration is not accepted, nothing was started\n%w", err)}
 	}
@@ -52,23 +57,53 @@ func findConfig(path string) (string, error) {
 
 func newConfig() *cobra.Command {
 	parent := &cobra.Command{Use: "config", Short: "Work with the configuration", Args: noArguments, RunE: help}
-	check := &cobra.Command{
+	parent.AddCommand(newConfigCheck())
+	return parent
+}
+
+func newConfigCheck() *cobra.Command {
+	c := &cobra.Command{
 		Use:   "check",
-		Short: "Say what is wrong with a configuration, and start nothing",
-		Args:  noArguments,
+		Short: "Check a configuration, and start nothing",
+		Long: `Check a configuration as "serve" does before it starts anything: the file, the
+files that it names, and the policy in policy.directory, which is loaded and
+tested. It has to run as the server's user, with the server's environment.
+
+With --online it also connects: to the database (login, privileges, schema), the
+issuers and their keys, Bitbucket's API, the policy's Git server, the resolver and
+upstream proxies. It changes nothing anywhere. The exit status is 2 where the
+configuration is wrong, and 1 where something else is.`,
+		Args: noArguments,
 	}
-	path := addConfigFlag(check)
-	check.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, name, err := loadConfig(*path)
+	path := addConfigFlag(c)
+	online := c.Flags().Bool("online", false, "connect to everything that the configuration names")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg, name, err := loadConfigWith(*path, config.Load)
 		if err != nil {
 			return err
 		}
+		if err := validate(cfg); err != nil {
+			return err
+		}
 		printWarnings(c.ErrOrStderr(), cfg)
+		report := &checkReport{out: c.OutOrStdout()}
+		if cfg.Policy.Git == nil || *online {
+			checkPolicy(c.Context(), report, cfg)
+		}
+		if *online {
+			checkOnline(c.Context(), report, cfg)
+		}
+		if report.failed > 0 {
+			err := fmt.Errorf("%s: %d of %d checks failed", name, report.failed, report.made)
+			if report.wrong {
+				err = invalid{err}
+			}
+			return err
+		}
 		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: accepted\n", name)
 		return err
 	}
-	parent.AddCommand(check)
-	return parent
+	return c
 }
 
 func printWarnings(w io.Writer, cfg *config.Config) {

@@ -2,9 +2,14 @@ package main_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,6 +54,12 @@ func TestBadStarts(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = l.Close() })
+		}
+	}
+	fromGit := func(url, more string) func(*testing.T, *world) {
+		return func(t *testing.T, w *world) {
+			t.Helper()
+			edit(fmt.Sprintf("  directory: %q\n", w.policy), fmt.Sprintf("  git: {url: %q}\n%s", url, more))(t, w)
 		}
 	}
 	for _, c := range []struct {
@@ -99,6 +110,76 @@ func TestBadStarts(t *testing.T) {
 		{"issuer that is gone", options{embedded: true}, func(_ *testing.T, w *world) { w.Bitbucket.Close() }, 1, []string{"workspace acme", "issuer", "connection refused"}},
 		{"port taken", options{embedded: true}, take(func(w *world) string { return w.proxy }), 1, []string{"address already in use", "listeners"}},
 		{"admin port taken", options{embedded: true}, take(func(w *world) string { return w.admin }), 1, []string{"address already in use", "admin.address"}},
+		{"git server that does not answer", options{embedded: true}, fromGit("http://127.0.0.1:1/x.git", ""), 1, []string{
+			"http://127.0.0.1:1/x.git", "nothing answers there", "is there a firewall"}},
+		{"git over ssh that does not answer", options{embedded: true}, func(t *testing.T, w *world) {
+			files := t.TempDir()
+			for _, name := range []string{"key", "known_hosts"} {
+				if err := os.WriteFile(filepath.Join(files, name), []byte("x\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			edit(fmt.Sprintf("  directory: %q\n", w.policy), fmt.Sprintf("  git: {url: \"ssh://git@127.0.0.1:1/x.git\", ssh_key_file: %q, known_hosts_file: %q}\n",
+				filepath.Join(files, "key"), filepath.Join(files, "known_hosts")))(t, w)
+		}, 1, []string{"ssh://git@127.0.0.1:1/x.git", "nothing answers there"}},
+		{"git server without the repository", options{embedded: true}, func(t *testing.T, w *world) {
+			server := httptest.NewServer(http.NotFoundHandler())
+			t.Cleanup(server.Close)
+			fromGit(server.URL+"/x.git", "")(t, w)
+		}, 1, []string{"/x.git", "404", "policy.git.url"}},
+		{"git server that wants a credential", options{embedded: true}, func(t *testing.T, w *world) {
+			server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+				rw.Header().Set("WWW-Authenticate", `Basic realm="git"`)
+				rw.WriteHeader(http.StatusUnauthorized)
+			}))
+			t.Cleanup(server.Close)
+			fromGit(server.URL+"/x.git", "")(t, w)
+		}, 1, []string{"/x.git", "401", "policy.git.credentials_file"}},
+		{"no git program", options{embedded: true}, func(t *testing.T, w *world) {
+			fromGit("http://127.0.0.1:1/x.git", "")(t, w)
+			w.env = append(w.env, "PATH="+t.TempDir())
+		}, 1, []string{"git", "install git"}},
+		{"no PostgreSQL programs", options{embedded: true}, func(t *testing.T, w *world) {
+			w.env = append(w.env, "SALLYPORT_POSTGRES_BIN="+t.TempDir())
+		}, 1, []string{"embedded PostgreSQL", "SALLYPORT_POSTGRES_BIN"}},
+		{"disk of the embedded database full", options{embedded: true}, func(t *testing.T, w *world) {
+			limited := filepath.Join(t.TempDir(), "limited")
+			script := "#!/bin/sh\nulimit -f 4096\nexec '" + w.program + "' \"$@\"\n"
+			if err := os.WriteFile(limited, []byte(script), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			w.program = limited
+		}, 1, []string{"embedded PostgreSQL", "initdb", "disk is full: make room"}},
+		{"data directory that is a file", options{embedded: true}, func(t *testing.T, w *world) {
+			if err := os.WriteFile(w.data, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, 2, []string{"data_directory", "not a directory"}},
+		{"signing key of another form", options{embedded: true}, func(t *testing.T, w *world) {
+			keyPath := filepath.Join(t.TempDir(), "key")
+			if err := os.WriteFile(keyPath, []byte("not a key\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			w.seals(t, fmt.Sprintf("  signing_key_file: %q\n", keyPath))
+		}, 2, []string{"signing_key_file", "key"}},
+		{"role that does not exist", options{}, url(func(t *testing.T, w *world) string {
+			return withUser(w.database.admin, "nobody_knows", w.database.password)
+		}), 1, []string{"audit log", "nobody_knows"}},
+		{"role without privileges", options{}, func(t *testing.T, w *world) {
+			w.alter(t, `DO $$ BEGIN CREATE ROLE stranger LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$`)
+			url(func(*testing.T, *world) string { return withUser(w.database.admin, "stranger", w.database.password) })(t, w)
+		}, 1, []string{"audit log", "stranger", "sallyport_writer"}},
+		{"database that does not exist", options{}, url(func(t *testing.T, w *world) string {
+			return strings.Replace(withUser(w.database.admin, "sallyport_writer", w.database.password), "/t", "/missing_t", 1)
+		}), 1, []string{"audit log", "CREATE DATABASE"}},
+		{"database URL of another program", options{}, url(func(*testing.T, *world) string { return "jdbc:postgresql://127.0.0.1/sallyport" }), 2, []string{
+			"database_url_file", "must begin with postgres://"}},
+		{"database whose triggers are off", options{}, func(t *testing.T, w *world) {
+			w.alter(t, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET session_replication_role TO replica', current_database()); END $$`)
+		}, 1, []string{"triggers do not fire", "RESET session_replication_role"}},
+		{"read-only database", options{}, func(t *testing.T, w *world) {
+			w.alter(t, `DO $$ BEGIN EXECUTE format('ALTER ROLE sallyport_writer IN DATABASE %I SET default_transaction_read_only TO on', current_database()); END $$`)
+		}, 1, []string{"audit log", "read-only"}},
 		{"data directory in use", options{embedded: true}, func(t *testing.T, w *world) {
 			other, err := pgembed.Start(t.Context(), pgembed.Config{Directory: filepath.Join(w.data, "postgresql"), NoSync: true})
 			if err != nil {
@@ -111,7 +192,7 @@ func TestBadStarts(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, c.set)
 			c.spoil(t, w)
-			s := launch(t, w.program, w.config, w.admin)
+			s := launch(t, w.program, w.config, w.admin, w.env...)
 			s.await(c.status)
 			said := finalWords(s)
 			for _, part := range c.says {
@@ -131,7 +212,32 @@ func TestBadStarts(t *testing.T) {
 				}
 			}
 			leftNothing(t, w, s)
+			checkAgrees(t, w, c.name, c.status)
 		})
+	}
+}
+
+// onlyServe are the faults of a machine that `config check` does not try.
+var onlyServe = []string{"port taken", "admin port taken", "data directory in use", "disk of the embedded database full", "no PostgreSQL programs"}
+
+// checkAgrees: `config check` refuses what `serve` refuses: with the same status
+// where the configuration is wrong, and with --online whatever else it is.
+func checkAgrees(t *testing.T, w *world, name string, status int) {
+	t.Helper()
+	for _, args := range [][]string{{"config", "check", "-c", w.config}, {"config", "check", "--online", "-c", w.config}} {
+		cmd := exec.CommandContext(t.Context(), w.program, args...)
+		cmd.Env = append(os.Environ(), w.env...)
+		code, out, errOut := execute(t, cmd)
+		online := len(args) == 5
+		switch {
+		case status == 2 && code != 2, online && code == 0 && !slices.Contains(onlyServe, name), code != 0 && errOut == "":
+			t.Errorf("serve ended with %d, and %v with %d:\n%s%s", status, args, code, out, errOut)
+		}
+		for _, secret := range w.secrets {
+			if search([]byte(out+errOut), forms(secret)) != "" {
+				t.Errorf("%v prints a secret", args)
+			}
+		}
 	}
 }
 

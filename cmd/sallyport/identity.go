@@ -79,7 +79,7 @@ func (s *server) startIdentity(ctx context.Context) error {
 		return err
 	}
 	s.atClose(s.authenticator.Close)
-	return s.authenticator.Check(ctx)
+	return s.authenticator.Begin(ctx)
 }
 
 // barred is asked when something admitted begins: an operator's word may have

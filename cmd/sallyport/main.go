@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
@@ -44,6 +43,11 @@ type invalid struct{ err error }
 func (e invalid) Error() string { return e.err.Error() }
 func (e invalid) Unwrap() error { return e.err }
 
+// passedOn is the end of a program that the operator asked for, whose status is ours.
+type passedOn struct{ status int }
+
+func (e passedOn) Error() string { return fmt.Sprintf("the program ended with status %d", e.status) }
+
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	root := newRoot()
@@ -55,9 +59,10 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if err == nil {
 		return exitOK
 	}
-	// A program that we ran for the operator has already said what is wrong.
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return max(exit.ExitCode(), exitFailed)
+	// A program that we ran for the operator has printed what is wrong. Programs that
+	// we run for ourselves (git, initdb) end in other errors.
+	if exit, ok := errors.AsType[passedOn](err); ok {
+		return max(exit.status, exitFailed)
 	}
 	if _, told := errors.AsType[damaged](err); told || isQuiet(err) {
 		return exitFailed

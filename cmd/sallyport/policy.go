@@ -137,7 +137,11 @@ func (p *policyHolder) begin(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if kept == nil {
-		return fmt.Errorf("the policy in %s does not load:\n%w", p.source, err)
+		err = fmt.Errorf("the policy in %s does not load:\n%w", p.source, err)
+		if errors.Is(err, fs.ErrNotExist) { // policy.directory
+			err = invalid{err}
+		}
+		return err
 	}
 	set, keptErr := p.loadKept(ctx, kept, resumed)
 	if keptErr != nil {

@@ -21,21 +21,22 @@ type refusalKind string
 
 // The kinds.
 const (
-	refusedUnreachable refusalKind = "unreachable"   // the source does not answer
-	refusedTooLarge    refusalKind = "too_large"     // it offers more than is taken
-	refusedTree        refusalKind = "invalid_tree"  // it offers what is no policy tree
-	refusedUnsigned    refusalKind = "unsigned"      // no listed key has signed the commit
-	refusedRewound     refusalKind = "rewound"       // the commit does not follow on the one that decides
-	refusedLoad        refusalKind = "does_not_load" // it does not parse, compile or pass the checks
-	refusedTests       refusalKind = "tests_failed"  // its own tests say no
-	refusedProbe       refusalKind = "probe_failed"  // it cannot decide what was asked lately
-	refusedUnrecorded  refusalKind = "unrecorded"    // its content cannot be kept
-	refusedTooOld      refusalKind = "too_old"       // the last good one is older than it may be
-	refusedExhausting  refusalKind = "exhausting"    // a repository's rules ended a worker process
+	refusedUnreachable refusalKind = "unreachable"       // the source does not answer
+	refusedTooLarge    refusalKind = "too_large"         // it offers more than is taken
+	refusedTree        refusalKind = "invalid_tree"      // it offers what is no policy tree
+	refusedUnsigned    refusalKind = "unsigned"          // no listed key has signed the commit
+	refusedRewound     refusalKind = "rewound"           // the commit does not follow on the one that decides
+	refusedHistory     refusalKind = "malformed_history" // an object of its history is malformed
+	refusedLoad        refusalKind = "does_not_load"     // it does not parse, compile or pass the checks
+	refusedTests       refusalKind = "tests_failed"      // its own tests say no
+	refusedProbe       refusalKind = "probe_failed"      // it cannot decide what was asked lately
+	refusedUnrecorded  refusalKind = "unrecorded"        // its content cannot be kept
+	refusedTooOld      refusalKind = "too_old"           // the last good one is older than it may be
+	refusedExhausting  refusalKind = "exhausting"        // a repository's rules ended a worker process
 	refusedUnknown     refusalKind = "other"
 )
 
-var refusalKinds = []refusalKind{refusedUnreachable, refusedTooLarge, refusedTree, refusedUnsigned, refusedRewound,
+var refusalKinds = []refusalKind{refusedUnreachable, refusedTooLarge, refusedTree, refusedUnsigned, refusedRewound, refusedHistory,
 	refusedLoad, refusedTests, refusedProbe, refusedUnrecorded, refusedTooOld, refusedExhausting, refusedUnknown}
 
 // probeError is an error of [rego.Engine.Prepare].

@@ -111,7 +111,11 @@ func psql(c *cobra.Command, o psqlOptions) error {
 	cmd := exec.Command(program, append([]string{database}, o.rest...)...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr()
-	return cmd.Run()
+	err = cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
+		return passedOn{exit.ExitCode()}
+	}
+	return err
 }
 
 // psqlDatabase says what psql connects to. Where the embedded database is not

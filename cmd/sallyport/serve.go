@@ -24,8 +24,11 @@ SIGHUP loads the policy again.`,
 	}
 	path := addConfigFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, name, err := loadConfig(*path)
+		cfg, name, err := loadConfigWith(*path, config.Load)
 		if err != nil {
+			return err
+		}
+		if err := validate(cfg); err != nil {
 			return err
 		}
 		defer surviveBrokenPipes()()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	audit "github.com/sallyport/sallyport/audit/postgres"
@@ -298,6 +299,7 @@ func (s *server) watch() {
 	s.sealMetrics()
 	s.admin.AddWarning("seal", s.sealWarning)
 	s.admin.AddWarning("identity_store", s.storeWarning)
+	s.admin.AddWarning("identity", s.authenticator.Warning)
 	s.lockGauges()
 	s.admin.AddDetail("schema", s.schemaDetail)
 	s.schemaGauges()
@@ -332,6 +334,9 @@ func identityDetail(all []bitbucket.Status) any {
 		d := map[string]string{"keys": strconv.Itoa(st.Keys), "keys_usable": strconv.FormatBool(st.KeysUsable), "keys_fetched": when(st.Fetched)}
 		if st.FromDisk {
 			d["keys_from"] = "those that were kept; the issuer has not answered yet"
+		}
+		if len(st.Skipped) > 0 {
+			d["keys_skipped"] = strings.Join(st.Skipped, "; ")
 		}
 		if st.KeysError != nil {
 			d["keys_error"] = st.KeysError.Error()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
@@ -42,6 +43,8 @@ type issuer struct {
 	url       string
 	keys      *keySet
 	names     *names // nil: UUIDs only
+	// mistake is what the API found wrong with the workspace's configuration; nil: nothing.
+	mistake atomic.Pointer[error]
 }
 
 // New returns an authenticator that has read the keys kept in
@@ -102,6 +105,9 @@ func (a *Authenticator) attachKeys(i *issuer) error {
 			if a.hooks.KeysFetched != nil {
 				a.hooks.KeysFetched(slug, took, err)
 			}
+		},
+		skipped: func(list []string) {
+			a.log.Warn("bitbucket: the issuer publishes keys that cannot be used; tokens that they sign are refused", "workspace", slug, "issuer", i.url, "keys", list)
 		},
 	}
 	if a.config.StateDirectory == "" {

@@ -1,6 +1,7 @@
 package bitbucket
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -118,10 +119,82 @@ func TestManyWorkspaces(t *testing.T) {
 		if err := again.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "beta") || strings.Contains(err.Error(), "acme:") {
 			t.Errorf("got %v", err)
 		}
+		if err := again.Begin(t.Context()); err != nil {
+			t.Errorf("one workspace keeps the process from starting: %v", err)
+		}
 		if err := again.Ready(); err != nil {
 			t.Errorf("one workspace stops all: %v", err)
 		}
+		if err := again.Warning(); err == nil || !strings.Contains(err.Error(), "workspace beta: no keys of issuer") || strings.Contains(err.Error(), "acme") {
+			t.Errorf("the warning is %v", err)
+		}
+		h.acme.SetOIDC(false)
+		alone := h.authenticator(func(_ *house, c *Config, _ *Deps) { *c = h.auth.config })
+		if err := alone.Begin(t.Context()); err == nil || !strings.Contains(err.Error(), "beta") || !strings.Contains(err.Error(), "acme") {
+			t.Errorf("without any keys: %v", err)
+		}
+		alone.Close()
 		again.Close()
+	})
+}
+
+// TestWorkspaceOfAnotherUUID: a workspace_uuid that is not the workspace's is found
+// at the start, where the API can be asked, and named with the remedy.
+func TestWorkspaceOfAnotherUUID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, nil)
+		other := h.server.AddWorkspace("beta")
+		other.SetAccessTokens("beta-token")
+		for _, c := range []struct{ name, slug, uuid, token, check, begin string }{
+			{"right", "acme", h.acme.UUID, "access-token", "", ""},
+			{"of another workspace", "acme", other.UUID, "beta-token", `is that of the workspace "beta": correct workspace_uuid`, `is that of the workspace "beta"`},
+			{"of none", "acme", "11111111-2222-3333-4444-555555555555", "access-token", "knows no workspace", "knows no workspace"},
+			{"wrong slug", "acmee", h.acme.UUID, "access-token", "correct workspace_uuid, or workspace", "is that of the workspace"},
+			{"wrong token", "acme", h.acme.UUID, "wrong", "access token", ""},
+		} {
+			a := h.authenticator(func(_ *house, conf *Config, _ *Deps) {
+				conf.Workspaces[0].Slug, conf.Workspaces[0].UUID = c.slug, c.uuid
+				conf.Workspaces[0].API = &API{URL: h.server.APIURL(), Token: func() (string, error) { return c.token, nil }}
+			})
+			checked := a.CheckAPI(t.Context())
+			if err := a.Begin(t.Context()); err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			for what, got := range map[string]struct {
+				err  error
+				want string
+			}{"check": {checked, c.check}, "warning": {a.Warning(), c.begin}} {
+				if got.want == "" && got.err != nil || got.want != "" && (got.err == nil || !strings.Contains(got.err.Error(), got.want)) {
+					t.Errorf("%s: %s: %v, want %q", c.name, what, got.err, got.want)
+				}
+			}
+			a.Close()
+		}
+	})
+}
+
+// TestSkippedKeysAreReported: once, with the reason.
+func TestSkippedKeysAreReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, nil)
+		keys, err := json.Marshal(map[string]any{"keys": []any{h.acme.Key().JWK(), map[string]any{"kty": "EC", "kid": "other"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.server.Inject(bb.Keys, bb.Replaced(string(keys)))
+		for range 2 {
+			if err := h.auth.Check(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.logMu.Lock()
+		defer h.logMu.Unlock()
+		if n := strings.Count(h.log.String(), "key 2: not a public RSA key"); n != 1 {
+			t.Errorf("reported %d times: %s", n, h.log.String())
+		}
+		if s := h.auth.Status()[0]; s.Keys != 1 || len(s.Skipped) != 1 {
+			t.Errorf("%+v", s)
+		}
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -33,6 +34,12 @@ func (s *keySet) fetch(ctx context.Context, f *flight) {
 		s.budget.put() // it never reached the issuer, whose patience the budget guards
 	}
 	s.mu.Unlock()
+	if err == nil && len(st.skipped) > 0 && !slices.Equal(st.skipped, s.reported) {
+		s.skipped(st.skipped)
+	}
+	if err == nil {
+		s.reported = st.skipped
+	}
 	s.report(took, err)
 	close(f.done)
 
@@ -58,16 +65,16 @@ func (s *keySet) ask(ctx context.Context) (*keyState, error) {
 	uri := s.discover.uri
 	body, err := s.client.get(ctx, uri, "")
 	var keys map[string]*key
-	var passed int
+	var skipped []string
 	if err == nil {
-		keys, passed, err = parseKeys(body)
+		keys, skipped, err = parseKeys(body)
 	}
 	if err != nil {
 		s.discover.uri = "" // it may have moved
 		return nil, fmt.Errorf("fetch keys: %w", err)
 	}
 	// The evidence is as old as the question, not as the answer.
-	return &keyState{issuer: s.issuer, keys: keys, passed: passed, fetched: now, jwksURI: uri}, nil
+	return &keyState{issuer: s.issuer, keys: keys, skipped: skipped, fetched: now, jwksURI: uri}, nil
 }
 
 // replace puts new keys in place of the old. A key that is published unchanged

@@ -2,14 +2,16 @@ package bitbucket
 
 import (
 	"crypto/rsa"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"math/big"
 	"net/url"
 	"slices"
+	"strings"
 	"sync/atomic"
-
-	"github.com/go-jose/go-jose/v4"
 )
 
 const (
@@ -67,72 +69,92 @@ func parseDiscovery(body []byte, issuer string) (jwksURI string, err error) {
 }
 
 // parseKeys reads a JWK Set (RFC 7517 section 5) and returns the keys in it
-// that may verify a token. Others are passed over, as the RFC asks, and counted.
-// A well-formed set without any usable key is not an error: an issuer that
-// withdraws everything must be obeyed.
-func parseKeys(body []byte) (keys map[string]*key, passed int, err error) {
+// that may verify a token. Others are skipped, as the RFC asks, and reported with
+// the reason: at most [maxKeys] of them, as clean text. A well-formed set without
+// any usable key is not an error: an issuer that withdraws everything must be obeyed.
+func parseKeys(body []byte) (keys map[string]*key, skipped []string, err error) {
 	if _, err := parseObject(body, 0); err != nil {
-		return nil, 0, fmt.Errorf("keys: %w", err)
+		return nil, nil, fmt.Errorf("keys: %w", err)
 	}
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(body, &set); err != nil {
-		return nil, 0, fmt.Errorf("keys: %w", err)
+		return nil, nil, fmt.Errorf("keys: %w", err)
 	}
 	if set.Keys == nil {
-		return nil, 0, errors.New("keys: this is not a JWK Set")
+		return nil, nil, errors.New("keys: this is not a JWK Set")
 	}
 	if len(set.Keys) > maxKeys {
-		return nil, 0, fmt.Errorf("keys: %d of them, at most %d are read", len(set.Keys), maxKeys)
+		return nil, nil, fmt.Errorf("keys: %d of them, at most %d are read", len(set.Keys), maxKeys)
 	}
 	keys = map[string]*key{}
-	ambiguous := map[string]bool{}
-	for _, raw := range set.Keys {
+	ambiguous := map[string]int{}
+	for at, raw := range set.Keys {
 		k, err := parseKey(raw)
 		if err != nil {
-			passed++
+			skipped = append(skipped, fmt.Sprintf("key %d: %v", at+1, err))
 			continue
 		}
 		if other := keys[k.id]; other != nil && !other.same(k) {
-			ambiguous[k.id] = true
+			ambiguous[k.id]++
 		}
 		keys[k.id] = k
 	}
 	// RFC 7517 section 4.5 wants ids to differ: one id for two keys says nothing.
-	for id := range ambiguous {
+	for _, id := range slices.Sorted(maps.Keys(ambiguous)) {
 		delete(keys, id)
-		passed += 2
+		skipped = append(skipped, fmt.Sprintf("kid %s: %d different keys have it", quote(id), ambiguous[id]+1))
 	}
-	return keys, passed, nil
+	return keys, skipped, nil
+}
+
+// jwk is what matters of a JSON Web Key (RFC 7517 section 4, RFC 7518 section
+// 6.3.1). The certificates beside a key (x5c, x5t, x5u) are not read: the issuer's
+// word for n and e is that of its own host.
+type jwk struct {
+	Type       string          `json:"kty"`
+	ID         string          `json:"kid"`
+	Use        string          `json:"use"`
+	Algorithm  string          `json:"alg"`
+	Operations []string        `json:"key_ops"`
+	Modulus    string          `json:"n"`
+	Exponent   string          `json:"e"`
+	Private    json.RawMessage `json:"d"`
 }
 
 // parseKey reads one JWK that is an RSA key for verifying RS256.
 func parseKey(raw []byte) (*key, error) {
-	var use struct {
-		KeyOps []string `json:"key_ops"`
-	}
-	if err := json.Unmarshal(raw, &use); err != nil {
+	if _, err := parseObject(raw, 0); err != nil {
 		return nil, err
 	}
-	var j jose.JSONWebKey
-	if err := j.UnmarshalJSON(raw); err != nil {
-		return nil, err
+	var j jwk
+	if err := json.Unmarshal(raw, &j); err != nil {
+		return nil, errors.New("not a JSON Web Key")
 	}
-	public, ok := j.Key.(*rsa.PublicKey) // not a private one, which a set must never hold
-	switch {
-	case !ok:
+	if j.Type != "RSA" || j.Private != nil { // a set must never hold a private key
 		return nil, errors.New("not a public RSA key")
-	case j.KeyID == "" || len(j.KeyID) > maxKeyID || !isCleanText(j.KeyID):
+	}
+	n, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimRight(j.Modulus, "="))
+	if err != nil || len(n) > maxRSABits/8+1 {
+		return nil, errors.New("n is not base64url of a modulus")
+	}
+	e, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimRight(j.Exponent, "="))
+	if err != nil || len(e) == 0 || len(e) > 4 {
+		return nil, errors.New("e is not base64url of an exponent")
+	}
+	public := &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}
+	switch {
+	case j.ID == "" || len(j.ID) > maxKeyID || !isCleanText(j.ID):
 		return nil, errors.New("kid is missing or not clean")
 	case j.Algorithm != "" && j.Algorithm != algorithm:
-		return nil, errors.New("for another algorithm")
-	case j.Use != "" && j.Use != "sig", use.KeyOps != nil && !slices.Contains(use.KeyOps, "verify"):
-		return nil, errors.New("for another use")
+		return nil, fmt.Errorf("kid %s: for the algorithm %s", quote(j.ID), quote(j.Algorithm))
+	case j.Use != "" && j.Use != "sig", j.Operations != nil && !slices.Contains(j.Operations, "verify"):
+		return nil, fmt.Errorf("kid %s: for another use", quote(j.ID))
 	case public.N.BitLen() < minRSABits || public.N.BitLen() > maxRSABits || public.N.Bit(0) == 0:
-		return nil, errors.New("modulus out of bounds")
+		return nil, fmt.Errorf("kid %s: a modulus of %d bits is out of bounds", quote(j.ID), public.N.BitLen())
 	case public.E <= minExponent || public.E > 1<<31-1 || public.E%2 == 0: // FIPS 186-5 appendix A.1.1
-		return nil, errors.New("exponent out of bounds")
+		return nil, fmt.Errorf("kid %s: the exponent %d is out of bounds", quote(j.ID), public.E)
 	}
-	return &key{id: j.KeyID, public: public}, nil
+	return &key{id: j.ID, public: public}, nil
 }

@@ -100,11 +100,11 @@ func parseKeyDocument(data []byte, issuer string, now time.Time) (*keyState, err
 	case d.Fetched.After(now.Add(clockStep)):
 		return nil, errors.New("its time lies in the future")
 	}
-	keys, _, err := parseKeys(d.Set)
+	keys, skipped, err := parseKeys(d.Set)
 	if err != nil {
 		return nil, err
 	}
-	return &keyState{issuer: issuer, keys: keys, fetched: d.Fetched, jwksURI: d.JWKSURI, fromDisk: true}, nil
+	return &keyState{issuer: issuer, keys: keys, skipped: skipped, fetched: d.Fetched, jwksURI: d.JWKSURI, fromDisk: true}, nil
 }
 
 // save writes the keys that are current when its turn has come. Where that

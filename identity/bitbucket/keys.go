@@ -34,8 +34,10 @@ type keySet struct {
 	config   *Config
 	now      func() time.Time
 	report   func(took time.Duration, err error)
-	spawn    func(func()) // runs a function that ends by itself, and is waited for at the end
-	file     *keyFile     // nil: memory only
+	skipped  func([]string) // reports keys that cannot be used
+	reported []string       // the latest; touched by the one fetch that is under way
+	spawn    func(func())   // runs a function that ends by itself, and is waited for at the end
+	file     *keyFile       // nil: memory only
 	state    atomic.Pointer[keyState]
 	discover struct { // touched by the one fetch that is under way
 		uri string
@@ -56,7 +58,7 @@ type keySet struct {
 type keyState struct {
 	keys     map[string]*key
 	issuer   string
-	passed   int // keys that cannot be used here
+	skipped  []string // keys that cannot be used here, and why
 	fetched  time.Time
 	jwksURI  string
 	fromDisk bool

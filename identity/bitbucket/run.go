@@ -9,19 +9,78 @@ import (
 )
 
 // Check asks every issuer for its keys, side by side, loads the names that were
-// kept, and reads the access tokens of the APIs. It fails with one error that
-// names every workspace whose tokens could not be verified: its issuer does not
-// answer and no keys were kept that may still be used. An issuer that does not
-// answer while its kept keys serve is logged. It is for the start of a process
-// and for checking a configuration.
-func (a *Authenticator) Check(ctx context.Context) error {
+// kept, and reads the access tokens of the APIs. It fails with one error for every
+// workspace whose tokens cannot be verified (its issuer does not answer and no keys
+// were kept that may still be used) or whose API says that workspace_uuid is not
+// the workspace's. An issuer that does not answer while its kept keys serve is
+// logged. It is for checking a configuration.
+func (a *Authenticator) Check(ctx context.Context) error { return errors.Join(a.check(ctx)...) }
+
+// Begin is [Authenticator.Check] for the start of a process: it fails where tokens of
+// no workspace can be verified, and logs what is wrong with the others, which
+// [Authenticator.Warning] reports until it is corrected.
+func (a *Authenticator) Begin(ctx context.Context) error {
+	errs := a.check(ctx)
+	if err := a.Ready(); err != nil {
+		return errors.Join(errs...)
+	}
+	for at, err := range errs {
+		if err != nil {
+			a.log.Error("bitbucket: steps of a workspace cannot be admitted", "workspace", a.list[at].workspace.Slug, "error", err)
+		}
+	}
+	return nil
+}
+
+// Warning returns an error that names every workspace whose tokens cannot be
+// verified at the moment, or whose workspace_uuid is another's.
+func (a *Authenticator) Warning() error {
+	var errs []error
+	for at, s := range a.Status() {
+		if !s.KeysUsable {
+			errs = append(errs, fmt.Errorf("workspace %s: no keys of issuer %s are at hand, so its steps are refused: %w", s.Workspace, s.Issuer, s.KeysError))
+		}
+		if err := a.list[at].mistake.Load(); err != nil {
+			errs = append(errs, *err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// check is nil for each workspace that is in order.
+func (a *Authenticator) check(ctx context.Context) []error {
 	errs := make([]error, len(a.list))
 	var all sync.WaitGroup
 	for at, i := range a.list {
-		all.Go(func() { errs[at] = i.check(ctx, a) })
+		all.Go(func() {
+			errs[at] = errors.Join(i.check(ctx, a), i.compareWorkspace(ctx))
+		})
 	}
 	all.Wait()
-	return errors.Join(errs...)
+	return errs
+}
+
+// compareWorkspace asks the API, where there is one, whether the workspace's UUID is
+// that of the workspace. An API that does not answer now is no mistake of the
+// configuration; a step's names show it.
+func (i *issuer) compareWorkspace(ctx context.Context) error {
+	if i.names == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err := i.names.rest.confirmWorkspace(ctx, i.workspace.Slug)
+	if err == nil {
+		i.mistake.Store(nil)
+		return nil
+	}
+	err = fmt.Errorf("bitbucket: workspace %s: %w", i.workspace.Slug, err)
+	if _, wrong := errors.AsType[*workspaceMistake](err); wrong {
+		i.mistake.Store(&err)
+		return err
+	}
+	i.names.log.Warn("bitbucket: the workspace cannot be looked up", "workspace", i.workspace.Slug, "error", err)
+	return nil
 }
 
 func (i *issuer) check(ctx context.Context, a *Authenticator) error {
@@ -77,7 +136,7 @@ type Status struct {
 	Issuer    string
 
 	Keys       int       // that tokens can be verified with
-	Passed     int       // keys that the issuer publishes and that cannot be used
+	Skipped    []string  // keys that the issuer publishes and that cannot be used, and why
 	FromDisk   bool      // the keys are those that were kept; the issuer has not answered yet
 	Fetched    time.Time // when the issuer last answered; zero: never
 	KeysUsable bool      // there are keys, and they are not too old
@@ -96,7 +155,7 @@ func (a *Authenticator) Status() []Status {
 	for _, i := range a.list {
 		s := Status{Workspace: i.workspace.Slug, Issuer: i.url}
 		if st := i.keys.state.Load(); st != nil {
-			s.Keys, s.Passed, s.FromDisk, s.Fetched = len(st.keys), st.passed, st.fromDisk, st.fetched
+			s.Keys, s.Skipped, s.FromDisk, s.Fetched = len(st.keys), st.skipped, st.fromDisk, st.fetched
 			s.KeysUsable = len(st.keys) > 0 && i.keys.current(a.now()) != nil
 		}
 		i.keys.mu.Lock()

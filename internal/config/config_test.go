@@ -290,7 +290,7 @@ egress:
 func TestLoadMissingFile(t *testing.T) {
 	_, err := Load(filepath.Join(t.TempDir(), "gone.yaml"))
 	errs, ok := errors.AsType[Errors](err)
-	if !ok || len(errs) != 1 || errs[0].Line != 0 || !strings.HasSuffix(err.Error(), "gone.yaml: the configuration cannot be read: file does not exist; name the file with -c FILE") {
+	if !ok || len(errs) != 1 || errs[0].Line != 0 || !strings.HasSuffix(err.Error(), "gone.yaml: the configuration cannot be read: file does not exist; correct the name after -c FILE or in SALLYPORT_CONFIG, or make the file") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := Load(t.TempDir()); err == nil || !strings.Contains(err.Error(), "is a directory") {

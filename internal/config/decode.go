@@ -10,6 +10,8 @@ import (
 // decoder collects what is found while a document is decoded: errors, remarks, and where each key stands, for the
 // rules between keys.
 type decoder struct {
+	unread bool // files and variables that the configuration names are not read
+
 	file      string
 	directory string // absolute; where relative paths start
 	now       time.Time

@@ -47,6 +47,9 @@ var existingFile = kind[string]{
 	name: "file", want: "the name of a file",
 	parse: func(d *decoder, text string) (string, *problem) {
 		name := d.resolve(text)
+		if d.unread {
+			return name, nil
+		}
 		if _, err := ReadRegular(name, maxPEM); err != nil {
 			return "", d.fileProblem(text, err)
 		}
@@ -59,7 +62,7 @@ var keyFile = kind[string]{
 	name: "secret file", want: "the name of a file",
 	parse: func(d *decoder, text string) (string, *problem) {
 		name, p := existingFile.parse(d, text)
-		if p == nil {
+		if p == nil && !d.unread {
 			d.remarkMode(name)
 		}
 		return name, p
@@ -74,6 +77,9 @@ var secretFile = kind[Secret]{
 			return Secret{}, p
 		}
 		name := d.resolve(text)
+		if d.unread {
+			return Secret{file: name}, nil
+		}
 		if _, err := readSecretFile(name); err != nil {
 			return Secret{}, d.fileProblem(text, err)
 		}
@@ -90,6 +96,9 @@ var laterSecretFile = kind[Secret]{
 			return Secret{}, p
 		}
 		name := d.resolve(text)
+		if d.unread {
+			return Secret{file: name}, nil
+		}
 		if _, err := readSecretFile(name); err != nil {
 			p := d.fileProblem(text, err)
 			d.remark(d.current, "that is right where only `sallyport migrate` may read it, which will need it", "%s", p.message)
@@ -125,6 +134,9 @@ var secretEnv = kind[Secret]{
 		if !envForm.MatchString(text) {
 			return Secret{}, problemf("write its name only, without $", "want the name of an environment variable such as SALLYPORT_DATABASE_URL")
 		}
+		if d.unread {
+			return Secret{env: text}, nil
+		}
 		value, set := os.LookupEnv(text)
 		if !set {
 			return Secret{}, problemf("export it before sallyport starts", "the environment variable %s is not set", text)
@@ -136,11 +148,26 @@ var secretEnv = kind[Secret]{
 	},
 }
 
+// policyDirectory is a directory that can be listed, or may come to be there: while it is not, the last good
+// revision decides.
+var policyDirectory = kind[string]{
+	name: "directory", want: "the name of a directory",
+	parse: func(d *decoder, text string) (string, *problem) {
+		if _, err := os.Stat(d.resolve(text)); errors.Is(err, fs.ErrNotExist) {
+			return d.resolve(text), nil
+		}
+		return existingDirectory.parse(d, text)
+	},
+}
+
 // existingDirectory is a directory that can be listed.
 var existingDirectory = kind[string]{
 	name: "directory", want: "the name of a directory",
 	parse: func(d *decoder, text string) (string, *problem) {
 		name := d.resolve(text)
+		if d.unread {
+			return name, nil
+		}
 		f, err := os.Open(name)
 		if err != nil {
 			return "", d.directoryProblem(text, name, cause(err))
@@ -191,6 +218,9 @@ var fileToBe = kind[string]{
 	name: "file", want: "the name of a file",
 	parse: func(d *decoder, text string) (string, *problem) {
 		name := d.resolve(text)
+		if d.unread {
+			return name, nil
+		}
 		if info, err := os.Stat(name); err == nil && info.IsDir() {
 			return "", problemf("name a file in it", "%s is a directory", quotePath(name))
 		}

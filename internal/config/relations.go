@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"strings"
-	"time"
 )
 
 // relations checks the rules between keys. A key whose own value was refused is passed over: one mistake, one error.
@@ -46,7 +45,7 @@ func (d *decoder) listener(path string, l Listener) {
 				"every client may say that it is another, and has to send a PROXY protocol header")
 		}
 	}
-	if l.TLS != nil && d.sound(path+".tls.certificate_file") && d.sound(path+".tls.key_file") {
+	if l.TLS != nil && !d.unread && d.sound(path+".tls.certificate_file") && d.sound(path+".tls.key_file") {
 		d.keyPair(path+".tls", *l.TLS)
 	}
 }
@@ -73,14 +72,8 @@ func (d *decoder) keyPair(path string, t TLS) {
 		d.fail(path+".certificate_file", "", "the certificate cannot be parsed: %v", err)
 		return
 	}
-	const soon = 14 * 24 * time.Hour
-	switch until := leaf.NotAfter.UTC().Format(time.RFC3339); {
-	case d.now.After(leaf.NotAfter):
-		d.remark(path+".certificate_file", "renew it", "the certificate ended on %s: clients will refuse it", until)
-	case d.now.Add(soon).After(leaf.NotAfter):
-		d.remark(path+".certificate_file", "renew it", "the certificate ends soon, on %s", until)
-	case d.now.Before(leaf.NotBefore):
-		d.remark(path+".certificate_file", "check the machine's clock", "the certificate is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
+	for _, r := range chainRemarks(leaf, pair.Certificate[1:], d.now) {
+		d.remark(path+".certificate_file", r.hint, "%s", r.message)
 	}
 }
 

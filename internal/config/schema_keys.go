@@ -91,7 +91,7 @@ func apiFields(a *API) []field {
 
 func policyFields(p *Policy) []field {
 	return []field{
-		scalar("directory", &p.Directory, existingDirectory, "A directory in the layout of a policy repository."),
+		scalar("directory", &p.Directory, policyDirectory, "A directory in the layout of a policy repository. While it is not there, the last good revision decides."),
 		optional("git", &p.Git, gitFields, "A policy repository that is polled. It needs the `git` program."),
 		scalar("evaluation_timeout", &p.EvaluationTimeout, between(duration, time.Millisecond, 30*time.Second),
 			"Bounds the evaluation of one decision; past it the answer is deny.", fallback("1s")),

@@ -53,7 +53,8 @@ func (s *Server) initialise(ctx context.Context) error {
 		return fmt.Errorf("pgembed: initialising %s: %w", cluster, context.Cause(ctx))
 	}
 	if process.err != nil {
-		return fmt.Errorf("pgembed: initialising %s as user %q: initdb: %w%s", cluster, s.as.name, process.err, process.log.tail())
+		tail := process.log.tail()
+		return fmt.Errorf("pgembed: initialising %s as user %q: initdb: %w%s%s", cluster, s.as.name, process.err, tail, diskHint(tail))
 	}
 	if err := os.Rename(fresh, cluster); err != nil {
 		return fmt.Errorf("pgembed: putting the new cluster in place: %w", err)
@@ -62,6 +63,16 @@ func (s *Server) initialise(ctx context.Context) error {
 		return nil
 	}
 	return syncDirectory(s.directory)
+}
+
+// diskHint is what to do where PostgreSQL could not write for want of room.
+func diskHint(text string) string {
+	for _, full := range []string{"No space left on device", "File too large", "Disk quota exceeded"} {
+		if strings.Contains(text, full) {
+			return "\nthe disk is full: make room for 200 MiB at least, or choose another data_directory"
+		}
+	}
+	return ""
 }
 
 // checkVersion compares a cluster with the programs. A major version never

@@ -168,8 +168,13 @@ func prepare(ctx context.Context, config *pgx.ConnConfig) error {
 	if _, err := conn.Exec(ctx, "SET ROLE "+Owner); err != nil {
 		return fmt.Errorf("%w; GRANT %s TO %q", Explain("act as "+Owner, &config.Config, err), Owner, config.User)
 	}
+	// IF NOT EXISTS asks for the privilege all the same, which a restored database lacks.
 	_, err = conn.Exec(ctx, `
-		CREATE SCHEMA IF NOT EXISTS sallyport;
+		DO $$ BEGIN
+			IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'sallyport') THEN
+				CREATE SCHEMA sallyport;
+			END IF;
+		END $$;
 		COMMENT ON SCHEMA sallyport IS 'What Sallyport knows of its own database.';
 		REVOKE ALL ON SCHEMA sallyport FROM PUBLIC;
 		GRANT USAGE ON SCHEMA sallyport TO sallyport_writer, sallyport_sealer, sallyport_auditor;

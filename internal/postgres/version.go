@@ -26,7 +26,13 @@ func Version(ctx context.Context, db Querier) (int64, error) {
 		case "42P01", "3F000": // no such table, no such schema
 			return 0, nil
 		case "42501":
-			return 0, fmt.Errorf("read schema version: %s (SQLSTATE %s): log in as %s, or as a member of it", pg.Message, pg.Code, Writer)
+			login := "the login"
+			var name string
+			if db.QueryRow(ctx, "SELECT current_user").Scan(&name) == nil {
+				login = fmt.Sprintf("the login %q", name)
+			}
+			return 0, fmt.Errorf("read schema version: %s (SQLSTATE %s): %s is not a member of %s, %s or %s: use one that is, or GRANT it",
+				pg.Message, pg.Code, login, Writer, Sealer, Auditor)
 		}
 	}
 	if err != nil {

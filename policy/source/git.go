@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -193,9 +194,13 @@ func (g *Git) fetch(ctx context.Context) error {
 		return &Refusal{Kind: TooLarge, Err: fmt.Errorf("fetch: with its history it is over %d MiB on disk", g.limit>>20)}
 	}
 	if strings.Contains(err.Error(), "couldn't find remote ref") {
+		// A page instead of an answer of Git's is read as a list without branches.
+		if refs, err := g.remote(ctx, "ls-remote", "--", g.config.URL); err == nil && len(bytes.TrimSpace(refs)) == 0 {
+			return errors.New("fetch: the server lists no branch at all: the answer is a login page or a proxy's, or the repository is empty: open the address in a browser, and correct policy.git.url; Bitbucket's end in .git")
+		}
 		return fmt.Errorf("fetch: there is no %s: correct policy.git.branch or policy.git.tag", ref)
 	}
-	return fmt.Errorf("fetch: %w", err)
+	return explainFetch(err)
 }
 
 // sweep removes what a fetch that was cut off has left behind.

@@ -106,11 +106,12 @@ func (g *Git) environment(remote bool) (environment []string, secret string, err
 	settings := [][2]string{
 		{"core.hooksPath", os.DevNull}, {"core.fsmonitor", "false"}, {"core.alternateRefsCommand", "false"},
 		{"credential.helper", ""}, {"submodule.recurse", "false"}, {"fetch.recurseSubmodules", "false"},
-		{"transfer.fsckObjects", "true"}, {"fetch.fsckObjects", "true"}, {"transfer.bundleURI", "false"}, {"fetch.bundleURI", ""},
+		{"transfer.bundleURI", "false"}, {"fetch.bundleURI", ""},
 		{"gc.auto", "0"}, {"maintenance.auto", "false"}, {"pack.threads", "1"}, {"core.bigFileThreshold", "8m"},
 		{"http.followRedirects", "false"}, {"http.sslVerify", "true"}, {"http.proxy", ""},
 		{"http.lowSpeedLimit", "100"}, {"http.lowSpeedTime", "30"},
 	}
+	settings = append(settings, fsckSettings()...)
 	if remote {
 		more, word, err := g.credentials(u)
 		if err != nil {

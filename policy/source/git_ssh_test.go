@@ -120,6 +120,6 @@ func TestGitOverSSH(t *testing.T) {
 	if s := offered(t, over(filepath.Join(keys, "client key"), known), ""); s.Commit != want {
 		t.Error(s.Commit)
 	}
-	refused(t, over(filepath.Join(keys, "stranger"), known), "", Unreachable, "Permission denied")
-	refused(t, over(filepath.Join(keys, "client key"), unknown), "", Unreachable, "Host key verification failed")
+	refused(t, over(filepath.Join(keys, "stranger"), known), "", Unreachable, "name a private key without a passphrase")
+	refused(t, over(filepath.Join(keys, "client key"), unknown), "", Unreachable, "policy.git.known_hosts_file: add it there")
 }

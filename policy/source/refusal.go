@@ -16,6 +16,8 @@ const (
 	InvalidTree Kind = "invalid_tree" // what it offers is no policy tree
 	Unsigned    Kind = "unsigned"     // no listed key has signed the commit
 	Rewound     Kind = "rewound"      // the commit does not follow on the one that decides
+	// MalformedHistory: an object of the history is not as Git writes it.
+	MalformedHistory Kind = "malformed_history"
 )
 
 // Refusal is the error of a source: why there is nothing to load.

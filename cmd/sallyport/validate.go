@@ -1,0 +1,55 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sallyport/sallyport/identity/bitbucket"
+	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/proxy/dns"
+)
+
+// validate makes everything of a configuration that can be made without a
+// database, a network or a file that is written. `serve` and `config check` both
+// call it, so that neither accepts what the other refuses. The error has all that
+// is wrong, one line each, and is [invalid].
+func validate(cfg *config.Config) error {
+	var errs []error
+	for _, s := range []struct {
+		key    string
+		secret config.Secret
+	}{{"audit.database_url_file", cfg.Audit.Database}, {"audit.sealer_database_url_file", cfg.Audit.Sealer}} {
+		if s.secret.IsZero() {
+			continue
+		}
+		text, err := s.secret.Read()
+		if err == nil {
+			_, err = postgres.ParseConfig(text, "sallyport")
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s (%s): %w", s.key, s.secret, err))
+		}
+	}
+	for _, try := range []func() error{
+		func() error { _, err := configuredSigner(cfg); return err },
+		func() error { _, err := publishers(cfg); return err },
+		func() error { _, err := ways(cfg.Egress.Via); return err },
+		func() error { _, err := dns.New(dns.Config{Servers: texts(cfg.Egress.Resolvers)}); return err },
+		func() error {
+			inspector, err := bitbucket.NewInspector(bitbucketConfig(cfg), bitbucket.Deps{})
+			if err == nil {
+				inspector.Close()
+			}
+			return err
+		},
+	} {
+		if err := try(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return invalid{fmt.Errorf("the configuration is not accepted, nothing was started\n%w", errors.Join(errs...))}
+}
