@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -38,8 +39,17 @@ func controlled(c *cobra.Command, do func(*cobra.Command, *admin.ControlClient, 
 	return c
 }
 
-func addWhyFlag(c *cobra.Command) *string {
-	return c.Flags().String("why", "", "`TEXT` for the record")
+func addReasonFlag(c *cobra.Command) *string {
+	return c.Flags().String("reason", "", "the operator's reason, as `TEXT` for the audit log")
+}
+
+// checkReason is for what ends the work of others: who reads the log later has to
+// learn why.
+func checkReason(c *cobra.Command, reason string) error {
+	if strings.TrimSpace(reason) == "" {
+		return invalid{fmt.Errorf("--reason TEXT is needed: it is recorded in the audit log\nsee: %s --help", c.CommandPath())}
+	}
+	return nil
 }
 
 // printJSON writes a value as people and programs can read it.

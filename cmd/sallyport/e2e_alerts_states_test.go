@@ -340,7 +340,7 @@ func statePanic(t *testing.T) []alertScrape {
 func stateEmergencyStop(t *testing.T) []alertScrape {
 	w := newWorld(t, options{})
 	w.start()
-	w.tell(t, 0, "tunnels", "stop-all", "--why", "a test")
+	w.tell(t, 0, "tunnels", "stop-all", "--reason", "a test")
 	return []alertScrape{{Body: w.scrape()}}
 }
 

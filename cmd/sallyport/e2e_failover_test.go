@@ -112,7 +112,7 @@ func retiredPrimary(t *testing.T) {
 	f.promote(t)
 	f.primary.ReadOnly(t)
 	step := f.anybody()
-	f.tell(t, 0, "token", "revoke", "--step", step.step.UUID, "--why", "it leaks")
+	f.tell(t, 0, "token", "revoke", "--step", step.step.UUID, "--reason", "it leaks")
 	f.connect(t, step, "raw.partner.example:443").refused(t, 407, "credential_revoked")
 	other := f.anybody()
 	id := f.connect(t, other, "nowhere.unlisted.example:443").refused(t, 403, "no_rule_matched")

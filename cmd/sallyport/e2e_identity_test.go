@@ -140,7 +140,7 @@ func TestRevokeWhileTheDatabaseDies(t *testing.T) {
 	}
 	said := make(chan string, 1)
 	go func() {
-		code, out, errOut := command(t, "token", "revoke", "--step", c.step.UUID, "-c", w.config)
+		code, out, errOut := command(t, "token", "revoke", "--step", c.step.UUID, "--reason", "a test", "-c", w.config)
 		said <- fmt.Sprint(code, out, errOut)
 	}()
 	eventually(t, "the revocation waits for the lock", func() bool {
@@ -154,14 +154,14 @@ func TestRevokeWhileTheDatabaseDies(t *testing.T) {
 		t.Errorf("the operator was told %q", s)
 	}
 	open.say(t, "what was not revoked goes on")
-	if code, _, errOut := command(t, "token", "revoke", "--step", c.step.UUID, "-c", w.config); code != 1 || errOut == "" {
+	if code, _, errOut := command(t, "token", "revoke", "--step", c.step.UUID, "--reason", "a test", "-c", w.config); code != 1 || errOut == "" {
 		t.Errorf("while it is away: %d %s", code, errOut)
 	}
 
 	postgres.Restart(t)
 	w.ready()
 	eventually(t, "it can be revoked", func() bool {
-		code, _, _ := command(t, "token", "revoke", "--step", c.step.UUID, "-c", w.config)
+		code, _, _ := command(t, "token", "revoke", "--step", c.step.UUID, "--reason", "a test", "-c", w.config)
 		return code == 0
 	})
 	begun := time.Now()

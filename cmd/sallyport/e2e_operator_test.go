@@ -80,7 +80,7 @@ func TestRevoke(t *testing.T) {
 		a.say(t, "open")
 	}
 
-	said := w.tell(t, 0, "token", "revoke", "--step", bitbuckettest.Braced(c.step.UUID), "--why", "it leaks")
+	said := w.tell(t, 0, "token", "revoke", "--step", bitbuckettest.Braced(c.step.UUID), "--reason", "it leaks")
 	revoked := time.Now()
 	if !strings.Contains(said, c.step.UUID) || !strings.Contains(said, "closed 1 here") {
 		t.Errorf("it said %q", said)
@@ -110,7 +110,7 @@ func TestRevoke(t *testing.T) {
 		return n == 2
 	})
 
-	w.tell(t, 0, "token", "revoke", "--repository", "acme/payments", "--for", "1h")
+	w.tell(t, 0, "token", "revoke", "--repository", "acme/payments", "--for", "1h", "--reason", "a test")
 	bystander.cut(t)
 	fresh := w.anybody() // begins after it
 	w.connect(t, fresh, to).refused(t, 407, "credential_revoked")
@@ -134,7 +134,7 @@ func TestRevoke(t *testing.T) {
 	w.tell(t, 0, "token", "restore", "--repository", "acme/payments")
 	eventually(t, "the repository is back", func() bool { return w.connect(t, other, to).StatusCode == http.StatusOK })
 	w.connect(t, c, to).refused(t, 407, "credential_revoked")
-	w.tell(t, 0, "token", "restore", "--step", c.step.UUID, "--why", "a mistake")
+	w.tell(t, 0, "token", "restore", "--step", c.step.UUID, "--reason", "a mistake")
 	eventually(t, "the step is back", func() bool {
 		return w.connect(t, c, to).StatusCode == http.StatusOK && speak(t, proxy, connectTo(to, c.basic())).StatusCode == http.StatusOK
 	})
@@ -159,16 +159,17 @@ func TestRevoke(t *testing.T) {
 func TestRevokeMistakes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
-	if said := w.tell(t, 1, "token", "revoke", "--step", w.Payments.UUID); !strings.Contains(said, "no instance is running") {
+	if said := w.tell(t, 1, "token", "revoke", "--step", w.Payments.UUID, "--reason", "x"); !strings.Contains(said, "no instance is running") {
 		t.Errorf("without an instance: %q", said)
 	}
 	w.start()
 	for want, args := range map[string][]string{
 		"name one of":                {"token", "revoke"},
 		"one of --step and":          {"token", "revoke", "--step", w.Payments.UUID, "--repository", "acme/payments"},
-		"not the UUID of a step":     {"token", "revoke", "--step", "*"},
-		"no repository is known as":  {"token", "revoke", "--repository", "acme/nowhere"},
-		"for how long":               {"token", "revoke", "--step", w.Payments.UUID, "--for", "-1h"},
+		"not the UUID of a step":     {"token", "revoke", "--step", "*", "--reason", "x"},
+		"no repository is known as":  {"token", "revoke", "--repository", "acme/nowhere", "--reason", "x"},
+		"for how long":               {"token", "revoke", "--step", w.Payments.UUID, "--for", "-1h", "--reason", "x"},
+		"--reason TEXT is needed":    {"token", "revoke", "--step", w.Payments.UUID},
 		"invalid argument":           {"token", "revoke", "--step", w.Payments.UUID, "--for", "soon"},
 		"a token is not an argument": {"token", "inspect", "eyJ"},
 		"which tunnels":              {"tunnels", "close"},
@@ -181,7 +182,7 @@ func TestRevokeMistakes(t *testing.T) {
 		t.Errorf("on record: %v", names)
 	}
 	// What cannot be known to be a mistake is done, and said to be strange.
-	if said := w.tell(t, 0, "token", "revoke", "--repository", w.anybody().step.UUID); !strings.Contains(said, "name is not known") {
+	if said := w.tell(t, 0, "token", "revoke", "--repository", w.anybody().step.UUID, "--reason", "x"); !strings.Contains(said, "name is not known") {
 		t.Errorf("a step's UUID as a repository's: %q", said)
 	}
 	// A second server on the same directory does not start, and says why.
@@ -205,7 +206,7 @@ func TestEmergencyStop(t *testing.T) {
 	if list := w.tell(t, 0, "tunnels", "list"); !strings.Contains(list, "acme/payments") || !strings.Contains(list, to) {
 		t.Errorf("the list is %q", list)
 	}
-	if said := w.tell(t, 0, "tunnels", "stop-all", "--why", "fire drill"); !strings.Contains(said, "closed 1") {
+	if said := w.tell(t, 0, "tunnels", "stop-all", "--reason", "fire drill"); !strings.Contains(said, "closed 1") {
 		t.Errorf("it said %q", said)
 	}
 	a.cut(t)
@@ -221,8 +222,11 @@ func TestEmergencyStop(t *testing.T) {
 		if said := w.tell(t, 0, "tunnels", "list"); !strings.Contains(said, "fire drill") {
 			t.Errorf("the list does not show the stop: %q", said)
 		}
-		if _, ready := w.readyz(); !strings.Contains(show(ready["detail"]), "fire drill") {
-			t.Errorf("/readyz does not show the stop: %v", ready["detail"])
+		if status, ready := w.readyz(); status != 503 || !strings.Contains(show(ready["checks"]), "fire drill") || !strings.Contains(show(ready["detail"]), "fire drill") {
+			t.Errorf("/readyz does not show the stop: %d %v", status, ready)
+		}
+		if said := w.tell(t, 1, "health", "--ready"); !strings.Contains(said, "emergency_stop: an emergency stop is on") || !strings.Contains(said, "fire drill") || !strings.Contains(said, "tunnels resume") {
+			t.Errorf("health --ready said %q", said)
 		}
 	}
 	stopped()
@@ -230,7 +234,8 @@ func TestEmergencyStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.await(-1)
-	w.restart()
+	w.server = launch(t, w.program, w.config, w.admin, w.env...)
+	eventually(t, "it serves, and is not ready", func() bool { status, _ := w.readyz(); return status == 503 })
 	stopped()
 	if said := w.tell(t, 0, "tunnels", "resume"); !strings.Contains(said, "resumed") {
 		t.Errorf("it said %q", said)
@@ -250,7 +255,8 @@ func TestEmergencyStop(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(w.data, "emergency-stop.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.restart()
+	w.server = launch(t, w.program, w.config, w.admin, w.env...)
+	eventually(t, "it serves, and is not ready", func() bool { status, _ := w.readyz(); return status == 503 })
 	w.connect(t, w.anybody(), to).refused(t, 503, "emergency_stop")
 }
 
@@ -266,7 +272,7 @@ func TestTunnelsClose(t *testing.T) {
 	a.say(t, "a")
 	b.say(t, "b")
 	id := w.decisions(t, one.step.UUID)[0]["decision_id"].(string)
-	if said := w.tell(t, 0, "tunnels", "close", id, "--why", "stuck"); !strings.Contains(said, "closed 1") {
+	if said := w.tell(t, 0, "tunnels", "close", id, "--reason", "stuck"); !strings.Contains(said, "closed 1") {
 		t.Errorf("it said %q", said)
 	}
 	a.cut(t)
@@ -309,7 +315,7 @@ func TestAdmittedSurvivesARestart(t *testing.T) {
 	if rows := w.query(t, `SELECT encode(digest, 'hex') AS digest FROM identity.admitted_tokens WHERE step_uuid = $1::text::uuid`, used.step.UUID); len(rows) != 1 {
 		t.Errorf("kept: %v", rows)
 	}
-	w.tell(t, 0, "token", "revoke", "--step", used.step.UUID)
+	w.tell(t, 0, "token", "revoke", "--step", used.step.UUID, "--reason", "x")
 	eventually(t, "it is revoked", func() bool { return w.connect(t, used, to).StatusCode == http.StatusProxyAuthRequired })
 }
 

@@ -138,6 +138,9 @@ func (s credentialOperations) Revoke(ctx context.Context, by admin.Operator, r a
 	if err := checkWhy(r.Why); err != nil {
 		return admin.Revoked{}, err
 	}
+	if strings.TrimSpace(r.Why) == "" {
+		return admin.Revoked{}, &admin.Mistake{Message: "a reason is needed: it is recorded in the audit log"}
+	}
 	if r.For <= 0 {
 		return admin.Revoked{}, &admin.Mistake{Message: "say for how long, in a duration such as 24h"}
 	}

@@ -293,6 +293,7 @@ func (s *server) watch() {
 	s.admin.AddDetail("policy_workers", s.workersDetail)
 	s.admin.AddDetail("identity", func() any { return identityDetail(s.authenticator.Status()) })
 	s.admin.AddDetail("identity_store", s.storeDetail)
+	s.admin.AddCheck("emergency_stop", s.stop.check)
 	s.admin.AddDetail("emergency_stop", func() any { return s.stop.state() })
 	s.admin.AddDetail("seal", s.sealDetail)
 	s.gauges()

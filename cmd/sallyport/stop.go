@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/admin"
 	"github.com/sallyport/sallyport/proxy"
@@ -66,6 +68,17 @@ func (e *emergencyStop) state() *admin.Stop {
 		return nil
 	}
 	return new(*e.current)
+}
+
+// check is an error while a stop is on: the instance lets nothing out, and no load
+// balancer should send it anything.
+func (e *emergencyStop) check() error {
+	s := e.state()
+	if s == nil {
+		return nil
+	}
+	return fmt.Errorf("an emergency stop is on since %s, by %s: %s: lift it with `sallyport tunnels resume`",
+		s.Since.UTC().Format(time.RFC3339), s.By, cmp.Or(s.Why, "no reason was given"))
 }
 
 // stop stops at once. An error says that a restart would lift it.

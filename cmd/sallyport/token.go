@@ -34,7 +34,7 @@ func checkSubject(c *cobra.Command, s *admin.Subject) error {
 
 func newRevoke() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "revoke {--step UUID | --repository UUID|WORKSPACE/NAME}",
+		Use:   "revoke {--step UUID | --repository UUID|WORKSPACE/NAME} --reason TEXT",
 		Short: "End a step, or every step of a repository, in every instance",
 		Long: `End a step, or every step of a repository: every running instance that shares the
 database refuses it with credential_revoked, and closes what it has open. A
@@ -46,13 +46,16 @@ admitted before are never honoured after their end, though the revocation be ove
 ` + controlUsage,
 		Args: noArguments,
 	}
-	s, why := subjectFlags(c), addWhyFlag(c)
+	s, reason := subjectFlags(c), addReasonFlag(c)
 	duration := c.Flags().Duration("for", 24*time.Hour, "how long, as `DURATION`; longer than a token lives")
 	return controlled(c, func(c *cobra.Command, client *admin.ControlClient, _ []string) error {
 		if err := checkSubject(c, s); err != nil {
 			return err
 		}
-		r, err := client.Revoke(c.Context(), admin.RevokeRequest{Subject: *s, For: *duration, Why: *why})
+		if err := checkReason(c, *reason); err != nil {
+			return err
+		}
+		r, err := client.Revoke(c.Context(), admin.RevokeRequest{Subject: *s, For: *duration, Why: *reason})
 		if err != nil {
 			return err
 		}
@@ -82,12 +85,12 @@ repository is revoked stays so. The exit status is 1 where nothing was revoked.
 ` + controlUsage,
 		Args: noArguments,
 	}
-	s, why := subjectFlags(c), addWhyFlag(c)
+	s, reason := subjectFlags(c), addReasonFlag(c)
 	return controlled(c, func(c *cobra.Command, client *admin.ControlClient, _ []string) error {
 		if err := checkSubject(c, s); err != nil {
 			return err
 		}
-		r, err := client.Restore(c.Context(), admin.RestoreRequest{Subject: *s, Why: *why})
+		r, err := client.Restore(c.Context(), admin.RestoreRequest{Subject: *s, Why: *reason})
 		switch {
 		case err != nil:
 			return err

@@ -59,9 +59,9 @@ not open.
 			return nil
 		},
 	}
-	why := addWhyFlag(c)
+	reason := addReasonFlag(c)
 	return controlled(c, func(c *cobra.Command, client *admin.ControlClient, args []string) error {
-		closed, err := client.CloseTunnels(c.Context(), admin.CloseRequest{IDs: args, Why: *why})
+		closed, err := client.CloseTunnels(c.Context(), admin.CloseRequest{IDs: args, Why: *reason})
 		if err != nil {
 			return err
 		}
@@ -75,11 +75,12 @@ not open.
 
 func newStopAll() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "stop-all",
+		Use:   "stop-all --reason TEXT",
 		Short: "Emergency stop: refuse everything and close everything",
 		Long: `Emergency stop: a running instance answers everything with 503 emergency_stop,
 and closes every tunnel and request that is open, until "tunnels resume". A
 restart does not lift it: the file emergency-stop.json in data_directory keeps it.
+/readyz of the instance is 503 meanwhile, with the reason.
 
 It stops one instance, needs no database for it, and has to be given to each.
 The exit status is 1 where the instance is stopped and something besides did not
@@ -87,9 +88,12 @@ work, such as writing it down.
 ` + controlUsage,
 		Args: noArguments,
 	}
-	why := addWhyFlag(c)
+	reason := addReasonFlag(c)
 	return controlled(c, func(c *cobra.Command, client *admin.ControlClient, _ []string) error {
-		s, err := client.StopAll(c.Context(), admin.StopRequest{Why: *why})
+		if err := checkReason(c, *reason); err != nil {
+			return err
+		}
+		s, err := client.StopAll(c.Context(), admin.StopRequest{Why: *reason})
 		if err != nil {
 			return err
 		}
@@ -108,9 +112,9 @@ func newResume() *cobra.Command {
 		Long:  "Lift the emergency stop of a running instance.\n" + controlUsage,
 		Args:  noArguments,
 	}
-	why := addWhyFlag(c)
+	reason := addReasonFlag(c)
 	return controlled(c, func(c *cobra.Command, client *admin.ControlClient, _ []string) error {
-		r, err := client.Resume(c.Context(), admin.StopRequest{Why: *why})
+		r, err := client.Resume(c.Context(), admin.StopRequest{Why: *reason})
 		if err != nil {
 			return err
 		}
