@@ -9,11 +9,14 @@ import (
 	"unicode/utf8"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
 // readJSON reads one JSON value (RFC 8259) and refuses doubled keys, of which
 // readers keep one or the other.
 func readJSON(content []byte) (*node, error) {
+	content = bytes.TrimPrefix(content, []byte(check.ByteOrderMark))
 	if !utf8.Valid(content) {
 		return nil, &documentError{message: "the file is not UTF-8"}
 	}

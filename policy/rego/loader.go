@@ -229,11 +229,14 @@ func (l *loader) inspect(u *unit) *program {
 		for path, m := range tests {
 			all[path] = m
 		}
-		_, resolved, errs := l.compile(u, all, true)
+		together, resolved, errs := l.compile(u, all, true)
 		l.fromOPA(errs)
 		if resolved != nil {
 			u.noteReads(resolved, l.libraryModules)
 			l.checkTestReads(u, resolved, tests)
+		}
+		if together != nil {
+			l.report(check.IdleTests(together.compiler.Modules, sortedKeys(tests)))
 		}
 	}
 	if len(l.errors) > before {

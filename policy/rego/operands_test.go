@@ -37,7 +37,7 @@ func TestHostLists(t *testing.T) {
 		{name: "one level too deep, by keys", files: in("sites:\n  hosts:\n    a.example: {}"), at: doc + "2:3", message: "one level too deep"},
 		{name: "a list in a list", files: in("sites: [[a.example]]"), at: doc + "1:9", message: "an entry is a list and never matches"},
 		{name: "a host with a port, by mistake an object", files: in("sites:\n  - b.example: 443"), at: doc + "2:", message: `write the host alone, "b.example", or use lib.target_in and put it in quotes: "b.example:443"`},
-		{name: "an entry that is a number", files: in("sites: [10.0]"), at: doc + "1:9", message: "an entry is a number"},
+		{name: "an entry that is a number", files: in("sites: [10.5]"), at: doc + "1:9", message: "an entry is a number"},
 		{name: "two in one", files: in("sites: [\"a.example, b.example\"]"), at: doc + "1:9", message: "never matches", warning: true},
 		{name: "a space", files: in("sites: [\"a.example \"]"), at: doc + "1:9", message: "there is a space before or behind it: write a.example", warning: true},
 		{name: "an invisible character", files: in("sites: [\"a.\u200bexample\"]"), at: doc + "1:9", message: "an invisible character, U+200B", warning: true},

@@ -185,7 +185,7 @@ func (l *loader) runTests(ctx context.Context, u *unit, modules map[string]*ast.
 			return err
 		}
 		for r := range results {
-			report.Results = append(report.Results, result(r))
+			report.Results = append(report.Results, resultsOf(r, modules)...)
 		}
 		if whole.Err() == nil && ctx.Err() != nil {
 			// Those that were not begun are not among the results.

@@ -1,6 +1,7 @@
 package rego
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,12 +14,15 @@ import (
 	yamlast "github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
 // readYAML reads a document of plain values: YAML 1.2's core, without what makes
 // a reader guess or a short file long (anchors, aliases, tags, merge keys, keys
 // that are not strings, doubled keys). nil is an empty document.
 func readYAML(content []byte) (*node, error) {
+	content = bytes.TrimPrefix(content, []byte(check.ByteOrderMark))
 	if !utf8.Valid(content) {
 		return nil, &documentError{message: "the file is not UTF-8"}
 	}
@@ -27,7 +31,7 @@ func readYAML(content []byte) (*node, error) {
 	}
 	file, err := parser.ParseBytes(content, 0)
 	if err != nil {
-		return nil, yamlError(err)
+		return nil, yamlError(content, err)
 	}
 	var body yamlast.Node
 	for i, doc := range file.Docs {
@@ -77,11 +81,12 @@ func checkNesting(content []byte) error {
 	return nil
 }
 
-func yamlError(err error) error {
+func yamlError(content []byte, err error) error {
 	if e, ok := errors.AsType[yaml.Error](err); ok {
 		d := &documentError{message: "the file is not YAML: " + e.GetMessage()}
 		if t := e.GetToken(); t != nil && t.Position != nil {
 			d.at = position{t.Position.Line, t.Position.Column}
+			d.hint = yamlHint(content, t.Position.Line)
 		}
 		return d
 	}
@@ -142,6 +147,9 @@ func yamlObject(at position, values []*yamlast.MappingValueNode, depth int) (*no
 		switch k := pair.Key.(type) {
 		case *yamlast.StringNode:
 			key = k.Value
+			if err := checkYAMLText(keyAt, k.Token, key); err != nil {
+				return nil, err
+			}
 		default:
 			return nil, &documentError{at: keyAt, message: fmt.Sprintf("the key %s is not a string", pair.Key), hint: "put it in quotes; merge keys and anchors are not read"}
 		}
@@ -161,6 +169,9 @@ func yamlObject(at position, values []*yamlast.MappingValueNode, depth int) (*no
 func yamlScalar(at position, n yamlast.Node) (*ast.Term, error) {
 	switch n := n.(type) {
 	case *yamlast.StringNode:
+		if err := checkYAMLText(at, n.Token, n.Value); err != nil {
+			return nil, err
+		}
 		return ast.StringTerm(n.Value), nil
 	case *yamlast.LiteralNode:
 		return ast.StringTerm(n.Value.Value), nil
@@ -169,6 +180,9 @@ func yamlScalar(at position, n yamlast.Node) (*ast.Term, error) {
 	case *yamlast.NullNode:
 		return ast.NullTerm(), nil
 	case *yamlast.IntegerNode:
+		if err := checkYAMLNumber(at, n.Token, fmt.Sprint(n.Value)); err != nil {
+			return nil, err
+		}
 		switch v := n.Value.(type) {
 		case int64:
 			return ast.NumberTerm(json.Number(strconv.FormatInt(v, 10))), nil
@@ -177,9 +191,18 @@ func yamlScalar(at position, n yamlast.Node) (*ast.Term, error) {
 		}
 	case *yamlast.FloatNode:
 		if !math.IsInf(n.Value, 0) && !math.IsNaN(n.Value) {
-			return ast.NumberTerm(json.Number(strconv.FormatFloat(n.Value, 'g', -1, 64))), nil
+			text := strconv.FormatFloat(n.Value, 'g', -1, 64)
+			if err := checkYAMLNumber(at, n.Token, text); err != nil {
+				return nil, err
+			}
+			return ast.NumberTerm(json.Number(text)), nil
 		}
-	case *yamlast.AnchorNode, *yamlast.AliasNode, *yamlast.MergeKeyNode:
+	case *yamlast.AliasNode:
+		if text := "*" + n.Value.String(); strings.Contains(text, ".") {
+			return nil, &documentError{at: at, message: text + " is an alias in YAML, for it begins with a *", hint: fmt.Sprintf("put it in quotes: %q", text)}
+		}
+		return nil, &documentError{at: at, message: "anchors, aliases and merge keys are not read", hint: "write the value out, or put it in quotes if it is a text"}
+	case *yamlast.AnchorNode, *yamlast.MergeKeyNode:
 		return nil, &documentError{at: at, message: "anchors, aliases and merge keys are not read", hint: "write the value out"}
 	case *yamlast.TagNode:
 		return nil, &documentError{at: at, message: "tags are not read", hint: "write a plain value, in quotes if it is a string"}

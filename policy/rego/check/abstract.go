@@ -98,7 +98,7 @@ func (m *machine) body(body ast.Body, outer *names) (result, *names) {
 
 func (m *machine) expr(e *ast.Expr, scope *names) result {
 	if len(e.With) > 0 {
-		return m.replaced(e)
+		return m.replaced(e, scope)
 	}
 	r := m.positive(e, scope)
 	if !e.Negated {
@@ -115,14 +115,14 @@ func (m *machine) expr(e *ast.Expr, scope *names) result {
 
 // replaced is an expression with another input or other data, in which nothing is
 // known to be absent; a set of rules has a value all the same.
-func (m *machine) replaced(e *ast.Expr) result {
+func (m *machine) replaced(e *ast.Expr, scope *names) result {
 	plain := e.Copy()
 	plain.With = nil
 	other := &machine{rules: m.rules, memo: map[string]result{}, busy: m.busy}
 	if m.absent == "" {
 		other.memo = m.memo
 	}
-	return other.expr(plain, &names{of: map[ast.Var]result{}})
+	return other.expr(plain, scope)
 }
 
 func (m *machine) positive(e *ast.Expr, scope *names) result {
@@ -257,10 +257,13 @@ func isUnbound(t *ast.Term, scope *names) bool {
 // call is the value of a function.
 func (m *machine) call(name string, args []result) result {
 	if list := m.rules[name]; len(list) > 0 {
-		if m.rule(name).kind == isUndefined {
+		switch m.rule(name).kind {
+		case isUndefined:
 			return undefinedResult
+		case isUnknown:
+			return unknownResult
 		}
-		return unknownResult
+		return definedWhere(args)
 	}
 	switch name {
 	case ast.Count.Name:
