@@ -335,7 +335,11 @@ func (p *passage) refuseUnidentified(ctx context.Context, err error) *Refusal {
 		r = refuse(policy.Reason(e.Problem), e.Detail)
 		p.belongsTo(e)
 	}
-	if r.Reason == policy.CredentialMissing || !p.mayRecord() {
+	if r.Reason == policy.CredentialMissing {
+		return p.count(r)
+	}
+	if !p.mayRecord() {
+		r.Throttled = p.principal != nil && !p.refused
 		return p.count(r)
 	}
 	switch {
@@ -495,8 +499,10 @@ func (p *passage) deny(ctx context.Context, r *Refusal) *Refusal {
 	first, isRepeat := p.repeated(r)
 	switch {
 	case isRepeat:
+		r.Throttled = !p.held // what holds a place is under the rate of its step
 		return r
 	case !p.mayRecord():
+		r.Throttled = p.principal != nil && !p.refused
 		return p.count(r)
 	}
 	return p.record(ctx, r, first)

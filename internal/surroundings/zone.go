@@ -18,15 +18,20 @@ const (
 	LoopbackHost = "loopback.partner.example"
 )
 
+// SilentSuffix is what names end with that the name server does not answer.
+const SilentSuffix = ".silent.example"
+
 // elsewhere are the names that are not at 127.0.0.1.
 var elsewhere = map[string][4]byte{
 	PrivateHost:  {10, 0, 0, 1},
 	LoopbackHost: {127, 0, 0, 2},
 }
 
+var errSilent = errors.New("no answer to this name")
+
 // zone is a name server for the demo's names: everything below .example is at
-// 127.0.0.1, but for what stands in elsewhere, and nothing else exists (RFC
-// 1035; .example is reserved by RFC 2606).
+// 127.0.0.1, but for what stands in elsewhere and for names that end with
+// SilentSuffix, and nothing else exists (RFC 1035; .example is reserved by RFC 2606).
 type zone struct {
 	address string
 	conn    net.PacketConn
@@ -90,6 +95,9 @@ func (z *zone) answerTo(query []byte) ([]byte, error) {
 	z.mu.Lock()
 	z.asked[name]++
 	z.mu.Unlock()
+	if strings.HasSuffix(name, SilentSuffix) {
+		return nil, errSilent
+	}
 	known := strings.HasSuffix(name, ".example")
 	answer := dnsmessage.Header{ID: head.ID, Response: true, Authoritative: true, RecursionDesired: head.RecursionDesired, RecursionAvailable: true}
 	if !known {

@@ -198,29 +198,39 @@ func (c *conn) refuseHere(r *proxy.Refusal) {
 func (c *conn) answer(r *proxy.Refusal) { c.answerAs(r, c.server.config.Name) }
 
 func (c *conn) answerAs(r *proxy.Refusal, name string) {
+	head := c.buf != nil && string(c.buf.head.method) == "HEAD"
+	if r.Throttled {
+		c.discard(c.server.config.ThrottleDelay)
+	}
 	if c.stream.SetWriteDeadline(time.Now().Add(c.server.config.RefusalTimeout)) != nil {
 		return
 	}
-	head := c.buf != nil && string(c.buf.head.method) == "HEAD"
 	if _, err := c.stream.Write(appendRefusal(nil, r, c.answerTo(name, c.minor, head))); err != nil {
 		return
 	}
 	c.linger()
 }
 
-// maxLinger bounds what is read and thrown away behind a refusal.
-const maxLinger = 256 << 10
-
 // linger ends our side and then reads what the client still sends, without
 // looking at it. A close with unread bytes would send a reset, and a reset
 // destroys an answer that the client has not read yet (RFC 9112 section 9.6).
-//
-// Meanwhile the connection counts as one without a request: whoever is refused a
-// thousand times a second cannot hold a thousand connections by it.
 func (c *conn) linger() {
+	if c.stream.CloseWrite() == nil {
+		c.discard(c.server.config.LingerTimeout)
+	}
+}
+
+// maxDiscard bounds what is read and thrown away before and behind a refusal.
+const maxDiscard = 256 << 10
+
+// discard reads and drops what the client sends, until the client is done or so
+// much time is over. Meanwhile the connection counts as one without a request:
+// whoever is refused a thousand times a second cannot hold a thousand connections
+// by it.
+func (c *conn) discard(timeout time.Duration) {
 	c.server.waiting.enter(c)
 	defer c.server.waiting.leave(c)
-	if c.stream.CloseWrite() != nil || c.waitUntil(time.Now().Add(c.server.config.LingerTimeout)) != nil {
+	if c.waitUntil(time.Now().Add(timeout)) != nil {
 		return
 	}
 	var scratch []byte
@@ -233,7 +243,7 @@ func (c *conn) linger() {
 	} else {
 		scratch = make([]byte, 512)
 	}
-	for total := 0; total < maxLinger; {
+	for total := 0; total < maxDiscard; {
 		n, err := c.stream.Read(scratch)
 		if err != nil {
 			return

@@ -34,7 +34,9 @@ func (c *conn) connect(h *head) (handed bool) {
 		Peer:        c.peer,
 		Listener:    c.listener.Name,
 		HeaderBytes: int64(len(c.buf.b)),
-		Gone:        func() bool { return isGone(c.raw) },
+		// A client that has ended its side of a request may still want the answer; of
+		// a tunnel that it asks for it wants nothing more.
+		Gone: func() bool { return isGone(c.raw) },
 	}
 	attempt.Credential, attempt.CredentialError = h.readCredential()
 	a, refusal := s.config.Gate.Admit(s.context, attempt)

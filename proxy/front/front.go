@@ -107,6 +107,7 @@ type Config struct {
 	BodyTimeout      time.Duration // for each read of a request's body; 0: 1 min
 	WriteTimeout     time.Duration // for each write of an answer; 0: 1 min
 	RefusalTimeout   time.Duration // to write a refusal; 0: 5 s
+	ThrottleDelay    time.Duration // before a refusal of a client that is refused too often; 0: 1 s
 	LingerTimeout    time.Duration // for the client to read a refusal before the connection goes; 0: 1 s
 }
 
@@ -215,6 +216,7 @@ func (c Config) withDefaults() Config {
 	c.BodyTimeout = cmp.Or(c.BodyTimeout, time.Minute)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, time.Minute)
 	c.RefusalTimeout = cmp.Or(c.RefusalTimeout, 5*time.Second)
+	c.ThrottleDelay = cmp.Or(c.ThrottleDelay, time.Second)
 	c.LingerTimeout = cmp.Or(c.LingerTimeout, time.Second)
 	return c
 }

@@ -51,7 +51,6 @@ func (c *conn) request(h *head) (again bool) {
 		Peer:        c.peer,
 		Listener:    c.listener.Name,
 		HeaderBytes: int64(len(c.buf.b)),
-		Gone:        func() bool { return isGone(c.raw) },
 	}
 	// What does not parse is the gate's to refuse; it parses again, to the same.
 	if _, pathAndQuery, err := target.ParseAbsolute(raw); err == nil {

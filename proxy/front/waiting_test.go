@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sallyport/sallyport/proxy"
 )
 
 // dialFrom connects from one of this machine's loopback addresses.
@@ -242,4 +244,40 @@ func eventually(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("waited in vain until %s", what)
 		}
 	}
+}
+
+// TestRefusedTooOften: a client that is refused more often than is recorded waits
+// for its answer. TestThrottleDelayIsNeeded takes the delay away.
+func TestRefusedTooOften(t *testing.T) {
+	if n := refusalsWithin(t, 300*time.Millisecond); n > 5+2 {
+		t.Errorf("%d refusals", n)
+	}
+}
+
+func TestThrottleDelayIsNeeded(t *testing.T) {
+	if n := refusalsWithin(t, time.Nanosecond); n < 50 {
+		t.Errorf("%d refusals", n)
+	}
+}
+
+// refusalsWithin returns how many of 50 requests during an emergency stop are
+// answered within 600 ms, of a client that repeats them without a pause.
+func refusalsWithin(t *testing.T, delay time.Duration) (n int) {
+	s := start(t, func(s *stand, c *Config, _ *ListenerConfig) {
+		gate, err := proxy.NewGate(proxy.Config{Authenticator: s, Decider: s, Recorder: s, Resolver: s, Guard: &proxy.Guard{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		gate.Stop()
+		c.Gate, c.ThrottleDelay = gate, delay
+	})
+	// Away from the end of a second, in which the counts begin again.
+	eventually(t, "a second has begun", func() bool { return time.Now().Nanosecond() < int(100*time.Millisecond) })
+	began := time.Now()
+	for time.Since(began) < 600*time.Millisecond && n < 50 {
+		if resp, _ := s.dial(t).send("CONNECT up.test:443 HTTP/1.1\r\n" + good + "\r\n").answer("CONNECT"); resp.Header.Get("Sallyport-Reason") == "emergency_stop" {
+			n++
+		}
+	}
+	return n
 }
