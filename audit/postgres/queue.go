@@ -16,8 +16,8 @@ type queue struct {
 	mu            sync.Mutex
 	events, bytes int64
 	repositories  map[string]*repositoryQueue
-	turns         []*repositoryQueue // those with events; the first is next
-	room          chan struct{}      // closed when something was taken; nil: nobody waits
+	turns         line[*repositoryQueue] // those with events
+	room          chan struct{}          // closed when something was taken; nil: nobody waits
 }
 
 // repositoryQueue is what of one repository waits, by step.
@@ -25,14 +25,49 @@ type repositoryQueue struct {
 	name          string
 	events, bytes int64
 	steps         map[string]*stepQueue
-	turns         []*stepQueue
+	turns         line[*stepQueue]
 }
 
 type stepQueue struct {
 	name    string
 	bytes   int64
-	waiters []*waiter
+	waiters line[*waiter]
 }
+
+// line is a queue that keeps its memory.
+type line[T any] struct {
+	items []T
+	head  int
+}
+
+func (l *line[T]) len() int { return len(l.items) - l.head }
+
+func (l *line[T]) push(v T) {
+	if l.head > 0 && len(l.items) == cap(l.items) && l.head >= len(l.items)/2 {
+		n := copy(l.items, l.items[l.head:])
+		clear(l.items[n:])
+		l.items, l.head = l.items[:n], 0
+	}
+	l.items = append(l.items, v)
+}
+
+// pop must not be called on an empty line.
+func (l *line[T]) pop() T {
+	var none T
+	v := l.items[l.head]
+	l.items[l.head] = none
+	if l.head++; l.head == len(l.items) {
+		l.items, l.head = l.items[:0], 0
+	}
+	return v
+}
+
+// Empty ones, for the next repository and step. With one event at a time there is
+// a new one for each event.
+var (
+	repositoryQueues = sync.Pool{New: func() any { return &repositoryQueue{steps: make(map[string]*stepQueue)} }}
+	stepQueues       = sync.Pool{New: func() any { return new(stepQueue) }}
+)
 
 func newQueue(events int, bytes int64) *queue {
 	return &queue{maxEvents: int64(events), maxBytes: bytes, ready: make(chan struct{}, 1), repositories: make(map[string]*repositoryQueue)}
@@ -52,19 +87,22 @@ func (q *queue) put(w *waiter) (full string, room <-chan struct{}) {
 		return full, q.room
 	}
 	if r == nil {
-		r = &repositoryQueue{name: of.Repository, steps: make(map[string]*stepQueue)}
+		r = repositoryQueues.Get().(*repositoryQueue)
+		r.name = of.Repository
 		q.repositories[of.Repository] = r
 	}
 	if r.events == 0 {
-		q.turns = append(q.turns, r)
+		q.turns.push(r)
 	}
 	s := r.steps[of.Step]
 	if s == nil {
-		s = &stepQueue{name: of.Step}
+		s = stepQueues.Get().(*stepQueue)
+		s.name = of.Step
 		r.steps[of.Step] = s
-		r.turns = append(r.turns, s)
+		r.turns.push(s)
 	}
-	s.waiters, s.bytes = append(s.waiters, w), s.bytes+size
+	s.waiters.push(w)
+	s.bytes += size
 	r.events, r.bytes = r.events+1, r.bytes+size
 	q.events, q.bytes = q.events+1, q.bytes+size
 	select {
@@ -86,7 +124,7 @@ func (q *queue) full(e *audit.Event, r *repositoryQueue, size int64) string {
 	}
 	ofStep, stepEvents := int64(0), int64(0)
 	if s := r.steps[of.Step]; s != nil {
-		ofStep, stepEvents = s.bytes, int64(len(s.waiters))
+		ofStep, stepEvents = s.bytes, int64(s.waiters.len())
 	}
 	if over := share(q.maxBytes, q.bytes, r.bytes, ofStep, size); over != "" {
 		return over + " of the queue"
@@ -102,28 +140,26 @@ func (q *queue) full(e *audit.Event, r *repositoryQueue, size int64) string {
 func (q *queue) take() *waiter {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.turns) == 0 {
+	if q.turns.len() == 0 {
 		return nil
 	}
-	r := q.turns[0]
-	q.turns = q.turns[1:]
-	s := r.turns[0]
-	r.turns = r.turns[1:]
-	w := s.waiters[0]
-	s.waiters[0] = nil
-	s.waiters = s.waiters[1:]
+	r := q.turns.pop()
+	s := r.turns.pop()
+	w := s.waiters.pop()
 	s.bytes -= w.size
 	r.events, r.bytes = r.events-1, r.bytes-w.size
 	q.events, q.bytes = q.events-1, q.bytes-w.size
-	if len(s.waiters) > 0 {
-		r.turns = append(r.turns, s)
+	if s.waiters.len() > 0 {
+		r.turns.push(s)
 	} else {
 		delete(r.steps, s.name)
+		stepQueues.Put(s)
 	}
 	if r.events > 0 {
-		q.turns = append(q.turns, r)
+		q.turns.push(r)
 	} else {
 		delete(q.repositories, r.name)
+		repositoryQueues.Put(r)
 	}
 	return w
 }

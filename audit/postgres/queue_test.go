@@ -81,7 +81,7 @@ func TestQueueTakesTurns(t *testing.T) {
 		}
 		latest[w.event.Source.Step] = w.event.Status
 	}
-	if latest["0"] != 98 || latest["1"] != 99 || q.len() != 0 || q.bytes != 0 || len(q.repositories) != 0 || len(q.turns) != 0 {
+	if latest["0"] != 98 || latest["1"] != 99 || q.len() != 0 || q.bytes != 0 || len(q.repositories) != 0 || q.turns.len() != 0 {
 		t.Errorf("%v, %+v is left of %d", latest, q, len(of))
 	}
 }
@@ -198,4 +198,26 @@ func TestQueueBytes(t *testing.T) {
 	}
 	server.Restart(t)
 	eventually(t, "written", func() bool { return l.Stats().Waiting == 0 && l.Available() == nil })
+}
+
+// BenchmarkQueue is what an event costs in the queue, with one and with many steps.
+func BenchmarkQueue(b *testing.B) {
+	for _, steps := range []int{1, 1000} {
+		b.Run(fmt.Sprint("steps=", steps), func(b *testing.B) {
+			q := newQueue(8192, 32<<20)
+			list := make([]*waiter, steps)
+			for i := range list {
+				list[i] = waiting(fmt.Sprint(i%100), fmt.Sprint(i), 3000)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, w := range list {
+					q.put(w)
+				}
+				for range list {
+					q.take()
+				}
+			}
+		})
+	}
 }
