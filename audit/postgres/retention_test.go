@@ -288,7 +288,7 @@ func TestExpireRefuses(t *testing.T) {
 	unprotect(t, admin)
 	second := a.old[1]
 	partition := "audit.events_" + second.Format("2006_01")
-	if _, err := admin.Exec(t.Context(), `UPDATE `+partition+` SET message = message || ' ' WHERE kind = 'decision' AND verdict = 'deny'`); err != nil {
+	if _, err := admin.Exec(t.Context(), `UPDATE `+partition+` SET message = coalesce(message, '') || 'x' WHERE kind = 'decision' AND verdict = 'deny'`); err != nil {
 		t.Fatal(err)
 	}
 	refused("changed", second, 400, "15 of its events are not what was sealed")

@@ -76,18 +76,26 @@ func (s *Sealer) gatherByOneLimit(ctx context.Context, tx pgx.Tx) (batch, error)
 		runs[name] = &run{next: end + 1, end: 1 << 60}
 		sealed, share = append(sealed, end), append(share, int64(s.config.Batch)-1)
 	}
-	rows, err := tx.Query(ctx, gatherSQL+fmt.Sprintf(" LIMIT %d", s.config.Batch), names, sealed, share)
+	rows, err := tx.Query(ctx, gatherSQL+fmt.Sprintf(" LIMIT %d", s.config.Batch), pgx.QueryResultFormats{pgx.BinaryFormatCode}, names, sealed, share)
 	if err != nil {
 		return b, err
 	}
-	var l leaf
-	var hash, record []byte
-	_, err = pgx.ForEachRow(rows, []any{&l.writer, &l.sequence, &l.kind, &hash, &record}, func() error {
-		l.hash = audit.Hash(hash)
+	defer rows.Close()
+	for rows.Next() {
+		values := rows.RawValues()
+		place, err := int8Of(values[0])
+		if err != nil {
+			return b, err
+		}
+		l := leaf{writer: names[place-1], kind: audit.Kind(values[2])}
+		if l.sequence, err = int8Of(values[1]); err != nil {
+			return b, err
+		}
+		record, _ := recordIn(nil, values[3:])
+		l.hash = audit.Leaf(record)
 		b.take(runs[l.writer], l)
-		return nil
-	})
-	return b, err
+	}
+	return b, rows.Err()
 }
 
 // TestSharesAreNeeded: where all writers share one limit, a stuck writer uses it
