@@ -121,6 +121,8 @@ type Decision struct {
 	// RepositoryRevision is the earlier revision whose rules of the repository took
 	// part; the zero value: those of Revision did.
 	RepositoryRevision Revision
+	// Notice is what the requester should know of the rules that decided, in one line.
+	Notice string
 	// Exceptions are those of the policy's documents that the policy found for the
 	// request: they name its repository and target, and were in force at its time.
 	// Rules says which rules allowed it.

@@ -69,8 +69,17 @@ func (s *Set) applied(noted []*ast.Term) []policy.AppliedException {
 		}
 		list = append(list, policy.AppliedException{Path: e.Path, Owner: e.Owner, Ticket: e.Ticket, Repository: e.Repository, Hosts: e.Hosts, Until: e.Until})
 	}
-	slices.SortFunc(list, func(a, b policy.AppliedException) int {
-		return strings.Compare(a.Path+a.Owner+a.Ticket, b.Path+b.Owner+b.Ticket)
+	return mergeExceptions(nil, list)
+}
+
+// mergeExceptions brings exceptions into the order of their places, without
+// repetition.
+func mergeExceptions(a, b []policy.AppliedException) []policy.AppliedException {
+	place := func(e *policy.AppliedException) string { return e.Path + e.Owner + e.Ticket }
+	list := slices.Concat(a, b)
+	slices.SortFunc(list, func(a, b policy.AppliedException) int { return strings.Compare(place(&a), place(&b)) })
+	list = slices.CompactFunc(list, func(a, b policy.AppliedException) bool {
+		return a.Path != "" && place(&a) == place(&b)
 	})
 	return list[:min(len(list), maxApplied)]
 }

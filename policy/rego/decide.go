@@ -83,19 +83,44 @@ func (s *Set) answer(ctx context.Context, q *question) (policy.Decision, error) 
 		return denied(q), err
 	}
 	d := combine(organization, nil, q)
+	d.Exceptions = s.applied(q.excepted)
 	if final := deniedByRule(d) && s.loader.runs(organizationFirst); !final && len(s.units) > 0 {
-		own, err := s.ownProgram(q)
-		if err != nil {
-			return denied(q), err
-		}
-		repository, err := s.ownHalf(ctx, own, q)
-		if err != nil {
-			return denied(q), err
-		}
-		d = combine(organization, repository, q)
+		d, err = s.answerBoth(ctx, organization, q)
 	}
-	d.Input, d.Exceptions = q.json, s.applied(q.excepted)
-	return d, nil
+	d.Input = q.json
+	return d, err
+}
+
+// answerBoth evaluates the repository's half as well, and combines the two.
+func (s *Set) answerBoth(ctx context.Context, organization results, q *question) (d policy.Decision, err error) {
+	exceptions := s.applied(q.excepted)
+	q.excepted = nil
+	owner := s.ownerOf(q.repository)
+	var repository results
+	own, err := s.ownProgram(q)
+	if err == nil {
+		repository, err = s.ownHalf(ctx, own, q)
+	}
+	if err != nil {
+		d = denied(q)
+	} else {
+		d = combine(organization, repository, q)
+		d.Exceptions = mergeExceptions(exceptions, owner.applied(q.excepted))
+	}
+	d.RepositoryRevision = owner.origin
+	if r := s.rejected[q.repository]; r != nil && owner != s {
+		d.Notice = r.notice()
+	}
+	return d, err
+}
+
+// ownerOf returns the set whose rules of a repository decide: this one, or the one
+// that keeps those of an earlier revision.
+func (s *Set) ownerOf(repository string) *Set {
+	if kept := s.kept[repository]; kept != nil {
+		return kept
+	}
+	return s
 }
 
 // deniedByRule reports whether a decision is an enforced deny of a rule.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sallyport/sallyport/policy"
 )
@@ -51,18 +52,26 @@ func (e *Engine) DecideOrganization(ctx context.Context, request *policy.Request
 	return set.DecideOrganization(ctx, request)
 }
 
+// swapTime bounds the compiling of [Engine.Swap].
+const swapTime = time.Second
+
 // Swap makes a set the current one and returns the one before, nil if there was
 // none. Before that it compiles, in the new set, the policies of the repositories
-// that were asked about lately, so that nobody waits for it afterwards; meanwhile
-// the old set goes on deciding, and decisions that it has begun it also ends.
+// that were asked about lately, for a second at most, so that few wait for it
+// afterwards; meanwhile the old set decides, and decisions that it has begun it also
+// ends.
 func (e *Engine) Swap(set *Set) (previous *Set) {
 	e.swapping.Lock()
 	defer e.swapping.Unlock()
 	previous = e.current.Load()
 	if previous != nil && set != nil {
+		until := time.Now().Add(swapTime)
 		// What Prepare has compiled is not compiled again.
 		for _, repository := range previous.recent() {
-			// An error comes up again, and is told, when the repository asks.
+			if time.Now().After(until) {
+				break
+			}
+			// An error comes up again when the repository asks.
 			_, _ = set.program(repository)
 		}
 	}

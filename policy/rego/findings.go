@@ -60,6 +60,19 @@ type finding struct {
 	Reads      []string `json:"reads,omitempty"`
 	All        bool     `json:"all,omitempty"`
 	Warnings   Errors   `json:"warnings,omitempty"`
+	// Failure is why it did not pass, and Tests that its tests were at fault.
+	Failure Errors `json:"failure,omitempty"`
+	Tests   bool   `json:"tests,omitempty"`
+}
+
+func (f *finding) failure() error {
+	switch {
+	case len(f.Failure) == 0:
+		return nil
+	case f.Tests:
+		return TestsFailed{f.Failure}
+	}
+	return f.Failure
 }
 
 // Findings is what the checks have found out of each repository's policy, for
@@ -68,11 +81,16 @@ func (s *Set) Findings() []byte {
 	list := []finding{}
 	for _, u := range s.loader.units() {
 		standing := u.now()
+		if errs, ok := errors.AsType[Errors](standing.failure); ok && u.isRepository() {
+			_, tests := errors.AsType[TestsFailed](standing.failure)
+			list = append(list, finding{Repository: u.repository, All: true, Failure: errs, Tests: tests})
+			continue
+		}
 		if !standing.checked {
 			return nil
 		}
 		if u.isRepository() && (standing.all || len(standing.reads)+len(standing.warnings) > 0) {
-			list = append(list, finding{u.repository, standing.reads, standing.all, standing.warnings})
+			list = append(list, finding{Repository: u.repository, Reads: standing.reads, All: standing.all, Warnings: standing.warnings})
 		}
 	}
 	body, err := json.Marshal(list)
@@ -91,18 +109,28 @@ func (s *Set) Findings() []byte {
 // organisation's policy and none of the repositories': each of those is checked
 // and tested when it is first asked about, and denies if it does not pass. As
 // [Options.Previous] it spares the loading of the next revision what is the same.
+// [Options.Kept] is what its [Set.Kept] returned; what it had rejected stays rejected.
 // The error is [ErrFindings] where the findings cannot be used.
 //
 // Whoever can write findings can put off that a fault in a policy is noticed, and
 // can do no more: nothing is decided by a policy that this process has not checked.
 func Resume(ctx context.Context, snapshot *policy.Snapshot, findings []byte, options Options) (*Set, error) {
-	options.Recorded, options.SkipTests, options.Previous, options.Passed = true, true, nil, false
+	kept := options.Kept
+	options.Recorded, options.SkipTests, options.Passed = true, true, false
+	options.Previous, options.Fallback, options.Kept = nil, nil, nil
 	l := newLoader(snapshot, options)
 	l.findings = findings
 	if l.findings == nil {
 		l.findings = []byte{}
 	}
-	return l.load(ctx)
+	set, err := l.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := set.recallKept(ctx, kept); err != nil {
+		return nil, err
+	}
+	return set, nil
 }
 
 // believe takes over findings, after the files were laid out.
@@ -117,7 +145,11 @@ func (l *loader) believe() error {
 	}
 	for _, u := range l.repositories {
 		f := known[u.repository]
-		u.standing = standing{checked: true, warnings: f.Warnings, reads: f.Reads, all: f.All, believed: new(belief)}
+		if failure := f.failure(); failure != nil && u.failure == nil {
+			u.standing = standing{all: true, failure: failure}
+			continue
+		}
+		u.standing = standing{checked: true, warnings: f.Warnings, reads: f.Reads, all: f.All, believed: new(belief), failure: u.failure}
 	}
 	return nil
 }

@@ -35,6 +35,7 @@ func sameSources(a, b []source) bool {
 type unit struct {
 	repository string // empty: the organisation
 	sources    []source
+	misplaced  Errors // of its files that are not among the sources
 	standing
 }
 
@@ -96,11 +97,11 @@ func (l *loader) layOut(snapshot *policy.Snapshot) {
 			continue
 		}
 		if message, remedy := policy.Misnamed(f.Path); message != "" {
-			l.fail(Error{File: f.Path, Line: 1, Column: 1, Message: message, Hint: remedy})
+			l.failFile(Error{File: f.Path, Line: 1, Column: 1, Message: message, Hint: remedy}, repositories)
 			continue
 		}
 		if message, remedy := check.Content(f.Content); message != "" {
-			l.fail(Error{File: f.Path, Line: 1, Column: 1, Message: message, Hint: remedy})
+			l.failFile(Error{File: f.Path, Line: 1, Column: 1, Message: message, Hint: remedy}, repositories)
 			continue
 		}
 		if !strings.HasSuffix(f.Path, ".rego") {
@@ -119,8 +120,8 @@ func (l *loader) layOut(snapshot *policy.Snapshot) {
 func (l *loader) place(f policy.File, repositories map[string]*unit) {
 	s := source{path: f.Path, content: f.Content, test: isTestFile(f.Path)}
 	if len(f.Content) > maxModuleBytes {
-		l.fail(Error{File: f.Path, Line: 1, Column: 1, Message: "the file is over 1 MiB",
-			Hint: "split it, and put long lists under data/"})
+		l.failFile(Error{File: f.Path, Line: 1, Column: 1, Message: "the file is over 1 MiB",
+			Hint: "split it, and put long lists under data/"}, repositories)
 		return
 	}
 	parts := strings.Split(f.Path, "/")
@@ -137,15 +138,24 @@ func (l *loader) place(f policy.File, repositories map[string]*unit) {
 		}
 		repositories[repository].sources = append(repositories[repository].sources, s)
 	default:
-		l.fail(Error{File: f.Path, Line: 1, Column: 1, Message: "no policy is read from this place",
-			Hint: "put the organisation's rules and tests into egress/, a repository's into repositories/<workspace>/<repository>/, directly and not into folders of their own"})
+		l.failFile(Error{File: f.Path, Line: 1, Column: 1, Message: "no policy is read from this place",
+			Hint: "put the organisation's rules and tests into egress/, a repository's into repositories/<workspace>/<repository>/, directly and not into folders of their own"}, repositories)
 	}
 }
 
 // checkFolder refuses a folder that no repository can ever have: its rules,
 // denies among them, would silently never count.
 func (l *loader) checkFolder(path, workspace, repository string) bool {
-	at := Error{File: path, Line: 1, Column: 1}
+	at, valid := l.validFolder(path, workspace, repository)
+	if !valid {
+		l.fail(at)
+	}
+	return valid
+}
+
+// validFolder reports whether a repository can have a folder, and what is wrong if not.
+func (l *loader) validFolder(path, workspace, repository string) (at Error, valid bool) {
+	at = Error{File: path, Line: 1, Column: 1}
 	uuids := bareUUID.MatchString(workspace) && bareUUID.MatchString(repository)
 	switch {
 	case !slug.MatchString(workspace) || !slug.MatchString(repository):
@@ -158,10 +168,9 @@ func (l *loader) checkFolder(path, workspace, repository string) bool {
 		at.Message = "the folder is named by UUIDs, and repositories are known by their names"
 		at.Hint = "name it repositories/<workspace>/<repository>"
 	default:
-		return true
+		return at, true
 	}
-	l.fail(at)
-	return false
+	return at, false
 }
 
 func isTestFile(path string) bool { return strings.HasSuffix(path, "_test.rego") }

@@ -47,6 +47,7 @@ type loader struct {
 	snapshot *policy.Snapshot
 	options  Options
 	findings []byte   // of a process before this one; nil: none
+	unproven bool     // each repository's policy is checked and tested before it decides
 	without  []string // checks that are left out; set by tests of this package only
 
 	testsTime time.Duration // for the tests of one unit
@@ -66,6 +67,8 @@ type loader struct {
 	known          map[string]bool // repositories by their full names; nil: not known
 	store          storage.Store
 	environment    *environment
+
+	surroundings map[*loader]bool // whether another revision has the same documents and library
 
 	inspected        int // units that were checked, and not known to be good
 	errors, warnings Errors
@@ -116,6 +119,11 @@ func (l *loader) load(ctx context.Context) (*Set, error) {
 		}
 		l.findings = nil
 	}
+	if l.unproven {
+		for _, u := range l.repositories {
+			u.standing = standing{checked: true, all: true, believed: new(belief), failure: u.failure}
+		}
+	}
 	if err := l.readDocumentsApart(ctx); err != nil {
 		return nil, err
 	}
@@ -139,7 +147,7 @@ func (l *loader) load(ctx context.Context) (*Set, error) {
 	}
 	for _, u := range l.units() {
 		// What was not tested has to be, before it decides.
-		u.checked = u.checked || !l.options.SkipTests || l.options.Passed
+		u.checked = u.failure == nil && (u.checked || !l.options.SkipTests || l.options.Passed)
 	}
 	return l.set(organisation)
 }
@@ -148,12 +156,14 @@ func (l *loader) load(ctx context.Context) (*Set, error) {
 // and returns the organisation's program.
 func (l *loader) inspectAll(ctx context.Context) (organisation *program, err error) {
 	l.reuse(l.options.Previous)
-	l.options.Previous = nil // it must not be kept as long as this one
 	units := l.units()
 	found := make([]*loader, len(units))
 	err = l.each(ctx, len(units), func(i int) {
 		u, one := units[i], l.alone()
 		found[i] = one
+		if u.failure != nil {
+			return
+		}
 		known := u.checked
 		if known || l.options.Passed {
 			if u.isRepository() {
@@ -180,8 +190,10 @@ func (l *loader) inspectAll(ctx context.Context) (organisation *program, err err
 	}
 	for i, u := range units {
 		l.inspected += found[i].inspected
-		l.errors = append(l.errors, found[i].errors...)
-		l.warnings = append(l.warnings, u.warnings...)
+		l.failUnit(u, found[i].errors)
+		if u.failure == nil {
+			l.warnings = append(l.warnings, u.warnings...)
+		}
 	}
 	return organisation, nil
 }

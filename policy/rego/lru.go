@@ -42,6 +42,17 @@ func (c *lru[K, V]) get(key K, make func() V) V {
 	return item.value
 }
 
+// peek returns the value of a key without using it.
+func (c *lru[K, V]) peek(key K) (value V, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.items[key]
+	if e == nil {
+		return value, false
+	}
+	return e.Value.(*lruItem[K, V]).value, true
+}
+
 // forget takes a key out, if its value is the one that is meant.
 func (c *lru[K, V]) forget(key K, meant func(V) bool) {
 	c.mu.Lock()

@@ -4,47 +4,127 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
-// Prepare gets a set ready to take the current one's place: it compiles the
-// policies of the repositories that were asked about lately, and asks the set
-// what was really asked of this engine lately. A set that cannot answer one of
-// those within its deadline must not decide. The error is then of type [Errors],
-// with the place in the policy where that is known. What the answers are is not
-// looked at: a new policy is there to answer differently.
+// prepareTime bounds what [Engine.Prepare] takes for the repositories together. An
+// activation does not wait longer for them.
+const prepareTime = time.Second
+
+// Prepare gets a set ready to take the current one's place: it evaluates what was
+// asked of this engine lately, and compiles the policies of the repositories that it
+// was asked about. A set that cannot answer one of those questions within its deadline
+// must not decide: in the organization's half, Prepare returns an error of type
+// [Errors], with the place in the policy where that is known. A repository whose half
+// fails is rejected in the set, or the whole set where [Options.OnFailure] says so.
+// What the answers are does not matter: a new policy is there to answer differently.
+//
+// The organization's half is evaluated for every question. The repositories' halves
+// get one second together, each repository its share of it, those that are the same
+// as before none. The set must not decide yet.
 func (e *Engine) Prepare(ctx context.Context, set *Set) error {
-	if previous := e.current.Load(); previous != nil {
+	previous := e.current.Load()
+	var questions []*question
+	for _, recent := range e.recent.list() {
+		q, err := recordedQuestion(recent.input, set.loader.options.Names)
+		if err != nil {
+			continue // of a server with other options, and not the policy's fault
+		}
+		if err := set.probe(ctx, q, set.probeOrganization); err != nil {
+			return err
+		}
+		questions = append(questions, q)
+	}
+	return set.prepareRepositories(ctx, previous, questions)
+}
+
+// prepareRepositories compiles and probes the repositories that were asked about lately.
+func (s *Set) prepareRepositories(ctx context.Context, previous *Set, questions []*question) error {
+	byRepository := map[string][]*question{}
+	if previous != nil {
 		for _, repository := range previous.recent() {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if _, err := set.program(repository); err != nil {
-				return Errors{asError(fmt.Errorf("compiling the policy of %s: %w", repository, err))}
-			}
+			byRepository[repository] = nil
 		}
 	}
-	for _, recent := range e.recent.list() {
-		if err := set.probe(ctx, recent.input); err != nil {
+	for _, q := range questions {
+		byRepository[q.repository] = append(byRepository[q.repository], q)
+	}
+	names := slices.DeleteFunc(sortedKeys(byRepository), func(name string) bool { return s.units[name] == nil || s.rejected[name] != nil })
+	// The changed ones first: the others have answered these questions before.
+	slices.SortStableFunc(names, func(a, b string) int { return order(s.units[a].reused) - order(s.units[b].reused) })
+	until := time.Now().Add(prepareTime)
+	failures := make([]error, len(names))
+	err := s.loader.each(ctx, len(names), func(i int) {
+		if time.Now().After(until) {
+			return
+		}
+		failures[i] = s.prepareRepository(ctx, names[i], byRepository[names[i]], until)
+	})
+	if err != nil {
+		return err
+	}
+	for i, name := range names {
+		switch {
+		case failures[i] == nil:
+		case s.loader.options.OnFailure == RejectRevision:
+			return failures[i]
+		default:
+			errs, _ := errors.AsType[Errors](failures[i])
+			s.reject(s.units[name], ProbeFailed{errs}, previous)
+		}
+	}
+	return nil
+}
+
+func order(last bool) int {
+	if last {
+		return 1
+	}
+	return 0
+}
+
+func (s *Set) prepareRepository(ctx context.Context, name string, questions []*question, until time.Time) error {
+	if _, err := s.program(name); err != nil {
+		return Errors{asError(fmt.Errorf("compiling the policy of %s: %w", name, err))}
+	}
+	if s.units[name].reused {
+		return nil
+	}
+	for _, q := range questions {
+		if time.Now().After(until) || ctx.Err() != nil {
+			return nil
+		}
+		if err := s.probe(ctx, q, s.probeRepository); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func (s *Set) probeOrganization(ctx context.Context, q *question) error {
+	_, err := s.half(ctx, s.organisation, q, s.loader.options.Deadline)
+	return err
+}
+
+func (s *Set) probeRepository(ctx context.Context, q *question) error {
+	own, err := s.ownProgram(q)
+	if err != nil {
+		return err
+	}
+	_, err = s.ownHalf(ctx, own, q)
+	return err
+}
+
 // Recent is how many inputs [Engine.Prepare] would try a set with.
 func (e *Engine) Recent() int { return len(e.recent.list()) }
 
-// probe asks a set for an input that was recorded. An evaluation that took too
+// probe evaluates one half for a question that was asked. An evaluation that took too
 // long gets a second chance: the machine may have been busy with something else.
-func (s *Set) probe(ctx context.Context, input []byte) error {
-	q, err := recordedQuestion(input, s.loader.options.Names)
-	if err != nil {
-		return nil // not an input of a server with these options, and no fault of the policy
-	}
-	_, err = s.answer(ctx, q)
+func (s *Set) probe(ctx context.Context, q *question, half func(context.Context, *question) error) error {
+	err := half(ctx, q)
 	if errors.Is(err, errTooLong) {
-		_, err = s.answer(ctx, q)
+		err = half(ctx, q)
 	}
 	if err == nil {
 		return nil

@@ -40,6 +40,16 @@ type Options struct {
 	// Previous is a set that was loaded before, with the same options. What is the
 	// same in it is not checked and tested again. It may be nil.
 	Previous *Set
+	// OnFailure says what becomes of a repository whose policy fails.
+	OnFailure RepositoryFailure
+	// Fallback is where the rules of a repository are taken from whose policy fails and
+	// which Previous has no rules of. It may be nil.
+	Fallback *Set
+	// Kept are the repositories whose rules of an earlier revision decided in the process
+	// before this one. [Resume] and [Recall] take them.
+	Kept []KeptRepository
+	// RetryRejected checks again what Previous has rejected, although it is the same.
+	RetryRejected bool
 	// Beside says that other work goes on beside the loading: one processor is left
 	// to it, where there are several.
 	Beside bool

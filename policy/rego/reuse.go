@@ -19,6 +19,8 @@ type standing struct {
 	reads    []string // the documents that it reads: their paths below data, with zero bytes between the names
 	all      bool     // it may read any document
 	believed *belief  // all this is what another process has found; nil: this one has
+	failure  error    // why it did not pass; nil: it has, or is not checked
+	reused   bool     // of an earlier revision, in which it was the same
 }
 
 // each calls f for every number below n, several at a time, and stops early when
@@ -77,14 +79,18 @@ func (l *loader) reuse(previous *Set) {
 	everything := sync.OnceValue(func() bool { return old.data.Compare(l.data) == 0 })
 	for _, u := range l.units() {
 		before := previous.unit(u.repository)
-		if before == nil || !sameSources(before.sources, u.sources) {
+		if before == nil || u.failure != nil || len(before.misplaced) > 0 || !sameSources(before.sources, u.sources) {
 			continue
 		}
 		standing := before.now()
-		if !standing.checked || standing.all && !everything() || !standing.all && !every(standing.reads, unchanged) {
+		if standing.failure != nil && (l.options.RetryRejected || l.options.OnFailure == RejectRevision) {
+			continue
+		}
+		if !standing.checked && standing.failure == nil || standing.all && !everything() || !standing.all && !every(standing.reads, unchanged) {
 			continue
 		}
 		u.standing = standing
+		u.reused = true
 	}
 }
 

@@ -42,6 +42,10 @@ type Set struct {
 	exceptions   []Exception
 	principals   *lru[*identity.Principal, *lazyPart]
 	faults       faults
+
+	rejected map[string]*Rejection // repositories whose policy failed
+	kept     map[string]*Set       // the rules that those of them have that keep earlier ones
+	origin   policy.Revision       // of such rules: the revision that they are of
 }
 
 type lazyProgram struct {
@@ -75,10 +79,17 @@ func (l *loader) set(organisation *program) (*Set, error) {
 		units: map[string]*unit{}, exceptions: l.exceptions(),
 		programs:   newLRU[string, *lazyProgram](maxPrograms),
 		principals: newLRU[*identity.Principal, *lazyPart](maxPrincipals),
+		rejected:   map[string]*Rejection{}, kept: map[string]*Set{},
 	}
 	for _, u := range l.repositories {
 		s.units[u.repository] = u
 	}
+	for _, u := range l.repositories {
+		if u.failure != nil {
+			s.reject(u, u.failure, l.options.Previous, l.options.Fallback)
+		}
+	}
+	l.options.Previous, l.options.Fallback = nil, nil // they must not be kept as long as this one
 	return s, nil
 }
 
@@ -108,6 +119,12 @@ func (s *Set) Repositories() []string {
 
 // program returns the compiled policy of a repository, nil if it has none.
 func (s *Set) program(repository string) (*remoteProgram, error) {
+	if kept := s.kept[repository]; kept != nil {
+		return kept.program(repository)
+	}
+	if r := s.rejected[repository]; r != nil {
+		return nil, &RejectedError{*r}
+	}
 	u := s.units[repository]
 	if u == nil {
 		return nil, nil

@@ -85,7 +85,7 @@ func Test(ctx context.Context, snapshot *policy.Snapshot, options Options) (*Tes
 func (l *loader) testChanged(ctx context.Context) (*TestReport, error) {
 	var units []*unit
 	for _, u := range l.units() {
-		if !u.checked && slices.ContainsFunc(u.sources, func(s source) bool { return s.test }) {
+		if !u.checked && u.failure == nil && slices.ContainsFunc(u.sources, func(s source) bool { return s.test }) {
 			units = append(units, u)
 		}
 	}
@@ -98,8 +98,16 @@ func (l *loader) testChanged(ctx context.Context) (*TestReport, error) {
 	}
 	report := &TestReport{}
 	for i, u := range units {
-		if failures[i] != nil {
+		spared := u.isRepository() && l.options.OnFailure != RejectRevision
+		switch failed := reports[i].failures(); {
+		case failures[i] != nil && spared:
+			u.failure = TestsFailed{Errors{asError(fmt.Errorf("testing %s: %w", unitName(u), failures[i]))}}
+			continue
+		case failures[i] != nil:
 			return nil, fmt.Errorf("testing %s: %w", unitName(u), failures[i])
+		case len(failed) > 0 && spared:
+			u.failure = TestsFailed{failed.sorted()}
+			continue
 		}
 		report.Results = append(report.Results, reports[i].Results...)
 	}

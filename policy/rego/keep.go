@@ -1,0 +1,168 @@
+package rego
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// KeptRepository is the policy of one repository that decides although a later
+// revision is active. [Resume] and [Recall] take it in the next process.
+type KeptRepository struct {
+	Repository string
+	Revision   policy.Revision // that the rules are of
+	Files      []policy.File   // of the repository
+	Shared     []policy.File   // the documents and the library of that revision; the same slice for all that share them
+}
+
+// Kept lists the repositories whose rules of an earlier revision decide, sorted by name.
+func (s *Set) Kept() []KeptRepository {
+	var list []KeptRepository
+	shared := map[*source][]policy.File{}
+	for _, repository := range sortedKeys(s.kept) {
+		kept := s.kept[repository]
+		l := kept.loader
+		at := &l.library[0] // every revision has a library
+		if shared[at] == nil {
+			shared[at] = append(slices.Clone(l.documents), filesOf(l.library)...)
+		}
+		list = append(list, KeptRepository{repository, kept.origin, filesOf(kept.units[repository].sources), shared[at]})
+	}
+	return list
+}
+
+func filesOf(sources []source) []policy.File {
+	files := make([]policy.File, len(sources))
+	for i, src := range sources {
+		files[i] = policy.File{Path: src.path, Content: src.content}
+	}
+	return files
+}
+
+// WithRepository returns the set with the rules that a repository has in another
+// set, for evaluating again what was decided by both. The set itself is not changed.
+// A repository without rules in the other set is an error.
+func (s *Set) WithRepository(repository string, other *Set) (*Set, error) {
+	kept := other.keep(repository, nil)
+	if kept == nil {
+		return nil, fmt.Errorf("policy: revision %s has no rules of repository %s", other.Revision().Digest, repository)
+	}
+	both := &Set{
+		snapshot: s.snapshot, warnings: s.warnings, loader: s.loader, organisation: s.organisation, units: maps.Clone(s.units),
+		programs: newLRU[string, *lazyProgram](maxPrograms), exceptions: s.exceptions,
+		principals: newLRU[*identity.Principal, *lazyPart](maxPrincipals), kept: map[string]*Set{repository: kept},
+	}
+	both.units[repository] = kept.units[repository]
+	return both, nil
+}
+
+// keep returns the rules of one repository as a set without an organization, nil
+// where there are none that passed. What is the same in next, the loader of the
+// revision that keeps them, is shared with it; next may be nil.
+func (s *Set) keep(repository string, next *loader) *Set {
+	if s == nil {
+		return nil
+	}
+	if kept := s.kept[repository]; kept != nil {
+		return kept
+	}
+	before := s.units[repository]
+	if before == nil || before.failure != nil {
+		return nil
+	}
+	u := newUnit(repository)
+	u.standing = before.now()
+	for _, src := range before.sources {
+		src.content = bytes.Clone(src.content) // it may be a part of the whole tree's
+		u.sources = append(u.sources, src)
+	}
+	one := s.loader.alone()
+	if next != nil && next.sameSurroundings(s.loader) {
+		one = next.alone()
+	}
+	one.organisation, one.repositories, one.snapshot = newUnit(""), []*unit{u}, nil
+	one.options.Previous, one.options.Fallback, one.surroundings = nil, nil, nil
+	kept := &Set{
+		snapshot: s.snapshot, origin: s.Revision(), loader: one, units: map[string]*unit{repository: u}, exceptions: s.exceptions,
+		programs: newLRU[string, *lazyProgram](1), principals: newLRU[*identity.Principal, *lazyPart](1),
+	}
+	if program, ok := s.programs.peek(repository); ok {
+		kept.programs.get(repository, func() *lazyProgram { return program })
+	}
+	return kept
+}
+
+// sameSurroundings reports whether another revision has the same documents and the
+// same library.
+func (l *loader) sameSurroundings(old *loader) bool {
+	same, known := l.surroundings[old]
+	if !known {
+		same = sameSources(old.library, l.library) && old.data.Compare(l.data) == 0
+		if l.surroundings == nil {
+			l.surroundings = map[*loader]bool{}
+		}
+		l.surroundings[old] = same
+	}
+	return same
+}
+
+// Recall returns the policy that a process before this one had, of which nothing is
+// known but its files, as an [Options.Fallback]: each repository's policy is checked and
+// tested before it decides.
+func Recall(ctx context.Context, snapshot *policy.Snapshot, options Options) (*Set, error) {
+	set, err := recall(ctx, snapshot, options)
+	if err != nil {
+		return nil, err
+	}
+	if err := set.recallKept(ctx, options.Kept); err != nil {
+		return nil, err
+	}
+	return set, nil
+}
+
+func recall(ctx context.Context, snapshot *policy.Snapshot, options Options) (*Set, error) {
+	options.Recorded, options.SkipTests, options.Passed = true, true, false
+	options.Previous, options.Fallback, options.Kept = nil, nil, nil
+	l := newLoader(snapshot, options)
+	l.unproven = true
+	return l.load(ctx)
+}
+
+// recallKept adds the rules of earlier revisions that a process before this one had
+// kept. Rules that cannot be read are as if they had not been kept.
+func (s *Set) recallKept(ctx context.Context, kept []KeptRepository) error {
+	for _, k := range kept {
+		u := s.units[k.Repository]
+		if u == nil || s.loader.options.OnFailure != KeepPrevious {
+			continue
+		}
+		snapshot, err := policy.NewSnapshot(slices.Concat(k.Files, k.Shared), k.Revision.Commit)
+		if err != nil {
+			continue
+		}
+		mini, err := recall(ctx, snapshot, s.loader.options)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil || mini.units[k.Repository] == nil || mini.units[k.Repository].failure != nil {
+			continue
+		}
+		mini.origin = k.Revision
+		s.kept[k.Repository] = mini
+		r := s.rejected[k.Repository]
+		if r == nil {
+			r = &Rejection{Repository: k.Repository, Failure: errNotRecalled}
+			s.rejected[k.Repository] = r
+		}
+		r.Kept = k.Revision
+	}
+	return nil
+}
+
+// errNotRecalled is of a repository whose failure an earlier process has seen.
+var errNotRecalled = Errors{{Message: "it was rejected before the restart"}}
