@@ -41,6 +41,9 @@ const (
 	KindCheckpointsThinned   Kind = "checkpoints_thinned"   // old checkpoints between others of the same hour were taken away
 	KindRefusalsRepeated     Kind = "refusals_repeated"     // how often a recorded refusal was repeated; by the decision id of that refusal
 	KindUnrecordedTotals     Kind = "unrecorded_totals"     // how many attempts were refused without an event of their own
+	// The rules of one repository were rejected, while the rest of the revision became
+	// active: attributes kind, files, in_force.
+	KindRepositoryPolicyRejected Kind = "repository_policy_rejected"
 	// These two say who could reach the log, and what its schema was.
 	KindSchemaAttested Kind = "schema_attested" // what the schema is, against what the program installs
 	KindAccessAttested Kind = "access_attested" // which roles can do what to the log, by which path

@@ -28,7 +28,7 @@ const LeastKeepDays = 366
 // months is counted by it.
 func Stays(kind Kind, writer string) bool {
 	switch kind {
-	case KindWriterStarted, KindWriterEnded, KindWriterLost, KindSigningKey, KindLogForked, KindPolicyLoaded, KindPolicyRejected, KindPolicyApproval, KindAdmin,
+	case KindWriterStarted, KindWriterEnded, KindWriterLost, KindSigningKey, KindLogForked, KindPolicyLoaded, KindPolicyRejected, KindRepositoryPolicyRejected, KindPolicyApproval, KindAdmin,
 		KindNameReassigned, KindReconciled, KindDeploymentUnobserved, KindSelfTest, KindSchemaAttested, KindAccessAttested, KindEventsLost, KindGapDeclared:
 		return true
 	}

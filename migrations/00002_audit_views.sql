@@ -68,7 +68,7 @@ SELECT e.time, e.kind, e.revision, e.commit, e.reason, e.message,
        p.first_seen, e.writer, e.writer_sequence
 FROM audit.events e
 LEFT JOIN audit.policies p ON p.digest = e.revision
-WHERE e.kind IN ('policy_loaded', 'policy_rejected');
+WHERE e.kind IN ('policy_loaded', 'policy_rejected', 'repository_policy_rejected');
 
 -- One line for each commit that began to decide, and who approved its pull request.
 -- Of several events about one commit the worst counts: approved has to be said by all.

@@ -457,7 +457,7 @@ COMMENT ON AGGREGATE audit.chain(bytea) IS 'A digest over hashes in an order: sh
 -- deeds, what it found out about its own completeness, exports, retention. It stays when the events of its month are taken.
 CREATE FUNCTION audit.is_exempt_from_retention(kind text, writer text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN writer = 'database' OR kind IN ('writer_started', 'writer_ended', 'writer_lost', 'signing_key', 'log_forked', 'policy_loaded', 'policy_rejected', 'policy_approval', 'admin',
+    RETURN writer = 'database' OR kind IN ('writer_started', 'writer_ended', 'writer_lost', 'signing_key', 'log_forked', 'policy_loaded', 'policy_rejected', 'repository_policy_rejected', 'policy_approval', 'admin',
         'name_reassigned', 'reconciled', 'deployment_unobserved', 'self_test', 'schema_attested', 'access_attested', 'events_lost', 'gap_declared');
 COMMENT ON FUNCTION audit.is_exempt_from_retention(text, text) IS 'Whether retention leaves an event of this kind and writer where it is.';
 
@@ -732,7 +732,7 @@ COMMENT ON VIEW audit.writers IS 'Every process that wrote to the log: when it b
 COMMENT ON COLUMN audit.writers.missing IS 'How many numbers up to that are not here and were not taken by retention, counted between neighbors, so that no other row hides one. Anything but 0 is a finding; audit.gaps says where.';
 COMMENT ON COLUMN audit.writers.expired IS 'How many of its events retention took.';
 COMMENT ON COLUMN audit.events.writer IS 'Who wrote the row: one process of Sallyport, named by the time of its start and the digest of its secret, or "database".';
-COMMENT ON COLUMN audit.events.kind IS 'The kind of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, name_reassigned, admin, export, retention, hold_set, hold_lifted.';
+COMMENT ON COLUMN audit.events.kind IS 'The kind of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, repository_policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, name_reassigned, admin, export, retention, hold_set, hold_lifted.';
 
 -- The function as it was, with one more trigger, a turn that nobody else can
 -- take, and a bound: each partition costs every query something.

@@ -121,6 +121,9 @@ type Decision struct {
 	// RepositoryRevision is the earlier revision whose rules of the repository took
 	// part; the zero value: those of Revision did.
 	RepositoryRevision Revision
+	// Activation numbers the activations of policies in this process, from 1; 0: unknown.
+	// A revision whose repositories' rules changed is activated again.
+	Activation uint64
 	// Notice is what the requester should know of the rules that decided, in one line.
 	Notice string
 	// Exceptions are those of the policy's documents that the policy found for the

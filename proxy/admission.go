@@ -41,9 +41,9 @@ type Admission struct {
 	stopped        Cause // given while it was a request: a tunnel that it becomes ends with it. The tracker's lock guards it
 	// The latest decision, where policy has changed since.
 	reevaluated atomic.Pointer[policy.Decision]
-	// The revision that allowed it last, and the one whose organization's half was
+	// The activation that allowed it last, and the one whose organization's half was
 	// evaluated for it. The tracker's lock guards both.
-	revision, screened string
+	active, screened activation
 }
 
 // Cause is why an admission ended: a closed vocabulary.

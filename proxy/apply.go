@@ -22,10 +22,19 @@ func (t *Tracker) wake() {
 	}
 }
 
-// begun compares the revision that admitted what begins with the active one. The
+// activation is one activation of a revision. The same revision is activated again
+// where the rules of a repository have changed that take part in it.
+type activation struct {
+	digest string
+	number uint64
+}
+
+func activationOf(d *policy.Decision) activation { return activation{d.Revision.Digest, d.Activation} }
+
+// begun compares the activation that admitted what begins with the present one. The
 // lock is held.
 func (t *Tracker) begun(a *Admission) {
-	if t.revision != "" && a.revision != t.revision {
+	if t.active != (activation{}) && a.active != t.active {
 		t.wake()
 	}
 }
@@ -36,12 +45,12 @@ func (t *Tracker) outdated() []admitted {
 	defer t.mu.Unlock()
 	var list []admitted
 	for tun := range t.open {
-		if a := tun.admission; a.revision != t.revision {
+		if a := tun.admission; a.active != t.active {
 			list = append(list, admitted{admission: a, tunnel: tun})
 		}
 	}
 	for r := range t.requests {
-		if a := r.admission; a.revision != t.revision {
+		if a := r.admission; a.active != t.active {
 			list = append(list, admitted{admission: a, request: r})
 		}
 	}
@@ -50,11 +59,11 @@ func (t *Tracker) outdated() []admitted {
 
 // screen notes that the organization's half of a revision leaves the decision to the
 // repository's rules.
-func (t *Tracker) screen(open []admitted, revision policy.Revision) {
+func (t *Tracker) screen(open []admitted, by activation) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, o := range open {
-		o.admission.screened = revision.Digest
+		o.admission.screened = by
 	}
 }
 
@@ -64,7 +73,7 @@ func (t *Tracker) screened(open []admitted) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, o := range open {
-		if o.admission.screened != t.revision {
+		if o.admission.screened != t.active {
 			return false
 		}
 	}
@@ -86,7 +95,7 @@ func (t *Tracker) apply(open []admitted, d policy.Decision) (closed int) {
 			}
 		}
 		o.admission.reevaluated.Store(&now)
-		o.admission.revision = d.Revision.Digest
+		o.admission.active = activationOf(&d)
 		switch {
 		case !cut && o.tunnel != nil:
 			o.tunnel.shorten(&now)

@@ -62,7 +62,7 @@ func openTunnels(t *testing.T, tr *Tracker, repository, host string, n int) {
 		a := &Admission{
 			ID: fmt.Sprint(repository, i), Target: target.Target{Host: host, Port: uint16(i + 1)}, action: policy.Connect,
 			Principal: &identity.Principal{Repository: identity.Repository{UUID: repository}},
-			revision:  "sha256:feed", began: time.Now(), Admitted: time.Now().UTC(),
+			active:    activation{digest: "sha256:feed"}, began: time.Now(), Admitted: time.Now().UTC(),
 		}
 		tr.open[newTunnel(tr.config, a, client, nil, upstream)] = struct{}{}
 	}
@@ -108,7 +108,7 @@ func slowNeighbor(t *testing.T, without string) (fast, organization time.Duratio
 		var running sync.WaitGroup
 		running.Go(func() { r.Run(ctx) })
 		began := time.Now()
-		r.Changed(second)
+		r.Changed(second, 0)
 		for fast == 0 || organization == 0 {
 			time.Sleep(time.Millisecond)
 			synctest.Wait()
@@ -165,7 +165,7 @@ func TestOrganizationDenyOutranksFailingRules(t *testing.T) {
 	openTunnels(t, tr, "failing", "other.example", 1)
 	openTunnels(t, tr, "failing", h.denies, 1)
 	r := NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: h, Organization: h, Recorder: h})
-	r.Changed(second)
+	r.Changed(second, 0)
 	r.pass(t.Context())
 	if n := stopped(tr, "failing"); n != 1 {
 		t.Errorf("%d of the two are closed", n)
@@ -189,9 +189,9 @@ func TestChangeReplacesTheQueue(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { r.Run(ctx) })
-		r.Changed(second)
+		r.Changed(second, 0)
 		time.Sleep(450 * time.Millisecond) // in the middle of an evaluation
-		r.Changed(second)
+		r.Changed(second, 0)
 		synctest.Wait()
 		if n := r.Status().Pending; n != 8 {
 			t.Errorf("%d evaluations wait", n)

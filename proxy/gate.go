@@ -198,7 +198,7 @@ func (p *passage) admission() *Admission {
 		client:    p.attempt.Client.Addr().Unmap(),
 		http:      p.attempt.HTTP,
 		via:       p.via,
-		revision:  p.decision.Revision.Digest,
+		active:    activationOf(&p.decision),
 	}
 	a.useAccount(p.account)
 	return a
@@ -367,18 +367,18 @@ func (p *passage) decide(ctx context.Context) *Refusal {
 	p.decision = decision
 	if err != nil {
 		p.gate.config.Log.ErrorContext(ctx, "policy could not be evaluated", "error", err)
-		return p.undecided(ctx)
+		return p.undecided(ctx, err)
 	}
 	if decision.Verdict != policy.Allow {
 		switch reason := cmp.Or(decision.Reason, policy.NoRuleMatched); reason {
 		case policy.PolicyDenied, policy.NoRuleMatched:
-			return p.deny(ctx, refuse(reason, ""))
+			return p.deny(ctx, refuse(reason, decision.Notice))
 		}
-		return p.undecided(ctx)
+		return p.undecided(ctx, nil)
 	}
 	if end := decision.Expires; !end.IsZero() && !p.started.Before(end) {
 		p.gate.config.Log.ErrorContext(ctx, "policy allowed what had expired", "expires", end)
-		return p.undecided(ctx)
+		return p.undecided(ctx, nil)
 	}
 	p.decision.Reason = cmp.Or(decision.Reason, policy.PolicyAllowed)
 	// Report mode never softens this, and neither does a decider's mistake.
@@ -396,11 +396,21 @@ func (p *passage) decide(ctx context.Context) *Refusal {
 }
 
 // undecided denies because policy came to no decision. Of what the decider
-// returned, only what it looked at is used.
-func (p *passage) undecided(ctx context.Context) *Refusal {
+// returned, only what it evaluated is used, and of its error what a client may read.
+func (p *passage) undecided(ctx context.Context, err error) *Refusal {
 	d := &p.decision
+	detail := "the policy could not be evaluated"
+	switch e, ok := errors.AsType[interface {
+		error
+		ClientText() string
+	}](err); {
+	case ok:
+		detail = e.ClientText()
+	case d.Notice != "":
+		detail += "; " + d.Notice
+	}
 	p.decision = policy.Decision{Revision: d.Revision, RepositoryRevision: d.RepositoryRevision, Input: d.Input, Duration: d.Duration}
-	return p.deny(ctx, refuse(policy.PolicyError, "the policy could not be evaluated"))
+	return p.deny(ctx, refuse(policy.PolicyError, detail))
 }
 
 // locate finds the target's addresses and pins those that may be dialled.

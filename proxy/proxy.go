@@ -31,7 +31,8 @@ type Authenticator interface {
 //
 // A denial is a decision and not an error. An error means "could not decide":
 // the gate denies with policy_error and still uses what the decision says of
-// revision and input. It must be safe for concurrent use, must use one revision
+// revision and input, and shows the client what a method ClientText() string of the
+// error returns. It must be safe for concurrent use, must use one revision
 // from beginning to end of a call, and must bound its own time.
 type Decider interface {
 	Decide(ctx context.Context, request *policy.Request) (policy.Decision, error)

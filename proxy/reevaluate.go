@@ -35,6 +35,7 @@ type OrganizationDecider interface {
 type Reevaluator struct {
 	config ReevaluatorConfig
 	queue  *fairQueue
+	retry  *time.Timer // wakes it for what could not be evaluated
 
 	mu       sync.Mutex
 	status   ReevaluationStatus
@@ -79,17 +80,20 @@ func NewReevaluator(c ReevaluatorConfig) *Reevaluator {
 	}
 	c.Workers = cmp.Or(c.Workers, max(1, runtime.GOMAXPROCS(0)/2))
 	c.Retry = cmp.Or(c.Retry, 10*time.Second)
-	return &Reevaluator{config: c, queue: newFairQueue()}
+	r := &Reevaluator{config: c, queue: newFairQueue(), retry: time.AfterFunc(time.Hour, c.Tracker.wake)}
+	r.retry.Stop()
+	return r
 }
 
-// Changed reports the active revision. It does not block. What another revision
+// Changed reports the active revision and the number of its activation, as decisions
+// have them. It does not block. What another revision
 // admitted and begins only now is evaluated as well: no tunnel passes between the
 // change and the reevaluation.
-func (r *Reevaluator) Changed(revision policy.Revision) {
+func (r *Reevaluator) Changed(revision policy.Revision, number uint64) {
 	t := r.config.Tracker
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.revision = revision.Digest
+	t.active = activation{revision.Digest, number}
 	t.wake()
 }
 
@@ -106,6 +110,7 @@ func (r *Reevaluator) Status() ReevaluationStatus {
 func (r *Reevaluator) Run(ctx context.Context) {
 	var workers sync.WaitGroup
 	defer workers.Wait()
+	defer r.retry.Stop()
 	defer r.queue.close()
 	for range r.config.Workers {
 		workers.Go(func() {
@@ -208,7 +213,7 @@ func (r *Reevaluator) evaluateOrganization(ctx context.Context, item *queueItem)
 	now := r.config.Now().UTC().Truncate(time.Microsecond)
 	d, final, err := r.config.Organization.DecideOrganization(ctx, item.question.request(now))
 	if err == nil && !final {
-		r.config.Tracker.screen(item.open, d.Revision)
+		r.config.Tracker.screen(item.open, activationOf(&d))
 		return false
 	}
 	item.pass.count(r.settle(item, d, fitDecision(d, err, now)))

@@ -55,7 +55,7 @@ func (c *changes) set(d policy.Decision, err error) {
 // reevaluate starts a reevaluator over a tracker.
 func reevaluate(t testing.TB, tr *Tracker, c *changes) *Reevaluator {
 	r := NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: c, Recorder: c, Retry: 5 * time.Millisecond})
-	r.Changed(policy.Revision{Digest: "sha256:feed"}) // what the worlds' decisions are of
+	r.Changed(policy.Revision{Digest: "sha256:feed"}, 0) // what the worlds' decisions are of
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { r.Run(ctx) })
@@ -96,7 +96,7 @@ func TestPolicyChangeCloses(t *testing.T) {
 			}
 			r.passes()
 			begun := time.Now()
-			reevaluate(t, tr, c).Changed(second)
+			reevaluate(t, tr, c).Changed(second, 0)
 			wantReset(t, r.client)
 			if took := time.Since(begun); took > 2*time.Second {
 				t.Errorf("it took %v", took)
@@ -120,7 +120,7 @@ func TestReevaluatorIsNeeded(t *testing.T) {
 	tr, c := NewTracker(TunnelConfig{}), new(changes)
 	c.set(policy.Decision{}, nil)
 	r := openTunnel(t, withTracker(tr))
-	NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: c, Recorder: c}).Changed(second) // and nobody runs it
+	NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: c, Recorder: c}).Changed(second, 0) // and nobody runs it
 	r.passes()
 	tr.Close(CauseOperator, nil)
 	r.wantOutcome(CauseOperator, 1, 0)
@@ -140,7 +140,7 @@ func TestPolicyChangeKeeps(t *testing.T) {
 			r.passes()
 			before := time.Now().Truncate(time.Microsecond)
 			red := reevaluate(t, tr, c)
-			red.Changed(second)
+			red.Changed(second, 0)
 			until(t, "it was asked", func() bool { return red.Status().Evaluated == 1 })
 			r.passes()
 			q, first := c.asked[0], r.w.asked[0]
@@ -179,7 +179,7 @@ func TestPolicyThatCannotBeEvaluatedClosesNothing(t *testing.T) {
 			c.set(bad.decision, bad.err)
 			r := openTunnel(t, withTracker(tr))
 			red := reevaluate(t, tr, c)
-			red.Changed(second)
+			red.Changed(second, 0)
 			until(t, "it was asked three times", func() bool { return red.Status().Evaluated >= 3 })
 			r.passes()
 			if s := red.Status(); s.Undecided != 1 || s.Closed != 0 {
@@ -207,7 +207,7 @@ func TestPolicyChangeReachesWhatIsOnItsWay(t *testing.T) {
 	c.set(policy.Decision{Reason: policy.PolicyDenied}, nil)
 	late := newRig(t, withTracker(tr))
 	red := reevaluate(t, tr, c)
-	red.Changed(second)
+	red.Changed(second, 0)
 	until(t, "the change is done with", func() bool { return red.Status().Took > 0 })
 	late.start()
 	wantReset(t, late.client)
@@ -225,7 +225,7 @@ func TestPolicyChangeReachesRequests(t *testing.T) {
 	r.admitted.action, r.admitted.http = policy.Forward, &policy.HTTPRequest{Method: "GET", Path: "/chat"}
 	stopped := make(chan Cause, 1)
 	end := tr.Begin(r.admitted, func(cause Cause) { stopped <- cause })
-	reevaluate(t, tr, c).Changed(second)
+	reevaluate(t, tr, c).Changed(second, 0)
 	if cause := <-stopped; cause != CausePolicyChanged {
 		t.Errorf("stopped with %s", cause)
 	}
@@ -249,12 +249,12 @@ func TestUpgradedIsReevaluated(t *testing.T) {
 	wantRead(t, r.target, "hi")
 	c.set(policy.Decision{Verdict: policy.Allow}, nil)
 	red := reevaluate(t, tr, c)
-	red.Changed(second)
+	red.Changed(second, 0)
 	until(t, "it was asked", func() bool { return red.Status().Evaluated == 1 })
 	c.mu.Lock()
 	c.decision = policy.Decision{Reason: policy.NoRuleMatched, Revision: policy.Revision{Digest: "sha256:3"}}
 	c.mu.Unlock()
-	red.Changed(policy.Revision{Digest: "sha256:3"})
+	red.Changed(policy.Revision{Digest: "sha256:3"}, 0)
 	if out := <-ended; out.Cause != CausePolicyChanged || out.Status != 101 {
 		t.Errorf("ended with %+v", out)
 	}
@@ -274,7 +274,7 @@ func TestPolicyChangeBringsTheEndForward(t *testing.T) {
 			d := stillAllowed
 			limit(&d)
 			c.set(d, nil)
-			reevaluate(t, tr, c).Changed(second)
+			reevaluate(t, tr, c).Changed(second, 0)
 			if o := r.outcome(); o.Cause != CauseLifetime {
 				t.Errorf("ended with %+v", o)
 			}
@@ -283,7 +283,7 @@ func TestPolicyChangeBringsTheEndForward(t *testing.T) {
 	tr, c := NewTracker(TunnelConfig{}), new(changes)
 	r := openTunnel(t, withTracker(tr), withLimits(policy.Limits{Lifetime: 300 * time.Millisecond}))
 	c.set(stillAllowed, nil)
-	reevaluate(t, tr, c).Changed(second)
+	reevaluate(t, tr, c).Changed(second, 0)
 	if o := r.outcome(); o.Cause != CauseLifetime {
 		t.Errorf("a new decision put the end off: %+v", o)
 	}
@@ -313,7 +313,7 @@ func openMany(tb testing.TB, n, principals, targets int) *Tracker {
 	began := time.Now()
 	for i := range n {
 		a := &Admission{ID: fmt.Sprint(i), Principal: steps[i%principals], Target: target.Target{Host: fmt.Sprintf("h%d.example", i/principals%targets), Port: 443},
-			action: policy.Connect, revision: "sha256:feed", began: began, Admitted: began.UTC()}
+			action: policy.Connect, active: activation{digest: "sha256:feed"}, began: began, Admitted: began.UTC()}
 		tun := newTunnel(tr.config, a, client, nil, upstream)
 		tr.open[tun] = struct{}{}
 	}
@@ -342,7 +342,7 @@ func (b *busy) Decide(context.Context, *policy.Request) (policy.Decision, error)
 func TestQuestionsAreShared(t *testing.T) {
 	tr, c := openMany(t, 10_000, 100, 10), new(busy)
 	red := NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: c, Recorder: c})
-	red.Changed(second)
+	red.Changed(second, 0)
 	if red.pass(t.Context()); c.count != 1000 {
 		t.Errorf("%d questions", c.count)
 	}
@@ -357,7 +357,7 @@ func TestPolicyAppliedIsRecorded(t *testing.T) {
 	tr, c := NewTracker(TunnelConfig{}), new(changes)
 	c.set(policy.Decision{Reason: policy.PolicyDenied}, nil)
 	r := openTunnel(t, withTracker(tr))
-	reevaluate(t, tr, c).Changed(second)
+	reevaluate(t, tr, c).Changed(second, 0)
 	_, _ = io.Copy(io.Discard, r.client)
 	r.outcome()
 	until(t, "it is recorded", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.events) == 1 })
@@ -379,11 +379,11 @@ func BenchmarkReevaluate(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/%v", name, takes), func(b *testing.B) {
 				tr, c := openMany(b, 10_000, steps, 10), &busy{takes: takes}
 				red := NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: c, Recorder: c})
-				red.Changed(second)
+				red.Changed(second, 0)
 				b.ReportAllocs()
 				for b.Loop() {
 					for tun := range tr.open {
-						tun.admission.revision = "sha256:feed"
+						tun.admission.active = activation{digest: "sha256:feed"}
 					}
 					red.pass(b.Context())
 				}
@@ -405,7 +405,7 @@ func BenchmarkDecisionsMeanwhile(b *testing.B) {
 			if meanwhile {
 				working.Go(func() {
 					for i := 0; ctx.Err() == nil; i++ {
-						red.Changed(policy.Revision{Digest: fmt.Sprint(i)})
+						red.Changed(policy.Revision{Digest: fmt.Sprint(i)}, 0)
 						red.pass(ctx)
 					}
 				})

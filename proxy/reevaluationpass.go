@@ -85,8 +85,7 @@ func (r *Reevaluator) finish(ctx context.Context, p *pass) {
 	r.status.Undecided, r.status.Took = undecided, time.Since(p.began)
 	r.mu.Unlock()
 	if undecided > 0 {
-		retry := time.AfterFunc(r.config.Retry, r.config.Tracker.wake)
-		context.AfterFunc(ctx, func() { retry.Stop() })
+		r.retry.Reset(r.config.Retry)
 	}
 }
 

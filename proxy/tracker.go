@@ -56,7 +56,7 @@ type Tracker struct {
 	open     map[*tunnel]struct{}
 	changed  chan struct{} // closed and replaced when the last open tunnel ends
 	requests map[*request]struct{}
-	revision string        // the active one; empty where nothing is reevaluated
+	active   activation    // the present one; the zero value where nothing is reevaluated
 	stale    chan struct{} // another one was applied to something open
 }
 

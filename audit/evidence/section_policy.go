@@ -10,10 +10,11 @@ import (
 
 var policySection = section{
 	name: "policy", title: "Changes of policy", criteria: []string{"CC8.1", "CC6.1", "CC7.1"},
-	kinds: []audit.Kind{audit.KindPolicyLoaded, audit.KindPolicyRejected},
+	kinds: []audit.Kind{audit.KindPolicyLoaded, audit.KindPolicyRejected, audit.KindRepositoryPolicyRejected},
 	begin: func() chapter { return &policyChapter{runs: map[string][]*run{}} },
 	text: `<p>A revision is the SHA-256 of all files of the policy; <code>audit.policies</code> keeps the files. The commit is Git's; a revision from a directory has none, even if a commit has the same files. <b>The author is self-declared: anybody who commits can choose it.</b> The signer is a key that the server's configuration accepts and that it verified; without a signer, signatures were not required. Who approved a commit is in the next section.</p>
-<p>Each instance activates a revision by itself. The first table has a row for each activation, including a return to an earlier revision. The counts are the instance's decisions about clients from this activation until its next.</p>`,
+<p>Each instance activates a revision by itself. The first table has a row for each activation, including a return to an earlier revision. The counts are the instance's decisions about clients from this activation until its next.</p>
+<p>A repository whose folder was rejected in a revision keeps its rules of the latest revision in which they passed, or is denied everything. Its decisions name that revision in <code>repository_revision</code>.</p>`,
 }
 
 type tally struct{ allowed, denied int64 }
@@ -58,6 +59,8 @@ type policyChapter struct {
 	total       int               // runs, of all writers
 	activations []*activation
 	rejected    []*said
+	spared      []*said                   // rejections of one repository's rules
+	earlier     map[byEarlier]*earlierRun // decisions by a repository's rules of an earlier revision
 	hosts       map[string]string
 }
 
@@ -65,6 +68,7 @@ func (c *policyChapter) decision(d *decided) {
 	if d.isProbe() {
 		return
 	}
+	c.noteEarlier(d)
 	by := origin{d.Revision, d.Commit}
 	runs := c.runs[d.Writer]
 	if n := len(runs); n > 0 && runs[n-1].origin == by {
@@ -103,6 +107,10 @@ func (c *policyChapter) event(e *happened) {
 		if e.inPeriod {
 			c.rejected = append(c.rejected, e.said)
 		}
+	case "repository_policy_rejected":
+		if e.inPeriod {
+			c.spared = append(c.spared, e.said)
+		}
 	case "writer_started":
 		if c.hosts == nil {
 			c.hosts = map[string]string{}
@@ -117,7 +125,7 @@ func (c *policyChapter) finish(*Facts) []Table {
 	})
 	c.compare()
 	c.assign()
-	return []Table{c.activationTable(), c.revisionTable(), c.rejectedTable()}
+	return []Table{c.activationTable(), c.revisionTable(), c.rejectedTable(), c.sparedTable(), c.earlierTable()}
 }
 
 // compare says of each activation what it changed for its instance.

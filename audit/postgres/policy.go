@@ -19,6 +19,22 @@ func (l *Log) PutPolicy(ctx context.Context, digest string, content []byte) erro
 	return nil
 }
 
+// HasPolicy reports whether the log holds a policy's content under its digest. It uses
+// a connection of its own.
+func (l *Log) HasPolicy(ctx context.Context, digest string) (known bool, err error) {
+	config := l.connect.Copy()
+	config.RuntimeParams["application_name"] = "sallyport policies"
+	conn, err := postgres.Connect(ctx, config)
+	if err != nil {
+		return false, fmt.Errorf("look up policy %s: %w", digest, err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM audit.policies WHERE digest = $1)`, digest).Scan(&known); err != nil {
+		return false, fmt.Errorf("look up policy %s: %w", digest, postgres.Explain("select", &config.Config, err))
+	}
+	return known, nil
+}
+
 func (l *Log) putPolicy(ctx context.Context, digest string, content []byte) error {
 	config := l.connect.Copy()
 	config.RuntimeParams["application_name"] = "sallyport policies"

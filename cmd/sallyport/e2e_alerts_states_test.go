@@ -220,6 +220,15 @@ func statePolicyRejected(t *testing.T) []alertScrape {
 	return []alertScrape{{Body: w.scrape()}, {Instance: "another", Body: before}}
 }
 
+// stateRepositoryRejected: a repository's folder fails, and the rest is active.
+func stateRepositoryRejected(t *testing.T) []alertScrape {
+	w := newWorld(t, options{})
+	w.start()
+	w.folder(t, "tools", failingFolders[0].text)
+	w.tell(t, 0, "policy", "reload")
+	return scraped(t, w, `sallyport_repository_policies_rejected{in_force="kept"}`)
+}
+
 func statePolicyTooOld(t *testing.T) []alertScrape {
 	w := newWorld(t, options{})
 	w.inPolicy(t, "  max_age: 1s\n")

@@ -71,8 +71,8 @@ func TestFindings(t *testing.T) {
 	}
 	w.stop()
 
-	// One byte less, and everything is checked: the start finds the fault, and what
-	// is kept of the policy does not decide either.
+	// One byte less, and everything is checked: the start finds the fault, and the
+	// repository is denied for it: no rules of its own have ever passed.
 	name := filepath.Join(w.data, "policy", "last-good-findings")
 	findings, err := os.ReadFile(name)
 	if err != nil {
@@ -81,8 +81,14 @@ func TestFindings(t *testing.T) {
 	if err := os.WriteFile(name, findings[:len(findings)-1], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.server = launch(t, w.program, w.config, w.admin, w.env...)
-	w.await(1)
+	w.restart()
+	checked(3)
+	tools()
+	a := w.connect(t, w.anybody(), "raw.partner.example:443")
+	a.refused(t, 403, "policy_error")
+	if !strings.Contains(a.body, "the policy of this repository was rejected: "+bad+":3:") {
+		t.Errorf("the refusal says %q", a.body)
+	}
 }
 
 // forgeFindings adds a file to the last good policy in a directory, and has its

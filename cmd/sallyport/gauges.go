@@ -1,6 +1,10 @@
 package main
 
-import "time"
+import (
+	"time"
+
+	"github.com/sallyport/sallyport/policy/manager"
+)
 
 // gauges adds the figures that the parts know of themselves to the metrics.
 func (s *server) gauges() {
@@ -23,6 +27,16 @@ func (s *server) gauges() {
 	}
 	m.CounterBy("sallyport_policy_rejected_total", "States of the policy that were not taken, by what was wrong.", "kind", kinds, func(kind string) float64 {
 		return float64(s.policy.refusals()[refusalKind(kind)])
+	})
+	m.CounterBy("sallyport_repository_policy_rejected_total", "Repositories whose policy was rejected while the revision was activated, by what was wrong.", "kind", manager.Kinds, func(kind string) float64 {
+		return float64(s.policy.rejections.Total(kind))
+	})
+	m.GaugeBy("sallyport_repository_policies_rejected", "Repositories whose policy is rejected in the active revision, by what is in force: their earlier rules (kept), or nothing (denied).", "in_force", []string{"kept", "denied"}, func(inForce string) float64 {
+		kept, denied := s.policy.rejections.Counts()
+		if inForce == "kept" {
+			return float64(kept)
+		}
+		return float64(denied)
 	})
 	m.Gauge("sallyport_exceptions_ending", "Exceptions of the policy that end within policy.exception_notice.", func() float64 {
 		return float64(len(s.policy.ending(time.Now())))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/worker"
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/manager"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/policy/source"
 )
@@ -48,9 +50,12 @@ type policyHolder struct {
 	log       *slog.Logger
 	audit     *audit.Log
 	notify    *notifier
-	before    string                // the commit that decided in an earlier process, as far as the disk tells
-	activated func()                // told of each commit that began to decide; nil: nobody
-	changed   func(policy.Revision) // told of each revision that begins to decide; nil: nobody
+	before    string                                            // the commit that decided in an earlier process, as far as the disk tells
+	activated func()                                            // told of each commit that began to decide; nil: nobody
+	changed   func(revision policy.Revision, activation uint64) // called with each activation; nil: nobody
+
+	rejections manager.Rejections // of repositories, in the active revision
+	unrecorded []rego.Rejection   // of them, those that no event reports yet; of the one refresh
 
 	turn      sync.Mutex // one refresh at a time
 	good      *rego.Set  // the latest that was taken; decides unless it is too old
@@ -83,7 +88,7 @@ func newPolicyHolder(cfg *config.Config, log *slog.Logger) (*policyHolder, error
 	p := &policyHolder{
 		engine:  new(rego.Engine),
 		deaths:  make(chan policyDeath, maxDeaths),
-		options: rego.Options{Names: names, Deadline: cfg.Policy.EvaluationTimeout},
+		options: rego.Options{Names: names, Deadline: cfg.Policy.EvaluationTimeout, OnFailure: onRepositoryFailure(cfg)},
 		maxAge:  cfg.Policy.MaxAge,
 		notice:  cfg.Policy.ExceptionNotice,
 		kept:    source.NewKept(filepath.Join(cfg.DataDirectory, "policy")),
@@ -126,8 +131,8 @@ func (p *policyHolder) begin(ctx context.Context) error {
 		after = kept.Snapshot.Revision()
 		p.before = after.Commit
 	}
-	resumed := p.resume(ctx, kept)
-	set, offered, err := p.obtain(ctx, after, resumed)
+	resumed, recalled := p.resume(ctx, kept)
+	set, offered, err := p.obtain(ctx, after, resumed, recalled)
 	if err == nil {
 		p.log.Info("policy loaded", "revision", set.Revision().Digest, "repositories", len(set.Repositories()), "checked", set.Inspected())
 		p.took(set, offered)
@@ -143,9 +148,8 @@ func (p *policyHolder) begin(ctx context.Context) error {
 		}
 		return err
 	}
-	set, keptErr := p.loadKept(ctx, kept, resumed)
-	if keptErr != nil {
-		return fmt.Errorf("the policy in %s does not load, and the one that was kept on disk does not either (%w):\n%w", p.source, keptErr, err)
+	if set = cmp.Or(resumed, recalled); set == nil {
+		return fmt.Errorf("the policy in %s does not load, and the one that was kept on disk does not either:\n%w", p.source, err)
 	}
 	p.log.Error("policy not taken at the start, the last good revision is taken from disk",
 		"revision", set.Revision().Digest, "confirmed", kept.Confirmed.UTC().Format(time.RFC3339), "error", err)
@@ -174,9 +178,10 @@ func (p *policyHolder) lastGood() *source.KeptPolicy {
 }
 
 // obtain gets what the source offers and loads it: strictly compiled, and with
-// its own tests run. What is the same in previous is not checked again; it may be
-// nil. offered is the state that the source has, as far as it is known.
-func (p *policyHolder) obtain(ctx context.Context, after policy.Revision, previous *rego.Set) (set *rego.Set, offered policy.Revision, err error) {
+// its own tests run. What is the same in previous is not checked again; fallback has the
+// rules of a repository that fails; both may be nil. offered is the state that the
+// source has, as far as it is known.
+func (p *policyHolder) obtain(ctx context.Context, after policy.Revision, previous, fallback *rego.Set) (set *rego.Set, offered policy.Revision, err error) {
 	snapshot, err := p.source.Offer(ctx, after)
 	if err != nil {
 		if r, ok := errors.AsType[*source.Refusal](err); ok {
@@ -185,7 +190,7 @@ func (p *policyHolder) obtain(ctx context.Context, after policy.Revision, previo
 		return nil, offered, err
 	}
 	options := p.options
-	options.Previous = previous
+	options.Previous, options.Fallback = previous, fallback
 	set, err = rego.Load(ctx, snapshot, options)
 	return set, snapshot.Revision(), err
 }
@@ -201,8 +206,9 @@ func (p *policyHolder) took(set *rego.Set, offered policy.Revision) {
 	now := time.Now()
 	p.offered, p.current, p.loaded, p.seen, p.failure, p.tooOld = offered, offered.Digest, now, now, nil, false
 	p.mu.Unlock()
+	p.noteRejections(set, now)
 	if p.changed != nil {
-		p.changed(set.Revision())
+		p.changed(set.Revision(), p.engine.Activation())
 	}
 }
 
@@ -260,7 +266,7 @@ func (p *policyHolder) refresh(ctx context.Context, asked bool) {
 		return
 	}
 	options := p.options
-	options.Previous, options.Beside = p.good, true
+	options.Previous, options.Beside, options.RetryRejected = p.good, true, asked
 	set, err := rego.Load(ctx, snapshot, options)
 	if err == nil {
 		err = probed(p.engine.Prepare(ctx, set))
@@ -269,11 +275,15 @@ func (p *policyHolder) refresh(ctx context.Context, asked bool) {
 		p.refuse(ctx, snapshot.Revision(), err)
 		return
 	}
+	if p.engine.Current() == p.good && snapshot.Digest == p.current && sameRejections(set, p.good) {
+		return // asked again about rejected repositories, to no avail
+	}
 	if err := p.announce(ctx, set, p.good); err != nil {
-		p.unrecorded(ctx, snapshot.Revision(), err)
+		p.notRecorded(ctx, snapshot.Revision(), err)
 		return
 	}
 	p.took(set, snapshot.Revision())
+	p.recordRejections(ctx)
 	p.keep(set)
 }
 
@@ -285,6 +295,8 @@ func (p *policyHolder) known(snapshot *policy.Snapshot, asked bool) bool {
 	switch {
 	case p.tooOld:
 		return false
+	case snapshot.Digest == p.current && asked && len(p.good.Rejected()) > 0:
+		return false // they are checked again
 	case snapshot.Digest == p.current:
 		if p.failure != nil {
 			p.log.Info("the policy's source offers what decides again", "revision", p.good.Revision().Digest)
@@ -309,7 +321,7 @@ func (p *policyHolder) known(snapshot *policy.Snapshot, asked bool) bool {
 // is no reason not to decide.
 func (p *policyHolder) keep(set *rego.Set) {
 	p.confirmed = time.Now()
-	err := p.kept.Save(source.KeptPolicy{Snapshot: set.Snapshot(), Origin: p.source.String(), Confirmed: p.confirmed, Findings: set.Findings()})
+	err := p.kept.Save(source.KeptPolicy{Snapshot: set.Snapshot(), Origin: p.source.String(), Confirmed: p.confirmed, Findings: set.Findings(), Repositories: set.Kept()})
 	if err != nil {
 		p.log.Error("the policy that decides is not kept on disk", "error", err)
 	}

@@ -52,6 +52,7 @@ func newCandidate(cfg *config.Config, p *policyHolder) (*candidate, error) {
 		poll: p.poll, options: p.options, holder: p, log: p.log.With("candidate", true),
 		queue: make(chan policy.Decision, candidateQueue), known: map[string]bool{},
 	}
+	c.options.OnFailure = rego.RejectRevision // nothing of it is in force
 	if directory := cfg.Policy.Candidate.Directory; directory != "" {
 		c.source, c.poll = policyDirectory{source.NewFolder(directory)}, directoryPoll
 		return c, nil

@@ -139,6 +139,7 @@ func printDecided(b *strings.Builder, d policy.Decision) {
 	}
 	line("policy", d.Revision.Digest)
 	line("commit", d.Revision.Commit)
+	line("repository's", d.RepositoryRevision.Digest)
 }
 
 func limitsText(l policy.Limits) string {
@@ -224,12 +225,14 @@ type decidedJSON struct {
 	Expires    string   `json:"expires,omitempty"`
 	Revision   string   `json:"revision"`
 	Commit     string   `json:"commit,omitempty"`
+	// RepositoryRevision is the earlier revision whose rules of the repository took part.
+	RepositoryRevision string `json:"repository_revision,omitempty"`
 }
 
 func decisionJSON(d policy.Decision) decidedJSON {
 	j := decidedJSON{
 		Verdict: d.Verdict.String(), Mode: d.Mode.String(), WouldDeny: d.WouldDeny, Reason: string(d.Reason),
-		Rule: d.Rule, Rules: d.Rules, Exceptions: placesOf(d.Exceptions), Message: d.Message, Revision: d.Revision.Digest, Commit: d.Revision.Commit,
+		Rule: d.Rule, Rules: d.Rules, Exceptions: placesOf(d.Exceptions), Message: d.Message, Revision: d.Revision.Digest, Commit: d.Revision.Commit, RepositoryRevision: d.RepositoryRevision.Digest,
 	}
 	if d.Verdict == policy.Allow {
 		j.Protocol, j.Limits = d.Protocol.String(), limitsText(d.Limits)

@@ -110,9 +110,13 @@ func (h *policyHistory) decides(digest string, at time.Time) {
 // announceFirst records the revision that decides from the start and, where it is
 // from the disk, why.
 func (p *policyHolder) announceFirst(ctx context.Context) error {
+	if err := p.dropUnknown(ctx); err != nil {
+		return err
+	}
 	if err := p.announce(ctx, p.good, nil); err != nil {
 		return err
 	}
+	p.recordRejections(ctx)
 	if p.fromDisk {
 		p.count(kindOf(p.failure))
 		p.recordRefusal(ctx, p.offered, kindOf(p.failure), p.failure)
@@ -152,6 +156,7 @@ func (p *policyHolder) announce(ctx context.Context, set, previous *rego.Set) er
 	if r, ok := p.source.(interface{ Rewound() bool }); ok && r.Rewound() {
 		attributes = append(attributes, words.Attribute{Name: "rewound", Value: "true"})
 	}
+	attributes = append(attributes, rejectedAttributes(set)...)
 	attributes = append(attributes, p.provenance(ctx, revision.Commit)...)
 	attributes = append(attributes, p.brought(ctx, before, revision.Commit)...)
 	err := p.audit.Record(ctx, &words.Event{
@@ -243,10 +248,10 @@ func (p *policyHolder) refuse(ctx context.Context, offered policy.Revision, err 
 	p.recordRefusal(ctx, offered, kind, err)
 }
 
-// unrecorded records that a good state of the source does not decide, for the log
+// notRecorded records that a good state of the source does not decide, for the log
 // does not accept it: its decisions could not be evaluated again. It is tried again
 // at the next refresh, and reported once.
-func (p *policyHolder) unrecorded(ctx context.Context, offered policy.Revision, err error) {
+func (p *policyHolder) notRecorded(ctx context.Context, offered policy.Revision, err error) {
 	if ctx.Err() != nil {
 		return
 	}

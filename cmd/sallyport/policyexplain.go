@@ -85,12 +85,11 @@ func policyOf(ctx context.Context, h *history, d *words.Decided, directory strin
 	if directory != "" {
 		return loadTree(ctx, directory, hasNames(d.Input))
 	}
-	snapshot, err := h.snapshot(ctx, d)
+	set, err := h.decidedBy(ctx, d)
 	if err != nil {
 		return nil, invalid{err}
 	}
-	// It passed all checks when it began to decide, of an older version perhaps.
-	return loadSnapshot(ctx, "the log", snapshot, rego.Options{Names: hasNames(d.Input), Recorded: true, Passed: true})
+	return set, nil
 }
 
 // reproduced says whether a decision comes out as it was recorded.
@@ -108,6 +107,8 @@ func reproduction(d *words.Decided, now policy.Decision, failure error) reproduc
 	r := reproduced{Then: then, Now: said, Other: now.Revision.Digest != d.Revision}
 	afterwards := d.Reason != string(now.Reason) && d.Verdict != "allow" && then == "allow"
 	switch {
+	case d.Reason == "policy_error" && strings.HasPrefix(d.Message, rego.RejectedText) && !r.Other:
+		r.Reproduced, r.Now, r.Why = true, "error", "the repository's rules were not evaluated then: "+d.Message
 	case failure != nil && d.Reason == "policy_error":
 		r.Reproduced, r.Why = true, "it could not be evaluated then, and cannot now: "+failure.Error()
 	case failure != nil:
@@ -144,6 +145,7 @@ func (r reproduced) print(w io.Writer, d *words.Decided, x *rego.Explanation) er
 	line("rule", d.Rule)
 	line("policy", d.Revision)
 	line("commit", d.Commit)
+	line("repository's", d.RepositoryRevision)
 	switch {
 	case r.Reproduced && !r.Other:
 		b.WriteString("\nreproduced\n")

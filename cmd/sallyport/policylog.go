@@ -14,6 +14,7 @@ import (
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/internal/selftest"
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego"
 )
 
 // historyFlags say which past decisions are meant: those of a log, or of an
@@ -165,22 +166,54 @@ func (h *history) decision(ctx context.Context, id string) (*words.Decided, erro
 }
 
 // snapshot is the policy of a decision, as the log has kept it.
-func (h *history) snapshot(ctx context.Context, d *words.Decided) (*policy.Snapshot, error) {
+func (h *history) snapshot(ctx context.Context, digest, commit string) (*policy.Snapshot, error) {
 	if h.database == nil {
 		return nil, errors.New("an export holds no policies: name the policy's directory at that revision with --policy DIR, or read the database")
 	}
-	content, err := h.database.Policy(ctx, d.Revision)
+	content, err := h.database.Policy(ctx, digest)
 	if err != nil {
 		return nil, err
 	}
-	s, err := policy.ParseContent(content, d.Commit)
+	s, err := policy.ParseContent(content, commit)
 	if err != nil {
 		return nil, err
 	}
-	if s.Digest != d.Revision {
-		return nil, fmt.Errorf("what the log holds as policy %s is another one, %s: it was changed", d.Revision, s.Digest)
+	if s.Digest != digest {
+		return nil, fmt.Errorf("what the log holds as policy %s is another one, %s: it was changed", digest, s.Digest)
 	}
 	return s, nil
+}
+
+// decidedBy loads the policy that made a decision: of its revision, with the
+// repository's rules of another one where the decision names it. It passed all checks
+// when it became active, of an older version of this program perhaps; a repository
+// that failed them is denied.
+func (h *history) decidedBy(ctx context.Context, d *words.Decided) (*rego.Set, error) {
+	options := rego.Options{Names: hasNames(d.Input), Recorded: true, Passed: true, OnFailure: rego.DenyRepository}
+	load := func(digest, commit string) (*rego.Set, error) {
+		snapshot, err := h.snapshot(ctx, digest, commit)
+		if err != nil {
+			return nil, err
+		}
+		return loadSnapshot(ctx, "the log", snapshot, options)
+	}
+	set, err := load(d.Revision, d.Commit)
+	if err != nil || d.RepositoryRevision == "" {
+		return set, err
+	}
+	other, err := load(d.RepositoryRevision, "")
+	if err != nil {
+		return nil, err
+	}
+	return set.WithRepository(repositoryOf(d), other)
+}
+
+// repositoryOf is the name under which policy knows the repository of a decision.
+func repositoryOf(d *words.Decided) string {
+	if hasNames(d.Input) {
+		return d.Repository
+	}
+	return d.WorkspaceUUID + "/" + d.RepositoryUUID
 }
 
 // hasNames reports whether an input was made by a server that knew names.

@@ -64,6 +64,9 @@ type ownPolicy struct {
 // of returns what a decision is put to.
 func (o *ownPolicies) of(ctx context.Context, d *words.Decided) (*rego.Replayer, error) {
 	key := fmt.Sprintf("%s %t", d.Revision, hasNames(d.Input))
+	if d.RepositoryRevision != "" {
+		key += " " + d.RepositoryRevision + " " + repositoryOf(d)
+	}
 	o.mu.Lock()
 	p := o.sets[key]
 	if p == nil {
@@ -81,13 +84,8 @@ func (o *ownPolicies) of(ctx context.Context, d *words.Decided) (*rego.Replayer,
 	o.mu.Unlock()
 	p.once.Do(func() {
 		o.mu.Lock() // one connection
-		snapshot, err := o.h.snapshot(ctx, d)
+		set, err := o.h.decidedBy(ctx, d)
 		o.mu.Unlock()
-		if err != nil {
-			p.err = err
-			return
-		}
-		set, err := loadSnapshot(ctx, "the log", snapshot, rego.Options{Names: hasNames(d.Input), Recorded: true, Passed: true})
 		if err != nil {
 			p.err = err
 			return

@@ -247,7 +247,7 @@ func (s *server) buildGate(context.Context) error {
 		Tracker: s.tracker, Decider: s.door, Organization: s.door, Recorder: s.audit, Log: s.log.With("component", "policy"),
 	})
 	s.policy.changed = s.reevaluator.Changed
-	s.reevaluator.Changed(s.policy.engine.Current().Revision())
+	s.reevaluator.Changed(s.policy.engine.Current().Revision(), s.policy.engine.Activation())
 	s.forwarder = goproxy.New(goproxy.Config{Log: s.log.With("component", "forward"), Tracker: s.tracker, MaxLifetime: tunnel.MaxLifetime})
 	s.atClose(s.forwarder.Close)
 	s.front, err = front.New(front.Config{
@@ -301,6 +301,7 @@ func (s *server) watch() {
 	s.admin.AddWarning("seal", s.sealWarning)
 	s.admin.AddWarning("identity_store", s.storeWarning)
 	s.admin.AddWarning("identity", s.authenticator.Warning)
+	s.admin.AddWarning("repository_policies", s.policy.rejections.Warning)
 	s.lockGauges()
 	s.admin.AddDetail("schema", s.schemaDetail)
 	s.schemaGauges()

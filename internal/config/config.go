@@ -126,6 +126,8 @@ type Policy struct {
 	// Candidate is nil where none is evaluated.
 	Candidate *Candidate
 	Approvals Approvals
+	// RepositoryFailure is [RepositoryKeepPrevious] or [RepositoryDeny].
+	RepositoryFailure string
 	// ExceptionNotice is how long before an exception ends it is announced.
 	ExceptionNotice time.Duration
 	// MaxAge is how long a revision decides after its source was last seen to offer it; 0 is without an end.
@@ -163,6 +165,12 @@ func (p *Policy) BitbucketRepository() (workspace, name string, ok bool) {
 	workspace, name, ok = strings.Cut(strings.ToLower(full), "/")
 	return workspace, name, ok && p.Git != nil && slugForm.MatchString(workspace) && repositoryForm.MatchString(name)
 }
+
+// What becomes of a repository whose policy fails, while the revision is activated.
+const (
+	RepositoryKeepPrevious = "keep_previous" // its rules of the latest revision in which they passed stay in force
+	RepositoryDeny         = "deny"          // everything is denied
+)
 
 // Candidate is a policy that is evaluated beside the one that decides. Exactly one of its fields is set.
 type Candidate struct {

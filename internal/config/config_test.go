@@ -34,7 +34,7 @@ func TestDefaults(t *testing.T) {
 			Leeway: 30 * time.Second, NamesWait: 5 * time.Second, OnExpiry: ExpiryKeep, ExpiryGrace: time.Minute,
 			MaxLifetime: 12 * time.Hour, KeysMaxAge: 24 * time.Hour, NamesMaxAge: 24 * time.Hour,
 		},
-		Policy: Policy{Directory: directory, EvaluationTimeout: time.Second, Workers: PolicyWorkers{MaxMemory: 256 << 20, MaxQueued: 256, QueueTimeout: 10 * time.Second}, Approvals: Approvals{Enabled: true, Deadline: 24 * time.Hour}, ExceptionNotice: 7 * 24 * time.Hour},
+		Policy: Policy{Directory: directory, EvaluationTimeout: time.Second, Workers: PolicyWorkers{MaxMemory: 256 << 20, MaxQueued: 256, QueueTimeout: 10 * time.Second}, Approvals: Approvals{Enabled: true, Deadline: 24 * time.Hour}, ExceptionNotice: 7 * 24 * time.Hour, RepositoryFailure: RepositoryKeepPrevious},
 		Audit: Audit{Embedded: true, OnOutage: OutageDeny, Checkpoints: Checkpoints{Interval: 5 * time.Second},
 			Completeness: Completeness{Enabled: true, Interval: 6 * time.Hour, Lookback: 30 * 24 * time.Hour, Settle: 15 * time.Minute, RequestsPerHour: 200}},
 		Egress: Egress{

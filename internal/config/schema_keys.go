@@ -96,6 +96,8 @@ func policyFields(p *Policy) []field {
 		scalar("evaluation_timeout", &p.EvaluationTimeout, between(duration, time.Millisecond, 30*time.Second),
 			"Bounds the evaluation of one decision; past it the answer is deny.", fallback("1s")),
 		section("workers", &p.Workers, workersFields, "The processes that execute what repositories wrote: their rules, tests, data files and candidates."),
+		scalar("repository_failure", &p.RepositoryFailure, choice(RepositoryKeepPrevious, RepositoryDeny),
+			"What becomes of a repository whose folder fails a check, a test or an evaluation, while the rest of the revision is activated: `keep_previous` keeps its rules of the latest revision in which they passed, and denies everything if there are none; `deny` denies everything.", fallback(RepositoryKeepPrevious)),
 		optional("candidate", &p.Candidate, candidateFields, "A policy that is evaluated beside the one that decides, off the way of requests: where the two differ is counted and recorded."),
 		section("approvals", &p.Approvals, approvalsFields, "Who approved the pull requests that activated commits were merged by, read from Bitbucket after the activation and recorded. It needs `git`, and the `api` of the workspace with a token that has the scope `pullrequest` as well."),
 		scalar("exception_notice", &p.ExceptionNotice, between(duration, 0, 366*24*time.Hour),

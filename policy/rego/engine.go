@@ -16,7 +16,7 @@ var ErrNoPolicy = errors.New("policy: no policy is loaded")
 // Engine decides by the set that is current when it is asked, from beginning to
 // end. The zero Engine has none and denies everything. Safe for concurrent use.
 type Engine struct {
-	current  atomic.Pointer[Set]
+	current  atomic.Pointer[active]
 	recent   recentInputs
 	swapping sync.Mutex
 
@@ -26,13 +26,27 @@ type Engine struct {
 	Observe func(policy.Decision)
 }
 
+// active is a set that decides, and the number of its activation.
+type active struct {
+	set        *Set
+	activation uint64
+}
+
+func (e *Engine) load() (set *Set, activation uint64) {
+	if a := e.current.Load(); a != nil {
+		return a.set, a.activation
+	}
+	return nil, 0
+}
+
 // Decide evaluates the current set; see [Set.Decide].
 func (e *Engine) Decide(ctx context.Context, request *policy.Request) (policy.Decision, error) {
-	set := e.current.Load()
+	set, activation := e.load()
 	if set == nil {
 		return denied(nil), ErrNoPolicy
 	}
 	d, err := set.Decide(ctx, request)
+	d.Activation = activation
 	if err == nil {
 		e.recent.note(request, d.Input)
 	}
@@ -45,11 +59,13 @@ func (e *Engine) Decide(ctx context.Context, request *policy.Request) (policy.De
 // DecideOrganization evaluates the organization's half of the current set; see
 // [Set.DecideOrganization].
 func (e *Engine) DecideOrganization(ctx context.Context, request *policy.Request) (d policy.Decision, final bool, err error) {
-	set := e.current.Load()
+	set, activation := e.load()
 	if set == nil {
 		return denied(nil), false, ErrNoPolicy
 	}
-	return set.DecideOrganization(ctx, request)
+	d, final, err = set.DecideOrganization(ctx, request)
+	d.Activation = activation
+	return d, final, err
 }
 
 // swapTime bounds the compiling of [Engine.Swap].
@@ -63,7 +79,7 @@ const swapTime = time.Second
 func (e *Engine) Swap(set *Set) (previous *Set) {
 	e.swapping.Lock()
 	defer e.swapping.Unlock()
-	previous = e.current.Load()
+	previous, number := e.load()
 	if previous != nil && set != nil {
 		until := time.Now().Add(swapTime)
 		// What Prepare has compiled is not compiled again.
@@ -75,9 +91,18 @@ func (e *Engine) Swap(set *Set) (previous *Set) {
 			_, _ = set.program(repository)
 		}
 	}
-	e.current.Store(set)
+	e.current.Store(&active{set, number + 1})
 	return previous
 }
 
 // Current returns the set that decides now, nil if there is none.
-func (e *Engine) Current() *Set { return e.current.Load() }
+func (e *Engine) Current() *Set {
+	set, _ := e.load()
+	return set
+}
+
+// Activation is the number of the latest activation, 0 if there was none.
+func (e *Engine) Activation() uint64 {
+	_, number := e.load()
+	return number
+}

@@ -11,18 +11,9 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// KeptRepository is the policy of one repository that decides although a later
-// revision is active. [Resume] and [Recall] take it in the next process.
-type KeptRepository struct {
-	Repository string
-	Revision   policy.Revision // that the rules are of
-	Files      []policy.File   // of the repository
-	Shared     []policy.File   // the documents and the library of that revision; the same slice for all that share them
-}
-
 // Kept lists the repositories whose rules of an earlier revision decide, sorted by name.
-func (s *Set) Kept() []KeptRepository {
-	var list []KeptRepository
+func (s *Set) Kept() []policy.KeptRepository {
+	var list []policy.KeptRepository
 	shared := map[*source][]policy.File{}
 	for _, repository := range sortedKeys(s.kept) {
 		kept := s.kept[repository]
@@ -31,7 +22,9 @@ func (s *Set) Kept() []KeptRepository {
 		if shared[at] == nil {
 			shared[at] = append(slices.Clone(l.documents), filesOf(l.library)...)
 		}
-		list = append(list, KeptRepository{repository, kept.origin, filesOf(kept.units[repository].sources), shared[at]})
+		list = append(list, policy.KeptRepository{
+			Repository: repository, Revision: kept.origin, Files: filesOf(kept.units[repository].sources), Shared: shared[at],
+		})
 	}
 	return list
 }
@@ -97,6 +90,13 @@ func (s *Set) keep(repository string, next *loader) *Set {
 	return kept
 }
 
+// hasUnproven reports whether the set has just the rules that failed in next, of which
+// nobody has found out that they pass.
+func (s *Set) hasUnproven(u *unit, next *loader) bool {
+	before := s.units[u.repository]
+	return s.kept[u.repository] == nil && before.unchecked() && sameSources(before.sources, u.sources) && next.sameSurroundings(s.loader)
+}
+
 // sameSurroundings reports whether another revision has the same documents and the
 // same library.
 func (l *loader) sameSurroundings(old *loader) bool {
@@ -135,10 +135,10 @@ func recall(ctx context.Context, snapshot *policy.Snapshot, options Options) (*S
 
 // recallKept adds the rules of earlier revisions that a process before this one had
 // kept. Rules that cannot be read are as if they had not been kept.
-func (s *Set) recallKept(ctx context.Context, kept []KeptRepository) error {
+func (s *Set) recallKept(ctx context.Context, kept []policy.KeptRepository) error {
 	for _, k := range kept {
-		u := s.units[k.Repository]
-		if u == nil || s.loader.options.OnFailure != KeepPrevious {
+		rejected := s.rejected[k.Repository] != nil || s.loader.unproven
+		if s.units[k.Repository] == nil || !rejected || s.loader.options.OnFailure != KeepPrevious {
 			continue
 		}
 		snapshot, err := policy.NewSnapshot(slices.Concat(k.Files, k.Shared), k.Revision.Commit)

@@ -24,7 +24,7 @@ const prepareTime = time.Second
 // get one second together, each repository its share of it, those that are the same
 // as before none. The set must not decide yet.
 func (e *Engine) Prepare(ctx context.Context, set *Set) error {
-	previous := e.current.Load()
+	previous := e.Current()
 	var questions []*question
 	for _, recent := range e.recent.list() {
 		q, err := recordedQuestion(recent.input, set.loader.options.Names)

@@ -47,7 +47,7 @@ type Options struct {
 	Fallback *Set
 	// Kept are the repositories whose rules of an earlier revision decided in the process
 	// before this one. [Resume] and [Recall] take them.
-	Kept []KeptRepository
+	Kept []policy.KeptRepository
 	// RetryRejected checks again what Previous has rejected, although it is the same.
 	RetryRejected bool
 	// Beside says that other work goes on beside the loading: one processor is left

@@ -69,9 +69,13 @@ func (e *RejectedError) Error() string {
 // Unwrap returns the failure.
 func (e *RejectedError) Unwrap() error { return e.Rejection.Failure }
 
+// RejectedText begins the message of each decision that was not made because the
+// repository's policy was rejected.
+const RejectedText = "the policy of this repository was rejected: "
+
 // ClientText is what the repository's own steps may read.
 func (e *RejectedError) ClientText() string {
-	return "the policy of this repository was rejected: " + e.Rejection.Cause()
+	return RejectedText + e.Rejection.Cause()
 }
 
 // maxCause bounds a failure in one line, in bytes.
@@ -103,7 +107,7 @@ func (s *Set) reject(u *unit, failure error, before ...*Set) {
 	if s.loader.options.OnFailure == KeepPrevious {
 		for _, b := range before {
 			kept := b.keep(u.repository, s.loader)
-			if kept == nil {
+			if kept == nil || b.hasUnproven(u, s.loader) {
 				continue
 			}
 			r.Kept = kept.origin
@@ -112,6 +116,17 @@ func (s *Set) reject(u *unit, failure error, before ...*Set) {
 		}
 	}
 	s.rejected[u.repository] = r
+}
+
+// DropKept denies the repositories that keep rules of a revision. The set must not
+// decide yet.
+func (s *Set) DropKept(digest string) {
+	for name, kept := range s.kept {
+		if kept.origin.Digest == digest {
+			delete(s.kept, name)
+			s.rejected[name].Kept = policy.Revision{}
+		}
+	}
 }
 
 // notice is what the steps of a repository should know of the rules that decide.

@@ -203,8 +203,17 @@ func TestRejectedAfterRestart(t *testing.T) {
 	if cause := previous.Rejected()[0].Cause(); !strings.Contains(cause, "repositories/acme/tools/a_test.rego:3") || previous.Inspected() != 1 {
 		t.Errorf("the cause is %q, and %d policies were checked", cause, previous.Inspected())
 	}
+	// What failed before the restart is not kept as the rules before it.
+	unknown, err := Recall(t.Context(), second.Snapshot(), Options{Names: true, Deadline: 5 * time.Second, OnFailure: KeepPrevious})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := mustLoadWith(t, orgAfter+listAfter+websiteTwo+toolsFailing, Options{OnFailure: KeepPrevious, Fallback: unknown})
+	if list := fresh.Rejected(); len(list) != 1 || list[0].Kept.Digest != "" {
+		t.Errorf("rejected rules are kept: %+v", list)
+	}
 	// What fails its own tests does not decide, whoever says that it was kept.
-	options.Kept = []KeptRepository{{Repository: "acme/tools", Revision: first.Revision(), Files: filesOf(second.units["acme/tools"].sources), Shared: kept[0].Shared}}
+	options.Kept = []policy.KeptRepository{{Repository: "acme/tools", Revision: first.Revision(), Files: filesOf(second.units["acme/tools"].sources), Shared: kept[0].Shared}}
 	forged, err := Recall(t.Context(), second.Snapshot(), options)
 	if err != nil {
 		t.Fatal(err)

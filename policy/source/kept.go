@@ -22,8 +22,9 @@ import (
 //
 // Not safe for concurrent use by several processes: each has its own directory.
 type Kept struct {
-	path     string
-	findings string
+	path         string
+	findings     string
+	repositories string
 }
 
 // KeptPolicy is what [Kept] holds.
@@ -35,6 +36,11 @@ type KeptPolicy struct {
 	// nil: none. They have a file of their own beside the policy, and are nothing
 	// that a policy needs: where they are lost or damaged, it is checked again.
 	Findings []byte
+	// Repositories are those whose rules of an earlier revision are in force. They have a
+	// file of their own beside the policy: where that is lost or damaged, these
+	// repositories have none, and RepositoriesError says why.
+	Repositories      []policy.KeptRepository
+	RepositoriesError error
 }
 
 // keptHead is the file's first line.
@@ -50,12 +56,13 @@ const (
 	maxKeptHead  = 8 << 10
 	maxKeptBytes = MaxBytes + MaxFiles*maxPathBytes + 1<<20 // paths, lengths, and the library
 	maxFindings  = 64 << 20
+	maxKeptHeads = 16 << 20 // the first line of the file of repositories
 )
 
 // NewKept keeps in directory, which is made when something is kept.
 func NewKept(directory string) *Kept {
 	path := filepath.Join(directory, "last-good")
-	return &Kept{path, path + "-findings"}
+	return &Kept{path, path + "-findings", path + "-repositories"}
 }
 
 // Save keeps a policy in the place of the one before. It returns when that is on
@@ -76,6 +83,9 @@ func (k *Kept) save(p KeptPolicy) error {
 	if err != nil {
 		return err
 	}
+	// The rules that repositories keep come first: they are of no use to the policy
+	// before this one, and needed by this one.
+	tooLarge := saveRepositories(k.repositories, p.Repositories)
 	if err := replace(k.path, p.Confirmed, append(head, '\n'), p.Snapshot.Content()); err != nil {
 		return err
 	}
@@ -97,8 +107,11 @@ func (k *Kept) save(p KeptPolicy) error {
 		return err
 	}
 	defer d.Close()
-	return d.Sync()
+	return errors.Join(tooLarge, d.Sync())
 }
+
+// replaceNow is replace with the present time.
+func replaceNow(path string, contents ...[]byte) error { return replace(path, time.Now(), contents...) }
 
 // replace puts a file with these contents and this time in the place of another.
 func replace(path string, at time.Time, contents ...[]byte) error {
@@ -153,7 +166,22 @@ func (k *Kept) load() (*KeptPolicy, error) {
 	if p.Findings, _, err = readKept(k.findings, maxFindings); err != nil {
 		p.Findings = nil // it is checked again
 	}
+	p.Repositories, p.RepositoriesError = k.loadRepositories()
 	return p, nil
+}
+
+func (k *Kept) loadRepositories() ([]policy.KeptRepository, error) {
+	text, _, err := readKept(k.repositories, maxKeptRepositories+maxKeptHeads)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil {
+		var list []policy.KeptRepository
+		if list, err = parseRepositories(text); err == nil {
+			return list, nil
+		}
+	}
+	return nil, fmt.Errorf("the rules that repositories keep, in %s: %w", k.repositories, err)
 }
 
 // readKept reads a file of ours and the time of its change.
