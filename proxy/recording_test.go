@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy"
 )
@@ -178,5 +179,59 @@ func TestRefusalLimitIsNeeded(t *testing.T) {
 	}
 	if rows := len(c.events()); rows != 1000 {
 		t.Errorf("%d rows", rows)
+	}
+}
+
+// TestStepFloodIsLimited: a step that sends three hundred requests a second with
+// long paths for ten seconds fills the log by rows, by bytes and per second only
+// as far as its limits let it, whatever its requests are refused for.
+func TestStepFloodIsLimited(t *testing.T) {
+	const rate, seconds, perSecond = 20, 10, 300
+	for name, set := range map[string]func(*crowd, *Gate){
+		"denied by policy":  func(c *crowd, _ *Gate) { c.decision.Verdict, c.decision.Reason = policy.Deny, policy.NoRuleMatched },
+		"allowed":           func(*crowd, *Gate) {},
+		"not resolved":      func(c *crowd, _ *Gate) { c.addrs = nil },
+		"emergency stop":    func(_ *crowd, g *Gate) { g.Stop() },
+		"names unavailable": func(c *crowd, _ *Gate) { c.problem = identity.NamesUnavailable },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, g := newCrowd(t, Limits{Step: Limit{RequestsPerSecond: rate}})
+				set(&c, g)
+				g.config.Authenticator = c
+				inSecond := make([]int, seconds)
+				long := strings.Repeat("p", 60_000)
+				bytes := 0
+				for second := range seconds {
+					before := len(c.events())
+					for i := range perSecond {
+						a := attempt(fmt.Sprintf("http://api.partner.example/%d/%d/%s", second, i, long))
+						a.Action, a.HTTP = policy.Forward, &policy.HTTPRequest{Method: "GET", Path: a.Target[len("http://api.partner.example"):]}
+						a.Credential = identity.NewCredential("1.1")
+						if admission, _ := g.Admit(t.Context(), a); admission != nil {
+							admission.Close(Outcome{Cause: CauseFinished})
+						}
+					}
+					events := c.events()
+					inSecond[second] = len(events) - before
+					for i := range events[before:] {
+						events[before+i].Normalise() // as the recorder does
+						bytes += len(events[before+i].AppendRecord(nil))
+					}
+					time.Sleep(time.Second)
+				}
+				rows := 0
+				for second, n := range inSecond {
+					// Of each request its decision and its end; the bucket is full at first.
+					if most := 2*2*rate + g.refusals.steps.perSecond + 2; n > most {
+						t.Errorf("%d rows in second %d, want at most %d", n, second, most)
+					}
+					rows += n
+				}
+				if rows == 0 || bytes > rows*audit.MaxRequestRecord {
+					t.Errorf("%d bytes in %d rows", bytes, rows)
+				}
+			})
+		})
 	}
 }

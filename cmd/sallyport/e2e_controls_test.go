@@ -57,6 +57,10 @@ var mutations = []mutation{
 	{"survey", "../../audit/postgres/sealstatus.go",
 		"func (s *Sealer) behindAfterFailure(ctx context.Context) {\n",
 		"func (s *Sealer) behindAfterFailure(ctx context.Context) {\n\tif os.Getenv(\"SALLYPORT_WITHOUT\") == \"survey\" {\n\t\treturn\n\t}\n"},
+	{"shares", "../../internal/fair/queue.go", "import \"time\"\n", "import (\n\t\"os\"\n\t\"time\"\n)\n"},
+	{"shares", "../../internal/fair/queue.go",
+		"\tkey := repositoryKey{s.Issuer, s.Repository}\n",
+		"\tif os.Getenv(\"SALLYPORT_WITHOUT\") == \"shares\" {\n\t\ts = Subject{}\n\t}\n\tkey := repositoryKey{s.Issuer, s.Repository}\n"},
 	{"redaction", "../../identity/credential.go",
 		"func (c Credential) String() string { return redacted }",
 		"func (c Credential) String() string { return redacted }\n\nfunc (c Credential) MutantLeak() string { return c.Reveal() }"},
@@ -127,6 +131,7 @@ func TestControlsBite(t *testing.T) {
 		{"redecision", func(t *testing.T, w *world, _ *pgtest.Server) bool { return attackRedecision(t, w) }},
 		{"redaction", attackRedaction},
 		{"probe", attackProbe},
+		{"shares", attackShares},
 	} {
 		for _, taken := range []bool{false, true} {
 			name := c.control + " in place"

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
 // fairnessPolicy allows every step of the workspace some names, and gives
@@ -196,4 +198,21 @@ func newNeighborhood(t *testing.T) *neighborhood {
 		n.attackers = append(n.attackers, n.caller(n.Tools, nil, "main"))
 	}
 	return n
+}
+
+// attackShares: keep another repository's step from getting out, by dialing a port
+// that does not answer.
+func attackShares(t *testing.T, w *world, _ *pgtest.Server) bool {
+	const dials = 140
+	n := &neighborhood{world: w, hole: blackHole(t), attackers: []caller{w.caller(w.Tools, nil, "main"), w.caller(w.Tools, nil, "main")}}
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	for i := range dials {
+		all.Go(func() { n.send(ctx, connectTo("raw.partner.example:"+n.hole, n.attacker(i))) })
+	}
+	const admitted = `sallyport_decisions_total{action="connect",reason="policy_allowed",verdict="allow",would_deny="false"}`
+	eventually(t, "the dials are admitted", func() bool { return w.counter(t, admitted) >= dials })
+	return w.connect(t, w.anybody(), "raw.partner.example:"+echo(t).port).StatusCode != http.StatusOK
 }
