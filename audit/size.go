@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // MaxRequestRecord is the most bytes that the record of an event about a request
@@ -138,6 +139,14 @@ func tighten(list []string) []string {
 		short[i] = Text(s, tightName)
 	}
 	return short
+}
+
+// Detach copies the fields that may be parts of a longer text, such as the head of a
+// request, so that the event keeps no more memory than [Event.Size] reports.
+func (e *Event) Detach() {
+	for _, s := range [...]*string{&e.Host, &e.Method, &e.Path, &e.TargetRaw} {
+		*s = strings.Clone(*s)
+	}
 }
 
 // Size is about how many bytes of memory the event takes.

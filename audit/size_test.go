@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -113,4 +114,34 @@ func FuzzRequestRecord(f *testing.F) {
 		e.Normalise()
 		checkCapped(t, e)
 	})
+}
+
+// TestDetach: an event whose host is a part of a long request target does not keep
+// the target in memory.
+func TestDetach(t *testing.T) {
+	const events, long = 200, 64 << 10
+	held := func(detach bool) int64 {
+		list := make([]Event, events)
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for i := range list {
+			target := strings.Repeat("x", long)
+			e := &list[i]
+			e.Host, e.Path, e.TargetRaw, e.Method = target[:10], target[20:40], target[40:50], target[50:60]
+			if detach {
+				e.Detach()
+			}
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		runtime.KeepAlive(list)
+		return int64(after.HeapAlloc) - int64(before.HeapAlloc)
+	}
+	if n := held(false); n < events*long*9/10 {
+		t.Errorf("without it %d bytes are held: the test cannot fail", n)
+	}
+	if n := held(true); n > events*long/4 {
+		t.Errorf("%d bytes are held", n)
+	}
 }

@@ -44,6 +44,7 @@ func (l *Log) Record(ctx context.Context, e *audit.Event) error {
 		e.Time = time.Now()
 	}
 	e.Normalise()
+	e.Detach()
 	w := waiters.Get().(*waiter)
 	w.event, w.size = e, int64(e.Size())
 	w.state.Store(queued)
