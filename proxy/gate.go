@@ -509,7 +509,7 @@ func (p *passage) deny(ctx context.Context, r *Refusal) *Refusal {
 	first, isRepeat := p.repeated(r)
 	switch {
 	case isRepeat:
-		r.Throttled = !p.held // what holds a place is under the rate of its step
+		r.Throttled = r.Throttled || !p.held // what holds a place is under the rate of its step
 		return r
 	case !p.mayRecord():
 		r.Throttled = p.principal != nil && !p.refused

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -166,14 +167,15 @@ func (r *repeats) sweep(now time.Time) {
 	}
 }
 
-// of copies what the events of repeats say of the first refusal.
+// of copies what the events of repeats say of the first refusal. The host may be a
+// part of a request target of 64 KiB, which is not to be kept.
 func (*repeat) of(e *audit.Event) audit.Event {
 	return audit.Event{
 		Kind: audit.KindRefusalsRepeated, DecisionID: e.DecisionID, Source: e.Source,
 		Issuer: e.Issuer, CredentialKind: e.CredentialKind, WorkspaceUUID: e.WorkspaceUUID, RepositoryUUID: e.RepositoryUUID, DeploymentUUID: e.DeploymentUUID,
 		PipelineUUID: e.PipelineUUID, StepUUID: e.StepUUID, Workspace: e.Workspace, Repository: e.Repository, Project: e.Project,
 		Deployment: e.Deployment, DeploymentType: e.DeploymentType, Branch: e.Branch,
-		Action: e.Action, Scheme: e.Scheme, Host: e.Host, Port: e.Port, Verdict: e.Verdict, Mode: e.Mode, Reason: e.Reason, Rule: e.Rule,
+		Action: e.Action, Scheme: e.Scheme, Host: strings.Clone(e.Host), Port: e.Port, Verdict: e.Verdict, Mode: e.Mode, Reason: e.Reason, Rule: e.Rule,
 		Revision: e.Revision, Commit: e.Commit, RepositoryRevision: e.RepositoryRevision, Status: e.Status,
 	}
 }
@@ -274,6 +276,7 @@ func (p *passage) repeated(r *Refusal) (entry *repeat, isRepeat bool) {
 	if overRate && id == "" {
 		*r = *refuse(policy.StepLimit, fmt.Sprintf("this step was refused more than %d times for different targets or reasons, and more than %d times a second since",
 			refusalBurst, time.Second/refusalRefill))
+		r.Throttled = true
 		key = repeatKey{reason: policy.StepLimit}
 		if entry, id, _ = of.take(step, key, p.began); id == "" && entry == nil {
 			return nil, false

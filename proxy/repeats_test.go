@@ -104,6 +104,25 @@ func TestRepeatsAreCounted(t *testing.T) {
 	})
 }
 
+// TestManyTargetsAreSlowedDown: a step that is refused for a new target each time, more
+// often than is recorded, is refused with step_limit, later, and under one id.
+func TestManyTargetsAreSlowedDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, g := refused(t)
+		ids := map[string]int{}
+		for n := range 2 * refusalBurst {
+			r := askFor(t, g, fmt.Sprintf("h%d.example:443", n))
+			if over := n >= refusalBurst; over != (r.Reason == policy.StepLimit) || over != r.Throttled || !r.Recorded {
+				t.Fatalf("refusal %d: %+v", n, r)
+			}
+			ids[r.DecisionID]++
+		}
+		if n := len(c.events()); n != refusalBurst+repeatBurst || len(ids) != n {
+			t.Errorf("%d events, %d ids", n, len(ids))
+		}
+	})
+}
+
 // TestOnlyRecordedRefusalsAreRepeated: what is allowed is always recorded; a refusal
 // whose event could not be recorded is not answered with its id; and whoever has no
 // accepted credential has no repeats.
