@@ -212,15 +212,22 @@ func (b *builder) dossiers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		content, known := contents[s.Revision]
-		if !known && s.Revision != "" {
-			if content, err = b.log.Policy(ctx, s.Revision); err != nil {
-				return err
+		content, own, err := contentsOf(s, func(revision string) ([]byte, error) {
+			content, known := contents[revision]
+			if known {
+				return content, nil
 			}
-			clear(contents) // one at a time: the neighbours mostly have the same
-			contents[s.Revision] = content
+			content, err := b.log.Policy(ctx, revision)
+			if len(contents) > 1 {
+				clear(contents) // two at a time: the neighbors mostly have the same
+			}
+			contents[revision] = content
+			return content, err
+		})
+		if err != nil {
+			return err
 		}
-		d, err := makeDossier(c, i, string(b.note), b.prover, &b.provenance, content)
+		d, err := makeDossier(c, i, string(b.note), b.prover, &b.provenance, content, own)
 		if err != nil {
 			return err
 		}

@@ -209,7 +209,7 @@ func (c *checker) dossier(place int, chosen *chosen) error {
 	if err != nil {
 		return wrong("%s: %v", name, err)
 	}
-	if d.Revision != s.Revision || d.Rule != s.Rule || d.Commit != s.Commit || !slices.Equal(d.Activations, c.path.of(s)) {
+	if d.Revision != s.Revision || d.OwnRevision != s.OwnRevision || d.Rule != s.Rule || d.Commit != s.Commit || !slices.Equal(d.Activations, c.path.of(s)) {
 		return wrong("%s: what it says of the policy is not what the events say", name)
 	}
 	if !c.same() {

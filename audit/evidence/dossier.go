@@ -22,6 +22,7 @@ type Dossier struct {
 
 	Revision    string       `json:"revision,omitempty"`
 	Commit      string       `json:"commit,omitempty"`
+	OwnRevision string       `json:"repository_revision,omitempty"`
 	Rule        string       `json:"rule,omitempty"`
 	Rules       []RuleText   `json:"rule_text,omitempty"`
 	NoRule      string       `json:"no_rule_text,omitempty"` // why there is none
@@ -90,13 +91,13 @@ func (p *provenance) of(s *said) []Activation {
 	return own[:min(len(own), mostActivations)]
 }
 
-// makeDossier puts a dossier together; content is that of the policy, or nil.
-func makeDossier(c *chosen, place int, checkpoint string, p *prover, events *provenance, content []byte) (*Dossier, error) {
+// makeDossier puts a dossier together; content and own are as contentsOf returns them.
+func makeDossier(c *chosen, place int, checkpoint string, p *prover, events *provenance, content, own []byte) (*Dossier, error) {
 	s, err := read(c.pair.Record)
 	if err != nil {
 		return nil, err
 	}
-	d := &Dossier{ID: c.id, Place: place, Rank: c.Rank(), Checkpoint: checkpoint, Revision: s.Revision, Commit: s.Commit, Rule: s.Rule,
+	d := &Dossier{ID: c.id, Place: place, Rank: c.Rank(), Checkpoint: checkpoint, Revision: s.Revision, Commit: s.Commit, OwnRevision: s.OwnRevision, Rule: s.Rule,
 		Activations: events.of(s)}
 	at, err := audit.ReadCheckpoint([]byte(checkpoint))
 	if err != nil {
@@ -111,7 +112,7 @@ func makeDossier(c *chosen, place int, checkpoint string, p *prover, events *pro
 	if c.pair.EndLeaf >= 0 {
 		prove(c.pair.EndLeaf, c.pair.EndRecord)
 	}
-	d.Rules, d.NoRule = quote(s, content)
+	d.Rules, d.NoRule = quote(s, content, own)
 	return d, nil
 }
 

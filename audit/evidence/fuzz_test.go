@@ -192,7 +192,7 @@ func rendering(t *testing.T, a, b, c string) (pages, tables []string) {
 		t.Fatal(err)
 	}
 	pr := proverFor(t, 2)
-	d, err := makeDossier(&p.sample.chosen[0], 0, string(note), pr, &provenance{}, nil)
+	d, err := makeDossier(&p.sample.chosen[0], 0, string(note), pr, &provenance{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

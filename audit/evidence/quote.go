@@ -1,22 +1,51 @@
 package evidence
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+
+	"github.com/sallyport/sallyport/policy"
+)
 
 // Quote finds the text of the rule that a decision names, in the policy that decided
-// it: record is the decision's, and content that of its revision as the log keeps it,
-// or nil. Where there is no text, none says why. The error is of a record that cannot
+// it: record is the decision's, and content returns that of a revision as the log
+// keeps it, or nil. Where there is no text, none says why. The error is of a record that cannot
 // be read.
-func Quote(record, content []byte) (rules []RuleText, none string, err error) {
+func Quote(record []byte, content func(revision string) ([]byte, error)) (rules []RuleText, none string, err error) {
 	s, err := read(record)
 	if err != nil {
 		return nil, "", fmt.Errorf("quote a rule: %w", err)
 	}
-	rules, none = quote(s, content)
+	text, own, err := contentsOf(s, content)
+	if err != nil {
+		return nil, "", err
+	}
+	rules, none = quote(s, text, own)
 	return rules, none, nil
 }
 
-func quote(s *said, content []byte) (rules []RuleText, none string) {
-	switch snapshot := snapshotOf(content, s.Revision, s.Commit); {
+// contentsOf returns the content of the revision that made a decision, and that of the
+// earlier one whose rules of the repository took part; nil: of none, or it is not there.
+func contentsOf(s *said, content func(revision string) ([]byte, error)) (text, own []byte, err error) {
+	if s.Revision != "" {
+		if text, err = content(s.Revision); err != nil {
+			return nil, nil, err
+		}
+	}
+	if s.OwnRevision != "" {
+		own, err = content(s.OwnRevision)
+	}
+	return text, own, err
+}
+
+// quote quotes from content, and the repository's rules from own where those of an
+// earlier revision took part.
+func quote(s *said, content, own []byte) (rules []RuleText, none string) {
+	snapshot := snapshotOf(content, s.Revision, s.Commit)
+	if s.OwnRevision != "" {
+		snapshot = withRepositories(snapshot, snapshotOf(own, s.OwnRevision, ""))
+	}
+	switch {
 	case s.Rule == "" && s.Revision == "":
 		return nil, "Policy was not asked: it was refused before, with the reason " + s.Reason + "."
 	case s.Rule == "":
@@ -29,4 +58,24 @@ func quote(s *said, content []byte) (rules []RuleText, none string) {
 		}
 		return rules, ""
 	}
+}
+
+// withRepositories is a policy with the repositories' folders of another one; nil where
+// either is missing.
+func withRepositories(s, other *policy.Snapshot) *policy.Snapshot {
+	if s == nil || other == nil {
+		return nil
+	}
+	both := &policy.Snapshot{}
+	for _, f := range s.Files {
+		if !strings.HasPrefix(f.Path, "repositories/") {
+			both.Files = append(both.Files, f)
+		}
+	}
+	for _, f := range other.Files {
+		if strings.HasPrefix(f.Path, "repositories/") {
+			both.Files = append(both.Files, f)
+		}
+	}
+	return both
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/policy"
 )
 
 // TestSampleInTheShell runs what docs/audit.md says draws the sample again.
@@ -148,5 +149,31 @@ func TestRuleText(t *testing.T) {
 		if snapshotOf(append([]byte("x"), content...), digest, "") != nil || snapshotOf(nil, digest, "") != nil {
 			t.Error("a policy that is not that of its digest is quoted")
 		}
+	}
+}
+
+// TestQuoteOfAnEarlierRevision: a rule of the repository is quoted from the revision
+// that its rules were of, and one of the organization from the revision that decided.
+func TestQuoteOfAnEarlierRevision(t *testing.T) {
+	tree := func(org, own string) ([]byte, string) {
+		s, err := policy.NewSnapshot([]policy.File{
+			{Path: "egress/a.rego", Content: []byte("package sallyport.egress\n\n" + org)},
+			{Path: "repositories/acme/payments/a.rego", Content: []byte("package x\n\n" + own)},
+		}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Content(), s.Digest
+	}
+	earlier, earlierDigest := tree("allow contains {\"rule\": \"org\"} if 1 == 1\n", "allow contains {\"rule\": \"own\"} if 2 == 2\n")
+	now, digest := tree("allow contains {\"rule\": \"org\"} if 3 == 3\n", "allow contains {\"rule\": \"own\"} if 4 == 4\n")
+	for rule, want := range map[string]string{"org": "3 == 3", "own": "2 == 2"} {
+		rules, none := quote(&said{Repository: "acme/payments", Rule: rule, Revision: digest, OwnRevision: earlierDigest}, now, earlier)
+		if len(rules) != 1 || !strings.Contains(rules[0].Text, want) {
+			t.Errorf("%s: quoted %+v, %s", rule, rules, none)
+		}
+	}
+	if rules, none := quote(&said{Repository: "acme/payments", Rule: "own", Revision: digest, OwnRevision: earlierDigest}, now, nil); len(rules) != 0 || none == "" {
+		t.Errorf("without the earlier files: %+v", rules)
 	}
 }

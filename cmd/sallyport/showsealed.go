@@ -62,18 +62,11 @@ func (d *shownDecision) lookUp(ctx context.Context, url string) error {
 // ruleOf quotes the rule from the policy that the log keeps. Of a record that cannot
 // be read it says nothing, as there is nothing to be shown of it at all.
 func ruleOf(ctx context.Context, r *auditlog.Reader, record []byte) (rules []evidence.RuleText, none string, err error) {
-	var said struct {
-		Kind     audit.Kind
-		Revision string
-	}
+	var said struct{ Kind audit.Kind }
 	if err := json.Unmarshal(record, &said); err != nil || said.Kind != audit.KindDecision {
 		return nil, "", nil
 	}
-	content, err := r.PolicyContent(ctx, said.Revision)
-	if err != nil {
-		return nil, "", err
-	}
-	return evidence.Quote(record, content)
+	return evidence.Quote(record, func(revision string) ([]byte, error) { return r.PolicyContent(ctx, revision) })
 }
 
 // printRule writes the rule's text. It is a policy's, and may hold anything.
