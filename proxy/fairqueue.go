@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// fairQueue holds what waits for a repository's rules. The repository whose
+// fairQueue holds what waits for a repository's rules, of which one is evaluated at a
+// time. The repository whose
 // evaluations have taken the least time so far is next, its next evaluation counted
 // as it is expected to take: a slow repository waits for the fast ones, and never
 // the other way round. Safe for concurrent use.
@@ -15,7 +16,7 @@ type fairQueue struct {
 	changed *sync.Cond
 	closed  bool
 	shares  map[string]*share // those with something to evaluate, or under evaluation
-	ready   shareHeap         // those with something to evaluate
+	ready   shareHeap         // those with something to evaluate and nothing under evaluation
 	pass    *pass             // that the items are of; nil: none
 	round   int               // of replace
 	left    int               // evaluations of the round that are not done
@@ -41,8 +42,7 @@ type share struct {
 	items    []*queueItem
 	used     time.Duration // by its evaluations that are done, and charged for those under way
 	expected time.Duration // of one evaluation
-	running  int
-	at       int // in the heap; -1: not there
+	running  bool
 }
 
 func (s *share) rank() time.Duration { return s.used + s.expected }
@@ -71,7 +71,7 @@ func (q *fairQueue) replace(p *pass, items []*queueItem) (counts *pass, done boo
 	q.pass, q.left, q.waiting, q.ready = p, len(items), len(items), q.ready[:0]
 	q.round++
 	for _, s := range q.shares {
-		s.items, s.at = nil, -1
+		s.items = nil
 	}
 	for _, item := range items {
 		s := q.shareFor(item)
@@ -80,9 +80,10 @@ func (q *fairQueue) replace(p *pass, items []*queueItem) (counts *pass, done boo
 	}
 	for key, s := range q.shares {
 		switch {
+		case s.running:
 		case len(s.items) > 0:
 			heap.Push(&q.ready, s)
-		case s.running == 0:
+		default:
 			delete(q.shares, key)
 		}
 	}
@@ -100,7 +101,7 @@ func (q *fairQueue) shareFor(item *queueItem) *share {
 	key := q.shareOf(item)
 	s := q.shares[key]
 	if s == nil {
-		s = &share{key: key, at: -1}
+		s = &share{key: key}
 		q.shares[key] = s
 	}
 	if s.used == 0 {
@@ -124,18 +125,13 @@ func (q *fairQueue) wait() (item *queueItem, ok bool) {
 
 // take removes the next item. There must be one, and the lock is held.
 func (q *fairQueue) take() *queueItem {
-	s := q.ready[0]
+	s := heap.Pop(&q.ready).(*share)
 	item := s.items[0]
 	s.items = s.items[1:]
 	item.charged = s.expected
 	s.used += item.charged
-	s.running++
+	s.running = true
 	q.waiting--
-	if len(s.items) == 0 {
-		heap.Pop(&q.ready)
-	} else {
-		heap.Fix(&q.ready, 0)
-	}
 	return item
 }
 
@@ -154,13 +150,13 @@ func (q *fairQueue) done(item *queueItem, took time.Duration, o outcomeOf) passS
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := item.share
-	s.running--
+	s.running = false
 	s.used += took - item.charged
 	s.expected = took // the latest is the best estimate
-	switch {
-	case s.at >= 0:
-		heap.Fix(&q.ready, s.at)
-	case s.running == 0 && len(s.items) == 0:
+	if len(s.items) > 0 {
+		heap.Push(&q.ready, s)
+		q.changed.Signal()
+	} else {
 		delete(q.shares, s.key)
 	}
 	replaced := item.round != q.round
@@ -199,24 +195,15 @@ type shareHeap []*share
 
 func (h shareHeap) Len() int           { return len(h) }
 func (h shareHeap) Less(i, j int) bool { return h[i].rank() < h[j].rank() }
-
-func (h shareHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].at, h[j].at = i, j
-}
+func (h shareHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
 
 // Push implements [heap.Interface].
-func (h *shareHeap) Push(x any) {
-	s := x.(*share)
-	s.at = len(*h)
-	*h = append(*h, s)
-}
+func (h *shareHeap) Push(x any) { *h = append(*h, x.(*share)) }
 
 // Pop implements [heap.Interface].
 func (h *shareHeap) Pop() any {
 	last := len(*h) - 1
 	s := (*h)[last]
-	s.at = -1
 	*h = (*h)[:last]
 	return s
 }

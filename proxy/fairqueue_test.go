@@ -96,7 +96,7 @@ func slowNeighbor(t *testing.T, without string) (fast, organization time.Duratio
 		openTunnels(t, tr, "slow", "slow.example", 100)
 		openTunnels(t, tr, "slow", h.denies, 1)
 		openTunnels(t, tr, "fast", "fast.example", 10)
-		c := ReevaluatorConfig{Tracker: tr, Decider: h, Organization: h, Recorder: h, Workers: 1}
+		c := ReevaluatorConfig{Tracker: tr, Decider: h, Organization: h, Recorder: h, Repositories: 1}
 		if without == "organization" {
 			c.Organization = nil
 		}
@@ -185,7 +185,7 @@ func TestChangeReplacesTheQueue(t *testing.T) {
 		tr := NewTracker(TunnelConfig{MaxLifetime: 24 * time.Hour})
 		h := &halves{takes: map[string]time.Duration{"slow": 300 * time.Millisecond}, applied: map[string]time.Time{}}
 		openTunnels(t, tr, "slow", "slow.example", 10)
-		r := NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: h, Organization: h, Recorder: h, Workers: 2})
+		r := NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: h, Organization: h, Recorder: h})
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { r.Run(ctx) })
@@ -193,7 +193,7 @@ func TestChangeReplacesTheQueue(t *testing.T) {
 		time.Sleep(450 * time.Millisecond) // in the middle of an evaluation
 		r.Changed(second, 0)
 		synctest.Wait()
-		if n := r.Status().Pending; n != 8 {
+		if n := r.Status().Pending; n != 9 {
 			t.Errorf("%d evaluations wait", n)
 		}
 		for r.Status().Took == 0 {
@@ -207,5 +207,32 @@ func TestChangeReplacesTheQueue(t *testing.T) {
 		if r.queue.len() != 0 || len(r.queue.shares) != 0 || r.queue.pass != nil {
 			t.Errorf("the queue keeps %+v", r.queue)
 		}
+	})
+}
+
+// TestStuckRepositoriesDelayNobody: repositories whose evaluations do not end delay no
+// other one, of which there is more than one evaluation to make.
+func TestStuckRepositoriesDelayNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := NewTracker(TunnelConfig{MaxLifetime: 24 * time.Hour})
+		h := &halves{takes: map[string]time.Duration{}, deniesOwn: map[string]bool{"fast": true}, applied: map[string]time.Time{}}
+		for i := range 20 {
+			stuck := fmt.Sprint("stuck", i)
+			h.takes[stuck] = time.Hour
+			openTunnels(t, tr, stuck, "stuck.example", 3)
+		}
+		openTunnels(t, tr, "fast", "fast.example", 10)
+		r := NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: h, Organization: h, Recorder: h})
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { r.Run(ctx) })
+		r.Changed(second, 0)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if n := stopped(tr, "fast"); n != 10 {
+			t.Errorf("%d of 10 are closed after a second", n)
+		}
+		cancel()
+		running.Wait()
 	})
 }

@@ -52,10 +52,13 @@ type ReevaluatorConfig struct {
 	// repository's queue.
 	Organization OrganizationDecider
 	Log          *slog.Logger // nil: none
-	// Workers is the number of concurrent evaluations: of the organization's half, and
-	// again of the repositories'. 0: half of the processors, and at least one, so that
-	// new decisions have the rest.
+	// Workers is the number of concurrent evaluations of the organization's half. 0: half
+	// of the processors, and at least one, so that new decisions have the rest.
 	Workers int
+	// Repositories is the number of repositories whose rules are evaluated at once, one
+	// question of each. They are evaluated in other processes, which may keep one waiting
+	// for long. 0: 64.
+	Repositories int
 	// Retry is the time until a failed evaluation is repeated. 0: 10 s.
 	Retry time.Duration
 	Now   func() time.Time // nil: time.Now
@@ -79,6 +82,7 @@ func NewReevaluator(c ReevaluatorConfig) *Reevaluator {
 		c.Now = time.Now
 	}
 	c.Workers = cmp.Or(c.Workers, max(1, runtime.GOMAXPROCS(0)/2))
+	c.Repositories = cmp.Or(c.Repositories, 64)
 	c.Retry = cmp.Or(c.Retry, 10*time.Second)
 	r := &Reevaluator{config: c, queue: newFairQueue(), retry: time.AfterFunc(time.Hour, c.Tracker.wake)}
 	r.retry.Stop()
@@ -112,7 +116,7 @@ func (r *Reevaluator) Run(ctx context.Context) {
 	defer workers.Wait()
 	defer r.retry.Stop()
 	defer r.queue.close()
-	for range r.config.Workers {
+	for range r.config.Repositories {
 		workers.Go(func() {
 			for item, ok := r.queue.wait(); ok; item, ok = r.queue.wait() {
 				r.evaluate(ctx, item)
