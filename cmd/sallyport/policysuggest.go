@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,9 +41,9 @@ each line rests on as a comment beside it. Review it like any other change.
   sallyport policy suggest --repository acme/payments --out . --refused
 
 Traffic that passed counts, in report mode too; with --refused also what no rule
-allowed. What a rule denies is not suggested, and is named in the file. A
-repository that has rules in DIR is left alone. Hosts are taken as they were, and
-no pattern is made of them.
+allowed. What a rule denies is not suggested, and is named in the file. The rules
+that a repository has in DIR stay as they are: the new file holds what they do not
+allow. Hosts are taken as they were, and no pattern is made of them.
 
 Nothing is written unless the policy with the new files in it loads. In a DIR
 without rules for the organisation, egress/` + suggestedFile + ` is written too: it keeps
@@ -93,16 +94,19 @@ type suggester struct {
 	tree     *policy.Snapshot
 	set      *rego.Set // nil: there is no policy yet
 	replayer *rego.Replayer
-	found    map[string]*observed
-	seen     map[string]bool // of only
+	// delegating answers as if every repository's rules counted: those of a repository
+	// that nothing delegates to are not to be suggested again.
+	delegating *rego.Replayer
+	found      map[string]*observed
+	seen       map[string]bool // of only
 }
 
 // observed is what a repository did.
 type observed struct {
 	folder  string // workspace/repository, as the policy tree has it
-	own     bool   // it has rules of its own
 	dropped int64  // decisions that there was no room for
 	allowed int64  // decisions that the policy allows as it is
+	waiting int64  // decisions that its own rules allow, once something delegates to it
 	uses    map[useKey]*use
 }
 
@@ -147,7 +151,42 @@ func (s *suggester) begin(ctx context.Context) error {
 		return err
 	}
 	s.replayer = rego.NewReplayer(s.set)
+	all, err := policy.NewSnapshot(append(slices.Clone(s.tree.Files), policy.File{Path: "egress/suggest-delegates.rego",
+		Content: []byte("package sallyport.egress\n\ndelegate contains {\"rule\": \"sallyport:suggest\"}\n")}), "")
+	if err != nil {
+		return err
+	}
+	delegating, err := loadSnapshot(ctx, s.out, all, rego.Options{Names: s.names, SkipTests: true})
+	if err != nil {
+		return err
+	}
+	s.delegating = rego.NewReplayer(delegating)
 	return nil
+}
+
+// newFile is the name of a file of a repository that is not there yet.
+func (s *suggester) newFile(folder string) string {
+	name := path.Join("repositories", folder, suggestedFile)
+	for n := 2; slices.ContainsFunc(s.tree.Files, func(f policy.File) bool { return f.Path == name }); n++ {
+		name = path.Join("repositories", folder, fmt.Sprintf("%s-%d.rego", strings.TrimSuffix(suggestedFile, ".rego"), n))
+	}
+	return name
+}
+
+// ruleIDText is how the id of a rule is written.
+var ruleIDText = regexp.MustCompile(`"rule"\s*:\s*"([^"]*)"`)
+
+// takenIDs are the ids of the rules that a repository has already.
+func (s *suggester) takenIDs(folder string) map[string]bool {
+	ids := map[string]bool{}
+	for _, f := range s.tree.Files {
+		if strings.HasPrefix(f.Path, "repositories/"+folder+"/") {
+			for _, found := range ruleIDText.FindAllSubmatch(f.Content, -1) {
+				ids[string(found[1])] = true
+			}
+		}
+	}
+	return ids
 }
 
 // holdsPolicy reports whether there is any file of a policy below a directory.
@@ -178,15 +217,10 @@ func (s *suggester) observe(ctx context.Context, d *words.Decided) error {
 	o := s.found[folder]
 	if o == nil {
 		o = &observed{folder: folder, uses: map[useKey]*use{}}
-		if s.set != nil {
-			o.own = slices.Contains(s.set.Repositories(), folder)
-		}
 		s.found[folder] = o
 	}
 	how := ""
 	switch said, _ := policySaid(d); {
-	case o.own:
-		return nil
 	case d.Verdict == "allow" && said == "would deny":
 		how = "passed in report mode"
 	case d.Verdict == "allow":
@@ -209,6 +243,15 @@ func (s *suggester) observe(ctx context.Context, d *words.Decided) error {
 			return nil
 		case now.Reason == policy.PolicyDenied:
 			deny = now.Rule
+		case now.Reason == policy.NoRuleMatched && slices.Contains(s.set.Repositories(), folder):
+			later, err := s.delegating.Replay(ctx, d.Input)
+			if err != nil {
+				return fmt.Errorf("decision %s: %w", d.ID, err)
+			}
+			if later.Verdict == policy.Allow && !later.WouldDeny || later.Verdict == policy.Allow && later.Reason == policy.PolicyAllowed {
+				o.waiting++
+				return nil
+			}
 		}
 	}
 	return o.note(d, how, deny, s.names)
@@ -267,10 +310,8 @@ func (s *suggester) finish(ctx context.Context, out io.Writer) error {
 	var told strings.Builder
 	wanted := map[string]*observed{}
 	for _, o := range sortedObserved(s.found) {
-		file := path.Join("repositories", o.folder, suggestedFile)
+		file := s.newFile(o.folder)
 		switch n := o.suggested(); {
-		case o.own:
-			fmt.Fprintf(&told, "%s: has rules, and is left alone\n", o.folder)
 		case !plainFolder(o.folder):
 			fmt.Fprintf(&told, "%s: is no name of a repository, and gets no file\n", cmp.Or(o.folder, "a repository without a name"))
 		case n == 0 && o.allowed > 0:
@@ -281,6 +322,9 @@ func (s *suggester) finish(ctx context.Context, out io.Writer) error {
 			files = append(files, policy.File{Path: file, Content: []byte(s.rules(o))})
 			wanted[file] = o
 			fmt.Fprintf(&told, "%s: %d targets, in %s\n", o.folder, n, file)
+		}
+		if o.waiting > 0 {
+			fmt.Fprintf(&told, "%s: its rules allow %d more, and do not count yet, for nothing delegates to it. Add to egress/:\n  %s\n", o.folder, o.waiting, s.delegation(o.folder))
 		}
 		if o.dropped > 0 {
 			fmt.Fprintf(&told, "  it reached more than %d different targets: %d decisions are left out\n", maxUses, o.dropped)

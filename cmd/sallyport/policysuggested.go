@@ -46,12 +46,12 @@ func (s *suggester) rules(o *observed) string {
 			continue
 		}
 		if denied++; denied == 1 {
-			b.WriteString("#\n# Not suggested, for a rule of the organisation denies it:\n")
+			b.WriteString("#\n# Not suggested, for a rule denies it:\n")
 		}
 		fmt.Fprintf(&b, "#   %s, by %s: %s\n", u.entry(), u.deny, u.evidence())
 	}
 	fmt.Fprintf(&b, "package sallyport.repository[%s]\n\nimport data.sallyport.lib\n", regoText(o.folder))
-	ids := map[string]bool{}
+	ids := s.takenIDs(o.folder)
 	for _, group := range grouped(o.uses) {
 		first := group[0]
 		id := groupID(first)

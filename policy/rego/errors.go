@@ -59,6 +59,7 @@ func (f TestsFailed) Unwrap() error { return f.Errors }
 // sorted brings errors into their order and drops repetitions: the same mistake
 // is often seen by more than one check of the same line.
 func (e Errors) sorted() Errors {
+	e = slices.Clone(e) // dropping would clear the end of the list that it is called on
 	slices.SortStableFunc(e, func(a, b Error) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Message, b.Message))
 	})

@@ -37,6 +37,9 @@ func checkMeanings(t *testing.T, rows []meaning) {
 				list, other = warnings, problems
 			}
 			for _, e := range list {
+				if e.Message == "" {
+					t.Errorf("an empty error among\n%v", list)
+				}
 				if strings.HasPrefix(fmt.Sprintf("%s:%d:%d", e.File, e.Line, e.Column), tc.at) && strings.Contains(e.Error(), tc.message) {
 					if e.Hint == "" {
 						t.Errorf("no remedy: %v", e)

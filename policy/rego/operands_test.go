@@ -150,6 +150,7 @@ func TestExceptionsThatNeverCount(t *testing.T) {
 		// Case 18.
 		{name: "unitl", files: list(`{repository: acme/a, hosts: [a.example], owner: kim, ticket: A-1, unitl: "2099-12-31T00:00:00Z"}`), at: doc, message: `an exception has no key "unitl": did you mean "until"?`},
 		{name: "no owner", files: list(`{repository: acme/a, hosts: [a.example], ticket: A-1, until: "2099-12-31T00:00:00Z"}`), at: doc, message: `the exception has no "owner", and never counts`},
+		{name: "found twice", files: list(`{repository: acme/a, hosts: [a.example], owner: kim, ticket: A-1, unitl: "2099-12-31T00:00:00Z"}`) + "-- egress/b.rego --\npackage sallyport.egress\n\nimport data.sallyport.lib\n\nallow contains {\"rule\": \"f\"} if count(lib.exceptions_for(data.exceptions.list, \"acme/a\", input.target)) > 0\n", at: doc, message: `did you mean "until"?`},
 		{name: "no ticket", files: list(`{repository: acme/a, hosts: [a.example], owner: kim, until: "2099-12-31T00:00:00Z"}`), at: doc, message: `the exception has no "ticket"`},
 		{name: "no end", files: list(`{repository: acme/a, hosts: [a.example], owner: kim, ticket: A-1}`), at: doc, message: `the exception has no "until"`},
 		{name: "host", files: list(`{repository: acme/a, host: [a.example], owner: kim, ticket: A-1, until: "2099-12-31T00:00:00Z"}`), at: doc, message: `did you mean "hosts"?`},

@@ -1,0 +1,24 @@
+# What nobody may reach, whatever else is allowed. A deny of the organisation
+# beats every allow. Those that say "always" hold in report mode too; use it for
+# what must not happen once, not even while you are only watching.
+package sallyport.egress
+
+import data.sallyport.lib
+
+deny contains {
+	"rule": "no-paste-sites",
+	"message": "paste sites are closed to builds: share files through the artifact store",
+	"always": true,
+} if {
+	lib.host_in(input.target.host, data.guardrails.paste_sites)
+}
+
+# The addresses at which clouds hand out credentials. Sallyport refuses them by
+# address already; this says so by name, and says why.
+deny contains {
+	"rule": "no-metadata",
+	"message": "a build has no business with the cloud's metadata service",
+	"always": true,
+} if {
+	lib.host_in(input.target.host, data.guardrails.metadata)
+}
