@@ -72,6 +72,9 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	s.mu.Lock()
 	s.status.Invalid = last.findings
 	s.mu.Unlock()
+	if again, err := s.foreignKey(last, named); again || err != nil {
+		return again, err
+	}
 	if err := s.compare(ctx, tx, last); err != nil { // also without the lock of sealing
 		return false, err
 	}
@@ -165,10 +168,54 @@ func (s *Sealer) authority(ctx context.Context, last latest, named []registratio
 		return false, last.refused
 	}
 	own := s.config.Signer.Key()
-	if !mayFollow(own, last.signedBy, named) {
-		return false, fmt.Errorf("%w: it is %s, and this instance has %s", ErrNoKey, presentKey(last.signedBy, named), own)
+	if mayFollow(own, last.signedBy, named) {
+		return false, nil
 	}
-	return false, nil
+	if s.rereadSigner(own) && mayFollow(s.config.Signer.Key(), last.signedBy, named) {
+		s.log.Info("the next signing key is in use", "key", string(s.config.Signer.Key()))
+		return false, nil
+	}
+	present := presentKey(last.signedBy, named)
+	if last.signedBy == own && present != own {
+		return false, fmt.Errorf("%w: the key was rotated to %s: put that key in place of this instance's, which is read again", errKeyRotated, present)
+	}
+	return false, fmt.Errorf("%w: the log's key is %s, and this instance has %s: put the log's key into the file of audit.signing_key_file, or into data_directory; it is read again", ErrNoKey, present, own)
+}
+
+// foreignKey returns an error where this instance's key signed nothing of what the log
+// has: it is another log's, or one that nobody handed over to. It is true where an
+// operator has put another key in its place since.
+func (s *Sealer) foreignKey(last latest, named []registration) (again bool, err error) {
+	if s.config.Signer == nil || last.Size > 0 || len(named) == 0 || !errors.Is(last.refused, ErrNoKey) {
+		return false, nil
+	}
+	own := s.config.Signer.Key()
+	if s.rereadSigner(own) {
+		return true, nil
+	}
+	return false, fmt.Errorf("%w: the log's key is %s, and this instance has %s: put the log's key into the file of audit.signing_key_file, or into data_directory; it is read again",
+		ErrNoKey, presentKey("", named), own)
+}
+
+// errKeyRotated is the [ErrNoKey] of an instance whose operator has rotated the key and
+// has not given it the next one yet.
+var errKeyRotated = fmt.Errorf("%w any more", ErrNoKey)
+
+// rereadSigner reads this instance's key again, and reports whether it is another one.
+func (s *Sealer) rereadSigner(present audit.Key) bool {
+	if s.config.ReadSigner == nil {
+		return false
+	}
+	signer, err := s.config.ReadSigner()
+	if err != nil {
+		s.log.Debug("the signing key cannot be read again", "error", err)
+		return false
+	}
+	if signer == nil || signer.Key() == present {
+		return false
+	}
+	s.config.Signer = signer
+	return true
 }
 
 // registration is an event that names a key, and whether it is sealed.

@@ -44,7 +44,10 @@ type SealerConfig struct {
 	Signer *audit.Signer
 	// NewSigner makes a key and keeps it for the next start. It is called where
 	// the log has no key and this instance has none. Nil: none is made.
-	NewSigner  func() (*audit.Signer, error)
+	NewSigner func() (*audit.Signer, error)
+	// ReadSigner reads this instance's key again, where the present one may not sign:
+	// an operator has rotated it. Nil: it is not read again.
+	ReadSigner func() (*audit.Signer, error)
 	Publishers []Publisher
 	// Interval is how often what was recorded since is sealed. Default 5 s.
 	Interval time.Duration

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 )
 
@@ -81,7 +82,11 @@ func (s *Sealer) note(err error) {
 	case err == nil && was != nil:
 		s.log.Info("the audit log is sealed again", "size", s.status.Size)
 	case err != nil && (was == nil || was.Error() != err.Error()):
-		s.log.Error("the audit log is not sealed", "error", err)
+		level := slog.LevelError
+		if errors.Is(err, errKeyRotated) {
+			level = slog.LevelWarn // an operator is at it
+		}
+		s.log.Log(context.Background(), level, "the audit log is not sealed", "error", err)
 	}
 }
 

@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,4 +40,31 @@ func TestHostileSettings(t *testing.T) {
 	if report.Leaves < smallGroup+4 {
 		t.Errorf("%d leaves", report.Leaves)
 	}
+}
+
+// TestForeignKey: a key of another log is named as that, also where the place of
+// publication has the checkpoints of this log; and the key that an operator puts in
+// its place is read again.
+func TestForeignKey(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	l := logFor(t, db.URL(postgres.Writer), nil)
+	place := &shelf{}
+	own, foreign := newKey(t, "log.example/a"), newKey(t, "log.example/b")
+	first := sealerFor(t, db.URL(postgres.Writer), l, withKey(own, place))
+	seal(t, first)
+	if err := first.Close(t.Context()); err != nil { // it is published
+		t.Fatal(err)
+	}
+	present := foreign
+	s := sealerFor(t, db.URL(postgres.Writer), l, func(c *SealerConfig) {
+		withKey(foreign, place)(c)
+		c.ReadSigner = func() (*audit.Signer, error) { return present, nil }
+	})
+	err := s.Seal(t.Context())
+	if !errors.Is(err, ErrNoKey) || errors.Is(err, ErrForked) || !strings.Contains(err.Error(), "put the log's key into the file of audit.signing_key_file") {
+		t.Errorf("%v", err)
+	}
+	present = own
+	seal(t, s)
 }

@@ -60,6 +60,34 @@ func TestConfigCheckOnline(t *testing.T) {
 	}
 }
 
+// TestStartWithLessThanAll: a server starts with a login that can change the log, and
+// with a policy.directory that has gone, and says so.
+func TestStartWithLessThanAll(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	w.start()
+	w.stop()
+	if err := os.Rename(w.policy, w.policy+".gone"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(w.database.urlFile, []byte(withUser(w.database.admin, "postgres", w.database.password)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if said := w.tell(t, 0, "config", "check"); !strings.Contains(said, "warning policy: the last good revision would decide") {
+		t.Errorf("config check: %s", said)
+	}
+	w.restart()
+	w.connect(t, w.anybody(), "nobody.example:443").refused(t, 403, "no_rule_matched")
+	status, answer := w.readyz()
+	warnings := show(answer["warnings"])
+	if status != 200 || !strings.Contains(warnings, "is a superuser, and can change the log") {
+		t.Errorf("/readyz: %d %v", status, answer)
+	}
+	if !strings.Contains(w.log.text(), "is a superuser") || !strings.Contains(w.log.text(), "last good revision") {
+		t.Error("the log does not have both")
+	}
+}
+
 // TestLeastPrivilege: a command reads the files that it needs, and no others: the
 // login that migrates and keeps retention cannot read the server's secrets.
 func TestLeastPrivilege(t *testing.T) {

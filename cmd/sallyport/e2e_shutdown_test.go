@@ -114,7 +114,7 @@ func TestKilled(t *testing.T) {
 	c := w.anybody()
 	w.tunnel(t, c, "raw.partner.example:"+target.port).say(t, "again")
 	psql := func(sql string, as string) (int, string, string) {
-		return command(t, "audit", "psql", "--config", w.config, "--as", as, "-At", "-c", sql)
+		return command(t, "audit", "psql", "--config", w.config, "--role", as, "-At", "-c", sql)
 	}
 	code, out, said := psql("select verdict, rule, repository from audit.decisions where decision_id = '"+id+"'", "auditor")
 	if code != 0 || out != "deny||acme/payments\n" {

@@ -87,9 +87,10 @@ func newKeyRotate() *cobra.Command {
 		Long: `Record an event in which the present key names the next one and signs that. The
 present key signs one more checkpoint, which covers this event, and no other.
 
-The file of the next key is made where it is not there yet. Name it in
-audit.signing_key_file of each instance and restart them; until then events are
-recorded and wait to be sealed. Keep the old public key for those who verify.`,
+The file of the next key is made where it is not there yet. Put it in place of the
+file of audit.signing_key_file, or of checkpoint-key in data_directory, of each
+instance, which reads it again within seconds; until then events are recorded and
+wait to be sealed. Keep the old public key for those who verify.`,
 		Args: noArguments,
 	}
 	path := addConfigFlag(c)
@@ -113,7 +114,7 @@ recorded and wait to be sealed. Keep the old public key for those who verify.`,
 		if err := recordAdmin(c.Context(), cfg, e); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "handed over\nfrom %s\nto   %s\nname %s in audit.signing_key_file of each instance, and restart them\n", present.Key(), signer.Key(), *next)
+		_, err = fmt.Fprintf(c.OutOrStdout(), "handed over\nfrom %s\nto   %s\nput %s in place of each instance's signing key; it is read again within seconds\n", present.Key(), signer.Key(), *next)
 		return err
 	}
 	return c
@@ -147,7 +148,7 @@ hand, use rotate.`,
 		if err := recordAdmin(c.Context(), cfg, audit.Register(signer, time.Now())); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "registered %s\nname %s in audit.signing_key_file of each instance, and restart them\n", signer.Key(), *next)
+		_, err = fmt.Fprintf(c.OutOrStdout(), "registered %s\nput %s in place of each instance's signing key; it is read again within seconds\n", signer.Key(), *next)
 		return err
 	}
 	return c

@@ -8,12 +8,15 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/pgembed"
+	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 func newAudit() *cobra.Command {
@@ -22,20 +25,20 @@ func newAudit() *cobra.Command {
 	return parent
 }
 
-// psqlRoles are the names that --as takes.
+// psqlRoles are the names that --role takes.
 var psqlRoles = map[string]string{"writer": "sallyport_writer", "auditor": "sallyport_auditor"}
 
 func newPsql() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "psql [--config FILE] [--as writer|auditor] [psql's own arguments]",
+		Use:   "psql [--config FILE] [--role writer|auditor] [psql's own arguments]",
 		Short: "Open psql on the audit log",
 		Long: `Open psql on the configured or embedded audit log. Everything but --config and
---as is psql's own: -c is its command, not the configuration.
+--role is psql's own: -c is its command, not the configuration.
 
   sallyport audit psql -c 'select * from audit.decisions'
-  sallyport audit psql --as auditor --csv -f report.sql
+  sallyport audit psql --role auditor --csv -f report.sql
 
-With the embedded database --as picks the role to log in as; with a database of
+With the embedded database --role picks the role to log in as; with a database of
 yours it becomes the session's role, of which the login has to be a member.`,
 		// psql's flags are not ours to know.
 		DisableFlagParsing: true,
@@ -65,7 +68,7 @@ func parsePsql(args []string) (psqlOptions, error) {
 	var o psqlOptions
 	for i := 0; i < len(args); i++ {
 		name, value, joined := strings.Cut(args[i], "=")
-		if name != "--config" && name != "--as" {
+		if name != "--config" && name != "--role" {
 			o.help = o.help || args[i] == "--help" || args[i] == "-h" && len(args) == 1
 			o.rest = append(o.rest, args[i])
 			continue
@@ -83,7 +86,7 @@ func parsePsql(args []string) (psqlOptions, error) {
 		}
 		role, known := psqlRoles[value]
 		if !known {
-			return o, fmt.Errorf("--as %s: want writer or auditor", value)
+			return o, fmt.Errorf("--role %s: want writer or auditor", value)
 		}
 		o.as = role
 	}
@@ -104,6 +107,22 @@ func psql(c *cobra.Command, o psqlOptions) error {
 		return err
 	}
 	defer done()
+	if o.as != "" && !cfg.Audit.Embedded {
+		text, err := cfg.Audit.Database.Read()
+		if err != nil {
+			return invalid{err}
+		}
+		if err := postgres.CheckRole(c.Context(), text, o.as); err != nil {
+			return err
+		}
+		rc, remove, err := psqlStart(o.as, o.rest)
+		if err != nil {
+			return err
+		}
+		defer remove()
+		env = append(env, "PSQLRC="+rc)
+		o.rest = withoutNoStart(o.rest)
+	}
 	// psql takes an interrupt for itself: it ends a query and not the session.
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, os.Interrupt)
@@ -118,6 +137,41 @@ func psql(c *cobra.Command, o psqlOptions) error {
 	return err
 }
 
+// psqlStart writes the file that psql runs first: it takes the role, after connecting,
+// since poolers refuse startup parameters; then it runs the user's own, unless the
+// arguments have -X. The auditor's session is read-only.
+func psqlStart(role string, args []string) (path string, remove func(), err error) {
+	f, err := os.CreateTemp("", "sallyport-psqlrc-") // 0600
+	if err != nil {
+		return "", nil, err
+	}
+	remove = func() { _ = os.Remove(f.Name()) }
+	settings := "set_config('role', '" + role + "', false), set_config('search_path', 'pg_catalog, pg_temp', false)"
+	if role == psqlRoles["auditor"] {
+		settings += ", set_config('default_transaction_read_only', 'on', false)"
+	}
+	text := "SELECT " + settings + " \\g /dev/null\n"
+	if own := os.Getenv("PSQLRC"); own == "" && !slices.ContainsFunc(args, noStart) {
+		if home, err := os.UserHomeDir(); err == nil {
+			own = filepath.Join(home, ".psqlrc")
+		}
+		if _, err := os.Stat(own); err == nil {
+			text += "\\i '" + strings.ReplaceAll(own, "'", "''") + "'\n"
+		}
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Close()); err != nil {
+		remove()
+		return "", nil, err
+	}
+	return f.Name(), remove, nil
+}
+
+// noStart is psql's flag that runs no file first: -X, --no-psqlrc.
+func noStart(arg string) bool { return arg == "-X" || arg == "--no-psqlrc" }
+
+func withoutNoStart(args []string) []string { return slices.DeleteFunc(slices.Clone(args), noStart) }
+
 // psqlDatabase says what psql connects to. Where the embedded database is not
 // running, it is for as long as psql does.
 func psqlDatabase(ctx context.Context, cfg *config.Config, role string) (database string, env []string, done func(), err error) {
@@ -130,9 +184,6 @@ func psqlDatabase(ctx context.Context, cfg *config.Config, role string) (databas
 		database, env, err := withoutPassword(text)
 		if err != nil {
 			return "", nil, done, invalid{err}
-		}
-		if role != "" {
-			env = append(env, "PGOPTIONS="+strings.TrimSpace(os.Getenv("PGOPTIONS")+" -c role="+role))
 		}
 		return database, env, done, nil
 	}

@@ -37,6 +37,7 @@ func (s *server) openSealer() error {
 		URL: s.sealerURL, Log: s.log.With("component", "seal"), Writer: s.audit.Writer, Record: s.audit.Record,
 		Signer: signer, Publishers: places, Interval: s.config.Audit.Checkpoints.Interval,
 	}
+	c.ReadSigner = func() (*audit.Signer, error) { return configuredSigner(s.config) }
 	if s.config.Audit.SigningKey.IsZero() {
 		path := filepath.Join(s.config.DataDirectory, keyFile)
 		c.NewSigner = func() (*audit.Signer, error) { return makeKey(path, "") }

@@ -40,6 +40,7 @@ type server struct {
 	denials       *audit.Denials
 	databaseURL   string // the writer's
 	sealerURL     string // the sealer's
+	logins        error  // what the logins may do and should not; nil: nothing
 	store         *identity.Store
 	authenticator *bitbucket.Authenticator
 	policy        *policyHolder
@@ -193,6 +194,7 @@ func (s *server) openAudit(ctx context.Context) error {
 			s.log.Error("audit log did not close as it should", "error", err)
 		}
 	})
+	s.checkLogins(ctx)
 	if s.denials, err = audit.OpenDenials(ctx, c.URL, proxy.ForcedCauses()); err != nil {
 		return err
 	}
@@ -302,6 +304,7 @@ func (s *server) watch() {
 	s.admin.AddWarning("identity_store", s.storeWarning)
 	s.admin.AddWarning("identity", s.authenticator.Warning)
 	s.admin.AddWarning("repository_policies", s.policy.rejections.Warning)
+	s.admin.AddWarning("database_login", func() error { return s.logins })
 	s.lockGauges()
 	s.admin.AddDetail("schema", s.schemaDetail)
 	s.schemaGauges()

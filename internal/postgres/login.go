@@ -83,6 +83,38 @@ func CheckLogin(ctx context.Context, url, role string) (*Login, error) {
 	return l, nil
 }
 
+// CheckRole returns an error where the login of a database URL may not act as a role.
+func CheckRole(ctx context.Context, url, role string) error {
+	config, err := ParseConfig(url, "sallyport check")
+	if err != nil {
+		return err
+	}
+	conn, err := Connect(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer closeSoon(ctx, conn)
+	if _, err := conn.Exec(ctx, "SET ROLE "+pgx.Identifier{role}.Sanitize()); err != nil {
+		return fmt.Errorf("the login %q may not act as %s: GRANT %[2]s TO %[1]q, or name a login of it in audit.database_url_file: %w", config.User, role, redacted{err})
+	}
+	return nil
+}
+
+// PrivilegedLogin is [Privileged] for the login of a database URL.
+func PrivilegedLogin(ctx context.Context, url string) (string, error) {
+	config, err := ParseConfig(url, "sallyport check")
+	if err != nil {
+		return "", err
+	}
+	conn, err := Connect(ctx, config)
+	if err != nil {
+		return "", err
+	}
+	defer closeSoon(ctx, conn)
+	warning, err := Privileged(ctx, conn)
+	return warning, Explain("read the login's roles", &config.Config, err)
+}
+
 // Privileged is a warning where the session's login can change the log: a superuser, or
 // a member of the owner. It is empty for others.
 func Privileged(ctx context.Context, db Querier) (string, error) {

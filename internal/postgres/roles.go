@@ -47,9 +47,15 @@ func ensureRoles(ctx context.Context, conn *pgx.Conn) error {
 		return Explain("look for roles", &conn.Config().Config, err)
 	}
 	if complete {
-		ready, err := ownerReady(ctx, conn)
-		if ready || err != nil {
+		member, able, err := ownerReady(ctx, conn)
+		switch {
+		case member && able || err != nil:
 			return err
+		case !member && !mayCreate:
+			return fmt.Errorf("the roles exist, and the login %q is not a member of %s: name the login that migrates in audit.migration_url_file, or let an administrator run GRANT %[2]s TO %[1]q",
+				conn.Config().User, Owner)
+		case !able && !mayCreate:
+			return fmt.Errorf("%s may not create a schema in the database %q: let an administrator run GRANT CREATE ON DATABASE %[2]q TO %[1]s", Owner, conn.Config().Database)
 		}
 	} else if !mayCreate {
 		return fmt.Errorf("the roles %s, %s, %s and %s do not all exist, and %q may not create roles%s",
@@ -58,11 +64,11 @@ func ensureRoles(ctx context.Context, conn *pgx.Conn) error {
 	if err := retryConcurrent(ctx, conn, migrations.Roles); err != nil {
 		return fmt.Errorf("create roles: %w%s", err, printRoles)
 	}
-	ready, err := ownerReady(ctx, conn)
+	member, able, err := ownerReady(ctx, conn)
 	if err != nil {
 		return err
 	}
-	if !ready {
+	if !member || !able {
 		return fmt.Errorf("create roles: %s may still not create a schema in the database %q%s", Owner, conn.Config().Database, printRoles)
 	}
 	return nil
@@ -70,15 +76,14 @@ func ensureRoles(ctx context.Context, conn *pgx.Conn) error {
 
 // ownerReady reports whether this login may act as the owner, and the owner may
 // do, or has done, its first step.
-func ownerReady(ctx context.Context, conn *pgx.Conn) (bool, error) {
-	var member, able bool
+func ownerReady(ctx context.Context, conn *pgx.Conn) (member, able bool, err error) {
 	if err := conn.QueryRow(ctx, `
 		SELECT pg_has_role(current_user, 'sallyport_owner', 'MEMBER'),
 		       has_database_privilege('sallyport_owner', current_database(), 'CREATE')
 		       OR (SELECT count(*) = 3 FROM pg_namespace WHERE nspname IN ('sallyport', 'audit', 'identity'))`).Scan(&member, &able); err != nil {
-		return false, Explain("look at roles", &conn.Config().Config, err)
+		return false, false, Explain("look at roles", &conn.Config().Config, err)
 	}
-	return member && able, nil
+	return member, able, nil
 }
 
 // retryConcurrent runs SQL on objects that the whole cluster shares: two
