@@ -56,6 +56,12 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetOut(out)
 	root.SetErr(errOut)
 	err := root.ExecuteContext(ctx)
+	return exitOf(err, errOut)
+}
+
+// exitOf is the exit code for an error, which it prints. Only the errors of three
+// types are those of a command that has printed a report.
+func exitOf(err error, errOut io.Writer) int {
 	if err == nil {
 		return exitOK
 	}

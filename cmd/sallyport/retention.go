@@ -191,13 +191,18 @@ func newHoldSet() *cobra.Command {
 }
 
 func newHoldLift() *cobra.Command {
-	c := &cobra.Command{Use: "lift NUMBER", Short: "Lift a hold", Args: cobra.ExactArgs(1)}
+	c := &cobra.Command{Use: "lift NUMBER", Short: "Lift a hold", Args: func(c *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return invalid{fmt.Errorf("one number of a hold is needed; sallyport audit hold list has them\nsee: %s --help", c.CommandPath())}
+		}
+		return nil
+	}}
 	from := addOwnerFlags(c)
 	reason := c.Flags().String("reason", "", "why, for who reads the log")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		number, err := strconv.ParseInt(args[0], 10, 64)
 		if err != nil {
-			return invalid{fmt.Errorf("%q is no number of a hold; sallyport audit hold list has them", args[0])}
+			return invalid{fmt.Errorf("%q is not the number of a hold; sallyport audit hold list has them", args[0])}
 		}
 		if *reason == "" {
 			return invalid{errors.New("--reason TEXT is needed")}

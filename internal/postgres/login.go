@@ -95,7 +95,7 @@ func CheckRole(ctx context.Context, url, role string) error {
 	}
 	defer closeSoon(ctx, conn)
 	if _, err := conn.Exec(ctx, "SET ROLE "+pgx.Identifier{role}.Sanitize()); err != nil {
-		return fmt.Errorf("the login %q may not act as %s: GRANT %[2]s TO %[1]q, or name a login of it in audit.database_url_file: %w", config.User, role, redacted{err})
+		return fmt.Errorf("the login %q may not act as %s: GRANT %[2]s TO %[1]q, or name a login of it in audit.database_url_file: %[3]w", config.User, role, redacted{err})
 	}
 	return nil
 }
