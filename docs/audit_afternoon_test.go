@@ -273,7 +273,7 @@ func (a *afternoon) sh(script string) (said string, status int) {
 func (a *afternoon) psql(sql string) string {
 	a.t.Helper()
 	a.write("ask.sql", sql)
-	said, status := a.sh(`sallyport audit psql --config sallyport.yaml --as auditor -X -A -F ' | ' -P footer=off -v ON_ERROR_STOP=1 -q -f ask.sql`)
+	said, status := a.sh(`sallyport audit psql --config sallyport.yaml --role auditor -X -A -F ' | ' -P footer=off -v ON_ERROR_STOP=1 -q -f ask.sql`)
 	if status != 0 {
 		a.t.Errorf("psql ended with %d:\n%s", status, said)
 	}

@@ -130,7 +130,7 @@ curl --noproxy '*' $HTTPS_PROXY/denials                                  # what 
 
 And the log:
 
-%s audit psql --config %s --as auditor -c 'select * from audit.decisions'`,
+%s audit psql --config %s --role auditor -c 'select * from audit.decisions'`,
 		token, srv.proxy, world.CAFile, observed, srv.proxy, partnerHost, httpsPort, unlistedHost, httpsPort,
 		surroundings.PrivateHost, httpsPort, srv.cmd.Path, srv.config)
 	select {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/postgres"
 )
 
@@ -36,9 +38,9 @@ administrator runs what --print-roles prints once, before.`,
 			_, err := fmt.Fprintln(c.OutOrStdout(), "audit.embedded is true: `sallyport serve` brings the schema of its own database up when it starts; there is nothing to do")
 			return err
 		}
-		url, err := cfg.Audit.Migration.Read()
+		url, err := migrationURL(cfg)
 		if err != nil {
-			return invalid{err}
+			return err
 		}
 		from, to, err := postgres.Migrate(c.Context(), url, newLogger(cfg.Log, c.ErrOrStderr()))
 		if err != nil {
@@ -52,4 +54,16 @@ administrator runs what --print-roles prints once, before.`,
 		return err
 	}
 	return c
+}
+
+// migrationURL reads the connection string of the login that acts as the owner.
+func migrationURL(cfg *config.Config) (string, error) {
+	if cfg.Audit.Migration.IsZero() {
+		return "", invalid{errors.New("audit.migration_url_file is not set: name a file with the connection string of a login that is a member of sallyport_owner")}
+	}
+	url, err := cfg.Audit.Migration.Read()
+	if err != nil {
+		return "", invalid{fmt.Errorf("audit.migration_url_file: %w", err)}
+	}
+	return url, nil
 }

@@ -134,10 +134,7 @@ func (f ownerFlags) open(ctx context.Context) (url string, done func(), err erro
 		return "", func() {}, err
 	}
 	if !cfg.Audit.Embedded {
-		url, err = cfg.Audit.Migration.Read()
-		if err != nil {
-			err = invalid{err}
-		}
+		url, err = migrationURL(cfg)
 		return url, func() {}, err
 	}
 	url, _, done, err = psqlDatabase(ctx, cfg, pgembed.Superuser)

@@ -35,7 +35,7 @@ func (s Secret) Read() (string, error) {
 	case s.file != "":
 		text, err := readSecretFile(s.file)
 		if err != nil {
-			return "", fmt.Errorf("config: read the secret in %s: %w", s.file, err)
+			return "", fmt.Errorf("config: read the secret in %s: %w%s", s.file, err, fileRemedy(err))
 		}
 		return text, nil
 	case s.env != "":
@@ -45,8 +45,19 @@ func (s Secret) Read() (string, error) {
 		}
 		return text, nil
 	default:
-		return "", errors.New("config: read a secret: none is configured")
+		return "", errors.New("config: read a secret: the configuration names none for this command: see docs/configuration.md")
 	}
+}
+
+// fileRemedy is what to do about a file that cannot be read.
+func fileRemedy(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return ": make it, or correct its name in the configuration"
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf(": let the user that runs this command (uid %d) read it, or run it as the user that may", os.Geteuid())
+	}
+	return ""
 }
 
 // readSecretFile leaves the path out of its errors, so that each caller decides whether to show it.
