@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -390,6 +391,46 @@ func BenchmarkCall(b *testing.B) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// TestSharesAreNeeded: a share with many slow calls does not delay another's. In one
+// queue for all of them the other waits to the end.
+func TestSharesAreNeeded(t *testing.T) {
+	t.Parallel()
+	const slow, quick = 60, 20
+	for _, c := range []struct {
+		victim string
+		before bool // it is answered before half of the slow calls are
+	}{{"victim", true}, {"attacker", false}} {
+		t.Run(c.victim, func(t *testing.T) {
+			t.Parallel()
+			p := pool(t, Config{Workers: 4, QueueTimeout: time.Hour})
+			ask(t, p, "attacker", "spin 15ms")
+			ask(t, p, "victim", "echo x")
+			ctx, cancel := context.WithCancel(t.Context())
+			var attack sync.WaitGroup
+			var answered atomic.Int64
+			for range slow {
+				attack.Go(func() {
+					if _, err := p.Do(ctx, call("attacker", "spin 15ms")); err == nil {
+						answered.Add(1)
+					}
+				})
+			}
+			for p.Status().Waiting < slow/2 {
+				runtime.Gosched()
+			}
+			began := answered.Load()
+			for range quick {
+				ask(t, p, c.victim, "echo x")
+			}
+			if before := answered.Load()-began < slow/2; before != c.before {
+				t.Errorf("%d slow calls were answered while %d quick ones were", answered.Load()-began, quick)
+			}
+			cancel()
+			attack.Wait()
 		})
 	}
 }

@@ -21,7 +21,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 func bombPool(t testing.TB) *worker.Pool {
 	t.Helper()
 	p := worker.New(worker.Config{
-		Workers: 4, Limits: worker.Limits{Memory: 96 << 20, Stack: 16 << 20}, Quarantine: time.Hour, QueueTimeout: time.Minute,
+		Workers: 4, Limits: worker.Limits{Memory: 96 << 20, Stack: 16 << 20}, Grace: 80 * time.Millisecond, Quarantine: time.Hour, QueueTimeout: time.Minute,
 	})
 	t.Cleanup(p.Close)
 	return p
@@ -78,7 +78,7 @@ func TestEvaluationBombs(t *testing.T) {
 		files += fmt.Sprintf("-- repositories/acme/bomb-%d/a.rego --\npackage sallyport.repository[\"acme/bomb-%d\"]\n\n%s", i, i, b.rego)
 	}
 	p := bombPool(t)
-	set, err := Load(t.Context(), snapshot(t, files), Options{Names: true, Workers: p})
+	set, err := Load(t.Context(), snapshot(t, files), Options{Names: true, Workers: p, Deadline: 20 * time.Millisecond})
 	if err != nil {
 		t.Fatalf("%.3000v", err)
 	}
@@ -154,7 +154,7 @@ func TestLoadBombs(t *testing.T) {
 				t.Parallel()
 				began := time.Now()
 				l := newLoader(snapshot(t, org("p := 1\n\ndelegate contains {\"rule\": \"all\"} if p == 1")+b.files), Options{Names: true, Workers: p})
-				l.testsTime = 2 * time.Second
+				l.testsTime = time.Second
 				_, err := l.load(t.Context())
 				faults, ok := errors.AsType[Errors](err)
 				if !ok {

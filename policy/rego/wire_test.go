@@ -1,0 +1,106 @@
+package rego
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+func answeredSample() *answered {
+	return &answered{
+		results: results{
+			setAllow: {{rule: "a", message: "m", protocol: policy.ProtocolAny, address: true,
+				limits:  policy.Limits{Lifetime: time.Hour, Idle: time.Minute, Sent: 1, Received: 2, StepSent: 3, StepReceived: 4},
+				expires: time.Date(2026, 12, 1, 0, 0, 0, 5, time.UTC)}, {rule: "b"}},
+			setDeny: {{rule: "c", always: true}},
+		},
+		excepted: [][]byte{[]byte(`{"owner":"kim"}`)}, readClock: true,
+	}
+}
+
+// FuzzAnswered: the server accepts exactly what a worker writes, whatever a worker
+// sends.
+func FuzzAnswered(f *testing.F) {
+	f.Add(answeredSample().append(nil))
+	f.Add((&answered{}).append(nil))
+	f.Add([]byte{1, 16, 1, 'a', 0})
+	f.Add(bytes.Repeat([]byte{0xff}, 40))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a, err := readAnswered(b)
+		if err != nil {
+			if !errors.Is(err, errWire) {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		entries := 0
+		for set, list := range a.results {
+			entries += len(list)
+			for _, e := range list {
+				if e.rule == "" || e.always && set != setDeny || len(e.message) > maxMessageBytes {
+					t.Errorf("%s has %+v", set, e)
+				}
+			}
+		}
+		if entries > maxEntries {
+			t.Errorf("%d entries", entries)
+		}
+		again, err := readAnswered(a.append(nil))
+		if err != nil || !bytes.Equal(a.append(nil), again.append(nil)) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// FuzzWorkerReply: bytes of a worker are a reply or an error, and never a panic.
+func FuzzWorkerReply(f *testing.F) {
+	f.Add([]byte(`{"text":"x","too_long":true,"place":{"File":"a","Line":1,"Column":1,"Message":"m","Hint":""},"list":[]}`))
+	f.Add([]byte(`{"errors":[],"data":{"a":[1,2.5,"x",null]}}`))
+	f.Add([]byte(`{"text":"x"} {"text":"y"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if err := readError(b); err == nil {
+			t.Error("an error is none")
+		}
+		var d readData
+		if readStrictly(b, &d) == nil {
+			_, _ = dataOf(d.Data)
+		}
+		_, _ = dataOf(b)
+		var i inspected
+		_ = readStrictly(b, &i)
+		var c compiled
+		_ = readStrictly(b, &c)
+	})
+}
+
+func TestAnsweredIsKept(t *testing.T) {
+	want := answeredSample()
+	got, err := readAnswered(want.append(nil))
+	if err != nil || got.results[setAllow][0] != want.results[setAllow][0] || got.results[setDeny][0] != want.results[setDeny][0] || !got.readClock || string(got.excepted[0]) != string(want.excepted[0]) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := readAnswered(append(want.append(nil), 0)); err == nil {
+		t.Error("more than an answer is one")
+	}
+}
+
+// TestErrorsOfWorkers are what they were where they happened.
+func TestErrorsOfWorkers(t *testing.T) {
+	place := Error{File: "a.rego", Line: 3, Column: 1, Message: "bad"}
+	for _, err := range []error{errors.Join(errTooLong), place, Errors{place}, errors.New(strings.Repeat("long ", 10_000))} {
+		reply := failure(err)
+		got := readError(reply[1:])
+		if reply[0] != replyError || errors.Is(got, errTooLong) != errors.Is(err, errTooLong) || len(got.Error()) > maxErrorText {
+			t.Errorf("%.100v became %.100v", err, got)
+		}
+		if _, is := errors.AsType[Errors](err); is {
+			if list, ok := errors.AsType[Errors](got); !ok || list[0] != place {
+				t.Errorf("%v", got)
+			}
+		}
+	}
+}
