@@ -189,7 +189,7 @@ func (h *host) evaluate(request []byte) []byte {
 	if p == nil {
 		return []byte{replyNoUnit}
 	}
-	q, err := recordedQuestion(ask.input, e.loader.options.Names)
+	q, err := inputQuestion(ask.input, e.loader.options.Names)
 	if err != nil {
 		return failure(err)
 	}

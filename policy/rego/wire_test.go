@@ -104,3 +104,32 @@ func TestErrorsOfWorkers(t *testing.T) {
 		}
 	}
 }
+
+// FuzzInputQuestion: read in one pass, an input is what it is when it is read with
+// care.
+func FuzzInputQuestion(f *testing.F) {
+	q := newQuestion(asked(f, "deployment=production", "method=GET", "path=/v1/x", "header.accept=*/*"), warmUpPart(f))
+	f.Add(q.json)
+	f.Add(warmUpQuestion().json)
+	f.Add([]byte(`{"time":"2026-11-21T08:40:00.5Z","a":1,"a":2}`))
+	f.Add([]byte(`{"time":"2026-11-21T08:40:00Z","a":"\\u0041","b":[1],"c":null,"d":1e3}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		fast, fastErr := inputQuestion(b, true)
+		careful, err := recordedQuestion(b, true)
+		if (err == nil) != (fastErr == nil) {
+			t.Fatalf("%v and %v", fastErr, err)
+		}
+		if err == nil && (fast.term.Value.Compare(careful.term.Value) != 0 || !fast.time.Equal(careful.time)) {
+			t.Errorf("%v and %v", fast.term, careful.term)
+		}
+	})
+}
+
+func warmUpPart(t testing.TB) *principalPart {
+	t.Helper()
+	part, err := newPrincipalPart(asked(t).Principal, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return part
+}
