@@ -1,0 +1,32 @@
+package rego
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// TestBuiltinsAreListed: a policy gets what is listed and nothing else, every listed
+// name is one that OPA has, and what is not listed says why.
+func TestBuiltinsAreListed(t *testing.T) {
+	var names []string
+	for _, b := range capabilities().Builtins {
+		names = append(names, b.Name)
+	}
+	for _, name := range allowed {
+		if !slices.Contains(names, name) {
+			t.Errorf("%s is listed, and OPA does not have it or it is not repeatable", name)
+		}
+	}
+	if len(names) != len(allowed) {
+		t.Errorf("%d builtins, %d are listed", len(names), len(allowed))
+	}
+	for _, b := range ast.CapabilitiesForThisVersion().Builtins {
+		if listed := slices.Contains(allowed, b.Name); listed == (whyRemoved(b.Name) != "") && !ast.BuiltinMap[b.Name].IsDeprecated() {
+			t.Errorf("%s: listed %v, and refused for %q", b.Name, listed, whyRemoved(b.Name))
+		}
+	}
+	_, err := Load(t.Context(), snapshot(t, org("allow contains {\"rule\": \"x\"} if graphql.is_valid(\"{a}\", \"type Q {a: Int}\")")), Options{Names: true})
+	expect(t, err, inOrg+"3", "graphql.is_valid is not available in a policy: "+notNeeded)
+}
