@@ -42,10 +42,15 @@ func whyRemoved(name string) string {
 			return why
 		}
 	}
-	if b := ast.BuiltinMap[name]; b != nil && !b.IsDeprecated() && !slices.Contains(allowed, name) {
+	if ast.BuiltinMap[name] != nil && !isDeprecated(name) && !slices.Contains(allowed, name) {
 		return notNeeded
 	}
 	return ""
+}
+
+func isDeprecated(name string) bool {
+	b := ast.BuiltinMap[name]
+	return b != nil && b.IsDeprecated()
 }
 
 // allowed lists the builtins that a policy gets, and nothing else is one: a builtin of
@@ -79,7 +84,9 @@ const notNeeded = "rules about destinations do not need it: docs/policy-referenc
 var capabilities = sync.OnceValue(func() *ast.Capabilities {
 	caps := ast.CapabilitiesForThisVersion()
 	caps.Builtins = slices.DeleteFunc(caps.Builtins, func(b *ast.Builtin) bool {
-		return !slices.Contains(allowed, b.Name) || b.Nondeterministic && b.Name != ast.NowNanos.Name
+		// A deprecated one is an error of its own, which names what took its place.
+		listed := slices.Contains(allowed, b.Name) || isDeprecated(b.Name)
+		return !listed || b.Nondeterministic && b.Name != ast.NowNanos.Name
 	})
 	// Rego v1 needs no future keyword, and each one that OPA adds would be
 	// syntax that the checks of this package have not seen.
