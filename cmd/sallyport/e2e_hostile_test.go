@@ -25,8 +25,8 @@ func nestedArrays() string {
 
 // TestHostileRepository: what one repository writes ends a worker process and not
 // the server. The repository alone is refused, and the reason is in the log, the
-// metrics, /readyz and an event; a revision that ends a worker is rejected with its
-// file; and a restart reaches the good revision.
+// metrics, /readyz and an event; rules and tests that end a worker are rejected with
+// their file; and a restart reaches the good revision.
 func TestHostileRepository(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
@@ -63,14 +63,19 @@ func TestHostileRepository(t *testing.T) {
 		return len(w.query(t, `SELECT 1 FROM audit.policy_changes WHERE kind = 'policy_rejected' AND message LIKE '%acme/tools exceeded the stack limit%'`)) > 0
 	})
 
-	for name, text := range map[string]string{
-		"late.rego":      "[\"acme/tools\"]\n\ndeny contains {\"rule\": \"late\"} if x20 == y20\n",
-		"late_test.rego": "_test[\"acme/tools\"]\n\nimport data.sallyport.repository[\"acme/tools\"] as own\n\ntest_bomb if own.x20 == own.y20\n",
+	for _, file := range [][2]string{
+		{"late.rego", "[\"acme/tools\"]\n\ndeny contains {\"rule\": \"late\"} if x20 == y20\n"},
+		{"late_test.rego", "_test[\"acme/tools\"]\n\nimport data.sallyport.repository[\"acme/tools\"] as own\n\ntest_bomb if own.x20 == own.y20\n"},
 	} {
-		write(name, text)
+		name := file[0]
+		if err := os.Remove(filepath.Join(folder, "late.rego")); err != nil && name != "late.rego" {
+			t.Fatal(err)
+		}
+		write(name, file[1])
 		w.signal(syscall.SIGHUP)
-		rejected := w.log.wait(t, "of the rejected revision", func(f fields) bool {
-			return f["msg"] == "policy rejected; keeping last good revision" && strings.Contains(show(f["error"]), "repositories/acme/tools/")
+		rejected := w.log.wait(t, "of the rejected rules", func(f fields) bool {
+			return f["msg"] == "policy of a repository rejected" && f["repository"] == "acme/tools" && strings.Contains(show(f["error"]), "repositories/acme/tools/") &&
+				(name == "late.rego") == (f["kind"] == "does_not_load")
 		})
 		if said := show(rejected["error"]); !strings.Contains(said, "stack limit") {
 			t.Errorf("%s: %s", name, said)
