@@ -76,7 +76,8 @@ func causeOf(stderr string) Cause {
 	case strings.Contains(stderr, "stack overflow"), strings.Contains(stderr, "goroutine stack exceeds"):
 		return OutOfStack
 	case strings.Contains(stderr, "out of memory"), strings.Contains(stderr, "cannot allocate memory"),
-		strings.Contains(stderr, "cannot map pages in arena address space"):
+		strings.Contains(stderr, "cannot map pages in arena address space"),
+		strings.Contains(stderr, "ThreadSanitizer failed to allocate"): // a build with the race detector
 		return OutOfMemory
 	}
 	return Crashed

@@ -39,6 +39,9 @@ func TestWorkersAreNeeded(t *testing.T) {
 		return
 	}
 	t.Parallel()
+	if raceFactor > 1 {
+		t.Skip("a build with the race detector ends in other words")
+	}
 	for name, c := range map[string]struct{ kilobytes, says string }{
 		"arrays that array.concat made":  {"3000000", "stack overflow"},
 		"json.marshal of a shared array": {"600000", "memory"},
