@@ -87,6 +87,7 @@ const (
 const (
 	batchCalls = 16
 	batchBytes = 48 << 10
+	batchLimit = 2 * time.Second // of the limit of a call in a batch
 )
 
 // maxWaiting bounds the calls of all shares that wait.

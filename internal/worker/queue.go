@@ -169,6 +169,10 @@ func takeLeast(list *[]*share, class Class) *share {
 	return s
 }
 
+// single reports whether a call is sent alone: because it may end its worker, or
+// because those behind it in a batch would wait for too long.
+func (t *task) single() bool { return t.alone || t.Limit > batchLimit }
+
 // nextLight takes calls of light shares in turn. Several are one batch where no
 // other slot is idle.
 func (p *Pool) nextLight() (batch []*task) {
@@ -183,20 +187,20 @@ func (p *Pool) nextLight() (batch []*task) {
 			continue
 		}
 		t := s.waiting[Interactive][0]
-		if len(batch) > 0 && (t.alone || bytes+len(t.request) > batchBytes) {
+		if len(batch) > 0 && (t.single() || bytes+len(t.request) > batchBytes) {
 			kept = append(kept, s)
 			continue
 		}
 		p.remove(t)
 		s.listed[Interactive], s.running[Interactive] = false, true
 		batch, bytes = append(batch, t), bytes+len(t.request)+headerBytes
-		if t.alone {
+		if t.single() {
 			break
 		}
 		// More of the same share, where no other waits.
 		for len(p.light) == 0 && len(kept) == 0 && len(s.waiting[Interactive]) > 0 && len(batch) < batchCalls {
 			t := s.waiting[Interactive][0]
-			if t.alone || bytes+len(t.request) > batchBytes {
+			if t.single() || bytes+len(t.request) > batchBytes {
 				break
 			}
 			p.remove(t)
