@@ -32,10 +32,10 @@ type KeyUse struct {
 // anybody can name a public key.
 type chain struct {
 	given   []Key
-	uses    []KeyUse // in their order; the last is the present key
-	next    Key      // named, and waiting for a checkpoint that covers its event
-	at      int64    // the leaf of that event
-	claimed []Key    // named without a signature of the present key
+	uses    []KeyUse         // in their order; the last is the present key
+	next    Key              // named, and waiting for a checkpoint that covers its event
+	at      int64            // the leaf of that event
+	claimed map[string][]Key // named without a signature of the present key, by Key.SignerName
 	early   []earlyCheckpoint
 	bad     bool
 }
@@ -91,8 +91,28 @@ func (c *chain) register(r Registration, index int64) {
 	case r.HandedOver(present.Key):
 		c.next, c.at = r.Key, index
 	default:
-		c.claimed = append(c.claimed, r.Key)
+		c.claim(r.Key)
 	}
+}
+
+// claim keeps a key once, however many events name it.
+func (c *chain) claim(k Key) {
+	name := k.SignerName()
+	if c.claimed == nil {
+		c.claimed = make(map[string][]Key)
+	}
+	if !slices.Contains(c.claimed[name], k) {
+		c.claimed[name] = append(c.claimed[name], k)
+	}
+}
+
+// claimedSigners are the claimed keys that a note names in its signature lines. A
+// login that may record can claim any number of keys.
+func (c *chain) claimedSigners(signed []byte) (keys []Key) {
+	for _, name := range SignerNames(signed) {
+		keys = append(keys, c.claimed[name]...)
+	}
+	return keys
 }
 
 // accept returns what is wrong with the signature of a checkpoint of the log. holds:
@@ -116,9 +136,10 @@ func (c *chain) accept(signed []byte, said Checkpoint, holds bool) (Damage, stri
 		return "", ""
 	}
 	// A lost key signs nothing any more, not even that it is replaced.
-	if _, by, err := OpenCheckpoint(signed, c.claimed...); err == nil {
+	if _, by, err := OpenCheckpoint(signed, c.claimedSigners(signed)...); err == nil {
 		c.follow(by, false).sign(said.Size, holds)
-		c.claimed = slices.DeleteFunc(c.claimed, func(k Key) bool { return k == by })
+		name := by.SignerName()
+		c.claimed[name] = slices.DeleteFunc(c.claimed[name], func(k Key) bool { return k == by })
 		if slices.Contains(c.given, by) {
 			return "", ""
 		}

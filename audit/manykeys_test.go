@@ -49,3 +49,42 @@ func TestManyKeys(t *testing.T) {
 		SignerNames([]byte(text))
 	}
 }
+
+// TestManyClaimedKeys: the keys that a stranger names are kept once each, and a
+// checkpoint is compared with those alone that it names.
+func TestManyClaimedKeys(t *testing.T) {
+	t.Parallel()
+	newSigner := func() *Signer {
+		private, err := GenerateKey("log.example/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := ParseSigner(private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	first, next := newSigner(), newSigner()
+	c := new(chain)
+	c.register(Registration{Key: first.Key()}, 0)
+	_, hash, _ := strings.Cut(string(first.Key()), "+")
+	for n := range 100_000 {
+		c.register(Registration{Key: Key(fmt.Sprintf("log.example/a+%08x+%s", n/2, hash[9:]))}, int64(n+1))
+	}
+	c.register(Registration{Key: next.Key()}, 100_001)
+	said := Checkpoint{Origin: "log.example/a", Size: 100_002, Root: Hash{1}}
+	note, err := next.Sign(said)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(c.claimed); n != 50_001 {
+		t.Errorf("%d keys are kept", n)
+	}
+	if keys := c.claimedSigners(note); len(keys) != 1 || keys[0] != next.Key() {
+		t.Errorf("the checkpoint is compared with %q", keys)
+	}
+	if damage, _ := c.accept(note, said, true); damage != DamageKey || c.present().Key != next.Key() {
+		t.Errorf("%q, and %s signs", damage, c.present().Key)
+	}
+}

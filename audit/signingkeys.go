@@ -11,6 +11,7 @@ import "slices"
 func SigningKeys(given []Key, named []Registration) [][]Key {
 	trusted := slices.Clone(given)
 	var chain, claimed []Key
+	known := make(map[Key]bool) // in claimed
 	for _, r := range named {
 		if r.Previous != "" && slices.ContainsFunc(trusted, r.HandedOver) && !slices.Contains(trusted, r.Key) {
 			trusted = append(trusted, r.Key)
@@ -19,7 +20,8 @@ func SigningKeys(given []Key, named []Registration) [][]Key {
 		case slices.Contains(chain, r.Key):
 		case len(chain) == 0, r.HandedOver(chain[len(chain)-1]):
 			chain = append(chain, r.Key)
-		default:
+		case !known[r.Key]:
+			known[r.Key] = true
 			claimed = append(claimed, r.Key)
 		}
 	}

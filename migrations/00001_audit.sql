@@ -213,6 +213,8 @@ CREATE INDEX events_forced_ends ON audit.events (time) INCLUDE (decision_id, clo
     AND close_reason NOT IN ('finished', 'client_closed', 'target_closed', 'client_error', 'target_error', 'http_request');
 CREATE INDEX events_exceptions ON audit.events (time) WHERE exceptions IS NOT NULL;
 CREATE INDEX events_kind ON audit.events (kind, time) WHERE kind NOT IN ('decision', 'tunnel_closed', 'request_closed');
+-- The sealer reads the events that name a key in pages: the login that records can add any number of them.
+CREATE INDEX events_signing_keys ON audit.events (writer, writer_sequence) WHERE kind = 'signing_key';
 
 CREATE TABLE audit.policies (
     digest     text COLLATE "C" CONSTRAINT policies_pkey PRIMARY KEY,

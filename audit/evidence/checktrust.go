@@ -12,15 +12,22 @@ import (
 // and the key that named it is not trusted for that.
 func forwards(keys []audit.Key, named []audit.Registration) []audit.Key {
 	keys = slices.Clone(keys)
-	for range named {
-		before := len(keys)
-		for _, r := range named {
-			if r.Previous != "" && slices.Contains(keys, r.Previous) && !slices.Contains(keys, r.Key) && r.HandedOver(r.Previous) {
+	from := make(map[audit.Key][]audit.Registration)
+	for _, r := range named {
+		if r.Previous != "" {
+			from[r.Previous] = append(from[r.Previous], r)
+		}
+	}
+	known := make(map[audit.Key]bool)
+	for _, k := range keys {
+		known[k] = true
+	}
+	for i := 0; i < len(keys); i++ {
+		for _, r := range from[keys[i]] {
+			if !known[r.Key] && r.HandedOver(keys[i]) {
+				known[r.Key] = true
 				keys = append(keys, r.Key)
 			}
-		}
-		if len(keys) == before {
-			break
 		}
 	}
 	return keys

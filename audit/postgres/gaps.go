@@ -157,21 +157,18 @@ func (g *Gaps) signs(ctx context.Context, signer *audit.Signer) error {
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	s := &Sealer{config: SealerConfig{Signer: signer}}
-	named, err := s.registrations(ctx, tx)
-	if err != nil {
-		return g.owner.explain("read the log's key", err)
-	}
-	last, err := s.readLatest(ctx, tx, named)
-	if err != nil {
-		return g.owner.explain("read the log's key", err)
-	}
-	for _, r := range named {
-		if !r.sealed && r.HandedOver(signer.Key()) {
-			return fmt.Errorf("declare gap: the key hands over to %s: wait until that is sealed, and use the next key", r.Key)
+	s.readRegistrations = s.readPage
+	var last latest
+	for complete := false; !complete; {
+		if last, complete, err = s.latestAndKeys(ctx, tx); err != nil {
+			return g.owner.explain("read the log's key", err)
 		}
 	}
-	if last.signedBy != "" && mayFollow(signer.Key(), last.signedBy, named) {
+	if s.keys.next != "" {
+		return fmt.Errorf("declare gap: the key hands over to %s: wait until that is sealed, and use the next key", s.keys.next)
+	}
+	if last.signedBy != "" && s.keys.mayFollow(last.signedBy) {
 		return nil
 	}
-	return fmt.Errorf("declare gap: %w: it is %s, and this key is %s", ErrNoKey, presentKey(last.signedBy, named), signer.Key())
+	return fmt.Errorf("declare gap: %w: it is %s, and this key is %s", ErrNoKey, s.keys.present(last.signedBy), signer.Key())
 }

@@ -1,10 +1,10 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -61,18 +61,14 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	if err := tx.QueryRow(ctx, sealLock).Scan(&mine); err != nil {
 		return false, s.mayNotSeal(err)
 	}
-	named, err := s.registrations(ctx, tx)
-	if err != nil {
-		return false, err
-	}
-	last, err := s.readLatest(ctx, tx, named)
-	if err != nil {
-		return false, err
+	last, complete, err := s.latestAndKeys(ctx, tx)
+	if err != nil || !complete {
+		return true, err
 	}
 	s.mu.Lock()
 	s.status.Invalid = last.findings
 	s.mu.Unlock()
-	if again, err := s.foreignKey(last, named); again || err != nil {
+	if again, err := s.foreignKey(last); again || err != nil {
 		return again, err
 	}
 	if err := s.compare(ctx, tx, last); err != nil { // also without the lock of sealing
@@ -85,12 +81,8 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	if err := s.findLost(ctx, tx); err != nil {
 		return false, err
 	}
-	first, err := s.authority(ctx, last, named)
-	if err != nil {
-		return false, err
-	}
-	if first {
-		return true, nil // its event is the next to be sealed
+	if again, err := s.authority(ctx, last); again || err != nil {
+		return again, err // the event of a new key is the next to be sealed
 	}
 	tree, err := s.restore(ctx, tx, last)
 	if err != nil {
@@ -156,26 +148,26 @@ func (s *Sealer) watch(ctx context.Context, tx pgx.Tx, last latest) error {
 }
 
 // authority checks that our key is the one that signs next. It is true where
-// there was none and ours has just been registered.
-func (s *Sealer) authority(ctx context.Context, last latest, named []registration) (registered bool, err error) {
-	if len(named) == 0 && last.Size == 0 && last.refused == nil {
+// there was none and ours has just been registered, or where an operator has put
+// another key in the place of ours.
+func (s *Sealer) authority(ctx context.Context, last latest) (again bool, err error) {
+	if s.keys.first == "" && last.Size == 0 && last.refused == nil {
 		return s.registerFirst(ctx)
 	}
 	if s.config.Signer == nil {
-		return false, fmt.Errorf("%w: it is that of the log %s; copy its key file here and name it in audit.signing_key_file", ErrNoKey, cmpOrigin(last, named))
+		return false, fmt.Errorf("%w: it is that of the log %s; copy its key file here and name it in audit.signing_key_file", ErrNoKey, cmp.Or(last.Origin, s.keys.first.Origin()))
 	}
 	if last.Size == 0 && last.refused != nil {
 		return false, last.refused
 	}
 	own := s.config.Signer.Key()
-	if mayFollow(own, last.signedBy, named) {
+	if s.keys.mayFollow(last.signedBy) {
 		return false, nil
 	}
-	if s.rereadSigner(own) && mayFollow(s.config.Signer.Key(), last.signedBy, named) {
-		s.log.Info("the next signing key is in use", "key", string(s.config.Signer.Key()))
-		return false, nil
+	if s.rereadSigner(own) {
+		return true, nil
 	}
-	present := presentKey(last.signedBy, named)
+	present := s.keys.present(last.signedBy)
 	if last.signedBy == own && present != own {
 		return false, fmt.Errorf("%w: the key was rotated to %s: put that key in place of this instance's, which is read again", errKeyRotated, present)
 	}
@@ -185,8 +177,8 @@ func (s *Sealer) authority(ctx context.Context, last latest, named []registratio
 // foreignKey returns an error where this instance's key signed nothing of what the log
 // has: it is another log's, or one that nobody handed over to. It is true where an
 // operator has put another key in its place since.
-func (s *Sealer) foreignKey(last latest, named []registration) (again bool, err error) {
-	if s.config.Signer == nil || last.Size > 0 || len(named) == 0 || !errors.Is(last.refused, ErrNoKey) {
+func (s *Sealer) foreignKey(last latest) (again bool, err error) {
+	if s.config.Signer == nil || last.Size > 0 || s.keys.first == "" || !errors.Is(last.refused, ErrNoKey) {
 		return false, nil
 	}
 	own := s.config.Signer.Key()
@@ -194,7 +186,7 @@ func (s *Sealer) foreignKey(last latest, named []registration) (again bool, err 
 		return true, nil
 	}
 	return false, fmt.Errorf("%w: the log's key is %s, and this instance has %s: put the log's key into the file of audit.signing_key_file, or into data_directory; it is read again",
-		ErrNoKey, presentKey("", named), own)
+		ErrNoKey, s.keys.present(""), own)
 }
 
 // errKeyRotated is the [ErrNoKey] of an instance whose operator has rotated the key and
@@ -214,51 +206,9 @@ func (s *Sealer) rereadSigner(present audit.Key) bool {
 	if signer == nil || signer.Key() == present {
 		return false
 	}
+	s.log.Info("another signing key is in use", "key", string(signer.Key()))
 	s.config.Signer = signer
 	return true
-}
-
-// registration is an event that names a key, and whether it is sealed.
-type registration struct {
-	audit.Registration
-	sealed bool
-}
-
-// mayFollow reports whether a key signs the checkpoint that follows one that is
-// signed by another; empty: there is none yet.
-func mayFollow(own, signedBy audit.Key, named []registration) bool {
-	if signedBy == "" {
-		return len(named) > 0 && named[0].Key == own
-	}
-	handedOver := func(from, to audit.Key) bool {
-		return slices.ContainsFunc(named, func(r registration) bool {
-			return r.sealed && r.HandedOver(from) && (to == "" || r.Key == to)
-		})
-	}
-	if signedBy == own {
-		return !handedOver(own, "")
-	}
-	if handedOver(signedBy, own) {
-		return true
-	}
-	// The key that was is lost: its holder would have sealed this event.
-	return slices.ContainsFunc(named, func(r registration) bool { return !r.sealed && r.Key == own && r.Previous == "" })
-}
-
-func presentKey(signedBy audit.Key, named []registration) audit.Key {
-	for _, r := range named {
-		if signedBy == "" || r.sealed && r.HandedOver(signedBy) {
-			return r.Key
-		}
-	}
-	return signedBy
-}
-
-func cmpOrigin(last latest, named []registration) string {
-	if last.Origin != "" || len(named) == 0 {
-		return last.Origin
-	}
-	return named[0].Key.Origin()
 }
 
 // registerFirst records the first key of a log, and makes one first if this

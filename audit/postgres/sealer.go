@@ -97,9 +97,9 @@ type Sealer struct {
 	// replication is what the server says of our commits' way to a standby.
 	replication postgres.Replication
 	writers     writers
-	turns       int       // steps of this pass
-	keys        knownKeys // of this connection
-	halvings    int       // of the batch, since steps timed out
+	turns       int     // steps of this pass
+	keys        keyring // of this connection
+	halvings    int     // of the batch, since steps timed out
 	other       other
 	heartbeat   lastSeen
 	gapValid    map[int64]bool       // by the number of a sealed declaration: it may be stepped over
@@ -114,6 +114,8 @@ type Sealer struct {
 	compareNewest func(context.Context, pgx.Tx, latest) error
 	// gatherNext is gather; a test replaces it to show that its shares are needed.
 	gatherNext func(context.Context, pgx.Tx) (batch, error)
+	// readRegistrations is readPage; a test replaces it to show that it is needed.
+	readRegistrations func(context.Context, pgx.Tx) (end bool, err error)
 	// shares is the function of that name; a test replaces it likewise.
 	shares func(ready []pending, batch, turn int) []pending
 	// writersPerStep bounds the writers beside the live ones that a step surveys, and
@@ -154,7 +156,7 @@ func OpenSealer(config SealerConfig) (*Sealer, error) {
 	postgres.Set(&connect.Config, map[string]string{"idle_in_transaction_session_timeout": "5000"})
 	s := &Sealer{config: config, connect: connect, log: config.Log, now: time.Now, writers: newWriters(), absent: make(map[string]time.Time), lost: make(map[string]int64), writersPerStep: defaultWritersPerStep}
 	s.replication.Watch(&connect.Config)
-	s.gatherNext, s.compareNewest, s.shares = s.gather, s.comparePublished, shares
+	s.gatherNext, s.compareNewest, s.shares, s.readRegistrations = s.gather, s.comparePublished, shares, s.readPage
 	for _, p := range config.Publishers {
 		s.places = append(s.places, newPlace(p, s.log))
 	}
@@ -229,7 +231,7 @@ func (s *Sealer) session(ctx context.Context) (*pgx.Conn, error) {
 	}
 	_ = s.replication.Err() // of the session before
 	// After a failover this is another server.
-	s.conn, s.writers, s.keys, s.compared = conn, newWriters(), knownKeys{}, time.Time{}
+	s.conn, s.writers, s.keys, s.compared = conn, newWriters(), keyring{}, time.Time{}
 	return conn, nil
 }
 

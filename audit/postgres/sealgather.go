@@ -181,6 +181,9 @@ func (s *Sealer) gatherReady(ctx context.Context, tx pgx.Tx, v survey, b *batch)
 	ready := s.shares(v.ready, s.batchLimit(), s.writers.turn)
 	s.writers.turn = (s.writers.turn + len(ready)) % len(v.ready)
 	b.more = len(ready) < len(v.ready)
+	if s.keys.leaves == 0 { // the first key that the log names has to be ours
+		slices.SortStableFunc(ready, func(a, b pending) int { return -isOwn(a.writer, b.writer, s.config.Writer()) })
+	}
 
 	names, sealed, share := make([]string, len(ready)), make([]int64, len(ready)), make([]int64, len(ready))
 	runs := make([]run, len(ready))
@@ -222,6 +225,19 @@ func (s *Sealer) gatherReady(ctx context.Context, tx pgx.Tx, v survey, b *batch)
 	rows.Close()
 	b.more = b.more && len(b.leaves) > 0
 	return rows.Err()
+}
+
+// isOwn orders two writers: 1 where the first is our own, -1 where the second is.
+func isOwn(a, b, own string) int {
+	switch {
+	case a == b:
+		return 0
+	case a == own:
+		return 1
+	case b == own:
+		return -1
+	}
+	return 0
 }
 
 // run is how far a writer's events have been taken.
@@ -267,6 +283,6 @@ func (s *Sealer) handsOver(record []byte) bool {
 	if s.config.Signer == nil {
 		return false
 	}
-	r, ok := audit.RegistrationOf(record)
-	return ok && r.HandedOver(s.config.Signer.Key())
+	r, ok := audit.ReadRegistration(record)
+	return ok && r.HandedOver(s.config.Signer.Key()) && r.Possessed()
 }

@@ -3,9 +3,9 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -21,18 +21,16 @@ type latest struct {
 	frontier []byte
 	leaves   int64    // leaves in the database: those above Size were never signed
 	findings []string // newer checkpoints that do not hold
+	unknown  []string // the signers of newer checkpoints that no known key signed, some of them
 	refused  error    // why the newest checkpoint does not hold; nil: it holds, or there is none
 }
 
 // readLatest returns the newest checkpoint that is intact and signed by a key of
 // ours or of the hand-over that ours is part of. A login that may seal, and has no
 // key, can add checkpoints above it: they are findings and end nothing.
-func (s *Sealer) readLatest(ctx context.Context, tx pgx.Tx, named []registration) (latest, error) {
-	var l latest
-	if err := tx.QueryRow(ctx, `SELECT coalesce(max(index), -1) + 1 FROM audit.leaves`).Scan(&l.leaves); err != nil {
-		return latest{}, fmt.Errorf("count the leaves: %w", err)
-	}
-	keys := s.knownKeys(named)
+func (s *Sealer) readLatest(ctx context.Context, tx pgx.Tx, leaves int64) (latest, error) {
+	l := latest{leaves: leaves}
+	keys := s.keys.keys()
 	skipped, found, before, limit := 0, false, int64(math.MaxInt64), 1
 	for more := true; more && !found; limit = 100 {
 		// The rest of an answer is read whether it is wanted or not: mostly one row is.
@@ -57,6 +55,9 @@ func (s *Sealer) readLatest(ctx context.Context, tx pgx.Tx, named []registration
 			if l.refused == nil {
 				l.refused = err
 			}
+			if errors.Is(err, ErrNoKey) && len(l.unknown) < maxWanted {
+				l.unknown = append(l.unknown, audit.SignerNames(l.note)...)
+			}
 			if skipped++; skipped <= 10 {
 				l.findings = append(l.findings, fmt.Sprintf("checkpoint %d of size %d is not used: %v", before, size, err))
 			}
@@ -65,7 +66,7 @@ func (s *Sealer) readLatest(ctx context.Context, tx pgx.Tx, named []registration
 		if err != nil {
 			return latest{}, fmt.Errorf("read the latest checkpoint: %w", err)
 		}
-		more = read == limit
+		more = read == limit && !s.keys.lacks(l.unknown)
 	}
 	if skipped > 10 {
 		l.findings = append(l.findings, fmt.Sprintf("%d more checkpoints are not used", skipped-10))
@@ -89,44 +90,6 @@ func (l *latest) check(size int64, root []byte, keys []audit.Key) error {
 		return fmt.Errorf("%w: the frontier of the checkpoint of size %d does not have its root", ErrDamaged, size)
 	}
 	return nil
-}
-
-// knownKeys are the keys whose checkpoints count for this instance: its own,
-// those that sealed events hand over to it or from it, directly or not, and where
-// its own replaces a lost one, every key that is named. A login that may write
-// names keys, but no event of its hands over from a key that it does not have.
-func (s *Sealer) knownKeys(named []registration) []audit.Key {
-	var keys []audit.Key
-	if s.config.Signer == nil { // it only watches
-		for _, r := range named {
-			keys = append(keys, r.Key)
-		}
-		return keys
-	}
-	own := s.config.Signer.Key()
-	if slices.ContainsFunc(named, func(r registration) bool { return !r.sealed && r.Key == own && r.Previous == "" }) {
-		keys = append(keys, own)
-		for _, r := range named {
-			keys = append(keys, r.Key, r.Previous)
-		}
-		return slices.DeleteFunc(keys, func(k audit.Key) bool { return k == "" })
-	}
-	before, after := []audit.Key{own}, []audit.Key{own}
-	for i := 0; i < len(before); i++ {
-		for _, r := range named {
-			if r.sealed && r.Key == before[i] && r.Previous != "" && r.HandedOver(r.Previous) && !slices.Contains(before, r.Previous) {
-				before = append(before, r.Previous)
-			}
-		}
-	}
-	for i := 0; i < len(after); i++ {
-		for _, r := range named {
-			if r.sealed && r.HandedOver(after[i]) && !slices.Contains(after, r.Key) {
-				after = append(after, r.Key)
-			}
-		}
-	}
-	return append(before, after[1:]...)
 }
 
 // restore returns the tree of all leaves, which the next checkpoint extends: that

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -105,10 +104,9 @@ func (r *Retention) namedKeys(ctx context.Context) (map[string][]audit.Key, erro
 		return nil, err
 	}
 	keys := make(map[string][]audit.Key)
+	// A text that is not a key must not share the name of a key that is one.
 	add := func(k audit.Key) {
-		origin, rest, _ := strings.Cut(string(k), "+")
-		hash, _, ok := strings.Cut(rest, "+")
-		if name := origin + "+" + strings.ToLower(hash) + "+"; ok && !slices.Contains(keys[name], k) {
+		if name := k.SignerName(); k.Check() == nil && !slices.Contains(keys[name], k) {
 			keys[name] = append(keys[name], k)
 		}
 	}
