@@ -31,7 +31,7 @@ type Silence struct {
 // String is one line for people.
 func (s Silence) String() string {
 	return fmt.Sprintf("no instance sealed between %s and %s (%s), after the checkpoint of size %d",
-		s.From.UTC().Format(time.RFC3339), s.To.UTC().Format(time.RFC3339), s.To.Sub(s.From).Round(time.Second), s.Size)
+		s.From.UTC().Format(time.RFC3339), s.To.UTC().Format(time.RFC3339), FormatDuration(s.To.Sub(s.From)), s.Size)
 }
 
 // Cadence is the result of comparing the signed times of a log's checkpoints.

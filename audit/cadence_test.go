@@ -38,7 +38,7 @@ func TestCadence(t *testing.T) {
 		}
 	}
 	c := signed(0, 0, time.Hour, 5*time.Hour)
-	if text := c.Silences[0].String(); !strings.Contains(text, "between 2026-11-30T09:00:00Z and 2026-11-30T13:00:00Z (4h0m0s), after the checkpoint of size 2") {
+	if text := c.Silences[0].String(); !strings.Contains(text, "between 2026-11-30T09:00:00Z and 2026-11-30T13:00:00Z (4 h), after the checkpoint of size 2") {
 		t.Error(text)
 	}
 	if silent := c.SilentSince(begin.Add(8 * time.Hour)); silent != 3*time.Hour {

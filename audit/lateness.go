@@ -56,9 +56,9 @@ func (l LateEvents) String() string {
 	if l.Size > 0 {
 		sealed = fmt.Sprintf("first sealed by the checkpoint of size %d, signed %s", l.Size, l.Sealed.UTC().Format(time.RFC3339))
 	}
-	by := "late by " + l.Lateness().String()
+	by := "late by " + FormatDuration(l.Lateness())
 	if l.Lateness() < 0 {
-		by = "ahead by " + (-l.Lateness()).String()
+		by = "ahead by " + FormatDuration(-l.Lateness())
 	}
 	text := fmt.Sprintf("%s of writer %s, dated %s, %s: %s", numbers, Text(l.Writer, capName), dated, sealed, by)
 	if l.Journal >= 0 {

@@ -56,39 +56,39 @@ func TestLateness(t *testing.T) {
 			}
 		}},
 		{name: "six weeks", log: func(l *sealedLog) { *l = *backdated(t) }, count: 1, lines: []string{
-			"event 4 of writer a, dated 2026-10-10T12:00:00Z, first sealed by the checkpoint of size 5, signed 2026-11-21T12:00:05Z: late by 1008h0m5s"}},
+			"event 4 of writer a, dated 2026-10-10T12:00:00Z, first sealed by the checkpoint of size 5, signed 2026-11-21T12:00:05Z: late by 42 d"}},
 		{name: "a writer whose clock is 26 hours behind", log: func(l *sealedLog) {
 			for range 3 {
 				l.add("b", timed(noon.Add(-26*time.Hour)))
 			}
 			l.sealAt(t, noon)
 		}, count: 3, lines: []string{
-			"3 events from 1 to 3 of writer b, dated 2026-11-20T10:00:00Z, first sealed by the checkpoint of size 5, signed 2026-11-21T12:00:00Z: late by 26h0m0s"}},
+			"3 events from 1 to 3 of writer b, dated 2026-11-20T10:00:00Z, first sealed by the checkpoint of size 5, signed 2026-11-21T12:00:00Z: late by 1 d 2 h"}},
 		{name: "one that is not sealed yet", log: func(l *sealedLog) {
 			l.sealAt(t, noon)
 			l.unsealed = append(l.unsealed, l.entry("b", timed(noon.Add(-26*time.Hour))), l.entry("b", timed(noon)))
 		}, count: 1, lines: []string{
-			"event 1 of writer b, dated 2026-11-20T10:00:00Z, not sealed by the checkpoint signed 2026-11-21T12:00:00Z: late by 26h0m0s"}},
+			"event 1 of writer b, dated 2026-11-20T10:00:00Z, not sealed by the checkpoint signed 2026-11-21T12:00:00Z: late by 1 d 2 h"}},
 		{name: "an outage without a journal", log: func(l *sealedLog) {
 			outage(l)
 			l.sealAt(t, noon.Add(5*time.Hour))
 		}, count: 60, lines: []string{
-			"60 events from 3 to 62 of writer a, dated 2026-11-21T12:00:00Z to 2026-11-21T12:59:00Z, first sealed by the checkpoint of size 62, signed 2026-11-21T17:00:00Z: late by 5h0m0s"}},
+			"60 events from 3 to 62 of writer a, dated 2026-11-21T12:00:00Z to 2026-11-21T12:59:00Z, first sealed by the checkpoint of size 62, signed 2026-11-21T17:00:00Z: late by 5 h"}},
 		{name: "an outage whose journal is on record", log: func(l *sealedLog) {
 			outage(l)
 			l.sealAt(t, noon.Add(5*time.Hour))
 			l.add("b", journal(noon, noon.Add(time.Hour)))
 			l.sealAt(t, noon.Add(5*time.Hour))
-		}, count: 60, explained: 60, lines: []string{"late by 5h0m0s; leaf 62 says that a journal was replayed"}},
+		}, count: 60, explained: 60, lines: []string{"late by 5 h; leaf 62 says that a journal was replayed"}},
 		{name: "a journal of another time explains nothing", log: func(l *sealedLog) {
 			outage(l)
 			l.add("b", journal(noon.Add(time.Minute), noon.Add(time.Hour)))
 			l.sealAt(t, noon.Add(5*time.Hour))
-		}, count: 60, lines: []string{"late by 5h0m0s"}},
+		}, count: 60, lines: []string{"late by 5 h"}},
 		{name: "dated after the checkpoint", log: func(l *sealedLog) {
 			l.add("a", timed(noon.Add(7*24*time.Hour)))
 			l.sealAt(t, noon)
-		}, ahead: 1, lines: []string{"dated 2026-11-28T12:00:00Z, first sealed by the checkpoint of size 3, signed 2026-11-21T12:00:00Z: ahead by 168h0m0s"}},
+		}, ahead: 1, lines: []string{"dated 2026-11-28T12:00:00Z, first sealed by the checkpoint of size 3, signed 2026-11-21T12:00:00Z: ahead by 7 d"}},
 		{name: "clocks that differ a little", log: func(l *sealedLog) {
 			l.add("a", timed(noon.Add(4*time.Minute)))
 			l.sealAt(t, noon)

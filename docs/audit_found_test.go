@@ -25,7 +25,7 @@ var afternoonVaries = []struct {
 	{regexp.MustCompile(`[A-Za-z0-9+/]{43}=`), "<hash>"},
 	{regexp.MustCompile(`writer [0-9a-f]{12}-[0-9A-Za-z_-]{22}`), "writer <id>"},
 	{regexp.MustCompile(`in [0-9.]+m?s, \d+ a second`), "in <time>"},
-	{regexp.MustCompile(`\b(late|ahead|latest) by [0-9a-z.]+`), "$1 by <time>"}, // the page's log is older each day
+	{regexp.MustCompile(`\b(late|ahead|latest) by \d+ (?:d|h|min|s)\b(?: \d+ (?:h|min|s)\b)?`), "$1 by <time>"}, // the page's log is older each day
 	{regexp.MustCompile(`\d+ of \d+ bytes`), "<number> of <size> bytes"},
 	// How large the log is depends on what a start and a page's commands record.
 	{regexp.MustCompile(`\bsizes? \d+( to \d+)?`), "size <size>"}, {regexp.MustCompile(`\b\d+ events( from \d+ to \d+)?`), "<count> events"},

@@ -162,7 +162,7 @@ func (c *lateChapter) finish(f *Facts) []Table {
 		if r.Journal >= 0 {
 			journal = "leaf " + whole(r.Journal)
 		}
-		t.Rows = append(t.Rows, []string{r.Oldest, r.Newest, r.Sealed, lengthOf(r.lateness()), yes(r.Arrived), whole(r.Count), whole(r.Decisions), journal, r.Writer,
+		t.Rows = append(t.Rows, []string{r.Oldest, r.Newest, r.Sealed, audit.FormatDuration(r.lateness()), yes(r.Arrived), whole(r.Count), whole(r.Decisions), journal, r.Writer,
 			whole(r.FirstNumber), whole(r.LastNumber), whole(r.FirstLeaf), whole(r.LastLeaf), whole(r.Size)})
 	}
 	return []Table{t}

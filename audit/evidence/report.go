@@ -30,7 +30,7 @@ var functions = template.FuncMap{
 	// cell is a text that hides and moves nothing: a record's has been made so, and
 	// what comes from elsewhere has not.
 	"cell":    func(s string) string { return audit.Text(s, math.MaxInt) },
-	"seconds": func(n int64) string { return lengthOf(time.Duration(n) * time.Second) },
+	"seconds": func(n int64) string { return audit.FormatDuration(time.Duration(n) * time.Second) },
 	// n is a number with its noun: of one the first form, of others the second.
 	"n": func(number any, one, many string) string {
 		if text := fmt.Sprint(number); text != "1" {
@@ -132,27 +132,4 @@ func writeAccess(w io.Writer, d Database, tables []Table) error {
 		Database Database
 		Tables   []Table
 	}{d, tables})
-}
-
-// lengthOf is a length of time for people, in its two largest units.
-func lengthOf(d time.Duration) string {
-	units := []struct {
-		name string
-		size time.Duration
-	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"min", time.Minute}, {"s", time.Second}}
-	d = d.Round(time.Second)
-	for i, u := range units {
-		n := d / u.size
-		if n == 0 {
-			continue
-		}
-		text := fmt.Sprintf("%d %s", n, u.name)
-		if i+1 < len(units) {
-			if rest := d % u.size / units[i+1].size; rest > 0 {
-				text += fmt.Sprintf(" %d %s", rest, units[i+1].name)
-			}
-		}
-		return text
-	}
-	return "0 s"
 }

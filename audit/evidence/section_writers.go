@@ -62,7 +62,7 @@ func (c *writersChapter) finish(f *Facts) []Table {
 	none := Table{Name: "without_writer", Title: "Times without any writer", Columns: []string{"from", "to", "duration"},
 		Note: "No process wrote to the log then: the proxy did not run, or could not reach its database before its start."}
 	for _, gap := range between(spans, f.Period) {
-		none.Rows = append(none.Rows, []string{gap.from.Format(time.RFC3339), gap.to.Format(time.RFC3339), lengthOf(gap.to.Sub(gap.from))})
+		none.Rows = append(none.Rows, []string{gap.from.Format(time.RFC3339), gap.to.Format(time.RFC3339), audit.FormatDuration(gap.to.Sub(gap.from))})
 	}
 	journals := Table{Name: "journals", Title: "Outages of the database: journals that were written to the log afterwards",
 		Columns: []string{"time", "by", "writer", "from", "to", "events", "allows", "damage", "kept_as"},

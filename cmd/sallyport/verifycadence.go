@@ -27,7 +27,7 @@ func checkMaxSilence(d time.Duration) error {
 // that of the log.
 func (b *reportText) cadence(c audit.Cadence, now time.Time) {
 	if c.Count > 0 {
-		b.line("silent", "%d times no checkpoint was signed for more than %s:", c.Count, c.Bound)
+		b.line("silent", "%d times no checkpoint was signed for more than %s:", c.Count, audit.FormatDuration(c.Bound))
 		for i, s := range c.Silences {
 			if i == shownFindings {
 				b.line("", "and more")
@@ -37,9 +37,9 @@ func (b *reportText) cadence(c audit.Cadence, now time.Time) {
 		}
 	}
 	if silent := c.SilentSince(now); silent > 0 && !now.IsZero() {
-		b.line("silent", "no instance has sealed for %s, by this machine's clock: the latest checkpoint was signed %s", silent.Round(time.Second), when(c.Latest))
+		b.line("silent", "no instance has sealed for %s, by this machine's clock: the latest checkpoint was signed %s", audit.FormatDuration(silent), when(c.Latest))
 	}
 	if c.Backward > 0 {
-		b.line("clock", "%d checkpoints were signed before the one before them, by up to %s: a signer's clock went back", c.Backward, c.MostBackward.Round(time.Second))
+		b.line("clock", "%d checkpoints were signed before the one before them, by up to %s: a signer's clock went back", c.Backward, audit.FormatDuration(c.MostBackward))
 	}
 }

@@ -38,11 +38,11 @@ func tellLateness(b *strings.Builder, l audit.Lateness) {
 		}
 	}
 	if l.Count > 0 {
-		line("late", "%d events were sealed more than %s after their own time, the latest by %s; replayed journals explain %d:", l.Count, l.Bound, l.Most.Round(time.Second), l.Explained)
+		line("late", "%d events were sealed more than %s after their own time, the latest by %s; replayed journals explain %d:", l.Count, audit.FormatDuration(l.Bound), audit.FormatDuration(l.Most), l.Explained)
 		list(l.Events)
 	}
 	if l.Ahead > 0 {
-		line("ahead", "%d events are dated more than %s after the checkpoint that covers them, by up to %s:", l.Ahead, audit.MaxClockSkew, l.MostAhead.Round(time.Second))
+		line("ahead", "%d events are dated more than %s after the checkpoint that covers them, by up to %s:", l.Ahead, audit.FormatDuration(audit.MaxClockSkew), audit.FormatDuration(l.MostAhead))
 		list(l.AheadOf)
 	}
 }
