@@ -58,7 +58,7 @@ func TestPolicyToolsMistyped(t *testing.T) {
 		{"--export " + cut + ": the export has no end: it was cut off", []string{"replay", good, "--export", cut}},
 		{"--export " + torn + ": ", []string{"replay", good, "--export", torn}},
 		{"leave out -c and --database-url-file", []string{"replay", good, "--export", whole, "-c", "x"}},
-		{"name the file with -c FILE", []string{"coverage", "-c", filepath.Join(elsewhere, "none.yaml")}},
+		{"correct the name after -c FILE", []string{"coverage", "-c", filepath.Join(elsewhere, "none.yaml")}},
 		{"is no decision's id: it is a UUID", []string{"explain", "17"}},
 		{"the log has no decision", []string{"explain", "01a1fdf4-c192-7cf7-900b-ffffffffffff", "--export", whole}},
 		{"--to is missing", []string{"who-can", good, "--export", whole}},

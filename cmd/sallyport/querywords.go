@@ -14,7 +14,7 @@ var reasonWords = func() []string {
 	var list []string
 	for _, r := range []policy.Reason{
 		policy.PolicyAllowed, policy.PolicyDenied, policy.NoRuleMatched, policy.PolicyError,
-		policy.TargetInvalid, policy.RequestInvalid, policy.HeadTooLarge, policy.HeadTimeout, policy.AddressProhibited, policy.NameUnresolved,
+		policy.TargetInvalid, policy.RequestInvalid, policy.TLSRequired, policy.HeadTooLarge, policy.HeadTimeout, policy.BodyTimeout, policy.AddressProhibited, policy.NameUnresolved,
 		policy.AuditUnavailable, policy.TargetUnreachable, policy.TargetTimeout, policy.UpstreamUnavailable, policy.UpstreamTimeout, policy.ResponseInvalid,
 		policy.Overloaded, policy.ByteLimit, policy.StepLimit, policy.RepositoryLimit, policy.InstanceLimit, policy.ShuttingDown, policy.EmergencyStop, policy.InternalError,
 		policy.CredentialMissing, policy.CredentialAmbiguous, policy.CredentialMalformed, policy.CredentialTooLarge, policy.CredentialAlgorithm,
