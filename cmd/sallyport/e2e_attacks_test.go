@@ -35,7 +35,7 @@ func TestReadersAfterAttacks(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = conn.Close(context.Background()) })
 		// The logins have hostile settings, which are not the attack here.
-		if _, err := conn.Exec(t.Context(), `SET standard_conforming_strings = on; SET exit_on_error = off; SET lock_timeout = 0;
+		if _, err := conn.Exec(t.Context(), `SET client_encoding = 'UTF8'; SET standard_conforming_strings = on; SET exit_on_error = off; SET lock_timeout = 0;
 			SET idle_session_timeout = 0; SET default_transaction_isolation = 'read committed'; SET default_transaction_deferrable = off`); err != nil {
 			t.Fatal(err)
 		}
