@@ -191,3 +191,19 @@ func recordOf(line []byte) (record []byte, end bool, err error) {
 	record, err = base64.StdEncoding.DecodeString(*l.Base64)
 	return record, false, err
 }
+
+// ReadClosed reads of the record of an end which decision it ends, and why. ok is
+// false for a record of another kind, or one that cannot be read.
+func ReadClosed(record []byte) (decisionID, closeReason string, ok bool) {
+	if kind := kindOf(record); kind != KindTunnelClosed && kind != KindRequestClosed {
+		return "", "", false
+	}
+	var j struct {
+		DecisionID  string `json:"decision_id"`
+		CloseReason string `json:"close_reason"`
+	}
+	if err := json.Unmarshal(record, &j); err != nil {
+		return "", "", false
+	}
+	return j.DecisionID, j.CloseReason, true
+}

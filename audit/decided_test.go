@@ -144,3 +144,19 @@ func FuzzEachRecord(f *testing.F) {
 		})
 	})
 }
+
+// TestReadClosed reads which decision an end belongs to, and nothing of other kinds.
+func TestReadClosed(t *testing.T) {
+	end := &Event{Time: time.Unix(1, 0), Kind: KindTunnelClosed, DecisionID: "01a1fdf4-c192-7cf7-900b-000000000001", CloseReason: "hello_encrypted"}
+	end.Normalise()
+	if id, reason, ok := ReadClosed(end.AppendRecord(nil)); !ok || id != end.DecisionID || reason != "hello_encrypted" {
+		t.Errorf("%q, %q, %v", id, reason, ok)
+	}
+	decision := &Event{Time: time.Unix(1, 0), Kind: KindDecision, Verdict: "deny", DecisionID: end.DecisionID, CloseReason: "hello_encrypted"}
+	decision.Normalise()
+	for _, record := range [][]byte{decision.AppendRecord(nil), nil, []byte("{"), []byte(`{"kind":"tunnel_closed"`)} {
+		if _, _, ok := ReadClosed(record); ok {
+			t.Errorf("%q is read as an end", record)
+		}
+	}
+}

@@ -70,6 +70,29 @@ func (h *History) Decisions(ctx context.Context, since, until time.Time, f func(
 	return h.explain(rows.Err())
 }
 
+// Closes gives the decisions whose tunnel or request this log has closed with one
+// of these reasons from since on and before until, in no order. An error of f ends
+// the reading.
+func (h *History) Closes(ctx context.Context, since, until time.Time, reasons []string, f func(decisionID, closeReason string) error) error {
+	rows, err := h.conn.Query(ctx, `SELECT decision_id::text, close_reason FROM audit.events
+		WHERE kind IN ('tunnel_closed', 'request_closed') AND time >= $1 AND time < $2 AND close_reason = ANY($3)
+		  AND close_reason NOT IN ('finished', 'client_closed', 'target_closed', 'client_error', 'target_error', 'http_request')`, since, until, reasons)
+	if err != nil {
+		return h.explain(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, reason string
+		if err := rows.Scan(&id, &reason); err != nil {
+			return h.explain(err)
+		}
+		if err := f(id, reason); err != nil {
+			return err
+		}
+	}
+	return h.explain(rows.Err())
+}
+
 // Decision gives the record of one decision; nil where the log has none. The id
 // has to be a UUID.
 func (h *History) Decision(ctx context.Context, id string) ([]byte, error) {

@@ -5,6 +5,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
 )
 
 // TestPolicySuggest: what was observed becomes rules that load without a warning
@@ -36,8 +39,16 @@ report contains {"rule": "observed"} if input.principal.repository.full_name != 
 	for i := range 6 {
 		observed = append(observed, [4]string{"acme/website", "", "main", string(rune('a'+i)) + ".bucket.store.example:443"})
 	}
-	for _, o := range observed {
-		s.asks(o[0], o[1], o[2], o[3])
+	for i, o := range observed {
+		id := s.asks(o[0], o[1], o[2], o[3])
+		// Allowed is not the same as passed: the first tunnel was cut at its beginning.
+		reason := map[int]string{0: "hello_encrypted", 1: "finished", 2: "idle_timeout"}[i]
+		if reason == "" {
+			continue
+		}
+		if err := s.log.Record(t.Context(), &audit.Event{Time: s.now.Add(time.Minute), Kind: audit.KindTunnelClosed, DecisionID: id, CloseReason: reason}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s.asks("acme/website", "", "main", "paste.example:443")
 	s.asks("acme/strict", "", "main", "refused.example:443")
@@ -69,7 +80,7 @@ allow contains {"rule": "x"} if input.target.host == "x.example"
 		t.Fatal(err)
 	}
 	wants(t, string(raw), `package sallyport.repository["acme/website"]`, "#   paste.example, by no-paste: once, by 1 pipeline",
-		"\n# fonts.example: 2 times, by 1 pipeline, on ", "; it passed in report mode\n", "\t\t\"fonts.example\",\n", "\"raw.example:8443\",\n",
+		"\n# fonts.example: 2 times, by 1 pipeline, on ", "; it passed in report mode; hello_encrypted closed 1 tunnel before a byte passed: turn ECH off in the client", "; it passed in report mode\n", "\t\t\"fonts.example\",\n", "\"raw.example:8443\",\n",
 		`{"rule": "observed-builds-addresses", "address": true}`, "not input.principal.deployment\n", `"[2001:db8::1]:22"`,
 		`input.principal.deployment.slug == "staging"`, `# 6 names below bucket.store.example: where all of it may be reached, "*.bucket.store.example" says so.`)
 	wants(t, telling(t, 0, "policy", "check", "--strict", out), "accepted", "0 warnings")

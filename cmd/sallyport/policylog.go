@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +17,7 @@ import (
 	"github.com/sallyport/sallyport/internal/selftest"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
+	"github.com/sallyport/sallyport/proxy"
 )
 
 // historyFlags say which past decisions are meant: those of a log, or of an
@@ -120,6 +123,29 @@ func (h *history) decisions(ctx context.Context, f func(d *words.Decided) error)
 		}
 		return f(&d)
 	})
+}
+
+// outcomes gives the decisions of that time, and of those whose tunnel did not begin
+// as its rule demands the close reason.
+func (h *history) outcomes(ctx context.Context, f func(d *words.Decided) error, closed func(decisionID, closeReason string) error) error {
+	reasons := slices.DeleteFunc(proxy.ForcedCauses(), func(reason string) bool { return !strings.HasPrefix(reason, "hello_") })
+	err := h.records(ctx, func(record []byte) error {
+		if id, reason, ok := words.ReadClosed(record); ok {
+			if !slices.Contains(reasons, reason) {
+				return nil
+			}
+			return closed(id, reason)
+		}
+		d, ok, err := h.decided(record)
+		if err != nil || !ok {
+			return err
+		}
+		return f(&d)
+	})
+	if err != nil || h.database == nil {
+		return err
+	}
+	return h.database.Closes(ctx, h.since, h.until, reasons, closed)
 }
 
 // decided reads a record; ok is false where it is none of the decisions meant.

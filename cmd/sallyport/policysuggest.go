@@ -73,7 +73,7 @@ everything in report mode, and lets the repositories' rules count.`,
 		}
 		defer h.close()
 		s.since, s.until = h.since, h.until
-		if err := h.decisions(c.Context(), func(d *words.Decided) error { return s.observe(c.Context(), d) }); err != nil {
+		if err := h.outcomes(c.Context(), func(d *words.Decided) error { return s.observe(c.Context(), d) }, s.noteClose); err != nil {
 			return invalid{err}
 		}
 		return s.finish(c.Context(), c.OutOrStdout())
@@ -97,6 +97,7 @@ type suggester struct {
 	delegating *rego.Replayer
 	found      map[string]*observed
 	seen       map[string]bool // of only
+	made       map[string]*use // by the decision's id, at most maxDecisions
 }
 
 // observed is what a repository did.
@@ -123,20 +124,22 @@ type use struct {
 	count       int64
 	first, last time.Time
 	pipelines   map[string]bool
-	how         map[string]bool // passed in report mode, …
-	deny        string          // the rule that denies it: it is not suggested
-	input       []byte          // one of them
+	how         map[string]bool  // passed in report mode, …
+	closed      map[string]int64 // tunnels that the proxy closed at their beginning, by close reason
+	deny        string           // the rule that denies it: it is not suggested
+	input       []byte           // one of them
 }
 
 // Bounds of what is kept.
 const (
-	maxUses      = 2_000 // of a repository
-	maxPipelines = 1_000 // that are counted for a line
+	maxUses      = 2_000   // of a repository
+	maxPipelines = 1_000   // that are counted for a line
+	maxDecisions = 500_000 // whose close is looked for
 )
 
 // begin loads the policy that is there.
 func (s *suggester) begin(ctx context.Context) error {
-	s.found, s.seen = map[string]*observed{}, map[string]bool{}
+	s.found, s.seen, s.made = map[string]*observed{}, map[string]bool{}, map[string]*use{}
 	if !holdsPolicy(s.out) {
 		s.tree = &policy.Snapshot{}
 		return nil
@@ -227,25 +230,42 @@ func (s *suggester) observe(ctx context.Context, d *words.Decided) error {
 			}
 		}
 	}
-	return o.note(d, how, deny, s.names)
+	u, err := o.note(d, how, deny, s.names)
+	if err == nil && u != nil && d.Verdict == "allow" && len(s.made) < maxDecisions {
+		s.made[d.ID] = u
+	}
+	return err
 }
 
-func (o *observed) note(d *words.Decided, how, deny string, names bool) error {
+// noteClose counts a tunnel that was allowed and closed before it carried a byte.
+func (s *suggester) noteClose(decisionID, closeReason string) error {
+	if u := s.made[decisionID]; u != nil {
+		if u.closed == nil {
+			u.closed = map[string]int64{}
+		}
+		u.closed[closeReason]++
+	}
+	return nil
+}
+
+// note counts one decision. It returns the line that the decision counts for, or
+// nil where there is no room.
+func (o *observed) note(d *words.Decided, how, deny string, names bool) (*use, error) {
 	key := useKey{deployment: cmp.Or(d.Deployment, d.DeploymentUUID), http: d.Action == string(policy.Forward), host: d.Host, port: d.Port}
 	u := o.uses[key]
 	if u == nil {
 		// What is no target has no place in a file of rules: an export may come from
 		// anywhere.
 		if t, err := target.ParseAuthority(net.JoinHostPort(d.Host, strconv.Itoa(d.Port))); err != nil || t.Host != d.Host {
-			return fmt.Errorf("decision %s: its host is no canonical one: `sallyport audit verify` says whether the log is damaged", d.ID)
+			return nil, fmt.Errorf("decision %s: its host is no canonical one: `sallyport audit verify` says whether the log is damaged", d.ID)
 		}
 		if len(o.uses) >= maxUses {
 			o.dropped++
-			return nil
+			return nil, nil
 		}
 		p, err := principalOf(d.Input)
 		if err != nil {
-			return fmt.Errorf("decision %s: %w", d.ID, err)
+			return nil, fmt.Errorf("decision %s: %w", d.ID, err)
 		}
 		u = &use{useKey: key, condition: "not input.principal.deployment", first: d.Time, last: d.Time,
 			pipelines: map[string]bool{}, how: map[string]bool{}, deny: deny, input: slices.Clone(d.Input)}
@@ -274,7 +294,7 @@ func (o *observed) note(d *words.Decided, how, deny string, names bool) error {
 	if len(u.how) < 3 {
 		u.how[how] = true
 	}
-	return nil
+	return u, nil
 }
 
 // finish writes the files, once the policy that they make has been tried.

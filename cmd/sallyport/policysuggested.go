@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sallyport/sallyport/proxy"
 )
 
 // observedOrganisation is the organisation's policy where there was none.
@@ -146,7 +148,25 @@ func (u *use) evidence() string {
 	if last := u.last.Format(time.DateOnly); last != u.first.Format(time.DateOnly) {
 		when = "from " + u.first.Format(time.DateOnly) + " to " + last
 	}
-	return fmt.Sprintf("%s, by %s, %s; it %s", times, pipelines, when, strings.Join(slices.Sorted(maps.Keys(u.how)), ", it "))
+	return fmt.Sprintf("%s, by %s, %s; it %s", times, pipelines, when, strings.Join(slices.Sorted(maps.Keys(u.how)), ", it ")) + u.closes()
+}
+
+// closes says what became of tunnels that were allowed and did not begin as the
+// rule demands: a rule for them alone lets nothing through.
+func (u *use) closes() string {
+	var b strings.Builder
+	for _, reason := range slices.Sorted(maps.Keys(u.closed)) {
+		explained, _ := proxy.Cause(reason).Explain()
+		fmt.Fprintf(&b, "; %s closed %s before a byte passed: %s", reason, times(u.closed[reason], "tunnel"), explained.Next)
+	}
+	return b.String()
+}
+
+func times(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // manyNames is from how many names below one parent on a pattern deserves a thought.
