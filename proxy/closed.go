@@ -2,16 +2,16 @@ package proxy
 
 import "slices"
 
-// Explanation is what the client of a closed tunnel or request reads: it saw a
-// reset or half an answer, and nothing said why.
+// Explanation is what the client of a closed tunnel or request reads. The close
+// itself was a reset or part of a response, without a reason.
 type Explanation struct {
 	What string // what happened
 	Next string // what to do
 }
 
 // Explain returns the explanation of a close reason, and whether this proxy forced
-// the end: the others are the client's or the target's own doing, or were answered
-// with a refusal.
+// the end. The other reasons were caused by the client or the target, or the client
+// saw a refusal.
 func (c Cause) Explain() (Explanation, bool) {
 	e, ok := forcedCloses[c]
 	return e, ok
@@ -41,15 +41,15 @@ var forcedCloses = map[Cause]Explanation{
 	CauseIdle:                   {"no byte passed for too long", "have the client send keep-alive messages, or ask for a rule with a longer idle limit"},
 	CauseHalfClosed:             {"one side ended and the other stayed silent for too long", "close the connection when the transfer is done, or ask for a rule with a longer idle limit"},
 	CauseLifetime:               {"the tunnel or request lasted as long as it may", "split the transfer, or ask for a rule with a longer lifetime limit"},
-	CauseBytesSentLimit:         {"more bytes were sent than the rule allows", "send less, or ask for a rule with a higher bytes_sent limit"},
-	CauseBytesReceivedLimit:     {"more bytes were received than the rule allows", "receive less, or ask for a rule with a higher bytes_received limit"},
-	CauseStepBytesSentLimit:     {"the step sent more bytes in all than the rule allows", "send less, or ask for a rule with a higher step_bytes_sent limit"},
-	CauseStepBytesReceivedLimit: {"the step received more bytes in all than the rule allows", "receive less, or ask for a rule with a higher step_bytes_received limit"},
+	CauseBytesSentLimit:         {"the client sent more bytes than the rule allows; the excess was not forwarded", "send less, or ask for a rule with a higher bytes_sent limit"},
+	CauseBytesReceivedLimit:     {"the target sent more bytes than the rule allows; the excess was not forwarded", "receive less, or ask for a rule with a higher bytes_received limit"},
+	CauseStepBytesSentLimit:     {"the step sent more bytes in total than the rule allows; the excess was not forwarded", "send less, or ask for a rule with a higher step_bytes_sent limit"},
+	CauseStepBytesReceivedLimit: {"targets sent the step more bytes in total than the rule allows; the excess was not forwarded", "receive less, or ask for a rule with a higher step_bytes_received limit"},
 	CauseShutdown:               {"this instance shut down before the transfer ended", "try again: another instance or the next one serves it"},
-	CauseOperator:               {"an operator closed it", "ask whoever runs this proxy, with the decision id"},
+	CauseOperator:               {"an operator closed the tunnel or request", "ask whoever runs this proxy, with the decision id"},
 	CauseEmergencyStop:          {"an operator stopped everything", "ask whoever runs this proxy: an operator has stopped everything and will lift it"},
 	CauseRevoked:                {"an operator ended this step or its repository", "ask whoever runs this proxy why this step was ended"},
 	CauseCredentialEnded:        {"the step's token expired", "run the step again, or split it: a token's life is not extended inside a step"},
-	CausePolicyChanged:          {"the policy changed and no longer allows it", "ask for a rule in the policy repository, naming the target, the repository and the deployment"},
-	CauseInternal:               {"a fault of the proxy", "tell whoever runs this proxy, with the decision id"},
+	CausePolicyChanged:          {"the policy changed and no longer allows this tunnel or request", "ask for a rule in the policy repository, naming the target, the repository and the deployment"},
+	CauseInternal:               {"a bug in the proxy", "report it to whoever runs this proxy, with the decision id"},
 }

@@ -109,10 +109,10 @@ func policyFields(p *Policy) []field {
 
 func workersFields(w *PolicyWorkers) []field {
 	return []field{
-		scalar("processes", &w.Processes, between(count, 0, 256), "How many there are at most. `0`: two for each processor, and at least four. One repository has one at a time.", fallback("0")),
-		scalar("max_memory", &w.MaxMemory, between(size, 64<<20, 64<<30), "The memory of one process, beyond what it has when it starts. A policy that needs more is refused.", fallback("256MiB")),
-		scalar("max_queued", &w.MaxQueued, between(count, 1, 100_000), "How many evaluations of one repository may wait; more are refused with `policy_error`.", fallback("256")),
-		scalar("queue_timeout", &w.QueueTimeout, between(duration, 10*time.Millisecond, 5*time.Minute), "How long an evaluation may wait for a process; then it is refused with `policy_error`.", fallback("10s")),
+		scalar("processes", &w.Processes, between(count, 0, 256), "The maximum number of processes. `0`: two for each processor, and at least four. A repository uses one at a time.", fallback("0")),
+		scalar("max_memory", &w.MaxMemory, between(size, 64<<20, 64<<30), "The memory of one process, beyond what the process has when it starts. A policy that needs more is refused.", fallback("256MiB")),
+		scalar("max_queued", &w.MaxQueued, between(count, 1, 100_000), "The maximum number of waiting evaluations of one repository; more are refused with `policy_error`.", fallback("256")),
+		scalar("queue_timeout", &w.QueueTimeout, between(duration, 10*time.Millisecond, 5*time.Minute), "How long an evaluation may wait for a process before the request is refused with `policy_error`.", fallback("10s")),
 	}
 }
 
@@ -159,7 +159,7 @@ func auditFields(a *Audit) []field {
 		scalar("migration_url_file", &a.Migration, laterSecretFile, "A file with the connection string for `sallyport migrate`, a member of `sallyport_owner`. Required unless `embedded`."),
 		scalar("signing_key_file", &a.SigningKey, secretFile, "The key that signs checkpoints. Absent: `checkpoint-key` in `data_directory`, which the first instance makes and registers in the log. An instance without the log's key records, but does not seal."),
 		scalar("on_outage", &a.OnOutage, choice(OutageDeny, OutageSpool),
-			"What becomes of an allow while the database is away: `deny`, or `spool`: the journal on this machine's disk backs it until the database is back. A disk that is lost meanwhile takes what it allowed out of the log ([audit.md](audit.md#while-the-database-is-away)).", fallback(OutageDeny)),
+			"What becomes of an allow while the database is unavailable: `deny`, or `spool`: the journal on this machine's disk backs it until the database is back. A disk that is lost meanwhile takes what it allowed out of the log ([audit.md](audit.md#while-the-database-is-unavailable)).", fallback(OutageDeny)),
 		section("checkpoints", &a.Checkpoints, checkpointsFields, "How the log is sealed, and where its signed checkpoints are published."),
 		section("completeness", &a.Completeness, completenessFields, "How the deployments that Bitbucket knows of are held against the log, for workspaces with an `api`."),
 	}
@@ -226,12 +226,12 @@ func limitsFields(l *Limits) []field {
 	return []field{
 		scalar("max_header_bytes", &l.MaxHeaderBytes, between(size, 20<<10, 1<<20), "The greatest request head. The credential is in it: less than 20KiB is refused.", fallback("64KiB")),
 		scalar("read_header_timeout", &l.ReadHeaderTimeout, between(duration, 100*time.Millisecond, 5*time.Minute), "How long a client may take to send a request head.", fallback("10s")),
-		scalar("max_connections", &l.MaxConnections, between(count, 10, 10_000_000), "Client connections open at once, tunnels included; over it the answer is 503 `overloaded`. Half of them may be without a request: of those, the one is closed that has waited longest from the address that has most.", fallback("20000")),
-		scalar("max_idle_connections_per_client", &l.MaxIdlePerClient, between(count, 1, 10_000_000), "Connections of one address (of IPv6, one /64) that may be without a request at once; over it the one that has waited longest is closed.", fallback("1000")),
-		scalar("queue_timeout", &l.QueueTimeout, between(duration, 0, time.Minute), "How long a request that is over its rate waits for its turn before it is refused, and how long one waits for a lookup and for a dial. `0s`: nobody waits.", fallback("5s")),
+		scalar("max_connections", &l.MaxConnections, between(count, 10, 10_000_000), "Client connections open at once, tunnels included; over it the answer is 503 `overloaded`. At most half of them may be idle (without a request): over that, the address with the most idle connections loses its oldest.", fallback("20000")),
+		scalar("max_idle_connections_per_client", &l.MaxIdlePerClient, between(count, 1, 10_000_000), "Connections of one address (of IPv6, one /64) that may be idle (without a request) at once; over it the oldest is closed.", fallback("1000")),
+		scalar("queue_timeout", &l.QueueTimeout, between(duration, 0, time.Minute), "How long a request over its rate waits before it is refused. The same limit applies to the wait for a lookup, and to the wait for a dial. `0s`: no wait.", fallback("5s")),
 		section("step", &l.Step, limitFields(defaultLimits{"500", "200", "200", "4MiB", "32", "125"}), "What one step may take; over it the answer is 429 `step_limit`."),
 		section("repository", &l.Repository, limitFields(defaultLimits{"4000", "1000", "1000", "16MiB", "64", "250"}), "What the steps of one repository may take together; over it 429 `repository_limit`."),
-		section("total", &l.Total, limitFields(defaultLimits{"16000", "0", "4000", "64MiB", "256", "1000"}), "What all steps may take together; over it 503 `instance_limit` or `overloaded`. A share above the one that contains it is an error; a share that is not given is at most half of it."),
+		section("total", &l.Total, limitFields(defaultLimits{"16000", "0", "4000", "64MiB", "256", "1000"}), "What all steps may take together; over it 503 `instance_limit` or `overloaded`. A step's share must not exceed its repository's, nor a repository's the total. A default that would is lowered to half of the configured value above it."),
 	}
 }
 
@@ -241,8 +241,8 @@ func limitFields(or defaultLimits) func(*Limit) []field {
 	return func(l *Limit) []field {
 		return []field{
 			scalar("tunnels", &l.Tunnels, count, "Tunnels open at once, with the requests under way; 0 is no limit.", fallback(or.tunnels)),
-			scalar("requests_per_second", &l.RequestsPerSecond, count, "CONNECTs and requests, refused ones too; as many may come at once. What is over it waits for `limits.queue_timeout`. 0 is no limit.", fallback(or.requests)),
-			scalar("max_queued_requests", &l.QueuedRequests, count, "Requests that may wait for their rate, and again those that wait for lookups and for dials. 0: none.", fallback(or.queued)),
+			scalar("requests_per_second", &l.RequestsPerSecond, count, "CONNECTs and requests per second, refused ones included; a burst may be as large. Excess requests wait up to `limits.queue_timeout`. 0 is no limit.", fallback(or.requests)),
+			scalar("max_queued_requests", &l.QueuedRequests, count, "Waiting requests, counted separately for the rate, lookups and dials. 0: none may wait.", fallback(or.queued)),
 			scalar("max_pending_header_bytes", &l.PendingHeaderBytes, between(size, 1<<20, 1<<30), "Request heads (request line and fields) of the requests under way, in bytes.", fallback(or.header)),
 			scalar("max_concurrent_lookups", &l.Lookups, between(count, 1, 1_000_000), "Names that are being looked up at once.", fallback(or.lookups)),
 			scalar("max_concurrent_dials", &l.Dials, between(count, 1, 1_000_000), "Connections to targets that are being opened at once.", fallback(or.dials)),
@@ -252,7 +252,7 @@ func limitFields(or defaultLimits) func(*Limit) []field {
 
 func shutdownFields(s *Shutdown) []field {
 	return []field{
-		scalar("drain_timeout", &s.DrainTimeout, between(duration, 0, 24*time.Hour), "How long open tunnels may go on after the server was told to end.", fallback("30s")),
+		scalar("drain_timeout", &s.DrainTimeout, between(duration, 0, 24*time.Hour), "How long open tunnels may continue after the server received SIGTERM.", fallback("30s")),
 	}
 }
 
