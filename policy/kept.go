@@ -4,7 +4,7 @@ package policy
 // revision is active, because that repository's folder in it was rejected.
 type KeptRepository struct {
 	Repository string
-	Revision   Revision // that the rules are of
-	Files      []File   // of the repository
+	Revision   Revision // of the rules
+	Files      []File   // of the repository's folder
 	Shared     []File   // the documents and the library of that revision; one slice for all repositories that share them
 }

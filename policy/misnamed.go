@@ -11,11 +11,11 @@ import (
 // dataExtensions are those of the documents below data/.
 var dataExtensions = []string{".yaml", ".yml", ".json"}
 
-// otherFormats are formats of lists that people keep, and that are not read.
+// otherFormats are common formats of lists that are not read.
 var otherFormats = []string{".toml", ".csv", ".tsv", ".txt", ".xml", ".ini", ".conf", ".hcl", ".jsonnet", ".cue"}
 
-// Misnamed says why a file that was meant to be part of a policy is not read for its
-// name, and what to do; "" for every other file. A rule or list that is not read is a
+// Misnamed returns why a file of a policy is not read because of its name, and a
+// remedy; "" for every other file. A rule or list that is not read is a
 // control that is not in force, so a loader refuses a tree with such a file.
 func Misnamed(file string) (message, remedy string) {
 	base := path.Base(file)

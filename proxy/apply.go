@@ -23,7 +23,7 @@ func (t *Tracker) wake() {
 }
 
 // activation is one activation of a revision. The same revision is activated again
-// where the rules of a repository have changed that take part in it.
+// when the rules of a rejected repository change.
 type activation struct {
 	digest string
 	number uint64
@@ -114,8 +114,8 @@ func (t *Tracker) apply(open []admitted, d policy.Decision) (closed int) {
 	return closed
 }
 
-// constrain returns a new decision as it is for what is open already: what would not
-// be let out in this way today is not allowed.
+// constrain returns a new decision for an open tunnel or request. The decision is a
+// deny if the new policy would not admit it in this form.
 func (a *Admission) constrain(d policy.Decision) policy.Decision {
 	switch {
 	case d.Verdict != policy.Allow:
@@ -124,7 +124,7 @@ func (a *Admission) constrain(d policy.Decision) policy.Decision {
 		d.Verdict, d.Reason = policy.Deny, policy.AddressProhibited
 		d.Message = "no rule that allows it says address: true any more"
 	case a.action == policy.Connect && a.Decision.Protocol == policy.ProtocolAny && d.Protocol != policy.ProtocolAny:
-		// Nobody has looked at how it began.
+		// Its beginning was not checked for TLS.
 		d.Verdict, d.Reason = policy.Deny, policy.PolicyDenied
 		d.Message = `no rule that allows it says protocol: "any" any more`
 	}

@@ -9,12 +9,12 @@ import (
 // requests instead of TLS, as undici does for http:// targets. When a tunnel that
 // must carry TLS begins with such a request, RunConnect closes the connection to
 // the target, to which no byte was sent, ends the admission with
-// [CauseHTTPRequest] and returns the bytes that were read: the client's
-// connection is then the caller's, without a deadline. Otherwise request is nil
-// and the client's connection is closed or broken.
+// [CauseHTTPRequest] and returns the bytes that were read. The caller then owns the
+// client's connection, which has no deadline. Otherwise request is nil and the
+// client's connection is closed or broken.
 //
-// begun is called, from this goroutine, when the tunnel begins to carry bytes:
-// from then on request is nil. It may be nil.
+// begun is called, on this goroutine, when the tunnel begins to relay bytes; request
+// is nil after that. begun may be nil.
 func (t *Tracker) RunConnect(a *Admission, client Stream, early []byte, upstream Stream, begun func()) (out Outcome, request []byte) {
 	tun := newTunnel(t.config, a, client, early, upstream)
 	tun.mayBeRequest, tun.begun = true, begun

@@ -6,11 +6,10 @@ import (
 	"time"
 )
 
-// fairQueue holds what waits for a repository's rules, of which one is evaluated at a
-// time. The repository whose
-// evaluations have taken the least time so far is next, its next evaluation counted
-// as it is expected to take: a slow repository waits for the fast ones, and never
-// the other way round. Safe for concurrent use.
+// fairQueue holds the evaluations that need a repository's rules. Each repository has
+// one evaluation at a time. The repository with the least evaluation time so far is
+// next, including the expected time of its next evaluation, so that a slow repository
+// does not delay fast ones. Safe for concurrent use.
 type fairQueue struct {
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -25,7 +24,7 @@ type fairQueue struct {
 	shareOf func(*queueItem) string // set by tests
 }
 
-// queueItem is one evaluation, and all that it is about.
+// queueItem is one evaluation, with the tunnels and requests that it applies to.
 type queueItem struct {
 	question question
 	open     []admitted

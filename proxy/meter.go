@@ -15,7 +15,7 @@ import (
 type meter struct {
 	moved     atomic.Int64
 	limit     int64         // of this admission; 0: none
-	step      *atomic.Int64 // of all that the step has open; nil: not counted
+	step      *atomic.Int64 // of all admissions of the step; nil: not counted
 	stepLimit int64         // 0: none
 }
 
@@ -43,7 +43,8 @@ func (m *meter) unreserve(n int) {
 	}
 }
 
-// addUpTo adds to a count what its limit leaves of n; a limit of 0 is none.
+// addUpTo adds n to a count, or less if its limit would be exceeded, and returns what
+// it added. A limit of 0 is no limit.
 func addUpTo(count *atomic.Int64, n int, limit int64) int {
 	if limit <= 0 {
 		count.Add(int64(n))
@@ -58,7 +59,7 @@ func addUpTo(count *atomic.Int64, n int, limit int64) int {
 	}
 }
 
-// room is how many bytes could be reserved now, at most want.
+// room returns how many bytes could be reserved now, at most want.
 func (m *meter) room(want int) int {
 	if m.limit > 0 {
 		want = int(min(int64(want), m.limit-m.moved.Load()))
@@ -72,13 +73,13 @@ func (m *meter) room(want int) int {
 // isBounded reports whether there is a limit.
 func (m *meter) isBounded() bool { return m.limit > 0 || m.stepLimit > 0 }
 
-// isStepNearer reports whether the step's limit leaves less than the admission's.
+// isStepNearer reports whether the step's limit is nearer than the admission's.
 func (m *meter) isStepNearer() bool {
 	return m.stepLimit > 0 && (m.limit == 0 || m.stepLimit-m.step.Load() < m.limit-m.moved.Load())
 }
 
-// useAccount sets the limits of the admission's decision, and counts for the
-// step where spent is not nil.
+// useAccount sets the limits of the admission's decision. If spent is not nil, it also
+// counts for the step.
 func (a *Admission) useAccount(spent *account) {
 	limits := a.Decision.Limits
 	a.account = spent
@@ -101,7 +102,7 @@ func (a *Admission) UnreserveSent(n int) { a.sent.unreserve(n) }
 // ReserveReceived is [Admission.ReserveSent] for bytes that the target has sent.
 func (a *Admission) ReserveReceived(n int) (granted int) { return a.received.reserve(n) }
 
-// IsSentBounded reports whether the decision limits what is sent to the target.
+// IsSentBounded reports whether the decision limits the bytes sent to the target.
 func (a *Admission) IsSentBounded() bool { return a.sent.isBounded() }
 
 // Moved returns the bytes that were sent to the target and received from it so far.
@@ -109,8 +110,8 @@ func (a *Admission) Moved() (sent, received int64) {
 	return a.sent.moved.Load(), a.received.moved.Load()
 }
 
-// OverSent returns the cause and the refusal for a request whose next bytes go
-// over a limit on what is sent.
+// OverSent returns the cause and the refusal for a request whose next bytes would
+// exceed a limit on sent bytes.
 func (a *Admission) OverSent() (Cause, *Refusal) {
 	if a.sent.isStepNearer() {
 		return CauseStepBytesSentLimit, a.Refuse(refuse(policy.StepLimit,
@@ -120,7 +121,7 @@ func (a *Admission) OverSent() (Cause, *Refusal) {
 		fmt.Sprintf("the request goes over the %d bytes that its rule lets it send, head included (bytes_sent)", a.sent.limit)))
 }
 
-// OverReceived is [Admission.OverSent] for an answer.
+// OverReceived is [Admission.OverSent] for a response.
 func (a *Admission) OverReceived() (Cause, *Refusal) {
 	if a.received.isStepNearer() {
 		return CauseStepBytesReceivedLimit, a.Refuse(refuse(policy.StepLimit,

@@ -23,19 +23,19 @@ type OrganizationDecider interface {
 	DecideOrganization(ctx context.Context, request *policy.Request) (d policy.Decision, final bool, err error)
 }
 
-// Reevaluator evaluates a changed policy for every open tunnel, every connection
-// that a request has become, and every request under way. It closes what the policy
-// no longer allows with [CausePolicyChanged].
+// Reevaluator evaluates a changed policy for every open tunnel, every upgraded
+// connection, and every request under way. It closes those that the policy no longer
+// allows, with [CausePolicyChanged].
 //
-// The organization's half is evaluated first, for everything, and closes what it
-// denies. The rest waits in one queue per repository, so that slow rules of a
-// repository delay that repository's tunnels only. What the policy cannot be
-// evaluated for stays open, is recorded, and is evaluated again. Its methods are safe
+// The organization's half is evaluated first, for all of them, and closes those that
+// it denies. The rest waits in one queue per repository, so that slow rules of a
+// repository delay that repository's tunnels only. If the evaluation fails, the
+// tunnel stays open; the failure is recorded, and the evaluation repeated. Its methods are safe
 // for concurrent use.
 type Reevaluator struct {
 	config ReevaluatorConfig
 	queue  *fairQueue
-	retry  *time.Timer // wakes it for what could not be evaluated
+	retry  *time.Timer // of evaluations that failed
 
 	mu       sync.Mutex
 	status   ReevaluationStatus
@@ -56,8 +56,7 @@ type ReevaluatorConfig struct {
 	// of the processors, and at least one, so that new decisions have the rest.
 	Workers int
 	// Repositories is the number of repositories whose rules are evaluated at once, one
-	// question of each. They are evaluated in other processes, which may keep one waiting
-	// for long. 0: 64.
+	// evaluation of each. Each evaluation may wait long for a worker process. 0: 64.
 	Repositories int
 	// Retry is the time until a failed evaluation is repeated. 0: 10 s.
 	Retry time.Duration
@@ -89,10 +88,9 @@ func NewReevaluator(c ReevaluatorConfig) *Reevaluator {
 	return r
 }
 
-// Changed reports the active revision and the number of its activation, as decisions
-// have them. It does not block. What another revision
-// admitted and begins only now is evaluated as well: no tunnel passes between the
-// change and the reevaluation.
+// Changed sets the active revision and the number of its activation, as in decisions.
+// It does not block. Tunnels that an earlier revision admitted and that begin later
+// are evaluated as well.
 func (r *Reevaluator) Changed(revision policy.Revision, number uint64) {
 	t := r.config.Tracker
 	t.mu.Lock()
@@ -135,8 +133,8 @@ func (r *Reevaluator) Run(ctx context.Context) {
 	}
 }
 
-// question is all that a decision depends on but the time. The principal is the
-// admission's own: names that have changed since are not looked up again.
+// question is all that a decision depends on, except the time. The principal is that
+// of the admission: names are not looked up again.
 type question struct {
 	principal *identity.Principal
 	action    policy.Action
@@ -145,7 +143,7 @@ type question struct {
 	client    netip.Addr
 }
 
-// request is the question at a time.
+// request returns the policy request for the question at a time.
 func (q *question) request(now time.Time) *policy.Request {
 	return &policy.Request{Principal: q.principal, Action: q.action, Target: q.target, HTTP: q.http, ClientAddress: q.client, Time: now}
 }
@@ -238,14 +236,15 @@ func (r *Reevaluator) evaluate(ctx context.Context, item *queueItem) {
 	}
 }
 
-// settle applies a decision to all that an item is about, and returns what came of it.
+// settle applies a decision to all tunnels and requests of an item, and returns the
+// outcome.
 func (r *Reevaluator) settle(item *queueItem, d policy.Decision, err error) outcomeOf {
 	o := outcomeOf{evaluated: 1, revision: d.Revision, failure: err}
 	switch {
 	case err != nil:
 		o.undecided = len(item.open)
 	default:
-		// In pieces, so that what begins meanwhile does not wait for all of them.
+		// In chunks, so that new tunnels do not wait for the tracker's lock.
 		for some := range slices.Chunk(item.open, 256) {
 			o.closed += r.config.Tracker.apply(some, d)
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// pass is one reevaluation of everything that is open, and what came of it.
+// pass is one reevaluation of all open tunnels and requests, with its outcome.
 type pass struct {
 	began time.Time
 
@@ -21,7 +21,7 @@ type pass struct {
 	reported int // of the closed ones, in an earlier event
 }
 
-// outcomeOf is what came of evaluations.
+// outcomeOf is the outcome of evaluations.
 type outcomeOf struct {
 	evaluated, closed, wouldDeny, undecided int
 	revision                                policy.Revision
@@ -58,7 +58,7 @@ func (p *pass) absorb(later *pass) {
 	p.reported += later.reported
 }
 
-// fitDecision returns an error where what a decider returned is not a decision.
+// fitDecision returns an error if the result of a decider is not a decision.
 func fitDecision(d policy.Decision, err error, now time.Time) error {
 	switch {
 	case err != nil:
@@ -90,7 +90,7 @@ func (r *Reevaluator) finish(ctx context.Context, p *pass) {
 }
 
 // report reports a pass: always in the log, and in an event where something was
-// closed or could not be evaluated. A later call reports what came since.
+// closed or could not be evaluated. A later call reports the changes since.
 func (r *Reevaluator) report(ctx context.Context, p *pass, pending int) (undecided int) {
 	p.mu.Lock()
 	sum, open, closed := p.sum, p.open, p.sum.closed-p.reported

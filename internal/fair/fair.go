@@ -1,9 +1,9 @@
-// Package fair shares what an instance has once among the steps and
-// repositories that use it: slots, bytes and a rate.
+// Package fair shares the resources of an instance among repositories and their
+// steps: slots, bytes and a rate.
 //
-// Every limit has three levels: one step, the steps of one repository, and all.
-// A [Limiter] queues what is over a limit where a wait is better than a refusal,
-// within bounds. Free slots go to the waiting repositories in turn (round robin),
+// Every limit has three levels: one step, the steps of one repository, and all steps.
+// A [Limiter] can queue acquisitions over a limit, within bounds, instead of refusing
+// them. Free slots go to the waiting repositories in turn (round robin),
 // and inside a repository to its waiting steps in turn, so that a repository with
 // a thousand waiting requests delays another's first by one turn.
 package fair
@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// Subject is who acquires: a verified step of a repository, under its issuer.
-// Callers that know no step leave it empty; those share one share.
+// Subject is the owner of an acquisition: a verified step of a repository, under its
+// issuer. All callers with an empty Subject have one share.
 type Subject struct{ Issuer, Repository, Step string }
 
 // Limit bounds one level. A zero Slots, Bytes or Rate is no limit; a zero Waiting
@@ -25,19 +25,18 @@ type Subject struct{ Issuer, Repository, Step string }
 type Limit struct {
 	Slots   int   // held at once
 	Bytes   int64 // held at once
-	Rate    int   // acquisitions per second; as many may come at once
-	Waiting int   // that wait at once
+	Rate    int   // acquisitions per second, and the size of a burst
+	Waiting int   // acquisitions that may wait at once
 }
 
 // Config is how a [Limiter] shares. The zero Config limits nothing.
 type Config struct {
 	Step, Repository, Total Limit
-	// Wait bounds how long an acquisition waits for its turn; 0: it does not wait.
+	// Wait bounds how long an acquisition may wait; 0: not at all.
 	Wait time.Duration
 	// WaitForSlots lets an acquisition wait for a slot, and not only for its rate.
-	// A repository then holds at most as many slots as are free, so that there is
-	// one for another repository however many hold slots (dynamic thresholds,
-	// Choudhury and Hahne 1998).
+	// A repository then holds at most as many slots as are free, so that slots
+	// remain for other repositories (dynamic thresholds, Choudhury and Hahne 1998).
 	WaitForSlots bool
 }
 
@@ -70,7 +69,7 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Level is whose limit it is.
+// Level is the level of a limit.
 type Level int
 
 // The levels.
@@ -82,7 +81,7 @@ const (
 
 func (l Level) String() string { return [...]string{"step", "repository", "all"}[l] }
 
-// Kind is which of a [Limit]'s numbers is reached.
+// Kind is the kind of a limit: the number of a [Limit] that is reached.
 type Kind int
 
 // The kinds.
@@ -94,21 +93,21 @@ const (
 
 func (k Kind) String() string { return [...]string{"slots", "bytes", "requests per second"}[k] }
 
-// OverError is the limit that an acquisition would go over.
+// OverError is the limit that an acquisition would exceed.
 type OverError struct {
 	Level Level
 	Kind  Kind
 	Limit int64
 }
 
-// Error names the limit. It may be shown to anybody.
+// Error names the limit. The text is safe to show to clients.
 func (e *OverError) Error() string {
 	return fmt.Sprintf("the limit of %d %s of %s is reached", e.Limit, e.Kind, e.Level)
 }
 
-// Limiter counts what is held and queues what is over a limit. It is safe for
-// concurrent use and needs no closing. It remembers subjects only while they hold
-// or wait, and for some seconds afterwards where they have a rate.
+// Limiter counts acquisitions and queues those over a limit. It is safe for
+// concurrent use and needs no Close. It keeps a subject only while the subject holds
+// a lease or waits, and for some seconds longer if there is a rate.
 type Limiter struct {
 	config Config
 
@@ -156,13 +155,12 @@ type waiter struct {
 	queued  *element[*waiter]
 }
 
-// New returns a limiter. An invalid configuration is the caller's mistake: see
-// [Config.Validate].
+// New returns a limiter. The configuration must pass [Config.Validate].
 func New(c Config) *Limiter {
 	return &Limiter{config: c, repositories: make(map[repositoryKey]*repository)}
 }
 
-// Lease is what an acquisition holds. The zero Lease holds nothing. It is not
+// Lease is a granted acquisition. The zero Lease holds nothing. It is not
 // safe for concurrent use.
 type Lease struct {
 	limiter *Limiter
@@ -170,10 +168,9 @@ type Lease struct {
 	bytes   int64
 }
 
-// Acquire takes a slot, and so many bytes, for a subject. It waits where the
-// configuration lets it, until ctx ends. It returns an *[OverError] for the
-// limit that is reached, or ctx's error. A refused acquisition costs nothing: a
-// step over its own limit costs its repository and the others none of theirs.
+// Acquire acquires a slot and the given bytes for a subject. If the configuration
+// allows, it waits until ctx ends. The error is an *[OverError] for the limit that
+// is reached, or that of ctx. A refused acquisition does not count towards any limit.
 func (l *Limiter) Acquire(ctx context.Context, s Subject, bytes int64) (Lease, error) {
 	lease, w, over := l.begin(s, bytes, true)
 	switch {
@@ -185,7 +182,7 @@ func (l *Limiter) Acquire(ctx context.Context, s Subject, bytes int64) (Lease, e
 	return l.wait(ctx, w, over)
 }
 
-// TryAcquire is Acquire without a wait.
+// TryAcquire is [Limiter.Acquire] without a wait.
 func (l *Limiter) TryAcquire(s Subject, bytes int64) (Lease, error) {
 	lease, _, over := l.begin(s, bytes, false)
 	if over != nil {
@@ -194,8 +191,8 @@ func (l *Limiter) TryAcquire(s Subject, bytes int64) (Lease, error) {
 	return lease, nil
 }
 
-// begin grants what there is room for. Otherwise it returns the limit that is
-// reached, and a place in the queue if the acquisition may wait.
+// begin grants an acquisition within all limits. Otherwise it returns the limit that
+// is reached, and a queued waiter if the acquisition may wait.
 func (l *Limiter) begin(s Subject, bytes int64, mayWait bool) (Lease, *waiter, *OverError) {
 	if l.config == (Config{}) {
 		return Lease{}, nil, nil
@@ -204,7 +201,7 @@ func (l *Limiter) begin(s Subject, bytes int64, mayWait bool) (Lease, *waiter, *
 	defer l.mu.Unlock()
 	now := time.Now()
 	st := l.find(s)
-	l.dispatch(now) // those that came before
+	l.dispatch(now) // earlier acquisitions first
 	over := l.over(st, bytes, now)
 	if over == nil && st.waiters.len == 0 {
 		l.grant(st, bytes)
@@ -251,7 +248,7 @@ func (l *Limiter) wait(ctx context.Context, w *waiter, over *OverError) (Lease, 
 	return Lease{}, err
 }
 
-// Release gives everything back. Further calls do nothing.
+// Release releases the slot and the bytes. Further calls do nothing.
 func (l *Lease) Release() {
 	if l.limiter == nil {
 		return
@@ -262,7 +259,7 @@ func (l *Lease) Release() {
 	l.limiter = nil
 }
 
-// ReleaseBytes gives the bytes back and keeps the slot.
+// ReleaseBytes releases the bytes and keeps the slot.
 func (l *Lease) ReleaseBytes() {
 	if l.limiter == nil || l.bytes == 0 {
 		return
@@ -276,21 +273,21 @@ func (l *Lease) ReleaseBytes() {
 	l.limiter.dispatch(time.Now())
 }
 
-// Held is how many slots are held by all.
+// Held returns the number of slots that are held in total.
 func (l *Limiter) Held() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.total.held
 }
 
-// Waiting is how many acquisitions wait.
+// Waiting returns the number of waiting acquisitions.
 func (l *Limiter) Waiting() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.total.waiting
 }
 
-// Subjects is how many steps and repositories are remembered.
+// Subjects returns the number of steps and repositories in memory.
 func (l *Limiter) Subjects() (steps, repositories int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -29,7 +29,7 @@ func (l *Limiter) limits() [3]*Limit {
 	return [3]*Limit{&l.config.Step, &l.config.Repository, &l.config.Total}
 }
 
-// over is the first limit that one more acquisition would go over, nil for none.
+// over returns the first limit that one more acquisition would exceed, nil for none.
 func (l *Limiter) over(st *step, bytes int64, now time.Time) *OverError {
 	limits := l.limits()
 	for i, u := range l.levels(st) {
@@ -46,7 +46,7 @@ func (l *Limiter) overAt(u *usage, limit *Limit, level Level, bytes int64, now t
 	case limit.Slots > 0 && u.held >= limit.Slots:
 		return &OverError{level, Slots, int64(limit.Slots)}
 	case level == Repository && l.config.WaitForSlots && l.config.Total.Slots > 0 && u.held >= l.config.Total.Slots-l.total.held && l.total.held < l.config.Total.Slots:
-		// As many as are free at the most.
+		// At most as many as are free.
 		return &OverError{level, Slots, int64(l.config.Total.Slots - l.total.held)}
 	case limit.Bytes > 0 && u.bytes+bytes > limit.Bytes:
 		return &OverError{level, Bytes, limit.Bytes}
@@ -64,7 +64,7 @@ func (l *Limiter) mayWait(st *step, over *OverError) bool {
 	}
 	limits, levels := l.limits(), l.levels(st)
 	if r := st.repository; r.waiting > 0 && r.waiting >= l.config.Total.Waiting-l.total.waiting {
-		return false // as many as there are places left, as with the slots
+		return false // at most as many as are free, as with the slots
 	}
 	for i, u := range levels {
 		if u.waiting >= limits[i].Waiting {
@@ -77,8 +77,8 @@ func (l *Limiter) mayWait(st *step, over *OverError) bool {
 	return true
 }
 
-// ahead is how many acquisitions have their turn before a new one of a step, at
-// a level. Turns bound what the others' queues count.
+// ahead returns how many acquisitions are served before a new one of a step, at a
+// level. Round robin bounds the part of the others' queues.
 func (l *Limiter) ahead(st *step, level Level) int {
 	r := st.repository
 	ofRepository := min(r.waiting, (st.waiting+1)*(r.queue.len+1)-1)
@@ -139,8 +139,8 @@ func (l *Limiter) dequeue(w *waiter) {
 	}
 }
 
-// dispatch grants what the limits have room for: one acquisition of each waiting
-// repository in turn, of its waiting steps in turn.
+// dispatch grants waiting acquisitions within the limits: round robin among the
+// waiting repositories, and among the waiting steps of each.
 func (l *Limiter) dispatch(now time.Time) {
 	defer l.schedule(now)
 	for granted := true; granted && l.queue.len > 0; {
@@ -180,8 +180,8 @@ func (l *Limiter) turn(r *repository, now time.Time) bool {
 	return false
 }
 
-// schedule sees to it that the queue is served when the next token comes in.
-// Slots need no timer: their release serves the queue.
+// schedule sets a timer for the next token, which serves the queue. Slots need no
+// timer: their release serves the queue.
 func (l *Limiter) schedule(now time.Time) {
 	next := l.nextToken()
 	if next == 0 || l.wake != nil && !now.Add(next).Before(l.wakeAt) {
@@ -224,8 +224,7 @@ func (l *Limiter) nextToken() time.Duration {
 	return next
 }
 
-// refill gives what has come in since the last time; a subject that is new has
-// all that may come at once.
+// refill adds the tokens since the last refill. A new subject has a full bucket.
 func (u *usage) refill(limit *Limit, now time.Time) {
 	rate := float64(limit.Rate)
 	if u.at.IsZero() {
@@ -264,7 +263,7 @@ func (l *Limiter) drop(st *step) {
 	}
 }
 
-// sweep drops all that is quiet, and comes back while something may become so.
+// sweep drops idle subjects, and runs again while others may become idle.
 func (l *Limiter) sweep() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

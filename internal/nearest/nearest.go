@@ -1,14 +1,14 @@
-// Package nearest finds the name that a misspelt one was probably meant to be.
+// Package nearest suggests a known name for a misspelt one.
 package nearest
 
 import "strings"
 
-// maxBytes bounds what is compared: no name of a configuration or a policy is longer.
+// maxBytes bounds the names that are compared: no name of a configuration or a policy
+// is longer.
 const maxBytes = 200
 
-// Of returns the candidate that s was probably meant to be, or "" where none is
-// near: one that differs in half of its bytes at most, in any case. Of several it
-// is the first of the nearest. The time is bounded for each candidate.
+// Of returns the candidate nearest to s, ignoring case, or "" if every candidate
+// differs from s in more than half of its bytes. Of several it returns the first.
 func Of(s string, candidates []string) string {
 	if len(s) > maxBytes {
 		return ""

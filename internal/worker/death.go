@@ -19,11 +19,11 @@ const (
 	Crashed     Cause = "crash"
 )
 
-// Causes lists them.
+// Causes lists all causes.
 var Causes = []Cause{OutOfTime, OutOfMemory, OutOfStack, BadReply, Crashed}
 
-// Death reports that a call ended its worker process. It is the call's own doing:
-// the process executed nothing else.
+// Death reports that a call ended its worker process, which executed no other call
+// at that time.
 type Death struct {
 	Cause Cause
 	Limit string // the limit that was exceeded, such as "256 MiB"; may be empty
@@ -61,9 +61,9 @@ func (q *Quarantined) Unwrap() error { return q.Death }
 
 // The reasons for which a call is not executed.
 var (
-	// ErrQueueFull reports that as many calls of the same share wait as may.
+	// ErrQueueFull reports that the queue of the call's share is full.
 	ErrQueueFull = errors.New("too many calls of the same share wait for a worker")
-	// ErrQueueTimeout reports that a call waited as long as it may.
+	// ErrQueueTimeout reports that a call waited for [Config.QueueTimeout].
 	ErrQueueTimeout = errors.New("no worker had time for the call")
 	// ErrClosed reports that the pool is closed.
 	ErrClosed = errors.New("the pool of workers is closed")

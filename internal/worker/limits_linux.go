@@ -16,8 +16,8 @@ import (
 // pageFile is the descriptor of the shared page in a worker.
 const pageFile = 3
 
-// keepInherited marks every descriptor that this process has inherited, so that no
-// program that it starts gets one by accident.
+// keepInherited sets close-on-exec on every inherited descriptor, so that programs
+// which this process starts do not inherit one.
 func keepInherited() {
 	open, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -90,7 +90,8 @@ func renice(nice int) error {
 	return nil
 }
 
-// dataBytes is what RLIMIT_DATA counts of this process now (proc(5), VmData).
+// dataBytes is the memory of this process that counts towards RLIMIT_DATA (proc(5),
+// VmData).
 func dataBytes() (uint64, error) {
 	file, err := os.Open("/proc/self/status")
 	if err != nil {

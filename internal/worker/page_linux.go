@@ -37,5 +37,5 @@ func mapPage(fd int) (*page, error) {
 	return &page{memory: memory}, nil
 }
 
-// unmap gives the memory back. Nothing reads the page afterwards.
+// unmap releases the memory. The page must not be read afterwards.
 func (p *page) unmap() { _ = unix.Munmap(p.memory) }

@@ -1,14 +1,14 @@
-// Package worker executes calls in worker processes that may die: what strangers
-// wrote can exhaust a worker's memory, stack or time, and nothing else.
+// Package worker executes untrusted code in worker processes with hard limits. Such
+// code can exhaust a worker's memory, stack or time, and nothing else.
 //
-// A program is its own worker. [Main] serves if a pool started the process; a
+// A program is its own worker: [Main] serves calls if a pool started the process. A
 // [Pool] starts such processes, sends them requests over pipes, and kills a process
 // that exceeds its limits. A worker has no environment, no network and no
-// descriptors but its pipes, and dies with the process that started it.
+// descriptors but its pipes, and ends with the process that started it.
 //
-// A death is attributed exactly: a call that may have ended its process together
-// with others is executed again alone, and only what dies alone is to blame. Calls
-// of other shares are never answered with a death.
+// Each death is attributed to one call: if several calls may have ended a process,
+// each is executed again alone, and only a call that ends its worker alone is to
+// blame. Calls of other shares never return a death.
 package worker
 
 import (
@@ -29,30 +29,30 @@ type Class uint8
 const (
 	// Interactive calls have a client that waits.
 	Interactive Class = iota
-	// Background calls wait while all workers that they may use are busy, however long.
+	// Background calls wait for a worker without a limit.
 	Background
 )
 
 // Call is one request for a worker.
 type Call struct {
-	Share   string // whose call it is: shares have equal parts of the workers
+	Share   string // the owner of the call; all shares get equal parts of the workers
 	Blame   string // what is quarantined if the call ends its worker; empty: nothing
 	Class   Class
 	Request []byte
-	// Limit is after how long the worker is expected to answer by itself. The pool
-	// kills it [Config.Grace] later.
+	// Limit is the time in which the worker is expected to reply. The pool kills the
+	// worker [Config.Grace] later.
 	Limit time.Duration
-	// Quiet is how long the worker may use the processor without a [Tick]; 0: the
+	// Quiet is the processor time that the worker may use without a [Tick]; 0: the
 	// pool does not expect ticks.
 	Quiet time.Duration
-	// Repeats marks a call that repeats one which has ended its worker, to find out
-	// more. Its own death is neither counted nor reported to [Config.OnDeath].
+	// Repeats marks a call that repeats one which ended its worker, for diagnosis. Its
+	// own death is neither counted nor reported to [Config.OnDeath].
 	Repeats bool
 	// MaxReply bounds the reply in bytes.
 	MaxReply int
 	// Follow returns what to send to the same worker after a reply, or nil if the
-	// reply is the answer. It may be nil. It runs on the pool's own goroutine and
-	// returns soon.
+	// reply is final. It may be nil. It runs on a goroutine of the pool and must not
+	// block.
 	Follow func(reply []byte) (next []byte)
 }
 
@@ -70,27 +70,27 @@ type Config struct {
 	// further death doubles it, up to [maxQuarantine]. Default: 5 s.
 	Quarantine time.Duration
 	Log        *slog.Logger // nil: none
-	// OnDeath is called for each death that is attributed, on the goroutine that
-	// found it; it returns soon. It may be nil.
+	// OnDeath is called for each attributed death, on a goroutine of the pool. It must
+	// not block. It may be nil.
 	OnDeath func(share string, death *Death)
 }
 
-// Heavy calls use more processor time than heavyAfter. Their share has fewer
-// workers for heavyFor, so that the others never all wait for one that is slow.
+// Heavy calls use more processor time than heavyAfter. For heavyFor afterwards,
+// their share may use only some of the workers, so that light shares are not delayed.
 const (
 	heavyAfter = 10 * time.Millisecond
 	heavyFor   = time.Minute
 )
 
-// Bounds of a batch: what one worker is sent at once fits into a pipe, so that
-// neither side waits for the other.
+// Bounds of a batch. A batch fits into a pipe, so that pool and worker cannot
+// deadlock.
 const (
 	batchCalls = 16
 	batchBytes = 48 << 10
 	batchLimit = 2 * time.Second // of the limit of a call in a batch
 )
 
-// maxWaiting bounds the calls of all shares that wait.
+// maxWaiting bounds the waiting calls of all shares.
 const maxWaiting = 16 << 10
 
 // Pool is a set of worker processes. They start when they are first needed. Its
@@ -104,7 +104,7 @@ type Pool struct {
 	slots      []*slot
 	idle       []*slot // the latest used last
 	shares     map[string]*share
-	light      []*share // that have a call waiting and none executing, in turn
+	light      []*share // shares with a waiting call and none executing, in turn
 	heavy      []*share
 	background []*share
 	waiting    int
@@ -139,13 +139,13 @@ func New(c Config) *Pool {
 // Config returns the configuration with its defaults.
 func (p *Pool) Config() Config { return p.config }
 
-// task is a call on its way.
+// task is a queued or executing call.
 type task struct {
 	*Call
 	id      uint64
 	request []byte // what is sent next
 	share   *share
-	done    chan result // has room for one
+	done    chan result // with a buffer of one
 
 	// Under the pool's lock.
 	queued   bool
@@ -166,9 +166,9 @@ func (t *task) finish(reply []byte, err error) { t.done <- result{reply, err} }
 
 // Do executes a call and returns the reply. The error is a [*Death] if the call
 // ended its worker, [*Quarantined] if it was not executed for earlier deaths,
-// [ErrQueueFull], [ErrQueueTimeout], [ErrClosed], that of ctx, or says why no
-// worker could be started. A call whose ctx ends while it is executed returns at
-// once; the worker is killed where it would take longer than two seconds.
+// [ErrQueueFull], [ErrQueueTimeout], [ErrClosed], that of ctx, or the reason why no
+// worker could be started. Do returns at once if ctx ends while the call is executed;
+// the worker is killed if the call's Limit is above two seconds.
 func (p *Pool) Do(ctx context.Context, call *Call) (reply []byte, err error) {
 	t := &task{Call: call, request: call.Request, done: make(chan result, 1)}
 	if call.MaxReply <= 0 {
@@ -194,7 +194,7 @@ func (p *Pool) Do(ctx context.Context, call *Call) (reply []byte, err error) {
 				p.mu.Unlock()
 				return nil, ErrQueueTimeout
 			}
-			timeout = nil // it is executed, and bounded by its limit
+			timeout = nil // the call is executed, and bounded by its limit
 		case <-ctx.Done():
 			p.withdraw(t, true)
 			return nil, ctx.Err()
@@ -252,8 +252,8 @@ func (p *Pool) wakeOne() {
 	}
 }
 
-// withdraw takes a task out of its queue, and reports whether it was there. If it
-// is executed and cancel is set, its worker is killed where it may take long.
+// withdraw removes a task from its queue, and reports whether it was queued. If the
+// task is executed, cancel is set and its Limit is long, its worker is killed.
 func (p *Pool) withdraw(t *task, cancel bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

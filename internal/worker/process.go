@@ -29,12 +29,12 @@ type process struct {
 
 	served  int // calls that it has answered
 	closed  bool
-	timeout atomic.Bool // the pool killed it for its time
+	timeout atomic.Bool // the pool killed the process because of its time limit
 	waited  chan struct{}
 }
 
-// spawner starts processes on one thread that never ends: a worker dies with the
-// thread that started it (PR_SET_PDEATHSIG of prctl(2)), and so with this process.
+// spawner starts processes on one thread that never ends. The kernel kills a worker
+// when the thread that started it ends (PR_SET_PDEATHSIG, prctl(2)).
 var spawner = sync.OnceValue(func() chan func() {
 	work := make(chan func())
 	go func() {

@@ -2,11 +2,11 @@ package worker
 
 import "syscall"
 
-// executable is this very program, whatever has become of its file since it started.
+// executable is this program, even if its file was replaced since the start.
 func executable() string { return "/proc/self/exe" }
 
-// attributes make a worker die with this process, and keep a signal that a terminal
-// sends to this process's group from it.
+// attributes end a worker with this process, and keep signals that a terminal sends
+// to this process's group from reaching the worker.
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }

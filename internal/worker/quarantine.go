@@ -50,7 +50,7 @@ func (p *Pool) isolate(blame, share string, d *Death) {
 		p.quarantine[blame] = q
 	}
 	for range min(int(now.Sub(q.until)/maxQuarantine), q.deaths) {
-		q.deaths-- // it has been well since
+		q.deaths-- // none for a while
 	}
 	q.deaths++
 	q.death = d

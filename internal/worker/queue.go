@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// share is whoever has an equal part of the workers. All fields are under the
-// pool's lock.
+// share is one owner of calls. All shares get equal parts of the workers. All fields
+// are under the pool's lock.
 type share struct {
 	name    string
 	waiting [2][]*task // by class

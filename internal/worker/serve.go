@@ -17,18 +17,18 @@ const programName = "sallyport-policy-worker"
 type Handler interface {
 	// Handle returns the reply to a request. The request is only valid during the call.
 	Handle(request []byte) (reply []byte)
-	// Retire reports whether the process is to be replaced by a fresh one, for the
-	// memory that it holds. The pool notices nothing but the end of the process.
+	// Retire reports whether the process should be replaced because of the memory that
+	// it holds. The process then ends, and the pool starts another.
 	Retire() bool
 }
 
-// handled is set once this program has shown that it can be a worker.
+// handled is set once this program has called [Main].
 var handled atomic.Bool
 
-// Main serves as a worker and does not return if a pool started this process as
-// one. Otherwise it returns at once. A program calls it first of all, before it
-// reads flags, files or its environment: a pool of a program that does not is an
-// error. makeHandler is called in workers only.
+// Main serves calls and does not return if a pool started this process as a worker.
+// Otherwise it returns at once. A program must call Main before it reads flags, files
+// or its environment; without that call, a pool cannot start workers. makeHandler is
+// called in workers only.
 func Main(makeHandler func() Handler) {
 	handled.Store(true)
 	if len(os.Args) != 2 || os.Args[0] != programName {
@@ -41,7 +41,7 @@ func Main(makeHandler func() Handler) {
 		os.Exit(2)
 	}
 	in, out := os.Stdin, os.Stdout
-	os.Stdout = os.Stderr // replies are all that a pool reads from the other
+	os.Stdout = os.Stderr // the pool accepts only replies from the original
 	handler := makeHandler()
 	if err := confine(limits); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", programName, err)

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// slot executes calls in one process after the other.
+// slot executes calls in one process at a time.
 type slot struct {
 	pool *Pool
-	wake chan struct{} // has room for one
+	wake chan struct{} // with a buffer of one
 
 	process *process // of the slot's goroutine
 
@@ -50,7 +50,7 @@ func (s *slot) loop() {
 	}
 }
 
-// end ends the process, and reports whether it had ended in order.
+// end ends the process, and reports whether its exit status was 0.
 func (s *slot) end() (inOrder bool) {
 	if s.process == nil {
 		return true
@@ -83,8 +83,8 @@ func (s *slot) ensure() error {
 	return nil
 }
 
-// begin notes which process executes tasks, and returns those that it does: not what
-// was canceled since it left its queue, and nothing once the pool is closed.
+// begin assigns tasks to the slot's process, and returns those to execute. It finishes
+// tasks that were canceled meanwhile, and all tasks once the pool is closed.
 func (s *slot) begin(batch []*task) (wanted []*task) {
 	p := s.pool
 	p.mu.Lock()
@@ -109,8 +109,8 @@ func (s *slot) begin(batch []*task) (wanted []*task) {
 // errCanceled is for a caller that does not wait any longer.
 var errCanceled = errors.New("the call was canceled")
 
-// execute sends a batch and passes on the replies. Every task is finished or in
-// its queue again when it returns.
+// execute sends a batch and returns the replies to the callers. Afterwards every task
+// is finished or queued again.
 func (s *slot) execute(batch []*task) {
 	if err := s.ensure(); err != nil {
 		s.pool.config.Log.Error("policy worker not started", "error", err)
@@ -140,7 +140,7 @@ func (s *slot) execute(batch []*task) {
 			}
 		}
 		if t != nil {
-			t.finish(nil, fmt.Errorf("the worker asks for more than it is answered %d times", maxFollow))
+			t.finish(nil, fmt.Errorf("the worker requested more than %d further messages", maxFollow))
 		}
 	}
 }
@@ -148,8 +148,8 @@ func (s *slot) execute(batch []*task) {
 // maxFollow is how many messages a call sends after its first.
 const maxFollow = 8
 
-// exchange sends requests and reads the replies. It returns the tasks whose replies
-// ask for more, and those that were not answered because of err.
+// exchange sends requests and reads the replies. It returns the tasks that need a
+// further message, and those without a reply because of err.
 func (s *slot) exchange(batch []*task) (follow, rest []*task, err error) {
 	process := s.process
 	process.page.word(wordMark).Store(0)
@@ -182,15 +182,14 @@ func (s *slot) exchange(batch []*task) (follow, rest []*task, err error) {
 	return follow, nil, nil
 }
 
-// charge notes the processor time of a call.
+// charge adds the processor time of a call to its share.
 func (p *Pool) charge(s *share, d time.Duration) {
 	p.mu.Lock()
 	s.use(d, time.Now())
 	p.mu.Unlock()
 }
 
-// died handles the end of the process while it executed a batch of which some
-// tasks are not finished.
+// died handles the end of a process with unfinished tasks.
 func (s *slot) died(batch, unfinished []*task, failure error) {
 	process, p := s.process, s.pool
 	mark := process.page.word(wordMark).Load()

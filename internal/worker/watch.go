@@ -7,9 +7,9 @@ import (
 
 // watch kills a process that does not answer in time.
 //
-// Time is measured on the wall and by the processor time that the process used: a
-// machine that gives the process no time is not the fault of what it executes. It
-// is killed in any case after many times its limit.
+// Both wall-clock time and the process's processor time count, so that a call is not
+// blamed for a busy machine. After many times its limit the process is killed
+// regardless of its processor time.
 type watch struct {
 	process *process
 	grace   time.Duration
@@ -25,8 +25,8 @@ type watch struct {
 	tickWall time.Time
 }
 
-// Beyond its limit a process is killed in any case after lastFactor times that
-// and lastMore.
+// A process is killed regardless of its processor time after lastFactor times its
+// limit and lastMore.
 const (
 	lastFactor = 8
 	lastMore   = 2 * time.Second
@@ -41,14 +41,14 @@ func newWatch(p *process, grace time.Duration, t *task) *watch {
 	return w
 }
 
-// begin notes what is executed from now on. The lock is held.
+// begin starts the measurement of a task. The lock is held.
 func (w *watch) begin(t *task) {
 	w.task, w.began = t, time.Now()
 	w.cpu = processorTimeOf(w.process.cmd.Process.Pid)
 	w.tick, w.tickAt, w.tickWall = w.process.page.word(wordTick).Load(), w.cpu, w.began
 }
 
-// first is when to look for the first time.
+// first is the time until the first check.
 func (w *watch) first() time.Duration {
 	d := w.task.Limit + w.grace
 	if q := w.task.Quiet; q > 0 {

@@ -1,6 +1,5 @@
-// Package manager keeps what belongs to the life cycle of a policy and to no single
-// revision of it: which repositories' policies were rejected, since when, and what of
-// that is recorded already.
+// Package manager holds the state of a policy across its revisions: which
+// repositories' policies are rejected, since when, and which rejections are recorded.
 package manager
 
 import (
@@ -21,7 +20,7 @@ import (
 const (
 	KindLoad  = "does_not_load" // a file does not parse, compile or pass the checks
 	KindTests = "tests_failed"
-	KindProbe = "probe_failed" // the rules cannot decide what was asked lately
+	KindProbe = "probe_failed" // the rules cannot decide recent inputs
 )
 
 // Kinds lists the kinds.
@@ -51,7 +50,7 @@ type rejection struct {
 	since time.Time
 }
 
-// Activate takes the rejections of a revision that becomes active, and returns those
+// Activate sets the rejections of a revision that becomes active, and returns those
 // that are new: of another repository, with another failure, or with other rules in
 // force than before. recovered are the repositories that are rejected no longer, sorted.
 func (r *Rejections) Activate(list []rego.Rejection, at time.Time) (news []rego.Rejection, recovered []string) {
@@ -97,7 +96,7 @@ func (r *Rejections) Counts() (kept, denied int) {
 	return kept, denied
 }
 
-// Total returns how many rejections of a kind there were in all.
+// Total returns how many rejections of a kind there were since the start.
 func (r *Rejections) Total(kind string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -107,7 +106,7 @@ func (r *Rejections) Total(kind string) int {
 // maxListed bounds how many repositories a text lists.
 const maxListed = 20
 
-// Warning is what /readyz reports, nil if no repository is rejected.
+// Warning returns the warning for /readyz, nil if no repository is rejected.
 func (r *Rejections) Warning() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -127,7 +126,7 @@ func (r *Rejections) Warning() error {
 	return errors.New(b.String())
 }
 
-// InForce says which rules of the repository are in force.
+// InForce names the rules of the repository that are in force.
 func InForce(r *rego.Rejection) string {
 	switch {
 	case r.Kept.Commit != "":
@@ -138,8 +137,8 @@ func InForce(r *rego.Rejection) string {
 	return "everything denied"
 }
 
-// Event is the event repository_policy_rejected of a rejection in a revision. names
-// says that repositories are known by their names, and not by their UUIDs. more are
+// Event returns the event repository_policy_rejected of a rejection in a revision.
+// names is set if the policy's folders are named by name and not by UUID. more are
 // attributes of the revision: its source and its commit's author.
 func Event(r *rego.Rejection, revision policy.Revision, names bool, at time.Time, more []audit.Attribute) *audit.Event {
 	e := &audit.Event{

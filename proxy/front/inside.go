@@ -19,7 +19,7 @@ import (
 // absolute-form: each is decided, recorded and sent by itself. They are bound to
 // the target of the CONNECT and made with its credential.
 
-// inside is the tunnel that requests come in.
+// inside is the tunnel that contains requests.
 type inside struct {
 	host       string // canonical, of the CONNECT
 	port       uint16
@@ -28,7 +28,7 @@ type inside struct {
 	peer       netip.Addr
 }
 
-// authority is the target as it stands in a URL.
+// authority is the target in the form of a URL.
 func (i *inside) authority() string {
 	return net.JoinHostPort(i.host, strconv.Itoa(int(i.port)))
 }
@@ -68,8 +68,8 @@ func (s *Server) serveInside(h *handover, request []byte) (handed bool) {
 	return c.serveRequests()
 }
 
-// bind gives a request inside a tunnel the absolute-form that it would have had
-// outside, or refuses it: nothing inside may lead to another target.
+// bind gives a request inside a tunnel the absolute-form that it would have outside,
+// or refuses a request for another target.
 func (i *inside) bind(h *head) *proxy.Refusal {
 	elsewhere := malformed("the request inside the tunnel names another target than the CONNECT: open a tunnel for each target")
 	for _, f := range h.fields {

@@ -32,8 +32,8 @@ func listenerTLS(from *tls.Config) *tls.Config {
 	return config
 }
 
-// handshake speaks TLS on the connection from now on. Shutdown may close the
-// connection underneath at any time.
+// handshake starts TLS on the connection. Shutdown may close the underlying
+// connection at any time.
 func (c *conn) handshake() bool {
 	t := tls.Server(c.stream, c.listener.TLS)
 	if t.SetDeadline(time.Now().Add(c.server.config.HandshakeTimeout)) != nil || c.sentAway.Load() {
@@ -69,7 +69,7 @@ func isCleartext(b []byte) bool {
 }
 
 // refuseCleartext answers a plain HTTP request on a TLS listener. The request is
-// not parsed: its credential has crossed the network in clear and is not used.
+// not parsed: its credential has crossed the network in cleartext and is not used.
 func (c *conn) refuseCleartext() {
 	c.minor = 1
 	c.server.warnCleartext(c)

@@ -6,16 +6,15 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// Optional is a part of the input that a request may be without.
+// Optional is a part of the input that a request may lack.
 type Optional struct {
 	Path    string // below input
 	Without string // what the request then is: a step that deploys nothing
 }
 
-// Absence finds denies that never fire for a request without a part of the input,
-// though they look as if they did: Rego takes the operands out of a not, so that
-// `not startswith(input.principal.deployment.slug, "prod")` has no value, and does
-// not hold, where there is no deployment.
+// Absence finds denies that unexpectedly never fire for a request that lacks a part of
+// the input. Rego evaluates the operands outside of a not: without a deployment,
+// `not startswith(input.principal.deployment.slug, "prod")` is undefined.
 func Absence(u *Unit) []Finding {
 	if u.Compiled == nil {
 		return nil

@@ -40,9 +40,8 @@ func (r result) holds() result {
 	return r
 }
 
-// A machine goes through rules as they are evaluated, with what is known alone: that
-// a part of the input is absent, that a set of rules always has a value. Each rule is
-// gone through once.
+// A machine evaluates rules abstractly. It knows only that a part of the input is
+// absent, and that a set of rules always has a value. Each rule is evaluated once.
 type machine struct {
 	rules  map[string][]*ast.Rule // by their full reference
 	absent string                 // a path below input that is not there; empty: none

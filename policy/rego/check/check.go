@@ -1,10 +1,10 @@
 // Package check holds static checks over a read-only view of a unit: the rules of
 // the organization or of one repository, with the documents that they read. A check
-// finds what is valid Rego or YAML and cannot be meant: a control that is never
-// in force.
+// finds valid Rego or YAML that is certainly or probably a mistake, such as a control
+// that is never in force.
 //
 // Nothing is evaluated. Each check takes time in proportion to the size of the
-// files, for repositories' files come from strangers.
+// files, because repositories' files are not trusted.
 package check
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// Finding is one thing that is wrong with a unit.
+// Finding is one fault of a unit.
 type Finding struct {
 	File         string
 	Line, Column int    // from 1; 0 where the whole file is meant
@@ -35,16 +35,16 @@ type Unit struct {
 	Resolved  map[string]*ast.Module
 	Documents Documents
 	Optional  []Optional
-	// Repositories are the full names of those that there are; nil where they are not
+	// Repositories are the full names of the existing repositories; nil if they are not
 	// known.
 	Repositories map[string]bool
 
-	// EntryValue is what is wrong with the value of a key of an entry, and what to write;
-	// "" if nothing is. nil: values are not judged.
+	// EntryValue returns the fault of a value of an entry's key, and a remedy; "" if
+	// there is none. nil: values are not checked.
 	EntryValue func(key string, value ast.Value) (message, hint string)
 
-	// Compiled are the deciding files as they are evaluated, with what they use of
-	// the library. nil where they did not compile.
+	// Compiled are the deciding files as they are evaluated, with the parts of the
+	// library that they use. nil if they did not compile.
 	Compiled map[string]*ast.Module
 }
 

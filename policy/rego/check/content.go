@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// ByteOrderMark is U+FEFF in UTF-8, with which some editors begin a file. It is no
+// ByteOrderMark is U+FEFF in UTF-8, with which some editors begin a file. It is not
 // part of the text.
 const ByteOrderMark = "\xef\xbb\xbf"
 
-// Content says why the bytes of a policy's file are something else than what its
-// author wrote, and what to do; "" for every other file.
+// Content returns why the bytes of a policy's file are not the text that its author
+// wrote, and a remedy; "" for every other file.
 func Content(content []byte) (message, remedy string) {
 	switch {
 	case bytes.HasPrefix(content, []byte("version https://git-lfs.github.com/spec/")):

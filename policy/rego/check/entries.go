@@ -6,9 +6,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// Entries finds values of an entry that are not literal, and come from a literal or
-// document that they cannot have: limits with an unknown key, for one. What the rule
-// has as a literal itself is checked where it is written.
+// Entries finds invalid values that an entry gets from another literal or from a
+// document, such as limits with an unknown key. Literals in the entry itself are
+// checked elsewhere.
 func Entries(u *Unit) []Finding {
 	if u.EntryValue == nil {
 		return nil

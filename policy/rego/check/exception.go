@@ -10,8 +10,8 @@ import (
 	"github.com/sallyport/sallyport/internal/nearest"
 )
 
-// exceptionKeys are those that an exception has to have. It may have others, for
-// the rules that read them.
+// exceptionKeys are the required keys of an exception. It may have others, for the
+// rules that read them.
 var exceptionKeys = []string{"owner", "ticket", "until", "repository", "hosts"}
 
 const exceptionHint = `an exception has owner, ticket, until ("2026-12-31T00:00:00Z"), repository and hosts`
@@ -124,7 +124,8 @@ func looksLikeException(object ast.Object) bool {
 	return end && exact >= 3 || exact >= 4 || hasEnd && hasOwner
 }
 
-// Exceptions finds exceptions in the documents that never count, whoever reads them.
+// Exceptions finds exceptions in the documents that never apply, whichever rule reads
+// them.
 func Exceptions(u *Unit) []Finding {
 	var list []Finding
 	if u.Documents.Root != nil {

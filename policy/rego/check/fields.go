@@ -20,8 +20,8 @@ var (
 	methodForm = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Z-]+$")
 )
 
-// fieldValues judge a text that a field of the input is compared with, by the
-// field's path. A field that is not here may have any value.
+// fieldValues check a string that a field of the input is compared with, by the
+// field's path. Other fields may have any value.
 var fieldValues = map[string]func(u *Unit, s string) mistake{
 	"action":                         oneOf("input.action", "connect", "request"),
 	"principal.kind":                 oneOf("input.principal.kind", "bitbucket_step"),
@@ -116,8 +116,8 @@ func fullName(u *Unit, s string) mistake {
 	return mistake{}
 }
 
-// RepositoryName judges the full name of a repository that has a folder: nil where the
-// name is known, or no names are.
+// RepositoryName checks the full name of a repository's folder. It returns nil if the
+// name is known, or if no names are known.
 func RepositoryName(u *Unit, name string) *Finding {
 	m := fullName(u, name)
 	if u.Repositories == nil || m.none() {

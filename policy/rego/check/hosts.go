@@ -21,7 +21,7 @@ func (m mistake) none() bool { return m.message == "" }
 // hostPattern judges an entry of lib.host_in: a host, or *. and a name.
 func hostPattern(s string) mistake {
 	if s == "*" {
-		return mistake{message: "a bare * is no host pattern", hint: "name the hosts; a rule for every host just does not look at input.target.host"}
+		return mistake{message: "a bare * is no host pattern", hint: "name the hosts; a rule for every host does not read input.target.host"}
 	}
 	name, wild := strings.CutPrefix(s, "*.")
 	if m := neverMatches(s, name); !m.none() {

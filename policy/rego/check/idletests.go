@@ -8,8 +8,8 @@ import (
 
 const idleHint = `compare it, as in egress.allow == set(), or count(egress.deny) == 1`
 
-// IdleTests finds tests that cannot fail, and conditions of tests that always hold: a
-// set has a value even where nothing is in it, and so has what count returns.
+// IdleTests finds tests that cannot fail, and conditions of tests that always hold. An
+// empty set is a value, and so is a count of 0.
 // compiled are all files of the unit as they are evaluated, tests the paths of those
 // with tests.
 func IdleTests(compiled map[string]*ast.Module, tests []string) []Finding {

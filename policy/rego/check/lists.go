@@ -188,7 +188,7 @@ func portEntry(u *Unit, v found) []Finding {
 		}
 		switch {
 		case first < 1 || last > 65535:
-			return wrong("%s has a port that there is not", p)
+			return wrong("%s has a port outside of 1 to 65535", p)
 		case first > last:
 			return wrong("the range %s has its end before its beginning", p)
 		}

@@ -6,9 +6,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// maxNested is how many comprehensions may stand in one another. The type checker of
-// OPA 1.22 goes through the innermost twice for each that is around it: 16 take it
-// 15 seconds.
+// maxNested bounds nested comprehensions. The type checker of OPA 1.22 checks the
+// innermost twice for each level around it: 16 levels take 15 seconds.
 const maxNested = 8
 
 // Nesting finds comprehensions that are nested too deeply to be compiled.

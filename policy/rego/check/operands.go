@@ -7,13 +7,13 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// Bounds on what one unit is told, and on how many values are looked up for it.
+// Bounds on the findings of one unit, and on the values that are looked up for it.
 const (
 	maxFindings = 1000
 	maxValues   = 4 << 20
 )
 
-// Cache keeps what was found in documents, for the units that read the same ones.
+// Cache keeps findings in documents, for all units that read them.
 // The zero Cache is empty. Safe for concurrent use.
 type Cache struct {
 	mu    sync.Mutex
@@ -41,8 +41,8 @@ func (c *Cache) get(key string, make func() []Finding) []Finding {
 	return list
 }
 
-// Operands finds what a rule compares with, or gives to the library, that can never
-// match: in the rule itself, and in the documents that it reads.
+// Operands finds operands that can never match, of comparisons and of the library's
+// functions: in the rule itself, and in the documents that it reads.
 func Operands(u *Unit) []Finding {
 	o := &operands{unit: u, rules: newRules(u), done: map[string]bool{}}
 	for _, path := range sortedPaths(u.Resolved) {

@@ -10,9 +10,9 @@ import (
 // maxClosures bounds how far up a name is followed. Deeper ones are left alone.
 const maxClosures = 64
 
-// SingleNames finds names that stand once in a rule where they match anything: in
-// `input.principal.branch = main` nothing else gives main a value, so the condition
-// always holds. The text that was meant stands in quotes.
+// SingleNames finds names that occur once in a rule and match any value. In
+// `input.principal.branch = main`, main has no value, so the condition always holds.
+// The intended string needs quotes.
 func SingleNames(u *Unit) []Finding {
 	arity := u.functionArity()
 	var found []Finding

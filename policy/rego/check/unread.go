@@ -11,9 +11,9 @@ import (
 )
 
 // Unread finds rules that no set of the unit reads, directly or through other
-// rules. Such a rule decides nothing: most often it is a set whose name is
-// misspelt, and a control that is never in force. A helper is declared by being
-// read. What only tests read is a fixture, and belongs into a test file.
+// rules. Such a rule has no effect: usually it is a set with a misspelt name, and its
+// control is not in force. Rules that only tests read are fixtures and belong in a
+// test file.
 func Unread(u *Unit) []Finding {
 	rules := map[string][]*ast.Rule{}
 	var names []string // in the order of files and lines

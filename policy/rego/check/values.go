@@ -10,8 +10,8 @@ import (
 // Documents are what a unit may read below data.
 type Documents struct {
 	Root ast.Object
-	// Place is where a path of names (string) and positions in lists (int) stands;
-	// an empty file where that is not known.
+	// Place returns the location of a path of names (string) and list indexes (int);
+	// the file is empty if the location is not known.
 	Place func(path []any) (file string, line, column int)
 	Cache *Cache // nil: none
 }
