@@ -151,6 +151,14 @@ func TestOnlyRecordedRefusalsAreRepeated(t *testing.T) {
 	}
 }
 
+// forgetRefusals removes all memory of earlier refusals. It holds the lock, because
+// [Gate.RunRepeats] executes meanwhile.
+func forgetRefusals(r *repeats) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.steps, r.known, r.swept, r.total = nil, 0, time.Time{}, 0
+}
+
 // over is what one step can put into the log in so many minutes with 200 refused
 // requests a second: events, and the bytes of their records.
 func over(t *testing.T, minutes int, target func(n int) string, forget bool) (events, bytes int) {
@@ -159,7 +167,7 @@ func over(t *testing.T, minutes int, target func(n int) string, forget bool) (ev
 		go g.RunRepeats(t.Context())
 		for n := range minutes * 60 * 200 {
 			if forget {
-				g.repeats = repeats{}
+				forgetRefusals(&g.repeats)
 			}
 			if r := askFor(t, g, target(n)); r == nil {
 				t.Fatal("allowed")
