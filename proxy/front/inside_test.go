@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -156,7 +157,7 @@ func TestWebSocketInsideATunnel(t *testing.T) {
 		if time.Now().After(until) {
 			t.Fatalf("%d connections are open", s.server.Connections())
 		}
-		time.Sleep(time.Millisecond)
+		runtime.Gosched()
 	}
 }
 

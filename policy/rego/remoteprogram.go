@@ -1,0 +1,121 @@
+package rego
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/internal/worker"
+)
+
+// remoteProgram is a repository's compiled policy in the workers. Safe for
+// concurrent use.
+type remoteProgram struct {
+	loader *loader
+	unit   *unit
+	blame  string
+	compiled
+}
+
+// compileApart compiles a repository's policy in a worker.
+func (l *loader) compileApart(ctx context.Context, u *unit) (*remoteProgram, error) {
+	p := &remoteProgram{loader: l, unit: u, blame: blameOf(u)}
+	err := l.ask(ctx, askCompile, l.environment.lean, u, unitRequest{}, worker.Call{Limit: limits.compile, Blame: p.blame}, &p.compiled)
+	if isDeath(err) {
+		return nil, l.placeOfDeath(ctx, u, l.environment.lean, warmUpQuestion().json, warmUpDeadline, "compilation", err)
+	}
+	if err != nil {
+		return nil, faultOf(u, "compilation", err)
+	}
+	slices.Sort(p.Names)
+	return p, nil
+}
+
+// evaluate asks the policy. It returns soon after the deadline, whatever the policy
+// does.
+func (p *remoteProgram) evaluate(ctx context.Context, q *question, deadline time.Duration) (results, error) {
+	if p.Empty {
+		return nil, nil
+	}
+	key := p.loader.environment.lean
+	e := evaluation{environment: key, repository: p.unit.repository, deadline: deadline, input: q.json}
+	reply, err := p.loader.do(ctx, p.unit, key, &worker.Call{
+		Share: p.unit.repository, Blame: p.blame, Request: e.append(make([]byte, 0, len(q.json)+64)),
+		Limit: deadline, MaxReply: maxEvaluationReply, Class: p.loader.class(),
+	})
+	if isDeath(err) {
+		return nil, p.loader.placeOfDeath(ctx, p.unit, key, q.json, deadline, "evaluation", err)
+	}
+	if err != nil {
+		return nil, faultOf(p.unit, "evaluation", err)
+	}
+	a, err := readAnswered(reply)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", unitName(p.unit), err)
+	}
+	for _, text := range a.excepted {
+		n, err := readJSON(text)
+		if err != nil || n == nil {
+			return nil, fmt.Errorf("%s: %w: an exception", unitName(p.unit), errWire)
+		}
+		q.excepted = append(q.excepted, n.term())
+	}
+	if a.readClock && q.clock != nil {
+		q.clock.Put(ast.NowNanos.Name, ast.NewArray(), ast.IntNumberTerm(0).Value)
+	}
+	return a.results, nil
+}
+
+// class is how urgent evaluations are.
+func (l *loader) class() worker.Class {
+	if l.options.Background {
+		return worker.Background
+	}
+	return worker.Interactive
+}
+
+// isTransient reports whether a request may be answered another time: the error is not
+// the policy's, or the policy has ended a worker, which is tried again after a while.
+func isTransient(err error) bool {
+	_, permanent := errors.AsType[*workerError](err)
+	_, listed := errors.AsType[Errors](err)
+	return !permanent && !listed
+}
+
+// explain evaluates with a tracer: see [Set.Explain].
+func (p *remoteProgram) explain(ctx context.Context, input []byte) (results, []Explained, error) {
+	if p.Empty {
+		return nil, nil, nil
+	}
+	var x explainedUnit
+	err := p.loader.ask(ctx, askExplain, p.loader.environment.lean, p.unit, unitRequest{Input: input}, worker.Call{Limit: explainDeadline}, &x)
+	if err != nil {
+		return nil, nil, faultOf(p.unit, "explanation", err)
+	}
+	a, err := readAnswered(x.Answer)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", unitName(p.unit), err)
+	}
+	return a.results, x.Rules, nil
+}
+
+// whereItHangs returns the place at which the deadline finds the evaluation; nil if
+// it ends this time.
+func (p *remoteProgram) whereItHangs(ctx context.Context, q *question, deadline time.Duration) error {
+	if p.Empty {
+		return nil
+	}
+	var at placed
+	err := p.loader.ask(ctx, askPlace, p.loader.environment.lean, p.unit, unitRequest{Input: q.json, Deadline: deadline}, worker.Call{Limit: deadline}, &at)
+	if err != nil {
+		return faultOf(p.unit, "evaluation", err)
+	}
+	if at.File == "" {
+		return nil
+	}
+	return hangsAt(at.File, at.Line, at.Column, deadline)
+}
