@@ -12,6 +12,8 @@ STATICCHECK := $(NOCGO) $(GO) tool -modfile=tools/go.mod staticcheck
 # The race detector needs cgo and so a C compiler; without one the tests run without it.
 RACE       := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 PACKAGES   ?= ./...
+# Tests that run side by side in a package. Most of them wait for servers and clients.
+PARALLEL   ?= 3
 FUZZTIME   ?= 30s
 
 .DEFAULT_GOAL := help
@@ -24,7 +26,7 @@ demo: demo-needs build ## run the tour: an emulated Bitbucket, real curl, real P
 	@$(BIN)/sallyport-demo --sallyport $(BIN)/sallyport $(if $(ONCE),--once)
 
 test: needs ## run every test, against real PostgreSQL and real clients
-	$(GO) test $(RACE) -shuffle=on -timeout 15m $(PACKAGES)
+	$(GO) test $(RACE) -shuffle=on -timeout 20m -parallel $(PARALLEL) $(PACKAGES)
 
 check: lint test ## what CI runs: lint, then every test
 

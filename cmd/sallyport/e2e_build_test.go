@@ -36,6 +36,15 @@ func sallyport(t testing.TB) string {
 	return builds.get(t, "sallyport", nil)
 }
 
+// withoutRaceDetector is the program as users have it, for tests of its memory and
+// its times.
+func withoutRaceDetector(t testing.TB) string {
+	t.Helper()
+	return builds.get(t, plainProgram, nil)
+}
+
+const plainProgram = "plain"
+
 // get builds a program, with the given files in the place of the real ones.
 func (p *programs) get(t testing.TB, name string, overlay func() (map[string]string, error)) string {
 	t.Helper()
@@ -51,7 +60,7 @@ func (p *programs) get(t testing.TB, name string, overlay func() (map[string]str
 	path := filepath.Join(p.directory, name, "sallyport")
 	err, done := p.made[name]
 	if !done {
-		err = build(path, overlay)
+		err = build(path, raceDetector && name != plainProgram, overlay)
 		p.made[name] = err
 	}
 	if err != nil {
@@ -60,12 +69,12 @@ func (p *programs) get(t testing.TB, name string, overlay func() (map[string]str
 	return path
 }
 
-func build(path string, overlay func() (map[string]string, error)) error {
+func build(path string, race bool, overlay func() (map[string]string, error)) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	args := []string{"build", "-buildvcs=false", "-ldflags", "-X main.version=e2e", "-o", path}
-	if raceDetector {
+	if race {
 		args = append(args, "-race")
 	}
 	if overlay != nil {
@@ -80,6 +89,9 @@ func build(path string, overlay func() (map[string]string, error)) error {
 		args = append(args, "-overlay", file)
 	}
 	cmd := exec.Command("go", append(args, ".")...)
+	if !race {
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as the program is built for users
+	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}

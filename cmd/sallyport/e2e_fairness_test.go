@@ -59,6 +59,9 @@ type aggressor struct {
 	run        func(ctx context.Context, n *neighborhood, i int)
 }
 
+// longestPath is about as long as a path may be.
+const longestPath = 7_900
+
 // aggressors is the table: a new shared resource needs a row.
 var aggressors = []aggressor{
 	{"names that no server answers", 100, func(ctx context.Context, n *neighborhood, i int) {
@@ -68,13 +71,13 @@ var aggressors = []aggressor{
 		n.send(ctx, connectTo("hole.fair.example:"+n.hole, n.attacker(i)))
 	}},
 	{"held requests with long paths", 200, func(ctx context.Context, n *neighborhood, i int) {
-		n.send(ctx, getOf("http://hold.fair.example:"+n.silent+"/"+strings.Repeat("p", 60_000), n.attacker(i)))
+		n.send(ctx, getOf("http://hold.fair.example:"+n.silent+"/"+strings.Repeat("p", longestPath), n.attacker(i)))
 	}},
 	{"refused requests", 64, func(ctx context.Context, n *neighborhood, i int) {
 		n.send(ctx, connectTo("refused.unlisted.example:443", n.attacker(i)))
 	}},
 	{"refused requests with long paths", 64, func(ctx context.Context, n *neighborhood, i int) {
-		n.send(ctx, getOf(fmt.Sprintf("http://refused.unlisted.example/%d/%s", i, strings.Repeat("p", 60_000)), n.attacker(i)))
+		n.send(ctx, getOf(fmt.Sprintf("http://refused.unlisted.example/%d/%s", i, strings.Repeat("p", longestPath)), n.attacker(i)))
 	}},
 	{"a slow policy", 100, func(ctx context.Context, n *neighborhood, i int) {
 		n.send(ctx, connectTo(fmt.Sprintf("slow.tools.example:%d", 1+i%60_000), n.attacker(i)))
@@ -152,10 +155,12 @@ func (n *neighborhood) percentile99(t *testing.T) time.Duration {
 // repository's tunnels are opened within three times what they take without, and
 // within 100 ms, none is refused, and the server stays under 1 GB.
 //
-// The machine may have other work. So each measurement is compared with one
+// Below slice, times are those of the scheduler on two cores that the load shares
+// with the server, and count as slice. The machine may have other work. So each measurement is compared with one
 // without the aggressor right before it, and repeated when it is too slow; where
 // the machine takes more than 33 ms without any aggressor, 100 ms means nothing.
 func TestFairness(t *testing.T) {
+	const slice = 15 * time.Millisecond
 	room(t, 8000)
 	n := newNeighborhood(t)
 	_ = n.percentile99(t) // warm
@@ -172,7 +177,7 @@ func TestFairness(t *testing.T) {
 				if resident > 1e9 {
 					t.Errorf("%.0f MB resident", resident/1e6)
 				}
-				if under <= 3*idle && (under <= 100*time.Millisecond || idle > 33*time.Millisecond) {
+				if under <= 3*max(idle, slice) && (under <= 100*time.Millisecond || idle > 33*time.Millisecond) {
 					return
 				}
 				if round == rounds || t.Failed() {
@@ -185,7 +190,7 @@ func TestFairness(t *testing.T) {
 
 func newNeighborhood(t *testing.T) *neighborhood {
 	t.Helper()
-	n := &neighborhood{world: newWorld(t, options{extra: "shutdown: {drain_timeout: 0s}\n"}), target: newTap(t, "127.0.0.1:0", hold), silent: newTap(t, "127.0.0.1:0", hold).port, hole: blackHole(t)}
+	n := &neighborhood{world: newWorld(t, options{program: withoutRaceDetector(t), extra: "shutdown: {drain_timeout: 0s}\n"}), target: newTap(t, "127.0.0.1:0", hold), silent: newTap(t, "127.0.0.1:0", hold).port, hole: blackHole(t)}
 	err := errors.Join(
 		os.WriteFile(filepath.Join(n.policy, "egress", "fairness.rego"), []byte(fairnessPolicy), 0o644),
 		os.WriteFile(filepath.Join(n.policy, "repositories", "acme", "tools", "slow.rego"), []byte(slowRule), 0o644))

@@ -100,6 +100,7 @@ var heads = []hostile{
 	{"3.2", "GET http://up.test/ HTTP/1.1\r\nHost: caf\xc3\xa9.test\r\n{A}\r\n", "400", bad, "Host field is not"},
 	{"3.2", "GET http://up.test/ HTTP/1.0\r\nHost: <script>\r\n{A}\r\n", "400", bad, "Host field is not"},
 	{"3.2", "CONNECT up.test:443 HTTP/1.1\r\nHost: up.test:443/\r\n{A}\r\n", "400", bad, "port is not a number"},
+	{"RFC 9110 15.5.15", "GET http://up.test/" + strings.Repeat("p", 8000) + " HTTP/1.1\r\n{H}{A}\r\n", "414", policy.TargetInvalid, "more than 8000 bytes"},
 	{"3.2.4", "OPTIONS * HTTP/1.1\r\n{H}{A}\r\n", "400", bad, "one server"},
 	{"5", "GET http://up.test/ HTTP/1.1\r\n{H}NoColon\r\n{A}\r\n", "400", bad, "no colon"},
 	{"5", "GET http://up.test/ HTTP/1.1\r\n{H}: empty\r\n{A}\r\n", "400", bad, "no name"},
@@ -274,6 +275,7 @@ func TestOddButSound(t *testing.T) {
 		"POST http://up.test/ HTTP/1.1\r\n{H}{A}Transfer-Encoding: chunked\r\n\r\n1 ;a\r\nx\r\n000\r\nA: b\r\n\r\n",
 		"GET http://up.test/ HTTP/1.1\r\n{H}Proxy-Authorization: bEARER good\r\n\r\n",
 		"GET http://up.test/ HTTP/1.1\r\n{H}{A}Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+		"GET http://up.test/" + strings.Repeat("p", 7999) + "?" + strings.Repeat("q", 9000) + " HTTP/1.1\r\n{H}{A}\r\n", // RFC 9110 4.1
 		"OPTIONS http://up.test/ HTTP/1.1\r\n{H}{A}Max-Forwards: 3\r\n\r\n",
 	} {
 		raw = strings.NewReplacer("{A}", good, "{H}", "Host: up.test\r\n").Replace(raw)

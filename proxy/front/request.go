@@ -59,6 +59,10 @@ func (c *conn) request(h *head) (again bool) {
 			return false
 		}
 		attempt.HTTP.Path, _, _ = strings.Cut(pathAndQuery, "?")
+		if len(attempt.HTTP.Path) > maxPathBytes {
+			c.refuseHere(pathTooLong())
+			return false
+		}
 		if method == http.MethodOptions && !target.HasPath(raw) {
 			attempt.HTTP.Path = "*" // as the gate reads it
 		}
@@ -95,6 +99,18 @@ func (c *conn) request(h *head) (again bool) {
 		c.switched = w.switched
 	}
 	return again
+}
+
+// maxPathBytes bounds a path, without its query: policy reads it, and the log keeps
+// what policy read. RFC 9110 section 4.1 recommends that 8,000 bytes be supported.
+const maxPathBytes = 8000
+
+// pathTooLong is the refusal of a longer one, before anything is evaluated (RFC 9110
+// section 15.5.15).
+func pathTooLong() *proxy.Refusal {
+	r := proxy.NewRefusal(policy.TargetInvalid, "the path has more than "+strconv.Itoa(maxPathBytes)+" bytes: send long values in the query or the body")
+	r.Status = http.StatusRequestURITooLong
+	return r
 }
 
 // unfit refuses what a proxy does not forward whatever policy says.
