@@ -63,7 +63,7 @@ func TestTrustTable(t *testing.T) {
 				not: []string{eventRow + `(now(), 'decision', '` + writerServer + `', 2, '{}')`, eventRow + `(now(), 'decision', 'nobody', 1, '{}')`, eventRow + `(now(), 'hold_lifted', 'database', 1, '{}')`,
 					eventRow + `(now(), 'decision', '` + writerW + `', 9223372036854775807, '{}')`, eventRow + `('infinity', 'decision', '` + writerW + `', 1, '{}')`, eventRow + `(now(), 'admin', '` + writerW + `', 1, 'x')`},
 				by: "audit/postgres.TestLoginIsNoWriter, audit/postgres.TestBackdatedEvent"},
-			{says: "report there what is not so about other writers, the database or deployments (losses, attestations, reconciliations, replayed journals), which packs and questions show as the report of that name, and explain no missing number with it",
+			{says: "make false reports there about other writers, the database or deployments (losses, attestations, reconciliations, replayed journals), which packs and questions attribute to that name and which explain no missing number",
 				may: []string{eventRow + `(now(), 'events_lost', '` + writerW + `', 1, '{"attributes":{"writer":"` + writerServer + `","first":"2","last":"3"}}')`,
 					eventRow + `(now(), 'access_attested', '` + writerW + `', 1, '{"attributes":{}}')`},
 				not: []string{eventRow + `(now(), 'writer_started', '` + writerW + `', 1, '{"attributes":{"previous_writer":"` + writerServer + `"}}')`,
