@@ -61,6 +61,7 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	if err := tx.QueryRow(ctx, sealLock).Scan(&mine); err != nil {
 		return false, s.mayNotSeal(err)
 	}
+	s.locked = mine
 	last, complete, err := s.latestAndKeys(ctx, tx)
 	if err != nil || !complete {
 		return true, err

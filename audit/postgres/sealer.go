@@ -98,6 +98,7 @@ type Sealer struct {
 	replication postgres.Replication
 	writers     writers
 	turns       int     // steps of this pass
+	locked      bool    // the latest step had the lock of sealing
 	keys        keyring // of this connection
 	halvings    int     // of the batch, since steps timed out
 	other       other
@@ -178,11 +179,26 @@ func (s *Sealer) Run(ctx context.Context) {
 	}
 }
 
+// How often Close tries to acquire the lock of sealing, and the pause between.
+const (
+	closeAttempts = 20
+	closePause    = 100 * time.Millisecond
+)
+
 // Close seals what is left, once Run has returned and the log is closed, waits
 // until it is published and ends the connection. Where ctx ends first, what is
 // left is sealed or published by the next process.
 func (s *Sealer) Close(ctx context.Context) error {
 	err := s.Seal(ctx)
+	// A step that Run's end interrupted may hold the lock until the database notices
+	// that its connection is closed; so may another instance for one of its steps.
+	for again := 0; err == nil && !s.locked && again < closeAttempts && ctx.Err() == nil; again++ {
+		select {
+		case <-time.After(closePause):
+			err = s.Seal(ctx)
+		case <-ctx.Done():
+		}
+	}
 	for _, p := range s.places {
 		p.close(ctx)
 	}
