@@ -1,0 +1,53 @@
+package postgres
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/internal/postgres"
+)
+
+// TestCloseWaitsForTheLock: a sealer that closes seals what is left although another
+// session holds the lock of sealing during the first attempt. One attempt, without
+// the wait, seals nothing and reports no error.
+func TestCloseWaitsForTheLock(t *testing.T) {
+	t.Parallel()
+	for name, last := range map[string]func(*Sealer, context.Context) error{"close": (*Sealer).Close, "one attempt": (*Sealer).Seal} {
+		t.Run(name, func(t *testing.T) {
+			db := database(t)
+			url := db.URL(postgres.Writer)
+			l := logFor(t, url, nil)
+			s := sealerFor(t, url, l, func(c *SealerConfig) { c.Signer = newKey(t, "") })
+			seal(t, s)
+			record(t, l, decision("allow", 1))
+			shut(t, l)
+			before := s.Status().Sealed
+			other, err := connection(t, db.URL(postgres.Sealer)).Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var locked bool
+			if err := other.QueryRow(t.Context(), sealLock).Scan(&locked); err != nil || !locked {
+				t.Fatalf("locked %v, %v", locked, err)
+			}
+			attempts := 0
+			compare := s.compareNewest
+			s.compareNewest = func(ctx context.Context, tx pgx.Tx, last latest) error {
+				if attempts++; attempts == 1 { // the attempt has asked for the lock by now
+					if err := other.Rollback(t.Context()); err != nil {
+						t.Error(err)
+					}
+				}
+				return compare(ctx, tx, last)
+			}
+			if err := last(s, t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if sealed := s.Status().Sealed > before; sealed != (name == "close") || attempts == 0 {
+				t.Errorf("sealed %d after %d, in %d attempts", s.Status().Sealed, before, attempts)
+			}
+		})
+	}
+}
