@@ -139,7 +139,7 @@ func openRegular(root *os.Root, name string) (*os.File, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, wrong("%.200q: it is no regular file", name)
+		return nil, wrong("%.200q: it is not a regular file", name)
 	}
 	return root.Open(name)
 }
@@ -214,7 +214,7 @@ func (c *checker) files() error {
 			return err
 		case d.IsDir() || name == manifestName:
 		case !d.Type().IsRegular():
-			return wrong("%.200q: it is no regular file", name)
+			return wrong("%.200q: it is not a regular file", name)
 		default:
 			if _, listed := c.m.file(name); !listed {
 				return wrong("%.200q: the manifest does not list it", name)

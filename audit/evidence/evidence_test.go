@@ -198,7 +198,7 @@ func TestPipeIsNoPack(t *testing.T) {
 	go func() { _, err := Check(t.Context(), dir, CheckOptions{}); done <- err }()
 	select {
 	case err := <-done:
-		if err == nil || !strings.Contains(err.Error(), "no regular file") {
+		if err == nil || !strings.Contains(err.Error(), "not a regular file") {
 			t.Error(err)
 		}
 	case <-time.After(time.Minute):
@@ -264,7 +264,7 @@ func TestEveryFileIsGuarded(t *testing.T) {
 	if err := os.Symlink("/etc/passwd", extra); err != nil {
 		t.Fatal(err)
 	}
-	if c := check(t, dir, nil); len(c.Findings) == 0 || !strings.Contains(c.Findings[0], "no regular file") {
+	if c := check(t, dir, nil); len(c.Findings) == 0 || !strings.Contains(c.Findings[0], "not a regular file") {
 		t.Error(c.Findings)
 	}
 	if err := os.Remove(extra); err != nil {

@@ -16,7 +16,7 @@ type followFile struct {
 	path string
 	file *os.File
 	info os.FileInfo
-	size int64 // as far as it is whole; -1: it is no regular file
+	size int64 // as far as it is whole; -1: it is not a regular file
 }
 
 func openFollowFile(path string) (*followFile, error) {

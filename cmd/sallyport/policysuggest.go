@@ -254,7 +254,7 @@ func (o *observed) note(d *words.Decided, how, deny string, names bool) (*use, e
 		// What is no target has no place in a file of rules: an export may come from
 		// anywhere.
 		if t, err := target.ParseAuthority(net.JoinHostPort(d.Host, strconv.Itoa(d.Port))); err != nil || t.Host != d.Host {
-			return nil, fmt.Errorf("decision %s: its host is no canonical one: `sallyport audit verify` says whether the log is damaged", d.ID)
+			return nil, fmt.Errorf("decision %s: its host is not canonical: `sallyport audit verify` says whether the log is damaged", d.ID)
 		}
 		if len(o.uses) >= maxUses {
 			o.dropped++

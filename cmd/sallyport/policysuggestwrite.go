@@ -22,7 +22,7 @@ func (s *suggester) finish(ctx context.Context, out io.Writer) error {
 		file := s.newFile(o.folder)
 		switch n := o.suggested(); {
 		case !plainFolder(o.folder):
-			fmt.Fprintf(&told, "%s: is no name of a repository, and gets no file\n", cmp.Or(o.folder, "a repository without a name"))
+			fmt.Fprintf(&told, "%s: not a repository name; no file is written for it\n", cmp.Or(o.folder, "a repository without a name"))
 		case n == 0 && o.allowed > 0:
 			fmt.Fprintf(&told, "%s: needs nothing, all of %d is allowed\n", o.folder, o.allowed)
 		case n == 0:
