@@ -267,7 +267,7 @@ func TestRetentionLeavesItsOwn(t *testing.T) {
 			for n := range 18 {
 				l.add("a", decided(n))
 			}
-			l.add("a", &Event{Kind: KindAdmin, Action: "stop-all"})
+			l.add("a", &Event{Kind: KindAdmin, Action: "emergency_stop"})
 			l.add("a", decided(19))
 			l.add(DatabaseWriter, &Event{Kind: KindExport})
 			l.add("a", decided(20))

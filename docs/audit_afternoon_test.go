@@ -219,7 +219,7 @@ func (a *afternoon) run(block string) string {
 	var said strings.Builder
 	for _, script := range scripts(block) {
 		words := strings.Fields(script)
-		if len(words) > 2 && (words[2] == "tail" || words[2] == "follow") {
+		if len(words) > 2 && (words[2] == "tail" || words[2] == "stream") {
 			said.WriteString(a.endless(script, words[2]))
 			continue
 		}

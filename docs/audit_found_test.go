@@ -75,7 +75,7 @@ func (a *afternoon) answers() {
 		"sallyport audit stats":        "allowed 10, allowed only in report mode 1, denied 7; 9007860 bytes sent, 106720 received",
 		"sallyport audit tail":         " decision deny ",
 		"sallyport audit key rotate":   "handed over\nfrom acme.example/egress+",
-		"sallyport audit completeness": "seen                1\n",
+		"sallyport audit reconciliation": "seen                1\n",
 		"sallyport audit hold list":    ": audit of 2026\n",
 	} {
 		if !strings.Contains(a.said(begins), want) {

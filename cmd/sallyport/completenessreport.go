@@ -13,9 +13,9 @@ import (
 	identity "github.com/sallyport/sallyport/identity/postgres"
 )
 
-func newCompleteness() *cobra.Command {
+func newReconciliation() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "completeness",
+		Use:   "reconciliation",
 		Short: "List deployments in Bitbucket whose steps did not use Sallyport",
 		Long: `Show the server's comparison of the deployments in Bitbucket with the log: how many
 were seen, which were not, and up to when each repository was read. This command

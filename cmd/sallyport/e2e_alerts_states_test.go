@@ -349,7 +349,7 @@ func statePanic(t *testing.T) []alertScrape {
 func stateEmergencyStop(t *testing.T) []alertScrape {
 	w := newWorld(t, options{})
 	w.start()
-	w.tell(t, 0, "tunnels", "stop-all", "--reason", "a test")
+	w.tell(t, 0, "emergency-stop", "--reason", "a test")
 	return []alertScrape{{Body: w.scrape()}}
 }
 

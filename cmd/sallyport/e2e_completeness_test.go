@@ -55,7 +55,7 @@ func TestDeploymentThatWentAround(t *testing.T) {
 		t.Errorf("%d, %v", ready, answer["detail"])
 	}
 
-	status, out, errOut := command(t, "audit", "completeness", "-c", w.config, "--json")
+	status, out, errOut := command(t, "audit", "reconciliation", "-c", w.config, "--json")
 	if status != 1 {
 		t.Errorf("the command ended with %d: %s", status, errOut)
 	}
@@ -96,7 +96,7 @@ func TestDeploymentThatWentAround(t *testing.T) {
 
 	// Somebody makes the finding look better than it was.
 	w.alter(t, "ALTER TABLE audit.deployment_findings DISABLE TRIGGER ALL; UPDATE audit.deployment_findings SET class = 'seen' WHERE class = 'not_seen'")
-	status, out, _ = command(t, "audit", "completeness", "-c", w.config)
+	status, out, _ = command(t, "audit", "reconciliation", "-c", w.config)
 	if status != 2 || !strings.Contains(out, "CHANGED: ") {
 		t.Errorf("a finding that was changed: %d\n%s", status, out)
 	}

@@ -168,7 +168,7 @@ func TestFollowKilled(t *testing.T) {
 	stop := l.load(t, 3)
 	directory := t.TempDir()
 	out := filepath.Join(directory, "events.jsonl")
-	args := []string{"follow", "--out", out, "--interval", "10ms"}
+	args := []string{"stream", "--out", out, "--interval", "10ms"}
 	var files []string
 	repeated := rand.New(rand.NewPCG(5, 6))
 	var size int64
@@ -261,7 +261,7 @@ func TestFollowStopped(t *testing.T) {
 	defer stop()
 	conn := l.connect(t)
 	// Its reader stands still too: standard output is a pipe that nobody empties.
-	f := l.command(t, "follow", "--position", filepath.Join(t.TempDir(), "position"), "--interval", "10ms")
+	f := l.command(t, "stream", "--position", filepath.Join(t.TempDir(), "position"), "--interval", "10ms")
 	pipe, err := f.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -318,7 +318,7 @@ func TestFollowTrouble(t *testing.T) {
 	out, position := filepath.Join(directory, "events.jsonl"), filepath.Join(directory, "position")
 	run := func(code int, args ...string) string {
 		t.Helper()
-		said, err := l.command(t, append([]string{"follow", "--once", "--position", position}, args...)...).CombinedOutput()
+		said, err := l.command(t, append([]string{"stream", "--once", "--position", position}, args...)...).CombinedOutput()
 		got := 0
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			got = exit.ExitCode()
@@ -353,7 +353,7 @@ func TestFollowTrouble(t *testing.T) {
 		}
 	}
 	_ = os.Remove(position)
-	f := l.command(t, "follow", "--position", position, "--out", out)
+	f := l.command(t, "stream", "--position", position, "--out", out)
 	var told bytes.Buffer
 	f.Stderr = &told
 	if err := f.Start(); err != nil {

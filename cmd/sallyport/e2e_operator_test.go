@@ -131,19 +131,19 @@ func TestRevoke(t *testing.T) {
 		t.Errorf("as JSON: %v, %v", revocations, err)
 	}
 
-	w.tell(t, 0, "token", "restore", "--repository", "acme/payments")
+	w.tell(t, 0, "token", "unrevoke", "--repository", "acme/payments")
 	eventually(t, "the repository is back", func() bool { return w.connect(t, other, to).StatusCode == http.StatusOK })
 	w.connect(t, c, to).refused(t, 407, "credential_revoked")
-	w.tell(t, 0, "token", "restore", "--step", c.step.UUID, "--reason", "a mistake")
+	w.tell(t, 0, "token", "unrevoke", "--step", c.step.UUID, "--reason", "a mistake")
 	eventually(t, "the step is back", func() bool {
 		return w.connect(t, c, to).StatusCode == http.StatusOK && speak(t, proxy, connectTo(to, c.basic())).StatusCode == http.StatusOK
 	})
-	if said := w.tell(t, 1, "token", "restore", "--step", c.step.UUID); !strings.Contains(said, "not revoked") {
+	if said := w.tell(t, 1, "token", "unrevoke", "--step", c.step.UUID); !strings.Contains(said, "not revoked") {
 		t.Errorf("it said %q", said)
 	}
 
 	names, rows := w.deeds(t)
-	if got := strings.Join(names, " "); got != "token_revoked token_revoked token_restored token_restored" {
+	if got := strings.Join(names, " "); got != "token_revoked token_revoked token_unrevoked token_unrevoked" {
 		t.Errorf("on record: %s", got)
 	}
 	check(t, "deed", rows[0], fields{"step_uuid": c.step.UUID, "message": "it leaks"})
@@ -206,7 +206,7 @@ func TestEmergencyStop(t *testing.T) {
 	if list := w.tell(t, 0, "tunnels", "list"); !strings.Contains(list, "acme/payments") || !strings.Contains(list, to) {
 		t.Errorf("the list is %q", list)
 	}
-	if said := w.tell(t, 0, "tunnels", "stop-all", "--reason", "fire drill"); !strings.Contains(said, "closed 1") {
+	if said := w.tell(t, 0, "emergency-stop", "--reason", "fire drill"); !strings.Contains(said, "closed 1") {
 		t.Errorf("it said %q", said)
 	}
 	a.cut(t)
@@ -225,7 +225,7 @@ func TestEmergencyStop(t *testing.T) {
 		if status, ready := w.readyz(); status != 503 || !strings.Contains(show(ready["checks"]), "fire drill") || !strings.Contains(show(ready["detail"]), "fire drill") {
 			t.Errorf("/readyz does not show the stop: %d %v", status, ready)
 		}
-		if said := w.tell(t, 1, "health", "--ready"); !strings.Contains(said, "emergency_stop: an emergency stop is on") || !strings.Contains(said, "fire drill") || !strings.Contains(said, "tunnels resume") {
+		if said := w.tell(t, 1, "health", "--ready"); !strings.Contains(said, "emergency_stop: an emergency stop is on") || !strings.Contains(said, "fire drill") || !strings.Contains(said, "emergency-stop --lift") {
 			t.Errorf("health --ready said %q", said)
 		}
 	}
@@ -237,13 +237,13 @@ func TestEmergencyStop(t *testing.T) {
 	w.server = launch(t, w.program, w.config, w.admin, w.env...)
 	eventually(t, "it serves, and is not ready", func() bool { status, _ := w.readyz(); return status == 503 })
 	stopped()
-	if said := w.tell(t, 0, "tunnels", "resume"); !strings.Contains(said, "resumed") {
+	if said := w.tell(t, 0, "emergency-stop", "--lift"); !strings.Contains(said, "lifted") {
 		t.Errorf("it said %q", said)
 	}
 	on := w.tunnel(t, w.anybody(), to)
 	on.say(t, "on again")
 	_ = on.conn.Close()
-	if said := w.tell(t, 0, "tunnels", "resume"); !strings.Contains(said, "nothing was stopped") {
+	if said := w.tell(t, 0, "emergency-stop", "--lift"); !strings.Contains(said, "no emergency stop was on") {
 		t.Errorf("it said %q", said)
 	}
 	check(t, "decision", w.decision(t, c), fields{"close_reason": "emergency_stop"})

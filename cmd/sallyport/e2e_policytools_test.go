@@ -26,7 +26,7 @@ func TestPolicyToolsOnARealLog(t *testing.T) {
 			}
 			wants(t, w.tell(t, 0, "policy", "replay", w.policy, "--since", "1h", "--fail-on", "any"), "0 of 3 decisions would differ")
 			wants(t, w.tell(t, 0, "policy", "who-can", w.policy, "--to", "raw.partner.example:"+target.port), " by raw\n")
-			wants(t, w.tell(t, 0, "policy", "coverage", w.policy), "acme/payments")
+			wants(t, w.tell(t, 0, "policy", "rollout", w.policy), "acme/payments")
 		})
 	}
 }

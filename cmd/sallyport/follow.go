@@ -16,15 +16,15 @@ import (
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 )
 
-func newFollow() *cobra.Command {
+func newStream() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "follow",
+		Use:   "stream",
 		Short: "Stream sealed events, in the order of the tree, as lines of JSON",
 		Long: `Write each sealed event as a line of JSON, in the order of the Merkle tree, and
 continue as more are sealed. It is a separate process that only reads: the proxy does
 not wait for it.
 
-  sallyport audit follow -c sallyport.yaml --out /var/log/sallyport/events.jsonl
+  sallyport audit stream -c sallyport.yaml --out /var/log/sallyport/events.jsonl
 
   {"leaf":0,"record":{…}}                                                         an event, as it was sealed
   {"leaf":7,"writer":"…","writer_sequence":3,"hash":"…","gone":true}              retention removed it

@@ -147,7 +147,7 @@ func (s *server) listenControl(context.Context) error {
 	}
 	s.atClose(func() { _ = l.Close() })
 	s.controlAt = l
-	s.stop, err = newEmergencyStop(s.config.DataDirectory, s.log)
+	s.stop, err = loadEmergencyStop(s.config.DataDirectory, s.log)
 	return err
 }
 

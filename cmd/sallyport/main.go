@@ -113,7 +113,7 @@ to the audit log before a connection is opened.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return invalid{fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
 	})
-	root.AddCommand(newServe(), newHealth(), newMigrate(), newConfig(), newAudit(), newPolicy(), newToken(), newTunnels(), newVersion())
+	root.AddCommand(newServe(), newHealth(), newMigrate(), newConfig(), newAudit(), newPolicy(), newToken(), newTunnels(), newEmergencyStop(), newVersion())
 	return root
 }
 

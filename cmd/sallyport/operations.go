@@ -23,7 +23,7 @@ import (
 // of kind admin.
 const (
 	deedRevoked      = "token_revoked"
-	deedRestored     = "token_restored"
+	deedRestored     = "token_unrevoked"
 	deedClosed       = "tunnels_closed"
 	deedStopped      = "emergency_stop"
 	deedResumed      = "emergency_stop_lifted"

@@ -35,7 +35,7 @@ func TestPolicyCoverage(t *testing.T) {
 	if err := os.WriteFile(list, []byte("# all of acme\nacme/payments\n\nacme/silent\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	said := s.run(0, "coverage", old, "--repositories", list)
+	said := s.run(0, "rollout", old, "--repositories", list)
 	for _, row := range []string{
 		`(?m)^acme/website +20\S+Z +report +2 +0 +1$`,
 		`(?m)^acme/payments +20\S+Z +enforce +0 +3 +4  own$`,
@@ -54,15 +54,15 @@ func TestPolicyCoverage(t *testing.T) {
 			Refused    int
 			WouldDeny  int `json:"would_deny"`
 		}
-	}](t, telling(t, 0, "policy", "coverage", "--export", s.exported(), "--json"))
+	}](t, telling(t, 0, "policy", "rollout", "--export", s.exported(), "--json"))
 	if len(got.Repositories) != 3 || got.Repositories[0].WouldDeny != 2 || got.Repositories[2].Repository != "acme/website" && got.Repositories[0].Repository != "acme/website" {
 		t.Errorf("%+v", got)
 	}
 	if err := os.WriteFile(list, []byte("acme/payments\nPayments\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	wants(t, s.run(2, "coverage", "--repositories", list), `repositories.txt:2: "Payments" is not the full name`)
-	wants(t, s.run(2, "coverage", old, old), "give one directory, or none")
+	wants(t, s.run(2, "rollout", "--repositories", list), `repositories.txt:2: "Payments" is not the full name`)
+	wants(t, s.run(2, "rollout", old, old), "give one directory, or none")
 }
 
 // TestPolicyCoverageAsksBitbucket: with the REST API in the configuration, what never
@@ -73,8 +73,8 @@ func TestPolicyCoverageAsksBitbucket(t *testing.T) {
 	for i := range 150 {
 		w.Workspace.AddRepository(fmt.Sprintf("quiet-%03d", i), "PAY")
 	}
-	wants(t, w.tell(t, 0, "policy", "coverage", w.policy, "--without-bitbucket"), "1 repositories: 0 enforced, 0 with something that would be denied, 1 never seen")
-	said := w.tell(t, 0, "policy", "coverage", w.policy)
+	wants(t, w.tell(t, 0, "policy", "rollout", w.policy, "--without-bitbucket"), "1 repositories: 0 enforced, 0 with something that would be denied, 1 never seen")
+	said := w.tell(t, 0, "policy", "rollout", w.policy)
 	wants(t, said, "acme/payments   never", "acme/quiet-149  never", "153 repositories: 0 enforced, 0 with something that would be denied, 153 never seen")
 
 	second := func(f bitbuckettest.Fault) bitbuckettest.Fault {
@@ -83,7 +83,7 @@ func TestPolicyCoverageAsksBitbucket(t *testing.T) {
 	}
 	for _, f := range []bitbuckettest.Fault{bitbuckettest.RateLimited(0), bitbuckettest.Failing(503), bitbuckettest.Truncated(), bitbuckettest.Replaced(`{"values":[],"size":153}`)} {
 		fault := w.Bitbucket.Inject(bitbuckettest.RepositoryList, second(f))
-		said := w.tell(t, 2, "policy", "coverage", w.policy)
+		said := w.tell(t, 2, "policy", "rollout", w.policy)
 		fault.Clear()
 		wants(t, said, "list the repositories of workspace acme: page 2, after 100 repositories", "--without-bitbucket")
 		if strings.Contains(said, "never seen") {

@@ -58,7 +58,7 @@ func TestPolicyToolsMistyped(t *testing.T) {
 		{"--export " + cut + ": the export has no end: it was cut off", []string{"replay", good, "--export", cut}},
 		{"--export " + torn + ": ", []string{"replay", good, "--export", torn}},
 		{"leave out -c and --database-url-file", []string{"replay", good, "--export", whole, "-c", "x"}},
-		{"correct the name after -c FILE", []string{"coverage", "-c", filepath.Join(elsewhere, "none.yaml")}},
+		{"correct the name after -c FILE", []string{"rollout", "-c", filepath.Join(elsewhere, "none.yaml")}},
 		{"is no decision's id: it is a UUID", []string{"explain", "17"}},
 		{"the log has no decision", []string{"explain", "01a1fdf4-c192-7cf7-900b-ffffffffffff", "--export", whole}},
 		{"--to is missing", []string{"who-can", good, "--export", whole}},
@@ -66,7 +66,7 @@ func TestPolicyToolsMistyped(t *testing.T) {
 		{"--out is missing", []string{"suggest", "--all", "--export", whole}},
 		{"say for whom", []string{"suggest", "--out", out, "--export", whole}},
 		{"--export " + cut, []string{"suggest", "--all", "--out", out, "--export", cut}},
-		{"--export " + torn, []string{"coverage", "--export", torn}},
+		{"--export " + torn, []string{"rollout", "--export", torn}},
 		{"give two directories", []string{"diff", good}},
 		{"holds a policy already, and nothing is written", []string{"init", good}},
 	} {

@@ -39,7 +39,7 @@ func TestPolicyPage(t *testing.T) {
 		}
 		seen[name] = true
 	}
-	for _, name := range []string{"eval", "explain", "replay", "diff", "who-can", "suggest", "coverage", "check", "test", "vendor", "init"} {
+	for _, name := range []string{"eval", "explain", "replay", "diff", "who-can", "suggest", "rollout", "check", "test", "vendor", "init"} {
 		if !seen[name] {
 			t.Errorf("the page does not name %s", name)
 		}

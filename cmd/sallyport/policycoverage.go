@@ -19,9 +19,9 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-func newPolicyCoverage() *cobra.Command {
+func newPolicyRollout() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "coverage [DIR]",
+		Use:   "rollout [DIR]",
 		Short: "Say of every repository when it was last seen, its mode, and what would be denied",
 		Long: `Say of every repository that the log has seen in that time when that was, whether
 its denials are enforced, how often it was allowed, denied, and would have been
@@ -34,8 +34,8 @@ nobody; --repositories names a file with one full name a line instead of, or bes
 that. Those that asked for something before that time only, and those with rules in
 DIR, are listed as well.
 
-  sallyport policy coverage . --since 30d -c sallyport.yaml
-  sallyport policy coverage . --export audit.jsonl --repositories repositories.txt
+  sallyport policy rollout . --since 30d -c sallyport.yaml
+  sallyport policy rollout . --export audit.jsonl --repositories repositories.txt
 
 The mode is that of the latest decision; a denial that holds in report mode too
 (always) does not count for it. Where a repository was renamed, its old name says so.

@@ -21,7 +21,7 @@ import (
 func newPolicy() *cobra.Command {
 	parent := &cobra.Command{Use: "policy", Short: "Work with a policy repository", Args: noArguments, RunE: help}
 	parent.AddCommand(newPolicyInit(), newPolicyFmt(), newPolicyCheck(), newPolicyTest(), newPolicyReload(), newPolicyVendor(),
-		newPolicyEval(), newPolicyExplain(), newPolicyReplay(), newPolicyDiff(), newPolicyWhoCan(), newPolicySuggest(), newPolicyCoverage())
+		newPolicyEval(), newPolicyExplain(), newPolicyReplay(), newPolicyDiff(), newPolicyWhoCan(), newPolicySuggest(), newPolicyRollout())
 	return parent
 }
 

@@ -21,7 +21,7 @@ import (
 
 func newAudit() *cobra.Command {
 	parent := &cobra.Command{Use: "audit", Short: "Work with the audit log", Args: noArguments, RunE: help}
-	parent.AddCommand(newPsql(), newQuery(), newTail(), newStats(), newFollow(), newShow(), newVerify(), newCompleteness(), newExport(), newProof(), newKey(), newRetention(), newHold(), newGap(), newEvidence())
+	parent.AddCommand(newPsql(), newQuery(), newTail(), newStats(), newStream(), newShow(), newVerify(), newReconciliation(), newExport(), newProof(), newKey(), newRetention(), newHold(), newGap(), newEvidence())
 	return parent
 }
 

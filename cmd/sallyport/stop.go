@@ -30,9 +30,9 @@ type emergencyStop struct {
 	current *admin.Stop // nil: nothing is stopped
 }
 
-// newEmergencyStop reads whether there is a stop that an earlier process was
+// loadEmergencyStop reads whether there is a stop that an earlier process was
 // given. A file that cannot be understood is one.
-func newEmergencyStop(directory string, log *slog.Logger) (*emergencyStop, error) {
+func loadEmergencyStop(directory string, log *slog.Logger) (*emergencyStop, error) {
 	e := &emergencyStop{path: filepath.Join(directory, "emergency-stop.json"), log: log}
 	raw, err := os.ReadFile(e.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -55,7 +55,7 @@ func (e *emergencyStop) guard(gate *proxy.Gate, tracker *proxy.Tracker) {
 	e.gate, e.tracker = gate, tracker
 	if e.current != nil {
 		gate.Stop()
-		e.log.Warn("an emergency stop is on: everything is refused until `sallyport tunnels resume`",
+		e.log.Warn("an emergency stop is on: everything is refused until `sallyport emergency-stop --lift`",
 			"since", e.current.Since, "by", e.current.By, "why", e.current.Why)
 	}
 }
@@ -77,7 +77,7 @@ func (e *emergencyStop) check() error {
 	if s == nil {
 		return nil
 	}
-	return fmt.Errorf("an emergency stop is on since %s, by %s: %s: lift it with `sallyport tunnels resume`",
+	return fmt.Errorf("an emergency stop is on since %s, by %s: %s: lift it with `sallyport emergency-stop --lift`",
 		s.Since.UTC().Format(time.RFC3339), s.By, cmp.Or(s.Why, "no reason was given"))
 }
 

@@ -11,8 +11,8 @@ import (
 )
 
 func newToken() *cobra.Command {
-	parent := &cobra.Command{Use: "token", Short: "Look at tokens, and end steps", Args: noArguments, RunE: help}
-	parent.AddCommand(newInspect(), newRevoke(), newRevocations(), newRestore())
+	parent := &cobra.Command{Use: "token", Short: "Inspect tokens, and revoke steps", Args: noArguments, RunE: help}
+	parent.AddCommand(newInspect(), newRevoke(), newRevocations(), newUnrevoke())
 	return parent
 }
 
@@ -41,7 +41,7 @@ database refuses it with credential_revoked, and closes what it has open. A
 repository's steps that begin later are refused too. The exit status is 0 once
 every instance that is connected to the database has confirmed that.
 
-It holds for the time of --for, or until "token restore". The tokens that were
+It holds for the time of --for, or until "token unrevoke". The tokens that were
 admitted before are never honoured after their end, though the revocation be over.
 ` + controlUsage,
 		Args: noArguments,
@@ -76,12 +76,12 @@ admitted before are never honoured after their end, though the revocation be ove
 	})
 }
 
-func newRestore() *cobra.Command {
+func newUnrevoke() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "restore {--step UUID | --repository UUID|WORKSPACE/NAME}",
-		Short: "Lift what was revoked",
+		Use:   "unrevoke {--step UUID | --repository UUID|WORKSPACE/NAME}",
+		Short: "Lift revocations of a step or a repository",
 		Long: `Lift every revocation of a step or a repository, in every instance. A step whose
-repository is revoked stays so. The exit status is 1 where nothing was revoked.
+repository is revoked stays revoked. The exit status is 1 if nothing was revoked.
 ` + controlUsage,
 		Args: noArguments,
 	}

@@ -11,8 +11,8 @@ import (
 )
 
 func newTunnels() *cobra.Command {
-	parent := &cobra.Command{Use: "tunnels", Short: "See and close what is open, or stop everything", Args: noArguments, RunE: help}
-	parent.AddCommand(newTunnelsList(), newTunnelsClose(), newStopAll(), newResume())
+	parent := &cobra.Command{Use: "tunnels", Short: "List and close open tunnels", Args: noArguments, RunE: help}
+	parent.AddCommand(newTunnelsList(), newTunnelsClose())
 	return parent
 }
 
@@ -70,59 +70,5 @@ not open.
 			return fmt.Errorf("not open: %s", strings.Join(closed.Unknown, " "))
 		}
 		return nil
-	})
-}
-
-func newStopAll() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "stop-all --reason TEXT",
-		Short: "Emergency stop: refuse everything and close everything",
-		Long: `Emergency stop: a running instance answers everything with 503 emergency_stop,
-and closes every tunnel and request that is open, until "tunnels resume". A
-restart does not lift it: the file emergency-stop.json in data_directory keeps it.
-/readyz of the instance is 503 meanwhile, with the reason.
-
-It stops one instance, needs no database for it, and has to be given to each.
-The exit status is 1 where the instance is stopped and something besides did not
-work, such as writing it down.
-` + controlUsage,
-		Args: noArguments,
-	}
-	reason := addReasonFlag(c)
-	return controlled(c, func(c *cobra.Command, client *admin.ControlClient, _ []string) error {
-		if err := checkReason(c, *reason); err != nil {
-			return err
-		}
-		s, err := client.StopAll(c.Context(), admin.StopRequest{Why: *reason})
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(c.OutOrStdout(), "stopped; closed %d\n", s.Closed)
-		if len(s.Warnings) > 0 {
-			return fmt.Errorf("everything is stopped, but: %s", strings.Join(s.Warnings, "; "))
-		}
-		return nil
-	})
-}
-
-func newResume() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "resume",
-		Short: "Lift the emergency stop",
-		Long:  "Lift the emergency stop of a running instance.\n" + controlUsage,
-		Args:  noArguments,
-	}
-	reason := addReasonFlag(c)
-	return controlled(c, func(c *cobra.Command, client *admin.ControlClient, _ []string) error {
-		r, err := client.Resume(c.Context(), admin.StopRequest{Why: *reason})
-		if err != nil {
-			return err
-		}
-		if r.Was == nil {
-			_, err = fmt.Fprintln(c.OutOrStdout(), "nothing was stopped")
-		} else {
-			_, err = fmt.Fprintf(c.OutOrStdout(), "resumed; stopped since %s by %s\n", moment(r.Was.Since), r.Was.By)
-		}
-		return err
 	})
 }

@@ -88,7 +88,7 @@ func (r *CoverageReport) Missing() bool {
 // ReadCoverage reads what was found of deployments that began since a time, with
 // any login that may read the log.
 func ReadCoverage(ctx context.Context, url string, since time.Time) (*CoverageReport, error) {
-	config, err := postgres.ParseConfig(url, "sallyport audit completeness")
+	config, err := postgres.ParseConfig(url, "sallyport audit reconciliation")
 	if err != nil {
 		return nil, err
 	}

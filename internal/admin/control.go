@@ -27,11 +27,11 @@ const (
 const (
 	pathRevocations = "/v1/revocations"
 	pathRevoke      = "/v1/revocations/revoke"
-	pathRestore     = "/v1/revocations/restore"
+	pathRestore     = "/v1/revocations/lift"
 	pathTunnels     = "/v1/tunnels"
 	pathClose       = "/v1/tunnels/close"
-	pathStopAll     = "/v1/tunnels/stop-all"
-	pathResume      = "/v1/tunnels/resume"
+	pathStopAll     = "/v1/emergency-stop"
+	pathResume      = "/v1/emergency-stop/lift"
 	pathReload      = "/v1/policy/reload"
 )
 

@@ -67,7 +67,7 @@ func (d deskTunnels) Close(_ context.Context, by Operator, r CloseRequest) (Clos
 }
 
 func (d deskTunnels) StopAll(_ context.Context, by Operator, r StopRequest) (Stopped, error) {
-	return Stopped{Stop: Stop{Why: r.Why}, Closed: 3, Warnings: []string{"w"}}, d.note(by, "stop-all %s", r.Why)
+	return Stopped{Stop: Stop{Why: r.Why}, Closed: 3, Warnings: []string{"w"}}, d.note(by, "emergency-stop %s", r.Why)
 }
 
 func (d deskTunnels) Resume(_ context.Context, by Operator, _ StopRequest) (Resumed, error) {
@@ -131,7 +131,7 @@ func TestControl(t *testing.T) {
 	state, err := c.ReloadPolicy(ctx)
 	check(state, err, PolicyState{Revision: "sha256:x", Changed: true})
 
-	check(d.told, nil, []string{"revoke s for 1h0m0s", "restore r", "close [x y]", "stop-all fire", "resume", "reload"})
+	check(d.told, nil, []string{"revoke s for 1h0m0s", "restore r", "close [x y]", "emergency-stop fire", "resume", "reload"})
 	for _, by := range d.by {
 		if by.UID != uint32(os.Geteuid()) || by.PID != int32(os.Getpid()) || !strings.Contains(by.String(), fmt.Sprintf("uid %d", by.UID)) {
 			t.Errorf("the operator is %+v", by)
