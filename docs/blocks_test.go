@@ -62,18 +62,18 @@ func blocks(t *testing.T, language string, from ...string) []block {
 	return all
 }
 
-func named(t *testing.T, language, name string) block {
+func named(t *testing.T, page, language, name string) block {
 	t.Helper()
-	all := blocks(t, language, "../README.md")
+	all := blocks(t, language, page)
 	i := slices.IndexFunc(all, func(b block) bool { return b.name == name })
 	if i < 0 {
-		t.Fatalf("README.md has no block # %s", name)
+		t.Fatalf("%s has no block # %s", page, name)
 	}
 	return all[i]
 }
 
-// TestConfigurationLoads reads README's configuration beside the files that it
-// names.
+// TestConfigurationLoads loads the configuration of operations.md with the files
+// that the configuration names.
 func TestConfigurationLoads(t *testing.T) {
 	directory := t.TempDir()
 	write := func(name, content string) {
@@ -92,7 +92,7 @@ func TestConfigurationLoads(t *testing.T) {
 	for _, secret := range []string{"bitbucket-token", "database-url", "sealer-database-url", "migration-url"} {
 		write("secrets/"+secret, "postgres://somebody@database.example/sallyport\n")
 	}
-	write("sallyport.yaml", named(t, "yaml", "sallyport.yaml").text)
+	write("sallyport.yaml", named(t, "operations.md", "yaml", "sallyport.yaml").text)
 	cfg, err := config.Load(filepath.Join(directory, "sallyport.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -126,8 +126,8 @@ func selfSigned(t *testing.T) (certificate, key string) {
 	return encode("CERTIFICATE", der), encode("PRIVATE KEY", pkcs8)
 }
 
-// TestPipelineHasWhatAStepNeeds parses README's pipeline and looks for the lines
-// without which some client goes out by itself, or shows the token.
+// TestPipelineHasWhatAStepNeeds parses the pipeline of pipelines.md and checks the
+// lines without which some client bypasses the proxy or prints the token.
 func TestPipelineHasWhatAStepNeeds(t *testing.T) {
 	var file struct {
 		Pipelines struct {
@@ -143,7 +143,7 @@ func TestPipelineHasWhatAStepNeeds(t *testing.T) {
 			}
 		}
 	}
-	if err := yaml.Unmarshal([]byte(named(t, "yaml", "bitbucket-pipelines.yml").text), &file); err != nil {
+	if err := yaml.Unmarshal([]byte(named(t, "pipelines.md", "yaml", "bitbucket-pipelines.yml").text), &file); err != nil {
 		t.Fatal(err)
 	}
 	steps := file.Pipelines.Branches["main"]
@@ -157,8 +157,8 @@ func TestPipelineHasWhatAStepNeeds(t *testing.T) {
 	for name, script := range map[string][]string{"script": step.Script, "after-script": step.AfterScript} {
 		environment := exported(t, script)
 		proxyURL := environment["HTTPS_PROXY"]
-		if !regexp.MustCompile(`^https://[a-z]+:eyJ\.x\.y@[a-z.]+:\d+$`).MatchString(proxyURL) {
-			t.Errorf("%s: HTTPS_PROXY is %q, and not https://name:token@host:port", name, proxyURL)
+		if !stepProxyURL.MatchString(proxyURL) {
+			t.Errorf("%s: HTTPS_PROXY is %q, not https://name:token@host:port", name, proxyURL)
 		}
 		for _, twin := range []string{"https_proxy", "HTTP_PROXY", "http_proxy"} {
 			if environment[twin] != proxyURL {
@@ -171,6 +171,29 @@ func TestPipelineHasWhatAStepNeeds(t *testing.T) {
 		if environment["GIT_HTTP_PROXY_AUTHMETHOD"] != "basic" {
 			t.Errorf("%s: git would wait for a 407", name)
 		}
+	}
+}
+
+// stepProxyURL is a proxy URL with the token that [exported] sets.
+var stepProxyURL = regexp.MustCompile(`^https://[a-z]+:eyJ\.x\.y@[a-z.]+:\d+$`)
+
+// TestReadmeStep runs the two lines of README's step.
+func TestReadmeStep(t *testing.T) {
+	var steps []struct {
+		Step struct {
+			OIDC   struct{ Audiences []string }
+			Script []string
+		}
+	}
+	if err := yaml.Unmarshal([]byte(blocks(t, "yaml", "../README.md")[0].text), &steps); err != nil {
+		t.Fatal(err)
+	}
+	if len(steps) != 1 || len(steps[0].Step.OIDC.Audiences) != 1 {
+		t.Fatalf("README's step was read as %+v", steps)
+	}
+	environment := exported(t, steps[0].Step.Script)
+	if proxyURL := environment["HTTPS_PROXY"]; !stepProxyURL.MatchString(proxyURL) || environment["https_proxy"] != proxyURL {
+		t.Errorf("HTTPS_PROXY is %q, https_proxy %q", proxyURL, environment["https_proxy"])
 	}
 }
 
@@ -198,10 +221,48 @@ func exported(t *testing.T, script []string) map[string]string {
 	return environment
 }
 
-// TestPolicyLoadsAndDecides loads README's policy and asks what the text says of it.
+// TestPolicyLoadsAndDecides loads the policies of README.md and policy-reference.md,
+// each by itself, and compares decisions with what the text states.
 func TestPolicyLoadsAndDecides(t *testing.T) {
+	readme := blocks(t, "rego", "../README.md")[0]
+	readme.name = "egress/readme.rego"
+	for _, p := range []struct {
+		blocks    []block
+		decisions []decision
+	}{
+		{[]block{readme}, []decision{
+			{"acme/payments", "production", "api.partner.example:443", "allow policy_allowed settle-with-partner"},
+			{"acme/payments", "", "api.partner.example:443", "deny no_rule_matched "},
+			{"acme/other", "production", "api.partner.example:443", "deny no_rule_matched "},
+		}},
+		{[]block{
+			named(t, "policy-reference.md", "rego", "egress/first.rego"),
+			named(t, "policy-reference.md", "rego", "repositories/acme/payments/partner.rego"),
+		}, []decision{
+			{"acme/payments", "production", "api.partner.example:443", "allow policy_allowed settle-with-partner"},
+			{"acme/payments", "", "api.partner.example:443", "deny no_rule_matched "},
+			{"acme/payments", "production", "api.partner.example:8443", "deny no_rule_matched "},
+			{"acme/other", "production", "api.partner.example:443", "deny no_rule_matched "},
+			{"acme/other", "", "eu.mirror.packages.example:443", "allow policy_allowed shared-registries"},
+			{"acme/other", "", "mirror.packages.example:443", "deny no_rule_matched "},
+			{"acme/website", "", "fonts.unlisted.example:443", "allow no_rule_matched observed"},
+			{"acme/website", "", "raw.pastebin.example:443", "deny policy_denied no-paste-sites"},
+		}},
+	} {
+		checkDecisions(t, p.blocks, p.decisions)
+	}
+}
+
+// decision is a request and the verdict, reason and rule that a page promises.
+type decision struct {
+	repository, deployment, to string
+	want                       string
+}
+
+func checkDecisions(t *testing.T, blocks []block, decisions []decision) {
+	t.Helper()
 	var files []policy.File
-	for _, b := range blocks(t, "rego", "../README.md") {
+	for _, b := range blocks {
 		files = append(files, policy.File{Path: b.name, Content: []byte(b.text)})
 	}
 	snapshot, err := policy.NewSnapshot(files, "")
@@ -219,19 +280,7 @@ func TestPolicyLoadsAndDecides(t *testing.T) {
 	}
 	engine := new(rego.Engine)
 	engine.Swap(set)
-	for _, c := range []struct {
-		repository, deployment, to string
-		want                       string
-	}{
-		{"acme/payments", "production", "api.partner.example:443", "allow policy_allowed settle-with-partner"},
-		{"acme/payments", "", "api.partner.example:443", "deny no_rule_matched "},
-		{"acme/payments", "production", "api.partner.example:8443", "deny no_rule_matched "},
-		{"acme/other", "production", "api.partner.example:443", "deny no_rule_matched "},
-		{"acme/other", "", "eu.mirror.packages.example:443", "allow policy_allowed shared-registries"},
-		{"acme/other", "", "mirror.packages.example:443", "deny no_rule_matched "},
-		{"acme/website", "", "fonts.unlisted.example:443", "allow no_rule_matched observed"},
-		{"acme/website", "", "raw.pastebin.example:443", "deny policy_denied no-paste-sites"},
-	} {
+	for _, c := range decisions {
 		d, err := engine.Decide(t.Context(), question(t, c.repository, c.deployment, c.to))
 		if err != nil {
 			t.Fatal(err)
@@ -264,7 +313,7 @@ func question(t *testing.T, repository, deployment, to string) *policy.Request {
 	}
 }
 
-// TestQueriesRun runs the SQL of README, and of the commands in it, as the
+// TestQueriesRun runs the SQL of operator.md, and of the commands in it, as the
 // auditor on the real schema.
 func TestQueriesRun(t *testing.T) {
 	db := pgtest.NewFrom(t, "sallyport", func(ctx context.Context, url string) error {
@@ -277,10 +326,10 @@ func TestQueriesRun(t *testing.T) {
 	}
 	defer conn.Close(context.Background())
 	var queries []string
-	for _, b := range blocks(t, "sql", "../README.md") {
+	for _, b := range blocks(t, "sql", "operator.md") {
 		queries = append(queries, b.text)
 	}
-	for _, b := range blocks(t, "sh", "../README.md") {
+	for _, b := range blocks(t, "sh", "operator.md") {
 		for _, found := range regexp.MustCompile(`audit psql .*-c '([^']+)'`).FindAllStringSubmatch(b.text, -1) {
 			queries = append(queries, found[1])
 		}
@@ -301,7 +350,7 @@ func TestCommandsExist(t *testing.T) {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	makefile := read(t, "../Makefile")
-	for _, b := range blocks(t, "sh", "../README.md", "../CONTRIBUTING.md") {
+	for _, b := range blocks(t, "sh", "../README.md", "../CONTRIBUTING.md", "pipelines.md", "operator.md") {
 		if out, err := exec.CommandContext(t.Context(), "sh", "-n", "-c", b.text).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", b.page, err, out)
 		}
@@ -337,10 +386,10 @@ func checkCommand(t *testing.T, program string, words []string) {
 	}
 }
 
-// TestSettingsParse holds README's settings.xml well-formed, with the token
+// TestSettingsParse holds the settings.xml of pipelines.md well-formed, with the token
 // taken from the environment.
 func TestSettingsParse(t *testing.T) {
-	for _, b := range blocks(t, "xml", "../README.md") {
+	for _, b := range blocks(t, "xml", "pipelines.md") {
 		d := xml.NewDecoder(strings.NewReader(b.text))
 		for {
 			if _, err := d.Token(); err == io.EOF {
