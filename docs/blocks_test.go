@@ -28,9 +28,9 @@ import (
 
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/internal/pgtest"
 	"github.com/sallyport/sallyport/internal/postgres"
-	"github.com/sallyport/sallyport/internal/target"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -294,7 +294,7 @@ func checkDecisions(t *testing.T, blocks []block, decisions []decision) {
 func question(t *testing.T, repository, deployment, to string) *policy.Request {
 	t.Helper()
 	const uuid = "5b1b2c5e-7c5a-4f0f-9a9f-0d3a4d4c1b11"
-	host, err := target.ParseAuthority(to)
+	host, err := destination.ParseAuthority(to)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 )
 
 // Action is what a principal wants to do with a target.
@@ -76,7 +76,7 @@ func (p Protocol) String() string {
 type Request struct {
 	Principal     *identity.Principal // never nil
 	Action        Action
-	Target        target.Target
+	Target        destination.Target
 	HTTP          *HTTPRequest // nil where the request cannot be read
 	ClientAddress netip.Addr
 	Time          time.Time // the decision's time, UTC, whole microseconds

@@ -11,8 +11,8 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/internal/fair"
-	"github.com/sallyport/sallyport/internal/target"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -22,7 +22,7 @@ type Admission struct {
 	ID        string
 	Principal *identity.Principal
 	Decision  policy.Decision
-	Target    target.Target
+	Target    destination.Target
 	Path      string           // path and query of an absolute-form target, as policy saw it
 	Addresses []netip.AddrPort // what may be dialled, and nothing else; none where another proxy resolves the name
 	Admitted  time.Time

@@ -9,7 +9,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -108,7 +108,7 @@ func copyPrincipal(e *audit.Event, p *identity.Principal) {
 
 // copyTarget copies the canonical target. What a tunnel carries is TLS unless
 // its decision says otherwise, and the scheme column says so.
-func copyTarget(e *audit.Event, t target.Target, action policy.Action, protocol policy.Protocol) {
+func copyTarget(e *audit.Event, t destination.Target, action policy.Action, protocol policy.Protocol) {
 	e.Host, e.Port, e.Scheme = t.Host, t.Port, t.Scheme
 	if action == policy.Connect && t.Host != "" && protocol == policy.ProtocolTLS {
 		e.Scheme = "https"

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -60,7 +60,7 @@ func openTunnels(t *testing.T, tr *Tracker, repository, host string, n int) {
 	t.Cleanup(func() { _, _ = client.Close(), upstream.Close() })
 	for i := range n {
 		a := &Admission{
-			ID: fmt.Sprint(repository, i), Target: target.Target{Host: host, Port: uint16(i + 1)}, action: policy.Connect,
+			ID: fmt.Sprint(repository, i), Target: destination.Target{Host: host, Port: uint16(i + 1)}, action: policy.Connect,
 			Principal: &identity.Principal{Repository: identity.Repository{UUID: repository}},
 			active:    activation{digest: "sha256:feed"}, began: time.Now(), Admitted: time.Now().UTC(),
 		}

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 )
 
 // alert is a fatal TLS alert (RFC 8446 section 6).
@@ -183,7 +183,7 @@ func TestHelloForAnAddress(t *testing.T) {
 		{built(extension(0xfe0d, nil)), CauseHelloEncrypted},
 	} {
 		r := newRig(t, checked)
-		r.admitted.Target = target.Target{Host: "127.0.0.1", Port: 443, Addr: netip.MustParseAddr("127.0.0.1")}
+		r.admitted.Target = destination.Target{Host: "127.0.0.1", Port: 443, Addr: netip.MustParseAddr("127.0.0.1")}
 		r.start()
 		write(t, r.client, test.hello)
 		sent := int64(0)

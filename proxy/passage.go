@@ -10,8 +10,8 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/internal/fair"
-	"github.com/sallyport/sallyport/internal/target"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -24,7 +24,7 @@ type passage struct {
 	started time.Time // the decision's time: UTC, whole microseconds
 	id      string
 
-	target    target.Target
+	target    destination.Target
 	path      string // path and query of an absolute-form target
 	principal *identity.Principal
 	refused   bool       // its credential, so that it is known for the record alone
@@ -70,10 +70,10 @@ func (p *passage) identify(ctx context.Context) *Refusal {
 func (p *passage) parseTarget() (err error) {
 	switch p.attempt.Action {
 	case policy.Connect:
-		p.target, err = target.ParseAuthority(p.attempt.Target)
+		p.target, err = destination.ParseAuthority(p.attempt.Target)
 	case policy.Forward:
-		p.target, p.path, err = target.ParseAbsolute(p.attempt.Target)
-		if h := p.attempt.HTTP; err == nil && h != nil && h.Method == http.MethodOptions && !target.HasPath(p.attempt.Target) {
+		p.target, p.path, err = destination.ParseAbsolute(p.attempt.Target)
+		if h := p.attempt.HTTP; err == nil && h != nil && h.Method == http.MethodOptions && !destination.HasPath(p.attempt.Target) {
 			p.path = "*" // RFC 9112 section 3.2.4
 		}
 	default:
@@ -83,7 +83,7 @@ func (p *passage) parseTarget() (err error) {
 }
 
 func clientDetail(err error) string {
-	if e, ok := errors.AsType[*target.Error](err); ok {
+	if e, ok := errors.AsType[*destination.Error](err); ok {
 		return e.Detail
 	}
 	return err.Error()

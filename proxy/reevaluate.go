@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -138,7 +138,7 @@ func (r *Reevaluator) Run(ctx context.Context) {
 type question struct {
 	principal *identity.Principal
 	action    policy.Action
-	target    target.Target
+	target    destination.Target
 	http      *policy.HTTPRequest // its own for each request, nil for a tunnel
 	client    netip.Addr
 }

@@ -13,7 +13,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -92,7 +92,7 @@ func TestPolicyChangeCloses(t *testing.T) {
 			c.set(test.decision, nil)
 			r := openTunnel(t, withTracker(tr), withDecision(func(d *policy.Decision) { d.Address = true }))
 			if test.target != "" {
-				r.admitted.Target = target.Target{Host: test.target, Port: 443, Addr: netip.MustParseAddr(test.target)}
+				r.admitted.Target = destination.Target{Host: test.target, Port: 443, Addr: netip.MustParseAddr(test.target)}
 			}
 			r.passes()
 			begun := time.Now()
@@ -312,7 +312,7 @@ func openMany(tb testing.TB, n, principals, targets int) *Tracker {
 	tb.Cleanup(func() { _, _ = client.Close(), upstream.Close() })
 	began := time.Now()
 	for i := range n {
-		a := &Admission{ID: fmt.Sprint(i), Principal: steps[i%principals], Target: target.Target{Host: fmt.Sprintf("h%d.example", i/principals%targets), Port: 443},
+		a := &Admission{ID: fmt.Sprint(i), Principal: steps[i%principals], Target: destination.Target{Host: fmt.Sprintf("h%d.example", i/principals%targets), Port: 443},
 			action: policy.Connect, active: activation{digest: "sha256:feed"}, began: began, Admitted: began.UTC()}
 		tun := newTunnel(tr.config, a, client, nil, upstream)
 		tr.open[tun] = struct{}{}

@@ -11,8 +11,8 @@ import (
 	"strconv"
 	"sync/atomic"
 
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/internal/fair"
-	"github.com/sallyport/sallyport/internal/target"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -25,8 +25,8 @@ type Via struct {
 	Port uint16      //
 	TLS  *tls.Config // for an https:// proxy, with its ServerName; nil: nothing but TCP
 
-	Hosts  []target.Pattern // the hosts that it is for; none: every host
-	Except []target.Pattern // and of these the ones that it is not for
+	Hosts  []destination.Pattern // the hosts that it is for; none: every host
+	Except []destination.Pattern // and of these the ones that it is not for
 
 	// ResolveUpstream sends names, where otherwise this instance looks them up,
 	// judges the addresses, and asks for one of those. The guard then sees nothing
@@ -51,7 +51,7 @@ func (v *Via) String() string {
 
 // isFor reports whether the way to a canonical host leads through it.
 func (v *Via) isFor(host string) bool {
-	matches := func(p target.Pattern) bool { return p.Matches(host) }
+	matches := func(p destination.Pattern) bool { return p.Matches(host) }
 	return (len(v.Hosts) == 0 || slices.ContainsFunc(v.Hosts, matches)) && !slices.ContainsFunc(v.Except, matches)
 }
 

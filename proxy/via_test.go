@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -218,9 +218,9 @@ func TestViaAddressesAreJudged(t *testing.T) {
 
 // TestViaRoutes: the first entry that is for a host counts, label by label.
 func TestViaRoutes(t *testing.T) {
-	patterns := func(list ...string) (all []target.Pattern) {
+	patterns := func(list ...string) (all []destination.Pattern) {
 		for _, s := range list {
-			p, err := target.ParsePattern(s)
+			p, err := destination.ParsePattern(s)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -264,9 +264,9 @@ func TestViaIsNobodysTarget(t *testing.T) {
 		"address upstream":   {&Via{Host: "127.0.0.9", Port: 3128, ResolveUpstream: true}, "127.0.0.9:3128", nil, nil, policy.AddressProhibited},
 		"by another name":    {&Via{Host: "127.0.0.9", Port: 3128}, "other.example:3128", []netip.Addr{netip.MustParseAddr("127.0.0.9")}, nil, policy.AddressProhibited},
 		"mapped":             {&Via{Host: "127.0.0.9", Port: 3128}, "other.example:3128", []netip.Addr{netip.MustParseAddr("::ffff:127.0.0.9")}, nil, policy.AddressProhibited},
-		"another's entry":    {&Via{Host: "127.0.0.9", Port: 3128, Hosts: []target.Pattern{{}}}, "other.example:3128", []netip.Addr{netip.MustParseAddr("127.0.0.9")}, nil, policy.AddressProhibited},
-		"unknown":            {&Via{Host: "proxy.example", Port: 3128, Hosts: []target.Pattern{{}}}, "127.0.0.9:3128", nil, errors.New("no DNS"), policy.UpstreamUnavailable},
-		"another port":       {&Via{Host: "127.0.0.9", Port: 3128, Hosts: []target.Pattern{{}}}, "127.0.0.9:3129", nil, nil, ""},
+		"another's entry":    {&Via{Host: "127.0.0.9", Port: 3128, Hosts: []destination.Pattern{{}}}, "other.example:3128", []netip.Addr{netip.MustParseAddr("127.0.0.9")}, nil, policy.AddressProhibited},
+		"unknown":            {&Via{Host: "proxy.example", Port: 3128, Hosts: []destination.Pattern{{}}}, "127.0.0.9:3128", nil, errors.New("no DNS"), policy.UpstreamUnavailable},
+		"another port":       {&Via{Host: "127.0.0.9", Port: 3128, Hosts: []destination.Pattern{{}}}, "127.0.0.9:3129", nil, nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()

@@ -4,8 +4,8 @@ package main_test
 // those of mutations. They make of the program what a careless one would be.
 var networkMutations = []mutation{
 	{"target", "../../proxy/passage.go",
-		"p.target, err = target.ParseAuthority(p.attempt.Target)",
-		"p.target, err = target.ParseAuthority(p.attempt.Target)\n\t\tif without(\"target\") {\n\t\t\tp.target, err = loose(p.attempt.Target)\n\t\t}"},
+		"p.target, err = destination.ParseAuthority(p.attempt.Target)",
+		"p.target, err = destination.ParseAuthority(p.attempt.Target)\n\t\tif without(\"target\") {\n\t\t\tp.target, err = loose(p.attempt.Target)\n\t\t}"},
 	{"target", "../../proxy/dns/dns.go",
 		"case canonical != host || addr.IsValid():",
 		"case without(\"target\") && !addr.IsValid():\n\t\thost = canonical\n\tcase canonical != host || addr.IsValid():"},
@@ -55,23 +55,23 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 )
 
 // loose reads a target as many programs do: whatever can be made something of.
-func loose(s string) (target.Target, error) {
+func loose(s string) (destination.Target, error) {
 	if i := strings.LastIndexByte(s, '@'); i >= 0 {
 		s = s[i+1:]
 	}
 	host, digits, err := net.SplitHostPort(s)
 	if err != nil {
-		return target.Target{}, err
+		return destination.Target{}, err
 	}
 	port, err := strconv.Atoi(digits)
 	if err != nil || host == "" || port < 1 || port > 65535 {
-		return target.Target{}, errors.New("no host and port")
+		return destination.Target{}, errors.New("no host and port")
 	}
-	t := target.Target{Host: host, Port: uint16(port)}
+	t := destination.Target{Host: host, Port: uint16(port)}
 	plain, _, _ := strings.Cut(host, "%25")
 	if addr, err := netip.ParseAddr(plain); err == nil {
 		t.Addr = addr.Unmap()

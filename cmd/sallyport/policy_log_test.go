@@ -16,7 +16,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/policy/source"
@@ -95,7 +95,7 @@ func (s *seeded) event(repository, deployment, branch, to string) *audit.Event {
 	s.t.Helper()
 	s.n++
 	at := s.now.Add(time.Duration(s.n) * time.Millisecond)
-	parsed, err := target.ParseAuthority(to)
+	parsed, err := destination.ParseAuthority(to)
 	if err != nil {
 		s.t.Fatal(err)
 	}

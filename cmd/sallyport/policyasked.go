@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -127,9 +127,9 @@ func (a askedFor) request(p *identity.Principal, at time.Time) (*policy.Request,
 }
 
 // parseTarget reads host:port, or a host, which means the port given.
-func parseTarget(to, port string) (target.Target, error) {
+func parseTarget(to, port string) (destination.Target, error) {
 	if to == "" {
-		return target.Target{}, errors.New("--to is missing: write --to api.partner.example:443")
+		return destination.Target{}, errors.New("--to is missing: write --to api.partner.example:443")
 	}
 	rest := to
 	if i := strings.LastIndexByte(to, ']'); i >= 0 {
@@ -138,7 +138,7 @@ func parseTarget(to, port string) (target.Target, error) {
 	if !strings.Contains(rest, ":") {
 		to += ":" + port
 	}
-	t, err := target.ParseAuthority(to)
+	t, err := destination.ParseAuthority(to)
 	if err != nil {
 		return t, fmt.Errorf("--to: %w", err)
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	words "github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -253,7 +253,7 @@ func (o *observed) note(d *words.Decided, how, deny string, names bool) (*use, e
 	if u == nil {
 		// What is no target has no place in a file of rules: an export may come from
 		// anywhere.
-		if t, err := target.ParseAuthority(net.JoinHostPort(d.Host, strconv.Itoa(d.Port))); err != nil || t.Host != d.Host {
+		if t, err := destination.ParseAuthority(net.JoinHostPort(d.Host, strconv.Itoa(d.Port))); err != nil || t.Host != d.Host {
 			return nil, fmt.Errorf("decision %s: its host is not canonical: `sallyport audit verify` says whether the log is damaged", d.ID)
 		}
 		if len(o.uses) >= maxUses {

@@ -20,13 +20,13 @@ const module = "github.com/sallyport/sallyport"
 // it may have besides the standard library. What is not in here is an adapter,
 // wiring, or internal.
 var core = map[string][]string{
-	"identity":        {},
-	"migrations":      {},
-	"internal/target": {},
-	"internal/fair":   {},
-	"policy":          {module + "/identity", module + "/internal/target", module + "/internal/nearest"},
-	"audit":           {"golang.org/x/mod/sumdb"},
-	"proxy":           {module + "/identity", module + "/policy", module + "/audit", module + "/internal/target", module + "/internal/fair"},
+	"identity":             {},
+	"migrations":           {},
+	"internal/destination": {},
+	"internal/fair":        {},
+	"policy":               {module + "/identity", module + "/internal/destination", module + "/internal/nearest"},
+	"audit":                {"golang.org/x/mod/sumdb"},
+	"proxy":                {module + "/identity", module + "/policy", module + "/audit", module + "/internal/destination", module + "/internal/fair"},
 }
 
 // adapters never import each other, and no core or internal package imports one.

@@ -17,7 +17,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 )
 
 // Config is a configuration that was accepted: every default is filled in, every path is absolute, every rule of
@@ -281,8 +281,8 @@ type Via struct {
 	// Proxy has the scheme http or https, a canonical host and a port, and nothing else.
 	Proxy *url.URL
 	// Hosts is empty where it is for every host.
-	Hosts  []target.Pattern
-	Except []target.Pattern
+	Hosts  []destination.Pattern
+	Except []destination.Pattern
 	// Resolve is [ResolveSallyport] or [ResolveUpstream].
 	Resolve string
 	// Credential is "user:password", or the zero Secret. It may be rotated while the server runs.

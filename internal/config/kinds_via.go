@@ -5,16 +5,16 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 )
 
 // hostPattern is a host, or "*." and a name.
-var hostPattern = kind[target.Pattern]{
+var hostPattern = kind[destination.Pattern]{
 	name: "host pattern", want: "a host such as api.partner.example, or *.partner.example",
-	parse: func(_ *decoder, text string) (target.Pattern, *problem) {
-		p, err := target.ParsePattern(text)
+	parse: func(_ *decoder, text string) (destination.Pattern, *problem) {
+		p, err := destination.ParsePattern(text)
 		if err != nil {
-			return target.Pattern{}, wanted("a host such as api.partner.example, or *.partner.example for what is below it", text, targetDetail(err))
+			return destination.Pattern{}, wanted("a host such as api.partner.example, or *.partner.example for what is below it", text, targetDetail(err))
 		}
 		return p, nil
 	},
@@ -28,7 +28,7 @@ var proxyURL = kind[*url.URL]{
 		if p != nil {
 			return nil, p
 		}
-		host, _, err := target.ParseHost(u.Hostname())
+		host, _, err := destination.ParseHost(u.Hostname())
 		switch {
 		case err != nil:
 			return nil, wanted("a URL such as http://proxy.acme.example:3128", text, targetDetail(err))
@@ -44,7 +44,7 @@ var proxyURL = kind[*url.URL]{
 }
 
 func targetDetail(err error) string {
-	if e, ok := errors.AsType[*target.Error](err); ok {
+	if e, ok := errors.AsType[*destination.Error](err); ok {
 		return e.Detail
 	}
 	return err.Error()

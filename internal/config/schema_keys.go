@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 )
 
 // The functions below are the schema: every key that a configuration may have, with its type, its default and what it
@@ -205,8 +205,8 @@ func egressFields(e *Egress) []field {
 func viaFields(v *Via) []field {
 	return []field{
 		scalar("proxy", &v.Proxy, proxyURL, "Where it listens: `http://` or `https://`, a host and a port. It may be in a private network, and no step can name it as a target. It is asked for a tunnel (CONNECT) to every target, those of `http://` requests too.", required),
-		list[target.Pattern]("hosts", &v.Hosts, hostPattern, 1, 1000, "The hosts that it is for: names, IP addresses, and `*.example.com` for what is below a name. Absent: every host."),
-		list[target.Pattern]("except", &v.Except, hostPattern, 0, 1000, "Hosts that it is not for, though `hosts` match."),
+		list[destination.Pattern]("hosts", &v.Hosts, hostPattern, 1, 1000, "The hosts that it is for: names, IP addresses, and `*.example.com` for what is below a name. Absent: every host."),
+		list[destination.Pattern]("except", &v.Except, hostPattern, 0, 1000, "Hosts that it is not for, though `hosts` match."),
 		scalar("resolve", &v.Resolve, choice(ResolveSallyport, ResolveUpstream), "Who looks up the target's name. `sallyport`: this server, which judges the addresses and asks the proxy for one of them. `upstream`: the proxy gets the name, so that nothing is known of the address: private and metadata addresses are then that proxy's to refuse.",
 			fallback(ResolveSallyport)),
 		scalar("credential_file", &v.Credential, secretFile, "A file with `user:password` for the proxy. It is read for each connection, so that it may change while the server runs."),

@@ -20,7 +20,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/proxy"
 )
 
@@ -68,13 +68,13 @@ func (e *Echo) Close() {
 
 // Via is the way to it, for a gate.
 func (e *Echo) Via() (*proxy.Via, error) {
-	host, err := target.ParsePattern(EchoHost)
+	host, err := destination.ParsePattern(EchoHost)
 	if err != nil {
 		return nil, fmt.Errorf("self-test: %w", err)
 	}
 	at := e.listener.Addr().(*net.TCPAddr)
 	return &proxy.Via{
-		Host: at.IP.String(), Port: uint16(at.Port), Hosts: []target.Pattern{host}, ResolveUpstream: true,
+		Host: at.IP.String(), Port: uint16(at.Port), Hosts: []destination.Pattern{host}, ResolveUpstream: true,
 		Credential: func() (string, error) { return e.credential, nil },
 	}, nil
 }

@@ -21,8 +21,8 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/internal/fair"
-	"github.com/sallyport/sallyport/internal/target"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/proxy/front"
@@ -440,11 +440,11 @@ func TestProbeGetsNowhereElse(t *testing.T) {
 // one whose pass was shown, is refused everything.
 func TestOnlyThisGuest(t *testing.T) {
 	h := build(t, everything, true)
-	echo, err := target.ParseAuthority(EchoHost + ":443")
+	echo, err := destination.ParseAuthority(EchoHost + ":443")
 	if err != nil {
 		t.Fatal(err)
 	}
-	elsewhere, err := target.ParseAuthority("partner.example:443")
+	elsewhere, err := destination.ParseAuthority("partner.example:443")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -455,7 +455,7 @@ func TestOnlyThisGuest(t *testing.T) {
 		t.Fatal(err)
 	}
 	impostor := *guest
-	ask := func(p *identity.Principal, to target.Target, action policy.Action) policy.Verdict {
+	ask := func(p *identity.Principal, to destination.Target, action policy.Action) policy.Verdict {
 		d, err := h.door.Decide(t.Context(), &policy.Request{Principal: p, Action: action, Target: to, ClientAddress: from, Time: time.Now()})
 		if err != nil {
 			t.Fatal(err)
@@ -468,7 +468,7 @@ func TestOnlyThisGuest(t *testing.T) {
 	if ask(guest, echo, policy.Forward) == policy.Allow || ask(guest, elsewhere, policy.Connect) == policy.Allow {
 		t.Error("the probe gets more than its tunnel")
 	}
-	for _, to := range []target.Target{echo, elsewhere} {
+	for _, to := range []destination.Target{echo, elsewhere} {
 		if ask(&impostor, to, policy.Connect) == policy.Allow {
 			t.Errorf("an impostor gets to %s", to)
 		}

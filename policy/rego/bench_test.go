@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 )
 
 // hosts is a list of 150 names and 50 patterns.
@@ -43,7 +43,7 @@ func BenchmarkDecide(b *testing.B) {
 		for _, host := range []string{"api-75.partner.example", "x.zone-25.example", "nowhere.at.all.example"} {
 			b.Run(shape.name+"/"+host, func(b *testing.B) {
 				r := asked(b, "deployment=production")
-				r.Target = target.Target{Host: host, Port: 443}
+				r.Target = destination.Target{Host: host, Port: 443}
 				b.ReportAllocs()
 				for b.Loop() {
 					if _, err := set.Decide(b.Context(), r); err != nil {

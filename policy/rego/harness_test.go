@@ -11,7 +11,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -104,7 +104,7 @@ func asked(t testing.TB, words ...string) *policy.Request {
 	}
 	p.Workspace.Slug, _, _ = strings.Cut(repository, "/")
 	p.Repository = identity.Repository{UUID: repositoryUUID, FullName: repository, Project: "PAY"}
-	parsed, err := target.ParseAuthority(to)
+	parsed, err := destination.ParseAuthority(to)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/sallyport/sallyport/deploy"
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -107,7 +107,7 @@ func TestDeployedPolicy(t *testing.T) {
 		if tc.enforced {
 			set = begun
 		}
-		parsed, err := target.ParseAuthority(tc.host + ":443")
+		parsed, err := destination.ParseAuthority(tc.host + ":443")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -30,8 +30,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/internal/fair"
-	"github.com/sallyport/sallyport/internal/target"
 )
 
 // The defaults of [Config].
@@ -191,13 +191,13 @@ func parseServer(s string) (netip.AddrPort, error) {
 
 // Resolve returns the addresses of a name: at least one, at most 16 of each
 // family, IPv4 before IPv6, each once, without zones and never IPv4-mapped. The
-// host must be canonical as by [target.ParseHost] and not an IP literal. The
+// host must be canonical as by [destination.ParseHost] and not an IP literal. The
 // lookup counts as the subject's.
 //
 // Errors are of type *[Error]. When ctx ends, Resolve returns at once; others
 // who wait for the same name are not affected.
 func (r *Resolver) Resolve(ctx context.Context, subject fair.Subject, host string) ([]netip.Addr, error) {
-	canonical, addr, err := target.ParseHost(host)
+	canonical, addr, err := destination.ParseHost(host)
 	switch {
 	case err != nil:
 		return nil, &Error{Kind: KindInvalid, Host: host, Err: err}

@@ -10,7 +10,7 @@ import (
 
 	mdns "github.com/miekg/dns"
 
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 )
 
 // FuzzReadAnswer holds that no message makes the reader panic or return more
@@ -108,7 +108,7 @@ func FuzzParseHosts(f *testing.F) {
 	f.Add("127.0.0.1 localhost\n::1 localhost ip6-localhost # c\n::ffff:192.0.2.1 a.example")
 	f.Fuzz(func(t *testing.T, text string) {
 		for name, list := range parseHosts(text) {
-			if host, addr, err := target.ParseHost(name); err != nil || host != name || addr.IsValid() {
+			if host, addr, err := destination.ParseHost(name); err != nil || host != name || addr.IsValid() {
 				t.Fatalf("name %q", name)
 			}
 			if len(list) == 0 || len(list) > 2*addressMax {

@@ -16,7 +16,7 @@ import (
 
 	mdns "github.com/miekg/dns"
 
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 )
 
 const (
@@ -166,7 +166,7 @@ func parseHosts(text string) map[string][]netip.Addr {
 		}
 		addr = addr.Unmap()
 		for _, field := range fields[1:] {
-			name, literal, err := target.ParseHost(field)
+			name, literal, err := destination.ParseHost(field)
 			if err == nil && !literal.IsValid() {
 				hosts[name] = insert(hosts[name], addr)
 			}

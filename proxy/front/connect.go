@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -23,7 +23,7 @@ func establishedAnswer(minor int, name string) []byte {
 // reports true, and the connection belongs to the tracker.
 func (c *conn) connect(h *head) (handed bool) {
 	s := c.server
-	if _, err := target.ParseAuthority(string(h.target)); err == nil && h.hostProblem != "" {
+	if _, err := destination.ParseAuthority(string(h.target)); err == nil && h.hostProblem != "" {
 		c.refuseHere(malformed(h.hostProblem))
 		return false
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 )
 
 // FuzzHead: what is accepted has one meaning, and it is net/http's too, which
@@ -35,10 +35,10 @@ func FuzzHead(f *testing.F) {
 		if h.parse(raw[scan.begin:scan.line]) != nil {
 			return
 		}
-		if _, err := target.ParseAuthority(string(h.target)); string(h.method) == "CONNECT" && err != nil {
+		if _, err := destination.ParseAuthority(string(h.target)); string(h.method) == "CONNECT" && err != nil {
 			return // the gate refuses it
 		}
-		if _, _, err := target.ParseAbsolute(string(h.target)); string(h.method) != "CONNECT" && err != nil {
+		if _, _, err := destination.ParseAbsolute(string(h.target)); string(h.method) != "CONNECT" && err != nil {
 			return
 		}
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw[scan.begin:])))

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/proxy"
 )
 
@@ -94,6 +94,6 @@ func (i *inside) bind(h *head) *proxy.Refusal {
 
 // isTarget reports whether a URL leads to the tunnel's target.
 func (i *inside) isTarget(url string) bool {
-	t, _, err := target.ParseAbsolute(url)
+	t, _, err := destination.ParseAbsolute(url)
 	return err == nil && t.Host == i.host && t.Port == i.port
 }

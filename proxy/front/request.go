@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -53,7 +53,7 @@ func (c *conn) request(h *head) (again bool) {
 		HeaderBytes: int64(len(c.buf.b)),
 	}
 	// What does not parse is the gate's to refuse; it parses again, to the same.
-	if _, pathAndQuery, err := target.ParseAbsolute(raw); err == nil {
+	if _, pathAndQuery, err := destination.ParseAbsolute(raw); err == nil {
 		if h.hostProblem != "" {
 			c.refuseHere(malformed(h.hostProblem))
 			return false
@@ -63,7 +63,7 @@ func (c *conn) request(h *head) (again bool) {
 			c.refuseHere(pathTooLong())
 			return false
 		}
-		if method == http.MethodOptions && !target.HasPath(raw) {
+		if method == http.MethodOptions && !destination.HasPath(raw) {
 			attempt.HTTP.Path = "*" // as the gate reads it
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 )
 
 // mistake is what is wrong with a value, and what to write instead. The zero
@@ -27,7 +27,7 @@ func hostPattern(s string) mistake {
 	if m := neverMatches(s, name); !m.none() {
 		return m
 	}
-	if _, err := target.ParsePattern(s); err != nil && wild {
+	if _, err := destination.ParsePattern(s); err != nil && wild {
 		return never(s, "an IP address has no names before it", "write the address itself")
 	}
 	return mistake{}
@@ -138,7 +138,7 @@ func neverMatches(s, name string) mistake {
 	if name != strings.ToLower(name) {
 		return never(s, "a host is in lower case", "write "+strings.ToLower(s))
 	}
-	if host, _, err := target.ParseHost(name); err != nil || host != name {
+	if host, _, err := destination.ParseHost(name); err != nil || host != name {
 		why := "it is not a host in its canonical form"
 		if err != nil {
 			why = strings.TrimPrefix(err.Error(), "target: ")

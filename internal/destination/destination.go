@@ -1,4 +1,4 @@
-// Package target is the one place that reads where somebody wants to go.
+// Package destination makes the canonical form of the host and port that a request names.
 //
 // A target that is written in two ways could be decided as one and dialled as
 // the other. So there is one canonical form, made here and nowhere else, and
@@ -13,7 +13,7 @@
 //
 // The package holds no state. Its functions and values are safe for concurrent
 // use.
-package target
+package destination
 
 import (
 	"net"

@@ -1,9 +1,9 @@
-package target_test
+package destination_test
 
 import (
 	"testing"
 
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 )
 
 func TestPattern(t *testing.T) {
@@ -24,7 +24,7 @@ func TestPattern(t *testing.T) {
 		{"192.0.2.1", "192.0.2.10", false},
 		{"2001:db8::1", "2001:db8::1", true},
 	} {
-		p, err := target.ParsePattern(test.pattern)
+		p, err := destination.ParsePattern(test.pattern)
 		if err != nil {
 			t.Fatalf("%s: %v", test.pattern, err)
 		}
@@ -32,14 +32,14 @@ func TestPattern(t *testing.T) {
 			t.Errorf("%s stands for %s: %t", p, test.host, got)
 		}
 	}
-	if (target.Pattern{}).Matches("") {
+	if (destination.Pattern{}).Matches("") {
 		t.Error("the zero pattern stands for something")
 	}
 }
 
 func TestParsePatternRefuses(t *testing.T) {
 	for _, s := range []string{"", "*", "*.", "*.*.example", "a.*.example", "*api.example", "API.example", "api.example.", "*.192.0.2.1", "api.example:443", "https://api.example", "[2001:db8::1]", "grüße.example", "0x7f.1"} {
-		if p, err := target.ParsePattern(s); err == nil {
+		if p, err := destination.ParsePattern(s); err == nil {
 			t.Errorf("%q was accepted as %s", s, p)
 		}
 	}
@@ -51,14 +51,14 @@ func FuzzPattern(f *testing.F) {
 	f.Add("*.partner.example", "api.partner.example")
 	f.Add("192.0.2.1", "192.0.2.1")
 	f.Fuzz(func(t *testing.T, pattern, name string) {
-		p, err := target.ParsePattern(pattern)
+		p, err := destination.ParsePattern(pattern)
 		if err != nil {
 			return
 		}
 		if p.String() != pattern {
 			t.Fatalf("%q became %q", pattern, p)
 		}
-		host, _, err := target.ParseHost(name)
+		host, _, err := destination.ParseHost(name)
 		if err != nil {
 			return
 		}

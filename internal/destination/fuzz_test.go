@@ -1,4 +1,4 @@
-package target_test
+package destination_test
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sallyport/sallyport/internal/target"
+	"github.com/sallyport/sallyport/internal/destination"
 )
 
 // FuzzParseAuthority holds that whatever is accepted is read alike by everyone
@@ -21,7 +21,7 @@ func FuzzParseAuthority(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got, err := target.ParseAuthority(s)
+		got, err := destination.ParseAuthority(s)
 		if err != nil {
 			checkFuzzError(t, s, err)
 			return
@@ -35,7 +35,7 @@ func FuzzParseAuthority(f *testing.F) {
 		if err != nil || canonical(u.Hostname()) != got.Host || u.Port() != port || u.User != nil || u.Path != "" {
 			t.Errorf("%q: net/url reads %+v (%v), we read %v", s, u, err, got)
 		}
-		again, err := target.ParseAuthority(got.String())
+		again, err := destination.ParseAuthority(got.String())
 		if err != nil || again != got {
 			t.Errorf("%q: %v read again is %v, %v", s, got, again, err)
 		}
@@ -49,7 +49,7 @@ func FuzzParseAbsolute(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got, pathAndQuery, err := target.ParseAbsolute(s)
+		got, pathAndQuery, err := destination.ParseAbsolute(s)
 		if err != nil {
 			checkFuzzError(t, s, err)
 			return
@@ -85,7 +85,7 @@ func FuzzParseAbsolute(f *testing.F) {
 				t.Errorf("%q: sends byte %#x", s, c)
 			}
 		}
-		again, pathAgain, err := target.ParseAbsolute("http://" + got.String() + pathAndQuery)
+		again, pathAgain, err := destination.ParseAbsolute("http://" + got.String() + pathAndQuery)
 		if err != nil || again != got || pathAgain != pathAndQuery {
 			t.Errorf("%q: read again is %v %q, %v", s, again, pathAgain, err)
 		}
@@ -99,18 +99,18 @@ func FuzzParseHost(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		host, addr, err := target.ParseHost(s)
+		host, addr, err := destination.ParseHost(s)
 		if err != nil {
 			checkFuzzError(t, s, err)
 			return
 		}
-		if again, addrAgain, err := target.ParseHost(host); err != nil || again != host || addrAgain != addr {
+		if again, addrAgain, err := destination.ParseHost(host); err != nil || again != host || addrAgain != addr {
 			t.Errorf("%q: %q read again is %q, %v, %v", s, host, again, addrAgain, err)
 		}
 		if canonical(s) != host {
 			t.Errorf("%q became %q", s, host)
 		}
-		got, err := target.ParseAuthority(net.JoinHostPort(s, "443"))
+		got, err := destination.ParseAuthority(net.JoinHostPort(s, "443"))
 		if err != nil || got.Host != host || got.Addr != addr {
 			t.Errorf("%q: in an authority it is %v, %v", s, got, err)
 			return
@@ -146,7 +146,7 @@ func squeeze(s string) string {
 // checkFuzzError checks what every refusal promises.
 func checkFuzzError(t *testing.T, in string, err error) {
 	t.Helper()
-	refusal, ok := errors.AsType[*target.Error](err)
+	refusal, ok := errors.AsType[*destination.Error](err)
 	if !ok || refusal.Problem == "" {
 		t.Fatalf("%q: %v (%T)", in, err, err)
 	}
@@ -154,7 +154,7 @@ func checkFuzzError(t *testing.T, in string, err error) {
 }
 
 // checkTarget checks what every valid target promises.
-func checkTarget(t *testing.T, in string, got target.Target) {
+func checkTarget(t *testing.T, in string, got destination.Target) {
 	t.Helper()
 	addr, err := netip.ParseAddr(got.Host)
 	if (err == nil) != got.IsAddress() || addr != got.Addr {
