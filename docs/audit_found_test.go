@@ -71,12 +71,12 @@ func (a *afternoon) compare(block, said, want string) {
 func (a *afternoon) answers() {
 	a.t.Helper()
 	for begins, want := range map[string]string{
-		"sallyport audit query":        `"attributes":{"operator":"bob","operator_uid":"1001"}`,
-		"sallyport audit stats":        "allowed 10, allowed only in report mode 1, denied 7; 9007860 bytes sent, 106720 received",
-		"sallyport audit tail":         " decision deny ",
-		"sallyport audit key rotate":   "handed over\nfrom acme.example/egress+",
+		"sallyport audit query":          `"attributes":{"operator":"bob","operator_uid":"1001"}`,
+		"sallyport audit stats":          "allowed 10, allowed only in report mode 1, denied 7; 9007860 bytes sent, 106720 received",
+		"sallyport audit tail":           " decision deny ",
+		"sallyport audit key rotate":     "handed over\nfrom acme.example/egress+",
 		"sallyport audit reconciliation": "seen                1\n",
-		"sallyport audit hold list":    ": audit of 2026\n",
+		"sallyport audit hold list":      ": audit of 2026\n",
 	} {
 		if !strings.Contains(a.said(begins), want) {
 			a.t.Errorf("%s says\n%s\nand not %q", begins, a.said(begins), want)
