@@ -59,7 +59,7 @@ func (r *Refusal) Next(secure bool) string {
 		}
 		return o.next
 	}
-	return "ask whoever runs this proxy, with the decision id"
+	return "ask the operator of this proxy, with the decision id"
 }
 
 type outcome struct {
@@ -71,8 +71,8 @@ type outcome struct {
 
 const (
 	nextToken    = `give the step "oidc: {audiences: [...]}" with this proxy's audience and set HTTPS_PROXY=http://step:$BITBUCKET_STEP_OIDC_TOKEN@HOST:PORT`
-	nextRetry    = "try again in a moment; if it stays, tell whoever runs this proxy"
-	nextUpstream = "try again in a moment; if it stays, tell whoever runs this proxy: the next proxy on the way out is in trouble, or does not let this target pass"
+	nextRetry    = "try again in a moment; if the error persists, contact the operator of this proxy"
+	nextUpstream = "try again in a moment; if the error persists, contact the operator of this proxy: the next proxy on the way out is in trouble, or does not let this target pass"
 	nextPolicy   = "ask for a rule in the policy repository, naming the target, the repository and the deployment"
 )
 
@@ -86,15 +86,15 @@ var outcomes = map[policy.Reason]outcome{
 	policy.CredentialAlgorithm:   {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
 	policy.CredentialKeyUnknown:  {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
 	policy.CredentialSignature:   {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
-	policy.CredentialIssuer:      {http.StatusProxyAuthRequired, "http_request_denied", "ask whoever runs this proxy to configure your workspace's issuer", 0},
+	policy.CredentialIssuer:      {http.StatusProxyAuthRequired, "http_request_denied", "ask the operator of this proxy to configure your workspace's issuer", 0},
 	policy.CredentialAudience:    {http.StatusProxyAuthRequired, "http_request_denied", `put this proxy's audience under "oidc: {audiences: [...]}" of the step`, 0},
 	policy.CredentialExpired:     {http.StatusProxyAuthRequired, "http_request_denied", "run the step again, or split it: a token's life is not extended inside a step", 0},
 	policy.CredentialNotYetValid: {http.StatusProxyAuthRequired, "http_request_denied", "compare this proxy's clock with the issuer's", 0},
-	policy.CredentialLifetime:    {http.StatusProxyAuthRequired, "http_request_denied", "ask whoever runs this proxy about the maximum lifetime of a token", 0},
-	policy.CredentialWorkspace:   {http.StatusProxyAuthRequired, "http_request_denied", "ask whoever runs this proxy to configure your workspace", 0},
+	policy.CredentialLifetime:    {http.StatusProxyAuthRequired, "http_request_denied", "ask the operator of this proxy about the maximum lifetime of a token", 0},
+	policy.CredentialWorkspace:   {http.StatusProxyAuthRequired, "http_request_denied", "ask the operator of this proxy to configure your workspace", 0},
 	policy.CredentialSubject:     {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
 	policy.CredentialClaims:      {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
-	policy.CredentialRevoked:     {http.StatusProxyAuthRequired, "http_request_denied", "ask whoever runs this proxy why this step was ended", 0},
+	policy.CredentialRevoked:     {http.StatusProxyAuthRequired, "http_request_denied", "ask the operator of this proxy why this step was ended", 0},
 	policy.KeysUnavailable:       {http.StatusServiceUnavailable, "proxy_internal_error", nextRetry, 5 * time.Second},
 	policy.NamesUnavailable:      {http.StatusServiceUnavailable, "proxy_internal_error", nextRetry, 5 * time.Second},
 	policy.AdmittedUnavailable:   {http.StatusServiceUnavailable, "proxy_internal_error", nextRetry, 5 * time.Second},
@@ -108,8 +108,8 @@ var outcomes = map[policy.Reason]outcome{
 
 	policy.PolicyDenied:      {http.StatusForbidden, "http_request_denied", "read the rule's message, or " + nextPolicy, 0},
 	policy.NoRuleMatched:     {http.StatusForbidden, "http_request_denied", nextPolicy, 0},
-	policy.PolicyError:       {http.StatusForbidden, "proxy_internal_error", "tell whoever keeps the policy repository, with the decision id", 0},
-	policy.AddressProhibited: {http.StatusForbidden, "destination_ip_prohibited", "use a public address, or ask whoever runs this proxy for an exception for the network", 0},
+	policy.PolicyError:       {http.StatusForbidden, "proxy_internal_error", "report the decision id to the owner of the policy repository", 0},
+	policy.AddressProhibited: {http.StatusForbidden, "destination_ip_prohibited", "use a public address, or ask the operator of this proxy for an exception for the network", 0},
 
 	policy.NameUnresolved:    {http.StatusBadGateway, "dns_error", "check the spelling of the name, then try again", 0},
 	policy.TargetUnreachable: {http.StatusBadGateway, "destination_unavailable", "check that the target is up, then try again", 0},
@@ -123,10 +123,10 @@ var outcomes = map[policy.Reason]outcome{
 	policy.AuditUnavailable: {http.StatusServiceUnavailable, "proxy_internal_error", nextRetry, 5 * time.Second},
 	policy.Overloaded:       {http.StatusServiceUnavailable, "connection_limit_reached", nextRetry, time.Second},
 	policy.ByteLimit:        {http.StatusRequestEntityTooLarge, "http_request_denied", "send less at once, or ask for a higher bytes_sent or bytes_received in the rule's limits", 0},
-	policy.StepLimit:        {http.StatusTooManyRequests, "http_request_denied", "let the step open fewer connections at once, or ask whoever runs this proxy about limits.step", time.Second},
-	policy.RepositoryLimit:  {http.StatusTooManyRequests, "http_request_denied", "let fewer steps run at once, or ask whoever runs this proxy about limits.repository", time.Second},
+	policy.StepLimit:        {http.StatusTooManyRequests, "http_request_denied", "let the step open fewer connections at once, or ask the operator of this proxy about limits.step", time.Second},
+	policy.RepositoryLimit:  {http.StatusTooManyRequests, "http_request_denied", "let fewer steps run at once, or ask the operator of this proxy about limits.repository", time.Second},
 	policy.InstanceLimit:    {http.StatusServiceUnavailable, "connection_limit_reached", nextRetry, time.Second},
 	policy.ShuttingDown:     {http.StatusServiceUnavailable, "proxy_internal_error", nextRetry, time.Second},
-	policy.EmergencyStop:    {http.StatusServiceUnavailable, "proxy_internal_error", "ask whoever runs this proxy: an operator has stopped everything and will lift it", time.Minute},
-	policy.InternalError:    {http.StatusInternalServerError, "proxy_internal_error", "tell whoever runs this proxy, with the decision id", 0},
+	policy.EmergencyStop:    {http.StatusServiceUnavailable, "proxy_internal_error", "ask the operator of this proxy: an operator has stopped everything and will lift it", time.Minute},
+	policy.InternalError:    {http.StatusInternalServerError, "proxy_internal_error", "report the decision id to the operator of this proxy", 0},
 }
