@@ -55,7 +55,7 @@ func ParseCredential(field string) (Credential, error) {
 	switch {
 	case strings.EqualFold(scheme, "Bearer"):
 		if !isToken68(value) {
-			return Credential{}, malformedOrList(value, "the bearer token has bytes that no token has")
+			return Credential{}, malformedOrList(value, "the bearer token has bytes that no token has"+whyNotToken(value))
 		}
 		return NewCredential(value), nil
 	case strings.EqualFold(scheme, "Basic"):
@@ -86,9 +86,32 @@ func parseBasic(value string) (Credential, error) {
 		return Credential{}, malformed("the Basic credentials have no password: put the token behind a name and a colon, as in step:TOKEN@host:port")
 	}
 	if !isToken68(token) {
-		return Credential{}, malformed("the password of the Basic credentials is not a token")
+		return Credential{}, malformed("the password of the Basic credentials is not a token" + whyNotToken(token))
 	}
 	return NewCredential(token), nil
+}
+
+// whyNotToken names the usual mistake that made a password something other than
+// a token, with its remedy. It never quotes the password.
+func whyNotToken(password string) string {
+	trimmed := strings.TrimSpace(password)
+	switch {
+	case strings.HasPrefix(password, "$"), strings.HasPrefix(password, "%24"):
+		return ": it is the name of a variable and not its value; single quotes keep a shell from expanding it: use double quotes"
+	case strings.HasPrefix(password, "{"):
+		return ": it is a UUID or JSON; only $BITBUCKET_STEP_OIDC_TOKEN is a token"
+	case trimmed != password:
+		return ": there is white space or a line end around it; remove it (tr -d '[:space:]')"
+	case strings.HasPrefix(password, "Bearer ") || strings.HasPrefix(password, "bearer "):
+		return `: leave out the word "Bearer" in front of it`
+	case strings.ContainsAny(password, "\"'`"):
+		return ": there are quotation marks around it or in it; leave them out"
+	case strings.Contains(password, ":"):
+		return ": it has a colon; write the user information as name:token, with one colon"
+	case strings.Contains(password, "%"):
+		return ": it has percent-escapes; a token needs none in a URL"
+	}
+	return ""
 }
 
 func malformed(detail string) error {

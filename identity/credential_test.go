@@ -83,6 +83,33 @@ func TestParseCredential(t *testing.T) {
 	}
 }
 
+// TestPasswordThatIsNotAToken: the usual mistakes are named, each with its remedy,
+// and none is quoted.
+func TestPasswordThatIsNotAToken(t *testing.T) {
+	for password, want := range map[string]string{
+		"$BITBUCKET_STEP_OIDC_TOKEN":                "use double quotes",
+		"${BITBUCKET_STEP_OIDC_TOKEN}":              "use double quotes",
+		"%24BITBUCKET_STEP_OIDC_TOKEN":              "use double quotes",
+		"{b234a1b8-ba91-4cc3-84e9-2a02f7496839}":    "only $BITBUCKET_STEP_OIDC_TOKEN",
+		`"` + secret + `"`:                          "leave them out",
+		"'" + secret + "'":                          "leave them out",
+		secret + "\n":                               "line end",
+		secret + "\r\n":                             "line end",
+		" " + secret:                                "white space",
+		"Bearer " + secret:                          `leave out the word "Bearer"`,
+		"bearer " + secret:                          `leave out the word "Bearer"`,
+		"step:" + secret:                            "with one colon",
+		strings.ReplaceAll(secret, ".", "%2E"):      "needs none",
+		strings.ReplaceAll(secret, ".", "\x00\x01"): "is not a token",
+	} {
+		_, err := identity.ParseCredential(basic("step:" + password))
+		e, ok := errors.AsType[*identity.Error](err)
+		if !ok || e.Problem != identity.CredentialMalformed || !strings.Contains(e.Detail, want) || strings.Contains(e.Detail, "c2VjcmV0") {
+			t.Errorf("%q: %v, want %q", password, err, want)
+		}
+	}
+}
+
 // FuzzParseCredential holds that what is accepted means one thing, also to
 // net/http, and that what is refused is not repeated.
 func FuzzParseCredential(f *testing.F) {

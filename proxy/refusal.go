@@ -70,10 +70,11 @@ type outcome struct {
 }
 
 const (
-	nextToken    = `give the step "oidc: {audiences: [...]}" with this proxy's audience and set HTTPS_PROXY=http://step:$BITBUCKET_STEP_OIDC_TOKEN@HOST:PORT`
-	nextRetry    = "try again in a moment; if the error persists, contact the operator of this proxy"
-	nextUpstream = "try again in a moment; if the error persists, contact the operator of this proxy: the next proxy on the way out is in trouble, or does not let this target pass"
-	nextPolicy   = "ask for a rule in the policy repository, naming the target, the repository and the deployment"
+	nextToken     = `give the step "oidc: {audiences: [...]}" with this proxy's audience and set HTTPS_PROXY=http://step:$BITBUCKET_STEP_OIDC_TOKEN@HOST:PORT`
+	nextUnchanged = "send the step's own $BITBUCKET_STEP_OIDC_TOKEN, complete and unchanged; if the error persists, contact the operator of this proxy"
+	nextRetry     = "try again in a moment; if the error persists, contact the operator of this proxy"
+	nextUpstream  = "try again in a moment; if the error persists, contact the operator of this proxy: the next proxy on the way out is in trouble, or does not let this target pass"
+	nextPolicy    = "ask for a rule in the policy repository, naming the target, the repository and the deployment"
 )
 
 // outcomes says for every reason of a refusal what the client gets. The test of
@@ -82,18 +83,18 @@ var outcomes = map[policy.Reason]outcome{
 	policy.CredentialMissing:     {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
 	policy.CredentialAmbiguous:   {http.StatusBadRequest, "http_request_error", "send exactly one Proxy-Authorization field with one credential", 0},
 	policy.CredentialMalformed:   {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
-	policy.CredentialTooLarge:    {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
-	policy.CredentialAlgorithm:   {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
-	policy.CredentialKeyUnknown:  {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
-	policy.CredentialSignature:   {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
+	policy.CredentialTooLarge:    {http.StatusProxyAuthRequired, "http_request_denied", nextUnchanged, 0},
+	policy.CredentialAlgorithm:   {http.StatusProxyAuthRequired, "http_request_denied", nextUnchanged, 0},
+	policy.CredentialKeyUnknown:  {http.StatusProxyAuthRequired, "http_request_denied", "run the step again; if the error persists, the token is not from an issuer that this proxy knows: contact the operator of this proxy", 0},
+	policy.CredentialSignature:   {http.StatusProxyAuthRequired, "http_request_denied", nextUnchanged, 0},
 	policy.CredentialIssuer:      {http.StatusProxyAuthRequired, "http_request_denied", "ask the operator of this proxy to configure your workspace's issuer", 0},
 	policy.CredentialAudience:    {http.StatusProxyAuthRequired, "http_request_denied", `put this proxy's audience under "oidc: {audiences: [...]}" of the step`, 0},
 	policy.CredentialExpired:     {http.StatusProxyAuthRequired, "http_request_denied", "run the step again, or split it: a token's life is not extended inside a step", 0},
 	policy.CredentialNotYetValid: {http.StatusProxyAuthRequired, "http_request_denied", "compare this proxy's clock with the issuer's", 0},
 	policy.CredentialLifetime:    {http.StatusProxyAuthRequired, "http_request_denied", "ask the operator of this proxy about the maximum lifetime of a token", 0},
 	policy.CredentialWorkspace:   {http.StatusProxyAuthRequired, "http_request_denied", "ask the operator of this proxy to configure your workspace", 0},
-	policy.CredentialSubject:     {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
-	policy.CredentialClaims:      {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
+	policy.CredentialSubject:     {http.StatusProxyAuthRequired, "http_request_denied", nextUnchanged, 0},
+	policy.CredentialClaims:      {http.StatusProxyAuthRequired, "http_request_denied", nextUnchanged, 0},
 	policy.CredentialRevoked:     {http.StatusProxyAuthRequired, "http_request_denied", "ask the operator of this proxy why this step was ended", 0},
 	policy.KeysUnavailable:       {http.StatusServiceUnavailable, "proxy_internal_error", nextRetry, 5 * time.Second},
 	policy.NamesUnavailable:      {http.StatusServiceUnavailable, "proxy_internal_error", nextRetry, 5 * time.Second},
@@ -109,9 +110,9 @@ var outcomes = map[policy.Reason]outcome{
 	policy.PolicyDenied:      {http.StatusForbidden, "http_request_denied", "read the rule's message, or " + nextPolicy, 0},
 	policy.NoRuleMatched:     {http.StatusForbidden, "http_request_denied", nextPolicy, 0},
 	policy.PolicyError:       {http.StatusForbidden, "proxy_internal_error", "report the decision id to the owner of the policy repository", 0},
-	policy.AddressProhibited: {http.StatusForbidden, "destination_ip_prohibited", "use a public address, or ask the operator of this proxy for an exception for the network", 0},
+	policy.AddressProhibited: {http.StatusForbidden, "destination_ip_prohibited", "use the name of a public host; put localhost and the step's own services into NO_PROXY; or ask the operator of this proxy for an exception", 0},
 
-	policy.NameUnresolved:    {http.StatusBadGateway, "dns_error", "check the spelling of the name, then try again", 0},
+	policy.NameUnresolved:    {http.StatusBadGateway, "dns_error", "check the spelling of the name; put the names of the step's own services into NO_PROXY; then try again", 0},
 	policy.TargetUnreachable: {http.StatusBadGateway, "destination_unavailable", "check that the target is up, then try again", 0},
 	policy.TargetTimeout:     {http.StatusGatewayTimeout, "connection_timeout", "check that the target is up, then try again", 0},
 

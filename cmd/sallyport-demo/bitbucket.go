@@ -116,6 +116,10 @@ func checkLoopback(address string) error {
 	return nil
 }
 
+// minExpired is how long ago an expired token ended at least: the most that a
+// server can be configured to allow between its clock and the issuer's.
+const minExpired = 5 * time.Minute
+
 // tokenMaker answers GET /token with a token of a new step.
 type tokenMaker struct {
 	audience     string
@@ -168,10 +172,16 @@ func (m *tokenMaker) token(r *http.Request) (string, error) {
 	}
 	if text := q.Get("lifetime"); text != "" {
 		lifetime, err := time.ParseDuration(text)
-		if err != nil || lifetime == 0 {
-			return "", errors.New("lifetime is not a duration: write 1h, or -1s for a token that has expired")
+		switch {
+		case err != nil || lifetime == 0:
+			return "", errors.New("lifetime is not a duration: write 1h, or -10m for a token that expired ten minutes ago")
+		case lifetime > 0:
+			o.Lifetime = lifetime
+		case lifetime > -minExpired:
+			return "", fmt.Errorf("lifetime %s: a server allows for as much between two clocks and could accept the token: write -10m", lifetime)
+		default:
+			o.IssuedAt = time.Now().Add(lifetime - bitbuckettest.DefaultLifetime)
 		}
-		o.Lifetime = lifetime
 	}
 	return repository.Run(branch).Step(environment).Token(o), nil
 }

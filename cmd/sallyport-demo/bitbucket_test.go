@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"io"
 	"net/http"
 	"regexp"
@@ -56,7 +58,8 @@ func TestBitbucketAlone(t *testing.T) {
 	}{
 		"?repository=acme/payments&deployment=production&branch=main": {200, ""},
 		"?repository=acme/website":                                    {200, ""},
-		"?repository=acme/payments&lifetime=-1s":                      {200, ""},
+		"?repository=acme/payments&lifetime=-10m":                     {200, ""},
+		"?repository=acme/payments&lifetime=-1s":                      {400, "write -10m"},
 		"":                                                            {400, "is not a repository here"},
 		"?repository=acme/payment":                                    {400, "is not a repository here"},
 		"?repository=acme/website&deployment=x":                       {400, "has no deployment"},
@@ -67,6 +70,15 @@ func TestBitbucketAlone(t *testing.T) {
 		if status != want.status || !strings.Contains(body, want.text) || status == 200 && strings.Count(body, ".") != 2 {
 			t.Errorf("%s: %d %s", query, status, body)
 		}
+	}
+	_, expired := get(tokens + "?repository=acme/payments&lifetime=-10m")
+	var claims struct{ Iat, Exp int64 }
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(expired, ".")[1])
+	if err != nil || json.Unmarshal(payload, &claims) != nil {
+		t.Fatalf("%s: %v", payload, err)
+	}
+	if now := time.Now().Unix(); claims.Exp-claims.Iat != 3600 || claims.Exp > now-300 {
+		t.Errorf("the expired token lives from %d to %d, and now is %d", claims.Iat, claims.Exp, now)
 	}
 	stop()
 	if err := <-ended; err != nil {

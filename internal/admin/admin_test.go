@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -91,6 +92,34 @@ func TestWarningsLeaveAnInstanceReady(t *testing.T) {
 	s.AddWarning("seal", func() error { return errors.New("nothing is sealed") })
 	if status, body := get(t, start(t, s)+"/readyz"); status != 200 || !strings.Contains(body, `"seal": "nothing is sealed"`) {
 		t.Errorf("%d %s", status, body)
+	}
+}
+
+// TestNotAProxy: a client whose proxy URL has the port of the admin address learns
+// so.
+func TestNotAProxy(t *testing.T) {
+	base := start(t, NewServer(NewMetrics("test")))
+	for request, want := range map[string]string{
+		"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n":         "HTTP/1.1 400",
+		"GET http://a.example/healthz HTTP/1.1\r\nHost: a.example\r\n\r\n":      "HTTP/1.1 400",
+		"GET /healthz HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n": "HTTP/1.1 200",
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, request); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		if got := resp.Proto + " " + resp.Status[:3]; got != want || (resp.StatusCode == 400) != strings.Contains(string(body), "the port of a listener") {
+			t.Errorf("%q: %s %s", request, got, body)
+		}
+		_ = conn.Close()
 	}
 }
 

@@ -43,7 +43,7 @@ func NewServer(m *Metrics) *Server {
 	mux.HandleFunc("GET /readyz", s.ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.Registry, promhttp.HandlerOpts{}))
 	s.http = &http.Server{
-		Handler:           mux,
+		Handler:           notAProxy(mux),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -51,6 +51,18 @@ func NewServer(m *Metrics) *Server {
 		MaxHeaderBytes:    16 << 10,
 	}
 	return s
+}
+
+// notAProxy answers a request for another host, which a client whose proxy URL
+// has the wrong port sends here (RFC 9112 sections 3.2.2 and 3.2.3).
+func notAProxy(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodConnect || r.URL.IsAbs() {
+			http.Error(w, "sallyport: this is admin.address and not a proxy listener: write the port of a listener into the proxy's URL", http.StatusBadRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // AddCheck adds a check to /readyz.

@@ -177,7 +177,8 @@ var heads = []hostile{
 	{"RFC 6585 5", "GET http://up.test/" + strings.Repeat("x", 32<<10) + " HTTP/1.1\r\n{H}{A}\r\n", "431", policy.HeadTooLarge, "32768"},
 	{"RFC 6585 5", "GET http://up.test/ HTTP/1.1\r\n{H}{A}" + strings.Repeat("X: y\r\n", maxFields) + "\r\n", "431", policy.HeadTooLarge, "too many"},
 	{"RFC 8446 5.1", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n\n\n", "400", bad, "TLS listener"},
-	{"RFC 1928 3", "\x05\x01\x00", "400", bad, "does not begin with a method"},
+	{"RFC 1928 3", "\x05\x01\x00", "400", bad, "not socks5://"},
+	{"SOCKS 4", "\x04\x01\x01\xbb\x01\x02\x03\x04step\x00", "400", bad, "not socks5://"},
 }
 
 // bodies are requests whose head is sound and whose chunked content is not.

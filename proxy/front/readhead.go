@@ -107,6 +107,8 @@ func (s *headScan) firstByte(b []byte) *proxy.Refusal {
 	switch first := b[s.begin]; {
 	case first == 0x16:
 		return malformed("the first bytes are TLS and this listener speaks plain HTTP: write http:// in HTTPS_PROXY, or use the TLS listener")
+	case first == 0x04, first == 0x05: // RFC 1928 section 3, and SOCKS 4
+		return malformed("the first bytes are SOCKS and this is an HTTP proxy: write http:// in HTTPS_PROXY, not socks5://")
 	case !tokenBytes[first] && first != '\r' && first != '\n':
 		return malformed("the request does not begin with a method")
 	}

@@ -1,6 +1,7 @@
 package front
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -57,15 +58,19 @@ func (c *conn) handshake() bool {
 }
 
 // isCleartext reports whether the first bytes of a connection begin an HTTP
-// request and not a TLS record, whose first byte is a control byte (RFC 8446
-// section 5.1).
+// request (a method, a space, a target) and not a TLS record, whose first byte is
+// a control byte (RFC 8446 section 5.1).
 func isCleartext(b []byte) bool {
-	for _, c := range b {
-		if !tokenBytes[c] && c != ' ' {
+	method, target, _ := bytes.Cut(b, []byte{' '})
+	if !isToken(method) || bytes.HasPrefix(target, []byte{' '}) {
+		return false
+	}
+	for _, c := range target {
+		if c < ' ' || c >= 0x7f {
 			return false
 		}
 	}
-	return len(b) > 0 && b[0] != ' '
+	return true
 }
 
 // refuseCleartext answers a plain HTTP request on a TLS listener. The request is

@@ -134,6 +134,10 @@ func TestCleartextOnTLSListener(t *testing.T) {
 				"GET http://up.test/ HTTP/1.1\r\nHost: up.test\r\n" + good + "\r\n",
 				"POST http://up.test/ HTTP/1.0\r\n" + good + "Content-Length: 100000\r\n\r\n" + long,
 				"BREW http://up.test/ HTTP/1.1\r\n\r\n",
+				// The target begins within the five bytes of a record header.
+				"GET /denials HTTP/1.1\r\n" + good + "\r\n",
+				"PUT / HTTP/1.1\r\n\r\n",
+				"X / HTTP/1.1\r\n\r\n",
 			} {
 				before := s.counter.count(policy.TLSRequired)
 				got := s.dial(t).send(request).rest()
@@ -144,7 +148,7 @@ func TestCleartextOnTLSListener(t *testing.T) {
 					t.Errorf("%d: counted %d times", i, n-before)
 				}
 			}
-			for _, other := range []string{"\x00\x00\x00\x08\x04\xd2\x16\x2f", "     ", "\x80\x2e\x01\x00\x02"} {
+			for _, other := range []string{"\x00\x00\x00\x08\x04\xd2\x16\x2f", "     ", "GET \x01", "GET  /x", "(GET)", "\x80\x2e\x01\x00\x02"} {
 				// A reset is as good as an end here.
 				if got, _ := io.ReadAll(s.dial(t).send(other).Stream); strings.Contains(string(got), "HTTP") {
 					t.Errorf("%q got %q", other, got)
@@ -171,7 +175,7 @@ func TestProxyURLOfTheListener(t *testing.T) {
 				s.tls, lc.TLS = client, server
 			}
 		})
-		_, body := s.dial(t).send("CONNECT a.test:443 HTTP/1.1\r\nProxy-Authorization: Bearer forged\r\n\r\n").answer("CONNECT")
+		_, body := s.dial(t).send("CONNECT a.test:443 HTTP/1.1\r\nProxy-Authorization: Basic c3RlcDo=\r\n\r\n").answer("CONNECT")
 		if !strings.Contains(body, "HTTPS_PROXY="+scheme+"://step:") {
 			t.Errorf("%s: %s", scheme, body)
 		}
