@@ -12,8 +12,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // compose is the part of a compose file that is looked at.
@@ -127,7 +127,7 @@ func TestLogins(t *testing.T) {
 	if set != "migrator true, sallyport_auditor true, sallyport_sealer true, sallyport_writer true\n" {
 		t.Errorf("passwords: %s", set)
 	}
-	if _, _, err := postgres.Migrate(t.Context(), db.URL("migrator"), nil); err != nil {
+	if _, _, err := database.Migrate(t.Context(), db.URL("migrator"), nil); err != nil {
 		t.Errorf("the migrator cannot migrate: %v", err)
 	}
 }

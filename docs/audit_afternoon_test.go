@@ -18,8 +18,8 @@ import (
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/identity"
 	store "github.com/sallyport/sallyport/identity/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgembed"
-	"github.com/sallyport/sallyport/internal/postgres"
 	"github.com/sallyport/sallyport/internal/publish"
 )
 
@@ -101,13 +101,13 @@ func newAfternoon(t *testing.T) *afternoon {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = a.server.Close() })
-	if err := postgres.CreateDatabase(t.Context(), a.server.URL("postgres", pgembed.Superuser), "sallyport"); err != nil {
+	if err := database.CreateDatabase(t.Context(), a.server.URL("postgres", pgembed.Superuser), "sallyport"); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := postgres.Migrate(t.Context(), a.url(pgembed.Superuser), nil); err != nil {
+	if _, _, err := database.Migrate(t.Context(), a.url(pgembed.Superuser), nil); err != nil {
 		t.Fatal(err)
 	}
-	a.write("auditor-url", a.url(postgres.Auditor)+"\n")
+	a.write("auditor-url", a.url(database.Auditor)+"\n")
 	a.configure("checkpoint-key")
 	seedInto(t, a.url, a.key, publish.NewFile(a.path("checkpoints.txt")))
 	return a
@@ -171,14 +171,14 @@ func (a *afternoon) live() {
 	t := a.t
 	t.Helper()
 	var err error
-	a.log, err = auditlog.Open(t.Context(), auditlog.Config{URL: a.url(postgres.Writer), Version: "test", Deadline: time.Minute})
+	a.log, err = auditlog.Open(t.Context(), auditlog.Config{URL: a.url(database.Writer), Version: "test", Deadline: time.Minute})
 	a.check(err)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		a.check(a.log.Close(ctx))
 	})
-	names, err := store.Open(t.Context(), store.Config{URL: a.url(postgres.Writer)})
+	names, err := store.Open(t.Context(), store.Config{URL: a.url(database.Writer)})
 	a.check(err)
 	defer names.Close()
 	r, err := names.Reconcile(t.Context())

@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgembed"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // What no run repeats.
@@ -115,7 +115,7 @@ func (a *afternoon) said(begins string) string {
 // handed: what went out of the log is in it, by the digest of the file.
 func (a *afternoon) handed() {
 	a.t.Helper()
-	conn, err := pgx.Connect(a.t.Context(), a.url(postgres.Auditor))
+	conn, err := pgx.Connect(a.t.Context(), a.url(database.Auditor))
 	a.check(err)
 	defer conn.Close(context.Background())
 	for file, what := range map[string]string{"partner.csv": "audit query", "log.jsonl": "audit export", "october/manifest": "audit evidence"} {

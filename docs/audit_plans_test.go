@@ -16,8 +16,8 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 	"github.com/sallyport/sallyport/migrations"
 )
 
@@ -297,7 +297,7 @@ func readOfOthers(t *testing.T, conn *pgx.Conn, db *pgtest.DB, use func(*auditlo
 		t.Fatal(err)
 	}
 	before := count()
-	asker, err := auditlog.OpenAsker(t.Context(), db.URL(postgres.Auditor))
+	asker, err := auditlog.OpenAsker(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +307,7 @@ func readOfOthers(t *testing.T, conn *pgx.Conn, db *pgtest.DB, use func(*auditlo
 		t.Fatal(err)
 	}
 	for gone := false; !gone; { // a session reports what it has read when it ends
-		if err := conn.QueryRow(t.Context(), `SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND usename = $1)`, postgres.Auditor).Scan(&gone); err != nil {
+		if err := conn.QueryRow(t.Context(), `SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND usename = $1)`, database.Auditor).Scan(&gone); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -357,7 +357,7 @@ func TestQuestionTimes(t *testing.T) {
 		t.Logf("%8.3f s  %.110s", best.Seconds(), strings.Join(strings.Fields(q.sql), " "))
 	}
 	since, until := time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
-	asker, err := auditlog.OpenAsker(t.Context(), db.URL(postgres.Auditor))
+	asker, err := auditlog.OpenAsker(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 const questionsPage = "audit-questions.md"
@@ -73,7 +73,7 @@ func answer(ctx context.Context, conn *pgconn.PgConn, sql string) (string, error
 // one asks for nothing by it.
 func TestAuditQuestions(t *testing.T) {
 	db := seedMonth(t)
-	conn, err := pgx.Connect(t.Context(), db.URL(postgres.Auditor))
+	conn, err := pgx.Connect(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}

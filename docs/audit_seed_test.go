@@ -14,8 +14,8 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -60,7 +60,7 @@ var (
 func seedMonth(t *testing.T) *pgtest.DB {
 	t.Helper()
 	db := pgtest.NewFrom(t, "sallyport", func(ctx context.Context, url string) error {
-		_, _, err := postgres.Migrate(ctx, url, nil)
+		_, _, err := database.Migrate(ctx, url, nil)
 		return err
 	})
 	// A clone of a template has not the template's privileges on the database.
@@ -83,7 +83,7 @@ func seedMonth(t *testing.T) *pgtest.DB {
 // seedInto is seedMonth for a database with a schema, and with a key of the log's.
 func seedInto(t *testing.T, url func(user string) string, private string, publishers ...auditlog.Publisher) {
 	t.Helper()
-	l, err := auditlog.Open(t.Context(), auditlog.Config{URL: url(postgres.Writer), Version: "test", Deadline: time.Minute})
+	l, err := auditlog.Open(t.Context(), auditlog.Config{URL: url(database.Writer), Version: "test", Deadline: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func seedInto(t *testing.T, url func(user string) string, private string, publis
 	if err := l.Close(ctx); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := pgx.Connect(t.Context(), url(postgres.Auditor))
+	conn, err := pgx.Connect(t.Context(), url(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,7 +350,7 @@ func sealWith(t *testing.T, l *auditlog.Log, url func(user string) string, priva
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealer, err := auditlog.OpenSealer(auditlog.SealerConfig{URL: url(postgres.Sealer), Writer: l.Writer, Record: l.Record, Signer: signer, Publishers: publishers, Log: slog.New(slog.DiscardHandler)})
+	sealer, err := auditlog.OpenSealer(auditlog.SealerConfig{URL: url(database.Sealer), Writer: l.Writer, Record: l.Record, Signer: signer, Publishers: publishers, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

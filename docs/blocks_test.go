@@ -28,9 +28,9 @@ import (
 
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -317,10 +317,10 @@ func question(t *testing.T, repository, deployment, to string) *policy.Request {
 // auditor on the real schema.
 func TestQueriesRun(t *testing.T) {
 	db := pgtest.NewFrom(t, "sallyport", func(ctx context.Context, url string) error {
-		_, _, err := postgres.Migrate(ctx, url, nil)
+		_, _, err := database.Migrate(ctx, url, nil)
 		return err
 	})
-	conn, err := pgx.Connect(t.Context(), db.URL(postgres.Auditor))
+	conn, err := pgx.Connect(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,9 +15,9 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	log "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgembed"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 const operations = "operations.md"
@@ -53,7 +53,7 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	db := pgtest.Start(t, pgtest.Options{}).New(t)
-	if _, _, err := postgres.Migrate(t.Context(), db.URL(""), nil); err != nil {
+	if _, _, err := database.Migrate(t.Context(), db.URL(""), nil); err != nil {
 		t.Fatal(err)
 	}
 	to, err := pgx.ParseConfig(db.URL(""))
@@ -67,7 +67,7 @@ func TestBackupAndRestore(t *testing.T) {
 	s := shell{t, t.TempDir(), append(os.Environ(), "PGHOST="+to.Host, "PGUSER="+to.User, "PGDATABASE="+to.Database,
 		"PATH="+strings.Join([]string{filepath.Dir(program), binaries.Directory, os.Getenv("PATH")}, string(os.PathListSeparator)))}
 
-	l, err := log.Open(t.Context(), log.Config{URL: db.URL(postgres.Writer), Version: "test"})
+	l, err := log.Open(t.Context(), log.Config{URL: db.URL(database.Writer), Version: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Cleanup(func() { _ = conn.Close(context.Background()) })
 		return conn
 	}
-	auditor := restored(postgres.Auditor)
+	auditor := restored(database.Auditor)
 	// The log is whole up to the backup, and says that its writer did not end.
 	var events, missing int
 	var ended *time.Time
@@ -111,7 +111,7 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Errorf("%d events, %d missing, ended %v", events, missing, ended)
 	}
 	for _, sql := range []string{"DELETE FROM audit.events", "UPDATE audit.events SET host = 'x'"} {
-		if _, err := restored(postgres.Writer).Exec(t.Context(), sql); err == nil {
+		if _, err := restored(database.Writer).Exec(t.Context(), sql); err == nil {
 			t.Errorf("a restored log lets its writer %s", sql)
 		}
 		// What forbids it to the owner as well came back too.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/migrations"
 )
 
@@ -86,7 +86,7 @@ func (p plant) name(i int) string {
 // back: roles belong to the whole server, which other tests use.
 func planted(t *testing.T, f func(tx pgx.Tx)) {
 	t.Helper()
-	tx, err := connection(t, database(t).URL("")).Begin(t.Context())
+	tx, err := connection(t, migrated(t).URL("")).Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func planted(t *testing.T, f func(tx pgx.Tx)) {
 			t.Fatalf("%s: %v", p.sql, err)
 		}
 	}
-	if _, err := tx.Exec(t.Context(), "SET LOCAL jit = off; SET LOCAL ROLE "+postgres.Auditor); err != nil {
+	if _, err := tx.Exec(t.Context(), "SET LOCAL jit = off; SET LOCAL ROLE "+database.Auditor); err != nil {
 		t.Fatal(err)
 	}
 	f(tx)

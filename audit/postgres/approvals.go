@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // UnapprovedCommit is a commit of the policy that began to decide and has no event of
@@ -42,7 +42,7 @@ type Approvals struct {
 // OpenApprovals connects to the log's database, as a role that may read it. ctx bounds
 // opening alone.
 func OpenApprovals(ctx context.Context, databaseURL string) (*Approvals, error) {
-	pool, err := postgres.NewPool(ctx, databaseURL, "sallyport approvals", 1)
+	pool, err := database.NewPool(ctx, databaseURL, "sallyport approvals", 1)
 	if err != nil {
 		return nil, fmt.Errorf("read approvals: %w", err)
 	}
@@ -64,5 +64,5 @@ func (a *Approvals) Unapproved(ctx context.Context, since time.Time) ([]Unapprov
 			return list, nil
 		}
 	}
-	return nil, postgres.Explain("read approvals", &a.pool.Config().ConnConfig.Config, err)
+	return nil, database.Explain("read approvals", &a.pool.Config().ConnConfig.Config, err)
 }

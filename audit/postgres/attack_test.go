@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // obstruct takes every advisory lock that anybody could guess, in a session that is
@@ -60,8 +60,8 @@ func obstruct(t *testing.T, url string) *pgx.Conn {
 func TestNobodyHoldsTheLogUp(t *testing.T) {
 	t.Parallel()
 	a := aged(t)
-	obstruct(t, a.db.URL(postgres.Auditor))
-	auditor, writer, r := connection(t, a.db.URL(postgres.Auditor)), connection(t, a.db.URL(postgres.Writer)), a.retention(t)
+	obstruct(t, a.db.URL(database.Auditor))
+	auditor, writer, r := connection(t, a.db.URL(database.Auditor)), connection(t, a.db.URL(database.Writer)), a.retention(t)
 	ask[int64](t, auditor, recordExport, "query", "{}", 1, nothing[:], "test")
 	ask[int64](t, auditor, `SELECT audit.set_hold('1999-01-01', '1999-01-01', 'x')`)
 	ask[string](t, writer, `SELECT audit.ensure_partition('1999-01-01')`)
@@ -80,7 +80,7 @@ func TestNobodyHoldsTheLogUp(t *testing.T) {
 func TestOpenTransactions(t *testing.T) {
 	t.Parallel()
 	a := aged(t)
-	selfish, auditor := connection(t, a.db.URL(postgres.Auditor)), connection(t, a.db.URL(postgres.Auditor))
+	selfish, auditor := connection(t, a.db.URL(database.Auditor)), connection(t, a.db.URL(database.Auditor))
 	if _, err := selfish.Exec(t.Context(), `BEGIN`); err != nil {
 		t.Fatal(err)
 	}
@@ -115,11 +115,11 @@ func TestOpenTransactions(t *testing.T) {
 // Every other instance notices.
 func TestSealingHeldUp(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(newKey(t, "")))
 	seal(t, s)
-	selfish := connection(t, db.URL(postgres.Sealer))
+	selfish := connection(t, db.URL(database.Sealer))
 	if _, err := selfish.Exec(t.Context(), `BEGIN`); err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestHostileSessions(t *testing.T) {
 	injection := `","kind":"retention","attributes":{"month":"2025-01","leaves":"0-99"},"x":"\` + "\\\" ' \x01 $$ $1 %s"
 	admin := a.admin(t)
 	for i, settings := range hostile {
-		role := []string{postgres.Writer, postgres.Auditor}[i%2]
+		role := []string{database.Writer, database.Auditor}[i%2]
 		conn := connection(t, a.db.URL(role))
 		if _, err := conn.Exec(t.Context(), settings); err != nil {
 			if !strings.Contains(settings, "TEMP") && !strings.Contains(settings, "pg_temp") || i == 0 {
@@ -183,7 +183,7 @@ func TestHostileSessions(t *testing.T) {
 		if n := ask[int64](t, admin, `SELECT count(*) FROM audit.events WHERE writer = 'database'`); n != before+1 {
 			t.Errorf("%s: %d events more", settings, n-before)
 		}
-		if role == postgres.Writer {
+		if role == database.Writer {
 			if _, err := conn.Exec(t.Context(), `SELECT audit.ensure_partition($1::pg_catalog.text::pg_catalog.date)`, fmt.Sprintf("19%02d-02-01", 70+i)); err != nil {
 				t.Errorf("%s: %v", settings, err)
 			}
@@ -223,7 +223,7 @@ func TestHostileSessions(t *testing.T) {
 func TestHoldsAreBounded(t *testing.T) {
 	t.Parallel()
 	a := aged(t)
-	auditor := connection(t, a.db.URL(postgres.Auditor))
+	auditor := connection(t, a.db.URL(database.Auditor))
 	for _, days := range [][2]string{
 		{"5000000-01-01", "5874897-12-31"}, {"4713-01-01 BC", "2000-01-01"}, {"-infinity", "infinity"}, {"2000-01-01", "10000-01-01"}, {"1969-12-31", "2000-01-01"},
 	} {
@@ -241,8 +241,8 @@ func TestHoldsAreBounded(t *testing.T) {
 // log can bear, and none of the months around now is refused for it.
 func TestPartitionsAreBounded(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	writer := connection(t, db.URL(postgres.Writer))
+	db := migrated(t)
+	writer := connection(t, db.URL(database.Writer))
 	var err error
 	made := 0
 	for ; err == nil && made < 300; made++ {
@@ -263,7 +263,7 @@ func TestPartitionsAreBounded(t *testing.T) {
 // where it is, stops the start, and is not waited for.
 func TestStrangeJournals(t *testing.T) {
 	t.Parallel()
-	db := database(t)
+	db := migrated(t)
 	for _, tt := range []struct {
 		name string
 		do   func(folder, path string) error
@@ -293,7 +293,7 @@ func TestStrangeJournals(t *testing.T) {
 				t.Fatalf("%v, %v", info, err)
 			}
 			_ = tt.do(folder, path)
-			l, err := Open(t.Context(), Config{URL: db.URL(postgres.Writer), Journal: folder})
+			l, err := Open(t.Context(), Config{URL: db.URL(database.Writer), Journal: folder})
 			if err == nil {
 				shut(t, l)
 				t.Fatal("it is written to the log")

@@ -15,7 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/migrations"
 )
 
@@ -57,7 +57,7 @@ type AttestStatus struct {
 func NewAttester(config AttesterConfig) (*Attester, error) {
 	config.Log = cmp.Or(config.Log, slog.New(slog.DiscardHandler))
 	config.Every, config.Poll = cmp.Or(config.Every, 24*time.Hour), cmp.Or(config.Poll, 5*time.Minute)
-	connect, err := postgres.ParseConfig(config.URL, "sallyport attestation")
+	connect, err := database.ParseConfig(config.URL, "sallyport attestation")
 	if err != nil {
 		return nil, fmt.Errorf("attest the schema: %w", err)
 	}
@@ -119,7 +119,7 @@ func (a *Attester) Attest(ctx context.Context) error {
 
 // read describes schema and access at one moment, and makes the events that are due.
 func (a *Attester) read(ctx context.Context) (Schema, []*audit.Event, error) {
-	conn, err := postgres.Connect(ctx, a.connect)
+	conn, err := database.Connect(ctx, a.connect)
 	if err != nil {
 		return Schema{}, nil, err
 	}
@@ -149,7 +149,7 @@ func (a *Attester) read(ctx context.Context) (Schema, []*audit.Event, error) {
 		}
 		return nil
 	})
-	return schema, due, postgres.Explain("attest the schema", &a.connect.Config, err)
+	return schema, due, database.Explain("attest the schema", &a.connect.Config, err)
 }
 
 // accessLines are the lines about who can reach the log.

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // attestations are the attributes of the events of a kind, in their order.
@@ -26,11 +26,11 @@ func attestations(t *testing.T, url string, kind audit.Kind) (all []map[string]s
 // TestAttest: the schema and the access to the log are recorded at the start, when
 // they change and after a day, with what changed, and not in between.
 func TestAttest(t *testing.T) { // not parallel: roles and their settings belong to the whole server
-	db := database(t)
+	db := migrated(t)
 	admin := connection(t, db.URL(""))
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	l := logFor(t, db.URL(database.Writer), nil)
 	attester := func() *Attester {
-		a, err := NewAttester(AttesterConfig{URL: db.URL(postgres.Writer), Record: l.Record})
+		a, err := NewAttester(AttesterConfig{URL: db.URL(database.Writer), Record: l.Record})
 		if err != nil {
 			t.Fatal(err)
 		}

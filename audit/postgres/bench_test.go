@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // BenchmarkRecord is what a caller waits for, with durability on. events/s is
@@ -17,7 +17,7 @@ func BenchmarkRecord(b *testing.B) {
 	db := server.NewFrom(b, "sallyport", migrate)
 	for _, callers := range []int{1, 16, 128, 512} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
-			l := logFor(b, db.URL(postgres.Writer), func(c *Config) { c.Log = nil })
+			l := logFor(b, db.URL(database.Writer), func(c *Config) { c.Log = nil })
 			events := make([]audit.Event, callers)
 			for i := range events {
 				events[i] = *decision("allow", i)

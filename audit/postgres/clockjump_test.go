@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // TestClockJumps: the clock of the process that seals, or of one that records, jumps
@@ -14,11 +14,11 @@ import (
 // names the clock where it is more than a day from the database's.
 func TestClockJumps(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
 	place := &shelf{}
 	key := newKey(t, "")
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(key, place))
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(key, place))
 	seal(t, s)
 	for _, jump := range []time.Duration{0, 20 * time.Hour, 0, -20 * time.Hour, 0} {
 		s.now = func() time.Time { return time.Now().Add(jump) }
@@ -43,7 +43,7 @@ func TestClockJumps(t *testing.T) {
 	seal(t, s)
 	size := s.Status().Size
 	record(t, l, decision("deny", 2))
-	seal(t, sealerFor(t, db.URL(postgres.Writer), l, withKey(key, place))) // another process
+	seal(t, sealerFor(t, db.URL(database.Writer), l, withKey(key, place))) // another process
 	eventually(t, "it is published", func() bool { return len(place.all()) > 0 })
 	r := verify(t, db, audit.Trust{Keys: []audit.Key{key.Key()}, Notes: place.all()})
 	if !r.Sound() || r.Leaves != size+1 {

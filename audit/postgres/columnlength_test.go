@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // unboundedSQL lists the columns of our tables that a login fills and that no
@@ -13,7 +13,7 @@ const unboundedSQL = `SELECT c.oid::regclass || '.' || a.attname
 	FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_type t ON t.oid = a.atttypid
 	WHERE n.nspname IN ('audit', 'identity', 'sallyport') AND c.relkind IN ('r', 'p') AND NOT c.relispartition
 	  AND a.attnum > 0 AND NOT a.attisdropped AND t.typlen = -1 AND t.typname <> 'inet'
-	  AND EXISTS (SELECT FROM unnest(ARRAY['` + postgres.Writer + `', '` + postgres.Sealer + `', '` + postgres.Auditor + `']) role
+	  AND EXISTS (SELECT FROM unnest(ARRAY['` + database.Writer + `', '` + database.Sealer + `', '` + database.Auditor + `']) role
 		WHERE has_column_privilege(role, c.oid, a.attnum, 'INSERT') OR has_column_privilege(role, c.oid, a.attnum, 'UPDATE'))
 	  AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c' AND a.attnum = ANY (k.conkey) AND k.convalidated
 		AND pg_get_constraintdef(k.oid) ~ CASE a.attname WHEN 'digest' THEN 'digest = |octet_length' ELSE '(octet_length|pg_column_size)\(|= ANY \(' END)
@@ -23,7 +23,7 @@ const unboundedSQL = `SELECT c.oid::regclass || '.' || a.attname
 // The list of columns is the database's, so that a new one has to have it.
 func TestColumnsAreBounded(t *testing.T) {
 	t.Parallel()
-	db := database(t)
+	db := migrated(t)
 	admin := connection(t, db.URL(""))
 	for _, column := range list(t, admin, unboundedSQL) {
 		t.Errorf("%s has no bound on its length", column)
@@ -40,7 +40,7 @@ func TestColumnsAreBounded(t *testing.T) {
 // would have to hash it.
 func TestLongPolicyIsRefused(t *testing.T) {
 	t.Parallel()
-	conn := connection(t, database(t).URL(postgres.Writer))
+	conn := connection(t, migrated(t).URL(database.Writer))
 	if _, err := conn.Exec(t.Context(), `INSERT INTO audit.policies (digest, content) VALUES ('x', convert_to(repeat('x', 400 << 20), 'UTF8'))`); sqlState(err) != "23514" || !strings.Contains(err.Error(), "policies_content") {
 		t.Errorf("a policy of 400 MiB: %v", err)
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // TestConsistency: proofs between all sizes of a log, those of no checkpoint
@@ -15,8 +15,8 @@ import (
 // has proofs for are the last of their hours and days.
 func TestConsistency(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	url := db.URL(postgres.Writer)
+	db := migrated(t)
+	url := db.URL(database.Writer)
 	l := logFor(t, url, nil)
 	key := newKey(t, "")
 	s := sealerFor(t, url, l, withKey(key))
@@ -26,7 +26,7 @@ func TestConsistency(t *testing.T) {
 		}
 		seal(t, s)
 	}
-	r, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
+	r, err := OpenReader(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}

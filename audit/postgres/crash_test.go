@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // A tally holds the ids of the decisions that were acknowledged.
@@ -89,7 +89,7 @@ func crash(t *testing.T, kills int, both bool, record func(*Log, *audit.Event) e
 	db := server.NewFrom(t, "sallyport", migrate)
 	var current atomic.Pointer[Log]
 	open := func() {
-		current.Store(logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Log = nil; c.Deadline = 5 * time.Second }))
+		current.Store(logFor(t, db.URL(database.Writer), func(c *Config) { c.Log = nil; c.Deadline = 5 * time.Second }))
 	}
 	open()
 	seen, stop := newTally(), make(chan struct{})

@@ -18,7 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 const recordExport = `SELECT audit.record_export($1, $2, $3, $4, $5)`
@@ -39,7 +39,7 @@ func oddText(random *rand.Rand, most int) string {
 // TestEscape: the database escapes and caps a text as audit.Text does.
 func TestEscape(t *testing.T) {
 	t.Parallel()
-	conn := connection(t, database(t).URL(""))
+	conn := connection(t, migrated(t).URL(""))
 	random := rand.New(rand.NewPCG(1, 2))
 	for n := range 1500 {
 		limit := []int{8, 10, 16, 64, 2048}[n%5]
@@ -100,11 +100,11 @@ func attributesOf(t *testing.T, record []byte) map[string]string {
 // other, whatever is in it, and is sealed and verified like any other.
 func TestRecordExport(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(newKey(t, "")))
 	seal(t, s)
-	auditor, writer, admin := connection(t, db.URL(postgres.Auditor)), connection(t, db.URL(postgres.Writer)), connection(t, db.URL(""))
+	auditor, writer, admin := connection(t, db.URL(database.Auditor)), connection(t, db.URL(database.Writer)), connection(t, db.URL(""))
 	random := rand.New(rand.NewPCG(3, 4))
 	const events = 60
 	for n := range events {
@@ -167,8 +167,8 @@ func TestRecordExport(t *testing.T) {
 // TestExportsThatAreRefused: arguments are bounded, and nothing is written.
 func TestExportsThatAreRefused(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	conn := connection(t, db.URL(postgres.Auditor))
+	db := migrated(t)
+	conn := connection(t, db.URL(database.Auditor))
 	for _, arguments := range [][]any{
 		{nil, "{}", 1, nothing[:], "tool"}, {"", "{}", 1, nothing[:], "tool"}, {strings.Repeat("x", 501), "{}", 1, nothing[:], "tool"},
 		{"query", nil, 1, nothing[:], "tool"}, {"query", strings.Repeat("x", 1<<20+1), 1, nothing[:], "tool"},
@@ -192,7 +192,7 @@ func TestExportsThatAreRefused(t *testing.T) {
 	}
 	// Nobody else writes in the name of the database, a superuser included.
 	const forged = `INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now(), 'hold_lifted', 'database', 1, '{}')`
-	for _, role := range []string{postgres.Writer, ""} {
+	for _, role := range []string{database.Writer, ""} {
 		if _, err := connection(t, db.URL(role)).Exec(t.Context(), forged); code(err) != "42501" {
 			t.Errorf("%q: %v", role, err)
 		}
@@ -213,13 +213,13 @@ func code(err error) string {
 // while many call, some take it back, and the sealer looks on.
 func TestDatabaseNumbers(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(newKey(t, "")))
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	for n := range 6 {
-		conn := connection(t, db.URL([]string{postgres.Writer, postgres.Auditor}[n%2]))
+		conn := connection(t, db.URL([]string{database.Writer, database.Auditor}[n%2]))
 		wg.Go(func() {
 			for i := range 40 {
 				tx, err := conn.Begin(context.Background())
@@ -240,7 +240,7 @@ func TestDatabaseNumbers(t *testing.T) {
 	looked := make(chan struct{})
 	go func() {
 		defer close(looked)
-		watch := connection(t, db.URL(postgres.Auditor))
+		watch := connection(t, db.URL(database.Auditor))
 		for {
 			var seen []int64
 			rows, err := watch.Query(context.Background(), `SELECT writer_sequence FROM audit.events WHERE writer = 'database' ORDER BY writer_sequence`)

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // ErrNoPolicy is returned, wrapped, where the log does not hold a policy.
@@ -24,17 +24,17 @@ type History struct {
 
 // OpenHistory connects to the database with this connection string.
 func OpenHistory(ctx context.Context, databaseURL string) (*History, error) {
-	connect, err := postgres.ParseConfig(databaseURL, "sallyport policy")
+	connect, err := database.ParseConfig(databaseURL, "sallyport policy")
 	if err != nil {
 		return nil, fmt.Errorf("read the audit log: %w", err)
 	}
 	// A log of a year takes as long as it takes.
-	postgres.Set(&connect.Config, map[string]string{"statement_timeout": "0", "default_transaction_read_only": "on"})
+	database.Set(&connect.Config, map[string]string{"statement_timeout": "0", "default_transaction_read_only": "on"})
 	h := &History{connect: connect}
-	if h.conn, err = postgres.Connect(ctx, connect); err != nil {
+	if h.conn, err = database.Connect(ctx, connect); err != nil {
 		return nil, fmt.Errorf("read the audit log: %w", err)
 	}
-	if err := postgres.CheckVersion(ctx, h.conn); err != nil {
+	if err := database.CheckVersion(ctx, h.conn); err != nil {
 		h.Close()
 		return nil, fmt.Errorf("read the audit log: %w", err)
 	}
@@ -130,5 +130,5 @@ func (h *History) explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("read the audit log: %w", postgres.Explain("read", &h.connect.Config, err))
+	return fmt.Errorf("read the audit log: %w", database.Explain("read", &h.connect.Config, err))
 }

@@ -12,7 +12,7 @@ import (
 // TestHistory: an auditor reads decisions of a time, one by its id, and the policy
 // that decided; and can change nothing.
 func TestHistory(t *testing.T) {
-	db := database(t)
+	db := migrated(t)
 	l := logFor(t, db.URL("sallyport_writer"), nil)
 	now := time.Now()
 	var events []*audit.Event

@@ -12,7 +12,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 const (
@@ -37,7 +37,7 @@ type Denials struct {
 // are the close reasons by which the proxy itself ends tunnels and requests. ctx
 // bounds opening alone.
 func OpenDenials(ctx context.Context, databaseURL string, forced []string) (*Denials, error) {
-	pool, err := postgres.NewPool(ctx, databaseURL, "sallyport denials", denialsConnections)
+	pool, err := database.NewPool(ctx, databaseURL, "sallyport denials", denialsConnections)
 	if err != nil {
 		return nil, fmt.Errorf("read denials: %w", err)
 	}
@@ -130,5 +130,5 @@ func scanDenial(row pgx.CollectableRow) (audit.Event, error) {
 }
 
 func (d *Denials) explain(err error) error {
-	return postgres.Explain("read denials", &d.pool.Config().ConnConfig.Config, err)
+	return database.Explain("read denials", &d.pool.Config().ConnConfig.Config, err)
 }

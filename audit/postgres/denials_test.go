@@ -49,7 +49,7 @@ const (
 // nothing of anybody else's: not another step's of the same repository, not an
 // allow, not an end, nothing old.
 func TestDenials(t *testing.T) {
-	db := database(t)
+	db := migrated(t)
 	l := logFor(t, db.URL("sallyport_writer"), nil)
 	d := openDenials(t, db.URL("sallyport_writer"))
 	a, now := stepOf(repositoryA, stepA), time.Now()
@@ -127,7 +127,7 @@ func TestDenials(t *testing.T) {
 // TestDenialsUseTheirIndex: a step's question costs what the step was refused,
 // and not what the log holds.
 func TestDenialsUseTheirIndex(t *testing.T) {
-	db := database(t)
+	db := migrated(t)
 	l := logFor(t, db.URL("sallyport_writer"), nil)
 	refused(t, l, stepOf(repositoryA, stepA), 1, time.Now())
 	conn := connection(t, db.URL("sallyport_writer"))
@@ -141,7 +141,7 @@ func TestDenialsUseTheirIndex(t *testing.T) {
 }
 
 func TestDenialsWithoutDatabase(t *testing.T) {
-	db := database(t)
+	db := migrated(t)
 	d := openDenials(t, db.URL("sallyport_writer"))
 	if _, err := OpenDenials(t.Context(), "", nil); err == nil {
 		t.Error("no URL is accepted")
@@ -157,7 +157,7 @@ func TestDenialsWithoutDatabase(t *testing.T) {
 // TestDenialsFilterIsNeeded takes the step out of each part of the query and sees
 // what another step of the same repository was refused, and what was closed.
 func TestDenialsFilterIsNeeded(t *testing.T) {
-	db := database(t)
+	db := migrated(t)
 	l := logFor(t, db.URL("sallyport_writer"), nil)
 	other := refused(t, l, stepOf(repositoryA, stepB), 1, time.Now())
 	opened := decision("allow", 2)

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // oddColumns are values that PostgreSQL and the programs write differently.
@@ -33,7 +33,7 @@ func addOdd(t *testing.T, conn *pgx.Conn, writer, column string, number int) err
 // and verification understand differently.
 func TestOddColumnsAreRefused(t *testing.T) {
 	t.Parallel()
-	conn := connection(t, database(t).URL(postgres.Writer))
+	conn := connection(t, migrated(t).URL(database.Writer))
 	writer := actAs(t, conn)
 	for column := range oddColumns {
 		if err := addOdd(t, conn, writer, column, 1); sqlState(err) != "23514" || !strings.Contains(err.Error(), "events_record_follows") {
@@ -50,11 +50,11 @@ func TestOddColumnsAreRefused(t *testing.T) {
 // TestOddColumnsConstraintIsNeeded: without the constraint such an event stops sealing.
 func TestOddColumnsConstraintIsNeeded(t *testing.T) {
 	t.Parallel()
-	db := database(t)
+	db := migrated(t)
 	mustExec(t, connection(t, db.URL("")), `ALTER TABLE audit.events DROP CONSTRAINT events_record_follows`)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Sealer), l, withKey(newKey(t, "")))
-	conn := connection(t, db.URL(postgres.Writer))
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Sealer), l, withKey(newKey(t, "")))
+	conn := connection(t, db.URL(database.Writer))
 	for column := range oddColumns {
 		if err := addOdd(t, conn, actAs(t, conn), column, 1); err != nil {
 			t.Fatal(err)
@@ -72,8 +72,8 @@ func TestOddColumnsConstraintIsNeeded(t *testing.T) {
 // An event whose record would not follow from its columns has it stored.
 func TestRecordsThatAreStored(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
 	conn := connection(t, db.URL(""))
 	for name, c := range map[string]struct {
 		change func(*audit.Event)

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // What a Reader tells a pack of evidence beside the log itself. All of it is of
@@ -35,7 +35,7 @@ func (r *Reader) Identity(ctx context.Context) (Identity, error) {
 		return Identity{}, r.explain("name the database", err)
 	}
 	var err error
-	if i.Schema, err = postgres.Version(ctx, r.tx); err != nil {
+	if i.Schema, err = database.Version(ctx, r.tx); err != nil {
 		return Identity{}, err
 	}
 	return i, nil
@@ -45,7 +45,7 @@ func (r *Reader) explain(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("read the audit log: %w", postgres.Explain(what, &r.connect.Config, err))
+	return fmt.Errorf("read the audit log: %w", database.Explain(what, &r.connect.Config, err))
 }
 
 // Coverage is what of a period is sealed.

@@ -15,7 +15,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/audit/evidence"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // evidenceOf is a reader as packs are made from it.
@@ -88,14 +88,14 @@ func (l evidenceOf) Queries() []evidence.Query { return nil }
 // BenchmarkEvidence makes packs: decisions/s is the figure, and MB the most that
 // the heap had in use.
 func BenchmarkEvidence(b *testing.B) {
-	db := database(b)
+	db := migrated(b)
 	key := fill(b, db, benchmarkEvents)
 	b.ResetTimer()
 	var decisions int64
 	most := watchHeap(b)
 	for b.Loop() {
 		now := time.Now()
-		r, err := OpenReader(b.Context(), db.URL(postgres.Auditor))
+		r, err := OpenReader(b.Context(), db.URL(database.Auditor))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -151,9 +151,9 @@ func (s *sealedPart) Unsealed(*audit.Entry)        { s.leaves = append(s.leaves,
 // TestReaderForEvidence: what a pack is made of stands on one checkpoint: later
 // events, ends and checkpoints do not show, and what is not sealed is counted.
 func TestReaderForEvidence(t *testing.T) {
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Writer), l, func(c *SealerConfig) { c.Signer = newKey(t, "") })
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, func(c *SealerConfig) { c.Signer = newKey(t, "") })
 	from := time.Now().Add(-time.Minute)
 	first, second := decision("allow", 1), decision("deny", 2)
 	record(t, l, first)
@@ -165,7 +165,7 @@ func TestReaderForEvidence(t *testing.T) {
 	record(t, l, decision("deny", 3))
 
 	open := func() *Reader {
-		r, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
+		r, err := OpenReader(t.Context(), db.URL(database.Auditor))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,7 +173,7 @@ func TestReaderForEvidence(t *testing.T) {
 		return r
 	}
 	r := open()
-	if i, err := r.Identity(t.Context()); err != nil || i.User != postgres.Auditor || i.System == "" || i.Schema == 0 || i.Now.Before(to) {
+	if i, err := r.Identity(t.Context()); err != nil || i.User != database.Auditor || i.System == "" || i.Schema == 0 || i.Now.Before(to) {
 		t.Errorf("%+v %v", i, err)
 	}
 	c, err := r.Coverage(t.Context(), from, time.Now())
@@ -238,7 +238,7 @@ func TestReaderForEvidence(t *testing.T) {
 // TestReaderFindings: what a pack is given of a reconciliation is what the digest in
 // SQL is of, whatever the rows hold and the session's time zone is.
 func TestReaderFindings(t *testing.T) {
-	db := database(t)
+	db := migrated(t)
 	conn := connection(t, db.URL(""))
 	const first, second = "01a1fdf4-2222-7000-8000-000000000001", "01a1fdf4-2222-7000-8000-000000000002"
 	if _, err := conn.Exec(t.Context(), `
@@ -256,7 +256,7 @@ func TestReaderFindings(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), `ALTER ROLE sallyport_auditor IN DATABASE `+name+` SET timezone = 'Asia/Kathmandu'`); err != nil {
 		t.Fatal(err)
 	}
-	r, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
+	r, err := OpenReader(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}

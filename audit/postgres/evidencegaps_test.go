@@ -5,16 +5,16 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // TestUnsealedRuns: what has no leaf is told by its runs of numbers, with the times at
 // both ends of each gap, whatever numbers somebody makes up.
 func TestUnsealedRuns(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(newKey(t, "")))
 	const other = "01a1fdf4-0000-7000-8000-0000000000cc"
 	conn := connection(t, db.URL(""))
 	begin := time.Now().UTC().Truncate(time.Minute).Add(-time.Hour)
@@ -28,7 +28,7 @@ func TestUnsealedRuns(t *testing.T) {
 	insert(t, conn, other, 1<<52, audit.KindNameReassigned, clock(5))
 	seal(t, s)
 
-	r, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
+	r, err := OpenReader(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}

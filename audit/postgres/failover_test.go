@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // TestAsynchronousFailover: a standby that lags is promoted under load. What the
@@ -22,7 +22,7 @@ import (
 func TestAsynchronousFailover(t *testing.T) {
 	t.Parallel()
 	p := startPair(t)
-	l := logFor(t, p.url(postgres.Writer), func(c *Config) { c.WriteTimeout = time.Second })
+	l := logFor(t, p.url(database.Writer), func(c *Config) { c.WriteTimeout = time.Second })
 	old := l.Writer()
 	kept, gone, after := newTally(), newTally(), newTally()
 	for n := range 20 {
@@ -90,7 +90,7 @@ func TestSynchronousFailover(t *testing.T) {
 	t.Parallel()
 	p := startPair(t)
 	p.primary.SynchronousStandby(t, "second")
-	l := logFor(t, p.url(postgres.Writer), func(c *Config) { c.WriteTimeout = time.Second })
+	l := logFor(t, p.url(database.Writer), func(c *Config) { c.WriteTimeout = time.Second })
 	name := l.Writer()
 	seen := newTally()
 	stop := make(chan struct{})
@@ -118,7 +118,7 @@ func TestSynchronousFailover(t *testing.T) {
 func TestLossIsComparedIsNeeded(t *testing.T) {
 	t.Parallel()
 	for _, compared := range []bool{true, false} {
-		db := database(t)
+		db := migrated(t)
 		faults, through := throughFaults(t, db)
 		l := logFor(t, through, nil)
 		for n := range 5 {
@@ -217,21 +217,21 @@ func TestReadOnlyPrimaryIsDropped(t *testing.T) {
 	t.Parallel()
 	p := startPair(t)
 	p.primary.SynchronousStandby(t, "second")
-	l := logFor(t, p.url(postgres.Writer), func(c *Config) { c.WriteTimeout = time.Second })
-	s := sealerFor(t, p.url(postgres.Writer), l, withKey(newKey(t, "")))
+	l := logFor(t, p.url(database.Writer), func(c *Config) { c.WriteTimeout = time.Second })
+	s := sealerFor(t, p.url(database.Writer), l, withKey(newKey(t, "")))
 	step := stepOf(repositoryA, stepA)
 	refused(t, l, step, 1, time.Now())
 	seal(t, s)
-	d := openDenials(t, p.url(postgres.Writer))
+	d := openDenials(t, p.url(database.Writer))
 	if list, err := d.Denials(t.Context(), step, 10); err != nil || len(list) != 1 {
 		t.Fatal(list, err)
 	}
-	approvals, err := OpenApprovals(t.Context(), p.url(postgres.Writer))
+	approvals, err := OpenApprovals(t.Context(), p.url(database.Writer))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer approvals.Close()
-	follower, err := OpenFollower(t.Context(), p.url(postgres.Auditor))
+	follower, err := OpenFollower(t.Context(), p.url(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}

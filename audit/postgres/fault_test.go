@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // A faultProxy stands between the log and PostgreSQL, and cuts one connection
@@ -42,7 +42,7 @@ func throughFaults(t testing.TB, db *pgtest.DB) (*faultProxy, string) {
 	p := &faultProxy{t: t, listener: listener, server: filepath.Join(db.Server.SocketDirectory(), ".s.PGSQL.5432")}
 	go p.serve()
 	t.Cleanup(func() { _ = listener.Close(); p.wg.Wait() })
-	q := url.Values{"host": {folder}, "port": {"5432"}, "user": {postgres.Writer}}
+	q := url.Values{"host": {folder}, "port": {"5432"}, "user": {database.Writer}}
 	return p, "postgres:///" + db.Name + "?" + q.Encode()
 }
 
@@ -109,7 +109,7 @@ func (p *faultProxy) answers(from, to net.Conn) {
 // Whatever is cut when, an event whose Record returned nil is there once, and so
 // is every other.
 func TestExactlyOnceThroughFaults(t *testing.T) {
-	db := database(t)
+	db := migrated(t)
 	p, through := throughFaults(t, db)
 	l := logFor(t, through, nil)
 	const rounds, at = 60, 20
@@ -146,7 +146,7 @@ func TestExactlyOnceThroughFaults(t *testing.T) {
 // A second writer under our name, or a log that was restored and went on: what
 // is found is compared, and nothing is recorded from then on.
 func TestConflictStopsTheLog(t *testing.T) {
-	db := database(t)
+	db := migrated(t)
 	p, through := throughFaults(t, db)
 	l := logFor(t, through, nil)
 	record(t, l, decision("allow", 1))

@@ -6,7 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // Found is all that the log holds of one decision.
@@ -22,13 +22,13 @@ type Found struct {
 // Find looks a decision up by its id, which has to be a UUID, in the database with
 // this connection string. What waits in a server's journal is not found.
 func Find(ctx context.Context, databaseURL, id string) (Found, error) {
-	pool, err := postgres.NewPool(ctx, databaseURL, "sallyport audit show", 1)
+	pool, err := database.NewPool(ctx, databaseURL, "sallyport audit show", 1)
 	if err != nil {
 		return Found{}, fmt.Errorf("look a decision up: %w", err)
 	}
 	defer pool.Close()
 	explain := func(err error) error {
-		return postgres.Explain("look a decision up", &pool.Config().ConnConfig.Config, err)
+		return database.Explain("look a decision up", &pool.Config().ConnConfig.Config, err)
 	}
 	rows, err := pool.Query(ctx, `SELECT audit.record(e) FROM audit.events e WHERE decision_id = $1::text::uuid
 		ORDER BY kind <> 'decision', time, writer, writer_sequence LIMIT 100`, id)

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // Follower reads sealed events in the order of the tree, a few at a time. Each
@@ -30,25 +30,25 @@ const followPrimary = 5 * time.Second
 
 // OpenFollower connects to the database with this connection string.
 func OpenFollower(ctx context.Context, databaseURL string) (*Follower, error) {
-	connect, err := postgres.ParseConfig(databaseURL, "sallyport follow")
+	connect, err := database.ParseConfig(databaseURL, "sallyport follow")
 	if err != nil {
 		return nil, fmt.Errorf("follow the audit log: %w", err)
 	}
-	postgres.Set(&connect.Config, map[string]string{
+	database.Set(&connect.Config, map[string]string{
 		"default_transaction_read_only": "on",
 		"statement_timeout":             "'10s'",
 		"lock_timeout":                  "'5s'", // retention takes a partition away under a lock
 		"tcp_user_timeout":              "'20s'",
 	})
 	f := &Follower{connect: connect}
-	if f.conn, err = postgres.Connect(ctx, connect); err != nil {
+	if f.conn, err = database.Connect(ctx, connect); err != nil {
 		return nil, fmt.Errorf("follow the audit log: %w", err)
 	}
-	if err := postgres.CheckVersion(ctx, f.conn); err != nil {
+	if err := database.CheckVersion(ctx, f.conn); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("follow the audit log: %w", err)
 	}
-	if f.primary, err = postgres.IsPrimary(ctx, f.conn); err != nil {
+	if f.primary, err = database.IsPrimary(ctx, f.conn); err != nil {
 		f.Close()
 		return nil, f.explain(err)
 	}
@@ -61,9 +61,9 @@ func (f *Follower) stayed(ctx context.Context) error {
 	if !f.primary || time.Since(f.checked) < followPrimary {
 		return nil
 	}
-	primary, err := postgres.IsPrimary(ctx, f.conn)
+	primary, err := database.IsPrimary(ctx, f.conn)
 	if err == nil && !primary {
-		err = postgres.ErrFormerPrimary
+		err = database.ErrFormerPrimary
 	}
 	f.checked = time.Now()
 	return err
@@ -141,5 +141,5 @@ func (f *Follower) Leaf(ctx context.Context, index int64) (hash audit.Hash, ok b
 }
 
 func (f *Follower) explain(err error) error {
-	return fmt.Errorf("follow the audit log: %w", postgres.Explain("read", &f.connect.Config, err))
+	return fmt.Errorf("follow the audit log: %w", database.Explain("read", &f.connect.Config, err))
 }

@@ -7,16 +7,16 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // TestFollower: every leaf once and in order, with what was sealed, and between
 // two readings nothing of it in the database.
 func TestFollower(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "log.example/a")))
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(newKey(t, "log.example/a")))
 	const events = 150
 	for n := range events {
 		e := decision("deny", n)
@@ -29,7 +29,7 @@ func TestFollower(t *testing.T) {
 		seal(t, s)
 	}
 	record(t, l, decision("deny", 1)) // not sealed
-	f, err := OpenFollower(t.Context(), db.URL(postgres.Auditor))
+	f, err := OpenFollower(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestFollower(t *testing.T) {
 // so; a leaf that is not there is damage.
 func TestFollowerGone(t *testing.T) {
 	t.Parallel()
-	db := database(t)
+	db := migrated(t)
 	admin := connection(t, db.URL(""))
 	for n := range 6 {
 		if n == 4 {
@@ -91,7 +91,7 @@ func TestFollowerGone(t *testing.T) {
 			}
 		}
 	}
-	f, err := OpenFollower(t.Context(), db.URL(postgres.Auditor))
+	f, err := OpenFollower(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}

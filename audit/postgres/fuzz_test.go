@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // FuzzEvent: no bytes in an event make the database refuse it, and what is
@@ -21,8 +21,8 @@ func FuzzEvent(f *testing.F) {
 	f.Add([]byte("\u202egpj.exe \u2028 \ufeff \u0085"), []byte(`{"a":"\ud800","b":[1e999999]}`), int64(1<<62), int64(1<<62), uint8(2))
 	f.Add([]byte{}, []byte(`[[[[`), int64(0), int64(0), uint8(3))
 	f.Add(make([]byte, 9000), make([]byte, 9000), int64(253402300800_000000), int64(1<<53), uint8(255))
-	db := database(f)
-	l := logFor(f, db.URL(postgres.Writer), func(c *Config) { c.Log = nil })
+	db := migrated(f)
+	l := logFor(f, db.URL(database.Writer), func(c *Config) { c.Log = nil })
 	conn := connection(f, db.URL(""))
 	f.Fuzz(func(t *testing.T, text, input []byte, micros, number int64, mix uint8) {
 		s := string(text)

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // gapped is a log with a sealed beginning and the writer "w", whose numbers 3 to
@@ -25,9 +25,9 @@ type gapped struct {
 
 func withGap(t *testing.T) gapped {
 	t.Helper()
-	f := gapped{db: database(t), key: newKey(t, "log.example/a")}
-	f.l = logFor(t, f.db.URL(postgres.Writer), nil)
-	f.s = sealerFor(t, f.db.URL(postgres.Writer), f.l, withKey(f.key))
+	f := gapped{db: migrated(t), key: newKey(t, "log.example/a")}
+	f.l = logFor(t, f.db.URL(database.Writer), nil)
+	f.s = sealerFor(t, f.db.URL(database.Writer), f.l, withKey(f.key))
 	addWriter(t, f.db, "w", `VALUES (1), (2), (6), (7)`)
 	seal(t, f.s)
 	f.g = gapsOf(t, f.db.URL(""))
@@ -52,7 +52,7 @@ func TestDeclaredGap(t *testing.T) {
 	if r := verify(t, f.db, audit.Trust{}); r.Counts[audit.DamageMissing] != 1 {
 		t.Errorf("before the declaration: %+v", r.Findings)
 	}
-	list, err := gapsOf(t, f.db.URL(postgres.Auditor)).List(t.Context())
+	list, err := gapsOf(t, f.db.URL(database.Auditor)).List(t.Context())
 	if err != nil || len(list) != 1 || list[0].Writer != "w" || list[0].First != 3 || list[0].Last != 5 || list[0].Declared != nil || list[0].After.IsZero() {
 		t.Errorf("%+v, %v", list, err)
 	}
@@ -73,7 +73,7 @@ func TestDeclaredGap(t *testing.T) {
 	}
 	// The writer continues, and a new sealer finds its way.
 	addWriter(t, f.db, "w", `VALUES (8)`)
-	seal(t, sealerFor(t, f.db.URL(postgres.Writer), f.l, withKey(f.key)))
+	seal(t, sealerFor(t, f.db.URL(database.Writer), f.l, withKey(f.key)))
 	proven(t, verify(t, f.db, audit.Trust{}), 8, 0)
 }
 
@@ -126,7 +126,7 @@ func TestGapNeedsOwnerAndKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, role := range []string{postgres.Writer, postgres.Sealer, postgres.Auditor} {
+	for _, role := range []string{database.Writer, database.Sealer, database.Auditor} {
 		conn := connection(t, f.db.URL(role))
 		for _, sql := range []string{
 			`SELECT audit.declare_gap('w', 3, 5, 'hidden', '` + d.DeclaredAt.Format(time.RFC3339) + `', '` + string(d.Key) + `', '` + d.Signature + `')`,
@@ -208,7 +208,7 @@ func TestOwnersRightIsNeeded(t *testing.T) {
 	if _, err := connection(t, f.db.URL("")).Exec(t.Context(), `GRANT EXECUTE ON FUNCTION audit.declare_gap(text, bigint, bigint, text, text, text, text) TO sallyport_writer`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := gapsOf(t, f.db.URL(postgres.Writer)).Declare(t.Context(), f.key, "w", 3, 5, "hidden"); err != nil {
+	if _, err := gapsOf(t, f.db.URL(database.Writer)).Declare(t.Context(), f.key, "w", 3, 5, "hidden"); err != nil {
 		t.Fatal(err)
 	}
 	seal(t, f.s)
@@ -259,8 +259,8 @@ func TestJournalAfterFailover(t *testing.T) {
 	p := startPair(t)
 	key, journal := newKey(t, "log.example/a"), t.TempDir()
 	spool := func(c *Config) { c.WriteTimeout, c.Journal, c.Spool = 300*time.Millisecond, journal, true }
-	l := logFor(t, p.url(postgres.Writer), spool)
-	s := sealerFor(t, p.url(postgres.Writer), l, withKey(key))
+	l := logFor(t, p.url(database.Writer), spool)
+	s := sealerFor(t, p.url(database.Writer), l, withKey(key))
 	record(t, l, decision("allow", 1))
 	seal(t, s)
 	at := ask[string](t, connection(t, p.db.URL("")), `SELECT pg_current_wal_lsn()::text`)
@@ -279,8 +279,8 @@ func TestJournalAfterFailover(t *testing.T) {
 	kill(l)
 	p.standby.Promote(t)
 
-	next := logFor(t, p.url(postgres.Writer), spool)
-	s = sealerFor(t, p.url(postgres.Writer), next, withKey(key))
+	next := logFor(t, p.url(database.Writer), spool)
+	s = sealerFor(t, p.url(database.Writer), next, withKey(key))
 	seal(t, s)
 	if st := s.Status(); st.Blocked != 3 || len(st.Findings) != 1 {
 		t.Fatalf("%+v", st)

@@ -9,13 +9,13 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // hole is a writer with a missing number, 3, which is sealed up to there.
 func hole(t *testing.T, change func(insert func(number int64, at time.Time))) (holes, missing []string) {
 	t.Helper()
-	db := database(t)
+	db := migrated(t)
 	const other = "01a1fdf4-0000-7000-8000-0000000000cc"
 	owner := connection(t, db.URL(""))
 	begin := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
@@ -24,7 +24,7 @@ func hole(t *testing.T, change func(insert func(number int64, at time.Time))) (h
 		put(n, begin.Add(time.Duration(n)*time.Hour))
 	}
 	change(put)
-	conn := connection(t, db.URL(postgres.Auditor))
+	conn := connection(t, db.URL(database.Auditor))
 	holes = list(t, conn, `SELECT first_sequence || '-' || last_sequence || ' ' || numbers || ' ' || to_char(after AT TIME ZONE 'UTC', 'HH24:MI') || ' ' || to_char(before AT TIME ZONE 'UTC', 'HH24:MI') || ' ' || coalesce(explained_by, 'not explained')
 		FROM audit.gaps ORDER BY writer, first_sequence`)
 	missing = list(t, conn, `SELECT missing::text FROM audit.writers WHERE writer = '`+other+`'`)
@@ -79,7 +79,7 @@ func TestGapsCannotBeMasked(t *testing.T) {
 // twice is not missing.
 func TestGapWindowsAreNeeded(t *testing.T) {
 	t.Parallel()
-	db := database(t)
+	db := migrated(t)
 	conn := connection(t, db.URL(""))
 	at := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	for i, n := range []int64{1, 2, 4, 5, 5} {
@@ -111,7 +111,7 @@ func explainGap(t testing.TB, conn *pgx.Conn, writer string, number int64, kind 
 // is a gap by the report alone.
 func TestGapsAreExplained(t *testing.T) {
 	t.Parallel()
-	db := database(t)
+	db := migrated(t)
 	conn := connection(t, db.URL(""))
 	at := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	for _, n := range []int64{1, 4, 9} {
@@ -124,7 +124,7 @@ func TestGapsAreExplained(t *testing.T) {
 	lost(2, "writer", "w", "first", "2", "last", "3", "reason", "failover")
 	lost(3, "writer", "w", "first", "5", "last", "7") // not all of it
 	lost(4, "writer", "w", "first", "10", "last", "12", "reason", "a lost tail")
-	got := list(t, connection(t, db.URL(postgres.Auditor)), `SELECT writer || ' ' || first_sequence || '-' || last_sequence || ' ' || coalesce(explained_by || ' ' || reason, 'not explained') FROM audit.gaps ORDER BY writer, first_sequence`)
+	got := list(t, connection(t, db.URL(database.Auditor)), `SELECT writer || ' ' || first_sequence || '-' || last_sequence || ' ' || coalesce(explained_by || ' ' || reason, 'not explained') FROM audit.gaps ORDER BY writer, first_sequence`)
 	want := []string{"w 2-3 events_lost failover", "w 5-8 not explained", "w 10-12 events_lost a lost tail"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
@@ -135,7 +135,7 @@ func TestGapsAreExplained(t *testing.T) {
 // reports numbers as lost; the gap stays unexplained, with the claim beside it.
 func TestExplainsIsNeeded(t *testing.T) {
 	t.Parallel()
-	db := database(t)
+	db := migrated(t)
 	conn := connection(t, db.URL(""))
 	at := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	for _, n := range []int64{1, 3, 5} {
@@ -150,7 +150,7 @@ func TestExplainsIsNeeded(t *testing.T) {
 	claim("w", 6, "4", "4")
 	const gaps = `SELECT first_sequence || '-' || last_sequence || ' ' || coalesce(explained_by, 'not explained') || ', ' || reason || ', ' || reported_by FROM audit.gaps ORDER BY first_sequence`
 	const between = `SELECT first_sequence || '-' || last_sequence || ' ' || coalesce(explained_by, 'not explained') FROM audit.absent_between('2026-11-01', '2026-12-01') ORDER BY first_sequence`
-	auditor := connection(t, db.URL(postgres.Auditor))
+	auditor := connection(t, db.URL(database.Auditor))
 	if got, want := list(t, auditor, gaps), []string{"2-2 not explained, x says so, x", "4-4 events_lost, w says so, w", "7-9 not explained, x says so, x"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -8,14 +8,14 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // TestHostileDatabases: whatever the database is called, and however it sorts, the log
 // is installed, written, sealed and verified in it, or its encoding is refused.
 func TestHostileDatabases(t *testing.T) {
 	t.Parallel()
-	template := database(t)
+	template := migrated(t)
 	admin := connection(t, template.URL(""))
 	for name, c := range map[string]struct{ database, options, refused string }{
 		"a name with quotes":    {`it's %s $1 \ ${HOME}"; DROP TABLE audit.events; --`, ``, ""},
@@ -44,14 +44,14 @@ func TestHostileDatabases(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := logFor(t, at(postgres.Writer), nil)
+			l := logFor(t, at(database.Writer), nil)
 			record(t, l, decision("allow", 1))
 			key := newKey(t, "")
-			s := sealerFor(t, at(postgres.Writer), l, withKey(key))
+			s := sealerFor(t, at(database.Writer), l, withKey(key))
 			seal(t, s)
 			shut(t, l)
 			seal(t, s)
-			r, err := OpenReader(t.Context(), at(postgres.Auditor))
+			r, err := OpenReader(t.Context(), at(database.Auditor))
 			if err != nil {
 				t.Fatal(err)
 			}

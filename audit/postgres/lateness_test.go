@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // insert writes an event as anybody can who has the writer's login.
@@ -25,9 +25,9 @@ func insert(t testing.TB, conn *pgx.Conn, writer string, number int64, kind audi
 // and a checkpoint like any other, and is named with both times.
 func TestBackdatedEvent(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(newKey(t, "")))
 	seal(t, s)
 	e := decision("allow", 1)
 	e.Time = time.Now().Add(-6 * 7 * 24 * time.Hour)
@@ -50,9 +50,9 @@ func TestBackdatedEvent(t *testing.T) {
 // and is called late.
 func TestWriterBehind(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(newKey(t, "")))
 	seal(t, s)
 	const behind = "01a1fdf4-0000-7000-8000-0000000000bb"
 	conn := connection(t, db.URL(""))
@@ -63,7 +63,7 @@ func TestWriterBehind(t *testing.T) {
 		t.Errorf("before it is sealed: %+v", r)
 	}
 	sealed := func() int64 {
-		return ask[int64](t, connection(t, db.URL(postgres.Auditor)), "SELECT count(*) FROM audit.leaves WHERE writer = '"+behind+"'")
+		return ask[int64](t, connection(t, db.URL(database.Auditor)), "SELECT count(*) FROM audit.leaves WHERE writer = '"+behind+"'")
 	}
 	rescanned := func() {
 		s.writers.scanned = time.Time{} // as if the interval between two scans had passed

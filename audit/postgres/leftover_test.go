@@ -12,15 +12,15 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // leftBy is what a process that was killed during an outage leaves: its first
 // event in the database, and ten more in its journal.
 func leftBy(t *testing.T, db *pgtest.DB, folder string) (writer, path string) {
 	t.Helper()
-	l := logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Journal = folder; c.Spool = true })
+	l := logFor(t, db.URL(database.Writer), func(c *Config) { c.Journal = folder; c.Spool = true })
 	kill(l)
 	j := &journal{folder: folder, writer: l.Writer(), secret: l.secret, spool: true, maxBytes: 1 << 20, maxAge: time.Hour}
 	if err := j.append(rowsOf(l.Writer(), 2, 10), time.Now()); err != nil {
@@ -91,7 +91,7 @@ func TestDamagedJournals(t *testing.T) {
 		{"nothing is in it", func([]byte, [][]byte) []byte { return nil }, 0, "nothing"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			db, folder := database(t), t.TempDir()
+			db, folder := migrated(t), t.TempDir()
 			writer, path := leftBy(t, db, folder)
 			b, err := os.ReadFile(path)
 			if err != nil {
@@ -101,7 +101,7 @@ func TestDamagedJournals(t *testing.T) {
 			if err := os.WriteFile(path, damaged, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			next := logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Journal = folder })
+			next := logFor(t, db.URL(database.Writer), func(c *Config) { c.Journal = folder })
 			shut(t, next)
 			conn := connection(t, db.URL(""))
 			sound(t, conn)
@@ -144,7 +144,7 @@ func TestDamagedJournals(t *testing.T) {
 // says something else under the same numbers is not believed; and neither takes
 // the place of what was kept before.
 func TestJournalReplayedTwice(t *testing.T) {
-	db, folder := database(t), t.TempDir()
+	db, folder := migrated(t), t.TempDir()
 	writer, path := leftBy(t, db, folder)
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -152,7 +152,7 @@ func TestJournalReplayedTwice(t *testing.T) {
 	}
 	again := func() {
 		t.Helper()
-		shut(t, logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Journal = folder }))
+		shut(t, logFor(t, db.URL(database.Writer), func(c *Config) { c.Journal = folder }))
 	}
 	put := func(b []byte) {
 		t.Helper()
@@ -186,9 +186,9 @@ func TestJournalReplayedTwice(t *testing.T) {
 // log that never heard of its writer.
 func TestJournalOfAnotherLog(t *testing.T) {
 	folder := t.TempDir()
-	writer, path := leftBy(t, database(t), folder)
-	db := database(t)
-	shut(t, logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Journal = folder }))
+	writer, path := leftBy(t, migrated(t), folder)
+	db := migrated(t)
+	shut(t, logFor(t, db.URL(database.Writer), func(c *Config) { c.Journal = folder }))
 	conn := connection(t, db.URL(""))
 	if n := ask[int](t, conn, "SELECT count(*) FROM audit.events WHERE writer = $1", writer); n != 0 {
 		t.Errorf("%d events of another log", n)
@@ -203,13 +203,13 @@ func TestJournalOfAnotherLog(t *testing.T) {
 
 // A journal that cannot be read stops the start: what is in it may be whole.
 func TestUnreadableJournal(t *testing.T) {
-	db, folder := database(t), t.TempDir()
+	db, folder := migrated(t), t.TempDir()
 	writer, _ := newWriter(time.Now())
 	path := filepath.Join(folder, writer+journalSuffix)
 	if err := os.Mkdir(path, 0o700); err != nil { // opened, and not to be read, by root neither
 		t.Fatal(err)
 	}
-	_, err := Open(t.Context(), Config{URL: db.URL(postgres.Writer), Journal: folder})
+	_, err := Open(t.Context(), Config{URL: db.URL(database.Writer), Journal: folder})
 	if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "keep it") {
 		t.Errorf("%v", err)
 	}
@@ -221,9 +221,9 @@ func TestUnreadableJournal(t *testing.T) {
 // What the process left open in the database is ended before its journal is
 // written, so that nothing is there twice and nothing waits.
 func TestJournalAfterAnOpenTransaction(t *testing.T) {
-	db, folder := database(t), t.TempDir()
+	db, folder := migrated(t), t.TempDir()
 	writer, path := leftBy(t, db, folder)
-	config, err := postgres.ParseConfig(db.URL(postgres.Writer), applicationName(writer))
+	config, err := database.ParseConfig(db.URL(database.Writer), applicationName(writer))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +251,7 @@ func TestJournalAfterAnOpenTransaction(t *testing.T) {
 	if err := old.write(t.Context(), rowsOf(writer, 2, 10)); err != nil { // and its COMMIT is still to come
 		t.Fatal(err)
 	}
-	shut(t, logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Journal = folder }))
+	shut(t, logFor(t, db.URL(database.Writer), func(c *Config) { c.Journal = folder }))
 	if _, err := old.conn.Exec(t.Context(), "COMMIT"); err == nil {
 		t.Error("the old session goes on")
 	}
@@ -269,7 +269,7 @@ func TestJournalOfTheProcessBefore(t *testing.T) {
 	folder := before.config.Journal
 	server.Restart(t)
 	eventually(t, "back", func() bool { return before.outage.Load() == nil })
-	next := logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Journal = folder; c.Spool = true })
+	next := logFor(t, db.URL(database.Writer), func(c *Config) { c.Journal = folder; c.Spool = true })
 	server.Kill(t)
 	record(t, before, decision("allow", 1))
 	record(t, next, decision("allow", 2))

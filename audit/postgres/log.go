@@ -24,7 +24,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // Config says where the log is and how long anybody waits for it. A zero field
@@ -110,7 +110,7 @@ func Open(ctx context.Context, config Config) (*Log, error) {
 	l.name.Store(&name)
 	var err error
 	// The name leads a new session to what an old one of this writer left open.
-	if l.connect, err = postgres.ParseConfig(config.URL, applicationName(name)); err != nil {
+	if l.connect, err = database.ParseConfig(config.URL, applicationName(name)); err != nil {
 		return nil, fmt.Errorf("audit log: %w", err)
 	}
 	l.connect.RuntimeParams["application_name"] = applicationName(name)
@@ -143,7 +143,7 @@ func withDefaults(c Config) Config {
 
 // begin does what must work before anything is recorded.
 func (l *Log) begin(ctx context.Context) error {
-	if err := postgres.CheckSessions(ctx, l.connect); err != nil {
+	if err := database.CheckSessions(ctx, l.connect); err != nil {
 		return err
 	}
 	s, err := l.openSession(ctx)
@@ -156,7 +156,7 @@ func (l *Log) begin(ctx context.Context) error {
 		return err
 	}
 	if err := s.ensureAhead(ctx, time.Now()); err != nil {
-		return postgres.Explain("make partitions", &l.connect.Config, err)
+		return database.Explain("make partitions", &l.connect.Config, err)
 	}
 	if err := l.compareDatabase(ctx, s); err != nil {
 		return err
@@ -178,7 +178,7 @@ func (l *Log) begin(ctx context.Context) error {
 	}
 	l.number(g, started, nil)
 	if _, err := s.settle(ctx, g); err != nil {
-		return postgres.Explain("record the writer's start", &l.connect.Config, err)
+		return database.Explain("record the writer's start", &l.connect.Config, err)
 	}
 	l.acknowledged.where = s.where
 	l.acknowledged.keep(g)

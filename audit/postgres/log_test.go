@@ -15,15 +15,15 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 func TestRecord(t *testing.T) {
-	db := database(t)
+	db := migrated(t)
 	conn := connection(t, db.URL(""))
 	leaks := goleak.IgnoreCurrent()
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	l := logFor(t, db.URL(database.Writer), nil)
 	if err := l.Available(); err != nil {
 		t.Error(err)
 	}
@@ -79,10 +79,10 @@ func TestRecord(t *testing.T) {
 
 // Anybody can compute a leaf in SQL (RFC 6962 section 2.1).
 func TestLeafInSQL(t *testing.T) {
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
 	record(t, l, decision("allow", 1))
-	conn := connection(t, db.URL(postgres.Auditor))
+	conn := connection(t, db.URL(database.Auditor))
 	rows, err := conn.Query(t.Context(), `SELECT audit.record(e), encode(sha256('\x00'::bytea || audit.record(e)), 'hex') FROM audit.events e`)
 	if err != nil {
 		t.Fatal(err)
@@ -105,8 +105,8 @@ func TestLeafInSQL(t *testing.T) {
 }
 
 func TestViews(t *testing.T) {
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
 	softened := decision("allow", 1)
 	softened.Mode, softened.WouldDeny, softened.Reason, softened.Rule = "report", true, "no_rule_matched", ""
 	record(t, l, softened)
@@ -115,7 +115,7 @@ func TestViews(t *testing.T) {
 	if err := l.PutPolicy(t.Context(), digestOf("package sallyport.egress\n"), []byte("package sallyport.egress\n")); err != nil {
 		t.Fatal(err)
 	}
-	conn := connection(t, db.URL(postgres.Auditor))
+	conn := connection(t, db.URL(database.Auditor))
 	if n := ask[int](t, conn, "SELECT count(*) FROM audit.would_deny WHERE reason = 'no_rule_matched'"); n != 1 {
 		t.Errorf("would_deny: %d", n)
 	}
@@ -131,8 +131,8 @@ func TestViews(t *testing.T) {
 }
 
 func TestPutPolicy(t *testing.T) {
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
 	for range 2 {
 		if err := l.PutPolicy(t.Context(), digestOf("\x00\xff"), []byte{0, 0xff}); err != nil {
 			t.Fatal(err)
@@ -149,12 +149,12 @@ func TestPutPolicy(t *testing.T) {
 func TestOpenRefusals(t *testing.T) {
 	server := pgtest.Shared(t)
 	empty := pgtest.New(t)
-	db := database(t)
+	db := migrated(t)
 	for name, tt := range map[string]struct{ url, want string }{
 		"no URL":      {"", "is empty"},
 		"no schema":   {empty.URL(""), "run `sallyport migrate`"},
 		"no database": {server.URL("nothing", ""), `CREATE DATABASE "nothing"`},
-		"no right":    {db.URL(postgres.Auditor), "lacks a privilege"},
+		"no right":    {db.URL(database.Auditor), "lacks a privilege"},
 	} {
 		l, err := Open(t.Context(), Config{URL: tt.url})
 		if err == nil {
@@ -169,8 +169,8 @@ func TestOpenRefusals(t *testing.T) {
 // A month that nobody made a partition for is no reason to lose an event, or to
 // refuse one.
 func TestMissingPartitions(t *testing.T) {
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
 	conn := connection(t, db.URL(""))
 	times := []string{
 		"1970-01-01T00:00:00Z", "2024-02-29T23:59:59.999999999Z", "2024-03-01T00:00:00Z",
@@ -203,8 +203,8 @@ func TestMissingPartitions(t *testing.T) {
 // a writer's start on and at the last moment of a year too, and each half hour
 // it is made sure of.
 func TestPartitionsAhead(t *testing.T) {
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
 	conn := connection(t, db.URL(""))
 	there := func(m time.Time) bool {
 		return ask[bool](t, conn, "SELECT to_regclass('audit.events_'||$1) IS NOT NULL", m.Format("2006_01"))
@@ -212,7 +212,7 @@ func TestPartitionsAhead(t *testing.T) {
 	if now := month(time.Now()); !there(now) || !there(now.AddDate(0, 1, 0)) {
 		t.Error("a writer has begun without the partitions of this and the next month")
 	}
-	s, err := openSession(t.Context(), connect(t, db.URL(postgres.Writer)))
+	s, err := openSession(t.Context(), connect(t, db.URL(database.Writer)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +232,7 @@ func TestPartitionsAhead(t *testing.T) {
 
 func connect(t *testing.T, url string) *pgx.ConnConfig {
 	t.Helper()
-	config, err := postgres.ParseConfig(url, "sallyport test of partitions")
+	config, err := database.ParseConfig(url, "sallyport test of partitions")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,8 +241,8 @@ func connect(t *testing.T, url string) *pgx.ConnConfig {
 
 // The month changes while the log runs, and its partition was not made ahead.
 func TestPartitionDroppedWhileRunning(t *testing.T) {
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
 	conn := connection(t, db.URL(""))
 	next := month(time.Now()).AddDate(0, 1, 0)
 	if _, err := conn.Exec(t.Context(), "DROP TABLE audit.events_"+next.Format("2006_01")); err != nil {
@@ -259,8 +259,8 @@ func TestPartitionDroppedWhileRunning(t *testing.T) {
 // Two processes on one database do not disturb each other, and a new session of
 // one does not end the other's.
 func TestTwoWriters(t *testing.T) {
-	db := database(t)
-	a, b := logFor(t, db.URL(postgres.Writer), nil), logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	a, b := logFor(t, db.URL(database.Writer), nil), logFor(t, db.URL(database.Writer), nil)
 	var wg sync.WaitGroup
 	for n := range 100 {
 		wg.Go(func() { record(t, []*Log{a, b}[n%2], decision("allow", n)) })
@@ -275,8 +275,8 @@ func TestTwoWriters(t *testing.T) {
 }
 
 func TestCancelledCallerDoesNotCancelTheRecord(t *testing.T) {
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	refused, ended := decision("deny", 1), &audit.Event{Time: time.Now(), Kind: audit.KindTunnelClosed, CloseReason: "client_closed"}

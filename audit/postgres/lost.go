@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 const (
@@ -33,7 +33,7 @@ const lostSQL = `SELECT w.writer, last.writer_sequence, last.time
 	) last
 	WHERE last.kind NOT IN ('writer_ended')
 	  AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = current_database() AND a.application_name = 'sallyport audit ' || w.writer
-		AND pg_has_role(a.usesysid, '` + postgres.Writer + `', 'MEMBER'))`
+		AND pg_has_role(a.usesysid, '` + database.Writer + `', 'MEMBER'))`
 
 // lostWriter is a writer without a session and without an end.
 type lostWriter struct {

@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // How long between attempts to connect: doubled from the first, up to the last,
@@ -23,7 +23,7 @@ const (
 
 // lost begins an outage, or goes on with one.
 func (l *Log) lost(err error) {
-	err = postgres.Explain("write", &l.connect.Config, err)
+	err = database.Explain("write", &l.connect.Config, err)
 	if l.session != nil {
 		l.session.close()
 		l.session = nil

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // frozen opens a log on a server of its own, for a test that takes it away.
@@ -19,7 +19,7 @@ func frozen(t *testing.T, change func(*Config)) (*pgtest.Server, *pgtest.DB, *Lo
 	t.Helper()
 	server := pgtest.Start(t, pgtest.Options{NoSync: true})
 	db := server.NewFrom(t, "sallyport", migrate)
-	return server, db, logFor(t, db.URL(postgres.Writer), func(c *Config) {
+	return server, db, logFor(t, db.URL(database.Writer), func(c *Config) {
 		c.WriteTimeout = 200 * time.Millisecond
 		if change != nil {
 			change(c)
@@ -161,7 +161,7 @@ func TestJournalOutlivesTheProcess(t *testing.T) {
 	_ = file.Close()
 
 	server.Restart(t)
-	next := logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Journal = folder })
+	next := logFor(t, db.URL(database.Writer), func(c *Config) { c.Journal = folder })
 	shut(t, next)
 	conn := connection(t, db.URL(""))
 	sound(t, conn)

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 var packDecisions = flag.Int("measure-pack", 0, "time the commands that read a log of so many decisions, in TestPackTimes")
@@ -31,8 +31,8 @@ func TestPackTimes(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/sallyport").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Log = nil })
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), func(c *Config) { c.Log = nil })
 	if err := l.PutPolicy(t.Context(), digestOf("content"), []byte("content")); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestPackTimes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := sealerFor(t, db.URL(postgres.Sealer), l, func(c *SealerConfig) { c.Signer, c.Log = signer, nil })
+	s := sealerFor(t, db.URL(database.Sealer), l, func(c *SealerConfig) { c.Signer, c.Log = signer, nil })
 	for seal(t, s); s.Status().Sealed < int64(l.Stats().Recorded); {
 		seal(t, s)
 	}
@@ -66,7 +66,7 @@ func TestPackTimes(t *testing.T) {
 		}
 		return path
 	}
-	login, private := write("login", db.URL(postgres.Auditor)), write("private", key)
+	login, private := write("login", db.URL(database.Auditor)), write("private", key)
 	pack := filepath.Join(dir, "pack")
 	decisionAt := func(order string) string {
 		return ask[string](t, conn, `SELECT decision_id::text FROM audit.events WHERE kind = 'decision' ORDER BY time `+order+` LIMIT 1`)

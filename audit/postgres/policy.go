@@ -5,7 +5,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // PutPolicy keeps a policy's content under its digest, once. It returns when
@@ -24,13 +24,13 @@ func (l *Log) PutPolicy(ctx context.Context, digest string, content []byte) erro
 func (l *Log) HasPolicy(ctx context.Context, digest string) (known bool, err error) {
 	config := l.connect.Copy()
 	config.RuntimeParams["application_name"] = "sallyport policies"
-	conn, err := postgres.Connect(ctx, config)
+	conn, err := database.Connect(ctx, config)
 	if err != nil {
 		return false, fmt.Errorf("look up policy %s: %w", digest, err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM audit.policies WHERE digest = $1)`, digest).Scan(&known); err != nil {
-		return false, fmt.Errorf("look up policy %s: %w", digest, postgres.Explain("select", &config.Config, err))
+		return false, fmt.Errorf("look up policy %s: %w", digest, database.Explain("select", &config.Config, err))
 	}
 	return known, nil
 }
@@ -38,12 +38,12 @@ func (l *Log) HasPolicy(ctx context.Context, digest string) (known bool, err err
 func (l *Log) putPolicy(ctx context.Context, digest string, content []byte) error {
 	config := l.connect.Copy()
 	config.RuntimeParams["application_name"] = "sallyport policies"
-	conn, err := postgres.Connect(ctx, config)
+	conn, err := database.Connect(ctx, config)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if err := postgres.Durable(ctx, conn.PgConn()); err != nil {
+	if err := database.Durable(ctx, conn.PgConn()); err != nil {
 		return err
 	}
 	if content == nil {
@@ -51,14 +51,14 @@ func (l *Log) putPolicy(ctx context.Context, digest string, content []byte) erro
 	}
 	tag, err := conn.Exec(ctx, `INSERT INTO audit.policies (digest, content) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING`, digest, content)
 	if err != nil {
-		return postgres.Explain("insert", &config.Config, err)
+		return database.Explain("insert", &config.Config, err)
 	}
 	if tag.RowsAffected() == 1 {
 		return nil
 	}
 	var kept []byte
 	if err := conn.QueryRow(ctx, `SELECT content FROM audit.policies WHERE digest = $1`, digest).Scan(&kept); err != nil {
-		return postgres.Explain("compare", &config.Config, err)
+		return database.Explain("compare", &config.Config, err)
 	}
 	if !bytes.Equal(kept, content) {
 		return fmt.Errorf("the log holds other content under this digest (%d bytes, not %d)", len(kept), len(content))

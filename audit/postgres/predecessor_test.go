@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // claimSuccession adds, as a login that may record, a writer that says it continues another and
@@ -35,10 +35,10 @@ func claimSuccession(t testing.TB, conn *pgx.Conn, previous string, first, last 
 // database does not compare secrets it can.
 func TestPredecessorIsNeeded(t *testing.T) {
 	t.Parallel()
-	db := database(t)
+	db := migrated(t)
 	victim, secret := newWriter(time.Now())
 	addWriter(t, db, victim, `SELECT generate_series(5, 9) UNION ALL SELECT 1`)
-	conn, admin := connection(t, db.URL(postgres.Writer)), connection(t, db.URL(""))
+	conn, admin := connection(t, db.URL(database.Writer)), connection(t, db.URL(""))
 	explained := func() string {
 		return strings.Join(list(t, admin, `SELECT coalesce(explained_by, 'nothing') FROM audit.gaps WHERE writer = $1`, victim), " ")
 	}

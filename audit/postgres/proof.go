@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // A Proof says that an event is in the log: its leaf, the hashes on the way to
@@ -50,7 +50,7 @@ const (
 func (r *Reader) Prove(ctx context.Context, writer string, sequence int64, under Which) (*Proof, error) {
 	p, err := r.prove(ctx, writer, sequence, under)
 	if err != nil {
-		return nil, fmt.Errorf("prove that event %d of writer %s is in the log: %w", sequence, writer, postgres.Explain("read", &r.connect.Config, err))
+		return nil, fmt.Errorf("prove that event %d of writer %s is in the log: %w", sequence, writer, database.Explain("read", &r.connect.Config, err))
 	}
 	return p, nil
 }

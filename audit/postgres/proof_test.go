@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // Every sealed event has a proof that holds against the first signed checkpoint that
@@ -13,10 +13,10 @@ import (
 // sealed has none.
 func TestProve(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
 	key := newKey(t, "")
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(key))
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(key))
 	for n := range 20 {
 		record(t, l, decision("allow", n))
 		if n%6 == 0 {
@@ -25,12 +25,12 @@ func TestProve(t *testing.T) {
 	}
 	seal(t, s)
 	record(t, l, decision("allow", 20))
-	r, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
+	r, err := OpenReader(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	conn := connection(t, db.URL(postgres.Auditor))
+	conn := connection(t, db.URL(database.Auditor))
 	for n := range int64(22) {
 		for under, want := range map[Which]string{First: `SELECT min(size) FROM audit.checkpoints WHERE size > $1`, Latest: `SELECT max(size) FROM audit.checkpoints WHERE size > $1`} {
 			p, err := r.Prove(t.Context(), l.Writer(), n+1, under)
@@ -62,10 +62,10 @@ func TestProve(t *testing.T) {
 // frontiers of other checkpoints stand for the leaves, which nobody reads.
 func TestLatestProofReadsFewLeaves(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
 	key := newKey(t, "")
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(key))
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(key))
 	seal(t, s)
 	for n := range 20 {
 		record(t, l, decision("allow", n))
@@ -75,7 +75,7 @@ func TestLatestProofReadsFewLeaves(t *testing.T) {
 	if _, err := owner.Exec(t.Context(), `ALTER TABLE audit.leaves DISABLE TRIGGER USER; DELETE FROM audit.leaves WHERE index IN (2, 4, 5, 6) OR index BETWEEN 8 AND 14`); err != nil {
 		t.Fatal(err)
 	}
-	r, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
+	r, err := OpenReader(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestLatestProofReadsFewLeaves(t *testing.T) {
 	if _, err := owner.Exec(t.Context(), `ALTER TABLE audit.checkpoints DISABLE TRIGGER USER; DELETE FROM audit.checkpoints WHERE size < 20`); err != nil {
 		t.Fatal(err)
 	}
-	again, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
+	again, err := OpenReader(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // Asker asks the log. The role sallyport_auditor is enough. It is not safe for
@@ -27,21 +27,21 @@ type Asker struct {
 
 // OpenAsker connects to the database with this connection string.
 func OpenAsker(ctx context.Context, databaseURL string) (*Asker, error) {
-	connect, err := postgres.ParseConfig(databaseURL, "sallyport audit")
+	connect, err := database.ParseConfig(databaseURL, "sallyport audit")
 	if err != nil {
 		return nil, fmt.Errorf("ask the audit log: %w", err)
 	}
 	// A question about a year takes as long as it takes, and as its reader does.
-	postgres.Set(&connect.Config, map[string]string{"statement_timeout": "0"})
+	database.Set(&connect.Config, map[string]string{"statement_timeout": "0"})
 	// Who stops waiting tells the database so: it need not go on.
 	connect.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: time.Second}
 	}
 	a := &Asker{connect: connect, maxFew: 2000}
-	if a.conn, err = postgres.Connect(ctx, connect); err != nil {
+	if a.conn, err = database.Connect(ctx, connect); err != nil {
 		return nil, fmt.Errorf("ask the audit log: %w", err)
 	}
-	if err := postgres.CheckVersion(ctx, a.conn); err != nil {
+	if err := database.CheckVersion(ctx, a.conn); err != nil {
 		a.Close()
 		return nil, fmt.Errorf("ask the audit log: %w", err)
 	}
@@ -163,7 +163,7 @@ func (a *Asker) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err() // what came of it is only how it ended
 	}
-	return fmt.Errorf("ask the audit log: %w", postgres.Explain("read", &a.connect.Config, err))
+	return fmt.Errorf("ask the audit log: %w", database.Explain("read", &a.connect.Config, err))
 }
 
 // IsLost reports whether an error says that the database went away, or is not
@@ -181,7 +181,7 @@ func IsLost(err error) bool {
 	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return true
 	}
-	return errors.Is(err, postgres.ErrFormerPrimary) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, pgx.ErrTxClosed) || pgconn.SafeToRetry(err)
+	return errors.Is(err, database.ErrFormerPrimary) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, pgx.ErrTxClosed) || pgconn.SafeToRetry(err)
 }
 
 // An Export is what was handed out of the log.
@@ -196,7 +196,7 @@ type Export struct {
 // RecordExport records in the log that something was handed out of it. It returns
 // the number of that event, whose writer is "database", when it is durable.
 func (a *Asker) RecordExport(ctx context.Context, x Export) (sequence int64, err error) {
-	if err := postgres.Durable(ctx, a.conn.PgConn()); err != nil {
+	if err := database.Durable(ctx, a.conn.PgConn()); err != nil {
 		return 0, fmt.Errorf("record the export: %w", err)
 	}
 	err = a.conn.QueryRow(ctx, `SELECT audit.record_export($1::text, $2::text, $3::bigint, $4::bytea, $5::text)`,
@@ -205,7 +205,7 @@ func (a *Asker) RecordExport(ctx context.Context, x Export) (sequence int64, err
 		return 0, errors.New("record the export: the database's schema cannot do that yet; run `sallyport migrate`")
 	}
 	if err != nil {
-		return 0, fmt.Errorf("record the export: %w", postgres.Explain("write", &a.connect.Config, err))
+		return 0, fmt.Errorf("record the export: %w", database.Explain("write", &a.connect.Config, err))
 	}
 	return sequence, nil
 }

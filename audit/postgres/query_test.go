@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 func askerFor(t testing.TB, url string) *Asker {
@@ -61,8 +61,8 @@ func varied(r *rand.Rand, at time.Time) *audit.Event {
 // is, the ends of clients' tunnels and the results of self-tests included.
 func TestExcludeSelfTests(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
 	at := time.Now().Add(-time.Hour)
 	for i, kind := range []string{"bitbucket_oidc", "self_test", ""} {
 		id := fmt.Sprintf("019a0000-0000-7000-8000-00000000000%d", i)
@@ -70,7 +70,7 @@ func TestExcludeSelfTests(t *testing.T) {
 		record(t, l, &audit.Event{Time: at.Add(time.Second), Kind: audit.KindTunnelClosed, DecisionID: id})
 	}
 	record(t, l, &audit.Event{Time: at, Kind: audit.KindSelfTest})
-	a := askerFor(t, db.URL(postgres.Auditor))
+	a := askerFor(t, db.URL(database.Auditor))
 	q := Question{Until: at.Add(time.Minute), Oldest: true}
 	if got := answers(t, a, q); len(got) != 7 {
 		t.Errorf("all: %v", got)
@@ -83,8 +83,8 @@ func TestExcludeSelfTests(t *testing.T) {
 
 func TestAsk(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
 	r := rand.New(rand.NewPCG(1, 2))
 	begin := time.Now().Add(-time.Hour).Truncate(time.Second)
 	var events []*audit.Event
@@ -93,7 +93,7 @@ func TestAsk(t *testing.T) {
 		record(t, l, e)
 		events = append(events, e)
 	}
-	a := askerFor(t, db.URL(postgres.Auditor))
+	a := askerFor(t, db.URL(database.Auditor))
 	some := func(values ...string) []string {
 		if r.IntN(3) > 0 {
 			return nil
@@ -179,9 +179,9 @@ func TestAsk(t *testing.T) {
 // has them, and what is known besides.
 func TestAskColumns(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "log.example/a")))
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(newKey(t, "log.example/a")))
 	e := decision("allow", 1)
 	e.Branch, e.Attributes = "\u202emain\x1b[2J", []audit.Attribute{{Name: "a", Value: "b\x00"}}
 	record(t, l, e)
@@ -193,7 +193,7 @@ func TestAskColumns(t *testing.T) {
 		e.PipelineUUID, e.RepositoryUUID); err != nil {
 		t.Fatal(err)
 	}
-	a := askerFor(t, db.URL(postgres.Auditor))
+	a := askerFor(t, db.URL(database.Auditor))
 	got := map[string]json.RawMessage{}
 	q := &Question{Decisions: []string{e.DecisionID}, Builds: []int64{117}, Columns: Columns(true)}
 	if _, err := a.Ask(t.Context(), q, func(r Row) error {
@@ -227,7 +227,7 @@ func TestAskColumns(t *testing.T) {
 // database goes on with nothing.
 func TestAskStops(t *testing.T) {
 	t.Parallel()
-	db := database(t)
+	db := migrated(t)
 	admin := connection(t, db.URL(""))
 	if _, err := admin.Exec(t.Context(), `INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
 		SELECT now(), 'admin', 'w', n, convert_to('{"version":1}', 'UTF8') FROM generate_series(1, 20000) n`); err != nil {
@@ -235,7 +235,7 @@ func TestAskStops(t *testing.T) {
 	}
 	enough := errors.New("enough")
 	for _, cancelled := range []bool{false, true} {
-		a := askerFor(t, db.URL(postgres.Auditor))
+		a := askerFor(t, db.URL(database.Auditor))
 		ctx, cancel := context.WithCancel(t.Context())
 		n := 0
 		_, err := a.Ask(ctx, &Question{}, func(Row) error {
@@ -259,8 +259,8 @@ func TestAskStops(t *testing.T) {
 
 func TestAskerRecordsAnExport(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	a := askerFor(t, db.URL(postgres.Auditor))
+	db := migrated(t)
+	a := askerFor(t, db.URL(database.Auditor))
 	n, err := a.RecordExport(t.Context(), Export{What: "audit query", Parameters: []byte(`{"kind":["decision"]}`), Rows: 7, Digest: [32]byte{0xab}, Tool: "sallyport test"})
 	if err != nil {
 		t.Fatal(err)
@@ -281,15 +281,15 @@ func TestAskerRecordsAnExport(t *testing.T) {
 // end an answer with its attributes, as the cast in SQL does.
 func TestAttributesOfGarbage(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	thief := connection(t, db.URL(postgres.Writer))
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	thief := connection(t, db.URL(database.Writer))
 	writer := actAs(t, thief)
 	for i, r := range []string{`\xff`, ``, `[]`, `{"attributes":{"a":"b"}}`, `{"attributes":"\x1b"}`, `{}`, `{"attributes":{"a":"b"}} {`, `null`} {
 		mustExec(t, thief, `INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now(), 'decision', $1, $2, $3)`, writer, i+1, []byte(r))
 	}
 	record(t, l, decision("deny", 1))
-	a := askerFor(t, db.URL(postgres.Auditor))
+	a := askerFor(t, db.URL(database.Auditor))
 	var got []string
 	q := Question{Until: time.Now().Add(time.Hour), Oldest: true, Kinds: []string{"decision"}, Columns: []string{"writer_sequence", "attributes"}}
 	if _, err := a.Ask(t.Context(), &q, func(r Row) error {

@@ -8,14 +8,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // TestTail: every event is given once, whichever order its time, its number and
 // its commit come in.
 func TestTail(t *testing.T) {
 	t.Parallel()
-	db := database(t)
+	db := migrated(t)
 	admin := connection(t, db.URL(""))
 	at := time.Now().UTC().Truncate(time.Second)
 	add := func(writer string, sequence int, kind string, ago time.Duration) {
@@ -29,7 +29,7 @@ func TestTail(t *testing.T) {
 		add("a", n+1, []string{"writer_started", "decision"}[min(n, 1)], time.Minute-time.Duration(n)*time.Second)
 	}
 	q := &Question{Columns: []string{"writer", "writer_sequence"}, Limit: 3}
-	a, tail := askerFor(t, db.URL(postgres.Auditor)), NewTail()
+	a, tail := askerFor(t, db.URL(database.Auditor)), NewTail()
 	var got []string
 	take := func(r Row) error {
 		got = append(got, r.Text(0)+r.Text(1))
@@ -90,7 +90,7 @@ func TestTail(t *testing.T) {
 	if _, err := tail.Look(t.Context(), a, q, take); err == nil {
 		t.Error("a lost connection is not noticed")
 	}
-	a = askerFor(t, db.URL(postgres.Auditor))
+	a = askerFor(t, db.URL(database.Auditor))
 	look()
 	expect("a10")
 	// Somebody who cannot take an event ends the look.
@@ -110,8 +110,8 @@ func TestTail(t *testing.T) {
 // TestTailUnderLoad: two writers write while it looks.
 func TestTailUnderLoad(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	a, tail := askerFor(t, db.URL(postgres.Auditor)), NewTail()
+	db := migrated(t)
+	a, tail := askerFor(t, db.URL(database.Auditor)), NewTail()
 	q := &Question{Columns: []string{"writer", "writer_sequence"}}
 	got := map[string][]string{}
 	take := func(r Row) error {
@@ -124,7 +124,7 @@ func TestTailUnderLoad(t *testing.T) {
 	const each = 1500
 	done := make(chan error, 2)
 	for range 2 {
-		l := logFor(t, db.URL(postgres.Writer), nil)
+		l := logFor(t, db.URL(database.Writer), nil)
 		go func() {
 			for n := range each {
 				if err := l.Record(t.Context(), decision("deny", n)); err != nil {

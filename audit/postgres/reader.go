@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // A Sink takes a log in its order; see audit.Verification, which is one.
@@ -40,17 +40,17 @@ type Reader struct {
 
 // OpenReader connects, and takes the moment.
 func OpenReader(ctx context.Context, url string) (*Reader, error) {
-	connect, err := postgres.ParseConfig(url, "sallyport reader")
+	connect, err := database.ParseConfig(url, "sallyport reader")
 	if err != nil {
 		return nil, fmt.Errorf("read the audit log: %w", err)
 	}
-	postgres.Set(&connect.Config, map[string]string{"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"})
+	database.Set(&connect.Config, map[string]string{"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"})
 	// The log comes in long runs: a large buffer saves most of the reads.
 	connect.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		return pgproto3.NewFrontend(bufio.NewReaderSize(r, 256<<10), w)
 	}
 	r := &Reader{connect: connect}
-	if r.conn, err = postgres.Connect(ctx, connect); err != nil {
+	if r.conn, err = database.Connect(ctx, connect); err != nil {
 		return nil, fmt.Errorf("read the audit log: %w", err)
 	}
 	if err := r.begin(ctx); err != nil {
@@ -61,22 +61,22 @@ func OpenReader(ctx context.Context, url string) (*Reader, error) {
 }
 
 func (r *Reader) begin(ctx context.Context) error {
-	if err := postgres.CheckVersion(ctx, r.conn); err != nil {
+	if err := database.CheckVersion(ctx, r.conn); err != nil {
 		return err
 	}
 	var err error
 	if r.tx, err = r.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}); err != nil {
-		return postgres.Explain("begin", &r.connect.Config, err)
+		return database.Explain("begin", &r.connect.Config, err)
 	}
 	// Before the snapshot is taken: a partition that retention takes after that
 	// would be gone for us too, and the event that says so not be there.
 	if _, err := r.tx.Exec(ctx, `LOCK TABLE audit.events IN ACCESS SHARE MODE`); err != nil {
-		return postgres.Explain("lock", &r.connect.Config, err)
+		return database.Explain("lock", &r.connect.Config, err)
 	}
 	if err := r.tx.QueryRow(ctx, `SELECT (SELECT coalesce(max(index), -1) + 1 FROM audit.leaves),
 		(SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint FROM pg_class WHERE oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit.events'::regclass))`).
 		Scan(&r.leaves, &r.events); err != nil {
-		return postgres.Explain("look", &r.connect.Config, err)
+		return database.Explain("look", &r.connect.Config, err)
 	}
 	return nil
 }
@@ -153,7 +153,7 @@ func (r *Reader) walk(ctx context.Context, size int64, sink Sink, progress func(
 		w.empty <- p
 	}
 	if err := <-failed; err != nil {
-		return fmt.Errorf("read the audit log: %w", postgres.Explain("read", &r.connect.Config, err))
+		return fmt.Errorf("read the audit log: %w", database.Explain("read", &r.connect.Config, err))
 	}
 	return nil
 }
@@ -168,7 +168,7 @@ func (r *Reader) second(ctx context.Context) *Reader {
 	if err := r.tx.QueryRow(ctx, `SELECT pg_export_snapshot()`).Scan(&snapshot); err != nil {
 		return nil
 	}
-	conn, err := postgres.Connect(ctx, r.connect)
+	conn, err := database.Connect(ctx, r.connect)
 	if err != nil {
 		return nil
 	}

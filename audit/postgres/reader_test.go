@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // transcript writes down what a sink is given.
@@ -25,8 +25,8 @@ func (s *transcript) Unsealed(e *audit.Entry) {
 // a damaged one.
 func TestTwoConnections(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	variedLog(t, db.URL(postgres.Writer), 150, false)
+	db := migrated(t)
+	variedLog(t, db.URL(database.Writer), 150, false)
 	admin := connection(t, db.URL(""))
 	unprotect(t, admin)
 	for _, damage := range []string{"", `DELETE FROM audit.events WHERE writer_sequence % 11 = 3`,
@@ -41,7 +41,7 @@ func TestTwoConnections(t *testing.T) {
 			window int64
 			alone  bool
 		}{{0, true}, {0, false}, {1, false}, {16, true}, {16, false}} {
-			r, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
+			r, err := OpenReader(t.Context(), db.URL(database.Auditor))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -65,11 +65,11 @@ func TestTwoConnections(t *testing.T) {
 // and no log that ends there.
 func TestReaderIsCutOff(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	variedLog(t, db.URL(postgres.Writer), 60, false)
+	db := migrated(t)
+	variedLog(t, db.URL(database.Writer), 60, false)
 	admin := connection(t, db.URL(""))
 	for _, which := range []string{"ASC", "DESC"} {
-		r, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
+		r, err := OpenReader(t.Context(), db.URL(database.Auditor))
 		if err != nil {
 			t.Fatal(err)
 		}

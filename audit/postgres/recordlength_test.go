@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // addLong adds an event with a record of so many bytes, which compress well, and a
@@ -18,7 +18,7 @@ const addLong = `INSERT INTO audit.events (time, kind, writer, writer_sequence, 
 // busy with rows of hundreds of megabytes, which take little on the disk.
 func TestLongEventsAreRefused(t *testing.T) {
 	t.Parallel()
-	conn := connection(t, database(t).URL(postgres.Writer))
+	conn := connection(t, migrated(t).URL(database.Writer))
 	writer := actAs(t, conn)
 	for name, lengths := range map[string][2]int{"record": {4 << 20, 1}, "message": {1, 2 << 20}} {
 		if _, err := conn.Exec(t.Context(), addLong, lengths[0], lengths[1], writer); sqlState(err) != "23514" || !strings.Contains(err.Error(), "events_length") {
@@ -37,11 +37,11 @@ func TestLongEventsAreRefused(t *testing.T) {
 // nobody can verify.
 func TestLengthOfEventsIsNeeded(t *testing.T) {
 	t.Parallel()
-	db := database(t)
+	db := migrated(t)
 	mustExec(t, connection(t, db.URL("")), `ALTER TABLE audit.events DROP CONSTRAINT events_length`)
-	conn := connection(t, db.URL(postgres.Writer))
+	conn := connection(t, db.URL(database.Writer))
 	mustExec(t, conn, addLong, 9<<20, 1, actAs(t, conn))
-	r, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
+	r, err := OpenReader(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,8 +67,8 @@ func TestLengthOfEventsIsNeeded(t *testing.T) {
 // about approvals fail.
 func TestApprovalsOfAnyForm(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	conn := connection(t, db.URL(postgres.Writer))
+	db := migrated(t)
+	conn := connection(t, db.URL(database.Writer))
 	writer := actAs(t, conn)
 	const add = `INSERT INTO audit.events (time, kind, writer, writer_sequence, commit, record) VALUES (now(), $1, $2, $3, 'c', convert_to($4, 'UTF8'))`
 	mustExec(t, conn, add, audit.KindPolicyLoaded, writer, 1, `{"attributes":{}}`)

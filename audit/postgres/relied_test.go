@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // TestReliedTables changes each table beside the events that evidence relies on, as the
@@ -20,7 +20,7 @@ func TestReliedTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	const reconciliation, other = "01a1fdf4-2222-7000-8000-000000000001", "01a1fdf4-2222-7000-8000-000000000002"
-	writer, admin := connection(t, a.db.URL(postgres.Writer)), a.admin(t)
+	writer, admin := connection(t, a.db.URL(database.Writer)), a.admin(t)
 	const look = `INSERT INTO audit.reconciliation_looks VALUES ($1, $1, gen_random_uuid(), now(), now(), 1, 1, true, true, 'acme/payments', 'complete', '')`
 	const finding = `INSERT INTO audit.deployment_findings (deployment_run_uuid, repository_uuid, workspace_uuid, reconciliation, found_at, state, class, detail)
 		VALUES (gen_random_uuid(), $1, $1, $1, now(), 'successful', 'not_seen', '')`

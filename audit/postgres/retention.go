@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // Retention takes the events of old months away, and keeps months from that. It
@@ -29,17 +29,17 @@ func OpenRetention(ctx context.Context, url string) (*Retention, error) {
 
 // openAsOwner connects, and acts as the owner where the login may.
 func openAsOwner(ctx context.Context, url, purpose string) (*Retention, error) {
-	connect, err := postgres.ParseConfig(url, "sallyport "+purpose)
+	connect, err := database.ParseConfig(url, "sallyport "+purpose)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", purpose, err)
 	}
-	postgres.Set(&connect.Config, map[string]string{"statement_timeout": "0"}) // a month is read from end to end
-	conn, err := postgres.Connect(ctx, connect)
+	database.Set(&connect.Config, map[string]string{"statement_timeout": "0"}) // a month is read from end to end
+	conn, err := database.Connect(ctx, connect)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", purpose, err)
 	}
 	r := &Retention{connect, conn, purpose}
-	err = postgres.CheckVersion(ctx, conn)
+	err = database.CheckVersion(ctx, conn)
 	if err == nil {
 		err = r.begin(ctx)
 	}
@@ -52,14 +52,14 @@ func openAsOwner(ctx context.Context, url, purpose string) (*Retention, error) {
 
 func (r *Retention) begin(ctx context.Context) error {
 	var owner bool
-	if err := r.conn.QueryRow(ctx, `SELECT pg_has_role(current_user, $1, 'MEMBER')`, postgres.Owner).Scan(&owner); err != nil {
-		return postgres.Explain("look at roles", &r.connect.Config, err)
+	if err := r.conn.QueryRow(ctx, `SELECT pg_has_role(current_user, $1, 'MEMBER')`, database.Owner).Scan(&owner); err != nil {
+		return database.Explain("look at roles", &r.connect.Config, err)
 	}
 	if !owner {
 		return nil // what it may not, the database refuses
 	}
-	_, err := r.conn.Exec(ctx, "SET ROLE "+postgres.Owner)
-	return postgres.Explain("act as "+postgres.Owner, &r.connect.Config, err)
+	_, err := r.conn.Exec(ctx, "SET ROLE "+database.Owner)
+	return database.Explain("act as "+database.Owner, &r.connect.Config, err)
 }
 
 // Close ends the connection.
@@ -203,9 +203,9 @@ func (r *Retention) explain(doing string, err error) error {
 	case ok && pg.Code == "42883":
 		return fmt.Errorf("%s: %s: the database's schema is older than this program; run `sallyport migrate`", r.purpose, doing)
 	case ok && pg.Code == "42501":
-		return fmt.Errorf("%s: %s: this login may not: it has to be a member of %s, as that of audit.migration_url_file is", r.purpose, doing, postgres.Owner)
+		return fmt.Errorf("%s: %s: this login may not: it has to be a member of %s, as that of audit.migration_url_file is", r.purpose, doing, database.Owner)
 	case ok:
 		return fmt.Errorf("%s: %s: %s", r.purpose, doing, pg.Message)
 	}
-	return fmt.Errorf("%s: %w", r.purpose, postgres.Explain(doing, &r.connect.Config, err))
+	return fmt.Errorf("%s: %w", r.purpose, database.Explain(doing, &r.connect.Config, err))
 }

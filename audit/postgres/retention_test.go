@@ -14,8 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // agedLog is a log with events of two months that are old enough to be taken,
@@ -32,10 +32,10 @@ type agedLog struct {
 
 func aged(t testing.TB) *agedLog {
 	t.Helper()
-	a := &agedLog{db: database(t), key: newKey(t, ""), events: 30}
+	a := &agedLog{db: migrated(t), key: newKey(t, ""), events: 30}
 	backdate(t, a.admin(t))
-	a.log = logFor(t, a.db.URL(postgres.Writer), nil)
-	a.sealer = sealerFor(t, a.db.URL(postgres.Writer), a.log, withKey(a.key))
+	a.log = logFor(t, a.db.URL(database.Writer), nil)
+	a.sealer = sealerFor(t, a.db.URL(database.Writer), a.log, withKey(a.key))
 	a.old = [2]time.Time{month(time.Now().AddDate(0, -18, 0)), month(time.Now().AddDate(0, -17, 0))}
 	a.young = month(time.Now().AddDate(0, -6, 0))
 	for _, first := range []time.Time{a.old[0], a.old[1], a.young} {
@@ -196,7 +196,7 @@ func TestExpire(t *testing.T) {
 // verifyExport exports the log, and verifies that.
 func (a *agedLog) verifyExport(t testing.TB) *audit.Report {
 	t.Helper()
-	r, err := OpenReader(t.Context(), a.db.URL(postgres.Auditor))
+	r, err := OpenReader(t.Context(), a.db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +240,7 @@ func TestExpireRefuses(t *testing.T) {
 	refused("a month that is not there", first.AddDate(-1, 0, 0), 400, "no partition")
 
 	// Holds.
-	auditor, err := OpenRetention(t.Context(), a.db.URL(postgres.Auditor))
+	auditor, err := OpenRetention(t.Context(), a.db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +310,7 @@ const wantsAll = `NOT granted AND mode = 'AccessExclusiveLock' AND relation = 'a
 func TestExpireBesideInserts(t *testing.T) {
 	t.Parallel()
 	a := aged(t)
-	admin, reader := a.admin(t), connection(t, a.db.URL(postgres.Auditor))
+	admin, reader := a.admin(t), connection(t, a.db.URL(database.Auditor))
 	tx, err := reader.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -393,7 +393,7 @@ func TestExpireAndLateEvents(t *testing.T) {
 	t.Parallel()
 	a := aged(t)
 	admin := a.admin(t)
-	blocker := connection(t, a.db.URL(postgres.Auditor))
+	blocker := connection(t, a.db.URL(database.Auditor))
 	tx, err := blocker.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -435,7 +435,7 @@ func (a *agedLog) expiring(t testing.TB) <-chan error {
 func TestExpireCutOff(t *testing.T) {
 	t.Parallel()
 	a := aged(t)
-	admin, reader := a.admin(t), connection(t, a.db.URL(postgres.Auditor))
+	admin, reader := a.admin(t), connection(t, a.db.URL(database.Auditor))
 	tx, err := reader.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/migrations"
 )
 
@@ -35,7 +35,7 @@ func describeSchema(ctx context.Context, tx pgx.Tx, query string) (Schema, error
 		return s, err
 	}
 	var err error
-	if s.Version, err = postgres.Version(ctx, tx); err != nil {
+	if s.Version, err = database.Version(ctx, tx); err != nil {
 		return s, err
 	}
 	if err := tx.QueryRow(ctx, "SELECT current_setting('server_version_num')::int / 10000").Scan(&s.Server); err != nil {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/migrations"
 )
 
@@ -34,8 +34,8 @@ func schemaOf(t testing.TB, url string) Schema {
 // TestSchemaIsInstalled holds migrations/schema-15.txt to what the migrations make.
 func TestSchemaIsInstalled(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	s := schemaOf(t, db.URL(postgres.Auditor))
+	db := migrated(t)
+	s := schemaOf(t, db.URL(database.Auditor))
 	if s.Server != 15 {
 		t.Skipf("PostgreSQL %d: what is expected is written for 15", s.Server)
 	}
@@ -66,7 +66,7 @@ func TestSchemaIsInstalled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, role := range []string{"", postgres.Writer, postgres.Auditor} {
+	for _, role := range []string{"", database.Writer, database.Auditor} {
 		if again := schemaOf(t, db.URL(role)); again.Digest() != s.Digest() {
 			t.Errorf("%q: %q", role, again.Differences())
 		}
@@ -135,7 +135,7 @@ func attacked(t *testing.T, conn *pgx.Conn, query string, attacks []schemaAttack
 		if _, err := tx.Exec(t.Context(), "SET LOCAL ROLE sallyport_owner; "+sql); err != nil {
 			t.Fatalf("%s: %v", a.name, err)
 		}
-		if _, err := tx.Exec(t.Context(), "RESET ROLE; SET LOCAL ROLE "+postgres.Auditor); err != nil {
+		if _, err := tx.Exec(t.Context(), "RESET ROLE; SET LOCAL ROLE "+database.Auditor); err != nil {
 			t.Fatal(err)
 		}
 		s, err := describeSchema(t.Context(), tx, query)
@@ -160,7 +160,7 @@ func attacked(t *testing.T, conn *pgx.Conn, query string, attacks []schemaAttack
 // with the object's name.
 func TestSchemaAttacks(t *testing.T) {
 	t.Parallel()
-	for _, m := range attacked(t, connection(t, database(t).URL("")), schemaSQL, schemaAttacks, len(schemaAttacks)) {
+	for _, m := range attacked(t, connection(t, migrated(t).URL("")), schemaSQL, schemaAttacks, len(schemaAttacks)) {
 		t.Error(m)
 	}
 }
@@ -178,7 +178,7 @@ func TestSchemaPartsAreNeeded(t *testing.T) {
 	join := func(branches []string) string {
 		return head + "objects (object, definition, partition) AS (\n" + strings.Join(branches, "\n    UNION ALL\n") + "\n)\nSELECT" + tail
 	}
-	conn := connection(t, database(t).URL(""))
+	conn := connection(t, migrated(t).URL(""))
 	for i, branch := range branches {
 		// Those that the part is about come first: the first that is missed is enough.
 		attacks := slices.SortedStableFunc(slices.Values(schemaAttacks), func(a, b schemaAttack) int {

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // stepTimeout bounds a step. A commit that waits for a synchronous standby which
@@ -29,7 +29,7 @@ func (s *Sealer) step(ctx context.Context) (more bool, err error) {
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		_ = conn.Close(ctx)
-		return false, postgres.Explain("seal", &s.connect.Config, err)
+		return false, database.Explain("seal", &s.connect.Config, err)
 	}
 	defer func() {
 		if err := tx.Rollback(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
@@ -38,11 +38,11 @@ func (s *Sealer) step(ctx context.Context) (more bool, err error) {
 	}()
 	more, err = s.seal(ctx, tx)
 	s.adapt(err, 0)
-	if postgres.IsReadOnly(err) { // the primary is another server now
+	if database.IsReadOnly(err) { // the primary is another server now
 		s.drop()
 	}
 	if err != nil && !isOurs(err) {
-		err = postgres.Explain("seal", &s.connect.Config, err)
+		err = database.Explain("seal", &s.connect.Config, err)
 	}
 	return more, err
 }
@@ -109,7 +109,7 @@ func (s *Sealer) mayNotSeal(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %q is not a member of %s: give serve a login of its own for sealing (audit.sealer_database_url_file), or run GRANT %[3]s TO %[2]q",
-		ErrMayNotSeal, s.connect.User, postgres.Sealer)
+		ErrMayNotSeal, s.connect.User, database.Sealer)
 }
 
 // other is what an instance observes of the session that has the turn to seal.

@@ -15,8 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // shelf is a place of publication in memory, with switches for faults.
@@ -66,7 +66,7 @@ func newKey(t testing.TB, origin string) *audit.Signer {
 func sealerFor(t testing.TB, url string, l *Log, change func(*SealerConfig)) *Sealer {
 	t.Helper()
 	// A log's tests name its own login.
-	url = strings.Replace(url, postgres.Writer, postgres.Sealer, 1)
+	url = strings.Replace(url, database.Writer, database.Sealer, 1)
 	config := SealerConfig{URL: url, Writer: l.Writer, Record: l.Record, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
 	if change != nil {
 		change(&config)
@@ -101,7 +101,7 @@ func seal(t testing.TB, s *Sealer) {
 // verify reads the log as an auditor.
 func verify(t testing.TB, db *pgtest.DB, trust audit.Trust) *audit.Report {
 	t.Helper()
-	r, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
+	r, err := OpenReader(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,11 +129,11 @@ func proven(t testing.TB, r *audit.Report, leaves, unsealed int64) {
 
 func TestSeal(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
 	place := &shelf{}
 	made := 0
-	s := sealerFor(t, db.URL(postgres.Writer), l, func(c *SealerConfig) {
+	s := sealerFor(t, db.URL(database.Writer), l, func(c *SealerConfig) {
 		c.Publishers = []Publisher{place}
 		c.NewSigner = func() (*audit.Signer, error) { made++; return newKey(t, "log.example/a"), nil }
 		c.Batch = 40
@@ -159,7 +159,7 @@ func TestSeal(t *testing.T) {
 	if !r.Sound() || r.Anchored.Size != 102 {
 		t.Errorf("%+v", r)
 	}
-	conn := connection(t, db.URL(postgres.Auditor))
+	conn := connection(t, db.URL(database.Auditor))
 	if n := ask[int](t, conn, `SELECT count(*) FROM audit.leaves l JOIN audit.events e USING (writer, writer_sequence) WHERE l.hash = sha256('\x00'::bytea || audit.record(e))`); n != 102 {
 		t.Errorf("%d leaves in plain SQL", n)
 	}
@@ -179,7 +179,7 @@ func TestSeal(t *testing.T) {
 // TestColumnsAreComplete: each column is compared with its field of the record.
 func TestColumnsAreComplete(t *testing.T) {
 	t.Parallel()
-	conn := connection(t, database(t).URL(""))
+	conn := connection(t, migrated(t).URL(""))
 	known := map[string]bool{"record": true, "record_rest": true}
 	for _, c := range recordColumns {
 		known[c.name] = true
@@ -198,9 +198,9 @@ func TestColumnsAreComplete(t *testing.T) {
 // Every sort of event is read back as its record says, odd ones included.
 func TestColumnsAgree(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(newKey(t, "")))
 	odd := decision("deny", 1)
 	odd.Host, odd.Path, odd.Rules, odd.Message = "\x00\"\\\u202e", "/"+string(bytes.Repeat([]byte{'x'}, 5000)), []string{`a"b`, `{c,d}`, "NULL", ""}, `"`
 	closing := &audit.Event{Time: time.Now(), Kind: audit.KindTunnelClosed, DecisionID: odd.DecisionID, BytesSent: 1 << 40, Duration: 90 * time.Minute, CloseReason: "finished", UpstreamStatus: 200}
@@ -217,8 +217,8 @@ func TestColumnsAgree(t *testing.T) {
 // Two instances seal one log in turn, and each goes on where the other was.
 func TestSealInTurn(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	url := db.URL(postgres.Writer)
+	db := migrated(t)
+	url := db.URL(database.Writer)
 	key := newKey(t, "")
 	a, b := logFor(t, url, nil), logFor(t, url, nil)
 	sa, sb := sealerFor(t, url, a, withKey(key)), sealerFor(t, url, b, withKey(key))
@@ -248,8 +248,8 @@ func TestSealInTurn(t *testing.T) {
 // An instance without the log's key records, and does not seal.
 func TestSealNeedsTheKey(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	url := db.URL(postgres.Writer)
+	db := migrated(t)
+	url := db.URL(database.Writer)
 	l := logFor(t, url, nil)
 	first := newKey(t, "log.example/a")
 	seal(t, sealerFor(t, url, l, withKey(first)))
@@ -275,8 +275,8 @@ func TestSealNeedsTheKey(t *testing.T) {
 // A key hands over to the next inside the log; nobody else's event does.
 func TestSealRotates(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	url := db.URL(postgres.Writer)
+	db := migrated(t)
+	url := db.URL(database.Writer)
 	l := logFor(t, url, nil)
 	first := newKey(t, "log.example/a")
 	second, thief := newKey(t, "log.example/a"), newKey(t, "log.example/a")
@@ -329,8 +329,8 @@ func TestSealRotates(t *testing.T) {
 // verifies has to be told of it.
 func TestSealAfterALostKey(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	url := db.URL(postgres.Writer)
+	db := migrated(t)
+	url := db.URL(database.Writer)
 	l := logFor(t, url, nil)
 	seal(t, sealerFor(t, url, l, withKey(newKey(t, "log.example/a"))))
 	next := newKey(t, "log.example/a")
@@ -349,8 +349,8 @@ func TestSealAfterALostKey(t *testing.T) {
 // was published. Without what was published it would.
 func TestRestoredBackup(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	url := db.URL(postgres.Writer)
+	db := migrated(t)
+	url := db.URL(database.Writer)
 	l := logFor(t, url, nil)
 	key, place := newKey(t, ""), &shelf{}
 	s := sealerFor(t, url, l, withKey(key, place))
@@ -411,9 +411,9 @@ func TestSealerRefusesDamage(t *testing.T) {
 		"another root":      `ALTER TABLE audit.checkpoints DISABLE TRIGGER ALL; UPDATE audit.checkpoints SET root = decode(repeat('00', 32), 'hex')`,
 		"a leaf taken away": `ALTER TABLE audit.leaves DISABLE TRIGGER ALL; DELETE FROM audit.leaves WHERE index = 1`,
 	} {
-		db := database(t)
-		l := logFor(t, db.URL(postgres.Writer), nil)
-		s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
+		db := migrated(t)
+		l := logFor(t, db.URL(database.Writer), nil)
+		s := sealerFor(t, db.URL(database.Writer), l, withKey(newKey(t, "")))
 		seal(t, s)
 		if _, err := connection(t, db.URL("")).Exec(t.Context(), damage); err != nil {
 			t.Fatal(err)
@@ -432,8 +432,8 @@ func TestSealerRefusesDamage(t *testing.T) {
 // writer, and of no other.
 func TestSealStopsAtAGap(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	url := db.URL(postgres.Writer)
+	db := migrated(t)
+	url := db.URL(database.Writer)
 	l := logFor(t, url, nil)
 	s := sealerFor(t, url, l, withKey(newKey(t, "")))
 	conn := connection(t, db.URL(""))
@@ -470,10 +470,10 @@ func TestSealStopsAtAGap(t *testing.T) {
 // back.
 func TestPublishLater(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
 	broken, good := &shelf{failed: errors.New("full")}, &shelf{}
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, ""), broken, good))
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(newKey(t, ""), broken, good))
 	for n := range 5 {
 		record(t, l, decision("allow", n))
 		seal(t, s)
@@ -489,8 +489,8 @@ func TestPublishLater(t *testing.T) {
 // The end of a writer that was killed is recorded by another, once.
 func TestLostWriter(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	url := db.URL(postgres.Writer)
+	db := migrated(t)
+	url := db.URL(database.Writer)
 	l := logFor(t, url, nil)
 	gone := logFor(t, url, nil)
 	s := sealerFor(t, url, l, func(c *SealerConfig) { c.Signer, c.LostAfter = newKey(t, ""), time.Millisecond })
@@ -499,7 +499,7 @@ func TestLostWriter(t *testing.T) {
 	kill(gone)
 	conn := connection(t, db.URL(""))
 	// Somebody who may not write calls his session by its name.
-	if _, err := connection(t, db.URL(postgres.Auditor)).Exec(t.Context(), `SELECT set_config('application_name', $1, false)`, applicationName(gone.Writer())); err != nil {
+	if _, err := connection(t, db.URL(database.Auditor)).Exec(t.Context(), `SELECT set_config('application_name', $1, false)`, applicationName(gone.Writer())); err != nil {
 		t.Fatal(err)
 	}
 	found := func() []string {
@@ -518,8 +518,8 @@ func TestLostWriter(t *testing.T) {
 // database yet. The sealer waits for it, and does not record its key again.
 func TestFirstKeyIsRegisteredOnce(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	url := db.URL(postgres.Writer)
+	db := migrated(t)
+	url := db.URL(database.Writer)
 	l := logFor(t, url, nil)
 	defer shut(t, l)
 	var journal []*audit.Event

@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 func sqlState(err error) string {
@@ -34,7 +34,7 @@ func mustExec(t testing.TB, conn *pgx.Conn, sql string, args ...any) {
 // The tree of plain SQL is that of RFC 6962, however it grows.
 func TestTreeInSQL(t *testing.T) {
 	t.Parallel()
-	conn := connection(t, database(t).URL(postgres.Auditor))
+	conn := connection(t, migrated(t).URL(database.Auditor))
 	var tree audit.Tree
 	frontier := []byte{}
 	for range 60 {
@@ -77,9 +77,9 @@ type attackedLog struct {
 
 func newAttackedLog(t testing.TB) *attackedLog {
 	t.Helper()
-	l := &attackedLog{db: database(t), key: newKey(t, "log.example/a"), place: &shelf{}}
-	l.log = logFor(t, l.db.URL(postgres.Writer), nil)
-	l.sealer = sealerFor(t, l.db.URL(postgres.Writer), l.log, withKey(l.key, l.place))
+	l := &attackedLog{db: migrated(t), key: newKey(t, "log.example/a"), place: &shelf{}}
+	l.log = logFor(t, l.db.URL(database.Writer), nil)
+	l.sealer = sealerFor(t, l.db.URL(database.Writer), l.log, withKey(l.key, l.place))
 	for n := range 5 {
 		record(t, l.log, decision("allow", n))
 	}
@@ -124,7 +124,7 @@ func TestAddCheckpointRefuses(t *testing.T) {
 	for n := range 3 {
 		record(t, l.log, decision("allow", n))
 	}
-	conn, own := connection(t, l.db.URL(postgres.Sealer)), l.log.Writer()
+	conn, own := connection(t, l.db.URL(database.Sealer)), l.log.Writer()
 	const maximum = int64(math.MaxInt64)
 	note := l.place.all()[0]
 	for name, c := range map[string]struct {
@@ -166,7 +166,7 @@ func TestAddCheckpointRefuses(t *testing.T) {
 		}
 	}
 	// Others wait for their turn, and what is refused leaves nothing behind.
-	other := connection(t, l.db.URL(postgres.Sealer))
+	other := connection(t, l.db.URL(database.Sealer))
 	mustExec(t, other, `BEGIN`)
 	if !ask[bool](t, other, `SELECT audit.try_seal_lock()`) {
 		t.Fatal("the lock is taken")
@@ -194,7 +194,7 @@ func TestAddCheckpointRefuses(t *testing.T) {
 func TestCheckpointOfAStrangersKey(t *testing.T) {
 	t.Parallel()
 	l := newAttackedLog(t)
-	conn, thief := connection(t, l.db.URL(postgres.Sealer)), newKey(t, "log.example/a")
+	conn, thief := connection(t, l.db.URL(database.Sealer)), newKey(t, "log.example/a")
 	for n := range 3 {
 		record(t, l.log, decision("allow", n))
 	}
@@ -210,7 +210,7 @@ func TestCheckpointOfAStrangersKey(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	record(t, l.log, decision("allow", 2))
-	seal(t, sealerFor(t, l.db.URL(postgres.Writer), l.log, withKey(l.key, l.place)))
+	seal(t, sealerFor(t, l.db.URL(database.Writer), l.log, withKey(l.key, l.place)))
 	eventually(t, "it is published", func() bool { n := l.place.all(); return len(n) > 0 && strings.Contains(string(n[len(n)-1]), "\n13\n") })
 	r := verify(t, l.db, audit.Trust{Keys: []audit.Key{l.key.Key()}, Notes: l.place.all()})
 	if r.Leaves != 13 || r.Anchored.Size != 13 || r.Sound() {
@@ -234,7 +234,7 @@ func TestCheckpointOfAStrangersKey(t *testing.T) {
 func TestWriterCannotSeal(t *testing.T) {
 	t.Parallel()
 	l := newAttackedLog(t)
-	writer, admin := connection(t, l.db.URL(postgres.Writer)), connection(t, l.db.URL(""))
+	writer, admin := connection(t, l.db.URL(database.Writer)), connection(t, l.db.URL(""))
 	const leaf = `INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (9223372036854775807, 'x', 9223372036854775807, sha256(''))`
 	const checkpoint = `INSERT INTO audit.checkpoints (number, size, time, root, frontier, note) VALUES (99, 99, now(), sha256(''), sha256(''), 'bogus')`
 	for _, sql := range []string{leaf, checkpoint, `SELECT audit.try_seal_lock()`, `SELECT audit.add_checkpoint('{}', '{}', '{}', '')`, `SELECT audit.sealed_tree()`} {
@@ -242,8 +242,8 @@ func TestWriterCannotSeal(t *testing.T) {
 			t.Errorf("%s: %v", sql, err)
 		}
 	}
-	s := sealerFor(t, l.db.URL(postgres.Writer), l.log, withKey(l.key))
-	s.connect.User = postgres.Writer
+	s := sealerFor(t, l.db.URL(database.Writer), l.log, withKey(l.key))
+	s.connect.User = database.Writer
 	if err := s.Seal(t.Context()); !errors.Is(err, ErrMayNotSeal) || !strings.Contains(err.Error(), "GRANT sallyport_sealer") {
 		t.Errorf("seals as the writer: %v", err)
 	}

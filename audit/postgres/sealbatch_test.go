@@ -6,7 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // TestBatchShrinks: where a full batch takes longer than a step may, smaller ones
@@ -14,8 +14,8 @@ import (
 // sealed.
 func TestBatchShrinks(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	url := db.URL(postgres.Writer)
+	db := migrated(t)
+	url := db.URL(database.Writer)
 	l := logFor(t, url, nil)
 	for n := range 900 {
 		record(t, l, decision("allow", n))

@@ -6,7 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // TestCloseWaitsForTheLock: a sealer that closes seals what is left although another
@@ -16,15 +16,15 @@ func TestCloseWaitsForTheLock(t *testing.T) {
 	t.Parallel()
 	for name, last := range map[string]func(*Sealer, context.Context) error{"close": (*Sealer).Close, "one attempt": (*Sealer).Seal} {
 		t.Run(name, func(t *testing.T) {
-			db := database(t)
-			url := db.URL(postgres.Writer)
+			db := migrated(t)
+			url := db.URL(database.Writer)
 			l := logFor(t, url, nil)
 			s := sealerFor(t, url, l, func(c *SealerConfig) { c.Signer = newKey(t, "") })
 			seal(t, s)
 			record(t, l, decision("allow", 1))
 			shut(t, l)
 			before := s.Status().Sealed
-			other, err := connection(t, db.URL(postgres.Sealer)).Begin(t.Context())
+			other, err := connection(t, db.URL(database.Sealer)).Begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

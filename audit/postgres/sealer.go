@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // A Publisher takes checkpoints to a place that whoever can change the database
@@ -95,7 +95,7 @@ type Sealer struct {
 
 	conn *pgx.Conn
 	// replication is what the server says of our commits' way to a standby.
-	replication postgres.Replication
+	replication database.Replication
 	writers     writers
 	turns       int     // steps of this pass
 	locked      bool    // the latest step had the lock of sealing
@@ -148,13 +148,13 @@ func OpenSealer(config SealerConfig) (*Sealer, error) {
 		config.Writer = func() string { return "" }
 	}
 	config.Batch = cmp.Or(config.Batch, 20000)
-	connect, err := postgres.ParseConfig(config.URL, "sallyport sealer")
+	connect, err := database.ParseConfig(config.URL, "sallyport sealer")
 	if err != nil {
 		return nil, fmt.Errorf("seal the audit log: %w", err)
 	}
 	connect.RuntimeParams["application_name"] = "sallyport sealer"
 	// Who stops in the middle holds the lock no longer than this.
-	postgres.Set(&connect.Config, map[string]string{"idle_in_transaction_session_timeout": "5000"})
+	database.Set(&connect.Config, map[string]string{"idle_in_transaction_session_timeout": "5000"})
 	s := &Sealer{config: config, connect: connect, log: config.Log, now: time.Now, writers: newWriters(), absent: make(map[string]time.Time), lost: make(map[string]int64), writersPerStep: defaultWritersPerStep}
 	s.replication.Watch(&connect.Config)
 	s.gatherNext, s.compareNewest, s.shares, s.readRegistrations = s.gather, s.comparePublished, shares, s.readPage
@@ -230,20 +230,20 @@ func (s *Sealer) session(ctx context.Context) (*pgx.Conn, error) {
 	if s.conn != nil && !s.conn.IsClosed() {
 		return s.conn, nil
 	}
-	conn, err := postgres.Connect(ctx, s.connect)
+	conn, err := database.Connect(ctx, s.connect)
 	if err != nil {
 		return nil, err
 	}
-	err = postgres.CheckVersion(ctx, conn)
+	err = database.CheckVersion(ctx, conn)
 	if err == nil {
-		err = postgres.Durable(ctx, conn.PgConn())
+		err = database.Durable(ctx, conn.PgConn())
 	}
 	if err == nil {
-		err = postgres.Confirm(ctx, conn.PgConn(), s.config.Interval)
+		err = database.Confirm(ctx, conn.PgConn(), s.config.Interval)
 	}
 	if err != nil {
 		_ = conn.Close(context.WithoutCancel(ctx))
-		return nil, postgres.Explain("seal", &s.connect.Config, err)
+		return nil, database.Explain("seal", &s.connect.Config, err)
 	}
 	_ = s.replication.Err() // of the session before
 	// After a failover this is another server.

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // fallBack takes the database back to a size, events included: as a replica is that
@@ -45,8 +45,8 @@ type failover struct {
 
 func newFailover(t *testing.T, change func(a, b *SealerConfig)) *failover {
 	t.Helper()
-	f := &failover{db: database(t), published: &shelf{}}
-	url := f.db.URL(postgres.Writer)
+	f := &failover{db: migrated(t), published: &shelf{}}
+	url := f.db.URL(database.Writer)
 	key := newKey(t, "log.example/a")
 	f.logA = logFor(t, url, nil)
 	logB := logFor(t, url, nil)
@@ -111,7 +111,7 @@ func TestForkStopsSealing(t *testing.T) {
 		t.Error(text)
 	}
 	// Another process, which has seen nothing: the places know.
-	again := sealerFor(t, f.db.URL(postgres.Writer), f.logA, withKey(f.a.config.Signer, f.published))
+	again := sealerFor(t, f.db.URL(database.Writer), f.logA, withKey(f.a.config.Signer, f.published))
 	if err := again.Seal(t.Context()); !errors.Is(err, ErrForked) {
 		t.Errorf("started again: %v", err)
 	}
@@ -123,7 +123,7 @@ func TestForkStopsSealing(t *testing.T) {
 	f.published.mu.Lock()
 	f.published.notes = nil
 	f.published.mu.Unlock()
-	decided := sealerFor(t, f.db.URL(postgres.Writer), f.logA, withKey(f.a.config.Signer, f.published))
+	decided := sealerFor(t, f.db.URL(database.Writer), f.logA, withKey(f.a.config.Signer, f.published))
 	seal(t, decided)
 	if n := ask[int](t, connection(t, f.db.URL("")), `SELECT count(*)::int FROM audit.leaves l JOIN audit.events e USING (writer, writer_sequence) WHERE e.kind = 'writer_started'`); n < 2 {
 		t.Errorf("%d writers are sealed", n)
@@ -163,7 +163,7 @@ func TestForkInASharedPlace(t *testing.T) {
 	late := shared.notes
 	shared.notes = nil
 	shared.mu.Unlock()
-	other := logFor(t, f.db.URL(postgres.Writer), nil)
+	other := logFor(t, f.db.URL(database.Writer), nil)
 	for n := range 20 {
 		record(t, other, decision("deny", n))
 	}
@@ -184,8 +184,8 @@ func TestForkInASharedPlace(t *testing.T) {
 // that of the leaves: thinning looks like no fork.
 func TestRootAtAThinnedSize(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	url := db.URL(postgres.Writer)
+	db := migrated(t)
+	url := db.URL(database.Writer)
 	l := logFor(t, url, nil)
 	key, place := newKey(t, ""), &shelf{}
 	s := sealerFor(t, url, l, withKey(key, place))

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // addWriter adds the events of a writer with these numbers, as SQL lists them.
@@ -33,9 +33,9 @@ const manyBehindAGap = `SELECT generate_series(3, 25000) UNION ALL SELECT 1`
 // every step, also where nothing else is sealed.
 func TestStuckWriterStopsNobody(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(newKey(t, "")))
 	addWriter(t, db, "00-stuck", manyBehindAGap)
 	seal(t, s)
 	for n := range 5 {
@@ -102,9 +102,9 @@ func (s *Sealer) gatherByOneLimit(ctx context.Context, tx pgx.Tx) (batch, error)
 // up and the others are not sealed.
 func TestSharesAreNeeded(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(newKey(t, "")))
 	s.gatherNext = s.gatherByOneLimit
 	seal(t, s)
 	addWriter(t, db, "00-stuck", manyBehindAGap)
@@ -156,9 +156,9 @@ func TestEveryWriterHasItsShare(t *testing.T) {
 // a few steps, and the findings are bounded.
 func TestManyWriters(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(newKey(t, "")))
 	s.config.Batch = 500
 	if _, err := connection(t, db.URL("")).Exec(t.Context(), `INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
 		SELECT now(), 'writer_started', 'w' || w, n, '{}' FROM generate_series(1, 2000) w, generate_series(1, 3) n WHERE w % 4 = 0 OR n <> 2`); err != nil {

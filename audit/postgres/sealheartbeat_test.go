@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // TestHeartbeat: a checkpoint of the same size is signed and published once the
@@ -15,10 +15,10 @@ func TestHeartbeat(t *testing.T) {
 	t.Parallel()
 	f := newSealedLog(t)
 	place := f.sealer.places[0].publisher.(*shelf)
-	other := sealerFor(t, f.db.URL(postgres.Writer), f.log, withKey(f.key))
+	other := sealerFor(t, f.db.URL(database.Writer), f.log, withKey(f.key))
 	now := time.Now()
 	f.sealer.now, other.now = func() time.Time { return now }, func() time.Time { return now }
-	conn := connection(t, f.db.URL(postgres.Auditor))
+	conn := connection(t, f.db.URL(database.Auditor))
 	count := func() int { return ask[int](t, conn, `SELECT count(*) FROM audit.checkpoints`) }
 	pass := func(d time.Duration) {
 		t.Helper()
@@ -65,7 +65,7 @@ func TestHeartbeat(t *testing.T) {
 func TestHeartbeatsOfClocksThatDisagree(t *testing.T) {
 	t.Parallel()
 	f := newSealedLog(t)
-	other := sealerFor(t, f.db.URL(postgres.Writer), f.log, withKey(f.key))
+	other := sealerFor(t, f.db.URL(database.Writer), f.log, withKey(f.key))
 	now := time.Now()
 	f.sealer.now, other.now = func() time.Time { return now }, func() time.Time { return now.Add(3 * time.Hour) }
 	for range 20 {

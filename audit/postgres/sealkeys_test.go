@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // addRegistrations adds so many events that name a key, with the login that records
@@ -77,10 +77,10 @@ func oldestRegistrations(s *Sealer) func(context.Context, pgx.Tx) (bool, error) 
 func replaceKey(t testing.TB, events int) (*attackedLog, *Sealer) {
 	t.Helper()
 	l := newAttackedLog(t)
-	addRegistrations(t, l.db.URL(postgres.Writer), events, audit.Register(newKey(t, "log.example/a"), time.Now()))
+	addRegistrations(t, l.db.URL(database.Writer), events, audit.Register(newKey(t, "log.example/a"), time.Now()))
 	next := newKey(t, "log.example/a")
 	record(t, l.log, audit.Register(next, time.Now()))
-	return l, sealerFor(t, l.db.URL(postgres.Writer), l.log, withKey(next))
+	return l, sealerFor(t, l.db.URL(database.Writer), l.log, withKey(next))
 }
 
 // TestReplacedKeyAmongMany: a stranger names a key in 20,000 backdated events. The key
@@ -103,7 +103,7 @@ func TestReplacedKeyAmongMany(t *testing.T) {
 			t.Fatalf("step %d read %d events that name a key", steps, read)
 		}
 	}
-	conn := connection(t, l.db.URL(postgres.Auditor))
+	conn := connection(t, l.db.URL(database.Auditor))
 	if n := ask[int](t, conn, `SELECT count(*) FROM audit.leaves l JOIN audit.events e USING (writer, writer_sequence) WHERE e.kind = 'signing_key'`); n != events+2 {
 		t.Errorf("%d events that name a key are sealed after %d steps", n, steps)
 	}
@@ -120,7 +120,7 @@ func TestReplacedKeyAmongMany(t *testing.T) {
 		t.Errorf("the keyring keeps %d, %d, %d keys and %d hand-overs", len(k.before), len(k.after), len(k.signers), len(k.passed))
 	}
 	// Another instance, or this one after a restart, seals too.
-	again := sealerFor(t, l.db.URL(postgres.Writer), l.log, withKey(s.config.Signer))
+	again := sealerFor(t, l.db.URL(database.Writer), l.log, withKey(s.config.Signer))
 	record(t, l.log, decision("allow", 1))
 	seal(t, again)
 	if st := again.Status(); st.Size != s.Status().Size+1 {
@@ -153,11 +153,11 @@ func TestKeyNamedWhileRunning(t *testing.T) {
 	t.Parallel()
 	l := newAttackedLog(t)
 	next := newKey(t, "log.example/a")
-	s := sealerFor(t, l.db.URL(postgres.Writer), l.log, withKey(next))
+	s := sealerFor(t, l.db.URL(database.Writer), l.log, withKey(next))
 	if err := s.Seal(t.Context()); !errors.Is(err, ErrNoKey) {
 		t.Fatal(err)
 	}
-	addRegistrations(t, l.db.URL(postgres.Writer), registrationsPerStep+1, audit.Register(newKey(t, ""), time.Now()))
+	addRegistrations(t, l.db.URL(database.Writer), registrationsPerStep+1, audit.Register(newKey(t, ""), time.Now()))
 	record(t, l.log, audit.Register(next, time.Now()))
 	passes := 1
 	for ; s.Seal(t.Context()) != nil; passes++ {
@@ -178,11 +178,11 @@ var manyRows = regexp.MustCompile(`actual rows=\d{3}`)
 func TestPageReadsAnIndex(t *testing.T) {
 	t.Parallel()
 	l := newAttackedLog(t)
-	addRegistrations(t, l.db.URL(postgres.Writer), 20_000, audit.Register(newKey(t, ""), time.Now()))
+	addRegistrations(t, l.db.URL(database.Writer), 20_000, audit.Register(newKey(t, ""), time.Now()))
 	seal(t, l.sealer)
 	record(t, l.log, audit.Register(newKey(t, ""), time.Now()))
 	seal(t, l.sealer)
-	tx, err := connection(t, l.db.URL(postgres.Sealer)).Begin(t.Context())
+	tx, err := connection(t, l.db.URL(database.Sealer)).Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

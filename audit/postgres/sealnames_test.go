@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 var strangersNames = flag.Int("names", 10_000, "how many names of writers TestManyNames makes")
@@ -38,13 +38,13 @@ func makeNames(t testing.TB, url string, names int) {
 func TestManyNames(t *testing.T) {
 	t.Parallel()
 	names := *strangersNames
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Writer), l, func(c *SealerConfig) { c.Signer, c.LostAfter = newKey(t, ""), time.Nanosecond })
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, func(c *SealerConfig) { c.Signer, c.LostAfter = newKey(t, ""), time.Nanosecond })
 	seal(t, s)
-	makeNames(t, db.URL(postgres.Writer), names)
+	makeNames(t, db.URL(database.Writer), names)
 	s.drop() // whatever was read before, and as after a restart
-	conn := connection(t, db.URL(postgres.Auditor))
+	conn := connection(t, db.URL(database.Auditor))
 	isSealed := func(e *audit.Event) bool {
 		return ask[bool](t, conn, `SELECT EXISTS (SELECT FROM audit.leaves WHERE writer = $1 AND writer_sequence = $2)`, e.Writer, e.WriterSequence)
 	}
@@ -87,11 +87,11 @@ func TestManyNames(t *testing.T) {
 func TestTurnsAreNeeded(t *testing.T) {
 	t.Parallel()
 	const names = 3000
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "")))
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(newKey(t, "")))
 	seal(t, s)
-	makeNames(t, db.URL(postgres.Writer), names)
+	makeNames(t, db.URL(database.Writer), names)
 	for n := range 50 {
 		record(t, l, decision("allow", n))
 	}

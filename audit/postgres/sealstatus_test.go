@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // TestFailingSealingShows: whatever keeps the sealer from sealing, its status has
@@ -23,7 +23,7 @@ func TestFailingSealingShows(t *testing.T) {
 		"forked":  func(t *testing.T, f *sealedLog) { f.reopen(t, withKey(f.key, &shelf{notes: [][]byte{foreignNote(t)}})) },
 		"held_up": func(t *testing.T, f *sealedLog) { f.holdUp(t) },
 		"no_privilege": func(t *testing.T, f *sealedLog) {
-			f.reopen(t, func(c *SealerConfig) { c.URL = f.db.URL(postgres.Writer) })
+			f.reopen(t, func(c *SealerConfig) { c.URL = f.db.URL(database.Writer) })
 		},
 		"database": func(t *testing.T, f *sealedLog) { execute(t, f.db, `ALTER TABLE audit.checkpoints RENAME TO moved`) },
 	} {
@@ -92,9 +92,9 @@ type sealedLog struct {
 
 func newSealedLog(t *testing.T) *sealedLog {
 	t.Helper()
-	db := database(t)
-	f := &sealedLog{db: db, log: logFor(t, db.URL(postgres.Writer), nil), key: newKey(t, "")}
-	f.sealer = sealerFor(t, db.URL(postgres.Writer), f.log, withKey(f.key, &shelf{}))
+	db := migrated(t)
+	f := &sealedLog{db: db, log: logFor(t, db.URL(database.Writer), nil), key: newKey(t, "")}
+	f.sealer = sealerFor(t, db.URL(database.Writer), f.log, withKey(f.key, &shelf{}))
 	seal(t, f.sealer)
 	record(t, f.log, decision("allow", 1))
 	seal(t, f.sealer)
@@ -104,12 +104,12 @@ func newSealedLog(t *testing.T) *sealedLog {
 // reopen replaces the sealer, as a restart of its process does.
 func (f *sealedLog) reopen(t *testing.T, change func(*SealerConfig)) {
 	t.Helper()
-	f.sealer, f.reopened = sealerFor(t, f.db.URL(postgres.Writer), f.log, change), true
+	f.sealer, f.reopened = sealerFor(t, f.db.URL(database.Writer), f.log, change), true
 }
 
 // holdUp keeps the turn to seal in another session.
 func (f *sealedLog) holdUp(t *testing.T) {
-	selfish := connection(t, f.db.URL(postgres.Sealer))
+	selfish := connection(t, f.db.URL(database.Sealer))
 	if _, err := selfish.Exec(t.Context(), `BEGIN`); err != nil {
 		t.Fatal(err)
 	}

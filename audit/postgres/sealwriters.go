@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // The login that records makes any number of writer names. No step reads all of
@@ -93,7 +93,7 @@ func (w *writers) admit(name string) bool {
 
 const (
 	liveSQL = `SELECT DISTINCT substr(application_name, 17) FROM pg_stat_activity
-		WHERE datname = current_database() AND application_name LIKE 'sallyport audit _%' AND pg_has_role(usesysid, '` + postgres.Writer + `', 'MEMBER') LIMIT 10000`
+		WHERE datname = current_database() AND application_name LIKE 'sallyport audit _%' AND pg_has_role(usesysid, '` + database.Writer + `', 'MEMBER') LIMIT 10000`
 	startedSQL = `SELECT writer FROM audit.events WHERE kind = 'writer_started' AND time BETWEEN now() - interval '25 hours' AND now() + interval '1 minute' ORDER BY time DESC LIMIT $1`
 	// roundSQL walks an index from one writer to the next, instead of reading all of it.
 	roundSQL = `WITH RECURSIVE w AS (

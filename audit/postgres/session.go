@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // smallGroup is the largest group that is written by prepared INSERTs instead
@@ -52,7 +52,7 @@ type session struct {
 	reader  bytes.Reader
 	batch   pgconn.Batch
 	// replication is what the server says of our commits' way to a standby.
-	replication postgres.Replication
+	replication database.Replication
 	wait        time.Duration
 	where       databaseID
 }
@@ -71,22 +71,22 @@ func openSessionWithin(ctx context.Context, config *pgx.ConnConfig, wait time.Du
 	config = config.Copy()
 	s.replication.Watch(&config.Config)
 	var err error
-	if s.conn, err = postgres.Connect(ctx, config); err != nil {
+	if s.conn, err = database.Connect(ctx, config); err != nil {
 		return nil, err
 	}
-	if err := postgres.CheckVersion(ctx, s.conn); err != nil {
+	if err := database.CheckVersion(ctx, s.conn); err != nil {
 		s.close()
 		return nil, err
 	}
 	if err := s.prepare(ctx); err != nil {
 		s.close()
-		return nil, postgres.Explain("prepare session", &config.Config, err)
+		return nil, database.Explain("prepare session", &config.Config, err)
 	}
 	return s, nil
 }
 
 func (s *session) prepare(ctx context.Context) error {
-	if err := postgres.Durable(ctx, s.conn.PgConn()); err != nil {
+	if err := database.Durable(ctx, s.conn.PgConn()); err != nil {
 		return err
 	}
 	var name string
@@ -97,7 +97,7 @@ func (s *session) prepare(ctx context.Context) error {
 		return err
 	}
 	// What those have committed may be on the primary alone.
-	if err := postgres.Confirm(ctx, s.conn.PgConn(), s.wait); err != nil {
+	if err := database.Confirm(ctx, s.conn.PgConn(), s.wait); err != nil {
 		return err
 	}
 	if err := s.locate(ctx); err != nil {

@@ -4,15 +4,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // An event that the database refuses for its content, which normalising
 // prevents, is written with its record and its key alone, and the others of its
 // group in full.
 func TestRefusedContentIsNotLost(t *testing.T) {
-	db := database(t)
-	config, err := postgres.ParseConfig(db.URL(postgres.Writer), "test")
+	db := migrated(t)
+	config, err := database.ParseConfig(db.URL(database.Writer), "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,12 +52,12 @@ func TestRefusedContentIsNotLost(t *testing.T) {
 
 // What an earlier session of the same name left open is ended, and no other.
 func TestSessionEndsItsPredecessor(t *testing.T) {
-	db := database(t)
-	config, err := postgres.ParseConfig(db.URL(postgres.Writer), "test one")
+	db := migrated(t)
+	config, err := database.ParseConfig(db.URL(database.Writer), "test one")
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := postgres.ParseConfig(db.URL(postgres.Writer), "test two")
+	other, err := database.ParseConfig(db.URL(database.Writer), "test two")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,17 +7,17 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // TestHostileSettings: the settings of roles change nothing of what is recorded,
 // sealed, verified and read back.
 func TestHostileSettings(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	db.SetHostile(t, postgres.Writer, postgres.Sealer, postgres.Auditor)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Sealer), l, withKey(newKey(t, "")))
+	db := migrated(t)
+	db.SetHostile(t, database.Writer, database.Sealer, database.Auditor)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Sealer), l, withKey(newKey(t, "")))
 	p := stepOf(repositoryA, stepA)
 	for n := range smallGroup + 3 { // by INSERT and by COPY
 		refused(t, l, p, n, time.Now())
@@ -26,12 +26,12 @@ func TestHostileSettings(t *testing.T) {
 	odd.Message, odd.Host = `\'; DROP TABLE x; -- ü`+"\x00", `a\b.example`
 	record(t, l, odd)
 	seal(t, s)
-	d := openDenials(t, db.URL(postgres.Writer))
+	d := openDenials(t, db.URL(database.Writer))
 	list, err := d.Denials(t.Context(), p, 100)
 	if err != nil || len(list) != smallGroup+3 || list[0].Time.Location() != time.UTC {
 		t.Errorf("%d denials, %v", len(list), err)
 	}
-	rows := answers(t, askerFor(t, db.URL(postgres.Auditor)), Question{})
+	rows := answers(t, askerFor(t, db.URL(database.Auditor)), Question{})
 	if len(rows) < smallGroup+4 {
 		t.Errorf("query answers %d rows", len(rows))
 	}
@@ -47,17 +47,17 @@ func TestHostileSettings(t *testing.T) {
 // its place is read again.
 func TestForeignKey(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
 	place := &shelf{}
 	own, foreign := newKey(t, "log.example/a"), newKey(t, "log.example/b")
-	first := sealerFor(t, db.URL(postgres.Writer), l, withKey(own, place))
+	first := sealerFor(t, db.URL(database.Writer), l, withKey(own, place))
 	seal(t, first)
 	if err := first.Close(t.Context()); err != nil { // it is published
 		t.Fatal(err)
 	}
 	present := foreign
-	s := sealerFor(t, db.URL(postgres.Writer), l, func(c *SealerConfig) {
+	s := sealerFor(t, db.URL(database.Writer), l, func(c *SealerConfig) {
 		withKey(foreign, place)(c)
 		c.ReadSigner = func() (*audit.Signer, error) { return present, nil }
 	})

@@ -7,7 +7,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/audit/evidence"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // TestSignedCheckpointIsNeeded: a login that may seal, and one that may record, add
@@ -16,7 +16,7 @@ import (
 func TestSignedCheckpointIsNeeded(t *testing.T) {
 	t.Parallel()
 	l := newAttackedLog(t)
-	conn, thief := connection(t, l.db.URL(postgres.Sealer)), newKey(t, "log.example/a")
+	conn, thief := connection(t, l.db.URL(database.Sealer)), newKey(t, "log.example/a")
 	from := time.Now()
 	record(t, l.log, audit.Register(thief, time.Now())) // event 8
 	for n := range 3 {
@@ -34,7 +34,7 @@ func TestSignedCheckpointIsNeeded(t *testing.T) {
 		t.Fatal(err)
 	}
 	open := func(t *testing.T, chosen bool) *Reader {
-		r, err := OpenReader(t.Context(), l.db.URL(postgres.Auditor))
+		r, err := OpenReader(t.Context(), l.db.URL(database.Auditor))
 		if err != nil {
 			t.Fatal(err)
 		}

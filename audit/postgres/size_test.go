@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 var measured = flag.Int("measure", 0, "measure the storage of so many decisions, in TestSize")
@@ -90,11 +90,11 @@ func TestSize(t *testing.T) {
 	if *measured == 0 {
 		t.Skip("-measure says how many decisions")
 	}
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Log = nil })
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), func(c *Config) { c.Log = nil })
 	t.Logf("%.0f events a second", recordRealistic(t, l, *measured))
 	begun := time.Now()
-	s := sealerFor(t, db.URL(postgres.Sealer), l, func(c *SealerConfig) { c.Signer, c.Log = newKey(t, ""), nil })
+	s := sealerFor(t, db.URL(database.Sealer), l, func(c *SealerConfig) { c.Signer, c.Log = newKey(t, ""), nil })
 	seal(t, s)
 	for s.Status().Sealed < int64(l.Stats().Recorded) {
 		seal(t, s)

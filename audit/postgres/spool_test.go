@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // spooling is a log whose journal backs allows, on a database that is away.
@@ -158,7 +158,7 @@ func TestNoRoomForTheJournal(t *testing.T) {
 	eventually(t, "allowed", func() bool { return l.Record(t.Context(), decision("allow", 1)) == nil })
 	kill(l)
 	server.Restart(t)
-	shut(t, logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Journal = folder }))
+	shut(t, logFor(t, db.URL(database.Writer), func(c *Config) { c.Journal = folder }))
 	conn := connection(t, db.URL(""))
 	sound(t, conn)
 	if told := said(t, conn); len(told) != 1 || told[0]["damage"] != "" || told[0]["events"] == "0" {
@@ -222,7 +222,7 @@ func TestOwnJournalIsChanged(t *testing.T) {
 		t.Error("the log goes on")
 	}
 	<-l.done
-	shut(t, logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Journal = l.config.Journal }))
+	shut(t, logFor(t, db.URL(database.Writer), func(c *Config) { c.Journal = l.config.Journal }))
 	conn := connection(t, db.URL(""))
 	sound(t, conn)
 	if told := said(t, conn); len(told) != 1 || !strings.Contains(told[0]["damage"], "checksum") || told[0]["events"] != "5" {
@@ -254,7 +254,7 @@ func TestKilledDuringReplay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, err := postgres.ParseConfig(db.URL(postgres.Writer), "half a replay")
+	config, err := database.ParseConfig(db.URL(database.Writer), "half a replay")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestKilledDuringReplay(t *testing.T) {
 	if err := j.each(func(g *group) error { return s.write(t.Context(), g.only(g.rows[:len(g.rows)/2])) }); err != nil {
 		t.Fatal(err)
 	}
-	shut(t, logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Journal = folder }))
+	shut(t, logFor(t, db.URL(database.Writer), func(c *Config) { c.Journal = folder }))
 	conn := connection(t, db.URL(""))
 	sound(t, conn)
 	if n := ask[int](t, conn, "SELECT count(*) FROM audit.events WHERE decision_id = ANY($1::uuid[])", ids); n != 40 {
@@ -291,7 +291,7 @@ func TestSynchronousCommitIsPinned(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	config, err := postgres.ParseConfig(db.URL(postgres.Writer), "test")
+	config, err := database.ParseConfig(db.URL(database.Writer), "test")
 	if err != nil {
 		t.Fatal(err)
 	}

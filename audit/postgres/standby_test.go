@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // pair is a primary with a migrated database, and its standby "second".
@@ -47,7 +47,7 @@ func TestSynchronousStandbyUnavailable(t *testing.T) {
 	t.Parallel()
 	p := startPair(t)
 	p.primary.SynchronousStandby(t, "second")
-	l := logFor(t, p.db.URL(postgres.Writer), func(c *Config) {
+	l := logFor(t, p.db.URL(database.Writer), func(c *Config) {
 		c.WriteTimeout, c.Journal, c.Spool = 200*time.Millisecond, t.TempDir(), true
 	})
 	seen := newTally()
@@ -66,7 +66,7 @@ func TestSynchronousStandbyUnavailable(t *testing.T) {
 	}
 	eventually(t, "the cause is named", func() bool {
 		o := l.outage.Load()
-		return o != nil && errors.Is(o.err, postgres.ErrNotReplicated) && strings.Contains(o.err.Error(), "synchronous_standby_names")
+		return o != nil && errors.Is(o.err, database.ErrNotReplicated) && strings.Contains(o.err.Error(), "synchronous_standby_names")
 	})
 	since := l.outage.Load().since
 	for n := range 3 {
@@ -100,13 +100,13 @@ func TestConfirmIsNeeded(t *testing.T) {
 	t.Parallel()
 	p := startPair(t)
 	p.primary.SynchronousStandby(t, "second")
-	l := logFor(t, p.db.URL(postgres.Writer), nil)
+	l := logFor(t, p.db.URL(database.Writer), nil)
 	record(t, l, decision("allow", 1))
 	shut(t, l)
 	p.standby.Detach(t)
 
 	_, err := openSessionWithin(t.Context(), l.connect, 50*time.Millisecond)
-	if !errors.Is(err, postgres.ErrNotReplicated) {
+	if !errors.Is(err, database.ErrNotReplicated) {
 		t.Fatalf("a session without a standby: %v", err)
 	}
 	// The control is taken away: the session does not ask the standby.
@@ -157,7 +157,7 @@ func TestCanceledWaitIsNoCommit(t *testing.T) {
 	t.Parallel()
 	p := startPair(t)
 	p.primary.SynchronousStandby(t, "second")
-	l := logFor(t, p.db.URL(postgres.Writer), nil)
+	l := logFor(t, p.db.URL(database.Writer), nil)
 	p.standby.Freeze(t)
 	done := make(chan error, 1)
 	e := decision("allow", 1)
@@ -184,8 +184,8 @@ func TestCanceledWaitIsNoCommit(t *testing.T) {
 // success for nothing. A small group checks each statement, a large one the COPY.
 func TestDroppedRowsAreFound(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Deadline = 500 * time.Millisecond })
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), func(c *Config) { c.Deadline = 500 * time.Millisecond })
 	record(t, l, decision("allow", 0))
 	admin := connection(t, db.URL(""))
 	dropRows(t, db, true)
@@ -227,8 +227,8 @@ func dropRows(t *testing.T, db *pgtest.DB, on bool) {
 // TestRowCountIsNeeded: with such a trigger the batch itself reports no error.
 func TestRowCountIsNeeded(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
 	shut(t, l)
 	dropRows(t, db, true)
 	s, err := openSessionWithin(t.Context(), l.connect, time.Second)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // Totals are counts of the log for a period, all of one moment. What had more than
@@ -174,7 +174,7 @@ func (a *Asker) second(ctx context.Context, tx pgx.Tx) (*pgx.Conn, pgx.Tx) {
 	if a.alone || tx.QueryRow(ctx, `SELECT pg_export_snapshot()`).Scan(&snapshot) != nil {
 		return nil, nil
 	}
-	conn, err := postgres.Connect(ctx, a.connect)
+	conn, err := database.Connect(ctx, a.connect)
 	if err != nil {
 		return nil, nil
 	}

@@ -9,15 +9,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // TestStats holds every count against a loop over the events.
 func TestStats(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	s := sealerFor(t, db.URL(postgres.Writer), l, withKey(newKey(t, "log.example/a")))
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(newKey(t, "log.example/a")))
 	r := rand.New(rand.NewPCG(3, 4))
 	begin := time.Date(2026, 11, 18, 0, 0, 0, 0, time.UTC)
 	until := begin.Add(48 * time.Hour)
@@ -93,11 +93,11 @@ func TestStats(t *testing.T) {
 	want.Destinations = slices.DeleteFunc(want.Destinations, func(d Destination) bool { return d.Tally == (Tally{}) })
 	want.Repositories = slices.DeleteFunc(want.Repositories, func(o Origin) bool { return o.Tally == (Tally{}) })
 	want.sort(5)
-	got, err := askerFor(t, db.URL(postgres.Auditor)).Totals(t.Context(), begin, until, 5)
+	got, err := askerFor(t, db.URL(database.Auditor)).Totals(t.Context(), begin, until, 5)
 	if err != nil {
 		t.Fatal(err)
 	}
-	single := askerFor(t, db.URL(postgres.Auditor))
+	single := askerFor(t, db.URL(database.Auditor))
 	single.alone = true
 	if alone, err := single.Totals(t.Context(), begin, until, 5); err != nil || !cmp.Equal(alone, got) {
 		t.Errorf("one connection counts otherwise than two, %v:\n%s", err, cmp.Diff(got, alone))

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // TestLostTail: the end of what a process had recorded is missing when the next
@@ -26,9 +26,9 @@ func TestLostTail(t *testing.T) {
 	}{{"nothing is lost", false, true, 0, 0, 0}, {"lost", true, true, 4, 7, 1}, {"lost, without the file", true, false, 0, 0, 0}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			db, folder := database(t), t.TempDir()
+			db, folder := migrated(t), t.TempDir()
 			journal := func(c *Config) { c.Acknowledged = folder }
-			l := logFor(t, db.URL(postgres.Writer), journal)
+			l := logFor(t, db.URL(database.Writer), journal)
 			for n := range 5 {
 				record(t, l, decision("allow", n))
 			}
@@ -41,7 +41,7 @@ func TestLostTail(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			next := logFor(t, db.URL(postgres.Writer), journal)
+			next := logFor(t, db.URL(database.Writer), journal)
 			record(t, next, decision("allow", 9))
 			record(t, next, decision("allow", 9))
 			conn := connection(t, db.URL(""))
@@ -70,7 +70,7 @@ func TestLostTail(t *testing.T) {
 // nothing and stops nothing.
 func TestStrangeTails(t *testing.T) {
 	t.Parallel()
-	db, folder := database(t), t.TempDir()
+	db, folder := migrated(t), t.TempDir()
 	for name, content := range map[string]string{"empty": "", "garbage": "\x00{", "other": `{"writer":"w","sequence":3}`, "negative": `{"writer":"negative","sequence":-1}`} {
 		if err := os.WriteFile(filepath.Join(folder, name+tailSuffix), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -80,9 +80,9 @@ func TestStrangeTails(t *testing.T) {
 		t.Fatal(err)
 	}
 	journal := func(c *Config) { c.Acknowledged = folder }
-	first := logFor(t, db.URL(postgres.Writer), journal)
+	first := logFor(t, db.URL(database.Writer), journal)
 	record(t, first, decision("allow", 1))
-	second := logFor(t, db.URL(postgres.Writer), journal) // beside it, as in an upgrade
+	second := logFor(t, db.URL(database.Writer), journal) // beside it, as in an upgrade
 	record(t, second, decision("allow", 2))
 	if n := ask[int](t, connection(t, db.URL("")), `SELECT count(*) FROM audit.events WHERE kind = 'events_lost'`); n != 0 {
 		t.Errorf("%d events_lost", n)
@@ -93,9 +93,9 @@ func TestStrangeTails(t *testing.T) {
 // when the next process starts, and one that was not does not.
 func TestRestoredDatabase(t *testing.T) {
 	t.Parallel()
-	db := database(t)
+	db := migrated(t)
 	for range 2 {
-		l := logFor(t, db.URL(postgres.Writer), nil)
+		l := logFor(t, db.URL(database.Writer), nil)
 		record(t, l, decision("allow", 1))
 		shut(t, l)
 	}
@@ -104,7 +104,7 @@ func TestRestoredDatabase(t *testing.T) {
 		t.Errorf("%d database_changed on the same database", n)
 	}
 	restored := restoreInto(t, db)
-	l := logFor(t, restored.URL(postgres.Writer), nil)
+	l := logFor(t, restored.URL(database.Writer), nil)
 	record(t, l, decision("allow", 1))
 	record(t, l, decision("allow", 1))
 	shut(t, l)

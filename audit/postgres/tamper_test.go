@@ -14,8 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 var (
@@ -235,7 +235,7 @@ func variedLog(t testing.TB, url string, events int, history bool, places ...Pub
 	logs := []*Log{logFor(t, url, func(c *Config) { c.Log = nil }), logFor(t, url, func(c *Config) { c.Log = nil }), logFor(t, url, func(c *Config) { c.Log = nil })}
 	s := sealerFor(t, url, logs[0], func(c *SealerConfig) { c.Signer, c.Publishers, c.Log = key, places, nil })
 	if history {
-		backdate(t, connection(t, strings.Replace(url, postgres.Writer, pgtest.Superuser, 1)))
+		backdate(t, connection(t, strings.Replace(url, database.Writer, pgtest.Superuser, 1)))
 		livedThrough(t, logs[0], s, events)
 	}
 	for n := range events {
@@ -300,15 +300,15 @@ func livedThrough(t testing.TB, l *Log, s *Sealer, events int) {
 // each lie is told inside a transaction that is taken back.
 func TestTamper(t *testing.T) {
 	t.Parallel()
-	db, other := database(t), database(t)
-	key := variedLog(t, db.URL(postgres.Writer), 250, true)
-	variedLog(t, other.URL(postgres.Writer), 30, false)
+	db, other := migrated(t), migrated(t)
+	key := variedLog(t, db.URL(database.Writer), 250, true)
+	variedLog(t, other.URL(database.Writer), 30, false)
 	admin := connection(t, db.URL(""))
 	// A month was taken by retention, and that is sealed.
 	taken := oldMonth()
 	number := ask[int64](t, admin, `SELECT audit.expire($1)`, taken)
-	last := logFor(t, db.URL(postgres.Writer), nil)
-	seal(t, sealerFor(t, db.URL(postgres.Writer), last, withKey(key)))
+	last := logFor(t, db.URL(database.Writer), nil)
+	seal(t, sealerFor(t, db.URL(database.Writer), last, withKey(key)))
 	f := &forger{t: t, leaves: ask[int64](t, admin, `SELECT count(*) FROM audit.leaves`)}
 	outside := []byte(ask[string](t, admin, `SELECT note FROM audit.checkpoints ORDER BY size DESC LIMIT 1`))
 	trust := audit.Trust{Keys: []audit.Key{key.Key()}, Notes: [][]byte{outside}}
@@ -363,7 +363,7 @@ func (f *forger) attempt(conn *pgx.Conn, fraud func(*forger), trust audit.Trust)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	config, err := postgres.ParseConfig(conn.Config().ConnString(), "test")
+	config, err := database.ParseConfig(conn.Config().ConnString(), "test")
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -427,7 +427,7 @@ func copyEvents(t testing.TB, from, to *pgx.Conn) {
 // another key takes over. It returns the key that signs now.
 func gone(t testing.TB, db *pgtest.DB, key *audit.Signer, place Publisher) *audit.Signer {
 	t.Helper()
-	folder, url := t.TempDir(), db.URL(postgres.Writer)
+	folder, url := t.TempDir(), db.URL(database.Writer)
 	killed := logFor(t, url, func(c *Config) { c.Journal, c.Spool, c.Log = folder, true, nil })
 	record(t, killed, decision("allow", 1))
 	kill(killed)
@@ -480,7 +480,7 @@ func TestCleanLogs(t *testing.T) {
 }
 
 func testCleanLog(t *testing.T) {
-	db := database(t)
+	db := migrated(t)
 	place := &shelf{}
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() { // an auditor who comes at any time
@@ -496,7 +496,7 @@ func testCleanLog(t *testing.T) {
 			}
 		}
 	}()
-	key := variedLog(t, db.URL(postgres.Writer), 1+rand.IntN(60), true, place)
+	key := variedLog(t, db.URL(database.Writer), 1+rand.IntN(60), true, place)
 	close(stop)
 	<-done
 	key = gone(t, db, key, place)

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // thinLog is a log with a checkpoint every ten minutes for three hours, ten days ago,
@@ -55,7 +55,7 @@ func TestThinCheckpoints(t *testing.T) {
 	f := newThinLog(t)
 	place := f.sealer.places[0].publisher.(*shelf)
 	eventually(t, "all is published", func() bool { return f.sealer.Status().Places[0].Size == f.sealer.Status().Size })
-	conn := connection(t, f.db.URL(postgres.Auditor))
+	conn := connection(t, f.db.URL(database.Auditor))
 	before := ask[int](t, conn, `SELECT count(*) FROM audit.checkpoints`)
 	r := f.retention(t)
 	for _, dry := range []bool{true, false} {
@@ -94,7 +94,7 @@ func TestThinCheckpoints(t *testing.T) {
 // proves expects that every sealed event has a proof.
 func proves(t *testing.T, f *thinLog) {
 	t.Helper()
-	reader, err := OpenReader(t.Context(), f.db.URL(postgres.Auditor))
+	reader, err := OpenReader(t.Context(), f.db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestThinningRemovesNoEvidence(t *testing.T) {
 		return "ARRAY(SELECT number FROM audit.checkpoints WHERE " + where + ")"
 	}
 	const old = "time < now() - interval '7 days'"
-	for _, user := range []string{postgres.Writer, postgres.Sealer, postgres.Auditor} {
+	for _, user := range []string{database.Writer, database.Sealer, database.Auditor} {
 		conn := connection(t, f.db.URL(""))
 		for _, sql := range []string{"SELECT audit.thin_checkpoints(" + numbers(old) + ")", "DELETE FROM audit.checkpoints", "SET sallyport.thinning = 'on'; DELETE FROM audit.checkpoints WHERE number = 3"} {
 			if _, err := conn.Exec(t.Context(), "RESET sallyport.thinning; RESET ROLE; SET ROLE "+user+"; "+sql); code(err) != "42501" {

@@ -9,15 +9,15 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // TestNamedKeyInTheDatabase: a log that hands over to a key which signed nothing of
 // it is not that key's, as a database and as an export (cases row 29).
 func TestNamedKeyInTheDatabase(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	url := db.URL(postgres.Writer)
+	db := migrated(t)
+	url := db.URL(database.Writer)
 	l := logFor(t, url, nil)
 	attacker, real := newKey(t, "log.example/a"), newKey(t, "log.example/a")
 	s := sealerFor(t, url, l, withKey(attacker))
@@ -36,7 +36,7 @@ func TestNamedKeyInTheDatabase(t *testing.T) {
 	if r.Sound() || r.Vouched || !strings.Contains(fmt.Sprint(r.Findings), "is signed by "+string(attacker.Key())) {
 		t.Errorf("the database: %+v", r)
 	}
-	reader, err := OpenReader(t.Context(), db.URL(postgres.Auditor))
+	reader, err := OpenReader(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}

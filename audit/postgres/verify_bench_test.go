@@ -6,16 +6,16 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // fill records decisions and their ends, and seals them.
 func fill(b testing.TB, db *pgtest.DB, events int) *audit.Signer {
 	b.Helper()
-	l := logFor(b, db.URL(postgres.Writer), func(c *Config) { c.Log = nil })
+	l := logFor(b, db.URL(database.Writer), func(c *Config) { c.Log = nil })
 	key := newKey(b, "")
-	s := sealerFor(b, db.URL(postgres.Writer), l, func(c *SealerConfig) { c.Signer, c.Log = key, nil })
+	s := sealerFor(b, db.URL(database.Writer), l, func(c *SealerConfig) { c.Signer, c.Log = key, nil })
 	seal(b, s)
 	var wg sync.WaitGroup
 	for n := range 256 {
@@ -51,7 +51,7 @@ const benchmarkEvents = 200_000
 
 // BenchmarkVerify is verification from the database: events/s is the figure.
 func BenchmarkVerify(b *testing.B) {
-	db := database(b)
+	db := migrated(b)
 	key := fill(b, db, benchmarkEvents)
 	b.ResetTimer()
 	var leaves int64
@@ -74,12 +74,12 @@ func (discard) Unsealed(*audit.Entry)      {}
 
 // BenchmarkRead is what of BenchmarkVerify is the database and its protocol.
 func BenchmarkRead(b *testing.B) {
-	db := database(b)
+	db := migrated(b)
 	fill(b, db, benchmarkEvents)
 	b.ResetTimer()
 	var leaves int64
 	for b.Loop() {
-		r, err := OpenReader(b.Context(), db.URL(postgres.Auditor))
+		r, err := OpenReader(b.Context(), db.URL(database.Auditor))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -94,9 +94,9 @@ func BenchmarkRead(b *testing.B) {
 
 // BenchmarkSeal is what one sealer takes into the tree.
 func BenchmarkSeal(b *testing.B) {
-	db := database(b)
-	l := logFor(b, db.URL(postgres.Writer), func(c *Config) { c.Log = nil })
-	s := sealerFor(b, db.URL(postgres.Writer), l, func(c *SealerConfig) { c.Signer, c.Log = newKey(b, ""), nil })
+	db := migrated(b)
+	l := logFor(b, db.URL(database.Writer), func(c *Config) { c.Log = nil })
+	s := sealerFor(b, db.URL(database.Writer), l, func(c *SealerConfig) { c.Signer, c.Log = newKey(b, ""), nil })
 	seal(b, s)
 	b.ResetTimer()
 	var sealed int64

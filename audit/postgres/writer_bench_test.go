@@ -5,15 +5,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // BenchmarkCheckWriter inserts rows with and without the trigger that compares the
 // name of the writer with its secret. The best run of each counts, in µs a row.
 func BenchmarkCheckWriter(b *testing.B) {
 	const rows = 4000
-	db := database(b)
-	admin, writer := connection(b, db.URL("")), connection(b, db.URL(postgres.Writer))
+	db := migrated(b)
+	admin, writer := connection(b, db.URL("")), connection(b, db.URL(database.Writer))
 	name := actAs(b, writer)
 	mustExec(b, admin, `SELECT audit.ensure_partition('2026-11-30')`)
 	run := func(b *testing.B) {

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // forgeDecision is what somebody with the writer's login adds to the log.
@@ -48,7 +48,7 @@ func TestWriterNames(t *testing.T) {
 	if !isNamedBy(early, secret) || isNamedBy(early, other) || isNamedBy("", "") || isNamedBy(early[:13]+secretDigest(""), "") {
 		t.Error("who is named by what")
 	}
-	thief := connection(t, database(t).URL(postgres.Writer))
+	thief := connection(t, migrated(t).URL(database.Writer))
 	for range 40 { // half of them have a character that base64 and base64url write differently
 		mustExec(t, thief, forgeDecision, actAs(t, thief))
 	}
@@ -58,9 +58,9 @@ func TestWriterNames(t *testing.T) {
 // whatever it sets, calls or sends.
 func TestLoginIsNoWriter(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	thief, admin := connection(t, db.URL(postgres.Writer)), connection(t, db.URL(""))
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	thief, admin := connection(t, db.URL(database.Writer)), connection(t, db.URL(""))
 	refused := func(how string, err error) {
 		t.Helper()
 		if sqlState(err) != "42501" {
@@ -120,9 +120,9 @@ func TestLoginIsNoWriter(t *testing.T) {
 // before goes through.
 func TestWriterSecretIsNeeded(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	l := logFor(t, db.URL(postgres.Writer), nil)
-	thief, admin := connection(t, db.URL(postgres.Writer)), connection(t, db.URL(""))
+	db := migrated(t)
+	l := logFor(t, db.URL(database.Writer), nil)
+	thief, admin := connection(t, db.URL(database.Writer)), connection(t, db.URL(""))
 	installed := ask[string](t, admin, `SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'check_writer' AND tgrelid = 'audit.events'::regclass`)
 	without := func(part, instead string) string {
 		if !strings.Contains(installed, part) {
@@ -162,8 +162,8 @@ func TestWriterSecretIsNeeded(t *testing.T) {
 // written to the log, and after the replay the process is its own writer again.
 func TestJournalHasTheSecret(t *testing.T) {
 	t.Parallel()
-	db, folder := database(t), t.TempDir()
-	l := logFor(t, db.URL(postgres.Writer), nil)
+	db, folder := migrated(t), t.TempDir()
+	l := logFor(t, db.URL(database.Writer), nil)
 	kill(l)
 	j := &journal{folder: folder, writer: l.Writer(), secret: "another", spool: true, maxBytes: 1 << 20, maxAge: 1 << 50}
 	if err := j.append(rowsOf(l.Writer(), 2, 10), rowsOf(l.Writer(), 2, 1).rows[0].time); err != nil {
@@ -173,7 +173,7 @@ func TestJournalHasTheSecret(t *testing.T) {
 	if info, err := os.Stat(j.path()); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the journal: %v, %v", info.Mode(), err)
 	}
-	next := logFor(t, db.URL(postgres.Writer), func(c *Config) { c.Journal = folder })
+	next := logFor(t, db.URL(database.Writer), func(c *Config) { c.Journal = folder })
 	record(t, next, decision("allow", 1))
 	if n := ask[int](t, connection(t, db.URL("")), `SELECT count(*) FROM audit.events WHERE writer = $1`, l.Writer()); n != 1 {
 		t.Errorf("%d events of the writer, and one is its own", n)

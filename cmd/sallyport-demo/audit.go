@@ -9,8 +9,8 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgembed"
-	"github.com/sallyport/sallyport/internal/postgres"
 	"github.com/sallyport/sallyport/internal/surroundings"
 )
 
@@ -71,7 +71,7 @@ func readAudit(ctx context.Context, srv *server, n int) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool, err := postgres.NewPool(ctx, endpoint.URL("sallyport", "sallyport_auditor"), "sallyport-demo", 1)
+	pool, err := database.NewPool(ctx, endpoint.URL("sallyport", "sallyport_auditor"), "sallyport-demo", 1)
 	if err != nil {
 		return nil, err
 	}

@@ -15,8 +15,8 @@ import (
 
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/fair"
-	"github.com/sallyport/sallyport/internal/postgres"
 	"github.com/sallyport/sallyport/proxy/dns"
 )
 
@@ -83,9 +83,9 @@ func checkOnline(ctx context.Context, r *checkReport, cfg *config.Config) {
 	if cfg.Audit.Embedded {
 		r.warn("database", "it is embedded, and starts with serve: not checked")
 	} else {
-		checkDatabase(ctx, r, "database", cfg.Audit.Database, postgres.Writer)
+		checkDatabase(ctx, r, "database", cfg.Audit.Database, database.Writer)
 		if !cfg.Audit.Sealer.IsZero() {
-			checkDatabase(ctx, r, "sealer's database", cfg.Audit.Sealer, postgres.Sealer)
+			checkDatabase(ctx, r, "sealer's database", cfg.Audit.Sealer, database.Sealer)
 		}
 	}
 	checkIdentity(ctx, r, cfg)
@@ -101,7 +101,7 @@ func checkDatabase(ctx context.Context, r *checkReport, name string, secret conf
 		r.add(name, "", err)
 		return
 	}
-	login, err := postgres.CheckLogin(ctx, text, role)
+	login, err := database.CheckLogin(ctx, text, role)
 	if err != nil {
 		r.add(name, "", err)
 		return

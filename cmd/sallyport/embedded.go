@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgembed"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // embeddedDatabase is the name of the database in an embedded PostgreSQL.
@@ -26,11 +26,11 @@ func startEmbedded(ctx context.Context, cfg *config.Config, log *slog.Logger) (*
 	}
 	log.Info("embedded PostgreSQL is running", "directory", embeddedDirectory(cfg),
 		"postgresql", server.Binaries().Version, "user", server.User(), "pid", server.PID())
-	if err := postgres.CreateDatabase(ctx, server.URL("postgres", pgembed.Superuser), embeddedDatabase); err != nil {
+	if err := database.CreateDatabase(ctx, server.URL("postgres", pgembed.Superuser), embeddedDatabase); err != nil {
 		_ = server.Close()
 		return nil, fmt.Errorf("make the embedded database: %w", err)
 	}
-	from, to, err := postgres.Migrate(ctx, server.URL(embeddedDatabase, pgembed.Superuser), log)
+	from, to, err := database.Migrate(ctx, server.URL(embeddedDatabase, pgembed.Superuser), log)
 	if err != nil {
 		_ = server.Close()
 		return nil, err

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // checkLogins notes logins of this server that can change the log: with them, a
@@ -23,7 +23,7 @@ func (s *server) checkLogins(ctx context.Context) {
 	}
 	var found []error
 	for _, url := range urls {
-		warning, err := postgres.PrivilegedLogin(ctx, url)
+		warning, err := database.PrivilegedLogin(ctx, url)
 		switch {
 		case err != nil:
 			s.log.Warn("the privileges of a database login cannot be read", "error", err)

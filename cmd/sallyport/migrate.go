@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/internal/config"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 func newMigrate() *cobra.Command {
@@ -27,7 +27,7 @@ administrator runs what --print-roles prints once, before.`,
 	printRoles := c.Flags().Bool("print-roles", false, "print the SQL that makes the roles, and do nothing")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if *printRoles {
-			_, err := fmt.Fprint(c.OutOrStdout(), postgres.PrintRoles())
+			_, err := fmt.Fprint(c.OutOrStdout(), database.PrintRoles())
 			return err
 		}
 		cfg, _, err := loadConfig(*path)
@@ -42,7 +42,7 @@ administrator runs what --print-roles prints once, before.`,
 		if err != nil {
 			return err
 		}
-		from, to, err := postgres.Migrate(c.Context(), url, newLogger(cfg.Log, c.ErrOrStderr()))
+		from, to, err := database.Migrate(c.Context(), url, newLogger(cfg.Log, c.ErrOrStderr()))
 		if err != nil {
 			return err
 		}

@@ -15,8 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgembed"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 func newAudit() *cobra.Command {
@@ -102,7 +102,7 @@ func psql(c *cobra.Command, o psqlOptions) error {
 	if err != nil {
 		return err
 	}
-	database, env, done, err := psqlDatabase(c.Context(), cfg, o.as)
+	uri, env, done, err := psqlDatabase(c.Context(), cfg, o.as)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func psql(c *cobra.Command, o psqlOptions) error {
 		if err != nil {
 			return invalid{err}
 		}
-		if err := postgres.CheckRole(c.Context(), text, o.as); err != nil {
+		if err := database.CheckRole(c.Context(), text, o.as); err != nil {
 			return err
 		}
 		rc, remove, err := psqlStart(o.as, o.rest)
@@ -127,7 +127,7 @@ func psql(c *cobra.Command, o psqlOptions) error {
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, os.Interrupt)
 	defer signal.Stop(interrupts)
-	cmd := exec.Command(program, append([]string{database}, o.rest...)...)
+	cmd := exec.Command(program, append([]string{uri}, o.rest...)...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr()
 	err = cmd.Run()

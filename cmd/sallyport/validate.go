@@ -6,7 +6,7 @@ import (
 
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	"github.com/sallyport/sallyport/internal/config"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/proxy/dns"
 )
 
@@ -25,7 +25,7 @@ func validate(cfg *config.Config) error {
 		}
 		text, err := s.secret.Read()
 		if err == nil {
-			_, err = postgres.ParseConfig(text, "sallyport")
+			_, err = database.ParseConfig(text, "sallyport")
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s (%s): %w", s.key, s.secret, err))

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // principal returns the verified step of a number, whose token is its own.
@@ -49,7 +49,7 @@ func TestAdmittedTokensSurvive(t *testing.T) {
 	leakless(t)
 	server := pgtest.Start(t, pgtest.Options{})
 	db := server.NewFrom(t, "sallyport", migrate)
-	h := instance(t, db.URL(postgres.Writer), 6*time.Hour)
+	h := instance(t, db.URL(database.Writer), 6*time.Hour)
 	p := principal(1)
 	before := time.Now()
 	if h.honours(t, p) != nil {
@@ -61,7 +61,7 @@ func TestAdmittedTokensSurvive(t *testing.T) {
 		t.Errorf("without a database: %v, %v", found, err)
 	}
 	server.Restart(t)
-	other := instance(t, db.URL(postgres.Writer), 6*time.Hour)
+	other := instance(t, db.URL(database.Writer), 6*time.Hour)
 	for _, h := range []*house{h, other} {
 		eventually(t, "the database is back", func() bool {
 			_, _, err := h.Admitted(t.Context(), p.CredentialDigest, p.Step.UUID)
@@ -85,8 +85,8 @@ func TestAdmittedTokensSurvive(t *testing.T) {
 }
 
 func TestAdmittedForItsStepOnly(t *testing.T) {
-	db := database(t)
-	h := instance(t, db.URL(postgres.Writer), time.Hour)
+	db := migrated(t)
+	h := instance(t, db.URL(database.Writer), time.Hour)
 	one, two := principal(1), principal(2)
 	h.admits(t, one)
 	h.admits(t, two)
@@ -109,13 +109,13 @@ func TestAdmittedForItsStepOnly(t *testing.T) {
 }
 
 func TestAdmissionHasItsAge(t *testing.T) {
-	db := database(t)
-	h, conn := instance(t, db.URL(postgres.Writer), time.Hour), connection(t, db.URL(""))
+	db := migrated(t)
+	h, conn := instance(t, db.URL(database.Writer), time.Hour), connection(t, db.URL(""))
 	p := principal(1)
 	h.admits(t, p)
 	at := ask[time.Time](t, conn, "SELECT admitted_at FROM identity.admitted_tokens")
 	// Admitted again, and by another instance: the first time counts.
-	other := instance(t, db.URL(postgres.Writer), 3*time.Hour)
+	other := instance(t, db.URL(database.Writer), 3*time.Hour)
 	other.admits(t, p)
 	if again := ask[time.Time](t, conn, "SELECT admitted_at FROM identity.admitted_tokens"); !again.Equal(at) {
 		t.Errorf("%v became %v", at, again)
@@ -127,10 +127,10 @@ func TestAdmissionHasItsAge(t *testing.T) {
 	if h.honours(t, p) == nil {
 		t.Error("not honoured after 40 minutes of 60")
 	}
-	if strict := instance(t, db.URL(postgres.Writer), 30*time.Minute); strict.honours(t, p) != nil {
+	if strict := instance(t, db.URL(database.Writer), 30*time.Minute); strict.honours(t, p) != nil {
 		t.Error("an age that was lowered is not kept")
 	}
-	if off := instance(t, db.URL(postgres.Writer), 0); off.honours(t, p) != nil {
+	if off := instance(t, db.URL(database.Writer), 0); off.honours(t, p) != nil {
 		t.Error("honoured while it is switched off")
 	}
 	must(t, conn, "UPDATE identity.admitted_tokens SET admitted_at = admitted_at - interval '20 minutes', until = until - interval '20 minutes'")
@@ -148,8 +148,8 @@ func TestAdmissionHasItsAge(t *testing.T) {
 
 // What is not the verified token of a step is not admitted.
 func TestNotAdmitted(t *testing.T) {
-	db := database(t)
-	h := instance(t, db.URL(postgres.Writer), time.Hour)
+	db := migrated(t)
+	h := instance(t, db.URL(database.Writer), time.Hour)
 	for name, change := range map[string]func(*identity.Principal){
 		"admitted itself": func(p *identity.Principal) { p.CredentialKind = identity.CredentialAdmitted },
 		"no digest":       func(p *identity.Principal) { p.CredentialDigest = digest{} },
@@ -166,7 +166,7 @@ func TestNotAdmitted(t *testing.T) {
 			t.Errorf("%s: admitted", name)
 		}
 	}
-	off := instance(t, db.URL(postgres.Writer), 0)
+	off := instance(t, db.URL(database.Writer), 0)
 	off.Admit(principal(1))
 	h.written(t)
 	off.written(t)
@@ -179,8 +179,8 @@ func TestNotAdmitted(t *testing.T) {
 // another in a circle, and each is there once.
 func TestInstancesAdmitTogether(t *testing.T) {
 	leakless(t)
-	db := database(t)
-	one, two := instance(t, db.URL(postgres.Writer), time.Hour), instance(t, db.URL(postgres.Writer), time.Hour)
+	db := migrated(t)
+	one, two := instance(t, db.URL(database.Writer), time.Hour), instance(t, db.URL(database.Writer), time.Hour)
 	var all sync.WaitGroup
 	for _, h := range []*house{one, two, one, two} {
 		all.Go(func() {
@@ -206,8 +206,8 @@ func TestInstancesAdmitTogether(t *testing.T) {
 
 // No token, and nothing that it could be made of, is in the database.
 func TestOnlyTheDigestIsKept(t *testing.T) {
-	db := database(t)
-	h := instance(t, db.URL(postgres.Writer), time.Hour)
+	db := migrated(t)
+	h := instance(t, db.URL(database.Writer), time.Hour)
 	credential := identity.NewCredential("eyJhbGciOiJSUzI1NiJ9.canary-payload.canary-signature")
 	p := principal(1)
 	p.CredentialDigest = credential.Digest()
@@ -248,8 +248,8 @@ func BenchmarkAdmitAgain(b *testing.B) {
 }
 
 func BenchmarkAdmitted(b *testing.B) {
-	db := database(b)
-	h := instance(b, db.URL(postgres.Writer), time.Hour)
+	db := migrated(b)
+	h := instance(b, db.URL(database.Writer), time.Hour)
 	p := principal(1)
 	h.admits(b, p)
 	for b.Loop() {

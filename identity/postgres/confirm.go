@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // An instance confirms what it has read by the name of the session that it reads
@@ -41,7 +41,7 @@ func newInstance() string {
 // begin returns the database's clock, where the server may still write: what is
 // read elsewhere is of the time before a failover.
 func (w *watcher) begin(conn *pgconn.PgConn) (string, error) {
-	if err := postgres.CheckWritable(context.Background(), conn); err != nil {
+	if err := database.CheckWritable(context.Background(), conn); err != nil {
 		return "", err
 	}
 	results, err := conn.Exec(context.Background(), `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`).ReadAll()

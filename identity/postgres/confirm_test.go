@@ -9,16 +9,16 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // TestRevocationIsConfirmed: Revoke returns nil once every other instance that is
 // connected has the revocation in force, and names the instance that does not.
 func TestRevocationIsConfirmed(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	one, two := instance(t, db.URL(postgres.Writer), 0), instance(t, db.URL(postgres.Writer), 0)
+	db := migrated(t)
+	one, two := instance(t, db.URL(database.Writer), 0), instance(t, db.URL(database.Writer), 0)
 	step := principal(1).Step.UUID
 	one.revokes(t, ScopeStep, step)
 	if !two.Revoked(step, billing) {
@@ -26,7 +26,7 @@ func TestRevocationIsConfirmed(t *testing.T) {
 	}
 
 	// An instance that does not read, and a login that is not an instance.
-	for role, want := range map[string]bool{postgres.Writer: true, postgres.Auditor: false} {
+	for role, want := range map[string]bool{database.Writer: true, database.Auditor: false} {
 		config, err := pgx.ParseConfig(db.URL(role))
 		if err != nil {
 			t.Fatal(err)
@@ -56,14 +56,14 @@ func TestRevocationIsConfirmed(t *testing.T) {
 // reported while an instance that hangs still honors the step.
 func TestConfirmationIsNeeded(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	one := instance(t, db.URL(postgres.Writer), 0)
-	hung, err := Open(t.Context(), Config{URL: db.URL(postgres.Writer)}) // connected, and not reading
+	db := migrated(t)
+	one := instance(t, db.URL(database.Writer), 0)
+	hung, err := Open(t.Context(), Config{URL: db.URL(database.Writer)}) // connected, and not reading
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer hung.Close()
-	conn := connection(t, db.URL(postgres.Writer))
+	conn := connection(t, db.URL(database.Writer))
 	must(t, conn, "SET application_name = '"+readerName+hung.instance+"'")
 	r := Revocation{Scope: ScopeStep, UUID: uuid(1), Until: hence(1e12), By: "ada"}
 	if err := one.revoke(t.Context(), &r); err != nil || hung.Revoked(uuid(1), billing) {
@@ -80,9 +80,9 @@ func TestConfirmationIsNeeded(t *testing.T) {
 // writes, reads and enforces.
 func TestHostileSettings(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	db.SetHostile(t, postgres.Writer)
-	one, two := instance(t, db.URL(postgres.Writer), 1e13), instance(t, db.URL(postgres.Writer), 1e13)
+	db := migrated(t)
+	db.SetHostile(t, database.Writer)
+	one, two := instance(t, db.URL(database.Writer), 1e13), instance(t, db.URL(database.Writer), 1e13)
 	p := principal(1)
 	one.save(t, repository(payments, "acme/payments", minutes(0)), deployment(uuid(7), payments, `Production \ "EU" ü`, "production-eu", minutes(0)))
 	one.admits(t, p)
@@ -134,7 +134,7 @@ func failover(t *testing.T, retire func(*testing.T, *pgtest.Server)) {
 	db := primary.NewFrom(t, "sallyport", migrate)
 	standby := primary.Standby(t, "second", pgtest.Options{NoSync: true})
 	primary.SynchronousStandby(t, "second") // so that it has what is there
-	url := pgtest.Pair(db.Name, postgres.Writer, primary, standby)
+	url := pgtest.Pair(db.Name, database.Writer, primary, standby)
 	one, two := instance(t, url, 1e13), instance(t, url, 1e13)
 	one.revokes(t, ScopeStep, uuid(1))
 	if _, err := one.LoadNames(t.Context(), acme); err != nil { // a pooled session that reads

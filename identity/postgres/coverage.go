@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // CoverageReport says of a period what was found of the deployments that
@@ -88,16 +88,16 @@ func (r *CoverageReport) Missing() bool {
 // ReadCoverage reads what was found of deployments that began since a time, with
 // any login that may read the log.
 func ReadCoverage(ctx context.Context, url string, since time.Time) (*CoverageReport, error) {
-	config, err := postgres.ParseConfig(url, "sallyport audit reconciliation")
+	config, err := database.ParseConfig(url, "sallyport audit reconciliation")
 	if err != nil {
 		return nil, err
 	}
-	conn, err := postgres.Connect(ctx, config)
+	conn, err := database.Connect(ctx, config)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	version, err := postgres.Version(ctx, conn)
+	version, err := database.Version(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func ReadCoverage(ctx context.Context, url string, since time.Time) (*CoverageRe
 		return nil
 	})
 	if err != nil {
-		return nil, postgres.Explain("read what was found of deployments", &config.Config, err)
+		return nil, database.Explain("read what was found of deployments", &config.Config, err)
 	}
 	return r, nil
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 const (
@@ -36,7 +36,7 @@ type Reconciliation struct {
 func (s *Store) Reconcile(ctx context.Context) (_ *Reconciliation, err error) {
 	config := s.connect.Copy()
 	config.RuntimeParams["application_name"] = "sallyport completeness"
-	conn, err := postgres.Connect(ctx, config)
+	conn, err := database.Connect(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("identity store: %w", err)
 	}
@@ -46,7 +46,7 @@ func (s *Store) Reconcile(ctx context.Context) (_ *Reconciliation, err error) {
 			r.Close()
 		}
 	}()
-	version, err := postgres.Version(ctx, conn)
+	version, err := database.Version(ctx, conn)
 	if err != nil {
 		return nil, fmt.Errorf("identity store: %w", err)
 	}
@@ -66,7 +66,7 @@ func (s *Store) Reconcile(ctx context.Context) (_ *Reconciliation, err error) {
 		}
 		return nil, busy
 	}
-	return r, r.wrong("settle the session", postgres.Durable(ctx, conn.PgConn()))
+	return r, r.wrong("settle the session", database.Durable(ctx, conn.PgConn()))
 }
 
 // Close releases the lock and ends the connection.

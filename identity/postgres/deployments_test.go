@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 func reconciliation(t testing.TB, h *house) *Reconciliation {
@@ -29,8 +29,8 @@ func finding(n int, class identity.Coverage, at time.Time) identity.DeploymentFi
 
 // What is saved comes back, the latest of each, with names and numbers in the view.
 func TestReconciliation(t *testing.T) {
-	db := database(t)
-	h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	db := migrated(t)
+	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	h.save(t, repository(payments, "acme/payments", minutes(0)), deployment(uuid(100), payments, "Production EU", "production-eu", minutes(0)))
 	r := reconciliation(t, h)
 	if id, err := r.Latest(t.Context(), acme); id != "" || err != nil {
@@ -96,7 +96,7 @@ func TestReconciliation(t *testing.T) {
 	if want := "partial acme/payments 1 f f"; shown != want {
 		t.Errorf("%s, want %s", shown, want)
 	}
-	report, err := ReadCoverage(t.Context(), db.URL(postgres.Auditor), minutes(-1))
+	report, err := ReadCoverage(t.Context(), db.URL(database.Auditor), minutes(-1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,8 +113,8 @@ func TestReconciliation(t *testing.T) {
 
 // What the database would refuse is refused before, and nothing of it is written.
 func TestReconciliationRefuses(t *testing.T) {
-	db := database(t)
-	h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	db := migrated(t)
+	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	r := reconciliation(t, h)
 	good := finding(1, identity.CoverageSeen, minutes(0))
 	for name, change := range map[string]func(*identity.DeploymentFinding){
@@ -148,8 +148,8 @@ func TestReconciliationRefuses(t *testing.T) {
 // One at a time, and nobody keeps the right that has gone.
 func TestReconcileOneAtATime(t *testing.T) {
 	leakless(t)
-	db := database(t)
-	a, b := instance(t, db.URL(postgres.Writer), 0), instance(t, db.URL(postgres.Writer), 0)
+	db := migrated(t)
+	a, b := instance(t, db.URL(database.Writer), 0), instance(t, db.URL(database.Writer), 0)
 	r, err := a.Reconcile(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -174,8 +174,8 @@ func TestReconcileOneAtATime(t *testing.T) {
 
 // Findings are only ever added to, whoever asks.
 func TestFindingsAreAppendOnly(t *testing.T) {
-	db := database(t)
-	h, admin := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	db := migrated(t)
+	h, admin := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	r := reconciliation(t, h)
 	if err := r.Save(t.Context(), uuid(9), []identity.DeploymentFinding{finding(1, identity.CoverageNotSeen, minutes(0))}, nil); err != nil {
 		t.Fatal(err)
@@ -191,14 +191,14 @@ func TestFindingsAreAppendOnly(t *testing.T) {
 			t.Errorf("%s as a replica: %v", statement, err)
 		}
 		must(t, admin, "RESET session_replication_role")
-		for _, role := range []string{postgres.Writer, postgres.Auditor} {
+		for _, role := range []string{database.Writer, database.Auditor} {
 			conn := connection(t, db.URL(role))
 			if _, err := conn.Exec(t.Context(), statement); code(err) != "42501" {
 				t.Errorf("%s as %s: %v", statement, role, err)
 			}
 		}
 	}
-	for role, may := range map[string]bool{postgres.Writer: true, postgres.Auditor: true} {
+	for role, may := range map[string]bool{database.Writer: true, database.Auditor: true} {
 		conn := connection(t, db.URL(role))
 		for _, statement := range []string{"SELECT FROM audit.deployment_coverage", "SELECT FROM audit.reconciliations", "SELECT FROM audit.self_tests",
 			"SELECT audit.reconciliation_digest(gen_random_uuid())"} {
@@ -207,7 +207,7 @@ func TestFindingsAreAppendOnly(t *testing.T) {
 			}
 		}
 	}
-	conn := connection(t, db.URL(postgres.Auditor))
+	conn := connection(t, db.URL(database.Auditor))
 	if _, err := conn.Exec(t.Context(), "INSERT INTO audit.reconciliation_looks SELECT * FROM audit.reconciliation_looks"); code(err) != "42501" {
 		t.Errorf("an auditor adds: %v", err)
 	}

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // Whatever Bitbucket calls something: either the name is refused before it waits
@@ -15,8 +15,8 @@ func FuzzNames(f *testing.F) {
 	f.Add("", "\x00", "\xff\xfe", "", "\\u0000", "'; DROP TABLE identity.names; --")
 	f.Add("acme", "acme/\u202e", "", "{\"NULL\",NULL}", "NULL", "\\N")
 	f.Add(string(make([]byte, 1001)), "\n\t", "\ufffd", "\U0010ffff", "ü", " ")
-	db := database(f)
-	s, err := Open(f.Context(), Config{URL: db.URL(postgres.Writer)})
+	db := migrated(f)
+	s, err := Open(f.Context(), Config{URL: db.URL(database.Writer)})
 	if err != nil {
 		f.Fatal(err)
 	}

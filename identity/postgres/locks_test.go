@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 // isBusy reports whether err names the session that holds the lock of reconciliation.
@@ -73,8 +73,8 @@ func obstruct(t testing.TB, conn *pgx.Conn) {
 // ended tokens.
 func TestStrangersLocks(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	db := migrated(t)
+	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	obstruct(t, stranger(t, db))
 	h.save(t, repository(payments, "acme/payments", minutes(0)))
 	if n := ask[int](t, conn, "SELECT count(*) FROM identity.repositories"); n != 1 {
@@ -98,8 +98,8 @@ func TestStrangersLocks(t *testing.T) {
 // same login stops all three.
 func TestRowLocksAreNeeded(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	db := migrated(t)
+	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	const advisory = `CREATE OR REPLACE FUNCTION %s LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $$ BEGIN %s END $$`
 	for function, body := range map[string]string{
 		"audit.acquire_names_lock() RETURNS timestamptz":                                              "PERFORM pg_advisory_xact_lock(hashtextextended('identity.names', 0)); RETURN clock_timestamp();",
@@ -126,11 +126,11 @@ func TestRowLocksAreNeeded(t *testing.T) {
 // waits, and the status says since when.
 func TestHeldLocks(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	h, admin := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	db := migrated(t)
+	h, admin := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	// The bound is the function's own; the test does not wait five seconds for it.
 	must(t, admin, "ALTER FUNCTION audit.acquire_names_lock() SET lock_timeout = '50ms'")
-	selfish := connection(t, db.URL(postgres.Writer))
+	selfish := connection(t, db.URL(database.Writer))
 	named := fmt.Sprintf("%d of sallyport_writer", selfish.PgConn().PID())
 	must(t, selfish, "BEGIN")
 	must(t, selfish, "SELECT audit.acquire_names_lock()")
@@ -168,8 +168,8 @@ func TestHeldLocks(t *testing.T) {
 // session has its process number, and who lost the lock writes nothing more.
 func TestReconciliationLockEnds(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	h, admin := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	db := migrated(t)
+	h, admin := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	r := reconciliation(t, h)
 	other := connection(t, db.URL("")) // a session with the number, of another login and name
 	for _, change := range []string{

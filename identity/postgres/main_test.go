@@ -14,19 +14,19 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/goleak"
 
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
 func migrate(ctx context.Context, url string) error {
-	_, _, err := postgres.Migrate(ctx, url, nil)
+	_, _, err := database.Migrate(ctx, url, nil)
 	return err
 }
 
-// database returns a migrated database of the shared server.
-func database(t testing.TB) *pgtest.DB {
+// migrated returns a migrated database of the shared server.
+func migrated(t testing.TB) *pgtest.DB {
 	t.Helper()
 	return pgtest.NewFrom(t, "sallyport", migrate)
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/migrations"
 )
 
@@ -16,7 +16,7 @@ func TestMigrationDownAndUp(t *testing.T) {
 	upAfter, downBefore := migration(t, "00007_completeness.sql") // stands on it
 	upLast, downFirst := migration(t, "00010_periods.sql")
 	upAfter, downBefore = upAfter+upLast, downFirst+downBefore
-	db := database(t)
+	db := migrated(t)
 	conn := connection(t, db.URL(""))
 	run := func(sql string) error {
 		_, err := conn.PgConn().Exec(t.Context(), "BEGIN; SET LOCAL ROLE sallyport_owner; "+sql+"; COMMIT").ReadAll()
@@ -25,14 +25,14 @@ func TestMigrationDownAndUp(t *testing.T) {
 		}
 		return err
 	}
-	h := instance(t, db.URL(postgres.Writer), 0)
+	h := instance(t, db.URL(database.Writer), 0)
 	h.save(t, repository(payments, "acme/a", minutes(0)))
 	if err := run(down); code(err) != "23001" {
 		t.Errorf("a history of names was taken down: %v", err)
 	}
 	h.stop()
 
-	empty := database(t)
+	empty := migrated(t)
 	conn = connection(t, empty.URL(""))
 	must(t, conn, `GRANT CREATE ON DATABASE "`+empty.Name+`" TO sallyport_owner`) // which a copy of a database does not have
 	for range 2 {

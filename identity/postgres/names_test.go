@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
@@ -54,8 +54,8 @@ func history(t testing.TB, conn *pgx.Conn) []string {
 
 func TestRenamesKeepHistory(t *testing.T) {
 	leakless(t)
-	db := database(t)
-	h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	db := migrated(t)
+	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	eu := uuid(7)
 	h.save(t, repository(payments, "acme/payments", minutes(0)), deployment(eu, payments, "Production EU", "production-eu", minutes(0)))
 	h.save(t, repository(payments, "acme/payments", minutes(5)), repository(payments, "acme/payments", minutes(60)))
@@ -73,7 +73,7 @@ func TestRenamesKeepHistory(t *testing.T) {
 	}
 	h.stop()
 
-	again := instance(t, db.URL(postgres.Writer), 0)
+	again := instance(t, db.URL(database.Writer), 0)
 	names, err := again.LoadNames(t.Context(), acme)
 	if err != nil {
 		t.Fatal(err)
@@ -99,8 +99,8 @@ func TestRenamesKeepHistory(t *testing.T) {
 
 // The story of several answers in one group is told in order.
 func TestStoryInOneGroup(t *testing.T) {
-	db := database(t)
-	h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	db := migrated(t)
+	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	h.save(t, repository(payments, "acme/a", minutes(0)), repository(payments, "acme/b", minutes(20)), repository(payments, "acme/a", minutes(40)),
 		repository(payments, "acme/a", minutes(60)), repository(billing, "acme/b", minutes(50)))
 	want := []string{"1 acme/a 0-20", "1 acme/b 20-40", "1 acme/a 40-", "2 acme/b 50-"}
@@ -156,8 +156,8 @@ func TestNameMovesToAnotherUUID(t *testing.T) {
 			""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			db := database(t)
-			h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(postgres.Auditor))
+			db := migrated(t)
+			h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(database.Auditor))
 			for _, n := range tt.saves {
 				h.save(t, n)
 			}
@@ -179,8 +179,8 @@ func TestNameMovesToAnotherUUID(t *testing.T) {
 // A commit whose answer was lost is written again: it changes nothing, and what
 // it moved is still told of.
 func TestWritingNamesAgain(t *testing.T) {
-	db := database(t)
-	h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	db := migrated(t)
+	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	h.save(t, repository(payments, "acme/a", minutes(0)))
 	batch, err := observe(repository(billing, "acme/a", minutes(30)))
 	if err != nil {
@@ -200,8 +200,8 @@ func TestWritingNamesAgain(t *testing.T) {
 }
 
 func TestNameFromTheFuture(t *testing.T) {
-	db := database(t)
-	h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	db := migrated(t)
+	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	h.save(t, repository(payments, "acme/a", time.Now().Add(100*time.Hour)))
 	h.save(t, repository(payments, "acme/b", time.Now().Add(100*time.Hour)))
 	if ask[bool](t, conn, "SELECT bool_or(learnt > clock_timestamp()) FROM identity.repositories") {
@@ -215,8 +215,8 @@ func TestNameFromTheFuture(t *testing.T) {
 // What the database would refuse does not get there, and what gets there all
 // the same does not hold up the rest.
 func TestNamesThatCannotBe(t *testing.T) {
-	db := database(t)
-	h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	db := migrated(t)
+	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	good := repository(payments, "acme/a", minutes(0))
 	for name, change := range map[string]func(*identity.KnownName){
 		"kind":    func(n *identity.KnownName) { n.Kind = "person" },
@@ -255,8 +255,8 @@ func TestNamesThatCannotBe(t *testing.T) {
 // than once; the history is that of one who heard everything in order.
 func TestInstancesAgree(t *testing.T) {
 	leakless(t)
-	db := database(t)
-	one, two, conn := instance(t, db.URL(postgres.Writer), 0), instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	db := migrated(t)
+	one, two, conn := instance(t, db.URL(database.Writer), 0), instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	const repositories, renames = 40, 12
 	var all sync.WaitGroup
 	for _, h := range []*house{one, two} {
@@ -320,7 +320,7 @@ func TestNamesOverARestart(t *testing.T) {
 	leakless(t)
 	server := pgtest.Start(t, pgtest.Options{})
 	db := server.NewFrom(t, "sallyport", migrate)
-	h := instance(t, db.URL(postgres.Writer), 0)
+	h := instance(t, db.URL(database.Writer), 0)
 	h.save(t, repository(payments, "acme/a", minutes(0)))
 	server.Kill(t)
 	for i := range 700 {
@@ -341,8 +341,8 @@ func TestNamesOverARestart(t *testing.T) {
 
 // What waits is written at the end.
 func TestNamesAreWrittenAtTheEnd(t *testing.T) {
-	db := database(t)
-	h := instance(t, db.URL(postgres.Writer), 0)
+	db := migrated(t)
+	h := instance(t, db.URL(database.Writer), 0)
 	for i := range 100 {
 		if err := h.SaveName(t.Context(), repository(uuid(i), fmt.Sprintf("acme/r%d", i), minutes(1))); err != nil {
 			t.Fatal(err)
@@ -376,8 +376,8 @@ func TestNamesAreBounded(t *testing.T) {
 
 // History cannot be re-written by the server, nor, by accident, by the owner.
 func TestHistoryIsNotRewritten(t *testing.T) {
-	db := database(t)
-	h := instance(t, db.URL(postgres.Writer), 0)
+	db := migrated(t)
+	h := instance(t, db.URL(database.Writer), 0)
 	h.save(t, repository(payments, "acme/a", minutes(0)), deployment(uuid(1), payments, "P", "p", minutes(0)))
 	h.save(t, repository(payments, "acme/b", minutes(1)))
 	for _, statement := range []string{
@@ -390,7 +390,7 @@ func TestHistoryIsNotRewritten(t *testing.T) {
 		"UPDATE identity.repositories SET valid_to = NULL WHERE valid_to IS NOT NULL",
 		"UPDATE identity.repositories SET learnt = valid_from WHERE valid_to IS NOT NULL",
 	} {
-		conn := connection(t, db.URL(postgres.Writer))
+		conn := connection(t, db.URL(database.Writer))
 		if _, err := conn.Exec(t.Context(), statement); code(err) != "42501" && code(err) != "23001" {
 			t.Errorf("writer: %s: %v", statement, err)
 		}
@@ -407,8 +407,8 @@ func TestHistoryIsNotRewritten(t *testing.T) {
 }
 
 func BenchmarkWriteNamesThatAreKnown(b *testing.B) {
-	db := database(b)
-	s, err := Open(b.Context(), Config{URL: db.URL(postgres.Writer)})
+	db := migrated(b)
+	s, err := Open(b.Context(), Config{URL: db.URL(database.Writer)})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -4,15 +4,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // A revocation is lifted everywhere within two seconds, admitted tokens of before
 // are honoured again, and what was said stays written.
 func TestRestore(t *testing.T) {
 	leakless(t)
-	db := database(t)
-	one, two := instance(t, db.URL(postgres.Writer), 10*time.Hour), instance(t, db.URL(postgres.Writer), 10*time.Hour)
+	db := migrated(t)
+	one, two := instance(t, db.URL(database.Writer), 10*time.Hour), instance(t, db.URL(database.Writer), 10*time.Hour)
 	step := principal(1)
 	one.admits(t, step)
 	one.revokes(t, ScopeStep, step.Step.UUID)
@@ -45,7 +45,7 @@ func TestRestore(t *testing.T) {
 	if one.honours(t, step) == nil {
 		t.Error("not honoured although all was lifted")
 	}
-	conn := connection(t, db.URL(postgres.Auditor))
+	conn := connection(t, db.URL(database.Auditor))
 	if n := ask[int](t, conn, "SELECT count(*) FROM identity.revocations JOIN identity.restorations ON id = revocation_id WHERE restorations.by = 'eve'"); n != 3 {
 		t.Errorf("%d are written", n)
 	}
@@ -55,7 +55,7 @@ func TestRestore(t *testing.T) {
 }
 
 func TestRestoreRefuses(t *testing.T) {
-	h := instance(t, database(t).URL(postgres.Writer), 0)
+	h := instance(t, migrated(t).URL(database.Writer), 0)
 	for name, f := range map[string]func() (int, error){
 		"scope":  func() (int, error) { return h.Restore(t.Context(), "all", uuid(1), "ada", "") },
 		"uuid":   func() (int, error) { return h.Restore(t.Context(), ScopeStep, "*", "ada", "") },

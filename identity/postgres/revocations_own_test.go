@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // TestRevocationIsInForceWhenReported: a store refuses a step when Revoke
@@ -12,7 +12,7 @@ import (
 // commit does not lift the revocation; a read that began after it decides.
 func TestRevocationIsInForceWhenReported(t *testing.T) {
 	t.Parallel()
-	s, err := Open(t.Context(), Config{URL: database(t).URL(postgres.Writer)})
+	s, err := Open(t.Context(), Config{URL: migrated(t).URL(database.Writer)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 func hence(d time.Duration) time.Time { return time.Now().Add(d) }
@@ -35,8 +35,8 @@ func within(t *testing.T, what string, holds func() bool) {
 
 func TestEveryInstanceLearns(t *testing.T) {
 	leakless(t)
-	db := database(t)
-	one, two := instance(t, db.URL(postgres.Writer), 0), instance(t, db.URL(postgres.Writer), 0)
+	db := migrated(t)
+	one, two := instance(t, db.URL(database.Writer), 0), instance(t, db.URL(database.Writer), 0)
 	first := one.revokes(t, ScopeStep, uuid(1))
 	second := two.revokes(t, ScopeRepository, payments)
 	for _, h := range []*house{one, two} {
@@ -56,7 +56,7 @@ func TestEveryInstanceLearns(t *testing.T) {
 		}
 	}
 	// One that starts later knows before it serves anybody.
-	s, err := Open(t.Context(), Config{URL: db.URL(postgres.Writer)})
+	s, err := Open(t.Context(), Config{URL: db.URL(database.Writer)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,8 +68,8 @@ func TestEveryInstanceLearns(t *testing.T) {
 
 // A notification that nobody hears costs a second.
 func TestLearnsWithoutNotification(t *testing.T) {
-	db := database(t)
-	h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(postgres.Writer))
+	db := migrated(t)
+	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(database.Writer))
 	eventually(t, "it watches", func() bool {
 		return ask[int](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'sallyport revocations%'") == 1
 	})
@@ -86,8 +86,8 @@ func TestLearnsWithoutNotification(t *testing.T) {
 
 // A revocation ends by itself.
 func TestRevocationEnds(t *testing.T) {
-	db := database(t)
-	h := instance(t, db.URL(postgres.Writer), 0)
+	db := migrated(t)
+	h := instance(t, db.URL(database.Writer), 0)
 	if _, err := h.Revoke(t.Context(), ScopeStep, uuid(1), hence(3*time.Second), "ada", ""); err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestWatchOverOutages(t *testing.T) {
 	leakless(t)
 	server := pgtest.Start(t, pgtest.Options{})
 	db := server.NewFrom(t, "sallyport", migrate)
-	h := instance(t, db.URL(postgres.Writer), 0)
+	h := instance(t, db.URL(database.Writer), 0)
 	h.revokes(t, ScopeStep, uuid(1))
 	eventually(t, "known", func() bool { return h.Revoked(uuid(1), payments) })
 
@@ -121,7 +121,7 @@ func TestWatchOverOutages(t *testing.T) {
 		t.Error("revoked without a database")
 	}
 	server.Restart(t)
-	conn := connection(t, db.URL(postgres.Writer))
+	conn := connection(t, db.URL(database.Writer))
 	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, by, why) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuid(4))
 	within(t, "known after the outage", func() bool { return h.Revoked(uuid(4), payments) })
 	if s := h.Status(); s.RevocationsError != nil || !s.RevocationsSince.IsZero() || !h.Revoked(uuid(1), payments) {
@@ -145,7 +145,7 @@ func TestWatchOverAFrozenDatabase(t *testing.T) {
 	leakless(t)
 	server := pgtest.Start(t, pgtest.Options{NoSync: true})
 	db := server.NewFrom(t, "sallyport", migrate)
-	h := instance(t, db.URL(postgres.Writer), 0)
+	h := instance(t, db.URL(database.Writer), 0)
 	h.revokes(t, ScopeStep, uuid(1))
 	eventually(t, "known", func() bool { return h.Revoked(uuid(1), payments) })
 	server.Freeze(t)
@@ -171,8 +171,8 @@ func TestWatchOverAFrozenDatabase(t *testing.T) {
 
 // Whoever may connect can notify; it is a reason to look and nothing else.
 func TestNotificationsAreNotBelieved(t *testing.T) {
-	db := database(t)
-	h, flood := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(postgres.Auditor))
+	db := migrated(t)
+	h, flood := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(database.Auditor))
 	batch := &pgx.Batch{}
 	for range 5000 {
 		batch.Queue("SELECT pg_notify('"+channel+"', $1 || random())", uuid(1))
@@ -188,8 +188,8 @@ func TestNotificationsAreNotBelieved(t *testing.T) {
 }
 
 func TestRevocationsThatCannotBe(t *testing.T) {
-	db := database(t)
-	h := instance(t, db.URL(postgres.Writer), 0)
+	db := migrated(t)
+	h := instance(t, db.URL(database.Writer), 0)
 	for _, tt := range []struct {
 		name, uuid, by, why, want string
 		scope                     Scope
@@ -222,8 +222,8 @@ func TestRevocationsThatCannotBe(t *testing.T) {
 // A token that was admitted before a revocation is not honoured after its end,
 // also when the revocation itself is over.
 func TestRevokedTokensAreNotHonoured(t *testing.T) {
-	db := database(t)
-	h, conn := instance(t, db.URL(postgres.Writer), 10*time.Hour), connection(t, db.URL(""))
+	db := migrated(t)
+	h, conn := instance(t, db.URL(database.Writer), 10*time.Hour), connection(t, db.URL(""))
 	one, two, three := principal(1), principal(2), principal(3)
 	three.Repository.UUID = billing
 	for _, p := range []int{1, 2} {

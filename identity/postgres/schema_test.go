@@ -6,13 +6,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // Everything that an auditor sees says what it means, and every constraint has
 // the name that we gave it.
 func TestSchemaIsExplained(t *testing.T) {
-	conn := connection(t, database(t).URL(""))
+	conn := connection(t, migrated(t).URL(""))
 	missing := list(t, conn, `
 		SELECT c.oid::regclass::text FROM pg_class c
 		WHERE c.relnamespace = 'identity'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND obj_description(c.oid) IS NULL
@@ -29,7 +29,7 @@ func TestSchemaIsExplained(t *testing.T) {
 }
 
 func TestPrivileges(t *testing.T) {
-	db := database(t)
+	db := migrated(t)
 	admin := connection(t, db.URL(""))
 	must(t, admin, "DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN")
 	const repository = "(repository_uuid, workspace_uuid, valid_from, learnt, workspace, repository, project) VALUES (gen_random_uuid(), gen_random_uuid(), now(), now(), 'a', 'a/b', '')"
@@ -68,7 +68,7 @@ func TestPrivileges(t *testing.T) {
 		{"CREATE TABLE identity.mine ()", false, false},
 		{"SELECT identity.refuse_rewrite()", false, false},
 	} {
-		for role, may := range map[string]bool{postgres.Writer: tt.writer, postgres.Auditor: tt.auditor, "stranger": false} {
+		for role, may := range map[string]bool{database.Writer: tt.writer, database.Auditor: tt.auditor, "stranger": false} {
 			conn := connection(t, db.URL(role))
 			must(t, conn, "BEGIN")
 			_, err := conn.Exec(t.Context(), tt.statement)
@@ -82,9 +82,9 @@ func TestPrivileges(t *testing.T) {
 
 // Open says what to do.
 func TestOpenOnAnOldSchema(t *testing.T) {
-	db := database(t)
+	db := migrated(t)
 	must(t, connection(t, db.URL("")), "DELETE FROM sallyport.schema_version WHERE version_id >= 3")
-	_, err := Open(t.Context(), Config{URL: db.URL(postgres.Writer)})
+	_, err := Open(t.Context(), Config{URL: db.URL(database.Writer)})
 	if err == nil || !strings.Contains(err.Error(), "run `sallyport migrate`") {
 		t.Error(err)
 	}
@@ -94,8 +94,8 @@ func TestOpenOnAnOldSchema(t *testing.T) {
 }
 
 func TestPipelines(t *testing.T) {
-	db := database(t)
-	h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	db := migrated(t)
+	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	for i, at := range []string{"2 hours", "1 hour", "1 minute"} {
 		must(t, conn, `INSERT INTO audit.events (time, kind, writer, writer_sequence, record, decision_id, verdict, workspace_uuid, repository_uuid, pipeline_uuid)
 			VALUES (now() - $1::interval, 'decision', 'w', $2, '{}', gen_random_uuid(), 'allow', $3, $4, $5)`, at, i+1, acme, payments, uuid(i))

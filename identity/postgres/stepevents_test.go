@@ -4,13 +4,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // Events of a step come in the order of time, and those of no other.
 func TestStepEvents(t *testing.T) {
-	db := database(t)
-	h, conn := instance(t, db.URL(postgres.Writer), 0), connection(t, db.URL(""))
+	db := migrated(t)
+	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	for i, e := range []struct {
 		kind, id, step, verdict, cause string

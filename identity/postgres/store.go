@@ -24,7 +24,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 const (
@@ -86,10 +86,10 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 
 func (s *Store) open(ctx context.Context) error {
 	var err error
-	if s.connect, err = postgres.ParseConfig(s.config.URL, "sallyport revocations"); err != nil {
+	if s.connect, err = database.ParseConfig(s.config.URL, "sallyport revocations"); err != nil {
 		return err
 	}
-	if s.pool, err = postgres.NewPool(ctx, s.config.URL, poolName+s.instance, poolSize); err != nil {
+	if s.pool, err = database.NewPool(ctx, s.config.URL, poolName+s.instance, poolSize); err != nil {
 		return err
 	}
 	if err := checkSchema(ctx, s.pool); err != nil {
@@ -107,11 +107,11 @@ func (s *Store) open(ctx context.Context) error {
 	return nil
 }
 
-func checkSchema(ctx context.Context, db postgres.Querier) error {
-	if err := postgres.CheckVersion(ctx, db); err != nil {
+func checkSchema(ctx context.Context, db database.Querier) error {
+	if err := database.CheckVersion(ctx, db); err != nil {
 		return err
 	}
-	version, err := postgres.Version(ctx, db)
+	version, err := database.Version(ctx, db)
 	if err == nil && version < schemaNeeded {
 		err = fmt.Errorf("the database's schema is version %d, and names, admitted tokens and revocations need %d; run `sallyport migrate`", version, schemaNeeded)
 	}
@@ -171,7 +171,7 @@ func (s *Store) Status() Status {
 
 // explain makes an error of the database one that says what to do.
 func (s *Store) explain(operation string, err error) error {
-	return postgres.Explain(operation, &s.connect.Config, err)
+	return database.Explain(operation, &s.connect.Config, err)
 }
 
 // transact runs one transaction on a connection of the pool. What it returns is
@@ -185,7 +185,7 @@ func (s *Store) transact(ctx context.Context, do func(pgx.Tx) error) error {
 			return err
 		}
 		defer conn.Release()
-		if err := postgres.Durable(ctx, conn.Conn().PgConn()); err != nil {
+		if err := database.Durable(ctx, conn.Conn().PgConn()); err != nil {
 			if conn.Conn().IsClosed() {
 				return notBegun{err}
 			}
@@ -206,7 +206,7 @@ func (s *Store) retry(ctx context.Context, do func() error) error {
 	for end := time.Now().Add(revokeTimeout); ; {
 		err := do()
 		_, again := errors.AsType[notBegun](err)
-		if !again && !postgres.IsReadOnly(err) || time.Now().After(end) || !pause(ctx, confirmPoll) {
+		if !again && !database.IsReadOnly(err) || time.Now().After(end) || !pause(ctx, confirmPoll) {
 			return err
 		}
 	}

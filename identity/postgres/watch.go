@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/sallyport/sallyport/internal/postgres"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 const (
@@ -154,7 +154,7 @@ func (w *watcher) connect(ctx context.Context) (*pgx.Conn, error) {
 	// Who tells us says nothing: anybody who may connect can notify.
 	config.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { w.heard = true }
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec // one round trip, and nothing that a pooler would lose
-	return postgres.Connect(ctx, config)
+	return database.Connect(ctx, config)
 }
 
 // closeNow ends a connection without waiting for a server that may not answer.

@@ -50,9 +50,9 @@ var technologies = []struct {
 	allowed func(dir string) bool
 }{
 	{"github.com/jackc/pgx/v5", func(dir string) bool {
-		return path.Base(dir) == "postgres" || dir == "internal/pgembed" || dir == "internal/pgtest"
+		return path.Base(dir) == "postgres" || dir == "internal/database" || dir == "internal/pgembed" || dir == "internal/pgtest"
 	}},
-	{"github.com/pressly/goose/v3", only("internal/postgres")},
+	{"github.com/pressly/goose/v3", only("internal/database")},
 	{"github.com/open-policy-agent/opa", only("policy/rego", "policy/rego/check")},
 	{"github.com/coreos/go-oidc/v3", only("identity/bitbucket")},
 	{"github.com/go-jose/go-jose/v4", only("identity/bitbucket")},

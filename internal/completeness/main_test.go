@@ -18,14 +18,14 @@ import (
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	store "github.com/sallyport/sallyport/identity/postgres"
 	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/postgres"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
 func migrate(ctx context.Context, url string) error {
-	_, _, err := postgres.Migrate(ctx, url, nil)
+	_, _, err := database.Migrate(ctx, url, nil)
 	return err
 }
 
@@ -107,7 +107,7 @@ func build(t testing.TB) *house {
 	h.payments = h.acme.AddRepository("payments", "PAY")
 	h.eu = h.payments.AddEnvironment("Production EU", bb.Production)
 
-	url := h.db.URL(postgres.Writer)
+	url := h.db.URL(database.Writer)
 	logger := slog.New(slog.NewTextHandler(testWriter{t}, nil))
 	if h.log, err = auditlog.Open(t.Context(), auditlog.Config{URL: url, Version: "test", Journal: filepath.Join(t.TempDir(), "journal"), Log: logger}); err != nil {
 		t.Fatal(err)

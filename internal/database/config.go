@@ -1,7 +1,7 @@
-// Package postgres is how Sallyport reaches its database: connections with our
-// name and limits on them, the roles, the schema's version, and errors that say
-// what to do. No error of this package holds a password or a database URL.
-package postgres
+// Package database connects to PostgreSQL: connections with our name and limits on
+// them, the roles, the schema's version, and errors that say what to do. No error
+// of this package holds a password or a database URL.
+package database
 
 import (
 	"context"
