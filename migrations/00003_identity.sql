@@ -188,7 +188,7 @@ COMMENT ON COLUMN identity.admitted_tokens.step_uuid IS 'The step that the token
 COMMENT ON COLUMN identity.admitted_tokens.repository_uuid IS 'The repository of the step.';
 COMMENT ON COLUMN identity.admitted_tokens.admitted_at IS 'When it was first admitted, by the clock of whoever admitted it, and never later than the clock of the database.';
 COMMENT ON COLUMN identity.admitted_tokens.expires IS 'The end of the token itself.';
-COMMENT ON COLUMN identity.admitted_tokens.until IS 'Until when it may be honoured at most: admitted_at and the admitted_max_age of that moment.';
+COMMENT ON COLUMN identity.admitted_tokens.until IS 'Until when it may be honoured at most: admitted_at and the expired_token_grace_period of that moment.';
 COMMENT ON COLUMN identity.admitted_tokens.issuer IS 'The issuer of the token.';
 COMMENT ON COLUMN identity.admitted_tokens.principal IS 'What the token said of its step when it was verified, as JSON: UUIDs and the branch. Names are not kept here: they are those of the moment of use.';
 REVOKE ALL ON identity.admitted_tokens FROM PUBLIC;

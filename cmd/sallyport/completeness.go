@@ -11,7 +11,7 @@ import (
 // openCompleteness makes what holds Bitbucket's deployments against the log. It
 // is nil where no workspace has an API, and where it is switched off.
 func (s *server) openCompleteness(context.Context) error {
-	c := s.config.Audit.Completeness
+	c := s.config.Audit.Reconciliation
 	if !c.Enabled {
 		return nil
 	}
@@ -31,7 +31,7 @@ func (s *server) openCompleteness(context.Context) error {
 	}
 	s.reconciler = completeness.New(completeness.Config{
 		Workspaces: workspaces, Open: s.reconcile, Record: s.audit.Record, Ready: s.wholeLog,
-		Interval: c.Interval, Lookback: c.Lookback, Settle: c.Settle, Log: s.log.With("component", "completeness"),
+		Interval: c.Interval, Lookback: c.Lookback, Settle: c.GracePeriod, Log: s.log.With("component", "reconciliation"),
 	})
 	return nil
 }
@@ -74,7 +74,7 @@ func (s *server) completenessDetail() any {
 
 func (s *server) completenessGauges() {
 	m, status := s.metrics, s.reconciler.Status
-	m.GaugeBy("sallyport_deployments", "Deployments that Bitbucket told of within audit.completeness.lookback, by what was found of them.",
+	m.GaugeBy("sallyport_deployments", "Deployments that Bitbucket told of within audit.reconciliation.lookback, by what was found of them.",
 		"class", labels(words.Coverages), func(class string) float64 { return float64(status().Deployments[words.Coverage(class)]) })
 	m.GaugeBy("sallyport_repositories_scanned", "Repositories, by what came of looking for their deployments, when this instance last looked.",
 		"outcome", labels(words.LookOutcomes), func(outcome string) float64 { return float64(status().Repositories[words.LookOutcome(outcome)]) })

@@ -144,7 +144,7 @@ func checkIdentity(ctx context.Context, r *checkReport, cfg *config.Config) {
 }
 
 // checkNetwork looks the issuers' hosts up as targets are, and connects to the
-// proxies of egress.via.
+// proxies of egress.upstream_proxies.
 func checkNetwork(ctx context.Context, r *checkReport, cfg *config.Config) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
@@ -165,26 +165,26 @@ func checkNetwork(ctx context.Context, r *checkReport, cfg *config.Config) {
 		r.add("resolver", fmt.Sprintf("%s has %d addresses", u.Hostname(), len(addresses)), err)
 		break // one name shows it
 	}
-	for _, v := range cfg.Egress.Via {
+	for _, v := range cfg.Egress.UpstreamProxies {
 		r.add("upstream proxy "+v.Proxy.Host, "it accepts connections", checkUpstream(ctx, v))
 	}
 }
 
-func checkUpstream(ctx context.Context, v config.Via) error {
+func checkUpstream(ctx context.Context, v config.UpstreamProxy) error {
 	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", v.Proxy.Host)
 	if err != nil {
-		return fmt.Errorf("%w: does it run, and is egress.via right?", err)
+		return fmt.Errorf("%w: does it run, and is egress.upstream_proxies right?", err)
 	}
 	defer conn.Close()
 	if v.Proxy.Scheme != "https" {
 		return nil
 	}
-	all, err := ways([]config.Via{v})
+	all, err := ways([]config.UpstreamProxy{v})
 	if err != nil {
 		return err
 	}
 	if err := tls.Client(conn, all[0].TLS).HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("TLS: %w: name the authority's file in egress.via[].ca_file, and the host as its certificate does", err)
+		return fmt.Errorf("TLS: %w: name the authority's file in egress.upstream_proxies[].ca_file, and the host as its certificate does", err)
 	}
 	return nil
 }

@@ -161,7 +161,7 @@ func statePublishingFails(t *testing.T) []alertScrape {
 }
 
 func stateIssuerUnavailable(t *testing.T) []alertScrape {
-	w := newWorld(t, options{identity: "  keys_max_age: 10s\n"})
+	w := newWorld(t, options{identity: "  jwks_max_age: 10s\n"})
 	w.start()
 	w.denied(t)
 	w.Bitbucket.Stop()

@@ -10,7 +10,7 @@ import (
 )
 
 // What the API is asked in all is bounded too, so that too often would be late.
-const reconcileOften = "  completeness: {interval: 2s, settle: 0s, requests_per_hour: 10000}\n"
+const reconcileOften = "  reconciliation: {interval: 2s, grace_period: 0s, requests_per_hour: 10000}\n"
 
 // TestDeploymentThatWentAround: of three deployments one bypasses the proxy, and the
 // view, the command, the event and the metric show exactly that one.
@@ -51,7 +51,7 @@ func TestDeploymentThatWentAround(t *testing.T) {
 		_, metrics := w.get("/metrics")
 		return strings.Contains(metrics, `sallyport_deployments{class="not_seen"} 1`) && strings.Contains(metrics, `sallyport_deployments{class="seen"} 2`)
 	})
-	if ready, answer := w.readyz(); ready != 200 || answer["detail"].(map[string]any)["completeness"] == nil {
+	if ready, answer := w.readyz(); ready != 200 || answer["detail"].(map[string]any)["reconciliation"] == nil {
 		t.Errorf("%d, %v", ready, answer["detail"])
 	}
 

@@ -187,7 +187,7 @@ func (w *world) policyFromGit(t *testing.T, away *atomic.Bool, more string) (git
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := fmt.Sprintf("  git: {url: %q, poll: 24h}\n%s", server.URL+"/policy/.git", more)
+	source := fmt.Sprintf("  git: {url: %q, poll_interval: 24h}\n%s", server.URL+"/policy/.git", more)
 	changed := strings.Replace(string(text), fmt.Sprintf("  directory: %q\n", w.policy), source, 1)
 	if err := os.WriteFile(w.config, []byte(changed), 0o600); err != nil || changed == string(text) {
 		t.Fatal(err, changed)

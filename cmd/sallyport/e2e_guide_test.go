@@ -138,7 +138,7 @@ func newGuide(t testing.TB) *guide {
 			tunnelTo(c, *to)
 		}
 	})
-	w := newWorld(t, options{egress: fmt.Sprintf("  via:\n    - {proxy: %q, hosts: [\"*.example\"], resolve: upstream}\n", "http://"+net.JoinHostPort(exit.host, exit.port))})
+	w := newWorld(t, options{egress: fmt.Sprintf("  upstream_proxies:\n    - {proxy: %q, hosts: [\"*.example\"], dns: upstream}\n", "http://"+net.JoinHostPort(exit.host, exit.port))})
 	upstream.Store(new(fmt.Sprintf("127.0.0.1:%d", w.HTTPSPort)))
 	remotes := t.TempDir()
 	g := readerOf(t, w.program, remotes)

@@ -99,7 +99,7 @@ func (w *world) detail(t testing.TB) (status int, d map[string]string) {
 func TestIssuerAway(t *testing.T) {
 	t.Parallel()
 	const age = 20 * time.Second
-	w := newWorld(t, options{identity: "  keys_max_age: 20s\n"})
+	w := newWorld(t, options{identity: "  jwks_max_age: 20s\n"})
 	w.start()
 	target := echo(t)
 	to := "raw.partner.example:" + target.port
@@ -184,7 +184,7 @@ func TestIssuerAway(t *testing.T) {
 // maximum age, one that was never known is 503, and then all is well.
 func TestAPIAway(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{identity: "  names_max_age: 12s\n  names_wait: 300ms\n"})
+	w := newWorld(t, options{identity: "  name_cache_max_age: 12s\n  name_lookup_timeout: 300ms\n"})
 	w.start()
 	target := echo(t)
 	to := "raw.partner.example:" + target.port

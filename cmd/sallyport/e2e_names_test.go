@@ -10,7 +10,7 @@ import (
 // REST API does not tell it, nothing is decided. A known one serves on.
 func TestNamesUnavailable(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{identity: "  names_wait: 300ms\n"})
+	w := newWorld(t, options{identity: "  name_lookup_timeout: 300ms\n"})
 	w.start()
 	target := echo(t)
 	known := w.anybody()

@@ -43,7 +43,7 @@ func (w *world) second(t testing.TB) (proxy, config string, s *server) {
 	config, err := w.WriteConfig(surroundings.ServerOptions{
 		Directory: directory, Listen: proxy, Admin: adminAddress, PolicyDirectory: w.policy, DataDirectory: filepath.Join(directory, "data"),
 		DatabaseURLFile: w.database.urlFile, MigrationURLFile: w.database.migrationFile, SealerURLFile: w.database.sealerFile,
-		ExtraAudit: "  completeness: {enabled: false}\n", Extra: "self_test: {interval: 0s}\n",
+		ExtraAudit: "  reconciliation: {enabled: false}\n", Extra: "self_test: {interval: 0s}\n",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -290,7 +290,7 @@ func TestTunnelsClose(t *testing.T) {
 // honoured past its end, by another process too; one that was not, is not.
 func TestAdmittedSurvivesARestart(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{identity: "  leeway: 0s\n  admitted_max_age: 1h\n  on_expiry: close\n  expiry_grace: 0s\n"})
+	w := newWorld(t, options{identity: "  leeway: 0s\n  expired_token_grace_period: 1h\n  on_expiry: close\n  expiry_grace: 0s\n"})
 	w.start()
 	target := echo(t)
 	to := "raw.partner.example:" + target.port

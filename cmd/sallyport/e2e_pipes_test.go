@@ -28,7 +28,7 @@ func TestBrokenPipes(t *testing.T) {
 			t.Parallel()
 			extra := ""
 			if c.stdout {
-				extra = "  completeness: {enabled: false}\n  checkpoints: {standard_output: true}\n"
+				extra = "  reconciliation: {enabled: false}\n  checkpoints: {stdout: true}\n"
 			}
 			w := newWorld(t, options{extra: "log: {level: debug}\n", audit: extra})
 			r, end, err := os.Pipe()

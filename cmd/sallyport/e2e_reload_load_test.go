@@ -61,7 +61,7 @@ func policyInGit(t *testing.T, w *world) func() error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := fmt.Sprintf("  git: {url: %q, poll: 24h}\n", gitServer(t, filepath.Dir(w.policy))+"/"+filepath.Base(w.policy)+"/.git")
+	source := fmt.Sprintf("  git: {url: %q, poll_interval: 24h}\n", gitServer(t, filepath.Dir(w.policy))+"/"+filepath.Base(w.policy)+"/.git")
 	changed := strings.Replace(string(text), fmt.Sprintf("  directory: %q\n", w.policy), source, 1)
 	if err := os.WriteFile(w.config, []byte(changed), 0o600); err != nil || changed == string(text) {
 		t.Fatal(err, changed)

@@ -204,7 +204,7 @@ func TestPublished(t *testing.T) {
 	if err := os.WriteFile(token, []byte("s3cret-of-the-witness\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.seals(t, fmt.Sprintf("  checkpoints: {interval: 200ms, standard_output: true, files: [%q], urls: [%q], token_file: %q}\n", file, server.URL, token))
+	w.seals(t, fmt.Sprintf("  checkpoints: {interval: 200ms, stdout: true, files: [%q], urls: [%q], token_file: %q}\n", file, server.URL, token))
 	w.start()
 	w.connect(t, w.caller(w.Payments, nil, "feature/x"), "api.partner.example:443").refused(t, 403, "no_rule_matched")
 	w.sealed(t)

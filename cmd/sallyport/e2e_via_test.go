@@ -93,8 +93,8 @@ func TestUpstreamProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	url := "http://" + net.JoinHostPort(p.host, p.port)
-	w := newWorld(t, options{egress: fmt.Sprintf(`  via:
-    - {proxy: %q, hosts: [raw.partner.example], resolve: upstream, credential_file: %q}
+	w := newWorld(t, options{egress: fmt.Sprintf(`  upstream_proxies:
+    - {proxy: %q, hosts: [raw.partner.example], dns: upstream, credential_file: %q}
     - {proxy: %q, hosts: ["*.partner.example"], except: [files.partner.example], credential_file: %q}
 `, url, credential, url, credential)})
 	w.keep("hush-hush-one")
@@ -212,7 +212,7 @@ func TestUpstreamProxyTLS(t *testing.T) {
 	p := &upstreamProxy{password: "egress:sesame", tls: &tls.Config{Certificates: []tls.Certificate{pair}}}
 	p.tap = newTap(t, "127.0.0.1:0", p.serve)
 	url := "https://" + net.JoinHostPort(p.host, p.port)
-	w.configure(options{egress: fmt.Sprintf("  via:\n    - {proxy: %q, credential_file: %q, ca_file: %q}\n", url, credential, w.CAFile)})
+	w.configure(options{egress: fmt.Sprintf("  upstream_proxies:\n    - {proxy: %q, credential_file: %q, ca_file: %q}\n", url, credential, w.CAFile)})
 	w.start()
 
 	c := w.production()
@@ -248,7 +248,7 @@ func TestUpstreamProxyBites(t *testing.T) {
 		t.Run(fmt.Sprintf("taken=%t", taken), func(t *testing.T) {
 			t.Parallel()
 			p := newUpstreamProxy(t, "user:password")
-			o := options{program: mutant(t), egress: fmt.Sprintf("  via:\n    - {proxy: \"http://%s\", hosts: [other.example]}\n", net.JoinHostPort(p.host, p.port))}
+			o := options{program: mutant(t), egress: fmt.Sprintf("  upstream_proxies:\n    - {proxy: \"http://%s\", hosts: [other.example]}\n", net.JoinHostPort(p.host, p.port))}
 			if taken {
 				o.env = []string{"SALLYPORT_WITHOUT=upstream"}
 			}

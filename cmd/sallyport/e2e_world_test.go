@@ -90,7 +90,7 @@ func (w *world) configure(o options) {
 	w.proxy = freeAddress(w.t)
 	so := surroundings.ServerOptions{
 		Listen: w.proxy, Admin: freeAddress(w.t), PolicyDirectory: w.policy, DataDirectory: w.data,
-		Extra: o.extra, ExtraIdentity: o.identity, ExtraEgress: o.egress, ExtraAudit: cmp.Or(o.audit, "  completeness: {enabled: false}\n"),
+		Extra: o.extra, ExtraIdentity: o.identity, ExtraEgress: o.egress, ExtraAudit: cmp.Or(o.audit, "  reconciliation: {enabled: false}\n"),
 	}
 	if !strings.Contains(o.extra, "self_test") {
 		so.Extra += "self_test: {interval: 0s}\n"

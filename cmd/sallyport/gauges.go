@@ -38,7 +38,7 @@ func (s *server) gauges() {
 		}
 		return float64(denied)
 	})
-	m.Gauge("sallyport_exceptions_ending", "Exceptions of the policy that end within policy.exception_notice.", func() float64 {
+	m.Gauge("sallyport_exceptions_ending", "Exceptions of the policy that end within policy.exception_expiry_warning.", func() float64 {
 		return float64(len(s.policy.ending(time.Now())))
 	})
 	s.candidateMetrics()

@@ -19,11 +19,11 @@ func bitbucketConfig(cfg *config.Config) bitbucket.Config {
 	c := bitbucket.Config{
 		StateDirectory: filepath.Join(cfg.DataDirectory, "identity"),
 		Leeway:         cfg.Identity.Leeway,
-		NameWait:       cfg.Identity.NamesWait,
+		NameWait:       cfg.Identity.NameLookupTimeout,
 		MaxLifetime:    cfg.Identity.MaxLifetime,
-		KeyMaxAge:      cfg.Identity.KeysMaxAge,
-		NameMaxAge:     cfg.Identity.NamesMaxAge,
-		AdmittedMaxAge: cfg.Identity.AdmittedMaxAge,
+		KeyMaxAge:      cfg.Identity.JWKSMaxAge,
+		NameMaxAge:     cfg.Identity.NameCacheMaxAge,
+		AdmittedMaxAge: cfg.Identity.ExpiredTokenGracePeriod,
 	}
 	if c.Leeway == 0 {
 		c.Leeway = -1 // the configuration says none, and zero is the default's word
@@ -53,7 +53,7 @@ func (s *server) countIdentity(context.Context) error {
 func (s *server) openStore(ctx context.Context) error {
 	var err error
 	s.store, err = identity.Open(ctx, identity.Config{
-		URL: s.databaseURL, Log: s.log.With("component", "identity"), AdmittedMaxAge: s.config.Identity.AdmittedMaxAge,
+		URL: s.databaseURL, Log: s.log.With("component", "identity"), AdmittedMaxAge: s.config.Identity.ExpiredTokenGracePeriod,
 		NameMoved: s.nameMoved,
 	})
 	if err != nil {

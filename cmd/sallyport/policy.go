@@ -90,7 +90,7 @@ func newPolicyHolder(cfg *config.Config, log *slog.Logger) (*policyHolder, error
 		deaths:  make(chan policyDeath, maxDeaths),
 		options: rego.Options{Names: names, Deadline: cfg.Policy.EvaluationTimeout, OnFailure: onRepositoryFailure(cfg)},
 		maxAge:  cfg.Policy.MaxAge,
-		notice:  cfg.Policy.ExceptionNotice,
+		notice:  cfg.Policy.ExceptionExpiryWarning,
 		kept:    source.NewKept(filepath.Join(cfg.DataDirectory, "policy")),
 		history: newPolicyHistory(),
 		log:     log,

@@ -45,7 +45,7 @@ func newPolicySource(cfg *config.Config) (policySource, time.Duration, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	return g, cfg.Policy.Git.Poll, nil
+	return g, cfg.Policy.Git.PollInterval, nil
 }
 
 // gitConfig is the repository that is configured, kept in a folder of this name.
@@ -54,14 +54,14 @@ func gitConfig(cfg *config.Config, folder string) (source.GitConfig, error) {
 	c := source.GitConfig{
 		URL: g.URL.String(), Branch: g.Branch, Tag: g.Tag, Path: g.Path,
 		User: g.User, CAFile: g.CAFile, SSHKeyFile: g.SSHKeyFile, KnownHostsFile: g.KnownHostsFile,
-		AllowRewind: g.Rewind == config.RewindAccept,
+		AllowRewind: g.NonFastForward == config.NonFastForwardAllow,
 		Directory:   filepath.Join(cfg.DataDirectory, "policy", folder),
 	}
 	if !g.Credentials.IsZero() {
 		c.Token = g.Credentials.Read
 	}
-	if g.SignersFile != "" {
-		signers, err := source.ReadSigners(g.SignersFile)
+	if g.AllowedSignersFile != "" {
+		signers, err := source.ReadSigners(g.AllowedSignersFile)
 		if err != nil {
 			return c, invalid{err}
 		}

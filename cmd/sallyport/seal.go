@@ -124,7 +124,7 @@ func publishers(cfg *config.Config) ([]auditlog.Publisher, error) {
 	for _, path := range c.Files {
 		places = append(places, publish.NewFile(path))
 	}
-	if c.StandardOutput {
+	if c.Stdout {
 		places = append(places, publish.NewWriter("standard output", os.Stdout))
 	}
 	var token func() (string, error)

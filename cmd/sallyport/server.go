@@ -215,7 +215,7 @@ func (s *server) buildGate(context.Context) error {
 		DenyNetworks:  s.config.Egress.DenyNetworks,
 		Own:           s.own(),
 	}
-	via, err := ways(s.config.Egress.Via)
+	via, err := ways(s.config.Egress.UpstreamProxies)
 	if err != nil {
 		return err
 	}
@@ -309,7 +309,7 @@ func (s *server) watch() {
 	s.admin.AddDetail("schema", s.schemaDetail)
 	s.schemaGauges()
 	if s.reconciler != nil {
-		s.admin.AddDetail("completeness", s.completenessDetail)
+		s.admin.AddDetail("reconciliation", s.completenessDetail)
 		s.completenessGauges()
 	}
 	if s.approvals != nil {

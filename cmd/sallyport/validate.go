@@ -34,7 +34,7 @@ func validate(cfg *config.Config) error {
 	for _, try := range []func() error{
 		func() error { _, err := configuredSigner(cfg); return err },
 		func() error { _, err := publishers(cfg); return err },
-		func() error { _, err := ways(cfg.Egress.Via); return err },
+		func() error { _, err := ways(cfg.Egress.UpstreamProxies); return err },
 		func() error { _, err := dns.New(dns.Config{Servers: texts(cfg.Egress.Resolvers)}); return err },
 		func() error {
 			inspector, err := bitbucket.NewInspector(bitbucketConfig(cfg), bitbucket.Deps{})

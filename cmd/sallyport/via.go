@@ -13,16 +13,16 @@ import (
 
 // ways are the other proxies on the way out, as the gate takes them. Nothing but
 // the configuration adds one: what the environment says of proxies is not read.
-func ways(configured []config.Via) ([]*proxy.Via, error) {
+func ways(configured []config.UpstreamProxy) ([]*proxy.Via, error) {
 	var all []*proxy.Via
 	for _, c := range configured {
 		port, err := strconv.ParseUint(c.Proxy.Port(), 10, 16)
 		if err != nil {
-			return nil, fmt.Errorf("egress.via: the port of %s: %w", c.Proxy, err)
+			return nil, fmt.Errorf("egress.upstream_proxies: the port of %s: %w", c.Proxy, err)
 		}
 		v := &proxy.Via{
 			Host: c.Proxy.Hostname(), Port: uint16(port), Hosts: c.Hosts, Except: c.Except,
-			ResolveUpstream: c.Resolve == config.ResolveUpstream,
+			ResolveUpstream: c.DNS == config.DNSUpstream,
 		}
 		if !c.Credential.IsZero() {
 			v.Credential = c.Credential.Read
@@ -31,7 +31,7 @@ func ways(configured []config.Via) ([]*proxy.Via, error) {
 			v.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: v.Host, NextProtos: []string{"http/1.1"}}
 			if c.CAFile != "" {
 				if v.TLS.RootCAs, err = authorities(c.CAFile); err != nil {
-					return nil, fmt.Errorf("egress.via: %w", err)
+					return nil, fmt.Errorf("egress.upstream_proxies: %w", err)
 				}
 			}
 		}

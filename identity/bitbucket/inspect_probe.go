@@ -203,7 +203,7 @@ func (p *probe) expiry(c *claims) {
 	case p.now.Before(c.expires.Add(p.a.config.Leeway)):
 		p.note(checkExpiry, Passed, "")
 	case p.a.mayHaveBeenAdmitted(c, p.now):
-		p.note(checkExpiry, Unknown, fmt.Sprintf("the token ended at %s; if it was admitted before that, it is honoured for identity.admitted_max_age, "+
+		p.note(checkExpiry, Unknown, fmt.Sprintf("the token ended at %s; if it was admitted before that, it is honoured for identity.expired_token_grace_period, "+
 			"which is %v, from then on; running instances know", stamp(c.expires), p.a.config.AdmittedMaxAge))
 	default:
 		p.fail(expired(c))

@@ -39,7 +39,7 @@ type Config struct {
 	Log *slog.Logger // default: none
 
 	// AdmittedMaxAge is how long after its admission a token may be honoured
-	// (identity.admitted_max_age). Zero: tokens are neither kept nor honoured.
+	// (identity.expired_token_grace_period). Zero: tokens are neither kept nor honoured.
 	AdmittedMaxAge time.Duration
 
 	// NameMoved is told of every name that passed from one UUID to another, once

@@ -64,9 +64,9 @@ type TLS struct {
 
 // Admin is the read-only listener for health and metrics.
 type Admin struct {
-	// Address is IP:port or :port; it is on loopback unless Exposed.
-	Address string
-	Exposed bool
+	// Address is IP:port or :port; it is on loopback unless AllowNonLoopback.
+	Address          string
+	AllowNonLoopback bool
 }
 
 // Identity says whose tokens are accepted.
@@ -75,14 +75,14 @@ type Identity struct {
 	Bitbucket []Bitbucket
 	// Leeway is the clock difference allowed when a token's times are checked; it may be 0.
 	Leeway time.Duration
-	// NamesWait bounds how long a decision waits for a name that was never known.
-	NamesWait time.Duration
+	// NameLookupTimeout bounds how long a decision waits for a name that is not cached.
+	NameLookupTimeout time.Duration
 	// MaxLifetime bounds a token's life, from iat to exp.
 	MaxLifetime time.Duration
-	// KeysMaxAge is how long an issuer's keys serve that could not be fetched again, NamesMaxAge likewise a name.
-	KeysMaxAge, NamesMaxAge time.Duration
-	// AdmittedMaxAge is how long after its first admission a token is honoured past its end; 0: it is not.
-	AdmittedMaxAge time.Duration
+	// JWKSMaxAge is how long an issuer's keys are used if they cannot be fetched again; NameCacheMaxAge is the same for a name.
+	JWKSMaxAge, NameCacheMaxAge time.Duration
+	// ExpiredTokenGracePeriod is how long after its first admission an expired token is accepted; 0: not at all.
+	ExpiredTokenGracePeriod time.Duration
 	// OnExpiry is [ExpiryKeep] or [ExpiryClose]; ExpiryGrace counts from the token's end and means nothing with the former.
 	OnExpiry    string
 	ExpiryGrace time.Duration
@@ -128,8 +128,8 @@ type Policy struct {
 	Approvals Approvals
 	// RepositoryFailure is [RepositoryKeepPrevious] or [RepositoryDeny].
 	RepositoryFailure string
-	// ExceptionNotice is how long before an exception ends it is announced.
-	ExceptionNotice time.Duration
+	// ExceptionExpiryWarning is how long before an exception ends it is announced.
+	ExceptionExpiryWarning time.Duration
 	// MaxAge is how long a revision decides after its source was last seen to offer it; 0 is without an end.
 	MaxAge time.Duration
 }
@@ -186,8 +186,8 @@ type Git struct {
 	Branch string
 	Tag    string
 	// Path is the folder of the policy inside the repository, slash-separated, "." for its root.
-	Path string
-	Poll time.Duration
+	Path         string
+	PollInterval time.Duration
 	// Credentials is the zero Secret where the repository needs none. User goes with it.
 	Credentials Secret
 	User        string
@@ -196,16 +196,16 @@ type Git struct {
 	// SSHKeyFile and KnownHostsFile are both set for ssh, and empty otherwise.
 	SSHKeyFile     string
 	KnownHostsFile string
-	// SignersFile is empty where commits need not be signed.
-	SignersFile string
-	// Rewind is [RewindRefuse] or [RewindAccept].
-	Rewind string
+	// AllowedSignersFile is empty where commits need not be signed.
+	AllowedSignersFile string
+	// NonFastForward is [NonFastForwardReject] or [NonFastForwardAllow].
+	NonFastForward string
 }
 
-// What becomes of a commit that does not follow on the one that decides (`policy.git.rewind`).
+// The values of policy.git.non_fast_forward, for a commit that does not descend from the active one.
 const (
-	RewindRefuse = "refuse" // the one that decides goes on
-	RewindAccept = "accept" // it is taken, and the event says so
+	NonFastForwardReject = "reject" // the active revision stays in force
+	NonFastForwardAllow  = "allow"  // the commit is activated, and the event records it
 )
 
 // Audit says where the log is kept. Either Embedded is true, or Database and Migration are set.
@@ -221,18 +221,18 @@ type Audit struct {
 	// SigningKey is the zero Secret where the first instance generates a key by itself.
 	SigningKey Secret
 	// OnOutage is [OutageDeny] or [OutageSpool].
-	OnOutage     string
-	Checkpoints  Checkpoints
-	Completeness Completeness
+	OnOutage       string
+	Checkpoints    Checkpoints
+	Reconciliation Reconciliation
 }
 
-// Completeness says how Bitbucket's deployments are held against the log, where a workspace has an API.
-type Completeness struct {
+// Reconciliation configures the comparison of Bitbucket's deployments with the log, for workspaces with an API.
+type Reconciliation struct {
 	Enabled bool
 	// Interval is from the beginning of one to the beginning of the next, whichever instance makes it.
 	Interval time.Duration
-	// Lookback is how long ago a deployment may have begun, Settle how long after its end it has to be in the log.
-	Lookback, Settle time.Duration
+	// Lookback is how long ago a deployment may have begun, GracePeriod how long after its end it may be missing in the log.
+	Lookback, GracePeriod time.Duration
 	// RequestsPerHour is of each workspace's API.
 	RequestsPerHour int
 }
@@ -246,8 +246,8 @@ type SelfTest struct {
 type Checkpoints struct {
 	Interval time.Duration
 	// Files are absolute paths; a file need not exist.
-	Files          []string
-	StandardOutput bool
+	Files  []string
+	Stdout bool
 	// URLs are https, or http on a loopback address.
 	URLs []string
 	// Token is the zero Secret where the URLs need none.
@@ -270,31 +270,31 @@ type Egress struct {
 	DenyNetworks  []netip.Prefix
 	// ConnectTimeout bounds one connection attempt to a target.
 	ConnectTimeout time.Duration
-	// Via are other HTTP proxies on the way out. The first whose Hosts match and whose Except do not is used; where
+	// UpstreamProxies are other HTTP proxies on the way out. The first whose Hosts match and whose Except do not is used; where
 	// there is none, the way is direct.
-	Via    []Via
-	Tunnel Tunnel
+	UpstreamProxies []UpstreamProxy
+	Tunnel          Tunnel
 }
 
-// Via is another HTTP proxy, through which the way to some hosts leads.
-type Via struct {
+// UpstreamProxy is another HTTP proxy, through which the way to some hosts leads.
+type UpstreamProxy struct {
 	// Proxy has the scheme http or https, a canonical host and a port, and nothing else.
 	Proxy *url.URL
 	// Hosts is empty where it is for every host.
 	Hosts  []destination.Pattern
 	Except []destination.Pattern
-	// Resolve is [ResolveSallyport] or [ResolveUpstream].
-	Resolve string
+	// DNS is [DNSLocal] or [DNSUpstream].
+	DNS string
 	// Credential is "user:password", or the zero Secret. It may be rotated while the server runs.
 	Credential Secret
 	// CAFile holds the certificates that an https proxy's is checked with; empty: the system's.
 	CAFile string
 }
 
-// Who looks up the target's name where the way leads through another proxy (`egress.via[].resolve`).
+// Who looks up the target's name where the way leads through another proxy (`egress.upstream_proxies[].dns`).
 const (
-	ResolveSallyport = "sallyport"
-	ResolveUpstream  = "upstream"
+	DNSLocal    = "local"
+	DNSUpstream = "upstream"
 )
 
 // Tunnel bounds an open CONNECT.

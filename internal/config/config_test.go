@@ -31,12 +31,12 @@ func TestDefaults(t *testing.T) {
 				Issuer:        "https://api.bitbucket.org/2.0/workspaces/acme/pipelines-config/identity/oidc",
 				Audiences:     []string{"https://egress.acme.example"},
 			}},
-			Leeway: 30 * time.Second, NamesWait: 5 * time.Second, OnExpiry: ExpiryKeep, ExpiryGrace: time.Minute,
-			MaxLifetime: 12 * time.Hour, KeysMaxAge: 24 * time.Hour, NamesMaxAge: 24 * time.Hour,
+			Leeway: 30 * time.Second, NameLookupTimeout: 5 * time.Second, OnExpiry: ExpiryKeep, ExpiryGrace: time.Minute,
+			MaxLifetime: 12 * time.Hour, JWKSMaxAge: 24 * time.Hour, NameCacheMaxAge: 24 * time.Hour,
 		},
-		Policy: Policy{Directory: directory, EvaluationTimeout: time.Second, Workers: PolicyWorkers{MaxMemory: 256 << 20, MaxQueued: 256, QueueTimeout: 10 * time.Second}, Approvals: Approvals{Enabled: true, Deadline: 24 * time.Hour}, ExceptionNotice: 7 * 24 * time.Hour, RepositoryFailure: RepositoryKeepPrevious},
+		Policy: Policy{Directory: directory, EvaluationTimeout: time.Second, Workers: PolicyWorkers{MaxMemory: 256 << 20, MaxQueued: 256, QueueTimeout: 10 * time.Second}, Approvals: Approvals{Enabled: true, Deadline: 24 * time.Hour}, ExceptionExpiryWarning: 7 * 24 * time.Hour, RepositoryFailure: RepositoryKeepPrevious},
 		Audit: Audit{Embedded: true, OnOutage: OutageDeny, Checkpoints: Checkpoints{Interval: 5 * time.Second},
-			Completeness: Completeness{Enabled: true, Interval: 6 * time.Hour, Lookback: 30 * 24 * time.Hour, Settle: 15 * time.Minute, RequestsPerHour: 200}},
+			Reconciliation: Reconciliation{Enabled: true, Interval: 6 * time.Hour, Lookback: 30 * 24 * time.Hour, GracePeriod: 15 * time.Minute, RequestsPerHour: 200}},
 		Egress: Egress{
 			ConnectTimeout: 10 * time.Second,
 			Tunnel:         Tunnel{IdleTimeout: 10 * time.Minute, MaxLifetime: 2 * time.Hour, HelloTimeout: 5 * time.Second},
@@ -74,14 +74,14 @@ listeners:
   - address: ":3129"
     tls: {certificate_file: c.pem, key_file: k.pem}
   - address: "[::1]:0"
-admin: {address: ":9128", exposed: true}
+admin: {address: ":9128", allow_non_loopback: true}
 identity:
   leeway: 0s
-  names_wait: 2s
+  name_lookup_timeout: 2s
   max_lifetime: 2h
-  keys_max_age: 48h
-  names_max_age: 12h
-  admitted_max_age: 8h
+  jwks_max_age: 48h
+  name_cache_max_age: 12h
+  expired_token_grace_period: 8h
   on_expiry: close
   expiry_grace: 30s
   bitbucket:
@@ -97,8 +97,8 @@ egress:
   allow_networks: [10.1.0.0/16, "2001:db8::/32"]
   deny_networks: [192.0.2.1/32]
   connect_timeout: 3s
-  via:
-    - {proxy: "https://proxy.acme.example:3129", hosts: ["*.partner.example", partner.example, 192.0.2.1], except: [direct.partner.example], resolve: upstream, credential_file: via, ca_file: c.pem}
+  upstream_proxies:
+    - {proxy: "https://proxy.acme.example:3129", hosts: ["*.partner.example", partner.example, 192.0.2.1], except: [direct.partner.example], dns: upstream, credential_file: via, ca_file: c.pem}
     - proxy: http://10.0.0.3:3128/
   tunnel: {idle_timeout: 1m, max_lifetime: 1h, hello_timeout: 2s}
 limits: {max_header_bytes: 20480, read_header_timeout: 5s}
@@ -115,11 +115,11 @@ data_directory: /nonexistent/../var/lib/sallyport-test
 	if got := cfg.Egress.Resolvers[1]; got != netip.MustParseAddrPort("[2001:db8::2]:5353") {
 		t.Errorf("resolver: %v", got)
 	}
-	if got := cfg.Egress.Via; got[0].Proxy.Host != "proxy.acme.example:3129" || !got[0].Hosts[0].Matches("a.partner.example") || got[0].Resolve != ResolveUpstream ||
-		got[0].CAFile != filepath.Join(directory, "c.pem") || len(got[0].Except) != 1 || got[1].Hosts != nil || got[1].Resolve != ResolveSallyport {
+	if got := cfg.Egress.UpstreamProxies; got[0].Proxy.Host != "proxy.acme.example:3129" || !got[0].Hosts[0].Matches("a.partner.example") || got[0].DNS != DNSUpstream ||
+		got[0].CAFile != filepath.Join(directory, "c.pem") || len(got[0].Except) != 1 || got[1].Hosts != nil || got[1].DNS != DNSLocal {
 		t.Errorf("via: %+v", got)
 	}
-	if got, err := cfg.Egress.Via[0].Credential.Read(); got != "user:via-secret" || err != nil {
+	if got, err := cfg.Egress.UpstreamProxies[0].Credential.Read(); got != "user:via-secret" || err != nil {
 		t.Errorf("the upstream's credential: %q, %v", got, err)
 	}
 	if got := cfg.Egress.AllowNetworks[1]; got != netip.MustParsePrefix("2001:db8::/32") {
@@ -134,7 +134,7 @@ data_directory: /nonexistent/../var/lib/sallyport-test
 			t.Errorf("%v: got %q, %v", secret, got, err)
 		}
 	}
-	if i := cfg.Identity; i.AdmittedMaxAge != 8*time.Hour || i.OnExpiry != ExpiryClose || i.ExpiryGrace != 30*time.Second {
+	if i := cfg.Identity; i.ExpiredTokenGracePeriod != 8*time.Hour || i.OnExpiry != ExpiryClose || i.ExpiryGrace != 30*time.Second {
 		t.Errorf("identity: %+v", i)
 	}
 	if cfg.Identity.Leeway != 0 || cfg.Limits.MaxHeaderBytes != 20480 || cfg.Log.Level != slog.LevelDebug || cfg.DataDirectory != "/var/lib/sallyport-test" {
@@ -153,20 +153,20 @@ func TestGit(t *testing.T) {
 	with := func(policy string) (*Config, error) {
 		return Parse(file, []byte(strings.Replace(minimal, "{directory: .}", policy, 1)))
 	}
-	cfg, err := with(`{git: {url: "ssh://git@bitbucket.org/acme/policy.git", path: egress/, ssh_key_file: key, known_hosts_file: hosts, signers_file: signers}, candidate: {branch: next}}`)
+	cfg, err := with(`{git: {url: "ssh://git@bitbucket.org/acme/policy.git", path: egress/, ssh_key_file: key, known_hosts_file: hosts, allowed_signers_file: signers}, candidate: {branch: next}}`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	g := cfg.Policy.Git
-	if g.URL.String() != "ssh://git@bitbucket.org/acme/policy.git" || g.Branch != "main" || g.Path != "egress" || g.Poll != time.Minute ||
-		g.SSHKeyFile != filepath.Join(directory, "key") || g.SignersFile == "" || g.Rewind != RewindRefuse || cfg.Policy.Candidate.Branch != "next" {
+	if g.URL.String() != "ssh://git@bitbucket.org/acme/policy.git" || g.Branch != "main" || g.Path != "egress" || g.PollInterval != time.Minute ||
+		g.SSHKeyFile != filepath.Join(directory, "key") || g.AllowedSignersFile == "" || g.NonFastForward != NonFastForwardReject || cfg.Policy.Candidate.Branch != "next" {
 		t.Errorf("git: %+v", g)
 	}
-	cfg, err = with(`{git: {url: "https://bitbucket.org/acme/policy.git", tag: in-force, credentials_file: key, rewind: accept}}`)
+	cfg, err = with(`{git: {url: "https://bitbucket.org/acme/policy.git", tag: in-force, credentials_file: key, non_fast_forward: allow}}`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if g := cfg.Policy.Git; g.Tag != "in-force" || g.Branch != "" || g.Credentials.IsZero() || g.User != "x-token-auth" || g.Rewind != RewindAccept {
+	if g := cfg.Policy.Git; g.Tag != "in-force" || g.Branch != "" || g.Credentials.IsZero() || g.User != "x-token-auth" || g.NonFastForward != NonFastForwardAllow {
 		t.Errorf("git: %+v", g)
 	}
 	for policy, want := range map[string]string{

@@ -90,7 +90,7 @@ func checkRules(t *testing.T, c *Config) {
 			t.Errorf("plaintext off loopback: %+v", l)
 		}
 	}
-	if !c.Admin.Exposed && !loopback(c.Admin.Address) {
+	if !c.Admin.AllowNonLoopback && !loopback(c.Admin.Address) {
 		t.Errorf("admin off loopback: %+v", c.Admin)
 	}
 	for _, b := range c.Identity.Bitbucket {
@@ -104,8 +104,8 @@ func checkRules(t *testing.T, c *Config) {
 	if c.Audit.Embedded == !c.Audit.Database.IsZero() || c.Audit.Embedded == !c.Audit.Migration.IsZero() {
 		t.Errorf("audit: %+v", c.Audit)
 	}
-	for _, v := range c.Egress.Via {
-		if v.Proxy == nil || v.Proxy.Port() == "" || v.Proxy.User != nil || v.Resolve != ResolveSallyport && v.Resolve != ResolveUpstream {
+	for _, v := range c.Egress.UpstreamProxies {
+		if v.Proxy == nil || v.Proxy.Port() == "" || v.Proxy.User != nil || v.DNS != DNSLocal && v.DNS != DNSUpstream {
 			t.Errorf("via: %+v", v)
 		}
 	}
@@ -115,7 +115,7 @@ func checkRules(t *testing.T, c *Config) {
 		}
 	}
 	for _, d := range []time.Duration{
-		c.Identity.NamesWait, c.Identity.MaxLifetime, c.Identity.KeysMaxAge, c.Identity.NamesMaxAge, c.Policy.EvaluationTimeout, c.Egress.ConnectTimeout, c.Egress.Tunnel.IdleTimeout,
+		c.Identity.NameLookupTimeout, c.Identity.MaxLifetime, c.Identity.JWKSMaxAge, c.Identity.NameCacheMaxAge, c.Policy.EvaluationTimeout, c.Egress.ConnectTimeout, c.Egress.Tunnel.IdleTimeout,
 		c.Egress.Tunnel.MaxLifetime, c.Egress.Tunnel.HelloTimeout, c.Limits.ReadHeaderTimeout,
 	} {
 		if d <= 0 {
@@ -145,8 +145,8 @@ func write(c *Config) string {
 			line(2, "tls", "{certificate_file: "+q(l.TLS.CertificateFile)+", key_file: "+q(l.TLS.KeyFile)+"}")
 		}
 	}
-	line(0, "admin", fmt.Sprintf("{address: %s, exposed: %v}", q(c.Admin.Address), c.Admin.Exposed))
-	fmt.Fprintf(&b, "identity:\n leeway: %v\n names_wait: %v\n bitbucket:\n", c.Identity.Leeway, c.Identity.NamesWait)
+	line(0, "admin", fmt.Sprintf("{address: %s, allow_non_loopback: %v}", q(c.Admin.Address), c.Admin.AllowNonLoopback))
+	fmt.Fprintf(&b, "identity:\n leeway: %v\n name_lookup_timeout: %v\n bitbucket:\n", c.Identity.Leeway, c.Identity.NameLookupTimeout)
 	for _, w := range c.Identity.Bitbucket {
 		line(1, "- workspace", q(w.Workspace))
 		line(3, "workspace_uuid", q("{"+strings.ToUpper(w.WorkspaceUUID)+"}"))
@@ -175,9 +175,9 @@ func write(c *Config) string {
 	line(1, "resolvers", quoted(c.Egress.Resolvers))
 	line(1, "allow_networks", quoted(c.Egress.AllowNetworks))
 	line(1, "deny_networks", quoted(c.Egress.DenyNetworks))
-	for i, v := range c.Egress.Via {
+	for i, v := range c.Egress.UpstreamProxies {
 		if i == 0 {
-			line(1, "via", "")
+			line(1, "upstream_proxies", "")
 		}
 		line(1, "- proxy", q(v.Proxy))
 		if len(v.Hosts) > 0 {
@@ -186,7 +186,7 @@ func write(c *Config) string {
 		if len(v.Except) > 0 {
 			line(3, "except", quoted(v.Except))
 		}
-		line(3, "resolve", q(v.Resolve))
+		line(3, "dns", q(v.DNS))
 		for key, file := range map[string]string{"credential_file": v.Credential.file, "ca_file": v.CAFile} {
 			if file != "" {
 				line(3, key, q(file))

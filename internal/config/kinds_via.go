@@ -51,7 +51,7 @@ func targetDetail(err error) string {
 }
 
 // via checks what belongs together in one entry, and that each can be reached.
-func (d *decoder) via(path string, v Via, before []Via) {
+func (d *decoder) via(path string, v UpstreamProxy, before []UpstreamProxy) {
 	if d.sound(path+".ca_file") && v.Proxy != nil && v.Proxy.Scheme == "http" {
 		d.fail(path+".ca_file", "write https://, or remove it", "the proxy is spoken to without TLS")
 	}

@@ -15,8 +15,8 @@ func (d *decoder) relations(cfg *Config) {
 	d.admin(cfg.Admin)
 	d.addresses(cfg)
 	d.workspaces(cfg.Identity.Bitbucket)
-	for i, v := range cfg.Egress.Via {
-		d.via(fmt.Sprintf("egress.via[%d]", i), v, cfg.Egress.Via[:i])
+	for i, v := range cfg.Egress.UpstreamProxies {
+		d.via(fmt.Sprintf("egress.upstream_proxies[%d]", i), v, cfg.Egress.UpstreamProxies[:i])
 	}
 	d.networks(cfg.Egress)
 	d.policySource()
@@ -78,8 +78,8 @@ func (d *decoder) keyPair(path string, t TLS) {
 }
 
 func (d *decoder) admin(a Admin) {
-	if d.sound("admin.address") && !a.Exposed && !d.failed["admin.exposed"] && !loopback(a.Address) {
-		d.fail("admin.address", "use 127.0.0.1, or add exposed: true if whoever reaches it may read health and metrics", "the admin address is not on loopback")
+	if d.sound("admin.address") && !a.AllowNonLoopback && !d.failed["admin.allow_non_loopback"] && !loopback(a.Address) {
+		d.fail("admin.address", "use 127.0.0.1, or add allow_non_loopback: true if whoever reaches it may read health and metrics", "the admin address is not on loopback")
 	}
 }
 

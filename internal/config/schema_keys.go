@@ -48,7 +48,7 @@ func tlsFields(t *TLS) []field {
 func adminFields(a *Admin) []field {
 	return []field{
 		scalar("address", &a.Address, listenAddress, "IP address and port to listen on.", fallback("127.0.0.1:9128")),
-		scalar("exposed", &a.Exposed, boolean, "Allows an address off loopback: whoever reaches it reads the metrics.", fallback("false")),
+		scalar("allow_non_loopback", &a.AllowNonLoopback, boolean, "Allows an address other than loopback: every client that reaches it can read the metrics.", fallback("false")),
 	}
 }
 
@@ -56,16 +56,16 @@ func identityFields(i *Identity) []field {
 	return []field{
 		sections("bitbucket", &i.Bitbucket, bitbucketFields, "One entry for each Bitbucket workspace; at least one.", required),
 		scalar("leeway", &i.Leeway, between(duration, 0, 5*time.Minute), "Clock difference allowed when a token's times are checked.", fallback("30s")),
-		scalar("names_wait", &i.NamesWait, between(duration, time.Millisecond, time.Minute),
-			"How long a decision waits for a name that was never known before it is refused with `names_unavailable`.", fallback("5s")),
+		scalar("name_lookup_timeout", &i.NameLookupTimeout, between(duration, time.Millisecond, time.Minute),
+			"How long a decision waits for a name that is not cached; then the request is refused with `names_unavailable`.", fallback("5s")),
 		scalar("max_lifetime", &i.MaxLifetime, between(duration, time.Minute, 24*time.Hour),
 			"The longest that a token may live, from `iat` to `exp`; one that lives longer is refused with `credential_lifetime`.", fallback("12h")),
-		scalar("keys_max_age", &i.KeysMaxAge, between(duration, 10*time.Second, 7*24*time.Hour),
-			"How long an issuer's keys serve that could not be fetched again.", fallback("24h")),
-		scalar("names_max_age", &i.NamesMaxAge, between(duration, 10*time.Second, 7*24*time.Hour),
-			"How long a name serves that could not be looked up again.", fallback("24h")),
-		scalar("admitted_max_age", &i.AdmittedMaxAge, between(duration, 0, 24*time.Hour),
-			"How long after its first use a token is honoured past its end, for its own step and by its digest. `0s`: not at all.", fallback("0s")),
+		scalar("jwks_max_age", &i.JWKSMaxAge, between(duration, 10*time.Second, 7*24*time.Hour),
+			"How long an issuer's keys are used if they cannot be fetched again.", fallback("24h")),
+		scalar("name_cache_max_age", &i.NameCacheMaxAge, between(duration, 10*time.Second, 7*24*time.Hour),
+			"How long a name is used if it cannot be looked up again.", fallback("24h")),
+		scalar("expired_token_grace_period", &i.ExpiredTokenGracePeriod, between(duration, 0, 24*time.Hour),
+			"How long after its first use an expired token is accepted, from its own step and by its digest. `0s`: not at all.", fallback("0s")),
 		scalar("on_expiry", &i.OnExpiry, choice(ExpiryKeep, ExpiryClose),
 			"What becomes of a tunnel when the token that opened it ends: `keep` lets it go on, `close` closes it.", fallback(ExpiryKeep)),
 		scalar("expiry_grace", &i.ExpiryGrace, between(duration, 0, 24*time.Hour), "How long after the token's end `on_expiry: close` closes.", fallback("1m")),
@@ -100,8 +100,8 @@ func policyFields(p *Policy) []field {
 			"What becomes of a repository whose folder fails a check, a test or an evaluation, while the rest of the revision is activated: `keep_previous` keeps its rules of the latest revision in which they passed, and denies everything if there are none; `deny` denies everything.", fallback(RepositoryKeepPrevious)),
 		optional("candidate", &p.Candidate, candidateFields, "A policy that is evaluated beside the one that decides, off the way of requests: where the two differ is counted and recorded."),
 		section("approvals", &p.Approvals, approvalsFields, "Who approved the pull requests that activated commits were merged by, read from Bitbucket after the activation and recorded. It needs `git`, and the `api` of the workspace with a token that has the scope `pullrequest` as well."),
-		scalar("exception_notice", &p.ExceptionNotice, between(duration, 0, 366*24*time.Hour),
-			"How long before an exception of a list with `owner`, `ticket` and `until` ends it is announced.", fallback("168h")),
+		scalar("exception_expiry_warning", &p.ExceptionExpiryWarning, between(duration, 0, 366*24*time.Hour),
+			"How long before its `until` an exception of a list with `owner`, `ticket` and `until` is announced.", fallback("168h")),
 		scalar("max_age", &p.MaxAge, between(duration, 0, 366*24*time.Hour),
 			"How long a revision goes on deciding after its source was last seen to offer it, and how old the one kept on disk may be at a start without the source; past it nothing decides and everything is refused. `0s`: without an end.", fallback("0s")),
 	}
@@ -137,15 +137,15 @@ func gitFields(g *Git) []field {
 		scalar("branch", &g.Branch, branch, "The branch that decides. Absent: `main`, unless `tag` is given."),
 		scalar("tag", &g.Tag, branch, "The tag that decides, instead of a branch."),
 		scalar("path", &g.Path, folder, "The policy's folder inside the repository.", fallback(".")),
-		scalar("poll", &g.Poll, between(duration, 5*time.Second, 24*time.Hour), "How often to look for a new commit. `sallyport policy reload` looks at once.", fallback("1m")),
-		scalar("credentials_file", &g.Credentials, secretFile, "The access token for `https://`. Read at every look, so it may be renewed."),
+		scalar("poll_interval", &g.PollInterval, between(duration, 5*time.Second, 24*time.Hour), "How often to poll for a new commit. `sallyport policy reload` polls at once.", fallback("1m")),
+		scalar("credentials_file", &g.Credentials, secretFile, "The access token for `https://`. It is read at every poll, so that it can be renewed."),
 		scalar("user", &g.User, gitUser, "The user name that goes with the token.", fallback("x-token-auth")),
 		scalar("ca_file", &g.CAFile, existingFile, "More certificate authorities for `https://`, PEM."),
 		scalar("ssh_key_file", &g.SSHKeyFile, keyFile, "The private key for `ssh://`, without a passphrase."),
 		scalar("known_hosts_file", &g.KnownHostsFile, existingFile, "The server's keys for `ssh://`, as `ssh-keyscan` prints them. No other is trusted."),
-		scalar("signers_file", &g.SignersFile, existingFile, "Public SSH keys, one a line: only a commit that one of them has signed is taken."),
-		scalar("rewind", &g.Rewind, choice(RewindRefuse, RewindAccept),
-			"What becomes of a commit that does not follow on the one that decides: `refuse`, or `accept`, which is on record.", fallback(RewindRefuse)),
+		scalar("allowed_signers_file", &g.AllowedSignersFile, existingFile, "Public SSH keys, one on each line: only a commit that one of them signed is activated."),
+		scalar("non_fast_forward", &g.NonFastForward, choice(NonFastForwardReject, NonFastForwardAllow),
+			"Whether a commit that does not descend from the active one is activated: `reject`, or `allow`, which is recorded.", fallback(NonFastForwardReject)),
 	}
 }
 
@@ -161,16 +161,16 @@ func auditFields(a *Audit) []field {
 		scalar("on_outage", &a.OnOutage, choice(OutageDeny, OutageSpool),
 			"What becomes of an allow while the database is unavailable: `deny`, or `spool`: the journal on this machine's disk backs it until the database is back. A disk that is lost meanwhile takes what it allowed out of the log ([audit.md](audit.md#while-the-database-is-unavailable)).", fallback(OutageDeny)),
 		section("checkpoints", &a.Checkpoints, checkpointsFields, "How the log is sealed, and where its signed checkpoints are published."),
-		section("completeness", &a.Completeness, completenessFields, "How the deployments that Bitbucket knows of are held against the log, for workspaces with an `api`."),
+		section("reconciliation", &a.Reconciliation, reconciliationFields, "The comparison of Bitbucket's deployments with the log, for workspaces with an `api`."),
 	}
 }
 
-func completenessFields(c *Completeness) []field {
+func reconciliationFields(c *Reconciliation) []field {
 	return []field{
-		scalar("enabled", &c.Enabled, boolean, "Whether they are.", fallback("true")),
+		scalar("enabled", &c.Enabled, boolean, "Whether they are compared.", fallback("true")),
 		scalar("interval", &c.Interval, between(duration, time.Second, 7*24*time.Hour), "How often, all instances together.", fallback("6h")),
-		scalar("lookback", &c.Lookback, between(duration, time.Hour, 90*24*time.Hour), "How long ago a deployment may have begun to be looked at. What was before the log began never is.", fallback("720h")),
-		scalar("settle", &c.Settle, between(duration, 0, 24*time.Hour), "How long after its end a deployment has to be in the log before it is called not seen.", fallback("15m")),
+		scalar("lookback", &c.Lookback, between(duration, time.Hour, 90*24*time.Hour), "The maximum age of a deployment, by its start. Deployments before the first event of the log are never compared.", fallback("720h")),
+		scalar("grace_period", &c.GracePeriod, between(duration, 0, 24*time.Hour), "How long after its end a deployment may be missing in the log before it is reported as `not_seen`.", fallback("15m")),
 		scalar("requests_per_hour", &c.RequestsPerHour, between(count, 1, 10_000), "How many requests to each workspace's API, of which Bitbucket allows 1,000 an hour and names need some. Half of what the API is asked at once always is for names.", fallback("200")),
 	}
 }
@@ -185,7 +185,7 @@ func checkpointsFields(c *Checkpoints) []field {
 	return []field{
 		scalar("interval", &c.Interval, between(duration, 100*time.Millisecond, 10*time.Second), "How often what was recorded is sealed.", fallback("5s")),
 		list("files", &c.Files, fileToBe, 0, 16, "Files that each checkpoint is appended to, on storage that whoever can change the database cannot change. `checkpoints` in `data_directory` always is one."),
-		scalar("standard_output", &c.StandardOutput, boolean, "Writes each checkpoint to standard output too.", fallback("false")),
+		scalar("stdout", &c.Stdout, boolean, "Writes each checkpoint to standard output too.", fallback("false")),
 		list("urls", &c.URLs, endpoint, 0, 16, "Endpoints that each checkpoint is sent to (POST, `text/plain`); a 2xx answer says that it is kept, anything else is tried again."),
 		scalar("token_file", &c.Token, secretFile, "A bearer token for the `urls`. The file may change while the server runs."),
 	}
@@ -197,18 +197,18 @@ func egressFields(e *Egress) []field {
 		list[netip.Prefix]("allow_networks", &e.AllowNetworks, network, 0, 1000, "Exceptions to the private, loopback, link-local, metadata and other ranges that are always refused, and to the addresses of this machine's interfaces."),
 		list[netip.Prefix]("deny_networks", &e.DenyNetworks, network, 0, 1000, "Networks that are refused in addition, whatever `allow_networks` says."),
 		scalar("connect_timeout", &e.ConnectTimeout, between(duration, 100*time.Millisecond, 2*time.Minute), "Bounds one connection attempt to a target.", fallback("10s")),
-		sections("via", &e.Via, viaFields, "Other HTTP proxies on the way out. For each target the first counts whose `hosts` match and whose `except` do not; without one the way is direct. No environment variable adds one."),
+		sections("upstream_proxies", &e.UpstreamProxies, upstreamProxyFields, "Other HTTP proxies on the way out. For each target the first counts whose `hosts` match and whose `except` do not; without one the way is direct. No environment variable adds one."),
 		section("tunnel", &e.Tunnel, tunnelFields, "Bounds of an open tunnel."),
 	}
 }
 
-func viaFields(v *Via) []field {
+func upstreamProxyFields(v *UpstreamProxy) []field {
 	return []field{
 		scalar("proxy", &v.Proxy, proxyURL, "Where it listens: `http://` or `https://`, a host and a port. It may be in a private network, and no step can name it as a target. It is asked for a tunnel (CONNECT) to every target, those of `http://` requests too.", required),
 		list[destination.Pattern]("hosts", &v.Hosts, hostPattern, 1, 1000, "The hosts that it is for: names, IP addresses, and `*.example.com` for what is below a name. Absent: every host."),
 		list[destination.Pattern]("except", &v.Except, hostPattern, 0, 1000, "Hosts that it is not for, though `hosts` match."),
-		scalar("resolve", &v.Resolve, choice(ResolveSallyport, ResolveUpstream), "Who looks up the target's name. `sallyport`: this server, which judges the addresses and asks the proxy for one of them. `upstream`: the proxy gets the name, so that nothing is known of the address: private and metadata addresses are then that proxy's to refuse.",
-			fallback(ResolveSallyport)),
+		scalar("dns", &v.DNS, choice(DNSLocal, DNSUpstream), "Who resolves the target's name. `local`: this server, which checks the addresses and requests one of them from the proxy. `upstream`: the proxy receives the name, so that the address is unknown here: the proxy has to refuse private and metadata addresses.",
+			fallback(DNSLocal)),
 		scalar("credential_file", &v.Credential, secretFile, "A file with `user:password` for the proxy. It is read for each connection, so that it may change while the server runs."),
 		scalar("ca_file", &v.CAFile, existingFile, "The certificates that an `https://` proxy's is checked with, PEM. Absent: the system's."),
 	}

@@ -262,7 +262,7 @@ func (g *Git) checkHistory(ctx context.Context, before, commit string) error {
 		return nil
 	}
 	return &Refusal{Kind: Rewound, Commit: commit, Err: fmt.Errorf(
-		"commit %s does not follow on %s, which decides: history was rewound or replaced. Push a commit on top of it, a revert for one; or set policy.git.rewind: accept", commit, before)}
+		"commit %s does not follow on %s, which decides: history was rewound or replaced. Push a commit on top of it, a revert for one; or set policy.git.non_fast_forward: allow", commit, before)}
 }
 
 // checkURL keeps git to servers: its other protocols reach files and commands of

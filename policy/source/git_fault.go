@@ -35,7 +35,7 @@ var gitFaults = []gitFault{
 		"the credential may not read this repository (403): give it the scope to read repositories, or use one of this repository"},
 	{regexp.MustCompile(`returned error: (?:404|410)|[Rr]epository not found|repository '.*' not found`), Unreachable,
 		"the server has no such repository (404), or does not show it to this credential: correct policy.git.url, or policy.git.credentials_file"},
-	{regexp.MustCompile(`returned error: 429`), Unreachable, "the server limits requests (429): raise policy.git.poll"},
+	{regexp.MustCompile(`returned error: 429`), Unreachable, "the server limits requests (429): raise policy.git.poll_interval"},
 	{regexp.MustCompile(`returned error: 5[0-9][0-9]`), Unreachable, "the server fails: its administrators see why; it is tried again"},
 	{regexp.MustCompile(`not valid: is this a git repository|not valid: could not determine hash algorithm|protocol error|bad line length character|invalid server response|expected .*advertisement`), Unreachable,
 		"the answer is not Git's, but for instance a login page or a proxy's: open the address in a browser, and correct policy.git.url; Bitbucket's end in .git"},

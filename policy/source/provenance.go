@@ -18,7 +18,7 @@ type Provenance struct {
 	Committer string    // who made the commit, such as Bitbucket for a merge by its button
 	Subject   string    // the first line of the message
 	Signature Signature // whether a listed key has signed it
-	Signer    string    // whose key that is, by policy.git.signers_file; empty unless Signature is [SignatureVerified]
+	Signer    string    // whose key that is, by policy.git.allowed_signers_file; empty unless Signature is [SignatureVerified]
 }
 
 // Signature is what is known of a commit's signature: a closed vocabulary.

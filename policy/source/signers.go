@@ -113,7 +113,7 @@ func (s *Signers) verify(blob, message []byte) (string, error) {
 		if err != nil {
 			return "", errors.New("its signature has no key")
 		}
-		return "", fmt.Errorf("it is signed by %s, which policy.git.signers_file does not list", ssh.FingerprintSHA256(key))
+		return "", fmt.Errorf("it is signed by %s, which policy.git.allowed_signers_file does not list", ssh.FingerprintSHA256(key))
 	}
 	var hash []byte
 	switch sig.HashAlgorithm {
@@ -172,7 +172,7 @@ func splitSignature(commit []byte) (signature, signed []byte, err error) {
 		signed = append(signed, line...)
 	}
 	if !found {
-		return nil, nil, errors.New("it is not signed: sign commits with a key that policy.git.signers_file lists")
+		return nil, nil, errors.New("it is not signed: sign commits with a key that policy.git.allowed_signers_file lists")
 	}
 	signed = append(append(signed, '\n'), body...)
 	return signature, signed, nil
