@@ -64,12 +64,12 @@ bench: ## run the Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)
 
 crash: needs ## run the long tests of the audit log: 1,000 kills under load (KILLS, SEED), 20 failovers, 2,000 lies about a sealed log, 100 sound ones
-	$(GO) test -run 'TestCrash$$' -v -count=1 -timeout 100m ./cmd/sallyport -args -kills $(or $(KILLS),1000) -seed $(or $(SEED),1)
-	$(GO) test -run 'TestFailover$$' -v -count=1 -timeout 60m ./cmd/sallyport -args -failovers $(or $(FAILOVERS),20)
+	$(GO) test -run 'TestCrash$$' -v -count=1 -timeout 100m ./e2e -args -kills $(or $(KILLS),1000) -seed $(or $(SEED),1)
+	$(GO) test -run 'TestFailover$$' -v -count=1 -timeout 60m ./e2e -args -failovers $(or $(FAILOVERS),20)
 	$(GO) test -run 'TestTamper|TestCleanLogs' -v -count=1 -timeout 60m ./audit/postgres -args -edits 2000 -clean 100
 
 soak: needs ## run the long tests: minutes of attack and of traffic against the running server (SOAK=Name picks)
-	$(GO) test -tags soak -run '$(or $(SOAK),Soak|TestNetwork)' -v -count=1 -timeout 60m ./cmd/sallyport
+	$(GO) test -tags soak -run '$(or $(SOAK),Soak|TestNetwork)' -v -count=1 -timeout 60m ./e2e
 	SALLYPORT_RELOADS=1000 $(GO) test -run TestReloadsUnderLoad -v -count=1 -timeout 60m ./policy/rego
 	SALLYPORT_REPOSITORIES=50000 $(GO) test -run TestFullScale -v -count=1 -timeout 30m ./policy/rego
 

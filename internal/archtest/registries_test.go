@@ -22,7 +22,7 @@ var registries = map[string]string{
 	"proxy.throttle.counts":                        "4,096 keys, made again each second: proxy.TestThrottleIsBounded",
 	"proxy.accounts.steps":                         "100,000 verified steps, forgotten after a day: proxy.TestAccountsAreBounded",
 	"proxy.accounts.repositories":                  "those of steps: proxy.TestAccountsAreBounded",
-	"proxy.Tracker.open":                           "limits.*.tunnels; an entry goes with its tunnel: cmd/sallyport.TestSoak",
+	"proxy.Tracker.open":                           "limits.*.tunnels; an entry goes with its tunnel: e2e.TestSoak",
 	"proxy.Tracker.requests":                       "limits.*.tunnels; an entry goes with its request",
 	"proxy.fairQueue.shares":                       "repositories with open tunnels that wait to be evaluated again; an entry goes when its queue is empty",
 	"proxy.repeats.steps":                          "16,384 verified steps that were refused in the last ten minutes: proxy.TestRepeatsAreBounded",

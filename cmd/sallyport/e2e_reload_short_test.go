@@ -1,9 +1,0 @@
-//go:build !soak
-
-package main_test
-
-// How often TestSoakReloads changes the policy: here enough to see that it works.
-const (
-	reloadsOfDirectory = 25
-	reloadsOfGit       = 10
-)

@@ -1,0 +1,237 @@
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sallyport/sallyport/internal/pgtest"
+	"github.com/sallyport/sallyport/internal/surroundings"
+)
+
+// mutation is a change to one source that takes a control away.
+type mutation struct{ control, file, from, to string }
+
+// mutations take one control each out of the program that is built for
+// TestControlsBite, if its environment says so. They are no part of any other
+// build. Where one does not fit its source any more, that test says so.
+var mutations = []mutation{
+	{"recording", "../proxy/passage.go",
+		"\t\te.Status = 200\n\t}\n\tif err := p.write(ctx, e); err != nil {",
+		"\t\te.Status = 200\n\t}\n\tif err := p.write(ctx, e); err != nil && !without(\"recording\") {"},
+	{"recording", "../proxy/passage.go",
+		"p.gate.config.Recorder.AvailableTo(p.source()); err != nil {",
+		"p.gate.config.Recorder.AvailableTo(p.source()); err != nil && !without(\"recording\") {"},
+	{"waiting", "../proxy/passage.go",
+		"\treturn p.gate.config.Recorder.Record(ctx, e)\n",
+		"\tif without(\"waiting\") {\n\t\tgo func() { _ = p.gate.config.Recorder.Record(context.Background(), e) }()\n\t\treturn nil\n\t}\n\treturn p.gate.config.Recorder.Record(ctx, e)\n"},
+	{"addresses", "../proxy/passage.go", "if class.Permits() {", "if class.Permits() || without(\"addresses\") {"},
+	{"addresses", "../proxy/dial.go", "; !class.Permits() {", "; !class.Permits() && !without(\"addresses\") {"},
+	{"hello", "../proxy/tunnel.go",
+		"if t.admission.Decision.Protocol != policy.ProtocolAny {",
+		"if t.admission.Decision.Protocol != policy.ProtocolAny && !without(\"hello\") {"},
+	{"verdict", "../proxy/passage.go",
+		"if decision.Verdict != policy.Allow {",
+		"if decision.Verdict != policy.Allow && !without(\"verdict\") {"},
+	{"redecision", "../proxy/apply.go",
+		"cut := now.Verdict != policy.Allow",
+		"cut := now.Verdict != policy.Allow && !without(\"redecision\")"},
+	{"upstream", "../proxy/via.go", "\t\tif own {", "\t\tif own && !without(\"upstream\") {"},
+	{"order", "../proxy/gate.go",
+		"\t\tp.identify, p.decide, p.charge, p.locate, p.allow,",
+		"\t\tp.identify, p.hasty(p.locate), p.decide, p.locate, p.allow,"},
+	{"probe", "../cmd/sallyport/policy.go",
+		"\t\terr = probed(p.engine.Prepare(ctx, set))",
+		"\t\tif os.Getenv(\"SALLYPORT_WITHOUT\") != \"probe\" {\n\t\t\terr = probed(p.engine.Prepare(ctx, set))\n\t\t}"},
+	{"queue", "../cmd/sallyport/server.go",
+		"\t\tVersion: programVersion(),\n",
+		"\t\tVersion: programVersion(),\n\t\tQueue:   map[string]int{\"queue\": 1}[os.Getenv(\"SALLYPORT_WITHOUT\")],\n"},
+	{"pipes", "../cmd/sallyport/serve.go",
+		"\tsignal.Notify(pipes, syscall.SIGPIPE)\n",
+		"\tif os.Getenv(\"SALLYPORT_WITHOUT\") != \"pipes\" {\n\t\tsignal.Notify(pipes, syscall.SIGPIPE)\n\t}\n"},
+	{"survey", "../audit/postgres/sealstatus.go", "\t\"errors\"\n", "\t\"errors\"\n\t\"os\"\n"},
+	{"survey", "../audit/postgres/sealstatus.go",
+		"func (s *Sealer) behindAfterFailure(ctx context.Context) {\n",
+		"func (s *Sealer) behindAfterFailure(ctx context.Context) {\n\tif os.Getenv(\"SALLYPORT_WITHOUT\") == \"survey\" {\n\t\treturn\n\t}\n"},
+	{"shares", "../internal/fair/queue.go", "import \"time\"\n", "import (\n\t\"os\"\n\t\"time\"\n)\n"},
+	{"shares", "../internal/fair/queue.go",
+		"\tkey := repositoryKey{s.Issuer, s.Repository}\n",
+		"\tif os.Getenv(\"SALLYPORT_WITHOUT\") == \"shares\" {\n\t\ts = Subject{}\n\t}\n\tkey := repositoryKey{s.Issuer, s.Repository}\n"},
+	{"redaction", "../identity/credential.go",
+		"func (c Credential) String() string { return redacted }",
+		"func (c Credential) String() string { return redacted }\n\nfunc (c Credential) MutantLeak() string { return c.Reveal() }"},
+	{"redaction", "../proxy/passage.go",
+		"func (p *passage) identify(ctx context.Context) *Refusal {",
+		"func (p *passage) identify(ctx context.Context) *Refusal {\n\tif without(\"redaction\") {\n\t\tp.gate.config.Log.Info(\"who\", \"credential\", p.attempt.Credential.MutantLeak())\n\t}"},
+}
+
+const without = `package proxy
+
+import (
+	"context"
+	"os"
+)
+
+func without(control string) bool { return os.Getenv("SALLYPORT_WITHOUT") == control }
+
+// hasty takes a step before its turn.
+func (p *passage) hasty(step func(context.Context) *Refusal) func(context.Context) *Refusal {
+	return func(ctx context.Context) *Refusal {
+		if !without("order") {
+			return nil
+		}
+		refusal := step(ctx)
+		p.pinned, p.prohibit = nil, nil
+		return refusal
+	}
+}
+`
+
+// mutant is the program whose controls can be taken away.
+func mutant(t testing.TB) string {
+	t.Helper()
+	return builds.get(t, "mutant", func() (map[string]string, error) {
+		contents := map[string]string{"../proxy/without_mutant.go": without}
+		maps.Copy(contents, networkMutants)
+		for _, m := range slices.Concat(mutations, networkMutations) {
+			text, known := contents[m.file]
+			if !known {
+				source, err := os.ReadFile(m.file)
+				if err != nil {
+					return nil, err
+				}
+				text = string(source)
+			}
+			if strings.Count(text, m.from) != 1 {
+				return nil, fmt.Errorf("the mutation of %s does not fit %s any more: %q is there %d times", m.control, m.file, m.from, strings.Count(text, m.from))
+			}
+			contents[m.file] = strings.Replace(text, m.from, m.to, 1)
+		}
+		return contents, nil
+	})
+}
+
+// TestControlsBite takes the controls away one by one and sees the attack on
+// each succeed, so that the tests which see it fail are known to bite.
+func TestControlsBite(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		control string
+		attack  func(*testing.T, *world, *pgtest.Server) (succeeded bool)
+	}{
+		{"recording", attackRecording},
+		{"addresses", attackAddresses},
+		{"hello", attackHello},
+		{"verdict", attackVerdict},
+		{"order", attackOrder},
+		{"redecision", func(t *testing.T, w *world, _ *pgtest.Server) bool { return attackRedecision(t, w) }},
+		{"redaction", attackRedaction},
+		{"probe", attackProbe},
+		{"shares", attackShares},
+	} {
+		for _, taken := range []bool{false, true} {
+			name := c.control + " in place"
+			if taken {
+				name = "without " + c.control
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				o := options{program: mutant(t)}
+				var postgres *pgtest.Server
+				if c.control == "recording" {
+					o.database, postgres = newServerDatabase(t)
+				}
+				if taken {
+					o.env = []string{"SALLYPORT_WITHOUT=" + c.control}
+				}
+				w := newWorld(t, o)
+				w.server = launch(t, w.program, w.config, w.admin, w.env...)
+				w.ready()
+				if succeeded := c.attack(t, w, postgres); succeeded != taken {
+					t.Errorf("the attack succeeded: %t", succeeded)
+				}
+			})
+		}
+	}
+}
+
+// attackRecording: get out while nothing can be written down.
+func attackRecording(t *testing.T, w *world, postgres *pgtest.Server) bool {
+	target := echo(t)
+	postgres.Kill(t)
+	a := w.connect(t, w.anybody(), "raw.partner.example:"+target.port)
+	if a.StatusCode == http.StatusOK {
+		a.say(t, "nobody will know")
+	}
+	return a.StatusCode == http.StatusOK
+}
+
+// attackAddresses: reach a service of this machine under a name that is allowed.
+func attackAddresses(t *testing.T, w *world, _ *pgtest.Server) bool {
+	target := newTap(t, "127.0.0.2:0", nil)
+	a := w.connect(t, w.anybody(), surroundings.LoopbackHost+":"+target.port)
+	if a.StatusCode == http.StatusOK {
+		<-target.arrivals
+	}
+	return a.StatusCode == http.StatusOK
+}
+
+// attackHello: reach another site through a tunnel to an allowed one.
+func attackHello(t *testing.T, w *world, _ *pgtest.Server) bool {
+	c := w.production()
+	v := w.curl(t, c.proxyURL(w.proxy), "--connect-to", fmt.Sprintf("fronted.example:443:api.partner.example:%d", w.HTTPSPort), "https://fronted.example/")
+	return v.status == "200" && strings.Contains(v.body, "fronted.example")
+}
+
+// attackVerdict: call the partner from a branch build.
+func attackVerdict(t *testing.T, w *world, _ *pgtest.Server) bool {
+	c := w.caller(w.Payments, nil, "feature/x")
+	return w.curl(t, c.proxyURL(w.proxy), w.https("api.partner.example", "/")).status == "200"
+}
+
+// attackOrder: tell somebody's name server something, in a name that is denied.
+func attackOrder(t *testing.T, w *world, _ *pgtest.Server) bool {
+	const host = "secret-in-a-name.listed-nowhere.example"
+	w.connect(t, w.anybody(), host+":443").refused(t, 403, "no_rule_matched")
+	return w.Asked(host) > 0
+}
+
+// attackRedaction: find a token in what the server has written.
+func attackRedaction(t *testing.T, w *world, _ *pgtest.Server) bool {
+	c := w.production()
+	a := w.connect(t, c, "nobody.listed.example:443")
+	a.refused(t, 403, "no_rule_matched")
+	w.log.wait(t, "of the decision", func(f fields) bool { return f["msg"] == "decision" })
+	return search([]byte(w.log.text()), forms(c.token)) != ""
+}
+
+// attackProbe: have a revision decide that cannot answer what steps really ask. It
+// loads, and is quick with everything else.
+func attackProbe(t *testing.T, w *world, _ *pgtest.Server) bool {
+	c := w.production()
+	w.connect(t, c, "nobody.listed.example:443").refused(t, 403, "no_rule_matched")
+	before := w.decision(t, c)["revision"]
+	w.offer(t, "egress/endless.rego", `package sallyport.egress
+
+allow contains {"rule": "endless"} if {
+	input.target.host == "nobody.listed.example"
+	some a in numbers.range(1, 30000)
+	some b in numbers.range(1, 30000)
+	a * b == -1
+}
+`)
+	line := w.log.wait(t, "of the revision", func(f fields) bool {
+		return f["msg"] == "policy decides" && f["revision"] != before || f["kind"] == "probe_failed"
+	})
+	a := w.connect(t, w.production(), "nobody.listed.example:443")
+	_ = a.conn.Close()
+	reason := a.Header.Get("Sallyport-Reason")
+	if taken := line["kind"] != "probe_failed"; taken != (reason == "policy_error") {
+		t.Errorf("the revision was taken: %t, and the answer is %s", taken, reason)
+	}
+	return reason == "policy_error"
+}

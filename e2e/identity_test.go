@@ -1,0 +1,177 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// TestNamePassesOn: a repository is deleted and made again under its old name.
+// Nothing is inherited silently: the events say which it was, and that the name
+// has passed on is an event and a figure.
+func TestNamePassesOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	w.start()
+	target := echo(t)
+	to := "raw.partner.example:" + target.port
+	before := w.caller(w.Tools, nil, "main")
+	w.expect(t, before, to, 200, "")
+	w.Tools.Delete()
+	again := w.Workspace.AddRepository("tools", "PAY")
+	after := w.caller(again, nil, "main")
+	w.expect(t, after, to, 200, "")
+	for c, uuid := range map[*caller]string{&before: w.Tools.UUID, &after: again.UUID} {
+		check(t, "row", w.decision(t, *c), fields{"repository": "acme/tools", "repository_uuid": uuid})
+	}
+	var rows []fields
+	eventually(t, "the name's passing on is on record", func() bool {
+		rows = w.query(t, `SELECT repository_uuid, repository, workspace_uuid, message, convert_from(record, 'UTF8')::json AS record
+			FROM audit.events WHERE kind = 'name_reassigned'`)
+		return len(rows) > 0
+	})
+	if len(rows) != 1 {
+		t.Fatalf("on record: %v", rows)
+	}
+	check(t, "event", rows[0], fields{"repository_uuid": again.UUID, "repository": "acme/tools", "workspace_uuid": w.Workspace.UUID})
+	if record, _ := json.Marshal(rows[0]["record"]); !strings.Contains(string(record), w.Tools.UUID) {
+		t.Errorf("the event does not say who bore it before: %s", record)
+	}
+	if n := w.counter(t, `sallyport_names_reassigned_total{kind="repository"}`); n != 1 {
+		t.Errorf("%v names have passed on", n)
+	}
+	// A step of the one that was deleted is not taken for the new one.
+	if status, reason := w.asks(t, w.caller(w.Tools, nil, "main"), to); status != 503 || reason != "names_unavailable" {
+		t.Errorf("a step of the deleted repository: %d %s", status, reason)
+	}
+}
+
+// TestPipelinesAreLearnt: the build's number and who started it come into the
+// view some time after the decision, and nobody waits for them.
+func TestPipelinesAreLearnt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	w.start()
+	target := echo(t)
+	c := w.anybody()
+	w.expect(t, c, "raw.partner.example:"+target.port, 200, "")
+	eventually(t, "the build's number is known", func() bool {
+		row := w.decision(t, c)
+		return show(row["build_number"]) == show(c.step.Pipeline.BuildNumber) && row["creator"] == "Robin Builder"
+	})
+}
+
+// TestClientAddress: a load balancer that is named says who the client is, and
+// nobody else does.
+func TestClientAddress(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	balanced := freeAddress(t)
+	w.rewrite(t, "admin:\n", fmt.Sprintf("  - address: %q\n    proxy_protocol_from: [\"127.0.0.2/32\"]\nadmin:\n", balanced))
+	w.start()
+	target := echo(t)
+	to := "raw.partner.example:" + target.port
+	const said = "203.0.113.9"
+	header := "PROXY TCP4 " + said + " 10.0.0.1 56789 3128\r\n"
+	knock := func(from, header, head string) int {
+		t.Helper()
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		conn, err := d.Dial("tcp", balanced)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, header); err != nil {
+			t.Fatal(err)
+		}
+		return speakOn(t, conn, head).StatusCode
+	}
+	by, spoof, plain := w.anybody(), w.anybody(), w.anybody()
+	if status := knock("127.0.0.2", header, connectTo(to, by.basic())); status != 200 {
+		t.Errorf("through the load balancer: %d", status)
+	}
+	check(t, "row", w.decision(t, by), fields{"client_address": said, "listener": balanced})
+	if status := knock("127.0.0.3", header, connectTo(to, spoof.basic())); status != 400 {
+		t.Errorf("spoofed: %d", status)
+	}
+	if rows := w.query(t, `SELECT * FROM audit.events WHERE step_uuid = $1::text::uuid`, spoof.step.UUID); len(rows) != 0 {
+		t.Errorf("the spoofed request was read: %v", rows)
+	}
+	if status := knock("127.0.0.3", "", connectTo(to, plain.basic())); status != 200 {
+		t.Errorf("without a header, from elsewhere: %d", status)
+	}
+	check(t, "row", w.decision(t, plain), fields{"client_address": "127.0.0.3"})
+	// HTTP/1.0 without Host, as from Python's clients.
+	old := w.anybody()
+	if status := knock("127.0.0.2", header, "CONNECT "+to+" HTTP/1.0\r\nProxy-Authorization: "+old.basic()+"\r\n\r\n"); status != 200 {
+		t.Errorf("HTTP/1.0: %d", status)
+	}
+}
+
+// TestRevokeWhileTheDatabaseDies: PostgreSQL is killed in the middle of a
+// revocation. The operator is told that it cannot be relied on, and it is not half
+// of one: when the database is back, giving it again revokes, and is on record.
+func TestRevokeWhileTheDatabaseDies(t *testing.T) {
+	t.Parallel()
+	db, postgres := newServerDatabase(t)
+	w := newWorld(t, options{database: db})
+	w.start()
+	target := echo(t)
+	to := "raw.partner.example:" + target.port
+	c := w.anybody()
+	open := w.tunnel(t, c, to)
+	open.say(t, "open")
+
+	// The write waits for a lock, and then its server is gone.
+	conn, err := pgx.Connect(t.Context(), db.admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), "BEGIN; LOCK TABLE identity.revocations IN EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	said := make(chan string, 1)
+	go func() {
+		code, out, errOut := command(t, "token", "revoke", "--step", c.step.UUID, "--reason", "a test", "-c", w.config)
+		said <- fmt.Sprint(code, out, errOut)
+	}()
+	eventually(t, "the revocation waits for the lock", func() bool {
+		var n int
+		err := conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'identity.revocations'::regclass`).Scan(&n)
+		return err == nil && n > 0
+	})
+	postgres.Kill(t)
+	_ = conn.Close(context.Background())
+	if s := <-said; !strings.HasPrefix(s, "1") || !strings.Contains(s, "revoke step") || strings.Contains(s, "is revoked until") {
+		t.Errorf("the operator was told %q", s)
+	}
+	open.say(t, "what was not revoked goes on")
+	if code, _, errOut := command(t, "token", "revoke", "--step", c.step.UUID, "--reason", "a test", "-c", w.config); code != 1 || errOut == "" {
+		t.Errorf("while it is away: %d %s", code, errOut)
+	}
+
+	postgres.Restart(t)
+	w.ready()
+	eventually(t, "it can be revoked", func() bool {
+		code, _, _ := command(t, "token", "revoke", "--step", c.step.UUID, "--reason", "a test", "-c", w.config)
+		return code == 0
+	})
+	begun := time.Now()
+	open.cut(t)
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("it was cut after %v", took)
+	}
+	w.expect(t, c, to, http.StatusProxyAuthRequired, "credential_revoked")
+	eventually(t, "the revocation is on record", func() bool { // it may have to come from the journal
+		names, _ := w.deeds(t)
+		return strings.Join(names, " ") == "token_revoked"
+	})
+}

@@ -1,0 +1,108 @@
+package e2e
+
+import (
+	"net/http"
+	"syscall"
+	"testing"
+)
+
+// TestDatabaseOutage: PostgreSQL is killed under the server. Refusals are what
+// they were, nothing is let out, and when it is back everything is on record,
+// once.
+func TestDatabaseOutage(t *testing.T) {
+	t.Parallel()
+	db, postgres := newServerDatabase(t)
+	w := newWorld(t, options{database: db})
+	w.start()
+	target := echo(t)
+	to := "raw.partner.example:" + target.port
+
+	before := w.anybody()
+	open := w.tunnel(t, before, to)
+	open.say(t, "before")
+	<-target.arrivals
+
+	postgres.Kill(t)
+	denied, allowed := w.caller(w.Payments, nil, "feature/x"), w.anybody()
+	// That it is away shows only now, when the write fails.
+	allowedID := w.connect(t, allowed, to).refused(t, 503, "audit_unavailable")
+	target.untouched(t)
+	deniedID := w.connect(t, denied, "api.partner.example:443").refused(t, 403, "no_rule_matched")
+	w.log.wait(t, "of the outage", says("audit database unavailable", nil))
+	// Now that it is known to be away, the answer is the same, and at once.
+	known := w.anybody()
+	knownID := w.connect(t, known, to).refused(t, 503, "audit_unavailable")
+	plain := w.anybody()
+	v := w.curl(t, plain.proxyURL(w.proxy), w.http("files.partner.example", "/"))
+	if v.status != "503" || v.header("Sallyport-Reason") != "audit_unavailable" || v.header("Retry-After") == "" {
+		t.Errorf("a plain request was answered %s\n%s", v.status, v.verbose)
+	}
+	target.untouched(t)
+	open.say(t, "an open tunnel goes on") // it was recorded
+	if status, detail := w.readyz(); status != http.StatusServiceUnavailable {
+		t.Errorf("/readyz answered %d: %v", status, detail)
+	}
+
+	postgres.Restart(t)
+	w.ready()
+	after := w.anybody()
+	last := w.tunnel(t, after, to)
+	last.say(t, "after")
+	last.conn.Close()
+	open.conn.Close()
+
+	w.both(t, w.decision(t, before), fields{"verdict": "allow", "rule": "raw"})
+	w.both(t, w.decision(t, after), fields{"verdict": "allow", "rule": "raw"})
+	w.both(t, w.decision(t, denied), fields{"decision_id": deniedID, "verdict": "deny", "reason": "no_rule_matched", "status": 403})
+	for c, id := range map[*caller]string{&allowed: allowedID, &known: knownID, &plain: v.header("Sallyport-Decision")} {
+		row := w.decision(t, *c)
+		check(t, "audit row", row, fields{"decision_id": id})
+		line := w.log.wait(t, "of the refusal", says("decision", fields{"decision_id": id}))
+		check(t, "log line", line, fields{"verdict": "deny", "reason": "audit_unavailable", "status": 503})
+		// Its write was under way when the database went, so that the row may say
+		// that it was allowed; then its end says that nothing came of it.
+		if row["verdict"] == "allow" {
+			check(t, "audit row", row, fields{"close_reason": "audit_unavailable", "bytes_sent": 0, "bytes_received": 0})
+		} else {
+			check(t, "audit row", row, fields{"verdict": "deny", "reason": "audit_unavailable", "status": 503})
+		}
+	}
+	if twice := w.query(t, `SELECT decision_id, kind FROM audit.events WHERE decision_id IS NOT NULL GROUP BY 1, 2 HAVING count(*) > 1`); len(twice) != 0 {
+		t.Errorf("recorded more than once: %v", twice)
+	}
+	w.stop()
+	testWriterEnded(t, w)
+}
+
+// TestJournalOutlivesTheServer: what was refused while the database was away is
+// on record although the server did not live to see it back.
+func TestJournalOutlivesTheServer(t *testing.T) {
+	t.Parallel()
+	db, postgres := newServerDatabase(t)
+	w := newWorld(t, options{database: db})
+	w.start()
+	target := echo(t)
+	opened := w.anybody()
+	open := w.tunnel(t, opened, "raw.partner.example:"+target.port)
+	open.say(t, "before")
+
+	postgres.Kill(t)
+	denied := w.caller(w.Payments, nil, "feature/x")
+	id := w.connect(t, denied, "api.partner.example:443").refused(t, 403, "no_rule_matched")
+	before := w.server
+	open.conn.Close()
+	before.log.wait(t, "of the tunnel's end", says("tunnel_closed", fields{"close_reason": "finished"}))
+	w.signal(syscall.SIGKILL)
+	w.await(-1)
+	postgres.Restart(t)
+	w.restart()
+
+	row := w.decision(t, denied)
+	check(t, "audit row", row, fields{"decision_id": id, "verdict": "deny", "reason": "no_rule_matched", "status": 403})
+	line := before.log.wait(t, "of the refusal", says("decision", fields{"decision_id": id}))
+	check(t, "log line", line, fields{"verdict": "deny", "reason": "no_rule_matched", "status": 403})
+	check(t, "audit row", w.decision(t, opened), fields{"verdict": "allow", "close_reason": "finished", "bytes_sent": len("before")})
+	if wrong := w.query(t, `SELECT * FROM audit.writers WHERE missing <> 0`); len(wrong) != 0 {
+		t.Errorf("numbers are missing: %v", wrong)
+	}
+}

@@ -1,0 +1,93 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
+)
+
+// TestPolicyCoverage: every repository that was seen, has rules, or is listed, with
+// what it did.
+func TestPolicyCoverage(t *testing.T) {
+	t.Parallel()
+	old := tree(t, oldTree)
+	s := newSeeded(t, old)
+	s.fill()
+	// Who asked is known, and policy was not asked; and nobody is.
+	limited := s.event("acme/tools", "", "main", "registry.example:443")
+	limited.Verdict, limited.Reason, limited.Status, limited.Mode, limited.Input, limited.Rule, limited.Rules = "deny", "step_limit", 503, "", nil, "", nil
+	nobody := &audit.Event{Time: limited.Time, Kind: audit.KindDecision, DecisionID: "01a1fdf4-c192-7cf7-900b-00000000fffe", Verdict: "deny", Reason: "credential_malformed", Status: 407}
+	for _, e := range []*audit.Event{limited, nobody} {
+		if err := s.log.Record(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Known by name from before that time.
+	s.exec(t, `INSERT INTO identity.repositories VALUES (gen_random_uuid(), gen_random_uuid(), now() - interval '1 year', NULL, now() - interval '1 year', 'acme', 'acme/asleep', 'PAY')`)
+	list := filepath.Join(t.TempDir(), "repositories.txt")
+	if err := os.WriteFile(list, []byte("# all of acme\nacme/payments\n\nacme/silent\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	said := s.run(0, "rollout", old, "--repositories", list)
+	for _, row := range []string{
+		`(?m)^acme/website +20\S+Z +report +2 +0 +1$`,
+		`(?m)^acme/payments +20\S+Z +enforce +0 +3 +4  own$`,
+		`(?m)^acme/tools +20\S+Z +- +0 +0 +0$`,
+		`(?m)^acme/silent +never +- +0 +0 +0$`,
+		`(?m)^acme/asleep +never +- +0 +0 +0$`,
+		`(?m)^5 repositories: 1 enforced, 1 with something that would be denied, 2 never seen$`,
+	} {
+		if !regexp.MustCompile(row).MatchString(said) {
+			t.Errorf("it does not say %s:\n%s", row, said)
+		}
+	}
+	got := fromJSON[struct {
+		Repositories []struct {
+			Repository string
+			Refused    int
+			WouldDeny  int `json:"would_deny"`
+		}
+	}](t, telling(t, 0, "policy", "rollout", "--export", s.exported(), "--json"))
+	if len(got.Repositories) != 3 || got.Repositories[0].WouldDeny != 2 || got.Repositories[2].Repository != "acme/website" && got.Repositories[0].Repository != "acme/website" {
+		t.Errorf("%+v", got)
+	}
+	if err := os.WriteFile(list, []byte("acme/payments\nPayments\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, s.run(2, "rollout", "--repositories", list), `repositories.txt:2: "Payments" is not the full name`)
+	wants(t, s.run(2, "rollout", old, old), "give one directory, or none")
+}
+
+// TestPolicyCoverageAsksBitbucket: with the REST API in the configuration, what never
+// went through the proxy shows too; and a list that breaks off is no list.
+func TestPolicyCoverageAsksBitbucket(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	for i := range 150 {
+		w.Workspace.AddRepository(fmt.Sprintf("quiet-%03d", i), "PAY")
+	}
+	wants(t, w.tell(t, 0, "policy", "rollout", w.policy, "--without-bitbucket"), "1 repositories: 0 enforced, 0 with something that would be denied, 1 never seen")
+	said := w.tell(t, 0, "policy", "rollout", w.policy)
+	wants(t, said, "acme/payments   never", "acme/quiet-149  never", "153 repositories: 0 enforced, 0 with something that would be denied, 153 never seen")
+
+	second := func(f bitbuckettest.Fault) bitbuckettest.Fault {
+		f.Match = func(r *http.Request) bool { return r.URL.Query().Has("page") }
+		return f
+	}
+	for _, f := range []bitbuckettest.Fault{bitbuckettest.RateLimited(0), bitbuckettest.Failing(503), bitbuckettest.Truncated(), bitbuckettest.Replaced(`{"values":[],"size":153}`)} {
+		fault := w.Bitbucket.Inject(bitbuckettest.RepositoryList, second(f))
+		said := w.tell(t, 2, "policy", "rollout", w.policy)
+		fault.Clear()
+		wants(t, said, "list the repositories of workspace acme: page 2, after 100 repositories", "--without-bitbucket")
+		if strings.Contains(said, "never seen") {
+			t.Errorf("it tells a short list:\n%s", said)
+		}
+	}
+}

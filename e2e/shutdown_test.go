@@ -1,0 +1,138 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+	"testing"
+)
+
+// echo is a target that sends back what it gets.
+func echo(t testing.TB) *tap {
+	t.Helper()
+	return newTap(t, "127.0.0.1:0", func(c net.Conn) { _, _ = io.Copy(c, c) })
+}
+
+// say sends a word through a tunnel to an echo and waits for it to come back.
+func (a *answer) say(t testing.TB, word string) {
+	t.Helper()
+	if _, err := io.WriteString(a.conn, word); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(word))
+	if _, err := io.ReadFull(a.in, got); err != nil || string(got) != word {
+		t.Fatalf("said %q, and heard %q: %v", word, got, err)
+	}
+}
+
+// TestDrain: SIGTERM ends the accepting at once, and an open tunnel only when
+// it is done.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	w.start()
+	target := echo(t)
+	c := w.anybody()
+	a := w.tunnel(t, c, "raw.partner.example:"+target.port)
+	a.say(t, "before")
+
+	w.signal(syscall.SIGTERM)
+	w.log.wait(t, "of the end's beginning", says("ending", fields{"tunnels": 1}))
+	eventually(t, "nothing new is accepted", func() bool {
+		conn, err := net.Dial("tcp", w.proxy)
+		if err != nil {
+			return true
+		}
+		conn.Close()
+		return false
+	})
+	a.say(t, "and after")
+	if !w.running() {
+		t.Fatal("the server ended under an open tunnel")
+	}
+	if status, _ := w.readyz(); status != 503 {
+		t.Errorf("/readyz answered %d while draining", status)
+	}
+	a.conn.Close()
+	w.await(0)
+	w.both(t, w.decision(t, c), fields{"verdict": "allow", "bytes_sent": len("beforeand after"), "bytes_received": len("beforeand after"), "close_reason": "finished"})
+	testWriterEnded(t, w)
+}
+
+// TestDrainTimeout: what is still open at the deadline is closed, and recorded.
+func TestDrainTimeout(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{extra: "shutdown: {drain_timeout: 200ms}\n"})
+	w.start()
+	target := echo(t)
+	c := w.anybody()
+	a := w.tunnel(t, c, "raw.partner.example:"+target.port)
+	a.say(t, "hello")
+	w.stop()
+	if n, err := a.in.Read(make([]byte, 1)); err == nil {
+		t.Errorf("the tunnel goes on: %d bytes", n)
+	}
+	w.both(t, w.decision(t, c), fields{"verdict": "allow", "bytes_sent": 5, "bytes_received": 5, "close_reason": "shutdown"})
+	testWriterEnded(t, w)
+}
+
+// TestKilled: what was let out is on record, whatever becomes of the server. It
+// runs on a PostgreSQL of its own, and goes on with what it finds there.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{embedded: true})
+	w.start()
+	w.log.wait(t, "of the embedded PostgreSQL", says("embedded PostgreSQL is running", nil))
+	target := echo(t)
+	open, refused := w.anybody(), w.caller(w.Payments, nil, "feature/x")
+	a := w.tunnel(t, open, "raw.partner.example:"+target.port)
+	a.say(t, "hello")
+	id := w.connect(t, refused, "api.partner.example:443").refused(t, 403, "no_rule_matched")
+	line := w.log.wait(t, "of the decision", says("decision", fields{"step_uuid": open.step.UUID}))
+
+	w.signal(syscall.SIGKILL)
+	w.await(-1)
+	w.restart()
+
+	rows := w.decisions(t, open.step.UUID)
+	if len(rows) != 1 {
+		t.Fatalf("%d rows of what was let out", len(rows))
+	}
+	check(t, "audit row", rows[0], fields{"verdict": "allow", "reason": "policy_allowed", "rule": "raw", "closed_at": nil})
+	check(t, "log line", line, fields{"verdict": "allow", "rule": "raw", "decision_id": rows[0]["decision_id"]})
+	rows = w.decisions(t, refused.step.UUID)
+	if len(rows) != 1 || rows[0]["decision_id"] != id {
+		t.Fatalf("the refusal's rows are %v", rows)
+	}
+	writers := w.query(t, `SELECT * FROM audit.writers ORDER BY started_at`)
+	if len(writers) != 2 || writers[0]["ended_at"] != nil || writers[0]["missing"].(float64) != 0 {
+		t.Errorf("the killed writer is not told from others: %v", writers)
+	}
+
+	// It works on as before, and psql opens for the auditor and nobody writes with it.
+	c := w.anybody()
+	w.tunnel(t, c, "raw.partner.example:"+target.port).say(t, "again")
+	psql := func(sql string, as string) (int, string, string) {
+		return command(t, "audit", "psql", "--config", w.config, "--role", as, "-At", "-c", sql)
+	}
+	code, out, said := psql("select verdict, rule, repository from audit.decisions where decision_id = '"+id+"'", "auditor")
+	if code != 0 || out != "deny||acme/payments\n" {
+		t.Errorf("psql ended with %d: %q %s", code, out, said)
+	}
+	if code, out, said := psql("select count(*) from audit.decisions", "writer"); code != 0 || out != "3\n" {
+		t.Errorf("psql ended with %d: %q %s", code, out, said)
+	}
+	for _, sql := range []string{"delete from audit.events", "update audit.events set host = 'x'", "truncate audit.events", "drop table audit.events"} {
+		for _, as := range []string{"writer", "auditor"} {
+			if code, out, _ := psql(sql, as); code == 0 {
+				t.Errorf("%s may %s: %s", as, sql, out)
+			}
+		}
+	}
+	w.stop()
+	// The data is still there when psql starts the database by itself.
+	if code, out, said := psql("select count(*) from audit.writers where missing = 0", "auditor"); code != 0 || out != fmt.Sprintln(2) {
+		t.Errorf("psql ended with %d: %q %s", code, out, said)
+	}
+}

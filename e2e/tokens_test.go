@@ -1,0 +1,180 @@
+package e2e
+
+import (
+	"encoding/base64"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/surroundings"
+	"github.com/sallyport/sallyport/internal/tokentest"
+)
+
+// rewrite changes the configuration before the server is started.
+func (w *world) rewrite(t testing.TB, from, to string) {
+	t.Helper()
+	text, err := os.ReadFile(w.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(string(text), from) != 1 {
+		t.Fatalf("the configuration does not have %q once", from)
+	}
+	if err := os.WriteFile(w.config, []byte(strings.Replace(string(text), from, to, 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tokenWorld is a server that is configured as the table of tokens wants it, and
+// the forger before its door.
+func tokenWorld(t *testing.T, o options) (*world, *tokentest.Forge) {
+	t.Helper()
+	if tokentest.Audience != surroundings.Audience {
+		t.Fatal("the table is for another audience")
+	}
+	w := newWorld(t, o)
+	w.rewrite(t, fmt.Sprintf("audiences: [%q]", surroundings.Audience), fmt.Sprintf("audiences: [%q, %q]", surroundings.Audience, tokentest.SecondAudience))
+	run := w.Payments.Run("main")
+	f := tokentest.NewForge(w.Bitbucket, run.Step(w.Production), run.Step(nil), time.Now())
+	w.start()
+	return w, f
+}
+
+// knock presents a token and returns the reason that it was refused for; empty
+// where it was let out.
+func (w *world) knock(t testing.TB, token, target string) string {
+	t.Helper()
+	if len(token) > 500 { // a word is no secret
+		w.keep(token)
+	}
+	credential := "Basic " + base64.StdEncoding.EncodeToString([]byte("step:"+token))
+	if len(token) > 8<<10 {
+		credential = "Bearer " + token // a third shorter: the head must not be what is too large
+	}
+	a := speak(t, w.proxy, connectTo(target, credential))
+	defer a.conn.Close()
+	if a.StatusCode == 200 {
+		return ""
+	}
+	reason := a.Header.Get("Sallyport-Reason")
+	want := 407
+	if strings.HasSuffix(reason, "_unavailable") {
+		want = 503
+	}
+	if a.StatusCode != want {
+		t.Errorf("refused with %d %s", a.StatusCode, reason)
+	}
+	return reason
+}
+
+// present presents a row's token. A verdict that rests on the time of day is
+// given a second chance, for between making and judging a second may pass; and
+// one on a key is waited for, for the issuer is asked once in five seconds.
+func (w *world) present(t testing.TB, f *tokentest.Forge, r tokentest.Row, target string) (reason string) {
+	t.Helper()
+	for range 5 {
+		f.Now = time.Now()
+		if reason = w.knock(t, r.Make(f), target); reason == string(r.Problem) {
+			break
+		}
+	}
+	if r.Check == tokentest.CheckKey && reason == "keys_unavailable" {
+		token := r.Make(f)
+		eventually(t, "the issuer is asked for the key of "+r.Name, func() bool {
+			reason = w.knock(t, token, target)
+			return reason != "keys_unavailable"
+		})
+	}
+	return reason
+}
+
+// TestTokensOverTheWire presents every odd and hostile token of the table to the
+// running server.
+func TestTokensOverTheWire(t *testing.T) {
+	t.Parallel()
+	w, f := tokenWorld(t, options{})
+	target := echo(t)
+	to := "raw.partner.example:" + target.port
+	for _, r := range tokentest.Rows {
+		if reason := w.present(t, f, r, to); reason != string(r.Problem) {
+			t.Errorf("%s (%s): refused for %q, want %q", r.Name, r.Source, reason, r.Problem)
+		}
+	}
+	// The issuer was asked for its keys at the start, and because of those rows alone.
+	keys := 1
+	for _, r := range tokentest.Rows {
+		if r.Check == tokentest.CheckKey {
+			keys++
+		}
+	}
+	if n := int(w.counter(t, `sallyport_key_fetches_total{result="ok",workspace="acme"}`)); n > keys {
+		t.Errorf("the issuer was asked %d times, for %d keys", n, keys)
+	}
+	for _, r := range tokentest.Rows {
+		if r.Problem != "" && w.counter(t, fmt.Sprintf("sallyport_credentials_refused_total{check=%q}", r.Check)) == 0 {
+			t.Errorf("no refusal by %s is counted", r.Check)
+		}
+	}
+}
+
+// blind is the program that leaves out the check that its environment names.
+func blind(t testing.TB) string {
+	t.Helper()
+	const file, from = "../identity/bitbucket/authenticator.go", "	a.client = newClient(deps.Transport, a.now)\n"
+	return builds.get(t, "blind", func() (map[string]string, error) {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		if strings.Count(string(source), from) != 1 {
+			return nil, fmt.Errorf("%s does not have %q once", file, from)
+		}
+		return map[string]string{
+			file: strings.Replace(string(source), from, from+"	a.skip = without()\n", 1),
+			"../identity/bitbucket/without_mutant.go": `package bitbucket
+
+import "os"
+
+func without() (set checkSet) {
+	for c := range checkCount {
+		if c.String() == os.Getenv("SALLYPORT_WITHOUT") {
+			set = set.leftOut(c)
+		}
+	}
+	return set
+}
+`,
+		}, nil
+	})
+}
+
+// TestChecksBiteOverTheWire takes one check at a time out of the running server,
+// and sees that exactly the rows that name it come out otherwise.
+func TestChecksBiteOverTheWire(t *testing.T) {
+	t.Parallel()
+	for _, check := range []string{"signature", "audience", "subject", "workspace"} {
+		t.Run(check, func(t *testing.T) {
+			t.Parallel()
+			w, f := tokenWorld(t, options{program: blind(t), env: []string{"SALLYPORT_WITHOUT=" + check}})
+			target := echo(t)
+			to := "raw.partner.example:" + target.port
+			for _, r := range tokentest.Rows {
+				if r.Check == tokentest.CheckKey {
+					continue // each takes five seconds; TestEachCheckIsNeeded has them
+				}
+				if r.Problem != "" && r.Check == check {
+					f.Now = time.Now()
+					if reason := w.knock(t, r.Make(f), to); reason == string(r.Problem) {
+						t.Errorf("%s: still refused for %q", r.Name, reason)
+					}
+					continue
+				}
+				if reason := w.present(t, f, r, to); reason != string(r.Problem) {
+					t.Errorf("%s (%s): refused for %q, want %q", r.Name, r.Source, reason, r.Problem)
+				}
+			}
+		})
+	}
+}
