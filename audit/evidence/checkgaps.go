@@ -1,9 +1,9 @@
 package evidence
 
 import (
+	"cmp"
 	"slices"
 	"sort"
-	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -14,15 +14,24 @@ import (
 // is missing; what it has must not contradict the facts, and the facts not themselves.
 type numbering struct {
 	facts   *Facts
-	gaps    map[string][]Gap
+	gaps    map[string][]Gap   // in the order of first numbers
+	until   map[string][]int64 // beside each gap the largest last number up to there
 	late    map[string][]*LateRun
 	writers map[string]*Writer
 	found   map[*LateRun]int64 // decisions of the population
 	// explained are the explanations that the facts name, by leaf, as the events of
 	// the pack have them. previous are the writers that a writer's first event names.
 	explained map[int64]foundExplanation
-	previous  map[string]string
+	previous  predecessors
+	named     map[namedLeaf]bool // which gaps name as their explanation
+	steps     int64              // of searches
 	wrong     error
+}
+
+// namedLeaf is a leaf that a gap of a writer names.
+type namedLeaf struct {
+	writer string
+	leaf   int64
 }
 
 // foundExplanation is an explanation of a gap that the events of a pack have.
@@ -32,9 +41,18 @@ type foundExplanation struct {
 }
 
 func newNumbering(f *Facts) *numbering {
-	n := &numbering{facts: f, explained: map[int64]foundExplanation{}, previous: map[string]string{}, gaps: map[string][]Gap{}, late: map[string][]*LateRun{}, writers: map[string]*Writer{}, found: map[*LateRun]int64{}}
+	n := &numbering{facts: f, explained: map[int64]foundExplanation{}, previous: predecessors{}, named: map[namedLeaf]bool{}, until: map[string][]int64{}, gaps: map[string][]Gap{}, late: map[string][]*LateRun{}, writers: map[string]*Writer{}, found: map[*LateRun]int64{}}
 	for _, g := range f.Gaps {
 		n.gaps[g.Writer] = append(n.gaps[g.Writer], g)
+		n.named[namedLeaf{g.Writer, g.Leaf}] = true
+	}
+	for writer, gaps := range n.gaps {
+		slices.SortFunc(gaps, func(a, b Gap) int { return cmp.Compare(a.First, b.First) })
+		until := make([]int64, len(gaps))
+		for i, g := range gaps {
+			until[i] = max(g.Last, until[max(i-1, 0)])
+		}
+		n.until[writer] = until
 	}
 	for i := range f.Late.Runs {
 		r := &f.Late.Runs[i]
@@ -54,25 +72,28 @@ func (n *numbering) record(s *said, leaf int64) {
 	if n.wrong != nil {
 		return
 	}
-	for _, g := range n.gaps[s.Writer] {
-		if g.First <= s.WriterSequence && s.WriterSequence <= g.Last {
-			n.wrong = wrong("%s: it says that number %d of writer %s is missing, and leaf %d is that event", factsFile, s.WriterSequence, audit.Text(s.Writer, 100), leaf)
-			return
-		}
+	if n.missing(s.Writer, s.WriterSequence) {
+		n.wrong = wrong("%s: it says that number %d of writer %s is missing, and leaf %d is that event", factsFile, s.WriterSequence, audit.Text(s.Writer, 100), leaf)
+		return
 	}
 	if w := n.writers[s.Writer]; w != nil && s.WriterSequence > w.Number {
 		n.wrong = wrong("%s: it says that the last number of writer %s is %d, and leaf %d is its event %d", factsFile, audit.Text(s.Writer, 100), w.Number, leaf, s.WriterSequence)
 	}
 }
 
+// missing reports whether a gap has the number.
+func (n *numbering) missing(writer string, number int64) bool {
+	gaps := n.gaps[writer]
+	first := sort.Search(len(gaps), func(i int) bool { n.steps++; return gaps[i].First > number })
+	return first > 0 && n.until[writer][first-1] >= number
+}
+
 // event takes an event of the pack.
 func (n *numbering) event(s *said, leaf int64, record []byte) {
 	n.record(s, leaf)
-	if previous := s.Attributes["previous_writer"]; s.Kind == string(audit.KindWriterStarted) && previous != "" && s.WriterSequence == 1 {
-		n.previous[s.Writer] = previous
-	}
+	n.previous.notice(s)
 	e, ok := explanationOf(s, leaf)
-	if !ok || !slices.ContainsFunc(n.gaps[e.writer], func(g Gap) bool { return g.Leaf == leaf }) {
+	if !ok || !n.named[namedLeaf{e.writer, leaf}] {
 		return
 	}
 	d, ok := audit.GapDeclarationOf(record)
@@ -90,7 +111,7 @@ func (n *numbering) accounts(g *Gap) bool {
 	if e.kind == string(audit.KindGapDeclared) {
 		return e.valid
 	}
-	return e.by == g.Writer || slices.Contains(strings.Fields(n.previous[e.by]), g.Writer)
+	return e.by == g.Writer || n.previous[e.by][g.Writer]
 }
 
 // decision takes a decision of the population.
@@ -123,6 +144,9 @@ func (n *numbering) check(size int64, keys []audit.Key) error {
 		return n.wrong
 	}
 	f := n.facts
+	if f.MoreGaps < 0 || f.MoreGaps > 0 && len(f.Gaps) < mostRows {
+		return wrong("%s: it lists %d gaps, and not %d more", factsFile, len(f.Gaps), f.MoreGaps)
+	}
 	for _, w := range f.Writers {
 		// Each number up to the last is an event or is missing, once.
 		if w.Number != addSaturated(w.Events, w.Gaps) {

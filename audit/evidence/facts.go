@@ -41,7 +41,9 @@ type Facts struct {
 	// therefore not in the pack: they are behind a gap, or under a number that was given
 	// to another event. Both are as they were found when the pack was made, and empty
 	// as a rule.
+	// MoreGaps counts those that are not listed, because there are too many.
 	Gaps     []Gap `json:"gaps"`
+	MoreGaps int64 `json:"gaps_not_listed,omitempty"`
 	Unsealed int64 `json:"events_not_sealed"`
 	Late     Late  `json:"late"`
 

@@ -5,8 +5,6 @@ import (
 	"context"
 	"math"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -93,10 +91,13 @@ func stampOf(t time.Time) string {
 // sealed. It keeps those that touch the period.
 func (b *builder) gaps(ctx context.Context, w *walker) error {
 	found := w.gaps
+	known := make(map[string]lastNumber, len(w.writers))
 	var names []string
 	var numbers []int64
 	for _, name := range sorted(w.writers) {
-		if one := w.writers[name]; one.Ended == "" {
+		one := w.writers[name]
+		known[name] = lastNumber{one.Number, one.latest}
+		if one.Ended == "" {
 			names, numbers = append(names, name), append(numbers, one.Number)
 		}
 	}
@@ -105,28 +106,55 @@ func (b *builder) gaps(ctx context.Context, w *walker) error {
 		return err
 	}
 	for _, n := range next {
-		one := w.writers[n.Writer]
-		if one == nil || n.Number <= one.Number+1 {
+		last := known[n.Writer]
+		if last.number == 0 || n.Number <= last.number {
 			continue
 		}
-		found = append(found, Gap{Writer: n.Writer, First: one.Number + 1, Last: n.Number - 1, After: one.latest, Before: stampOf(n.At), Leaf: -1})
+		if n.Number > last.number+1 {
+			found = append(found, Gap{Writer: n.Writer, First: last.number + 1, Last: n.Number - 1, After: last.at, Before: stampOf(n.At), Leaf: -1})
+		}
+		known[n.Writer] = lastNumber{n.Number, stampOf(n.At)}
 	}
 	found = append(found, betweenRuns(b.unsealed)...)
-	found = append(found, w.lost(found)...)
+	for i := range b.unsealed {
+		if r := &b.unsealed[i]; r.Last > known[r.Writer].number {
+			known[r.Writer] = lastNumber{r.Last, stampOf(r.Until)}
+		}
+	}
+	x := group(w.explanations, w.previous)
+	found = append(found, x.lost(known)...)
 	slices.SortStableFunc(found, func(a, b Gap) int {
 		return cmp.Or(cmp.Compare(a.Writer, b.Writer), cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last))
 	})
 	found = slices.CompactFunc(found, func(a, b Gap) bool { return a.Writer == b.Writer && a.First == b.First })
 	f := &b.facts
-	for i := range found {
-		g := &found[i]
-		if !g.touches(f.Period) {
-			continue
-		}
-		w.explain(g)
-		f.Gaps = append(f.Gaps, *g)
-	}
+	found = slices.DeleteFunc(found, func(g Gap) bool { return !g.touches(f.Period) })
+	x.explain(found)
+	f.Gaps, f.MoreGaps = share(found, mostRows)
 	return nil
+}
+
+// share returns at most so many of some gaps, which are in the order of writers and
+// numbers, and how many it leaves out: of each writer the first, then of each the
+// second, and so on. A writer with any number of gaps of its own does not hide those
+// of another.
+func share(gaps []Gap, most int) (listed []Gap, more int64) {
+	if len(gaps) <= most {
+		return gaps, 0
+	}
+	places, turns := make([]int, len(gaps)), make([]int, len(gaps))
+	for i := range gaps {
+		if places[i] = i; i > 0 && gaps[i].Writer == gaps[i-1].Writer {
+			turns[i] = turns[i-1] + 1
+		}
+	}
+	slices.SortStableFunc(places, func(a, b int) int { return cmp.Compare(turns[a], turns[b]) })
+	chosen := places[:most]
+	slices.Sort(chosen)
+	for _, i := range chosen {
+		listed = append(listed, gaps[i])
+	}
+	return listed, int64(len(gaps) - most)
 }
 
 // betweenRuns are the gaps before the runs of unsealed numbers.
@@ -144,82 +172,16 @@ func betweenRuns(runs []UnsealedRun) []Gap {
 	return gaps
 }
 
-// An explanation is an event that says why numbers of a writer are missing.
-type explanation struct {
-	kind        string
-	by          string // who wrote the event
-	writer      string
-	first, last int64
-	leaf        int64
-	reason      string
-	at          string
-}
-
-// explanationOf reads an event that explains a gap.
-func explanationOf(s *said, leaf int64) (e explanation, ok bool) {
-	if !explaining[s.Kind] || s.Kind == string(audit.KindGapDeclared) && s.Writer != audit.DatabaseWriter {
-		return e, false
-	}
-	e = explanation{kind: s.Kind, by: s.Writer, writer: s.Attributes["writer"], leaf: leaf, reason: cmp.Or(s.Attributes["reason"], s.Message), at: s.Time}
-	var err1, err2 error
-	e.first, err1 = strconv.ParseInt(s.Attributes["first"], 10, 64)
-	e.last, err2 = strconv.ParseInt(s.Attributes["last"], 10, 64)
-	return e, err1 == nil && err2 == nil && e.first >= 1 && e.first <= e.last
-}
-
 // dropInvalid leaves out the declarations that the verification does not accept:
 // without a valid signature of the key that seals the log there, a declaration
 // explains nothing.
 func (w *walker) dropInvalid(r *audit.Report) {
+	valid := make(map[int64]*audit.GapDeclaration, len(r.Gaps))
+	for i := range r.Gaps {
+		valid[r.Gaps[i].Index] = &r.Gaps[i]
+	}
 	w.explanations = slices.DeleteFunc(w.explanations, func(e explanation) bool {
-		return e.kind == string(audit.KindGapDeclared) && !slices.ContainsFunc(r.Gaps, func(d audit.GapDeclaration) bool {
-			return d.Index == e.leaf && d.Writer == e.writer && d.First == e.first && d.Last == e.last
-		})
+		d := valid[e.leaf]
+		return e.kind == string(audit.KindGapDeclared) && (d == nil || d.Writer != e.writer || d.First != e.first || d.Last != e.last)
 	})
-}
-
-// explaining are the kinds of events that explain gaps.
-var explaining = map[string]bool{string(audit.KindGapDeclared): true, string(audit.KindEventsLost): true}
-
-// continues reports whether a writer said with its first event that it continues
-// another one. That event may name several, separated by spaces.
-func (w *walker) continues(writer, previous string) bool {
-	return slices.Contains(strings.Fields(w.previous[writer]), previous)
-}
-
-// explain says which event accounts for all of a gap. A declaration, which is signed,
-// counts before the report of the gap's writer or of its successor. The report of
-// another writer explains nothing: every login that may write could make it.
-func (w *walker) explain(g *Gap) {
-	for _, e := range w.explanations {
-		if e.writer != g.Writer || e.first > g.First || e.last < g.Last || g.Explained == string(audit.KindGapDeclared) {
-			continue
-		}
-		declared := e.kind == string(audit.KindGapDeclared)
-		switch {
-		case declared, g.Explained == "" && (e.by == g.Writer || w.continues(e.by, g.Writer)):
-			g.Explained, g.Leaf, g.Reason, g.Reporter = e.kind, e.leaf, e.reason, e.by
-		case g.Explained == "" && g.Reporter == "":
-			g.Reason, g.Reporter = e.reason, e.by
-		}
-	}
-}
-
-// lost are the numbers that an event says were lost behind the last number that the
-// log has of a writer: a tail, which no later number shows.
-func (w *walker) lost(known []Gap) []Gap {
-	var gaps []Gap
-	for _, e := range w.explanations {
-		one := w.writers[e.writer]
-		first, after := e.first, ""
-		if one != nil {
-			first, after = max(first, one.Number+1), one.latest
-		}
-		isKnown := func(g Gap) bool { return g.Writer == e.writer && g.First <= first && g.Last >= first }
-		if first > e.last || slices.ContainsFunc(known, isKnown) || slices.ContainsFunc(gaps, isKnown) {
-			continue
-		}
-		gaps = append(gaps, Gap{Writer: e.writer, First: first, Last: e.last, After: after, Before: e.at, Leaf: -1})
-	}
-	return gaps
 }

@@ -13,6 +13,7 @@ var missingSection = section{
 	text: `<p>Each writer numbers its events from 1, in the order of writing. A number without an event belongs to an event that was lost, removed, or never written. The numbers of every writer that was active in the period were checked, sealed or not. An event that retention removed is not missing: its leaf has the number.</p>
 {{if not .Gaps}}<p class="result sound">No number is missing that could belong to the period.</p>
 {{else}}<p class="result damaged">{{numbers .Missing}} numbers are missing in {{len .Gaps}} places: {{numbers .Declared}} are declared, {{numbers .Reported}} are reported as lost by their writer or its successor, <b>{{numbers .Unexplained}} are not explained</b>.</p>
+{{if .More}}<p class="result damaged">{{n .More "more range" "more ranges"}} of missing numbers are not listed and not counted here, because there are too many. Each writer has its first ones in the table.</p>{{end}}
 <p>Each missing event happened between the two times beside it: those of the events before and after, by the writer's clock. A declaration (<code>gap_declared</code>) needs the log's key and its owner's login, and has the reason. An event <code>events_lost</code> is a report after a failover or a restore of the database. It explains a gap if its writer is the one whose numbers are missing, or one whose first event (<code>writer_started</code>) names that one as <code>previous_writer</code>; the report of any other writer is a claim, shown with its writer, and leaves the gap unexplained. Neither restores an event: the population does not have them.</p>{{end}}
 {{if .Unsealed}}<p class="result damaged">{{n .Unsealed "event of" "events of"}} the period are in the database and not in this pack: they have no leaf, usually because an earlier number of their writer is missing. Sealing continues after a gap once it is declared (<code>sallyport audit gap declare</code>); a later pack has these events.</p>{{end}}
 <p>Events that a writer lost after its last number leave no gap. Writers without an end are in <a href="#gaps">Gaps and outages</a>.</p>`,
@@ -23,11 +24,11 @@ type missingChapter struct {
 	nothing
 	Gaps                                     []Gap
 	Missing, Declared, Reported, Unexplained int64
-	Unsealed                                 int64
+	Unsealed, More                           int64
 }
 
 func (c *missingChapter) count(f *Facts) {
-	c.Gaps, c.Unsealed = f.Gaps, f.Unsealed
+	c.Gaps, c.Unsealed, c.More = f.Gaps, f.Unsealed, f.MoreGaps
 	for i := range f.Gaps {
 		n := f.Gaps[i].Numbers()
 		c.Missing = addSaturated(c.Missing, n)

@@ -25,7 +25,7 @@ func (b *builder) walk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := &walker{builder: b, verification: v, lines: lines, writers: map[string]*Writer{}, previous: map[string]string{}, digests: &digest{}, late: newLateWalk(v)}
+	w := &walker{builder: b, verification: v, lines: lines, writers: map[string]*Writer{}, previous: predecessors{}, digests: &digest{}, late: newLateWalk(v)}
 	b.facts = Facts{
 		Period: b.options.Period, Repositories: slices.Clone(b.options.Repositories), Log: b.checkpoint.Origin,
 		Checkpoint: string(b.note), Given: b.options.Size > 0, Kinds: map[string]int64{},
@@ -70,7 +70,7 @@ type walker struct {
 	digests      *digest
 	gaps         []Gap // between leaves
 	explanations []explanation
-	previous     map[string]string // by a writer: those that its first event says it continues
+	previous     predecessors
 	late         *lateWalk
 	hours        hourCounter
 	err          error
@@ -163,9 +163,7 @@ func (w *walker) notice(s *said, leaf int64) {
 	}
 	switch audit.Kind(s.Kind) {
 	case audit.KindWriterStarted:
-		if previous := s.Attributes["previous_writer"]; previous != "" && s.WriterSequence == 1 {
-			w.previous[s.Writer] = previous
-		}
+		w.previous.notice(s)
 		if one := w.writers[s.Writer]; one != nil {
 			one.Started, one.Version, one.Hostname = s.Time, s.Attributes["version"], s.Attributes["hostname"]
 		}
