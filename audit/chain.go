@@ -32,10 +32,11 @@ type KeyUse struct {
 // anybody can name a public key.
 type chain struct {
 	given   []Key
-	uses    []KeyUse         // in their order; the last is the present key
-	next    Key              // named, and waiting for a checkpoint that covers its event
-	at      int64            // the leaf of that event
-	claimed map[string][]Key // named without a signature of the present key, by Key.SignerName
+	uses    []KeyUse    // in their order; the last is the present key
+	next    Key         // named, and waiting for a checkpoint that covers its event
+	at      int64       // the leaf of that event
+	claimed claimedKeys // named without a signature of the present key
+	named   []Key       // of these, the given ones
 	early   []earlyCheckpoint
 	bad     bool
 }
@@ -97,22 +98,16 @@ func (c *chain) register(r Registration, index int64) {
 
 // claim keeps a key once, however many events name it.
 func (c *chain) claim(k Key) {
-	name := k.SignerName()
-	if c.claimed == nil {
-		c.claimed = make(map[string][]Key)
-	}
-	if !slices.Contains(c.claimed[name], k) {
-		c.claimed[name] = append(c.claimed[name], k)
+	if !slices.Contains(c.given, k) {
+		c.claimed.add(k)
+	} else if !slices.Contains(c.named, k) {
+		c.named = append(c.named, k)
 	}
 }
 
-// claimedSigners are the claimed keys that a note names in its signature lines. A
-// login that may record can claim any number of keys.
+// claimedSigners are the claimed keys that a note names in its signature lines.
 func (c *chain) claimedSigners(signed []byte) (keys []Key) {
-	for _, name := range SignerNames(signed) {
-		keys = append(keys, c.claimed[name]...)
-	}
-	return keys
+	return append(c.claimed.signers(signed), c.named...)
 }
 
 // accept returns what is wrong with the signature of a checkpoint of the log. holds:
@@ -138,14 +133,18 @@ func (c *chain) accept(signed []byte, said Checkpoint, holds bool) (Damage, stri
 	// A lost key signs nothing any more, not even that it is replaced.
 	if _, by, err := OpenCheckpoint(signed, c.claimedSigners(signed)...); err == nil {
 		c.follow(by, false).sign(said.Size, holds)
-		name := by.SignerName()
-		c.claimed[name] = slices.DeleteFunc(c.claimed[name], func(k Key) bool { return k == by })
+		c.claimed.remove(by)
+		c.named = slices.DeleteFunc(c.named, func(k Key) bool { return k == by })
 		if slices.Contains(c.given, by) {
 			return "", ""
 		}
 		return DamageKey, fmt.Sprintf("the key %s signs from here on, and the one before did not hand over to it; if it replaces one that was lost, give it as trusted", by)
 	}
-	return DamageCheckpoint, fmt.Sprintf("it is not signed by the log's key %s", present.Key)
+	detail := fmt.Sprintf("it is not signed by the log's key %s", present.Key)
+	if c.claimed.more {
+		detail += fmt.Sprintf(", nor by one of the first %d other keys that events name: if a later one replaces a lost key, give it with --key", maxClaimed)
+	}
+	return DamageCheckpoint, detail
 }
 
 // finish says what is wrong with the keys as a whole.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -137,8 +138,17 @@ type gaps struct {
 	declared []GapDeclaration // in the order of their leaves
 	covered  int              // of these, up to here a checkpoint is known
 	skipped  int64            // numbers that were stepped over
-	lost     []LostRange
+	lost     []LostRange      // at most maxLost
+	moreLost int64
+	// valid are the places in declared of those that count, by the writer whose numbers
+	// they name, in the order of first numbers.
+	valid map[string][]int
+	steps int64 // of searches, for tests
 }
+
+// maxLost bounds the reports of lost events that are kept: a login that may record adds
+// any number of them.
+const maxLost = 1000
 
 // declare takes a sealed event of the kind gap_declared. sealed is the highest
 // sealed number of the writer that it names.
@@ -154,6 +164,28 @@ func (g *gaps) declare(record []byte, index int64, sealed func(writer string) in
 		d.invalid = fmt.Sprintf("event %d of writer %s was sealed before: what was sealed cannot be declared missing", d.First, Text(d.Writer, capName))
 	}
 	g.declared = append(g.declared, d)
+	if d.invalid == "" {
+		if g.valid == nil {
+			g.valid = make(map[string][]int)
+		}
+		list := g.valid[d.Writer]
+		g.valid[d.Writer] = slices.Insert(list, g.after(list, d.First), len(g.declared)-1)
+	}
+}
+
+// after returns the place of the first declaration of a list that begins behind a
+// number.
+func (g *gaps) after(list []int, number int64) int {
+	return sort.Search(len(list), func(i int) bool { g.steps++; return g.declared[list[i]].First > number })
+}
+
+// reported takes an event of the kind events_lost.
+func (g *gaps) reported(l LostRange) {
+	if len(g.lost) == maxLost {
+		g.moreLost++
+		return
+	}
+	g.lost = append(g.lost, l)
 }
 
 // checkpoint takes one that holds, signed by a key of the log. A declaration
@@ -166,31 +198,51 @@ func (g *gaps) checkpoint(signed []byte) {
 		}
 		if _, _, err := OpenCheckpoint(signed, d.Key); err != nil {
 			d.invalid = fmt.Sprintf("the key %s, which signed it, is not the one that signs the log there", d.Key)
+			list := g.valid[d.Writer]
+			i := g.after(list, d.First) - 1
+			for list[i] != g.covered {
+				i--
+			}
+			g.valid[d.Writer] = slices.Delete(list, i, i+1)
 		}
 	}
 }
 
-// steps reports whether all numbers from first to last of a writer were declared
+// find returns a declaration that counts and names a number of a writer as missing.
+// covered: only one that is under a checkpoint. Two declarations of one writer name
+// the same numbers or none in common (audit.declare_gap).
+func (g *gaps) find(writer string, number int64, covered bool) (*GapDeclaration, bool) {
+	list := g.valid[writer]
+	if len(list) == 0 {
+		return nil, false
+	}
+	for i := g.after(list, number) - 1; i >= 0; i-- {
+		d := &g.declared[list[i]]
+		g.steps++
+		if d.Last < number {
+			break
+		}
+		if !covered || list[i] < g.covered {
+			return d, true
+		}
+	}
+	return nil, false
+}
+
+// stepsOver reports whether all numbers from first to last of a writer were declared
 // missing, by declarations that are under a checkpoint.
-func (g *gaps) steps(writer string, first, last int64) bool {
+func (g *gaps) stepsOver(writer string, first, last int64) bool {
 	for first <= last {
-		i := slices.IndexFunc(g.declared[:g.covered], func(d GapDeclaration) bool {
-			return d.invalid == "" && d.Writer == writer && d.First <= first && first <= d.Last
-		})
-		if i < 0 {
+		d, ok := g.find(writer, first, true)
+		if !ok {
 			return false
 		}
-		first = g.declared[i].Last + 1
+		first = d.Last + 1
 	}
 	return true
 }
 
 // names returns the declaration that lists an event as missing.
-func (g *gaps) names(writer string, sequence int64) (GapDeclaration, bool) {
-	for _, d := range g.declared {
-		if d.invalid == "" && d.Writer == writer && d.First <= sequence && sequence <= d.Last {
-			return d, true
-		}
-	}
-	return GapDeclaration{}, false
+func (g *gaps) names(writer string, sequence int64) (*GapDeclaration, bool) {
+	return g.find(writer, sequence, false)
 }

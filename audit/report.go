@@ -39,8 +39,10 @@ type Report struct {
 	// accounts for; Gaps are the declarations, those that account for anything.
 	Missing int64
 	Gaps    []GapDeclaration
-	// Lost is what writers report as lost after a failover or a restore.
-	Lost []LostRange
+	// Lost is what writers report as lost after a failover or a restore: the first
+	// thousand. MoreLost counts the others.
+	Lost     []LostRange
+	MoreLost int64
 	// Lateness lists events that were sealed long after their own time. It is not
 	// damage: events in a journal during an outage are late as well.
 	Lateness Lateness
@@ -145,5 +147,5 @@ func (v *Verification) finishGaps(r *Report) {
 		r.Gaps = append(r.Gaps, d)
 	}
 	v.findings.join(late)
-	r.Missing, r.Lost = v.gaps.skipped, v.gaps.lost
+	r.Missing, r.Lost, r.MoreLost = v.gaps.skipped, v.gaps.lost, v.gaps.moreLost
 }

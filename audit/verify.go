@@ -184,7 +184,7 @@ func (v *Verification) number(e *Entry) {
 		}
 	}
 	w := v.writer(e.Writer)
-	if e.Sequence > w.sequence+1 && v.gaps.steps(e.Writer, w.sequence+1, e.Sequence-1) {
+	if e.Sequence > w.sequence+1 && v.gaps.stepsOver(e.Writer, w.sequence+1, e.Sequence-1) {
 		v.gaps.skipped += e.Sequence - w.sequence - 1
 	} else if e.Sequence != w.sequence+1 {
 		v.found(DamageOrder, e, fmt.Sprintf("number %d of the writer was to follow", w.sequence+1))
@@ -244,7 +244,7 @@ func (v *Verification) notice(e *Entry, whole bool) {
 	case KindEventsLost:
 		if lost, ok := LostRangeOf(e.Record); ok && whole {
 			lost.Index = e.Index
-			v.gaps.lost = append(v.gaps.lost, lost)
+			v.gaps.reported(lost)
 		}
 	case KindRetention:
 		if whole && e.Writer == DatabaseWriter {
@@ -358,7 +358,7 @@ func (v *Verification) Unsealed(e *Entry) {
 		place.Detail = "another row bears this number"
 	case w.ended:
 		place.Detail = "the event follows the end of its writer"
-	case e.Sequence != w.sequence+1 && !w.gap && !v.gaps.steps(e.Writer, w.sequence+1, e.Sequence-1):
+	case e.Sequence != w.sequence+1 && !w.gap && !v.gaps.stepsOver(e.Writer, w.sequence+1, e.Sequence-1):
 		w.gap = true
 		place.Damage = DamageMissing
 		place.Detail = fmt.Sprintf("number %d of the writer was to follow; nothing from here on is sealed until `sallyport audit gap declare` accounts for the missing ones", w.sequence+1)
@@ -370,7 +370,7 @@ func (v *Verification) Unsealed(e *Entry) {
 	}
 	if lost, ok := LostRangeOf(e.Record); ok {
 		lost.Index = -1
-		v.gaps.lost = append(v.gaps.lost, lost)
+		v.gaps.reported(lost)
 	}
 	if e.Prepare(); e.difference != "" {
 		place.Damage, place.Detail = DamageColumn, e.difference

@@ -32,10 +32,10 @@ type Reader struct {
 	tx      pgx.Tx
 	leaves  int64
 	events  int64
-	alone   bool          // what it reads no other connection sees
-	window  int64         // how many leaves are read at once; 0: defaultWindow
-	given   []audit.Key   // see Trust
-	signers [][]audit.Key // see signingKeys; nil: not read yet
+	alone   bool               // what it reads no other connection sees
+	window  int64              // how many leaves are read at once; 0: defaultWindow
+	given   []audit.Key        // see Trust
+	signers *audit.SigningKeys // see signingKeys; nil: not read yet
 }
 
 // OpenReader connects, and takes the moment.

@@ -18,8 +18,9 @@ const registrationsSQL = `SELECT e.record FROM audit.events e
 JOIN audit.leaves l ON l.writer = e.writer AND l.writer_sequence = e.writer_sequence
 WHERE e.kind = 'signing_key' ORDER BY l.index`
 
-// signingKeys are the keys whose checkpoints count, as audit.SigningKeys orders them.
-func (r *Reader) signingKeys(ctx context.Context) ([][]audit.Key, error) {
+// signingKeys are the keys whose checkpoints count. What is kept of the keys that
+// strangers name is bounded, and only signatures that matter are verified.
+func (r *Reader) signingKeys(ctx context.Context) (*audit.SigningKeys, error) {
 	if r.signers != nil {
 		return r.signers, nil
 	}
@@ -27,31 +28,31 @@ func (r *Reader) signingKeys(ctx context.Context) ([][]audit.Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the log's keys: %w", err)
 	}
-	var named []audit.Registration
+	keys := audit.NewSigningKeys(r.given...)
 	var record []byte
 	if _, err := pgx.ForEachRow(rows, []any{&record}, func() error {
-		if one, ok := audit.RegistrationOf(record); ok {
-			named = append(named, one)
+		if one, ok := audit.ReadRegistration(record); ok {
+			keys.Add(one)
 		}
 		return nil
 	}); err != nil {
 		return nil, fmt.Errorf("read the log's keys: %w", err)
 	}
-	r.signers = audit.SigningKeys(r.given, named)
-	return r.signers, nil
+	r.signers = keys
+	return keys, nil
 }
 
-// firstSigned returns the first note of a query that a key of the first group signed
-// from which there is one, and how many it stepped over. Where no key signed any, it
+// firstSigned returns the first note of a query that a key of the best rank signed
+// which any of the notes has, and how many it stepped over. Where no key signed any, it
 // is the first note; a verifier detects that. The query takes one argument, and
 // gives notes in their order. A login that may seal, and has no key, can add
 // checkpoints that nobody has signed.
 func (r *Reader) firstSigned(ctx context.Context, sql string, argument any) (note []byte, skipped int, err error) {
-	groups, err := r.signingKeys(ctx)
+	keys, err := r.signingKeys(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	best := len(groups) + 1
+	best := audit.RankNone + 1
 	for seen, limit := 0, 4; ; limit *= 4 {
 		rows, err := r.tx.Query(ctx, sql+" LIMIT $2 OFFSET $3", argument, limit, seen)
 		if err != nil {
@@ -62,10 +63,10 @@ func (r *Reader) firstSigned(ctx context.Context, sql string, argument any) (not
 			return nil, 0, err
 		}
 		for _, one := range notes {
-			if rank := rankOf([]byte(one), groups); rank < best {
+			if rank := keys.Rank([]byte(one)); rank < best {
 				note, skipped, best = []byte(one), seen, rank
 			}
-			if seen++; best == 0 || best == 1 && len(groups[0]) == 0 {
+			if seen++; best == audit.RankTrusted || best == audit.RankChain && !keys.Given() {
 				return note, skipped, nil
 			}
 		}
@@ -73,14 +74,4 @@ func (r *Reader) firstSigned(ctx context.Context, sql string, argument any) (not
 			return note, skipped, nil
 		}
 	}
-}
-
-// rankOf is the place of the first group with a key that signed the note.
-func rankOf(note []byte, groups [][]audit.Key) int {
-	for rank, keys := range groups {
-		if _, _, err := audit.OpenCheckpoint(note, keys...); err == nil {
-			return rank
-		}
-	}
-	return len(groups)
 }

@@ -40,7 +40,7 @@ func TestSignedCheckpointIsNeeded(t *testing.T) {
 		}
 		t.Cleanup(r.Close)
 		if !chosen { // the control is removed: every checkpoint will do
-			r.signers = [][]audit.Key{}
+			r.signers = audit.NewSigningKeys()
 		}
 		return r
 	}
@@ -83,7 +83,12 @@ func TestSignedCheckpointIsNeeded(t *testing.T) {
 	}
 	// Where no key of the log signed one, the first is taken, and does not hold.
 	r = open(t, true)
-	r.signers = [][]audit.Key{nil, {newKey(t, "log.example/a").Key()}, nil}
+	r.signers = audit.NewSigningKeys()
+	other, ok := audit.ReadRegistration(audit.Register(newKey(t, "log.example/a"), time.Now()).AppendRecord(nil))
+	if !ok {
+		t.Fatal("not a registration")
+	}
+	r.signers.Add(other)
 	if p, err := r.Prove(t.Context(), l.log.Writer(), 8, First); err != nil || p.Skipped != 0 {
 		t.Errorf("%+v %v", p, err)
 	}

@@ -117,7 +117,7 @@ func (b *reportText) gaps(r *audit.Report) {
 	}
 	for i, l := range r.Lost {
 		if i == shownFindings {
-			b.line("lost", "and %d more losses", len(r.Lost)-i)
+			b.line("lost", "and %d more losses", int64(len(r.Lost)-i)+r.MoreLost)
 			break
 		}
 		b.line("lost", "events %d to %d of writer %s, which the database had acknowledged: reported %s by writer %s (kind events_lost)",
