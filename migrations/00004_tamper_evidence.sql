@@ -196,8 +196,7 @@ DECLARE
     ranges   integer := coalesce(cardinality(writers), 0);
     events   bigint := 0;
     before   bigint[] := '{}'; -- how many events are in the ranges before each
-    sealed   jsonb := '{}'; -- the number up to which each writer named here is sealed
-    after    bigint;
+    named    record;
     size     bigint;
     frontier bytea;
     root     bytea;
@@ -226,20 +225,23 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
 
-    FOR i IN 1 .. ranges LOOP
-        after := coalesce((sealed ->> writers[i])::bigint,
-            (SELECT max(l.writer_sequence) FROM audit.leaves l WHERE l.writer = writers[i] COLLATE "C"), 0);
-        IF first_numbers[i] <> audit.next_number(writers[i], after) OR last_numbers[i] < first_numbers[i] OR last_numbers[i] > 9007199254740991 THEN
-            RAISE EXCEPTION 'add checkpoint: events % to % of writer % do not follow its last sealed event %', first_numbers[i], last_numbers[i], writers[i], after
+    -- One pass over the ranges: a login that records makes any number of writers, and a
+    -- value that grows with each range would be copied as often.
+    FOR named IN
+        SELECT q.place, q.writer, q.first, q.last, coalesce(q.previous, (SELECT max(l.writer_sequence) FROM audit.leaves l WHERE l.writer = q.writer), 0) AS after
+        FROM (
+            SELECT u.place, u.writer COLLATE "C" AS writer, u.first, u.last, lag(u.last) OVER (PARTITION BY u.writer COLLATE "C" ORDER BY u.place) AS previous
+            FROM unnest(writers, first_numbers, last_numbers) WITH ORDINALITY AS u (writer, first, last, place)
+        ) q ORDER BY q.place
+    LOOP
+        IF named.first <> audit.next_number(named.writer, named.after) OR named.last < named.first OR named.last > 9007199254740991 THEN
+            RAISE EXCEPTION 'add checkpoint: events % to % of writer % do not follow its last sealed event %', named.first, named.last, named.writer, named.after
                 USING ERRCODE = 'object_not_in_prerequisite_state';
         END IF;
-        before[i] := events;
-        events := events + (last_numbers[i] - first_numbers[i] + 1);
+        before[named.place] := events;
+        events := events + (named.last - named.first + 1);
         IF events > 100000 THEN
             RAISE EXCEPTION 'add checkpoint: more than 100000 events: seal fewer at once' USING ERRCODE = 'invalid_parameter_value';
-        END IF;
-        IF ranges > 1 THEN
-            sealed := sealed || jsonb_build_object(writers[i], last_numbers[i]);
         END IF;
     END LOOP;
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -267,5 +268,63 @@ func TestWriterCannotSeal(t *testing.T) {
 	}
 	if r := verify(t, l.db, audit.Trust{Notes: l.place.all()}); r.Sound() {
 		t.Error("verify does not report the bogus leaf")
+	}
+}
+
+// TestManyRanges: the ranges of one checkpoint may alternate between writers, of which
+// the login that records makes any number. Each range follows the one before of its
+// writer.
+func TestManyRanges(t *testing.T) {
+	t.Parallel()
+	const names = 2000
+	l := newAttackedLog(t)
+	makeNames(t, l.db.URL(database.Writer), names)
+	for n := range 3 {
+		record(t, l.log, decision("allow", n))
+	}
+	conn, own := connection(t, l.db.URL(database.Sealer)), l.log.Writer()
+	writers := list(t, conn, `SELECT DISTINCT writer FROM audit.events WHERE writer < '001' ORDER BY writer`)
+	if len(writers) != names {
+		t.Fatalf("%d writers", len(writers))
+	}
+	first, last := make([]int64, names), make([]int64, names)
+	for i := range first {
+		first[i], last[i] = 1, 1
+	}
+	add := func(writers []string, first, last []int64) error {
+		size := ask[int64](t, conn, `SELECT max(index) + 1 FROM audit.leaves`)
+		tree, err := audit.RestoreTree(size, ask[[]byte](t, conn, `SELECT frontier FROM audit.checkpoints ORDER BY number DESC LIMIT 1`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, err := conn.Query(t.Context(), `SELECT sha256('\x00'::bytea || audit.record(e)) FROM unnest($1::text[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS r (writer, first, last, place)
+			JOIN audit.events e ON e.writer = r.writer COLLATE "C" AND e.writer_sequence BETWEEN r.first AND r.last ORDER BY r.place, e.writer_sequence`, writers, first, last)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var hash []byte
+		if _, err := pgx.ForEachRow(rows, []any{&hash}, func() error { tree.Append(audit.Hash(hash)); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		note, err := l.key.Sign(audit.Checkpoint{Size: tree.Size(), Root: tree.Root(), Time: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = conn.Exec(t.Context(), `SELECT audit.add_checkpoint($1, $2, $3, $4)`, writers, first, last, string(note))
+		return err
+	}
+	at := names / 2
+	alternating := slices.Insert(slices.Clone(writers), at, own)
+	alternating = append(alternating, own)
+	if err := add(alternating, append(slices.Insert(slices.Clone(first), at, 8), 10), append(slices.Insert(slices.Clone(last), at, 8), 10)); sqlState(err) != "55000" {
+		t.Errorf("a writer's second range leaves out a number: %v", err)
+	}
+	if err := add(alternating, append(slices.Insert(slices.Clone(first), at, 8), 9), append(slices.Insert(slices.Clone(last), at, 8), 10)); err != nil {
+		t.Errorf("%d ranges: %v", len(alternating), err)
+	}
+	// Every tenth of the writers has a gap.
+	r := verify(t, l.db, audit.Trust{Keys: []audit.Key{l.key.Key()}})
+	if r.Leaves != 7+names+3 || len(r.Counts) != 1 || r.Counts[audit.DamageMissing] != names/10 {
+		t.Errorf("%d leaves: %v", r.Leaves, r.Counts)
 	}
 }
