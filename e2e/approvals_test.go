@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
-	"github.com/sallyport/sallyport/internal/surroundings"
+	"github.com/sallyport/sallyport/internal/testenv"
 )
 
 // TestApprovals: a policy decides at once while Bitbucket does not answer; who approved
@@ -20,7 +20,7 @@ import (
 func TestApprovals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
-	w.Workspace.AddAccessToken(surroundings.AccessToken, bitbuckettest.ScopeRepository, bitbuckettest.ScopePipeline, bitbuckettest.ScopePullRequest)
+	w.Workspace.AddAccessToken(testenv.AccessToken, bitbuckettest.ScopeRepository, bitbuckettest.ScopePipeline, bitbuckettest.ScopePullRequest)
 	repository := w.Workspace.AddRepository("egress-policy", "SEC")
 	kim, ada := w.Bitbucket.AddAccount("Kim"), w.Bitbucket.AddAccount("=cmd|'/C calc'!A0<script>")
 	var away atomic.Bool
@@ -102,7 +102,7 @@ func TestApprovals(t *testing.T) {
 func approving(t *testing.T, scopes ...string) *world {
 	t.Helper()
 	w := newWorld(t, options{})
-	w.Workspace.AddAccessToken(surroundings.AccessToken, scopes...)
+	w.Workspace.AddAccessToken(testenv.AccessToken, scopes...)
 	kim := w.Bitbucket.AddAccount("Kim")
 	_, _, first := w.policyFromGit(t, new(atomic.Bool), "  approvals: {repository: acme/egress-policy}\n")
 	pull := w.Workspace.AddRepository("egress-policy", "SEC").AddPull(bitbuckettest.Pull{Author: &kim, Destination: "main", Source: first})

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/surroundings"
+	"github.com/sallyport/sallyport/internal/testenv"
 )
 
 // mutation is a change to one source that takes a control away.
@@ -173,7 +173,7 @@ func attackRecording(t *testing.T, w *world, postgres *pgtest.Server) bool {
 // attackAddresses: reach a service of this machine under a name that is allowed.
 func attackAddresses(t *testing.T, w *world, _ *pgtest.Server) bool {
 	target := newTap(t, "127.0.0.2:0", nil)
-	a := w.connect(t, w.anybody(), surroundings.LoopbackHost+":"+target.port)
+	a := w.connect(t, w.anybody(), testenv.LoopbackHost+":"+target.port)
 	if a.StatusCode == http.StatusOK {
 		<-target.arrivals
 	}

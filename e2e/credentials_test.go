@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
-	"github.com/sallyport/sallyport/internal/surroundings"
+	"github.com/sallyport/sallyport/internal/testenv"
 )
 
 // testNoToken: counted and answered, and no row: git and Java try without one on
@@ -34,7 +34,7 @@ func testNoToken(t *testing.T, w *world) {
 
 func testUnacceptableTokens(t *testing.T, w *world) {
 	step := w.Payments.Run("main").Step(w.Production)
-	audience := []string{surroundings.Audience}
+	audience := []string{testenv.Audience}
 	good := bitbuckettest.TokenOptions{Audiences: audience}
 	with := func(edit func(*bitbuckettest.TokenOptions)) string {
 		o := good

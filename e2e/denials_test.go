@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
-	"github.com/sallyport/sallyport/internal/surroundings"
+	"github.com/sallyport/sallyport/internal/testenv"
 )
 
 // TestDenials is what a step's after-script does: it reads what the step itself
@@ -36,7 +36,7 @@ func TestDenials(t *testing.T) {
 		t.Errorf("another step of the repository reads %s %q", v.status, v.body)
 	}
 
-	ended := c.step.Token(bitbuckettest.TokenOptions{Audiences: []string{surroundings.Audience}, IssuedAt: minutesAgo(120), Lifetime: time.Hour})
+	ended := c.step.Token(bitbuckettest.TokenOptions{Audiences: []string{testenv.Audience}, IssuedAt: minutesAgo(120), Lifetime: time.Hour})
 	w.keep(ended)
 	v = read(c, "http://"+w.proxy+"/denials", "--header", "Authorization: Bearer "+ended)
 	if v.status != "401" || v.header("Sallyport-Reason") != "credential_expired" || strings.Contains(v.body, id) {

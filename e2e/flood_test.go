@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
-	"github.com/sallyport/sallyport/internal/surroundings"
+	"github.com/sallyport/sallyport/internal/testenv"
 )
 
 // attempt sends the head of a request from an address of this machine and returns
@@ -70,7 +70,7 @@ func (w *world) forgeries(t *testing.T, perSecond int, duration time.Duration) *
 	target := echo(t)
 	to := "raw.partner.example:" + target.port
 	step := w.Payments.Run("main").Step(nil)
-	forged := strings.Split(w.Bitbucket.NewKey("", "RS256").Sign(nil, step.Claims(bitbuckettest.TokenOptions{Audiences: []string{surroundings.Audience}})), ".")
+	forged := strings.Split(w.Bitbucket.NewKey("", "RS256").Sign(nil, step.Claims(bitbuckettest.TokenOptions{Audiences: []string{testenv.Audience}})), ".")
 	honest := make([]caller, 50)
 	for i := range honest {
 		honest[i] = w.anybody()

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
-	"github.com/sallyport/sallyport/internal/surroundings"
+	"github.com/sallyport/sallyport/internal/testenv"
 )
 
 // result is what one request under load came to, and when it was answered.
@@ -105,7 +105,7 @@ func TestIssuerAway(t *testing.T) {
 	to := "raw.partner.example:" + target.port
 	old := w.Workspace.Key()
 	signed := func(k *bitbuckettest.Key) caller {
-		return w.callerWith(w.Payments, nil, "main", bitbuckettest.TokenOptions{Audiences: []string{surroundings.Audience}, Key: k})
+		return w.callerWith(w.Payments, nil, "main", bitbuckettest.TokenOptions{Audiences: []string{testenv.Audience}, Key: k})
 	}
 	known := make([]caller, 40)
 	for i := range known {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
 	"github.com/sallyport/sallyport/internal/pgtest"
-	"github.com/sallyport/sallyport/internal/surroundings"
+	"github.com/sallyport/sallyport/internal/testenv"
 )
 
 // cell is one combination of all that decides what a client is answered.
@@ -92,7 +92,7 @@ func matrix(w *world, audit string) []*cell {
 					if outcome == "report" {
 						repository = w.Website // is being observed
 					}
-					o := bitbuckettest.TokenOptions{Audiences: []string{surroundings.Audience}}
+					o := bitbuckettest.TokenOptions{Audiences: []string{testenv.Audience}}
 					if credential == "bad" {
 						o.Key = forged
 					}

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
-	"github.com/sallyport/sallyport/internal/surroundings"
+	"github.com/sallyport/sallyport/internal/testenv"
 )
 
 // tell runs a command of the operator's against this world's instance and
@@ -40,7 +40,7 @@ func (w *world) second(t testing.TB) (proxy, config string, s *server) {
 	t.Helper()
 	directory := t.TempDir()
 	proxy, adminAddress := freeAddress(t), freeAddress(t)
-	config, err := w.WriteConfig(surroundings.ServerOptions{
+	config, err := w.WriteConfig(testenv.ServerOptions{
 		Directory: directory, Listen: proxy, Admin: adminAddress, PolicyDirectory: w.policy, DataDirectory: filepath.Join(directory, "data"),
 		DatabaseURLFile: w.database.urlFile, MigrationURLFile: w.database.migrationFile, SealerURLFile: w.database.sealerFile,
 		ExtraAudit: "  reconciliation: {enabled: false}\n", Extra: "self_test: {interval: 0s}\n",
@@ -294,7 +294,7 @@ func TestAdmittedSurvivesARestart(t *testing.T) {
 	w.start()
 	target := echo(t)
 	to := "raw.partner.example:" + target.port
-	short := bitbuckettest.TokenOptions{Audiences: []string{surroundings.Audience}, Lifetime: 6 * time.Second}
+	short := bitbuckettest.TokenOptions{Audiences: []string{testenv.Audience}, Lifetime: 6 * time.Second}
 	used, unused := w.callerWith(w.Payments, nil, "main", short), w.callerWith(w.Payments, nil, "main", short)
 	a := w.tunnel(t, used, to)
 	a.say(t, "valid")
@@ -339,7 +339,7 @@ func TestTokenEnds(t *testing.T) {
 			to := "raw.partner.example:" + target.port
 			began := time.Now()
 			const life = 4 * time.Second
-			used := w.callerWith(w.Payments, nil, "main", bitbuckettest.TokenOptions{Audiences: []string{surroundings.Audience}, Lifetime: life})
+			used := w.callerWith(w.Payments, nil, "main", bitbuckettest.TokenOptions{Audiences: []string{testenv.Audience}, Lifetime: life})
 			a := w.tunnel(t, used, to)
 			a.say(t, "valid")
 			eventually(t, "the token has ended", func() bool {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sallyport/sallyport/internal/surroundings"
+	"github.com/sallyport/sallyport/internal/testenv"
 )
 
 // prohibitedBody: a client is told that, and not which address.
@@ -21,12 +21,12 @@ func prohibitedBody(t *testing.T, body string) {
 
 func testPrivateAddress(t *testing.T, w *world) {
 	c := w.production()
-	v := w.curl(t, c.proxyURL(w.proxy), "https://"+surroundings.PrivateHost+"/")
+	v := w.curl(t, c.proxyURL(w.proxy), "https://"+testenv.PrivateHost+"/")
 	id := v.refused(t, "403", "address_prohibited")
 	row := w.decision(t, c)
 	w.both(t, row, fields{
 		"decision_id": id, "verdict": "deny", "reason": "address_prohibited", "rule": "everybody", "status": 403,
-		"host": surroundings.PrivateHost, "dialed_address": nil, "addresses": nil,
+		"host": testenv.PrivateHost, "dialed_address": nil, "addresses": nil,
 	})
 	if record := row["record_json"].(map[string]any); !strings.Contains(show(record["attributes"]), "private 10.0.0.1") {
 		t.Errorf("the record does not tell the address: %v", record["attributes"])
@@ -35,14 +35,14 @@ func testPrivateAddress(t *testing.T, w *world) {
 	// At a prohibited address that we can listen on, nothing comes.
 	target := newTap(t, "127.0.0.2:0", nil)
 	by := w.production()
-	a := w.connect(t, by, surroundings.LoopbackHost+":"+target.port)
+	a := w.connect(t, by, testenv.LoopbackHost+":"+target.port)
 	id = a.refused(t, 403, "address_prohibited")
 	prohibitedBody(t, a.body)
 	if ps := a.Header.Get("Proxy-Status"); !strings.Contains(ps, "error=destination_ip_prohibited") {
 		t.Errorf("Proxy-Status is %q", ps)
 	}
 	target.untouched(t)
-	w.both(t, w.decision(t, by), fields{"decision_id": id, "verdict": "deny", "reason": "address_prohibited", "host": surroundings.LoopbackHost})
+	w.both(t, w.decision(t, by), fields{"decision_id": id, "verdict": "deny", "reason": "address_prohibited", "host": testenv.LoopbackHost})
 
 	// The tap does see who comes.
 	conn, err := net.Dial("tcp", net.JoinHostPort(target.host, target.port))

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sallyport/sallyport/internal/surroundings"
+	"github.com/sallyport/sallyport/internal/testenv"
 	"github.com/sallyport/sallyport/internal/tokentest"
 )
 
@@ -31,11 +31,11 @@ func (w *world) rewrite(t testing.TB, from, to string) {
 // the forger before its door.
 func tokenWorld(t *testing.T, o options) (*world, *tokentest.Forge) {
 	t.Helper()
-	if tokentest.Audience != surroundings.Audience {
+	if tokentest.Audience != testenv.Audience {
 		t.Fatal("the table is for another audience")
 	}
 	w := newWorld(t, o)
-	w.rewrite(t, fmt.Sprintf("audiences: [%q]", surroundings.Audience), fmt.Sprintf("audiences: [%q, %q]", surroundings.Audience, tokentest.SecondAudience))
+	w.rewrite(t, fmt.Sprintf("audiences: [%q]", testenv.Audience), fmt.Sprintf("audiences: [%q, %q]", testenv.Audience, tokentest.SecondAudience))
 	run := w.Payments.Run("main")
 	f := tokentest.NewForge(w.Bitbucket, run.Step(w.Production), run.Step(nil), time.Now())
 	w.start()

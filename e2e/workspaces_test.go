@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
-	"github.com/sallyport/sallyport/internal/surroundings"
+	"github.com/sallyport/sallyport/internal/testenv"
 )
 
 // TestTwoWorkspaces: two workspaces side by side, each with an issuer, keys, an
@@ -37,8 +37,8 @@ policy:
 	of := func(r *bitbuckettest.Repository, o bitbuckettest.TokenOptions) caller {
 		return w.callerWith(r, nil, "main", o)
 	}
-	ours, theirs := bitbuckettest.TokenOptions{Audiences: []string{surroundings.Audience}}, bitbuckettest.TokenOptions{Audiences: []string{audience}}
-	both := bitbuckettest.TokenOptions{Audiences: []string{surroundings.Audience, audience}}
+	ours, theirs := bitbuckettest.TokenOptions{Audiences: []string{testenv.Audience}}, bitbuckettest.TokenOptions{Audiences: []string{audience}}
+	both := bitbuckettest.TokenOptions{Audiences: []string{testenv.Audience, audience}}
 	edit := func(o bitbuckettest.TokenOptions, change func(map[string]any)) bitbuckettest.TokenOptions {
 		o.Edit = change
 		return o

@@ -20,13 +20,13 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
-	"github.com/sallyport/sallyport/internal/surroundings"
+	"github.com/sallyport/sallyport/internal/testenv"
 )
 
 // world is a server with all that is around it: Bitbucket, targets, names, a
 // policy of its own and a database.
 type world struct {
-	*surroundings.Surroundings
+	*testenv.Env
 	*server
 	t testing.TB
 
@@ -71,12 +71,12 @@ func newWorld(t testing.TB, o options) *world {
 		t.Fatal(err)
 	}
 	var err error
-	if w.Surroundings, err = surroundings.Start(directory, surroundings.Options{Handler: o.handler}); err != nil {
+	if w.Env, err = testenv.Start(directory, testenv.Options{Handler: o.handler}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(w.Surroundings.Close)
+	t.Cleanup(w.Env.Close)
 	w.Tools = w.Workspace.AddRepository("tools", "PAY")
-	w.secrets = append(w.secrets, surroundings.AccessToken)
+	w.secrets = append(w.secrets, testenv.AccessToken)
 	if w.database == nil && !o.embedded {
 		w.database = newDatabase(t)
 	}
@@ -88,7 +88,7 @@ func newWorld(t testing.TB, o options) *world {
 func (w *world) configure(o options) {
 	w.t.Helper()
 	w.proxy = freeAddress(w.t)
-	so := surroundings.ServerOptions{
+	so := testenv.ServerOptions{
 		Listen: w.proxy, Admin: freeAddress(w.t), PolicyDirectory: w.policy, DataDirectory: w.data,
 		Extra: o.extra, ExtraIdentity: o.identity, ExtraEgress: o.egress, ExtraAudit: cmp.Or(o.audit, "  reconciliation: {enabled: false}\n"),
 	}
@@ -165,7 +165,7 @@ type caller struct {
 // caller makes a step of its own, so that its rows and lines can be told from
 // those of all others.
 func (w *world) caller(repository *bitbuckettest.Repository, environment *bitbuckettest.Environment, branch string) caller {
-	return w.callerWith(repository, environment, branch, bitbuckettest.TokenOptions{Audiences: []string{surroundings.Audience}})
+	return w.callerWith(repository, environment, branch, bitbuckettest.TokenOptions{Audiences: []string{testenv.Audience}})
 }
 
 // production is a step of acme/payments that deploys to production.

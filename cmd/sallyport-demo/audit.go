@@ -11,7 +11,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgembed"
-	"github.com/sallyport/sallyport/internal/surroundings"
+	"github.com/sallyport/sallyport/internal/testenv"
 )
 
 // auditQuery is what the tour shows; README has it as a first query. The view
@@ -110,9 +110,9 @@ func readAudit(ctx context.Context, srv *server, n int) ([]row, error) {
 }
 
 // stay prints what to try, and waits for the operator's interrupt.
-func stay(ctx context.Context, out io.Writer, world *surroundings.Surroundings, srv *server) error {
-	token := world.Token(world.Payments, world.Production, "main")
-	observed := world.Token(world.Website, nil, "main")
+func stay(ctx context.Context, out io.Writer, env *testenv.Env, srv *server) error {
+	token := env.Token(env.Payments, env.Production, "main")
+	observed := env.Token(env.Website, nil, "main")
 	say(out, `
 The server runs until you press Ctrl-C. These are tokens for an hour, of a step of acme/payments that deploys
 to Production and of a step of acme/website. Paste into another shell:
@@ -131,8 +131,8 @@ curl --noproxy '*' $HTTPS_PROXY/denials                                  # what 
 And the log:
 
 %s audit psql --config %s --role auditor -c 'select * from audit.decisions'`,
-		token, srv.proxy, world.CAFile, observed, srv.proxy, partnerHost, httpsPort, unlistedHost, httpsPort,
-		surroundings.PrivateHost, httpsPort, srv.cmd.Path, srv.config)
+		token, srv.proxy, env.CAFile, observed, srv.proxy, partnerHost, httpsPort, unlistedHost, httpsPort,
+		testenv.PrivateHost, httpsPort, srv.cmd.Path, srv.config)
 	select {
 	case <-ctx.Done():
 		say(out, "\nEnding.")

@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
-	"github.com/sallyport/sallyport/internal/surroundings"
+	"github.com/sallyport/sallyport/internal/testenv"
 )
 
 // bitbucketOptions are the flags of sallyport-demo bitbucket.
@@ -41,7 +41,7 @@ makes tokens for steps. It listens on loopback only and ends on an interrupt.`,
 	c.Flags().StringVar(&o.address, "address", "127.0.0.1:7990", "loopback `ADDRESS` of issuer and API")
 	c.Flags().StringVar(&o.tokens, "tokens", "127.0.0.1:7991", "loopback `ADDRESS` that makes tokens")
 	c.Flags().StringVar(&o.directory, "directory", ".", "where to put the API token's file: `DIR`")
-	c.Flags().StringVar(&o.audience, "audience", surroundings.Audience, "the server's audience: `URL`")
+	c.Flags().StringVar(&o.audience, "audience", testenv.Audience, "the server's audience: `URL`")
 	return c
 }
 
@@ -61,7 +61,7 @@ func runBitbucket(ctx context.Context, out io.Writer, o bitbucketOptions) error 
 		return fmt.Errorf("start the emulated Bitbucket: %w", err)
 	}
 	workspace := b.AddWorkspace("acme")
-	workspace.SetAccessTokens(surroundings.AccessToken)
+	workspace.SetAccessTokens(testenv.AccessToken)
 	payments, website := workspace.AddRepository("payments", "PAY"), workspace.AddRepository("website", "WEB")
 	maker := &tokenMaker{audience: o.audience, environments: map[string]map[string]*bitbuckettest.Environment{
 		"acme/payments": {
@@ -74,7 +74,7 @@ func runBitbucket(ctx context.Context, out io.Writer, o bitbucketOptions) error 
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(tokenFile, []byte(surroundings.AccessToken+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(tokenFile, []byte(testenv.AccessToken+"\n"), 0o600); err != nil {
 		return err
 	}
 	l, err := net.Listen("tcp", o.tokens)

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/deploy"
-	"github.com/sallyport/sallyport/internal/surroundings"
+	"github.com/sallyport/sallyport/internal/testenv"
 )
 
 // server is the real `sallyport serve`, as a process of its own.
@@ -33,20 +33,20 @@ type server struct {
 const startTimeout = 2 * time.Minute
 
 // startServer configures and starts the server, and returns when it is ready.
-func startServer(ctx context.Context, program string, world *surroundings.Surroundings) (*server, error) {
-	policy := filepath.Join(world.Directory, "policy-repository")
+func startServer(ctx context.Context, program string, env *testenv.Env) (*server, error) {
+	policy := filepath.Join(env.Directory, "policy-repository")
 	if err := copyPolicy(policy); err != nil {
 		return nil, fmt.Errorf("copy the policy repository: %w", err)
 	}
-	s := &server{data: filepath.Join(world.Directory, "data"), logFile: filepath.Join(world.Directory, "sallyport.log"), ended: make(chan struct{})}
+	s := &server{data: filepath.Join(env.Directory, "data"), logFile: filepath.Join(env.Directory, "sallyport.log"), ended: make(chan struct{})}
 	var err error
-	if s.proxy, err = surroundings.PreferAddress(3128); err != nil {
+	if s.proxy, err = testenv.PreferAddress(3128); err != nil {
 		return nil, err
 	}
-	if s.admin, err = surroundings.PreferAddress(9128); err != nil {
+	if s.admin, err = testenv.PreferAddress(9128); err != nil {
 		return nil, err
 	}
-	if s.config, err = world.WriteConfig(surroundings.ServerOptions{
+	if s.config, err = env.WriteConfig(testenv.ServerOptions{
 		Listen: s.proxy, Admin: s.admin, PolicyDirectory: policy, DataDirectory: s.data,
 	}); err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
-	"github.com/sallyport/sallyport/internal/surroundings"
+	"github.com/sallyport/sallyport/internal/testenv"
 )
 
 // The demo's targets. The policy repository allows the first to the production
@@ -60,22 +60,22 @@ func demo(ctx context.Context, o options) (err error) {
 	if directory, err = filepath.Abs(directory); err != nil {
 		return err
 	}
-	world, err := surroundings.Start(directory, surroundings.Options{HTTPSPort: httpsPort, HTTPPort: httpPort})
+	env, err := testenv.Start(directory, testenv.Options{HTTPSPort: httpsPort, HTTPPort: httpPort})
 	if err != nil {
 		return fmt.Errorf("%w; ports %d and %d of 127.0.0.1 have to be free", err, httpsPort, httpPort)
 	}
-	defer world.Close()
+	defer env.Close()
 	say(o.out, "Starting sallyport serve, with a PostgreSQL of its own, next to an emulated Bitbucket …")
 	began := time.Now()
-	srv, err := startServer(ctx, o.sallyport, world)
+	srv, err := startServer(ctx, o.sallyport, env)
 	if err != nil {
 		return err
 	}
 	defer srv.stop()
 	say(o.out, "Ready after %.1f s. Proxy on %s, its log in %s.", time.Since(began).Seconds(), srv.proxy, srv.logFile)
 
-	failed := tour(ctx, o.out, world, srv)
-	if err := showAudit(ctx, o.out, srv, visits(world)); err != nil {
+	failed := tour(ctx, o.out, env, srv)
+	if err := showAudit(ctx, o.out, srv, visits(env)); err != nil {
 		failed = append(failed, err)
 	}
 	if ctx.Err() != nil {
@@ -88,35 +88,35 @@ func demo(ctx context.Context, o options) (err error) {
 	if o.once {
 		return nil
 	}
-	return stay(ctx, o.out, world, srv)
+	return stay(ctx, o.out, env, srv)
 }
 
 // visits are the tour's steps, with tokens made now.
-func visits(world *surroundings.Surroundings) []visit {
+func visits(env *testenv.Env) []visit {
 	url := fmt.Sprintf("https://%s:%d/v1/payments", partnerHost, httpsPort)
-	expired := world.Payments.Run("main").Step(world.Production).Token(bitbuckettest.TokenOptions{
-		Audiences: []string{surroundings.Audience},
+	expired := env.Payments.Run("main").Step(env.Production).Token(bitbuckettest.TokenOptions{
+		Audiences: []string{testenv.Audience},
 		IssuedAt:  time.Now().Add(-3 * time.Hour), Lifetime: time.Hour,
 	})
 	return []visit{
 		{
 			title: "1. acme/payments, deploying to Production, calls its partner's API",
-			token: world.Token(world.Payments, world.Production, "main"), url: url,
+			token: env.Token(env.Payments, env.Production, "main"), url: url,
 			shows: partnerHost, reason: "policy_allowed", allow: true,
 		},
 		{
 			title: "2. the same repository, the same request, from a branch build",
-			token: world.Token(world.Payments, nil, "feature/try-it"), url: url,
+			token: env.Token(env.Payments, nil, "feature/try-it"), url: url,
 			exit: 56, shows: "HTTP/1.1 403 ", reason: "policy_denied",
 		},
 		{
 			title: "3. acme/website, which is still in report mode, calls a host that no rule lists",
-			token: world.Token(world.Website, nil, "main"), url: fmt.Sprintf("https://%s:%d/inter.css", unlistedHost, httpsPort),
+			token: env.Token(env.Website, nil, "main"), url: fmt.Sprintf("https://%s:%d/inter.css", unlistedHost, httpsPort),
 			shows: unlistedHost, reason: "no_rule_matched", allow: true, would: true,
 		},
 		{
 			title: "4. acme/website, still in report mode, calls a name that leads to a private address",
-			token: world.Token(world.Website, nil, "main"), url: fmt.Sprintf("https://%s:%d/", surroundings.PrivateHost, httpsPort),
+			token: env.Token(env.Website, nil, "main"), url: fmt.Sprintf("https://%s:%d/", testenv.PrivateHost, httpsPort),
 			exit: 56, shows: "HTTP/1.1 403 ", reason: "address_prohibited",
 		},
 		{
@@ -129,11 +129,11 @@ func visits(world *surroundings.Surroundings) []visit {
 
 // tour lets every step try, prints what it saw, and returns what was not as it
 // should be.
-func tour(ctx context.Context, out io.Writer, world *surroundings.Surroundings, srv *server) (failed []error) {
-	for _, v := range visits(world) {
+func tour(ctx context.Context, out io.Writer, env *testenv.Env, srv *server) (failed []error) {
+	for _, v := range visits(env) {
 		say(out, "\n%s", v.title)
 		say(out, "   $ HTTPS_PROXY=http://step:$BITBUCKET_STEP_OIDC_TOKEN@%s curl -v %s", srv.proxy, v.url)
-		exit, seen, err := curl(ctx, world, srv, v)
+		exit, seen, err := curl(ctx, env, srv, v)
 		for line := range strings.Lines(seen) {
 			say(out, "   %s", strings.TrimRight(line, "\n"))
 		}
@@ -153,8 +153,8 @@ func tour(ctx context.Context, out io.Writer, world *surroundings.Surroundings, 
 
 // curl runs the real one, and returns its exit status and what of its output a
 // person would look at.
-func curl(ctx context.Context, world *surroundings.Surroundings, srv *server, v visit) (int, string, error) {
-	cmd := exec.CommandContext(ctx, "curl", "--verbose", "--silent", "--show-error", "--max-time", "30", "--cacert", world.CAFile, v.url)
+func curl(ctx context.Context, env *testenv.Env, srv *server, v visit) (int, string, error) {
+	cmd := exec.CommandContext(ctx, "curl", "--verbose", "--silent", "--show-error", "--max-time", "30", "--cacert", env.CAFile, v.url)
 	// The credential goes by the environment, as in a step: arguments are public.
 	cmd.Env = append(withoutProxies(os.Environ()), "HTTPS_PROXY=http://step:"+v.token+"@"+srv.proxy)
 	var stdout, stderr bytes.Buffer

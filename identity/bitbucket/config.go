@@ -63,7 +63,7 @@ type API struct {
 	RequestsPerHour int
 }
 
-// Deps are the surroundings of an [Authenticator]. Every field may be left out.
+// Deps are the dependencies of an [Authenticator]. Every field may be left out.
 type Deps struct {
 	Now       func() time.Time  // time.Now
 	Log       *slog.Logger      // discards

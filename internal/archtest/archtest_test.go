@@ -111,7 +111,7 @@ func TestImportTableBites(t *testing.T) {
 		{"internal/config", module + "/cmd/sallyport"},
 		{"cmd/sallyport", "github.com/jackc/pgx/v5"},
 		{"cmd/sallyport", module + "/internal/bitbuckettest"},
-		{"cmd/sallyport", module + "/internal/surroundings"},
+		{"cmd/sallyport", module + "/internal/testenv"},
 		{"cmd/sallyport-demo", module + "/internal/tokentest"},
 	} {
 		if refuse(source{dir: c.dir}, c.imported) == "" {
@@ -134,9 +134,9 @@ func refuse(s source, imported string) string {
 			return "nothing imports a command"
 		case s.test:
 			return "" // tests may stand on real neighbours
-		case own == "internal/bitbuckettest" && s.dir != "internal/surroundings" && s.dir != "internal/tokentest" && s.dir != "cmd/sallyport-demo",
+		case own == "internal/bitbuckettest" && s.dir != "internal/testenv" && s.dir != "internal/tokentest" && s.dir != "cmd/sallyport-demo",
 			own == "internal/tokentest",
-			own == "internal/surroundings" && s.dir != "cmd/sallyport-demo":
+			own == "internal/testenv" && s.dir != "cmd/sallyport-demo":
 			return "the emulated Bitbucket is for tests and the demo"
 		case own == "internal/pgtest":
 			return "the database for tests is for tests"

@@ -71,7 +71,7 @@ func (h *testHandler) Handle(request []byte) []byte {
 		n, _ := strconv.Atoi(rest)
 		return make([]byte, n)
 	case "surroundings":
-		return []byte(h.surroundings())
+		return []byte(h.environment())
 	}
 	return nil
 }
@@ -86,8 +86,8 @@ func deep(n int) int {
 	return deep(n+1) + frame[(n+1)%128]
 }
 
-// surroundings says what a worker can reach.
-func (h *testHandler) surroundings() string {
+// environment says what a worker can reach.
+func (h *testHandler) environment() string {
 	var said []string
 	_, dial := net.Dial("tcp", "127.0.0.1:1")
 	_, udp := net.ListenPacket("udp", "127.0.0.1:0")

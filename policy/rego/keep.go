@@ -75,11 +75,11 @@ func (s *Set) keep(repository string, next *loader) *Set {
 		u.sources = append(u.sources, src)
 	}
 	one := s.loader.alone()
-	if next != nil && next.sameSurroundings(s.loader) {
+	if next != nil && next.hasSameContext(s.loader) {
 		one = next.alone()
 	}
 	one.organisation, one.repositories, one.snapshot = newUnit(""), []*unit{u}, nil
-	one.options.Previous, one.options.Fallback, one.surroundings = nil, nil, nil
+	one.options.Previous, one.options.Fallback, one.sameContext = nil, nil, nil
 	kept := &Set{
 		snapshot: s.snapshot, origin: s.Revision(), loader: one, units: map[string]*unit{repository: u}, exceptions: s.exceptions,
 		programs: newLRU[string, *lazyProgram](1), principals: newLRU[*identity.Principal, *lazyPart](1),
@@ -94,19 +94,19 @@ func (s *Set) keep(repository string, next *loader) *Set {
 // nobody has found out that they pass.
 func (s *Set) hasUnproven(u *unit, next *loader) bool {
 	before := s.units[u.repository]
-	return s.kept[u.repository] == nil && before.unchecked() && sameSources(before.sources, u.sources) && next.sameSurroundings(s.loader)
+	return s.kept[u.repository] == nil && before.unchecked() && sameSources(before.sources, u.sources) && next.hasSameContext(s.loader)
 }
 
-// sameSurroundings reports whether another revision has the same documents and the
+// hasSameContext reports whether another revision has the same documents and the
 // same library.
-func (l *loader) sameSurroundings(old *loader) bool {
-	same, known := l.surroundings[old]
+func (l *loader) hasSameContext(old *loader) bool {
+	same, known := l.sameContext[old]
 	if !known {
 		same = sameSources(old.library, l.library) && old.data.Compare(l.data) == 0
-		if l.surroundings == nil {
-			l.surroundings = map[*loader]bool{}
+		if l.sameContext == nil {
+			l.sameContext = map[*loader]bool{}
 		}
-		l.surroundings[old] = same
+		l.sameContext[old] = same
 	}
 	return same
 }

@@ -68,7 +68,7 @@ type loader struct {
 	store          storage.Store
 	environment    *environment
 
-	surroundings map[*loader]bool // whether another revision has the same documents and library
+	sameContext map[*loader]bool // whether another revision has the same documents and library
 
 	inspected        int // units that were checked, and not known to be good
 	errors, warnings Errors

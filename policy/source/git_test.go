@@ -387,9 +387,9 @@ func TestGitHuge(t *testing.T) {
 	}
 }
 
-// TestGitIgnoresItsSurroundings: nothing of this process' environment or of the
+// TestGitIgnoresItsEnvironment: nothing of this process' environment or of the
 // machine's configuration of git has a say.
-func TestGitIgnoresItsSurroundings(t *testing.T) {
+func TestGitIgnoresItsEnvironment(t *testing.T) {
 	f := newForge(t)
 	want := f.commit("egress/a.rego", ruleText)
 	marker := filepath.Join(t.TempDir(), "ran")

@@ -1,9 +1,9 @@
-// Package surroundings is the world around a Sallyport that runs on one machine:
-// an emulated Bitbucket with a workspace in it, an upstream that answers under
-// every name of a small DNS zone, a certificate authority, and a configuration
-// that ties a real server to them. The demo and the end-to-end tests share it;
-// Bitbucket is the only part that is not the real thing.
-package surroundings
+// Package testenv runs a test environment for one Sallyport on this machine: an
+// emulated Bitbucket with a workspace, an upstream that serves every name of a
+// small DNS zone, a certificate authority, and a configuration that connects a
+// real server to them. The demo and the end-to-end tests share it. Only Bitbucket
+// is emulated.
+package testenv
 
 import (
 	"errors"
@@ -22,7 +22,7 @@ const Audience = "https://egress.acme.example"
 // AccessToken is what the emulated REST API takes; it opens nothing else.
 const AccessToken = "emulated-workspace-access-token"
 
-// Options say how the surroundings are made. The zero value takes free ports.
+// Options configure an [Env]. The zero value uses free ports.
 type Options struct {
 	HTTPSPort int // of the upstream; 0: a free one
 	HTTPPort  int
@@ -32,8 +32,8 @@ type Options struct {
 	Seed uint64
 }
 
-// Surroundings is a running world. It is safe for concurrent use.
-type Surroundings struct {
+// Env is a running environment. It is safe for concurrent use.
+type Env struct {
 	Directory string
 	Bitbucket *bitbuckettest.Server
 	Workspace *bitbuckettest.Workspace // acme
@@ -53,9 +53,9 @@ type Surroundings struct {
 	closers   []func()
 }
 
-// Start makes the world, with its files in directory, which must exist.
-func Start(directory string, o Options) (_ *Surroundings, err error) {
-	s := &Surroundings{Directory: directory, CAFile: filepath.Join(directory, "ca.pem")}
+// Start starts the environment, with its files in directory, which must exist.
+func Start(directory string, o Options) (_ *Env, err error) {
+	s := &Env{Directory: directory, CAFile: filepath.Join(directory, "ca.pem")}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -98,7 +98,7 @@ func Start(directory string, o Options) (_ *Surroundings, err error) {
 }
 
 // populate makes the workspace that the policy to start from speaks of.
-func (s *Surroundings) populate() {
+func (s *Env) populate() {
 	s.Workspace = s.Bitbucket.AddWorkspace("acme")
 	s.Workspace.SetAccessTokens(AccessToken)
 	s.Payments = s.Workspace.AddRepository("payments", "PAY")
@@ -109,19 +109,19 @@ func (s *Surroundings) populate() {
 
 // Token is a token for this server, of a step that deploys to environment, or
 // of one that deploys nothing if it is nil.
-func (s *Surroundings) Token(repository *bitbuckettest.Repository, environment *bitbuckettest.Environment, branch string) string {
+func (s *Env) Token(repository *bitbuckettest.Repository, environment *bitbuckettest.Environment, branch string) string {
 	return repository.Run(branch).Step(environment).Token(bitbuckettest.TokenOptions{Audiences: []string{Audience}})
 }
 
 // Close ends everything. The files stay.
-func (s *Surroundings) Close() {
+func (s *Env) Close() {
 	for i := len(s.closers) - 1; i >= 0; i-- {
 		s.closers[i]()
 	}
 	s.closers = nil
 }
 
-func (s *Surroundings) serve(port int, handler http.Handler, authority *authority) (int, error) {
+func (s *Env) serve(port int, handler http.Handler, authority *authority) (int, error) {
 	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		return 0, err
@@ -137,7 +137,7 @@ func (s *Surroundings) serve(port int, handler http.Handler, authority *authorit
 			err = server.ServeTLS(l, "", "")
 		}
 		if !errors.Is(err, http.ErrServerClosed) {
-			panic(fmt.Sprintf("surroundings: the upstream ended: %v", err))
+			panic(fmt.Sprintf("testenv: the upstream ended: %v", err))
 		}
 	}()
 	s.closers = append(s.closers, func() {

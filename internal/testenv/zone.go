@@ -1,4 +1,4 @@
-package surroundings
+package testenv
 
 import (
 	"errors"
@@ -43,7 +43,7 @@ type zone struct {
 
 // Asked is how often the name server was asked for a name, without a trailing
 // dot and in lower case: a test shows with it that a name was not looked up.
-func (s *Surroundings) Asked(name string) int {
+func (s *Env) Asked(name string) int {
 	s.zone.mu.Lock()
 	defer s.zone.mu.Unlock()
 	return s.zone.asked[name]

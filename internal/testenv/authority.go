@@ -1,4 +1,4 @@
-package surroundings
+package testenv
 
 import (
 	"crypto/ecdsa"
@@ -34,7 +34,7 @@ func newAuthority() (*authority, error) {
 	}
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
-		Subject:               pkix.Name{CommonName: "Sallyport's surroundings"},
+		Subject:               pkix.Name{CommonName: "Sallyport's test environment"},
 		NotBefore:             time.Now().Add(-time.Hour),
 		NotAfter:              time.Now().AddDate(0, 0, 7),
 		IsCA:                  true,
@@ -107,7 +107,7 @@ func (a *authority) issue(name string) (*tls.Certificate, error) {
 
 // WriteCertificate writes a certificate of the upstream's authority for a name
 // or an IP address into the directory, as a TLS listener of the server takes it.
-func (s *Surroundings) WriteCertificate(directory, name string) (certificateFile, keyFile string, err error) {
+func (s *Env) WriteCertificate(directory, name string) (certificateFile, keyFile string, err error) {
 	c, err := s.authority.issue(name)
 	if err != nil {
 		return "", "", err

@@ -1,4 +1,4 @@
-package surroundings
+package testenv
 
 import (
 	"fmt"
@@ -17,7 +17,7 @@ type ServerOptions struct {
 	DatabaseURLFile  string
 	MigrationURLFile string
 	SealerURLFile    string // empty: the server seals with the login that records
-	// Directory is where the configuration goes; empty: that of the surroundings.
+	// Directory is where the configuration goes; empty: that of the environment.
 	Directory      string
 	DataDirectory  string // empty: data, beside the configuration
 	Extra          string // more YAML, top level
@@ -27,9 +27,9 @@ type ServerOptions struct {
 	ExtraAudit     string // more keys of audit
 }
 
-// WriteConfig writes a configuration for a server in these surroundings and
+// WriteConfig writes a configuration for a server in this environment and
 // returns its path.
-func (s *Surroundings) WriteConfig(o ServerOptions) (string, error) {
+func (s *Env) WriteConfig(o ServerOptions) (string, error) {
 	directory := o.Directory
 	if directory == "" {
 		directory = s.Directory
