@@ -70,7 +70,7 @@ func (h *testHandler) Handle(request []byte) []byte {
 	case "long":
 		n, _ := strconv.Atoi(rest)
 		return make([]byte, n)
-	case "surroundings":
+	case "environment":
 		return []byte(h.environment())
 	}
 	return nil

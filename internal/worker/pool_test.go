@@ -246,7 +246,7 @@ func TestConfined(t *testing.T) {
 	}
 	keepInherited() // as at the start of a program
 	p := pool(t, Config{Workers: 1})
-	if said := ask(t, p, "a", "surroundings"); said != "" {
+	if said := ask(t, p, "a", "environment"); said != "" {
 		t.Error(said)
 	}
 	pid := p.Processes()[0]

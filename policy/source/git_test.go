@@ -413,7 +413,7 @@ func TestGitIgnoresItsEnvironment(t *testing.T) {
 		t.Error(s.Commit)
 	}
 	if _, err := os.Stat(marker); err == nil {
-		t.Error("something of the surroundings ran")
+		t.Error("a program of the environment ran")
 	}
 }
 

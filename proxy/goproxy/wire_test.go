@@ -24,11 +24,11 @@ import (
 	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
-	"github.com/sallyport/sallyport/proxy/front"
+	"github.com/sallyport/sallyport/proxy/frontend"
 	"github.com/sallyport/sallyport/proxy/goproxy"
 )
 
-// open is a gate's surroundings that let everything out to loopback.
+// open is the configuration of a gate that allows every destination on loopback.
 type open struct {
 	kinds chan string // of the events, where it is not nil
 }
@@ -82,12 +82,12 @@ func serveOn(tb testing.TB, l net.Listener, o around) {
 		k.tracker = tracker
 	}
 	forwarder := goproxy.New(goproxy.Config{Tracker: tracker})
-	s, err := front.New(front.Config{Gate: gate, Tracker: tracker, Forwarder: forwarder})
+	s, err := frontend.New(frontend.Config{Gate: gate, Tracker: tracker, Forwarder: forwarder})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(l, front.ListenerConfig{Name: "test"}) }()
+	go func() { served <- s.Serve(l, frontend.ListenerConfig{Name: "test"}) }()
 	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
