@@ -17,27 +17,27 @@ var networkMutations = []mutation{
 	{"own", "../proxy/guard.go",
 		"if g.isOwn(netip.AddrPortFrom(addr, to.Port())) {",
 		"if g.isOwn(netip.AddrPortFrom(addr, to.Port())) && !without(\"own\") {"},
-	{"lines", "../proxy/front/head.go", "\tif i == 0 || b[i-1] != '\\r' {",
+	{"lines", "../proxy/frontend/head.go", "\tif i == 0 || b[i-1] != '\\r' {",
 		"\tif without(\"lines\") {\n\t\treturn bytes.TrimSuffix(b[:i], crlf[:1]), b[i+1:], nil\n\t}\n\tif i == 0 || b[i-1] != '\\r' {"},
-	{"lines", "../proxy/front/head.go", "\tfor _, c := range value {\n\t\tif c < 0x20",
+	{"lines", "../proxy/frontend/head.go", "\tfor _, c := range value {\n\t\tif c < 0x20",
 		"\tfor _, c := range value {\n\t\tif c == '\\r' && without(\"lines\") {\n\t\t\tcontinue\n\t\t}\n\t\tif c < 0x20"},
-	{"lines", "../proxy/front/head.go", "func (h *head) folded() *proxy.Refusal {",
+	{"lines", "../proxy/frontend/head.go", "func (h *head) folded() *proxy.Refusal {",
 		"func (h *head) folded() *proxy.Refusal {\n\tif without(\"lines\") && len(h.fields) > 0 {\n\t\treturn nil\n\t}"},
-	{"lines", "../proxy/front/readhead.go", "\t\tif i == s.line || b[i-1] != '\\r' {",
+	{"lines", "../proxy/frontend/readhead.go", "\t\tif i == s.line || b[i-1] != '\\r' {",
 		"\t\tif without(\"lines\") {\n\t\t\tempty := i == s.line || i == s.line+1 && b[s.line] == '\\r'\n\t\t\ts.seen, s.line = i+1, i+1\n\t\t\tif empty {\n\t\t\t\treturn true, nil\n\t\t\t}\n\t\t\tcontinue\n\t\t}\n\t\tif i == s.line || b[i-1] != '\\r' {"},
-	{"framing", "../proxy/front/framing.go", "\tif h.has.length {",
+	{"framing", "../proxy/frontend/framing.go", "\tif h.has.length {",
 		"\tif without(\"framing\") {\n\t\th.length = looseLength(value)\n\t\treturn nil\n\t}\n\tif h.has.length {"},
-	{"framing", "../proxy/front/framing.go", "\tif h.has.coding {",
+	{"framing", "../proxy/frontend/framing.go", "\tif h.has.coding {",
 		"\tif without(\"framing\") {\n\t\th.chunked = h.chunked || bytes.Contains(value, []byte(\"chunked\"))\n\t\treturn nil\n\t}\n\tif h.has.coding {"},
-	{"framing", "../proxy/front/framing.go", "\tconnect := string(h.method) == \"CONNECT\"",
+	{"framing", "../proxy/frontend/framing.go", "\tconnect := string(h.method) == \"CONNECT\"",
 		"\tif without(\"framing\") {\n\t\treturn nil\n\t}\n\tconnect := string(h.method) == \"CONNECT\""},
-	{"hop", "../proxy/front/hop.go", "return strings.HasPrefix(name, \"Proxy-\")",
+	{"hop", "../proxy/frontend/hop.go", "return strings.HasPrefix(name, \"Proxy-\")",
 		"return strings.HasPrefix(name, \"Proxy-\") && !without(\"hop\")"},
-	{"nominated", "../proxy/front/hop.go", "if option = strings.Trim(option, \" \\t\"); option != \"\" {",
+	{"nominated", "../proxy/frontend/hop.go", "if option = strings.Trim(option, \" \\t\"); option != \"\" {",
 		"if option = strings.Trim(option, \" \\t\"); option != \"\" && !without(\"nominated\") {"},
-	{"via", "../proxy/front/request.go", "strings.EqualFold(string(parts[1]), pseudonym) {",
+	{"via", "../proxy/frontend/request.go", "strings.EqualFold(string(parts[1]), pseudonym) {",
 		"strings.EqualFold(string(parts[1]), pseudonym) && !without(\"via\") {"},
-	{"ours", "../proxy/front/responsehead.go", "func isOurs(name string) bool { return ",
+	{"ours", "../proxy/frontend/responsehead.go", "func isOurs(name string) bool { return ",
 		"func isOurs(name string) bool { return !without(\"ours\") && "},
 	{"answers", "../proxy/goproxy/transport.go", "if problem := unfit(resp); problem != \"\" {",
 		"if problem := unfit(resp); problem != \"\" && !without(\"answers\") {"},
@@ -112,7 +112,7 @@ func (a *Admission) anew(ctx context.Context) []netip.AddrPort {
 	return all
 }
 `,
-	"../proxy/front/without_mutant.go": `package front
+	"../proxy/frontend/without_mutant.go": `package frontend
 
 import "os"
 

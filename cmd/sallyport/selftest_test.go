@@ -19,7 +19,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/internal/selftest"
-	"github.com/sallyport/sallyport/proxy/front"
+	"github.com/sallyport/sallyport/proxy/frontend"
 )
 
 func selfSigned(t *testing.T) *tls.Certificate {
@@ -61,7 +61,7 @@ func TestDialOurselves(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			lc := front.ListenerConfig{TLS: c.config}
+			lc := frontend.ListenerConfig{TLS: c.config}
 			if c.balancer {
 				lc.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 			}

@@ -24,7 +24,7 @@ import (
 	"github.com/sallyport/sallyport/internal/totals"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/proxy/dns"
-	"github.com/sallyport/sallyport/proxy/front"
+	"github.com/sallyport/sallyport/proxy/frontend"
 	"github.com/sallyport/sallyport/proxy/goproxy"
 )
 
@@ -55,7 +55,7 @@ type server struct {
 	selfTest      *selftest.Test // nil: no self-test is made
 	forwarder     *goproxy.Forwarder
 	totals        *totals.Totals
-	front         *front.Server
+	front         *frontend.Server
 	metrics       *admin.Metrics
 	moves         chan identity.Move // names that have passed to another, to be recorded
 
@@ -76,7 +76,7 @@ type server struct {
 // listening is a listener that is bound and not yet served.
 type listening struct {
 	net.Listener
-	config front.ListenerConfig
+	config frontend.ListenerConfig
 }
 
 // newServer starts everything but the accepting of connections. What can be
@@ -122,7 +122,7 @@ func (s *server) atClose(f func()) { s.closers = append(s.closers, f) }
 // before a database is started, and so that the guard knows our own ports.
 func (s *server) listen(context.Context) error {
 	for _, c := range s.config.Listeners {
-		lc := front.ListenerConfig{Name: c.Address, ProxyProtocolFrom: c.ProxyProtocolFrom}
+		lc := frontend.ListenerConfig{Name: c.Address, ProxyProtocolFrom: c.ProxyProtocolFrom}
 		if c.TLS != nil {
 			certificates, err := newCertificates(c.TLS.CertificateFile, c.TLS.KeyFile, s.log)
 			if err != nil {
@@ -252,9 +252,9 @@ func (s *server) buildGate(context.Context) error {
 	s.reevaluator.Changed(s.policy.engine.Current().Revision(), s.policy.engine.Activation())
 	s.forwarder = goproxy.New(goproxy.Config{Log: s.log.With("component", "forward"), Tracker: s.tracker, MaxLifetime: tunnel.MaxLifetime})
 	s.atClose(s.forwarder.Close)
-	s.front, err = front.New(front.Config{
+	s.front, err = frontend.New(frontend.Config{
 		Gate: s.gate, Tracker: s.tracker, Forwarder: s.forwarder, Denials: s.denials, Authenticator: s.authenticator,
-		Log: s.log.With("component", "front"), Observer: observer,
+		Log: s.log.With("component", "frontend"), Observer: observer,
 		MaxHeadBytes: s.config.Limits.MaxHeaderBytes, HeadTimeout: s.config.Limits.ReadHeaderTimeout,
 		MaxConnections: s.config.Limits.MaxConnections, MaxWaitingOfOne: s.config.Limits.MaxIdlePerClient,
 	})

@@ -31,7 +31,7 @@ var core = map[string][]string{
 
 // adapters never import each other, and no core or internal package imports one.
 var adapters = []string{
-	"proxy/front", "proxy/goproxy", "proxy/dns",
+	"proxy/frontend", "proxy/goproxy", "proxy/dns",
 	"identity/bitbucket", "identity/postgres",
 	"policy/rego", "policy/source",
 	"audit/postgres", "audit/evidence",
@@ -91,15 +91,15 @@ func TestImportTable(t *testing.T) {
 func TestImportTableBites(t *testing.T) {
 	for _, c := range []struct{ dir, imported string }{
 		{"proxy", "github.com/elazarl/goproxy"},
-		{"proxy", module + "/proxy/front"},
+		{"proxy", module + "/proxy/frontend"},
 		{"proxy", "golang.org/x/sync/errgroup"},
 		{"policy", module + "/audit"},
 		{"audit", module + "/policy"},
 		{"audit", module + "/identity"},
 		{"identity", "github.com/google/uuid"},
 		{"identity/bitbucket", module + "/audit/postgres"},
-		{"proxy/front", module + "/proxy/goproxy"},
-		{"proxy/front", "github.com/elazarl/goproxy"},
+		{"proxy/frontend", module + "/proxy/goproxy"},
+		{"proxy/frontend", "github.com/elazarl/goproxy"},
 		{"policy/source", "github.com/open-policy-agent/opa/v1/ast"},
 		{"policy/rego/check", module + "/policy/rego"},
 		{"internal/config", module + "/policy/rego/check"},

@@ -14,7 +14,7 @@ import (
 
 // reached are the packages whose code runs for a client's request, and which so
 // may remember something for each key that a client chooses.
-var reached = []string{"proxy", "proxy/front", "proxy/goproxy", "proxy/dns", "identity/bitbucket", "identity/postgres", "internal/fair", "internal/totals", "internal/selftest"}
+var reached = []string{"proxy", "proxy/frontend", "proxy/goproxy", "proxy/dns", "identity/bitbucket", "identity/postgres", "internal/fair", "internal/totals", "internal/selftest"}
 
 // registries are the maps that live longer than a request: what bounds each, and
 // how it shrinks. A new one needs a line here, and a test that it shrinks.
@@ -28,10 +28,10 @@ var registries = map[string]string{
 	"proxy.repeats.steps":                          "16,384 verified steps that were refused in the last ten minutes: proxy.TestRepeatsAreBounded",
 	"proxy.stepRefusals.keys":                      "128 of a step, 16,384 of all: proxy.TestRepeatsAreBounded",
 	"internal/totals.Totals.counts":                "the reasons, a closed vocabulary",
-	"proxy/front.Server.listeners":                 "the configuration",
-	"proxy/front.Server.conns":                     "limits.max_connections",
-	"proxy/front.Server.allowed":                   "the configuration",
-	"proxy/front.waitingRoom.addresses":            "half of limits.max_connections; an address goes with its last connection",
+	"proxy/frontend.Server.listeners":              "the configuration",
+	"proxy/frontend.Server.conns":                  "limits.max_connections",
+	"proxy/frontend.Server.allowed":                "the configuration",
+	"proxy/frontend.waitingRoom.addresses":         "half of limits.max_connections; an address goes with its last connection",
 	"proxy/goproxy.pools.repositories":             "repositories with requests, until they are quiet: proxy/goproxy.TestInventedHosts",
 	"proxy/dns.Resolver.flights":                   "limits.*.max_concurrent_lookups: proxy/dns.TestSilentNamesOfAnother",
 	"proxy/dns.Resolver.queued":                    "limits.*.max_queued_requests: proxy/dns.TestSilentNamesOfAnother",

@@ -25,13 +25,13 @@ import (
 	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
-	"github.com/sallyport/sallyport/proxy/front"
+	"github.com/sallyport/sallyport/proxy/frontend"
 	"github.com/sallyport/sallyport/proxy/goproxy"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// house is the real front and the real gate around a policy, steps and a log that
+// house is the real frontend and the real gate around a policy, steps and a log that
 // are small.
 type house struct {
 	*Test
@@ -161,12 +161,12 @@ func build(t *testing.T, decide func(*policy.Request) (policy.Decision, error), 
 	tracker := proxy.NewTracker(proxy.TunnelConfig{IdleTimeout: time.Minute, MaxLifetime: time.Minute, HelloTimeout: 5 * time.Second})
 	forwarder := goproxy.New(goproxy.Config{Tracker: tracker, MaxLifetime: time.Minute})
 	t.Cleanup(forwarder.Close)
-	f, err := front.New(front.Config{Gate: h.gate, Tracker: tracker, Forwarder: forwarder})
+	f, err := frontend.New(frontend.Config{Gate: h.gate, Tracker: tracker, Forwarder: forwarder})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = f.Serve(l, front.ListenerConfig{Name: "test"}) })
+	serving.Go(func() { _ = f.Serve(l, frontend.ListenerConfig{Name: "test"}) })
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()

@@ -1,8 +1,0 @@
-//go:build !unix
-
-package front
-
-import "github.com/sallyport/sallyport/proxy"
-
-// isGone cannot be told here; the tunnel ends as soon as it begins.
-func isGone(proxy.Stream) bool { return false }

@@ -1,0 +1,226 @@
+package frontend
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/proxy"
+)
+
+// body is a request's content. It may be read from another goroutine than the
+// one that serves the connection, and that goroutine may still be at it when the
+// answer is complete: abandon takes the connection back.
+type body struct {
+	c      *conn
+	answer *response
+
+	mu      sync.Mutex // held while the connection is read
+	chunks  *chunked   // nil: length bytes
+	left    int64
+	expect  bool // the client waits for 100 Continue
+	done    bool // read to its end
+	failed  error
+	expired bool // no more reads
+	over    bool // abandoned
+}
+
+// bodyTimeout is the error of a body whose next byte did not arrive in time.
+type bodyTimeout struct {
+	after time.Duration
+	err   error
+}
+
+func (e *bodyTimeout) Error() string {
+	return fmt.Sprintf("frontend: the request's body stalled for %s: %v", e.after, e.err)
+}
+
+func (e *bodyTimeout) Unwrap() error { return e.err }
+
+// Refusal is the answer of the forwarder (RFC 9110 section 15.5.9).
+func (e *bodyTimeout) Refusal() *proxy.Refusal {
+	return proxy.NewRefusal(policy.BodyTimeout, fmt.Sprintf("no byte of the request's body arrived for %s", e.after))
+}
+
+// errBodyClosed is read from a body after the request is over.
+var errBodyClosed = errors.New("frontend: the request body was read after the request was over")
+
+func newBody(c *conn, h *head, answer *response) *body {
+	b := &body{c: c, answer: answer, left: h.length, expect: h.has.expect && h.minor == 1}
+	if h.chunked {
+		b.chunks = &chunked{in: c}
+	}
+	b.done = !h.chunked && h.length == 0
+	return b
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.expired:
+		return 0, errBodyClosed
+	case b.failed != nil:
+		return 0, b.failed
+	case b.done:
+		return 0, io.EOF
+	case len(p) == 0:
+		return 0, nil
+	}
+	if b.expect {
+		b.expect = false
+		if err := b.answer.proceed(); err != nil {
+			b.failed = err
+			return 0, err
+		}
+	}
+	n, err := b.read(p)
+	switch {
+	case err == io.EOF:
+		b.done = true
+	case isTimeout(err) && !b.c.cut.Load():
+		err = &bodyTimeout{b.c.server.config.BodyTimeout, err}
+		b.failed = err
+	case err != nil:
+		b.failed = err
+	}
+	return n, err
+}
+
+func (b *body) read(p []byte) (int, error) {
+	if b.chunks != nil {
+		return b.chunks.Read(p)
+	}
+	n, err := b.c.read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	switch {
+	case err == io.EOF:
+		return n, io.ErrUnexpectedEOF
+	case err == nil && b.left == 0:
+		return n, io.EOF
+	}
+	return n, err
+}
+
+// Close makes further reads fail. It does not touch the connection.
+func (b *body) Close() error {
+	// A reader may be waiting for the client; whoever closes must not wait for it.
+	if b.mu.TryLock() {
+		b.expired = true
+		b.mu.Unlock()
+	}
+	return nil
+}
+
+// pending reports whether the client was never told to go on with its body: then
+// nobody knows whether it comes.
+func (b *body) pending() bool {
+	if !b.mu.TryLock() {
+		return false
+	}
+	defer b.mu.Unlock()
+	return b.expect && !b.done
+}
+
+// maxDrain bounds what is read of a body that nobody wanted, for the sake of the
+// connection.
+const maxDrain = 256 << 10
+
+// abandon ends all reading and reports whether the connection stands behind the
+// body's end, so that it can carry another request.
+func (b *body) abandon() bool {
+	if !b.mu.TryLock() {
+		// Somebody is reading: wake it up, or keep it from going to sleep. The
+		// connection's place is then unknown.
+		b.c.cut.Store(true)
+		_ = b.c.stream.SetReadDeadline(time.Unix(1, 0))
+		b.mu.Lock()
+		b.expired, b.over = true, true
+		b.mu.Unlock()
+		return false
+	}
+	defer b.mu.Unlock()
+	if b.over || b.done || b.failed != nil || b.expect {
+		b.expired, b.over = true, true
+		return b.done
+	}
+	b.expired, b.over = true, true
+	if b.chunks == nil && b.left > maxDrain {
+		return false
+	}
+	var scratch [2048]byte
+	// What is on its way arrives soon; a client that is still thinking is not
+	// waited for.
+	b.c.drain = time.Now().Add(b.c.server.config.LingerTimeout)
+	defer func() { b.c.drain = time.Time{} }()
+	for total := 0; total <= maxDrain; {
+		n, err := b.read(scratch[:])
+		total += n
+		if err != nil {
+			return err == io.EOF
+		}
+	}
+	return false
+}
+
+// read gives what is buffered, then what the connection has. It is how bodies
+// are read: each wait for the client is bounded by itself.
+func (c *conn) read(p []byte) (int, error) {
+	b := c.buf
+	if b.start < b.end {
+		n := copy(p, b.b[b.start:b.end])
+		b.start += n
+		return n, nil
+	}
+	if err := c.armBody(); err != nil {
+		return 0, err
+	}
+	return c.stream.Read(p)
+}
+
+// armBody bounds the next wait for a body, unless nobody wants it any more.
+func (c *conn) armBody() error {
+	until := c.drain
+	if until.IsZero() {
+		until = time.Now().Add(c.server.config.BodyTimeout)
+	}
+	if err := c.stream.SetReadDeadline(until); err != nil {
+		return err
+	}
+	if c.cut.Load() { // abandon sets this first and its deadline second
+		return errBodyClosed
+	}
+	return nil
+}
+
+// errLine is a line that is too long or does not end with CRLF.
+var errLine = errors.New("frontend: not a line")
+
+// line returns the next line of at most limit bytes, without its CRLF. It is
+// valid until the next read.
+func (c *conn) line(limit int) ([]byte, error) {
+	b := c.buf
+	for {
+		have := b.b[b.start:b.end]
+		i := bytes.IndexByte(have, '\n')
+		switch {
+		case i >= 0 && (i == 0 || have[i-1] != '\r' || i-1 > limit || bytes.IndexByte(have[:i-1], '\r') >= 0):
+			return nil, errLine
+		case i >= 0:
+			b.start += i + 1
+			return have[:i-1], nil
+		case len(have) > limit+1, len(have) > 0 && limit == 0 && have[0] != '\r':
+			return nil, errLine
+		}
+		if err := c.armBody(); err != nil {
+			return nil, err
+		}
+		if err := c.fill(c.server.config.MaxHeadBytes); err != nil {
+			return nil, err
+		}
+	}
+}

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package frontend
+
+import "github.com/sallyport/sallyport/proxy"
+
+// isGone cannot be told here; the tunnel ends as soon as it begins.
+func isGone(proxy.Stream) bool { return false }

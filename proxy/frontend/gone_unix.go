@@ -1,0 +1,30 @@
+//go:build unix
+
+package frontend
+
+import (
+	"net"
+	"syscall"
+
+	"github.com/sallyport/sallyport/proxy"
+)
+
+// isGone reports whether the client has hung up, without waiting and without
+// taking a byte: nobody is left to open a tunnel for. Over TLS it cannot be told.
+func isGone(stream proxy.Stream) bool {
+	tcp, ok := stream.(*net.TCPConn)
+	if !ok {
+		return false
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return true
+	}
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		gone = err == nil && n == 0 || err == syscall.ECONNRESET
+	})
+	return gone || err != nil
+}

@@ -1,0 +1,99 @@
+package frontend
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/destination"
+	"github.com/sallyport/sallyport/proxy"
+)
+
+// Some clients open a tunnel for http:// and ws:// targets too and then send
+// plain HTTP inside it (undici, and with it the fetch of Node.js). Where the
+// tunnel's rule demands TLS, these requests are served like those that come in
+// absolute-form: each is decided, recorded and sent by itself. They are bound to
+// the target of the CONNECT and made with its credential.
+
+// inside is the tunnel that contains requests.
+type inside struct {
+	host       string // canonical, of the CONNECT
+	port       uint16
+	credential identity.Credential // of the CONNECT
+	client     netip.AddrPort
+	peer       netip.Addr
+}
+
+// authority is the target in the form of a URL.
+func (i *inside) authority() string {
+	return net.JoinHostPort(i.host, strconv.Itoa(int(i.port)))
+}
+
+// serveInside serves the requests that a client sends instead of TLS, the first
+// of which begins with the bytes in request. It reports whether the connection
+// became a tunnel again, by an Upgrade; otherwise the connection is closed.
+func (s *Server) serveInside(h *handover, request []byte) (handed bool) {
+	c := &conn{server: s, listener: h.listener, raw: h.raw, stream: h.client, client: h.inside.client, peer: h.inside.peer, inside: h.inside}
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		_ = c.stream.Close()
+		return false
+	}
+	s.conns[c] = struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked(h.listener.Name, p)
+			handed = false
+		}
+		c.release()
+		if !handed {
+			_ = c.stream.Close()
+			s.forget(c)
+		}
+	}()
+	if c.waitUntil(time.Now().Add(s.config.HeadTimeout)) != nil {
+		return false
+	}
+	c.buf = s.buffers.Get().(*buffer)
+	if len(c.buf.b) < len(request) {
+		c.buf.b = make([]byte, len(request))
+	}
+	c.buf.start, c.buf.end = 0, copy(c.buf.b, request)
+	return c.serveRequests()
+}
+
+// bind gives a request inside a tunnel the absolute-form that it would have outside,
+// or refuses a request for another target.
+func (i *inside) bind(h *head) *proxy.Refusal {
+	elsewhere := malformed("the request inside the tunnel names another target than the CONNECT: open a tunnel for each target")
+	for _, f := range h.fields {
+		if is(f.name, "host") && len(f.value) > 0 && !i.isTarget("http://"+string(f.value)) {
+			return elsewhere
+		}
+	}
+	switch raw := string(h.target); {
+	case string(h.method) == "CONNECT":
+		return malformed("a CONNECT inside a tunnel is not served")
+	case raw[0] == '/':
+		h.target = []byte("http://" + i.authority() + raw)
+	case raw == "*" && string(h.method) == http.MethodOptions:
+		h.target = []byte("http://" + i.authority())
+	case raw == "*":
+		return malformed("a request for * is an OPTIONS")
+	case strings.Contains(raw, "://") && !i.isTarget(raw):
+		return elsewhere
+	}
+	return nil
+}
+
+// isTarget reports whether a URL leads to the tunnel's target.
+func (i *inside) isTarget(url string) bool {
+	t, _, err := destination.ParseAbsolute(url)
+	return err == nil && t.Host == i.host && t.Port == i.port
+}

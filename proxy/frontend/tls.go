@@ -1,0 +1,116 @@
+package frontend
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/proxy"
+)
+
+// listenerTLS returns the configuration of a TLS listener. It selects http/1.1
+// where a client offers it and no protocol otherwise: HTTP/2 would be another
+// parser with other rules, and a client that offers only other names, such as
+// the "http 1.1" of older Node.js agents, speaks HTTP/1.1 without a selection
+// (RFC 7301 section 3.2 would end the handshake).
+func listenerTLS(from *tls.Config) *tls.Config {
+	const http11 = "http/1.1"
+	config := from.Clone()
+	config.NextProtos = []string{http11}
+	unselected := from.Clone()
+	unselected.NextProtos = nil
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if slices.Contains(hello.SupportedProtos, http11) {
+			return nil, nil
+		}
+		return unselected, nil
+	}
+	return config
+}
+
+// handshake starts TLS on the connection. Shutdown may close the underlying
+// connection at any time.
+func (c *conn) handshake() bool {
+	t := tls.Server(c.stream, c.listener.TLS)
+	if t.SetDeadline(time.Now().Add(c.server.config.HandshakeTimeout)) != nil || c.sentAway.Load() {
+		return false
+	}
+	if err := t.Handshake(); err != nil {
+		if e, ok := errors.AsType[tls.RecordHeaderError](err); ok && e.Conn != nil && isCleartext(e.RecordHeader[:]) {
+			c.refuseCleartext()
+			return false
+		}
+		c.server.config.Log.Debug("TLS handshake failed", "listener", c.listener.Name, "client_address", c.client.Addr(), "error", err)
+		return false
+	}
+	if t.SetDeadline(time.Time{}) != nil {
+		return false
+	}
+	c.server.mu.Lock()
+	c.stream = t
+	c.server.mu.Unlock()
+	return true
+}
+
+// isCleartext reports whether the first bytes of a connection begin an HTTP
+// request (a method, a space, a target) and not a TLS record, whose first byte is
+// a control byte (RFC 8446 section 5.1).
+func isCleartext(b []byte) bool {
+	method, target, _ := bytes.Cut(b, []byte{' '})
+	if !isToken(method) || bytes.HasPrefix(target, []byte{' '}) {
+		return false
+	}
+	for _, c := range target {
+		if c < ' ' || c >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// refuseCleartext answers a plain HTTP request on a TLS listener. The request is
+// not parsed: its credential has crossed the network in cleartext and is not used.
+func (c *conn) refuseCleartext() {
+	c.minor = 1
+	c.server.warnCleartext(c)
+	c.refuseHere(proxy.NewRefusal(policy.TLSRequired, "this listener speaks TLS, and the request came in clear"))
+}
+
+// rejectCleartext reads the first bytes of a connection over the limit and
+// answers a plain HTTP request. A TLS client gets no answer.
+func (c *conn) rejectCleartext() {
+	if c.stream.SetReadDeadline(time.Now().Add(c.server.config.LingerTimeout)) != nil {
+		return
+	}
+	var first [5]byte // as many as a TLS record header has
+	if _, err := io.ReadFull(c.stream, first[:]); err == nil && isCleartext(first[:]) {
+		c.refuseCleartext()
+	}
+}
+
+// cleartextInterval is the least time between two warnings about plain HTTP
+// requests on TLS listeners. Each request is counted.
+const cleartextInterval = time.Minute
+
+// cleartext bounds the warnings about plain HTTP requests on TLS listeners.
+type cleartext struct {
+	requests atomic.Int64 // since the server began
+	warned   atomic.Int64 // Unix nanoseconds of the last warning
+}
+
+// warnCleartext logs a warning, at most once for each cleartextInterval: a
+// credential may have crossed the network in clear.
+func (s *Server) warnCleartext(c *conn) {
+	total := s.cleartext.requests.Add(1)
+	now, last := time.Now().UnixNano(), s.cleartext.warned.Load()
+	if last != 0 && now-last < int64(cleartextInterval) || !s.cleartext.warned.CompareAndSwap(last, now) {
+		return
+	}
+	s.config.Log.Warn("plain HTTP request on a TLS listener: its credential may have been exposed; correct http:// in the client's proxy URL to https://",
+		"listener", c.listener.Name, "client_address", c.client.Addr(), "requests", total)
+}

@@ -1,0 +1,283 @@
+package frontend
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/proxy"
+)
+
+// dialFrom connects from one of this machine's loopback addresses.
+func (s *stand) dialFrom(t testing.TB, address string) *client {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	conn, err := d.DialContext(t.Context(), "tcp", s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newClient(t, conn.(*net.TCPConn))
+}
+
+func bounded(most, ofOne int) func(*stand, *Config, *ListenerConfig) {
+	return func(_ *stand, c *Config, _ *ListenerConfig) {
+		c.MaxConnections, c.MaxWaiting, c.MaxWaitingOfOne = 100, most, ofOne
+	}
+}
+
+// The connection that has waited longest goes, with a word, and one that is
+// behind its head, or a tunnel, never does.
+func TestOldestGoes(t *testing.T) {
+	target, _ := upstream(t, echo)
+	s := start(t, bounded(50, 3))
+	tunnel := s.dial(t).send("CONNECT up.test:" + port(target) + " HTTP/1.1\r\n" + good + "\r\n")
+	tunnel.answer("CONNECT")
+	kept := s.dial(t).send("GET http://up.test/ HTTP/1.1\r\nHost: up.test\r\n" + good + "\r\n")
+	kept.answer("GET")
+	s.awaitWaiting(t, 1)
+	silent := s.dial(t)
+	s.awaitWaiting(t, 2)
+	slow := s.dial(t).send("GET http://up.test/ HTTP/1.1\r\n")
+	s.awaitWaiting(t, 3)
+
+	s.dial(t) // the kept one goes, which has waited longest, without a word
+	if got := kept.rest(); got != "" {
+		t.Errorf("the kept connection got %q", got)
+	}
+	for i, c := range []*client{silent, slow} {
+		s.dial(t)
+		resp, _ := c.answer("GET")
+		if resp.StatusCode != 503 || resp.Header.Get("Sallyport-Reason") != "overloaded" || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%d: %s %v", i, resp.Status, resp.Header)
+		}
+	}
+	// Another address has room of its own, and the tunnel is untouched.
+	if resp, _ := s.dialFrom(t, "127.0.0.2").send("GET http://up.test/ HTTP/1.1\r\nHost: up.test\r\n" + good + "\r\n").answer("GET"); resp.StatusCode != 200 {
+		t.Errorf("from another address: %s", resp.Status)
+	}
+	tunnel.send("still here")
+	_ = tunnel.CloseWrite()
+	if got := tunnel.rest(); got != "still here" {
+		t.Errorf("through the tunnel came %q", got)
+	}
+}
+
+// awaitWaiting waits until so many connections wait for a request.
+func (s *stand) awaitWaiting(t testing.TB, n int) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	late := time.After(10 * time.Second)
+	for s.server.Waiting() != n {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("%d connections wait, want %d", s.server.Waiting(), n)
+		}
+	}
+}
+
+// flood keeps opening connections from an address, half of them silent and half
+// with a piece of a head, and holds each until the server ends it.
+func flood(ctx context.Context, address, from string, opened *sync.WaitGroup) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	slots := make(chan struct{}, 150)
+	for i := 0; ctx.Err() == nil; i++ {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		conn, err := d.DialContext(ctx, "tcp", address)
+		if err != nil {
+			<-slots
+			continue
+		}
+		if i == 100 {
+			opened.Done()
+		}
+		if i%2 == 0 {
+			_, _ = io.WriteString(conn, "CONNECT up.test:443 HTTP/1.1\r\nX: ")
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+			defer stop()
+			_, _ = io.Copy(io.Discard, conn)
+			_ = conn.Close()
+		})
+	}
+}
+
+// TestFloodBites: while three addresses hold as many silent and slow connections
+// as they can get, a step's traffic goes through; without the room's bounds the
+// same flood takes every connection that there is, and the step gets nothing.
+func TestFloodBites(t *testing.T) {
+	target, _ := upstream(t, echo)
+	for _, limited := range []bool{true, false} {
+		t.Run(fmt.Sprint("limited ", limited), func(t *testing.T) {
+			s := start(t, func(_ *stand, c *Config, _ *ListenerConfig) {
+				c.MaxConnections, c.MaxWaiting, c.MaxWaitingOfOne, c.HeadTimeout = 400, 120, 60, time.Minute
+				if !limited {
+					c.MaxWaiting, c.MaxWaitingOfOne = 1000, 1000
+				}
+			})
+			ctx, stop := context.WithCancel(t.Context())
+			var opened, floods sync.WaitGroup
+			for i := range 3 {
+				opened.Add(1)
+				floods.Go(func() { flood(ctx, s.address, fmt.Sprintf("127.0.0.%d", 2+i), &opened) })
+			}
+			defer floods.Wait()
+			defer stop()
+			opened.Wait()
+			passed, began := 0, time.Now()
+			for range 50 {
+				if s.visit(t, "CONNECT up.test:"+port(target)+" HTTP/1.1\r\n"+good+"\r\n") {
+					passed++
+				}
+			}
+			t.Logf("%d of 50 got through in %s", passed, time.Since(began))
+			if limited && passed < 50 || !limited && passed > 10 {
+				t.Errorf("limited %v: %d of 50 got through", limited, passed)
+			}
+			if n := s.server.Waiting(); limited && n > 120 {
+				t.Errorf("%d connections wait", n)
+			}
+		})
+	}
+}
+
+// visit opens a tunnel to an echo and says a word.
+func (s *stand) visit(t testing.TB, connect string) bool {
+	t.Helper()
+	conn, err := net.Dial("tcp", s.address)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(conn, connect+"word"); err != nil {
+		return false
+	}
+	_ = conn.(*net.TCPConn).CloseWrite()
+	got, _ := io.ReadAll(conn)
+	return strings.HasPrefix(string(got), "HTTP/1.1 200 ") && strings.HasSuffix(string(got), "word")
+}
+
+// A full room sends away one of those who have the most in it: who has one keeps
+// it, though he came first.
+func TestFullRoomIsFair(t *testing.T) {
+	s := start(t, bounded(10, 8))
+	first := s.dialFrom(t, "127.0.0.9")
+	s.awaitWaiting(t, 1)
+	for i := range 40 {
+		s.dialFrom(t, fmt.Sprintf("127.0.0.%d", 2+i%2))
+	}
+	s.awaitWaiting(t, 10)
+	first.send("GET http://up.test/ HTTP/1.1\r\nHost: up.test\r\n" + good + "\r\n")
+	if resp, _ := first.answer("GET"); resp.Header.Get("Sallyport-Reason") == "overloaded" {
+		t.Errorf("who had one connection was sent away: %s", resp.Status)
+	}
+}
+
+func TestWaitingRoomForgets(t *testing.T) {
+	s := start(t, nil)
+	for i := range 20 {
+		c := s.dialFrom(t, fmt.Sprintf("127.0.0.%d", 2+i))
+		_ = c.Close()
+	}
+	s.awaitWaiting(t, 0)
+	s.server.waiting.mu.Lock()
+	defer s.server.waiting.mu.Unlock()
+	if n := len(s.server.waiting.addresses); n != 0 {
+		t.Errorf("%d addresses are remembered", n)
+	}
+	if s.server.waiting.largest != 0 {
+		t.Errorf("somebody is thought to have %d", s.server.waiting.largest)
+	}
+}
+
+func TestHostOfIPv6(t *testing.T) {
+	a, b := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::ffff:1")
+	if host(a) != host(b) || host(a) == host(netip.MustParseAddr("2001:db8:0:1::1")) || host(netip.MustParseAddr("10.0.0.1")) == host(netip.MustParseAddr("10.0.0.2")) {
+		t.Error("what is one address")
+	}
+}
+
+// TestRefusedConnectionsAreBounded: connections that were refused and stay open
+// for their client to read count as without a request, so that one address cannot
+// hold the others out by them.
+func TestRefusedConnectionsAreBounded(t *testing.T) {
+	s := start(t, func(_ *stand, c *Config, _ *ListenerConfig) {
+		c.MaxConnections, c.MaxWaiting, c.MaxWaitingOfOne, c.LingerTimeout = 100, 50, 10, time.Minute
+	})
+	for range 90 {
+		c := s.dialFrom(t, "127.0.0.2").send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		if resp, _ := c.answer("GET"); resp.StatusCode != 400 {
+			t.Fatal(resp.Status)
+		}
+	}
+	eventually(t, "the oldest are closed", func() bool { return s.server.Waiting() <= 10 && s.server.Connections() <= 10 })
+	if resp, _ := s.dial(t).send("GET http://up.test/ HTTP/1.1\r\nHost: up.test\r\n" + good + "\r\n").answer("GET"); resp.StatusCode != 200 {
+		t.Errorf("another address: %s", resp.Status)
+	}
+}
+
+// eventually polls a condition that has no signal of its own.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(10 * time.Second); !ok(); {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+// TestRefusedTooOften: a client that is refused more often than is recorded waits
+// for its answer. TestThrottleDelayIsNeeded takes the delay away.
+func TestRefusedTooOften(t *testing.T) {
+	if n := refusalsWithin(t, 300*time.Millisecond); n > 5+2 {
+		t.Errorf("%d refusals", n)
+	}
+}
+
+func TestThrottleDelayIsNeeded(t *testing.T) {
+	if n := refusalsWithin(t, time.Nanosecond); n < 50 {
+		t.Errorf("%d refusals", n)
+	}
+}
+
+// refusalsWithin returns how many of 50 requests during an emergency stop are
+// answered within 600 ms, of a client that repeats them without a pause.
+func refusalsWithin(t *testing.T, delay time.Duration) (n int) {
+	s := start(t, func(s *stand, c *Config, _ *ListenerConfig) {
+		gate, err := proxy.NewGate(proxy.Config{Authenticator: s, Decider: s, Recorder: s, Resolver: s, Guard: &proxy.Guard{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		gate.Stop()
+		c.Gate, c.ThrottleDelay = gate, delay
+	})
+	// Away from the end of a second, in which the counts begin again.
+	eventually(t, "a second has begun", func() bool { return time.Now().Nanosecond() < int(100*time.Millisecond) })
+	began := time.Now()
+	for time.Since(began) < 600*time.Millisecond && n < 50 {
+		if resp, _ := s.dial(t).send("CONNECT up.test:443 HTTP/1.1\r\n" + good + "\r\n").answer("CONNECT"); resp.Header.Get("Sallyport-Reason") == "emergency_stop" {
+			n++
+		}
+	}
+	return n
+}
