@@ -127,7 +127,7 @@ func TestRevoke(t *testing.T) {
 		}
 	}
 	var revocations []map[string]any
-	if err := json.Unmarshal([]byte(w.tell(t, 0, "token", "revocations", "--json")), &revocations); err != nil || len(revocations) != 2 {
+	if err := json.Unmarshal([]byte(w.tell(t, 0, "token", "revocations", "--format", "json")), &revocations); err != nil || len(revocations) != 2 {
 		t.Errorf("as JSON: %v, %v", revocations, err)
 	}
 

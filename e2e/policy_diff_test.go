@@ -32,7 +32,7 @@ targets: [api.partner.example:443, mirror.example, registry.example]
 		"acme/website  -  mirror.example:443\n  would deny -> allow, by observed -> shared",
 		"4 of 6 decisions would differ: 2 closed, 1 opened, 1 in report mode only", "repository=acme/website,branch=main")
 	wants(t, diff(0, old, old, "--cases", cases, "--fail-on", "any"), "0 of 6 decisions would differ")
-	wants(t, diff(0, old, changed, "--cases", cases, "--json"), `"from": "would deny"`)
+	wants(t, diff(0, old, changed, "--cases", cases, "--format", "json"), `"from": "would deny"`)
 
 	for text, want := range map[string]string{
 		"principals: [a":                     "cases.yaml:1:",
@@ -68,7 +68,7 @@ func TestPolicyWhoCan(t *testing.T) {
 	got := fromJSON[struct {
 		Seen, May int
 		Who       []struct{ Repository, Verdict string }
-	}](t, s.run(0, "who-can", old, "--to", "registry.example", "--json", "--since", "1d"))
+	}](t, s.run(0, "who-can", old, "--to", "registry.example", "--format", "json", "--since", "1d"))
 	if got.Seen != 4 || got.May != 4 || len(got.Who) != 4 || got.Who[0].Verdict != "allow" {
 		t.Errorf("%+v", got)
 	}

@@ -52,7 +52,7 @@ func TestShow(t *testing.T) {
 				}
 			}
 			var got struct{ Events []fields }
-			if err := json.Unmarshal([]byte(w.tell(t, 0, "audit", "show", "--json", open)), &got); err != nil || len(got.Events) != 2 {
+			if err := json.Unmarshal([]byte(w.tell(t, 0, "audit", "show", "--format", "json", open)), &got); err != nil || len(got.Events) != 2 {
 				t.Fatalf("%v: %v", err, got)
 			}
 			check(t, "first record", got.Events[0], fields{"kind": "decision", "decision_id": open, "verdict": "allow", "rule": "raw"})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -23,14 +24,13 @@ does not query Bitbucket.
 
 A step that needs no network does not use Sallyport, and is listed as not seen too.
 
-The exit status is 0 if every deployment of the period was seen, 1 if one was not,
-and 2 if that is not known: a repository could not be read, Bitbucket returned too
-little about a deployment, the findings were changed, or there are none.`,
+It is not known whether all were seen if a repository could not be read, Bitbucket
+returned too little about a deployment, the findings were changed, or there are none.`,
 		Args: noArguments,
 	}
 	from := addLogFlags(c)
 	since := c.Flags().String("since", "30d", "deployments that began from when on: `30d` or 12h ago, 2026-11-21, or 2026-11-21T08:40:00Z")
-	asJSON := c.Flags().Bool("json", false, "print JSON")
+	asJSON := addFormatFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		begin, err := parseMoment(*since, time.Now())
 		if err != nil {
@@ -38,29 +38,45 @@ little about a deployment, the findings were changed, or there are none.`,
 		}
 		url, done, err := from.open(c.Context())
 		if err != nil {
-			return invalid{err} // not 1, which says that something is missing
+			return err
 		}
 		defer done()
 		report, err := identity.ReadCoverage(c.Context(), url, begin)
 		if err != nil {
-			return invalid{err}
+			return err
 		}
-		if *asJSON {
-			err = printJSON(c.OutOrStdout(), report)
+		if asJSON() {
+			err = printJSON(c.OutOrStdout(), newCoverageJSON(report))
 		} else {
 			err = printCoverage(c.OutOrStdout(), report)
 		}
 		switch {
 		case err != nil:
-			return invalid{err}
+			return err
 		case report.Missing():
-			return quiet{}
+			return found{}
 		case report.Unclear():
-			return invalid{fmt.Errorf("it could not be told of everything whether it was seen")}
+			return errors.New("it is not known of every deployment whether it was seen: see CLASS and OUTCOME above")
 		}
 		return nil
 	}
 	return c
+}
+
+// coverageJSON is the report with its result.
+type coverageJSON struct {
+	Result string `json:"result"` // complete, missing or unknown
+	*identity.CoverageReport
+}
+
+func newCoverageJSON(r *identity.CoverageReport) coverageJSON {
+	switch {
+	case r.Missing():
+		return coverageJSON{"missing", r}
+	case r.Unclear():
+		return coverageJSON{"unknown", r}
+	}
+	return coverageJSON{"complete", r}
 }
 
 // printCoverage tells a report to people.

@@ -71,8 +71,7 @@ tested. It has to run as the server's user, with the server's environment.
 
 With --online it also connects: to the database (login, privileges, schema), the
 issuers and their keys, Bitbucket's API, the policy's Git server, the resolver and
-upstream proxies. It changes nothing anywhere. The exit status is 2 where the
-configuration is wrong, and 1 where something else is.`,
+upstream proxies. It changes nothing anywhere.`,
 		Args: noArguments,
 	}
 	path := addConfigFlag(c)

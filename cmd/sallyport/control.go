@@ -74,8 +74,8 @@ func newPolicyReload() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "reload",
 		Short: "Have a running instance look at its policy now",
-		Long: `Have a running instance look at its policy at once. The exit status is 1 where the
-policy as it stands was not taken: the one before goes on deciding.
+		Long: `Have a running instance look at its policy at once. If the new
+policy is rejected, the active revision stays in force.
 ` + controlUsage,
 		Args: noArguments,
 	}

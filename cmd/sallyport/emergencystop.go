@@ -20,8 +20,7 @@ stop: the file emergency-stop.json in data_directory keeps it. /readyz of the
 instance is 503 meanwhile, with the reason.
 
 The stop applies to one instance and needs no database. Run it for each instance.
-The exit status is 1 if the instance is stopped and something else failed, such as
-recording the stop. A stop that cannot be recorded takes effect; a lift that cannot
+A stop that cannot be recorded takes effect; a lift that cannot
 be recorded does not.
 ` + controlUsage,
 		Args: noArguments,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -43,11 +44,9 @@ The pack uses the first checkpoint that covers every event of the period, and ha
 event that was sealed later: made again, it has the same bytes. The log is verified up
 to that checkpoint. Making a pack is recorded in the log.
 
-The exit status is 0 if the log is sound and a key or checkpoint from outside vouches
-for it, 1 if it is damaged or no given key signed it, 2 if no pack could be made, and 3
-if it is consistent but not anchored: neither a --key that signed it nor a valid
---checkpoint was given. With 1 and 3 the pack is made, and its report has the result.
---unanchored turns status 3 into 0.`,
+A pack of a damaged log, or of one that nothing from outside vouches for, is made with
+status 1, and its report has the result. --unanchored accepts a log that is not
+anchored: neither a --key that signed it nor a valid --checkpoint was given.`,
 		Args: noArguments,
 	}
 	f := evidenceFlags{logFlags: addLogFlags(c)}
@@ -61,13 +60,18 @@ if it is consistent but not anchored: neither a --key that signed it nor a valid
 	f.trusted = addTrustFlags(c, "a public `KEY` of the log, or a file with one on each line; may be given again")
 	f.signingKey = c.Flags().String("signing-key", "", "`FILE` of the private key that signs the manifest (default: the one of the configuration)")
 	f.unsigned = c.Flags().Bool("unsigned", false, "make a pack without a signature, if there is no key")
+	asJSON := addFormatFlag(c)
 	f.quiet = c.Flags().Bool("quiet", false, "show no progress")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		built, err := f.build(c)
 		if err != nil {
-			return invalid{err} // not 1, which says that the log is damaged
+			return err
 		}
-		return tellBuilt(c.OutOrStdout(), *f.out, built, len(*f.trusted.checkpoints) > 0, *f.trusted.unanchored)
+		result := builtResult(built, len(*f.trusted.checkpoints) > 0, *f.trusted.unanchored)
+		if asJSON() {
+			return printBuiltJSON(c.OutOrStdout(), *f.out, built, result)
+		}
+		return tellBuilt(c.OutOrStdout(), *f.out, built, result)
 	}
 	c.AddCommand(newEvidenceCheck())
 	return c
@@ -92,6 +96,9 @@ func (f evidenceFlags) options(c *cobra.Command) (evidence.Options, error) {
 	var err error
 	if *f.out == "" {
 		return o, errors.New("--out DIR is needed")
+	}
+	if _, err := os.Lstat(*f.out); err == nil {
+		return o, fmt.Errorf("--out %s: it exists already: name a folder that does not exist", *f.out)
 	}
 	if o.Period.From, err = parseDay("from", *f.from); err != nil {
 		return o, err
@@ -154,7 +161,7 @@ func (f evidenceFlags) signer(ctx context.Context) (*audit.Signer, error) {
 func (f evidenceFlags) build(c *cobra.Command) (*evidence.Built, error) {
 	o, err := f.options(c)
 	if err != nil {
-		return nil, err
+		return nil, invalid{err}
 	}
 	url, done, err := f.open(c.Context())
 	if err != nil {
@@ -168,7 +175,11 @@ func (f evidenceFlags) build(c *cobra.Command) (*evidence.Built, error) {
 	defer r.Close()
 	r.Trust(o.Trust.Keys...)
 	o.Record = func(ctx context.Context, b evidence.Built) error { return recordPack(ctx, url, b) }
-	return evidence.Build(c.Context(), evidenceLog{r}, *f.out, o)
+	built, err := evidence.Build(c.Context(), evidenceLog{r}, *f.out, o)
+	if errors.Is(err, evidence.ErrParameters) {
+		err = invalid{err}
+	}
+	return built, err
 }
 
 // recordPack records in the log that a pack was made of it.
@@ -223,8 +234,24 @@ func stages(out io.Writer) func(stage string, n int64) {
 	}
 }
 
-// tellBuilt says what was made, and returns an error for every status but 0.
-func tellBuilt(out io.Writer, dir string, b *evidence.Built, checkpoints, unanchored bool) error {
+// builtResult judges the log that a pack was made of.
+func builtResult(b *evidence.Built, checkpoints, unanchored bool) trustResult {
+	res := b.Facts.Result
+	switch {
+	case !res.Sound && onlyUnvouched(res.Counts):
+		return resultUnvouched
+	case !res.Sound:
+		return resultDamaged
+	case res.Anchored != nil || res.Vouched && !checkpoints:
+		return resultSound
+	case unanchored:
+		return resultAccepted
+	}
+	return resultNotAnchored
+}
+
+// tellBuilt prints what was made, and returns an error for every status but 0.
+func tellBuilt(out io.Writer, dir string, b *evidence.Built, result trustResult) error {
 	m, res := b.Manifest, b.Facts.Result
 	var text strings.Builder
 	line := func(name, format string, a ...any) {
@@ -245,7 +272,8 @@ func tellBuilt(out io.Writer, dir string, b *evidence.Built, checkpoints, unanch
 	}
 	line("signature", "%s", m.Signature)
 	line("manifest", "SHA-256 %x", b.Digest)
-	if !res.Sound {
+	switch result {
+	case resultDamaged, resultUnvouched:
 		line("result", "DAMAGED")
 		for i, f := range res.Findings {
 			if i == shownFindings {
@@ -254,22 +282,16 @@ func tellBuilt(out io.Writer, dir string, b *evidence.Built, checkpoints, unanch
 			}
 			line("", "%s", f)
 		}
-		if _, err := io.WriteString(out, text.String()); err != nil {
-			return err
-		}
-		return damaged{}
-	}
-	anchored := res.Anchored != nil || res.Vouched && !checkpoints
-	if anchored || unanchored {
+	case resultSound, resultAccepted:
 		line("result", "sound: nothing was changed, removed or inserted")
-	} else {
+	case resultNotAnchored:
 		line("result", "%s", unanchoredResult)
 		line("", "the pack is made. Give --key or --checkpoint; --unanchored accepts this")
 	}
-	if _, err := io.WriteString(out, text.String()); err != nil || anchored || unanchored {
+	if _, err := io.WriteString(out, text.String()); err != nil {
 		return err
 	}
-	return notAnchored{}
+	return result.err()
 }
 
 // withNoun is a number with its noun.

@@ -27,10 +27,8 @@ proofs for the last checkpoint of each hour of its period and of each day before
 and for those given when it was made; "audit proof --from-size --to-size" prints
 others, for --proof.
 
-The exit status is 0 if nothing was found and a given key or checkpoint vouches for the
-pack, 1 if the pack or its log is damaged or no given key signed it, 2 if it could not
-be read, and 3 if it is whole but not anchored: nothing from outside vouches for it.
---unanchored turns status 3 into 0.`,
+A pack that nothing from outside vouches for is whole, not anchored: the status is 1 for
+it too. --unanchored accepts it.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return invalid{fmt.Errorf("which pack? Give one folder\nsee: %s --help", c.CommandPath())}
@@ -40,6 +38,7 @@ be read, and 3 if it is whole but not anchored: nothing from outside vouches for
 	}
 	trusted := addTrustFlags(c, "a public `KEY` of the log or of the pack's signer, or a file with one on each line; may be given again")
 	proofs := c.Flags().StringArray("proof", nil, "`FILE` of consistency proofs between the pack's checkpoint and others; may be given again")
+	asJSON := addFormatFlag(c)
 	unsigned := c.Flags().Bool("unsigned", false, "accept a pack without a signature")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		given, err := trusted.read(c.Context())
@@ -52,9 +51,13 @@ be read, and 3 if it is whole but not anchored: nothing from outside vouches for
 		}
 		checked, err := evidence.Check(c.Context(), args[0], o)
 		if err != nil {
-			return invalid{err} // not 1, which says that it is damaged
+			return invalid{err}
 		}
-		return tellChecked(c.OutOrStdout(), checked, o, given)
+		result := checkedResult(checked, o, given)
+		if asJSON() {
+			return printCheckedJSON(c.OutOrStdout(), args[0], checked, given, result)
+		}
+		return tellChecked(c.OutOrStdout(), checked, result, given)
 	}
 	return c
 }
@@ -75,12 +78,23 @@ func readProofs(ctx context.Context, paths []string) ([]*audit.Consistency, erro
 	return proofs, nil
 }
 
+// checkedResult judges a pack.
+func checkedResult(r *evidence.Checked, o evidence.CheckOptions, given *givenTrust) trustResult {
+	switch {
+	case len(r.Findings) > 0 || r.Manifest != nil && !r.Manifest.Sound:
+		return resultDamaged
+	case r.Established(o):
+		return resultSound
+	case given.unanchored:
+		return resultAccepted
+	}
+	return resultNotAnchored
+}
+
 // tellChecked prints what was found, and returns an error for every status but 0.
-func tellChecked(out io.Writer, r *evidence.Checked, o evidence.CheckOptions, given *givenTrust) error {
+func tellChecked(out io.Writer, r *evidence.Checked, result trustResult, given *givenTrust) error {
 	var b reportText
-	sound := true
 	if m := r.Manifest; m != nil {
-		sound = m.Sound
 		b.line("period", "%s until before %s", when(m.Parameters.From), when(m.Parameters.To))
 		b.line("population", "%s", withNoun(m.Population, "decision"))
 		b.line("files", "%d of %d bytes", r.Files, r.Bytes)
@@ -105,17 +119,28 @@ func tellChecked(out io.Writer, r *evidence.Checked, o evidence.CheckOptions, gi
 	for _, note := range r.Notes {
 		b.line("note", "%s", note)
 	}
-	result := b.checked(r, sound, r.Established(o), given)
+	b.checked(r, result)
 	if _, err := io.WriteString(out, b.String()); err != nil {
 		return err
 	}
-	return result
+	return result.err()
 }
 
-func (b *reportText) checked(r *evidence.Checked, sound, established bool, given *givenTrust) error {
+func (b *reportText) checked(r *evidence.Checked, result trustResult) {
 	const whole = "whole: nothing of the pack was changed"
-	switch {
-	case len(r.Findings) > 0:
+	switch result {
+	case resultSound:
+		b.line("result", "%s", whole)
+	case resultAccepted:
+		b.line("result", "%s; not anchored, as --unanchored accepts", whole)
+	case resultNotAnchored:
+		b.line("result", "%s", unanchoredResult)
+		b.line("", "give --key with the public key of the log and that of who made the pack, and --checkpoint with a file that was kept outside; --unanchored accepts this")
+	default:
+		if len(r.Findings) == 0 {
+			b.line("result", "%s. THE LOG IS DAMAGED: the pack says so, see its report", whole)
+			return
+		}
 		b.line("result", "DAMAGED")
 		for i, f := range r.Findings {
 			name := ""
@@ -124,18 +149,5 @@ func (b *reportText) checked(r *evidence.Checked, sound, established bool, given
 			}
 			b.line(name, "%s", f)
 		}
-		return damaged{}
-	case !sound:
-		b.line("result", "%s. THE LOG IS DAMAGED: the pack says so, see its report", whole)
-		return damaged{}
-	case established:
-		b.line("result", "%s", whole)
-		return nil
-	case given.unanchored:
-		b.line("result", "%s; not anchored, as --unanchored accepts", whole)
-		return nil
 	}
-	b.line("result", "%s", unanchoredResult)
-	b.line("", "give --key with the public key of the log and that of who made the pack, and --checkpoint with a file that was kept outside; --unanchored accepts this")
-	return notAnchored{}
 }

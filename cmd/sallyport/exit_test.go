@@ -5,15 +5,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // leaves are all commands that do something, by what is typed.
@@ -30,11 +36,66 @@ func leaves(c *cobra.Command, prefix []string) [][]string {
 	return all
 }
 
+// ends says of each command with which arguments it is complete, and how it ends where
+// neither a database nor an instance answers.
+var ends = map[string]struct {
+	args   string
+	status int
+}{
+	"audit reconciliation": {"", exitFailed},
+	"audit evidence":       {"--from 2026-10-01 --to 2026-11-01 --out pack --unsigned", exitFailed},
+	"audit evidence check": {"policy", exitInvalid}, // it is no pack
+	"audit export":         {"--out export.jsonl", exitFailed},
+	"audit stream":         {"--out events.jsonl", exitFailed},
+	"audit gap declare":    {"--writer w --first 1 --last 2 --reason lost --signing-key key", exitFailed},
+	"audit gap list":       {"", exitFailed},
+	"audit hold lift":      {"1 --reason over", exitFailed},
+	"audit hold list":      {"", exitFailed},
+	"audit hold set":       {"--from 2026-01 --reason audit", exitFailed},
+	"audit key generate":   {"--out other-key", exitOK},
+	"audit key replace":    {"--next next-key --origin log", exitFailed},
+	"audit key rotate":     {"--next next-key", exitFailed}, // there is none yet
+	"audit key show":       {"", exitFailed},
+	"audit proof":          {"01a1fdf4-c192-7cf7-900b-49ceb24f5238", exitFailed},
+	"audit query":          {"", exitFailed},
+	"audit retention":      {"", exitFailed},
+	"audit show":           {"01a1fdf4-c192-7cf7-900b-49ceb24f5238", exitFailed},
+	"audit stats":          {"", exitFailed},
+	"audit tail":           {"", exitFailed},
+	"audit verify":         {"", exitFailed},
+	"config check":         {"--online", exitFailed},
+	"health":               {"", exitFailed},
+	"migrate":              {"", exitFailed},
+	"policy check":         {"policy", exitOK},
+	"policy rollout":       {"", exitFailed},
+	"policy diff":          {"policy policy", exitFailed},
+	"policy eval":          {"policy --as repository=acme/payments --to api.example", exitOK},
+	"policy explain":       {"01a1fdf4-c192-7cf7-900b-49ceb24f5238", exitFailed},
+	"policy fmt":           {"policy --check", exitOK},
+	"policy init":          {"fresh", exitOK},
+	"policy reload":        {"", exitFailed},
+	"policy replay":        {"policy", exitFailed},
+	"policy suggest":       {"--all --out policy", exitFailed},
+	"policy test":          {"policy", exitOK},
+	"policy vendor":        {"policy", exitOK},
+	"policy who-can":       {"policy --to api.example", exitFailed},
+	"serve":                {"", exitFailed},
+	"token inspect":        {"", exitInvalid}, // there is none
+	"token unrevoke":       {"--step 922e118c-f34f-4226-a897-0e0afbec553d", exitFailed},
+	"token revocations":    {"", exitFailed},
+	"token revoke":         {"--step 922e118c-f34f-4226-a897-0e0afbec553d --reason gone", exitFailed},
+	"tunnels close":        {"01a1fdf4-c192-7cf7-900b-49ceb24f5238", exitFailed},
+	"tunnels list":         {"", exitFailed},
+	"emergency-stop":       {"--reason test", exitFailed},
+	"version":              {"", exitOK},
+}
+
 // TestEveryCommandReportsItsEnd: whatever keeps a command from its work ends it with
 // a message: 2 for usage, the configuration and files that cannot be read; 1 for a
-// database that does not answer.
+// database or an instance that does not answer. Its help documents both.
 func TestEveryCommandReportsItsEnd(t *testing.T) {
 	t.Setenv(configVariable, "")
+	t.Setenv(tokenVariable, "")
 	folder := t.TempDir()
 	t.Chdir(folder)
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
@@ -43,54 +104,70 @@ func TestEveryCommandReportsItsEnd(t *testing.T) {
 	}
 	nowhere := closed.Addr().String()
 	_ = closed.Close()
+	private, err := audit.GenerateKey("log")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, text := range map[string]string{
-		"url": "postgres://sallyport_writer@" + nowhere + "/sallyport?connect_timeout=1", "torn.yaml": "listeners: [\n",
+		"url": "postgres://sallyport_writer@" + nowhere + "/sallyport?connect_timeout=1", "torn.yaml": "listeners: [\n", "key": private,
 		"good.yaml": `listeners: [{address: "127.0.0.1:0"}]
+admin: {address: "` + nowhere + `"}
 identity: {bitbucket: [{workspace: acme, workspace_uuid: "922e118c-f34f-4226-a897-0e0afbec553d", issuer: "http://` + nowhere + `/oidc", audiences: [x]}]}
 policy: {directory: policy}
+data_directory: data
 audit: {database_url_file: url, migration_url_file: url}
 `} {
 		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+	if code := run(t.Context(), []string{"policy", "init", "policy"}, nil, io.Discard, io.Discard); code != exitOK {
+		t.Fatal(code)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	try := func(args ...string) int {
+	try := func(want int, args ...string) {
 		t.Helper()
 		var out, errOut bytes.Buffer
 		code := run(ctx, args, strings.NewReader(""), &out, &errOut)
-		if code != exitOK && errOut.Len()+out.Len() == 0 || code < 0 || code > exitUnanchored {
+		if code != want {
+			t.Errorf("sallyport %s: ended with %d, want %d: %s", strings.Join(args, " "), code, want, errOut.String())
+		}
+		if code != exitOK && errOut.Len() == 0 {
 			t.Errorf("sallyport %s: ended with %d and no message", strings.Join(args, " "), code)
 		}
-		return code
 	}
-	commands := leaves(newRoot(), nil)
-	if len(commands) < 40 {
-		t.Fatalf("only %d commands", len(commands))
-	}
-	for _, words := range commands {
+	for _, words := range leaves(newRoot(), nil) {
 		c, _, err := newRoot().Find(words)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !c.DisableFlagParsing { // psql's flags are its own
-			if code := try(append(words, "--no-such-flag")...); code != exitInvalid {
-				t.Errorf("%v with a flag that does not exist: %d", words, code)
-			}
+		if !strings.Contains(c.Long, "\n\nExit status") {
+			t.Errorf("%v: the help has no exit statuses: add the command to findings", words)
 		}
-		try(words...)
-		if c.Flags().Lookup("config") == nil && !c.DisableFlagParsing {
+		path := strings.Join(words, " ")
+		if path == "audit psql" { // TestPsqlStatus
+			continue
+		}
+		end, known := ends[path]
+		if !known {
+			t.Errorf("%s: add the command to this test", path)
+			continue
+		}
+		words = append(words, strings.Fields(end.args)...)
+		words = slices.Clip(words)
+		try(exitInvalid, append(words, "--no-such-flag")...)
+		if c.Flags().Lookup("config") == nil {
+			try(end.status, words...)
 			continue
 		}
 		for _, file := range []string{"gone.yaml", "torn.yaml", folder} {
-			if code := try(append(words, "--config", file)...); code != exitInvalid {
-				t.Errorf("%v with the configuration %s: %d", words, file, code)
-			}
+			try(exitInvalid, append(words, "--config", file)...)
 		}
-		if words[0] != "serve" { // TestBadStarts
-			try(append(words, "--config", "good.yaml")...)
-		}
+		try(end.status, append(words, "--config", "good.yaml")...)
+	}
+	if len(ends) != len(findings) {
+		t.Errorf("%d commands here, and %d have findings", len(ends), len(findings))
 	}
 }
 
@@ -106,7 +183,10 @@ func TestProgramsOfOursAreNotPassedOn(t *testing.T) {
 		{fmt.Errorf("the policy does not load: git fetch: %w", ended), exitFailed, "git fetch: exit status 128"},
 		{invalid{fmt.Errorf("x: %w", ended)}, exitInvalid, "x: exit status 128"},
 		{passedOn{3}, 3, ""}, {passedOn{0}, exitFailed, ""},
-		{damaged{}, exitFailed, ""},
+		{found{}, exitFailed, ""},
+		{invalid{fmt.Errorf("x: %w", context.Canceled)}, exitFailed, "x"},
+		{invalid{database.Explain("connect", &pgconn.Config{}, io.ErrUnexpectedEOF)}, exitFailed, "connect"},
+
 		{errors.New("plain"), exitFailed, "sallyport: plain"},
 	} {
 		var errOut bytes.Buffer

@@ -34,9 +34,9 @@ Every leaf is written at least once, in order. --position has the latest leaf wh
 line is on disk: after a restart the command continues there, and may repeat its
 latest lines. A consumer drops lines whose leaf it has already seen.
 
-A file that was renamed is created again, also on SIGHUP. If the disk is full the
-command ends with status 1; started again, it continues. Ended by SIGINT or SIGTERM
-its status is 0.`,
+A file that was renamed is created again, also on SIGHUP. After a full
+disk the command continues when it is started again. SIGINT and SIGTERM end it with
+status 0.`,
 		Args: noArguments,
 	}
 	from := addLogFlags(c)

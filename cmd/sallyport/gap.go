@@ -51,12 +51,11 @@ func newGapList() *cobra.Command {
 		Short: "List missing events, including declared ones",
 		Long: `List missing events: each gap with the command that declares it, the declared gaps,
 and the events that processes reported as lost after a failover. An auditor's login
-is sufficient.
-
-The exit status is 1 if a gap is not declared.`,
+is sufficient.`,
 		Args: noArguments,
 	}
 	from := addOwnerFlags(c)
+	asJSON := addFormatFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return from.useGaps(c.Context(), func(g *auditlog.Gaps) error {
 			gaps, err := g.List(c.Context())
@@ -67,10 +66,16 @@ The exit status is 1 if a gap is not declared.`,
 			if err != nil {
 				return err
 			}
-			if open := printGaps(c.OutOrStdout(), gaps, lost); open > 0 {
-				return damaged{}
+			open := 0
+			if asJSON() {
+				open, err = printGapsJSON(c.OutOrStdout(), gaps, lost)
+			} else {
+				open = printGaps(c.OutOrStdout(), gaps, lost)
 			}
-			return nil
+			if err == nil && open > 0 {
+				return found{}
+			}
+			return err
 		})
 	}
 	return c

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,9 +35,7 @@ Without a configuration the token is only decoded.
 
   echo "$TOKEN" | sallyport token inspect -c sallyport.yaml -
 
-The exit status is 0 where the token is accepted (without a configuration: where
-nothing is wrong with it by itself), 1 where it is not or that cannot be decided,
-and 2 where the command or the configuration is wrong.`,
+Without a configuration, a token is accepted where nothing is wrong with it by itself.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 1 || len(args) == 1 && args[0] != "-" {
 				return invalid{fmt.Errorf("a token is not an argument, where others see it: pass it on standard input or as $%s\nsee: %s --help", tokenVariable, c.CommandPath())}
@@ -48,7 +45,7 @@ and 2 where the command or the configuration is wrong.`,
 	}
 	path := addConfigFlag(c)
 	online := c.Flags().Bool("online", false, "ask the issuer for its public keys")
-	asJSON := c.Flags().Bool("json", false, "print JSON")
+	asJSON := addFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		credential, err := readToken(c.InOrStdin(), len(args) == 1)
 		if err != nil {
@@ -58,23 +55,18 @@ and 2 where the command or the configuration is wrong.`,
 		if err != nil {
 			return err
 		}
-		if *asJSON {
+		if asJSON() {
 			err = printJSON(c.OutOrStdout(), report)
 		} else {
 			err = printInspection(c.OutOrStdout(), report, name, time.Now())
 		}
 		if err == nil && report.Verdict != bitbucket.Accepted && report.Verdict != bitbucket.NotJudged {
-			return quiet{}
+			return found{}
 		}
 		return err
 	}
 	return c
 }
-
-// quiet ends with status 1 where everything has been said.
-type quiet struct{}
-
-func (quiet) Error() string { return "the token is not accepted" }
 
 func readToken(in io.Reader, fromInput bool) (identity.Credential, error) {
 	text := os.Getenv(tokenVariable)
@@ -209,10 +201,4 @@ func printChecks(b *strings.Builder, checks []bitbucket.Checked) {
 			fmt.Fprintf(b, "\n%s: %s\n", group.title, strings.Join(names, ", "))
 		}
 	}
-}
-
-// isQuiet reports whether an error has been told already.
-func isQuiet(err error) bool {
-	_, ok := errors.AsType[quiet](err)
-	return ok
 }

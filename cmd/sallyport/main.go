@@ -11,9 +11,9 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -29,26 +29,7 @@ func main() {
 	os.Exit(code)
 }
 
-// Exit codes: usage and configuration are told from what failed at run time.
-const (
-	exitOK         = 0
-	exitFailed     = 1
-	exitInvalid    = 2
-	exitUnanchored = 3 // nothing wrong was found, and nothing from outside vouches for what was read
-)
-
-// invalid is an error in what the operator wrote: the command line or a file.
-type invalid struct{ err error }
-
-func (e invalid) Error() string { return e.err.Error() }
-func (e invalid) Unwrap() error { return e.err }
-
-// passedOn is the end of a program that the operator asked for, whose status is ours.
-type passedOn struct{ status int }
-
-func (e passedOn) Error() string { return fmt.Sprintf("the program ended with status %d", e.status) }
-
-// run executes one command line and returns the exit code.
+// run executes one command line and returns the exit status.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
@@ -57,44 +38,6 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetErr(errOut)
 	err := root.ExecuteContext(ctx)
 	return exitOf(err, errOut)
-}
-
-// exitOf is the exit code for an error, which it prints. Only the errors of three
-// types are those of a command that has printed a report.
-func exitOf(err error, errOut io.Writer) int {
-	if err == nil {
-		return exitOK
-	}
-	// A program that we ran for the operator has printed what is wrong. Programs that
-	// we run for ourselves (git, initdb) end in other errors.
-	if exit, ok := errors.AsType[passedOn](err); ok {
-		return max(exit.status, exitFailed)
-	}
-	if _, told := errors.AsType[damaged](err); told || isQuiet(err) {
-		return exitFailed
-	}
-	if _, told := errors.AsType[notAnchored](err); told {
-		return exitUnanchored
-	}
-	reportError(errOut, err)
-	if _, ok := errors.AsType[invalid](err); ok {
-		return exitInvalid
-	}
-	return exitFailed
-}
-
-// reportError prints an error, and waits no longer than for the last log lines
-// where nobody reads.
-func reportError(errOut io.Writer, err error) {
-	done := make(chan struct{})
-	go func() {
-		fmt.Fprintf(errOut, "sallyport: %v\n", err)
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(logEnd):
-	}
 }
 
 func newRoot() *cobra.Command {
@@ -111,10 +54,25 @@ to the audit log before a connection is opened.`,
 		Version:       programVersion(),
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return invalid{fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
+		return invalid{fmt.Errorf("%w%s\nsee: %s --help", err, suggestFlag(c, err), c.CommandPath())}
 	})
 	root.AddCommand(newServe(), newHealth(), newMigrate(), newConfig(), newAudit(), newPolicy(), newToken(), newTunnels(), newEmergencyStop(), newVersion())
+	documentExits(root)
 	return root
+}
+
+// suggestFlag names the flag that was probably meant by an unknown one.
+func suggestFlag(c *cobra.Command, err error) string {
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok || len(unknown.GetSpecifiedName()) < 2 {
+		return ""
+	}
+	var names []string
+	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	if near := nearestWord(unknown.GetSpecifiedName(), names); near != "" {
+		return ": did you mean --" + near + "?"
+	}
+	return ""
 }
 
 func newVersion() *cobra.Command {

@@ -38,9 +38,7 @@ DIR, are listed as well.
   sallyport policy rollout . --export audit.jsonl --repositories repositories.txt
 
 The mode is that of the latest decision; a denial that holds in report mode too
-(always) does not count for it. Where a repository was renamed, its old name says so.
-
-The exit status is 0; 2 where the command, the policy or the log is at fault.`,
+(always) does not count for it. Where a repository was renamed, its old name says so.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return invalid{fmt.Errorf("give one directory, or none\nsee: %s --help", c.CommandPath())}
@@ -52,7 +50,7 @@ The exit status is 0; 2 where the command, the policy or the log is at fault.`,
 	listed := c.Flags().String("repositories", "", "a `FILE` with the full name of a repository on each line")
 	withoutBitbucket := c.Flags().Bool("without-bitbucket", false, "do not ask Bitbucket for the workspaces' repositories")
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
-	asJSON := c.Flags().Bool("json", false, "print JSON")
+	asJSON := addFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cover := &coverage{rows: map[string]*coverageRow{}, latest: map[string]*coverageRow{}}
 		if len(args) == 1 {
@@ -74,10 +72,10 @@ The exit status is 0; 2 where the command, the policy or the log is at fault.`,
 		}
 		if !*withoutNames && !*withoutBitbucket && *from.export == "" && *from.url == "" {
 			if err := cover.ask(c.Context(), *from.config); err != nil {
-				return invalid{err}
+				return err
 			}
 		}
-		return cover.tell(c.OutOrStdout(), *asJSON)
+		return cover.tell(c.OutOrStdout(), asJSON())
 	}
 	return c
 }

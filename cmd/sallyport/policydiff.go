@@ -6,9 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,8 +36,9 @@ or, without --cases, what was really asked, from the log or an export of it:
 
   sallyport policy diff main-checkout . --since 14d
 
-Principals are written as in "policy eval --as". The exit status is that of
-"policy replay".`,
+Principals are written as in "policy eval --as". --fail-on names what ends it with
+status 1: closed (what passed would be refused), opened (what was refused would
+pass), or any.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return invalid{fmt.Errorf("give two directories: the old policy's and the new one's\nsee: %s --help", c.CommandPath())}
@@ -51,14 +49,11 @@ Principals are written as in "policy eval --as". The exit status is that of
 	from := addHistoryFlags(c, "30d")
 	cases := c.Flags().String("cases", "", "read the questions from this `FILE`, YAML or JSON")
 	at := c.Flags().String("at", "now", "the `TIME` at which those of --cases are asked")
-	fail := c.Flags().String("fail-on", "none", "when to fail: none, closed, opened, any")
+	fail := addChoice(c, "fail-on", "when to fail", failOnWords...)
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
-	asJSON := c.Flags().Bool("json", false, "print JSON")
+	asJSON := addFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		fails, known := failOn[*fail]
-		if !known {
-			return invalid{fmt.Errorf("--fail-on %s: want %s", *fail, strings.Join(slices.Sorted(maps.Keys(failOn)), ", "))}
-		}
+		fails := failOn[fail.value]
 		before, err := loadTree(c.Context(), args[0], !*withoutNames)
 		if err != nil {
 			return err
@@ -82,13 +77,13 @@ Principals are written as in "policy eval --as". The exit status is that of
 			return invalid{err}
 		}
 		s.Revision, s.Evaluated = after.Revision().Digest, d.after.Evaluated()
-		if *asJSON {
+		if asJSON() {
 			err = printJSON(c.OutOrStdout(), s)
 		} else {
 			err = s.print(c.OutOrStdout())
 		}
 		if err == nil && fails(s) {
-			return quiet{}
+			return found{}
 		}
 		return err
 	}

@@ -29,9 +29,7 @@ deployment_type says otherwise. What is not given is not in the input; UUIDs tha
 are not given are zero. With --method, --path or --header it is an HTTP request
 that can be read, and otherwise a CONNECT.
 
-The exit status is 0 whatever the decision, 1 where the policy cannot be
-evaluated, and 2 where the command or the policy is wrong. --expect makes it 1
-where the verdict is another one.`,
+Without --expect the verdict does not change the exit status.`,
 		Args: oneDirectory,
 	}
 	as := c.Flags().String("as", "", "who asks: `KEY=VALUE,…`")
@@ -43,12 +41,9 @@ where the verdict is another one.`,
 	at := c.Flags().String("at", "now", "the `TIME` of the decision: now, 2026-11-21T08:40:00Z, 2026-11-21, or 30d for so long ago")
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
 	explain := c.Flags().Bool("explain", false, "say of every rule why it matched or did not")
-	asJSON := c.Flags().Bool("json", false, "print JSON")
-	expect := c.Flags().String("expect", "", "fail unless the verdict is this: allow or deny")
+	asJSON := addFormatFlag(c)
+	expect := addChoice(c, "expect", "fail unless the verdict is this", "", "allow", "deny")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if *expect != "" && *expect != "allow" && *expect != "deny" {
-			return invalid{fmt.Errorf("--expect %s: want allow or deny", *expect)}
-		}
 		now, err := parseMoment(*at, time.Now())
 		if err != nil {
 			return invalid{fmt.Errorf("--at: %w", err)}
@@ -75,13 +70,13 @@ where the verdict is another one.`,
 				return evaluationFailed(err)
 			}
 		}
-		if *asJSON {
+		if asJSON() {
 			err = printJSON(c.OutOrStdout(), explanationJSON(x))
 		} else {
 			err = printExplanation(c.OutOrStdout(), x)
 		}
-		if err == nil && *expect != "" && *expect != d.Verdict.String() {
-			err = fmt.Errorf("the verdict is %s, and not %s as expected", d.Verdict, *expect)
+		if err == nil && expect.value != "" && expect.value != d.Verdict.String() {
+			err = fmt.Errorf("the verdict is %s, and not %s as expected", d.Verdict, expect.value)
 		}
 		return err
 	}

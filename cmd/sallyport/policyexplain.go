@@ -30,10 +30,7 @@ rule whether it matched, or which condition was the first not to hold.
   sallyport policy explain 01a1fdf4-c192-7cf7-900b-49ceb24f5238
 
 An export holds no policies: with --export, --policy names the policy's directory
-at that revision. --policy also answers what another state of it would say.
-
-The exit status is 1 where the decision is not reproduced, and 2 where it cannot
-be read.`,
+at that revision. --policy also answers what another state of it would say.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return invalid{fmt.Errorf("which decision? Give one id\nsee: %s --help", c.CommandPath())}
@@ -43,7 +40,7 @@ be read.`,
 	}
 	from := addHistoryFlags(c, "")
 	tree := c.Flags().String("policy", "", "evaluate it by the policy in this `DIR` instead")
-	asJSON := c.Flags().Bool("json", false, "print JSON")
+	asJSON := addFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		id, ok := parseUUID(args[0])
 		if !ok {
@@ -56,7 +53,7 @@ be read.`,
 		defer h.close()
 		d, err := h.decision(c.Context(), id)
 		if err != nil {
-			return invalid{err}
+			return err
 		}
 		if d.Input == nil {
 			return fmt.Errorf("explain: the record of %s has no input: policy was not asked about it (its reason is %s, see docs/reasons.md), or its input was over 8 KiB and only the digest was recorded", id, d.Reason)
@@ -67,13 +64,13 @@ be read.`,
 		}
 		x, failure := set.Explain(c.Context(), d.Input)
 		again := reproduction(d, x.Decision, failure)
-		if *asJSON {
+		if asJSON() {
 			err = printJSON(c.OutOrStdout(), again.json(d, x))
 		} else {
 			err = again.print(c.OutOrStdout(), d, x)
 		}
 		if err == nil && !again.Reproduced {
-			return quiet{}
+			return found{}
 		}
 		return err
 	}

@@ -20,8 +20,7 @@ func newPolicyFmt() *cobra.Command {
 		Short: "Bring a policy's files into the form that the check wants",
 		Long: `Bring the Rego files of the policy in DIR into the form that "opa fmt" gives them,
 and name those that were changed. A file that does not parse, or would lose a
-comment, is left as it is and named. The exit status is 1 where there is one, and
-with --check where a file is not in that form.`,
+comment, is left as it is and named.`,
 		Args: oneDirectory,
 	}
 	check := c.Flags().Bool("check", false, "write nothing, and fail where a file would be changed")

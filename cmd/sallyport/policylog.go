@@ -82,12 +82,12 @@ func (f historyFlags) open(c *cobra.Command) (*history, error) {
 	}
 	url, done, err := f.logFlags.open(c.Context())
 	if err != nil {
-		return nil, invalid{err}
+		return nil, err
 	}
 	h.url = url
 	if h.database, err = auditlog.OpenHistory(c.Context(), url); err != nil {
 		done()
-		return nil, invalid{err} // not 1, which says something of the policy
+		return nil, err
 	}
 	h.done = func() { h.database.Close(); done() }
 	return h, nil
@@ -109,7 +109,7 @@ func (h *history) records(ctx context.Context, f func(record []byte) error) erro
 		return ours
 	})
 	if err != nil && ours == nil {
-		err = fmt.Errorf("--export %s: %w", h.name, err)
+		err = invalid{fmt.Errorf("--export %s: %w", h.name, err)}
 	}
 	return err
 }
@@ -176,6 +176,8 @@ func (h *history) decision(ctx context.Context, id string) (*words.Decided, erro
 		})
 		if errors.Is(err, found) {
 			err = nil
+		} else if err != nil {
+			err = invalid{fmt.Errorf("--export %s: %w", h.name, err)}
 		}
 	}
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"runtime"
 	"slices"
@@ -28,6 +27,9 @@ var failOn = map[string]func(*replaySummary) bool{
 	"any":    func(s *replaySummary) bool { return s.Differ > 0 },
 }
 
+// failOnWords are the values, the default first.
+var failOnWords = []string{"none", "closed", "opened", "any"}
+
 func newPolicyReplay() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "replay DIR | --as-decided",
@@ -45,14 +47,13 @@ are looked at.
 
 With --as-decided and no DIR every decision is put to the revision that made it, as
 the log keeps it, at its own time: whether it comes out with the verdict, the reason
-and the rule that were recorded. The exit status is 1 where one does not, has no
-revision, or has one that the log does not hold.
+and the rule that were recorded. One that does not, has no revision, or has one that
+the log does not hold, ends the command with status 1.
 
   sallyport policy replay --as-decided --since 1d
 
-The exit status is 0; 1 where there are differences of the kind that --fail-on
-names: closed (what passed would be refused), opened (what was refused would
-pass), or any; and 2 where the command, the policy or the log is at fault.`,
+--fail-on names the differences that end it with status 1: closed (what passed would
+be refused), opened (what was refused would pass), or any.`,
 	}
 	from := addHistoryFlags(c, "30d")
 	asDecided := c.Flags().Bool("as-decided", false, "put every decision to the revision that made it")
@@ -65,19 +66,16 @@ pass), or any; and 2 where the command, the policy or the log is at fault.`,
 		}
 		return nil
 	}
-	fail := c.Flags().String("fail-on", "none", "when to fail: none, closed, opened, any")
+	fail := addChoice(c, "fail-on", "when to fail", failOnWords...)
 	repository := c.Flags().String("repository", "", "look at this repository only: `WORKSPACE/NAME` or a UUID")
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
 	limit := c.Flags().Int("groups", 100, "how many groups to show; 0 is all that were kept")
-	asJSON := c.Flags().Bool("json", false, "print JSON")
+	asJSON := addFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if *limit < 0 {
 			return invalid{fmt.Errorf("--groups %d: want 0 or more", *limit)}
 		}
-		fails, known := failOn[*fail]
-		if !known {
-			return invalid{fmt.Errorf("--fail-on %s: want %s", *fail, strings.Join(slices.Sorted(maps.Keys(failOn)), ", "))}
-		}
+		fails := failOn[fail.value]
 		s, err := replayBy(c, from, args, *withoutNames, *repository)
 		if err != nil {
 			return err
@@ -86,13 +84,13 @@ pass), or any; and 2 where the command, the policy or the log is at fault.`,
 			s.Hidden = len(s.Groups) - *limit
 			s.Groups = s.Groups[:*limit]
 		}
-		if *asJSON {
+		if asJSON() {
 			err = printJSON(c.OutOrStdout(), s)
 		} else {
 			err = s.print(c.OutOrStdout())
 		}
 		if err == nil && (fails(s) || s.AsDecided && s.Differ > 0) {
-			return quiet{}
+			return found{}
 		}
 		return err
 	}

@@ -32,8 +32,7 @@ func newPolicyCheck() *cobra.Command {
 		Use:   "check DIR",
 		Short: "Say what is wrong with a policy, as a server that loads it would",
 		Long: `Compile the policy in DIR and say everything that is wrong with it and what
-deserves a look, with file and line. Tests are not run: see "policy test".
-The exit status is 1 where a server would not take the policy.`,
+deserves a look, with file and line. Tests are not run: see "policy test".`,
 		Args: oneDirectory,
 	}
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
@@ -72,7 +71,7 @@ func newPolicyTest() *cobra.Command {
 		Short: "Run a policy's own tests",
 		Long: `Run the *_test.rego files of the policy in DIR as a server does before it takes a
 revision: compiled with the same restrictions, the organisation's and each
-repository's apart. The exit status is 1 where a test fails.`,
+repository's apart.`,
 		Args: oneDirectory,
 	}
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)

@@ -27,8 +27,7 @@ branch, it names those seen that may.
 
   sallyport policy who-can . --to api.partner.example --since 90d
 
-A repository that has asked for nothing in that time is not known here. The exit
-status is 0 whoever may; 2 where the command, the policy or the log is at fault.`,
+A repository that has asked for nothing in that time is not known here.`,
 		Args: oneDirectory,
 	}
 	from := addHistoryFlags(c, "30d")
@@ -39,7 +38,7 @@ status is 0 whoever may; 2 where the command, the policy or the log is at fault.
 	at := c.Flags().String("at", "now", "the `TIME` of the question")
 	all := c.Flags().Bool("all", false, "show those who may not, too")
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
-	asJSON := c.Flags().Bool("json", false, "print JSON")
+	asJSON := addFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		now, err := parseMoment(*at, time.Now())
 		if err != nil {
@@ -60,7 +59,7 @@ status is 0 whoever may; 2 where the command, the policy or the log is at fault.
 		if err := h.decisions(c.Context(), w.ask); err != nil {
 			return invalid{err}
 		}
-		return w.tell(c.OutOrStdout(), *all, *asJSON)
+		return w.tell(c.OutOrStdout(), *all, asJSON())
 	}
 	return c
 }

@@ -25,10 +25,7 @@ With --from-size and --to-size, print a proof that the larger tree extends the s
 one (RFC 6962 section 2.1.2), as a line of JSON with both roots. It connects two
 checkpoints of these sizes, for "audit evidence check --proof".
 
-  sallyport audit proof --from-size 1042 --to-size 5310 > proof.json
-
-The exit status is 1 if the log does not have the decision, has not sealed it yet, or is
-smaller than the size.`,
+  sallyport audit proof --from-size 1042 --to-size 5310 > proof.json`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 && c.Flags().Changed("from-size") {
 				return nil

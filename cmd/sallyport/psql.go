@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"os/exec"
@@ -84,11 +85,10 @@ func parsePsql(args []string) (psqlOptions, error) {
 			o.config = value
 			continue
 		}
-		role, known := psqlRoles[value]
-		if !known {
-			return o, fmt.Errorf("--role %s: want writer or auditor", value)
+		if err := oneOf("--role", value, slices.Sorted(maps.Keys(psqlRoles))); err != nil {
+			return o, err
 		}
-		o.as = role
+		o.as = psqlRoles[value]
 	}
 	return o, nil
 }

@@ -39,18 +39,16 @@ spreadsheet: docs/audit.md says how, and how to get the text back.
 in the log what was handed out: the filters, the number of rows and the SHA-256
 of the file. What goes to standard output is not recorded.
 
-The exit status is 0 also where nothing matches, which is said on standard error;
-1 where the log could not be read to the end, or the export not be recorded; 2
-where the command line is wrong.`,
+Where nothing matches the status is 0, and a line on standard error reports that.`,
 		Args: noArguments,
 	}
 	from := addLogFlags(c)
 	filters := addFilterFlags(c, "24h")
 	until := c.Flags().String("until", "now", "before when, written in the same way")
-	order := c.Flags().String("order", "newest", "which events come first: newest or oldest")
+	order := addChoice(c, "order", "which events come first", "newest", "oldest")
 	limit := c.Flags().Int64("limit", 0, "give at most `N` events; 0 is all")
 	columns := c.Flags().StringSlice("columns", nil, "give these `COLUMNS`, or all")
-	format := c.Flags().String("format", "table", "table, json or csv")
+	format := addChoice(c, "format", "how to print them", formats...)
 	path := c.Flags().StringP("out", "o", "-", "`FILE` to write, which must not be there yet; - is standard output")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		now := time.Now()
@@ -59,16 +57,16 @@ where the command line is wrong.`,
 			err = filters.between(q, *until, now)
 		}
 		if err == nil {
-			q.Oldest, q.Limit = *order == "oldest", *limit
-			err = errors.Join(oneOf("--order", *order, []string{"newest", "oldest"}), oneOf("--format", *format, formats), checkLimit(*limit))
+			q.Oldest, q.Limit = order.value == "oldest", *limit
+			err = checkLimit(*limit)
 		}
 		if err == nil {
-			q.Columns, err = chosenColumns(*columns, *format)
+			q.Columns, err = chosenColumns(*columns, format.value)
 		}
 		if err != nil {
 			return invalid{fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
 		}
-		asked := query{from: from, question: q, format: *format, out: *path}
+		asked := query{from: from, question: q, format: format.value, out: *path}
 		return piped(func() error { return asked.run(c) })
 	}
 	return c
@@ -180,7 +178,7 @@ func piped(run func() error) error {
 	signal.Stop(pipes)
 	if errors.Is(err, syscall.EPIPE) {
 		_, _ = os.Stdout.Write([]byte{'\n'}) // nobody reads it: this is where the signal comes from
-		return quiet{}
+		return found{}
 	}
 	return err
 }

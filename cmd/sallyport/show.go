@@ -29,10 +29,8 @@ the one in a refusal (Sallyport-Decision), in "tunnels list" and in the server's
   sallyport audit show 01a1fdf4-c192-7cf7-900b-49ceb24f5238
 
 Each record is proven up to the first checkpoint that covers it. "audit verify" checks
-the signature of that checkpoint, and "audit proof" prints a proof for others. --json
-has the records' fields, the proofs, and later information. The exit status is 1 if the
-log does not have the decision, cannot be read or is damaged there, and 2 if the id is
-not valid.`,
+the signature of that checkpoint, and "audit proof" prints a proof for others.
+--format json has the records' fields, the proofs, and later information.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return invalid{fmt.Errorf("which decision? Give one id\nsee: %s --help", c.CommandPath())}
@@ -41,7 +39,7 @@ not valid.`,
 		},
 	}
 	from := addLogFlags(c)
-	asJSON := c.Flags().Bool("json", false, "print JSON")
+	asJSON := addFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		id, ok := parseUUID(args[0])
 		if !ok {
@@ -65,7 +63,7 @@ not valid.`,
 			return damage
 		}
 		print := printDecision
-		if *asJSON {
+		if asJSON() {
 			print = printDecisionJSON
 		}
 		return errors.Join(print(c.OutOrStdout(), id, shown), damage)

@@ -22,17 +22,14 @@ and deployment environment, and the destinations that were most asked for, with
 the bytes that went there; who wrote, and whether a number is missing; how much
 of the whole log is sealed, and what it takes on the disk. Bytes are those of the
 tunnels and requests that ended in the period. The probes of the self-test are
-counted separately.
-
-The exit status is 1 where the log cannot be read, and 2 where the command line is
-wrong.`,
+counted separately.`,
 		Args: noArguments,
 	}
 	from := addLogFlags(c)
 	since := c.Flags().String("since", "30d", "from when on: `30d` or 12h ago, 2026-11-21, or 2026-11-21T08:40:00Z")
 	until := c.Flags().String("until", "now", "before when, written in the same way")
 	top := c.Flags().Int("top", 20, "list the `N` destinations that were most asked for")
-	asJSON := c.Flags().Bool("json", false, "print JSON")
+	asJSON := addFormatFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		now := time.Now()
 		begin, err := parseMoment(*since, now)
@@ -61,7 +58,7 @@ wrong.`,
 			if err != nil {
 				return err
 			}
-			if *asJSON {
+			if asJSON() {
 				return printJSON(c.OutOrStdout(), totals)
 			}
 			return printTotals(c.OutOrStdout(), totals)

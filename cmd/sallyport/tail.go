@@ -33,19 +33,18 @@ every second, is in the order of its time, and what waited in a server's journal
 while the database was away comes when it is written, with the time at which it
 happened. While the database is away it is tried again, and nothing is left out.
 
-It ends with status 0 when it is interrupted, 1 where the log could not be read
-the first time, and 2 where the command line is wrong.`,
+An interruption ends it with status 0.`,
 		Args: noArguments,
 	}
 	from := addLogFlags(c)
 	filters := addFilterFlags(c, "")
 	lines := c.Flags().Int64P("lines", "n", 10, "begin with the newest `N` events; with --since, with all since then")
-	format := c.Flags().String("format", "text", "text or json")
+	format := addFormatFlag(c)
 	interval := c.Flags().Duration("interval", time.Second, "how often to look")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		q, err := filters.question(time.Now())
 		if err == nil {
-			err = errors.Join(oneOf("--format", *format, []string{"text", "json"}), checkLimit(*lines))
+			err = checkLimit(*lines)
 		}
 		if err == nil && *interval < 10*time.Millisecond {
 			err = fmt.Errorf("--interval %s: want at least 10ms", *interval)
@@ -57,7 +56,7 @@ the first time, and 2 where the command line is wrong.`,
 		if !q.Since.IsZero() && !c.Flags().Changed("lines") {
 			q.Limit = 0
 		}
-		t := &tail{question: q, interval: *interval, format: *format, told: c.ErrOrStderr()}
+		t := &tail{question: q, interval: *interval, asJSON: format(), told: c.ErrOrStderr()}
 		return piped(func() error { return t.run(c, from) })
 	}
 	return c
@@ -67,7 +66,7 @@ the first time, and 2 where the command line is wrong.`,
 type tail struct {
 	question *auditlog.Question
 	interval time.Duration
-	format   string
+	asJSON   bool
 	told     io.Writer
 
 	tail  *auditlog.Tail
@@ -83,7 +82,7 @@ func (t *tail) run(c *cobra.Command, from logFlags) error {
 	}
 	defer done()
 	t.tail, t.w = auditlog.NewTail(), bufio.NewWriter(c.OutOrStdout())
-	if t.format == "json" {
+	if t.asJSON {
 		t.write = newRowWriter("json", t.w, nil).json
 	} else {
 		t.write = t.text

@@ -38,8 +38,8 @@ func newRevoke() *cobra.Command {
 		Short: "End a step, or every step of a repository, in every instance",
 		Long: `End a step, or every step of a repository: every running instance that shares the
 database refuses it with credential_revoked, and closes what it has open. A
-repository's steps that begin later are refused too. The exit status is 0 once
-every instance that is connected to the database has confirmed that.
+repository's steps that begin later are refused too. The command ends
+once every instance that is connected to the database has confirmed that.
 
 It holds for the time of --for, or until "token unrevoke". The tokens that were
 admitted before are never honoured after their end, though the revocation be over.
@@ -81,7 +81,7 @@ func newUnrevoke() *cobra.Command {
 		Use:   "unrevoke {--step UUID | --repository UUID|WORKSPACE/NAME}",
 		Short: "Lift revocations of a step or a repository",
 		Long: `Lift every revocation of a step or a repository, in every instance. A step whose
-repository is revoked stays revoked. The exit status is 1 if nothing was revoked.
+repository is revoked stays revoked.
 ` + controlUsage,
 		Args: noArguments,
 	}
@@ -109,13 +109,13 @@ func newRevocations() *cobra.Command {
 		Long:  "List the revocations in force, in every instance that shares the database.\n" + controlUsage,
 		Args:  noArguments,
 	}
-	asJSON := c.Flags().Bool("json", false, "print JSON")
+	asJSON := addFormatFlag(c)
 	return controlled(c, func(c *cobra.Command, client *admin.ControlClient, _ []string) error {
 		list, err := client.Revocations(c.Context())
 		if err != nil {
 			return err
 		}
-		if *asJSON {
+		if asJSON() {
 			return printJSON(c.OutOrStdout(), list)
 		}
 		return printTable(c.OutOrStdout(), "WHAT\tUUID\tNAME\tSINCE\tUNTIL\tBY\tWHY", func(row func(string, ...any)) {

@@ -128,15 +128,4 @@ func (g *givenTrust) addPublished(configuration string) error {
 	return nil
 }
 
-// damaged is a log that does not hold. What is wrong has been told.
-type damaged struct{}
-
-func (damaged) Error() string { return "the audit log is damaged" }
-
-// notAnchored is a log or pack in which nothing is wrong, and for which nothing
-// from outside vouches. That has been told.
-type notAnchored struct{}
-
-func (notAnchored) Error() string { return "nothing from outside vouches for it" }
-
 const unanchoredResult = "CONSISTENT, NOT ANCHORED: nothing contradicts itself, and nothing from outside says that it is what was recorded"

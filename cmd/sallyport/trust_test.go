@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -93,29 +95,40 @@ func TestVerifyStatus(t *testing.T) {
 		export string
 		flags  []string
 		status int
+		result trustResult // empty: there is no report
 		want   string
 	}{
-		"nothing is given":                        {log.export, nil, 3, "CONSISTENT, NOT ANCHORED"},
-		"accepted":                                {log.export, []string{"--unanchored"}, 0, "as --unanchored accepts"},
-		"accepted, and a key":                     {log.export, []string{"--unanchored", "--key", string(log.key)}, 2, "leave it out"},
-		"the key":                                 {log.export, []string{"--key", string(log.key)}, 0, "signed sizes 1 to 3; trusted"},
-		"the checkpoints":                         {log.export, []string{"--checkpoint", log.checkpoints}, 0, "sound: nothing"},
-		"another key":                             {log.export, []string{"--key", string(newTestSigner(t).Key())}, 1, "the log is signed by " + string(log.key)},
-		"another key is not called another log":   {log.export, []string{"--key", string(newTestSigner(t).Key())}, 1, "NOT SIGNED BY THE GIVEN KEY"},
-		"a forged log, nothing is given":          {forged.export, nil, 3, "CONSISTENT, NOT ANCHORED"},
-		"a forged log, the real key":              {forged.export, []string{"--key", string(log.key)}, 1, "which proves nothing until that key signs"},
-		"a forged log, the real checkpoints":      {forged.export, []string{"--checkpoint", log.checkpoints}, 1, "tree_changed"},
-		"a log, the checkpoints of another":       {log.export, []string{"--checkpoint", forged.checkpoints}, 3, "is signed by no key that was given"},
-		"the key, and the checkpoints of another": {log.export, []string{"--key", string(log.key), "--checkpoint", forged.checkpoints}, 3, "is signed by no key that was given"},
-		"text among the checkpoints":              {log.export, []string{"--checkpoint", noted}, 0, noted + ":1: the text here is not part of a signed checkpoint"},
-		"a file without a checkpoint":             {log.export, []string{"--checkpoint", log.export}, 2, "no signed checkpoint in the file"},
-		"a file without a key":                    {log.export, []string{"--key", empty}, 2, "has no key in it"},
+		"nothing is given":                        {log.export, nil, 1, resultNotAnchored, "CONSISTENT, NOT ANCHORED"},
+		"accepted":                                {log.export, []string{"--unanchored"}, 0, resultAccepted, "as --unanchored accepts"},
+		"accepted, and a key":                     {log.export, []string{"--unanchored", "--key", string(log.key)}, 2, "", "leave it out"},
+		"the key":                                 {log.export, []string{"--key", string(log.key)}, 0, resultSound, "signed sizes 1 to 3; trusted"},
+		"the checkpoints":                         {log.export, []string{"--checkpoint", log.checkpoints}, 0, resultSound, "sound: nothing"},
+		"another key":                             {log.export, []string{"--key", string(newTestSigner(t).Key())}, 1, resultUnvouched, "the log is signed by " + string(log.key)},
+		"another key is not called another log":   {log.export, []string{"--key", string(newTestSigner(t).Key())}, 1, resultUnvouched, "NOT SIGNED BY THE GIVEN KEY"},
+		"a forged log, nothing is given":          {forged.export, nil, 1, resultNotAnchored, "CONSISTENT, NOT ANCHORED"},
+		"a forged log, the real key":              {forged.export, []string{"--key", string(log.key)}, 1, resultUnvouched, "which proves nothing until that key signs"},
+		"a forged log, the real checkpoints":      {forged.export, []string{"--checkpoint", log.checkpoints}, 1, resultDamaged, "tree_changed"},
+		"a log, the checkpoints of another":       {log.export, []string{"--checkpoint", forged.checkpoints}, 1, resultNotAnchored, "is signed by no key that was given"},
+		"the key, and the checkpoints of another": {log.export, []string{"--key", string(log.key), "--checkpoint", forged.checkpoints}, 1, resultNotAnchored, "is signed by no key that was given"},
+		"text among the checkpoints":              {log.export, []string{"--checkpoint", noted}, 0, resultSound, noted + ":1: the text here is not part of a signed checkpoint"},
+		"a file without a checkpoint":             {log.export, []string{"--checkpoint", log.export}, 2, "", "no signed checkpoint in the file"},
+		"a file without a key":                    {log.export, []string{"--key", empty}, 2, "", "has no key in it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out, errOut bytes.Buffer
 			code := run(t.Context(), append([]string{"audit", "verify", "--quiet", "--export", c.export}, c.flags...), nil, &out, &errOut)
 			if text := out.String() + errOut.String(); code != c.status || !strings.Contains(text, c.want) {
 				t.Errorf("it ended with %d, not %d, or does not say %q:\n%s", code, c.status, c.want, text)
+			}
+			if c.result == "" {
+				return
+			}
+			out.Reset()
+			code = run(t.Context(), append([]string{"audit", "verify", "--format", "json", "--quiet", "--export", c.export}, c.flags...), nil, &out, io.Discard)
+			var report verifyJSON
+			if err := json.Unmarshal(out.Bytes(), &report); err != nil || code != c.status || report.Result != c.result || report.Sealed == 0 ||
+				(code == exitFailed && c.result != resultNotAnchored) != (len(report.Findings) > 0) {
+				t.Errorf("%v, %d, want %s: %s", err, code, c.result, out.String())
 			}
 		})
 	}

@@ -23,14 +23,14 @@ func newTunnelsList() *cobra.Command {
 		Long:  "List the open tunnels of a running instance, the oldest first.\n" + controlUsage,
 		Args:  noArguments,
 	}
-	asJSON := c.Flags().Bool("json", false, "print JSON")
+	asJSON := addFormatFlag(c)
 	return controlled(c, func(c *cobra.Command, client *admin.ControlClient, _ []string) error {
 		list, err := client.Tunnels(c.Context())
 		if err != nil {
 			return err
 		}
 		out := c.OutOrStdout()
-		if *asJSON {
+		if asJSON() {
 			return printJSON(out, list)
 		}
 		if s := list.Stop; s != nil {
@@ -49,8 +49,7 @@ func newTunnelsClose() *cobra.Command {
 		Use:   "close ID...",
 		Short: "Close tunnels of a running instance",
 		Long: `Close tunnels of a running instance by the ids that "tunnels list" shows. The
-step may open them again: see "token revoke". The exit status is 1 where one was
-not open.
+step may open them again: see "token revoke".
 ` + controlUsage,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {

@@ -34,15 +34,14 @@ Events that were sealed long after their own time are listed as late, with the
 checkpoint that first covers them: they were in a journal, their writer's clock was
 behind, or somebody backdated them. Late events are not damage.
 
-The exit status is 0 if nothing was found and a key or a checkpoint from outside
-vouches for the log, 1 if the log is damaged or no given key signed it, 2 if it could
-not be read, and 3 if it is consistent but not anchored: nothing from outside vouches
-for it. --unanchored turns status 3 into 0.`,
+A log that nothing from outside vouches for is consistent, not anchored: the status is
+1 for it too. --unanchored accepts it.`,
 		Args: noArguments,
 	}
 	from := addLogFlags(c)
 	export := c.Flags().String("export", "", "verify this export and no database; - is standard input")
 	trusted := addTrustFlags(c, "a public `KEY` of the log, or a file with one on each line; may be given again")
+	asJSON := addFormatFlag(c)
 	quiet := c.Flags().Bool("quiet", false, "show no progress")
 	maxLateness, maxSilence := addMaxLateness(c), addMaxSilence(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -69,7 +68,10 @@ for it. --unanchored turns status 3 into 0.`,
 			report, err = verifyDatabase(c.Context(), from, given.trust, p)
 		}
 		if err != nil {
-			return invalid{err} // not 1, which says that the log is damaged
+			return err
+		}
+		if asJSON() {
+			return printVerifyJSON(c.OutOrStdout(), report, given)
 		}
 		return tell(c.OutOrStdout(), report, given, time.Since(p.began))
 	}
@@ -110,7 +112,9 @@ func (f logFlags) open(ctx context.Context) (url string, done func(), err error)
 // logDatabase is psqlDatabase for our own connections.
 func logDatabase(ctx context.Context, cfg *config.Config, role string) (url string, done func(), err error) {
 	if !cfg.Audit.Embedded {
-		url, err = cfg.Audit.Database.Read()
+		if url, err = cfg.Audit.Database.Read(); err != nil {
+			err = invalid{fmt.Errorf("audit.database_url_file: %w", err)}
+		}
 		return url, func() {}, err
 	}
 	url, _, done, err = psqlDatabase(ctx, cfg, role)
@@ -126,7 +130,7 @@ func verifyExport(c *cobra.Command, path string, trust audit.Trust, p *progress)
 	if path != "-" {
 		file, err := openStream(c.Context(), path)
 		if err != nil {
-			return nil, fmt.Errorf("--export %w", err)
+			return nil, invalid{fmt.Errorf("--export %w", err)}
 		}
 		defer file.Close()
 		in = file
@@ -135,7 +139,7 @@ func verifyExport(c *cobra.Command, path string, trust audit.Trust, p *progress)
 	defer stream.Close()
 	in = stream
 	if err := v.ReadExport(in, p.show); err != nil {
-		return nil, fmt.Errorf("--export %s: %w", path, err)
+		return nil, invalid{fmt.Errorf("--export %s: %w", path, err)}
 	}
 	return v.Report(), nil
 }

@@ -41,11 +41,11 @@ func tell(out io.Writer, r *audit.Report, given *givenTrust, took time.Duration)
 	for _, w := range append(given.warnings, r.Warnings...) {
 		b.line("warning", "%s", w)
 	}
-	result := b.result(r, given)
+	b.result(r, given)
 	if _, err := io.WriteString(out, b.String()); err != nil {
 		return err
 	}
-	return result
+	return verifyResult(r, given).err()
 }
 
 // keys says which key signed what, and for whom it vouches.
@@ -125,35 +125,50 @@ func (b *reportText) gaps(r *audit.Report) {
 	}
 }
 
-// result says how it came out. What was given has to vouch for the log; where
-// nothing was given, that has to be said explicitly.
-func (b *reportText) result(r *audit.Report, given *givenTrust) error {
-	sound := "sound: nothing was changed, removed or inserted"
-	if r.Expired > 0 {
-		sound = "sound: nothing was changed or put in, or taken away but by retention"
-	}
-	if r.Missing > 0 {
-		sound += fmt.Sprintf("; %d events are declared missing", r.Missing)
-	}
-	anchored := r.Anchored.Size > 0 || r.Vouched && !given.checkpoints
+// verifyResult judges a report. What was given has to vouch for the log; where
+// nothing was given, that has to be accepted explicitly.
+func verifyResult(r *audit.Report, given *givenTrust) trustResult {
 	switch {
-	case !r.Sound() && len(r.Counts) == 1 && r.Counts[audit.DamageUnvouched] > 0:
+	case onlyUnvouched(r.Counts):
+		return resultUnvouched
+	case !r.Sound():
+		return resultDamaged
+	case r.Anchored.Size > 0 || r.Vouched && !given.checkpoints:
+		return resultSound
+	case given.unanchored:
+		return resultAccepted
+	}
+	return resultNotAnchored
+}
+
+// onlyUnvouched: nothing is wrong but that no given key signed the log.
+func onlyUnvouched(counts map[audit.Damage]int64) bool {
+	return len(counts) == 1 && counts[audit.DamageUnvouched] > 0
+}
+
+// result prints the result.
+func (b *reportText) result(r *audit.Report, given *givenTrust) {
+	switch verifyResult(r, given) {
+	case resultUnvouched:
 		b.line("result", "NOT SIGNED BY THE GIVEN KEY: nothing in the log contradicts itself, and it is not the log of that key")
 		b.line("", "%s", r.Findings[0])
-		return damaged{}
-	case !r.Sound():
+	case resultDamaged:
 		b.damage(r)
-		return damaged{}
-	case anchored:
+	case resultSound:
+		sound := "sound: nothing was changed, removed or inserted"
+		if r.Expired > 0 {
+			sound = "sound: nothing was changed or put in, or taken away but by retention"
+		}
+		if r.Missing > 0 {
+			sound += fmt.Sprintf("; %d events are declared missing", r.Missing)
+		}
 		b.line("result", "%s", sound)
-		return nil
-	case given.unanchored:
+	case resultAccepted:
 		b.line("result", "consistent, not anchored, as --unanchored accepts")
-		return nil
+	case resultNotAnchored:
+		b.line("result", "%s", unanchoredResult)
+		b.line("", "give --key with the public key of the log, or --checkpoint with a file that was kept outside; --unanchored accepts this")
 	}
-	b.line("result", "%s", unanchoredResult)
-	b.line("", "give --key with the public key of the log, or --checkpoint with a file that was kept outside; --unanchored accepts this")
-	return notAnchored{}
 }
 
 // shownFindings is how many findings are printed one by one.

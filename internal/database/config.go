@@ -34,19 +34,29 @@ var errURL = errors.New("the database URL cannot be parsed; it looks like " +
 
 // ParseConfig reads a database URL (or libpq's key=value form) into a
 // configuration whose connections carry application as their
-// application_name. The URL's TLS is its sslmode; [bounded] are the settings
+// application_name. Its error is a [URLError]. The URL's TLS is its sslmode; [bounded] are the settings
 // that it may change, and it may add others that the server knows.
 func ParseConfig(url, application string) (*pgx.ConnConfig, error) {
 	url, err := checkURL(url)
 	if err != nil {
-		return nil, err
+		return nil, &URLError{err}
 	}
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
-		return nil, errURL
+		return nil, &URLError{errURL}
 	}
-	return config, settle(config, application)
+	if err := settle(config, application); err != nil {
+		return nil, &URLError{err}
+	}
+	return config, nil
 }
+
+// URLError is a database URL that is not valid, or not supported. Its text holds no
+// part of the URL that may be secret.
+type URLError struct{ err error }
+
+func (e *URLError) Error() string { return e.err.Error() }
+func (e *URLError) Unwrap() error { return e.err }
 
 // otherScheme is a scheme that is not PostgreSQL's, and cannot be a password.
 var otherScheme = regexp.MustCompile(`^[a-z][a-z0-9+]{1,20}(:[a-z]{2,12})?$`)
@@ -101,14 +111,14 @@ func Connect(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 func NewPool(ctx context.Context, url, application string, size int) (*pgxpool.Pool, error) {
 	url, err := checkURL(url)
 	if err != nil {
-		return nil, err
+		return nil, &URLError{err}
 	}
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, errURL
+		return nil, &URLError{errURL}
 	}
 	if err := settle(config.ConnConfig, application); err != nil {
-		return nil, err
+		return nil, &URLError{err}
 	}
 	if size > 0 {
 		config.MaxConns = int32(min(size, 1000))

@@ -44,6 +44,15 @@ func (r redacted) Error() string {
 	return r.err.Error()
 }
 
+// FromServer reports whether an error is an answer of a database server, or comes from
+// the way to it.
+func FromServer(err error) bool {
+	_, explained := errors.AsType[redacted](err)
+	_, answer := errors.AsType[*pgconn.PgError](err)
+	_, connect := errors.AsType[*pgconn.ConnectError](err)
+	return explained || answer || connect
+}
+
 func hint(config *pgconn.Config, err error) string {
 	where := net.JoinHostPort(config.Host, fmt.Sprint(config.Port))
 	if len(config.Host) > 0 && config.Host[0] == '/' {
