@@ -47,6 +47,7 @@ func (l *loader) view(u *unit, deciding, resolved map[string]*ast.Module) *check
 		view.Resolved[path] = resolved[path]
 	}
 	view.Repositories = l.known
+	view.FieldType = func(path string) string { return fieldTypes()[path] }
 	view.EntryValue = func(key string, value ast.Value) (message, hint string) {
 		return checkValue(key, value), valueHint[key]
 	}

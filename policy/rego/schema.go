@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -67,4 +68,31 @@ var inputFields = sync.OnceValue(func() map[string][]string {
 	}
 	walk("", document)
 	return fields
+})
+
+// fieldTypes are the types of the input's fields by their paths, as
+// [check.Unit.FieldType] names them.
+var fieldTypes = sync.OnceValue(func() map[string]string {
+	types := map[string]string{}
+	var walk func(path string, schema map[string]any)
+	walk = func(path string, schema map[string]any) {
+		properties, _ := schema["properties"].(map[string]any)
+		for name, sub := range properties {
+			sub, _ := sub.(map[string]any)
+			below := strings.TrimPrefix(path+"."+name, ".")
+			switch kind, _ := sub["type"].(string); kind {
+			case "integer":
+				types[below] = "number"
+			default:
+				types[below] = kind
+			}
+			walk(below, sub)
+		}
+	}
+	var document map[string]any
+	if err := json.Unmarshal(schemaJSON, &document); err != nil {
+		panic("rego: schema.json: " + err.Error())
+	}
+	walk("", document)
+	return types
 })

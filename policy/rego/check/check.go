@@ -35,6 +35,9 @@ type Unit struct {
 	Resolved  map[string]*ast.Module
 	Documents Documents
 	Optional  []Optional
+	// FieldType returns the type of a field of the input by its path: string, number or
+	// object; "" if the input has no such field. nil: types are not known.
+	FieldType func(path string) string
 	// Repositories are the full names of the existing repositories; nil if they are not
 	// known.
 	Repositories map[string]bool

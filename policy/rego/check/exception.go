@@ -14,6 +14,29 @@ import (
 // rules that read them.
 var exceptionKeys = []string{"owner", "ticket", "until", "repository", "hosts"}
 
+// restricting are keys that look as if they narrowed an exception. They do so only if
+// a rule reads them.
+var restricting = []string{"port", "ports", "branch", "branches", "deployment", "deployments", "environment", "environments", "path", "paths", "method", "methods",
+	"workspace", "project", "from", "since", "starts", "days", "protocol", "limits", "target", "targets", "host", "repositories", "step", "client", "type"}
+
+// readsKey reports whether a rule of the unit reads a member of this name of a value
+// that is not the input.
+func (u *Unit) readsKey(name string) bool {
+	read := false
+	for _, m := range u.Resolved {
+		ast.WalkRefs(m, func(ref ast.Ref) bool {
+			if ref.HasPrefix(ast.InputRootRef) {
+				return false
+			}
+			for _, t := range ref[1:] {
+				read = read || t.Equal(ast.StringTerm(name))
+			}
+			return read
+		})
+	}
+	return read
+}
+
 const exceptionHint = `an exception has owner, ticket, until ("2026-12-31T00:00:00Z"), repository and hosts`
 
 func exceptionList(u *Unit, v found) []Finding {
@@ -61,7 +84,7 @@ func (u *Unit) exception(v found, required []string) []Finding {
 		})
 	}
 	value("until", func(at found) {
-		if s, ok := at.value.Value.(ast.String); !ok || !utcTime.MatchString(string(s)) {
+		if s, ok := at.value.Value.(ast.String); !ok || !isTime(string(s)) {
 			list = append(list, u.place(at, v.value.Location, fmt.Sprintf("the exception never counts: its end is not a time in UTC: %s", at.value.Value), timeHint))
 		}
 	})
@@ -74,7 +97,12 @@ func (u *Unit) exception(v found, required []string) []Finding {
 			list = append(list, u.reported(at, fullName(u, string(s)))...)
 		}
 	})
-	value("hosts", func(at found) { list = append(list, targetList(u, at)...) })
+	value("hosts", func(at found) {
+		if c := at.value.Value; isCollection(typeOf(c)) && !holdsEntries(c) {
+			list = append(list, u.place(at, v.value.Location, "the exception never counts: it has no host", "name the hosts, or remove the exception"))
+		}
+		list = append(list, targetList(u, at)...)
+	})
 	return list
 }
 
@@ -89,6 +117,11 @@ func (u *Unit) exceptionNames(v found, object ast.Object, required []string) []F
 			return
 		}
 		n := nearest.Of(string(name), required)
+		if u.Resolved != nil && slices.Contains(restricting, string(name)) && !u.readsKey(string(name)) {
+			list = append(list, u.place(found{k, below(v.path, k), true}, v.value.Location, fmt.Sprintf("nothing reads the key %q of an exception, so it restricts nothing", string(name)),
+				"remove it, or read it in the rule; a port stands behind the host, as in \"a.example:8443\""))
+			return
+		}
 		if n == "" || nearest.Distance(string(name), n) > 2 || object.Get(ast.StringTerm(n)) != nil && nearest.Distance(string(name), n) > 1 {
 			return
 		}

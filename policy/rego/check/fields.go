@@ -101,6 +101,8 @@ func fullName(u *Unit, s string) mistake {
 			return never(s, "a full name is in lower case, as it stands in Bitbucket's URLs", "write "+lower)
 		}
 		return never(s, "a full name is two slugs with a slash between them", "write the names as they stand in Bitbucket's URLs; use startswith(…, \"acme/\") for all of a workspace")
+	case strings.HasSuffix(repository, ".git") && !u.Repositories[s]:
+		return never(s, "a full name is not the URL of a clone", "write "+strings.TrimSuffix(s, ".git"))
 	case u.Repositories != nil && !u.Repositories[s]:
 		hint := "remove it, or correct the name"
 		names := make([]string, 0, len(u.Repositories))

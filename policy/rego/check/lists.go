@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
@@ -200,6 +201,13 @@ func portEntry(u *Unit, v found) []Finding {
 
 var utcTime = regexp.MustCompile(`^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$`)
 
+// isTime reports whether a text is a time as the library reads it, of a day that the
+// calendar has.
+func isTime(s string) bool {
+	_, err := time.Parse(time.RFC3339, s)
+	return err == nil && utcTime.MatchString(s)
+}
+
 const timeHint = `write a time in UTC with whole seconds: "2026-12-31T00:00:00Z"`
 
 func timeText(u *Unit, v found) []Finding {
@@ -210,7 +218,7 @@ func timeText(u *Unit, v found) []Finding {
 	switch {
 	case !ok:
 		return []Finding{u.place(v, nil, "this is "+typeName(v.value.Value)+" and not a time", timeHint)}
-	case !utcTime.MatchString(string(s)):
+	case !isTime(string(s)):
 		return []Finding{u.place(v, nil, s.String()+" is not a time in UTC, so neither before nor since it ever holds", timeHint)}
 	}
 	return nil

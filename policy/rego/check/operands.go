@@ -72,6 +72,14 @@ func (o *operands) rule(rule *ast.Rule) {
 		switch x := x.(type) {
 		case *ast.Rule:
 			return x != rule
+		case *ast.Every:
+			o.membership(x.Domain, false)
+		case *ast.SomeDecl:
+			for _, symbol := range x.Symbols {
+				if call, ok := symbol.Value.(ast.Call); ok && len(call) >= 3 {
+					o.membership(call[len(call)-1], false)
+				}
+			}
 		case *ast.Expr:
 			if x.IsCall() {
 				o.wide = firstName(rule) == "deny" && !x.Negated
@@ -136,6 +144,7 @@ func (o *operands) call(operator *ast.Term, operands []*ast.Term) {
 	}
 	name := ref.String()
 	if function, ok := strings.CutPrefix(name, libraryPrefix); ok {
+		o.subject(function, operands)
 		for i, kind := range listKinds[function] {
 			if i < len(operands) {
 				o.list(kind, operands[i])
@@ -151,13 +160,17 @@ func (o *operands) call(operator *ast.Term, operands []*ast.Term) {
 		}
 	case ast.Member.Name:
 		if len(operands) == 2 {
-			o.compare(operands[0], along(o.scope.origins(operands[1]), []string{anyValue}), false)
+			list := o.membership(operands[1], o.fieldsOf(operands[0]) != nil)
+			o.compare(operands[0], along(list, []string{anyValue}), false)
 		}
+	case ast.LessThan.Name, ast.LessThanEq.Name, ast.GreaterThan.Name, ast.GreaterThanEq.Name:
+		o.order(name, operands)
 	case ast.ObjectGet.Name:
 		if len(operands) == 3 {
 			o.compare(operands[1], along(o.scope.origins(operands[0]), []string{anyKey}), false)
 		}
 	default:
+		o.constants(name, operands)
 		o.matching(name, operands)
 	}
 }
@@ -168,6 +181,9 @@ func (o *operands) list(kind listKind, t *ast.Term) {
 		judge, how := kind.whole, kind.name
 		if from.member {
 			from.member, judge, how = false, kind.member, "member of "+kind.name
+		}
+		if kind.name == "exceptions" {
+			how += " read by " + o.unit.Package.String() // which keys it reads counts
 		}
 		if judge != nil {
 			o.judge(from, how, func(v found) []Finding { return judge(o.unit, v) })
@@ -230,12 +246,7 @@ func (o *operands) compare(t *ast.Term, with []origin, keys bool) {
 	if len(with) == 0 {
 		return
 	}
-	var fields []string
-	for _, from := range o.scope.origins(t) {
-		if from.field != "" {
-			fields = append(fields, from.field)
-		}
-	}
+	fields := o.fieldsOf(t)
 	if len(fields) == 0 {
 		return
 	}
@@ -246,6 +257,17 @@ func (o *operands) compare(t *ast.Term, with []origin, keys bool) {
 		}
 		o.judge(from, how, func(v found) []Finding { return o.fieldValue(fields, v, keys) })
 	}
+}
+
+// fieldsOf are the fields of the input that a term may be.
+func (o *operands) fieldsOf(t *ast.Term) []string {
+	var fields []string
+	for _, from := range o.scope.origins(t) {
+		if from.field != "" {
+			fields = append(fields, from.field)
+		}
+	}
+	return fields
 }
 
 // fieldValue judges a value that one of several fields is compared with: it must
