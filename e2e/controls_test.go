@@ -20,30 +20,30 @@ type mutation struct{ control, file, from, to string }
 // TestControlsBite, if its environment says so. They are no part of any other
 // build. Where one does not fit its source any more, that test says so.
 var mutations = []mutation{
-	{"recording", "../proxy/passage.go",
+	{"recording", "../proxy/evaluation.go",
 		"\t\te.Status = 200\n\t}\n\tif err := p.write(ctx, e); err != nil {",
 		"\t\te.Status = 200\n\t}\n\tif err := p.write(ctx, e); err != nil && !without(\"recording\") {"},
-	{"recording", "../proxy/passage.go",
+	{"recording", "../proxy/evaluation.go",
 		"p.gate.config.Recorder.AvailableTo(p.source()); err != nil {",
 		"p.gate.config.Recorder.AvailableTo(p.source()); err != nil && !without(\"recording\") {"},
-	{"waiting", "../proxy/passage.go",
+	{"waiting", "../proxy/evaluation.go",
 		"\treturn p.gate.config.Recorder.Record(ctx, e)\n",
 		"\tif without(\"waiting\") {\n\t\tgo func() { _ = p.gate.config.Recorder.Record(context.Background(), e) }()\n\t\treturn nil\n\t}\n\treturn p.gate.config.Recorder.Record(ctx, e)\n"},
-	{"addresses", "../proxy/passage.go", "if class.Permits() {", "if class.Permits() || without(\"addresses\") {"},
+	{"addresses", "../proxy/evaluation.go", "if class.Permits() {", "if class.Permits() || without(\"addresses\") {"},
 	{"addresses", "../proxy/dial.go", "; !class.Permits() {", "; !class.Permits() && !without(\"addresses\") {"},
 	{"hello", "../proxy/tunnel.go",
 		"if t.admission.Decision.Protocol != policy.ProtocolAny {",
 		"if t.admission.Decision.Protocol != policy.ProtocolAny && !without(\"hello\") {"},
-	{"verdict", "../proxy/passage.go",
+	{"verdict", "../proxy/evaluation.go",
 		"if decision.Verdict != policy.Allow {",
 		"if decision.Verdict != policy.Allow && !without(\"verdict\") {"},
 	{"redecision", "../proxy/apply.go",
 		"cut := now.Verdict != policy.Allow",
 		"cut := now.Verdict != policy.Allow && !without(\"redecision\")"},
-	{"upstream", "../proxy/via.go", "\t\tif own {", "\t\tif own && !without(\"upstream\") {"},
+	{"upstream", "../proxy/upstream.go", "\t\tif own {", "\t\tif own && !without(\"upstream\") {"},
 	{"order", "../proxy/gate.go",
-		"\t\tp.identify, p.decide, p.charge, p.locate, p.allow,",
-		"\t\tp.identify, p.hasty(p.locate), p.decide, p.locate, p.allow,"},
+		"\t\tp.authenticate, p.decide, p.checkQuota, p.resolve, p.allow,",
+		"\t\tp.authenticate, p.hasty(p.resolve), p.decide, p.resolve, p.allow,"},
 	{"probe", "../cmd/sallyport/policy.go",
 		"\t\terr = probed(p.engine.Prepare(ctx, set))",
 		"\t\tif os.Getenv(\"SALLYPORT_WITHOUT\") != \"probe\" {\n\t\t\terr = probed(p.engine.Prepare(ctx, set))\n\t\t}"},
@@ -64,9 +64,9 @@ var mutations = []mutation{
 	{"redaction", "../identity/credential.go",
 		"func (c Credential) String() string { return redacted }",
 		"func (c Credential) String() string { return redacted }\n\nfunc (c Credential) MutantLeak() string { return c.Reveal() }"},
-	{"redaction", "../proxy/passage.go",
-		"func (p *passage) identify(ctx context.Context) *Refusal {",
-		"func (p *passage) identify(ctx context.Context) *Refusal {\n\tif without(\"redaction\") {\n\t\tp.gate.config.Log.Info(\"who\", \"credential\", p.attempt.Credential.MutantLeak())\n\t}"},
+	{"redaction", "../proxy/evaluation.go",
+		"func (p *evaluation) authenticate(ctx context.Context) *Refusal {",
+		"func (p *evaluation) authenticate(ctx context.Context) *Refusal {\n\tif without(\"redaction\") {\n\t\tp.gate.config.Log.Info(\"who\", \"credential\", p.attempt.Credential.MutantLeak())\n\t}"},
 }
 
 const without = `package proxy
@@ -79,13 +79,13 @@ import (
 func without(control string) bool { return os.Getenv("SALLYPORT_WITHOUT") == control }
 
 // hasty takes a step before its turn.
-func (p *passage) hasty(step func(context.Context) *Refusal) func(context.Context) *Refusal {
+func (p *evaluation) hasty(step func(context.Context) *Refusal) func(context.Context) *Refusal {
 	return func(ctx context.Context) *Refusal {
 		if !without("order") {
 			return nil
 		}
 		refusal := step(ctx)
-		p.pinned, p.prohibit = nil, nil
+		p.pinned, p.prohibited = nil, nil
 		return refusal
 	}
 }

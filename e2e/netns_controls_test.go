@@ -3,7 +3,7 @@ package e2e
 // networkMutations take the controls away that TestNetwork's rows name, besides
 // those of mutations. They make of the program what a careless one would be.
 var networkMutations = []mutation{
-	{"target", "../proxy/passage.go",
+	{"target", "../proxy/evaluation.go",
 		"p.target, err = destination.ParseAuthority(p.attempt.Target)",
 		"p.target, err = destination.ParseAuthority(p.attempt.Target)\n\t\tif without(\"target\") {\n\t\t\tp.target, err = loose(p.attempt.Target)\n\t\t}"},
 	{"target", "../proxy/dns/dns.go",

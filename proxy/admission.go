@@ -31,11 +31,11 @@ type Admission struct {
 	began          time.Time // as Admitted, with the monotonic clock
 	action         policy.Action
 	client         netip.Addr
-	lease          fair.Lease
-	account        *account
+	slot           fair.Slot
+	quota          *byteQuota
 	sent, received meter
 	http           *policy.HTTPRequest // nil for a tunnel
-	via            *Via                // nil: directly
+	upstream       *UpstreamProxy      // nil: directly
 	dialled        atomic.Pointer[netip.AddrPort]
 	closed         atomic.Bool
 	stopped        Cause // given while it was a request: a tunnel that it becomes ends with it. The tracker's lock guards it
@@ -106,7 +106,7 @@ func (a *Admission) Dial(ctx context.Context) (Stream, *Refusal) {
 	if err == nil {
 		return conn, nil
 	}
-	a.gate.config.Log.WarnContext(ctx, "target not reached", "decision_id", a.ID, "upstream_proxy", a.Via(), "error", err)
+	a.gate.config.Log.WarnContext(ctx, "target not reached", "decision_id", a.ID, "upstream_proxy", a.UpstreamProxy(), "error", err)
 	return nil, a.Refuse(a.notReached(err))
 }
 
@@ -116,8 +116,8 @@ func (a *Admission) dial(ctx context.Context) (Stream, error) {
 		return nil, err
 	}
 	defer slot.Release()
-	if a.via != nil {
-		return a.dialVia(ctx)
+	if a.upstream != nil {
+		return a.dialThroughUpstream(ctx)
 	}
 	conn, err := a.gate.config.Dialer.dial(ctx, a.Addresses)
 	if err != nil {
@@ -142,7 +142,7 @@ func (a *Admission) Reached(to netip.AddrPort) bool {
 
 // ReleaseHeader gives back what the request's head counted under the limits, once
 // it is in memory no more. It must not be called at the same time as Close.
-func (a *Admission) ReleaseHeader() { a.lease.ReleaseBytes() }
+func (a *Admission) ReleaseHeader() { a.slot.ReleaseBytes() }
 
 // Refuse puts the admission's decision id on a refusal that came after it.
 func (a *Admission) Refuse(r *Refusal) *Refusal {
@@ -180,7 +180,7 @@ func (r *Refusal) Cause() Cause {
 // first call does anything. It does not depend on the client's context.
 func (a *Admission) Close(o Outcome) {
 	if !a.closed.Swap(true) {
-		a.lease.Release()
+		a.slot.Release()
 		a.close(o)
 		a.gate.config.Observer.Closed(a.action, o.Cause, o.Sent, o.Received)
 	}
@@ -190,7 +190,7 @@ func (a *Admission) Close(o Outcome) {
 // for the log: a client's next request. [Gate.Wait] waits for it.
 func (a *Admission) CloseInBackground(o Outcome) {
 	if !a.closed.Swap(true) {
-		a.lease.Release()
+		a.slot.Release()
 		a.gate.ends.Go(func() {
 			a.close(o)
 			a.gate.config.Observer.Closed(a.action, o.Cause, o.Sent, o.Received)

@@ -153,7 +153,7 @@ func (t *tunnel) shorten(d *policy.Decision) {
 	if end.IsZero() || !end.Before(t.deadline) {
 		return
 	}
-	t.deadline, t.overdue = end, CauseLifetime
+	t.deadline, t.deadlineCause = end, CauseLifetime
 	if t.watch != nil && !t.ended && !t.woken {
 		t.watch.Reset(t.untilCheck(t.idleFor()))
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// event copies what is known so far into an audit event, and gives the passage
+// event copies what is known so far into an audit event, and gives the evaluation
 // its decision id.
-func (p *passage) event(verdict policy.Verdict, reason policy.Reason) *audit.Event {
+func (p *evaluation) event(verdict policy.Verdict, reason policy.Reason) *audit.Event {
 	if p.id == "" {
 		p.id = newDecisionID(p.started)
 	}
@@ -50,8 +50,8 @@ func (p *passage) event(verdict policy.Verdict, reason policy.Reason) *audit.Eve
 	if h := p.attempt.HTTP; h != nil {
 		e.Method, e.Path = h.Method, h.Path
 	}
-	if p.via != nil {
-		e.UpstreamProxy = p.via.String()
+	if p.upstream != nil {
+		e.UpstreamProxy = p.upstream.String()
 	}
 	if verdict == policy.Allow && len(p.pinned) > 0 {
 		e.Addresses = make([]netip.Addr, len(p.pinned))
@@ -63,8 +63,8 @@ func (p *passage) event(verdict policy.Verdict, reason policy.Reason) *audit.Eve
 	if p.attempt.Peer.IsValid() {
 		e.Attributes = append(e.Attributes, audit.Attribute{Name: "proxy_protocol_peer", Value: p.attempt.Peer.Unmap().String()})
 	}
-	if len(p.prohibit) > 0 {
-		e.Attributes = append(e.Attributes, audit.Attribute{Name: "prohibited_addresses", Value: strings.Join(p.prohibit, ", ")})
+	if len(p.prohibited) > 0 {
+		e.Attributes = append(e.Attributes, audit.Attribute{Name: "prohibited_addresses", Value: strings.Join(p.prohibited, ", ")})
 	}
 	copyExceptions(e, d.Exceptions)
 	return e
@@ -73,8 +73,8 @@ func (p *passage) event(verdict policy.Verdict, reason policy.Reason) *audit.Eve
 // source is whose share of the log's queues the attempt's events take. A step whose
 // credential is not accepted takes its address's, or anybody who got hold of an
 // ended token could use up a repository's.
-func (p *passage) source() audit.Source {
-	if p.principal == nil || p.refused {
+func (p *evaluation) source() audit.Source {
+	if p.principal == nil || p.credentialRefused {
 		return audit.Source{Step: p.attempt.Client.Addr().Unmap().String()}
 	}
 	return sourceOf(p.principal)
@@ -129,7 +129,7 @@ func withoutSecrets(raw string) string {
 }
 
 // line writes the canonical line of a decision: one for each, under constant names.
-func (p *passage) line(verdict policy.Verdict, r *Refusal) {
+func (p *evaluation) line(verdict policy.Verdict, r *Refusal) {
 	if !p.gate.config.Log.Enabled(context.Background(), slog.LevelInfo) {
 		return
 	}

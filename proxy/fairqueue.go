@@ -145,7 +145,7 @@ const (
 
 // done gives an item back after its evaluation, which took so long, and counts what
 // came of it.
-func (q *fairQueue) done(item *queueItem, took time.Duration, o outcomeOf) passState {
+func (q *fairQueue) done(item *queueItem, took time.Duration, o itemOutcome) passState {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := item.share
@@ -160,7 +160,7 @@ func (q *fairQueue) done(item *queueItem, took time.Duration, o outcomeOf) passS
 	}
 	replaced := item.round != q.round
 	if replaced {
-		o.undecided = 0 // it is evaluated again
+		o.failed = 0 // it is evaluated again
 	}
 	item.pass.count(o)
 	if replaced {

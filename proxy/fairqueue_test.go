@@ -170,7 +170,7 @@ func TestOrganizationDenyOutranksFailingRules(t *testing.T) {
 	if n := stopped(tr, "failing"); n != 1 {
 		t.Errorf("%d of the two are closed", n)
 	}
-	if s := r.Status(); s.Undecided != 1 || s.Closed != 1 {
+	if s := r.Status(); s.Errors != 1 || s.Closed != 1 {
 		t.Errorf("%+v", s)
 	}
 	if len(h.events) != 2 || h.events[0].Reason != "" || h.events[1].Reason != string(policy.PolicyError) {
@@ -196,7 +196,7 @@ func TestChangeReplacesTheQueue(t *testing.T) {
 		if n := r.Status().Pending; n != 9 {
 			t.Errorf("%d evaluations wait", n)
 		}
-		for r.Status().Took == 0 {
+		for r.Status().Duration == 0 {
 			time.Sleep(10 * time.Millisecond)
 		}
 		cancel()

@@ -28,19 +28,19 @@ type Gate struct {
 	closed   atomic.Bool
 	stopped  atomic.Bool
 	ends     sync.WaitGroup // that are being recorded in the background
-	accounts accounts
+	quotas   byteQuotas
 	repeats  repeats
 }
 
 // Config is what a gate is made of. The four plugs and the guard are required.
 type Config struct {
-	Authenticator Authenticator
-	Decider       Decider
-	Recorder      Recorder
-	Resolver      Resolver
-	Guard         *Guard
-	Dialer        Dialer
-	Via           []*Via // other proxies on the way out; the first that is for a host counts
+	Authenticator   Authenticator
+	Decider         Decider
+	Recorder        Recorder
+	Resolver        Resolver
+	Guard           *Guard
+	Dialer          Dialer
+	UpstreamProxies []*UpstreamProxy // other proxies on the way out; the first that is for a host counts
 
 	Log      *slog.Logger // canonical lines, one for a decision and one for an end; nil: none
 	Observer Observer     // counters; nil: none
@@ -158,29 +158,29 @@ func (g *Gate) Admit(ctx context.Context, attempt Attempt) (*Admission, *Refusal
 		return nil, refuse(policy.InternalError, "this gate was not set up")
 	}
 	now := g.config.Now()
-	p := &passage{gate: g, attempt: attempt, began: now, started: now.UTC().Truncate(time.Microsecond)}
+	p := &evaluation{gate: g, attempt: attempt, began: now, started: now.UTC().Truncate(time.Microsecond)}
 	if g.closed.Load() {
-		return nil, p.count(refuse(policy.ShuttingDown, "this instance is shutting down"))
+		return nil, p.countOnly(refuse(policy.ShuttingDown, "this instance is shutting down"))
 	}
 	if g.stopped.Load() {
 		return nil, p.refuseStopped(ctx)
 	}
-	defer func() { p.lease.Release() }() // unless the admission has it
+	defer func() { p.slot.Release() }() // unless the admission has it
 	for _, step := range [...]func(context.Context) *Refusal{
-		p.identify, p.decide, p.charge, p.locate, p.allow,
+		p.authenticate, p.decide, p.checkQuota, p.resolve, p.allow,
 	} {
 		if refusal := step(ctx); refusal != nil {
 			return nil, refusal
 		}
 	}
 	a := p.admission()
-	a.lease, p.lease = p.lease, fair.Lease{}
+	a.slot, p.slot = p.slot, fair.Slot{}
 	return a, nil
 }
 
 // admission is what got through. It leaves the credential behind: an admission
 // lives as long as its tunnel, and nothing after the gate needs it.
-func (p *passage) admission() *Admission {
+func (p *evaluation) admission() *Admission {
 	a := &Admission{
 		ID:        p.id,
 		Principal: p.principal,
@@ -194,10 +194,10 @@ func (p *passage) admission() *Admission {
 		action:    p.attempt.Action,
 		client:    p.attempt.Client.Addr().Unmap(),
 		http:      p.attempt.HTTP,
-		via:       p.via,
+		upstream:  p.upstream,
 		active:    activationOf(&p.decision),
 	}
-	a.useAccount(p.account)
+	a.setQuota(p.quota)
 	return a
 }
 

@@ -89,9 +89,9 @@ func TestNothingIsLeft(t *testing.T) {
 	until(t, "descriptors are closed", func() bool { return descriptors(t) <= fds })
 }
 
-// TestPipesCarryOneTunnelsBytes breaks tunnels off while bytes stand in their
+// TestPipesAreNotShared breaks tunnels off while bytes stand in their
 // pipes, and then looks for those bytes in the tunnels that come after.
-func TestPipesCarryOneTunnelsBytes(t *testing.T) {
+func TestPipesAreNotShared(t *testing.T) {
 	keep := openTunnel(t) // while one is open, idle pipes are kept for the next
 	secret, plain := bytes.Repeat([]byte{'S'}, 4<<20), bytes.Repeat([]byte{'p'}, 2<<20)
 	for i := range 40 {

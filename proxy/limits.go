@@ -63,27 +63,27 @@ func subject(p *identity.Principal) fair.Subject {
 // goneInterval is how often a client whose request waits is checked.
 const goneInterval = 250 * time.Millisecond
 
-// hold takes a place under the limits for this attempt's principal. What is over
-// a rate waits for its turn, as long as the client stays; what is over a limit
-// still is refused. The log is not a place for a flood: see [passage.deny].
-func (p *passage) hold(ctx context.Context) *Refusal {
+// acquire acquires a slot under the limits for this attempt's principal. An attempt
+// over a rate waits for its turn while the client stays connected; an attempt over
+// another limit is refused. Refusals are bounded too: see [evaluation.deny].
+func (p *evaluation) acquire(ctx context.Context) *Refusal {
 	who := subject(p.principal)
-	lease, err := p.gate.requests.TryAcquire(who, p.attempt.HeaderBytes)
+	slot, err := p.gate.requests.TryAcquire(who, p.attempt.HeaderBytes)
 	if err != nil {
-		lease, err = p.queue(ctx, who)
+		slot, err = p.queue(ctx, who)
 	}
 	if err != nil {
 		if over, ok := errors.AsType[*fair.OverError](err); ok {
 			return p.deny(ctx, overLimit(over))
 		}
-		return p.count(refuse(policy.StepLimit, "the request was given up while it waited for its turn"))
+		return p.countOnly(refuse(policy.StepLimit, "the request was given up while it waited for its turn"))
 	}
-	p.lease, p.held = lease, true
+	p.slot, p.acquired = slot, true
 	return nil
 }
 
-// queue waits for a place, and gives up when the client does.
-func (p *passage) queue(ctx context.Context, who fair.Subject) (fair.Lease, error) {
+// queue waits for a slot, and stops waiting when the client disconnects.
+func (p *evaluation) queue(ctx context.Context, who fair.Subject) (fair.Slot, error) {
 	defer p.stage("queue")()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -78,11 +78,11 @@ func (m *meter) isStepNearer() bool {
 	return m.stepLimit > 0 && (m.limit == 0 || m.stepLimit-m.step.Load() < m.limit-m.moved.Load())
 }
 
-// useAccount sets the limits of the admission's decision. If spent is not nil, it also
-// counts for the step.
-func (a *Admission) useAccount(spent *account) {
+// setQuota sets the limits of the admission's decision. If spent is not nil, bytes
+// also count for the step.
+func (a *Admission) setQuota(spent *byteQuota) {
 	limits := a.Decision.Limits
-	a.account = spent
+	a.quota = spent
 	a.sent.limit, a.received.limit = limits.Sent, limits.Received
 	if spent != nil {
 		a.sent.step, a.sent.stepLimit = &spent.sent, limits.StepSent

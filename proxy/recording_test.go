@@ -22,18 +22,18 @@ import (
 // recording are the functions of this package that record an event, and what
 // limits each. A client reaches Gate.Admit and its admission, and nothing else.
 var recording = map[string]string{
-	"passage.write":      "called by passage.allow and passage.record alone: see below",
+	"evaluation.write":   "called by evaluation.allow and evaluation.record alone: see below",
 	"Admission.close":    "once for each allow",
 	"Gate.RecordRepeats": "once a minute for each refusal that was repeated; at most maxRepeatKeys of a step",
 	"Reevaluator.record": "once for each revision; no client causes it",
 }
 
-// writing are the functions that call passage.write, record or allow.
+// writing are the functions that call evaluation.write, record or allow.
 var writing = map[string]string{
-	"passage.allow":              "behind passage.hold: limits.*.requests_per_second",
-	"passage.record":             "called by the two below, behind passage.mayRecord",
-	"passage.deny":               "asks passage.mayRecord: under hold, or the limits of refusals",
-	"passage.refuseUnidentified": "asks passage.mayRecord",
+	"evaluation.allow":              "behind evaluation.acquire: limits.*.requests_per_second",
+	"evaluation.record":             "called by the two below, behind evaluation.mayRecord",
+	"evaluation.deny":               "asks evaluation.mayRecord: under acquire, or the limits of refusals",
+	"evaluation.refuseUnidentified": "asks evaluation.mayRecord",
 }
 
 // TestRecordingPaths: no function of this package records an event but those that

@@ -67,9 +67,9 @@ type ReevaluatorConfig struct {
 type ReevaluationStatus struct {
 	Evaluated int64         // evaluations, in all
 	Closed    int64         // tunnels and requests that were closed, in all
-	Undecided int           // tunnels and requests that stay open because the active policy could not be evaluated for them
+	Errors    int           // tunnels and requests that stay open because the active policy could not be evaluated for them
 	Pending   int           // evaluations that wait for their repository's turn
-	Took      time.Duration // duration of the latest complete reevaluation
+	Duration  time.Duration // duration of the latest complete reevaluation
 }
 
 // NewReevaluator returns a reevaluator. Nothing happens before [Reevaluator.Run].
@@ -218,7 +218,7 @@ func (r *Reevaluator) evaluateOrganization(ctx context.Context, item *queueItem)
 		r.config.Tracker.screen(item.open, activationOf(&d))
 		return false
 	}
-	item.pass.count(r.settle(item, d, fitDecision(d, err, now)))
+	item.pass.count(r.apply(item, d, fitDecision(d, err, now)))
 	return true
 }
 
@@ -227,7 +227,7 @@ func (r *Reevaluator) evaluate(ctx context.Context, item *queueItem) {
 	began := time.Now()
 	now := r.config.Now().UTC().Truncate(time.Microsecond)
 	d, err := r.config.Decider.Decide(ctx, item.question.request(now))
-	o := r.settle(item, d, fitDecision(d, err, now))
+	o := r.apply(item, d, fitDecision(d, err, now))
 	switch r.queue.done(item, time.Since(began), o) {
 	case passEnds:
 		r.finish(ctx, item.pass)
@@ -236,13 +236,13 @@ func (r *Reevaluator) evaluate(ctx context.Context, item *queueItem) {
 	}
 }
 
-// settle applies a decision to all tunnels and requests of an item, and returns the
+// apply applies a decision to all tunnels and requests of an item, and returns the
 // outcome.
-func (r *Reevaluator) settle(item *queueItem, d policy.Decision, err error) outcomeOf {
-	o := outcomeOf{evaluated: 1, revision: d.Revision, failure: err}
+func (r *Reevaluator) apply(item *queueItem, d policy.Decision, err error) itemOutcome {
+	o := itemOutcome{evaluated: 1, revision: d.Revision, failure: err}
 	switch {
 	case err != nil:
-		o.undecided = len(item.open)
+		o.failed = len(item.open)
 	default:
 		// In chunks, so that new tunnels do not wait for the tracker's lock.
 		for some := range slices.Chunk(item.open, 256) {

@@ -182,7 +182,7 @@ func TestPolicyThatCannotBeEvaluatedClosesNothing(t *testing.T) {
 			red.Changed(second, 0)
 			until(t, "it was asked three times", func() bool { return red.Status().Evaluated >= 3 })
 			r.passes()
-			if s := red.Status(); s.Undecided != 1 || s.Closed != 0 {
+			if s := red.Status(); s.Errors != 1 || s.Closed != 0 {
 				t.Errorf("%+v", s)
 			}
 			c.mu.Lock()
@@ -195,7 +195,7 @@ func TestPolicyThatCannotBeEvaluatedClosesNothing(t *testing.T) {
 			if o := r.outcome(); o.Cause != CausePolicyChanged {
 				t.Errorf("ended with %+v", o)
 			}
-			until(t, "all is decided", func() bool { return red.Status().Undecided == 0 })
+			until(t, "all is decided", func() bool { return red.Status().Errors == 0 })
 		})
 	}
 }
@@ -208,7 +208,7 @@ func TestPolicyChangeReachesWhatIsOnItsWay(t *testing.T) {
 	late := newRig(t, withTracker(tr))
 	red := reevaluate(t, tr, c)
 	red.Changed(second, 0)
-	until(t, "the change is done with", func() bool { return red.Status().Took > 0 })
+	until(t, "the change is done with", func() bool { return red.Status().Duration > 0 })
 	late.start()
 	wantReset(t, late.client)
 	if o := late.outcome(); o.Cause != CausePolicyChanged {

@@ -17,31 +17,31 @@ type pass struct {
 
 	mu       sync.Mutex
 	open     int // tunnels and requests
-	sum      outcomeOf
+	sum      itemOutcome
 	reported int // of the closed ones, in an earlier event
 }
 
-// outcomeOf is the outcome of evaluations.
-type outcomeOf struct {
-	evaluated, closed, wouldDeny, undecided int
-	revision                                policy.Revision
-	failure                                 error // the first
+// itemOutcome is the outcome of evaluations.
+type itemOutcome struct {
+	evaluated, closed, wouldDeny, failed int
+	revision                             policy.Revision
+	failure                              error // the first
 }
 
-func (o *outcomeOf) add(more outcomeOf) {
+func (o *itemOutcome) add(more itemOutcome) {
 	o.evaluated += more.evaluated
 	o.closed += more.closed
 	o.wouldDeny += more.wouldDeny
-	o.undecided += more.undecided
+	o.failed += more.failed
 	if more.evaluated > 0 {
 		o.revision = more.revision
 	}
-	if o.failure == nil && more.undecided > 0 {
+	if o.failure == nil && more.failed > 0 {
 		o.failure = more.failure
 	}
 }
 
-func (p *pass) count(o outcomeOf) {
+func (p *pass) count(o itemOutcome) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sum.add(o)
@@ -53,7 +53,7 @@ func (p *pass) absorb(later *pass) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.open = max(p.open, later.open)
-	p.sum.undecided, p.sum.failure = 0, nil
+	p.sum.failed, p.sum.failure = 0, nil
 	p.sum.add(later.sum)
 	p.reported += later.reported
 }
@@ -82,7 +82,7 @@ func (r *Reevaluator) finish(ctx context.Context, p *pass) {
 	}
 	undecided := r.report(ctx, p, 0)
 	r.mu.Lock()
-	r.status.Undecided, r.status.Took = undecided, time.Since(p.began)
+	r.status.Errors, r.status.Duration = undecided, time.Since(p.began)
 	r.mu.Unlock()
 	if undecided > 0 {
 		r.retry.Reset(r.config.Retry)
@@ -97,17 +97,17 @@ func (r *Reevaluator) report(ctx context.Context, p *pass, pending int) (undecid
 	p.reported = p.sum.closed
 	p.mu.Unlock()
 	r.mu.Lock()
-	news := closed > 0 || sum.undecided > 0 && r.recorded != sum.revision.Digest
-	if sum.undecided > 0 {
+	news := closed > 0 || sum.failed > 0 && r.recorded != sum.revision.Digest
+	if sum.failed > 0 {
 		r.recorded = sum.revision.Digest
 	}
 	r.mu.Unlock()
 	if open == 0 {
-		return sum.undecided
+		return sum.failed
 	}
 	log := r.config.Log.With("revision", sum.revision.Digest, "open", open, "evaluated", sum.evaluated, "closed", closed,
-		"would_deny", sum.wouldDeny, "undecided", sum.undecided, "pending", pending, "duration", time.Since(p.began))
-	if sum.undecided > 0 {
+		"would_deny", sum.wouldDeny, "undecided", sum.failed, "pending", pending, "duration", time.Since(p.began))
+	if sum.failed > 0 {
 		log.ErrorContext(ctx, "policy could not be evaluated for open tunnels and requests; they stay open", "error", sum.failure)
 	} else {
 		log.InfoContext(ctx, "policy changed; open tunnels and requests reevaluated")
@@ -115,10 +115,10 @@ func (r *Reevaluator) report(ctx context.Context, p *pass, pending int) (undecid
 	if news {
 		r.record(ctx, sum, open, closed, pending)
 	}
-	return sum.undecided
+	return sum.failed
 }
 
-func (r *Reevaluator) record(ctx context.Context, sum outcomeOf, open, closed, pending int) {
+func (r *Reevaluator) record(ctx context.Context, sum itemOutcome, open, closed, pending int) {
 	e := &audit.Event{
 		Time: r.config.Now().UTC().Truncate(time.Microsecond), Kind: audit.KindPolicyReevaluated,
 		Revision: sum.revision.Digest, Commit: sum.revision.Commit,
@@ -126,7 +126,7 @@ func (r *Reevaluator) record(ctx context.Context, sum outcomeOf, open, closed, p
 			{Name: "open", Value: strconv.Itoa(open)},
 			{Name: "closed", Value: strconv.Itoa(closed)},
 			{Name: "would_deny", Value: strconv.Itoa(sum.wouldDeny)},
-			{Name: "undecided", Value: strconv.Itoa(sum.undecided)},
+			{Name: "undecided", Value: strconv.Itoa(sum.failed)},
 		},
 	}
 	if pending > 0 {

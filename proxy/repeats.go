@@ -23,7 +23,7 @@ const (
 	repeatRefill  = 12 * time.Second // after which one more of them is recorded
 	refusalBurst  = 200              // refusals of one step, at once
 	refusalRefill = time.Second / 20 // after which one more of them is recorded
-	repeatForgets = 10 * time.Minute // after which a refusal that was not repeated is forgotten
+	repeatMaxAge  = 10 * time.Minute // after which a refusal that was not repeated is forgotten
 	maxRepeatKeys = 128              // targets and reasons that are known of one step
 	maxRepeats    = 16_384           // and of all steps; of others every refusal is recorded
 )
@@ -109,7 +109,7 @@ func (r *repeats) take(step stepKey, key repeatKey, now time.Time) (entry *repea
 	entry = s.keys[key]
 	if entry == nil {
 		if len(s.keys) >= maxRepeatKeys {
-			r.known -= s.forgetOne()
+			r.known -= s.evictOne()
 		}
 		if len(s.keys) < maxRepeatKeys && r.known < maxRepeats {
 			entry = &repeat{since: now}
@@ -131,9 +131,9 @@ func (r *repeats) take(step stepKey, key repeatKey, now time.Time) (entry *repea
 	return entry, "", !s.spare.take(now, refusalBurst, refusalRefill)
 }
 
-// forgetOne makes room: it forgets the entry that was used least lately, of those
+// evictOne makes room: it forgets the entry that was used least lately, of those
 // without a count, and returns how many that are.
-func (s *stepRefusals) forgetOne() int {
+func (s *stepRefusals) evictOne() int {
 	var oldest repeatKey
 	var at time.Time
 	for k, e := range s.keys {
@@ -156,12 +156,12 @@ func (r *repeats) sweep(now time.Time) {
 	r.swept = now
 	for step, s := range r.steps {
 		for key, e := range s.keys {
-			if e.count == 0 && now.Sub(e.used) >= repeatForgets {
+			if e.count == 0 && now.Sub(e.used) >= repeatMaxAge {
 				delete(s.keys, key)
 				r.known--
 			}
 		}
-		if len(s.keys) == 0 && now.Sub(s.used) >= repeatForgets {
+		if len(s.keys) == 0 && now.Sub(s.used) >= repeatMaxAge {
 			delete(r.steps, step)
 		}
 	}
@@ -261,8 +261,8 @@ func (g *Gate) RecordRepeats(ctx context.Context) {
 
 // repeated answers a refusal that was made often before with the decision id of the
 // first one, whose event is in the log. Otherwise the refusal is to be recorded.
-func (p *passage) repeated(r *Refusal) (entry *repeat, isRepeat bool) {
-	if p.principal == nil || p.refused || p.principal.Step.UUID == "" {
+func (p *evaluation) repeated(r *Refusal) (entry *repeat, isRepeat bool) {
+	if p.principal == nil || p.credentialRefused || p.principal.Step.UUID == "" {
 		return nil, false
 	}
 	of := &p.gate.repeats

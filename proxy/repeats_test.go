@@ -97,7 +97,7 @@ func TestRepeatsAreCounted(t *testing.T) {
 		if n := len(c.events()); n != before+1 {
 			t.Errorf("%d more events", n-before-1)
 		}
-		time.Sleep(repeatForgets + RepeatInterval)
+		time.Sleep(repeatMaxAge + RepeatInterval)
 		if again := askFor(t, g, "c.example:443"); again.DecisionID == first.DecisionID || len(g.repeats.steps) != 1 || g.repeats.known != 1 {
 			t.Errorf("%d refusals are still known", g.repeats.known)
 		}
@@ -250,7 +250,7 @@ func TestRepeatsAreBounded(t *testing.T) {
 	if len(r.steps) > maxRepeats || keys > maxRepeats || keys != r.known || keys < maxRepeats/2 {
 		t.Errorf("%d steps, %d refusals, %d are counted", len(r.steps), keys, r.known)
 	}
-	r.take(stepKey{step: "later"}, repeatKey{}, now.Add(repeatForgets+time.Second))
+	r.take(stepKey{step: "later"}, repeatKey{}, now.Add(repeatMaxAge+time.Second))
 	if len(r.steps) != 1 || r.known != 1 {
 		t.Errorf("%d steps and %d refusals are left", len(r.steps), r.known)
 	}

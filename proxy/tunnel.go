@@ -33,8 +33,8 @@ type tunnel struct {
 
 	mu sync.Mutex
 	// When it ends at the latest, and why then. Only ever brought forward.
-	deadline time.Time
-	overdue  Cause
+	deadline      time.Time
+	deadlineCause Cause
 
 	cause  Cause // the first that was given
 	forced bool  // cut by us or broken: the peers must not take it for an orderly end
@@ -49,16 +49,16 @@ type tunnel struct {
 func newTunnel(c TunnelConfig, a *Admission, client Stream, early []byte, upstream Stream) *tunnel {
 	limits := a.Decision.Limits
 	t := &tunnel{
-		admission: a,
-		client:    client,
-		early:     early,
-		upstream:  upstream,
-		config:    c,
-		idle:      stricter(c.IdleTimeout, limits.Idle),
-		up:        &a.sent,
-		down:      &a.received,
-		began:     time.Now(),
-		overdue:   CauseLifetime,
+		admission:     a,
+		client:        client,
+		early:         early,
+		upstream:      upstream,
+		config:        c,
+		idle:          stricter(c.IdleTimeout, limits.Idle),
+		up:            &a.sent,
+		down:          &a.received,
+		began:         time.Now(),
+		deadlineCause: CauseLifetime,
 	}
 	lifetime := stricter(c.MaxLifetime, limits.Lifetime)
 	if e := a.Decision.Expires; !e.IsZero() {
@@ -66,7 +66,7 @@ func newTunnel(c TunnelConfig, a *Admission, client Stream, early []byte, upstre
 	}
 	if c.EndWithCredential && a.Principal != nil {
 		if left := a.Principal.Expires.Add(c.CredentialGrace).Sub(a.Admitted); left < lifetime {
-			lifetime, t.overdue = left, CauseCredentialEnded
+			lifetime, t.deadlineCause = left, CauseCredentialEnded
 		}
 	}
 	// On the monotonic clock: somebody who sets the machine's does not cut tunnels.
@@ -104,9 +104,9 @@ func (t *tunnel) run() Outcome {
 	t.early = nil
 	var other sync.WaitGroup
 	other.Go(func() {
-		t.finish(t.carry(t.client, t.upstream, t.down), false)
+		t.finish(t.relay(t.client, t.upstream, t.down), false)
 	})
-	t.finish(t.carry(t.upstream, t.client, t.up), true)
+	t.finish(t.relay(t.upstream, t.client, t.up), true)
 	other.Wait()
 	t.stopAs(CauseFinished, false)
 	return t.outcome()
@@ -125,13 +125,13 @@ func (t *tunnel) finish(end ending, fromClient bool) {
 	case fromClient && end.wrote && errors.Is(end.err, syscall.EPIPE):
 		// The target had ended its side in order before it stopped to listen: what
 		// it said is still ours to deliver.
-		t.breakOff(causeOf(end, fromClient))
+		t.abort(causeOf(end, fromClient))
 	case end.err != nil:
 		t.stopAs(causeOf(end, fromClient), true)
 	case fromClient:
-		t.passOnEnd(t.upstream.CloseWrite)
+		t.propagateEOF(t.upstream.CloseWrite)
 	default:
-		t.passOnEnd(t.client.CloseWrite)
+		t.propagateEOF(t.client.CloseWrite)
 	}
 }
 
@@ -142,7 +142,7 @@ func (t *tunnel) overSent() Cause {
 	return CauseBytesSentLimit
 }
 
-func (t *tunnel) passOnEnd(closeWrite func() error) {
+func (t *tunnel) propagateEOF(closeWrite func() error) {
 	t.mu.Lock()
 	forced := t.forced
 	t.mu.Unlock()
@@ -157,8 +157,8 @@ func (t *tunnel) passOnEnd(closeWrite func() error) {
 	_ = closeWrite()
 }
 
-// breakOff ends the direction to the target and leaves the other one its time.
-func (t *tunnel) breakOff(cause Cause) {
+// abort ends the direction to the target and leaves the other one its time.
+func (t *tunnel) abort(cause Cause) {
 	t.mu.Lock()
 	if t.cause == "" {
 		t.cause, t.forced = cause, true

@@ -61,9 +61,9 @@ func (t *tunnel) close() {
 		raw := tcpOf(t.client)
 		switch cause {
 		case CauseTargetClosed:
-			settle(raw)
+			drainSendBuffer(raw)
 		case CauseClientClosed:
-			settle(tcpOf(t.upstream))
+			drainSendBuffer(tcpOf(t.upstream))
 		}
 		for _, side := range [...]*net.TCPConn{tcpOf(t.upstream), raw} {
 			if side != nil {
@@ -78,10 +78,10 @@ func (t *tunnel) close() {
 	}
 }
 
-// settle lets the kernel deliver what one peer said before it broke off, as long
+// drainSendBuffer lets the kernel deliver what one peer said before it broke off, as long
 // as it gets on with it: a reset throws away what the other one has not got yet.
 // There is no event for that, so it asks; nearly always there is nothing to wait for.
-func settle(conn *net.TCPConn) {
+func drainSendBuffer(conn *net.TCPConn) {
 	const pause, stalled, most = 5 * time.Millisecond, time.Second, 10 * time.Second
 	if conn == nil {
 		return

@@ -280,7 +280,7 @@ func TestBrokenIsNotPassedOnAsAnEnd(t *testing.T) {
 	tun := newTunnel(r.tracker.config, r.admitted, r.stream, nil, r.upstream)
 	tun.startWatch()
 	tun.stop(CauseClientClosed)
-	tun.passOnEnd(func() error {
+	tun.propagateEOF(func() error {
 		t.Error("the end was passed on")
 		return nil
 	})

@@ -17,7 +17,7 @@ func (t *tunnel) check() {
 		idle = 0
 	}
 	t.mu.Lock()
-	deadline, overdue := t.deadline, t.overdue
+	deadline, overdue := t.deadline, t.deadlineCause
 	t.mu.Unlock()
 	switch {
 	case !time.Now().Before(deadline):

@@ -39,7 +39,7 @@ func (s *server) openSelfTest(context.Context) error {
 }
 
 // withEcho adds the way to the echo, before all others: it is for that one name.
-func (s *server) withEcho(via []*proxy.Via) ([]*proxy.Via, error) {
+func (s *server) withEcho(via []*proxy.UpstreamProxy) ([]*proxy.UpstreamProxy, error) {
 	if s.echo == nil {
 		return via, nil
 	}

@@ -224,16 +224,16 @@ func (s *server) buildGate(context.Context) error {
 	}
 	observer := s.openTotals()
 	s.gate, err = proxy.NewGate(proxy.Config{
-		Authenticator: s.door,
-		Decider:       s.door,
-		Recorder:      s.audit,
-		Resolver:      resolver,
-		Guard:         guard,
-		Dialer:        proxy.Dialer{Timeout: s.config.Egress.ConnectTimeout},
-		Via:           via,
-		Log:           s.log,
-		Observer:      observer,
-		Limits:        gateLimits(s.config.Limits),
+		Authenticator:   s.door,
+		Decider:         s.door,
+		Recorder:        s.audit,
+		Resolver:        resolver,
+		Guard:           guard,
+		Dialer:          proxy.Dialer{Timeout: s.config.Egress.ConnectTimeout},
+		UpstreamProxies: via,
+		Log:             s.log,
+		Observer:        observer,
+		Limits:          gateLimits(s.config.Limits),
 	})
 	if err != nil {
 		return err

@@ -13,14 +13,14 @@ import (
 
 // ways are the other proxies on the way out, as the gate takes them. Nothing but
 // the configuration adds one: what the environment says of proxies is not read.
-func ways(configured []config.UpstreamProxy) ([]*proxy.Via, error) {
-	var all []*proxy.Via
+func ways(configured []config.UpstreamProxy) ([]*proxy.UpstreamProxy, error) {
+	var all []*proxy.UpstreamProxy
 	for _, c := range configured {
 		port, err := strconv.ParseUint(c.Proxy.Port(), 10, 16)
 		if err != nil {
 			return nil, fmt.Errorf("egress.upstream_proxies: the port of %s: %w", c.Proxy, err)
 		}
-		v := &proxy.Via{
+		v := &proxy.UpstreamProxy{
 			Host: c.Proxy.Hostname(), Port: uint16(port), Hosts: c.Hosts, Except: c.Except,
 			ResolveUpstream: c.DNS == config.DNSUpstream,
 		}

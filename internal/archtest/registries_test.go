@@ -20,8 +20,8 @@ var reached = []string{"proxy", "proxy/frontend", "proxy/goproxy", "proxy/dns", 
 // how it shrinks. A new one needs a line here, and a test that it shrinks.
 var registries = map[string]string{
 	"proxy.throttle.counts":                        "4,096 keys, made again each second: proxy.TestThrottleIsBounded",
-	"proxy.accounts.steps":                         "100,000 verified steps, forgotten after a day: proxy.TestAccountsAreBounded",
-	"proxy.accounts.repositories":                  "those of steps: proxy.TestAccountsAreBounded",
+	"proxy.byteQuotas.steps":                       "100,000 verified steps, forgotten after a day: proxy.TestQuotasAreBounded",
+	"proxy.byteQuotas.repositories":                "those of steps: proxy.TestQuotasAreBounded",
 	"proxy.Tracker.open":                           "limits.*.tunnels; an entry goes with its tunnel: e2e.TestSoak",
 	"proxy.Tracker.requests":                       "limits.*.tunnels; an entry goes with its request",
 	"proxy.fairQueue.shares":                       "repositories with open tunnels that wait to be evaluated again; an entry goes when its queue is empty",

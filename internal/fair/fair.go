@@ -107,13 +107,13 @@ func (e *OverError) Error() string {
 
 // Limiter counts acquisitions and queues those over a limit. It is safe for
 // concurrent use and needs no Close. It keeps a subject only while the subject holds
-// a lease or waits, and for some seconds longer if there is a rate.
+// a slot or waits, and for some seconds longer if there is a rate.
 type Limiter struct {
 	config Config
 
 	mu           sync.Mutex
 	repositories map[repositoryKey]*repository
-	total        usage
+	total        bucket
 	queue        ring[*repository] // those with waiting steps
 	wake         *time.Timer       // at the next token that somebody waits for
 	wakeAt       time.Time
@@ -122,8 +122,8 @@ type Limiter struct {
 
 type repositoryKey struct{ issuer, repository string }
 
-// usage is what one level holds.
-type usage struct {
+// bucket is what one level holds.
+type bucket struct {
 	held    int
 	bytes   int64
 	tokens  float64 // acquisitions that it may make at once
@@ -132,7 +132,7 @@ type usage struct {
 }
 
 type repository struct {
-	usage
+	bucket
 	key    repositoryKey
 	steps  map[string]*step
 	queue  ring[*step] // those with waiters
@@ -140,7 +140,7 @@ type repository struct {
 }
 
 type step struct {
-	usage
+	bucket
 	name       string
 	repository *repository
 	waiters    ring[*waiter]
@@ -160,9 +160,9 @@ func New(c Config) *Limiter {
 	return &Limiter{config: c, repositories: make(map[repositoryKey]*repository)}
 }
 
-// Lease is a granted acquisition. The zero Lease holds nothing. It is not
+// Slot is a granted acquisition. The zero Slot holds nothing. It is not
 // safe for concurrent use.
-type Lease struct {
+type Slot struct {
 	limiter *Limiter
 	step    *step
 	bytes   int64
@@ -171,31 +171,31 @@ type Lease struct {
 // Acquire acquires a slot and the given bytes for a subject. If the configuration
 // allows, it waits until ctx ends. The error is an *[OverError] for the limit that
 // is reached, or that of ctx. A refused acquisition does not count towards any limit.
-func (l *Limiter) Acquire(ctx context.Context, s Subject, bytes int64) (Lease, error) {
-	lease, w, over := l.begin(s, bytes, true)
+func (l *Limiter) Acquire(ctx context.Context, s Subject, bytes int64) (Slot, error) {
+	slot, w, over := l.begin(s, bytes, true)
 	switch {
 	case over == nil:
-		return lease, nil
+		return slot, nil
 	case w == nil:
-		return Lease{}, over
+		return Slot{}, over
 	}
 	return l.wait(ctx, w, over)
 }
 
 // TryAcquire is [Limiter.Acquire] without a wait.
-func (l *Limiter) TryAcquire(s Subject, bytes int64) (Lease, error) {
-	lease, _, over := l.begin(s, bytes, false)
+func (l *Limiter) TryAcquire(s Subject, bytes int64) (Slot, error) {
+	slot, _, over := l.begin(s, bytes, false)
 	if over != nil {
-		return Lease{}, over
+		return Slot{}, over
 	}
-	return lease, nil
+	return slot, nil
 }
 
 // begin grants an acquisition within all limits. Otherwise it returns the limit that
 // is reached, and a queued waiter if the acquisition may wait.
-func (l *Limiter) begin(s Subject, bytes int64, mayWait bool) (Lease, *waiter, *OverError) {
+func (l *Limiter) begin(s Subject, bytes int64, mayWait bool) (Slot, *waiter, *OverError) {
 	if l.config == (Config{}) {
-		return Lease{}, nil, nil
+		return Slot{}, nil, nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -205,28 +205,28 @@ func (l *Limiter) begin(s Subject, bytes int64, mayWait bool) (Lease, *waiter, *
 	over := l.over(st, bytes, now)
 	if over == nil && st.waiters.len == 0 {
 		l.grant(st, bytes)
-		return Lease{l, st, bytes}, nil, nil
+		return Slot{l, st, bytes}, nil, nil
 	}
 	if over == nil {
 		over = &OverError{Step, Rate, int64(l.config.Step.Rate)} // behind others of its step
 	}
 	if !mayWait || !l.mayWait(st, over) {
 		l.forget(st)
-		return Lease{}, nil, over
+		return Slot{}, nil, over
 	}
 	w := l.enqueue(st, bytes)
 	l.schedule(now)
-	return Lease{}, w, over
+	return Slot{}, w, over
 }
 
 // wait waits for a waiter's turn.
-func (l *Limiter) wait(ctx context.Context, w *waiter, over *OverError) (Lease, error) {
+func (l *Limiter) wait(ctx context.Context, w *waiter, over *OverError) (Slot, error) {
 	timer := time.NewTimer(l.config.Wait)
 	defer timer.Stop()
 	var err error
 	select {
 	case <-w.granted:
-		return Lease{l, w.step, w.bytes}, nil
+		return Slot{l, w.step, w.bytes}, nil
 	case <-timer.C:
 		err = over
 	case <-ctx.Done():
@@ -237,19 +237,19 @@ func (l *Limiter) wait(ctx context.Context, w *waiter, over *OverError) (Lease, 
 	select {
 	case <-w.granted: // at the same moment
 		if ctx.Err() == nil {
-			return Lease{l, w.step, w.bytes}, nil
+			return Slot{l, w.step, w.bytes}, nil
 		}
 		l.release(w.step, w.bytes)
-		return Lease{}, ctx.Err()
+		return Slot{}, ctx.Err()
 	default:
 	}
 	l.dequeue(w)
 	l.forget(w.step)
-	return Lease{}, err
+	return Slot{}, err
 }
 
 // Release releases the slot and the bytes. Further calls do nothing.
-func (l *Lease) Release() {
+func (l *Slot) Release() {
 	if l.limiter == nil {
 		return
 	}
@@ -260,7 +260,7 @@ func (l *Lease) Release() {
 }
 
 // ReleaseBytes releases the bytes and keeps the slot.
-func (l *Lease) ReleaseBytes() {
+func (l *Slot) ReleaseBytes() {
 	if l.limiter == nil || l.bytes == 0 {
 		return
 	}

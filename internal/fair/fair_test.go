@@ -17,13 +17,13 @@ func of(repository, step int) Subject {
 }
 
 // acquire takes a slot that must be free at once.
-func acquire(t *testing.T, l *Limiter, s Subject) Lease {
+func acquire(t *testing.T, l *Limiter, s Subject) Slot {
 	t.Helper()
-	lease, err := l.Acquire(t.Context(), s, 0)
+	slot, err := l.Acquire(t.Context(), s, 0)
 	if err != nil {
 		t.Fatalf("%v: %v", s, err)
 	}
-	return lease
+	return slot
 }
 
 func wantOver(t *testing.T, err error, level Level, kind Kind) {
@@ -72,8 +72,8 @@ func TestLevels(t *testing.T) {
 func TestNoLimits(t *testing.T) {
 	l := New(Config{})
 	for range 10 {
-		lease := acquire(t, l, of(1, 1))
-		lease.Release()
+		slot := acquire(t, l, of(1, 1))
+		slot.Release()
 	}
 	if steps, _ := l.Subjects(); steps != 0 {
 		t.Errorf("%d steps are remembered", steps)
@@ -99,12 +99,12 @@ func turns(t *testing.T, second Subject, behind int) {
 		var all sync.WaitGroup
 		wait := func(s Subject) {
 			all.Go(func() {
-				lease, err := l.Acquire(t.Context(), s, 0)
+				slot, err := l.Acquire(t.Context(), s, 0)
 				if err != nil {
 					t.Error(err)
 				}
 				order = append(order, s)
-				lease.Release()
+				slot.Release()
 			})
 			synctest.Wait()
 		}
@@ -171,12 +171,12 @@ func TestRateWaits(t *testing.T) {
 		var all sync.WaitGroup
 		for range 500 {
 			all.Go(func() {
-				lease, err := l.Acquire(t.Context(), of(1, 1), 0)
+				slot, err := l.Acquire(t.Context(), of(1, 1), 0)
 				mu.Lock()
 				defer mu.Unlock()
 				if err == nil {
 					served++
-					lease.Release()
+					slot.Release()
 					return
 				}
 				wantOver(t, err, Step, Rate)
@@ -206,8 +206,8 @@ func TestTotalRateIsShared(t *testing.T) {
 		for step := range 10 {
 			for range 100 {
 				all.Go(func() {
-					if lease, err := l.Acquire(ctx, of(1, step), 0); err == nil {
-						lease.Release()
+					if slot, err := l.Acquire(ctx, of(1, step), 0); err == nil {
+						slot.Release()
 					}
 				})
 			}
@@ -215,11 +215,11 @@ func TestTotalRateIsShared(t *testing.T) {
 		synctest.Wait()
 		for range 5 {
 			began := time.Now()
-			lease, err := l.Acquire(ctx, of(2, 1), 0)
+			slot, err := l.Acquire(ctx, of(2, 1), 0)
 			if took := time.Since(began); err != nil || took > 210*time.Millisecond {
 				t.Errorf("%v after %v", err, took)
 			}
-			lease.Release()
+			slot.Release()
 		}
 		cancel()
 		all.Wait()
@@ -237,8 +237,8 @@ func TestQueueIsBounded(t *testing.T) {
 			for step := range 4 {
 				for range 10 {
 					all.Go(func() {
-						if lease, err := l.Acquire(ctx, of(repository, step), 0); err == nil {
-							lease.Release()
+						if slot, err := l.Acquire(ctx, of(repository, step), 0); err == nil {
+							slot.Release()
 						}
 					})
 				}
@@ -283,12 +283,12 @@ func TestForgets(t *testing.T) {
 		l := New(Config{Step: Limit{Rate: 5}, Repository: Limit{Rate: 5}})
 		kept := acquire(t, l, of(1, 0))
 		for i := range 30_000 {
-			lease := acquire(t, l, of(i+2, i))
-			lease.Release()
+			slot := acquire(t, l, of(i+2, i))
+			slot.Release()
 		}
 		for range 4 {
-			lease := acquire(t, l, of(1, 1))
-			lease.Release()
+			slot := acquire(t, l, of(1, 1))
+			slot.Release()
 		}
 		time.Sleep(forgetAfter / 20)
 		_, err := l.Acquire(t.Context(), of(1, 1), 0)
@@ -309,15 +309,15 @@ func TestForgets(t *testing.T) {
 func TestShrinks(t *testing.T) {
 	l := New(Config{Total: Limit{Slots: 100_000}})
 	before := heap()
-	leases := make([]Lease, 50_000)
-	for i := range leases {
-		leases[i] = acquire(t, l, of(i, i))
+	slots := make([]Slot, 50_000)
+	for i := range slots {
+		slots[i] = acquire(t, l, of(i, i))
 	}
 	grown := heap()
-	for i := range leases {
-		leases[i].Release()
+	for i := range slots {
+		slots[i].Release()
 	}
-	clear(leases)
+	clear(slots)
 	if after := heap(); after > before+(grown-before)/4 {
 		t.Errorf("%d bytes before, %d with 50,000 subjects, %d without", before, grown, after)
 	}
@@ -342,7 +342,7 @@ func TestConcurrently(t *testing.T) {
 		s := of(i%4, i%2)
 		all.Go(func() {
 			for range 1000 {
-				lease, err := l.Acquire(t.Context(), s, 1)
+				slot, err := l.Acquire(t.Context(), s, 1)
 				if err != nil {
 					t.Error(err)
 					return
@@ -362,7 +362,7 @@ func TestConcurrently(t *testing.T) {
 				mu.Lock()
 				held[s]--
 				mu.Unlock()
-				lease.Release()
+				slot.Release()
 			}
 		})
 	}
@@ -392,7 +392,7 @@ func BenchmarkAcquire(b *testing.B) {
 	l := New(Config{Step: Limit{Slots: 500, Rate: 1 << 30}, Repository: Limit{Slots: 4000, Rate: 1 << 30}, Total: Limit{Slots: 10_000, Rate: 1 << 30}})
 	b.ReportAllocs()
 	for b.Loop() {
-		lease, _ := l.Acquire(b.Context(), of(1, 1), 0)
-		lease.Release()
+		slot, _ := l.Acquire(b.Context(), of(1, 1), 0)
+		slot.Release()
 	}
 }

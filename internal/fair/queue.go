@@ -21,8 +21,8 @@ func (l *Limiter) find(s Subject) *step {
 	return st
 }
 
-func (l *Limiter) levels(st *step) [3]*usage {
-	return [3]*usage{&st.usage, &st.repository.usage, &l.total}
+func (l *Limiter) levels(st *step) [3]*bucket {
+	return [3]*bucket{&st.bucket, &st.repository.bucket, &l.total}
 }
 
 func (l *Limiter) limits() [3]*Limit {
@@ -40,7 +40,7 @@ func (l *Limiter) over(st *step, bytes int64, now time.Time) *OverError {
 	return nil
 }
 
-func (l *Limiter) overAt(u *usage, limit *Limit, level Level, bytes int64, now time.Time) *OverError {
+func (l *Limiter) overAt(u *bucket, limit *Limit, level Level, bytes int64, now time.Time) *OverError {
 	u.refill(limit, now)
 	switch {
 	case limit.Slots > 0 && u.held >= limit.Slots:
@@ -158,7 +158,7 @@ func (l *Limiter) dispatch(now time.Time) {
 
 // turn grants one acquisition of a repository, if one may be granted.
 func (l *Limiter) turn(r *repository, now time.Time) bool {
-	if l.overAt(&r.usage, &l.config.Repository, Repository, 0, now) != nil {
+	if l.overAt(&r.bucket, &l.config.Repository, Repository, 0, now) != nil {
 		return false
 	}
 	for e := r.queue.first; e != nil; e = e.next {
@@ -203,7 +203,7 @@ func (l *Limiter) schedule(now time.Time) {
 // where all wait for slots.
 func (l *Limiter) nextToken() time.Duration {
 	var next time.Duration
-	consider := func(u *usage, limit *Limit) {
+	consider := func(u *bucket, limit *Limit) {
 		if limit.Rate == 0 || u.tokens >= 1 {
 			return
 		}
@@ -216,16 +216,16 @@ func (l *Limiter) nextToken() time.Duration {
 		consider(&l.total, &l.config.Total)
 	}
 	for r := l.queue.first; r != nil; r = r.next {
-		consider(&r.value.usage, &l.config.Repository)
+		consider(&r.value.bucket, &l.config.Repository)
 		for st := r.value.queue.first; st != nil; st = st.next {
-			consider(&st.value.usage, &l.config.Step)
+			consider(&st.value.bucket, &l.config.Step)
 		}
 	}
 	return next
 }
 
 // refill adds the tokens since the last refill. A new subject has a full bucket.
-func (u *usage) refill(limit *Limit, now time.Time) {
+func (u *bucket) refill(limit *Limit, now time.Time) {
 	rate := float64(limit.Rate)
 	if u.at.IsZero() {
 		u.tokens = rate

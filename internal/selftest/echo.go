@@ -67,13 +67,13 @@ func (e *Echo) Close() {
 }
 
 // Via is the way to it, for a gate.
-func (e *Echo) Via() (*proxy.Via, error) {
+func (e *Echo) Via() (*proxy.UpstreamProxy, error) {
 	host, err := destination.ParsePattern(EchoHost)
 	if err != nil {
 		return nil, fmt.Errorf("self-test: %w", err)
 	}
 	at := e.listener.Addr().(*net.TCPAddr)
-	return &proxy.Via{
+	return &proxy.UpstreamProxy{
 		Host: at.IP.String(), Port: uint16(at.Port), Hosts: []destination.Pattern{host}, ResolveUpstream: true,
 		Credential: func() (string, error) { return e.credential, nil },
 	}, nil

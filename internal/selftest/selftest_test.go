@@ -151,7 +151,7 @@ func build(t *testing.T, decide func(*policy.Request) (policy.Decision, error), 
 		t.Fatal(err)
 	}
 	h.address = l.Addr().String()
-	config := proxy.Config{Authenticator: h.door, Decider: h.door, Recorder: h, Resolver: h, Guard: &proxy.Guard{}, Via: []*proxy.Via{via}}
+	config := proxy.Config{Authenticator: h.door, Decider: h.door, Recorder: h, Resolver: h, Guard: &proxy.Guard{}, UpstreamProxies: []*proxy.UpstreamProxy{via}}
 	if !control {
 		config.Decider = h
 	}

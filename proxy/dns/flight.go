@@ -24,8 +24,8 @@ type flight struct {
 	done    chan struct{} // closed once result is set
 	result  result
 	cancel  context.CancelFunc
-	waiters int        // guarded by Resolver.mu
-	lease   fair.Lease // the flight's goroutine's
+	waiters int       // guarded by Resolver.mu
+	lease   fair.Slot // the flight's goroutine's
 }
 
 // queued are the callers that wait for a slot in order to look one name up: what
@@ -36,7 +36,7 @@ type queued map[*context.CancelFunc]struct{}
 // when the subject has a slot for it. The lookup has its own deadline and ends
 // early only when nobody waits for it.
 func (r *Resolver) share(ctx context.Context, subject fair.Subject, host string) (result, error) {
-	var lease fair.Lease
+	var lease fair.Slot
 	defer func() { lease.Release() }()
 	for granted := false; ; {
 		if err := ctx.Err(); err != nil {
@@ -52,7 +52,7 @@ func (r *Resolver) share(ctx context.Context, subject fair.Subject, host string)
 		f := r.flights[host]
 		if f == nil && granted {
 			f = r.begin(host, subject, current, lease)
-			lease = fair.Lease{}
+			lease = fair.Slot{}
 		}
 		if f != nil {
 			f.waiters++
@@ -103,7 +103,7 @@ func (r *Resolver) enqueue(host string, cancel context.CancelFunc) (leave func()
 }
 
 // begin starts a flight with a slot. The caller holds mu.
-func (r *Resolver) begin(host string, subject fair.Subject, current *settings, lease fair.Lease) *flight {
+func (r *Resolver) begin(host string, subject fair.Subject, current *settings, lease fair.Slot) *flight {
 	lookup, cancel := context.WithTimeout(context.Background(), r.config.Timeout)
 	f := &flight{done: make(chan struct{}), cancel: cancel, lease: lease}
 	r.flights[host] = f

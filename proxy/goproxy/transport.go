@@ -37,7 +37,7 @@ func poolKey(a *proxy.Admission) string {
 	b = append(b, 0)
 	b = append(b, a.Target.String()...)
 	b = append(b, 0)
-	b = append(b, a.Via()...)
+	b = append(b, a.UpstreamProxy()...)
 	pinned := slices.Clone(a.Addresses)
 	slices.SortFunc(pinned, func(x, y netip.AddrPort) int { return x.Compare(y) })
 	for _, addr := range pinned {

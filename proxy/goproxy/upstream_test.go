@@ -16,7 +16,7 @@ import (
 
 // upstream is a proxy that opens tunnels, and keeps the authorities that it was
 // asked for.
-func upstream(t *testing.T) (via *proxy.Via, asked func() []string) {
+func upstream(t *testing.T) (via *proxy.UpstreamProxy, asked func() []string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -58,18 +58,18 @@ func upstream(t *testing.T) (via *proxy.Via, asked func() []string) {
 	})
 	t.Cleanup(func() { _ = l.Close(); cancel(); serving.Wait() })
 	at := l.Addr().(*net.TCPAddr).AddrPort()
-	return &proxy.Via{Host: at.Addr().String(), Port: at.Port()}, func() []string {
+	return &proxy.UpstreamProxy{Host: at.Addr().String(), Port: at.Port()}, func() []string {
 		mu.Lock()
 		defer mu.Unlock()
 		return append([]string(nil), list...)
 	}
 }
 
-func startVia(t *testing.T, v *proxy.Via) *stand {
+func startVia(t *testing.T, v *proxy.UpstreamProxy) *stand {
 	t.Helper()
 	s := start(t, Config{})
 	var err error
-	s.gate, err = proxy.NewGate(proxy.Config{Authenticator: s, Decider: s, Recorder: s, Resolver: s, Via: []*proxy.Via{v},
+	s.gate, err = proxy.NewGate(proxy.Config{Authenticator: s, Decider: s, Recorder: s, Resolver: s, UpstreamProxies: []*proxy.UpstreamProxy{v},
 		Guard: &proxy.Guard{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}})
 	if err != nil {
 		t.Fatal(err)
@@ -77,10 +77,10 @@ func startVia(t *testing.T, v *proxy.Via) *stand {
 	return s
 }
 
-// TestForwardVia: a request goes through a tunnel of the upstream proxy to the
+// TestForwardThroughUpstream: a request goes through a tunnel of the upstream proxy to the
 // pinned address, on a connection that is kept like any other; or to the name,
 // where the upstream looks it up.
-func TestForwardVia(t *testing.T) {
+func TestForwardThroughUpstream(t *testing.T) {
 	for resolve, want := range map[bool]string{false: "127.0.0.1:", true: "up.test:"} {
 		up := serve(t, respondOK)
 		v, asked := upstream(t)
@@ -104,9 +104,9 @@ func TestForwardVia(t *testing.T) {
 	}
 }
 
-// TestForwardViaFails: the target being down is the upstream's 502, and nothing of
+// TestForwardThroughUpstreamFails: the target being down is the upstream's 502, and nothing of
 // what it says is passed on.
-func TestForwardViaFails(t *testing.T) {
+func TestForwardThroughUpstreamFails(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

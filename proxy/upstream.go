@@ -16,11 +16,11 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// Via is another HTTP proxy, through which the way out to some hosts leads. It
-// is asked for a tunnel (CONNECT) to every target, those of absolute-form
-// requests too: a forwarded request would leave it to that proxy which address
-// is meant. It must not be copied once in use.
-type Via struct {
+// UpstreamProxy is another HTTP proxy, through which Sallyport reaches some hosts.
+// Sallyport opens a tunnel (CONNECT) through the proxy to every target, also for
+// absolute-form requests: if the request were forwarded, that proxy would choose the
+// address. An UpstreamProxy must not be copied once in use.
+type UpstreamProxy struct {
 	Host string      // a canonical name, or an IP literal
 	Port uint16      //
 	TLS  *tls.Config // for an https:// proxy, with its ServerName; nil: nothing but TCP
@@ -37,11 +37,11 @@ type Via struct {
 	// the two can be rotated. nil: none.
 	Credential func() (string, error)
 
-	known atomic.Pointer[[]netip.Addr] // its addresses as they were last found
+	lastAddresses atomic.Pointer[[]netip.Addr] // its addresses as they were last found
 }
 
 // String is the proxy's URL, without a credential.
-func (v *Via) String() string {
+func (v *UpstreamProxy) String() string {
 	scheme := "http://"
 	if v.TLS != nil {
 		scheme = "https://"
@@ -49,15 +49,15 @@ func (v *Via) String() string {
 	return scheme + net.JoinHostPort(v.Host, strconv.Itoa(int(v.Port)))
 }
 
-// isFor reports whether the way to a canonical host leads through it.
-func (v *Via) isFor(host string) bool {
+// isFor reports whether a canonical host is reached through the proxy.
+func (v *UpstreamProxy) isFor(host string) bool {
 	matches := func(p destination.Pattern) bool { return p.Matches(host) }
 	return (len(v.Hosts) == 0 || slices.ContainsFunc(v.Hosts, matches)) && !slices.ContainsFunc(v.Except, matches)
 }
 
-// viaFor is the first that is for the host, nil for the direct way.
-func (g *Gate) viaFor(host string) *Via {
-	for _, v := range g.config.Via {
+// upstreamFor returns the first upstream proxy for the host; nil: dial directly.
+func (g *Gate) upstreamFor(host string) *UpstreamProxy {
+	for _, v := range g.config.UpstreamProxies {
 		if v.isFor(host) {
 			return v
 		}
@@ -65,9 +65,9 @@ func (g *Gate) viaFor(host string) *Via {
 	return nil
 }
 
-// find returns the proxy's own addresses, and those that it had last where its
-// name cannot be looked up.
-func (v *Via) find(ctx context.Context, subject fair.Subject, resolver Resolver) ([]netip.Addr, error) {
+// lookup returns the addresses of the proxy. If its name cannot be resolved, lookup
+// returns the addresses that were resolved last.
+func (v *UpstreamProxy) lookup(ctx context.Context, subject fair.Subject, resolver Resolver) ([]netip.Addr, error) {
 	if addr, err := netip.ParseAddr(v.Host); err == nil {
 		return []netip.Addr{addr.Unmap()}, nil
 	}
@@ -76,7 +76,7 @@ func (v *Via) find(ctx context.Context, subject fair.Subject, resolver Resolver)
 		err = errors.New("it has no address")
 	}
 	if err != nil {
-		if known := v.known.Load(); known != nil {
+		if known := v.lastAddresses.Load(); known != nil {
 			return *known, nil
 		}
 		return nil, fmt.Errorf("look up the upstream proxy %s: %w", v.Host, err)
@@ -84,22 +84,22 @@ func (v *Via) find(ctx context.Context, subject fair.Subject, resolver Resolver)
 	for i, addr := range found {
 		found[i] = addr.Unmap()
 	}
-	v.known.Store(&found)
+	v.lastAddresses.Store(&found)
 	return found, nil
 }
 
-// reserved refuses a target that is one of the proxies that the way out leads
-// through: they are this instance's to use, with its credential, and nobody's to
-// reach. Before addrs are known the name alone is looked at. An upstream whose
-// addresses are not known could be any.
-func (p *passage) reserved(ctx context.Context, addrs []netip.Addr) *Refusal {
-	for _, v := range p.gate.config.Via {
+// rejectUpstreamTarget refuses a target that is one of the upstream proxies: only this
+// instance uses them, with its credential. Without addrs, only the name is compared.
+// If the addresses of an upstream proxy cannot be resolved, every target is refused,
+// because each could be that proxy.
+func (p *evaluation) rejectUpstreamTarget(ctx context.Context, addrs []netip.Addr) *Refusal {
+	for _, v := range p.gate.config.UpstreamProxies {
 		if v.Port != p.target.Port {
 			continue
 		}
 		own := v.Host == p.target.Host
 		if !own && len(addrs) > 0 {
-			found, err := v.find(ctx, subject(p.principal), p.gate.config.Resolver)
+			found, err := v.lookup(ctx, subject(p.principal), p.gate.config.Resolver)
 			if err != nil {
 				p.gate.config.Log.ErrorContext(ctx, "upstream proxy not found", "upstream_proxy", v.String(), "error", err)
 				return p.deny(ctx, refuse(policy.UpstreamUnavailable, "whether the target is an upstream proxy cannot be found out"))
@@ -107,20 +107,20 @@ func (p *passage) reserved(ctx context.Context, addrs []netip.Addr) *Refusal {
 			own = slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(found, a.Unmap()) })
 		}
 		if own {
-			p.prohibit = append(p.prohibit, string(ClassOwn)+" "+v.String())
+			p.prohibited = append(p.prohibited, string(ClassOwn)+" "+v.String())
 			return p.deny(ctx, refuse(policy.AddressProhibited, "the target is a proxy that this one uses itself"))
 		}
 	}
 	return nil
 }
 
-// Via is the URL of the proxy that the way out leads through; empty where it is
-// direct.
-func (a *Admission) Via() string {
-	if a.via == nil {
+// UpstreamProxy returns the URL of the upstream proxy, or "" if the target is dialed
+// directly.
+func (a *Admission) UpstreamProxy() string {
+	if a.upstream == nil {
 		return ""
 	}
-	return a.via.String()
+	return a.upstream.String()
 }
 
 // Dialled is the pinned address that the latest [Admission.Dial] has reached, or

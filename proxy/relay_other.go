@@ -5,8 +5,8 @@ package proxy
 import "net"
 
 // carry moves bytes from src to dst until one of them is done.
-func (t *tunnel) carry(dst, src net.Conn, d *meter) ending {
-	return t.carryBuffered(dst, src, d)
+func (t *tunnel) relay(dst, src net.Conn, d *meter) ending {
+	return t.relayBuffered(dst, src, d)
 }
 
 // undelivered is known on Linux only.

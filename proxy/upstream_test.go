@@ -36,13 +36,13 @@ type upstreamProxy struct {
 }
 
 // startUpstream starts one; change is called before.
-func startUpstream(t testing.TB, secured bool, change func(*upstreamProxy)) (*upstreamProxy, *Via) {
+func startUpstream(t testing.TB, secured bool, change func(*upstreamProxy)) (*upstreamProxy, *UpstreamProxy) {
 	t.Helper()
 	p := &upstreamProxy{TCPListener: listen(t, "127.0.0.1:0")}
 	if change != nil {
 		change(p)
 	}
-	v := &Via{Host: "127.0.0.1", Port: addrPort(p.Addr()).Port()}
+	v := &UpstreamProxy{Host: "127.0.0.1", Port: addrPort(p.Addr()).Port()}
 	if secured {
 		leaf, err := x509.ParseCertificate(certificate().Certificate[0])
 		if err != nil {
@@ -116,14 +116,14 @@ type oneByOne struct{ io.Reader }
 
 func (o oneByOne) Read(b []byte) (int, error) { return o.Reader.Read(b[:1]) }
 
-func withVia(v ...*Via) rigOption {
-	return func(r *rig) { r.w.config = func(c *Config) { c.Via = v } }
+func withVia(v ...*UpstreamProxy) rigOption {
+	return func(r *rig) { r.w.config = func(c *Config) { c.UpstreamProxies = v } }
 }
 
-// TestVia: a tunnel through an upstream proxy in the clear and in TLS. It is asked
+// TestUpstreamConnect: a tunnel through an upstream proxy in the clear and in TLS. It is asked
 // for the pinned address and not for the name; what it says together with the 200
 // and half-closes come through.
-func TestVia(t *testing.T) {
+func TestUpstreamConnect(t *testing.T) {
 	for name, secured := range map[string]bool{"http": false, "https": true} {
 		t.Run(name, func(t *testing.T) {
 			eachKind(t, func(t *testing.T, options ...rigOption) {
@@ -158,8 +158,8 @@ func TestVia(t *testing.T) {
 	}
 }
 
-// TestViaIsCut: an operator's word ends a tunnel through an upstream in TLS too.
-func TestViaIsCut(t *testing.T) {
+// TestUpstreamTunnelIsClosed: an operator's word ends a tunnel through an upstream in TLS too.
+func TestUpstreamTunnelIsClosed(t *testing.T) {
 	_, v := startUpstream(t, true, nil)
 	r := openTunnel(t, withVia(v))
 	r.passes()
@@ -168,9 +168,9 @@ func TestViaIsCut(t *testing.T) {
 	wantReset(t, r.client)
 }
 
-// TestViaResolvesUpstream: by explicit choice the name is sent, nothing is looked
+// TestUpstreamResolves: by explicit choice the name is sent, nothing is looked
 // up here, and the events have no address. An IP literal is judged as ever.
-func TestViaResolvesUpstream(t *testing.T) {
+func TestUpstreamResolves(t *testing.T) {
 	p, v := startUpstream(t, false, nil)
 	v.ResolveUpstream = true
 	r := newRig(t, withVia(v)).start()
@@ -186,19 +186,19 @@ func TestViaResolvesUpstream(t *testing.T) {
 		}
 	}
 	w := newWorld()
-	w.config, w.decision.Address = func(c *Config) { c.Via = []*Via{v} }, true
+	w.config, w.decision.Address = func(c *Config) { c.UpstreamProxies = []*UpstreamProxy{v} }, true
 	if _, refusal := w.gate(t).Admit(t.Context(), attempt("169.254.169.254:80")); refusal == nil || refusal.Reason != policy.AddressProhibited {
 		t.Errorf("a metadata address: %+v", refusal)
 	}
 }
 
-// TestViaAddressesAreJudged: whoever dials in the end, a name that leads to a
+// TestUpstreamAddressesAreClassified: whoever dials in the end, a name that leads to a
 // private address is refused. Without our own looking up it would get there,
 // which is what the explicit choice means.
-func TestViaAddressesAreJudged(t *testing.T) {
+func TestUpstreamAddressesAreClassified(t *testing.T) {
 	p, v := startUpstream(t, false, nil)
 	w := newWorld()
-	w.config = func(c *Config) { c.Via = []*Via{v} }
+	w.config = func(c *Config) { c.UpstreamProxies = []*UpstreamProxy{v} }
 	w.addrs = []netip.Addr{netip.MustParseAddr("10.0.0.1")}
 	if _, refusal := w.gate(t).Admit(t.Context(), attempt("intranet.example:443")); refusal == nil || refusal.Reason != policy.AddressProhibited {
 		t.Errorf("%+v", refusal)
@@ -216,8 +216,8 @@ func TestViaAddressesAreJudged(t *testing.T) {
 	a.Close(Outcome{})
 }
 
-// TestViaRoutes: the first entry that is for a host counts, label by label.
-func TestViaRoutes(t *testing.T) {
+// TestUpstreamRoutes: the first entry that is for a host counts, label by label.
+func TestUpstreamRoutes(t *testing.T) {
 	patterns := func(list ...string) (all []destination.Pattern) {
 		for _, s := range list {
 			p, err := destination.ParsePattern(s)
@@ -228,7 +228,7 @@ func TestViaRoutes(t *testing.T) {
 		}
 		return all
 	}
-	g := &Gate{config: Config{Via: []*Via{
+	g := &Gate{config: Config{UpstreamProxies: []*UpstreamProxy{
 		{Host: "one", Hosts: patterns("*.partner.example", "192.0.2.1"), Except: patterns("direct.partner.example")},
 		{Host: "two", Hosts: patterns("partner.example", "*.direct.partner.example")},
 		{Host: "rest", Except: patterns("direct.partner.example", "*.internal.example")},
@@ -238,7 +238,7 @@ func TestViaRoutes(t *testing.T) {
 		"x.direct.partner.example": "one", "evilpartner.example": "rest", "a.internal.example": "", "internal.example": "rest", "192.0.2.10": "rest",
 	} {
 		got := ""
-		if v := g.viaFor(host); v != nil {
+		if v := g.upstreamFor(host); v != nil {
 			got = v.Host
 		}
 		if got != want {
@@ -247,31 +247,31 @@ func TestViaRoutes(t *testing.T) {
 	}
 }
 
-// TestViaIsNobodysTarget: a step can name no upstream proxy, by name, by address
+// TestUpstreamIsNotATarget: a step can name no upstream proxy, by name, by address
 // or by another name that leads there, with or without an exception for its
 // network, and not while its address is unknown.
-func TestViaIsNobodysTarget(t *testing.T) {
+func TestUpstreamIsNotATarget(t *testing.T) {
 	for name, test := range map[string]struct {
-		via    *Via
+		via    *UpstreamProxy
 		target string
 		addrs  []netip.Addr
 		fails  error
 		want   policy.Reason
 	}{
-		"by name":            {&Via{Host: "proxy.example", Port: 3128}, "proxy.example:3128", nil, nil, policy.AddressProhibited},
-		"name sent upstream": {&Via{Host: "proxy.example", Port: 3128, ResolveUpstream: true}, "proxy.example:3128", nil, nil, policy.AddressProhibited},
-		"by address":         {&Via{Host: "127.0.0.9", Port: 3128}, "127.0.0.9:3128", nil, nil, policy.AddressProhibited},
-		"address upstream":   {&Via{Host: "127.0.0.9", Port: 3128, ResolveUpstream: true}, "127.0.0.9:3128", nil, nil, policy.AddressProhibited},
-		"by another name":    {&Via{Host: "127.0.0.9", Port: 3128}, "other.example:3128", []netip.Addr{netip.MustParseAddr("127.0.0.9")}, nil, policy.AddressProhibited},
-		"mapped":             {&Via{Host: "127.0.0.9", Port: 3128}, "other.example:3128", []netip.Addr{netip.MustParseAddr("::ffff:127.0.0.9")}, nil, policy.AddressProhibited},
-		"another's entry":    {&Via{Host: "127.0.0.9", Port: 3128, Hosts: []destination.Pattern{{}}}, "other.example:3128", []netip.Addr{netip.MustParseAddr("127.0.0.9")}, nil, policy.AddressProhibited},
-		"unknown":            {&Via{Host: "proxy.example", Port: 3128, Hosts: []destination.Pattern{{}}}, "127.0.0.9:3128", nil, errors.New("no DNS"), policy.UpstreamUnavailable},
-		"another port":       {&Via{Host: "127.0.0.9", Port: 3128, Hosts: []destination.Pattern{{}}}, "127.0.0.9:3129", nil, nil, ""},
+		"by name":            {&UpstreamProxy{Host: "proxy.example", Port: 3128}, "proxy.example:3128", nil, nil, policy.AddressProhibited},
+		"name sent upstream": {&UpstreamProxy{Host: "proxy.example", Port: 3128, ResolveUpstream: true}, "proxy.example:3128", nil, nil, policy.AddressProhibited},
+		"by address":         {&UpstreamProxy{Host: "127.0.0.9", Port: 3128}, "127.0.0.9:3128", nil, nil, policy.AddressProhibited},
+		"address upstream":   {&UpstreamProxy{Host: "127.0.0.9", Port: 3128, ResolveUpstream: true}, "127.0.0.9:3128", nil, nil, policy.AddressProhibited},
+		"by another name":    {&UpstreamProxy{Host: "127.0.0.9", Port: 3128}, "other.example:3128", []netip.Addr{netip.MustParseAddr("127.0.0.9")}, nil, policy.AddressProhibited},
+		"mapped":             {&UpstreamProxy{Host: "127.0.0.9", Port: 3128}, "other.example:3128", []netip.Addr{netip.MustParseAddr("::ffff:127.0.0.9")}, nil, policy.AddressProhibited},
+		"another's entry":    {&UpstreamProxy{Host: "127.0.0.9", Port: 3128, Hosts: []destination.Pattern{{}}}, "other.example:3128", []netip.Addr{netip.MustParseAddr("127.0.0.9")}, nil, policy.AddressProhibited},
+		"unknown":            {&UpstreamProxy{Host: "proxy.example", Port: 3128, Hosts: []destination.Pattern{{}}}, "127.0.0.9:3128", nil, errors.New("no DNS"), policy.UpstreamUnavailable},
+		"another port":       {&UpstreamProxy{Host: "127.0.0.9", Port: 3128, Hosts: []destination.Pattern{{}}}, "127.0.0.9:3129", nil, nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
 			w.guard, w.decision.Address, w.addrs, w.resolveErr = loopback, true, test.addrs, test.fails
-			w.config = func(c *Config) { c.Via = []*Via{test.via} }
+			w.config = func(c *Config) { c.UpstreamProxies = []*UpstreamProxy{test.via} }
 			a, refusal := w.gate(t).Admit(t.Context(), attempt(test.target))
 			if test.want == "" {
 				if refusal != nil {
@@ -287,14 +287,14 @@ func TestViaIsNobodysTarget(t *testing.T) {
 	}
 }
 
-// TestViaFails: whatever is wrong with an upstream proxy, the client gets 502 or
+// TestUpstreamFails: whatever is wrong with an upstream proxy, the client gets 502 or
 // 504, a reason that tells whose trouble it is, and none of its words.
-func TestViaFails(t *testing.T) {
+func TestUpstreamFails(t *testing.T) {
 	none := listen(t, "127.0.0.1:0")
 	_ = none.Close()
 	for name, test := range map[string]struct {
 		change  func(*upstreamProxy)
-		via     func(*Via)
+		via     func(*UpstreamProxy)
 		secured bool
 		want    policy.Reason
 	}{
@@ -309,12 +309,12 @@ func TestViaFails(t *testing.T) {
 		"endless":          {func(p *upstreamProxy) { p.answer = "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20) }, nil, false, policy.UpstreamUnavailable},
 		"silent":           {func(p *upstreamProxy) { p.silent = true }, nil, false, policy.UpstreamTimeout},
 		"silent in TLS":    {func(p *upstreamProxy) { p.silent = true }, nil, true, policy.UpstreamTimeout},
-		"not there":        {nil, func(v *Via) { v.Port = addrPort(none.Addr()).Port() }, false, policy.UpstreamUnavailable},
-		"not found":        {nil, func(v *Via) { v.Host = "proxy.example" }, false, policy.UpstreamUnavailable},
-		"another's name":   {nil, func(v *Via) { v.TLS.ServerName = "other.example" }, true, policy.UpstreamUnavailable},
-		"no credential":    {nil, func(v *Via) { v.Credential = func() (string, error) { return "", errors.New("gone") } }, false, policy.UpstreamUnavailable},
-		"split credential": {nil, func(v *Via) { v.Credential = func() (string, error) { return "hush:a\r\nX: y", nil } }, false, policy.UpstreamUnavailable},
-		"no password":      {nil, func(v *Via) { v.Credential = func() (string, error) { return "hush", nil } }, false, policy.UpstreamUnavailable},
+		"not there":        {nil, func(v *UpstreamProxy) { v.Port = addrPort(none.Addr()).Port() }, false, policy.UpstreamUnavailable},
+		"not found":        {nil, func(v *UpstreamProxy) { v.Host = "proxy.example" }, false, policy.UpstreamUnavailable},
+		"another's name":   {nil, func(v *UpstreamProxy) { v.TLS.ServerName = "other.example" }, true, policy.UpstreamUnavailable},
+		"no credential":    {nil, func(v *UpstreamProxy) { v.Credential = func() (string, error) { return "", errors.New("gone") } }, false, policy.UpstreamUnavailable},
+		"split credential": {nil, func(v *UpstreamProxy) { v.Credential = func() (string, error) { return "hush:a\r\nX: y", nil } }, false, policy.UpstreamUnavailable},
+		"no password":      {nil, func(v *UpstreamProxy) { v.Credential = func() (string, error) { return "hush", nil } }, false, policy.UpstreamUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, v := startUpstream(t, test.secured, test.change)
@@ -323,7 +323,7 @@ func TestViaFails(t *testing.T) {
 			}
 			w := newWorld()
 			w.dialer.Timeout = 300 * time.Millisecond
-			w.config = func(c *Config) { c.Via = []*Via{v} }
+			w.config = func(c *Config) { c.UpstreamProxies = []*UpstreamProxy{v} }
 			a, refusal := w.gate(t).Admit(t.Context(), attempt(name2))
 			if refusal != nil {
 				t.Fatal(refusal)
@@ -351,14 +351,14 @@ func TestViaFails(t *testing.T) {
 
 const name2 = "api.partner.example:443"
 
-// TestViaTriesTheOtherAddresses: an address that the upstream cannot reach leaves
+// TestUpstreamTriesOtherAddresses: an address that the upstream cannot reach leaves
 // the next one, and one that it says no to does not.
-func TestViaTriesTheOtherAddresses(t *testing.T) {
+func TestUpstreamTriesOtherAddresses(t *testing.T) {
 	back := listen(t, "127.0.0.2:0")
 	defer back.Close()
 	p, v := startUpstream(t, false, nil)
 	w := newWorld()
-	w.guard, w.config = loopback, func(c *Config) { c.Via = []*Via{v} }
+	w.guard, w.config = loopback, func(c *Config) { c.UpstreamProxies = []*UpstreamProxy{v} }
 	w.addrs = []netip.Addr{netip.MustParseAddr("127.0.0.3"), netip.MustParseAddr("127.0.0.2")}
 	to := fmt.Sprintf("api.partner.example:%d", addrPort(back.Addr()).Port())
 	a, refusal := w.gate(t).Admit(t.Context(), attempt(to))
@@ -381,15 +381,15 @@ func TestViaTriesTheOtherAddresses(t *testing.T) {
 	b.Close(Outcome{})
 }
 
-// TestViaCredentialRotates: a new credential is used from the next connection on.
-func TestViaCredentialRotates(t *testing.T) {
+// TestUpstreamCredentialRotates: a new credential is used from the next connection on.
+func TestUpstreamCredentialRotates(t *testing.T) {
 	back := listen(t, "127.0.0.1:0")
 	defer back.Close()
 	p, v := startUpstream(t, false, func(p *upstreamProxy) { p.password = "user:one" })
 	current := "user:one"
 	v.Credential = func() (string, error) { return current, nil }
 	w := newWorld()
-	w.guard, w.config = loopback, func(c *Config) { c.Via = []*Via{v} }
+	w.guard, w.config = loopback, func(c *Config) { c.UpstreamProxies = []*UpstreamProxy{v} }
 	w.addrs = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 	g := w.gate(t)
 	dial := func() *Refusal {
@@ -419,12 +419,12 @@ func TestViaCredentialRotates(t *testing.T) {
 	}
 }
 
-// TestViaIsNotThisInstance: an upstream that is a listener of our own is not dialled.
-func TestViaIsNotThisInstance(t *testing.T) {
+// TestUpstreamIsNotThisInstance: an upstream that is a listener of our own is not dialled.
+func TestUpstreamIsNotThisInstance(t *testing.T) {
 	p, v := startUpstream(t, false, nil)
 	w := newWorld()
 	w.guard = &Guard{Own: []netip.AddrPort{addrPort(p.Addr())}}
-	w.config = func(c *Config) { c.Via = []*Via{v} }
+	w.config = func(c *Config) { c.UpstreamProxies = []*UpstreamProxy{v} }
 	a, refusal := w.gate(t).Admit(t.Context(), attempt(name2))
 	if refusal != nil {
 		t.Fatal(refusal)
@@ -435,8 +435,8 @@ func TestViaIsNotThisInstance(t *testing.T) {
 	a.Close(Outcome{})
 }
 
-// TestViaIsNotTheEnvironments: no variable adds a proxy or takes one away.
-func TestViaIsNotTheEnvironments(t *testing.T) {
+// TestUpstreamIgnoresEnvironment: no variable adds a proxy or takes one away.
+func TestUpstreamIgnoresEnvironment(t *testing.T) {
 	trap, _ := startUpstream(t, false, nil)
 	for _, n := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"} {
 		t.Setenv(n, "http://"+trap.Addr().String())

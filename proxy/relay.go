@@ -7,10 +7,10 @@ import (
 	"sync"
 )
 
-// carryBuffered moves bytes through a buffer of ours: the way for whatever is
+// relayBuffered moves bytes through a buffer of ours: the way for whatever is
 // not a bare TCP connection on both sides. It waits with a small one, for there
 // may be thousands that wait, and takes a large one while it is worth it.
-func (t *tunnel) carryBuffered(dst io.Writer, src io.Reader, d *meter) ending {
+func (t *tunnel) relayBuffered(dst io.Writer, src io.Reader, d *meter) ending {
 	small := make([]byte, 2<<10)
 	buf := small
 	var large *[]byte

@@ -7,15 +7,15 @@ import (
 	"unsafe"
 )
 
-// carry moves bytes from src to dst until one of them is done. Between two bare
+// relay moves bytes from src to dst until one of them is done. Between two bare
 // TCP connections a direction that waits holds neither a buffer nor a pipe;
 // small messages are copied, and a stream that fills the buffer is spliced
 // through a pipe, so that its bytes never enter this process (splice(2)).
-func (t *tunnel) carry(dst, src net.Conn, d *meter) ending {
+func (t *tunnel) relay(dst, src net.Conn, d *meter) ending {
 	to, ok1 := dst.(*net.TCPConn)
 	from, ok2 := src.(*net.TCPConn)
 	if !ok1 || !ok2 {
-		return t.carryBuffered(dst, src, d)
+		return t.relayBuffered(dst, src, d)
 	}
 	in, err := from.SyscallConn()
 	if err != nil {

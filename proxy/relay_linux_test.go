@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestUsedPipeIsNotReused is the control behind TestPipesCarryOneTunnelsBytes:
+// TestUsedPipeIsNotReused is the control behind TestPipesAreNotShared:
 // what still holds bytes does not go back to the others.
 func TestUsedPipeIsNotReused(t *testing.T) {
 	closeIdlePipes()

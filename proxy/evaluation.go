@@ -15,47 +15,47 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// passage is one attempt on its way through the gate. Its steps run in order,
+// evaluation is the evaluation of one attempt by the gate. Its steps run in order,
 // each at most once.
-type passage struct {
+type evaluation struct {
 	gate    *Gate
 	attempt Attempt
 	began   time.Time // with the monotonic clock, for durations
 	started time.Time // the decision's time: UTC, whole microseconds
 	id      string
 
-	target    destination.Target
-	path      string // path and query of an absolute-form target
-	principal *identity.Principal
-	refused   bool       // its credential, so that it is known for the record alone
-	held      bool       // its step has room under the limits
-	lease     fair.Lease // its place under them
-	account   *account   // what its step has sent and received, where the decision bounds that
-	decision  policy.Decision
-	via       *Via // nil: directly
-	pinned    []netip.AddrPort
-	prohibit  []string // what was resolved and must not be dialled, with its class
+	target            destination.Target
+	path              string // path and query of an absolute-form target
+	principal         *identity.Principal
+	credentialRefused bool       // its credential, so that it is known for the record alone
+	acquired          bool       // its step has room under the limits
+	slot              fair.Slot  // its place under them
+	quota             *byteQuota // what its step has sent and received, where the decision bounds that
+	decision          policy.Decision
+	upstream          *UpstreamProxy // nil: directly
+	pinned            []netip.AddrPort
+	prohibited        []string // what was resolved and must not be dialled, with its class
 }
 
-// identify reads the target and finds out who asks, and whether that step has
-// room under its limits. The target comes first, so
-// that every later step has the one canonical form; but its refusal waits for
-// the principal, so that a step's mistakes are on record under its name.
-func (p *passage) identify(ctx context.Context) *Refusal {
+// authenticate parses the target, authenticates the credential and acquires a slot
+// under the limits of the step. The target comes first, so that every later step has
+// its canonical form. Its refusal waits for the principal, so that the record of the
+// refusal names the step.
+func (p *evaluation) authenticate(ctx context.Context) *Refusal {
 	parseErr := p.parseTarget()
 	err := p.attempt.CredentialError
 	if err == nil && p.attempt.Credential.IsZero() {
 		err = &identity.Error{Problem: identity.CredentialMissing, Detail: "no Proxy-Authorization was sent"}
 	}
 	if err == nil {
-		p.principal, err = p.authenticate(ctx)
+		p.principal, err = p.verifyCredential(ctx)
 	}
 	if parseErr != nil {
 		if e, ok := errors.AsType[*identity.Error](err); ok {
-			p.belongsTo(e)
+			p.attribute(e)
 		}
 		if err == nil {
-			if over := p.hold(ctx); over != nil {
+			if over := p.acquire(ctx); over != nil {
 				return over
 			}
 		}
@@ -64,10 +64,10 @@ func (p *passage) identify(ctx context.Context) *Refusal {
 	if err != nil {
 		return p.refuseUnidentified(ctx, err)
 	}
-	return p.hold(ctx)
+	return p.acquire(ctx)
 }
 
-func (p *passage) parseTarget() (err error) {
+func (p *evaluation) parseTarget() (err error) {
 	switch p.attempt.Action {
 	case policy.Connect:
 		p.target, err = destination.ParseAuthority(p.attempt.Target)
@@ -89,7 +89,7 @@ func clientDetail(err error) string {
 	return err.Error()
 }
 
-func (p *passage) authenticate(ctx context.Context) (*identity.Principal, error) {
+func (p *evaluation) verifyCredential(ctx context.Context) (*identity.Principal, error) {
 	defer p.stage("authenticate")()
 	principal, err := p.gate.config.Authenticator.Authenticate(ctx, p.attempt.Credential)
 	if err == nil && principal == nil {
@@ -102,34 +102,34 @@ func (p *passage) authenticate(ctx context.Context) (*identity.Principal, error)
 }
 
 // refuseUnread answers an attempt whose target cannot be read.
-func (p *passage) refuseUnread(ctx context.Context, reason policy.Reason, detail string) *Refusal {
+func (p *evaluation) refuseUnread(ctx context.Context, reason policy.Reason, detail string) *Refusal {
 	r := refuse(reason, detail)
 	if p.principal == nil {
-		return p.count(r)
+		return p.countOnly(r)
 	}
 	return p.deny(ctx, r)
 }
 
-// belongsTo takes over whose credential was refused.
-func (p *passage) belongsTo(e *identity.Error) {
-	p.principal, p.refused = e.Principal, !e.Problem.Unavailable()
+// attribute records the principal of a credential that was refused.
+func (p *evaluation) attribute(e *identity.Error) {
+	p.principal, p.credentialRefused = e.Principal, !e.Problem.Unavailable()
 }
 
-// mayRecord reports whether a refusal is recorded. Behind [passage.hold] the
+// mayRecord reports whether a refusal is recorded. Behind [evaluation.acquire] the
 // limits of requests bound that; before it nothing else does.
-func (p *passage) mayRecord() bool {
-	return p.held || p.gate.refusals.take(p.principal, p.refused, p.attempt.Client.Addr(), p.started)
+func (p *evaluation) mayRecord() bool {
+	return p.acquired || p.gate.refusals.take(p.principal, p.credentialRefused, p.attempt.Client.Addr(), p.started)
 }
 
 // refuseStopped answers an attempt during an emergency stop: with nothing else,
 // whoever asks for whatever. Who it was is still found out, for the record.
-func (p *passage) refuseStopped(ctx context.Context) *Refusal {
+func (p *evaluation) refuseStopped(ctx context.Context) *Refusal {
 	_ = p.parseTarget() // what cannot be read is recorded as it came
 	if p.attempt.CredentialError == nil && !p.attempt.Credential.IsZero() {
-		principal, err := p.authenticate(ctx)
+		principal, err := p.verifyCredential(ctx)
 		p.principal = principal
 		if e, ok := errors.AsType[*identity.Error](err); ok {
-			p.belongsTo(e)
+			p.attribute(e)
 		}
 	}
 	return p.refuseUnread(ctx, policy.EmergencyStop, "an operator has stopped everything")
@@ -139,19 +139,19 @@ func (p *passage) refuseStopped(ctx context.Context) *Refusal {
 // credential at all is counted and not recorded: git and Java try without one
 // on every connection. The others are recorded and logged, but for what one
 // address sends over its rate.
-func (p *passage) refuseUnidentified(ctx context.Context, err error) *Refusal {
+func (p *evaluation) refuseUnidentified(ctx context.Context, err error) *Refusal {
 	r := refuse(policy.InternalError, "the credential could not be checked")
 	e, ok := errors.AsType[*identity.Error](err)
 	if ok {
 		r = refuse(policy.Reason(e.Problem), e.Detail)
-		p.belongsTo(e)
+		p.attribute(e)
 	}
 	if r.Reason == policy.CredentialMissing {
-		return p.count(r)
+		return p.countOnly(r)
 	}
 	if !p.mayRecord() {
-		r.Throttled = p.principal != nil && !p.refused
-		return p.count(r)
+		r.Throttled = p.principal != nil && !p.credentialRefused
+		return p.countOnly(r)
 	}
 	switch {
 	case !ok:
@@ -163,7 +163,7 @@ func (p *passage) refuseUnidentified(ctx context.Context, err error) *Refusal {
 }
 
 // decide asks policy.
-func (p *passage) decide(ctx context.Context) *Refusal {
+func (p *evaluation) decide(ctx context.Context) *Refusal {
 	request := &policy.Request{
 		Principal:     p.principal,
 		Action:        p.attempt.Action,
@@ -178,18 +178,18 @@ func (p *passage) decide(ctx context.Context) *Refusal {
 	p.decision = decision
 	if err != nil {
 		p.gate.config.Log.ErrorContext(ctx, "policy could not be evaluated", "error", err)
-		return p.undecided(ctx, err)
+		return p.denyUndecided(ctx, err)
 	}
 	if decision.Verdict != policy.Allow {
 		switch reason := cmp.Or(decision.Reason, policy.NoRuleMatched); reason {
 		case policy.PolicyDenied, policy.NoRuleMatched:
 			return p.deny(ctx, refuse(reason, decision.Notice))
 		}
-		return p.undecided(ctx, nil)
+		return p.denyUndecided(ctx, nil)
 	}
 	if end := decision.Expires; !end.IsZero() && !p.started.Before(end) {
 		p.gate.config.Log.ErrorContext(ctx, "policy allowed what had expired", "expires", end)
-		return p.undecided(ctx, nil)
+		return p.denyUndecided(ctx, nil)
 	}
 	p.decision.Reason = cmp.Or(decision.Reason, policy.PolicyAllowed)
 	// Report mode never softens this, and neither does a decider's mistake.
@@ -206,9 +206,9 @@ func (p *passage) decide(ctx context.Context) *Refusal {
 	return nil
 }
 
-// undecided denies because policy came to no decision. Of what the decider
+// denyUndecided denies because policy came to no decision. Of what the decider
 // returned, only what it evaluated is used, and of its error what a client may read.
-func (p *passage) undecided(ctx context.Context, err error) *Refusal {
+func (p *evaluation) denyUndecided(ctx context.Context, err error) *Refusal {
 	d := &p.decision
 	detail := "the policy could not be evaluated"
 	switch e, ok := errors.AsType[interface {
@@ -224,26 +224,26 @@ func (p *passage) undecided(ctx context.Context, err error) *Refusal {
 	return p.deny(ctx, refuse(policy.PolicyError, detail))
 }
 
-// locate finds the target's addresses and pins those that may be dialled.
-func (p *passage) locate(ctx context.Context) *Refusal {
-	p.via = p.gate.viaFor(p.target.Host)
-	if refusal := p.reserved(ctx, nil); refusal != nil {
+// resolve resolves the target and pins the addresses that the guard permits.
+func (p *evaluation) resolve(ctx context.Context) *Refusal {
+	p.upstream = p.gate.upstreamFor(p.target.Host)
+	if refusal := p.rejectUpstreamTarget(ctx, nil); refusal != nil {
 		return refusal
 	}
 	addrs := []netip.Addr{p.target.Addr}
 	if !p.target.IsAddress() {
-		if p.via != nil && p.via.ResolveUpstream {
+		if p.upstream != nil && p.upstream.ResolveUpstream {
 			return nil
 		}
 		resolved := p.stage("resolve")
 		found, err := p.gate.config.Resolver.Resolve(ctx, subject(p.principal), p.target.Host)
 		resolved()
 		if err != nil || len(found) == 0 {
-			return p.unresolved(ctx, err)
+			return p.denyUnresolved(ctx, err)
 		}
 		addrs = found
 	}
-	if refusal := p.reserved(ctx, addrs); refusal != nil {
+	if refusal := p.rejectUpstreamTarget(ctx, addrs); refusal != nil {
 		return refusal
 	}
 	for _, addr := range addrs {
@@ -252,7 +252,7 @@ func (p *passage) locate(ctx context.Context) *Refusal {
 		if class.Permits() {
 			p.pinned = append(p.pinned, to)
 		} else {
-			p.prohibit = append(p.prohibit, string(class)+" "+addr.String())
+			p.prohibited = append(p.prohibited, string(class)+" "+addr.String())
 		}
 	}
 	if len(p.pinned) == 0 {
@@ -262,7 +262,7 @@ func (p *passage) locate(ctx context.Context) *Refusal {
 	return nil
 }
 
-func (p *passage) unresolved(ctx context.Context, err error) *Refusal {
+func (p *evaluation) denyUnresolved(ctx context.Context, err error) *Refusal {
 	p.gate.config.Log.WarnContext(ctx, "name not resolved", "host", p.target.Host, "error", err)
 	if over, ok := errors.AsType[*fair.OverError](err); ok {
 		return p.deny(ctx, overShare(over, "lookups of names"))
@@ -282,7 +282,7 @@ func (p *passage) unresolved(ctx context.Context, err error) *Refusal {
 }
 
 // allow writes the allow down. Until it is durable, nothing is allowed.
-func (p *passage) allow(ctx context.Context) *Refusal {
+func (p *evaluation) allow(ctx context.Context) *Refusal {
 	e := p.event(policy.Allow, p.decision.Reason)
 	if p.attempt.Action == policy.Connect {
 		e.Status = 200
@@ -315,16 +315,16 @@ func recordDetail(err error) string {
 
 // deny records a refusal, if there is room for it, and then returns it. Every
 // refusal that is recorded comes through here or through
-// [passage.refuseUnidentified], so that no client can fill the log.
-func (p *passage) deny(ctx context.Context, r *Refusal) *Refusal {
+// [evaluation.refuseUnidentified], so that no client can fill the log.
+func (p *evaluation) deny(ctx context.Context, r *Refusal) *Refusal {
 	first, isRepeat := p.repeated(r)
 	switch {
 	case isRepeat:
-		r.Throttled = r.Throttled || !p.held // what holds a place is under the rate of its step
+		r.Throttled = r.Throttled || !p.acquired // what holds a place is under the rate of its step
 		return r
 	case !p.mayRecord():
-		r.Throttled = p.principal != nil && !p.refused
-		return p.count(r)
+		r.Throttled = p.principal != nil && !p.credentialRefused
+		return p.countOnly(r)
 	}
 	return p.record(ctx, r, first)
 }
@@ -332,7 +332,7 @@ func (p *passage) deny(ctx context.Context, r *Refusal) *Refusal {
 // record records a refusal that may be. first is where repeats of it are counted;
 // nil: nowhere. One that could not be recorded is still
 // the answer: there is nothing that it lets out.
-func (p *passage) record(ctx context.Context, r *Refusal, first *repeat) *Refusal {
+func (p *evaluation) record(ctx context.Context, r *Refusal, first *repeat) *Refusal {
 	e := p.event(policy.Deny, r.Reason)
 	e.Status = r.Status
 	r.DecisionID = p.id
@@ -359,25 +359,25 @@ func (p *passage) record(ctx context.Context, r *Refusal, first *repeat) *Refusa
 
 // write makes an event durable. The client's going away does not cancel its
 // record; only the wait is bounded.
-func (p *passage) write(ctx context.Context, e *audit.Event) error {
+func (p *evaluation) write(ctx context.Context, e *audit.Event) error {
 	defer p.stage("record")()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.gate.config.RecordWait)
 	defer cancel()
 	return p.gate.config.Recorder.Record(ctx, e)
 }
 
-// count answers without an event.
-func (p *passage) count(r *Refusal) *Refusal {
+// countOnly counts a refusal, and records no event.
+func (p *evaluation) countOnly(r *Refusal) *Refusal {
 	p.observe(policy.Deny, r.Reason, false)
 	p.gate.config.Observer.Unrecorded(r.Reason)
 	return r
 }
 
-func (p *passage) observe(v policy.Verdict, reason policy.Reason, wouldDeny bool) {
+func (p *evaluation) observe(v policy.Verdict, reason policy.Reason, wouldDeny bool) {
 	p.gate.config.Observer.Decided(p.attempt.Action, v, reason, wouldDeny)
 }
 
-func (p *passage) stage(name string) func() {
+func (p *evaluation) stage(name string) func() {
 	began := time.Now()
 	return func() { p.gate.config.Observer.Stage(name, time.Since(began)) }
 }

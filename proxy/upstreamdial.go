@@ -17,8 +17,8 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// maxViaAttempts is how many of a target's addresses an upstream proxy is asked for.
-const maxViaAttempts = 3
+// maxUpstreamAttempts is how many of a target's addresses an upstream proxy is asked for.
+const maxUpstreamAttempts = 3
 
 // upstreamStatus is an upstream proxy's refusal. Its words are not kept.
 type upstreamStatus int
@@ -30,27 +30,27 @@ func (s upstreamStatus) Error() string {
 // targetFailed reports whether it speaks of the target and not of itself.
 func (s upstreamStatus) targetFailed() bool { return 502 <= s && s <= 504 }
 
-// dialVia has the upstream proxy open a tunnel to one of the pinned addresses, or
+// dialThroughUpstream has the upstream proxy open a tunnel to one of the pinned addresses, or
 // to the name where that is its to look up.
-func (a *Admission) dialVia(ctx context.Context) (Stream, error) {
-	d, v := &a.gate.config.Dialer, a.via
+func (a *Admission) dialThroughUpstream(ctx context.Context) (Stream, error) {
+	d, v := &a.gate.config.Dialer, a.upstream
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(d.Timeout, 10*time.Second))
 	defer cancel()
-	at, err := v.find(ctx, subject(a.Principal), a.gate.config.Resolver)
+	at, err := v.lookup(ctx, subject(a.Principal), a.gate.config.Resolver)
 	if err != nil {
 		return nil, err
 	}
 	if v.ResolveUpstream {
-		return d.throughVia(ctx, v, at, a.Target.String())
+		return d.connectUpstream(ctx, v, at, a.Target.String())
 	}
 	order := interleave(a.Addresses)
-	order = order[:min(len(order), maxViaAttempts)]
+	order = order[:min(len(order), maxUpstreamAttempts)]
 	for i, to := range order {
 		// An address that does not answer leaves time for the others.
 		deadline, _ := ctx.Deadline()
 		one, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(order)-i))
 		var conn Stream
-		conn, err = d.throughVia(one, v, at, to.String())
+		conn, err = d.connectUpstream(one, v, at, to.String())
 		cancel()
 		if err == nil {
 			a.dialled.Store(&to)
@@ -63,9 +63,9 @@ func (a *Admission) dialVia(ctx context.Context) (Stream, error) {
 	return nil, err
 }
 
-// throughVia connects to the upstream proxy, one of whose addresses is at, and
+// connectUpstream connects to the upstream proxy, one of whose addresses is at, and
 // asks it for a tunnel to an authority.
-func (d *Dialer) throughVia(ctx context.Context, v *Via, at []netip.Addr, authority string) (_ Stream, err error) {
+func (d *Dialer) connectUpstream(ctx context.Context, v *UpstreamProxy, at []netip.Addr, authority string) (_ Stream, err error) {
 	conn, err := d.dialUpstream(ctx, v, at)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the upstream proxy: %w", err)
@@ -107,7 +107,7 @@ func (d *Dialer) throughVia(ctx context.Context, v *Via, at []netip.Addr, author
 
 // dialUpstream connects to one of the proxy's own addresses. It is configured, and
 // so may be private; this instance itself it is not.
-func (d *Dialer) dialUpstream(ctx context.Context, v *Via, at []netip.Addr) (*net.TCPConn, error) {
+func (d *Dialer) dialUpstream(ctx context.Context, v *UpstreamProxy, at []netip.Addr) (*net.TCPConn, error) {
 	to := make([]netip.AddrPort, len(at))
 	for i, addr := range at {
 		to[i] = netip.AddrPortFrom(addr.Unmap(), v.Port)
@@ -126,7 +126,7 @@ func (d *Dialer) dialUpstream(ctx context.Context, v *Via, at []netip.Addr) (*ne
 }
 
 // connectHead is the request for a tunnel.
-func (v *Via) connectHead(authority string) ([]byte, error) {
+func (v *UpstreamProxy) connectHead(authority string) ([]byte, error) {
 	b := make([]byte, 0, 512)
 	b = append(b, "CONNECT "...)
 	b = append(b, authority...)
@@ -162,7 +162,7 @@ func (a *Admission) notReached(err error) *Refusal {
 	if over, ok := errors.AsType[*fair.OverError](err); ok {
 		return overShare(over, "connections to targets being opened")
 	}
-	if a.via == nil {
+	if a.upstream == nil {
 		if isTimeout(err) {
 			return refuse(policy.TargetTimeout, "the target did not answer in time")
 		}

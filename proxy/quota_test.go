@@ -35,11 +35,11 @@ func TestStepBytes(t *testing.T) {
 				if test.second.Sent != 3 {
 					wantRead(t, first.target, "abcdef")
 				}
-				if spent := first.admitted.account; spent != nil {
+				if spent := first.admitted.quota; spent != nil {
 					until(t, "it is counted", func() bool { return spent.sent.Load() == counted })
 				}
 				second := newRig(t, options...)
-				second.admitted.useAccount(first.admitted.account) // one gate's, of one step
+				second.admitted.setQuota(first.admitted.quota) // one gate's, of one step
 				second.start()
 				write(t, second.client, []byte("ghijkl"))
 				if test.second.Cause == CauseFinished {
@@ -95,11 +95,11 @@ func TestStepHasSpentAll(t *testing.T) {
 		if refusal != nil {
 			t.Fatalf("another step: %+v", refusal)
 		}
-		time.Sleep(accountForgets)
+		time.Sleep(quotaMaxIdle)
 		w.decision.Limits = policy.Limits{StepSent: 10}
 		c, refusal := g.Admit(t.Context(), attempt(name))
-		if refusal != nil || len(g.accounts.steps) != 1 {
-			t.Errorf("a day later %d accounts are left", len(g.accounts.steps))
+		if refusal != nil || len(g.quotas.steps) != 1 {
+			t.Errorf("a day later %d quotas are left", len(g.quotas.steps))
 		}
 		for _, x := range []*Admission{a, b, c} {
 			x.Close(Outcome{})
@@ -110,7 +110,7 @@ func TestStepHasSpentAll(t *testing.T) {
 // TestStepBytesTogether: tunnels of one step that send at the same moment do not
 // pass its limit together.
 func TestStepBytesTogether(t *testing.T) {
-	var spent account
+	var spent byteQuota
 	var granted atomic.Int64
 	var wg sync.WaitGroup
 	for range 8 {
@@ -129,39 +129,39 @@ func TestStepBytesTogether(t *testing.T) {
 	}
 }
 
-// TestAccountsAreBounded: a repository with ever new steps gets no more than its
-// share of accounts, and costs another none; after a day they are forgotten.
-func TestAccountsAreBounded(t *testing.T) {
-	var s accounts
+// TestQuotasAreBounded: a repository with ever new steps gets no more than its
+// share of quotas, and costs another none; after a day they are forgotten.
+func TestQuotasAreBounded(t *testing.T) {
+	var s byteQuotas
 	now := time.Now()
 	step := func(repository, step int) *identity.Principal {
 		return &identity.Principal{Repository: identity.Repository{UUID: fmt.Sprint(repository)}, Step: identity.Run{UUID: fmt.Sprint(step)}}
 	}
-	for i := range maxRepositoryAccounts + 1000 {
-		if a := s.of(step(1, i), now); (a != nil) != (i < maxRepositoryAccounts) {
+	for i := range maxRepositoryQuotas + 1000 {
+		if a := s.forPrincipal(step(1, i), now); (a != nil) != (i < maxRepositoryQuotas) {
 			t.Fatalf("step %d: %v", i, a)
 		}
 	}
-	if s.of(step(2, 1), now) == nil {
-		t.Error("another repository gets no account")
+	if s.forPrincipal(step(2, 1), now) == nil {
+		t.Error("another repository gets no quota")
 	}
-	if s.of(step(1, 7), now) == nil {
-		t.Error("an account that there is was not found")
+	if s.forPrincipal(step(1, 7), now) == nil {
+		t.Error("an existing quota was not found")
 	}
-	if s.of(step(3, 1), now.Add(accountForgets+time.Hour)) == nil || len(s.steps) != 1 || len(s.repositories) != 1 {
+	if s.forPrincipal(step(3, 1), now.Add(quotaMaxIdle+time.Hour)) == nil || len(s.steps) != 1 || len(s.repositories) != 1 {
 		t.Errorf("%d steps of %d repositories are remembered", len(s.steps), len(s.repositories))
 	}
 }
 
-// TestStepWithoutAccount: a step whose bytes cannot be counted is refused.
-func TestStepWithoutAccount(t *testing.T) {
+// TestStepWithoutQuota: a step whose bytes cannot be counted is refused.
+func TestStepWithoutQuota(t *testing.T) {
 	w := newWorld()
 	w.decision.Limits = policy.Limits{StepSent: 10}
 	g := w.gate(t)
-	for i := range maxRepositoryAccounts {
+	for i := range maxRepositoryQuotas {
 		p := *w.principal
 		p.Step.UUID = fmt.Sprint(i)
-		g.accounts.of(&p, time.Now())
+		g.quotas.forPrincipal(&p, time.Now())
 	}
 	if _, refusal := g.Admit(t.Context(), attempt(name)); refusal == nil || refusal.Reason != policy.RepositoryLimit || len(w.resolved) != 0 {
 		t.Errorf("%+v", refusal)
