@@ -35,9 +35,9 @@ func TestDeploymentThatWentAround(t *testing.T) {
 		c.step.Complete("SUCCESSFUL")
 	}
 
-	const missing = "SELECT step_uuid::text AS step FROM audit.deployment_coverage WHERE class = 'not_seen'"
+	const missing = "SELECT step_uuid::text AS step FROM audit.deployment_reconciliation WHERE class = 'not_seen'"
 	eventually(t, "the three are judged", func() bool {
-		return len(w.query(t, "SELECT FROM audit.deployment_coverage WHERE class IN ('seen', 'not_seen')")) == 3 &&
+		return len(w.query(t, "SELECT FROM audit.deployment_reconciliation WHERE class IN ('seen', 'not_seen')")) == 3 &&
 			len(w.query(t, "SELECT FROM audit.events WHERE kind = 'deployment_unobserved'")) > 0
 	})
 	if rows := w.query(t, missing); len(rows) != 1 || rows[0]["step"] != around.step.UUID {

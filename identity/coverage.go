@@ -43,7 +43,7 @@ const (
 	LookPartial     LookOutcome = "partial"   // it failed on the way
 	LookForbidden   LookOutcome = "forbidden" // the access token may not read it
 	LookGone        LookOutcome = "gone"      // the workspace lists it no more
-	LookNotLookedAt LookOutcome = "not_looked_at"
+	LookNotLookedAt LookOutcome = "not_scanned"
 )
 
 // LookOutcomes are all outcomes.

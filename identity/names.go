@@ -24,5 +24,5 @@ type KnownName struct {
 	Slug string // of a deployment: as it stands in URLs
 	Type string // of a deployment: test, staging or production, or empty
 
-	Learnt time.Time // when Bitbucket last said so
+	FetchedAt time.Time // when Bitbucket last reported it
 }

@@ -12,15 +12,15 @@ CREATE TABLE identity.workspaces (
     workspace_uuid  uuid NOT NULL,
     valid_from      timestamptz NOT NULL,
     valid_to        timestamptz,
-    learnt          timestamptz NOT NULL,
+    fetched_at      timestamptz NOT NULL,
     workspace       text COLLATE "C" NOT NULL,
     CONSTRAINT workspaces_pkey PRIMARY KEY (workspace_uuid, valid_from),
-    CONSTRAINT workspaces_valid CHECK (valid_from <= learnt AND learnt < valid_to),
-    CONSTRAINT workspaces_times CHECK (valid_from BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND learnt BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND valid_to BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z'),
+    CONSTRAINT workspaces_valid CHECK (valid_from <= fetched_at AND fetched_at < valid_to),
+    CONSTRAINT workspaces_times CHECK (valid_from BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND fetched_at BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND valid_to BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z'),
     CONSTRAINT workspaces_length CHECK (octet_length(workspace) BETWEEN 1 AND 1000)
 ) WITH (fillfactor = 90);
 CREATE UNIQUE INDEX workspaces_current ON identity.workspaces (workspace_uuid) WHERE valid_to IS NULL;
-CREATE UNIQUE INDEX workspaces_bearer ON identity.workspaces (workspace) WHERE valid_to IS NULL;
+CREATE UNIQUE INDEX workspaces_name_holder ON identity.workspaces (workspace) WHERE valid_to IS NULL;
 CREATE INDEX workspaces_name ON identity.workspaces (workspace, valid_from);
 
 CREATE TABLE identity.repositories (
@@ -28,18 +28,18 @@ CREATE TABLE identity.repositories (
     workspace_uuid  uuid NOT NULL,
     valid_from      timestamptz NOT NULL,
     valid_to        timestamptz,
-    learnt          timestamptz NOT NULL,
+    fetched_at      timestamptz NOT NULL,
     workspace       text COLLATE "C" NOT NULL,
     repository      text COLLATE "C" NOT NULL,
     project         text COLLATE "C" NOT NULL,
     CONSTRAINT repositories_pkey PRIMARY KEY (repository_uuid, valid_from),
-    CONSTRAINT repositories_valid CHECK (valid_from <= learnt AND learnt < valid_to),
-    CONSTRAINT repositories_times CHECK (valid_from BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND learnt BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND valid_to BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z'),
+    CONSTRAINT repositories_valid CHECK (valid_from <= fetched_at AND fetched_at < valid_to),
+    CONSTRAINT repositories_times CHECK (valid_from BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND fetched_at BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND valid_to BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z'),
     CONSTRAINT repositories_length CHECK (octet_length(repository) BETWEEN 1 AND 1000
         AND octet_length(workspace) <= 1000 AND octet_length(project) <= 1000)
 ) WITH (fillfactor = 90);
 CREATE UNIQUE INDEX repositories_current ON identity.repositories (repository_uuid) WHERE valid_to IS NULL;
-CREATE UNIQUE INDEX repositories_bearer ON identity.repositories (repository) WHERE valid_to IS NULL;
+CREATE UNIQUE INDEX repositories_name_holder ON identity.repositories (repository) WHERE valid_to IS NULL;
 CREATE INDEX repositories_name ON identity.repositories (repository, valid_from);
 CREATE INDEX repositories_workspace ON identity.repositories (workspace_uuid) WHERE valid_to IS NULL;
 
@@ -49,18 +49,18 @@ CREATE TABLE identity.deployments (
     workspace_uuid  uuid NOT NULL,
     valid_from      timestamptz NOT NULL,
     valid_to        timestamptz,
-    learnt          timestamptz NOT NULL,
+    fetched_at      timestamptz NOT NULL,
     deployment_name text COLLATE "C" NOT NULL,
     deployment      text COLLATE "C" NOT NULL,
     deployment_type text COLLATE "C" NOT NULL,
     CONSTRAINT deployments_pkey PRIMARY KEY (deployment_uuid, repository_uuid, valid_from),
-    CONSTRAINT deployments_valid CHECK (valid_from <= learnt AND learnt < valid_to),
-    CONSTRAINT deployments_times CHECK (valid_from BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND learnt BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND valid_to BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z'),
+    CONSTRAINT deployments_valid CHECK (valid_from <= fetched_at AND fetched_at < valid_to),
+    CONSTRAINT deployments_times CHECK (valid_from BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND fetched_at BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND valid_to BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z'),
     CONSTRAINT deployments_length CHECK (octet_length(deployment_name) BETWEEN 1 AND 1000
         AND octet_length(deployment) <= 1000 AND octet_length(deployment_type) <= 1000)
 ) WITH (fillfactor = 90);
 CREATE UNIQUE INDEX deployments_current ON identity.deployments (deployment_uuid, repository_uuid) WHERE valid_to IS NULL;
-CREATE UNIQUE INDEX deployments_bearer ON identity.deployments (repository_uuid, deployment_name) WHERE valid_to IS NULL;
+CREATE UNIQUE INDEX deployments_name_holder ON identity.deployments (repository_uuid, deployment_name) WHERE valid_to IS NULL;
 CREATE INDEX deployments_name ON identity.deployments (repository_uuid, deployment_name, valid_from);
 CREATE INDEX deployments_workspace ON identity.deployments (workspace_uuid) WHERE valid_to IS NULL;
 
@@ -78,7 +78,7 @@ AS $$
 BEGIN
     IF TG_OP = 'UPDATE' THEN
         IF OLD.valid_to IS NULL
-           AND to_jsonb(NEW) - 'valid_to' - 'learnt' = to_jsonb(OLD) - 'valid_to' - 'learnt'
+           AND to_jsonb(NEW) - 'valid_to' - 'fetched_at' = to_jsonb(OLD) - 'valid_to' - 'fetched_at'
         THEN
             RETURN NEW;
         END IF;
@@ -105,10 +105,10 @@ BEGIN
         EXECUTE format('ALTER TABLE identity.%I ENABLE ALWAYS TRIGGER refuse_truncate', t);
         EXECUTE format('COMMENT ON COLUMN identity.%I.valid_from IS %L', t, 'When Bitbucket first said so, as far as we know.');
         EXECUTE format('COMMENT ON COLUMN identity.%I.valid_to IS %L', t, 'When Bitbucket first said something else. Null: it is valid now.');
-        EXECUTE format('COMMENT ON COLUMN identity.%I.learnt IS %L', t, 'When Bitbucket last said so, give or take ten minutes.');
+        EXECUTE format('COMMENT ON COLUMN identity.%I.fetched_at IS %L', t, 'When Bitbucket last reported it, to within ten minutes.');
         EXECUTE format('COMMENT ON COLUMN identity.%I.workspace_uuid IS %L', t, 'The UUID of the workspace.');
         EXECUTE format('REVOKE ALL ON identity.%I FROM PUBLIC', t);
-        EXECUTE format('GRANT SELECT, INSERT, UPDATE (valid_to, learnt) ON identity.%I TO sallyport_writer', t);
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE (valid_to, fetched_at) ON identity.%I TO sallyport_writer', t);
         EXECUTE format('GRANT SELECT ON identity.%I TO sallyport_auditor', t);
     END LOOP;
 END
@@ -130,7 +130,7 @@ COMMENT ON COLUMN identity.deployments.deployment_type IS 'Its type: test, stagi
 -- deployment environment by its name or by its slug.
 CREATE VIEW identity.reassigned_names AS
 SELECT 'workspace' AS kind, NULL::uuid AS repository_uuid, n.workspace AS name,
-       p.workspace_uuid AS from_uuid, n.workspace_uuid AS to_uuid, p.valid_to AS borne_until, n.valid_from AS moved_at
+       p.workspace_uuid AS from_uuid, n.workspace_uuid AS to_uuid, p.valid_to AS valid_until, n.valid_from AS reassigned_at
 FROM identity.workspaces n
 CROSS JOIN LATERAL (
     SELECT * FROM identity.workspaces p
@@ -162,8 +162,8 @@ COMMENT ON COLUMN identity.reassigned_names.repository_uuid IS 'The repository t
 COMMENT ON COLUMN identity.reassigned_names.name IS 'The name: the slug of a workspace, the full name of a repository, the name of a deployment environment.';
 COMMENT ON COLUMN identity.reassigned_names.from_uuid IS 'Who bore it before.';
 COMMENT ON COLUMN identity.reassigned_names.to_uuid IS 'Who bore it from then on.';
-COMMENT ON COLUMN identity.reassigned_names.borne_until IS 'Until when the one before bore it. Null: it still bears another name of which the slug is the same.';
-COMMENT ON COLUMN identity.reassigned_names.moved_at IS 'When the other was first seen to bear it.';
+COMMENT ON COLUMN identity.reassigned_names.valid_until IS 'Until when the one before bore it. Null: it still bears another name of which the slug is the same.';
+COMMENT ON COLUMN identity.reassigned_names.reassigned_at IS 'When the other was first seen to bear it.';
 
 -- Admitted tokens. Never the token, nor anything from which it could be made.
 CREATE TABLE identity.admitted_tokens (
@@ -201,69 +201,69 @@ CREATE TABLE identity.revocations (
     repository_uuid uuid,
     revoked_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     until           timestamptz NOT NULL,
-    by              text COLLATE "C" NOT NULL,
-    why             text COLLATE "C" NOT NULL,
+    revoked_by      text COLLATE "C" NOT NULL,
+    reason          text COLLATE "C" NOT NULL,
     CONSTRAINT revocations_pkey PRIMARY KEY (id),
     CONSTRAINT revocations_scope CHECK (num_nonnulls(step_uuid, repository_uuid) = 1),
     CONSTRAINT revocations_until CHECK (until > revoked_at AND until <= '9999-12-31 23:59:59.999999Z'),
-    CONSTRAINT revocations_length CHECK (octet_length(by) BETWEEN 1 AND 1000 AND octet_length(why) <= 4000)
+    CONSTRAINT revocations_length CHECK (octet_length(revoked_by) BETWEEN 1 AND 1000 AND octet_length(reason) <= 4000)
 );
 CREATE INDEX revocations_until ON identity.revocations (until);
 CREATE INDEX revocations_step ON identity.revocations (step_uuid) WHERE step_uuid IS NOT NULL;
 CREATE INDEX revocations_repository ON identity.revocations (repository_uuid) WHERE repository_uuid IS NOT NULL;
-COMMENT ON TABLE identity.revocations IS 'What an operator has ended: a step, or every step of a repository. Every instance learns of a new row within two seconds. Rows are only ever added by the server.';
+COMMENT ON TABLE identity.revocations IS 'Revocations by operators: of a step, or of every step of a repository. Every instance reads a new row within two seconds. Rows are only ever added by the server.';
 COMMENT ON COLUMN identity.revocations.id IS 'The number of the revocation.';
 COMMENT ON COLUMN identity.revocations.step_uuid IS 'The step that is revoked. Null where a repository is.';
 COMMENT ON COLUMN identity.revocations.repository_uuid IS 'The repository whose steps are revoked. Null where one step is.';
 COMMENT ON COLUMN identity.revocations.revoked_at IS 'When it was revoked, by the clock of the database. A token admitted before is never honoured after its end.';
 COMMENT ON COLUMN identity.revocations.until IS 'Until when every request of it is refused, whatever its token.';
-COMMENT ON COLUMN identity.revocations.by IS 'Who revoked it.';
-COMMENT ON COLUMN identity.revocations.why IS 'Why, in that person''s words.';
+COMMENT ON COLUMN identity.revocations.revoked_by IS 'Who revoked it.';
+COMMENT ON COLUMN identity.revocations.reason IS 'The operator''s reason.';
 REVOKE ALL ON identity.revocations FROM PUBLIC;
-GRANT SELECT, INSERT (step_uuid, repository_uuid, until, by, why) ON identity.revocations TO sallyport_writer;
+GRANT SELECT, INSERT (step_uuid, repository_uuid, until, revoked_by, reason) ON identity.revocations TO sallyport_writer;
 GRANT SELECT ON identity.revocations TO sallyport_auditor;
 
 -- A revocation that was lifted before its end, in a table of its own, so that
 -- what an operator said stays written.
-CREATE TABLE identity.restorations (
+CREATE TABLE identity.revocation_lifts (
     revocation_id   bigint NOT NULL,
-    restored_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
-    by              text COLLATE "C" NOT NULL,
-    why             text COLLATE "C" NOT NULL,
-    CONSTRAINT restorations_pkey PRIMARY KEY (revocation_id),
-    CONSTRAINT restorations_revocation FOREIGN KEY (revocation_id) REFERENCES identity.revocations (id),
-    CONSTRAINT restorations_length CHECK (octet_length(by) BETWEEN 1 AND 1000 AND octet_length(why) <= 4000)
+    lifted_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    lifted_by       text COLLATE "C" NOT NULL,
+    reason          text COLLATE "C" NOT NULL,
+    CONSTRAINT revocation_lifts_pkey PRIMARY KEY (revocation_id),
+    CONSTRAINT revocation_lifts_revocation FOREIGN KEY (revocation_id) REFERENCES identity.revocations (id),
+    CONSTRAINT revocation_lifts_length CHECK (octet_length(lifted_by) BETWEEN 1 AND 1000 AND octet_length(reason) <= 4000)
 );
-COMMENT ON TABLE identity.restorations IS 'Revocations that an operator has lifted before their end. Rows are only ever added by the server.';
-COMMENT ON COLUMN identity.restorations.revocation_id IS 'The number of the revocation that is lifted.';
-COMMENT ON COLUMN identity.restorations.restored_at IS 'When it was lifted, by the clock of the database. From then on it is as if it had never been.';
-COMMENT ON COLUMN identity.restorations.by IS 'Who lifted it.';
-COMMENT ON COLUMN identity.restorations.why IS 'Why, in that person''s words.';
-REVOKE ALL ON identity.restorations FROM PUBLIC;
-GRANT SELECT, INSERT (revocation_id, by, why) ON identity.restorations TO sallyport_writer;
-GRANT SELECT ON identity.restorations TO sallyport_auditor;
+COMMENT ON TABLE identity.revocation_lifts IS 'Revocations that an operator has lifted before their end. Rows are only ever added by the server.';
+COMMENT ON COLUMN identity.revocation_lifts.revocation_id IS 'The number of the revocation that is lifted.';
+COMMENT ON COLUMN identity.revocation_lifts.lifted_at IS 'When it was lifted, by the clock of the database. From then on it is as if it had never been.';
+COMMENT ON COLUMN identity.revocation_lifts.lifted_by IS 'Who lifted it.';
+COMMENT ON COLUMN identity.revocation_lifts.reason IS 'The operator''s reason.';
+REVOKE ALL ON identity.revocation_lifts FROM PUBLIC;
+GRANT SELECT, INSERT (revocation_id, lifted_by, reason) ON identity.revocation_lifts TO sallyport_writer;
+GRANT SELECT ON identity.revocation_lifts TO sallyport_auditor;
 
 CREATE TABLE identity.pipelines (
     pipeline_uuid   uuid NOT NULL,
     repository_uuid uuid NOT NULL,
     creator_uuid    uuid,
     build_number    bigint,
-    learnt          timestamptz NOT NULL,
+    fetched_at      timestamptz NOT NULL,
     creator         text COLLATE "C",
     CONSTRAINT pipelines_pkey PRIMARY KEY (pipeline_uuid, repository_uuid),
     CONSTRAINT pipelines_build_number CHECK (build_number > 0),
-    CONSTRAINT pipelines_times CHECK (learnt BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z'),
+    CONSTRAINT pipelines_times CHECK (fetched_at BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z'),
     CONSTRAINT pipelines_length CHECK (octet_length(creator) <= 1000)
 );
-COMMENT ON TABLE identity.pipelines IS 'What Bitbucket says of a pipeline that its token does not. It is learnt in the background, after the decision.';
+COMMENT ON TABLE identity.pipelines IS 'What Bitbucket reports of a pipeline beyond its token. Sallyport fetches it in the background, after the decision.';
 COMMENT ON COLUMN identity.pipelines.pipeline_uuid IS 'The UUID of the pipeline.';
 COMMENT ON COLUMN identity.pipelines.repository_uuid IS 'The UUID of its repository.';
 COMMENT ON COLUMN identity.pipelines.creator_uuid IS 'The UUID of whoever started it.';
 COMMENT ON COLUMN identity.pipelines.build_number IS 'Its build number, as people know it. Null: Bitbucket was asked and does not know the pipeline.';
-COMMENT ON COLUMN identity.pipelines.learnt IS 'When Bitbucket said so.';
+COMMENT ON COLUMN identity.pipelines.fetched_at IS 'When Bitbucket reported it.';
 COMMENT ON COLUMN identity.pipelines.creator IS 'The name of whoever started it, as it was then.';
 REVOKE ALL ON identity.pipelines FROM PUBLIC;
-GRANT SELECT, INSERT, UPDATE (build_number, creator, creator_uuid, learnt) ON identity.pipelines TO sallyport_writer;
+GRANT SELECT, INSERT, UPDATE (build_number, creator, creator_uuid, fetched_at) ON identity.pipelines TO sallyport_writer;
 GRANT SELECT ON identity.pipelines TO sallyport_auditor;
 REVOKE ALL ON identity.reassigned_names FROM PUBLIC;
 GRANT SELECT ON identity.reassigned_names TO sallyport_writer, sallyport_auditor;
@@ -342,7 +342,7 @@ SELECT * FROM audit.all_decisions WHERE credential_kind IS DISTINCT FROM 'self_t
 
 DROP VIEW identity.reassigned_names;
 DROP TABLE identity.pipelines;
-DROP TABLE identity.restorations;
+DROP TABLE identity.revocation_lifts;
 DROP TABLE identity.revocations;
 DROP TABLE identity.admitted_tokens;
 DROP TABLE identity.deployments;

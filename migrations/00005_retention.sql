@@ -42,23 +42,23 @@ $$;
 COMMENT ON FUNCTION audit.sessions_at(regclass) IS 'The sessions that have a lock on a table, and their logins, for an operator who may end them with pg_terminate_backend.';
 
 -- +goose StatementBegin
-CREATE FUNCTION audit.acquire_lock(which text, patient boolean) RETURNS boolean
+CREATE FUNCTION audit.acquire_lock(name text, wait boolean) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM FROM audit.locks t WHERE t.name = which FOR UPDATE SKIP LOCKED;
-    IF FOUND OR NOT patient THEN
+    PERFORM FROM audit.locks t WHERE t.name = acquire_lock.name FOR UPDATE SKIP LOCKED;
+    IF FOUND OR NOT wait THEN
         RETURN FOUND;
     END IF;
-    PERFORM FROM audit.locks t WHERE t.name = which FOR UPDATE;
+    PERFORM FROM audit.locks t WHERE t.name = acquire_lock.name FOR UPDATE;
     RETURN true;
 EXCEPTION WHEN lock_not_available THEN
-    RAISE EXCEPTION 'acquire the lock "%" of the audit log: session % holds it and does not end its transaction', which, audit.sessions_at('audit.locks')
+    RAISE EXCEPTION 'acquire the lock "%" of the audit log: session % holds it and does not end its transaction', acquire_lock.name, audit.sessions_at('audit.locks')
         USING ERRCODE = 'lock_not_available', HINT = 'Try again, or end that session with pg_terminate_backend.';
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.acquire_lock(text, boolean) IS 'Takes a turn until the transaction ends. False: somebody has it, and this one is not patient. One that is waits as long as its lock_timeout.';
+COMMENT ON FUNCTION audit.acquire_lock(text, boolean) IS 'Holds a named lock until the transaction ends. With wait, waits for it up to lock_timeout; without, returns false if another session holds it.';
 
 -- +goose StatementBegin
 CREATE FUNCTION audit.try_seal_lock() RETURNS boolean

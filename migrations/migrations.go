@@ -39,7 +39,7 @@ var Roles string
 // Access is the query that the view audit.access was made of: every role that can
 // reach the log, by which path. Who owns the view can replace it, so what is put on
 // record is asked with this text.
-var Access = between("00006_asking.sql", "CREATE VIEW audit.access AS\n", ";\nCOMMENT ON VIEW audit.access")
+var Access = between("00006_access.sql", "CREATE VIEW audit.access AS\n", ";\nCOMMENT ON VIEW audit.access")
 
 // between returns the text of a migration between two marks.
 func between(name, from, to string) string {

@@ -50,8 +50,8 @@ func seenRun(found time.Time) string                  { return runRow(otherRun, 
 func (m *memory) reconcile(writer string, when, until time.Time, runs ...string) {
 	id := fmt.Sprintf("01a1fdf4-2222-7000-8000-%012d", len(m.found))
 	rows := append([]string{
-		jsonb("look", workspaceUUID, repositoryUUID, when, until, 2, len(runs), true, true, "acme/payments", "complete", ""),
-		jsonb("look", workspaceUUID, neverLooked, when, nil, 0, 0, false, false, "acme/"+hostile, "not_looked_at", "there was no time"),
+		jsonb("scan", workspaceUUID, repositoryUUID, when, until, 2, len(runs), true, true, "acme/payments", "complete", ""),
+		jsonb("scan", workspaceUUID, neverLooked, when, nil, 0, 0, false, false, "acme/"+hostile, "not_scanned", "there was no time"),
 	}, runs...)
 	slices.Sort(rows)
 	m.found[id] = rows
@@ -245,8 +245,8 @@ func TestSelfTests(t *testing.T) {
 // refused.
 func FuzzFound(f *testing.F) {
 	f.Add([]byte(`{"leaf":7,"row":` + missingRun("not_seen", at(2, 0)) + `}`))
-	f.Add([]byte(`{"leaf":7,"row":` + jsonb("look", "a", "b", at(2, 0), nil, 1, 1, true, true, "acme/a", "complete", "") + `}`))
-	f.Add([]byte(`{"leaf":7,"row":["look", {}, 1]}`))
+	f.Add([]byte(`{"leaf":7,"row":` + jsonb("scan", "a", "b", at(2, 0), nil, 1, 1, true, true, "acme/a", "complete", "") + `}`))
+	f.Add([]byte(`{"leaf":7,"row":["scan", {}, 1]}`))
 	f.Add([]byte(`{"leaf":-1,"row":[]}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		leaf, row, err := readFoundLine(line)

@@ -9,7 +9,7 @@ import (
 )
 
 // populationColumns are those of population.csv, named as in audit.decisions. What
-// is learnt of a pipeline later, its build number, is not sealed and not here. The
+// is fetched of a pipeline later, its build number, is not sealed and not here. The
 // origin comes third, behind what holds no quotation mark, so that a line is told
 // from others without reading CSV: client, or self_test for a probe of our own.
 var populationColumns = []string{

@@ -59,7 +59,7 @@ type foundRow struct {
 	run  *foundRun
 }
 
-// foundLook is a row of audit.reconciliation_looks.
+// foundLook is a row of audit.reconciliation_scans.
 type foundLook struct {
 	repositoryUUID, repository, outcome, detail string
 	at, until                                   time.Time // until is zero where the look does not tell
@@ -73,7 +73,7 @@ type foundRun struct {
 	state, class, detail                                        string
 }
 
-// began is when it began, as audit.deployment_coverage has it.
+// began is when it began, as audit.deployment_reconciliation has it.
 func (f *foundRun) began() time.Time {
 	switch {
 	case !f.started.IsZero():
@@ -112,7 +112,7 @@ func readFound(row string) (f foundRow, err error) {
 		return t.UTC()
 	}
 	switch kind := text(0); {
-	case kind == "look" && len(cells) == 12:
+	case kind == "scan" && len(cells) == 12:
 		f.look = &foundLook{repositoryUUID: text(2), at: moment(3), until: moment(4), repository: text(9), outcome: text(10), detail: text(11)}
 	case kind == "finding" && len(cells) == 15:
 		f.run = &foundRun{

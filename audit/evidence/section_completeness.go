@@ -105,7 +105,7 @@ func (c *completenessChapter) look(l *foundLook, since time.Time) {
 	if r.latest == nil || !l.at.Before(r.latest.at) {
 		r.latest = l
 	}
-	if l.outcome != "gone" && l.outcome != "not_looked_at" && l.at.After(r.at) {
+	if l.outcome != "gone" && l.outcome != "not_scanned" && l.at.After(r.at) {
 		r.at = l.at
 	}
 	if l.until.IsZero() {
@@ -197,7 +197,7 @@ func (c *completenessChapter) looks() Table {
 	t := Table{
 		Name: "reconciled_repositories", Title: "Repositories that were looked at, and that were not",
 		Note: "Every repository that Bitbucket listed, and those of the population that it did not. What covered from and until say is whole; outside of it a deployment may be missing here unseen.",
-		Columns: []string{"repository", "looked_at", "covered_from", "covered_until", "covers_the_period", "last_looked_at", "latest_outcome", "detail", "looks",
+		Columns: []string{"repository", "scanned_at", "covered_from", "covered_until", "covers_the_period", "last_scanned_at", "latest_outcome", "detail", "scans",
 			"repository_uuid"},
 		Extra: 1,
 	}

@@ -180,9 +180,9 @@ func (r *Reader) RetentionAfter(ctx context.Context, leaf int64) (int64, error) 
 
 // findingsSQL makes the lines that audit.reconciliation_digest is of.
 const findingsSQL = `SELECT line FROM (
-    SELECT jsonb_build_array('look', workspace_uuid, repository_uuid, looked_at, complete_until, requests, runs, in_order, whole,
+    SELECT jsonb_build_array('scan', workspace_uuid, repository_uuid, scanned_at, complete_until, requests, runs, in_order, whole,
                              repository, outcome, detail)::text AS line
-    FROM audit.reconciliation_looks WHERE reconciliation = $1
+    FROM audit.reconciliation_scans WHERE reconciliation = $1
     UNION ALL
     SELECT jsonb_build_array('finding', deployment_run_uuid, repository_uuid, workspace_uuid, deployment_uuid, pipeline_uuid, step_uuid,
                              build_number, found_at, created_at, started_at, completed_at, state, class, detail)::text
@@ -190,7 +190,7 @@ const findingsSQL = `SELECT line FROM (
 ) lines ORDER BY line COLLATE "C"`
 
 // Findings gives what a reconciliation, by its bare UUID, has added to
-// audit.reconciliation_looks and audit.deployment_findings: a JSON array for each
+// audit.reconciliation_scans and audit.deployment_findings: a JSON array for each
 // row, in the order of their bytes. The SHA-256 of these, with a line feed between
 // them, is what audit.reconciliation_digest gives.
 func (r *Reader) Findings(ctx context.Context, reconciliation string) ([]string, error) {

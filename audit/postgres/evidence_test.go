@@ -242,7 +242,7 @@ func TestReaderFindings(t *testing.T) {
 	conn := connection(t, db.URL(""))
 	const first, second = "01a1fdf4-2222-7000-8000-000000000001", "01a1fdf4-2222-7000-8000-000000000002"
 	if _, err := conn.Exec(t.Context(), `
-		INSERT INTO audit.reconciliation_looks SELECT $1::uuid, gen_random_uuid(), gen_random_uuid(), now(), now(), 1, 2, true, false, r, 'complete', 'a "detail"' || chr(10) || r
+		INSERT INTO audit.reconciliation_scans SELECT $1::uuid, gen_random_uuid(), gen_random_uuid(), now(), now(), 1, 2, true, false, r, 'complete', 'a "detail"' || chr(10) || r
 			FROM unnest(ARRAY['acme/b', 'acme/A', 'acme/é😀', '']) r;`, first); err != nil {
 		t.Fatal(err)
 	}

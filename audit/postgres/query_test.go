@@ -189,7 +189,7 @@ func TestAskColumns(t *testing.T) {
 		seal(t, s)
 	}
 	admin := connection(t, db.URL(""))
-	if _, err := admin.Exec(t.Context(), `INSERT INTO identity.pipelines (pipeline_uuid, repository_uuid, build_number, creator, learnt) VALUES ($1, $2, 117, E'Ann\x1b[1m', now())`,
+	if _, err := admin.Exec(t.Context(), `INSERT INTO identity.pipelines (pipeline_uuid, repository_uuid, build_number, creator, fetched_at) VALUES ($1, $2, 117, E'Ann\x1b[1m', now())`,
 		e.PipelineUUID, e.RepositoryUUID); err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 // tables beside them that evidence relies on:
 //
 //   - audit.policies: the content of each revision that decided,
-//   - audit.reconciliation_looks and audit.deployment_findings: what each
+//   - audit.reconciliation_scans and audit.deployment_findings: what each
 //     reconciliation added, by the digest in its event,
 //   - audit.expired: how many events retention took, by its event.
 //
@@ -171,7 +171,7 @@ func (r *Reader) checkReconciliations(ctx context.Context, relied *Relied) (foun
 			found = append(found, claim.finding(audit.DamageReconciliation, "the %d rows of reconciliation %s have the digest %s, and its event says %s", len(lines), id, digest, audit.Text(claim.value, 100)))
 		}
 	}
-	rows, err := r.tx.Query(ctx, `SELECT DISTINCT reconciliation::text FROM audit.reconciliation_looks UNION SELECT DISTINCT reconciliation::text FROM audit.deployment_findings ORDER BY 1`)
+	rows, err := r.tx.Query(ctx, `SELECT DISTINCT reconciliation::text FROM audit.reconciliation_scans UNION SELECT DISTINCT reconciliation::text FROM audit.deployment_findings ORDER BY 1`)
 	if err != nil {
 		return nil, nil, r.explain("read reconciliations", err)
 	}

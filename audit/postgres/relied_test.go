@@ -21,7 +21,7 @@ func TestReliedTables(t *testing.T) {
 	}
 	const reconciliation, other = "01a1fdf4-2222-7000-8000-000000000001", "01a1fdf4-2222-7000-8000-000000000002"
 	writer, admin := connection(t, a.db.URL(database.Writer)), a.admin(t)
-	const look = `INSERT INTO audit.reconciliation_looks VALUES ($1, $1, gen_random_uuid(), now(), now(), 1, 1, true, true, 'acme/payments', 'complete', '')`
+	const look = `INSERT INTO audit.reconciliation_scans VALUES ($1, $1, gen_random_uuid(), now(), now(), 1, 1, true, true, 'acme/payments', 'complete', '')`
 	const finding = `INSERT INTO audit.deployment_findings (deployment_run_uuid, repository_uuid, workspace_uuid, reconciliation, found_at, state, class, detail)
 		VALUES (gen_random_uuid(), $1, $1, $1, now(), 'successful', 'not_seen', '')`
 	for _, sql := range []string{look, look, finding} {
@@ -37,7 +37,7 @@ func TestReliedTables(t *testing.T) {
 	seal(t, a.sealer)
 
 	const unguarded = `ALTER TABLE audit.policies DISABLE TRIGGER ALL; ALTER TABLE audit.policies DROP CONSTRAINT IF EXISTS policies_digest; ALTER TABLE audit.expired DISABLE TRIGGER ALL;
-		ALTER TABLE audit.deployment_findings DISABLE TRIGGER ALL; ALTER TABLE audit.reconciliation_looks DISABLE TRIGGER ALL; `
+		ALTER TABLE audit.deployment_findings DISABLE TRIGGER ALL; ALTER TABLE audit.reconciliation_scans DISABLE TRIGGER ALL; `
 	for _, tt := range []struct {
 		name, sql string
 		want      audit.Damage
@@ -48,8 +48,8 @@ func TestReliedTables(t *testing.T) {
 		{"a policy is gone", `DELETE FROM audit.policies`, audit.DamagePolicy, ""},
 		{"a finding is another", `UPDATE audit.deployment_findings SET class = 'seen'`, audit.DamageReconciliation, ""},
 		{"a finding is gone", `DELETE FROM audit.deployment_findings`, audit.DamageReconciliation, ""},
-		{"a look is gone", `DELETE FROM audit.reconciliation_looks WHERE ctid = (SELECT min(ctid) FROM audit.reconciliation_looks)`, audit.DamageReconciliation, ""},
-		{"a look is another", `UPDATE audit.reconciliation_looks SET complete_until = complete_until + interval '1 microsecond'`, audit.DamageReconciliation, ""},
+		{"a look is gone", `DELETE FROM audit.reconciliation_scans WHERE ctid = (SELECT min(ctid) FROM audit.reconciliation_scans)`, audit.DamageReconciliation, ""},
+		{"a look is another", `UPDATE audit.reconciliation_scans SET complete_until = complete_until + interval '1 microsecond'`, audit.DamageReconciliation, ""},
 		{"a finding was added", strings.ReplaceAll(finding, "$1", "'"+reconciliation+"'"), audit.DamageReconciliation, ""},
 		{"a finding of no event", strings.ReplaceAll(finding, "$1", "'"+other+"'"), "", "no event names the rows of 1 reconciliations, the first " + other},
 		{"a count of retention", `UPDATE audit.expired SET events = events + 1`, audit.DamageExpired, ""},

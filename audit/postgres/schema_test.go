@@ -103,7 +103,7 @@ var schemaAttacks = []schemaAttack{
 	{"default privileges", `ALTER DEFAULT PRIVILEGES IN SCHEMA audit GRANT DELETE ON TABLES TO sallyport_writer`, "added default privileges of sallyport_owner in schema audit"},
 	{"an event trigger", `RESET ROLE; CREATE FUNCTION public.watch() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN END $$; CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION public.watch()`, "added event trigger watch"},
 	{"an operator", `CREATE FUNCTION audit.eq(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT true'; CREATE OPERATOR audit.= (LEFTARG = text, RIGHTARG = text, FUNCTION = audit.eq)`, "added operator audit.=("},
-	{"an index is gone", `DROP INDEX identity.repositories_bearer`, "missing index identity.repositories.repositories_bearer"},
+	{"an index is gone", `DROP INDEX identity.repositories_name_holder`, "missing index identity.repositories.repositories_name_holder"},
 	{"the history of migrations can be changed", `GRANT DELETE ON sallyport.schema_version TO sallyport_writer`, "changed table sallyport.schema_version"},
 	{"a domain", `CREATE DOMAIN audit.word AS text`, "added type audit.word"},
 	{"a view of another schema", `RESET ROLE; CREATE VIEW public.harmless AS SELECT * FROM audit.events`, "added outside view public.harmless"},

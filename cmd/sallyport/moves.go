@@ -51,7 +51,7 @@ func moveEvent(m identity.Move) *words.Event {
 		Attributes: []words.Attribute{
 			{Name: "kind", Value: m.Kind}, {Name: "name", Value: m.Name},
 			{Name: "from_uuid", Value: m.FromUUID}, {Name: "to_uuid", Value: m.ToUUID},
-			{Name: "moved_at", Value: m.At.UTC().Format(time.RFC3339Nano)},
+			{Name: "reassigned_at", Value: m.At.UTC().Format(time.RFC3339Nano)},
 		},
 	}
 	switch m.Kind {

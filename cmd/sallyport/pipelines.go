@@ -60,14 +60,14 @@ func (l *pipelineLearner) round(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		learnt, failure := l.ask(ctx, list)
-		if err := l.store.SavePipelines(ctx, learnt); err != nil {
+		fetched, failure := l.ask(ctx, list)
+		if err := l.store.SavePipelines(ctx, fetched); err != nil {
 			return err
 		}
 		if failure != nil {
 			return failure
 		}
-		if len(list) < pipelinesAtOnce || len(learnt) == 0 {
+		if len(list) < pipelinesAtOnce || len(fetched) == 0 {
 			l.all = begun
 			return nil
 		}
@@ -75,17 +75,17 @@ func (l *pipelineLearner) round(ctx context.Context) error {
 }
 
 // ask asks Bitbucket for each, and returns what it said until it said no more.
-func (l *pipelineLearner) ask(ctx context.Context, list []identity.UnknownPipeline) (learnt []identity.Pipeline, err error) {
+func (l *pipelineLearner) ask(ctx context.Context, list []identity.UnknownPipeline) (fetched []identity.Pipeline, err error) {
 	for _, u := range list {
 		p, err := l.authenticator.Pipeline(ctx, u.WorkspaceUUID, u.RepositoryUUID, u.PipelineUUID)
 		if errors.Is(err, bitbucket.ErrNoAPI) {
 			continue
 		}
 		if err != nil {
-			return learnt, err
+			return fetched, err
 		}
-		learnt = append(learnt, identity.Pipeline{PipelineUUID: u.PipelineUUID, RepositoryUUID: u.RepositoryUUID,
-			BuildNumber: p.BuildNumber, Creator: p.Creator, CreatorUUID: p.CreatorUUID, Learnt: p.Learnt})
+		fetched = append(fetched, identity.Pipeline{PipelineUUID: u.PipelineUUID, RepositoryUUID: u.RepositoryUUID,
+			BuildNumber: p.BuildNumber, Creator: p.Creator, CreatorUUID: p.CreatorUUID, FetchedAt: p.FetchedAt})
 	}
-	return learnt, nil
+	return fetched, nil
 }

@@ -79,7 +79,7 @@ func (d *Deployments) Repositories(ctx context.Context) ([]identity.KnownName, e
 			if err != nil {
 				return nil, fmt.Errorf("list the workspace's repositories: %w", err)
 			}
-			n.Learnt = d.rest.now()
+			n.FetchedAt = d.rest.now()
 			all = append(all, n)
 		}
 		if p.Next == "" {

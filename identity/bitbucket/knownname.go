@@ -22,7 +22,7 @@ func shownName(n identity.KnownName) string {
 }
 
 func sameName(a, b identity.KnownName) bool {
-	a.Learnt, b.Learnt = time.Time{}, time.Time{}
+	a.FetchedAt, b.FetchedAt = time.Time{}, time.Time{}
 	return a == b
 }
 
@@ -57,7 +57,7 @@ func (a *Authenticator) RepositoryName(uuid string) string {
 		i.names.mu.RLock()
 		e := i.names.known[nameKey{repository: uuid}]
 		i.names.mu.RUnlock()
-		if e != nil && !e.name.Learnt.IsZero() {
+		if e != nil && !e.name.FetchedAt.IsZero() {
 			return e.name.FullName
 		}
 	}

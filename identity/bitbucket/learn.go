@@ -19,7 +19,7 @@ func (n *names) load(ctx context.Context) {
 		return
 	}
 	for _, name := range kept {
-		if name.WorkspaceUUID == n.workspace.UUID && !name.Learnt.After(n.now()) {
+		if name.WorkspaceUUID == n.workspace.UUID && !name.FetchedAt.After(n.now()) {
 			n.put(name)
 		}
 	}

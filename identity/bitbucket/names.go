@@ -34,7 +34,7 @@ type NameStore interface {
 	// LoadNames returns the latest name of everything that is known of a
 	// workspace, in any order.
 	LoadNames(ctx context.Context, workspaceUUID string) ([]identity.KnownName, error)
-	// SaveName keeps a name as it was at its time Learnt.
+	// SaveName keeps a name as it was at its time FetchedAt.
 	SaveName(ctx context.Context, name identity.KnownName) error
 }
 
@@ -43,7 +43,7 @@ type nameKey struct{ repository, deployment string }
 
 // nameEntry is what is known of one name.
 type nameEntry struct {
-	name     identity.KnownName // Learnt is zero: never known
+	name     identity.KnownName // FetchedAt is zero: never known
 	retry    time.Time          // not asked for again before
 	failures int
 	err      error // of the latest attempt
@@ -111,9 +111,9 @@ func (n *names) compose(base *identity.Principal, keys []nameKey) (*presentation
 		if !n.serves(e, now) {
 			return nil, errors.New("a name was forgotten while it was read")
 		}
-		due := e.name.Learnt.Add(n.config.NameRefresh)
+		due := e.name.FetchedAt.Add(n.config.NameRefresh)
 		if !now.Before(due) { // stale: look again soon, and not after its end
-			due = earlier(now.Add(time.Second), e.name.Learnt.Add(n.config.NameMaxAge))
+			due = earlier(now.Add(time.Second), e.name.FetchedAt.Add(n.config.NameMaxAge))
 		}
 		shown.until = earlier(shown.until, due)
 		if k.deployment != "" {
@@ -152,7 +152,7 @@ func earlier(a, b time.Time) time.Time {
 }
 
 func (n *names) serves(e *nameEntry, now time.Time) bool {
-	return e != nil && !e.name.Learnt.IsZero() && now.Sub(e.name.Learnt) < n.config.NameMaxAge
+	return e != nil && !e.name.FetchedAt.IsZero() && now.Sub(e.name.FetchedAt) < n.config.NameMaxAge
 }
 
 // want sees to one name. It returns a flight to wait for when the name is not
@@ -162,7 +162,7 @@ func (n *names) want(ctx context.Context, k nameKey) (*flight, error) {
 	n.mu.RLock()
 	e := n.known[k]
 	serves := n.serves(e, now)
-	fresh := serves && (now.Sub(e.name.Learnt) < n.config.NameRefresh || now.Before(e.retry))
+	fresh := serves && (now.Sub(e.name.FetchedAt) < n.config.NameRefresh || now.Before(e.retry))
 	n.mu.RUnlock()
 	if fresh {
 		return nil, nil
@@ -323,11 +323,11 @@ func (n *names) put(name identity.KnownName) {
 	k := nameKey{name.RepositoryUUID, name.DeploymentUUID}
 	n.mu.Lock()
 	old := n.known[k]
-	if old != nil && old.name.Learnt.After(name.Learnt) {
+	if old != nil && old.name.FetchedAt.After(name.FetchedAt) {
 		n.mu.Unlock()
 		return
 	}
-	if old != nil && !old.name.Learnt.IsZero() && n.owners[says(old.name)] == k {
+	if old != nil && !old.name.FetchedAt.IsZero() && n.owners[says(old.name)] == k {
 		delete(n.owners, says(old.name))
 	}
 	previous, taken := n.owners[says(name)]
@@ -358,7 +358,7 @@ func (n *names) put(name identity.KnownName) {
 // keep stores an entry within the bound. The caller holds mu.
 func (n *names) keep(k nameKey, e *nameEntry) {
 	if _, have := n.known[k]; !have && len(n.known) >= maxKnownNames {
-		for victim, v := range n.known { // any one will do: it can be learnt again
+		for victim, v := range n.known { // any one will do: it can be fetched again
 			delete(n.known, victim)
 			delete(n.owners, says(v.name))
 			break

@@ -17,7 +17,7 @@ type Pipeline struct {
 	BuildNumber int64     // as people know it; zero: Bitbucket does not know the pipeline
 	Creator     string    // the name of whoever started it; empty: not told, or not fit to be shown
 	CreatorUUID string    // bare and lower-case; empty: not told
-	Learnt      time.Time // when it said so
+	FetchedAt   time.Time // when it said so
 }
 
 // Pipeline asks the REST API for a pipeline. It is for the record and not for a
@@ -36,15 +36,15 @@ func (a *Authenticator) Pipeline(ctx context.Context, workspace, repository, pip
 func (r *rest) pipeline(ctx context.Context, repository, uuid string) (Pipeline, error) {
 	address := r.path("repositories", braced(r.workspace), braced(repository), "pipelines", braced(uuid))
 	body, err := r.get(ctx, "pipeline", address, true)
-	learnt := r.now()
+	fetched := r.now()
 	if isAbsence(err) {
-		return Pipeline{Learnt: learnt}, nil
+		return Pipeline{FetchedAt: fetched}, nil
 	}
 	if err != nil {
 		return Pipeline{}, err
 	}
 	p, err := parsePipeline(body, uuid)
-	p.Learnt = learnt
+	p.FetchedAt = fetched
 	return p, err
 }
 

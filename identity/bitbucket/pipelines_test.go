@@ -19,10 +19,10 @@ func TestPipeline(t *testing.T) {
 			return h.auth.Pipeline(t.Context(), h.acme.UUID, h.payments.UUID, uuid)
 		}
 		p, err := ask(run.UUID)
-		if err != nil || p.BuildNumber != int64(run.BuildNumber) || p.Creator != "Robin Builder" || len(p.CreatorUUID) != 36 || !p.Learnt.Equal(time.Now()) {
+		if err != nil || p.BuildNumber != int64(run.BuildNumber) || p.Creator != "Robin Builder" || len(p.CreatorUUID) != 36 || !p.FetchedAt.Equal(time.Now()) {
 			t.Errorf("got %+v, %v", p, err)
 		}
-		if p, err := ask("11111111-2222-3333-4444-555555555555"); err != nil || p.BuildNumber != 0 || p.Learnt.IsZero() {
+		if p, err := ask("11111111-2222-3333-4444-555555555555"); err != nil || p.BuildNumber != 0 || p.FetchedAt.IsZero() {
 			t.Errorf("unknown: %+v, %v", p, err)
 		}
 		if s := h.auth.Status()[0]; s.NamesError != nil || !s.NamesAnswered.Equal(time.Now()) {

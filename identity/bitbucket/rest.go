@@ -163,7 +163,7 @@ func (r *rest) repository(ctx context.Context, uuid string, background bool) (id
 	if err == nil && n.RepositoryUUID != uuid {
 		err = fmt.Errorf("the API answered with another repository, {%s}", n.RepositoryUUID)
 	}
-	n.Learnt = r.now()
+	n.FetchedAt = r.now()
 	return n, err
 }
 
@@ -178,7 +178,7 @@ func (r *rest) deployment(ctx context.Context, repository, uuid string, backgrou
 	if err == nil && n.DeploymentUUID != uuid {
 		err = fmt.Errorf("the API answered with another environment, {%s}", n.DeploymentUUID)
 	}
-	n.Learnt = r.now()
+	n.FetchedAt = r.now()
 	return n, err
 }
 
@@ -186,7 +186,7 @@ func (r *rest) deployment(ctx context.Context, repository, uuid string, backgrou
 func (r *rest) repositories(ctx context.Context, yield func(identity.KnownName)) error {
 	return r.list(ctx, "repositories", r.path("repositories", braced(r.workspace)), func(raw []byte) {
 		if n, err := parseRepository(raw, r.workspace); err == nil {
-			n.Learnt = r.now()
+			n.FetchedAt = r.now()
 			yield(n)
 		}
 	})
@@ -197,7 +197,7 @@ func (r *rest) deployments(ctx context.Context, repository string, yield func(id
 	address := r.path("repositories", braced(r.workspace), braced(repository), "environments")
 	return r.list(ctx, "deployments", address, func(raw []byte) {
 		if n, err := parseDeployment(raw, r.workspace, repository); err == nil {
-			n.Learnt = r.now()
+			n.FetchedAt = r.now()
 			yield(n)
 		}
 	})

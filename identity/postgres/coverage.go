@@ -49,7 +49,7 @@ type CoverageRepository struct {
 	Repository     string    `json:"repository"`
 	RepositoryUUID string    `json:"repository_uuid"`
 	Outcome        string    `json:"outcome"`
-	Looked         time.Time `json:"last_looked_at"`
+	Looked         time.Time `json:"last_scanned_at"`
 	Until          time.Time `json:"complete_until"`
 	Detail         string    `json:"detail"`
 }
@@ -125,7 +125,7 @@ func (r *CoverageReport) readRuns(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	r.Until = r.Until.UTC()
-	rows, err := tx.Query(ctx, `SELECT class, count(*) FROM audit.deployment_coverage WHERE coalesce(began, found_at) >= $1 GROUP BY class`, r.Since)
+	rows, err := tx.Query(ctx, `SELECT class, count(*) FROM audit.deployment_reconciliation WHERE coalesce(began, found_at) >= $1 GROUP BY class`, r.Since)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (r *CoverageReport) readRuns(ctx context.Context, tx pgx.Tx) error {
 	if rows, err = tx.Query(ctx, `
 		SELECT class, coalesce(began, found_at), state, coalesce(repository, ''), coalesce(deployment, ''), coalesce(build_number, 0), detail,
 		       repository_uuid::text, coalesce(pipeline_uuid::text, ''), coalesce(step_uuid::text, ''), deployment_run_uuid::text
-		FROM audit.deployment_coverage
+		FROM audit.deployment_reconciliation
 		WHERE coalesce(began, found_at) >= $1 AND class IN ('not_seen', 'pipeline_only', 'unknown')
 		ORDER BY 2, deployment_run_uuid`, r.Since); err != nil {
 		return err
@@ -157,7 +157,7 @@ func (r *CoverageReport) readRuns(ctx context.Context, tx pgx.Tx) error {
 }
 
 func (r *CoverageReport) readRepositories(ctx context.Context, tx pgx.Tx) error {
-	rows, err := tx.Query(ctx, `SELECT repository, repository_uuid::text, outcome, last_looked_at, complete_until, detail
+	rows, err := tx.Query(ctx, `SELECT repository, repository_uuid::text, outcome, last_scanned_at, complete_until, detail
 		FROM audit.reconciliations ORDER BY repository, repository_uuid`)
 	if err != nil {
 		return err
@@ -185,7 +185,7 @@ func (r *CoverageReport) readReconciliations(ctx context.Context, tx pgx.Tx) err
 		SELECT id, CASE WHEN encode(audit.reconciliation_digest(id::uuid), 'hex') = digest THEN 'same' ELSE 'changed' END FROM recorded
 		UNION ALL
 		SELECT l.reconciliation::text, CASE WHEN max(l.at) < now() - interval '1 day' THEN 'foreign' ELSE 'unrecorded' END
-		FROM (SELECT reconciliation, looked_at AS at FROM audit.reconciliation_looks WHERE looked_at >= $1
+		FROM (SELECT reconciliation, scanned_at AS at FROM audit.reconciliation_scans WHERE scanned_at >= $1
 		      UNION ALL SELECT reconciliation, found_at FROM audit.deployment_findings WHERE found_at >= $1) l
 		WHERE NOT EXISTS (SELECT FROM recorded WHERE id = l.reconciliation::text)
 		GROUP BY l.reconciliation

@@ -100,7 +100,7 @@ func (r *Reconciliation) Began(ctx context.Context) (time.Time, error) {
 // empty: none.
 func (r *Reconciliation) Latest(ctx context.Context, workspaceUUID string) (string, error) {
 	var id string
-	err := r.conn.QueryRow(ctx, "SELECT reconciliation::text FROM audit.reconciliation_looks WHERE workspace_uuid = $1::uuid ORDER BY reconciliation DESC LIMIT 1",
+	err := r.conn.QueryRow(ctx, "SELECT reconciliation::text FROM audit.reconciliation_scans WHERE workspace_uuid = $1::uuid ORDER BY reconciliation DESC LIMIT 1",
 		workspaceUUID).Scan(&id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", nil
@@ -111,20 +111,20 @@ func (r *Reconciliation) Latest(ctx context.Context, workspaceUUID string) (stri
 // LookedAt returns what is known of the workspace's repositories from looks before.
 func (r *Reconciliation) LookedAt(ctx context.Context, workspaceUUID string) ([]identity.LookedAt, error) {
 	rows, err := r.conn.Query(ctx, `
-		SELECT l.repository_uuid::text, l.repository, l.outcome, a.looked_at, a.complete_until, coalesce(w.in_order, false), w.looked_at,
+		SELECT l.repository_uuid::text, l.repository, l.outcome, a.scanned_at, a.complete_until, coalesce(w.in_order, false), w.scanned_at,
 		       (SELECT count(*) FROM identity.deployments n WHERE n.repository_uuid = l.repository_uuid AND n.valid_to IS NULL)
 		FROM (
 			SELECT DISTINCT ON (repository_uuid) repository_uuid, repository, outcome
-			FROM audit.reconciliation_looks WHERE workspace_uuid = $1::uuid
-			ORDER BY repository_uuid, looked_at DESC, reconciliation DESC
+			FROM audit.reconciliation_scans WHERE workspace_uuid = $1::uuid
+			ORDER BY repository_uuid, scanned_at DESC, reconciliation DESC
 		) l
 		CROSS JOIN LATERAL (
-			SELECT max(complete_until) AS complete_until, max(looked_at) FILTER (WHERE outcome NOT IN ('gone', 'not_looked_at')) AS looked_at
-			FROM audit.reconciliation_looks WHERE repository_uuid = l.repository_uuid
+			SELECT max(complete_until) AS complete_until, max(scanned_at) FILTER (WHERE outcome NOT IN ('gone', 'not_scanned')) AS scanned_at
+			FROM audit.reconciliation_scans WHERE repository_uuid = l.repository_uuid
 		) a
 		LEFT JOIN LATERAL (
-			SELECT in_order, looked_at FROM audit.reconciliation_looks
-			WHERE repository_uuid = l.repository_uuid AND whole AND complete_until IS NOT NULL ORDER BY looked_at DESC LIMIT 1
+			SELECT in_order, scanned_at FROM audit.reconciliation_scans
+			WHERE repository_uuid = l.repository_uuid AND whole AND complete_until IS NOT NULL ORDER BY scanned_at DESC LIMIT 1
 		) w ON true`, workspaceUUID)
 	if err != nil {
 		return nil, r.wrong("ask for looks", err)
@@ -250,7 +250,7 @@ func (r *Reconciliation) LastSuccess(ctx context.Context, workspaceUUID string) 
 // Counts returns how many runs of a workspace's deployments that began since a
 // time are of each class.
 func (r *Reconciliation) Counts(ctx context.Context, workspaceUUID string, since time.Time) (map[identity.Coverage]int, error) {
-	rows, err := r.conn.Query(ctx, `SELECT class, count(*) FROM audit.deployment_coverage
+	rows, err := r.conn.Query(ctx, `SELECT class, count(*) FROM audit.deployment_reconciliation
 		WHERE workspace_uuid = $1::uuid AND coalesce(began, found_at) >= $2 GROUP BY class`, workspaceUUID, since)
 	if err != nil {
 		return nil, r.wrong("count deployments", err)
@@ -273,7 +273,7 @@ func (r *Reconciliation) Unrecorded(ctx context.Context, since time.Time) (recon
 	if err != nil {
 		return nil, nil, err
 	}
-	rows, err := r.conn.Query(ctx, `SELECT reconciliation::text, workspace_uuid::text FROM audit.reconciliation_looks WHERE looked_at >= $1
+	rows, err := r.conn.Query(ctx, `SELECT reconciliation::text, workspace_uuid::text FROM audit.reconciliation_scans WHERE scanned_at >= $1
 		UNION SELECT reconciliation::text, workspace_uuid::text FROM audit.deployment_findings WHERE found_at >= $1`, since)
 	if err != nil {
 		return nil, nil, r.wrong("look for reconciliations", err)

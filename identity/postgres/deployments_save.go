@@ -50,8 +50,8 @@ func (r *Reconciliation) Save(ctx context.Context, reconciliation string, findin
 		if err != nil {
 			return err
 		}
-		_, err = tx.CopyFrom(ctx, pgx.Identifier{"audit", "reconciliation_looks"}, []string{
-			"reconciliation", "workspace_uuid", "repository_uuid", "looked_at", "complete_until", "requests", "runs", "in_order", "whole",
+		_, err = tx.CopyFrom(ctx, pgx.Identifier{"audit", "reconciliation_scans"}, []string{
+			"reconciliation", "workspace_uuid", "repository_uuid", "scanned_at", "complete_until", "requests", "runs", "in_order", "whole",
 			"repository", "outcome", "detail",
 		}, pgx.CopyFromSlice(len(looks), func(i int) ([]any, error) {
 			l := &looks[i]

@@ -88,11 +88,11 @@ func TestReconciliation(t *testing.T) {
 	if err != nil || len(left) != 2 || left[first] != acme || len(missing) != 1 || missing[0].UUID != two.UUID {
 		t.Errorf("%v, %+v, %v", left, missing, err)
 	}
-	shown := ask[string](t, conn, "SELECT concat_ws(' ', class, repository, deployment, deployment_type, build_number, state) FROM audit.deployment_coverage WHERE class = 'not_seen'")
+	shown := ask[string](t, conn, "SELECT concat_ws(' ', class, repository, deployment, deployment_type, build_number, state) FROM audit.deployment_reconciliation WHERE class = 'not_seen'")
 	if want := "not_seen acme/payments Production EU production 2 successful"; shown != want {
 		t.Errorf("%s, want %s", shown, want)
 	}
-	shown = ask[string](t, conn, "SELECT concat_ws(' ', outcome, repository, deployments, never_looked_at, complete_until IS NULL) FROM audit.reconciliations")
+	shown = ask[string](t, conn, "SELECT concat_ws(' ', outcome, repository, deployments, never_scanned, complete_until IS NULL) FROM audit.reconciliations")
 	if want := "partial acme/payments 1 f f"; shown != want {
 		t.Errorf("%s, want %s", shown, want)
 	}
@@ -104,7 +104,7 @@ func TestReconciliation(t *testing.T) {
 		report.Runs[0].BuildNumber != 2 || len(report.Repositories) != 1 || !report.Repositories[0].Unclear() {
 		t.Errorf("rows that no event names: %+v", report)
 	}
-	_, way := migration(t, "00007_completeness.sql")
+	_, way := migration(t, "00007_reconciliation.sql")
 	if _, err := conn.PgConn().Exec(t.Context(), "BEGIN; SET LOCAL ROLE sallyport_owner; "+way+"; COMMIT").ReadAll(); code(err) != "23001" {
 		t.Errorf("findings were taken down: %v", err)
 	}
@@ -182,7 +182,7 @@ func TestFindingsAreAppendOnly(t *testing.T) {
 	}
 	for _, statement := range []string{
 		"UPDATE audit.deployment_findings SET class = 'seen'", "DELETE FROM audit.deployment_findings", "TRUNCATE audit.deployment_findings",
-		"UPDATE audit.reconciliation_looks SET outcome = 'complete'", "DELETE FROM audit.reconciliation_looks", "TRUNCATE audit.reconciliation_looks",
+		"UPDATE audit.reconciliation_scans SET outcome = 'complete'", "DELETE FROM audit.reconciliation_scans", "TRUNCATE audit.reconciliation_scans",
 	} {
 		if _, err := admin.Exec(t.Context(), statement); code(err) != "23001" {
 			t.Errorf("%s as a superuser: %v", statement, err)
@@ -200,7 +200,7 @@ func TestFindingsAreAppendOnly(t *testing.T) {
 	}
 	for role, may := range map[string]bool{database.Writer: true, database.Auditor: true} {
 		conn := connection(t, db.URL(role))
-		for _, statement := range []string{"SELECT FROM audit.deployment_coverage", "SELECT FROM audit.reconciliations", "SELECT FROM audit.self_tests",
+		for _, statement := range []string{"SELECT FROM audit.deployment_reconciliation", "SELECT FROM audit.reconciliations", "SELECT FROM audit.self_tests",
 			"SELECT audit.reconciliation_digest(gen_random_uuid())"} {
 			if _, err := conn.Exec(t.Context(), statement); (err == nil) != may {
 				t.Errorf("%s as %s: %v", statement, role, err)
@@ -208,7 +208,7 @@ func TestFindingsAreAppendOnly(t *testing.T) {
 		}
 	}
 	conn := connection(t, db.URL(database.Auditor))
-	if _, err := conn.Exec(t.Context(), "INSERT INTO audit.reconciliation_looks SELECT * FROM audit.reconciliation_looks"); code(err) != "42501" {
+	if _, err := conn.Exec(t.Context(), "INSERT INTO audit.reconciliation_scans SELECT * FROM audit.reconciliation_scans"); code(err) != "42501" {
 		t.Errorf("an auditor adds: %v", err)
 	}
 }

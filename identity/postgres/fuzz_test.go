@@ -45,7 +45,7 @@ func FuzzNames(f *testing.F) {
 		}
 		for _, got := range loaded {
 			if want, ok := saved[got.Kind]; ok {
-				got.Learnt = want.Learnt
+				got.FetchedAt = want.FetchedAt
 				if got != want {
 					t.Errorf("got %+v, want %+v", got, want)
 				}

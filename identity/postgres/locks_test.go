@@ -54,7 +54,7 @@ func obstruct(t testing.TB, conn *pgx.Conn) {
 	must(t, conn, "BEGIN")
 	for _, sql := range []string{
 		"SELECT FROM audit.locks FOR UPDATE", "SELECT FROM sallyport.session_locks FOR UPDATE", "UPDATE sallyport.session_locks SET pid = 1",
-		"LOCK TABLE audit.locks", "LOCK TABLE sallyport.session_locks IN ACCESS SHARE MODE", "LOCK TABLE identity.repositories", "LOCK TABLE audit.reconciliation_looks",
+		"LOCK TABLE audit.locks", "LOCK TABLE sallyport.session_locks IN ACCESS SHARE MODE", "LOCK TABLE identity.repositories", "LOCK TABLE audit.reconciliation_scans",
 		"SELECT audit.acquire_names_lock()", "SELECT audit.try_reconciliation_lock()", "SELECT audit.confirm_reconciliation_lock()",
 		"SELECT audit.release_reconciliation_lock()", "SELECT audit.try_admitted_tokens_lock()",
 		"PREPARE a AS SELECT FROM audit.locks FOR UPDATE",

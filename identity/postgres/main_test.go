@@ -83,7 +83,7 @@ func (h *house) moved() []Move {
 	return append([]Move(nil), h.moves...)
 }
 
-func (h *house) learnt() []Revocation {
+func (h *house) received() []Revocation {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return append([]Revocation(nil), h.told...)

@@ -13,7 +13,7 @@ import (
 // and comes back, and the views on the log work all the while.
 func TestMigrationDownAndUp(t *testing.T) {
 	up, down := migration(t, "00003_identity.sql")
-	upAfter, downBefore := migration(t, "00007_completeness.sql") // stands on it
+	upAfter, downBefore := migration(t, "00007_reconciliation.sql") // stands on it
 	upLast, downFirst := migration(t, "00010_periods.sql")
 	upAfter, downBefore = upAfter+upLast, downFirst+downBefore
 	db := migrated(t)

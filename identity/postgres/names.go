@@ -37,9 +37,9 @@ type nameKey struct{ kind, uuid, repository string }
 
 // observed is one answer of Bitbucket.
 type observed struct {
-	kind   string
-	values []string // of the table's columns
-	learnt time.Time
+	kind      string
+	values    []string // of the table's columns
+	fetchedAt time.Time
 }
 
 func (o observed) key() nameKey {
@@ -51,23 +51,23 @@ func (o observed) key() nameKey {
 }
 
 // LoadNames returns the name of everything in a workspace that has one now, the
-// one that was learnt last at the end. No two in it bear the same name.
+// one that was fetched last at the end. No two in it bear the same name.
 func (s *Store) LoadNames(ctx context.Context, workspaceUUID string) ([]identity.KnownName, error) {
 	rows, err := s.pool.Query(ctx, `
 		SELECT 'repository' AS kind, repository_uuid::text, '' AS deployment_uuid,
-		       workspace, repository, project, '' AS name, '' AS slug, '' AS type, learnt
+		       workspace, repository, project, '' AS name, '' AS slug, '' AS type, fetched_at
 		FROM identity.repositories WHERE workspace_uuid = $1::uuid AND valid_to IS NULL
 		UNION ALL
 		SELECT 'deployment', repository_uuid::text, deployment_uuid::text,
-		       '', '', '', deployment_name, deployment, deployment_type, learnt
+		       '', '', '', deployment_name, deployment, deployment_type, fetched_at
 		FROM identity.deployments WHERE workspace_uuid = $1::uuid AND valid_to IS NULL
-		ORDER BY learnt`, workspaceUUID)
+		ORDER BY fetched_at`, workspaceUUID)
 	if err != nil {
 		return nil, fmt.Errorf("identity store: %w", s.explain("load names", err))
 	}
 	names, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (identity.KnownName, error) {
 		n := identity.KnownName{WorkspaceUUID: workspaceUUID}
-		err := row.Scan(&n.Kind, &n.RepositoryUUID, &n.DeploymentUUID, &n.WorkspaceSlug, &n.FullName, &n.Project, &n.Name, &n.Slug, &n.Type, &n.Learnt)
+		err := row.Scan(&n.Kind, &n.RepositoryUUID, &n.DeploymentUUID, &n.WorkspaceSlug, &n.FullName, &n.Project, &n.Name, &n.Slug, &n.Type, &n.FetchedAt)
 		return n, err
 	})
 	if err != nil {
@@ -95,11 +95,11 @@ func (s *Store) SaveName(_ context.Context, name identity.KnownName) error {
 // confirms drops an answer that repeats one that waits: its time, which would
 // begin the validity of the name if that is new, is the earlier one.
 func (o observed) confirms(waiting *observed) bool {
-	if !slices.Equal(o.values, waiting.values) || o.learnt.Sub(waiting.learnt) >= tolerance {
+	if !slices.Equal(o.values, waiting.values) || o.fetchedAt.Sub(waiting.fetchedAt) >= tolerance {
 		return false
 	}
-	if o.learnt.Before(waiting.learnt) {
-		waiting.learnt = o.learnt
+	if o.fetchedAt.Before(waiting.fetchedAt) {
+		waiting.fetchedAt = o.fetchedAt
 	}
 	return true
 }
@@ -107,10 +107,10 @@ func (o observed) confirms(waiting *observed) bool {
 // observe turns a name into rows: a repository's full name holds the slug of its
 // workspace.
 func observe(n identity.KnownName) ([]observed, error) {
-	if n.Learnt.IsZero() {
-		return nil, errors.New("it was never learnt")
+	if n.FetchedAt.IsZero() {
+		return nil, errors.New("it was never fetched")
 	}
-	at := stamp(n.Learnt)
+	at := stamp(n.FetchedAt)
 	var all []observed
 	switch n.Kind {
 	case identity.NameOfRepository:

@@ -51,7 +51,7 @@ func newNameTable(table, bears, uuid string, within []string, says ...string) *n
 		arrays = append(arrays, fmt.Sprintf("$%d::text[]::%s[]", i+1, kind))
 		values = append(values, fmt.Sprintf("$%d::text::%s", i+1, kind))
 	}
-	learnt := fmt.Sprintf("$%d::timestamptz", len(names)+1)
+	fetchedAt := fmt.Sprintf("$%d::timestamptz", len(names)+1)
 	list := strings.Join(names, ", ")
 
 	value := func(name string) string {
@@ -83,20 +83,20 @@ func newNameTable(table, bears, uuid string, within []string, says ...string) *n
 	// Finds the answers that say what is known, and notes when, but not each time.
 	t.same = fmt.Sprintf(`
 		WITH o AS (
-			SELECT * FROM unnest(%s, $%d::timestamptz[]) WITH ORDINALITY AS o (%s, learnt, n)
+			SELECT * FROM unnest(%s, $%d::timestamptz[]) WITH ORDINALITY AS o (%s, fetched_at, n)
 		), same AS (
-			SELECT o.n, o.learnt, t.learnt AS before, t.valid_from, %s
+			SELECT o.n, o.fetched_at, t.fetched_at AS before, t.valid_from, %s
 			FROM o JOIN %s t ON t.valid_to IS NULL AND %s
 		), confirmed AS (
-			UPDATE %s t SET learnt = same.learnt FROM same
-			WHERE t.valid_from = same.valid_from AND %s AND same.before < same.learnt - interval '%d seconds'
+			UPDATE %s t SET fetched_at = same.fetched_at FROM same
+			WHERE t.valid_from = same.valid_from AND %s AND same.before < same.fetched_at - interval '%d seconds'
 		)
 		SELECT n FROM same`,
 		strings.Join(arrays, ", "), len(names)+1, list, "o."+strings.Join(key, ", o."), table, joined("t", "o", names),
 		table, joined("t", "same", key), int(tolerance.Seconds()))
 
-	t.confirm = fmt.Sprintf(`UPDATE %s t SET learnt = %s WHERE t.valid_to IS NULL AND t.learnt < %s AND %s`,
-		table, learnt, learnt, matches("t", names))
+	t.confirm = fmt.Sprintf(`UPDATE %s t SET fetched_at = %s WHERE t.valid_to IS NULL AND t.fetched_at < %s AND %s`,
+		table, fetchedAt, fetchedAt, matches("t", names))
 
 	// Ends what the answer contradicts: another name of the same, and the same
 	// name of another. An answer that is older than what it contradicts says
@@ -104,14 +104,14 @@ func newNameTable(table, bears, uuid string, within []string, says ...string) *n
 	t.end = fmt.Sprintf(`
 		UPDATE %s t SET valid_to = %s
 		WHERE t.valid_to IS NULL AND (%s AND NOT (%s) OR %s AND t.%s <> %s)
-		  AND NOT EXISTS (SELECT FROM %s b WHERE %s AND (b.valid_to > %s OR b.valid_to IS NULL AND b.learnt >= %s))`,
-		table, learnt, matches("t", key), matches("t", names), matches("t", bearing), uuid, value(uuid),
-		table, related, learnt, learnt)
+		  AND NOT EXISTS (SELECT FROM %s b WHERE %s AND (b.valid_to > %s OR b.valid_to IS NULL AND b.fetched_at >= %s))`,
+		table, fetchedAt, matches("t", key), matches("t", names), matches("t", bearing), uuid, value(uuid),
+		table, related, fetchedAt, fetchedAt)
 
 	t.begin = fmt.Sprintf(`
-		INSERT INTO %s (%s, valid_from, learnt) SELECT %s, %s, %s
+		INSERT INTO %s (%s, valid_from, fetched_at) SELECT %s, %s, %s
 		WHERE NOT EXISTS (SELECT FROM %s b WHERE %s AND (b.valid_to IS NULL OR b.valid_to > %s))`,
-		table, list, strings.Join(values, ", "), learnt, learnt, table, related, learnt)
+		table, list, strings.Join(values, ", "), fetchedAt, fetchedAt, table, related, fetchedAt)
 
 	// Asks who bore the name before those who began to bear it now, as the view
 	// identity.reassigned_names does.
@@ -121,8 +121,8 @@ func newNameTable(table, bears, uuid string, within []string, says ...string) *n
 	}
 	t.moved = fmt.Sprintf(`
 		SELECT t.%s, t.workspace_uuid::text, p.%s::text, t.%s::text, %s, t.valid_from
-		FROM unnest($1::text[]::uuid[], $2::timestamptz[]) AS o (uuid, learnt)
-		JOIN %s t ON t.%s = o.uuid AND t.valid_from = o.learnt
+		FROM unnest($1::text[]::uuid[], $2::timestamptz[]) AS o (uuid, fetched_at)
+		JOIN %s t ON t.%s = o.uuid AND t.valid_from = o.fetched_at
 		CROSS JOIN LATERAL (
 			SELECT * FROM %s p WHERE %s AND p.valid_from < t.valid_from ORDER BY p.valid_from DESC LIMIT 1
 		) p

@@ -23,12 +23,12 @@ func minutes(n int) time.Time { return noon.Add(time.Duration(n) * time.Minute) 
 func repository(uuid, name string, at time.Time) identity.KnownName {
 	slug, _, _ := strings.Cut(name, "/")
 	return identity.KnownName{Kind: identity.NameOfRepository, WorkspaceUUID: acme, RepositoryUUID: uuid,
-		WorkspaceSlug: slug, FullName: name, Project: "PAY", Learnt: at}
+		WorkspaceSlug: slug, FullName: name, Project: "PAY", FetchedAt: at}
 }
 
 func deployment(uuid, repository, name, slug string, at time.Time) identity.KnownName {
 	return identity.KnownName{Kind: identity.NameOfDeployment, WorkspaceUUID: acme, RepositoryUUID: repository, DeploymentUUID: uuid,
-		Name: name, Slug: slug, Type: "production", Learnt: at}
+		Name: name, Slug: slug, Type: "production", FetchedAt: at}
 }
 
 func (h *house) save(t testing.TB, names ...identity.KnownName) {
@@ -65,8 +65,8 @@ func TestRenamesKeepHistory(t *testing.T) {
 	if got, want := history(t, conn), []string{"1 acme/payments 0-90", "1 acme/pay 90-"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if at := ask[time.Time](t, conn, "SELECT learnt FROM identity.repositories WHERE valid_to IS NOT NULL"); !at.Equal(stamp(minutes(60))) {
-		t.Errorf("last learnt at %v", at)
+	if at := ask[time.Time](t, conn, "SELECT fetched_at FROM identity.repositories WHERE valid_to IS NOT NULL"); !at.Equal(stamp(minutes(60))) {
+		t.Errorf("last fetched at %v", at)
 	}
 	if n := ask[int](t, conn, "SELECT count(*) FROM identity.workspaces WHERE workspace = 'acme' AND workspace_uuid = $1", acme); n != 1 {
 		t.Errorf("%d workspaces", n)
@@ -80,11 +80,11 @@ func TestRenamesKeepHistory(t *testing.T) {
 	}
 	want := []identity.KnownName{repository(payments, "acme/pay", stamp(minutes(90))),
 		deployment(eu, payments, "Production Europe", "production-europe", stamp(minutes(91)))}
-	if len(names) != 2 || !names[0].Learnt.Equal(want[0].Learnt) || !names[1].Learnt.Equal(want[1].Learnt) {
+	if len(names) != 2 || !names[0].FetchedAt.Equal(want[0].FetchedAt) || !names[1].FetchedAt.Equal(want[1].FetchedAt) {
 		t.Fatalf("%+v", names)
 	}
 	for i := range names {
-		names[i].Learnt = want[i].Learnt
+		names[i].FetchedAt = want[i].FetchedAt
 		if names[i] != want[i] {
 			t.Errorf("%+v, want %+v", names[i], want[i])
 		}
@@ -165,7 +165,7 @@ func TestNameMovesToAnotherUUID(t *testing.T) {
 			for _, m := range h.moved() {
 				told = append(told, fmt.Sprintf("%s %s %s %s", m.Kind, m.Name, m.FromUUID[35:], m.ToUUID[35:]))
 			}
-			seen := list(t, conn, `SELECT kind || ' ' || name || ' ' || right(from_uuid::text, 1) || ' ' || right(to_uuid::text, 1) FROM identity.reassigned_names ORDER BY moved_at`)
+			seen := list(t, conn, `SELECT kind || ' ' || name || ' ' || right(from_uuid::text, 1) || ' ' || right(to_uuid::text, 1) FROM identity.reassigned_names ORDER BY reassigned_at`)
 			if got := strings.Join(told, ", "); got != tt.want {
 				t.Errorf("told of %q, want %q", got, tt.want)
 			}
@@ -204,8 +204,8 @@ func TestNameFromTheFuture(t *testing.T) {
 	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	h.save(t, repository(payments, "acme/a", time.Now().Add(100*time.Hour)))
 	h.save(t, repository(payments, "acme/b", time.Now().Add(100*time.Hour)))
-	if ask[bool](t, conn, "SELECT bool_or(learnt > clock_timestamp()) FROM identity.repositories") {
-		t.Error("it was learnt in the future")
+	if ask[bool](t, conn, "SELECT bool_or(fetched_at > clock_timestamp()) FROM identity.repositories") {
+		t.Error("it was fetched in the future")
 	}
 	if name := ask[string](t, conn, "SELECT repository FROM identity.repositories WHERE valid_to IS NULL"); name != "acme/b" {
 		t.Errorf("it is called %s", name)
@@ -226,7 +226,7 @@ func TestNamesThatCannotBe(t *testing.T) {
 		"UTF-8":   func(n *identity.KnownName) { n.Project = "\xff" },
 		"long":    func(n *identity.KnownName) { n.FullName = "acme/" + strings.Repeat("x", 1000) },
 		"empty":   func(n *identity.KnownName) { n.FullName = "" },
-		"never":   func(n *identity.KnownName) { n.Learnt = time.Time{} },
+		"never":   func(n *identity.KnownName) { n.FetchedAt = time.Time{} },
 	} {
 		n := good
 		change(&n)
@@ -388,7 +388,7 @@ func TestHistoryIsNotRewritten(t *testing.T) {
 		"UPDATE identity.workspaces SET workspace = 'x'",
 		"UPDATE identity.deployments SET deployment = 'x'",
 		"UPDATE identity.repositories SET valid_to = NULL WHERE valid_to IS NOT NULL",
-		"UPDATE identity.repositories SET learnt = valid_from WHERE valid_to IS NOT NULL",
+		"UPDATE identity.repositories SET fetched_at = valid_from WHERE valid_to IS NOT NULL",
 	} {
 		conn := connection(t, db.URL(database.Writer))
 		if _, err := conn.Exec(t.Context(), statement); code(err) != "42501" && code(err) != "23001" {
@@ -403,7 +403,7 @@ func TestHistoryIsNotRewritten(t *testing.T) {
 	// Without the triggers the same goes through: the test bites.
 	admin := connection(t, db.URL(""))
 	must(t, admin, "ALTER TABLE identity.repositories DISABLE TRIGGER ALL")
-	must(t, admin, "UPDATE identity.repositories SET learnt = valid_from WHERE valid_to IS NOT NULL")
+	must(t, admin, "UPDATE identity.repositories SET fetched_at = valid_from WHERE valid_to IS NOT NULL")
 }
 
 func BenchmarkWriteNamesThatAreKnown(b *testing.B) {

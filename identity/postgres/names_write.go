@@ -13,7 +13,7 @@ import (
 )
 
 // writeNames takes answers into the tables, in the order in which they were
-// learnt. Whoever does that holds one lock: it happens in the background, and so
+// fetchedAt. Whoever does that holds one lock: it happens in the background, and so
 // no two instances can undo or wait for one another row by row. Doing it again
 // changes nothing.
 func (s *Store) writeNames(ctx context.Context, batch []observed) error {
@@ -63,8 +63,8 @@ func (s *Store) noteBlocked(err error) {
 	}
 }
 
-// ofKind picks the answers of one kind, in the order in which they were learnt.
-// None was learnt after now, by the database's clock: what an instance whose
+// ofKind picks the answers of one kind, in the order in which they were fetched.
+// None was fetchedAt after now, by the database's clock: what an instance whose
 // clock is ahead says would otherwise stand until everybody's clock is there.
 func ofKind(batch []observed, kind string, now time.Time) []observed {
 	var some []observed
@@ -72,13 +72,13 @@ func ofKind(batch []observed, kind string, now time.Time) []observed {
 		if o.kind != kind {
 			continue
 		}
-		if o.learnt.After(now) {
-			o.learnt = now
+		if o.fetchedAt.After(now) {
+			o.fetchedAt = now
 		}
 		some = append(some, o)
 	}
 	slices.SortStableFunc(some, func(a, b observed) int {
-		return cmp.Or(a.learnt.Compare(b.learnt), slices.Compare(a.values, b.values))
+		return cmp.Or(a.fetchedAt.Compare(b.fetchedAt), slices.Compare(a.values, b.values))
 	})
 	return some
 }
@@ -110,7 +110,7 @@ func (o observed) args() []any {
 	for _, v := range o.values {
 		args = append(args, v)
 	}
-	return append(args, o.learnt)
+	return append(args, o.fetchedAt)
 }
 
 // news returns the answers that say something new. Nearly none do. Several of
@@ -145,7 +145,7 @@ func (t *nameTable) news(ctx context.Context, tx pgx.Tx, answers []observed) ([]
 			news = append(news, o)
 		}
 	}
-	slices.SortStableFunc(news, func(a, b observed) int { return a.learnt.Compare(b.learnt) })
+	slices.SortStableFunc(news, func(a, b observed) int { return a.fetchedAt.Compare(b.fetchedAt) })
 	return news, nil
 }
 
@@ -159,22 +159,22 @@ func columnsOf(t *nameTable, answers []observed) []any {
 		}
 		args = append(args, values)
 	}
-	learnt := make([]time.Time, len(answers))
+	fetchedAt := make([]time.Time, len(answers))
 	for j, o := range answers {
-		learnt[j] = o.learnt
+		fetchedAt[j] = o.fetchedAt
 	}
-	return append(args, learnt)
+	return append(args, fetchedAt)
 }
 
 // moves asks for the names that passed to another UUID by these answers. It
 // finds the same when they are written again, as after a commit whose answer was
 // lost.
 func (t *nameTable) moves(ctx context.Context, tx pgx.Tx, kind string, answers []observed) ([]Move, error) {
-	uuids, learnt := make([]string, len(answers)), make([]time.Time, len(answers))
+	uuids, fetchedAt := make([]string, len(answers)), make([]time.Time, len(answers))
 	for i, o := range answers {
-		uuids[i], learnt[i] = o.values[0], o.learnt
+		uuids[i], fetchedAt[i] = o.values[0], o.fetchedAt
 	}
-	rows, err := tx.Query(ctx, t.moved, uuids, learnt)
+	rows, err := tx.Query(ctx, t.moved, uuids, fetchedAt)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ type Pipeline struct {
 	BuildNumber    int64     // zero: Bitbucket does not know the pipeline
 	Creator        string    // as people are called there; empty: unknown
 	CreatorUUID    string    // empty: unknown
-	Learnt         time.Time // when Bitbucket said so
+	FetchedAt      time.Time // when Bitbucket said so
 }
 
 // UnknownPipeline is a pipeline that was decided upon and of which nothing is
@@ -43,7 +43,7 @@ func (s *Store) SavePipelines(ctx context.Context, pipelines []Pipeline) error {
 	}
 	// The latest of each, in everybody's order of the keys.
 	slices.SortFunc(sorted, func(a, b Pipeline) int {
-		return cmp.Or(cmp.Compare(a.PipelineUUID, b.PipelineUUID), cmp.Compare(a.RepositoryUUID, b.RepositoryUUID), b.Learnt.Compare(a.Learnt))
+		return cmp.Or(cmp.Compare(a.PipelineUUID, b.PipelineUUID), cmp.Compare(a.RepositoryUUID, b.RepositoryUUID), b.FetchedAt.Compare(a.FetchedAt))
 	})
 	sorted = slices.CompactFunc(sorted, func(a, b Pipeline) bool {
 		return a.PipelineUUID == b.PipelineUUID && a.RepositoryUUID == b.RepositoryUUID
@@ -64,8 +64,8 @@ func (p *Pipeline) check() error {
 		return fmt.Errorf("its build number is %d", p.BuildNumber)
 	case !isText(p.Creator, maxText):
 		return fmt.Errorf("its creator has more than %d bytes, or is not text", maxText)
-	case p.Learnt.IsZero():
-		return errors.New("it was never learnt")
+	case p.FetchedAt.IsZero():
+		return errors.New("it was never fetched")
 	}
 	return nil
 }
@@ -75,21 +75,21 @@ func (s *Store) savePipelines(ctx context.Context, chunk []Pipeline) error {
 	defer cancel()
 	n := len(chunk)
 	pipelines, repositories, creators, names := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	numbers, learnt := make([]int64, n), make([]time.Time, n)
+	numbers, fetched := make([]int64, n), make([]time.Time, n)
 	for i, p := range chunk {
 		pipelines[i], repositories[i], creators[i], names[i] = p.PipelineUUID, p.RepositoryUUID, p.CreatorUUID, p.Creator
-		numbers[i], learnt[i] = p.BuildNumber, stamp(p.Learnt)
+		numbers[i], fetched[i] = p.BuildNumber, stamp(p.FetchedAt)
 	}
 	_, err := s.pool.Exec(ctx, `
-		INSERT INTO identity.pipelines AS p (pipeline_uuid, repository_uuid, creator_uuid, creator, build_number, learnt)
-		SELECT pipeline_uuid, repository_uuid, nullif(creator_uuid, '')::uuid, nullif(creator, ''), nullif(build_number, 0), learnt
+		INSERT INTO identity.pipelines AS p (pipeline_uuid, repository_uuid, creator_uuid, creator, build_number, fetched_at)
+		SELECT pipeline_uuid, repository_uuid, nullif(creator_uuid, '')::uuid, nullif(creator, ''), nullif(build_number, 0), fetched_at
 		FROM unnest($1::text[]::uuid[], $2::text[]::uuid[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[])
-		     AS a (pipeline_uuid, repository_uuid, creator_uuid, creator, build_number, learnt)
+		     AS a (pipeline_uuid, repository_uuid, creator_uuid, creator, build_number, fetched_at)
 		ORDER BY pipeline_uuid, repository_uuid
 		ON CONFLICT (pipeline_uuid, repository_uuid) DO UPDATE
-		SET creator_uuid = excluded.creator_uuid, creator = excluded.creator, build_number = excluded.build_number, learnt = excluded.learnt
-		WHERE p.learnt < excluded.learnt`,
-		pipelines, repositories, creators, names, numbers, learnt)
+		SET creator_uuid = excluded.creator_uuid, creator = excluded.creator, build_number = excluded.build_number, fetched_at = excluded.fetched_at
+		WHERE p.fetched_at < excluded.fetched_at`,
+		pipelines, repositories, creators, names, numbers, fetched)
 	return err
 }
 

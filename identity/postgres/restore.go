@@ -9,7 +9,7 @@ import (
 )
 
 // notRestored is the condition that the revocation r was not lifted.
-const notRestored = `NOT EXISTS (SELECT FROM identity.restorations x WHERE x.revocation_id = r.id)`
+const notRestored = `NOT EXISTS (SELECT FROM identity.revocation_lifts x WHERE x.revocation_id = r.id)`
 
 // Restore lifts every revocation of a step or repository that is in force, as
 // if it had never been, and returns how many there were. Every instance knows of
@@ -30,7 +30,7 @@ func (s *Store) Restore(ctx context.Context, scope Scope, uuid, by, why string) 
 		// A notification is sent when the transaction commits, and only then.
 		return tx.QueryRow(ctx, `
 			WITH added AS (
-				INSERT INTO identity.restorations (revocation_id, by, why)
+				INSERT INTO identity.revocation_lifts (revocation_id, lifted_by, reason)
 				SELECT r.id, $2, $3 FROM identity.revocations r
 				WHERE r.`+column+` = $1::text::uuid AND r.until > clock_timestamp() AND `+notRestored+`
 				ON CONFLICT DO NOTHING RETURNING revocation_id

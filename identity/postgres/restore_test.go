@@ -46,7 +46,7 @@ func TestRestore(t *testing.T) {
 		t.Error("not honoured although all was lifted")
 	}
 	conn := connection(t, db.URL(database.Auditor))
-	if n := ask[int](t, conn, "SELECT count(*) FROM identity.revocations JOIN identity.restorations ON id = revocation_id WHERE restorations.by = 'eve'"); n != 3 {
+	if n := ask[int](t, conn, "SELECT count(*) FROM identity.revocations JOIN identity.revocation_lifts ON id = revocation_id WHERE revocation_lifts.lifted_by = 'eve'"); n != 3 {
 		t.Errorf("%d are written", n)
 	}
 	// It can be revoked again.

@@ -179,7 +179,7 @@ func (s *Store) revoke(ctx context.Context, r *Revocation) error {
 		// A notification is sent when the transaction commits, and only then.
 		return tx.QueryRow(ctx, `
 			WITH added AS (
-				INSERT INTO identity.revocations (step_uuid, repository_uuid, until, by, why)
+				INSERT INTO identity.revocations (step_uuid, repository_uuid, until, revoked_by, reason)
 				VALUES ($1::text::uuid, $2::text::uuid, $3, $4, $5) RETURNING id, revoked_at
 			)
 			SELECT id, revoked_at FROM added, pg_notify('`+channel+`', '')`,
@@ -206,7 +206,7 @@ type reader interface {
 func readRevocations(ctx context.Context, db reader) ([]Revocation, error) {
 	rows, err := db.Query(ctx, `
 		SELECT id, CASE WHEN step_uuid IS NULL THEN 'repository' ELSE 'step' END, coalesce(step_uuid, repository_uuid)::text,
-		       revoked_at, until, by, why
+		       revoked_at, until, revoked_by, reason
 		FROM identity.revocations r WHERE until > clock_timestamp() AND `+notRestored, pgx.QueryResultFormats{pgx.BinaryFormatCode})
 	if err != nil {
 		return nil, err

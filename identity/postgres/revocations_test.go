@@ -44,9 +44,9 @@ func TestEveryInstanceLearns(t *testing.T) {
 		if h.Revoked(uuid(2), billing) || h.Revoked(payments, uuid(1)) || h.Revoked("", "") {
 			t.Error("another is revoked")
 		}
-		within(t, "both were told of", func() bool { return len(h.learnt()) == 2 })
+		within(t, "both were told of", func() bool { return len(h.received()) == 2 })
 		for i, want := range []Revocation{first, second} {
-			if got := h.learnt()[i]; got.ID != want.ID || got.Scope != want.Scope || got.UUID != want.UUID || got.By != "ada" || got.Why != "it leaks" ||
+			if got := h.received()[i]; got.ID != want.ID || got.Scope != want.Scope || got.UUID != want.UUID || got.By != "ada" || got.Why != "it leaks" ||
 				!got.Until.Equal(want.Until) || !got.RevokedAt.Equal(want.RevokedAt) {
 				t.Errorf("told of %+v, want %+v", got, want)
 			}
@@ -73,13 +73,13 @@ func TestLearnsWithoutNotification(t *testing.T) {
 	eventually(t, "it watches", func() bool {
 		return ask[int](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'sallyport revocations%'") == 1
 	})
-	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, by, why) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuid(1))
+	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuid(1))
 	within(t, "known", func() bool { return h.Revoked(uuid(1), payments) })
 	// What the owner takes back is taken back everywhere.
 	admin := connection(t, db.URL(""))
 	must(t, admin, "UPDATE identity.revocations SET until = clock_timestamp() + interval '1 millisecond', revoked_at = clock_timestamp()")
 	within(t, "taken back", func() bool { return !h.Revoked(uuid(1), payments) })
-	if n := len(h.learnt()); n != 1 {
+	if n := len(h.received()); n != 1 {
 		t.Errorf("told of %d", n)
 	}
 }
@@ -91,12 +91,12 @@ func TestRevocationEnds(t *testing.T) {
 	if _, err := h.Revoke(t.Context(), ScopeStep, uuid(1), hence(3*time.Second), "ada", ""); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "known", func() bool { return len(h.learnt()) == 1 })
+	eventually(t, "known", func() bool { return len(h.received()) == 1 })
 	eventually(t, "ended", func() bool { return !h.Revoked(uuid(1), payments) && h.Status().Revocations == 0 })
 }
 
 // The connection that listens is cut, and the database goes away and comes back:
-// what was in force stays so, and what came meanwhile is learnt.
+// what was in force stays so, and what came meanwhile is received.
 func TestWatchOverOutages(t *testing.T) {
 	leakless(t)
 	server := pgtest.Start(t, pgtest.Options{})
@@ -122,7 +122,7 @@ func TestWatchOverOutages(t *testing.T) {
 	}
 	server.Restart(t)
 	conn := connection(t, db.URL(database.Writer))
-	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, by, why) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuid(4))
+	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuid(4))
 	within(t, "known after the outage", func() bool { return h.Revoked(uuid(4), payments) })
 	if s := h.Status(); s.RevocationsError != nil || !s.RevocationsSince.IsZero() || !h.Revoked(uuid(1), payments) {
 		t.Errorf("%+v", s)
@@ -130,7 +130,7 @@ func TestWatchOverOutages(t *testing.T) {
 	seen := map[int64]bool{}
 	eventually(t, "told of each once", func() bool {
 		clear(seen)
-		for _, r := range h.learnt() {
+		for _, r := range h.received() {
 			if seen[r.ID] {
 				t.Fatalf("told of %d twice", r.ID)
 			}
@@ -212,7 +212,7 @@ func TestRevocationsThatCannotBe(t *testing.T) {
 		}
 	}
 	conn := connection(t, db.URL(""))
-	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, by, why) SELECT gen_random_uuid(), now() + interval '1 hour', 'ada', '' FROM generate_series(1, $1::int)", maxRevocations)
+	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) SELECT gen_random_uuid(), now() + interval '1 hour', 'ada', '' FROM generate_series(1, $1::int)", maxRevocations)
 	if _, err := h.Revoke(t.Context(), ScopeStep, uuid(1), hence(time.Hour), "ada", ""); err == nil || !strings.Contains(err.Error(), "in force already") {
 		t.Errorf("%v", err)
 	}

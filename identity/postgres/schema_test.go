@@ -32,7 +32,7 @@ func TestPrivileges(t *testing.T) {
 	db := migrated(t)
 	admin := connection(t, db.URL(""))
 	must(t, admin, "DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN")
-	const repository = "(repository_uuid, workspace_uuid, valid_from, learnt, workspace, repository, project) VALUES (gen_random_uuid(), gen_random_uuid(), now(), now(), 'a', 'a/b', '')"
+	const repository = "(repository_uuid, workspace_uuid, valid_from, fetched_at, workspace, repository, project) VALUES (gen_random_uuid(), gen_random_uuid(), now(), now(), 'a', 'a/b', '')"
 	for _, tt := range []struct {
 		statement       string
 		writer, auditor bool
@@ -48,17 +48,17 @@ func TestPrivileges(t *testing.T) {
 		{"SELECT digest FROM identity.admitted_tokens", true, false},
 		{"SELECT * FROM identity.admitted_tokens", true, false},
 		{"INSERT INTO identity.repositories " + repository, true, false},
-		{"UPDATE identity.repositories SET learnt = now()", true, false},
+		{"UPDATE identity.repositories SET fetched_at = now()", true, false},
 		{"UPDATE identity.repositories SET repository = 'x'", false, false},
 		{"DELETE FROM identity.repositories", false, false},
-		{"INSERT INTO identity.revocations (step_uuid, until, by, why) VALUES (gen_random_uuid(), now() + interval '1 h', 'x', '')", true, false},
-		{"INSERT INTO identity.revocations (step_uuid, revoked_at, until, by, why) VALUES (gen_random_uuid(), now() - interval '1 y', now(), 'x', '')", false, false},
+		{"INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) VALUES (gen_random_uuid(), now() + interval '1 h', 'x', '')", true, false},
+		{"INSERT INTO identity.revocations (step_uuid, revoked_at, until, revoked_by, reason) VALUES (gen_random_uuid(), now() - interval '1 y', now(), 'x', '')", false, false},
 		{"UPDATE identity.revocations SET until = now()", false, false},
 		{"DELETE FROM identity.revocations", false, false},
-		{"SELECT FROM identity.restorations", true, true},
-		{"INSERT INTO identity.restorations (revocation_id, restored_at, by, why) VALUES (1, now() - interval '1 y', 'x', '')", false, false},
-		{"UPDATE identity.restorations SET why = 'x'", false, false},
-		{"DELETE FROM identity.restorations", false, false},
+		{"SELECT FROM identity.revocation_lifts", true, true},
+		{"INSERT INTO identity.revocation_lifts (revocation_id, lifted_at, lifted_by, reason) VALUES (1, now() - interval '1 y', 'x', '')", false, false},
+		{"UPDATE identity.revocation_lifts SET reason = 'x'", false, false},
+		{"DELETE FROM identity.revocation_lifts", false, false},
 		{"DELETE FROM identity.admitted_tokens", true, false},
 		{"UPDATE identity.admitted_tokens SET until = 'infinity'", false, false},
 		{"UPDATE identity.pipelines SET creator = 'x'", true, false},

@@ -4,7 +4,7 @@
 //
 // Nothing that a request waits for is written here. Names and admissions wait
 // in memory, in bounded number, and are written in groups by [Store.Run]; a
-// restart before that costs what can be learnt, or admitted, again. Revocations
+// restart before that costs what can be fetched, or admitted, again. Revocations
 // are read by [Store.Watch] into memory, where a request looks. Several
 // instances share one database: every write is idempotent, and none undoes
 // another's.

@@ -27,12 +27,12 @@ type watchOutage struct {
 
 // Watch keeps what [Store.Revoked] answers from up to date until ctx ends, and
 // returns nil: it listens, and reads once a second in case nobody was heard. It
-// tells learnt, which may be nil and must not block, of what is newly in force:
+// calls notify, which may be nil and must not block, of what is newly in force:
 // first of everything that is, and of nothing twice. While the database is away
 // what was last in force stays so, and [Store.Status] says since when. One
 // goroutine watches.
-func (s *Store) Watch(ctx context.Context, learnt func([]Revocation)) error {
-	w := &watcher{store: s, learnt: learnt, told: map[int64]struct{}{}}
+func (s *Store) Watch(ctx context.Context, notify func([]Revocation)) error {
+	w := &watcher{store: s, notify: notify, told: map[int64]struct{}{}}
 	w.tell(s.revoked.Load().list)
 	for failures := 0; ; failures++ {
 		before := time.Now()
@@ -72,7 +72,7 @@ func (s *Store) back(ctx context.Context) {
 // watcher belongs to the goroutine of Watch.
 type watcher struct {
 	store  *Store
-	learnt func([]Revocation)
+	notify func([]Revocation)
 	told   map[int64]struct{} // of what is in force
 	heard  bool               // since the set was last read
 }
@@ -181,7 +181,7 @@ func (w *watcher) tell(list []Revocation) {
 		}
 	}
 	w.told = in
-	if len(news) > 0 && w.learnt != nil {
-		w.learnt(news)
+	if len(news) > 0 && w.notify != nil {
+		w.notify(news)
 	}
 }

@@ -52,7 +52,7 @@ func TestClasses(t *testing.T) {
 	if all, different := h.events(audit.KindDeploymentUnobserved); all != 3 || different != 3 {
 		t.Errorf("%d events of %d", all, different)
 	}
-	if n := ask[int](h, "SELECT count(*) FROM audit.deployment_coverage"); n != len(want) {
+	if n := ask[int](h, "SELECT count(*) FROM audit.deployment_reconciliation"); n != len(want) {
 		t.Errorf("%d runs, want %d", n, len(want))
 	}
 	status := h.Status()
@@ -172,7 +172,7 @@ func TestDigest(t *testing.T) {
 	h.runOnce()
 	recorded := ask[string](h, `SELECT convert_from(record, 'UTF8')::json -> 'attributes' ->> 'digest' FROM audit.events WHERE kind = 'reconciled'`)
 	digest := func() string {
-		return hex.EncodeToString(ask[[]byte](h, "SELECT audit.reconciliation_digest(reconciliation) FROM audit.reconciliation_looks"))
+		return hex.EncodeToString(ask[[]byte](h, "SELECT audit.reconciliation_digest(reconciliation) FROM audit.reconciliation_scans"))
 	}
 	if digest() != recorded || len(recorded) != 64 {
 		t.Errorf("%s, recorded %s", digest(), recorded)

@@ -40,13 +40,13 @@ func TestPageFails(t *testing.T) {
 	if h.outcome(h.payments) != "partial" || !h.until(h.payments).IsZero() {
 		t.Errorf("%s until %v", h.outcome(h.payments), h.until(h.payments))
 	}
-	if n := ask[int](h, "SELECT count(*) FROM audit.deployment_coverage WHERE class = 'not_seen'"); n != 100 {
+	if n := ask[int](h, "SELECT count(*) FROM audit.deployment_reconciliation WHERE class = 'not_seen'"); n != 100 {
 		t.Errorf("%d runs of the first page", n)
 	}
 	if all, different := h.events(audit.KindDeploymentUnobserved); all != 100 || different != 100 {
 		t.Errorf("%d events of %d", all, different)
 	}
-	first := ask[time.Time](h, "SELECT looked_at FROM audit.reconciliation_looks")
+	first := ask[time.Time](h, "SELECT scanned_at FROM audit.reconciliation_scans")
 	late := h.deploy() // after the first page was read
 	h.runOnce()
 	if h.api.pages != 4 {
@@ -56,7 +56,7 @@ func TestPageFails(t *testing.T) {
 		t.Errorf("%s until %v, not %v", h.outcome(h.payments), h.until(h.payments), first)
 	}
 	h.runOnce()
-	if n := ask[int](h, "SELECT count(*) FROM audit.deployment_coverage WHERE class = 'not_seen'"); n != 251 || h.class(late) != "not_seen" {
+	if n := ask[int](h, "SELECT count(*) FROM audit.deployment_reconciliation WHERE class = 'not_seen'"); n != 251 || h.class(late) != "not_seen" {
 		t.Errorf("%d runs", n)
 	}
 }
@@ -143,7 +143,7 @@ func TestRepositories(t *testing.T) {
 	absent, forbidden, moved := h.acme.AddRepository("absent", "PAY"), h.acme.AddRepository("forbidden", "PAY"), h.acme.AddRepository("moved", "PAY")
 	env := moved.AddEnvironment("Test", bb.Test)
 	going, over := moved.Run("main").Step(env), moved.Run("main").Step(env)
-	if _, err := h.conn.Exec(t.Context(), `INSERT INTO identity.deployments (deployment_uuid, repository_uuid, workspace_uuid, valid_from, learnt, deployment_name, deployment, deployment_type)
+	if _, err := h.conn.Exec(t.Context(), `INSERT INTO identity.deployments (deployment_uuid, repository_uuid, workspace_uuid, valid_from, fetched_at, deployment_name, deployment, deployment_type)
 		VALUES ($1, $2, $3, now(), now(), 'Test', 'test', 'test')`, env.UUID, moved.UUID, h.acme.UUID); err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestRepositories(t *testing.T) {
 	for range 2 {
 		h.runOnce()
 	}
-	if n := ask[int](h, "SELECT count(*) FROM audit.reconciliation_looks WHERE outcome = 'gone'"); n != 1 {
+	if n := ask[int](h, "SELECT count(*) FROM audit.reconciliation_scans WHERE outcome = 'gone'"); n != 1 {
 		t.Errorf("it is gone %d times", n)
 	}
 	if name := ask[string](h, "SELECT repository FROM audit.reconciliations WHERE repository_uuid = $1", bare.UUID); name != "acme/barely" {
@@ -207,10 +207,10 @@ func TestAway(t *testing.T) {
 	if h.api.pages != maxFailures || h.Status().Err == nil {
 		t.Errorf("%d pages, %v", h.api.pages, h.Status().Err)
 	}
-	if n := ask[int](h, "SELECT count(*) FROM audit.reconciliations WHERE never_looked_at"); n != 2 {
+	if n := ask[int](h, "SELECT count(*) FROM audit.reconciliations WHERE never_scanned"); n != 2 {
 		t.Errorf("%d were never looked at", n)
 	}
-	never := ask[string](h, "SELECT repository_uuid::text FROM audit.reconciliations WHERE never_looked_at LIMIT 1")
+	never := ask[string](h, "SELECT repository_uuid::text FROM audit.reconciliations WHERE never_scanned LIMIT 1")
 	var first string
 	h.api.fail = nil
 	h.api.after = func(repository string) {
@@ -219,12 +219,12 @@ func TestAway(t *testing.T) {
 		}
 	}
 	h.runOnce()
-	if ask[bool](h, "SELECT bool_or(never_looked_at) FROM audit.reconciliations") || first == "" || h.Status().Err != nil {
+	if ask[bool](h, "SELECT bool_or(never_scanned) FROM audit.reconciliations") || first == "" || h.Status().Err != nil {
 		t.Errorf("first %s, and never before was %s: %v", first, never, h.Status().Err)
 	}
 	h.api.fail = func(string, string) error { return errAway }
 	h.runOnce()
-	if n := ask[int](h, "SELECT count(*) FROM audit.reconciliations WHERE outcome = 'not_looked_at'"); n != 5 || h.Status().Err == nil {
+	if n := ask[int](h, "SELECT count(*) FROM audit.reconciliations WHERE outcome = 'not_scanned'"); n != 5 || h.Status().Err == nil {
 		t.Errorf("%d were not looked at, %v", n, h.Status().Err)
 	}
 	if all, _ := h.events(audit.KindReconciled); all != 3 {
@@ -238,7 +238,7 @@ func TestNoTime(t *testing.T) {
 	h.acme.AddRepository("a", "PAY")
 	h.api.after = func(string) { h.pass(2 * time.Hour) }
 	h.runOnce()
-	if n := ask[int](h, "SELECT count(*) FROM audit.reconciliations WHERE never_looked_at AND detail = 'there was no time'"); n != 1 {
+	if n := ask[int](h, "SELECT count(*) FROM audit.reconciliations WHERE never_scanned AND detail = 'there was no time'"); n != 1 {
 		t.Errorf("%d", n)
 	}
 }
@@ -322,7 +322,7 @@ func TestDatabaseRestarts(t *testing.T) {
 	cut := true
 	h.api.after = func(repository string) {
 		// The first repository is saved.
-		if cut && ask[int](h, "SELECT count(*) FROM audit.reconciliation_looks") == 1 {
+		if cut && ask[int](h, "SELECT count(*) FROM audit.reconciliation_scans") == 1 {
 			ask[int](h, "SELECT count(*) FROM (SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'sallyport completeness') x")
 			cut = false
 		}
@@ -332,7 +332,7 @@ func TestDatabaseRestarts(t *testing.T) {
 	if err := h.round(t.Context()); err == nil {
 		t.Fatal("a session that was cut was not missed")
 	}
-	if n := ask[int](h, "SELECT count(*) FROM audit.reconciliation_looks"); n != 1 {
+	if n := ask[int](h, "SELECT count(*) FROM audit.reconciliation_scans"); n != 1 {
 		t.Errorf("%d looks", n)
 	}
 	h.runOnce()

@@ -211,7 +211,7 @@ func ask[T any](h *house, sql string, args ...any) T {
 // class is what the view says of a step's run.
 func (h *house) class(s *bb.Step) string {
 	h.t.Helper()
-	return ask[string](h, "SELECT coalesce(max(class), '') FROM audit.deployment_coverage WHERE deployment_run_uuid = $1", s.DeploymentUUID())
+	return ask[string](h, "SELECT coalesce(max(class), '') FROM audit.deployment_reconciliation WHERE deployment_run_uuid = $1", s.DeploymentUUID())
 }
 
 // events counts events of a kind, all and of different runs or reconciliations.

@@ -165,7 +165,7 @@ func TestReadOnlySessionsEnd(t *testing.T) {
 	conn := connectAs(t, db.URL(Writer)+"&default_transaction_read_only=on")
 	_, err := conn.Exec(t.Context(), "CREATE TABLE pg_temp.x ()")
 	if err == nil {
-		_, err = conn.Exec(t.Context(), "INSERT INTO identity.revocations (step_uuid, until, by, why) VALUES (gen_random_uuid(), 'infinity', 'x', '')")
+		_, err = conn.Exec(t.Context(), "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) VALUES (gen_random_uuid(), 'infinity', 'x', '')")
 	}
 	if !IsReadOnly(err) || !conn.IsClosed() {
 		t.Errorf("%v, closed %t", err, conn.IsClosed())

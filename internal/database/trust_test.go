@@ -79,13 +79,13 @@ func TestTrustTable(t *testing.T) {
 			{says: "stop reconciliation or the writing of names, which shows", may: []string{`SELECT audit.acquire_names_lock()`, `SELECT audit.try_reconciliation_lock()`}, by: "identity/postgres.TestHeldLocks"},
 			{says: "end the server's recording sessions, which reconnect", may: []string{endSessions(Writer)}, not: []string{endSessions(Sealer)}},
 			{says: "change the stored names", may: []string{`UPDATE identity.repositories SET valid_to = now()`}, not: []string{
-				`INSERT INTO identity.workspaces (workspace_uuid, workspace, valid_from, learnt) VALUES (gen_random_uuid(), 'x', '-infinity', now())`,
-				`INSERT INTO identity.workspaces (workspace_uuid, workspace, valid_from, learnt) VALUES (gen_random_uuid(), 'x', now(), 'infinity')`,
-				`INSERT INTO identity.workspaces (workspace_uuid, workspace, valid_from, learnt, valid_to) VALUES (gen_random_uuid(), 'x', now(), now(), 'infinity')`,
-				`INSERT INTO identity.pipelines (pipeline_uuid, repository_uuid, learnt) VALUES (gen_random_uuid(), gen_random_uuid(), '10000-01-01')`}},
+				`INSERT INTO identity.workspaces (workspace_uuid, workspace, valid_from, fetched_at) VALUES (gen_random_uuid(), 'x', '-infinity', now())`,
+				`INSERT INTO identity.workspaces (workspace_uuid, workspace, valid_from, fetched_at) VALUES (gen_random_uuid(), 'x', now(), 'infinity')`,
+				`INSERT INTO identity.workspaces (workspace_uuid, workspace, valid_from, fetched_at, valid_to) VALUES (gen_random_uuid(), 'x', now(), now(), 'infinity')`,
+				`INSERT INTO identity.pipelines (pipeline_uuid, repository_uuid, fetched_at) VALUES (gen_random_uuid(), gen_random_uuid(), '10000-01-01')`}},
 			{says: "admit or revoke tokens", may: []string{`DELETE FROM identity.admitted_tokens`,
-				`INSERT INTO identity.revocations (repository_uuid, until, by, why) VALUES (gen_random_uuid(), now() + '1 h', 'x', '')`}, not: []string{
-				`INSERT INTO identity.revocations (repository_uuid, until, by, why) VALUES (gen_random_uuid(), 'infinity', 'x', '')`,
+				`INSERT INTO identity.revocations (repository_uuid, until, revoked_by, reason) VALUES (gen_random_uuid(), now() + '1 h', 'x', '')`}, not: []string{
+				`INSERT INTO identity.revocations (repository_uuid, until, revoked_by, reason) VALUES (gen_random_uuid(), 'infinity', 'x', '')`,
 				`INSERT INTO identity.admitted_tokens (digest, step_uuid, repository_uuid, admitted_at, expires, until, issuer, principal) VALUES (sha256(''), gen_random_uuid(), gen_random_uuid(), now(), 'infinity', now(), '', '{}')`}},
 			{says: "seal nothing", not: []string{leafRow, checkpointRow, `SELECT audit.try_seal_lock()`, `SELECT audit.add_checkpoint('{}', '{}', '{}', '')`, `SELECT audit.sealed_tree()`}},
 			{says: "change and delete nothing in the log", not: never},
@@ -99,7 +99,7 @@ func TestTrustTable(t *testing.T) {
 			{says: "keep the lock of sealing, which shows", may: []string{`SELECT audit.try_seal_lock()`}, by: "audit/postgres.TestSealingHeldUp"},
 			{says: "end the server's sealing sessions, which reconnect", may: []string{endSessions(Sealer)}, not: []string{endSessions(Writer)}},
 			{says: "record nothing", not: []string{eventRow + `(now(), 'decision', '` + writerW + `', 1, '{}')`, `SELECT audit.ensure_partition('2020-01-01')`, finding + `now(), 'successful', 'seen', '')`,
-				`INSERT INTO audit.policies (digest, content) VALUES ('sha256:' || encode(sha256('x'), 'hex'), 'x')`, `INSERT INTO identity.revocations (repository_uuid, until, by, why) VALUES (gen_random_uuid(), now() + '1 h', 'x', '')`,
+				`INSERT INTO audit.policies (digest, content) VALUES ('sha256:' || encode(sha256('x'), 'hex'), 'x')`, `INSERT INTO identity.revocations (repository_uuid, until, revoked_by, reason) VALUES (gen_random_uuid(), now() + '1 h', 'x', '')`,
 				`SELECT audit.record_export('query', '{}', 1, sha256(''), 'tool')`}},
 			{says: "change and delete nothing in the log", not: never},
 		},

@@ -3,11 +3,11 @@
 -- What Bitbucket says of its repositories' deployments, held against the log.
 -- Both tables are only ever added to, and each reconciliation puts a digest of
 -- what it added into an event, so that it is under the checkpoints too.
-CREATE TABLE audit.reconciliation_looks (
+CREATE TABLE audit.reconciliation_scans (
     reconciliation  uuid NOT NULL,
     workspace_uuid  uuid NOT NULL,
     repository_uuid uuid NOT NULL,
-    looked_at       timestamptz NOT NULL,
+    scanned_at       timestamptz NOT NULL,
     complete_until  timestamptz,
     requests        integer NOT NULL,
     runs            integer NOT NULL,
@@ -16,28 +16,28 @@ CREATE TABLE audit.reconciliation_looks (
     repository      text COLLATE "C" NOT NULL,
     outcome         text COLLATE "C" NOT NULL,
     detail          text COLLATE "C" NOT NULL,
-    CONSTRAINT reconciliation_looks_pkey PRIMARY KEY (reconciliation, repository_uuid),
+    CONSTRAINT reconciliation_scans_pkey PRIMARY KEY (reconciliation, repository_uuid),
     -- Readers cannot represent an infinite time.
-    CONSTRAINT reconciliation_looks_times CHECK (looked_at BETWEEN '1970-01-01Z' AND '9999-12-31Z' AND coalesce(complete_until, looked_at) BETWEEN '1970-01-01Z' AND '9999-12-31Z'),
-    CONSTRAINT reconciliation_looks_counts CHECK (requests >= 0 AND runs >= 0),
-    CONSTRAINT reconciliation_looks_outcome CHECK (outcome IN ('complete', 'absent', 'partial', 'forbidden', 'gone', 'not_looked_at')),
-    CONSTRAINT reconciliation_looks_until CHECK ((complete_until IS NOT NULL) = (outcome IN ('complete', 'absent'))),
-    CONSTRAINT reconciliation_looks_length CHECK (octet_length(repository) <= 1000 AND octet_length(detail) <= 1000)
+    CONSTRAINT reconciliation_scans_times CHECK (scanned_at BETWEEN '1970-01-01Z' AND '9999-12-31Z' AND coalesce(complete_until, scanned_at) BETWEEN '1970-01-01Z' AND '9999-12-31Z'),
+    CONSTRAINT reconciliation_scans_counts CHECK (requests >= 0 AND runs >= 0),
+    CONSTRAINT reconciliation_scans_outcome CHECK (outcome IN ('complete', 'absent', 'partial', 'forbidden', 'gone', 'not_scanned')),
+    CONSTRAINT reconciliation_scans_until CHECK ((complete_until IS NOT NULL) = (outcome IN ('complete', 'absent'))),
+    CONSTRAINT reconciliation_scans_length CHECK (octet_length(repository) <= 1000 AND octet_length(detail) <= 1000)
 );
-CREATE INDEX reconciliation_looks_repository ON audit.reconciliation_looks (repository_uuid, looked_at);
-COMMENT ON TABLE audit.reconciliation_looks IS 'Each reconciliation has one row for each repository that Bitbucket listed for the workspace, looked at or not, and for each that it lists no more.';
-COMMENT ON COLUMN audit.reconciliation_looks.reconciliation IS 'Which reconciliation: a UUIDv7.';
-COMMENT ON COLUMN audit.reconciliation_looks.workspace_uuid IS 'The UUID of the workspace.';
-COMMENT ON COLUMN audit.reconciliation_looks.repository_uuid IS 'The UUID of the repository.';
-COMMENT ON COLUMN audit.reconciliation_looks.looked_at IS 'When looking at it began; for one that was not looked at, when that was noted.';
-COMMENT ON COLUMN audit.reconciliation_looks.complete_until IS 'Up to when every deployment of it was looked at. Null: that is not known from this look.';
-COMMENT ON COLUMN audit.reconciliation_looks.requests IS 'How many requests to Bitbucket it took.';
-COMMENT ON COLUMN audit.reconciliation_looks.runs IS 'How many runs of deployments Bitbucket told of, those that were known before included.';
-COMMENT ON COLUMN audit.reconciliation_looks.in_order IS 'Whether all that was told came with the newest start first.';
-COMMENT ON COLUMN audit.reconciliation_looks.whole IS 'Whether the list was read to its end.';
-COMMENT ON COLUMN audit.reconciliation_looks.repository IS 'The full name of the repository then.';
-COMMENT ON COLUMN audit.reconciliation_looks.outcome IS 'complete; absent: Bitbucket has no list of deployments there, as where Pipelines is not enabled; partial: it failed on the way; forbidden: the access token may not read it; gone: the workspace lists it no more; not_looked_at: there was no time.';
-COMMENT ON COLUMN audit.reconciliation_looks.detail IS 'What went wrong.';
+CREATE INDEX reconciliation_scans_repository ON audit.reconciliation_scans (repository_uuid, scanned_at);
+COMMENT ON TABLE audit.reconciliation_scans IS 'Each reconciliation has one row for each repository that Bitbucket listed for the workspace, looked at or not, and for each that it lists no more.';
+COMMENT ON COLUMN audit.reconciliation_scans.reconciliation IS 'Which reconciliation: a UUIDv7.';
+COMMENT ON COLUMN audit.reconciliation_scans.workspace_uuid IS 'The UUID of the workspace.';
+COMMENT ON COLUMN audit.reconciliation_scans.repository_uuid IS 'The UUID of the repository.';
+COMMENT ON COLUMN audit.reconciliation_scans.scanned_at IS 'When looking at it began; for one that was not looked at, when that was noted.';
+COMMENT ON COLUMN audit.reconciliation_scans.complete_until IS 'Up to when every deployment of it was looked at. Null: that is not known from this look.';
+COMMENT ON COLUMN audit.reconciliation_scans.requests IS 'How many requests to Bitbucket it took.';
+COMMENT ON COLUMN audit.reconciliation_scans.runs IS 'How many runs of deployments Bitbucket told of, those that were known before included.';
+COMMENT ON COLUMN audit.reconciliation_scans.in_order IS 'Whether all that was told came with the newest start first.';
+COMMENT ON COLUMN audit.reconciliation_scans.whole IS 'Whether the list was read to its end.';
+COMMENT ON COLUMN audit.reconciliation_scans.repository IS 'The full name of the repository then.';
+COMMENT ON COLUMN audit.reconciliation_scans.outcome IS 'complete; absent: Bitbucket has no list of deployments there, as where Pipelines is not enabled; partial: it failed on the way; forbidden: the access token may not read it; gone: the workspace lists it no more; not_scanned: there was no time.';
+COMMENT ON COLUMN audit.reconciliation_scans.detail IS 'What went wrong.';
 
 CREATE TABLE audit.deployment_findings (
     deployment_run_uuid uuid NOT NULL,
@@ -88,7 +88,7 @@ DO $$
 DECLARE
     t text;
 BEGIN
-    FOREACH t IN ARRAY ARRAY['reconciliation_looks', 'deployment_findings'] LOOP
+    FOREACH t IN ARRAY ARRAY['reconciliation_scans', 'deployment_findings'] LOOP
         EXECUTE format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.%I
                         FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()', t);
         EXECUTE format('CREATE TRIGGER refuse_row_change BEFORE UPDATE OR DELETE ON audit.%I
@@ -111,9 +111,9 @@ CREATE FUNCTION audit.reconciliation_digest(of uuid) RETURNS bytea
 AS $$
     SELECT sha256(convert_to(coalesce(string_agg(line, E'\n' ORDER BY line COLLATE "C"), ''), 'UTF8'))
     FROM (
-        SELECT jsonb_build_array('look', workspace_uuid, repository_uuid, looked_at, complete_until, requests, runs, in_order, whole,
+        SELECT jsonb_build_array('scan', workspace_uuid, repository_uuid, scanned_at, complete_until, requests, runs, in_order, whole,
                                  repository, outcome, detail)::text AS line
-        FROM audit.reconciliation_looks WHERE reconciliation = of
+        FROM audit.reconciliation_scans WHERE reconciliation = of
         UNION ALL
         SELECT jsonb_build_array('finding', deployment_run_uuid, repository_uuid, workspace_uuid, deployment_uuid, pipeline_uuid, step_uuid,
                                  build_number, found_at, created_at, started_at, completed_at, state, class, detail)::text
@@ -208,7 +208,7 @@ COMMENT ON FUNCTION audit.release_reconciliation_lock() IS 'Releases the lock of
 REVOKE ALL ON FUNCTION audit.try_reconciliation_lock(), audit.confirm_reconciliation_lock(), audit.release_reconciliation_lock() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.try_reconciliation_lock(), audit.confirm_reconciliation_lock(), audit.release_reconciliation_lock() TO sallyport_writer;
 
-CREATE VIEW audit.deployment_coverage AS
+CREATE VIEW audit.deployment_reconciliation AS
 SELECT f.class, coalesce(f.started_at, f.created_at) AS began, f.completed_at, f.state,
        r.workspace, r.repository, d.deployment_name AS deployment, d.deployment_type,
        coalesce(f.build_number, p.build_number) AS build_number, p.creator, f.detail, f.found_at, f.first_found_at,
@@ -228,20 +228,20 @@ LEFT JOIN LATERAL (
     WHERE n.repository_uuid = f.repository_uuid AND n.deployment_uuid = f.deployment_uuid ORDER BY n.valid_from DESC LIMIT 1
 ) d ON true
 LEFT JOIN identity.pipelines p ON p.pipeline_uuid = f.pipeline_uuid AND p.repository_uuid = f.repository_uuid;
-COMMENT ON VIEW audit.deployment_coverage IS 'Every deployment that Bitbucket told of, and whether its step came through Sallyport. A step that needs no network is not seen either.';
+COMMENT ON VIEW audit.deployment_reconciliation IS 'Every deployment that Bitbucket told of, and whether its step came through Sallyport. A step that needs no network is not seen either.';
 
 CREATE VIEW audit.reconciliations AS
-SELECT l.outcome, l.looked_at, s.complete_until, s.last_looked_at, s.last_looked_at IS NULL AS never_looked_at,
+SELECT l.outcome, l.scanned_at, s.complete_until, s.last_scanned_at, s.last_scanned_at IS NULL AS never_scanned,
        l.workspace_uuid, coalesce(r.repository, l.repository) AS repository, l.repository_uuid, l.detail,
        (SELECT count(*) FROM identity.deployments n WHERE n.repository_uuid = l.repository_uuid AND n.valid_to IS NULL) AS deployments,
        l.reconciliation
 FROM (
-    SELECT DISTINCT ON (repository_uuid) * FROM audit.reconciliation_looks ORDER BY repository_uuid, looked_at DESC, reconciliation DESC
+    SELECT DISTINCT ON (repository_uuid) * FROM audit.reconciliation_scans ORDER BY repository_uuid, scanned_at DESC, reconciliation DESC
 ) l
 CROSS JOIN LATERAL (
     SELECT max(a.complete_until) AS complete_until,
-           max(a.looked_at) FILTER (WHERE a.outcome NOT IN ('gone', 'not_looked_at')) AS last_looked_at
-    FROM audit.reconciliation_looks a WHERE a.repository_uuid = l.repository_uuid
+           max(a.scanned_at) FILTER (WHERE a.outcome NOT IN ('gone', 'not_scanned')) AS last_scanned_at
+    FROM audit.reconciliation_scans a WHERE a.repository_uuid = l.repository_uuid
 ) s
 LEFT JOIN identity.repositories r ON r.repository_uuid = l.repository_uuid AND r.valid_to IS NULL;
 COMMENT ON VIEW audit.reconciliations IS 'Every repository that Bitbucket listed: whether its deployments were held against the log, when, up to when, and with what outcome.';
@@ -311,31 +311,31 @@ BEGIN
         JOIN pg_catalog.pg_attribute a ON a.attrelid = v.oid AND a.attnum > 0
         CROSS JOIN LATERAL (
             SELECT pg_catalog.col_description(o.attrelid, o.attnum) AS said
-            FROM pg_catalog.unnest(ARRAY['audit.deployment_findings', 'audit.reconciliation_looks', 'audit.events']::regclass[])
+            FROM pg_catalog.unnest(ARRAY['audit.deployment_findings', 'audit.reconciliation_scans', 'audit.events']::regclass[])
                  WITH ORDINALITY AS origin (source, place)
             JOIN pg_catalog.pg_attribute o ON o.attrelid = origin.source AND o.attname = a.attname AND o.attnum > 0
             WHERE v.relname NOT IN ('self_tests', 'unrecorded_totals', 'repeated_refusals') OR origin.place = 3
             ORDER BY CASE WHEN v.relname = 'reconciliations' AND origin.place = 2 THEN 0 ELSE origin.place END LIMIT 1
         ) t
-        WHERE v.relnamespace = 'audit'::regnamespace AND v.relname IN ('deployment_coverage', 'reconciliations', 'self_tests', 'unrecorded_totals', 'repeated_refusals')
+        WHERE v.relnamespace = 'audit'::regnamespace AND v.relname IN ('deployment_reconciliation', 'reconciliations', 'self_tests', 'unrecorded_totals', 'repeated_refusals')
     LOOP
         EXECUTE format('COMMENT ON COLUMN audit.%I.%I IS %L', c.relname, c.attname, c.said);
     END LOOP;
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON COLUMN audit.deployment_coverage.began IS 'When it began, by the clock of Bitbucket; when it was made, where Bitbucket did not tell.';
-COMMENT ON COLUMN audit.deployment_coverage.workspace IS 'The slug of the workspace now.';
-COMMENT ON COLUMN audit.deployment_coverage.repository IS 'The full name of the repository now.';
-COMMENT ON COLUMN audit.deployment_coverage.deployment IS 'The name of the deployment environment, as people wrote it.';
-COMMENT ON COLUMN audit.deployment_coverage.deployment_type IS 'The type of the deployment environment: test, staging, production.';
-COMMENT ON COLUMN audit.deployment_coverage.creator IS 'Who started the pipeline. Null where that was not asked.';
-COMMENT ON COLUMN audit.deployment_coverage.first_found_at IS 'When it was first heard of.';
+COMMENT ON COLUMN audit.deployment_reconciliation.began IS 'When it began, by the clock of Bitbucket; when it was made, where Bitbucket did not tell.';
+COMMENT ON COLUMN audit.deployment_reconciliation.workspace IS 'The slug of the workspace now.';
+COMMENT ON COLUMN audit.deployment_reconciliation.repository IS 'The full name of the repository now.';
+COMMENT ON COLUMN audit.deployment_reconciliation.deployment IS 'The name of the deployment environment, as people wrote it.';
+COMMENT ON COLUMN audit.deployment_reconciliation.deployment_type IS 'The type of the deployment environment: test, staging, production.';
+COMMENT ON COLUMN audit.deployment_reconciliation.creator IS 'Who started the pipeline. Null where that was not asked.';
+COMMENT ON COLUMN audit.deployment_reconciliation.first_found_at IS 'When it was first heard of.';
 COMMENT ON COLUMN audit.reconciliations.complete_until IS 'Up to when every deployment of it was looked at. Null: never.';
-COMMENT ON COLUMN audit.reconciliations.last_looked_at IS 'When looking at it last began, whatever the outcome.';
-COMMENT ON COLUMN audit.reconciliations.never_looked_at IS 'Whether it was never looked at.';
+COMMENT ON COLUMN audit.reconciliations.last_scanned_at IS 'When looking at it last began, whatever the outcome.';
+COMMENT ON COLUMN audit.reconciliations.never_scanned IS 'Whether it was never looked at.';
 COMMENT ON COLUMN audit.reconciliations.repository IS 'The full name of the repository now.';
-COMMENT ON COLUMN audit.reconciliations.outcome IS 'That of the latest reconciliation: complete, absent, partial, forbidden, gone, not_looked_at.';
+COMMENT ON COLUMN audit.reconciliations.outcome IS 'That of the latest reconciliation: complete, absent, partial, forbidden, gone, not_scanned.';
 COMMENT ON COLUMN audit.reconciliations.deployments IS 'How many deployment environments it has, as far as is known.';
 COMMENT ON COLUMN audit.self_tests.outcome IS 'passed, failed or inconclusive.';
 COMMENT ON COLUMN audit.self_tests.message IS 'What differed from what had to be.';
@@ -351,8 +351,8 @@ COMMENT ON COLUMN audit.self_tests.attributes IS 'What was asked for, what had t
 
 COMMENT ON COLUMN audit.events.kind IS 'The kind of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, log_forked, name_reassigned, admin, export, retention, hold_set, hold_lifted, reconciled, deployment_unobserved, self_test, refusals_repeated, unrecorded_totals, checkpoints_thinned, schema_attested, access_attested, events_lost, gap_declared.';
 
-REVOKE ALL ON audit.deployment_coverage, audit.reconciliations, audit.self_tests, audit.repeated_refusals, audit.unrecorded_totals FROM PUBLIC;
-GRANT SELECT ON audit.deployment_coverage, audit.reconciliations, audit.self_tests, audit.repeated_refusals, audit.unrecorded_totals TO sallyport_writer, sallyport_auditor;
+REVOKE ALL ON audit.deployment_reconciliation, audit.reconciliations, audit.self_tests, audit.repeated_refusals, audit.unrecorded_totals FROM PUBLIC;
+GRANT SELECT ON audit.deployment_reconciliation, audit.reconciliations, audit.self_tests, audit.repeated_refusals, audit.unrecorded_totals TO sallyport_writer, sallyport_auditor;
 
 -- +goose Down
 
@@ -360,18 +360,18 @@ GRANT SELECT ON audit.deployment_coverage, audit.reconciliations, audit.self_tes
 -- +goose StatementBegin
 DO $$
 BEGIN
-    IF EXISTS (SELECT FROM audit.reconciliation_looks) OR EXISTS (SELECT FROM audit.deployment_findings) THEN
+    IF EXISTS (SELECT FROM audit.reconciliation_scans) OR EXISTS (SELECT FROM audit.deployment_findings) THEN
         RAISE EXCEPTION 'what was found of deployments is not empty: it is not taken down' USING ERRCODE = 'restrict_violation';
     END IF;
 END
 $$;
 -- +goose StatementEnd
 DROP FUNCTION audit.repeated_refusals_between(timestamptz, timestamptz);
-DROP VIEW audit.repeated_refusals, audit.unrecorded_totals, audit.self_tests, audit.reconciliations, audit.deployment_coverage;
+DROP VIEW audit.repeated_refusals, audit.unrecorded_totals, audit.self_tests, audit.reconciliations, audit.deployment_reconciliation;
 DROP FUNCTION audit.release_reconciliation_lock();
 DROP FUNCTION audit.confirm_reconciliation_lock();
 DROP FUNCTION audit.try_reconciliation_lock();
 DROP TABLE sallyport.session_locks;
 DROP FUNCTION audit.reconciliation_digest(uuid);
 DROP TABLE audit.deployment_findings;
-DROP TABLE audit.reconciliation_looks;
+DROP TABLE audit.reconciliation_scans;
