@@ -72,14 +72,16 @@ func TestInputFlags(t *testing.T) {
 				want = "neither a regular file nor a pipe"
 			}
 			ctx, cancel := context.WithCancel(t.Context())
+			status := exitInvalid
 			if f.flag == "--export" && file.path == fifo {
-				cancel() // as a signal does
+				cancel() // as a signal does: an interruption is a failure
+				status = exitFailed
 			}
 			var out, errOut bytes.Buffer
 			args := append(f.args[:len(f.args):len(f.args)], f.flag, file.path)
 			code := run(ctx, args, strings.NewReader(""), &out, &errOut)
 			cancel()
-			if said := errOut.String(); code != exitInvalid || !strings.Contains(said, want) || !strings.Contains(said, file.path) || !strings.Contains(said, f.flag) {
+			if said := errOut.String(); code != status || !strings.Contains(said, want) || !strings.Contains(said, file.path) || !strings.Contains(said, f.flag) {
 				t.Errorf("%q: it ended with %d, and does not say %q of the flag and the file: %s", args, code, want, said)
 			}
 		}
@@ -142,7 +144,7 @@ func TestInputWaitEnds(t *testing.T) {
 		var out, errOut bytes.Buffer
 		go func() { ended <- run(ctx, args, read, &out, &errOut) }()
 		cancel()
-		if code := <-ended; code != exitInvalid || !strings.Contains(errOut.String(), context.Canceled.Error()) {
+		if code := <-ended; code != exitFailed || !strings.Contains(errOut.String(), context.Canceled.Error()) {
 			t.Errorf("%q: it ended with %d: %s", args, code, &errOut)
 		}
 	}
