@@ -11,19 +11,18 @@ import (
 // the order of time. Equal events are counted by the database and added up here:
 // one statement that groups by all of it sorts the whole period.
 const (
-	outcomesSQL = `SELECT d.verdict, coalesce(d.reason, ''), coalesce(d.would_deny, false), coalesce(d.credential_kind, '') = 'self_test',
-			to_char(d.day, 'YYYY-MM-DD'), d.events
-		FROM (SELECT verdict, reason, would_deny, credential_kind, (time AT TIME ZONE 'UTC')::date AS day, count(*) AS events
-			FROM audit.events WHERE kind = 'decision' AND time >= $1 AND time < $2 GROUP BY 1, 2, 3, 4, 5) d`
-	targetsSQL = `SELECT d.verdict, coalesce(d.would_deny, false), coalesce(d.repository_uuid::text, ''), coalesce(d.deployment_uuid::text, ''),
-			coalesce(d.repository, ''), coalesce(d.deployment, ''), coalesce(d.host, ''), coalesce(d.port, 0)::bigint, d.events
-		FROM (SELECT verdict, would_deny, repository_uuid, deployment_uuid, max(repository) AS repository, max(deployment) AS deployment, host, port, count(*) AS events
-			FROM audit.events WHERE kind = 'decision' AND credential_kind IS DISTINCT FROM 'self_test' AND time >= $1 AND time < $2
-			GROUP BY 1, 2, 3, 4, 7, 8) d`
+	// The index is read once for both lists: outcomes by day, and by where decisions came
+	// from and went to. The time zone of the session is UTC.
+	decidedSQL = `SELECT d.by_target, d.verdict, coalesce(d.reason, ''), coalesce(d.would_deny, false), d.probe, coalesce(to_char(d.day, 'YYYY-MM-DD'), ''),
+			coalesce(d.repository_uuid::text, ''), coalesce(d.deployment_uuid::text, ''), coalesce(d.repository, ''), coalesce(d.deployment, ''), coalesce(d.host, ''), coalesce(d.port, 0)::bigint, d.events
+		FROM (SELECT verdict, reason, would_deny, coalesce(credential_kind = 'self_test', false) AS probe, time::date AS day,
+				repository_uuid, deployment_uuid, host, port, max(repository) AS repository, max(deployment) AS deployment, grouping(host) = 0 AS by_target, count(*) AS events
+			FROM audit.events WHERE kind = 'decision' AND time >= $1 AND time < $2
+			GROUP BY GROUPING SETS ((1, 2, 3, 4, 5), (1, 3, 4, 6, 7, 8, 9))) d`
 	// An end counts in the period in which it happened, and where its decision is.
 	endsSQL = `SELECT c.kind, c.probe, to_char(c.day, 'YYYY-MM-DD'), coalesce(c.repository_uuid::text, ''), coalesce(c.deployment_uuid::text, ''),
 			coalesce(c.repository, ''), coalesce(c.deployment, ''), coalesce(c.host, ''), coalesce(c.port, 0)::bigint, c.events, coalesce(c.sent, 0), coalesce(c.received, 0)
-		FROM (SELECT e.kind, coalesce(d.credential_kind, '') = 'self_test' AS probe, (e.time AT TIME ZONE 'UTC')::date AS day, d.repository_uuid, d.deployment_uuid,
+		FROM (SELECT e.kind, coalesce(d.credential_kind, '') = 'self_test' AS probe, e.time::date AS day, d.repository_uuid, d.deployment_uuid,
 				max(d.repository) AS repository, max(d.deployment) AS deployment, d.host, d.port,
 				count(*) AS events, sum(e.bytes_sent)::bigint AS sent, sum(e.bytes_received)::bigint AS received
 			FROM audit.events e
@@ -33,7 +32,7 @@ const (
 			GROUP BY 1, 2, 3, 4, 5, 8, 9) c`
 	repeatedSQL = `SELECT coalesce(sum(count), 0)::bigint FROM audit.repeated_refusals_between($1, $2)`
 	othersSQL   = `SELECT o.kind, to_char(o.day, 'YYYY-MM-DD'), o.events
-		FROM (SELECT kind, (time AT TIME ZONE 'UTC')::date AS day, count(*) AS events
+		FROM (SELECT kind, time::date AS day, count(*) AS events
 			FROM audit.events WHERE kind NOT IN ('decision', 'tunnel_closed', 'request_closed') AND time >= $1 AND time < $2 GROUP BY 1, 2) o`
 )
 
@@ -147,22 +146,25 @@ func (s *Totals) count(ctx context.Context, tx pgx.Tx, m *sums) error {
 		_, err = pgx.ForEachRow(rows, into, func() error { add(); return nil })
 		return err
 	}
-	if err := each(outcomesSQL, []any{&verdict, &reason, &passed, &probe, &day, &n}, func() {
-		s.happened(m, "decision", day, n)
-		if probe {
-			s.SelfTest.decided(verdict, passed, n)
-			return
+	var byTarget bool
+	if err := each(decidedSQL, []any{&byTarget, &verdict, &reason, &passed, &probe, &day,
+		&origin.RepositoryUUID, &origin.DeploymentUUID, &origin.Repository, &origin.Deployment, &to.Host, &to.Port, &n}, func() {
+		switch {
+		case byTarget && probe:
+		case byTarget:
+			from, at := m.at(origin, to)
+			from.decided(verdict, passed, n)
+			at.decided(verdict, passed, n)
+		default:
+			s.happened(m, "decision", day, n)
+			if probe {
+				s.SelfTest.decided(verdict, passed, n)
+				return
+			}
+			s.Decided.decided(verdict, passed, n)
+			m.day(day).decided(verdict, passed, n)
+			m.reasons[ReasonCount{Verdict: verdict, Reason: reason, WouldDeny: passed}] += n
 		}
-		s.Decided.decided(verdict, passed, n)
-		m.day(day).decided(verdict, passed, n)
-		m.reasons[ReasonCount{Verdict: verdict, Reason: reason, WouldDeny: passed}] += n
-	}); err != nil {
-		return err
-	}
-	if err := each(targetsSQL, []any{&verdict, &passed, &origin.RepositoryUUID, &origin.DeploymentUUID, &origin.Repository, &origin.Deployment, &to.Host, &to.Port, &n}, func() {
-		from, at := m.at(origin, to)
-		from.decided(verdict, passed, n)
-		at.decided(verdict, passed, n)
 	}); err != nil {
 		return err
 	}
