@@ -114,6 +114,7 @@ type LostRange struct {
 	Writer      string
 	First, Last int64
 	By          string // the writer of the event
+	Signed      bool   // that writer has a key of the log (see [Signer.SignWriter])
 	At          time.Time
 	Index       int64 // the leaf of the event; -1: it is not sealed
 }
@@ -138,8 +139,10 @@ type gaps struct {
 	declared []GapDeclaration // in the order of their leaves
 	covered  int              // of these, up to here a checkpoint is known
 	skipped  int64            // numbers that were stepped over
-	lost     []LostRange      // at most maxLost
-	moreLost int64
+	// lost are reports of writers that have a key of the log, and reported those of
+	// others, at most maxLost each.
+	lost, reported []LostRange
+	moreLost       int64
 	// valid are the places in declared of those that count, by the writer whose numbers
 	// they name, in the order of first numbers.
 	valid map[string][]int
@@ -179,13 +182,18 @@ func (g *gaps) after(list []int, number int64) int {
 	return sort.Search(len(list), func(i int) bool { g.steps++; return g.declared[list[i]].First > number })
 }
 
-// reported takes an event of the kind events_lost.
-func (g *gaps) reported(l LostRange) {
-	if len(g.lost) == maxLost {
+// report takes an event of the kind events_lost. The reports of one login do not take
+// the place of those of the servers.
+func (g *gaps) report(l LostRange) {
+	list := &g.reported
+	if l.Signed {
+		list = &g.lost
+	}
+	if len(*list) == maxLost {
 		g.moreLost++
 		return
 	}
-	g.lost = append(g.lost, l)
+	*list = append(*list, l)
 }
 
 // checkpoint takes one that holds, signed by a key of the log. A declaration

@@ -41,10 +41,11 @@ func TestManyDeclarations(t *testing.T) {
 		t.Errorf("%d steps for %d leaves behind as many declared gaps", g.steps, many)
 	}
 	for range maxLost + 5 {
-		g.reported(LostRange{Writer: "w", First: 1, Last: 1})
+		g.report(LostRange{Writer: "w", First: 1, Last: 1})
 	}
-	if len(g.lost) != maxLost || g.moreLost != 5 {
-		t.Errorf("%d reports are kept and %d counted", len(g.lost), g.moreLost)
+	g.report(LostRange{Writer: "w", First: 1, Last: 1, Signed: true})
+	if len(g.reported) != maxLost || len(g.lost) != 1 || g.moreLost != 5 {
+		t.Errorf("%d and %d reports are kept and %d counted", len(g.lost), len(g.reported), g.moreLost)
 	}
 }
 

@@ -12,13 +12,19 @@ import (
 type Report struct {
 	Leaves      int64
 	Checkpoints int64
-	Unsealed    int64      // events that no checkpoint covers: nothing is proven of them
-	Oldest      time.Time  // of these
-	Writers     int        // that have sealed events
-	Unended     int        // of these, those without an end
-	First, Last time.Time  // of the sealed events, by their records
-	Covered     Checkpoint // the latest checkpoint of the log that holds
-	Keys        []Key      // that signed checkpoints of the log, in their order
+	Unsealed    int64     // events that no checkpoint covers: nothing is proven of them
+	Oldest      time.Time // of these
+	Writers     int       // that have sealed events
+	Unended     int       // of these, those without an end
+	// SignedWriters counts those of which an event shows that their process has a key of
+	// the log (see [Signer.SignWriter]), and UnsignedWriters the others, without
+	// [DatabaseWriter]. Unsigned lists at most a hundred, those with the most events first.
+	SignedWriters   int
+	UnsignedWriters int
+	Unsigned        []UnsignedWriter
+	First, Last     time.Time  // of the sealed events, by their records
+	Covered         Checkpoint // the latest checkpoint of the log that holds
+	Keys            []Key      // that signed checkpoints of the log, in their order
 	// Uses has the keys that signed or may sign next, in their order, each with the
 	// sizes that it signed and whether it is trusted.
 	Uses []KeyUse
@@ -39,8 +45,9 @@ type Report struct {
 	// accounts for; Gaps are the declarations, those that account for anything.
 	Missing int64
 	Gaps    []GapDeclaration
-	// Lost is what writers report as lost after a failover or a restore: the first
-	// thousand. MoreLost counts the others.
+	// Lost is what writers report as lost after a failover or a restore: at
+	// most a thousand reports of writers that have a key of the log, then as many of
+	// others. MoreLost counts what is left out.
 	Lost     []LostRange
 	MoreLost int64
 	// Lateness lists events that were sealed long after their own time. It is not
@@ -79,14 +86,7 @@ func (v *Verification) Report() *Report {
 		Leaves: v.tree.Size(), Checkpoints: v.checkpoints, Unsealed: v.unsealed, Oldest: v.oldest,
 		First: v.first, Last: v.last, Covered: v.covered, Keys: v.keys.signers(), Uses: v.keys.uses,
 	}
-	for _, w := range v.writers {
-		if w.sealed > 0 {
-			r.Writers++
-			if !w.ended && w.name != DatabaseWriter {
-				r.Unended++
-			}
-		}
-	}
+	v.finishWriters(r)
 	if damage, detail := v.keys.finish(); damage != "" {
 		v.findings.add(Finding{Damage: damage, First: -1, Last: -1, Detail: detail})
 	}
@@ -147,5 +147,5 @@ func (v *Verification) finishGaps(r *Report) {
 		r.Gaps = append(r.Gaps, d)
 	}
 	v.findings.join(late)
-	r.Missing, r.Lost, r.MoreLost = v.gaps.skipped, v.gaps.lost, v.gaps.moreLost
+	r.Missing, r.Lost, r.MoreLost = v.gaps.skipped, append(v.gaps.lost, v.gaps.reported...), v.gaps.moreLost
 }

@@ -92,6 +92,9 @@ type writerState struct {
 	name     string
 	sequence int64 // of its latest event
 	sealed   int64
+	events   int64 // that are sealed
+	signedBy Key   // the key that signed the name, in an event of the writer
+	started  bool  // it recorded its start
 	ended    bool
 	gap      bool // has been found
 }
@@ -194,6 +197,7 @@ func (v *Verification) number(e *Entry) {
 	}
 	w.sequence = max(w.sequence, e.Sequence)
 	w.sealed = w.sequence
+	w.events++
 }
 
 func (v *Verification) writer(name string) *writerState {
@@ -222,6 +226,8 @@ func (v *Verification) notice(e *Entry, whole bool) {
 		v.expiry.there(e.Index)
 	}
 	switch kind {
+	case KindWriterStarted:
+		v.noticeStart(e, kind, whole)
 	case KindWriterEnded:
 		v.writer(e.Writer).ended = true
 	case KindAdmin:
@@ -229,6 +235,7 @@ func (v *Verification) notice(e *Entry, whole bool) {
 			v.lateness.admin(e)
 		}
 	case KindSigningKey:
+		v.noticeStart(e, kind, whole)
 		if r, ok := RegistrationOf(e.Record); ok && whole {
 			v.keys.register(r, e.Index)
 		}
@@ -243,8 +250,8 @@ func (v *Verification) notice(e *Entry, whole bool) {
 		}
 	case KindEventsLost:
 		if lost, ok := LostRangeOf(e.Record); ok && whole {
-			lost.Index = e.Index
-			v.gaps.reported(lost)
+			lost.Index, lost.Signed = e.Index, v.keys.signedLog(v.writer(e.Writer).signedBy)
+			v.gaps.report(lost)
 		}
 	case KindRetention:
 		if whole && e.Writer == DatabaseWriter {
@@ -263,6 +270,15 @@ func (v *Verification) notice(e *Entry, whole bool) {
 		if at.After(v.last) {
 			v.last = at
 		}
+	}
+}
+
+// noticeStart keeps which key signed the name of the writer.
+func (v *Verification) noticeStart(e *Entry, kind Kind, whole bool) {
+	w := v.writer(e.Writer)
+	w.started = w.started || kind == KindWriterStarted
+	if k, ok := writerKeyOf(kind, e.Record); ok && whole && (w.signedBy == "" || !v.keys.signedLog(w.signedBy)) {
+		w.signedBy = k
 	}
 }
 
@@ -369,8 +385,8 @@ func (v *Verification) Unsealed(e *Entry) {
 		v.findings.add(place)
 	}
 	if lost, ok := LostRangeOf(e.Record); ok {
-		lost.Index = -1
-		v.gaps.reported(lost)
+		lost.Index, lost.Signed = -1, v.keys.signedLog(w.signedBy)
+		v.gaps.report(lost)
 	}
 	if e.Prepare(); e.difference != "" {
 		place.Damage, place.Detail = DamageColumn, e.difference

@@ -30,9 +30,12 @@ import (
 // Config says where the log is and how long anybody waits for it. A zero field
 // is its default.
 type Config struct {
-	URL     string       // the database, as the role sallyport_writer or a member of it
-	Version string       // the program's version, for the writer's first event
-	Log     *slog.Logger // default: none
+	URL     string // the database, as the role sallyport_writer or a member of it
+	Version string // the program's version, for the writer's first event
+	// Signer, which may be nil, reads the key of the log that this process has; nil: it
+	// has none. The first event of a writer shows the key (see audit.Signer.SignWriter).
+	Signer func() (*audit.Signer, error)
+	Log    *slog.Logger // default: none
 
 	// Deadline bounds the wait of one Record. Default 5 s.
 	Deadline time.Duration
@@ -168,7 +171,7 @@ func (l *Log) begin(ctx context.Context) error {
 		return err
 	}
 	g := newGroup(l.writer)
-	started := l.started(clock, s.where)
+	started := l.started(l.writer, clock, s.where)
 	if len(l.lostTails) > 0 {
 		started.Attributes = append(started.Attributes, audit.Attribute{Name: "previous_writer", Value: strings.Join(l.lostTails, " ")})
 		started.Normalise()
@@ -217,7 +220,7 @@ func durabilityEvent(fsync, fullPageWrites string) *audit.Event {
 	return e
 }
 
-func (l *Log) started(clock time.Duration, where databaseID) *audit.Event {
+func (l *Log) started(writer string, clock time.Duration, where databaseID) *audit.Event {
 	host, _ := os.Hostname() // an empty name is no reason not to start
 	e := &audit.Event{Time: time.Now(), Kind: audit.KindWriterStarted, Attributes: []audit.Attribute{
 		{Name: "version", Value: l.config.Version},
@@ -229,8 +232,29 @@ func (l *Log) started(clock time.Duration, where databaseID) *audit.Event {
 		{Name: "database_timeline", Value: where.timeline},
 		{Name: "database_oid", Value: where.database},
 	}}
+	e.Attributes = append(e.Attributes, l.signature(writer)...)
 	e.Normalise()
 	return e
+}
+
+// signature shows the key of this process in an event of a writer. Without a key, or
+// with one that cannot be read, the event has none: it is recorded regardless.
+func (l *Log) signature(writer string) []audit.Attribute {
+	if l.config.Signer == nil {
+		return nil
+	}
+	signer, err := l.config.Signer()
+	if err == nil && signer == nil {
+		return nil
+	}
+	var attributes []audit.Attribute
+	if err == nil {
+		attributes, err = signer.SignWriter(writer)
+	}
+	if err != nil {
+		l.log.Warn("the start of this writer is recorded without the signing key", "writer", writer, "error", err)
+	}
+	return attributes
 }
 
 // Writer is the name of this writer in the log. It changes where a failover lost

@@ -230,7 +230,14 @@ func (s *Sealer) registerFirst(ctx context.Context) (registered bool, err error)
 		s.config.Signer = signer
 	}
 	key := s.config.Signer.Key()
-	if err := s.config.Record(ctx, audit.Register(s.config.Signer, time.Now())); err != nil {
+	e := audit.Register(s.config.Signer, time.Now())
+	// The first instance makes the key after its writer has started.
+	if s.config.Writer != nil {
+		if attributes, err := s.config.Signer.SignWriter(s.config.Writer()); err == nil {
+			e.Attributes = append(e.Attributes, attributes...)
+		}
+	}
+	if err := s.config.Record(ctx, e); err != nil {
 		return false, fmt.Errorf("register the signing key: %w", err)
 	}
 	s.registered = s.now()

@@ -33,7 +33,7 @@ func (l *Log) succeed(lost loss, clock time.Duration) *succession {
 	s.writer, s.secret = newWriter(now)
 	s.connect.RuntimeParams["application_name"] = applicationName(s.writer)
 	s.group = newGroup(s.writer)
-	started := l.started(clock, lost.now)
+	started := l.started(s.writer, clock, lost.now)
 	started.Attributes = append(started.Attributes,
 		audit.Attribute{Name: "previous_writer", Value: lost.writer},
 		audit.Attribute{Name: "reason", Value: "events that the database had acknowledged to the previous writer are missing"})

@@ -180,7 +180,9 @@ func recordAdmin(ctx context.Context, cfg *config.Config, e *audit.Event) error 
 		return err
 	}
 	defer done()
-	log, err := auditlog.Open(ctx, auditlog.Config{URL: url, Version: programVersion()})
+	log, err := auditlog.Open(ctx, auditlog.Config{
+		URL: url, Version: programVersion(), Signer: func() (*audit.Signer, error) { return configuredSigner(cfg) },
+	})
 	if err != nil {
 		return err
 	}

@@ -51,12 +51,21 @@ type verifyJSON struct {
 	Missing    int64                  `json:"missing_events"`
 	Late       int64                  `json:"late_events"`
 	Silences   int64                  `json:"silences"`
-	Checkpoint *checkpointJSON        `json:"checkpoint"` // the latest that is valid
-	Anchored   *checkpointJSON        `json:"anchored"`   // the largest from outside that is valid
-	Vouched    bool                   `json:"vouched"`    // a given key signed it
+	Writers    int                    `json:"writers"`
+	Unsigned   []unsignedJSON         `json:"unsigned_writers"` // at most 100
+	Checkpoint *checkpointJSON        `json:"checkpoint"`       // the latest that is valid
+	Anchored   *checkpointJSON        `json:"anchored"`         // the largest from outside that is valid
+	Vouched    bool                   `json:"vouched"`          // a given key signed it
 	Counts     map[audit.Damage]int64 `json:"counts"`
 	Findings   []string               `json:"findings"`
 	Warnings   []string               `json:"warnings"`
+}
+
+// unsignedJSON is a writer of which no event shows a key of the log.
+type unsignedJSON struct {
+	Writer  string `json:"writer"`
+	Events  int64  `json:"events"`
+	Started bool   `json:"started"`
 }
 
 func printVerifyJSON(out io.Writer, r *audit.Report, given *givenTrust) error {
@@ -64,10 +73,13 @@ func printVerifyJSON(out io.Writer, r *audit.Report, given *givenTrust) error {
 		Result: verifyResult(r, given), Sealed: r.Leaves, Unsealed: r.Unsealed, Expired: r.Expired, Missing: r.Missing,
 		Late: int64(r.Lateness.Count), Silences: int64(r.Cadence.Count),
 		Checkpoint: newCheckpointJSON(r.Covered), Anchored: newCheckpointJSON(r.Anchored), Vouched: r.Vouched,
-		Counts: r.Counts, Findings: []string{}, Warnings: append(append([]string{}, given.warnings...), r.Warnings...),
+		Writers: r.Writers, Unsigned: []unsignedJSON{}, Counts: r.Counts, Findings: []string{}, Warnings: append(append([]string{}, given.warnings...), r.Warnings...),
 	}
 	if j.Counts == nil {
 		j.Counts = map[audit.Damage]int64{}
+	}
+	for _, w := range r.Unsigned {
+		j.Unsigned = append(j.Unsigned, unsignedJSON(w))
 	}
 	for _, f := range r.Findings {
 		j.Findings = append(j.Findings, f.String())

@@ -64,6 +64,9 @@ func (s *server) closeSealer() {
 	}
 }
 
+// signer reads this instance's key; nil: there is none.
+func (s *server) signer() (*audit.Signer, error) { return configuredSigner(s.config) }
+
 // configuredSigner reads this instance's key: that of the configuration, or the
 // one in data_directory. It is nil where there is none.
 func configuredSigner(cfg *config.Config) (*audit.Signer, error) {

@@ -155,7 +155,8 @@ func (s *server) openAudit(ctx context.Context) error {
 		Version: programVersion(),
 		Log:     s.log.With("component", "audit"),
 		Journal: filepath.Join(s.config.DataDirectory, "journal"), Acknowledged: filepath.Join(s.config.DataDirectory, "acknowledged"),
-		Spool: s.config.Audit.OnOutage == config.OutageSpool,
+		Spool:  s.config.Audit.OnOutage == config.OutageSpool,
+		Signer: s.signer,
 	}
 	if s.config.Audit.Embedded {
 		var err error

@@ -37,6 +37,7 @@ func tell(out io.Writer, r *audit.Report, given *givenTrust, took time.Duration)
 	if r.Unended > 0 {
 		b.line("writers", "%d have no end: they run, or did not end by themselves (kind writer_lost)", r.Unended)
 	}
+	b.unsigned(r)
 	b.line("read", "%d events in %s, %.0f a second", r.Leaves+r.Unsealed, took.Round(time.Millisecond), float64(r.Leaves+r.Unsealed)/took.Seconds())
 	for _, w := range append(given.warnings, r.Warnings...) {
 		b.line("warning", "%s", w)
@@ -120,8 +121,12 @@ func (b *reportText) gaps(r *audit.Report) {
 			b.line("lost", "and %d more losses", int64(len(r.Lost)-i)+r.MoreLost)
 			break
 		}
+		by := audit.Text(l.By, 200)
+		if !l.Signed {
+			by += ", which shows no key of this log"
+		}
 		b.line("lost", "events %d to %d of writer %s, which the database had acknowledged: reported %s by writer %s (kind events_lost)",
-			l.First, l.Last, audit.Text(l.Writer, 200), when(l.At), audit.Text(l.By, 200))
+			l.First, l.Last, audit.Text(l.Writer, 200), when(l.At), by)
 	}
 }
 
@@ -191,5 +196,25 @@ func (b *reportText) damage(r *audit.Report) {
 	for _, damage := range sortedDamage(r.Counts) {
 		b.line(name, "%s: %d", damage, r.Counts[damage])
 		name = ""
+	}
+}
+
+// unsigned lists the writers of which no event shows a key of the log: nothing but the
+// writer itself vouches for what they report.
+func (b *reportText) unsigned(r *audit.Report) {
+	if r.UnsignedWriters == 0 {
+		return
+	}
+	b.line("writers", "%d of %d show no key of this log at their start: instances without the signing key, or another holder of the login", r.UnsignedWriters, r.UnsignedWriters+r.SignedWriters)
+	for i, w := range r.Unsigned {
+		if i == shownFindings {
+			b.line("", "and %d more", r.UnsignedWriters-i)
+			break
+		}
+		start := "no writer_started"
+		if w.Started {
+			start = "writer_started without a valid signature"
+		}
+		b.line("", "%s: %d events, %s", audit.Text(w.Writer, 200), w.Events, start)
 	}
 }
