@@ -17,11 +17,11 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// openSelfTest puts the self-test's door before what authenticates and decides. The
-// door is there also where no test is ever made: the reserved names are then
+// openSelfTest wraps the authenticator and the decider in the self-test's interceptor. The
+// interceptor is there also where no test is ever made: the reserved names are then
 // nobody's.
 func (s *server) openSelfTest(context.Context) error {
-	s.door = selftest.NewDoor(s.authenticator, s.policy.engine)
+	s.interceptor = selftest.NewProbeInterceptor(s.authenticator, s.policy.engine)
 	if s.config.SelfTest.Interval == 0 {
 		return nil
 	}
@@ -31,7 +31,7 @@ func (s *server) openSelfTest(context.Context) error {
 	}
 	s.atClose(s.echo.Close)
 	s.selfTest = selftest.New(selftest.Config{
-		Door: s.door, Echo: s.echo, Dial: s.dialOurselves, Recorded: s.probeEvents, Whole: s.wholeLog, Record: s.audit.Record,
+		Interceptor: s.interceptor, Echo: s.echo, Dial: s.dialOurselves, Recorded: s.probeEvents, LogComplete: s.wholeLog, Record: s.audit.Record,
 		Revision: func() policy.Revision { return s.policy.engine.Current().Revision() },
 		Interval: s.config.SelfTest.Interval, Log: s.log.With("component", "self_test"),
 	})
@@ -43,7 +43,7 @@ func (s *server) withEcho(via []*proxy.UpstreamProxy) ([]*proxy.UpstreamProxy, e
 	if s.echo == nil {
 		return via, nil
 	}
-	echo, err := s.echo.Via()
+	echo, err := s.echo.UpstreamProxy()
 	if err != nil {
 		return nil, err
 	}
@@ -131,8 +131,8 @@ func onlyOurs(listener *tls.Config) *tls.Config {
 func (s *server) selfTestDetail() any {
 	st := s.selfTest.Status()
 	detail := map[string]any{"outcome": cmp.Or(string(st.Outcome), "none yet"), "at": when(st.At), "passed": when(st.Passed)}
-	if st.Why != "" {
-		detail["why"] = st.Why
+	if st.Reason != "" {
+		detail["why"] = st.Reason
 	}
 	return detail
 }

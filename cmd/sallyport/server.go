@@ -50,7 +50,7 @@ type server struct {
 	attester      *audit.Attester
 	reconciler    *completeness.Reconciler // nil: deployments are not compared with the log
 	approvals     *approval.Watcher        // nil: approvals are not read
-	door          *selftest.Door
+	interceptor   *selftest.ProbeInterceptor
 	echo          *selftest.Echo // nil: no self-test is made
 	selfTest      *selftest.Test // nil: no self-test is made
 	forwarder     *goproxy.Forwarder
@@ -225,8 +225,8 @@ func (s *server) buildGate(context.Context) error {
 	}
 	observer := s.openTotals()
 	s.gate, err = proxy.NewGate(proxy.Config{
-		Authenticator:   s.door,
-		Decider:         s.door,
+		Authenticator:   s.interceptor,
+		Decider:         s.interceptor,
 		Recorder:        s.audit,
 		Resolver:        resolver,
 		Guard:           guard,
@@ -247,7 +247,7 @@ func (s *server) buildGate(context.Context) error {
 		Barred: s.barred,
 	})
 	s.reevaluator = proxy.NewReevaluator(proxy.ReevaluatorConfig{
-		Tracker: s.tracker, Decider: s.door, Organization: s.door, Recorder: s.audit, Log: s.log.With("component", "policy"),
+		Tracker: s.tracker, Decider: s.interceptor, Organization: s.interceptor, Recorder: s.audit, Log: s.log.With("component", "policy"),
 	})
 	s.policy.changed = s.reevaluator.Changed
 	s.reevaluator.Changed(s.policy.engine.Current().Revision(), s.policy.engine.Activation())
@@ -257,7 +257,7 @@ func (s *server) buildGate(context.Context) error {
 		Gate: s.gate, Tracker: s.tracker, Forwarder: s.forwarder, Denials: s.denials, Authenticator: s.authenticator,
 		Log: s.log.With("component", "frontend"), Observer: observer,
 		MaxHeadBytes: s.config.Limits.MaxHeaderBytes, HeadTimeout: s.config.Limits.ReadHeaderTimeout,
-		MaxConnections: s.config.Limits.MaxConnections, MaxWaitingOfOne: s.config.Limits.MaxIdlePerClient,
+		MaxConnections: s.config.Limits.MaxConnections, MaxIdlePerClient: s.config.Limits.MaxIdlePerClient,
 	})
 	return err
 }
@@ -330,7 +330,7 @@ func (s *server) watch() {
 	s.metrics.Gauge("sallyport_revocations", "Revocations in force.", func() float64 { return float64(s.store.Status().Revocations) })
 	s.metrics.Gauge("sallyport_tunnels", "Open tunnels.", func() float64 { return float64(s.tracker.Len()) })
 	s.metrics.Counter("sallyport_denials_read_total", "How often a step has read its own refusals.", func() float64 { return float64(s.front.DenialsRead()) })
-	s.metrics.Gauge("sallyport_waiting_connections", "Client connections whose next request has not arrived.", func() float64 { return float64(s.front.Waiting()) })
+	s.metrics.Gauge("sallyport_waiting_connections", "Client connections whose next request has not arrived.", func() float64 { return float64(s.front.Idle()) })
 	s.metrics.Gauge("sallyport_connections", "Open client connections, tunnels included.", func() float64 { return float64(s.front.Connections()) })
 }
 

@@ -31,7 +31,7 @@ var registries = map[string]string{
 	"proxy/frontend.Server.listeners":              "the configuration",
 	"proxy/frontend.Server.conns":                  "limits.max_connections",
 	"proxy/frontend.Server.allowed":                "the configuration",
-	"proxy/frontend.waitingRoom.addresses":         "half of limits.max_connections; an address goes with its last connection",
+	"proxy/frontend.idleLimiter.clients":           "half of limits.max_connections; an address goes with its last connection",
 	"proxy/goproxy.pools.repositories":             "repositories with requests, until they are quiet: proxy/goproxy.TestInventedHosts",
 	"proxy/dns.Resolver.flights":                   "limits.*.max_concurrent_lookups: proxy/dns.TestSilentNamesOfAnother",
 	"proxy/dns.Resolver.queued":                    "limits.*.max_queued_requests: proxy/dns.TestSilentNamesOfAnother",

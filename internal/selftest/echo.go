@@ -27,7 +27,7 @@ import (
 const (
 	echoBytes = 32 // that are sent back
 	echoHead  = 4 << 10
-	echoMost  = 4 // connections at once
+	maxEchoes = 4 // connections at once
 )
 
 // Echo is what a probe is let out to: a server of this process on loopback, that
@@ -47,7 +47,7 @@ type Echo struct {
 func OpenEcho() (*Echo, error) {
 	var secret [32]byte
 	_, _ = rand.Read(secret[:])
-	e := &Echo{credential: "self-test:" + hex.EncodeToString(secret[:]), places: make(chan struct{}, echoMost)}
+	e := &Echo{credential: "self-test:" + hex.EncodeToString(secret[:]), places: make(chan struct{}, maxEchoes)}
 	if err := e.certify(); err != nil {
 		return nil, fmt.Errorf("self-test: make a certificate: %w", err)
 	}
@@ -66,8 +66,8 @@ func (e *Echo) Close() {
 	e.all.Wait()
 }
 
-// Via is the way to it, for a gate.
-func (e *Echo) Via() (*proxy.UpstreamProxy, error) {
+// UpstreamProxy is the way to it, for a gate.
+func (e *Echo) UpstreamProxy() (*proxy.UpstreamProxy, error) {
 	host, err := destination.ParsePattern(EchoHost)
 	if err != nil {
 		return nil, fmt.Errorf("self-test: %w", err)
@@ -125,7 +125,7 @@ func (e *Echo) serve() {
 // answer serves one connection: a CONNECT of the gate's, TLS, and the bytes back.
 func (e *Echo) answer(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(probeTimeout))
 	head := bufio.NewReaderSize(io.LimitReader(conn, echoHead), echoHead)
 	r, err := http.ReadRequest(head)
 	if err != nil {

@@ -26,7 +26,7 @@ type finding struct {
 	name    string // refused or allowed: what had to come of it
 	target  string
 	outcome Outcome
-	why     string // it did not pass
+	reason  string // it did not pass
 	status  int    // that was answered; 0: nothing was
 	event   Recorded
 
@@ -43,12 +43,12 @@ func (f *finding) attributes() []audit.Attribute {
 }
 
 func (f *finding) end(o Outcome, format string, args ...any) finding {
-	f.outcome, f.why = o, fmt.Sprintf("the probe that must be "+f.name+": "+format, args...)
+	f.outcome, f.reason = o, fmt.Sprintf("the probe that must be "+f.name+": "+format, args...)
 	return *f
 }
 
-// away are the reasons for which nobody gets out, whatever policy says.
-var away = []policy.Reason{
+// unavailableReasons are the reasons for which nobody gets out, whatever policy says.
+var unavailableReasons = []policy.Reason{
 	policy.AuditUnavailable, policy.EmergencyStop, policy.ShuttingDown, policy.Overloaded,
 	policy.InstanceLimit, policy.RepositoryLimit, policy.StepLimit,
 }
@@ -56,25 +56,25 @@ var away = []policy.Reason{
 // refusedProbe asks for a name that nobody can need. What lets it out lets out
 // everything, or knows the probes.
 func (t *Test) refusedProbe(ctx context.Context) finding {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	var label [16]byte
 	_, _ = rand.Read(label[:])
 	f := finding{name: "refused", target: net.JoinHostPort(hex.EncodeToString(label[:])+refusedBelow, strconv.Itoa(port))}
 	began := time.Now()
-	a := t.ask(ctx, f.target)
+	a := t.connect(ctx, f.target)
 	a.close()
 	f.status = a.status
 	if a.err != nil {
 		return f.end(Failed, "it got no answer: %v", a.err)
 	}
-	if slices.Contains(away, a.reason) {
+	if slices.Contains(unavailableReasons, a.reason) {
 		return f.end(Inconclusive, "everything is refused: %s", a.reason)
 	}
 	events, err := t.recorded(ctx, a.step, began, func(all []Recorded) bool { return has(all, audit.KindDecision) })
 	f.event, f.unrecorded = first(events, audit.KindDecision), err != nil
 	said := policy.Reason(f.event.Reason)
-	reported := t.config.Door.wouldDeny()
+	reported := t.config.Interceptor.wouldDeny()
 	switch {
 	case a.status == http.StatusOK && !reported:
 		return f.end(Failed, "it was let out, by rule %q in mode %s", f.event.Rule, f.event.Mode)
@@ -96,11 +96,11 @@ func (t *Test) refusedProbe(ctx context.Context) finding {
 
 // allowedProbe asks for the echo, and has bytes sent back through the tunnel.
 func (t *Test) allowedProbe(ctx context.Context) finding {
-	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	ctx, cancel := context.WithTimeout(ctx, 2*probeTimeout)
 	defer cancel()
 	f := finding{name: "allowed", target: net.JoinHostPort(EchoHost, strconv.Itoa(port))}
 	began := time.Now()
-	a := t.ask(ctx, f.target)
+	a := t.connect(ctx, f.target)
 	f.status = a.status
 	var through error
 	if a.err == nil && a.status == http.StatusOK {
@@ -110,7 +110,7 @@ func (t *Test) allowedProbe(ctx context.Context) finding {
 	if a.err != nil {
 		return f.end(Failed, "it got no answer: %v", a.err)
 	}
-	if slices.Contains(away, a.reason) {
+	if slices.Contains(unavailableReasons, a.reason) {
 		return f.end(Inconclusive, "everything is refused: %s", a.reason)
 	}
 	events, err := t.recorded(ctx, a.step, began, func(all []Recorded) bool {
@@ -131,47 +131,47 @@ func (t *Test) allowedProbe(ctx context.Context) finding {
 	return f
 }
 
-// answered is what a CONNECT was answered with.
-type answered struct {
-	step   string
-	status int
-	reason policy.Reason
-	conn   net.Conn // nil: none
-	reader *bufio.Reader
-	leave  func()
-	err    error
+// response is what a CONNECT was answered with.
+type response struct {
+	step     string
+	status   int
+	reason   policy.Reason
+	conn     net.Conn // nil: none
+	reader   *bufio.Reader
+	endProbe func()
+	err      error
 }
 
-func (a *answered) close() {
+func (a *response) close() {
 	if a.conn != nil {
 		_ = a.conn.Close()
 	}
-	if a.leave != nil {
-		a.leave()
+	if a.endProbe != nil {
+		a.endProbe()
 	}
 }
 
-// ask sends a CONNECT with a pass of its own. A process that shares the socket, as
-// while one follows on another, does not know the pass; it is asked again then.
-func (t *Test) ask(ctx context.Context, to string) *answered {
+// connect sends a CONNECT with a token of its own. Another process that shares the
+// socket, as during a restart, rejects the token; connect tries again then.
+func (t *Test) connect(ctx context.Context, to string) *response {
 	for try := 1; ; try++ {
-		a := t.askOnce(ctx, to)
-		if a.status != http.StatusProxyAuthRequired || try == othersTries || ctx.Err() != nil {
+		a := t.connectOnce(ctx, to)
+		if a.status != http.StatusProxyAuthRequired || try == maxAttempts || ctx.Err() != nil {
 			return a
 		}
 		a.close()
 	}
 }
 
-func (t *Test) askOnce(ctx context.Context, to string) *answered {
-	a := &answered{step: newUUID()}
+func (t *Test) connectOnce(ctx context.Context, to string) *response {
+	a := &response{step: newUUID()}
 	var from netip.Addr
 	if a.conn, from, a.err = t.config.Dial(ctx); a.err != nil {
 		return a
 	}
-	_ = a.conn.SetDeadline(time.Now().Add(patience))
-	field, leave := t.config.Door.admit(a.step, from)
-	a.leave = leave
+	_ = a.conn.SetDeadline(time.Now().Add(probeTimeout))
+	field, endProbe := t.config.Interceptor.issueToken(a.step, from)
+	a.endProbe = endProbe
 	if _, a.err = fmt.Fprintf(a.conn, "CONNECT %s HTTP/1.1\r\nHost: %s\r\nProxy-Authorization: %s\r\n\r\n", to, to, field); a.err != nil {
 		return a
 	}
@@ -186,7 +186,7 @@ func (t *Test) askOnce(ctx context.Context, to string) *answered {
 }
 
 // throughTunnel speaks TLS with the echo and with nobody else.
-func (t *Test) throughTunnel(a *answered) error {
+func (t *Test) throughTunnel(a *response) error {
 	if a.reader.Buffered() > 0 {
 		return errors.New("bytes came before any were sent")
 	}
@@ -208,7 +208,7 @@ func (t *Test) throughTunnel(a *answered) error {
 // recorded waits until enough of a probe's events are in the log. On an error it
 // returns those that there are.
 func (t *Test) recorded(ctx context.Context, step string, began time.Time, enough func([]Recorded) bool) ([]Recorded, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.recordedAfter)
+	ctx, cancel := context.WithTimeout(ctx, t.recordTimeout)
 	defer cancel()
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		all, err := t.config.Recorded(ctx, step, began.Add(-time.Minute))
@@ -220,7 +220,7 @@ func (t *Test) recorded(ctx context.Context, step string, began time.Time, enoug
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return all, errors.Join(fmt.Errorf("not after %v", t.recordedAfter), err)
+			return all, errors.Join(fmt.Errorf("not after %v", t.recordTimeout), err)
 		}
 	}
 }

@@ -1,11 +1,11 @@
-// Package selftest puts two probes of the server's own through the door that
-// steps go through: one that policy must refuse, and one that must be let out.
+// Package selftest sends two probes through a listener of this process: one that
+// policy must refuse, and one that must be allowed.
 //
-// A probe is a CONNECT to a listener of this process, over TCP, with a credential
-// that was made for this one attempt. What reads, decides, records, dials and
-// splices it is what does so for a step. The [Door] tells the probe from a step,
-// keeps its principal to the two names that are reserved for it, and keeps these
-// names from everybody else; docs/adr has why that opens no hole.
+// A probe is a CONNECT over TCP, with a credential for this one attempt. The code that
+// reads, decides, records, dials and relays a probe is the code that does so for a
+// step. The [ProbeInterceptor] recognizes the probe, restricts its principal to the
+// two reserved names, and denies these names to every other principal. ADR 0017 says
+// why that weakens no control.
 package selftest
 
 import (
@@ -61,10 +61,10 @@ const wouldDeny Outcome = "would_deny"
 var Outcomes = []Outcome{Passed, Failed, Inconclusive}
 
 const (
-	patience      = 20 * time.Second // for one probe
-	recordedAfter = 10 * time.Second // an event of it is in the log by then
+	probeTimeout  = 20 * time.Second // for one probe
+	recordTimeout = 10 * time.Second // an event of it is in the log by then
 	retryAfter    = 10 * time.Minute // a test that was inconclusive is made again
-	othersTries   = 5                // the process before may still accept on a shared socket
+	maxAttempts   = 5                // the process before may still accept on a shared socket
 )
 
 // Recorded is an event of a probe as the log has it.
@@ -81,16 +81,16 @@ type Recorded struct {
 
 // Config says how to test.
 type Config struct {
-	Door *Door
-	Echo *Echo
+	Interceptor *ProbeInterceptor
+	Echo        *Echo
 	// Dial connects to a listener of this process, up to where a request can be
 	// written, and says from which address.
 	Dial func(context.Context) (net.Conn, netip.Addr, error)
 	// Recorded returns the events of a step since a time, from the database.
 	Recorded func(ctx context.Context, stepUUID string, since time.Time) ([]Recorded, error)
-	// Whole returns an error while events wait outside of the database; nil: they
+	// LogComplete returns an error while events wait outside of the database; nil: they
 	// never do.
-	Whole func() error
+	LogComplete func() error
 	// Record makes an event durable.
 	Record func(context.Context, *audit.Event) error
 	// Revision is the policy that decides now.
@@ -104,14 +104,14 @@ type Status struct {
 	Outcome Outcome   // of the latest; empty: none yet
 	At      time.Time // when the latest was made
 	Passed  time.Time // when the latest passed; zero: none
-	Why     string    // it did not pass, or passed in report mode only
+	Reason  string    // it did not pass, or passed in report mode only
 	Counts  map[Outcome]int64
 }
 
 // Test makes the tests.
 type Test struct {
 	config        Config
-	recordedAfter time.Duration
+	recordTimeout time.Duration
 
 	mu     sync.Mutex
 	status Status
@@ -120,7 +120,7 @@ type Test struct {
 // New returns a test that waits for Run.
 func New(c Config) *Test {
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
-	return &Test{config: c, recordedAfter: recordedAfter, status: Status{Counts: map[Outcome]int64{}}}
+	return &Test{config: c, recordTimeout: recordTimeout, status: Status{Counts: map[Outcome]int64{}}}
 }
 
 // Status returns the state.
@@ -163,19 +163,19 @@ func (t *Test) once(ctx context.Context) Outcome {
 		if p.outcome == Failed || p.outcome == Inconclusive && outcome == Passed {
 			outcome = p.outcome
 		}
-		if p.why != "" {
-			why = strings.TrimPrefix(why+"; "+p.why, "; ")
+		if p.reason != "" {
+			why = strings.TrimPrefix(why+"; "+p.reason, "; ")
 		}
 	}
-	if outcome == Failed && (refused.unrecorded || allowed.unrecorded) && refused.status != http.StatusOK && t.config.Whole != nil {
+	if outcome == Failed && (refused.unrecorded || allowed.unrecorded) && refused.status != http.StatusOK && t.config.LogComplete != nil {
 		// What was answered waits in the journal, and is not for us to look at.
-		if err := t.config.Whole(); err != nil {
+		if err := t.config.LogComplete(); err != nil {
 			outcome, why = Inconclusive, "the log is away: "+err.Error()
 		}
 	}
 	now := time.Now()
 	t.mu.Lock()
-	t.status.Outcome, t.status.At, t.status.Why = outcome, now, why
+	t.status.Outcome, t.status.At, t.status.Reason = outcome, now, why
 	t.status.Counts[outcome]++
 	if outcome == Passed {
 		t.status.Passed = now
@@ -205,7 +205,7 @@ func (t *Test) record(ctx context.Context, now time.Time, outcome Outcome, why s
 	for _, p := range probes {
 		e.Attributes = append(e.Attributes, p.attributes()...)
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	if err := t.config.Record(ctx, e); err != nil {
 		t.config.Log.ErrorContext(ctx, "a self-test is not recorded", "outcome", string(outcome), "error", err)

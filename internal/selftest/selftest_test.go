@@ -31,15 +31,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// house is the real frontend and the real gate around a policy, steps and a log that
+// env is the real frontend and the real gate around a policy, steps and a log that
 // are small.
-type house struct {
+type env struct {
 	*Test
-	t       *testing.T
-	door    *Door
-	echo    *Echo
-	address string
-	gate    *proxy.Gate
+	t           *testing.T
+	interceptor *ProbeInterceptor
+	echo        *Echo
+	address     string
+	gate        *proxy.Gate
 
 	mu      sync.Mutex
 	events  []audit.Event
@@ -49,7 +49,7 @@ type house struct {
 	log     bytes.Buffer
 }
 
-func (h *house) Authenticate(_ context.Context, c identity.Credential) (*identity.Principal, error) {
+func (h *env) Authenticate(_ context.Context, c identity.Credential) (*identity.Principal, error) {
 	if c.Reveal() != "step" {
 		return nil, &identity.Error{Problem: identity.CredentialMalformed, Detail: "no step's"}
 	}
@@ -60,13 +60,13 @@ var step = &identity.Principal{Kind: identity.KindBitbucketStep, Issuer: "https:
 	Workspace: identity.Workspace{UUID: "922e118c-f34f-4226-a897-0e0afbec553d"}, Repository: identity.Repository{UUID: "11112222-3333-4444-5555-000000000001"},
 	Step: identity.Run{UUID: "11112222-3333-4444-5555-000000000002"}}
 
-func (h *house) Decide(_ context.Context, r *policy.Request) (policy.Decision, error) {
+func (h *env) Decide(_ context.Context, r *policy.Request) (policy.Decision, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.decide(r)
 }
 
-func (h *house) Record(_ context.Context, e *audit.Event) error {
+func (h *env) Record(_ context.Context, e *audit.Event) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.away == nil {
@@ -75,27 +75,27 @@ func (h *house) Record(_ context.Context, e *audit.Event) error {
 	return h.away
 }
 
-func (h *house) AvailableTo(audit.Source) error {
+func (h *env) AvailableTo(audit.Source) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.away
 }
 
-func (h *house) Resolve(_ context.Context, _ fair.Subject, host string) ([]netip.Addr, error) {
+func (h *env) Resolve(_ context.Context, _ fair.Subject, host string) ([]netip.Addr, error) {
 	if h.resolve != nil {
 		return h.resolve(host)
 	}
 	return nil, errors.New("no such name")
 }
 
-func (h *house) Write(b []byte) (int, error) {
+func (h *env) Write(b []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.log.Write(b)
 }
 
 // of returns the events of a kind.
-func (h *house) of(kind audit.Kind) []audit.Event {
+func (h *env) of(kind audit.Kind) []audit.Event {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var some []audit.Event
@@ -107,7 +107,7 @@ func (h *house) of(kind audit.Kind) []audit.Event {
 	return some
 }
 
-func (h *house) recordedOf(_ context.Context, step string, _ time.Time) ([]Recorded, error) {
+func (h *env) recordedOf(_ context.Context, step string, _ time.Time) ([]Recorded, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var all []Recorded
@@ -133,16 +133,16 @@ func reports(*policy.Request) (policy.Decision, error) {
 }
 
 // build makes a house. Without the control, the gate asks the policy itself.
-func build(t *testing.T, decide func(*policy.Request) (policy.Decision, error), control bool) *house {
+func build(t *testing.T, decide func(*policy.Request) (policy.Decision, error), control bool) *env {
 	t.Helper()
-	h := &house{t: t, decide: decide}
-	h.door = NewDoor(h, h)
+	h := &env{t: t, decide: decide}
+	h.interceptor = NewProbeInterceptor(h, h)
 	var err error
 	if h.echo, err = OpenEcho(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.echo.Close)
-	via, err := h.echo.Via()
+	via, err := h.echo.UpstreamProxy()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func build(t *testing.T, decide func(*policy.Request) (policy.Decision, error), 
 		t.Fatal(err)
 	}
 	h.address = l.Addr().String()
-	config := proxy.Config{Authenticator: h.door, Decider: h.door, Recorder: h, Resolver: h, Guard: &proxy.Guard{}, UpstreamProxies: []*proxy.UpstreamProxy{via}}
+	config := proxy.Config{Authenticator: h.interceptor, Decider: h.interceptor, Recorder: h, Resolver: h, Guard: &proxy.Guard{}, UpstreamProxies: []*proxy.UpstreamProxy{via}}
 	if !control {
 		config.Decider = h
 	}
@@ -176,7 +176,7 @@ func build(t *testing.T, decide func(*policy.Request) (policy.Decision, error), 
 		h.gate.Wait()
 	})
 	h.Test = New(Config{
-		Door: h.door, Echo: h.echo, Recorded: h.recordedOf, Record: h.Record, Interval: time.Hour,
+		Interceptor: h.interceptor, Echo: h.echo, Recorded: h.recordedOf, Record: h.Record, Interval: time.Hour,
 		Dial: func(ctx context.Context) (net.Conn, netip.Addr, error) {
 			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", h.address)
 			return conn, netip.MustParseAddr("127.0.0.1"), err
@@ -188,7 +188,7 @@ func build(t *testing.T, decide func(*policy.Request) (policy.Decision, error), 
 
 // connect asks for a target with a credential, and returns the connection, at which
 // a tunnel begins where the status is 200.
-func (h *house) connect(to, credential string) (int, string, net.Conn) {
+func (h *env) connect(to, credential string) (int, string, net.Conn) {
 	h.t.Helper()
 	conn, err := net.Dial("tcp", h.address)
 	if err != nil {
@@ -208,7 +208,7 @@ func (h *house) connect(to, credential string) (int, string, net.Conn) {
 func TestPasses(t *testing.T) {
 	h := build(t, nothing, true)
 	if outcome := h.once(t.Context()); outcome != Passed {
-		t.Fatalf("%s: %s", outcome, h.Status().Why)
+		t.Fatalf("%s: %s", outcome, h.Status().Reason)
 	}
 	decisions := h.of(audit.KindDecision)
 	if len(decisions) != 2 || len(h.of(audit.KindTunnelClosed)) != 1 {
@@ -236,26 +236,26 @@ func TestPasses(t *testing.T) {
 
 // TestFails: what is wrong is told, and what only cannot be tested is not.
 func TestFails(t *testing.T) {
-	recordedAfterwards := func(h *house) {
-		h.recordedAfter = 50 * time.Millisecond
+	recordedAfterwards := func(h *env) {
+		h.recordTimeout = 50 * time.Millisecond
 		h.config.Recorded = func(context.Context, string, time.Time) ([]Recorded, error) { return nil, nil }
 	}
 	for name, c := range map[string]struct {
 		decide  func(*policy.Request) (policy.Decision, error)
-		change  func(*house)
+		change  func(*env)
 		control bool
 		want    Outcome
 		why     string
 	}{
 		"allows everything": {everything, nil, true, Failed, "policy lets it out"},
-		"allows it and it exists": {everything, func(h *house) {
+		"allows it and it exists": {everything, func(h *env) {
 			h.resolve = func(string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil }
 		}, true, Failed, "not by policy"},
 		"cannot be evaluated": {func(*policy.Request) (policy.Decision, error) { return policy.Decision{}, errors.New("x") }, nil, true, Failed, "not by policy: 403 policy_error"},
 		"allows everything, and is in report mode": {func(*policy.Request) (policy.Decision, error) {
 			return policy.Decision{Verdict: policy.Allow, Mode: policy.Report, Rule: "all", Rules: []string{"all"}}, nil
 		}, nil, true, Failed, "policy lets it out"},
-		"reports, and the log says otherwise": {reports, func(h *house) {
+		"reports, and the log says otherwise": {reports, func(h *env) {
 			recorded := h.config.Recorded
 			h.config.Recorded = func(ctx context.Context, step string, since time.Time) ([]Recorded, error) {
 				all, err := recorded(ctx, step, since)
@@ -265,19 +265,19 @@ func TestFails(t *testing.T) {
 				return all, err
 			}
 		}, true, Failed, `the log has "deny" in mode "enforce"`},
-		"no door before the policy": {nothing, nil, false, Failed, "must be allowed: it was answered with 403"},
-		"stopped":                   {nothing, func(h *house) { h.gate.Stop() }, true, Inconclusive, "emergency_stop"},
-		"log away": {nothing, func(h *house) {
-			h.away, h.recordedAfter = errors.New("away"), 50*time.Millisecond
-			h.config.Whole = func() error { return h.AvailableTo(audit.Source{}) }
+		"no interceptor before the policy": {nothing, nil, false, Failed, "must be allowed: it was answered with 403"},
+		"stopped":                          {nothing, func(h *env) { h.gate.Stop() }, true, Inconclusive, "emergency_stop"},
+		"log away": {nothing, func(h *env) {
+			h.away, h.recordTimeout = errors.New("away"), 50*time.Millisecond
+			h.config.LogComplete = func() error { return h.AvailableTo(audit.Source{}) }
 		}, true, Inconclusive, "the log is away"},
-		"echo gone": {nothing, func(h *house) { _ = h.echo.listener.Close() }, true, Failed, "must be allowed: it was answered with 502"},
-		"nobody listens": {nothing, func(h *house) {
+		"echo gone": {nothing, func(h *env) { _ = h.echo.listener.Close() }, true, Failed, "must be allowed: it was answered with 502"},
+		"nobody listens": {nothing, func(h *env) {
 			h.config.Dial = func(context.Context) (net.Conn, netip.Addr, error) {
 				return nil, netip.Addr{}, errors.New("refused")
 			}
 		}, true, Failed, "no answer"},
-		"from elsewhere": {nothing, func(h *house) {
+		"from elsewhere": {nothing, func(h *env) {
 			dial := h.config.Dial
 			h.config.Dial = func(ctx context.Context) (net.Conn, netip.Addr, error) {
 				conn, _, err := dial(ctx)
@@ -291,8 +291,8 @@ func TestFails(t *testing.T) {
 			if c.change != nil {
 				c.change(h)
 			}
-			if outcome := h.once(t.Context()); outcome != c.want || !strings.Contains(h.Status().Why, c.why) {
-				t.Errorf("%s: %s", outcome, h.Status().Why)
+			if outcome := h.once(t.Context()); outcome != c.want || !strings.Contains(h.Status().Reason, c.why) {
+				t.Errorf("%s: %s", outcome, h.Status().Reason)
 			}
 			if s := h.Status(); !s.Passed.IsZero() {
 				t.Error("it passed")
@@ -319,7 +319,7 @@ func TestReportMode(t *testing.T) {
 			h := build(t, reports, true)
 			h.resolve = resolve
 			if outcome := h.once(t.Context()); outcome != Passed {
-				t.Fatalf("%s: %s", outcome, h.Status().Why)
+				t.Fatalf("%s: %s", outcome, h.Status().Reason)
 			}
 			tests := h.of(audit.KindSelfTest)
 			if len(tests) != 1 || outcomeOf(&tests[0]) != "passed" || !strings.Contains(tests[0].Message, "is in report mode") {
@@ -330,7 +330,7 @@ func TestReportMode(t *testing.T) {
 					t.Errorf("no %v in %v", want, tests[0].Attributes)
 				}
 			}
-			if s := h.Status(); s.Outcome != Passed || s.Passed.IsZero() || s.Why == "" {
+			if s := h.Status(); s.Outcome != Passed || s.Passed.IsZero() || s.Reason == "" {
 				t.Errorf("%+v", s)
 			}
 			h.mu.Lock()
@@ -343,7 +343,7 @@ func TestReportMode(t *testing.T) {
 }
 
 // TestStepAtTheEcho: a step whose policy allows everything does not get where the
-// probe does; without the door it would.
+// probe does; without the interceptor it would.
 func TestStepAtTheEcho(t *testing.T) {
 	for _, to := range []string{EchoHost + ":443", zone + ":443", "x" + refusedBelow + ":443", EchoHost + ":8443", strings.ToUpper(EchoHost) + ".:443"} {
 		h := build(t, everything, true)
@@ -362,52 +362,52 @@ func TestStepAtTheEcho(t *testing.T) {
 	}
 }
 
-// TestPassIsForOneUse: a pass that was shown, is too old, or was ended is nobody's.
+// TestProbeTokenIsForOneUse: a token that was shown, is too old, or was ended is nobody's.
 // Without that, who has seen one would be the probe.
-func TestPassIsForOneUse(t *testing.T) {
+func TestProbeTokenIsForOneUse(t *testing.T) {
 	h := build(t, everything, true)
-	field, leave := h.door.admit(newUUID(), netip.MustParseAddr("127.0.0.1"))
+	field, endProbe := h.interceptor.issueToken(newUUID(), netip.MustParseAddr("127.0.0.1"))
 	token := strings.TrimPrefix(field, "Bearer ")
 	if status, _, _ := h.connect(EchoHost+":443", "Bearer "+token[:len(token)-1]+"g"); status != 407 {
-		t.Errorf("another pass: %d", status)
+		t.Errorf("another token: %d", status)
 	}
 	if status, _, _ := h.connect(EchoHost+":443", field); status != 200 {
-		t.Errorf("the pass: %d", status)
+		t.Errorf("the token: %d", status)
 	}
 	if status, _, _ := h.connect(EchoHost+":443", field); status != 407 {
-		t.Errorf("the pass again: %d", status)
+		t.Errorf("the token again: %d", status)
 	}
-	leave()
-	field, leave = h.door.admit(newUUID(), netip.MustParseAddr("127.0.0.1"))
-	leave()
+	endProbe()
+	field, endProbe = h.interceptor.issueToken(newUUID(), netip.MustParseAddr("127.0.0.1"))
+	endProbe()
 	if status, _, _ := h.connect(EchoHost+":443", field); status != 407 {
-		t.Errorf("a pass that was ended: %d", status)
+		t.Errorf("a token that was ended: %d", status)
 	}
-	field, leave = h.door.admit(newUUID(), netip.MustParseAddr("127.0.0.1"))
-	defer leave()
-	h.door.mu.Lock()
-	h.door.pass.until = time.Now().Add(-time.Second)
-	h.door.mu.Unlock()
+	field, endProbe = h.interceptor.issueToken(newUUID(), netip.MustParseAddr("127.0.0.1"))
+	defer endProbe()
+	h.interceptor.mu.Lock()
+	h.interceptor.token.expires = time.Now().Add(-time.Second)
+	h.interceptor.mu.Unlock()
 	if status, _, _ := h.connect(EchoHost+":443", field); status != 407 {
-		t.Errorf("a pass that is too old: %d", status)
+		t.Errorf("a token that is too old: %d", status)
 	}
-	// The control taken away: the same pass twice.
-	h.door.mu.Lock()
-	h.door.pass.until = time.Now().Add(time.Minute)
-	again := *h.door.pass
-	h.door.mu.Unlock()
+	// The control taken away: the same token twice.
+	h.interceptor.mu.Lock()
+	h.interceptor.token.expires = time.Now().Add(time.Minute)
+	again := *h.interceptor.token
+	h.interceptor.mu.Unlock()
 	for i := range 2 {
 		if status, _, _ := h.connect(EchoHost+":443", field); status != 200 {
 			t.Errorf("without the control, time %d: %d", i+1, status)
 		}
-		h.door.mu.Lock()
-		h.door.pass = &again
-		h.door.mu.Unlock()
+		h.interceptor.mu.Lock()
+		h.interceptor.token = &again
+		h.interceptor.mu.Unlock()
 	}
 }
 
-// TestProbeGetsNowhereElse: with a pass, and a policy that allows everything, there
-// is nothing else to be had; without the door there is.
+// TestProbeGetsNowhereElse: with a token, and a policy that allows everything, there
+// is nothing else to be had; without the interceptor there is.
 func TestProbeGetsNowhereElse(t *testing.T) {
 	outside, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -417,8 +417,8 @@ func TestProbeGetsNowhereElse(t *testing.T) {
 	try := func(control bool, to string, from string) (int, string) {
 		h := build(t, everything, control)
 		h.resolve = func(string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil }
-		field, leave := h.door.admit(newUUID(), netip.MustParseAddr(from))
-		defer leave()
+		field, endProbe := h.interceptor.issueToken(newUUID(), netip.MustParseAddr(from))
+		defer endProbe()
 		status, reason, _ := h.connect(to, field)
 		return status, reason
 	}
@@ -436,9 +436,9 @@ func TestProbeGetsNowhereElse(t *testing.T) {
 	}
 }
 
-// TestOnlyThisGuest: a principal that says it is of the probes' kind, and is not the
-// one whose pass was shown, is refused everything.
-func TestOnlyThisGuest(t *testing.T) {
+// TestOnlyTheProbesPrincipal: a principal that says it is of the probes' kind, and is not the
+// one whose token was shown, is refused everything.
+func TestOnlyTheProbesPrincipal(t *testing.T) {
 	h := build(t, everything, true)
 	echo, err := destination.ParseAuthority(EchoHost + ":443")
 	if err != nil {
@@ -449,23 +449,23 @@ func TestOnlyThisGuest(t *testing.T) {
 		t.Fatal(err)
 	}
 	from := netip.MustParseAddr("127.0.0.1")
-	field, leave := h.door.admit(newUUID(), from)
-	guest, err := h.door.Authenticate(t.Context(), identity.NewCredential(strings.TrimPrefix(field, "Bearer ")))
-	if err != nil || guest.Kind != Kind {
+	field, endProbe := h.interceptor.issueToken(newUUID(), from)
+	principal, err := h.interceptor.Authenticate(t.Context(), identity.NewCredential(strings.TrimPrefix(field, "Bearer ")))
+	if err != nil || principal.Kind != Kind {
 		t.Fatal(err)
 	}
-	impostor := *guest
+	impostor := *principal
 	ask := func(p *identity.Principal, to destination.Target, action policy.Action) policy.Verdict {
-		d, err := h.door.Decide(t.Context(), &policy.Request{Principal: p, Action: action, Target: to, ClientAddress: from, Time: time.Now()})
+		d, err := h.interceptor.Decide(t.Context(), &policy.Request{Principal: p, Action: action, Target: to, ClientAddress: from, Time: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return d.Verdict
 	}
-	if ask(guest, echo, policy.Connect) != policy.Allow {
+	if ask(principal, echo, policy.Connect) != policy.Allow {
 		t.Error("the probe is refused")
 	}
-	if ask(guest, echo, policy.Forward) == policy.Allow || ask(guest, elsewhere, policy.Connect) == policy.Allow {
+	if ask(principal, echo, policy.Forward) == policy.Allow || ask(principal, elsewhere, policy.Connect) == policy.Allow {
 		t.Error("the probe gets more than its tunnel")
 	}
 	for _, to := range []destination.Target{echo, elsewhere} {
@@ -476,12 +476,12 @@ func TestOnlyThisGuest(t *testing.T) {
 	if ask(step, elsewhere, policy.Connect) != policy.Allow || ask(step, echo, policy.Connect) == policy.Allow {
 		t.Error("a step")
 	}
-	leave()
-	if ask(guest, echo, policy.Connect) == policy.Allow {
+	endProbe()
+	if ask(principal, echo, policy.Connect) == policy.Allow {
 		t.Error("the probe is let out when it is over")
 	}
 	h.decide = func(*policy.Request) (policy.Decision, error) { return policy.Decision{}, errors.New("x") }
-	if _, err := h.door.Decide(t.Context(), &policy.Request{Principal: guest, Target: echo}); err == nil {
+	if _, err := h.interceptor.Decide(t.Context(), &policy.Request{Principal: principal, Target: echo}); err == nil {
 		t.Error("an error of the policy is passed over")
 	}
 }
@@ -511,13 +511,13 @@ func TestEchoIsForTheGate(t *testing.T) {
 	}
 }
 
-// TestNoSecretIsTold: neither the pass nor the echo's credential stands in an event
+// TestNoSecretIsRecorded: neither the token nor the echo's credential stands in an event
 // or the log.
-func TestNoSecretIsTold(t *testing.T) {
+func TestNoSecretIsRecorded(t *testing.T) {
 	h := build(t, everything, true)
-	field, leave := h.door.admit(newUUID(), netip.MustParseAddr("127.0.0.1"))
+	field, endProbe := h.interceptor.issueToken(newUUID(), netip.MustParseAddr("127.0.0.1"))
 	h.connect("partner.example:443", field)
-	leave()
+	endProbe()
 	h.once(t.Context())
 	h.mu.Lock()
 	defer h.mu.Unlock()

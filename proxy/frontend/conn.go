@@ -30,34 +30,33 @@ type buffer struct {
 
 // conn is a client's connection until it is closed or becomes a tunnel.
 type conn struct {
-	server   *Server
-	listener *ListenerConfig
-	raw      proxy.Stream // below TLS
-	stream   proxy.Stream
-	client   netip.AddrPort
-	peer     netip.Addr // who passed the client's connection on, by the PROXY protocol
-	buf      *buffer
-	minor    int // the HTTP/1 minor version of the request that is being answered
-	requests int // answered so far
-	switched *switched
-	inside   *inside     // the tunnel that the requests are in; nil: none
-	place    *place      // in the waiting room, whose lock guards it
-	sentAway atomic.Bool // from there
-	idle     atomic.Int32
-	cut      atomic.Bool // nothing of a body is read any more
-	drain    time.Time   // while an unwanted body is read: until when
+	server    *Server
+	listener  *ListenerConfig
+	raw       proxy.Stream // below TLS
+	stream    proxy.Stream
+	client    netip.AddrPort
+	peer      netip.Addr // who passed the client's connection on, by the PROXY protocol
+	buf       *buffer
+	minor     int // the HTTP/1 minor version of the request that is being answered
+	requests  int // answered so far
+	switched  *switched
+	inside    *inside     // the tunnel that the requests are in; nil: none
+	idleEntry *idleEntry  // guarded by idleLimiter.mu
+	evicted   atomic.Bool // by the idleLimiter
+	state     atomic.Int32
+	cut       atomic.Bool // nothing of a body is read any more
+	drain     time.Time   // while an unwanted body is read: until when
 }
 
-// The states of conn.idle: only a connection that waits for a next request may
-// be closed by Shutdown, and only once.
+// The states of conn.state: Shutdown closes only an idle connection, and only once.
 const (
-	busy int32 = iota
-	waiting
-	ended
+	stateBusy int32 = iota
+	stateIdle
+	stateEnded
 )
 
 func (c *conn) closeIfIdle() {
-	if c.idle.CompareAndSwap(waiting, ended) {
+	if c.state.CompareAndSwap(stateIdle, stateEnded) {
 		_ = c.stream.Close()
 	}
 }
@@ -80,8 +79,8 @@ func (c *conn) serve() (handed bool) {
 	if len(c.listener.ProxyProtocolFrom) > 0 && !c.proxied() {
 		return false
 	}
-	c.server.waiting.enter(c)
-	defer c.server.waiting.leave(c)
+	c.server.idle.add(c)
+	defer c.server.idle.remove(c)
 	if c.listener.TLS != nil && !c.handshake() {
 		return false
 	}
@@ -97,15 +96,15 @@ func (c *conn) serve() (handed bool) {
 func (c *conn) serveRequests() (handed bool) {
 	for {
 		raw, refusal, err := c.readHead()
-		if raw == nil && c.sentAway.Load() {
-			c.farewell()
+		if raw == nil && c.evicted.Load() {
+			c.rejectEvicted()
 			return false
 		}
 		if err != nil {
 			return false
 		}
-		c.server.waiting.leave(c)
-		c.sentAway.Store(false) // it was there in time after all
+		c.server.idle.remove(c)
+		c.evicted.Store(false) // it was there in time after all
 		h := &c.buf.head
 		if refusal == nil {
 			refusal = h.parse(raw)
@@ -131,13 +130,13 @@ func (c *conn) serveRequests() (handed bool) {
 // await waits for the first byte of a next request, and reports whether it came.
 func (c *conn) await() bool {
 	config := &c.server.config
-	c.server.waiting.enter(c)
+	c.server.idle.add(c)
 	if c.buf.start == c.buf.end {
 		if len(c.buf.b) > keptBuffer {
 			c.buf.head.reset()
 			c.buf = &buffer{b: make([]byte, firstBuffer)}
 		}
-		if c.waitUntil(time.Now().Add(config.IdleTimeout)) != nil || !c.idle.CompareAndSwap(busy, waiting) {
+		if c.waitUntil(time.Now().Add(config.IdleTimeout)) != nil || !c.state.CompareAndSwap(stateBusy, stateIdle) {
 			return false
 		}
 		// Shutdown looks at the state after it has said that it is closing, so one
@@ -146,7 +145,7 @@ func (c *conn) await() bool {
 			return false
 		}
 		err := c.fill(config.MaxHeadBytes)
-		if !c.idle.CompareAndSwap(waiting, busy) || err != nil {
+		if !c.state.CompareAndSwap(stateIdle, stateBusy) || err != nil {
 			return false
 		}
 	}
@@ -228,8 +227,8 @@ const maxDiscard = 256 << 10
 // whoever is refused a thousand times a second cannot hold a thousand connections
 // by it.
 func (c *conn) discard(timeout time.Duration) {
-	c.server.waiting.enter(c)
-	defer c.server.waiting.leave(c)
+	c.server.idle.add(c)
+	defer c.server.idle.remove(c)
 	if c.waitUntil(time.Now().Add(timeout)) != nil {
 		return
 	}

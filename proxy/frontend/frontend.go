@@ -46,20 +46,8 @@ import (
 // handshake without content. Upgrade then ends Forward's part, if it returns
 // true: the connection and the admission belong to w, which relays under the
 // limits of a tunnel and closes both.
-//
-// Beside http.ResponseWriter and http.Flusher, w has four methods:
-//
-//	Refuse(*proxy.Refusal)  answers with a refusal, if no head was written yet; breaks off otherwise
-//	Abort()                 breaks the connection off, so that a truncated answer does not look whole
-//	Finish()                ends the answer now, so that the client has it before the admission is closed
-//	Upgrade(target proxy.Stream, behind []byte) bool
-//	                        answers 101 with the header's fields; behind is what the target has said already
-//
-// Response fields that belong to one hop are removed by w, and it chooses the
-// framing: a Content-Length in its header is kept where it can be right. It
-// ignores interim (1xx) statuses.
 type Forwarder interface {
-	Forward(w http.ResponseWriter, r *http.Request, a *proxy.Admission)
+	Forward(w proxy.ResponseWriter, r *http.Request, a *proxy.Admission)
 }
 
 // Observer is told what never reached the gate, to count it. Its methods must
@@ -99,8 +87,8 @@ type Config struct {
 
 	MaxHeadBytes     int           // request line and fields; 0: 32 KiB; at least 20 KiB, for a 16 KiB credential
 	MaxConnections   int           // open at once, tunnels included; 0: 20,000
-	MaxWaiting       int           // of these, without a request so far; 0: half of them
-	MaxWaitingOfOne  int           // of these, of one address; 0: 1,000
+	MaxIdle          int           // of these, without a request so far; 0: half of them
+	MaxIdlePerClient int           // of these, of one address; 0: 1,000
 	HeadTimeout      time.Duration // for a head, from its first byte or the connection's start; 0: 10 s
 	HandshakeTimeout time.Duration // for TLS; 0: 10 s
 	IdleTimeout      time.Duration // between two requests of a connection; 0: 1 min
@@ -125,7 +113,7 @@ type Server struct {
 	buffers   sync.Pool // of *buffer
 	open      atomic.Int64
 	rejecting atomic.Int64
-	waiting   waitingRoom
+	idle      idleLimiter
 	cleartext cleartext
 
 	reading     *fair.Limiter // steps that read their refusals
@@ -171,7 +159,7 @@ func New(c Config) (*Server, error) {
 		conns:     make(map[*conn]struct{}),
 		quiet:     make(chan struct{}),
 		reading:   fair.New(denialReads),
-		waiting:   waitingRoom{most: c.MaxWaiting, perAddress: c.MaxWaitingOfOne, addresses: make(map[netip.Addr]*guest)},
+		idle:      idleLimiter{max: c.MaxIdle, maxPerClient: c.MaxIdlePerClient, clients: make(map[netip.Addr]*clientConns)},
 	}
 	for _, name := range c.Headers {
 		name = strings.ToLower(name)
@@ -208,8 +196,8 @@ func (c Config) withDefaults() Config {
 	}
 	c.MaxHeadBytes = cmp.Or(c.MaxHeadBytes, 32<<10)
 	c.MaxConnections = cmp.Or(c.MaxConnections, 20_000)
-	c.MaxWaiting = cmp.Or(c.MaxWaiting, max(1, c.MaxConnections/2))
-	c.MaxWaitingOfOne = cmp.Or(c.MaxWaitingOfOne, 1000)
+	c.MaxIdle = cmp.Or(c.MaxIdle, max(1, c.MaxConnections/2))
+	c.MaxIdlePerClient = cmp.Or(c.MaxIdlePerClient, 1000)
 	c.HeadTimeout = cmp.Or(c.HeadTimeout, 10*time.Second)
 	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, 10*time.Second)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, time.Minute)

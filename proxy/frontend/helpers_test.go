@@ -139,10 +139,10 @@ type echoing struct {
 	mu       sync.Mutex
 	requests []*http.Request
 	bodies   []string
-	handler  func(w http.ResponseWriter, r *http.Request, a *proxy.Admission)
+	handler  func(w proxy.ResponseWriter, r *http.Request, a *proxy.Admission)
 }
 
-func (f *echoing) Forward(w http.ResponseWriter, r *http.Request, a *proxy.Admission) {
+func (f *echoing) Forward(w proxy.ResponseWriter, r *http.Request, a *proxy.Admission) {
 	defer a.Close(proxy.Outcome{Cause: proxy.CauseFinished})
 	if f.handler != nil {
 		f.handler(w, r, a)
@@ -153,11 +153,11 @@ func (f *echoing) Forward(w http.ResponseWriter, r *http.Request, a *proxy.Admis
 		error
 		Refusal() *proxy.Refusal
 	}](err); ok {
-		w.(interface{ Refuse(*proxy.Refusal) }).Refuse(e.Refusal())
+		w.Refuse(e.Refusal())
 		return
 	}
 	if err != nil {
-		w.(interface{ Abort() }).Abort()
+		w.Abort()
 		return
 	}
 	f.mu.Lock()

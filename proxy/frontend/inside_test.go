@@ -54,7 +54,7 @@ func startTLSOnly(t *testing.T) (s *stand, port string, sent func() int) {
 // credential; the tunnel itself carries nothing.
 func TestRequestsInsideATunnel(t *testing.T) {
 	s, port, sent := startTLSOnly(t)
-	s.forward.handler = func(w http.ResponseWriter, r *http.Request, _ *proxy.Admission) {
+	s.forward.handler = func(w proxy.ResponseWriter, r *http.Request, _ *proxy.Admission) {
 		body, _ := io.ReadAll(r.Body)
 		_, _ = io.WriteString(w, r.Method+" "+r.URL.String()+" "+string(body))
 	}
@@ -137,11 +137,9 @@ func TestWebSocketInsideATunnel(t *testing.T) {
 	s, port, _ := startTLSOnly(t)
 	far, near := net.Pipe()
 	defer far.Close()
-	s.forward.handler = func(w http.ResponseWriter, _ *http.Request, a *proxy.Admission) {
+	s.forward.handler = func(w proxy.ResponseWriter, _ *http.Request, a *proxy.Admission) {
 		w.Header().Set("Sec-WebSocket-Accept", "x")
-		w.(interface {
-			Upgrade(proxy.Stream, []byte) bool
-		}).Upgrade(halfCloser{near}, []byte("hello "))
+		w.Upgrade(halfCloser{near}, []byte("hello "))
 	}
 	c := insideTunnel(t, s, "up.test:"+port, good).send("GET /ws HTTP/1.1\r\nHost: up.test:" + port + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")

@@ -14,8 +14,8 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-func blocking(entered, finish chan struct{}) func(http.ResponseWriter, *http.Request, *proxy.Admission) {
-	return func(w http.ResponseWriter, _ *http.Request, _ *proxy.Admission) {
+func blocking(entered, finish chan struct{}) func(proxy.ResponseWriter, *http.Request, *proxy.Admission) {
+	return func(w proxy.ResponseWriter, _ *http.Request, _ *proxy.Admission) {
 		close(entered)
 		<-finish
 		w.WriteHeader(http.StatusOK)
@@ -94,38 +94,38 @@ func TestHeadersForPolicyHoldNoSecrets(t *testing.T) {
 }
 
 func TestResponses(t *testing.T) {
-	stream := func(w http.ResponseWriter, parts ...string) {
+	stream := func(w proxy.ResponseWriter, parts ...string) {
 		for _, p := range parts {
 			_, _ = io.WriteString(w, p)
 		}
 	}
 	for _, test := range []struct {
 		name, method, version string
-		handler               func(w http.ResponseWriter)
+		handler               func(w proxy.ResponseWriter)
 		want                  string // fields, sorted as they come from a map: one field at most
 	}{
-		{"length", "GET", "1.1", func(w http.ResponseWriter) { w.Header().Set("Content-Length", "2"); stream(w, "o", "k") },
+		{"length", "GET", "1.1", func(w proxy.ResponseWriter) { w.Header().Set("Content-Length", "2"); stream(w, "o", "k") },
 			"HTTP/1.1 200 OK|Content-Length: 2||ok"},
-		{"chunked", "GET", "1.1", func(w http.ResponseWriter) { stream(w, "one", "two") },
+		{"chunked", "GET", "1.1", func(w proxy.ResponseWriter) { stream(w, "one", "two") },
 			"HTTP/1.1 200 OK|Transfer-Encoding: chunked||3|one|3|two|0||"},
-		{"by close for 1.0", "GET", "1.0", func(w http.ResponseWriter) { stream(w, "one", "two") },
+		{"by close for 1.0", "GET", "1.0", func(w proxy.ResponseWriter) { stream(w, "one", "two") },
 			"HTTP/1.0 200 OK|Connection: close||onetwo"},
-		{"empty", "GET", "1.1", func(w http.ResponseWriter) { w.WriteHeader(404) },
+		{"empty", "GET", "1.1", func(w proxy.ResponseWriter) { w.WriteHeader(404) },
 			"HTTP/1.1 404 Not Found|Transfer-Encoding: chunked||0||"},
-		{"head", "HEAD", "1.1", func(w http.ResponseWriter) { w.Header().Set("Content-Length", "7"); stream(w, "ignored") },
+		{"head", "HEAD", "1.1", func(w proxy.ResponseWriter) { w.Header().Set("Content-Length", "7"); stream(w, "ignored") },
 			"HTTP/1.1 200 OK|Content-Length: 7||"},
-		{"204", "GET", "1.1", func(w http.ResponseWriter) { w.Header().Set("Content-Length", "7"); w.WriteHeader(204) },
+		{"204", "GET", "1.1", func(w proxy.ResponseWriter) { w.Header().Set("Content-Length", "7"); w.WriteHeader(204) },
 			"HTTP/1.1 204 No Content||"},
-		{"304", "GET", "1.1", func(w http.ResponseWriter) { w.Header().Set("Content-Length", "7"); w.WriteHeader(304) },
+		{"304", "GET", "1.1", func(w proxy.ResponseWriter) { w.Header().Set("Content-Length", "7"); w.WriteHeader(304) },
 			"HTTP/1.1 304 Not Modified|Content-Length: 7||"},
-		{"interim is not final", "GET", "1.1", func(w http.ResponseWriter) {
+		{"interim is not final", "GET", "1.1", func(w proxy.ResponseWriter) {
 			w.WriteHeader(103)
 			w.Header().Set("Content-Length", "0")
 			w.WriteHeader(200)
 		}, "HTTP/1.1 200 OK|Content-Length: 0||"},
-		{"bad length", "GET", "1.1", func(w http.ResponseWriter) { w.Header()["Content-Length"] = []string{"3", "4"}; stream(w, "abc") },
+		{"bad length", "GET", "1.1", func(w proxy.ResponseWriter) { w.Header()["Content-Length"] = []string{"3", "4"}; stream(w, "abc") },
 			"HTTP/1.1 200 OK|Transfer-Encoding: chunked||3|abc|0||"},
-		{"hop by hop", "GET", "1.1", func(w http.ResponseWriter) {
+		{"hop by hop", "GET", "1.1", func(w proxy.ResponseWriter) {
 			h := w.Header()
 			h["Connection"] = []string{"X-Gone, keep-alive"}
 			h["X-Gone"], h["Keep-Alive"], h["Upgrade"], h["Proxy-Authenticate"] = []string{"1"}, []string{"1"}, []string{"h2c"}, []string{"Basic"}
@@ -135,41 +135,41 @@ func TestResponses(t *testing.T) {
 			h.Set("Content-Length", "0")
 			w.WriteHeader(200)
 		}, "HTTP/1.1 200 OK|Content-Length: 0||"},
-		{"others' status", "GET", "1.1", func(w http.ResponseWriter) {
+		{"others' status", "GET", "1.1", func(w proxy.ResponseWriter) {
 			w.Header().Set("Proxy-Status", "cdn; error=dns_error")
 			w.Header().Set("Content-Length", "0")
 			w.WriteHeader(502)
 		}, "HTTP/1.1 502 Bad Gateway|Proxy-Status: cdn; error=dns_error|Content-Length: 0||"},
-		{"trailer", "GET", "1.1", func(w http.ResponseWriter) {
+		{"trailer", "GET", "1.1", func(w proxy.ResponseWriter) {
 			w.Header().Set("Trailer", "X-Sum, Content-Length, Proxy-Authenticate")
 			stream(w, "abc")
 			w.Header().Set("X-Sum", "9")
 		}, "HTTP/1.1 200 OK|Transfer-Encoding: chunked|Trailer: X-Sum||3|abc|0|X-Sum: 9||"},
-		{"trailer with another that was not announced", "GET", "1.1", func(w http.ResponseWriter) {
+		{"trailer with another that was not announced", "GET", "1.1", func(w proxy.ResponseWriter) {
 			w.Header().Set("Trailer", "X-Sum")
 			stream(w, "abc")
 			w.Header().Set(http.TrailerPrefix+"X-Sum", "9") // as goproxy writes both
 			w.Header().Set(http.TrailerPrefix+"Set-Cookie", "a=b")
 		}, "HTTP/1.1 200 OK|Transfer-Encoding: chunked|Trailer: X-Sum||3|abc|0|X-Sum: 9||"},
-		{"trailer that was not announced", "GET", "1.1", func(w http.ResponseWriter) {
+		{"trailer that was not announced", "GET", "1.1", func(w proxy.ResponseWriter) {
 			stream(w, "abc")
 			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
 			w.Header().Set(http.TrailerPrefix+"Sallyport-Reason", "policy_denied")
 		}, "HTTP/1.1 200 OK|Transfer-Encoding: chunked||3|abc|0|Grpc-Status: 0||"},
-		{"too long", "GET", "1.1", func(w http.ResponseWriter) { w.Header().Set("Content-Length", "2"); stream(w, "o", "kay") },
+		{"too long", "GET", "1.1", func(w proxy.ResponseWriter) { w.Header().Set("Content-Length", "2"); stream(w, "o", "kay") },
 			"HTTP/1.1 200 OK|Content-Length: 2||o"},
-		{"too short", "GET", "1.1", func(w http.ResponseWriter) { w.Header().Set("Content-Length", "3"); stream(w, "o") },
+		{"too short", "GET", "1.1", func(w proxy.ResponseWriter) { w.Header().Set("Content-Length", "3"); stream(w, "o") },
 			"HTTP/1.1 200 OK|Content-Length: 3||o"},
-		{"aborted", "GET", "1.1", func(w http.ResponseWriter) { stream(w, "abc"); w.(interface{ Abort() }).Abort() },
+		{"aborted", "GET", "1.1", func(w proxy.ResponseWriter) { stream(w, "abc"); w.Abort() },
 			"HTTP/1.1 200 OK|Transfer-Encoding: chunked||3|abc|"},
-		{"refused too late", "GET", "1.1", func(w http.ResponseWriter) {
+		{"refused too late", "GET", "1.1", func(w proxy.ResponseWriter) {
 			stream(w, "abc")
-			w.(interface{ Refuse(*proxy.Refusal) }).Refuse(malformed("x"))
+			w.Refuse(malformed("x"))
 		}, "HTTP/1.1 200 OK|Transfer-Encoding: chunked||3|abc|"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := start(t, nil)
-			s.forward.handler = func(w http.ResponseWriter, _ *http.Request, _ *proxy.Admission) { test.handler(w) }
+			s.forward.handler = func(w proxy.ResponseWriter, _ *http.Request, _ *proxy.Admission) { test.handler(w) }
 			c := s.dial(t).send(test.method + " http://up.test/ HTTP/" + test.version + "\r\nHost: x\r\n" + good + "\r\n")
 			_ = c.CloseWrite()
 			got := strings.ReplaceAll(c.rest(), "\r\n", "|")
@@ -183,10 +183,10 @@ func TestResponses(t *testing.T) {
 
 func TestRefusedByTheForwarder(t *testing.T) {
 	s := start(t, nil)
-	s.forward.handler = func(w http.ResponseWriter, r *http.Request, _ *proxy.Admission) {
+	s.forward.handler = func(w proxy.ResponseWriter, r *http.Request, _ *proxy.Admission) {
 		w.Header().Set("X-Left-Over", "1")
 		w.WriteHeader(200) // not sent yet
-		w.(interface{ Refuse(*proxy.Refusal) }).Refuse(malformed("too bad"))
+		w.Refuse(malformed("too bad"))
 	}
 	c := s.dial(t).send("POST http://up.test/ HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n" + good + "\r\nabcGET")
 	resp, body := c.answer("POST")
@@ -214,7 +214,7 @@ func TestExpectContinue(t *testing.T) {
 	// Nobody knows whether the body comes: the connection ends.
 	t.Run("not wanted", func(t *testing.T) {
 		s := start(t, nil)
-		s.forward.handler = func(w http.ResponseWriter, _ *http.Request, _ *proxy.Admission) { w.WriteHeader(417) }
+		s.forward.handler = func(w proxy.ResponseWriter, _ *http.Request, _ *proxy.Admission) { w.WriteHeader(417) }
 		c := s.dial(t).send(request + good + "\r\nbodyGET http://up.test/ HTTP/1.1\r\nHost: x\r\n" + good + "\r\n")
 		if resp, _ := c.answer("POST"); !resp.Close || resp.StatusCode != 417 || c.rest() != "" {
 			t.Errorf("%v", resp)
@@ -233,7 +233,7 @@ func TestExpectContinue(t *testing.T) {
 func TestUnreadBody(t *testing.T) {
 	for size, again := range map[int]bool{1000: true, maxDrain + 1: false} {
 		s := start(t, nil)
-		s.forward.handler = func(w http.ResponseWriter, _ *http.Request, _ *proxy.Admission) { w.WriteHeader(204) }
+		s.forward.handler = func(w proxy.ResponseWriter, _ *http.Request, _ *proxy.Admission) { w.WriteHeader(204) }
 		c := s.dial(t)
 		head := "POST http://up.test/ HTTP/1.1\r\nHost: x\r\nContent-Length: " + strconv.Itoa(size) + "\r\n" + good + "\r\n"
 		go func() {
@@ -290,7 +290,7 @@ func TestOptionsOfTheServer(t *testing.T) {
 		"GET http://up.test HTTP/1.1":       "/",
 	} {
 		var path string
-		s.forward.handler = func(w http.ResponseWriter, _ *http.Request, a *proxy.Admission) {
+		s.forward.handler = func(w proxy.ResponseWriter, _ *http.Request, a *proxy.Admission) {
 			path, _, _ = strings.Cut(a.Path, "?")
 			w.WriteHeader(204)
 		}

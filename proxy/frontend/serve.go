@@ -97,7 +97,7 @@ func (s *Server) accept(accepted net.Conn, lc *ListenerConfig) {
 	s.routines.Add(1)
 	if s.open.Add(1) > int64(s.config.MaxConnections) {
 		s.mu.Unlock()
-		s.turnAway(c)
+		s.rejectOverLimit(c)
 		return
 	}
 	s.conns[c] = struct{}{}
@@ -109,8 +109,8 @@ func (s *Server) accept(accepted net.Conn, lc *ListenerConfig) {
 // others are closed without a word.
 const maxRejecting = 64
 
-// turnAway answers a connection over the limit without reading from it first.
-func (s *Server) turnAway(c *conn) {
+// rejectOverLimit answers a connection over the limit without reading from it first.
+func (s *Server) rejectOverLimit(c *conn) {
 	s.config.Observer.Refused(c.listener.Name, policy.Overloaded)
 	done := func() {
 		_ = c.stream.Close()

@@ -37,7 +37,7 @@ func listenerTLS(from *tls.Config) *tls.Config {
 // connection at any time.
 func (c *conn) handshake() bool {
 	t := tls.Server(c.stream, c.listener.TLS)
-	if t.SetDeadline(time.Now().Add(c.server.config.HandshakeTimeout)) != nil || c.sentAway.Load() {
+	if t.SetDeadline(time.Now().Add(c.server.config.HandshakeTimeout)) != nil || c.evicted.Load() {
 		return false
 	}
 	if err := t.Handshake(); err != nil {

@@ -18,7 +18,7 @@ import (
 type exchange struct {
 	forwarder *Forwarder
 	admission *proxy.Admission
-	answer    Answer
+	response  proxy.ResponseWriter
 	key       string // of the connections that this request may use
 	lease     poolLease
 	alone     bool   // it may use none that was used before
@@ -43,8 +43,8 @@ func exchangeOf(ctx context.Context) *exchange {
 	return x
 }
 
-func newExchange(f *Forwarder, a *proxy.Admission, answer Answer) *exchange {
-	return &exchange{forwarder: f, admission: a, answer: answer, key: poolKey(a), lease: f.pools.begin(a.Principal)}
+func newExchange(f *Forwarder, a *proxy.Admission, response proxy.ResponseWriter) *exchange {
+	return &exchange{forwarder: f, admission: a, response: response, key: poolKey(a), lease: f.pools.begin(a.Principal)}
 }
 
 var errLifetime = errors.New("the request has lasted as long as it may")
@@ -141,19 +141,19 @@ func (x *exchange) failed() bool {
 	return x.cause != ""
 }
 
-// settle gives the client the end of its answer, or what came instead of one.
-func (x *exchange) settle() {
+// finishResponse gives the client the end of its answer, or what came instead of one.
+func (x *exchange) finishResponse() {
 	x.mu.Lock()
 	cause, refusal := x.cause, x.refusal
 	x.mu.Unlock()
 	switch {
 	case cause == "":
-		x.answer.Finish()
+		x.response.Finish()
 	case refusal != nil && x.status == 0:
 		x.status = refusal.Status
-		x.answer.Refuse(refusal)
+		x.response.Refuse(refusal)
 	default:
-		x.answer.Abort()
+		x.response.Abort()
 	}
 }
 
@@ -169,7 +169,7 @@ func (x *exchange) outcome() proxy.Outcome {
 }
 
 // Header returns the answer's fields.
-func (x *exchange) Header() http.Header { return x.answer.Header() }
+func (x *exchange) Header() http.Header { return x.response.Header() }
 
 // WriteHeader begins the answer, unless a refusal takes its place.
 func (x *exchange) WriteHeader(status int) {
@@ -182,7 +182,7 @@ func (x *exchange) WriteHeader(status int) {
 		return
 	}
 	x.status = status
-	x.answer.WriteHeader(status)
+	x.response.WriteHeader(status)
 }
 
 // Write passes content on to the client.
@@ -190,7 +190,7 @@ func (x *exchange) Write(p []byte) (int, error) {
 	if x.failed() || x.status == 0 {
 		return 0, io.ErrClosedPipe
 	}
-	n, err := x.answer.Write(p)
+	n, err := x.response.Write(p)
 	if err != nil && !errors.Is(err, http.ErrBodyNotAllowed) {
 		x.fail(proxy.CauseClientError, nil)
 	}
@@ -200,7 +200,7 @@ func (x *exchange) Write(p []byte) (int, error) {
 // Flush sends the answer's head.
 func (x *exchange) Flush() {
 	if !x.failed() && x.status != 0 {
-		x.answer.Flush()
+		x.response.Flush()
 	}
 }
 

@@ -45,22 +45,6 @@ type Forwarder struct {
 	pools   pools
 }
 
-// Answer is what a [Forwarder] needs of the response writer that it is given.
-type Answer interface {
-	http.ResponseWriter
-	http.Flusher
-	// Refuse answers with a refusal if nothing was sent yet, and breaks off otherwise.
-	Refuse(*proxy.Refusal)
-	// Abort breaks the connection off.
-	Abort()
-	// Finish ends the answer.
-	Finish()
-	// Upgrade answers 101 with the header's fields; behind is what the target has
-	// said behind its own. If it returns true, the connection and the admission
-	// are the writer's.
-	Upgrade(target proxy.Stream, behind []byte) bool
-}
-
 // New returns a forwarder. Close it when it is not needed any more.
 func New(c Config) *Forwarder {
 	if c.Log == nil {
@@ -156,21 +140,15 @@ func neverNil(resp *http.Response, ctx *goproxy.ProxyCtx) *http.Response {
 	return resp
 }
 
-// Forward sends r where a permits, once, writes the answer to w, which has to be
-// an [Answer], and ends the admission, unless the protocol changes: then w does.
-func (f *Forwarder) Forward(w http.ResponseWriter, r *http.Request, a *proxy.Admission) {
-	answer, ok := w.(Answer)
-	if !ok {
-		a.Close(proxy.Outcome{Cause: proxy.CauseInternal, Status: http.StatusInternalServerError})
-		w.WriteHeader(http.StatusInternalServerError)
-		return
-	}
-	x := newExchange(f, a, answer)
+// Forward sends r to an address that a permits, once, writes the response to w, and
+// closes the admission. If the protocol changes, w closes the admission.
+func (f *Forwarder) Forward(w proxy.ResponseWriter, r *http.Request, a *proxy.Admission) {
+	x := newExchange(f, a, w)
 	defer x.lease.end()
 	defer func() {
 		if recovered := recover(); recovered != nil {
 			x.fail(proxy.CauseInternal, nil)
-			answer.Abort()
+			w.Abort()
 			a.Close(x.outcome())
 			panic(recovered)
 		}
@@ -190,7 +168,7 @@ func (f *Forwarder) Forward(w http.ResponseWriter, r *http.Request, a *proxy.Adm
 	if x.used != nil {
 		x.used.release(x)
 	}
-	x.settle()
+	x.finishResponse()
 	a.CloseInBackground(x.outcome())
 }
 

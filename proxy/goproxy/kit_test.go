@@ -145,7 +145,7 @@ func (s *stand) admitMethod(t *testing.T, token, method, target string) *proxy.A
 	return a
 }
 
-// do sends one request as the front does.
+// do sends one request as the frontend does.
 func (s *stand) do(t *testing.T, w *answer, method, target string, header http.Header, body string) *answer {
 	t.Helper()
 	return s.as(t, "one", w, method, target, header, body)

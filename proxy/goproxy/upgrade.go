@@ -31,7 +31,7 @@ func (x *exchange) takeOver(resp *http.Response) error {
 		problem = "its connection is not known"
 	}
 	if problem == "" {
-		behind, err := behindAnswer(resp.Body, x.used.Stream)
+		behind, err := bytesAfterHead(resp.Body, x.used.Stream)
 		switch {
 		case x.failed():
 			_ = resp.Body.Close()
@@ -86,9 +86,9 @@ func hasOption(lists []string, option string) bool {
 	return false
 }
 
-// behindAnswer takes what the transport has read past the answer's head. With a
+// bytesAfterHead takes what the transport has read past the answer's head. With a
 // deadline in the past its buffer still gives, and the connection does not.
-func behindAnswer(body io.Reader, conn proxy.Stream) ([]byte, error) {
+func bytesAfterHead(body io.Reader, conn proxy.Stream) ([]byte, error) {
 	if err := conn.SetReadDeadline(time.Unix(1, 0)); err != nil {
 		return nil, err
 	}
@@ -111,11 +111,11 @@ func behindAnswer(body io.Reader, conn proxy.Stream) ([]byte, error) {
 // exchange has failed and ends as ever.
 func (x *exchange) handOver() bool {
 	s := x.switched
-	clear(x.answer.Header()) // of what the library had to say
+	clear(x.response.Header()) // of what the library had to say
 	for name, values := range s.header {
-		x.answer.Header()[name] = values
+		x.response.Header()[name] = values
 	}
-	if !x.failed() && x.answer.Upgrade(s.conn, s.behind) {
+	if !x.failed() && x.response.Upgrade(s.conn, s.behind) {
 		return true
 	}
 	_ = s.conn.Close()

@@ -27,11 +27,11 @@ func (s *stand) dialFrom(t testing.TB, address string) *client {
 
 func bounded(most, ofOne int) func(*stand, *Config, *ListenerConfig) {
 	return func(_ *stand, c *Config, _ *ListenerConfig) {
-		c.MaxConnections, c.MaxWaiting, c.MaxWaitingOfOne = 100, most, ofOne
+		c.MaxConnections, c.MaxIdle, c.MaxIdlePerClient = 100, most, ofOne
 	}
 }
 
-// The connection that has waited longest goes, with a word, and one that is
+// The connection that has been idle longest is closed, with an answer, and one that is
 // behind its head, or a tunnel, never does.
 func TestOldestGoes(t *testing.T) {
 	target, _ := upstream(t, echo)
@@ -74,11 +74,11 @@ func (s *stand) awaitWaiting(t testing.TB, n int) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	late := time.After(10 * time.Second)
-	for s.server.Waiting() != n {
+	for s.server.Idle() != n {
 		select {
 		case <-tick.C:
 		case <-late:
-			t.Fatalf("%d connections wait, want %d", s.server.Waiting(), n)
+			t.Fatalf("%d connections wait, want %d", s.server.Idle(), n)
 		}
 	}
 }
@@ -125,9 +125,9 @@ func TestFloodBites(t *testing.T) {
 	for _, limited := range []bool{true, false} {
 		t.Run(fmt.Sprint("limited ", limited), func(t *testing.T) {
 			s := start(t, func(_ *stand, c *Config, _ *ListenerConfig) {
-				c.MaxConnections, c.MaxWaiting, c.MaxWaitingOfOne, c.HeadTimeout = 400, 120, 60, time.Minute
+				c.MaxConnections, c.MaxIdle, c.MaxIdlePerClient, c.HeadTimeout = 400, 120, 60, time.Minute
 				if !limited {
-					c.MaxWaiting, c.MaxWaitingOfOne = 1000, 1000
+					c.MaxIdle, c.MaxIdlePerClient = 1000, 1000
 				}
 			})
 			ctx, stop := context.WithCancel(t.Context())
@@ -149,7 +149,7 @@ func TestFloodBites(t *testing.T) {
 			if limited && passed < 50 || !limited && passed > 10 {
 				t.Errorf("limited %v: %d of 50 got through", limited, passed)
 			}
-			if n := s.server.Waiting(); limited && n > 120 {
+			if n := s.server.Idle(); limited && n > 120 {
 				t.Errorf("%d connections wait", n)
 			}
 		})
@@ -196,13 +196,13 @@ func TestWaitingRoomForgets(t *testing.T) {
 		_ = c.Close()
 	}
 	s.awaitWaiting(t, 0)
-	s.server.waiting.mu.Lock()
-	defer s.server.waiting.mu.Unlock()
-	if n := len(s.server.waiting.addresses); n != 0 {
+	s.server.idle.mu.Lock()
+	defer s.server.idle.mu.Unlock()
+	if n := len(s.server.idle.clients); n != 0 {
 		t.Errorf("%d addresses are remembered", n)
 	}
-	if s.server.waiting.largest != 0 {
-		t.Errorf("somebody is thought to have %d", s.server.waiting.largest)
+	if s.server.idle.largest != 0 {
+		t.Errorf("somebody is thought to have %d", s.server.idle.largest)
 	}
 }
 
@@ -218,7 +218,7 @@ func TestHostOfIPv6(t *testing.T) {
 // hold the others out by them.
 func TestRefusedConnectionsAreBounded(t *testing.T) {
 	s := start(t, func(_ *stand, c *Config, _ *ListenerConfig) {
-		c.MaxConnections, c.MaxWaiting, c.MaxWaitingOfOne, c.LingerTimeout = 100, 50, 10, time.Minute
+		c.MaxConnections, c.MaxIdle, c.MaxIdlePerClient, c.LingerTimeout = 100, 50, 10, time.Minute
 	})
 	for range 90 {
 		c := s.dialFrom(t, "127.0.0.2").send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -226,7 +226,7 @@ func TestRefusedConnectionsAreBounded(t *testing.T) {
 			t.Fatal(resp.Status)
 		}
 	}
-	eventually(t, "the oldest are closed", func() bool { return s.server.Waiting() <= 10 && s.server.Connections() <= 10 })
+	eventually(t, "the oldest are closed", func() bool { return s.server.Idle() <= 10 && s.server.Connections() <= 10 })
 	if resp, _ := s.dial(t).send("GET http://up.test/ HTTP/1.1\r\nHost: up.test\r\n" + good + "\r\n").answer("GET"); resp.StatusCode != 200 {
 		t.Errorf("another address: %s", resp.Status)
 	}
