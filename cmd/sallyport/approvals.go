@@ -7,6 +7,7 @@ import (
 
 	words "github.com/sallyport/sallyport/audit"
 	audit "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/approval"
 )
 
@@ -78,7 +79,7 @@ func (s *server) approvalsDetail() any {
 	st := s.approvals.Status()
 	detail := map[string]any{"open": st.Open, "recorded": st.Recorded}
 	if !st.Oldest.IsZero() {
-		detail["oldest"] = when(st.Oldest)
+		detail["oldest"] = cli.FormatTimeOrNever(st.Oldest)
 	}
 	if st.Err != nil {
 		detail["error"] = st.Err.Error()

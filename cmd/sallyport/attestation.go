@@ -4,6 +4,7 @@ import (
 	"time"
 
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 // openAttester makes what records the schema and the access to the log.
@@ -15,7 +16,7 @@ func (s *server) openAttester() (err error) {
 // schemaDetail is what /readyz shows of the schema. It decides nothing.
 func (s *server) schemaDetail() any {
 	st := s.attester.Status()
-	detail := map[string]any{"compared": when(st.At), "known": st.Known}
+	detail := map[string]any{"compared": cli.FormatTimeOrNever(st.At), "known": st.Known}
 	if len(st.Differences) > 0 {
 		detail["differences"] = st.Differences[:min(len(st.Differences), 100)]
 	}

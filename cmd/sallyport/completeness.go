@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	words "github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/completeness"
 )
@@ -61,11 +62,11 @@ func (s *server) wholeLog() error {
 // went another way is no fault of this instance.
 func (s *server) completenessDetail() any {
 	st := s.reconciler.Status()
-	detail := map[string]any{"latest": when(st.At), "deployments": st.Deployments, "repositories": st.Repositories}
+	detail := map[string]any{"latest": cli.FormatTimeOrNever(st.At), "deployments": st.Deployments, "repositories": st.Repositories}
 	if st.Busy != nil {
 		detail["lock"] = st.Busy.Error()
 	}
-	detail["last_success"] = when(st.LastSuccess)
+	detail["last_success"] = cli.FormatTimeOrNever(st.LastSuccess)
 	if st.Err != nil {
 		detail["error"] = st.Err.Error()
 	}

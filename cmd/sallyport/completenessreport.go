@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	words "github.com/sallyport/sallyport/identity"
 	identity "github.com/sallyport/sallyport/identity/postgres"
 )
@@ -26,17 +28,17 @@ A step that needs no network does not use Sallyport, and is listed as not seen t
 
 It is not known whether all were seen if a repository could not be read, Bitbucket
 returned too little about a deployment, the findings were changed, or there are none.`,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
-	from := addLogFlags(c)
+	from := auditdb.AddFlags(c)
 	since := c.Flags().String("since", "30d", "deployments that began from when on: `30d` or 12h ago, 2026-11-21, or 2026-11-21T08:40:00Z")
-	asJSON := addFormatFlag(c)
+	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		begin, err := parseMoment(*since, time.Now())
+		begin, err := cli.ParseTime(*since, time.Now())
 		if err != nil {
-			return invalid{fmt.Errorf("--since: %w", err)}
+			return cli.Invalid(fmt.Errorf("--since: %w", err))
 		}
-		url, done, err := from.open(c.Context())
+		url, done, err := from.Open(c.Context())
 		if err != nil {
 			return err
 		}
@@ -46,7 +48,7 @@ returned too little about a deployment, the findings were changed, or there are 
 			return err
 		}
 		if asJSON() {
-			err = printJSON(c.OutOrStdout(), newCoverageJSON(report))
+			err = cli.PrintJSON(c.OutOrStdout(), newCoverageJSON(report))
 		} else {
 			err = printCoverage(c.OutOrStdout(), report)
 		}
@@ -54,7 +56,7 @@ returned too little about a deployment, the findings were changed, or there are 
 		case err != nil:
 			return err
 		case report.Missing():
-			return found{}
+			return cli.FindingError{}
 		case report.Unclear():
 			return errors.New("it is not known of every deployment whether it was seen: see CLASS and OUTCOME above")
 		}
@@ -85,7 +87,7 @@ func printCoverage(out io.Writer, r *identity.CoverageReport) error {
 	for _, n := range r.Counts {
 		total += n
 	}
-	fmt.Fprintf(out, "%d deployments since %s that Bitbucket told of, in %d reconciliations\n", total, when(r.Since), r.Reconciliations)
+	fmt.Fprintf(out, "%d deployments since %s that Bitbucket told of, in %d reconciliations\n", total, cli.FormatTimeOrNever(r.Since), r.Reconciliations)
 	for _, class := range words.Coverages {
 		if n := r.Counts[class]; n > 0 {
 			fmt.Fprintf(out, "  %-20s%d\n", class, n)
@@ -102,9 +104,9 @@ func printCoverage(out io.Writer, r *identity.CoverageReport) error {
 	}
 	if len(r.Runs) > 0 {
 		fmt.Fprintln(out)
-		err := printTable(out, "CLASS\tBEGAN\tREPOSITORY\tDEPLOYMENT\tBUILD\tSTATE\tSTEP\tDETAIL", func(row func(string, ...any)) {
+		err := cli.PrintTable(out, "CLASS\tBEGAN\tREPOSITORY\tDEPLOYMENT\tBUILD\tSTATE\tSTEP\tDETAIL", func(row func(string, ...any)) {
 			for _, f := range r.Runs {
-				row("%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s", f.Class, when(f.Began), cmp.Or(f.Repository, f.RepositoryUUID), cmp.Or(plain(f.Deployment), "-"),
+				row("%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s", f.Class, cli.FormatTimeOrNever(f.Began), cmp.Or(f.Repository, f.RepositoryUUID), cmp.Or(plain(f.Deployment), "-"),
 					f.BuildNumber, f.State, cmp.Or(f.StepUUID, "-"), cmp.Or(plain(f.Detail), "-"))
 			}
 		})
@@ -113,9 +115,9 @@ func printCoverage(out io.Writer, r *identity.CoverageReport) error {
 		}
 	}
 	fmt.Fprintln(out)
-	return printTable(out, "REPOSITORY\tOUTCOME\tLOOKED AT\tCOMPLETE UNTIL\tDETAIL", func(row func(string, ...any)) {
+	return cli.PrintTable(out, "REPOSITORY\tOUTCOME\tLOOKED AT\tCOMPLETE UNTIL\tDETAIL", func(row func(string, ...any)) {
 		for _, l := range r.Repositories {
-			row("%s\t%s\t%s\t%s\t%s", cmp.Or(l.Repository, l.RepositoryUUID), l.Outcome, when(l.Looked), when(l.Until), cmp.Or(plain(l.Detail), "-"))
+			row("%s\t%s\t%s\t%s\t%s", cmp.Or(l.Repository, l.RepositoryUUID), l.Outcome, cli.FormatTimeOrNever(l.Looked), cli.FormatTimeOrNever(l.Until), cmp.Or(plain(l.Detail), "-"))
 		}
 	})
 }

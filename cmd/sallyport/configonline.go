@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/database"
@@ -35,7 +37,7 @@ func (r *checkReport) add(name, detail string, err error) {
 	r.made++
 	if err != nil {
 		r.failed++
-		if _, ok := errors.AsType[invalid](err); ok {
+		if _, ok := errors.AsType[cli.InvalidError](err); ok {
 			r.wrong = true
 		}
 		fmt.Fprintf(r.out, "FAILED %s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", "\n  "))
@@ -119,7 +121,7 @@ func checkIdentity(ctx context.Context, r *checkReport, cfg *config.Config) {
 	for _, w := range cfg.Identity.Bitbucket {
 		one := *cfg
 		one.Identity.Bitbucket = []config.Bitbucket{w}
-		c := bitbucketConfig(&one)
+		c := components.Identity(&one)
 		c.StateDirectory, c.AdmittedMaxAge = "", 0
 		a, err := bitbucket.New(c, bitbucket.Deps{})
 		if err != nil {
@@ -148,7 +150,7 @@ func checkIdentity(ctx context.Context, r *checkReport, cfg *config.Config) {
 func checkNetwork(ctx context.Context, r *checkReport, cfg *config.Config) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	resolver, err := dns.New(dns.Config{Servers: texts(cfg.Egress.Resolvers)})
+	resolver, err := dns.New(dns.Config{Servers: components.AddressTexts(cfg.Egress.Resolvers)})
 	if err != nil {
 		r.add("resolver", "", err)
 		return
@@ -179,7 +181,7 @@ func checkUpstream(ctx context.Context, v config.UpstreamProxy) error {
 	if v.Proxy.Scheme != "https" {
 		return nil
 	}
-	all, err := ways([]config.UpstreamProxy{v})
+	all, err := components.UpstreamProxies([]config.UpstreamProxy{v})
 	if err != nil {
 		return err
 	}

@@ -1,17 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/admin"
 )
 
@@ -24,15 +20,15 @@ event of kind admin.`
 
 // controlled makes a command that speaks to a running instance.
 func controlled(c *cobra.Command, do func(*cobra.Command, *admin.ControlClient, []string) error) *cobra.Command {
-	path := addConfigFlag(c)
+	path := cli.AddConfigFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		cfg, _, err := loadConfig(*path)
+		cfg, _, err := cli.LoadConfig(*path)
 		if err != nil {
 			return err
 		}
 		err = do(c, admin.NewControlClient(cfg.DataDirectory), args)
 		if m, ok := errors.AsType[*admin.Mistake](err); ok {
-			return invalid{m}
+			return cli.Invalid(m)
 		}
 		return err
 	}
@@ -47,28 +43,10 @@ func addReasonFlag(c *cobra.Command) *string {
 // learn why.
 func checkReason(c *cobra.Command, reason string) error {
 	if strings.TrimSpace(reason) == "" {
-		return invalid{fmt.Errorf("--reason TEXT is needed: it is recorded in the audit log\nsee: %s --help", c.CommandPath())}
+		return cli.Invalid(fmt.Errorf("--reason TEXT is needed: it is recorded in the audit log\nsee: %s --help", c.CommandPath()))
 	}
 	return nil
 }
-
-// printJSON writes a value as people and programs can read it.
-func printJSON(w io.Writer, value any) error {
-	out := json.NewEncoder(w)
-	out.SetIndent("", "  ")
-	return out.Encode(value)
-}
-
-// printTable writes rows under a head.
-func printTable(w io.Writer, head string, rows func(row func(format string, args ...any))) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, head)
-	rows(func(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) })
-	return t.Flush()
-}
-
-// moment is a time as tables show it.
-func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func newPolicyReload() *cobra.Command {
 	c := &cobra.Command{
@@ -77,7 +55,7 @@ func newPolicyReload() *cobra.Command {
 		Long: `Have a running instance look at its policy at once. If the new
 policy is rejected, the active revision stays in force.
 ` + controlUsage,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
 	return controlled(c, func(c *cobra.Command, client *admin.ControlClient, _ []string) error {
 		state, err := client.ReloadPolicy(c.Context())
@@ -94,14 +72,4 @@ policy is rejected, the active revision stays in force.
 		}
 		return nil
 	})
-}
-
-// isTerminal reports whether somebody would have to type.
-func isTerminal(in io.Reader) bool {
-	f, ok := in.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

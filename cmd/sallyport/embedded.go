@@ -4,33 +4,26 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgembed"
 )
 
-// embeddedDatabase is the name of the database in an embedded PostgreSQL.
-const embeddedDatabase = "sallyport"
-
-func embeddedDirectory(cfg *config.Config) string {
-	return filepath.Join(cfg.DataDirectory, "postgresql")
-}
-
 // startEmbedded runs a PostgreSQL of our own and brings its schema up.
 func startEmbedded(ctx context.Context, cfg *config.Config, log *slog.Logger) (*pgembed.Server, error) {
-	server, err := pgembed.Start(ctx, pgembed.Config{Directory: embeddedDirectory(cfg), Logger: log.With("component", "postgresql")})
+	server, err := pgembed.Start(ctx, pgembed.Config{Directory: auditdb.EmbeddedDirectory(cfg), Logger: log.With("component", "postgresql")})
 	if err != nil {
 		return nil, fmt.Errorf("start the embedded PostgreSQL: %w", err)
 	}
-	log.Info("embedded PostgreSQL is running", "directory", embeddedDirectory(cfg),
+	log.Info("embedded PostgreSQL is running", "directory", auditdb.EmbeddedDirectory(cfg),
 		"postgresql", server.Binaries().Version, "user", server.User(), "pid", server.PID())
-	if err := database.CreateDatabase(ctx, server.URL("postgres", pgembed.Superuser), embeddedDatabase); err != nil {
+	if err := database.CreateDatabase(ctx, server.URL("postgres", pgembed.Superuser), auditdb.EmbeddedDatabase); err != nil {
 		_ = server.Close()
 		return nil, fmt.Errorf("make the embedded database: %w", err)
 	}
-	from, to, err := database.Migrate(ctx, server.URL(embeddedDatabase, pgembed.Superuser), log)
+	from, to, err := database.Migrate(ctx, server.URL(auditdb.EmbeddedDatabase, pgembed.Superuser), log)
 	if err != nil {
 		_ = server.Close()
 		return nil, err

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/admin"
 )
 
@@ -23,7 +24,7 @@ The stop applies to one instance and needs no database. Run it for each instance
 A stop that cannot be recorded takes effect; a lift that cannot
 be recorded does not.
 ` + controlUsage,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
 	reason := addReasonFlag(c)
 	lift := c.Flags().Bool("lift", false, "lift the stop")
@@ -54,7 +55,7 @@ func liftStop(c *cobra.Command, client *admin.ControlClient, reason string) erro
 	if r.Was == nil {
 		_, err = fmt.Fprintln(c.OutOrStdout(), "no emergency stop was on")
 	} else {
-		_, err = fmt.Fprintf(c.OutOrStdout(), "lifted; stopped since %s by %s\n", moment(r.Was.Since), r.Was.By)
+		_, err = fmt.Fprintf(c.OutOrStdout(), "lifted; stopped since %s by %s\n", cli.FormatTime(r.Was.Since), r.Was.By)
 	}
 	return err
 }

@@ -15,13 +15,16 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/audit/evidence"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
 // evidenceFlags say what a pack is to be of.
 type evidenceFlags struct {
-	logFlags
+	auditdb.Flags
 	from, to, out, seed, signingKey *string
 	repositories                    *[]string
 	trusted                         trustFlags
@@ -47,9 +50,9 @@ to that checkpoint. Making a pack is recorded in the log.
 A pack of a damaged log, or of one that nothing from outside vouches for, is made with
 status 1, and its report has the result. --unanchored accepts a log that is not
 anchored: neither a --key that signed it nor a valid --checkpoint was given.`,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
-	f := evidenceFlags{logFlags: addLogFlags(c)}
+	f := evidenceFlags{Flags: auditdb.AddFlags(c)}
 	f.from = c.Flags().String("from", "", "the beginning of the period: 2026-10-01, or 2026-10-01T00:00:00Z")
 	f.to = c.Flags().String("to", "", "its end, which is not in it")
 	f.out = c.Flags().StringP("out", "o", "", "`DIR` to make, which must not be there yet")
@@ -60,7 +63,7 @@ anchored: neither a --key that signed it nor a valid --checkpoint was given.`,
 	f.trusted = addTrustFlags(c, "a public `KEY` of the log, or a file with one on each line; may be given again")
 	f.signingKey = c.Flags().String("signing-key", "", "`FILE` of the private key that signs the manifest (default: the one of the configuration)")
 	f.unsigned = c.Flags().Bool("unsigned", false, "make a pack without a signature, if there is no key")
-	asJSON := addFormatFlag(c)
+	asJSON := cli.AddFormatFlag(c)
 	f.quiet = c.Flags().Bool("quiet", false, "show no progress")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		built, err := f.build(c)
@@ -91,7 +94,7 @@ func parseDay(flag, given string) (time.Time, error) {
 func (f evidenceFlags) options(c *cobra.Command) (evidence.Options, error) {
 	o := evidence.Options{
 		Repositories: *f.repositories, Size: *f.size, Sample: *f.sample, Seed: *f.seed, Unsigned: *f.unsigned,
-		Tool: "sallyport " + programVersion(), Exceptions: exceptionsOf,
+		Tool: "sallyport " + cli.Version(), Exceptions: exceptionsOf,
 	}
 	var err error
 	if *f.out == "" {
@@ -132,7 +135,7 @@ func (f evidenceFlags) signer(ctx context.Context) (*audit.Signer, error) {
 	case *f.unsigned:
 		return nil, nil
 	case *f.signingKey != "":
-		private, err := readInput(ctx, *f.signingKey, maxSecretInput)
+		private, err := cli.ReadInput(ctx, *f.signingKey, cli.MaxSecretInput)
 		if err != nil {
 			return nil, fmt.Errorf("--signing-key %w", err)
 		}
@@ -141,14 +144,14 @@ func (f evidenceFlags) signer(ctx context.Context) (*audit.Signer, error) {
 			return nil, fmt.Errorf("--signing-key %s: %w", *f.signingKey, err)
 		}
 		return signer, nil
-	case *f.url != "":
+	case *f.URLFile != "":
 		return nil, errors.New("there is no configuration to take a signing key from: " + advice)
 	}
-	cfg, _, err := loadConfig(*f.config)
+	cfg, _, err := cli.LoadConfig(*f.Config)
 	if err != nil {
 		return nil, err
 	}
-	signer, err := configuredSigner(cfg)
+	signer, err := components.Signer(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", err, advice)
 	}
@@ -161,9 +164,9 @@ func (f evidenceFlags) signer(ctx context.Context) (*audit.Signer, error) {
 func (f evidenceFlags) build(c *cobra.Command) (*evidence.Built, error) {
 	o, err := f.options(c)
 	if err != nil {
-		return nil, invalid{err}
+		return nil, cli.Invalid(err)
 	}
-	url, done, err := f.open(c.Context())
+	url, done, err := f.Open(c.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +180,7 @@ func (f evidenceFlags) build(c *cobra.Command) (*evidence.Built, error) {
 	o.Record = func(ctx context.Context, b evidence.Built) error { return recordPack(ctx, url, b) }
 	built, err := evidence.Build(c.Context(), evidenceLog{r}, *f.out, o)
 	if errors.Is(err, evidence.ErrParameters) {
-		err = invalid{err}
+		err = cli.Invalid(err)
 	}
 	return built, err
 }
@@ -201,7 +204,7 @@ func recordPack(ctx context.Context, url string, b evidence.Built) error {
 
 // exceptionsOf lists the exceptions of a policy that the log keeps.
 func exceptionsOf(ctx context.Context, s *policy.Snapshot) ([]evidence.Exception, error) {
-	set, err := loadSnapshot(ctx, "the log", s, rego.Options{Names: true, Recorded: true, Passed: true})
+	set, err := components.LoadPolicy(ctx, "the log", s, rego.Options{Names: true, Recorded: true, Passed: true})
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +212,7 @@ func exceptionsOf(ctx context.Context, s *policy.Snapshot) ([]evidence.Exception
 	for _, e := range set.Exceptions() {
 		one := evidence.Exception{Path: e.Path, Hosts: e.Hosts, Owner: e.Owner, Ticket: e.Ticket, Repository: e.Repository}
 		if !e.Until.IsZero() {
-			one.Until = moment(e.Until)
+			one.Until = cli.FormatTime(e.Until)
 		}
 		list = append(list, one)
 	}
@@ -258,13 +261,13 @@ func tellBuilt(out io.Writer, dir string, b *evidence.Built, result trustResult)
 		fmt.Fprintf(&text, "%-14s"+format+"\n", append([]any{name}, a...)...)
 	}
 	line("pack", "%s, %d files; report.html is for reading", dir, len(m.Files)+1)
-	line("period", "%s until before %s", when(m.Parameters.From), when(m.Parameters.To))
-	line("population", "%s", withNoun(m.Population, "decision"))
+	line("period", "%s until before %s", cli.FormatTimeOrNever(m.Parameters.From), cli.FormatTimeOrNever(m.Parameters.To))
+	line("population", "%s", cli.Count(m.Population, "decision"))
 	if m.Probes > 0 {
 		line("", "%d of these are probes of the proxy's own self-tests", m.Probes)
 	}
-	line("sample", "%s by the seed %s", withNoun(int64(len(m.Sample)), "decision"), audit.Text(m.Parameters.Seed, 100))
-	line("checkpoint", "size %d, signed %s", res.Leaves, when(m.Time))
+	line("sample", "%s by the seed %s", cli.Count(int64(len(m.Sample)), "decision"), audit.Text(m.Parameters.Seed, 100))
+	line("checkpoint", "size %d, signed %s", res.Leaves, cli.FormatTimeOrNever(m.Time))
 	if res.Anchored != nil {
 		line("anchored", "the checkpoint from outside of size %d holds", res.Anchored.Size)
 	} else {
@@ -292,12 +295,4 @@ func tellBuilt(out io.Writer, dir string, b *evidence.Built, result trustResult)
 		return err
 	}
 	return result.err()
-}
-
-// withNoun is a number with its noun.
-func withNoun(n int64, noun string) string {
-	if n != 1 {
-		noun += "s"
-	}
-	return fmt.Sprintf("%d %s", n, noun)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/audit/evidence"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 func newEvidenceCheck() *cobra.Command {
@@ -31,27 +32,27 @@ A pack that nothing from outside vouches for is whole, not anchored: the status 
 it too. --unanchored accepts it.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return invalid{fmt.Errorf("which pack? Give one folder\nsee: %s --help", c.CommandPath())}
+				return cli.Invalid(fmt.Errorf("which pack? Give one folder\nsee: %s --help", c.CommandPath()))
 			}
 			return nil
 		},
 	}
 	trusted := addTrustFlags(c, "a public `KEY` of the log or of the pack's signer, or a file with one on each line; may be given again")
 	proofs := c.Flags().StringArray("proof", nil, "`FILE` of consistency proofs between the pack's checkpoint and others; may be given again")
-	asJSON := addFormatFlag(c)
+	asJSON := cli.AddFormatFlag(c)
 	unsigned := c.Flags().Bool("unsigned", false, "accept a pack without a signature")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		given, err := trusted.read(c.Context())
 		if err != nil {
-			return invalid{err}
+			return cli.Invalid(err)
 		}
-		o := evidence.CheckOptions{Trust: given.trust, Unsigned: *unsigned, Tool: "sallyport " + programVersion()}
+		o := evidence.CheckOptions{Trust: given.trust, Unsigned: *unsigned, Tool: "sallyport " + cli.Version()}
 		if o.Proofs, err = readProofs(c.Context(), *proofs); err != nil {
-			return invalid{err}
+			return cli.Invalid(err)
 		}
 		checked, err := evidence.Check(c.Context(), args[0], o)
 		if err != nil {
-			return invalid{err}
+			return cli.Invalid(err)
 		}
 		result := checkedResult(checked, o, given)
 		if asJSON() {
@@ -65,7 +66,7 @@ it too. --unanchored accepts it.`,
 func readProofs(ctx context.Context, paths []string) ([]*audit.Consistency, error) {
 	var proofs []*audit.Consistency
 	for _, path := range paths {
-		text, err := readInput(ctx, path, maxProofInput)
+		text, err := cli.ReadInput(ctx, path, cli.MaxProofInput)
 		if err != nil {
 			return nil, fmt.Errorf("--proof %w", err)
 		}
@@ -95,8 +96,8 @@ func checkedResult(r *evidence.Checked, o evidence.CheckOptions, given *givenTru
 func tellChecked(out io.Writer, r *evidence.Checked, result trustResult, given *givenTrust) error {
 	var b reportText
 	if m := r.Manifest; m != nil {
-		b.line("period", "%s until before %s", when(m.Parameters.From), when(m.Parameters.To))
-		b.line("population", "%s", withNoun(m.Population, "decision"))
+		b.line("period", "%s until before %s", cli.FormatTimeOrNever(m.Parameters.From), cli.FormatTimeOrNever(m.Parameters.To))
+		b.line("population", "%s", cli.Count(m.Population, "decision"))
 		b.line("files", "%d of %d bytes", r.Files, r.Bytes)
 		switch {
 		case r.SignedBy == "":

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/database"
 )
 
@@ -94,7 +95,7 @@ var ends = map[string]struct {
 // a message: 2 for usage, the configuration and files that cannot be read; 1 for a
 // database or an instance that does not answer. Its help documents both.
 func TestEveryCommandReportsItsEnd(t *testing.T) {
-	t.Setenv(configVariable, "")
+	t.Setenv(cli.ConfigVariable, "")
 	t.Setenv(tokenVariable, "")
 	folder := t.TempDir()
 	t.Chdir(folder)
@@ -181,11 +182,11 @@ func TestProgramsOfOursAreNotPassedOn(t *testing.T) {
 		says   string
 	}{
 		{fmt.Errorf("the policy does not load: git fetch: %w", ended), exitFailed, "git fetch: exit status 128"},
-		{invalid{fmt.Errorf("x: %w", ended)}, exitInvalid, "x: exit status 128"},
-		{passedOn{3}, 3, ""}, {passedOn{0}, exitFailed, ""},
-		{found{}, exitFailed, ""},
-		{invalid{fmt.Errorf("x: %w", context.Canceled)}, exitFailed, "x"},
-		{invalid{database.Explain("connect", &pgconn.Config{}, io.ErrUnexpectedEOF)}, exitFailed, "connect"},
+		{cli.Invalid(fmt.Errorf("x: %w", ended)), exitInvalid, "x: exit status 128"},
+		{cli.ProgramError{Status: 3}, 3, ""}, {cli.ProgramError{Status: 0}, exitFailed, ""},
+		{cli.FindingError{}, exitFailed, ""},
+		{cli.Invalid(fmt.Errorf("x: %w", context.Canceled)), exitFailed, "x"},
+		{cli.Invalid(database.Explain("connect", &pgconn.Config{}, io.ErrUnexpectedEOF)), exitFailed, "connect"},
 
 		{errors.New("plain"), exitFailed, "sallyport: plain"},
 	} {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/database"
 )
 
@@ -21,22 +22,6 @@ const (
 	exitInvalid = 2 // wrong usage or configuration, or unreadable input
 )
 
-// invalid is an error in what the operator wrote: the command line or a file.
-type invalid struct{ err error }
-
-func (e invalid) Error() string { return e.err.Error() }
-func (e invalid) Unwrap() error { return e.err }
-
-// found ends a command with status 1 whose report is printed already.
-type found struct{}
-
-func (found) Error() string { return "the report has the finding" }
-
-// passedOn is the end of a program that the operator asked for, whose status is ours.
-type passedOn struct{ status int }
-
-func (e passedOn) Error() string { return fmt.Sprintf("the program ended with status %d", e.status) }
-
 // exitOf is the exit status for an error, which it prints, unless the command or its
 // program has printed it.
 func exitOf(err error, errOut io.Writer) int {
@@ -45,10 +30,10 @@ func exitOf(err error, errOut io.Writer) int {
 	}
 	// A program that we ran for the operator has printed what is wrong. Programs that
 	// we run for ourselves (git, initdb) end in other errors.
-	if exit, ok := errors.AsType[passedOn](err); ok {
-		return max(exit.status, exitFailed)
+	if exit, ok := errors.AsType[cli.ProgramError](err); ok {
+		return max(exit.Status, exitFailed)
 	}
-	if _, ok := errors.AsType[found](err); ok {
+	if _, ok := errors.AsType[cli.FindingError](err); ok {
 		return exitFailed
 	}
 	reportError(errOut, err)
@@ -67,7 +52,7 @@ func isInvalid(err error) bool {
 	if database.FromServer(err) || auditlog.IsLost(err) || errors.Is(err, context.Canceled) {
 		return false
 	}
-	_, ok := errors.AsType[invalid](err)
+	_, ok := errors.AsType[cli.InvalidError](err)
 	return ok
 }
 

@@ -12,6 +12,8 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 func sortedDamage(counts map[audit.Damage]int64) []audit.Damage {
@@ -29,25 +31,25 @@ reads it.
 
 The export is recorded in the log, with its SHA-256.
 If that cannot be recorded, there is no file.`,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
-	from := addLogFlags(c)
+	from := auditdb.AddFlags(c)
 	path := c.Flags().StringP("out", "o", "-", "`FILE` to write, which must not be there yet; - is standard output")
 	quiet := c.Flags().Bool("quiet", false, "show no progress")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		var file *outFile
+		var file *auditdb.OutFile
 		if *path != "-" {
 			var err error
-			if file, err = createOut(*path); err != nil {
-				return invalid{err}
+			if file, err = auditdb.CreateOut(*path); err != nil {
+				return cli.Invalid(err)
 			}
-			defer file.discard()
+			defer file.Discard()
 		}
 		p := &progress{out: c.ErrOrStderr(), began: time.Now()}
 		if *quiet {
 			p.out = io.Discard
 		}
-		url, done, err := from.open(c.Context())
+		url, done, err := from.Open(c.Context())
 		if err != nil {
 			return err
 		}
@@ -59,7 +61,7 @@ If that cannot be recorded, there is no file.`,
 
 // export writes the log to the file, or where there is none to out, and records
 // that.
-func export(ctx context.Context, url string, out io.Writer, file *outFile, p *progress) error {
+func export(ctx context.Context, url string, out io.Writer, file *auditdb.OutFile, p *progress) error {
 	sum := sha256.New()
 	if file != nil {
 		out = file
@@ -77,10 +79,10 @@ func export(ctx context.Context, url string, out io.Writer, file *outFile, p *pr
 	}
 	defer asker.Close()
 	x := auditlog.Export{
-		What: "audit export", Parameters: []byte("{}"), Rows: counted.rows, Digest: [sha256.Size]byte(sum.Sum(nil)), Tool: "sallyport " + programVersion(),
+		What: "audit export", Parameters: []byte("{}"), Rows: counted.rows, Digest: [sha256.Size]byte(sum.Sum(nil)), Tool: "sallyport " + cli.Version(),
 	}
 	if file != nil {
-		_, err = file.keep(ctx, asker, x)
+		_, err = file.Keep(ctx, asker, x)
 		return err
 	}
 	_, err = asker.RecordExport(ctx, x)

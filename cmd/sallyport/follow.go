@@ -14,6 +14,8 @@ import (
 
 	words "github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 func newStream() *cobra.Command {
@@ -37,9 +39,9 @@ latest lines. A consumer drops lines whose leaf it has already seen.
 A file that was renamed is created again, also on SIGHUP. After a full
 disk the command continues when it is started again. SIGINT and SIGTERM end it with
 status 0.`,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
-	from := addLogFlags(c)
+	from := auditdb.AddFlags(c)
 	out := c.Flags().StringP("out", "o", "-", "`FILE` to add to; - is standard output")
 	position := c.Flags().String("position", "", "`FILE` that keeps where it has come to (default: that of --out with .position behind its name)")
 	once := c.Flags().Bool("once", false, "end when all that is sealed was written")
@@ -47,15 +49,15 @@ status 0.`,
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		switch {
 		case *position == "" && *out == "-":
-			return invalid{fmt.Errorf("name the file that keeps where it has come to: --position FILE\nsee: %s --help", c.CommandPath())}
+			return cli.Invalid(fmt.Errorf("name the file that keeps where it has come to: --position FILE\nsee: %s --help", c.CommandPath()))
 		case *position == "":
 			*position = *out + ".position"
 		}
 		if *interval < 10*time.Millisecond {
-			return invalid{fmt.Errorf("--interval %s: want at least 10ms", *interval)}
+			return cli.Invalid(fmt.Errorf("--interval %s: want at least 10ms", *interval))
 		}
 		f := &follow{once: *once, interval: *interval, told: c.ErrOrStderr()}
-		return piped(func() error { return f.run(c, from, *out, *position) })
+		return cli.UntilBrokenPipe(func() error { return f.run(c, from, *out, *position) })
 	}
 	return c
 }
@@ -90,19 +92,19 @@ type followOutput interface {
 	close() error
 }
 
-func (f *follow) run(c *cobra.Command, from logFlags, out, position string) (err error) {
+func (f *follow) run(c *cobra.Command, from auditdb.Flags, out, position string) (err error) {
 	if f.place, err = openFollowPlace(position); err != nil {
 		return err
 	}
 	defer f.place.close()
 	if out == "-" {
-		defer surviveBrokenPipes()()
+		defer cli.SurviveBrokenPipes()()
 		f.out = &followStream{c.OutOrStdout()}
 	} else if f.out, err = openFollowFile(out); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.out.close()) }()
-	url, done, err := from.open(c.Context())
+	url, done, err := from.Open(c.Context())
 	if err != nil {
 		return err
 	}

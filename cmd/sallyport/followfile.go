@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 // followFile is a file that lines are added to. When it is moved away another one
@@ -22,7 +24,7 @@ type followFile struct {
 func openFollowFile(path string) (*followFile, error) {
 	f := &followFile{path: path}
 	if err := f.open(); err != nil {
-		return nil, invalid{fmt.Errorf("--out: %w", err)}
+		return nil, cli.Invalid(fmt.Errorf("--out: %w", err))
 	}
 	return f, nil
 }
@@ -43,7 +45,7 @@ func (f *followFile) open() error {
 			err = file.Truncate(size)
 		}
 		if err == nil {
-			err = syncDirectory(filepath.Dir(f.path))
+			err = cli.SyncDirectory(filepath.Dir(f.path))
 		}
 		if err != nil {
 			return errors.Join(err, file.Close())

@@ -12,6 +12,7 @@ import (
 
 	words "github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 // followPlace is where a follower has come to, in a file. One process at a time
@@ -33,7 +34,7 @@ type followPlaceFile struct {
 func openFollowPlace(path string) (*followPlace, error) {
 	lock, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, invalid{fmt.Errorf("--position: %w", err)}
+		return nil, cli.Invalid(fmt.Errorf("--position: %w", err))
 	}
 	p := &followPlace{path: path, lock: lock}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
@@ -95,7 +96,7 @@ func (p *followPlace) save() error {
 		err = os.Rename(fresh, p.path)
 	}
 	if err == nil {
-		err = syncDirectory(filepath.Dir(p.path))
+		err = cli.SyncDirectory(filepath.Dir(p.path))
 	}
 	if err != nil {
 		return fmt.Errorf("keep the position: %w", err)

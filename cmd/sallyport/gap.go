@@ -11,6 +11,9 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 )
 
 func newGap() *cobra.Command {
@@ -24,25 +27,10 @@ or a lost disk lost the event, or somebody removed it before it was sealed. Late
 events of that process are then not sealed. Find the cause, and then declare the gap:
 the declaration is a signed, permanent event that sallyport audit verify shows.
 Events after the gap are then sealed.`,
-		Args: noArguments, RunE: help,
+		Args: cli.NoArguments, RunE: cli.Help,
 	}
 	parent.AddCommand(newGapList(), newGapDeclare())
 	return parent
-}
-
-// useGaps opens the database that the flags name.
-func (f ownerFlags) useGaps(ctx context.Context, act func(*auditlog.Gaps) error) error {
-	url, done, err := f.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	g, err := auditlog.OpenGaps(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer g.Close()
-	return act(g)
 }
 
 func newGapList() *cobra.Command {
@@ -52,12 +40,12 @@ func newGapList() *cobra.Command {
 		Long: `List missing events: each gap with the command that declares it, the declared gaps,
 and the events that processes reported as lost after a failover. An auditor's login
 is sufficient.`,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
-	from := addOwnerFlags(c)
-	asJSON := addFormatFlag(c)
+	from := auditdb.AddOwnerFlags(c)
+	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return from.useGaps(c.Context(), func(g *auditlog.Gaps) error {
+		return from.UseGaps(c.Context(), func(g *auditlog.Gaps) error {
 			gaps, err := g.List(c.Context())
 			if err != nil {
 				return err
@@ -73,7 +61,7 @@ is sufficient.`,
 				open = printGaps(c.OutOrStdout(), gaps, lost)
 			}
 			if err == nil && open > 0 {
-				return found{}
+				return cli.FindingError{}
 			}
 			return err
 		})
@@ -89,10 +77,10 @@ func printGaps(out io.Writer, gaps []auditlog.Gap, lost []audit.LostRange) (open
 		case d == nil:
 			open++
 			fmt.Fprintf(out, "writer %s: events %d to %d are missing, and not declared\n", writer, g.First, g.Last)
-			fmt.Fprintf(out, "   the event before is of %s, the next of %s\n", when(g.Before), when(g.After))
+			fmt.Fprintf(out, "   the event before is of %s, the next of %s\n", cli.FormatTimeOrNever(g.Before), cli.FormatTimeOrNever(g.After))
 			fmt.Fprintf(out, "   sallyport audit gap declare --writer %s --first %d --last %d --reason '…'\n", writer, g.First, g.Last)
 		default:
-			fmt.Fprintf(out, "writer %s: events %d to %d are missing, declared %s by %s: %s\n", writer, g.First, g.Last, when(d.DeclaredAt), audit.Text(d.Login, 200), d.Reason)
+			fmt.Fprintf(out, "writer %s: events %d to %d are missing, declared %s by %s: %s\n", writer, g.First, g.Last, cli.FormatTimeOrNever(d.DeclaredAt), audit.Text(d.Login, 200), d.Reason)
 			if d.Index < 0 {
 				fmt.Fprintf(out, "   the declaration is not sealed yet\n")
 			}
@@ -100,7 +88,7 @@ func printGaps(out io.Writer, gaps []auditlog.Gap, lost []audit.LostRange) (open
 	}
 	for _, l := range lost {
 		fmt.Fprintf(out, "writer %s: events %d to %d were acknowledged and lost, as writer %s reports %s\n",
-			audit.Text(l.Writer, 200), l.First, l.Last, audit.Text(l.By, 200), when(l.At))
+			audit.Text(l.Writer, 200), l.First, l.Last, audit.Text(l.By, 200), cli.FormatTimeOrNever(l.At))
 	}
 	if len(gaps) == 0 && len(lost) == 0 {
 		fmt.Fprintln(out, "no event is missing")
@@ -117,9 +105,9 @@ event that stays in the log. It needs both the login of audit.migration_url_file
 the key that signs the log. The database rejects a declaration of events that are
 recorded or were sealed, or that are not a gap. sallyport audit gap list prints the
 command for each gap.`,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
-	from := addOwnerFlags(c)
+	from := auditdb.AddOwnerFlags(c)
 	writer := c.Flags().String("writer", "", "the `WRITER` whose events are missing")
 	first := c.Flags().String("first", "", "the first missing `NUMBER`")
 	last := c.Flags().String("last", "", "the last missing `NUMBER`")
@@ -127,20 +115,20 @@ command for each gap.`,
 	key := c.Flags().String("signing-key", "", "`FILE` of the private key that signs the log (default: the one of the configuration)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if *writer == "" || *reason == "" {
-			return invalid{errors.New("--writer and --reason are needed; sallyport audit gap list prints the command for each gap")}
+			return cli.Invalid(errors.New("--writer and --reason are needed; sallyport audit gap list prints the command for each gap"))
 		}
 		numbers := make([]int64, 2)
 		for i, text := range []string{*first, *last} {
 			var err error
 			if numbers[i], err = strconv.ParseInt(text, 10, 64); err != nil {
-				return invalid{fmt.Errorf("--first and --last: %q is not a number of an event", text)}
+				return cli.Invalid(fmt.Errorf("--first and --last: %q is not a number of an event", text))
 			}
 		}
-		signer, err := from.signer(c.Context(), *key)
+		signer, err := gapSigner(c.Context(), from, *key)
 		if err != nil {
 			return err
 		}
-		return from.useGaps(c.Context(), func(g *auditlog.Gaps) error {
+		return from.UseGaps(c.Context(), func(g *auditlog.Gaps) error {
 			number, err := g.Declare(c.Context(), signer, *writer, numbers[0], numbers[1], *reason)
 			if err != nil {
 				return err
@@ -152,29 +140,29 @@ command for each gap.`,
 	return c
 }
 
-// signer reads the log's key: from the file, or as the configuration says.
-func (f ownerFlags) signer(ctx context.Context, file string) (*audit.Signer, error) {
+// gapSigner reads the log's key: from the file, or as the configuration says.
+func gapSigner(ctx context.Context, f auditdb.OwnerFlags, file string) (*audit.Signer, error) {
 	if file != "" {
-		private, err := readInput(ctx, file, maxSecretInput)
+		private, err := cli.ReadInput(ctx, file, cli.MaxSecretInput)
 		if err != nil {
-			return nil, invalid{fmt.Errorf("--signing-key %w", err)}
+			return nil, cli.Invalid(fmt.Errorf("--signing-key %w", err))
 		}
 		signer, err := audit.ParseSigner(string(private))
 		if err != nil {
-			return nil, invalid{fmt.Errorf("--signing-key %s: %w", file, err)}
+			return nil, cli.Invalid(fmt.Errorf("--signing-key %s: %w", file, err))
 		}
 		return signer, nil
 	}
-	if *f.url != "" {
-		return nil, invalid{errors.New("--signing-key FILE is needed with --database-url-file")}
+	if *f.URLFile != "" {
+		return nil, cli.Invalid(errors.New("--signing-key FILE is needed with --database-url-file"))
 	}
-	cfg, name, err := loadConfig(*f.config)
+	cfg, name, err := cli.LoadConfig(*f.Config)
 	if err != nil {
 		return nil, err
 	}
-	signer, err := configuredSigner(cfg)
+	signer, err := components.Signer(cfg)
 	if err == nil && signer == nil {
-		err = invalid{fmt.Errorf("%s names no signing key, and data_directory has none: give --signing-key", name)}
+		err = cli.Invalid(fmt.Errorf("%s names no signing key, and data_directory has none: give --signing-key", name))
 	}
 	return signer, err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"time"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy/manager"
 )
 
@@ -125,7 +126,7 @@ func (s *server) auditDetail() any {
 		detail["spooling"] = st.Spooling
 	}
 	if !st.JournalSince.IsZero() || st.JournalFull {
-		detail["journal"] = map[string]any{"since": when(st.JournalSince), "bytes": st.JournalBytes, "full": st.JournalFull}
+		detail["journal"] = map[string]any{"since": cli.FormatTimeOrNever(st.JournalSince), "bytes": st.JournalBytes, "full": st.JournalFull}
 	}
 	return detail
 }

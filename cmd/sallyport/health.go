@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 // healthPatience bounds the whole question: a supervisor asks again soon.
@@ -33,9 +35,9 @@ Without --ready the question is whether the process answers at all. With --ready
 it is whether the instance can let anything out, and what is wrong is printed: a
 database that is unavailable makes it unready, and a restart would not help. What
 is wrong and leaves it ready, such as sealing that fails, is printed as a warning.`,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
-	path := addConfigFlag(c)
+	path := cli.AddConfigFlag(c)
 	base := c.Flags().String("url", "", "the admin listener's `URL`, such as http://127.0.0.1:9128 (default: admin.address of the configuration)")
 	ready := c.Flags().Bool("ready", false, "ask whether it is ready")
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -58,20 +60,20 @@ func healthURL(base, path string) (*url.URL, error) {
 	if base != "" {
 		u, err := url.Parse(base)
 		if err != nil || u.Scheme != "http" || u.Host == "" {
-			return nil, invalid{fmt.Errorf("--url %s: want http://address:port", base)}
+			return nil, cli.Invalid(fmt.Errorf("--url %s: want http://address:port", base))
 		}
 		return u, nil
 	}
-	cfg, name, err := loadConfig(path)
+	cfg, name, err := cli.LoadConfig(path)
 	if err != nil {
 		return nil, err
 	}
 	if cfg.Admin.Address == "" {
-		return nil, invalid{fmt.Errorf("%s has no admin.address to ask at", name)}
+		return nil, cli.Invalid(fmt.Errorf("%s has no admin.address to ask at", name))
 	}
 	host, port, err := net.SplitHostPort(cfg.Admin.Address)
 	if err != nil {
-		return nil, invalid{err}
+		return nil, cli.Invalid(err)
 	}
 	// Every address of the machine is also the one on which we are.
 	switch address, err := netip.ParseAddr(host); {

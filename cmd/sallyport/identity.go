@@ -3,40 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"time"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	words "github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	identity "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/admin"
-	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/proxy"
 )
-
-// bitbucketConfig is what the configuration says of whose tokens are accepted.
-func bitbucketConfig(cfg *config.Config) bitbucket.Config {
-	c := bitbucket.Config{
-		StateDirectory: filepath.Join(cfg.DataDirectory, "identity"),
-		Leeway:         cfg.Identity.Leeway,
-		NameWait:       cfg.Identity.NameLookupTimeout,
-		MaxLifetime:    cfg.Identity.MaxLifetime,
-		KeyMaxAge:      cfg.Identity.JWKSMaxAge,
-		NameMaxAge:     cfg.Identity.NameCacheMaxAge,
-		AdmittedMaxAge: cfg.Identity.ExpiredTokenGracePeriod,
-	}
-	if c.Leeway == 0 {
-		c.Leeway = -1 // the configuration says none, and zero is the default's word
-	}
-	for _, w := range cfg.Identity.Bitbucket {
-		workspace := bitbucket.Workspace{Slug: w.Workspace, UUID: w.WorkspaceUUID, Issuer: w.Issuer, Audiences: w.Audiences}
-		if w.API != nil {
-			workspace.API = &bitbucket.API{URL: w.API.URL.String(), Token: w.API.Token.Read}
-		}
-		c.Workspaces = append(c.Workspaces, workspace)
-	}
-	return c
-}
 
 // countIdentity makes the figures of what becomes of credentials.
 func (s *server) countIdentity(context.Context) error {
@@ -66,7 +41,7 @@ func (s *server) openStore(ctx context.Context) error {
 // startIdentity makes the authenticator and sees that tokens can be verified.
 func (s *server) startIdentity(ctx context.Context) error {
 	var err error
-	s.authenticator, err = bitbucket.New(bitbucketConfig(s.config), bitbucket.Deps{
+	s.authenticator, err = bitbucket.New(components.Identity(s.config), bitbucket.Deps{
 		Log: s.log.With("component", "identity"), Names: s.store, Admitted: s.store, Revocations: s.store,
 		Hooks: bitbucket.Hooks{
 			Verified:     s.identityMetrics.Verified,

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 // TestInputFlags: every flag that names a file which is read whole ends with status
@@ -96,14 +98,14 @@ func TestInputFromPipe(t *testing.T) {
 	for name, c := range map[string]struct {
 		text, want string
 	}{
-		"a key": {text: key + "\n"}, "too much": {text: strings.Repeat("a", maxSecretInput+1), want: "gives more"}, "nothing": {want: "nobody writes"},
+		"a key": {text: key + "\n"}, "too much": {text: strings.Repeat("a", cli.MaxSecretInput+1), want: "gives more"}, "nothing": {want: "nobody writes"},
 	} {
 		read, write, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
 		}
 		go func() { _, _ = write.WriteString(c.text); _ = write.Close() }()
-		text, err := readInput(t.Context(), pipePath(read), maxSecretInput)
+		text, err := cli.ReadInput(t.Context(), pipePath(read), cli.MaxSecretInput)
 		_ = read.Close()
 		if c.want == "" && (err != nil || string(text) != c.text) || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %d bytes and the error %v", name, len(text), err)
@@ -113,7 +115,7 @@ func TestInputFromPipe(t *testing.T) {
 	if err := os.Symlink("nowhere", dangling); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readInput(t.Context(), dangling, 1); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := cli.ReadInput(t.Context(), dangling, 1); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a link to nothing: %v", err)
 	}
 	whole, named := filepath.Join(folder, "key"), filepath.Join(folder, "named")

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/identity/bitbucket"
 )
@@ -38,30 +40,30 @@ Without a configuration the token is only decoded.
 Without a configuration, a token is accepted where nothing is wrong with it by itself.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 1 || len(args) == 1 && args[0] != "-" {
-				return invalid{fmt.Errorf("a token is not an argument, where others see it: pass it on standard input or as $%s\nsee: %s --help", tokenVariable, c.CommandPath())}
+				return cli.Invalid(fmt.Errorf("a token is not an argument, where others see it: pass it on standard input or as $%s\nsee: %s --help", tokenVariable, c.CommandPath()))
 			}
 			return nil
 		},
 	}
-	path := addConfigFlag(c)
+	path := cli.AddConfigFlag(c)
 	online := c.Flags().Bool("online", false, "ask the issuer for its public keys")
-	asJSON := addFormatFlag(c)
+	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		credential, err := readToken(c.InOrStdin(), len(args) == 1)
 		if err != nil {
-			return invalid{err}
+			return cli.Invalid(err)
 		}
 		report, name, err := inspect(c, *path, credential, *online)
 		if err != nil {
 			return err
 		}
 		if asJSON() {
-			err = printJSON(c.OutOrStdout(), report)
+			err = cli.PrintJSON(c.OutOrStdout(), report)
 		} else {
 			err = printInspection(c.OutOrStdout(), report, name, time.Now())
 		}
 		if err == nil && report.Verdict != bitbucket.Accepted && report.Verdict != bitbucket.NotJudged {
-			return found{}
+			return cli.FindingError{}
 		}
 		return err
 	}
@@ -71,7 +73,7 @@ Without a configuration, a token is accepted where nothing is wrong with it by i
 func readToken(in io.Reader, fromInput bool) (identity.Credential, error) {
 	text := os.Getenv(tokenVariable)
 	if text == "" || fromInput {
-		if isTerminal(in) {
+		if cli.IsTerminal(in) {
 			return identity.Credential{}, fmt.Errorf("there is no token: pass it on standard input or as $%s", tokenVariable)
 		}
 		raw, err := io.ReadAll(io.LimitReader(in, maxTokenInput+1))
@@ -92,18 +94,18 @@ func readToken(in io.Reader, fromInput bool) (identity.Credential, error) {
 
 // inspect judges a token by the configuration, or decodes it where there is none.
 func inspect(c *cobra.Command, path string, credential identity.Credential, online bool) (*bitbucket.Inspection, string, error) {
-	path, err := findConfig(path)
+	path, err := cli.FindConfig(path)
 	if err != nil {
 		if online {
-			return nil, "", invalid{fmt.Errorf("--online needs to know which issuers may be asked: %w", err)}
+			return nil, "", cli.Invalid(fmt.Errorf("--online needs to know which issuers may be asked: %w", err))
 		}
 		return bitbucket.Decode(credential, time.Now), "", nil
 	}
-	cfg, name, err := loadConfig(path)
+	cfg, name, err := cli.LoadConfig(path)
 	if err != nil {
 		return nil, "", err
 	}
-	inspector, err := bitbucket.NewInspector(bitbucketConfig(cfg), bitbucket.Deps{})
+	inspector, err := bitbucket.NewInspector(components.Identity(cfg), bitbucket.Deps{})
 	if err != nil {
 		return nil, "", err
 	}
@@ -131,7 +133,7 @@ func printInspection(w io.Writer, r *bitbucket.Inspection, name string, now time
 		if k.Online {
 			from = "fetched now"
 		}
-		fmt.Fprintf(&b, "\nkeys of the issuer: %d, of %s, %s\n", k.Count, moment(k.Fetched), from)
+		fmt.Fprintf(&b, "\nkeys of the issuer: %d, of %s, %s\n", k.Count, cli.FormatTime(k.Fetched), from)
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(&b, "\n%s\n", n)
@@ -176,9 +178,9 @@ func ago(t *time.Time, now time.Time) string {
 	}
 	d := t.Sub(now).Round(time.Second)
 	if d >= 0 {
-		return fmt.Sprintf("%s (in %v)", moment(*t), d)
+		return fmt.Sprintf("%s (in %v)", cli.FormatTime(*t), d)
 	}
-	return fmt.Sprintf("%s (%v ago)", moment(*t), -d)
+	return fmt.Sprintf("%s (%v ago)", cli.FormatTime(*t), -d)
 }
 
 // printChecks writes what failed with its words, and the rest by name.

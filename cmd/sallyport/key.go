@@ -11,6 +11,9 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/internal/config"
 )
 
@@ -21,7 +24,7 @@ func newKey() *cobra.Command {
 		Long: `Work with the key that signs the checkpoints of the audit log. The instances of
 one log share its key: audit.signing_key_file names the file. Without that key an
 instance records, and does not seal.`,
-		Args: noArguments, RunE: help,
+		Args: cli.NoArguments, RunE: cli.Help,
 	}
 	parent.AddCommand(newKeyGenerate(), newKeyShow(), newKeyRotate(), newKeyReplace())
 	return parent
@@ -31,15 +34,15 @@ func newKeyGenerate() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "generate",
 		Short: "Make a key for a new log",
-		Args:  noArguments,
+		Args:  cli.NoArguments,
 	}
 	path := c.Flags().StringP("out", "o", "", "`FILE` for the private key, which must not be there yet")
 	origin := c.Flags().String("origin", "", "`NAME` of the log, which stands in every checkpoint (default: one that is made up)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if *path == "" {
-			return invalid{errors.New("--out FILE is needed: the private key is never printed")}
+			return cli.Invalid(errors.New("--out FILE is needed: the private key is never printed"))
 		}
-		signer, err := makeKey(*path, *origin)
+		signer, err := components.NewSigner(*path, *origin)
 		if err != nil {
 			return err
 		}
@@ -53,9 +56,9 @@ func newKeyShow() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show",
 		Short: "Print the public half of this instance's key, for those who verify",
-		Args:  noArguments,
+		Args:  cli.NoArguments,
 	}
-	path := addConfigFlag(c)
+	path := cli.AddConfigFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		_, signer, err := ownKey(*path)
 		if err != nil {
@@ -69,11 +72,11 @@ func newKeyShow() *cobra.Command {
 
 // ownKey reads the configuration and the key that this instance has.
 func ownKey(path string) (*config.Config, *audit.Signer, error) {
-	cfg, _, err := loadConfig(path)
+	cfg, _, err := cli.LoadConfig(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	signer, err := configuredSigner(cfg)
+	signer, err := components.Signer(cfg)
 	if err == nil && signer == nil {
 		err = fmt.Errorf("there is no signing key in %s; the first instance makes one when it starts", cfg.DataDirectory)
 	}
@@ -91,13 +94,13 @@ The file of the next key is made where it is not there yet. Put it in place of t
 file of audit.signing_key_file, or of checkpoint-key in data_directory, of each
 instance, which reads it again within seconds; until then events are recorded and
 wait to be sealed. Keep the old public key for those who verify.`,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
-	path := addConfigFlag(c)
+	path := cli.AddConfigFlag(c)
 	next := c.Flags().String("next", "", "`FILE` of the next private key")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if *next == "" {
-			return invalid{errors.New("--next FILE is needed")}
+			return cli.Invalid(errors.New("--next FILE is needed"))
 		}
 		cfg, present, err := ownKey(*path)
 		if err != nil {
@@ -109,7 +112,7 @@ wait to be sealed. Keep the old public key for those who verify.`,
 		}
 		e, err := present.HandOver(signer, time.Now())
 		if err != nil {
-			return invalid{err}
+			return cli.Invalid(err)
 		}
 		if err := recordAdmin(c.Context(), cfg, e); err != nil {
 			return err
@@ -128,16 +131,16 @@ func newKeyReplace() *cobra.Command {
 that. Whoever verifies the log finds a key that nobody handed over to, and has to
 be told of it: they give its public half with --key. Where the present key is at
 hand, use rotate.`,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
-	path := addConfigFlag(c)
+	path := cli.AddConfigFlag(c)
 	next := c.Flags().String("next", "", "`FILE` of the other private key")
 	origin := c.Flags().String("origin", "", "`NAME` of the log, as it stands in its checkpoints")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if *next == "" || *origin == "" {
-			return invalid{errors.New("--next FILE and --origin NAME are needed")}
+			return cli.Invalid(errors.New("--next FILE and --origin NAME are needed"))
 		}
-		cfg, _, err := loadConfig(*path)
+		cfg, _, err := cli.LoadConfig(*path)
 		if err != nil {
 			return err
 		}
@@ -156,32 +159,32 @@ hand, use rotate.`,
 
 // nextKey reads a key, or makes it for a log of that name.
 func nextKey(ctx context.Context, path, origin string) (*audit.Signer, error) {
-	private, err := readInput(ctx, path, maxSecretInput)
+	private, err := cli.ReadInput(ctx, path, cli.MaxSecretInput)
 	if errors.Is(err, fs.ErrNotExist) {
-		return makeKey(path, origin)
+		return components.NewSigner(path, origin)
 	}
 	if err != nil {
-		return nil, invalid{fmt.Errorf("--next %w", err)}
+		return nil, cli.Invalid(fmt.Errorf("--next %w", err))
 	}
 	signer, err := audit.ParseSigner(string(private))
 	if err != nil {
-		return nil, invalid{fmt.Errorf("%s: %w", path, err)}
+		return nil, cli.Invalid(fmt.Errorf("%s: %w", path, err))
 	}
 	if signer.Key().Origin() != origin {
-		return nil, invalid{fmt.Errorf("%s is a key of the log %s, and not of %s", path, signer.Key().Origin(), origin)}
+		return nil, cli.Invalid(fmt.Errorf("%s is a key of the log %s, and not of %s", path, signer.Key().Origin(), origin))
 	}
 	return signer, nil
 }
 
 // recordAdmin records one event as a writer of its own.
 func recordAdmin(ctx context.Context, cfg *config.Config, e *audit.Event) error {
-	url, done, err := logDatabase(ctx, cfg, psqlRoles["writer"])
+	url, done, err := auditdb.URL(ctx, cfg, auditdb.Roles["writer"])
 	if err != nil {
 		return err
 	}
 	defer done()
 	log, err := auditlog.Open(ctx, auditlog.Config{
-		URL: url, Version: programVersion(), Signer: func() (*audit.Signer, error) { return configuredSigner(cfg) },
+		URL: url, Version: cli.Version(), Signer: func() (*audit.Signer, error) { return components.Signer(cfg) },
 	})
 	if err != nil {
 		return err

@@ -9,12 +9,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
@@ -23,6 +23,7 @@ var version = ""
 
 func main() {
 	rego.ServeWorker() // does not return in a policy worker
+	cli.SetVersion(version)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
@@ -51,10 +52,10 @@ evaluates the policy for its repository and deployment, and writes the decision
 to the audit log before a connection is opened.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       programVersion(),
+		Version:       cli.Version(),
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return invalid{fmt.Errorf("%w%s\nsee: %s --help", err, suggestFlag(c, err), c.CommandPath())}
+		return cli.Invalid(fmt.Errorf("%w%s\nsee: %s --help", err, suggestFlag(c, err), c.CommandPath()))
 	})
 	root.AddCommand(newServe(), newHealth(), newMigrate(), newConfig(), newAudit(), newPolicy(), newToken(), newTunnels(), newEmergencyStop(), newVersion())
 	documentExits(root)
@@ -69,7 +70,7 @@ func suggestFlag(c *cobra.Command, err error) string {
 	}
 	var names []string
 	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-	if near := nearestWord(unknown.GetSpecifiedName(), names); near != "" {
+	if near := cli.NearestWord(unknown.GetSpecifiedName(), names); near != "" {
 		return ": did you mean --" + near + "?"
 	}
 	return ""
@@ -79,28 +80,10 @@ func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program",
-		Args:  noArguments,
+		Args:  cli.NoArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(c.OutOrStdout(), "sallyport %s\n", programVersion())
+			_, err := fmt.Fprintf(c.OutOrStdout(), "sallyport %s\n", cli.Version())
 			return err
 		},
 	}
-}
-
-// programVersion is what the linker was told, or what the build knows of itself.
-func programVersion() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
-	}
-	return "unknown"
-}
-
-func noArguments(c *cobra.Command, args []string) error {
-	if err := cobra.NoArgs(c, args); err != nil {
-		return invalid{fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
-	}
-	return nil
 }

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
-	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/database"
 )
 
@@ -21,16 +21,16 @@ on writing meanwhile.
 The roles sallyport_owner, sallyport_writer, sallyport_sealer and sallyport_auditor are made where
 the login may make them. Where it may not, as on a managed PostgreSQL, an
 administrator runs what --print-roles prints once, before.`,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
-	path := addConfigFlag(c)
+	path := cli.AddConfigFlag(c)
 	printRoles := c.Flags().Bool("print-roles", false, "print the SQL that makes the roles, and do nothing")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if *printRoles {
 			_, err := fmt.Fprint(c.OutOrStdout(), database.PrintRoles())
 			return err
 		}
-		cfg, _, err := loadConfig(*path)
+		cfg, _, err := cli.LoadConfig(*path)
 		if err != nil {
 			return err
 		}
@@ -38,7 +38,7 @@ administrator runs what --print-roles prints once, before.`,
 			_, err := fmt.Fprintln(c.OutOrStdout(), "audit.embedded is true: `sallyport serve` brings the schema of its own database up when it starts; there is nothing to do")
 			return err
 		}
-		url, err := migrationURL(cfg)
+		url, err := auditdb.MigrationURL(cfg)
 		if err != nil {
 			return err
 		}
@@ -54,16 +54,4 @@ administrator runs what --print-roles prints once, before.`,
 		return err
 	}
 	return c
-}
-
-// migrationURL reads the connection string of the login that acts as the owner.
-func migrationURL(cfg *config.Config) (string, error) {
-	if cfg.Audit.Migration.IsZero() {
-		return "", invalid{errors.New("audit.migration_url_file is not set: name a file with the connection string of a login that is a member of sallyport_owner")}
-	}
-	url, err := cfg.Audit.Migration.Read()
-	if err != nil {
-		return "", invalid{fmt.Errorf("audit.migration_url_file: %w", err)}
-	}
-	return url, nil
 }

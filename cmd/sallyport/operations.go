@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	identity "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/admin"
 	"github.com/sallyport/sallyport/policy/rego"
@@ -96,29 +96,19 @@ func (u subject) event(e *words.Event) {
 	}
 }
 
-var bareUUID = regexp.MustCompile(`^\{?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\}?$`)
-
-func parseUUID(text string) (string, bool) {
-	m := bareUUID.FindStringSubmatch(strings.ToLower(text))
-	if m == nil {
-		return "", false
-	}
-	return m[1], true
-}
-
 // find finds out whom an operator means.
 func (s *server) find(o admin.Subject) (subject, error) {
 	switch {
 	case (o.Step == "") == (o.Repository == ""):
 		return subject{}, &admin.Mistake{Message: "name one of a step and a repository"}
 	case o.Step != "":
-		uuid, ok := parseUUID(o.Step)
+		uuid, ok := cli.ParseUUID(o.Step)
 		if !ok {
 			return subject{}, &admin.Mistake{Message: fmt.Sprintf("%q is not the UUID of a step, which stands in its log as BITBUCKET_STEP_UUID and in the audit log as step_uuid", o.Step)}
 		}
 		return subject{scope: identity.ScopeStep, uuid: uuid}, nil
 	}
-	if uuid, ok := parseUUID(o.Repository); ok {
+	if uuid, ok := cli.ParseUUID(o.Repository); ok {
 		return subject{identity.ScopeRepository, uuid, s.authenticator.RepositoryName(uuid)}, nil
 	}
 	uuid, known := s.authenticator.RepositoryUUID(o.Repository)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	audit "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/worker"
 	"github.com/sallyport/sallyport/policy"
@@ -144,7 +145,7 @@ func (p *policyHolder) begin(ctx context.Context) error {
 	if kept == nil {
 		err = fmt.Errorf("the policy in %s does not load:\n%w", p.source, err)
 		if errors.Is(err, fs.ErrNotExist) { // policy.directory
-			err = invalid{err}
+			err = cli.Invalid(err)
 		}
 		return err
 	}

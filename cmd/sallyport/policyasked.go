@@ -9,15 +9,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
-
-// toolDeadline bounds one evaluation in the tools of the policy repository. It is
-// longer than a server's, since a build machine may be busy with something else.
-const toolDeadline = 5 * time.Second
 
 // unknownUUID stands for a UUID that was not given.
 const unknownUUID = "00000000-0000-0000-0000-000000000000"
@@ -41,7 +39,7 @@ func parsePrincipal(given string) (*identity.Principal, error) {
 			return nil, fmt.Errorf("--as: %s is given twice", key)
 		}
 		if strings.HasSuffix(key, "_uuid") {
-			uuid, ok := parseUUID(value)
+			uuid, ok := cli.ParseUUID(value)
 			if !ok {
 				return nil, fmt.Errorf("--as: %s=%s is no UUID", key, value)
 			}
@@ -145,27 +143,6 @@ func parseTarget(to, port string) (destination.Target, error) {
 	return t, nil
 }
 
-// parseMoment reads a time: RFC 3339, a date, or how long ago, such as 30d or 12h.
-func parseMoment(given string, now time.Time) (time.Time, error) {
-	if given == "" || given == "now" {
-		return now, nil
-	}
-	for _, layout := range []string{time.RFC3339, time.DateOnly} {
-		if at, err := time.Parse(layout, given); err == nil {
-			return at.UTC(), nil
-		}
-	}
-	ago := given
-	factor := time.Duration(1)
-	if days, ok := strings.CutSuffix(given, "d"); ok {
-		ago, factor = days+"h", 24
-	}
-	if d, err := time.ParseDuration(ago); err == nil && d >= 0 && d < 200*365*24*time.Hour/factor {
-		return now.Add(-d * factor), nil
-	}
-	return time.Time{}, fmt.Errorf("%q is no time: write 30d or 12h for so long ago, 2026-11-21, or 2026-11-21T08:40:00Z", given)
-}
-
 // loadTree loads the policy in a directory for asking. Its own tests are not run:
 // `policy test` does that.
 func loadTree(ctx context.Context, directory string, names bool) (*rego.Set, error) {
@@ -173,14 +150,5 @@ func loadTree(ctx context.Context, directory string, names bool) (*rego.Set, err
 	if err != nil {
 		return nil, err
 	}
-	return loadSnapshot(ctx, directory, snapshot, rego.Options{Names: names})
-}
-
-func loadSnapshot(ctx context.Context, name string, snapshot *policy.Snapshot, options rego.Options) (*rego.Set, error) {
-	options.SkipTests, options.Deadline = true, toolDeadline
-	set, err := rego.Load(ctx, snapshot, options)
-	if faults, ok := errors.AsType[rego.Errors](err); ok {
-		return nil, invalid{fmt.Errorf("the policy in %s does not load:\n%w", name, faults)}
-	}
-	return set, err
+	return components.LoadPolicy(ctx, directory, snapshot, rego.Options{Names: names})
 }

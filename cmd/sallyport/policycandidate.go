@@ -11,6 +11,7 @@ import (
 	"time"
 
 	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
@@ -57,7 +58,7 @@ func newCandidate(cfg *config.Config, p *policyHolder) (*candidate, error) {
 		c.source, c.poll = policyDirectory{source.NewFolder(directory)}, directoryPoll
 		return c, nil
 	}
-	g, err := gitConfig(cfg, "candidate")
+	g, err := components.GitConfig(cfg, "candidate")
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	"github.com/sallyport/sallyport/policy"
 )
@@ -41,7 +43,7 @@ The mode is that of the latest decision; a denial that holds in report mode too
 (always) does not count for it. Where a repository was renamed, its old name says so.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return invalid{fmt.Errorf("give one directory, or none\nsee: %s --help", c.CommandPath())}
+				return cli.Invalid(fmt.Errorf("give one directory, or none\nsee: %s --help", c.CommandPath()))
 			}
 			return nil
 		},
@@ -50,7 +52,7 @@ The mode is that of the latest decision; a denial that holds in report mode too
 	listed := c.Flags().String("repositories", "", "a `FILE` with the full name of a repository on each line")
 	withoutBitbucket := c.Flags().Bool("without-bitbucket", false, "do not ask Bitbucket for the workspaces' repositories")
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
-	asJSON := addFormatFlag(c)
+	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cover := &coverage{rows: map[string]*coverageRow{}, latest: map[string]*coverageRow{}}
 		if len(args) == 1 {
@@ -64,14 +66,14 @@ The mode is that of the latest decision; a denial that holds in report mode too
 		}
 		if *listed != "" {
 			if err := cover.list(c.Context(), *listed); err != nil {
-				return invalid{err}
+				return cli.Invalid(err)
 			}
 		}
 		if err := cover.read(c.Context(), c, from, *withoutNames); err != nil {
 			return err
 		}
-		if !*withoutNames && !*withoutBitbucket && *from.export == "" && *from.url == "" {
-			if err := cover.ask(c.Context(), *from.config); err != nil {
+		if !*withoutNames && !*withoutBitbucket && *from.export == "" && *from.URLFile == "" {
+			if err := cover.ask(c.Context(), *from.Config); err != nil {
 				return err
 			}
 		}
@@ -122,7 +124,7 @@ func (v *coverage) list(ctx context.Context, path string) error {
 
 // repositoryNames reads the file that --repositories names.
 func repositoryNames(ctx context.Context, path string) ([]string, error) {
-	text, err := readInput(ctx, path, maxListInput)
+	text, err := cli.ReadInput(ctx, path, cli.MaxListInput)
 	if err != nil {
 		return nil, fmt.Errorf("--repositories %w", err)
 	}
@@ -143,11 +145,11 @@ func repositoryNames(ctx context.Context, path string) ([]string, error) {
 
 // ask adds the repositories that Bitbucket lists, for each workspace with an API.
 func (v *coverage) ask(ctx context.Context, configuration string) error {
-	cfg, _, err := loadConfig(configuration)
+	cfg, _, err := cli.LoadConfig(configuration)
 	if err != nil {
 		return err
 	}
-	for _, w := range bitbucketConfig(cfg).Workspaces {
+	for _, w := range components.Identity(cfg).Workspaces {
 		list, err := bitbucket.Repositories(ctx, w, nil)
 		if errors.Is(err, bitbucket.ErrNoAPI) {
 			continue
@@ -181,7 +183,7 @@ func (v *coverage) read(ctx context.Context, c *cobra.Command, from historyFlags
 	if h.database != nil && !withoutNames {
 		names, err := h.database.Repositories(ctx)
 		if err != nil {
-			return invalid{err}
+			return cli.Invalid(err)
 		}
 		for _, name := range names {
 			v.row(name)
@@ -202,7 +204,7 @@ func (v *coverage) read(ctx context.Context, c *cobra.Command, from historyFlags
 		return nil
 	})
 	if err != nil {
-		return invalid{err}
+		return cli.Invalid(err)
 	}
 	return nil
 }
@@ -250,7 +252,7 @@ func (v *coverage) tell(w io.Writer, asJSON bool) error {
 		return cmp.Or(-cmp.Compare(a.WouldDeny, b.WouldDeny), cmp.Compare(a.Repository, b.Repository))
 	})
 	if asJSON {
-		return printJSON(w, struct {
+		return cli.PrintJSON(w, struct {
 			Repositories []*coverageRow `json:"repositories"`
 			Never        int            `json:"never_seen"`
 			Enforced     int            `json:"enforced"`

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
@@ -41,7 +42,7 @@ status 1: closed (what passed would be refused), opened (what was refused would
 pass), or any.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 2 {
-				return invalid{fmt.Errorf("give two directories: the old policy's and the new one's\nsee: %s --help", c.CommandPath())}
+				return cli.Invalid(fmt.Errorf("give two directories: the old policy's and the new one's\nsee: %s --help", c.CommandPath()))
 			}
 			return nil
 		},
@@ -49,11 +50,11 @@ pass), or any.`,
 	from := addHistoryFlags(c, "30d")
 	cases := c.Flags().String("cases", "", "read the questions from this `FILE`, YAML or JSON")
 	at := c.Flags().String("at", "now", "the `TIME` at which those of --cases are asked")
-	fail := addChoice(c, "fail-on", "when to fail", failOnWords...)
+	fail := cli.AddChoiceFlag(c, "fail-on", "when to fail", failOnWords...)
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
-	asJSON := addFormatFlag(c)
+	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		fails := failOn[fail.value]
+		fails := failOn[fail.Value]
 		before, err := loadTree(c.Context(), args[0], !*withoutNames)
 		if err != nil {
 			return err
@@ -65,25 +66,25 @@ pass), or any.`,
 		d := &differ{before: rego.NewReplayer(before), after: rego.NewReplayer(after)}
 		var s *replaySummary
 		if *cases != "" {
-			now, problem := parseMoment(*at, time.Now())
+			now, problem := cli.ParseTime(*at, time.Now())
 			if problem != nil {
-				return invalid{fmt.Errorf("--at: %w", problem)}
+				return cli.Invalid(fmt.Errorf("--at: %w", problem))
 			}
 			s, err = d.cases(c.Context(), before, *cases, now)
 		} else {
 			s, err = d.log(c, from)
 		}
 		if err != nil {
-			return invalid{err}
+			return cli.Invalid(err)
 		}
 		s.Revision, s.Evaluated = after.Revision().Digest, d.after.Evaluated()
 		if asJSON() {
-			err = printJSON(c.OutOrStdout(), s)
+			err = cli.PrintJSON(c.OutOrStdout(), s)
 		} else {
 			err = s.print(c.OutOrStdout())
 		}
 		if err == nil && fails(s) {
-			return found{}
+			return cli.FindingError{}
 		}
 		return err
 	}
@@ -173,7 +174,7 @@ type casesFile struct {
 }
 
 func readCases(ctx context.Context, path string) (*casesFile, error) {
-	raw, err := readInput(ctx, path, maxListInput)
+	raw, err := cli.ReadInput(ctx, path, cli.MaxListInput)
 	if err != nil {
 		return nil, fmt.Errorf("--cases %w", err)
 	}

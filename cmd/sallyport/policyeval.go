@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -41,20 +42,20 @@ Without --expect the verdict does not change the exit status.`,
 	at := c.Flags().String("at", "now", "the `TIME` of the decision: now, 2026-11-21T08:40:00Z, 2026-11-21, or 30d for so long ago")
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
 	explain := c.Flags().Bool("explain", false, "say of every rule why it matched or did not")
-	asJSON := addFormatFlag(c)
-	expect := addChoice(c, "expect", "fail unless the verdict is this", "", "allow", "deny")
+	asJSON := cli.AddFormatFlag(c)
+	expect := cli.AddChoiceFlag(c, "expect", "fail unless the verdict is this", "", "allow", "deny")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		now, err := parseMoment(*at, time.Now())
+		now, err := cli.ParseTime(*at, time.Now())
 		if err != nil {
-			return invalid{fmt.Errorf("--at: %w", err)}
+			return cli.Invalid(fmt.Errorf("--at: %w", err))
 		}
 		principal, err := parsePrincipal(*as)
 		if err != nil {
-			return invalid{err}
+			return cli.Invalid(err)
 		}
 		request, err := asked.request(principal, now)
 		if err != nil {
-			return invalid{err}
+			return cli.Invalid(err)
 		}
 		set, err := loadTree(c.Context(), args[0], !*withoutNames)
 		if err != nil {
@@ -71,12 +72,12 @@ Without --expect the verdict does not change the exit status.`,
 			}
 		}
 		if asJSON() {
-			err = printJSON(c.OutOrStdout(), explanationJSON(x))
+			err = cli.PrintJSON(c.OutOrStdout(), explanationJSON(x))
 		} else {
 			err = printExplanation(c.OutOrStdout(), x)
 		}
-		if err == nil && expect.value != "" && expect.value != d.Verdict.String() {
-			err = fmt.Errorf("the verdict is %s, and not %s as expected", d.Verdict, expect.value)
+		if err == nil && expect.Value != "" && expect.Value != d.Verdict.String() {
+			err = fmt.Errorf("the verdict is %s, and not %s as expected", d.Verdict, expect.Value)
 		}
 		return err
 	}

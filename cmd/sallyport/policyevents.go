@@ -10,6 +10,7 @@ import (
 	"time"
 
 	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/policy/source"
@@ -151,7 +152,7 @@ func (p *policyHolder) announce(ctx context.Context, set, previous *rego.Set) er
 		attributes = append(attributes, words.Attribute{Name: "from", Value: "disk"})
 	}
 	if at, again := p.history.before(revision.Digest); again {
-		attributes = append(attributes, words.Attribute{Name: "decided_before", Value: moment(at)})
+		attributes = append(attributes, words.Attribute{Name: "decided_before", Value: cli.FormatTime(at)})
 	}
 	if r, ok := p.source.(interface{ Rewound() bool }); ok && r.Rewound() {
 		attributes = append(attributes, words.Attribute{Name: "rewound", Value: "true"})
@@ -193,7 +194,7 @@ func (p *policyHolder) provenance(ctx context.Context, commit string) []words.At
 		{Name: "signature", Value: string(known.Signature)},
 	}
 	if !known.Authored.IsZero() {
-		attributes = append(attributes, words.Attribute{Name: "authored", Value: moment(known.Authored)})
+		attributes = append(attributes, words.Attribute{Name: "authored", Value: cli.FormatTime(known.Authored)})
 	}
 	if known.Signer != "" {
 		attributes = append(attributes, words.Attribute{Name: "signer", Value: known.Signer})

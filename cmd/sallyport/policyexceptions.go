@@ -5,6 +5,7 @@ import (
 	"time"
 
 	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
@@ -37,9 +38,9 @@ func (p *policyHolder) announceExceptions(ctx context.Context) {
 		revision := p.good.Revision()
 		err := p.audit.Record(ctx, &words.Event{
 			Time: now, Kind: words.KindExceptionExpiring, Revision: revision.Digest, Commit: revision.Commit, Repository: e.Repository,
-			Message: "an exception ends at " + moment(e.Until),
+			Message: "an exception ends at " + cli.FormatTime(e.Until),
 			Attributes: []words.Attribute{
-				{Name: "path", Value: e.Path}, {Name: "owner", Value: e.Owner}, {Name: "ticket", Value: e.Ticket}, {Name: "until", Value: moment(e.Until)},
+				{Name: "path", Value: e.Path}, {Name: "owner", Value: e.Owner}, {Name: "ticket", Value: e.Ticket}, {Name: "until", Value: cli.FormatTime(e.Until)},
 			},
 		})
 		if err != nil {
@@ -47,7 +48,7 @@ func (p *policyHolder) announceExceptions(ctx context.Context) {
 			continue
 		}
 		still[key] = true
-		p.log.Warn("an exception ends soon", "path", e.Path, "owner", e.Owner, "ticket", e.Ticket, "repository", e.Repository, "until", moment(e.Until))
+		p.log.Warn("an exception ends soon", "path", e.Path, "owner", e.Owner, "ticket", e.Ticket, "repository", e.Repository, "until", cli.FormatTime(e.Until))
 	}
 	p.announced = still
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -33,18 +34,18 @@ An export holds no policies: with --export, --policy names the policy's director
 at that revision. --policy also answers what another state of it would say.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return invalid{fmt.Errorf("which decision? Give one id\nsee: %s --help", c.CommandPath())}
+				return cli.Invalid(fmt.Errorf("which decision? Give one id\nsee: %s --help", c.CommandPath()))
 			}
 			return nil
 		},
 	}
 	from := addHistoryFlags(c, "")
 	tree := c.Flags().String("policy", "", "evaluate it by the policy in this `DIR` instead")
-	asJSON := addFormatFlag(c)
+	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		id, ok := parseUUID(args[0])
+		id, ok := cli.ParseUUID(args[0])
 		if !ok {
-			return invalid{fmt.Errorf("%q is no decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0])}
+			return cli.Invalid(fmt.Errorf("%q is no decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0]))
 		}
 		h, err := from.open(c)
 		if err != nil {
@@ -65,12 +66,12 @@ at that revision. --policy also answers what another state of it would say.`,
 		x, failure := set.Explain(c.Context(), d.Input)
 		again := reproduction(d, x.Decision, failure)
 		if asJSON() {
-			err = printJSON(c.OutOrStdout(), again.json(d, x))
+			err = cli.PrintJSON(c.OutOrStdout(), again.json(d, x))
 		} else {
 			err = again.print(c.OutOrStdout(), d, x)
 		}
 		if err == nil && !again.Reproduced {
-			return found{}
+			return cli.FindingError{}
 		}
 		return err
 	}
@@ -84,7 +85,7 @@ func policyOf(ctx context.Context, h *history, d *words.Decided, directory strin
 	}
 	set, err := h.decidedBy(ctx, d)
 	if err != nil {
-		return nil, invalid{err}
+		return nil, cli.Invalid(err)
 	}
 	return set, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -38,7 +39,7 @@ comment, is left as it is and named.`,
 func formatTree(out io.Writer, directory string, snapshot *policy.Snapshot, write bool) error {
 	root, err := os.OpenRoot(directory)
 	if err != nil {
-		return invalid{err}
+		return cli.Invalid(err)
 	}
 	defer root.Close()
 	changed, failed := 0, 0

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/deploy"
 	"github.com/sallyport/sallyport/policy"
 )
@@ -38,7 +39,7 @@ that would be written, nothing is. docs/policy.md is the guide from there on.`,
 	workspace := c.Flags().String("workspace", "", "the `SLUG` of the workspace, as it stands in Bitbucket's URLs")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if c.Flags().Changed("workspace") && !workspaceSlug.MatchString(*workspace) {
-			return invalid{fmt.Errorf("--workspace %q: not the slug of a workspace: write it as it stands in Bitbucket's URLs, in lower case", *workspace)}
+			return cli.Invalid(fmt.Errorf("--workspace %q: not the slug of a workspace: write it as it stands in Bitbucket's URLs, in lower case", *workspace))
 		}
 		return writeTemplate(c.OutOrStdout(), args[0], *workspace)
 	}
@@ -89,7 +90,7 @@ func templateFiles(workspace string) ([]policy.File, error) {
 // writeTemplate writes the policy repository to start from, whole or not at all.
 func writeTemplate(out io.Writer, directory, workspace string) error {
 	if holdsPolicy(directory) {
-		return invalid{fmt.Errorf("%s holds a policy already, and nothing is written: `sallyport policy check %s` says what of it", directory, directory)}
+		return cli.Invalid(fmt.Errorf("%s holds a policy already, and nothing is written: `sallyport policy check %s` says what of it", directory, directory))
 	}
 	files, err := templateFiles(workspace)
 	if err != nil {
@@ -98,7 +99,7 @@ func writeTemplate(out io.Writer, directory, workspace string) error {
 	var told strings.Builder
 	for _, f := range files {
 		if _, err := os.Lstat(filepath.Join(directory, filepath.FromSlash(f.Path))); err == nil {
-			return invalid{fmt.Errorf("%s is there already, and nothing is written: move it away, or name another directory", filepath.Join(directory, f.Path))}
+			return cli.Invalid(fmt.Errorf("%s is there already, and nothing is written: move it away, or name another directory", filepath.Join(directory, f.Path)))
 		}
 		fmt.Fprintf(&told, "%s\n", f.Path)
 	}

@@ -14,6 +14,9 @@ import (
 
 	words "github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/internal/selftest"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
@@ -23,14 +26,14 @@ import (
 // historyFlags say which past decisions are meant: those of a log, or of an
 // export of one.
 type historyFlags struct {
-	logFlags
+	auditdb.Flags
 	export, since, until *string
 }
 
 // addHistoryFlags adds the flags of a command that reads decisions again. Without
 // a default for since the command reads single ones.
 func addHistoryFlags(c *cobra.Command, since string) historyFlags {
-	h := historyFlags{logFlags: addLogFlags(c)}
+	h := historyFlags{Flags: auditdb.AddFlags(c)}
 	h.export = c.Flags().String("export", "", "read this `FILE` instead of a database: what `sallyport audit export` wrote; - is standard input")
 	if since != "" {
 		h.since = c.Flags().String("since", since, "from when on: `30d` or 12h ago, 2026-11-21, or 2026-11-21T08:40:00Z")
@@ -54,33 +57,33 @@ func (f historyFlags) open(c *cobra.Command) (*history, error) {
 	if f.since != nil {
 		now := time.Now()
 		var err error
-		if h.since, err = parseMoment(*f.since, now); err != nil {
-			return nil, invalid{fmt.Errorf("--since: %w", err)}
+		if h.since, err = cli.ParseTime(*f.since, now); err != nil {
+			return nil, cli.Invalid(fmt.Errorf("--since: %w", err))
 		}
-		if h.until, err = parseMoment(*f.until, now); err != nil {
-			return nil, invalid{fmt.Errorf("--until: %w", err)}
+		if h.until, err = cli.ParseTime(*f.until, now); err != nil {
+			return nil, cli.Invalid(fmt.Errorf("--until: %w", err))
 		}
 		if !h.since.Before(h.until) {
-			return nil, invalid{fmt.Errorf("--since %s is not before --until %s: nothing is between them", *f.since, *f.until)}
+			return nil, cli.Invalid(fmt.Errorf("--since %s is not before --until %s: nothing is between them", *f.since, *f.until))
 		}
 	}
 	switch {
-	case *f.export != "" && (*f.url != "" || *f.config != ""):
-		return nil, invalid{errors.New("--export is read instead of a database: leave out -c and --database-url-file")}
+	case *f.export != "" && (*f.URLFile != "" || *f.Config != ""):
+		return nil, cli.Invalid(errors.New("--export is read instead of a database: leave out -c and --database-url-file"))
 	case *f.export == "-":
-		stream := interruptible(c.Context(), c.InOrStdin())
+		stream := cli.Interruptible(c.Context(), c.InOrStdin())
 		h.export, h.name, h.done = stream, "-", func() { _ = stream.Close() }
 		return h, nil
 	case *f.export != "":
-		file, err := openStream(c.Context(), *f.export)
+		file, err := cli.OpenStream(c.Context(), *f.export)
 		if err != nil {
-			return nil, invalid{fmt.Errorf("--export %w", err)}
+			return nil, cli.Invalid(fmt.Errorf("--export %w", err))
 		}
-		stream := interruptible(c.Context(), file)
+		stream := cli.Interruptible(c.Context(), file)
 		h.export, h.name, h.done = stream, *f.export, func() { _, _ = stream.Close(), file.Close() }
 		return h, nil
 	}
-	url, done, err := f.logFlags.open(c.Context())
+	url, done, err := f.Flags.Open(c.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +112,7 @@ func (h *history) records(ctx context.Context, f func(record []byte) error) erro
 		return ours
 	})
 	if err != nil && ours == nil {
-		err = invalid{fmt.Errorf("--export %s: %w", h.name, err)}
+		err = cli.Invalid(fmt.Errorf("--export %s: %w", h.name, err))
 	}
 	return err
 }
@@ -177,7 +180,7 @@ func (h *history) decision(ctx context.Context, id string) (*words.Decided, erro
 		if errors.Is(err, found) {
 			err = nil
 		} else if err != nil {
-			err = invalid{fmt.Errorf("--export %s: %w", h.name, err)}
+			err = cli.Invalid(fmt.Errorf("--export %s: %w", h.name, err))
 		}
 	}
 	if err != nil {
@@ -223,7 +226,7 @@ func (h *history) decidedBy(ctx context.Context, d *words.Decided) (*rego.Set, e
 		if err != nil {
 			return nil, err
 		}
-		return loadSnapshot(ctx, "the log", snapshot, options)
+		return components.LoadPolicy(ctx, "the log", snapshot, options)
 	}
 	set, err := load(d.Revision, d.Commit)
 	if err != nil || d.RepositoryRevision == "" {

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
@@ -62,20 +63,20 @@ be refused), opened (what was refused would pass), or any.`,
 			return oneDirectory(c, args)
 		}
 		if len(args) > 0 {
-			return invalid{fmt.Errorf("--as-decided asks the policies that decided: leave out %s\nsee: %s --help", args[0], c.CommandPath())}
+			return cli.Invalid(fmt.Errorf("--as-decided asks the policies that decided: leave out %s\nsee: %s --help", args[0], c.CommandPath()))
 		}
 		return nil
 	}
-	fail := addChoice(c, "fail-on", "when to fail", failOnWords...)
+	fail := cli.AddChoiceFlag(c, "fail-on", "when to fail", failOnWords...)
 	repository := c.Flags().String("repository", "", "look at this repository only: `WORKSPACE/NAME` or a UUID")
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
 	limit := c.Flags().Int("groups", 100, "how many groups to show; 0 is all that were kept")
-	asJSON := addFormatFlag(c)
+	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if *limit < 0 {
-			return invalid{fmt.Errorf("--groups %d: want 0 or more", *limit)}
+			return cli.Invalid(fmt.Errorf("--groups %d: want 0 or more", *limit))
 		}
-		fails := failOn[fail.value]
+		fails := failOn[fail.Value]
 		s, err := replayBy(c, from, args, *withoutNames, *repository)
 		if err != nil {
 			return err
@@ -85,12 +86,12 @@ be refused), opened (what was refused would pass), or any.`,
 			s.Groups = s.Groups[:*limit]
 		}
 		if asJSON() {
-			err = printJSON(c.OutOrStdout(), s)
+			err = cli.PrintJSON(c.OutOrStdout(), s)
 		} else {
 			err = s.print(c.OutOrStdout())
 		}
 		if err == nil && (fails(s) || s.AsDecided && s.Differ > 0) {
-			return found{}
+			return cli.FindingError{}
 		}
 		return err
 	}
@@ -113,7 +114,7 @@ func replayBy(c *cobra.Command, from historyFlags, directories []string, without
 	defer h.close()
 	s, err := replayAll(c.Context(), h, set, repository)
 	if err != nil {
-		return nil, invalid{err}
+		return nil, cli.Invalid(err)
 	}
 	return s, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	words "github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
@@ -26,12 +27,12 @@ func replayOwn(c *cobra.Command, from historyFlags, repository string) (*replayS
 	}
 	defer h.close()
 	if h.database == nil {
-		return nil, invalid{errors.New("--as-decided needs the policies that decided, and an export holds none: read the database")}
+		return nil, cli.Invalid(errors.New("--as-decided needs the policies that decided, and an export holds none: read the database"))
 	}
 	// The first connection is busy with the decisions.
 	policies, err := auditlog.OpenHistory(c.Context(), h.url)
 	if err != nil {
-		return nil, invalid{err}
+		return nil, cli.Invalid(err)
 	}
 	defer policies.Close()
 	own := &ownPolicies{h: &history{database: policies}, sets: map[string]*ownPolicy{}, seen: map[string]bool{}}
@@ -39,7 +40,7 @@ func replayOwn(c *cobra.Command, from historyFlags, repository string) (*replayS
 		return p.reproduce(ctx, h, own, record, repository)
 	})
 	if err != nil {
-		return nil, invalid{err}
+		return nil, cli.Invalid(err)
 	}
 	s.AsDecided, s.Revisions = true, len(own.seen)
 	return s, nil

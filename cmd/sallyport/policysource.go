@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"path/filepath"
 	"time"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/source"
@@ -37,7 +37,7 @@ func newPolicySource(cfg *config.Config) (policySource, time.Duration, error) {
 	if cfg.Policy.Git == nil {
 		return policyDirectory{source.NewFolder(cfg.Policy.Directory)}, directoryPoll, nil
 	}
-	c, err := gitConfig(cfg, "git")
+	c, err := components.GitConfig(cfg, "git")
 	if err != nil {
 		return nil, 0, err
 	}
@@ -46,26 +46,4 @@ func newPolicySource(cfg *config.Config) (policySource, time.Duration, error) {
 		return nil, 0, err
 	}
 	return g, cfg.Policy.Git.PollInterval, nil
-}
-
-// gitConfig is the repository that is configured, kept in a folder of this name.
-func gitConfig(cfg *config.Config, folder string) (source.GitConfig, error) {
-	g := cfg.Policy.Git
-	c := source.GitConfig{
-		URL: g.URL.String(), Branch: g.Branch, Tag: g.Tag, Path: g.Path,
-		User: g.User, CAFile: g.CAFile, SSHKeyFile: g.SSHKeyFile, KnownHostsFile: g.KnownHostsFile,
-		AllowRewind: g.NonFastForward == config.NonFastForwardAllow,
-		Directory:   filepath.Join(cfg.DataDirectory, "policy", folder),
-	}
-	if !g.Credentials.IsZero() {
-		c.Token = g.Credentials.Read
-	}
-	if g.AllowedSignersFile != "" {
-		signers, err := source.ReadSigners(g.AllowedSignersFile)
-		if err != nil {
-			return c, invalid{err}
-		}
-		c.Signers = signers
-	}
-	return c, nil
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
@@ -43,7 +45,7 @@ allow. Hosts are taken as they were, and no pattern is made of them.
 Nothing is written unless the policy with the new files in it loads. In a DIR
 without rules for the organisation, egress/` + suggestedFile + ` is written too: it keeps
 everything in report mode, and lets the repositories' rules count.`,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
 	from := addHistoryFlags(c, "14d")
 	s := &suggester{}
@@ -56,9 +58,9 @@ everything in report mode, and lets the repositories' rules count.`,
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		switch {
 		case s.out == "":
-			return invalid{errors.New("--out is missing: name the policy repository to write into")}
+			return cli.Invalid(errors.New("--out is missing: name the policy repository to write into"))
 		case *all == (len(s.only) > 0):
-			return invalid{errors.New("say for whom: --repository acme/payments, or --all")}
+			return cli.Invalid(errors.New("say for whom: --repository acme/payments, or --all"))
 		}
 		s.names = !*withoutNames
 		if err := s.begin(c.Context()); err != nil {
@@ -71,7 +73,7 @@ everything in report mode, and lets the repositories' rules count.`,
 		defer h.close()
 		s.since, s.until = h.since, h.until
 		if err := h.outcomes(c.Context(), func(d *words.Decided) error { return s.observe(c.Context(), d) }, s.noteClose); err != nil {
-			return invalid{err}
+			return cli.Invalid(err)
 		}
 		return s.finish(c.Context(), c.OutOrStdout())
 	}
@@ -145,7 +147,7 @@ func (s *suggester) begin(ctx context.Context) error {
 	if s.tree, err = policyTree(ctx, s.out); err != nil {
 		return err
 	}
-	if s.set, err = loadSnapshot(ctx, s.out, s.tree, rego.Options{Names: s.names}); err != nil {
+	if s.set, err = components.LoadPolicy(ctx, s.out, s.tree, rego.Options{Names: s.names}); err != nil {
 		return err
 	}
 	s.replayer = rego.NewReplayer(s.set)
@@ -154,7 +156,7 @@ func (s *suggester) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	delegating, err := loadSnapshot(ctx, s.out, all, rego.Options{Names: s.names, SkipTests: true})
+	delegating, err := components.LoadPolicy(ctx, s.out, all, rego.Options{Names: s.names, SkipTests: true})
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -41,11 +42,11 @@ func (s *suggester) takenIDs(folder string) map[string]bool {
 // writeNew writes files that must not be there, inside of the directory.
 func writeNew(directory string, files []policy.File) error {
 	if err := os.MkdirAll(directory, 0o755); err != nil {
-		return invalid{err}
+		return cli.Invalid(err)
 	}
 	root, err := os.OpenRoot(directory)
 	if err != nil {
-		return invalid{err}
+		return cli.Invalid(err)
 	}
 	defer root.Close()
 	for _, f := range files {

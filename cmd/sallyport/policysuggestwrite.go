@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -86,7 +87,7 @@ func (s *suggester) try(ctx context.Context, files []policy.File, wanted map[str
 	if err != nil {
 		return nil, err
 	}
-	set, err := loadSnapshot(ctx, "what would be written", together, rego.Options{Names: s.names})
+	set, err := components.LoadPolicy(ctx, "what would be written", together, rego.Options{Names: s.names})
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
@@ -31,7 +32,7 @@ func addTestOutputs(c *cobra.Command) testOutputs {
 
 func (o testOutputs) tell(out io.Writer, directory string, report *rego.TestReport, verbose bool) error {
 	if *o.least < 0 || *o.least > 100 {
-		return invalid{fmt.Errorf("--min-coverage %g: want 0 to 100", *o.least)}
+		return cli.Invalid(fmt.Errorf("--min-coverage %g: want 0 to 100", *o.least))
 	}
 	if *o.junit != "" {
 		if err := writeJUnit(*o.junit, directory, report); err != nil {
@@ -116,11 +117,11 @@ func writeJUnit(path, directory string, report *rego.TestReport) error {
 		all.Suites[i].Time = seconds(spent[i])
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return invalid{fmt.Errorf("--junit: %w", err)}
+		return cli.Invalid(fmt.Errorf("--junit: %w", err))
 	}
 	file, err := os.Create(path)
 	if err != nil {
-		return invalid{fmt.Errorf("--junit: %w", err)}
+		return cli.Invalid(fmt.Errorf("--junit: %w", err))
 	}
 	_, err = io.WriteString(file, xml.Header)
 	e := xml.NewEncoder(file)

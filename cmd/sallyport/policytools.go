@@ -13,13 +13,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/policy/source"
 )
 
 func newPolicy() *cobra.Command {
-	parent := &cobra.Command{Use: "policy", Short: "Work with a policy repository", Args: noArguments, RunE: help}
+	parent := &cobra.Command{Use: "policy", Short: "Work with a policy repository", Args: cli.NoArguments, RunE: cli.Help}
 	parent.AddCommand(newPolicyInit(), newPolicyFmt(), newPolicyCheck(), newPolicyTest(), newPolicyReload(), newPolicyVendor(),
 		newPolicyEval(), newPolicyExplain(), newPolicyReplay(), newPolicyDiff(), newPolicyWhoCan(), newPolicySuggest(), newPolicyRollout())
 	return parent
@@ -46,7 +47,7 @@ deserves a look, with file and line. Tests are not run: see "policy test".`,
 		options := rego.Options{Names: !*withoutNames}
 		if *repositories != "" {
 			if options.Repositories, err = repositoryNames(c.Context(), *repositories); err != nil {
-				return invalid{err}
+				return cli.Invalid(err)
 			}
 		}
 		problems, warnings, err := rego.Check(c.Context(), snapshot, options)
@@ -131,15 +132,15 @@ func policyTree(ctx context.Context, directory string) (*policy.Snapshot, error)
 	info, err := os.Stat(directory)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, invalid{fmt.Errorf("there is no %s: name the policy repository's directory; `sallyport policy init DIR` writes one to start from", directory)}
+		return nil, cli.Invalid(fmt.Errorf("there is no %s: name the policy repository's directory; `sallyport policy init DIR` writes one to start from", directory))
 	case err == nil && !info.IsDir():
-		return nil, invalid{fmt.Errorf("%s is a file: name the policy repository's directory", directory)}
+		return nil, cli.Invalid(fmt.Errorf("%s is a file: name the policy repository's directory", directory))
 	case err == nil && !holdsPolicy(directory):
-		return nil, invalid{fmt.Errorf("%s: there is no policy in it: rules stand in egress/*.rego below it; `sallyport policy init DIR` writes a policy repository to start from", directory)}
+		return nil, cli.Invalid(fmt.Errorf("%s: there is no policy in it: rules stand in egress/*.rego below it; `sallyport policy init DIR` writes a policy repository to start from", directory))
 	}
 	snapshot, err := source.Directory(ctx, directory)
 	if err != nil {
-		return nil, invalid{err}
+		return nil, cli.Invalid(err)
 	}
 	return snapshot, nil
 }
@@ -155,7 +156,7 @@ func printPolicyErrors(out io.Writer, directory, prefix string, list rego.Errors
 
 func oneDirectory(c *cobra.Command, args []string) error {
 	if err := cobra.ExactArgs(1)(c, args); err != nil {
-		return invalid{fmt.Errorf("%w: the policy's directory\nsee: %s --help", err, c.CommandPath())}
+		return cli.Invalid(fmt.Errorf("%w: the policy's directory\nsee: %s --help", err, c.CommandPath()))
 	}
 	return nil
 }

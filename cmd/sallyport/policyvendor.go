@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -43,7 +44,7 @@ replaced, and those that the library does not have any more are removed.`,
 func vendorLibrary(directory string, write bool) (changed int, err error) {
 	root, err := os.OpenRoot(directory)
 	if err != nil {
-		return 0, invalid{err}
+		return 0, cli.Invalid(err)
 	}
 	defer root.Close()
 	if write {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -38,15 +39,15 @@ A repository that has asked for nothing in that time is not known here.`,
 	at := c.Flags().String("at", "now", "the `TIME` of the question")
 	all := c.Flags().Bool("all", false, "show those who may not, too")
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
-	asJSON := addFormatFlag(c)
+	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		now, err := parseMoment(*at, time.Now())
+		now, err := cli.ParseTime(*at, time.Now())
 		if err != nil {
-			return invalid{fmt.Errorf("--at: %w", err)}
+			return cli.Invalid(fmt.Errorf("--at: %w", err))
 		}
 		w := &whoCan{ctx: c.Context(), asked: asked, at: now, seen: map[whoKey]bool{}, groups: map[[2]string]*whoGroup{}}
 		if _, err := asked.request(&identity.Principal{}, now); err != nil {
-			return invalid{err}
+			return cli.Invalid(err)
 		}
 		if w.set, err = loadTree(c.Context(), args[0], !*withoutNames); err != nil {
 			return err
@@ -57,7 +58,7 @@ A repository that has asked for nothing in that time is not known here.`,
 		}
 		defer h.close()
 		if err := h.decisions(c.Context(), w.ask); err != nil {
-			return invalid{err}
+			return cli.Invalid(err)
 		}
 		return w.tell(c.OutOrStdout(), *all, asJSON())
 	}
@@ -173,7 +174,7 @@ func (w *whoCan) tell(out io.Writer, all, asJSON bool) error {
 		return cmp.Or(cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Deployment, b.Deployment))
 	})
 	if asJSON {
-		return printJSON(out, struct {
+		return cli.PrintJSON(out, struct {
 			Target string      `json:"target"`
 			Time   time.Time   `json:"time"`
 			Seen   int         `json:"seen"`

@@ -10,6 +10,8 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 func newProof() *cobra.Command {
@@ -31,23 +33,23 @@ checkpoints of these sizes, for "audit evidence check --proof".
 				return nil
 			}
 			if len(args) != 1 || c.Flags().Changed("from-size") || c.Flags().Changed("to-size") {
-				return invalid{fmt.Errorf("give the id of one decision, or --from-size and --to-size\nsee: %s --help", c.CommandPath())}
+				return cli.Invalid(fmt.Errorf("give the id of one decision, or --from-size and --to-size\nsee: %s --help", c.CommandPath()))
 			}
 			return nil
 		},
 	}
-	from := addLogFlags(c)
+	from := auditdb.AddFlags(c)
 	fromSize := c.Flags().Int64("from-size", 0, "the size of the smaller tree, as a checkpoint names it")
 	toSize := c.Flags().Int64("to-size", 0, "the size of the larger tree (default: that of the latest checkpoint)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return proveConsistency(c, from, *fromSize, *toSize)
 		}
-		id, ok := parseUUID(args[0])
+		id, ok := cli.ParseUUID(args[0])
 		if !ok {
-			return invalid{fmt.Errorf("%q is no decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0])}
+			return cli.Invalid(fmt.Errorf("%q is no decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0]))
 		}
-		url, done, err := from.open(c.Context())
+		url, done, err := from.Open(c.Context())
 		if err != nil {
 			return err
 		}
@@ -83,11 +85,11 @@ checkpoints of these sizes, for "audit evidence check --proof".
 	return c
 }
 
-func proveConsistency(c *cobra.Command, from logFlags, fromSize, toSize int64) error {
+func proveConsistency(c *cobra.Command, from auditdb.Flags, fromSize, toSize int64) error {
 	if fromSize < 1 || toSize < 0 || toSize > 0 && toSize <= fromSize {
-		return invalid{errors.New("--from-size and --to-size: want sizes of at least 1, the smaller one first")}
+		return cli.Invalid(errors.New("--from-size and --to-size: want sizes of at least 1, the smaller one first"))
 	}
-	url, done, err := from.open(c.Context())
+	url, done, err := from.Open(c.Context())
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -15,19 +13,17 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgembed"
 )
 
 func newAudit() *cobra.Command {
-	parent := &cobra.Command{Use: "audit", Short: "Work with the audit log", Args: noArguments, RunE: help}
+	parent := &cobra.Command{Use: "audit", Short: "Work with the audit log", Args: cli.NoArguments, RunE: cli.Help}
 	parent.AddCommand(newPsql(), newQuery(), newTail(), newStats(), newStream(), newShow(), newVerify(), newReconciliation(), newExport(), newProof(), newKey(), newRetention(), newHold(), newGap(), newEvidence())
 	return parent
 }
-
-// psqlRoles are the names that --role takes.
-var psqlRoles = map[string]string{"writer": "sallyport_writer", "auditor": "sallyport_auditor"}
 
 func newPsql() *cobra.Command {
 	c := &cobra.Command{
@@ -47,7 +43,7 @@ yours it becomes the session's role, of which the login has to be a member.`,
 	c.RunE = func(c *cobra.Command, args []string) error {
 		o, err := parsePsql(args)
 		if err != nil {
-			return invalid{err}
+			return cli.Invalid(err)
 		}
 		if o.help {
 			return c.Help()
@@ -85,16 +81,16 @@ func parsePsql(args []string) (psqlOptions, error) {
 			o.config = value
 			continue
 		}
-		if err := oneOf("--role", value, slices.Sorted(maps.Keys(psqlRoles))); err != nil {
+		if err := cli.OneOf("--role", value, slices.Sorted(maps.Keys(auditdb.Roles))); err != nil {
 			return o, err
 		}
-		o.as = psqlRoles[value]
+		o.as = auditdb.Roles[value]
 	}
 	return o, nil
 }
 
 func psql(c *cobra.Command, o psqlOptions) error {
-	cfg, _, err := loadConfig(o.config)
+	cfg, _, err := cli.LoadConfig(o.config)
 	if err != nil {
 		return err
 	}
@@ -102,7 +98,7 @@ func psql(c *cobra.Command, o psqlOptions) error {
 	if err != nil {
 		return err
 	}
-	uri, env, done, err := psqlDatabase(c.Context(), cfg, o.as)
+	uri, env, done, err := auditdb.Connection(c.Context(), cfg, o.as)
 	if err != nil {
 		return err
 	}
@@ -110,7 +106,7 @@ func psql(c *cobra.Command, o psqlOptions) error {
 	if o.as != "" && !cfg.Audit.Embedded {
 		text, err := cfg.Audit.Database.Read()
 		if err != nil {
-			return invalid{err}
+			return cli.Invalid(err)
 		}
 		if err := database.CheckRole(c.Context(), text, o.as); err != nil {
 			return err
@@ -132,7 +128,7 @@ func psql(c *cobra.Command, o psqlOptions) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr()
 	err = cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
-		return passedOn{exit.ExitCode()}
+		return cli.ProgramError{Status: exit.ExitCode()}
 	}
 	return err
 }
@@ -147,7 +143,7 @@ func psqlStart(role string, args []string) (path string, remove func(), err erro
 	}
 	remove = func() { _ = os.Remove(f.Name()) }
 	settings := "set_config('role', '" + role + "', false), set_config('search_path', 'pg_catalog, pg_temp', false)"
-	if role == psqlRoles["auditor"] {
+	if role == auditdb.Roles["auditor"] {
 		settings += ", set_config('default_transaction_read_only', 'on', false)"
 	}
 	text := "SELECT " + settings + " \\g /dev/null\n"
@@ -171,66 +167,3 @@ func psqlStart(role string, args []string) (path string, remove func(), err erro
 func noStart(arg string) bool { return arg == "-X" || arg == "--no-psqlrc" }
 
 func withoutNoStart(args []string) []string { return slices.DeleteFunc(slices.Clone(args), noStart) }
-
-// psqlDatabase says what psql connects to. Where the embedded database is not
-// running, it is for as long as psql does.
-func psqlDatabase(ctx context.Context, cfg *config.Config, role string) (database string, env []string, done func(), err error) {
-	done = func() {}
-	if !cfg.Audit.Embedded {
-		text, err := cfg.Audit.Database.Read()
-		if err != nil {
-			return "", nil, done, invalid{err}
-		}
-		database, env, err := withoutPassword(text)
-		if err != nil {
-			return "", nil, done, invalid{err}
-		}
-		return database, env, done, nil
-	}
-	if role == "" {
-		role = psqlRoles["writer"]
-	}
-	directory := embeddedDirectory(cfg)
-	endpoint, err := pgembed.Locate(directory)
-	if errors.Is(err, pgembed.ErrNotRunning) {
-		if _, statErr := os.Stat(directory); statErr != nil {
-			return "", nil, done, fmt.Errorf("there is no embedded database in %s yet: `sallyport serve` makes it", directory)
-		}
-		server, startErr := pgembed.Start(ctx, pgembed.Config{Directory: directory})
-		if startErr != nil {
-			return "", nil, done, startErr
-		}
-		done = func() { _ = server.Close() }
-		endpoint, err = server.Endpoint, nil
-	}
-	if err != nil {
-		return "", nil, done, err
-	}
-	return endpoint.URL(embeddedDatabase, role), nil, done, nil
-}
-
-// withoutPassword takes the password out of a connection string and puts it
-// where other users of this machine cannot see it: a program's arguments are
-// public, its environment is not.
-func withoutPassword(text string) (database string, env []string, err error) {
-	if !strings.HasPrefix(text, "postgres://") && !strings.HasPrefix(text, "postgresql://") {
-		if strings.Contains(text, "password") {
-			return "", nil, errors.New("the database URL is in keyword form with a password: write it as postgresql://user:password@host/database")
-		}
-		return text, nil, nil
-	}
-	u, err := url.Parse(text)
-	if err != nil {
-		return "", nil, errors.New("the database URL does not parse") // the cause would quote it
-	}
-	if password, set := u.User.Password(); set {
-		env = append(env, "PGPASSWORD="+password)
-		u.User = url.User(u.User.Username())
-	}
-	if query := u.Query(); query.Has("password") {
-		env = append(env, "PGPASSWORD="+query.Get("password"))
-		query.Del("password")
-		u.RawQuery = query.Encode()
-	}
-	return u.String(), env, nil
-}

@@ -3,19 +3,16 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"slices"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 func newQuery() *cobra.Command {
@@ -40,15 +37,15 @@ in the log what was handed out: the filters, the number of rows and the SHA-256
 of the file. What goes to standard output is not recorded.
 
 Where nothing matches the status is 0, and a line on standard error reports that.`,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
-	from := addLogFlags(c)
+	from := auditdb.AddFlags(c)
 	filters := addFilterFlags(c, "24h")
 	until := c.Flags().String("until", "now", "before when, written in the same way")
-	order := addChoice(c, "order", "which events come first", "newest", "oldest")
+	order := cli.AddChoiceFlag(c, "order", "which events come first", "newest", "oldest")
 	limit := c.Flags().Int64("limit", 0, "give at most `N` events; 0 is all")
 	columns := c.Flags().StringSlice("columns", nil, "give these `COLUMNS`, or all")
-	format := addChoice(c, "format", "how to print them", formats...)
+	format := cli.AddChoiceFlag(c, "format", "how to print them", formats...)
 	path := c.Flags().StringP("out", "o", "-", "`FILE` to write, which must not be there yet; - is standard output")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		now := time.Now()
@@ -57,17 +54,17 @@ Where nothing matches the status is 0, and a line on standard error reports that
 			err = filters.between(q, *until, now)
 		}
 		if err == nil {
-			q.Oldest, q.Limit = order.value == "oldest", *limit
+			q.Oldest, q.Limit = order.Value == "oldest", *limit
 			err = checkLimit(*limit)
 		}
 		if err == nil {
-			q.Columns, err = chosenColumns(*columns, format.value)
+			q.Columns, err = chosenColumns(*columns, format.Value)
 		}
 		if err != nil {
-			return invalid{fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
+			return cli.Invalid(fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath()))
 		}
-		asked := query{from: from, question: q, format: format.value, out: *path}
-		return piped(func() error { return asked.run(c) })
+		asked := query{from: from, question: q, format: format.Value, out: *path}
+		return cli.UntilBrokenPipe(func() error { return asked.run(c) })
 	}
 	return c
 }
@@ -90,7 +87,7 @@ func chosenColumns(given []string, format string) ([]string, error) {
 		return auditlog.Columns(true), nil
 	}
 	for i, name := range given {
-		if err := oneOf("--columns", name, auditlog.Columns(true)); err != nil {
+		if err := cli.OneOf("--columns", name, auditlog.Columns(true)); err != nil {
 			return nil, err
 		}
 		if slices.Contains(given[:i], name) {
@@ -102,21 +99,21 @@ func chosenColumns(given []string, format string) ([]string, error) {
 
 // query is one question, and where its answer goes.
 type query struct {
-	from     logFlags
+	from     auditdb.Flags
 	question *auditlog.Question
 	format   string
 	out      string
 }
 
 func (q *query) run(c *cobra.Command) (err error) {
-	var file *outFile
+	var file *auditdb.OutFile
 	if q.out != "-" {
-		if file, err = createOut(q.out); err != nil {
-			return invalid{err}
+		if file, err = auditdb.CreateOut(q.out); err != nil {
+			return cli.Invalid(err)
 		}
-		defer file.discard()
+		defer file.Discard()
 	}
-	url, done, err := q.from.open(c.Context())
+	url, done, err := q.from.Open(c.Context())
 	if err != nil {
 		return err
 	}
@@ -135,19 +132,19 @@ func (q *query) run(c *cobra.Command) (err error) {
 		return err
 	}
 	if rows == 0 {
-		fmt.Fprintf(c.ErrOrStderr(), "nothing matches from %s to %s\n", moment(q.question.Since), moment(q.question.Until))
+		fmt.Fprintf(c.ErrOrStderr(), "nothing matches from %s to %s\n", cli.FormatTime(q.question.Since), cli.FormatTime(q.question.Until))
 	}
 	if file == nil {
 		return nil
 	}
-	sequence, err := file.keep(c.Context(), asker, auditlog.Export{
-		What: "audit query", Parameters: q.parameters(), Rows: rows, Tool: "sallyport " + programVersion(),
+	sequence, err := file.Keep(c.Context(), asker, auditlog.Export{
+		What: "audit query", Parameters: q.parameters(), Rows: rows, Tool: "sallyport " + cli.Version(),
 	})
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(c.ErrOrStderr(), "%s: %d rows from %s to %s, sha256 %x, recorded as event %d of the writer database\n",
-		q.out, rows, moment(q.question.Since), moment(q.question.Until), file.digest(), sequence)
+		q.out, rows, cli.FormatTime(q.question.Since), cli.FormatTime(q.question.Until), file.Digest(), sequence)
 	return nil
 }
 
@@ -167,21 +164,3 @@ func answer(ctx context.Context, asker *auditlog.Asker, q *query, out io.Writer)
 	}
 	return rows, err
 }
-
-// piped runs a command whose reader may go away before it ends, as head does.
-// Then it ends as any program does that writes to nobody: by SIGPIPE, quietly, but
-// after it has put away what it had open.
-func piped(run func() error) error {
-	pipes := make(chan os.Signal, 1) // as long as somebody listens, a write fails and does not kill
-	signal.Notify(pipes, syscall.SIGPIPE)
-	err := run()
-	signal.Stop(pipes)
-	if errors.Is(err, syscall.EPIPE) {
-		_, _ = os.Stdout.Write([]byte{'\n'}) // nobody reads it: this is where the signal comes from
-		return found{}
-	}
-	return err
-}
-
-// listed is a list for people.
-func listed(words []string) string { return strings.Join(words, ", ") }

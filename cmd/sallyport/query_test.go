@@ -22,6 +22,8 @@ import (
 	"github.com/spf13/cobra"
 
 	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy"
 )
@@ -150,11 +152,11 @@ func TestQueryWords(t *testing.T) {
 		"alow": "", "no-rule-matched": "no_rule_matched", "no_rule_match": "no_rule_matched", "expired": "credential_expired",
 		"policy_deny": "policy_denied", "zzz": "", "audit_unavailble": "audit_unavailable",
 	} {
-		if got := nearestWord(given, reasonWords); got != want {
+		if got := cli.NearestWord(given, reasonWords); got != want {
 			t.Errorf("%s is near %q, want %q", given, got, want)
 		}
 	}
-	if got := nearestWord("alow", []string{"allow", "deny"}); got != "allow" {
+	if got := cli.NearestWord("alow", []string{"allow", "deny"}); got != "allow" {
 		t.Errorf("alow is near %q", got)
 	}
 }
@@ -163,7 +165,7 @@ func TestQueryWords(t *testing.T) {
 func TestOutFile(t *testing.T) {
 	directory := t.TempDir()
 	path := filepath.Join(directory, "out.csv")
-	o, err := createOut(path)
+	o, err := auditdb.CreateOut(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,20 +175,20 @@ func TestOutFile(t *testing.T) {
 	if _, err := os.Stat(path); err == nil {
 		t.Error("it is there before it is whole")
 	}
-	o.discard()
+	o.Discard()
 	if left, _ := os.ReadDir(directory); len(left) != 0 {
 		t.Errorf("what was given up leaves %v", left)
 	}
 	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := createOut(path); err == nil || !strings.Contains(err.Error(), "is not written over") {
+	if _, err := auditdb.CreateOut(path); err == nil || !strings.Contains(err.Error(), "is not written over") {
 		t.Errorf("a file that is there: %v", err)
 	}
 	if err := os.Symlink("nowhere", filepath.Join(directory, "link")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := createOut(filepath.Join(directory, "link")); err == nil {
+	if _, err := auditdb.CreateOut(filepath.Join(directory, "link")); err == nil {
 		t.Error("a link that leads nowhere is followed")
 	}
 }

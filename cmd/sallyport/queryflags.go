@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 // filterFlags say which events are meant.
@@ -69,7 +70,7 @@ func (f *filterFlags) question(now time.Time) (*auditlog.Question, error) {
 	var problems []error
 	problem := func(err error) { problems = append(problems, err) }
 	if *f.since != "" {
-		at, err := parseMoment(*f.since, now)
+		at, err := cli.ParseTime(*f.since, now)
 		if err != nil {
 			problem(fmt.Errorf("--since: %w", err))
 		}
@@ -81,12 +82,12 @@ func (f *filterFlags) question(now time.Time) (*auditlog.Question, error) {
 		known []string
 	}{{"--kind", q.Kinds, kindWords()}, {"--verdict", q.Verdicts, []string{"allow", "deny"}}, {"--mode", q.Modes, []string{"enforce", "report"}}, {"--reason", q.Reasons, reasonWords}} {
 		for _, word := range words.given {
-			problem(oneOf(words.flag, word, words.known))
+			problem(cli.OneOf(words.flag, word, words.known))
 		}
 	}
 	for _, names := range [][]string{q.Workspaces, q.Repositories, q.Deployments} {
 		for i, name := range names {
-			if uuid, ok := parseUUID(name); ok {
+			if uuid, ok := cli.ParseUUID(name); ok {
 				names[i] = uuid
 			}
 		}
@@ -112,7 +113,7 @@ func (f *filterFlags) question(now time.Time) (*auditlog.Question, error) {
 
 // between sets the end of the time that is asked about.
 func (f *filterFlags) between(q *auditlog.Question, until string, now time.Time) error {
-	at, err := parseMoment(until, now)
+	at, err := cli.ParseTime(until, now)
 	if err != nil {
 		return fmt.Errorf("--until: %w", err)
 	}
@@ -125,7 +126,7 @@ func (f *filterFlags) between(q *auditlog.Question, until string, now time.Time)
 func (f *filterFlags) uuids(flag string, given []string, problem func(error)) []string {
 	var list []string
 	for _, text := range given {
-		uuid, ok := parseUUID(text)
+		uuid, ok := cli.ParseUUID(text)
 		if !ok {
 			problem(fmt.Errorf("%s %q is no UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", flag, text))
 		}

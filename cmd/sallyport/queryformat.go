@@ -11,6 +11,7 @@ import (
 
 	words "github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 // formats are what an answer can be written as.
@@ -96,7 +97,7 @@ func tableTexts(e event) []string {
 		case "rules", "exceptions", "addresses":
 			var list []string
 			if json.Unmarshal([]byte(cell), &list) == nil {
-				cells[i] = listed(list)
+				cells[i] = cli.JoinList(list)
 			}
 		}
 	}

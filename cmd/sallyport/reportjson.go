@@ -8,6 +8,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/audit/evidence"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 // trustResult is the result of a verification, as scripts read it. The exit status
@@ -26,7 +27,7 @@ func (r trustResult) err() error {
 	if r == resultSound || r == resultAccepted {
 		return nil
 	}
-	return found{}
+	return cli.FindingError{}
 }
 
 type checkpointJSON struct {
@@ -121,7 +122,7 @@ func printCheckedJSON(out io.Writer, dir string, r *evidence.Checked, given *giv
 }
 
 func printResult(out io.Writer, report any, result trustResult) error {
-	if err := printJSON(out, report); err != nil {
+	if err := cli.PrintJSON(out, report); err != nil {
 		return err
 	}
 	return result.err()
@@ -163,5 +164,5 @@ func printGapsJSON(out io.Writer, gaps []auditlog.Gap, lost []audit.LostRange) (
 	for _, l := range lost {
 		j.Lost = append(j.Lost, lostJSON{l.Writer, l.First, l.Last, l.By})
 	}
-	return open, printJSON(out, j)
+	return open, cli.PrintJSON(out, j)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -12,7 +11,8 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
-	"github.com/sallyport/sallyport/internal/pgembed"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 func newRetention() *cobra.Command {
@@ -29,17 +29,17 @@ a week are thinned out to the first and the last of each hour.
 It uses the login of audit.migration_url_file; the server's logins may not do this.
 The database rejects less than 366 days for every login. Run it once a month, from
 a timer; docs/operations.md has one.`,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
-	from := addOwnerFlags(c)
+	from := auditdb.AddOwnerFlags(c)
 	keep := c.Flags().String("keep", strconv.Itoa(audit.DefaultKeepDays)+"d", "how long events are kept, in `DAYS`: 366d or more")
 	dry := c.Flags().Bool("dry-run", false, "print what would be removed, and remove nothing")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		days, err := parseDays(*keep)
 		if err != nil {
-			return invalid{fmt.Errorf("--keep: %w", err)}
+			return cli.Invalid(fmt.Errorf("--keep: %w", err))
 		}
-		return from.use(c.Context(), func(r *auditlog.Retention) error {
+		return from.Use(c.Context(), func(r *auditlog.Retention) error {
 			return expireAll(c, r, days, *dry)
 		})
 	}
@@ -74,7 +74,7 @@ func expireAll(c *cobra.Command, r *auditlog.Retention, days int, dry bool) erro
 		case m.Taken == 0: // taken before
 		case dry:
 			due++
-			fmt.Fprintf(out, "%s  would be taken: %d of %d events, sealed by %s\n", name, m.Taken, m.Events, when(m.SealedBy))
+			fmt.Fprintf(out, "%s  would be taken: %d of %d events, sealed by %s\n", name, m.Taken, m.Events, cli.FormatTimeOrNever(m.SealedBy))
 		default:
 			due++
 			number, err := r.Expire(c.Context(), m.Month, days)
@@ -97,50 +97,6 @@ func expireAll(c *cobra.Command, r *auditlog.Retention, days int, dry bool) erro
 	return nil
 }
 
-// ownerFlags say which database to act on, as who.
-type ownerFlags struct {
-	config *string
-	url    *string
-}
-
-func addOwnerFlags(c *cobra.Command) ownerFlags {
-	return ownerFlags{
-		config: addConfigFlag(c),
-		url:    c.Flags().String("database-url-file", "", "`FILE` with the connection string of the login to act with; no configuration is read then"),
-	}
-}
-
-func (f ownerFlags) use(ctx context.Context, act func(*auditlog.Retention) error) error {
-	url, done, err := f.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	r, err := auditlog.OpenRetention(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	return act(r)
-}
-
-// open returns the connection string of a login that may act as the log's owner.
-func (f ownerFlags) open(ctx context.Context) (url string, done func(), err error) {
-	if *f.url != "" {
-		return logFlags{url: f.url}.open(ctx)
-	}
-	cfg, _, err := loadConfig(*f.config)
-	if err != nil {
-		return "", func() {}, err
-	}
-	if !cfg.Audit.Embedded {
-		url, err = migrationURL(cfg)
-		return url, func() {}, err
-	}
-	url, _, done, err = psqlDatabase(ctx, cfg, pgembed.Superuser)
-	return url, done, err
-}
-
 func newHold() *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "hold",
@@ -149,33 +105,33 @@ func newHold() *cobra.Command {
 lifted: for a lawsuit, or an audit that takes long. Setting and lifting one are
 events of the log. An auditor's login may set a hold; to lift one is for the login
 of audit.migration_url_file.`,
-		Args: noArguments, RunE: help,
+		Args: cli.NoArguments, RunE: cli.Help,
 	}
 	parent.AddCommand(newHoldSet(), newHoldLift(), newHoldList())
 	return parent
 }
 
 func newHoldSet() *cobra.Command {
-	c := &cobra.Command{Use: "set", Short: "Set a hold", Args: noArguments}
-	from := addOwnerFlags(c)
+	c := &cobra.Command{Use: "set", Short: "Set a hold", Args: cli.NoArguments}
+	from := auditdb.AddOwnerFlags(c)
 	first := c.Flags().String("from", "", "the first `MONTH` to keep, such as 2026-01")
 	last := c.Flags().String("to", "", "the last `MONTH` to keep (default: that of --from)")
 	reason := c.Flags().String("reason", "", "why, for who reads the log")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		begin, err := time.Parse("2006-01", *first)
 		if err != nil {
-			return invalid{errors.New("--from MONTH is needed, such as 2026-01")}
+			return cli.Invalid(errors.New("--from MONTH is needed, such as 2026-01"))
 		}
 		end := begin
 		if *last != "" {
 			if end, err = time.Parse("2006-01", *last); err != nil || end.Before(begin) {
-				return invalid{fmt.Errorf("--to %s: want a month such as 2026-03, and not before that of --from", *last)}
+				return cli.Invalid(fmt.Errorf("--to %s: want a month such as 2026-03, and not before that of --from", *last))
 			}
 		}
 		if *reason == "" {
-			return invalid{errors.New("--reason TEXT is needed")}
+			return cli.Invalid(errors.New("--reason TEXT is needed"))
 		}
-		return from.use(c.Context(), func(r *auditlog.Retention) error {
+		return from.Use(c.Context(), func(r *auditlog.Retention) error {
 			number, err := r.SetHold(c.Context(), begin, end.AddDate(0, 1, -1), *reason)
 			if err != nil {
 				return err
@@ -190,21 +146,21 @@ func newHoldSet() *cobra.Command {
 func newHoldLift() *cobra.Command {
 	c := &cobra.Command{Use: "lift NUMBER", Short: "Lift a hold", Args: func(c *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return invalid{fmt.Errorf("one number of a hold is needed; sallyport audit hold list has them\nsee: %s --help", c.CommandPath())}
+			return cli.Invalid(fmt.Errorf("one number of a hold is needed; sallyport audit hold list has them\nsee: %s --help", c.CommandPath()))
 		}
 		return nil
 	}}
-	from := addOwnerFlags(c)
+	from := auditdb.AddOwnerFlags(c)
 	reason := c.Flags().String("reason", "", "why, for who reads the log")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		number, err := strconv.ParseInt(args[0], 10, 64)
 		if err != nil {
-			return invalid{fmt.Errorf("%q is not the number of a hold; sallyport audit hold list has them", args[0])}
+			return cli.Invalid(fmt.Errorf("%q is not the number of a hold; sallyport audit hold list has them", args[0]))
 		}
 		if *reason == "" {
-			return invalid{errors.New("--reason TEXT is needed")}
+			return cli.Invalid(errors.New("--reason TEXT is needed"))
 		}
-		return from.use(c.Context(), func(r *auditlog.Retention) error {
+		return from.Use(c.Context(), func(r *auditlog.Retention) error {
 			if err := r.LiftHold(c.Context(), number, *reason); err != nil {
 				return err
 			}
@@ -216,19 +172,19 @@ func newHoldLift() *cobra.Command {
 }
 
 func newHoldList() *cobra.Command {
-	c := &cobra.Command{Use: "list", Short: "List all holds, those that were lifted too", Args: noArguments}
-	from := addOwnerFlags(c)
+	c := &cobra.Command{Use: "list", Short: "List all holds, those that were lifted too", Args: cli.NoArguments}
+	from := auditdb.AddOwnerFlags(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return from.use(c.Context(), func(r *auditlog.Retention) error {
+		return from.Use(c.Context(), func(r *auditlog.Retention) error {
 			holds, err := r.Holds(c.Context())
 			if err != nil {
 				return err
 			}
 			for _, h := range holds {
 				fmt.Fprintf(c.OutOrStdout(), "%d  %s to %s, set %s by %s: %s\n", h.Number, h.FirstDay.Format("2006-01"), h.LastDay.Format("2006-01"),
-					when(h.SetAt), audit.Text(h.SetBy, 200), audit.Text(h.Reason, 2048))
+					cli.FormatTimeOrNever(h.SetAt), audit.Text(h.SetBy, 200), audit.Text(h.Reason, 2048))
 				if !h.LiftedAt.IsZero() {
-					fmt.Fprintf(c.OutOrStdout(), "   lifted %s by %s: %s\n", when(h.LiftedAt), audit.Text(h.LiftedBy, 200), audit.Text(h.LiftedBecause, 2048))
+					fmt.Fprintf(c.OutOrStdout(), "   lifted %s by %s: %s\n", cli.FormatTimeOrNever(h.LiftedAt), audit.Text(h.LiftedBy, 200), audit.Text(h.LiftedBecause, 2048))
 				}
 			}
 			return nil

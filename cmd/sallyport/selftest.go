@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/selftest"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
@@ -130,7 +131,7 @@ func onlyOurs(listener *tls.Config) *tls.Config {
 // take it away from the steps is for whoever reads this.
 func (s *server) selfTestDetail() any {
 	st := s.selfTest.Status()
-	detail := map[string]any{"outcome": cmp.Or(string(st.Outcome), "none yet"), "at": when(st.At), "passed": when(st.Passed)}
+	detail := map[string]any{"outcome": cmp.Or(string(st.Outcome), "none yet"), "at": cli.FormatTimeOrNever(st.At), "passed": cli.FormatTimeOrNever(st.Passed)}
 	if st.Reason != "" {
 		detail["why"] = st.Reason
 	}

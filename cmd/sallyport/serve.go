@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/internal/config"
 )
 
@@ -20,24 +22,24 @@ func newServe() *cobra.Command {
 		Long: `Run the proxy until SIGTERM or SIGINT: then nothing new is admitted, open
 tunnels may go on for shutdown.drain_timeout, and every end is recorded.
 SIGHUP loads the policy again.`,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
-	path := addConfigFlag(c)
+	path := cli.AddConfigFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, name, err := loadConfigWith(*path, config.Load)
+		cfg, name, err := cli.LoadConfigWith(*path, config.Load)
 		if err != nil {
 			return err
 		}
-		if err := validate(cfg); err != nil {
+		if err := components.Validate(cfg); err != nil {
 			return err
 		}
-		defer surviveBrokenPipes()()
+		defer cli.SurviveBrokenPipes()()
 		log, lines := newServerLogger(cfg.Log, c.ErrOrStderr())
 		defer lines.Flush()
 		for _, w := range cfg.Warnings() {
 			log.Warn("configuration", "remark", w.String())
 		}
-		log.Info("starting", "version", programVersion(), "configuration", name, "pid", os.Getpid())
+		log.Info("starting", "version", cli.Version(), "configuration", name, "pid", os.Getpid())
 		return serve(c.Context(), cfg, log, lines)
 	}
 	return c
@@ -62,14 +64,4 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *lin
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
 	return s.run(ctx, reload)
-}
-
-// surviveBrokenPipes makes a write to a pipe that nobody reads an error. Without
-// it, one to standard output or error ends the process by SIGPIPE, which systemd
-// counts as a clean end (os/signal, "SIGPIPE"; systemd.service(5), "SuccessExitStatus").
-// Programs that we start have the signal as usual: it is caught, not ignored.
-func surviveBrokenPipes() (stop func()) {
-	pipes := make(chan os.Signal, 1)
-	signal.Notify(pipes, syscall.SIGPIPE)
-	return func() { signal.Stop(pipes) }
 }

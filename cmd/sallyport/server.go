@@ -13,6 +13,9 @@ import (
 	"time"
 
 	audit "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	identity "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/admin"
@@ -83,7 +86,7 @@ type listening struct {
 // wrong without anything being started comes first. On an error all that was
 // started has been ended again.
 func newServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *server, err error) {
-	s := &server{config: cfg, log: log, metrics: admin.NewMetrics(programVersion()), began: time.Now()}
+	s := &server{config: cfg, log: log, metrics: admin.NewMetrics(cli.Version()), began: time.Now()}
 	s.admin = admin.NewServer(s.metrics)
 	defer func() {
 		if err != nil {
@@ -152,7 +155,7 @@ func (s *server) listen(context.Context) error {
 // openAudit opens the audit log, on a PostgreSQL of our own if there is to be one.
 func (s *server) openAudit(ctx context.Context) error {
 	c := audit.Config{
-		Version: programVersion(),
+		Version: cli.Version(),
 		Log:     s.log.With("component", "audit"),
 		Journal: filepath.Join(s.config.DataDirectory, "journal"), Acknowledged: filepath.Join(s.config.DataDirectory, "acknowledged"),
 		Spool:  s.config.Audit.OnOutage == config.OutageSpool,
@@ -168,17 +171,17 @@ func (s *server) openAudit(ctx context.Context) error {
 				s.log.Error("embedded PostgreSQL did not end as it should", "error", err)
 			}
 		})
-		c.URL = s.database.URL(embeddedDatabase, "sallyport_writer")
-		s.sealerURL = s.database.URL(embeddedDatabase, "sallyport_sealer")
+		c.URL = s.database.URL(auditdb.EmbeddedDatabase, "sallyport_writer")
+		s.sealerURL = s.database.URL(auditdb.EmbeddedDatabase, "sallyport_sealer")
 	} else {
 		var err error
 		if c.URL, err = s.config.Audit.Database.Read(); err != nil {
-			return invalid{err}
+			return cli.Invalid(err)
 		}
 		s.sealerURL = c.URL
 		if sealer := s.config.Audit.Sealer; !sealer.IsZero() {
 			if s.sealerURL, err = sealer.Read(); err != nil {
-				return invalid{err}
+				return cli.Invalid(err)
 			}
 		}
 	}
@@ -207,7 +210,7 @@ func (s *server) openAudit(ctx context.Context) error {
 }
 
 func (s *server) buildGate(context.Context) error {
-	resolver, err := dns.New(dns.Config{Servers: texts(s.config.Egress.Resolvers), Lookups: lookups(s.config.Limits), Logger: s.log.With("component", "dns")})
+	resolver, err := dns.New(dns.Config{Servers: components.AddressTexts(s.config.Egress.Resolvers), Lookups: lookups(s.config.Limits), Logger: s.log.With("component", "dns")})
 	if err != nil {
 		return err
 	}
@@ -216,7 +219,7 @@ func (s *server) buildGate(context.Context) error {
 		DenyNetworks:  s.config.Egress.DenyNetworks,
 		Own:           s.own(),
 	}
-	via, err := ways(s.config.Egress.UpstreamProxies)
+	via, err := components.UpstreamProxies(s.config.Egress.UpstreamProxies)
 	if err != nil {
 		return err
 	}
@@ -275,14 +278,6 @@ func (s *server) own() []netip.AddrPort {
 	return own
 }
 
-func texts(addresses []netip.AddrPort) []string {
-	list := make([]string, len(addresses))
-	for i, a := range addresses {
-		list[i] = a.String()
-	}
-	return list
-}
-
 // watch tells the admin server what to say of this instance.
 func (s *server) watch() {
 	s.admin.AddCheck("audit", s.audit.Available)
@@ -337,7 +332,7 @@ func (s *server) watch() {
 func identityDetail(all []bitbucket.Status) any {
 	detail := make(map[string]map[string]string, len(all))
 	for _, st := range all {
-		d := map[string]string{"keys": strconv.Itoa(st.Keys), "keys_usable": strconv.FormatBool(st.KeysUsable), "keys_fetched": when(st.Fetched)}
+		d := map[string]string{"keys": strconv.Itoa(st.Keys), "keys_usable": strconv.FormatBool(st.KeysUsable), "keys_fetched": cli.FormatTimeOrNever(st.Fetched)}
 		if st.FromDisk {
 			d["keys_from"] = "those that were kept; the issuer has not answered yet"
 		}
@@ -348,7 +343,7 @@ func identityDetail(all []bitbucket.Status) any {
 			d["keys_error"] = st.KeysError.Error()
 		}
 		if st.Names {
-			d["names"], d["names_answered"] = strconv.Itoa(st.KnownNames), when(st.NamesAnswered)
+			d["names"], d["names_answered"] = strconv.Itoa(st.KnownNames), cli.FormatTimeOrNever(st.NamesAnswered)
 		}
 		if st.NamesError != nil {
 			d["names_error"] = st.NamesError.Error()
@@ -356,12 +351,4 @@ func identityDetail(all []bitbucket.Status) any {
 		detail[st.Workspace] = d
 	}
 	return detail
-}
-
-// when is a moment that may never have been.
-func when(t time.Time) string {
-	if t.IsZero() {
-		return "never"
-	}
-	return t.UTC().Format(time.RFC3339)
 }

@@ -16,6 +16,8 @@ import (
 	words "github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/audit/evidence"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 func newShow() *cobra.Command {
@@ -33,19 +35,19 @@ the signature of that checkpoint, and "audit proof" prints a proof for others.
 --format json has the records' fields, the proofs, and later information.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return invalid{fmt.Errorf("which decision? Give one id\nsee: %s --help", c.CommandPath())}
+				return cli.Invalid(fmt.Errorf("which decision? Give one id\nsee: %s --help", c.CommandPath()))
 			}
 			return nil
 		},
 	}
-	from := addLogFlags(c)
-	asJSON := addFormatFlag(c)
+	from := auditdb.AddFlags(c)
+	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		id, ok := parseUUID(args[0])
+		id, ok := cli.ParseUUID(args[0])
 		if !ok {
-			return invalid{fmt.Errorf("%q is no decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0])}
+			return cli.Invalid(fmt.Errorf("%q is no decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0]))
 		}
-		url, done, err := from.open(c.Context())
+		url, done, err := from.Open(c.Context())
 		if err != nil {
 			return err
 		}
@@ -92,7 +94,7 @@ func printDecisionJSON(w io.Writer, _ string, found shownDecision) error {
 	for _, r := range found.Records {
 		out.Events = append(out.Events, r)
 	}
-	return printJSON(w, out)
+	return cli.PrintJSON(w, out)
 }
 
 // shownEvent is what is shown of a record. A record's strings hold no control

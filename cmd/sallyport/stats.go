@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 func newStats() *cobra.Command {
@@ -23,28 +25,28 @@ the bytes that went there; who wrote, and whether a number is missing; how much
 of the whole log is sealed, and what it takes on the disk. Bytes are those of the
 tunnels and requests that ended in the period. The probes of the self-test are
 counted separately.`,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
-	from := addLogFlags(c)
+	from := auditdb.AddFlags(c)
 	since := c.Flags().String("since", "30d", "from when on: `30d` or 12h ago, 2026-11-21, or 2026-11-21T08:40:00Z")
 	until := c.Flags().String("until", "now", "before when, written in the same way")
 	top := c.Flags().Int("top", 20, "list the `N` destinations that were most asked for")
-	asJSON := addFormatFlag(c)
+	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		now := time.Now()
-		begin, err := parseMoment(*since, now)
+		begin, err := cli.ParseTime(*since, now)
 		if err != nil {
-			return invalid{fmt.Errorf("--since: %w", err)}
+			return cli.Invalid(fmt.Errorf("--since: %w", err))
 		}
-		end, err := parseMoment(*until, now)
+		end, err := cli.ParseTime(*until, now)
 		if err != nil {
-			return invalid{fmt.Errorf("--until: %w", err)}
+			return cli.Invalid(fmt.Errorf("--until: %w", err))
 		}
 		if !begin.Before(end) || *top < 0 {
-			return invalid{fmt.Errorf("--since %s is not before --until %s, or --top is below 0", *since, *until)}
+			return cli.Invalid(fmt.Errorf("--since %s is not before --until %s, or --top is below 0", *since, *until))
 		}
-		return piped(func() error {
-			url, done, err := from.open(c.Context())
+		return cli.UntilBrokenPipe(func() error {
+			url, done, err := from.Open(c.Context())
 			if err != nil {
 				return err
 			}
@@ -59,7 +61,7 @@ counted separately.`,
 				return err
 			}
 			if asJSON() {
-				return printJSON(c.OutOrStdout(), totals)
+				return cli.PrintJSON(c.OutOrStdout(), totals)
 			}
 			return printTotals(c.OutOrStdout(), totals)
 		})
@@ -70,7 +72,7 @@ counted separately.`,
 // printTotals writes one table after another.
 func printTotals(out io.Writer, s *auditlog.Totals) error {
 	w := bufio.NewWriter(out)
-	fmt.Fprintf(w, "from %s to %s: %d events, %d decisions\n", moment(s.Since), moment(s.Until), s.Events, s.Decided.Decisions())
+	fmt.Fprintf(w, "from %s to %s: %d events, %d decisions\n", cli.FormatTime(s.Since), cli.FormatTime(s.Until), s.Events, s.Decided.Decisions())
 	fmt.Fprintf(w, "allowed %d, allowed only in report mode %d, denied %d; %d bytes sent, %d received\n",
 		s.Decided.Allowed, s.Decided.WouldDeny, s.Decided.Denied, s.Decided.BytesSent, s.Decided.BytesReceived)
 	if s.Repeated > 0 {
@@ -114,12 +116,12 @@ func printTotals(out io.Writer, s *auditlog.Totals) error {
 	}))
 	section("kinds of events", []string{"kind", "events"}, rowsOf(s.Kinds, func(k auditlog.KindCount) []string { return []string{k.Kind, n(k.Events)} }))
 	section("who wrote", []string{"writer", "started", "ended", "last_event", "events", "missing"}, rowsOf(s.Writers, func(w auditlog.Writer) []string {
-		return []string{w.Writer, momentOf(w.StartedAt), momentOf(w.EndedAt), moment(w.LastEvent), n(w.Events), n(w.Missing)}
+		return []string{w.Writer, momentOf(w.StartedAt), momentOf(w.EndedAt), cli.FormatTime(w.LastEvent), n(w.Events), n(w.Missing)}
 	}))
 	section("on the disk", []string{"table", "bytes"}, rowsOf(s.Tables, func(t auditlog.Table) []string { return []string{t.Name, n(t.Bytes)} }))
 	fmt.Fprintf(w, "\nof the whole log %d events are sealed, %d are not", s.Sealing.Sealed, s.Sealing.Unsealed)
 	if s.Sealing.Checkpoint != nil {
-		fmt.Fprintf(w, "; the latest checkpoint is of %s", moment(*s.Sealing.Checkpoint))
+		fmt.Fprintf(w, "; the latest checkpoint is of %s", cli.FormatTime(*s.Sealing.Checkpoint))
 	}
 	fmt.Fprintln(w)
 	return w.Flush()
@@ -137,5 +139,5 @@ func momentOf(t *time.Time) string {
 	if t == nil {
 		return ""
 	}
-	return moment(*t)
+	return cli.FormatTime(*t)
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/admin"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -108,7 +109,7 @@ func (e *emergencyStop) lift(on func(admin.Stop) error) (*admin.Stop, error) {
 	if err := os.Remove(e.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("the stop stays on: %w", err)
 	}
-	if err := syncDirectory(filepath.Dir(e.path)); err != nil {
+	if err := cli.SyncDirectory(filepath.Dir(e.path)); err != nil {
 		e.log.Warn("an emergency stop was lifted, and may be on again after a power failure", "error", err)
 	}
 	was := e.current
@@ -145,14 +146,5 @@ func (e *emergencyStop) keep(s admin.Stop) (err error) {
 	if err = os.Rename(f.Name(), e.path); err != nil {
 		return err
 	}
-	return syncDirectory(filepath.Dir(e.path))
-}
-
-func syncDirectory(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = d.Close() }()
-	return d.Sync()
+	return cli.SyncDirectory(filepath.Dir(e.path))
 }

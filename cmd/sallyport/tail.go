@@ -16,6 +16,8 @@ import (
 
 	words "github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 func newTail() *cobra.Command {
@@ -34,12 +36,12 @@ while the database was away comes when it is written, with the time at which it
 happened. While the database is away it is tried again, and nothing is left out.
 
 An interruption ends it with status 0.`,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
-	from := addLogFlags(c)
+	from := auditdb.AddFlags(c)
 	filters := addFilterFlags(c, "")
 	lines := c.Flags().Int64P("lines", "n", 10, "begin with the newest `N` events; with --since, with all since then")
-	format := addFormatFlag(c)
+	format := cli.AddFormatFlag(c)
 	interval := c.Flags().Duration("interval", time.Second, "how often to look")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		q, err := filters.question(time.Now())
@@ -50,14 +52,14 @@ An interruption ends it with status 0.`,
 			err = fmt.Errorf("--interval %s: want at least 10ms", *interval)
 		}
 		if err != nil {
-			return invalid{fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
+			return cli.Invalid(fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath()))
 		}
 		q.Limit = *lines
 		if !q.Since.IsZero() && !c.Flags().Changed("lines") {
 			q.Limit = 0
 		}
 		t := &tail{question: q, interval: *interval, asJSON: format(), told: c.ErrOrStderr()}
-		return piped(func() error { return t.run(c, from) })
+		return cli.UntilBrokenPipe(func() error { return t.run(c, from) })
 	}
 	return c
 }
@@ -75,8 +77,8 @@ type tail struct {
 	write func(event) error
 }
 
-func (t *tail) run(c *cobra.Command, from logFlags) error {
-	url, done, err := from.open(c.Context())
+func (t *tail) run(c *cobra.Command, from auditdb.Flags) error {
+	url, done, err := from.Open(c.Context())
 	if err != nil {
 		return err
 	}

@@ -7,11 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/admin"
 )
 
 func newToken() *cobra.Command {
-	parent := &cobra.Command{Use: "token", Short: "Inspect tokens, and revoke steps", Args: noArguments, RunE: help}
+	parent := &cobra.Command{Use: "token", Short: "Inspect tokens, and revoke steps", Args: cli.NoArguments, RunE: cli.Help}
 	parent.AddCommand(newInspect(), newRevoke(), newRevocations(), newUnrevoke())
 	return parent
 }
@@ -27,7 +28,7 @@ func subjectFlags(c *cobra.Command) *admin.Subject {
 // checkSubject says early what the instance would say too.
 func checkSubject(c *cobra.Command, s *admin.Subject) error {
 	if (s.Step == "") == (s.Repository == "") {
-		return invalid{fmt.Errorf("name one of --step and --repository\nsee: %s --help", c.CommandPath())}
+		return cli.Invalid(fmt.Errorf("name one of --step and --repository\nsee: %s --help", c.CommandPath()))
 	}
 	return nil
 }
@@ -44,7 +45,7 @@ once every instance that is connected to the database has confirmed that.
 It holds for the time of --for, or until "token unrevoke". The tokens that were
 admitted before are never honoured after their end, though the revocation be over.
 ` + controlUsage,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
 	s, reason := subjectFlags(c), addReasonFlag(c)
 	duration := c.Flags().Duration("for", 24*time.Hour, "how long, as `DURATION`; longer than a token lives")
@@ -63,7 +64,7 @@ admitted before are never honoured after their end, though the revocation be ove
 		if r.Name != "" {
 			whom = r.Name + " (" + r.UUID + ")"
 		}
-		if _, err = fmt.Fprintf(c.OutOrStdout(), "%s %s is revoked until %s; closed %d here\n", r.Scope, whom, moment(r.Until), r.Closed); err != nil {
+		if _, err = fmt.Fprintf(c.OutOrStdout(), "%s %s is revoked until %s; closed %d here\n", r.Scope, whom, cli.FormatTime(r.Until), r.Closed); err != nil {
 			return err
 		}
 		if r.Unconfirmed != "" {
@@ -83,7 +84,7 @@ func newUnrevoke() *cobra.Command {
 		Long: `Lift every revocation of a step or a repository, in every instance. A step whose
 repository is revoked stays revoked.
 ` + controlUsage,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
 	s, reason := subjectFlags(c), addReasonFlag(c)
 	return controlled(c, func(c *cobra.Command, client *admin.ControlClient, _ []string) error {
@@ -107,20 +108,20 @@ func newRevocations() *cobra.Command {
 		Use:   "revocations",
 		Short: "List the revocations in force",
 		Long:  "List the revocations in force, in every instance that shares the database.\n" + controlUsage,
-		Args:  noArguments,
+		Args:  cli.NoArguments,
 	}
-	asJSON := addFormatFlag(c)
+	asJSON := cli.AddFormatFlag(c)
 	return controlled(c, func(c *cobra.Command, client *admin.ControlClient, _ []string) error {
 		list, err := client.Revocations(c.Context())
 		if err != nil {
 			return err
 		}
 		if asJSON() {
-			return printJSON(c.OutOrStdout(), list)
+			return cli.PrintJSON(c.OutOrStdout(), list)
 		}
-		return printTable(c.OutOrStdout(), "WHAT\tUUID\tNAME\tSINCE\tUNTIL\tBY\tWHY", func(row func(string, ...any)) {
+		return cli.PrintTable(c.OutOrStdout(), "WHAT\tUUID\tNAME\tSINCE\tUNTIL\tBY\tWHY", func(row func(string, ...any)) {
 			for _, r := range list {
-				row("%s\t%s\t%s\t%s\t%s\t%s\t%q", r.Scope, r.UUID, cmp.Or(r.Name, "-"), moment(r.Since), moment(r.Until), r.By, r.Why)
+				row("%s\t%s\t%s\t%s\t%s\t%s\t%q", r.Scope, r.UUID, cmp.Or(r.Name, "-"), cli.FormatTime(r.Since), cli.FormatTime(r.Until), r.By, r.Why)
 			}
 		})
 	})

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 )
 
 // trustFlags name the keys and checkpoints that a verifier has from outside the log.
@@ -56,7 +58,7 @@ func readTrust(ctx context.Context, keys, checkpoints []string) (trust audit.Tru
 		trust.Keys = append(trust.Keys, list...)
 	}
 	for _, path := range checkpoints {
-		text, err := readInput(ctx, path, maxProofInput)
+		text, err := cli.ReadInput(ctx, path, cli.MaxProofInput)
 		if err != nil {
 			return trust, nil, fmt.Errorf("--checkpoint %w", err)
 		}
@@ -74,7 +76,7 @@ func readKeys(ctx context.Context, given string) ([]audit.Key, error) {
 	if audit.Key(given).Check() == nil {
 		return []audit.Key{audit.Key(given)}, nil
 	}
-	text, err := readInput(ctx, given, maxSecretInput)
+	text, err := cli.ReadInput(ctx, given, cli.MaxSecretInput)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: it is neither a key nor a file: give ORIGIN+HASH+KEY or the name of a file: %w", given, fs.ErrNotExist)
 	}
@@ -101,13 +103,13 @@ func (g *givenTrust) addPublished(configuration string) error {
 	if g.unanchored || g.checkpoints {
 		return nil
 	}
-	cfg, _, err := loadConfig(configuration)
+	cfg, _, err := cli.LoadConfig(configuration)
 	if err != nil {
 		return err
 	}
 	paths := cfg.Audit.Checkpoints.Files
 	if !cfg.Audit.Embedded {
-		paths = append([]string{filepath.Join(cfg.DataDirectory, checkpointsFile)}, paths...)
+		paths = append([]string{filepath.Join(cfg.DataDirectory, components.CheckpointsFile)}, paths...)
 	}
 	for _, path := range paths {
 		text, err := os.ReadFile(path)

@@ -7,11 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/admin"
 )
 
 func newTunnels() *cobra.Command {
-	parent := &cobra.Command{Use: "tunnels", Short: "List and close open tunnels", Args: noArguments, RunE: help}
+	parent := &cobra.Command{Use: "tunnels", Short: "List and close open tunnels", Args: cli.NoArguments, RunE: cli.Help}
 	parent.AddCommand(newTunnelsList(), newTunnelsClose())
 	return parent
 }
@@ -21,9 +22,9 @@ func newTunnelsList() *cobra.Command {
 		Use:   "list",
 		Short: "List the open tunnels of a running instance, the oldest first",
 		Long:  "List the open tunnels of a running instance, the oldest first.\n" + controlUsage,
-		Args:  noArguments,
+		Args:  cli.NoArguments,
 	}
-	asJSON := addFormatFlag(c)
+	asJSON := cli.AddFormatFlag(c)
 	return controlled(c, func(c *cobra.Command, client *admin.ControlClient, _ []string) error {
 		list, err := client.Tunnels(c.Context())
 		if err != nil {
@@ -31,14 +32,14 @@ func newTunnelsList() *cobra.Command {
 		}
 		out := c.OutOrStdout()
 		if asJSON() {
-			return printJSON(out, list)
+			return cli.PrintJSON(out, list)
 		}
 		if s := list.Stop; s != nil {
-			fmt.Fprintf(c.ErrOrStderr(), "an emergency stop is on since %s, by %s: %s\n", moment(s.Since), s.By, cmp.Or(s.Why, "no reason was given"))
+			fmt.Fprintf(c.ErrOrStderr(), "an emergency stop is on since %s, by %s: %s\n", cli.FormatTime(s.Since), s.By, cmp.Or(s.Why, "no reason was given"))
 		}
-		return printTable(out, "ID\tSINCE\tREPOSITORY\tDEPLOYMENT\tTARGET\tSENT\tRECEIVED", func(row func(string, ...any)) {
+		return cli.PrintTable(out, "ID\tSINCE\tREPOSITORY\tDEPLOYMENT\tTARGET\tSENT\tRECEIVED", func(row func(string, ...any)) {
 			for _, t := range list.Tunnels {
-				row("%s\t%s\t%s\t%s\t%s\t%d\t%d", t.ID, moment(t.Since), cmp.Or(t.Repository, t.RepositoryUUID), cmp.Or(t.Deployment, "-"), t.Target, t.Sent, t.Received)
+				row("%s\t%s\t%s\t%s\t%s\t%d\t%d", t.ID, cli.FormatTime(t.Since), cmp.Or(t.Repository, t.RepositoryUUID), cmp.Or(t.Deployment, "-"), t.Target, t.Sent, t.Received)
 			}
 		})
 	})
@@ -53,7 +54,7 @@ step may open them again: see "token revoke".
 ` + controlUsage,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return invalid{fmt.Errorf("which tunnels?\nsee: %s --help", c.CommandPath())}
+				return cli.Invalid(fmt.Errorf("which tunnels?\nsee: %s --help", c.CommandPath()))
 			}
 			return nil
 		},

@@ -5,14 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
-	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 func newVerify() *cobra.Command {
@@ -36,12 +36,12 @@ behind, or somebody backdated them. Late events are not damage.
 
 A log that nothing from outside vouches for is consistent, not anchored: the status is
 1 for it too. --unanchored accepts it.`,
-		Args: noArguments,
+		Args: cli.NoArguments,
 	}
-	from := addLogFlags(c)
+	from := auditdb.AddFlags(c)
 	export := c.Flags().String("export", "", "verify this export and no database; - is standard input")
 	trusted := addTrustFlags(c, "a public `KEY` of the log, or a file with one on each line; may be given again")
-	asJSON := addFormatFlag(c)
+	asJSON := cli.AddFormatFlag(c)
 	quiet := c.Flags().Bool("quiet", false, "show no progress")
 	maxLateness, maxSilence := addMaxLateness(c), addMaxSilence(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -49,11 +49,11 @@ A log that nothing from outside vouches for is consistent, not anchored: the sta
 		if err == nil {
 			err = errors.Join(checkMaxLateness(*maxLateness), checkMaxSilence(*maxSilence))
 		}
-		if err == nil && *export == "" && *from.url == "" {
-			err = given.addPublished(*from.config)
+		if err == nil && *export == "" && *from.URLFile == "" {
+			err = given.addPublished(*from.Config)
 		}
 		if err != nil {
-			return invalid{err}
+			return cli.Invalid(err)
 		}
 		given.trust.MaxLateness, given.trust.MaxSilence = *maxLateness, *maxSilence
 		p := &progress{out: c.ErrOrStderr(), began: time.Now()}
@@ -78,49 +78,6 @@ A log that nothing from outside vouches for is consistent, not anchored: the sta
 	return c
 }
 
-// logFlags say which database to read.
-type logFlags struct {
-	config *string
-	url    *string
-}
-
-func addLogFlags(c *cobra.Command) logFlags {
-	return logFlags{
-		config: addConfigFlag(c),
-		url:    c.Flags().String("database-url-file", "", "`FILE` with the connection string of a login that may read the log; no configuration is read then"),
-	}
-}
-
-// open returns the connection string of the log, as an auditor where that is for
-// us to choose. done ends what was started for it.
-func (f logFlags) open(ctx context.Context) (url string, done func(), err error) {
-	done = func() {}
-	if *f.url != "" {
-		raw, err := readInput(ctx, *f.url, maxSecretInput)
-		if err != nil {
-			return "", done, invalid{fmt.Errorf("--database-url-file %w", err)}
-		}
-		return strings.TrimSpace(string(raw)), done, nil
-	}
-	cfg, _, err := loadConfig(*f.config)
-	if err != nil {
-		return "", done, err
-	}
-	return logDatabase(ctx, cfg, psqlRoles["auditor"])
-}
-
-// logDatabase is psqlDatabase for our own connections.
-func logDatabase(ctx context.Context, cfg *config.Config, role string) (url string, done func(), err error) {
-	if !cfg.Audit.Embedded {
-		if url, err = cfg.Audit.Database.Read(); err != nil {
-			err = invalid{fmt.Errorf("audit.database_url_file: %w", err)}
-		}
-		return url, func() {}, err
-	}
-	url, _, done, err = psqlDatabase(ctx, cfg, role)
-	return url, done, err
-}
-
 func verifyExport(c *cobra.Command, path string, trust audit.Trust, p *progress) (*audit.Report, error) {
 	v, err := audit.NewVerification(trust)
 	if err != nil {
@@ -128,28 +85,28 @@ func verifyExport(c *cobra.Command, path string, trust audit.Trust, p *progress)
 	}
 	in := c.InOrStdin()
 	if path != "-" {
-		file, err := openStream(c.Context(), path)
+		file, err := cli.OpenStream(c.Context(), path)
 		if err != nil {
-			return nil, invalid{fmt.Errorf("--export %w", err)}
+			return nil, cli.Invalid(fmt.Errorf("--export %w", err))
 		}
 		defer file.Close()
 		in = file
 	}
-	stream := interruptible(c.Context(), in)
+	stream := cli.Interruptible(c.Context(), in)
 	defer stream.Close()
 	in = stream
 	if err := v.ReadExport(in, p.show); err != nil {
-		return nil, invalid{fmt.Errorf("--export %s: %w", path, err)}
+		return nil, cli.Invalid(fmt.Errorf("--export %s: %w", path, err))
 	}
 	return v.Report(), nil
 }
 
-func verifyDatabase(ctx context.Context, from logFlags, trust audit.Trust, p *progress) (*audit.Report, error) {
+func verifyDatabase(ctx context.Context, from auditdb.Flags, trust audit.Trust, p *progress) (*audit.Report, error) {
 	v, err := audit.NewVerification(trust)
 	if err != nil {
 		return nil, err
 	}
-	url, done, err := from.open(ctx)
+	url, done, err := from.Open(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 // addMaxSilence adds the flag that bounds the time between two checkpoints.
@@ -37,7 +38,7 @@ func (b *reportText) cadence(c audit.Cadence, now time.Time) {
 		}
 	}
 	if silent := c.SilentSince(now); silent > 0 && !now.IsZero() {
-		b.line("silent", "no instance has sealed for %s, by this machine's clock: the latest checkpoint was signed %s", audit.FormatDuration(silent), when(c.Latest))
+		b.line("silent", "no instance has sealed for %s, by this machine's clock: the latest checkpoint was signed %s", audit.FormatDuration(silent), cli.FormatTimeOrNever(c.Latest))
 	}
 	if c.Backward > 0 {
 		b.line("clock", "%d checkpoints were signed before the one before them, by up to %s: a signer's clock went back", c.Backward, audit.FormatDuration(c.MostBackward))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 // reportText writes lines that begin with a name.
@@ -19,14 +20,14 @@ func (b *reportText) line(name, format string, a ...any) {
 // tell prints what was found, and returns an error for every status but 0.
 func tell(out io.Writer, r *audit.Report, given *givenTrust, took time.Duration) error {
 	var b reportText
-	b.line("sealed", "%d events of %d writers under %d checkpoints, from %s to %s", r.Leaves, r.Writers, r.Checkpoints, when(r.First), when(r.Last))
+	b.line("sealed", "%d events of %d writers under %d checkpoints, from %s to %s", r.Leaves, r.Writers, r.Checkpoints, cli.FormatTimeOrNever(r.First), cli.FormatTimeOrNever(r.Last))
 	if r.Covered.Size > 0 {
-		b.line("checkpoint", "size %d, root %s, signed %s", r.Covered.Size, r.Covered.Root, when(r.Covered.Time))
+		b.line("checkpoint", "size %d, root %s, signed %s", r.Covered.Size, r.Covered.Root, cli.FormatTimeOrNever(r.Covered.Time))
 	}
 	b.keys(r)
 	b.anchored(r, given)
 	if r.Unsealed > 0 {
-		b.line("not sealed", "%d so far, the oldest of %s: nothing is proven of them yet", r.Unsealed, when(r.Oldest))
+		b.line("not sealed", "%d so far, the oldest of %s: nothing is proven of them yet", r.Unsealed, cli.FormatTimeOrNever(r.Oldest))
 	}
 	tellLateness(&b.Builder, r.Lateness)
 	b.cadence(r.Cadence, given.now)
@@ -80,9 +81,9 @@ func (b *reportText) anchored(r *audit.Report, given *givenTrust) {
 	}
 	switch {
 	case r.Anchored.Size > 0 && r.Anchored.Size == r.Leaves:
-		b.line("anchored", "the checkpoint from outside of size %d, signed %s, holds: it covers all that is sealed", r.Anchored.Size, when(r.Anchored.Time))
+		b.line("anchored", "the checkpoint from outside of size %d, signed %s, holds: it covers all that is sealed", r.Anchored.Size, cli.FormatTimeOrNever(r.Anchored.Time))
 	case r.Anchored.Size > 0:
-		b.line("anchored", "the checkpoint from outside of size %d, signed %s, holds: the %d events sealed since then stand on the log's own checkpoints", r.Anchored.Size, when(r.Anchored.Time), r.Leaves-r.Anchored.Size)
+		b.line("anchored", "the checkpoint from outside of size %d, signed %s, holds: the %d events sealed since then stand on the log's own checkpoints", r.Anchored.Size, cli.FormatTimeOrNever(r.Anchored.Time), r.Leaves-r.Anchored.Size)
 	case len(given.trust.Notes) > 0:
 		b.line("not anchored", "no checkpoint from outside holds that a key of this log, or a given one, signed")
 	default:
@@ -114,7 +115,7 @@ func (b *reportText) gaps(r *audit.Report) {
 			break
 		}
 		b.line("missing", "events %d to %d of writer %s: declared missing %s by %s (leaf %d): %s",
-			g.First, g.Last, audit.Text(g.Writer, 200), when(g.DeclaredAt), audit.Text(g.Login, 200), g.Index, g.Reason)
+			g.First, g.Last, audit.Text(g.Writer, 200), cli.FormatTimeOrNever(g.DeclaredAt), audit.Text(g.Login, 200), g.Index, g.Reason)
 	}
 	for i, l := range r.Lost {
 		if i == shownFindings {
@@ -126,7 +127,7 @@ func (b *reportText) gaps(r *audit.Report) {
 			by += ", which shows no key of this log"
 		}
 		b.line("lost", "events %d to %d of writer %s, which the database had acknowledged: reported %s by writer %s (kind events_lost)",
-			l.First, l.Last, audit.Text(l.Writer, 200), when(l.At), by)
+			l.First, l.Last, audit.Text(l.Writer, 200), cli.FormatTimeOrNever(l.At), by)
 	}
 }
 

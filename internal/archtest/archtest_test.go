@@ -109,6 +109,15 @@ func TestImportTableBites(t *testing.T) {
 		{"audit/evidence", "github.com/jackc/pgx/v5"},
 		{"internal/config", module + "/identity/bitbucket"},
 		{"internal/config", module + "/cmd/sallyport"},
+		{"internal/config", commands + "cli"},
+		{"cmd/sallyport-demo", commands + "cli"},
+		{"cmd/sallyport/internal/cli", commands + "components"},
+		{"cmd/sallyport/internal/cli", commands + "auditcmd"},
+		{"cmd/sallyport/internal/auditdb", commands + "auditcmd"},
+		{"cmd/sallyport/internal/auditcmd", commands + "policycmd"},
+		{"cmd/sallyport/internal/auditcmd", commands + "server"},
+		{"cmd/sallyport/internal/server", commands + "auditcmd"},
+		{"cmd/sallyport/internal/cli", module + "/cmd/sallyport"},
 		{"cmd/sallyport", "github.com/jackc/pgx/v5"},
 		{"cmd/sallyport", module + "/internal/bitbuckettest"},
 		{"cmd/sallyport", module + "/internal/testenv"},
@@ -119,6 +128,39 @@ func TestImportTableBites(t *testing.T) {
 		}
 	}
 }
+
+// commands is where the packages of the program sallyport are.
+const commands = module + "/cmd/sallyport/internal/"
+
+// shared are the packages that the commands share, and what each of them may import
+// of the others.
+var shared = map[string][]string{
+	"cli":        {},
+	"auditdb":    {"cli"},
+	"components": {"cli"},
+}
+
+// refuseCommand returns why a package may not import a package below cmd; "" if it
+// may. A command package imports the shared packages only; the program's main
+// package imports them all.
+func refuseCommand(dir, own string) string {
+	name, isPart := strings.CutPrefix(module+"/"+own, commands)
+	importer, inside := strings.CutPrefix(module+"/"+dir, commands)
+	switch {
+	case !isPart || !inside && dir != "cmd/sallyport":
+		return "nothing imports a command"
+	case !inside:
+		return ""
+	case shared[importer] != nil && !slices.Contains(shared[importer], name):
+		return "the commands share this package: it imports none of them"
+	case shared[name] == nil && !slices.Contains(compositions[importer], name):
+		return "no command package imports another"
+	}
+	return ""
+}
+
+// compositions are command packages that start what another package composes.
+var compositions = map[string][]string{"servecmd": {"server"}}
 
 // refuse says why a file may not import something; "" if it may.
 func refuse(s source, imported string) string {
@@ -131,7 +173,7 @@ func refuse(s source, imported string) string {
 	if isOwn {
 		switch {
 		case strings.HasPrefix(own, "cmd/"):
-			return "nothing imports a command"
+			return refuseCommand(s.dir, own)
 		case s.test:
 			return "" // tests may stand on real neighbours
 		case own == "internal/bitbuckettest" && s.dir != "internal/testenv" && s.dir != "internal/tokentest" && s.dir != "cmd/sallyport-demo",

@@ -1,4 +1,4 @@
-package main
+package components
 
 import (
 	"crypto/tls"
@@ -11,9 +11,9 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// ways are the other proxies on the way out, as the gate takes them. Nothing but
+// UpstreamProxies are the other proxies on the way out, as the gate takes them. Nothing but
 // the configuration adds one: what the environment says of proxies is not read.
-func ways(configured []config.UpstreamProxy) ([]*proxy.UpstreamProxy, error) {
+func UpstreamProxies(configured []config.UpstreamProxy) ([]*proxy.UpstreamProxy, error) {
 	var all []*proxy.UpstreamProxy
 	for _, c := range configured {
 		port, err := strconv.ParseUint(c.Proxy.Port(), 10, 16)

@@ -1,20 +1,21 @@
-package main
+package components
 
 import (
 	"errors"
 	"fmt"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/proxy/dns"
 )
 
-// validate makes everything of a configuration that can be made without a
+// Validate makes everything of a configuration that can be made without a
 // database, a network or a file that is written. `serve` and `config check` both
 // call it, so that neither accepts what the other refuses. The error has all that
-// is wrong, one line each, and is [invalid].
-func validate(cfg *config.Config) error {
+// is wrong, one line each, and is [cli.InvalidError].
+func Validate(cfg *config.Config) error {
 	var errs []error
 	for _, s := range []struct {
 		key    string
@@ -32,12 +33,12 @@ func validate(cfg *config.Config) error {
 		}
 	}
 	for _, try := range []func() error{
-		func() error { _, err := configuredSigner(cfg); return err },
-		func() error { _, err := publishers(cfg); return err },
-		func() error { _, err := ways(cfg.Egress.UpstreamProxies); return err },
-		func() error { _, err := dns.New(dns.Config{Servers: texts(cfg.Egress.Resolvers)}); return err },
+		func() error { _, err := Signer(cfg); return err },
+		func() error { _, err := Publishers(cfg); return err },
+		func() error { _, err := UpstreamProxies(cfg.Egress.UpstreamProxies); return err },
+		func() error { _, err := dns.New(dns.Config{Servers: AddressTexts(cfg.Egress.Resolvers)}); return err },
 		func() error {
-			inspector, err := bitbucket.NewInspector(bitbucketConfig(cfg), bitbucket.Deps{})
+			inspector, err := bitbucket.NewInspector(Identity(cfg), bitbucket.Deps{})
 			if err == nil {
 				inspector.Close()
 			}
@@ -51,5 +52,5 @@ func validate(cfg *config.Config) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return invalid{fmt.Errorf("the configuration is not accepted, nothing was started\n%w", errors.Join(errs...))}
+	return cli.Invalid(fmt.Errorf("the configuration is not accepted, nothing was started\n%w", errors.Join(errs...)))
 }

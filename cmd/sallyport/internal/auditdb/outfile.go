@@ -1,4 +1,4 @@
-package main
+package auditdb
 
 import (
 	"context"
@@ -11,17 +11,19 @@ import (
 	"path/filepath"
 
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
-// outFile is a file that comes to be whole or not at all, and never in the place
+// OutFile is a file that comes to be whole or not at all, and never in the place
 // of another. What is written to it goes to a temporary file beside it.
-type outFile struct {
+type OutFile struct {
 	path string
 	file *os.File
 	sum  hash.Hash
 }
 
-func createOut(path string) (*outFile, error) {
+// CreateOut makes the temporary file beside path, which must not exist.
+func CreateOut(path string) (*OutFile, error) {
 	if _, err := os.Lstat(path); err == nil {
 		return nil, fmt.Errorf("--out %s: it is there already, and is not written over", path)
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -31,32 +33,34 @@ func createOut(path string) (*outFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--out: %w", err)
 	}
-	return &outFile{path: path, file: file, sum: sha256.New()}, nil
+	return &OutFile{path: path, file: file, sum: sha256.New()}, nil
 }
 
-func (o *outFile) Write(b []byte) (int, error) {
+// Write writes to the temporary file.
+func (o *OutFile) Write(b []byte) (int, error) {
 	n, err := o.file.Write(b)
 	_, _ = o.sum.Write(b[:n])
 	return n, err
 }
 
-func (o *outFile) digest() []byte { return o.sum.Sum(nil) }
+// Digest is the SHA-256 of what was written so far.
+func (o *OutFile) Digest() []byte { return o.sum.Sum(nil) }
 
-// discard takes the temporary file away. After keep it does nothing.
-func (o *outFile) discard() {
+// Discard takes the temporary file away. After keep it does nothing.
+func (o *OutFile) Discard() {
 	if o.file != nil {
 		_ = o.file.Close()
 		_ = os.Remove(o.file.Name())
 	}
 }
 
-// keep records what was written and gives it its name. Where it cannot be
+// Keep records what was written and gives it its name. Where it cannot be
 // recorded there is no file.
-func (o *outFile) keep(ctx context.Context, asker *auditlog.Asker, x auditlog.Export) (sequence int64, err error) {
+func (o *OutFile) Keep(ctx context.Context, asker *auditlog.Asker, x auditlog.Export) (sequence int64, err error) {
 	if err := o.file.Sync(); err != nil {
 		return 0, fmt.Errorf("--out: %w", err)
 	}
-	x.Digest = [sha256.Size]byte(o.digest())
+	x.Digest = [sha256.Size]byte(o.Digest())
 	if sequence, err = asker.RecordExport(ctx, x); err != nil {
 		return 0, fmt.Errorf("%w; %s was not written", err, o.path)
 	}
@@ -72,7 +76,7 @@ func (o *outFile) keep(ctx context.Context, asker *auditlog.Asker, x auditlog.Ex
 	if err != nil {
 		return 0, fmt.Errorf("--out: %w", err)
 	}
-	o.discard()
+	o.Discard()
 	o.file = nil
-	return sequence, syncDirectory(filepath.Dir(o.path))
+	return sequence, cli.SyncDirectory(filepath.Dir(o.path))
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -15,15 +15,15 @@ import (
 
 // Bounds of the files that a command line names. They are read whole.
 const (
-	maxSecretInput = 64 << 10  // a key, keys, or a connection string
-	maxListInput   = 16 << 20  // names of repositories, or questions to a policy
-	maxProofInput  = 256 << 20 // checkpoints, or proofs between them
+	MaxSecretInput = 64 << 10  // a key, keys, or a connection string
+	MaxListInput   = 16 << 20  // names of repositories, or questions to a policy
+	MaxProofInput  = 256 << 20 // checkpoints, or proofs between them
 )
 
-// readInput reads the file that a flag names: a regular file, or a pipe such as that
+// ReadInput reads the file that a flag names: a regular file, or a pipe such as that
 // of <(command), of at most limit bytes. It never waits to open one, and the end of
 // ctx ends its wait for what a pipe gives. The error begins with the path.
-func readInput(ctx context.Context, path string, limit int64) ([]byte, error) {
+func ReadInput(ctx context.Context, path string, limit int64) ([]byte, error) {
 	var text []byte
 	info, err := os.Stat(path)
 	if err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
@@ -66,10 +66,10 @@ func readPipe(ctx context.Context, path string, limit int64) ([]byte, error) {
 	return text, nil
 }
 
-// openStream opens a file that is read in pieces, of any size: a regular file or a
+// OpenStream opens a file that is read in pieces, of any size: a regular file or a
 // pipe. The end of ctx ends the wait for the other end of a pipe; the error begins
 // with the path.
-func openStream(ctx context.Context, path string) (*os.File, error) {
+func OpenStream(ctx context.Context, path string) (*os.File, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, errors.Unwrap(err))
@@ -94,9 +94,9 @@ func openStream(ctx context.Context, path string) (*os.File, error) {
 	}
 }
 
-// interruptible reads from in until ctx ends: a read of a pipe or a terminal may
+// Interruptible reads from in until ctx ends: a read of a pipe or a terminal may
 // wait for ever. Close it before in.
-func interruptible(ctx context.Context, in io.Reader) io.ReadCloser {
+func Interruptible(ctx context.Context, in io.Reader) io.ReadCloser {
 	out, into := io.Pipe()
 	stop := context.AfterFunc(ctx, func() { _ = into.CloseWithError(ctx.Err()) })
 	go func() {

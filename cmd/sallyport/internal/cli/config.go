@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/internal/config"
+)
+
+// ConfigVariable names the configuration where no flag does.
+const ConfigVariable = "SALLYPORT_CONFIG"
+
+// configPlaces are where the configuration is looked for at last.
+var configPlaces = []string{"sallyport.yaml", "/etc/sallyport/sallyport.yaml"}
+
+// AddConfigFlag adds --config, which names the configuration.
+func AddConfigFlag(c *cobra.Command) *string {
+	return c.Flags().StringP("config", "c", "", "configuration `FILE` (default: $"+ConfigVariable+", ./sallyport.yaml, /etc/sallyport/sallyport.yaml)")
+}
+
+// LoadConfig finds and reads the configuration, and none of the files that it
+// names: the command reads those that it needs. An empty path means the usual places.
+func LoadConfig(path string) (*config.Config, string, error) {
+	return LoadConfigWith(path, config.LoadUnread)
+}
+
+// LoadConfigWith is LoadConfig with another reader. Its errors are [Invalid].
+func LoadConfigWith(path string, load func(string) (*config.Config, error)) (*config.Config, string, error) {
+	path, err := FindConfig(path)
+	if err != nil {
+		return nil, "", Invalid(err)
+	}
+	cfg, err := load(path)
+	if err != nil {
+		return nil, path, Invalid(fmt.Errorf("the configuration is not accepted, nothing was started\n%w", err))
+	}
+	return cfg, path, nil
+}
+
+// FindConfig returns the path of the configuration: the given one, that of the
+// environment, or the first of the usual places that exists.
+func FindConfig(path string) (string, error) {
+	if path != "" {
+		return path, nil
+	}
+	if path = os.Getenv(ConfigVariable); path != "" {
+		return path, nil
+	}
+	for _, p := range configPlaces {
+		if _, err := os.Stat(p); !errors.Is(err, fs.ErrNotExist) {
+			return p, nil
+		}
+	}
+	return "", fmt.Errorf("no configuration: name one with -c FILE or $%s; %s and %s are not there", ConfigVariable, configPlaces[0], configPlaces[1])
+}
+
+// Help is for commands that only hold others.
+func Help(c *cobra.Command, _ []string) error { return c.Help() }
+
+// NoArguments rejects arguments, for commands that have none.
+func NoArguments(c *cobra.Command, args []string) error {
+	if err := cobra.NoArgs(c, args); err != nil {
+		return Invalid(fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath()))
+	}
+	return nil
+}

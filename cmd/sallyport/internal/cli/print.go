@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// PrintJSON writes a value as people and programs can read it.
+func PrintJSON(w io.Writer, value any) error {
+	out := json.NewEncoder(w)
+	out.SetIndent("", "  ")
+	return out.Encode(value)
+}
+
+// PrintTable writes rows under a head.
+func PrintTable(w io.Writer, head string, rows func(row func(format string, args ...any))) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, head)
+	rows(func(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) })
+	return t.Flush()
+}
+
+// FormatTime is a time as tables show it.
+func FormatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// IsTerminal reports whether somebody would have to type.
+func IsTerminal(in io.Reader) bool {
+	f, ok := in.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// Count is a number with its noun.
+func Count(n int64, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
+}
+
+// JoinList is a list for people.
+func JoinList(words []string) string { return strings.Join(words, ", ") }
+
+// FormatTimeOrNever is a moment that may never have been.
+func FormatTimeOrNever(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format(time.RFC3339)
+}

@@ -1,0 +1,32 @@
+package components
+
+import (
+	"path/filepath"
+
+	"github.com/sallyport/sallyport/identity/bitbucket"
+	"github.com/sallyport/sallyport/internal/config"
+)
+
+// Identity is what the configuration says of whose tokens are accepted.
+func Identity(cfg *config.Config) bitbucket.Config {
+	c := bitbucket.Config{
+		StateDirectory: filepath.Join(cfg.DataDirectory, "identity"),
+		Leeway:         cfg.Identity.Leeway,
+		NameWait:       cfg.Identity.NameLookupTimeout,
+		MaxLifetime:    cfg.Identity.MaxLifetime,
+		KeyMaxAge:      cfg.Identity.JWKSMaxAge,
+		NameMaxAge:     cfg.Identity.NameCacheMaxAge,
+		AdmittedMaxAge: cfg.Identity.ExpiredTokenGracePeriod,
+	}
+	if c.Leeway == 0 {
+		c.Leeway = -1 // the configuration says none, and zero is the default's word
+	}
+	for _, w := range cfg.Identity.Bitbucket {
+		workspace := bitbucket.Workspace{Slug: w.Workspace, UUID: w.WorkspaceUUID, Issuer: w.Issuer, Audiences: w.Audiences}
+		if w.API != nil {
+			workspace.API = &bitbucket.API{URL: w.API.URL.String(), Token: w.API.Token.Read}
+		}
+		c.Workspaces = append(c.Workspaces, workspace)
+	}
+	return c
+}
