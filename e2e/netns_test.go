@@ -126,7 +126,7 @@ allow contains {"rule": "open"} if endswith(open, ".open.example")
 
 allow contains {"rule": "anything", "protocol": "any"} if endswith(open, ".anything.example")
 
-allow contains {"rule": "by-address", "address": true, "protocol": "any"} if regex.match("^[0-9a-fx.]+$|:", input.target.host)
+allow contains {"rule": "by-address", "allow_ip_literal": true, "protocol": "any"} if regex.match("^[0-9a-fx.]+$|:", input.target.host)
 
 deny contains {"rule": "blocked"} if input.target.host in {"blocked.open.example", "44.1.2.4"}
 `

@@ -40,7 +40,7 @@ DIR, are listed as well.
   sallyport policy rollout . --export audit.jsonl --repositories repositories.txt
 
 The mode is that of the latest decision; a denial that holds in report mode too
-(always) does not count for it. Where a repository was renamed, its old name says so.`,
+(enforce_in_report_mode) does not count for it. Where a repository was renamed, its old name says so.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return cli.Invalid(fmt.Errorf("give one directory, or none\nsee: %s --help", c.CommandPath()))

@@ -64,7 +64,7 @@ func (s *suggester) rules(o *observed) string {
 		b.WriteString("\n")
 		head := fmt.Sprintf(`{"rule": %q}`, id)
 		if first.isAddress() {
-			head = fmt.Sprintf(`{"rule": %q, "address": true}`, id)
+			head = fmt.Sprintf(`{"rule": %q, "allow_ip_literal": true}`, id)
 		}
 		// opa fmt loses comments that stand between the members of a set.
 		for _, u := range group {

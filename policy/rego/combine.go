@@ -66,7 +66,7 @@ func combine(organisation, repository results, q *question) policy.Decision {
 }
 
 // counting returns the allows that count for a question: not those that have
-// expired, and for an IP literal only those that say address: true.
+// expired, and for an IP literal only those that set allow_ip_literal: true.
 func counting(allows []entry, q *question) []entry {
 	var count []entry
 	for _, e := range allows {

@@ -81,7 +81,7 @@ func TestOrganizationHalf(t *testing.T) {
 		"allowed":                {`allow contains {"rule": "x"}`, own, nil, "", false},
 		"allowed, without rules": {`allow contains {"rule": "x"}`, own, []string{"repository=acme/website"}, "allow policy_allowed", true},
 		"report":                 {orgDenies + "\n\nreport contains {\"rule\": \"watch\"}", own, nil, "", false},
-		"report, enforced":       {`deny contains {"rule": "x", "always": true}` + "\n\nreport contains {\"rule\": \"watch\"}", own, nil, "deny policy_denied", true},
+		"report, enforced":       {`deny contains {"rule": "x", "enforce_in_report_mode": true}` + "\n\nreport contains {\"rule\": \"watch\"}", own, nil, "deny policy_denied", true},
 		"no repository at all":   {`allow contains {"rule": "x"}`, "", nil, "allow policy_allowed", true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -19,11 +19,11 @@ const maxMessageBytes = 1024
 //	rule      the id
 //	message   a word to the client
 //	protocol  "tls" (default) or "any"
-//	address   true: the entry covers IP literals too
+//	allow_ip_literal  true: the entry covers IP literals too
 //	limits    {"lifetime": "2h", "idle": "5m", "bytes_sent": 1048576, "bytes_received": 1073741824, "step_bytes_sent": 10485760, "step_bytes_received": 10737418240}:
 //	          durations as Go writes them, sizes in bytes
 //	expires   an RFC 3339 time from which on the entry does not count
-//	always    true: report mode does not soften the deny
+//	enforce_in_report_mode true: report mode does not soften the deny
 type entry struct {
 	rule     string
 	message  string
@@ -36,12 +36,12 @@ type entry struct {
 
 // valueHint says how the value of a key is written.
 var valueHint = map[string]string{
-	"message":  "write a string",
-	"protocol": `write "tls" or "any"`,
-	"address":  "write true or false",
-	"always":   "write true or false",
-	"limits":   `write any of {"lifetime": "2h", "idle": "5m", "bytes_sent": 1048576, "bytes_received": 1073741824, "step_bytes_sent": 10485760, "step_bytes_received": 10737418240}`,
-	"expires":  `write a time such as "2026-12-31T00:00:00Z"`,
+	"message":                "write a string",
+	"protocol":               `write "tls" or "any"`,
+	"allow_ip_literal":       "write true or false",
+	"enforce_in_report_mode": "write true or false",
+	"limits":                 `write any of {"lifetime": "2h", "idle": "5m", "bytes_sent": 1048576, "bytes_received": 1073741824, "step_bytes_sent": 10485760, "step_bytes_received": 10737418240}`,
+	"expires":                `write a time such as "2026-12-31T00:00:00Z"`,
 }
 
 // checkValue returns what is wrong with the value of a key, or "".
@@ -83,9 +83,9 @@ func (e *entry) set(key string, value ast.Value) (err error) {
 	case "message":
 		e.message, err = text(value)
 		e.message = shorten(e.message)
-	case "address":
+	case "allow_ip_literal":
 		e.address, err = boolean(value)
-	case "always":
+	case "enforce_in_report_mode":
 		e.always, err = boolean(value)
 	case "protocol":
 		switch s, _ := text(value); s {

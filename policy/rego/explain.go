@@ -142,7 +142,7 @@ func ignored(e *Explained, organisation, repository results, q *question) string
 	if end := entries[0].expires; !end.IsZero() && !q.time.Before(end) {
 		return "it expired at " + end.Format(time.RFC3339)
 	}
-	return `the target is an IP address, and it does not say "address": true`
+	return `the target is an IP address, and it does not set "allow_ip_literal": true`
 }
 
 // ruleTracer notes how far each rule of a unit's sets came. Rules are known by

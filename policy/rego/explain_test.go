@@ -107,7 +107,7 @@ delegate own egress/a.rego:22 failed at 22: input.principal.branch == "main" [in
 		{"to=192.0.2.1:22 repository=acme/other", `deny production-only egress/a.rego:17 failed at 18: input.target.host == "api.partner.example" [input.target.host "192.0.2.1"]
 allow open egress/a.rego:5 failed at 6: input.target.port == 443 [input.target.port 22]
 allow ended egress/a.rego:13 failed at 13: input.target.port == 443 [input.target.port 22]
-allow address egress/a.rego:15 ignored: the target is an IP address, and it does not say "address": true
+allow address egress/a.rego:15 ignored: the target is an IP address, and it does not set "allow_ip_literal": true
 delegate own egress/a.rego:22 matched
 `},
 		{"to=api.partner.example:443 deployment=production", `deny production-only egress/a.rego:17 failed at 19: not production

@@ -77,11 +77,11 @@ func inException(name string, members string) misspeltPlace {
 
 // limitBytes and denyFlags are keys whose names the table takes from the checks.
 var (
-	limitBytes = slices.DeleteFunc(strings.Fields("sent received step_sent step_received bytes_sent bytes_received step_bytes_sent step_bytes_received"), func(key string) bool {
+	limitBytes = slices.DeleteFunc(strings.Fields("bytes_sent bytes_received step_bytes_sent step_bytes_received"), func(key string) bool {
 		return checkValue("limits", ast.NewObject([2]*ast.Term{ast.StringTerm(key), ast.IntNumberTerm(1)})) != ""
 	})
 	denyFlags  = slices.DeleteFunc(slices.Clone(knownKeys[setDeny]), func(key string) bool { return key == "rule" || key == "message" })
-	allowFlags = slices.DeleteFunc(slices.Clone(knownKeys[setAllow]), func(key string) bool { return !strings.Contains(key, "address") && !strings.Contains(key, "allow_ip") })
+	allowFlags = slices.DeleteFunc(slices.Clone(knownKeys[setAllow]), func(key string) bool { return key != "allow_ip_literal" })
 )
 
 func misspeltPlaces() []misspeltPlace {

@@ -49,7 +49,7 @@ allow contains {"rule": "exception", "message": exception.ticket, "expires": exc
 	some exception in lib.exceptions_for(data.exceptions.list, input.principal.repository.full_name, input.target)
 }
 
-deny contains {"rule": "no-paste-sites", "always": true} if lib.host_in(input.target.host, {"paste.example", "*.paste.example"})
+deny contains {"rule": "no-paste-sites", "enforce_in_report_mode": true} if lib.host_in(input.target.host, {"paste.example", "*.paste.example"})
 
 report contains {"rule": "observed"} if input.principal.repository.project == "WEB"
 

@@ -26,7 +26,7 @@ func TestWarnings(t *testing.T) {
 		{"a host with a port", "allow contains {\"rule\": \"x\"} if \"a.example:443\" == input.target.host", "a host has no scheme and no port"},
 		{"a host with a dot", "allow contains {\"rule\": \"x\"} if input.target.host == \"a.example.\"", "write a.example"},
 		{"a URL", "allow contains {\"rule\": \"x\"} if input.target.host == \"https://a.example\"", "a host has no scheme"},
-		{"an address", "allow contains {\"rule\": \"x\", \"address\": true} if input.target.host in {\"192.0.2.1\", \"2001:db8::1\"}", ""},
+		{"an address", "allow contains {\"rule\": \"x\", \"allow_ip_literal\": true} if input.target.host in {\"192.0.2.1\", \"2001:db8::1\"}", ""},
 		{"comments in the way of format", "allow contains {\"rule\": \"x\"} if input.target.host in {\"a.example\", # why\n\t# not\n}", "egress/a.rego:1:1: formatting would lose a comment"},
 		{"format", "allow contains {\"rule\":\"x\"}", "egress/a.rego:3: the file is not formatted"},
 	} {

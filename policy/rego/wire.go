@@ -83,8 +83,8 @@ type answered struct {
 
 const (
 	flagAny     = 1 << iota // protocol: any
-	flagAddress             // address: true
-	flagAlways              // always: true
+	flagAddress             // allow_ip_literal: true
+	flagAlways              // enforce_in_report_mode: true
 	flagExpires             // it has an end
 )
 

@@ -143,8 +143,8 @@ func (l *loader) checkTestFile(u *unit, m *ast.Module) {
 
 // knownKeys are the keys of an entry, by set.
 var knownKeys = map[string][]string{
-	setAllow:    {"rule", "message", "protocol", "address", "limits", "expires"},
-	setDeny:     {"rule", "message", "always"},
+	setAllow:    {"rule", "message", "protocol", "allow_ip_literal", "limits", "expires"},
+	setDeny:     {"rule", "message", "enforce_in_report_mode"},
 	setReport:   {"rule", "message"},
 	setDelegate: {"rule", "message"},
 }

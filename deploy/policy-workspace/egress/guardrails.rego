@@ -1,5 +1,5 @@
 # What nobody may reach, whatever else is allowed. A deny of the organisation
-# beats every allow. Those that say "always" hold in report mode too; use it for
+# beats every allow. Those with "enforce_in_report_mode" hold in report mode too; use it for
 # what must not happen once, not even while you are only watching.
 package sallyport.egress
 
@@ -8,7 +8,7 @@ import data.sallyport.lib
 deny contains {
 	"rule": "no-paste-sites",
 	"message": "paste sites are closed to builds: share files through the artifact store",
-	"always": true,
+	"enforce_in_report_mode": true,
 } if {
 	lib.host_in(input.target.host, data.guardrails.paste_sites)
 }
@@ -18,7 +18,7 @@ deny contains {
 deny contains {
 	"rule": "no-metadata",
 	"message": "a build has no business with the cloud's metadata service",
-	"always": true,
+	"enforce_in_report_mode": true,
 } if {
 	lib.host_in(input.target.host, data.guardrails.metadata)
 }

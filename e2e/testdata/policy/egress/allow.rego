@@ -25,7 +25,7 @@ allow contains {"rule": "everybody"} if input.target.host in everybody
 # A protocol of its own.
 allow contains {"rule": "raw", "protocol": "any"} if input.target.host == "raw.partner.example"
 
-# An IP literal is not covered by a rule that does not say address: true.
+# An IP literal is not covered by a rule that does not set allow_ip_literal: true.
 allow contains {"rule": "literal"} if input.target.host == "127.0.0.1"
 
 delegate contains {"rule": "tools-decide"} if input.principal.repository.full_name == "acme/tools"
