@@ -60,7 +60,7 @@ func TestApprovals(t *testing.T) {
 	}
 	eventually(t, "what the alert looks for", func() bool {
 		_, metrics := w.get("/metrics")
-		return strings.Contains(metrics, "sallyport_policy_approvals_last_successful 0") && strings.Contains(metrics, "sallyport_policy_approvals_open 1")
+		return strings.Contains(metrics, "sallyport_policy_approvals_last_successful 0") && strings.Contains(metrics, "sallyport_policy_approvals_pending 1")
 	})
 	hang.Clear()
 	w.stop()
@@ -90,7 +90,7 @@ func TestApprovals(t *testing.T) {
 		t.Errorf("%d events for two commits", len(rows))
 	}
 	_, metrics := w.get("/metrics")
-	for _, want := range []string{`sallyport_policy_approvals_total{outcome="self_approved"} 1`, "sallyport_policy_approvals_open 0", "sallyport_policy_approvals_last_successful 1"} {
+	for _, want := range []string{`sallyport_policy_approvals_total{outcome="self_approved"} 1`, "sallyport_policy_approvals_pending 0", "sallyport_policy_approvals_last_successful 1"} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("/metrics has no %s", want)
 		}
@@ -125,7 +125,7 @@ func statePolicyUnapproved(t *testing.T) []alertScrape {
 func stateApprovalsUnread(t *testing.T) []alertScrape {
 	w := approving(t, bitbuckettest.ScopeRepository, bitbuckettest.ScopePipeline)
 	w.start()
-	return scraped(t, w, "sallyport_policy_approvals_open")
+	return scraped(t, w, "sallyport_policy_approvals_pending")
 }
 
 // changedPolicy commits a rule of this name.

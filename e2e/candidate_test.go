@@ -38,7 +38,7 @@ func TestCandidate(t *testing.T) {
 	}
 	w.inPolicy(t, fmt.Sprintf("  candidate: {directory: %q}\n", beside))
 	w.start()
-	line := w.log.wait(t, "of the candidate", says("candidate policy is evaluated", nil))
+	line := w.log.wait(t, "of the candidate", says("candidate policy active", nil))
 	for range 3 {
 		c := w.production()
 		w.connect(t, c, "late.partner.example:443").refused(t, 403, "no_rule_matched")
@@ -96,7 +96,7 @@ allow contains {"rule": "exception", "expires": exception.until} if {
 	}
 	write("data/exceptions/list.yaml", "list:\n"+entry(until)+entry(until.Add(1000*time.Hour)))
 	w.start()
-	line := w.log.wait(t, "of the exception's end", says("an exception ends soon", nil))
+	line := w.log.wait(t, "of the exception's end", says("policy exception expires soon", nil))
 	check(t, "log line", line, fields{"owner": "kim@acme.example", "ticket": "PAY-7", "repository": "acme/payments", "path": "data.exceptions.list[0]", "until": until.Format(time.RFC3339)})
 	if rows := w.query(t, `SELECT repository, message FROM audit.events WHERE kind = 'exception_expiring'`); len(rows) != 1 || !strings.Contains(show(rows[0]["message"]), until.Format(time.RFC3339)) {
 		t.Errorf("on record: %v", rows)

@@ -225,7 +225,7 @@ allow contains {"rule": "endless"} if {
 }
 `)
 	line := w.log.wait(t, "of the revision", func(f fields) bool {
-		return f["msg"] == "policy decides" && f["revision"] != before || f["kind"] == "probe_failed"
+		return f["msg"] == "policy activated" && f["revision"] != before || f["kind"] == "probe_failed"
 	})
 	a := w.connect(t, w.production(), "nobody.listed.example:443")
 	_ = a.conn.Close()

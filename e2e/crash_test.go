@@ -106,7 +106,7 @@ func (c *campaign) round(faults []fault) []string {
 	c.relay.disarm()
 	eventually(c.t, "the journal is empty, and everything is written", func() bool {
 		return c.w.counter(c.t, "sallyport_audit_unavailable_since_timestamp_seconds") == 0 && c.w.counter(c.t, "sallyport_journal_bytes") == 0 &&
-			c.w.counter(c.t, "sallyport_tunnels") == 0 && c.w.counter(c.t, "sallyport_audit_waiting") == 0
+			c.w.counter(c.t, "sallyport_tunnels") == 0 && c.w.counter(c.t, "sallyport_audit_queued_events") == 0
 	})
 	return c.findings()
 }

@@ -42,7 +42,7 @@ func TestLastGoodFromDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.restart()
-	line := w.log.wait(t, "of the fallback", says("policy not taken at the start, the last good revision is taken from disk", nil))
+	line := w.log.wait(t, "of the fallback", says("policy rejected at startup; loading last good revision from disk", nil))
 	check(t, "log line", line, fields{"revision": revision})
 	second := w.production()
 	w.connect(t, second, "paste.unlisted.example:443").refused(t, 403, "policy_denied")

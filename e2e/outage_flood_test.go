@@ -85,7 +85,7 @@ func (w *world) floodOutage(t *testing.T, postgres *pgtest.Server, onOutage stri
 	close(stop)
 	flood.Wait()
 	peak := w.peakMemory(t)
-	t.Logf("%s: %d MB at most, %v events waited, the journal has %v bytes, %v repeats", onOutage, peak>>20, w.counter(t, "sallyport_audit_waiting"),
+	t.Logf("%s: %d MB at most, %v events waited, the journal has %v bytes, %v repeats", onOutage, peak>>20, w.counter(t, "sallyport_audit_queued_events"),
 		w.counter(t, "sallyport_journal_bytes"), w.counter(t, "sallyport_audit_repeated_refusals_total"))
 	if peak > 600<<20 {
 		t.Errorf("the server held %d MB", peak>>20)

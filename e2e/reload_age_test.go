@@ -39,7 +39,7 @@ func TestPolicyTooOld(t *testing.T) {
 	if said := show(answer); status != http.StatusServiceUnavailable || !strings.Contains(said, "policy.max_age is 1s") || !strings.Contains(said, "unreachable") {
 		t.Errorf("/readyz answered %d: %s", status, said)
 	}
-	line := w.log.wait(t, "of the age", says("policy too old", nil))
+	line := w.log.wait(t, "of the age", says("active policy exceeds policy.max_age; every request is denied", nil))
 	check(t, "log line", line, fields{"revision": revision})
 	refused := w.anybody()
 	w.connect(t, refused, raw).refused(t, 403, "policy_error")
@@ -103,7 +103,7 @@ func TestPolicyUnrecorded(t *testing.T) {
 	}
 
 	w.alter(t, "GRANT INSERT ON audit.policies TO sallyport_writer")
-	loaded := w.log.wait(t, "of the new policy", func(f fields) bool { return f["msg"] == "policy decides" && f["revision"] != revision })
+	loaded := w.log.wait(t, "of the new policy", func(f fields) bool { return f["msg"] == "policy activated" && f["revision"] != revision })
 	third := w.production()
 	a := w.connect(t, third, "late.partner.example:443")
 	_ = a.conn.Close()

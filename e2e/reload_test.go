@@ -35,7 +35,7 @@ func TestReload(t *testing.T) {
 	}
 	write("package sallyport.egress\n\nallow contains {\"rule\": \"late\"} if input.target.host == \"" + late + "\"\n")
 	line := w.log.wait(t, "of the new policy", func(f fields) bool {
-		return f["msg"] == "policy decides" && f["revision"] != old["revision"]
+		return f["msg"] == "policy activated" && f["revision"] != old["revision"]
 	})
 	known := w.anybody()
 	if v := w.curl(t, known.proxyURL(w.proxy), w.https(late, "/")); v.status != "200" {

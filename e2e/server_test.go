@@ -64,7 +64,7 @@ func launchTo(t testing.TB, program, config, admin string, stdout, stderr *os.Fi
 		if strings.Contains(s.log.text(), "DATA RACE") {
 			t.Error("the server has a data race")
 		}
-		if strings.Contains(s.log.text(), "connection ended by a fault") {
+		if strings.Contains(s.log.text(), "connection closed by a panic") {
 			t.Error("the server has panicked")
 		}
 		if t.Failed() {

@@ -38,7 +38,7 @@ func TestDrain(t *testing.T) {
 	a.say(t, "before")
 
 	w.signal(syscall.SIGTERM)
-	w.log.wait(t, "of the end's beginning", says("ending", fields{"tunnels": 1}))
+	w.log.wait(t, "of the end's beginning", says("shutting down", fields{"tunnels": 1}))
 	eventually(t, "nothing new is accepted", func() bool {
 		conn, err := net.Dial("tcp", w.proxy)
 		if err != nil {

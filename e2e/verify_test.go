@@ -76,7 +76,7 @@ func TestTwoProxiesOneLog(t *testing.T) {
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	b.log.wait(t, "of the lost writer", says("a writer is gone without its end", nil))
+	b.log.wait(t, "of the lost writer", says("writer terminated without a writer_ended event", nil))
 	b.stop()
 	b.sealed(t)
 	if lost := b.query(t, `SELECT * FROM audit.events WHERE kind = 'writer_lost'`); len(lost) != 1 {

@@ -232,7 +232,7 @@ func (a *Admission) close(o Outcome) {
 	ctx, cancel := context.WithTimeout(context.Background(), a.gate.config.RecordWait)
 	defer cancel()
 	if err := a.gate.config.Recorder.Record(ctx, e); err != nil {
-		a.gate.config.Log.Error("end not recorded", "decision_id", a.ID, "error", err)
+		a.gate.config.Log.Error("close event not recorded", "decision_id", a.ID, "error", err)
 	}
 	a.line(kind, o, took)
 }

@@ -158,7 +158,7 @@ func (p *evaluation) line(verdict policy.Verdict, r *Refusal) {
 		slog.String("client_address", p.attempt.Client.Addr().Unmap().String()),
 		slog.String("listener", p.attempt.Listener),
 		slog.String("revision", d.Revision.Digest),
-		slog.Duration("took", p.gate.config.Now().Sub(p.began)),
+		slog.Duration("duration", p.gate.config.Now().Sub(p.began)),
 	)
 	p.gate.config.Log.LogAttrs(context.Background(), slog.LevelInfo, "decision", attrs...)
 }

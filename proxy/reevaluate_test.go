@@ -365,7 +365,7 @@ func TestPolicyAppliedIsRecorded(t *testing.T) {
 	for _, a := range c.events[0].Attributes {
 		told = append(told, a.Name+"="+a.Value)
 	}
-	if got := strings.Join(told, " "); got != "open=1 closed=1 would_deny=0 undecided=0" || c.events[0].Kind != audit.KindPolicyReevaluated {
+	if got := strings.Join(told, " "); got != "open=1 closed=1 would_deny=0 errors=0" || c.events[0].Kind != audit.KindPolicyReevaluated {
 		t.Errorf("recorded %+v", c.events[0])
 	}
 }

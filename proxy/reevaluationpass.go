@@ -80,18 +80,18 @@ func (r *Reevaluator) finish(ctx context.Context, p *pass) {
 	if ctx.Err() != nil {
 		return
 	}
-	undecided := r.report(ctx, p, 0)
+	failed := r.report(ctx, p, 0)
 	r.mu.Lock()
-	r.status.Errors, r.status.Duration = undecided, time.Since(p.began)
+	r.status.Errors, r.status.Duration = failed, time.Since(p.began)
 	r.mu.Unlock()
-	if undecided > 0 {
+	if failed > 0 {
 		r.retry.Reset(r.config.Retry)
 	}
 }
 
 // report reports a pass: always in the log, and in an event where something was
 // closed or could not be evaluated. A later call reports the changes since.
-func (r *Reevaluator) report(ctx context.Context, p *pass, pending int) (undecided int) {
+func (r *Reevaluator) report(ctx context.Context, p *pass, pending int) (failed int) {
 	p.mu.Lock()
 	sum, open, closed := p.sum, p.open, p.sum.closed-p.reported
 	p.reported = p.sum.closed
@@ -106,7 +106,7 @@ func (r *Reevaluator) report(ctx context.Context, p *pass, pending int) (undecid
 		return sum.failed
 	}
 	log := r.config.Log.With("revision", sum.revision.Digest, "open", open, "evaluated", sum.evaluated, "closed", closed,
-		"would_deny", sum.wouldDeny, "undecided", sum.failed, "pending", pending, "duration", time.Since(p.began))
+		"would_deny", sum.wouldDeny, "errors", sum.failed, "pending", pending, "duration", time.Since(p.began))
 	if sum.failed > 0 {
 		log.ErrorContext(ctx, "policy could not be evaluated for open tunnels and requests; they stay open", "error", sum.failure)
 	} else {
@@ -126,7 +126,7 @@ func (r *Reevaluator) record(ctx context.Context, sum itemOutcome, open, closed,
 			{Name: "open", Value: strconv.Itoa(open)},
 			{Name: "closed", Value: strconv.Itoa(closed)},
 			{Name: "would_deny", Value: strconv.Itoa(sum.wouldDeny)},
-			{Name: "undecided", Value: strconv.Itoa(sum.failed)},
+			{Name: "errors", Value: strconv.Itoa(sum.failed)},
 		},
 	}
 	if pending > 0 {

@@ -143,7 +143,7 @@ func TestCauses(t *testing.T) {
 // TestCanonicalLines: one line each, constant names, nothing that a client sent
 // can make it two, no credential in any of it.
 func TestCanonicalLines(t *testing.T) {
-	decided := "level msg decision_id verdict mode would_deny reason rule workspace_uuid repository step_uuid deployment action host port client_address listener revision took"
+	decided := "level msg decision_id verdict mode would_deny reason rule workspace_uuid repository step_uuid deployment action host port client_address listener revision duration"
 	refused := strings.Replace(decided, " rule", " status rule", 1)
 	closed := "level msg decision_id close_reason bytes_sent bytes_received duration workspace_uuid repository step_uuid deployment host port"
 	w := newWorld()

@@ -248,7 +248,7 @@ func (l *Log) release(g *group, refused error) {
 // the end of the committer.
 func (l *Log) giveUp(g *group) {
 	l.stats.unwritten.Add(int64(len(g.rows) + l.queue.len() + len(l.owed)))
-	l.log.Error("audit log stopped before its end", "events_not_written", l.stats.unwritten.Load(), "error", l.Available())
+	l.log.Error("audit log stopped with events not written", "events_not_written", l.stats.unwritten.Load(), "error", l.Available())
 }
 
 // beat tries an idle connection and looks after the partitions.

@@ -70,7 +70,7 @@ func (s *Sealer) findLost(ctx context.Context, tx pgx.Tx) error {
 		if s.lost[l.name] == l.sequence || recorded == maxLostPerStep {
 			continue
 		}
-		s.log.Warn("a writer is gone without its end", "writer", l.name, "last_sequence", l.sequence)
+		s.log.Warn("writer terminated without a writer_ended event", "writer", l.name, "last_sequence", l.sequence)
 		e := &audit.Event{Time: time.Now(), Kind: audit.KindWriterLost, Attributes: []audit.Attribute{
 			{Name: "writer", Value: l.name},
 			{Name: "last_sequence", Value: strconv.FormatInt(l.sequence, 10)},

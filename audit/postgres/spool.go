@@ -37,17 +37,17 @@ func (l *Log) writeJournal(g *group) bool {
 	first := l.journal.empty()
 	if err := l.journal.append(g, time.Now()); err != nil {
 		if l.stats.journalFull.CompareAndSwap(false, true) {
-			l.log.Error("journal takes no more; nothing is recorded and nothing is allowed until it does, or the database is back", "error", err)
+			l.log.Error("journal full: nothing is recorded or allowed until it has space or the database recovers", "error", err)
 		}
 		return false
 	}
 	if l.stats.journalFull.CompareAndSwap(true, false) {
-		l.log.Info("journal takes events again")
+		l.log.Info("journal accepts events again")
 	}
 	if first {
 		l.stats.journalSince.Store(l.journal.first.UnixNano())
 		if l.config.Spool {
-			l.log.Warn("decisions rest on the local journal", "journal", l.journal.path())
+			l.log.Warn("audit database unavailable: decisions are recorded in the local journal", "journal", l.journal.path())
 		}
 	}
 	l.stats.journaled.Add(int64(len(g.rows)))

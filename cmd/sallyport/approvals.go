@@ -91,7 +91,7 @@ func (s *server) approvalGauges() {
 	m, status := s.metrics, s.approvals.Status
 	m.CounterBy("sallyport_policy_approvals_total", "Approvals of activated commits that this instance recorded, by outcome.",
 		"outcome", labels(approval.Outcomes), func(outcome string) float64 { return float64(status().Recorded[approval.Outcome(outcome)]) })
-	m.Gauge("sallyport_policy_approvals_open", "Activated commits whose approval is not on record yet.", func() float64 { return float64(status().Open) })
+	m.Gauge("sallyport_policy_approvals_pending", "Activated commits whose approval is not recorded yet.", func() float64 { return float64(status().Open) })
 	m.Gauge("sallyport_policy_approvals_last_successful", "1 where the latest round read every approval that was due; 0 before the first.", func() float64 { return one(status().Read) })
 	m.Counter("sallyport_policy_approval_requests_total", "Requests to Bitbucket for pull requests.", func() float64 { return float64(status().Requests) })
 }

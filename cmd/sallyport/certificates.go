@@ -62,7 +62,7 @@ func (c *certificates) get(now time.Time) *tls.Certificate {
 	pair, err := tls.LoadX509KeyPair(c.certificateFile, c.keyFile)
 	if err != nil {
 		// Half of a pair may be written: the old one serves until both fit.
-		c.log.Error("new certificate not taken, the old one goes on", "certificate_file", c.certificateFile, "error", err)
+		c.log.Error("certificate reload failed; keeping current certificate", "certificate_file", c.certificateFile, "error", err)
 		return c.current
 	}
 	c.current, c.seen = &pair, seen

@@ -75,9 +75,9 @@ func (s *server) completenessDetail() any {
 
 func (s *server) completenessGauges() {
 	m, status := s.metrics, s.reconciler.Status
-	m.GaugeBy("sallyport_deployments", "Deployments that Bitbucket told of within audit.reconciliation.lookback, by what was found of them.",
+	m.GaugeBy("sallyport_deployments", "Deployments that Bitbucket reported within audit.reconciliation.lookback, by class.",
 		"class", labels(words.Coverages), func(class string) float64 { return float64(status().Deployments[words.Coverage(class)]) })
-	m.GaugeBy("sallyport_repositories_scanned", "Repositories, by what came of looking for their deployments, when this instance last looked.",
+	m.GaugeBy("sallyport_repositories_scanned", "Repositories of the latest reconciliation of this instance, by outcome.",
 		"outcome", labels(words.LookOutcomes), func(outcome string) float64 { return float64(status().Repositories[words.LookOutcome(outcome)]) })
 	m.Gauge("sallyport_reconciliation_last_success_timestamp_seconds", "When the latest reconciliation began that read every repository, by whichever instance, in Unix time; of several workspaces the one where that is longest ago; 0 where it is not known.", func() float64 {
 		return unixSeconds(status().LastSuccess)

@@ -35,7 +35,7 @@ be recorded does not.
 		if err := checkReason(c, *reason); err != nil {
 			return err
 		}
-		s, err := client.StopAll(c.Context(), admin.StopRequest{Why: *reason})
+		s, err := client.StopAll(c.Context(), admin.StopRequest{Reason: *reason})
 		if err != nil {
 			return err
 		}
@@ -48,7 +48,7 @@ be recorded does not.
 }
 
 func liftStop(c *cobra.Command, client *admin.ControlClient, reason string) error {
-	r, err := client.Resume(c.Context(), admin.StopRequest{Why: reason})
+	r, err := client.Resume(c.Context(), admin.StopRequest{Reason: reason})
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ func (s *server) gauges() {
 	for i, kind := range refusalKinds {
 		kinds[i] = string(kind)
 	}
-	m.CounterBy("sallyport_policy_rejected_total", "States of the policy that were not taken, by what was wrong.", "kind", kinds, func(kind string) float64 {
+	m.CounterBy("sallyport_policy_rejected_total", "Rejected policy states, by what was wrong.", "kind", kinds, func(kind string) float64 {
 		return float64(s.policy.refusals()[refusalKind(kind)])
 	})
 	m.CounterBy("sallyport_repository_policy_rejected_total", "Repositories whose policy was rejected while the revision was activated, by what was wrong.", "kind", manager.Kinds, func(kind string) float64 {
@@ -39,14 +39,14 @@ func (s *server) gauges() {
 		}
 		return float64(denied)
 	})
-	m.Gauge("sallyport_exceptions_ending", "Exceptions of the policy that end within policy.exception_expiry_warning.", func() float64 {
+	m.Gauge("sallyport_exceptions_expiring", "Exceptions of the policy that end within policy.exception_expiry_warning.", func() float64 {
 		return float64(len(s.policy.ending(time.Now())))
 	})
 	s.candidateMetrics()
 	s.workerMetrics()
 	m.Counter("sallyport_reevaluations_total", "Evaluations of open tunnels and requests by a changed policy.", func() float64 { return float64(s.reevaluator.Status().Evaluated) })
 	m.Gauge("sallyport_reevaluation_last_duration_seconds", "Duration of the latest reevaluation of all open tunnels and requests.", func() float64 { return s.reevaluator.Status().Duration.Seconds() })
-	m.Gauge("sallyport_reevaluations_pending", "Evaluations of open tunnels and requests that wait for their repository's turn.", func() float64 { return float64(s.reevaluator.Status().Pending) })
+	m.Gauge("sallyport_reevaluations_pending", "Evaluations of open tunnels and requests that wait in their repository's queue.", func() float64 { return float64(s.reevaluator.Status().Pending) })
 	m.Gauge("sallyport_reevaluation_errors", "Tunnels and requests that stay open although the active policy could not be evaluated for them.", func() float64 { return float64(s.reevaluator.Status().Errors) })
 	m.Gauge("sallyport_keys_last_fetch_timestamp_seconds", "When keys were last fetched, of the issuer for which this is longest ago; the start of this instance if never.", func() float64 {
 		oldest := time.Now()
@@ -64,7 +64,7 @@ func (s *server) gauges() {
 		}
 		return float64(n)
 	})
-	m.Gauge("sallyport_names_last_response_timestamp_seconds", "When the REST API last answered, of the workspace for which this is longest ago; the start of this instance if never.", func() float64 {
+	m.Gauge("sallyport_names_last_response_timestamp_seconds", "When the REST API last responded, of the workspace for which this is longest ago; the start of this instance if never.", func() float64 {
 		oldest := time.Now()
 		for _, st := range s.authenticator.Status() {
 			if st.Names {
@@ -82,7 +82,7 @@ func (s *server) gauges() {
 		}
 		return float64(n)
 	})
-	m.Gauge("sallyport_names_known", "Repositories and deployments whose names are known.", func() float64 {
+	m.Gauge("sallyport_names_cached", "Repositories and deployments whose names are cached.", func() float64 {
 		n := 0
 		for _, st := range s.authenticator.Status() {
 			n += st.KnownNames
@@ -99,22 +99,22 @@ func (s *server) auditGauges() {
 		}
 		return 0
 	})
-	m.Gauge("sallyport_audit_waiting", "Events that wait to be written.", func() float64 { return float64(s.audit.Stats().Waiting) })
+	m.Gauge("sallyport_audit_queued_events", "Events queued to be written.", func() float64 { return float64(s.audit.Stats().Waiting) })
 	m.Counter("sallyport_audit_recorded_total", "Events that are durable in the database.", func() float64 { return float64(s.audit.Stats().Recorded) })
-	m.Counter("sallyport_audit_rejected_total", "Events that were not taken, too many waiting; what they were about was refused.", func() float64 { return float64(s.audit.Stats().Rejected) })
-	m.Counter("sallyport_audit_share_exceeded_total", "Events, of those not taken, whose step or repository had used its share of the queue or of the journal.", func() float64 { return float64(s.audit.Stats().OverShare) })
+	m.Counter("sallyport_audit_rejected_total", "Events rejected because the queue was full; their requests were refused.", func() float64 { return float64(s.audit.Stats().Rejected) })
+	m.Counter("sallyport_audit_share_exceeded_total", "Rejected events whose step or repository had used its share of the queue or of the journal.", func() float64 { return float64(s.audit.Stats().OverShare) })
 	m.Counter("sallyport_audit_repeated_refusals_total", "Refusals without an event of their own that repeat a recorded one; events refusals_repeated have their counts.", func() float64 { return float64(s.gate.Repeated()) })
 	m.Counter("sallyport_audit_events_lost_total", "Events that the audit database had acknowledged and misses, after a failover or a restore.", func() float64 { return float64(s.audit.Stats().Lost) })
-	m.Counter("sallyport_audit_reconnects_total", "Times that the connection to the audit database was lost and found again.", func() float64 { return float64(s.audit.Stats().Reconnects) })
-	m.Counter("sallyport_journal_events_total", "Events that went to the journal while the database was away.", func() float64 { return float64(s.audit.Stats().Journaled) })
+	m.Counter("sallyport_audit_reconnects_total", "Reconnections to the audit database.", func() float64 { return float64(s.audit.Stats().Reconnects) })
+	m.Counter("sallyport_journal_events_total", "Events written to the journal while the database was unavailable.", func() float64 { return float64(s.audit.Stats().Journaled) })
 	m.Gauge("sallyport_journal_bytes", "The journal's size.", func() float64 { return float64(s.audit.Stats().JournalBytes) })
-	m.Gauge("sallyport_journal_full", "1 while the journal takes no more: refusals are then counted only.", func() float64 { return one(s.audit.Stats().JournalFull) })
-	m.Gauge("sallyport_journal_oldest_event_timestamp_seconds", "When the first event in the journal was put there; 0: the journal is empty.", func() float64 {
+	m.Gauge("sallyport_journal_full", "1 while the journal is full: refusals are then only counted.", func() float64 { return one(s.audit.Stats().JournalFull) })
+	m.Gauge("sallyport_journal_oldest_event_timestamp_seconds", "When the oldest event in the journal was written; 0: the journal is empty.", func() float64 {
 		return unixSeconds(s.audit.Stats().JournalSince)
 	})
-	m.Gauge("sallyport_spooling", "1 while the database is away and the journal backs what is allowed.", func() float64 { return one(s.audit.Stats().Spooling) })
-	m.Counter("sallyport_spooled_total", "Allows that the journal backed.", func() float64 { return float64(s.audit.Stats().Spooled) })
-	m.Gauge("sallyport_audit_unsafe", "1 while the database's settings can lose what it has committed (fsync, full_page_writes).", func() float64 { return one(s.audit.Stats().Unsafe) })
+	m.Gauge("sallyport_spooling", "1 while the database is unavailable and allowed requests are recorded in the journal.", func() float64 { return one(s.audit.Stats().Spooling) })
+	m.Counter("sallyport_spooled_total", "Allowed requests recorded in the journal.", func() float64 { return float64(s.audit.Stats().Spooled) })
+	m.Gauge("sallyport_audit_durability_disabled", "1 while the database's settings can lose what it has committed (fsync, full_page_writes).", func() float64 { return one(s.audit.Stats().Unsafe) })
 }
 
 // auditDetail is what /readyz tells of the log.

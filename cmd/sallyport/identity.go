@@ -81,7 +81,7 @@ func (s *server) closeRevoked(news []identity.Revocation) {
 		return false
 	})
 	for _, r := range news {
-		s.log.Warn("revoked", "scope", string(r.Scope), "uuid", r.UUID, "until", r.Until, "by", r.By, "why", r.Why)
+		s.log.Warn("credentials revoked", "scope", string(r.Scope), "uuid", r.UUID, "until", r.Until, "operator", r.By, "reason", r.Reason)
 	}
 	if closed > 0 {
 		s.log.Warn("tunnels of revoked steps were closed", "tunnels", closed)

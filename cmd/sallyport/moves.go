@@ -19,11 +19,11 @@ const maxMoves = 1000
 // instances. It does not block. The store calls it while it runs.
 func (s *server) nameMoved(m identity.Move) {
 	s.identityMetrics.NameMoved(m.Kind)
-	s.log.Warn("a name has passed to another", "kind", m.Kind, "name", m.Name, "from_uuid", m.FromUUID, "to_uuid", m.ToUUID)
+	s.log.Warn("name reassigned", "kind", m.Kind, "name", m.Name, "from_uuid", m.FromUUID, "to_uuid", m.ToUUID)
 	select {
 	case s.moves <- m:
 	default:
-		s.log.Error("a name that has passed to another is not recorded: too many wait", "kind", m.Kind, "name", m.Name)
+		s.log.Error("name_reassigned event dropped: queue full", "kind", m.Kind, "name", m.Name)
 	}
 }
 
@@ -38,7 +38,7 @@ func (s *server) recordMove(m identity.Move) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := s.audit.Record(ctx, moveEvent(m)); err != nil {
-		s.log.Error("a name that has passed to another is not recorded", "kind", m.Kind, "name", m.Name, "error", err)
+		s.log.Error("name_reassigned event not recorded", "kind", m.Kind, "name", m.Name, "error", err)
 	}
 }
 

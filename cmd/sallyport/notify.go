@@ -71,7 +71,7 @@ func (n *notifier) tell(lines ...string) {
 		return err
 	}()
 	if err != nil {
-		n.log.Warn("the service manager was not told", "state", lines[0], "error", err)
+		n.log.Warn("notify service manager failed", "state", lines[0], "error", err)
 	}
 }
 
@@ -120,7 +120,7 @@ func (n *notifier) alive(ctx context.Context, probes []probe, soon time.Duration
 		case <-ctx.Done():
 			return false
 		case <-time.After(soon):
-			n.log.Error("no sign of life is given: a part does not answer", "part", p.part, "waited", soon)
+			n.log.Error("watchdog not notified: health probe failed", "component", p.part, "waited", soon)
 		}
 		select {
 		case <-answered:

@@ -22,7 +22,7 @@ func TestStuckPartGivesNoSignOfLife(t *testing.T) {
 		go func() { alive <- n.alive(t.Context(), probes, time.Second) }()
 		time.Sleep(time.Hour) // of the bubble
 		synctest.Wait()
-		if len(alive) != 0 || !strings.Contains(log.String(), "part=stuck") {
+		if len(alive) != 0 || !strings.Contains(log.String(), "component=stuck") {
 			t.Fatalf("a stuck part is alive: %s", &log)
 		}
 		close(answer)

@@ -19,25 +19,25 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// What an operator's deeds are called in the audit log: the action of an event
+// The operations of an operator in the audit log: the action of an event
 // of kind admin.
 const (
-	deedRevoked      = "token_revoked"
-	deedRestored     = "token_unrevoked"
-	deedClosed       = "tunnels_closed"
-	deedStopped      = "emergency_stop"
-	deedResumed      = "emergency_stop_lifted"
-	deedPolicyReload = "policy_reload"
+	operationRevoked      = "token_revoked"
+	operationRestored     = "token_unrevoked"
+	operationClosed       = "tunnels_closed"
+	operationStopped      = "emergency_stop"
+	operationResumed      = "emergency_stop_lifted"
+	operationPolicyReload = "policy_reload"
 )
 
 const (
-	maxWhy = 1000 // bytes
-	maxIDs = 1000 // of tunnels, in one request
+	maxReason = 1000 // bytes
+	maxIDs    = 1000 // of tunnels, in one request
 )
 
-// recorded makes an event of an operator's deed and waits until it is on record.
-func (s *server) recorded(ctx context.Context, by admin.Operator, deed, why string, more ...func(*words.Event)) error {
-	e := &words.Event{Time: time.Now(), Kind: words.KindAdmin, Action: deed, Message: why, Attributes: []words.Attribute{
+// recorded makes an event of an operator's operation and waits until it is recorded.
+func (s *server) recorded(ctx context.Context, by admin.Operator, operation, why string, more ...func(*words.Event)) error {
+	e := &words.Event{Time: time.Now(), Kind: words.KindAdmin, Action: operation, Message: why, Attributes: []words.Attribute{
 		{Name: "operator", Value: by.String()},
 		{Name: "operator_uid", Value: strconv.FormatUint(uint64(by.UID), 10)},
 		{Name: "operator_pid", Value: strconv.Itoa(int(by.PID))},
@@ -50,7 +50,7 @@ func (s *server) recorded(ctx context.Context, by admin.Operator, deed, why stri
 	if err := s.audit.Record(ctx, e); err != nil {
 		return fmt.Errorf("it cannot be recorded: %w", err)
 	}
-	s.log.Warn("operator", "deed", deed, "operator", by.String(), "why", why)
+	s.log.Warn("operator action", "operation", operation, "operator", by.String(), "reason", why)
 	return nil
 }
 
@@ -59,8 +59,8 @@ func attribute(name, value string) func(*words.Event) {
 }
 
 func checkWhy(why string) error {
-	if len(why) > maxWhy || !utf8.ValidString(why) || strings.ContainsRune(why, 0) {
-		return &admin.Mistake{Message: fmt.Sprintf("why: at most %d bytes of text", maxWhy)}
+	if len(why) > maxReason || !utf8.ValidString(why) || strings.ContainsRune(why, 0) {
+		return &admin.Mistake{Message: fmt.Sprintf("why: at most %d bytes of text", maxReason)}
 	}
 	return nil
 }
@@ -125,10 +125,10 @@ func (s credentialOperations) Revoke(ctx context.Context, by admin.Operator, r a
 	if err != nil {
 		return admin.Revoked{}, err
 	}
-	if err := checkWhy(r.Why); err != nil {
+	if err := checkWhy(r.Reason); err != nil {
 		return admin.Revoked{}, err
 	}
-	if strings.TrimSpace(r.Why) == "" {
+	if strings.TrimSpace(r.Reason) == "" {
 		return admin.Revoked{}, &admin.Mistake{Message: "a reason is needed: it is recorded in the audit log"}
 	}
 	if r.For <= 0 {
@@ -142,7 +142,7 @@ func (s credentialOperations) Revoke(ctx context.Context, by admin.Operator, r a
 			open++
 		}
 	}
-	revocation, err := s.store.Revoke(ctx, u.scope, u.uuid, time.Now().Add(r.For), by.String(), r.Why)
+	revocation, err := s.store.Revoke(ctx, u.scope, u.uuid, time.Now().Add(r.For), by.String(), r.Reason)
 	unconfirmed, partial := errors.AsType[*identity.UnconfirmedError](err)
 	if err != nil && !partial {
 		return admin.Revoked{}, err
@@ -156,7 +156,7 @@ func (s credentialOperations) Revoke(ctx context.Context, by admin.Operator, r a
 	if partial {
 		details = append(details, attribute("unconfirmed", out.Unconfirmed))
 	}
-	if err := s.recorded(ctx, by, deedRevoked, r.Why, details...); err != nil {
+	if err := s.recorded(ctx, by, operationRevoked, r.Reason, details...); err != nil {
 		return out, fmt.Errorf("%s is revoked, but %w", u, err)
 	}
 	return out, nil
@@ -168,7 +168,7 @@ func (s credentialOperations) Restore(ctx context.Context, by admin.Operator, r 
 	if err != nil {
 		return admin.Restored{}, err
 	}
-	if err := checkWhy(r.Why); err != nil {
+	if err := checkWhy(r.Reason); err != nil {
 		return admin.Restored{}, err
 	}
 	list, err := s.store.Revocations(ctx)
@@ -179,10 +179,10 @@ func (s credentialOperations) Restore(ctx context.Context, by admin.Operator, r 
 	if !slices.ContainsFunc(list, func(r identity.Revocation) bool { return r.Scope == u.scope && r.UUID == u.uuid }) {
 		return out, nil
 	}
-	if err := s.recorded(ctx, by, deedRestored, r.Why, u.event); err != nil {
+	if err := s.recorded(ctx, by, operationRestored, r.Reason, u.event); err != nil {
 		return out, fmt.Errorf("%s stays revoked: %w", u, err)
 	}
-	out.Lifted, err = s.store.Restore(ctx, u.scope, u.uuid, by.String(), r.Why)
+	out.Lifted, err = s.store.Restore(ctx, u.scope, u.uuid, by.String(), r.Reason)
 	return out, err
 }
 
@@ -200,7 +200,7 @@ func (s credentialOperations) Revocations(ctx context.Context) ([]admin.Revocati
 }
 
 func (s *server) shown(r identity.Revocation) admin.Revocation {
-	out := admin.Revocation{ID: r.ID, Scope: string(r.Scope), UUID: r.UUID, Since: r.RevokedAt.UTC(), Until: r.Until.UTC(), By: r.By, Why: r.Why}
+	out := admin.Revocation{ID: r.ID, Scope: string(r.Scope), UUID: r.UUID, Since: r.RevokedAt.UTC(), Until: r.Until.UTC(), By: r.By, Reason: r.Reason}
 	if r.Scope == identity.ScopeRepository {
 		out.Name = s.authenticator.RepositoryName(r.UUID)
 	}
@@ -232,7 +232,7 @@ func (s tunnelOperations) Close(ctx context.Context, by admin.Operator, r admin.
 	if len(r.IDs) == 0 || len(r.IDs) > maxIDs {
 		return admin.Closed{}, &admin.Mistake{Message: fmt.Sprintf("name 1 to %d tunnels by the ids that `sallyport tunnels list` shows", maxIDs)}
 	}
-	if err := checkWhy(r.Why); err != nil {
+	if err := checkWhy(r.Reason); err != nil {
 		return admin.Closed{}, err
 	}
 	open := map[string]bool{}
@@ -253,7 +253,7 @@ func (s tunnelOperations) Close(ctx context.Context, by admin.Operator, r admin.
 		return out, nil
 	}
 	ids := slices.DeleteFunc(slices.Clone(r.IDs), func(id string) bool { return !open[id] })
-	if err := s.recorded(ctx, by, deedClosed, r.Why, attribute("decision_ids", strings.Join(ids, " "))); err != nil {
+	if err := s.recorded(ctx, by, operationClosed, r.Reason, attribute("decision_ids", strings.Join(ids, " "))); err != nil {
 		return out, fmt.Errorf("%d tunnels were closed, but %w", out.Closed, err)
 	}
 	return out, nil
@@ -261,15 +261,15 @@ func (s tunnelOperations) Close(ctx context.Context, by admin.Operator, r admin.
 
 // StopAll stops everything first, and sees to the rest then.
 func (s tunnelOperations) StopAll(ctx context.Context, by admin.Operator, r admin.StopRequest) (admin.Stopped, error) {
-	if err := checkWhy(r.Why); err != nil {
-		r.Why = "" // no time to argue
+	if err := checkWhy(r.Reason); err != nil {
+		r.Reason = "" // no time to argue
 	}
-	out := admin.Stopped{Stop: admin.Stop{Since: time.Now().UTC().Truncate(time.Second), By: by.String(), Why: r.Why}}
+	out := admin.Stopped{Stop: admin.Stop{Since: time.Now().UTC().Truncate(time.Second), By: by.String(), Reason: r.Reason}}
 	var err error
 	if out.Closed, err = s.stop.stop(out.Stop); err != nil {
 		out.Warnings = append(out.Warnings, err.Error())
 	}
-	if err := s.recorded(ctx, by, deedStopped, r.Why, attribute("closed", strconv.Itoa(out.Closed))); err != nil {
+	if err := s.recorded(ctx, by, operationStopped, r.Reason, attribute("closed", strconv.Itoa(out.Closed))); err != nil {
 		out.Warnings = append(out.Warnings, err.Error())
 	}
 	return out, nil
@@ -277,11 +277,11 @@ func (s tunnelOperations) StopAll(ctx context.Context, by admin.Operator, r admi
 
 // Resume lifts the stop. It is on record before it happens.
 func (s tunnelOperations) Resume(ctx context.Context, by admin.Operator, r admin.StopRequest) (admin.Resumed, error) {
-	if err := checkWhy(r.Why); err != nil {
+	if err := checkWhy(r.Reason); err != nil {
 		return admin.Resumed{}, err
 	}
 	was, err := s.stop.lift(func(was admin.Stop) error {
-		if err := s.recorded(ctx, by, deedResumed, r.Why, attribute("stopped_since", was.Since.Format(time.RFC3339)), attribute("stopped_by", was.By)); err != nil {
+		if err := s.recorded(ctx, by, operationResumed, r.Reason, attribute("stopped_since", was.Since.Format(time.RFC3339)), attribute("stopped_by", was.By)); err != nil {
 			return fmt.Errorf("everything stays stopped: %w", err)
 		}
 		return nil
@@ -295,7 +295,7 @@ type policyOperations struct{ *server }
 // Reload looks at the policy's source at once.
 func (s policyOperations) Reload(ctx context.Context, by admin.Operator) (admin.PolicyState, error) {
 	before := s.policy.engine.Current()
-	if err := s.recorded(ctx, by, deedPolicyReload, ""); err != nil {
+	if err := s.recorded(ctx, by, operationPolicyReload, ""); err != nil {
 		return admin.PolicyState{}, err
 	}
 	s.policy.refresh(ctx, true)

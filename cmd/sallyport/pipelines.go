@@ -38,7 +38,7 @@ func (s *server) learnPipelines(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		if err := l.round(ctx); err != nil && ctx.Err() == nil {
-			s.log.Debug("pipelines are not all known yet", "component", "identity", "error", err)
+			s.log.Debug("pipeline details not fetched yet", "component", "identity", "error", err)
 		}
 		select {
 		case <-tick.C:

@@ -152,7 +152,7 @@ func (p *policyHolder) begin(ctx context.Context) error {
 	if set = cmp.Or(resumed, recalled); set == nil {
 		return fmt.Errorf("the policy in %s does not load, and the one that was kept on disk does not either:\n%w", p.source, err)
 	}
-	p.log.Error("policy not taken at the start, the last good revision is taken from disk",
+	p.log.Error("policy rejected at startup; loading last good revision from disk",
 		"revision", set.Revision().Digest, "confirmed", kept.Confirmed.UTC().Format(time.RFC3339), "error", err)
 	p.took(set, offered)
 	p.fromDisk, p.current, p.failure, p.seen = true, "", err, kept.Confirmed
@@ -166,13 +166,13 @@ func (p *policyHolder) lastGood() *source.KeptPolicy {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		p.log.Error("the last good policy cannot be read", "error", err)
+		p.log.Error("read last good policy from disk failed", "error", err)
 		return nil
 	case kept.Origin != p.source.String():
-		p.log.Info("the last good policy is of another source, and is left alone", "source", kept.Origin)
+		p.log.Info("last good policy on disk is from another source; ignored", "source", kept.Origin)
 		return nil
 	case p.maxAge > 0 && time.Since(kept.Confirmed) > p.maxAge:
-		p.log.Warn("the last good policy is too old", "confirmed", kept.Confirmed.UTC().Format(time.RFC3339), "max_age", p.maxAge.String())
+		p.log.Warn("last good policy on disk exceeds policy.max_age", "confirmed", kept.Confirmed.UTC().Format(time.RFC3339), "max_age", p.maxAge.String())
 		return nil
 	}
 	return kept
@@ -199,7 +199,7 @@ func (p *policyHolder) obtain(ctx context.Context, after policy.Revision, previo
 // took notes a set that decides from now on.
 func (p *policyHolder) took(set *rego.Set, offered policy.Revision) {
 	for _, w := range set.Warnings() {
-		p.log.Warn("policy", "remark", w.Error())
+		p.log.Warn("policy warning", "warning", w.Error())
 	}
 	p.engine.Swap(set)
 	p.good, p.fromDisk = set, false
@@ -235,7 +235,7 @@ func (p *policyHolder) follow(ctx context.Context, reload <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-reload:
-			p.log.Info("policy reload asked for")
+			p.log.Info("policy reload requested")
 			p.notify.reloading()
 			p.refresh(ctx, true)
 			p.notify.ready("serving")
@@ -300,7 +300,7 @@ func (p *policyHolder) known(snapshot *policy.Snapshot, asked bool) bool {
 		return false // they are checked again
 	case snapshot.Digest == p.current:
 		if p.failure != nil {
-			p.log.Info("the policy's source offers what decides again", "revision", p.good.Revision().Digest)
+			p.log.Info("the policy source offers the active revision again", "revision", p.good.Revision().Digest)
 		}
 		p.offered, p.failure = snapshot.Revision(), nil
 	case snapshot.Revision() != p.offered:
@@ -324,7 +324,7 @@ func (p *policyHolder) keep(set *rego.Set) {
 	p.confirmed = time.Now()
 	err := p.kept.Save(source.KeptPolicy{Snapshot: set.Snapshot(), Origin: p.source.String(), Confirmed: p.confirmed, Findings: set.Findings(), Repositories: set.Kept()})
 	if err != nil {
-		p.log.Error("the policy that decides is not kept on disk", "error", err)
+		p.log.Error("write active policy to disk failed", "error", err)
 	}
 }
 
@@ -343,7 +343,7 @@ func (p *policyHolder) expire(ctx context.Context) {
 	p.count(refusedTooOld)
 	err := fmt.Errorf("nothing decides, and everything is refused: the source was last seen to offer this revision at %s, and policy.max_age is %v",
 		seen.UTC().Format(time.RFC3339), p.maxAge)
-	p.log.Error("policy too old", "revision", p.good.Revision().Digest, "error", err)
+	p.log.Error("active policy exceeds policy.max_age; every request is denied", "revision", p.good.Revision().Digest, "error", err)
 	p.recordRefusal(ctx, p.good.Revision(), refusedTooOld, err)
 }
 

@@ -140,11 +140,11 @@ func (c *candidate) refresh(ctx context.Context) {
 	c.failure = err
 	c.mu.Unlock()
 	if err != nil {
-		c.log.Warn("candidate policy not taken", "kind", string(kindOf(err)), "error", err)
+		c.log.Warn("candidate policy rejected", "kind", string(kindOf(err)), "error", err)
 		return
 	}
 	c.set.Store(set)
-	c.log.Info("candidate policy is evaluated", "revision", set.Revision().Digest, "commit", set.Revision().Commit)
+	c.log.Info("candidate policy active", "revision", set.Revision().Digest, "commit", set.Revision().Commit)
 }
 
 // evaluate asks the candidate what was asked, at the time at which it was.
@@ -232,7 +232,7 @@ func (c *candidate) record(ctx context.Context, decided, would policy.Decision, 
 	}
 	if err := c.holder.audit.Record(ctx, e); err != nil {
 		if !errors.Is(err, context.Canceled) {
-			c.log.Error("a difference of the candidate is not recorded", "error", err)
+			c.log.Error("candidate mismatch not recorded", "error", err)
 		}
 		return
 	}
@@ -264,13 +264,13 @@ func (s *server) candidateMetrics() {
 	} else {
 		s.admin.AddDetail("policy_candidate", func() any { return c.detail() })
 	}
-	m.Counter("sallyport_candidate_decisions_total", "Questions that were put to the candidate policy too.", func() float64 { return float64(c.evaluated.Load()) })
-	m.CounterBy("sallyport_candidate_differs_total", "Questions to which the candidate policy gave another answer.", "change", []string{"opens", "closes"}, func(change string) float64 {
+	m.Counter("sallyport_candidate_decisions_total", "Decisions that the candidate policy evaluated too.", func() float64 { return float64(c.evaluated.Load()) })
+	m.CounterBy("sallyport_candidate_mismatches_total", "Decisions for which the candidate policy returned another verdict.", "change", []string{"opens", "closes"}, func(change string) float64 {
 		if change == "opens" {
 			return float64(c.opens.Load())
 		}
 		return float64(c.closes.Load())
 	})
-	m.Counter("sallyport_candidate_errors_total", "Questions that the candidate policy could not answer.", func() float64 { return float64(c.failed.Load()) })
-	m.Counter("sallyport_candidate_dropped_total", "Questions that were not put to the candidate policy, too many waiting.", func() float64 { return float64(c.dropped.Load()) })
+	m.Counter("sallyport_candidate_errors_total", "Decisions that the candidate policy could not evaluate.", func() float64 { return float64(c.failed.Load()) })
+	m.Counter("sallyport_candidate_dropped_total", "Decisions that the candidate policy did not evaluate because the queue was full.", func() float64 { return float64(c.dropped.Load()) })
 }

@@ -169,7 +169,7 @@ func (p *policyHolder) announce(ctx context.Context, set, previous *rego.Set) er
 		if p.activated != nil && revision.Commit != "" {
 			p.activated()
 		}
-		p.log.Info("policy decides", "revision", revision.Digest, "commit", revision.Commit, "files", len(set.Snapshot().Files))
+		p.log.Info("policy activated", "revision", revision.Digest, "commit", revision.Commit, "files", len(set.Snapshot().Files))
 	}
 	return err
 }
@@ -186,7 +186,7 @@ func (p *policyHolder) provenance(ctx context.Context, commit string) []words.At
 	}
 	known, err := git.Provenance(ctx, commit)
 	if err != nil {
-		p.log.Warn("author and signer of the policy's commit are unknown", "commit", commit, "error", err)
+		p.log.Warn("read author and signer of the policy commit failed", "commit", commit, "error", err)
 		return nil
 	}
 	attributes := []words.Attribute{
@@ -216,7 +216,7 @@ func (p *policyHolder) brought(ctx context.Context, before, commit string) []wor
 	}
 	commits, more, err := git.Brought(ctx, before, commit, maxBrought)
 	if err != nil {
-		p.log.Warn("the commits that came with the policy are unknown", "commit", commit, "error", err)
+		p.log.Warn("list commits of the policy revision failed", "commit", commit, "error", err)
 		return []words.Attribute{{Name: "commits", Value: commit}, {Name: "more_commits", Value: "true"}}
 	}
 	attributes := []words.Attribute{{Name: "commits", Value: strings.Join(commits, " ")}}

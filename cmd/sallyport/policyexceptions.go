@@ -44,11 +44,11 @@ func (p *policyHolder) announceExceptions(ctx context.Context) {
 			},
 		})
 		if err != nil {
-			p.log.Error("the end of an exception is not recorded", "error", err)
+			p.log.Error("exception_expiring event not recorded", "error", err)
 			continue
 		}
 		still[key] = true
-		p.log.Warn("an exception ends soon", "path", e.Path, "owner", e.Owner, "ticket", e.Ticket, "repository", e.Repository, "until", cli.FormatTime(e.Until))
+		p.log.Warn("policy exception expires soon", "path", e.Path, "owner", e.Owner, "ticket", e.Ticket, "repository", e.Repository, "until", cli.FormatTime(e.Until))
 	}
 	p.announced = still
 }

@@ -95,7 +95,7 @@ type reproduced struct {
 	Reproduced bool   `json:"reproduced"`
 	Then       string `json:"then"`
 	Now        string `json:"now"`
-	Why        string `json:"why,omitempty"`
+	Detail     string `json:"detail,omitempty"`
 	Other      bool   `json:"other_policy,omitempty"`
 }
 
@@ -106,23 +106,23 @@ func reproduction(d *words.Decided, now policy.Decision, failure error) reproduc
 	afterwards := d.Reason != string(now.Reason) && d.Verdict != "allow" && then == "allow"
 	switch {
 	case d.Reason == "policy_error" && strings.HasPrefix(d.Message, rego.RejectedText) && !r.Other:
-		r.Reproduced, r.Now, r.Why = true, "error", "the repository's rules were not evaluated then: "+d.Message
+		r.Reproduced, r.Now, r.Detail = true, "error", "the repository's rules were not evaluated then: "+d.Message
 	case failure != nil && d.Reason == "policy_error":
-		r.Reproduced, r.Why = true, "it could not be evaluated then, and cannot now: "+failure.Error()
+		r.Reproduced, r.Detail = true, "it could not be evaluated then, and cannot now: "+failure.Error()
 	case failure != nil:
-		r.Now, r.Why = "error", "it cannot be evaluated: "+failure.Error()
+		r.Now, r.Detail = "error", "it cannot be evaluated: "+failure.Error()
 	case d.Reason == "policy_error":
-		r.Why = "it could not be evaluated then: it may have taken too long, or the server was at fault; its own log says which"
+		r.Detail = "it could not be evaluated then: it may have taken too long, or the server was at fault; its own log says which"
 	case afterwards && said != "deny":
-		r.Reproduced, r.Why = true, "policy allowed it, and it was refused afterwards: "+d.Reason
+		r.Reproduced, r.Detail = true, "policy allowed it, and it was refused afterwards: "+d.Reason
 	case then != said && known:
-		r.Why = "the verdict is another one"
+		r.Detail = "the verdict is another one"
 	case d.Reason != string(now.Reason):
-		r.Why = fmt.Sprintf("the reason was %s and is %s", d.Reason, now.Reason)
+		r.Detail = fmt.Sprintf("the reason was %s and is %s", d.Reason, now.Reason)
 	case d.Rule != now.Rule:
-		r.Why = fmt.Sprintf("the rule was %q and is %q", d.Rule, now.Rule)
+		r.Detail = fmt.Sprintf("the rule was %q and is %q", d.Rule, now.Rule)
 	case d.Verdict == "allow" && !slices.Equal(d.Exceptions, placesOf(now.Exceptions)):
-		r.Why = fmt.Sprintf("the exceptions that applied were %q and are %q", d.Exceptions, placesOf(now.Exceptions))
+		r.Detail = fmt.Sprintf("the exceptions that applied were %q and are %q", d.Exceptions, placesOf(now.Exceptions))
 	default:
 		r.Reproduced = true
 	}
@@ -154,8 +154,8 @@ func (r reproduced) print(w io.Writer, d *words.Decided, x *rego.Explanation) er
 	default:
 		b.WriteString("\nNOT reproduced\n")
 	}
-	if r.Why != "" {
-		fmt.Fprintf(&b, "  %s\n", r.Why)
+	if r.Detail != "" {
+		fmt.Fprintf(&b, "  %s\n", r.Detail)
 	}
 	if r.Now != "error" {
 		printDecided(&b, x.Decision)

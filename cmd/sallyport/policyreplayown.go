@@ -130,7 +130,7 @@ func (p *replayPart) reproduce(ctx context.Context, h *history, own *ownPolicies
 	}
 	if r := reproduction(&d, now, failure); !r.Reproduced {
 		p.Differ++
-		p.note(&d, r.Then, r.Now, now.Rule, errors.New(r.Why))
+		p.note(&d, r.Then, r.Now, now.Rule, errors.New(r.Detail))
 	}
 	return nil
 }

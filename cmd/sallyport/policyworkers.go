@@ -80,7 +80,7 @@ func (s *server) workerMetrics() {
 		return float64(status().Deaths[worker.Cause(cause)])
 	})
 	m.Gauge("sallyport_policy_workers", "Worker processes that are alive.", func() float64 { return float64(status().Workers) })
-	m.Gauge("sallyport_policy_evaluations_waiting", "Evaluations, checks and tests that wait for a worker process.", func() float64 { return float64(status().Waiting) })
+	m.Gauge("sallyport_policy_evaluations_queued", "Evaluations, checks and tests that wait for a worker process.", func() float64 { return float64(status().Waiting) })
 	m.Gauge("sallyport_policy_quarantined_repositories", "Repositories whose rules are not evaluated for a while because they ended worker processes.", func() float64 {
 		return float64(len(status().Shares))
 	})

@@ -34,7 +34,7 @@ func (s *server) sealMetrics() {
 	m.Gauge("sallyport_audit_invalid_checkpoints", "Checkpoints in the database above the latest valid one whose signature or row is not valid.", func() float64 {
 		return float64(len(status().Invalid))
 	})
-	m.Gauge("sallyport_checkpoint_publishers_failing", "Places whose latest attempt to publish a checkpoint failed.", func() float64 {
+	m.Gauge("sallyport_checkpoint_publishers_failing", "Checkpoint destinations whose latest publication failed.", func() float64 {
 		failing := 0
 		for _, p := range status().Places {
 			if p.Err != nil {

@@ -143,7 +143,7 @@ func (s *server) selfTestGauges() {
 	m.CounterBy("sallyport_self_tests_total", "Self-tests, by outcome.", "outcome", labels(selftest.Outcomes), func(outcome string) float64 {
 		return float64(status().Counts[selftest.Outcome(outcome)])
 	})
-	m.Gauge("sallyport_self_test_failed", "1 while the latest self-test failed: a control does not do what it is there for.", func() float64 {
+	m.Gauge("sallyport_self_test_failed", "1 while the latest self-test failed: a control is not effective.", func() float64 {
 		return one(status().Outcome == selftest.Failed)
 	})
 	m.Gauge("sallyport_self_test_last_success_timestamp_seconds", "When a self-test last passed; the start of this instance if none did.", func() float64 {

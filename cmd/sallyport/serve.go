@@ -37,7 +37,7 @@ SIGHUP loads the policy again.`,
 		log, lines := newServerLogger(cfg.Log, c.ErrOrStderr())
 		defer lines.Flush()
 		for _, w := range cfg.Warnings() {
-			log.Warn("configuration", "remark", w.String())
+			log.Warn("configuration warning", "warning", w.String())
 		}
 		log.Info("starting", "version", cli.Version(), "configuration", name, "pid", os.Getpid())
 		return serve(c.Context(), cfg, log, lines)

@@ -168,7 +168,7 @@ func (s *server) openAudit(ctx context.Context) error {
 		}
 		s.atClose(func() {
 			if err := s.database.Close(); err != nil {
-				s.log.Error("embedded PostgreSQL did not end as it should", "error", err)
+				s.log.Error("embedded PostgreSQL shutdown failed", "error", err)
 			}
 		})
 		c.URL = s.database.URL(auditdb.EmbeddedDatabase, "sallyport_writer")
@@ -195,7 +195,7 @@ func (s *server) openAudit(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		if err := s.audit.Close(ctx); err != nil {
-			s.log.Error("audit log did not close as it should", "error", err)
+			s.log.Error("close audit log failed", "error", err)
 		}
 	})
 	s.checkLogins(ctx)
@@ -324,8 +324,8 @@ func (s *server) watch() {
 	})
 	s.metrics.Gauge("sallyport_revocations", "Revocations in force.", func() float64 { return float64(s.store.Status().Revocations) })
 	s.metrics.Gauge("sallyport_tunnels", "Open tunnels.", func() float64 { return float64(s.tracker.Len()) })
-	s.metrics.Counter("sallyport_denials_read_total", "How often a step has read its own refusals.", func() float64 { return float64(s.front.DenialsRead()) })
-	s.metrics.Gauge("sallyport_waiting_connections", "Client connections whose next request has not arrived.", func() float64 { return float64(s.front.Idle()) })
+	s.metrics.Counter("sallyport_denials_read_total", "Requests in which a step read its own denials.", func() float64 { return float64(s.front.DenialsRead()) })
+	s.metrics.Gauge("sallyport_idle_connections", "Client connections whose next request has not arrived.", func() float64 { return float64(s.front.Idle()) })
 	s.metrics.Gauge("sallyport_connections", "Open client connections, tunnels included.", func() float64 { return float64(s.front.Connections()) })
 }
 

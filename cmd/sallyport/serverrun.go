@@ -88,14 +88,14 @@ func (s *server) wait(ctx context.Context, failed <-chan error) error {
 	}
 	select {
 	case <-ctx.Done():
-		s.log.Info("ending", "drain_timeout", s.config.Shutdown.DrainTimeout.String(), "tunnels", s.tracker.Len())
+		s.log.Info("shutting down", "drain_timeout", s.config.Shutdown.DrainTimeout.String(), "tunnels", s.tracker.Len())
 		return nil
 	case err := <-failed:
-		s.log.Error("ending: a part failed", "error", err)
+		s.log.Error("shutting down: a component failed", "error", err)
 		return err
 	case <-databaseGone:
 		err := errors.Join(errors.New("the embedded PostgreSQL ended"), s.database.Err())
-		s.log.Error("ending", "error", err)
+		s.log.Error("shutdown failed", "error", err)
 		return err
 	}
 }

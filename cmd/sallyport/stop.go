@@ -44,7 +44,7 @@ func loadEmergencyStop(directory string, log *slog.Logger) (*emergencyStop, erro
 	}
 	e.current = new(admin.Stop)
 	if err := json.Unmarshal(raw, e.current); err != nil {
-		e.current = &admin.Stop{By: "unknown", Why: "the file " + e.path + " cannot be read: " + err.Error()}
+		e.current = &admin.Stop{By: "unknown", Reason: "the file " + e.path + " cannot be read: " + err.Error()}
 	}
 	return e, nil
 }
@@ -56,8 +56,8 @@ func (e *emergencyStop) guard(gate *proxy.Gate, tracker *proxy.Tracker) {
 	e.gate, e.tracker = gate, tracker
 	if e.current != nil {
 		gate.Stop()
-		e.log.Warn("an emergency stop is on: everything is refused until `sallyport emergency-stop --lift`",
-			"since", e.current.Since, "by", e.current.By, "why", e.current.Why)
+		e.log.Warn("emergency stop is on: every request is refused until `sallyport emergency-stop --lift`",
+			"since", e.current.Since, "operator", e.current.By, "reason", e.current.Reason)
 	}
 }
 
@@ -79,7 +79,7 @@ func (e *emergencyStop) check() error {
 		return nil
 	}
 	return fmt.Errorf("an emergency stop is on since %s, by %s: %s: lift it with `sallyport emergency-stop --lift`",
-		s.Since.UTC().Format(time.RFC3339), s.By, cmp.Or(s.Why, "no reason was given"))
+		s.Since.UTC().Format(time.RFC3339), s.By, cmp.Or(s.Reason, "no reason was given"))
 }
 
 // stop stops at once. An error says that a restart would lift it.

@@ -56,7 +56,7 @@ admitted before are never honoured after their end, though the revocation be ove
 		if err := checkReason(c, *reason); err != nil {
 			return err
 		}
-		r, err := client.Revoke(c.Context(), admin.RevokeRequest{Subject: *s, For: *duration, Why: *reason})
+		r, err := client.Revoke(c.Context(), admin.RevokeRequest{Subject: *s, For: *duration, Reason: *reason})
 		if err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ repository is revoked stays revoked.
 		if err := checkSubject(c, s); err != nil {
 			return err
 		}
-		r, err := client.Restore(c.Context(), admin.RestoreRequest{Subject: *s, Why: *reason})
+		r, err := client.Restore(c.Context(), admin.RestoreRequest{Subject: *s, Reason: *reason})
 		switch {
 		case err != nil:
 			return err
@@ -119,9 +119,9 @@ func newRevocations() *cobra.Command {
 		if asJSON() {
 			return cli.PrintJSON(c.OutOrStdout(), list)
 		}
-		return cli.PrintTable(c.OutOrStdout(), "WHAT\tUUID\tNAME\tSINCE\tUNTIL\tBY\tWHY", func(row func(string, ...any)) {
+		return cli.PrintTable(c.OutOrStdout(), "WHAT\tUUID\tNAME\tSINCE\tUNTIL\tOPERATOR	REASON", func(row func(string, ...any)) {
 			for _, r := range list {
-				row("%s\t%s\t%s\t%s\t%s\t%s\t%q", r.Scope, r.UUID, cmp.Or(r.Name, "-"), cli.FormatTime(r.Since), cli.FormatTime(r.Until), r.By, r.Why)
+				row("%s\t%s\t%s\t%s\t%s\t%s\t%q", r.Scope, r.UUID, cmp.Or(r.Name, "-"), cli.FormatTime(r.Since), cli.FormatTime(r.Until), r.By, r.Reason)
 			}
 		})
 	})

@@ -35,7 +35,7 @@ func newTunnelsList() *cobra.Command {
 			return cli.PrintJSON(out, list)
 		}
 		if s := list.Stop; s != nil {
-			fmt.Fprintf(c.ErrOrStderr(), "an emergency stop is on since %s, by %s: %s\n", cli.FormatTime(s.Since), s.By, cmp.Or(s.Why, "no reason was given"))
+			fmt.Fprintf(c.ErrOrStderr(), "an emergency stop is on since %s, by %s: %s\n", cli.FormatTime(s.Since), s.By, cmp.Or(s.Reason, "no reason was given"))
 		}
 		return cli.PrintTable(out, "ID\tSINCE\tREPOSITORY\tDEPLOYMENT\tTARGET\tSENT\tRECEIVED", func(row func(string, ...any)) {
 			for _, t := range list.Tunnels {
@@ -61,7 +61,7 @@ step may open them again: see "token revoke".
 	}
 	reason := addReasonFlag(c)
 	return controlled(c, func(c *cobra.Command, client *admin.ControlClient, args []string) error {
-		closed, err := client.CloseTunnels(c.Context(), admin.CloseRequest{IDs: args, Why: *reason})
+		closed, err := client.CloseTunnels(c.Context(), admin.CloseRequest{IDs: args, Reason: *reason})
 		if err != nil {
 			return err
 		}

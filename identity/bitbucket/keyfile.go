@@ -59,7 +59,7 @@ func (f *keyFile) load(issuer string, now time.Time) *keyState {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		f.log.Warn("bitbucket: kept keys are not used", "file", f.path, "error", err)
+		f.log.Warn("bitbucket: stored keys ignored", "file", f.path, "error", err)
 	}
 	return st
 }
@@ -113,7 +113,7 @@ func (f *keyFile) save(current func() *keyState) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.write(current()); err != nil {
-		f.log.Error("bitbucket: keep the issuer's keys", "file", f.path, "error", err)
+		f.log.Error("bitbucket: store the issuer's keys failed", "file", f.path, "error", err)
 		if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			f.log.Error("bitbucket: remove the file of an issuer's keys, which may hold withdrawn ones", "file", f.path, "error", err)
 		}

@@ -343,7 +343,7 @@ func TestKeptKeys(t *testing.T) {
 		if problem, _ := outcome(again, token); problem != "" {
 			t.Errorf("got %q", problem)
 		}
-		if !strings.Contains(h.log.String(), "kept keys serve on") {
+		if !strings.Contains(h.log.String(), "using cached keys") {
 			t.Error("the log does not say so")
 		}
 

@@ -15,7 +15,7 @@ func (n *names) load(ctx context.Context) {
 	}
 	kept, err := n.store.LoadNames(ctx, n.workspace.UUID)
 	if err != nil {
-		n.log.Warn("bitbucket: load the names that were kept", "workspace", n.workspace.Slug, "error", err)
+		n.log.Warn("bitbucket: load stored names failed", "workspace", n.workspace.Slug, "error", err)
 		return
 	}
 	for _, name := range kept {
@@ -42,7 +42,7 @@ func (n *names) runStale(ctx context.Context) {
 			if errors.Is(err, errBusy) { // not asked at all; a step that still needs it will say so again
 				wait = max(wait, 10*time.Second)
 			} else if ctx.Err() == nil {
-				n.log.Warn("bitbucket: look a name up again; the old one serves on",
+				n.log.Warn("bitbucket: refresh a name failed; using the cached name",
 					"workspace", n.workspace.Slug, "repository_uuid", k.repository, "error", err)
 			}
 			if !pause(ctx, wait) {
@@ -68,7 +68,7 @@ func (n *names) nextStale() (nameKey, bool) {
 func (n *names) runAhead(ctx context.Context) {
 	for {
 		if err := n.learnAhead(ctx); err != nil && ctx.Err() == nil {
-			n.log.Warn("bitbucket: learn the workspace's names ahead", "workspace", n.workspace.Slug, "error", err)
+			n.log.Warn("bitbucket: prefetch the workspace's names failed", "workspace", n.workspace.Slug, "error", err)
 		}
 		if !pause(ctx, jitter(n.config.NameRefresh)) {
 			return

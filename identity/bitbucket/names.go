@@ -311,7 +311,7 @@ func (n *names) learn(ctx context.Context, name identity.KnownName) {
 		return
 	}
 	if err := n.store.SaveName(ctx, name); err != nil && ctx.Err() == nil {
-		n.log.Warn("bitbucket: keep a name", "workspace", n.workspace.Slug, "repository_uuid", name.RepositoryUUID, "error", err)
+		n.log.Warn("bitbucket: store a name failed", "workspace", n.workspace.Slug, "repository_uuid", name.RepositoryUUID, "error", err)
 	}
 }
 
@@ -347,7 +347,7 @@ func (n *names) put(name identity.KnownName) {
 		if k.deployment != "" {
 			from, to = previous.deployment, k.deployment
 		}
-		n.log.Warn("bitbucket: a name belongs to another UUID now", "workspace", n.workspace.Slug,
+		n.log.Warn("bitbucket: name reassigned to another UUID", "workspace", n.workspace.Slug,
 			"kind", name.Kind, "name", shownName(name), "from_uuid", from, "to_uuid", to)
 		if n.moved != nil {
 			n.moved(n.workspace.Slug, shownName(name), from, to)

@@ -98,7 +98,7 @@ func (i *issuer) check(ctx context.Context, a *Authenticator) error {
 		return fmt.Errorf("bitbucket: workspace %s: the keys of issuer %s cannot be fetched and none were kept, so no token could be verified: %w; "+
 			"compare the issuer with Repository settings > Pipelines > OpenID Connect, see that a step with oidc has run once, and that this machine reaches it", slug, i.url, err)
 	case err != nil:
-		a.log.Warn("bitbucket: the issuer does not answer; its kept keys serve on", "workspace", slug, "issuer", i.url,
+		a.log.Warn("bitbucket: issuer unavailable; using cached keys", "workspace", slug, "issuer", i.url,
 			"fetched", st.fetched, "until", st.fetched.Add(a.config.KeyMaxAge), "error", err)
 	case len(st.keys) == 0:
 		return fmt.Errorf("bitbucket: workspace %s: issuer %s publishes no RSA key of %d bits or more for RS256, so no token could be verified", slug, i.url, minRSABits)

@@ -16,7 +16,7 @@ const notRestored = `NOT EXISTS (SELECT FROM identity.revocation_lifts x WHERE x
 // it within two seconds. It returns when it is durable. A step whose repository
 // is revoked stays so.
 func (s *Store) Restore(ctx context.Context, scope Scope, uuid, by, why string) (lifted int, err error) {
-	r := Revocation{Scope: scope, UUID: uuid, By: by, Why: why, Until: time.Unix(0, 0)}
+	r := Revocation{Scope: scope, UUID: uuid, By: by, Reason: why, Until: time.Unix(0, 0)}
 	if err := r.check(); err != nil {
 		return 0, fmt.Errorf("restore %s %q: %w", scope, uuid, err)
 	}

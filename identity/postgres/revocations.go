@@ -24,7 +24,7 @@ const (
 
 const (
 	maxRevocations = 10_000 // in force
-	maxWhy         = 4000   // bytes
+	maxReason      = 4000   // bytes
 	revokeTimeout  = 5 * time.Second
 )
 
@@ -34,12 +34,12 @@ const channel = "sallyport_revocations"
 // Revocation is an operator's word that a step, or every step of a repository,
 // is refused for a while.
 type Revocation struct {
-	ID        int64
-	Scope     Scope
-	UUID      string    // of the step or the repository, bare and lower-case
-	RevokedAt time.Time // by the database's clock
-	Until     time.Time
-	By, Why   string
+	ID         int64
+	Scope      Scope
+	UUID       string    // of the step or the repository, bare and lower-case
+	RevokedAt  time.Time // by the database's clock
+	Until      time.Time
+	By, Reason string
 }
 
 // revocationSet is what is in force. It is not changed once it is published, but
@@ -85,7 +85,7 @@ func (s *Store) Revoked(stepUUID, repositoryUUID string) bool {
 // after the end of any token that the step may still have. By names the
 // operator, in 1 to 1,000 bytes; why has at most 4,000.
 func (s *Store) Revoke(ctx context.Context, scope Scope, uuid string, until time.Time, by, why string) (Revocation, error) {
-	r := Revocation{Scope: scope, UUID: uuid, Until: stamp(until), By: by, Why: why}
+	r := Revocation{Scope: scope, UUID: uuid, Until: stamp(until), By: by, Reason: why}
 	err := r.check()
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
@@ -154,8 +154,8 @@ func (r *Revocation) check() error {
 		return errors.New("it is not a bare lower-case UUID")
 	case strings.TrimSpace(r.By) == "" || !isText(r.By, maxText):
 		return fmt.Errorf("say who does it, in at most %d bytes", maxText)
-	case !isText(r.Why, maxWhy):
-		return fmt.Errorf("say why in at most %d bytes", maxWhy)
+	case !isText(r.Reason, maxReason):
+		return fmt.Errorf("say why in at most %d bytes", maxReason)
 	case r.Until.Year() > 9999:
 		return errors.New("its end is too far away")
 	}
@@ -183,7 +183,7 @@ func (s *Store) revoke(ctx context.Context, r *Revocation) error {
 				VALUES ($1::text::uuid, $2::text::uuid, $3, $4, $5) RETURNING id, revoked_at
 			)
 			SELECT id, revoked_at FROM added, pg_notify('`+channel+`', '')`,
-			step, repository, r.Until, r.By, r.Why).Scan(&r.ID, &r.RevokedAt)
+			step, repository, r.Until, r.By, r.Reason).Scan(&r.ID, &r.RevokedAt)
 	})
 	switch {
 	case err != nil:
@@ -212,7 +212,7 @@ func readRevocations(ctx context.Context, db reader) ([]Revocation, error) {
 		return nil, err
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Revocation, err error) {
-		err = row.Scan(&r.ID, &r.Scope, &r.UUID, &r.RevokedAt, &r.Until, &r.By, &r.Why)
+		err = row.Scan(&r.ID, &r.Scope, &r.UUID, &r.RevokedAt, &r.Until, &r.By, &r.Reason)
 		return r, err
 	})
 	slices.SortFunc(list, func(a, b Revocation) int { return cmp.Compare(a.ID, b.ID) })

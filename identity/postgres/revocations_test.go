@@ -46,7 +46,7 @@ func TestEveryInstanceLearns(t *testing.T) {
 		}
 		within(t, "both were told of", func() bool { return len(h.received()) == 2 })
 		for i, want := range []Revocation{first, second} {
-			if got := h.received()[i]; got.ID != want.ID || got.Scope != want.Scope || got.UUID != want.UUID || got.By != "ada" || got.Why != "it leaks" ||
+			if got := h.received()[i]; got.ID != want.ID || got.Scope != want.Scope || got.UUID != want.UUID || got.By != "ada" || got.Reason != "it leaks" ||
 				!got.Until.Equal(want.Until) || !got.RevokedAt.Equal(want.RevokedAt) {
 				t.Errorf("told of %+v, want %+v", got, want)
 			}

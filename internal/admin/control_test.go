@@ -45,7 +45,7 @@ func (d *desk) did() []string {
 type deskCredentials struct{ *desk }
 
 func (d deskCredentials) Revoke(_ context.Context, by Operator, r RevokeRequest) (Revoked, error) {
-	return Revoked{Revocation: Revocation{Scope: "step", UUID: r.Step, Why: r.Why}, Closed: 2}, d.note(by, "revoke %s for %v", r.Step, r.For)
+	return Revoked{Revocation: Revocation{Scope: "step", UUID: r.Step, Reason: r.Reason}, Closed: 2}, d.note(by, "revoke %s for %v", r.Step, r.For)
 }
 
 func (d deskCredentials) Restore(_ context.Context, by Operator, r RestoreRequest) (Restored, error) {
@@ -67,7 +67,7 @@ func (d deskTunnels) Close(_ context.Context, by Operator, r CloseRequest) (Clos
 }
 
 func (d deskTunnels) StopAll(_ context.Context, by Operator, r StopRequest) (Stopped, error) {
-	return Stopped{Stop: Stop{Why: r.Why}, Closed: 3, Warnings: []string{"w"}}, d.note(by, "emergency-stop %s", r.Why)
+	return Stopped{Stop: Stop{Reason: r.Reason}, Closed: 3, Warnings: []string{"w"}}, d.note(by, "emergency-stop %s", r.Reason)
 }
 
 func (d deskTunnels) Resume(_ context.Context, by Operator, _ StopRequest) (Resumed, error) {
@@ -115,7 +115,7 @@ func TestControl(t *testing.T) {
 		}
 	}
 	revoked, err := c.Revoke(ctx, RevokeRequest{Subject{Step: "s"}, time.Hour, "it leaks"})
-	check(revoked, err, Revoked{Revocation: Revocation{Scope: "step", UUID: "s", Why: "it leaks"}, Closed: 2})
+	check(revoked, err, Revoked{Revocation: Revocation{Scope: "step", UUID: "s", Reason: "it leaks"}, Closed: 2})
 	restored, err := c.Restore(ctx, RestoreRequest{Subject: Subject{Repository: "r"}})
 	check(restored, err, Restored{UUID: "r", Lifted: 1})
 	revocations, err := c.Revocations(ctx)
@@ -125,7 +125,7 @@ func TestControl(t *testing.T) {
 	closed, err := c.CloseTunnels(ctx, CloseRequest{IDs: []string{"x", "y"}})
 	check(closed, err, Closed{Closed: 1, Unknown: []string{"y"}})
 	stopped, err := c.StopAll(ctx, StopRequest{"fire"})
-	check(stopped, err, Stopped{Stop: Stop{Why: "fire"}, Closed: 3, Warnings: []string{"w"}})
+	check(stopped, err, Stopped{Stop: Stop{Reason: "fire"}, Closed: 3, Warnings: []string{"w"}})
 	resumed, err := c.Resume(ctx, StopRequest{})
 	check(resumed, err, Resumed{Was: &Stop{By: "ada"}})
 	state, err := c.ReloadPolicy(ctx)
@@ -162,10 +162,10 @@ func TestControlIsStrict(t *testing.T) {
 		"act by GET":    {"GET", pathStopAll, "", 404},
 		"no body":       {"POST", pathStopAll, "", 400},
 		"not JSON":      {"POST", pathStopAll, "why", 400},
-		"unknown field": {"POST", pathStopAll, `{"reason":"x"}`, 400},
+		"unknown field": {"POST", pathStopAll, `{"cause":"x"}`, 400},
 		"two values":    {"POST", pathStopAll, `{}{}`, 400},
 		"wrong type":    {"POST", pathClose, `{"ids":"x"}`, 400},
-		"too large":     {"POST", pathStopAll, `{"why":"` + strings.Repeat("x", maxControl) + `"}`, 400},
+		"too large":     {"POST", pathStopAll, `{"reason":"` + strings.Repeat("x", maxControl) + `"}`, 400},
 		"read by POST":  {"POST", pathTunnels, "{}", 404},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), r.method, "http://control"+r.path, strings.NewReader(r.body))

@@ -66,26 +66,26 @@ type Subject struct {
 // RevokeRequest asks to end the admission of a subject for so long.
 type RevokeRequest struct {
 	Subject
-	For time.Duration `json:"for"` // nanoseconds
-	Why string        `json:"why,omitempty"`
+	For    time.Duration `json:"for"` // nanoseconds
+	Reason string        `json:"reason,omitempty"`
 }
 
 // RestoreRequest asks to lift a subject's revocations.
 type RestoreRequest struct {
 	Subject
-	Why string `json:"why,omitempty"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // Revocation is one that is in force.
 type Revocation struct {
-	ID    int64     `json:"id"`
-	Scope string    `json:"scope"` // step or repository
-	UUID  string    `json:"uuid"`
-	Name  string    `json:"name,omitempty"` // a repository's full name, where it is known
-	Since time.Time `json:"since"`
-	Until time.Time `json:"until"`
-	By    string    `json:"by"`
-	Why   string    `json:"why,omitempty"`
+	ID     int64     `json:"id"`
+	Scope  string    `json:"scope"` // step or repository
+	UUID   string    `json:"uuid"`
+	Name   string    `json:"name,omitempty"` // a repository's full name, where it is known
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until"`
+	By     string    `json:"operator"`
+	Reason string    `json:"reason,omitempty"`
 }
 
 // Revoked is what came of a [RevokeRequest].
@@ -126,8 +126,8 @@ type TunnelList struct {
 
 // CloseRequest asks to close tunnels.
 type CloseRequest struct {
-	IDs []string `json:"ids"`
-	Why string   `json:"why,omitempty"`
+	IDs    []string `json:"ids"`
+	Reason string   `json:"reason,omitempty"`
 }
 
 // Closed is what came of a [CloseRequest].
@@ -138,14 +138,14 @@ type Closed struct {
 
 // StopRequest asks for the emergency stop, or for its end.
 type StopRequest struct {
-	Why string `json:"why,omitempty"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // Stop is an emergency stop.
 type Stop struct {
-	Since time.Time `json:"since"`
-	By    string    `json:"by"`
-	Why   string    `json:"why,omitempty"`
+	Since  time.Time `json:"since"`
+	By     string    `json:"operator"`
+	Reason string    `json:"reason,omitempty"`
 }
 
 // Stopped is what came of an emergency stop.

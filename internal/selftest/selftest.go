@@ -187,9 +187,9 @@ func (t *Test) once(ctx context.Context) Outcome {
 	case outcome == Passed:
 		t.config.Log.InfoContext(ctx, "self-test passed")
 	case outcome == Inconclusive:
-		t.config.Log.WarnContext(ctx, "self-test could not be made", "why", why)
+		t.config.Log.WarnContext(ctx, "self-test could not run", "reason", why)
 	default:
-		t.config.Log.ErrorContext(ctx, "SELF-TEST FAILED: a control does not do what it is there for", "why", why)
+		t.config.Log.ErrorContext(ctx, "SELF-TEST FAILED: a control is not effective", "reason", why)
 	}
 	t.record(ctx, now, outcome, why, refused, allowed)
 	return outcome

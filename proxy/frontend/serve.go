@@ -161,7 +161,7 @@ func (s *Server) panicked(listener string, p any) {
 	if err, ok := p.(runtime.Error); ok {
 		what = err.Error()
 	}
-	s.config.Log.Error("connection ended by a fault", slog.String("listener", listener),
+	s.config.Log.Error("connection closed by a panic", slog.String("listener", listener),
 		slog.String("panic", what), slog.String("stack", string(debug.Stack())))
 	s.config.Observer.Panicked(listener)
 }

@@ -158,7 +158,7 @@ func (x *exchange) syntheticURL(u *url.URL, fresh string) *url.URL {
 // notSent finds the refusal for a request that got no answer. Raw errors tell
 // addresses, and stay in the log.
 func (x *exchange) notSent(ctx context.Context, err error) {
-	x.forwarder.config.Log.Warn("request got no answer", "decision_id", x.admission.ID, "error", err)
+	x.forwarder.config.Log.Warn("target returned no response", "decision_id", x.admission.ID, "error", err)
 	refuse := func(reason policy.Reason, detail string) *proxy.Refusal {
 		return x.admission.Refuse(proxy.NewRefusal(reason, detail))
 	}
