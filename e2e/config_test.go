@@ -1,10 +1,15 @@
 package e2e
 
 import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
@@ -15,7 +20,8 @@ func TestConfigCheckOnline(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{tls: true})
 	said := w.tell(t, 0, "config", "check", "--online")
-	for _, want := range []string{`ok     database: "sallyport_writer"`, `ok     sealer's database: "sallyport_sealer"`, "ok     workspace acme:", "the access token reads the workspace", "ok     policy: directory", "accepted"} {
+	for _, want := range []string{`ok     database: "sallyport_writer"`, `ok     sealer's database: "sallyport_sealer"`, "ok     workspace acme:", "the access token reads the workspace, whose UUID is right; the access token has the scopes repository, pipeline",
+		"clocks differ by 2s at most", "ok     policy: directory", "ok     certificate of listeners[1]: for 127.0.0.1 until ", "steps need the file of its authority", "accepted"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("no %q in\n%s", want, said)
 		}
@@ -46,6 +52,9 @@ func TestConfigCheckOnline(t *testing.T) {
 	if err := os.WriteFile(w.database.urlFile, sound, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	checkScopes(t, w)
+	checkClock(t, w)
+	checkUpstreams(t, w)
 	w.Workspace.SetAccessTokens("another")
 	if said := w.tell(t, 1, "config", "check", "--online"); !strings.Contains(said, "FAILED workspace acme") || !strings.Contains(said, "access token") {
 		t.Errorf("a token that is not valid any more:\n%s", said)
@@ -57,6 +66,140 @@ func TestConfigCheckOnline(t *testing.T) {
 	// Nothing was made.
 	if entries, _ := os.ReadDir(w.data); len(entries) != 0 {
 		t.Errorf("data_directory has %v", entries)
+	}
+}
+
+// checkScopes: a scope that is missing, and one that is too much, is a warning with its
+// effect; where the API reports none, that is not held against the token.
+func checkScopes(t *testing.T, w *world) {
+	t.Helper()
+	token := w.accessToken(t)
+	for want, scopes := range map[string][]string{
+		"lacks the scope pipeline, so that names of deployments are not known":                {"repository"},
+		"has the scope repository:write, with which whoever reads its file can change things": {"repository:write", "pipeline"},
+		"has the scopes read:repository:bitbucket, read:pipeline:bitbucket":                   {"read:repository:bitbucket", "read:pipeline:bitbucket"},
+	} {
+		w.Workspace.SetAccessTokens()
+		w.Workspace.AddAccessToken(token, scopes...)
+		if said := w.tell(t, 0, "config", "check", "--online"); !strings.Contains(said, want) || strings.Contains(want, "read:") && strings.Contains(said, "warning workspace") {
+			t.Errorf("%v: no %q in\n%s", scopes, want, said)
+		}
+	}
+	w.Bitbucket.HideScopes()
+	w.Workspace.SetAccessTokens(token)
+	if said := w.tell(t, 0, "config", "check", "--online"); !strings.Contains(said, "the API does not report the access token's scopes") || strings.Contains(said, "warning workspace") {
+		t.Errorf("the scopes are not reported: %s", said)
+	}
+}
+
+// accessToken is the API's token of the configuration.
+func (w *world) accessToken(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(w.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "token_file: ")
+	name, _, _ := strings.Cut(rest, "\n")
+	if text, err = os.ReadFile(strings.Trim(name, " }\"")); err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// checkClock: the issuer's Date field is compared with this machine's clock.
+func checkClock(t *testing.T, w *world) {
+	t.Helper()
+	for want, ahead := range map[string]time.Duration{
+		"it is behind by more than identity.leeway": time.Hour, "it is ahead by more than identity.leeway": -time.Hour,
+	} {
+		fault := w.Bitbucket.Inject(bitbuckettest.OIDC, bitbuckettest.Fault{Header: http.Header{"Date": {time.Now().Add(ahead).UTC().Format(http.TimeFormat)}}})
+		said := w.tell(t, 0, "config", "check", "--online")
+		fault.Clear()
+		if !strings.Contains(said, want) || !strings.Contains(said, "synchronize it with NTP") {
+			t.Errorf("no %q in\n%s", want, said)
+		}
+	}
+}
+
+// checkUpstreams: an upstream proxy is asked for a tunnel.
+func checkUpstreams(t *testing.T, w *world) {
+	t.Helper()
+	sound, err := os.ReadFile(w.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	credential := filepath.Join(t.TempDir(), "credential")
+	if err := os.WriteFile(credential, []byte("user:password\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, c := range map[string]struct {
+		status int
+		answer string
+	}{
+		"it opens tunnels":                               {0, "HTTP/1.1 200 Connection established\r\n\r\n"},
+		"it answers 407: correct user and password":      {1, "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"},
+		"with 403 Forbidden: if steps need such targets": {0, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"},
+		"does not answer CONNECT as an HTTP proxy":       {1, "SSH-2.0-OpenSSH_9.2\r\n"},
+	} {
+		upstream := answering(t, c.answer)
+		text := strings.Replace(string(sound), "egress:\n", fmt.Sprintf("egress:\n  upstream_proxies: [{proxy: \"http://%s\", credential_file: %q}]\n", upstream, credential), 1)
+		if text == string(sound) {
+			t.Fatalf("no egress in\n%s", sound)
+		}
+		if err := os.WriteFile(w.config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if said := w.tell(t, c.status, "config", "check", "--online"); !strings.Contains(said, want) {
+			t.Errorf("no %q in\n%s", want, said)
+		}
+	}
+	if err := os.WriteFile(w.config, sound, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// answering listens, reads a head and gives always the same answer.
+func answering(t *testing.T, answer string) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+				_, _ = conn.Write([]byte(answer))
+			}
+			_ = conn.Close()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// TestCheckEmbedded: `config check --online` names the PostgreSQL that serve would
+// start, a cluster of another version, and the login where it runs.
+func TestCheckEmbedded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{embedded: true})
+	if said := w.tell(t, 0, "config", "check", "--online"); !strings.Contains(said, "not running; serve starts PostgreSQL 1") {
+		t.Error(said)
+	}
+	w.start()
+	if said := w.tell(t, 0, "config", "check", "--online"); !strings.Contains(said, `ok     database: "sallyport_writer" on PostgreSQL`) {
+		t.Error(said)
+	}
+	w.stop()
+	if err := os.WriteFile(filepath.Join(w.data, "postgresql", "data", "PG_VERSION"), []byte("9\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if said := w.tell(t, 1, "config", "check", "--online"); !strings.Contains(said, "was made by PostgreSQL 9") {
+		t.Error(said)
 	}
 }
 

@@ -218,7 +218,7 @@ func TestBadStarts(t *testing.T) {
 }
 
 // onlyServe are the faults of a machine that `config check` does not try.
-var onlyServe = []string{"port taken", "admin port taken", "data directory in use", "disk of the embedded database full", "no PostgreSQL programs"}
+var onlyServe = []string{"port taken", "admin port taken", "data directory in use", "disk of the embedded database full"}
 
 // checkAgrees: `config check` refuses what `serve` refuses: with the same status
 // where the configuration is wrong, and with --online whatever else it is.

@@ -25,9 +25,11 @@ func newConfigCheck() *cobra.Command {
 files that it names, and the policy in policy.directory, which is loaded and
 tested. It has to run as the server's user, with the server's environment.
 
-With --online it also connects: to the database (login, privileges, schema), the
-issuers and their keys, Bitbucket's API, the policy's Git server, the resolver and
-upstream proxies. It changes nothing anywhere.`,
+With --online it also connects: to the database (login, privileges, schema, clock),
+the issuers (keys, clock), Bitbucket's API (access token and its scopes, workspace),
+the policy's Git server, the resolver, and upstream proxies, of which it asks for a
+tunnel to the issuer. It changes nothing anywhere. An embedded database that does
+not run is not started.`,
 		Args: cli.NoArguments,
 	}
 	path := cli.AddConfigFlag(c)
@@ -42,6 +44,7 @@ upstream proxies. It changes nothing anywhere.`,
 		}
 		printWarnings(c.ErrOrStderr(), cfg)
 		report := &checkReport{out: c.OutOrStdout()}
+		checkCertificates(report, cfg)
 		if cfg.Policy.Git == nil || *online {
 			checkPolicy(c.Context(), report, cfg)
 		}

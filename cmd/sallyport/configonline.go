@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,12 +12,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/fair"
+	"github.com/sallyport/sallyport/internal/pgembed"
 	"github.com/sallyport/sallyport/proxy/dns"
 )
 
@@ -83,22 +84,53 @@ func checkPolicy(ctx context.Context, r *checkReport, cfg *config.Config) {
 // checkOnline connects to everything that the configuration names.
 func checkOnline(ctx context.Context, r *checkReport, cfg *config.Config) {
 	if cfg.Audit.Embedded {
-		r.warn("database", "it is embedded, and starts with serve: not checked")
+		checkEmbedded(ctx, r, cfg)
 	} else {
-		checkDatabase(ctx, r, "database", cfg.Audit.Database, database.Writer)
+		checkDatabase(ctx, r, "database", cfg.Audit.Database.Read, database.Writer)
 		if !cfg.Audit.Sealer.IsZero() {
-			checkDatabase(ctx, r, "sealer's database", cfg.Audit.Sealer, database.Sealer)
+			checkDatabase(ctx, r, "sealer's database", cfg.Audit.Sealer.Read, database.Sealer)
 		}
 	}
 	checkIdentity(ctx, r, cfg)
 	checkNetwork(ctx, r, cfg)
 }
 
+// checkEmbedded checks the database of our own: as a login of it where it runs, and
+// otherwise what serve needs to start it.
+func checkEmbedded(ctx context.Context, r *checkReport, cfg *config.Config) {
+	directory := auditdb.EmbeddedDirectory(cfg)
+	endpoint, err := pgembed.Locate(directory)
+	if err == nil {
+		checkDatabase(ctx, r, "database", func() (string, error) { return endpoint.URL(auditdb.EmbeddedDatabase, database.Writer), nil }, database.Writer)
+		return
+	}
+	if !errors.Is(err, pgembed.ErrNotRunning) {
+		r.add("database", "", err)
+		return
+	}
+	found, err := pgembed.Check(ctx, directory)
+	r.add("database", fmt.Sprintf("embedded in %s, not running; serve starts PostgreSQL %s of %s", directory, found.Version, found.Directory), err)
+}
+
+// issuerTarget is the host and port of the first issuer, which a configuration that
+// works can reach.
+func issuerTarget(cfg *config.Config) string {
+	u, err := url.Parse(cfg.Identity.Bitbucket[0].Issuer)
+	if err != nil {
+		return ""
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
 // checkDatabase checks one login.
-func checkDatabase(ctx context.Context, r *checkReport, name string, secret config.Secret, role string) {
+func checkDatabase(ctx context.Context, r *checkReport, name string, url func() (string, error), role string) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	text, err := secret.Read()
+	text, err := url()
 	if err != nil {
 		r.add(name, "", err)
 		return
@@ -123,7 +155,8 @@ func checkIdentity(ctx context.Context, r *checkReport, cfg *config.Config) {
 		one.Identity.Bitbucket = []config.Bitbucket{w}
 		c := components.Identity(&one)
 		c.StateDirectory, c.AdmittedMaxAge = "", 0
-		a, err := bitbucket.New(c, bitbucket.Deps{})
+		heard := &answers{RoundTripper: bitbucket.NewTransport()}
+		a, err := bitbucket.New(c, bitbucket.Deps{Transport: heard})
 		if err != nil {
 			r.add("workspace "+w.Workspace, "", err)
 			continue
@@ -137,9 +170,17 @@ func checkIdentity(ctx context.Context, r *checkReport, cfg *config.Config) {
 		if len(st.Skipped) > 0 {
 			r.warn("workspace "+w.Workspace, "keys that cannot be used: "+strings.Join(st.Skipped, "; "))
 		}
-		detail := fmt.Sprintf("%d keys of %s", st.Keys, st.Issuer)
-		if w.API != nil {
-			detail += "; the access token reads the workspace, whose UUID is right"
+		clock, warning := heard.clock(cfg.Identity.Leeway)
+		if warning != "" {
+			r.warn("workspace "+w.Workspace, warning)
+		}
+		detail := fmt.Sprintf("%d keys of %s; %s", st.Keys, st.Issuer, clock)
+		if w.API != nil && err == nil {
+			scopes, warnings := heard.checkScopes(neededScopes(cfg, w.Workspace))
+			detail += "; the access token reads the workspace, whose UUID is right; " + scopes
+			for _, warning := range warnings {
+				r.warn("workspace "+w.Workspace, warning)
+			}
 		}
 		r.add("workspace "+w.Workspace, detail, err)
 	}
@@ -168,25 +209,7 @@ func checkNetwork(ctx context.Context, r *checkReport, cfg *config.Config) {
 		break // one name shows it
 	}
 	for _, v := range cfg.Egress.UpstreamProxies {
-		r.add("upstream proxy "+v.Proxy.Host, "it accepts connections", checkUpstream(ctx, v))
+		detail, err := checkUpstream(ctx, v, issuerTarget(cfg))
+		r.add("upstream proxy "+v.Proxy.Host, detail, err)
 	}
-}
-
-func checkUpstream(ctx context.Context, v config.UpstreamProxy) error {
-	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", v.Proxy.Host)
-	if err != nil {
-		return fmt.Errorf("%w: does it run, and is egress.upstream_proxies right?", err)
-	}
-	defer conn.Close()
-	if v.Proxy.Scheme != "https" {
-		return nil
-	}
-	all, err := components.UpstreamProxies([]config.UpstreamProxy{v})
-	if err != nil {
-		return err
-	}
-	if err := tls.Client(conn, all[0].TLS).HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("TLS: %w: name the authority's file in egress.upstream_proxies[].ca_file, and the host as its certificate does", err)
-	}
-	return nil
 }

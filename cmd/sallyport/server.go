@@ -97,7 +97,7 @@ func newServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *se
 		return nil, err
 	}
 	if err := os.MkdirAll(cfg.DataDirectory, 0o755); err != nil {
-		return nil, fmt.Errorf("make data_directory: %w", err)
+		return nil, cli.Invalid(fmt.Errorf("make data_directory: %w: choose one that the server's user (uid %d) can make, or make it and give it to that user", err, os.Geteuid()))
 	}
 	for _, step := range []func(context.Context) error{
 		s.inherit, s.loadPolicy, s.listen, s.claimAll, s.listenControl, s.openAudit, s.countIdentity, s.openStore, s.startIdentity, s.openCompleteness, s.openApprovals,

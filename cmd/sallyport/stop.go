@@ -40,7 +40,7 @@ func loadEmergencyStop(directory string, log *slog.Logger) (*emergencyStop, erro
 		return e, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("see whether an emergency stop is on: %w", err)
+		return nil, fmt.Errorf("read the emergency stop: %w: let the server's user read the file, or remove it to lift the stop", err)
 	}
 	e.current = new(admin.Stop)
 	if err := json.Unmarshal(raw, e.current); err != nil {

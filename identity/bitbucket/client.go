@@ -24,21 +24,26 @@ type client struct {
 	now  func() time.Time
 }
 
-// newClient returns a client over a transport. The default one takes no proxy
-// from the environment: in a proxy's own environment such a variable often
+// NewTransport returns the transport that is used where [Deps] has none. It takes no
+// proxy from the environment: in a proxy's own environment such a variable often
 // points at the proxy itself.
+func NewTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                  nil,
+		DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    5 * time.Second,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConnsPerHost:    4,
+		IdleConnTimeout:        time.Minute,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+}
+
+// newClient returns a client over a transport.
 func newClient(transport http.RoundTripper, now func() time.Time) *client {
 	if transport == nil {
-		transport = &http.Transport{
-			Proxy:                  nil,
-			DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout:    5 * time.Second,
-			ForceAttemptHTTP2:      true,
-			MaxIdleConnsPerHost:    4,
-			IdleConnTimeout:        time.Minute,
-			MaxResponseHeaderBytes: 64 << 10,
-		}
+		transport = NewTransport()
 	}
 	return &client{now: now, http: &http.Client{Transport: transport, CheckRedirect: sameHost}}
 }

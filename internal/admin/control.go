@@ -87,22 +87,34 @@ func (c *Control) Close(ctx context.Context) error { return c.http.Shutdown(ctx)
 // ControlPath returns where the control socket of an instance is.
 func ControlPath(directory string) string { return filepath.Join(directory, controlName) }
 
+// CheckControlPath returns an error where no control socket can be made in a data
+// directory, whether an instance runs there or not.
+func CheckControlPath(directory string) error {
+	path := ControlPath(directory)
+	if len(path) > maxSocketPath {
+		return fmt.Errorf("control socket %s: its path has %d bytes, and a unix socket's at most %d: choose a shorter data_directory", path, len(path), maxSocketPath)
+	}
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+		return nil
+	case err != nil:
+		return fmt.Errorf("control socket: %w", err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("control socket %s: something else has that name: remove it", path)
+	}
+	return nil
+}
+
 // ListenControl makes the control socket in a data directory, for its owner only.
 // One that a crashed instance has left behind is replaced; one that answers
 // belongs to an instance that runs, and is an error.
 func ListenControl(directory string) (net.Listener, error) {
 	path := ControlPath(directory)
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("control socket %s: its path has %d bytes, and a unix socket's at most %d: choose a shorter data_directory", path, len(path), maxSocketPath)
+	if err := CheckControlPath(directory); err != nil {
+		return nil, err
 	}
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return nil, fmt.Errorf("control socket: %w", err)
-	case info.Mode().Type() != fs.ModeSocket:
-		return nil, fmt.Errorf("control socket %s: something else has that name: remove it", path)
-	default:
+	if _, err := os.Lstat(path); err == nil {
 		conn, err := net.DialTimeout("unix", path, time.Second)
 		if err == nil {
 			_ = conn.Close()

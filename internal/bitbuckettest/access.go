@@ -21,6 +21,23 @@ type accessToken struct {
 	scopes    []string
 }
 
+// HideScopes makes the API report no token's scopes.
+func (s *Server) HideScopes() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hideScopes = true
+}
+
+// reportScopes sets the header in which the API names what a token may do. Atlassian
+// documents no such header for access tokens, so that callers work without it.
+func (s *Server) reportScopes(h http.Header, c *call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.caller != nil && !s.hideScopes {
+		h.Set("X-OAuth-Scopes", strings.Join(c.caller.scopes, ", "))
+	}
+}
+
 // SetAccessTokens replaces the workspace's access tokens; each may read
 // repositories and pipelines of the workspace. The ones before are invalid from
 // then on.

@@ -149,6 +149,7 @@ func (s *Server) answer(c *call) answer {
 		a.header = http.Header{}
 	}
 	a.header.Set("X-RateLimit-Limit", limit)
+	s.reportScopes(a.header, c)
 	return a
 }
 

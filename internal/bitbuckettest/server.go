@@ -65,6 +65,7 @@ type Server struct {
 	random      io.Reader
 	workspaces  []*Workspace
 	tokens      map[string]accessToken
+	hideScopes  bool
 	rsaKeys     []*Key // to give back to the pool
 	closed      bool
 	barePages   bool

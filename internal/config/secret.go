@@ -27,8 +27,8 @@ func (s Secret) IsZero() bool { return s == Secret{} }
 // from the environment.
 func (s Secret) File() string { return s.file }
 
-// Read returns the secret as it is now, without the line break at its end. It fails where there is none, where it is
-// empty, holds a NUL or is larger than 64 KiB. The error says where the secret was looked for and never what was
+// Read returns the secret as it is now, without line breaks at its end. It fails where there is none, or where it is
+// empty, larger than 64 KiB, or not one line of plain text without quotes around it. The error says where the secret was looked for and never what was
 // found there.
 func (s Secret) Read() (string, error) {
 	switch {
@@ -69,13 +69,25 @@ func readSecretFile(path string) (string, error) {
 	return checkSecret(string(data))
 }
 
+// checkSecret returns the secret without the line breaks at its end. A secret is one
+// line; what editors and shells add to it is named, as it would be sent otherwise.
 func checkSecret(text string) (string, error) {
-	text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
-	switch {
-	case strings.TrimSpace(text) == "":
-		return "", errors.New("it is empty")
+	text = strings.TrimRight(text, "\r\n")
+	switch trimmed := strings.TrimSpace(text); {
+	case trimmed == "":
+		return "", errors.New("it is empty: write the secret into it, on one line")
+	case strings.HasPrefix(text, "\xff\xfe"), strings.HasPrefix(text, "\xfe\xff"):
+		return "", errors.New("it is UTF-16: save it as UTF-8 without a byte order mark")
 	case strings.ContainsRune(text, 0):
-		return "", errors.New("it contains a NUL byte")
+		return "", errors.New("it contains a NUL byte: save it as plain text in UTF-8")
+	case strings.HasPrefix(text, "\ufeff"):
+		return "", errors.New("it begins with a byte order mark: save it as UTF-8 without one")
+	case strings.ContainsAny(text, "\r\n"):
+		return "", errors.New("it has more than one line: write the secret and nothing else, on one line")
+	case trimmed != text:
+		return "", errors.New("it begins or ends with white space: remove that")
+	case len(text) > 1 && text[0] == text[len(text)-1] && (text[0] == '"' || text[0] == '\''):
+		return "", errors.New("it is in quotes: write the secret without them")
 	}
 	return text, nil
 }

@@ -33,6 +33,8 @@ func Validate(cfg *config.Config) error {
 		}
 	}
 	for _, try := range []func() error{
+		func() error { return checkDataDirectory(cfg) },
+		func() error { return checkEmergencyStop(cfg.DataDirectory) },
 		func() error { _, err := Signer(cfg); return err },
 		func() error { _, err := Publishers(cfg); return err },
 		func() error { _, err := UpstreamProxies(cfg.Egress.UpstreamProxies); return err },
