@@ -29,11 +29,11 @@ func TestAccessOfAPeriod(t *testing.T) {
 		{"none before", within, "mallory", true},
 		{"none", nil, "", false},
 	} {
-		c := new(accessChapter)
+		c := &accessChapter{startsUser: startsUser{newStarts()}}
 		for _, e := range tt.events {
 			c.event(e)
 		}
-		tables := c.finish(nil)
+		tables := c.finish(&Facts{})
 		var began []string
 		for _, row := range tables[0].Rows {
 			began = append(began, row[0])

@@ -355,7 +355,11 @@ func october(t testing.TB) *memory {
 	}
 	const a, b = "01a1fdf4-0000-7000-8000-00000000000a", "01a1fdf4-0000-7000-8000-00000000000b"
 	start := func(host string, when time.Time) *audit.Event {
-		return &audit.Event{Time: when, Kind: audit.KindWriterStarted, Attributes: []audit.Attribute{{Name: "version", Value: "test"}, {Name: "hostname", Value: host}}}
+		e := &audit.Event{Time: when, Kind: audit.KindWriterStarted, Attributes: []audit.Attribute{{Name: "version", Value: "test"}, {Name: "hostname", Value: host}}}
+		if host == "proxy-1" { // proxy-2 is an instance without the key
+			e.Attributes = append(e.Attributes, writerKey(t, m.signer, a)...)
+		}
+		return e
 	}
 	loaded := func(when time.Time) *audit.Event {
 		return &audit.Event{Time: when, Kind: audit.KindPolicyLoaded, Revision: snapshot.Digest, Commit: snapshot.Commit, Attributes: []audit.Attribute{
@@ -458,4 +462,14 @@ func options(t testing.TB) Options {
 			}, nil
 		},
 	}
+}
+
+// writerKey are the attributes of a start that shows a key.
+func writerKey(t testing.TB, s *audit.Signer, writer string) []audit.Attribute {
+	t.Helper()
+	attributes, err := s.SignWriter(writer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return attributes
 }

@@ -67,7 +67,11 @@ func beginChapters() chapters {
 		}
 		all = append(all, s.begin())
 	}
+	shared := newStarts() // the writers' chapter fills it
 	for _, one := range all {
+		if user, ok := one.(interface{ useStarts(*starts) }); ok {
+			user.useStarts(shared)
+		}
 		if other, ok := one.(*otherChapter); ok {
 			other.told = told
 		}

@@ -47,6 +47,7 @@ type lookedAt struct {
 }
 
 type completenessChapter struct {
+	startsUser
 	Facts                                  *Facts
 	Reconciliations, Changed               int
 	Deployments, NotSeen, Unclear, Pending int
@@ -243,11 +244,11 @@ func (c *completenessChapter) cover(r *lookedAt) {
 // runsOf lists the reconciliations.
 func (c *completenessChapter) runsOf() Table {
 	t := Table{Name: "reconciliations", Title: "Reconciliations", Note: "From the beginning of the period to the checkpoint.",
-		Columns: []string{"time", "workspace", "outcome", "deployments_since", "until", "rows", "as_sealed", "message", "rows_unread", "reconciliation", "writer", "leaf"}, Extra: 4}
+		Columns: []string{"time", "workspace", "outcome", "deployments_since", "until", "rows", "as_sealed", "message", "rows_unread", "reconciliation", "writer", "leaf", "writer_start"}, Extra: 5}
 	for _, r := range c.list {
 		a := r.Attributes
 		t.Rows = append(t.Rows, []string{r.Time, cmp.Or(r.Workspace, r.WorkspaceUUID), a["outcome"], a["since"], a["until"], strconv.Itoa(r.rows), yes(r.unchanged),
-			r.Message, strconv.Itoa(r.unread), r.id(), r.Writer, whole(r.leaf)})
+			r.Message, strconv.Itoa(r.unread), r.id(), r.Writer, whole(r.leaf), c.starts.of(r.Writer, c.Facts)})
 	}
 	sortRows(&t, 0, 9, 11)
 	return t

@@ -22,6 +22,7 @@ var missingSection = section{
 // missingChapter tells of missing numbers. All of it is computed from the facts.
 type missingChapter struct {
 	nothing
+	startsUser
 	Gaps                                     []Gap
 	Missing, Declared, Reported, Unexplained int64
 	Unsealed, More                           int64
@@ -47,18 +48,21 @@ func (c *missingChapter) finish(f *Facts) []Table {
 	c.count(f)
 	t := Table{
 		Name: "missing_numbers", Title: "Missing numbers", Note: "Ranges whose neighboring events are not both outside of the period.",
-		Columns: []string{"between", "and", "numbers", "explained_by", "reason", "writer", "first_number", "last_number", "both_neighbors_sealed", "explained_by_leaf", "reported_by"},
-		Extra:   1,
+		Columns: []string{"between", "and", "numbers", "explained_by", "reason", "writer", "first_number", "last_number", "both_neighbors_sealed", "explained_by_leaf", "reported_by", "start_of_reported_by"},
+		Extra:   2,
 	}
 	for i := range f.Gaps {
 		g := &f.Gaps[i]
-		explained, leaf := g.Explained, ""
+		explained, leaf, start := g.Explained, "", ""
+		if g.Reporter != "" {
+			start = c.starts.of(g.Reporter, f)
+		}
 		if explained == "" {
 			explained = "NOT EXPLAINED"
 		} else {
 			leaf = whole(g.Leaf)
 		}
-		t.Rows = append(t.Rows, []string{g.After, g.Before, whole(g.Numbers()), explained, g.Reason, g.Writer, whole(g.First), whole(g.Last), strconv.FormatBool(g.Sealed), leaf, g.Reporter})
+		t.Rows = append(t.Rows, []string{g.After, g.Before, whole(g.Numbers()), explained, g.Reason, g.Writer, whole(g.First), whole(g.Last), strconv.FormatBool(g.Sealed), leaf, g.Reporter, start})
 	}
 	return []Table{t}
 }

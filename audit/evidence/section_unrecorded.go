@@ -20,6 +20,7 @@ var unrecordedSection = section{
 
 type unrecordedChapter struct {
 	nothing
+	startsUser
 	Facts             *Facts
 	Intervals, Total  int64
 	Repeats, Repeated int64
@@ -56,10 +57,10 @@ func (c *unrecordedChapter) finish(f *Facts) []Table {
 			c.Total += n
 		}
 	}
-	t := Table{Name: "unrecorded", Title: "By process and reason", Columns: []string{"writer", "reason", "attempts", "intervals"},
+	t := Table{Name: "unrecorded", Title: "By process and reason", Columns: []string{"writer", "reason", "attempts", "intervals", "writer_start"},
 		Note: "event_rejected: events that the log itself did not accept, its queue being full; what they were about was refused."}
 	for at, s := range sums {
-		t.Rows = append(t.Rows, []string{at[0], at[1], whole(s.attempts), whole(s.intervals)})
+		t.Rows = append(t.Rows, []string{at[0], at[1], whole(s.attempts), whole(s.intervals), c.starts.of(at[0], f)})
 	}
 	sortRows(&t, 0, 1)
 	return []Table{t, c.repeatedTable()}
@@ -67,9 +68,9 @@ func (c *unrecordedChapter) finish(f *Facts) []Table {
 
 // repeatedTable counts the repeats of each refusal.
 func (c *unrecordedChapter) repeatedTable() Table {
-	t := Table{Name: "repeated_refusals", Title: "Refusals that were repeated", Columns: []string{"decision_id", "repository", "deployment", "host", "port", "reason", "rule", "repeats"},
-		Note: "decision_id: that of the first refusal, which is a row of the population."}
-	counts := map[string]int64{}
+	t := Table{Name: "repeated_refusals", Title: "Refusals that were repeated", Columns: []string{"decision_id", "repository", "deployment", "host", "port", "reason", "rule", "repeats", "repeats_without_signed_start"},
+		Note: "decision_id: that of the first refusal, which is a row of the population. The last column counts the repeats that writers without a signed start reported."}
+	counts, unsigned := map[string]int64{}, map[string]int64{}
 	first := map[string]*said{}
 	for _, e := range c.repeats {
 		n, err := strconv.ParseInt(e.Attributes["count"], 10, 64)
@@ -77,13 +78,16 @@ func (c *unrecordedChapter) repeatedTable() Table {
 			continue
 		}
 		counts[e.DecisionID] += n
+		if c.starts.of(e.Writer, c.Facts) != startSigned {
+			unsigned[e.DecisionID] += n
+		}
 		if have := first[e.DecisionID]; have == nil || e.Writer < have.Writer || e.Writer == have.Writer && e.WriterSequence < have.WriterSequence {
 			first[e.DecisionID] = e
 		}
 		c.Repeats += n
 	}
 	for id, e := range first {
-		t.Rows = append(t.Rows, []string{id, e.Repository, e.Deployment, e.Host, whole(int64(e.Port)), e.Reason, e.Rule, whole(counts[id])})
+		t.Rows = append(t.Rows, []string{id, e.Repository, e.Deployment, e.Host, whole(int64(e.Port)), e.Reason, e.Rule, whole(counts[id]), whole(unsigned[id])})
 	}
 	c.Repeated = int64(len(t.Rows))
 	sortRows(&t, 0)

@@ -14,16 +14,27 @@ var writersSection = section{
 	begin: func() chapter { return new(writersChapter) },
 	text: `<p>Each process of the server is a writer: it numbers its events from 1 without gaps, begins with <code>writer_started</code> and ends with <code>writer_ended</code>. A writer without an end was killed, its machine failed, or it was still running when the checkpoint was signed; in the first two cases another writer records <code>writer_lost</code>. Events that a lost writer had not written are not in the log. No connection depended on them, except with <code>audit.on_outage: spool</code>; that machine's journal then has them.</p>
 <p>What a writer records about another writer, the database or a deployment is its report: that it was recorded is proven, and what it says is not. This is so for <code>writer_lost</code>, <code>events_lost</code>, <code>journal_replayed</code>, attestations, reconciliations and totals; the tables name the writer. Only the database adds <code>gap_declared</code>, exports, holds and retention, and a declared gap counts with a signature of the log's key alone.</p>
+<p>A server signs the name of its writer with the log's key. A writer whose start is <code>not signed</code>, or that has none, is an instance without that key, or another holder of the login that records: nothing but the writer itself vouches for its events. {{if .Unsigned}}<b>{{n .Unsigned "writer" "writers"}} of the period {{if eq .Unsigned 1}}has{{else}}have{{end}} no signed start</b>, and recorded {{n .UnsignedDecisions "decision" "decisions"}} of the population.{{else}}Every writer of the period has a signed start.{{end}}</p>
 <p>{{n .Running "writer was" "writers were"}} active in the period; {{.Lost}} of these were lost, {{.Open}} have no end yet. Missing numbers are in <a href="#missing">Is an event missing?</a></p>`,
 }
 
 type writersChapter struct {
-	nothing
-	Running, Lost, Open int
-	journals            []*said
+	startsUser
+	Running, Lost, Open         int
+	Unsigned, UnsignedDecisions int64
+	decisions                   map[string]int64 // of the population, by writer
+	journals                    []*said
+}
+
+func (c *writersChapter) decision(d *decided) {
+	if c.decisions == nil {
+		c.decisions = map[string]int64{}
+	}
+	c.decisions[d.Writer]++
 }
 
 func (c *writersChapter) event(e *happened) {
+	c.starts.event(e.said)
 	if e.inPeriod && e.Kind == "admin" && e.Action == "journal_replayed" {
 		c.journals = append(c.journals, e.said)
 	}
@@ -31,7 +42,7 @@ func (c *writersChapter) event(e *happened) {
 
 func (c *writersChapter) finish(f *Facts) []Table {
 	t := Table{Name: "writers", Title: "Writers of the period",
-		Columns: []string{"writer", "hostname", "version", "started", "last_event", "ended", "lost_noticed", "state", "events", "last_number", "numbers_missing"}}
+		Columns: []string{"writer", "hostname", "version", "started", "last_event", "ended", "lost_noticed", "state", "events", "last_number", "numbers_missing", "start", "decisions"}}
 	var spans []span
 	for _, w := range f.Writers {
 		first, last := momentOf(w.First), momentOf(w.Last)
@@ -42,7 +53,7 @@ func (c *writersChapter) finish(f *Facts) []Table {
 			continue
 		}
 		if w.Name == audit.DatabaseWriter { // it has no start and no end, and says nothing of the proxy
-			t.Rows = append(t.Rows, []string{w.Name, "", "", "", w.Last, "", "", "the database itself: exports and retention", whole(w.Events), whole(w.Number), whole(w.Gaps)})
+			t.Rows = append(t.Rows, []string{w.Name, "", "", "", w.Last, "", "", "the database itself: exports and retention", whole(w.Events), whole(w.Number), whole(w.Gaps), "", "0"})
 			continue
 		}
 		c.Running++
@@ -57,7 +68,11 @@ func (c *writersChapter) finish(f *Facts) []Table {
 			state = "no end yet"
 			c.Open++
 		}
-		t.Rows = append(t.Rows, []string{w.Name, w.Hostname, w.Version, w.Started, w.Last, w.Ended, w.Lost, state, whole(w.Events), whole(w.Number), whole(w.Gaps)})
+		t.Rows = append(t.Rows, []string{w.Name, w.Hostname, w.Version, w.Started, w.Last, w.Ended, w.Lost, state, whole(w.Events), whole(w.Number), whole(w.Gaps), c.starts.of(w.Name, f), whole(c.decisions[w.Name])})
+		if c.starts.of(w.Name, f) != startSigned {
+			c.Unsigned++
+			c.UnsignedDecisions += c.decisions[w.Name]
+		}
 	}
 	none := Table{Name: "without_writer", Title: "Times without any writer", Columns: []string{"from", "to", "duration"},
 		Note: "No process wrote to the log then: the proxy did not run, or could not reach its database before its start."}
@@ -65,11 +80,11 @@ func (c *writersChapter) finish(f *Facts) []Table {
 		none.Rows = append(none.Rows, []string{gap.from.Format(time.RFC3339), gap.to.Format(time.RFC3339), audit.FormatDuration(gap.to.Sub(gap.from))})
 	}
 	journals := Table{Name: "journals", Title: "Outages of the database: journals that were written to the log afterwards",
-		Columns: []string{"time", "by", "writer", "from", "to", "events", "allows", "damage", "kept_as"},
+		Columns: []string{"time", "by", "writer", "from", "to", "events", "allows", "damage", "kept_as", "start_of_by"},
 		Note:    "While the database was away, refusals and ends went to a journal on the server's disk; allows as well only where audit.on_outage is spool."}
 	for _, e := range c.journals {
 		a := e.Attributes
-		journals.Rows = append(journals.Rows, []string{e.Time, e.Writer, a["writer"], a["from"], a["to"], a["events"], a["allows"], a["damage"], a["kept_as"]})
+		journals.Rows = append(journals.Rows, []string{e.Time, e.Writer, a["writer"], a["from"], a["to"], a["events"], a["allows"], a["damage"], a["kept_as"], c.starts.of(e.Writer, f)})
 	}
 	sortRows(&journals, 0, 1)
 	return []Table{t, none, journals}
@@ -107,6 +122,7 @@ var deedsSection = section{
 
 type deedsChapter struct {
 	nothing
+	startsUser
 	Stops int
 	deeds []*said
 }
@@ -120,10 +136,10 @@ func (c *deedsChapter) event(e *happened) {
 	}
 }
 
-func (c *deedsChapter) finish(*Facts) []Table {
-	t := Table{Name: "operator_actions", Title: "Operator actions", Columns: []string{"time", "operation", "operator", "reason", "about", "writer", "writer_sequence"}}
+func (c *deedsChapter) finish(f *Facts) []Table {
+	t := Table{Name: "operator_actions", Title: "Operator actions", Columns: []string{"time", "operation", "operator", "reason", "about", "writer", "writer_sequence", "writer_start"}}
 	for _, e := range c.deeds {
-		t.Rows = append(t.Rows, []string{e.Time, e.Action, e.Attributes["operator"], e.Message, about(e, "operator", "operator_uid", "operator_pid"), e.Writer, whole(e.WriterSequence)})
+		t.Rows = append(t.Rows, []string{e.Time, e.Action, e.Attributes["operator"], e.Message, about(e, "operator", "operator_uid", "operator_pid"), e.Writer, whole(e.WriterSequence), c.starts.of(e.Writer, f)})
 	}
 	sortRows(&t, 0, 5, 6)
 	return []Table{t}

@@ -26,7 +26,7 @@ func TestUnrecorded(t *testing.T) {
 		totals(at(24, 9)), totals(at(31, 23).Add(2*time.Hour), missing("100")), totals(at(24, 10), missing("-7"), audit.Attribute{Name: "<b>", Value: "x"}))
 	m.seal(at(30, 12))
 	files := tree(t, build(t, m, nil))
-	want := "\"u\",\"credential_missing\",\"7\",\"2\"\r\n\"u\",\"head_timeout\",\"1\",\"1\"\r\n"
+	want := "\"u\",\"credential_missing\",\"7\",\"2\",\"none\"\r\n\"u\",\"head_timeout\",\"1\",\"1\",\"none\"\r\n"
 	if got := files["tables/unrecorded.csv"]; !strings.HasSuffix(got, want) || strings.Count(got, "\n") != 3 {
 		t.Errorf("the table is\n%s", got)
 	}
@@ -52,8 +52,8 @@ func TestRepeatedRefusals(t *testing.T) {
 		repeats(24, 8, two, "acme/two", "t1", "1"), repeats(24, 9, two, "acme/two", "t2", "-3"), repeats(31, 23, two, "acme/two", "t3", "1000"))
 	m.add("v", repeats(24, 9, one, "acme/one", "t1", "2"))
 	m.seal(at(30, 12))
-	first := `"` + one + `","acme/one","","x.example","443","no_rule_matched","","21"` + "\r\n"
-	second := `"` + two + `","acme/two","","x.example","443","no_rule_matched","","1"` + "\r\n"
+	first := `"` + one + `","acme/one","","x.example","443","no_rule_matched","","21","21"` + "\r\n"
+	second := `"` + two + `","acme/two","","x.example","443","no_rule_matched","","1","1"` + "\r\n"
 	files := tree(t, build(t, m, nil))
 	if got := files["tables/repeated_refusals.csv"]; !strings.HasSuffix(got, first+second) || strings.Count(got, "\n") != 3 {
 		t.Errorf("the table is\n%s", got)
