@@ -57,7 +57,7 @@ var mutations = []mutation{
 	{"survey", "../audit/postgres/sealstatus.go",
 		"func (s *Sealer) behindAfterFailure(ctx context.Context) {\n",
 		"func (s *Sealer) behindAfterFailure(ctx context.Context) {\n\tif os.Getenv(\"SALLYPORT_WITHOUT\") == \"survey\" {\n\t\treturn\n\t}\n"},
-	{"shares", "../internal/fair/queue.go", "import \"time\"\n", "import (\n\t\"os\"\n\t\"time\"\n)\n"},
+	{"shares", "../internal/fair/queue.go", "\t\"cmp\"\n", "\t\"cmp\"\n\t\"os\"\n"},
 	{"shares", "../internal/fair/queue.go",
 		"\tkey := repositoryKey{s.Issuer, s.Repository}\n",
 		"\tif os.Getenv(\"SALLYPORT_WITHOUT\") == \"shares\" {\n\t\ts = Subject{}\n\t}\n\tkey := repositoryKey{s.Issuer, s.Repository}\n"},

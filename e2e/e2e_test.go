@@ -16,6 +16,10 @@ import (
 // what the audit row holds.
 
 func TestMain(m *testing.M) {
+	if os.Getenv(generatorVariable) != "" {
+		generate()
+		return
+	}
 	rego.ServeWorker()
 	code := m.Run()
 	if err := pgtest.Close(); err != nil {

@@ -12,18 +12,28 @@ import (
 	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
-// peakMemory is the most memory that the server has held (VmHWM in proc(5)), in bytes.
+// peakMemory is the most memory that the server has held, in bytes.
 func (w *world) peakMemory(t testing.TB) int64 {
 	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.cmd.Process.Pid))
+	peak := highWaterMark(fmt.Sprint(w.cmd.Process.Pid))
+	if peak == 0 {
+		t.Fatal("the server's memory cannot be read")
+	}
+	return peak
+}
+
+// highWaterMark is the most memory that a process has held (VmHWM in proc(5)), in
+// bytes; 0 if the process has ended.
+func highWaterMark(pid string) int64 {
+	status, err := os.ReadFile("/proc/" + pid + "/status")
 	if err != nil {
-		t.Fatal(err)
+		return 0
 	}
 	_, rest, _ := strings.Cut(string(status), "VmHWM:")
 	text, _, _ := strings.Cut(strings.TrimSpace(rest), " kB")
 	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 	if err != nil {
-		t.Fatal(err)
+		return 0
 	}
 	return n << 10
 }

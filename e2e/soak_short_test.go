@@ -7,4 +7,8 @@ const (
 	soakTunnels = 500
 	soakCycles  = 2_000
 	othersEvery = 8 // of TestNetwork's rows that do not name the control that is out
+
+	fairnessGood    = 2   // rounds of an attack that must be good
+	fairnessRounds  = 8   // rounds at most
+	fairnessTunnels = 150 // that a victim opens in a round, and as many when idle
 )

@@ -27,7 +27,7 @@ type Limits struct {
 // nobody waits.
 type Limit struct {
 	Tunnels           int   // open at once: tunnels, and requests under way
-	RequestsPerSecond int   // CONNECTs and requests, refused ones too; as many may come at once
+	RequestsPerSecond int   // CONNECTs and requests, refused ones too
 	QueuedRequests    int   // that wait for their rate, and again those that wait for a dial
 	HeaderBytes       int64 // of the request heads of what is under way
 	Dials             int   // connections to targets that are being opened at once
@@ -36,10 +36,21 @@ type Limit struct {
 // requests is how requests share the instance. What is over a rate waits; for a
 // place among the tunnels nobody waits, since tunnels stay for hours.
 func (l Limits) requests() fair.Config {
-	of := func(l Limit) fair.Limit {
-		return fair.Limit{Slots: l.Tunnels, Bytes: l.HeaderBytes, Rate: l.RequestsPerSecond, Waiting: l.QueuedRequests}
+	of := func(limit Limit) fair.Limit {
+		return fair.Limit{Slots: limit.Tunnels, Bytes: limit.HeaderBytes, Rate: limit.RequestsPerSecond, Burst: l.burst(limit.RequestsPerSecond), Waiting: limit.QueuedRequests}
 	}
 	return fair.Config{Step: of(l.Step), Repository: of(l.Repository), Total: of(l.Total), Wait: l.QueueTimeout}
+}
+
+// burst is how many requests of a rate are let through at once: those of a tenth of a
+// second, and at least ten. The others wait for their turn, so that a repository that
+// sends a second's requests at once does not delay another's by the work for all of
+// them. Where nothing may wait, a burst is as large as the rate.
+func (l Limits) burst(perSecond int) int {
+	if l.QueueTimeout == 0 {
+		return perSecond
+	}
+	return min(perSecond, max(perSecond/10, 10))
 }
 
 // dials is how the opening of connections is shared. Targets that do not answer

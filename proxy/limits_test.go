@@ -236,11 +236,52 @@ func requestsAtOnce(t *testing.T, timeout time.Duration) (refused int) {
 			})
 		}
 		all.Wait()
-		if took := time.Since(began); timeout > 0 && (took < 2900*time.Millisecond || took > 3100*time.Millisecond) {
+		if took := time.Since(began); timeout > 0 && (took < 3800*time.Millisecond || took > 4000*time.Millisecond) {
 			t.Errorf("800 took %v", took)
 		}
 	})
 	return refused
+}
+
+// TestBursts: a repository that sends a second's requests at once does not get them
+// admitted at once, or another's request would wait for the work of all of them.
+func TestBursts(t *testing.T) {
+	if at := admittedAtOnce(t, 5*time.Second); at != 100 {
+		t.Errorf("%d of 1000 were admitted at once", at)
+	}
+}
+
+// TestBurstsAreNeeded: where a burst is as large as the rate, they are.
+func TestBurstsAreNeeded(t *testing.T) {
+	if at := admittedAtOnce(t, 0); at != 1000 {
+		t.Errorf("%d of 1000 were admitted at once", at)
+	}
+}
+
+func admittedAtOnce(t *testing.T, timeout time.Duration) (admitted int) {
+	synctest.Test(t, func(t *testing.T) {
+		l := Limits{Repository: Limit{RequestsPerSecond: 1000, QueuedRequests: 1000}, Step: Limit{QueuedRequests: 1000}, Total: Limit{QueuedRequests: 4000}, QueueTimeout: timeout}
+		_, g := newCrowd(t, l)
+		var all sync.WaitGroup
+		var mu sync.Mutex
+		began := time.Now()
+		for i := range 1000 {
+			all.Go(func() {
+				a, _ := ask(t, g, 1, i%8)
+				if a == nil {
+					return
+				}
+				a.Close(Outcome{})
+				mu.Lock()
+				defer mu.Unlock()
+				if time.Since(began) == 0 {
+					admitted++
+				}
+			})
+		}
+		all.Wait()
+	})
+	return admitted
 }
 
 // TestQueuedClientLeaves: a request whose client has gone leaves the queue, and

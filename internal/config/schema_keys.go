@@ -241,7 +241,7 @@ func limitFields(or defaultLimits) func(*Limit) []field {
 	return func(l *Limit) []field {
 		return []field{
 			scalar("tunnels", &l.Tunnels, count, "Tunnels open at once, with the requests under way; 0 is no limit.", fallback(or.tunnels)),
-			scalar("requests_per_second", &l.RequestsPerSecond, count, "CONNECTs and requests per second, refused ones included; a burst may be as large. Excess requests wait up to `limits.queue_timeout`. 0 is no limit.", fallback(or.requests)),
+			scalar("requests_per_second", &l.RequestsPerSecond, count, "CONNECTs and requests per second, refused ones included. A tenth of them, and at least ten, may come at once; excess requests wait up to `limits.queue_timeout`. 0 is no limit.", fallback(or.requests)),
 			scalar("max_queued_requests", &l.QueuedRequests, count, "Waiting requests, counted separately for the rate, lookups and dials. 0: none may wait.", fallback(or.queued)),
 			scalar("max_pending_header_bytes", &l.PendingHeaderBytes, between(size, 1<<20, 1<<30), "Request heads (request line and fields) of the requests under way, in bytes.", fallback(or.header)),
 			scalar("max_concurrent_lookups", &l.Lookups, between(count, 1, 1_000_000), "Names that are being looked up at once.", fallback(or.lookups)),

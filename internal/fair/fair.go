@@ -25,7 +25,8 @@ type Subject struct{ Issuer, Repository, Step string }
 type Limit struct {
 	Slots   int   // held at once
 	Bytes   int64 // held at once
-	Rate    int   // acquisitions per second, and the size of a burst
+	Rate    int   // acquisitions per second
+	Burst   int   // acquisitions at once under a Rate; 0: as many as Rate
 	Waiting int   // acquisitions that may wait at once
 }
 
@@ -62,7 +63,7 @@ func (c Config) Validate() error {
 		}
 	}
 	for _, l := range [...]Limit{c.Step, c.Repository, c.Total} {
-		if l.Slots < 0 || l.Bytes < 0 || l.Rate < 0 || l.Waiting < 0 {
+		if l.Slots < 0 || l.Bytes < 0 || l.Rate < 0 || l.Burst < 0 || l.Waiting < 0 {
 			errs = append(errs, errors.New("fair: a limit is negative: write 0 for no limit"))
 		}
 	}

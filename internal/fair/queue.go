@@ -1,6 +1,9 @@
 package fair
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // forgetAfter is how long a subject that holds nothing is remembered where it has
 // a rate: its tokens are full again after a second.
@@ -226,11 +229,11 @@ func (l *Limiter) nextToken() time.Duration {
 
 // refill adds the tokens since the last refill. A new subject has a full bucket.
 func (u *bucket) refill(limit *Limit, now time.Time) {
-	rate := float64(limit.Rate)
+	rate, burst := float64(limit.Rate), float64(cmp.Or(limit.Burst, limit.Rate))
 	if u.at.IsZero() {
-		u.tokens = rate
+		u.tokens = burst
 	} else if passed := now.Sub(u.at); passed > 0 {
-		u.tokens = min(rate, max(u.tokens, 0)+passed.Seconds()*rate)
+		u.tokens = min(burst, max(u.tokens, 0)+passed.Seconds()*rate)
 	}
 	u.at = now
 }
