@@ -35,7 +35,7 @@ func showAudit(ctx context.Context, out io.Writer, srv *server, want []visit) er
 	if err != nil {
 		return fmt.Errorf("read the audit log: %w", err)
 	}
-	say(out, "\nWhat the audit log holds (select … from audit.decisions, as the auditor):\n")
+	say(out, "\nThe audit log (select … from audit.decisions, as the auditor):\n")
 	t := table.NewWriter()
 	t.SetOutputMirror(out)
 	t.SetStyle(table.StyleLight)
@@ -50,7 +50,7 @@ func showAudit(ctx context.Context, out io.Writer, srv *server, want []visit) er
 	t.Render()
 	say(out, "* allowed by report mode alone (would_deny). Each row also has the step, rule, revision, mode and bytes.")
 	if len(rows) != len(want) {
-		return fmt.Errorf("the log holds %d decisions, not %d", len(rows), len(want))
+		return fmt.Errorf("the log has %d decisions, want %d", len(rows), len(want))
 	}
 	for i, v := range want {
 		verdict := "deny"
@@ -58,7 +58,7 @@ func showAudit(ctx context.Context, out io.Writer, srv *server, want []visit) er
 			verdict = "allow"
 		}
 		if r := rows[i]; r.verdict != verdict || r.reason != v.reason || r.wouldDeny != v.would {
-			return fmt.Errorf("row %d says %s %s would_deny=%t, not %s %s would_deny=%t", i+1, r.verdict, r.reason, r.wouldDeny, verdict, v.reason, v.would)
+			return fmt.Errorf("row %d has %s %s would_deny=%t, want %s %s would_deny=%t", i+1, r.verdict, r.reason, r.wouldDeny, verdict, v.reason, v.would)
 		}
 	}
 	return nil
@@ -124,9 +124,9 @@ export CURL_CA_BUNDLE=%s
 export WEBSITE=http://step:%s@%s
 
 curl https://%s:%d/v1/payments                       # allowed
-curl -v https://%s:%d/                             # refused: no_rule_matched
-curl -v --proxy $WEBSITE https://%s:%d/          # refused: address_prohibited
-curl --noproxy '*' $HTTPS_PROXY/denials                                  # what was refused to the step
+curl -v https://%s:%d/                             # denied: no_rule_matched
+curl -v --proxy $WEBSITE https://%s:%d/          # denied: address_prohibited
+curl --noproxy '*' $HTTPS_PROXY/denials                                  # the step's denials
 
 And the log:
 
@@ -135,7 +135,7 @@ And the log:
 		testenv.PrivateHost, httpsPort, srv.cmd.Path, srv.config)
 	select {
 	case <-ctx.Done():
-		say(out, "\nEnding.")
+		say(out, "\nShutting down.")
 		return nil
 	case <-srv.ended:
 		return fmt.Errorf("the server ended: %w\n%s", srv.err, lastLines(srv.logFile))

@@ -30,7 +30,7 @@ func newBitbucketCommand() *cobra.Command {
 	o := bitbucketOptions{}
 	c := &cobra.Command{
 		Use:   "bitbucket",
-		Short: "Run the emulated Bitbucket alone, for a server of your own",
+		Short: "Run the emulated Bitbucket alone, for your own server",
 		Long: `Run the emulated Bitbucket alone: the OIDC issuer and the REST API of a
 workspace "acme" with the repositories acme/payments (deployments production and
 staging) and acme/website. It prints the configuration that a server needs, and
@@ -84,7 +84,7 @@ func runBitbucket(ctx context.Context, out io.Writer, o bitbucketOptions) error 
 	server := &http.Server{Handler: maker, ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
-	fmt.Fprintf(out, `# The emulated Bitbucket serves on %s until you press Ctrl-C.
+	fmt.Fprintf(out, `# The emulated Bitbucket runs on %s until you press Ctrl-C.
 # Put this into the server's configuration:
 identity:
   bitbucket:

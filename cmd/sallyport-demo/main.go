@@ -20,7 +20,7 @@ func main() {
 	var o options
 	c := &cobra.Command{
 		Use:           "sallyport-demo",
-		Short:         "Watch five steps try to get out through Sallyport",
+		Short:         "Run five pipeline steps through Sallyport and show the result",
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -30,8 +30,8 @@ func main() {
 		},
 	}
 	c.Flags().StringVar(&o.sallyport, "sallyport", "bin/sallyport", "the server's `program`")
-	c.Flags().BoolVar(&o.once, "once", false, "end after the tour, with status 0 only if all was as it should be")
-	c.Flags().StringVar(&o.directory, "directory", "", "where to put everything (default: a temporary `DIR`, removed at the end)")
+	c.Flags().BoolVar(&o.once, "once", false, "exit after the tour, with status 0 only if the result is as expected")
+	c.Flags().StringVar(&o.directory, "directory", "", "directory for all files (default: a temporary `DIR`, removed at the end)")
 	c.AddCommand(newBitbucketCommand())
 	if err := c.ExecuteContext(ctx); err != nil {
 		if errors.Is(err, context.Canceled) {

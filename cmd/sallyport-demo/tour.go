@@ -65,14 +65,14 @@ func demo(ctx context.Context, o options) (err error) {
 		return fmt.Errorf("%w; ports %d and %d of 127.0.0.1 have to be free", err, httpsPort, httpPort)
 	}
 	defer env.Close()
-	say(o.out, "Starting sallyport serve, with a PostgreSQL of its own, next to an emulated Bitbucket …")
+	say(o.out, "Starting sallyport serve with an embedded PostgreSQL, beside an emulated Bitbucket …")
 	began := time.Now()
 	srv, err := startServer(ctx, o.sallyport, env)
 	if err != nil {
 		return err
 	}
 	defer srv.stop()
-	say(o.out, "Ready after %.1f s. Proxy on %s, its log in %s.", time.Since(began).Seconds(), srv.proxy, srv.logFile)
+	say(o.out, "Ready after %.1f s. The proxy is on %s, its log in %s.", time.Since(began).Seconds(), srv.proxy, srv.logFile)
 
 	failed := tour(ctx, o.out, env, srv)
 	if err := showAudit(ctx, o.out, srv, visits(env)); err != nil {
@@ -82,9 +82,9 @@ func demo(ctx context.Context, o options) (err error) {
 		return ctx.Err()
 	}
 	if len(failed) > 0 {
-		return fmt.Errorf("the tour was not as it should be:\n%w\nthe end of the server's log:\n%s", errors.Join(failed...), lastLines(srv.logFile))
+		return fmt.Errorf("the tour had an unexpected result:\n%w\nthe end of the server's log:\n%s", errors.Join(failed...), lastLines(srv.logFile))
 	}
-	say(o.out, "\nAll of it was as it should be: five steps, five decisions on record.")
+	say(o.out, "\nThe result is as expected: five steps, five recorded decisions.")
 	if o.once {
 		return nil
 	}
@@ -115,7 +115,7 @@ func visits(env *testenv.Env) []visit {
 			shows: unlistedHost, reason: "no_rule_matched", allow: true, would: true,
 		},
 		{
-			title: "4. acme/website, still in report mode, calls a name that leads to a private address",
+			title: "4. acme/website, still in report mode, calls a name that resolves to a private address",
 			token: env.Token(env.Website, nil, "main"), url: fmt.Sprintf("https://%s:%d/", testenv.PrivateHost, httpsPort),
 			exit: 56, shows: "HTTP/1.1 403 ", reason: "address_prohibited",
 		},
