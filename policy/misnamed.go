@@ -27,7 +27,13 @@ func Misnamed(file string) (message, remedy string) {
 	if extension == ".rego" && path.Ext(base) != ".rego" {
 		return "the file is not read: its extension is " + path.Ext(base), "rename it to end in .rego, in lower case"
 	}
-	if path.Ext(base) == ".rego" || !below {
+	if path.Ext(base) == ".rego" {
+		return "", ""
+	}
+	if !below {
+		if stem := strings.TrimSuffix(lower, extension); slices.Contains(dataExtensions, extension) && isNear(stem, "data") {
+			return "the file is not read: documents stand below data/", "move it into data/"
+		}
 		return "", ""
 	}
 	switch {

@@ -13,6 +13,7 @@ import (
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/destination"
+	"github.com/sallyport/sallyport/internal/nearest"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -27,6 +28,9 @@ var askedKeys = []string{"repository", "project", "workspace", "deployment", "de
 // parsePrincipal reads --as: words such as
 // repository=acme/payments,deployment=production,branch=main.
 func parsePrincipal(given string) (*identity.Principal, error) {
+	if given == "" {
+		return nil, errors.New("--as is missing: write --as repository=acme/payments,deployment=production,branch=main")
+	}
 	values := map[string]string{}
 	for word := range strings.SplitSeq(given, ",") {
 		key, value, ok := strings.Cut(strings.TrimSpace(word), "=")
@@ -34,7 +38,13 @@ func parsePrincipal(given string) (*identity.Principal, error) {
 		case !ok || value == "":
 			return nil, fmt.Errorf("--as: %q is no key=value: write repository=acme/payments,deployment=production,branch=main", word)
 		case !slices.Contains(askedKeys, key):
-			return nil, fmt.Errorf("--as has no key %q: it takes %s", key, strings.Join(askedKeys, ", "))
+			hint := "it takes " + strings.Join(askedKeys, ", ")
+			if i := slices.IndexFunc(askedKeys, func(k string) bool { return key != "" && strings.HasPrefix(k, key) }); i >= 0 {
+				hint = "did you mean " + askedKeys[i] + "?"
+			} else if n := nearest.Of(key, askedKeys); n != "" {
+				hint = "did you mean " + n + "?"
+			}
+			return nil, fmt.Errorf("--as has no key %q: %s", key, hint)
 		case values[key] != "":
 			return nil, fmt.Errorf("--as: %s is given twice", key)
 		}
@@ -44,6 +54,9 @@ func parsePrincipal(given string) (*identity.Principal, error) {
 				return nil, fmt.Errorf("--as: %s=%s is no UUID", key, value)
 			}
 			value = uuid
+		}
+		if err := checkAsked(key, value); err != nil {
+			return nil, err
 		}
 		values[key] = value
 	}
@@ -84,6 +97,23 @@ func parsePrincipal(given string) (*identity.Principal, error) {
 	return p, nil
 }
 
+// deploymentTypes are those that Bitbucket has.
+var deploymentTypes = []string{"test", "staging", "production"}
+
+// checkAsked refuses a value that no step has: what is asked about it is answered, and
+// means nothing.
+func checkAsked(key, value string) error {
+	switch lower := strings.ToLower(value); {
+	case (key == "repository" || key == "workspace") && lower != value:
+		return fmt.Errorf("--as: %s=%s: slugs are in lower case: write %s=%s", key, value, key, lower)
+	case key == "branch" && strings.HasPrefix(value, "refs/"):
+		return fmt.Errorf("--as: branch=%s: a branch has no refs/heads/ before it: write branch=%s", value, strings.TrimPrefix(value, "refs/heads/"))
+	case key == "deployment_type" && !slices.Contains(deploymentTypes, value):
+		return fmt.Errorf("--as: deployment_type=%s: no deployment has this type: write one of %s", value, strings.Join(deploymentTypes, ", "))
+	}
+	return nil
+}
+
 // askedFor is what --to, --method, --path and --header say.
 type askedFor struct {
 	to, method, path string
@@ -103,6 +133,9 @@ func (a askedFor) request(p *identity.Principal, at time.Time) (*policy.Request,
 		}
 		if !strings.HasPrefix(a.path, "/") || strings.ContainsAny(a.path, "?#") {
 			return nil, fmt.Errorf("--path %s: a path begins with / and has no query", a.path)
+		}
+		if upper := strings.ToUpper(a.method); upper != a.method {
+			return nil, fmt.Errorf("--method %s: methods are in capitals: write %s", a.method, upper)
 		}
 		r.Action, port = policy.Forward, "80"
 		r.HTTP = &policy.HTTPRequest{Method: a.method, Path: a.path, Headers: map[string]string{}}

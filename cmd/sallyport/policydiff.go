@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -191,7 +192,7 @@ func readCases(ctx context.Context, path string) (*casesFile, error) {
 	decoder.DisallowUnknownFields()
 	var cases casesFile
 	if err := decoder.Decode(&cases); err != nil {
-		return nil, fmt.Errorf("%s: %w: %s", path, err, shape)
+		return nil, fmt.Errorf("%s: %s: %s", path, strings.TrimPrefix(err.Error(), "json: "), shape)
 	}
 	switch n := len(cases.Principals) * len(cases.Targets); {
 	case n == 0:

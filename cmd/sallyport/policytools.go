@@ -138,11 +138,33 @@ func policyTree(ctx context.Context, directory string) (*policy.Snapshot, error)
 	case err == nil && !holdsPolicy(directory):
 		return nil, cli.Invalid(fmt.Errorf("%s: there is no policy in it: rules stand in egress/*.rego below it; `sallyport policy init DIR` writes a policy repository to start from", directory))
 	}
+	if above := repositoryAbove(directory); above != "" {
+		return nil, cli.Invalid(fmt.Errorf("%s is a folder within a policy repository: name the repository's directory: %s", directory, above))
+	}
 	snapshot, err := source.Directory(ctx, directory)
 	if err != nil {
 		return nil, cli.Invalid(err)
 	}
 	return snapshot, nil
+}
+
+// repositoryAbove is the directory of the policy repository of which a directory is one
+// of the folders; empty if it is not one.
+func repositoryAbove(directory string) string {
+	full, err := filepath.Abs(directory)
+	if err != nil {
+		return ""
+	}
+	switch filepath.Base(full) {
+	case "egress", "repositories", "data":
+	default:
+		return ""
+	}
+	above := filepath.Dir(full)
+	if _, err := os.Stat(filepath.Join(directory, "egress")); err == nil || !holdsPolicy(above) {
+		return ""
+	}
+	return above
 }
 
 func printPolicyErrors(out io.Writer, directory, prefix string, list rego.Errors) {

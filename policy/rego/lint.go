@@ -3,6 +3,9 @@ package rego
 import (
 	"bytes"
 	"errors"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
 )
 
 // lintFormat warns of files that are not formatted as OPA does it.
@@ -31,4 +34,33 @@ func firstDifference(a, b []byte) int {
 		}
 	}
 	return line
+}
+
+// lintExpired warns of allows that ended before now: they never count again.
+func (l *loader) lintExpired(now time.Time) {
+	for _, u := range l.units() {
+		for _, s := range u.sources {
+			module, err := l.parse(s)
+			if s.test || err != nil {
+				continue
+			}
+			for _, rule := range module.Rules {
+				if firstName(rule) != setAllow || rule.Head.Key == nil {
+					continue
+				}
+				entry, ok := rule.Head.Key.Value.(ast.Object)
+				if !ok {
+					continue
+				}
+				end := entry.Get(ast.StringTerm("expires"))
+				if end == nil {
+					continue
+				}
+				text, _ := end.Value.(ast.String)
+				if ends, err := time.Parse(time.RFC3339, string(text)); err == nil && !now.Before(ends) {
+					l.warn(at(end.Location, rule.Location, "the allow ended at "+string(text)+" and never counts again", "remove it, or agree on a new end"))
+				}
+			}
+		}
+	}
 }

@@ -34,6 +34,8 @@ const (
 	checkEnds          = "it ends"
 	checkTestsOnlyTest = "tests define only tests"
 	checkUnread        = "unread rules"
+	checkUndefined     = "undefined rules"
+	checkConditions    = "conditions"
 	checkSingleNames   = "single names"
 	checkOperands      = "operands"
 	checkExceptions    = "exceptions"
@@ -246,6 +248,7 @@ func (l *loader) inspect(u *unit) *program {
 		if resolved != nil {
 			u.noteReads(resolved, l.libraryModules)
 			l.checkTestReads(u, resolved, tests)
+			l.report(check.TestFiles(l.view(u, deciding, resolved), u.testPkg(), resolved, sortedKeys(tests)))
 		}
 		if together != nil {
 			l.report(check.IdleTests(together.compiler.Modules, sortedKeys(tests)))
@@ -295,6 +298,7 @@ func (l *loader) parse(s source) (module *ast.Module, err error) {
 			if e.Location == nil {
 				e.Location = beginning
 			}
+			e.Details = sourceLine(lineOf(s.content, e.Location.Row))
 		}
 	case err != nil && !strings.HasSuffix(err.Error(), "empty module"):
 		err = &ast.Error{Message: err.Error(), Location: beginning}

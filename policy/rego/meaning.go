@@ -25,6 +25,8 @@ func (l *loader) checkMeaning(u *unit, deciding, resolved map[string]*ast.Module
 		run  func(*check.Unit) []check.Finding
 	}{
 		{checkUnread, check.Unread},
+		{checkUndefined, check.UndefinedRules},
+		{checkConditions, check.Unconditional},
 		{checkSingleNames, check.SingleNames},
 		{checkOperands, check.Operands},
 		{checkKeys, check.Entries},
@@ -47,6 +49,7 @@ func (l *loader) view(u *unit, deciding, resolved map[string]*ast.Module) *check
 		view.Resolved[path] = resolved[path]
 	}
 	view.Repositories = l.known
+	view.Fields = func(path string) []string { return inputFields()[path] }
 	view.FieldType = func(path string) string { return fieldTypes()[path] }
 	view.EntryValue = func(key string, value ast.Value) (message, hint string) {
 		return checkValue(key, value), valueHint[key]

@@ -163,6 +163,6 @@ func TestExceptionsThatNeverCount(t *testing.T) {
 		{name: "one that nothing reads", files: org(`allow contains {"rule": "x"}`) + "-- data/x.yaml --\nlater:\n  - {repository: acme/a, hosts: [a.example], owner: kim, unitl: \"2099-12-31T00:00:00Z\"}\n", at: "data/x.yaml:2:", message: `did you mean "until"?`},
 		{name: "by lib.active", files: org(withLib+`allow contains {"rule": "e"} if { some e in data.open; lib.active(e); e.host == input.target.host }`) + "-- data/x.yaml --\nopen:\n  - {host: a.example, owner: kim, ticket: A-1, untill: \"2099-12-31T00:00:00Z\"}\n", at: "data/x.yaml:2:", message: `did you mean "until"?`},
 		{name: "not a list", files: list(`x`) + "-- data/exceptions/more.yaml --\nmore: 1\n", at: doc, message: "an exception is an object and not a text"},
-		{name: "what is no exception", files: org(`allow contains {"rule": "x"}`) + "-- data/x.yaml --\nteams:\n  - {repository: acme/a, owner: kim}\n"},
+		{name: "what is no exception", files: org(`deny contains {"rule": "x"}`) + "-- data/x.yaml --\nteams:\n  - {repository: acme/a, owner: kim}\n"},
 	})
 }

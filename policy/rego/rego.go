@@ -89,6 +89,8 @@ func Check(ctx context.Context, snapshot *policy.Snapshot, options Options) (pro
 		return nil, nil, err
 	}
 	l.warnings = append(l.warnings, l.ended...)
+	l.lintUnread()
+	l.lintNothing()
 	for _, u := range l.units() {
 		if err := l.lintApart(ctx, u); err != nil {
 			return nil, nil, err
@@ -100,6 +102,7 @@ func Check(ctx context.Context, snapshot *policy.Snapshot, options Options) (pro
 // lintUnits says what in the loader's units deserves a look.
 func (l *loader) lintUnits() {
 	l.lintFormat()
+	l.lintExpired(time.Now())
 	l.lintSlow()
 }
 

@@ -1,6 +1,7 @@
 package rego
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -11,6 +12,31 @@ import (
 
 // ruleForm is how a rule is written.
 const ruleForm = `write: allow contains {"rule": "an-id"} if { … }`
+
+// sourceLine is the line of a file on which its parser found a mistake, as the details
+// of OPA's error.
+type sourceLine string
+
+// Lines returns the line.
+func (s sourceLine) Lines() []string { return []string{string(s)} }
+
+// lineRemedies say what to write instead for a line that is not Rego, by what stands on
+// it: the first whose pattern the line has. They come before the remedies by message.
+var lineRemedies = []struct {
+	line *regexp.Regexp
+	do   string
+}{
+	{regexp.MustCompile(`^\s*(//|/\*)`), "begin a comment with #"},
+	{regexp.MustCompile(`\|\|`), "Rego has no ||: write the rule once more with the other condition, or put the values into a set, as in input.target.port in {25, 465}"},
+	{regexp.MustCompile(`&&`), "Rego has no &&: write each condition on a line of its own between { and }"},
+	{regexp.MustCompile(`(^|\s)if\s.*[^"\w]or\s`), "Rego has no or: write the rule once more with the other condition, or put the values into a set, as in input.target.port in {25, 465}"},
+	{regexp.MustCompile(`(^|\s)if\s.*[^"\w]and\s`), "Rego has no and: write each condition on a line of its own between { and }"},
+	{regexp.MustCompile(`(^|[\s({;])![\w(]`), "write not, and a space, for !"},
+	{regexp.MustCompile(`^\s*from\s.*\simport\s`), "write: import data.sallyport.lib"},
+	{regexp.MustCompile(`(^|[\s{;])for\s+\w+\s+in\s`), "write some for for: some host in data.hosts"},
+	{regexp.MustCompile(`^(allow|deny|report|delegate)(\s+contain|\s+has|\s+[a-bd-z]\w*)?\s*\{`), ruleForm},
+	{regexp.MustCompile(`^(allow|deny|report|delegate)\s+contains\s+\{.*\}\s*([a-hj-z]\w*|i[a-eg-z]\w*)\s`), "write if between the entry and its condition, and each condition on a line of its own between { and }"},
+}
 
 // remedies say what to write instead, for what OPA's parser and compiler (v1) say is
 // wrong: the first of which the message has this part.
@@ -30,6 +56,14 @@ var remedies = []struct{ said, do string }{
 	{"is unsafe", "give it a value first, as in: some x in …, or x := …; or it is misspelt"},
 	{"deprecated built-in function", "that builtin was removed: use the one that took its place, such as regex.match for re_match"},
 	{"match error", "the two sides can never be equal, for they are of different types"},
+	{"cannot assign to", "compare with ==; := gives a new name a value"},
+	{"unexpected package", "a file has one package, in front of all else: remove this one"},
+	{"unexpected import path", "write: import data.sallyport.lib"},
+	{"unexpected } token", "nothing was opened that this } closes: remove it"},
+	{"unexpected , token", "write each condition on a line of its own between { and }"},
+	{"unexpected ; token", "put the conditions between { and }"},
+	{"unexpected if keyword", "a condition stands by itself; for another case write the rule once more"},
+	{"var cannot be used for rule name", "what follows the condition is not Rego: write each condition on a line of its own between { and }"},
 	{"multiple default rules", "leave one"},
 	{"conflicting rules", "the rules of one name are all written in the same way"},
 }
@@ -37,8 +71,30 @@ var remedies = []struct{ said, do string }{
 // remedy is what to write instead, "" where nothing better is known than what is
 // wrong.
 func remedy(err *ast.Error) string {
+	line, _ := err.Details.(sourceLine)
+	text := string(line)
+	form := ruleForm
+	if err.Location != nil {
+		form = formFor(text + string(err.Location.Text))
+		if strings.Contains(err.Message, "match error") {
+			if do := objectField(string(err.Location.Text)); do != "" {
+				return do
+			}
+		}
+	}
+	for _, r := range lineRemedies {
+		if bare := quotedText.ReplaceAllString(text, `""`); text != "" && r.line.MatchString(bare) {
+			if r.do == ruleForm {
+				return form
+			}
+			return r.do
+		}
+	}
 	for _, r := range remedies {
 		if strings.Contains(err.Message, r.said) {
+			if r.do == ruleForm {
+				return form
+			}
 			return r.do
 		}
 	}
@@ -47,6 +103,32 @@ func remedy(err *ast.Error) string {
 	}
 	if name, ok := strings.CutPrefix(err.Message, "undefined function "); ok {
 		return unknownFunction(name)
+	}
+	return ""
+}
+
+var (
+	quotedText = regexp.MustCompile(`"(\\.|[^"\\])*"`)
+	setOfLine  = regexp.MustCompile(`^\s*(allow|deny|report|delegate)\b`)
+	inputField = regexp.MustCompile(`\binput((?:\.[a-z_]+)+)`)
+)
+
+// formFor is the form of a rule of the set with which a line begins.
+func formFor(line string) string {
+	if found := setOfLine.FindStringSubmatch(line); found != nil {
+		return strings.Replace(ruleForm, "allow", found[1], 1)
+	}
+	return ruleForm
+}
+
+// objectField says which members an object of the input has that is compared with
+// another value; "" if the expression has none.
+func objectField(text string) string {
+	for _, found := range inputField.FindAllStringSubmatch(text, -1) {
+		field := found[1][1:]
+		if members := inputFields()[field]; fieldTypes()[field] == "object" && len(members) > 0 {
+			return "input." + field + " is an object: compare one of its members, input." + field + "." + strings.Join(members, ", input."+field+".")
+		}
 	}
 	return ""
 }

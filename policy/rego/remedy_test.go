@@ -27,6 +27,26 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		head + "import data.sallyport.lib\n\nallow contains {\"rule\": \"x\"} if lib.hosts_in(input.target.host, {})\n": "5:33: undefined function data.sallyport.lib.hosts_in: did you mean lib.host_in?",
 		head + "import data.sallyport.lib\n\nallow contains {\"rule\": \"x\"} if true\n":                                "3:1: import data.sallyport.lib unused: use it, or remove it",
 		head + "allow contains {\"rule\": \"x\"} if {\n\ty := 3\n}\n":                                                   "4:2: assigned var y unused: use it, or remove it",
+		head + "deny[{\"rule\": \"x\"}] { true }\n":                                                                     "write: deny contains {\"rule\": \"an-id\"} if { … }",
+		head + "report {\"rule\": \"x\"} if true\n":                                                                     "write: report contains",
+		head + "deny contain {\"rule\": \"x\"} if true\n":                                                               "write: deny contains",
+		head + "deny contains {\"rule\": \"x\"} if input.target.port == 25 || input.target.port == 465\n":               "Rego has no ||",
+		head + "deny contains {\"rule\": \"x\"} if input.target.port == 25 or input.target.port == 465\n":               "Rego has no or:",
+		head + "deny contains {\"rule\": \"x\"} if input.target.port == 25 && input.target.host == \"a.example\"\n":     "Rego has no &&",
+		head + "deny contains {\"rule\": \"x\"} if input.target.port == 25 and true\n":                                  "Rego has no and:",
+		head + "deny contains {\"rule\": \"x\"} if !input.target.port\n":                                                "write not, and a space",
+		head + "deny contains {\"rule\": \"x\"} when input.target.port == 25\n":                                         "write if between the entry",
+		head + "deny contains {\"rule\": \"x\"} if input.target.port == 25, true\n":                                     "on a line of its own",
+		head + "deny contains {\"rule\": \"x\"} if input.target.port == 25 }\n":                                         "nothing was opened",
+		head + "deny contains {\"rule\": \"x\"} if input.target.port := 25\n":                                           "compare with ==",
+		head + "deny contains {\"rule\": \"x\"} if { for h in data.x { h == 1 } }\n":                                    "write some for for",
+		head + "// no mail\n":                     "begin a comment with #",
+		head + "from data.sallyport import lib\n": "write: import data.sallyport.lib",
+		head + "package sallyport.egress\n":       "a file has one package",
+		head + "allow contains {\"rule\": \"x\"} if input.principal.repository == \"acme/website\"\n": "input.principal.repository.full_name",
+		head + "allow contains {\"rule\": \"x\"} if input.target == \"a.example:443\"\n":              "input.target.host",
+		// The words are no operators within a text.
+		head + "allow contains {\"rule\": \"x\", \"message\": \"this || that and more\"} if input.target.port := 25\n": "compare with ==",
 	} {
 		problems, _, err := Check(t.Context(), snapshot(t, "-- egress/a.rego --\n"+text), Options{Names: true})
 		if err != nil {

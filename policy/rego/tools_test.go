@@ -110,7 +110,7 @@ func TestRecordedSetDecidesTheSame(t *testing.T) {
 }
 
 func TestSetSpeaksOfItself(t *testing.T) {
-	set := mustLoad(t, org("deny contains {\"rule\": \"x\"} if input.principal.branch == \"main\"")+repo("allow contains {\"rule\": \"x\"}"))
+	set := mustLoad(t, org("deny contains {\"rule\": \"x\"} if input.principal.branch == \"main\"")+repo("allow contains {\"rule\": \"x\"} if input.target.port == 443"))
 	if got := set.Repositories(); len(got) != 1 || got[0] != "acme/tools" {
 		t.Errorf("repositories %v", got)
 	}

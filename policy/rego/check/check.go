@@ -38,6 +38,9 @@ type Unit struct {
 	// FieldType returns the type of a field of the input by its path: string, number or
 	// object; "" if the input has no such field. nil: types are not known.
 	FieldType func(path string) string
+	// Fields returns the fields of an object of the input by its path, which is empty for
+	// the input itself. nil: fields are not known.
+	Fields func(path string) []string
 	// Repositories are the full names of the existing repositories; nil if they are not
 	// known.
 	Repositories map[string]bool

@@ -81,6 +81,9 @@ func (o *operands) rule(rule *ast.Rule) {
 				}
 			}
 		case *ast.Expr:
+			if t, ok := x.Terms.(*ast.Term); ok {
+				o.condition(t)
+			}
 			if x.IsCall() {
 				o.wide = firstName(rule) == "deny" && !x.Negated
 				o.call(x.OperatorTerm(), x.Operands())
@@ -155,6 +158,7 @@ func (o *operands) call(operator *ast.Term, operands []*ast.Term) {
 	switch name {
 	case ast.Equality.Name, ast.Equal.Name, ast.NotEqual.Name:
 		if len(operands) == 2 {
+			o.equal(name, operands)
 			o.compare(operands[0], o.scope.origins(operands[1]), false)
 			o.compare(operands[1], o.scope.origins(operands[0]), false)
 		}

@@ -106,9 +106,15 @@ var subjects = map[string]map[int]struct{ of, write string }{
 	"exceptions_for": {1: {"string", "lib.exceptions_for(…, input.principal.repository.full_name, input.target)"}, 2: {"object", "lib.exceptions_for(…, input.principal.repository.full_name, input.target)"}},
 }
 
+// arities are the arguments of the library's functions that hold or do not.
+var arities = map[string]int{"host_in": 2, "target_in": 2, "port_in": 2, "within": 1, "before": 1, "since": 1, "active": 1, "is_address": 1}
+
 // subject judges what a function of the library looks for: it never finds a value of
 // another type.
 func (o *operands) subject(function string, operands []*ast.Term) {
+	if takes := arities[function]; takes > 0 && len(operands) > takes && !isVar(operands[takes]) {
+		o.report([]Finding{at(operands[takes].Location, o.at.Location, fmt.Sprintf("lib.%s takes %d arguments, and this is compared with its result", function, takes), "remove it, or put it into the list")})
+	}
 	for i, want := range subjects[function] {
 		if i >= len(operands) {
 			continue

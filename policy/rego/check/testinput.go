@@ -1,0 +1,155 @@
+package check
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/internal/nearest"
+)
+
+// maxInputDepth bounds the names and functions through which an input is followed.
+const maxInputDepth = 16
+
+// with judges what a test replaces: a document that nothing reads, or an input that no
+// request has.
+func (t *testFiles) with(w *ast.With, rule *ast.Rule) {
+	ref, ok := w.Target.Value.(ast.Ref)
+	if !ok {
+		return
+	}
+	if ref.HasPrefix(ast.InputRootRef) {
+		var names []string
+		for _, part := range ref[1:] {
+			s, ok := part.Value.(ast.String)
+			if !ok {
+				return
+			}
+			names = append(names, string(s))
+		}
+		at := strings.Join(names, ".")
+		if at == "" || t.field(at, w.Target, rule) {
+			t.value(at, w.Value, rule, 0)
+		}
+		return
+	}
+	at := documentPath(ref)
+	if at == "" {
+		return
+	}
+	for _, read := range t.reads {
+		if read == at || strings.HasPrefix(read, at+".") || strings.HasPrefix(at, read+".") {
+			return
+		}
+	}
+	hint := "replace a document that a rule reads"
+	if n := nearest.Of(at, t.reads); n != "" && nearest.Distance(at, n) <= 4 {
+		hint = "did you mean " + n + "?"
+	}
+	t.report(w.Target.Location, rule.Location, true, "no rule reads "+at+", so replacing it changes nothing", hint)
+}
+
+// field judges the name of a field of the input.
+func (t *testFiles) field(at string, term *ast.Term, rule *ast.Rule) bool {
+	above, name := "", at
+	if i := strings.LastIndexByte(at, '.'); i >= 0 {
+		above, name = at[:i], at[i+1:]
+	}
+	if t.unit.fieldType(at) != "" {
+		return true
+	}
+	if t.unit.Fields == nil {
+		return false
+	}
+	known := t.unit.Fields(above)
+	if len(known) == 0 {
+		return false // below it anything may stand
+	}
+	where := strings.TrimSuffix("input."+above, ".")
+	hint := where + " has " + strings.Join(known, ", ")
+	if n := nearest.Of(name, known); n != "" {
+		hint = fmt.Sprintf("did you mean %q?", n)
+	}
+	t.report(term.Location, rule.Location, true, fmt.Sprintf("no request has %s.%s, so the test asks something else than a step does", where, name), hint)
+	return false
+}
+
+// value judges what stands for a part of the input, through names, functions and
+// object.union.
+func (t *testFiles) value(at string, term *ast.Term, rule *ast.Rule, depth int) {
+	if depth > maxInputDepth {
+		return
+	}
+	switch v := term.Value.(type) {
+	case ast.Object:
+		if want := t.unit.fieldType(at); at != "" && want != "object" {
+			t.wrongType(at, want, term, rule)
+			return
+		}
+		v.Foreach(func(k, sub *ast.Term) {
+			if name, ok := k.Value.(ast.String); ok {
+				below := strings.TrimPrefix(at+"."+string(name), ".")
+				if t.field(below, k, rule) {
+					t.value(below, sub, rule, depth+1)
+				}
+			}
+		})
+	case ast.Var:
+		for _, e := range rule.Body {
+			if e.IsAssignment() && len(e.Operands()) == 2 && e.Operand(0).Equal(term) {
+				t.value(at, e.Operand(1), rule, depth+1)
+			}
+		}
+	case ast.Ref:
+		t.rulesOf(at, v, depth)
+	case ast.Call:
+		if ref, ok := v[0].Value.(ast.Ref); ok {
+			if name := ref.String(); name == ast.ObjectUnion.Name {
+				for _, operand := range v[1:] {
+					t.value(at, operand, rule, depth+1)
+				}
+				return
+			}
+			t.rulesOf(at, ref, depth)
+		}
+	case ast.String, ast.Number, ast.Boolean, ast.Null, *ast.Array, ast.Set:
+		want := t.unit.fieldType(at)
+		if at == "" {
+			want = "object"
+		}
+		if want == "" {
+			return
+		}
+		if typeOf(v) != want {
+			t.wrongType(at, want, term, rule)
+			return
+		}
+		if m := t.unit.fieldValue(at, term); !m.none() && !m.warning {
+			t.report(term.Location, rule.Location, true, m.message+", so the test asks something else than a step does", m.hint)
+		}
+	}
+}
+
+func (t *testFiles) wrongType(at, want string, term *ast.Term, rule *ast.Rule) {
+	where := strings.TrimSuffix("input."+at, ".")
+	t.report(term.Location, rule.Location, true, fmt.Sprintf("%s is %s and not %s, so the test asks something else than a step does", where, typeNames[want], typeName(term.Value)), "write it as "+typeNames[want])
+}
+
+// rulesOf judges the values of the test files' rules and functions of one name.
+func (t *testFiles) rulesOf(at string, ref ast.Ref, depth int) {
+	for _, pkg := range []ast.Ref{t.pkg, t.unit.Package} {
+		if len(ref) != len(pkg)+1 || !ref.HasPrefix(pkg) {
+			continue
+		}
+		name, ok := ref[len(pkg)].Value.(ast.String)
+		if !ok {
+			continue
+		}
+		for _, rule := range t.rules[string(name)] {
+			if rule.Head.Value != nil && rule.Head.Key == nil {
+				t.value(at, rule.Head.Value, rule, depth+1)
+			}
+		}
+	}
+}
