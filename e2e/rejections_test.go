@@ -45,6 +45,14 @@ func (w *world) folder(t testing.TB, repository, text string) {
 	}
 }
 
+// settled waits until no repository's policy waits for a check.
+func (w *world) settled(t testing.TB) {
+	t.Helper()
+	eventually(t, "the checks of repositories' policies", func() bool {
+		return w.counter(t, "sallyport_repository_policies_pending") == 0
+	})
+}
+
 // TestRejectedRepository: one repository's failing folder keeps neither the
 // organization's deny nor another repository's rules from taking effect. The
 // repository keeps its earlier rules, over a restart too, or is denied by
@@ -81,6 +89,7 @@ func TestRejectedRepository(t *testing.T) {
 		if took := time.Since(changed); took > 2*time.Second {
 			t.Errorf("%s: the denied target was closed after %v", c.name, took)
 		}
+		w.settled(t)
 		w.connect(t, w.anybody(), "files.partner.example:443").refused(t, 403, "policy_denied")
 
 		now := w.query(t, `SELECT revision FROM audit.policy_changes WHERE kind = 'policy_loaded' ORDER BY time DESC LIMIT 1`)[0]["revision"]
@@ -91,8 +100,12 @@ func TestRejectedRepository(t *testing.T) {
 		if row["repository_revision"] != before {
 			t.Errorf("%s: the rules are of %v, and not of %v", c.name, row["repository_revision"], before)
 		}
-		event := w.query(t, `SELECT repository, repository_revision, message, convert_from(record, 'UTF8')::json -> 'attributes' AS attributes FROM audit.events
+		var event []fields
+		eventually(t, "the event", func() bool {
+			event = w.query(t, `SELECT repository, repository_revision, message, convert_from(record, 'UTF8')::json -> 'attributes' AS attributes FROM audit.events
 			WHERE kind = 'repository_policy_rejected' AND revision = $1`, now)
+			return len(event) > 0
+		})
 		if len(event) != 1 || event[0]["repository"] != "acme/tools" || event[0]["repository_revision"] != before || !strings.Contains(show(event[0]["message"]), c.says) {
 			t.Errorf("%s: recorded %v", c.name, event)
 		}
@@ -124,6 +137,7 @@ func TestRejectedRepository(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.tell(t, 0, "policy", "reload")
+		w.settled(t)
 		repaired := tools()
 		w.connect(t, repaired, "mirror.tools.example:443")
 		row = w.decision(t, repaired)

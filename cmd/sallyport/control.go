@@ -67,6 +67,9 @@ policy is rejected, the active revision stays in force.
 			change = "new"
 		}
 		fmt.Fprintf(c.OutOrStdout(), "%s decides, %s\n", state.Revision, change)
+		if state.Pending > 0 {
+			fmt.Fprintf(c.OutOrStdout(), "the changed policies of %d repositories are not checked yet, and their earlier rules are in force: %s\n", state.Pending, state.PendingRepositories)
+		}
 		if state.NotTaken != "" {
 			return fmt.Errorf("the policy as it stands was not taken:\n%s", state.NotTaken)
 		}

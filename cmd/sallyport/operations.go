@@ -299,6 +299,7 @@ func (s policyOperations) Reload(ctx context.Context, by admin.Operator) (admin.
 		return admin.PolicyState{}, err
 	}
 	s.policy.refresh(ctx, true)
+	s.policy.waitSettled(ctx)
 	return policyState(before, s.policy.engine.Current(), s.policy.notTaken())
 }
 
@@ -307,6 +308,8 @@ func policyState(before, now *rego.Set, failure error) (admin.PolicyState, error
 		return admin.PolicyState{}, errors.New("no policy decides")
 	}
 	out := admin.PolicyState{Revision: now.Revision().Digest, Commit: now.Revision().Commit, Changed: before != now}
+	pending := now.Pending()
+	out.Pending, out.PendingRepositories = len(pending), pendingNames(pending)
 	if failure != nil {
 		out.NotTaken = failure.Error()
 	}

@@ -55,6 +55,7 @@ type policyHolder struct {
 	activated func()                                            // told of each commit that began to decide; nil: nobody
 	changed   func(revision policy.Revision, activation uint64) // called with each activation; nil: nobody
 
+	checks     *manager.Checks    // of repositories whose policy has changed
 	rejections manager.Rejections // of repositories, in the active revision
 	unrecorded []rego.Rejection   // of them, those that no event reports yet; of the one refresh
 
@@ -66,6 +67,7 @@ type policyHolder struct {
 	announced map[string]bool // exceptions whose end was, by their key
 	candidate *candidate      // nil: none
 	confirmed time.Time       // the time on disk
+	keptAt    time.Time       // when the last good policy was written to disk
 	looked    atomic.Int64    // how many nanoseconds the latest look at the source took
 
 	mu      sync.Mutex
@@ -74,6 +76,8 @@ type policyHolder struct {
 	loaded  time.Time       // when the current revision began to decide
 	seen    time.Time       // when the source was last seen to offer it
 	failure error           // why the latest state does not decide; nil if it does
+	retries int             // how often it was loaded again, a loaded machine being a possible cause
+	retryAt time.Time       // when it is loaded again
 	waiting policy.Revision // a good state that could not be recorded
 	tooOld  bool            // nothing decides, for the good one is older than it may be
 	refused map[refusalKind]int
@@ -99,6 +103,7 @@ func newPolicyHolder(cfg *config.Config, log *slog.Logger) (*policyHolder, error
 	}
 	p.workers = p.newWorkers(cfg)
 	p.options.Workers = p.workers
+	p.checks = p.newChecks()
 	var err error
 	if p.source, p.poll, err = newPolicySource(cfg); err != nil {
 		return nil, err
@@ -121,6 +126,7 @@ func (s *server) loadPolicy(ctx context.Context) error {
 		return err
 	}
 	s.atClose(s.policy.workers.Close)
+	s.atClose(s.policy.checks.Close)
 	s.policy.notify = s.notify
 	return s.policy.begin(ctx)
 }
@@ -135,6 +141,7 @@ func (p *policyHolder) begin(ctx context.Context) error {
 	resumed, recalled := p.resume(ctx, kept)
 	set, offered, err := p.obtain(ctx, after, resumed, recalled)
 	if err == nil {
+		set = p.settleEarly(ctx, set, startWait(set))
 		p.log.Info("policy loaded", "revision", set.Revision().Digest, "repositories", len(set.Repositories()), "checked", set.Inspected())
 		p.took(set, offered)
 		return nil
@@ -154,7 +161,7 @@ func (p *policyHolder) begin(ctx context.Context) error {
 	}
 	p.log.Error("policy rejected at startup; loading last good revision from disk",
 		"revision", set.Revision().Digest, "confirmed", kept.Confirmed.UTC().Format(time.RFC3339), "error", err)
-	p.took(set, offered)
+	p.took(p.settleEarly(ctx, set, startWait(set)), offered)
 	p.fromDisk, p.current, p.failure, p.seen = true, "", err, kept.Confirmed
 	return nil
 }
@@ -191,7 +198,7 @@ func (p *policyHolder) obtain(ctx context.Context, after policy.Revision, previo
 		return nil, offered, err
 	}
 	options := p.options
-	options.Previous, options.Fallback = previous, fallback
+	options.Previous, options.Fallback, options.Defer = previous, fallback, true
 	set, err = rego.Load(ctx, snapshot, options)
 	return set, snapshot.Revision(), err
 }
@@ -230,6 +237,7 @@ func (p *policyHolder) follow(ctx context.Context, reload <-chan os.Signal) {
 	}
 	ticker := time.NewTicker(p.poll)
 	defer ticker.Stop()
+	checked, settled := p.checks.Ready(), (<-chan time.Time)(nil)
 	for {
 		select {
 		case <-ctx.Done():
@@ -239,6 +247,12 @@ func (p *policyHolder) follow(ctx context.Context, reload <-chan os.Signal) {
 			p.notify.reloading()
 			p.refresh(ctx, true)
 			p.notify.ready("serving")
+		case <-checked:
+			if wait := p.settle(ctx); wait > 0 {
+				checked, settled = nil, time.After(wait)
+			}
+		case <-settled:
+			checked, settled = p.checks.Ready(), nil
 		case death := <-p.deaths:
 			p.recordDeath(ctx, death)
 		case <-ticker.C:
@@ -264,10 +278,13 @@ func (p *policyHolder) refresh(ctx context.Context, asked bool) {
 		return
 	}
 	if p.known(snapshot, asked) {
+		if asked {
+			p.recheck()
+		}
 		return
 	}
 	options := p.options
-	options.Previous, options.Beside, options.RetryRejected = p.good, true, asked
+	options.Previous, options.Beside, options.Defer = p.good, true, true
 	set, err := rego.Load(ctx, snapshot, options)
 	if err == nil {
 		err = probed(p.engine.Prepare(ctx, set))
@@ -276,10 +293,9 @@ func (p *policyHolder) refresh(ctx context.Context, asked bool) {
 		p.refuse(ctx, snapshot.Revision(), err)
 		return
 	}
-	if p.engine.Current() == p.good && snapshot.Digest == p.current && sameRejections(set, p.good) {
-		return // asked again about rejected repositories, to no avail
-	}
+	set = p.settleEarly(ctx, set, checksWait)
 	if err := p.announce(ctx, set, p.good); err != nil {
+		p.checks.Follow(p.good)
 		p.notRecorded(ctx, snapshot.Revision(), err)
 		return
 	}
@@ -296,8 +312,6 @@ func (p *policyHolder) known(snapshot *policy.Snapshot, asked bool) bool {
 	switch {
 	case p.tooOld:
 		return false
-	case snapshot.Digest == p.current && asked && len(p.good.Rejected()) > 0:
-		return false // they are checked again
 	case snapshot.Digest == p.current:
 		if p.failure != nil {
 			p.log.Info("the policy source offers the active revision again", "revision", p.good.Revision().Digest)
@@ -306,7 +320,7 @@ func (p *policyHolder) known(snapshot *policy.Snapshot, asked bool) bool {
 	case snapshot.Revision() != p.offered:
 		return false
 	default: // refused before
-		return !asked
+		return !asked && !p.retryDue()
 	}
 	p.seen = time.Now()
 	if p.seen.Sub(p.confirmed) >= time.Minute {
@@ -322,6 +336,7 @@ func (p *policyHolder) known(snapshot *policy.Snapshot, asked bool) bool {
 // is no reason not to decide.
 func (p *policyHolder) keep(set *rego.Set) {
 	p.confirmed = time.Now()
+	p.keptAt = p.confirmed
 	err := p.kept.Save(source.KeptPolicy{Snapshot: set.Snapshot(), Origin: p.source.String(), Confirmed: p.confirmed, Findings: set.Findings(), Repositories: set.Kept()})
 	if err != nil {
 		p.log.Error("write active policy to disk failed", "error", err)
@@ -377,6 +392,9 @@ func (p *policyHolder) detail() any {
 			// At most some: each of them has its error in the log when it is asked for.
 			d["refused_repositories"] = strings.Join(refused[:min(len(refused), 20)], " ")
 		}
+	}
+	if pending := p.pending(); len(pending) > 0 {
+		d["pending_repositories"] = pendingNames(pending)
 	}
 	if p.failure != nil {
 		d["not_taken"] = p.failure.Error()

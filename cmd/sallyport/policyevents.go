@@ -157,6 +157,7 @@ func (p *policyHolder) announce(ctx context.Context, set, previous *rego.Set) er
 	if r, ok := p.source.(interface{ Rewound() bool }); ok && r.Rewound() {
 		attributes = append(attributes, words.Attribute{Name: "rewound", Value: "true"})
 	}
+	attributes = append(attributes, pendingAttributes(set)...)
 	attributes = append(attributes, rejectedAttributes(set)...)
 	attributes = append(attributes, p.provenance(ctx, revision.Commit)...)
 	attributes = append(attributes, p.brought(ctx, before, revision.Commit)...)
@@ -239,6 +240,7 @@ func (p *policyHolder) refuse(ctx context.Context, offered policy.Revision, err 
 	kind := kindOf(err)
 	p.mu.Lock()
 	again := p.failure != nil && p.offered == offered && (offered != policy.Revision{} || kindOf(p.failure) == kind)
+	p.scheduleRetry(again)
 	p.offered, p.failure = offered, err
 	p.mu.Unlock()
 	if again {

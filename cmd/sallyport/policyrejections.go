@@ -89,10 +89,12 @@ func sameRejections(a, b *rego.Set) bool {
 func (p *policyHolder) dropUnknown(ctx context.Context) error {
 	digests := map[string]bool{}
 	for _, r := range p.good.Rejected() {
-		if r.Kept.Digest != "" {
-			digests[r.Kept.Digest] = true
-		}
+		digests[r.Kept.Digest] = true
 	}
+	for _, r := range p.good.Pending() {
+		digests[r.Kept.Digest] = true
+	}
+	delete(digests, "")
 	for digest := range digests {
 		known, err := p.audit.HasPolicy(ctx, digest)
 		if err != nil {

@@ -166,4 +166,8 @@ type PolicyState struct {
 	Commit   string `json:"commit,omitempty"`
 	Changed  bool   `json:"changed"`
 	NotTaken string `json:"not_taken,omitempty"` // why the latest state does not decide
+	// Pending is how many repositories have a changed policy that is not checked yet, and
+	// PendingRepositories names the first of them.
+	Pending             int    `json:"pending,omitempty"`
+	PendingRepositories string `json:"pending_repositories,omitempty"`
 }

@@ -136,7 +136,7 @@ type Policy struct {
 
 // PolicyWorkers bounds the processes that execute what repositories wrote.
 type PolicyWorkers struct {
-	// Processes is how many there are at most; 0: two for each processor, and at least four.
+	// Processes is how many there are at most; 0: two for each processor, and at least six.
 	Processes int
 	// MaxMemory is what one may have beyond what it has at its start, in bytes.
 	MaxMemory int

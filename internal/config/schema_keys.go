@@ -109,7 +109,7 @@ func policyFields(p *Policy) []field {
 
 func workersFields(w *PolicyWorkers) []field {
 	return []field{
-		scalar("processes", &w.Processes, between(count, 0, 256), "The maximum number of processes. `0`: two for each processor, and at least four. A repository uses one at a time.", fallback("0")),
+		scalar("processes", &w.Processes, between(count, 0, 256), "The maximum number of processes. `0`: two for each processor, and at least six. A repository uses one at a time.", fallback("0")),
 		scalar("max_memory", &w.MaxMemory, between(size, 64<<20, 64<<30), "The memory of one process, beyond what the process has when it starts. A policy that needs more is refused.", fallback("256MiB")),
 		scalar("max_queued", &w.MaxQueued, between(count, 1, 100_000), "The maximum number of waiting evaluations of one repository; more are refused with `policy_error`.", fallback("256")),
 		scalar("queue_timeout", &w.QueueTimeout, between(duration, 10*time.Millisecond, 5*time.Minute), "How long an evaluation may wait for a process before the request is refused with `policy_error`.", fallback("10s")),

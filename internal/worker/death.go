@@ -32,6 +32,12 @@ type Death struct {
 	Mark uint64
 }
 
+// Retryable reports whether a loaded machine may be the cause, so that the same call
+// may succeed later.
+func (d *Death) Retryable() bool {
+	return d.Cause == OutOfTime || d.Cause == OutOfMemory || d.Cause == Crashed
+}
+
 func (d *Death) Error() string {
 	switch d.Cause {
 	case OutOfTime:

@@ -29,8 +29,16 @@ type Class uint8
 const (
 	// Interactive calls have a client that waits.
 	Interactive Class = iota
+	// Urgent calls wait for a worker without a limit. One at a time is executed, and a
+	// worker is reserved for it.
+	Urgent
 	// Background calls wait for a worker without a limit.
 	Background
+	// Long calls are Background calls that may take many seconds. One at a time is
+	// executed, so that they do not delay the others.
+	Long
+
+	classes = iota // their number
 )
 
 // Call is one request for a worker.
@@ -45,9 +53,10 @@ type Call struct {
 	// Quiet is the processor time that the worker may use without a [Tick]; 0: the
 	// pool does not expect ticks.
 	Quiet time.Duration
-	// Repeats marks a call that repeats one which ended its worker, for diagnosis. Its
-	// own death is neither counted nor reported to [Config.OnDeath].
-	Repeats bool
+	// Uncounted marks a call whose death is neither counted nor reported to
+	// [Config.OnDeath], because another call does or will do the same: this one repeats a
+	// call for diagnosis, or is a first attempt within a short limit.
+	Uncounted bool
 	// MaxReply bounds the reply in bytes.
 	MaxReply int
 	// Follow returns what to send to the same worker after a reply, or nil if the
@@ -58,7 +67,7 @@ type Call struct {
 
 // Config configures a pool. A zero field is the default.
 type Config struct {
-	Workers int // processes; the default is two for each processor, and at least four
+	Workers int // processes; the default is two for each processor, and at least six
 	Limits  Limits
 	// Grace is how long after [Call.Limit] a worker is killed. Default: 250 ms.
 	Grace time.Duration
@@ -104,11 +113,9 @@ type Pool struct {
 	slots      []*slot
 	idle       []*slot // the latest used last
 	shares     map[string]*share
-	light      []*share // shares with a waiting call and none executing, in turn
-	heavy      []*share
-	background []*share
+	ready      [kinds][]*share // shares with a waiting call of a kind and none executing, in turn
 	waiting    int
-	running    [2]int // slots that execute heavy, and background calls
+	running    [kinds]int // slots that execute calls of a kind
 	quarantine map[string]*quarantined
 	lastID     uint64
 	status     Status
@@ -117,7 +124,7 @@ type Pool struct {
 
 // New returns a pool. No process is started before the first call.
 func New(c Config) *Pool {
-	c.Workers = cmp.Or(c.Workers, max(4, 2*runtime.GOMAXPROCS(0)))
+	c.Workers = cmp.Or(c.Workers, max(6, 2*runtime.GOMAXPROCS(0)))
 	c.Limits.Memory = cmp.Or(c.Limits.Memory, DefaultMemory)
 	c.Limits.Stack = cmp.Or(c.Limits.Stack, DefaultStack)
 	c.Limits.Nice = cmp.Or(c.Limits.Nice, DefaultNice)

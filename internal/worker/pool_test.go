@@ -326,34 +326,53 @@ func TestQueueTimeout(t *testing.T) {
 	first.Wait()
 }
 
-// TestHeavyShares: however many shares have slow calls, a light one is answered
-// while they are executed.
+// TestHeavyShares: however many shares have slow calls, a light one and an urgent one
+// are answered while they are executed; of six workers, a background one is too.
 func TestHeavyShares(t *testing.T) {
 	t.Parallel()
-	p := pool(t, Config{Workers: 4, QueueTimeout: time.Hour})
-	for i := range 6 { // that they are heavy is known
-		ask(t, p, fmt.Sprint("heavy", i), "spin 15ms")
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var calls sync.WaitGroup
-	for i := range 6 {
-		calls.Go(func() {
-			c := call(fmt.Sprint("heavy", i), "sleep")
-			c.Limit = time.Hour
-			_, _ = p.Do(ctx, c)
+	for _, c := range []struct {
+		workers   int
+		attacks   []Class // of six shares each
+		executing int
+		answered  []Class
+	}{
+		{4, []Class{Interactive, Background, Long}, 2, []Class{Interactive, Urgent}},
+		{6, []Class{Interactive, Long}, 3, []Class{Interactive, Urgent, Background}},
+		{6, []Class{Interactive, Background}, 4, []Class{Interactive, Urgent}},
+		{6, []Class{Background}, 2, []Class{Interactive, Urgent, Long}},
+		{6, []Class{Urgent}, 1, []Class{Interactive, Background, Long}},
+	} {
+		t.Run(fmt.Sprint(c.workers, c.attacks), func(t *testing.T) {
+			t.Parallel()
+			p := pool(t, Config{Workers: c.workers, QueueTimeout: time.Hour})
+			for i := range 6 { // that they are heavy is known
+				ask(t, p, fmt.Sprint(Interactive, i), "spin 15ms")
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			var calls sync.WaitGroup
+			for _, class := range c.attacks {
+				for i := range 6 {
+					calls.Go(func() {
+						c := call(fmt.Sprint(class, i), "sleep")
+						c.Limit, c.Class = time.Hour, class
+						_, _ = p.Do(ctx, c)
+					})
+				}
+			}
+			waiting(t, p, 6*len(c.attacks)-c.executing)
+			for _, class := range c.answered {
+				for i := range 10 {
+					one := call(fmt.Sprint("other", i), "echo x")
+					one.Class = class
+					if _, err := p.Do(t.Context(), one); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			cancel()
+			calls.Wait()
 		})
-		calls.Go(func() {
-			c := call(fmt.Sprint("load", i), "sleep")
-			c.Limit, c.Class = time.Hour, Background
-			_, _ = p.Do(ctx, c)
-		})
 	}
-	waiting(t, p, 12-1-2)
-	for i := range 100 {
-		ask(t, p, fmt.Sprint("light", i), "echo x")
-	}
-	cancel()
-	calls.Wait()
 }
 
 func TestProgramThatIsNoWorker(t *testing.T) {

@@ -9,11 +9,11 @@ import (
 // are under the pool's lock.
 type share struct {
 	name    string
-	waiting [2][]*task // by class
-	running [2]bool    // by class: one worker at a time
-	listed  [2]bool    // by class: in one of the pool's lists
-	heavy   time.Time  // until when its interactive calls count as heavy
-	used    float64    // seconds of processor time, halved every halfLife
+	waiting [classes][]*task // by class
+	running [classes]bool    // by class: one worker at a time
+	listed  [classes]bool    // by class: in one of the pool's lists
+	heavy   time.Time        // until when its interactive calls count as heavy
+	used    float64          // seconds of processor time, halved every halfLife
 	usedAt  time.Time
 }
 
@@ -31,6 +31,16 @@ func (s *share) use(d time.Duration, now time.Time) {
 	}
 }
 
+// busy reports whether a call of the share waits or is executed.
+func (s *share) busy() bool {
+	for class := range s.waiting {
+		if s.running[class] || len(s.waiting[class]) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // maxShares is how many shares are remembered for what they have used.
 const maxShares = 8 << 10
 
@@ -43,8 +53,7 @@ func (p *Pool) forgetShares() {
 	now := time.Now()
 	for pass := range 2 {
 		for name, s := range p.shares {
-			busy := s.running[0] || s.running[1] || len(s.waiting[0])+len(s.waiting[1]) > 0
-			if !busy && (pass > 0 || now.After(s.heavy)) {
+			if !s.busy() && (pass > 0 || now.After(s.heavy)) {
 				delete(p.shares, name)
 			}
 			if len(p.shares) <= maxShares/2 {
@@ -87,36 +96,54 @@ func (p *Pool) list(s *share, class Class) {
 		return
 	}
 	s.listed[class] = true
+	k := kindLight
 	switch {
-	case class == Background:
-		p.background = append(p.background, s)
+	case class != Interactive:
+		k = kindOf[class]
 	case time.Now().Before(s.heavy):
-		p.heavy = append(p.heavy, s)
-	default:
-		p.light = append(p.light, s)
+		k = kindHeavy
 	}
+	p.ready[k] = append(p.ready[k], s)
 }
 
-// kind is which of the pool's lists a batch comes from.
+// kind is which of the pool's lists a batch comes from, in order of precedence.
 type kind uint8
 
 const (
 	kindLight kind = iota
+	kindUrgent
 	kindHeavy
 	kindBackground
+	kindLong
+
+	kinds = iota
 )
 
-// most is how many slots may execute calls of a kind at once: at least one is
-// left to light calls, whatever the others do.
-func (p *Pool) most(k kind) int {
+// kindOf is the kind of the classes that have one kind, and classOf is the reverse.
+var (
+	kindOf  = [classes]kind{Urgent: kindUrgent, Background: kindBackground, Long: kindLong}
+	classOf = [kinds]Class{kindUrgent: Urgent, kindBackground: Background, kindLong: Long}
+)
+
+// mayRun reports whether one more slot may execute calls of a kind. One slot is left
+// to light calls and one to urgent calls, whatever the others do; of six or more, one
+// is left to background calls too, whatever heavy and long calls do. The lock is held.
+func (p *Pool) mayRun(k kind) bool {
 	n := len(p.slots)
+	most := 1
 	switch k {
-	case kindHeavy:
-		return max(1, n/2-1)
-	case kindBackground:
-		return max(1, n/2)
+	case kindLight:
+		return true
+	case kindUrgent:
+		return p.running[k] < 1
+	case kindHeavy, kindBackground:
+		most = max(1, n/2-1)
 	}
-	return n
+	if k == kindBackground && n > 4 && p.running[kindLong] == 0 && len(p.ready[kindLong]) > 0 {
+		most = max(1, most-1) // a long call has its turn
+	}
+	others := p.running[kindHeavy] + p.running[kindBackground] + p.running[kindLong]
+	return p.running[k] < most && others < max(1, n-2)
 }
 
 // next returns the calls that a slot executes next, and marks their shares as
@@ -125,20 +152,16 @@ func (p *Pool) next() (batch []*task, k kind) {
 	if batch = p.nextLight(); len(batch) > 0 {
 		return batch, kindLight
 	}
-	for _, k := range []kind{kindHeavy, kindBackground} {
-		list := &p.heavy
-		class := Interactive
-		if k == kindBackground {
-			list, class = &p.background, Background
-		}
-		if p.running[k-1] >= p.most(k) {
+	for k := kindUrgent; k < kinds; k++ {
+		if !p.mayRun(k) {
 			continue
 		}
-		if s := takeLeast(list, class); s != nil {
+		class := classOf[k]
+		if s := takeLeast(&p.ready[k], class); s != nil {
 			t := s.waiting[class][0]
 			p.remove(t)
 			s.running[class] = true
-			p.running[k-1]++
+			p.running[k]++
 			return []*task{t}, k
 		}
 	}
@@ -176,12 +199,12 @@ func (t *task) single() bool { return t.alone || t.Limit > batchLimit }
 // nextLight takes calls of light shares in turn. Several are one batch where no
 // other slot is idle.
 func (p *Pool) nextLight() (batch []*task) {
-	most := min(batchCalls, 1+len(p.light)/(1+len(p.idle)))
+	most := min(batchCalls, 1+len(p.ready[kindLight])/(1+len(p.idle)))
 	bytes := 0
 	var kept []*share // whose next call does not fit
-	for len(p.light) > 0 && len(batch) < most {
-		s := p.light[0]
-		p.light = p.light[1:]
+	for len(p.ready[kindLight]) > 0 && len(batch) < most {
+		s := p.ready[kindLight][0]
+		p.ready[kindLight] = p.ready[kindLight][1:]
 		if len(s.waiting[Interactive]) == 0 {
 			s.listed[Interactive] = false
 			continue
@@ -198,7 +221,7 @@ func (p *Pool) nextLight() (batch []*task) {
 			break
 		}
 		// More of the same share, where no other waits.
-		for len(p.light) == 0 && len(kept) == 0 && len(s.waiting[Interactive]) > 0 && len(batch) < batchCalls {
+		for len(p.ready[kindLight]) == 0 && len(kept) == 0 && len(s.waiting[Interactive]) > 0 && len(batch) < batchCalls {
 			t := s.waiting[Interactive][0]
 			if t.single() || bytes+len(t.request) > batchBytes {
 				break
@@ -207,7 +230,7 @@ func (p *Pool) nextLight() (batch []*task) {
 			batch, bytes = append(batch, t), bytes+len(t.request)+headerBytes
 		}
 	}
-	p.light = append(kept, p.light...)
+	p.ready[kindLight] = append(kept, p.ready[kindLight]...)
 	return batch
 }
 
@@ -221,6 +244,6 @@ func (p *Pool) release(batch []*task, k kind) {
 		}
 	}
 	if k != kindLight {
-		p.running[k-1]--
+		p.running[k]--
 	}
 }

@@ -267,7 +267,7 @@ func (p *Pool) blame(t *task, d *Death, stderr string) {
 	case BadReply:
 		d.Limit = bytesText(int64(t.MaxReply))
 	}
-	if t.Repeats {
+	if t.Uncounted {
 		t.finish(nil, d)
 		return
 	}

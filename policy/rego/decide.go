@@ -108,8 +108,8 @@ func (s *Set) answerBoth(ctx context.Context, organization results, q *question)
 		d.Exceptions = mergeExceptions(exceptions, owner.applied(q.excepted))
 	}
 	d.RepositoryRevision = owner.origin
-	if r := s.rejected[q.repository]; r != nil && owner != s {
-		d.Notice = r.notice()
+	if owner != s {
+		d.Notice = s.notice(q.repository)
 	}
 	return d, err
 }

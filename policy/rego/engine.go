@@ -5,7 +5,6 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/sallyport/sallyport/policy"
 )
@@ -68,29 +67,12 @@ func (e *Engine) DecideOrganization(ctx context.Context, request *policy.Request
 	return d, final, err
 }
 
-// swapTime bounds the compiling of [Engine.Swap].
-const swapTime = time.Second
-
 // Swap makes a set the current one and returns the one before, nil if there was
-// none. Before that it compiles, in the new set, the policies of the repositories
-// that were asked about lately, for a second at most, so that few wait for it
-// afterwards; meanwhile the old set decides, and decisions that it has begun it also
-// ends.
+// none. The old set ends the decisions that it has begun.
 func (e *Engine) Swap(set *Set) (previous *Set) {
 	e.swapping.Lock()
 	defer e.swapping.Unlock()
 	previous, number := e.load()
-	if previous != nil && set != nil {
-		until := time.Now().Add(swapTime)
-		// What Prepare has compiled is not compiled again.
-		for _, repository := range previous.recent() {
-			if time.Now().After(until) {
-				break
-			}
-			// An error comes up again when the repository asks.
-			_, _ = set.program(repository)
-		}
-	}
 	e.current.Store(&active{set, number + 1})
 	return previous
 }

@@ -104,14 +104,17 @@ func TestSwapUnderLoad(t *testing.T) {
 	wg.Wait()
 }
 
-// TestSwapWarmsRecentRepositories: what was asked for lately is compiled in the
+// TestPrepareCompilesRecentRepositories: what was asked for lately is compiled in the
 // new set before it decides.
-func TestSwapWarmsRecentRepositories(t *testing.T) {
+func TestPrepareCompilesRecentRepositories(t *testing.T) {
 	files := org("allow contains {\"rule\": \"x\"}") + repo("deny contains {\"rule\": \"y\"} if input.target.port == 1")
 	first, second := mustLoad(t, files), mustLoad(t, files)
 	var e Engine
 	e.Swap(first)
 	if _, err := e.Decide(t.Context(), asked(t, "repository=acme/tools")); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Prepare(t.Context(), second); err != nil {
 		t.Fatal(err)
 	}
 	e.Swap(second)

@@ -2,6 +2,7 @@ package rego
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,6 +16,9 @@ type Error struct {
 	Column  int    // from 1; 0 where the whole line is meant
 	Message string // what is wrong
 	Hint    string // what to write instead; may be empty
+	// Retry is set if the fault may be that of a loaded machine: a limit on time or memory
+	// was exceeded. The same files may pass later.
+	Retry bool `json:",omitempty"`
 }
 
 func (e Error) Error() string {
@@ -47,6 +51,13 @@ func (e Errors) Error() string {
 		lines[i] = e[i].Error()
 	}
 	return strings.Join(lines, "\n")
+}
+
+// Retryable reports whether the same files may pass later: every fault that an error
+// holds is that a limit on time or memory was exceeded, perhaps on a loaded machine.
+func Retryable(err error) bool {
+	errs, ok := errors.AsType[Errors](err)
+	return ok && len(errs) > 0 && !slices.ContainsFunc(errs, func(e Error) bool { return !e.Retry })
 }
 
 // TestsFailed says that nothing is wrong with a policy but what its own tests

@@ -63,6 +63,8 @@ type finding struct {
 	// Failure is why it did not pass, and Tests that its tests were at fault.
 	Failure Errors `json:"failure,omitempty"`
 	Tests   bool   `json:"tests,omitempty"`
+	// Pending is that it was not checked yet.
+	Pending bool `json:"pending,omitempty"`
 }
 
 func (f *finding) failure() error {
@@ -79,7 +81,11 @@ func (f *finding) failure() error {
 // [Resume] in the next process. It is nil where not everything was checked.
 func (s *Set) Findings() []byte {
 	list := []finding{}
-	for _, u := range s.loader.units() {
+	for _, u := range s.allUnits() {
+		if u.pending {
+			list = append(list, finding{Repository: u.repository, All: true, Pending: true})
+			continue
+		}
 		standing := u.now()
 		if errs, ok := errors.AsType[Errors](standing.failure); ok && u.isRepository() {
 			_, tests := errors.AsType[TestsFailed](standing.failure)
@@ -147,6 +153,10 @@ func (l *loader) believe() error {
 		f := known[u.repository]
 		if failure := f.failure(); failure != nil && u.failure == nil {
 			u.standing = standing{all: true, failure: failure}
+			continue
+		}
+		if f.Pending && u.failure == nil {
+			u.standing, u.pending = standing{all: true}, true
 			continue
 		}
 		u.standing = standing{checked: true, warnings: f.Warnings, reads: f.Reads, all: f.All, believed: new(belief), failure: u.failure}
@@ -217,6 +227,18 @@ func (f *faults) note(repository string, is bool) {
 		f.repositories = map[string]bool{}
 	}
 	f.repositories[repository] = true
+}
+
+// allUnits are the organization's and the repositories' units, sorted by name.
+func (s *Set) allUnits() []*unit {
+	var units []*unit
+	if len(s.loader.organisation.sources) > 0 {
+		units = append(units, s.loader.organisation)
+	}
+	for _, name := range sortedKeys(s.units) {
+		units = append(units, s.units[name])
+	}
+	return units
 }
 
 // Refused lists the repositories that are refused everything, sorted: findings said

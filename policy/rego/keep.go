@@ -48,7 +48,7 @@ func (s *Set) WithRepository(repository string, other *Set) (*Set, error) {
 	both := &Set{
 		snapshot: s.snapshot, warnings: s.warnings, loader: s.loader, organisation: s.organisation, units: maps.Clone(s.units),
 		programs: newLRU[string, *lazyProgram](maxPrograms), exceptions: s.exceptions,
-		principals: newLRU[*identity.Principal, *lazyPart](maxPrincipals), kept: map[string]*Set{repository: kept},
+		principals: newLRU[*identity.Principal, *lazyPart](maxPrincipals), kept: map[string]*Set{repository: kept}, faults: new(faults),
 	}
 	both.units[repository] = kept.units[repository]
 	return both, nil
@@ -65,7 +65,7 @@ func (s *Set) keep(repository string, next *loader) *Set {
 		return kept
 	}
 	before := s.units[repository]
-	if before == nil || before.failure != nil {
+	if before == nil || before.failure != nil || s.pending[repository] != nil {
 		return nil
 	}
 	u := newUnit(repository)
@@ -82,7 +82,7 @@ func (s *Set) keep(repository string, next *loader) *Set {
 	one.options.Previous, one.options.Fallback, one.sameContext = nil, nil, nil
 	kept := &Set{
 		snapshot: s.snapshot, origin: s.Revision(), loader: one, units: map[string]*unit{repository: u}, exceptions: s.exceptions,
-		programs: newLRU[string, *lazyProgram](1), principals: newLRU[*identity.Principal, *lazyPart](1),
+		programs: newLRU[string, *lazyProgram](1), principals: newLRU[*identity.Principal, *lazyPart](1), faults: new(faults),
 	}
 	if program, ok := s.programs.peek(repository); ok {
 		kept.programs.get(repository, func() *lazyProgram { return program })
@@ -137,8 +137,9 @@ func recall(ctx context.Context, snapshot *policy.Snapshot, options Options) (*S
 // kept. Rules that cannot be read are as if they had not been kept.
 func (s *Set) recallKept(ctx context.Context, kept []policy.KeptRepository) error {
 	for _, k := range kept {
-		rejected := s.rejected[k.Repository] != nil || s.loader.unproven
-		if s.units[k.Repository] == nil || !rejected || s.loader.options.OnFailure != KeepPrevious {
+		pending := s.pending[k.Repository]
+		rejected := (s.rejected[k.Repository] != nil || s.loader.unproven) && s.loader.options.OnFailure == KeepPrevious
+		if s.units[k.Repository] == nil || !rejected && pending == nil {
 			continue
 		}
 		snapshot, err := policy.NewSnapshot(slices.Concat(k.Files, k.Shared), k.Revision.Commit)
@@ -154,6 +155,10 @@ func (s *Set) recallKept(ctx context.Context, kept []policy.KeptRepository) erro
 		}
 		mini.origin = k.Revision
 		s.kept[k.Repository] = mini
+		if pending != nil {
+			pending.Kept = k.Revision
+			continue
+		}
 		r := s.rejected[k.Repository]
 		if r == nil {
 			r = &Rejection{Repository: k.Repository, Failure: errNotRecalled}

@@ -36,6 +36,7 @@ type unit struct {
 	repository string // empty: the organisation
 	sources    []source
 	misplaced  Errors // of its files that are not among the sources
+	pending    bool   // it is not checked yet
 	standing
 }
 

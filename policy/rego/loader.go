@@ -52,7 +52,9 @@ type loader struct {
 	unproven bool     // each repository's policy is checked and tested before it decides
 	without  []string // checks that are left out; set by tests of this package only
 
-	testsTime time.Duration // for the tests of one unit
+	testsTime     time.Duration // for the tests of one unit
+	attempt       time.Duration // the limit of a check that is repeated if it takes longer; 0: none; see fullCheck
+	documentsTime time.Duration // what reading the documents took
 
 	organisation *unit
 	repositories []*unit
@@ -149,7 +151,7 @@ func (l *loader) load(ctx context.Context) (*Set, error) {
 	}
 	for _, u := range l.units() {
 		// What was not tested has to be, before it decides.
-		u.checked = u.failure == nil && (u.checked || !l.options.SkipTests || l.options.Passed)
+		u.checked = u.failure == nil && !u.pending && (u.checked || !l.options.SkipTests || l.options.Passed)
 	}
 	return l.set(organisation)
 }
@@ -167,6 +169,10 @@ func (l *loader) inspectAll(ctx context.Context) (organisation *program, err err
 			return
 		}
 		known := u.checked
+		if u.isRepository() && !known && l.options.Defer {
+			u.pending = true
+			return
+		}
 		if known || l.options.Passed {
 			if u.isRepository() {
 				u.all = u.all || !known // nobody has looked what it reads

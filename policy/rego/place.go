@@ -104,5 +104,5 @@ func (p *program) whereItHangs(ctx context.Context, q *question, deadline time.D
 func hangsAt(file string, line, column int, deadline time.Duration) error {
 	return Error{File: file, Line: max(1, line), Column: max(1, column),
 		Message: fmt.Sprintf("the evaluation takes longer than %v, and is here then", deadline),
-		Hint:    "look lists up by their key, and compare less with less"}
+		Hint:    "look lists up by their key, and compare less with less", Retry: true}
 }

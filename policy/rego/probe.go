@@ -22,7 +22,8 @@ const prepareTime = time.Second
 //
 // The organization's half is evaluated for every question. The repositories' halves
 // get one second together, each repository its share of it, those that are the same
-// as before none. The set must not decide yet.
+// as before none. Of a set that was loaded with [Options.Defer] they are compiled only:
+// [Engine.Check] evaluates recent inputs. The set must not decide yet.
 func (e *Engine) Prepare(ctx context.Context, set *Set) error {
 	previous := e.Current()
 	var questions []*question
@@ -50,10 +51,16 @@ func (s *Set) prepareRepositories(ctx context.Context, previous *Set, questions 
 	for _, q := range questions {
 		byRepository[q.repository] = append(byRepository[q.repository], q)
 	}
-	names := slices.DeleteFunc(sortedKeys(byRepository), func(name string) bool { return s.units[name] == nil || s.rejected[name] != nil })
+	names := slices.DeleteFunc(sortedKeys(byRepository), func(name string) bool {
+		return s.units[name] == nil || s.rejected[name] != nil || s.pending[name] != nil
+	})
 	// The changed ones first: the others have answered these questions before.
 	slices.SortStableFunc(names, func(a, b string) int { return order(s.units[a].reused) - order(s.units[b].reused) })
 	until := time.Now().Add(prepareTime)
+	if s.loader.options.Defer {
+		s.compileUntil(ctx, names, until)
+		return ctx.Err()
+	}
 	failures := make([]error, len(names))
 	err := s.loader.each(ctx, len(names), func(i int) {
 		if time.Now().After(until) {
@@ -75,6 +82,23 @@ func (s *Set) prepareRepositories(ctx context.Context, previous *Set, questions 
 		}
 	}
 	return nil
+}
+
+// compileUntil compiles the policies of repositories and returns at the latest at a
+// given time; what is under way then is completed in the background. An error is
+// returned to the decision that needs the policy.
+func (s *Set) compileUntil(ctx context.Context, names []string, until time.Time) {
+	ctx, cancel := context.WithDeadline(ctx, until)
+	done := make(chan struct{})
+	go func() {
+		defer cancel()
+		defer close(done)
+		_ = s.loader.each(ctx, len(names), func(i int) { _, _ = s.program(names[i]) })
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 }
 
 func order(last bool) int {
@@ -162,7 +186,7 @@ func asError(err error) Error {
 	if e, ok := errors.AsType[Error](err); ok {
 		return e
 	}
-	return Error{Message: err.Error()}
+	return Error{Message: err.Error(), Retry: errors.Is(err, errTooLong)}
 }
 
 // warmUpDeadline bounds the first evaluation of a program, which also builds

@@ -50,6 +50,10 @@ type Options struct {
 	Kept []policy.KeptRepository
 	// RetryRejected checks again what Previous has rejected, although it is the same.
 	RetryRejected bool
+	// Defer leaves the policies of repositories that have to be checked unchecked:
+	// [Set.Pending] lists them. Each repository keeps its rules of Previous or Fallback, or
+	// is denied, until [Engine.Check] and [Set.Settle].
+	Defer bool
 	// Beside says that other work goes on beside the loading: one processor is left
 	// to it, where there are several.
 	Beside bool

@@ -105,17 +105,23 @@ func (s *Set) reject(u *unit, failure error, before ...*Set) {
 	s.programs.forget(u.repository, func(*lazyProgram) bool { return true })
 	delete(s.kept, u.repository)
 	if s.loader.options.OnFailure == KeepPrevious {
-		for _, b := range before {
-			kept := b.keep(u.repository, s.loader)
-			if kept == nil || b.hasUnproven(u, s.loader) {
-				continue
-			}
-			r.Kept = kept.origin
-			s.kept[u.repository] = kept
-			break
-		}
+		r.Kept = s.keepFrom(u, before)
 	}
 	s.rejected[u.repository] = r
+}
+
+// keepFrom keeps the rules of a repository that the first of some sets has that has
+// any, and returns their revision; the zero value if none has.
+func (s *Set) keepFrom(u *unit, before []*Set) policy.Revision {
+	for _, b := range before {
+		kept := b.keep(u.repository, s.loader)
+		if kept == nil || b.hasUnproven(u, s.loader) {
+			continue
+		}
+		s.kept[u.repository] = kept
+		return kept.origin
+	}
+	return policy.Revision{}
 }
 
 // DropKept denies the repositories that keep rules of a revision. The set must not
@@ -124,7 +130,11 @@ func (s *Set) DropKept(digest string) {
 	for name, kept := range s.kept {
 		if kept.origin.Digest == digest {
 			delete(s.kept, name)
-			s.rejected[name].Kept = policy.Revision{}
+			if p := s.pending[name]; p != nil {
+				p.Kept = policy.Revision{}
+			} else {
+				s.rejected[name].Kept = policy.Revision{}
+			}
 		}
 	}
 }

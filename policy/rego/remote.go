@@ -128,7 +128,10 @@ func (l *loader) ask(ctx context.Context, ask byte, key uint64, u *unit, r unitR
 	call.Request = unitMessage(ask, key, u, r)
 	call.MaxReply = maxReply
 	if ask != askCompile { // a client may wait for that
-		call.Class = worker.Background
+		call.Class = l.checkClass(u)
+	}
+	if l.attempt > 0 && call.Class != worker.Interactive {
+		call.Limit, call.Uncounted = min(call.Limit, l.attempt+4*l.documentsTime), true
 	}
 	call.Share = shareOf(u)
 	reply, err := l.do(ctx, u, key, &call)
@@ -136,6 +139,18 @@ func (l *loader) ask(ctx context.Context, ask byte, key uint64, u *unit, r unitR
 		return err
 	}
 	return readStrictly(reply, answer)
+}
+
+// checkClass is how urgent the checks and tests of a unit are: the organization's are
+// not delayed by those of repositories, nor a first attempt by long checks.
+func (l *loader) checkClass(u *unit) worker.Class {
+	switch {
+	case l.options.Background, l.attempt == fullCheck:
+		return worker.Long
+	case u == nil || !u.isRepository():
+		return worker.Urgent
+	}
+	return worker.Background
 }
 
 // shareOf names the share of the workers that a unit has.
@@ -163,11 +178,11 @@ func blameOf(u *unit) string {
 func faultOf(u *unit, what string, err error) error {
 	if q, ok := errors.AsType[*worker.Quarantined](err); ok {
 		file, line := u.marked(q.Death.Mark)
-		return &faultError{Error{File: file, Line: line, Column: 1, Message: fmt.Sprintf("%s: %s %v", unitName(u), what, q)}, err}
+		return &faultError{Error{File: file, Line: line, Column: 1, Message: fmt.Sprintf("%s: %s %v", unitName(u), what, q), Retry: q.Death.Retryable()}, err}
 	}
 	if d, ok := errors.AsType[*worker.Death](err); ok {
 		file, line := u.marked(d.Mark)
-		return &faultError{Error{File: file, Line: line, Column: 1, Message: fmt.Sprintf("%s: %s %v", unitName(u), what, d)}, err}
+		return &faultError{Error{File: file, Line: line, Column: 1, Message: fmt.Sprintf("%s: %s %v", unitName(u), what, d), Retry: d.Retryable()}, err}
 	}
 	return err
 }
@@ -199,11 +214,12 @@ func (l *loader) readDocumentsApart(ctx context.Context) error {
 	for _, f := range l.documents {
 		u.sources = append(u.sources, source{path: f.Path}) // for marks
 	}
+	began := time.Now()
 	err := l.ask(ctx, askDocuments, l.environment.full, nil, unitRequest{}, worker.Call{Limit: limits.documents, Quiet: limits.quiet}, &r)
 	if isDeath(err) {
 		d, _ := errors.AsType[*worker.Death](err)
 		file, _ := u.marked(d.Mark)
-		l.fail(Error{File: file, Line: 1, Column: 1, Message: "reading the document " + d.Error()})
+		l.fail(Error{File: file, Line: 1, Column: 1, Message: "reading the document " + d.Error(), Retry: d.Retryable()})
 		return nil
 	}
 	if err != nil {
@@ -213,7 +229,7 @@ func (l *loader) readDocumentsApart(ctx context.Context) error {
 	if l.data, err = dataOf(r.Data); err != nil {
 		return fmt.Errorf("read the documents: %w", err)
 	}
-	l.dataText = r.Data
+	l.dataText, l.documentsTime = r.Data, time.Since(began)
 	return nil
 }
 
@@ -238,6 +254,9 @@ func dataOf(text []byte) (ast.Object, error) {
 func (l *loader) inspectApart(ctx context.Context, u *unit) error {
 	var r inspected
 	err := l.ask(ctx, askInspect, l.environment.full, u, unitRequest{}, worker.Call{Limit: limits.inspect}, &r)
+	if isDeath(err) && l.attempt > 0 {
+		return ErrAttempt
+	}
 	if isDeath(err) {
 		l.fail(asError(l.placeOfDeath(ctx, u, l.environment.full, warmUpQuestion().json, warmUpDeadline, "the check", err)))
 		return nil
@@ -270,10 +289,13 @@ func (l *loader) lintApart(ctx context.Context, u *unit) error {
 func (l *loader) testApart(ctx context.Context, u *unit, report *TestReport) (covered, lines int, err error) {
 	var r tested
 	err = l.ask(ctx, askTest, l.environment.full, u, unitRequest{Deadline: l.testsTime}, worker.Call{Limit: l.testsTime + limits.quiet, Quiet: limits.quiet}, &r)
+	if isDeath(err) && l.attempt > 0 {
+		return 0, 0, ErrAttempt
+	}
 	if d, ok := errors.AsType[*worker.Death](err); ok {
 		file, line := u.marked(d.Mark)
 		report.Results = append(report.Results, TestResult{
-			File: file, Line: line, Package: packageText(u.testPkg()), Name: "at this place", Message: "it " + d.Error(),
+			File: file, Line: line, Package: packageText(u.testPkg()), Name: "at this place", Message: "it " + d.Error(), Retry: d.Retryable(),
 		})
 		return 0, 0, nil
 	}
@@ -291,7 +313,7 @@ func (l *loader) placeOfDeath(ctx context.Context, u *unit, key uint64, input []
 	d, ok := errors.AsType[*worker.Death](err)
 	if ok && d.Mark == 0 {
 		var p placed
-		again := l.ask(ctx, askPlace, key, u, unitRequest{Input: input, Deadline: deadline}, worker.Call{Limit: deadline, Repeats: true}, &p)
+		again := l.ask(ctx, askPlace, key, u, unitRequest{Input: input, Deadline: deadline}, worker.Call{Limit: deadline, Uncounted: true}, &p)
 		if d2, died := errors.AsType[*worker.Death](again); died {
 			d.Mark = d2.Mark
 		}

@@ -71,7 +71,7 @@ func (l *loader) reuse(previous *Set) {
 	unchanged := func(path string) bool {
 		equal, known := same[path]
 		if !known {
-			equal = sameDocument(old.data, l.data, strings.Split(path, "\x00"))
+			equal = sameDocument(old.data, l.data, splitRead(path))
 			same[path] = equal
 		}
 		return equal
@@ -93,6 +93,9 @@ func (l *loader) reuse(previous *Set) {
 		u.reused = true
 	}
 }
+
+// splitRead splits the path of a document that a unit reads.
+func splitRead(path string) []string { return strings.Split(path, "\x00") }
 
 func every(list []string, f func(string) bool) bool {
 	return !slices.ContainsFunc(list, func(s string) bool { return !f(s) })

@@ -41,10 +41,12 @@ type Set struct {
 	programs     *lru[string, *lazyProgram]
 	exceptions   []Exception
 	principals   *lru[*identity.Principal, *lazyPart]
-	faults       faults
+	faults       *faults
 
 	rejected map[string]*Rejection // repositories whose policy failed
-	kept     map[string]*Set       // the rules that those of them have that keep earlier ones
+	pending  map[string]*Pending   // repositories whose policy is not checked yet
+	kept     map[string]*Set       // the rules that those of both have that keep earlier ones
+	settled  int                   // policies that were checked after the loading
 	origin   policy.Revision       // of such rules: the revision that they are of
 }
 
@@ -79,14 +81,17 @@ func (l *loader) set(organisation *program) (*Set, error) {
 		units: map[string]*unit{}, exceptions: l.exceptions(),
 		programs:   newLRU[string, *lazyProgram](maxPrograms),
 		principals: newLRU[*identity.Principal, *lazyPart](maxPrincipals),
-		rejected:   map[string]*Rejection{}, kept: map[string]*Set{},
+		rejected:   map[string]*Rejection{}, pending: map[string]*Pending{}, kept: map[string]*Set{}, faults: new(faults),
 	}
 	for _, u := range l.repositories {
 		s.units[u.repository] = u
 	}
 	for _, u := range l.repositories {
-		if u.failure != nil {
+		switch {
+		case u.failure != nil:
 			s.reject(u, u.failure, l.options.Previous, l.options.Fallback)
+		case u.pending:
+			s.postpone(u, l.options.Previous, l.options.Fallback)
 		}
 	}
 	l.options.Previous, l.options.Fallback = nil, nil // they must not be kept as long as this one
@@ -104,8 +109,9 @@ func (s *Set) Snapshot() *policy.Snapshot { return s.snapshot }
 func (s *Set) Warnings() []Error { return slices.Clone(s.warnings) }
 
 // Inspected is how many policies, the organisation's and the repositories', were
-// checked when the set was loaded; of the others it was known that they pass.
-func (s *Set) Inspected() int { return s.loader.inspected }
+// checked when the set was loaded or since; of the others it was known that they pass,
+// or they are pending.
+func (s *Set) Inspected() int { return s.loader.inspected + s.settled }
 
 // Repositories lists the repositories that have rules of their own, sorted.
 func (s *Set) Repositories() []string {
@@ -124,6 +130,9 @@ func (s *Set) program(repository string) (*remoteProgram, error) {
 	}
 	if r := s.rejected[repository]; r != nil {
 		return nil, &RejectedError{*r}
+	}
+	if s.pending[repository] != nil {
+		return nil, &PendingError{repository}
 	}
 	u := s.units[repository]
 	if u == nil {

@@ -35,6 +35,7 @@ type TestResult struct {
 	Message  string // why it did not pass, where more is known than that
 	Output   string // what it printed
 	Duration time.Duration
+	Retry    bool // it did not end in time, or exceeded the memory: it may pass later
 }
 
 // TestReport is the outcome of a policy's tests.
@@ -64,7 +65,7 @@ func (r *TestReport) failures() Errors {
 		if t.Message != "" {
 			message += ": " + t.Message
 		}
-		errs = append(errs, Error{File: t.File, Line: t.Line, Column: 1, Message: message, Hint: "run sallyport policy test"})
+		errs = append(errs, Error{File: t.File, Line: t.Line, Column: 1, Message: message, Hint: "run sallyport policy test", Retry: t.Retry})
 	}
 	return errs
 }
@@ -85,7 +86,7 @@ func Test(ctx context.Context, snapshot *policy.Snapshot, options Options) (*Tes
 func (l *loader) testChanged(ctx context.Context) (*TestReport, error) {
 	var units []*unit
 	for _, u := range l.units() {
-		if !u.checked && u.failure == nil && slices.ContainsFunc(u.sources, func(s source) bool { return s.test }) {
+		if !u.checked && !u.pending && u.failure == nil && slices.ContainsFunc(u.sources, func(s source) bool { return s.test }) {
 			units = append(units, u)
 		}
 	}
@@ -217,7 +218,7 @@ func outOfTime(results []TestResult, modules map[string]*ast.Module, limit time.
 			t = r
 		}
 	}
-	t.Passed, t.Message = false, fmt.Sprintf("the tests of the organisation, and those of each repository, have %v together, and these are not through: this is the slowest", limit)
+	t.Passed, t.Retry, t.Message = false, true, fmt.Sprintf("the tests of the organisation, and those of each repository, have %v together, and these are not through: this is the slowest", limit)
 	return t
 }
 
@@ -232,6 +233,7 @@ func result(r *tester.Result) TestResult {
 	switch {
 	case r.Error == nil:
 	case topdown.IsCancel(r.Error):
+		t.Retry = true
 		t.Message = fmt.Sprintf("it was ended after %v: a test has %v, so let it go through less", t.Duration.Round(time.Millisecond), testTimeout)
 	default:
 		t.Message = r.Error.Error()
