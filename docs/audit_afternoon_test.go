@@ -171,7 +171,7 @@ func (a *afternoon) live() {
 	t := a.t
 	t.Helper()
 	var err error
-	a.log, err = auditlog.Open(t.Context(), auditlog.Config{URL: a.url(database.Writer), Version: "test", Deadline: time.Minute})
+	a.log, err = auditlog.Open(t.Context(), auditlog.Config{URL: a.url(database.Writer), Version: "test", Deadline: time.Minute, Signer: withKey(a.key)})
 	a.check(err)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

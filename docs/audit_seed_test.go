@@ -80,10 +80,15 @@ func seedMonth(t *testing.T) *pgtest.DB {
 	return db
 }
 
+// withKey is an instance that has a key.
+func withKey(private string) func() (*audit.Signer, error) {
+	return func() (*audit.Signer, error) { return audit.ParseSigner(private) }
+}
+
 // seedInto is seedMonth for a database with a schema, and with a key of the log's.
 func seedInto(t *testing.T, url func(user string) string, private string, publishers ...auditlog.Publisher) {
 	t.Helper()
-	l, err := auditlog.Open(t.Context(), auditlog.Config{URL: url(database.Writer), Version: "test", Deadline: time.Minute})
+	l, err := auditlog.Open(t.Context(), auditlog.Config{URL: url(database.Writer), Version: "test", Deadline: time.Minute, Signer: withKey(private)})
 	if err != nil {
 		t.Fatal(err)
 	}
