@@ -14,10 +14,11 @@ import (
 	"testing"
 	"time"
 
+	reconcilepg "github.com/sallyport/sallyport/reconcile/postgres"
+
 	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/identity"
-	store "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgembed"
 	"github.com/sallyport/sallyport/internal/publish"
@@ -178,10 +179,7 @@ func (a *afternoon) live() {
 		defer cancel()
 		a.check(a.log.Close(ctx))
 	})
-	names, err := store.Open(t.Context(), store.Config{URL: a.url(database.Writer)})
-	a.check(err)
-	defer names.Close()
-	r, err := names.Reconcile(t.Context())
+	r, err := reconcilepg.Open(t.Context(), a.url(database.Writer))
 	a.check(err)
 	defer r.Close()
 	const id, workspace = "019a0000-0000-7000-8000-0000000000aa", "922e118c-f34f-4226-a897-0e0afbec553d"

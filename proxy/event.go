@@ -10,6 +10,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/destination"
+	"github.com/sallyport/sallyport/internal/uuid"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -17,7 +18,7 @@ import (
 // its decision id.
 func (p *evaluation) event(verdict policy.Verdict, reason policy.Reason) *audit.Event {
 	if p.id == "" {
-		p.id = newDecisionID(p.started)
+		p.id = uuid.NewV7(p.started)
 	}
 	d := &p.decision
 	e := &audit.Event{

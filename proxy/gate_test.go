@@ -14,6 +14,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/fair"
+	"github.com/sallyport/sallyport/internal/uuid"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -516,7 +517,7 @@ func TestDecisionIDs(t *testing.T) {
 	now := time.UnixMilli(0x0192_3456_789a)
 	seen := map[string]bool{}
 	for range 1000 {
-		id := newDecisionID(now)
+		id := uuid.NewV7(now)
 		if seen[id] || len(id) != 36 || id[:15] != "01923456-789a-7" || !strings.ContainsRune("89ab", rune(id[19])) {
 			t.Fatalf("id %q", id)
 		}

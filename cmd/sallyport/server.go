@@ -20,7 +20,7 @@ import (
 	identity "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/admin"
 	"github.com/sallyport/sallyport/internal/approval"
-	"github.com/sallyport/sallyport/internal/completeness"
+	"github.com/sallyport/sallyport/reconcile"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/pgembed"
 	"github.com/sallyport/sallyport/internal/selftest"
@@ -51,7 +51,7 @@ type server struct {
 	tracker       *proxy.Tracker
 	reevaluator   *proxy.Reevaluator
 	attester      *audit.Attester
-	reconciler    *completeness.Reconciler // nil: deployments are not compared with the log
+	reconciler    *reconcile.Reconciler // nil: deployments are not compared with the log
 	approvals     *approval.Watcher        // nil: approvals are not read
 	interceptor   *selftest.ProbeInterceptor
 	echo          *selftest.Echo // nil: no self-test is made
@@ -100,7 +100,7 @@ func newServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *se
 		return nil, cli.Invalid(fmt.Errorf("make data_directory: %w: choose one that the server's user (uid %d) can make, or make it and give it to that user", err, os.Geteuid()))
 	}
 	for _, step := range []func(context.Context) error{
-		s.inherit, s.loadPolicy, s.listen, s.claimAll, s.listenControl, s.openAudit, s.countIdentity, s.openStore, s.startIdentity, s.openCompleteness, s.openApprovals,
+		s.inherit, s.loadPolicy, s.listen, s.claimAll, s.listenControl, s.openAudit, s.countIdentity, s.openStore, s.startIdentity, s.openReconciliation, s.openApprovals,
 		s.announcePolicy, s.openSelfTest, s.buildGate, s.buildControl,
 	} {
 		if err := step(ctx); err != nil {
@@ -305,8 +305,8 @@ func (s *server) watch() {
 	s.admin.AddDetail("schema", s.schemaDetail)
 	s.schemaGauges()
 	if s.reconciler != nil {
-		s.admin.AddDetail("reconciliation", s.completenessDetail)
-		s.completenessGauges()
+		s.admin.AddDetail("reconciliation", s.reconciliationDetail)
+		s.reconciliationGauges()
 	}
 	if s.approvals != nil {
 		s.admin.AddDetail("approvals", s.approvalsDetail)

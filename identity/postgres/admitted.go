@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/database"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 const (
@@ -60,7 +62,7 @@ func (s *Store) Admit(p *identity.Principal) {
 		s.admitted.has(p.CredentialDigest) || s.Revoked(p.Step.UUID, p.Repository.UUID) {
 		return
 	}
-	now := stamp(time.Now())
+	now := database.Timestamp(time.Now())
 	a, err := newAdmission(p, now)
 	if err != nil || s.tokens.Load() >= maxAdmitted {
 		s.admissions.mu.Lock()
@@ -84,15 +86,15 @@ func newAdmission(p *identity.Principal, now time.Time) (admission, error) {
 		return admission{}, errors.New("it has no digest")
 	case !p.Expires.After(now):
 		return admission{}, errors.New("its token has ended")
-	case !isUUID(k.Step) || !isUUID(k.Repository) || !isUUID(k.Workspace) || !isUUID(k.Pipeline) || k.Deployment != "" && !isUUID(k.Deployment):
+	case !uuid.IsCanonical(k.Step) || !uuid.IsCanonical(k.Repository) || !uuid.IsCanonical(k.Workspace) || !uuid.IsCanonical(k.Pipeline) || k.Deployment != "" && !uuid.IsCanonical(k.Deployment):
 		return admission{}, errors.New("a UUID in it is not bare and lower-case")
-	case !isText(k.Issuer, maxText) || !isText(k.Branch, maxPrincipal/8):
+	case !database.IsText(k.Issuer, maxText) || !database.IsText(k.Branch, maxPrincipal/8):
 		return admission{}, errors.New("its issuer or branch is not text")
 	}
 	principal, err := json.Marshal(k)
 	return admission{
 		digest: p.CredentialDigest, step: k.Step, repository: k.Repository, issuer: k.Issuer,
-		admittedAt: now, expires: stamp(p.Expires), principal: principal,
+		admittedAt: now, expires: database.Timestamp(p.Expires), principal: principal,
 	}, err
 }
 
@@ -143,7 +145,7 @@ func (s *Store) writeAdmissions(ctx context.Context, batch []admission) error {
 // most; the caller verifies the token's signature first, so that nobody makes it
 // ask for what was never issued.
 func (s *Store) Admitted(ctx context.Context, digest [sha256.Size]byte, stepUUID string) (*identity.Principal, bool, error) {
-	if s.config.AdmittedMaxAge <= 0 || !isUUID(stepUUID) {
+	if s.config.AdmittedMaxAge <= 0 || !uuid.IsCanonical(stepUUID) {
 		return nil, false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)

@@ -20,8 +20,8 @@ func principal(n int) *identity.Principal {
 		Kind: identity.KindBitbucketStep, Issuer: "https://api.bitbucket.org/2.0/workspaces/acme/pipelines-config/identity/oidc",
 		Workspace:  identity.Workspace{UUID: acme, Slug: "acme"},
 		Repository: identity.Repository{UUID: payments, FullName: "acme/payments", Project: "PAY"},
-		Deployment: &identity.Deployment{UUID: uuid(7), Name: "Production EU", Slug: "production-eu", Type: "production"},
-		Pipeline:   identity.Run{UUID: uuid(1000 + n)}, Step: identity.Run{UUID: uuid(n)}, Branch: "feature/ü",
+		Deployment: &identity.Deployment{UUID: uuidOf(7), Name: "Production EU", Slug: "production-eu", Type: "production"},
+		Pipeline:   identity.Run{UUID: uuidOf(1000 + n)}, Step: identity.Run{UUID: uuidOf(n)}, Branch: "feature/ü",
 		CredentialKind: identity.CredentialOIDC, CredentialDigest: sha256.Sum256(fmt.Appendf(nil, "token %d", n)),
 		Expires: time.Now().Add(time.Hour),
 	}
@@ -76,7 +76,7 @@ func TestAdmittedTokensSurvive(t *testing.T) {
 		}
 		want := *p
 		want.Workspace.Slug, want.Repository = "", identity.Repository{UUID: payments}
-		want.Deployment = &identity.Deployment{UUID: uuid(7)}
+		want.Deployment = &identity.Deployment{UUID: uuidOf(7)}
 		want.CredentialKind, want.Expires = identity.CredentialAdmitted, got.Expires
 		if !reflect.DeepEqual(*got, want) {
 			t.Errorf("got %+v\nwant %+v", *got, want)

@@ -65,12 +65,12 @@ func TestConfirmationIsNeeded(t *testing.T) {
 	defer hung.Close()
 	conn := connection(t, db.URL(database.Writer))
 	must(t, conn, "SET application_name = '"+readerName+hung.instance+"'")
-	r := Revocation{Scope: ScopeStep, UUID: uuid(1), Until: hence(1e12), By: "ada"}
-	if err := one.revoke(t.Context(), &r); err != nil || hung.Revoked(uuid(1), billing) {
+	r := Revocation{Scope: ScopeStep, UUID: uuidOf(1), Until: hence(1e12), By: "ada"}
+	if err := one.revoke(t.Context(), &r); err != nil || hung.Revoked(uuidOf(1), billing) {
 		t.Errorf("%v, in force on the instance that hangs: the confirmation is not needed", err)
 	}
 	one.confirmTimeout = 200 * time.Millisecond
-	_, err = one.Revoke(t.Context(), ScopeStep, uuid(1), hence(1e12), "ada", "")
+	_, err = one.Revoke(t.Context(), ScopeStep, uuidOf(1), hence(1e12), "ada", "")
 	if unconfirmed, ok := errors.AsType[*UnconfirmedError](err); !ok || !strings.Contains(unconfirmed.Error(), hung.instance) {
 		t.Errorf("%v", err)
 	}
@@ -84,7 +84,7 @@ func TestHostileSettings(t *testing.T) {
 	db.SetHostile(t, database.Writer)
 	one, two := instance(t, db.URL(database.Writer), 1e13), instance(t, db.URL(database.Writer), 1e13)
 	p := principal(1)
-	one.save(t, repository(payments, "acme/payments", minutes(0)), deployment(uuid(7), payments, `Production \ "EU" ü`, "production-eu", minutes(0)))
+	one.save(t, repository(payments, "acme/payments", minutes(0)), deployment(uuidOf(7), payments, `Production \ "EU" ü`, "production-eu", minutes(0)))
 	one.admits(t, p)
 	if got := two.honours(t, p); got == nil || got.Branch != p.Branch || got.CredentialDigest != p.CredentialDigest {
 		t.Errorf("%+v", got)
@@ -136,7 +136,7 @@ func failover(t *testing.T, retire func(*testing.T, *pgtest.Server)) {
 	primary.SynchronousStandby(t, "second") // so that it has what is there
 	url := pgtest.Pair(db.Name, database.Writer, primary, standby)
 	one, two := instance(t, url, 1e13), instance(t, url, 1e13)
-	one.revokes(t, ScopeStep, uuid(1))
+	one.revokes(t, ScopeStep, uuidOf(1))
 	if _, err := one.LoadNames(t.Context(), acme); err != nil { // a pooled session that reads
 		t.Fatal(err)
 	}
@@ -145,15 +145,15 @@ func failover(t *testing.T, retire func(*testing.T, *pgtest.Server)) {
 	retire(t, primary)
 
 	eventually(t, "revoked on the new primary", func() bool {
-		_, err := one.Revoke(t.Context(), ScopeStep, uuid(2), hence(time.Hour), "ada", "")
+		_, err := one.Revoke(t.Context(), ScopeStep, uuidOf(2), hence(time.Hour), "ada", "")
 		return err == nil
 	})
-	if !one.Revoked(uuid(1), billing) || !one.Revoked(uuid(2), billing) {
+	if !one.Revoked(uuidOf(1), billing) || !one.Revoked(uuidOf(2), billing) {
 		t.Error("not in force where it was revoked")
 	}
-	eventually(t, "in force on the other instance", func() bool { return two.Revoked(uuid(2), billing) })
-	two.revokes(t, ScopeStep, uuid(3))
-	if !one.Revoked(uuid(3), billing) {
+	eventually(t, "in force on the other instance", func() bool { return two.Revoked(uuidOf(2), billing) })
+	two.revokes(t, ScopeStep, uuidOf(3))
+	if !one.Revoked(uuidOf(3), billing) {
 		t.Error("reported, and not in force on the other instance")
 	}
 	list, err := one.Revocations(t.Context())

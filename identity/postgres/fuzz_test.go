@@ -24,9 +24,9 @@ func FuzzNames(f *testing.F) {
 	at := time.Now().Add(-time.Hour)
 	f.Fuzz(func(t *testing.T, workspace, fullName, project, name, slug, kind string) {
 		at = at.Add(time.Microsecond)
-		r := repository(payments, fullName, stamp(at))
+		r := repository(payments, fullName, database.Timestamp(at))
 		r.WorkspaceSlug, r.Project = workspace, project
-		d := deployment(uuid(1), payments, name, slug, stamp(at))
+		d := deployment(uuidOf(1), payments, name, slug, database.Timestamp(at))
 		d.Type = kind
 		saved := map[string]identity.KnownName{}
 		for _, n := range []identity.KnownName{r, d} {

@@ -12,12 +12,24 @@ import (
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
+	reconcilepg "github.com/sallyport/sallyport/reconcile/postgres"
 )
 
 // isBusy reports whether err names the session that holds the lock of reconciliation.
 func isBusy(err error, says string) bool {
 	busy, ok := errors.AsType[*identity.ReconciliationBusy](err)
 	return ok && strings.Contains(busy.Error(), says)
+}
+
+// reconciliation acquires the lock of reconciliation.
+func reconciliation(t testing.TB, h *house) *reconcilepg.Session {
+	t.Helper()
+	r, err := reconcilepg.Open(t.Context(), h.config.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r
 }
 
 // stranger is a session of a login that may connect and nothing else.
@@ -81,7 +93,7 @@ func TestStrangersLocks(t *testing.T) {
 		t.Errorf("%d names are written", n)
 	}
 	must(t, conn, `INSERT INTO identity.admitted_tokens (digest, step_uuid, repository_uuid, admitted_at, expires, until, issuer, principal)
-		VALUES (sha256('x'), $1, $1, now() - interval '2 h', now() - interval '1 h', now() - interval '1 h', 'i', '{}')`, uuid(1))
+		VALUES (sha256('x'), $1, $1, now() - interval '2 h', now() - interval '1 h', now() - interval '1 h', 'i', '{}')`, uuidOf(1))
 	if err := h.sweepOnce(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -89,7 +101,9 @@ func TestStrangersLocks(t *testing.T) {
 		t.Errorf("%d ended tokens are left", n)
 	}
 	r := reconciliation(t, h)
-	if err := r.Save(t.Context(), uuid(9), []identity.DeploymentFinding{finding(1, identity.CoverageNotSeen, minutes(0))}, nil); err != nil {
+	found := identity.DeploymentFinding{DeploymentRun: identity.DeploymentRun{UUID: uuidOf(1), WorkspaceUUID: acme, RepositoryUUID: payments, StepUUID: uuidOf(301),
+		State: identity.DeploymentSuccessful, Created: minutes(0)}, Coverage: identity.CoverageNotSeen, Found: minutes(60)}
+	if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{found}, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -113,11 +127,11 @@ func TestRowLocksAreNeeded(t *testing.T) {
 		t.Errorf("names: %v", err)
 	}
 	must(t, conn, `INSERT INTO identity.admitted_tokens (digest, step_uuid, repository_uuid, admitted_at, expires, until, issuer, principal)
-		VALUES (sha256('x'), $1, $1, now() - interval '2 h', now() - interval '1 h', now() - interval '1 h', 'i', '{}')`, uuid(1))
+		VALUES (sha256('x'), $1, $1, now() - interval '2 h', now() - interval '1 h', now() - interval '1 h', 'i', '{}')`, uuidOf(1))
 	if err := h.sweepOnce(t.Context()); err != nil || ask[int](t, conn, "SELECT count(*) FROM identity.admitted_tokens") != 1 {
 		t.Errorf("ended tokens were removed, %v", err)
 	}
-	if _, err := h.Reconcile(t.Context()); !isBusy(err, "") {
+	if _, err := reconcilepg.Open(t.Context(), h.config.URL); !isBusy(err, "") {
 		t.Errorf("reconciliation: %v", err)
 	}
 }
@@ -150,46 +164,16 @@ func TestHeldLocks(t *testing.T) {
 	if !ask[bool](t, selfish, "SELECT acquired FROM audit.try_reconciliation_lock()") {
 		t.Fatal("the lock is not free")
 	}
-	if _, err := h.Reconcile(t.Context()); !isBusy(err, named+" has held it since 2") {
+	if _, err := reconcilepg.Open(t.Context(), h.config.URL); !isBusy(err, named+" has held it since 2") {
 		t.Errorf("reconciliation: %v", err)
 	}
 	// Its row locked by a transaction that does not end: no wait, and the session is named.
 	must(t, selfish, "SELECT audit.release_reconciliation_lock()")
 	must(t, selfish, "BEGIN")
 	must(t, selfish, "SELECT audit.try_reconciliation_lock()")
-	if _, err := h.Reconcile(t.Context()); !isBusy(err, named) {
+	if _, err := reconcilepg.Open(t.Context(), h.config.URL); !isBusy(err, named) {
 		t.Errorf("reconciliation: %v", err)
 	}
 	must(t, selfish, "ROLLBACK")
 	reconciliation(t, h)
-}
-
-// TestReconciliationLockEnds: the lock ends with its session, also where another
-// session has its process number, and who lost the lock writes nothing more.
-func TestReconciliationLockEnds(t *testing.T) {
-	t.Parallel()
-	db := migrated(t)
-	h, admin := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
-	r := reconciliation(t, h)
-	other := connection(t, db.URL("")) // a session with the number, of another login and name
-	for _, change := range []string{
-		"server_start = server_start - interval '1 s'",
-		fmt.Sprintf("pid = %d", other.PgConn().PID()),
-		"application = 'x'",
-	} {
-		must(t, admin, "UPDATE sallyport.session_locks SET "+change)
-		next, err := h.Reconcile(t.Context())
-		if err != nil {
-			t.Fatalf("%s: %v", change, err)
-		}
-		if err := r.Save(t.Context(), uuid(9), []identity.DeploymentFinding{finding(1, identity.CoverageNotSeen, minutes(0))}, nil); !errors.Is(err, errLockLost) {
-			t.Errorf("%s: saved without the lock: %v", change, err)
-		}
-		r.Close()
-		r = next
-		defer next.Close()
-	}
-	if err := r.Save(t.Context(), uuid(9), []identity.DeploymentFinding{finding(1, identity.CoverageNotSeen, minutes(0))}, nil); err != nil {
-		t.Error(err)
-	}
 }

@@ -183,5 +183,5 @@ const (
 	billing  = "11112222-3333-4444-5555-000000000002"
 )
 
-// uuid returns one for a number.
-func uuid(n int) string { return fmt.Sprintf("5f0c1d2e-0000-4000-8000-%012x", n) }
+// uuidOf returns a UUID for a number.
+func uuidOf(n int) string { return fmt.Sprintf("5f0c1d2e-0000-4000-8000-%012x", n) }

@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/database"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 // nameOfWorkspace is the kind of a workspace's name, beside those of package
@@ -110,7 +112,7 @@ func observe(n identity.KnownName) ([]observed, error) {
 	if n.FetchedAt.IsZero() {
 		return nil, errors.New("it was never fetched")
 	}
-	at := stamp(n.FetchedAt)
+	at := database.Timestamp(n.FetchedAt)
 	var all []observed
 	switch n.Kind {
 	case identity.NameOfRepository:
@@ -137,9 +139,9 @@ func (o observed) check() error {
 	for i, column := range table.columns {
 		v := o.values[i]
 		switch {
-		case column.uuid && !isUUID(v):
+		case column.uuid && !uuid.IsCanonical(v):
 			return fmt.Errorf("its %s %q is not a bare lower-case UUID", column.name, v)
-		case !column.uuid && !isText(v, maxText):
+		case !column.uuid && !database.IsText(v, maxText):
 			return fmt.Errorf("its %s has more than %d bytes, or is not text", column.name, maxText)
 		case column.name == table.bears && v == "":
 			return fmt.Errorf("its %s is empty", column.name)

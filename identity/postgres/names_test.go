@@ -56,7 +56,7 @@ func TestRenamesKeepHistory(t *testing.T) {
 	leakless(t)
 	db := migrated(t)
 	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
-	eu := uuid(7)
+	eu := uuidOf(7)
 	h.save(t, repository(payments, "acme/payments", minutes(0)), deployment(eu, payments, "Production EU", "production-eu", minutes(0)))
 	h.save(t, repository(payments, "acme/payments", minutes(5)), repository(payments, "acme/payments", minutes(60)))
 	h.save(t, repository(payments, "acme/pay", minutes(90)), deployment(eu, payments, "Production Europe", "production-europe", minutes(91)))
@@ -65,7 +65,7 @@ func TestRenamesKeepHistory(t *testing.T) {
 	if got, want := history(t, conn), []string{"1 acme/payments 0-90", "1 acme/pay 90-"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if at := ask[time.Time](t, conn, "SELECT fetched_at FROM identity.repositories WHERE valid_to IS NOT NULL"); !at.Equal(stamp(minutes(60))) {
+	if at := ask[time.Time](t, conn, "SELECT fetched_at FROM identity.repositories WHERE valid_to IS NOT NULL"); !at.Equal(database.Timestamp(minutes(60))) {
 		t.Errorf("last fetched at %v", at)
 	}
 	if n := ask[int](t, conn, "SELECT count(*) FROM identity.workspaces WHERE workspace = 'acme' AND workspace_uuid = $1", acme); n != 1 {
@@ -78,8 +78,8 @@ func TestRenamesKeepHistory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []identity.KnownName{repository(payments, "acme/pay", stamp(minutes(90))),
-		deployment(eu, payments, "Production Europe", "production-europe", stamp(minutes(91)))}
+	want := []identity.KnownName{repository(payments, "acme/pay", database.Timestamp(minutes(90))),
+		deployment(eu, payments, "Production Europe", "production-europe", database.Timestamp(minutes(91)))}
 	if len(names) != 2 || !names[0].FetchedAt.Equal(want[0].FetchedAt) || !names[1].FetchedAt.Equal(want[1].FetchedAt) {
 		t.Fatalf("%+v", names)
 	}
@@ -136,13 +136,13 @@ func TestNameMovesToAnotherUUID(t *testing.T) {
 			repository(payments, "acme/a", minutes(0)), func() identity.KnownName { n := repository(payments, "acme/a", minutes(30)); n.Project = "X"; return n }()},
 			""},
 		{"the environment", []identity.KnownName{
-			deployment(uuid(1), payments, "Production", "production", minutes(0)), deployment(uuid(2), payments, "Production", "production", minutes(60))},
+			deployment(uuidOf(1), payments, "Production", "production", minutes(0)), deployment(uuidOf(2), payments, "Production", "production", minutes(60))},
 			"deployment Production 1 2"},
 		{"the environment by its slug", []identity.KnownName{
-			deployment(uuid(1), payments, "Production EU", "production-eu", minutes(0)), deployment(uuid(2), payments, "production eu", "production-eu", minutes(60))},
+			deployment(uuidOf(1), payments, "Production EU", "production-eu", minutes(0)), deployment(uuidOf(2), payments, "production eu", "production-eu", minutes(60))},
 			"deployment production eu 1 2"},
 		{"the same environment name elsewhere", []identity.KnownName{
-			deployment(uuid(1), payments, "Production", "production", minutes(0)), deployment(uuid(2), billing, "Production", "production", minutes(60))},
+			deployment(uuidOf(1), payments, "Production", "production", minutes(0)), deployment(uuidOf(2), billing, "Production", "production", minutes(60))},
 			""},
 		{"the workspace", []identity.KnownName{
 			repository(payments, "acme/a", minutes(0)), func() identity.KnownName {
@@ -240,7 +240,7 @@ func TestNamesThatCannotBe(t *testing.T) {
 	}
 	bad[0].values[3] = "acme/\x00"
 	for i := range 20 {
-		h.names.add(nameKey{uuid: uuid(i)}, observed{identity.NameOfRepository, []string{uuid(i), acme, "acme", fmt.Sprintf("acme/r%d", i), ""}, stamp(noon)}, func(*observed) bool { return false })
+		h.names.add(nameKey{uuid: uuidOf(i)}, observed{identity.NameOfRepository, []string{uuidOf(i), acme, "acme", fmt.Sprintf("acme/r%d", i), ""}, database.Timestamp(noon)}, func(*observed) bool { return false })
 		if i == 11 {
 			h.names.add(nameKey{}, bad[0], func(*observed) bool { return false })
 		}
@@ -267,7 +267,7 @@ func TestInstancesAgree(t *testing.T) {
 				for i := range repositories {
 					// A name goes round among the repositories of one group of four.
 					name := fmt.Sprintf("acme/g%d-%d", i/4, (i+step)%4)
-					o, err := observe(repository(uuid(i), name, minutes(step*30).Add(time.Duration(i)*time.Millisecond)))
+					o, err := observe(repository(uuidOf(i), name, minutes(step*30).Add(time.Duration(i)*time.Millisecond)))
 					if err != nil {
 						t.Error(err)
 						return
@@ -298,7 +298,7 @@ func TestInstancesAgree(t *testing.T) {
 	// The latest answer of each is the truth of each, once it is heard again.
 	var last []observed
 	for i := range repositories {
-		o, _ := observe(repository(uuid(i), fmt.Sprintf("acme/g%d-%d", i/4, (i+renames)%4), minutes(renames*30)))
+		o, _ := observe(repository(uuidOf(i), fmt.Sprintf("acme/g%d-%d", i/4, (i+renames)%4), minutes(renames*30)))
 		last = append(last, o...)
 	}
 	for _, h := range []*house{one, two} {
@@ -308,7 +308,7 @@ func TestInstancesAgree(t *testing.T) {
 	}
 	for i := range repositories {
 		want := fmt.Sprintf("acme/g%d-%d", i/4, (i+renames)%4)
-		if got := ask[string](t, conn, "SELECT repository FROM identity.repositories WHERE valid_to IS NULL AND repository_uuid = $1", uuid(i)); got != want {
+		if got := ask[string](t, conn, "SELECT repository FROM identity.repositories WHERE valid_to IS NULL AND repository_uuid = $1", uuidOf(i)); got != want {
 			t.Errorf("%d is called %s, want %s", i, got, want)
 		}
 	}
@@ -324,7 +324,7 @@ func TestNamesOverARestart(t *testing.T) {
 	h.save(t, repository(payments, "acme/a", minutes(0)))
 	server.Kill(t)
 	for i := range 700 {
-		if err := h.SaveName(t.Context(), repository(uuid(i), fmt.Sprintf("acme/r%d", i), minutes(1))); err != nil {
+		if err := h.SaveName(t.Context(), repository(uuidOf(i), fmt.Sprintf("acme/r%d", i), minutes(1))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -344,7 +344,7 @@ func TestNamesAreWrittenAtTheEnd(t *testing.T) {
 	db := migrated(t)
 	h := instance(t, db.URL(database.Writer), 0)
 	for i := range 100 {
-		if err := h.SaveName(t.Context(), repository(uuid(i), fmt.Sprintf("acme/r%d", i), minutes(1))); err != nil {
+		if err := h.SaveName(t.Context(), repository(uuidOf(i), fmt.Sprintf("acme/r%d", i), minutes(1))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -378,7 +378,7 @@ func TestNamesAreBounded(t *testing.T) {
 func TestHistoryIsNotRewritten(t *testing.T) {
 	db := migrated(t)
 	h := instance(t, db.URL(database.Writer), 0)
-	h.save(t, repository(payments, "acme/a", minutes(0)), deployment(uuid(1), payments, "P", "p", minutes(0)))
+	h.save(t, repository(payments, "acme/a", minutes(0)), deployment(uuidOf(1), payments, "P", "p", minutes(0)))
 	h.save(t, repository(payments, "acme/b", minutes(1)))
 	for _, statement := range []string{
 		"UPDATE identity.repositories SET repository = 'acme/x'",
@@ -415,7 +415,7 @@ func BenchmarkWriteNamesThatAreKnown(b *testing.B) {
 	defer s.Close()
 	var group []observed
 	for i := range 500 {
-		o, _ := observe(repository(uuid(i), fmt.Sprintf("acme/r%d", i), minutes(0)))
+		o, _ := observe(repository(uuidOf(i), fmt.Sprintf("acme/r%d", i), minutes(0)))
 		group = append(group, o[0])
 	}
 	for b.Loop() {

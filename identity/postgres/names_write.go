@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/sallyport/sallyport/internal/database"
 )
 
 // writeNames takes answers into the tables, in the order in which they were
@@ -30,7 +31,7 @@ func (s *Store) writeNames(ctx context.Context, batch []observed) error {
 			return fmt.Errorf("acquire the lock of names: %w", err)
 		}
 		for _, kind := range nameOrder {
-			found, err := writeKind(ctx, tx, kind, ofKind(batch, kind, stamp(now)))
+			found, err := writeKind(ctx, tx, kind, ofKind(batch, kind, database.Timestamp(now)))
 			if err != nil {
 				return fmt.Errorf("names of %s: %w", kind, err)
 			}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/sallyport/sallyport/internal/database"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 // Pipeline is what Bitbucket says of a pipeline and its token does not. UUIDs
@@ -58,11 +60,11 @@ func (s *Store) SavePipelines(ctx context.Context, pipelines []Pipeline) error {
 
 func (p *Pipeline) check() error {
 	switch {
-	case !isUUID(p.PipelineUUID) || !isUUID(p.RepositoryUUID) || p.CreatorUUID != "" && !isUUID(p.CreatorUUID):
+	case !uuid.IsCanonical(p.PipelineUUID) || !uuid.IsCanonical(p.RepositoryUUID) || p.CreatorUUID != "" && !uuid.IsCanonical(p.CreatorUUID):
 		return errors.New("a UUID of it is not bare and lower-case")
 	case p.BuildNumber < 0:
 		return fmt.Errorf("its build number is %d", p.BuildNumber)
-	case !isText(p.Creator, maxText):
+	case !database.IsText(p.Creator, maxText):
 		return fmt.Errorf("its creator has more than %d bytes, or is not text", maxText)
 	case p.FetchedAt.IsZero():
 		return errors.New("it was never fetched")
@@ -78,7 +80,7 @@ func (s *Store) savePipelines(ctx context.Context, chunk []Pipeline) error {
 	numbers, fetched := make([]int64, n), make([]time.Time, n)
 	for i, p := range chunk {
 		pipelines[i], repositories[i], creators[i], names[i] = p.PipelineUUID, p.RepositoryUUID, p.CreatorUUID, p.Creator
-		numbers[i], fetched[i] = p.BuildNumber, stamp(p.FetchedAt)
+		numbers[i], fetched[i] = p.BuildNumber, database.Timestamp(p.FetchedAt)
 	}
 	_, err := s.pool.Exec(ctx, `
 		INSERT INTO identity.pipelines AS p (pipeline_uuid, repository_uuid, creator_uuid, creator, build_number, fetched_at)

@@ -57,9 +57,9 @@ func TestRestore(t *testing.T) {
 func TestRestoreRefuses(t *testing.T) {
 	h := instance(t, migrated(t).URL(database.Writer), 0)
 	for name, f := range map[string]func() (int, error){
-		"scope":  func() (int, error) { return h.Restore(t.Context(), "all", uuid(1), "ada", "") },
+		"scope":  func() (int, error) { return h.Restore(t.Context(), "all", uuidOf(1), "ada", "") },
 		"uuid":   func() (int, error) { return h.Restore(t.Context(), ScopeStep, "*", "ada", "") },
-		"nobody": func() (int, error) { return h.Restore(t.Context(), ScopeStep, uuid(1), " ", "") },
+		"nobody": func() (int, error) { return h.Restore(t.Context(), ScopeStep, uuidOf(1), " ", "") },
 	} {
 		if _, err := f(); err == nil {
 			t.Errorf("%s was accepted", name)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/sallyport/sallyport/internal/database"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 // Scope says what a revocation ends.
@@ -85,7 +87,7 @@ func (s *Store) Revoked(stepUUID, repositoryUUID string) bool {
 // after the end of any token that the step may still have. By names the
 // operator, in 1 to 1,000 bytes; why has at most 4,000.
 func (s *Store) Revoke(ctx context.Context, scope Scope, uuid string, until time.Time, by, why string) (Revocation, error) {
-	r := Revocation{Scope: scope, UUID: uuid, Until: stamp(until), By: by, Reason: why}
+	r := Revocation{Scope: scope, UUID: uuid, Until: database.Timestamp(until), By: by, Reason: why}
 	err := r.check()
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
@@ -150,11 +152,11 @@ func (r *Revocation) check() error {
 	switch {
 	case r.Scope != ScopeStep && r.Scope != ScopeRepository:
 		return errors.New("only a step or a repository can be revoked")
-	case !isUUID(r.UUID):
+	case !uuid.IsCanonical(r.UUID):
 		return errors.New("it is not a bare lower-case UUID")
-	case strings.TrimSpace(r.By) == "" || !isText(r.By, maxText):
+	case strings.TrimSpace(r.By) == "" || !database.IsText(r.By, maxText):
 		return fmt.Errorf("say who does it, in at most %d bytes", maxText)
-	case !isText(r.Reason, maxReason):
+	case !database.IsText(r.Reason, maxReason):
 		return fmt.Errorf("say why in at most %d bytes", maxReason)
 	case r.Until.Year() > 9999:
 		return errors.New("its end is too far away")

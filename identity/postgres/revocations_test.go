@@ -37,11 +37,11 @@ func TestEveryInstanceLearns(t *testing.T) {
 	leakless(t)
 	db := migrated(t)
 	one, two := instance(t, db.URL(database.Writer), 0), instance(t, db.URL(database.Writer), 0)
-	first := one.revokes(t, ScopeStep, uuid(1))
+	first := one.revokes(t, ScopeStep, uuidOf(1))
 	second := two.revokes(t, ScopeRepository, payments)
 	for _, h := range []*house{one, two} {
-		within(t, "both are known", func() bool { return h.Revoked(uuid(1), billing) && h.Revoked(uuid(2), payments) })
-		if h.Revoked(uuid(2), billing) || h.Revoked(payments, uuid(1)) || h.Revoked("", "") {
+		within(t, "both are known", func() bool { return h.Revoked(uuidOf(1), billing) && h.Revoked(uuidOf(2), payments) })
+		if h.Revoked(uuidOf(2), billing) || h.Revoked(payments, uuidOf(1)) || h.Revoked("", "") {
 			t.Error("another is revoked")
 		}
 		within(t, "both were told of", func() bool { return len(h.received()) == 2 })
@@ -61,7 +61,7 @@ func TestEveryInstanceLearns(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if !s.Revoked(uuid(1), billing) || !s.Revoked(uuid(2), payments) {
+	if !s.Revoked(uuidOf(1), billing) || !s.Revoked(uuidOf(2), payments) {
 		t.Error("not known at the start")
 	}
 }
@@ -73,12 +73,12 @@ func TestLearnsWithoutNotification(t *testing.T) {
 	eventually(t, "it watches", func() bool {
 		return ask[int](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'sallyport revocations%'") == 1
 	})
-	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuid(1))
-	within(t, "known", func() bool { return h.Revoked(uuid(1), payments) })
+	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuidOf(1))
+	within(t, "known", func() bool { return h.Revoked(uuidOf(1), payments) })
 	// What the owner takes back is taken back everywhere.
 	admin := connection(t, db.URL(""))
 	must(t, admin, "UPDATE identity.revocations SET until = clock_timestamp() + interval '1 millisecond', revoked_at = clock_timestamp()")
-	within(t, "taken back", func() bool { return !h.Revoked(uuid(1), payments) })
+	within(t, "taken back", func() bool { return !h.Revoked(uuidOf(1), payments) })
 	if n := len(h.received()); n != 1 {
 		t.Errorf("told of %d", n)
 	}
@@ -88,11 +88,11 @@ func TestLearnsWithoutNotification(t *testing.T) {
 func TestRevocationEnds(t *testing.T) {
 	db := migrated(t)
 	h := instance(t, db.URL(database.Writer), 0)
-	if _, err := h.Revoke(t.Context(), ScopeStep, uuid(1), hence(3*time.Second), "ada", ""); err != nil {
+	if _, err := h.Revoke(t.Context(), ScopeStep, uuidOf(1), hence(3*time.Second), "ada", ""); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "known", func() bool { return len(h.received()) == 1 })
-	eventually(t, "ended", func() bool { return !h.Revoked(uuid(1), payments) && h.Status().Revocations == 0 })
+	eventually(t, "ended", func() bool { return !h.Revoked(uuidOf(1), payments) && h.Status().Revocations == 0 })
 }
 
 // The connection that listens is cut, and the database goes away and comes back:
@@ -102,29 +102,29 @@ func TestWatchOverOutages(t *testing.T) {
 	server := pgtest.Start(t, pgtest.Options{})
 	db := server.NewFrom(t, "sallyport", migrate)
 	h := instance(t, db.URL(database.Writer), 0)
-	h.revokes(t, ScopeStep, uuid(1))
-	eventually(t, "known", func() bool { return h.Revoked(uuid(1), payments) })
+	h.revokes(t, ScopeStep, uuidOf(1))
+	eventually(t, "known", func() bool { return h.Revoked(uuidOf(1), payments) })
 
 	admin := connection(t, db.URL(""))
 	if n := ask[int](t, admin, "SELECT count(*) FROM (SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE 'sallyport revocations%') x"); n != 1 {
 		t.Fatalf("%d connections watched", n)
 	}
-	h.revokes(t, ScopeStep, uuid(2))
-	within(t, "known over a new connection", func() bool { return h.Revoked(uuid(2), payments) })
+	h.revokes(t, ScopeStep, uuidOf(2))
+	within(t, "known over a new connection", func() bool { return h.Revoked(uuidOf(2), payments) })
 
 	server.Kill(t)
 	eventually(t, "the outage shows", func() bool { s := h.Status(); return s.RevocationsError != nil && !s.RevocationsSince.IsZero() })
-	if !h.Revoked(uuid(1), payments) || !h.Revoked(uuid(2), payments) {
+	if !h.Revoked(uuidOf(1), payments) || !h.Revoked(uuidOf(2), payments) {
 		t.Error("forgotten while the database is away")
 	}
-	if _, err := h.Revoke(t.Context(), ScopeStep, uuid(3), hence(time.Hour), "ada", ""); err == nil {
+	if _, err := h.Revoke(t.Context(), ScopeStep, uuidOf(3), hence(time.Hour), "ada", ""); err == nil {
 		t.Error("revoked without a database")
 	}
 	server.Restart(t)
 	conn := connection(t, db.URL(database.Writer))
-	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuid(4))
-	within(t, "known after the outage", func() bool { return h.Revoked(uuid(4), payments) })
-	if s := h.Status(); s.RevocationsError != nil || !s.RevocationsSince.IsZero() || !h.Revoked(uuid(1), payments) {
+	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuidOf(4))
+	within(t, "known after the outage", func() bool { return h.Revoked(uuidOf(4), payments) })
+	if s := h.Status(); s.RevocationsError != nil || !s.RevocationsSince.IsZero() || !h.Revoked(uuidOf(1), payments) {
 		t.Errorf("%+v", s)
 	}
 	seen := map[int64]bool{}
@@ -146,11 +146,11 @@ func TestWatchOverAFrozenDatabase(t *testing.T) {
 	server := pgtest.Start(t, pgtest.Options{NoSync: true})
 	db := server.NewFrom(t, "sallyport", migrate)
 	h := instance(t, db.URL(database.Writer), 0)
-	h.revokes(t, ScopeStep, uuid(1))
-	eventually(t, "known", func() bool { return h.Revoked(uuid(1), payments) })
+	h.revokes(t, ScopeStep, uuidOf(1))
+	eventually(t, "known", func() bool { return h.Revoked(uuidOf(1), payments) })
 	server.Freeze(t)
 	eventually(t, "the outage shows", func() bool { return h.Status().RevocationsError != nil })
-	if !h.Revoked(uuid(1), payments) {
+	if !h.Revoked(uuidOf(1), payments) {
 		t.Error("forgotten")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -175,14 +175,14 @@ func TestNotificationsAreNotBelieved(t *testing.T) {
 	h, flood := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(database.Auditor))
 	batch := &pgx.Batch{}
 	for range 5000 {
-		batch.Queue("SELECT pg_notify('"+channel+"', $1 || random())", uuid(1))
+		batch.Queue("SELECT pg_notify('"+channel+"', $1 || random())", uuidOf(1))
 	}
 	if err := flood.SendBatch(t.Context(), batch).Close(); err != nil {
 		t.Fatal(err)
 	}
-	h.revokes(t, ScopeStep, uuid(2))
-	within(t, "known in a flood", func() bool { return h.Revoked(uuid(2), payments) })
-	if h.Revoked(uuid(1), payments) {
+	h.revokes(t, ScopeStep, uuidOf(2))
+	within(t, "known in a flood", func() bool { return h.Revoked(uuidOf(2), payments) })
+	if h.Revoked(uuidOf(1), payments) {
 		t.Error("a notification was believed")
 	}
 }
@@ -195,16 +195,16 @@ func TestRevocationsThatCannotBe(t *testing.T) {
 		scope                     Scope
 		until                     time.Time
 	}{
-		{"scope", uuid(1), "ada", "", "only a step or a repository", "workspace", hence(time.Hour)},
-		{"no scope", uuid(1), "ada", "", "only a step or a repository", "", hence(time.Hour)},
-		{"braces", "{" + uuid(1) + "}", "ada", "", "bare lower-case UUID", ScopeStep, hence(time.Hour)},
+		{"scope", uuidOf(1), "ada", "", "only a step or a repository", "workspace", hence(time.Hour)},
+		{"no scope", uuidOf(1), "ada", "", "only a step or a repository", "", hence(time.Hour)},
+		{"braces", "{" + uuidOf(1) + "}", "ada", "", "bare lower-case UUID", ScopeStep, hence(time.Hour)},
 		{"no uuid", "", "ada", "", "bare lower-case UUID", ScopeStep, hence(time.Hour)},
-		{"nobody", uuid(1), " ", "", "who", ScopeStep, hence(time.Hour)},
-		{"NUL", uuid(1), "a\x00", "", "who", ScopeStep, hence(time.Hour)},
-		{"long", uuid(1), "ada", strings.Repeat("x", 4001), "why", ScopeStep, hence(time.Hour)},
-		{"over", uuid(1), "ada", "", "has passed", ScopeStep, hence(-time.Hour)},
-		{"never", uuid(1), "ada", "", "has passed", ScopeStep, time.Time{}},
-		{"far", uuid(1), "ada", "", "too far", ScopeStep, time.Date(300000, 1, 1, 0, 0, 0, 0, time.UTC)},
+		{"nobody", uuidOf(1), " ", "", "who", ScopeStep, hence(time.Hour)},
+		{"NUL", uuidOf(1), "a\x00", "", "who", ScopeStep, hence(time.Hour)},
+		{"long", uuidOf(1), "ada", strings.Repeat("x", 4001), "why", ScopeStep, hence(time.Hour)},
+		{"over", uuidOf(1), "ada", "", "has passed", ScopeStep, hence(-time.Hour)},
+		{"never", uuidOf(1), "ada", "", "has passed", ScopeStep, time.Time{}},
+		{"far", uuidOf(1), "ada", "", "too far", ScopeStep, time.Date(300000, 1, 1, 0, 0, 0, 0, time.UTC)},
 	} {
 		_, err := h.Revoke(t.Context(), tt.scope, tt.uuid, tt.until, tt.by, tt.why)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -213,7 +213,7 @@ func TestRevocationsThatCannotBe(t *testing.T) {
 	}
 	conn := connection(t, db.URL(""))
 	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) SELECT gen_random_uuid(), now() + interval '1 hour', 'ada', '' FROM generate_series(1, $1::int)", maxRevocations)
-	if _, err := h.Revoke(t.Context(), ScopeStep, uuid(1), hence(time.Hour), "ada", ""); err == nil || !strings.Contains(err.Error(), "in force already") {
+	if _, err := h.Revoke(t.Context(), ScopeStep, uuidOf(1), hence(time.Hour), "ada", ""); err == nil || !strings.Contains(err.Error(), "in force already") {
 		t.Errorf("%v", err)
 	}
 	within(t, "all are known", func() bool { return h.Status().Revocations == maxRevocations })
@@ -258,7 +258,7 @@ func TestRevokedTokensAreNotHonoured(t *testing.T) {
 
 func BenchmarkRevoked(b *testing.B) {
 	s := &Store{}
-	s.revoked.Store(newRevocationSet([]Revocation{{ID: 1, Scope: ScopeStep, UUID: uuid(1)}}))
+	s.revoked.Store(newRevocationSet([]Revocation{{ID: 1, Scope: ScopeStep, UUID: uuidOf(1)}}))
 	for b.Loop() {
 		if s.Revoked(uuid3, payments) {
 			b.Fatal()
@@ -266,4 +266,4 @@ func BenchmarkRevoked(b *testing.B) {
 	}
 }
 
-var uuid3 = uuid(3)
+var uuid3 = uuidOf(3)

@@ -98,7 +98,7 @@ func TestPipelines(t *testing.T) {
 	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	for i, at := range []string{"2 hours", "1 hour", "1 minute"} {
 		must(t, conn, `INSERT INTO audit.events (time, kind, writer, writer_sequence, record, decision_id, verdict, workspace_uuid, repository_uuid, pipeline_uuid)
-			VALUES (now() - $1::interval, 'decision', 'w', $2, '{}', gen_random_uuid(), 'allow', $3, $4, $5)`, at, i+1, acme, payments, uuid(i))
+			VALUES (now() - $1::interval, 'decision', 'w', $2, '{}', gen_random_uuid(), 'allow', $3, $4, $5)`, at, i+1, acme, payments, uuidOf(i))
 	}
 	unknown := func(limit int) []UnknownPipeline {
 		t.Helper()
@@ -108,7 +108,7 @@ func TestPipelines(t *testing.T) {
 		}
 		return list
 	}
-	if got := unknown(10); len(got) != 2 || got[0] != (UnknownPipeline{acme, payments, uuid(2)}) || got[1].PipelineUUID != uuid(1) {
+	if got := unknown(10); len(got) != 2 || got[0] != (UnknownPipeline{acme, payments, uuidOf(2)}) || got[1].PipelineUUID != uuidOf(1) {
 		t.Errorf("%+v", got)
 	}
 	if got := unknown(1); len(got) != 1 {
@@ -122,9 +122,9 @@ func TestPipelines(t *testing.T) {
 		}
 	}
 	save()
-	save(Pipeline{uuid(2), payments, 41, "Nobody", "", now.Add(-time.Minute)}, Pipeline{uuid(1), payments, 0, "", "", now},
-		Pipeline{uuid(2), payments, 42, "Ada", uuid(9), now}, Pipeline{uuid(2), payments, 40, "Older", "", now.Add(-time.Hour)})
-	save(Pipeline{uuid(2), payments, 1, "Older", "", now.Add(-time.Hour)})
+	save(Pipeline{uuidOf(2), payments, 41, "Nobody", "", now.Add(-time.Minute)}, Pipeline{uuidOf(1), payments, 0, "", "", now},
+		Pipeline{uuidOf(2), payments, 42, "Ada", uuidOf(9), now}, Pipeline{uuidOf(2), payments, 40, "Older", "", now.Add(-time.Hour)})
+	save(Pipeline{uuidOf(2), payments, 1, "Older", "", now.Add(-time.Hour)})
 	if got := unknown(10); len(got) != 0 {
 		t.Errorf("%+v", got)
 	}
@@ -134,11 +134,11 @@ func TestPipelines(t *testing.T) {
 	}
 	for name, p := range map[string]Pipeline{
 		"uuid":     {"x", payments, 1, "", "", now},
-		"creator":  {uuid(1), payments, 1, "", "x", now},
-		"number":   {uuid(1), payments, -1, "", "", now},
-		"text":     {uuid(1), payments, 1, "\x00", "", now},
-		"no time":  {uuid(1), payments, 1, "", "", time.Time{}},
-		"too long": {uuid(1), payments, 1, strings.Repeat("x", 1001), "", now},
+		"creator":  {uuidOf(1), payments, 1, "", "x", now},
+		"number":   {uuidOf(1), payments, -1, "", "", now},
+		"text":     {uuidOf(1), payments, 1, "\x00", "", now},
+		"no time":  {uuidOf(1), payments, 1, "", "", time.Time{}},
+		"too long": {uuidOf(1), payments, 1, strings.Repeat("x", 1001), "", now},
 	} {
 		if err := h.SavePipelines(t.Context(), []Pipeline{p}); err == nil {
 			t.Errorf("%s: saved", name)

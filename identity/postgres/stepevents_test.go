@@ -16,14 +16,14 @@ func TestStepEvents(t *testing.T) {
 		kind, id, step, verdict, cause string
 		at                             time.Duration
 	}{
-		{"tunnel_closed", uuid(11), "", "", "finished", time.Second}, {"decision", uuid(11), uuid(1), "allow", "", 0},
-		{"decision", uuid(12), uuid(2), "deny", "", 0}, {"decision", uuid(13), uuid(1), "deny", "", -time.Hour},
+		{"tunnel_closed", uuidOf(11), "", "", "finished", time.Second}, {"decision", uuidOf(11), uuidOf(1), "allow", "", 0},
+		{"decision", uuidOf(12), uuidOf(2), "deny", "", 0}, {"decision", uuidOf(13), uuidOf(1), "deny", "", -time.Hour},
 	} {
 		must(t, conn, `INSERT INTO audit.events (time, kind, writer, writer_sequence, decision_id, step_uuid, verdict, would_deny, close_reason, record)
 			VALUES ($1, $2, 'w', $3, $7, CASE WHEN $2 = 'decision' THEN nullif($4, '')::uuid END, nullif($5, ''), CASE WHEN $5 = 'allow' THEN true END, nullif($6, ''), '{}')`, now.Add(e.at), e.kind, i+1, e.step, e.verdict, e.cause, e.id)
 	}
-	got, err := h.StepEvents(t.Context(), uuid(1), now.Add(-time.Minute))
-	if err != nil || len(got) != 2 || got[0] != (StepEvent{Kind: "decision", DecisionID: uuid(11), Verdict: "allow", WouldDeny: true}) || got[1] != (StepEvent{Kind: "tunnel_closed", DecisionID: uuid(11), CloseReason: "finished"}) {
+	got, err := h.StepEvents(t.Context(), uuidOf(1), now.Add(-time.Minute))
+	if err != nil || len(got) != 2 || got[0] != (StepEvent{Kind: "decision", DecisionID: uuidOf(11), Verdict: "allow", WouldDeny: true}) || got[1] != (StepEvent{Kind: "tunnel_closed", DecisionID: uuidOf(11), CloseReason: "finished"}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

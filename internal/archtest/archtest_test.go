@@ -24,9 +24,11 @@ var core = map[string][]string{
 	"migrations":           {},
 	"internal/destination": {},
 	"internal/fair":        {},
+	"internal/uuid":        {},
 	"policy":               {module + "/identity", module + "/internal/destination", module + "/internal/nearest"},
 	"audit":                {"golang.org/x/mod/sumdb"},
-	"proxy":                {module + "/identity", module + "/policy", module + "/audit", module + "/internal/destination", module + "/internal/fair"},
+	"proxy":                {module + "/identity", module + "/policy", module + "/audit", module + "/internal/destination", module + "/internal/fair", module + "/internal/uuid"},
+	"reconcile":            {module + "/identity", module + "/audit", module + "/internal/uuid"},
 }
 
 // adapters never import each other, and no core or internal package imports one.
@@ -35,6 +37,7 @@ var adapters = []string{
 	"identity/bitbucket", "identity/postgres",
 	"policy/rego", "policy/source",
 	"audit/postgres", "audit/evidence",
+	"reconcile/postgres",
 }
 
 // managers put adapters together for wiring: the adapters that each may import. No
@@ -93,6 +96,8 @@ func TestImportTableBites(t *testing.T) {
 		{"proxy", "github.com/elazarl/goproxy"},
 		{"proxy", module + "/proxy/frontend"},
 		{"proxy", "golang.org/x/sync/errgroup"},
+		{"reconcile", module + "/reconcile/postgres"},
+		{"reconcile/postgres", module + "/identity/postgres"},
 		{"policy", module + "/audit"},
 		{"audit", module + "/policy"},
 		{"audit", module + "/identity"},

@@ -12,16 +12,13 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/uuid"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
 
 // probeTokenLifetime is how long a probe's token may be used, once.
 const probeTokenLifetime = 10 * time.Second
-
-// nilUUID is the Nil UUID (RFC 9562 section 5.9), for the workspace and the repository
-// that a probe does not have.
-const nilUUID = "00000000-0000-0000-0000-000000000000"
 
 // ProbeInterceptor wraps the authenticator and the decider. It authenticates the token
 // of a probe: random bytes for one attempt, never logged or stored, and valid once. It
@@ -69,9 +66,9 @@ func (i *ProbeInterceptor) issueToken(stepUUID string, from netip.Addr) (field s
 	token := hex.EncodeToString(secret[:])
 	principal := &identity.Principal{
 		Kind: Kind, Issuer: zone, CredentialKind: Kind,
-		Workspace:  identity.Workspace{UUID: nilUUID, Slug: zone},
-		Repository: identity.Repository{UUID: nilUUID, FullName: zone + "/probe", Project: "SELF-TEST"},
-		Pipeline:   identity.Run{UUID: nilUUID}, Step: identity.Run{UUID: stepUUID},
+		Workspace:  identity.Workspace{UUID: uuid.Nil, Slug: zone},
+		Repository: identity.Repository{UUID: uuid.Nil, FullName: zone + "/probe", Project: "SELF-TEST"},
+		Pipeline:   identity.Run{UUID: uuid.Nil}, Step: identity.Run{UUID: stepUUID},
 		CredentialDigest: sha256.Sum256([]byte(token)), Expires: time.Now().Add(probeTimeout),
 	}
 	i.mu.Lock()

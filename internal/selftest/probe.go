@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/uuid"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -164,7 +165,7 @@ func (t *Test) connect(ctx context.Context, to string) *response {
 }
 
 func (t *Test) connectOnce(ctx context.Context, to string) *response {
-	a := &response{step: newUUID()}
+	a := &response{step: uuid.NewV4()}
 	var from netip.Addr
 	if a.conn, from, a.err = t.config.Dial(ctx); a.err != nil {
 		return a
@@ -234,13 +235,4 @@ func first(all []Recorded, kind audit.Kind) Recorded {
 		}
 	}
 	return Recorded{}
-}
-
-// newUUID returns a random UUID (RFC 9562 section 5.4).
-func newUUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	h := hex.EncodeToString(b[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }

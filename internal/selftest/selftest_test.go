@@ -23,6 +23,7 @@ import (
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/internal/fair"
+	"github.com/sallyport/sallyport/internal/uuid"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/proxy/frontend"
@@ -366,7 +367,7 @@ func TestStepAtTheEcho(t *testing.T) {
 // Without that, who has seen one would be the probe.
 func TestProbeTokenIsForOneUse(t *testing.T) {
 	h := build(t, everything, true)
-	field, endProbe := h.interceptor.issueToken(newUUID(), netip.MustParseAddr("127.0.0.1"))
+	field, endProbe := h.interceptor.issueToken(uuid.NewV4(), netip.MustParseAddr("127.0.0.1"))
 	token := strings.TrimPrefix(field, "Bearer ")
 	if status, _, _ := h.connect(EchoHost+":443", "Bearer "+token[:len(token)-1]+"g"); status != 407 {
 		t.Errorf("another token: %d", status)
@@ -378,12 +379,12 @@ func TestProbeTokenIsForOneUse(t *testing.T) {
 		t.Errorf("the token again: %d", status)
 	}
 	endProbe()
-	field, endProbe = h.interceptor.issueToken(newUUID(), netip.MustParseAddr("127.0.0.1"))
+	field, endProbe = h.interceptor.issueToken(uuid.NewV4(), netip.MustParseAddr("127.0.0.1"))
 	endProbe()
 	if status, _, _ := h.connect(EchoHost+":443", field); status != 407 {
 		t.Errorf("a token that was ended: %d", status)
 	}
-	field, endProbe = h.interceptor.issueToken(newUUID(), netip.MustParseAddr("127.0.0.1"))
+	field, endProbe = h.interceptor.issueToken(uuid.NewV4(), netip.MustParseAddr("127.0.0.1"))
 	defer endProbe()
 	h.interceptor.mu.Lock()
 	h.interceptor.token.expires = time.Now().Add(-time.Second)
@@ -417,7 +418,7 @@ func TestProbeGetsNowhereElse(t *testing.T) {
 	try := func(control bool, to string, from string) (int, string) {
 		h := build(t, everything, control)
 		h.resolve = func(string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil }
-		field, endProbe := h.interceptor.issueToken(newUUID(), netip.MustParseAddr(from))
+		field, endProbe := h.interceptor.issueToken(uuid.NewV4(), netip.MustParseAddr(from))
 		defer endProbe()
 		status, reason, _ := h.connect(to, field)
 		return status, reason
@@ -449,7 +450,7 @@ func TestOnlyTheProbesPrincipal(t *testing.T) {
 		t.Fatal(err)
 	}
 	from := netip.MustParseAddr("127.0.0.1")
-	field, endProbe := h.interceptor.issueToken(newUUID(), from)
+	field, endProbe := h.interceptor.issueToken(uuid.NewV4(), from)
 	principal, err := h.interceptor.Authenticate(t.Context(), identity.NewCredential(strings.TrimPrefix(field, "Bearer ")))
 	if err != nil || principal.Kind != Kind {
 		t.Fatal(err)
@@ -515,7 +516,7 @@ func TestEchoIsForTheGate(t *testing.T) {
 // or the log.
 func TestNoSecretIsRecorded(t *testing.T) {
 	h := build(t, everything, true)
-	field, endProbe := h.interceptor.issueToken(newUUID(), netip.MustParseAddr("127.0.0.1"))
+	field, endProbe := h.interceptor.issueToken(uuid.NewV4(), netip.MustParseAddr("127.0.0.1"))
 	h.connect("partner.example:443", field)
 	endProbe()
 	h.once(t.Context())

@@ -4,19 +4,21 @@ import (
 	"context"
 	"time"
 
+	reconcilepg "github.com/sallyport/sallyport/reconcile/postgres"
+
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	words "github.com/sallyport/sallyport/identity"
-	"github.com/sallyport/sallyport/internal/completeness"
+	"github.com/sallyport/sallyport/reconcile"
 )
 
-// openCompleteness makes what holds Bitbucket's deployments against the log. It
+// openReconciliation makes what holds Bitbucket's deployments against the log. It
 // is nil where no workspace has an API, and where it is switched off.
-func (s *server) openCompleteness(context.Context) error {
+func (s *server) openReconciliation(context.Context) error {
 	c := s.config.Audit.Reconciliation
 	if !c.Enabled {
 		return nil
 	}
-	var workspaces []completeness.Workspace
+	var workspaces []reconcile.Workspace
 	for _, w := range s.config.Identity.Bitbucket {
 		if w.API == nil {
 			continue
@@ -25,12 +27,12 @@ func (s *server) openCompleteness(context.Context) error {
 		if err != nil {
 			return err
 		}
-		workspaces = append(workspaces, completeness.Workspace{UUID: w.WorkspaceUUID, Slug: w.Workspace, API: reader})
+		workspaces = append(workspaces, reconcile.Workspace{UUID: w.WorkspaceUUID, Slug: w.Workspace, API: reader})
 	}
 	if len(workspaces) == 0 {
 		return nil
 	}
-	s.reconciler = completeness.New(completeness.Config{
+	s.reconciler = reconcile.New(reconcile.Config{
 		Workspaces: workspaces, Open: s.reconcile, Record: s.audit.Record, Ready: s.wholeLog,
 		Interval: c.Interval, Lookback: c.Lookback, Settle: c.GracePeriod, Log: s.log.With("component", "reconciliation"),
 	})
@@ -38,8 +40,8 @@ func (s *server) openCompleteness(context.Context) error {
 }
 
 // reconcile acquires the lock of reconciliation.
-func (s *server) reconcile(ctx context.Context) (completeness.Session, error) {
-	session, err := s.store.Reconcile(ctx)
+func (s *server) reconcile(ctx context.Context) (reconcile.Session, error) {
+	session, err := reconcilepg.Open(ctx, s.databaseURL)
 	if err != nil { // never a nil session in an interface
 		return nil, err
 	}
@@ -53,14 +55,14 @@ func (s *server) wholeLog() error {
 		return err
 	}
 	if st := s.audit.Stats(); st.Outage > 0 || !st.JournalSince.IsZero() {
-		return completeness.NotReady("events wait in the journal")
+		return reconcile.NotReady("events wait in the journal")
 	}
 	return nil
 }
 
-// completenessDetail is what /readyz tells. It decides nothing: a deployment that
+// reconciliationDetail is what /readyz tells. It decides nothing: a deployment that
 // went another way is no fault of this instance.
-func (s *server) completenessDetail() any {
+func (s *server) reconciliationDetail() any {
 	st := s.reconciler.Status()
 	detail := map[string]any{"latest": cli.FormatTimeOrNever(st.At), "deployments": st.Deployments, "repositories": st.Repositories}
 	if st.Busy != nil {
@@ -73,7 +75,7 @@ func (s *server) completenessDetail() any {
 	return detail
 }
 
-func (s *server) completenessGauges() {
+func (s *server) reconciliationGauges() {
 	m, status := s.metrics, s.reconciler.Status
 	m.GaugeBy("sallyport_deployments", "Deployments that Bitbucket reported within audit.reconciliation.lookback, by class.",
 		"class", labels(words.Coverages), func(class string) float64 { return float64(status().Deployments[words.Coverage(class)]) })

@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -9,9 +11,9 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 )
 
-func reconciliation(t testing.TB, h *house) *Reconciliation {
+func reconciliation(t testing.TB, url string) *Session {
 	t.Helper()
-	r, err := h.Reconcile(t.Context())
+	r, err := Open(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,26 +23,28 @@ func reconciliation(t testing.TB, h *house) *Reconciliation {
 
 func finding(n int, class identity.Coverage, at time.Time) identity.DeploymentFinding {
 	return identity.DeploymentFinding{
-		DeploymentRun: identity.DeploymentRun{UUID: uuid(n), WorkspaceUUID: acme, RepositoryUUID: payments, DeploymentUUID: uuid(100), PipelineUUID: uuid(200 + n),
-			StepUUID: uuid(300 + n), BuildNumber: int64(n), State: identity.DeploymentSuccessful, Created: stamp(at), Started: stamp(at), Completed: stamp(at.Add(time.Minute))},
-		Coverage: class, Found: stamp(at.Add(time.Hour)), Detail: "why",
+		DeploymentRun: identity.DeploymentRun{UUID: uuidOf(n), WorkspaceUUID: acme, RepositoryUUID: payments, DeploymentUUID: uuidOf(100), PipelineUUID: uuidOf(200 + n),
+			StepUUID: uuidOf(300 + n), BuildNumber: int64(n), State: identity.DeploymentSuccessful, Created: database.Timestamp(at), Started: database.Timestamp(at), Completed: database.Timestamp(at.Add(time.Minute))},
+		Coverage: class, Found: database.Timestamp(at.Add(time.Hour)), Detail: "why",
 	}
 }
 
 // What is saved comes back, the latest of each, with names and numbers in the view.
 func TestReconciliation(t *testing.T) {
 	db := migrated(t)
-	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
-	h.save(t, repository(payments, "acme/payments", minutes(0)), deployment(uuid(100), payments, "Production EU", "production-eu", minutes(0)))
-	r := reconciliation(t, h)
+	conn := connection(t, db.URL(""))
+	saveNames(t, db.URL(database.Writer),
+		identity.KnownName{Kind: identity.NameOfRepository, WorkspaceUUID: acme, RepositoryUUID: payments, WorkspaceSlug: "acme", FullName: "acme/payments", Project: "PAY", FetchedAt: minutes(0)},
+		identity.KnownName{Kind: identity.NameOfDeployment, WorkspaceUUID: acme, RepositoryUUID: payments, DeploymentUUID: uuidOf(100), Name: "Production EU", Slug: "production-eu", Type: "production", FetchedAt: minutes(0)})
+	r := reconciliation(t, db.URL(database.Writer))
 	if id, err := r.Latest(t.Context(), acme); id != "" || err != nil {
 		t.Errorf("%q, %v", id, err)
 	}
 	first, second := "01930000-0000-7000-8000-000000000001", "01930000-0000-7000-8000-000000000002"
 	look := identity.DeploymentLook{WorkspaceUUID: acme, RepositoryUUID: payments, Repository: "acme/payments", Outcome: identity.LookComplete,
-		Began: stamp(minutes(0)), Until: stamp(minutes(0)), InOrder: true, Whole: true, Requests: 1, Runs: 2}
+		Began: database.Timestamp(minutes(0)), Until: database.Timestamp(minutes(0)), InOrder: true, Whole: true, Requests: 1, Runs: 2}
 	partial := look
-	partial.Outcome, partial.Until, partial.Began, partial.Whole, partial.InOrder = identity.LookPartial, time.Time{}, stamp(minutes(60)), false, false
+	partial.Outcome, partial.Until, partial.Began, partial.Whole, partial.InOrder = identity.LookPartial, time.Time{}, database.Timestamp(minutes(60)), false, false
 	one, two, later := finding(1, identity.CoveragePending, minutes(0)), finding(2, identity.CoverageNotSeen, minutes(1)), finding(1, identity.CoverageSeen, minutes(0))
 	later.Found = later.Found.Add(time.Hour)
 	for id, do := range map[string]func() error{
@@ -96,7 +100,7 @@ func TestReconciliation(t *testing.T) {
 	if want := "partial acme/payments 1 f f"; shown != want {
 		t.Errorf("%s, want %s", shown, want)
 	}
-	report, err := ReadCoverage(t.Context(), db.URL(database.Auditor), minutes(-1))
+	report, err := ReadReport(t.Context(), db.URL(database.Auditor), minutes(-1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +108,7 @@ func TestReconciliation(t *testing.T) {
 		report.Runs[0].BuildNumber != 2 || len(report.Repositories) != 1 || !report.Repositories[0].Unclear() {
 		t.Errorf("rows that no event names: %+v", report)
 	}
-	_, way := migration(t, "00007_reconciliation.sql")
+	way := takeDown(t, "00007_reconciliation.sql")
 	if _, err := conn.PgConn().Exec(t.Context(), "BEGIN; SET LOCAL ROLE sallyport_owner; "+way+"; COMMIT").ReadAll(); code(err) != "23001" {
 		t.Errorf("findings were taken down: %v", err)
 	}
@@ -114,8 +118,8 @@ func TestReconciliation(t *testing.T) {
 // What the database would refuse is refused before, and nothing of it is written.
 func TestReconciliationRefuses(t *testing.T) {
 	db := migrated(t)
-	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
-	r := reconciliation(t, h)
+	conn := connection(t, db.URL(""))
+	r := reconciliation(t, db.URL(database.Writer))
 	good := finding(1, identity.CoverageSeen, minutes(0))
 	for name, change := range map[string]func(*identity.DeploymentFinding){
 		"braces":    func(f *identity.DeploymentFinding) { f.UUID = "{" + f.UUID + "}" },
@@ -129,12 +133,12 @@ func TestReconciliationRefuses(t *testing.T) {
 	} {
 		bad := finding(2, identity.CoverageSeen, minutes(0))
 		change(&bad)
-		if err := r.Save(t.Context(), uuid(9), []identity.DeploymentFinding{good, bad}, nil); err == nil {
+		if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{good, bad}, nil); err == nil {
 			t.Errorf("%s: saved", name)
 		}
 	}
 	look := identity.DeploymentLook{WorkspaceUUID: acme, RepositoryUUID: payments, Outcome: identity.LookPartial, Began: minutes(0), Until: minutes(0)}
-	if err := r.Save(t.Context(), uuid(9), nil, []identity.DeploymentLook{look}); err == nil {
+	if err := r.Save(t.Context(), uuidOf(9), nil, []identity.DeploymentLook{look}); err == nil {
 		t.Error("a partial look moved the mark")
 	}
 	if err := r.Save(t.Context(), "x", []identity.DeploymentFinding{good}, nil); err == nil {
@@ -149,17 +153,16 @@ func TestReconciliationRefuses(t *testing.T) {
 func TestReconcileOneAtATime(t *testing.T) {
 	leakless(t)
 	db := migrated(t)
-	a, b := instance(t, db.URL(database.Writer), 0), instance(t, db.URL(database.Writer), 0)
-	r, err := a.Reconcile(t.Context())
+	r, err := Open(t.Context(), db.URL(database.Writer))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Reconcile(t.Context()); !isBusy(err, "of sallyport_writer has held it since") {
+	if _, err := Open(t.Context(), db.URL(database.Writer)); !isBusy(err, "of sallyport_writer has held it since") {
 		t.Errorf("got %v", err)
 	}
 	r.Close()
 	eventually(t, "the right is free", func() bool {
-		r, err := b.Reconcile(t.Context())
+		r, err := Open(t.Context(), db.URL(database.Writer))
 		if err == nil {
 			r.Close()
 		}
@@ -167,7 +170,7 @@ func TestReconcileOneAtATime(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := a.Reconcile(ctx); err == nil {
+	if _, err := Open(ctx, db.URL(database.Writer)); err == nil {
 		t.Error("after the end")
 	}
 }
@@ -175,9 +178,9 @@ func TestReconcileOneAtATime(t *testing.T) {
 // Findings are only ever added to, whoever asks.
 func TestFindingsAreAppendOnly(t *testing.T) {
 	db := migrated(t)
-	h, admin := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
-	r := reconciliation(t, h)
-	if err := r.Save(t.Context(), uuid(9), []identity.DeploymentFinding{finding(1, identity.CoverageNotSeen, minutes(0))}, nil); err != nil {
+	admin := connection(t, db.URL(""))
+	r := reconciliation(t, db.URL(database.Writer))
+	if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{finding(1, identity.CoverageNotSeen, minutes(0))}, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, statement := range []string{
@@ -210,5 +213,35 @@ func TestFindingsAreAppendOnly(t *testing.T) {
 	conn := connection(t, db.URL(database.Auditor))
 	if _, err := conn.Exec(t.Context(), "INSERT INTO audit.reconciliation_scans SELECT * FROM audit.reconciliation_scans"); code(err) != "42501" {
 		t.Errorf("an auditor adds: %v", err)
+	}
+}
+
+// TestReconciliationLockEnds: the lock ends with its session, also where another
+// session has its process number, and who lost the lock writes nothing more.
+func TestReconciliationLockEnds(t *testing.T) {
+	t.Parallel()
+	db := migrated(t)
+	admin := connection(t, db.URL(""))
+	r := reconciliation(t, db.URL(database.Writer))
+	other := connection(t, db.URL("")) // a session with the number, of another login and name
+	for _, change := range []string{
+		"server_start = server_start - interval '1 s'",
+		fmt.Sprintf("pid = %d", other.PgConn().PID()),
+		"application = 'x'",
+	} {
+		must(t, admin, "UPDATE sallyport.session_locks SET "+change)
+		next, err := Open(t.Context(), db.URL(database.Writer))
+		if err != nil {
+			t.Fatalf("%s: %v", change, err)
+		}
+		if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{finding(1, identity.CoverageNotSeen, minutes(0))}, nil); !errors.Is(err, errLockLost) {
+			t.Errorf("%s: saved without the lock: %v", change, err)
+		}
+		r.Close()
+		r = next
+		defer next.Close()
+	}
+	if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{finding(1, identity.CoverageNotSeen, minutes(0))}, nil); err != nil {
+		t.Error(err)
 	}
 }

@@ -1,4 +1,4 @@
-package completeness
+package reconcile
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	reconcilepg "github.com/sallyport/sallyport/reconcile/postgres"
 
 	"github.com/jackc/pgx/v5"
 
@@ -143,7 +145,7 @@ func (h *house) instance(logger *slog.Logger) *Reconciler {
 	return New(Config{
 		Workspaces: []Workspace{{UUID: h.acme.UUID, Slug: "acme", API: h.api}},
 		Open: func(ctx context.Context) (Session, error) {
-			s, err := h.store.Reconcile(ctx)
+			s, err := reconcilepg.Open(ctx, h.db.URL(database.Writer))
 			if err != nil {
 				return nil, err
 			}

@@ -1,4 +1,4 @@
-package completeness
+package reconcile
 
 import (
 	"context"
@@ -6,6 +6,9 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/database"
+	reconcilepg "github.com/sallyport/sallyport/reconcile/postgres"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
@@ -286,7 +289,7 @@ func TestLastSuccess(t *testing.T) {
 	if at := h.Status().LastSuccess; !at.IsZero() {
 		t.Errorf("before the first: %v", at)
 	}
-	selfish, err := h.store.Reconcile(t.Context()) // keeps the lock
+	selfish, err := reconcilepg.Open(t.Context(), h.db.URL(database.Writer)) // keeps the lock
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +326,7 @@ func TestDatabaseRestarts(t *testing.T) {
 	h.api.after = func(repository string) {
 		// The first repository is saved.
 		if cut && ask[int](h, "SELECT count(*) FROM audit.reconciliation_scans") == 1 {
-			ask[int](h, "SELECT count(*) FROM (SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'sallyport completeness') x")
+			ask[int](h, "SELECT count(*) FROM (SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'sallyport reconciliation') x")
 			cut = false
 		}
 	}

@@ -1,7 +1,6 @@
-// Package completeness holds what Bitbucket says was deployed against what is in
-// the audit log: which deployments never came through Sallyport, and which
-// repositories were looked at. HTTPS_PROXY is advisory, so the log by itself
-// cannot tell.
+// Package reconcile compares the deployments that Bitbucket knows of with the audit
+// log: which deployments did not use Sallyport, and which repositories were scanned.
+// HTTPS_PROXY is advisory, so the log alone does not show a deployment without it.
 //
 // A [Reconciler] works in the background, one instance at a time, within a budget
 // of requests of its own. It keeps what it finds, and puts a digest of that into
@@ -9,7 +8,7 @@
 //
 // What it finds is as good as what Bitbucket tells. A step that needs no network
 // never comes through, and is called not seen all the same.
-package completeness
+package reconcile
 
 import (
 	"cmp"

@@ -1,4 +1,4 @@
-package completeness
+package reconcile
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 // Reconciler reconciles. Run is called once; Status by anybody.
@@ -183,7 +184,7 @@ func (r *Reconciler) reconcile(ctx context.Context, s Session, w Workspace) erro
 	if err != nil {
 		return err
 	}
-	v := &visit{Reconciler: r, session: s, workspace: w, id: newID(began), since: since, began: began, until: began.Add(max(r.config.Interval, retryLeast))}
+	v := &visit{Reconciler: r, session: s, workspace: w, id: uuid.NewV7(began), since: since, began: began, until: began.Add(max(r.config.Interval, retryLeast))}
 	trouble, err := v.workspaceLooks(ctx)
 	o := outcome{at: began, success: success, err: trouble, repositories: v.outcomes}
 	if err == nil {

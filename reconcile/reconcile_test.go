@@ -1,4 +1,4 @@
-package completeness
+package reconcile
 
 import (
 	"encoding/hex"

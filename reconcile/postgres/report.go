@@ -11,14 +11,14 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 )
 
-// CoverageReport says of a period what was found of the deployments that
-// Bitbucket knows of. Its JSON is for programs, so it only grows.
-type CoverageReport struct {
+// Report lists what reconciliations found about the deployments of a period. Its JSON
+// is for programs, so fields are only added.
+type Report struct {
 	Since        time.Time                 `json:"since"`
 	Until        time.Time                 `json:"until"` // when it was asked
 	Counts       map[identity.Coverage]int `json:"deployments"`
-	Runs         []CoverageRun             `json:"not_seen_or_unclear"` // those that are missing, or of which nothing can be told
-	Repositories []CoverageRepository      `json:"repositories"`
+	Runs         []Run                     `json:"not_seen_or_unclear"` // those that are missing, or of which nothing can be told
+	Repositories []Repository              `json:"repositories"`
 	// Reconciliations is how many the log names, Changed of which the rows are not
 	// what they were then, Unrecorded those that no event names yet. Of these
 	// Foreign are a day old: rows that somebody else has put there.
@@ -28,8 +28,8 @@ type CoverageReport struct {
 	Foreign         []string `json:"foreign"`
 }
 
-// CoverageRun is one run of a deployment.
-type CoverageRun struct {
+// Run is one run of a deployment.
+type Run struct {
 	Class             string    `json:"class"`
 	Began             time.Time `json:"began"`
 	State             string    `json:"state"`
@@ -43,9 +43,9 @@ type CoverageRun struct {
 	DeploymentRunUUID string    `json:"deployment_run_uuid"`
 }
 
-// CoverageRepository is how far a repository was looked at. A time that is not
+// Repository is how far a repository was looked at. A time that is not
 // known is the zero one.
-type CoverageRepository struct {
+type Repository struct {
 	Repository     string    `json:"repository"`
 	RepositoryUUID string    `json:"repository_uuid"`
 	Outcome        string    `json:"outcome"`
@@ -55,7 +55,7 @@ type CoverageRepository struct {
 }
 
 // Unclear reports whether something of the period could not be told.
-func (r *CoverageReport) Unclear() bool {
+func (r *Report) Unclear() bool {
 	if r.Reconciliations == 0 || len(r.Changed)+len(r.Foreign) > 0 || r.Counts[identity.CoverageCannotTell] > 0 {
 		return true
 	}
@@ -70,7 +70,7 @@ func (r *CoverageReport) Unclear() bool {
 // Unclear reports whether not all of the repository's deployments up to the latest
 // look are known. One that is gone is not unclear: its deployments are judged by
 // themselves. One that had to wait is known up to its time.
-func (l *CoverageRepository) Unclear() bool {
+func (l *Repository) Unclear() bool {
 	switch identity.LookOutcome(l.Outcome) {
 	case identity.LookGone:
 		return false
@@ -81,13 +81,13 @@ func (l *CoverageRepository) Unclear() bool {
 }
 
 // Missing reports whether a deployment did not come through.
-func (r *CoverageReport) Missing() bool {
+func (r *Report) Missing() bool {
 	return r.Counts[identity.CoverageNotSeen]+r.Counts[identity.CoveragePipelineOnly] > 0
 }
 
-// ReadCoverage reads what was found of deployments that began since a time, with
+// ReadReport reads what was found of deployments that began since a time, with
 // any login that may read the log.
-func ReadCoverage(ctx context.Context, url string, since time.Time) (*CoverageReport, error) {
+func ReadReport(ctx context.Context, url string, since time.Time) (*Report, error) {
 	config, err := database.ParseConfig(url, "sallyport audit reconciliation")
 	if err != nil {
 		return nil, err
@@ -101,10 +101,10 @@ func ReadCoverage(ctx context.Context, url string, since time.Time) (*CoverageRe
 	if err != nil {
 		return nil, err
 	}
-	if version < schemaOfCompleteness {
-		return nil, fmt.Errorf("the database's schema is version %d, and deployments are held against the log from %d on; run `sallyport migrate`", version, schemaOfCompleteness)
+	if version < schemaNeeded {
+		return nil, fmt.Errorf("the database's schema is version %d, and reconciliation needs %d; run `sallyport migrate`", version, schemaNeeded)
 	}
-	r := &CoverageReport{Since: since.UTC(), Counts: map[identity.Coverage]int{}, Runs: []CoverageRun{}, Repositories: []CoverageRepository{},
+	r := &Report{Since: since.UTC(), Counts: map[identity.Coverage]int{}, Runs: []Run{}, Repositories: []Repository{},
 		Changed: []string{}, Unrecorded: []string{}, Foreign: []string{}}
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		for _, read := range []func(context.Context, pgx.Tx) error{r.readRuns, r.readRepositories, r.readReconciliations} {
@@ -120,7 +120,7 @@ func ReadCoverage(ctx context.Context, url string, since time.Time) (*CoverageRe
 	return r, nil
 }
 
-func (r *CoverageReport) readRuns(ctx context.Context, tx pgx.Tx) error {
+func (r *Report) readRuns(ctx context.Context, tx pgx.Tx) error {
 	if err := tx.QueryRow(ctx, "SELECT now()").Scan(&r.Until); err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (r *CoverageReport) readRuns(ctx context.Context, tx pgx.Tx) error {
 		ORDER BY 2, deployment_run_uuid`, r.Since); err != nil {
 		return err
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[CoverageRun])
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Run])
 	if err != nil {
 		return err
 	}
@@ -156,14 +156,14 @@ func (r *CoverageReport) readRuns(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-func (r *CoverageReport) readRepositories(ctx context.Context, tx pgx.Tx) error {
+func (r *Report) readRepositories(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, `SELECT repository, repository_uuid::text, outcome, last_scanned_at, complete_until, detail
 		FROM audit.reconciliations ORDER BY repository, repository_uuid`)
 	if err != nil {
 		return err
 	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (CoverageRepository, error) {
-		var l CoverageRepository
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Repository, error) {
+		var l Repository
 		var looked, until *time.Time
 		err := row.Scan(&l.Repository, &l.RepositoryUUID, &l.Outcome, &looked, &until, &l.Detail)
 		l.Looked, l.Until = orZero(looked).UTC(), orZero(until).UTC()
@@ -174,7 +174,7 @@ func (r *CoverageReport) readRepositories(ctx context.Context, tx pgx.Tx) error 
 }
 
 // readReconciliations holds what was found against the digests in the log.
-func (r *CoverageReport) readReconciliations(ctx context.Context, tx pgx.Tx) error {
+func (r *Report) readReconciliations(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, `
 		WITH recorded AS (
 			SELECT a ->> 'reconciliation' AS id, a ->> 'digest' AS digest

@@ -1,3 +1,5 @@
+// Package postgres stores what a reconciliation finds in the audit database, under a
+// lock that one instance holds at a time, and reads it for reports.
 package postgres
 
 import (
@@ -14,50 +16,54 @@ import (
 )
 
 const (
-	schemaOfCompleteness = 7
-	seenLead             = time.Hour      // Bitbucket's clock may be behind ours, and a token is used before a run is noted
-	seenTail             = 48 * time.Hour // a journal may bring what was recorded while the database was away
+	schemaNeeded = 7
+	closeTimeout = 5 * time.Second // to release the lock
+	writeTimeout = 10 * time.Second
+	seenLead     = time.Hour      // Bitbucket's clock may be behind ours, and a token is used before a run is noted
+	seenTail     = 48 * time.Hour // a journal may bring what was recorded while the database was away
 )
 
 // errLockLost is the error of a write by a session that does not hold the lock of
 // reconciliation any more.
 var errLockLost = errors.New("the lock of reconciliation is lost: another session holds it")
 
-// Reconciliation is the lock of reconciliation, and the connection that holds it
-// and makes every write. One goroutine uses it.
-type Reconciliation struct {
-	store *Store
-	conn  *pgx.Conn
+// Session is the connection that holds the lock of reconciliation, reads the log and
+// makes every write. One goroutine uses it.
+type Session struct {
+	conn   *pgx.Conn
+	config *pgx.ConnConfig
 }
 
-// Reconcile connects and acquires the lock of reconciliation, without waiting.
-// Where another session holds the lock the error is an
+// Open connects to the database of url and acquires the lock of reconciliation, without
+// waiting. Where another session holds the lock the error is an
 // [identity.ReconciliationBusy], which names that session. The result must be closed.
-func (s *Store) Reconcile(ctx context.Context) (_ *Reconciliation, err error) {
-	config := s.connect.Copy()
-	config.RuntimeParams["application_name"] = "sallyport completeness"
+func Open(ctx context.Context, url string) (_ *Session, err error) {
+	config, err := database.ParseConfig(url, "sallyport reconciliation")
+	if err != nil {
+		return nil, fmt.Errorf("reconciliation: %w", err)
+	}
 	conn, err := database.Connect(ctx, config)
 	if err != nil {
-		return nil, fmt.Errorf("identity store: %w", err)
+		return nil, fmt.Errorf("reconciliation: %w", err)
 	}
-	r := &Reconciliation{s, conn}
+	s := &Session{conn, config}
 	defer func() {
 		if err != nil {
-			r.Close()
+			s.Close()
 		}
 	}()
 	version, err := database.Version(ctx, conn)
 	if err != nil {
-		return nil, fmt.Errorf("identity store: %w", err)
+		return nil, fmt.Errorf("reconciliation: %w", err)
 	}
-	if version < schemaOfCompleteness {
-		return nil, fmt.Errorf("identity store: the database's schema is version %d, and holding deployments against the log needs %d; run `sallyport migrate`", version, schemaOfCompleteness)
+	if version < schemaNeeded {
+		return nil, fmt.Errorf("reconciliation: the database's schema is version %d, and reconciliation needs %d; run `sallyport migrate`", version, schemaNeeded)
 	}
 	var mine bool
 	var holder *string
 	var since *time.Time
 	if err := conn.QueryRow(ctx, "SELECT acquired, holder, since FROM audit.try_reconciliation_lock()").Scan(&mine, &holder, &since); err != nil {
-		return nil, r.wrong("acquire the lock of reconciliation", err)
+		return nil, s.explain("acquire the lock of reconciliation", err)
 	}
 	if !mine {
 		busy := &identity.ReconciliationBusy{Since: orZero(since)}
@@ -66,51 +72,51 @@ func (s *Store) Reconcile(ctx context.Context) (_ *Reconciliation, err error) {
 		}
 		return nil, busy
 	}
-	return r, r.wrong("settle the session", database.Durable(ctx, conn.PgConn()))
+	return s, s.explain("settle the session", database.Durable(ctx, conn.PgConn()))
 }
 
 // Close releases the lock and ends the connection.
-func (r *Reconciliation) Close() {
-	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+func (s *Session) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	// The end of a connection is noticed some time later by the database.
-	_, _ = r.conn.Exec(ctx, "SELECT audit.release_reconciliation_lock()")
-	_ = r.conn.Close(ctx)
+	_, _ = s.conn.Exec(ctx, "SELECT audit.release_reconciliation_lock()")
+	_ = s.conn.Close(ctx)
 }
 
-func (r *Reconciliation) wrong(operation string, err error) error {
+func (s *Session) explain(operation string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("identity store: %w", r.store.explain(operation, err))
+	return fmt.Errorf("reconciliation: %w", database.Explain(operation, &s.config.Config, err))
 }
 
 // Began returns when the log begins; zero: it is empty. What was deployed before
 // cannot be in it.
-func (r *Reconciliation) Began(ctx context.Context) (time.Time, error) {
+func (s *Session) Began(ctx context.Context) (time.Time, error) {
 	var began *time.Time
-	err := r.conn.QueryRow(ctx, "SELECT min(time) FROM audit.events").Scan(&began)
+	err := s.conn.QueryRow(ctx, "SELECT min(time) FROM audit.events").Scan(&began)
 	if err != nil || began == nil {
-		return time.Time{}, r.wrong("ask when the log begins", err)
+		return time.Time{}, s.explain("ask when the log begins", err)
 	}
 	return *began, nil
 }
 
 // Latest returns the latest reconciliation of a workspace that noted a look;
 // empty: none.
-func (r *Reconciliation) Latest(ctx context.Context, workspaceUUID string) (string, error) {
+func (s *Session) Latest(ctx context.Context, workspaceUUID string) (string, error) {
 	var id string
-	err := r.conn.QueryRow(ctx, "SELECT reconciliation::text FROM audit.reconciliation_scans WHERE workspace_uuid = $1::uuid ORDER BY reconciliation DESC LIMIT 1",
+	err := s.conn.QueryRow(ctx, "SELECT reconciliation::text FROM audit.reconciliation_scans WHERE workspace_uuid = $1::uuid ORDER BY reconciliation DESC LIMIT 1",
 		workspaceUUID).Scan(&id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", nil
 	}
-	return id, r.wrong("ask for the latest reconciliation", err)
+	return id, s.explain("ask for the latest reconciliation", err)
 }
 
 // LookedAt returns what is known of the workspace's repositories from looks before.
-func (r *Reconciliation) LookedAt(ctx context.Context, workspaceUUID string) ([]identity.LookedAt, error) {
-	rows, err := r.conn.Query(ctx, `
+func (s *Session) LookedAt(ctx context.Context, workspaceUUID string) ([]identity.LookedAt, error) {
+	rows, err := s.conn.Query(ctx, `
 		SELECT l.repository_uuid::text, l.repository, l.outcome, a.scanned_at, a.complete_until, coalesce(w.in_order, false), w.scanned_at,
 		       (SELECT count(*) FROM identity.deployments n WHERE n.repository_uuid = l.repository_uuid AND n.valid_to IS NULL)
 		FROM (
@@ -127,7 +133,7 @@ func (r *Reconciliation) LookedAt(ctx context.Context, workspaceUUID string) ([]
 			WHERE repository_uuid = l.repository_uuid AND whole AND complete_until IS NOT NULL ORDER BY scanned_at DESC LIMIT 1
 		) w ON true`, workspaceUUID)
 	if err != nil {
-		return nil, r.wrong("ask for looks", err)
+		return nil, s.explain("ask for looks", err)
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (identity.LookedAt, error) {
 		var l identity.LookedAt
@@ -136,16 +142,16 @@ func (r *Reconciliation) LookedAt(ctx context.Context, workspaceUUID string) ([]
 		l.At, l.Until, l.WholeAt = orZero(at), orZero(until), orZero(whole)
 		return l, err
 	})
-	return list, r.wrong("ask for looks", err)
+	return list, s.explain("ask for looks", err)
 }
 
 // Environments returns how many deployment environments each repository of a
 // workspace has, as far as is known, by its UUID.
-func (r *Reconciliation) Environments(ctx context.Context, workspaceUUID string) (map[string]int, error) {
-	rows, err := r.conn.Query(ctx, `SELECT repository_uuid::text, count(*) FROM identity.deployments
+func (s *Session) Environments(ctx context.Context, workspaceUUID string) (map[string]int, error) {
+	rows, err := s.conn.Query(ctx, `SELECT repository_uuid::text, count(*) FROM identity.deployments
 		WHERE workspace_uuid = $1::uuid AND valid_to IS NULL GROUP BY repository_uuid`, workspaceUUID)
 	if err != nil {
-		return nil, r.wrong("ask for environments", err)
+		return nil, s.explain("ask for environments", err)
 	}
 	counts := map[string]int{}
 	var uuid string
@@ -154,7 +160,7 @@ func (r *Reconciliation) Environments(ctx context.Context, workspaceUUID string)
 		counts[uuid] = n
 		return nil
 	})
-	return counts, r.wrong("ask for environments", err)
+	return counts, s.explain("ask for environments", err)
 }
 
 func orZero(t *time.Time) time.Time {
@@ -166,13 +172,13 @@ func orZero(t *time.Time) time.Time {
 
 // Findings returns the latest finding of every run of a repository's deployments
 // that began since a time.
-func (r *Reconciliation) Findings(ctx context.Context, repositoryUUID string, since time.Time) ([]identity.DeploymentFinding, error) {
-	rows, err := r.conn.Query(ctx, latestFindings+` WHERE f.began >= $2`, repositoryUUID, since)
+func (s *Session) Findings(ctx context.Context, repositoryUUID string, since time.Time) ([]identity.DeploymentFinding, error) {
+	rows, err := s.conn.Query(ctx, latestFindings+` WHERE f.began >= $2`, repositoryUUID, since)
 	if err != nil {
-		return nil, r.wrong("ask for findings", err)
+		return nil, s.explain("ask for findings", err)
 	}
 	list, err := pgx.CollectRows(rows, scanFinding)
-	return list, r.wrong("ask for findings", err)
+	return list, s.explain("ask for findings", err)
 }
 
 const latestFindings = `
@@ -196,7 +202,7 @@ func scanFinding(row pgx.CollectableRow) (identity.DeploymentFinding, error) {
 
 // Seen returns which steps of these runs, and of their pipelines, are in the log:
 // by a decision, or by a token that was admitted. The runs are of one repository.
-func (r *Reconciliation) Seen(ctx context.Context, repositoryUUID string, runs []identity.DeploymentRun) ([]identity.SeenStep, error) {
+func (s *Session) Seen(ctx context.Context, repositoryUUID string, runs []identity.DeploymentRun) ([]identity.SeenStep, error) {
 	var steps, pipelines []string
 	var from, to time.Time
 	for _, run := range runs {
@@ -220,7 +226,7 @@ func (r *Reconciliation) Seen(ctx context.Context, repositoryUUID string, runs [
 	if len(steps)+len(pipelines) == 0 {
 		return nil, nil
 	}
-	rows, err := r.conn.Query(ctx, `
+	rows, err := s.conn.Query(ctx, `
 		SELECT DISTINCT coalesce(step_uuid::text, ''), coalesce(pipeline_uuid::text, ''), coalesce(deployment_uuid::text, '')
 		FROM audit.events
 		WHERE kind = 'decision' AND repository_uuid = $1::uuid AND time BETWEEN $2 AND $3
@@ -230,30 +236,30 @@ func (r *Reconciliation) Seen(ctx context.Context, repositoryUUID string, runs [
 		WHERE repository_uuid = $1::uuid AND step_uuid = ANY ($4::text[]::uuid[])`,
 		repositoryUUID, from.Add(-seenLead), to.Add(seenTail), steps, pipelines)
 	if err != nil {
-		return nil, r.wrong("look for steps in the log", err)
+		return nil, s.explain("look for steps in the log", err)
 	}
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[identity.SeenStep])
-	return list, r.wrong("look for steps in the log", err)
+	return list, s.explain("look for steps in the log", err)
 }
 
 // LastSuccess returns when the latest reconciliation of a workspace began that was
 // whole; zero: none was. It reads the events of kind reconciled.
-func (r *Reconciliation) LastSuccess(ctx context.Context, workspaceUUID string) (time.Time, error) {
+func (s *Session) LastSuccess(ctx context.Context, workspaceUUID string) (time.Time, error) {
 	var at *time.Time
-	err := r.conn.QueryRow(ctx, `SELECT max((a ->> 'until')::timestamptz)
+	err := s.conn.QueryRow(ctx, `SELECT max((a ->> 'until')::timestamptz)
 		FROM (SELECT convert_from(record, 'UTF8')::json -> 'attributes' AS a FROM audit.events
 		      WHERE kind = 'reconciled' AND kind NOT IN ('decision', 'tunnel_closed', 'request_closed') AND workspace_uuid = $1::uuid) e
 		WHERE a ->> 'outcome' = 'whole'`, workspaceUUID).Scan(&at)
-	return orZero(at), r.wrong("ask for the latest whole reconciliation", err)
+	return orZero(at), s.explain("ask for the latest whole reconciliation", err)
 }
 
 // Counts returns how many runs of a workspace's deployments that began since a
 // time are of each class.
-func (r *Reconciliation) Counts(ctx context.Context, workspaceUUID string, since time.Time) (map[identity.Coverage]int, error) {
-	rows, err := r.conn.Query(ctx, `SELECT class, count(*) FROM audit.deployment_reconciliation
+func (s *Session) Counts(ctx context.Context, workspaceUUID string, since time.Time) (map[identity.Coverage]int, error) {
+	rows, err := s.conn.Query(ctx, `SELECT class, count(*) FROM audit.deployment_reconciliation
 		WHERE workspace_uuid = $1::uuid AND coalesce(began, found_at) >= $2 GROUP BY class`, workspaceUUID, since)
 	if err != nil {
-		return nil, r.wrong("count deployments", err)
+		return nil, s.explain("count deployments", err)
 	}
 	counts := map[identity.Coverage]int{}
 	var class identity.Coverage
@@ -262,21 +268,21 @@ func (r *Reconciliation) Counts(ctx context.Context, workspaceUUID string, since
 		counts[class] = n
 		return nil
 	})
-	return counts, r.wrong("count deployments", err)
+	return counts, s.explain("count deployments", err)
 }
 
 // Unrecorded returns what was found since a time and is in no event yet:
 // reconciliations that no event of kind reconciled names, and missing runs that
 // no event of kind deployment_unobserved names. The first are by their workspace.
-func (r *Reconciliation) Unrecorded(ctx context.Context, since time.Time) (reconciliations map[string]string, missing []identity.DeploymentFinding, err error) {
-	recorded, err := r.named(ctx, "reconciled", "reconciliation", since)
+func (s *Session) Unrecorded(ctx context.Context, since time.Time) (reconciliations map[string]string, missing []identity.DeploymentFinding, err error) {
+	recorded, err := s.named(ctx, "reconciled", "reconciliation", since)
 	if err != nil {
 		return nil, nil, err
 	}
-	rows, err := r.conn.Query(ctx, `SELECT reconciliation::text, workspace_uuid::text FROM audit.reconciliation_scans WHERE scanned_at >= $1
+	rows, err := s.conn.Query(ctx, `SELECT reconciliation::text, workspace_uuid::text FROM audit.reconciliation_scans WHERE scanned_at >= $1
 		UNION SELECT reconciliation::text, workspace_uuid::text FROM audit.deployment_findings WHERE found_at >= $1`, since)
 	if err != nil {
-		return nil, nil, r.wrong("look for reconciliations", err)
+		return nil, nil, s.explain("look for reconciliations", err)
 	}
 	reconciliations = map[string]string{}
 	var id, workspace string
@@ -286,38 +292,38 @@ func (r *Reconciliation) Unrecorded(ctx context.Context, since time.Time) (recon
 		}
 		return nil
 	}); err != nil {
-		return nil, nil, r.wrong("look for reconciliations", err)
+		return nil, nil, s.explain("look for reconciliations", err)
 	}
 
-	if recorded, err = r.named(ctx, "deployment_unobserved", "deployment_run_uuid", since); err != nil {
+	if recorded, err = s.named(ctx, "deployment_unobserved", "deployment_run_uuid", since); err != nil {
 		return nil, nil, err
 	}
-	if rows, err = r.conn.Query(ctx, latestFindings+` WHERE f.class IN ('not_seen', 'pipeline_only') AND f.found_at >= $2 ORDER BY f.began`, nil, since); err == nil {
+	if rows, err = s.conn.Query(ctx, latestFindings+` WHERE f.class IN ('not_seen', 'pipeline_only') AND f.found_at >= $2 ORDER BY f.began`, nil, since); err == nil {
 		missing, err = pgx.CollectRows(rows, scanFinding)
 	}
 	if err != nil {
-		return nil, nil, r.wrong("look for missing deployments", err)
+		return nil, nil, s.explain("look for missing deployments", err)
 	}
 	return reconciliations, slices.DeleteFunc(missing, func(f identity.DeploymentFinding) bool { return recorded[f.UUID] }), nil
 }
 
 // named returns what an attribute of the events of a kind says.
-func (r *Reconciliation) named(ctx context.Context, kind, attribute string, since time.Time) (map[string]bool, error) {
-	rows, err := r.conn.Query(ctx, `SELECT coalesce(convert_from(record, 'UTF8')::json -> 'attributes' ->> $2, '') FROM audit.events
+func (s *Session) named(ctx context.Context, kind, attribute string, since time.Time) (map[string]bool, error) {
+	rows, err := s.conn.Query(ctx, `SELECT coalesce(convert_from(record, 'UTF8')::json -> 'attributes' ->> $2, '') FROM audit.events
 		WHERE kind = $1 AND kind NOT IN ('decision', 'tunnel_closed', 'request_closed') AND time >= $3`, kind, attribute, since)
 	if err != nil {
-		return nil, r.wrong("look for events", err)
+		return nil, s.explain("look for events", err)
 	}
 	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	set := make(map[string]bool, len(list))
 	for _, id := range list {
 		set[id] = true
 	}
-	return set, r.wrong("look for events", err)
+	return set, s.explain("look for events", err)
 }
 
 // Digest returns the digest of what a reconciliation added.
-func (r *Reconciliation) Digest(ctx context.Context, reconciliation string) (digest []byte, err error) {
-	err = r.conn.QueryRow(ctx, "SELECT audit.reconciliation_digest($1::uuid)", reconciliation).Scan(&digest)
-	return digest, r.wrong("digest a reconciliation", err)
+func (s *Session) Digest(ctx context.Context, reconciliation string) (digest []byte, err error) {
+	err = s.conn.QueryRow(ctx, "SELECT audit.reconciliation_digest($1::uuid)", reconciliation).Scan(&digest)
+	return digest, s.explain("digest a reconciliation", err)
 }

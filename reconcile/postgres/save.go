@@ -9,29 +9,30 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/database"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
-// Save adds findings and looks, in one transaction that is durable when it
-// returns. One that cannot be kept fails the whole call, before anything is
-// written. After an error the session is of no more use where the database said
-// nothing of the outcome.
-func (r *Reconciliation) Save(ctx context.Context, reconciliation string, findings []identity.DeploymentFinding, looks []identity.DeploymentLook) error {
-	if !isUUID(reconciliation) {
-		return fmt.Errorf("identity store: save findings: the reconciliation %q is no UUID", reconciliation)
+// Save adds findings and scans, in one transaction that is durable when Save returns.
+// A value that cannot be stored fails the whole call, before anything is written. After
+// an error that leaves the outcome unknown the session must be closed.
+func (s *Session) Save(ctx context.Context, reconciliation string, findings []identity.DeploymentFinding, looks []identity.DeploymentLook) error {
+	if !uuid.IsCanonical(reconciliation) {
+		return fmt.Errorf("reconciliation: save findings: the reconciliation %q is not a UUID", reconciliation)
 	}
 	for i := range findings {
 		if err := checkFinding(&findings[i]); err != nil {
-			return fmt.Errorf("identity store: save what was found of deployment %q: %w", findings[i].UUID, err)
+			return fmt.Errorf("reconciliation: save what was found of deployment %q: %w", findings[i].UUID, err)
 		}
 	}
 	for i := range looks {
 		if err := checkLook(&looks[i]); err != nil {
-			return fmt.Errorf("identity store: save a look at repository %q: %w", looks[i].RepositoryUUID, err)
+			return fmt.Errorf("reconciliation: save a look at repository %q: %w", looks[i].RepositoryUUID, err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	return r.wrong("save findings", pgx.BeginFunc(ctx, r.conn, func(tx pgx.Tx) error {
+	return s.explain("save findings", pgx.BeginFunc(ctx, s.conn, func(tx pgx.Tx) error {
 		var mine bool
 		if err := tx.QueryRow(ctx, "SELECT audit.confirm_reconciliation_lock()").Scan(&mine); err != nil {
 			return err
@@ -44,7 +45,7 @@ func (r *Reconciliation) Save(ctx context.Context, reconciliation string, findin
 		}, pgx.CopyFromSlice(len(findings), func(i int) ([]any, error) {
 			f := &findings[i]
 			return []any{f.UUID, f.RepositoryUUID, f.WorkspaceUUID, reconciliation, orNull(f.DeploymentUUID), orNull(f.PipelineUUID), orNull(f.StepUUID),
-				orNull(f.BuildNumber), stamp(f.Found), orNever(f.Created), orNever(f.Started), orNever(f.Completed),
+				orNull(f.BuildNumber), database.Timestamp(f.Found), orNever(f.Created), orNever(f.Started), orNever(f.Completed),
 				string(f.State), string(f.Coverage), f.Detail}, nil
 		}))
 		if err != nil {
@@ -55,12 +56,15 @@ func (r *Reconciliation) Save(ctx context.Context, reconciliation string, findin
 			"repository", "outcome", "detail",
 		}, pgx.CopyFromSlice(len(looks), func(i int) ([]any, error) {
 			l := &looks[i]
-			return []any{reconciliation, l.WorkspaceUUID, l.RepositoryUUID, stamp(l.Began), orNever(l.Until), int32(l.Requests), int32(l.Runs),
+			return []any{reconciliation, l.WorkspaceUUID, l.RepositoryUUID, database.Timestamp(l.Began), orNever(l.Until), int32(l.Requests), int32(l.Runs),
 				l.InOrder, l.Whole, l.Repository, string(l.Outcome), l.Detail}, nil
 		}))
 		return err
 	}))
 }
+
+// maxText bounds a text that is stored, in bytes; the tables check the same.
+const maxText = 1000
 
 func orNull[T comparable](v T) any {
 	var zero T
@@ -74,21 +78,21 @@ func orNever(t time.Time) any {
 	if t.IsZero() {
 		return nil
 	}
-	return stamp(t)
+	return database.Timestamp(t)
 }
 
 func checkFinding(f *identity.DeploymentFinding) error {
-	for _, uuid := range []string{f.UUID, f.RepositoryUUID, f.WorkspaceUUID} {
-		if !isUUID(uuid) {
-			return fmt.Errorf("%q is not a bare lower-case UUID", uuid)
+	for _, id := range []string{f.UUID, f.RepositoryUUID, f.WorkspaceUUID} {
+		if !uuid.IsCanonical(id) {
+			return fmt.Errorf("%q is not a bare lower-case UUID", id)
 		}
 	}
-	for _, uuid := range []string{f.DeploymentUUID, f.PipelineUUID, f.StepUUID} {
-		if uuid != "" && !isUUID(uuid) {
-			return fmt.Errorf("%q is not a bare lower-case UUID", uuid)
+	for _, id := range []string{f.DeploymentUUID, f.PipelineUUID, f.StepUUID} {
+		if id != "" && !uuid.IsCanonical(id) {
+			return fmt.Errorf("%q is not a bare lower-case UUID", id)
 		}
 	}
-	if f.BuildNumber < 0 || !isText(f.Detail, maxText) || f.Found.IsZero() {
+	if f.BuildNumber < 0 || !database.IsText(f.Detail, maxText) || f.Found.IsZero() {
 		return errors.New("its build number, its detail or its time cannot be kept")
 	}
 	return nil
@@ -96,9 +100,9 @@ func checkFinding(f *identity.DeploymentFinding) error {
 
 func checkLook(l *identity.DeploymentLook) error {
 	switch {
-	case !isUUID(l.RepositoryUUID) || !isUUID(l.WorkspaceUUID):
+	case !uuid.IsCanonical(l.RepositoryUUID) || !uuid.IsCanonical(l.WorkspaceUUID):
 		return errors.New("a UUID of it is not bare and lower-case")
-	case !isText(l.Repository, maxText) || !isText(l.Detail, maxText):
+	case !database.IsText(l.Repository, maxText) || !database.IsText(l.Detail, maxText):
 		return errors.New("its name or its detail cannot be kept")
 	case l.Began.IsZero() || l.Outcome.Told() != !l.Until.IsZero():
 		return errors.New("its times do not fit its outcome")

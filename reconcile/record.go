@@ -1,9 +1,7 @@
-package completeness
+package reconcile
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -172,19 +170,6 @@ func stamp(t time.Time) string {
 		return ""
 	}
 	return t.UTC().Format(time.RFC3339)
-}
-
-// newID returns a UUIDv7 (RFC 9562 section 5.7).
-func newID(now time.Time) string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails (package crypto/rand)
-	var ms [8]byte
-	binary.BigEndian.PutUint64(ms[:], uint64(now.UnixMilli()))
-	copy(b[:6], ms[2:])
-	b[6] = b[6]&0x0f | 0x70
-	b[8] = b[8]&0x3f | 0x80
-	h := hex.EncodeToString(b[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
 // timeOf returns the time in a UUIDv7; zero where there is none.

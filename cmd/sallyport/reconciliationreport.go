@@ -1,6 +1,8 @@
 package main
 
 import (
+	reconcilepg "github.com/sallyport/sallyport/reconcile/postgres"
+
 	"cmp"
 	"errors"
 	"fmt"
@@ -13,7 +15,6 @@ import (
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	words "github.com/sallyport/sallyport/identity"
-	identity "github.com/sallyport/sallyport/identity/postgres"
 )
 
 func newReconciliation() *cobra.Command {
@@ -43,7 +44,7 @@ returned too little about a deployment, the findings were changed, or there are 
 			return err
 		}
 		defer done()
-		report, err := identity.ReadCoverage(c.Context(), url, begin)
+		report, err := reconcilepg.ReadReport(c.Context(), url, begin)
 		if err != nil {
 			return err
 		}
@@ -68,10 +69,10 @@ returned too little about a deployment, the findings were changed, or there are 
 // coverageJSON is the report with its result.
 type coverageJSON struct {
 	Result string `json:"result"` // complete, missing or unknown
-	*identity.CoverageReport
+	*reconcilepg.Report
 }
 
-func newCoverageJSON(r *identity.CoverageReport) coverageJSON {
+func newCoverageJSON(r *reconcilepg.Report) coverageJSON {
 	switch {
 	case r.Missing():
 		return coverageJSON{"missing", r}
@@ -82,7 +83,7 @@ func newCoverageJSON(r *identity.CoverageReport) coverageJSON {
 }
 
 // printCoverage tells a report to people.
-func printCoverage(out io.Writer, r *identity.CoverageReport) error {
+func printCoverage(out io.Writer, r *reconcilepg.Report) error {
 	total := 0
 	for _, n := range r.Counts {
 		total += n
