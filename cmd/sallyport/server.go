@@ -20,7 +20,6 @@ import (
 	identity "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/admin"
 	"github.com/sallyport/sallyport/internal/approval"
-	"github.com/sallyport/sallyport/reconcile"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/pgembed"
 	"github.com/sallyport/sallyport/internal/selftest"
@@ -29,6 +28,7 @@ import (
 	"github.com/sallyport/sallyport/proxy/dns"
 	"github.com/sallyport/sallyport/proxy/frontend"
 	"github.com/sallyport/sallyport/proxy/goproxy"
+	"github.com/sallyport/sallyport/reconcile"
 )
 
 // server is one running instance, wired together. What is nil was not started.
@@ -52,7 +52,7 @@ type server struct {
 	reevaluator   *proxy.Reevaluator
 	attester      *audit.Attester
 	reconciler    *reconcile.Reconciler // nil: deployments are not compared with the log
-	approvals     *approval.Watcher        // nil: approvals are not read
+	approvals     *approval.Watcher     // nil: approvals are not read
 	interceptor   *selftest.ProbeInterceptor
 	echo          *selftest.Echo // nil: no self-test is made
 	selfTest      *selftest.Test // nil: no self-test is made
