@@ -46,8 +46,8 @@ release: ## build bin/sallyport reproducibly, without this machine's paths in it
 	@mkdir -p $(BIN)
 	$(BUILD) -trimpath -o $(BIN)/ ./cmd/sallyport
 
-needs: ## get what a bare machine lacks: PostgreSQL, curl, git, ssh
-	@sh tools/needs.sh curl git ssh
+needs: ## get what a bare machine lacks: PostgreSQL, PgBouncer, curl, git, ssh
+	@sh tools/needs.sh curl git ssh pgbouncer
 
 demo-needs:
 	@sh tools/needs.sh curl git

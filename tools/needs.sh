@@ -2,14 +2,15 @@
 # needs.sh PROGRAM...: gets the programs and PostgreSQL where this machine lacks
 # them, for `make demo` and `make test`. As root on Debian they are installed;
 # anybody else is told what to ask for, but for PostgreSQL, which can be had
-# without rights.
+# without rights. Without PgBouncer its one test is skipped.
 set -eu
 cd "$(dirname "$0")/.."
 
 missing=""
 for program in "$@"; do
-	command -v "$program" >/dev/null 2>&1 && continue
+	PATH=$PATH:/usr/sbin command -v "$program" >/dev/null 2>&1 && continue
 	case $program in
+	pgbouncer) [ "$(id -u)" = 0 ] && missing="$missing pgbouncer" || echo "no PgBouncer: its test is skipped (apt-get install pgbouncer)" ;;
 	ssh) missing="$missing openssh-client" ;;
 	*) missing="$missing $program" ;;
 	esac

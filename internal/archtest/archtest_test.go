@@ -182,7 +182,7 @@ func refuse(s source, imported string) string {
 		case s.test:
 			return "" // tests may stand on real neighbours
 		case own == "internal/bitbuckettest" && s.dir != "internal/testenv" && s.dir != "internal/tokentest" && s.dir != "cmd/sallyport-demo",
-			own == "internal/tokentest",
+			own == "internal/tokentest", own == "internal/misspelling",
 			own == "internal/testenv" && s.dir != "cmd/sallyport-demo":
 			return "the emulated Bitbucket is for tests and the demo"
 		case own == "internal/pgtest":

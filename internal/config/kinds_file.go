@@ -187,7 +187,7 @@ var directoryToBe = kind[string]{
 		name := d.resolve(text)
 		info, err := os.Stat(name)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist), d.unread && errors.Is(err, fs.ErrPermission):
 			return name, nil
 		case err != nil:
 			return "", d.directoryProblem(text, name, cause(err))
@@ -202,7 +202,11 @@ func (d *decoder) directoryProblem(given, name string, err error) *problem {
 	if errors.Is(err, fs.ErrNotExist) {
 		return problemf(d.pathHint(given, "create it"), "the directory %s does not exist", quotePath(name))
 	}
-	return problemf("", "the directory %s cannot be used: %v", quotePath(name), err)
+	hint := "name a directory"
+	if errors.Is(err, fs.ErrPermission) {
+		hint = "let the user that runs sallyport read and enter it"
+	}
+	return problemf(hint, "the directory %s cannot be used: %v", quotePath(name), err)
 }
 
 // quotePath is quote without its limit: the end of a path is what tells.
@@ -224,8 +228,13 @@ var fileToBe = kind[string]{
 		if info, err := os.Stat(name); err == nil && info.IsDir() {
 			return "", problemf("name a file in it", "%s is a directory", quotePath(name))
 		}
-		if info, err := os.Stat(filepath.Dir(name)); err != nil || !info.IsDir() {
+		switch info, err := os.Stat(filepath.Dir(name)); {
+		case errors.Is(err, fs.ErrNotExist):
 			return "", problemf("create it", "the directory %s does not exist", quotePath(filepath.Dir(name)))
+		case err != nil:
+			return "", d.directoryProblem(text, filepath.Dir(name), cause(err))
+		case !info.IsDir():
+			return "", problemf("name a file in a directory", "%s is not a directory", quotePath(filepath.Dir(name)))
 		}
 		return name, nil
 	},

@@ -2,6 +2,7 @@ package config
 
 import (
 	"strings"
+	"sync"
 )
 
 // unknownKey reports a key that its mapping does not have, with the best guess at what was meant. It shows the key
@@ -22,15 +23,19 @@ func (d *decoder) unknownKey(path string, e entry, fields []field) {
 	d.failAt(e.at, own, hint, "unknown key")
 }
 
+// places has where in the schema each key is known, by its name; placesOf fills it.
+var places struct {
+	once sync.Once
+	all  map[string][]string
+}
+
 // placesOf returns where in the schema a key of that name is known.
 func placesOf(name string) []string {
-	var found []string
-	walk(rootFields(new(Config)), "", func(path string, f field) {
-		if f.name == name {
-			found = append(found, path)
-		}
+	places.once.Do(func() {
+		places.all = map[string][]string{}
+		walk(rootFields(new(Config)), "", func(path string, f field) { places.all[f.name] = append(places.all[f.name], path) })
 	})
-	return found
+	return places.all[name]
 }
 
 // nearest returns the field whose name is most like name, or "" where none is alike: a guess that is far off sends

@@ -2,7 +2,6 @@ package rego
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strings"
@@ -10,46 +9,9 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/sallyport/sallyport/internal/misspelling"
 	"github.com/sallyport/sallyport/policy"
 )
-
-// misspellings are all texts at edit distance 1 of a word, over the letters that a
-// typist hits, and a seeded 200 at distance 2.
-func misspellings(word string) []string {
-	const letters = "abcdefghijklmnopqrstuvwxyzADRW_0"
-	seen := map[string]bool{word: true}
-	var list []string
-	add := func(s string) {
-		if s != "" && !seen[s] {
-			seen[s] = true
-			list = append(list, s)
-		}
-	}
-	edits := func(w string, f func(string)) {
-		for i := range len(w) {
-			f(w[:i] + w[i+1:])
-			for _, c := range letters {
-				f(w[:i] + string(c) + w[i+1:])
-			}
-		}
-		for i := range len(w) + 1 {
-			for _, c := range letters {
-				f(w[:i] + string(c) + w[i:])
-			}
-		}
-	}
-	edits(word, add)
-	near := slices.Clone(list)
-	random := rand.New(rand.NewPCG(2026, uint64(len(word))))
-	for n := 0; n < 200; {
-		var all []string
-		edits(near[random.IntN(len(near))], func(s string) { all = append(all, s) })
-		before := len(list)
-		add(all[random.IntN(len(all))])
-		n += len(list) - before
-	}
-	return list
-}
 
 // misspeltPlace is a word of a policy file in its place.
 type misspeltPlace struct {
@@ -146,7 +108,7 @@ func TestMisspellings(t *testing.T) {
 				if silent := place.silent(t, []string{word}); len(silent) != 1 {
 					t.Fatalf("%s itself is not accepted", word)
 				}
-				wrong := slices.DeleteFunc(misspellings(word), func(s string) bool {
+				wrong := slices.DeleteFunc(misspelling.Of(word), func(s string) bool {
 					return place.isValid(s) || place.identifier && !identifierForm.MatchString(s)
 				})
 				if silent := place.silent(t, wrong); len(silent) > 0 {
@@ -208,8 +170,7 @@ func found(t *testing.T, files string) Errors {
 func TestMisspeltExtensions(t *testing.T) {
 	for form, words := range map[string][]string{"egress/a.%s": {"rego"}, "data/x.%s": {"yaml", "yml", "json"}, "%s/x.yaml": {"data"}} {
 		for _, word := range words {
-			near := misspellings(word)
-			for _, wrong := range near[:len(near)-200] {
+			for _, wrong := range misspelling.Near(word) {
 				path := strings.Replace(form, "%s", wrong, 1)
 				if slices.Contains(words, wrong) || strings.HasPrefix(path, ".") {
 					continue

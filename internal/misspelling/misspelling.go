@@ -1,0 +1,59 @@
+// Package misspelling makes misspellings of words, for tests that none is accepted
+// silently. Only tests import it.
+package misspelling
+
+import (
+	"math/rand/v2"
+	"slices"
+)
+
+// far is how many misspellings at edit distance 2 there are.
+const far = 200
+
+// letters are those that a typist hits.
+const letters = "abcdefghijklmnopqrstuvwxyzADRW_0"
+
+// Of returns all texts at edit distance 1 of a word, followed by a seeded 200 at
+// distance 2. It returns the same list for the same word.
+func Of(word string) []string {
+	seen := map[string]bool{word: true}
+	var list []string
+	add := func(s string) {
+		if s != "" && !seen[s] {
+			seen[s] = true
+			list = append(list, s)
+		}
+	}
+	edits(word, add)
+	near := slices.Clone(list)
+	random := rand.New(rand.NewPCG(2026, uint64(len(word))))
+	for n := 0; n < far; {
+		var all []string
+		edits(near[random.IntN(len(near))], func(s string) { all = append(all, s) })
+		before := len(list)
+		add(all[random.IntN(len(all))])
+		n += len(list) - before
+	}
+	return list
+}
+
+// Near returns the misspellings at edit distance 1 alone.
+func Near(word string) []string {
+	all := Of(word)
+	return all[:len(all)-far]
+}
+
+// edits calls f with each deletion, replacement and insertion.
+func edits(word string, f func(string)) {
+	for i := range len(word) {
+		f(word[:i] + word[i+1:])
+		for _, c := range letters {
+			f(word[:i] + string(c) + word[i+1:])
+		}
+	}
+	for i := range len(word) + 1 {
+		for _, c := range letters {
+			f(word[:i] + string(c) + word[i:])
+		}
+	}
+}
