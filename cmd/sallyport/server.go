@@ -261,6 +261,7 @@ func (s *server) buildGate(context.Context) error {
 		Log: s.log.With("component", "frontend"), Observer: observer,
 		MaxHeadBytes: s.config.Limits.MaxHeaderBytes, HeadTimeout: s.config.Limits.ReadHeaderTimeout,
 		MaxConnections: s.config.Limits.MaxConnections, MaxIdlePerClient: s.config.Limits.MaxIdlePerClient,
+		HeadBytes: int64(s.config.Limits.Total.PendingHeaderBytes), HeadBytesPerClient: int64(s.config.Limits.Repository.PendingHeaderBytes),
 	})
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -37,8 +38,9 @@ type conn struct {
 	client    netip.AddrPort
 	peer      netip.Addr // who passed the client's connection on, by the PROXY protocol
 	buf       *buffer
-	minor     int // the HTTP/1 minor version of the request that is being answered
-	requests  int // answered so far
+	headBytes fair.Slot // of a long head whose step is not known yet
+	minor     int       // the HTTP/1 minor version of the request that is being answered
+	requests  int       // answered so far
 	switched  *switched
 	inside    *inside     // the tunnel that the requests are in; nil: none
 	idleEntry *idleEntry  // guarded by idleLimiter.mu
@@ -62,6 +64,7 @@ func (c *conn) closeIfIdle() {
 }
 
 func (c *conn) release() {
+	c.headBytes.Release()
 	if c.buf == nil {
 		return
 	}
@@ -132,7 +135,8 @@ func (c *conn) await() bool {
 	config := &c.server.config
 	c.server.idle.add(c)
 	if c.buf.start == c.buf.end {
-		if len(c.buf.b) > keptBuffer {
+		c.headBytes.Release()
+		if len(c.buf.b) > firstBuffer { // an idle connection has no use for it
 			c.buf.head.reset()
 			c.buf = &buffer{b: make([]byte, firstBuffer)}
 		}
@@ -166,10 +170,11 @@ func (c *conn) fill(limit int) error {
 		b.start = 0
 	}
 	if b.end == len(b.b) {
-		if len(b.b) >= limit {
-			return errBufferFull
+		size, err := c.growHead(limit)
+		if err != nil {
+			return err
 		}
-		grown := make([]byte, min(2*len(b.b), limit))
+		grown := make([]byte, size)
 		copy(grown, b.b[:b.end])
 		b.b = grown
 	}

@@ -40,6 +40,7 @@ func (c *conn) connect(h *head) (handed bool) {
 	}
 	attempt.Credential, attempt.CredentialError = h.readCredential()
 	a, refusal := s.config.Gate.Admit(s.context, attempt)
+	c.headBytes.Release() // what was admitted has them under its step's limits
 	if refusal != nil {
 		c.answer(refusal)
 		return false

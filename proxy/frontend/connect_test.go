@@ -171,7 +171,7 @@ func TestPanicEndsOneConnection(t *testing.T) {
 		t.Errorf("%d panics counted", s.panicked.Load())
 	}
 	log := s.log.String()
-	if !strings.Contains(log, "fault") || strings.Contains(log, "secret-in-a-panic") || strings.Contains(log, "Basic ") {
+	if !strings.Contains(log, "closed by a panic") || strings.Contains(log, "secret-in-a-panic") || strings.Contains(log, "Basic ") {
 		t.Errorf("log: %s", log)
 	}
 }

@@ -85,10 +85,15 @@ type Config struct {
 	// read. Those that carry credentials or cookies are refused by [New].
 	Headers []string
 
-	MaxHeadBytes     int           // request line and fields; 0: 32 KiB; at least 20 KiB, for a 16 KiB credential
-	MaxConnections   int           // open at once, tunnels included; 0: 20,000
-	MaxIdle          int           // of these, without a request so far; 0: half of them
-	MaxIdlePerClient int           // of these, of one address; 0: 1,000
+	MaxHeadBytes     int // request line and fields; 0: 32 KiB; at least 20 KiB, for a 16 KiB credential
+	MaxConnections   int // open at once, tunnels included; 0: 20,000
+	MaxIdle          int // of these, without a request so far; 0: half of them
+	MaxIdlePerClient int // of these, of one address; 0: 1,000
+
+	// HeadBytes and HeadBytesPerClient bound the memory of request heads of more than
+	// 4 KiB whose step is not known yet: in total and of one address. 0: no limit.
+	HeadBytes, HeadBytesPerClient int64
+
 	HeadTimeout      time.Duration // for a head, from its first byte or the connection's start; 0: 10 s
 	HandshakeTimeout time.Duration // for TLS; 0: 10 s
 	IdleTimeout      time.Duration // between two requests of a connection; 0: 1 min
@@ -114,6 +119,7 @@ type Server struct {
 	open      atomic.Int64
 	rejecting atomic.Int64
 	idle      idleLimiter
+	heads     *fair.Limiter // long heads whose step is not known yet, by address
 	cleartext cleartext
 
 	reading     *fair.Limiter // steps that read their refusals
@@ -159,6 +165,7 @@ func New(c Config) (*Server, error) {
 		conns:     make(map[*conn]struct{}),
 		quiet:     make(chan struct{}),
 		reading:   fair.New(denialReads),
+		heads:     headShares(&c),
 		idle:      idleLimiter{max: c.MaxIdle, maxPerClient: c.MaxIdlePerClient, clients: make(map[netip.Addr]*clientConns)},
 	}
 	for _, name := range c.Headers {

@@ -48,6 +48,8 @@ func headRefusal(err error, begun bool, limit int) *proxy.Refusal {
 	switch {
 	case errors.Is(err, errBufferFull):
 		return proxy.NewRefusal(policy.HeadTooLarge, fmt.Sprintf("the request head has more than %d bytes", limit))
+	case errors.Is(err, errHeadBytes):
+		return overHeadBytes()
 	case !begun:
 		return nil
 	case isTimeout(err):

@@ -73,6 +73,7 @@ func (c *conn) request(h *head) (again bool) {
 		attempt.Credential, attempt.CredentialError = h.readCredential()
 	}
 	a, refusal := s.config.Gate.Admit(s.context, attempt)
+	c.headBytes.Release() // what was admitted has them under its step's limits
 	if refusal != nil {
 		if c.inside != nil && refusal.Status == http.StatusProxyAuthRequired {
 			refusal.Status = http.StatusForbidden // inside a tunnel nobody asks for a proxy's credential
