@@ -72,9 +72,9 @@ func generate() {
 }
 
 // send sends one head and waits for the head of the answer. The connections come from
-// 200 addresses: one address has too few ports.
+// 16 addresses: one address has too few ports.
 func (g *generator) send(i int) (answer string) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 4, byte(1+i%200))}, Timeout: patience}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 4, byte(1+i%16))}, Timeout: patience}
 	conn, err := d.Dial("tcp", g.Proxy)
 	if err != nil {
 		return "not connected"

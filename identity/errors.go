@@ -8,7 +8,7 @@ import "fmt"
 type Problem string
 
 // The problems of a credential. Each is answered with 407, but for the last
-// three: there the credential could not be judged, and the answer is 503.
+// four: there the credential could not be judged, and the answer is 503.
 const (
 	CredentialMissing     Problem = "credential_missing"       // none was presented
 	CredentialAmbiguous   Problem = "credential_ambiguous"     // more than one, or a list
@@ -30,12 +30,13 @@ const (
 	KeysUnavailable     Problem = "keys_unavailable"     // the issuer's keys cannot be had, so the token cannot be judged
 	NamesUnavailable    Problem = "names_unavailable"    // a name that policy needs has never been known
 	AdmittedUnavailable Problem = "admitted_unavailable" // whether a token that has ended was admitted before cannot be found out
+	Overloaded          Problem = "overloaded"           // too many tokens wait to be verified
 )
 
 // Unavailable reports whether the credential could not be judged, as opposed to
 // having been judged and found wanting: the client may try again with the same one.
 func (p Problem) Unavailable() bool {
-	return p == KeysUnavailable || p == NamesUnavailable || p == AdmittedUnavailable
+	return p == KeysUnavailable || p == NamesUnavailable || p == AdmittedUnavailable || p == Overloaded
 }
 
 // Error is a credential that did not become a principal. Detail may be shown to

@@ -91,7 +91,7 @@ func clientDetail(err error) string {
 
 func (p *evaluation) verifyCredential(ctx context.Context) (*identity.Principal, error) {
 	defer p.stage("authenticate")()
-	principal, err := p.gate.config.Authenticator.Authenticate(ctx, p.attempt.Credential)
+	principal, err := p.gate.config.Authenticator.Authenticate(identity.WithClient(ctx, host(p.attempt.Client.Addr())), p.attempt.Credential)
 	if err == nil && principal == nil {
 		return nil, errors.New("the authenticator returned neither a principal nor an error")
 	}
@@ -150,7 +150,7 @@ func (p *evaluation) refuseUnidentified(ctx context.Context, err error) *Refusal
 		return p.countOnly(r)
 	}
 	if !p.mayRecord() {
-		r.Throttled = p.principal != nil && !p.credentialRefused
+		r.Throttled = true
 		return p.countOnly(r)
 	}
 	switch {
@@ -323,7 +323,7 @@ func (p *evaluation) deny(ctx context.Context, r *Refusal) *Refusal {
 		r.Throttled = r.Throttled || !p.acquired // what holds a place is under the rate of its step
 		return r
 	case !p.mayRecord():
-		r.Throttled = p.principal != nil && !p.credentialRefused
+		r.Throttled = true
 		return p.countOnly(r)
 	}
 	return p.record(ctx, r, first)

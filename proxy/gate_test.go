@@ -398,8 +398,10 @@ func TestBadCredentialsAreThrottled(t *testing.T) {
 			w := newWorld()
 			w.authErr = err
 			g := w.gate(t)
-			for range 50 {
-				g.Admit(t.Context(), attempt(name))
+			for i := range 50 {
+				if _, r := g.Admit(t.Context(), attempt(name)); r.Throttled != (i >= 5) {
+					t.Errorf("%v: refusal %d is delayed: %t", err, i, r.Throttled)
+				}
 			}
 			if len(w.events()) != 5 || len(w.unrecorded) != 45 || len(w.decided) != 50 {
 				t.Errorf("%v: %d events, %d counted", err, len(w.events()), len(w.unrecorded))

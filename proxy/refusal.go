@@ -19,8 +19,9 @@ type Refusal struct {
 	Detail     string // what exactly is wrong
 	Recorded   bool   // an event with this decision id is in the log
 	RetryAfter time.Duration
-	// Throttled is set for a step that is refused more often than is recorded: the
-	// answer should be delayed, so that a loop without a pause costs little.
+	// Throttled is set for a step, or an address whose credentials are not accepted,
+	// that is refused more often than is recorded: the answer should be delayed, so that
+	// a loop without a pause costs little.
 	Throttled bool
 }
 

@@ -34,6 +34,7 @@ type Authenticator struct {
 	admitted    AdmittedStore // nil: a token ends at its end
 	unadmitted  unadmitted
 	lookups     *fair.Limiter // of admitted tokens
+	signatures  *fair.Limiter // checks of signatures, by client address
 	revocations Revocations   // nil: nobody is revoked
 }
 
@@ -58,6 +59,7 @@ func New(c Config, deps Deps) (*Authenticator, error) {
 	a := &Authenticator{
 		config: c, now: deps.Now, log: deps.Log, hooks: deps.Hooks,
 		issuers: map[string]*issuer{}, cache: newCache(c.CacheEntries), revocations: deps.Revocations,
+		signatures: fair.New(signatureChecks()),
 	}
 	if c.AdmittedMaxAge > 0 {
 		if deps.Admitted == nil {

@@ -72,7 +72,7 @@ func (a *Authenticator) ofWhom(ctx context.Context, v *verified, t *token, refus
 	}
 	if v.key == nil {
 		k := v.issuer.keys.held(t.keyID)
-		if k == nil || provenWith(ctx, k, v.issuer.url, t, 0) != nil {
+		if k == nil || a.checkSignature(ctx, k, v.issuer.url, t, 0) != nil {
 			return refused
 		}
 	}
@@ -99,7 +99,7 @@ func (a *Authenticator) provenBy(ctx context.Context, i *issuer, t *token) (*key
 	if refused != nil {
 		return nil, refused
 	}
-	if refused := provenWith(ctx, k, i.url, t, a.skip); refused != nil {
+	if refused := a.checkSignature(ctx, k, i.url, t, a.skip); refused != nil {
 		return nil, refused
 	}
 	return k, nil

@@ -132,7 +132,7 @@ func (c *conn) readDenials(h *head) ([]audit.Event, *proxy.Refusal) {
 	}
 	ctx, cancel := context.WithTimeout(s.context, denialsTimeout)
 	defer cancel()
-	principal, err := s.config.Authenticator.Authenticate(ctx, credential)
+	principal, err := s.config.Authenticator.Authenticate(identity.WithClient(ctx, host(c.client.Addr())), credential)
 	if err == nil && (principal == nil || principal.Step.UUID == "") {
 		err = errors.New("the authenticator returned no step")
 	}
