@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -179,13 +178,9 @@ func readCases(ctx context.Context, path string) (*casesFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--cases %w", err)
 	}
-	document, err := rego.ReadDocument(raw)
-	if fault, ok := errors.AsType[rego.Error](err); ok {
-		fault.File = path
-		return nil, fault
-	}
+	document, err := rego.ReadDocument(ctx, path, raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
 	const shape = "write principals: and targets:, two lists of text; see sallyport policy diff --help"
 	decoder := json.NewDecoder(bytes.NewReader(document))

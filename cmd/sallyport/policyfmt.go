@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -30,13 +31,13 @@ comment, is left as it is and named.`,
 		if err != nil {
 			return err
 		}
-		return formatTree(c.OutOrStdout(), args[0], snapshot, !*check)
+		return formatTree(c.Context(), c.OutOrStdout(), args[0], snapshot, !*check)
 	}
 	return c
 }
 
 // formatTree formats each file for itself. It stays inside of the directory.
-func formatTree(out io.Writer, directory string, snapshot *policy.Snapshot, write bool) error {
+func formatTree(ctx context.Context, out io.Writer, directory string, snapshot *policy.Snapshot, write bool) error {
 	root, err := os.OpenRoot(directory)
 	if err != nil {
 		return cli.Invalid(err)
@@ -47,7 +48,7 @@ func formatTree(out io.Writer, directory string, snapshot *policy.Snapshot, writ
 		if filepath.Ext(f.Path) != ".rego" {
 			continue
 		}
-		formatted, err := rego.Format(f.Path, f.Content)
+		formatted, err := rego.Format(ctx, f.Path, f.Content)
 		if faults, ok := errors.AsType[rego.Errors](err); ok {
 			failed++
 			printPolicyErrors(out, directory, "", faults)

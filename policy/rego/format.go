@@ -8,12 +8,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/format"
 )
 
-// Format returns a Rego file in the form that OPA gives it, which is the one that
-// [Check] wants. The path is for the error, which is of type [Errors] where the file
-// does not parse. OPA v1.21 loses some comments, such as the last one inside of a set,
-// and puts brackets behind others: a file that this would happen to is not formatted,
-// and the error is of that type too.
-func Format(path string, content []byte) (formatted []byte, err error) {
+// formatFile returns a Rego file in the form that OPA gives it: see [Format].
+func formatFile(path string, content []byte) (formatted []byte, err error) {
 	before, err := comments(path, content)
 	if err != nil {
 		return nil, err

@@ -110,6 +110,9 @@ func (h *host) Handle(request []byte) (reply []byte) {
 	if ask == askEnvironment {
 		return h.install(rest)
 	}
+	if ask == askFormat || ask == askDocument {
+		return h.file(ask, rest)
+	}
 	var u unitRequest
 	if err := readStrictly(rest, &u); err != nil {
 		return failure(err)
@@ -126,6 +129,11 @@ func (h *host) Handle(request []byte) (reply []byte) {
 	if answer == nil {
 		return []byte{replyInstalled}
 	}
+	return okReply(answer)
+}
+
+// okReply writes an answer within the bound of a reply.
+func okReply(answer any) []byte {
 	text, err := json.Marshal(answer)
 	if err != nil {
 		return failure(err)

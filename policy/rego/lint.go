@@ -12,7 +12,7 @@ import (
 func (l *loader) lintFormat() {
 	for _, u := range l.units() {
 		for _, s := range u.sources {
-			formatted, err := Format(s.path, s.content)
+			formatted, err := formatFile(s.path, s.content)
 			if errs, _ := errors.AsType[Errors](err); len(errs) == 1 && errs[0] == inTheWay(s.path) {
 				l.warn(errs[0])
 			}

@@ -7,9 +7,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// ReadDocument reads a document in YAML or JSON as the files below data/ are read,
+// readDocument reads a document in YAML or JSON as the files below data/ are read,
 // and returns it as JSON. The error is of type [Error], without a file.
-func ReadDocument(content []byte) ([]byte, error) {
+func readDocument(content []byte) ([]byte, error) {
 	var n *node
 	err := recovered("reading the document", func() (err error) {
 		n, err = readYAML(content)

@@ -12,13 +12,13 @@ func TestReadDocument(t *testing.T) {
 		"- x\n- y\n":                `["x","y"]`,
 		"":                          "null",
 	} {
-		got, err := ReadDocument([]byte(text))
+		got, err := ReadDocument(t.Context(), "x.yaml", []byte(text))
 		if err != nil || string(got) != want {
 			t.Errorf("%q became %s, %v", text, got, err)
 		}
 	}
-	_, err := ReadDocument([]byte("a: 1\nb: [\n"))
-	if fault, ok := err.(Error); !ok || fault.Line == 0 {
+	_, err := ReadDocument(t.Context(), "x.yaml", []byte("a: 1\nb: [\n"))
+	if faults, ok := err.(Errors); !ok || faults[0].File != "x.yaml" || faults[0].Line == 0 {
 		t.Errorf("%v has no line", err)
 	}
 }
@@ -28,14 +28,14 @@ func TestReadDocument(t *testing.T) {
 func FuzzReadDocument(f *testing.F) {
 	f.Add([]byte("a: [x, 1]\nb: {c: true}\n"))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		first, err := ReadDocument(content)
+		first, err := readDocument(content)
 		if err != nil {
 			return
 		}
 		if !json.Valid(first) {
 			t.Fatalf("%q became %q, which is no JSON", content, first)
 		}
-		again, err := ReadDocument(first)
+		again, err := readDocument(first)
 		if err != nil || string(again) != string(first) {
 			t.Errorf("%q became %q and then %q, %v", content, first, again, err)
 		}

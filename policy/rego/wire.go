@@ -22,6 +22,8 @@ const (
 	askCompile     = 'c' // what a program reads
 	askExplain     = 'x' // an evaluation with what each rule had to do with it
 	askPrepare     = 'r' // nothing: it compiles a unit
+	askFormat      = 'f' // a file in the form that OPA gives it
+	askDocument    = 'y' // a document as JSON
 	askPlace       = 'p' // where an evaluation is when its time is over
 )
 

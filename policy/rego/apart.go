@@ -1,0 +1,96 @@
+package rego
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/worker"
+)
+
+// apartLimit bounds the reading and the formatting of one file.
+const apartLimit = 10 * time.Second
+
+// fileAnswer is the reply to [askFormat] and [askDocument].
+type fileAnswer struct {
+	Content []byte `json:"content,omitempty"`
+	Errors  Errors `json:"errors,omitempty"`
+}
+
+// Format returns a Rego file in the form that OPA gives it, which is the one that
+// [Check] wants. The path is for the error, which is of type [Errors] where the file
+// does not parse, or ends the worker process that formats it. OPA v1.21 loses some
+// comments, such as the last one inside of a set, and puts brackets behind others: a
+// file that this would happen to is not formatted, and the error is of that type too.
+func Format(ctx context.Context, path string, content []byte) (formatted []byte, err error) {
+	return fileApart(ctx, askFormat, path, content)
+}
+
+// ReadDocument reads a document in YAML or JSON as the files below data/ are read, in a
+// worker process, and returns it as JSON. The error is of type [Errors], with the path,
+// where the document is at fault.
+func ReadDocument(ctx context.Context, path string, content []byte) ([]byte, error) {
+	return fileApart(ctx, askDocument, path, content)
+}
+
+// fileApart sends one file to a worker and returns what becomes of it.
+func fileApart(ctx context.Context, ask byte, path string, content []byte) ([]byte, error) {
+	request, err := json.Marshal(wireFile{path, content})
+	if err != nil {
+		return nil, err
+	}
+	reply, err := defaultWorkers().Do(ctx, &worker.Call{
+		Share: path, Class: worker.Background, Limit: apartLimit, MaxReply: maxReply, Request: append([]byte{ask}, request...),
+	})
+	if d, ok := errors.AsType[*worker.Death](err); ok {
+		return nil, Errors{{File: path, Line: 1, Column: 1, Message: "reading the file " + d.Error(), Retry: d.Retryable()}}
+	}
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", path, err)
+	case len(reply) == 0:
+		return nil, errWire
+	case reply[0] == replyError:
+		return nil, fmt.Errorf("%s: %w", path, readError(reply[1:]))
+	case reply[0] != replyOK:
+		return nil, errWire
+	}
+	var answer fileAnswer
+	if err := readStrictly(reply[1:], &answer); err != nil {
+		return nil, err
+	}
+	if len(answer.Errors) > 0 {
+		return nil, answer.Errors
+	}
+	return bytes.Clone(answer.Content), nil
+}
+
+// file answers a request about one file, in a worker.
+func (h *host) file(ask byte, request []byte) []byte {
+	var f wireFile
+	if err := readStrictly(request, &f); err != nil {
+		return failure(err)
+	}
+	h.work += measureEvery / 4
+	var a fileAnswer
+	var err error
+	if ask == askFormat {
+		a.Content, err = formatFile(f.Path, f.Content)
+	} else {
+		a.Content, err = readDocument(f.Content)
+	}
+	if one, ok := errors.AsType[Error](err); ok {
+		one.File = f.Path
+		err = Errors{one}
+	}
+	if errs, ok := errors.AsType[Errors](err); ok {
+		a, err = fileAnswer{Errors: errs}, nil
+	}
+	if err != nil {
+		return failure(err)
+	}
+	return okReply(&a)
+}
