@@ -36,9 +36,16 @@ func TestCandidate(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(beside, "egress", "next.rego"), []byte("package sallyport.egress\n\nallow contains {\"rule\": \"next\"} if input.target.host == \"late.partner.example\"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	// A folder that fails does not keep the rest of the candidate from being evaluated.
+	if err := os.WriteFile(filepath.Join(beside, "repositories", "acme", "tools", "bad.rego"), []byte(failingFolders[0].text), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	w.inPolicy(t, fmt.Sprintf("  candidate: {directory: %q}\n", beside))
 	w.start()
 	line := w.log.wait(t, "of the candidate", says("candidate policy active", nil))
+	if n := w.counter(t, "sallyport_candidate_repository_policies_rejected"); n != 1 {
+		t.Errorf("%v repositories are rejected in the candidate", n)
+	}
 	for range 3 {
 		c := w.production()
 		w.connect(t, c, "late.partner.example:443").refused(t, 403, "no_rule_matched")

@@ -14,6 +14,7 @@ import (
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/manager"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/policy/source"
 )
@@ -53,7 +54,6 @@ func newCandidate(cfg *config.Config, p *policyHolder) (*candidate, error) {
 		poll: p.poll, options: p.options, holder: p, log: p.log.With("candidate", true),
 		queue: make(chan policy.Decision, candidateQueue), known: map[string]bool{},
 	}
-	c.options.OnFailure = rego.RejectRevision // nothing of it is in force
 	if directory := cfg.Policy.Candidate.Directory; directory != "" {
 		c.source, c.poll = policyDirectory{source.NewFolder(directory)}, directoryPoll
 		return c, nil
@@ -130,6 +130,8 @@ func (c *candidate) refresh(ctx context.Context) {
 	if err == nil {
 		options := c.options
 		options.Previous, options.Beside, options.Background = c.set.Load(), true, true
+		// A folder that fails would have the same effect if it were merged.
+		options.Fallback = c.holder.engine.Current()
 		set, err = rego.Load(ctx, snapshot, options)
 	}
 	if err == nil {
@@ -144,6 +146,9 @@ func (c *candidate) refresh(ctx context.Context) {
 		return
 	}
 	c.set.Store(set)
+	for _, r := range set.Rejected() {
+		c.log.Warn("policy of a repository rejected in the candidate", "revision", set.Revision().Digest, "repository", r.Repository, "in_force", manager.InForce(&r), "error", r.Failure)
+	}
 	c.log.Info("candidate policy active", "revision", set.Revision().Digest, "commit", set.Revision().Commit)
 }
 
@@ -247,6 +252,9 @@ func (c *candidate) detail() map[string]string {
 	d := map[string]string{"source": c.source.String()}
 	if set := c.set.Load(); set != nil {
 		d["revision"] = set.Revision().Digest
+		if rejected := set.Rejected(); len(rejected) > 0 {
+			d["rejected_repositories"] = rejectedNames(rejected)
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -270,6 +278,12 @@ func (s *server) candidateMetrics() {
 			return float64(c.opens.Load())
 		}
 		return float64(c.closes.Load())
+	})
+	m.Gauge("sallyport_candidate_repository_policies_rejected", "Repositories whose policy is rejected in the candidate.", func() float64 {
+		if set := c.set.Load(); set != nil {
+			return float64(len(set.Rejected()))
+		}
+		return 0
 	})
 	m.Counter("sallyport_candidate_errors_total", "Decisions that the candidate policy could not evaluate.", func() float64 { return float64(c.failed.Load()) })
 	m.Counter("sallyport_candidate_dropped_total", "Decisions that the candidate policy did not evaluate because the queue was full.", func() float64 { return float64(c.dropped.Load()) })

@@ -65,14 +65,19 @@ func rejectedAttributes(set *rego.Set) []words.Attribute {
 	if len(rejected) == 0 {
 		return nil
 	}
+	return []words.Attribute{
+		{Name: "rejected_repositories", Value: strconv.Itoa(len(rejected))},
+		{Name: "rejected", Value: rejectedNames(rejected)},
+	}
+}
+
+// rejectedNames names the first of the rejected repositories.
+func rejectedNames(rejected []rego.Rejection) string {
 	var names []string
 	for _, r := range rejected[:min(len(rejected), maxRejectionNames)] {
 		names = append(names, r.Repository)
 	}
-	return []words.Attribute{
-		{Name: "rejected_repositories", Value: strconv.Itoa(len(rejected))},
-		{Name: "rejected", Value: strings.Join(names, " ")},
-	}
+	return strings.Join(names, " ")
 }
 
 // sameRejections reports whether the same repositories are rejected for the same, with

@@ -272,3 +272,17 @@ func TestRetryable(t *testing.T) {
 		t.Error("it is not the faults that decide")
 	}
 }
+
+// TestCandidateKeepsActiveRules: a repository whose folder fails in a candidate is
+// evaluated with the rules of the active revision, and not with an earlier candidate's.
+func TestCandidateKeepsActiveRules(t *testing.T) {
+	t.Parallel()
+	active := mustLoadWith(t, orgBefore+listBefore+toolsGood, Options{OnFailure: KeepPrevious})
+	before := mustLoadWith(t, orgBefore+listBefore+toolsTwo, Options{OnFailure: KeepPrevious, Background: true, Fallback: active})
+	set := mustLoadWith(t, orgAfter+listBefore+toolsFailing, Options{OnFailure: KeepPrevious, Background: true, Previous: before, Fallback: active})
+	wantDecision(t, set, "deny policy_denied rule=no-partner", "repository=acme/tools", "to=api.partner.example:443")
+	d := wantDecision(t, set, "allow policy_allowed rule=mirrors rules=mirrors,own-rules", "repository=acme/tools", "to=mirror.example:443")
+	if d.RepositoryRevision != active.Revision() || len(set.Rejected()) != 1 {
+		t.Errorf("the rules are of %v, rejected %v", d.RepositoryRevision, set.Rejected())
+	}
+}

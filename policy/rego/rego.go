@@ -65,7 +65,8 @@ type Options struct {
 	// default limits, for a program that calls [ServeWorker] first.
 	Workers Workers
 	// Background evaluates a repository's policy while no client's evaluation waits:
-	// for a policy that decides nothing.
+	// for a policy that decides nothing. A repository whose policy fails keeps the rules
+	// of Fallback, and none of Previous.
 	Background bool
 	// Recorded says that the snapshot is one that [Set.Snapshot] returned: the
 	// library in it is used instead of the one that this program ships.

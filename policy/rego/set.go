@@ -87,11 +87,15 @@ func (l *loader) set(organisation *program) (*Set, error) {
 		s.units[u.repository] = u
 	}
 	for _, u := range l.repositories {
+		before := []*Set{l.options.Previous, l.options.Fallback}
+		if l.options.Background {
+			before = before[1:]
+		}
 		switch {
 		case u.failure != nil:
-			s.reject(u, u.failure, l.options.Previous, l.options.Fallback)
+			s.reject(u, u.failure, before...)
 		case u.pending:
-			s.postpone(u, l.options.Previous, l.options.Fallback)
+			s.postpone(u, before...)
 		}
 	}
 	l.options.Previous, l.options.Fallback = nil, nil // they must not be kept as long as this one
