@@ -44,6 +44,8 @@ const (
 	// The rules of one repository were rejected, while the rest of the revision became
 	// active: attributes kind, files, in_force.
 	KindRepositoryPolicyRejected Kind = "repository_policy_rejected"
+	// Rules or tests of a repository ended a worker process: attributes cause, limit.
+	KindPolicyWorkerTerminated Kind = "policy_worker_terminated"
 	// These two say who could reach the log, and what its schema was.
 	KindSchemaAttested Kind = "schema_attested" // what the schema is, against what the program installs
 	KindAccessAttested Kind = "access_attested" // which roles can do what to the log, by which path

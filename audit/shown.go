@@ -8,7 +8,7 @@ import (
 // Kinds are all kinds of events.
 var Kinds = []Kind{
 	KindDecision, KindTunnelClosed, KindRequestClosed,
-	KindPolicyLoaded, KindPolicyRejected, KindRepositoryPolicyRejected, KindPolicyReevaluated, KindPolicyApproval, KindExceptionExpiring, KindCandidateMismatch,
+	KindPolicyLoaded, KindPolicyRejected, KindRepositoryPolicyRejected, KindPolicyWorkerTerminated, KindPolicyReevaluated, KindPolicyApproval, KindExceptionExpiring, KindCandidateMismatch,
 	KindWriterStarted, KindWriterEnded, KindWriterLost, KindSigningKey, KindLogForked, KindNameReassigned, KindAdmin,
 	KindExport, KindRetention, KindHoldSet, KindHoldLifted,
 	KindReconciled, KindDeploymentUnobserved, KindSelfTest, KindRefusalsRepeated, KindUnrecordedTotals, KindCheckpointsThinned, KindSchemaAttested, KindAccessAttested, KindEventsLost, KindGapDeclared,

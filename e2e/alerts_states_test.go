@@ -229,6 +229,17 @@ func stateRepositoryRejected(t *testing.T) []alertScrape {
 	return scraped(t, w, `sallyport_repository_policies_rejected{in_force="kept"}`)
 }
 
+// stateWorkerTerminated: the rules of a repository exceed the stack of a worker.
+func stateWorkerTerminated(t *testing.T) []alertScrape {
+	w := newWorld(t, options{})
+	w.folder(t, "tools", "package sallyport.repository[\"acme/tools\"]\n\n"+nestedArrays()+"allow contains {\"rule\": \"bomb\"} if {\n\tinput.target.host == \"bomb.example\"\n\tx20 == y20\n}\n")
+	w.start()
+	before := w.scrape()
+	w.connect(t, w.caller(w.Tools, nil, "main"), "bomb.example:443").refused(t, 403, "policy_error")
+	after := scraped(t, w, `sallyport_policy_worker_deaths_total{cause="stack"}`)[0].Body
+	return []alertScrape{{Body: before}, {Body: after, after: 2 * time.Minute}}
+}
+
 func statePolicyTooOld(t *testing.T) []alertScrape {
 	w := newWorld(t, options{})
 	w.inPolicy(t, "  max_age: 1s\n")

@@ -58,6 +58,7 @@ var alertCases = map[string]alertCase{
 	"names lock held":      {alerts: []string{"SallyportLockHeld"}, state: stateNamesLockHeld},
 	"policy rejected":      {alerts: []string{"SallyportPolicyRejected", "SallyportPoliciesDiffer"}, state: statePolicyRejected},
 	"repository rejected":  {alerts: []string{"SallyportRepositoryPolicyRejected"}, state: stateRepositoryRejected},
+	"worker terminated":    {alerts: []string{"SallyportPolicyWorkerTerminated"}, hold: 5 * time.Minute, state: stateWorkerTerminated},
 	"policy too old":       {alerts: []string{"SallyportPolicyErrors"}, hold: 5 * time.Minute, state: statePolicyTooOld},
 	"policy unapproved":    {alerts: []string{"SallyportPolicyUnapproved"}, hold: 10 * time.Minute, state: statePolicyUnapproved},
 	"approvals unread":     {alerts: []string{"SallyportApprovalsUnread"}, hold: 7 * time.Hour, state: stateApprovalsUnread},

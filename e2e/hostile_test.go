@@ -60,7 +60,7 @@ func TestHostileRepository(t *testing.T) {
 		t.Errorf("/readyz: %d %v", status, ready)
 	}
 	eventually(t, "the event", func() bool {
-		return len(w.query(t, `SELECT 1 FROM audit.policy_changes WHERE kind = 'policy_rejected' AND message LIKE '%acme/tools exceeded the stack limit%'`)) > 0
+		return len(w.query(t, `SELECT 1 FROM audit.events WHERE kind = 'policy_worker_terminated' AND repository = 'acme/tools' AND message LIKE '%acme/tools exceeded the stack limit%'`)) > 0
 	})
 
 	for _, file := range [][2]string{

@@ -33,12 +33,11 @@ const (
 	refusedProbe       refusalKind = "probe_failed"      // it cannot decide what was asked lately
 	refusedUnrecorded  refusalKind = "unrecorded"        // its content cannot be kept
 	refusedTooOld      refusalKind = "too_old"           // the last good one is older than it may be
-	refusedExhausting  refusalKind = "exhausting"        // a repository's rules ended a worker process
 	refusedUnknown     refusalKind = "other"
 )
 
 var refusalKinds = []refusalKind{refusedUnreachable, refusedTooLarge, refusedTree, refusedUnsigned, refusedRewound, refusedHistory,
-	refusedLoad, refusedTests, refusedProbe, refusedUnrecorded, refusedTooOld, refusedExhausting, refusedUnknown}
+	refusedLoad, refusedTests, refusedProbe, refusedUnrecorded, refusedTooOld, refusedUnknown}
 
 // probeError is an error of [rego.Engine.Prepare].
 type probeError struct{ error }

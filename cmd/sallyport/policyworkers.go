@@ -2,13 +2,12 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
-	words "github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/worker"
+	"github.com/sallyport/sallyport/policy/manager"
 )
 
 // maxDeaths is how many deaths of workers may wait to be recorded; more are counted
@@ -40,18 +39,11 @@ func (p *policyHolder) newWorkers(cfg *config.Config) *worker.Pool {
 // recordDeath records that a repository's policy has ended a worker and is refused
 // for a while.
 func (p *policyHolder) recordDeath(ctx context.Context, d policyDeath) {
-	p.count(refusedExhausting)
 	set := p.engine.Current()
 	if set == nil || p.audit == nil {
 		return
 	}
-	e := &words.Event{
-		Time: d.at, Kind: words.KindPolicyRejected, Revision: set.Revision().Digest, Commit: set.Revision().Commit,
-		Message: fmt.Sprintf("the policy of %s %v", d.repository, d.death),
-		Attributes: []words.Attribute{
-			{Name: "kind", Value: string(refusedExhausting)}, {Name: "policy_of", Value: d.repository}, {Name: "limit", Value: string(d.death.Cause)},
-		},
-	}
+	e := manager.TerminatedEvent(d.repository, d.death, set.Revision(), p.options.Names, d.at)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if err := p.audit.Record(ctx, e); err != nil {

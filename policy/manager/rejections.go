@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/worker"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -146,12 +147,7 @@ func Event(r *rego.Rejection, revision policy.Revision, names bool, at time.Time
 		RepositoryRevision: r.Kept.Digest, Message: r.Failure.Error(),
 		Attributes: []audit.Attribute{{Name: "kind", Value: KindOf(r)}, {Name: "files", Value: strings.Join(r.Files(), " ")}},
 	}
-	workspace, repository, _ := strings.Cut(r.Repository, "/")
-	if names {
-		e.Workspace, e.Repository = workspace, r.Repository
-	} else {
-		e.WorkspaceUUID, e.RepositoryUUID = workspace, repository
-	}
+	setRepository(e, r.Repository, names)
 	decides := "nothing: everything is denied"
 	if r.Kept.Digest != "" {
 		decides = "the rules of " + r.Kept.Digest
@@ -161,5 +157,31 @@ func Event(r *rego.Rejection, revision policy.Revision, names bool, at time.Time
 	}
 	e.Attributes = append(e.Attributes, audit.Attribute{Name: "in_force", Value: decides})
 	e.Attributes = append(e.Attributes, more...)
+	return e
+}
+
+// setRepository names a repository in an event. names is set if the policy's folders are
+// named by name and not by UUID.
+func setRepository(e *audit.Event, name string, names bool) {
+	workspace, repository, ok := strings.Cut(name, "/")
+	switch {
+	case !ok: // the organization
+	case names:
+		e.Workspace, e.Repository = workspace, name
+	default:
+		e.WorkspaceUUID, e.RepositoryUUID = workspace, repository
+	}
+}
+
+// TerminatedEvent returns the event policy_worker_terminated: what the policy of share (a
+// repository, or the organization) did ended a worker process, while a revision was
+// active. names is as for [Event].
+func TerminatedEvent(share string, death *worker.Death, revision policy.Revision, names bool, at time.Time) *audit.Event {
+	e := &audit.Event{
+		Time: at, Kind: audit.KindPolicyWorkerTerminated, Revision: revision.Digest, Commit: revision.Commit,
+		Message:    fmt.Sprintf("the policy of %s %v", share, death),
+		Attributes: []audit.Attribute{{Name: "cause", Value: string(death.Cause)}, {Name: "limit", Value: death.Limit}},
+	}
+	setRepository(e, share, names)
 	return e
 }
