@@ -52,7 +52,7 @@ const maxNote = 16 << 10
 
 var errCheckpoint = errors.New("this is not a checkpoint (C2SP tlog-checkpoint)")
 
-// ReadCheckpoint reads a signed note without looking at its signatures: what it
+// ReadCheckpoint reads a signed note without checking its signatures: what it
 // says is worth what the place is worth that it came from.
 func ReadCheckpoint(signed []byte) (Checkpoint, error) {
 	text, _, found := bytes.Cut(signed, []byte("\n\n"))

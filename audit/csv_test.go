@@ -103,7 +103,7 @@ func FuzzShown(f *testing.F) {
 			t.Errorf("%q is shown as %s and %s", s, quoted, shown)
 		}
 		if !json.Valid(shown) {
-			t.Errorf("%q became %s, which is no JSON", s, shown)
+			t.Errorf("%q became %s, which is not JSON", s, shown)
 		}
 		if utf8.ValidString(s) && json.Valid([]byte(s)) {
 			var a, b any

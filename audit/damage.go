@@ -61,7 +61,7 @@ func (f Finding) String() string {
 // mostFindings is how many findings are kept. All are counted.
 const mostFindings = 100
 
-// findings collects damage; neighbours of one kind become one.
+// findings collects damage; neighbors of one kind become one.
 type findings struct {
 	list   []Finding
 	counts map[Damage]int64

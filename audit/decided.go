@@ -183,7 +183,7 @@ func recordOf(line []byte) (record []byte, end bool, err error) {
 	}
 	var l exportLine
 	if err := json.Unmarshal(line, &l); err != nil {
-		return nil, false, errors.New("it is no line of an export")
+		return nil, false, errors.New("it is not a line of an export")
 	}
 	if l.Base64 == nil {
 		return nil, l.End != nil, nil

@@ -154,12 +154,12 @@ type exportLine struct {
 // everything else is capped.
 const maxLine = 8 << 20
 
-// ErrExport is returned, wrapped, for what is no export at all.
+// ErrExport is returned, wrapped, for what is not an export at all.
 var ErrExport = errors.New("this is not an export of the audit log")
 
 // ReadExport gives an export to a verification. A line that cannot be read, or
 // an end that is not there, is damage and no error: an error means that the
-// file could not be read, or is no export.
+// file could not be read, or is not an export.
 func (v *Verification) ReadExport(r io.Reader, progress func(leaves int64)) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 1<<18), maxLine)
@@ -185,7 +185,7 @@ func (v *Verification) ReadExport(r io.Reader, progress func(leaves int64)) erro
 		}
 		var l exportLine
 		if err := json.Unmarshal(line, &l); err != nil {
-			v.Incomplete(fmt.Sprintf("line %d is no line of an export", n))
+			v.Incomplete(fmt.Sprintf("line %d is not a line of an export", n))
 			continue
 		}
 		ended = v.slowLine(&l, line, n, &seen)
@@ -259,7 +259,7 @@ func (v *Verification) slowLine(l *exportLine, line []byte, n int, seen *exportE
 		seen.Unsealed++
 		v.Unsealed(&Entry{Record: record})
 	default:
-		v.Incomplete(fmt.Sprintf("line %d is no line of an export", n))
+		v.Incomplete(fmt.Sprintf("line %d is not a line of an export", n))
 	}
 	return false
 }

@@ -107,7 +107,7 @@ var notColumns = []string{"version", "attributes", "input", "input_parts"}
 func decodeAndCompare(record, columns []byte) string {
 	var said, held map[string]json.RawMessage
 	if err := json.Unmarshal(record, &said); err != nil {
-		return "the record is no JSON object"
+		return "the record is not JSON object"
 	}
 	if err := json.Unmarshal(columns, &held); err != nil {
 		return "the columns hold what no record can"

@@ -53,7 +53,7 @@ func (k Key) verifier() note.Verifier {
 	return v
 }
 
-// Check returns an error if the text is no key.
+// Check returns an error if the text is not a key.
 func (k Key) Check() error {
 	if k.verifier() == nil {
 		return errors.New("this is not a public key: want ORIGIN+HASH+KEY on one line")

@@ -104,7 +104,7 @@ func parseSpan(text string) (span, error) {
 	}
 	b, err := strconv.ParseUint(last, 10, 62)
 	if err != nil || b < a {
-		return span{}, fmt.Errorf("%q is no range", text)
+		return span{}, fmt.Errorf("%q is not a range", text)
 	}
 	return span{int64(a), int64(b)}, nil
 }

@@ -245,7 +245,7 @@ func TestHoles(t *testing.T) {
 // TestRetentionLeavesItsOwn: what retention leaves of a month is proven to be
 // there, although its event names the leaves of the whole month.
 func TestRetentionLeavesItsOwn(t *testing.T) {
-	const own = 20  // the leaf of an operator's deed, between events that are taken
+	const own = 20  // the leaf of an operator's operation, between events that are taken
 	var taken Entry // one of these
 	for _, c := range []struct {
 		name string

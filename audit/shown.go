@@ -43,7 +43,7 @@ func AppendString(b []byte, s string) []byte {
 }
 
 // AppendShown appends JSON so that it may be shown, on one line and with the same
-// meaning; see [AppendString]. What is no JSON is appended as a string.
+// meaning; see [AppendString]. What is not JSON is appended as a string.
 func AppendShown(b, raw []byte) []byte {
 	if !json.Valid(raw) {
 		return AppendString(b, string(raw))

@@ -11,7 +11,7 @@ import (
 
 // errTitle is returned for a title that could make a statement look like a
 // checkpoint, of which the second line is a number.
-var errTitle = errors.New("a statement's title is a line of text that is no number")
+var errTitle = errors.New("a statement's title is a line of text that is not a number")
 
 func checkTitle(title string) error {
 	if _, err := strconv.ParseInt(title, 10, 64); err == nil || title == "" || strings.ContainsAny(title, "\n\r") {
@@ -20,7 +20,7 @@ func checkTitle(title string) error {
 	return nil
 }
 
-// SignStatement signs a text that is no checkpoint: as a C2SP signed note of the
+// SignStatement signs a text that is not a checkpoint: as a C2SP signed note of the
 // signer's origin, the title and the text. The title says what sort of text it
 // is, so that none can pass for one of another sort. The text has no control
 // characters but line ends and ends with one. The same call gives the same bytes.

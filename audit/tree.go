@@ -85,7 +85,7 @@ func (t *Tree) Part(from, to int64) (*Tree, error) {
 		at, n = at+length, n-length
 	}
 	if from < 0 || from > to || to > t.size || len(part.frontier) != bits.OnesCount64(uint64(part.size)) {
-		return nil, fmt.Errorf("the frontier of a tree of %d leaves does not tell of the leaves %d to %d", t.size, from, to-1)
+		return nil, fmt.Errorf("the frontier of a tree of %d leaves does not have the leaves %d to %d", t.size, from, to-1)
 	}
 	return part, nil
 }

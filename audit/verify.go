@@ -154,7 +154,7 @@ func (v *Verification) Sealed(e *Entry) {
 	v.compareAnchors()
 }
 
-// restart goes on behind leaves that are not there. The tree is worth nothing
+// restart continues behind leaves that are not there. The tree is worth nothing
 // from here on.
 func (v *Verification) restart(size int64) {
 	v.breakTree()

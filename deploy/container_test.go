@@ -16,7 +16,7 @@ import (
 	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
-// compose is the part of a compose file that is looked at.
+// compose is the part of a compose file that is checked.
 type compose struct {
 	Name     string
 	Services map[string]struct {

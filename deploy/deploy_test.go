@@ -79,7 +79,7 @@ var (
 	metricRow  = regexp.MustCompile("(?m)^\\| `(sallyport_[a-z_]+)` \\| (counter|gauge|histogram) \\| [^|]+ \\|$")
 )
 
-// TestAlertsNameMetricsThatExist keeps an alert from waiting for ever for a
+// TestAlertsNameMetricsThatExist keeps an alert from waiting forever for a
 // metric that nobody gives.
 func TestAlertsNameMetricsThatExist(t *testing.T) {
 	var file struct {

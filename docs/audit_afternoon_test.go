@@ -75,7 +75,7 @@ type afternoon struct {
 	key     string // the private one that signs
 	psqlDir string
 	server  *pgembed.Server
-	log     *auditlog.Log     // of a process that goes on
+	log     *auditlog.Log     // of a process that continues
 	printed map[string]string // by the block
 }
 
@@ -278,7 +278,7 @@ func (a *afternoon) psql(sql string) string {
 	return said
 }
 
-// endless ends by an interrupt what goes on for ever, once it has said all there is.
+// endless ends by an interrupt what continues forever, once it has said all there is.
 func (a *afternoon) endless(script, what string) string {
 	a.t.Helper()
 	cmd := a.command("exec " + script)
@@ -304,7 +304,7 @@ func (a *afternoon) endless(script, what string) string {
 }
 
 // rotated is the operator after `key rotate`: the present key seals once more, and
-// the next one goes on.
+// the next one continues.
 func (a *afternoon) rotated() {
 	a.t.Helper()
 	if err := sealWith(a.t, a.log, a.url, a.key, publish.NewFile(a.path("checkpoints.txt"))); err == nil {

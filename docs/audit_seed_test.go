@@ -19,8 +19,8 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// october is a month of a small organisation. Times are UTC; a line without a
-// verdict is no decision.
+// october is a month of a small organization. Times are UTC; a line without a
+// verdict is not a decision.
 //
 //	when  step  repository/deployment  host:port  what came of it  from  sent received
 const october = `
@@ -303,7 +303,7 @@ func (s *seeder) who(e *audit.Event, step, where string) {
 	}
 }
 
-// operations records what is no decision.
+// operations records what is not a decision.
 func (s *seeder) operations(month string) {
 	s.record(&audit.Event{Time: s.at(month + "-22T08:00"), Kind: audit.KindExceptionExpiring, Repository: "acme/website", Message: "an exception ends at 2026-10-29T00:00:00Z", Attributes: []audit.Attribute{
 		{Name: "path", Value: "exceptions/git-over-ssh/" + month}, {Name: "owner", Value: "ann@acme.example"}, {Name: "ticket", Value: "OPS-17"}, {Name: "until", Value: "2026-10-29T00:00:00Z"}}})

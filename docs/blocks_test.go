@@ -341,7 +341,7 @@ func TestQueriesRun(t *testing.T) {
 	}
 }
 
-// TestCommandsExist looks at every command line in a shell block: targets of the
+// TestCommandsExist checks every command line in a shell block: targets of the
 // Makefile, and commands and flags of the real program; the shell parses the
 // block whole.
 func TestCommandsExist(t *testing.T) {
@@ -377,7 +377,7 @@ func checkCommand(t *testing.T, program string, words []string) {
 	}
 	out, err := exec.CommandContext(t.Context(), program, append(slices.Clone(words[:end]), "--help")...).CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("sallyport "+strings.Join(words[:end], " "))) {
-		t.Errorf("sallyport %s is no command: %v\n%s", strings.Join(words[:end], " "), err, out)
+		t.Errorf("sallyport %s is not a command: %v\n%s", strings.Join(words[:end], " "), err, out)
 	}
 	for _, flag := range words[end:] {
 		if strings.HasPrefix(flag, "-") && !bytes.Contains(out, []byte(flag)) {

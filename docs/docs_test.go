@@ -72,7 +72,7 @@ func TestReasonsPage(t *testing.T) {
 	}
 	for reason := range documented {
 		if !known[reason] {
-			t.Errorf("reasons.md has %s, which is no reason", reason)
+			t.Errorf("reasons.md has %s, which is not a reason", reason)
 		}
 	}
 }

@@ -35,7 +35,7 @@ func manage(t testing.TB, w *world, addresses ...string) *manager {
 			t.Fatal(err)
 		}
 		m.pass(l.(*net.TCPListener).File())
-		_ = l.Close() // the file goes on
+		_ = l.Close() // the file continues
 	}
 	return m
 }
@@ -278,7 +278,7 @@ func TestUpgradeRefusesNothing(t *testing.T) {
 	current.signal(syscall.SIGTERM)
 	current.await(0)
 
-	// Every one of them is on record, allowed and ended once.
+	// Every one of them is recorded, allowed and ended once.
 	rows := w.query(t, `SELECT count(*) AS n, count(closed_at) AS closed FROM audit.decisions WHERE step_uuid = $1::text::uuid AND verdict = 'allow'`, flooding.step.UUID)
 	check(t, "audit rows", rows[0], fields{"n": visits, "closed": visits})
 	rows = w.query(t, `SELECT count(*) AS n, count(ended_at) AS ended, sum(missing) AS missing FROM audit.writers`)
@@ -362,7 +362,7 @@ func TestSocketsThatDoNotFit(t *testing.T) {
 			m := manage(t, w)
 			m.pass(os.Open(os.DevNull))
 			return m
-		}, nil, []string{"descriptor 3", "no listening socket", "ListenStream="}},
+		}, nil, []string{"descriptor 3", "not a listening socket", "ListenStream="}},
 		{"of another family", func(t *testing.T, w *world) *manager {
 			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unix"})
 			if err != nil {

@@ -207,7 +207,7 @@ func TestTail(t *testing.T) {
 	add(5)
 	expect(5)
 	server.Kill(t)
-	if line, err := messages.ReadString('\n'); err != nil || !strings.Contains(line, "the database is away, trying again") {
+	if line, err := messages.ReadString('\n'); err != nil || !strings.Contains(line, "the database is unavailable, retrying") {
 		t.Fatalf("it says %q: %v", line, err)
 	}
 	server.Restart(t)

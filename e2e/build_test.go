@@ -135,7 +135,7 @@ func command(t testing.TB, args ...string) (code int, stdout, stderr string) {
 	return execute(t, exec.CommandContext(t.Context(), sallyport(t), args...))
 }
 
-// execute runs a program to its end. A status other than 0 is no failure here.
+// execute runs a program to its end. A status other than 0 is not a failure here.
 func execute(t testing.TB, cmd *exec.Cmd) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errOut bytes.Buffer

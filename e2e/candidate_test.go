@@ -24,7 +24,7 @@ func (w *world) inPolicy(t *testing.T, keys string) {
 }
 
 // TestCandidate: a policy beside the one that decides changes nothing, and where
-// it would have decided otherwise is counted and on record, once, with what it
+// it would have decided otherwise is counted and recorded, once, with what it
 // takes to evaluate it again.
 func TestCandidate(t *testing.T) {
 	t.Parallel()

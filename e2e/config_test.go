@@ -70,7 +70,7 @@ func TestConfigCheckOnline(t *testing.T) {
 }
 
 // checkScopes: a scope that is missing, and one that is too much, is a warning with its
-// effect; where the API reports none, that is not held against the token.
+// effect; where the API reports none, that is not compared with the token.
 func checkScopes(t *testing.T, w *world) {
 	t.Helper()
 	token := w.accessToken(t)

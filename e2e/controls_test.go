@@ -17,7 +17,7 @@ import (
 type mutation struct{ control, file, from, to string }
 
 // mutations take one control each out of the program that is built for
-// TestControlsBite, if its environment says so. They are no part of any other
+// TestControlsBite, if its environment says so. They are not part of any other
 // build. Where one does not fit its source any more, that test says so.
 var mutations = []mutation{
 	{"recording", "../proxy/evaluation.go",

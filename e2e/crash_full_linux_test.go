@@ -14,8 +14,8 @@ import (
 // tables, indexes and the log of transactions alike: RLIMIT_FSIZE of 0 on them,
 // which PostgreSQL meets as EFBIG where a full disk is ENOSPC. A row that needs a
 // new page is refused with an error; a COMMIT whose log cannot be written is a
-// PANIC, after which PostgreSQL starts anew. No right is needed for it but to
-// run PostgreSQL. The postmaster is left alone: what it starts anew is limited
+// PANIC, after which PostgreSQL starts again. No right is needed for it but to
+// run PostgreSQL. The postmaster is left alone: what it starts again is limited
 // again a moment later.
 func (c *campaign) fillDisk() {
 	limited, err := 0, error(nil)

@@ -8,7 +8,7 @@ import (
 )
 
 // findings are what is wrong with the log of a campaign that is at rest: an
-// empty list is what it has to be. since is the nonces that have been looked at
+// empty list is what it has to be. since is the nonces that have been checked
 // before.
 func (c *campaign) findings() []string {
 	c.t.Helper()

@@ -68,7 +68,7 @@ func (r *relay) serve() {
 			defer client.Close()
 			server, err := net.Dial("unix", r.server)
 			if err != nil {
-				return // PostgreSQL is away
+				return // PostgreSQL is unavailable
 			}
 			defer server.Close()
 			c := &relayed{relay: r, client: client, server: server, before: r.armed.Load()}

@@ -11,7 +11,7 @@ import (
 
 // TestSpool: with audit.on_outage: spool a tunnel is let out while PostgreSQL is
 // down, and the proxy says what that rests on. The proxy is killed meanwhile;
-// then everything is on record, once, and the log verifies and says from when to
+// then everything is recorded, once, and the log verifies and says from when to
 // when decisions rested on the journal.
 func TestSpool(t *testing.T) {
 	t.Parallel()

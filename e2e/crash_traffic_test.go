@@ -61,7 +61,7 @@ func newArrivals(t testing.TB) *arrivals {
 	return a
 }
 
-// keep writes what waits, syncs, and lets those go on who wait.
+// keep writes what waits, syncs, and lets those continue who wait.
 func (a *arrivals) keep(t testing.TB) {
 	var waiting []landed
 	for one := range a.queue {

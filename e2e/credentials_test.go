@@ -78,7 +78,7 @@ func testUnacceptableTokens(t *testing.T, w *world) {
 			})
 			want := fields{
 				"verdict": "deny", "reason": c.reason, "status": 407, "host": strings.ToLower(host), "client_address": "127.0.0.1",
-				// Nothing that was not verified is on record as if it were.
+				// Nothing that was not verified is recorded as if it were.
 				"workspace_uuid": nil, "repository_uuid": nil, "step_uuid": nil, "repository": nil, "rule": nil,
 			}
 			switch c.reason {

@@ -88,7 +88,7 @@ func (f *failover) sealedSize(t *testing.T) string {
 
 // TestFailover: a standby is promoted under load. With synchronous replication
 // nothing that was acknowledged is lost. With asynchronous replication the loss
-// is on record, and the recovery of docs/operations.md resumes sealing; verify
+// is recorded, and the recovery of docs/operations.md resumes sealing; verify
 // explains what is missing.
 func TestFailover(t *testing.T) {
 	t.Parallel()

@@ -17,7 +17,7 @@ import (
 
 // TestFindings: a start checks what is new since the last good revision and nothing
 // else. Findings that somebody has forged for a repository that does not pass put off
-// only when that is told of: its first step is refused, on record, and the log says
+// only when that is told of: its first step is refused, recorded, and the log says
 // where the fault is.
 func TestFindings(t *testing.T) {
 	t.Parallel()
@@ -38,7 +38,7 @@ func TestFindings(t *testing.T) {
 		}
 		w.both(t, w.decision(t, c), fields{"verdict": "allow", "rule": "own-mirror"})
 	}
-	checked(2) // the organisation's, and acme/tools'
+	checked(2) // the organization's, and acme/tools'
 	w.stop()
 	w.restart()
 	checked(1)

@@ -37,7 +37,7 @@ func attempt(from, to, head string) (status int, reason string, err error) {
 	return resp.StatusCode, resp.Header.Get("Sallyport-Reason"), nil
 }
 
-// onslaught is what came of forged tokens that were sent while honest steps went on.
+// onslaught is what came of forged tokens that were sent while honest steps continued.
 type onslaught struct {
 	sent    int
 	took    time.Duration
@@ -64,7 +64,7 @@ func (f *onslaught) String() string {
 }
 
 // forgeries sends so many forged tokens a second, each naming a key of its own,
-// from several addresses, while honest steps go on.
+// from several addresses, while honest steps continue.
 func (w *world) forgeries(t *testing.T, perSecond int, duration time.Duration) *onslaught {
 	t.Helper()
 	target := echo(t)

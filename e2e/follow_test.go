@@ -253,7 +253,7 @@ func TestFollowKilled(t *testing.T) {
 }
 
 // TestFollowStopped: a follower that stands still holds nothing in the database:
-// writers go on, and so does who takes a table away.
+// writers continue, and so does who takes a table away.
 func TestFollowStopped(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, newDatabase(t))
@@ -302,7 +302,7 @@ func TestFollowStopped(t *testing.T) {
 }
 
 // TestFollowTrouble: a full disk, a log that is not the one that was followed, and
-// two at once end with what is wrong; and it goes on from where it was.
+// two at once end with what is wrong; and it continues from where it was.
 func TestFollowTrouble(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, newDatabase(t))
@@ -331,7 +331,7 @@ func TestFollowTrouble(t *testing.T) {
 		return string(said)
 	}
 	if _, err := os.Stat("/dev/full"); err == nil {
-		if said := run(1, "--out", "/dev/full"); !strings.Contains(said, "no space left on device; it goes on from leaf 0 when it is started again") {
+		if said := run(1, "--out", "/dev/full"); !strings.Contains(said, "no space left on device; it continues at leaf 0 after a restart") {
 			t.Errorf("a full disk: %s", said)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// offer writes a file of the organisation's policy and has the server look.
+// offer writes a file of the organization's policy and has the server look.
 func (w *world) offer(t *testing.T, path, text string) {
 	t.Helper()
 	path = filepath.Join(w.policy, path)
@@ -131,7 +131,7 @@ func TestNoBadRevisionDecides(t *testing.T) {
 	if rows := w.query(t, `SELECT DISTINCT revision FROM audit.events WHERE kind IN ('decision', 'policy_loaded')`); len(rows) != 1 {
 		t.Errorf("revisions that decided: %v", rows)
 	}
-	// A refusal is on record a moment after the log says it.
+	// A refusal is recorded a moment after the log says it.
 	eventually(t, "every refusal is on record", func() bool {
 		refused := w.query(t, `SELECT count(*) AS n FROM audit.policy_changes WHERE kind = 'policy_rejected'`)
 		n, _ := refused[0]["n"].(float64)
@@ -177,7 +177,7 @@ var badRevisions = []struct {
 	{name: "data that does not parse", file: "data/zz/x.yaml", text: "a: 1\na: 2\n", whole: true, line: 2, kind: "does_not_load", says: "already defined"},
 	{name: "never ends", slow: true, text: "allow contains {\"rule\": \"x\"} if {\n\tsome a in numbers.range(1, 30000)\n\tsome b in numbers.range(1, 30000)\n\ta * b == -1\n}\n", line: 6, kind: "does_not_load", says: "the evaluation takes longer than 1s"},
 	{name: "its test fails", file: "egress/zz_bad_test.rego", text: "package sallyport.egress_test\n\ntest_nothing if 1 == 2\n", whole: true, line: 3, kind: "tests_failed", says: "test_nothing"},
-	{name: "wrong shape, computed", text: "deny contains {\"rule\": \"zz\", \"message\": input.target.port} if input.target.host == \"paste.unlisted.example\"\n", line: 3, kind: "probe_failed", says: "message is no string"},
+	{name: "wrong shape, computed", text: "deny contains {\"rule\": \"zz\", \"message\": input.target.port} if input.target.host == \"paste.unlisted.example\"\n", line: 3, kind: "probe_failed", says: "message is not a string"},
 	{name: "ends for some only", slow: true, text: "deny contains {\"rule\": \"zz\"} if {\n\tinput.target.host == \"paste.unlisted.example\"\n\tsome a in numbers.range(1, 30000)\n\tsome b in numbers.range(1, 30000)\n\ta * b == -1\n}\n", line: 7, kind: "probe_failed", says: "paste.unlisted.example): the evaluation takes longer than"},
 	{name: "a builtin's error", text: "deny contains {\"rule\": \"zz\"} if {\n\tinput.target.host == \"paste.unlisted.example\"\n\tnet.cidr_contains(\"10.0.0.0/8\", input.target.host)\n}\n", line: 5, kind: "probe_failed", says: "net.cidr_contains: not"},
 }

@@ -70,7 +70,7 @@ func TestGitSource(t *testing.T) {
 		t.Errorf("the rewind is recorded as %s", a)
 	}
 	w.stop()
-	w.restart() // the server is away still
+	w.restart() // the server is unavailable still
 	decided(second, "allow")
 
 	// Each event by which a commit began to decide says what the commit says of
@@ -195,7 +195,7 @@ func (w *world) policyFromGit(t *testing.T, away *atomic.Bool, more string) (git
 	return git, commit, first
 }
 
-// reloadPolicy has the server look at its policy, and returns what the operator
+// reloadPolicy has the server check its policy, and returns what the operator
 // reads.
 func (w *world) reloadPolicy() (string, error) {
 	out, err := exec.Command(w.program, "policy", "reload", "-c", w.config).CombinedOutput()

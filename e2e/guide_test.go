@@ -264,7 +264,7 @@ func (g *guide) configure(section string) error {
 	return os.WriteFile(g.w.config, []byte(changed), 0o600)
 }
 
-// happen is what goes on around the reader.
+// happen is what continues around the reader.
 func (g *guide) happen(event string) error {
 	w := g.w
 	switch event {

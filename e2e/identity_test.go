@@ -118,7 +118,7 @@ func TestClientAddress(t *testing.T) {
 
 // TestRevokeWhileTheDatabaseDies: PostgreSQL is killed in the middle of a
 // revocation. The operator is told that it cannot be relied on, and it is not half
-// of one: when the database is back, giving it again revokes, and is on record.
+// of one: when the database is back, giving it again revokes, and is recorded.
 func TestRevokeWhileTheDatabaseDies(t *testing.T) {
 	t.Parallel()
 	db, postgres := newServerDatabase(t)

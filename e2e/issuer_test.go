@@ -20,7 +20,7 @@ type result struct {
 	err    error
 }
 
-// load is steps that go on asking.
+// load is steps that continue asking.
 type load struct {
 	stop chan struct{}
 	all  sync.WaitGroup

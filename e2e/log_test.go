@@ -25,7 +25,7 @@ type logbook struct {
 	raw     bytes.Buffer
 	rest    []byte
 	lines   []fields
-	stray   []string // what was no JSON
+	stray   []string // what was not JSON
 	changed chan struct{}
 }
 

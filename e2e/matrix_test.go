@@ -106,7 +106,7 @@ func matrix(w *world, audit string) []*cell {
 }
 
 // TestMatrix puts every combination of action, listener, credential, outcome of
-// the policy and state of the audit log to the program, and looks at what the
+// the policy and state of the audit log to the program, and checks what the
 // client is answered, at the log line, at the audit row and at the counters.
 func TestMatrix(t *testing.T) {
 	t.Parallel()

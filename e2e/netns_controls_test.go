@@ -99,7 +99,7 @@ func aton(s string) netip.Addr {
 	return netip.AddrFrom4([4]byte{byte(value >> 24), byte(value >> 16), byte(value >> 8), byte(value)})
 }
 
-// anew looks the name up once more, when it is dialled.
+// again looks the name up once more, when it is dialled.
 func (a *Admission) anew(ctx context.Context) []netip.AddrPort {
 	if !without("pin") || a.Target.IsAddress() {
 		return a.Addresses

@@ -53,7 +53,7 @@ func (w *world) second(t testing.TB) (proxy, config string, s *server) {
 	return proxy, config, s
 }
 
-// deeds are the admin events of operators, the oldest first.
+// operations are the admin events of operators, the oldest first.
 func (w *world) deeds(t testing.TB) (names []string, rows []fields) {
 	t.Helper()
 	rows = w.query(t, `SELECT action, message, step_uuid, repository_uuid, repository, convert_from(record, 'UTF8')::json AS record
@@ -65,7 +65,7 @@ func (w *world) deeds(t testing.TB) (names []string, rows []fields) {
 }
 
 // TestRevoke: a step is ended over one instance's socket, and within two seconds
-// both instances refuse it and have closed what it had open; others go on. Then
+// both instances refuse it and have closed what it had open; others continue. Then
 // a repository by its name, and both are lifted.
 func TestRevoke(t *testing.T) {
 	t.Parallel()
@@ -287,7 +287,7 @@ func TestTunnelsClose(t *testing.T) {
 }
 
 // TestAdmittedSurvivesARestart: a token that was used while it was valid is
-// honoured past its end, by another process too; one that was not, is not.
+// accepted past its end, by another process too; one that was not, is not.
 func TestAdmittedSurvivesARestart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{identity: "  leeway: 0s\n  expired_token_grace_period: 1h\n  on_expiry: close\n  expiry_grace: 0s\n"})
@@ -320,7 +320,7 @@ func TestAdmittedSurvivesARestart(t *testing.T) {
 }
 
 // TestTokenEnds: by default a token counts until its end and not beyond it, what
-// it opened goes on, and the refusal is on record under the step's name. Where
+// it opened continues, and the refusal is recorded under the step's name. Where
 // tunnels are to be closed, they are after the grace.
 func TestTokenEnds(t *testing.T) {
 	t.Parallel()

@@ -7,7 +7,7 @@ import (
 )
 
 // TestDatabaseOutage: PostgreSQL is killed under the server. Refusals are what
-// they were, nothing is let out, and when it is back everything is on record,
+// they were, nothing is let out, and when it is back everything is recorded,
 // once.
 func TestDatabaseOutage(t *testing.T) {
 	t.Parallel()
@@ -24,12 +24,12 @@ func TestDatabaseOutage(t *testing.T) {
 
 	postgres.Kill(t)
 	denied, allowed := w.caller(w.Payments, nil, "feature/x"), w.anybody()
-	// That it is away shows only now, when the write fails.
+	// That it is unavailable shows only now, when the write fails.
 	allowedID := w.connect(t, allowed, to).refused(t, 503, "audit_unavailable")
 	target.untouched(t)
 	deniedID := w.connect(t, denied, "api.partner.example:443").refused(t, 403, "no_rule_matched")
 	w.log.wait(t, "of the outage", says("audit database unavailable", nil))
-	// Now that it is known to be away, the answer is the same, and at once.
+	// Now that it is known to be unavailable, the answer is the same, and at once.
 	known := w.anybody()
 	knownID := w.connect(t, known, to).refused(t, 503, "audit_unavailable")
 	plain := w.anybody()
@@ -74,8 +74,8 @@ func TestDatabaseOutage(t *testing.T) {
 	testWriterEnded(t, w)
 }
 
-// TestJournalOutlivesTheServer: what was refused while the database was away is
-// on record although the server did not live to see it back.
+// TestJournalOutlivesTheServer: what was refused while the database was unavailable is
+// recorded although the server did not live to see it back.
 func TestJournalOutlivesTheServer(t *testing.T) {
 	t.Parallel()
 	db, postgres := newServerDatabase(t)

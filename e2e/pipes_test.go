@@ -16,7 +16,7 @@ func TestBrokenPipes(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		stdout  bool           // standard output breaks, and not standard error
-		breaks  func(*os.File) // what becomes of the reading end
+		breaks  func(*os.File) // the effect on the reading end
 		dropped bool
 	}{
 		{"reader of standard error ends", false, func(r *os.File) { _ = r.Close() }, false},

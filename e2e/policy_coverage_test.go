@@ -66,7 +66,7 @@ func TestPolicyCoverage(t *testing.T) {
 }
 
 // TestPolicyCoverageAsksBitbucket: with the REST API in the configuration, what never
-// went through the proxy shows too; and a list that breaks off is no list.
+// went through the proxy shows too; and a list that breaks off is not a list.
 func TestPolicyCoverageAsksBitbucket(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})

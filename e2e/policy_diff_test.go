@@ -38,7 +38,7 @@ targets: [api.partner.example:443, mirror.example, registry.example]
 		"principals: [a":                     "cases.yaml:1:",
 		"principals: [repository=acme/x]":    "asks nothing: write principals: and targets:",
 		"principles: []":                     "unknown field",
-		"principals: [x]\ntargets: [a.test]": "is no key=value",
+		"principals: [x]\ntargets: [a.test]": "is not key=value",
 		"principals: [repository=acme/x]\ntargets: ['https://a.test/']": "is a URL",
 	} {
 		write(text)

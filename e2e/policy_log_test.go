@@ -222,7 +222,7 @@ allow contains {"rule": "branch"} if {
 }
 `
 
-// fill asks what the tests of the tools look at.
+// fill asks what the tests of the tools check.
 func (s *seeded) fill() (settled string) {
 	for range 3 {
 		settled = s.asks("acme/payments", "production", "main", "api.partner.example:443")
@@ -281,7 +281,7 @@ func TestPolicyExplain(t *testing.T) {
 	wants(t, s.run(1, "explain", forged.DecisionID), "NOT reproduced", "the verdict is another one")
 
 	wants(t, s.run(1, "explain", "01a1fdf4-c192-7cf7-900b-0000000fffff"), "the log has no decision")
-	wants(t, s.run(2, "explain", "x"), "is no decision's id")
+	wants(t, s.run(2, "explain", "x"), "is not a decision's id")
 }
 
 func TestPolicyReplay(t *testing.T) {

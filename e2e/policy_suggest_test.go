@@ -123,7 +123,7 @@ allow contains {"rule": "x"} if input.target.host == "x.example"
 
 	// Into nothing: everything stays in report mode.
 	empty := filepath.Join(t.TempDir(), "new")
-	wants(t, s.run(0, "suggest", "--repository", "acme/website", "--out", empty), "the organisation had no rules")
+	wants(t, s.run(0, "suggest", "--repository", "acme/website", "--out", empty), "the organization had no rules")
 	wants(t, telling(t, 0, "policy", "check", "--strict", empty), "0 warnings")
 	telling(t, 0, "policy", "eval", empty, "--as", "repository=acme/website,branch=main", "--to", "fonts.example", "--expect", "allow")
 	wants(t, telling(t, 0, "policy", "replay", empty, "--fail-on", "closed", "--database-url-file", s.urlFile, "--repository", "acme/website"), "0 closed")

@@ -61,7 +61,7 @@ func (w *world) webSocket(t testing.TB, c caller, authority string) *answer {
 }
 
 // TestPolicyChangeCutsTunnels: within two seconds of a change of policy what it
-// does not allow any more is closed and on record, and the rest goes on.
+// does not allow any more is closed and recorded, and the rest continues.
 func TestPolicyChangeCutsTunnels(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
@@ -117,7 +117,7 @@ func TestPolicyChangeCutsTunnels(t *testing.T) {
 	}
 }
 
-// attackRedecision: go on with a tunnel that the policy has taken back.
+// attackRedecision: continue with a tunnel that the policy has taken back.
 func attackRedecision(t *testing.T, w *world) bool {
 	target := echo(t)
 	a := w.tunnel(t, w.caller(w.Payments, nil, "feature/x"), "raw.partner.example:"+target.port)

@@ -10,7 +10,7 @@ import (
 
 const lateRule = "package sallyport.egress\n\nallow contains {\"rule\": \"late\"} if input.target.host == \"late.partner.example\"\n"
 
-// TestPolicyTooOld: with policy.max_age, a source that is away for longer ends the
+// TestPolicyTooOld: with policy.max_age, a source that is unavailable for longer ends the
 // deciding of the last good revision: everything is refused, and /readyz, a metric
 // and an event say so. When the source is back, all is well without anybody's help.
 func TestPolicyTooOld(t *testing.T) {
@@ -69,7 +69,7 @@ func TestPolicyTooOld(t *testing.T) {
 
 // TestPolicyUnrecorded: a good revision whose content the database does not take
 // does not decide, for its decisions could not be evaluated again. The last good one
-// goes on, and the new one decides by itself once it can be kept.
+// continues, and the new one decides by itself once it can be kept.
 func TestPolicyUnrecorded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})

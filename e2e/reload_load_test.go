@@ -13,8 +13,8 @@ import (
 )
 
 // TestSoakReloads changes the policy of a running server again and again, in a
-// directory and in a Git repository, while steps go on asking. Afterwards every
-// decision on record names a revision, and is reproduced by what the log holds
+// directory and in a Git repository, while steps continue asking. Afterwards every
+// decision recorded names a revision, and is reproduced by what the log holds
 // under it.
 func TestSoakReloads(t *testing.T) {
 	t.Parallel()
@@ -70,7 +70,7 @@ func policyInGit(t *testing.T, w *world) func() error {
 }
 
 // reloadUnderLoad changes the policy so often that each state differs from the one
-// before in who may do what, and looks at what was recorded meanwhile.
+// before in who may do what, and checks what was recorded meanwhile.
 func reloadUnderLoad(t *testing.T, w *world, reloads int, offer func() error) {
 	target := echo(t)
 	steps := []caller{w.production(), w.caller(w.Payments, nil, "feature/x"), w.caller(w.Website, nil, "main"), w.caller(w.Tools, nil, "main")}
@@ -119,7 +119,7 @@ func reloadUnderLoad(t *testing.T, w *world, reloads int, offer func() error) {
 	if n := count(`audit.decisions d WHERE NOT EXISTS (SELECT 1 FROM audit.policies p WHERE p.digest = d.revision)`); n != 0 {
 		t.Errorf("%d decisions have a revision that is not kept", n)
 	}
-	// A decision is by a revision that was on record as deciding before it was.
+	// A decision is by a revision that was recorded as deciding before it was.
 	if n := count(`audit.events d WHERE d.kind = 'decision' AND NOT EXISTS (SELECT 1 FROM audit.events c
 		WHERE c.kind = 'policy_loaded' AND c.revision = d.revision AND c.writer = d.writer AND c.writer_sequence < d.writer_sequence)`); n != 0 {
 		t.Errorf("%d decisions are by a revision that had not been announced", n)
@@ -130,7 +130,7 @@ func reloadUnderLoad(t *testing.T, w *world, reloads int, offer func() error) {
 	}
 }
 
-// changePolicy writes the nth state: the organisation's rules, a list and a
+// changePolicy writes the nth state: the organization's rules, a list and a
 // repository's own rules change, each file in one step.
 func changePolicy(t *testing.T, w *world, n int) {
 	t.Helper()

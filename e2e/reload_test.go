@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestReload: SIGHUP takes a policy that is good, without touching what is open,
-// and refuses one that is not, with the last good one going on.
+// TestReload: SIGHUP takes a policy that is good, without touching open tunnels,
+// and refuses one that is not, with the last good one continuing.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
@@ -76,7 +76,7 @@ func TestReload(t *testing.T) {
 }
 
 // TestCertificateReload: a renewed certificate is served without a restart, and
-// what is open on the old one goes on.
+// open tunnels on the old one continues.
 func TestCertificateReload(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{tls: true})

@@ -37,7 +37,7 @@ func (w *world) searchSecrets() {
 	} {
 		rows, err := w.tryQuery(sql)
 		if err != nil && (w.database == nil || w.t.Failed()) {
-			break // the database has ended with its server; its files are looked at below
+			break // the database has ended with its server; its files are checked below
 		}
 		if err != nil {
 			w.t.Errorf("search the tables: %v", err)
@@ -63,7 +63,7 @@ func (w *world) searchSecrets() {
 
 // forms are what a secret may look like: as it is, as a URL has it, in
 // hexadecimal, and within base64, where it begins at any of three places. Of a
-// token it is the signature that makes it one; claims are on record anyway.
+// token it is the signature that makes it one; claims are recorded anyway.
 func forms(secret string) [][]byte {
 	if i := strings.LastIndexByte(secret, '.'); i >= 0 && len(secret)-i > 64 {
 		secret = secret[i+1:][:64]

@@ -10,7 +10,7 @@ import (
 	"github.com/sallyport/sallyport/internal/selftest"
 )
 
-// TestSelfTest: the probes pass and are on record; when policy lets out everything,
+// TestSelfTest: the probes pass and are recorded; when policy lets out everything,
 // it is found out; and no step gets to where the probes do.
 func TestSelfTest(t *testing.T) {
 	t.Parallel()

@@ -77,8 +77,8 @@ func TestDrainTimeout(t *testing.T) {
 	testWriterEnded(t, w)
 }
 
-// TestKilled: what was let out is on record, whatever becomes of the server. It
-// runs on a PostgreSQL of its own, and goes on with what it finds there.
+// TestKilled: what was let out is recorded, whatever becomes of the server. It
+// runs on a PostgreSQL of its own, and continues with what it finds there.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{embedded: true})

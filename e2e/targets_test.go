@@ -94,7 +94,7 @@ func testUnresolved(t *testing.T, w *world) {
 }
 
 // testUnreachable: it was allowed, so the decision says that, and its end says
-// what became of it.
+// the outcome of it.
 func testUnreachable(t *testing.T, w *world) {
 	_, port, err := net.SplitHostPort(freeAddress(t))
 	if err != nil {

@@ -46,7 +46,7 @@ func tokenWorld(t *testing.T, o options) (*world, *tokentest.Forge) {
 // where it was let out.
 func (w *world) knock(t testing.TB, token, target string) string {
 	t.Helper()
-	if len(token) > 500 { // a word is no secret
+	if len(token) > 500 { // a word is not a secret
 		w.keep(token)
 	}
 	credential := "Basic " + base64.StdEncoding.EncodeToString([]byte("step:"+token))

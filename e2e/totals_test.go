@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestUnrecordedTotals: what is refused without an event of its own is on record as a
+// TestUnrecordedTotals: what is refused without an event of its own is recorded as a
 // number, by reason, when the process has ended.
 func TestUnrecordedTotals(t *testing.T) {
 	t.Parallel()

@@ -44,7 +44,7 @@ func newKeyFile(t testing.TB, path string) string {
 }
 
 // TestTwoProxiesOneLog: of two proxies on one database one is killed. The other
-// goes on, seals within ten seconds, and records what became of the first; the
+// continues, seals within ten seconds, and records the outcome of the first; the
 // log verifies, from the database and from an export, against what was published
 // outside; and a lie of the superuser's does not.
 func TestTwoProxiesOneLog(t *testing.T) {

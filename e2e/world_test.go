@@ -53,8 +53,8 @@ type options struct {
 	embedded bool      // a PostgreSQL of the server's own
 	database *database // empty: one on the shared server, or embedded
 	identity string    // more keys
-	egress   string    // likewise
-	audit    string    // likewise; empty: nothing is held against Bitbucket's deployments
+	egress   string    // also
+	audit    string    // also; empty: nothing is compared with Bitbucket's deployments
 	extra    string    // more of the top level; without self_test there are no probes
 }
 

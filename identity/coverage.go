@@ -33,7 +33,7 @@ type DeploymentFinding struct {
 	Reconciliation string
 }
 
-// LookOutcome is what came of looking at a repository.
+// LookOutcome is what came of checking a repository.
 type LookOutcome string
 
 // The outcomes.
@@ -52,7 +52,7 @@ var LookOutcomes = []LookOutcome{LookComplete, LookAbsent, LookPartial, LookForb
 // Told reports whether Bitbucket told all that there was.
 func (o LookOutcome) Told() bool { return o == LookComplete || o == LookAbsent }
 
-// DeploymentLook is one look at a repository's runs of deployments.
+// DeploymentLook is one check a repository's runs of deployments.
 type DeploymentLook struct {
 	WorkspaceUUID  string
 	RepositoryUUID string
@@ -64,7 +64,7 @@ type DeploymentLook struct {
 	Runs           int
 	InOrder        bool // all that was told came with the newest start first
 	Whole          bool // the list was read to its end
-	// Until is up to when every run was looked at; zero where Outcome.Told is false.
+	// Until is up to when every run was checked; zero where Outcome.Told is false.
 	Until time.Time
 }
 
@@ -73,8 +73,8 @@ type LookedAt struct {
 	RepositoryUUID string
 	Repository     string
 	Latest         LookOutcome // of the latest, whatever it was
-	At             time.Time   // when it was last looked at; zero: never
-	Until          time.Time   // up to when every run was looked at; zero: never
+	At             time.Time   // when it was last checked; zero: never
+	Until          time.Time   // up to when every run was checked; zero: never
 	InOrder        bool        // of the latest that read the whole list
 	WholeAt        time.Time   // when that was; zero: never
 	Deployments    int         // environments, as far as is known

@@ -16,7 +16,7 @@ const redacted = "[credential]"
 
 // Credential is what a client presents. It cannot be printed: every formatter
 // (fmt with any verb, slog, JSON, text) writes a fixed placeholder. The zero
-// value is no credential. It cannot be compared either: who must recognise one
+// value is not a credential. It cannot be compared either: who must recognise one
 // again uses its digest.
 type Credential struct {
 	// A function, because fmt does not call the methods of a value in an
@@ -26,7 +26,7 @@ type Credential struct {
 }
 
 // NewCredential wraps a token that did not come from an HTTP field. The empty
-// token is no credential.
+// token is not a credential.
 func NewCredential(token string) Credential {
 	if token == "" {
 		return Credential{}
@@ -157,7 +157,7 @@ func (c Credential) Reveal() string {
 	return c.reveal()
 }
 
-// Digest is the SHA-256 of the token, by which it may be recognised again.
+// Digest is the SHA-256 of the token, by which it may be recognized again.
 func (c Credential) Digest() [sha256.Size]byte { return sha256.Sum256([]byte(c.Reveal())) }
 
 // String returns a placeholder.

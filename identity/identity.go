@@ -16,7 +16,7 @@ const (
 	// CredentialOIDC is a token whose signature and times were checked.
 	CredentialOIDC = "oidc"
 	// CredentialAdmitted is a token that was admitted while it was valid and is
-	// honoured after its end, by its digest, for the same step.
+	// accepted after its end, by its digest, for the same step.
 	CredentialAdmitted = "admitted"
 )
 

@@ -3,7 +3,7 @@
 CREATE SCHEMA audit;
 REVOKE ALL ON SCHEMA audit FROM PUBLIC;
 GRANT USAGE ON SCHEMA audit TO sallyport_writer, sallyport_auditor;
-COMMENT ON SCHEMA audit IS 'The append-only log of what Sallyport decided and what came of it.';
+COMMENT ON SCHEMA audit IS 'The append-only log of decisions and their outcomes.';
 
 -- What text arrives here was escaped and capped by the writer; "C" keeps the
 -- order of bytes, which no upgrade of a collation library can change under an
@@ -63,7 +63,7 @@ CREATE TABLE audit.events (
     CONSTRAINT events_writer_sequence_positive CHECK (writer_sequence BETWEEN 1 AND 9007199254740991),
     -- More than a server writes, and less than a line of an export or a pack may have.
     -- A value that compresses well takes a hundredth on the disk: without a bound, a
-    -- few rows keep every reader, and whoever seals, busy for good.
+    -- few rows keep every reader, and the sealer, busy permanently.
     CONSTRAINT events_length CHECK (octet_length(record) <= 3145728 AND octet_length(record_rest) <= 1048576 AND pg_column_size(ROW(
         writer, kind, issuer, credential_kind, workspace, repository, project, deployment, deployment_type, branch,
         client_address, listener, action, scheme, host, method, path, target_raw, verdict, mode, reason, rule, rules,
@@ -200,7 +200,7 @@ CREATE INDEX events_decision_id ON audit.events (decision_id) WHERE decision_id 
 CREATE INDEX events_repository ON audit.events (repository_uuid, time) WHERE kind = 'decision';
 CREATE INDEX events_host ON audit.events (host, time) WHERE kind = 'decision';
 -- Questions about a month read these alone, and not the rows, which are wide: what
--- most questions group and filter by, and what became of it.
+-- most questions group and filter by, and its outcome.
 CREATE INDEX events_decisions ON audit.events (time) INCLUDE (decision_id, verdict, reason, would_deny, rule, credential_kind,
     repository_uuid, repository, deployment_uuid, deployment, host, port, action, scheme, step_uuid, client_address) WHERE kind = 'decision';
 CREATE INDEX events_ends ON audit.events (decision_id, time) INCLUDE (kind, bytes_sent, bytes_received) WHERE kind IN ('tunnel_closed', 'request_closed');
@@ -328,7 +328,7 @@ GRANT SELECT ON audit.events, audit.policies TO sallyport_auditor;
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM audit.events) OR EXISTS (SELECT FROM audit.policies) THEN
-        RAISE EXCEPTION 'the audit log is not empty: it is not taken down' USING ERRCODE = 'restrict_violation';
+        RAISE EXCEPTION 'the audit log is not empty: it is not removed' USING ERRCODE = 'restrict_violation';
     END IF;
 END
 $$;

@@ -7,7 +7,7 @@ COMMENT ON SCHEMA identity IS 'What Sallyport knows of those who ask: names and 
 
 -- Names. What something is called now is the row whose valid_to is null. Its key
 -- and the name that only one may bear at a time each have a unique index on
--- those rows. The indexes on all rows answer who bore a name before.
+-- those rows. The indexes on all rows find the former holder of a name.
 CREATE TABLE identity.workspaces (
     workspace_uuid  uuid NOT NULL,
     valid_from      timestamptz NOT NULL,
@@ -160,10 +160,10 @@ COMMENT ON VIEW identity.reassigned_names IS 'Each time that a name passed from 
 COMMENT ON COLUMN identity.reassigned_names.kind IS 'What bears the name: workspace, repository, deployment.';
 COMMENT ON COLUMN identity.reassigned_names.repository_uuid IS 'The repository that bears the name now, or to which the deployment environment belongs. Null for a workspace.';
 COMMENT ON COLUMN identity.reassigned_names.name IS 'The name: the slug of a workspace, the full name of a repository, the name of a deployment environment.';
-COMMENT ON COLUMN identity.reassigned_names.from_uuid IS 'Who bore it before.';
-COMMENT ON COLUMN identity.reassigned_names.to_uuid IS 'Who bore it from then on.';
-COMMENT ON COLUMN identity.reassigned_names.valid_until IS 'Until when the one before bore it. Null: it still bears another name of which the slug is the same.';
-COMMENT ON COLUMN identity.reassigned_names.reassigned_at IS 'When the other was first seen to bear it.';
+COMMENT ON COLUMN identity.reassigned_names.from_uuid IS 'The former holder of the name.';
+COMMENT ON COLUMN identity.reassigned_names.to_uuid IS 'The new holder of the name.';
+COMMENT ON COLUMN identity.reassigned_names.valid_until IS 'Until when the former holder had the name. Null: it still has another name with the same slug.';
+COMMENT ON COLUMN identity.reassigned_names.reassigned_at IS 'When the new holder was first observed.';
 
 -- Admitted tokens. Never the token, nor anything from which it could be made.
 CREATE TABLE identity.admitted_tokens (
@@ -182,13 +182,13 @@ CREATE TABLE identity.admitted_tokens (
     CONSTRAINT admitted_tokens_times CHECK (admitted_at BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND expires BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z' AND until BETWEEN '1970-01-01 00:00:00Z' AND '9999-12-31 23:59:59.999999Z')
 );
 CREATE INDEX admitted_tokens_until ON identity.admitted_tokens (until);
-COMMENT ON TABLE identity.admitted_tokens IS 'Tokens that were admitted while they were valid, and may be honoured for their step after their end. Rows go when until has passed. An auditor reads all but the digest.';
-COMMENT ON COLUMN identity.admitted_tokens.digest IS 'The SHA-256 of the token, by which it is recognised again. The token itself is never stored.';
-COMMENT ON COLUMN identity.admitted_tokens.step_uuid IS 'The step that the token belongs to, and for which alone it is honoured.';
+COMMENT ON TABLE identity.admitted_tokens IS 'Tokens that were admitted while they were valid, and may be accepted for their step after their end. Rows go when until has passed. An auditor reads all but the digest.';
+COMMENT ON COLUMN identity.admitted_tokens.digest IS 'The SHA-256 of the token, by which it is recognized again. The token itself is never stored.';
+COMMENT ON COLUMN identity.admitted_tokens.step_uuid IS 'The step that the token belongs to, and for which alone it is accepted.';
 COMMENT ON COLUMN identity.admitted_tokens.repository_uuid IS 'The repository of the step.';
-COMMENT ON COLUMN identity.admitted_tokens.admitted_at IS 'When it was first admitted, by the clock of whoever admitted it, and never later than the clock of the database.';
+COMMENT ON COLUMN identity.admitted_tokens.admitted_at IS 'When it was first admitted, by the clock of the instance that admitted it, and never later than the clock of the database.';
 COMMENT ON COLUMN identity.admitted_tokens.expires IS 'The end of the token itself.';
-COMMENT ON COLUMN identity.admitted_tokens.until IS 'Until when it may be honoured at most: admitted_at and the expired_token_grace_period of that moment.';
+COMMENT ON COLUMN identity.admitted_tokens.until IS 'Until when it may be accepted at most: admitted_at and the expired_token_grace_period of that moment.';
 COMMENT ON COLUMN identity.admitted_tokens.issuer IS 'The issuer of the token.';
 COMMENT ON COLUMN identity.admitted_tokens.principal IS 'What the token said of its step when it was verified, as JSON: UUIDs and the branch. Names are not kept here: they are those of the moment of use.';
 REVOKE ALL ON identity.admitted_tokens FROM PUBLIC;
@@ -215,7 +215,7 @@ COMMENT ON TABLE identity.revocations IS 'Revocations by operators: of a step, o
 COMMENT ON COLUMN identity.revocations.id IS 'The number of the revocation.';
 COMMENT ON COLUMN identity.revocations.step_uuid IS 'The step that is revoked. Null where a repository is.';
 COMMENT ON COLUMN identity.revocations.repository_uuid IS 'The repository whose steps are revoked. Null where one step is.';
-COMMENT ON COLUMN identity.revocations.revoked_at IS 'When it was revoked, by the clock of the database. A token admitted before is never honoured after its end.';
+COMMENT ON COLUMN identity.revocations.revoked_at IS 'When it was revoked, by the clock of the database. A token admitted before is never accepted after its end.';
 COMMENT ON COLUMN identity.revocations.until IS 'Until when every request of it is refused, whatever its token.';
 COMMENT ON COLUMN identity.revocations.revoked_by IS 'Who revoked it.';
 COMMENT ON COLUMN identity.revocations.reason IS 'The operator''s reason.';
@@ -258,10 +258,10 @@ CREATE TABLE identity.pipelines (
 COMMENT ON TABLE identity.pipelines IS 'What Bitbucket reports of a pipeline beyond its token. Sallyport fetches it in the background, after the decision.';
 COMMENT ON COLUMN identity.pipelines.pipeline_uuid IS 'The UUID of the pipeline.';
 COMMENT ON COLUMN identity.pipelines.repository_uuid IS 'The UUID of its repository.';
-COMMENT ON COLUMN identity.pipelines.creator_uuid IS 'The UUID of whoever started it.';
+COMMENT ON COLUMN identity.pipelines.creator_uuid IS 'The UUID of the user who started it.';
 COMMENT ON COLUMN identity.pipelines.build_number IS 'Its build number, as people know it. Null: Bitbucket was asked and does not know the pipeline.';
 COMMENT ON COLUMN identity.pipelines.fetched_at IS 'When Bitbucket reported it.';
-COMMENT ON COLUMN identity.pipelines.creator IS 'The name of whoever started it, as it was then.';
+COMMENT ON COLUMN identity.pipelines.creator IS 'The name of the user who started it, as it was then.';
 REVOKE ALL ON identity.pipelines FROM PUBLIC;
 GRANT SELECT, INSERT, UPDATE (build_number, creator, creator_uuid, fetched_at) ON identity.pipelines TO sallyport_writer;
 GRANT SELECT ON identity.pipelines TO sallyport_auditor;
@@ -301,21 +301,20 @@ COMMENT ON COLUMN audit.decisions.creator IS 'Who started the pipeline. Null unt
 
 -- +goose Down
 
--- Bitbucket tells what is called how today, and nobody what was called how
--- before; and what was revoked must not come back because a schema went.
+-- Bitbucket reports current names, and no former ones; and what was revoked must not come back because a schema went.
 -- +goose StatementBegin
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM identity.workspaces) OR EXISTS (SELECT FROM identity.repositories)
        OR EXISTS (SELECT FROM identity.deployments) OR EXISTS (SELECT FROM identity.revocations)
     THEN
-        RAISE EXCEPTION 'the history of names and revocations is not empty: it is not taken down' USING ERRCODE = 'restrict_violation';
+        RAISE EXCEPTION 'the history of names and revocations is not empty: it is not removed' USING ERRCODE = 'restrict_violation';
     END IF;
 END
 $$;
 -- +goose StatementEnd
 
--- A view's columns cannot be taken away without the views above it. They stay,
+-- A view's columns cannot be removed without the views above it. They stay,
 -- and are null.
 CREATE OR REPLACE VIEW audit.all_decisions AS
 SELECT d.time, d.decision_id,

@@ -302,7 +302,7 @@ GRANT EXECUTE ON FUNCTION audit.tree_root(bytea), audit.extend_frontier(bigint, 
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM audit.leaves) OR EXISTS (SELECT FROM audit.checkpoints) THEN
-        RAISE EXCEPTION 'the audit log is sealed: its leaves and checkpoints are not taken down' USING ERRCODE = 'restrict_violation';
+        RAISE EXCEPTION 'the audit log is sealed: its leaves and checkpoints are not removed' USING ERRCODE = 'restrict_violation';
     END IF;
 END
 $$;

@@ -10,7 +10,7 @@ REVOKE ALL ON FUNCTION sallyport.oldest_program() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION sallyport.oldest_program() TO sallyport_writer, sallyport_sealer, sallyport_auditor;
 
 -- Who may do what one alone can do at a time. Everybody who can connect can take
--- an advisory lock, whatever its number, and keep it for ever. A row can be
+-- an advisory lock, whatever its number, and keep it forever. A row can be
 -- locked by who may change it, and these by nobody but the owner's functions.
 CREATE TABLE audit.locks (
     name text COLLATE "C" NOT NULL,
@@ -197,7 +197,7 @@ BEGIN
         (SELECT max(e.writer_sequence) FROM audit.events e WHERE e.writer = 'database'),
         (SELECT max(l.writer_sequence) FROM audit.leaves l WHERE l.writer = 'database'));
     at := clock_timestamp();
-    -- IPv4 inside IPv6 has two spellings: it is told by an attribute alone.
+    -- IPv4 inside IPv6 has two spellings: only an attribute distinguishes them.
     IF family(client) = 6 AND host(client) LIKE '%.%' THEN
         attributes := attributes || ARRAY['client_address', host(client)];
         client := NULL;
@@ -434,11 +434,11 @@ CREATE TABLE audit.expired (
     CONSTRAINT expired_events CHECK (events > 0)
 );
 COMMENT ON TABLE audit.expired IS 'How many events of each writer retention took away. Rows are only ever added, by audit.expire. The proof is the event of kind retention.';
-COMMENT ON COLUMN audit.expired.month IS 'The first day of the month (UTC) whose events were taken.';
+COMMENT ON COLUMN audit.expired.month IS 'The first day of the month (UTC) whose events retention removed.';
 COMMENT ON COLUMN audit.expired.retention IS 'The number of the event of kind retention, of the writer "database".';
-COMMENT ON COLUMN audit.expired.events IS 'How many events of this writer were taken.';
+COMMENT ON COLUMN audit.expired.events IS 'How many events of this writer retention removed.';
 COMMENT ON COLUMN audit.expired.last_sequence IS 'The highest number of these.';
-COMMENT ON COLUMN audit.expired.writer IS 'The writer whose events were taken.';
+COMMENT ON COLUMN audit.expired.writer IS 'The writer whose events retention removed.';
 CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.expired
     FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
 CREATE TRIGGER refuse_row_change BEFORE UPDATE OR DELETE ON audit.expired
@@ -729,7 +729,7 @@ LEFT JOIN (SELECT writer, sum(writer_sequence - previous - 1) AS absent
 LEFT JOIN (SELECT writer, sum(numbers) AS numbers FROM audit.gaps GROUP BY writer) g ON g.writer = e.writer
 LEFT JOIN (SELECT writer, sum(events)::bigint AS events, max(last_sequence) AS last_sequence FROM audit.expired GROUP BY writer) x ON x.writer = e.writer;
 COMMENT ON VIEW audit.writers IS 'Every process that wrote to the log: when it began and ended, and whether any of its numbers is missing. The writer "database" is the database itself: it has no start and no end.';
-COMMENT ON COLUMN audit.writers.missing IS 'How many numbers up to that are not here and were not taken by retention, counted between neighbors, so that no other row hides one. Anything but 0 is a finding; audit.gaps says where.';
+COMMENT ON COLUMN audit.writers.missing IS 'How many numbers up to that are not here and were not removed by retention, counted between neighbors, so that no other row hides one. Anything but 0 is a finding; audit.gaps says where.';
 COMMENT ON COLUMN audit.writers.expired IS 'How many of its events retention took.';
 COMMENT ON COLUMN audit.events.writer IS 'Who wrote the row: one process of Sallyport, named by the time of its start and the digest of its secret, or "database".';
 COMMENT ON COLUMN audit.events.kind IS 'The kind of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, repository_policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, name_reassigned, admin, export, retention, hold_set, hold_lifted.';
@@ -820,7 +820,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.is_thinnable(bigint) IS 'Whether a checkpoint may be taken away: it is older than a week, and lies between two others of the same key and clock hour (UTC), of which the later one covers more.';
+COMMENT ON FUNCTION audit.is_thinnable(bigint) IS 'Whether a checkpoint may be removed: it is older than a week, and lies between two others of the same key and clock hour (UTC), of which the later one covers more.';
 
 -- +goose StatementBegin
 CREATE FUNCTION audit.thin_checkpoints(numbers bigint[]) RETURNS bigint
@@ -857,7 +857,7 @@ DROP FUNCTION audit.is_thinnable(bigint);
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM audit.expired) OR EXISTS (SELECT FROM audit.events WHERE writer = 'database') THEN
-        RAISE EXCEPTION 'the database has written to its audit log itself: that is not taken down' USING ERRCODE = 'restrict_violation';
+        RAISE EXCEPTION 'the database has written to its audit log itself: that is not removed' USING ERRCODE = 'restrict_violation';
     END IF;
 END
 $$;
@@ -901,7 +901,7 @@ END
 $$;
 -- +goose StatementEnd
 
--- A view's columns cannot be taken away without the views above it. This one
+-- A view's columns cannot be removed without the views above it. This one
 -- stays, and is 0.
 CREATE OR REPLACE VIEW audit.writers AS
 SELECT writer,

@@ -25,15 +25,15 @@ CREATE TABLE audit.reconciliation_scans (
     CONSTRAINT reconciliation_scans_length CHECK (octet_length(repository) <= 1000 AND octet_length(detail) <= 1000)
 );
 CREATE INDEX reconciliation_scans_repository ON audit.reconciliation_scans (repository_uuid, scanned_at);
-COMMENT ON TABLE audit.reconciliation_scans IS 'Each reconciliation has one row for each repository that Bitbucket listed for the workspace, looked at or not, and for each that it lists no more.';
+COMMENT ON TABLE audit.reconciliation_scans IS 'Each reconciliation has one row for each repository that Bitbucket listed for the workspace, scanned or not, and for each that it no longer lists.';
 COMMENT ON COLUMN audit.reconciliation_scans.reconciliation IS 'Which reconciliation: a UUIDv7.';
 COMMENT ON COLUMN audit.reconciliation_scans.workspace_uuid IS 'The UUID of the workspace.';
 COMMENT ON COLUMN audit.reconciliation_scans.repository_uuid IS 'The UUID of the repository.';
-COMMENT ON COLUMN audit.reconciliation_scans.scanned_at IS 'When looking at it began; for one that was not looked at, when that was noted.';
-COMMENT ON COLUMN audit.reconciliation_scans.complete_until IS 'Up to when every deployment of it was looked at. Null: that is not known from this look.';
+COMMENT ON COLUMN audit.reconciliation_scans.scanned_at IS 'When the scan began; for a repository that was not scanned, when that was recorded.';
+COMMENT ON COLUMN audit.reconciliation_scans.complete_until IS 'Up to when every deployment of the repository was compared. Null: unknown after this scan.';
 COMMENT ON COLUMN audit.reconciliation_scans.requests IS 'How many requests to Bitbucket it took.';
-COMMENT ON COLUMN audit.reconciliation_scans.runs IS 'How many runs of deployments Bitbucket told of, those that were known before included.';
-COMMENT ON COLUMN audit.reconciliation_scans.in_order IS 'Whether all that was told came with the newest start first.';
+COMMENT ON COLUMN audit.reconciliation_scans.runs IS 'How many runs of deployments Bitbucket reported, including known ones.';
+COMMENT ON COLUMN audit.reconciliation_scans.in_order IS 'Whether all runs were reported with the newest start first.';
 COMMENT ON COLUMN audit.reconciliation_scans.whole IS 'Whether the list was read to its end.';
 COMMENT ON COLUMN audit.reconciliation_scans.repository IS 'The full name of the repository then.';
 COMMENT ON COLUMN audit.reconciliation_scans.outcome IS 'complete; absent: Bitbucket has no list of deployments there, as where Pipelines is not enabled; partial: it failed on the way; forbidden: the access token may not read it; gone: the workspace lists it no more; not_scanned: there was no time.';
@@ -69,16 +69,16 @@ COMMENT ON COLUMN audit.deployment_findings.deployment_run_uuid IS 'The UUID of 
 COMMENT ON COLUMN audit.deployment_findings.repository_uuid IS 'The UUID of the repository.';
 COMMENT ON COLUMN audit.deployment_findings.workspace_uuid IS 'The UUID of the workspace.';
 COMMENT ON COLUMN audit.deployment_findings.reconciliation IS 'The reconciliation that found it.';
-COMMENT ON COLUMN audit.deployment_findings.deployment_uuid IS 'The deployment environment. Null: Bitbucket did not tell.';
-COMMENT ON COLUMN audit.deployment_findings.pipeline_uuid IS 'The pipeline. Null: Bitbucket did not tell.';
-COMMENT ON COLUMN audit.deployment_findings.step_uuid IS 'The step. Null: Bitbucket did not tell.';
-COMMENT ON COLUMN audit.deployment_findings.build_number IS 'The build number of the pipeline. Null: Bitbucket did not tell.';
+COMMENT ON COLUMN audit.deployment_findings.deployment_uuid IS 'The deployment environment. Null: Bitbucket did not report it.';
+COMMENT ON COLUMN audit.deployment_findings.pipeline_uuid IS 'The pipeline. Null: Bitbucket did not report it.';
+COMMENT ON COLUMN audit.deployment_findings.step_uuid IS 'The step. Null: Bitbucket did not report it.';
+COMMENT ON COLUMN audit.deployment_findings.build_number IS 'The build number of the pipeline. Null: Bitbucket did not report it.';
 COMMENT ON COLUMN audit.deployment_findings.found_at IS 'When this was found.';
 COMMENT ON COLUMN audit.deployment_findings.created_at IS 'When it was made, by the clock of Bitbucket.';
-COMMENT ON COLUMN audit.deployment_findings.started_at IS 'When it began, by the clock of Bitbucket. Null: it had not begun, or Bitbucket did not tell.';
+COMMENT ON COLUMN audit.deployment_findings.started_at IS 'When it began, by the clock of Bitbucket. Null: it had not begun, or Bitbucket did not report it.';
 COMMENT ON COLUMN audit.deployment_findings.completed_at IS 'When it ended, by the clock of Bitbucket.';
 COMMENT ON COLUMN audit.deployment_findings.state IS 'What Bitbucket said of it then: waiting, in_progress, successful, failed, stopped, unknown.';
-COMMENT ON COLUMN audit.deployment_findings.class IS 'seen: its step is in this log. pipeline_only: another step of its pipeline is, and it is not. not_seen: nothing of its pipeline is. not_run: its step never ran. pending: it is not over, or too fresh. unknown: Bitbucket did not tell enough.';
+COMMENT ON COLUMN audit.deployment_findings.class IS 'seen: its step is in this log. pipeline_only: another step of its pipeline is, and it is not. not_seen: nothing of its pipeline is. not_run: its step never ran. pending: it is not over, or too fresh. unknown: Bitbucket reported too little.';
 COMMENT ON COLUMN audit.deployment_findings.detail IS 'Why, where the class does not say it all.';
 
 -- Row triggers catch what no statement names; ALWAYS: session_replication_role
@@ -228,7 +228,7 @@ LEFT JOIN LATERAL (
     WHERE n.repository_uuid = f.repository_uuid AND n.deployment_uuid = f.deployment_uuid ORDER BY n.valid_from DESC LIMIT 1
 ) d ON true
 LEFT JOIN identity.pipelines p ON p.pipeline_uuid = f.pipeline_uuid AND p.repository_uuid = f.repository_uuid;
-COMMENT ON VIEW audit.deployment_reconciliation IS 'Every deployment that Bitbucket told of, and whether its step came through Sallyport. A step that needs no network is not seen either.';
+COMMENT ON VIEW audit.deployment_reconciliation IS 'Every deployment that Bitbucket reported, and whether its step used Sallyport. A step that needs no network is not seen either.';
 
 CREATE VIEW audit.reconciliations AS
 SELECT l.outcome, l.scanned_at, s.complete_until, s.last_scanned_at, s.last_scanned_at IS NULL AS never_scanned,
@@ -324,16 +324,16 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON COLUMN audit.deployment_reconciliation.began IS 'When it began, by the clock of Bitbucket; when it was made, where Bitbucket did not tell.';
+COMMENT ON COLUMN audit.deployment_reconciliation.began IS 'When it began, by the clock of Bitbucket; when it was made, where Bitbucket did not report it.';
 COMMENT ON COLUMN audit.deployment_reconciliation.workspace IS 'The slug of the workspace now.';
 COMMENT ON COLUMN audit.deployment_reconciliation.repository IS 'The full name of the repository now.';
 COMMENT ON COLUMN audit.deployment_reconciliation.deployment IS 'The name of the deployment environment, as people wrote it.';
 COMMENT ON COLUMN audit.deployment_reconciliation.deployment_type IS 'The type of the deployment environment: test, staging, production.';
 COMMENT ON COLUMN audit.deployment_reconciliation.creator IS 'Who started the pipeline. Null where that was not asked.';
-COMMENT ON COLUMN audit.deployment_reconciliation.first_found_at IS 'When it was first heard of.';
-COMMENT ON COLUMN audit.reconciliations.complete_until IS 'Up to when every deployment of it was looked at. Null: never.';
-COMMENT ON COLUMN audit.reconciliations.last_scanned_at IS 'When looking at it last began, whatever the outcome.';
-COMMENT ON COLUMN audit.reconciliations.never_scanned IS 'Whether it was never looked at.';
+COMMENT ON COLUMN audit.deployment_reconciliation.first_found_at IS 'When it was first reported.';
+COMMENT ON COLUMN audit.reconciliations.complete_until IS 'Up to when every deployment of the repository was compared. Null: never.';
+COMMENT ON COLUMN audit.reconciliations.last_scanned_at IS 'When the latest scan began, regardless of its outcome.';
+COMMENT ON COLUMN audit.reconciliations.never_scanned IS 'Whether the repository was never scanned.';
 COMMENT ON COLUMN audit.reconciliations.repository IS 'The full name of the repository now.';
 COMMENT ON COLUMN audit.reconciliations.outcome IS 'That of the latest reconciliation: complete, absent, partial, forbidden, gone, not_scanned.';
 COMMENT ON COLUMN audit.reconciliations.deployments IS 'How many deployment environments it has, as far as is known.';
@@ -347,7 +347,7 @@ COMMENT ON COLUMN audit.unrecorded_totals.time IS 'The end of the interval.';
 COMMENT ON COLUMN audit.unrecorded_totals.since IS 'The beginning of the interval, as text: the end of the one before, or the start of the writer.';
 COMMENT ON COLUMN audit.unrecorded_totals.total IS 'How many attempts were refused without an event of their own. 0 is recorded once an hour.';
 COMMENT ON COLUMN audit.unrecorded_totals.reasons IS 'How many for each reason, as JSON; event_rejected: events that the log itself rejected, its queue being full.';
-COMMENT ON COLUMN audit.self_tests.attributes IS 'What was asked for, what had to come of it and what did, as JSON.';
+COMMENT ON COLUMN audit.self_tests.attributes IS 'The request, the expected outcome and the actual outcome, as JSON.';
 
 COMMENT ON COLUMN audit.events.kind IS 'The kind of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, log_forked, name_reassigned, admin, export, retention, hold_set, hold_lifted, reconciled, deployment_unobserved, self_test, refusals_repeated, unrecorded_totals, checkpoints_thinned, schema_attested, access_attested, events_lost, gap_declared.';
 
@@ -361,7 +361,7 @@ GRANT SELECT ON audit.deployment_reconciliation, audit.reconciliations, audit.se
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM audit.reconciliation_scans) OR EXISTS (SELECT FROM audit.deployment_findings) THEN
-        RAISE EXCEPTION 'what was found of deployments is not empty: it is not taken down' USING ERRCODE = 'restrict_violation';
+        RAISE EXCEPTION 'what was found of deployments is not empty: it is not removed' USING ERRCODE = 'restrict_violation';
     END IF;
 END
 $$;

@@ -114,7 +114,7 @@ REVOKE ALL ON FUNCTION audit.declare_gap(text, bigint, bigint, text, text, text,
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM audit.declared_gaps) THEN
-        RAISE EXCEPTION 'gaps of the audit log are declared: that is not taken down' USING ERRCODE = 'restrict_violation';
+        RAISE EXCEPTION 'gaps of the audit log are declared: that is not removed' USING ERRCODE = 'restrict_violation';
     END IF;
 END
 $$;

@@ -45,7 +45,7 @@ type Mode uint8
 // The modes.
 const (
 	Enforce Mode = iota
-	Report       // the organisation lets it pass for now
+	Report       // the organization lets it pass for now
 )
 
 func (m Mode) String() string {
@@ -95,7 +95,7 @@ type Revision struct {
 	Commit string // the Git commit; empty where the source is a directory
 }
 
-// Limits bound a tunnel or a request. A zero field is no limit of its own: the
+// Limits bound a tunnel or a request. A zero field is not a limit of its own: the
 // configuration's limits always hold as well.
 type Limits struct {
 	Lifetime time.Duration // from the decision to the forced end

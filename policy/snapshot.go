@@ -38,10 +38,10 @@ func NewSnapshot(files []File, commit string) (*Snapshot, error) {
 	h := sha256.New()
 	for i, f := range files {
 		if !fs.ValidPath(f.Path) || f.Path == "." || strings.IndexByte(f.Path, 0) >= 0 {
-			return nil, fmt.Errorf("policy: %q is no path inside a policy tree", f.Path)
+			return nil, fmt.Errorf("policy: %q is not a path inside a policy tree", f.Path)
 		}
 		if !Belongs(f.Path) {
-			return nil, fmt.Errorf("policy: %q is no policy, test or data file", f.Path)
+			return nil, fmt.Errorf("policy: %q is not a policy, test or data file", f.Path)
 		}
 		if i > 0 && files[i-1].Path == f.Path {
 			return nil, fmt.Errorf("policy: %q occurs twice", f.Path)

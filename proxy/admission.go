@@ -55,7 +55,7 @@ const (
 	CauseClientClosed           Cause = "client_closed"             // the client broke off
 	CauseTargetClosed           Cause = "target_closed"             // the target broke off
 	CauseClientError            Cause = "client_error"              // reading from or writing to the client failed
-	CauseTargetError            Cause = "target_error"              // likewise the target
+	CauseTargetError            Cause = "target_error"              // also the target
 	CauseIdle                   Cause = "idle_timeout"              // no byte for too long
 	CauseHalfClosed             Cause = "half_closed_timeout"       // one side was done and the other did not end
 	CauseLifetime               Cause = "lifetime"                  // the absolute deadline

@@ -59,7 +59,7 @@ func FuzzRequestStart(f *testing.F) {
 }
 
 // TestPlainHTTPInsideATunnel: a tunnel that must carry TLS and begins with a
-// request sends nothing to the target, ends on record, and leaves the client's
+// request sends nothing to the target, ends recorded, and leaves the client's
 // connection with all its bytes to the caller.
 func TestPlainHTTPInsideATunnel(t *testing.T) {
 	const head = "GET /x HTTP/1.1\r\nHost: up.test\r\n\r\nmore"

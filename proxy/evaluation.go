@@ -197,7 +197,7 @@ func (p *evaluation) decide(ctx context.Context) *Refusal {
 		return p.deny(ctx, refuse(policy.AddressProhibited,
 			"the target is an IP address, and no rule that allows it says address: true"))
 	}
-	// A log known to be away refuses before the name is looked up: a DNS query
+	// A log known to be unavailable refuses before the name is looked up: a DNS query
 	// is a message to whoever runs the zone.
 	if err := p.gate.config.Recorder.AvailableTo(p.source()); err != nil {
 		p.gate.config.Log.ErrorContext(ctx, "audit log unavailable", "error", err)

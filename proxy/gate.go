@@ -128,7 +128,7 @@ type Attempt struct {
 }
 
 // CloseAdmission makes the gate refuse everything new with shutting_down.
-// What was admitted goes on.
+// What was admitted continues.
 func (g *Gate) CloseAdmission() { g.closed.Store(true) }
 
 // Wait returns when no end is being recorded in the background any more. Nothing
@@ -136,7 +136,7 @@ func (g *Gate) CloseAdmission() { g.closed.Store(true) }
 func (g *Gate) Wait() { g.ends.Wait() }
 
 // Stop makes the gate refuse everything with emergency_stop until [Gate.Resume].
-// What was admitted goes on: whoever stops the gate closes that too, by
+// What was admitted continues: whoever stops the gate closes that too, by
 // [Tracker.Close].
 func (g *Gate) Stop() { g.stopped.Store(true) }
 

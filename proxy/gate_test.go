@@ -24,7 +24,7 @@ func bad(p identity.Problem) error {
 	return &identity.Error{Problem: p, Detail: "detail of " + string(p)}
 }
 
-// TestWay goes every way out of the gate: what is said, what is on record, and
+// TestWay goes every way out of the gate: what is said, what is recorded, and
 // above all what was not done any more.
 func TestWay(t *testing.T) {
 	tests := []struct {

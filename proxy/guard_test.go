@@ -28,7 +28,7 @@ func last(p netip.Prefix) netip.Addr {
 
 // TestSpecialNetworks has every row of IANA's two special-purpose registries
 // (as of 2025) and of the address spaces that are not global unicast: the first
-// and the last address must be refused, and the neighbours judged for themselves.
+// and the last address must be refused, and the neighbors judged for themselves.
 func TestSpecialNetworks(t *testing.T) {
 	tests := []struct {
 		network       string

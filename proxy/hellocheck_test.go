@@ -17,7 +17,7 @@ import (
 // alert is a fatal TLS alert (RFC 8446 section 6).
 func alert(description byte) string { return string([]byte{21, 3, 1, 0, 2, 2, description}) }
 
-// TestHelloIsChecked sends what is no hello for the target. The target, a real
+// TestHelloIsChecked sends what is not a hello for the target. The target, a real
 // one, must not see a single byte.
 func TestHelloIsChecked(t *testing.T) {
 	other := clientHello("evil.example")

@@ -37,7 +37,7 @@ func TestNothingIsLeft(t *testing.T) {
 			_, _ = r.client.Write(make([]byte, 8<<20))
 			reset(t, r.client)
 		},
-		func(r *rig) { // likewise the other way
+		func(r *rig) { // also the other way
 			_ = r.target.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
 			_, _ = r.target.Write(make([]byte, 8<<20))
 			r.tracker.Close(CauseOperator, nil)

@@ -23,7 +23,7 @@ type Limits struct {
 	QueueTimeout time.Duration
 }
 
-// Limit bounds one level. A zero field is no limit, but for QueuedRequests: then
+// Limit bounds one level. A zero field is not a limit, but for QueuedRequests: then
 // nobody waits.
 type Limit struct {
 	Tunnels           int   // open at once: tunnels, and requests under way

@@ -85,7 +85,7 @@ func TestTunnelLimits(t *testing.T) {
 	if g.requests.Held() != 0 {
 		t.Errorf("%d places are taken", g.requests.Held())
 	}
-	// What is over a limit is neither put to policy nor looked up, and is on record.
+	// What is over a limit is neither put to policy nor looked up, and is recorded.
 	if len(c.asked) != 5 || len(c.resolved) != 5 {
 		t.Errorf("asked %d times, resolved %d times", len(c.asked), len(c.resolved))
 	}

@@ -44,7 +44,7 @@ func (m *meter) unreserve(n int) {
 }
 
 // addUpTo adds n to a count, or less if its limit would be exceeded, and returns what
-// it added. A limit of 0 is no limit.
+// it added. A limit of 0 is not a limit.
 func addUpTo(count *atomic.Int64, n int, limit int64) int {
 	if limit <= 0 {
 		count.Add(int64(n))

@@ -21,7 +21,7 @@ import (
 // It returns either a principal that is fully verified and whose names are
 // filled in as far as they are known, or an *[identity.Error]; any other error
 // means that nothing could be said, and the gate denies. It must be safe for
-// concurrent use, must honour ctx, must bound its own waiting, and must not
+// concurrent use, must accept ctx, must bound its own waiting, and must not
 // retain, log or forward the credential. The principal is read-only.
 type Authenticator interface {
 	Authenticate(ctx context.Context, credential identity.Credential) (*identity.Principal, error)
@@ -45,7 +45,7 @@ type Decider interface {
 // of the event and nothing may be allowed on its strength. It stamps the
 // writer's name and number, and takes the event over: the caller must not touch
 // it again. A cancelled ctx ends the waiting and not the writing. Retrying is
-// the recorder's business, and so is what becomes of an allow whose Record
+// the recorder's business, and so is the effect on an allow whose Record
 // returned an error: it must never stand in the log as something that was let
 // out, so that it is either written as a refusal or followed by an event that
 // closes it with the cause audit_unavailable. It must be safe for concurrent use.
@@ -61,7 +61,7 @@ type Recorder interface {
 
 // Resolver finds the addresses of a canonical name that is not an IP literal.
 //
-// It must be safe for concurrent use, honour ctx, bound what it returns, and
+// It must be safe for concurrent use, accept ctx, bound what it returns, and
 // never return an empty list without an error. The lookup counts as the
 // subject's. Whether an error is worth a retry is not the caller's concern, but
 // for one: an error that wraps an *[fair.OverError] is answered with that limit,

@@ -126,7 +126,7 @@ func TestReevaluatorIsNeeded(t *testing.T) {
 	r.wantOutcome(CauseOperator, 1, 0)
 }
 
-// TestPolicyChangeKeeps: what is still allowed goes on, in report mode too, and
+// TestPolicyChangeKeeps: what is still allowed continues, in report mode too, and
 // the question is the one that was asked at first, but for the time.
 func TestPolicyChangeKeeps(t *testing.T) {
 	for name, d := range map[string]policy.Decision{
@@ -262,7 +262,7 @@ func TestUpgradedIsReevaluated(t *testing.T) {
 }
 
 // TestPolicyChangeBringsTheEndForward: a new decision's expires and lifetime count
-// for what is open, from its first decision on; they never put its end off.
+// for open tunnels, from its first decision on; they never put its end off.
 func TestPolicyChangeBringsTheEndForward(t *testing.T) {
 	for name, limit := range map[string]func(*policy.Decision){
 		"lifetime": func(d *policy.Decision) { d.Limits.Lifetime = 300 * time.Millisecond },

@@ -66,7 +66,7 @@ func TestEveryReasonHasAnOutcome(t *testing.T) {
 	}
 	for constant, problem := range problems {
 		if problem != "" && !known[problem] {
-			t.Errorf("identity.%s (%s) is no reason of package policy", constant, problem)
+			t.Errorf("identity.%s (%s) is not a reason of package policy", constant, problem)
 		}
 	}
 	for reason, o := range outcomes {

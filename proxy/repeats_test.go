@@ -45,7 +45,7 @@ func count(t *testing.T, e *audit.Event) (n int, from string) {
 		}
 	}
 	if e.Kind != audit.KindRefusalsRepeated || n == 0 {
-		t.Errorf("%+v is no count", e)
+		t.Errorf("%+v is not a count", e)
 	}
 	return n, from
 }

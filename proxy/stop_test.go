@@ -12,7 +12,7 @@ import (
 )
 
 // TestStoppedGate: during an emergency stop nobody gets anything, whoever asks
-// for whatever, nothing is decided or looked up, and who asked is on record.
+// for whatever, nothing is decided or looked up, and who asked is recorded.
 func TestStoppedGate(t *testing.T) {
 	w := newWorld()
 	g := w.gate(t)

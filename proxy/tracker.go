@@ -31,7 +31,7 @@ type TunnelConfig struct {
 
 	// Barred is asked when something that was admitted begins, and says why it
 	// must not; "" lets it. It closes the gap between an operator's word, which
-	// closes what is open, and what was on its way through the gate when the word
+	// closes open tunnels, and what was on its way through the gate when the word
 	// came: whoever gives the word changes what Barred says first, and calls
 	// [Tracker.Close] then. It must not block, must be safe for concurrent use and
 	// must not call the tracker. nil: nothing is barred.
@@ -83,7 +83,7 @@ func NewTracker(c TunnelConfig) *Tracker {
 func (t *Tracker) Run(a *Admission, client Stream, early []byte, upstream Stream) Outcome {
 	tun := newTunnel(t.config, a, client, early, upstream)
 	t.add(tun)
-	// Last, so that whoever drains the tracker has every end on record.
+	// Last, so that whoever drains the tracker has every end recorded.
 	defer t.remove(tun)
 	out := tun.run()
 	a.Close(out)
@@ -212,7 +212,7 @@ func (t *Tracker) closeTunnels(cause Cause, which func(*Admission) bool) int {
 // Drain waits until no tunnel is open, and returns 0. When ctx is done first, it
 // closes what is left, with the cause shutdown, waits for those, and returns how
 // many it had to close; a tunnel that is started after that is closed at once.
-// One that is started after a 0 goes on: it was granted before the end began,
+// One that is started after a 0 continues: it was granted before the end began,
 // and whoever granted it drains again.
 func (t *Tracker) Drain(ctx context.Context) int {
 	if t.waitEmpty(ctx.Done()) {

@@ -40,7 +40,7 @@ func TestTracker(t *testing.T) {
 	if n := tr.Drain(ctx); n != 1 {
 		t.Errorf("drained %d", n)
 	}
-	// When Drain is back, the end is on record.
+	// When Drain is back, the end is recorded.
 	if events := b.w.events(); len(events) != 2 || events[1].CloseReason != string(CauseShutdown) {
 		t.Errorf("recorded %+v", events)
 	}
@@ -49,7 +49,7 @@ func TestTracker(t *testing.T) {
 	late.wantOutcome(CauseShutdown, 0, 0)
 }
 
-// TestOpenUntilRecorded: a tunnel whose end is not on record yet is not over for
+// TestOpenUntilRecorded: a tunnel whose end is not recorded yet is not over for
 // whoever drains the tracker, since the log closes next.
 func TestOpenUntilRecorded(t *testing.T) {
 	r := openTunnel(t)

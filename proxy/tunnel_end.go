@@ -68,7 +68,7 @@ func (t *tunnel) close() {
 		for _, side := range [...]*net.TCPConn{tcpOf(t.upstream), raw} {
 			if side != nil {
 				_ = side.SetLinger(0)
-				_ = side.Close() // without TLS's close_notify: it was no orderly end
+				_ = side.Close() // without TLS's close_notify: it was not an orderly end
 			}
 		}
 	}

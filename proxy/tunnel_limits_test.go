@@ -87,7 +87,7 @@ func TestTimeLimits(t *testing.T) {
 		}
 	})
 	t.Run("silent while we write", func(t *testing.T) {
-		// The target reads nothing: what the kernel holds for it is no activity.
+		// The target reads nothing: what the kernel holds for it is not an activity.
 		r := openTunnel(t, withConfig(TunnelConfig{IdleTimeout: short}))
 		for {
 			if _, err := r.client.Write(make([]byte, 64<<10)); err != nil {

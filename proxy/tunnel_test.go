@@ -237,7 +237,7 @@ func (w *world) mustReceived(tr *Tracker) int64 {
 }
 
 // TestTargetStopsListening: the target answers and ends, and then resets what
-// the client goes on sending. The answer arrives.
+// the client continues sending. The answer arrives.
 func TestTargetStopsListening(t *testing.T) {
 	r := openTunnel(t)
 	write(t, r.target, []byte("413 too large"))

@@ -125,7 +125,7 @@ func (v *visit) class(ctx context.Context, run *identity.DeploymentRun, before i
 		return missing, before.Detail, nil // its step was asked for then
 	case run.StepUUID == "":
 		if run.Started.IsZero() && run.State != identity.DeploymentSuccessful {
-			return identity.CoverageCannotTell, "Bitbucket does not tell whether it ever began", nil
+			return identity.CoverageCannotTell, "Bitbucket does not report whether it ever began", nil
 		}
 		return missing, "Bitbucket names no step: no step of its pipeline that deployed there is in the log", nil
 	}

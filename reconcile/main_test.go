@@ -227,7 +227,7 @@ func (h *house) events(kind audit.Kind) (all, different int) {
 	return all, different
 }
 
-// outcome is that of the latest look at a repository.
+// outcome is that of the latest check a repository.
 func (h *house) outcome(r *bb.Repository) string {
 	h.t.Helper()
 	return ask[string](h, "SELECT coalesce(max(outcome), '') FROM audit.reconciliations WHERE repository_uuid = $1", r.UUID)

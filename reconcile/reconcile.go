@@ -33,7 +33,7 @@ const (
 	// maxPages bounds one list: 50,000 runs of one repository.
 	maxPages = 500
 	// maxFailures of different repositories in a row end a reconciliation: the API
-	// is away.
+	// is unavailable.
 	maxFailures = 3
 
 	retryLeast = time.Minute
@@ -82,7 +82,7 @@ type Session interface {
 	Close()
 }
 
-// Workspace is one whose deployments are held against the log.
+// Workspace is one whose deployments are compared with the log.
 type Workspace struct {
 	UUID string
 	Slug string
@@ -97,7 +97,7 @@ type Config struct {
 	Open func(context.Context) (Session, error)
 	// Record makes an event durable, as the log does.
 	Record func(context.Context, *audit.Event) error
-	// Ready returns an error while the log is known to be away, or has events that
+	// Ready returns an error while the log is known to be unavailable, or has events that
 	// wait: what is not there yet would be taken for missing. nil: it always is.
 	Ready func() error
 

@@ -11,7 +11,7 @@ import (
 	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
-// TestClasses: each class, each missing run once on record, and a late event.
+// TestClasses: each class, each missing run once recorded, and a late event.
 func TestClasses(t *testing.T) {
 	h := build(t)
 	want := map[*bb.Step]string{}
@@ -69,7 +69,7 @@ func TestClasses(t *testing.T) {
 	if n := ask[int](h, "SELECT count(*) FROM audit.deployment_findings"); n != rows+2 {
 		t.Errorf("%d rows were added, not 2", n-rows)
 	}
-	want[going] = "not_seen" // no step goes on for so long
+	want[going] = "not_seen" // no step continues for so long
 	h.pass(2 * longest)
 	h.runOnce()
 	h.runOnce()

@@ -221,10 +221,10 @@ type visit struct {
 
 	names    map[string]string // of the repositories
 	outcomes map[identity.LookOutcome]int
-	looked   []string // names of those that were looked at
+	looked   []string // names of those that were checked
 }
 
-// workspaceLooks looks at each repository in turn. trouble is what kept it from
+// workspaceLooks checks each repository in turn. trouble is what kept it from
 // being whole.
 func (v *visit) workspaceLooks(ctx context.Context) (trouble, err error) {
 	v.outcomes, v.names = map[identity.LookOutcome]int{}, map[string]string{}
@@ -276,7 +276,7 @@ func (v *visit) workspaceLooks(ctx context.Context) (trouble, err error) {
 	return trouble, v.gone(ctx, listed, before)
 }
 
-// inOrder sorts repositories by who is to be looked at first: who has waited
+// inOrder sorts repositories by who is to be checked first: who has waited
 // longest, where one without environments waits a day longer than one with. So
 // everybody gets a turn, however short the time is.
 func inOrder(listed []identity.KnownName, known map[string]identity.LookedAt, environments map[string]int) []identity.KnownName {

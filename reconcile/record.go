@@ -14,7 +14,7 @@ import (
 	"github.com/sallyport/sallyport/identity"
 )
 
-// recordRound puts one reconciliation on record, and what it found missing.
+// recordRound puts one reconciliation recorded, and what it found missing.
 func (r *Reconciler) recordRound(ctx context.Context, s Session, v *visit, o outcome, trouble error) error {
 	what := "whole"
 	if trouble != nil {
@@ -40,7 +40,7 @@ func (r *Reconciler) recordRound(ctx context.Context, s Session, v *visit, o out
 	return r.recordMissing(ctx, s, v.names)
 }
 
-// recordLeft puts on record what a process that ended, or an error, has left:
+// recordLeft records what a process that ended, or an error, has left:
 // reconciliations of the last month that no event names.
 func (r *Reconciler) recordLeft(ctx context.Context, s Session) error {
 	left, _, err := s.Unrecorded(ctx, r.config.Now().Add(-31*24*time.Hour))
@@ -75,7 +75,7 @@ func (r *Reconciler) record(ctx context.Context, e *audit.Event) error {
 	return nil
 }
 
-// recordMissing puts each missing run on record that is not yet, once: in which
+// recordMissing puts each missing run recorded that is not yet, once: in which
 // reconciliation it was found does not matter.
 func (r *Reconciler) recordMissing(ctx context.Context, s Session, names map[string]string) error {
 	_, missing, err := s.Unrecorded(ctx, r.config.Now().Add(-r.config.Lookback-longest))
@@ -135,7 +135,7 @@ func shown(o outcome, since time.Time, trouble error) string {
 	for _, n := range o.deployments {
 		total += n
 	}
-	fmt.Fprintf(&b, "%d of %d repositories told of %d deployments since %s", looked, all, total, stamp(since))
+	fmt.Fprintf(&b, "%d of %d repositories reported %d deployments since %s", looked, all, total, stamp(since))
 	for _, class := range identity.Coverages {
 		if n := o.deployments[class]; n > 0 {
 			fmt.Fprintf(&b, ", %d %s", n, class)

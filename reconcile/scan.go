@@ -100,7 +100,7 @@ func (v *visit) known(ctx context.Context, repository string) (map[string]identi
 
 // horizon is the time before which nothing can be new, so that a list in order
 // need not be read further; the zero time where it has to be read to its end. A
-// run that waits or goes on holds it back.
+// run that waits or continues holds it back.
 func (v *visit) horizon(before identity.LookedAt, known map[string]identity.DeploymentFinding, now time.Time) time.Time {
 	if before.Until.IsZero() || !before.InOrder || now.Sub(before.WholeAt) >= wholeEvery {
 		return time.Time{}
@@ -114,7 +114,7 @@ func (v *visit) horizon(before identity.LookedAt, known map[string]identity.Depl
 	return horizon
 }
 
-// read walks a repository's list, and goes on where an earlier walk failed. at is
+// read walks a repository's list, and continues where an earlier walk failed. at is
 // how far it came; whole, whether that is the end; failed, why not as far as the
 // horizon.
 func (v *visit) read(ctx context.Context, repository string, horizon time.Time, each func(identity.DeploymentPage) error) (at cursor, whole bool, failed, err error) {

@@ -15,7 +15,7 @@ import (
 	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
-// until is up to when every run of a repository was looked at.
+// until is up to when every run of a repository was checked.
 func (h *house) until(r *bb.Repository) time.Time {
 	h.t.Helper()
 	at := ask[*time.Time](h, "SELECT complete_until FROM audit.reconciliations WHERE repository_uuid = $1", r.UUID)
@@ -138,7 +138,7 @@ func TestMark(t *testing.T) {
 	}
 }
 
-// TestRepositories: which were looked at, in which order, and what became of the
+// TestRepositories: which were checked, in which order, and the outcome of the
 // others.
 func TestRepositories(t *testing.T) {
 	h := build(t)
@@ -193,8 +193,8 @@ func TestRepositories(t *testing.T) {
 	}
 }
 
-// TestAway: an API that is away makes nobody gone, and is given up soon; who could
-// not be looked at is first the next time, and who never was stands in the view.
+// TestAway: an API that is unavailable makes nobody gone, and is given up soon; who could
+// not be checked is first the next time, and who never was stands in the view.
 func TestAway(t *testing.T) {
 	h := build(t)
 	for _, name := range []string{"a", "b", "c", "d"} {
@@ -317,7 +317,7 @@ func TestLastSuccess(t *testing.T) {
 }
 
 // TestDatabaseRestarts: a session that is cut leaves what was saved, and the next
-// round puts on record that it was interrupted, and goes on.
+// round records that it was interrupted, and continues.
 func TestDatabaseRestarts(t *testing.T) {
 	h := build(t)
 	s := h.deploy()
@@ -376,7 +376,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestInOrder: who has environments goes first, and nobody is passed over for ever.
+// TestInOrder: who has environments goes first, and nobody is passed over forever.
 func TestInOrder(t *testing.T) {
 	now := time.Now()
 	known := map[string]identity.LookedAt{"env-today": {At: now}, "env-week": {At: now.Add(-7 * 24 * time.Hour)}, "bare-hours": {At: now.Add(-5 * time.Hour)}, "bare-days": {At: now.Add(-48 * time.Hour)}}

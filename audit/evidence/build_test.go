@@ -126,7 +126,7 @@ func TestTamperedLog(t *testing.T) {
 		}, "record_changed"},
 		"an event is gone":     {func(m *memory) { m.entries[20].Record = nil }, "event_missing"},
 		"a leaf":               {func(m *memory) { m.entries[20].Hash[0] ^= 1 }, "record_changed"},
-		"a record is no JSON":  {func(m *memory) { m.entries[20].Record = []byte("\x00\xff=1+1") }, "record_changed"},
+		"a record is not JSON": {func(m *memory) { m.entries[20].Record = []byte("\x00\xff=1+1") }, "record_changed"},
 		"a checkpoint":         {func(m *memory) { m.notes[1].Note = m.notes[2].Note }, "checkpoint_changed"},
 		"rows that it hides":   {func(m *memory) { m.entries = slices.Delete(m.entries, 20, 21) }, "leaf_missing"},
 		"a decision of before": {func(m *memory) { m.entries[1].Record = nil }, "event_missing"},
@@ -146,7 +146,7 @@ func TestTamperedLog(t *testing.T) {
 	}
 }
 
-// TestRewrittenLog: who has the key writes the log anew. Only a checkpoint that was
+// TestRewrittenLog: who has the key writes the log again. Only a checkpoint that was
 // kept outside shows it; without one the pack passes, and says that it is not anchored.
 func TestRewrittenLog(t *testing.T) {
 	m := october(t)

@@ -50,8 +50,8 @@ func (c *Checked) Established(o CheckOptions) bool {
 	return signature && (c.Anchored || c.CheckpointBy != "" && len(o.Trust.Notes) == 0)
 }
 
-// ErrNoPack is returned, wrapped, for a folder that is no pack at all.
-var ErrNoPack = errors.New("this is no evidence pack")
+// ErrNoPack is returned, wrapped, for a folder that is not a pack at all.
+var ErrNoPack = errors.New("this is not an evidence pack")
 
 // finding is damage that ends the check of one part.
 type finding struct{ text string }
@@ -63,7 +63,7 @@ func wrong(format string, a ...any) error { return finding{fmt.Sprintf(format, a
 // Check holds a pack against its manifest, the manifest against its signature,
 // and what was made of the population against the population. It needs nothing
 // but the folder. Damage is a finding and no error: an error says that the folder
-// could not be read, or is no pack.
+// could not be read, or is not a pack.
 func Check(ctx context.Context, dir string, o CheckOptions) (*Checked, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

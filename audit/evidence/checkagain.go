@@ -126,7 +126,7 @@ func (c *checker) tables() error {
 	}
 	for _, f := range c.m.Files {
 		if strings.HasPrefix(f.Path, tablesFolder) && !made[f.Path] {
-			return wrong("%s: it is no table of this report", f.Path)
+			return wrong("%s: it is not a table of this report", f.Path)
 		}
 	}
 	s := &c.taken.sample

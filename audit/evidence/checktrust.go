@@ -99,9 +99,9 @@ func (c *checker) outside(trusted []audit.Key) error {
 	switch {
 	case c.result.Anchored:
 	case len(c.options.Trust.Notes) == 0:
-		c.note("no checkpoint from outside was given (--checkpoint): whether the log was written again before the pack was made cannot be told")
+		c.note("no checkpoint from outside was given (--checkpoint): whether the log was rewritten before the pack was made is unknown")
 	case unproven > 0:
-		c.note("UNCONFIRMED: of the %d checkpoints from outside none has the size of the pack's, %d, or a proof in the pack: whether they are of the same log cannot be told. Ask who has the log for one (`sallyport audit proof --from-size SIZE --to-size SIZE`), and give it with --proof", unproven, c.at.Size)
+		c.note("UNCONFIRMED: of the %d checkpoints from outside none has the size of the pack's, %d, or a proof in the pack: whether they are of the same log is unknown. Get such a proof from an operator of the log (`sallyport audit proof --from-size SIZE --to-size SIZE`), and give it with --proof", unproven, c.at.Size)
 	default:
 		c.note("UNCONFIRMED: no checkpoint from outside is signed by a known key")
 	}

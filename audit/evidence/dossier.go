@@ -128,10 +128,10 @@ func writeJSON(w io.Writer, v any) error {
 func readDossier(text []byte) (*Dossier, error) {
 	d := new(Dossier)
 	if err := readJSON(text, d); err != nil {
-		return nil, fmt.Errorf("it is no dossier: %w", err)
+		return nil, fmt.Errorf("it is not a dossier: %w", err)
 	}
 	if !isID(d.ID) || len(d.Records) < 1 || len(d.Records) > 2 {
-		return nil, errors.New("it is no dossier: it has an id, and one or two records")
+		return nil, errors.New("it is not a dossier: it has an id, and one or two records")
 	}
 	return d, nil
 }

@@ -95,7 +95,7 @@ func (w countingWriter) Write(b []byte) (int, error) { return w.o.count(b) }
 
 func (f *folder) create(name string) (*output, error) {
 	if !isPath(name) {
-		return nil, fmt.Errorf("%q is no name for a file of a pack", name)
+		return nil, fmt.Errorf("%q is not a name for a file of a pack", name)
 	}
 	if dir := path.Dir(name); dir != "." {
 		if err := f.root.MkdirAll(dir, 0o700); err != nil {

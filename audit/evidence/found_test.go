@@ -46,7 +46,7 @@ func runRow(uuid, class string, found time.Time) string {
 func missingRun(class string, found time.Time) string { return runRow(runUUID, class, found) }
 func seenRun(found time.Time) string                  { return runRow(otherRun, "seen", found) }
 
-// reconcile records a reconciliation in which payments was looked at up to a time.
+// reconcile records a reconciliation in which payments was checked up to a time.
 func (m *memory) reconcile(writer string, when, until time.Time, runs ...string) {
 	id := fmt.Sprintf("01a1fdf4-2222-7000-8000-%012d", len(m.found))
 	rows := append([]string{
@@ -89,7 +89,7 @@ func (m *memory) selfTest(writer string, n int, when time.Time) {
 }
 
 // TestCompleteness: what was found before the checkpoint is told, and nothing of what
-// was found later; a repository that nobody looked at is named.
+// was found later; a repository that nobody checked is named.
 func TestCompleteness(t *testing.T) {
 	files := tree(t, build(t, october(t), nil))
 	for name, want := range map[string]string{
@@ -97,7 +97,7 @@ func TestCompleteness(t *testing.T) {
 		"tables/deployments_missing.csv":     `"not_seen","2026-10-22T09:00:00Z","acme/payments","production-eu","4711","successful","2026-10-22T10:00:00Z","2026-10-24T02:00:00.000000Z"`,
 		"tables/reconciled_repositories.csv": `"acme/payments","yes","2026-10-01T00:00:00Z","2026-10-25T00:00:00Z","true"`,
 		"tables/reconciliations.csv":         `"2026-10-25T00:00:00.000000Z","acme","whole"`,
-		"report.html":                        "2 reconciliations since the beginning of the period are on record. Of the deployments that began in the period 2 were found: 1 did not use the proxy, 0 could not be classified, and 0 were pending at",
+		"report.html":                        "2 reconciliations since the beginning of the period are recorded. Of the deployments that began in the period 2 were found: 1 did not use the proxy, 0 could not be classified, and 0 were pending at",
 	} {
 		if !strings.Contains(files[name], want) {
 			t.Errorf("%s does not say %s:\n%s", name, want, files[name])
@@ -115,7 +115,7 @@ func TestCompleteness(t *testing.T) {
 	m.seal(at(25, 0))
 	dir := build(t, m, nil)
 	report := tree(t, dir)[reportFile]
-	if !strings.Contains(report, "Nothing was reconciled") || !strings.Contains(report, "No self-test of the period is on record") {
+	if !strings.Contains(report, "Nothing was reconciled") || !strings.Contains(report, "No self-test of the period is recorded") {
 		t.Error("a log without any does not say so")
 	}
 	if c := check(t, dir, nil); len(c.Findings) > 0 {

@@ -449,7 +449,7 @@ func (m *memory) grow(n int, when time.Time) {
 	m.seal(when.Add(time.Second))
 }
 
-// period is what the tests' packs are about: the log begins before and goes on.
+// period is what the tests' packs are about: the log begins before and continues.
 var period = Period{at(2, 0), at(25, 0)}
 
 func options(t testing.TB) Options {

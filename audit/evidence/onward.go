@@ -49,7 +49,7 @@ func (b *builder) onward(ctx context.Context, r *audit.Report) error {
 		case later.Anchored.Size > b.checkpoint.Size:
 			r.Anchored = later.Anchored
 		case known || later.Counts[audit.DamageTree] > 0: // what a stranger signed accuses nobody
-			b.damage(r, audit.DamageTree, "a checkpoint from outside, larger than the one that this pack stands on, does not hold: see `sallyport audit verify`")
+			b.damage(r, audit.DamageTree, "a checkpoint from outside, larger than the checkpoint of this pack, does not hold: see `sallyport audit verify`")
 		}
 	}
 	b.facts.Taken = b.months(taken)

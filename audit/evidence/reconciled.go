@@ -16,7 +16,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// What a reconciliation found are rows of tables that are no events. Its event has
+// What a reconciliation found are rows of tables that are not events. Its event has
 // the digest of these rows, and is sealed: so the rows are in the pack as the
 // digest is made of them, and whoever has the pack makes it again. Rows that no
 // sealed event names are not in the pack.
@@ -53,7 +53,7 @@ type finder interface {
 	reconciled(r *reconciled, rows []foundRow)
 }
 
-// A foundRow is a look at a repository, or what was found of a run of a deployment.
+// A foundRow is a check a repository, or what was found of a run of a deployment.
 type foundRow struct {
 	look *foundLook
 	run  *foundRun

@@ -89,7 +89,7 @@ func read(record []byte) (*said, error) {
 	return s, nil
 }
 
-// peek is the time and the kind of a record; empty where it is no record of ours.
+// peek is the time and the kind of a record; empty where it is not a record of ours.
 func peek(record []byte) (at, kind string) {
 	if rest, ok := bytes.CutPrefix(record, []byte(recordHead)); ok && len(rest) > timeLength+len(kindField) {
 		if after, ok := bytes.CutPrefix(rest[timeLength:], []byte(kindField)); ok {
@@ -169,7 +169,7 @@ func isClosing(kind string) bool {
 }
 
 // pairLine is a line of population.jsonl, eventLine one of events.jsonl. A record
-// that is no JSON is in base64.
+// that is not JSON is in base64.
 type pairLine struct {
 	Leaf      int64           `json:"leaf"`
 	Record    json.RawMessage `json:"record,omitempty"`
@@ -207,7 +207,7 @@ func appendPair(b []byte, p *Pair) []byte {
 	return append(b, '}', '\n')
 }
 
-var errLine = errors.New("it is no line of a pack")
+var errLine = errors.New("it is not a line of a pack")
 
 // readPair reads a line that appendPair wrote; a line in another spelling is
 // refused, so that a line has one meaning. The records may be parts of the line.

@@ -19,7 +19,7 @@ type RuleText struct {
 const mostRule = 16 << 10
 
 // rulesOf finds the statements that a rule is written in: those that name its id,
-// which the loader wants as a literal string. It looks at the organisation's files
+// which the loader wants as a literal string. It checks the organization's files
 // and at those in the repository's folder, which bears its full name or, where
 // names are not known, its UUID. It is the text that is searched, so that what is
 // quoted is what anybody finds by looking.

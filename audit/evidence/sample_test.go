@@ -52,7 +52,7 @@ func TestSampleInTheShell(t *testing.T) {
 }
 
 // TestSampleIsOfTheSet: the sample depends on which decisions there are, and not on
-// their order; of two with one id the earlier leaf counts; what is no id is not drawn.
+// their order; of two with one id the earlier leaf counts; what is not an id is not drawn.
 func TestSampleIsOfTheSet(t *testing.T) {
 	var pairs []Pair
 	for n := range 200 {

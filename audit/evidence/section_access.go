@@ -17,7 +17,7 @@ var accessSection = section{
 	kinds: []audit.Kind{audit.KindSchemaAttested, audit.KindAccessAttested},
 	begin: func() chapter { return new(accessChapter) },
 	text: `<p>Each server records which roles can do what to the log and by which path, and each object of its schema (functions, triggers, tables, views, owners, privileges) that differs from what the program installs: at its start, once a day, and within minutes of a change. These tables therefore show the access during the period, not today's.</p>
-{{if not .Attested}}<p class="result damaged">No attestation of the period is on record.</p>
+{{if not .Attested}}<p class="result damaged">No attestation of the period is recorded.</p>
 {{else}}<p>{{n .Attested "attestation in" "attestations in"}} the period. {{if .Known}}The first table has the access as of {{.Since}}, as the writer {{.By}} (start: {{.ByStart}}) attested it{{if .Later}}, <b>the first attestation in the period: there is none from the two days before it</b>{{end}}.{{end}}</p>
 {{end}}{{if .Differing}}<p class="result damaged">{{n .Differing "attestation of" "attestations of"}} the schema name objects that differ from what is installed: see the differences below.</p>
 {{else if .Schemas}}<p>Every attestation of the schema in the period found it as installed{{if .Unknown}}, except {{.Unknown}} of a server version whose schema the program does not know{{end}}.</p>{{end}}

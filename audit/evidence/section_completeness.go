@@ -18,13 +18,13 @@ var completenessSection = section{
 			repositories: map[string]*lookedAt{}, missing: map[[2]string]*said{}}
 	},
 	text: `<p>A step that does not set <code>HTTPS_PROXY</code> is in no log. Bitbucket knows of every deployment, and the server compares its list with this log.</p>
-{{if not .Reconciliations}}<p class="result damaged">Nothing was reconciled: since the beginning of the period no reconciliation is on record.</p>
+{{if not .Reconciliations}}<p class="result damaged">Nothing was reconciled: since the beginning of the period no reconciliation is recorded.</p>
 <p>Either no REST API of Bitbucket is configured (<code>identity.bitbucket[].api</code>), or reconciliation is switched off, or it never finished. <b>Whether deployments bypassed the proxy is not known.</b></p>
-{{else}}<p>{{n .Reconciliations "reconciliation since" "reconciliations since"}} the beginning of the period are on record. Of the deployments that began in the period {{.Deployments}} were found: {{.NotSeen}} did not use the proxy, {{.Unclear}} could not be classified, and {{.Pending}} were pending at the latest reconciliation.</p>
+{{else}}<p>{{n .Reconciliations "reconciliation since" "reconciliations since"}} the beginning of the period are recorded. Of the deployments that began in the period {{.Deployments}} were found: {{.NotSeen}} did not use the proxy, {{.Unclear}} could not be classified, and {{.Pending}} were pending at the latest reconciliation.</p>
 <p>Of {{.Listed}} repositories {{.Never}} were never read in full.{{if lt .Never .Listed}} Each of the others is covered from {{moment .From}} at the latest until {{moment .Until}} at least; the third table has each.{{end}}</p>
 {{if .Changed}}<p class="result damaged">The findings of {{n .Changed "reconciliation does" "reconciliations do"}} not match the digests in their events: they were changed, removed or inserted, and are left out of the tables.</p>{{end}}
 <p><b>What it means.</b> <code>not_seen</code>: no step of the deployment's pipeline used the proxy. This calls for a question and is not a verdict: a step that needs no network, or only hosts in <code>NO_PROXY</code>, is not seen either. <code>seen</code> says that the step used the proxy, not that it used it for everything. Steps that deploy nothing and deployments from before the log began are not checked. Bitbucket is the only source: an account that can delete a repository or an environment there can remove its deployments before they are found.</p>
-<p><b>Basis.</b> Each deployment is shown as found by the latest reconciliation whose event this checkpoint covers. The event has the SHA-256 of the findings and <code>reconciliations.jsonl</code> has the rows, so that <code>evidence check</code> recomputes the digest and these tables. The class was determined at that time, from the log and Bitbucket as they were then. Deployments of the period's last hours are usually found after its checkpoint; a pack of a later checkpoint (<code>--size</code>) has them. The name of an environment is taken from decisions of the period; without one, its UUID is shown.{{if .Facts.Repositories}} The tables are narrowed like the pack; <code>reconciliations.jsonl</code> is not, because the digests cover all rows.{{end}}</p>
+<p><b>Basis.</b> Each deployment is shown as found by the latest reconciliation whose event this checkpoint covers. The event has the SHA-256 of the findings and <code>reconciliations.jsonl</code> has the rows, so that <code>evidence check</code> recomputes the digest and these tables. The class was determined at that time, from the log and Bitbucket as they were then. Deployments of the period's last hours are usually found after its checkpoint; a pack of a later checkpoint (<code>--size</code>) has them. The name of an environment is that of decisions of the period; without one, its UUID is shown.{{if .Facts.Repositories}} The tables are narrowed like the pack; <code>reconciliations.jsonl</code> is not, because the digests cover all rows.{{end}}</p>
 {{end}}`,
 }
 
@@ -38,11 +38,11 @@ var classes = [][2]string{
 	{"seen", "its step is in this log"},
 }
 
-// lookedAt is what is known of the looks at one repository.
+// lookedAt is what is known of the checks one repository.
 type lookedAt struct {
 	latest      *foundLook
 	looks       int       // that Bitbucket answered in full
-	at          time.Time // of the latest that was a look at all
+	at          time.Time // of the latest that was a check all
 	from, until time.Time // what these cover; until zero: there was none
 }
 
@@ -52,7 +52,7 @@ type completenessChapter struct {
 	Reconciliations, Changed               int
 	Deployments, NotSeen, Unclear, Pending int
 	Listed, Never                          int
-	From, Until                            time.Time         // what every repository is covered for that was looked at
+	From, Until                            time.Time         // what every repository is covered for that was checked
 	names                                  map[string]string // of environments, as decisions have them
 	asked                                  map[string]string // repositories with decisions, by UUID
 	runs                                   map[[2]string]*foundRun
@@ -134,8 +134,8 @@ func (c *completenessChapter) finish(f *Facts) []Table {
 // deployments lists what was not seen or could not be told, and counts all.
 func (c *completenessChapter) deployments() (Table, map[string]int) {
 	t := Table{
-		Name: "deployments_missing", Title: "Deployments that were not seen, or of which it could not be told",
-		Note: "Each that was not seen is an event of its own, once, from when on record says. One that turned out to have been seen afterwards is listed still.",
+		Name: "deployments_missing", Title: "Deployments that were not seen, or whose class is unknown",
+		Note: "Each that was not seen is an event of its own, once, since the time that the record has. One that turned out to have been seen afterwards is listed still.",
 		Columns: []string{"class", "began", "repository", "environment", "build_number", "state", "completed", "on_record_since", "detail",
 			"found", "repository_uuid", "deployment_uuid", "pipeline_uuid", "step_uuid", "deployment_run_uuid"},
 		Extra: 6,
@@ -193,10 +193,10 @@ func (c *completenessChapter) deployments() (Table, map[string]int) {
 	return t, counts
 }
 
-// looks lists the repositories: up to when each was looked at, and which never were.
+// looks lists the repositories: up to when each was checked, and which never were.
 func (c *completenessChapter) looks() Table {
 	t := Table{
-		Name: "reconciled_repositories", Title: "Repositories that were looked at, and that were not",
+		Name: "reconciled_repositories", Title: "Repositories that were scanned, and that were not",
 		Note: "Every repository that Bitbucket listed, and those of the population that it did not. What covered from and until say is whole; outside of it a deployment may be missing here unseen.",
 		Columns: []string{"repository", "scanned_at", "covered_from", "covered_until", "covers_the_period", "last_scanned_at", "latest_outcome", "detail", "scans",
 			"repository_uuid"},

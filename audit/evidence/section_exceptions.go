@@ -118,7 +118,7 @@ func (e *Exception) state(p Period) string {
 }
 
 var otherSection = section{
-	name: "other", title: "Everything else on record", criteria: []string{"CC7.2"},
+	name: "other", title: "Other records", criteria: []string{"CC7.2"},
 	begin: func() chapter { return &otherChapter{} },
 	text:  `<p>Events of kinds that no section above covers. Each is in <code>events.jsonl</code>.</p>`,
 }

@@ -14,7 +14,7 @@ var selfTestsSection = section{
 	kinds: []audit.Kind{audit.KindSelfTest},
 	begin: func() chapter { return &selfTestsChapter{decisions: map[string]*said{}} },
 	text: `<p>Each instance of the server tests itself, by default once a day. It sends two probes through a listener like a step: policy must refuse one and allow the other, and the log must have both decisions. Probes have the origin <code>self_test</code> in the population.</p>
-{{if not .Runs}}<p class="result damaged">No self-test of the period is on record.</p>
+{{if not .Runs}}<p class="result damaged">No self-test of the period is recorded.</p>
 {{else}}<p>{{n .Runs "run in" "runs in"}} the period: <b>{{.Failed}} failed</b>, {{.Inconclusive}} could not run (an emergency stop, limits, the log unavailable), {{.Passed}} passed{{if .Reported}}, <b>{{.Reported}} of them in report mode only</b>: policy would have refused the probe, but did not enforce it{{end}}. On {{n .Days "day of" "days of"}} the period none passed.</p>
 {{end}}{{if .Differ}}<p class="result damaged">{{n .Differ "run is" "runs are"}} recorded as passed, and the decisions in the population contradict that.</p>{{end}}
 <p>A passed run shows that the proxy refused, allowed and recorded at that moment. It does not test the refusal of private addresses, name lookups, or the verification of Bitbucket's tokens. A failed run was logged as an error; this log does not record the follow-up.</p>`,
@@ -116,7 +116,7 @@ func (c *selfTestsChapter) agree(e *said, f *Facts) string {
 // daysWithout lists the days of a period on which no run passed.
 func (c *selfTestsChapter) daysWithout(p Period, days map[string][3]int) Table {
 	t := Table{Name: "days_without_self_test", Title: "Days without a self-test that passed", Columns: []string{"day", "runs", "failed"},
-		Note: "Days in UTC, as far as they are in the period. Without any run the server did not run, or was told to make none."}
+		Note: "Days in UTC, as far as they are in the period. Without any run the server did not run, or self-tests were disabled."}
 	for day := p.From.Truncate(24 * time.Hour); day.Before(p.To); day = day.AddDate(0, 0, 1) {
 		n := days[day.Format(time.DateOnly)]
 		if n[2] > 0 {

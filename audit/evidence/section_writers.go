@@ -81,7 +81,7 @@ func (c *writersChapter) finish(f *Facts) []Table {
 	}
 	journals := Table{Name: "journals", Title: "Outages of the database: journals that were written to the log afterwards",
 		Columns: []string{"time", "by", "writer", "from", "to", "events", "allows", "damage", "kept_as", "start_of_by"},
-		Note:    "While the database was away, refusals and ends went to a journal on the server's disk; allows as well only where audit.on_outage is spool."}
+		Note:    "While the database was unavailable, refusals and ends went to a journal on the server's disk; allows as well only where audit.on_outage is spool."}
 	for _, e := range c.journals {
 		a := e.Attributes
 		journals.Rows = append(journals.Rows, []string{e.Time, e.Writer, a["writer"], a["from"], a["to"], a["events"], a["allows"], a["damage"], a["kept_as"], c.starts.of(e.Writer, f)})
@@ -97,7 +97,7 @@ func momentOf(text string) time.Time {
 	return t
 }
 
-// between is what of a period no span covers. Gaps under a second are no gaps.
+// between is what of a period no span covers. Gaps under a second are not gaps.
 func between(spans []span, p Period) []span {
 	slices.SortFunc(spans, func(a, b span) int { return a.from.Compare(b.from) })
 	var gaps []span

@@ -204,7 +204,7 @@ func (w *walker) writer(e *audit.Entry, at string) {
 	if at > one.Last {
 		one.Last = at
 		if one.Lost != "" {
-			one.Lost = "" // it was only cut off, and went on
+			one.Lost = "" // it was only cut off, and continued
 		}
 	}
 }

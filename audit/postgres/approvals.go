@@ -32,7 +32,7 @@ const unapprovedSQL = `SELECT e.commit, min(e.revision), min(e.time), (array_agg
  WHERE NOT EXISTS (SELECT FROM audit.events p WHERE p.kind = 'policy_approval' AND p.commit = e.commit)
  GROUP BY e.commit ORDER BY min(e.time), e.commit LIMIT $2`
 
-// Approvals reads which activated commits have no approval on record. It is safe for
+// Approvals reads which activated commits have no approval recorded. It is safe for
 // concurrent use.
 type Approvals struct {
 	pool    *pgxpool.Pool

@@ -30,7 +30,7 @@ func obstruct(t *testing.T, url string) *pgx.Conn {
 	if _, err := conn.Exec(t.Context(), `BEGIN`); err != nil {
 		t.Fatal(err)
 	}
-	// Parsing takes the lock, and privileges are looked at when it is run.
+	// Parsing takes the lock, and privileges are checked when it is run.
 	for i, sql := range []string{`SELECT FROM audit.locks FOR UPDATE`, `INSERT INTO audit.locks VALUES ('x')`, `UPDATE audit.locks SET name = name`} {
 		if _, err := conn.Exec(t.Context(), fmt.Sprintf(`PREPARE mine_%d AS %s`, i, sql)); err != nil {
 			t.Fatal(err)
@@ -273,7 +273,7 @@ func TestStrangeJournals(t *testing.T) {
 			elsewhere := filepath.Join(filepath.Dir(folder), "elsewhere")
 			return errors.Join(os.Rename(path, elsewhere), os.Symlink(elsewhere, path))
 		}, "symbolic links"},
-		{"a pipe that nobody writes to", func(_, path string) error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)) }, "it is no file"},
+		{"a pipe that nobody writes to", func(_, path string) error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)) }, "it is not a file"},
 		{"a file that everybody may write to", func(_, path string) error { return os.Chmod(path, 0o666) }, "everybody may write to it"},
 		{"a folder that everybody may write to", func(folder, _ string) error { return os.Chmod(folder, 0o777) }, "everybody may write to the journal's folder"},
 		{"another user's file", func(_, path string) error {

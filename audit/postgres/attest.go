@@ -19,7 +19,7 @@ import (
 	"github.com/sallyport/sallyport/migrations"
 )
 
-// AttesterConfig says how the schema and the access to the log are put on record. A
+// AttesterConfig says how the schema and the access to the log are recorded. A
 // zero field is its default.
 type AttesterConfig struct {
 	URL string // the database, as the role sallyport_writer or a member of it

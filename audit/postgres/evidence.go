@@ -65,7 +65,7 @@ WHERE e.time >= $1 AND e.time < $2`
 func (r *Reader) Coverage(ctx context.Context, from, to time.Time) (Coverage, error) {
 	var c Coverage
 	err := r.tx.QueryRow(ctx, coverageSQL, from, to).Scan(&c.Events, &c.Unsealed, &c.Last)
-	return c, r.explain("look at the period", err)
+	return c, r.explain("read the period", err)
 }
 
 const (

@@ -143,7 +143,7 @@ func TestExactlyOnceThroughFaults(t *testing.T) {
 	seen.check(t, conn)
 }
 
-// A second writer under our name, or a log that was restored and went on: what
+// A second writer under our name, or a log that was restored and continued: what
 // is found is compared, and nothing is recorded from then on.
 func TestConflictStopsTheLog(t *testing.T) {
 	db := migrated(t)

@@ -86,7 +86,7 @@ func FuzzJournal(f *testing.F) {
 	f.Add(appendFrame(appendFrame(nil, (&journal{writer: "w"}).header()), binary.BigEndian.AppendUint16(nil, uint16(len(columns)))))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		checkJournal(t, b)
-		// What the checksum lets through is looked at as well.
+		// What the checksum lets through is checked as well.
 		checkJournal(t, appendFrame(appendFrame(nil, (&journal{writer: "w"}).header()), b))
 	})
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// A group is committed together. Its rows have neighbouring numbers of one
+// A group is committed together. Its rows have neighboring numbers of one
 // writer and lie in one buffer that is itself the body of a COPY.
 type group struct {
 	writer string

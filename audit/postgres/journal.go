@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A journal keeps numbered events on the local disk while the database is away.
+// A journal keeps numbered events on the local disk while the database is unavailable.
 // It is a file of frames: four bytes of length, four of CRC-32C (RFC 3720
 // section 12.1), and so many bytes. The first frame is a [journalHeader], each
 // other one the tuple that COPY would have got, their numbers without gaps. A

@@ -11,7 +11,7 @@ import (
 	"slices"
 )
 
-// Where the columns of a tuple are that the journal looks at.
+// Where the columns of a tuple are that the journal checks.
 var (
 	writerColumn  = slices.Index(columns, "writer")
 	kindColumn    = slices.Index(columns, "kind")

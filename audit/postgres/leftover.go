@@ -69,7 +69,7 @@ func (l *Log) lookForLeft() {
 	}
 }
 
-// errJournalForeign: a journal of a writer that this log has never heard of.
+// errJournalForeign: a journal of a writer that this log has never known.
 var errJournalForeign = errors.New("this log knows nothing of its writer: data_directory was used with another database, or an older backup was restored")
 
 // replayLeft replays the journal of a process that is no more. What of it cannot
@@ -118,7 +118,7 @@ func openLeft(path string) (*os.File, error) {
 	}
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("it is no file")
+		err = errors.New("it is not a file")
 	}
 	if err == nil {
 		if of, ok := info.Sys().(*syscall.Stat_t); !ok || int(of.Uid) != os.Geteuid() {

@@ -183,7 +183,7 @@ func TestJournalReplayedTwice(t *testing.T) {
 }
 
 // data_directory is used with another database: its journal is not mixed into a
-// log that never heard of its writer.
+// log that never known its writer.
 func TestJournalOfAnotherLog(t *testing.T) {
 	folder := t.TempDir()
 	writer, path := leftBy(t, migrated(t), folder)
@@ -263,7 +263,7 @@ func TestJournalAfterAnOpenTransaction(t *testing.T) {
 }
 
 // Two processes share data_directory while one replaces the other. The one that
-// was to end is killed during an outage: the one that goes on writes what it left.
+// was to end is killed during an outage: the one that continues writes what it left.
 func TestJournalOfTheProcessBefore(t *testing.T) {
 	server, db, before := spooling(t, nil)
 	folder := before.config.Journal

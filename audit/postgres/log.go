@@ -48,7 +48,7 @@ type Config struct {
 	Queue      int
 	QueueBytes int64
 
-	// Journal is the folder for what happens while the database is away. Empty:
+	// Journal is the folder for what happens while the database is unavailable. Empty:
 	// it is not recorded until the database is back, and lost if we end before.
 	Journal string
 	// Acknowledged is the folder where the last acknowledged number is kept for the
@@ -57,7 +57,7 @@ type Config struct {
 	// JournalBytes and JournalAge bound the journal. Defaults 256 MiB and 24 h.
 	JournalBytes int64
 	JournalAge   time.Duration
-	// Spool lets the journal back an allow while the database is away
+	// Spool lets the journal back an allow while the database is unavailable
 	// (audit.on_outage: spool). Without it only refusals and ends are recorded.
 	Spool bool
 }
@@ -95,7 +95,7 @@ type Log struct {
 	committer // belongs to the goroutine of run, and before it to Open
 }
 
-// outage says since when the log is away, and why.
+// outage says since when the log is unavailable, and why.
 type outage struct {
 	since time.Time
 	err   error
@@ -221,7 +221,7 @@ func durabilityEvent(fsync, fullPageWrites string) *audit.Event {
 }
 
 func (l *Log) started(writer string, clock time.Duration, where databaseID) *audit.Event {
-	host, _ := os.Hostname() // an empty name is no reason not to start
+	host, _ := os.Hostname() // an empty name is not a reason not to start
 	e := &audit.Event{Time: time.Now(), Kind: audit.KindWriterStarted, Attributes: []audit.Attribute{
 		{Name: "version", Value: l.config.Version},
 		{Name: "hostname", Value: host},
@@ -262,7 +262,7 @@ func (l *Log) signature(writer string) []audit.Attribute {
 func (l *Log) Writer() string { return *l.name.Load() }
 
 // Available returns an error, wrapping [ErrUnavailable], while the log is known
-// to be away and the journal may not stand in for it. It costs a memory read.
+// to be unavailable and the journal may not stand in for it. It costs a memory read.
 func (l *Log) Available() error {
 	o := l.away()
 	if o == nil || l.mayAllow(o) {
@@ -345,7 +345,7 @@ type Stats struct {
 	JournalBytes int64         // the journal's size now
 	JournalSince time.Time     // when its first event was put in it; zero: it is empty
 	JournalFull  bool          // it takes no more: it is full, too old, or cannot be written
-	Spooling     bool          // the database is away, and the journal backs allows
+	Spooling     bool          // the database is unavailable, and the journal backs allows
 	Unsafe       bool          // the database's settings can lose what it has committed
 }
 

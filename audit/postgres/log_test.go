@@ -166,7 +166,7 @@ func TestOpenRefusals(t *testing.T) {
 	}
 }
 
-// A month that nobody made a partition for is no reason to lose an event, or to
+// A month that nobody made a partition for is not a reason to lose an event, or to
 // refuse one.
 func TestMissingPartitions(t *testing.T) {
 	db := migrated(t)

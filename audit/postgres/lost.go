@@ -86,7 +86,7 @@ func (s *Sealer) findLost(ctx context.Context, tx pgx.Tx) error {
 }
 
 // absentLong returns those of some writers that have been without a session for so
-// long that they count as lost, and are not known to be on record.
+// long that they count as lost, and are not known to be recorded.
 func (s *Sealer) absentLong(ctx context.Context, tx pgx.Tx, names []string) ([]lostWriter, error) {
 	rows, err := tx.Query(ctx, lostSQL, names)
 	if err != nil {
@@ -120,7 +120,7 @@ func (s *Sealer) absentLong(ctx context.Context, tx pgx.Tx, names []string) ([]l
 	return due, nil
 }
 
-// readLost reads which of these writers are on record as lost with their last number.
+// readLost reads which of these writers are recorded as lost with their last number.
 // Anybody who may write can record that of any writer: with another number than the
 // last it is not true, and does not count.
 func (s *Sealer) readLost(ctx context.Context, tx pgx.Tx, due []lostWriter) error {

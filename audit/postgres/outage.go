@@ -14,14 +14,14 @@ import (
 const (
 	firstPause = 50 * time.Millisecond
 	lastPause  = 2 * time.Second
-	// settleTimeout bounds finding out what became of a group, and writing what
+	// settleTimeout bounds finding out the outcome of a group, and writing what
 	// is missing. A backend that was cut off may have to be waited for.
 	settleTimeout = 30 * time.Second
 	// grace is how long a connection that was cut is not yet an outage.
 	grace = 500 * time.Millisecond
 )
 
-// lost begins an outage, or goes on with one.
+// lost begins an outage, or continues with one.
 func (l *Log) lost(err error) {
 	err = database.Explain("write", &l.connect.Config, err)
 	if l.session != nil {
@@ -156,7 +156,7 @@ func (l *Log) pause(failures int) bool {
 
 // adopt takes a new session: what is left in the journal is replayed, then the
 // group whose outcome is not known is settled (nil: there is none), and then the
-// outage is over. Where that fails it goes on.
+// outage is over. Where that fails it continues.
 func (l *Log) adopt(back comeback, g *group) bool {
 	l.dialling = false
 	s := back.session
@@ -202,7 +202,7 @@ func (l *Log) adopt(back comeback, g *group) bool {
 }
 
 // settle makes a group durable of which nothing is known (nil: there is none),
-// and looks at the settings of the database that came back.
+// and checks the settings of the database that came back.
 func (l *Log) settle(s *session, g *group) error {
 	ctx, cancel := context.WithTimeout(l.ctx, settleTimeout)
 	defer cancel()

@@ -59,7 +59,7 @@ func TestLateAllowsAreNeverLeftOpen(t *testing.T) {
 	}
 }
 
-// Without a journal: while the database is known to be away nobody waits, and
+// Without a journal: while the database is known to be unavailable nobody waits, and
 // what could be taken is written when it is back.
 func TestAwayWithoutJournal(t *testing.T) {
 	server, db, l := frozen(t, func(c *Config) { c.Queue = 4; c.Deadline = 2 * time.Second })

@@ -33,7 +33,7 @@ func OpenAsker(ctx context.Context, databaseURL string) (*Asker, error) {
 	}
 	// A question about a year takes as long as it takes, and as its reader does.
 	database.Set(&connect.Config, map[string]string{"statement_timeout": "0"})
-	// Who stops waiting tells the database so: it need not go on.
+	// Who stops waiting tells the database so: it need not continue.
 	connect.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: time.Second}
 	}

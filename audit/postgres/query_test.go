@@ -224,7 +224,7 @@ func TestAskColumns(t *testing.T) {
 }
 
 // TestAskStops: an answer that is not wanted to its end ends at once, and the
-// database goes on with nothing.
+// database continues with nothing.
 func TestAskStops(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)

@@ -22,11 +22,11 @@ import (
 // A Tail outlives its connection: what it knows is for the next one.
 type Tail struct {
 	seen    map[string]int64 // the last number of each writer
-	active  []string         // the writers that may go on
+	active  []string         // the writers that may continue
 	scanned time.Time
 }
 
-// tailScan is how often all writers of the log are looked at. In between, new ones
+// tailScan is how often all writers of the log are checked. In between, new ones
 // show by their first event.
 const tailScan = time.Minute
 
@@ -190,7 +190,7 @@ func collectNumbers(rows pgx.Rows) (map[string]int64, error) {
 	return numbers, err
 }
 
-// scan looks at all writers.
+// scan checks all writers.
 func (t *Tail) scan(ctx context.Context, tx pgx.Tx) (writers int, err error) {
 	rows, err := tx.Query(ctx, tailWritersSQL)
 	if err != nil {

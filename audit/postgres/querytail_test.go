@@ -75,7 +75,7 @@ func TestTail(t *testing.T) {
 	look()
 	look()
 	expect("b2")
-	// The filter holds, and what it leaves out is not looked at again.
+	// The filter holds, and what it leaves out is not checked again.
 	q.Kinds = []string{"admin"}
 	add("a", 8, "decision", 0)
 	add("a", 9, "admin", 0)
@@ -100,7 +100,7 @@ func TestTail(t *testing.T) {
 		t.Error(err)
 	}
 	// A writer that is long gone, and another that was never seen to begin, are
-	// found when all are looked at.
+	// found when all are checked.
 	tail.scanned = time.Now().Add(-2 * tailScan)
 	add("0", 1, "decision", 100*time.Hour)
 	look()

@@ -11,7 +11,7 @@ import (
 )
 
 // Question says which events are wanted. Values of one field are alternatives;
-// fields are conditions that all have to hold. An empty field is no condition.
+// fields are conditions that all have to hold. An empty field is not a condition.
 type Question struct {
 	Since, Until time.Time // from, and before
 

@@ -278,7 +278,7 @@ func (r *ranges) add(writer string, sequence int64, entry int) {
 		r.to[i] = sequence
 		return
 	}
-	if r.slots[i] == nil { // not as it should be: go on with a map
+	if r.slots[i] == nil { // not as it should be: continue with a map
 		r.slots[i] = make(map[int64]int)
 		for n, e := range r.entries[i] {
 			r.slots[i][r.from[i]+int64(n)] = e
@@ -361,7 +361,7 @@ func (w *walk) readSealed(ctx context.Context, r *Reader) error {
 	}
 }
 
-// window reads the leaves of the next window, and lets another go on. Nil: there
+// window reads the leaves of the next window, and lets another continue. Nil: there
 // is none.
 func (w *walk) window(ctx context.Context, r *Reader) (*part, error) {
 	w.mu.Lock()

@@ -122,7 +122,7 @@ func (r *Reader) readLeaves(ctx context.Context, p *part, after int64) (last int
 			name = string(values[2])
 		}
 		e.Writer = name
-		if len(values[3]) == len(e.Hash) { // another size is no hash, and no record has it
+		if len(values[3]) == len(e.Hash) { // another size is not a hash, and no record has it
 			e.Hash = audit.Hash(values[3])
 		} else {
 			e.Hash = audit.Hash{1}

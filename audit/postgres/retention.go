@@ -53,7 +53,7 @@ func openAsOwner(ctx context.Context, url, purpose string) (*Retention, error) {
 func (r *Retention) begin(ctx context.Context) error {
 	var owner bool
 	if err := r.conn.QueryRow(ctx, `SELECT pg_has_role(current_user, $1, 'MEMBER')`, database.Owner).Scan(&owner); err != nil {
-		return database.Explain("look at roles", &r.connect.Config, err)
+		return database.Explain("read roles", &r.connect.Config, err)
 	}
 	if !owner {
 		return nil // what it may not, the database refuses

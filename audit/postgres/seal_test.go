@@ -214,7 +214,7 @@ func TestColumnsAgree(t *testing.T) {
 	proven(t, verify(t, db, audit.Trust{}), 6, 1)
 }
 
-// Two instances seal one log in turn, and each goes on where the other was.
+// Two instances seal one log in turn, and each continues where the other was.
 func TestSealInTurn(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)

@@ -87,7 +87,7 @@ var (
 
 // Sealer takes what was recorded into the Merkle tree, signs checkpoints and
 // publishes them. Any number of instances may run one on one database: a lock
-// keeps it to one at a time, and what each goes on from is in the database alone.
+// keeps it to one at a time, and what each continues from is in the database alone.
 type Sealer struct {
 	config  SealerConfig
 	connect *pgx.ConnConfig
@@ -105,19 +105,19 @@ type Sealer struct {
 	heartbeat   lastSeen
 	gapValid    map[int64]bool       // by the number of a sealed declaration: it may be stepped over
 	absent      map[string]time.Time // writers without a session, since when
-	lost        map[string]int64     // writers that are on record as lost, with their last number
+	lost        map[string]int64     // writers that are recorded as lost, with their last number
 	now         func() time.Time
 	compared    time.Time        // when the places were last compared with the database; zero: not on this connection
 	newest      audit.Checkpoint // the newest that this instance published or saw in the database
 	registered  time.Time        // when the log's first key was recorded by this instance; zero: not so
-	fork        string           // the fork that is on record; "": none
+	fork        string           // the fork that is recorded; "": none
 	// compareNewest is a field so that a test can show that it is needed.
 	compareNewest func(context.Context, pgx.Tx, latest) error
 	// gatherNext is gather; a test replaces it to show that its shares are needed.
 	gatherNext func(context.Context, pgx.Tx) (batch, error)
 	// readRegistrations is readPage; a test replaces it to show that it is needed.
 	readRegistrations func(context.Context, pgx.Tx) (end bool, err error)
-	// shares is the function of that name; a test replaces it likewise.
+	// shares is the function of that name; a test replaces it also.
 	shares func(ready []pending, batch, turn int) []pending
 	// writersPerStep bounds the writers beside the live ones that a step surveys, and
 	// the names that it reads; a test sets it to show that it is needed.

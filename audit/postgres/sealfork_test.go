@@ -80,7 +80,7 @@ func newFailover(t *testing.T, change func(a, b *SealerConfig)) *failover {
 	return f
 }
 
-// forks counts the forks that are on record.
+// forks counts the forks that are recorded.
 func (f *failover) forks(t testing.TB) int {
 	t.Helper()
 	return ask[int](t, connection(t, f.db.URL("")), `SELECT count(*)::int FROM audit.events WHERE kind = 'log_forked'

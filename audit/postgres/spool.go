@@ -15,7 +15,7 @@ import (
 
 // patience says how long a group waits for the database before it goes to the
 // journal: a moment where the connection was just lost, nothing once it is known
-// to be away, for ever (nil) without a journal.
+// to be unavailable, forever (nil) without a journal.
 func (l *Log) patience() <-chan time.Time {
 	if l.journal == nil {
 		return nil
@@ -164,7 +164,7 @@ type caughtUp struct {
 // else is recorded.
 const catchUpRest = 1 << 20
 
-// catchUp replays our own journal but for its end, while the committer goes on
+// catchUp replays our own journal but for its end, while the committer continues
 // adding to it: those who record are not kept waiting for what an outage of
 // hours has left. It runs outside of the committer's goroutine.
 func (l *Log) catchUp(s *session) (caughtUp, error) {
@@ -195,7 +195,7 @@ func (l *Log) catchUp(s *session) (caughtUp, error) {
 	}
 }
 
-// replay goes on to size.
+// replay continues to size.
 func (c *caughtUp) replay(ctx context.Context, s *session, file io.ReaderAt, size int64) error {
 	section := io.NewSectionReader(file, c.size, size-c.size)
 	var err error
@@ -224,7 +224,7 @@ type journalError struct{ err error }
 
 func (e journalError) Error() string {
 	return "the journal of this process was changed on the disk, so that its events cannot be written to the database: " + e.err.Error() +
-		"; nothing is recorded any more: look at the disk of data_directory, and restart with `sallyport serve`, " +
+		"; nothing more is recorded: check the disk of data_directory, and restart with `sallyport serve`, " +
 		"which writes what comes before the damage and keeps the rest beside it"
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
-// spooling is a log whose journal backs allows, on a database that is away.
+// spooling is a log whose journal backs allows, on a database that is unavailable.
 func spooling(t *testing.T, change func(*Config)) (*pgtest.Server, *pgtest.DB, *Log) {
 	t.Helper()
 	server, db, l := frozen(t, func(c *Config) {
@@ -63,7 +63,7 @@ func TestSpool(t *testing.T) {
 	}
 }
 
-// A database that answers nothing, or refuses what is written, is away like one
+// A database that answers nothing, or refuses what is written, is unavailable like one
 // that is not there.
 func TestSpoolWhileStoppedOrReadOnly(t *testing.T) {
 	for _, name := range []string{"stopped", "read-only"} {
@@ -335,7 +335,7 @@ func TestDatabaseThatDoesNotSync(t *testing.T) {
 	}
 }
 
-// A large journal is replayed while the log goes on recording: nobody waits for
+// A large journal is replayed while the log continues recording: nobody waits for
 // all of it, and the order stays.
 func TestRecordingGoesOnWhileTheJournalIsReplayed(t *testing.T) {
 	server, db, l := spooling(t, func(c *Config) { c.WriteTimeout = time.Minute })

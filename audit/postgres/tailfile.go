@@ -70,7 +70,7 @@ func (l *Log) writeTail() error {
 			return errors.Join(err, file.Close())
 		}
 		t.close()
-		if t.path != "" { // of the name before: that its events are lost is on record
+		if t.path != "" { // of the name before: that its events are lost is recorded
 			_ = os.Remove(t.path)
 		}
 		t.file, t.path = file, path
@@ -151,7 +151,7 @@ func (l *Log) compareTail(ctx context.Context, s *session, path string) error {
 	return nil
 }
 
-// removeTails removes the files whose comparison is on record.
+// removeTails removes the files whose comparison is recorded.
 func (l *Log) removeTails() {
 	for _, path := range l.tailsDone {
 		_ = os.Remove(path)

@@ -423,7 +423,7 @@ func copyEvents(t testing.TB, from, to *pgx.Conn) {
 }
 
 // gone lets a log go through what logs go through: a writer is killed while the
-// database is away from it, another replays what it left, a month is taken, and
+// database is unavailable from it, another replays what it left, a month is taken, and
 // another key takes over. It returns the key that signs now.
 func gone(t testing.TB, db *pgtest.DB, key *audit.Signer, place Publisher) *audit.Signer {
 	t.Helper()

@@ -26,7 +26,7 @@ type row struct {
 	repository, deployment, target, verdict string
 	wouldDeny                               bool
 	reason                                  string
-	closed                                  bool // the end is on record too
+	closed                                  bool // the end is recorded too
 }
 
 // showAudit prints the decisions and compares them with what the tour did.

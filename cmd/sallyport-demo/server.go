@@ -86,7 +86,7 @@ func copyPolicy(to string) error {
 	return os.WriteFile(filepath.Join(to, "data", "rollout", "repositories.yaml"), []byte(rollout), 0o644)
 }
 
-// rollout is how far the tour's organisation has come: the repository to start from
+// rollout is how far the tour's organization has come: the repository to start from
 // enforces nothing but its guardrails.
 const rollout = `enforced:
   - acme/payments

@@ -152,7 +152,7 @@ func tour(ctx context.Context, out io.Writer, env *testenv.Env, srv *server) (fa
 }
 
 // curl runs the real one, and returns its exit status and what of its output a
-// person would look at.
+// person would check.
 func curl(ctx context.Context, env *testenv.Env, srv *server, v visit) (int, string, error) {
 	cmd := exec.CommandContext(ctx, "curl", "--verbose", "--silent", "--show-error", "--max-time", "30", "--cacert", env.CAFile, v.url)
 	// The credential goes by the environment, as in a step: arguments are public.

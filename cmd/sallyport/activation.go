@@ -99,7 +99,7 @@ func inheritListener(fd int, name string) (*inherited, error) {
 	l, err := net.FileListener(file) // with a descriptor of its own
 	err = errors.Join(err, file.Close())
 	if err != nil {
-		return nil, fmt.Errorf("inherited descriptor %d %q is no listening socket: %w; pass on listening TCP sockets only (ListenStream= of a socket unit, Accept=no)", fd, name, err)
+		return nil, fmt.Errorf("inherited descriptor %d %q is not a listening socket: %w; pass on listening TCP sockets only (ListenStream= of a socket unit, Accept=no)", fd, name, err)
 	}
 	tcp, ok := l.(*net.TCPListener)
 	if !ok {
@@ -123,7 +123,7 @@ func (s *server) bind(address string) (net.Listener, error) {
 }
 
 // listenConfig leaves keepalive to the listening socket, from which connections
-// inherit it (tcp(7)): the library would set it anew on each, with four calls.
+// inherit it (tcp(7)): the library would set it again on each, with four calls.
 var listenConfig = net.ListenConfig{
 	KeepAlive: -1,
 	Control: func(_, _ string, raw syscall.RawConn) error {
@@ -150,7 +150,7 @@ func bound(socket netip.AddrPort, configured string) bool {
 }
 
 // claimAll fails if a socket was inherited that no key asks for: connections
-// would wait there for ever.
+// would wait there forever.
 func (s *server) claimAll(context.Context) error {
 	for _, l := range s.inherited {
 		if !l.claimed {

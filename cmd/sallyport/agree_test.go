@@ -195,7 +195,7 @@ var faults = []struct {
 	{"workspace twice", edited("      api: {url: \"http://127.0.0.1:1/2.0\", token_file: token}\n", secondWorkspace), "it is the same as"},
 	{"issuer in clear", edited("http://127.0.0.1:1/oidc", "http://api.bitbucket.org/2.0/workspaces/acme/pipelines-config/identity/oidc"), "issuer"},
 	{"issuer with a query", edited("http://127.0.0.1:1/oidc", "https://api.bitbucket.org/oidc?x=1"), "issuer"},
-	{"issuer that is no URL", edited("http://127.0.0.1:1/oidc", "acme"), "issuer"},
+	{"issuer that is not a URL", edited("http://127.0.0.1:1/oidc", "acme"), "issuer"},
 	{"no audience", edited("[proxy.acme.example]", "[]"), "audiences"},
 	{"API token that is missing", gone("token"), "token_file"},
 	{"API token with two lines", file("token", "a\nb\n"), "it has more than one line"},

@@ -11,7 +11,7 @@ import (
 
 // certificates serves a listener's certificate and takes a new one when its
 // files change, so that a renewal needs no restart. It is asked for at every
-// handshake, and looks at the files at most once a second.
+// handshake, and checks the files at most once a second.
 type certificates struct {
 	certificateFile, keyFile string
 	log                      *slog.Logger

@@ -12,7 +12,7 @@ import (
 )
 
 func newConfig() *cobra.Command {
-	parent := &cobra.Command{Use: "config", Short: "Work with the configuration", Args: cli.NoArguments, RunE: cli.Help}
+	parent := &cobra.Command{Use: "config", Short: "Check the configuration", Args: cli.NoArguments, RunE: cli.Help}
 	parent.AddCommand(newConfigCheck())
 	return parent
 }
@@ -20,7 +20,7 @@ func newConfig() *cobra.Command {
 func newConfigCheck() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check",
-		Short: "Check a configuration, and start nothing",
+		Short: "Check a configuration without starting the server",
 		Long: `Check a configuration as "serve" does before it starts anything: the file, the
 files that it names, and the policy in policy.directory, which is loaded and
 tested. It has to run as the server's user, with the server's environment.

@@ -51,8 +51,8 @@ func checkReason(c *cobra.Command, reason string) error {
 func newPolicyReload() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "reload",
-		Short: "Have a running instance look at its policy now",
-		Long: `Have a running instance look at its policy at once. If the new
+		Short: "Have a running instance poll its policy source now",
+		Long: `Have a running instance poll its policy source at once. If the new
 policy is rejected, the active revision stays in force.
 ` + controlUsage,
 		Args: cli.NoArguments,
@@ -71,7 +71,7 @@ policy is rejected, the active revision stays in force.
 			fmt.Fprintf(c.OutOrStdout(), "the changed policies of %d repositories are not checked yet, and their earlier rules are in force: %s\n", state.Pending, state.PendingRepositories)
 		}
 		if state.NotTaken != "" {
-			return fmt.Errorf("the policy as it stands was not taken:\n%s", state.NotTaken)
+			return fmt.Errorf("the current policy was rejected:\n%s", state.NotTaken)
 		}
 		return nil
 	})

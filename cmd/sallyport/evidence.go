@@ -36,7 +36,7 @@ type evidenceFlags struct {
 func newEvidence() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "evidence",
-		Short: "Make an evidence pack of a period for a reviewer",
+		Short: "Create an evidence pack of a period for a reviewer",
 		Long: `Make a folder for the review of a period: a report, every decision with its end, the
 tables of the report, a reproducible sample with inclusion proofs, and a signed
 manifest of digests.
@@ -88,7 +88,7 @@ func parseDay(flag, given string) (time.Time, error) {
 			return t.UTC(), nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("--%s: %q is no time: write 2026-10-01, or 2026-10-01T00:00:00Z", flag, given)
+	return time.Time{}, fmt.Errorf("--%s: %q is not a time: write 2026-10-01, or 2026-10-01T00:00:00Z", flag, given)
 }
 
 func (f evidenceFlags) options(c *cobra.Command) (evidence.Options, error) {

@@ -45,7 +45,7 @@ var ends = map[string]struct {
 }{
 	"audit reconciliation": {"", exitFailed},
 	"audit evidence":       {"--from 2026-10-01 --to 2026-11-01 --out pack --unsigned", exitFailed},
-	"audit evidence check": {"policy", exitInvalid}, // it is no pack
+	"audit evidence check": {"policy", exitInvalid}, // it is not a pack
 	"audit export":         {"--out export.jsonl", exitFailed},
 	"audit stream":         {"--out events.jsonl", exitFailed},
 	"audit gap declare":    {"--writer w --first 1 --last 2 --reason lost --signing-key key", exitFailed},

@@ -135,7 +135,7 @@ func (f *follow) persist(ctx context.Context, url string) error {
 			return errors.Join(err, f.keep())
 		case !lost:
 			lost = true
-			fmt.Fprintf(f.told, "the database is away, trying again: %v\n", err)
+			fmt.Fprintf(f.told, "the database is unavailable, retrying: %v\n", err)
 		}
 		if !f.wait(ctx, pause) {
 			return f.keep()
@@ -205,7 +205,7 @@ func (f *follow) hand(lines []byte, last *words.Entry) error {
 	default:
 	}
 	if err := f.out.write(lines); err != nil {
-		return fmt.Errorf("%w; it goes on from leaf %d when it is started again", err, f.place.next)
+		return fmt.Errorf("%w; it continues at leaf %d after a restart", err, f.place.next)
 	}
 	f.place.next, f.place.hash = last.Index+1, last.Hash
 	f.dirty += len(lines)

@@ -10,7 +10,7 @@ import (
 )
 
 // TestFollowFile: a line that a crash cut goes, a file that was moved away is made
-// anew, and one that was emptied is added to from its beginning.
+// again, and one that was emptied is added to from its beginning.
 func TestFollowFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.jsonl")
 	long := strings.Repeat("x", 200<<10)
@@ -70,7 +70,7 @@ func content(t *testing.T, path string) string {
 }
 
 // TestFollowPlace: the place is read back as it was kept, by one process at a time,
-// and what is no place is refused.
+// and what is not a place is refused.
 func TestFollowPlace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "position")
 	p, err := openFollowPlace(path)

@@ -26,7 +26,7 @@ const healthPatience = 5 * time.Second
 func newHealth() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "health",
-		Short: "Ask a running instance whether it is up, or ready",
+		Short: "Check whether a running instance is alive, or ready",
 		Long: `Ask the admin listener of a running instance on this machine, and end with status
 0 only if it answers that all is well: for containers and supervisors that run a
 program to find out.

@@ -13,7 +13,7 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// countIdentity makes the figures of what becomes of credentials.
+// countIdentity makes the figures of the effect on credentials.
 func (s *server) countIdentity(context.Context) error {
 	var workspaces []string
 	for _, w := range s.config.Identity.Bitbucket {
@@ -69,7 +69,7 @@ func (s *server) barred(a *proxy.Admission) proxy.Cause {
 	return ""
 }
 
-// closeRevoked ends what is open of those who are newly revoked, by whichever
+// closeRevoked ends open tunnels of those who are newly revoked, by whichever
 // instance; who was on the way is stopped by barred.
 func (s *server) closeRevoked(news []identity.Revocation) {
 	closed := s.tracker.Close(proxy.CauseRevoked, func(a *proxy.Admission) bool {

@@ -23,7 +23,7 @@ const maxTokenInput = 64 << 10
 func newInspect() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "inspect [-]",
-		Short: "Say what is in a token, whether it is accepted, and why not",
+		Short: "Show a token's claims, whether it is accepted, and why not",
 		Long: `Say what is in a token, whether this configuration accepts it, and everything
 that speaks against it. The token comes from $` + tokenVariable + `, or from standard
 input where that is not set or "-" is given. It is sent nowhere, and neither the
@@ -81,7 +81,7 @@ func readToken(in io.Reader, fromInput bool) (identity.Credential, error) {
 			return identity.Credential{}, fmt.Errorf("read standard input: %w", err)
 		}
 		if len(raw) > maxTokenInput {
-			return identity.Credential{}, fmt.Errorf("standard input has more than %d bytes: that is no token", maxTokenInput)
+			return identity.Credential{}, fmt.Errorf("standard input has more than %d bytes: that is not a token", maxTokenInput)
 		}
 		text = string(raw)
 	}
@@ -122,7 +122,7 @@ func printInspection(w io.Writer, r *bitbucket.Inspection, name string, now time
 	case bitbucket.Refused:
 		fmt.Fprintf(&b, "not accepted: %s\n", r.Problem)
 	case bitbucket.Undecided:
-		fmt.Fprintf(&b, "not decided: nothing speaks against it, but not everything could be looked at\n")
+		fmt.Fprintf(&b, "not decided: no check failed, but not every check could run\n")
 	case bitbucket.NotJudged:
 		b.WriteString("decoded only: without a configuration nothing is said of its signature and of whom it is meant for\n")
 	}
@@ -198,7 +198,7 @@ func printChecks(b *strings.Builder, checks []bitbucket.Checked) {
 	for _, group := range []struct {
 		result bitbucket.Result
 		title  string
-	}{{bitbucket.Passed, "passed"}, {bitbucket.NotReached, "not looked at"}} {
+	}{{bitbucket.Passed, "passed"}, {bitbucket.NotReached, "not checked"}} {
 		if names := by[group.result]; len(names) > 0 {
 			fmt.Fprintf(b, "\n%s: %s\n", group.title, strings.Join(names, ", "))
 		}

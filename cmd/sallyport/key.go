@@ -20,7 +20,7 @@ import (
 func newKey() *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "key",
-		Short: "Work with the key that signs checkpoints",
+		Short: "Manage the key that signs checkpoints",
 		Long: `Work with the key that signs the checkpoints of the audit log. The instances of
 one log share its key: audit.signing_key_file names the file. Without that key an
 instance records, and does not seal.`,
@@ -33,7 +33,7 @@ instance records, and does not seal.`,
 func newKeyGenerate() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "generate",
-		Short: "Make a key for a new log",
+		Short: "Generate a key for a new log",
 		Args:  cli.NoArguments,
 	}
 	path := c.Flags().StringP("out", "o", "", "`FILE` for the private key, which must not be there yet")
@@ -86,7 +86,7 @@ func ownKey(path string) (*config.Config, *audit.Signer, error) {
 func newKeyRotate() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "rotate",
-		Short: "Hand over from the present key to the next one",
+		Short: "Rotate the signing key",
 		Long: `Record an event in which the present key names the next one and signs that. The
 present key signs one more checkpoint, which covers this event, and no other.
 
@@ -126,16 +126,16 @@ wait to be sealed. Keep the old public key for those who verify.`,
 func newKeyReplace() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "replace",
-		Short: "Put another key in the place of one that is lost",
+		Short: "Replace a lost signing key",
 		Long: `Record an event that names another key, although the present one cannot sign
-that. Whoever verifies the log finds a key that nobody handed over to, and has to
+that. The log's verifiers find a key without a hand-over, and has to
 be told of it: they give its public half with --key. Where the present key is at
 hand, use rotate.`,
 		Args: cli.NoArguments,
 	}
 	path := cli.AddConfigFlag(c)
 	next := c.Flags().String("next", "", "`FILE` of the other private key")
-	origin := c.Flags().String("origin", "", "`NAME` of the log, as it stands in its checkpoints")
+	origin := c.Flags().String("origin", "", "`NAME` of the log, as in its checkpoints")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if *next == "" || *origin == "" {
 			return cli.Invalid(errors.New("--next FILE and --origin NAME are needed"))

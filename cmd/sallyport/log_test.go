@@ -96,7 +96,7 @@ func TestBlockedReaderStopsNobody(t *testing.T) {
 	}
 }
 
-// TestFlushEnds: the end of the process does not wait for a reader for ever.
+// TestFlushEnds: the end of the process does not wait for a reader forever.
 func TestFlushEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		read, out := io.Pipe()

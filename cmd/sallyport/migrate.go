@@ -13,7 +13,7 @@ import (
 func newMigrate() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "migrate",
-		Short: "Bring the audit log's schema up, as its owner",
+		Short: "Migrate the schema of the audit log",
 		Long: `Bring the audit log's schema up to this version, with the login that
 audit.migration_url_file names. Servers of this version and the one before may go
 on writing meanwhile.

@@ -15,7 +15,7 @@ import (
 // describes it. The nil notifier tells nobody.
 type notifier struct {
 	socket   *net.UnixAddr
-	watchdog time.Duration // 0: nobody waits for a sign of life
+	watchdog time.Duration // 0: nobody waits for a notification
 	log      *slog.Logger
 }
 
@@ -53,7 +53,7 @@ func (n *notifier) stopping(status string) { n.tell("STOPPING=1", "STATUS="+stat
 // of Type=notify-reload need.
 func (n *notifier) reloading() { n.tell("RELOADING=1", "STATUS=loading the policy") }
 
-// tell sends one message. A manager that cannot be told is no reason to end.
+// tell sends one message. A manager that cannot be told is not a reason to end.
 func (n *notifier) tell(lines ...string) {
 	if n == nil {
 		return
@@ -77,13 +77,13 @@ func (n *notifier) tell(lines ...string) {
 
 // probe is a question to one part, which counts as alive when it answers,
 // whatever it answers: to be restarted helps against a part that is stuck, and
-// not against a database that is away.
+// not against a database that is unavailable.
 type probe struct {
 	part string
 	ask  func()
 }
 
-// keepAlive gives a sign of life twice in the time that the manager waits for
+// keepAlive notifies the watchdog twice in the time that the manager waits for
 // one, for as long as every part answers, until ctx ends.
 func (n *notifier) keepAlive(ctx context.Context, probes []probe) {
 	if n == nil || n.watchdog == 0 {
@@ -106,7 +106,7 @@ func (n *notifier) keepAlive(ctx context.Context, probes []probe) {
 }
 
 // alive asks every part. It says which one is stuck, and waits on: what was slow
-// and goes on before the manager's patience ends is alive.
+// and continues before the manager's patience ends is alive.
 func (n *notifier) alive(ctx context.Context, probes []probe, soon time.Duration) bool {
 	for _, p := range probes {
 		answered := make(chan struct{})

@@ -11,7 +11,7 @@ import (
 )
 
 // TestStuckPartGivesNoSignOfLife: a part that does not answer keeps the sign of
-// life back and is named; one that is merely slow goes on.
+// life back and is named; one that is merely slow continues.
 func TestStuckPartGivesNoSignOfLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer

@@ -162,7 +162,7 @@ func (s credentialOperations) Revoke(ctx context.Context, by admin.Operator, r a
 	return out, nil
 }
 
-// Restore lifts a subject's revocations. It is on record before it happens.
+// Restore lifts a subject's revocations. It is recorded before it happens.
 func (s credentialOperations) Restore(ctx context.Context, by admin.Operator, r admin.RestoreRequest) (admin.Restored, error) {
 	u, err := s.find(r.Subject)
 	if err != nil {
@@ -207,10 +207,10 @@ func (s *server) shown(r identity.Revocation) admin.Revocation {
 	return out
 }
 
-// tunnelOperations are what is open here.
+// tunnelOperations are open tunnels here.
 type tunnelOperations struct{ *server }
 
-// List lists what is open.
+// List lists open tunnels.
 func (s tunnelOperations) List(context.Context) (admin.TunnelList, error) {
 	list := admin.TunnelList{Tunnels: []admin.Tunnel{}, Stop: s.stop.state()}
 	for _, t := range s.tracker.Tunnels() {
@@ -275,7 +275,7 @@ func (s tunnelOperations) StopAll(ctx context.Context, by admin.Operator, r admi
 	return out, nil
 }
 
-// Resume lifts the stop. It is on record before it happens.
+// Resume lifts the stop. It is recorded before it happens.
 func (s tunnelOperations) Resume(ctx context.Context, by admin.Operator, r admin.StopRequest) (admin.Resumed, error) {
 	if err := checkWhy(r.Reason); err != nil {
 		return admin.Resumed{}, err
@@ -292,7 +292,7 @@ func (s tunnelOperations) Resume(ctx context.Context, by admin.Operator, r admin
 // policyOperations look after the policy.
 type policyOperations struct{ *server }
 
-// Reload looks at the policy's source at once.
+// Reload checks the policy's source at once.
 func (s policyOperations) Reload(ctx context.Context, by admin.Operator) (admin.PolicyState, error) {
 	before := s.policy.engine.Current()
 	if err := s.recorded(ctx, by, operationPolicyReload, ""); err != nil {

@@ -68,7 +68,7 @@ type policyHolder struct {
 	candidate *candidate      // nil: none
 	confirmed time.Time       // the time on disk
 	keptAt    time.Time       // when the last good policy was written to disk
-	looked    atomic.Int64    // how many nanoseconds the latest look at the source took
+	looked    atomic.Int64    // how many nanoseconds the latest check the source took
 
 	mu      sync.Mutex
 	offered policy.Revision // the latest state of the source; its digest is empty where it could not be read
@@ -263,8 +263,8 @@ func (p *policyHolder) follow(ctx context.Context, reload <-chan os.Signal) {
 }
 
 // refresh takes the source's state if it is new and good. Otherwise the current
-// revision goes on deciding, up to its age, and the log, an event, a metric and
-// /readyz say why. A state that was refused is not looked at again unless asked for.
+// revision continues deciding, up to its age, and the log, an event, a metric and
+// /readyz say why. A state that was refused is not checked again unless asked for.
 func (p *policyHolder) refresh(ctx context.Context, asked bool) {
 	p.turn.Lock()
 	defer p.turn.Unlock()
@@ -304,7 +304,7 @@ func (p *policyHolder) refresh(ctx context.Context, asked bool) {
 	p.keep(set)
 }
 
-// known reports whether a state was looked at before, and confirms it if it is
+// known reports whether a state was checked before, and confirms it if it is
 // the one that decides.
 func (p *policyHolder) known(snapshot *policy.Snapshot, asked bool) bool {
 	p.mu.Lock()
@@ -363,7 +363,7 @@ func (p *policyHolder) expire(ctx context.Context) {
 }
 
 // ready is an error only where nothing decides. A new state that was refused is
-// a detail: the instance goes on with the last good one.
+// a detail: the instance continues with the last good one.
 func (p *policyHolder) ready() error {
 	if p.engine.Current() != nil {
 		return nil

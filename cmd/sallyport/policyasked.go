@@ -36,7 +36,7 @@ func parsePrincipal(given string) (*identity.Principal, error) {
 		key, value, ok := strings.Cut(strings.TrimSpace(word), "=")
 		switch {
 		case !ok || value == "":
-			return nil, fmt.Errorf("--as: %q is no key=value: write repository=acme/payments,deployment=production,branch=main", word)
+			return nil, fmt.Errorf("--as: %q is not key=value: write repository=acme/payments,deployment=production,branch=main", word)
 		case !slices.Contains(askedKeys, key):
 			hint := "it takes " + strings.Join(askedKeys, ", ")
 			if i := slices.IndexFunc(askedKeys, func(k string) bool { return key != "" && strings.HasPrefix(k, key) }); i >= 0 {
@@ -51,7 +51,7 @@ func parsePrincipal(given string) (*identity.Principal, error) {
 		if strings.HasSuffix(key, "_uuid") {
 			uuid, ok := cli.ParseUUID(value)
 			if !ok {
-				return nil, fmt.Errorf("--as: %s=%s is no UUID", key, value)
+				return nil, fmt.Errorf("--as: %s=%s is not a UUID", key, value)
 			}
 			value = uuid
 		}
@@ -71,7 +71,7 @@ func parsePrincipal(given string) (*identity.Principal, error) {
 	}
 	slug, _, full := strings.Cut(values["repository"], "/")
 	if values["repository"] != "" && !full {
-		return nil, fmt.Errorf("--as: repository=%s is no full name: write workspace/repository, such as acme/payments", values["repository"])
+		return nil, fmt.Errorf("--as: repository=%s is not a full name: write workspace/repository, such as acme/payments", values["repository"])
 	}
 	if values["workspace"] == "" {
 		values["workspace"] = slug

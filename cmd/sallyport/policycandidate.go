@@ -109,7 +109,7 @@ func (c *candidate) run(ctx context.Context) {
 }
 
 // refresh takes the source's state if it is new and loads. One that does not is
-// said once; what was evaluated before goes on.
+// said once; what was evaluated before continues.
 func (c *candidate) refresh(ctx context.Context) {
 	snapshot, err := c.source.Offer(ctx, policy.Revision{})
 	if ctx.Err() != nil {

@@ -24,7 +24,7 @@ import (
 func newPolicyRollout() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "rollout [DIR]",
-		Short: "Say of every repository when it was last seen, its mode, and what would be denied",
+		Short: "Report when each repository was last seen, its mode, and what would be denied",
 		Long: `Say of every repository that the log has seen in that time when that was, whether
 its denials are enforced, how often it was allowed, denied, and would have been
 denied: what is still to do before everything is enforced.
@@ -40,7 +40,7 @@ DIR, are listed as well.
   sallyport policy rollout . --export audit.jsonl --repositories repositories.txt
 
 The mode is that of the latest decision; a denial that holds in report mode too
-(enforce_in_report_mode) does not count for it. Where a repository was renamed, its old name says so.`,
+(enforce_in_report_mode) does not count. A renamed repository is listed with its old name.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return cli.Invalid(fmt.Errorf("give one directory, or none\nsee: %s --help", c.CommandPath()))

@@ -8,7 +8,7 @@ import (
 	"github.com/sallyport/sallyport/identity/bitbucket"
 )
 
-// TestCoverageMode: a denial that holds in report mode too is no sign that a
+// TestCoverageMode: a denial that holds in report mode too is not a sign that a
 // repository is enforced, unless nothing else is known of it.
 func TestCoverageMode(t *testing.T) {
 	day := time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)

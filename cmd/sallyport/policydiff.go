@@ -18,7 +18,7 @@ import (
 func newPolicyDiff() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "diff OLD NEW",
-		Short: "Say what two policies answer differently",
+		Short: "Compare the decisions of two policies",
 		Long: `Put the same questions to the policies in the directories OLD and NEW, and say
 which they answer differently. The questions are those of a file, each principal
 with each target:
@@ -193,7 +193,7 @@ func readCases(ctx context.Context, path string) (*casesFile, error) {
 	case n == 0:
 		return nil, fmt.Errorf("%s asks nothing: %s", path, shape)
 	case n > maxCases:
-		return nil, fmt.Errorf("%s asks %d questions, and at most %d are taken", path, n, maxCases)
+		return nil, fmt.Errorf("%s has %d cases, and the maximum is %d", path, n, maxCases)
 	}
 	return &cases, nil
 }

@@ -16,7 +16,7 @@ import (
 func newPolicyEval() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "eval DIR --as repository=NAME[,deployment=NAME…] --to HOST[:PORT]",
-		Short: "Ask a policy one question",
+		Short: "Evaluate a policy for one request",
 		Long: `Ask the policy in DIR what a server would decide for somebody who wants to go
 somewhere. With --explain it says of every rule whether it matched, and of the
 others which condition was the first not to hold and what it read.

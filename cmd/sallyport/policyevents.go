@@ -24,7 +24,7 @@ type refusalKind string
 const (
 	refusedUnreachable refusalKind = "unreachable"       // the source does not answer
 	refusedTooLarge    refusalKind = "too_large"         // it offers more than is taken
-	refusedTree        refusalKind = "invalid_tree"      // it offers what is no policy tree
+	refusedTree        refusalKind = "invalid_tree"      // it offers what is not a policy tree
 	refusedUnsigned    refusalKind = "unsigned"          // no listed key has signed the commit
 	refusedRewound     refusalKind = "rewound"           // the commit does not follow on the one that decides
 	refusedHistory     refusalKind = "malformed_history" // an object of its history is malformed

@@ -22,7 +22,7 @@ import (
 func newPolicyExplain() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "explain DECISION_ID",
-		Short: "Evaluate a decision of the log again, and say why it came out so",
+		Short: "Evaluate a recorded decision again, and explain it",
 		Long: `Evaluate a decision of the log again: with the input that was recorded, at its
 own time, by the policy that decided, which the log keeps. It says whether the
 verdict, the reason and the rule come out as they were recorded, and of every
@@ -45,7 +45,7 @@ at that revision. --policy also answers what another state of it would say.`,
 	c.RunE = func(c *cobra.Command, args []string) error {
 		id, ok := cli.ParseUUID(args[0])
 		if !ok {
-			return cli.Invalid(fmt.Errorf("%q is no decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0]))
+			return cli.Invalid(fmt.Errorf("%q is not a decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0]))
 		}
 		h, err := from.open(c)
 		if err != nil {

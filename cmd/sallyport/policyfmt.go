@@ -19,7 +19,7 @@ import (
 func newPolicyFmt() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "fmt DIR",
-		Short: "Bring a policy's files into the form that the check wants",
+		Short: "Format a policy's files",
 		Long: `Bring the Rego files of the policy in DIR into the form that "opa fmt" gives them,
 and name those that were changed. A file that does not parse, or would lose a
 comment, is left as it is and named.`,

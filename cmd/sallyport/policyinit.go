@@ -20,8 +20,8 @@ import (
 func newPolicyInit() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "init DIR",
-		Short: "Write a policy repository to start from",
-		Long: `Write a policy repository to start from into DIR: rules with their tests, lists,
+		Short: "Write a starter policy repository",
+		Long: `Write a starter policy repository into DIR: rules with their tests, lists,
 and the pipeline that checks a change. Everything is in report mode in it, but for
 the first guardrails: public paste sites, and the metadata services of the large
 clouds.
@@ -36,10 +36,10 @@ DIR is made where it is not there. Where it holds a policy already, or any file
 that would be written, nothing is. docs/policy.md is the guide from there on.`,
 		Args: oneDirectory,
 	}
-	workspace := c.Flags().String("workspace", "", "the `SLUG` of the workspace, as it stands in Bitbucket's URLs")
+	workspace := c.Flags().String("workspace", "", "the `SLUG` of the workspace, as in Bitbucket's URLs")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if c.Flags().Changed("workspace") && !workspaceSlug.MatchString(*workspace) {
-			return cli.Invalid(fmt.Errorf("--workspace %q: not the slug of a workspace: write it as it stands in Bitbucket's URLs, in lower case", *workspace))
+			return cli.Invalid(fmt.Errorf("--workspace %q: not the slug of a workspace: write it as in Bitbucket's URLs, in lower case", *workspace))
 		}
 		return writeTemplate(c.OutOrStdout(), args[0], *workspace)
 	}

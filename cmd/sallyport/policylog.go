@@ -187,11 +187,11 @@ func (h *history) decision(ctx context.Context, id string) (*words.Decided, erro
 		return nil, err
 	}
 	if record == nil {
-		return nil, fmt.Errorf("the log has no decision %s; while the database was away it may wait in a server's journal", id)
+		return nil, fmt.Errorf("the log has no decision %s; if the database was unavailable, a server's journal may have it", id)
 	}
 	d, ok, err := words.ReadDecided(record)
 	if err == nil && !ok {
-		err = fmt.Errorf("%s is no decision", id)
+		err = fmt.Errorf("%s is not a decision", id)
 	}
 	return &d, err
 }

@@ -34,7 +34,7 @@ var failOnWords = []string{"none", "closed", "opened", "any"}
 func newPolicyReplay() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "replay DIR | --as-decided",
-		Short: "Say which past decisions a policy would change",
+		Short: "Report which past decisions a policy would change",
 		Long: `Put what was really asked to the policy in DIR, each question at its own time,
 and say which decisions would come out differently: grouped by repository,
 deployment, target, verdicts and rule, with how many there were and the id of one.
@@ -46,7 +46,7 @@ A verdict is allow, would deny (it passes in report mode only) or deny; error is
 policy that cannot answer, which denies. Only decisions that policy was asked for
 are looked at.
 
-With --as-decided and no DIR every decision is put to the revision that made it, as
+With --as-decided and no DIR every decision is evaluated by the revision that made it, as
 the log keeps it, at its own time: whether it comes out with the verdict, the reason
 and the rule that were recorded. One that does not, has no revision, or has one that
 the log does not hold, ends the command with status 1.
@@ -57,7 +57,7 @@ the log does not hold, ends the command with status 1.
 be refused), opened (what was refused would pass), or any.`,
 	}
 	from := addHistoryFlags(c, "30d")
-	asDecided := c.Flags().Bool("as-decided", false, "put every decision to the revision that made it")
+	asDecided := c.Flags().Bool("as-decided", false, "evaluate every decision by the revision that made it")
 	c.Args = func(c *cobra.Command, args []string) error {
 		if !*asDecided {
 			return oneDirectory(c, args)
@@ -68,7 +68,7 @@ be refused), opened (what was refused would pass), or any.`,
 		return nil
 	}
 	fail := cli.AddChoiceFlag(c, "fail-on", "when to fail", failOnWords...)
-	repository := c.Flags().String("repository", "", "look at this repository only: `WORKSPACE/NAME` or a UUID")
+	repository := c.Flags().String("repository", "", "only this repository: `WORKSPACE/NAME` or a UUID")
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
 	limit := c.Flags().Int("groups", 100, "how many groups to show; 0 is all that were kept")
 	asJSON := cli.AddFormatFlag(c)
@@ -124,7 +124,7 @@ type replaySummary struct {
 	Revision  string         `json:"revision,omitempty"`
 	AsDecided bool           `json:"as_decided,omitempty"` // by the revisions that decided
 	Revisions int            `json:"revisions,omitempty"`  // so many
-	Decisions int64          `json:"decisions"`            // looked at
+	Decisions int64          `json:"decisions"`            // checked
 	NotAsked  int64          `json:"not_asked"`            // refused before policy was asked
 	Evaluated int64          `json:"evaluated"`            // the others were the same question as an earlier one
 	Differ    int64          `json:"differ"`
@@ -377,7 +377,7 @@ func (s *replaySummary) print(w io.Writer) error {
 			s.Differ, s.Decisions, s.Closed, s.Opened, s.Differ-s.Closed-s.Opened)
 	}
 	if s.Decisions == 0 {
-		b.WriteString("policy was asked nothing in that time: look at --since, or whether it is the log that was meant\n")
+		b.WriteString("no request reached policy in that time: check --since, and whether this is the right log\n")
 	}
 	if s.Errors > 0 {
 		fmt.Fprintf(&b, "%d could not be evaluated\n", s.Errors)

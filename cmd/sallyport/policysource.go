@@ -32,7 +32,7 @@ func untilNextLook(poll, took time.Duration) time.Duration {
 	return max(poll, min(lookingShare*took, lookingMost))
 }
 
-// newPolicySource is the source that is configured, and how often to look at it.
+// newPolicySource is the source that is configured, and how often to check it.
 func newPolicySource(cfg *config.Config) (policySource, time.Duration, error) {
 	if cfg.Policy.Git == nil {
 		return policyDirectory{source.NewFolder(cfg.Policy.Directory)}, directoryPoll, nil

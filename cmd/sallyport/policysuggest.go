@@ -40,10 +40,10 @@ each line rests on as a comment beside it. Review it like any other change.
 Traffic that passed counts, in report mode too; with --refused also what no rule
 allowed. What a rule denies is not suggested, and is named in the file. The rules
 that a repository has in DIR stay as they are: the new file holds what they do not
-allow. Hosts are taken as they were, and no pattern is made of them.
+allow. Hosts are written as they were requested; no patterns are generated.
 
 Nothing is written unless the policy with the new files in it loads. In a DIR
-without rules for the organisation, egress/` + suggestedFile + ` is written too: it keeps
+without rules for the organization, egress/` + suggestedFile + ` is written too: it keeps
 everything in report mode, and lets the repositories' rules count.`,
 		Args: cli.NoArguments,
 	}
@@ -253,7 +253,7 @@ func (o *observed) note(d *words.Decided, how, deny string, names bool) (*use, e
 	key := useKey{deployment: cmp.Or(d.Deployment, d.DeploymentUUID), http: d.Action == string(policy.Forward), host: d.Host, port: d.Port}
 	u := o.uses[key]
 	if u == nil {
-		// What is no target has no place in a file of rules: an export may come from
+		// What is not a target has no place in a file of rules: an export may come from
 		// anywhere.
 		if t, err := destination.ParseAuthority(net.JoinHostPort(d.Host, strconv.Itoa(d.Port))); err != nil || t.Host != d.Host {
 			return nil, fmt.Errorf("decision %s: its host is not canonical: `sallyport audit verify` says whether the log is damaged", d.ID)

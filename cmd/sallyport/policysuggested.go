@@ -15,7 +15,7 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// observedOrganisation is the organisation's policy where there was none.
+// observedOrganisation is the organization's policy where there was none.
 const observedOrganisation = `# Everything is only observed for now: what would be denied passes, and is recorded
 # with would_deny. Narrow the rule, or take it away, to enforce.
 package sallyport.egress
@@ -151,7 +151,7 @@ func (u *use) evidence() string {
 	return fmt.Sprintf("%s, by %s, %s; it %s", times, pipelines, when, strings.Join(slices.Sorted(maps.Keys(u.how)), ", it ")) + u.closes()
 }
 
-// closes says what became of tunnels that were allowed and did not begin as the
+// closes says the outcome of tunnels that were allowed and did not begin as the
 // rule demands: a rule for them alone lets nothing through.
 func (u *use) closes() string {
 	var b strings.Builder

@@ -53,7 +53,7 @@ func (s *suggester) finish(ctx context.Context, out io.Writer) error {
 	}
 	if !slices.ContainsFunc(s.tree.Files, func(f policy.File) bool { return strings.HasPrefix(f.Path, "egress/") }) {
 		files = append(files, policy.File{Path: "egress/" + suggestedFile, Content: []byte(observedOrganisation)})
-		fmt.Fprintf(&told, "the organisation had no rules: egress/%s keeps everything in report mode\n", suggestedFile)
+		fmt.Fprintf(&told, "the organization had no rules: egress/%s keeps everything in report mode\n", suggestedFile)
 	}
 	undelegated, err := s.try(ctx, files, wanted)
 	if err != nil {

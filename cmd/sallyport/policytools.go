@@ -20,7 +20,7 @@ import (
 )
 
 func newPolicy() *cobra.Command {
-	parent := &cobra.Command{Use: "policy", Short: "Work with a policy repository", Args: cli.NoArguments, RunE: cli.Help}
+	parent := &cobra.Command{Use: "policy", Short: "Check, test and evaluate policies", Args: cli.NoArguments, RunE: cli.Help}
 	parent.AddCommand(newPolicyInit(), newPolicyFmt(), newPolicyCheck(), newPolicyTest(), newPolicyReload(), newPolicyVendor(),
 		newPolicyEval(), newPolicyExplain(), newPolicyReplay(), newPolicyDiff(), newPolicyWhoCan(), newPolicySuggest(), newPolicyRollout())
 	return parent
@@ -31,7 +31,7 @@ const withoutNamesUsage = "check for a server without Bitbucket's REST API, wher
 func newPolicyCheck() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check DIR",
-		Short: "Say what is wrong with a policy, as a server that loads it would",
+		Short: "Check a policy as a server does",
 		Long: `Compile the policy in DIR and say everything that is wrong with it and what
 deserves a look, with file and line. Tests are not run: see "policy test".`,
 		Args: oneDirectory,
@@ -71,7 +71,7 @@ func newPolicyTest() *cobra.Command {
 		Use:   "test DIR",
 		Short: "Run a policy's own tests",
 		Long: `Run the *_test.rego files of the policy in DIR as a server does before it takes a
-revision: compiled with the same restrictions, the organisation's and each
+revision: compiled with the same restrictions, the organization's and each
 repository's apart.`,
 		Args: oneDirectory,
 	}

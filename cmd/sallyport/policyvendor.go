@@ -17,7 +17,7 @@ import (
 func newPolicyVendor() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "vendor DIR",
-		Short: "Write the shipped library into a policy repository",
+		Short: "Copy the library into a policy repository",
 		Long: `Write the library data.sallyport.lib that this program ships into DIR/` + policy.LibraryFolder + `,
 so that editors and plain "opa test DIR" know it. A server reads nothing there: what
 decides is the library of the program that runs. Files of an older version are

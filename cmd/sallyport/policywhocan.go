@@ -21,7 +21,7 @@ import (
 func newPolicyWhoCan() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "who-can DIR --to HOST[:PORT]",
-		Short: "Say which repositories and deployments may reach a target",
+		Short: "List which repositories and deployments may reach a target",
 		Long: `Ask the policy in DIR about every repository and deployment that the log has seen
 in that time: which of them may reach the target now. Where it depends on the
 branch, it names those seen that may.

@@ -47,7 +47,7 @@ checkpoints of these sizes, for "audit evidence check --proof".
 		}
 		id, ok := cli.ParseUUID(args[0])
 		if !ok {
-			return cli.Invalid(fmt.Errorf("%q is no decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0]))
+			return cli.Invalid(fmt.Errorf("%q is not a decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0]))
 		}
 		url, done, err := from.Open(c.Context())
 		if err != nil {

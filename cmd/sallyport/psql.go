@@ -20,7 +20,7 @@ import (
 )
 
 func newAudit() *cobra.Command {
-	parent := &cobra.Command{Use: "audit", Short: "Work with the audit log", Args: cli.NoArguments, RunE: cli.Help}
+	parent := &cobra.Command{Use: "audit", Short: "Query, verify and export the audit log", Args: cli.NoArguments, RunE: cli.Help}
 	parent.AddCommand(newPsql(), newQuery(), newTail(), newStats(), newStream(), newShow(), newVerify(), newReconciliation(), newExport(), newProof(), newKey(), newRetention(), newHold(), newGap(), newEvidence())
 	return parent
 }

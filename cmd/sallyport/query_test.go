@@ -145,7 +145,7 @@ func TestQueryWords(t *testing.T) {
 	}
 	for _, reason := range []string{string(policy.NoRuleMatched), string(identity.CredentialExpired)} {
 		if !slices.Contains(reasonWords, reason) {
-			t.Errorf("%s is no reason", reason)
+			t.Errorf("%s is not a reason", reason)
 		}
 	}
 	for given, want := range map[string]string{
@@ -214,9 +214,9 @@ func TestFilters(t *testing.T) {
 		{[]string{"--host", "*"}, "*.partner.example"},
 		{[]string{"--host", "a.*.example"}, "*.partner.example"},
 		{[]string{"--client", "10.1.2"}, "write an address"},
-		{[]string{"--step", "7"}, "is no UUID"},
+		{[]string{"--step", "7"}, "is not a UUID"},
 		{[]string{"--revision", "sha256:a"}, "at least four"},
-		{[]string{"--since", "yesterday"}, "is no time"},
+		{[]string{"--since", "yesterday"}, "is not a time"},
 		{[]string{"--since", "1h", "--until", "2h"}, "is not before"},
 		{[]string{"--columns", "hosts"}, "did you mean host?"},
 		{[]string{"--columns", "host,host"}, "twice"},

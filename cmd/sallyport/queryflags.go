@@ -128,7 +128,7 @@ func (f *filterFlags) uuids(flag string, given []string, problem func(error)) []
 	for _, text := range given {
 		uuid, ok := cli.ParseUUID(text)
 		if !ok {
-			problem(fmt.Errorf("%s %q is no UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", flag, text))
+			problem(fmt.Errorf("%s %q is not a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", flag, text))
 		}
 		list = append(list, uuid)
 	}

@@ -104,7 +104,7 @@ func tableTexts(e event) []string {
 	return cells
 }
 
-// tableRows is how many rows a table looks at before it settles the width of its
+// tableRows is how many rows a table checks before it settles the width of its
 // columns: what is longer later moves what follows it, and nothing is cut off.
 const tableRows = 200
 

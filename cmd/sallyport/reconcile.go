@@ -61,7 +61,7 @@ func (s *server) wholeLog() error {
 }
 
 // reconciliationDetail is what /readyz tells. It decides nothing: a deployment that
-// went another way is no fault of this instance.
+// went another way is not a fault of this instance.
 func (s *server) reconciliationDetail() any {
 	st := s.reconciler.Status()
 	detail := map[string]any{"latest": cli.FormatTimeOrNever(st.At), "deployments": st.Deployments, "repositories": st.Repositories}

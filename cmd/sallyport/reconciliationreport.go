@@ -88,7 +88,7 @@ func printCoverage(out io.Writer, r *reconcilepg.Report) error {
 	for _, n := range r.Counts {
 		total += n
 	}
-	fmt.Fprintf(out, "%d deployments since %s that Bitbucket told of, in %d reconciliations\n", total, cli.FormatTimeOrNever(r.Since), r.Reconciliations)
+	fmt.Fprintf(out, "%d deployments since %s that Bitbucket reported, in %d reconciliations\n", total, cli.FormatTimeOrNever(r.Since), r.Reconciliations)
 	for _, class := range words.Coverages {
 		if n := r.Counts[class]; n > 0 {
 			fmt.Fprintf(out, "  %-20s%d\n", class, n)
@@ -101,7 +101,7 @@ func printCoverage(out io.Writer, r *reconcilepg.Report) error {
 		fmt.Fprintf(out, "FOREIGN: the log names no reconciliation %s: its rows were put there by somebody else\n", id)
 	}
 	for _, id := range r.Unrecorded {
-		fmt.Fprintf(out, "reconciliation %s is not in the log yet: it goes on, or was interrupted\n", id)
+		fmt.Fprintf(out, "reconciliation %s is not in the log yet: it is still running, or was interrupted\n", id)
 	}
 	if len(r.Runs) > 0 {
 		fmt.Fprintln(out)

@@ -50,7 +50,7 @@ a timer; docs/operations.md has one.`,
 func parseDays(text string) (int, error) {
 	days, err := strconv.Atoi(strings.TrimSuffix(text, "d"))
 	if err != nil {
-		return 0, fmt.Errorf("%q is no number of days, such as 400d", text)
+		return 0, fmt.Errorf("%q is not a number of days, such as 400d", text)
 	}
 	if days < audit.LeastKeepDays {
 		return 0, fmt.Errorf("events are kept for %d days at least, and not for %d", audit.LeastKeepDays, days)
@@ -74,7 +74,7 @@ func expireAll(c *cobra.Command, r *auditlog.Retention, days int, dry bool) erro
 		case m.Taken == 0: // taken before
 		case dry:
 			due++
-			fmt.Fprintf(out, "%s  would be taken: %d of %d events, sealed by %s\n", name, m.Taken, m.Events, cli.FormatTimeOrNever(m.SealedBy))
+			fmt.Fprintf(out, "%s  would be removed: %d of %d events, sealed by %s\n", name, m.Taken, m.Events, cli.FormatTimeOrNever(m.SealedBy))
 		default:
 			due++
 			number, err := r.Expire(c.Context(), m.Month, days)
@@ -89,7 +89,7 @@ func expireAll(c *cobra.Command, r *auditlog.Retention, days int, dry bool) erro
 		return err
 	}
 	if thinned > 0 {
-		fmt.Fprintf(out, "checkpoints older than %s: %d %s, the first and the last of each hour stay\n", "7 days", thinned, map[bool]string{true: "would be taken", false: "taken"}[dry])
+		fmt.Fprintf(out, "checkpoints older than %s: %d %s, the first and the last of each hour stay\n", "7 days", thinned, map[bool]string{true: "would be removed", false: "removed"}[dry])
 	}
 	if due == 0 {
 		fmt.Fprintf(out, "no month ended more than %d days ago that has events to take\n", days)
@@ -100,8 +100,8 @@ func expireAll(c *cobra.Command, r *auditlog.Retention, days int, dry bool) erro
 func newHold() *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "hold",
-		Short: "Keep months of the audit log from retention",
-		Long: `Keep months of the audit log from retention, whatever their age, until the hold is
+		Short: "Hold months of the audit log, so that retention keeps them",
+		Long: `Hold months of the audit log, so that retention keeps them, whatever their age, until the hold is
 lifted: for a lawsuit, or an audit that takes long. Setting and lifting one are
 events of the log. An auditor's login may set a hold; to lift one is for the login
 of audit.migration_url_file.`,
@@ -172,7 +172,7 @@ func newHoldLift() *cobra.Command {
 }
 
 func newHoldList() *cobra.Command {
-	c := &cobra.Command{Use: "list", Short: "List all holds, those that were lifted too", Args: cli.NoArguments}
+	c := &cobra.Command{Use: "list", Short: "List all holds, including lifted ones", Args: cli.NoArguments}
 	from := auditdb.AddOwnerFlags(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return from.Use(c.Context(), func(r *auditlog.Retention) error {

@@ -20,7 +20,7 @@ func newServe() *cobra.Command {
 		Use:   "serve",
 		Short: "Run the proxy",
 		Long: `Run the proxy until SIGTERM or SIGINT: then nothing new is admitted, open
-tunnels may go on for shutdown.drain_timeout, and every end is recorded.
+tunnels may stay open for shutdown.drain_timeout, and every end is recorded.
 SIGHUP loads the policy again.`,
 		Args: cli.NoArguments,
 	}

@@ -79,7 +79,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 	return err
 }
 
-// wait returns when the server is to end: asked to, or because it cannot go on.
+// wait returns when the server is to end: asked to, or because it cannot continue.
 // A database that is gone does not end it: refusals go to the journal.
 func (s *server) wait(ctx context.Context, failed <-chan error) error {
 	var databaseGone <-chan struct{}

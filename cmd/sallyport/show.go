@@ -45,7 +45,7 @@ the signature of that checkpoint, and "audit proof" prints a proof for others.
 	c.RunE = func(c *cobra.Command, args []string) error {
 		id, ok := cli.ParseUUID(args[0])
 		if !ok {
-			return cli.Invalid(fmt.Errorf("%q is no decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0]))
+			return cli.Invalid(fmt.Errorf("%q is not a decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0]))
 		}
 		url, done, err := from.Open(c.Context())
 		if err != nil {
@@ -57,7 +57,7 @@ the signature of that checkpoint, and "audit proof" prints a proof for others.
 			return err
 		}
 		if len(found.Records) == 0 {
-			return fmt.Errorf("the log has no decision %s; while the database was away it may wait in a server's journal", id)
+			return fmt.Errorf("the log has no decision %s; if the database was unavailable, a server's journal may have it", id)
 		}
 		shown := shownDecision{Found: found}
 		damage := shown.lookUp(c.Context(), url)

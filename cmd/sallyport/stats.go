@@ -18,7 +18,7 @@ import (
 func newStats() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "stats",
-		Short: "Count what happened in a period, and how large the log is",
+		Short: "Count the events of a period, and report the size of the log",
 		Long: `Count the events of a period: how decisions came out and why, by day, by repository
 and deployment environment, and the destinations that were most asked for, with
 the bytes that went there; who wrote, and whether a number is missing; how much

@@ -18,7 +18,7 @@ import (
 )
 
 // emergencyStop refuses everything and closes everything that is open, until an
-// operator lifts it. A stop that a crash or a restart lifts is no stop: a file in
+// operator lifts it. A stop that a crash or a restart lifts is not a stop: a file in
 // the data directory keeps it. It is this instance's alone, so that it needs no
 // database, which may be what is wrong.
 type emergencyStop struct {
@@ -49,7 +49,7 @@ func loadEmergencyStop(directory string, log *slog.Logger) (*emergencyStop, erro
 	return e, nil
 }
 
-// guard takes over the gate and what is open behind it, stopped where a stop is on.
+// guard takes over the gate and open tunnels behind it, stopped where a stop is on.
 func (e *emergencyStop) guard(gate *proxy.Gate, tracker *proxy.Tracker) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -31,8 +31,8 @@ becomes visible, once.
   sallyport audit tail --since 1h --repository acme/payments --format json
 
 What comes is in the order in which it becomes visible: what is new at one look,
-every second, is in the order of its time, and what waited in a server's journal
-while the database was away comes when it is written, with the time at which it
+every second, is in the order of its time, and events from a server's journal
+appear when they are written, with the time at which it
 happened. While the database is away it is tried again, and nothing is left out.
 
 An interruption ends it with status 0.`,
@@ -142,7 +142,7 @@ func persist(ctx context.Context, url string, told io.Writer, work func(context.
 			return err
 		case !lost:
 			lost = true
-			fmt.Fprintf(told, "the database is away, trying again: %v\n", err)
+			fmt.Fprintf(told, "the database is unavailable, retrying: %v\n", err)
 		}
 		select {
 		case <-time.After(pause):

@@ -36,14 +36,14 @@ func checkSubject(c *cobra.Command, s *admin.Subject) error {
 func newRevoke() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "revoke {--step UUID | --repository UUID|WORKSPACE/NAME} --reason TEXT",
-		Short: "End a step, or every step of a repository, in every instance",
+		Short: "Revoke a step, or every step of a repository, in every instance",
 		Long: `End a step, or every step of a repository: every running instance that shares the
 database refuses it with credential_revoked, and closes what it has open. A
 repository's steps that begin later are refused too. The command ends
 once every instance that is connected to the database has confirmed that.
 
-It holds for the time of --for, or until "token unrevoke". The tokens that were
-admitted before are never honoured after their end, though the revocation be over.
+It holds for the time of --for, or until "token unrevoke". Tokens that
+were admitted before are never accepted after their end, even when the revocation has ended.
 ` + controlUsage,
 		Args: cli.NoArguments,
 	}

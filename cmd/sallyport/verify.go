@@ -18,7 +18,7 @@ import (
 func newVerify() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "verify",
-		Short: "Prove that nothing in the audit log was changed or removed",
+		Short: "Verify that nothing in the audit log was changed or removed",
 		Long: `Read the whole audit log, or an export of it, and compare every event with the Merkle
 tree and every tree with its signed checkpoint.
 

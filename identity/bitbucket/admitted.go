@@ -19,7 +19,7 @@ type AdmittedStore interface {
 	// already. What it cannot keep ends when the token does.
 	Admit(p *identity.Principal)
 	// Admitted returns the principal of a token that was admitted while it was
-	// valid and may still be honoured, with its end in Expires; found is false
+	// valid and may still be accepted, with its end in Expires; found is false
 	// where there is none. It must bound its own time. An error means that nothing
 	// could be found out.
 	Admitted(ctx context.Context, digest [32]byte, stepUUID string) (p *identity.Principal, found bool, err error)
@@ -38,7 +38,7 @@ type Revocations interface {
 // ever. In the place of the end stands the word of the store that this very
 // token was admitted before it. The digest suffices to know it by: SHA-256 has no
 // known collisions, so no other bytes have it, and it is of the whole token, so
-// it belongs to one step. And since the rest is judged anew, somebody who can
+// it belongs to one step. And since the rest is judged again, somebody who can
 // write to the store can lengthen the life of a genuine token, to its maximum
 // age, and cannot make one.
 
@@ -53,14 +53,14 @@ var admittedLookups = fair.Config{
 }
 
 // mayHaveBeenAdmitted reports whether a token that has ended could still be
-// honoured. It tells without a key and without the store, so that most of what
+// accepted. It tells without a key and without the store, so that most of what
 // has ended costs nobody anything: no token was admitted after its end.
 func (a *Authenticator) mayHaveBeenAdmitted(c *claims, now time.Time) bool {
 	return a.admitted != nil && now.Before(c.expires.Add(a.config.Leeway+a.config.AdmittedMaxAge))
 }
 
 // admittedUntil returns until when a token that has ended, and is right in
-// everything else, is honoured.
+// everything else, is accepted.
 func (a *Authenticator) admittedUntil(ctx context.Context, v *verified, now time.Time) (time.Time, *identity.Error) {
 	if a.unadmitted.has(v.digest, now) {
 		return time.Time{}, expired(v.claims)
@@ -110,7 +110,7 @@ const (
 )
 
 // unadmitted remembers, in bounded memory, tokens that have ended and were not
-// admitted, so that a step that goes on using one costs the store little. The
+// admitted, so that a step that continues using one costs the store little. The
 // zero value is empty. It is safe for concurrent use.
 type unadmitted struct {
 	mu    sync.Mutex

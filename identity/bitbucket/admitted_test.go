@@ -77,7 +77,7 @@ func TestAdmitted(t *testing.T) {
 		if store.asked != 2 {
 			t.Errorf("a token that was not admitted was asked for %d times", store.asked-1)
 		}
-		// Whoever starts anew recognises it by the store.
+		// Whoever starts again recognizes it by the store.
 		again := h.authenticator(honouring(store))
 		defer again.Close()
 		if p, err := again.Authenticate(t.Context(), identity.NewCredential(used)); err != nil || p.CredentialKind != identity.CredentialAdmitted {

@@ -63,7 +63,7 @@ func New(c Config, deps Deps) (*Authenticator, error) {
 	}
 	if c.AdmittedMaxAge > 0 {
 		if deps.Admitted == nil {
-			return nil, errors.New("bitbucket: configuration: admitted tokens are to be honoured and there is no store that keeps them")
+			return nil, errors.New("bitbucket: configuration: a grace period for expired tokens requires a store of admitted tokens")
 		}
 		a.admitted, a.lookups = deps.Admitted, fair.New(admittedLookups)
 	}
@@ -221,7 +221,7 @@ func (v *verified) named(ctx context.Context, now time.Time) (*identity.Principa
 	fresh, err := n.present(ctx, v.principal())
 	if err != nil {
 		e := refuse(checkNamed, identity.NamesUnavailable,
-			"Bitbucket's API has not yet told the name of this repository or deployment, and policy may need it; try again in a minute", err)
+			"Bitbucket's API has not yet returned the name of this repository or deployment, and policy may need it; try again in a minute", err)
 		e.Principal = v.principal()
 		return nil, e
 	}

@@ -93,7 +93,7 @@ func TestOverRealSockets(t *testing.T) {
 }
 
 // TestManyWorkspaces holds that workspaces do not answer for one another, and
-// that one whose issuer is away does not stop the others.
+// that one whose issuer is unavailable does not stop the others.
 func TestManyWorkspaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var evil *bb.Workspace

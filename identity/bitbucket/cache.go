@@ -18,7 +18,7 @@ type verified struct {
 	key     *key
 	kind    string    // how it was accepted: one of identity's Credential… words
 	ends    time.Time // until when it need not be proven again
-	expires time.Time // exp, or until when an admitted one is honoured
+	expires time.Time // exp, or until when an admitted one is accepted
 	claims  *claims
 	digest  digest
 	present atomic.Pointer[presentation]
@@ -28,7 +28,7 @@ type verified struct {
 type presentation struct {
 	principal *identity.Principal
 	version   uint64    // of the names, when it was made
-	until     time.Time // when a name wants to be looked at again; zero: never
+	until     time.Time // when a name wants to be checked again; zero: never
 }
 
 // believed reports whether the token need not be proven again.

@@ -49,7 +49,7 @@ func TestRememberedUntilItsEnd(t *testing.T) {
 		p := h.accepts(token)
 		h.accepts(token)
 		if again != 1 {
-			t.Errorf("recognised %d times", again)
+			t.Errorf("recognized %d times", again)
 		}
 		time.Sleep(time.Until(p.Expires) + 29*time.Second)
 		h.accepts(token)

@@ -2,7 +2,7 @@ package bitbucket
 
 import "github.com/sallyport/sallyport/identity"
 
-// check is one thing that is looked at in a token.
+// check is one thing that is checked in a token.
 type check uint8
 
 const (
@@ -45,7 +45,7 @@ func (c check) String() string { return checkWords[c] }
 
 // checkSet is a set of checks that are left out. An authenticator's own is empty
 // but in tests, which show with it that each check is needed. [Inspector.Inspect]
-// goes on with it behind a check that failed, to find what else is wrong: what
+// continues with it behind a check that failed, to find what else is wrong: what
 // it returns is a report and never a principal. Nothing else sets one.
 type checkSet uint32
 

@@ -31,11 +31,11 @@ type Config struct {
 	KeyFetchFloor time.Duration // between fetches of one issuer that tokens cause: 5s
 	FetchTimeout  time.Duration // of one fetch, discovery and keys together: 3s
 
-	// AdmittedMaxAge is how long after its first admission a token is honoured
+	// AdmittedMaxAge is how long after its first admission a token is accepted
 	// past its end: 0, not at all. It needs Deps.Admitted.
 	AdmittedMaxAge time.Duration
 
-	CacheEntries int // verified tokens that are recognised again: 10,000
+	CacheEntries int // verified tokens that are recognized again: 10,000
 
 	NameRefresh time.Duration // after which a name is looked up again in the background: 1h, and a quarter of NameMaxAge at most
 	NameMaxAge  time.Duration // how long a name serves that could not be looked up again: 24h
@@ -79,7 +79,7 @@ type Deps struct {
 // called synchronously, must not block and must be safe for concurrent use.
 // The workspace is the configured slug, empty where a token belongs to none.
 type Hooks struct {
-	// Verified: a token was accepted; again says that it was recognised by its digest.
+	// Verified: a token was accepted; again says that it was recognized by its digest.
 	Verified func(workspace string, again bool)
 	// Refused: a token was not accepted. The check is one word for what refused it.
 	Refused func(workspace string, problem identity.Problem, check string)

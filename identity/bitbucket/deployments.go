@@ -18,7 +18,7 @@ const (
 	deploymentsTries = 5 // of one request that the API fails or puts off
 
 	// deploymentsSort is not in Atlassian's OpenAPI document; public clients use
-	// it. An order is therefore never believed but looked at.
+	// it. An order is therefore never believed but checked.
 	deploymentsSort = "-state.started_on"
 )
 

@@ -99,7 +99,7 @@ func parseDeploymentRun(body []byte) (identity.DeploymentRun, error) {
 			continue
 		}
 		if *part.to, ok = parseUUID(part.from); !ok {
-			return identity.DeploymentRun{}, fmt.Errorf("read a deployment: %s is no UUID", quote(part.from))
+			return identity.DeploymentRun{}, fmt.Errorf("read a deployment: %s is not a UUID", quote(part.from))
 		}
 	}
 	r.BuildNumber = max(0, d.Release.Pipeline.BuildNumber)

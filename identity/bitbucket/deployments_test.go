@@ -219,7 +219,7 @@ func FuzzDeploymentRun(f *testing.F) {
 		}
 		for _, uuid := range []string{r.UUID, r.DeploymentUUID, r.PipelineUUID, r.StepUUID} {
 			if _, ok := parseUUID(uuid); uuid != "" && (!ok || strings.ToLower(uuid) != uuid || strings.Contains(uuid, "{")) {
-				t.Errorf("%q is no bare UUID", uuid)
+				t.Errorf("%q is not a bare UUID", uuid)
 			}
 		}
 		for _, at := range []time.Time{r.Created, r.Started, r.Completed, r.Updated} {

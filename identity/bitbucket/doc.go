@@ -10,9 +10,9 @@
 //
 // The rooms: token.go and json.go read the compact form, claims.go what is in
 // it, verify.go judges it; keys.go, fetch.go, jwks.go and keyfile.go hold the
-// issuers' keys; cache.go recognises a verified token, admitted.go one that has
+// issuers' keys; cache.go recognizes a verified token, admitted.go one that has
 // ended and whom an operator has revoked; names.go, learn.go and rest.go find the
-// names behind UUIDs; listing.go lists a workspace for a tool; inspect.go and its neighbours report on a token and let
+// names behind UUIDs; listing.go lists a workspace for a tool; inspect.go and its neighbors report on a token and let
 // nobody in.
 //
 // An issuer is only ever contacted because the configuration names it, never

@@ -46,7 +46,7 @@ type Inspection struct {
 // Checked is one check of an inspection.
 type Checked struct {
 	Check  string `json:"check"` // the word that the hook Refused gives
-	About  string `json:"about"` // what is looked at
+	About  string `json:"about"` // what is checked
 	Result Result `json:"result"`
 	Detail string `json:"detail,omitempty"` // what is wrong and what to do; empty where it passed
 }

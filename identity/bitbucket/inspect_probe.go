@@ -20,7 +20,7 @@ var (
 	stageIdentity = []check{checkAudience, checkWorkspace, checkSubject}
 )
 
-// abouts say what each check looks at.
+// abouts say what each check checks.
 var abouts = map[check]string{
 	checkSize:       "it is no larger than a step's token",
 	checkForm:       "it has the three parts of a signed token",
@@ -145,7 +145,7 @@ func (p *probe) anyFailed(stage ...check) bool {
 	return false
 }
 
-// judge looks at everything.
+// judge checks everything.
 func (p *probe) judge(ctx context.Context, n *Inspector, online bool) {
 	t, ok := p.form()
 	if !ok {
@@ -166,7 +166,7 @@ func (p *probe) judge(ctx context.Context, n *Inspector, online bool) {
 	p.notes = append(p.notes, "Whether an operator has revoked it is known to running instances only: see `sallyport token revocations`.")
 }
 
-// judgeAlone looks at what can be judged without a configuration.
+// judgeAlone checks what can be judged without a configuration.
 func (p *probe) judgeAlone() {
 	t, ok := p.form()
 	if !ok {
@@ -203,7 +203,7 @@ func (p *probe) expiry(c *claims) {
 	case p.now.Before(c.expires.Add(p.a.config.Leeway)):
 		p.note(checkExpiry, Passed, "")
 	case p.a.mayHaveBeenAdmitted(c, p.now):
-		p.note(checkExpiry, Unknown, fmt.Sprintf("the token ended at %s; if it was admitted before that, it is honoured for identity.expired_token_grace_period, "+
+		p.note(checkExpiry, Unknown, fmt.Sprintf("the token ended at %s; if it was admitted before that, it is accepted for identity.expired_token_grace_period, "+
 			"which is %v, from then on; running instances know", stamp(c.expires), p.a.config.AdmittedMaxAge))
 	default:
 		p.fail(expired(c))
@@ -217,7 +217,7 @@ func (p *probe) signature(ctx context.Context, n *Inspector, i *issuer, t *token
 		p.notReached("its issuer is not configured, so its keys are not looked for", []check{checkKey}, stageKey)
 		return
 	case p.anyFailed(stageForm...):
-		p.notReached("a token of this form is not looked at further", []check{checkKey}, stageKey)
+		p.notReached("a token of this form is not checked further", []check{checkKey}, stageKey)
 		return
 	}
 	k, missing := p.key(ctx, n, i, t.keyID, online)

@@ -131,7 +131,7 @@ func (s *keySet) held(id string) *key {
 	return nil
 }
 
-// join decides what becomes of a caller who needs a key that is not held: it is
+// join decides the effect on a caller who needs a key that is not held: it is
 // told that there is none, or joins a fetch, or leads one.
 func (s *keySet) join(id string) (f *flight, leader bool, refused *identity.Error) {
 	s.mu.Lock()

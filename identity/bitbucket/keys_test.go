@@ -22,7 +22,7 @@ import (
 
 // TestFloodOfForgedTokens sends two hundred tokens a second for a minute, each
 // naming a key of its own: the issuer sees one fetch in five seconds at most,
-// and the steps go on.
+// and the steps continue.
 func TestFloodOfForgedTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, nil)
@@ -331,7 +331,7 @@ func TestKeptKeys(t *testing.T) {
 			t.Errorf("got %v, %v", info.Mode(), err)
 		}
 
-		// A restart while the issuer is away.
+		// A restart while the issuer is unavailable.
 		h.server.Stop()
 		again := h.authenticator(kept)
 		if s := again.Status()[0]; !s.FromDisk || !s.KeysUsable {

@@ -31,7 +31,7 @@ func Repositories(ctx context.Context, w Workspace, transport http.RoundTripper)
 	}
 	uuid, ok := parseUUID(w.UUID)
 	if !ok {
-		return nil, fmt.Errorf("bitbucket: workspace %s: %s is no UUID", w.Slug, quote(w.UUID))
+		return nil, fmt.Errorf("bitbucket: workspace %s: %s is not a UUID", w.Slug, quote(w.UUID))
 	}
 	w.UUID = uuid
 	c := newClient(transport, time.Now)
@@ -66,7 +66,7 @@ func (r *rest) wholeList(ctx context.Context) (list []ListedRepository, pages in
 			return list, pages, err
 		}
 		if page.Values == nil {
-			return list, pages, errors.New("the answer is no list")
+			return list, pages, errors.New("the answer is not a list")
 		}
 		for _, raw := range page.Values {
 			n, err := parseRepository(raw, r.workspace)

@@ -23,7 +23,7 @@ type Pipeline struct {
 // Pipeline asks the REST API for a pipeline. It is for the record and not for a
 // decision: it leaves to names the half of the request budget that steps wait
 // for, and fails while that half is used up or the API asks to be left alone. A
-// pipeline that Bitbucket does not know is no error. UUIDs are bare and lower-case.
+// pipeline that Bitbucket does not know is not an error. UUIDs are bare and lower-case.
 func (a *Authenticator) Pipeline(ctx context.Context, workspace, repository, pipeline string) (Pipeline, error) {
 	for _, i := range a.list {
 		if i.workspace.UUID == workspace && i.names != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // TestPipeline: a pipeline's number and creator, one that Bitbucket does not know,
-// and what is no answer.
+// and what is not an answer.
 func TestPipeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, withAPI)

@@ -42,7 +42,7 @@ func TestRefusalsSayWhose(t *testing.T) {
 }
 
 // TestForgedExpiredTokenNamesNobody: a token that nobody signed names no step on
-// record, although it is refused before its key is looked at; and one whose key is
+// record, although it is refused before its key is checked; and one whose key is
 // not at hand causes no request.
 func TestForgedExpiredTokenNamesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -61,7 +61,7 @@ func (a *Authenticator) check(ctx context.Context) []error {
 }
 
 // compareWorkspace asks the API, where there is one, whether the workspace's UUID is
-// that of the workspace. An API that does not answer now is no mistake of the
+// that of the workspace. An API that does not answer now is not a mistake of the
 // configuration; a step's names show it.
 func (i *issuer) compareWorkspace(ctx context.Context) error {
 	if i.names == nil {

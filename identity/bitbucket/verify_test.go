@@ -16,7 +16,7 @@ import (
 	"github.com/sallyport/sallyport/internal/tokentest"
 )
 
-// outcome is what became of a token: its problem and the check that found it.
+// outcome is the outcome of a token: its problem and the check that found it.
 func outcome(a *Authenticator, token string) (problem identity.Problem, by string) {
 	_, err := a.Authenticate(context.Background(), identity.NewCredential(token))
 	if err == nil {
@@ -139,7 +139,7 @@ func TestLibraryAlone(t *testing.T) {
 }
 
 // TestOnlyTestsLeaveChecksOut reads the sources: nothing but a test may set skip,
-// and what goes on behind a failed check makes no principal.
+// and what continues behind a failed check makes no principal.
 func TestOnlyTestsLeaveChecksOut(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil {

@@ -140,7 +140,7 @@ func (s *Store) writeAdmissions(ctx context.Context, batch []admission) error {
 // by whichever instance; it is not older than Config.AdmittedMaxAge; and neither
 // its step nor its repository was revoked since, though the revocation may be
 // over, unless it was lifted. The principal's kind of credential is [identity.CredentialAdmitted], its
-// end is that of being honoured, and it has no names. An error means that the
+// end is that of being accepted, and it has no names. An error means that the
 // database could not be asked. It asks each time, and waits for two seconds at
 // most; the caller verifies the token's signature first, so that nobody makes it
 // ask for what was never issued.
@@ -196,7 +196,7 @@ func rebuild(raw []byte) (*identity.Principal, error) {
 	return p, nil
 }
 
-// sweep removes what may not be honoured any more, and counts the rest, at once
+// sweep removes what may not be accepted any more, and counts the rest, at once
 // and then once a minute.
 func (s *Store) sweep(ctx context.Context) {
 	failed := false

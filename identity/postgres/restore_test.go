@@ -8,7 +8,7 @@ import (
 )
 
 // A revocation is lifted everywhere within two seconds, admitted tokens of before
-// are honoured again, and what was said stays written.
+// are accepted again, and what was said stays written.
 func TestRestore(t *testing.T) {
 	leakless(t)
 	db := migrated(t)

@@ -66,7 +66,7 @@ func newRevocationSet(list []Revocation) *revocationSet {
 }
 
 // Revoked reports whether the step or its repository is revoked now. UUIDs are
-// bare and lower-case. It costs a memory read. While the database is away, what
+// bare and lower-case. It costs a memory read. While the database is unavailable, what
 // was last in force stays in force.
 func (s *Store) Revoked(stepUUID, repositoryUUID string) bool {
 	set := s.revoked.Load()

@@ -219,7 +219,7 @@ func TestRevocationsThatCannotBe(t *testing.T) {
 	within(t, "all are known", func() bool { return h.Status().Revocations == maxRevocations })
 }
 
-// A token that was admitted before a revocation is not honoured after its end,
+// A token that was admitted before a revocation is not accepted after its end,
 // also when the revocation itself is over.
 func TestRevokedTokensAreNotHonoured(t *testing.T) {
 	db := migrated(t)

@@ -38,8 +38,8 @@ type Config struct {
 	URL string       // the database, as the role sallyport_writer or a member of it
 	Log *slog.Logger // default: none
 
-	// AdmittedMaxAge is how long after its admission a token may be honoured
-	// (identity.expired_token_grace_period). Zero: tokens are neither kept nor honoured.
+	// AdmittedMaxAge is how long after its admission a token may be accepted
+	// (identity.expired_token_grace_period). Zero: tokens are neither kept nor accepted.
 	AdmittedMaxAge time.Duration
 
 	// NameMoved is told of every name that passed from one UUID to another, once
@@ -74,7 +74,7 @@ type Store struct {
 }
 
 // Open connects, checks that the schema is there, and reads the revocations in
-// force, so that a store that is open never honours what is revoked. ctx bounds
+// force, so that a store that is open never accepts what is revoked. ctx bounds
 // opening alone. An error says what an operator should do.
 func Open(ctx context.Context, config Config) (*Store, error) {
 	s := &Store{config: config, instance: newInstance(), confirmTimeout: confirmTimeout, log: cmp.Or(config.Log, slog.New(slog.DiscardHandler))}

@@ -13,7 +13,7 @@ import (
 
 const (
 	pollEvery     = time.Second            // reads the revocations whether or not anybody told us
-	readAtMost    = 2 * time.Second        // an answer that takes longer is a database that is away
+	readAtMost    = 2 * time.Second        // an answer that takes longer is a database that is unavailable
 	connectAtMost = time.Second            // to one server; the next is tried then
 	readFloor     = 20 * time.Millisecond  // between two reads, however often somebody tells us
 	reconnectMost = 500 * time.Millisecond // between two attempts; with the rest it must stay below two seconds
@@ -28,7 +28,7 @@ type watchOutage struct {
 // Watch keeps what [Store.Revoked] answers from up to date until ctx ends, and
 // returns nil: it listens, and reads once a second in case nobody was heard. It
 // calls notify, which may be nil and must not block, of what is newly in force:
-// first of everything that is, and of nothing twice. While the database is away
+// first of everything that is, and of nothing twice. While the database is unavailable
 // what was last in force stays so, and [Store.Status] says since when. One
 // goroutine watches.
 func (s *Store) Watch(ctx context.Context, notify func([]Revocation)) error {
@@ -86,7 +86,7 @@ func (w *watcher) session(ctx context.Context) error {
 	}
 	defer closeNow(conn)
 	// Deadlines on the socket instead of contexts: they leave nothing behind
-	// where the server does not answer, and a wait that ends by one is no error
+	// where the server does not answer, and a wait that ends by one is not an error
 	// of the connection.
 	socket := conn.PgConn().Conn()
 	stop := context.AfterFunc(ctx, func() { _ = socket.SetDeadline(time.Unix(1, 0)) })

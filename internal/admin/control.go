@@ -139,7 +139,7 @@ func ListenControl(directory string) (net.Listener, error) {
 	return l, nil
 }
 
-// failure is the body of an answer that is no success.
+// failure is the body of an answer that is not success.
 type failure struct {
 	Error string `json:"error"`
 }

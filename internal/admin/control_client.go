@@ -58,7 +58,7 @@ func (c *ControlClient) Revocations(ctx context.Context) ([]Revocation, error) {
 	return ask[[]Revocation](ctx, c, http.MethodGet, pathRevocations, nil)
 }
 
-// Tunnels lists what is open.
+// Tunnels lists open tunnels.
 func (c *ControlClient) Tunnels(ctx context.Context) (TunnelList, error) {
 	return ask[TunnelList](ctx, c, http.MethodGet, pathTunnels, nil)
 }
@@ -78,7 +78,7 @@ func (c *ControlClient) Resume(ctx context.Context, r StopRequest) (Resumed, err
 	return ask[Resumed](ctx, c, http.MethodPost, pathResume, r)
 }
 
-// ReloadPolicy has the policy looked at again.
+// ReloadPolicy has the policy checked again.
 func (c *ControlClient) ReloadPolicy(ctx context.Context) (PolicyState, error) {
 	return ask[PolicyState](ctx, c, http.MethodPost, pathReload, struct{}{})
 }

@@ -196,7 +196,7 @@ func TestControlSocketFile(t *testing.T) {
 	if info.Mode() != fs.ModeSocket|0o600 {
 		t.Errorf("its mode is %v", info.Mode())
 	}
-	// Another instance on the same directory is refused, and the first goes on.
+	// Another instance on the same directory is refused, and the first continues.
 	if _, err := ListenControl(directory); err == nil || !strings.Contains(err.Error(), "another instance") {
 		t.Errorf("got %v", err)
 	}

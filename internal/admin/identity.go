@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// IdentityMetrics counts what becomes of credentials, and what issuers and APIs
+// IdentityMetrics counts the effect on credentials, and what issuers and APIs
 // are asked. A workspace is one of the configuration's.
 type IdentityMetrics struct {
 	verified *prometheus.CounterVec
@@ -22,7 +22,7 @@ func NewIdentityMetrics(m *Metrics, workspaces []string) *IdentityMetrics {
 	i := &IdentityMetrics{
 		verified: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sallyport_credentials_verified_total",
-			Help: "Credentials that were accepted: proven anew, or recognised by their digest.",
+			Help: "Credentials that were accepted: verified, or recognized by their digest.",
 		}, []string{"how"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sallyport_credentials_refused_total",
@@ -58,7 +58,7 @@ func NewIdentityMetrics(m *Metrics, workspaces []string) *IdentityMetrics {
 func (i *IdentityMetrics) Verified(_ string, again bool) {
 	how := "proven"
 	if again {
-		how = "recognised"
+		how = "recognized"
 	}
 	i.verified.WithLabelValues(how).Inc()
 }

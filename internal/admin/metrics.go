@@ -41,7 +41,7 @@ func NewMetrics(version string) *Metrics {
 		Registry: r,
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sallyport_decisions_total",
-			Help: "Attempts to get out, by what came of them.",
+			Help: "Requests, by outcome.",
 		}, []string{"action", "verdict", "reason", "would_deny"}),
 		unrecorded: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sallyport_unrecorded_total",
@@ -82,7 +82,7 @@ func NewMetrics(version string) *Metrics {
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "sallyport_build_info",
-		Help: "Always 1; the label tells the version.",
+		Help: "Always 1; the label has the version.",
 	}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
 	r.MustRegister(m.decisions, m.unrecorded, m.ended, m.sent, m.received, m.panics, stages, build,

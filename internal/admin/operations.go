@@ -23,7 +23,7 @@ func (o Operator) String() string {
 }
 
 // Operations are what an operator can do to a running instance. Each method
-// returns when what it was asked for has happened and is on record; a
+// returns when what it was asked for has happened and is recorded; a
 // [*Mistake] says that the operator asked for something that cannot be. They
 // must be safe for concurrent use.
 type Operations struct {
@@ -39,7 +39,7 @@ type Credentials interface {
 	Revocations(ctx context.Context) ([]Revocation, error)
 }
 
-// Tunnels are what is open in this instance, and its emergency stop.
+// Tunnels are open tunnels in this instance, and its emergency stop.
 type Tunnels interface {
 	List(ctx context.Context) (TunnelList, error)
 	Close(ctx context.Context, by Operator, r CloseRequest) (Closed, error)
@@ -118,7 +118,7 @@ type Tunnel struct {
 	Received       int64     `json:"received"`
 }
 
-// TunnelList is what is open, the oldest first.
+// TunnelList is open tunnels, the oldest first.
 type TunnelList struct {
 	Tunnels []Tunnel `json:"tunnels"`
 	Stop    *Stop    `json:"stop,omitempty"` // the emergency stop that is on

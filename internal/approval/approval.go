@@ -31,7 +31,7 @@ const (
 // Outcomes are all of them, in that order.
 var Outcomes = []Outcome{Approved, SelfApproved, NotApproved, NoPullRequest, Unknown}
 
-// Activation is a commit whose approval is not on record.
+// Activation is a commit whose approval is not recorded.
 type Activation struct {
 	Commit   string
 	Revision string

@@ -165,7 +165,7 @@ func TestEvaluate(t *testing.T) {
 		"there is none":                             {of: map[string][]int64{}, want: NoPullRequest},
 		"a push came with it":                       {change: func(p *identity.PullRequest) { p.Reviews = []identity.Review{approves(ada)} }, brought: []string{tip, rest}, want: NoPullRequest},
 		"its own commits came with it":              {change: func(p *identity.PullRequest) { p.Reviews = []identity.Review{approves(ada)} }, brought: []string{tip, side}, of: map[string][]int64{tip: {7}, side: {7}}, want: Approved},
-		"an approved push is no pull request":       {change: func(p *identity.PullRequest) { p.Reviews = []identity.Review{approves(ada)} }, of: map[string][]int64{side: {7}}, want: NoPullRequest},
+		"an approved push is not a pull request":    {change: func(p *identity.PullRequest) { p.Reviews = []identity.Review{approves(ada)} }, of: map[string][]int64{side: {7}}, want: NoPullRequest},
 		"a pull request that was deleted meanwhile": {of: map[string][]int64{tip: {99}}, want: NoPullRequest},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Deployments is how lists of deployments answer where Bitbucket's behaviour is
+// Deployments is how lists of deployments answer where Bitbucket's behavior is
 // not documented. The zero value is what public clients rely on: newest start
 // first with sort=-state.started_on, and the step in the answer.
 type Deployments struct {

@@ -6,7 +6,7 @@
 // Tests and the demo use it, so it does not import package testing. It is
 // written from what Atlassian publishes (the OpenAPI document of REST 2.0, the
 // pages on OpenID Connect in Pipelines and on API request limits) and from what
-// public relying parties do. Where Bitbucket's behaviour is not known, it is
+// public relying parties do. Where Bitbucket's behavior is not known, it is
 // either a switch (one audience as a string or as an array, the counts of a
 // page) or the form that is harder on the client.
 //

@@ -88,7 +88,7 @@ type Identity struct {
 	ExpiryGrace time.Duration
 }
 
-// What becomes of an open tunnel when the token that opened it ends (`identity.on_expiry`).
+// The effect on an open tunnel when the token that opened it ends (`identity.on_expiry`).
 const (
 	ExpiryKeep  = "keep"
 	ExpiryClose = "close"
@@ -166,7 +166,7 @@ func (p *Policy) BitbucketRepository() (workspace, name string, ok bool) {
 	return workspace, name, ok && p.Git != nil && slugForm.MatchString(workspace) && repositoryForm.MatchString(name)
 }
 
-// What becomes of a repository whose policy fails, while the revision is activated.
+// The effect on a repository whose policy fails, while the revision is activated.
 const (
 	RepositoryKeepPrevious = "keep_previous" // its rules of the latest revision in which they passed stay in force
 	RepositoryDeny         = "deny"          // everything is denied
@@ -254,7 +254,7 @@ type Checkpoints struct {
 	Token Secret
 }
 
-// What becomes of an allow while the database is away (`audit.on_outage`).
+// The effect on an allow while the database is unavailable (`audit.on_outage`).
 const (
 	OutageDeny  = "deny"  // it is refused
 	OutageSpool = "spool" // the local journal backs it
@@ -324,7 +324,7 @@ type Limits struct {
 	Total      Limit
 }
 
-// Limit is how much somebody may take at once and in a second; 0 tunnels or requests are no limit.
+// Limit is how much somebody may take at once and in a second; 0 tunnels or requests are not a limit.
 type Limit struct {
 	Tunnels           int
 	RequestsPerSecond int
@@ -338,7 +338,7 @@ type Limit struct {
 
 // Shutdown says how the server ends.
 type Shutdown struct {
-	// DrainTimeout is how long open tunnels may go on after the server was told to end; 0 closes them at once.
+	// DrainTimeout is how long open tunnels may continue after the server was told to end; 0 closes them at once.
 	DrainTimeout time.Duration
 }
 

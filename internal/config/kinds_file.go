@@ -117,7 +117,7 @@ func looksLikeValue(text string) *problem {
 	return nil
 }
 
-// remarkMode warns of a secret that everybody on the machine can read. It is no error: secrets mounted into a
+// remarkMode warns of a secret that everybody on the machine can read. It is not an error: secrets mounted into a
 // container often have such a mode and nobody else beside them.
 func (d *decoder) remarkMode(name string) {
 	if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o004 != 0 {

@@ -53,7 +53,7 @@ func targetDetail(err error) string {
 // via checks what belongs together in one entry, and that each can be reached.
 func (d *decoder) via(path string, v UpstreamProxy, before []UpstreamProxy) {
 	if d.sound(path+".ca_file") && v.Proxy != nil && v.Proxy.Scheme == "http" {
-		d.fail(path+".ca_file", "write https://, or remove it", "the proxy is spoken to without TLS")
+		d.fail(path+".ca_file", "write https://, or remove it", "the connection to the proxy does not use TLS")
 	}
 	if d.sound(path+".credential_file") && v.Proxy != nil && v.Proxy.Scheme == "http" && !loopback(v.Proxy.Host) {
 		d.remark(path+".credential_file", "use https:// where the proxy offers it", "the credential goes over the network in the clear")

@@ -52,7 +52,7 @@ func nearest(name string, fields []field) string {
 		if len(plain) >= 4 && (strings.HasPrefix(known, plain) || strings.HasPrefix(plain, known)) {
 			far = min(far, 2)
 		}
-		// Half of a short key is no likeness.
+		// Half of a short key is not likeness.
 		if far < least && far*2 < max(len(plain), len(known)) {
 			best, least = f.name, far
 		}
@@ -65,7 +65,7 @@ func plainKey(name string) string {
 	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(name))
 }
 
-// distance is the number of insertions, deletions, replacements and swaps of neighbours that make b of a (optimal
+// distance is the number of insertions, deletions, replacements and swaps of neighbors that make b of a (optimal
 // string alignment), in bytes.
 func distance(a, b string) int {
 	beforeLast := make([]int, len(b)+1)

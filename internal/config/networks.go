@@ -85,7 +85,7 @@ func covering(n netip.Prefix, list []netip.Prefix) []string {
 	return append(first, second...)
 }
 
-// upperHalf is the first address of the upper half of a network that is no single
+// upperHalf is the first address of the upper half of a network that is not a single
 // address.
 func upperHalf(n netip.Prefix) netip.Addr {
 	b := n.Addr().AsSlice()

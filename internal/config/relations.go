@@ -79,7 +79,7 @@ func (d *decoder) keyPair(path string, t TLS) {
 
 func (d *decoder) admin(a Admin) {
 	if d.sound("admin.address") && !a.AllowNonLoopback && !d.failed["admin.allow_non_loopback"] && !loopback(a.Address) {
-		d.fail("admin.address", "use 127.0.0.1, or add allow_non_loopback: true if whoever reaches it may read health and metrics", "the admin address is not on loopback")
+		d.fail("admin.address", "use 127.0.0.1, or add allow_non_loopback: true if every client that reaches it may read health and metrics", "the admin address is not on loopback")
 	}
 }
 

@@ -35,7 +35,7 @@ func (d *decoder) limits(l *Limits) {
 	}
 }
 
-// share compares one share with the one that contains it. 0 is no limit.
+// share compares one share with the one that contains it. 0 is not a limit.
 func (d *decoder) share(path string, value *int, outer string, limit int) {
 	if limit == 0 || *value <= limit || d.failed[path] || d.failed[outer] {
 		return

@@ -67,7 +67,7 @@ func identityFields(i *Identity) []field {
 		scalar("expired_token_grace_period", &i.ExpiredTokenGracePeriod, between(duration, 0, 24*time.Hour),
 			"How long after its first use an expired token is accepted, from its own step and by its digest. `0s`: not at all.", fallback("0s")),
 		scalar("on_expiry", &i.OnExpiry, choice(ExpiryKeep, ExpiryClose),
-			"What becomes of a tunnel when the token that opened it ends: `keep` lets it go on, `close` closes it.", fallback(ExpiryKeep)),
+			"The effect of the end of a token on the tunnels that it opened: `keep` keeps them open, `close` closes them.", fallback(ExpiryKeep)),
 		scalar("expiry_grace", &i.ExpiryGrace, between(duration, 0, 24*time.Hour), "How long after the token's end `on_expiry: close` closes.", fallback("1m")),
 	}
 }
@@ -97,13 +97,13 @@ func policyFields(p *Policy) []field {
 			"Bounds the evaluation of one decision; past it the answer is deny.", fallback("1s")),
 		section("workers", &p.Workers, workersFields, "The processes that execute what repositories wrote: their rules, tests, data files and candidates."),
 		scalar("repository_failure", &p.RepositoryFailure, choice(RepositoryKeepPrevious, RepositoryDeny),
-			"What becomes of a repository whose folder fails a check, a test or an evaluation, while the rest of the revision is activated: `keep_previous` keeps its rules of the latest revision in which they passed, and denies everything if there are none; `deny` denies everything.", fallback(RepositoryKeepPrevious)),
+			"The effect on a repository whose folder fails a check, a test or an evaluation, while the rest of the revision is activated: `keep_previous` keeps its rules of the latest revision in which they passed, and denies everything if there are none; `deny` denies everything.", fallback(RepositoryKeepPrevious)),
 		optional("candidate", &p.Candidate, candidateFields, "A policy that is evaluated beside the one that decides, off the way of requests: where the two differ is counted and recorded."),
 		section("approvals", &p.Approvals, approvalsFields, "Who approved the pull requests that activated commits were merged by, read from Bitbucket after the activation and recorded. It needs `git`, and the `api` of the workspace with a token that has the scope `pullrequest` as well."),
 		scalar("exception_expiry_warning", &p.ExceptionExpiryWarning, between(duration, 0, 366*24*time.Hour),
 			"How long before its `until` an exception of a list with `owner`, `ticket` and `until` is announced.", fallback("168h")),
 		scalar("max_age", &p.MaxAge, between(duration, 0, 366*24*time.Hour),
-			"How long a revision goes on deciding after its source was last seen to offer it, and how old the one kept on disk may be at a start without the source; past it nothing decides and everything is refused. `0s`: without an end.", fallback("0s")),
+			"How long a revision stays in force after its source last offered it, and the maximum age of the revision on disk at a start without the source; then every request is refused. `0s`: no limit.", fallback("0s")),
 	}
 }
 
@@ -159,7 +159,7 @@ func auditFields(a *Audit) []field {
 		scalar("migration_url_file", &a.Migration, laterSecretFile, "A file with the connection string for `sallyport migrate`, a member of `sallyport_owner`. Required unless `embedded`."),
 		scalar("signing_key_file", &a.SigningKey, secretFile, "The key that signs checkpoints. Absent: `checkpoint-key` in `data_directory`, which the first instance makes and registers in the log. An instance without the log's key records, but does not seal."),
 		scalar("on_outage", &a.OnOutage, choice(OutageDeny, OutageSpool),
-			"What becomes of an allow while the database is unavailable: `deny`, or `spool`: the journal on this machine's disk backs it until the database is back. A disk that is lost meanwhile takes what it allowed out of the log ([audit.md](audit.md#while-the-database-is-unavailable)).", fallback(OutageDeny)),
+			"The effect on an allow while the database is unavailable: `deny`, or `spool`: the journal on this machine's disk backs it until the database is back. A disk that is lost meanwhile takes what it allowed out of the log ([audit.md](audit.md#while-the-database-is-unavailable)).", fallback(OutageDeny)),
 		section("checkpoints", &a.Checkpoints, checkpointsFields, "How the log is sealed, and where its signed checkpoints are published."),
 		section("reconciliation", &a.Reconciliation, reconciliationFields, "The comparison of Bitbucket's deployments with the log, for workspaces with an `api`."),
 	}
@@ -184,7 +184,7 @@ func selfTestFields(s *SelfTest) []field {
 func checkpointsFields(c *Checkpoints) []field {
 	return []field{
 		scalar("interval", &c.Interval, between(duration, 100*time.Millisecond, 10*time.Second), "How often what was recorded is sealed.", fallback("5s")),
-		list("files", &c.Files, fileToBe, 0, 16, "Files that each checkpoint is appended to, on storage that whoever can change the database cannot change. `checkpoints` in `data_directory` always is one."),
+		list("files", &c.Files, fileToBe, 0, 16, "Files that each checkpoint is appended to, on storage that the administrators of the database cannot change. `checkpoints` in `data_directory` always is one."),
 		scalar("stdout", &c.Stdout, boolean, "Writes each checkpoint to standard output too.", fallback("false")),
 		list("urls", &c.URLs, endpoint, 0, 16, "Endpoints that each checkpoint is sent to (POST, `text/plain`); a 2xx answer says that it is kept, anything else is tried again."),
 		scalar("token_file", &c.Token, secretFile, "A bearer token for the `urls`. The file may change while the server runs."),
@@ -240,8 +240,8 @@ type defaultLimits struct{ tunnels, requests, queued, header, lookups, dials str
 func limitFields(or defaultLimits) func(*Limit) []field {
 	return func(l *Limit) []field {
 		return []field{
-			scalar("tunnels", &l.Tunnels, count, "Tunnels open at once, with the requests under way; 0 is no limit.", fallback(or.tunnels)),
-			scalar("requests_per_second", &l.RequestsPerSecond, count, "CONNECTs and requests per second, refused ones included. A tenth of them, and at least ten, may come at once; excess requests wait up to `limits.queue_timeout`. 0 is no limit.", fallback(or.requests)),
+			scalar("tunnels", &l.Tunnels, count, "Tunnels open at once, with the requests under way; 0: no limit.", fallback(or.tunnels)),
+			scalar("requests_per_second", &l.RequestsPerSecond, count, "CONNECTs and requests per second, refused ones included. A tenth of them, and at least ten, may come at once; excess requests wait up to `limits.queue_timeout`. 0 is not a limit.", fallback(or.requests)),
 			scalar("max_queued_requests", &l.QueuedRequests, count, "Waiting requests, counted separately for the rate, lookups and dials. 0: none may wait.", fallback(or.queued)),
 			scalar("max_pending_header_bytes", &l.PendingHeaderBytes, between(size, 1<<20, 1<<30), "Request heads (request line and fields) of the requests under way, in bytes.", fallback(or.header)),
 			scalar("max_concurrent_lookups", &l.Lookups, between(count, 1, 1_000_000), "Names that are being looked up at once.", fallback(or.lookups)),

@@ -59,7 +59,7 @@ func TestSecretIsReadWhenAsked(t *testing.T) {
 	}
 }
 
-// TestSecretNeverWaits names what cannot be read to an end: a FIFO without a writer would hold up the start for ever.
+// TestSecretNeverWaits names what cannot be read to an end: a FIFO without a writer would hold up the start forever.
 func TestSecretNeverWaits(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {

@@ -83,7 +83,7 @@ func readYAML(name string, data []byte) (root node, errs Errors) {
 		return node{}, sorted(errs)
 	}
 	if len(tokens) > maxTokens {
-		return node{}, fail(tokenPosition(tokens[maxTokens]), problem{"the file says too much: it goes on here after 50,000 keys, values and marks", "is it the configuration?"})
+		return node{}, fail(tokenPosition(tokens[maxTokens]), problem{"the file is too large: it has more than 50,000 keys, values and marks", "is it the configuration?"})
 	}
 	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err != nil {

@@ -38,7 +38,7 @@ func TestFileAsAWhole(t *testing.T) {
 		{"tab before a comment", minimal + "log: {format: text}\t# as text\n", ""},
 		{"after the end", minimal + "...\nlog: {}\n", ":11:1: a second document begins here;"},
 		{"too large", minimal + strings.Repeat("#", maxSize), ": the file is larger than 1 MiB;"},
-		{"too many keys", strings.Repeat("a: b\n", 200_000), ":16667:4: the file says too much"},
+		{"too many keys", strings.Repeat("a: b\n", 200_000), ":16667:4: the file is too large"},
 		{"too deep", deep, ":1:21: nested deeper than 20 levels;"},
 		{"too many dashes", dashes, ":1:41: nested deeper than 20 levels;"},
 		{"alias bomb", bomb.String(), ":1:5: anchors (&) are not supported;"},

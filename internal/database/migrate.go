@@ -28,14 +28,14 @@ const migrationLock = 0x53616c6c79706f72 // "Sallypor"
 // migrationWait is how long a migration waits for another.
 var migrationWait = 5 * time.Minute
 
-// oldestServer is the oldest PostgreSQL whose behaviour we rely on, as
+// oldestServer is the oldest PostgreSQL whose behavior we rely on, as
 // server_version_num.
 const oldestServer = 140000
 
 // Migrate brings the schema of the database up to [migrations.Latest], as the
 // role [Owner], and returns the versions before and after. The roles are made
 // where the login may make them. Several may migrate at the same time, and
-// servers may go on writing meanwhile. A database that is newer than we are is
+// servers may continue writing meanwhile. A database that is newer than we are is
 // left alone, with an error. A nil log says nothing.
 func Migrate(ctx context.Context, url string, log *slog.Logger) (from, to int64, err error) {
 	return migrate(ctx, url, log, migrations.Latest())

@@ -81,7 +81,7 @@ func ownerReady(ctx context.Context, conn *pgx.Conn) (member, able bool, err err
 		SELECT pg_has_role(current_user, 'sallyport_owner', 'MEMBER'),
 		       has_database_privilege('sallyport_owner', current_database(), 'CREATE')
 		       OR (SELECT count(*) = 3 FROM pg_namespace WHERE nspname IN ('sallyport', 'audit', 'identity'))`).Scan(&member, &able); err != nil {
-		return false, false, Explain("look at roles", &conn.Config().Config, err)
+		return false, false, Explain("read roles", &conn.Config().Config, err)
 	}
 	return member, able, nil
 }

@@ -107,7 +107,7 @@ func TestTrustTable(t *testing.T) {
 			{says: "read everything in the log", may: []string{"SELECT FROM audit.events", "SELECT FROM audit.policies", "SELECT FROM audit.decisions", "SELECT FROM audit.leaves", "SELECT FROM audit.access"},
 				not: append([]string{eventRow + `(now(), 'decision', '` + writerW + `', 1, '{}')`, leafRow, checkpointRow, `SELECT audit.try_seal_lock()`, "SELECT digest FROM identity.admitted_tokens"}, never...)},
 			{says: "set holds", may: []string{`SELECT audit.set_hold('2020-01-01', '2020-01-01', 'why')`}},
-			{says: "keep retention, and for as long as a transaction with an export or hold of theirs is open other exports and holds, waiting, which are then told whose session it is",
+			{says: "keep retention, and for as long as a transaction with an export or hold of theirs is open other exports and holds, waiting, which then report whose session it is",
 				may: []string{`SELECT audit.record_export('query', '{}', 1, sha256(''), 'tool')`}, by: "audit/postgres.TestOpenTransactions"},
 		},
 		"a member of `sallyport_owner`, a PostgreSQL superuser": {

@@ -42,7 +42,7 @@ func Version(ctx context.Context, db Querier) (int64, error) {
 }
 
 // CheckVersion returns an error that names the command to run where this
-// program does not fit the database: neighbouring versions work together. A
+// program does not fit the database: neighboring versions work together. A
 // program knows how old a schema may be for it, and a schema how old a program.
 func CheckVersion(ctx context.Context, db Querier) error {
 	var encoding string

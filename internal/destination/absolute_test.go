@@ -25,8 +25,8 @@ func TestParseAbsoluteAccepts(t *testing.T) {
 		{"RFC 3986 5.2.4: single dots in a row", "http://a.example/./././a/././b/.", "a.example:80", "/a/b/"},
 		{"RFC 3986 5.2.4: a single dot, escaped", "http://a.example/a/%2e/b?x/./y", "a.example:80", "/a/b?x/./y"},
 		{"RFC 3986 5.2.4: a single dot before an empty segment", "http://a.example/.//b.example/", "a.example:80", "//b.example/"},
-		{"@ in a path is no userinfo", "http://a.example/u@b.example", "a.example:80", "/u@b.example"},
-		{"@ in a query is no userinfo", "http://a.example?u@b.example", "a.example:80", "/?u@b.example"},
+		{"@ in a path is not userinfo", "http://a.example/u@b.example", "a.example:80", "/u@b.example"},
+		{"@ in a query is not userinfo", "http://a.example?u@b.example", "a.example:80", "/?u@b.example"},
 	} {
 		got, path, err := destination.ParseAbsolute(test.in)
 		if err != nil {

@@ -25,7 +25,7 @@ import (
 // Target is where a request wants to go, in canonical form. Two targets are the
 // same place to policy exactly if they are equal by ==.
 //
-// The zero Target is no target; only this package's functions make valid ones.
+// The zero Target is not a target; only this package's functions make valid ones.
 type Target struct {
 	// Scheme is "" for a CONNECT and "http" for an absolute-form request.
 	Scheme string

@@ -7,7 +7,7 @@ import (
 )
 
 // Problem says what is wrong with a target. The set is closed; the values are
-// stable and may be used as labels. "" is no problem.
+// stable and may be used as labels. "" is not a problem.
 type Problem string
 
 // The problems, in the order in which they are usually met.

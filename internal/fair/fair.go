@@ -20,7 +20,7 @@ import (
 // issuer. All callers with an empty Subject have one share.
 type Subject struct{ Issuer, Repository, Step string }
 
-// Limit bounds one level. A zero Slots, Bytes or Rate is no limit; a zero Waiting
+// Limit bounds one level. A zero Slots, Bytes or Rate is not a limit; a zero Waiting
 // lets nobody wait.
 type Limit struct {
 	Slots   int   // held at once

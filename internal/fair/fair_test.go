@@ -332,7 +332,7 @@ func heap() uint64 {
 }
 
 // TestConcurrently: under any interleaving no more are held than may be, and
-// nobody waits for ever.
+// nobody waits forever.
 func TestConcurrently(t *testing.T) {
 	l := New(Config{Step: Limit{Slots: 2, Waiting: 100}, Repository: Limit{Slots: 3, Waiting: 100}, Total: Limit{Slots: 5, Rate: 1_000_000, Waiting: 100}, Wait: time.Minute, WaitForSlots: true})
 	var mu sync.Mutex

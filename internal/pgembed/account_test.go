@@ -25,7 +25,7 @@ func TestWithoutAPostgresUser(t *testing.T) {
 	}
 	owner := strconv.Itoa(int(first.as.uid))
 	if got := query(t, first.Endpoint, Superuser, "select (pg_stat_file('.')).isdir"); got != "t" {
-		t.Errorf("the cluster is no directory: %q", got)
+		t.Errorf("the cluster is not a directory: %q", got)
 	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)

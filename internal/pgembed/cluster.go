@@ -87,7 +87,7 @@ func checkVersion(cluster string, binaries Binaries) error {
 	}
 	has, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil {
-		return fmt.Errorf("pgembed: %s/PG_VERSION holds %q, which is no version; is this a cluster?", cluster, text)
+		return fmt.Errorf("pgembed: %s/PG_VERSION holds %q, which is not a version; is this a cluster?", cluster, text)
 	}
 	if has != binaries.Major {
 		return fmt.Errorf("pgembed: %s was made by PostgreSQL %d, and %s is PostgreSQL %d; "+

@@ -17,7 +17,7 @@ import (
 // server in the directory.
 var ErrInUse = errors.New("the directory is in use")
 
-// pollInterval is how often a condition outside of this process is looked at.
+// pollInterval is how often a condition outside of this process is checked.
 const pollInterval = 10 * time.Millisecond
 
 // takeOwner takes the lock that says which process cares for the directory.

@@ -20,7 +20,7 @@ type logWriter struct {
 	logger *slog.Logger
 
 	mu      sync.Mutex
-	quiet   bool   // readiness is being polled: refusals are no news
+	quiet   bool   // readiness is being polled: refusals are not news
 	line    []byte // the beginning of a line that has not ended
 	dropped bool   // the line is longer than what is kept of it
 	last    []string

@@ -87,7 +87,7 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 
 	directory, err := filepath.Abs(config.Directory)
 	if err != nil || config.Directory == "" {
-		return nil, errors.Join(fmt.Errorf("pgembed: %q is no directory to run a PostgreSQL in", config.Directory), err)
+		return nil, errors.Join(fmt.Errorf("pgembed: %q is not a directory to run a PostgreSQL in", config.Directory), err)
 	}
 	s := &Server{config: config, directory: directory, closed: make(chan struct{}), done: make(chan struct{})}
 	if err := s.start(ctx); err != nil {

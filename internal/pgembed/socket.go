@@ -72,7 +72,7 @@ func Locate(directory string) (Endpoint, error) {
 	case err == nil:
 		return Endpoint{}, fmt.Errorf("pgembed: %s: %w", directory, ErrNotRunning)
 	case !errors.Is(err, syscall.EWOULDBLOCK):
-		return Endpoint{}, fmt.Errorf("pgembed: looking at %s: %w", lock.Name(), err)
+		return Endpoint{}, fmt.Errorf("pgembed: check %s: %w", lock.Name(), err)
 	}
 	return endpointOf(directory)
 }

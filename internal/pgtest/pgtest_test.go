@@ -201,7 +201,7 @@ func BenchmarkStart(b *testing.B) {
 	}
 }
 
-// One of the server's processes is stopped, and the others go on.
+// One of the server's processes is stopped, and the others continue.
 func TestStopOneProcess(t *testing.T) {
 	server := Start(t, Options{NoSync: true})
 	if n := len(server.Processes("walwriter")); n != 1 {

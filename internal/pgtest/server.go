@@ -79,7 +79,7 @@ func launch(options Options) (*Server, error) {
 		return nil, err
 	}
 	s := newServer(directory, inUse, options)
-	// A failure to use the cache costs a second and is no failure.
+	// A failure to use the cache costs a second and is not a failure.
 	_ = copyTemplate(s.Directory)
 	if err := s.run(); err != nil {
 		_ = s.remove()
@@ -185,7 +185,7 @@ func (s *Server) Freeze(t testing.TB) {
 }
 
 // Stop stops the server's processes whose title has this in it (SIGSTOP); Thaw
-// lets them go on.
+// lets them continue.
 func (s *Server) Stop(t testing.TB, title string) {
 	t.Helper()
 	for _, pid := range s.Processes(title) {
@@ -195,7 +195,7 @@ func (s *Server) Stop(t testing.TB, title string) {
 	}
 }
 
-// Thaw lets a frozen server go on.
+// Thaw lets a frozen server continue.
 func (s *Server) Thaw(testing.TB) { s.thaw() }
 
 func (s *Server) thaw() {

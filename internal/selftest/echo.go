@@ -60,7 +60,7 @@ func OpenEcho() (*Echo, error) {
 	return e, nil
 }
 
-// Close ends it and waits for what is open.
+// Close ends it and waits for open tunnels.
 func (e *Echo) Close() {
 	_ = e.listener.Close()
 	e.all.Wait()

@@ -82,7 +82,7 @@ func (t *Test) refusedProbe(ctx context.Context) finding {
 	case err != nil:
 		return f.end(Failed, "it was answered with %d %s, and no decision is in the log: %v", a.status, a.reason, err)
 	case reported && f.event.Mode == policy.Report.String() && (f.event.Verdict == "deny" || f.event.WouldDeny):
-		// What became of it then, mostly that there is no such name, is not policy's.
+		// The outcome of it then, mostly that there is no such name, is not policy's.
 		return f.end(wouldDeny, "policy would refuse it, and is in report mode: it refuses nothing yet")
 	case f.event.Verdict != "deny" || reported:
 		return f.end(Failed, "it was answered with %d %s, and the log has %q in mode %q", a.status, a.reason, f.event.Verdict, f.event.Mode)

@@ -53,7 +53,7 @@ const (
 
 // wouldDeny is what comes of the probe that must be refused where policy is in
 // report mode and would refuse it. The test passes by that, and says so: policy is
-// right, and it is not enforced, as the organisation has chosen. It is no outcome of
+// right, and it is not enforced, as the organization has chosen. It is not an outcome of
 // a test.
 const wouldDeny Outcome = "would_deny"
 
@@ -168,9 +168,9 @@ func (t *Test) once(ctx context.Context) Outcome {
 		}
 	}
 	if outcome == Failed && (refused.unrecorded || allowed.unrecorded) && refused.status != http.StatusOK && t.config.LogComplete != nil {
-		// What was answered waits in the journal, and is not for us to look at.
+		// What was answered waits in the journal, and is not for us to check.
 		if err := t.config.LogComplete(); err != nil {
-			outcome, why = Inconclusive, "the log is away: "+err.Error()
+			outcome, why = Inconclusive, "the audit database is unavailable: "+err.Error()
 		}
 	}
 	now := time.Now()

@@ -205,7 +205,7 @@ func (h *env) connect(to, credential string) (int, string, net.Conn) {
 	return resp.StatusCode, resp.Header.Get("Sallyport-Reason"), conn
 }
 
-// TestPasses: both probes go the whole way, and are on record as what they are.
+// TestPasses: both probes go the whole way, and are recorded as what they are.
 func TestPasses(t *testing.T) {
 	h := build(t, nothing, true)
 	if outcome := h.once(t.Context()); outcome != Passed {
@@ -271,7 +271,7 @@ func TestFails(t *testing.T) {
 		"log away": {nothing, func(h *env) {
 			h.away, h.recordTimeout = errors.New("away"), 50*time.Millisecond
 			h.config.LogComplete = func() error { return h.AvailableTo(audit.Source{}) }
-		}, true, Inconclusive, "the log is away"},
+		}, true, Inconclusive, "the audit database is unavailable"},
 		"echo gone": {nothing, func(h *env) { _ = h.echo.listener.Close() }, true, Failed, "must be allowed: it was answered with 502"},
 		"nobody listens": {nothing, func(h *env) {
 			h.config.Dial = func(context.Context) (net.Conn, netip.Addr, error) {

@@ -255,7 +255,7 @@ var Rows = []Row{
 	{"sub of another repository", bitbucket + ": sub", "subject", id.CredentialSubject, With("repositoryUuid", otherUUID)},
 	{"sub of another step", bitbucket + ": sub", "subject", id.CredentialSubject, With("stepUuid", otherUUID)},
 	{"sub of another deployment", bitbucket + ": sub", "subject", id.CredentialSubject, With("deploymentEnvironmentUuid", otherUUID)},
-	{"sub with a deployment, claim without", "a missing deployment is no wildcard", "subject", id.CredentialSubject, With("deploymentEnvironmentUuid", nil)},
+	{"sub with a deployment, claim without", "a missing deployment is not a wildcard", "subject", id.CredentialSubject, With("deploymentEnvironmentUuid", nil)},
 	{"sub without a deployment, claim with", bitbucket + ": sub", "subject", id.CredentialSubject, With("sub", func(f *Forge) any { return f.Plain.Subject() }, "stepUuid", func(f *Forge) any { return bb.Braced(f.Plain.UUID) })},
 	{"sub with four parts", bitbucket + ": sub", "subject", id.CredentialSubject, With("sub", "a:b:c:d")},
 	{"sub empty", bitbucket + ": sub", "subject", id.CredentialSubject, With("sub", "")},

@@ -37,7 +37,7 @@ type Forge struct {
 	Other     *bb.Workspace // one that is not
 	Payments  *bb.Repository
 	Step      *bb.Step // of Payments, deploying
-	Plain     *bb.Step // likewise, deploying nothing
+	Plain     *bb.Step // also, deploying nothing
 	Stranger  *bb.Key  // published nowhere
 	ES256     *bb.Key  // published, of another algorithm
 	Now       time.Time

@@ -21,7 +21,7 @@ BEGIN
         END;
     END LOOP;
 
-    -- Acting as the owner is for whoever migrates. A superuser may anyway.
+    -- Acting as the owner is for the login that migrates. A superuser may anyway.
     IF NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
        AND NOT EXISTS (
            SELECT FROM pg_catalog.pg_auth_members m

@@ -36,7 +36,7 @@ func ReadDocument(ctx context.Context, path string, content []byte) ([]byte, err
 	return fileApart(ctx, askDocument, path, content)
 }
 
-// fileApart sends one file to a worker and returns what becomes of it.
+// fileApart sends one file to a worker and returns the effect on it.
 func fileApart(ctx context.Context, ask byte, path string, content []byte) ([]byte, error) {
 	request, err := json.Marshal(wireFile{path, content})
 	if err != nil {

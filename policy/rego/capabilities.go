@@ -23,7 +23,7 @@ var removed = map[string]string{
 	"trace":                        "nothing is traced while traffic is decided: use print in a test",
 	"io.jwt.":                      "the input holds no token: it was verified before policy is asked",
 	"crypto.x509.parse_and_verify": irreproducible, // reads the clock and the system's roots
-	"bits.":                        "one shift can take all memory before any deadline is looked at",
+	"bits.":                        "one shift can allocate all memory before any deadline is checked",
 	"net.cidr_expand":              "one short prefix can take all memory: use net.cidr_contains",
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// combine makes a decision of what the organisation's and the repository's sets
+// combine makes a decision of what the organization's and the repository's sets
 // hold for one question. It never fails, and allows only in the two places that
 // say so.
 //
@@ -17,12 +17,12 @@ import (
 // a repository's is among them, the delegates; in report mode the reports last.
 // Rule is the first of them: where a report alone lets pass what no rule
 // matched, it is the report's.
-func combine(organisation, repository results, q *question) policy.Decision {
-	denies := slices.Concat(organisation[setDeny], repository[setDeny])
-	delegates := organisation[setDelegate]
-	reports := organisation[setReport]
+func combine(organization, repository results, q *question) policy.Decision {
+	denies := slices.Concat(organization[setDeny], repository[setDeny])
+	delegates := organization[setDelegate]
+	reports := organization[setReport]
 
-	allows := counting(organisation[setAllow], q)
+	allows := counting(organization[setAllow], q)
 	delegated := false
 	if len(delegates) > 0 {
 		own := counting(repository[setAllow], q)

@@ -78,7 +78,7 @@ func denied(q *question) policy.Decision {
 // decision names the organization's rules alone.
 func (s *Set) answer(ctx context.Context, q *question) (policy.Decision, error) {
 	q.excepted = nil
-	organization, err := s.half(ctx, s.organisation, q, s.loader.options.Deadline)
+	organization, err := s.half(ctx, s.organization, q, s.loader.options.Deadline)
 	if err != nil {
 		return denied(q), err
 	}
@@ -200,7 +200,7 @@ func (s *Set) DecideOrganization(ctx context.Context, request *policy.Request) (
 }
 
 func (s *Set) answerOrganization(ctx context.Context, q *question) (d policy.Decision, final bool, err error) {
-	r, err := s.half(ctx, s.organisation, q, s.loader.options.Deadline)
+	r, err := s.half(ctx, s.organization, q, s.loader.options.Deadline)
 	if err != nil {
 		return denied(q), false, err
 	}

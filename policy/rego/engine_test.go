@@ -33,7 +33,7 @@ func TestEmptyPolicyDenies(t *testing.T) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
-	// A repository's allow without any organisation's policy is not delegated to.
+	// A repository's allow without any organization's policy is not delegated to.
 	set := mustLoad(t, repo("allow contains {\"rule\": \"x\"}"))
 	if got := described(set.Decide(t.Context(), asked(t, "repository=acme/tools"))); got != "deny no_rule_matched" {
 		t.Error(got)

@@ -57,13 +57,13 @@ func checkValue(key string, value ast.Value) string {
 func readEntry(set string, value ast.Value) (entry, error) {
 	object, ok := value.(ast.Object)
 	if !ok {
-		return entry{}, fmt.Errorf("an entry of %s is no object", set)
+		return entry{}, fmt.Errorf("an entry of %s is not an object", set)
 	}
 	var e entry
 	err := object.Iter(func(k, v *ast.Term) error {
 		key, ok := k.Value.(ast.String)
 		if !ok {
-			return fmt.Errorf("an entry of %s has a key that is no string", set)
+			return fmt.Errorf("an entry of %s has a key that is not a string", set)
 		}
 		if err := e.set(string(key), v.Value); err != nil {
 			return fmt.Errorf("an entry of %s: %s %w", set, string(key), err)
@@ -115,7 +115,7 @@ func (e *entry) set(key string, value ast.Value) (err error) {
 func readLimits(value ast.Value) (limits policy.Limits, err error) {
 	object, ok := value.(ast.Object)
 	if !ok {
-		return limits, fmt.Errorf("is no object")
+		return limits, fmt.Errorf("is not an object")
 	}
 	err = object.Iter(func(k, v *ast.Term) (err error) {
 		key, _ := k.Value.(ast.String)
@@ -146,7 +146,7 @@ func readLimits(value ast.Value) (limits policy.Limits, err error) {
 func text(v ast.Value) (string, error) {
 	s, ok := v.(ast.String)
 	if !ok {
-		return "", fmt.Errorf("is no string")
+		return "", fmt.Errorf("is not a string")
 	}
 	return string(s), nil
 }
@@ -166,7 +166,7 @@ func duration(v ast.Value) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d < time.Millisecond {
-		return 0, fmt.Errorf("is no duration of at least 1ms, such as \"10m\"")
+		return 0, fmt.Errorf("is not a duration of at least 1ms, such as \"10m\"")
 	}
 	return d, nil
 }
@@ -174,11 +174,11 @@ func duration(v ast.Value) (time.Duration, error) {
 func size(v ast.Value) (int64, error) {
 	n, ok := v.(ast.Number)
 	if !ok {
-		return 0, fmt.Errorf("is no number of bytes")
+		return 0, fmt.Errorf("is not a number of bytes")
 	}
 	i, err := json.Number(n).Int64()
 	if err != nil || i <= 0 {
-		return 0, fmt.Errorf("is no whole number of bytes above 0")
+		return 0, fmt.Errorf("is not a whole number of bytes above 0")
 	}
 	return i, nil
 }

@@ -23,7 +23,7 @@ type Explanation struct {
 type Explained struct {
 	Set        string // allow, deny, report, delegate
 	Rule       string // its id
-	Repository string // whose it is; empty: the organisation's
+	Repository string // whose it is; empty: the organization's
 	File       string
 	Line       int
 	Matched    bool
@@ -70,9 +70,9 @@ func (s *Set) Explain(ctx context.Context, input []byte) (*Explanation, error) {
 	if err != nil && !deniedByRule(x.Decision) {
 		return x, err
 	}
-	var organisation, repository results
-	if p := s.organisation; p != nil && len(p.sets) > 0 {
-		if organisation, x.Rules, err = s.loader.alone().explain(ctx, p, s.loader.organisation, q); err != nil {
+	var organization, repository results
+	if p := s.organization; p != nil && len(p.sets) > 0 {
+		if organization, x.Rules, err = s.loader.alone().explain(ctx, p, s.loader.organization, q); err != nil {
 			return x, err
 		}
 	}
@@ -85,7 +85,7 @@ func (s *Set) Explain(ctx context.Context, input []byte) (*Explanation, error) {
 		x.Rules = append(x.Rules, rules...)
 	}
 	for i := range x.Rules {
-		x.Rules[i].Ignored = ignored(&x.Rules[i], organisation, repository, q)
+		x.Rules[i].Ignored = ignored(&x.Rules[i], organization, repository, q)
 	}
 	slices.SortStableFunc(x.Rules, func(a, b Explained) int { return setOrder(a.Set) - setOrder(b.Set) })
 	return x, nil
@@ -124,14 +124,14 @@ func setOrder(set string) int {
 }
 
 // ignored says why a rule that matched does not count, as combine has it.
-func ignored(e *Explained, organisation, repository results, q *question) string {
+func ignored(e *Explained, organization, repository results, q *question) string {
 	if !e.Matched || e.Set != setAllow {
 		return ""
 	}
-	entries := organisation[setAllow]
+	entries := organization[setAllow]
 	if e.Repository != "" {
-		if len(organisation[setDelegate]) == 0 {
-			return "the organisation does not delegate for this: no rule of delegate matched"
+		if len(organization[setDelegate]) == 0 {
+			return "the organization does not delegate for this: no rule of delegate matched"
 		}
 		entries = repository[setAllow]
 	}

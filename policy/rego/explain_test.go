@@ -101,7 +101,7 @@ allow open egress/a.rego:5 failed at 6: input.target.port == 443 [input.target.p
 allow ended egress/a.rego:13 failed at 13: input.target.port == 443 [input.target.port 8443]
 allow address egress/a.rego:15 failed at 15: input.target.host == "192.0.2.1" [input.target.host "y.example"]
 allow two repositories/acme/payments/p.rego:3 failed at 4: input.target.host == "x.example" [input.target.host "y.example"]
-allow two repositories/acme/payments/p.rego:7 ignored: the organisation does not delegate for this: no rule of delegate matched
+allow two repositories/acme/payments/p.rego:7 ignored: the organization does not delegate for this: no rule of delegate matched
 delegate own egress/a.rego:22 failed at 22: input.principal.branch == "main" [input.principal.branch "x"]
 `},
 		{"to=192.0.2.1:22 repository=acme/other", `deny production-only egress/a.rego:17 failed at 18: input.target.host == "api.partner.example" [input.target.host "192.0.2.1"]

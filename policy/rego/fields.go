@@ -13,7 +13,7 @@ type read struct {
 	path    []string // "*" where the name is not literal
 	at      *ast.Location
 	head    bool // in the rule's head
-	negated bool // under a not, where an absent field is no trap
+	negated bool // under a not, where an absent field is not a trap
 	inside  bool // in a comprehension, or through object.get: absence yields no result, not an undefined one
 	call    bool // data: a function is called
 }

@@ -112,7 +112,7 @@ func (s *Set) Findings() []byte {
 
 // Resume returns the set that a process before this one had: snapshot and findings
 // are what its [Set.Snapshot] and [Set.Findings] returned. It checks the
-// organisation's policy and none of the repositories': each of those is checked
+// organization's policy and none of the repositories': each of those is checked
 // and tested when it is first asked about, and denies if it does not pass. As
 // [Options.Previous] it spares the loading of the next revision what is the same.
 // [Options.Kept] is what its [Set.Kept] returned; what it had rejected stays rejected.
@@ -232,8 +232,8 @@ func (f *faults) note(repository string, is bool) {
 // allUnits are the organization's and the repositories' units, sorted by name.
 func (s *Set) allUnits() []*unit {
 	var units []*unit
-	if len(s.loader.organisation.sources) > 0 {
-		units = append(units, s.loader.organisation)
+	if len(s.loader.organization.sources) > 0 {
+		units = append(units, s.loader.organization)
 	}
 	for _, name := range sortedKeys(s.units) {
 		units = append(units, s.units[name])
@@ -272,7 +272,7 @@ func (s *Set) check(u *unit) (*remoteProgram, error) {
 		one.errors = report.failures()
 	}
 	if len(one.errors) > 0 {
-		return nil, fmt.Errorf("it was taken for one that has passed, and does not: %w", one.errors.sorted())
+		return nil, fmt.Errorf("its cached check was accepted, and it fails: %w", one.errors.sorted())
 	}
 	p, err := s.loader.compileApart(context.Background(), u)
 	if err != nil {

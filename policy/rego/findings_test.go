@@ -52,7 +52,7 @@ func recorded(t testing.TB, text string) *policy.Snapshot {
 	return tree
 }
 
-// TestResume: the next process checks the organisation's policy and what is new,
+// TestResume: the next process checks the organization's policy and what is new,
 // and decides what this one did.
 func TestResume(t *testing.T) {
 	many := scale{repositories: 30}
@@ -83,7 +83,7 @@ func TestResume(t *testing.T) {
 	} {
 		next := mustLoadTree(t, changed.snapshot(t), Options{Names: true, Deadline: patient.Deadline, Previous: resumed})
 		if next.Inspected() != 2 {
-			t.Errorf("%s: %d were checked, want the organisation's and one", name, next.Inspected())
+			t.Errorf("%s: %d were checked, want the organization's and one", name, next.Inspected())
 		}
 	}
 	if set := mustLoadTree(t, many.snapshot(t), Options{Names: true, SkipTests: true}); set.Findings() != nil {
@@ -120,7 +120,7 @@ func TestFindingsOfAnother(t *testing.T) {
 // decides nothing that does not pass. The repository is denied everything, and the
 // error says where the fault is. Without the checking at first use it decides.
 func TestForgedFindings(t *testing.T) {
-	const organisation = "-- egress/a.rego --\npackage sallyport.egress\n\ndelegate contains {\"rule\": \"d\"}\n"
+	const organization = "-- egress/a.rego --\npackage sallyport.egress\n\ndelegate contains {\"rule\": \"d\"}\n"
 	const good = "-- repositories/acme/tools/a.rego --\npackage sallyport.repository[\"acme/tools\"]\n\nallow contains {\"rule\": \"own\"}\n"
 	own := func(text string) string {
 		return "-- repositories/acme/payments/a.rego --\npackage sallyport.repository[\"acme/payments\"]\n\n" + text + "\n"
@@ -132,7 +132,7 @@ func TestForgedFindings(t *testing.T) {
 		"a test that a document fails": {own("allow contains {\"rule\": \"x\"} if data.open") + "-- data/x.yaml --\nopen: true\n-- repositories/acme/payments/a_test.rego --\npackage sallyport.repository_test[\"acme/payments\"]\n\nimport data.sallyport.repository[\"acme/payments\"] as own\n\ntest_closed if count(own.allow) == 0\n", "repositories/acme/payments/a_test.rego:5"},
 		"report":                       {own("report contains {\"rule\": \"r\"}\n\nallow contains {\"rule\": \"x\"}"), "repositories/acme/payments/a.rego:3:"},
 	} {
-		tree := recorded(t, organisation+good+c.files)
+		tree := recorded(t, organization+good+c.files)
 		if _, err := Load(t.Context(), tree, Options{Names: true, Recorded: true}); err == nil {
 			t.Fatalf("%s: it loads", name)
 		}
@@ -141,7 +141,7 @@ func TestForgedFindings(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		// As what decides from the disk, and as what the next revision is compared with.
-		plain := snapshot(t, organisation+good+c.files)
+		plain := snapshot(t, organization+good+c.files)
 		next := mustLoadTree(t, plain, Options{Names: true, Deadline: patient.Deadline, Previous: believed})
 		for at, set := range map[string]*Set{"from disk": believed, "from its source": next} {
 			d, err := set.Decide(t.Context(), asked(t, "repository=acme/payments"))
@@ -154,7 +154,7 @@ func TestForgedFindings(t *testing.T) {
 		}
 		// One that is asked about keeps the revision from deciding at all.
 		engine := &Engine{}
-		engine.Swap(mustLoadTree(t, snapshot(t, organisation+good+own("allow contains {\"rule\": \"old\"}")), patient))
+		engine.Swap(mustLoadTree(t, snapshot(t, organization+good+own("allow contains {\"rule\": \"old\"}")), patient))
 		if _, err := engine.Decide(t.Context(), asked(t, "repository=acme/payments")); err != nil {
 			t.Fatal(err)
 		}
@@ -172,19 +172,19 @@ func TestForgedFindings(t *testing.T) {
 			t.Errorf("%s, without being checked: %s, %v", name, described(d, nil), err)
 		}
 	}
-	// The organisation's policy is never believed.
+	// The organization's policy is never believed.
 	tree := recorded(t, "-- egress/a.rego --\npackage sallyport.egress\n\nallow contains {\"rule\": \"x\"} if input.nothing\n")
 	if _, err := Resume(t.Context(), tree, forged(t, tree), patient); err == nil || !strings.Contains(err.Error(), "egress/a.rego:3:") {
-		t.Errorf("the organisation's: %v", err)
+		t.Errorf("the organization's: %v", err)
 	}
-	failing := snapshot(t, organisation+"-- egress/a_test.rego --\npackage sallyport.egress_test\n\ntest_no if false\n")
-	tree = recorded(t, organisation+"-- egress/a_test.rego --\npackage sallyport.egress_test\n\ntest_no if false\n")
+	failing := snapshot(t, organization+"-- egress/a_test.rego --\npackage sallyport.egress_test\n\ntest_no if false\n")
+	tree = recorded(t, organization+"-- egress/a_test.rego --\npackage sallyport.egress_test\n\ntest_no if false\n")
 	believed, err := Resume(t.Context(), tree, forged(t, tree), patient)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Load(t.Context(), failing, Options{Names: true, Previous: believed}); err == nil || !strings.Contains(err.Error(), "test_no") {
-		t.Errorf("the organisation's tests: %v", err)
+		t.Errorf("the organization's tests: %v", err)
 	}
 }
 
@@ -218,7 +218,7 @@ func TestFindingsThatHideWhatIsRead(t *testing.T) {
 }
 
 // TestCheckedAgain: a repository that did not pass when it was first asked about is
-// not refused for ever, for the machine may have been too busy for its tests.
+// not refused forever, for the machine may have been too busy for its tests.
 func TestCheckedAgain(t *testing.T) {
 	const slow = "-- repositories/acme/payments/a_test.rego --\npackage sallyport.repository_test[\"acme/payments\"]\n\ntest_slow if {\n\tsome i, _ in numbers.range(1, 2000)\n\ti < 0\n} else := true\n"
 	tree := recorded(t, "-- egress/a.rego --\npackage sallyport.egress\n\ndelegate contains {\"rule\": \"d\"}\n-- repositories/acme/payments/a.rego --\npackage sallyport.repository[\"acme/payments\"]\n\nallow contains {\"rule\": \"own\"}\n"+slow)

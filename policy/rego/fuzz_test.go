@@ -38,9 +38,9 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	}
-	f.Fuzz(func(t *testing.T, text string, organisation bool) {
+	f.Fuzz(func(t *testing.T, text string, organization bool) {
 		path, pkg := "repositories/acme/tools/a.rego", `data.sallyport.repository["acme/tools"]`
-		if organisation {
+		if organization {
 			path, pkg = "egress/a.rego", "data.sallyport.egress"
 		}
 		tree, err := policy.NewSnapshot([]policy.File{{Path: path, Content: []byte(text)}}, "")

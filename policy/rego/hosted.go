@@ -68,7 +68,7 @@ func (e *hosted) program(repository string) *program {
 	return p.program
 }
 
-// measureEvery is how many calls there are between two looks at the memory.
+// measureEvery is how many calls there are between two checks the memory.
 const measureEvery = 64
 
 // Retire drops what was compiled when half of the memory is in use, and reports
@@ -320,11 +320,11 @@ func (e *hosted) answer(ask byte, r *unitRequest) (any, error) {
 
 // only makes a unit the loader's only one.
 func (l *loader) only(u *unit) {
-	l.organisation, l.repositories = newUnit(""), nil
+	l.organization, l.repositories = newUnit(""), nil
 	if u.isRepository() {
 		l.repositories = []*unit{u}
 	} else {
-		l.organisation = u
+		l.organization = u
 	}
 }
 

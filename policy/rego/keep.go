@@ -46,7 +46,7 @@ func (s *Set) WithRepository(repository string, other *Set) (*Set, error) {
 		return nil, fmt.Errorf("policy: revision %s has no rules of repository %s", other.Revision().Digest, repository)
 	}
 	both := &Set{
-		snapshot: s.snapshot, warnings: s.warnings, loader: s.loader, organisation: s.organisation, units: maps.Clone(s.units),
+		snapshot: s.snapshot, warnings: s.warnings, loader: s.loader, organization: s.organization, units: maps.Clone(s.units),
 		programs: newLRU[string, *lazyProgram](maxPrograms), exceptions: s.exceptions,
 		principals: newLRU[*identity.Principal, *lazyPart](maxPrincipals), kept: map[string]*Set{repository: kept}, faults: new(faults),
 	}
@@ -78,7 +78,7 @@ func (s *Set) keep(repository string, next *loader) *Set {
 	if next != nil && next.hasSameContext(s.loader) {
 		one = next.alone()
 	}
-	one.organisation, one.repositories, one.snapshot = newUnit(""), []*unit{u}, nil
+	one.organization, one.repositories, one.snapshot = newUnit(""), []*unit{u}, nil
 	one.options.Previous, one.options.Fallback, one.sameContext = nil, nil, nil
 	kept := &Set{
 		snapshot: s.snapshot, origin: s.Revision(), loader: one, units: map[string]*unit{repository: u}, exceptions: s.exceptions,

@@ -30,10 +30,10 @@ func sameSources(a, b []source) bool {
 	})
 }
 
-// unit is what is compiled together, apart from all else: the organisation's
+// unit is what is compiled together, apart from all else: the organization's
 // rules, or those of one repository.
 type unit struct {
-	repository string // empty: the organisation
+	repository string // empty: the organization
 	sources    []source
 	misplaced  Errors // of its files that are not among the sources
 	pending    bool   // it is not checked yet
@@ -67,12 +67,12 @@ func (u *unit) pkg() ast.Ref { return u.packageRef("egress", "repository") }
 // testPkg is the package that tests may have instead.
 func (u *unit) testPkg() ast.Ref { return u.packageRef("egress_test", "repository_test") }
 
-func (u *unit) packageRef(organisation, repository string) ast.Ref {
+func (u *unit) packageRef(organization, repository string) ast.Ref {
 	root := ast.Ref{ast.DefaultRootDocument, ast.StringTerm("sallyport")}
 	if u.isRepository() {
 		return root.Append(ast.StringTerm(repository)).Append(ast.StringTerm(u.repository))
 	}
-	return root.Append(ast.StringTerm(organisation))
+	return root.Append(ast.StringTerm(organization))
 }
 
 // packageText is how a package is written in a file: without its root.
@@ -88,7 +88,7 @@ var bareUUID = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]
 
 // layOut sorts the snapshot's Rego files into units, and its documents out.
 func (l *loader) layOut(snapshot *policy.Snapshot) {
-	l.organisation = newUnit("")
+	l.organization = newUnit("")
 	repositories := map[string]*unit{}
 	for _, f := range snapshot.Files {
 		if strings.HasPrefix(f.Path, policy.LibraryFolder+"/") {
@@ -128,7 +128,7 @@ func (l *loader) place(f policy.File, repositories map[string]*unit) {
 	parts := strings.Split(f.Path, "/")
 	switch {
 	case len(parts) == 2 && parts[0] == "egress":
-		l.organisation.sources = append(l.organisation.sources, s)
+		l.organization.sources = append(l.organization.sources, s)
 	case len(parts) == 4 && parts[0] == "repositories":
 		repository := parts[1] + "/" + parts[2]
 		if !l.checkFolder(f.Path, parts[1], parts[2]) {
@@ -140,7 +140,7 @@ func (l *loader) place(f policy.File, repositories map[string]*unit) {
 		repositories[repository].sources = append(repositories[repository].sources, s)
 	default:
 		l.failFile(Error{File: f.Path, Line: 1, Column: 1, Message: "no policy is read from this place",
-			Hint: "put the organisation's rules and tests into egress/, a repository's into repositories/<workspace>/<repository>/, directly and not into folders of their own"}, repositories)
+			Hint: "put the organization's rules and tests into egress/, a repository's into repositories/<workspace>/<repository>/, directly and not into folders of their own"}, repositories)
 	}
 }
 

@@ -56,7 +56,7 @@ type loader struct {
 	attempt       time.Duration // the limit of a check that is repeated if it takes longer; 0: none; see fullCheck
 	documentsTime time.Duration // what reading the documents took
 
-	organisation *unit
+	organization *unit
 	repositories []*unit
 	library      []source
 	documents    []policy.File
@@ -133,7 +133,7 @@ func (l *loader) load(ctx context.Context) (*Set, error) {
 	}
 	l.store = inmem.NewFromASTObject(l.data)
 
-	organisation, err := l.inspectAll(ctx)
+	organization, err := l.inspectAll(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -153,12 +153,12 @@ func (l *loader) load(ctx context.Context) (*Set, error) {
 		// What was not tested has to be, before it decides.
 		u.checked = u.failure == nil && !u.pending && (u.checked || !l.options.SkipTests || l.options.Passed)
 	}
-	return l.set(organisation)
+	return l.set(organization)
 }
 
 // inspectAll inspects the units that are not known to be good, several at a time,
-// and returns the organisation's program.
-func (l *loader) inspectAll(ctx context.Context) (organisation *program, err error) {
+// and returns the organization's program.
+func (l *loader) inspectAll(ctx context.Context) (organization *program, err error) {
 	l.reuse(l.options.Previous)
 	units := l.units()
 	found := make([]*loader, len(units))
@@ -185,7 +185,7 @@ func (l *loader) inspectAll(ctx context.Context) (organisation *program, err err
 			if err := one.inspectApart(ctx, u); err != nil || u.isRepository() || len(one.errors) > 0 {
 				return err
 			}
-			organisation, err = one.compileUnit(u)
+			organization, err = one.compileUnit(u)
 			return err
 		})
 		if failure != nil && ctx.Err() == nil {
@@ -203,21 +203,21 @@ func (l *loader) inspectAll(ctx context.Context) (organisation *program, err err
 			l.warnings = append(l.warnings, u.warnings...)
 		}
 	}
-	return organisation, nil
+	return organization, nil
 }
 
 func unitName(u *unit) string {
 	if u.isRepository() {
 		return "repository " + u.repository
 	}
-	return "the organisation's policy"
+	return "the organization's policy"
 }
 
 // units are all units that have a file.
 func (l *loader) units() []*unit {
 	var units []*unit
-	if len(l.organisation.sources) > 0 {
-		units = append(units, l.organisation)
+	if len(l.organization.sources) > 0 {
+		units = append(units, l.organization)
 	}
 	return append(units, l.repositories...)
 }

@@ -98,7 +98,7 @@ func TestUnreadRules(t *testing.T) {
 		{name: "a pointer of LFS for a list", files: "-- data/a.yaml --\nversion https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", at: "data/a.yaml:1:1", message: "a pointer of Git LFS"},
 		{name: "a merge conflict", files: "-- data/a.yaml --\nhosts:\n<<<<<<< HEAD\n  - a.example\n", at: "data/a.yaml:1:1", message: "merge conflict"},
 		{name: "UTF-16", files: "-- data/a.yaml --\n\xff\xfeh\x00\n", at: "data/a.yaml:1:1", message: "UTF-16"},
-		{name: "what is no policy", files: "-- README.md --\nx\n-- docs/hosts.yaml --\nx\n-- data/README.txt --\nx\n-- egress/NOTES.md --\nx\n" + org(`allow contains {"rule": "x"} if input.target.port == 443`)},
+		{name: "what is not a policy", files: "-- README.md --\nx\n-- docs/hosts.yaml --\nx\n-- data/README.txt --\nx\n-- egress/NOTES.md --\nx\n" + org(`allow contains {"rule": "x"} if input.target.port == 443`)},
 	})
 }
 

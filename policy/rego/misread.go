@@ -7,8 +7,8 @@ import (
 )
 
 // lintDocuments warns of a rule that reads a document which is not there. In Rego
-// that is no error: the condition does not hold, and a rule with one misspelt name
-// is silent for ever.
+// that is not an error: the condition does not hold, and a rule with one misspelt name
+// is silent forever.
 func (l *loader) lintDocuments(rule *ast.Rule) {
 	warned := map[string]bool{}
 	var visit func(t *ast.Term) bool

@@ -269,7 +269,7 @@ func portText(c topdown.BuiltinContext, port *ast.Term) (string, error) {
 	err := topdown.GetBuiltin(ast.Sprintf.Name)(c, []*ast.Term{ast.StringTerm("%d"), ast.ArrayTerm(port)}, func(t *ast.Term) error {
 		s, ok := t.Value.(ast.String)
 		if !ok {
-			return fmt.Errorf("%s is no text", t)
+			return fmt.Errorf("%s is not text", t)
 		}
 		text = string(s)
 		return nil

@@ -148,7 +148,7 @@ func TestIsolationHoldsWithoutChecks(t *testing.T) {
 }
 
 // TestDeadline cuts runaway policies, and sees that with a longer deadline they
-// go on for longer.
+// continue for longer.
 func TestDeadline(t *testing.T) {
 	// Loading evaluates once, with a deadline of its own: not what is tested.
 	const unlessLoading = "input.target.host != \"warm-up.invalid\"; "
@@ -178,7 +178,7 @@ func TestDeadline(t *testing.T) {
 				t.Fatal(err)
 			}
 			if d, _ := long.Decide(t.Context(), asked(t)); d.Duration < 400*time.Millisecond {
-				t.Errorf("with a longer deadline it took %v only: it is no runaway", d.Duration)
+				t.Errorf("with a longer deadline it took %v only: it is not a runaway", d.Duration)
 			}
 		})
 	}
@@ -198,7 +198,7 @@ func TestClientGoesAway(t *testing.T) {
 // TestPanic: a panic inside of the evaluation is an error and a denial.
 func TestPanic(t *testing.T) {
 	set := mustLoad(t, org("allow contains {\"rule\": \"all\"}"))
-	set.organisation.compiler = nil
+	set.organization.compiler = nil
 	d, err := set.Decide(t.Context(), asked(t))
 	if got := described(d, err); got != "deny policy_error error" || !strings.Contains(err.Error(), "panicked") {
 		t.Errorf("got %s, %v", got, err)
@@ -208,7 +208,7 @@ func TestPanic(t *testing.T) {
 // TestUndefinedAnswer: an answer that lacks a set is an error, not an empty set.
 func TestUndefinedAnswer(t *testing.T) {
 	set := mustLoad(t, org("allow contains {\"rule\": \"all\"}"))
-	set.organisation.sets = append(set.organisation.sets, setDeny)
+	set.organization.sets = append(set.organization.sets, setDeny)
 	if got := described(set.Decide(t.Context(), asked(t))); got != "deny policy_error error" {
 		t.Errorf("got %s", got)
 	}

@@ -31,7 +31,7 @@ func TestHostLists(t *testing.T) {
 		{name: "upper case", files: in("sites:\n  X.example: {}"), at: doc + "2:3", message: "a host is in lower case: write x.example", warning: true},
 		{name: "a star without a dot", files: in("sites: [\"*x.example\"]"), at: doc + "1:9", message: "a * stands only at the beginning, before a dot", warning: true},
 		{name: "a star within", files: in("sites: [api.*.example]"), at: doc + "1:9", message: "a * stands only at the beginning", warning: true},
-		{name: "a bare star", files: in("sites: [\"*\"]"), at: doc + "1:9", message: "a bare * is no host pattern"},
+		{name: "a bare star", files: in("sites: [\"*\"]"), at: doc + "1:9", message: "a bare * is not a host pattern"},
 		{name: "a port", files: in("sites: [\"x.example:443\"]"), at: doc + "1:9", message: "a host has no scheme and no port", warning: true},
 		{name: "one level too deep", files: in("sites: {hosts: [a.example]}"), at: doc + "1:9", message: `the hosts are one level too deep, below "hosts"`},
 		{name: "one level too deep, by keys", files: in("sites:\n  hosts:\n    a.example: {}"), at: doc + "2:3", message: "one level too deep"},
@@ -163,6 +163,6 @@ func TestExceptionsThatNeverCount(t *testing.T) {
 		{name: "one that nothing reads", files: org(`allow contains {"rule": "x"}`) + "-- data/x.yaml --\nlater:\n  - {repository: acme/a, hosts: [a.example], owner: kim, unitl: \"2099-12-31T00:00:00Z\"}\n", at: "data/x.yaml:2:", message: `did you mean "until"?`},
 		{name: "by lib.active", files: org(withLib+`allow contains {"rule": "e"} if { some e in data.open; lib.active(e); e.host == input.target.host }`) + "-- data/x.yaml --\nopen:\n  - {host: a.example, owner: kim, ticket: A-1, untill: \"2099-12-31T00:00:00Z\"}\n", at: "data/x.yaml:2:", message: `did you mean "until"?`},
 		{name: "not a list", files: list(`x`) + "-- data/exceptions/more.yaml --\nmore: 1\n", at: doc, message: "an exception is an object and not a text"},
-		{name: "what is no exception", files: org(`deny contains {"rule": "x"}`) + "-- data/x.yaml --\nteams:\n  - {repository: acme/a, owner: kim}\n"},
+		{name: "what is not an exception", files: org(`deny contains {"rule": "x"}`) + "-- data/x.yaml --\nteams:\n  - {repository: acme/a, owner: kim}\n"},
 	})
 }

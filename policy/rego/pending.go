@@ -151,7 +151,7 @@ func (e *Engine) probeUnit(ctx context.Context, c *Checked) (failure, err error)
 		return nil, nil
 	}
 	one := s.loader.alone()
-	one.organisation, one.repositories, one.snapshot = newUnit(""), []*unit{c.unit}, nil
+	one.organization, one.repositories, one.snapshot = newUnit(""), []*unit{c.unit}, nil
 	mini := &Set{
 		snapshot: s.snapshot, loader: one, units: map[string]*unit{c.Repository: c.unit}, exceptions: s.exceptions,
 		programs: newLRU[string, *lazyProgram](1), principals: newLRU[*identity.Principal, *lazyPart](1), faults: new(faults),

@@ -127,7 +127,7 @@ func (s *Set) prepareRepository(ctx context.Context, name string, questions []*q
 }
 
 func (s *Set) probeOrganization(ctx context.Context, q *question) error {
-	_, err := s.half(ctx, s.organisation, q, s.loader.options.Deadline)
+	_, err := s.half(ctx, s.organization, q, s.loader.options.Deadline)
 	return err
 }
 
@@ -170,7 +170,7 @@ func (s *Set) probe(ctx context.Context, q *question, half func(context.Context,
 // time is over.
 func (s *Set) whereItHangs(ctx context.Context, q *question) error {
 	deadline := s.loader.options.Deadline
-	if p := s.organisation; p != nil && len(p.sets) > 0 {
+	if p := s.organization; p != nil && len(p.sets) > 0 {
 		if err := p.whereItHangs(ctx, q, deadline, s.loader.libraryModules); err != nil {
 			return err
 		}

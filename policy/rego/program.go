@@ -193,7 +193,7 @@ func (p *program) read(answer topdown.QueryResult) (results, error) {
 		}
 		set, ok := term.Value.(ast.Set)
 		if !ok {
-			return nil, fmt.Errorf("%s is no set", name)
+			return nil, fmt.Errorf("%s is not a set", name)
 		}
 		err := set.Iter(func(t *ast.Term) error {
 			e, err := readEntry(name, t.Value)

@@ -34,7 +34,7 @@ type question struct {
 	everyRule bool              // even those that an index leaves out are evaluated, to be traced
 	clock     builtins.NDBCache // what was asked of the clock is noted here; nil: it is not
 	excepted  []*ast.Term       // the exceptions that the library found for it
-	expiring  bool              // an allow that was looked at has an end, so that the time matters
+	expiring  bool              // an allow that was checked has an end, so that the time matters
 }
 
 // principalPart is the part of the input that a principal determines. A
@@ -140,7 +140,7 @@ func recordedQuestion(input []byte, names bool) (*question, error) {
 		return nil, fmt.Errorf("the recorded input: %w", err)
 	}
 	if n == nil || n.object == nil {
-		return nil, errors.New("the recorded input is no object")
+		return nil, errors.New("the recorded input is not an object")
 	}
 	q := &question{term: n.term(), json: input}
 	get := func(path ...string) string {

@@ -33,7 +33,7 @@ func FuzzReadDocument(f *testing.F) {
 			return
 		}
 		if !json.Valid(first) {
-			t.Fatalf("%q became %q, which is no JSON", content, first)
+			t.Fatalf("%q became %q, which is not JSON", content, first)
 		}
 		again, err := readDocument(first)
 		if err != nil || string(again) != string(first) {

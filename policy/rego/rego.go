@@ -6,7 +6,7 @@
 // another take its place without a gap. [Check] and [Test] are the same loader
 // without a set at the end, for the policy author.
 //
-// The organisation's policy and each repository's are compiled apart from one
+// The organization's policy and each repository's are compiled apart from one
 // another, each with the shipped library: what a repository's files define or
 // read cannot reach anything else, whatever the loader's checks may have
 // missed. The two are combined here, in Go.
@@ -40,7 +40,7 @@ type Options struct {
 	// Previous is a set that was loaded before, with the same options. What is the
 	// same in it is not checked and tested again. It may be nil.
 	Previous *Set
-	// OnFailure says what becomes of a repository whose policy fails.
+	// OnFailure says the effect on a repository whose policy fails.
 	OnFailure RepositoryFailure
 	// Fallback is where the rules of a repository are taken from whose policy fails and
 	// which Previous has no rules of. It may be nil.
@@ -54,11 +54,11 @@ type Options struct {
 	// [Set.Pending] lists them. Each repository keeps its rules of Previous or Fallback, or
 	// is denied, until [Engine.Check] and [Set.Settle].
 	Defer bool
-	// Beside says that other work goes on beside the loading: one processor is left
+	// Beside says that other work continues beside the loading: one processor is left
 	// to it, where there are several.
 	Beside bool
 	// Passed says that this very content has passed all checks and tests before, of
-	// this version of the program: nothing but the organisation's rules is compiled,
+	// this version of the program: nothing but the organization's rules is compiled,
 	// and a repository's when it is asked about.
 	Passed bool
 	// Workers execute what the policy's files say. nil: a pool of this process with

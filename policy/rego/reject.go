@@ -10,12 +10,12 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// RepositoryFailure says what becomes of a revision in which the policy of a
+// RepositoryFailure says the effect on a revision in which the policy of a
 // repository fails: its files, a check, its tests, or what was asked lately. An error
 // in the organization's own files always rejects the revision.
 type RepositoryFailure uint8
 
-// What becomes of it.
+// The effect on it.
 const (
 	// RejectRevision rejects the whole revision.
 	RejectRevision RepositoryFailure = iota
@@ -96,7 +96,7 @@ func (s *Set) Rejected() []Rejection {
 	return list
 }
 
-// reject settles what becomes of a repository whose policy failed. before are the
+// reject settles the effect on a repository whose policy failed. before are the
 // sets whose rules may be kept, the preferred one first; each may be nil. The set must
 // not decide yet.
 func (s *Set) reject(u *unit, failure error, before ...*Set) {

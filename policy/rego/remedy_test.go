@@ -45,7 +45,7 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		head + "package sallyport.egress\n":       "a file has one package",
 		head + "allow contains {\"rule\": \"x\"} if input.principal.repository == \"acme/website\"\n": "input.principal.repository.full_name",
 		head + "allow contains {\"rule\": \"x\"} if input.target == \"a.example:443\"\n":              "input.target.host",
-		// The words are no operators within a text.
+		// The words are not operators within a text.
 		head + "allow contains {\"rule\": \"x\", \"message\": \"this || that and more\"} if input.target.port := 25\n": "compare with ==",
 	} {
 		problems, _, err := Check(t.Context(), snapshot(t, "-- egress/a.rego --\n"+text), Options{Names: true})

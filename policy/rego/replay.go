@@ -26,10 +26,10 @@ type Replayer struct {
 	answers   *lru[string, *answer]
 	evaluated atomic.Int64
 
-	organisation func() []string // the volatile parts that its rules may read
+	organization func() []string // the volatile parts that its rules may read
 }
 
-// answer is what was said for a key. An answer that looked at the time is of use
+// answer is what was said for a key. An answer that checked the time is of use
 // to nobody else.
 type answer struct {
 	once     sync.Once
@@ -42,7 +42,7 @@ type answer struct {
 func NewReplayer(set *Set) *Replayer {
 	return &Replayer{
 		set: set, answers: newLRU[string, *answer](maxAnswers),
-		organisation: sync.OnceValue(func() []string { return volatileReads(set.organisation) }),
+		organization: sync.OnceValue(func() []string { return volatileReads(set.organization) }),
 	}
 }
 
@@ -122,7 +122,7 @@ func (r *Replayer) key(input []byte) (key string, ok bool) {
 	if !r.set.loader.options.Names {
 		name = strings.Trim(workspaceUUID, `"`) + "/" + strings.Trim(repositoryUUID, `"`)
 	}
-	reads := r.organisation()
+	reads := r.organization()
 	if own, err := r.set.program(name); err != nil {
 		return "", false
 	} else if own != nil {

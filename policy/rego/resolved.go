@@ -130,5 +130,5 @@ func (u *unit) checkRead(ref ast.Ref, test bool) (message, hint string) {
 	if u.isRepository() {
 		return "a repository's policy cannot read " + whose, "it reads its own package " + packageText(u.pkg()) + ", data.sallyport.lib and the documents below data/"
 	}
-	return "the organisation's policy cannot read " + whose, "it reads its own package, data.sallyport.lib and the documents below data/"
+	return "the organization's policy cannot read " + whose, "it reads its own package, data.sallyport.lib and the documents below data/"
 }

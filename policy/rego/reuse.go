@@ -119,10 +119,10 @@ func sameDocument(a, b ast.Value, path []string) bool {
 	return a.Compare(b) == 0
 }
 
-// unit is the unit of a repository, or the organisation's; nil if there is none.
+// unit is the unit of a repository, or the organization's; nil if there is none.
 func (s *Set) unit(repository string) *unit {
 	if repository == "" {
-		return s.loader.organisation
+		return s.loader.organization
 	}
 	return s.units[repository]
 }

@@ -9,13 +9,13 @@ import (
 // TestReuse: of a new revision only what has changed is checked and tested again,
 // or reads what has changed.
 func TestReuse(t *testing.T) {
-	files := func(organisation, tools, hosts string) string {
-		return "-- egress/a.rego --\npackage sallyport.egress\n\n" + organisation + "\n" +
+	files := func(organization, tools, hosts string) string {
+		return "-- egress/a.rego --\npackage sallyport.egress\n\n" + organization + "\n" +
 			"-- repositories/acme/tools/a.rego --\npackage sallyport.repository[\"acme/tools\"]\n\n" + tools + "\n" +
 			"-- repositories/acme/payments/a.rego --\npackage sallyport.repository[\"acme/payments\"]\n\nallow contains {\"rule\": \"list\"} if input.target.host in data.hosts.list\n" +
 			"-- repositories/acme/payments/a_test.rego --\npackage sallyport.repository_test[\"acme/payments\"]\n\nimport data.sallyport.repository[\"acme/payments\"] as own\n\ntest_list if count(own.allow) == 1 with input as {\"target\": {\"host\": \"a.example\"}}\n" +
 			"-- repositories/acme/website/a.rego --\npackage sallyport.repository[\"acme/website\"]\n\ndeny contains {\"rule\": \"w\"} if input.principal.deployment.type == \"production\"\n" +
-			"-- data/hosts/x.yaml --\nlist: [" + hosts + "]\n-- data/other/x.yaml --\na: " + organisation[:3] + "\n"
+			"-- data/hosts/x.yaml --\nlist: [" + hosts + "]\n-- data/other/x.yaml --\na: " + organization[:3] + "\n"
 	}
 	const all, own = "allow contains {\"rule\": \"x\"}", "allow contains {\"rule\": \"own\"}"
 	load := func(previous *Set, text string) (*Set, error) {
@@ -27,11 +27,11 @@ func TestReuse(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		files string
-		want  int // the organisation's is always compiled
+		want  int // the organization's is always compiled
 	}{
 		"nothing":           {files(all, own, "a.example"), 1},
 		"a repository":      {files(all, own+" if input.target.port == 1", "a.example"), 2},
-		"the organisation":  {files("deny contains {\"rule\": \"x\"}", own, "a.example"), 1},
+		"the organization":  {files("deny contains {\"rule\": \"x\"}", own, "a.example"), 1},
 		"what one reads":    {files(all, own, "a.example, b.example"), 2},
 		"all but documents": {files("deny contains {\"rule\": \"x\"}", own+" if input.target.port == 1", "a.example"), 2},
 	} {
@@ -86,7 +86,7 @@ func TestLibraryIsCompiledWhereItIsNeeded(t *testing.T) {
 			t.Errorf("%s\n%s", text, got)
 		}
 	}
-	if set := mustLoad(t, org("allow contains {\"rule\": \"x\"}")); len(set.organisation.compiler.Modules) != 1 {
+	if set := mustLoad(t, org("allow contains {\"rule\": \"x\"}")); len(set.organization.compiler.Modules) != 1 {
 		t.Error("the library is compiled with what does not need it")
 	}
 }

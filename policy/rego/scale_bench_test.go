@@ -13,7 +13,7 @@ import (
 )
 
 // BenchmarkScale measures policies of 50, 500 and 50,000 repositories whose
-// organisation allows 200 hosts, as a set and as the library's patterns: what one
+// organization allows 200 hosts, as a set and as the library's patterns: what one
 // decision costs, what loading costs with nothing known, with what the process
 // before has found, and after one file has changed, and the memory of it. Times
 // are of the wall; cpu-ms is what the process took meanwhile.
@@ -60,7 +60,7 @@ func benchmarkScale(b *testing.B, s scale) {
 	for name, changed := range map[string]scale{
 		"reload-one-repository": {own: map[int]string{7: "# changed\n"}},
 		"reload-one-document":   {documents: map[int]string{10: "  - more.example\n"}},
-		"reload-organisation":   {organisation: "# changed\n"},
+		"reload-organization":   {organization: "# changed\n"},
 	} {
 		changed.repositories, changed.patterns = s.repositories, s.patterns
 		next := changed.snapshot(b)

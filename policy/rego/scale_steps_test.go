@@ -43,7 +43,7 @@ func countSteps(t testing.TB, set *Set, words ...string) (c stepCounter) {
 			t.Fatal(err)
 		}
 	}
-	for _, p := range []*program{set.organisation, own} {
+	for _, p := range []*program{set.organization, own} {
 		if p == nil {
 			continue
 		}
@@ -122,7 +122,7 @@ func TestOneBadAmongMany(t *testing.T) {
 	}
 }
 
-// TestReloadLeavesAProcessor to the decisions that go on beside it.
+// TestReloadLeavesAProcessor to the decisions that continue beside it.
 func TestReloadLeavesAProcessor(t *testing.T) {
 	procs := runtime.GOMAXPROCS(4)
 	defer runtime.GOMAXPROCS(procs)

@@ -13,8 +13,8 @@ import (
 // fifth has tests, and every third uses the library, which is compiled with it.
 type scale struct {
 	repositories int
-	patterns     bool           // the organisation's 200 hosts are the library's patterns in data, and not a set in the rule
-	organisation string         // added to the organisation's file
+	patterns     bool           // the organization's 200 hosts are the library's patterns in data, and not a set in the rule
+	organization string         // added to the organization's file
 	own          map[int]string // added to a repository's file
 	documents    map[int]string // a member added to a repository's document
 	broken       int            // the repository whose file does not pass; 0: none
@@ -22,7 +22,7 @@ type scale struct {
 
 func (s scale) snapshot(t testing.TB) *policy.Snapshot {
 	t.Helper()
-	files := s.organisationFiles()
+	files := s.organizationFiles()
 	for i := range s.repositories {
 		files = append(files, s.repositoryFiles(i)...)
 	}
@@ -33,7 +33,7 @@ func (s scale) snapshot(t testing.TB) *policy.Snapshot {
 	return snapshot
 }
 
-// allowList is the organisation's rule for its 200 hosts, and the document that
+// allowList is the organization's rule for its 200 hosts, and the document that
 // belongs to it.
 func (s scale) allowList() (rule, document string) {
 	if !s.patterns {
@@ -42,7 +42,7 @@ func (s scale) allowList() (rule, document string) {
 	return "allow contains {\"rule\": \"shared\"} if lib.target_in(input.target, data.shared.hosts)\n", "hosts:\n  \"" + strings.Join(hosts(), "\": {}\n  \"") + "\": {}\n"
 }
 
-func (s scale) organisationFiles() []policy.File {
+func (s scale) organizationFiles() []policy.File {
 	rule, document := s.allowList()
 	text := "package sallyport.egress\n\nimport data.sallyport.lib\n\n" + rule + `
 allow contains {"rule": "exception", "message": exception.ticket, "expires": exception.until} if {
@@ -54,7 +54,7 @@ deny contains {"rule": "no-paste-sites", "enforce_in_report_mode": true} if lib.
 report contains {"rule": "observed"} if input.principal.repository.project == "WEB"
 
 delegate contains {"rule": "teams"} if not startswith(input.target.host, "internal.")
-` + s.organisation
+` + s.organization
 	tests := `package sallyport.egress_test
 
 import data.sallyport.egress

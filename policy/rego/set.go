@@ -36,7 +36,7 @@ type Set struct {
 	snapshot     *policy.Snapshot
 	warnings     Errors
 	loader       *loader
-	organisation *program // nil: no rules for the organisation
+	organization *program // nil: no rules for the organization
 	units        map[string]*unit
 	programs     *lru[string, *lazyProgram]
 	exceptions   []Exception
@@ -65,7 +65,7 @@ type lazyPart struct {
 
 // set finishes loading: what is kept of the policy is its own files and the
 // library's, since both decide.
-func (l *loader) set(organisation *program) (*Set, error) {
+func (l *loader) set(organization *program) (*Set, error) {
 	files := slices.DeleteFunc(slices.Clone(l.snapshot.Files), func(f policy.File) bool {
 		return strings.HasPrefix(f.Path, policy.LibraryFolder+"/")
 	})
@@ -77,7 +77,7 @@ func (l *loader) set(organisation *program) (*Set, error) {
 		return nil, err
 	}
 	s := &Set{
-		snapshot: snapshot, warnings: l.warnings.sorted(), loader: l, organisation: organisation,
+		snapshot: snapshot, warnings: l.warnings.sorted(), loader: l, organization: organization,
 		units: map[string]*unit{}, exceptions: l.exceptions(),
 		programs:   newLRU[string, *lazyProgram](maxPrograms),
 		principals: newLRU[*identity.Principal, *lazyPart](maxPrincipals),
@@ -112,7 +112,7 @@ func (s *Set) Snapshot() *policy.Snapshot { return s.snapshot }
 // Warnings are what [Check] would warn of.
 func (s *Set) Warnings() []Error { return slices.Clone(s.warnings) }
 
-// Inspected is how many policies, the organisation's and the repositories', were
+// Inspected is how many policies, the organization's and the repositories', were
 // checked when the set was loaded or since; of the others it was known that they pass,
 // or they are pending.
 func (s *Set) Inspected() int { return s.loader.inspected + s.settled }
@@ -203,7 +203,7 @@ func (l *loader) compileUnit(u *unit) (*program, error) {
 func (s *Set) recent() []string { return s.programs.keys() }
 
 // warmUp evaluates once and forgets the answer. The error says where a policy
-// does not end, for that is no answer to anything; other errors are left to those
+// does not end, for that is not an answer to anything; other errors are left to those
 // who ask, for the question is made up.
 func (p *program) warmUp(library map[string]*ast.Module) error {
 	if len(p.sets) == 0 {

@@ -104,7 +104,7 @@ func (l *loader) slowRules(u *unit, deciding map[string]*ast.Module) {
 			continue
 		}
 		l.slow(list[0].Location, fmt.Sprintf("of %d rules of %s, %d are evaluated for every decision: they compare no part of the input with a value of their own", len(list), name, len(result.Rules)),
-			"begin each with what tells it from the others, such as input.target.host == \"…\", or put what they have in common into one rule")
+			"begin each with a condition that distinguishes it from the others, such as input.target.host == \"…\", or put what they have in common into one rule")
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// slowRule looks at one rule.
+// slowRule checks one rule.
 type slowRule struct {
 	l         *loader
 	aliases   map[ast.Var]ast.Ref
@@ -78,7 +78,7 @@ func (s *slowRule) assigns(e *ast.Expr) {
 	}
 }
 
-// body looks at a body, which is evaluated for each round of the loops outside.
+// body checks a body, which is evaluated for each round of the loops outside.
 func (s *slowRule) body(body ast.Body, outside []loop) {
 	inside := outside
 	for _, e := range body {
@@ -108,7 +108,7 @@ func (s *slowRule) body(body ast.Body, outside []loop) {
 	}
 }
 
-// inner looks at the comprehensions in an expression or a term.
+// inner checks the comprehensions in an expression or a term.
 func (s *slowRule) inner(x any, outside []loop) {
 	ast.WalkClosures(x, func(c any) bool {
 		switch c := c.(type) {
@@ -204,7 +204,7 @@ func longOutside(outside []loop) bool {
 	return false
 }
 
-// calls looks at the builtins and functions that an expression calls, outside of
+// calls checks the builtins and functions that an expression calls, outside of
 // comprehensions.
 func (s *slowRule) calls(x any) {
 	ast.NewGenericVisitor(func(x any) bool {

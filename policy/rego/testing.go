@@ -18,7 +18,7 @@ import (
 )
 
 // testTimeout bounds one test of a policy, and testsTimeout all of those of the
-// organisation or of one repository: with a thousand slow ones whoever writes one
+// organization or of one repository: with a thousand slow ones whoever writes one
 // repository's tests would hold up everybody's next revision.
 const (
 	testTimeout  = 5 * time.Second
@@ -70,7 +70,7 @@ func (r *TestReport) failures() Errors {
 	return errs
 }
 
-// Test runs a policy's own tests, the organisation's and each repository's apart,
+// Test runs a policy's own tests, the organization's and each repository's apart,
 // as the policy is evaluated. The error is of type [Errors] where the policy does
 // not load; failed tests are in the report.
 func Test(ctx context.Context, snapshot *policy.Snapshot, options Options) (*TestReport, error) {
@@ -218,7 +218,7 @@ func outOfTime(results []TestResult, modules map[string]*ast.Module, limit time.
 			t = r
 		}
 	}
-	t.Passed, t.Retry, t.Message = false, true, fmt.Sprintf("the tests of the organisation, and those of each repository, have %v together, and these are not through: this is the slowest", limit)
+	t.Passed, t.Retry, t.Message = false, true, fmt.Sprintf("the tests of the organization, and those of each repository, have %v together, and these are not through: this is the slowest", limit)
 	return t
 }
 

@@ -21,7 +21,7 @@ func TestWarnings(t *testing.T) {
 		{"object.get", "deny contains {\"rule\": \"x\"} if object.get(input.principal, \"branch\", \"\") != \"main\"", ""},
 		{"a default", "default testing := false\n\ntesting if input.principal.deployment.type == \"test\"\n\ndeny contains {\"rule\": \"x\"} if testing == false", ""},
 		{"an allow", "allow contains {\"rule\": \"x\"} if input.principal.deployment.type == \"test\"", ""},
-		{"a pattern that is compared", "allow contains {\"rule\": \"x\"} if input.target.host == \"*.a.example\"", "is compared as it stands and never matches: use data.sallyport.lib.host_in"},
+		{"a pattern that is compared", "allow contains {\"rule\": \"x\"} if input.target.host == \"*.a.example\"", "is compared literally and never matches: use data.sallyport.lib.host_in"},
 		{"a host in upper case", "allow contains {\"rule\": \"x\"} if input.target.host in {\"A.example\"}", "\"A.example\" never matches: a host is in lower case: write a.example"},
 		{"a host with a port", "allow contains {\"rule\": \"x\"} if \"a.example:443\" == input.target.host", "a host has no scheme and no port"},
 		{"a host with a dot", "allow contains {\"rule\": \"x\"} if input.target.host == \"a.example.\"", "write a.example"},

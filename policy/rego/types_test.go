@@ -24,7 +24,7 @@ func TestTypes(t *testing.T) {
 		{name: "in a field", files: rule(`"a.example" in input.target.host`), at: inOrg + "3:", message: "input.target.host is a text and has no members"},
 		{name: "some in a text", files: rule(`{ some name in data.name; input.principal.repository.full_name == name }`) + doc, at: "data/x.yaml:1:1", message: "has no members"},
 		{name: "every in a text", files: rule(`every name in data.name { input.principal.repository.full_name == name }`) + doc, at: "data/x.yaml:1:1", message: "has no members"},
-		{name: "in an object whose keys are meant", files: org(`report contains {"rule": "p"} if not input.principal.repository.full_name in data.names`) + doc, at: "data/x.yaml:2:1", message: "not at its keys, so the condition at egress/a.rego:3 never holds"},
+		{name: "in an object whose keys are meant", files: org(`report contains {"rule": "p"} if not input.principal.repository.full_name in data.names`) + doc, at: "data/x.yaml:2:1", message: "not its keys, so the condition at egress/a.rego:3 never holds"},
 		{name: "a host in an object whose keys are meant", files: rule(`input.target.host in data.sites`) + doc, at: "data/x.yaml:5:1", message: "use lib.host_in for hosts"},
 		{name: "by its key", files: rule(`data.names[input.principal.repository.full_name]`) + doc},
 		{name: "in the values of an object", files: rule(`input.target.host in {"one": "a.example", "two": "b.example"}`)},

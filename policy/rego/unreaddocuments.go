@@ -78,7 +78,7 @@ func (l *loader) lintNothing() {
 	if len(l.errors) > 0 {
 		return // of which some may be in such a file
 	}
-	for _, s := range l.organisation.sources {
+	for _, s := range l.organization.sources {
 		if !s.test {
 			return
 		}

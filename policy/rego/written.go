@@ -93,7 +93,7 @@ func (l *loader) checkDefinition(u *unit, rule *ast.Rule) {
 	case strings.HasPrefix(name, "test_"):
 		l.fail(at(rule.Head.Location, rule.Location, "a test does not belong among the rules", "move "+name+" into a file whose name ends in _test.rego"))
 	case isSet(name) && !slices.Contains(u.sets(), name):
-		l.fail(at(rule.Head.Location, rule.Location, "a repository's policy cannot define "+name, "only the organisation can, in egress/"))
+		l.fail(at(rule.Head.Location, rule.Location, "a repository's policy cannot define "+name, "only the organization can, in egress/"))
 	}
 }
 
@@ -130,7 +130,7 @@ func (l *loader) checkTestFile(u *unit, m *ast.Module) {
 		name := firstName(rule)
 		switch {
 		case strings.HasPrefix(name, "todo_test_"):
-			l.fail(at(rule.Head.Location, rule.Location, "a test that is not run is no test", "name it test_… or remove it"))
+			l.fail(at(rule.Head.Location, rule.Location, "a test that is not run is not a test", "name it test_… or remove it"))
 		case strings.HasPrefix(name, "test_"):
 		case own:
 			l.fail(at(rule.Head.Location, rule.Location, "a test file of package "+packageText(u.pkg())+" defines tests only, and "+name+" is none",
@@ -249,7 +249,7 @@ func (l *loader) checkID(rule *ast.Rule, value *ast.Term) {
 	case !ok:
 		l.fail(at(value.Location, rule.Location, "a rule id is a literal string", "write the id itself; what varies belongs into message"))
 	case !validID(string(id)):
-		l.fail(at(value.Location, rule.Location, fmt.Sprintf("%q is no rule id", string(id)), "write 1 to 128 letters, digits and any of - _ . : /, beginning with a letter or digit"))
+		l.fail(at(value.Location, rule.Location, fmt.Sprintf("%q is not a rule id", string(id)), "write 1 to 128 letters, digits and any of - _ . : /, beginning with a letter or digit"))
 	}
 }
 
@@ -301,6 +301,6 @@ func (l *loader) checkUnique(ids *ruleIDs, set string, rule, previous *ast.Rule)
 	if previous != nil && previous.Head.Key != nil && firstName(previous) == set && previous.Head.Key.Equal(rule.Head.Key) {
 		return
 	}
-	l.fail(at(value.Location, rule.Location, fmt.Sprintf("the id %q is taken by %s:%d", string(id), first.location.File, first.location.Row),
+	l.fail(at(value.Location, rule.Location, fmt.Sprintf("the id %q is in use at %s:%d", string(id), first.location.File, first.location.Row),
 		"choose another id, or put the bodies of one rule, with the same head, right after one another"))
 }

@@ -207,5 +207,5 @@ func yamlScalar(at position, n yamlast.Node) (*ast.Term, error) {
 	case *yamlast.TagNode:
 		return nil, &documentError{at: at, message: "tags are not read", hint: "write a plain value, in quotes if it is a string"}
 	}
-	return nil, &documentError{at: at, message: fmt.Sprintf("%s is no value that JSON has", n.Type()), hint: "write a string, a number, true, false, null, a list or an object"}
+	return nil, &documentError{at: at, message: fmt.Sprintf("%s is not a value that JSON has", n.Type()), hint: "write a string, a number, true, false, null, a list or an object"}
 }

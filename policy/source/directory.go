@@ -22,7 +22,7 @@ import (
 const (
 	MaxFiles     = 250_000   // policy, test and data files: 50,000 repositories with rules, tests and a document each
 	MaxBytes     = 128 << 20 // of their contents together
-	maxEntries   = 1_000_000 // everything that is looked at, folders included
+	maxEntries   = 1_000_000 // everything that is checked, folders included
 	maxDepth     = 32        // folders within folders
 	maxPathBytes = 1024
 )

@@ -54,7 +54,7 @@ type GitConfig struct {
 }
 
 // Git is a policy repository that is asked again and again. It runs the git
-// program: see docs/adr/0014. Safe for concurrent use, one look at a time.
+// program: see docs/adr/0014. Safe for concurrent use, one check a time.
 type Git struct {
 	config GitConfig
 	limit  int64
@@ -219,7 +219,7 @@ var objectName = regexp.MustCompile(`^(?:[0-9a-f]{40}|[0-9a-f]{64})$`)
 func (g *Git) commit(ctx context.Context) (string, error) {
 	out, err := g.git(ctx, 1<<10, "rev-parse", "--verify", "--quiet", offeredRef+"^{commit}")
 	if err != nil {
-		return "", refuse(ctx, "", fmt.Errorf("what was fetched is no commit: %w", err))
+		return "", refuse(ctx, "", fmt.Errorf("what was fetched is not a commit: %w", err))
 	}
 	name := strings.TrimSpace(string(out))
 	if !objectName.MatchString(name) {
@@ -270,7 +270,7 @@ func (g *Git) checkHistory(ctx context.Context, before, commit string) error {
 func checkURL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Hostname() == "" || u.Opaque != "" || strings.HasPrefix(u.Hostname(), "-") || strings.HasPrefix(u.User.Username(), "-") {
-		return errors.New("policy.git.url is no URL such as https://bitbucket.org/acme/policy.git")
+		return errors.New("policy.git.url is not a URL such as https://bitbucket.org/acme/policy.git")
 	}
 	address, _ := netip.ParseAddr(u.Hostname())
 	_, password := u.User.Password()

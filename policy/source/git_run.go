@@ -19,7 +19,7 @@ import (
 )
 
 // errOverLimit says that a process was ended for what it wrote.
-var errOverLimit = errors.New("it is more than is taken")
+var errOverLimit = errors.New("it exceeds the limit")
 
 func gitProgram() (string, error) {
 	program, err := exec.LookPath("git")
@@ -130,7 +130,7 @@ func (g *Git) environment(remote bool) (environment []string, secret string, err
 }
 
 // credentials are the settings that only a call to the server gets. The token is
-// read anew each time, for it may be renewed. It goes to this URL's host alone:
+// read again each time, for it may be renewed. It goes to this URL's host alone:
 // redirects are not followed.
 func (g *Git) credentials(u *url.URL) (settings [][2]string, secret string, err error) {
 	if g.config.CAFile != "" {
@@ -208,7 +208,7 @@ func (g *Git) watchSize(over func()) (end func()) {
 func diskUse(directory string) (size int64) {
 	_ = filepath.WalkDir(directory, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil {
-			return nil // it may go while it is looked at
+			return nil // it may go while it is checked
 		}
 		if info, err := e.Info(); err == nil && !e.IsDir() {
 			size += info.Size()

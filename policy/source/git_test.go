@@ -418,7 +418,7 @@ func TestGitIgnoresItsEnvironment(t *testing.T) {
 }
 
 // TestGitProtocols: what can lead to a file or a command of this machine, or in
-// the clear over a network, is no source. git is told to speak the URL's own
+// the clear over a network, is not a source. git is told to speak the URL's own
 // protocol alone, so a redirect or a configuration does not lead there either.
 func TestGitProtocols(t *testing.T) {
 	for _, u := range []string{

@@ -73,7 +73,7 @@ func choose(listing []byte, folder string) ([]treeEntry, error) {
 		case e.mode == "160000":
 			return nil, fmt.Errorf("%s is a submodule: put the files themselves there", e.path)
 		case e.kind != "blob" || e.size < 0:
-			return nil, fmt.Errorf("%s is no file", e.path)
+			return nil, fmt.Errorf("%s is not a file", e.path)
 		case len(e.path) > maxPathBytes || strings.Count(e.path, "/") > maxDepth:
 			return nil, tooLarge{fmt.Errorf("%.100q lies too deep: at most %d folders and %d bytes of path", e.path, maxDepth, maxPathBytes)}
 		}

@@ -13,7 +13,7 @@ type Kind string
 const (
 	Unreachable Kind = "unreachable"  // it does not answer, or not as it should
 	TooLarge    Kind = "too_large"    // it offers more than is taken
-	InvalidTree Kind = "invalid_tree" // what it offers is no policy tree
+	InvalidTree Kind = "invalid_tree" // what it offers is not a policy tree
 	Unsigned    Kind = "unsigned"     // no listed key has signed the commit
 	Rewound     Kind = "rewound"      // the commit does not follow on the one that decides
 	// MalformedHistory: an object of the history is not as Git writes it.

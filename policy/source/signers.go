@@ -56,7 +56,7 @@ func parseSigners(text []byte) (*Signers, error) {
 			comment = principal
 		}
 		if err != nil || len(options) > 0 || len(rest) > 0 {
-			return nil, fmt.Errorf("%d: it is no public key such as ssh-ed25519 AAAA… name", n)
+			return nil, fmt.Errorf("%d: it is not a public key such as ssh-ed25519 AAAA… name", n)
 		}
 		s.keys[string(key.Marshal())] = comment
 	}
@@ -149,7 +149,7 @@ func (s *Signers) verify(blob, message []byte) (string, error) {
 func splitSignature(commit []byte) (signature, signed []byte, err error) {
 	head, body, ok := bytes.Cut(commit, []byte("\n\n"))
 	if !ok {
-		return nil, nil, errors.New("it is no commit")
+		return nil, nil, errors.New("it is not a commit")
 	}
 	inside, found := false, false
 	for line := range bytes.SplitAfterSeq(append(bytes.Clone(head), '\n'), []byte{'\n'}) {

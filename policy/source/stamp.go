@@ -13,7 +13,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// Folder is a directory that is looked at again and again. Reading one with the
+// Folder is a directory that is checked again and again. Reading one with the
 // rules of 50,000 repositories takes seconds; to see that none of its files has
 // changed takes a part of that. Safe for concurrent use.
 type Folder struct {
@@ -38,7 +38,7 @@ func (f *Folder) Read(ctx context.Context) (*policy.Snapshot, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	began := time.Now()
-	// The path may be a link that a deployment sets anew: what is looked at and
+	// The path may be a link that a deployment sets again: what is checked and
 	// what is read are where it leads now.
 	path, err := filepath.EvalSymlinks(f.path)
 	if err != nil {
@@ -75,7 +75,7 @@ type stamp struct {
 	settled bool      // nothing in it can change unseen
 }
 
-// takeStamp looks at everything that [Directory] would read, and reads nothing.
+// takeStamp checks everything that [Directory] would read, and reads nothing.
 func takeStamp(ctx context.Context, root string) (stamp, error) {
 	s := stamp{settled: true}
 	h := sha256.New()

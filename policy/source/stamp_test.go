@@ -111,8 +111,8 @@ func TestFolder(t *testing.T) {
 	}
 }
 
-// TestFolderLink: a path that is a link is looked at where it leads. Many
-// deployments put a release beside the one before and set a link anew.
+// TestFolderLink: a path that is a link is checked where it leads. Many
+// deployments put a release beside the one before and set a link again.
 func TestFolderLink(t *testing.T) {
 	root := t.TempDir()
 	for _, release := range []string{"one", "two"} {

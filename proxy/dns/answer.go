@@ -19,7 +19,7 @@ const (
 )
 
 var (
-	// errForeign: the message is no answer to our question.
+	// errForeign: the message is not an answer to our question.
 	errForeign = errors.New("no answer to the question")
 	// errTruncated: the answer did not fit.
 	errTruncated = errors.New("truncated")

@@ -4,7 +4,7 @@
 //
 // Names are absolute. Search domains and ndots are never applied, so that the
 // name that was decided is the name that is asked for. A and AAAA are asked in
-// parallel, over UDP with a fall-back to TCP; each answer is held against its
+// parallel, over UDP with a fall-back to TCP; each answer is compared with its
 // question before anything in it counts. Answers are cached by their TTL within
 // bounds, and concurrent callers share one lookup of a name.
 //
@@ -12,7 +12,7 @@
 //
 //   - Configured servers: those are asked and nothing else.
 //   - None configured: the system's. The name servers of /etc/resolv.conf are
-//     asked, after /etc/hosts has been looked at (build machines name their
+//     asked, after /etc/hosts has been checked (build machines name their
 //     service containers there, and localhost is in it). Both files are read
 //     again when they change, and the cache is emptied then.
 //

@@ -26,11 +26,11 @@ const (
 var (
 	// errUnreachable: the server cannot be talked to.
 	errUnreachable = errors.New("cannot be reached")
-	// errFlooded: too many datagrams that are no answer.
+	// errFlooded: too many datagrams that are not an answer.
 	errFlooded = errors.New("too many datagrams that do not answer the question")
 )
 
-// failure is a server that did answer, or that is known to be away: what is not
+// failure is a server that did answer, or that is known to be unavailable: what is not
 // one is a timeout.
 type failure struct {
 	kind Kind

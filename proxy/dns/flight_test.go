@@ -352,7 +352,7 @@ func TestCacheShares(t *testing.T) {
 	}
 }
 
-// TestSlowFamily: addresses do not wait for ever for those of the other family.
+// TestSlowFamily: addresses do not wait forever for those of the other family.
 func TestSlowFamily(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := scripted(t, Config{}, func(ctx context.Context, _ netip.AddrPort, q question) (answer, error) {

@@ -167,7 +167,7 @@ func (h *health) order(servers []netip.AddrPort, now time.Time) []netip.AddrPort
 func (h *health) silent(server netip.AddrPort, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.failed == nil || len(h.failed) > 64 { // resolv.conf may change for ever
+	if h.failed == nil || len(h.failed) > 64 { // resolv.conf may change forever
 		h.failed = map[netip.AddrPort]time.Time{}
 	}
 	h.failed[server] = now

@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// systemCheck is how often the system's files are looked at.
+	// systemCheck is how often the system's files are checked.
 	systemCheck = 5 * time.Second
 	// systemFileMax is how much of each is read.
 	systemFileMax = 4 << 20

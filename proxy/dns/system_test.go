@@ -68,7 +68,7 @@ func TestSystem(t *testing.T) {
 
 		write(t, resolv, "nameserver 192.0.2.54\n")
 		write(t, hosts, "127.0.0.1 localhost\n192.0.2.7 api.example\n")
-		expect("api.example", "192.0.2.1", "") // not looked at yet
+		expect("api.example", "192.0.2.1", "") // not checked yet
 		time.Sleep(systemCheck)
 		expect("api.example", "192.0.2.7", "")
 		expect("other.example", "192.0.2.1", "192.0.2.54:53")

@@ -116,7 +116,7 @@ func (b *body) Close() error {
 	return nil
 }
 
-// pending reports whether the client was never told to go on with its body: then
+// pending reports whether the client was never told to continue with its body: then
 // nobody knows whether it comes.
 func (b *body) pending() bool {
 	if !b.mu.TryLock() {

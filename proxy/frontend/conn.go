@@ -143,7 +143,7 @@ func (c *conn) await() bool {
 		if c.waitUntil(time.Now().Add(config.IdleTimeout)) != nil || !c.state.CompareAndSwap(stateBusy, stateIdle) {
 			return false
 		}
-		// Shutdown looks at the state after it has said that it is closing, so one
+		// Shutdown checks the state after it has said that it is closing, so one
 		// of the two sees the other.
 		if c.server.isClosing() {
 			return false
@@ -216,7 +216,7 @@ func (c *conn) answerAs(r *proxy.Refusal, name string) {
 }
 
 // linger ends our side and then reads what the client still sends, without
-// looking at it. A close with unread bytes would send a reset, and a reset
+// checking it. A close with unread bytes would send a reset, and a reset
 // destroys an answer that the client has not read yet (RFC 9112 section 9.6).
 func (c *conn) linger() {
 	if c.stream.CloseWrite() == nil {

@@ -45,7 +45,7 @@ func (c *conn) connect(h *head) (handed bool) {
 		c.answer(refusal)
 		return false
 	}
-	// Whatever goes wrong from here on, the admission ends on record.
+	// Whatever goes wrong from here on, the admission ends recorded.
 	outcome := proxy.Outcome{Cause: proxy.CauseInternal}
 	defer func() {
 		if !handed {

@@ -5,7 +5,7 @@
 // A request never passes through net/http on its way in. Its server repairs what
 // this proxy has to refuse (bare line feeds, a CONNECT's path or user
 // information, doubled fields), keeps buffers for the life of a tunnel, and
-// decides by itself when a connection goes on. Here one head has one meaning,
+// decides by itself when a connection continues. Here one head has one meaning,
 // or none: what RFC 9112 does not allow is refused, and so is most of what it
 // allows a lenient recipient to repair.
 package frontend
@@ -34,7 +34,7 @@ import (
 
 // Forwarder sends one admitted absolute-form request to its target.
 //
-// r is built anew from what was admitted: URL and Host are the admission's
+// r is built again from what was admitted: URL and Host are the admission's
 // canonical target, the hop-by-hop fields are gone, and so are all Proxy-
 // fields; Via is in place. Forward writes the answer to w, ends the admission
 // with exactly one [proxy.Admission.Close] whatever happens, and reads neither

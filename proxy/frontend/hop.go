@@ -7,7 +7,7 @@ import (
 )
 
 // isHop reports whether a field, by its canonical name, is between two
-// neighbours only (RFC 9110 section 7.6.1), or between a client and its proxy:
+// neighbors only (RFC 9110 section 7.6.1), or between a client and its proxy:
 // every Proxy- field is, standard or not.
 func isHop(name string) bool {
 	switch name {

@@ -35,7 +35,7 @@ var (
 )
 
 // proxied reads the header that this peer has to send, and takes the client's
-// address from it. It reports whether the connection goes on.
+// address from it. It reports whether the connection continues.
 func (c *conn) proxied() bool {
 	if !c.server.isProxyPeer(c) {
 		return true
@@ -153,7 +153,7 @@ func proxyAddress(address, port []byte, six bool) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(a, uint16(n)), true
 }
 
-// checkedSource refuses what is no client's address.
+// checkedSource refuses what is not a client's address.
 func checkedSource(source netip.AddrPort) (netip.AddrPort, error) {
 	a := source.Addr().Unmap()
 	if a.IsUnspecified() || a.IsMulticast() {

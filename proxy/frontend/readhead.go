@@ -71,7 +71,7 @@ func silent(err error, begun bool) error {
 type headScan struct {
 	begin int // where the head begins: behind an empty line, if there is one
 	line  int // where the current line begins
-	seen  int // what was looked at
+	seen  int // what was checked
 }
 
 func (s *headScan) scan(b []byte) (done bool, refusal *proxy.Refusal) {

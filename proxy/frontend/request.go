@@ -171,7 +171,7 @@ func countForwards(h *head, header http.Header) *proxy.Refusal {
 	return nil
 }
 
-// forwardedHeader builds the fields that go on to the target: all but those of
+// forwardedHeader builds the fields that continue to the target: all but those of
 // this hop, and Via.
 func (c *conn) forwardedHeader(h *head) http.Header {
 	header := make(http.Header, len(h.fields)+1)
@@ -200,7 +200,7 @@ func (c *conn) forwardedHeader(h *head) http.Header {
 	return header
 }
 
-// policyHeaders copies the fields that policy may read, as they go on.
+// policyHeaders copies the fields that policy may read, as they continue.
 func (s *Server) policyHeaders(header http.Header) map[string]string {
 	if len(s.allowed) == 0 {
 		return nil
@@ -215,7 +215,7 @@ func (s *Server) policyHeaders(header http.Header) map[string]string {
 }
 
 // outgoing builds the request that the forwarder sends. Where it goes is the
-// admission's canonical target; the client's Host field is not looked at (RFC
+// admission's canonical target; the client's Host field is not checked (RFC
 // 9112 section 3.2.2).
 func outgoing(ctx context.Context, method string, header http.Header, h *head, b *body, a *proxy.Admission) *http.Request {
 	path, query, hasQuery := strings.Cut(a.Path, "?")

@@ -120,7 +120,7 @@ func (w *response) writeHeader(status int) {
 		return
 	}
 	w.wrote, w.status = true, status
-	// A client that was not told to go on may send its body or not: the next
+	// A client that was not told to continue may send its body or not: the next
 	// bytes have two readings.
 	if w.body.pending() || w.c.server.isClosing() {
 		w.close = true

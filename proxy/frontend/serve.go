@@ -178,7 +178,7 @@ type handover struct {
 	upgraded  bool    // the connection comes from a request that has become a tunnel
 }
 
-// tunnel runs what became of a connection. It has a goroutine of its own, so
+// tunnel runs the outcome of a connection. It has a goroutine of its own, so
 // that the stack on which the decision was made, which is deep, is not kept for
 // hours under an idle tunnel.
 func (s *Server) tunnel(h *handover) {

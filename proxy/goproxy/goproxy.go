@@ -5,7 +5,7 @@
 // environment and shows raw errors to clients. So it is given one handler for
 // requests and one for CONNECT, both of which refuse what carries no admission;
 // its transport cannot dial; and what it would write about an error is replaced
-// by a refusal. Everything it does here is already decided and on record.
+// by a refusal. Everything it does here is already decided and recorded.
 package goproxy
 
 import (

@@ -52,7 +52,7 @@ func (x *exchange) takeOver(resp *http.Response) error {
 // unfitSwitch says what is wrong with an answer of 101 to a WebSocket handshake
 // (RFC 6455 section 4.1). The digest of the key shows that the target has read
 // the handshake: a 101 by whose status alone a relay would begin can be had from
-// a target that goes on reading requests.
+// a target that continues reading requests.
 func unfitSwitch(resp *http.Response, key string) string {
 	upgrade, accept := resp.Header["Upgrade"], resp.Header["Sec-Websocket-Accept"]
 	switch {

@@ -221,7 +221,7 @@ func TestWebSocketRefused(t *testing.T) {
 	if resp.StatusCode != 403 || string(body) != "not so" {
 		t.Errorf("%s %q", resp.Status, body)
 	}
-	// The connection goes on, and what follows is a request that is decided.
+	// The connection continues, and what follows is a request that is decided.
 	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: up.test\r\n\r\n")
 	if resp, err := http.ReadResponse(in, nil); err != nil || resp.StatusCode != 400 {
 		t.Errorf("%v, %v", resp, err)
@@ -229,7 +229,7 @@ func TestWebSocketRefused(t *testing.T) {
 }
 
 // TestWebSocketBites is the attack: a target whose status a client can choose
-// says 101 and goes on reading requests. The library by itself relays whatever
+// says 101 and continues reading requests. The library by itself relays whatever
 // follows, so that a second request gets there undecided; here it does not.
 func TestWebSocketBites(t *testing.T) {
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -43,7 +43,7 @@ type Run struct {
 	DeploymentRunUUID string    `json:"deployment_run_uuid"`
 }
 
-// Repository is how far a repository was looked at. A time that is not
+// Repository is how far a repository was checked. A time that is not
 // known is the zero one.
 type Repository struct {
 	Repository     string    `json:"repository"`

@@ -27,7 +27,7 @@ func (s *Session) Save(ctx context.Context, reconciliation string, findings []id
 	}
 	for i := range looks {
 		if err := checkLook(&looks[i]); err != nil {
-			return fmt.Errorf("reconciliation: save a look at repository %q: %w", looks[i].RepositoryUUID, err)
+			return fmt.Errorf("reconciliation: save a scan of repository %q: %w", looks[i].RepositoryUUID, err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)

@@ -20,7 +20,7 @@ const (
 	closeTimeout = 5 * time.Second // to release the lock
 	writeTimeout = 10 * time.Second
 	seenLead     = time.Hour      // Bitbucket's clock may be behind ours, and a token is used before a run is noted
-	seenTail     = 48 * time.Hour // a journal may bring what was recorded while the database was away
+	seenTail     = 48 * time.Hour // a journal may bring what was recorded while the database was unavailable
 )
 
 // errLockLost is the error of a write by a session that does not hold the lock of

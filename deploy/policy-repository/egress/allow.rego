@@ -1,4 +1,4 @@
-# What every repository of the organisation may reach: the places that builds
+# What every repository of the organization may reach: the places that builds
 # download from. Keep this list short; what one repository needs stands in its
 # own folder.
 package sallyport.egress

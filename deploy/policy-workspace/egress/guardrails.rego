@@ -1,4 +1,4 @@
-# What nobody may reach, whatever else is allowed. A deny of the organisation
+# What nobody may reach, whatever else is allowed. A deny of the organization
 # beats every allow. Those with "enforce_in_report_mode" hold in report mode too; use it for
 # what must not happen once, not even while you are only watching.
 package sallyport.egress

@@ -87,7 +87,7 @@ func slugValue(_ *Unit, s string) mistake {
 	if slugForm.MatchString(s) {
 		return mistake{}
 	}
-	return never(s, "a slug has lower-case letters, digits, and - _ . alone", "write it as it stands in Bitbucket's URLs")
+	return never(s, "a slug has lower-case letters, digits, and - _ . alone", "write it as in Bitbucket's URLs")
 }
 
 func fullName(u *Unit, s string) mistake {
@@ -98,7 +98,7 @@ func fullName(u *Unit, s string) mistake {
 	case !slugForm.MatchString(workspace) || !slugForm.MatchString(repository):
 		lower := strings.ToLower(strings.TrimSpace(s))
 		if lower != s && !strings.ContainsAny(lower, "*? ") && strings.Count(lower, "/") == 1 {
-			return never(s, "a full name is in lower case, as it stands in Bitbucket's URLs", "write "+lower)
+			return never(s, "a full name is in lower case, as in Bitbucket's URLs", "write "+lower)
 		}
 		return never(s, "a full name is two slugs with a slash between them", "write the names as they stand in Bitbucket's URLs; use startswith(…, \"acme/\") for all of a workspace")
 	case strings.HasSuffix(repository, ".git") && !u.Repositories[s]:
@@ -141,7 +141,7 @@ func branch(_ *Unit, s string) mistake {
 	case strings.HasPrefix(s, "refs/"):
 		return never(s, "a branch has no refs/heads/ before it", "write "+strings.TrimPrefix(s, "refs/heads/"))
 	case strings.ContainsAny(s, "*?["):
-		return never(s, "it is compared as it stands, and no branch has such a name", `use startswith(input.principal.branch, "release/")`)
+		return never(s, "it is compared literally, and no branch has such a name", `use startswith(input.principal.branch, "release/")`)
 	case s == "" || strings.ContainsAny(s, " ~^:\\") || strings.Contains(s, "..") || strings.HasSuffix(s, "/") || strings.HasPrefix(s, "/") || strings.HasSuffix(s, ".lock"):
 		return never(s, "no branch has such a name", "write the branch's name as Git has it; a run without a branch has no input.principal.branch")
 	}
@@ -165,7 +165,7 @@ func requestPath(_ *Unit, s string) mistake {
 	case strings.ContainsAny(s, "?#"):
 		return never(s, "a path has no query", "write what stands before the ?")
 	case strings.ContainsAny(s, "*"):
-		return never(s, "it is compared as it stands", "use startswith(input.request.path, …)")
+		return never(s, "it is compared literally", "use startswith(input.request.path, …)")
 	}
 	return mistake{}
 }

@@ -21,7 +21,7 @@ func (m mistake) none() bool { return m.message == "" }
 // hostPattern judges an entry of lib.host_in: a host, or *. and a name.
 func hostPattern(s string) mistake {
 	if s == "*" {
-		return mistake{message: "a bare * is no host pattern", hint: "name the hosts; a rule for every host does not read input.target.host"}
+		return mistake{message: "a bare * is not a host pattern", hint: "name the hosts; a rule for every host does not read input.target.host"}
 	}
 	name, wild := strings.CutPrefix(s, "*.")
 	if m := neverMatches(s, name); !m.none() {
@@ -39,7 +39,7 @@ func exactHost(s string) mistake {
 	case s == "*":
 		return hostPattern(s)
 	case strings.HasPrefix(s, "*."):
-		return mistake{message: fmt.Sprintf("%q is compared as it stands and never matches", s), hint: "use data.sallyport.lib.host_in for patterns", warning: true}
+		return mistake{message: fmt.Sprintf("%q is compared literally and never matches", s), hint: "use data.sallyport.lib.host_in for patterns", warning: true}
 	}
 	return neverMatches(s, s)
 }

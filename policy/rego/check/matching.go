@@ -8,7 +8,7 @@ import (
 )
 
 // matcher is how a builtin compares a text with a part of another: which operand is
-// the text that is looked at, and which the part.
+// the text that is checked, and which the part.
 type matcher struct {
 	text, part int
 	judge      func(field, part string) mistake

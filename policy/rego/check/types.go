@@ -167,7 +167,7 @@ func (o *operands) collection(v found, fields bool) []Finding {
 	if texts {
 		return nil
 	}
-	return []Finding{o.unit.place(v, o.at.Location, "in looks at the values of this object and not at its keys, so the condition at "+o.at.Location.String()+" never holds",
+	return []Finding{o.unit.place(v, o.at.Location, "in compares the values of this object and not its keys, so the condition at "+o.at.Location.String()+" never holds",
 		"use lib.host_in for hosts, look the key up in brackets as in data.names[input.principal.repository.full_name], or write a list")}
 }
 

@@ -95,7 +95,7 @@ func OpenStream(ctx context.Context, path string) (*os.File, error) {
 }
 
 // Interruptible reads from in until ctx ends: a read of a pipe or a terminal may
-// wait for ever. Close it before in.
+// wait forever. Close it before in.
 func Interruptible(ctx context.Context, in io.Reader) io.ReadCloser {
 	out, into := io.Pipe()
 	stop := context.AfterFunc(ctx, func() { _ = into.CloseWithError(ctx.Err()) })

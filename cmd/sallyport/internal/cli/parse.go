@@ -36,5 +36,5 @@ func ParseTime(given string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(ago); err == nil && d >= 0 && d < 200*365*24*time.Hour/factor {
 		return now.Add(-d * factor), nil
 	}
-	return time.Time{}, fmt.Errorf("%q is no time: write 30d or 12h for so long ago, 2026-11-21, or 2026-11-21T08:40:00Z", given)
+	return time.Time{}, fmt.Errorf("%q is not a time: write 30d or 12h for so long ago, 2026-11-21, or 2026-11-21T08:40:00Z", given)
 }
