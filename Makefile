@@ -30,10 +30,11 @@ test: needs ## run every test, against real PostgreSQL and real clients
 
 check: lint test ## what CI runs: lint, then every test
 
-lint: ## gofmt, vet, staticcheck, tidy modules
+lint: ## gofmt, vet, staticcheck, wording, tidy modules
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not gofmt'ed:"; echo "$$out"; exit 1; }
 	$(NOCGO) $(GO) vet ./...
 	$(STATICCHECK) ./...
+	$(NOCGO) $(GO) test -run 'TestDialect|TestSentenceLength' ./internal/archtest
 	cd tools && $(NOCGO) $(GO) vet ./... && $(GO) mod tidy -diff
 	$(GO) mod verify >/dev/null
 	$(GO) mod tidy -diff
