@@ -96,7 +96,7 @@ var ends = map[string]struct {
 // database or an instance that does not answer. Its help documents both.
 func TestEveryCommandReportsItsEnd(t *testing.T) {
 	t.Setenv(cli.ConfigVariable, "")
-	t.Setenv(tokenVariable, "")
+	t.Setenv("BITBUCKET_STEP_OIDC_TOKEN", "")
 	folder := t.TempDir()
 	t.Chdir(folder)
 	closed, err := net.Listen("tcp", "127.0.0.1:0")

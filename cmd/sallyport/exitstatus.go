@@ -12,6 +12,7 @@ import (
 
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/logging"
 	"github.com/sallyport/sallyport/internal/database"
 )
 
@@ -66,7 +67,7 @@ func reportError(errOut io.Writer, err error) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(logEnd):
+	case <-time.After(logging.FlushTimeout):
 	}
 }
 

@@ -118,13 +118,6 @@ func TestInputFromPipe(t *testing.T) {
 	if _, err := cli.ReadInput(t.Context(), dangling, 1); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a link to nothing: %v", err)
 	}
-	whole, named := filepath.Join(folder, "key"), filepath.Join(folder, "named")
-	if err := errors.Join(os.WriteFile(whole, []byte(key), 0o600), os.Symlink(whole, named)); err != nil {
-		t.Fatal(err)
-	}
-	if keys, err := readKeys(t.Context(), named); err != nil || len(keys) != 1 {
-		t.Errorf("a link to a file of keys: %v, %v", keys, err)
-	}
 }
 
 // TestInputWaitEnds: a signal ends the wait for a pipe whose writer gives nothing,

@@ -14,7 +14,12 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditcmd"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/controlcmd"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/policycmd"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/servecmd"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/verifycmd"
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
@@ -57,7 +62,10 @@ to the audit log before a connection is opened.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return cli.Invalid(fmt.Errorf("%w%s\nsee: %s --help", err, suggestFlag(c, err), c.CommandPath()))
 	})
-	root.AddCommand(newServe(), newHealth(), newMigrate(), newConfig(), newAudit(), newPolicy(), newToken(), newTunnels(), newEmergencyStop(), newVersion())
+	auditLog, policies := auditcmd.New(), policycmd.New()
+	auditLog.AddCommand(verifycmd.NewVerify(), verifycmd.NewExport(), verifycmd.NewEvidence())
+	policies.AddCommand(controlcmd.NewPolicyReload())
+	root.AddCommand(newServe(), servecmd.NewHealth(), servecmd.NewMigrate(), newConfig(), auditLog, policies, controlcmd.NewToken(), controlcmd.NewTunnels(), controlcmd.NewEmergencyStop(), newVersion())
 	documentExits(root)
 	return root
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/pflag"
 
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditcmd"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/policycmd"
 	"github.com/sallyport/sallyport/internal/misspelling"
 )
 
@@ -71,11 +73,11 @@ func TestMisspeltWords(t *testing.T) {
 	}{
 		{"audit query -c /nowhere --verdict %s", []string{"allow", "deny"}, nil},
 		{"audit query -c /nowhere --mode %s", []string{"enforce", "report"}, nil},
-		{"audit query -c /nowhere --kind %s", kindWords(), nil},
-		{"audit tail -c /nowhere --reason %s", reasonWords, nil},
+		{"audit query -c /nowhere --kind %s", auditcmd.KindWords(), nil},
+		{"audit tail -c /nowhere --reason %s", auditcmd.ReasonWords, nil},
 		{"audit query -c /nowhere --columns time,%s", []string{"host", "verdict", "close_reason", "dialed_address"}, auditlog.Columns(true)},
 		{"audit psql --config /nowhere --role %s", []string{"writer", "auditor"}, nil},
-		{"policy eval /nowhere --to a.example --as %s=x", askedKeys, nil},
+		{"policy eval /nowhere --to a.example --as %s=x", policycmd.AskedKeys, nil},
 	} {
 		t.Run(c.command, func(t *testing.T) {
 			t.Parallel()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/logging"
 	"github.com/sallyport/sallyport/internal/config"
 )
 
@@ -34,7 +35,7 @@ SIGHUP loads the policy again.`,
 			return err
 		}
 		defer cli.SurviveBrokenPipes()()
-		log, lines := newServerLogger(cfg.Log, c.ErrOrStderr())
+		log, lines := logging.NewServer(cfg.Log, c.ErrOrStderr())
 		defer lines.Flush()
 		for _, w := range cfg.Warnings() {
 			log.Warn("configuration warning", "warning", w.String())
@@ -51,7 +52,7 @@ SIGHUP loads the policy again.`,
 const gcPercent = 400
 
 // serve runs a server until ctx ends or something that it cannot do without does.
-func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *lineBuffer) error {
+func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *logging.Buffer) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}

@@ -95,22 +95,22 @@ func TestVerifyStatus(t *testing.T) {
 		export string
 		flags  []string
 		status int
-		result trustResult // empty: there is no report
+		result string // empty: there is no report
 		want   string
 	}{
-		"nothing is given":                        {log.export, nil, 1, resultNotAnchored, "CONSISTENT, NOT ANCHORED"},
-		"accepted":                                {log.export, []string{"--unanchored"}, 0, resultAccepted, "as --unanchored accepts"},
+		"nothing is given":                        {log.export, nil, 1, "not_anchored", "CONSISTENT, NOT ANCHORED"},
+		"accepted":                                {log.export, []string{"--unanchored"}, 0, "not_anchored_accepted", "as --unanchored accepts"},
 		"accepted, and a key":                     {log.export, []string{"--unanchored", "--key", string(log.key)}, 2, "", "leave it out"},
-		"the key":                                 {log.export, []string{"--key", string(log.key)}, 0, resultSound, "signed sizes 1 to 3; trusted"},
-		"the checkpoints":                         {log.export, []string{"--checkpoint", log.checkpoints}, 0, resultSound, "sound: nothing"},
-		"another key":                             {log.export, []string{"--key", string(newTestSigner(t).Key())}, 1, resultUnvouched, "the log is signed by " + string(log.key)},
-		"another key is not called another log":   {log.export, []string{"--key", string(newTestSigner(t).Key())}, 1, resultUnvouched, "NOT SIGNED BY THE GIVEN KEY"},
-		"a forged log, nothing is given":          {forged.export, nil, 1, resultNotAnchored, "CONSISTENT, NOT ANCHORED"},
-		"a forged log, the real key":              {forged.export, []string{"--key", string(log.key)}, 1, resultUnvouched, "which proves nothing until that key signs"},
-		"a forged log, the real checkpoints":      {forged.export, []string{"--checkpoint", log.checkpoints}, 1, resultDamaged, "tree_changed"},
-		"a log, the checkpoints of another":       {log.export, []string{"--checkpoint", forged.checkpoints}, 1, resultNotAnchored, "is signed by no key that was given"},
-		"the key, and the checkpoints of another": {log.export, []string{"--key", string(log.key), "--checkpoint", forged.checkpoints}, 1, resultNotAnchored, "is signed by no key that was given"},
-		"text among the checkpoints":              {log.export, []string{"--checkpoint", noted}, 0, resultSound, noted + ":1: the text here is not part of a signed checkpoint"},
+		"the key":                                 {log.export, []string{"--key", string(log.key)}, 0, "sound", "signed sizes 1 to 3; trusted"},
+		"the checkpoints":                         {log.export, []string{"--checkpoint", log.checkpoints}, 0, "sound", "sound: nothing"},
+		"another key":                             {log.export, []string{"--key", string(newTestSigner(t).Key())}, 1, "not_signed_by_given_key", "the log is signed by " + string(log.key)},
+		"another key is not called another log":   {log.export, []string{"--key", string(newTestSigner(t).Key())}, 1, "not_signed_by_given_key", "NOT SIGNED BY THE GIVEN KEY"},
+		"a forged log, nothing is given":          {forged.export, nil, 1, "not_anchored", "CONSISTENT, NOT ANCHORED"},
+		"a forged log, the real key":              {forged.export, []string{"--key", string(log.key)}, 1, "not_signed_by_given_key", "which proves nothing until that key signs"},
+		"a forged log, the real checkpoints":      {forged.export, []string{"--checkpoint", log.checkpoints}, 1, "damaged", "tree_changed"},
+		"a log, the checkpoints of another":       {log.export, []string{"--checkpoint", forged.checkpoints}, 1, "not_anchored", "is signed by no key that was given"},
+		"the key, and the checkpoints of another": {log.export, []string{"--key", string(log.key), "--checkpoint", forged.checkpoints}, 1, "not_anchored", "is signed by no key that was given"},
+		"text among the checkpoints":              {log.export, []string{"--checkpoint", noted}, 0, "sound", noted + ":1: the text here is not part of a signed checkpoint"},
 		"a file without a checkpoint":             {log.export, []string{"--checkpoint", log.export}, 2, "", "no signed checkpoint in the file"},
 		"a file without a key":                    {log.export, []string{"--key", empty}, 2, "", "has no key in it"},
 	} {
@@ -125,9 +125,13 @@ func TestVerifyStatus(t *testing.T) {
 			}
 			out.Reset()
 			code = run(t.Context(), append([]string{"audit", "verify", "--format", "json", "--quiet", "--export", c.export}, c.flags...), nil, &out, io.Discard)
-			var report verifyJSON
+			var report struct {
+				Result   string   `json:"result"`
+				Sealed   int64    `json:"sealed_events"`
+				Findings []string `json:"findings"`
+			}
 			if err := json.Unmarshal(out.Bytes(), &report); err != nil || code != c.status || report.Result != c.result || report.Sealed == 0 ||
-				(code == exitFailed && c.result != resultNotAnchored) != (len(report.Findings) > 0) {
+				(code == exitFailed && c.result != "not_anchored") != (len(report.Findings) > 0) {
 				t.Errorf("%v, %d, want %s: %s", err, code, c.result, out.String())
 			}
 		})

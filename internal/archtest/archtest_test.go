@@ -143,6 +143,7 @@ var shared = map[string][]string{
 	"cli":        {},
 	"auditdb":    {"cli"},
 	"components": {"cli"},
+	"logging":    {},
 }
 
 // refuseCommand returns why a package may not import a package below cmd; "" if it

@@ -1,0 +1,207 @@
+package auditcmd
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+)
+
+// filterFlags say which events are meant.
+type filterFlags struct {
+	since                                  *string
+	kinds, verdicts, modes, reasons, rules *[]string
+	workspaces, repositories, deployments  *[]string
+	hosts, clients, revisions              *[]string
+	steps, pipelines, decisions, writers   *[]string
+	ports                                  *[]int32
+	builds                                 *[]int64
+	wouldDeny, selfTests                   *bool
+	flagged                                func(name string) bool
+}
+
+// addFilterFlags adds the filters. Without a default for since, there is none.
+func addFilterFlags(c *cobra.Command, since string) *filterFlags {
+	list := func(name, usage string) *[]string { return c.Flags().StringSlice(name, nil, usage) }
+	return &filterFlags{
+		since:        c.Flags().String("since", since, "from when on: `30d` or 12h ago, 2026-11-21, or 2026-11-21T08:40:00Z"),
+		kinds:        list("kind", "the `KIND` of event, such as decision"),
+		verdicts:     list("verdict", "allow or deny"),
+		modes:        list("mode", "enforce or report"),
+		reasons:      list("reason", "the `REASON`, such as no_rule_matched"),
+		rules:        list("rule", "a rule that matched, by its `ID`"),
+		workspaces:   list("workspace", "the slug of the workspace at that moment, or its `UUID`"),
+		repositories: list("repository", "the repository as it was called at that moment (workspace/name), or its `UUID`"),
+		deployments:  list("deployment", "the slug of the deployment environment at that moment, or its `UUID`"),
+		hosts:        list("host", "the `HOST`; *.partner.example is every host below partner.example"),
+		ports:        c.Flags().Int32Slice("port", nil, "the port of the target"),
+		clients:      list("client", "the client's `ADDRESS`, or a network such as 10.1.0.0/16"),
+		revisions:    list("revision", "the digest of the policy or its commit, or how it `BEGINS`"),
+		steps:        list("step", "the step's `UUID`"),
+		pipelines:    list("pipeline", "the pipeline's `UUID`"),
+		builds:       c.Flags().Int64Slice("build", nil, "the build number of the pipeline, as far as it is known"),
+		decisions:    list("decision", "the decision's `ID`"),
+		writers:      list("writer", "the `WRITER` of the event"),
+		wouldDeny:    c.Flags().Bool("would-deny", false, "whether it passed only because of report mode"),
+		selfTests:    c.Flags().Bool("self-tests", false, "include the probes of the self-test, which are left out otherwise"),
+		flagged:      func(name string) bool { return c.Flags().Changed(name) },
+	}
+}
+
+// question checks the filters. Times that are so long ago are counted from now.
+func (f *filterFlags) question(now time.Time) (*auditlog.Question, error) {
+	q := &auditlog.Question{
+		Kinds: *f.kinds, Verdicts: *f.verdicts, Modes: *f.modes, Reasons: *f.reasons, Rules: *f.rules,
+		Workspaces: *f.workspaces, Repositories: *f.repositories, Deployments: *f.deployments,
+		Ports: *f.ports, Builds: *f.builds, Revisions: *f.revisions, Writers: *f.writers,
+	}
+	if f.flagged("would-deny") {
+		q.WouldDeny = f.wouldDeny
+	}
+	// Who names a decision asks for it, whatever it is about.
+	q.ExcludeSelfTests = !*f.selfTests && len(*f.decisions) == 0
+	var problems []error
+	problem := func(err error) { problems = append(problems, err) }
+	if *f.since != "" {
+		at, err := cli.ParseTime(*f.since, now)
+		if err != nil {
+			problem(fmt.Errorf("--since: %w", err))
+		}
+		q.Since = at
+	}
+	for _, words := range []struct {
+		flag  string
+		given []string
+		known []string
+	}{{"--kind", q.Kinds, KindWords()}, {"--verdict", q.Verdicts, []string{"allow", "deny"}}, {"--mode", q.Modes, []string{"enforce", "report"}}, {"--reason", q.Reasons, ReasonWords}} {
+		for _, word := range words.given {
+			problem(cli.OneOf(words.flag, word, words.known))
+		}
+	}
+	for _, names := range [][]string{q.Workspaces, q.Repositories, q.Deployments} {
+		for i, name := range names {
+			if uuid, ok := cli.ParseUUID(name); ok {
+				names[i] = uuid
+			}
+		}
+	}
+	q.Steps, q.Pipelines, q.Decisions = f.uuids("--step", *f.steps, problem), f.uuids("--pipeline", *f.pipelines, problem), f.uuids("--decision", *f.decisions, problem)
+	for _, host := range *f.hosts {
+		pattern, err := hostPattern(host)
+		problem(err)
+		q.Hosts = append(q.Hosts, pattern)
+	}
+	for _, client := range *f.clients {
+		network, err := parseNetwork(client)
+		problem(err)
+		q.Clients = append(q.Clients, network)
+	}
+	for _, revision := range q.Revisions {
+		if len(strings.TrimPrefix(revision, "sha256:")) < 4 {
+			problem(fmt.Errorf("--revision %q: give at least four characters of it", revision))
+		}
+	}
+	return q, errors.Join(problems...)
+}
+
+// between sets the end of the time that is asked about.
+func (f *filterFlags) between(q *auditlog.Question, until string, now time.Time) error {
+	at, err := cli.ParseTime(until, now)
+	if err != nil {
+		return fmt.Errorf("--until: %w", err)
+	}
+	if q.Until = at; !q.Since.Before(at) {
+		return fmt.Errorf("--since %s is not before --until %s: nothing is between them", *f.since, until)
+	}
+	return nil
+}
+
+func (f *filterFlags) uuids(flag string, given []string, problem func(error)) []string {
+	var list []string
+	for _, text := range given {
+		uuid, ok := cli.ParseUUID(text)
+		if !ok {
+			problem(fmt.Errorf("%s %q is not a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", flag, text))
+		}
+		list = append(list, uuid)
+	}
+	return list
+}
+
+// hostPattern takes a host or *.suffix: whole labels, as in policy.
+func hostPattern(given string) (string, error) {
+	host := strings.TrimSuffix(strings.ToLower(given), ".")
+	suffix, wild := strings.CutPrefix(host, "*.")
+	if !wild {
+		suffix = host
+	}
+	if suffix == "" || strings.Contains(suffix, "*") || wild && strings.HasPrefix(suffix, ".") {
+		return "", fmt.Errorf("--host %q: write a host, or *.partner.example for every host below partner.example", given)
+	}
+	return host, nil
+}
+
+func parseNetwork(given string) (netip.Prefix, error) {
+	if address, err := netip.ParseAddr(given); err == nil && address.Zone() == "" {
+		address = address.Unmap()
+		return netip.PrefixFrom(address, address.BitLen()), nil
+	}
+	network, err := netip.ParsePrefix(given)
+	if err != nil {
+		return network, fmt.Errorf("--client %q: write an address such as 10.1.2.3, or a network such as 10.1.0.0/16", given)
+	}
+	return network.Masked(), nil
+}
+
+// parameters are what was asked, for the record: enough to ask it again.
+func (q *query) parameters() []byte {
+	given := map[string]any{
+		"since": q.question.Since.UTC().Format(time.RFC3339Nano), "until": q.question.Until.UTC().Format(time.RFC3339Nano),
+		"order": "newest", "format": q.format, "columns": q.question.Columns,
+	}
+	if q.question.Oldest {
+		given["order"] = "oldest"
+	}
+	if len(q.question.Columns) == 0 {
+		given["columns"] = auditlog.Columns(false)
+	}
+	if q.question.Limit > 0 {
+		given["limit"] = q.question.Limit
+	}
+	if q.question.WouldDeny != nil {
+		given["would_deny"] = *q.question.WouldDeny
+	}
+	if q.question.ExcludeSelfTests {
+		given["self_tests"] = "excluded"
+	}
+	if len(q.question.Ports) > 0 {
+		given["port"] = q.question.Ports
+	}
+	if len(q.question.Builds) > 0 {
+		given["build"] = q.question.Builds
+	}
+	if len(q.question.Clients) > 0 {
+		given["client"] = q.question.Clients
+	}
+	for name, values := range map[string][]string{
+		"kind": q.question.Kinds, "verdict": q.question.Verdicts, "mode": q.question.Modes, "reason": q.question.Reasons, "rule": q.question.Rules,
+		"workspace": q.question.Workspaces, "repository": q.question.Repositories, "deployment": q.question.Deployments, "host": q.question.Hosts,
+		"revision": q.question.Revisions, "step": q.question.Steps, "pipeline": q.question.Pipelines, "decision": q.question.Decisions, "writer": q.question.Writers,
+	} {
+		if len(values) > 0 {
+			given[name] = values
+		}
+	}
+	text, err := json.Marshal(given) // its keys are in the order of their names
+	if err != nil {
+		return []byte("{}") // strings and numbers cannot fail
+	}
+	return text
+}

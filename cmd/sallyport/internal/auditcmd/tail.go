@@ -1,0 +1,192 @@
+package auditcmd
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	words "github.com/sallyport/sallyport/audit"
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+)
+
+func newTail() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "tail",
+		Short: "Show the latest events of the audit log, and then new ones",
+		Long: `Show the newest events of the audit log that match the filters, and then each that
+becomes visible, once.
+
+  sallyport audit tail --verdict deny
+  sallyport audit tail --since 1h --repository acme/payments --format json
+
+What comes is in the order in which it becomes visible: what is new at one look,
+every second, is in the order of its time, and events from a server's journal
+appear when they are written, with the time at which it
+happened. While the database is away it is tried again, and nothing is left out.
+
+An interruption ends it with status 0.`,
+		Args: cli.NoArguments,
+	}
+	from := auditdb.AddFlags(c)
+	filters := addFilterFlags(c, "")
+	lines := c.Flags().Int64P("lines", "n", 10, "begin with the newest `N` events; with --since, with all since then")
+	format := cli.AddFormatFlag(c)
+	interval := c.Flags().Duration("interval", time.Second, "how often to look")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		q, err := filters.question(time.Now())
+		if err == nil {
+			err = checkLimit(*lines)
+		}
+		if err == nil && *interval < 10*time.Millisecond {
+			err = fmt.Errorf("--interval %s: want at least 10ms", *interval)
+		}
+		if err != nil {
+			return cli.Invalid(fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath()))
+		}
+		q.Limit = *lines
+		if !q.Since.IsZero() && !c.Flags().Changed("lines") {
+			q.Limit = 0
+		}
+		t := &tail{question: q, interval: *interval, asJSON: format(), told: c.ErrOrStderr()}
+		return cli.UntilBrokenPipe(func() error { return t.run(c, from) })
+	}
+	return c
+}
+
+// tail shows what comes.
+type tail struct {
+	question *auditlog.Question
+	interval time.Duration
+	asJSON   bool
+	told     io.Writer
+
+	tail  *auditlog.Tail
+	begun bool
+	w     *bufio.Writer
+	write func(event) error
+}
+
+func (t *tail) run(c *cobra.Command, from auditdb.Flags) error {
+	url, done, err := from.Open(c.Context())
+	if err != nil {
+		return err
+	}
+	defer done()
+	t.tail, t.w = auditlog.NewTail(), bufio.NewWriter(c.OutOrStdout())
+	if t.asJSON {
+		t.write = newRowWriter("json", t.w, nil).json
+	} else {
+		t.write = t.text
+	}
+	return persist(c.Context(), url, t.told, t.follow)
+}
+
+// follow gives what there is and what comes, until something goes wrong.
+func (t *tail) follow(ctx context.Context, asker *auditlog.Asker) error {
+	row := func(r auditlog.Row) error { return t.write(r) }
+	if !t.begun {
+		if err := t.tail.Begin(ctx, asker, t.question, row); err != nil {
+			return err
+		}
+		t.begun = true
+	}
+	tick := time.NewTicker(t.interval)
+	defer tick.Stop()
+	for {
+		more, err := t.tail.Look(ctx, asker, t.question, row)
+		if err := errors.Join(err, t.w.Flush()); err != nil {
+			return err
+		}
+		if more {
+			continue
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// persist runs work on a connection, and on another one when that is lost. The
+// first has to come about at once. It is nil where the context has ended.
+func persist(ctx context.Context, url string, told io.Writer, work func(context.Context, *auditlog.Asker) error) error {
+	const pause = time.Second
+	connected, lost := false, false
+	for {
+		asker, err := auditlog.OpenAsker(ctx, url)
+		if err == nil {
+			connected = true
+			if lost {
+				fmt.Fprintln(told, "the database is back")
+			}
+			lost = false
+			err = work(ctx, asker)
+			asker.Close()
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case !connected || !auditlog.IsLost(err):
+			return err
+		case !lost:
+			lost = true
+			fmt.Fprintf(told, "the database is unavailable, retrying: %v\n", err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// text writes an event on one line.
+func (t *tail) text(e event) error {
+	said := map[string]string{}
+	for i := range e.Len() {
+		said[e.Name(i)] = words.Text(e.Text(i), math.MaxInt)
+	}
+	to := said["host"]
+	if to != "" {
+		to = net.JoinHostPort(to, said["port"])
+	}
+	parts := []string{said["time"], said["kind"]}
+	for _, part := range []string{
+		said["verdict"], wouldDeny(said["would_deny"]), said["reason"], said["close_reason"],
+		cmp.Or(said["repository"], said["repository_uuid"]), cmp.Or(said["deployment"], said["deployment_uuid"]),
+		said["action"], said["method"], to, prefixed("rule=", said["rule"]), prefixed("bytes_sent=", said["bytes_sent"]), prefixed("bytes_received=", said["bytes_received"]),
+		prefixed("id=", said["decision_id"]),
+	} {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	_, err := t.w.WriteString(strings.Join(parts, " ") + "\n")
+	return err
+}
+
+func wouldDeny(value string) string {
+	if value == "true" {
+		return "would-deny"
+	}
+	return ""
+}
+
+func prefixed(prefix, value string) string {
+	if value == "" {
+		return ""
+	}
+	return prefix + value
+}

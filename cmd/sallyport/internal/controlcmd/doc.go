@@ -1,0 +1,3 @@
+// Package controlcmd has the commands that control a running instance through its control
+// socket, and token inspect.
+package controlcmd

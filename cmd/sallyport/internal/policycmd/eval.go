@@ -1,0 +1,289 @@
+package policycmd
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego"
+)
+
+func newPolicyEval() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "eval DIR --as repository=NAME[,deployment=NAME…] --to HOST[:PORT]",
+		Short: "Evaluate a policy for one request",
+		Long: `Ask the policy in DIR what a server would decide for somebody who wants to go
+somewhere. With --explain it says of every rule whether it matched, and of the
+others which condition was the first not to hold and what it read.
+
+  sallyport policy eval . --as repository=acme/payments,deployment=production --to api.partner.example
+  sallyport policy eval . --as repository=acme/website,branch=main --to deb.example --method GET --path /dists --explain
+
+--as takes ` + strings.Join(AskedKeys, ", ") + `.
+A deployment called test, staging or production is of that type unless
+deployment_type says otherwise. What is not given is not in the input; UUIDs that
+are not given are zero. With --method, --path or --header it is an HTTP request
+that can be read, and otherwise a CONNECT.
+
+Without --expect the verdict does not change the exit status.`,
+		Args: oneDirectory,
+	}
+	as := c.Flags().String("as", "", "who asks: `KEY=VALUE,…`")
+	var asked askedFor
+	c.Flags().StringVar(&asked.to, "to", "", "where to: `HOST[:PORT]`; without a port 443, or 80 for an HTTP request")
+	c.Flags().StringVar(&asked.method, "method", "", "the `METHOD` of an HTTP request")
+	c.Flags().StringVar(&asked.path, "path", "", "the `PATH` of an HTTP request")
+	c.Flags().StringArrayVar(&asked.headers, "header", nil, "a header of an HTTP request: `NAME=VALUE`")
+	at := c.Flags().String("at", "now", "the `TIME` of the decision: now, 2026-11-21T08:40:00Z, 2026-11-21, or 30d for so long ago")
+	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
+	explain := c.Flags().Bool("explain", false, "say of every rule why it matched or did not")
+	asJSON := cli.AddFormatFlag(c)
+	expect := cli.AddChoiceFlag(c, "expect", "fail unless the verdict is this", "", "allow", "deny")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		now, err := cli.ParseTime(*at, time.Now())
+		if err != nil {
+			return cli.Invalid(fmt.Errorf("--at: %w", err))
+		}
+		principal, err := parsePrincipal(*as)
+		if err != nil {
+			return cli.Invalid(err)
+		}
+		request, err := asked.request(principal, now)
+		if err != nil {
+			return cli.Invalid(err)
+		}
+		set, err := loadTree(c.Context(), args[0], !*withoutNames)
+		if err != nil {
+			return err
+		}
+		d, err := set.Decide(c.Context(), request)
+		if err != nil {
+			return evaluationFailed(err)
+		}
+		x := &rego.Explanation{Decision: d}
+		if *explain {
+			if x, err = set.Explain(c.Context(), d.Input); err != nil {
+				return evaluationFailed(err)
+			}
+		}
+		if asJSON() {
+			err = cli.PrintJSON(c.OutOrStdout(), explanationJSON(x))
+		} else {
+			err = printExplanation(c.OutOrStdout(), x)
+		}
+		if err == nil && expect.Value != "" && expect.Value != d.Verdict.String() {
+			err = fmt.Errorf("the verdict is %s, and not %s as expected", d.Verdict, expect.Value)
+		}
+		return err
+	}
+	return c
+}
+
+// evaluationFailed says what to give where a name is not known.
+func evaluationFailed(err error) error {
+	for path, key := range map[string]string{
+		"principal.repository.project": "project", "principal.deployment.type": "deployment_type",
+		"principal.repository.full_name": "repository", "principal.workspace.slug": "workspace", "principal.deployment.slug": "deployment", "principal.deployment.name": "deployment",
+	} {
+		if strings.Contains(err.Error(), "reads input."+path+",") {
+			return fmt.Errorf("a server would refuse this (policy_error): %w; give %s=… in --as", err, key)
+		}
+	}
+	return fmt.Errorf("a server would refuse this (policy_error): %w", err)
+}
+
+// outcome is a verdict in a word, report mode included.
+func outcome(verdict policy.Verdict, wouldDeny bool) string {
+	switch {
+	case verdict != policy.Allow:
+		return "deny"
+	case wouldDeny:
+		return "would deny"
+	}
+	return "allow"
+}
+
+// printDecided writes a decision for people.
+func printDecided(b *strings.Builder, d policy.Decision) {
+	line := cli.FieldLines(b)
+	verdict := d.Verdict.String()
+	switch {
+	case d.WouldDeny:
+		verdict += ", in report mode only: it would be refused"
+	case d.Mode == policy.Report:
+		verdict += ", in report mode"
+	}
+	line("verdict", verdict)
+	line("reason", string(d.Reason))
+	line("rule", d.Rule)
+	if len(d.Rules) > 1 {
+		line("all rules", strings.Join(d.Rules, ", "))
+	}
+	line("exceptions", strings.Join(placesOf(d.Exceptions), ", "))
+	line("message", d.Message)
+	if d.Verdict == policy.Allow {
+		line("protocol", d.Protocol.String())
+		line("limits", limitsText(d.Limits))
+		if !d.Expires.IsZero() {
+			line("expires", d.Expires.Format(time.RFC3339))
+		}
+	}
+	line("policy", d.Revision.Digest)
+	line("commit", d.Revision.Commit)
+	line("repository's", d.RepositoryRevision.Digest)
+}
+
+func limitsText(l policy.Limits) string {
+	var parts []string
+	if l.Lifetime > 0 {
+		parts = append(parts, "lifetime "+l.Lifetime.String())
+	}
+	if l.Idle > 0 {
+		parts = append(parts, "idle "+l.Idle.String())
+	}
+	if l.Sent > 0 {
+		parts = append(parts, fmt.Sprintf("sent %d bytes", l.Sent))
+	}
+	if l.Received > 0 {
+		parts = append(parts, fmt.Sprintf("received %d bytes", l.Received))
+	}
+	if l.StepSent > 0 {
+		parts = append(parts, fmt.Sprintf("sent by the step %d bytes", l.StepSent))
+	}
+	if l.StepReceived > 0 {
+		parts = append(parts, fmt.Sprintf("received by the step %d bytes", l.StepReceived))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// printExplanation writes a decision and, where they are known, its rules.
+func printExplanation(w io.Writer, x *rego.Explanation) error {
+	var b strings.Builder
+	printDecided(&b, x.Decision)
+	printRules(&b, x.Rules)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func printRules(b *strings.Builder, rules []rego.Explained) {
+	for _, matched := range []bool{true, false} {
+		title := "\nmatched\n"
+		if !matched {
+			title = "\ndid not match, and the first condition that did not hold\n"
+		}
+		for _, r := range rules {
+			if r.Matched != matched {
+				continue
+			}
+			b.WriteString(title)
+			title = ""
+			fmt.Fprintf(b, "  %s %s  %s:%d\n", r.Set, r.Rule, r.File, r.Line)
+			if r.Ignored != "" {
+				fmt.Fprintf(b, "    does not count: %s\n", r.Ignored)
+			}
+			printCondition(b, r.Failed)
+		}
+	}
+}
+
+func printCondition(b *strings.Builder, c *rego.Condition) {
+	if c == nil {
+		return
+	}
+	fmt.Fprintf(b, "    %s:%d: %s\n", c.File, c.Line, c.Text)
+	for _, v := range c.Read {
+		if v.Absent {
+			fmt.Fprintf(b, "      %s is absent\n", v.Path)
+		} else {
+			fmt.Fprintf(b, "      %s is %s\n", v.Path, v.Value)
+		}
+	}
+}
+
+// decidedJSON is a decision under the words of the log.
+type decidedJSON struct {
+	Verdict   string   `json:"verdict"`
+	Mode      string   `json:"mode"`
+	WouldDeny bool     `json:"would_deny"`
+	Reason    string   `json:"reason"`
+	Rule      string   `json:"rule,omitempty"`
+	Rules     []string `json:"rules,omitempty"`
+	// Exceptions are the places of those that applied.
+	Exceptions []string `json:"exceptions,omitempty"`
+	Message    string   `json:"message,omitempty"`
+	Protocol   string   `json:"protocol,omitempty"`
+	Limits     string   `json:"limits,omitempty"`
+	Expires    string   `json:"expires,omitempty"`
+	Revision   string   `json:"revision"`
+	Commit     string   `json:"commit,omitempty"`
+	// RepositoryRevision is the earlier revision whose rules of the repository took part.
+	RepositoryRevision string `json:"repository_revision,omitempty"`
+}
+
+func decisionJSON(d policy.Decision) decidedJSON {
+	j := decidedJSON{
+		Verdict: d.Verdict.String(), Mode: d.Mode.String(), WouldDeny: d.WouldDeny, Reason: string(d.Reason),
+		Rule: d.Rule, Rules: d.Rules, Exceptions: placesOf(d.Exceptions), Message: d.Message, Revision: d.Revision.Digest, Commit: d.Revision.Commit, RepositoryRevision: d.RepositoryRevision.Digest,
+	}
+	if d.Verdict == policy.Allow {
+		j.Protocol, j.Limits = d.Protocol.String(), limitsText(d.Limits)
+	}
+	if !d.Expires.IsZero() {
+		j.Expires = d.Expires.Format(time.RFC3339)
+	}
+	return j
+}
+
+type explainedJSON struct {
+	Decision decidedJSON `json:"decision"`
+	Rules    []ruleJSON  `json:"rules,omitempty"`
+}
+
+type ruleJSON struct {
+	Set        string         `json:"set"`
+	Rule       string         `json:"rule"`
+	Repository string         `json:"repository,omitempty"`
+	File       string         `json:"file"`
+	Line       int            `json:"line"`
+	Matched    bool           `json:"matched"`
+	Ignored    string         `json:"ignored,omitempty"`
+	Failed     *conditionJSON `json:"failed,omitempty"`
+}
+
+type conditionJSON struct {
+	File string            `json:"file"`
+	Line int               `json:"line"`
+	Text string            `json:"text"`
+	Read map[string]string `json:"read,omitempty"` // as JSON; empty: absent
+}
+
+func explanationJSON(x *rego.Explanation) explainedJSON {
+	out := explainedJSON{Decision: decisionJSON(x.Decision)}
+	for _, r := range x.Rules {
+		j := ruleJSON{Set: r.Set, Rule: r.Rule, Repository: r.Repository, File: r.File, Line: r.Line, Matched: r.Matched, Ignored: r.Ignored}
+		if f := r.Failed; f != nil {
+			j.Failed = &conditionJSON{File: f.File, Line: f.Line, Text: f.Text}
+			for _, v := range f.Read {
+				if j.Failed.Read == nil {
+					j.Failed.Read = map[string]string{}
+				}
+				j.Failed.Read[v.Path] = v.Value
+			}
+		}
+		out.Rules = append(out.Rules, j)
+	}
+	return out
+}
+
+// placesOf are the places of exceptions in the policy's documents.
+func placesOf(list []policy.AppliedException) (places []string) {
+	for _, e := range list {
+		places = append(places, e.Path)
+	}
+	return places
+}

@@ -1,0 +1,175 @@
+package policycmd
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego"
+)
+
+func newPolicyExplain() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "explain DECISION_ID",
+		Short: "Evaluate a recorded decision again, and explain it",
+		Long: `Evaluate a decision of the log again: with the input that was recorded, at its
+own time, by the policy that decided, which the log keeps. It says whether the
+verdict, the reason and the rule come out as they were recorded, and of every
+rule whether it matched, or which condition was the first not to hold.
+
+  sallyport policy explain 01a1fdf4-c192-7cf7-900b-49ceb24f5238
+
+An export holds no policies: with --export, --policy names the policy's directory
+at that revision. --policy also answers what another state of it would say.`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return cli.Invalid(fmt.Errorf("which decision? Give one id\nsee: %s --help", c.CommandPath()))
+			}
+			return nil
+		},
+	}
+	from := addHistoryFlags(c, "")
+	tree := c.Flags().String("policy", "", "evaluate it by the policy in this `DIR` instead")
+	asJSON := cli.AddFormatFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		id, ok := cli.ParseUUID(args[0])
+		if !ok {
+			return cli.Invalid(fmt.Errorf("%q is not a decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0]))
+		}
+		h, err := from.open(c)
+		if err != nil {
+			return err
+		}
+		defer h.close()
+		d, err := h.decision(c.Context(), id)
+		if err != nil {
+			return err
+		}
+		if d.Input == nil {
+			return fmt.Errorf("explain: the record of %s has no input: policy was not asked about it (its reason is %s, see docs/reasons.md), or its input was over 8 KiB and only the digest was recorded", id, d.Reason)
+		}
+		set, err := policyOf(c.Context(), h, d, *tree)
+		if err != nil {
+			return err
+		}
+		x, failure := set.Explain(c.Context(), d.Input)
+		again := reproduction(d, x.Decision, failure)
+		if asJSON() {
+			err = cli.PrintJSON(c.OutOrStdout(), again.json(d, x))
+		} else {
+			err = again.print(c.OutOrStdout(), d, x)
+		}
+		if err == nil && !again.Reproduced {
+			return cli.FindingError{}
+		}
+		return err
+	}
+	return c
+}
+
+// policyOf loads the policy that decided, or the one in a directory.
+func policyOf(ctx context.Context, h *history, d *words.Decided, directory string) (*rego.Set, error) {
+	if directory != "" {
+		return loadTree(ctx, directory, hasNames(d.Input))
+	}
+	set, err := h.decidedBy(ctx, d)
+	if err != nil {
+		return nil, cli.Invalid(err)
+	}
+	return set, nil
+}
+
+// reproduced says whether a decision comes out as it was recorded.
+type reproduced struct {
+	Reproduced bool   `json:"reproduced"`
+	Then       string `json:"then"`
+	Now        string `json:"now"`
+	Detail     string `json:"detail,omitempty"`
+	Other      bool   `json:"other_policy,omitempty"`
+}
+
+func reproduction(d *words.Decided, now policy.Decision, failure error) reproduced {
+	then, known := policySaid(d)
+	said := outcome(now.Verdict, now.WouldDeny)
+	r := reproduced{Then: then, Now: said, Other: now.Revision.Digest != d.Revision}
+	afterwards := d.Reason != string(now.Reason) && d.Verdict != "allow" && then == "allow"
+	switch {
+	case d.Reason == "policy_error" && strings.HasPrefix(d.Message, rego.RejectedText) && !r.Other:
+		r.Reproduced, r.Now, r.Detail = true, "error", "the repository's rules were not evaluated then: "+d.Message
+	case failure != nil && d.Reason == "policy_error":
+		r.Reproduced, r.Detail = true, "it could not be evaluated then, and cannot now: "+failure.Error()
+	case failure != nil:
+		r.Now, r.Detail = "error", "it cannot be evaluated: "+failure.Error()
+	case d.Reason == "policy_error":
+		r.Detail = "it could not be evaluated then: it may have taken too long, or the server was at fault; its own log says which"
+	case afterwards && said != "deny":
+		r.Reproduced, r.Detail = true, "policy allowed it, and it was refused afterwards: "+d.Reason
+	case then != said && known:
+		r.Detail = "the verdict is another one"
+	case d.Reason != string(now.Reason):
+		r.Detail = fmt.Sprintf("the reason was %s and is %s", d.Reason, now.Reason)
+	case d.Rule != now.Rule:
+		r.Detail = fmt.Sprintf("the rule was %q and is %q", d.Rule, now.Rule)
+	case d.Verdict == "allow" && !slices.Equal(d.Exceptions, placesOf(now.Exceptions)):
+		r.Detail = fmt.Sprintf("the exceptions that applied were %q and are %q", d.Exceptions, placesOf(now.Exceptions))
+	default:
+		r.Reproduced = true
+	}
+	return r
+}
+
+func (r reproduced) print(w io.Writer, d *words.Decided, x *rego.Explanation) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "decision %s\n", d.ID)
+	line := cli.FieldLines(&b)
+	line("time", d.Time.Format(time.RFC3339Nano))
+	line("repository", cmp.Or(d.Repository, d.RepositoryUUID))
+	line("deployment", cmp.Or(d.Deployment, d.DeploymentUUID))
+	line("branch", d.Branch)
+	line("asked for", d.Action+" "+net.JoinHostPort(d.Host, strconv.Itoa(d.Port)))
+	line("verdict", d.Verdict)
+	line("reason", d.Reason)
+	line("rule", d.Rule)
+	line("policy", d.Revision)
+	line("commit", d.Commit)
+	line("repository's", d.RepositoryRevision)
+	switch {
+	case r.Reproduced && !r.Other:
+		b.WriteString("\nreproduced\n")
+	case r.Reproduced:
+		b.WriteString("\nthe other policy says the same\n")
+	case r.Other:
+		b.WriteString("\nthe other policy does not say the same\n")
+	default:
+		b.WriteString("\nNOT reproduced\n")
+	}
+	if r.Detail != "" {
+		fmt.Fprintf(&b, "  %s\n", r.Detail)
+	}
+	if r.Now != "error" {
+		printDecided(&b, x.Decision)
+		printRules(&b, x.Rules)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (r reproduced) json(d *words.Decided, x *rego.Explanation) any {
+	return struct {
+		DecisionID string    `json:"decision_id"`
+		Time       time.Time `json:"time"`
+		reproduced
+		explainedJSON
+	}{d.ID, d.Time, r, explanationJSON(x)}
+}

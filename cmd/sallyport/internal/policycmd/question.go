@@ -1,0 +1,187 @@
+package policycmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/destination"
+	"github.com/sallyport/sallyport/internal/nearest"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego"
+)
+
+// unknownUUID stands for a UUID that was not given.
+const unknownUUID = "00000000-0000-0000-0000-000000000000"
+
+// AskedKeys are what --as takes.
+var AskedKeys = []string{"repository", "project", "workspace", "deployment", "deployment_type", "branch",
+	"workspace_uuid", "repository_uuid", "deployment_uuid", "pipeline_uuid", "step_uuid"}
+
+// parsePrincipal reads --as: words such as
+// repository=acme/payments,deployment=production,branch=main.
+func parsePrincipal(given string) (*identity.Principal, error) {
+	if given == "" {
+		return nil, errors.New("--as is missing: write --as repository=acme/payments,deployment=production,branch=main")
+	}
+	values := map[string]string{}
+	for word := range strings.SplitSeq(given, ",") {
+		key, value, ok := strings.Cut(strings.TrimSpace(word), "=")
+		switch {
+		case !ok || value == "":
+			return nil, fmt.Errorf("--as: %q is not key=value: write repository=acme/payments,deployment=production,branch=main", word)
+		case !slices.Contains(AskedKeys, key):
+			hint := "it takes " + strings.Join(AskedKeys, ", ")
+			if i := slices.IndexFunc(AskedKeys, func(k string) bool { return key != "" && strings.HasPrefix(k, key) }); i >= 0 {
+				hint = "did you mean " + AskedKeys[i] + "?"
+			} else if n := nearest.Of(key, AskedKeys); n != "" {
+				hint = "did you mean " + n + "?"
+			}
+			return nil, fmt.Errorf("--as has no key %q: %s", key, hint)
+		case values[key] != "":
+			return nil, fmt.Errorf("--as: %s is given twice", key)
+		}
+		if strings.HasSuffix(key, "_uuid") {
+			uuid, ok := cli.ParseUUID(value)
+			if !ok {
+				return nil, fmt.Errorf("--as: %s=%s is not a UUID", key, value)
+			}
+			value = uuid
+		}
+		if err := checkAsked(key, value); err != nil {
+			return nil, err
+		}
+		values[key] = value
+	}
+	uuid := func(key string) string {
+		if values[key] != "" {
+			return values[key]
+		}
+		return unknownUUID
+	}
+	if values["repository"] == "" && values["repository_uuid"] == "" {
+		return nil, errors.New("--as names no repository: write repository=acme/payments")
+	}
+	slug, _, full := strings.Cut(values["repository"], "/")
+	if values["repository"] != "" && !full {
+		return nil, fmt.Errorf("--as: repository=%s is not a full name: write workspace/repository, such as acme/payments", values["repository"])
+	}
+	if values["workspace"] == "" {
+		values["workspace"] = slug
+	}
+	p := &identity.Principal{
+		Kind:       identity.KindBitbucketStep,
+		Workspace:  identity.Workspace{UUID: uuid("workspace_uuid"), Slug: values["workspace"]},
+		Repository: identity.Repository{UUID: uuid("repository_uuid"), FullName: values["repository"], Project: values["project"]},
+		Pipeline:   identity.Run{UUID: uuid("pipeline_uuid")},
+		Step:       identity.Run{UUID: uuid("step_uuid")},
+		Branch:     values["branch"],
+	}
+	if d := values["deployment"]; d != "" || values["deployment_uuid"] != "" || values["deployment_type"] != "" {
+		if d == "" {
+			d = values["deployment_type"]
+		}
+		p.Deployment = &identity.Deployment{UUID: uuid("deployment_uuid"), Name: d, Slug: strings.ToLower(strings.ReplaceAll(d, " ", "-")), Type: values["deployment_type"]}
+		// Bitbucket's three types are also what most environments are called.
+		if t := p.Deployment.Slug; p.Deployment.Type == "" && (t == "test" || t == "staging" || t == "production") {
+			p.Deployment.Type = t
+		}
+	}
+	return p, nil
+}
+
+// deploymentTypes are those that Bitbucket has.
+var deploymentTypes = []string{"test", "staging", "production"}
+
+// checkAsked refuses a value that no step has: what is asked about it is answered, and
+// means nothing.
+func checkAsked(key, value string) error {
+	switch lower := strings.ToLower(value); {
+	case (key == "repository" || key == "workspace") && lower != value:
+		return fmt.Errorf("--as: %s=%s: slugs are in lower case: write %s=%s", key, value, key, lower)
+	case key == "branch" && strings.HasPrefix(value, "refs/"):
+		return fmt.Errorf("--as: branch=%s: a branch has no refs/heads/ before it: write branch=%s", value, strings.TrimPrefix(value, "refs/heads/"))
+	case key == "deployment_type" && !slices.Contains(deploymentTypes, value):
+		return fmt.Errorf("--as: deployment_type=%s: no deployment has this type: write one of %s", value, strings.Join(deploymentTypes, ", "))
+	}
+	return nil
+}
+
+// askedFor is what --to, --method, --path and --header say.
+type askedFor struct {
+	to, method, path string
+	headers          []string
+}
+
+// request makes the question of a principal.
+func (a askedFor) request(p *identity.Principal, at time.Time) (*policy.Request, error) {
+	r := &policy.Request{Principal: p, Action: policy.Connect, ClientAddress: netip.IPv4Unspecified(), Time: at.UTC().Truncate(time.Microsecond)}
+	port := "443"
+	if a.method != "" || a.path != "" || len(a.headers) > 0 {
+		if a.method == "" {
+			a.method = "GET"
+		}
+		if a.path == "" {
+			a.path = "/"
+		}
+		if !strings.HasPrefix(a.path, "/") || strings.ContainsAny(a.path, "?#") {
+			return nil, fmt.Errorf("--path %s: a path begins with / and has no query", a.path)
+		}
+		if upper := strings.ToUpper(a.method); upper != a.method {
+			return nil, fmt.Errorf("--method %s: methods are in capitals: write %s", a.method, upper)
+		}
+		r.Action, port = policy.Forward, "80"
+		r.HTTP = &policy.HTTPRequest{Method: a.method, Path: a.path, Headers: map[string]string{}}
+		for _, h := range a.headers {
+			name, value, ok := strings.Cut(h, "=")
+			if !ok {
+				return nil, fmt.Errorf("--header %s: write name=value", h)
+			}
+			r.HTTP.Headers[strings.ToLower(name)] = value
+		}
+	}
+	var err error
+	if r.Target, err = parseTarget(a.to, port); err != nil {
+		return nil, err
+	}
+	if r.HTTP != nil {
+		r.Target.Scheme = "http"
+	}
+	return r, nil
+}
+
+// parseTarget reads host:port, or a host, which means the port given.
+func parseTarget(to, port string) (destination.Target, error) {
+	if to == "" {
+		return destination.Target{}, errors.New("--to is missing: write --to api.partner.example:443")
+	}
+	rest := to
+	if i := strings.LastIndexByte(to, ']'); i >= 0 {
+		rest = to[i:]
+	}
+	if !strings.Contains(rest, ":") {
+		to += ":" + port
+	}
+	t, err := destination.ParseAuthority(to)
+	if err != nil {
+		return t, fmt.Errorf("--to: %w", err)
+	}
+	return t, nil
+}
+
+// loadTree loads the policy in a directory for asking. Its own tests are not run:
+// `policy test` does that.
+func loadTree(ctx context.Context, directory string, names bool) (*rego.Set, error) {
+	snapshot, err := policyTree(ctx, directory)
+	if err != nil {
+		return nil, err
+	}
+	return components.LoadPolicy(ctx, directory, snapshot, rego.Options{Names: names})
+}

@@ -1,0 +1,285 @@
+package policycmd
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
+	"github.com/sallyport/sallyport/identity/bitbucket"
+	"github.com/sallyport/sallyport/policy"
+)
+
+func newPolicyRollout() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "rollout [DIR]",
+		Short: "Report when each repository was last seen, its mode, and what would be denied",
+		Long: `Say of every repository that the log has seen in that time when that was, whether
+its denials are enforced, how often it was allowed, denied, and would have been
+denied: what is still to do before everything is enforced.
+
+A repository that does not go through the proxy at all shows as never seen: where
+the configuration has Bitbucket's REST API, it is asked for the repositories of each
+workspace. That list is whole, or the command fails. --without-bitbucket asks
+nobody; --repositories names a file with one full name a line instead of, or beside,
+that. Those that asked for something before that time only, and those with rules in
+DIR, are listed as well.
+
+  sallyport policy rollout . --since 30d -c sallyport.yaml
+  sallyport policy rollout . --export audit.jsonl --repositories repositories.txt
+
+The mode is that of the latest decision; a denial that holds in report mode too
+(enforce_in_report_mode) does not count. A renamed repository is listed with its old name.`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return cli.Invalid(fmt.Errorf("give one directory, or none\nsee: %s --help", c.CommandPath()))
+			}
+			return nil
+		},
+	}
+	from := addHistoryFlags(c, "30d")
+	listed := c.Flags().String("repositories", "", "a `FILE` with the full name of a repository on each line")
+	withoutBitbucket := c.Flags().Bool("without-bitbucket", false, "do not ask Bitbucket for the workspaces' repositories")
+	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
+	asJSON := cli.AddFormatFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		cover := &coverage{rows: map[string]*coverageRow{}, latest: map[string]*coverageRow{}}
+		if len(args) == 1 {
+			set, err := loadTree(c.Context(), args[0], !*withoutNames)
+			if err != nil {
+				return err
+			}
+			for _, name := range set.Repositories() {
+				cover.row(name).OwnRules = true
+			}
+		}
+		if *listed != "" {
+			if err := cover.list(c.Context(), *listed); err != nil {
+				return cli.Invalid(err)
+			}
+		}
+		if err := cover.read(c.Context(), c, from, *withoutNames); err != nil {
+			return err
+		}
+		if !*withoutNames && !*withoutBitbucket && *from.export == "" && *from.URLFile == "" {
+			if err := cover.ask(c.Context(), *from.Config); err != nil {
+				return err
+			}
+		}
+		return cover.tell(c.OutOrStdout(), asJSON())
+	}
+	return c
+}
+
+// coverage is what is known of each repository.
+type coverage struct {
+	rows   map[string]*coverageRow
+	latest map[string]*coverageRow // of each repository's UUID, by the name that it had last
+}
+
+type coverageRow struct {
+	Repository string     `json:"repository"`
+	LastSeen   *time.Time `json:"last_seen"`      // null: never in this time
+	Mode       string     `json:"mode,omitempty"` // of its latest decision by policy
+	Allowed    int64      `json:"allowed"`
+	WouldDeny  int64      `json:"would_deny"`
+	Denied     int64      `json:"denied"`
+	Refused    int64      `json:"refused"` // before policy was asked
+	OwnRules   bool       `json:"own_rules,omitempty"`
+	// RenamedTo is the name that Bitbucket knows it by now.
+	RenamedTo string `json:"renamed_to,omitempty"`
+
+	decided time.Time
+	always  bool // Mode is that of a denial that may hold in report mode too
+}
+
+func (v *coverage) row(name string) *coverageRow {
+	r := v.rows[name]
+	if r == nil {
+		r = &coverageRow{Repository: name}
+		v.rows[name] = r
+	}
+	return r
+}
+
+// list adds the repositories that a file names.
+func (v *coverage) list(ctx context.Context, path string) error {
+	names, err := repositoryNames(ctx, path)
+	for _, name := range names {
+		v.row(name)
+	}
+	return err
+}
+
+// repositoryNames reads the file that --repositories names.
+func repositoryNames(ctx context.Context, path string) ([]string, error) {
+	text, err := cli.ReadInput(ctx, path, cli.MaxListInput)
+	if err != nil {
+		return nil, fmt.Errorf("--repositories %w", err)
+	}
+	names := []string{}
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for n := 1; lines.Scan(); n++ {
+		name := strings.TrimSpace(lines.Text())
+		switch {
+		case name == "" || strings.HasPrefix(name, "#"):
+		case !plainFolder(name):
+			return nil, fmt.Errorf("%s:%d: %.100q is not the full name of a repository: write one a line, such as acme/payments", path, n, name)
+		default:
+			names = append(names, name)
+		}
+	}
+	return names, lines.Err()
+}
+
+// ask adds the repositories that Bitbucket lists, for each workspace with an API.
+func (v *coverage) ask(ctx context.Context, configuration string) error {
+	cfg, _, err := cli.LoadConfig(configuration)
+	if err != nil {
+		return err
+	}
+	for _, w := range components.Identity(cfg).Workspaces {
+		list, err := bitbucket.Repositories(ctx, w, nil)
+		if errors.Is(err, bitbucket.ErrNoAPI) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%w\nwhich repositories never came by is not known without the whole list: try again, or leave it out with --without-bitbucket", err)
+		}
+		for _, r := range list {
+			v.listed(r)
+		}
+	}
+	return nil
+}
+
+// listed adds one that Bitbucket lists. What the log knows under another name was
+// renamed, and is not another repository that was never seen.
+func (v *coverage) listed(r bitbucket.ListedRepository) {
+	if known := v.latest[r.UUID]; known != nil && known.Repository != r.FullName && v.rows[r.FullName] == nil {
+		known.RenamedTo = r.FullName
+		return
+	}
+	v.row(r.FullName)
+}
+
+func (v *coverage) read(ctx context.Context, c *cobra.Command, from historyFlags, withoutNames bool) error {
+	h, err := from.open(c)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	if h.database != nil && !withoutNames {
+		names, err := h.database.Repositories(ctx)
+		if err != nil {
+			return cli.Invalid(err)
+		}
+		for _, name := range names {
+			v.row(name)
+		}
+	}
+	err = h.decisions(ctx, func(d *words.Decided) error {
+		name := cmp.Or(d.Repository, d.RepositoryUUID)
+		if withoutNames && d.RepositoryUUID != "" {
+			name = d.WorkspaceUUID + "/" + d.RepositoryUUID
+		}
+		if name != "" { // nobody known asked
+			r := v.row(name)
+			r.add(d)
+			if last := v.latest[d.RepositoryUUID]; d.RepositoryUUID != "" && (last == nil || r.LastSeen.After(*last.LastSeen)) {
+				v.latest[d.RepositoryUUID] = r
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return cli.Invalid(err)
+	}
+	return nil
+}
+
+func (r *coverageRow) add(d *words.Decided) {
+	if r.LastSeen == nil || d.Time.After(*r.LastSeen) {
+		at := d.Time
+		r.LastSeen = &at
+	}
+	if d.Input != nil && d.Mode != "" {
+		// What is denied always is denied in report mode too, and recorded as enforced.
+		always := d.Mode == "enforce" && d.Verdict != "allow" && policy.Reason(d.Reason) == policy.PolicyDenied
+		if r.Mode == "" || r.always && !always || r.always == always && !d.Time.Before(r.decided) {
+			r.decided, r.Mode, r.always = d.Time, d.Mode, always
+		}
+	}
+	switch {
+	case d.Verdict == "allow" && d.WouldDeny:
+		r.WouldDeny++
+	case d.Verdict == "allow":
+		r.Allowed++
+	case d.Input == nil:
+		r.Refused++
+	default:
+		r.Denied++
+	}
+}
+
+func (v *coverage) tell(w io.Writer, asJSON bool) error {
+	list := []*coverageRow{}
+	never, enforced, open := 0, 0, 0
+	for _, r := range v.rows {
+		list = append(list, r)
+		switch {
+		case r.LastSeen == nil:
+			never++
+		case r.Mode == "enforce":
+			enforced++
+		}
+		if r.WouldDeny > 0 {
+			open++
+		}
+	}
+	slices.SortFunc(list, func(a, b *coverageRow) int {
+		return cmp.Or(-cmp.Compare(a.WouldDeny, b.WouldDeny), cmp.Compare(a.Repository, b.Repository))
+	})
+	if asJSON {
+		return cli.PrintJSON(w, struct {
+			Repositories []*coverageRow `json:"repositories"`
+			Never        int            `json:"never_seen"`
+			Enforced     int            `json:"enforced"`
+		}{list, never, enforced})
+	}
+	width := len("repository")
+	for _, r := range list {
+		width = max(width, len(r.Repository))
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-*s  %-20s  %-7s  %10s  %10s  %10s  %s\n", width, "repository", "last seen", "mode", "would deny", "denied", "allowed", "rules")
+	for _, r := range list {
+		seen, own := "never", ""
+		if r.LastSeen != nil {
+			seen = r.LastSeen.Format(time.RFC3339)
+			seen = seen[:min(len(seen), 20)]
+		}
+		if r.OwnRules {
+			own = "own"
+		}
+		if r.RenamedTo != "" {
+			own = strings.TrimSpace(own + " now " + r.RenamedTo)
+		}
+		line := fmt.Sprintf("%-*s  %-20s  %-7s  %10d  %10d  %10d  %s", width, r.Repository, seen, cmp.Or(r.Mode, "-"), r.WouldDeny, r.Denied, r.Allowed, own)
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
+	fmt.Fprintf(&b, "%d repositories: %d enforced, %d with something that would be denied, %d never seen\n", len(list), enforced, open, never)
+	_, err := io.WriteString(w, b.String())
+	return err
+}

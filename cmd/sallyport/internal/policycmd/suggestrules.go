@@ -1,0 +1,231 @@
+package policycmd
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/proxy"
+)
+
+// observedOrganisation is the organization's policy where there was none.
+const observedOrganisation = `# Everything is only observed for now: what would be denied passes, and is recorded
+# with would_deny. Narrow the rule, or take it away, to enforce.
+package sallyport.egress
+
+report contains {"rule": "observed", "message": "only observed for now"}
+
+# The rules of each repository's own folder count.
+delegate contains {"rule": "own-rules"}
+`
+
+// suggested is how many lines there are to suggest.
+func (o *observed) suggested() int {
+	n := 0
+	for _, u := range o.uses {
+		if u.deny == "" {
+			n++
+		}
+	}
+	return n
+}
+
+// rules writes a repository's file, in the form that opa fmt gives it.
+func (s *suggester) rules(o *observed) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# What %s was observed to reach from %s to %s, and was not allowed\n# already. Suggested by sallyport policy suggest: review each line.\n",
+		o.folder, s.since.Format(time.DateOnly), s.until.Format(time.DateOnly))
+	denied := 0
+	for _, u := range sortedUses(o.uses) {
+		if u.deny == "" {
+			continue
+		}
+		if denied++; denied == 1 {
+			b.WriteString("#\n# Not suggested, for a rule denies it:\n")
+		}
+		fmt.Fprintf(&b, "#   %s, by %s: %s\n", u.entry(), u.deny, u.evidence())
+	}
+	fmt.Fprintf(&b, "package sallyport.repository[%s]\n\nimport data.sallyport.lib\n", regoText(o.folder))
+	ids := s.takenIDs(o.folder)
+	for _, group := range grouped(o.uses) {
+		first := group[0]
+		id := groupID(first)
+		for n := 2; ids[id]; n++ {
+			id = groupID(first) + "-" + strconv.Itoa(n)
+		}
+		ids[id] = true
+		b.WriteString("\n")
+		head := fmt.Sprintf(`{"rule": %q}`, id)
+		if first.isAddress() {
+			head = fmt.Sprintf(`{"rule": %q, "allow_ip_literal": true}`, id)
+		}
+		// opa fmt loses comments that stand between the members of a set.
+		for _, u := range group {
+			fmt.Fprintf(&b, "# %s: %s\n", u.entry(), u.evidence())
+		}
+		fmt.Fprintf(&b, "%sallow contains %s if {\n", parents(group), head)
+		if first.http {
+			b.WriteString("\tinput.action == \"request\"\n")
+		}
+		fmt.Fprintf(&b, "\t%s\n\tlib.target_in(input.target, {\n", first.condition)
+		for _, u := range group {
+			fmt.Fprintf(&b, "\t\t%s,\n", regoText(u.entry()))
+		}
+		b.WriteString("\t})\n}\n")
+	}
+	return b.String()
+}
+
+// grouped puts what one rule can say together: the same deployment, the same
+// action, and names or addresses.
+func grouped(uses map[useKey]*use) [][]*use {
+	var groups [][]*use
+	for _, u := range sortedUses(uses) {
+		if u.deny != "" {
+			continue
+		}
+		if n := len(groups); n > 0 {
+			if last := groups[n-1][0]; last.condition == u.condition && last.http == u.http && last.isAddress() == u.isAddress() {
+				groups[n-1] = append(groups[n-1], u)
+				continue
+			}
+		}
+		groups = append(groups, []*use{u})
+	}
+	return groups
+}
+
+func sortedUses(uses map[useKey]*use) []*use {
+	return slices.SortedFunc(maps.Values(uses), func(a, b *use) int {
+		return cmp.Or(cmp.Compare(a.deployment, b.deployment), cmp.Compare(a.condition, b.condition), compareBool(a.http, b.http),
+			compareBool(a.isAddress(), b.isAddress()), cmp.Compare(a.host, b.host), cmp.Compare(a.port, b.port))
+	})
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+func (u *use) isAddress() bool {
+	_, err := netip.ParseAddr(u.host)
+	return err == nil
+}
+
+// entry is the target as target_in takes it.
+func (u *use) entry() string {
+	if u.port == 443 && !strings.Contains(u.host, ":") {
+		return u.host
+	}
+	return net.JoinHostPort(u.host, strconv.Itoa(u.port))
+}
+
+// evidence is what a line rests on.
+func (u *use) evidence() string {
+	times := "once"
+	if u.count > 1 {
+		times = fmt.Sprintf("%d times", u.count)
+	}
+	pipelines := "1 pipeline"
+	if n := len(u.pipelines); n >= maxPipelines {
+		pipelines = fmt.Sprintf("%d pipelines or more", n)
+	} else if n > 1 {
+		pipelines = fmt.Sprintf("%d pipelines", n)
+	}
+	when := "on " + u.first.Format(time.DateOnly)
+	if last := u.last.Format(time.DateOnly); last != u.first.Format(time.DateOnly) {
+		when = "from " + u.first.Format(time.DateOnly) + " to " + last
+	}
+	return fmt.Sprintf("%s, by %s, %s; it %s", times, pipelines, when, strings.Join(slices.Sorted(maps.Keys(u.how)), ", it ")) + u.closes()
+}
+
+// closes says the outcome of tunnels that were allowed and did not begin as the
+// rule demands: a rule for them alone lets nothing through.
+func (u *use) closes() string {
+	var b strings.Builder
+	for _, reason := range slices.Sorted(maps.Keys(u.closed)) {
+		explained, _ := proxy.Cause(reason).Explain()
+		fmt.Fprintf(&b, "; %s closed %s before a byte passed: %s", reason, times(u.closed[reason], "tunnel"), explained.Next)
+	}
+	return b.String()
+}
+
+func times(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// manyNames is from how many names below one parent on a pattern deserves a thought.
+const manyNames = 5
+
+// parents is a comment that names the parents under which there are many names.
+func parents(group []*use) string {
+	counts := map[string]int{}
+	for _, u := range group {
+		if _, parent, ok := strings.Cut(u.host, "."); ok && !u.isAddress() && strings.Contains(parent, ".") {
+			counts[parent]++
+		}
+	}
+	var b strings.Builder
+	for _, parent := range slices.Sorted(maps.Keys(counts)) {
+		if counts[parent] >= manyNames {
+			fmt.Fprintf(&b, "# %d names below %s: where all of it may be reached, \"*.%s\" says so.\n", counts[parent], parent, parent)
+		}
+	}
+	return b.String()
+}
+
+// groupID is the id of a rule: observed-production-http.
+func groupID(u *use) string {
+	id := "observed-" + cmp.Or(ruleID(u.deployment), "builds")
+	if u.http {
+		id += "-http"
+	}
+	if u.isAddress() {
+		id += "-addresses"
+	}
+	return id
+}
+
+// ruleID makes a part of a rule's id of a name.
+func ruleID(name string) string {
+	id := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '.' || r == '_' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(name))
+	return id[:min(len(id), 90)]
+}
+
+// regoText is a string as Rego writes it, which is as JSON does.
+func regoText(s string) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(s)
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// plainFolder reports whether a name is one that a repository's folder can have.
+func plainFolder(name string) bool {
+	workspace, repository, ok := strings.Cut(name, "/")
+	for _, part := range []string{workspace, repository} {
+		ok = ok && part != "" && part != "." && part != ".." && strings.Trim(part, "abcdefghijklmnopqrstuvwxyz0123456789-_.") == "" && len(part) <= 128
+	}
+	return ok
+}

@@ -1,0 +1,177 @@
+package policycmd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego"
+	"github.com/sallyport/sallyport/policy/source"
+)
+
+const withoutNamesUsage = "check for a server without Bitbucket's REST API, where policy sees UUIDs only"
+
+func newPolicyCheck() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "check DIR",
+		Short: "Check a policy as a server does",
+		Long: `Compile the policy in DIR and say everything that is wrong with it and what
+deserves a look, with file and line. Tests are not run: see "policy test".`,
+		Args: oneDirectory,
+	}
+	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
+	strict := c.Flags().Bool("strict", false, "warnings fail the check too")
+	repositories := c.Flags().String("repositories", "", "warn of repositories that are not in this `FILE`, one full name a line")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		snapshot, err := policyTree(c.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		options := rego.Options{Names: !*withoutNames}
+		if *repositories != "" {
+			if options.Repositories, err = repositoryNames(c.Context(), *repositories); err != nil {
+				return cli.Invalid(err)
+			}
+		}
+		problems, warnings, err := rego.Check(c.Context(), snapshot, options)
+		if err != nil {
+			return err
+		}
+		out := c.OutOrStdout()
+		printPolicyErrors(out, args[0], "", problems)
+		printPolicyErrors(out, args[0], "warning: ", warnings)
+		if len(problems) > 0 || *strict && len(warnings) > 0 {
+			return fmt.Errorf("%s: %d errors, %d warnings", args[0], len(problems), len(warnings))
+		}
+		_, err = fmt.Fprintf(out, "%s: accepted, %d files, %d warnings\n", args[0], len(snapshot.Files), len(warnings))
+		return err
+	}
+	return c
+}
+
+func newPolicyTest() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "test DIR",
+		Short: "Run a policy's own tests",
+		Long: `Run the *_test.rego files of the policy in DIR as a server does before it takes a
+revision: compiled with the same restrictions, the organization's and each
+repository's apart.`,
+		Args: oneDirectory,
+	}
+	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
+	verbose := c.Flags().BoolP("verbose", "v", false, "show every test and what it printed")
+	outputs := addTestOutputs(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		snapshot, err := policyTree(c.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		report, err := rego.Test(c.Context(), snapshot, rego.Options{Names: !*withoutNames})
+		if faults, ok := errors.AsType[rego.Errors](err); ok {
+			printPolicyErrors(c.OutOrStdout(), args[0], "", faults)
+			return fmt.Errorf("%s does not load", args[0])
+		}
+		if err != nil {
+			return err
+		}
+		return outputs.tell(c.OutOrStdout(), args[0], report, *verbose)
+	}
+	return c
+}
+
+func printTests(out io.Writer, directory string, report *rego.TestReport, verbose bool) error {
+	failed := 0
+	slices.SortStableFunc(report.Results, func(a, b rego.TestResult) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+	})
+	for _, t := range report.Results {
+		if !t.Passed {
+			failed++
+		}
+		if t.Passed && !verbose {
+			continue
+		}
+		verdict := "PASS"
+		if !t.Passed {
+			verdict = "FAIL"
+		}
+		fmt.Fprintf(out, "%s %s:%d: %s (%s)\n", verdict, filepath.Join(directory, t.File), t.Line, t.Name, t.Duration.Round(1000))
+		if t.Message != "" {
+			fmt.Fprintf(out, "     %s\n", t.Message)
+		}
+		if t.Output != "" {
+			fmt.Fprintf(out, "     printed: %s\n", t.Output)
+		}
+	}
+	fmt.Fprintf(out, "%d passed, %d failed; the tests went through %.0f %% of the policy's lines\n",
+		len(report.Results)-failed, failed, report.Coverage)
+	if failed > 0 {
+		return fmt.Errorf("%s: %d tests failed", directory, failed)
+	}
+	return nil
+}
+
+func policyTree(ctx context.Context, directory string) (*policy.Snapshot, error) {
+	info, err := os.Stat(directory)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, cli.Invalid(fmt.Errorf("there is no %s: name the policy repository's directory; `sallyport policy init DIR` writes one to start from", directory))
+	case err == nil && !info.IsDir():
+		return nil, cli.Invalid(fmt.Errorf("%s is a file: name the policy repository's directory", directory))
+	case err == nil && !holdsPolicy(directory):
+		return nil, cli.Invalid(fmt.Errorf("%s: there is no policy in it: rules stand in egress/*.rego below it; `sallyport policy init DIR` writes a policy repository to start from", directory))
+	}
+	if above := repositoryAbove(directory); above != "" {
+		return nil, cli.Invalid(fmt.Errorf("%s is a folder within a policy repository: name the repository's directory: %s", directory, above))
+	}
+	snapshot, err := source.Directory(ctx, directory)
+	if err != nil {
+		return nil, cli.Invalid(err)
+	}
+	return snapshot, nil
+}
+
+// repositoryAbove is the directory of the policy repository of which a directory is one
+// of the folders; empty if it is not one.
+func repositoryAbove(directory string) string {
+	full, err := filepath.Abs(directory)
+	if err != nil {
+		return ""
+	}
+	switch filepath.Base(full) {
+	case "egress", "repositories", "data":
+	default:
+		return ""
+	}
+	above := filepath.Dir(full)
+	if _, err := os.Stat(filepath.Join(directory, "egress")); err == nil || !holdsPolicy(above) {
+		return ""
+	}
+	return above
+}
+
+func printPolicyErrors(out io.Writer, directory, prefix string, list rego.Errors) {
+	for _, e := range list {
+		if e.File != "" {
+			e.File = filepath.Join(directory, e.File)
+		}
+		fmt.Fprintf(out, "%s%v\n", prefix, e)
+	}
+}
+
+func oneDirectory(c *cobra.Command, args []string) error {
+	if err := cobra.ExactArgs(1)(c, args); err != nil {
+		return cli.Invalid(fmt.Errorf("%w: the policy's directory\nsee: %s --help", err, c.CommandPath()))
+	}
+	return nil
+}

@@ -1,0 +1,232 @@
+package policycmd
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy/rego"
+)
+
+func newPolicyWhoCan() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "who-can DIR --to HOST[:PORT]",
+		Short: "List which repositories and deployments may reach a target",
+		Long: `Ask the policy in DIR about every repository and deployment that the log has seen
+in that time: which of them may reach the target now. Where it depends on the
+branch, it names those seen that may.
+
+  sallyport policy who-can . --to api.partner.example --since 90d
+
+A repository that has asked for nothing in that time is not known here.`,
+		Args: oneDirectory,
+	}
+	from := addHistoryFlags(c, "30d")
+	var asked askedFor
+	c.Flags().StringVar(&asked.to, "to", "", "where to: `HOST[:PORT]`; without a port 443, or 80 for an HTTP request")
+	c.Flags().StringVar(&asked.method, "method", "", "the `METHOD` of an HTTP request")
+	c.Flags().StringVar(&asked.path, "path", "", "the `PATH` of an HTTP request")
+	at := c.Flags().String("at", "now", "the `TIME` of the question")
+	all := c.Flags().Bool("all", false, "show those who may not, too")
+	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
+	asJSON := cli.AddFormatFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		now, err := cli.ParseTime(*at, time.Now())
+		if err != nil {
+			return cli.Invalid(fmt.Errorf("--at: %w", err))
+		}
+		w := &whoCan{ctx: c.Context(), asked: asked, at: now, seen: map[whoKey]bool{}, groups: map[[2]string]*whoGroup{}}
+		if _, err := asked.request(&identity.Principal{}, now); err != nil {
+			return cli.Invalid(err)
+		}
+		if w.set, err = loadTree(c.Context(), args[0], !*withoutNames); err != nil {
+			return err
+		}
+		h, err := from.open(c)
+		if err != nil {
+			return err
+		}
+		defer h.close()
+		if err := h.decisions(c.Context(), w.ask); err != nil {
+			return cli.Invalid(err)
+		}
+		return w.tell(c.OutOrStdout(), *all, asJSON())
+	}
+	return c
+}
+
+// whoCan asks one question for everybody whom the log has seen.
+type whoCan struct {
+	ctx    context.Context
+	set    *rego.Set
+	asked  askedFor
+	at     time.Time
+	seen   map[whoKey]bool
+	groups map[[2]string]*whoGroup
+}
+
+// whoKey is what tells principals apart, pipeline and step aside.
+type whoKey struct{ workspace, repository, repositoryUUID, deployment, deploymentUUID, branch string }
+
+// whoGroup is what came out for a repository and a deployment.
+type whoGroup struct {
+	Repository string   `json:"repository"`
+	Deployment string   `json:"deployment,omitempty"`
+	Verdict    string   `json:"verdict"` // the most that any branch may
+	Rules      []string `json:"rules"`
+	// Branches are some of those that may, where others may not.
+	Branches []string  `json:"branches,omitempty"`
+	Seen     time.Time `json:"last_seen"`
+	Error    string    `json:"error,omitempty"`
+
+	passes, others bool
+}
+
+// Bounds of what is kept.
+const (
+	maxSeen     = 200_000
+	maxBranches = 20
+)
+
+func (w *whoCan) ask(d *words.Decided) error {
+	if d.Input == nil {
+		return nil
+	}
+	name := [2]string{cmp.Or(d.Repository, d.RepositoryUUID), cmp.Or(d.Deployment, d.DeploymentUUID)}
+	g := w.groups[name]
+	if g == nil {
+		g = &whoGroup{Repository: name[0], Deployment: name[1], Verdict: "deny", Rules: []string{}}
+		w.groups[name] = g
+	}
+	if d.Time.After(g.Seen) {
+		g.Seen = d.Time
+	}
+	key := whoKey{d.Workspace, d.Repository, d.RepositoryUUID, d.Deployment, d.DeploymentUUID, d.Branch}
+	if w.seen[key] {
+		return nil
+	}
+	if len(w.seen) >= maxSeen {
+		clear(w.seen) // whoever comes again is asked about again, and nothing else
+	}
+	w.seen[key] = true
+	p, err := principalOf(d.Input)
+	if err != nil {
+		return fmt.Errorf("decision %s: %w", d.ID, err)
+	}
+	request, err := w.asked.request(p, w.at)
+	if err != nil {
+		return err
+	}
+	decision, err := w.set.Decide(w.ctx, request)
+	if w.ctx.Err() != nil {
+		return w.ctx.Err()
+	}
+	if err != nil {
+		g.Error = err.Error()
+	}
+	g.note(outcome(decision.Verdict, decision.WouldDeny), decision.Rule, d.Branch)
+	return nil
+}
+
+func (g *whoGroup) note(verdict, rule, branch string) {
+	if verdict == "deny" {
+		g.others = true
+		return
+	}
+	g.passes = true
+	if g.Verdict != "allow" {
+		g.Verdict = verdict
+	}
+	if rule != "" && !slices.Contains(g.Rules, rule) && len(g.Rules) < maxBranches {
+		g.Rules = append(g.Rules, rule)
+	}
+	if branch = cmp.Or(branch, "no branch"); len(g.Branches) < maxBranches && !slices.Contains(g.Branches, branch) {
+		g.Branches = append(g.Branches, branch)
+	}
+}
+
+func (w *whoCan) tell(out io.Writer, all, asJSON bool) error {
+	list, may := []*whoGroup{}, 0
+	for _, g := range w.groups {
+		slices.Sort(g.Rules)
+		slices.Sort(g.Branches)
+		if !g.others {
+			g.Branches = nil
+		}
+		if g.passes {
+			may++
+		}
+		if g.passes || all {
+			list = append(list, g)
+		}
+	}
+	slices.SortFunc(list, func(a, b *whoGroup) int {
+		return cmp.Or(cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Deployment, b.Deployment))
+	})
+	if asJSON {
+		return cli.PrintJSON(out, struct {
+			Target string      `json:"target"`
+			Time   time.Time   `json:"time"`
+			Seen   int         `json:"seen"`
+			May    int         `json:"may"`
+			Who    []*whoGroup `json:"who"`
+		}{w.asked.to, w.at, len(w.groups), may, list})
+	}
+	var b strings.Builder
+	for _, g := range list {
+		fmt.Fprintf(&b, "%s  %s  %s", g.Repository, cmp.Or(g.Deployment, "-"), g.Verdict)
+		if len(g.Rules) > 0 {
+			fmt.Fprintf(&b, " by %s", strings.Join(g.Rules, ", "))
+		}
+		if len(g.Branches) > 0 {
+			fmt.Fprintf(&b, ", from %s only", strings.Join(g.Branches, ", "))
+		}
+		b.WriteByte('\n')
+		if g.Error != "" {
+			fmt.Fprintf(&b, "  %s\n", g.Error)
+		}
+	}
+	fmt.Fprintf(&b, "%d of %d repositories and deployments that were seen may reach %s\n", may, len(w.groups), w.asked.to)
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// principalOf reads the principal of a recorded input.
+func principalOf(input []byte) (*identity.Principal, error) {
+	var asked struct {
+		Principal struct {
+			Kind       string
+			Workspace  struct{ UUID, Slug string }
+			Repository struct {
+				UUID, Project string
+				FullName      string `json:"full_name"`
+			}
+			Deployment     *struct{ UUID, Name, Slug, Type string }
+			Pipeline, Step struct{ UUID string }
+			Branch         string
+		}
+	}
+	if err := json.Unmarshal(input, &asked); err != nil {
+		return nil, fmt.Errorf("its input cannot be read: %w", err)
+	}
+	a := &asked.Principal
+	p := &identity.Principal{
+		Kind: a.Kind, Branch: a.Branch, Workspace: identity.Workspace(a.Workspace),
+		Repository: identity.Repository{UUID: a.Repository.UUID, FullName: a.Repository.FullName, Project: a.Repository.Project},
+		Pipeline:   identity.Run(a.Pipeline), Step: identity.Run(a.Step),
+	}
+	if a.Deployment != nil {
+		p.Deployment = &identity.Deployment{UUID: a.Deployment.UUID, Name: a.Deployment.Name, Slug: a.Deployment.Slug, Type: a.Deployment.Type}
+	}
+	return p, nil
+}

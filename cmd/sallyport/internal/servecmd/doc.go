@@ -1,0 +1,3 @@
+// Package servecmd has the commands that run the server and look after it: health and
+// migrate.
+package servecmd
