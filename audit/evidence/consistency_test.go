@@ -2,6 +2,8 @@ package evidence
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -158,5 +160,97 @@ func TestConsistencyProver(t *testing.T) {
 				t.Errorf("from %d to %d: %v", i+1, size, err)
 			}
 		}
+	}
+}
+
+// TestForgedConsistency: an owner of the database who restored an older backup, or wrote
+// other events behind it, adds lines to the proofs of a pack, and has a manifest signed
+// over them. Each line has to hold and to lead from the pack's checkpoint; what a reviewer
+// holds from outside is confirmed by nothing else.
+func TestForgedConsistency(t *testing.T) {
+	t.Parallel()
+	m := october(t)
+	pack, later := m.notes[2], m.notes[3]
+	trust := audit.Trust{Keys: []audit.Key{signer(t).Key()}, Notes: [][]byte{later.Note}}
+	plain := build(t, m, nil)
+	lines := tree(t, plain)[consistencyFile]
+	line := func(p *audit.Consistency) string { return string(p.AppendLine(nil)) }
+	head := func(note []byte) audit.TreeHead {
+		c, err := audit.ReadCheckpoint(note)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return audit.TreeHead{Size: c.Size, Root: c.Root}
+	}
+	// The fork: the backup with other events behind it, as long as the real log.
+	fork := october(t)
+	fork.entries = fork.entries[:pack.Size]
+	fork.tree = audit.Tree{}
+	for _, e := range fork.entries {
+		fork.tree.Append(e.Hash)
+	}
+	fork.waiting = nil
+	for n := range int(later.Size - pack.Size) {
+		fork.add("w", decisionEvent(800+n, at(25, 1), "deny", "no_rule_matched", "x.example"))
+	}
+	fork.seal(at(27, 0))
+	forkHead := head(fork.notes[len(fork.notes)-1].Note)
+	if forkHead.Size != later.Size || forkHead == head(later.Note) {
+		t.Fatalf("%+v", forkHead)
+	}
+	toFork := consistencyOf(t, fork, pack.Size, later.Size)
+	claimed := *toFork
+	claimed.To = head(later.Note)
+	swapped := audit.Consistency{From: claimed.To, To: claimed.From, Hashes: claimed.Hashes}
+	earlier := tree(t, build(t, m, func(o *Options) { o.Size = m.notes[1].Size }))[consistencyFile]
+	foreign := tree(t, build(t, func() *memory { n := october(t); n.grow(5000, at(24, 22)); n.seal(at(24, 23)); return n }(), nil))[consistencyFile]
+	for name, c := range map[string]struct {
+		text  string
+		finds string // empty: nothing is wrong with the file, and it confirms nothing
+	}{
+		"the proof of a fork":                         {lines + line(toFork), ""},
+		"the proof of a fork as one of the real log":  {lines + line(&claimed), "line"},
+		"from the larger to the smaller":              {lines + line(&swapped), "line"},
+		"a line twice":                                {lines + line(toFork) + line(toFork), "out of order"},
+		"of another pair of trees":                    {lines + line(consistencyOf(t, m, m.notes[0].Size, later.Size)), "not about the pack's checkpoint"},
+		"the file of an earlier pack":                 {earlier, "not about the pack's checkpoint"},
+		"the file of a pack of another log":           {foreign, "not about the pack's checkpoint"},
+		"no file":                                     {"", ""},
+		"a field that the program does not know":      {lines + strings.Replace(line(toFork), `{"from"`, `{"x":1,"from"`, 1), "not a consistency proof"},
+		"a proof behind the end of a line":            {lines + strings.TrimSuffix(line(toFork), "\n") + line(toFork), "not a consistency proof"},
+		"the true proof, which confirms the real log": {lines + line(consistencyOf(t, m, pack.Size, later.Size)), "-"},
+	} {
+		forged := filepath.Join(t.TempDir(), "forged")
+		if err := os.CopyFS(forged, os.DirFS(plain)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(forged, consistencyFile), []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		resign(t, forged, tree(t, plain), consistencyFile, c.text)
+		got := check(t, forged, func(o *CheckOptions) { o.Trust = trust })
+		found := strings.Join(got.Findings, "\n")
+		switch {
+		case c.finds == "-":
+			if found != "" || !got.Anchored {
+				t.Errorf("%s: %+v", name, got)
+			}
+		case got.Anchored || got.Established(CheckOptions{Trust: trust}) || (c.finds == "") != (found == "") || !strings.Contains(found, c.finds):
+			t.Errorf("%s: anchored %t, %q", name, got.Anchored, got.Findings)
+		}
+	}
+	// The control removed: without the check of its hashes, the claimed proof confirms
+	// the real log's checkpoint for a pack that is not of it.
+	o, by, err := audit.OpenCheckpoint(later.Note, trust.Keys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := audit.ReadCheckpoint(pack.Note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unchecked := &checker{at: own, result: &Checked{}, proofs: map[int64]*audit.Consistency{later.Size: &claimed}}
+	if holds, err := unchecked.confirms(o, by); !holds || err != nil || claimed.Check() == nil {
+		t.Errorf("the attack fails without the control as well: %v", err)
 	}
 }
