@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -182,27 +183,31 @@ func asynchronousFailover(t *testing.T) {
 	})
 	f.traffic.stop()
 
-	// The recovery, as docs/operations.md has it.
+	// The recovery, by the commands of docs/operations.md.
+	page := f.operationsPage(t)
 	f.stop()
+	page.run("failover: with the instances stopped", 0)
 	published, aside := filepath.Join(f.data, "checkpoints"), filepath.Join(f.data, "checkpoints.before-failover")
-	if err := os.Rename(published, aside); err != nil {
-		t.Fatal(err)
-	}
 	f.start()
-	said := f.tell(t, 1, "audit", "gap", "list")
+	said := page.run("failover: with the instances running", 1)
 	if !strings.Contains(said, "were acknowledged and lost") {
 		t.Errorf("gap list said\n%s", said)
 	}
 	for _, line := range strings.Split(said, "\n") {
 		if command, found := strings.CutPrefix(line, "   sallyport "); found {
-			arguments := strings.Fields(command)
-			arguments[len(arguments)-1] = "failover to a standby that lagged"
-			f.tell(t, 0, arguments...)
+			var writer, first, last string
+			if _, err := fmt.Sscanf(command, "audit gap declare --writer %s --first %s --last %s", &writer, &first, &last); err != nil {
+				t.Fatalf("%q: %v", command, err)
+			}
+			page.run("failover: for each gap", 0, "WRITER="+writer, "FIRST="+first, "LAST="+last, "REASON=failover to a standby that lagged")
 		}
 	}
 	f.sealed(t)
 	f.stop()
-	said = f.tell(t, 0, "audit", "verify", "--key", f.key, "--checkpoint", published)
+	if _, err := os.Stat(published); err != nil {
+		t.Error(err)
+	}
+	said = page.run("failover: the result", 0)
 	for _, want := range []string{"which the database had acknowledged", "declared missing", "failover to a standby that lagged", "events are declared missing"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("verify said\n%s\nand not %q", said, want)
@@ -213,4 +218,48 @@ func asynchronousFailover(t *testing.T) {
 	if rows := f.query(t, `SELECT decision_id, kind FROM audit.events WHERE decision_id IS NOT NULL GROUP BY 1, 2 HAVING count(*) > 1`); len(rows) != 0 {
 		t.Errorf("there twice: %v", rows)
 	}
+}
+
+// page runs the named blocks of a page of the documents as they stand.
+type page struct {
+	t         *testing.T
+	text      string
+	directory string
+	env       []string
+}
+
+// operationsPage is docs/operations.md for the operator of this instance: with its
+// configuration and the log's key beside them.
+func (f *failover) operationsPage(t *testing.T) *page {
+	t.Helper()
+	text, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &page{t: t, text: string(text), directory: t.TempDir()}
+	p.env = append(os.Environ(), "DATA_DIRECTORY="+f.data, "PATH="+filepath.Dir(f.program)+string(os.PathListSeparator)+os.Getenv("PATH"))
+	if err := os.Symlink(f.config, filepath.Join(p.directory, "sallyport.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(p.directory, "key.pub"), []byte(f.key+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// run runs the block with this name, and returns what it prints.
+func (p *page) run(name string, status int, env ...string) string {
+	p.t.Helper()
+	_, block, found := strings.Cut(p.text, "```sh\n   # "+name+"\n")
+	block, _, closed := strings.Cut(block, "   ```\n")
+	if !found || !closed {
+		p.t.Fatalf("the page has no block # %s", name)
+	}
+	cmd := exec.CommandContext(p.t.Context(), "sh", "-eu", "-c", block)
+	cmd.Dir, cmd.Env = p.directory, append(p.env, env...)
+	out, err := cmd.CombinedOutput()
+	if got := cmd.ProcessState.ExitCode(); got != status {
+		p.t.Fatalf("# %s ended with %d, not %d: %v\n%s", name, got, status, err, out)
+	}
+	return string(out)
 }
