@@ -62,6 +62,13 @@ func (s *space) helloRows() []*row {
 	early.send, early.tunnel = early.send+whole, []string{"more"}
 	first := &row{name: "hello: a target that speaks first, where any protocol may", source: "RFC 4253 section 4.2", send: connect("raw.anything.example:{tls}"),
 		status: 200, greets: "SSH-2.0-x\r\n", hears: has("SSH-2.0-x\r\n"), tunnel: []string{"SSH-2.0-y\r\n"}, dials: []string{"{public}:{tls}"}, arrives: exactly("SSH-2.0-y\r\n")}
+	underscore := &row{name: "hello: without a name, to a host with an underscore, where any protocol may", source: "snowflakedb/snowflake-jdbc#2729", send: connect("my_bucket.anything.example:{tls}"),
+		status: 200, tunnel: []string{record(handshake())}, dials: []string{"{public}:{tls}"}, arrives: exactly(record(handshake()))}
+	dottedTarget := func(name, sent string) *row {
+		r := passes(name, "RFC 1034 section 3.1; netty/netty-tcnative#400", sent, sent)
+		r.send = connect(host + ".:{tls}")
+		return r
+	}
 	speaks := cut("a target that speaks first, where it must be TLS", "RFC 8446 section 4", "hello_timeout", "")
 	speaks.greets = "220 mail ready\r\n"
 	inside := func(name, source string, hears func(string) string, pieces ...string) *row {
@@ -90,6 +97,9 @@ func (s *space) helloRows() []*row {
 		passes("with a trailing dot", "RFC 1034 section 3.1; netty/netty-tcnative#400", dotted, dotted),
 		passes("over two records", "RFC 8446 section 5.1", two, two),
 		passes("byte by byte", "RFC 9293 section 3.8", whole, strings.Split(whole, "")...),
+		dottedTarget("with a trailing dot, as the target has one", dotted),
+		dottedTarget("without the trailing dot that the target has", whole),
+		underscore,
 		early,
 		first,
 		address("to an address, without a name", "RFC 6066 section 3", record(handshake())),
@@ -106,6 +116,7 @@ func (s *space) helloRows() []*row {
 		cut("without a name", "RFC 6066 section 3", "hello_missing", record(handshake())),
 		cut("encrypted", "RFC 9849 section 5", "hello_encrypted", record(handshake(names(host), extension{0xfe0d, "\x00\x00\x01\x00\x01\x01\x00\x00\x00\x00"}))),
 		cut("of SSL 2", "RFC 6176 section 3", "hello_invalid", "\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10"),
+		cut("PostgreSQL's request for TLS", "PostgreSQL protocol 3.0, SSLRequest", "hello_invalid", "\x00\x00\x00\x08\x04\xd2\x16\x2f"),
 		cut("an alert instead", "RFC 8446 section 6", "hello_invalid", "\x15\x03\x01\x00\x02\x02\x28"),
 		cut("an empty record in front", "RFC 8446 section 5.1", "hello_invalid", "\x16\x03\x01\x00\x00"+whole),
 		cut("a record over the limit", "RFC 8446 section 5.1", "hello_invalid", "\x16\x03\x01\x48\x00\x01"),
