@@ -36,6 +36,8 @@ func TestComparisons(t *testing.T) {
 		{name: "a network", files: allow(`input.client.address == "10.0.0.0/8"`), at: inOrg + "3:", message: "use net.cidr_contains", warning: true},
 		{name: "a port as a text", files: allow(`input.target.port in {"443"}`), at: inOrg + "3:", message: "a port is a number", warning: true},
 		{name: "a port above all", files: allow(`input.target.port == 80443`), at: inOrg + "3:", message: "input.target.port is never 80443"},
+		{name: "an object and a text", files: allow(`object.get(input.principal, "deployment", "none") != "production"`), at: inOrg + "3:", message: "input.principal.deployment is an object and never a text: compare one of its members: input.principal.deployment.name"},
+		{name: "an object in a set", files: allow(`input.principal.repository in {"acme/website"}`), at: inOrg + "3:", message: "input.principal.repository"},
 		{name: "what may be", files: allow("{\n\tinput.action == \"connect\"\n\tinput.principal.kind == \"bitbucket_step\"\n\tinput.principal.deployment.type in {\"test\", \"staging\", \"production\"}\n\tinput.principal.repository.full_name in data.names\n\tinput.principal.branch != \"release/1.0\"\n\tinput.target.port in {443, 8443}\n}") + list},
 		{name: "one of two fields", files: org("allow contains {\"rule\": \"x\"} if {\n\tis_main(input.principal.branch)\n\tnot is_main(input.principal.deployment.type)\n}\n\nis_main(text) if text == \"main\"")},
 	})

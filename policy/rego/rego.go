@@ -96,6 +96,7 @@ func Check(ctx context.Context, snapshot *policy.Snapshot, options Options) (pro
 	l.warnings = append(l.warnings, l.ended...)
 	l.lintUnread()
 	l.lintNothing()
+	l.lintMisnamed()
 	for _, u := range l.units() {
 		if err := l.lintApart(ctx, u); err != nil {
 			return nil, nil, err

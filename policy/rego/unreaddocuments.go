@@ -86,6 +86,44 @@ func (l *loader) lintNothing() {
 	l.warn(Error{File: "egress", Message: "there is no rule for the organization, so every request is denied and no repository's rules count", Hint: "put rules into egress/, or begin with sallyport policy init"})
 }
 
+// maxNames bounds the texts of the documents that are compared with folders.
+const maxNames = 200_000
+
+// lintMisnamed warns of a repository's folder that no document names, where one names
+// nearly it and has no folder: the delegation has a misspelt name.
+func (l *loader) lintMisnamed() {
+	folders, named := map[string]bool{}, map[string]bool{}
+	for _, u := range l.repositories {
+		folders[u.repository] = true
+	}
+	note := func(t *ast.Term) {
+		if s, ok := t.Value.(ast.String); ok && strings.Count(string(s), "/") == 1 && len(named) < maxNames {
+			named[string(s)] = true
+		}
+	}
+	ast.WalkTerms(ast.NewTerm(l.data), func(t *ast.Term) bool { note(t); return false })
+	var strangers []string
+	for name := range named {
+		if !folders[name] {
+			strangers = append(strangers, name)
+		}
+	}
+	slices.Sort(strangers)
+	found := 0
+	for _, u := range l.repositories {
+		if named[u.repository] || len(u.sources) == 0 || found >= maxUnread {
+			continue
+		}
+		for _, name := range strangers[:min(len(strangers), 1000)] {
+			if near(name, u.repository) {
+				found++
+				l.warn(Error{File: u.sources[0].path, Line: 1, Column: 1, Message: "no document names " + u.repository + ", and " + name + " has no folder", Hint: "correct the name, in the folder or in the document"})
+				break
+			}
+		}
+	}
+}
+
 func near(a, b string) bool { return a != "" && nearest.Distance(a, b) <= 2 }
 
 // prefixIn reports whether a path, or one above it, is read as a whole.

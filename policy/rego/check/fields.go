@@ -186,7 +186,7 @@ func clientAddress(_ *Unit, s string) mistake {
 func (u *Unit) fieldValue(field string, t *ast.Term) mistake {
 	judge := fieldValues[field]
 	if judge == nil {
-		return mistake{}
+		return u.objectValue(field, t)
 	}
 	switch v := t.Value.(type) {
 	case ast.String:
@@ -202,6 +202,16 @@ func (u *Unit) fieldValue(field string, t *ast.Term) mistake {
 		return mistake{message: fmt.Sprintf("input.%s is never %s", field, typeName(t.Value)), hint: "compare it with a text, or look it up in a list with in"}
 	}
 	return mistake{}
+}
+
+// objectValue judges a value that an object of the input is compared with: only an
+// object can be equal to it.
+func (u *Unit) objectValue(field string, t *ast.Term) mistake {
+	if is := typeOf(t.Value); u.fieldType(field) != "object" || is == "" || is == "object" || u.Fields == nil || len(u.Fields(field)) == 0 {
+		return mistake{}
+	}
+	return mistake{message: fmt.Sprintf("input.%s is an object and never %s", field, typeName(t.Value)),
+		hint: fmt.Sprintf("compare one of its members: input.%s.%s", field, strings.Join(u.Fields(field), ", input."+field+"."))}
 }
 
 // typeName is what a value is, with its article.
