@@ -21,6 +21,9 @@ func TestPolicyToolsMistyped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if said := telling(t, 0, "policy", "test", tree(t, "-- egress/a.rego --\npackage sallyport.egress\n\nallow contains {\"rule\": \"a\"} if input.target.port == 443\n")); !strings.Contains(said, "there are no tests") {
+		t.Errorf("a policy without tests: %s", said)
+	}
 	elsewhere := t.TempDir()
 	write := func(name string, content []byte) string {
 		path := filepath.Join(elsewhere, name)

@@ -115,6 +115,9 @@ func printTests(out io.Writer, directory string, report *rego.TestReport, verbos
 	}
 	fmt.Fprintf(out, "%d passed, %d failed; the tests went through %.0f %% of the policy's lines\n",
 		len(report.Results)-failed, failed, report.Coverage)
+	if len(report.Results) == 0 {
+		fmt.Fprintf(out, "warning: %s: there are no tests: a test is a rule test_… in a file whose name ends in _test.rego\n", directory)
+	}
 	if failed > 0 {
 		return fmt.Errorf("%s: %d tests failed", directory, failed)
 	}
