@@ -18,8 +18,8 @@ import (
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/identity/bitbucket"
-	store "github.com/sallyport/sallyport/identity/postgres"
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	identitypg "github.com/sallyport/sallyport/identity/postgres"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
 )
@@ -36,12 +36,12 @@ func migrate(ctx context.Context, url string) error {
 type house struct {
 	*Reconciler
 	t        testing.TB
-	server   *bb.Server
-	acme     *bb.Workspace
-	payments *bb.Repository
-	eu       *bb.Environment
+	server   *bitbuckettest.Server
+	acme     *bitbuckettest.Workspace
+	payments *bitbuckettest.Repository
+	eu       *bitbuckettest.Environment
 	api      *flaky
-	store    *store.Store
+	store    *identitypg.Store
 	log      *auditlog.Log
 	conn     *pgx.Conn // as the superuser
 	db       *pgtest.DB
@@ -97,7 +97,7 @@ func build(t testing.TB) *house {
 	t.Helper()
 	h := &house{t: t, db: pgtest.NewFrom(t, "sallyport", migrate), now: time.Now().Add(time.Hour).Truncate(time.Second)}
 	var err error
-	if h.server, err = bb.New(bb.Options{BaseURL: "http://127.0.0.1", Now: h.clock}); err != nil {
+	if h.server, err = bitbuckettest.New(bitbuckettest.Options{BaseURL: "http://127.0.0.1", Now: h.clock}); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.server.StartInMemory(); err != nil {
@@ -107,7 +107,7 @@ func build(t testing.TB) *house {
 	h.acme = h.server.AddWorkspace("acme")
 	h.acme.SetAccessTokens("access-token")
 	h.payments = h.acme.AddRepository("payments", "PAY")
-	h.eu = h.payments.AddEnvironment("Production EU", bb.Production)
+	h.eu = h.payments.AddEnvironment("Production EU", bitbuckettest.Production)
 
 	url := h.db.URL(database.Writer)
 	logger := slog.New(slog.NewTextHandler(testWriter{t}, nil))
@@ -115,7 +115,7 @@ func build(t testing.TB) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.log.Close(context.Background()) })
-	if h.store, err = store.Open(t.Context(), store.Config{URL: url, Log: logger}); err != nil {
+	if h.store, err = identitypg.Open(t.Context(), identitypg.Config{URL: url, Log: logger}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.store.Close)
@@ -181,7 +181,7 @@ func (h *house) runOnce() {
 }
 
 // deploy is a run of a deployment from its beginning to its end.
-func (h *house) deploy() *bb.Step {
+func (h *house) deploy() *bitbuckettest.Step {
 	s := h.payments.Run("main").Step(h.eu)
 	h.pass(time.Minute)
 	s.Complete("SUCCESSFUL")
@@ -189,7 +189,7 @@ func (h *house) deploy() *bb.Step {
 }
 
 // decided records a decision for a step.
-func (h *house) decided(s *bb.Step) {
+func (h *house) decided(s *bitbuckettest.Step) {
 	h.t.Helper()
 	e := &audit.Event{Time: h.clock(), Kind: audit.KindDecision, Verdict: "deny", WorkspaceUUID: h.acme.UUID,
 		RepositoryUUID: s.Pipeline.Repository.UUID, PipelineUUID: s.Pipeline.UUID, StepUUID: s.UUID}
@@ -211,7 +211,7 @@ func ask[T any](h *house, sql string, args ...any) T {
 }
 
 // class is what the view says of a step's run.
-func (h *house) class(s *bb.Step) string {
+func (h *house) class(s *bitbuckettest.Step) string {
 	h.t.Helper()
 	return ask[string](h, "SELECT coalesce(max(class), '') FROM audit.deployment_reconciliation WHERE deployment_run_uuid = $1", s.DeploymentUUID())
 }
@@ -228,7 +228,7 @@ func (h *house) events(kind audit.Kind) (all, different int) {
 }
 
 // outcome is that of the latest check a repository.
-func (h *house) outcome(r *bb.Repository) string {
+func (h *house) outcome(r *bitbuckettest.Repository) string {
 	h.t.Helper()
 	return ask[string](h, "SELECT coalesce(max(outcome), '') FROM audit.reconciliations WHERE repository_uuid = $1", r.UUID)
 }

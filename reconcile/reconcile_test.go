@@ -8,13 +8,13 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
 // TestClasses: each class, each missing run once recorded, and a late event.
 func TestClasses(t *testing.T) {
 	h := build(t)
-	want := map[*bb.Step]string{}
+	want := map[*bitbuckettest.Step]string{}
 
 	own := h.deploy()
 	h.decided(own)
@@ -100,13 +100,13 @@ func TestAdmittedToken(t *testing.T) {
 // not is at least not called seen.
 func TestForms(t *testing.T) {
 	for name, c := range map[string]struct {
-		form                  bb.Deployments
+		form                  bitbuckettest.Deployments
 		seen, other, bypassed string
 	}{
-		"sort ignored":  {bb.Deployments{IgnoreSort: true}, "seen", "pipeline_only", "not_seen"},
-		"sort refused":  {bb.Deployments{RefuseSort: true}, "seen", "pipeline_only", "not_seen"},
-		"as documented": {bb.Deployments{NoStep: true}, "seen", "pipeline_only", "not_seen"},
-		"no pipeline":   {bb.Deployments{NoPipeline: true}, "unknown", "unknown", "unknown"},
+		"sort ignored":  {bitbuckettest.Deployments{IgnoreSort: true}, "seen", "pipeline_only", "not_seen"},
+		"sort refused":  {bitbuckettest.Deployments{RefuseSort: true}, "seen", "pipeline_only", "not_seen"},
+		"as documented": {bitbuckettest.Deployments{NoStep: true}, "seen", "pipeline_only", "not_seen"},
+		"no pipeline":   {bitbuckettest.Deployments{NoPipeline: true}, "unknown", "unknown", "unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := build(t)

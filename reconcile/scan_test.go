@@ -12,11 +12,11 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
 // until is up to when every run of a repository was checked.
-func (h *house) until(r *bb.Repository) time.Time {
+func (h *house) until(r *bitbuckettest.Repository) time.Time {
 	h.t.Helper()
 	at := ask[*time.Time](h, "SELECT complete_until FROM audit.reconciliations WHERE repository_uuid = $1", r.UUID)
 	if at == nil {
@@ -129,7 +129,7 @@ func TestMark(t *testing.T) {
 	if h.class(manual) != "not_seen" {
 		t.Error(h.class(manual))
 	}
-	h.server.SetDeployments(bb.Deployments{IgnoreSort: true})
+	h.server.SetDeployments(bitbuckettest.Deployments{IgnoreSort: true})
 	h.pass(wholeEvery)
 	for range 2 {
 		if n := read(); n != 6 {
@@ -144,7 +144,7 @@ func TestRepositories(t *testing.T) {
 	h := build(t)
 	bare := h.acme.AddRepository("bare", "PAY")
 	absent, forbidden, moved := h.acme.AddRepository("absent", "PAY"), h.acme.AddRepository("forbidden", "PAY"), h.acme.AddRepository("moved", "PAY")
-	env := moved.AddEnvironment("Test", bb.Test)
+	env := moved.AddEnvironment("Test", bitbuckettest.Test)
 	going, over := moved.Run("main").Step(env), moved.Run("main").Step(env)
 	if _, err := h.conn.Exec(t.Context(), `INSERT INTO identity.deployments (deployment_uuid, repository_uuid, workspace_uuid, valid_from, fetched_at, deployment_name, deployment, deployment_type)
 		VALUES ($1, $2, $3, now(), now(), 'Test', 'test', 'test')`, env.UUID, moved.UUID, h.acme.UUID); err != nil {
@@ -165,7 +165,7 @@ func TestRepositories(t *testing.T) {
 	if len(order) != 3 || order[0] != moved.UUID {
 		t.Errorf("looked at %v, and not first at the one with an environment", order)
 	}
-	for r, want := range map[*bb.Repository]string{h.payments: "complete", bare: "complete", absent: "absent", forbidden: "forbidden", moved: "complete"} {
+	for r, want := range map[*bitbuckettest.Repository]string{h.payments: "complete", bare: "complete", absent: "absent", forbidden: "forbidden", moved: "complete"} {
 		if got := h.outcome(r); got != want {
 			t.Errorf("%s: %s, want %s", r.FullName(), got, want)
 		}

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"time"
 
-	words "github.com/sallyport/sallyport/audit"
-	audit "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/audit"
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/approval"
 )
@@ -40,7 +40,7 @@ func (s *server) openApprovals(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		open, err := audit.OpenApprovals(ctx, s.databaseURL)
+		open, err := auditlog.OpenApprovals(ctx, s.databaseURL)
 		if err != nil {
 			return err
 		}
@@ -59,8 +59,8 @@ func (s *server) openApprovals(ctx context.Context) error {
 
 // approvalLog is the audit log as package approval knows it.
 type approvalLog struct {
-	reader *audit.Approvals
-	log    *audit.Log
+	reader *auditlog.Approvals
+	log    *auditlog.Log
 }
 
 func (l approvalLog) Unapproved(ctx context.Context, since time.Time) ([]approval.Activation, error) {
@@ -72,7 +72,7 @@ func (l approvalLog) Unapproved(ctx context.Context, since time.Time) ([]approva
 	return list, err
 }
 
-func (l approvalLog) Record(ctx context.Context, e *words.Event) error { return l.log.Record(ctx, e) }
+func (l approvalLog) Record(ctx context.Context, e *audit.Event) error { return l.log.Record(ctx, e) }
 
 // approvalsDetail is what /readyz tells. It decides nothing.
 func (s *server) approvalsDetail() any {

@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
-	words "github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/identity/bitbucket"
-	identity "github.com/sallyport/sallyport/identity/postgres"
+	identitypg "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/admin"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -20,14 +20,14 @@ func (s *server) countIdentity(context.Context) error {
 		workspaces = append(workspaces, w.Workspace)
 	}
 	s.identityMetrics = admin.NewIdentityMetrics(s.metrics, workspaces)
-	s.moves = make(chan identity.Move, maxMoves)
+	s.moves = make(chan identitypg.Move, maxMoves)
 	return nil
 }
 
 // openStore opens the database's part of identity.
 func (s *server) openStore(ctx context.Context) error {
 	var err error
-	s.store, err = identity.Open(ctx, identity.Config{
+	s.store, err = identitypg.Open(ctx, identitypg.Config{
 		URL: s.databaseURL, Log: s.log.With("component", "identity"), AdmittedMaxAge: s.config.Identity.ExpiredTokenGracePeriod,
 		NameMoved: s.nameMoved,
 	})
@@ -45,7 +45,7 @@ func (s *server) startIdentity(ctx context.Context) error {
 		Log: s.log.With("component", "identity"), Names: s.store, Admitted: s.store, Revocations: s.store,
 		Hooks: bitbucket.Hooks{
 			Verified:     s.identityMetrics.Verified,
-			Refused:      func(_ string, _ words.Problem, check string) { s.identityMetrics.Refused(check) },
+			Refused:      func(_ string, _ identity.Problem, check string) { s.identityMetrics.Refused(check) },
 			KeysFetched:  s.identityMetrics.KeysFetched,
 			NamesFetched: s.identityMetrics.NamesFetched,
 		},
@@ -71,7 +71,7 @@ func (s *server) barred(a *proxy.Admission) proxy.Cause {
 
 // closeRevoked ends open tunnels of those who are newly revoked, by whichever
 // instance; who was on the way is stopped by barred.
-func (s *server) closeRevoked(news []identity.Revocation) {
+func (s *server) closeRevoked(news []identitypg.Revocation) {
 	closed := s.tracker.Close(proxy.CauseRevoked, func(a *proxy.Admission) bool {
 		for _, r := range news {
 			if (subject{scope: r.Scope, uuid: r.UUID}).holds(a) {

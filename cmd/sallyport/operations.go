@@ -11,9 +11,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
-	identity "github.com/sallyport/sallyport/identity/postgres"
+	identitypg "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/admin"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/proxy"
@@ -36,8 +36,8 @@ const (
 )
 
 // recorded makes an event of an operator's operation and waits until it is recorded.
-func (s *server) recorded(ctx context.Context, by admin.Operator, operation, why string, more ...func(*words.Event)) error {
-	e := &words.Event{Time: time.Now(), Kind: words.KindAdmin, Action: operation, Message: why, Attributes: []words.Attribute{
+func (s *server) recorded(ctx context.Context, by admin.Operator, operation, why string, more ...func(*audit.Event)) error {
+	e := &audit.Event{Time: time.Now(), Kind: audit.KindAdmin, Action: operation, Message: why, Attributes: []audit.Attribute{
 		{Name: "operator", Value: by.String()},
 		{Name: "operator_uid", Value: strconv.FormatUint(uint64(by.UID), 10)},
 		{Name: "operator_pid", Value: strconv.Itoa(int(by.PID))},
@@ -54,8 +54,8 @@ func (s *server) recorded(ctx context.Context, by admin.Operator, operation, why
 	return nil
 }
 
-func attribute(name, value string) func(*words.Event) {
-	return func(e *words.Event) { e.Attributes = append(e.Attributes, words.Attribute{Name: name, Value: value}) }
+func attribute(name, value string) func(*audit.Event) {
+	return func(e *audit.Event) { e.Attributes = append(e.Attributes, audit.Attribute{Name: name, Value: value}) }
 }
 
 func checkWhy(why string) error {
@@ -70,7 +70,7 @@ type credentialOperations struct{ *server }
 
 // subject is whom a revocation is of, found out.
 type subject struct {
-	scope identity.Scope
+	scope identitypg.Scope
 	uuid  string
 	name  string // of a repository, where it is known
 }
@@ -82,14 +82,14 @@ func (u subject) holds(a *proxy.Admission) bool {
 	if a.Principal == nil {
 		return false
 	}
-	if u.scope == identity.ScopeStep {
+	if u.scope == identitypg.ScopeStep {
 		return a.Principal.Step.UUID == u.uuid
 	}
 	return a.Principal.Repository.UUID == u.uuid
 }
 
-func (u subject) event(e *words.Event) {
-	if u.scope == identity.ScopeStep {
+func (u subject) event(e *audit.Event) {
+	if u.scope == identitypg.ScopeStep {
 		e.StepUUID = u.uuid
 	} else {
 		e.RepositoryUUID, e.Repository = u.uuid, u.name
@@ -106,16 +106,16 @@ func (s *server) find(o admin.Subject) (subject, error) {
 		if !ok {
 			return subject{}, &admin.Mistake{Message: fmt.Sprintf("%q is not the UUID of a step, which stands in its log as BITBUCKET_STEP_UUID and in the audit log as step_uuid", o.Step)}
 		}
-		return subject{scope: identity.ScopeStep, uuid: uuid}, nil
+		return subject{scope: identitypg.ScopeStep, uuid: uuid}, nil
 	}
 	if uuid, ok := cli.ParseUUID(o.Repository); ok {
-		return subject{identity.ScopeRepository, uuid, s.authenticator.RepositoryName(uuid)}, nil
+		return subject{identitypg.ScopeRepository, uuid, s.authenticator.RepositoryName(uuid)}, nil
 	}
 	uuid, known := s.authenticator.RepositoryUUID(o.Repository)
 	if !known {
 		return subject{}, &admin.Mistake{Message: fmt.Sprintf("no repository is known as %q: write workspace/repository as Bitbucket does, or its UUID, which the audit log has as repository_uuid", o.Repository)}
 	}
-	return subject{identity.ScopeRepository, uuid, o.Repository}, nil
+	return subject{identitypg.ScopeRepository, uuid, o.Repository}, nil
 }
 
 // Revoke ends the admission of a subject in every instance, and what it has open
@@ -143,7 +143,7 @@ func (s credentialOperations) Revoke(ctx context.Context, by admin.Operator, r a
 		}
 	}
 	revocation, err := s.store.Revoke(ctx, u.scope, u.uuid, time.Now().Add(r.For), by.String(), r.Reason)
-	unconfirmed, partial := errors.AsType[*identity.UnconfirmedError](err)
+	unconfirmed, partial := errors.AsType[*identitypg.UnconfirmedError](err)
 	if err != nil && !partial {
 		return admin.Revoked{}, err
 	}
@@ -152,7 +152,7 @@ func (s credentialOperations) Revoke(ctx context.Context, by admin.Operator, r a
 		out.Unconfirmed = unconfirmed.Error()
 	}
 	out.Closed = max(open, s.tracker.Close(proxy.CauseRevoked, u.holds))
-	details := []func(*words.Event){u.event, attribute("until", revocation.Until.UTC().Format(time.RFC3339)), attribute("closed", strconv.Itoa(out.Closed))}
+	details := []func(*audit.Event){u.event, attribute("until", revocation.Until.UTC().Format(time.RFC3339)), attribute("closed", strconv.Itoa(out.Closed))}
 	if partial {
 		details = append(details, attribute("unconfirmed", out.Unconfirmed))
 	}
@@ -176,7 +176,7 @@ func (s credentialOperations) Restore(ctx context.Context, by admin.Operator, r 
 		return admin.Restored{}, err
 	}
 	out := admin.Restored{Scope: string(u.scope), UUID: u.uuid}
-	if !slices.ContainsFunc(list, func(r identity.Revocation) bool { return r.Scope == u.scope && r.UUID == u.uuid }) {
+	if !slices.ContainsFunc(list, func(r identitypg.Revocation) bool { return r.Scope == u.scope && r.UUID == u.uuid }) {
 		return out, nil
 	}
 	if err := s.recorded(ctx, by, operationRestored, r.Reason, u.event); err != nil {
@@ -199,9 +199,9 @@ func (s credentialOperations) Revocations(ctx context.Context) ([]admin.Revocati
 	return shown, nil
 }
 
-func (s *server) shown(r identity.Revocation) admin.Revocation {
+func (s *server) shown(r identitypg.Revocation) admin.Revocation {
 	out := admin.Revocation{ID: r.ID, Scope: string(r.Scope), UUID: r.UUID, Since: r.RevokedAt.UTC(), Until: r.Until.UTC(), By: r.By, Reason: r.Reason}
-	if r.Scope == identity.ScopeRepository {
+	if r.Scope == identitypg.ScopeRepository {
 		out.Name = s.authenticator.RepositoryName(r.UUID)
 	}
 	return out

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity/bitbucket"
-	identity "github.com/sallyport/sallyport/identity/postgres"
+	identitypg "github.com/sallyport/sallyport/identity/postgres"
 )
 
 const (
@@ -75,7 +75,7 @@ func (l *pipelineLearner) round(ctx context.Context) error {
 }
 
 // ask asks Bitbucket for each, and returns what it said until it said no more.
-func (l *pipelineLearner) ask(ctx context.Context, list []identity.UnknownPipeline) (fetched []identity.Pipeline, err error) {
+func (l *pipelineLearner) ask(ctx context.Context, list []identitypg.UnknownPipeline) (fetched []identitypg.Pipeline, err error) {
 	for _, u := range list {
 		p, err := l.authenticator.Pipeline(ctx, u.WorkspaceUUID, u.RepositoryUUID, u.PipelineUUID)
 		if errors.Is(err, bitbucket.ErrNoAPI) {
@@ -84,7 +84,7 @@ func (l *pipelineLearner) ask(ctx context.Context, list []identity.UnknownPipeli
 		if err != nil {
 			return fetched, err
 		}
-		fetched = append(fetched, identity.Pipeline{PipelineUUID: u.PipelineUUID, RepositoryUUID: u.RepositoryUUID,
+		fetched = append(fetched, identitypg.Pipeline{PipelineUUID: u.PipelineUUID, RepositoryUUID: u.RepositoryUUID,
 			BuildNumber: p.BuildNumber, Creator: p.Creator, CreatorUUID: p.CreatorUUID, FetchedAt: p.FetchedAt})
 	}
 	return fetched, nil

@@ -15,7 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	audit "github.com/sallyport/sallyport/audit/postgres"
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/worker"
@@ -49,7 +49,7 @@ type policyHolder struct {
 	kept      *source.Kept
 	options   rego.Options
 	log       *slog.Logger
-	audit     *audit.Log
+	audit     *auditlog.Log
 	notify    *notifier
 	before    string                                            // the commit that decided in an earlier process, as far as the disk tells
 	activated func()                                            // told of each commit that began to decide; nil: nobody

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/policy"
@@ -219,21 +219,21 @@ func (c *candidate) record(ctx context.Context, decided, would policy.Decision, 
 		return // asked again it is recorded
 	}
 	c.spent++
-	e := &words.Event{
-		Time: now, Kind: words.KindCandidateMismatch,
+	e := &audit.Event{
+		Time: now, Kind: audit.KindCandidateMismatch,
 		WorkspaceUUID: p.Workspace.UUID, Workspace: p.Workspace.Slug, RepositoryUUID: p.Repository.UUID, Repository: p.Repository.FullName, Project: p.Repository.Project,
 		DeploymentUUID: p.Deployment.UUID, Deployment: p.Deployment.Name, DeploymentType: p.Deployment.Type, Branch: p.Branch,
 		Action: asked.Action, Scheme: t.Scheme, Host: t.Host, Port: t.Port,
 		Verdict: would.Verdict.String(), Mode: would.Mode.String(), WouldDeny: would.WouldDeny, Reason: string(would.Reason),
 		Rule: would.Rule, Rules: would.Rules, Message: would.Message, Revision: would.Revision.Digest, Commit: would.Revision.Commit, RepositoryRevision: would.RepositoryRevision.Digest,
-		Attributes: []words.Attribute{
+		Attributes: []audit.Attribute{
 			{Name: "decided_verdict", Value: decided.Verdict.String()}, {Name: "decided_reason", Value: string(decided.Reason)},
 			{Name: "decided_rule", Value: decided.Rule}, {Name: "decided_revision", Value: decided.Revision.Digest},
 		},
 		Input: decided.Input,
 	}
 	if failure != nil {
-		e.Attributes = append(e.Attributes, words.Attribute{Name: "error", Value: failure.Error()})
+		e.Attributes = append(e.Attributes, audit.Attribute{Name: "error", Value: failure.Error()})
 	}
 	if err := c.holder.audit.Record(ctx, e); err != nil {
 		if !errors.Is(err, context.Canceled) {

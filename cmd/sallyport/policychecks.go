@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy/manager"
 	"github.com/sallyport/sallyport/policy/rego"
@@ -113,17 +113,17 @@ func (p *policyHolder) recordChecked(ctx context.Context, set *rego.Set, passed 
 	revision := set.Revision()
 	p.log.Info("policies of repositories checked and in force", "revision", revision.Digest, "commit", revision.Commit,
 		"repositories", len(passed), "first", strings.Join(passed[:min(len(passed), maxRejectionNames)], " "), "pending", len(set.Pending()))
-	attributes := []words.Attribute{
+	attributes := []audit.Attribute{
 		{Name: "source", Value: p.source.String()},
 		{Name: "checked_repositories", Value: strconv.Itoa(len(passed))},
 		{Name: "checked", Value: strings.Join(passed[:min(len(passed), maxRejectionNames)], " ")},
 	}
 	if at, again := p.history.before(revision.Digest); again {
-		attributes = append(attributes, words.Attribute{Name: "decided_before", Value: cli.FormatTime(at)})
+		attributes = append(attributes, audit.Attribute{Name: "decided_before", Value: cli.FormatTime(at)})
 	}
 	attributes = append(attributes, pendingAttributes(set)...)
 	attributes = append(attributes, rejectedAttributes(set)...)
-	err := p.audit.Record(ctx, &words.Event{Time: time.Now(), Kind: words.KindPolicyLoaded, Revision: revision.Digest, Commit: revision.Commit, Attributes: attributes})
+	err := p.audit.Record(ctx, &audit.Event{Time: time.Now(), Kind: audit.KindPolicyLoaded, Revision: revision.Digest, Commit: revision.Commit, Attributes: attributes})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		p.log.Error("activation of repositories' policies not recorded", "error", err)
 	}
@@ -131,12 +131,12 @@ func (p *policyHolder) recordChecked(ctx context.Context, set *rego.Set, passed 
 
 // pendingAttributes name the repositories whose policy is not checked yet in the event
 // of an activation.
-func pendingAttributes(set *rego.Set) []words.Attribute {
+func pendingAttributes(set *rego.Set) []audit.Attribute {
 	pending := set.Pending()
 	if len(pending) == 0 {
 		return nil
 	}
-	return []words.Attribute{
+	return []audit.Attribute{
 		{Name: "pending_repositories", Value: strconv.Itoa(len(pending))},
 		{Name: "pending", Value: pendingNames(pending)},
 	}

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
@@ -133,7 +133,7 @@ func (p *policyHolder) announce(ctx context.Context, set, previous *rego.Set) er
 	if err := p.audit.PutPolicy(ctx, revision.Digest, set.Snapshot().Content()); err != nil {
 		return err
 	}
-	attributes := []words.Attribute{
+	attributes := []audit.Attribute{
 		{Name: "source", Value: p.source.String()},
 		{Name: "files", Value: strconv.Itoa(len(set.Snapshot().Files))},
 		{Name: "warnings", Value: strconv.Itoa(len(set.Warnings()))},
@@ -141,27 +141,27 @@ func (p *policyHolder) announce(ctx context.Context, set, previous *rego.Set) er
 	before := p.before // of an earlier process, which its own event does not replace
 	if previous != nil {
 		before = previous.Revision().Commit
-		attributes = append(attributes, words.Attribute{Name: "replaces", Value: previous.Revision().Digest})
+		attributes = append(attributes, audit.Attribute{Name: "replaces", Value: previous.Revision().Digest})
 		if commit := previous.Revision().Commit; commit != "" {
-			attributes = append(attributes, words.Attribute{Name: "replaces_commit", Value: commit})
+			attributes = append(attributes, audit.Attribute{Name: "replaces_commit", Value: commit})
 		}
 	}
 	now := time.Now()
 	if p.fromDisk {
-		attributes = append(attributes, words.Attribute{Name: "from", Value: "disk"})
+		attributes = append(attributes, audit.Attribute{Name: "from", Value: "disk"})
 	}
 	if at, again := p.history.before(revision.Digest); again {
-		attributes = append(attributes, words.Attribute{Name: "decided_before", Value: cli.FormatTime(at)})
+		attributes = append(attributes, audit.Attribute{Name: "decided_before", Value: cli.FormatTime(at)})
 	}
 	if r, ok := p.source.(interface{ Rewound() bool }); ok && r.Rewound() {
-		attributes = append(attributes, words.Attribute{Name: "rewound", Value: "true"})
+		attributes = append(attributes, audit.Attribute{Name: "rewound", Value: "true"})
 	}
 	attributes = append(attributes, pendingAttributes(set)...)
 	attributes = append(attributes, rejectedAttributes(set)...)
 	attributes = append(attributes, p.provenance(ctx, revision.Commit)...)
 	attributes = append(attributes, p.brought(ctx, before, revision.Commit)...)
-	err := p.audit.Record(ctx, &words.Event{
-		Time: now, Kind: words.KindPolicyLoaded,
+	err := p.audit.Record(ctx, &audit.Event{
+		Time: now, Kind: audit.KindPolicyLoaded,
 		Revision: revision.Digest, Commit: revision.Commit, Attributes: attributes,
 	})
 	if err == nil {
@@ -177,7 +177,7 @@ func (p *policyHolder) announce(ctx context.Context, set, previous *rego.Set) er
 // provenance is what is known of where a commit comes from. That it is unknown
 // keeps no revision from deciding: a signature that is required was verified when
 // the source offered the commit.
-func (p *policyHolder) provenance(ctx context.Context, commit string) []words.Attribute {
+func (p *policyHolder) provenance(ctx context.Context, commit string) []audit.Attribute {
 	git, ok := p.source.(interface {
 		Provenance(context.Context, string) (source.Provenance, error)
 	})
@@ -189,15 +189,15 @@ func (p *policyHolder) provenance(ctx context.Context, commit string) []words.At
 		p.log.Warn("read author and signer of the policy commit failed", "commit", commit, "error", err)
 		return nil
 	}
-	attributes := []words.Attribute{
+	attributes := []audit.Attribute{
 		{Name: "author", Value: known.Author}, {Name: "committer", Value: known.Committer}, {Name: "subject", Value: known.Subject},
 		{Name: "signature", Value: string(known.Signature)},
 	}
 	if !known.Authored.IsZero() {
-		attributes = append(attributes, words.Attribute{Name: "authored", Value: cli.FormatTime(known.Authored)})
+		attributes = append(attributes, audit.Attribute{Name: "authored", Value: cli.FormatTime(known.Authored)})
 	}
 	if known.Signer != "" {
-		attributes = append(attributes, words.Attribute{Name: "signer", Value: known.Signer})
+		attributes = append(attributes, audit.Attribute{Name: "signer", Value: known.Signer})
 	}
 	return attributes
 }
@@ -207,7 +207,7 @@ const maxBrought = 40
 
 // brought returns the commits that came with an activation, so that the approval of
 // each can be read.
-func (p *policyHolder) brought(ctx context.Context, before, commit string) []words.Attribute {
+func (p *policyHolder) brought(ctx context.Context, before, commit string) []audit.Attribute {
 	git, ok := p.source.(interface {
 		Brought(ctx context.Context, before, commit string, limit int) ([]string, bool, error)
 	})
@@ -217,11 +217,11 @@ func (p *policyHolder) brought(ctx context.Context, before, commit string) []wor
 	commits, more, err := git.Brought(ctx, before, commit, maxBrought)
 	if err != nil {
 		p.log.Warn("list commits of the policy revision failed", "commit", commit, "error", err)
-		return []words.Attribute{{Name: "commits", Value: commit}, {Name: "more_commits", Value: "true"}}
+		return []audit.Attribute{{Name: "commits", Value: commit}, {Name: "more_commits", Value: "true"}}
 	}
-	attributes := []words.Attribute{{Name: "commits", Value: strings.Join(commits, " ")}}
+	attributes := []audit.Attribute{{Name: "commits", Value: strings.Join(commits, " ")}}
 	if more {
-		attributes = append(attributes, words.Attribute{Name: "more_commits", Value: "true"})
+		attributes = append(attributes, audit.Attribute{Name: "more_commits", Value: "true"})
 	}
 	return attributes
 }
@@ -273,13 +273,13 @@ func (p *policyHolder) notRecorded(ctx context.Context, offered policy.Revision,
 // recordRefusal records a rejected state with all that is known of it: the commit,
 // what the commit says of its author, and whether a listed key has signed it.
 func (p *policyHolder) recordRefusal(ctx context.Context, offered policy.Revision, kind refusalKind, err error) {
-	attributes := []words.Attribute{
+	attributes := []audit.Attribute{
 		{Name: "kind", Value: string(kind)},
 		{Name: "source", Value: p.source.String()},
 		{Name: "decides", Value: p.good.Revision().Digest},
 	}
 	attributes = append(attributes, p.provenance(ctx, offered.Commit)...)
-	e := &words.Event{Time: time.Now(), Kind: words.KindPolicyRejected, Revision: offered.Digest, Commit: offered.Commit, Message: err.Error(), Attributes: attributes}
+	e := &audit.Event{Time: time.Now(), Kind: audit.KindPolicyRejected, Revision: offered.Digest, Commit: offered.Commit, Message: err.Error(), Attributes: attributes}
 	if recordErr := p.audit.Record(ctx, e); recordErr != nil {
 		p.log.Error("rejection of the policy not recorded", "error", recordErr)
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -36,10 +36,10 @@ func (p *policyHolder) announceExceptions(ctx context.Context) {
 			continue
 		}
 		revision := p.good.Revision()
-		err := p.audit.Record(ctx, &words.Event{
-			Time: now, Kind: words.KindExceptionExpiring, Revision: revision.Digest, Commit: revision.Commit, Repository: e.Repository,
+		err := p.audit.Record(ctx, &audit.Event{
+			Time: now, Kind: audit.KindExceptionExpiring, Revision: revision.Digest, Commit: revision.Commit, Repository: e.Repository,
 			Message: "an exception ends at " + cli.FormatTime(e.Until),
-			Attributes: []words.Attribute{
+			Attributes: []audit.Attribute{
 				{Name: "path", Value: e.Path}, {Name: "owner", Value: e.Owner}, {Name: "ticket", Value: e.Ticket}, {Name: "until", Value: cli.FormatTime(e.Until)},
 			},
 		})

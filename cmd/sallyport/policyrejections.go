@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/policy/manager"
 	"github.com/sallyport/sallyport/policy/rego"
@@ -49,7 +49,7 @@ func (p *policyHolder) recordRejections(ctx context.Context) {
 		return
 	}
 	revision := p.good.Revision()
-	more := append([]words.Attribute{{Name: "source", Value: p.source.String()}}, p.provenance(ctx, revision.Commit)...)
+	more := append([]audit.Attribute{{Name: "source", Value: p.source.String()}}, p.provenance(ctx, revision.Commit)...)
 	for i := range p.unrecorded[:min(len(p.unrecorded), maxRejectionEvents)] {
 		e := manager.Event(&p.unrecorded[i], revision, p.options.Names, time.Now(), slices.Clone(more))
 		if err := p.audit.Record(ctx, e); err != nil {
@@ -60,12 +60,12 @@ func (p *policyHolder) recordRejections(ctx context.Context) {
 }
 
 // rejectedAttributes name the rejected repositories in the event of an activation.
-func rejectedAttributes(set *rego.Set) []words.Attribute {
+func rejectedAttributes(set *rego.Set) []audit.Attribute {
 	rejected := set.Rejected()
 	if len(rejected) == 0 {
 		return nil
 	}
-	return []words.Attribute{
+	return []audit.Attribute{
 		{Name: "rejected_repositories", Value: strconv.Itoa(len(rejected))},
 		{Name: "rejected", Value: rejectedNames(rejected)},
 	}

@@ -12,12 +12,12 @@ import (
 	"strings"
 	"time"
 
-	audit "github.com/sallyport/sallyport/audit/postgres"
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/identity/bitbucket"
-	identity "github.com/sallyport/sallyport/identity/postgres"
+	identitypg "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/admin"
 	"github.com/sallyport/sallyport/internal/approval"
 	"github.com/sallyport/sallyport/internal/config"
@@ -37,20 +37,20 @@ type server struct {
 	log    *slog.Logger
 
 	database      *pgembed.Server
-	audit         *audit.Log
-	sealer        *audit.Sealer
+	audit         *auditlog.Log
+	sealer        *auditlog.Sealer
 	sealing       bool // the sealer runs
-	denials       *audit.Denials
+	denials       *auditlog.Denials
 	databaseURL   string // the writer's
 	sealerURL     string // the sealer's
 	logins        error  // what the logins may do and should not; nil: nothing
-	store         *identity.Store
+	store         *identitypg.Store
 	authenticator *bitbucket.Authenticator
 	policy        *policyHolder
 	gate          *proxy.Gate
 	tracker       *proxy.Tracker
 	reevaluator   *proxy.Reevaluator
-	attester      *audit.Attester
+	attester      *auditlog.Attester
 	reconciler    *reconcile.Reconciler // nil: deployments are not compared with the log
 	approvals     *approval.Watcher     // nil: approvals are not read
 	interceptor   *selftest.ProbeInterceptor
@@ -60,7 +60,7 @@ type server struct {
 	totals        *totals.Totals
 	front         *frontend.Server
 	metrics       *admin.Metrics
-	moves         chan identity.Move // names that have passed to another, to be recorded
+	moves         chan identitypg.Move // names that have passed to another, to be recorded
 
 	identityMetrics *admin.IdentityMetrics
 	admin           *admin.Server
@@ -154,7 +154,7 @@ func (s *server) listen(context.Context) error {
 
 // openAudit opens the audit log, on a PostgreSQL of our own if there is to be one.
 func (s *server) openAudit(ctx context.Context) error {
-	c := audit.Config{
+	c := auditlog.Config{
 		Version: cli.Version(),
 		Log:     s.log.With("component", "audit"),
 		Journal: filepath.Join(s.config.DataDirectory, "journal"), Acknowledged: filepath.Join(s.config.DataDirectory, "acknowledged"),
@@ -188,7 +188,7 @@ func (s *server) openAudit(ctx context.Context) error {
 	s.databaseURL = c.URL
 	s.atClose(s.closeSealer)
 	var err error
-	if s.audit, err = audit.Open(ctx, c); err != nil {
+	if s.audit, err = auditlog.Open(ctx, c); err != nil {
 		return err
 	}
 	s.atClose(func() {
@@ -199,7 +199,7 @@ func (s *server) openAudit(ctx context.Context) error {
 		}
 	})
 	s.checkLogins(ctx)
-	if s.denials, err = audit.OpenDenials(ctx, c.URL, proxy.ForcedCauses()); err != nil {
+	if s.denials, err = auditlog.OpenDenials(ctx, c.URL, proxy.ForcedCauses()); err != nil {
 		return err
 	}
 	s.atClose(s.denials.Close)

@@ -11,22 +11,22 @@ import (
 	"testing"
 	"time"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 )
 
 // exportedLog is an export of a small log, with what a reviewer has of it.
 type exportedLog struct {
 	export, checkpoints string // files
-	key                 words.Key
+	key                 audit.Key
 }
 
-func newTestSigner(t *testing.T) *words.Signer {
+func newTestSigner(t *testing.T) *audit.Signer {
 	t.Helper()
-	private, err := words.GenerateKey("acme.example/egress")
+	private, err := audit.GenerateKey("acme.example/egress")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := words.ParseSigner(private)
+	s, err := audit.ParseSigner(private)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,13 +35,13 @@ func newTestSigner(t *testing.T) *words.Signer {
 
 // exportLog writes a log that a key signs. The hand-over, if there is one, is its
 // last event, and the same key signs the checkpoint that covers it.
-func exportLog(t *testing.T, signer, next *words.Signer) exportedLog {
+func exportLog(t *testing.T, signer, next *audit.Signer) exportedLog {
 	t.Helper()
 	var export, published bytes.Buffer
-	x := words.NewExporter(&export)
-	var tree words.Tree
+	x := audit.NewExporter(&export)
+	var tree audit.Tree
 	moment := time.Date(2026, 10, 2, 10, 0, 0, 0, time.UTC)
-	events := []*words.Event{{Time: moment, Kind: words.KindWriterStarted}, words.Register(signer, moment), {Time: moment, Kind: words.KindDecision, Verdict: "deny"}}
+	events := []*audit.Event{{Time: moment, Kind: audit.KindWriterStarted}, audit.Register(signer, moment), {Time: moment, Kind: audit.KindDecision, Verdict: "deny"}}
 	if next != nil {
 		handover, err := signer.HandOver(next, moment)
 		if err != nil {
@@ -53,13 +53,13 @@ func exportLog(t *testing.T, signer, next *words.Signer) exportedLog {
 		e.Writer, e.WriterSequence = "w", int64(i+1)
 		e.Normalise()
 		record := e.AppendRecord(nil)
-		x.Sealed(&words.Entry{Index: tree.Size(), Writer: e.Writer, Sequence: e.WriterSequence, Record: record, Hash: words.Leaf(record)})
-		tree.Append(words.Leaf(record))
-		signed, err := signer.Sign(words.Checkpoint{Size: tree.Size(), Root: tree.Root(), Time: moment})
+		x.Sealed(&audit.Entry{Index: tree.Size(), Writer: e.Writer, Sequence: e.WriterSequence, Record: record, Hash: audit.Leaf(record)})
+		tree.Append(audit.Leaf(record))
+		signed, err := signer.Sign(audit.Checkpoint{Size: tree.Size(), Root: tree.Root(), Time: moment})
 		if err != nil {
 			t.Fatal(err)
 		}
-		x.Checkpoint(words.Statement{Note: signed})
+		x.Checkpoint(audit.Statement{Note: signed})
 		published.Write(append(signed, '\n'))
 	}
 	if err := x.Close(); err != nil {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 	"github.com/sallyport/sallyport/internal/tokentest"
 )
 
@@ -52,8 +52,8 @@ func honouring(s *admissions) func(*house, *Config, *Deps) {
 	return func(_ *house, c *Config, d *Deps) { c.AdmittedMaxAge, d.Admitted = s.age, s }
 }
 
-func (h *house) hour(s *bb.Step) string {
-	return s.Token(bb.TokenOptions{Audiences: []string{audience}, Lifetime: time.Hour})
+func (h *house) hour(s *bitbuckettest.Step) string {
+	return s.Token(bitbuckettest.TokenOptions{Audiences: []string{audience}, Lifetime: time.Hour})
 }
 
 func TestAdmitted(t *testing.T) {

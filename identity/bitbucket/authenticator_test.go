@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sallyport/sallyport/identity"
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
 func TestPrincipal(t *testing.T) {
@@ -61,7 +61,7 @@ func TestPrincipalWithNames(t *testing.T) {
 // TestOverRealSockets uses the transport of its own, which must take no proxy
 // from the environment: Sallyport's own may point at Sallyport.
 func TestOverRealSockets(t *testing.T) {
-	server, err := bb.New(bb.Options{})
+	server, err := bitbuckettest.New(bitbuckettest.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestOverRealSockets(t *testing.T) {
 	if err := a.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	token := acme.AddRepository("payments", "PAY").Run("main").Step(nil).Token(bb.TokenOptions{Audiences: []string{audience}})
+	token := acme.AddRepository("payments", "PAY").Run("main").Step(nil).Token(bitbuckettest.TokenOptions{Audiences: []string{audience}})
 	p, err := a.Authenticate(t.Context(), identity.NewCredential(token))
 	if err != nil || p.Repository.FullName != "acme/payments" {
 		t.Fatalf("got %+v, %v", p, err)
@@ -96,22 +96,22 @@ func TestOverRealSockets(t *testing.T) {
 // that one whose issuer is unavailable does not stop the others.
 func TestManyWorkspaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var evil *bb.Workspace
+		var evil *bitbuckettest.Workspace
 		h := build(t, func(h *house, c *Config, _ *Deps) {
 			evil = h.server.AddWorkspace("beta")
 			c.Workspaces = append(c.Workspaces, Workspace{Slug: "beta", UUID: evil.UUID, Issuer: evil.Issuer(), Audiences: []string{"beta"}})
 		})
 		step := evil.AddRepository("r", "P").Run("main").Step(nil)
-		if p := h.accepts(step.Token(bb.TokenOptions{Audiences: []string{"beta"}})); p.Workspace.UUID != evil.UUID {
+		if p := h.accepts(step.Token(bitbuckettest.TokenOptions{Audiences: []string{"beta"}})); p.Workspace.UUID != evil.UUID {
 			t.Errorf("got %+v", p)
 		}
 		h.accepts(h.token(h.step))
-		h.refuses(step.Token(bb.TokenOptions{Audiences: []string{audience}}), identity.CredentialAudience)
+		h.refuses(step.Token(bitbuckettest.TokenOptions{Audiences: []string{audience}}), identity.CredentialAudience)
 		// Each signs for the other: the key is not the issuer's.
-		h.refuses(evil.Key().Sign(map[string]any{"kid": h.acme.Key().ID}, h.step.Claims(bb.TokenOptions{Audiences: []string{audience}})), identity.CredentialSignature)
+		h.refuses(evil.Key().Sign(map[string]any{"kid": h.acme.Key().ID}, h.step.Claims(bitbuckettest.TokenOptions{Audiences: []string{audience}})), identity.CredentialSignature)
 		// Its own issuer vouches for it, but it is of another workspace.
-		claims := step.Claims(bb.TokenOptions{Audiences: []string{"beta"}})
-		claims["workspaceUuid"] = bb.Braced(h.acme.UUID)
+		claims := step.Claims(bitbuckettest.TokenOptions{Audiences: []string{"beta"}})
+		claims["workspaceUuid"] = bitbuckettest.Braced(h.acme.UUID)
 		h.refuses(evil.Key().Sign(nil, claims), identity.CredentialWorkspace)
 
 		evil.SetOIDC(false)
@@ -181,7 +181,7 @@ func TestSkippedKeysAreReported(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.server.Inject(bb.Keys, bb.Replaced(string(keys)))
+		h.server.Inject(bitbuckettest.Keys, bitbuckettest.Replaced(string(keys)))
 		for range 2 {
 			if err := h.auth.Check(t.Context()); err != nil {
 				t.Fatal(err)
@@ -218,7 +218,7 @@ func TestHooks(t *testing.T) {
 		h.accepts(token)
 		h.accepts(token)
 		h.refuses("x", identity.CredentialMalformed)
-		h.refuses(h.plain.Token(bb.TokenOptions{}), identity.CredentialAudience)
+		h.refuses(h.plain.Token(bitbuckettest.TokenOptions{}), identity.CredentialAudience)
 		want := []string{"keys acme <nil>", "names acme repository <nil>", "verified acme false", "verified acme true",
 			"refused  credential_malformed form", "refused acme credential_audience audience"}
 		if d := cmp.Diff(want, told); d != "" {

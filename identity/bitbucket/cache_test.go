@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
 func TestCacheIsBounded(t *testing.T) {
@@ -136,7 +136,7 @@ func BenchmarkRepeatedParallel(b *testing.B) {
 	h := build(b, withAPI)
 	var tokens []identity.Credential
 	for range 100 {
-		token := h.payments.Run("main").Step(h.eu).Token(bb.TokenOptions{Audiences: []string{audience}})
+		token := h.payments.Run("main").Step(h.eu).Token(bitbuckettest.TokenOptions{Audiences: []string{audience}})
 		h.accepts(token)
 		tokens = append(tokens, identity.NewCredential(token))
 	}
@@ -157,7 +157,7 @@ func BenchmarkForged(b *testing.B) {
 	if err := h.auth.Check(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	c := identity.NewCredential(h.server.NewKey(h.acme.Key().ID, "RS256").Sign(nil, h.step.Claims(bb.TokenOptions{Audiences: []string{audience}})))
+	c := identity.NewCredential(h.server.NewKey(h.acme.Key().ID, "RS256").Sign(nil, h.step.Claims(bitbuckettest.TokenOptions{Audiences: []string{audience}})))
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := h.auth.Authenticate(b.Context(), c); err == nil {

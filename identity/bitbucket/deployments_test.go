@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
 func (h *house) deployments(perHour int) *Deployments {
@@ -42,7 +42,7 @@ func walk(t *testing.T, d *Deployments, repository string) (runs []identity.Depl
 // TestDeployments reads runs in every state, in all of the forms in which
 // Bitbucket may answer.
 func TestDeployments(t *testing.T) {
-	for name, form := range map[string]bb.Deployments{
+	for name, form := range map[string]bitbuckettest.Deployments{
 		"live": {}, "as documented": {NoStep: true}, "sort ignored": {IgnoreSort: true}, "sort refused": {RefuseSort: true}, "no pipeline": {NoPipeline: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -124,23 +124,23 @@ func TestDeploymentsErrors(t *testing.T) {
 			return err
 		}
 		for name, c := range map[string]struct {
-			fault bb.Fault
+			fault bitbuckettest.Fault
 			is    error
 		}{
-			"404":          {bb.Failing(404), identity.ErrAbsent},
-			"410":          {bb.Failing(410), identity.ErrAbsent},
-			"403":          {bb.Failing(403), identity.ErrForbidden},
-			"401":          {bb.Failing(401), nil},
-			"400":          {bb.Failing(400), nil},
-			"not JSON":     {bb.Replaced("<html>"), nil},
-			"no values":    {bb.Replaced("{}"), nil},
-			"another host": {bb.Replaced(`{"values":[],"next":"http://198.51.100.1/2.0/x"}`), nil},
-			"503":          {bb.Failing(503), nil},
-			"reset":        {bb.Resetting(), nil},
-			"truncated":    {bb.Truncated(), nil},
-			"too large":    {bb.Oversized(2 << 20), nil},
+			"404":          {bitbuckettest.Failing(404), identity.ErrAbsent},
+			"410":          {bitbuckettest.Failing(410), identity.ErrAbsent},
+			"403":          {bitbuckettest.Failing(403), identity.ErrForbidden},
+			"401":          {bitbuckettest.Failing(401), nil},
+			"400":          {bitbuckettest.Failing(400), nil},
+			"not JSON":     {bitbuckettest.Replaced("<html>"), nil},
+			"no values":    {bitbuckettest.Replaced("{}"), nil},
+			"another host": {bitbuckettest.Replaced(`{"values":[],"next":"http://198.51.100.1/2.0/x"}`), nil},
+			"503":          {bitbuckettest.Failing(503), nil},
+			"reset":        {bitbuckettest.Resetting(), nil},
+			"truncated":    {bitbuckettest.Truncated(), nil},
+			"too large":    {bitbuckettest.Oversized(2 << 20), nil},
 		} {
-			fault := h.server.Inject(bb.DeploymentList, c.fault)
+			fault := h.server.Inject(bitbuckettest.DeploymentList, c.fault)
 			err := page("")
 			fault.Clear()
 			if err == nil || (c.is != nil) != (errors.Is(err, identity.ErrAbsent) || errors.Is(err, identity.ErrForbidden)) || c.is != nil && !errors.Is(err, c.is) {
@@ -151,11 +151,11 @@ func TestDeploymentsErrors(t *testing.T) {
 		if err := page(h.server.APIURL() + "/repositories/acme/payments/deployments?page=what"); !errors.Is(err, identity.ErrCursor) {
 			t.Errorf("a page that is not there: %v", err)
 		}
-		before := h.server.Count(bb.DeploymentList)
-		if err := page("http://198.51.100.1/2.0/repositories/x/y/deployments"); !errors.Is(err, identity.ErrCursor) || h.server.Count(bb.DeploymentList) != before {
+		before := h.server.Count(bitbuckettest.DeploymentList)
+		if err := page("http://198.51.100.1/2.0/repositories/x/y/deployments"); !errors.Is(err, identity.ErrCursor) || h.server.Count(bitbuckettest.DeploymentList) != before {
 			t.Errorf("a page elsewhere: %v", err)
 		}
-		fault := h.server.Inject(bb.DeploymentList, bb.Replaced(`{"values":[{"uuid":"x"},{"uuid":"`+otherUUID+`"},7]}`))
+		fault := h.server.Inject(bitbuckettest.DeploymentList, bitbuckettest.Replaced(`{"values":[{"uuid":"x"},{"uuid":"`+otherUUID+`"},7]}`))
 		if p, err := d.Page(t.Context(), h.payments.UUID, ""); err != nil || p.Unread != 3 || len(p.Runs) != 0 {
 			t.Errorf("%+v, %v", p, err)
 		}
@@ -185,14 +185,14 @@ func TestDeploymentsBudget(t *testing.T) {
 		h.accepts(h.token(h.step)) // a step does not wait for that
 
 		time.Sleep(time.Hour)
-		limited := bb.RateLimited(0)
+		limited := bitbuckettest.RateLimited(0)
 		limited.Times, limited.Header = 1, http.Header{"Retry-After": {"600"}}
-		fault := h.server.Inject(bb.DeploymentList, limited)
+		fault := h.server.Inject(bitbuckettest.DeploymentList, limited)
 		began = time.Now()
 		if _, err := d.Page(t.Context(), h.payments.UUID, ""); err != nil || time.Since(began) != 10*time.Minute || fault.Hits() != 1 {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
-		fault = h.server.Inject(bb.DeploymentList, bb.Failing(500))
+		fault = h.server.Inject(bitbuckettest.DeploymentList, bitbuckettest.Failing(500))
 		if _, err := d.Page(t.Context(), h.payments.UUID, ""); err == nil || fault.Hits() != deploymentsTries {
 			t.Errorf("%v after %d tries", err, fault.Hits())
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
 
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 	"github.com/sallyport/sallyport/internal/tokentest"
 )
 
@@ -227,7 +227,7 @@ func TestParseKeys(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	good := func() Config {
-		return Config{Workspaces: []Workspace{{Slug: "acme", UUID: bb.Braced("922E118C-f34f-4226-a897-0e0afbec553d"),
+		return Config{Workspaces: []Workspace{{Slug: "acme", UUID: bitbuckettest.Braced("922E118C-f34f-4226-a897-0e0afbec553d"),
 			Issuer: "https://api.bitbucket.org/2.0/workspaces/acme/pipelines-config/identity/oidc", Audiences: []string{"x"},
 			API: &API{URL: "https://api.bitbucket.org/2.0", Token: func() (string, error) { return "", errors.New("unused") }}}}}
 	}

@@ -12,7 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sallyport/sallyport/identity"
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 	"github.com/sallyport/sallyport/internal/tokentest"
 )
 
@@ -27,12 +27,12 @@ const (
 // synctest bubble, and an authenticator in front of it.
 type house struct {
 	t         testing.TB
-	server    *bb.Server
-	acme      *bb.Workspace
-	payments  *bb.Repository
-	eu        *bb.Environment
-	step      *bb.Step // of main, deploying to eu
-	plain     *bb.Step // of main, deploying nothing
+	server    *bitbuckettest.Server
+	acme      *bitbuckettest.Workspace
+	payments  *bitbuckettest.Repository
+	eu        *bitbuckettest.Environment
+	step      *bitbuckettest.Step // of main, deploying to eu
+	plain     *bitbuckettest.Step // of main, deploying nothing
 	auth      *Authenticator
 	log       bytes.Buffer
 	logMu     sync.Mutex
@@ -50,7 +50,7 @@ func (h *house) Write(p []byte) (int, error) {
 // can be changed before the authenticator is made.
 func build(t testing.TB, change func(*house, *Config, *Deps)) *house {
 	t.Helper()
-	server, err := bb.New(bb.Options{Seed: 7, BaseURL: "http://127.0.0.1"})
+	server, err := bitbuckettest.New(bitbuckettest.Options{Seed: 7, BaseURL: "http://127.0.0.1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func build(t testing.TB, change func(*house, *Config, *Deps)) *house {
 	h := &house{t: t, server: server, acme: server.AddWorkspace("acme")}
 	h.acme.SetAccessTokens("access-token")
 	h.payments = h.acme.AddRepository("payments", "PAY")
-	h.eu = h.payments.AddEnvironment("Production EU", bb.Production)
+	h.eu = h.payments.AddEnvironment("Production EU", bitbuckettest.Production)
 	run := h.payments.Run("main")
 	h.step, h.plain = run.Step(h.eu), run.Step(nil)
 	h.auth = h.authenticator(change)
@@ -75,7 +75,7 @@ func build(t testing.TB, change func(*house, *Config, *Deps)) *house {
 func (h *house) authenticator(change func(*house, *Config, *Deps)) *Authenticator {
 	h.t.Helper()
 	c := Config{Workspaces: []Workspace{{
-		Slug: "acme", UUID: bb.Braced(h.acme.UUID), Issuer: h.acme.Issuer(), Audiences: []string{audience, tokentest.SecondAudience},
+		Slug: "acme", UUID: bitbuckettest.Braced(h.acme.UUID), Issuer: h.acme.Issuer(), Audiences: []string{audience, tokentest.SecondAudience},
 	}}}
 	d := Deps{Transport: h.server.Client().Transport, Log: slog.New(slog.NewTextHandler(h, nil)), Hooks: Hooks{
 		KeysFetched: func(string, time.Duration, error) {
@@ -106,8 +106,8 @@ func withAPI(h *house, c *Config, _ *Deps) {
 	c.Workspaces[0].API = &API{URL: h.server.APIURL(), Token: func() (string, error) { return "access-token", nil }}
 }
 
-func (h *house) token(s *bb.Step) string {
-	return s.Token(bb.TokenOptions{Audiences: []string{audience}})
+func (h *house) token(s *bitbuckettest.Step) string {
+	return s.Token(bitbuckettest.TokenOptions{Audiences: []string{audience}})
 }
 
 func (h *house) ask(token string) (*identity.Principal, error) {

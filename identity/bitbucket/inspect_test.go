@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 	"github.com/sallyport/sallyport/internal/tokentest"
 )
 
@@ -116,12 +116,12 @@ func TestInspectNamesEverything(t *testing.T) {
 			t.Errorf("the audience's detail does not say what to do: %q", d)
 		}
 		// Of an unknown issuer: compared with the one workspace, never fetched.
-		before := h.server.Count(bb.Discovery)
+		before := h.server.Count(bitbuckettest.Discovery)
 		i = h.inspector(nil).Inspect(t.Context(), identity.NewCredential(tokentest.With("iss", "http://127.0.0.1/elsewhere", "aud", "x")(f)), true)
 		if got := i.failed(); !slices.Equal(got, []string{"issuer", "audience"}) || i.result("signature").Result != NotReached {
 			t.Errorf("got %v: %+v", got, i.Checks)
 		}
-		if h.server.Count(bb.Discovery) != before {
+		if h.server.Count(bitbuckettest.Discovery) != before {
 			t.Error("keys were fetched for an issuer that is not the token's")
 		}
 	})
@@ -142,13 +142,13 @@ func TestInspectOffline(t *testing.T) {
 		if i.Content == nil || i.Content.StepUUID != h.step.UUID || i.Content.Branch != "main" || !slices.Equal(i.Content.Audiences, []string{audience}) {
 			t.Errorf("content: %+v", i.Content)
 		}
-		if got := h.server.Count(bb.Discovery) + h.server.Count(bb.Keys); got != 0 {
+		if got := h.server.Count(bitbuckettest.Discovery) + h.server.Count(bitbuckettest.Keys); got != 0 {
 			t.Fatalf("%d requests", got)
 		}
 
 		h.accepts(h.token(h.step)) // the server keeps its keys
 		h.auth.spawned.Wait()
-		before := h.server.Count(bb.Keys)
+		before := h.server.Count(bitbuckettest.Keys)
 		i = h.inspector(nil).Inspect(t.Context(), credential, false)
 		if i.Verdict != Accepted || i.Keys == nil || i.Keys.Online || i.Keys.Count != 1 {
 			t.Errorf("with kept keys: %s %+v", i.Verdict, i.Keys)
@@ -158,7 +158,7 @@ func TestInspectOffline(t *testing.T) {
 		if i = h.inspector(nil).Inspect(t.Context(), credential, false); i.Verdict != Undecided {
 			t.Errorf("a key that is newer than the kept ones: %s", i.Verdict)
 		}
-		if h.server.Count(bb.Keys) != before {
+		if h.server.Count(bitbuckettest.Keys) != before {
 			t.Error("an inspection without --online made a request")
 		}
 		kept, _ := filepath.Glob(filepath.Join(state, "issuer-keys", "*.json"))
@@ -202,7 +202,7 @@ func TestInspectAdmitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, nil)
 		n := h.inspector(func(c *Config) { c.AdmittedMaxAge = 4 * time.Hour })
-		credential := identity.NewCredential(h.step.Token(bb.TokenOptions{Audiences: []string{audience}, Lifetime: time.Hour}))
+		credential := identity.NewCredential(h.step.Token(bitbuckettest.TokenOptions{Audiences: []string{audience}, Lifetime: time.Hour}))
 		time.Sleep(2 * time.Hour)
 		if i := n.Inspect(t.Context(), credential, true); i.Verdict != Undecided || i.result("expiry").Result != Unknown {
 			t.Errorf("ended, perhaps admitted: %s %+v", i.Verdict, i.result("expiry"))

@@ -16,7 +16,7 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 
 	"github.com/sallyport/sallyport/identity"
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 	"github.com/sallyport/sallyport/internal/tokentest"
 )
 
@@ -30,8 +30,8 @@ func TestFloodOfForgedTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 		stranger := h.server.NewKey("", "RS256")
-		claims := h.step.Claims(bb.TokenOptions{Audiences: []string{audience}, Lifetime: 2 * time.Hour})
-		good := h.step.Token(bb.TokenOptions{Audiences: []string{audience}, Lifetime: 2 * time.Hour})
+		claims := h.step.Claims(bitbuckettest.TokenOptions{Audiences: []string{audience}, Lifetime: 2 * time.Hour})
+		good := h.step.Token(bitbuckettest.TokenOptions{Audiences: []string{audience}, Lifetime: 2 * time.Hour})
 		forged := strings.Split(stranger.Sign(nil, claims), ".")
 		flood := func(seconds, perSecond int, at string) {
 			for s := range seconds {
@@ -45,16 +45,16 @@ func TestFloodOfForgedTokens(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 		}
-		before := h.server.Count(bb.Keys)
+		before := h.server.Count(bitbuckettest.Keys)
 		flood(60, 200, "first")
-		if n := h.server.Count(bb.Keys) - before; n > 13 {
+		if n := h.server.Count(bitbuckettest.Keys) - before; n > 13 {
 			t.Errorf("%d fetches in a minute", n)
 		}
 		// Beyond the burst it is one a minute, since Bitbucket answers 60
 		// anonymous requests an hour; and a rotation is still found within one.
-		before = h.server.Count(bb.Keys)
+		before = h.server.Count(bitbuckettest.Keys)
 		flood(600, 3, "second")
-		if n := h.server.Count(bb.Keys) - before; n > 13 {
+		if n := h.server.Count(bitbuckettest.Keys) - before; n > 13 {
 			t.Errorf("%d fetches in ten minutes", n)
 		}
 		h.acme.RotateKey(true)
@@ -114,10 +114,10 @@ func TestBackground(t *testing.T) {
 		h.acme.RotateKey(false)
 		time.Sleep(16 * time.Minute)
 		synctest.Wait()
-		fetches := h.server.Count(bb.Keys)
+		fetches := h.server.Count(bitbuckettest.Keys)
 		h.refuses(token, identity.CredentialKeyUnknown)
 		h.accepts(h.token(h.plain))
-		if n := h.server.Count(bb.Keys); n > fetches+1 {
+		if n := h.server.Count(bitbuckettest.Keys); n > fetches+1 {
 			t.Errorf("%d fetches for what was known", n-fetches)
 		}
 		cancel()
@@ -135,7 +135,7 @@ func TestIssuerAway(t *testing.T) {
 		running.Go(func() { _ = h.auth.Run(ctx) })
 		synctest.Wait()
 
-		long := bb.TokenOptions{Audiences: []string{audience}, Lifetime: 12 * time.Hour}
+		long := bitbuckettest.TokenOptions{Audiences: []string{audience}, Lifetime: 12 * time.Hour}
 		known := h.step.Token(long)
 		h.server.Stop()
 		h.acme.RotateKey(false)
@@ -189,7 +189,7 @@ func TestMaximumAgeEndsRemembered(t *testing.T) {
 func TestOneFetchForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, nil)
-		hanging := h.server.Inject(bb.OIDC, bb.Hanging())
+		hanging := h.server.Inject(bitbuckettest.OIDC, bitbuckettest.Hanging())
 		token := h.token(h.step)
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
@@ -207,13 +207,13 @@ func TestOneFetchForAll(t *testing.T) {
 		synctest.Wait()
 		hanging.Clear()
 		all.Wait()
-		if n := h.server.Count(bb.Keys); n != 1 {
+		if n := h.server.Count(bitbuckettest.Keys); n != 1 {
 			t.Errorf("%d fetches", n)
 		}
 
 		// Another house, whose issuer never answers.
 		h2 := build(t, nil)
-		defer h2.server.Inject(bb.OIDC, bb.Hanging()).Clear()
+		defer h2.server.Inject(bitbuckettest.OIDC, bitbuckettest.Hanging()).Clear()
 		begun := time.Now()
 		h2.refuses(h2.token(h2.step), identity.KeysUnavailable)
 		if took := time.Since(begun); took > 3*time.Second {
@@ -240,7 +240,7 @@ func TestNoRequestForStrangers(t *testing.T) {
 				}
 			}
 		}
-		if n := h.server.Count(bb.Any); n != 0 {
+		if n := h.server.Count(bitbuckettest.Any); n != 0 {
 			t.Errorf("%d requests", n)
 		}
 	})
@@ -249,31 +249,31 @@ func TestNoRequestForStrangers(t *testing.T) {
 // TestBadIssuers holds that what is wrong with an issuer ends the start, in one
 // message that names the workspace, the issuer and the cause.
 func TestBadIssuers(t *testing.T) {
-	edit := func(from, to string) bb.Fault {
-		return bb.Fault{Edit: func(b []byte) []byte { return []byte(strings.ReplaceAll(string(b), from, to)) }}
+	edit := func(from, to string) bitbuckettest.Fault {
+		return bitbuckettest.Fault{Edit: func(b []byte) []byte { return []byte(strings.ReplaceAll(string(b), from, to)) }}
 	}
 	tests := []struct {
 		name     string
-		endpoint bb.Endpoint
-		fault    bb.Fault
+		endpoint bitbuckettest.Endpoint
+		fault    bitbuckettest.Fault
 		want     string
 	}{
-		{"discovery missing", bb.Discovery, bb.Failing(404), "answered 404"},
-		{"another issuer", bb.Discovery, edit("workspaces/acme", "workspaces/evil"), "is that of issuer"},
-		{"keys elsewhere", bb.Discovery, bb.Fault{Edit: func([]byte) []byte {
+		{"discovery missing", bitbuckettest.Discovery, bitbuckettest.Failing(404), "answered 404"},
+		{"another issuer", bitbuckettest.Discovery, edit("workspaces/acme", "workspaces/evil"), "is that of issuer"},
+		{"keys elsewhere", bitbuckettest.Discovery, bitbuckettest.Fault{Edit: func([]byte) []byte {
 			return []byte(`{"issuer":"http://127.0.0.1/2.0/workspaces/acme/pipelines-config/identity/oidc","jwks_uri":"https://evil.example/keys.json"}`)
 		}}, "not on the issuer's host"},
-		{"no RS256", bb.Discovery, edit("RS256", "ES256"), "does not sign with RS256"},
-		{"discovery redirected", bb.Discovery, bb.Redirecting("https://evil.example/x"), "redirected to another host"},
-		{"keys redirected", bb.Keys, bb.Redirecting("http://127.0.0.1:81/x"), "redirected to another host"},
-		{"keys too long", bb.Keys, bb.Oversized(1 << 20), "more than 1048576 bytes"},
-		{"discovery too long", bb.Discovery, bb.Oversized(1 << 20), "more than 1048576 bytes"},
-		{"keys not JSON", bb.Keys, bb.Replaced("<html>"), "not one JSON object"},
-		{"keys not a set", bb.Keys, bb.Replaced("{}"), "not a JWK Set"},
-		{"keys cut", bb.Keys, bb.Truncated(), "read the answer"},
-		{"no keys", bb.Keys, bb.Replaced(`{"keys":[]}`), "publishes no RSA key"},
-		{"away", bb.OIDC, bb.Resetting(), "cannot be fetched"},
-		{"hanging", bb.Keys, bb.Hanging(), "deadline exceeded"},
+		{"no RS256", bitbuckettest.Discovery, edit("RS256", "ES256"), "does not sign with RS256"},
+		{"discovery redirected", bitbuckettest.Discovery, bitbuckettest.Redirecting("https://evil.example/x"), "redirected to another host"},
+		{"keys redirected", bitbuckettest.Keys, bitbuckettest.Redirecting("http://127.0.0.1:81/x"), "redirected to another host"},
+		{"keys too long", bitbuckettest.Keys, bitbuckettest.Oversized(1 << 20), "more than 1048576 bytes"},
+		{"discovery too long", bitbuckettest.Discovery, bitbuckettest.Oversized(1 << 20), "more than 1048576 bytes"},
+		{"keys not JSON", bitbuckettest.Keys, bitbuckettest.Replaced("<html>"), "not one JSON object"},
+		{"keys not a set", bitbuckettest.Keys, bitbuckettest.Replaced("{}"), "not a JWK Set"},
+		{"keys cut", bitbuckettest.Keys, bitbuckettest.Truncated(), "read the answer"},
+		{"no keys", bitbuckettest.Keys, bitbuckettest.Replaced(`{"keys":[]}`), "publishes no RSA key"},
+		{"away", bitbuckettest.OIDC, bitbuckettest.Resetting(), "cannot be fetched"},
+		{"hanging", bitbuckettest.Keys, bitbuckettest.Hanging(), "deadline exceeded"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -299,15 +299,15 @@ func TestBadIssuers(t *testing.T) {
 func TestRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, nil)
-		limit := bb.RateLimited(0)
+		limit := bitbuckettest.RateLimited(0)
 		limit.Header = http.Header{"Retry-After": {"120"}}
-		limited := h.server.Inject(bb.OIDC, limit)
+		limited := h.server.Inject(bitbuckettest.OIDC, limit)
 		token := h.token(h.step)
 		h.refuses(token, identity.KeysUnavailable)
 		limited.Clear()
 		time.Sleep(119 * time.Second)
 		h.refuses(token, identity.KeysUnavailable)
-		if n := h.server.Count(bb.OIDC); n != 1 {
+		if n := h.server.Count(bitbuckettest.OIDC); n != 1 {
 			t.Errorf("asked %d times", n)
 		}
 		time.Sleep(time.Second)
@@ -430,23 +430,23 @@ func TestLibraryFetchesForEachForgery(t *testing.T) {
 		h := build(t, nil)
 		ctx := oidc.ClientContext(t.Context(), h.server.Client())
 		v := oidc.NewVerifier(h.acme.Issuer(), oidc.NewRemoteKeySet(ctx, h.acme.Issuer()+"/keys.json"), &oidc.Config{ClientID: audience})
-		forged := h.server.NewKey(h.acme.Key().ID, "RS256").Sign(nil, h.step.Claims(bb.TokenOptions{Audiences: []string{audience}}))
+		forged := h.server.NewKey(h.acme.Key().ID, "RS256").Sign(nil, h.step.Claims(bitbuckettest.TokenOptions{Audiences: []string{audience}}))
 		for range 20 {
 			if _, err := v.Verify(ctx, forged); err == nil {
 				t.Fatal("accepted")
 			}
 			synctest.Wait() // its fetch ends in a goroutine of its own
 		}
-		if n := h.server.Count(bb.Keys); n != 20 {
+		if n := h.server.Count(bitbuckettest.Keys); n != 20 {
 			t.Errorf("go-oidc fetched %d times for 20 forged tokens", n)
 		}
 		h.accepts(h.token(h.step))
-		asked := h.server.Count(bb.Keys)
+		asked := h.server.Count(bitbuckettest.Keys)
 		for range 20 {
 			h.refuses(forged, identity.CredentialSignature)
 			time.Sleep(time.Minute)
 		}
-		if n := h.server.Count(bb.Keys) - asked; n != 0 {
+		if n := h.server.Count(bitbuckettest.Keys) - asked; n != 0 {
 			t.Errorf("we fetched %d times", n)
 		}
 	})

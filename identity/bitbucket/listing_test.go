@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
 // crowded is a house whose workspace has so many repositories, and how to ask for
@@ -19,7 +19,7 @@ func crowded(t *testing.T, repositories int) (*house, Workspace) {
 	for i := 1; i < repositories; i++ {
 		h.acme.AddRepository(fmt.Sprintf("r%d", i), "PAY")
 	}
-	return h, Workspace{Slug: "acme", UUID: bb.Braced(h.acme.UUID), API: &API{
+	return h, Workspace{Slug: "acme", UUID: bitbuckettest.Braced(h.acme.UUID), API: &API{
 		URL: h.server.APIURL(), Token: func() (string, error) { return "access-token", nil },
 	}}
 }
@@ -36,7 +36,7 @@ func TestRepositories(t *testing.T) {
 				if err != nil || len(list) != n || list[0] != (ListedRepository{h.payments.UUID, "acme/payments"}) {
 					t.Fatalf("%d, bare %t: %d, %v", n, bare, len(list), err)
 				}
-				if asked := h.server.Count(bb.RepositoryList); asked != (n+99)/100 {
+				if asked := h.server.Count(bitbuckettest.RepositoryList); asked != (n+99)/100 {
 					t.Errorf("%d requests for %d", asked, n)
 				}
 			})
@@ -56,27 +56,27 @@ func TestRepositories(t *testing.T) {
 // TestRepositoriesIsWholeOrFails: whatever happens to the second page, the answer
 // is never the first alone.
 func TestRepositoriesIsWholeOrFails(t *testing.T) {
-	next := func(to string) bb.Fault {
-		return bb.Replaced(fmt.Sprintf(`{"values":[],"next":%q}`, to))
+	next := func(to string) bitbuckettest.Fault {
+		return bitbuckettest.Replaced(fmt.Sprintf(`{"values":[],"next":%q}`, to))
 	}
 	for name, c := range map[string]struct {
-		fault bb.Fault
+		fault bitbuckettest.Fault
 		says  string
 	}{
-		"rate limit":     {bb.RateLimited(0), "429"},
-		"failing":        {bb.Failing(500), "500"},
-		"forbidden":      {bb.Failing(403), "403"},
-		"gone":           {bb.Failing(404), "404"},
-		"reset":          {bb.Resetting(), ""},
-		"hanging":        {bb.Hanging(), "deadline exceeded"},
-		"truncated":      {bb.Truncated(), ""},
-		"redirected":     {bb.Redirecting("https://elsewhere.test/2.0"), "another host"},
-		"not JSON":       {bb.Replaced("<html>"), "invalid character"},
-		"another shape":  {bb.Replaced(`{"values":{}}`), "cannot unmarshal"},
-		"no list":        {bb.Replaced(`{"type":"error"}`), "not a list"},
-		"null":           {bb.Replaced(`null`), "not a list"},
-		"short":          {bb.Replaced(`{"values":[],"size":250}`), "should have 250"},
-		"a bad value":    {bb.Replaced(`{"values":[{"uuid":"x"}]}`), "its uuid is missing"},
+		"rate limit":     {bitbuckettest.RateLimited(0), "429"},
+		"failing":        {bitbuckettest.Failing(500), "500"},
+		"forbidden":      {bitbuckettest.Failing(403), "403"},
+		"gone":           {bitbuckettest.Failing(404), "404"},
+		"reset":          {bitbuckettest.Resetting(), ""},
+		"hanging":        {bitbuckettest.Hanging(), "deadline exceeded"},
+		"truncated":      {bitbuckettest.Truncated(), ""},
+		"redirected":     {bitbuckettest.Redirecting("https://elsewhere.test/2.0"), "another host"},
+		"not JSON":       {bitbuckettest.Replaced("<html>"), "invalid character"},
+		"another shape":  {bitbuckettest.Replaced(`{"values":{}}`), "cannot unmarshal"},
+		"no list":        {bitbuckettest.Replaced(`{"type":"error"}`), "not a list"},
+		"null":           {bitbuckettest.Replaced(`null`), "not a list"},
+		"short":          {bitbuckettest.Replaced(`{"values":[],"size":250}`), "should have 250"},
+		"a bad value":    {bitbuckettest.Replaced(`{"values":[{"uuid":"x"}]}`), "its uuid is missing"},
 		"another host":   {next("https://elsewhere.test/2.0/repositories/x?page=3"), "another host"},
 		"another scheme": {next("file:///etc/passwd"), "another host"},
 		"for ever":       {next("http://127.0.0.1/2.0/repositories/%7B%7D?page=2"), ""},
@@ -85,7 +85,7 @@ func TestRepositoriesIsWholeOrFails(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h, w := crowded(t, 250)
 				c.fault.Match = func(r *http.Request) bool { return r.URL.Query().Has("page") }
-				defer h.server.Inject(bb.RepositoryList, c.fault).Clear()
+				defer h.server.Inject(bitbuckettest.RepositoryList, c.fault).Clear()
 				list, err := Repositories(t.Context(), w, h.server.Client().Transport)
 				if list != nil || err == nil || !strings.Contains(err.Error(), "after 100 repositories") || !strings.Contains(err.Error(), c.says) {
 					t.Errorf("%d repositories, %v", len(list), err)

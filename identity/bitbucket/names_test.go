@@ -12,11 +12,11 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
-func long(s *bb.Step) string {
-	return s.Token(bb.TokenOptions{Audiences: []string{audience}, Lifetime: 12 * time.Hour})
+func long(s *bitbuckettest.Step) string {
+	return s.Token(bitbuckettest.TokenOptions{Audiences: []string{audience}, Lifetime: 12 * time.Hour})
 }
 
 // running runs the authenticator's background until the function it returns.
@@ -60,14 +60,14 @@ func TestNamesFollowRenames(t *testing.T) {
 func TestNamesLearntAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, withAPI)
-		var last *bb.Repository
+		var last *bitbuckettest.Repository
 		for i := range 120 {
 			last = h.acme.AddRepository("r"+strings.Repeat("x", i+1), "PAY")
 		}
-		test := last.AddEnvironment("Try out", bb.Test)
+		test := last.AddEnvironment("Try out", bitbuckettest.Test)
 		stop := h.running()
 		time.Sleep(30 * time.Minute)
-		h.server.Inject(bb.REST, bb.Failing(503))
+		h.server.Inject(bitbuckettest.REST, bitbuckettest.Failing(503))
 		p := h.accepts(long(last.Run("main").Step(test)))
 		if p.Repository.FullName != last.FullName() || p.Deployment.Type != "test" {
 			t.Errorf("got %+v %+v", p.Repository, p.Deployment)
@@ -83,18 +83,18 @@ func TestNamesLearntAhead(t *testing.T) {
 func TestNamesUnavailable(t *testing.T) {
 	tests := []struct {
 		name  string
-		fault bb.Fault
+		fault bitbuckettest.Fault
 		most  time.Duration
 	}{
-		{"5xx", bb.Failing(503), 3 * time.Second},
-		{"hanging", bb.Hanging(), 3 * time.Second},
-		{"reset", bb.Resetting(), 3 * time.Second},
-		{"not found", bb.Failing(404), 0},
-		{"forbidden", bb.Failing(403), 0},
-		{"not JSON", bb.Replaced("<html>"), 0},
-		{"too long", bb.Oversized(1 << 20), 3 * time.Second},
-		{"redirected", bb.Redirecting("https://evil.example/"), 3 * time.Second},
-		{"another repository", bb.Replaced(`{"uuid":"` + otherUUID + `","full_name":"acme/x"}`), 0},
+		{"5xx", bitbuckettest.Failing(503), 3 * time.Second},
+		{"hanging", bitbuckettest.Hanging(), 3 * time.Second},
+		{"reset", bitbuckettest.Resetting(), 3 * time.Second},
+		{"not found", bitbuckettest.Failing(404), 0},
+		{"forbidden", bitbuckettest.Failing(403), 0},
+		{"not JSON", bitbuckettest.Replaced("<html>"), 0},
+		{"too long", bitbuckettest.Oversized(1 << 20), 3 * time.Second},
+		{"redirected", bitbuckettest.Redirecting("https://evil.example/"), 3 * time.Second},
+		{"another repository", bitbuckettest.Replaced(`{"uuid":"` + otherUUID + `","full_name":"acme/x"}`), 0},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -103,7 +103,7 @@ func TestNamesUnavailable(t *testing.T) {
 				if err := h.auth.Check(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				fault := h.server.Inject(bb.RepositoryGet, test.fault)
+				fault := h.server.Inject(bitbuckettest.RepositoryGet, test.fault)
 				token := h.token(h.step)
 				begun := time.Now()
 				e := h.refuses(token, identity.NamesUnavailable)
@@ -113,11 +113,11 @@ func TestNamesUnavailable(t *testing.T) {
 				if p := e.Principal; p == nil || p.Repository.UUID != h.payments.UUID || p.Repository.FullName != "" || p.Deployment.Name != "" {
 					t.Errorf("the error's principal is %+v", p)
 				}
-				asked := h.server.Count(bb.RepositoryGet)
+				asked := h.server.Count(bitbuckettest.RepositoryGet)
 				for range 20 {
 					h.refuses(token, identity.NamesUnavailable)
 				}
-				if n := h.server.Count(bb.RepositoryGet) - asked; n > 3 {
+				if n := h.server.Count(bitbuckettest.RepositoryGet) - asked; n > 3 {
 					t.Errorf("asked %d more times", n)
 				}
 				fault.Clear()
@@ -133,9 +133,9 @@ func TestNamesUnavailable(t *testing.T) {
 func TestHiccupIsNotSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, withAPI)
-		f := bb.Failing(503)
+		f := bitbuckettest.Failing(503)
 		f.Times = 1
-		h.server.Inject(bb.REST, f)
+		h.server.Inject(bitbuckettest.REST, f)
 		begun := time.Now()
 		h.accepts(h.token(h.step))
 		if took := time.Since(begun); took > 3*time.Second {
@@ -149,14 +149,14 @@ func TestStaleNamesServe(t *testing.T) {
 		h := build(t, withAPI)
 		defer h.running()()
 		h.accepts(long(h.step))
-		h.server.Inject(bb.REST, bb.Failing(500))
+		h.server.Inject(bitbuckettest.REST, bitbuckettest.Failing(500))
 		for range 22 {
 			time.Sleep(time.Hour)
 			if p := h.accepts(long(h.step)); p.Repository.FullName != "acme/payments" {
 				t.Fatalf("got %+v", p)
 			}
 		}
-		asked := h.server.Count(bb.REST)
+		asked := h.server.Count(bitbuckettest.REST)
 		if asked > 22*70 {
 			t.Errorf("an API that fails was asked %d times in a day", asked)
 		}
@@ -172,18 +172,18 @@ func TestStaleNamesServe(t *testing.T) {
 func TestNamesRateLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, withAPI)
-		limit := bb.RateLimited(0)
+		limit := bitbuckettest.RateLimited(0)
 		limit.Header = http.Header{"Retry-After": {"600"}}
-		limited := h.server.Inject(bb.REST, limit)
+		limited := h.server.Inject(bitbuckettest.REST, limit)
 		token := h.token(h.plain)
 		h.refuses(token, identity.NamesUnavailable)
 		limited.Clear()
-		asked := h.server.Count(bb.REST)
+		asked := h.server.Count(bitbuckettest.REST)
 		for range 9 {
 			time.Sleep(time.Minute)
 			h.refuses(token, identity.NamesUnavailable)
 		}
-		if n := h.server.Count(bb.REST) - asked; n != 0 {
+		if n := h.server.Count(bitbuckettest.REST) - asked; n != 0 {
 			t.Errorf("asked %d times while it had to be left alone", n)
 		}
 		time.Sleep(time.Minute)
@@ -202,7 +202,7 @@ func TestNameBudget(t *testing.T) {
 			r := h.acme.AddRepository("many-"+strings.Repeat("y", i+1), "PAY")
 			_, _ = h.ask(h.token(r.Run("main").Step(nil)))
 		}
-		if n := h.server.Count(bb.REST); n != 10 {
+		if n := h.server.Count(bitbuckettest.REST); n != 10 {
 			t.Errorf("asked %d times", n)
 		}
 	})
@@ -223,7 +223,7 @@ func TestAccessTokenIsRotated(t *testing.T) {
 		token = "rotated"
 		time.Sleep(time.Minute)
 		h.accepts(h.token(h.step))
-		for _, r := range h.server.Requests(bb.OIDC) {
+		for _, r := range h.server.Requests(bitbuckettest.OIDC) {
 			if r.Authorization != "" {
 				t.Error("the access token was sent to the issuer's endpoints, which need none")
 			}
@@ -266,7 +266,7 @@ func TestNameMoves(t *testing.T) {
 func TestForeignNextPage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, withAPI)
-		h.server.Inject(bb.RepositoryList, bb.Replaced(`{"values":[],"next":"https://evil.example/2.0/repositories"}`))
+		h.server.Inject(bitbuckettest.RepositoryList, bitbuckettest.Replaced(`{"values":[],"next":"https://evil.example/2.0/repositories"}`))
 		err := h.auth.list[0].names.learnAhead(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "another host") {
 			t.Errorf("got %v", err)
@@ -309,7 +309,7 @@ func TestNamesAreKept(t *testing.T) {
 		stored := func(h *house, c *Config, d *Deps) { withAPI(h, c, d); d.Names = s }
 		h := build(t, stored)
 		want := h.accepts(h.token(h.step))
-		h.server.Inject(bb.REST, bb.Failing(500))
+		h.server.Inject(bitbuckettest.REST, bitbuckettest.Failing(500))
 		again := h.authenticator(stored)
 		if err := again.Check(t.Context()); err != nil {
 			t.Fatal(err)
@@ -326,7 +326,7 @@ func TestPathsAreEncoded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, withAPI)
 		h.accepts(h.token(h.step))
-		for _, r := range h.server.Requests(bb.REST) {
+		for _, r := range h.server.Requests(bitbuckettest.REST) {
 			if strings.ContainsAny(r.URI, "{}") || !strings.Contains(r.URI, "%7B") || r.Authorization != "Bearer access-token" {
 				t.Errorf("asked for %s", r.URI)
 			}
@@ -361,7 +361,7 @@ func nameBesideDeployments(t *testing.T, shared bool) (found error) {
 			if !shared {
 				names.asked = map[string]*bucket{}
 			}
-			_, _ = h.ask(h.token(many.Run("main").Step(many.AddEnvironment(fmt.Sprint("Stage ", i), bb.Test))))
+			_, _ = h.ask(h.token(many.Run("main").Step(many.AddEnvironment(fmt.Sprint("Stage ", i), bitbuckettest.Test))))
 		}
 		_, found = h.ask(h.token(h.plain))
 		for range 2 * maxAsked {

@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
 // TestPipeline: a pipeline's number and creator, one that Bitbucket does not know,
@@ -33,18 +33,18 @@ func TestPipeline(t *testing.T) {
 		}
 		for name, body := range map[string]string{
 			"another":   `{"uuid":"` + otherUUID + `","build_number":1}`,
-			"no number": `{"uuid":"` + bb.Braced(run.UUID) + `"}`,
-			"negative":  `{"uuid":"` + bb.Braced(run.UUID) + `","build_number":-1}`,
-			"text":      `{"uuid":"` + bb.Braced(run.UUID) + `","build_number":"1"}`,
+			"no number": `{"uuid":"` + bitbuckettest.Braced(run.UUID) + `"}`,
+			"negative":  `{"uuid":"` + bitbuckettest.Braced(run.UUID) + `","build_number":-1}`,
+			"text":      `{"uuid":"` + bitbuckettest.Braced(run.UUID) + `","build_number":"1"}`,
 			"not JSON":  `<html>`,
 		} {
-			fault := h.server.Inject(bb.PipelineGet, bb.Replaced(body))
+			fault := h.server.Inject(bitbuckettest.PipelineGet, bitbuckettest.Replaced(body))
 			if p, err := ask(run.UUID); err == nil {
 				t.Errorf("%s: got %+v", name, p)
 			}
 			fault.Clear()
 		}
-		fault := h.server.Inject(bb.PipelineGet, bb.Replaced(`{"uuid":"`+bb.Braced(run.UUID)+`","build_number":7,"creator":{"display_name":"a\u0000b","uuid":"x"}}`))
+		fault := h.server.Inject(bitbuckettest.PipelineGet, bitbuckettest.Replaced(`{"uuid":"`+bitbuckettest.Braced(run.UUID)+`","build_number":7,"creator":{"display_name":"a\u0000b","uuid":"x"}}`))
 		if p, err := ask(run.UUID); err != nil || p.Creator != "" || p.CreatorUUID != "" || p.BuildNumber != 7 {
 			t.Errorf("a name that cannot be shown: %+v, %v", p, err)
 		}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
 func (h *house) pullRequests() *PullRequests {
@@ -27,20 +27,20 @@ func commitOf(digit string) string { return strings.Repeat(digit, 40) }
 // TestPullRequests reads what Bitbucket has of a commit's pull request: by its index,
 // and where there is none, by the latest merged ones.
 func TestPullRequests(t *testing.T) {
-	for name, links := range map[string]bb.CommitLinks{"index": {}, "no app": {NoApp: true}, "indexing": {Indexing: true}} {
+	for name, links := range map[string]bitbuckettest.CommitLinks{"index": {}, "no app": {NoApp: true}, "indexing": {Indexing: true}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := build(t, withAPI)
-				h.acme.AddAccessToken("access-token", bb.ScopeRepository, bb.ScopePipeline, bb.ScopePullRequest)
+				h.acme.AddAccessToken("access-token", bitbuckettest.ScopeRepository, bitbuckettest.ScopePipeline, bitbuckettest.ScopePullRequest)
 				kim, ada, eve, lee := h.server.AddAccount("Kim"), h.server.AddAccount("Ada"), h.server.AddAccount("Ada"), h.server.AddAccount("Lee\x1b[2J")
 				h.payments.SetCommitLinks(links)
 				for range 70 { // so that there are pages
-					other := h.payments.AddPull(bb.Pull{Title: "other", Author: &kim, Destination: "main", Source: commitOf("9")})
+					other := h.payments.AddPull(bitbuckettest.Pull{Title: "other", Author: &kim, Destination: "main", Source: commitOf("9")})
 					other.Merge(kim, commitOf("8"))
 				}
 				time.Sleep(time.Minute)
-				p := h.payments.AddPull(bb.Pull{Title: "Settle", Author: &kim, Destination: "main", Source: commitOf("b"),
-					Commits: []bb.PullCommit{{Hash: commitOf("b"), Author: &kim}, {Hash: commitOf("c")}, {Hash: commitOf("d"), Author: &eve}}})
+				p := h.payments.AddPull(bitbuckettest.Pull{Title: "Settle", Author: &kim, Destination: "main", Source: commitOf("b"),
+					Commits: []bitbuckettest.PullCommit{{Hash: commitOf("b"), Author: &kim}, {Hash: commitOf("c")}, {Hash: commitOf("d"), Author: &eve}}})
 				p.Approve(ada)
 				p.Approve(eve)
 				p.Withdraw(eve)
@@ -87,7 +87,7 @@ func TestPullRequestsRefused(t *testing.T) {
 		if _, err := r.OfCommit(t.Context(), commitOf("a")); !errors.Is(err, identity.ErrForbidden) {
 			t.Errorf("without the scope: %v", err)
 		}
-		h.acme.AddAccessToken("access-token", bb.ScopePullRequest)
+		h.acme.AddAccessToken("access-token", bitbuckettest.ScopePullRequest)
 		for body, want := range map[string]string{
 			`{"values": [{"id": 0}]}`:   "no id",
 			`{"values": [{"id": "7"}]}`: "cannot unmarshal",
@@ -95,21 +95,21 @@ func TestPullRequestsRefused(t *testing.T) {
 			`[`:                         "not a list",
 			`{"values": [], "next": "http://evil.example/2.0/x"}`: "another host",
 		} {
-			i := h.server.Inject(bb.CommitPullRequests, bb.Replaced(body))
+			i := h.server.Inject(bitbuckettest.CommitPullRequests, bitbuckettest.Replaced(body))
 			if ids, err := r.OfCommit(t.Context(), commitOf("a")); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v, %v", body, ids, err)
 			}
 			i.Clear()
 		}
-		h.payments.AddPull(bb.Pull{Title: "x", Destination: "main"})
+		h.payments.AddPull(bitbuckettest.Pull{Title: "x", Destination: "main"})
 		for body, want := range map[string]string{`{"id": 2}`: "another one", `{"id": 1, "participants": 7}`: "read a pull request"} {
-			i := h.server.Inject(bb.PullRequestGet, bb.Replaced(body))
+			i := h.server.Inject(bitbuckettest.PullRequestGet, bitbuckettest.Replaced(body))
 			if p, err := r.PullRequest(t.Context(), 1); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %+v, %v", body, p, err)
 			}
 			i.Clear()
 		}
-		i := h.server.Inject(bb.PullRequest, bb.Failing(http.StatusServiceUnavailable))
+		i := h.server.Inject(bitbuckettest.PullRequest, bitbuckettest.Failing(http.StatusServiceUnavailable))
 		if _, err := r.OfCommit(t.Context(), commitOf("a")); err == nil || errors.Is(err, identity.ErrAbsent) {
 			t.Errorf("while it is unavailable: %v", err)
 		}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 	"github.com/sallyport/sallyport/internal/tokentest"
 )
 
@@ -47,15 +47,15 @@ func TestRefusalsSayWhose(t *testing.T) {
 func TestForgedExpiredTokenNamesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, withAPI)
-		ended := bb.TokenOptions{Audiences: []string{audience}, IssuedAt: time.Now().Add(-3 * time.Hour), Lifetime: time.Hour}
+		ended := bitbuckettest.TokenOptions{Audiences: []string{audience}, IssuedAt: time.Now().Add(-3 * time.Hour), Lifetime: time.Hour}
 		genuine := h.step.Token(ended)
-		if e := h.refuses(genuine, identity.CredentialExpired); e.Principal != nil || h.server.Count(bb.Any) != 0 {
-			t.Errorf("without keys: %+v, %d requests", e.Principal, h.server.Count(bb.Any))
+		if e := h.refuses(genuine, identity.CredentialExpired); e.Principal != nil || h.server.Count(bitbuckettest.Any) != 0 {
+			t.Errorf("without keys: %+v, %d requests", e.Principal, h.server.Count(bitbuckettest.Any))
 		}
 		if err := h.auth.Check(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		asked := h.server.Count(bb.Any)
+		asked := h.server.Count(bitbuckettest.Any)
 		if e := h.refuses(genuine, identity.CredentialExpired); e.Principal == nil || e.Principal.Repository.FullName != "" {
 			t.Errorf("got %+v", e.Principal)
 		}
@@ -63,12 +63,12 @@ func TestForgedExpiredTokenNamesNobody(t *testing.T) {
 		forged.Key = h.server.NewKey(h.acme.Key().ID, "RS256")
 		stranger := ended
 		stranger.Key = h.server.NewKey("", "RS256")
-		for _, o := range []bb.TokenOptions{forged, stranger} {
+		for _, o := range []bitbuckettest.TokenOptions{forged, stranger} {
 			if e := h.refuses(h.step.Token(o), identity.CredentialExpired); e.Principal != nil {
 				t.Errorf("a forged token names %+v", e.Principal)
 			}
 		}
-		if n := h.server.Count(bb.Any) - asked; n != 0 {
+		if n := h.server.Count(bitbuckettest.Any) - asked; n != 0 {
 			t.Errorf("%d requests", n)
 		}
 		// What is known by name is named.

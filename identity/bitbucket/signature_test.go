@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 
 	"github.com/sallyport/sallyport/identity"
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 	"github.com/sallyport/sallyport/internal/fair"
 )
 
@@ -51,7 +51,7 @@ func checksBefore(t *testing.T, shared bool) (before int64) {
 			t.Fatal(err)
 		}
 		forger := h.server.NewKey(h.acme.Key().ID, "RS256")
-		claims := h.step.Claims(bb.TokenOptions{Audiences: []string{audience}})
+		claims := h.step.Claims(bitbuckettest.TokenOptions{Audiences: []string{audience}})
 		var checked atomic.Int64
 		var all sync.WaitGroup
 		for i := range 200 {

@@ -16,7 +16,7 @@ import (
 
 const module = "github.com/sallyport/sallyport"
 
-// core holds, for each package of words and for the core, the only imports that
+// core holds, for each package of types and for the core, the only imports that
 // it may have besides the standard library. What is not in here is an adapter,
 // wiring, or internal.
 var core = map[string][]string{
@@ -76,7 +76,8 @@ type source struct {
 	dir     string
 	test    bool
 	imports []string
-	doc     bool // has a package comment
+	aliases map[string]string // the name under which a package is imported, by its path
+	doc     bool              // has a package comment
 	name    string
 }
 
@@ -90,8 +91,8 @@ func TestImportTable(t *testing.T) {
 	}
 }
 
-// TestImportTableBites shows that the table refuses what it is there for.
-func TestImportTableBites(t *testing.T) {
+// TestImportTableIsNeeded: the table refuses what it is there for.
+func TestImportTableIsNeeded(t *testing.T) {
 	for _, c := range []struct{ dir, imported string }{
 		{"proxy", "github.com/elazarl/goproxy"},
 		{"proxy", module + "/proxy/frontend"},
@@ -203,7 +204,7 @@ func refuse(s source, imported string) string {
 	if isStandard(imported) || slices.ContainsFunc(allowed, func(a string) bool { return within(imported, a) }) {
 		return ""
 	}
-	return "this package is words and core: the standard library and " + strings.Join(allowed, ", ") + " only"
+	return "this package is types and core: the standard library and " + strings.Join(allowed, ", ") + " only"
 }
 
 func isAdapter(own string) bool { return slices.Contains(adapters, own) }
@@ -215,42 +216,6 @@ func isStandard(imported string) bool {
 
 func within(imported, library string) bool {
 	return imported == library || strings.HasPrefix(imported, library+"/")
-}
-
-// TestEveryFolderIsKnown keeps a new adapter from slipping past the table.
-func TestEveryFolderIsKnown(t *testing.T) {
-	for _, s := range sources(t) {
-		parent, _, nested := strings.Cut(s.dir, "/")
-		if _, isCore := core[parent]; nested && isCore && !isAdapter(s.dir) && managers[s.dir] == nil && !slices.Contains(parts, s.dir) {
-			t.Errorf("%s is neither core nor a listed adapter: add it to the table", s.dir)
-		}
-	}
-}
-
-func TestEveryPackageHasAComment(t *testing.T) {
-	documented, named := map[string]bool{}, map[string]string{}
-	for _, s := range sources(t) {
-		if s.test {
-			continue
-		}
-		named[s.dir] = s.name
-		documented[s.dir] = documented[s.dir] || s.doc
-	}
-	for dir, name := range named {
-		if !documented[dir] {
-			t.Errorf("package %s in %s has no package comment", name, dir)
-		}
-	}
-}
-
-// TestCrowdedPackageNames refuses the names that say nothing.
-func TestCrowdedPackageNames(t *testing.T) {
-	for _, s := range sources(t) {
-		switch path.Base(s.dir) {
-		case "util", "utils", "common", "models", "pkg", "helpers", "misc":
-			t.Errorf("%s: a folder is named after what is in it", s.dir)
-		}
-	}
 }
 
 func sources(t *testing.T) []source {
@@ -286,7 +251,7 @@ func sources(t *testing.T) []source {
 		}
 		s := source{
 			file: rel, dir: filepath.ToSlash(filepath.Dir(rel)), test: strings.HasSuffix(file, "_test.go"),
-			doc: parsed.Doc != nil, name: parsed.Name.Name,
+			doc: parsed.Doc != nil, name: parsed.Name.Name, aliases: map[string]string{},
 		}
 		for _, spec := range parsed.Imports {
 			name, err := strconv.Unquote(spec.Path.Value)
@@ -294,6 +259,9 @@ func sources(t *testing.T) []source {
 				return err
 			}
 			s.imports = append(s.imports, name)
+			if spec.Name != nil {
+				s.aliases[name] = spec.Name.Name
+			}
 		}
 		list = append(list, s)
 		return nil

@@ -6,12 +6,12 @@ import (
 	"strings"
 	"time"
 
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
 // Claims are those of a good token of Step.
 func (f *Forge) Claims() map[string]any {
-	return f.Step.Claims(bb.TokenOptions{Audiences: []string{Audience}})
+	return f.Step.Claims(bitbuckettest.TokenOptions{Audiences: []string{Audience}})
 }
 
 // Sign signs claims with the workspace's own key.

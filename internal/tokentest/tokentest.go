@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
-	bb "github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
 // What the verifier has to be configured with, beside the workspace's issuer and
@@ -33,21 +33,21 @@ type Row struct {
 
 // Forge makes tokens out of a good one.
 type Forge struct {
-	Workspace *bb.Workspace // the one that is configured
-	Other     *bb.Workspace // one that is not
-	Payments  *bb.Repository
-	Step      *bb.Step // of Payments, deploying
-	Plain     *bb.Step // also, deploying nothing
-	Stranger  *bb.Key  // published nowhere
-	ES256     *bb.Key  // published, of another algorithm
+	Workspace *bitbuckettest.Workspace // the one that is configured
+	Other     *bitbuckettest.Workspace // one that is not
+	Payments  *bitbuckettest.Repository
+	Step      *bitbuckettest.Step // of Payments, deploying
+	Plain     *bitbuckettest.Step // also, deploying nothing
+	Stranger  *bitbuckettest.Key  // published nowhere
+	ES256     *bitbuckettest.Key  // published, of another algorithm
 	Now       time.Time
 
-	foreign *bb.Step // of Other
+	foreign *bitbuckettest.Step // of Other
 }
 
 // NewForge makes what a forger needs at a Bitbucket, for steps of the configured
 // workspace. It adds a workspace "evil" and publishes a key in the configured one.
-func NewForge(s *bb.Server, step, plain *bb.Step, now time.Time) *Forge {
+func NewForge(s *bitbuckettest.Server, step, plain *bitbuckettest.Step, now time.Time) *Forge {
 	payments := step.Pipeline.Repository
 	f := &Forge{Workspace: payments.Workspace(), Other: s.AddWorkspace("evil"), Payments: payments, Step: step, Plain: plain,
 		Stranger: s.NewKey("", "RS256"), ES256: s.NewKey("", "ES256"), Now: now}
@@ -56,6 +56,6 @@ func NewForge(s *bb.Server, step, plain *bb.Step, now time.Time) *Forge {
 	return f
 }
 
-func (f *Forge) token(s *bb.Step) string {
-	return s.Token(bb.TokenOptions{Audiences: []string{Audience}})
+func (f *Forge) token(s *bitbuckettest.Step) string {
+	return s.Token(bitbuckettest.TokenOptions{Audiences: []string{Audience}})
 }

@@ -21,7 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/identity"
@@ -37,7 +37,7 @@ type fakeEvent struct {
 func (f fakeEvent) Len() int                    { return len(f.names) }
 func (f fakeEvent) Name(i int) string           { return f.names[i] }
 func (f fakeEvent) Text(i int) string           { return f.texts[i] }
-func (f fakeEvent) JSON(b []byte, i int) []byte { return words.AppendString(b, f.texts[i]) }
+func (f fakeEvent) JSON(b []byte, i int) []byte { return audit.AppendString(b, f.texts[i]) }
 
 var fakeNames = []string{"time", "host", "rules", "duration"}
 
@@ -87,7 +87,7 @@ func FuzzRowWriter(f *testing.F) {
 			switch format {
 			case "csv":
 				rows, err := csv.NewReader(&out).ReadAll()
-				if err != nil || len(rows) != 2 || words.Uncell(rows[1][0]) != words.Text(a, math.MaxInt) {
+				if err != nil || len(rows) != 2 || audit.Uncell(rows[1][0]) != audit.Text(a, math.MaxInt) {
 					t.Errorf("%q and %q became %q: %v", a, b, rows, err)
 				}
 			case "json":

@@ -9,7 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
@@ -44,7 +44,7 @@ func newRowWriter(format string, w *bufio.Writer, columns []string) *rowWriter {
 	case "json":
 		o.write = o.json
 	case "csv":
-		c := words.NewCSV(w)
+		c := audit.NewCSV(w)
 		o.write = func(e event) error { return c.Write(cellsOf(e)...) }
 		o.finish = func() error { return nil }
 		_ = c.Write(columns...) // kept by w, which has the error at its next write
@@ -119,7 +119,7 @@ type streamedTable struct {
 
 func (t *streamedTable) row(cells []string) error {
 	for i, cell := range cells {
-		if cells[i] = words.Text(cell, math.MaxInt); cell == "" {
+		if cells[i] = audit.Text(cell, math.MaxInt); cell == "" {
 			cells[i] = "-"
 		}
 	}

@@ -1,7 +1,7 @@
 package auditcmd
 
 import (
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -24,8 +24,8 @@ var ReasonWords = func() []string {
 }()
 
 func KindWords() []string {
-	list := make([]string, len(words.Kinds))
-	for i, k := range words.Kinds {
+	list := make([]string, len(audit.Kinds))
+	for i, k := range audit.Kinds {
 		list[i] = string(k)
 	}
 	return list

@@ -12,7 +12,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
-	words "github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/identity"
 	reconcilepg "github.com/sallyport/sallyport/reconcile/postgres"
 )
 
@@ -88,7 +88,7 @@ func printCoverage(out io.Writer, r *reconcilepg.Report) error {
 		total += n
 	}
 	fmt.Fprintf(out, "%d deployments since %s that Bitbucket reported, in %d reconciliations\n", total, cli.FormatTimeOrNever(r.Since), r.Reconciliations)
-	for _, class := range words.Coverages {
+	for _, class := range identity.Coverages {
 		if n := r.Counts[class]; n > 0 {
 			fmt.Fprintf(out, "  %-20s%d\n", class, n)
 		}

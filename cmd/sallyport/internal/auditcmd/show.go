@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/audit/evidence"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
@@ -101,7 +101,7 @@ func printDecisionJSON(w io.Writer, _ string, found shownDecision) error {
 // characters: whoever wrote it has escaped them.
 type shownEvent struct {
 	Time           time.Time  `json:"time"`
-	Kind           words.Kind `json:"kind"`
+	Kind           audit.Kind `json:"kind"`
 	Writer         string     `json:"writer"`
 	Sequence       int64      `json:"writer_sequence"`
 	Workspace      string     `json:"workspace"`
@@ -156,7 +156,7 @@ func printDecision(w io.Writer, id string, found shownDecision) error {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		if e.Kind == words.KindDecision {
+		if e.Kind == audit.KindDecision {
 			fmt.Fprintf(&b, "decision %s\n", id)
 			e.printDecision(&b, found.Found, found.seals[i])
 			allowed = e.Verdict == "allow"

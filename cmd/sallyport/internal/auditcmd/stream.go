@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
@@ -171,7 +171,7 @@ func (f *follow) follow(ctx context.Context, from *auditlog.Follower) error {
 		}
 		lines = lines[:0]
 		for i := range entries {
-			lines = words.AppendFollowed(lines, &entries[i])
+			lines = audit.AppendFollowed(lines, &entries[i])
 		}
 		if len(entries) > 0 {
 			if err := f.hand(lines, &entries[len(entries)-1]); err != nil {
@@ -196,7 +196,7 @@ func (f *follow) follow(ctx context.Context, from *auditlog.Follower) error {
 }
 
 // hand writes lines, the last of which is of this entry.
-func (f *follow) hand(lines []byte, last *words.Entry) error {
+func (f *follow) hand(lines []byte, last *audit.Entry) error {
 	select {
 	case <-f.hangups:
 		if err := f.out.reopen(); err != nil {

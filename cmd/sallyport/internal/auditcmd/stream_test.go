@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 )
 
 // TestFollowFile: a line that a crash cut goes, a file that was moved away is made
@@ -80,13 +80,13 @@ func TestFollowPlace(t *testing.T) {
 	if _, err := openFollowPlace(path); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("two have it: %v", err)
 	}
-	p.next, p.hash = 7, words.Hash{1, 2}
+	p.next, p.hash = 7, audit.Hash{1, 2}
 	if err := p.save(); err != nil {
 		t.Fatal(err)
 	}
 	p.close()
 	p, err = openFollowPlace(path)
-	if err != nil || p.next != 7 || p.hash != (words.Hash{1, 2}) {
+	if err != nil || p.next != 7 || p.hash != (audit.Hash{1, 2}) {
 		t.Fatalf("%+v: %v", p, err)
 	}
 	p.close()

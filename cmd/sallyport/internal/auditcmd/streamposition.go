@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
@@ -21,13 +21,13 @@ type followPlace struct {
 	path string
 	lock *os.File
 	next int64      // the leaf that is handed on next
-	hash words.Hash // of the one before
+	hash audit.Hash // of the one before
 }
 
 // followPlaceFile is what is in the file.
 type followPlaceFile struct {
 	Next int64      `json:"next"`
-	Hash words.Hash `json:"hash"`
+	Hash audit.Hash `json:"hash"`
 }
 
 // openFollowPlace reads the file; where there is none, it begins with the first leaf.

@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
@@ -156,7 +156,7 @@ func persist(ctx context.Context, url string, told io.Writer, work func(context.
 func (t *tail) text(e event) error {
 	said := map[string]string{}
 	for i := range e.Len() {
-		said[e.Name(i)] = words.Text(e.Text(i), math.MaxInt)
+		said[e.Name(i)] = audit.Text(e.Text(i), math.MaxInt)
 	}
 	to := said["host"]
 	if to != "" {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -116,7 +116,7 @@ func (f *differ) log(c *cobra.Command, from historyFlags) (*replaySummary, error
 }
 
 // compare asks both, and tells of the old one's answer as if it had been recorded.
-func (f *differ) compare(ctx context.Context, p *replayPart, d *words.Decided) {
+func (f *differ) compare(ctx context.Context, p *replayPart, d *audit.Decided) {
 	old, failure := f.before.Replay(ctx, d.Input)
 	then := outcome(old.Verdict, old.WouldDeny)
 	if failure != nil {
@@ -154,7 +154,7 @@ func (f *differ) cases(ctx context.Context, set *rego.Set, path string, at time.
 			if decision.Input == nil {
 				return nil, err
 			}
-			d := &words.Decided{ID: as, Time: at, Input: decision.Input, Repository: principal.Repository.FullName, RepositoryUUID: principal.Repository.UUID,
+			d := &audit.Decided{ID: as, Time: at, Input: decision.Input, Repository: principal.Repository.FullName, RepositoryUUID: principal.Repository.UUID,
 				Host: request.Target.Host, Port: int(request.Target.Port)}
 			if principal.Deployment != nil {
 				d.Deployment, d.DeploymentUUID = principal.Deployment.Slug, principal.Deployment.UUID

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
@@ -79,7 +79,7 @@ at that revision. --policy also answers what another state of it would say.`,
 }
 
 // policyOf loads the policy that decided, or the one in a directory.
-func policyOf(ctx context.Context, h *history, d *words.Decided, directory string) (*rego.Set, error) {
+func policyOf(ctx context.Context, h *history, d *audit.Decided, directory string) (*rego.Set, error) {
 	if directory != "" {
 		return loadTree(ctx, directory, hasNames(d.Input))
 	}
@@ -99,7 +99,7 @@ type reproduced struct {
 	Other      bool   `json:"other_policy,omitempty"`
 }
 
-func reproduction(d *words.Decided, now policy.Decision, failure error) reproduced {
+func reproduction(d *audit.Decided, now policy.Decision, failure error) reproduced {
 	then, known := policySaid(d)
 	said := outcome(now.Verdict, now.WouldDeny)
 	r := reproduced{Then: then, Now: said, Other: now.Revision.Digest != d.Revision}
@@ -129,7 +129,7 @@ func reproduction(d *words.Decided, now policy.Decision, failure error) reproduc
 	return r
 }
 
-func (r reproduced) print(w io.Writer, d *words.Decided, x *rego.Explanation) error {
+func (r reproduced) print(w io.Writer, d *audit.Decided, x *rego.Explanation) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "decision %s\n", d.ID)
 	line := cli.FieldLines(&b)
@@ -165,7 +165,7 @@ func (r reproduced) print(w io.Writer, d *words.Decided, x *rego.Explanation) er
 	return err
 }
 
-func (r reproduced) json(d *words.Decided, x *rego.Explanation) any {
+func (r reproduced) json(d *audit.Decided, x *rego.Explanation) any {
 	return struct {
 		DecisionID string    `json:"decision_id"`
 		Time       time.Time `json:"time"`

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
@@ -105,7 +105,7 @@ func (h *history) records(ctx context.Context, f func(record []byte) error) erro
 		return h.database.Decisions(ctx, h.since, h.until, f)
 	}
 	var ours error
-	err := words.EachRecord(h.export, func(record []byte) error {
+	err := audit.EachRecord(h.export, func(record []byte) error {
 		if ours = ctx.Err(); ours == nil {
 			ours = f(record)
 		}
@@ -118,7 +118,7 @@ func (h *history) records(ctx context.Context, f func(record []byte) error) erro
 }
 
 // decisions gives the decisions of that time.
-func (h *history) decisions(ctx context.Context, f func(d *words.Decided) error) error {
+func (h *history) decisions(ctx context.Context, f func(d *audit.Decided) error) error {
 	return h.records(ctx, func(record []byte) error {
 		d, ok, err := h.decided(record)
 		if err != nil || !ok {
@@ -130,10 +130,10 @@ func (h *history) decisions(ctx context.Context, f func(d *words.Decided) error)
 
 // outcomes gives the decisions of that time, and of those whose tunnel did not begin
 // as its rule demands the close reason.
-func (h *history) outcomes(ctx context.Context, f func(d *words.Decided) error, closed func(decisionID, closeReason string) error) error {
+func (h *history) outcomes(ctx context.Context, f func(d *audit.Decided) error, closed func(decisionID, closeReason string) error) error {
 	reasons := slices.DeleteFunc(proxy.ForcedCauses(), func(reason string) bool { return !strings.HasPrefix(reason, "hello_") })
 	err := h.records(ctx, func(record []byte) error {
-		if id, reason, ok := words.ReadClosed(record); ok {
+		if id, reason, ok := audit.ReadClosed(record); ok {
 			if !slices.Contains(reasons, reason) {
 				return nil
 			}
@@ -152,8 +152,8 @@ func (h *history) outcomes(ctx context.Context, f func(d *words.Decided) error, 
 }
 
 // decided reads a record; ok is false where it is none of the decisions meant.
-func (h *history) decided(record []byte) (d words.Decided, ok bool, err error) {
-	d, ok, err = words.ReadDecided(record)
+func (h *history) decided(record []byte) (d audit.Decided, ok bool, err error) {
+	d, ok, err = audit.ReadDecided(record)
 	// A probe of ours says nothing of steps, and who gets to its names is not policy's to say.
 	if err != nil || !ok || d.CredentialKind == selftest.Kind || selftest.IsReserved(d.Host) {
 		return d, false, err
@@ -163,15 +163,15 @@ func (h *history) decided(record []byte) (d words.Decided, ok bool, err error) {
 }
 
 // decision finds one decision.
-func (h *history) decision(ctx context.Context, id string) (*words.Decided, error) {
+func (h *history) decision(ctx context.Context, id string) (*audit.Decided, error) {
 	var record []byte
 	var err error
 	if h.database != nil {
 		record, err = h.database.Decision(ctx, id)
 	} else {
 		found := errors.New("found")
-		err = words.EachRecord(h.export, func(r []byte) error {
-			if d, ok, _ := words.ReadDecided(r); ok && d.ID == id {
+		err = audit.EachRecord(h.export, func(r []byte) error {
+			if d, ok, _ := audit.ReadDecided(r); ok && d.ID == id {
 				record = bytes.Clone(r)
 				return found
 			}
@@ -189,7 +189,7 @@ func (h *history) decision(ctx context.Context, id string) (*words.Decided, erro
 	if record == nil {
 		return nil, fmt.Errorf("the log has no decision %s; if the database was unavailable, a server's journal may have it", id)
 	}
-	d, ok, err := words.ReadDecided(record)
+	d, ok, err := audit.ReadDecided(record)
 	if err == nil && !ok {
 		err = fmt.Errorf("%s is not a decision", id)
 	}
@@ -219,7 +219,7 @@ func (h *history) snapshot(ctx context.Context, digest, commit string) (*policy.
 // repository's rules of another one where the decision names it. It passed all checks
 // when it became active, of an older version of this program perhaps; a repository
 // that failed them is denied.
-func (h *history) decidedBy(ctx context.Context, d *words.Decided) (*rego.Set, error) {
+func (h *history) decidedBy(ctx context.Context, d *audit.Decided) (*rego.Set, error) {
 	options := rego.Options{Names: hasNames(d.Input), Recorded: true, Passed: true, OnFailure: rego.DenyRepository}
 	load := func(digest, commit string) (*rego.Set, error) {
 		snapshot, err := h.snapshot(ctx, digest, commit)
@@ -240,7 +240,7 @@ func (h *history) decidedBy(ctx context.Context, d *words.Decided) (*rego.Set, e
 }
 
 // repositoryOf is the name under which policy knows the repository of a decision.
-func repositoryOf(d *words.Decided) string {
+func repositoryOf(d *audit.Decided) string {
 	if hasNames(d.Input) {
 		return d.Repository
 	}
@@ -256,7 +256,7 @@ func hasNames(input []byte) bool {
 // policySaid is what policy said at the time, as far as the record tells. What was
 // refused after policy had allowed it tells that it was allowed, and not whether
 // in report mode only: known is false then.
-func policySaid(d *words.Decided) (said string, known bool) {
+func policySaid(d *audit.Decided) (said string, known bool) {
 	switch policy.Reason(d.Reason) {
 	case policy.PolicyAllowed, policy.PolicyDenied, policy.NoRuleMatched:
 		if d.Verdict != "allow" {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -267,7 +267,7 @@ func (p *replayPart) replay(ctx context.Context, h *history, replayer *rego.Repl
 
 // compare puts a question to the set, and notes where it says something else than
 // was said then. known is false where that may have been in report mode only.
-func (p *replayPart) compare(ctx context.Context, replayer *rego.Replayer, d *words.Decided, then string, known bool) {
+func (p *replayPart) compare(ctx context.Context, replayer *rego.Replayer, d *audit.Decided, then string, known bool) {
 	now, failure := replayer.Replay(ctx, d.Input)
 	if ctx.Err() != nil {
 		return
@@ -294,7 +294,7 @@ func (p *replayPart) compare(ctx context.Context, replayer *rego.Replayer, d *wo
 	p.note(d, then, to, now.Rule, failure)
 }
 
-func (p *replayPart) note(d *words.Decided, from, to, rule string, failure error) {
+func (p *replayPart) note(d *audit.Decided, from, to, rule string, failure error) {
 	key := replayKey{
 		Repository: cmp.Or(d.Repository, d.RepositoryUUID), Deployment: cmp.Or(d.Deployment, d.DeploymentUUID),
 		Target: net.JoinHostPort(d.Host, strconv.Itoa(d.Port)), From: from, To: to, OldRule: d.Rule, Rule: rule,

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy/rego"
@@ -63,7 +63,7 @@ type ownPolicy struct {
 }
 
 // of returns what a decision is put to.
-func (o *ownPolicies) of(ctx context.Context, d *words.Decided) (*rego.Replayer, error) {
+func (o *ownPolicies) of(ctx context.Context, d *audit.Decided) (*rego.Replayer, error) {
 	key := fmt.Sprintf("%s %t", d.Revision, hasNames(d.Input))
 	if d.RepositoryRevision != "" {
 		key += " " + d.RepositoryRevision + " " + repositoryOf(d)

@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/identity/bitbucket"
@@ -189,7 +189,7 @@ func (v *coverage) read(ctx context.Context, c *cobra.Command, from historyFlags
 			v.row(name)
 		}
 	}
-	err = h.decisions(ctx, func(d *words.Decided) error {
+	err = h.decisions(ctx, func(d *audit.Decided) error {
 		name := cmp.Or(d.Repository, d.RepositoryUUID)
 		if withoutNames && d.RepositoryUUID != "" {
 			name = d.WorkspaceUUID + "/" + d.RepositoryUUID
@@ -209,7 +209,7 @@ func (v *coverage) read(ctx context.Context, c *cobra.Command, from historyFlags
 	return nil
 }
 
-func (r *coverageRow) add(d *words.Decided) {
+func (r *coverageRow) add(d *audit.Decided) {
 	if r.LastSeen == nil || d.Time.After(*r.LastSeen) {
 		at := d.Time
 		r.LastSeen = &at

@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/internal/destination"
@@ -72,7 +72,7 @@ everything in report mode, and lets the repositories' rules count.`,
 		}
 		defer h.close()
 		s.since, s.until = h.since, h.until
-		if err := h.outcomes(c.Context(), func(d *words.Decided) error { return s.observe(c.Context(), d) }, s.noteClose); err != nil {
+		if err := h.outcomes(c.Context(), func(d *audit.Decided) error { return s.observe(c.Context(), d) }, s.noteClose); err != nil {
 			return cli.Invalid(err)
 		}
 		return s.finish(c.Context(), c.OutOrStdout())
@@ -178,7 +178,7 @@ func holdsPolicy(directory string) bool {
 }
 
 // observe takes one decision in.
-func (s *suggester) observe(ctx context.Context, d *words.Decided) error {
+func (s *suggester) observe(ctx context.Context, d *audit.Decided) error {
 	if d.Input == nil || len(s.only) > 0 && !slices.Contains(s.only, d.Repository) && !slices.Contains(s.only, d.RepositoryUUID) {
 		return nil
 	}
@@ -249,7 +249,7 @@ func (s *suggester) noteClose(decisionID, closeReason string) error {
 
 // note counts one decision. It returns the line that the decision counts for, or
 // nil where there is no room.
-func (o *observed) note(d *words.Decided, how, deny string, names bool) (*use, error) {
+func (o *observed) note(d *audit.Decided, how, deny string, names bool) (*use, error) {
 	key := useKey{deployment: cmp.Or(d.Deployment, d.DeploymentUUID), http: d.Action == string(policy.Forward), host: d.Host, port: d.Port}
 	u := o.uses[key]
 	if u == nil {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	words "github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy/rego"
@@ -98,7 +98,7 @@ const (
 	maxBranches = 20
 )
 
-func (w *whoCan) ask(d *words.Decided) error {
+func (w *whoCan) ask(d *audit.Decided) error {
 	if d.Input == nil {
 		return nil
 	}
