@@ -46,7 +46,7 @@ not run is not started.`,
 		report := &checkReport{out: c.OutOrStdout()}
 		checkCertificates(report, cfg)
 		if cfg.Policy.Git == nil || *online {
-			checkPolicy(c.Context(), report, cfg)
+			checkPolicy(c.Context(), report, cfg, *online)
 		}
 		if *online {
 			checkOnline(c.Context(), report, cfg)

@@ -50,8 +50,9 @@ func (r *checkReport) add(name, detail string, err error) {
 func (r *checkReport) warn(name, text string) { fmt.Fprintf(r.out, "warning %s: %s\n", name, text) }
 
 // checkPolicy loads the policy and runs its tests, as a start does. A repository of
-// Git is fetched into a temporary folder.
-func checkPolicy(ctx context.Context, r *checkReport, cfg *config.Config) {
+// Git is fetched into a temporary folder. Online, the repositories that the policy
+// names are looked up.
+func checkPolicy(ctx context.Context, r *checkReport, cfg *config.Config, online bool) {
 	own := *cfg
 	if own.Policy.Git != nil {
 		folder, err := os.MkdirTemp("", "sallyport-check-")
@@ -77,6 +78,15 @@ func checkPolicy(ctx context.Context, r *checkReport, cfg *config.Config) {
 	}
 	for _, w := range set.Warnings() {
 		r.warn("policy", w.Error())
+	}
+	if online && p.options.Names {
+		unknown, err := unknownRepositories(ctx, cfg, set)
+		if err != nil {
+			r.warn("policy", err.Error())
+		}
+		for _, w := range unknown {
+			r.warn("policy", w.Error())
+		}
 	}
 	r.add("policy", fmt.Sprintf("%s loads: revision %s, %d repositories, and its tests pass", p.source, set.Revision().Digest, len(set.Repositories())), nil)
 }

@@ -71,6 +71,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 	})
 	routines.Go(func() { s.reevaluator.Run(background) })
 	routines.Go(func() { s.policy.follow(background, reload) })
+	routines.Go(func() { s.watchRepositories(background) })
 	routines.Go(func() { s.notify.keepAlive(background, s.probes()) })
 	s.notify.ready("serving")
 

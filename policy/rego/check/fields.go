@@ -90,6 +90,10 @@ func slugValue(_ *Unit, s string) mistake {
 	return never(s, "a slug has lower-case letters, digits, and - _ . alone", "write it as in Bitbucket's URLs")
 }
 
+// UnknownRepository begins the message about a repository that is not in
+// [Unit.Repositories].
+const UnknownRepository = "no repository is named "
+
 func fullName(u *Unit, s string) mistake {
 	workspace, repository, ok := strings.Cut(s, "/")
 	switch {
@@ -113,7 +117,7 @@ func fullName(u *Unit, s string) mistake {
 		if n := nearest.Of(s, names); n != "" {
 			hint = "did you mean " + n + "?"
 		}
-		return mistake{message: fmt.Sprintf("no repository is named %q", s), hint: hint, warning: true}
+		return mistake{message: UnknownRepository + fmt.Sprintf("%q", s), hint: hint, warning: true}
 	}
 	return mistake{}
 }

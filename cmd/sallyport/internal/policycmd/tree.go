@@ -31,7 +31,7 @@ deserves a look, with file and line. Tests are not run: see "policy test".`,
 	}
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
 	strict := c.Flags().Bool("strict", false, "warnings fail the check too")
-	repositories := c.Flags().String("repositories", "", "warn of repositories that are not in this `FILE`, one full name a line")
+	repositories := c.Flags().String("repositories", "", "a `FILE` with the full names of all repositories, one a line: a policy that names another is an error")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		snapshot, err := policyTree(c.Context(), args[0])
 		if err != nil {
@@ -47,6 +47,12 @@ deserves a look, with file and line. Tests are not run: see "policy test".`,
 		if err != nil {
 			return err
 		}
+		for _, w := range warnings {
+			if rego.NamesUnknownRepository(w) { // the list is there to find them
+				problems = append(problems, w)
+			}
+		}
+		warnings = slices.DeleteFunc(warnings, rego.NamesUnknownRepository)
 		out := c.OutOrStdout()
 		printPolicyErrors(out, args[0], "", problems)
 		printPolicyErrors(out, args[0], "warning: ", warnings)
