@@ -137,10 +137,19 @@ BEGIN ATOMIC
             SELECT e.writer_sequence AS number, lag(e.writer_sequence) OVER (ORDER BY e.writer_sequence) AS previous
             FROM audit.events e WHERE e.writer = w.writer AND e.time >= absent_between.since AND e.time < absent_between.until) v
         WHERE v.previous IS NULL OR v.number > v.previous + 1
+    ), x AS MATERIALIZED ( -- as in audit.gaps
+        SELECT r.about, array_agg(r.e ORDER BY r.place) AS list
+        FROM (SELECT e, e.about, row_number() OVER (PARTITION BY e.about ORDER BY e.kind DESC, e.time) AS place
+              FROM audit.explanations e WHERE e.explains AND e.first_sequence <= e.last_sequence) r
+        WHERE r.place <= 1000
+        GROUP BY r.about
     )
     SELECT h.writer, r.first, r.last, r.last - r.first + 1 - l.sealed, l.sealed,
-           (SELECT x.kind FROM audit.explanations x WHERE x.explains AND x.about = h.writer AND x.first_sequence <= r.first AND x.last_sequence >= r.last ORDER BY x.kind DESC, x.time LIMIT 1)
+           (SELECT e.kind
+            FROM unnest(x.list) WITH ORDINALITY AS e (time, kind, about, first_sequence, last_sequence, reason, writer, writer_sequence, explains, place)
+            WHERE e.first_sequence <= r.first AND e.last_sequence >= r.last ORDER BY e.place LIMIT 1)
     FROM h
+    LEFT JOIN x ON x.about = h.writer
     CROSS JOIN LATERAL (
         SELECT lag(s.number, 1, h.previous) OVER (ORDER BY s.number) + 1 AS first, s.number - 1 AS last
         FROM (SELECT e.writer_sequence AS number FROM audit.events e

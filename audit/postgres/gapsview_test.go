@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -170,4 +171,67 @@ func TestExplainsIsNeeded(t *testing.T) {
 	if got, want := list(t, auditor, between), []string{"2-2 events_lost", "4-4 events_lost", "7-9 events_lost"}; !slices.Equal(got, want) {
 		t.Errorf("something else prevents it: %q, want %q", got, want)
 	}
+}
+
+// TestReportsAreReadOnce: a login that records adds any number of gaps of its own and
+// of reports. What explains gaps is read once and not for each gap; of many reports
+// about one writer those that explain its gaps are not displaced by claims.
+func TestReportsAreReadOnce(t *testing.T) {
+	t.Parallel()
+	db := migrated(t)
+	conn := connection(t, db.URL(""))
+	at := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	const gaps, claims = 200, 1200
+	mustExec(t, conn, `INSERT INTO audit.events (time, writer, writer_sequence, kind, record)
+		SELECT $1::timestamptz + n * interval '1 s', 'w', 2 * n, 'name_reassigned', convert_to('{"attributes":{}}', 'UTF8') FROM generate_series(1, $2) n`, at, gaps)
+	mustExec(t, conn, `INSERT INTO audit.events (time, writer, writer_sequence, kind, record)
+		SELECT $1::timestamptz, 'stranger', n, 'events_lost', convert_to('{"attributes":{"writer":"w","first":"1","last":"100000","reason":"a claim"}}', 'UTF8') FROM generate_series(1, $2) n`, at, claims)
+	explainGap(t, conn, "w", 2*gaps+2, audit.KindEventsLost, at.Add(time.Hour), "writer", "w", "first", "1", "last", "1", "reason", "the writer itself")
+	for _, sql := range []string{
+		`SELECT first_sequence || ' ' || coalesce(explained_by, 'not explained') FROM audit.gaps WHERE last_sequence < 5 ORDER BY first_sequence`,
+		`SELECT first_sequence || ' ' || coalesce(explained_by, 'not explained') FROM audit.absent_between('2026-11-01', '2026-12-01') WHERE last_sequence < 5 ORDER BY first_sequence`,
+	} {
+		if got := list(t, conn, sql); !slices.Equal(got, []string{"1 events_lost", "3 not explained"}) {
+			t.Errorf("%s: %q", sql, got)
+		}
+		if n := readingsOf(t, conn, sql, "_kind_time_idx"); n == 0 || n > 5*claims {
+			t.Errorf("%s: the index of events by kind is read %d times for %d gaps and %d reports", sql, n, gaps, claims)
+		}
+	}
+	// The control removed: the reports are looked up for each gap.
+	lookup := `SELECT (SELECT e.explains FROM audit.explanations e WHERE e.about = g.writer AND e.first_sequence <= g.n AND e.last_sequence >= g.n ORDER BY e.explains DESC, e.time LIMIT 1)
+		FROM (SELECT writer, writer_sequence - 1 AS n FROM audit.events WHERE writer = 'w' ORDER BY writer_sequence LIMIT 20) g`
+	if n := readingsOf(t, conn, lookup, "_kind_time_idx"); n < 10*claims {
+		t.Errorf("the index is read %d times for 20 gaps", n)
+	}
+}
+
+// readingsOf is how often a statement reads indexes whose names end so.
+func readingsOf(t testing.TB, conn *pgx.Conn, sql, index string) (loops int) {
+	t.Helper()
+	var plans []struct{ Plan plan }
+	raw := ask[[]byte](t, conn, `EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) `+sql)
+	if err := json.Unmarshal(raw, &plans); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range plans {
+		loops += p.Plan.readings(index)
+	}
+	return loops
+}
+
+type plan struct {
+	Index string `json:"Index Name"`
+	Loops int    `json:"Actual Loops"`
+	Plans []plan
+}
+
+func (p plan) readings(index string) (loops int) {
+	if strings.HasSuffix(p.Index, index) {
+		loops = p.Loops
+	}
+	for _, child := range p.Plans {
+		loops += child.readings(index)
+	}
+	return loops
 }
