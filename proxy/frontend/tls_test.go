@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"io"
 	"math/big"
+	"net"
 	"runtime"
 	"strings"
 	"testing"
@@ -162,6 +163,34 @@ func TestCleartextOnTLSListener(t *testing.T) {
 				t.Errorf("recorded %v: an unread request is of nobody", s.kinds())
 			}
 		})
+	}
+}
+
+// TestCleartextWhileDraining: a plain request on a TLS listener is answered also while
+// the server ends.
+func TestCleartextWhileDraining(t *testing.T) {
+	s := start(t, func(s *stand, c *Config, lc *ListenerConfig) {
+		_, lc.TLS = certificate(t)
+		c.LingerTimeout = 200 * time.Millisecond
+	})
+	c := s.dial(t)
+	for s.server.Connections() == 0 {
+		runtime.Gosched()
+	}
+	down := make(chan error, 1)
+	go func() { down <- s.server.Shutdown(t.Context()) }()
+	for {
+		again, err := net.Dial("tcp", s.address)
+		if err != nil {
+			break // the listener is closed: it drains
+		}
+		_ = again.Close()
+	}
+	if got := c.send("GET / HTTP/1.1\r\n" + good + "\r\n").rest(); !strings.HasPrefix(got, "HTTP/1.1 400 Sallyport tls_required\r\n") {
+		t.Errorf("got %q", got)
+	}
+	if err := <-down; err != nil {
+		t.Error(err)
 	}
 }
 
