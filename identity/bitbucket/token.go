@@ -38,6 +38,9 @@ func parseToken(raw string, skip checkSet) (*token, *identity.Error) {
 	if len(parts) == 5 {
 		return nil, refuse(checkForm, identity.CredentialMalformed, "the token is encrypted (JWE); the token of a Pipelines step is signed", nil)
 	}
+	if len(parts) < 3 && strings.HasPrefix(raw, "eyJ") { // {" in base64url, with which a header begins
+		return nil, refuse(checkForm, identity.CredentialMalformed, fmt.Sprintf("the token is cut off: it has %d of its three parts joined by dots; send all of $BITBUCKET_STEP_OIDC_TOKEN", len(parts)), nil)
+	}
 	if len(parts) != 3 || parts[0] == "" || parts[1] == "" || parts[2] == "" {
 		return nil, refuse(checkForm, identity.CredentialMalformed,
 			"this is not a token: three base64url parts joined by dots are expected; pass $BITBUCKET_STEP_OIDC_TOKEN, which is set in steps with oidc: true or oidc: audiences:", nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -185,6 +186,13 @@ func TestDetailsTellWhatToDo(t *testing.T) {
 						t.Errorf("%s: %q does not say %q", name, e.Detail, want)
 					}
 				}
+			}
+		}
+		whole := strings.Split(h.token(h.step), ".")
+		for parts, cut := range []string{whole[0][:20], whole[0] + "." + whole[1][:20]} {
+			want := fmt.Sprintf("the token is cut off: it has %d of its three parts", parts+1)
+			if e := h.refuses(cut, identity.CredentialMalformed); !strings.Contains(e.Detail, want) {
+				t.Errorf("%q does not say %q", e.Detail, want)
 			}
 		}
 	})
