@@ -97,6 +97,12 @@ func (l *loader) layOut(snapshot *policy.Snapshot) {
 			}
 			continue
 		}
+		if faults, ok := f.Faults(); ok {
+			for _, fault := range faults {
+				l.failFolder(f.Path, Error{File: fault.Path, Message: fault.Message}, repositories)
+			}
+			continue
+		}
 		if message, remedy := policy.Misnamed(f.Path); message != "" {
 			l.failFile(Error{File: f.Path, Line: 1, Column: 1, Message: message, Hint: remedy}, repositories)
 			continue

@@ -169,7 +169,12 @@ func (l *loader) spared(path string, repositories map[string]*unit) *unit {
 
 // failFile reports a fault of a file: its repository's, or the revision's.
 func (l *loader) failFile(e Error, repositories map[string]*unit) {
-	u := l.spared(e.File, repositories)
+	l.failFolder(e.File, e, repositories)
+}
+
+// failFolder reports a fault of the folder that a path is in.
+func (l *loader) failFolder(path string, e Error, repositories map[string]*unit) {
+	u := l.spared(path, repositories)
 	if u == nil {
 		l.fail(e)
 		return

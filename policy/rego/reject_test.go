@@ -26,10 +26,12 @@ const (
 // rejections are the ways in which the folder of a repository can fail, and what the
 // failure says.
 var rejections = map[string]struct{ files, says string }{
-	"syntax error":     {toolsGood + "-- repositories/acme/tools/b.rego --\npackage sallyport.repository[\"acme/tools\"]\n\nallow contains\n", "repositories/acme/tools/b.rego:4"},
-	"another's rules":  {strings.Replace(toolsGood, `repository["acme/tools"]`, `repository["acme/website"]`, 1), "repositories/acme/tools/a.rego:1"},
-	"an unknown key":   {strings.Replace(toolsGood, `"rule": "mirrors"`, `"rule": "mirrors", "limts": 1`, 1), "repositories/acme/tools/a.rego:3"},
-	"a failing test":   {toolsFailing, "repositories/acme/tools/a_test.rego:3"},
+	"syntax error":    {toolsGood + "-- repositories/acme/tools/b.rego --\npackage sallyport.repository[\"acme/tools\"]\n\nallow contains\n", "repositories/acme/tools/b.rego:4"},
+	"another's rules": {strings.Replace(toolsGood, `repository["acme/tools"]`, `repository["acme/website"]`, 1), "repositories/acme/tools/a.rego:1"},
+	"an unknown key":  {strings.Replace(toolsGood, `"rule": "mirrors"`, `"rule": "mirrors", "limts": 1`, 1), "repositories/acme/tools/a.rego:3"},
+	"a failing test":  {toolsFailing, "repositories/acme/tools/a_test.rego:3"},
+	"a fault of the source": {"-- repositories/acme/tools/source-fault.rego --\n" + string(policy.FaultFile("repositories/acme/tools", []policy.Fault{
+		{Path: "repositories/acme/tools/link.rego", Message: "it is a symbolic link"}}).Content) + "\n", "repositories/acme/tools/link.rego: it is a symbolic link"},
 	"a misplaced file": {toolsGood + "-- repositories/acme/tools/sub/b.rego --\npackage x\n", "repositories/acme/tools/sub/b.rego:1"},
 	"a file too large": {toolsGood + "-- repositories/acme/tools/b.rego --\n#" + strings.Repeat("x", maxModuleBytes) + "\n", "repositories/acme/tools/b.rego:1"},
 	"rules without end": {"-- repositories/acme/tools/a.rego --\npackage sallyport.repository[\"acme/tools\"]\n\nallow contains {\"rule\": \"x\"} if {\n\tsome a in numbers.range(1, 3000)\n\tsome b in numbers.range(1, 30000)\n\ta + b == input.target.port + 100000\n}\n",

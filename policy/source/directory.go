@@ -6,6 +6,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,38 +60,77 @@ func snapshotOf(ctx context.Context, fsys fs.FS) (*policy.Snapshot, error) {
 	return policy.NewSnapshot(files, "")
 }
 
-// reader collects the files of one tree within the bounds.
+// reader lists the files of one tree within the bounds, and then reads them.
 type reader struct {
 	ctx     context.Context
 	fsys    fs.FS
-	files   []policy.File
+	listed  []treeEntry
+	faults  faults
 	entries int
-	bytes   int64
+	folder  string // the folder of a repository that the walk is in
+	inside  int    // entries in it so far
 }
 
 func read(ctx context.Context, fsys fs.FS) ([]policy.File, error) {
-	r := &reader{ctx: ctx, fsys: fsys}
+	r := &reader{ctx: ctx, fsys: fsys, faults: faults{}}
 	if err := fs.WalkDir(fsys, ".", r.visit); err != nil {
 		return nil, err
 	}
-	if len(r.files) == 0 {
+	if len(r.listed)+len(r.faults) == 0 {
 		return nil, errors.New("there is no policy in it: put rules into egress/*.rego, as in deploy/policy-repository")
 	}
-	return r.files, nil
+	listed, err := bound(r.listed, r.faults)
+	if err != nil {
+		return nil, err
+	}
+	var files []policy.File
+	for _, e := range listed {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		content, err := r.content(e.path, e.size)
+		if err == nil {
+			files = append(files, policy.File{Path: e.path, Content: content})
+			continue
+		}
+		if !r.faults.add(e.path, err) {
+			return nil, fmt.Errorf("%s: %w", e.path, err)
+		}
+	}
+	return r.faults.files(files), nil
 }
 
+// visit lists an entry. What is wrong in a repository's folder is a fault of that folder.
 func (r *reader) visit(path string, entry fs.DirEntry, err error) error {
-	if err != nil {
-		return err
-	}
-	if err := r.ctx.Err(); err != nil {
-		return err
+	if ended := r.ctx.Err(); ended != nil {
+		return ended
 	}
 	if r.entries++; r.entries > maxEntries {
 		return tooLarge{fmt.Errorf("it holds more than %d files and folders: is it the right folder?", maxEntries)}
 	}
+	if err == nil {
+		err = r.list(path, entry)
+	}
+	if err == nil || errors.Is(err, fs.SkipDir) || !r.faults.add(path, err) {
+		return err
+	}
+	if entry != nil && entry.IsDir() {
+		return fs.SkipDir
+	}
+	return nil
+}
+
+func (r *reader) list(path string, entry fs.DirEntry) error {
+	if folder := folderOf(path); folder != r.folder {
+		r.folder, r.inside = folder, 0
+	} else if r.inside++; folder != "" && r.inside > maxFolderEntries {
+		if r.inside == maxFolderEntries+1 {
+			r.faults.add(folder, fmt.Errorf("the folder holds more than %d files and folders", maxFolderEntries))
+		}
+		return fs.SkipDir // the rest of the folder that the entry is in
+	}
 	if len(path) > maxPathBytes || strings.Count(path, "/") > maxDepth {
-		return tooLarge{fmt.Errorf("%.100q lies too deep: at most %d folders and %d bytes of path", path, maxDepth, maxPathBytes)}
+		return checkPath(path)
 	}
 	if entry.IsDir() {
 		if leftOut(path) {
@@ -130,46 +170,43 @@ func (r *reader) link(path string) error {
 	return nil
 }
 
+// file lists a file. A named pipe would block the open, so its kind is read first.
 func (r *reader) file(path string) error {
-	if len(r.files) == MaxFiles {
-		return tooLarge{fmt.Errorf("it holds more than %d policy and data files", MaxFiles)}
+	if err := checkPath(path); err != nil {
+		return err
 	}
-	content, err := r.content(path)
+	info, err := fs.Stat(r.fsys, path)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	r.bytes += int64(len(content))
-	r.files = append(r.files, policy.File{Path: path, Content: content})
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s: it is not a regular file", path)
+	}
+	r.listed = append(r.listed, treeEntry{path: path, size: info.Size()})
+	if len(r.listed) > 2*MaxFiles {
+		return tooLarge{fmt.Errorf("it holds more than %d policy and data files", MaxFiles)}
+	}
 	return nil
 }
 
-func (r *reader) content(path string) ([]byte, error) {
-	// A named pipe would block the open itself, so its kind is asked for first;
-	// the handle is asked again, since the name may mean another thing by then.
-	info, err := fs.Stat(r.fsys, path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("it is not a regular file")
+// content reads a file that had a size when it was listed.
+func (r *reader) content(path string, size int64) ([]byte, error) {
+	if info, err := fs.Stat(r.fsys, path); err != nil || !info.Mode().IsRegular() {
+		return nil, cmp.Or(err, errors.New("it is not a regular file"))
 	}
 	f, err := r.fsys.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	before, err := f.Stat()
+	before, err := f.Stat() // the name may mean another thing by now
 	if err != nil {
 		return nil, err
 	}
 	if !before.Mode().IsRegular() {
 		return nil, errors.New("it is not a regular file")
 	}
-	left := MaxBytes - r.bytes
-	if before.Size() > left {
-		return nil, tooLarge{fmt.Errorf("with it the policy and data files are over %d MiB together", MaxBytes>>20)}
-	}
-	content, err := io.ReadAll(io.LimitReader(f, left+1))
+	content, err := io.ReadAll(io.LimitReader(f, size+1))
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +214,7 @@ func (r *reader) content(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(content)) != before.Size() || after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
+	if int64(len(content)) != size || before.Size() != size || after.Size() != size || !after.ModTime().Equal(before.ModTime()) {
 		return nil, errors.New("it changed while it was read")
 	}
 	return content, nil

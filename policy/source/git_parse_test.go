@@ -26,7 +26,7 @@ func FuzzTree(f *testing.F) {
 	f.Add("100644 blob "+someObject+"      12\tegress/a.rego\x00120000 blob "+someObject+"       7\tegress/b.rego\x00", "")
 	f.Add("100644 blob "+someObject+"      12\tpolicy/egress/a.rego\x00", "policy")
 	f.Fuzz(func(t *testing.T, listing, folder string) {
-		chosen, err := choose([]byte(listing), folder)
+		chosen, err := choose([]byte(listing), folder, faults{})
 		if err != nil {
 			return
 		}

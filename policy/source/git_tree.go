@@ -35,20 +35,25 @@ func (g *Git) files(ctx context.Context, commit string) ([]policy.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	chosen, err := choose(listing, folder)
+	f := faults{}
+	chosen, err := choose(listing, folder, f)
 	if err != nil {
 		return nil, err
 	}
 	if len(chosen) == 0 {
 		return nil, errors.New("there is no policy in it: put rules into egress/*.rego, as in deploy/policy-repository, and see policy.git.path")
 	}
-	return g.contents(ctx, chosen)
+	files, err := g.contents(ctx, chosen)
+	if err != nil {
+		return nil, err
+	}
+	return f.files(files), nil
 }
 
-// choose picks the policy's files out of a listing, within the bounds of a tree.
-func choose(listing []byte, folder string) ([]treeEntry, error) {
+// choose picks the policy's files out of a listing, within the bounds of a tree, and
+// notes the faults of repositories' folders.
+func choose(listing []byte, folder string, f faults) ([]treeEntry, error) {
 	var chosen []treeEntry
-	var total int64
 	for line := range bytes.SplitSeq(listing, []byte{0}) {
 		if len(line) == 0 {
 			continue
@@ -64,27 +69,50 @@ func choose(listing []byte, folder string) ([]treeEntry, error) {
 			}
 			e.path = inside
 		}
-		if !policy.Belongs(e.path) || strings.HasPrefix(e.path, policy.LibraryFolder+"/") {
+		if !e.counts() {
 			continue
 		}
-		switch {
-		case e.mode == "120000":
-			return nil, fmt.Errorf("%s is a symbolic link: put the file itself there", e.path)
-		case e.mode == "160000":
-			return nil, fmt.Errorf("%s is a submodule: put the files themselves there", e.path)
-		case e.kind != "blob" || e.size < 0:
-			return nil, fmt.Errorf("%s is not a file", e.path)
-		case len(e.path) > maxPathBytes || strings.Count(e.path, "/") > maxDepth:
-			return nil, tooLarge{fmt.Errorf("%.100q lies too deep: at most %d folders and %d bytes of path", e.path, maxDepth, maxPathBytes)}
+		if err := e.check(); err != nil {
+			if !f.add(e.path, err) {
+				return nil, err
+			}
+			continue
 		}
-		if total += e.size; total > MaxBytes {
-			return nil, tooLarge{fmt.Errorf("%s: with it the policy and data files are over %d MiB together", e.path, MaxBytes>>20)}
-		}
-		if chosen = append(chosen, e); len(chosen) > MaxFiles {
-			return nil, tooLarge{fmt.Errorf("it holds more than %d policy and data files", MaxFiles)}
-		}
+		chosen = append(chosen, e)
 	}
-	return chosen, nil
+	return bound(chosen, f)
+}
+
+// counts reports whether an entry is part of a policy's tree. A link or submodule in the
+// place of a repository's folder is: the folder's rules would be missing without a word.
+func (e *treeEntry) counts() bool {
+	if strings.HasPrefix(e.path, policy.LibraryFolder+"/") {
+		return false
+	}
+	if policy.Belongs(e.path) {
+		return true
+	}
+	folder := folderOf(e.path)
+	return folder != "" && (e.mode == modeSubmodule || e.mode == modeLink && e.path == folder)
+}
+
+// The modes of entries that are not files: gitformat-index(5).
+const (
+	modeLink      = "120000"
+	modeSubmodule = "160000"
+)
+
+// check returns what is wrong with an entry, or nil.
+func (e *treeEntry) check() error {
+	switch {
+	case e.mode == modeLink:
+		return fmt.Errorf("%s is a symbolic link: put the file itself there", e.path)
+	case e.mode == modeSubmodule:
+		return fmt.Errorf("%s is a submodule: put the files themselves there", e.path)
+	case e.kind != "blob" || e.size < 0:
+		return fmt.Errorf("%s is not a file", e.path)
+	}
+	return checkPath(e.path)
 }
 
 // parseEntry reads "100644 blob <object> <size>\t<path>", the size padded.

@@ -48,6 +48,13 @@ func formatTree(ctx context.Context, out io.Writer, directory string, snapshot *
 		if filepath.Ext(f.Path) != ".rego" {
 			continue
 		}
+		if faults, ok := f.Faults(); ok {
+			failed++
+			for _, fault := range faults {
+				printPolicyErrors(out, directory, "", rego.Errors{{File: fault.Path, Message: fault.Message}})
+			}
+			continue
+		}
 		formatted, err := rego.Format(ctx, f.Path, f.Content)
 		if faults, ok := errors.AsType[rego.Errors](err); ok {
 			failed++

@@ -1,0 +1,154 @@
+package source
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// TestFolderFaults: what is wrong in the folder of one repository is a fault of that
+// folder, and everything else is read. In the organization's folder it rejects the tree.
+func TestFolderFaults(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		prepare func(folder string) error
+		path    string // of the fault, in the folder; "-": the folder
+		says    string
+	}{
+		"a link out of the tree":   {func(folder string) error { return os.Symlink("/etc/passwd", filepath.Join(folder, "b.rego")) }, "b.rego", "it is a symbolic link that leads out"},
+		"a dangling link":          {func(folder string) error { return os.Symlink("nowhere.rego", filepath.Join(folder, "b.rego")) }, "b.rego", "it is a symbolic link"},
+		"a link to a folder":       {func(folder string) error { return os.Symlink(".", filepath.Join(folder, "again")) }, "again", "it is a symbolic link to a folder"},
+		"a pipe":                   {func(folder string) error { return syscall.Mkfifo(filepath.Join(folder, "b.rego"), 0o600) }, "b.rego", "it is not a regular file"},
+		"a name that is not UTF-8": {func(folder string) error { return os.WriteFile(filepath.Join(folder, "\xff.rego"), nil, 0o600) }, "\uFFFD.rego", "not a path in UTF-8"},
+		"too deep":                 {func(folder string) error { return os.MkdirAll(filepath.Join(folder, strings.Repeat("a/", 40)), 0o755) }, "a/a", "lies too deep"},
+		"too much": {func(folder string) error {
+			if err := os.WriteFile(filepath.Join(folder, "big.rego"), nil, 0o600); err != nil {
+				return err
+			}
+			return os.Truncate(filepath.Join(folder, "big.rego"), 200<<20)
+		}, "-", "at most 1000 files with 4 MiB"},
+		"too many": {func(folder string) error {
+			for i := range maxFolderFiles + 1 {
+				if err := os.WriteFile(filepath.Join(folder, fmt.Sprint(i, ".rego")), nil, 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, "-", "at most 1000 files"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, folder := range []string{"repositories/acme/tools", "egress"} {
+				dir := t.TempDir()
+				for _, path := range []string{"egress/a.rego", "repositories/acme/website/a.rego", folder + "/a.rego"} {
+					path = filepath.Join(dir, path)
+					if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("package x"), 0o600)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := c.prepare(filepath.Join(dir, folder)); err != nil {
+					t.Fatal(err)
+				}
+				s, err := Directory(t.Context(), dir)
+				if folder == "egress" {
+					if name != "too many" && err == nil {
+						t.Error("the organization's folder was read")
+					}
+					continue
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				wantFault(t, s, folder, c.path, c.says)
+			}
+		})
+	}
+}
+
+// wantFault compares the one folder with faults, and wants the other files to be there.
+func wantFault(t *testing.T, s *policy.Snapshot, folder, path, says string) {
+	t.Helper()
+	at := folder + "/" + path
+	if path == "-" {
+		at = folder
+	}
+	found := 0
+	paths := map[string]bool{}
+	for _, f := range s.Files {
+		paths[f.Path] = true
+		faults, ok := f.Faults()
+		if !ok {
+			continue
+		}
+		found++
+		if !strings.HasPrefix(f.Path, folder+"/") || !strings.HasPrefix(faults[0].Path, at) || !strings.Contains(faults[0].Message, says) {
+			t.Errorf("%s: %+v, want %s: %s", f.Path, faults, at, says)
+		}
+	}
+	if found != 1 || !paths["egress/a.rego"] || !paths["repositories/acme/website/a.rego"] {
+		t.Errorf("%d folders with faults, files %v", found, paths)
+	}
+}
+
+// TestLargestFoldersAreLeftOut: folders within their own bounds that together are over
+// those of a tree do not keep small ones out, wherever they stand in the order.
+func TestLargestFoldersAreLeftOut(t *testing.T) {
+	t.Parallel()
+	listed := []treeEntry{{path: "egress/a.rego", size: 1 << 20}, {path: "repositories/acme/website/a.rego", size: 1000}}
+	for i := range 40 {
+		listed = append(listed, treeEntry{path: fmt.Sprintf("repositories/acme/big%02d/a.rego", i), size: maxFolderBytes})
+	}
+	f := faults{}
+	kept, err := bound(listed, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := int64(0)
+	for _, e := range kept {
+		total += e.size
+	}
+	if total > MaxBytes || total < MaxBytes-2*maxFolderBytes || kept[0].path != "egress/a.rego" || kept[1].path != "repositories/acme/website/a.rego" || len(f) != 42-len(kept) {
+		t.Errorf("%d files with %d bytes, %d faults", len(kept), total, len(f))
+	}
+	if _, err := bound([]treeEntry{{path: "data/x.yaml", size: MaxBytes + 1}}, faults{}); err == nil {
+		t.Error("the organization's files have no bound")
+	}
+}
+
+// TestGitEntriesOfAFolder: links and submodules in or in the place of a repository's
+// folder are faults of that folder.
+func TestGitEntriesOfAFolder(t *testing.T) {
+	t.Parallel()
+	object := strings.Repeat("a", 40)
+	entry := func(mode, kind, size, path string) string {
+		return mode + " " + kind + " " + object + " " + size + "\t" + path + "\x00"
+	}
+	listing := entry("100644", "blob", "9", "egress/a.rego") +
+		entry("120000", "blob", "4", "repositories/acme/one/a.rego") +
+		entry("160000", "commit", "-", "repositories/acme/two/sub") +
+		entry("160000", "commit", "-", "repositories/acme/three") +
+		entry("120000", "blob", "4", "repositories/acme/four") +
+		entry("100644", "blob", "5000000", "repositories/acme/five/a.rego") +
+		entry("100644", "blob", "9", "repositories/acme/six/\xff.rego") +
+		entry("120000", "blob", "4", "repositories/acme/seven/README") +
+		entry("100644", "blob", "9", "repositories/acme/seven/a.rego")
+	f := faults{}
+	chosen, err := choose([]byte(listing), "", f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(chosen) != 2 || chosen[1].path != "repositories/acme/seven/a.rego" || len(f) != 6 {
+		t.Errorf("chosen %v, faults %v", chosen, f)
+	}
+	for _, path := range []string{"egress/b.rego", "data/b.yaml", "repositories/b.rego"} {
+		if _, err := choose([]byte(entry("120000", "blob", "4", path)), "", faults{}); err == nil {
+			t.Errorf("a link %s is accepted", path)
+		}
+	}
+}
