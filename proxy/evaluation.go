@@ -29,6 +29,7 @@ type evaluation struct {
 	principal         *identity.Principal
 	credentialRefused bool       // its credential, so that it is known for the record alone
 	acquired          bool       // its step has room under the limits
+	overRefusals      bool       // refused too often to be recorded
 	slot              fair.Slot  // its place under them
 	quota             *byteQuota // what its step has sent and received, where the decision bounds that
 	decision          policy.Decision
@@ -322,7 +323,7 @@ func (p *evaluation) deny(ctx context.Context, r *Refusal) *Refusal {
 	case isRepeat:
 		r.Throttled = r.Throttled || !p.acquired // what holds a place is under the rate of its step
 		return r
-	case !p.mayRecord():
+	case p.overRefusals || !p.mayRecord():
 		r.Throttled = true
 		return p.countOnly(r)
 	}

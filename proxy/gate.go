@@ -50,6 +50,9 @@ type Config struct {
 	// checked, by step, and four times as many by repository. What is over it is
 	// counted. 0: 5.
 	RefusedPerSecond int
+	// RepeatInterval is how often the counts of repeated refusals are recorded, by
+	// [Gate.RunRepeats]. A crash loses the counts of one interval at most. 0: a minute.
+	RepeatInterval time.Duration
 	// Limits bound what verified steps take. The zero value is none.
 	Limits Limits
 	// RecordWait bounds the time that a decision waits for the log. 0: 10 s.
@@ -96,6 +99,7 @@ func NewGate(c Config) (*Gate, error) {
 		c.Now = time.Now
 	}
 	c.RecordWait = cmp.Or(c.RecordWait, 10*time.Second)
+	c.RepeatInterval = cmp.Or(c.RepeatInterval, time.Minute)
 	if err := c.Limits.Validate(); err != nil {
 		return nil, fmt.Errorf("proxy: Limits: %w", err)
 	}

@@ -9,12 +9,9 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/policy"
 )
-
-// RepeatInterval is how often the counts of repeated refusals are recorded. A crash
-// loses the counts of one interval at most.
-const RepeatInterval = time.Minute
 
 // Refusals of verified steps that are recorded one by one. What is over these rates
 // gets the decision id of an earlier refusal, whose event is durable, and is counted.
@@ -24,8 +21,11 @@ const (
 	refusalBurst  = 200              // refusals of one step, at once
 	refusalRefill = time.Second / 20 // after which one more of them is recorded
 	repeatMaxAge  = 10 * time.Minute // after which a refusal that was not repeated is forgotten
+	repeatSweep   = time.Minute      // between two looks for those
 	maxRepeatKeys = 128              // targets and reasons that are known of one step
-	maxRepeats    = 16_384           // and of all steps; of others every refusal is recorded
+	maxRepeats    = 16_384           // and of all steps
+
+	maxRepositoryRepeats = maxRepeats / 4 // and of the steps of one repository; of others every refusal is recorded
 )
 
 // repeatKey names refusals that differ in their time and path alone.
@@ -37,17 +37,22 @@ type repeatKey struct {
 	revision string // of the organization, and of the repository where that differs
 }
 
-// stepKey is a step under its issuer.
-type stepKey struct{ issuer, step string }
+// stepKey is a step of a repository under its issuer.
+type stepKey fair.Subject
+
+func (k stepKey) repository() fair.Subject {
+	return fair.Subject{Issuer: k.Issuer, Repository: k.Repository}
+}
 
 // repeats knows the latest refusals of verified steps. Its zero value is ready.
 // It is safe for concurrent use.
 type repeats struct {
-	mu    sync.Mutex
-	steps map[stepKey]*stepRefusals
-	known int // keys of all steps
-	swept time.Time
-	total int64
+	mu           sync.Mutex
+	steps        map[stepKey]*stepRefusals
+	repositories map[fair.Subject]*repositoryRepeats // of steps
+	known        int                                 // keys of all steps
+	swept        time.Time
+	total        int64
 }
 
 // stepRefusals are those of one step.
@@ -86,38 +91,40 @@ func (b *budget) take(now time.Time, burst int, refill time.Duration) bool {
 	return true
 }
 
+// repositoryRepeats are those of the steps of one repository.
+type repositoryRepeats struct {
+	steps, known int    // steps, and keys of all of them
+	spare        budget // of the refusals that are recorded one by one
+}
+
 // take decides about one more refusal of a step. With an id it is a repeat, which is
 // counted and answered with that id. Otherwise it is to be recorded, and noted on
-// the entry once it is durable; overRate says that the step is refused for too many
-// targets, so that it is to be refused for that instead. A nil entry is not tracked.
-func (r *repeats) take(step stepKey, key repeatKey, now time.Time) (entry *repeat, id string, overRate bool) {
+// the entry once it is durable; over is the reason for which it is to be refused
+// instead, because the step or its repository is refused for too many targets. A nil
+// entry is not tracked.
+func (r *repeats) take(step stepKey, key repeatKey, now time.Time) (entry *repeat, id string, over policy.Reason) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sweep(now)
 	if r.steps == nil {
-		r.steps = make(map[stepKey]*stepRefusals)
+		r.steps, r.repositories = make(map[stepKey]*stepRefusals), make(map[fair.Subject]*repositoryRepeats)
+	}
+	of := r.repositories[step.repository()]
+	if of == nil {
+		of = &repositoryRepeats{}
+		r.repositories[step.repository()] = of
 	}
 	s := r.steps[step]
-	if s == nil && len(r.steps) >= maxRepeats {
-		return nil, "", false
-	}
 	if s == nil {
+		if of.steps >= maxRepositoryRepeats || len(r.steps) >= maxRepeats {
+			return nil, "", of.take(now)
+		}
 		s = &stepRefusals{keys: make(map[repeatKey]*repeat)}
 		r.steps[step] = s
+		of.steps++
 	}
 	s.used = now
-	entry = s.keys[key]
-	if entry == nil {
-		if len(s.keys) >= maxRepeatKeys {
-			r.known -= s.evictOne()
-		}
-		if len(s.keys) < maxRepeatKeys && r.known < maxRepeats {
-			entry = &repeat{since: now}
-			s.keys[key] = entry
-			r.known++
-		}
-	}
-	if entry != nil {
+	if entry = r.track(s, of, key, now); entry != nil {
 		entry.used = now
 		if !entry.spare.take(now, repeatBurst, repeatRefill) && entry.first.DecisionID != "" {
 			if entry.count == 0 {
@@ -125,10 +132,39 @@ func (r *repeats) take(step stepKey, key repeatKey, now time.Time) (entry *repea
 			}
 			entry.count++
 			r.total++
-			return entry, entry.first.DecisionID, false
+			return entry, entry.first.DecisionID, ""
 		}
 	}
-	return entry, "", !s.spare.take(now, refusalBurst, refusalRefill)
+	if !s.spare.take(now, refusalBurst, refusalRefill) {
+		return entry, "", policy.StepLimit
+	}
+	return entry, "", of.take(now)
+}
+
+// take returns the reason for which a refusal is over the rate of the repository.
+func (of *repositoryRepeats) take(now time.Time) (over policy.Reason) {
+	if of.spare.take(now, repositoryRefusals*refusalBurst, refusalRefill/repositoryRefusals) {
+		return ""
+	}
+	return policy.RepositoryLimit
+}
+
+// track returns the entry of a key, nil where there are as many as may be.
+func (r *repeats) track(s *stepRefusals, of *repositoryRepeats, key repeatKey, now time.Time) *repeat {
+	if entry := s.keys[key]; entry != nil {
+		return entry
+	}
+	if len(s.keys) >= maxRepeatKeys {
+		n := s.evictOne()
+		r.known, of.known = r.known-n, of.known-n
+	}
+	if len(s.keys) >= maxRepeatKeys || of.known >= maxRepositoryRepeats || r.known >= maxRepeats {
+		return nil
+	}
+	entry := &repeat{since: now}
+	s.keys[key] = entry
+	r.known, of.known = r.known+1, of.known+1
+	return entry
 }
 
 // evictOne makes room: it forgets the entry that was used least lately, of those
@@ -150,7 +186,7 @@ func (s *stepRefusals) evictOne() int {
 
 // sweep forgets what was not used lately and has nothing to record.
 func (r *repeats) sweep(now time.Time) {
-	if now.Sub(r.swept) < RepeatInterval {
+	if now.Sub(r.swept) < repeatSweep {
 		return
 	}
 	r.swept = now
@@ -159,11 +195,21 @@ func (r *repeats) sweep(now time.Time) {
 			if e.count == 0 && now.Sub(e.used) >= repeatMaxAge {
 				delete(s.keys, key)
 				r.known--
+				r.repositories[step.repository()].known--
 			}
 		}
 		if len(s.keys) == 0 && now.Sub(s.used) >= repeatMaxAge {
 			delete(r.steps, step)
+			r.repositories[step.repository()].steps--
 		}
+	}
+	for repository, of := range r.repositories {
+		if of.steps == 0 {
+			delete(r.repositories, repository)
+		}
+	}
+	if len(r.steps) == 0 {
+		r.steps = nil // a map keeps its size
 	}
 }
 
@@ -200,10 +246,10 @@ func (g *Gate) Repeated() int64 {
 	return g.repeats.total
 }
 
-// RunRepeats records the counts of repeated refusals every [RepeatInterval] until
+// RunRepeats records the counts of repeated refusals every [Config.RepeatInterval] until
 // ctx ends. [Gate.RecordRepeats] records what is left then.
 func (g *Gate) RunRepeats(ctx context.Context) {
-	tick := time.NewTicker(RepeatInterval)
+	tick := time.NewTicker(g.config.RepeatInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -259,6 +305,19 @@ func (g *Gate) RecordRepeats(ctx context.Context) {
 	}
 }
 
+// overRefusals is the refusal of a step that is refused too often for different
+// targets or reasons, or whose repository is.
+func overRefusals(over policy.Reason) *Refusal {
+	whose, times := "this step was", 1
+	if over == policy.RepositoryLimit {
+		whose, times = "the steps of this repository were", repositoryRefusals
+	}
+	r := refuse(over, fmt.Sprintf("%s refused more than %d times for different targets or reasons, and more than %d times a second since",
+		whose, times*refusalBurst, times*int(time.Second/refusalRefill)))
+	r.Throttled = true
+	return r
+}
+
 // repeated answers a refusal that was made often before with the decision id of the
 // first one, whose event is in the log. Otherwise the refusal is to be recorded.
 func (p *evaluation) repeated(r *Refusal) (entry *repeat, isRepeat bool) {
@@ -266,19 +325,17 @@ func (p *evaluation) repeated(r *Refusal) (entry *repeat, isRepeat bool) {
 		return nil, false
 	}
 	of := &p.gate.repeats
-	step := stepKey{p.principal.Issuer, p.principal.Step.UUID}
+	step := stepKey(subject(p.principal))
 	key := repeatKey{p.attempt.Action, p.target.String(), r.Reason, p.decision.Rule, p.decision.Revision.Digest + p.decision.RepositoryRevision.Digest}
 	if p.target.Host == "" {
 		raw := sha256.Sum256([]byte(p.attempt.Target))
 		key.target = string(raw[:])
 	}
-	entry, id, overRate := of.take(step, key, p.began)
-	if overRate && id == "" {
-		*r = *refuse(policy.StepLimit, fmt.Sprintf("this step was refused more than %d times for different targets or reasons, and more than %d times a second since",
-			refusalBurst, time.Second/refusalRefill))
-		r.Throttled = true
-		key = repeatKey{reason: policy.StepLimit}
-		if entry, id, _ = of.take(step, key, p.began); id == "" && entry == nil {
+	entry, id, over := of.take(step, key, p.began)
+	if over != "" && id == "" {
+		*r = *overRefusals(over)
+		if entry, id, _ = of.take(step, repeatKey{reason: over}, p.began); id == "" && entry == nil {
+			p.overRefusals = true
 			return nil, false
 		}
 	}

@@ -97,7 +97,7 @@ func TestRepeatsAreCounted(t *testing.T) {
 		if n := len(c.events()); n != before+1 {
 			t.Errorf("%d more events", n-before-1)
 		}
-		time.Sleep(repeatMaxAge + RepeatInterval)
+		time.Sleep(repeatMaxAge + repeatSweep)
 		if again := askFor(t, g, "c.example:443"); again.DecisionID == first.DecisionID || len(g.repeats.steps) != 1 || g.repeats.known != 1 {
 			t.Errorf("%d refusals are still known", g.repeats.known)
 		}
@@ -237,7 +237,7 @@ func TestRepeatsAreBounded(t *testing.T) {
 			keys = 200
 		}
 		for key := range keys {
-			entry, _, _ := r.take(stepKey{step: fmt.Sprint(step)}, repeatKey{target: fmt.Sprint(key)}, now)
+			entry, _, _ := r.take(stepKey{Repository: fmt.Sprint(step % 5), Step: fmt.Sprint(step)}, repeatKey{target: fmt.Sprint(key)}, now)
 			r.durable(entry, audit.Event{DecisionID: "x"})
 		}
 	}
@@ -250,8 +250,44 @@ func TestRepeatsAreBounded(t *testing.T) {
 	if len(r.steps) > maxRepeats || keys > maxRepeats || keys != r.known || keys < maxRepeats/2 {
 		t.Errorf("%d steps, %d refusals, %d are counted", len(r.steps), keys, r.known)
 	}
-	r.take(stepKey{step: "later"}, repeatKey{}, now.Add(repeatMaxAge+time.Second))
-	if len(r.steps) != 1 || r.known != 1 {
+	r.take(stepKey{Step: "later"}, repeatKey{}, now.Add(repeatMaxAge+time.Second))
+	if len(r.steps) != 1 || r.known != 1 || len(r.repositories) != 1 {
 		t.Errorf("%d steps and %d refusals are left", len(r.steps), r.known)
+	}
+}
+
+// TestRepositoryRefusalsAreLimited: many steps of one repository, each refused for a
+// new target each time below its own rate, are limited together, and another
+// repository's step is not.
+func TestRepositoryRefusalsAreLimited(t *testing.T) {
+	var r repeats
+	now := time.Now()
+	recorded := map[policy.Reason]int{}
+	for n := range 40 * refusalBurst {
+		_, _, over := r.take(stepKey{Repository: "1", Step: fmt.Sprint(n % 100)}, repeatKey{target: fmt.Sprint(n)}, now)
+		recorded[over]++
+	}
+	if recorded[""] != repositoryRefusals*refusalBurst || recorded[policy.StepLimit] != 0 {
+		t.Errorf("%v", recorded)
+	}
+	if _, _, over := r.take(stepKey{Repository: "2", Step: "1"}, repeatKey{target: "x"}, now); over != "" {
+		t.Errorf("another repository: %s", over)
+	}
+	// Its keys leave room for those of others.
+	if of := r.repositories[stepKey{Repository: "1"}.repository()]; of.known > maxRepositoryRepeats {
+		t.Errorf("%d refusals of one repository are known", of.known)
+	}
+}
+
+// TestRepositoryRefusalLimitIsNeeded: with a repository of its own each step has its
+// own rate alone.
+func TestRepositoryRefusalLimitIsNeeded(t *testing.T) {
+	var r repeats
+	now := time.Now()
+	for n := range 40 * refusalBurst {
+		step := fmt.Sprint(n % 100)
+		if _, _, over := r.take(stepKey{Repository: step, Step: step}, repeatKey{target: fmt.Sprint(n)}, now); over != "" {
+			t.Fatalf("refusal %d: %s", n, over)
+		}
 	}
 }

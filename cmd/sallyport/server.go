@@ -158,6 +158,7 @@ func (s *server) openAudit(ctx context.Context) error {
 		Version: cli.Version(),
 		Log:     s.log.With("component", "audit"),
 		Journal: filepath.Join(s.config.DataDirectory, "journal"), Acknowledged: filepath.Join(s.config.DataDirectory, "acknowledged"),
+		JournalBytes: int64(s.config.Audit.MaxJournalBytes), JournalAge: s.config.Audit.JournalMaxAge,
 		Spool:  s.config.Audit.OnOutage == config.OutageSpool,
 		Signer: s.signer,
 	}
@@ -238,6 +239,9 @@ func (s *server) buildGate(context.Context) error {
 		Log:             s.log,
 		Observer:        observer,
 		Limits:          gateLimits(s.config.Limits),
+
+		RefusedPerSecond: s.config.Limits.RecordedRefusalsPerSecond,
+		RepeatInterval:   s.config.Limits.RepeatsInterval,
 	})
 	if err != nil {
 		return err

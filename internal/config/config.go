@@ -221,9 +221,12 @@ type Audit struct {
 	// SigningKey is the zero Secret where the first instance generates a key by itself.
 	SigningKey Secret
 	// OnOutage is [OutageDeny] or [OutageSpool].
-	OnOutage       string
-	Checkpoints    Checkpoints
-	Reconciliation Reconciliation
+	OnOutage string
+	// MaxJournalBytes and JournalMaxAge bound the journal.
+	MaxJournalBytes int
+	JournalMaxAge   time.Duration
+	Checkpoints     Checkpoints
+	Reconciliation  Reconciliation
 }
 
 // Reconciliation configures the comparison of Bitbucket's deployments with the log, for workspaces with an API.
@@ -317,6 +320,10 @@ type Limits struct {
 	MaxIdlePerClient int
 	// QueueTimeout bounds how long a request waits for each of: its rate, a lookup, a dial. 0: it does not wait.
 	QueueTimeout time.Duration
+	// RecordedRefusalsPerSecond bounds the events of one step that no other limit bounds, and RepeatsInterval is how
+	// often counts of repeated refusals are recorded.
+	RecordedRefusalsPerSecond int
+	RepeatsInterval           time.Duration
 	// Step, Repository and Total are for one step, for the steps of one repository, and for all. No share is above the
 	// one that contains it.
 	Step       Limit

@@ -160,6 +160,8 @@ func auditFields(a *Audit) []field {
 		scalar("signing_key_file", &a.SigningKey, secretFile, "The key that signs checkpoints. Absent: `checkpoint-key` in `data_directory`, which the first instance makes and registers in the log. An instance without the log's key records, but does not seal."),
 		scalar("on_outage", &a.OnOutage, choice(OutageDeny, OutageSpool),
 			"The effect on an allow while the database is unavailable: `deny`, or `spool`: the journal on this machine's disk backs it until the database is back. A disk that is lost meanwhile takes what it allowed out of the log ([audit.md](audit.md#while-the-database-is-unavailable)).", fallback(OutageDeny)),
+		scalar("max_journal_bytes", &a.MaxJournalBytes, between(size, 32<<20, 64<<30), "The size of the journal. One repository fills a quarter of what is free of it at most.", fallback("256MiB")),
+		scalar("journal_max_age", &a.JournalMaxAge, between(duration, time.Minute, 30*24*time.Hour), "How long the journal takes events after its first one.", fallback("24h")),
 		section("checkpoints", &a.Checkpoints, checkpointsFields, "How the log is sealed, and where its signed checkpoints are published."),
 		section("reconciliation", &a.Reconciliation, reconciliationFields, "The comparison of Bitbucket's deployments with the log, for workspaces with an `api`."),
 	}
@@ -229,6 +231,8 @@ func limitsFields(l *Limits) []field {
 		scalar("max_connections", &l.MaxConnections, between(count, 10, 10_000_000), "Client connections open at once, tunnels included; over it the answer is 503 `overloaded`. At most half of them may be idle (without a request): over that, the address with the most idle connections loses its oldest.", fallback("20000")),
 		scalar("max_idle_connections_per_client", &l.MaxIdlePerClient, between(count, 1, 10_000_000), "Connections of one address (of IPv6, one /64) that may be idle (without a request) at once; over it the oldest is closed.", fallback("1000")),
 		scalar("queue_timeout", &l.QueueTimeout, between(duration, 0, time.Minute), "How long a request over its rate waits before it is refused. The same limit applies to the wait for a lookup, and to the wait for a dial. `0s`: no wait.", fallback("5s")),
+		scalar("recorded_refusals_per_second", &l.RecordedRefusalsPerSecond, between(count, 1, 1000), "Recorded refusals per second of one step where no other limit bounds them (an emergency stop, a name or token that cannot be checked, a limit that is reached), and of one client address whose credentials are not accepted. Four times as many for the steps of one repository. Further ones are counted, and answered after a second.", fallback("5")),
+		scalar("repeats_interval", &l.RepeatsInterval, between(duration, time.Second, time.Hour), "How often the counts of repeated refusals are recorded. A killed process loses the counts of one interval.", fallback("1m")),
 		section("step", &l.Step, limitFields(defaultLimits{"500", "200", "200", "4MiB", "32", "125"}), "What one step may take; over it the answer is 429 `step_limit`."),
 		section("repository", &l.Repository, limitFields(defaultLimits{"4000", "1000", "1000", "16MiB", "64", "250"}), "What the steps of one repository may take together; over it 429 `repository_limit`."),
 		section("total", &l.Total, limitFields(defaultLimits{"16000", "0", "4000", "64MiB", "256", "1000"}), "What all steps may take together; over it 503 `instance_limit` or `overloaded`. A step's share must not exceed its repository's, nor a repository's the total. A default that would is lowered to half of the configured value above it."),
@@ -241,7 +245,7 @@ func limitFields(or defaultLimits) func(*Limit) []field {
 	return func(l *Limit) []field {
 		return []field{
 			scalar("tunnels", &l.Tunnels, count, "Tunnels open at once, with the requests under way; 0: no limit.", fallback(or.tunnels)),
-			scalar("requests_per_second", &l.RequestsPerSecond, count, "CONNECTs and requests per second, refused ones included. A tenth of them, and at least ten, may come at once; excess requests wait up to `limits.queue_timeout`. 0 is not a limit.", fallback(or.requests)),
+			scalar("requests_per_second", &l.RequestsPerSecond, count, "CONNECTs and requests per second, refused ones included. A tenth of them, and at least ten, may come at once; excess requests wait up to `limits.queue_timeout`. 0: no limit.", fallback(or.requests)),
 			scalar("max_queued_requests", &l.QueuedRequests, count, "Waiting requests, counted separately for the rate, lookups and dials. 0: none may wait.", fallback(or.queued)),
 			scalar("max_pending_header_bytes", &l.PendingHeaderBytes, between(size, 1<<20, 1<<30), "Request heads (request line and fields) of the requests under way, in bytes.", fallback(or.header)),
 			scalar("max_concurrent_lookups", &l.Lookups, between(count, 1, 1_000_000), "Names that are being looked up at once.", fallback(or.lookups)),
