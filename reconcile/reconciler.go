@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/pause"
 	"github.com/sallyport/sallyport/internal/uuid"
 )
 
@@ -82,25 +83,13 @@ func (r *Reconciler) Run(ctx context.Context) {
 		if err == nil && len(r.due) == len(r.config.Workspaces) {
 			wait = max(r.next().Sub(r.config.Now()), time.Millisecond)
 		}
-		pause(ctx, wait)
+		pause.For(ctx, wait)
 	}
 }
 
 // next is when the first workspace is due again.
 func (r *Reconciler) next() time.Time {
 	return slices.MinFunc(slices.Collect(maps.Values(r.due)), time.Time.Compare)
-}
-
-// pause waits, and returns false when ctx ends first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }
 
 // round reconciles what is due, unless another instance does.

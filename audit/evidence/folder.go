@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/sallyport/sallyport/internal/durable"
 )
 
 // partial ends the name of a pack that is not whole.
@@ -55,11 +57,7 @@ func (f *folder) finish() error {
 		return err
 	}
 	f.done = true
-	parent, err := os.Open(filepath.Dir(f.final))
-	if err != nil {
-		return err
-	}
-	return errors.Join(parent.Sync(), parent.Close())
+	return durable.SyncDirectory(filepath.Dir(f.final))
 }
 
 // abandon takes away what is not finished.

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/durable"
 )
 
 // A journal keeps numbered events on the local disk while the database is unavailable.
@@ -145,7 +147,7 @@ func (j *journal) create() error {
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	err = errors.Join(flock(file), syncFolder(j.folder))
+	err = errors.Join(flock(file), durable.SyncDirectory(j.folder))
 	if err != nil {
 		return fmt.Errorf("journal: %w", errors.Join(err, file.Close(), os.Remove(j.path())))
 	}
@@ -170,7 +172,7 @@ func (j *journal) drop() error {
 	}
 	err := j.present()
 	if err == nil {
-		err = errors.Join(os.Remove(j.path()), syncFolder(j.folder))
+		err = errors.Join(os.Remove(j.path()), durable.SyncDirectory(j.folder))
 	}
 	err = errors.Join(err, j.file.Close())
 	j.file, j.size, j.name = nil, 0, ""
@@ -186,12 +188,4 @@ func (j *journal) close() {
 
 func flock(file *os.File) error {
 	return syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-}
-
-func syncFolder(path string) error {
-	folder, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/sallyport/sallyport/internal/durable"
 )
 
 // continueAs makes the journal that of another writer: its events get new
@@ -46,7 +48,7 @@ func (j *journal) continueAs(writer, secret string, last int64) (int64, error) {
 	*j = next
 	// Where the new content does not survive a crash of the machine the old does,
 	// and nothing of it is lost.
-	_ = syncFolder(j.folder)
+	_ = durable.SyncDirectory(j.folder)
 	return last, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/durable"
 )
 
 // openJournal makes the journal's folder ready, and replays what processes that
@@ -105,7 +106,7 @@ func (l *Log) replayLeft(ctx context.Context, path string) error {
 	default:
 		return err
 	}
-	return errors.Join(os.Remove(path), syncFolder(l.config.Journal))
+	return errors.Join(os.Remove(path), durable.SyncDirectory(l.config.Journal))
 }
 
 // openLeft opens a journal that another process of this user has left, and
@@ -189,5 +190,5 @@ func (l *Log) setAside(path string, sum *replayed, why error) error {
 			"writer", sum.writer, "events", sum.events, "kept_as", aside, "error", why)
 	}
 	l.owed = append(l.owed, sum.event(said, audit.Attribute{Name: "kept_as", Value: filepath.Base(aside)}))
-	return errors.Join(os.Rename(path, aside), syncFolder(l.config.Journal))
+	return errors.Join(os.Rename(path, aside), durable.SyncDirectory(l.config.Journal))
 }

@@ -12,8 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/admin"
+	"github.com/sallyport/sallyport/internal/durable"
 	"github.com/sallyport/sallyport/proxy"
 )
 
@@ -109,7 +109,7 @@ func (e *emergencyStop) lift(on func(admin.Stop) error) (*admin.Stop, error) {
 	if err := os.Remove(e.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("the stop stays on: %w", err)
 	}
-	if err := cli.SyncDirectory(filepath.Dir(e.path)); err != nil {
+	if err := durable.SyncDirectory(filepath.Dir(e.path)); err != nil {
 		e.log.Warn("an emergency stop was lifted, and may be on again after a power failure", "error", err)
 	}
 	was := e.current
@@ -119,32 +119,10 @@ func (e *emergencyStop) lift(on func(admin.Stop) error) (*admin.Stop, error) {
 }
 
 // keep writes the file so that it survives a power failure, whole.
-func (e *emergencyStop) keep(s admin.Stop) (err error) {
+func (e *emergencyStop) keep(s admin.Stop) error {
 	raw, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(e.path), ".emergency-stop-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-			_ = os.Remove(f.Name())
-		}
-	}()
-	if _, err = f.Write(append(raw, '\n')); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), e.path); err != nil {
-		return err
-	}
-	return cli.SyncDirectory(filepath.Dir(e.path))
+	return durable.WriteFile(e.path, raw, []byte("\n"))
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/pause"
 )
 
 const (
@@ -168,7 +169,7 @@ func (d *Deployments) get(ctx context.Context, what, address string) ([]byte, er
 				return nil, err
 			}
 		}
-		if !pause(ctx, wait) {
+		if !pause.For(ctx, wait) {
 			return nil, errors.Join(err, ctx.Err())
 		}
 	}
@@ -184,7 +185,7 @@ func (d *Deployments) turn(ctx context.Context) error {
 		if mine {
 			return ctx.Err()
 		}
-		if !pause(ctx, max(wait, time.Millisecond)) {
+		if !pause.For(ctx, max(wait, time.Millisecond)) {
 			return ctx.Err()
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/sallyport/sallyport/internal/durable"
 )
 
 // clockStep is how far a file's time may lie in the future before it is not
@@ -130,38 +131,5 @@ func (f *keyFile) write(st *keyState) error {
 	if err != nil {
 		return err
 	}
-	return writeAtomically(f.path, data)
-}
-
-// writeAtomically replaces a file so that after a crash it holds either the old
-// or the new content, whole.
-func writeAtomically(path string, data []byte) (err error) {
-	t, err := os.CreateTemp(filepath.Dir(path), ".new-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = t.Close()
-			_ = os.Remove(t.Name())
-		}
-	}()
-	if _, err = t.Write(data); err != nil {
-		return err
-	}
-	if err = t.Sync(); err != nil {
-		return err
-	}
-	if err = t.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(t.Name(), path); err != nil {
-		return err
-	}
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = folder.Close() }()
-	return folder.Sync()
+	return durable.WriteFile(f.path, data)
 }

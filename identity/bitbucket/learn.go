@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/pause"
 )
 
 // load takes in what a store has kept.
@@ -45,7 +46,7 @@ func (n *names) runStale(ctx context.Context) {
 				n.log.Warn("bitbucket: refresh a name failed; using the cached name",
 					"workspace", n.workspace.Slug, "repository_uuid", k.repository, "error", err)
 			}
-			if !pause(ctx, wait) {
+			if !pause.For(ctx, wait) {
 				return
 			}
 		}
@@ -70,7 +71,7 @@ func (n *names) runAhead(ctx context.Context) {
 		if err := n.learnAhead(ctx); err != nil && ctx.Err() == nil {
 			n.log.Warn("bitbucket: prefetch the workspace's names failed", "workspace", n.workspace.Slug, "error", err)
 		}
-		if !pause(ctx, jitter(n.config.NameRefresh)) {
+		if !pause.For(ctx, jitter(n.config.NameRefresh)) {
 			return
 		}
 	}
@@ -110,21 +111,9 @@ func (n *names) patiently(ctx context.Context, do func() error) error {
 		if err == nil || !errors.Is(err, errBusy) && wait == 0 {
 			return err
 		}
-		if !pause(ctx, max(wait, time.Minute)) {
+		if !pause.For(ctx, max(wait, time.Minute)) {
 			return ctx.Err()
 		}
 	}
 	return errBusy
-}
-
-// pause waits, and returns false when ctx ends first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

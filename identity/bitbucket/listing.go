@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/pause"
 )
 
 // pageTimeout bounds one page of a list that somebody waits for.
@@ -102,7 +104,7 @@ func (r *rest) await(ctx context.Context, address string) ([]byte, error) {
 		if !errors.Is(err, errBusy) || r.pause() > 0 {
 			return body, err
 		}
-		if !pause(ctx, r.budget.every) {
+		if !pause.For(ctx, r.budget.every) {
 			return nil, ctx.Err()
 		}
 	}

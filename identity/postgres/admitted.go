@@ -14,6 +14,7 @@ import (
 
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/database"
+	"github.com/sallyport/sallyport/internal/pause"
 	"github.com/sallyport/sallyport/internal/uuid"
 )
 
@@ -206,7 +207,7 @@ func (s *Store) sweep(ctx context.Context) {
 			s.log.WarnContext(ctx, "identity store: ended tokens are not removed", "error", err)
 		}
 		failed = err != nil
-		if !pause(ctx, sweepEvery) {
+		if !pause.For(ctx, sweepEvery) {
 			return
 		}
 	}

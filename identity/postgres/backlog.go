@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/pause"
 )
 
 const (
@@ -79,7 +81,7 @@ func (b *backlog[K, V]) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-b.wake:
-			if pause(ctx, b.gather) {
+			if pause.For(ctx, b.gather) {
 				left = b.persist(ctx, b.take())
 			}
 		}
@@ -101,7 +103,7 @@ func (b *backlog[K, V]) persist(ctx context.Context, items []V) []V {
 		if failures++; failures == 1 && ctx.Err() == nil {
 			b.log.WarnContext(ctx, "identity store: "+b.what+" cannot be written; they wait", "error", err)
 		}
-		if !pause(ctx, wait/2+rand.N(wait/2)) {
+		if !pause.For(ctx, wait/2+rand.N(wait/2)) {
 			return items
 		}
 	}
@@ -166,16 +168,4 @@ func (b *backlog[K, V]) status() (waiting int, lost int64, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.waiting) + b.writing, b.lost, b.err
-}
-
-// pause waits, and returns false when ctx ends first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

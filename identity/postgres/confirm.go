@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sallyport/sallyport/internal/database"
+	"github.com/sallyport/sallyport/internal/pause"
 )
 
 // An instance confirms what it has read by the name of the session that it reads
@@ -114,7 +115,7 @@ func (s *Store) awaitOthers(ctx context.Context) error {
 		if err == nil && len(waiting) == 0 {
 			return nil
 		}
-		if !pause(ctx, confirmPoll) {
+		if !pause.For(ctx, confirmPoll) {
 			if len(waiting) == 0 {
 				waiting = []string{fmt.Sprintf("those of the database, which does not list them: %v", s.explain("confirm", err))}
 			}

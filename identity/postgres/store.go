@@ -25,6 +25,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sallyport/sallyport/internal/database"
+	"github.com/sallyport/sallyport/internal/pause"
 )
 
 const (
@@ -206,7 +207,7 @@ func (s *Store) retry(ctx context.Context, do func() error) error {
 	for end := time.Now().Add(revokeTimeout); ; {
 		err := do()
 		_, again := errors.AsType[notBegun](err)
-		if !again && !database.IsReadOnly(err) || time.Now().After(end) || !pause(ctx, confirmPoll) {
+		if !again && !database.IsReadOnly(err) || time.Now().After(end) || !pause.For(ctx, confirmPoll) {
 			return err
 		}
 	}

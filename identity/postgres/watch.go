@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sallyport/sallyport/internal/database"
+	"github.com/sallyport/sallyport/internal/pause"
 )
 
 const (
@@ -45,7 +46,7 @@ func (s *Store) Watch(ctx context.Context, notify func([]Revocation)) error {
 			failures = 0
 		}
 		wait := min(reconnectMost, 25*time.Millisecond<<min(failures, 5))
-		if !pause(ctx, wait/2+rand.N(wait/2)) {
+		if !pause.For(ctx, wait/2+rand.N(wait/2)) {
 			return nil
 		}
 	}
@@ -121,7 +122,7 @@ func (w *watcher) session(ctx context.Context) error {
 		if err := w.confirm(conn.PgConn(), at); err != nil {
 			return w.store.explain("confirm revocations", err)
 		}
-		if !pause(ctx, readFloor) {
+		if !pause.For(ctx, readFloor) {
 			return ctx.Err()
 		}
 		if err := w.await(conn.PgConn(), bound); err != nil {

@@ -25,10 +25,12 @@ var core = map[string][]string{
 	"internal/destination": {},
 	"internal/fair":        {},
 	"internal/uuid":        {},
+	"internal/durable":     {},
+	"internal/pause":       {},
 	"policy":               {module + "/identity", module + "/internal/destination", module + "/internal/nearest"},
 	"audit":                {"golang.org/x/mod/sumdb"},
 	"proxy":                {module + "/identity", module + "/policy", module + "/audit", module + "/internal/destination", module + "/internal/fair", module + "/internal/uuid"},
-	"reconcile":            {module + "/identity", module + "/audit", module + "/internal/uuid"},
+	"reconcile":            {module + "/identity", module + "/audit", module + "/internal/pause", module + "/internal/uuid"},
 }
 
 // adapters never import each other, and no core or internal package imports one.

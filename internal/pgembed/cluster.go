@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/sallyport/sallyport/internal/durable"
 )
 
 // initialise makes the cluster, if there is none. It is made beside its place
@@ -62,7 +64,10 @@ func (s *Server) initialise(ctx context.Context) error {
 	if s.config.NoSync {
 		return nil
 	}
-	return syncDirectory(s.directory)
+	if err := durable.SyncDirectory(s.directory); err != nil {
+		return fmt.Errorf("pgembed: %w", err)
+	}
+	return nil
 }
 
 // diskHint is what to do where PostgreSQL could not write for want of room.
@@ -94,19 +99,6 @@ func checkVersion(cluster string, binaries Binaries) error {
 			"install PostgreSQL %d, or name its bin directory in $%s, or move the log to the new version with pg_upgrade or pg_dump, "+
 			"or choose another data_directory to begin a new log",
 			cluster, has, binaries.Directory, binaries.Major, has, BinariesVariable)
-	}
-	return nil
-}
-
-// syncDirectory makes a rename in a directory durable (fsync(2)).
-func syncDirectory(directory string) error {
-	opened, err := os.Open(directory)
-	if err != nil {
-		return fmt.Errorf("pgembed: %w", err)
-	}
-	defer opened.Close()
-	if err := opened.Sync(); err != nil {
-		return fmt.Errorf("pgembed: syncing %s: %w", directory, err)
 	}
 	return nil
 }

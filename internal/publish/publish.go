@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/durable"
 )
 
 // File appends to a file, each checkpoint followed by an empty line, and waits
@@ -82,11 +83,7 @@ func (f *File) Publish(_ context.Context, note []byte) (err error) {
 	if !fresh {
 		return nil
 	}
-	folder, err := os.Open(filepath.Dir(f.path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
+	return durable.SyncDirectory(filepath.Dir(f.path))
 }
 
 // Writer writes to a stream, such as standard output, which cannot be read back.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/durable"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -86,7 +87,7 @@ func (k *Kept) save(p KeptPolicy) error {
 	// The rules that repositories keep come first: they are of no use to the policy
 	// before this one, and needed by this one.
 	tooLarge := saveRepositories(k.repositories, p.Repositories)
-	if err := replace(k.path, p.Confirmed, append(head, '\n'), p.Snapshot.Content()); err != nil {
+	if err := durable.Replace(k.path, p.Confirmed, append(head, '\n'), p.Snapshot.Content()); err != nil {
 		return err
 	}
 	// The findings name the policy that they are of: those of the one before are
@@ -97,42 +98,12 @@ func (k *Kept) save(p KeptPolicy) error {
 			err = nil
 		}
 	} else {
-		err = replace(k.findings, p.Confirmed, p.Findings)
+		err = durable.Replace(k.findings, p.Confirmed, p.Findings)
 	}
 	if err != nil {
 		return err
 	}
-	d, err := os.Open(directory)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return errors.Join(tooLarge, d.Sync())
-}
-
-// replaceNow is replace with the present time.
-func replaceNow(path string, contents ...[]byte) error { return replace(path, time.Now(), contents...) }
-
-// replace puts a file with these contents and this time in the place of another.
-func replace(path string, at time.Time, contents ...[]byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+"-*.tmp") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	for _, content := range contents {
-		if _, err := f.Write(content); err != nil {
-			return err
-		}
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := os.Chtimes(f.Name(), at, at); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return errors.Join(tooLarge, durable.SyncDirectory(directory))
 }
 
 // Confirm notes that the source was seen to offer what is kept. The file's time

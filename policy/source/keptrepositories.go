@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
+	"github.com/sallyport/sallyport/internal/durable"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -92,7 +94,7 @@ func saveRepositories(path string, list []policy.KeptRepository) error {
 		return err
 	}
 	contents := append([][]byte{line, {'\n'}}, append(shared, own...)...)
-	if err := replaceNow(path, contents...); err != nil {
+	if err := durable.Replace(path, time.Now(), contents...); err != nil {
 		return err
 	}
 	if left > 0 {

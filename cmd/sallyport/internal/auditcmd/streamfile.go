@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/internal/durable"
 )
 
 // followFile is a file that lines are added to. When it is moved away another one
@@ -45,7 +46,7 @@ func (f *followFile) open() error {
 			err = file.Truncate(size)
 		}
 		if err == nil {
-			err = cli.SyncDirectory(filepath.Dir(f.path))
+			err = durable.SyncDirectory(filepath.Dir(f.path))
 		}
 		if err != nil {
 			return errors.Join(err, file.Close())

@@ -13,6 +13,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/internal/durable"
 )
 
 // followPlace is where a follower has come to, in a file. One process at a time
@@ -96,7 +97,7 @@ func (p *followPlace) save() error {
 		err = os.Rename(fresh, p.path)
 	}
 	if err == nil {
-		err = cli.SyncDirectory(filepath.Dir(p.path))
+		err = durable.SyncDirectory(filepath.Dir(p.path))
 	}
 	if err != nil {
 		return fmt.Errorf("keep the position: %w", err)

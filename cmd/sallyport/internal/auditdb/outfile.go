@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
-	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/internal/durable"
 )
 
 // OutFile is a file that comes to be whole or not at all, and never in the place
@@ -78,5 +78,5 @@ func (o *OutFile) Keep(ctx context.Context, asker *auditlog.Asker, x auditlog.Ex
 	}
 	o.Discard()
 	o.file = nil
-	return sequence, cli.SyncDirectory(filepath.Dir(o.path))
+	return sequence, durable.SyncDirectory(filepath.Dir(o.path))
 }

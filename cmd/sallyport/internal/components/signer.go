@@ -12,6 +12,7 @@ import (
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/durable"
 	"github.com/sallyport/sallyport/internal/publish"
 )
 
@@ -64,7 +65,7 @@ func NewSigner(path, origin string) (_ *audit.Signer, err error) {
 	_, err = f.WriteString(private + "\n")
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
-		err = cli.SyncDirectory(filepath.Dir(path))
+		err = durable.SyncDirectory(filepath.Dir(path))
 	}
 	if err != nil {
 		_ = os.Remove(path)
