@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	texttemplate "text/template"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -185,6 +186,12 @@ func TestHostileTextIsText(t *testing.T) {
 	}
 	if !strings.Contains(files["report.html"], "&lt;script&gt;") {
 		t.Error("the hostile text is not shown at all")
+	}
+	// The control removed: a template that does not escape shows the markup.
+	plain := texttemplate.Must(texttemplate.New("report").Funcs(texttemplate.FuncMap(functions)).Parse(reportText))
+	var b strings.Builder
+	if err := plain.ExecuteTemplate(&b, "table", Table{Title: "t", Columns: []string{"host"}, Rows: [][]string{{"<script>alert(1)</script>"}}}); err != nil || !strings.Contains(b.String(), "<td><script>") {
+		t.Errorf("the attack fails without the control as well: %v", err)
 	}
 }
 

@@ -62,8 +62,15 @@ func (g *Gaps) List(ctx context.Context) ([]Gap, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn := g.owner.conn
-	rows, err := conn.Query(ctx, gapsSQL)
+	type numbers struct {
+		writer      string
+		first, last int64
+	}
+	known := make(map[numbers]bool, len(declared))
+	for _, d := range declared {
+		known[numbers{d.Writer, d.First, d.Last}] = true
+	}
+	rows, err := g.owner.conn.Query(ctx, gapsSQL)
 	if err != nil {
 		return nil, g.owner.explain("list gaps", err)
 	}
@@ -73,12 +80,9 @@ func (g *Gaps) List(ctx context.Context) ([]Gap, error) {
 	if _, err := pgx.ForEachRow(rows, []any{&one.Writer, &one.First, &one.Last, &before, &after}, func() error {
 		found := one
 		found.Before, found.After = value(before), value(after)
-		for _, d := range declared {
-			if d.Writer == one.Writer && d.First == one.First && d.Last == one.Last {
-				return nil // it is listed with its declaration
-			}
+		if !known[numbers{one.Writer, one.First, one.Last}] { // else it is listed with its declaration
+			all = append(all, found)
 		}
-		all = append(all, found)
 		return nil
 	}); err != nil {
 		return nil, g.owner.explain("list gaps", err)
