@@ -68,7 +68,7 @@ package sallyport.repository["acme/own"]
 allow contains {"rule": "x"} if input.target.host == "x.example"
 `)
 	said := s.run(0, "suggest", "--all", "--out", out, "--since", "2h", "--dry-run")
-	wants(t, said, "-- repositories/acme/website/observed.rego --", "acme/own: 1 targets, in repositories/acme/own/observed.rego", "acme/tools: needs nothing, all of 1 is allowed",
+	wants(t, said, "-- repositories/acme/website/observed.rego --", "acme/own: 1 target, in repositories/acme/own/observed.rego", "acme/tools: needs nothing, all of 1 is allowed",
 		"acme/strict: there is nothing to suggest", "acme/website: 12 targets")
 	file := filepath.Join(out, "repositories/acme/website/observed.rego")
 	if _, err := os.Stat(file); err == nil {
@@ -106,14 +106,14 @@ allow contains {"rule": "x"} if input.target.host == "x.example"
 
 	// Again there is nothing to do; and what was refused counts only when asked.
 	wants(t, s.run(0, "suggest", "--all", "--out", out), "acme/website: needs nothing, all of", "acme/own: needs nothing, all of 1 is allowed")
-	said = s.run(0, "suggest", "--repository", "acme/strict", "--repository", "acme/ghost", "--out", out, "--refused")
-	wants(t, said, "acme/strict: 1 targets", "nothing delegates to it. Add to egress/:\n  delegate contains {\"rule\": \"own-rules-of-acme-strict\"} if", "acme/ghost: the log has not seen it")
+	said = s.run(0, "suggest", "--repository", "acme/strict", "--repository", "acme/ghost", "--repository", "acme/websit", "--repository", "website", "--out", out, "--refused")
+	wants(t, said, "acme/strict: 1 target", "nothing delegates to it. Add to egress/:\n  delegate contains {\"rule\": \"own-rules-of-acme-strict\"} if", "acme/ghost: the log has not seen it in this time\n", "acme/websit: the log has not seen it in this time: did you mean acme/website?", "\nwebsite: the log has not seen it in this time: did you mean acme/website?")
 
 	// A repository with rules gets what they do not allow, in a file of its own and under
 	// ids of its own. Rules that nothing delegates to are not suggested again.
 	s.asks("acme/website", "", "main", "late.example:443")
 	said = s.run(0, "suggest", "--all", "--out", out)
-	wants(t, said, "acme/website: 1 targets, in repositories/acme/website/observed-2.rego")
+	wants(t, said, "acme/website: 1 target, in repositories/acme/website/observed-2.rego")
 	raw, err = os.ReadFile(filepath.Join(out, "repositories/acme/website/observed-2.rego"))
 	if err != nil || !strings.Contains(string(raw), "late.example") || strings.Contains(string(raw), "fonts.example") || !strings.Contains(string(raw), `{"rule": "observed-builds-2"}`) {
 		t.Errorf("%v:\n%s", err, raw)

@@ -58,7 +58,7 @@ func runBitbucket(ctx context.Context, out io.Writer, o bitbucketOptions) error 
 	}
 	defer b.Close()
 	if err := b.Start(o.address); err != nil {
-		return fmt.Errorf("start the emulated Bitbucket: %w", err)
+		return fmt.Errorf("start the emulated Bitbucket on %s: %w: end what listens there, or name another address with --address", o.address, err)
 	}
 	workspace := b.AddWorkspace("acme")
 	workspace.SetAccessTokens(testenv.AccessToken)

@@ -81,6 +81,9 @@ everything in report mode, and lets the repositories' rules count.`,
 }
 
 // suggester turns observed traffic into rules.
+// maxOthers bounds the names that a misspelt one is compared with.
+const maxOthers = 10_000
+
 type suggester struct {
 	only         []string
 	out          string
@@ -96,6 +99,7 @@ type suggester struct {
 	delegating *rego.Replayer
 	found      map[string]*observed
 	seen       map[string]bool // of only
+	others     map[string]bool // repositories of the log, for a name that it does not have
 	made       map[string]*use // by the decision's id, at most maxDecisions
 }
 
@@ -138,7 +142,7 @@ const (
 
 // begin loads the policy that is there.
 func (s *suggester) begin(ctx context.Context) error {
-	s.found, s.seen, s.made = map[string]*observed{}, map[string]bool{}, map[string]*use{}
+	s.found, s.seen, s.others, s.made = map[string]*observed{}, map[string]bool{}, map[string]bool{}, map[string]*use{}
 	if !holdsPolicy(s.out) {
 		s.tree = &policy.Snapshot{}
 		return nil
@@ -179,6 +183,9 @@ func holdsPolicy(directory string) bool {
 
 // observe takes one decision in.
 func (s *suggester) observe(ctx context.Context, d *audit.Decided) error {
+	if len(s.only) > 0 && len(s.others) < maxOthers {
+		s.others[d.Repository] = true
+	}
 	if d.Input == nil || len(s.only) > 0 && !slices.Contains(s.only, d.Repository) && !slices.Contains(s.only, d.RepositoryUUID) {
 		return nil
 	}

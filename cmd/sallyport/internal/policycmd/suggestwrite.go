@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
+	"github.com/sallyport/sallyport/internal/nearest"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -31,7 +33,7 @@ func (s *suggester) finish(ctx context.Context, out io.Writer) error {
 		default:
 			files = append(files, policy.File{Path: file, Content: []byte(s.rules(o))})
 			wanted[file] = o
-			fmt.Fprintf(&told, "%s: %d targets, in %s\n", o.folder, n, file)
+			fmt.Fprintf(&told, "%s: %d %s, in %s\n", o.folder, n, map[bool]string{true: "target", false: "targets"}[n == 1], file)
 		}
 		if o.waiting > 0 {
 			fmt.Fprintf(&told, "%s: its rules allow %d more, and do not count yet, for nothing delegates to it. Add to egress/:\n  %s\n", o.folder, o.waiting, s.delegation(o.folder))
@@ -44,7 +46,7 @@ func (s *suggester) finish(ctx context.Context, out io.Writer) error {
 		if !slices.ContainsFunc(sortedObserved(s.found), func(o *observed) bool {
 			return o.folder == name || strings.Contains(name, "-") && !strings.Contains(name, "/")
 		}) {
-			fmt.Fprintf(&told, "%s: the log has not seen it in this time\n", name)
+			fmt.Fprintf(&told, "%s: the log has not seen it in this time%s\n", name, s.meant(name))
 		}
 	}
 	if len(files) == 0 {
@@ -71,6 +73,20 @@ func (s *suggester) finish(ctx context.Context, out io.Writer) error {
 	}
 	_, err = io.WriteString(out, told.String())
 	return err
+}
+
+// meant names the repository of the log that a name was probably meant to be.
+func (s *suggester) meant(name string) string {
+	seen := slices.Sorted(maps.Keys(s.others))
+	for _, other := range seen {
+		if _, repository, ok := strings.Cut(other, "/"); ok && repository == name {
+			return ": did you mean " + other + "?"
+		}
+	}
+	if n := nearest.Of(name, seen); n != "" && nearest.Distance(name, n) <= 3 {
+		return ": did you mean " + n + "?"
+	}
+	return ""
 }
 
 func (s *suggester) delegation(folder string) string {
