@@ -80,7 +80,7 @@ func TestQuery(t *testing.T) {
 	if out, told := l.said(t, 0, "query", "--host", "*.nowhere.example"); out != "" || !strings.HasPrefix(told, "nothing matches from ") {
 		t.Errorf("%q %q", out, told)
 	}
-	if _, told := l.said(t, 2, "query", "--reason", "no_rule_match"); !strings.Contains(told, "did you mean no_rule_matched?") {
+	if _, told := l.said(t, 2, "query", "--decision-reason", "no_rule_match"); !strings.Contains(told, "did you mean no_rule_matched?") {
 		t.Error(told)
 	}
 	l.testExport(t, filters, asCSV)

@@ -83,7 +83,7 @@ func TestDeploymentThatWentAround(t *testing.T) {
 	pack := func(status int) map[string]string {
 		t.Helper()
 		dir := filepath.Join(t.TempDir(), "pack")
-		w.tell(t, status, "audit", "evidence", "--from", from.Format(time.RFC3339Nano), "--to", to.Format(time.RFC3339Nano), "--out", dir, "--unanchored")
+		w.tell(t, status, "audit", "evidence", "--since", from.Format(time.RFC3339Nano), "--until", to.Format(time.RFC3339Nano), "--out", dir, "--unanchored")
 		return contents(t, dir)
 	}
 	eventually(t, "what was found is sealed", func() bool {

@@ -70,7 +70,7 @@ func TestDatabaseKilledUnderCommands(t *testing.T) {
 		// There is a gap, which verify reports.
 		{"verify", "audit.policies", []string{"verify", "--key", key}, "", "", 1},
 		{"export", "audit.checkpoints", []string{"export", "--out", out("export")}, out("export"), "", 0},
-		{"evidence", "audit.policies", []string{"evidence", "--from", month.Format(time.DateOnly), "--to", to.UTC().Format(time.RFC3339Nano), "--key", key, "--out", out("pack")}, out("pack"), "", 0},
+		{"evidence", "audit.policies", []string{"evidence", "--since", month.Format(time.DateOnly), "--until", to.UTC().Format(time.RFC3339Nano), "--key", key, "--out", out("pack")}, out("pack"), "", 0},
 		{"query", "audit.events", []string{"query", "--since", "1h", "--format", "csv", "--out", out("rows.csv")}, out("rows.csv"), "", 0},
 		{"proof", "audit.checkpoints", []string{"proof", id}, "", "", 0},
 		{"gap declare", "audit.declared_gaps", []string{"gap", "declare", "--writer", "gone", "--first", "2", "--last", "2", "--reason", "a lost disk"}, "",

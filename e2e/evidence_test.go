@@ -65,7 +65,7 @@ func TestEvidence(t *testing.T) {
 		t.Helper()
 		dir = filepath.Join(t.TempDir(), "pack")
 		args := append([]string{"audit", "evidence", "--database-url-file", login, "--signing-key", key, "--sample", "3", "--seed", "s",
-			"--from", from.Format(time.RFC3339Nano), "--to", to.Format(time.RFC3339Nano), "--out", dir}, more...)
+			"--since", from.Format(time.RFC3339Nano), "--until", to.Format(time.RFC3339Nano), "--out", dir}, more...)
 		code, out, errOut := command(t, args...)
 		if code != status {
 			t.Fatalf("%v ended with %d, not %d:\n%s%s", args, code, status, out, errOut)
@@ -133,8 +133,8 @@ func TestEvidence(t *testing.T) {
 		status int
 		args   []string
 	}{
-		{2, []string{"--out", first}}, {2, []string{"--from", "yesterday"}}, {2, []string{"--sample", "-1"}},
-		{1, []string{"--to", "2999-01-01"}}, {1, []string{"--size", "1000000"}}, // no checkpoint covers that yet
+		{2, []string{"--out", first}}, {2, []string{"--since", "yesterday"}}, {2, []string{"--sample", "-1"}},
+		{1, []string{"--until", "2999-01-01"}}, {1, []string{"--size", "1000000"}}, // no checkpoint covers that yet
 	} {
 		_, said := pack(c.status, append(c.args, trusted...)...)
 		if !strings.HasPrefix(said, "sallyport: ") {
@@ -144,7 +144,7 @@ func TestEvidence(t *testing.T) {
 
 	// With the configuration, whose key then signs.
 	own := filepath.Join(t.TempDir(), "own")
-	w.tell(t, 1, "audit", "evidence", "--from", from.Format(time.RFC3339Nano), "--to", to.Format(time.RFC3339Nano), "--repository", "acme/payments", "--out", own)
+	w.tell(t, 1, "audit", "evidence", "--since", from.Format(time.RFC3339Nano), "--until", to.Format(time.RFC3339Nano), "--repository", "acme/payments", "--out", own)
 	checks(own, 0, "by acme.example/egress+")
 	quoted := 0
 	for name, text := range contents(t, own) {

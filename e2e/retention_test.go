@@ -79,8 +79,8 @@ func TestRetentionOfAnOldMonth(t *testing.T) {
 		}
 	}
 	says(2, "366 days at least, and not for 30", "audit", "retention", "--keep", "30d")
-	says(2, "--reason TEXT is needed", "audit", "hold", "set", "--from", month)
-	says(0, "hold 1 keeps "+month+" to "+month, "audit", "hold", "set", "--from", month, "--reason", "case 17")
+	says(2, "--reason TEXT is needed", "audit", "hold", "set", "--since", month)
+	says(0, "hold 1 keeps "+month+" to "+month, "audit", "hold", "set", "--since", month, "--reason", "case 17")
 	says(0, month+"  stays: hold 1 keeps it", "audit", "retention")
 	says(1, "no hold 9 in force", "audit", "hold", "lift", "9", "--reason", "over")
 	says(0, "hold 1 is lifted", "audit", "hold", "lift", "1", "--reason", "over")

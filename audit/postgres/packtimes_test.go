@@ -76,7 +76,7 @@ func TestPackTimes(t *testing.T) {
 		{"proof", "--database-url-file", login, decisionAt("DESC")},
 		{"verify", "--database-url-file", login, "--key", string(signer.Key()), "--quiet"},
 		{"evidence", "--database-url-file", login, "--key", string(signer.Key()), "--signing-key", private, "--quiet",
-			"--from", from.UTC().Format(time.RFC3339), "--to", to.UTC().Format(time.RFC3339Nano), "--out", pack},
+			"--since", from.UTC().Format(time.RFC3339), "--until", to.UTC().Format(time.RFC3339Nano), "--out", pack},
 		{"evidence", "check", pack, "--key", string(signer.Key())},
 	} {
 		begun := time.Now()

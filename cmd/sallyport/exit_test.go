@@ -44,7 +44,7 @@ var ends = map[string]struct {
 	status int
 }{
 	"audit reconciliation": {"", exitFailed},
-	"audit evidence":       {"--from 2026-10-01 --to 2026-11-01 --out pack --unsigned", exitFailed},
+	"audit evidence":       {"--since 2026-10-01 --until 2026-11-01 --out pack --unsigned", exitFailed},
 	"audit evidence check": {"policy", exitInvalid}, // it is not a pack
 	"audit export":         {"--out export.jsonl", exitFailed},
 	"audit stream":         {"--out events.jsonl", exitFailed},
@@ -52,7 +52,7 @@ var ends = map[string]struct {
 	"audit gap list":       {"", exitFailed},
 	"audit hold lift":      {"1 --reason over", exitFailed},
 	"audit hold list":      {"", exitFailed},
-	"audit hold set":       {"--from 2026-01 --reason audit", exitFailed},
+	"audit hold set":       {"--since 2026-01 --reason audit", exitFailed},
 	"audit key generate":   {"--out other-key", exitOK},
 	"audit key replace":    {"--next next-key --origin log", exitFailed},
 	"audit key rotate":     {"--next next-key", exitFailed}, // there is none yet

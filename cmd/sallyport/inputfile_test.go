@@ -28,7 +28,7 @@ func TestInputFlags(t *testing.T) {
 	if err := os.Symlink("/dev/zero", link); err != nil {
 		t.Fatal(err)
 	}
-	pack := []string{"audit", "evidence", "--from", "2026-10-01", "--to", "2026-11-01", "--out", filepath.Join(folder, "pack")}
+	pack := []string{"audit", "evidence", "--since", "2026-10-01", "--until", "2026-11-01", "--out", filepath.Join(folder, "pack")}
 	declare := []string{"audit", "gap", "declare", "--writer", "w", "--first", "1", "--last", "2", "--reason", "r"}
 	flags := []struct {
 		flag string

@@ -74,7 +74,7 @@ func TestMisspeltWords(t *testing.T) {
 		{"audit query -c /nowhere --verdict %s", []string{"allow", "deny"}, nil},
 		{"audit query -c /nowhere --mode %s", []string{"enforce", "report"}, nil},
 		{"audit query -c /nowhere --kind %s", auditcmd.KindWords(), nil},
-		{"audit tail -c /nowhere --reason %s", auditcmd.ReasonWords, nil},
+		{"audit tail -c /nowhere --decision-reason %s", auditcmd.ReasonWords, nil},
 		{"audit query -c /nowhere --columns time,%s", []string{"host", "verdict", "close_reason", "dialed_address"}, auditlog.Columns(true)},
 		{"audit psql --config /nowhere --role %s", []string{"writer", "auditor"}, nil},
 		{"policy eval /nowhere --to a.example --as %s=x", policycmd.AskedKeys, nil},

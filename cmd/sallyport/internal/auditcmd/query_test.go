@@ -209,7 +209,7 @@ func TestFilters(t *testing.T) {
 		{[]string{"--verdict", "alow"}, "did you mean allow?"},
 		{[]string{"--kind", "decisions,tunel_closed"}, "did you mean decision?"},
 		{[]string{"--kind", "decisions,tunel_closed"}, "did you mean tunnel_closed?"},
-		{[]string{"--reason", "no_rule"}, "did you mean no_rule_matched?"},
+		{[]string{"--decision-reason", "no_rule"}, "did you mean no_rule_matched?"},
 		{[]string{"--mode", "audit"}, "want one of enforce, report"},
 		{[]string{"--host", "*"}, "*.partner.example"},
 		{[]string{"--host", "a.*.example"}, "*.partner.example"},

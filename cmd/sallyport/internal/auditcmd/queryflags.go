@@ -35,7 +35,7 @@ func addFilterFlags(c *cobra.Command, since string) *filterFlags {
 		kinds:        list("kind", "the `KIND` of event, such as decision"),
 		verdicts:     list("verdict", "allow or deny"),
 		modes:        list("mode", "enforce or report"),
-		reasons:      list("reason", "the `REASON`, such as no_rule_matched"),
+		reasons:      list("decision-reason", "the `REASON` of the decision, such as no_rule_matched"),
 		rules:        list("rule", "a rule that matched, by its `ID`"),
 		workspaces:   list("workspace", "the slug of the workspace at that moment, or its `UUID`"),
 		repositories: list("repository", "the repository as it was called at that moment (workspace/name), or its `UUID`"),
@@ -80,7 +80,7 @@ func (f *filterFlags) question(now time.Time) (*auditlog.Question, error) {
 		flag  string
 		given []string
 		known []string
-	}{{"--kind", q.Kinds, KindWords()}, {"--verdict", q.Verdicts, []string{"allow", "deny"}}, {"--mode", q.Modes, []string{"enforce", "report"}}, {"--reason", q.Reasons, ReasonWords}} {
+	}{{"--kind", q.Kinds, KindWords()}, {"--verdict", q.Verdicts, []string{"allow", "deny"}}, {"--mode", q.Modes, []string{"enforce", "report"}}, {"--decision-reason", q.Reasons, ReasonWords}} {
 		for _, word := range words.given {
 			problem(cli.OneOf(words.flag, word, words.known))
 		}

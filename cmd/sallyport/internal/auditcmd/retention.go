@@ -114,18 +114,18 @@ of audit.migration_url_file.`,
 func newHoldSet() *cobra.Command {
 	c := &cobra.Command{Use: "set", Short: "Set a hold", Args: cli.NoArguments}
 	from := auditdb.AddOwnerFlags(c)
-	first := c.Flags().String("from", "", "the first `MONTH` to keep, such as 2026-01")
-	last := c.Flags().String("to", "", "the last `MONTH` to keep (default: that of --from)")
-	reason := c.Flags().String("reason", "", "why, for who reads the log")
+	first := c.Flags().String("since", "", "the first `MONTH` to keep, such as 2026-01")
+	last := c.Flags().String("until", "", "the last `MONTH` to keep (default: that of --since)")
+	reason := c.Flags().String("reason", "", "the operator's reason, as `TEXT` for the audit log")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		begin, err := time.Parse("2006-01", *first)
 		if err != nil {
-			return cli.Invalid(errors.New("--from MONTH is needed, such as 2026-01"))
+			return cli.Invalid(errors.New("--since MONTH is needed, such as 2026-01"))
 		}
 		end := begin
 		if *last != "" {
 			if end, err = time.Parse("2006-01", *last); err != nil || end.Before(begin) {
-				return cli.Invalid(fmt.Errorf("--to %s: want a month such as 2026-03, and not before that of --from", *last))
+				return cli.Invalid(fmt.Errorf("--until %s: want a month such as 2026-03, and not before that of --since", *last))
 			}
 		}
 		if *reason == "" {
@@ -151,7 +151,7 @@ func newHoldLift() *cobra.Command {
 		return nil
 	}}
 	from := auditdb.AddOwnerFlags(c)
-	reason := c.Flags().String("reason", "", "why, for who reads the log")
+	reason := c.Flags().String("reason", "", "the operator's reason, as `TEXT` for the audit log")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		number, err := strconv.ParseInt(args[0], 10, 64)
 		if err != nil {

@@ -25,7 +25,7 @@ import (
 // evidenceFlags say what a pack is to be of.
 type evidenceFlags struct {
 	auditdb.Flags
-	from, to, out, seed, signingKey *string
+	since, until, out, seed, signingKey *string
 	repositories                    *[]string
 	trusted                         trustFlags
 	sample                          *int
@@ -42,7 +42,7 @@ func NewEvidence() *cobra.Command {
 tables of the report, a reproducible sample with inclusion proofs, and a signed
 manifest of digests.
 
-  sallyport audit evidence --from 2026-10-01 --to 2026-11-01 --out october
+  sallyport audit evidence --since 2026-10-01 --until 2026-11-01 --out october
 
 The pack uses the first checkpoint that covers every event of the period, and has no
 event that was sealed later: made again, it has the same bytes. The log is verified up
@@ -54,8 +54,8 @@ anchored: neither a --key that signed it nor a valid --checkpoint was given.`,
 		Args: cli.NoArguments,
 	}
 	f := evidenceFlags{Flags: auditdb.AddFlags(c)}
-	f.from = c.Flags().String("from", "", "the beginning of the period: 2026-10-01, or 2026-10-01T00:00:00Z")
-	f.to = c.Flags().String("to", "", "its end, which is not in it")
+	f.since = c.Flags().String("since", "", "the beginning of the period: 2026-10-01, or 2026-10-01T00:00:00Z")
+	f.until = c.Flags().String("until", "", "the end of the period, exclusive")
 	f.out = c.Flags().StringP("out", "o", "", "`DIR` to make, which must not be there yet")
 	f.repositories = c.Flags().StringArray("repository", nil, "a `REPOSITORY` to narrow it to, by full name or UUID; may be given again")
 	f.sample = c.Flags().Int("sample", 25, "how many decisions to draw for the sample")
@@ -104,10 +104,10 @@ func (f evidenceFlags) options(c *cobra.Command) (evidence.Options, error) {
 	if _, err := os.Lstat(*f.out); err == nil {
 		return o, fmt.Errorf("--out %s: it exists already: name a folder that does not exist", *f.out)
 	}
-	if o.Period.From, err = parseDay("from", *f.from); err != nil {
+	if o.Period.From, err = parseDay("since", *f.since); err != nil {
 		return o, err
 	}
-	if o.Period.To, err = parseDay("to", *f.to); err != nil {
+	if o.Period.To, err = parseDay("until", *f.until); err != nil {
 		return o, err
 	}
 	given, err := f.trusted.read(c.Context())
