@@ -4,7 +4,8 @@ SHELL      := /bin/sh
 GO         ?= go
 BIN        := bin
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS    := -s -w -X main.version=$(VERSION)
+COMMIT     ?= $(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS    := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # Everything but the tests is built without cgo, so that all of it shares one cache.
 NOCGO      := CGO_ENABLED=0
 BUILD      := $(NOCGO) $(GO) build -ldflags '$(LDFLAGS)'

@@ -63,7 +63,7 @@ func TestFindings(t *testing.T) {
 		w.both(t, w.decision(t, c), fields{"verdict": "deny", "reason": "policy_error", "rule": nil})
 	}
 	said := w.log.wait(t, "of the fault", func(f fields) bool { return strings.Contains(show(f["error"]), bad+":3:") })
-	if !strings.Contains(show(said["error"]), "does not") {
+	if !strings.Contains(show(said["error"]), "it fails") {
 		t.Errorf("the log says %v", said)
 	}
 	if status, answer := w.readyz(); status != 200 || !strings.Contains(show(answer), "refused_repositories:acme/payments") {

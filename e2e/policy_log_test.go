@@ -327,7 +327,7 @@ func TestPolicyReplay(t *testing.T) {
 	wants(t, s.run(2, "replay", tree(t, "-- egress/a.rego --\npackage sallyport.egress\n\nallow contains x if x := 1\n")), "egress/a.rego:3")
 	wants(t, telling(t, 2, "policy", "replay", changed, "--export", filepath.Join(changed, "egress/a.rego")), "sallyport audit export")
 	wants(t, telling(t, 2, "policy", "replay", changed, "--database-url-file", filepath.Join(changed, "none")), "file does not exist")
-	wants(t, s.run(0, "replay", changed, "--since", "2099-01-01", "--until", "2099-02-01", "--fail-on", "any"), "policy was asked nothing in that time: look at --since")
+	wants(t, s.run(0, "replay", changed, "--since", "2099-01-01", "--until", "2099-02-01", "--fail-on", "any"), "no request reached policy in that time: check --since")
 }
 
 // TestPolicyReplayAsDecided: every decision is put to the revision that made it, and

@@ -85,8 +85,8 @@ func TestRetentionOfAnOldMonth(t *testing.T) {
 	says(1, "no hold 9 in force", "audit", "hold", "lift", "9", "--reason", "over")
 	says(0, "hold 1 is lifted", "audit", "hold", "lift", "1", "--reason", "over")
 	says(0, "case 17", "audit", "hold", "list")
-	says(0, month+"  would be taken: 1 of 2 events", "audit", "retention", "--dry-run")
-	says(0, month+"  taken: 1 of 2 events, by event 3 of writer database", "audit", "retention")
+	says(0, month+"  would be removed: 1 of 2 events", "audit", "retention", "--dry-run")
+	says(0, month+"  removed: 1 of 2 events, by event 3 of writer database", "audit", "retention")
 	says(0, "no month ended", "audit", "retention")
 
 	w.start()
@@ -94,7 +94,7 @@ func TestRetentionOfAnOldMonth(t *testing.T) {
 	w.sealed(t)
 	outside := filepath.Join(w.data, "checkpoints")
 	says(0, "1 of "+month+", by event 3 of writer database", "audit", "verify", "--key", key, "--checkpoint", outside)
-	says(0, "taken away but by retention", "audit", "verify", "--key", key)
+	says(0, "only retention removed events", "audit", "verify", "--key", key)
 	if rows := w.query(t, `SELECT * FROM audit.events WHERE host = 'old.example'`); len(rows) != 0 {
 		t.Errorf("%d rows are left", len(rows))
 	}

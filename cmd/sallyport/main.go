@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -23,8 +24,8 @@ import (
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
-// version is set by the linker.
-var version = ""
+// version and commit are set by the linker.
+var version, commit string
 
 func main() {
 	rego.ServeWorker() // does not return in a policy worker
@@ -46,6 +47,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	return exitOf(err, errOut)
 }
 
+// helpWidth is how wide the help of flags is, in columns.
+const helpWidth = 100
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sallyport",
@@ -58,7 +62,10 @@ to the audit log before a connection is opened.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       cli.Version(),
+		Args:          cli.NoArguments,
+		RunE:          cli.Help,
 	}
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "FlagUsages", fmt.Sprintf("FlagUsagesWrapped %d", helpWidth)))
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return cli.Invalid(fmt.Errorf("%w%s\nsee: %s --help", err, suggestFlag(c, err), c.CommandPath()))
 	})
@@ -82,16 +89,4 @@ func suggestFlag(c *cobra.Command, err error) string {
 		return ": did you mean --" + near + "?"
 	}
 	return ""
-}
-
-func newVersion() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version of this program",
-		Args:  cli.NoArguments,
-		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(c.OutOrStdout(), "sallyport %s\n", cli.Version())
-			return err
-		},
-	}
 }

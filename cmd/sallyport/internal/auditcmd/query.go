@@ -40,7 +40,7 @@ Where nothing matches the status is 0, and a line on standard error reports that
 		Args: cli.NoArguments,
 	}
 	from := auditdb.AddFlags(c)
-	filters := addFilterFlags(c, "24h")
+	filters := addFilterFlags(c, from, "24h")
 	until := c.Flags().String("until", "now", "before when, written in the same way")
 	order := cli.AddChoiceFlag(c, "order", "which events come first", "newest", "oldest")
 	limit := c.Flags().Int64("limit", 0, "give at most `N` events; 0 is all")

@@ -232,7 +232,7 @@ func TestFilters(t *testing.T) {
 }
 
 func TestParameters(t *testing.T) {
-	q := addFilterFlags(new(cobra.Command), "")
+	q := addFilterFlags(new(cobra.Command), auditdb.Flags{}, "")
 	*q.hosts, *q.ports = []string{"*.partner.example"}, []int32{443}
 	question, err := q.question(time.Now())
 	if err != nil {

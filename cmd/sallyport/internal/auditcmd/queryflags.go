@@ -11,7 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	identitypg "github.com/sallyport/sallyport/identity/postgres"
 )
 
 // filterFlags say which events are meant.
@@ -28,9 +30,9 @@ type filterFlags struct {
 }
 
 // addFilterFlags adds the filters. Without a default for since, there is none.
-func addFilterFlags(c *cobra.Command, since string) *filterFlags {
+func addFilterFlags(c *cobra.Command, from auditdb.Flags, since string) *filterFlags {
 	list := func(name, usage string) *[]string { return c.Flags().StringSlice(name, nil, usage) }
-	return &filterFlags{
+	f := &filterFlags{
 		since:        c.Flags().String("since", since, "from when on: `30d` or 12h ago, 2026-11-21, or 2026-11-21T08:40:00Z"),
 		kinds:        list("kind", "the `KIND` of event, such as decision"),
 		verdicts:     list("verdict", "allow or deny"),
@@ -53,6 +55,15 @@ func addFilterFlags(c *cobra.Command, since string) *filterFlags {
 		selfTests:    c.Flags().Bool("self-tests", false, "include the probes of the self-test, which are left out otherwise"),
 		flagged:      func(name string) bool { return c.Flags().Changed(name) },
 	}
+	cli.Complete(c, "kind", KindWords()...)
+	cli.Complete(c, "verdict", "allow", "deny")
+	cli.Complete(c, "mode", "enforce", "report")
+	cli.Complete(c, "decision-reason", ReasonWords...)
+	from.CompleteNames(c, "repository", identitypg.NameRepository)
+	from.CompleteNames(c, "workspace", identitypg.NameWorkspace)
+	from.CompleteNames(c, "deployment", identitypg.NameDeployment)
+	from.CompleteNames(c, "writer", identitypg.NameWriter)
+	return f
 }
 
 // question checks the filters. Times that are so long ago are counted from now.

@@ -81,7 +81,7 @@ func expireAll(c *cobra.Command, r *auditlog.Retention, days int, dry bool) erro
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(out, "%s  taken: %d of %d events, by event %d of writer %s\n", name, m.Taken, m.Events, number, audit.DatabaseWriter)
+			fmt.Fprintf(out, "%s  removed: %d of %d events, by event %d of writer %s\n", name, m.Taken, m.Events, number, audit.DatabaseWriter)
 		}
 	}
 	thinned, err := r.ThinCheckpoints(c.Context(), dry)
@@ -92,7 +92,7 @@ func expireAll(c *cobra.Command, r *auditlog.Retention, days int, dry bool) erro
 		fmt.Fprintf(out, "checkpoints older than %s: %d %s, the first and the last of each hour stay\n", "7 days", thinned, map[bool]string{true: "would be removed", false: "removed"}[dry])
 	}
 	if due == 0 {
-		fmt.Fprintf(out, "no month ended more than %d days ago that has events to take\n", days)
+		fmt.Fprintf(out, "no month ended more than %d days ago with events to remove\n", days)
 	}
 	return nil
 }

@@ -39,7 +39,7 @@ An interruption ends it with status 0.`,
 		Args: cli.NoArguments,
 	}
 	from := auditdb.AddFlags(c)
-	filters := addFilterFlags(c, "")
+	filters := addFilterFlags(c, from, "")
 	lines := c.Flags().Int64P("lines", "n", 10, "begin with the newest `N` events; with --since, with all since then")
 	format := cli.AddFormatFlag(c)
 	interval := c.Flags().Duration("interval", time.Second, "how often to look")

@@ -29,6 +29,7 @@ func (c *choice) Set(given string) error {
 func AddChoiceFlag(c *cobra.Command, name, usage string, known ...string) *choice {
 	v := &choice{Value: known[0], known: known}
 	c.Flags().Var(v, name, usage)
+	Complete(c, name, known...)
 	return v
 }
 

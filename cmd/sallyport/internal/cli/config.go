@@ -61,10 +61,15 @@ func FindConfig(path string) (string, error) {
 // Help is for commands that only hold others.
 func Help(c *cobra.Command, _ []string) error { return c.Help() }
 
-// NoArguments rejects arguments, for commands that have none.
+// NoArguments rejects arguments, for commands that have none. An argument of a
+// command with subcommands is a misspelt one: the error suggests the nearest.
 func NoArguments(c *cobra.Command, args []string) error {
-	if err := cobra.NoArgs(c, args); err != nil {
-		return Invalid(fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath()))
+	err := cobra.NoArgs(c, args)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if near := nearestCommand(c, args[0]); near != "" {
+		err = fmt.Errorf("%w: did you mean %q?", err, near)
+	}
+	return Invalid(fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath()))
 }

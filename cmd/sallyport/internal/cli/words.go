@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/spf13/cobra"
 )
 
 // OneOf refuses a word that is not in a vocabulary, and names the one that was
@@ -39,6 +41,28 @@ func NearestWord(given string, known []string) string {
 		}
 	}
 	return best
+}
+
+// nearestCommand is the subcommand of c that is most like a word, by its own name or,
+// below c, as a path such as "audit verify"; empty if none is alike.
+func nearestCommand(c *cobra.Command, word string) string {
+	var own, paths, below []string
+	for _, sub := range c.Commands() {
+		if !sub.IsAvailableCommand() {
+			continue
+		}
+		own = append(own, sub.Name())
+		for _, leaf := range sub.Commands() {
+			paths, below = append(paths, sub.Name()+" "+leaf.Name()), append(below, leaf.Name())
+		}
+	}
+	if near := NearestWord(word, own); near != "" {
+		return near
+	}
+	if near := NearestWord(word, below); near != "" {
+		return paths[slices.Index(below, near)]
+	}
+	return ""
 }
 
 // editDistance is how many bytes have to be put in, taken out or replaced to make

@@ -50,10 +50,11 @@ type history struct {
 	export       io.Reader
 	name         string // of the export
 	done         func()
+	progress     *cli.Progress
 }
 
 func (f historyFlags) open(c *cobra.Command) (*history, error) {
-	h := &history{done: func() {}}
+	h := &history{done: func() {}, progress: cli.NewProgress(c.ErrOrStderr(), false)}
 	if f.since != nil {
 		now := time.Now()
 		var err error
@@ -100,7 +101,13 @@ func (h *history) close() { h.done() }
 
 // records gives the records of the decisions of that time. What f is given holds
 // until it returns.
-func (h *history) records(ctx context.Context, f func(record []byte) error) error {
+func (h *history) records(ctx context.Context, take func(record []byte) error) error {
+	var n int64
+	f := func(record []byte) error {
+		n++
+		h.progress.Show(n)
+		return take(record)
+	}
 	if h.database != nil {
 		return h.database.Decisions(ctx, h.since, h.until, f)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	identitypg "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
@@ -69,6 +70,7 @@ be refused), opened (what was refused would pass), or any.`,
 	}
 	fail := cli.AddChoiceFlag(c, "fail-on", "when to fail", failOnWords...)
 	repository := c.Flags().String("repository", "", "only this repository: `WORKSPACE/NAME` or a UUID")
+	from.CompleteNames(c, "repository", identitypg.NameRepository)
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
 	limit := c.Flags().Int("groups", 100, "how many groups to show; 0 is all that were kept")
 	asJSON := cli.AddFormatFlag(c)

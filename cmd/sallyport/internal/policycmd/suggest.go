@@ -17,6 +17,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
+	identitypg "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
@@ -50,6 +51,7 @@ everything in report mode, and lets the repositories' rules count.`,
 	from := addHistoryFlags(c, "14d")
 	s := &suggester{}
 	c.Flags().StringArrayVar(&s.only, "repository", nil, "for this repository: `WORKSPACE/NAME`, or a UUID; may be repeated")
+	from.CompleteNames(c, "repository", identitypg.NameRepository)
 	all := c.Flags().Bool("all", false, "for every repository that the log has seen")
 	c.Flags().StringVar(&s.out, "out", "", "the policy repository to write into: `DIR`")
 	c.Flags().BoolVar(&s.refused, "refused", false, "count what no rule allowed, too")

@@ -18,6 +18,7 @@ import (
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
+	identitypg "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -26,11 +27,11 @@ import (
 type evidenceFlags struct {
 	auditdb.Flags
 	since, until, out, seed, signingKey *string
-	repositories                    *[]string
-	trusted                         trustFlags
-	sample                          *int
-	size                            *int64
-	unsigned, quiet                 *bool
+	repositories                        *[]string
+	trusted                             trustFlags
+	sample                              *int
+	size                                *int64
+	unsigned, quiet                     *bool
 }
 
 // NewEvidence makes `sallyport audit evidence`.
@@ -58,6 +59,7 @@ anchored: neither a --key that signed it nor a valid --checkpoint was given.`,
 	f.until = c.Flags().String("until", "", "the end of the period, exclusive")
 	f.out = c.Flags().StringP("out", "o", "", "`DIR` to make, which must not be there yet")
 	f.repositories = c.Flags().StringArray("repository", nil, "a `REPOSITORY` to narrow it to, by full name or UUID; may be given again")
+	f.CompleteNames(c, "repository", identitypg.NameRepository)
 	f.sample = c.Flags().Int("sample", 25, "how many decisions to draw for the sample")
 	f.seed = c.Flags().String("seed", "", "what the sample is drawn by (default: the root of the checkpoint)")
 	f.size = c.Flags().Int64("size", 0, "use the log's checkpoint of this size (default: the first that covers the period)")
@@ -121,8 +123,8 @@ func (f evidenceFlags) options(c *cobra.Command) (evidence.Options, error) {
 	if o.Signer, err = f.signer(c.Context()); err != nil {
 		return o, err
 	}
-	if !*f.quiet {
-		o.Progress = stages(c.ErrOrStderr())
+	if p := cli.NewProgress(c.ErrOrStderr(), *f.quiet); p.Out != io.Discard {
+		o.Progress = stages(p.Out)
 	}
 	return o, nil
 }

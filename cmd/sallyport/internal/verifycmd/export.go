@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -46,10 +45,7 @@ If that cannot be recorded, there is no file.`,
 			}
 			defer file.Discard()
 		}
-		p := &progress{out: c.ErrOrStderr(), began: time.Now()}
-		if *quiet {
-			p.out = io.Discard
-		}
+		p := cli.NewProgress(c.ErrOrStderr(), *quiet)
 		url, done, err := from.Open(c.Context())
 		if err != nil {
 			return err
@@ -62,7 +58,7 @@ If that cannot be recorded, there is no file.`,
 
 // export writes the log to the file, or where there is none to out, and records
 // that.
-func export(ctx context.Context, url string, out io.Writer, file *auditdb.OutFile, p *progress) error {
+func export(ctx context.Context, url string, out io.Writer, file *auditdb.OutFile, p *cli.Progress) error {
 	sum := sha256.New()
 	if file != nil {
 		out = file

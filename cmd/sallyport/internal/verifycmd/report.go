@@ -163,7 +163,7 @@ func (b *reportText) result(r *audit.Report, given *givenTrust) {
 	case resultSound:
 		sound := "sound: nothing was changed, removed or inserted"
 		if r.Expired > 0 {
-			sound = "sound: nothing was changed or put in, or taken away but by retention"
+			sound = "sound: nothing was changed or added, and only retention removed events"
 		}
 		if r.Missing > 0 {
 			sound += fmt.Sprintf("; %d events are declared missing", r.Missing)

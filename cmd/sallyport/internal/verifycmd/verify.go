@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,10 +56,7 @@ A log that nothing from outside vouches for is consistent, not anchored: the sta
 			return cli.Invalid(err)
 		}
 		given.trust.MaxLateness, given.trust.MaxSilence = *maxLateness, *maxSilence
-		p := &progress{out: c.ErrOrStderr(), began: time.Now()}
-		if *quiet {
-			p.out = io.Discard
-		}
+		p := cli.NewProgress(c.ErrOrStderr(), *quiet)
 		var report *audit.Report
 		if *export != "" {
 			report, err = verifyExport(c, *export, given.trust, p)
@@ -74,12 +70,12 @@ A log that nothing from outside vouches for is consistent, not anchored: the sta
 		if asJSON() {
 			return printVerifyJSON(c.OutOrStdout(), report, given)
 		}
-		return tell(c.OutOrStdout(), report, given, time.Since(p.began))
+		return tell(c.OutOrStdout(), report, given, time.Since(p.Began))
 	}
 	return c
 }
 
-func verifyExport(c *cobra.Command, path string, trust audit.Trust, p *progress) (*audit.Report, error) {
+func verifyExport(c *cobra.Command, path string, trust audit.Trust, p *cli.Progress) (*audit.Report, error) {
 	v, err := audit.NewVerification(trust)
 	if err != nil {
 		return nil, err
@@ -96,13 +92,13 @@ func verifyExport(c *cobra.Command, path string, trust audit.Trust, p *progress)
 	stream := cli.Interruptible(c.Context(), in)
 	defer stream.Close()
 	in = stream
-	if err := v.ReadExport(in, p.show); err != nil {
+	if err := v.ReadExport(in, p.Show); err != nil {
 		return nil, cli.Invalid(fmt.Errorf("--export %s: %w", path, err))
 	}
 	return v.Report(), nil
 }
 
-func verifyDatabase(ctx context.Context, from auditdb.Flags, trust audit.Trust, p *progress) (*audit.Report, error) {
+func verifyDatabase(ctx context.Context, from auditdb.Flags, trust audit.Trust, p *cli.Progress) (*audit.Report, error) {
 	v, err := audit.NewVerification(trust)
 	if err != nil {
 		return nil, err
@@ -117,9 +113,9 @@ func verifyDatabase(ctx context.Context, from auditdb.Flags, trust audit.Trust, 
 		return nil, err
 	}
 	defer r.Close()
-	p.total = r.Leaves()
+	p.Total = r.Leaves()
 	relied := auditlog.NewRelied(v)
-	if err := r.Walk(ctx, relied, p.show); err != nil {
+	if err := r.Walk(ctx, relied, p.Show); err != nil {
 		return nil, err
 	}
 	report := v.Report()
@@ -158,37 +154,12 @@ func schemaWarnings(s auditlog.Schema) []string {
 	return list
 }
 
-func walkURL(ctx context.Context, url string, sink auditlog.Sink, p *progress) error {
+func walkURL(ctx context.Context, url string, sink auditlog.Sink, p *cli.Progress) error {
 	r, err := auditlog.OpenReader(ctx, url)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	p.total = r.Leaves()
-	return r.Walk(ctx, sink, p.show)
-}
-
-// progress says now and then how far it has come, and how fast.
-type progress struct {
-	out   io.Writer
-	began time.Time
-	last  time.Time
-	total int64 // 0: not known
-}
-
-func (p *progress) show(leaves int64) {
-	now := time.Now()
-	if p.last.IsZero() {
-		p.last = p.began
-	}
-	if now.Sub(p.last) < 2*time.Second {
-		return
-	}
-	p.last = now
-	rate := float64(leaves) / now.Sub(p.began).Seconds()
-	if p.total > 0 {
-		fmt.Fprintf(p.out, "%d of %d events (%d %%), %.0f a second\n", leaves, p.total, 100*leaves/p.total, rate)
-		return
-	}
-	fmt.Fprintf(p.out, "%d events, %.0f a second\n", leaves, rate)
+	p.Total = r.Leaves()
+	return r.Walk(ctx, sink, p.Show)
 }
