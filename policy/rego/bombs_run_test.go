@@ -21,7 +21,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 func bombPool(t testing.TB) *worker.Pool {
 	t.Helper()
 	p := worker.New(worker.Config{
-		Workers: 4, Limits: worker.Limits{Memory: 96 << 20, Stack: 16 << 20}, Grace: 80 * time.Millisecond, Quarantine: time.Hour, QueueTimeout: time.Minute,
+		Workers: 6, Limits: worker.Limits{Memory: 96 << 20, Stack: 16 << 20}, Grace: 80 * time.Millisecond, Quarantine: time.Hour, QueueTimeout: time.Minute,
 	})
 	t.Cleanup(p.Close)
 	return p
@@ -63,16 +63,29 @@ func watchMemory(p *worker.Pool) (stop func() int64) {
 	}
 }
 
-// maxBombMemory bounds this process and four workers.
+// maxBombMemory bounds this process and six workers.
 const maxBombMemory = 900 << 20
 
-// TestEvaluationBombs puts each bomb into a repository of its own. Each is refused
-// with its file and the reason, within bounded time and memory, and meanwhile
-// another repository is answered.
-func TestEvaluationBombs(t *testing.T) {
-	if kinds := kindsOf(evaluationBombs); len(evaluationBombs) < 50 || len(kinds) < 18 {
-		t.Errorf("%d bombs of %d kinds", len(evaluationBombs), len(kinds))
+// TestHostilePolicies: each of at least 60 bombs of 20 kinds is refused with its file
+// and the reason, within bounded time and memory, and nothing else happens.
+func TestHostilePolicies(t *testing.T) {
+	kinds := map[string]bool{}
+	for _, b := range evaluationBombs {
+		kinds[b.kind] = true
 	}
+	for _, b := range loadBombs {
+		kinds[b.kind] = true
+	}
+	if n := len(evaluationBombs) + len(loadBombs); n < 60 || len(kinds) < 20 {
+		t.Errorf("%d bombs of %d kinds", n, len(kinds))
+	}
+	t.Run("evaluation", testEvaluationBombs)
+	t.Run("load", testLoadBombs)
+}
+
+// testEvaluationBombs puts each bomb into a repository of its own. Meanwhile another
+// repository is answered.
+func testEvaluationBombs(t *testing.T) {
 	files := org("delegate contains {\"rule\": \"all\"}") + "-- repositories/acme/good/a.rego --\npackage sallyport.repository[\"acme/good\"]\n\nallow contains {\"rule\": \"good\"} if input.target.host == \"good.example\"\n"
 	for i, b := range evaluationBombs {
 		files += fmt.Sprintf("-- repositories/acme/bomb-%d/a.rego --\npackage sallyport.repository[\"acme/bomb-%d\"]\n\n%s", i, i, b.rego)
@@ -140,10 +153,10 @@ func TestEvaluationBombs(t *testing.T) {
 	}
 }
 
-// TestLoadBombs: a revision with a bomb in it is rejected, with the file of the
+// testLoadBombs: a revision with a bomb in it is rejected, with the file of the
 // repository and the reason, within bounded time and memory, and the set that is
 // active decides meanwhile.
-func TestLoadBombs(t *testing.T) {
+func testLoadBombs(t *testing.T) {
 	p := bombPool(t)
 	active, err := Load(t.Context(), snapshot(t, org("delegate contains {\"rule\": \"all\"}")+repo("allow contains {\"rule\": \"good\"}")), Options{Names: true, Workers: p})
 	if err != nil {
@@ -179,12 +192,4 @@ func TestLoadBombs(t *testing.T) {
 	} else {
 		t.Logf("%d MiB of resident memory at most", bytes>>20)
 	}
-}
-
-func kindsOf(bombs []bomb) map[string]bool {
-	kinds := map[string]bool{}
-	for _, b := range bombs {
-		kinds[b.kind] = true
-	}
-	return kinds
 }

@@ -34,7 +34,7 @@ func TestFormat(t *testing.T) {
 // read in a worker. Each is refused or read; a deep one would end the process.
 func TestFilesOfStrangers(t *testing.T) {
 	t.Parallel()
-	const n = 300_000
+	const n = 100_000
 	for name, text := range map[string]string{
 		"parentheses": "package a\n\nallow if " + strings.Repeat("(", n) + "1" + strings.Repeat(")", n) + "\n",
 		"arrays":      "package a\n\nx := " + strings.Repeat("[", n) + strings.Repeat("]", n) + "\n",
