@@ -149,7 +149,16 @@ func synchronousFailover(t *testing.T) {
 		t.Error(wrong)
 	}
 	f.stop()
-	f.tell(t, 0, "audit", "verify", "--key", f.key, "--checkpoint", filepath.Join(f.data, "checkpoints"))
+	everyWriterSigned(t, f.tell(t, 0, "audit", "verify", "--key", f.key, "--checkpoint", filepath.Join(f.data, "checkpoints")))
+}
+
+// everyWriterSigned: every process of the server has shown the log's key, after a
+// failover as well.
+func everyWriterSigned(t *testing.T, said string) {
+	t.Helper()
+	if strings.Contains(said, "show no key of this log") {
+		t.Errorf("verify said\n%s", said)
+	}
 }
 
 func asynchronousFailover(t *testing.T) {
@@ -208,6 +217,7 @@ func asynchronousFailover(t *testing.T) {
 		t.Error(err)
 	}
 	said = page.run("failover: the result", 0)
+	everyWriterSigned(t, said)
 	for _, want := range []string{"which the database had acknowledged", "declared missing", "failover to a standby that lagged", "events are declared missing"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("verify said\n%s\nand not %q", said, want)
