@@ -109,12 +109,18 @@ func (l *loader) lintMisnamed() {
 		}
 	}
 	slices.Sort(strangers)
-	found := 0
+	found, compared := 0, 0
 	for _, u := range l.repositories {
 		if named[u.repository] || len(u.sources) == 0 || found >= maxUnread {
 			continue
 		}
-		for _, name := range strangers[:min(len(strangers), 1000)] {
+		for _, name := range strangers {
+			if len(name) > len(u.repository)+2 || len(u.repository) > len(name)+2 {
+				continue
+			}
+			if compared++; compared > maxNames {
+				return
+			}
 			if near(name, u.repository) {
 				found++
 				l.warn(Error{File: u.sources[0].path, Line: 1, Column: 1, Message: "no document names " + u.repository + ", and " + name + " has no folder", Hint: "correct the name, in the folder or in the document"})

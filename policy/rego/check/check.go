@@ -52,6 +52,8 @@ type Unit struct {
 	// Compiled are the deciding files as they are evaluated, with the parts of the
 	// library that they use. nil if they did not compile.
 	Compiled map[string]*ast.Module
+
+	keysRead map[string]bool // members that rules read, of other values than the input
 }
 
 // at is a finding at a place of a rule. OPA leaves some generated terms without a

@@ -22,19 +22,23 @@ var restricting = []string{"port", "ports", "branch", "branches", "deployment", 
 // readsKey reports whether a rule of the unit reads a member of this name of a value
 // that is not the input.
 func (u *Unit) readsKey(name string) bool {
-	read := false
-	for _, m := range u.Resolved {
-		ast.WalkRefs(m, func(ref ast.Ref) bool {
-			if ref.HasPrefix(ast.InputRootRef) {
+	if u.keysRead == nil {
+		u.keysRead = map[string]bool{}
+		for _, m := range u.Resolved {
+			ast.WalkRefs(m, func(ref ast.Ref) bool {
+				if ref.HasPrefix(ast.InputRootRef) {
+					return false
+				}
+				for _, t := range ref[1:] {
+					if s, ok := t.Value.(ast.String); ok {
+						u.keysRead[string(s)] = true
+					}
+				}
 				return false
-			}
-			for _, t := range ref[1:] {
-				read = read || t.Equal(ast.StringTerm(name))
-			}
-			return read
-		})
+			})
+		}
 	}
-	return read
+	return u.keysRead[name]
 }
 
 const exceptionHint = `an exception has owner, ticket, until ("2026-12-31T00:00:00Z"), repository and hosts`

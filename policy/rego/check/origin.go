@@ -60,6 +60,8 @@ type rules struct {
 	values map[string][]origin   // of rules
 	busy   map[string]bool
 	depth  int
+
+	asked, guards bool // whether a rule asks if a host is an address
 }
 
 type callSite struct {

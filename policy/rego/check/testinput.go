@@ -35,7 +35,7 @@ func (t *testFiles) with(w *ast.With, rule *ast.Rule) {
 		return
 	}
 	at := documentPath(ref)
-	if at == "" {
+	if t.steps += len(t.reads) / 16; at == "" || len(t.found) >= maxFindings || t.steps > maxInputSteps {
 		return
 	}
 	for _, read := range t.reads {
@@ -78,7 +78,7 @@ func (t *testFiles) field(at string, term *ast.Term, rule *ast.Rule) bool {
 // value judges what stands for a part of the input, through names, functions and
 // object.union.
 func (t *testFiles) value(at string, term *ast.Term, rule *ast.Rule, depth int) {
-	if depth > maxInputDepth {
+	if t.steps++; depth > maxInputDepth || t.steps > maxInputSteps {
 		return
 	}
 	switch v := term.Value.(type) {

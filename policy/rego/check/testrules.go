@@ -20,15 +20,23 @@ type testFiles struct {
 	names   map[string]bool        // of the deciding rules
 	ids     []string               // of the entries
 	reads   []string               // documents that the deciding rules read
+	checked map[string]string      // texts that were compared with the ids, and the nearest
+	steps   int                    // of following inputs
 	found   []Finding
 }
+
+// Bounds on what a test file may make the checks do: its author is not trusted.
+const (
+	maxCompared   = 200_000 // names that are compared
+	maxInputSteps = 20_000
+)
 
 // TestFiles finds tests that are not run, and tests that pass for another reason than
 // the one that is meant: without an input, with an input that no request has, or with a
 // misspelt name. modules are all files of the unit after OPA has resolved names, paths
 // those with tests, and pkg the package that tests may have.
 func TestFiles(u *Unit, pkg ast.Ref, modules map[string]*ast.Module, paths []string) []Finding {
-	t := &testFiles{unit: u, pkg: pkg, modules: modules, paths: paths, rules: map[string][]*ast.Rule{}, names: map[string]bool{}}
+	t := &testFiles{unit: u, pkg: pkg, modules: modules, paths: paths, rules: map[string][]*ast.Rule{}, names: map[string]bool{}, checked: map[string]string{}}
 	for _, path := range paths {
 		for _, rule := range modules[path].Rules {
 			t.rules[firstName(rule)] = append(t.rules[firstName(rule)], rule)
@@ -46,6 +54,10 @@ func TestFiles(u *Unit, pkg ast.Ref, modules map[string]*ast.Module, paths []str
 			return false
 		})
 	}
+	slices.Sort(t.reads)
+	t.reads = slices.Compact(t.reads)
+	slices.Sort(t.ids)
+	t.ids = slices.Compact(t.ids)
 	t.unrun()
 	for _, path := range paths {
 		for _, rule := range modules[path].Rules {
@@ -282,12 +294,30 @@ func (t *testFiles) misspeltIDs(e *ast.Expr, rule *ast.Rule) {
 	bare.With = nil
 	ast.WalkTerms(&bare, func(term *ast.Term) bool {
 		s, ok := term.Value.(ast.String)
-		if !ok || len(s) < 5 || slices.Contains(t.ids, string(s)) {
+		if !ok || len(s) < 5 || len(s) > 128 {
 			return false
 		}
-		if n := nearest.Of(string(s), t.ids); n != "" && nearest.Distance(string(s), n) <= 2 {
+		if n := t.nearestID(string(s)); n != "" {
 			t.report(term.Location, rule.Location, true, fmt.Sprintf("no rule has the id %q", string(s)), fmt.Sprintf("did you mean %q?", n))
 		}
 		return false
 	})
+}
+
+// nearestID is an id that differs from a text in one or two bytes; empty if the text is
+// an id, or if none is so near.
+func (t *testFiles) nearestID(s string) string {
+	if n, ok := t.checked[s]; ok || len(t.checked)*len(t.ids) > maxCompared {
+		return n
+	}
+	found := ""
+	if _, is := slices.BinarySearch(t.ids, s); !is {
+		for _, id := range t.ids {
+			if found == "" && len(id) <= len(s)+2 && len(s) <= len(id)+2 && nearest.Distance(s, id) <= 2 {
+				found = id
+			}
+		}
+	}
+	t.checked[s] = found
+	return found
 }

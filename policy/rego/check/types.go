@@ -255,6 +255,10 @@ func (o *operands) address(operands []*ast.Term) {
 
 // guarded reports whether any rule of the unit asks if a host is an address.
 func (r *rules) guarded() bool {
+	if r.asked {
+		return r.guards
+	}
+	r.asked = true
 	found := false
 	for _, m := range r.unit.Resolved {
 		ast.WalkRefs(m, func(ref ast.Ref) bool {
@@ -262,6 +266,7 @@ func (r *rules) guarded() bool {
 			return found
 		})
 	}
+	r.guards = found
 	return found
 }
 
