@@ -58,8 +58,8 @@ func (f Finding) String() string {
 	return b.String()
 }
 
-// mostFindings is how many findings are kept. All are counted.
-const mostFindings = 100
+// maxFindings is how many findings are kept. All are counted.
+const maxFindings = 100
 
 // findings collects damage; neighbors of one kind become one.
 type findings struct {
@@ -80,7 +80,7 @@ func (f *findings) add(found Finding) {
 			return
 		}
 	}
-	if len(f.list) < mostFindings {
+	if len(f.list) < maxFindings {
 		f.list = append(f.list, found)
 	}
 }

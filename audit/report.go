@@ -77,7 +77,7 @@ func (r *Report) Add(found ...Finding) {
 		r.Counts[damage] += n
 	}
 	r.Findings = append(r.Findings, all.list...)
-	r.Findings = r.Findings[:min(len(r.Findings), mostFindings)]
+	r.Findings = r.Findings[:min(len(r.Findings), maxFindings)]
 }
 
 // Report ends the verification.
@@ -104,7 +104,7 @@ func (v *Verification) Report() *Report {
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
 		return cmp.Compare(uint64(a.First), uint64(b.First)) // what has no place comes last
 	})
-	r.Findings = r.Findings[:min(len(r.Findings), mostFindings)]
+	r.Findings = r.Findings[:min(len(r.Findings), maxFindings)]
 	return r
 }
 

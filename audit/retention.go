@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// LeastAge is how old events are at least that retention may take, by the signed
+// MinAge is how old events are at least that retention may take, by the signed
 // times of the checkpoints that covered them first and that covers its own
 // event. The database demands a day more, so that clocks which differ accuse
 // nobody.
-const LeastAge = 365 * 24 * time.Hour
+const MinAge = 365 * 24 * time.Hour
 
 // DefaultKeepDays is for how many days events are kept where nobody says.
 const DefaultKeepDays = 400
 
-// LeastKeepDays is the least that the database agrees to.
-const LeastKeepDays = 366
+// MinKeepDays is the least that the database agrees to.
+const MinKeepDays = 366
 
 // Stays reports whether retention leaves an event where it is: it is the log's
 // own account of itself. The database decides by its function audit.is_exempt_from_retention, which
@@ -109,31 +109,31 @@ func parseSpan(text string) (span, error) {
 	return span{int64(a), int64(b)}, nil
 }
 
-// gone is a run of leaves whose events are not there, all of them first covered
+// missingRange is a run of leaves whose events are not there, all of them first covered
 // by one checkpoint.
-type gone struct {
+type missingRange struct {
 	span
 	writer   string
 	sequence int64
 	sealed   time.Time // by the latest of the signed times up to that checkpoint; zero: none covers it
 }
 
-// mostGone bounds what is remembered of leaves without events. What is beyond it
+// maxMissingRanges bounds what is remembered of leaves without events. What is beyond it
 // counts as damage at once: retention takes months, and leaves no such holes.
-const mostGone = 1 << 20
+const maxMissingRanges = 1 << 20
 
 // expiry holds leaves without events against the retention events that account
 // for them. Such an event comes after the leaves, so that what is missing is
 // known at the end only.
 type expiry struct {
-	gone       []gone
-	covered    int    // of these, up to here a checkpoint is known
-	stays      []span // leaves of events that retention does not take, and that are there
-	retentions []Retention
-	waiting    int // of these, from here on no checkpoint is known
-	hours      []hour
-	latest     time.Time // of the signed times
-	holds      map[int64]heldMonths
+	missingRanges []missingRange
+	covered       int    // of these, up to here a checkpoint is known
+	stays         []span // leaves of events that retention does not take, and that are there
+	retentions    []Retention
+	waiting       int // of these, from here on no checkpoint is known
+	hours         []hour
+	latest        time.Time // of the signed times
+	holds         map[int64]heldMonths
 }
 
 // heldMonths are the months that a hold keeps, as YYYY-MM, both included.
@@ -198,16 +198,16 @@ func (x *expiry) missing(e *Entry) bool {
 		x.there(e.Index) // found already
 		return false
 	}
-	if n := len(x.gone); n > x.covered {
-		if last := &x.gone[n-1]; last.last+1 == e.Index {
+	if n := len(x.missingRanges); n > x.covered {
+		if last := &x.missingRanges[n-1]; last.last+1 == e.Index {
 			last.last = e.Index
 			return true
 		}
 	}
-	if len(x.gone) >= mostGone {
+	if len(x.missingRanges) >= maxMissingRanges {
 		return false
 	}
-	x.gone = append(x.gone, gone{span: span{e.Index, e.Index}, writer: e.Writer, sequence: e.Sequence})
+	x.missingRanges = append(x.missingRanges, missingRange{span: span{e.Index, e.Index}, writer: e.Writer, sequence: e.Sequence})
 	return true
 }
 
@@ -248,18 +248,18 @@ func (x *expiry) checkpoint(c Checkpoint) {
 // checkpoints every few seconds, and months of them. The database demands a day
 // more than is needed here.
 func (x *expiry) cover() {
-	if x.covered == len(x.gone) {
+	if x.covered == len(x.missingRanges) {
 		return
 	}
 	if x.covered > 0 {
-		last, next := &x.gone[x.covered-1], &x.gone[x.covered]
+		last, next := &x.missingRanges[x.covered-1], &x.missingRanges[x.covered]
 		if last.last+1 == next.first && !last.sealed.IsZero() && last.sealed.Truncate(time.Hour).Equal(x.latest.Truncate(time.Hour)) {
 			last.last, last.sealed = next.last, x.latest
-			x.gone = slices.Delete(x.gone, x.covered, x.covered+1)
+			x.missingRanges = slices.Delete(x.missingRanges, x.covered, x.covered+1)
 		}
 	}
-	for ; x.covered < len(x.gone); x.covered++ {
-		x.gone[x.covered].sealed = x.latest
+	for ; x.covered < len(x.missingRanges); x.covered++ {
+		x.missingRanges[x.covered].sealed = x.latest
 	}
 }
 
@@ -274,7 +274,7 @@ func (x *expiry) sealedBy(index int64) time.Time {
 
 // old reports whether what was sealed at one time was old enough at another.
 func old(sealed, at time.Time, slack time.Duration) bool {
-	return !sealed.IsZero() && !at.IsZero() && at.Sub(sealed)+slack >= LeastAge
+	return !sealed.IsZero() && !at.IsZero() && at.Sub(sealed)+slack >= MinAge
 }
 
 // judge says why a retention event accounts for nothing.
@@ -291,14 +291,14 @@ func (x *expiry) judge(r *Retention) string {
 	case last >= r.Index:
 		return fmt.Sprintf("it names leaf %d, which was not there yet", last)
 	case !old(x.sealedBy(last), r.at, time.Hour):
-		return fmt.Sprintf("it names leaf %d, which was sealed less than %d days before", last, int(LeastAge.Hours()/24))
+		return fmt.Sprintf("it names leaf %d, which was sealed less than %d days before", last, int(MinAge.Hours()/24))
 	}
 	return ""
 }
 
 // settle returns what no retention accounts for, and the retention events that
 // account for nothing.
-func (x *expiry) settle() (missing []gone, lies []Retention) {
+func (x *expiry) settle() (missing []missingRange, lies []Retention) {
 	type claim struct {
 		span
 		of int
@@ -318,7 +318,7 @@ func (x *expiry) settle() (missing []gone, lies []Retention) {
 	// Months do not share leaves, so that claims that overlap are from the same
 	// month taken again: the first that fits is as good as any.
 	next := 0
-	for _, g := range x.gone {
+	for _, g := range x.missingRanges {
 		for at := g.first; at <= g.last; {
 			for next < len(claims) && claims[next].last < at {
 				next++
@@ -347,7 +347,7 @@ func (x *expiry) settle() (missing []gone, lies []Retention) {
 
 // from is a part of what is gone. Of which writer its first leaf is, is known
 // for the whole alone.
-func (g gone) from(first, last int64) gone {
+func (g missingRange) from(first, last int64) missingRange {
 	if first != g.first {
 		g.writer, g.sequence = "", 0
 	}

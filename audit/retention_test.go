@@ -303,8 +303,8 @@ func TestMonthsOfExpiredEvents(t *testing.T) {
 		}
 		x.checkpoint(Checkpoint{Size: index, Time: at})
 	}
-	if hours := int(at.Sub(begin).Hours()) + 2; len(x.gone) > hours || len(x.hours) > hours {
-		t.Errorf("%d runs and %d hours are remembered", len(x.gone), len(x.hours))
+	if hours := int(at.Sub(begin).Hours()) + 2; len(x.missingRanges) > hours || len(x.hours) > hours {
+		t.Errorf("%d runs and %d hours are remembered", len(x.missingRanges), len(x.hours))
 	}
 	x.retentions = []Retention{{leaves: []span{{0, index - 1}}, Index: index}}
 	x.checkpoint(Checkpoint{Size: index + 1, Time: noon})

@@ -16,7 +16,7 @@ type seen struct {
 	deployed  map[[2]string]bool // pipeline and environment
 }
 
-func (v *visit) seen(ctx context.Context, repository string, runs []identity.DeploymentRun) (seen, error) {
+func (v *workspaceScan) seen(ctx context.Context, repository string, runs []identity.DeploymentRun) (seen, error) {
 	list, err := v.session.Seen(ctx, repository, runs)
 	s := seen{map[string]bool{}, map[string]bool{}, map[[2]string]bool{}}
 	for _, step := range list {
@@ -38,19 +38,19 @@ func (s seen) has(run *identity.DeploymentRun) bool {
 	return run.PipelineUUID != "" && s.deployed[[2]string{run.PipelineUUID, run.DeploymentUUID}]
 }
 
-// judge returns what is new of some runs of a repository.
-func (v *visit) judge(ctx context.Context, repository string, runs []identity.DeploymentRun, known map[string]identity.DeploymentFinding) ([]identity.DeploymentFinding, error) {
-	return v.judgeBy(ctx, repository, runs, known, v.class)
+// classify returns what is new of some runs of a repository.
+func (v *workspaceScan) classify(ctx context.Context, repository string, runs []identity.DeploymentRun, known map[string]identity.DeploymentFinding) ([]identity.DeploymentFinding, error) {
+	return v.classifyBy(ctx, repository, runs, known, v.class)
 }
 
-// judgeBlind judges without Bitbucket's word: what is in the log is seen, and of
+// classifyUnknown judges without Bitbucket's word: what is in the log is seen, and of
 // the rest nothing can be told that was not told before.
-func (v *visit) judgeBlind(ctx context.Context, repository string, runs []identity.DeploymentRun, known map[string]identity.DeploymentFinding, why string) ([]identity.DeploymentFinding, error) {
-	return v.judgeBy(ctx, repository, runs, known, func(_ context.Context, run *identity.DeploymentRun, before identity.DeploymentFinding, _ bool) (identity.Coverage, string, error) {
+func (v *workspaceScan) classifyUnknown(ctx context.Context, repository string, runs []identity.DeploymentRun, known map[string]identity.DeploymentFinding, why string) ([]identity.DeploymentFinding, error) {
+	return v.classifyBy(ctx, repository, runs, known, func(_ context.Context, run *identity.DeploymentRun, before identity.DeploymentFinding, _ bool) (identity.Coverage, string, error) {
 		switch {
 		case before.Coverage != identity.CoveragePending:
 			return before.Coverage, before.Detail, nil
-		case v.config.Now().Sub(run.Latest()) < longest:
+		case v.config.Now().Sub(run.Latest()) < maxRound:
 			return identity.CoveragePending, why, nil
 		}
 		return identity.CoverageCannotTell, why, nil
@@ -59,7 +59,7 @@ func (v *visit) judgeBlind(ctx context.Context, repository string, runs []identi
 
 type classify func(ctx context.Context, run *identity.DeploymentRun, before identity.DeploymentFinding, pipeline bool) (identity.Coverage, string, error)
 
-func (v *visit) judgeBy(ctx context.Context, repository string, runs []identity.DeploymentRun, known map[string]identity.DeploymentFinding, class classify) ([]identity.DeploymentFinding, error) {
+func (v *workspaceScan) classifyBy(ctx context.Context, repository string, runs []identity.DeploymentRun, known map[string]identity.DeploymentFinding, class classify) ([]identity.DeploymentFinding, error) {
 	if len(runs) == 0 {
 		return nil, nil
 	}
@@ -106,7 +106,7 @@ func same(a, b *identity.DeploymentFinding) bool {
 
 // class judges a run whose own step is not in the log. pipeline says whether
 // another step of its pipeline is.
-func (v *visit) class(ctx context.Context, run *identity.DeploymentRun, before identity.DeploymentFinding, pipeline bool) (identity.Coverage, string, error) {
+func (v *workspaceScan) class(ctx context.Context, run *identity.DeploymentRun, before identity.DeploymentFinding, pipeline bool) (identity.Coverage, string, error) {
 	now := v.config.Now()
 	missing := identity.CoverageNotSeen
 	if pipeline {
@@ -115,7 +115,7 @@ func (v *visit) class(ctx context.Context, run *identity.DeploymentRun, before i
 	switch {
 	case run.State == identity.DeploymentWaiting:
 		return identity.CoveragePending, "nobody has started it", nil
-	case run.State == identity.DeploymentInProgress && now.Sub(run.Began()) < longest:
+	case run.State == identity.DeploymentInProgress && now.Sub(run.Began()) < maxRound:
 		return identity.CoveragePending, "it is not over", nil
 	case run.State != identity.DeploymentInProgress && now.Sub(run.Latest()) < v.config.Settle:
 		return identity.CoveragePending, "it has only just ended", nil

@@ -31,9 +31,9 @@ func migrate(ctx context.Context, url string) error {
 	return err
 }
 
-// house is an emulated Bitbucket, a real log and a real store, on one clock that
+// env is an emulated Bitbucket, a real log and a real store, on one clock that
 // the test moves.
-type house struct {
+type env struct {
 	*Reconciler
 	t        testing.TB
 	server   *bitbuckettest.Server
@@ -93,9 +93,9 @@ func (f *flaky) wrong(what, repository string) error {
 
 var errAway = errors.New("the API is away")
 
-func build(t testing.TB) *house {
+func build(t testing.TB) *env {
 	t.Helper()
-	h := &house{t: t, db: pgtest.NewFrom(t, "sallyport", migrate), now: time.Now().Add(time.Hour).Truncate(time.Second)}
+	h := &env{t: t, db: pgtest.NewFrom(t, "sallyport", migrate), now: time.Now().Add(time.Hour).Truncate(time.Second)}
 	var err error
 	if h.server, err = bitbuckettest.New(bitbuckettest.Options{BaseURL: "http://127.0.0.1", Now: h.clock}); err != nil {
 		t.Fatal(err)
@@ -128,7 +128,7 @@ func build(t testing.TB) *house {
 }
 
 // instance makes one more, on the same database.
-func (h *house) instance(logger *slog.Logger) *Reconciler {
+func (h *env) instance(logger *slog.Logger) *Reconciler {
 	a, err := bitbucket.New(bitbucket.Config{Workspaces: []bitbucket.Workspace{{
 		Slug: "acme", UUID: h.acme.UUID, Issuer: h.acme.Issuer(), Audiences: []string{"x"},
 		API: &bitbucket.API{URL: h.server.APIURL(), Token: func() (string, error) { return "access-token", nil }, RequestsPerHour: 10_000_000},
@@ -155,21 +155,21 @@ func (h *house) instance(logger *slog.Logger) *Reconciler {
 	})
 }
 
-func (h *house) clock() time.Time {
+func (h *env) clock() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.now
 }
 
 // pass lets time pass.
-func (h *house) pass(d time.Duration) {
+func (h *env) pass(d time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.now = h.now.Add(d)
 }
 
 // runOnce makes one round when the next is due.
-func (h *house) runOnce() {
+func (h *env) runOnce() {
 	h.t.Helper()
 	h.pass(time.Hour)
 	if h.due == nil {
@@ -181,7 +181,7 @@ func (h *house) runOnce() {
 }
 
 // deploy is a run of a deployment from its beginning to its end.
-func (h *house) deploy() *bitbuckettest.Step {
+func (h *env) deploy() *bitbuckettest.Step {
 	s := h.payments.Run("main").Step(h.eu)
 	h.pass(time.Minute)
 	s.Complete("SUCCESSFUL")
@@ -189,7 +189,7 @@ func (h *house) deploy() *bitbuckettest.Step {
 }
 
 // decided records a decision for a step.
-func (h *house) decided(s *bitbuckettest.Step) {
+func (h *env) decided(s *bitbuckettest.Step) {
 	h.t.Helper()
 	e := &audit.Event{Time: h.clock(), Kind: audit.KindDecision, Verdict: "deny", WorkspaceUUID: h.acme.UUID,
 		RepositoryUUID: s.Pipeline.Repository.UUID, PipelineUUID: s.Pipeline.UUID, StepUUID: s.UUID}
@@ -201,7 +201,7 @@ func (h *house) decided(s *bitbuckettest.Step) {
 	}
 }
 
-func ask[T any](h *house, sql string, args ...any) T {
+func ask[T any](h *env, sql string, args ...any) T {
 	h.t.Helper()
 	var v T
 	if err := h.conn.QueryRow(h.t.Context(), sql, args...).Scan(&v); err != nil {
@@ -211,13 +211,13 @@ func ask[T any](h *house, sql string, args ...any) T {
 }
 
 // class is what the view says of a step's run.
-func (h *house) class(s *bitbuckettest.Step) string {
+func (h *env) class(s *bitbuckettest.Step) string {
 	h.t.Helper()
 	return ask[string](h, "SELECT coalesce(max(class), '') FROM audit.deployment_reconciliation WHERE deployment_run_uuid = $1", s.DeploymentUUID())
 }
 
 // events counts events of a kind, all and of different runs or reconciliations.
-func (h *house) events(kind audit.Kind) (all, different int) {
+func (h *env) events(kind audit.Kind) (all, different int) {
 	h.t.Helper()
 	err := h.conn.QueryRow(h.t.Context(), `SELECT count(*), count(DISTINCT coalesce(a ->> 'deployment_run_uuid', a ->> 'reconciliation'))
 		FROM (SELECT convert_from(record, 'UTF8')::json -> 'attributes' AS a FROM audit.events WHERE kind = $1) x`, string(kind)).Scan(&all, &different)
@@ -228,7 +228,7 @@ func (h *house) events(kind audit.Kind) (all, different int) {
 }
 
 // outcome is that of the latest check a repository.
-func (h *house) outcome(r *bitbuckettest.Repository) string {
+func (h *env) outcome(r *bitbuckettest.Repository) string {
 	h.t.Helper()
 	return ask[string](h, "SELECT coalesce(max(outcome), '') FROM audit.reconciliations WHERE repository_uuid = $1", r.UUID)
 }

@@ -27,17 +27,17 @@ const (
 	// wholeEvery is how often a list is read to its end although its order seems
 	// to be known: nothing that Bitbucket documents promises that order.
 	wholeEvery = 7 * 24 * time.Hour
-	// longest is how long a run may be in progress before it is judged as one that
+	// maxRound is how long a run may be in progress before it is judged as one that
 	// is over: no step runs longer than twelve hours.
-	longest = 24 * time.Hour
+	maxRound = 24 * time.Hour
 	// maxPages bounds one list: 50,000 runs of one repository.
 	maxPages = 500
 	// maxFailures of different repositories in a row end a reconciliation: the API
 	// is unavailable.
 	maxFailures = 3
 
-	retryLeast = time.Minute
-	patience   = 30 * time.Second // for the database, and for the log
+	minRetry       = time.Minute
+	requestTimeout = 30 * time.Second // for the database, and for the log
 )
 
 // API is what Bitbucket tells of one workspace. Its methods wait until they may

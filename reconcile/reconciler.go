@@ -79,7 +79,7 @@ func (r *Reconciler) Run(ctx context.Context) {
 		if err != nil && !again {
 			r.config.Log.WarnContext(ctx, "deployments are not held against the log at the moment", "error", err)
 		}
-		wait := min(retryLeast, r.config.Interval)
+		wait := min(minRetry, r.config.Interval)
 		if err == nil && len(r.due) == len(r.config.Workspaces) {
 			wait = max(r.next().Sub(r.config.Now()), time.Millisecond)
 		}
@@ -121,7 +121,7 @@ func (r *Reconciler) round(ctx context.Context) error {
 		}
 		if at := timeOf(id); !at.IsZero() && now.Before(at.Add(r.config.Interval)) {
 			r.due[w.UUID] = at.Add(r.config.Interval)
-			if err := r.adopt(ctx, s, w, at); err != nil {
+			if err := r.resume(ctx, s, w, at); err != nil {
 				return err
 			}
 			continue
@@ -137,8 +137,8 @@ func (r *Reconciler) round(ctx context.Context) error {
 	return nil
 }
 
-// adopt takes over what another instance, or the process before, has found.
-func (r *Reconciler) adopt(ctx context.Context, s Session, w Workspace, at time.Time) error {
+// resume takes over what another instance, or the process before, has found.
+func (r *Reconciler) resume(ctx context.Context, s Session, w Workspace, at time.Time) error {
 	r.mu.Lock()
 	ours := r.latest[w.UUID].at
 	r.mu.Unlock()
@@ -173,7 +173,7 @@ func (r *Reconciler) reconcile(ctx context.Context, s Session, w Workspace) erro
 	if err != nil {
 		return err
 	}
-	v := &visit{Reconciler: r, session: s, workspace: w, id: uuid.NewV7(began), since: since, began: began, until: began.Add(max(r.config.Interval, retryLeast))}
+	v := &workspaceScan{Reconciler: r, session: s, workspace: w, id: uuid.NewV7(began), since: since, began: began, until: began.Add(max(r.config.Interval, minRetry))}
 	trouble, err := v.workspaceLooks(ctx)
 	o := outcome{at: began, success: success, err: trouble, repositories: v.outcomes}
 	if err == nil {
@@ -198,8 +198,8 @@ func (r *Reconciler) reconcile(ctx context.Context, s Session, w Workspace) erro
 	return err
 }
 
-// visit is one reconciliation of one workspace.
-type visit struct {
+// workspaceScan is one reconciliation of one workspace.
+type workspaceScan struct {
 	*Reconciler
 	session   Session
 	workspace Workspace
@@ -215,7 +215,7 @@ type visit struct {
 
 // workspaceLooks checks each repository in turn. trouble is what kept it from
 // being whole.
-func (v *visit) workspaceLooks(ctx context.Context) (trouble, err error) {
+func (v *workspaceScan) workspaceLooks(ctx context.Context) (trouble, err error) {
 	v.outcomes, v.names = map[identity.LookOutcome]int{}, map[string]string{}
 	before, err := v.session.LookedAt(ctx, v.workspace.UUID)
 	if err != nil {
@@ -252,7 +252,7 @@ func (v *visit) workspaceLooks(ctx context.Context) (trouble, err error) {
 		case i > 0 && v.config.Now().After(v.until):
 			return errors.Join(trouble, fmt.Errorf("there was no time for %d repositories", len(order)-i)), v.notLookedAt(ctx, order[i:], "there was no time")
 		}
-		failed, err := v.look(ctx, n, known[n.RepositoryUUID])
+		failed, err := v.scan(ctx, n, known[n.RepositoryUUID])
 		if err != nil {
 			return nil, err
 		}
@@ -262,7 +262,7 @@ func (v *visit) workspaceLooks(ctx context.Context) (trouble, err error) {
 		}
 		trouble = errors.Join(trouble, fmt.Errorf("%s: %w", n.FullName, failed))
 	}
-	return trouble, v.gone(ctx, listed, before)
+	return trouble, v.saveGone(ctx, listed, before)
 }
 
 // inOrder sorts repositories by who is to be checked first: who has waited
@@ -282,7 +282,7 @@ func inOrder(listed []identity.KnownName, known map[string]identity.LookedAt, en
 }
 
 // notLookedAt notes repositories that were left out.
-func (v *visit) notLookedAt(ctx context.Context, left []identity.KnownName, why string) error {
+func (v *workspaceScan) notLookedAt(ctx context.Context, left []identity.KnownName, why string) error {
 	looks := make([]identity.DeploymentLook, len(left))
 	now := v.config.Now()
 	for i, n := range left {
@@ -293,8 +293,8 @@ func (v *visit) notLookedAt(ctx context.Context, left []identity.KnownName, why 
 	return v.save(ctx, nil, looks...)
 }
 
-// gone notes repositories that the workspace lists no more, once.
-func (v *visit) gone(ctx context.Context, listed []identity.KnownName, before []identity.LookedAt) error {
+// saveGone notes repositories that the workspace lists no more, once.
+func (v *workspaceScan) saveGone(ctx context.Context, listed []identity.KnownName, before []identity.LookedAt) error {
 	there := make(map[string]bool, len(listed))
 	for _, n := range listed {
 		there[n.RepositoryUUID] = true
@@ -316,7 +316,7 @@ func (v *visit) gone(ctx context.Context, listed []identity.KnownName, before []
 }
 
 // save keeps findings and looks, and counts the looks.
-func (v *visit) save(ctx context.Context, findings []identity.DeploymentFinding, looks ...identity.DeploymentLook) error {
+func (v *workspaceScan) save(ctx context.Context, findings []identity.DeploymentFinding, looks ...identity.DeploymentLook) error {
 	if len(findings)+len(looks) == 0 {
 		return nil
 	}

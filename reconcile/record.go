@@ -15,7 +15,7 @@ import (
 )
 
 // recordRound puts one reconciliation recorded, and what it found missing.
-func (r *Reconciler) recordRound(ctx context.Context, s Session, v *visit, o outcome, trouble error) error {
+func (r *Reconciler) recordRound(ctx context.Context, s Session, v *workspaceScan, o outcome, trouble error) error {
 	what := "whole"
 	if trouble != nil {
 		what = "partial"
@@ -67,7 +67,7 @@ func (r *Reconciler) recordReconciliation(ctx context.Context, s Session, id, wo
 }
 
 func (r *Reconciler) record(ctx context.Context, e *audit.Event) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	if err := r.config.Record(ctx, e); err != nil {
 		return fmt.Errorf("record an event of kind %s: %w", e.Kind, err)
@@ -78,7 +78,7 @@ func (r *Reconciler) record(ctx context.Context, e *audit.Event) error {
 // recordMissing puts each missing run recorded that is not yet, once: in which
 // reconciliation it was found does not matter.
 func (r *Reconciler) recordMissing(ctx context.Context, s Session, names map[string]string) error {
-	_, missing, err := s.Unrecorded(ctx, r.config.Now().Add(-r.config.Lookback-longest))
+	_, missing, err := s.Unrecorded(ctx, r.config.Now().Add(-r.config.Lookback-maxRound))
 	if err != nil {
 		return err
 	}

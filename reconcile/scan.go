@@ -20,9 +20,9 @@ type cursor struct {
 	pages   int
 }
 
-// look reads a repository's list of runs and judges each. failed is what Bitbucket
+// scan reads a repository's list of runs and judges each. failed is what Bitbucket
 // did; err the database's.
-func (v *visit) look(ctx context.Context, n identity.KnownName, before identity.LookedAt) (failed, err error) {
+func (v *workspaceScan) scan(ctx context.Context, n identity.KnownName, before identity.LookedAt) (failed, err error) {
 	api := v.workspace.API
 	l := identity.DeploymentLook{WorkspaceUUID: v.workspace.UUID, RepositoryUUID: n.RepositoryUUID, Repository: n.FullName, Began: v.config.Now()}
 	requests := api.Requests()
@@ -43,7 +43,7 @@ func (v *visit) look(ctx context.Context, n identity.KnownName, before identity.
 			}
 			told[run.UUID] = true
 		}
-		findings, err := v.judge(ctx, n.RepositoryUUID, runs, known)
+		findings, err := v.classify(ctx, n.RepositoryUUID, runs, known)
 		if err != nil {
 			return err
 		}
@@ -86,7 +86,7 @@ func (v *visit) look(ctx context.Context, n identity.KnownName, before identity.
 }
 
 // known returns what was found of a repository's runs before.
-func (v *visit) known(ctx context.Context, repository string) (map[string]identity.DeploymentFinding, error) {
+func (v *workspaceScan) known(ctx context.Context, repository string) (map[string]identity.DeploymentFinding, error) {
 	list, err := v.session.Findings(ctx, repository, v.since)
 	if err != nil {
 		return nil, err
@@ -101,7 +101,7 @@ func (v *visit) known(ctx context.Context, repository string) (map[string]identi
 // horizon is the time before which nothing can be new, so that a list in order
 // need not be read further; the zero time where it has to be read to its end. A
 // run that waits or continues holds it back.
-func (v *visit) horizon(before identity.LookedAt, known map[string]identity.DeploymentFinding, now time.Time) time.Time {
+func (v *workspaceScan) horizon(before identity.LookedAt, known map[string]identity.DeploymentFinding, now time.Time) time.Time {
 	if before.Until.IsZero() || !before.InOrder || now.Sub(before.WholeAt) >= wholeEvery {
 		return time.Time{}
 	}
@@ -117,7 +117,7 @@ func (v *visit) horizon(before identity.LookedAt, known map[string]identity.Depl
 // read walks a repository's list, and continues where an earlier walk failed. at is
 // how far it came; whole, whether that is the end; failed, why not as far as the
 // horizon.
-func (v *visit) read(ctx context.Context, repository string, horizon time.Time, each func(identity.DeploymentPage) error) (at cursor, whole bool, failed, err error) {
+func (v *workspaceScan) read(ctx context.Context, repository string, horizon time.Time, each func(identity.DeploymentPage) error) (at cursor, whole bool, failed, err error) {
 	fresh := cursor{began: v.config.Now(), inOrder: true}
 	at, resumed := v.cursors[repository]
 	if !resumed {
@@ -187,7 +187,7 @@ func (c *cursor) pass(runs []identity.DeploymentRun, horizon time.Time) (old boo
 // again judges the runs that are not settled and were not told of this time: an
 // event of theirs may have come late. why says what keeps Bitbucket from telling;
 // empty: it told.
-func (v *visit) again(ctx context.Context, repository string, told map[string]bool, why string) ([]identity.DeploymentFinding, error) {
+func (v *workspaceScan) again(ctx context.Context, repository string, told map[string]bool, why string) ([]identity.DeploymentFinding, error) {
 	known, err := v.known(ctx, repository)
 	if err != nil {
 		return nil, err
@@ -203,9 +203,9 @@ func (v *visit) again(ctx context.Context, repository string, told map[string]bo
 	for chunk := range slices.Chunk(runs, 100) {
 		var findings []identity.DeploymentFinding
 		if why == "" {
-			findings, err = v.judge(ctx, repository, chunk, known)
+			findings, err = v.classify(ctx, repository, chunk, known)
 		} else {
-			findings, err = v.judgeBlind(ctx, repository, chunk, known, why)
+			findings, err = v.classifyUnknown(ctx, repository, chunk, known, why)
 		}
 		if err != nil {
 			return nil, err

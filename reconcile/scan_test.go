@@ -16,7 +16,7 @@ import (
 )
 
 // until is up to when every run of a repository was checked.
-func (h *house) until(r *bitbuckettest.Repository) time.Time {
+func (h *env) until(r *bitbuckettest.Repository) time.Time {
 	h.t.Helper()
 	at := ask[*time.Time](h, "SELECT complete_until FROM audit.reconciliations WHERE repository_uuid = $1", r.UUID)
 	if at == nil {
@@ -181,7 +181,7 @@ func TestRepositories(t *testing.T) {
 	if h.outcome(moved) != "gone" || h.class(going) != "pending" {
 		t.Errorf("%s, %s", h.outcome(moved), h.class(going))
 	}
-	h.pass(2 * longest)
+	h.pass(2 * maxRound)
 	for range 2 {
 		h.runOnce()
 	}

@@ -13,15 +13,15 @@ import (
 // later; and each change in the period is listed.
 func TestAccessOfAPeriod(t *testing.T) {
 	period := Period{From: at(10, 0), To: at(20, 0)}
-	event := func(when time.Time, name, value string) *happened {
+	event := func(when time.Time, name, value string) *loggedEvent {
 		text := when.Format("2006-01-02T15:04:05.000000Z")
-		return &happened{said: &said{Kind: string(audit.KindAccessAttested), Time: text, Attributes: map[string]string{name: value, "changes": "+ " + value}}, inPeriod: period.within(text)}
+		return &loggedEvent{recordFields: &recordFields{Kind: string(audit.KindAccessAttested), Time: text, Attributes: map[string]string{name: value, "changes": "+ " + value}}, inPeriod: period.within(text)}
 	}
-	before := []*happened{event(at(8, 1), "access", "older"), event(at(9, 23), "access", "bob; ann"), event(at(9, 1), "access", "old")}
-	within := []*happened{event(at(12, 0), "access", "mallory"), event(at(19, 0), "access", "ann")}
+	before := []*loggedEvent{event(at(8, 1), "access", "older"), event(at(9, 23), "access", "bob; ann"), event(at(9, 1), "access", "old")}
+	within := []*loggedEvent{event(at(12, 0), "access", "mallory"), event(at(19, 0), "access", "ann")}
 	for _, tt := range []struct {
 		name   string
-		events []*happened
+		events []*loggedEvent
 		want   string
 		later  bool
 	}{
@@ -29,7 +29,7 @@ func TestAccessOfAPeriod(t *testing.T) {
 		{"none before", within, "mallory", true},
 		{"none", nil, "", false},
 	} {
-		c := &accessChapter{startsUser: startsUser{newStarts()}}
+		c := &accessSection{startsUser: startsUser{newStarts()}}
 		for _, e := range tt.events {
 			c.event(e)
 		}

@@ -37,7 +37,7 @@ func Build(ctx context.Context, log Log, out string, o Options) (_ *Built, err e
 	}
 	defer b.folder.abandon()
 	defer b.drop()
-	for _, step := range []func(context.Context) error{b.walk, b.decisions, b.replay, b.consistency, b.reconciliations, b.exceptions, b.report, b.dossiers, b.access, b.manifest} {
+	for _, step := range []func(context.Context) error{b.walk, b.decisions, b.replay, b.consistency, b.reconciliations, b.exceptions, b.report, b.sampleDetails, b.access, b.manifest} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -191,7 +191,7 @@ func (b *builder) report(context.Context) error {
 	if err := json.Unmarshal(text.Bytes(), &b.facts); err != nil {
 		return err
 	}
-	sections, err := b.population.chapters.render(&b.facts)
+	sections, err := b.population.sections.render(&b.facts)
 	if err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func (b *builder) report(context.Context) error {
 	return b.folder.write(reportFile, -1, func(o *output) error { return writeReport(o, &b.facts, sections, s.ids(), s.seed) })
 }
 
-func (b *builder) dossiers(ctx context.Context) error {
+func (b *builder) sampleDetails(ctx context.Context) error {
 	contents := map[string][]byte{}
 	for i := range b.population.sample.chosen {
 		c := &b.population.sample.chosen[i]
@@ -227,7 +227,7 @@ func (b *builder) dossiers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		d, err := makeDossier(c, i, string(b.note), b.prover, &b.provenance, content, own)
+		d, err := makeSampleDetail(c, i, string(b.note), b.prover, &b.provenance, content, own)
 		if err != nil {
 			return err
 		}
@@ -237,7 +237,7 @@ func (b *builder) dossiers(ctx context.Context) error {
 		if err := b.folder.write(samplesFolder+c.id+".html", -1, func(o *output) error { return d.writePage(o) }); err != nil {
 			return err
 		}
-		b.options.Progress("dossiers", int64(i+1))
+		b.options.Progress("sample details", int64(i+1))
 	}
 	return nil
 }

@@ -80,7 +80,7 @@ func Check(ctx context.Context, dir string, o CheckOptions) (*Checked, error) {
 	c := &checker{ctx: ctx, root: root, options: o, result: &Checked{}}
 	for _, part := range []func() error{
 		func() error { return c.manifest(text) },
-		c.files, c.facts, c.checkpoint, c.population, c.events, c.numbers, c.reconciliations, c.consistency, c.trust, c.tables, c.dossiers,
+		c.files, c.facts, c.checkpoint, c.population, c.events, c.numbers, c.reconciliations, c.consistency, c.trust, c.tables, c.sampleDetails,
 	} {
 		err := part()
 		if f, ok := errors.AsType[finding](err); ok {
@@ -100,12 +100,12 @@ type checker struct {
 	options CheckOptions
 	result  *Checked
 
-	m     *Manifest
-	said  Facts
-	at    audit.Checkpoint
-	taken population
-	path  provenance
-	named []audit.Registration
+	m             *Manifest
+	manifestFacts Facts
+	at            audit.Checkpoint
+	taken         population
+	path          provenance
+	named         []audit.Registration
 	// proofs are those that hold between the pack's checkpoint and others, by their size.
 	proofs map[int64]*audit.Consistency
 	count  *numbering
@@ -268,12 +268,12 @@ func (c *checker) facts() error {
 	if err != nil {
 		return err
 	}
-	if err := readJSON(text, &c.said); err != nil {
+	if err := readJSON(text, &c.manifestFacts); err != nil {
 		return wrong("%s: it cannot be read: %v", factsFile, err)
 	}
 	p := c.m.Parameters
-	if c.said.Checkpoint != c.m.Checkpoint || !c.said.Period.From.Equal(p.From) || !c.said.Period.To.Equal(p.To) ||
-		!slices.Equal(c.said.Repositories, p.Repositories) || c.said.Result.Sound != c.m.Sound {
+	if c.manifestFacts.Checkpoint != c.m.Checkpoint || !c.manifestFacts.Period.From.Equal(p.From) || !c.manifestFacts.Period.To.Equal(p.To) ||
+		!slices.Equal(c.manifestFacts.Repositories, p.Repositories) || c.manifestFacts.Result.Sound != c.m.Sound {
 		return wrong("%s: it says something else than the manifest", factsFile)
 	}
 	return nil
@@ -287,10 +287,10 @@ func (c *checker) checkpoint() error {
 	if c.at, err = audit.ReadCheckpoint(signed); err != nil {
 		return wrong("checkpoint: %v", err)
 	}
-	if _, _, err := audit.OpenCheckpoint(signed, c.said.Result.Keys...); err != nil && c.m.Sound {
+	if _, _, err := audit.OpenCheckpoint(signed, c.manifestFacts.Result.Keys...); err != nil && c.m.Sound {
 		return wrong("checkpoint: %v", err)
 	}
-	if !c.at.Time.Equal(c.m.Time) || c.said.Log != c.at.Origin || c.m.Sound && c.said.Result.Leaves != c.at.Size {
+	if !c.at.Time.Equal(c.m.Time) || c.manifestFacts.Log != c.at.Origin || c.m.Sound && c.manifestFacts.Result.Leaves != c.at.Size {
 		return wrong("checkpoint: its time, name or size is not the pack's")
 	}
 	return nil

@@ -75,7 +75,7 @@ func (c *checker) events() error {
 			return wrong("%s: line %d is out of order", eventsFile, n)
 		}
 		last = p.Leaf
-		s, err := c.taken.event(p.Leaf, p.Record, c.said.Period)
+		s, err := c.taken.event(p.Leaf, p.Record, c.manifestFacts.Period)
 		if err != nil {
 			return nil // counted when it was made
 		}
@@ -103,12 +103,12 @@ func (c *checker) numbers() error {
 	if !c.m.Sound {
 		return nil
 	}
-	return c.count.check(c.at.Size, c.said.Result.Keys)
+	return c.count.check(c.at.Size, c.manifestFacts.Result.Keys)
 }
 
 // tables makes the tables and the report again.
 func (c *checker) tables() error {
-	sections, err := c.taken.chapters.render(&c.said)
+	sections, err := c.taken.sections.render(&c.manifestFacts)
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (c *checker) tables() error {
 		return nil
 	}
 	h := newHashed()
-	if err := writeReport(h, &c.said, sections, s.ids(), s.seed); err != nil {
+	if err := writeReport(h, &c.manifestFacts, sections, s.ids(), s.seed); err != nil {
 		return err
 	}
 	if f, _ := c.m.file(reportFile); f.Digest != h.digest() {
@@ -153,9 +153,9 @@ func (c *checker) same() bool {
 	return c.m.Tool == c.options.Tool && !strings.HasSuffix(c.m.Tool, "unknown")
 }
 
-const maxDossier = 64 << 20
+const maxSampleDetail = 64 << 20
 
-func (c *checker) dossiers() error {
+func (c *checker) sampleDetails() error {
 	listed := 0
 	for _, f := range c.m.Files {
 		if strings.HasPrefix(f.Path, samplesFolder) {
@@ -166,23 +166,23 @@ func (c *checker) dossiers() error {
 		return wrong("%s: there are %d files for %d decisions", samplesFolder, listed, len(c.taken.sample.chosen))
 	}
 	for i := range c.taken.sample.chosen {
-		if err := c.dossier(i, &c.taken.sample.chosen[i]); err != nil {
+		if err := c.sampleDetail(i, &c.taken.sample.chosen[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *checker) dossier(place int, chosen *chosen) error {
+func (c *checker) sampleDetail(place int, chosen *chosen) error {
 	name := samplesFolder + chosen.id + ".json"
-	text, err := readFile(c.root, name, maxDossier)
+	text, err := readFile(c.root, name, maxSampleDetail)
 	if errors.Is(err, fs.ErrNotExist) {
 		return wrong("%s: it is missing", name)
 	}
 	if err != nil {
 		return err
 	}
-	d, err := readDossier(text)
+	d, err := readSampleDetail(text)
 	if err != nil {
 		return wrong("%s: %v", name, err)
 	}

@@ -68,7 +68,7 @@ func newNumbering(f *Facts) *numbering {
 }
 
 // record takes a record of the pack.
-func (n *numbering) record(s *said, leaf int64) {
+func (n *numbering) record(s *recordFields, leaf int64) {
 	if n.wrong != nil {
 		return
 	}
@@ -89,7 +89,7 @@ func (n *numbering) missing(writer string, number int64) bool {
 }
 
 // event takes an event of the pack.
-func (n *numbering) event(s *said, leaf int64, record []byte) {
+func (n *numbering) event(s *recordFields, leaf int64, record []byte) {
 	n.record(s, leaf)
 	n.previous.notice(s)
 	e, ok := explanationOf(s, leaf)
@@ -115,7 +115,7 @@ func (n *numbering) accounts(g *Gap) bool {
 }
 
 // decision takes a decision of the population.
-func (n *numbering) decision(s *said, leaf int64) {
+func (n *numbering) decision(s *recordFields, leaf int64) {
 	n.record(s, leaf)
 	runs := n.late[s.Writer]
 	// A writer has at most two runs under each checkpoint, late and ahead, and the
@@ -144,7 +144,7 @@ func (n *numbering) check(size int64, keys []audit.Key) error {
 		return n.wrong
 	}
 	f := n.facts
-	if f.MoreGaps < 0 || f.MoreGaps > 0 && len(f.Gaps) < mostRows {
+	if f.MoreGaps < 0 || f.MoreGaps > 0 && len(f.Gaps) < maxRows {
 		return wrong("%s: it lists %d gaps, and not %d more", factsFile, len(f.Gaps), f.MoreGaps)
 	}
 	for _, w := range f.Writers {

@@ -18,12 +18,12 @@ import (
 func (c *checker) population() error {
 	sheet := newHashed()
 	c.taken = population{
-		chapters: beginChapters(), revisions: map[string]string{}, sample: sample{size: c.m.Parameters.Sample, seed: c.m.Parameters.Seed},
+		sections: beginSections(), revisions: map[string]string{}, sample: sample{size: c.m.Parameters.Sample, seed: c.m.Parameters.Seed},
 	}
 	if err := audit.NewCSV(sheet).Write(populationColumns...); err != nil {
 		return err
 	}
-	c.count = newNumbering(&c.said)
+	c.count = newNumbering(&c.manifestFacts)
 	var before *decided
 	n := int64(0)
 	err := c.decisions(func(one *prepared) error {
@@ -43,7 +43,7 @@ func (c *checker) population() error {
 			return err
 		}
 		before = d
-		c.count.decision(d.said, one.pair.Leaf)
+		c.count.decision(d.recordFields, one.pair.Leaf)
 		if d.end != nil {
 			c.count.record(d.end, one.pair.EndLeaf)
 		}
@@ -52,8 +52,8 @@ func (c *checker) population() error {
 	if err != nil {
 		return err
 	}
-	if n != c.m.Population || c.taken.probes != c.m.Probes || c.m.Sound && (n != c.said.Selected || c.taken.digest.String() != c.said.Digest) {
-		return wrong("%s: it has %d decisions, the manifest says %d and the log %d, or they are others", populationFile, n, c.m.Population, c.said.Selected)
+	if n != c.m.Population || c.taken.probes != c.m.Probes || c.m.Sound && (n != c.manifestFacts.Selected || c.taken.digest.String() != c.manifestFacts.Digest) {
+		return wrong("%s: it has %d decisions, the manifest says %d and the log %d, or they are others", populationFile, n, c.m.Population, c.manifestFacts.Selected)
 	}
 	if f, _ := c.m.file(spreadsheet); f.Digest != sheet.digest() {
 		return wrong("%s: it is not what is made of %s", spreadsheet, populationFile)
@@ -66,9 +66,9 @@ func (c *checker) decision(n int64, d, before *decided) error {
 	switch {
 	case d.Kind != string(audit.KindDecision) || d.end != nil && (!isClosing(d.end.Kind) || d.end.DecisionID != d.DecisionID):
 		return wrong("%s: line %d is not a decision with its own end", populationFile, n)
-	case !chosenBy(c.said.Repositories, d.said) && c.m.Sound:
+	case !chosenBy(c.manifestFacts.Repositories, d.recordFields) && c.m.Sound:
 		return wrong("%s: line %d is of another repository", populationFile, n)
-	case !c.said.Period.within(d.Time) && c.m.Sound:
+	case !c.manifestFacts.Period.within(d.Time) && c.m.Sound:
 		return wrong("%s: line %d is of another time", populationFile, n)
 	case before != nil && !follows(before, d) && c.m.Sound:
 		return wrong("%s: line %d is out of order, or there twice", populationFile, n)

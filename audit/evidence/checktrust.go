@@ -64,7 +64,7 @@ func (c *checker) note(format string, a ...any) {
 // signers are the keys that signed the pack's checkpoint, of those that the pack
 // says that its log is signed by.
 func (c *checker) signers() []audit.Key {
-	if _, by, err := audit.OpenCheckpoint([]byte(c.m.Checkpoint), c.said.Result.Keys...); err == nil {
+	if _, by, err := audit.OpenCheckpoint([]byte(c.m.Checkpoint), c.manifestFacts.Result.Keys...); err == nil {
 		return []audit.Key{by}
 	}
 	return nil
@@ -73,7 +73,7 @@ func (c *checker) signers() []audit.Key {
 // outside compares the pack's checkpoint with those from outside.
 func (c *checker) outside(trusted []audit.Key) error {
 	c.addProofs()
-	known := append(slices.Clone(trusted), c.said.Result.Keys...)
+	known := append(slices.Clone(trusted), c.manifestFacts.Result.Keys...)
 	unknown, unproven := 0, 0
 	for i, signed := range c.options.Trust.Notes {
 		o, by, err := audit.OpenCheckpoint(signed, known...)

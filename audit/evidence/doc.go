@@ -10,7 +10,7 @@
 //	events.jsonl           every other event that the report speaks of, as it was sealed
 //	reconciliations.jsonl  what was found of Bitbucket's deployments, each row under the digest in an event
 //	tables/*.csv           each table of the report, whole
-//	samples/ID.html .json  a dossier for each decision of the sample
+//	samples/ID.html .json  a sample detail for each decision of the sample
 //	current/*              what is true of the database now, and not of the period
 //	manifest               the digests of all these, signed
 //
@@ -22,7 +22,7 @@
 // and reconciliations.jsonl alone, so that [Check] makes them again and compares.
 //
 // To add a section to the report, write a file with a type that implements
-// chapter, its template and its tables, and list it in sections with the kinds of
+// section, its template and its tables, and list it in sections with the kinds of
 // events that it speaks of. What it needs beside events is a field of [Facts], which
 // a method of [Log] fills: with what stood there when the checkpoint was signed, or
 // what an event under it has the digest of, and

@@ -299,7 +299,7 @@ func TestForgedByTheKeysHolder(t *testing.T) {
 		"a verdict":             {populationFile, inside(t, func(s string) string { return strings.Replace(s, `"verdict":"deny"`, `"verdict":"allow"`, 1) })},
 		"a deed":                {eventsFile, func(s string) string { return strings.Replace(s, "emergency_stop", "policy_reload", 1) }},
 		"the spreadsheet":       {spreadsheet, func(s string) string { return strings.Replace(s, "paste.example", "other.example", 1) }},
-		"a record of a dossier": {sample + ".json", func(s string) string {
+		"a record of a sample detail": {sample + ".json", func(s string) string {
 			return strings.Replace(s, `\"host\":\"api.partner.example\",\"port\"`, `\"host\":\"api.partner.exampl3\",\"port\"`, 1)
 		}},
 		"a proof": {sample + ".json", func(s string) string {
@@ -418,12 +418,12 @@ func hexDigest(text string) string {
 // those that came first stay.
 func TestTooManyToList(t *testing.T) {
 	var g groups[int64]
-	for n := range mostRows + 10 {
+	for n := range maxRows + 10 {
 		count(&g, hexDigest(string(rune(n)))[:12]+strings.Repeat("x", n%3))
 		count(&g, "first")
 	}
 	table := counted("t", "T", &g, "name", "other")
-	if len(table.Rows) > mostRows+1 || len(g.at) != mostRows {
+	if len(table.Rows) > maxRows+1 || len(g.at) != maxRows {
 		t.Errorf("%d rows", len(table.Rows))
 	}
 	var sum int64
@@ -438,7 +438,7 @@ func TestTooManyToList(t *testing.T) {
 			rest++
 		}
 	}
-	if sum != 2*(mostRows+10) || rest != 1 || table.Rows[0][0] != "first" {
+	if sum != 2*(maxRows+10) || rest != 1 || table.Rows[0][0] != "first" {
 		t.Errorf("%d are counted, %d rows for the rest, the first is %q", sum, rest, table.Rows[0])
 	}
 	if len(table.Shown()) != shownRows || table.More() != len(table.Rows)-shownRows {

@@ -25,7 +25,7 @@ type explanation struct {
 var explaining = map[string]bool{string(audit.KindGapDeclared): true, string(audit.KindEventsLost): true}
 
 // explanationOf reads an event that explains a gap.
-func explanationOf(s *said, leaf int64) (e explanation, ok bool) {
+func explanationOf(s *recordFields, leaf int64) (e explanation, ok bool) {
 	if !explaining[s.Kind] || s.Kind == string(audit.KindGapDeclared) && s.Writer != audit.DatabaseWriter {
 		return e, false
 	}
@@ -42,7 +42,7 @@ type predecessors map[string]map[string]bool
 
 // notice keeps what the first event of a writer names: several writers are separated
 // by spaces.
-func (p predecessors) notice(s *said) {
+func (p predecessors) notice(s *recordFields) {
 	previous := s.Attributes["previous_writer"]
 	if s.Kind != string(audit.KindWriterStarted) || previous == "" || s.WriterSequence != 1 {
 		return

@@ -104,7 +104,7 @@ func TestManyGapsAndExplanations(t *testing.T) {
 	}
 	n := newNumbering(&Facts{Gaps: gaps})
 	for number := range int64(many) {
-		if n.record(&said{Writer: "w", WriterSequence: 2*number + 1}, number); n.wrong != nil {
+		if n.record(&recordFields{Writer: "w", WriterSequence: 2*number + 1}, number); n.wrong != nil {
 			t.Fatal(n.wrong)
 		}
 	}
@@ -113,7 +113,7 @@ func TestManyGapsAndExplanations(t *testing.T) {
 	}
 	for i, g := range []Gap{{First: 1, Last: 1 << 60}, {First: 40, Last: 41}} { // of a forged pack
 		n := newNumbering(&Facts{Gaps: []Gap{{Writer: "w", First: 3, Last: 3}, {Writer: "w", First: g.First, Last: g.Last}}})
-		if n.record(&said{Writer: "w", WriterSequence: 41}, 0); n.wrong == nil {
+		if n.record(&recordFields{Writer: "w", WriterSequence: 41}, 0); n.wrong == nil {
 			t.Errorf("%d: number 41 is missing and recorded", i)
 		}
 	}
@@ -123,19 +123,19 @@ func TestManyGapsAndExplanations(t *testing.T) {
 func TestGapsAreShared(t *testing.T) {
 	t.Parallel()
 	var gaps []Gap
-	for n := range int64(mostRows + 7) {
+	for n := range int64(maxRows + 7) {
 		gaps = append(gaps, Gap{Writer: "a stranger", First: 2*n + 1, Last: 2*n + 1})
 	}
 	gaps = append(gaps, Gap{Writer: "server", First: 5, Last: 9}, Gap{Writer: "server", First: 20, Last: 20})
-	listed, more := share(gaps, mostRows)
-	if len(listed) != mostRows || more != 9 || listed[mostRows-1].First != 20 || listed[mostRows-2].First != 5 || listed[0].First != 1 {
+	listed, more := share(gaps, maxRows)
+	if len(listed) != maxRows || more != 9 || listed[maxRows-1].First != 20 || listed[maxRows-2].First != 5 || listed[0].First != 1 {
 		t.Errorf("%d are listed and %d are not, the last is %+v", len(listed), more, listed[len(listed)-1])
 	}
 	// The control removed: the first ones in the order of writers.
-	if slices.ContainsFunc(gaps[:mostRows], func(g Gap) bool { return g.Writer == "server" }) {
+	if slices.ContainsFunc(gaps[:maxRows], func(g Gap) bool { return g.Writer == "server" }) {
 		t.Error("the attack fails without the control as well")
 	}
-	if all, more := share(gaps[:10], mostRows); len(all) != 10 || more != 0 {
+	if all, more := share(gaps[:10], maxRows); len(all) != 10 || more != 0 {
 		t.Errorf("%d, %d", len(all), more)
 	}
 }

@@ -85,8 +85,8 @@ func FuzzManifest(f *testing.F) {
 	})
 }
 
-// FuzzDossier: a dossier is refused, or can be shown.
-func FuzzDossier(f *testing.F) {
+// FuzzSampleDetail: a sample detail is refused, or can be shown.
+func FuzzSampleDetail(f *testing.F) {
 	names, err := filepath.Glob(filepath.Join("testdata", "pack", "samples", "*.json"))
 	if err != nil || len(names) == 0 {
 		f.Fatal(err)
@@ -100,7 +100,7 @@ func FuzzDossier(f *testing.F) {
 	}
 	f.Add([]byte(`{"decision_id":"../../../../etc/passwd-000000000000","records":[{}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		d, err := readDossier(text)
+		d, err := readSampleDetail(text)
 		if err != nil {
 			return
 		}
@@ -160,8 +160,8 @@ func rendering(t *testing.T, a, b, c string) (pages, tables []string) {
 	e := decisionEvent(1, at(3, 0), "deny", "policy_denied", "x.example")
 	e.Repository, e.Branch, e.Message, e.Path, e.TargetRaw, e.Rule, e.Revision = "r"+a, b, c, a, "t"+b, "r"+c, "sha256:0"
 	deed := &audit.Event{Time: at(3, 1), Kind: audit.KindAdmin, Action: "token_revoked", Message: a, Attributes: []audit.Attribute{{Name: "operator", Value: "o" + b}, {Name: "x", Value: c}}}
-	all := beginChapters()
-	p := population{chapters: all, revisions: map[string]string{}, sample: sample{size: 1, seed: a}}
+	all := beginSections()
+	p := population{sections: all, revisions: map[string]string{}, sample: sample{size: 1, seed: a}}
 	var sheet bytes.Buffer
 	for i, one := range []*audit.Event{e, deed} {
 		one.Writer, one.WriterSequence = "w", int64(i+1)
@@ -187,17 +187,17 @@ func rendering(t *testing.T, a, b, c string) (pages, tables []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var report, dossier, access bytes.Buffer
+	var report, sampleDetail, access bytes.Buffer
 	if err := writeReport(&report, facts, sections, p.sample.ids(), "s"+a); err != nil {
 		t.Fatal(err)
 	}
 	pr := proverFor(t, 2)
-	d, err := makeDossier(&p.sample.chosen[0], 0, string(note), pr, &provenance{}, nil, nil)
+	d, err := makeSampleDetail(&p.sample.chosen[0], 0, string(note), pr, &provenance{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.Rules = []RuleText{{File: "f" + a, Text: "t" + b}}
-	if err := d.writePage(&dossier); err != nil {
+	if err := d.writePage(&sampleDetail); err != nil {
 		t.Fatal(err)
 	}
 	grants := Table{Name: "roles", Title: "Roles", Columns: []string{"role"}, Rows: [][]string{{"r" + a}, {"r" + b}}}
@@ -211,7 +211,7 @@ func rendering(t *testing.T, a, b, c string) (pages, tables []string) {
 		}
 		tables = append(tables, text.String())
 	}
-	return []string{report.String(), dossier.String(), access.String()}, append(tables, sheet.String())
+	return []string{report.String(), sampleDetail.String(), access.String()}, append(tables, sheet.String())
 }
 
 // FuzzRules: what is quoted of a policy stands there, at the lines that are named.

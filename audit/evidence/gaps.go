@@ -130,7 +130,7 @@ func (b *builder) gaps(ctx context.Context, w *walker) error {
 	f := &b.facts
 	found = slices.DeleteFunc(found, func(g Gap) bool { return !g.touches(f.Period) })
 	x.explain(found)
-	f.Gaps, f.MoreGaps = share(found, mostRows)
+	f.Gaps, f.MoreGaps = share(found, maxRows)
 	return nil
 }
 

@@ -125,15 +125,15 @@ func isReplayed(kind string, record []byte) bool {
 }
 
 // replayed takes an event about a replayed journal.
-func (l *lateWalk) replayed(s *said, leaf int64) {
+func (l *lateWalk) replayed(s *recordFields, leaf int64) {
 	if s.Kind == string(audit.KindAdmin) && s.Action == "journal_replayed" {
 		l.tracker.Replayed(leaf, s.Attributes["writer"], s.Attributes["from"], s.Attributes["to"])
 	}
 }
 
-var lateSection = section{
+var lateSpec = sectionSpec{
 	name: "late", title: "Events that were sealed late", criteria: []string{"PI1.4", "CC7.2"},
-	begin: func() chapter { return new(lateChapter) },
+	begin: func() section { return new(lateSection) },
 	text: `{{with .Facts.Late}}<p>The time of an event is its writer's clock; the signed checkpoint that first covers the event has the time of sealing, usually seconds later. An event that is more than {{.Bound}} minutes late was in a journal during an outage, waited for sealing or behind a gap, comes from a writer whose clock is behind, or was <b>backdated</b>.</p>
 {{if not (or .Count .Ahead)}}<p>No event of the period was sealed late.</p>
 {{else}}<p>{{n .Count "event" "events"}} of the period {{if eq .Count 1}}was{{else}}were{{end}} sealed late, {{n .Decisions "decision" "decisions"}} among them, by up to {{seconds .Most}}. For {{if .Explained}}{{.Explained}}{{else}}none{{end}} of them an event reports that their journal was replayed after an outage. The report is its writer's, who has to be the server of that time: a login that may record can add one for events that it backdated itself. It may be sealed after the checkpoint of this pack; a pack of a later checkpoint (<code>--size</code>) has it.</p>
@@ -142,12 +142,12 @@ var lateSection = section{
 {{if .Ahead}}<p>{{n .Ahead "event is" "events are"}} dated more than 5 minutes after the checkpoint that covers them, by up to {{seconds .MostAhead}}: their writer's clock is ahead, or they were dated forward.</p>{{end}}{{end}}{{end}}`,
 }
 
-type lateChapter struct {
+type lateSection struct {
 	nothing
 	Facts *Facts
 }
 
-func (c *lateChapter) finish(f *Facts) []Table {
+func (c *lateSection) finish(f *Facts) []Table {
 	c.Facts = f
 	t := Table{
 		Name: "late_events", Title: "Late events of the period",

@@ -127,7 +127,7 @@ func readManifest(body []byte) (*Manifest, error) {
 	if m.Format != format {
 		return nil, fmt.Errorf("the pack is of format %d, and this program knows %d: use the version that made it (%.100q)", m.Format, format, m.Tool)
 	}
-	if m.Parameters.Sample < 0 || m.Parameters.Sample > mostSample {
+	if m.Parameters.Sample < 0 || m.Parameters.Sample > maxSample {
 		return nil, fmt.Errorf("the manifest says that a sample of %d was drawn", m.Parameters.Sample)
 	}
 	for i, f := range m.Files {

@@ -15,7 +15,7 @@ type Options struct {
 	Period       Period
 	Repositories []string    // full names or UUIDs; none: all
 	Size         int64       // of the checkpoint to stand on; 0: the first that covers the period
-	Sample       int         // how many dossiers
+	Sample       int         // how many sample details
 	Seed         string      // empty: the root of the checkpoint
 	Trust        audit.Trust // from outside of the log
 	Signer       *audit.Signer
@@ -40,16 +40,16 @@ var (
 	ErrParameters = errors.New("these parameters make no pack")
 )
 
-// mostSample is the largest sample.
-const mostSample = 10_000
+// maxSample is the largest sample.
+const maxSample = 10_000
 
 func (o *Options) check() error {
 	p := o.Period
 	switch {
 	case p.From.IsZero() || p.To.IsZero() || !p.From.Before(p.To):
 		return fmt.Errorf("%w: the period ends before it begins", ErrParameters)
-	case o.Sample < 0 || o.Sample > mostSample:
-		return fmt.Errorf("%w: a sample has 0 to %d decisions", ErrParameters, mostSample)
+	case o.Sample < 0 || o.Sample > maxSample:
+		return fmt.Errorf("%w: a sample has 0 to %d decisions", ErrParameters, maxSample)
 	case o.Signer == nil && !o.Unsigned:
 		return fmt.Errorf("%w: there is no key to sign the manifest with", ErrParameters)
 	case o.Size < 0 || slices.Contains(o.Repositories, ""):

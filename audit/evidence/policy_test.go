@@ -100,7 +100,7 @@ func TestActivationsAsTheyWere(t *testing.T) {
 		if !strings.HasPrefix(name, samplesFolder) || !strings.HasSuffix(name, ".json") {
 			continue
 		}
-		d, err := readDossier([]byte(text))
+		d, err := readSampleDetail([]byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}

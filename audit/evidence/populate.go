@@ -47,7 +47,7 @@ func (b *builder) decisions(ctx context.Context) error {
 	}
 	defer sheet.drop()
 	p := &b.population
-	p.chapters, p.revisions, p.sample.size = beginChapters(), b.revisions, b.options.Sample
+	p.sections, p.revisions, p.sample.size = beginSections(), b.revisions, b.options.Sample
 	if err := audit.NewCSV(sheet).Write(populationColumns...); err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (b *builder) agree(byColumns int64) {
 	}
 }
 
-// replay gives the events that the walk kept to the chapters, which want them after
+// replay gives the events that the walk kept to the sections, which want them after
 // the decisions.
 func (b *builder) replay(ctx context.Context) error {
 	file, err := b.folder.root.Open(eventsFile)

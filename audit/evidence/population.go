@@ -48,7 +48,7 @@ func writePopulationRow(c *audit.CSV, d *decided) error {
 // population is what a pass over the decisions gathers, when a pack is made and
 // again when it is checked.
 type population struct {
-	chapters  chapters
+	sections  sectionList
 	sample    sample
 	digest    digest
 	count     int64
@@ -60,10 +60,10 @@ type population struct {
 }
 
 // event takes the next other event.
-func (p *population) event(leaf int64, record []byte, period Period) (*said, error) {
-	s, err := p.chapters.event(leaf, record, period)
+func (p *population) event(leaf int64, record []byte, period Period) (*recordFields, error) {
+	s, err := p.sections.event(leaf, record, period)
 	if err == nil && s.Kind == string(audit.KindReconciled) {
-		p.reconciled = append(p.reconciled, &reconciled{said: s, leaf: leaf})
+		p.reconciled = append(p.reconciled, &reconciled{recordFields: s, leaf: leaf})
 	}
 	return s, err
 }
@@ -87,15 +87,15 @@ func (p *population) take(one *prepared) {
 	if d.Revision != "" {
 		p.revisions[d.Revision] = d.Commit
 	}
-	for _, chapter := range p.chapters {
-		chapter.decision(d)
+	for _, section := range p.sections {
+		section.decision(d)
 	}
 }
 
 func decide(p *Pair) (*decided, error) {
 	d := &decided{leaf: p.Leaf, endLeaf: p.EndLeaf}
 	var err error
-	if d.said, err = read(p.Record); err != nil {
+	if d.recordFields, err = read(p.Record); err != nil {
 		return nil, err
 	}
 	if p.EndLeaf >= 0 {
@@ -107,7 +107,7 @@ func decide(p *Pair) (*decided, error) {
 }
 
 // chosenBy reports whether a decision is one of those repositories.
-func chosenBy(repositories []string, s *said) bool {
+func chosenBy(repositories []string, s *recordFields) bool {
 	if len(repositories) == 0 {
 		return true
 	}

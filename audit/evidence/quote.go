@@ -26,7 +26,7 @@ func Quote(record []byte, content func(revision string) ([]byte, error)) (rules 
 
 // contentsOf returns the content of the revision that made a decision, and that of the
 // earlier one whose rules of the repository took part; nil: of none, or it is not there.
-func contentsOf(s *said, content func(revision string) ([]byte, error)) (text, own []byte, err error) {
+func contentsOf(s *recordFields, content func(revision string) ([]byte, error)) (text, own []byte, err error) {
 	if s.Revision != "" {
 		if text, err = content(s.Revision); err != nil {
 			return nil, nil, err
@@ -40,7 +40,7 @@ func contentsOf(s *said, content func(revision string) ([]byte, error)) (text, o
 
 // quote quotes from content, and the repository's rules from own where those of an
 // earlier revision took part.
-func quote(s *said, content, own []byte) (rules []RuleText, none string) {
+func quote(s *recordFields, content, own []byte) (rules []RuleText, none string) {
 	snapshot := snapshotOf(content, s.Revision, s.Commit)
 	if s.OwnRevision != "" {
 		snapshot = withRepositories(snapshot, snapshotOf(own, s.OwnRevision, ""))

@@ -23,7 +23,7 @@ import (
 
 // reconciled is the event of one reconciliation.
 type reconciled struct {
-	*said
+	*recordFields
 	leaf      int64
 	rows      int
 	unread    int  // of these, could not be read
@@ -46,7 +46,7 @@ func (r *reconciled) hold(rows []string) {
 	r.rows, r.unchanged = len(rows), hex.EncodeToString(sum.Sum(nil)) == r.Attributes["digest"]
 }
 
-// finder is a chapter that is told what reconciliations found, in the order of
+// finder is a section that is told what reconciliations found, in the order of
 // their events and after all events. Of one whose rows are not what was sealed it is
 // given none.
 type finder interface {
@@ -87,7 +87,7 @@ func (f *foundRun) began() time.Time {
 // before reports whether it is an earlier finding than the one that an event says was
 // not seen. That one is then missing, or is not what it was, and what was found before
 // it says nothing of it.
-func (f *foundRun) before(event *said) bool {
+func (f *foundRun) before(event *recordFields) bool {
 	return event != nil && f.class == "pending" && f.found.Before(momentOf(event.Time))
 }
 
@@ -165,7 +165,7 @@ func (p *population) found(r *reconciled, rows []string) {
 		}
 		list = append(list, f)
 	}
-	for _, one := range p.chapters {
+	for _, one := range p.sections {
 		if f, ok := one.(finder); ok {
 			f.reconciled(r, list)
 		}

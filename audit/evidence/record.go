@@ -13,8 +13,8 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// said is what a record says, as far as a pack speaks of it.
-type said struct {
+// recordFields is what a record says, as far as a pack speaks of it.
+type recordFields struct {
 	Time           string            `json:"time"`
 	Kind           string            `json:"kind"`
 	DecisionID     string            `json:"decision_id"`
@@ -74,7 +74,7 @@ const (
 )
 
 // read reads a record but for its input, which is most of it.
-func read(record []byte) (*said, error) {
+func read(record []byte) (*recordFields, error) {
 	head := record
 	if at := bytes.Index(record, []byte(inputField)); at > 0 && bytes.HasPrefix(record, []byte(recordHead)) {
 		head = append(bytes.Clone(record[:at]), '}')
@@ -82,7 +82,7 @@ func read(record []byte) (*said, error) {
 	if s := scanRecord(head); s != nil {
 		return s, nil
 	}
-	s := new(said)
+	s := new(recordFields)
 	if err := json.Unmarshal(head, s); err != nil {
 		return nil, fmt.Errorf("a record cannot be read: %w", err)
 	}
@@ -120,7 +120,7 @@ func (p Period) leads(at string, d time.Duration) bool {
 }
 
 // target is where a decision was to go.
-func (s *said) target() string {
+func (s *recordFields) target() string {
 	if s.Host == "" {
 		return ""
 	}
@@ -129,7 +129,7 @@ func (s *said) target() string {
 
 // who is the client of a decision: the repository by its name or UUID, and where
 // none was verified the address.
-func (s *said) who() string {
+func (s *recordFields) who() string {
 	switch {
 	case s.Repository != "":
 		return s.Repository
@@ -146,17 +146,17 @@ func (s *said) who() string {
 const selfTest = "self_test"
 
 // isProbe reports whether a decision is about a probe of the self-test.
-func (s *said) isProbe() bool { return s.CredentialKind == selfTest }
+func (s *recordFields) isProbe() bool { return s.CredentialKind == selfTest }
 
 // origin says whose a decision is: a client's, mostly a pipeline's, or a probe's.
-func (s *said) origin() string {
+func (s *recordFields) origin() string {
 	if s.isProbe() {
 		return selfTest
 	}
 	return "client"
 }
 
-func (s *said) where() string {
+func (s *recordFields) where() string {
 	if s.Deployment != "" {
 		return s.Deployment
 	}

@@ -99,7 +99,7 @@ type page struct {
 	Supported  []supported
 	Sample     []string // ids
 	Seed       string
-	Missing    *missingChapter
+	Missing    *missingSection
 }
 
 // writeReport writes the report.
@@ -108,7 +108,7 @@ func writeReport(w io.Writer, f *Facts, sections []rendered, sample []string, se
 	if err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
-	p := page{Facts: f, Checkpoint: c, Sections: sections, Sample: sample, Seed: seed, Missing: new(missingChapter)}
+	p := page{Facts: f, Checkpoint: c, Sections: sections, Sample: sample, Seed: seed, Missing: new(missingSection)}
 	p.Missing.count(f)
 	for _, one := range criteria {
 		s := supported{criterion: one}

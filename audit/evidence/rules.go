@@ -15,15 +15,15 @@ type RuleText struct {
 	Text  string `json:"text"`
 }
 
-// mostRule bounds what is quoted of one statement.
-const mostRule = 16 << 10
+// maxRuleBytes bounds what is quoted of one statement.
+const maxRuleBytes = 16 << 10
 
 // rulesOf finds the statements that a rule is written in: those that name its id,
 // which the loader wants as a literal string. It checks the organization's files
 // and at those in the repository's folder, which bears its full name or, where
 // names are not known, its UUID. It is the text that is searched, so that what is
 // quoted is what anybody finds by looking.
-func rulesOf(s *policy.Snapshot, of *said) []RuleText {
+func rulesOf(s *policy.Snapshot, of *recordFields) []RuleText {
 	var found []RuleText
 	for _, f := range s.Files {
 		own := of.Repository != "" && strings.HasPrefix(f.Path, "repositories/"+of.Repository+"/") ||
@@ -60,8 +60,8 @@ func statements(f policy.File, rule string) []RuleText {
 			first--
 		}
 		text = strings.Join(lines[first:last+1], "\n")
-		if len(text) > mostRule {
-			text = strings.ToValidUTF8(text[:mostRule], "") + "…"
+		if len(text) > maxRuleBytes {
+			text = strings.ToValidUTF8(text[:maxRuleBytes], "") + "…"
 		}
 		found = append(found, RuleText{f.Path, first + 1, last + 1, text})
 	}

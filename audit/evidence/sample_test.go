@@ -139,11 +139,11 @@ func TestRuleText(t *testing.T) {
 	m := october(t)
 	for digest, content := range m.policies {
 		s := snapshotOf(content, digest, "")
-		got := rulesOf(s, &said{Repository: "acme/payments", Rule: "partner"})
+		got := rulesOf(s, &recordFields{Repository: "acme/payments", Rule: "partner"})
 		if len(got) != 1 || got[0].File != "egress/partner.rego" || got[0].First != 5 || got[0].Last != 9 || !strings.HasPrefix(got[0].Text, "# The partner that settles") || !strings.HasSuffix(got[0].Text, "}") {
 			t.Errorf("%+v", got)
 		}
-		if got := rulesOf(s, &said{Rule: "part"}); len(got) != 0 {
+		if got := rulesOf(s, &recordFields{Rule: "part"}); len(got) != 0 {
 			t.Errorf("%+v", got)
 		}
 		if snapshotOf(append([]byte("x"), content...), digest, "") != nil || snapshotOf(nil, digest, "") != nil {
@@ -168,12 +168,12 @@ func TestQuoteOfAnEarlierRevision(t *testing.T) {
 	earlier, earlierDigest := tree("allow contains {\"rule\": \"org\"} if 1 == 1\n", "allow contains {\"rule\": \"own\"} if 2 == 2\n")
 	now, digest := tree("allow contains {\"rule\": \"org\"} if 3 == 3\n", "allow contains {\"rule\": \"own\"} if 4 == 4\n")
 	for rule, want := range map[string]string{"org": "3 == 3", "own": "2 == 2"} {
-		rules, none := quote(&said{Repository: "acme/payments", Rule: rule, Revision: digest, OwnRevision: earlierDigest}, now, earlier)
+		rules, none := quote(&recordFields{Repository: "acme/payments", Rule: rule, Revision: digest, OwnRevision: earlierDigest}, now, earlier)
 		if len(rules) != 1 || !strings.Contains(rules[0].Text, want) {
 			t.Errorf("%s: quoted %+v, %s", rule, rules, none)
 		}
 	}
-	if rules, none := quote(&said{Repository: "acme/payments", Rule: "own", Revision: digest, OwnRevision: earlierDigest}, now, nil); len(rules) != 0 || none == "" {
+	if rules, none := quote(&recordFields{Repository: "acme/payments", Rule: "own", Revision: digest, OwnRevision: earlierDigest}, now, nil); len(rules) != 0 || none == "" {
 		t.Errorf("without the earlier files: %+v", rules)
 	}
 }

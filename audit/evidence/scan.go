@@ -143,8 +143,8 @@ func (s *scanner) object() map[string]string {
 }
 
 // scanRecord reads a record without its input; nil where it has another form.
-func scanRecord(head []byte) *said {
-	s, r := scanner{rest: head}, new(said)
+func scanRecord(head []byte) *recordFields {
+	s, r := scanner{rest: head}, new(recordFields)
 	if !s.record(r) || len(s.rest) > 0 {
 		return nil
 	}
@@ -152,7 +152,7 @@ func scanRecord(head []byte) *said {
 }
 
 // record reads the fields of a record up to its end.
-func (s *scanner) record(r *said) bool {
+func (s *scanner) record(r *recordFields) bool {
 	s.want('{')
 	for !s.failed {
 		name, escaped := s.bytes()
@@ -170,7 +170,7 @@ func (s *scanner) record(r *said) bool {
 
 // field reads the value of a field. It is false for one that is not known here:
 // encoding/json might take it for another.
-func (s *scanner) field(r *said, name []byte) bool {
+func (s *scanner) field(r *recordFields, name []byte) bool {
 	switch string(name) {
 	case "time":
 		r.Time = s.text()
@@ -284,7 +284,7 @@ func (s *scanner) field(r *said, name []byte) bool {
 
 // isRecordJSON reports whether a record is JSON, as json.Valid does.
 func isRecordJSON(record []byte) bool {
-	s, r := scanner{rest: record, dry: true}, new(said)
+	s, r := scanner{rest: record, dry: true}, new(recordFields)
 	if s.record(r) && len(s.rest) == 0 {
 		return true
 	}

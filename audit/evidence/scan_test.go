@@ -25,7 +25,7 @@ func FuzzScanRecord(f *testing.F) {
 func scansAlike(t *testing.T, record []byte) (scanned bool) {
 	t.Helper()
 	got := scanRecord(record)
-	want := new(said)
+	want := new(recordFields)
 	err := json.Unmarshal(record, want)
 	if got != nil && (err != nil || !reflect.DeepEqual(got, want)) {
 		t.Errorf("%q: %+v, and encoding/json says %+v, %v", record, got, want, err)

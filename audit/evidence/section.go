@@ -8,58 +8,58 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// A chapter gathers what one section of the report says. It is given every
+// A section gathers what one section of the report says. It is given every
 // decision of the population in order, then every other event in the order of the
 // tree, then the facts; afterwards it is not used again.
-type chapter interface {
+type section interface {
 	decision(d *decided)
-	event(e *happened)
+	event(e *loggedEvent)
 	finish(f *Facts) []Table
 }
 
 // decided is one decision of the population with its end.
 type decided struct {
-	*said
+	*recordFields
 	leaf, endLeaf int64
-	end           *said // nil: none is sealed
+	end           *recordFields // nil: none is sealed
 }
 
-// happened is one other event.
-type happened struct {
-	*said
+// loggedEvent is one other event.
+type loggedEvent struct {
+	*recordFields
 	leaf     int64
 	record   []byte // holds until event returns
 	inPeriod bool
 }
 
-// section is one section of the report: its text is a template that is given the
-// chapter, its tables follow.
-type section struct {
+// sectionSpec is one section of the report: its text is a template that is given the
+// section, its tables follow.
+type sectionSpec struct {
 	name     string
 	title    string
 	criteria []string     // of SOC 2 that it supports
 	kinds    []audit.Kind // of events that it speaks of, so that the last section does not
 	text     string
-	begin    func() chapter
+	begin    func() section
 }
 
 // sections are those of the report, in its order. To add one, add a file.
-var sections = []section{
-	resultSection, missingSection, countsSection, lateSection, completenessSection, destinationsSection, denialsSection, unrecordedSection, reportModeSection, exceptionsSection,
-	policySection, approvalsSection, accessSection, writersSection, selfTestsSection, deedsSection, exportsSection, keysSection, otherSection,
+var sections = []sectionSpec{
+	resultSpec, missingSpec, countsSpec, lateSpec, completenessSpec, destinationsSpec, denialsSpec, unrecordedSpec, reportModeSpec, exceptionsSpec,
+	policySpec, approvalsSpec, accessSpec, writersSpec, selfTestsSpec, operatorActionsSpec, exportsSpec, keysSpec, otherSpec,
 }
 
-// nothing is for chapters that do not need all.
+// nothing is for sections that do not need all.
 type nothing struct{}
 
-func (nothing) decision(*decided) {}
-func (nothing) event(*happened)   {}
+func (nothing) decision(*decided)  {}
+func (nothing) event(*loggedEvent) {}
 
-// chapters are the sections at work.
-type chapters []chapter
+// sectionList are the sections at work.
+type sectionList []section
 
-func beginChapters() chapters {
-	var all chapters
+func beginSections() sectionList {
+	var all sectionList
 	told := map[string]bool{}
 	for _, s := range sections {
 		for _, k := range s.kinds {
@@ -67,12 +67,12 @@ func beginChapters() chapters {
 		}
 		all = append(all, s.begin())
 	}
-	shared := newStarts() // the writers' chapter fills it
+	shared := newStarts() // the writers' section fills it
 	for _, one := range all {
 		if user, ok := one.(interface{ useStarts(*starts) }); ok {
 			user.useStarts(shared)
 		}
-		if other, ok := one.(*otherChapter); ok {
+		if other, ok := one.(*otherSection); ok {
 			other.told = told
 		}
 	}
@@ -80,12 +80,12 @@ func beginChapters() chapters {
 }
 
 // event gives an event to all. A record that cannot be read is given to none.
-func (c chapters) event(leaf int64, record []byte, period Period) (*said, error) {
+func (c sectionList) event(leaf int64, record []byte, period Period) (*recordFields, error) {
 	s, err := read(record)
 	if err != nil {
 		return nil, err
 	}
-	e := &happened{said: s, leaf: leaf, record: record, inPeriod: period.within(s.Time)}
+	e := &loggedEvent{recordFields: s, leaf: leaf, record: record, inPeriod: period.within(s.Time)}
 	for _, one := range c {
 		one.event(e)
 	}
@@ -101,7 +101,7 @@ type rendered struct {
 	Tables   []Table
 }
 
-func (c chapters) render(f *Facts) ([]rendered, error) {
+func (c sectionList) render(f *Facts) ([]rendered, error) {
 	var all []rendered
 	for i, s := range sections {
 		r := rendered{Name: s.name, Title: s.title, Criteria: s.criteria, Tables: c[i].finish(f)}

@@ -12,10 +12,10 @@ import (
 // at its beginning: every server makes one a day.
 const accessLead = 48 * time.Hour
 
-var accessSection = section{
+var accessSpec = sectionSpec{
 	name: "access", title: "Who could reach the log, and what its schema was", criteria: []string{"CC6.1", "CC6.2", "CC6.3", "CC7.1"},
 	kinds: []audit.Kind{audit.KindSchemaAttested, audit.KindAccessAttested},
-	begin: func() chapter { return new(accessChapter) },
+	begin: func() section { return new(accessSection) },
 	text: `<p>Each server records which roles can do what to the log and by which path, and each object of its schema (functions, triggers, tables, views, owners, privileges) that differs from what the program installs: at its start, once a day, and within minutes of a change. These tables therefore show the access during the period, not today's.</p>
 {{if not .Attested}}<p class="result damaged">No attestation of the period is recorded.</p>
 {{else}}<p>{{n .Attested "attestation in" "attestations in"}} the period. {{if .Known}}The first table has the access as of {{.Since}}, as the writer {{.By}} (start: {{.ByStart}}) attested it{{if .Later}}, <b>the first attestation in the period: there is none from the two days before it</b>{{end}}.{{end}}</p>
@@ -25,18 +25,18 @@ var accessSection = section{
 <p>A role that existed for less than five minutes, the interval between two checks, may not appear. Root on the database's machine never appears.</p>`,
 }
 
-type accessChapter struct {
+type accessSection struct {
 	nothing
 	startsUser
 	Attested, Schemas, Differing, Unknown int
 	Known, Later                          bool
 	Since, By, ByStart                    string
 
-	first  *happened // the latest before the period, or the first in it
-	events []happened
+	first  *loggedEvent // the latest before the period, or the first in it
+	events []loggedEvent
 }
 
-func (c *accessChapter) event(e *happened) {
+func (c *accessSection) event(e *loggedEvent) {
 	if e.Kind != string(audit.KindAccessAttested) && e.Kind != string(audit.KindSchemaAttested) {
 		return
 	}
@@ -49,8 +49,8 @@ func (c *accessChapter) event(e *happened) {
 	}
 }
 
-func (c *accessChapter) finish(f *Facts) []Table {
-	slices.SortStableFunc(c.events, func(a, b happened) int { return strings.Compare(a.Time, b.Time) })
+func (c *accessSection) finish(f *Facts) []Table {
+	slices.SortStableFunc(c.events, func(a, b loggedEvent) int { return strings.Compare(a.Time, b.Time) })
 	began := Table{Name: "access_at_the_beginning", Title: "Access at the beginning of the period", Columns: []string{"access"},
 		Note: "A line for each role, capability and path; also settings of roles, extensions, foreign servers, publications and subscriptions."}
 	changed := Table{Name: "access_changes", Title: "Changes of access and schema in the period", Columns: []string{"time", "what", "change", "line", "writer_start", "writer", "leaf"}, Extra: 2,

@@ -9,47 +9,47 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-var approvalsSection = section{
+var approvalsSpec = sectionSpec{
 	name: "approvals", title: "Approvals of changes of policy", criteria: []string{"CC8.1"},
 	kinds: []audit.Kind{audit.KindPolicyApproval},
-	begin: func() chapter { return &approvalsChapter{} },
+	begin: func() section { return &approvalsSection{} },
 	text: `<p>After a commit began to decide, the server asks Bitbucket which pull request merged it into the branch, and who approved that. No activation waits for the answer. Accounts are compared by UUID. An approval by an author of any part of the change does not count, as far as Bitbucket knows the commits' authors; neither does one that was withdrawn. If one activation brings several commits, the worst outcome counts.</p>
 {{if .Commits}}<p>{{n .Commits "commit was" "commits were"}} activated in the period: {{.Approved}} with an approval by a non-author{{if .Not}}, <b>{{.Not}} without</b>{{end}}{{if .Open}}, {{.Open}} without a record: Bitbucket was not asked, or had not answered when the checkpoint was signed{{end}}.</p>
 {{else}}<p>No commit was activated in the period.</p>
 {{end}}<p>The source is Bitbucket at the time of the query. This report does not examine whether an approval preceded the last change of the pull request; Bitbucket can be configured to reset approvals.</p>`,
 }
 
-// approvalsChapter joins activated commits with what Bitbucket said of them.
-type approvalsChapter struct {
+// approvalsSection joins activated commits with what Bitbucket said of them.
+type approvalsSection struct {
 	nothing
 	Commits, Approved, Not, Open int
 
-	activated map[string]*said   // by commit: the first activation of the period
-	approvals map[string][]*said // by commit
+	activated map[string]*recordFields   // by commit: the first activation of the period
+	approvals map[string][]*recordFields // by commit
 }
 
-func (c *approvalsChapter) event(e *happened) {
+func (c *approvalsSection) event(e *loggedEvent) {
 	switch {
 	case e.Kind == string(audit.KindPolicyApproval) && e.Commit != "":
 		if c.approvals == nil {
-			c.approvals = map[string][]*said{}
+			c.approvals = map[string][]*recordFields{}
 		}
-		if len(c.approvals) < mostRows {
-			c.approvals[e.Commit] = append(c.approvals[e.Commit], e.said)
+		if len(c.approvals) < maxRows {
+			c.approvals[e.Commit] = append(c.approvals[e.Commit], e.recordFields)
 		}
 	case e.Kind == string(audit.KindPolicyLoaded) && e.Commit != "" && e.inPeriod:
 		if c.activated == nil {
-			c.activated = map[string]*said{}
+			c.activated = map[string]*recordFields{}
 		}
 		if before := c.activated[e.Commit]; before == nil || e.Time < before.Time {
-			c.activated[e.Commit] = e.said
+			c.activated[e.Commit] = e.recordFields
 		}
 	}
 }
 
 // worst is the event about a commit that counts: the first that does not say approved.
-func worst(events []*said) *said {
-	slices.SortStableFunc(events, func(a, b *said) int {
+func worst(events []*recordFields) *recordFields {
+	slices.SortStableFunc(events, func(a, b *recordFields) int {
 		return cmp.Or(order(a.Attributes["outcome"] == "approved", b.Attributes["outcome"] == "approved"), strings.Compare(a.Time, b.Time))
 	})
 	if len(events) == 0 {
@@ -77,7 +77,7 @@ type approver struct {
 }
 
 // approversOf are those of an event: who counts, and who is an author.
-func approversOf(e *said) (others, authors names) {
+func approversOf(e *recordFields) (others, authors names) {
 	var list []approver
 	if json.Unmarshal([]byte(e.Attributes["approvers"]), &list) != nil {
 		return nil, nil
@@ -97,7 +97,7 @@ func approversOf(e *said) (others, authors names) {
 	return others, authors
 }
 
-func (c *approvalsChapter) finish(*Facts) []Table {
+func (c *approvalsSection) finish(*Facts) []Table {
 	t := Table{Name: "approvals", Title: "Activated commits and their approvals", Note: "The author of a commit is self-declared; those of the pull request and the approvers are accounts of Bitbucket.",
 		Columns: []string{"first_activated", "commit", "author_as_the_commit_says", "outcome", "author_is_not_approver", "approved_by", "approved_by_authors", "pull_request", "title", "pull_request_author", "merged_by", "detail",
 			"full_commit", "commits", "other_pull_requests", "destination", "repository", "recorded", "pull_request_author_uuid", "merged_by_uuid", "commits_of_unknown_authors", "changes_requested_by", "revision"}, Extra: 11}

@@ -10,12 +10,12 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-var completenessSection = section{
+var completenessSpec = sectionSpec{
 	name: "completeness", title: "Completeness against Bitbucket's deployments", criteria: []string{"PI1.4", "CC7.2"},
 	kinds: []audit.Kind{audit.KindReconciled, audit.KindDeploymentUnobserved},
-	begin: func() chapter {
-		return &completenessChapter{names: map[string]string{}, asked: map[string]string{}, runs: map[[2]string]*foundRun{},
-			repositories: map[string]*lookedAt{}, missing: map[[2]string]*said{}}
+	begin: func() section {
+		return &completenessSection{names: map[string]string{}, asked: map[string]string{}, runs: map[[2]string]*foundRun{},
+			repositories: map[string]*lookedAt{}, missing: map[[2]string]*recordFields{}}
 	},
 	text: `<p>A step that does not set <code>HTTPS_PROXY</code> is in no log. Bitbucket knows of every deployment, and the server compares its list with this log.</p>
 {{if not .Reconciliations}}<p class="result damaged">Nothing was reconciled: since the beginning of the period no reconciliation is recorded.</p>
@@ -46,7 +46,7 @@ type lookedAt struct {
 	from, until time.Time // what these cover; until zero: there was none
 }
 
-type completenessChapter struct {
+type completenessSection struct {
 	startsUser
 	Facts                                  *Facts
 	Reconciliations, Changed               int
@@ -57,12 +57,12 @@ type completenessChapter struct {
 	asked                                  map[string]string // repositories with decisions, by UUID
 	runs                                   map[[2]string]*foundRun
 	repositories                           map[string]*lookedAt
-	missing                                map[[2]string]*said // events of deployments that were not seen
+	missing                                map[[2]string]*recordFields // events of deployments that were not seen
 	list                                   []*reconciled
 }
 
-func (c *completenessChapter) decision(d *decided) {
-	if d.isProbe() || d.RepositoryUUID == "" || len(c.names) > mostRows || len(c.asked) > mostRows {
+func (c *completenessSection) decision(d *decided) {
+	if d.isProbe() || d.RepositoryUUID == "" || len(c.names) > maxRows || len(c.asked) > maxRows {
 		return
 	}
 	c.asked[d.RepositoryUUID] = d.who()
@@ -71,13 +71,13 @@ func (c *completenessChapter) decision(d *decided) {
 	}
 }
 
-func (c *completenessChapter) event(e *happened) {
+func (c *completenessSection) event(e *loggedEvent) {
 	if e.Kind == string(audit.KindDeploymentUnobserved) {
-		c.missing[[2]string{e.RepositoryUUID, e.Attributes["deployment_run_uuid"]}] = e.said
+		c.missing[[2]string{e.RepositoryUUID, e.Attributes["deployment_run_uuid"]}] = e.recordFields
 	}
 }
 
-func (c *completenessChapter) reconciled(r *reconciled, rows []foundRow) {
+func (c *completenessSection) reconciled(r *reconciled, rows []foundRow) {
 	c.Reconciliations++
 	if !r.unchanged {
 		c.Changed++
@@ -97,7 +97,7 @@ func (c *completenessChapter) reconciled(r *reconciled, rows []foundRow) {
 	}
 }
 
-func (c *completenessChapter) look(l *foundLook, since time.Time) {
+func (c *completenessSection) look(l *foundLook, since time.Time) {
 	r := c.repositories[l.repositoryUUID]
 	if r == nil {
 		r = new(lookedAt)
@@ -121,7 +121,7 @@ func (c *completenessChapter) look(l *foundLook, since time.Time) {
 	}
 }
 
-func (c *completenessChapter) finish(f *Facts) []Table {
+func (c *completenessSection) finish(f *Facts) []Table {
 	c.Facts = f
 	missing, counts := c.deployments()
 	byClass := Table{Name: "deployments", Title: "Deployments that began in the period, by class", Columns: []string{"class", "deployments", "means"}}
@@ -132,7 +132,7 @@ func (c *completenessChapter) finish(f *Facts) []Table {
 }
 
 // deployments lists what was not seen or could not be told, and counts all.
-func (c *completenessChapter) deployments() (Table, map[string]int) {
+func (c *completenessSection) deployments() (Table, map[string]int) {
 	t := Table{
 		Name: "deployments_missing", Title: "Deployments that were not seen, or whose class is unknown",
 		Note: "Each that was not seen is an event of its own, once, since the time that the record has. One that turned out to have been seen afterwards is listed still.",
@@ -194,7 +194,7 @@ func (c *completenessChapter) deployments() (Table, map[string]int) {
 }
 
 // looks lists the repositories: up to when each was checked, and which never were.
-func (c *completenessChapter) looks() Table {
+func (c *completenessSection) looks() Table {
 	t := Table{
 		Name: "reconciled_repositories", Title: "Repositories that were scanned, and that were not",
 		Note: "Every repository that Bitbucket listed, and those of the population that it did not. What covered from and until say is whole; outside of it a deployment may be missing here unseen.",
@@ -227,7 +227,7 @@ func (c *completenessChapter) looks() Table {
 	return t
 }
 
-func (c *completenessChapter) cover(r *lookedAt) {
+func (c *completenessSection) cover(r *lookedAt) {
 	c.Listed++
 	if r.looks == 0 {
 		c.Never++
@@ -242,7 +242,7 @@ func (c *completenessChapter) cover(r *lookedAt) {
 }
 
 // runsOf lists the reconciliations.
-func (c *completenessChapter) runsOf() Table {
+func (c *completenessSection) runsOf() Table {
 	t := Table{Name: "reconciliations", Title: "Reconciliations", Note: "From the beginning of the period to the checkpoint.",
 		Columns: []string{"time", "workspace", "outcome", "deployments_since", "until", "rows", "as_sealed", "message", "rows_unread", "reconciliation", "writer", "leaf", "writer_start"}, Extra: 5}
 	for _, r := range c.list {
@@ -254,16 +254,16 @@ func (c *completenessChapter) runsOf() Table {
 	return t
 }
 
-func (c *completenessChapter) within(t time.Time) bool {
+func (c *completenessSection) within(t time.Time) bool {
 	return !t.Before(c.Facts.Period.From) && t.Before(c.Facts.Period.To)
 }
 
-func (c *completenessChapter) chosen(repositoryUUID string) bool {
-	return chosenBy(c.Facts.Repositories, &said{RepositoryUUID: repositoryUUID, Repository: c.nameOf(repositoryUUID)})
+func (c *completenessSection) chosen(repositoryUUID string) bool {
+	return chosenBy(c.Facts.Repositories, &recordFields{RepositoryUUID: repositoryUUID, Repository: c.nameOf(repositoryUUID)})
 }
 
 // nameOf is a repository's name as Bitbucket listed it last, else as decisions have it.
-func (c *completenessChapter) nameOf(uuid string) string {
+func (c *completenessSection) nameOf(uuid string) string {
 	if r := c.repositories[uuid]; r != nil && r.latest.repository != "" {
 		return r.latest.repository
 	}

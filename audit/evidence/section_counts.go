@@ -10,17 +10,17 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-var countsSection = section{
+var countsSpec = sectionSpec{
 	name: "population", title: "The population", criteria: []string{"CC6.1", "CC6.6", "PI1.4", "PI1.5"},
 	kinds: []audit.Kind{audit.KindDecision, audit.KindTunnelClosed, audit.KindRequestClosed},
-	begin: func() chapter { return &countsChapter{} },
+	begin: func() section { return &countsSection{} },
 	text: `<p>{{n .Decisions "decision was" "decisions were"}} made in the period{{if .Facts.Repositories}} for the repositories {{range $i, $r := .Facts.Repositories}}{{if $i}}, {{end}}{{cell $r}}{{end}}; {{.LeftOut}} more, for others, are left out{{end}}. Each is in <code>population.csv</code> and <code>population.jsonl.gz</code>, with its end.</p>
 <p><b>{{.Clients}} of them are about clients</b> (pipelines and others): {{.Closed}} have an end, {{.Refused}} were refused and have none, and {{.Open}} were allowed and have no end that this checkpoint covers: they were still open, or their process was lost. {{.Probes}} are <b>probes of the proxy itself</b>, the <a href="#self-tests">self-tests</a>. Probes are in the population with the origin <code>self_test</code> and on rows of their own in this section. No other section counts them, and the sample does not include them.</p>
 <p>Decisions are counted three times: from their records while the log is read in the order of its tree, from the population as it is written, and from the columns of the database. {{if .Agrees}}They agree.{{else}}<b>They do not agree.</b>{{end}}</p>
 <p>A request that could not be decided or recorded (such as <code>policy_error</code>, <code>names_unavailable</code>, <code>audit_unavailable</code>) was refused, and is counted here as an ERROR. Decisions of clients with an ERROR: {{.Errors}}. Attempts without a credential, unreadable request heads, connections over a limit, refusals over a rate and repeats of a refusal <b>have no event each</b>; <a href="#unrecorded">their totals</a> are recorded.</p>`,
 }
 
-type countsChapter struct {
+type countsSection struct {
 	Facts                          *Facts
 	Decisions, Clients, Probes     int64
 	Closed, Open, Refused          int64 // of clients
@@ -29,7 +29,7 @@ type countsChapter struct {
 	outcomes, repositories, causes groups[int64]
 }
 
-func (c *countsChapter) decision(d *decided) {
+func (c *countsSection) decision(d *decided) {
 	c.Decisions++
 	if d.end != nil {
 		count(&c.causes, d.origin(), d.end.Kind, d.end.CloseReason)
@@ -43,7 +43,7 @@ func (c *countsChapter) decision(d *decided) {
 	count(&c.repositories, d.who(), d.RepositoryUUID, d.origin(), d.Verdict, strconv.FormatBool(d.WouldDeny))
 }
 
-func (c *countsChapter) client(d *decided) {
+func (c *countsSection) client(d *decided) {
 	c.Clients++
 	if strings.HasPrefix(groupOf(d.Reason), "ERROR") {
 		c.Errors++
@@ -91,9 +91,9 @@ func count(g *groups[int64], key ...string) {
 	*n++
 }
 
-func (c *countsChapter) event(e *happened) {}
+func (c *countsSection) event(e *loggedEvent) {}
 
-func (c *countsChapter) finish(f *Facts) []Table {
+func (c *countsSection) finish(f *Facts) []Table {
 	c.Facts = f
 	c.LeftOut = f.Kinds["decision"] - f.Selected
 	c.Agrees = f.Selected == c.Decisions

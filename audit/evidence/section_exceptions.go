@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-var exceptionsSection = section{
+var exceptionsSpec = sectionSpec{
 	name: "exceptions", title: "Exceptions, their owners, ends and uses", criteria: []string{"CC6.1", "CC6.3", "CC3.4"},
-	begin: func() chapter { return new(exceptionsChapter) },
+	begin: func() section { return new(exceptionsSection) },
 	text: `<p>The exceptions that the documents of the period's policies list, each with an owner, an end and perhaps a ticket. An exception without an owner, or without an end as a time in UTC, never applies.</p>
 <p><b>Uses</b> are the allowed decisions of the period to which the exception applied: it names the repository and the target, and was in force. The decision has the rules that allowed it. If another rule allows the same request, a use does not mean that the exception was needed. Uses are counted where the policy calls <code>lib.exceptions_for</code>; an exception that a rule reads in another way has no count.</p>
 {{if .Unlisted}}<p class="note">{{n .Unlisted "use is" "uses are"}} of exceptions that no document lists; a rule constructed them.</p>{{end}}`,
@@ -23,13 +23,13 @@ type exceptionUse struct {
 	last          string
 }
 
-type exceptionsChapter struct {
+type exceptionsSection struct {
 	nothing
 	Unlisted int64
 	used     map[exceptionPlace]*exceptionUse
 }
 
-func (c *exceptionsChapter) decision(d *decided) {
+func (c *exceptionsSection) decision(d *decided) {
 	if d.isProbe() || len(d.Exceptions) == 0 {
 		return
 	}
@@ -39,7 +39,7 @@ func (c *exceptionsChapter) decision(d *decided) {
 	for _, path := range d.Exceptions {
 		at := exceptionPlace{d.Revision, path}
 		u := c.used[at]
-		if u == nil && len(c.used) >= mostRows {
+		if u == nil && len(c.used) >= maxRows {
 			at = exceptionPlace{} // what is over the limit is counted together
 			u = c.used[at]
 		}
@@ -63,7 +63,7 @@ type exceptionRow struct {
 	exceptionUse
 }
 
-func (c *exceptionsChapter) finish(f *Facts) []Table {
+func (c *exceptionsSection) finish(f *Facts) []Table {
 	t := Table{Name: "exceptions", Title: "Exceptions", Columns: []string{"owner", "ticket", "repository", "hosts", "ends", "in_the_period", "uses", "last_used",
 		"refused_all_the_same", "revisions", "place", "revision"}, Extra: 4}
 	rows := map[string]*exceptionRow{}
@@ -95,7 +95,7 @@ func (c *exceptionsChapter) finish(f *Facts) []Table {
 		if r.Unreadable != "" {
 			uses = "not known"
 		}
-		t.Rows = append(t.Rows, []string{r.Owner, r.Ticket, r.Repository, strings.Join(r.Hosts[:min(len(r.Hosts), mostNames)], ", "), r.Until, r.state(f.Period), uses, r.last,
+		t.Rows = append(t.Rows, []string{r.Owner, r.Ticket, r.Repository, strings.Join(r.Hosts[:min(len(r.Hosts), maxNames)], ", "), r.Until, r.state(f.Period), uses, r.last,
 			whole(r.refused), whole(r.revisions), r.Path, r.Revision})
 	}
 	return []Table{t}
@@ -117,25 +117,25 @@ func (e *Exception) state(p Period) string {
 	return "in force"
 }
 
-var otherSection = section{
+var otherSpec = sectionSpec{
 	name: "other", title: "Other records", criteria: []string{"CC7.2"},
-	begin: func() chapter { return &otherChapter{} },
+	begin: func() section { return &otherSection{} },
 	text:  `<p>Events of kinds that no section above covers. Each is in <code>events.jsonl</code>.</p>`,
 }
 
-type otherChapter struct {
+type otherSection struct {
 	nothing
 	told   map[string]bool // kinds that other sections speak of
 	counts groups[int64]
 }
 
-func (c *otherChapter) event(e *happened) {
+func (c *otherSection) event(e *loggedEvent) {
 	if e.inPeriod && !c.told[e.Kind] {
 		count(&c.counts, e.Kind, e.who(), e.Message)
 	}
 }
 
-func (c *otherChapter) finish(*Facts) []Table {
+func (c *otherSection) finish(*Facts) []Table {
 	return []Table{counted("other", "Other events", &c.counts, "kind", "repository", "message")}
 }
 

@@ -7,19 +7,19 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-var keysSection = section{
+var keysSpec = sectionSpec{
 	name: "keys", title: "The keys that sign the log", criteria: []string{"CC6.1", "CC7.1"},
 	kinds: []audit.Kind{audit.KindSigningKey},
-	begin: func() chapter { return new(keysChapter) },
+	begin: func() section { return new(keysSection) },
 	text:  `<p>Every key that the log names, from its beginning. A key hands over to the next by signing its name, and the next key countersigns. A key that replaces a lost one has no signature of its predecessor, and counts only if its public half is known from elsewhere. A key that signed no checkpoint vouches for nothing.</p>`,
 }
 
-type keysChapter struct {
+type keysSection struct {
 	nothing
-	named []happened
+	named []loggedEvent
 }
 
-func (c *keysChapter) event(e *happened) {
+func (c *keysSection) event(e *loggedEvent) {
 	if e.Kind == string(audit.KindSigningKey) {
 		kept := *e
 		kept.record = bytes.Clone(e.record)
@@ -27,7 +27,7 @@ func (c *keysChapter) event(e *happened) {
 	}
 }
 
-func (c *keysChapter) finish(f *Facts) []Table {
+func (c *keysSection) finish(f *Facts) []Table {
 	t := Table{Name: "keys", Title: "Keys", Columns: []string{"time", "key", "named_by", "handed_over", "signed_checkpoints", "leaf"}}
 	for _, e := range c.named {
 		r, ok := audit.RegistrationOf(e.record)

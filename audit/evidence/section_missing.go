@@ -6,10 +6,10 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-var missingSection = section{
+var missingSpec = sectionSpec{
 	name: "missing", title: "Is an event missing?", criteria: []string{"PI1.4", "PI1.5", "CC7.2"},
 	kinds: []audit.Kind{audit.KindEventsLost, audit.KindGapDeclared},
-	begin: func() chapter { return new(missingChapter) },
+	begin: func() section { return new(missingSection) },
 	text: `<p>Each writer numbers its events from 1, in the order of writing. A number without an event belongs to an event that was lost, removed, or never written. The numbers of every writer that was active in the period were checked, sealed or not. An event that retention removed is not missing: its leaf has the number.</p>
 {{if not .Gaps}}<p class="result sound">No number is missing that could belong to the period.</p>
 {{else}}<p class="result damaged">{{numbers .Missing}} numbers are missing in {{len .Gaps}} places: {{numbers .Declared}} are declared, {{numbers .Reported}} are reported as lost by their writer or its successor, <b>{{numbers .Unexplained}} are not explained</b>.</p>
@@ -19,8 +19,8 @@ var missingSection = section{
 <p>Events that a writer lost after its last number leave no gap. Writers without an end are in <a href="#gaps">Gaps and outages</a>.</p>`,
 }
 
-// missingChapter tells of missing numbers. All of it is computed from the facts.
-type missingChapter struct {
+// missingSection tells of missing numbers. All of it is computed from the facts.
+type missingSection struct {
 	nothing
 	startsUser
 	Gaps                                     []Gap
@@ -28,7 +28,7 @@ type missingChapter struct {
 	Unsealed, More                           int64
 }
 
-func (c *missingChapter) count(f *Facts) {
+func (c *missingSection) count(f *Facts) {
 	c.Gaps, c.Unsealed, c.More = f.Gaps, f.Unsealed, f.MoreGaps
 	for i := range f.Gaps {
 		n := f.Gaps[i].Numbers()
@@ -44,7 +44,7 @@ func (c *missingChapter) count(f *Facts) {
 	}
 }
 
-func (c *missingChapter) finish(f *Facts) []Table {
+func (c *missingSection) finish(f *Facts) []Table {
 	c.count(f)
 	t := Table{
 		Name: "missing_numbers", Title: "Missing numbers", Note: "Ranges whose neighboring events are not both outside of the period.",

@@ -8,10 +8,10 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-var policySection = section{
+var policySpec = sectionSpec{
 	name: "policy", title: "Changes of policy", criteria: []string{"CC8.1", "CC6.1", "CC7.1"},
 	kinds: []audit.Kind{audit.KindPolicyLoaded, audit.KindPolicyRejected, audit.KindRepositoryPolicyRejected},
-	begin: func() chapter { return &policyChapter{runs: map[string][]*run{}} },
+	begin: func() section { return &policySection{runs: map[string][]*run{}} },
 	text: `<p>A revision is the SHA-256 of all files of the policy; <code>audit.policies</code> keeps the files. The commit is Git's; a revision from a directory has none, even if a commit has the same files. <b>The author is self-declared: anybody who commits can choose it.</b> The signer is a key that the server's configuration accepts and that it verified; without a signer, signatures were not required. Who approved a commit is in the next section.</p>
 <p>Each instance activates a revision by itself. The first table has a row for each activation, including a return to an earlier revision. The counts are the instance's decisions about clients from this activation until its next.</p>
 <p>A repository whose folder was rejected in a revision keeps its rules of the latest revision in which they passed, or is denied everything. Its decisions name that revision in <code>repository_revision</code>.</p>`,
@@ -46,7 +46,7 @@ type run struct {
 
 // activation is an event by which an instance began to decide by a revision.
 type activation struct {
-	*said
+	*recordFields
 	inPeriod bool
 	change   string
 	tally
@@ -54,17 +54,17 @@ type activation struct {
 
 func (a *activation) origin() origin { return origin{a.Revision, a.Commit} }
 
-type policyChapter struct {
+type policySection struct {
 	runs        map[string][]*run // by writer
 	total       int               // runs, of all writers
 	activations []*activation
-	rejected    []*said
-	spared      []*said                   // rejections of one repository's rules
+	rejected    []*recordFields
+	spared      []*recordFields           // rejections of one repository's rules
 	earlier     map[byEarlier]*earlierRun // decisions by a repository's rules of an earlier revision
 	hosts       map[string]string
 }
 
-func (c *policyChapter) decision(d *decided) {
+func (c *policySection) decision(d *decided) {
 	if d.isProbe() {
 		return
 	}
@@ -88,8 +88,8 @@ func (c *policyChapter) decision(d *decided) {
 }
 
 // runOf is a run of the same revision where there are too many runs for another.
-func (c *policyChapter) runOf(runs []*run, by origin) *run {
-	if c.total < mostRows {
+func (c *policySection) runOf(runs []*run, by origin) *run {
+	if c.total < maxRows {
 		return nil
 	}
 	at := slices.IndexFunc(runs, func(r *run) bool { return r.origin == by })
@@ -99,17 +99,17 @@ func (c *policyChapter) runOf(runs []*run, by origin) *run {
 	return runs[at]
 }
 
-func (c *policyChapter) event(e *happened) {
+func (c *policySection) event(e *loggedEvent) {
 	switch e.Kind {
 	case "policy_loaded":
-		c.activations = append(c.activations, &activation{said: e.said, inPeriod: e.inPeriod})
+		c.activations = append(c.activations, &activation{recordFields: e.recordFields, inPeriod: e.inPeriod})
 	case "policy_rejected":
 		if e.inPeriod {
-			c.rejected = append(c.rejected, e.said)
+			c.rejected = append(c.rejected, e.recordFields)
 		}
 	case "repository_policy_rejected":
 		if e.inPeriod {
-			c.spared = append(c.spared, e.said)
+			c.spared = append(c.spared, e.recordFields)
 		}
 	case "writer_started":
 		if c.hosts == nil {
@@ -119,7 +119,7 @@ func (c *policyChapter) event(e *happened) {
 	}
 }
 
-func (c *policyChapter) finish(*Facts) []Table {
+func (c *policySection) finish(*Facts) []Table {
 	slices.SortStableFunc(c.activations, func(a, b *activation) int {
 		return cmp.Or(strings.Compare(a.Time, b.Time), strings.Compare(a.Writer, b.Writer), cmp.Compare(a.WriterSequence, b.WriterSequence))
 	})
@@ -129,7 +129,7 @@ func (c *policyChapter) finish(*Facts) []Table {
 }
 
 // compare says of each activation what it changed for its instance.
-func (c *policyChapter) compare() {
+func (c *policySection) compare() {
 	before := map[string][]origin{} // by writer, in order
 	for _, a := range c.activations {
 		earlier := before[a.Writer]
@@ -151,7 +151,7 @@ func (c *policyChapter) compare() {
 
 // assign gives each run of decisions to the activation that it was made under: the
 // latest of the same instance and revision that is not after its first decision.
-func (c *policyChapter) assign() {
+func (c *policySection) assign() {
 	by := map[string][]*activation{}
 	for _, a := range c.activations {
 		by[a.Writer] = append(by[a.Writer], a)
@@ -172,7 +172,7 @@ func (c *policyChapter) assign() {
 	}
 }
 
-func (c *policyChapter) activationTable() Table {
+func (c *policySection) activationTable() Table {
 	t := Table{Name: "activations", Title: "Activations: when each instance began to decide by a revision",
 		Columns: []string{"time", "hostname", "change", "commit", "signer", "author_as_the_commit_says", "subject_as_the_commit_says", "replaces", "allowed", "denied", "in_the_period",
 			"full_commit", "replaces_commit", "revision", "replaces_revision", "source", "signature", "decided_before", "instance"}, Extra: 8}
@@ -180,14 +180,14 @@ func (c *policyChapter) activationTable() Table {
 		if !a.inPeriod && a.tally == (tally{}) {
 			continue // of another time
 		}
-		t.Rows = append(t.Rows, []string{a.Time, cmp.Or(c.hosts[a.Writer], a.Writer), a.change, cmp.Or(shortHash(a.Commit), "none: "+a.Attributes["source"]), signerOf(a.said),
+		t.Rows = append(t.Rows, []string{a.Time, cmp.Or(c.hosts[a.Writer], a.Writer), a.change, cmp.Or(shortHash(a.Commit), "none: "+a.Attributes["source"]), signerOf(a.recordFields),
 			a.Attributes["author"], a.Attributes["subject"], shortHash(a.Attributes["replaces_commit"]), whole(a.allowed), whole(a.denied), yesOrNo(a.inPeriod),
 			a.Commit, a.Attributes["replaces_commit"], a.Revision, a.Attributes["replaces"], a.Attributes["source"], a.Attributes["signature"], a.Attributes["decided_before"], a.Writer})
 	}
 	return t
 }
 
-func (c *policyChapter) revisionTable() Table {
+func (c *policySection) revisionTable() Table {
 	t := Table{Name: "revisions", Title: "Revisions that decided in the period",
 		Columns: []string{"commit", "author_as_the_commit_says", "signer", "first_activated", "last_activated", "activations", "instances", "allowed", "denied", "full_commit", "revision"}, Extra: 2}
 	type row struct {
@@ -209,7 +209,7 @@ func (c *policyChapter) revisionTable() Table {
 			continue
 		}
 		r := of(a.origin())
-		r.author, r.signer = cmp.Or(r.author, a.Attributes["author"]), cmp.Or(r.signer, signerOf(a.said))
+		r.author, r.signer = cmp.Or(r.author, a.Attributes["author"]), cmp.Or(r.signer, signerOf(a.recordFields))
 		r.first, r.last = cmp.Or(r.first, a.Time), a.Time // they are in order
 		r.activations++
 		r.instances.add(a.Writer)
@@ -235,7 +235,7 @@ func (c *policyChapter) revisionTable() Table {
 	return t
 }
 
-func (c *policyChapter) rejectedTable() Table {
+func (c *policySection) rejectedTable() Table {
 	t := Table{Name: "policy_rejected", Title: "Revisions that were offered and rejected",
 		Columns: []string{"time", "hostname", "kind", "commit", "author_as_the_commit_says", "subject_as_the_commit_says", "signer", "message",
 			"full_commit", "revision", "source", "signature", "instance"}, Extra: 5}
@@ -248,7 +248,7 @@ func (c *policyChapter) rejectedTable() Table {
 }
 
 // signerOf says who has signed the commit of an event, or why nobody is known.
-func signerOf(s *said) string {
+func signerOf(s *recordFields) string {
 	if s.Commit == "" {
 		return ""
 	}

@@ -16,7 +16,7 @@ type earlierRun struct {
 }
 
 // noteEarlier counts a decision whose repository's rules were of an earlier revision.
-func (c *policyChapter) noteEarlier(d *decided) {
+func (c *policySection) noteEarlier(d *decided) {
 	if d.OwnRevision == "" {
 		return
 	}
@@ -26,7 +26,7 @@ func (c *policyChapter) noteEarlier(d *decided) {
 	}
 	run := c.earlier[key]
 	if run == nil {
-		if len(c.earlier) >= mostRows {
+		if len(c.earlier) >= maxRows {
 			key = byEarlier{repository: "(others)"}
 			run = c.earlier[key]
 		}
@@ -39,7 +39,7 @@ func (c *policyChapter) noteEarlier(d *decided) {
 	run.last = d.Time
 }
 
-func (c *policyChapter) earlierTable() Table {
+func (c *policySection) earlierTable() Table {
 	t := Table{Name: "repository_revisions", Title: "Decisions with a repository's rules of an earlier revision",
 		Columns: []string{"repository", "first", "last", "allowed", "denied", "commit", "revision", "repository_revision"}, Extra: 2}
 	for key, run := range c.earlier {
@@ -49,7 +49,7 @@ func (c *policyChapter) earlierTable() Table {
 	return t
 }
 
-func (c *policyChapter) sparedTable() Table {
+func (c *policySection) sparedTable() Table {
 	t := Table{Name: "repository_policy_rejected", Title: "Rules of a repository that were rejected while the revision was activated",
 		Columns: []string{"time", "hostname", "repository", "kind", "in_force", "commit", "author_as_the_commit_says", "subject_as_the_commit_says", "signer", "message",
 			"full_commit", "revision", "repository_revision", "source", "instance"}, Extra: 5}

@@ -6,9 +6,9 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-var resultSection = section{
+var resultSpec = sectionSpec{
 	name: "verification", title: "Is the log whole and unchanged?", criteria: []string{"CC4.1", "CC7.2", "PI1.4"},
-	begin: func() chapter { return new(resultChapter) },
+	begin: func() section { return new(resultSection) },
 	text: `{{with .Facts}}
 <p class="result {{if .Result.Sound}}sound{{else}}damaged{{end}}">{{if .Result.Sound}}Sound: nothing was changed, removed or inserted.{{else}}DAMAGED: the log is not what was sealed. The rest of this report may be wrong.{{end}}</p>
 <p>All {{.Result.Leaves}} events from the first of the log to the checkpoint were read, hashed, and compared with the Merkle tree (RFC 6962) and the signed checkpoints of {{.Result.Hours}} clock hours. Of an event that retention removed the hash remains, and a retention event records it. The events are of {{.Result.Writers}} writers, from {{moment .Result.First}} to {{moment .Result.Last}}.</p>
@@ -24,12 +24,12 @@ var resultSection = section{
 {{end}}`,
 }
 
-type resultChapter struct {
+type resultSection struct {
 	nothing
 	Facts *Facts
 }
 
-func (c *resultChapter) finish(f *Facts) []Table {
+func (c *resultSection) finish(f *Facts) []Table {
 	c.Facts = f
 	t := Table{Name: "verification", Title: "Verification", Columns: []string{"what", "value"}}
 	row := func(name, value string) { t.Rows = append(t.Rows, []string{name, value}) }

@@ -9,10 +9,10 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-var selfTestsSection = section{
+var selfTestsSpec = sectionSpec{
 	name: "self-tests", title: "Self-tests", criteria: []string{"CC4.1"},
 	kinds: []audit.Kind{audit.KindSelfTest},
-	begin: func() chapter { return &selfTestsChapter{decisions: map[string]*said{}} },
+	begin: func() section { return &selfTestsSection{decisions: map[string]*recordFields{}} },
 	text: `<p>Each instance of the server tests itself, by default once a day. It sends two probes through a listener like a step: policy must refuse one and allow the other, and the log must have both decisions. Probes have the origin <code>self_test</code> in the population.</p>
 {{if not .Runs}}<p class="result damaged">No self-test of the period is recorded.</p>
 {{else}}<p>{{n .Runs "run in" "runs in"}} the period: <b>{{.Failed}} failed</b>, {{.Inconclusive}} could not run (an emergency stop, limits, the log unavailable), {{.Passed}} passed{{if .Reported}}, <b>{{.Reported}} of them in report mode only</b>: policy would have refused the probe, but did not enforce it{{end}}. On {{n .Days "day of" "days of"}} the period none passed.</p>
@@ -20,31 +20,31 @@ var selfTestsSection = section{
 <p>A passed run shows that the proxy refused, allowed and recorded at that moment. It does not test the refusal of private addresses, name lookups, or the verification of Bitbucket's tokens. A failed run was logged as an error; this log does not record the follow-up.</p>`,
 }
 
-type selfTestsChapter struct {
+type selfTestsSection struct {
 	Runs, Passed, Reported, Failed, Inconclusive int
 	Differ, Days                                 int
-	decisions                                    map[string]*said // of probes, by id
-	runs                                         []*said
+	decisions                                    map[string]*recordFields // of probes, by id
+	runs                                         []*recordFields
 }
 
-func (c *selfTestsChapter) decision(d *decided) {
-	if d.isProbe() && len(c.decisions) < 4*mostRows {
-		c.decisions[d.DecisionID] = d.said
+func (c *selfTestsSection) decision(d *decided) {
+	if d.isProbe() && len(c.decisions) < 4*maxRows {
+		c.decisions[d.DecisionID] = d.recordFields
 	}
 }
 
-func (c *selfTestsChapter) event(e *happened) {
+func (c *selfTestsSection) event(e *loggedEvent) {
 	if e.inPeriod && e.Kind == string(audit.KindSelfTest) {
-		c.runs = append(c.runs, e.said)
+		c.runs = append(c.runs, e.recordFields)
 	}
 }
 
 // isReported reports whether a run passed by what policy would have done.
-func isReported(e *said) bool {
+func isReported(e *recordFields) bool {
 	return e.Attributes["outcome"] == "passed" && e.Attributes["refused_outcome"] == "would_deny"
 }
 
-func (c *selfTestsChapter) finish(f *Facts) []Table {
+func (c *selfTestsSection) finish(f *Facts) []Table {
 	t := Table{
 		Name: "self_tests", Title: "Runs", Note: "Failed ones first. The ids are those of the two decisions in the population.",
 		Columns: []string{"outcome", "time", "message", "must_be_refused", "refused_by", "must_be_allowed", "allowed_by", "in_the_population", "writer", "revision", "writer_sequence"},
@@ -97,7 +97,7 @@ func weight(outcome string) int {
 
 // agree says whether the two decisions that a run names are in the population, and
 // came out as they had to.
-func (c *selfTestsChapter) agree(e *said, f *Facts) string {
+func (c *selfTestsSection) agree(e *recordFields, f *Facts) string {
 	if len(f.Repositories) > 0 {
 		return "left out: it is narrowed"
 	}
@@ -114,7 +114,7 @@ func (c *selfTestsChapter) agree(e *said, f *Facts) string {
 }
 
 // daysWithout lists the days of a period on which no run passed.
-func (c *selfTestsChapter) daysWithout(p Period, days map[string][3]int) Table {
+func (c *selfTestsSection) daysWithout(p Period, days map[string][3]int) Table {
 	t := Table{Name: "days_without_self_test", Title: "Days without a self-test that passed", Columns: []string{"day", "runs", "failed"},
 		Note: "Days in UTC, as far as they are in the period. Without any run the server did not run, or self-tests were disabled."}
 	for day := p.From.Truncate(24 * time.Hour); day.Before(p.To); day = day.AddDate(0, 0, 1) {
@@ -123,7 +123,7 @@ func (c *selfTestsChapter) daysWithout(p Period, days map[string][3]int) Table {
 			continue
 		}
 		c.Days++
-		if len(t.Rows) < mostRows {
+		if len(t.Rows) < maxRows {
 			t.Rows = append(t.Rows, []string{day.Format(time.DateOnly), strconv.Itoa(n[0]), strconv.Itoa(n[1])})
 		}
 	}

@@ -6,22 +6,22 @@ import (
 	"strings"
 )
 
-var destinationsSection = section{
+var destinationsSpec = sectionSpec{
 	name: "destinations", title: "Where it went", criteria: []string{"CC6.7", "CC6.1", "CC9.2"},
-	begin: func() chapter { return new(destinationsChapter) },
+	begin: func() section { return new(destinationsSection) },
 	text:  `<p>Every target that was allowed, for each repository and deployment environment: the first and the last decision, their number, the bytes in each direction, and the rules that allowed it. Bytes are from ends that this checkpoint covers. A deployment is empty where the step deployed nothing.</p>`,
 }
 
-var denialsSection = section{
+var denialsSpec = sectionSpec{
 	name: "denials", title: "What was refused", criteria: []string{"CC6.6", "CC6.1", "CC7.2"},
-	begin: func() chapter { return &refusalsChapter{name: "denials", title: "Refusals"} },
+	begin: func() section { return &refusalsSection{name: "denials", title: "Refusals"} },
 	text:  `<p>{{n .Count "decision refused" "decisions refused"}}. No connection to a target was opened for any of them. Without a known repository the client's address is shown.</p>`,
 }
 
-var reportModeSection = section{
+var reportModeSpec = sectionSpec{
 	name: "report-mode", title: "What passed in report mode only", criteria: []string{"CC6.1", "CC6.7", "CC8.1"},
-	begin: func() chapter {
-		return &refusalsChapter{name: "report_mode", title: "Report-mode findings", report: true}
+	begin: func() section {
+		return &refusalsSection{name: "report_mode", title: "Report-mode findings", report: true}
 	},
 	text: `<p>{{n .Count "decision allowed" "decisions allowed"}} requests that policy would have refused, because the organization set report mode for them: the control recorded them and did not enforce.</p>`,
 }
@@ -57,12 +57,12 @@ func (f *flow) take(d *decided) {
 	}
 }
 
-type destinationsChapter struct {
+type destinationsSection struct {
 	nothing
 	flows groups[flow]
 }
 
-func (c *destinationsChapter) decision(d *decided) {
+func (c *destinationsSection) decision(d *decided) {
 	if d.Verdict != "allow" || d.isProbe() {
 		return
 	}
@@ -70,7 +70,7 @@ func (c *destinationsChapter) decision(d *decided) {
 	f.take(d)
 }
 
-func (c *destinationsChapter) finish(*Facts) []Table {
+func (c *destinationsSection) finish(*Facts) []Table {
 	t := Table{
 		Name: "destinations", Title: "Targets by repository and deployment",
 		Columns: []string{"repository", "deployment", "deployment_type", "target", "first_seen", "last_seen", "allowed", "of_these_in_report_mode_only",
@@ -90,8 +90,8 @@ func (c *destinationsChapter) finish(*Facts) []Table {
 	return []Table{t}
 }
 
-// refusalsChapter counts what was refused, or would have been.
-type refusalsChapter struct {
+// refusalsSection counts what was refused, or would have been.
+type refusalsSection struct {
 	nothing
 	name, title string
 	report      bool
@@ -99,7 +99,7 @@ type refusalsChapter struct {
 	flows       groups[flow]
 }
 
-func (c *refusalsChapter) decision(d *decided) {
+func (c *refusalsSection) decision(d *decided) {
 	if d.isProbe() || c.report && !d.WouldDeny || !c.report && d.Verdict == "allow" {
 		return
 	}
@@ -116,7 +116,7 @@ func (c *refusalsChapter) decision(d *decided) {
 	f.take(d)
 }
 
-func (c *refusalsChapter) finish(*Facts) []Table {
+func (c *refusalsSection) finish(*Facts) []Table {
 	t := Table{
 		Name: c.name, Title: c.title,
 		Columns: []string{"repository", "deployment", "target", "reason", "rule", "status", "count", "first_seen", "last_seen", "branches", "message", "repository_uuid_or_address", "deployment_uuid"},

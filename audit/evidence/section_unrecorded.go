@@ -6,11 +6,11 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-var unrecordedSection = section{
+var unrecordedSpec = sectionSpec{
 	name: "unrecorded", title: "Refused attempts without an event of their own", criteria: []string{"CC6.6", "CC7.2"},
 	kinds: []audit.Kind{audit.KindUnrecordedTotals, audit.KindRefusalsRepeated},
-	begin: func() chapter {
-		return &unrecordedChapter{totals: map[[2]string]*said{}, repeats: map[[3]string]*said{}}
+	begin: func() section {
+		return &unrecordedSection{totals: map[[2]string]*recordFields{}, repeats: map[[3]string]*recordFields{}}
 	},
 	text: `<p>Attempts without a credential, unreadable request heads and attempts over a rate or a limit have no event each, because anybody could fill the log with them. Each process records their number every ten minutes and at its end. The population does not include them.</p>
 {{if not .Intervals}}<p class="result damaged">The period has no totals: how many attempts were refused without an event of their own is not known.</p>
@@ -18,26 +18,26 @@ var unrecordedSection = section{
 <p>A refusal that a step repeats for the same target and reason is recorded a few times a minute; the others get the decision id of the first one and are counted each minute. {{if .Repeats}}{{n .Repeats "refusal of the period was" "refusals of the period were"}} counted so, in {{n .Repeated "row" "rows"}} of the table.{{else}}None of the period was.{{end}} A process that was killed lost the counts of one minute at most.</p>`,
 }
 
-type unrecordedChapter struct {
+type unrecordedSection struct {
 	nothing
 	startsUser
 	Facts             *Facts
 	Intervals, Total  int64
 	Repeats, Repeated int64
-	repeats           map[[3]string]*said // by writer, decision and beginning, in the same way
-	totals            map[[2]string]*said // by writer and beginning: of several the last includes the others
+	repeats           map[[3]string]*recordFields // by writer, decision and beginning, in the same way
+	totals            map[[2]string]*recordFields // by writer and beginning: of several the last includes the others
 }
 
-func (c *unrecordedChapter) event(e *happened) {
+func (c *unrecordedSection) event(e *loggedEvent) {
 	if e.inPeriod && e.Kind == string(audit.KindUnrecordedTotals) {
-		c.totals[[2]string{e.Writer, e.Attributes["from"]}] = e.said
+		c.totals[[2]string{e.Writer, e.Attributes["from"]}] = e.recordFields
 	}
 	if e.inPeriod && e.Kind == string(audit.KindRefusalsRepeated) {
-		c.repeats[[3]string{e.Writer, e.DecisionID, e.Attributes["from"]}] = e.said
+		c.repeats[[3]string{e.Writer, e.DecisionID, e.Attributes["from"]}] = e.recordFields
 	}
 }
 
-func (c *unrecordedChapter) finish(f *Facts) []Table {
+func (c *unrecordedSection) finish(f *Facts) []Table {
 	c.Facts = f
 	type sum struct{ attempts, intervals int64 }
 	sums := map[[2]string]*sum{}
@@ -67,11 +67,11 @@ func (c *unrecordedChapter) finish(f *Facts) []Table {
 }
 
 // repeatedTable counts the repeats of each refusal.
-func (c *unrecordedChapter) repeatedTable() Table {
+func (c *unrecordedSection) repeatedTable() Table {
 	t := Table{Name: "repeated_refusals", Title: "Refusals that were repeated", Columns: []string{"decision_id", "repository", "deployment", "host", "port", "reason", "rule", "repeats", "repeats_without_signed_start"},
 		Note: "decision_id: that of the first refusal, which is a row of the population. The last column counts the repeats that writers without a signed start reported."}
 	counts, unsigned := map[string]int64{}, map[string]int64{}
-	first := map[string]*said{}
+	first := map[string]*recordFields{}
 	for _, e := range c.repeats {
 		n, err := strconv.ParseInt(e.Attributes["count"], 10, 64)
 		if err != nil || n < 0 || len(c.Facts.Repositories) > 0 && !chosenBy(c.Facts.Repositories, e) {

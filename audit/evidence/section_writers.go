@@ -8,39 +8,39 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-var writersSection = section{
+var writersSpec = sectionSpec{
 	name: "gaps", title: "Gaps and outages", criteria: []string{"CC7.2", "A1.2", "PI1.4"},
 	kinds: []audit.Kind{audit.KindWriterStarted, audit.KindWriterEnded, audit.KindWriterLost},
-	begin: func() chapter { return new(writersChapter) },
+	begin: func() section { return new(writersSection) },
 	text: `<p>Each process of the server is a writer: it numbers its events from 1 without gaps, begins with <code>writer_started</code> and ends with <code>writer_ended</code>. A writer without an end was killed, its machine failed, or it was still running when the checkpoint was signed; in the first two cases another writer records <code>writer_lost</code>. Events that a lost writer had not written are not in the log. No connection depended on them, except with <code>audit.on_outage: spool</code>; that machine's journal then has them.</p>
 <p>What a writer records about another writer, the database or a deployment is its report: that it was recorded is proven, and what it says is not. This is so for <code>writer_lost</code>, <code>events_lost</code>, <code>journal_replayed</code>, attestations, reconciliations and totals; the tables name the writer. Only the database adds <code>gap_declared</code>, exports, holds and retention, and a declared gap counts with a signature of the log's key alone.</p>
 <p>A server signs the name of its writer with the log's key. A writer whose start is <code>not signed</code>, or that has none, is an instance without that key, or another holder of the login that records: nothing but the writer itself vouches for its events. {{if .Unsigned}}<b>{{n .Unsigned "writer" "writers"}} of the period {{if eq .Unsigned 1}}has{{else}}have{{end}} no signed start</b>, and recorded {{n .UnsignedDecisions "decision" "decisions"}} of the population.{{else}}Every writer of the period has a signed start.{{end}}</p>
 <p>{{n .Running "writer was" "writers were"}} active in the period; {{.Lost}} of these were lost, {{.Open}} have no end yet. Missing numbers are in <a href="#missing">Is an event missing?</a></p>`,
 }
 
-type writersChapter struct {
+type writersSection struct {
 	startsUser
 	Running, Lost, Open         int
 	Unsigned, UnsignedDecisions int64
 	decisions                   map[string]int64 // of the population, by writer
-	journals                    []*said
+	journals                    []*recordFields
 }
 
-func (c *writersChapter) decision(d *decided) {
+func (c *writersSection) decision(d *decided) {
 	if c.decisions == nil {
 		c.decisions = map[string]int64{}
 	}
 	c.decisions[d.Writer]++
 }
 
-func (c *writersChapter) event(e *happened) {
-	c.starts.event(e.said)
+func (c *writersSection) event(e *loggedEvent) {
+	c.starts.event(e.recordFields)
 	if e.inPeriod && e.Kind == "admin" && e.Action == "journal_replayed" {
-		c.journals = append(c.journals, e.said)
+		c.journals = append(c.journals, e.recordFields)
 	}
 }
 
-func (c *writersChapter) finish(f *Facts) []Table {
+func (c *writersSection) finish(f *Facts) []Table {
 	t := Table{Name: "writers", Title: "Writers of the period",
 		Columns: []string{"writer", "hostname", "version", "started", "last_event", "ended", "lost_noticed", "state", "events", "last_number", "numbers_missing", "start", "decisions"}}
 	var spans []span
@@ -113,32 +113,32 @@ func between(spans []span, p Period) []span {
 	return gaps
 }
 
-var deedsSection = section{
+var operatorActionsSpec = sectionSpec{
 	name: "operator-actions", title: "Operator actions", criteria: []string{"CC6.2", "CC6.3", "CC7.3", "CC7.4"},
 	kinds: []audit.Kind{audit.KindAdmin},
-	begin: func() chapter { return new(deedsChapter) },
+	begin: func() section { return new(operatorActionsSection) },
 	text:  `<p>Actions over the control socket: revocations and their end, closed tunnels, the emergency stop. The operator is the system user of the socket's client. {{.Stops}} of these began an emergency stop.</p>`,
 }
 
-type deedsChapter struct {
+type operatorActionsSection struct {
 	nothing
 	startsUser
-	Stops int
-	deeds []*said
+	Stops   int
+	actions []*recordFields
 }
 
-func (c *deedsChapter) event(e *happened) {
+func (c *operatorActionsSection) event(e *loggedEvent) {
 	if e.inPeriod && e.Kind == "admin" && e.Action != "journal_replayed" {
-		c.deeds = append(c.deeds, e.said)
+		c.actions = append(c.actions, e.recordFields)
 		if e.Action == "emergency_stop" {
 			c.Stops++
 		}
 	}
 }
 
-func (c *deedsChapter) finish(f *Facts) []Table {
+func (c *operatorActionsSection) finish(f *Facts) []Table {
 	t := Table{Name: "operator_actions", Title: "Operator actions", Columns: []string{"time", "operation", "operator", "reason", "about", "writer", "writer_sequence", "writer_start"}}
-	for _, e := range c.deeds {
+	for _, e := range c.actions {
 		t.Rows = append(t.Rows, []string{e.Time, e.Action, e.Attributes["operator"], e.Message, about(e, "operator", "operator_uid", "operator_pid"), e.Writer, whole(e.WriterSequence), c.starts.of(e.Writer, f)})
 	}
 	sortRows(&t, 0, 5, 6)
@@ -146,7 +146,7 @@ func (c *deedsChapter) finish(f *Facts) []Table {
 }
 
 // about is what else an event says, but for what stands elsewhere.
-func about(e *said, but ...string) string {
+func about(e *recordFields, but ...string) string {
 	var parts []string
 	for _, name := range sorted(e.Attributes) {
 		if !slices.Contains(but, name) {
@@ -156,10 +156,10 @@ func about(e *said, but ...string) string {
 	return strings.Join(parts, " ")
 }
 
-var exportsSection = section{
+var exportsSpec = sectionSpec{
 	name: "exports", title: "Exports and retention", criteria: []string{"CC6.1", "C1.1", "C1.2"},
 	kinds: []audit.Kind{audit.KindExport, audit.KindRetention, audit.KindHoldSet, audit.KindHoldLifted},
-	begin: func() chapter { return new(exportsChapter) },
+	begin: func() section { return new(exportsSection) },
 	text:  `<p>Exports by Sallyport's own commands, each with its digest, and what retention removed. A login that may read the log can also read it with other programs; only the database server's own log can show that.</p>`,
 }
 
@@ -168,22 +168,22 @@ func isRetention(kind string) bool {
 	return kind == string(audit.KindRetention) || kind == string(audit.KindHoldSet) || kind == string(audit.KindHoldLifted)
 }
 
-type exportsChapter struct {
+type exportsSection struct {
 	nothing
-	exports, retention []*said
+	exports, retention []*recordFields
 }
 
-func (c *exportsChapter) event(e *happened) {
+func (c *exportsSection) event(e *loggedEvent) {
 	switch {
 	case !e.inPeriod:
 	case e.Kind == "export":
-		c.exports = append(c.exports, e.said)
+		c.exports = append(c.exports, e.recordFields)
 	case isRetention(e.Kind):
-		c.retention = append(c.retention, e.said)
+		c.retention = append(c.retention, e.recordFields)
 	}
 }
 
-func (c *exportsChapter) finish(*Facts) []Table {
+func (c *exportsSection) finish(*Facts) []Table {
 	exports := Table{Name: "exports", Title: "Exports", Columns: []string{"time", "what", "login", "tool", "rows", "digest", "about"}}
 	for _, e := range c.exports {
 		exports.Rows = append(exports.Rows, []string{e.Time, e.Attributes["what"], e.Attributes["login"], e.Attributes["tool"], e.Attributes["rows"],

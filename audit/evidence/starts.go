@@ -26,7 +26,7 @@ func newStarts() *starts {
 
 // event takes an event of the pack: those of the kinds that show a key are in it,
 // whatever its period is.
-func (s *starts) event(e *said) {
+func (s *starts) event(e *recordFields) {
 	kind := audit.Kind(e.Kind)
 	if kind == audit.KindWriterStarted {
 		s.recorded[e.Writer] = true
@@ -54,7 +54,7 @@ func (s *starts) of(writer string, f *Facts) string {
 	return startMissing
 }
 
-// startsUser is a chapter whose tables name the starts of writers.
+// startsUser is a section whose tables name the starts of writers.
 type startsUser struct{ starts *starts }
 
 func (u *startsUser) useStarts(s *starts) { u.starts = s }

@@ -21,7 +21,7 @@ type Table struct {
 // Limits of tables. Who asks for a million different names must not fill the
 // memory of whoever makes the pack: what is over the limit is counted in one row.
 const (
-	mostRows  = 50_000
+	maxRows   = 50_000
 	shownRows = 200
 )
 
@@ -67,7 +67,7 @@ func (g *groups[V]) of(key ...string) (v *V, fresh bool) {
 	if v := g.at[joined]; v != nil {
 		return v, false
 	}
-	if len(g.at) >= mostRows {
+	if len(g.at) >= maxRows {
 		if g.rest == nil {
 			g.rest = new(V)
 		}
@@ -95,11 +95,11 @@ func (g *groups[V]) each(f func(key []string, v *V)) {
 // names is a small set of names, in the order of the alphabet.
 type names []string
 
-// mostNames bounds what stands in one cell.
-const mostNames = 20
+// maxNames bounds what stands in one cell.
+const maxNames = 20
 
 func (n *names) add(name string) {
-	if name == "" || len(*n) > mostNames {
+	if name == "" || len(*n) > maxNames {
 		return
 	}
 	at, found := slices.BinarySearch(*n, name)
@@ -109,8 +109,8 @@ func (n *names) add(name string) {
 }
 
 func (n names) String() string {
-	if len(n) > mostNames {
-		return strings.Join(n[:mostNames], ", ") + ", …"
+	if len(n) > maxNames {
+		return strings.Join(n[:maxNames], ", ") + ", …"
 	}
 	return strings.Join(n, ", ")
 }

@@ -44,7 +44,7 @@ func (b *builder) walk(ctx context.Context) error {
 		return err
 	}
 	r := v.Report()
-	if err := b.onward(ctx, r); err != nil {
+	if err := b.verifyForward(ctx, r); err != nil {
 		return err
 	}
 	b.facts.Result = resultOf(r, b.options.Trust.Keys)
@@ -156,7 +156,7 @@ func (w *walker) event(e *audit.Entry) {
 }
 
 // notice keeps what is said of writers.
-func (w *walker) notice(s *said, leaf int64) {
+func (w *walker) notice(s *recordFields, leaf int64) {
 	w.late.replayed(s, leaf)
 	if one, ok := explanationOf(s, leaf); ok {
 		w.explanations = append(w.explanations, one)
@@ -188,7 +188,7 @@ func (w *walker) writer(e *audit.Entry, at string) {
 	if e.Sequence > one.Number+1 {
 		gap := Gap{Writer: e.Writer, First: one.Number + 1, Last: e.Sequence - 1, After: one.latest, Before: at, Sealed: true, Leaf: -1}
 		one.Gaps = addSaturated(one.Gaps, gap.Numbers())
-		if len(w.gaps) < mostRows {
+		if len(w.gaps) < maxRows {
 			w.gaps = append(w.gaps, gap)
 		}
 	}

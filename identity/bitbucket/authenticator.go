@@ -163,7 +163,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, credential identity.Cr
 	now := a.now()
 	d := credential.Digest()
 	v := a.cache.get(&d)
-	if v != nil && !v.believed(now) {
+	if v != nil && !v.cachedChecks(now) {
 		a.cache.drop(v)
 		v = nil
 	}

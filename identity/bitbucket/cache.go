@@ -31,8 +31,8 @@ type presentation struct {
 	until     time.Time // when a name wants to be checked again; zero: never
 }
 
-// believed reports whether the token need not be proven again.
-func (v *verified) believed(now time.Time) bool {
+// cachedChecks reports whether the token need not be proven again.
+func (v *verified) cachedChecks(now time.Time) bool {
 	return now.Before(v.ends) && v.issuer.keys.trusts(v.key, now)
 }
 

@@ -95,7 +95,7 @@ func TestConcurrent(t *testing.T) {
 			h.acme.RotateKey(true)
 			h.payments.Rename("payments" + string(rune('a'+i)))
 			_ = h.auth.list[0].keys.refresh(t.Context())
-			_ = h.auth.list[0].names.ask(t.Context(), nameKey{repository: h.payments.UUID}, false)
+			_ = h.auth.list[0].names.request(t.Context(), nameKey{repository: h.payments.UUID}, false)
 		}
 	})
 	all.Wait()

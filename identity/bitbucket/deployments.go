@@ -16,7 +16,7 @@ import (
 
 const (
 	deploymentsBurst = 20
-	deploymentsTries = 5 // of one request that the API fails or puts off
+	maxAttempts      = 5 // of one request that the API fails or puts off
 
 	// deploymentsSort is not in Atlassian's OpenAPI document; public clients use
 	// it. An order is therefore never believed but checked.
@@ -165,7 +165,7 @@ func (d *Deployments) get(ctx context.Context, what, address string) ([]byte, er
 			wait = max(wait, 5*time.Second)
 		} else {
 			d.requests.Add(1)
-			if failed++; wait == 0 || failed == deploymentsTries || isStatus(err, 401) {
+			if failed++; wait == 0 || failed == maxAttempts || isStatus(err, 401) {
 				return nil, err
 			}
 		}

@@ -193,7 +193,7 @@ func TestDeploymentsBudget(t *testing.T) {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 		fault = h.server.Inject(bitbuckettest.DeploymentList, bitbuckettest.Failing(500))
-		if _, err := d.Page(t.Context(), h.payments.UUID, ""); err == nil || fault.Hits() != deploymentsTries {
+		if _, err := d.Page(t.Context(), h.payments.UUID, ""); err == nil || fault.Hits() != maxAttempts {
 			t.Errorf("%v after %d tries", err, fault.Hits())
 		}
 		fault.Clear()

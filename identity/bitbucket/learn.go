@@ -35,7 +35,7 @@ func (n *names) runStale(ctx context.Context) {
 		case <-n.wake:
 		}
 		for k, found := n.nextStale(); found; k, found = n.nextStale() {
-			err := n.ask(ctx, k, true)
+			err := n.request(ctx, k, true)
 			if err == nil {
 				continue
 			}
@@ -63,12 +63,12 @@ func (n *names) nextStale() (nameKey, bool) {
 	return nameKey{}, false
 }
 
-// runAhead learns the workspace's names before anybody asks: at once, and then
+// runPrefetch learns the workspace's names before anybody asks: at once, and then
 // as often as names are refreshed. It uses only the half of the request budget
 // that no step waits for.
-func (n *names) runAhead(ctx context.Context) {
+func (n *names) runPrefetch(ctx context.Context) {
 	for {
-		if err := n.learnAhead(ctx); err != nil && ctx.Err() == nil {
+		if err := n.prefetch(ctx); err != nil && ctx.Err() == nil {
 			n.log.Warn("bitbucket: prefetch the workspace's names failed", "workspace", n.workspace.Slug, "error", err)
 		}
 		if !pause.For(ctx, jitter(n.config.NameRefresh)) {
@@ -77,13 +77,13 @@ func (n *names) runAhead(ctx context.Context) {
 	}
 }
 
-func (n *names) learnAhead(ctx context.Context) error {
+func (n *names) prefetch(ctx context.Context) error {
 	var found []string
 	err := n.patiently(ctx, func() error {
 		found = found[:0]
 		return n.rest.repositories(ctx, func(name identity.KnownName) {
 			found = append(found, name.RepositoryUUID)
-			n.learn(ctx, name)
+			n.fetch(ctx, name)
 		})
 	})
 	if err != nil {
@@ -91,7 +91,7 @@ func (n *names) learnAhead(ctx context.Context) error {
 	}
 	for _, repository := range found {
 		err := n.patiently(ctx, func() error {
-			return n.rest.deployments(ctx, repository, func(name identity.KnownName) { n.learn(ctx, name) })
+			return n.rest.deployments(ctx, repository, func(name identity.KnownName) { n.fetch(ctx, name) })
 		})
 		if isAbsence(err) {
 			continue // Pipelines is not enabled there

@@ -188,13 +188,13 @@ func (n *names) want(ctx context.Context, k nameKey) (*flight, error) {
 	n.spawn(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.config.NameWait)
 		defer cancel()
-		n.fly(k, f, func() error { return n.insist(ctx, k) })
+		n.startLookup(k, f, func() error { return n.retry(ctx, k) })
 	})
 	return f, nil
 }
 
-// fly ends a flight with what the function returns.
-func (n *names) fly(k nameKey, f *flight, do func() error) {
+// startLookup ends a flight with what the function returns.
+func (n *names) startLookup(k nameKey, f *flight, do func() error) {
 	f.err = do()
 	n.mu.Lock()
 	delete(n.flights, k)
@@ -225,11 +225,11 @@ func (n *names) await(ctx context.Context, p *identity.Principal, flights []*fli
 	return nil
 }
 
-// insist looks a name up until it is known, cannot be had, or ctx ends: a
+// retry looks a name up until it is known, cannot be had, or ctx ends: a
 // hiccup of the API that is shorter than the wait is not seen by a step.
-func (n *names) insist(ctx context.Context, k nameKey) error {
+func (n *names) retry(ctx context.Context, k nameKey) error {
 	for {
-		err := n.ask(ctx, k, false)
+		err := n.request(ctx, k, false)
 		pause := n.rest.pause()
 		if err == nil || pause == 0 {
 			return err
@@ -247,8 +247,8 @@ func (n *names) insist(ctx context.Context, k nameKey) error {
 	}
 }
 
-// ask looks one name up and keeps what comes of it.
-func (n *names) ask(ctx context.Context, k nameKey, background bool) error {
+// request looks one name up and keeps what comes of it.
+func (n *names) request(ctx context.Context, k nameKey, background bool) error {
 	var name identity.KnownName
 	var err error
 	if !background && !n.mayAsk(k.repository) {
@@ -263,7 +263,7 @@ func (n *names) ask(ctx context.Context, k nameKey, background bool) error {
 		n.fail(k, err)
 		return err
 	}
-	n.learn(ctx, name)
+	n.fetch(ctx, name)
 	return nil
 }
 
@@ -300,12 +300,12 @@ func (n *names) fail(k nameKey, err error) {
 		n.keep(k, e)
 	}
 	e.err = err
-	e.retry = n.now().Add(min(backoffMost, backoffLeast<<min(e.failures, 6)))
+	e.retry = n.now().Add(min(maxBackoff, minBackoff<<min(e.failures, 6)))
 	e.failures++
 }
 
-// learn takes in what the API says.
-func (n *names) learn(ctx context.Context, name identity.KnownName) {
+// fetch takes in what the API says.
+func (n *names) fetch(ctx context.Context, name identity.KnownName) {
 	n.put(name)
 	if n.store == nil {
 		return

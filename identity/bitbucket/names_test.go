@@ -267,7 +267,7 @@ func TestForeignNextPage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, withAPI)
 		h.server.Inject(bitbuckettest.RepositoryList, bitbuckettest.Replaced(`{"values":[],"next":"https://evil.example/2.0/repositories"}`))
-		err := h.auth.list[0].names.learnAhead(t.Context())
+		err := h.auth.list[0].names.prefetch(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "another host") {
 			t.Errorf("got %v", err)
 		}

@@ -19,8 +19,8 @@ const (
 	maxPages        = 200 // of one list: 20,000 repositories
 	maxNameBytes    = 255
 
-	backoffLeast = time.Second
-	backoffMost  = time.Minute
+	minBackoff = time.Second
+	maxBackoff = time.Minute
 )
 
 // errBusy is the error of a request that was not made, because the API asked
@@ -114,7 +114,7 @@ func (r *rest) settle(err error) {
 		r.failures = 0
 		return
 	}
-	pause := min(backoffMost, backoffLeast<<min(r.failures, 6))
+	pause := min(maxBackoff, minBackoff<<min(r.failures, 6))
 	if ok {
 		pause = max(pause, min(answer.retryAfter, time.Hour))
 	}

@@ -114,7 +114,7 @@ func (a *Authenticator) Run(ctx context.Context) error {
 		all.Go(func() { i.keys.run(ctx) })
 		if i.names != nil {
 			all.Go(func() { i.names.runStale(ctx) })
-			all.Go(func() { i.names.runAhead(ctx) })
+			all.Go(func() { i.names.runPrefetch(ctx) })
 		}
 	}
 	all.Wait()

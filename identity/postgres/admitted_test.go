@@ -27,13 +27,13 @@ func principal(n int) *identity.Principal {
 	}
 }
 
-func (h *house) admits(t testing.TB, p *identity.Principal) {
+func (h *env) admits(t testing.TB, p *identity.Principal) {
 	t.Helper()
 	h.Admit(p)
 	eventually(t, "admitted", func() bool { return h.admitted.has(p.CredentialDigest) })
 }
 
-func (h *house) honours(t testing.TB, p *identity.Principal) *identity.Principal {
+func (h *env) honours(t testing.TB, p *identity.Principal) *identity.Principal {
 	t.Helper()
 	got, found, err := h.Admitted(t.Context(), p.CredentialDigest, p.Step.UUID)
 	if err != nil {
@@ -62,7 +62,7 @@ func TestAdmittedTokensSurvive(t *testing.T) {
 	}
 	server.Restart(t)
 	other := instance(t, db.URL(database.Writer), 6*time.Hour)
-	for _, h := range []*house{h, other} {
+	for _, h := range []*env{h, other} {
 		eventually(t, "the database is back", func() bool {
 			_, _, err := h.Admitted(t.Context(), p.CredentialDigest, p.Step.UUID)
 			return err == nil
@@ -183,7 +183,7 @@ func TestInstancesAdmitTogether(t *testing.T) {
 	db := migrated(t)
 	one, two := instance(t, db.URL(database.Writer), time.Hour), instance(t, db.URL(database.Writer), time.Hour)
 	var all sync.WaitGroup
-	for _, h := range []*house{one, two, one, two} {
+	for _, h := range []*env{one, two, one, two} {
 		all.Go(func() {
 			for i := range 3000 {
 				h.Admit(principal(i))
@@ -191,7 +191,7 @@ func TestInstancesAdmitTogether(t *testing.T) {
 		})
 	}
 	all.Wait()
-	for _, h := range []*house{one, two} {
+	for _, h := range []*env{one, two} {
 		h.written(t)
 		if s := h.Status(); s.AdmissionsLost != 0 || s.AdmissionsError != nil {
 			t.Errorf("%d lost, %v", s.AdmissionsLost, s.AdmissionsError)

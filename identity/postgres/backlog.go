@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	backoffLeast = 250 * time.Millisecond
-	backoffMost  = 15 * time.Second
-	lastWords    = 5 * time.Second // for what is left at the end
+	minBackoff   = 250 * time.Millisecond
+	maxBackoff   = 15 * time.Second
+	closeTimeout = 5 * time.Second // for what is left at the end
 )
 
 // backlog holds what is to be written in the background, in order and in bounded
@@ -99,7 +99,7 @@ func (b *backlog[K, V]) persist(ctx context.Context, items []V) []V {
 			items, failures = items[n:], 0
 			continue
 		}
-		wait := min(backoffMost, backoffLeast<<min(failures, 6))
+		wait := min(maxBackoff, minBackoff<<min(failures, 6))
 		if failures++; failures == 1 && ctx.Err() == nil {
 			b.log.WarnContext(ctx, "identity store: "+b.what+" cannot be written; they wait", "error", err)
 		}
@@ -112,7 +112,7 @@ func (b *backlog[K, V]) persist(ctx context.Context, items []V) []V {
 
 // finish writes what is left without trying twice.
 func (b *backlog[K, V]) finish(ctx context.Context, left []V) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	for items := append(left, b.take()...); len(items) > 0; {
 		n := min(len(items), b.chunk)

@@ -22,7 +22,7 @@ func isBusy(err error, says string) bool {
 }
 
 // reconciliation acquires the lock of reconciliation.
-func reconciliation(t testing.TB, h *house) *reconcilepg.Session {
+func reconciliation(t testing.TB, h *env) *reconcilepg.Session {
 	t.Helper()
 	r, err := reconcilepg.Open(t.Context(), h.config.URL)
 	if err != nil {

@@ -31,8 +31,8 @@ func migrated(t testing.TB) *pgtest.DB {
 	return pgtest.NewFrom(t, "sallyport", migrate)
 }
 
-// house is a store on a database, and what its callbacks were told.
-type house struct {
+// env is a store on a database, and what its callbacks were told.
+type env struct {
 	*Store
 	mu    sync.Mutex
 	moves []Move
@@ -42,9 +42,9 @@ type house struct {
 
 // instance opens a store as the server does, runs it and watches, and stops it
 // at the end of the test, without leaving a goroutine behind.
-func instance(t testing.TB, url string, age time.Duration) *house {
+func instance(t testing.TB, url string, age time.Duration) *env {
 	t.Helper()
-	h := &house{}
+	h := &env{}
 	var err error
 	h.Store, err = Open(t.Context(), Config{
 		URL: url, AdmittedMaxAge: age, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
@@ -77,20 +77,20 @@ func instance(t testing.TB, url string, age time.Duration) *house {
 	return h
 }
 
-func (h *house) moved() []Move {
+func (h *env) moved() []Move {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return append([]Move(nil), h.moves...)
 }
 
-func (h *house) received() []Revocation {
+func (h *env) received() []Revocation {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return append([]Revocation(nil), h.told...)
 }
 
 // written waits until nothing waits to be written.
-func (h *house) written(t testing.TB) {
+func (h *env) written(t testing.TB) {
 	t.Helper()
 	eventually(t, "written", func() bool {
 		s := h.Status()

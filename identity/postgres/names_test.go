@@ -31,7 +31,7 @@ func deployment(uuid, repository, name, slug string, at time.Time) identity.Know
 		Name: name, Slug: slug, Type: "production", FetchedAt: at}
 }
 
-func (h *house) save(t testing.TB, names ...identity.KnownName) {
+func (h *env) save(t testing.TB, names ...identity.KnownName) {
 	t.Helper()
 	for _, n := range names {
 		if err := h.SaveName(t.Context(), n); err != nil {
@@ -259,7 +259,7 @@ func TestInstancesAgree(t *testing.T) {
 	one, two, conn := instance(t, db.URL(database.Writer), 0), instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
 	const repositories, renames = 40, 12
 	var all sync.WaitGroup
-	for _, h := range []*house{one, two} {
+	for _, h := range []*env{one, two} {
 		all.Go(func() {
 			r := rand.New(rand.NewPCG(1, 2))
 			for step := range renames {
@@ -301,7 +301,7 @@ func TestInstancesAgree(t *testing.T) {
 		o, _ := observe(repository(uuidOf(i), fmt.Sprintf("acme/g%d-%d", i/4, (i+renames)%4), minutes(renames*30)))
 		last = append(last, o...)
 	}
-	for _, h := range []*house{one, two} {
+	for _, h := range []*env{one, two} {
 		if err := h.writeNames(t.Context(), last); err != nil {
 			t.Fatal(err)
 		}

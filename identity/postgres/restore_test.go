@@ -18,13 +18,13 @@ func TestRestore(t *testing.T) {
 	one.revokes(t, ScopeStep, step.Step.UUID)
 	one.revokes(t, ScopeStep, step.Step.UUID)
 	one.revokes(t, ScopeRepository, payments)
-	for _, h := range []*house{one, two} {
+	for _, h := range []*env{one, two} {
 		within(t, "revoked", func() bool { return h.Revoked(step.Step.UUID, billing) && h.Revoked("", payments) })
 	}
 	if n, err := two.Restore(t.Context(), ScopeStep, step.Step.UUID, "eve", "a mistake"); err != nil || n != 2 {
 		t.Fatalf("%d, %v", n, err)
 	}
-	for _, h := range []*house{one, two} {
+	for _, h := range []*env{one, two} {
 		within(t, "lifted", func() bool { return !h.Revoked(step.Step.UUID, billing) })
 		if !h.Revoked(step.Step.UUID, payments) {
 			t.Error("the repository's revocation went with the step's")

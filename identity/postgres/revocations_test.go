@@ -14,7 +14,7 @@ import (
 
 func hence(d time.Duration) time.Time { return time.Now().Add(d) }
 
-func (h *house) revokes(t testing.TB, scope Scope, uuid string) Revocation {
+func (h *env) revokes(t testing.TB, scope Scope, uuid string) Revocation {
 	t.Helper()
 	r, err := h.Revoke(t.Context(), scope, uuid, hence(time.Hour), "ada", "it leaks")
 	if err != nil {
@@ -39,7 +39,7 @@ func TestEveryInstanceLearns(t *testing.T) {
 	one, two := instance(t, db.URL(database.Writer), 0), instance(t, db.URL(database.Writer), 0)
 	first := one.revokes(t, ScopeStep, uuidOf(1))
 	second := two.revokes(t, ScopeRepository, payments)
-	for _, h := range []*house{one, two} {
+	for _, h := range []*env{one, two} {
 		within(t, "both are known", func() bool { return h.Revoked(uuidOf(1), billing) && h.Revoked(uuidOf(2), payments) })
 		if h.Revoked(uuidOf(2), billing) || h.Revoked(payments, uuidOf(1)) || h.Revoked("", "") {
 			t.Error("another is revoked")

@@ -33,15 +33,15 @@ type watchOutage struct {
 // what was last in force stays so, and [Store.Status] says since when. One
 // goroutine watches.
 func (s *Store) Watch(ctx context.Context, notify func([]Revocation)) error {
-	w := &watcher{store: s, notify: notify, told: map[int64]struct{}{}}
-	w.tell(s.revoked.Load().list)
+	w := &watcher{store: s, notify: notify, reported: map[int64]struct{}{}}
+	w.report(s.revoked.Load().list)
 	for failures := 0; ; failures++ {
 		before := time.Now()
 		err := w.session(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		s.away(ctx, err)
+		s.outageBegan(ctx, err)
 		if time.Since(before) > 10*time.Second { // it worked for a while
 			failures = 0
 		}
@@ -52,8 +52,8 @@ func (s *Store) Watch(ctx context.Context, notify func([]Revocation)) error {
 	}
 }
 
-// away notes an outage, once.
-func (s *Store) away(ctx context.Context, err error) {
+// outageBegan notes an outage, once.
+func (s *Store) outageBegan(ctx context.Context, err error) {
 	o := &watchOutage{since: time.Now(), err: err}
 	if old := s.outage.Load(); old != nil {
 		o.since = old.since
@@ -63,8 +63,8 @@ func (s *Store) away(ctx context.Context, err error) {
 	s.outage.Store(o)
 }
 
-// back notes its end.
-func (s *Store) back(ctx context.Context) {
+// outageEnded notes its end.
+func (s *Store) outageEnded(ctx context.Context) {
 	if o := s.outage.Swap(nil); o != nil {
 		s.log.InfoContext(ctx, "identity store: revocations are read again", "away", time.Since(o.since).Round(time.Millisecond))
 	}
@@ -72,10 +72,10 @@ func (s *Store) back(ctx context.Context) {
 
 // watcher belongs to the goroutine of Watch.
 type watcher struct {
-	store  *Store
-	notify func([]Revocation)
-	told   map[int64]struct{} // of what is in force
-	heard  bool               // since the set was last read
+	store    *Store
+	notify   func([]Revocation)
+	reported map[int64]struct{} // of what is in force
+	received bool               // since the set was last read
 }
 
 // session reads on one connection until that fails, its server may not write any
@@ -108,7 +108,7 @@ func (w *watcher) session(ctx context.Context) error {
 		if err := bound(readAtMost); err != nil {
 			return err
 		}
-		w.heard = false
+		w.received = false
 		read := w.store.reads.Add(1)
 		at, err := w.begin(conn.PgConn())
 		if err != nil {
@@ -133,7 +133,7 @@ func (w *watcher) session(ctx context.Context) error {
 
 // await returns when somebody is heard, or it is time to look.
 func (w *watcher) await(conn *pgconn.PgConn, bound func(time.Duration) error) error {
-	if w.heard {
+	if w.received {
 		return nil
 	}
 	if err := bound(pollEvery - readFloor); err != nil {
@@ -153,7 +153,7 @@ func (w *watcher) connect(ctx context.Context) (*pgx.Conn, error) {
 	defer cancel()
 	config.RuntimeParams["application_name"] = readerName + w.store.instance
 	// Who tells us says nothing: anybody who may connect can notify.
-	config.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { w.heard = true }
+	config.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { w.received = true }
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec // one round trip, and nothing that a pooler would lose
 	return database.Connect(ctx, config)
 }
@@ -168,20 +168,20 @@ func closeNow(conn *pgx.Conn) {
 // publish makes a list the set in force, and reports what is new in it.
 func (w *watcher) publish(ctx context.Context, list []Revocation, read int64) {
 	w.store.replace(list, read)
-	w.store.back(ctx)
-	w.tell(list)
+	w.store.outageEnded(ctx)
+	w.report(list)
 }
 
-func (w *watcher) tell(list []Revocation) {
+func (w *watcher) report(list []Revocation) {
 	var news []Revocation
 	in := make(map[int64]struct{}, len(list))
 	for _, r := range list {
 		in[r.ID] = struct{}{}
-		if _, told := w.told[r.ID]; !told {
+		if _, told := w.reported[r.ID]; !told {
 			news = append(news, r)
 		}
 	}
-	w.told = in
+	w.reported = in
 	if len(news) > 0 && w.notify != nil {
 		w.notify(news)
 	}

@@ -87,8 +87,8 @@ type Config struct {
 const Lookback = 30 * 24 * time.Hour
 
 const (
-	retryLeast = 30 * time.Second
-	retryMost  = time.Hour
+	minRetry = 30 * time.Second
+	maxRetry = time.Hour
 	// maxBrought bounds the commits of one activation that are asked about.
 	maxBrought = 20
 )

@@ -119,7 +119,7 @@ func (w *Watcher) round(ctx context.Context) (next time.Time, err error) {
 		known[a.Commit] = true
 		t := w.tries[a.Commit]
 		if t == nil {
-			t = &try{pause: retryLeast}
+			t = &try{pause: minRetry}
 			w.tries[a.Commit] = t
 		}
 		done := false
@@ -129,7 +129,7 @@ func (w *Watcher) round(ctx context.Context) (next time.Time, err error) {
 				return next, ctx.Err()
 			}
 			t.next = w.config.Now().Add(t.pause)
-			t.pause = min(2*t.pause, retryMost)
+			t.pause = min(2*t.pause, maxRetry)
 		}
 		if done {
 			continue

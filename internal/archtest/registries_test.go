@@ -63,7 +63,7 @@ var registries = map[string]string{
 // notOfClients are maps in these packages that no client's request adds to.
 var notOfClients = []string{
 	"identity/bitbucket.Inspector.unread", "identity/bitbucket.probe.failed",
-	"identity/postgres.watcher.told",
+	"identity/postgres.watcher.reported",
 	"internal/selftest.Status.Counts", "proxy.localAddresses.set",
 }
 

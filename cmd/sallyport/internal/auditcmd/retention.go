@@ -52,8 +52,8 @@ func parseDays(text string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%q is not a number of days, such as 400d", text)
 	}
-	if days < audit.LeastKeepDays {
-		return 0, fmt.Errorf("events are kept for %d days at least, and not for %d", audit.LeastKeepDays, days)
+	if days < audit.MinKeepDays {
+		return 0, fmt.Errorf("events are kept for %d days at least, and not for %d", audit.MinKeepDays, days)
 	}
 	return days, nil
 }

@@ -8,12 +8,12 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// onward reads the log on behind the checkpoint where what comes later says
+// verifyForward reads the log on behind the checkpoint where what comes later says
 // something of what is before: a checkpoint from outside that is larger, where there
 // is none of just this size, and retention, which tells what it took afterwards. What
 // is missing for that reason is not told, so that a pack stays the same when a month
 // before its period goes; what is missing of the period itself is.
-func (b *builder) onward(ctx context.Context, r *audit.Report) error {
+func (b *builder) verifyForward(ctx context.Context, r *audit.Report) error {
 	to := int64(0)
 	beyond, known, size, err := b.beyond(ctx, r.Keys)
 	if err != nil {

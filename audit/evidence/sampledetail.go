@@ -13,7 +13,7 @@ import (
 
 // A Dossier is what a pack says of one decision of the sample. Who has the log's
 // public key needs nothing else to check that its records are in the log.
-type Dossier struct {
+type SampleDetail struct {
 	ID         string   `json:"decision_id"`
 	Place      int      `json:"place"` // in the sample, from 0
 	Rank       string   `json:"rank"`  // SHA-256(seed || decision_id)
@@ -53,8 +53,8 @@ type Activation struct {
 	Leaf      int64  `json:"leaf"`
 }
 
-// mostActivations bounds what a dossier lists: the instance's own comes first.
-const mostActivations = 50
+// maxActivations bounds what a sample detail lists: the instance's own comes first.
+const maxActivations = 50
 
 // provenance gathers the events by which revisions began to decide.
 type provenance struct{ by map[string][]Activation }
@@ -76,7 +76,7 @@ func (p *provenance) event(leaf int64, record []byte) {
 // of returns the activations of the revision that decided, from the same source: not
 // those of equal files from a directory or another commit. The activation that was in
 // force comes first: the latest of the decision's writer that is not after it.
-func (p *provenance) of(s *said) []Activation {
+func (p *provenance) of(s *recordFields) []Activation {
 	var own, others []Activation
 	for _, a := range p.by[s.Revision] {
 		switch {
@@ -88,16 +88,16 @@ func (p *provenance) of(s *said) []Activation {
 		}
 	}
 	own = append(own, others...)
-	return own[:min(len(own), mostActivations)]
+	return own[:min(len(own), maxActivations)]
 }
 
-// makeDossier puts a dossier together; content and own are as contentsOf returns them.
-func makeDossier(c *chosen, place int, checkpoint string, p *prover, events *provenance, content, own []byte) (*Dossier, error) {
+// makeSampleDetail puts a sample detail together; content and own are as contentsOf returns them.
+func makeSampleDetail(c *chosen, place int, checkpoint string, p *prover, events *provenance, content, own []byte) (*SampleDetail, error) {
 	s, err := read(c.pair.Record)
 	if err != nil {
 		return nil, err
 	}
-	d := &Dossier{ID: c.id, Place: place, Rank: c.Rank(), Checkpoint: checkpoint, Revision: s.Revision, Commit: s.Commit, OwnRevision: s.OwnRevision, Rule: s.Rule,
+	d := &SampleDetail{ID: c.id, Place: place, Rank: c.Rank(), Checkpoint: checkpoint, Revision: s.Revision, Commit: s.Commit, OwnRevision: s.OwnRevision, Rule: s.Rule,
 		Activations: events.of(s)}
 	at, err := audit.ReadCheckpoint([]byte(checkpoint))
 	if err != nil {
@@ -124,14 +124,14 @@ func writeJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// readDossier reads what writeJSON wrote.
-func readDossier(text []byte) (*Dossier, error) {
-	d := new(Dossier)
+// readSampleDetail reads what writeJSON wrote.
+func readSampleDetail(text []byte) (*SampleDetail, error) {
+	d := new(SampleDetail)
 	if err := readJSON(text, d); err != nil {
-		return nil, fmt.Errorf("it is not a dossier: %w", err)
+		return nil, fmt.Errorf("it is not a sample detail: %w", err)
 	}
 	if !isID(d.ID) || len(d.Records) < 1 || len(d.Records) > 2 {
-		return nil, errors.New("it is not a dossier: it has an id, and one or two records")
+		return nil, errors.New("it is not a sample detail: it has an id, and one or two records")
 	}
 	return d, nil
 }
@@ -143,13 +143,13 @@ type shownRecord struct {
 	Fields [][2]string
 }
 
-// writePage writes the dossier for people.
-func (d *Dossier) writePage(w io.Writer) error {
+// writePage writes the sample detail for people.
+func (d *SampleDetail) writePage(w io.Writer) error {
 	page := struct {
-		*Dossier
+		*SampleDetail
 		Records []shownRecord
 		NoEnd   string
-	}{Dossier: d}
+	}{SampleDetail: d}
 	for i, r := range d.Records {
 		title := "The decision"
 		if i > 0 {
@@ -160,7 +160,7 @@ func (d *Dossier) writePage(w io.Writer) error {
 	if len(d.Records) == 1 {
 		page.NoEnd = "No end is sealed: it was refused, or was open, or its process was lost."
 	}
-	return pages.ExecuteTemplate(w, "dossier", page)
+	return pages.ExecuteTemplate(w, "sample", page)
 }
 
 // fieldsOf are the fields of a record in their order, each as its JSON says it.
