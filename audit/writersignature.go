@@ -12,7 +12,7 @@ const (
 	attributeWriterSignature = "writer_signature"
 )
 
-// writerStatement is what a key signs for a writer. Whoever may record can begin a
+// writerStatement is what a key signs for a writer. A login that may record can begin a
 // writer of their own; the name contains the digest of a secret, so that nobody else
 // writes under it, and the signature shows that its process has the key.
 func writerStatement(k Key, writer string) string {

@@ -13,7 +13,7 @@ const (
 	startMissing  = "none"
 )
 
-// starts knows of each writer whether its process showed a key of the log. Whoever has
+// starts knows of each writer whether its process showed a key of the log. A holder of
 // the login that records can begin a writer of their own.
 type starts struct {
 	recorded map[string]bool
