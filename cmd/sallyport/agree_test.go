@@ -163,6 +163,13 @@ var faults = []struct {
 		f.write("key.pem", certificate)
 	}, "listeners[0].tls"},
 	{"key of another certificate", func(f faulty) { _, key := keyPair(f.t); f.write("key.pem", key) }, "private key does not match"},
+	{"key with a passphrase", file("key.pem", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n"), "openssl pkey"},
+	{"secret through links in a circle", func(f faulty) {
+		f.remove("token")
+		if err := os.Symlink("token", filepath.Join(f.folder, "token")); err != nil {
+			f.t.Fatal(err)
+		}
+	}, "too many levels of symbolic links"},
 	{"certificate in DER", file("cert.pem", "0\x82\x01\x00"), "PEM"},
 	{"certificate that is a directory", func(f faulty) { f.remove("cert.pem"); f.write("cert.pem/x", "") }, "certificate_file"},
 	{"no database URL", gone("url"), "audit.database_url_file"},

@@ -172,6 +172,35 @@ audit: {database_url_file: url, migration_url_file: url}
 	}
 }
 
+// TestMistypedCommandLines: a mistake on the command line ends with status 2 and what to
+// type instead.
+func TestMistypedCommandLines(t *testing.T) {
+	t.Setenv(cli.ConfigVariable, "")
+	t.Chdir(t.TempDir())
+	for line, says := range map[string]string{
+		"sevre":                    `unknown command "sevre" for "sallyport": did you mean "serve"?`,
+		"audit verfy":              `unknown command "verfy" for "sallyport audit": did you mean "verify"?`,
+		"audit hold sett":          `did you mean "set"?`,
+		"serve etc/sallyport.yaml": "a configuration is named with -c FILE",
+		"version x":                `sallyport version takes no argument, and was given "x": leave it out`,
+		"config check --onlin":     "did you mean --online?",
+		"audit query --format jsn": "did you mean json?",
+		"audit hold set --since 2026-13 --reason x": `--since "2026-13": want a month such as 2026-01`,
+		"audit psql -c sallyport.yaml":              "name one with --config FILE",
+		"audit key generate --out no/key":           "make its directory",
+		"health --ready --url http://127.0.0.1:1/x": "",
+	} {
+		var errOut bytes.Buffer
+		want := exitInvalid
+		if strings.HasPrefix(line, "health") || strings.HasPrefix(line, "audit key") {
+			want = exitFailed
+		}
+		if code := run(t.Context(), strings.Fields(line), nil, io.Discard, &errOut); code != want || !strings.Contains(errOut.String(), says) {
+			t.Errorf("%s: %d, want %d and %q: %s", line, code, want, says, errOut.String())
+		}
+	}
+}
+
 // TestProgramsOfOursAreNotPassedOn: the status of git or initdb is never ours, and no
 // error is swallowed for theirs; psql's status is passed on.
 func TestProgramsOfOursAreNotPassedOn(t *testing.T) {

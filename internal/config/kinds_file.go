@@ -30,6 +30,9 @@ func (d *decoder) fileProblem(given string, err error) *problem {
 	case errors.Is(err, fs.ErrPermission):
 		return problemf("let the user that runs sallyport read it", "the file cannot be read: permission denied")
 	default:
+		if _, ok := errors.AsType[secretFault](err); ok {
+			return problemf("", "the file cannot be used: %v", err)
+		}
 		return problemf("name a regular file that has what is wanted in it", "the file cannot be used: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -60,6 +61,10 @@ func (d *decoder) keyPair(path string, t TLS) {
 	key, err := ReadRegular(t.KeyFile, maxPEM)
 	if err != nil {
 		d.fail(path+".key_file", "", "the file cannot be used: %v", err)
+		return
+	}
+	if bytes.Contains(key, []byte("ENCRYPTED")) {
+		d.fail(path+".key_file", "write it without a passphrase, with mode 0600: openssl pkey -in FILE -out NEW", "the key is encrypted, and the server has no passphrase")
 		return
 	}
 	pair, err := tls.X509KeyPair(certificate, key)

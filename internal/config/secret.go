@@ -54,6 +54,8 @@ func fileRemedy(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return ": make it, or correct its name in the configuration"
+	case errors.Is(err, syscall.EMFILE):
+		return ": raise the limit of open files (ulimit -n, LimitNOFILE= of the unit)"
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Sprintf(": let the user that runs this command (uid %d) read it, or run it as the user that may", os.Geteuid())
 	}
@@ -75,22 +77,27 @@ func checkSecret(text string) (string, error) {
 	text = strings.TrimRight(text, "\r\n")
 	switch trimmed := strings.TrimSpace(text); {
 	case trimmed == "":
-		return "", errors.New("it is empty: write the secret into it, on one line")
+		return "", secretFault("it is empty: write the secret into it, on one line")
 	case strings.HasPrefix(text, "\xff\xfe"), strings.HasPrefix(text, "\xfe\xff"):
-		return "", errors.New("it is UTF-16: save it as UTF-8 without a byte order mark")
+		return "", secretFault("it is UTF-16: save it as UTF-8 without a byte order mark")
 	case strings.ContainsRune(text, 0):
-		return "", errors.New("it contains a NUL byte: save it as plain text in UTF-8")
+		return "", secretFault("it contains a NUL byte: save it as plain text in UTF-8")
 	case strings.HasPrefix(text, "\ufeff"):
-		return "", errors.New("it begins with a byte order mark: save it as UTF-8 without one")
+		return "", secretFault("it begins with a byte order mark: save it as UTF-8 without one")
 	case strings.ContainsAny(text, "\r\n"):
-		return "", errors.New("it has more than one line: write the secret and nothing else, on one line")
+		return "", secretFault("it has more than one line: write the secret and nothing else, on one line")
 	case trimmed != text:
-		return "", errors.New("it begins or ends with white space: remove that")
+		return "", secretFault("it begins or ends with white space: remove that")
 	case len(text) > 1 && text[0] == text[len(text)-1] && (text[0] == '"' || text[0] == '\''):
-		return "", errors.New("it is in quotes: write the secret without them")
+		return "", secretFault("it is in quotes: write the secret without them")
 	}
 	return text, nil
 }
+
+// secretFault is what is wrong with a secret's text, and what to do.
+type secretFault string
+
+func (e secretFault) Error() string { return string(e) }
 
 // ReadRegular reads a regular file, or one that a symbolic link names, of at most limit bytes. Anything else is refused
 // before it is opened: opening a FIFO waits for its writer, and reading a device may never end. The error leaves the

@@ -40,6 +40,30 @@ func refusing(t *testing.T, sqlstate string) string {
 	return listener.Addr().String()
 }
 
+// plaintext answers as a server without TLS (PostgreSQL documentation, "SSL Session
+// Encryption").
+func plaintext(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := pgproto3.NewBackend(conn, conn).ReceiveStartupMessage(); err == nil {
+				_, _ = conn.Write([]byte("N"))
+			}
+			_ = conn.Close()
+		}
+	}()
+	return listener.Addr().String()
+}
+
 func TestErrorsSayWhatToDo(t *testing.T) {
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -60,6 +84,8 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"wrong password", at(refusing(t, "28P01")), `the password for "step" is wrong`},
 		{"not let in", at(refusing(t, "28000")), "pg_hba.conf"},
 		{"no database", at(refusing(t, "3D000")), `CREATE DATABASE "log"`},
+		{"misspelt parameter", at(refusing(t, "42704")), "correct its name"},
+		{"no TLS", strings.Replace(at(plaintext(t)), "disable", "verify-full", 1), "the server has no TLS, and sslmode demands it: set ssl = on"},
 		{"full", at(refusing(t, "53300")), "max_connections"},
 		{"starting", at(refusing(t, "57P03")), "try again"},
 	} {
@@ -96,6 +122,7 @@ func TestExplain(t *testing.T) {
 	}{
 		{&pgconn.PgError{Code: "42501", Message: "permission denied"}, Writer},
 		{&pgconn.PgError{Code: "25006"}, "standby"},
+		{&pgconn.PgError{Code: "28000", Message: `role "step" is not permitted to log in`}, "a role without LOGIN"},
 		{&pgconn.PgError{Code: "53100"}, "disk is full"},
 		{&net.DNSError{Name: "db.example", IsNotFound: true}, `"db.example" is not known`},
 		{context.DeadlineExceeded, "does not answer"},

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"strings"
 	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -40,6 +41,9 @@ func (r redacted) Error() string {
 		if op, ok := errors.AsType[*net.OpError](connect); ok {
 			return op.Error()
 		}
+		if refusesTLS(r.err) {
+			return "the server has no TLS, and sslmode demands it"
+		}
 	}
 	return r.err.Error()
 }
@@ -63,6 +67,9 @@ func hint(config *pgconn.Config, err error) string {
 		case "28P01":
 			return fmt.Sprintf("the password for %q is wrong, or the role does not exist", config.User)
 		case "28000":
+			if strings.Contains(pg.Message, "not permitted to log in") {
+				return fmt.Sprintf("%q is a role without LOGIN: name a login that is a member of it", config.User)
+			}
 			return fmt.Sprintf("the server does not let %q in from here; see its pg_hba.conf, and give the role a password (ALTER ROLE … PASSWORD)", config.User)
 		case "3D000":
 			return fmt.Sprintf("create the database first: CREATE DATABASE %q ENCODING 'UTF8' TEMPLATE template0", config.Database)
@@ -70,6 +77,8 @@ func hint(config *pgconn.Config, err error) string {
 			return fmt.Sprintf("the role %q lacks a privilege; serve logs in as %s, migrate as a member of %s", config.User, Writer, Owner)
 		case "53300":
 			return "the server has no connection left; raise its max_connections"
+		case "42704":
+			return "the database URL has a parameter that the server does not know: correct its name"
 		case "57P03":
 			return "the server is starting or shutting down; try again in a moment"
 		case "25006":
@@ -84,6 +93,8 @@ func hint(config *pgconn.Config, err error) string {
 	switch {
 	case errors.As(err, &certificate), errors.As(err, &authority):
 		return "the server's certificate is not trusted; see sslmode and sslrootcert of the database URL"
+	case refusesTLS(err):
+		return "set ssl = on at the server, or write sslmode=disable into the database URL on a trusted network"
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
 		return fmt.Sprintf("nothing listens at %s; is PostgreSQL running, and is the database URL right?", where)
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
@@ -93,6 +104,12 @@ func hint(config *pgconn.Config, err error) string {
 		return fmt.Sprintf("the host %q is not known; is the database URL right?", config.Host)
 	}
 	return ""
+}
+
+// refusesTLS reports whether the server has no TLS and the URL demands it. pgx has no
+// type for it.
+func refusesTLS(err error) bool {
+	return strings.Contains(err.Error(), "server refused TLS connection")
 }
 
 func isTimeout(err error) bool {

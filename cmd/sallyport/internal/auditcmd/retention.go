@@ -120,7 +120,7 @@ func newHoldSet() *cobra.Command {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		begin, err := time.Parse("2006-01", *first)
 		if err != nil {
-			return cli.Invalid(errors.New("--since MONTH is needed, such as 2026-01"))
+			return cli.Invalid(fmt.Errorf("--since %q: want a month such as 2026-01", *first))
 		}
 		end := begin
 		if *last != "" {

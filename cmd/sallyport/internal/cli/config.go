@@ -55,7 +55,7 @@ func FindConfig(path string) (string, error) {
 			return p, nil
 		}
 	}
-	return "", fmt.Errorf("no configuration: name one with -c FILE or $%s; %s and %s are not there", ConfigVariable, configPlaces[0], configPlaces[1])
+	return "", fmt.Errorf("no configuration: name one with --config FILE or $%s; %s and %s are not there", ConfigVariable, configPlaces[0], configPlaces[1])
 }
 
 // Help is for commands that only hold others.
@@ -64,10 +64,17 @@ func Help(c *cobra.Command, _ []string) error { return c.Help() }
 // NoArguments rejects arguments, for commands that have none. An argument of a
 // command with subcommands is a misspelt one: the error suggests the nearest.
 func NoArguments(c *cobra.Command, args []string) error {
-	err := cobra.NoArgs(c, args)
-	if err == nil {
+	if len(args) == 0 {
 		return nil
 	}
+	if !c.HasSubCommands() {
+		hint := "leave it out"
+		if c.Flags().Lookup("config") != nil {
+			hint = "leave it out; a configuration is named with -c FILE"
+		}
+		return Invalid(fmt.Errorf("%s takes no argument, and was given %q: %s\nsee: %[1]s --help", c.CommandPath(), args[0], hint))
+	}
+	err := cobra.NoArgs(c, args)
 	if near := nearestCommand(c, args[0]); near != "" {
 		err = fmt.Errorf("%w: did you mean %q?", err, near)
 	}

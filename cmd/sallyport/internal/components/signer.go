@@ -60,7 +60,7 @@ func NewSigner(path, origin string) (_ *audit.Signer, err error) {
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("make the signing key %s: %w: make its directory, or name a file that does not exist", path, errors.Unwrap(err))
 	}
 	_, err = f.WriteString(private + "\n")
 	err = errors.Join(err, f.Sync(), f.Close())

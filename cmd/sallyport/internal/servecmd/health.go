@@ -109,7 +109,7 @@ func askReady(ctx context.Context, u *url.URL, out io.Writer) error {
 		Warnings map[string]string `json:"warnings"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return fmt.Errorf("%s answered %d, and not as an instance of sallyport does: %w", u, status, err)
+		return fmt.Errorf("%s answered %d, and not as the admin listener does: give the address of admin.address, which is not one of listeners", u, status)
 	}
 	if status == http.StatusOK && answer.Ready {
 		lines := []string{"ready"}
