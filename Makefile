@@ -26,8 +26,10 @@ help: ## list the targets
 demo: demo-needs build ## run the tour: an emulated Bitbucket, real curl, real PostgreSQL (ONCE=1 ends after it)
 	@$(BIN)/sallyport-demo --sallyport $(BIN)/sallyport $(if $(ONCE),--once)
 
-test: needs ## run every test, against real PostgreSQL and real clients
-	$(GO) test $(RACE) -shuffle=on -timeout 20m -parallel $(PARALLEL) $(PACKAGES)
+test: needs ## run every test, against real PostgreSQL and real clients, with progress
+	@$(NOCGO) $(GO) build -C tools -o ../$(BIN)/testprogress ./testprogress
+	@echo "running all tests: about 12 minutes on two cores"
+	GO=$(GO) $(BIN)/testprogress $(RACE) -shuffle=on -timeout 20m -parallel $(PARALLEL) $(PACKAGES)
 
 check: lint test ## what CI runs: lint, then every test
 
@@ -44,9 +46,10 @@ build: ## build bin/sallyport and bin/sallyport-demo
 	@mkdir -p $(BIN)
 	$(BUILD) -o $(BIN)/ ./cmd/sallyport ./cmd/sallyport-demo
 
-release: ## build bin/sallyport reproducibly, without this machine's paths in it
+release: ## build bin/sallyport reproducibly, without this machine's paths in it, and its man pages
 	@mkdir -p $(BIN)
 	$(BUILD) -trimpath -o $(BIN)/ ./cmd/sallyport
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0) $(NOCGO) $(GO) test ./cmd/sallyport -run TestManPages -count=1 -args -man $(abspath $(BIN))/man
 
 needs: ## get what a bare machine lacks: PostgreSQL, PgBouncer, curl, git, ssh
 	@sh tools/needs.sh curl git ssh pgbouncer

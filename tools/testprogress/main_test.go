@@ -1,0 +1,23 @@
+package main
+
+import "testing"
+
+// TestProgress: what runs is known, a test that passed leaves nothing behind, and a
+// package that ended does not run.
+func TestProgress(t *testing.T) {
+	p := progress{running: map[string]string{}, output: map[string][]string{}}
+	for _, line := range []string{
+		`{"Action":"start","Package":"a"}`, `{"Action":"start","Package":"b"}`,
+		`{"Action":"run","Package":"b","Test":"TestX"}`, `{"Action":"output","Package":"b","Test":"TestX","Output":"x\n"}`,
+	} {
+		p.line(line)
+	}
+	if got := p.now(); got != "a, b (TestX)" {
+		t.Errorf("running: %q", got)
+	}
+	p.line(`{"Action":"pass","Package":"b","Test":"TestX"}`)
+	p.line(`{"Action":"pass","Package":"b","Elapsed":1.5}`)
+	if p.now() != "a" || p.done != 1 || len(p.output) != 0 {
+		t.Errorf("%+v", p)
+	}
+}
