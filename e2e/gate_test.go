@@ -168,7 +168,7 @@ var badRevisions = []struct {
 	{name: "wrong folder", file: "egress/deep/bad.rego", text: "package sallyport.egress\n", whole: true, line: 1, kind: "does_not_load", says: "no policy is read from this place"},
 	{name: "ten megabytes", text: "x := 1 # " + strings.Repeat("x", 10<<20) + "\n", line: 1, kind: "does_not_load", says: "over 1 MiB"},
 	{name: "no rule id", text: "allow contains {\"message\": \"x\"} if true\n", line: 3, kind: "does_not_load", says: "has no rule id"},
-	{name: "doubled rule id", text: "allow contains {\"rule\": \"twice\"} if input.target.port == 1\n\nfill := 1\n\nallow contains {\"rule\": \"twice\"} if input.target.port == fill\n", line: 7, kind: "does_not_load", says: "is taken by"},
+	{name: "doubled rule id", text: "allow contains {\"rule\": \"twice\"} if input.target.port == 1\n\nfill := 1\n\nallow contains {\"rule\": \"twice\"} if input.target.port == fill\n", line: 7, kind: "does_not_load", says: "is in use at"},
 	{name: "wrong shape, written", text: "allow contains {\"rule\": \"x\", \"expires\": \"soon\"}\n", line: 3, kind: "does_not_load", says: "is not an RFC 3339 time"},
 	{name: "wrong set", text: "allow[x] := 1 if x := 1\n", line: 3, kind: "does_not_load", says: "allow is a set of entries"},
 	{name: "reads a repository's policy", text: "allow contains {\"rule\": \"x\"} if {\n\tcount(data.sallyport.repository[\"acme/tools\"].allow) > 0\n}\n", line: 4, kind: "does_not_load", says: "policy cannot read"},
