@@ -32,7 +32,7 @@ func read(t *testing.T, name string) string {
 }
 
 // metrics are the names that the program gives to its metrics: Name of the
-// options in internal/admin, and what is added in cmd/sallyport.
+// options in internal/admin, and what is added in cmd/sallyport/internal/server.
 func metrics(t *testing.T) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
@@ -43,7 +43,7 @@ func metrics(t *testing.T) map[string]bool {
 			}
 		}
 	}
-	for _, folder := range []string{"../internal/admin", "../cmd/sallyport"} {
+	for _, folder := range []string{"../internal/admin", "../cmd/sallyport/internal/server"} {
 		files, err := filepath.Glob(filepath.Join(folder, "*.go"))
 		if err != nil {
 			t.Fatal(err)

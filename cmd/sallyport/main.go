@@ -17,6 +17,7 @@ import (
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditcmd"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/configcmd"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/controlcmd"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/policycmd"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/servecmd"
@@ -72,7 +73,7 @@ to the audit log before a connection is opened.`,
 	auditLog, policies := auditcmd.New(), policycmd.New()
 	auditLog.AddCommand(verifycmd.NewVerify(), verifycmd.NewExport(), verifycmd.NewEvidence())
 	policies.AddCommand(controlcmd.NewPolicyReload())
-	root.AddCommand(newServe(), servecmd.NewHealth(), servecmd.NewMigrate(), newConfig(), auditLog, policies, controlcmd.NewToken(), controlcmd.NewTunnels(), controlcmd.NewEmergencyStop(), newVersion())
+	root.AddCommand(servecmd.NewServe(), servecmd.NewHealth(), servecmd.NewMigrate(), configcmd.New(), auditLog, policies, controlcmd.NewToken(), controlcmd.NewTunnels(), controlcmd.NewEmergencyStop(), newVersion())
 	documentExits(root)
 	return root
 }

@@ -47,7 +47,7 @@ var documentedLimits = []struct {
 	{"internal/worker.maxWaiting", "evaluations of one repository that wait", thousands},
 	{"internal/selftest.maxEchoes", "connections of the self-test", thousands},
 	{"cmd/sallyport/internal/logging.logWaiting", "log lines that wait for a reader", mebibytes},
-	{"cmd/sallyport.candidateQueue", "decisions that wait for the candidate policy", thousands},
+	{"policy/manager.candidateQueue", "decisions that wait for the candidate policy", thousands},
 }
 
 func thousands(n int64) string {

@@ -1,7 +1,6 @@
 package policycmd
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -10,12 +9,10 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
-	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/internal/nearest"
 	"github.com/sallyport/sallyport/policy"
-	"github.com/sallyport/sallyport/policy/rego"
 )
 
 // unknownUUID stands for a UUID that was not given.
@@ -174,14 +171,4 @@ func parseTarget(to, port string) (destination.Target, error) {
 		return t, fmt.Errorf("--to: %w", err)
 	}
 	return t, nil
-}
-
-// loadTree loads the policy in a directory for asking. Its own tests are not run:
-// `policy test` does that.
-func loadTree(ctx context.Context, directory string, names bool) (*rego.Set, error) {
-	snapshot, err := policyTree(ctx, directory)
-	if err != nil {
-		return nil, err
-	}
-	return components.LoadPolicy(ctx, directory, snapshot, rego.Options{Names: names})
 }

@@ -1,8 +1,6 @@
 package policycmd
 
 import (
-	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -120,27 +118,6 @@ func (v *coverage) list(ctx context.Context, path string) error {
 		v.row(name)
 	}
 	return err
-}
-
-// repositoryNames reads the file that --repositories names.
-func repositoryNames(ctx context.Context, path string) ([]string, error) {
-	text, err := cli.ReadInput(ctx, path, cli.MaxListInput)
-	if err != nil {
-		return nil, fmt.Errorf("--repositories %w", err)
-	}
-	names := []string{}
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	for n := 1; lines.Scan(); n++ {
-		name := strings.TrimSpace(lines.Text())
-		switch {
-		case name == "" || strings.HasPrefix(name, "#"):
-		case !plainFolder(name):
-			return nil, fmt.Errorf("%s:%d: %.100q is not the full name of a repository: write one a line, such as acme/payments", path, n, name)
-		default:
-			names = append(names, name)
-		}
-	}
-	return names, lines.Err()
 }
 
 // ask adds the repositories that Bitbucket lists, for each workspace with an API.

@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -168,19 +166,6 @@ func (s *suggester) begin(ctx context.Context) error {
 	}
 	s.delegating = rego.NewReplayer(delegating)
 	return nil
-}
-
-// holdsPolicy reports whether there is any file of a policy below a directory.
-func holdsPolicy(directory string) bool {
-	found := false
-	_ = fs.WalkDir(os.DirFS(directory), ".", func(p string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() && policy.Belongs(p) {
-			found = true
-			return fs.SkipAll
-		}
-		return nil
-	})
-	return found
 }
 
 // observe takes one decision in.

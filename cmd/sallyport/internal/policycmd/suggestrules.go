@@ -220,12 +220,3 @@ func regoText(s string) string {
 	_ = e.Encode(s)
 	return strings.TrimSuffix(b.String(), "\n")
 }
-
-// plainFolder reports whether a name is one that a repository's folder can have.
-func plainFolder(name string) bool {
-	workspace, repository, ok := strings.Cut(name, "/")
-	for _, part := range []string{workspace, repository} {
-		ok = ok && part != "" && part != "." && part != ".." && strings.Trim(part, "abcdefghijklmnopqrstuvwxyz0123456789-_.") == "" && len(part) <= 128
-	}
-	return ok
-}

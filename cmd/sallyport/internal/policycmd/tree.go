@@ -1,12 +1,8 @@
 package policycmd
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,12 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
-	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
-	"github.com/sallyport/sallyport/policy/source"
 )
-
-const withoutNamesUsage = "check for a server without Bitbucket's REST API, where policy sees UUIDs only"
 
 func newPolicyCheck() *cobra.Command {
 	c := &cobra.Command{
@@ -95,61 +87,6 @@ repository's apart.`,
 	return c
 }
 
-func printTests(out io.Writer, directory string, report *rego.TestReport, verbose bool) error {
-	failed := 0
-	slices.SortStableFunc(report.Results, func(a, b rego.TestResult) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
-	})
-	for _, t := range report.Results {
-		if !t.Passed {
-			failed++
-		}
-		if t.Passed && !verbose {
-			continue
-		}
-		verdict := "PASS"
-		if !t.Passed {
-			verdict = "FAIL"
-		}
-		fmt.Fprintf(out, "%s %s:%d: %s (%s)\n", verdict, filepath.Join(directory, t.File), t.Line, t.Name, t.Duration.Round(1000))
-		if t.Message != "" {
-			fmt.Fprintf(out, "     %s\n", t.Message)
-		}
-		if t.Output != "" {
-			fmt.Fprintf(out, "     printed: %s\n", t.Output)
-		}
-	}
-	fmt.Fprintf(out, "%d passed, %d failed; the tests went through %.0f %% of the policy's lines\n",
-		len(report.Results)-failed, failed, report.Coverage)
-	if len(report.Results) == 0 {
-		fmt.Fprintf(out, "warning: %s: there are no tests: a test is a rule test_… in a file whose name ends in _test.rego\n", directory)
-	}
-	if failed > 0 {
-		return fmt.Errorf("%s: %d tests failed", directory, failed)
-	}
-	return nil
-}
-
-func policyTree(ctx context.Context, directory string) (*policy.Snapshot, error) {
-	info, err := os.Stat(directory)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, cli.Invalid(fmt.Errorf("there is no %s: name the policy repository's directory; `sallyport policy init DIR` writes one to start from", directory))
-	case err == nil && !info.IsDir():
-		return nil, cli.Invalid(fmt.Errorf("%s is a file: name the policy repository's directory", directory))
-	case err == nil && !holdsPolicy(directory):
-		return nil, cli.Invalid(fmt.Errorf("%s: there is no policy in it: rules stand in egress/*.rego below it; `sallyport policy init DIR` writes a policy repository to start from", directory))
-	}
-	if above := repositoryAbove(directory); above != "" {
-		return nil, cli.Invalid(fmt.Errorf("%s is a folder within a policy repository: name the repository's directory: %s", directory, above))
-	}
-	snapshot, err := source.Directory(ctx, directory)
-	if err != nil {
-		return nil, cli.Invalid(err)
-	}
-	return snapshot, nil
-}
-
 // repositoryAbove is the directory of the policy repository of which a directory is one
 // of the folders; empty if it is not one.
 func repositoryAbove(directory string) string {
@@ -167,20 +104,4 @@ func repositoryAbove(directory string) string {
 		return ""
 	}
 	return above
-}
-
-func printPolicyErrors(out io.Writer, directory, prefix string, list rego.Errors) {
-	for _, e := range list {
-		if e.File != "" {
-			e.File = filepath.Join(directory, e.File)
-		}
-		fmt.Fprintf(out, "%s%v\n", prefix, e)
-	}
-}
-
-func oneDirectory(c *cobra.Command, args []string) error {
-	if err := cobra.ExactArgs(1)(c, args); err != nil {
-		return cli.Invalid(fmt.Errorf("%w: the policy's directory\nsee: %s --help", err, c.CommandPath()))
-	}
-	return nil
 }

@@ -3,7 +3,6 @@ package policycmd
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -199,34 +198,4 @@ func (w *whoCan) tell(out io.Writer, all, asJSON bool) error {
 	fmt.Fprintf(&b, "%d of %d repositories and deployments that were seen may reach %s\n", may, len(w.groups), w.asked.to)
 	_, err := io.WriteString(out, b.String())
 	return err
-}
-
-// principalOf reads the principal of a recorded input.
-func principalOf(input []byte) (*identity.Principal, error) {
-	var asked struct {
-		Principal struct {
-			Kind       string
-			Workspace  struct{ UUID, Slug string }
-			Repository struct {
-				UUID, Project string
-				FullName      string `json:"full_name"`
-			}
-			Deployment     *struct{ UUID, Name, Slug, Type string }
-			Pipeline, Step struct{ UUID string }
-			Branch         string
-		}
-	}
-	if err := json.Unmarshal(input, &asked); err != nil {
-		return nil, fmt.Errorf("its input cannot be read: %w", err)
-	}
-	a := &asked.Principal
-	p := &identity.Principal{
-		Kind: a.Kind, Branch: a.Branch, Workspace: identity.Workspace(a.Workspace),
-		Repository: identity.Repository{UUID: a.Repository.UUID, FullName: a.Repository.FullName, Project: a.Repository.Project},
-		Pipeline:   identity.Run(a.Pipeline), Step: identity.Run(a.Step),
-	}
-	if a.Deployment != nil {
-		p.Deployment = &identity.Deployment{UUID: a.Deployment.UUID, Name: a.Deployment.Name, Slug: a.Deployment.Slug, Type: a.Deployment.Type}
-	}
-	return p, nil
 }

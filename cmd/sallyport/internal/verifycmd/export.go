@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"io"
-	"maps"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -14,10 +12,6 @@ import (
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
-
-func sortedDamage(counts map[audit.Damage]int64) []audit.Damage {
-	return slices.Sorted(maps.Keys(counts))
-}
 
 // NewExport makes `sallyport audit export`.
 func NewExport() *cobra.Command {

@@ -153,13 +153,3 @@ func schemaWarnings(s auditlog.Schema) []string {
 	}
 	return list
 }
-
-func walkURL(ctx context.Context, url string, sink auditlog.Sink, p *cli.Progress) error {
-	r, err := auditlog.OpenReader(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	p.Total = r.Leaves()
-	return r.Walk(ctx, sink, p.Show)
-}

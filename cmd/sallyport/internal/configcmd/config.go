@@ -1,0 +1,72 @@
+package configcmd
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
+	"github.com/sallyport/sallyport/internal/config"
+)
+
+// New makes `sallyport config`.
+func New() *cobra.Command {
+	parent := &cobra.Command{Use: "config", Short: "Check the configuration", Args: cli.NoArguments, RunE: cli.Help}
+	parent.AddCommand(newConfigCheck())
+	return parent
+}
+
+func newConfigCheck() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "check",
+		Short: "Check a configuration without starting the server",
+		Long: `Check a configuration as "serve" does before it starts anything: the file, the
+files that it names, and the policy in policy.directory, which is loaded and
+tested. It has to run as the server's user, with the server's environment.
+
+With --online it also connects: to the database (login, privileges, schema, clock),
+the issuers (keys, clock), Bitbucket's API (access token and its scopes, workspace),
+the policy's Git server, the resolver, and upstream proxies, of which it asks for a
+tunnel to the issuer. It changes nothing anywhere. An embedded database that does
+not run is not started.`,
+		Args: cli.NoArguments,
+	}
+	path := cli.AddConfigFlag(c)
+	online := c.Flags().Bool("online", false, "connect to everything that the configuration names")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg, name, err := cli.LoadConfigWith(*path, config.Load)
+		if err != nil {
+			return err
+		}
+		if err := components.Validate(cfg); err != nil {
+			return err
+		}
+		printWarnings(c.ErrOrStderr(), cfg)
+		report := &checkReport{out: c.OutOrStdout()}
+		checkCertificates(report, cfg)
+		if cfg.Policy.Git == nil || *online {
+			checkPolicy(c.Context(), report, cfg, *online)
+		}
+		if *online {
+			checkOnline(c.Context(), report, cfg)
+		}
+		if report.failed > 0 {
+			err := fmt.Errorf("%s: %d of %d checks failed", name, report.failed, report.made)
+			if report.wrong {
+				err = cli.Invalid(err)
+			}
+			return err
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: accepted\n", name)
+		return err
+	}
+	return c
+}
+
+func printWarnings(w io.Writer, cfg *config.Config) {
+	for _, warning := range cfg.Warnings() {
+		fmt.Fprintf(w, "warning: %v\n", warning)
+	}
+}

@@ -1,0 +1,34 @@
+package server
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
+	"github.com/sallyport/sallyport/policy/manager"
+)
+
+// loadPolicy makes the first policy decide: what the source offers, or, where
+// that cannot be had or is no good, what decided last. Without either the start
+// ends.
+func (s *server) loadPolicy(ctx context.Context) error {
+	var err error
+	if s.policy, err = manager.New(s.config, s.log.With("component", "policy"), components.GitConfig); err != nil {
+		return err
+	}
+	s.atClose(s.policy.Close)
+	s.policy.Notify = s.notify
+	err = s.policy.Begin(ctx)
+	if _, missing := errors.AsType[manager.NoPolicyError](err); missing {
+		err = cli.Invalid(err)
+	}
+	return err
+}
+
+// announcePolicy keeps the first policy's content and records that it decides,
+// before it does.
+func (s *server) announcePolicy(ctx context.Context) error {
+	s.policy.Audit = s.audit
+	return s.policy.AnnounceFirst(ctx)
+}

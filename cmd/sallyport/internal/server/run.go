@@ -1,0 +1,129 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/policy/rego"
+	"github.com/sallyport/sallyport/proxy"
+)
+
+// run accepts connections until ctx ends, then drains and ends everything.
+func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
+	background, stopBackground := context.WithCancel(context.Background())
+	var routines sync.WaitGroup
+	s.atClose(func() {
+		stopBackground()
+		routines.Wait()
+	})
+	defer s.close()
+	failed := make(chan error, len(s.listeners)+3)
+	for _, l := range s.listeners {
+		routines.Go(func() {
+			if err := s.front.Serve(l.Listener, l.config); err != nil {
+				failed <- fmt.Errorf("serve %s: %w", l.config.Name, err)
+			}
+		})
+		s.log.Info("listening", "address", l.Addr().String(), "tls", l.config.TLS != nil)
+	}
+	if s.adminAt != nil {
+		routines.Go(func() {
+			if err := s.admin.Serve(s.adminAt); err != nil {
+				failed <- fmt.Errorf("serve admin: %w", err)
+			}
+		})
+		s.log.Info("admin listening", "address", s.adminAt.Addr().String())
+	}
+	routines.Go(func() {
+		if err := s.control.Serve(s.controlAt); err != nil {
+			failed <- fmt.Errorf("serve the control socket: %w", err)
+		}
+	})
+	routines.Go(func() {
+		_ = s.store.Run(background)
+		close(s.moves) // nothing else writes names
+	})
+	routines.Go(s.recordMoves)
+	routines.Go(func() { s.learnPipelines(background) })
+	if s.reconciler != nil {
+		routines.Go(func() { s.reconciler.Run(background) })
+	}
+	if s.approvals != nil {
+		routines.Go(func() { s.approvals.Run(background) })
+	}
+	if s.selfTest != nil {
+		routines.Go(func() { s.selfTest.Run(background) })
+	}
+	routines.Go(func() { s.totals.Run(background) })
+	routines.Go(func() { s.gate.RunRepeats(background) })
+	s.sealing = true
+	routines.Go(func() { s.sealer.Run(background) })
+	routines.Go(func() { s.attester.Run(background) })
+	routines.Go(func() { _ = s.store.Watch(background, s.closeRevoked) })
+	routines.Go(func() {
+		if err := s.authenticator.Run(background); err != nil {
+			failed <- fmt.Errorf("identity: %w", err)
+		}
+	})
+	routines.Go(func() { s.reevaluator.Run(background) })
+	routines.Go(func() { s.policy.Follow(background, reload) })
+	routines.Go(func() { s.watchRepositories(background) })
+	routines.Go(func() { s.notify.keepAlive(background, s.probes()) })
+	s.notify.Ready("serving")
+
+	err := s.wait(ctx, failed)
+	s.drain()
+	return err
+}
+
+// wait returns when the server is to end: asked to, or because it cannot continue.
+// A database that is gone does not end it: refusals go to the journal.
+func (s *server) wait(ctx context.Context, failed <-chan error) error {
+	var databaseGone <-chan struct{}
+	if s.database != nil {
+		databaseGone = s.database.Done()
+	}
+	select {
+	case <-ctx.Done():
+		s.log.Info("shutting down", "drain_timeout", s.config.Shutdown.DrainTimeout.String(), "tunnels", s.tracker.Len())
+		return nil
+	case err := <-failed:
+		s.log.Error("shutting down: a component failed", "error", err)
+		return err
+	case <-databaseGone:
+		err := errors.Join(errors.New("the embedded PostgreSQL ended"), s.database.Err())
+		s.log.Error("shutdown failed", "error", err)
+		return err
+	}
+}
+
+// drain admits nothing new, lets open connections continue for a while, and ends the rest.
+func (s *server) drain() {
+	s.notify.stopping("waiting for open tunnels to end")
+	// Connections to a socket that the next process inherits are served: the
+	// client cannot know that it was this one that accepted it.
+	if !s.handOver() {
+		s.gate.CloseAdmission()
+	}
+	s.admin.AddCheck("serving", func() error { return errors.New("shutting down") })
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.Shutdown.DrainTimeout)
+	defer cancel()
+	var both sync.WaitGroup
+	both.Go(func() { _ = s.front.Shutdown(ctx) })
+	both.Go(func() {
+		if n := s.tracker.Drain(ctx); n > 0 {
+			s.log.Warn("tunnels were closed at the end of the drain timeout", "tunnels", n)
+		}
+	})
+	both.Wait()
+	ctx, cancel = context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_ = s.admin.Close(ctx)
+	_ = s.control.Close(ctx)
+}
+
+var _ proxy.Decider = (*rego.Engine)(nil)

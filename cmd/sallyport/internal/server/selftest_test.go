@@ -1,0 +1,119 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"math/big"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/proxy/frontend"
+)
+
+func selfSigned(t *testing.T) *tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"egress.acme.example"}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// A probe shows its pass to this process's own listener alone: on TLS, to whoever
+// has the certificate that is served at the moment. Where the listener wants to
+// hear from a load balancer who the client is, the probe says it.
+func TestDialOurselves(t *testing.T) {
+	own, foreign := selfSigned(t), selfSigned(t)
+	serves := func(c *tls.Certificate) *tls.Config {
+		return &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c, nil }}
+	}
+	for name, c := range map[string]struct {
+		config, served *tls.Config
+		balancer       bool
+		well           bool
+	}{
+		"plain":             {nil, nil, false, true},
+		"TLS":               {serves(own), serves(own), false, true},
+		"TLS, another's":    {serves(own), serves(foreign), false, false},
+		"behind a balancer": {nil, nil, true, true},
+		"both":              {serves(own), serves(own), true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			lc := frontend.ListenerConfig{TLS: c.config}
+			if c.balancer {
+				lc.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+			}
+			s := &server{listeners: []listening{{l, lc}}}
+			heard := make(chan string, 1)
+			go func() {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+				said := ""
+				if c.balancer { // a byte at a time, for what follows is TLS
+					b := make([]byte, 1)
+					for !strings.HasSuffix(said, "\r\n") {
+						if _, err := conn.Read(b); err != nil {
+							return
+						}
+						said += string(b)
+					}
+				}
+				if c.served != nil {
+					conn = tls.Server(conn, c.served)
+				}
+				line, _ := bufio.NewReader(conn).ReadString('\n')
+				heard <- said + line
+			}()
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			conn, from, err := s.dialOurselves(ctx)
+			if (err == nil) != c.well {
+				t.Fatalf("got %v", err)
+			}
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			if from != netip.MustParseAddr("127.0.0.1") {
+				t.Errorf("from %v", from)
+			}
+			if _, err := fmt.Fprint(conn, "CONNECT\n"); err != nil {
+				t.Fatal(err)
+			}
+			want := "CONNECT\n"
+			if c.balancer {
+				local := conn.LocalAddr().(*net.TCPAddr)
+				want = fmt.Sprintf("PROXY TCP4 127.0.0.1 127.0.0.1 %d %d\r\n", local.Port, l.Addr().(*net.TCPAddr).Port) + want
+			}
+			if got := <-heard; got != want {
+				t.Errorf("heard %q, want %q", got, want)
+			}
+		})
+	}
+	if _, _, err := (&server{}).dialOurselves(t.Context()); err == nil {
+		t.Error("without a listener")
+	}
+}

@@ -1,0 +1,294 @@
+// Package server runs Sallyport: it starts the parts in their order, connects them, and
+// ends them in the opposite order.
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
+	"github.com/sallyport/sallyport/identity/bitbucket"
+	"github.com/sallyport/sallyport/internal/admin"
+	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/proxy"
+	"github.com/sallyport/sallyport/proxy/dns"
+	"github.com/sallyport/sallyport/proxy/frontend"
+	"github.com/sallyport/sallyport/proxy/goproxy"
+)
+
+// newServer starts everything but the accepting of connections. What can be
+// wrong without anything being started comes first. On an error all that was
+// started has been ended again.
+func newServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *server, err error) {
+	s := &server{config: cfg, log: log, metrics: admin.NewMetrics(cli.Version()), began: time.Now()}
+	s.admin = admin.NewServer(s.metrics)
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if s.notify, err = newNotifier(log); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.DataDirectory, 0o755); err != nil {
+		return nil, cli.Invalid(fmt.Errorf("make data_directory: %w: choose one that the server's user (uid %d) can make, or make it and give it to that user", err, os.Geteuid()))
+	}
+	for _, step := range []func(context.Context) error{
+		s.inherit, s.loadPolicy, s.listen, s.claimAll, s.listenControl, s.openAudit, s.countIdentity, s.openStore, s.startIdentity, s.openReconciliation, s.openApprovals,
+		s.announcePolicy, s.openSelfTest, s.buildGate, s.buildControl,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	s.watch()
+	return s, nil
+}
+
+// listen binds every listener, so that a taken port or a missing right shows
+// before a database is started, and so that the guard knows our own ports.
+func (s *server) listen(context.Context) error {
+	for _, c := range s.config.Listeners {
+		lc := frontend.ListenerConfig{Name: c.Address, ProxyProtocolFrom: c.ProxyProtocolFrom}
+		if c.TLS != nil {
+			certificates, err := newCertificates(c.TLS.CertificateFile, c.TLS.KeyFile, s.log)
+			if err != nil {
+				return err
+			}
+			lc.TLS = certificates.config()
+		}
+		l, err := s.bind(c.Address)
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w; choose another address under listeners, or end what has it", c.Address, err)
+		}
+		s.atClose(func() { _ = l.Close() })
+		s.listeners = append(s.listeners, listening{l, lc})
+	}
+	if s.config.Admin.Address == "" {
+		return nil
+	}
+	l, err := s.bind(s.config.Admin.Address)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w; choose another admin.address, or end what has it", s.config.Admin.Address, err)
+	}
+	s.atClose(func() { _ = l.Close() })
+	s.adminAt = l
+	return nil
+}
+
+// openAudit opens the audit log, on a PostgreSQL of our own if there is to be one.
+func (s *server) openAudit(ctx context.Context) error {
+	c := auditlog.Config{
+		Version: cli.Version(),
+		Log:     s.log.With("component", "audit"),
+		Journal: filepath.Join(s.config.DataDirectory, "journal"), Acknowledged: filepath.Join(s.config.DataDirectory, "acknowledged"),
+		JournalBytes: int64(s.config.Audit.MaxJournalBytes), JournalAge: s.config.Audit.JournalMaxAge,
+		Spool:  s.config.Audit.OnOutage == config.OutageSpool,
+		Signer: s.signer,
+	}
+	if s.config.Audit.Embedded {
+		var err error
+		if s.database, err = startEmbedded(ctx, s.config, s.log); err != nil {
+			return err
+		}
+		s.atClose(func() {
+			if err := s.database.Close(); err != nil {
+				s.log.Error("embedded PostgreSQL shutdown failed", "error", err)
+			}
+		})
+		c.URL = s.database.URL(auditdb.EmbeddedDatabase, "sallyport_writer")
+		s.sealerURL = s.database.URL(auditdb.EmbeddedDatabase, "sallyport_sealer")
+	} else {
+		var err error
+		if c.URL, err = s.config.Audit.Database.Read(); err != nil {
+			return cli.Invalid(err)
+		}
+		s.sealerURL = c.URL
+		if sealer := s.config.Audit.Sealer; !sealer.IsZero() {
+			if s.sealerURL, err = sealer.Read(); err != nil {
+				return cli.Invalid(err)
+			}
+		}
+	}
+	s.databaseURL = c.URL
+	s.atClose(s.closeSealer)
+	var err error
+	if s.audit, err = auditlog.Open(ctx, c); err != nil {
+		return err
+	}
+	s.atClose(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := s.audit.Close(ctx); err != nil {
+			s.log.Error("close audit log failed", "error", err)
+		}
+	})
+	s.checkLogins(ctx)
+	if s.denials, err = auditlog.OpenDenials(ctx, c.URL, proxy.ForcedCauses()); err != nil {
+		return err
+	}
+	s.atClose(s.denials.Close)
+	if err := s.openAttester(); err != nil {
+		return err
+	}
+	return s.openSealer()
+}
+
+func (s *server) buildGate(context.Context) error {
+	resolver, err := dns.New(dns.Config{Servers: components.AddressTexts(s.config.Egress.Resolvers), Lookups: lookups(s.config.Limits), Logger: s.log.With("component", "dns")})
+	if err != nil {
+		return err
+	}
+	guard := &proxy.Guard{
+		AllowNetworks: s.config.Egress.AllowNetworks,
+		DenyNetworks:  s.config.Egress.DenyNetworks,
+		Own:           s.own(),
+	}
+	via, err := components.UpstreamProxies(s.config.Egress.UpstreamProxies)
+	if err != nil {
+		return err
+	}
+	if via, err = s.withEcho(via); err != nil {
+		return err
+	}
+	observer := s.openTotals()
+	s.gate, err = proxy.NewGate(proxy.Config{
+		Authenticator:   s.interceptor,
+		Decider:         s.interceptor,
+		Recorder:        s.audit,
+		Resolver:        resolver,
+		Guard:           guard,
+		Dialer:          proxy.Dialer{Timeout: s.config.Egress.ConnectTimeout},
+		UpstreamProxies: via,
+		Log:             s.log,
+		Observer:        observer,
+		Limits:          gateLimits(s.config.Limits),
+
+		RefusedPerSecond: s.config.Limits.RecordedRefusalsPerSecond,
+		RepeatInterval:   s.config.Limits.RepeatsInterval,
+	})
+	if err != nil {
+		return err
+	}
+	s.atClose(s.gate.Wait) // before the log is closed
+	tunnel := s.config.Egress.Tunnel
+	s.tracker = proxy.NewTracker(proxy.TunnelConfig{
+		IdleTimeout: tunnel.IdleTimeout, MaxLifetime: tunnel.MaxLifetime, HelloTimeout: tunnel.HelloTimeout,
+		EndWithCredential: s.config.Identity.OnExpiry == config.ExpiryClose, CredentialGrace: s.config.Identity.ExpiryGrace,
+		Barred: s.barred,
+	})
+	s.reevaluator = proxy.NewReevaluator(proxy.ReevaluatorConfig{
+		Tracker: s.tracker, Decider: s.interceptor, Organization: s.interceptor, Recorder: s.audit, Log: s.log.With("component", "policy"),
+	})
+	s.policy.Changed = s.reevaluator.Changed
+	s.reevaluator.Changed(s.policy.Engine.Current().Revision(), s.policy.Engine.Activation())
+	s.forwarder = goproxy.New(goproxy.Config{Log: s.log.With("component", "forward"), Tracker: s.tracker, MaxLifetime: tunnel.MaxLifetime})
+	s.atClose(s.forwarder.Close)
+	s.front, err = frontend.New(frontend.Config{
+		Gate: s.gate, Tracker: s.tracker, Forwarder: s.forwarder, Denials: s.denials, Authenticator: s.authenticator,
+		Log: s.log.With("component", "frontend"), Observer: observer,
+		MaxHeadBytes: s.config.Limits.MaxHeaderBytes, HeadTimeout: s.config.Limits.ReadHeaderTimeout,
+		MaxConnections: s.config.Limits.MaxConnections, MaxIdlePerClient: s.config.Limits.MaxIdlePerClient,
+		HeadBytes: int64(s.config.Limits.Total.PendingHeaderBytes), HeadBytesPerClient: int64(s.config.Limits.Repository.PendingHeaderBytes),
+	})
+	return err
+}
+
+// own are the addresses that this instance listens on, which nobody may reach
+// through it.
+func (s *server) own() []netip.AddrPort {
+	var own []netip.AddrPort
+	for _, l := range s.listeners {
+		own = append(own, l.Addr().(*net.TCPAddr).AddrPort())
+	}
+	if s.adminAt != nil {
+		own = append(own, s.adminAt.Addr().(*net.TCPAddr).AddrPort())
+	}
+	return own
+}
+
+// watch tells the admin server what to say of this instance.
+func (s *server) watch() {
+	s.admin.AddCheck("audit", s.audit.Available)
+	s.admin.AddCheck("identity", s.authenticator.Ready)
+	s.admin.AddCheck("policy", s.policy.Ready)
+	if s.database != nil {
+		s.admin.AddCheck("embedded_postgresql", s.database.Err)
+	}
+	s.admin.AddDetail("audit", s.auditDetail)
+	s.admin.AddDetail("policy", s.policy.Detail)
+	s.admin.AddDetail("policy_workers", s.workersDetail)
+	s.admin.AddDetail("identity", func() any { return identityDetail(s.authenticator.Status()) })
+	s.admin.AddDetail("identity_store", s.storeDetail)
+	s.admin.AddCheck("emergency_stop", s.stop.check)
+	s.admin.AddDetail("emergency_stop", func() any { return s.stop.state() })
+	s.admin.AddDetail("seal", s.sealDetail)
+	s.gauges()
+	s.sealMetrics()
+	s.admin.AddWarning("seal", s.sealWarning)
+	s.admin.AddWarning("identity_store", s.storeWarning)
+	s.admin.AddWarning("identity", s.authenticator.Warning)
+	s.admin.AddWarning("repository_policies", s.policy.Rejections.Warning)
+	s.admin.AddWarning("database_login", func() error { return s.logins })
+	s.lockGauges()
+	s.admin.AddDetail("schema", s.schemaDetail)
+	s.schemaGauges()
+	if s.reconciler != nil {
+		s.admin.AddDetail("reconciliation", s.reconciliationDetail)
+		s.reconciliationGauges()
+	}
+	if s.approvals != nil {
+		s.admin.AddDetail("approvals", s.approvalsDetail)
+		s.approvalGauges()
+	}
+	if s.selfTest != nil {
+		s.admin.AddDetail("self_test", s.selfTestDetail)
+		s.selfTestGauges()
+	}
+	s.metrics.Gauge("sallyport_emergency_stop", "1 while an emergency stop is on.", func() float64 {
+		if s.gate.Stopped() {
+			return 1
+		}
+		return 0
+	})
+	s.metrics.Gauge("sallyport_revocations", "Revocations in force.", func() float64 { return float64(s.store.Status().Revocations) })
+	s.metrics.Gauge("sallyport_tunnels", "Open tunnels.", func() float64 { return float64(s.tracker.Len()) })
+	s.metrics.Counter("sallyport_denials_read_total", "Requests in which a step read its own denials.", func() float64 { return float64(s.front.DenialsRead()) })
+	s.metrics.Gauge("sallyport_idle_connections", "Client connections whose next request has not arrived.", func() float64 { return float64(s.front.Idle()) })
+	s.metrics.Gauge("sallyport_connections", "Open client connections, tunnels included.", func() float64 { return float64(s.front.Connections()) })
+}
+
+func identityDetail(all []bitbucket.Status) any {
+	detail := make(map[string]map[string]string, len(all))
+	for _, st := range all {
+		d := map[string]string{"keys": strconv.Itoa(st.Keys), "keys_usable": strconv.FormatBool(st.KeysUsable), "keys_fetched": cli.FormatTimeOrNever(st.Fetched)}
+		if st.FromDisk {
+			d["keys_from"] = "those that were kept; the issuer has not answered yet"
+		}
+		if len(st.Skipped) > 0 {
+			d["keys_skipped"] = strings.Join(st.Skipped, "; ")
+		}
+		if st.KeysError != nil {
+			d["keys_error"] = st.KeysError.Error()
+		}
+		if st.Names {
+			d["names"], d["names_answered"] = strconv.Itoa(st.KnownNames), cli.FormatTimeOrNever(st.NamesAnswered)
+		}
+		if st.NamesError != nil {
+			d["names_error"] = st.NamesError.Error()
+		}
+		detail[st.Workspace] = d
+	}
+	return detail
+}

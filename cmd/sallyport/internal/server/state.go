@@ -1,0 +1,83 @@
+package server
+
+import (
+	"log/slog"
+	"net"
+	"time"
+
+	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/identity/bitbucket"
+	identitypg "github.com/sallyport/sallyport/identity/postgres"
+	"github.com/sallyport/sallyport/internal/admin"
+	"github.com/sallyport/sallyport/internal/approval"
+	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/pgembed"
+	"github.com/sallyport/sallyport/internal/selftest"
+	"github.com/sallyport/sallyport/internal/totals"
+	"github.com/sallyport/sallyport/policy/manager"
+	"github.com/sallyport/sallyport/proxy"
+	"github.com/sallyport/sallyport/proxy/frontend"
+	"github.com/sallyport/sallyport/proxy/goproxy"
+	"github.com/sallyport/sallyport/reconcile"
+)
+
+// server is one running instance, wired together. What is nil was not started.
+type server struct {
+	config *config.Config
+	log    *slog.Logger
+
+	database      *pgembed.Server
+	audit         *auditlog.Log
+	sealer        *auditlog.Sealer
+	sealing       bool // the sealer runs
+	denials       *auditlog.Denials
+	databaseURL   string // the writer's
+	sealerURL     string // the sealer's
+	logins        error  // what the logins may do and should not; nil: nothing
+	store         *identitypg.Store
+	authenticator *bitbucket.Authenticator
+	policy        *manager.Manager
+	gate          *proxy.Gate
+	tracker       *proxy.Tracker
+	reevaluator   *proxy.Reevaluator
+	attester      *auditlog.Attester
+	reconciler    *reconcile.Reconciler // nil: deployments are not compared with the log
+	approvals     *approval.Watcher     // nil: approvals are not read
+	interceptor   *selftest.ProbeInterceptor
+	echo          *selftest.Echo // nil: no self-test is made
+	selfTest      *selftest.Test // nil: no self-test is made
+	forwarder     *goproxy.Forwarder
+	totals        *totals.Totals
+	front         *frontend.Server
+	metrics       *admin.Metrics
+	moves         chan identitypg.Move // names that have passed to another, to be recorded
+
+	identityMetrics *admin.IdentityMetrics
+	admin           *admin.Server
+	control         *admin.Control
+	stop            *emergencyStop
+
+	listeners []listening
+	adminAt   net.Listener
+	controlAt net.Listener
+	inherited []*inherited // of the listeners, and that of admin
+	notify    *notifier
+	began     time.Time
+	closers   []func() // in the order of starting
+}
+
+// listening is a listener that is bound and not yet served.
+type listening struct {
+	net.Listener
+	config frontend.ListenerConfig
+}
+
+// close ends what was started, in the opposite order.
+func (s *server) close() {
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		s.closers[i]()
+	}
+	s.closers = nil
+}
+
+func (s *server) atClose(f func()) { s.closers = append(s.closers, f) }

@@ -1,0 +1,53 @@
+package manager
+
+import (
+	"context"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/policy/rego"
+)
+
+// Ending are the exceptions of what decides that end within the notice.
+func (p *Manager) Ending(now time.Time) (ending []rego.Exception) {
+	set := p.Engine.Current()
+	if set == nil {
+		return nil
+	}
+	for _, e := range set.Exceptions() {
+		if e.Until.After(now) && e.Until.Sub(now) <= p.notice {
+			ending = append(ending, e)
+		}
+	}
+	return ending
+}
+
+// announceExceptions tells of each exception that ends soon, once in this process.
+// That it cannot be recorded is tried again at the next look. The caller has its turn.
+func (p *Manager) announceExceptions(ctx context.Context) {
+	now := time.Now()
+	ending := p.Ending(now)
+	still := make(map[string]bool, len(ending))
+	for _, e := range ending {
+		key := e.Key()
+		if p.announced[key] {
+			still[key] = true
+			continue
+		}
+		revision := p.good.Revision()
+		err := p.Audit.Record(ctx, &audit.Event{
+			Time: now, Kind: audit.KindExceptionExpiring, Revision: revision.Digest, Commit: revision.Commit, Repository: e.Repository,
+			Message: "an exception ends at " + e.Until.UTC().Format(time.RFC3339),
+			Attributes: []audit.Attribute{
+				{Name: "path", Value: e.Path}, {Name: "owner", Value: e.Owner}, {Name: "ticket", Value: e.Ticket}, {Name: "until", Value: e.Until.UTC().Format(time.RFC3339)},
+			},
+		})
+		if err != nil {
+			p.log.Error("exception_expiring event not recorded", "error", err)
+			continue
+		}
+		still[key] = true
+		p.log.Warn("policy exception expires soon", "path", e.Path, "owner", e.Owner, "ticket", e.Ticket, "repository", e.Repository, "until", e.Until.UTC().Format(time.RFC3339))
+	}
+	p.announced = still
+}

@@ -1,0 +1,38 @@
+package manager
+
+import (
+	"sync"
+	"time"
+)
+
+// policyHistory remembers which revisions have decided, so that going back to
+// one is seen. It holds the latest thousand of this process.
+type policyHistory struct {
+	mu    sync.Mutex
+	since map[string]time.Time
+	order []string
+}
+
+func newPolicyHistory() *policyHistory { return &policyHistory{since: map[string]time.Time{}} }
+
+// before returns when a revision has begun to decide before.
+func (h *policyHistory) before(digest string) (at time.Time, again bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at, again = h.since[digest]
+	return at, again
+}
+
+// decides notes that a revision begins to decide.
+func (h *policyHistory) decides(digest string, at time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, again := h.since[digest]; !again {
+		h.order = append(h.order, digest)
+		if len(h.order) > 1000 {
+			delete(h.since, h.order[0])
+			h.order = h.order[1:]
+		}
+	}
+	h.since[digest] = at
+}

@@ -1,0 +1,291 @@
+package manager
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego"
+	"github.com/sallyport/sallyport/policy/source"
+)
+
+// New makes a manager of the configured policy. begin loads the first
+// revision; close ends the worker processes.
+func New(cfg *config.Config, log *slog.Logger, git GitConfig) (*Manager, error) {
+	// Names are in the input only where every workspace has them: a policy that
+	// holds for one and silently not for another would be worse than none.
+	names := true
+	for _, w := range cfg.Identity.Bitbucket {
+		names = names && w.API != nil
+	}
+	p := &Manager{
+		Engine:  new(rego.Engine),
+		deaths:  make(chan policyDeath, maxDeaths),
+		Options: rego.Options{Names: names, Deadline: cfg.Policy.EvaluationTimeout, OnFailure: onRepositoryFailure(cfg)},
+		maxAge:  cfg.Policy.MaxAge,
+		notice:  cfg.Policy.ExceptionExpiryWarning,
+		kept:    source.NewKept(filepath.Join(cfg.DataDirectory, "policy")),
+		history: newPolicyHistory(),
+		log:     log,
+		refused: map[RefusalKind]int{},
+	}
+	p.Workers = p.newWorkers(cfg)
+	p.Options.Workers = p.Workers
+	p.checks = p.newChecks()
+	var err error
+	if p.Source, p.poll, err = newSource(cfg, git); err != nil {
+		return nil, err
+	}
+	if cfg.Policy.Candidate != nil {
+		if p.candidate, err = newCandidate(cfg, p, git); err != nil {
+			return nil, err
+		}
+		p.Engine.Observe = p.candidate.offer
+	}
+	return p, nil
+}
+
+// Close ends the checks and the worker processes.
+func (p *Manager) Close() {
+	p.checks.Close()
+	p.Workers.Close()
+}
+
+// UsesNames reports whether rules see names of repositories and deployments.
+func (p *Manager) UsesNames() bool { return p.Options.Names }
+
+// Begin makes the first revision decide: the one that the source offers, or, where
+// that cannot be loaded, the last good one from disk. Without either it is an error,
+// of type NoPolicyError where the policy's directory is missing.
+func (p *Manager) Begin(ctx context.Context) error {
+	kept := p.lastGood()
+	var after policy.Revision
+	if kept != nil {
+		after = kept.Snapshot.Revision()
+		p.before = after.Commit
+	}
+	resumed, recalled := p.resume(ctx, kept)
+	set, offered, err := p.load(ctx, after, resumed, recalled)
+	if err == nil {
+		set = p.settleEarly(ctx, set, startWait(set))
+		p.log.Info("policy loaded", "revision", set.Revision().Digest, "repositories", len(set.Repositories()), "checked", set.Inspected())
+		p.activate(set, offered)
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if kept == nil {
+		err = fmt.Errorf("the policy in %s does not load:\n%w", p.Source, err)
+		if errors.Is(err, fs.ErrNotExist) { // policy.directory
+			err = NoPolicyError{err}
+		}
+		return err
+	}
+	if set = cmp.Or(resumed, recalled); set == nil {
+		return fmt.Errorf("the policy in %s does not load, and the one that was kept on disk does not either:\n%w", p.Source, err)
+	}
+	p.log.Error("policy rejected at startup; loading last good revision from disk",
+		"revision", set.Revision().Digest, "confirmed", kept.Confirmed.UTC().Format(time.RFC3339), "error", err)
+	p.activate(p.settleEarly(ctx, set, startWait(set)), offered)
+	p.FromDisk, p.current, p.failure, p.seen = true, "", err, kept.Confirmed
+	return nil
+}
+
+// lastGood is what was kept on disk, if it may be used.
+func (p *Manager) lastGood() *source.KeptPolicy {
+	kept, err := p.kept.Load()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		p.log.Error("read last good policy from disk failed", "error", err)
+		return nil
+	case kept.Origin != p.Source.String():
+		p.log.Info("last good policy on disk is from another source; ignored", "source", kept.Origin)
+		return nil
+	case p.maxAge > 0 && time.Since(kept.Confirmed) > p.maxAge:
+		p.log.Warn("last good policy on disk exceeds policy.max_age", "confirmed", kept.Confirmed.UTC().Format(time.RFC3339), "max_age", p.maxAge.String())
+		return nil
+	}
+	return kept
+}
+
+// load gets what the source offers and loads it: strictly compiled, and with
+// its own tests run. What is the same in previous is not checked again; fallback has the
+// rules of a repository that fails; both may be nil. offered is the state that the
+// source has, as far as it is known.
+func (p *Manager) load(ctx context.Context, after policy.Revision, previous, fallback *rego.Set) (set *rego.Set, offered policy.Revision, err error) {
+	snapshot, err := p.Source.Offer(ctx, after)
+	if err != nil {
+		if r, ok := errors.AsType[*source.Refusal](err); ok {
+			offered.Commit = r.Commit
+		}
+		return nil, offered, err
+	}
+	options := p.Options
+	options.Previous, options.Fallback, options.Defer = previous, fallback, true
+	set, err = rego.Load(ctx, snapshot, options)
+	return set, snapshot.Revision(), err
+}
+
+// activate notes a set that decides from now on.
+func (p *Manager) activate(set *rego.Set, offered policy.Revision) {
+	for _, w := range set.Warnings() {
+		p.log.Warn("policy warning", "warning", w.Error())
+	}
+	p.Engine.Swap(set)
+	p.good, p.FromDisk = set, false
+	p.mu.Lock()
+	now := time.Now()
+	p.offered, p.current, p.loaded, p.seen, p.failure, p.tooOld = offered, offered.Digest, now, now, nil, false
+	p.mu.Unlock()
+	p.noteRejections(set, now)
+	if p.Changed != nil {
+		p.Changed(set.Revision(), p.Engine.Activation())
+	}
+}
+
+// Follow looks for a new state of the source from time to time, and at once when
+// asked to, until ctx ends.
+func (p *Manager) Follow(ctx context.Context, reload <-chan os.Signal) {
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	if p.candidate != nil {
+		beside.Go(func() { p.candidate.run(ctx) })
+	}
+	ticker := time.NewTicker(p.poll)
+	defer ticker.Stop()
+	checked, settled := p.checks.Ready(), (<-chan time.Time)(nil)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-reload:
+			p.log.Info("policy reload requested")
+			p.Notify.Reloading()
+			p.Refresh(ctx, true)
+			p.Notify.Ready("serving")
+		case <-checked:
+			if wait := p.settle(ctx); wait > 0 {
+				checked, settled = nil, time.After(wait)
+			}
+		case <-settled:
+			checked, settled = p.checks.Ready(), nil
+		case death := <-p.deaths:
+			p.recordDeath(ctx, death)
+		case <-ticker.C:
+			p.Refresh(ctx, false)
+			ticker.Reset(untilNextLook(p.poll, time.Duration(p.looked.Load())))
+		}
+	}
+}
+
+// Refresh takes the source's state if it is new and good. Otherwise the current
+// revision continues deciding, up to its age, and the log, an event, a metric and
+// /readyz say why. A state that was refused is not checked again unless asked for.
+func (p *Manager) Refresh(ctx context.Context, asked bool) {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	defer p.announceExceptions(ctx)
+	defer p.expire(ctx)
+	began := time.Now()
+	snapshot, err := p.Source.Offer(ctx, p.good.Revision())
+	p.looked.Store(int64(time.Since(began)))
+	if err != nil {
+		p.refuse(ctx, policy.Revision{}, err)
+		return
+	}
+	if p.known(snapshot, asked) {
+		if asked {
+			p.recheck()
+		}
+		return
+	}
+	options := p.Options
+	options.Previous, options.Beside, options.Defer = p.good, true, true
+	set, err := rego.Load(ctx, snapshot, options)
+	if err == nil {
+		err = probed(p.Engine.Prepare(ctx, set))
+	}
+	if err != nil {
+		p.refuse(ctx, snapshot.Revision(), err)
+		return
+	}
+	set = p.settleEarly(ctx, set, checksWait)
+	if err := p.announce(ctx, set, p.good); err != nil {
+		p.checks.Follow(p.good)
+		p.notRecorded(ctx, snapshot.Revision(), err)
+		return
+	}
+	p.activate(set, snapshot.Revision())
+	p.recordRejections(ctx)
+	p.keep(set)
+}
+
+// known reports whether a state was checked before, and confirms it if it is
+// the one that decides.
+func (p *Manager) known(snapshot *policy.Snapshot, asked bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.tooOld:
+		return false
+	case snapshot.Digest == p.current:
+		if p.failure != nil {
+			p.log.Info("the policy source offers the active revision again", "revision", p.good.Revision().Digest)
+		}
+		p.offered, p.failure = snapshot.Revision(), nil
+	case snapshot.Revision() != p.offered:
+		return false
+	default: // refused before
+		return !asked && !p.retryDue()
+	}
+	p.seen = time.Now()
+	if p.seen.Sub(p.confirmed) >= time.Minute {
+		p.confirmed = p.seen
+		if err := p.kept.Confirm(p.seen); err != nil {
+			p.log.Warn("policy", "error", err)
+		}
+	}
+	return true
+}
+
+// keep puts what decides on disk, for a start without the source. That it cannot
+// is no reason not to decide.
+func (p *Manager) keep(set *rego.Set) {
+	p.confirmed = time.Now()
+	p.keptAt = p.confirmed
+	err := p.kept.Save(source.KeptPolicy{Snapshot: set.Snapshot(), Origin: p.Source.String(), Confirmed: p.confirmed, Findings: set.Findings(), Repositories: set.Kept()})
+	if err != nil {
+		p.log.Error("write active policy to disk failed", "error", err)
+	}
+}
+
+// expire ends the deciding of a revision that its source has not offered for too
+// long, where the operator has set an end.
+func (p *Manager) expire(ctx context.Context) {
+	p.mu.Lock()
+	over := p.maxAge > 0 && !p.tooOld && time.Since(p.seen) > p.maxAge
+	p.tooOld = p.tooOld || over
+	seen := p.seen
+	p.mu.Unlock()
+	if !over || ctx.Err() != nil {
+		return
+	}
+	p.Engine.Swap(nil)
+	p.count(refusedTooOld)
+	err := fmt.Errorf("nothing decides, and everything is refused: the source was last seen to offer this revision at %s, and policy.max_age is %v",
+		seen.UTC().Format(time.RFC3339), p.maxAge)
+	p.log.Error("active policy exceeds policy.max_age; every request is denied", "revision", p.good.Revision().Digest, "error", err)
+	p.recordRefusal(ctx, p.good.Revision(), refusedTooOld, err)
+}

@@ -1,0 +1,115 @@
+package manager
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/policy/rego"
+)
+
+// onRepositoryFailure is what the configuration says becomes of a repository whose
+// policy fails.
+func onRepositoryFailure(cfg *config.Config) rego.RepositoryFailure {
+	if cfg.Policy.RepositoryFailure == config.RepositoryDeny {
+		return rego.DenyRepository
+	}
+	return rego.KeepPrevious
+}
+
+// Bounds of what one activation reports of rejected repositories; the event of the
+// activation has their number.
+const (
+	maxRejectionEvents = 100
+	maxRejectionNames  = 20
+)
+
+// noteRejections takes the rejections of a set that is active now.
+func (p *Manager) noteRejections(set *rego.Set, now time.Time) {
+	news, recovered := p.Rejections.Activate(set.Rejected(), now)
+	p.unrecorded = append(p.unrecorded, news...)
+	for _, r := range news {
+		p.log.Error("policy of a repository rejected", "revision", set.Revision().Digest, "commit", set.Revision().Commit,
+			"repository", r.Repository, "kind", KindOf(&r), "in_force", InForce(&r), "error", r.Failure)
+	}
+	for _, name := range recovered {
+		p.log.Info("policy of a repository is in force again", "revision", set.Revision().Digest, "repository", name)
+	}
+}
+
+// recordRejections records what noteRejections has taken, after the activation: a
+// failing repository delays nobody.
+func (p *Manager) recordRejections(ctx context.Context) {
+	if len(p.unrecorded) == 0 {
+		return
+	}
+	revision := p.good.Revision()
+	more := append([]audit.Attribute{{Name: "source", Value: p.Source.String()}}, p.provenance(ctx, revision.Commit)...)
+	for i := range p.unrecorded[:min(len(p.unrecorded), maxRejectionEvents)] {
+		e := Event(&p.unrecorded[i], revision, p.Options.Names, time.Now(), slices.Clone(more))
+		if err := p.Audit.Record(ctx, e); err != nil {
+			p.log.Error("rejection of a repository's policy not recorded", "repository", p.unrecorded[i].Repository, "error", err)
+		}
+	}
+	p.unrecorded = nil
+}
+
+// rejectedAttributes name the rejected repositories in the event of an activation.
+func rejectedAttributes(set *rego.Set) []audit.Attribute {
+	rejected := set.Rejected()
+	if len(rejected) == 0 {
+		return nil
+	}
+	return []audit.Attribute{
+		{Name: "rejected_repositories", Value: strconv.Itoa(len(rejected))},
+		{Name: "rejected", Value: rejectedNames(rejected)},
+	}
+}
+
+// rejectedNames names the first of the rejected repositories.
+func rejectedNames(rejected []rego.Rejection) string {
+	var names []string
+	for _, r := range rejected[:min(len(rejected), maxRejectionNames)] {
+		names = append(names, r.Repository)
+	}
+	return strings.Join(names, " ")
+}
+
+// sameRejections reports whether the same repositories are rejected for the same, with
+// the same rules in force.
+func sameRejections(a, b *rego.Set) bool {
+	return slices.EqualFunc(a.Rejected(), b.Rejected(), func(a, b rego.Rejection) bool {
+		return a.Repository == b.Repository && a.Kept.Digest == b.Kept.Digest && a.Failure.Error() == b.Failure.Error()
+	})
+}
+
+// dropUnknown denies the repositories whose rules are of a revision that this log does
+// not hold, at a start with another database: their decisions could not be evaluated
+// again. Nothing is decided yet.
+func (p *Manager) dropUnknown(ctx context.Context) error {
+	digests := map[string]bool{}
+	for _, r := range p.good.Rejected() {
+		digests[r.Kept.Digest] = true
+	}
+	for _, r := range p.good.Pending() {
+		digests[r.Kept.Digest] = true
+	}
+	delete(digests, "")
+	for digest := range digests {
+		known, err := p.Audit.HasPolicy(ctx, digest)
+		if err != nil {
+			return err
+		}
+		if !known {
+			p.log.Error("the log does not hold the revision whose rules repositories keep; these repositories are denied until their folders are repaired", "revision", digest)
+			p.good.DropKept(digest)
+			p.unrecorded = slices.DeleteFunc(p.unrecorded, func(r rego.Rejection) bool { return r.Kept.Digest == digest })
+		}
+	}
+	p.noteRejections(p.good, time.Now())
+	return nil
+}

@@ -1,0 +1,79 @@
+package manager
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+)
+
+// Since says when the revision that decides began to, and whether a later state
+// was not taken.
+func (p *Manager) Since() (loaded time.Time, failed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.loaded, p.failure != nil
+}
+
+// LastSeen says when the source was last seen to offer what decides.
+func (p *Manager) LastSeen() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen
+}
+
+// Failure returns why the latest state of the source does not decide; nil if it does.
+func (p *Manager) Failure() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failure
+}
+
+// Ready is an error only where nothing decides. A new state that was refused is
+// a detail: the instance continues with the last good one.
+func (p *Manager) Ready() error {
+	if p.Engine.Current() != nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tooOld {
+		return fmt.Errorf("no policy decides: the source was last seen to offer the last good one at %s, and policy.max_age is %v", p.seen.UTC().Format(time.RFC3339), p.maxAge)
+	}
+	return errors.New("no policy decides")
+}
+
+// Detail is what /readyz tells of the policy.
+func (p *Manager) Detail() any {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d := map[string]string{
+		"source": p.Source.String(), "since": p.loaded.UTC().Format(time.RFC3339), "confirmed": p.seen.UTC().Format(time.RFC3339),
+	}
+	if set := p.Engine.Current(); set != nil {
+		d["revision"] = set.Revision().Digest
+		if commit := set.Revision().Commit; commit != "" {
+			d["commit"] = commit
+		}
+		if refused := set.Refused(); len(refused) > 0 {
+			// At most some: each of them has its error in the log when it is asked for.
+			d["refused_repositories"] = strings.Join(refused[:min(len(refused), 20)], " ")
+		}
+	}
+	if pending := p.Pending(); len(pending) > 0 {
+		d["pending_repositories"] = PendingNames(pending)
+	}
+	if p.failure != nil {
+		d["not_taken"] = p.failure.Error()
+		d["not_taken_kind"] = string(kindOf(p.failure))
+	}
+	return d
+}
+
+// Refusals counts what was not taken, by kind.
+func (p *Manager) Refusals() map[RefusalKind]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.refused)
+}
