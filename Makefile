@@ -74,7 +74,7 @@ crash: needs ## run the long tests of the audit log: 1,000 kills under load (KIL
 	$(GO) test -run 'TestTamper|TestCleanLogs' -v -count=1 -timeout 60m ./audit/postgres -args -edits 2000 -clean 100
 
 soak: needs ## run the long tests: minutes of attack and of traffic against the running server (SOAK=Name picks)
-	$(GO) test -tags soak -run '$(or $(SOAK),Soak|TestNetwork)' -v -count=1 -timeout 60m ./e2e
+	$(GO) test -tags soak -run '$(or $(SOAK),Soak|TestNetwork|TestFairness)' -v -count=1 -timeout 60m ./e2e
 	SALLYPORT_RELOADS=1000 $(GO) test -run TestReloadsUnderLoad -v -count=1 -timeout 60m ./policy/rego
 	SALLYPORT_REPOSITORIES=50000 $(GO) test -run TestFullScale -v -count=1 -timeout 30m ./policy/rego
 

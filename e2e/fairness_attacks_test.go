@@ -18,6 +18,9 @@ type attack struct {
 	heads       func(n *neighborhood) []string
 	// stopped: the emergency stop is in force, when idle too. It stays: the row is the last.
 	stopped bool
+	// until is a counter that is above zero before the victim is measured: the attack has
+	// used up its share.
+	until string
 }
 
 // Paths and queries are about as long as they may be: a path has 8,000 bytes, a head
@@ -42,10 +45,10 @@ var dimensions = []attack{
 		return n.heads("CONNECT hole.fair.example:"+n.hole, "")
 	}},
 	{name: "held requests with long paths", connections: 380, heads: func(n *neighborhood) []string {
-		return n.heads("GET http://hold.fair.example:"+n.silent+"/"+longPath+"?"+longQuery, "")
+		return n.heads("GET http://hold.fair.example:"+n.silent.port+"/"+longPath+"?"+longQuery, "")
 	}},
 	{name: "held requests with many fields", connections: 380, heads: func(n *neighborhood) []string {
-		return n.heads("GET http://hold.fair.example:"+n.silent+"/", manyFields)
+		return n.heads("GET http://hold.fair.example:"+n.silent.port+"/", manyFields)
 	}},
 	{name: "refusals", connections: 64, heads: byStep("CONNECT refused.unlisted.example:443", "")},
 	{name: "refusals of many targets", connections: 64, heads: byStep("CONNECT r{i}.unlisted.example:443", "")},
@@ -71,7 +74,7 @@ var dimensions = []attack{
 // outageAttacks are those while the database is unavailable and the journal backs
 // what is allowed.
 var outageAttacks = []attack{
-	{name: "tunnels", connections: 64, heads: func(n *neighborhood) []string { return n.heads("CONNECT raw.fair.example:"+n.target.port, "") }},
+	{name: "tunnels that fill the journal", connections: 64, until: "sallyport_audit_share_exceeded_total", heads: func(n *neighborhood) []string { return n.heads("CONNECT raw.fair.example:"+n.target.port, "") }},
 	{name: "refusals with long paths", connections: 64, heads: byStep("GET http://r{i}.unlisted.example/{i}/"+longPath+"?"+longQuery, "")},
 	{name: "an ended token", connections: 64, heads: func(n *neighborhood) []string { return headsOf([]caller{n.ended}, "CONNECT raw.fair.example:443", "") }},
 }

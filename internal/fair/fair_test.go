@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -193,6 +194,48 @@ func TestRateWaits(t *testing.T) {
 		if l.Waiting() != 0 || l.Held() != 0 {
 			t.Errorf("%d wait, %d held", l.Waiting(), l.Held())
 		}
+	})
+}
+
+// TestGreedyRepositoryShrinks: a repository that always holds all that it may gives up
+// slots as they end, when others come, until all hold the same.
+func TestGreedyRepositoryShrinks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Config{Repository: Limit{Waiting: 100}, Step: Limit{Waiting: 100}, Total: Limit{Slots: 16, Waiting: 1000}, Wait: time.Hour, WaitForSlots: true})
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		var held [3]atomic.Int64
+		greedy := func(repository int) {
+			for range 20 {
+				all.Go(func() {
+					for ctx.Err() == nil {
+						slot, err := l.Acquire(ctx, of(repository, 1), 0)
+						if err != nil {
+							return
+						}
+						held[repository].Add(1)
+						time.Sleep(time.Second)
+						held[repository].Add(-1)
+						slot.Release()
+					}
+				})
+			}
+		}
+		greedy(0)
+		time.Sleep(5500 * time.Millisecond)
+		if alone := held[0].Load(); alone != 8 {
+			t.Errorf("alone it holds %d slots of 16", alone)
+		}
+		greedy(1)
+		greedy(2)
+		time.Sleep(5 * time.Second)
+		for i := range held {
+			if n := held[i].Load(); n < 3 || n > 5 {
+				t.Errorf("repository %d holds %d slots of 16", i, n)
+			}
+		}
+		cancel()
+		all.Wait()
 	})
 }
 

@@ -93,6 +93,7 @@ type Config struct {
 	// HeadBytes and HeadBytesPerClient bound the memory of request heads of more than
 	// 4 KiB whose step is not known yet: in total and of one address. 0: no limit.
 	HeadBytes, HeadBytesPerClient int64
+	longHeads                     *fair.Config // nil: longHeadRate
 
 	HeadTimeout      time.Duration // for a head, from its first byte or the connection's start; 0: 10 s
 	HandshakeTimeout time.Duration // for TLS; 0: 10 s
@@ -119,6 +120,7 @@ type Server struct {
 	open      atomic.Int64
 	rejecting atomic.Int64
 	idle      idleLimiter
+	longHeads *fair.Limiter // the rate of heads of more than 16 KiB, by address
 	heads     *fair.Limiter // long heads whose step is not known yet, by address
 	cleartext cleartext
 
@@ -166,6 +168,7 @@ func New(c Config) (*Server, error) {
 		quiet:     make(chan struct{}),
 		reading:   fair.New(denialReads),
 		heads:     headShares(&c),
+		longHeads: fair.New(*c.longHeads),
 		idle:      idleLimiter{max: c.MaxIdle, maxPerClient: c.MaxIdlePerClient, clients: make(map[netip.Addr]*clientConns)},
 	}
 	for _, name := range c.Headers {
@@ -204,6 +207,7 @@ func (c Config) withDefaults() Config {
 	c.MaxHeadBytes = cmp.Or(c.MaxHeadBytes, 32<<10)
 	c.MaxConnections = cmp.Or(c.MaxConnections, 20_000)
 	c.MaxIdle = cmp.Or(c.MaxIdle, max(1, c.MaxConnections/2))
+	c.longHeads = cmp.Or(c.longHeads, &longHeadRate)
 	c.MaxIdlePerClient = cmp.Or(c.MaxIdlePerClient, 1000)
 	c.HeadTimeout = cmp.Or(c.HeadTimeout, 10*time.Second)
 	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, 10*time.Second)

@@ -43,6 +43,30 @@ func TestHeadBytesAreNeeded(t *testing.T) {
 	}
 }
 
+// TestLongHeadsArePaced: heads of more than 16 KiB have a rate by address, so that
+// hundreds at once do not delay all other requests; shorter ones have none.
+func TestLongHeadsArePaced(t *testing.T) {
+	if first, second, short := longHeadsInTurn(t, fair.Config{Repository: fair.Limit{Rate: 1}}); first != 200 || second != 503 || short != 200 {
+		t.Errorf("got %d, %d, and %d for a short head", first, second, short)
+	}
+}
+
+// TestLongHeadRateIsNeeded: without a rate all get through at once.
+func TestLongHeadRateIsNeeded(t *testing.T) {
+	if first, second, _ := longHeadsInTurn(t, fair.Config{}); first != 200 || second != 200 {
+		t.Errorf("got %d, %d", first, second)
+	}
+}
+
+func longHeadsInTurn(t *testing.T, rate fair.Config) (first, second, short int) {
+	s := start(t, func(_ *stand, c *Config, _ *ListenerConfig) { c.longHeads = &rate })
+	status := func(kib int) int {
+		resp, _ := s.dial(t).send(longHead(kib) + good + "\r\n").answer("GET")
+		return resp.StatusCode
+	}
+	return status(20), status(20), status(10)
+}
+
 // awaitHeadBytes waits until an address has no room for so many bytes.
 func (s *stand) awaitHeadBytes(t testing.TB, address string, bytes int64) {
 	t.Helper()
