@@ -103,7 +103,7 @@ func TestTimeLimits(t *testing.T) {
 // TestSlowReaderGetsItAll: a target sends megabytes and ends. They are in the
 // kernel long before a slow client has them, and no timer may throw them away.
 func TestSlowReaderGetsItAll(t *testing.T) {
-	r := newRig(t, withConfig(TunnelConfig{HalfClosed: 150 * time.Millisecond}))
+	r := newRig(t, withConfig(TunnelConfig{HalfClosed: time.Second}))
 	_ = tcpOf(r.client).SetReadBuffer(32 << 10)
 	r.start()
 	const size = 2 << 20
@@ -111,8 +111,9 @@ func TestSlowReaderGetsItAll(t *testing.T) {
 	_ = r.target.CloseWrite()
 	var got int
 	var failed error
-	buf := make([]byte, 40<<10)
-	every(10*time.Millisecond, func() bool {
+	buf := make([]byte, 32<<10)
+	// The transfer takes longer than HalfClosed, and pauses are far shorter.
+	every(25*time.Millisecond, func() bool {
 		var n int
 		n, failed = io.ReadFull(r.client, buf)
 		got += n

@@ -48,7 +48,7 @@ func showAudit(ctx context.Context, out io.Writer, srv *server, want []visit) er
 		t.AppendRow(table.Row{r.repository, r.deployment, r.target, verdict, r.reason})
 	}
 	t.Render()
-	say(out, "* allowed by report mode alone (would_deny). Each row also has the step, rule, revision, mode and bytes.")
+	say(out, "* allowed by report mode alone (would_deny).\nEach row also has the step, rule, revision, mode and bytes.")
 	if len(rows) != len(want) {
 		return fmt.Errorf("the log has %d decisions, want %d", len(rows), len(want))
 	}
