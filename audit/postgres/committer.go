@@ -14,8 +14,8 @@ var zeroAddress netip.Addr
 // heartbeat is how often an idle connection is tried, and how often the
 // partitions are looked after (every so many beats).
 const (
-	heartbeat    = 5 * time.Second
-	beatsToMonth = 360 // half an hour
+	heartbeat                   = 5 * time.Second
+	heartbeatsPerPartitionCheck = 360 // half an hour
 )
 
 // committer is the state of the goroutine that numbers and writes.
@@ -26,24 +26,24 @@ type committer struct {
 	sequence int64
 	acknowledged
 	next    *succession    // belongs to the goroutine that dials
-	owed    []*audit.Event // events of our own that are to be written next
+	pending []*audit.Event // events of our own that are to be written next
 	journal *journal       // nil: none
 	tail    tailFile
 	// tailsDone are files of earlier processes whose comparison is in owed.
 	tailsDone []string
 	// lostTails are the writers of those whose events are missing: this writer continues them.
 	lostTails   []string
-	lostSecrets []string      // of lostTails, in the same order
-	back        chan comeback // from the goroutine that dials again
+	lostSecrets []string         // of lostTails, in the same order
+	reconnects  chan reconnected // from the goroutine that dials again
 	dialling    bool
 	failures    int  // since the last success
 	busy        bool // since the last beat
-	beats       int
+	heartbeats  int
 	clean       bool // the end of the writer is durable
 }
 
 func newCommitter(writer, secret string) committer {
-	return committer{writer: writer, secret: secret, back: make(chan comeback)}
+	return committer{writer: writer, secret: secret, reconnects: make(chan reconnected)}
 }
 
 // discard closes what the committer holds.
@@ -67,18 +67,18 @@ func (l *Log) run() {
 	g := newGroup(l.writer)
 	for l.gather(g, beat.C) {
 		if len(g.rows) > 0 && !l.commit(g) {
-			l.giveUp(g)
+			l.abandon(g)
 			return
 		}
 		g.reset()
 		if l.failed() || l.ctx.Err() != nil {
-			l.giveUp(g)
+			l.abandon(g)
 			return
 		}
 	}
 	l.number(g, l.ended(), nil)
 	if !l.commit(g) {
-		l.giveUp(g)
+		l.abandon(g)
 		return
 	}
 	l.noteAcknowledged(true)
@@ -94,23 +94,23 @@ func (l *Log) ended() *audit.Event {
 // gather waits for something to do, and fills the group with what is waiting.
 // It is false when the log is closed and nothing is left.
 func (l *Log) gather(g *group, beat <-chan time.Time) bool {
-	if len(l.owed) == 0 { // what they led to is durable
+	if len(l.pending) == 0 { // what they led to is durable
 		l.removeTails()
 	}
-	for _, e := range l.owed {
+	for _, e := range l.pending {
 		l.number(g, e, nil)
 	}
-	l.owed = l.owed[:0]
+	l.pending = l.pending[:0]
 	if len(g.rows) == 0 {
 		if !l.takeNext(g) {
 			select {
 			case <-l.queue.ready:
 				l.takeNext(g)
-			case back := <-l.back:
-				l.adopt(back, nil)
+			case back := <-l.reconnects:
+				l.resume(back, nil)
 				return true
 			case <-beat:
-				l.beat()
+				l.recordHeartbeat()
 				return true
 			case <-l.closing:
 				if l.queue.len() == 0 {
@@ -125,7 +125,7 @@ func (l *Log) gather(g *group, beat <-chan time.Time) bool {
 	// Those whom the last group released are about to come back: let them in,
 	// or groups alternate between all of them and one.
 	runtime.Gosched()
-	var company <-chan time.Time
+	var batchWindow <-chan time.Time
 	for !g.full() {
 		if l.takeNext(g) {
 			continue
@@ -133,12 +133,12 @@ func (l *Log) gather(g *group, beat <-chan time.Time) bool {
 		if g.urgent || len(g.rows) == 0 {
 			return true
 		}
-		if company == nil {
-			company = time.After(endsWait)
+		if batchWindow == nil {
+			batchWindow = time.After(endsWait)
 		}
 		select {
 		case <-l.queue.ready:
-		case <-company:
+		case <-batchWindow:
 			return true
 		case <-l.closing:
 			return true
@@ -149,22 +149,22 @@ func (l *Log) gather(g *group, beat <-chan time.Time) bool {
 	return true
 }
 
-// endsWait is how long ends wait for company: nobody but a goroutine that has
+// endsWait is the batch window of ends: nobody but a goroutine that has
 // nothing left to do waits for them, and a flush of their own would cost as much
 // as that of a decision.
 const endsWait = 5 * time.Millisecond
 
 // takeNext takes the next event of the queue; false: there is none.
 func (l *Log) takeNext(g *group) bool {
-	w := l.queue.take()
+	w := l.queue.dequeue()
 	if w != nil {
-		l.take(g, w)
+		l.dequeue(g, w)
 	}
 	return w != nil
 }
 
-// take gives a waiter's event its number. From here on it will be written.
-func (l *Log) take(g *group, w *waiter) {
+// dequeue gives a waiter's event its number. From here on it will be written.
+func (l *Log) dequeue(g *group, w *waiter) {
 	e := w.event
 	if w.state.CompareAndSwap(queued, taken) {
 		l.number(g, e, w)
@@ -199,8 +199,8 @@ func (l *Log) commit(g *group) bool {
 	patience := l.patience()
 	for {
 		select {
-		case back := <-l.back:
-			if l.adopt(back, g) {
+		case back := <-l.reconnects:
+			if l.resume(back, g) {
 				return true
 			}
 			if l.failed() {
@@ -236,7 +236,7 @@ func (l *Log) release(g *group, refused error) {
 		}
 		granted := w.state.CompareAndSwap(taken, finished)
 		if allow && (!granted || err != nil) {
-			l.owed = append(l.owed, closing(e, time.Now()))
+			l.pending = append(l.pending, closing(e, time.Now()))
 		}
 		if granted {
 			w.done <- err
@@ -244,23 +244,23 @@ func (l *Log) release(g *group, refused error) {
 	}
 }
 
-// giveUp leaves the group and the queue unwritten. Those who wait learn it from
+// abandon leaves the group and the queue unwritten. Those who wait learn it from
 // the end of the committer.
-func (l *Log) giveUp(g *group) {
-	l.stats.unwritten.Add(int64(len(g.rows) + l.queue.len() + len(l.owed)))
+func (l *Log) abandon(g *group) {
+	l.stats.unwritten.Add(int64(len(g.rows) + l.queue.len() + len(l.pending)))
 	l.log.Error("audit log stopped with events not written", "events_not_written", l.stats.unwritten.Load(), "error", l.Available())
 }
 
-// beat tries an idle connection and looks after the partitions.
-func (l *Log) beat() {
+// recordHeartbeat tries an idle connection and looks after the partitions.
+func (l *Log) recordHeartbeat() {
 	idle := !l.busy
 	l.busy = false
 	if l.session == nil {
 		return
 	}
-	l.beats++
+	l.heartbeats++
 	l.noteAcknowledged(false)
-	if l.beats%beatsToMonth == 0 {
+	if l.heartbeats%heartbeatsPerPartitionCheck == 0 {
 		if err := l.session.maintain(l.ctx, l.config.WriteTimeout); err != nil {
 			l.log.Warn("partitions were not made ahead; they are made when they are needed", "error", err)
 		}

@@ -100,9 +100,9 @@ func (l *Log) replayLeft(ctx context.Context, path string) error {
 		l.log.Info("empty journal removed", "writer", sum.writer)
 	case err == nil:
 		l.log.Info("journal replayed", "writer", sum.writer, "events", sum.events, "new", sum.fresh, "allows", sum.allows)
-		l.owed = append(l.owed, sum.event())
+		l.pending = append(l.pending, sum.event())
 	case errors.Is(err, errJournalDamaged), errors.Is(err, errJournalForeign), isConflict(err):
-		return l.setAside(path, &sum, err)
+		return l.quarantine(path, &sum, err)
 	default:
 		return err
 	}
@@ -165,9 +165,9 @@ func (l *Log) admitLeft(ctx context.Context, file io.ReaderAt, writer string) er
 	return l.session.authenticateLeft(ctx, writer, j.Secret)
 }
 
-// setAside keeps a journal that could not be replayed, or only in part, for
+// quarantine keeps a journal that could not be replayed, or only in part, for
 // whoever investigates, under a name that no other has.
-func (l *Log) setAside(path string, sum *replayed, why error) error {
+func (l *Log) quarantine(path string, sum *replayed, why error) error {
 	kind := "damaged"
 	said := audit.Attribute{Name: "damage", Value: why.Error()}
 	if errors.Is(why, errJournalCut) {
@@ -189,6 +189,6 @@ func (l *Log) setAside(path string, sum *replayed, why error) error {
 		l.log.Error("a journal could not be written to the database, or only as far as its damage; it is kept",
 			"writer", sum.writer, "events", sum.events, "kept_as", aside, "error", why)
 	}
-	l.owed = append(l.owed, sum.event(said, audit.Attribute{Name: "kept_as", Value: filepath.Base(aside)}))
+	l.pending = append(l.pending, sum.event(said, audit.Attribute{Name: "kept_as", Value: filepath.Base(aside)}))
 	return errors.Join(os.Rename(path, aside), durable.SyncDirectory(l.config.Journal))
 }

@@ -204,7 +204,7 @@ func (l *Log) examine(ctx context.Context, s *session) (time.Duration, error) {
 	if l.stats.unsafe.Swap(unsafe) != unsafe {
 		l.log.Warn("settings of the database: unless both are on, events can be lost when its machine fails", "fsync", fsync, "full_page_writes", fullPageWrites)
 		if l.sequence > 0 { // the first event says it otherwise
-			l.owed = append(l.owed, durabilityEvent(fsync, fullPageWrites))
+			l.pending = append(l.pending, durabilityEvent(fsync, fullPageWrites))
 		}
 	}
 	middle := before.Add(time.Since(before) / 2)

@@ -224,7 +224,7 @@ func TestPartitionsAhead(t *testing.T) {
 	if !there(end) || !there(end.Add(time.Second)) {
 		t.Error("the partition of the next month is not there a second before it begins")
 	}
-	if often := beatsToMonth * heartbeat; often > time.Hour {
+	if often := heartbeatsPerPartitionCheck * heartbeat; often > time.Hour {
 		t.Errorf("partitions are looked after every %s", often)
 	}
 	shut(t, l)

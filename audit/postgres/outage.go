@@ -43,9 +43,9 @@ func (l *Log) explain(err error) {
 	}
 }
 
-// A comeback is a session after an outage, and how far the journal has been
+// reconnected is a session after an outage, and how far the journal has been
 // replayed over it.
-type comeback struct {
+type reconnected struct {
 	session    *session
 	caught     caughtUp
 	succession *succession // acknowledged events are missing, and another writer continues
@@ -68,7 +68,7 @@ func (l *Log) dial() {
 				return
 			}
 			ctx, cancel := context.WithTimeout(l.ctx, 2*l.connect.ConnectTimeout)
-			back, err := l.comeBack(ctx)
+			back, err := l.reconnect(ctx)
 			cancel()
 			if err != nil {
 				l.log.Warn("audit database still unavailable", "error", err)
@@ -76,7 +76,7 @@ func (l *Log) dial() {
 				continue
 			}
 			select {
-			case l.back <- back:
+			case l.reconnects <- back:
 			case <-l.ctx.Done():
 				back.close()
 			case <-l.done:
@@ -87,19 +87,19 @@ func (l *Log) dial() {
 	}()
 }
 
-// comeBack makes one attempt. ctx bounds the connecting alone.
-func (l *Log) comeBack(ctx context.Context) (comeback, error) {
+// reconnect makes one attempt. ctx bounds the connecting alone.
+func (l *Log) reconnect(ctx context.Context) (reconnected, error) {
 	s, err := l.openSession(ctx)
 	if err != nil {
-		return comeback{}, err
+		return reconnected{}, err
 	}
 	lost, err := s.missing(ctx, l.writer, &l.acknowledged)
 	if isConflict(err) {
 		s.close()
-		return comeback{conflict: err}, nil
+		return reconnected{conflict: err}, nil
 	}
 	if err == nil && lost != nil {
-		return l.comeBackAsAnother(ctx, s, *lost)
+		return l.reconnectAsSuccessor(ctx, s, *lost)
 	}
 	var caught caughtUp
 	if err == nil {
@@ -107,30 +107,30 @@ func (l *Log) comeBack(ctx context.Context) (comeback, error) {
 	}
 	if err != nil {
 		s.close()
-		return comeback{}, err
+		return reconnected{}, err
 	}
-	return comeback{session: s, caught: caught}, nil
+	return reconnected{session: s, caught: caught}, nil
 }
 
-// comeBackAsAnother records over a session of another name that acknowledged
+// reconnectAsSuccessor records over a session of another name that acknowledged
 // events are missing. A second attempt uses the same name and the same events.
-func (l *Log) comeBackAsAnother(ctx context.Context, s *session, lost loss) (comeback, error) {
+func (l *Log) reconnectAsSuccessor(ctx context.Context, s *session, lost loss) (reconnected, error) {
 	defer s.close()
 	if l.next == nil || l.next.loss != lost {
 		clock, err := s.clockAhead(ctx)
 		if err != nil {
-			return comeback{}, err
+			return reconnected{}, err
 		}
 		l.next = l.succeed(lost, clock)
 	}
 	another, err := l.next.begin(ctx, l)
 	if err != nil {
-		return comeback{}, err
+		return reconnected{}, err
 	}
-	return comeback{session: another, succession: l.next}, nil
+	return reconnected{session: another, succession: l.next}, nil
 }
 
-func (b comeback) close() {
+func (b reconnected) close() {
 	if b.session != nil {
 		b.session.close()
 	}
@@ -154,10 +154,10 @@ func (l *Log) pause(failures int) bool {
 	}
 }
 
-// adopt takes a new session: what is left in the journal is replayed, then the
+// resume takes a new session: what is left in the journal is replayed, then the
 // group whose outcome is not known is settled (nil: there is none), and then the
 // outage is over. Where that fails it continues.
-func (l *Log) adopt(back comeback, g *group) bool {
+func (l *Log) resume(back reconnected, g *group) bool {
 	l.dialling = false
 	s := back.session
 	if back.conflict != nil {

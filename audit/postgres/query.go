@@ -16,17 +16,17 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 )
 
-// Asker asks the log. The role sallyport_auditor is enough. It is not safe for
+// Querier asks the log. The role sallyport_auditor is enough. It is not safe for
 // concurrent use.
-type Asker struct {
+type Querier struct {
 	connect *pgx.ConnConfig
 	conn    *pgx.Conn
 	maxFew  int  // up to how many decisions are looked up one by one
 	alone   bool // no second connection counts beside the first
 }
 
-// OpenAsker connects to the database with this connection string.
-func OpenAsker(ctx context.Context, databaseURL string) (*Asker, error) {
+// OpenQuerier connects to the database with this connection string.
+func OpenQuerier(ctx context.Context, databaseURL string) (*Querier, error) {
 	connect, err := database.ParseConfig(databaseURL, "sallyport audit")
 	if err != nil {
 		return nil, fmt.Errorf("ask the audit log: %w", err)
@@ -37,7 +37,7 @@ func OpenAsker(ctx context.Context, databaseURL string) (*Asker, error) {
 	connect.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: time.Second}
 	}
-	a := &Asker{connect: connect, maxFew: 2000}
+	a := &Querier{connect: connect, maxFew: 2000}
 	if a.conn, err = database.Connect(ctx, connect); err != nil {
 		return nil, fmt.Errorf("ask the audit log: %w", err)
 	}
@@ -49,7 +49,7 @@ func OpenAsker(ctx context.Context, databaseURL string) (*Asker, error) {
 }
 
 // Close ends the connection.
-func (a *Asker) Close() { closeConn(a.conn) }
+func (a *Querier) Close() { closeConn(a.conn) }
 
 func closeConn(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -57,10 +57,10 @@ func closeConn(conn *pgx.Conn) {
 	_ = conn.Close(ctx)
 }
 
-// Ask gives the rows that answer a question, as they come from the database: what
+// Query gives the rows that answer a question, as they come from the database: what
 // is held in memory does not grow with their number. All are of one moment. A row
 // holds until row returns; an error of row ends the reading and is returned.
-func (a *Asker) Ask(ctx context.Context, q *Question, row func(Row) error) (rows int64, err error) {
+func (a *Querier) Query(ctx context.Context, q *Filter, row func(Row) error) (rows int64, err error) {
 	tx, err := a.begin(ctx)
 	if err != nil {
 		return 0, a.explain(ctx, err)
@@ -83,7 +83,7 @@ func (a *Asker) Ask(ctx context.Context, q *Question, row func(Row) error) (rows
 // findFew returns the question with the decisions that it is about, where these are
 // few: their rows are looked up. Where they are many, reading in the order of time
 // finds them soon.
-func (a *Asker) findFew(ctx context.Context, tx pgx.Tx, q *Question) (*Question, error) {
+func (a *Querier) findFew(ctx context.Context, tx pgx.Tx, q *Filter) (*Filter, error) {
 	sql, arguments := q.fewSQL(a.maxFew + 1)
 	if sql == "" || q.selective() {
 		return q, nil
@@ -106,7 +106,7 @@ func (a *Asker) findFew(ctx context.Context, tx pgx.Tx, q *Question) (*Question,
 }
 
 // begin opens a read-only transaction that sees the log as it is now.
-func (a *Asker) begin(ctx context.Context) (pgx.Tx, error) {
+func (a *Querier) begin(ctx context.Context) (pgx.Tx, error) {
 	tx, err := a.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return nil, err
@@ -118,14 +118,14 @@ func (a *Asker) begin(ctx context.Context) (pgx.Tx, error) {
 	return tx, nil
 }
 
-func (a *Asker) end(tx pgx.Tx) {
+func (a *Querier) end(tx pgx.Tx) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = tx.Rollback(ctx)
 }
 
 // rows runs the statement of a question and gives its rows.
-func (a *Asker) rows(ctx context.Context, tx pgx.Tx, q *Question, sql string, arguments []any, row func(Row) error) (n int64, err error) {
+func (a *Querier) rows(ctx context.Context, tx pgx.Tx, q *Filter, sql string, arguments []any, row func(Row) error) (n int64, err error) {
 	result, err := tx.Query(ctx, sql, append([]any{pgx.QueryResultFormats{pgx.BinaryFormatCode}}, arguments...)...)
 	if err != nil {
 		return 0, a.explain(ctx, err)
@@ -149,14 +149,14 @@ func (a *Asker) rows(ctx context.Context, tx pgx.Tx, q *Question, sql string, ar
 
 // abandon ends the connection, and with it what it still had to say: closing the
 // rows would read them all.
-func (a *Asker) abandon() {
+func (a *Querier) abandon() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = a.conn.PgConn().CancelRequest(ctx)
 	_ = a.conn.PgConn().Conn().Close()
 }
 
-func (a *Asker) explain(ctx context.Context, err error) error {
+func (a *Querier) explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -195,7 +195,7 @@ type Export struct {
 
 // RecordExport records in the log that something was handed out of it. It returns
 // the number of that event, whose writer is "database", when it is durable.
-func (a *Asker) RecordExport(ctx context.Context, x Export) (sequence int64, err error) {
+func (a *Querier) RecordExport(ctx context.Context, x Export) (sequence int64, err error) {
 	if err := database.Durable(ctx, a.conn.PgConn()); err != nil {
 		return 0, fmt.Errorf("record the export: %w", err)
 	}

@@ -16,9 +16,9 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 )
 
-func askerFor(t testing.TB, url string) *Asker {
+func askerFor(t testing.TB, url string) *Querier {
 	t.Helper()
-	a, err := OpenAsker(t.Context(), url)
+	a, err := OpenQuerier(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,11 +27,11 @@ func askerFor(t testing.TB, url string) *Asker {
 }
 
 // answers are the writers' numbers of the events that answer a question.
-func answers(t testing.TB, a *Asker, q Question) []string {
+func answers(t testing.TB, a *Querier, q Filter) []string {
 	t.Helper()
 	q.Columns = []string{"writer_sequence"}
 	var got []string
-	if _, err := a.Ask(t.Context(), &q, func(r Row) error {
+	if _, err := a.Query(t.Context(), &q, func(r Row) error {
 		got = append(got, r.Text(0))
 		return nil
 	}); err != nil {
@@ -71,7 +71,7 @@ func TestExcludeSelfTests(t *testing.T) {
 	}
 	record(t, l, &audit.Event{Time: at, Kind: audit.KindSelfTest})
 	a := askerFor(t, db.URL(database.Auditor))
-	q := Question{Until: at.Add(time.Minute), Oldest: true}
+	q := Filter{Until: at.Add(time.Minute), Oldest: true}
 	if got := answers(t, a, q); len(got) != 7 {
 		t.Errorf("all: %v", got)
 	}
@@ -105,7 +105,7 @@ func TestAsk(t *testing.T) {
 	}
 	found := 0
 	for range 200 {
-		q := Question{
+		q := Filter{
 			Since: begin, Until: begin.Add(time.Hour), Oldest: r.IntN(2) == 0,
 			Kinds: some("decision"), Verdicts: some("deny", "allow"), Modes: some("report"), Reasons: some("policy_denied", "no_rule_matched"), Rules: some("two", "three"),
 			Workspaces: some("acme"), Repositories: some("acme/payments-1", "11112222-3333-4444-5555-000000000002"), Deployments: some("production-eu"),
@@ -156,7 +156,7 @@ func TestAsk(t *testing.T) {
 		}
 		var last time.Time
 		q.Columns = []string{"time"}
-		if _, err := a.Ask(t.Context(), &q, func(r Row) error {
+		if _, err := a.Query(t.Context(), &q, func(r Row) error {
 			at := r.time(0)
 			if !last.IsZero() && (q.Oldest && at.Before(last) || !q.Oldest && at.After(last)) {
 				t.Errorf("%v comes after %v", at, last)
@@ -170,7 +170,7 @@ func TestAsk(t *testing.T) {
 	if found < 1000 {
 		t.Errorf("the questions found %d events together: they ask for nothing", found)
 	}
-	if one := answers(t, a, Question{Decisions: []string{events[7].DecisionID}}); !slices.Equal(one, []string{"9"}) {
+	if one := answers(t, a, Filter{Decisions: []string{events[7].DecisionID}}); !slices.Equal(one, []string{"9"}) {
 		t.Errorf("by its id: %v", one)
 	}
 }
@@ -195,8 +195,8 @@ func TestAskColumns(t *testing.T) {
 	}
 	a := askerFor(t, db.URL(database.Auditor))
 	got := map[string]json.RawMessage{}
-	q := &Question{Decisions: []string{e.DecisionID}, Builds: []int64{117}, Columns: Columns(true)}
-	if _, err := a.Ask(t.Context(), q, func(r Row) error {
+	q := &Filter{Decisions: []string{e.DecisionID}, Builds: []int64{117}, Columns: Columns(true)}
+	if _, err := a.Query(t.Context(), q, func(r Row) error {
 		for i := range r.Len() {
 			got[r.Name(i)] = r.JSON(nil, i)
 			if strings.ContainsAny(r.Text(i), "\x00") || strings.ContainsAny(string(got[r.Name(i)]), "\x1b\u202e") {
@@ -238,7 +238,7 @@ func TestAskStops(t *testing.T) {
 		a := askerFor(t, db.URL(database.Auditor))
 		ctx, cancel := context.WithCancel(t.Context())
 		n := 0
-		_, err := a.Ask(ctx, &Question{}, func(Row) error {
+		_, err := a.Query(ctx, &Filter{}, func(Row) error {
 			if n++; n == 10 {
 				if !cancelled {
 					return enough
@@ -266,7 +266,7 @@ func TestAskerRecordsAnExport(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got string
-	if _, err := a.Ask(t.Context(), &Question{Kinds: []string{"export"}, Writers: []string{audit.DatabaseWriter}, Columns: []string{"writer_sequence", "attributes"}}, func(r Row) error {
+	if _, err := a.Query(t.Context(), &Filter{Kinds: []string{"export"}, Writers: []string{audit.DatabaseWriter}, Columns: []string{"writer_sequence", "attributes"}}, func(r Row) error {
 		got += r.Text(0) + " " + r.Text(1)
 		return nil
 	}); err != nil {
@@ -291,8 +291,8 @@ func TestAttributesOfGarbage(t *testing.T) {
 	record(t, l, decision("deny", 1))
 	a := askerFor(t, db.URL(database.Auditor))
 	var got []string
-	q := Question{Until: time.Now().Add(time.Hour), Oldest: true, Kinds: []string{"decision"}, Columns: []string{"writer_sequence", "attributes"}}
-	if _, err := a.Ask(t.Context(), &q, func(r Row) error {
+	q := Filter{Until: time.Now().Add(time.Hour), Oldest: true, Kinds: []string{"decision"}, Columns: []string{"writer_sequence", "attributes"}}
+	if _, err := a.Query(t.Context(), &q, func(r Row) error {
 		got = append(got, r.Text(0)+" "+string(r.JSON(nil, 1))+" "+r.Text(1))
 		return nil
 	}); err != nil {

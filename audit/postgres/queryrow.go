@@ -127,7 +127,7 @@ func Columns(all bool) []string {
 	return names
 }
 
-func (q *Question) columns() []asked {
+func (q *Filter) columns() []asked {
 	names := q.Columns
 	if len(names) == 0 {
 		names = Columns(false)

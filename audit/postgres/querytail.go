@@ -57,7 +57,7 @@ func NewTail() *Tail { return &Tail{} }
 // says, or all since its beginning where there is no limit; the oldest first. What
 // was there before them is not given any more. It is called once, and again where
 // it has failed.
-func (t *Tail) Begin(ctx context.Context, a *Asker, q *Question, row func(Row) error) error {
+func (t *Tail) Begin(ctx context.Context, a *Querier, q *Filter, row func(Row) error) error {
 	tx, err := a.begin(ctx)
 	if err != nil {
 		return a.explain(ctx, err)
@@ -102,7 +102,7 @@ func (t *Tail) Begin(ctx context.Context, a *Asker, q *Question, row func(Row) e
 // Look gives what has become visible since, at most some thousand events: more
 // says that there is more. Where it fails, what it has not given is given by the
 // next call.
-func (t *Tail) Look(ctx context.Context, a *Asker, q *Question, row func(Row) error) (more bool, err error) {
+func (t *Tail) Look(ctx context.Context, a *Querier, q *Filter, row func(Row) error) (more bool, err error) {
 	tx, err := a.begin(ctx)
 	if err != nil {
 		return false, a.explain(ctx, err)

@@ -28,7 +28,7 @@ func TestTail(t *testing.T) {
 	for n := range 5 {
 		add("a", n+1, []string{"writer_started", "decision"}[min(n, 1)], time.Minute-time.Duration(n)*time.Second)
 	}
-	q := &Question{Columns: []string{"writer", "writer_sequence"}, Limit: 3}
+	q := &Filter{Columns: []string{"writer", "writer_sequence"}, Limit: 3}
 	a, tail := askerFor(t, db.URL(database.Auditor)), NewTail()
 	var got []string
 	take := func(r Row) error {
@@ -112,7 +112,7 @@ func TestTailUnderLoad(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)
 	a, tail := askerFor(t, db.URL(database.Auditor)), NewTail()
-	q := &Question{Columns: []string{"writer", "writer_sequence"}}
+	q := &Filter{Columns: []string{"writer", "writer_sequence"}}
 	got := map[string][]string{}
 	take := func(r Row) error {
 		got[r.Text(0)] = append(got[r.Text(0)], r.Text(1))

@@ -10,9 +10,9 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// Question says which events are wanted. Values of one field are alternatives;
+// Filter says which events are wanted. Values of one field are alternatives;
 // fields are conditions that all have to hold. An empty field is not a condition.
-type Question struct {
+type Filter struct {
 	Since, Until time.Time // from, and before
 
 	Kinds, Verdicts, Modes, Reasons, Rules []string
@@ -42,7 +42,7 @@ type Question struct {
 }
 
 // selective reports whether an index finds the few events that are meant.
-func (q *Question) selective() bool {
+func (q *Filter) selective() bool {
 	return len(q.Decisions) > 0 || len(q.Writers) > 0 || q.few != nil
 }
 
@@ -71,7 +71,7 @@ func anyUUID(a *arguments, column string, values []string) string {
 }
 
 // where is the condition of the question, and its parameters.
-func (q *Question) where(a *arguments) string {
+func (q *Filter) where(a *arguments) string {
 	conditions := []string{"true"}
 	add := func(given bool, condition func() string) {
 		if given {
@@ -116,7 +116,7 @@ const notSelfTest = `e.credential_kind IS DISTINCT FROM 'self_test'
 
 // whereDecided is the condition on what a decision alone has: who asked for what.
 // Columns are those of e.
-func (q *Question) whereDecided(a *arguments) string {
+func (q *Filter) whereDecided(a *arguments) string {
 	var conditions []string
 	add := func(given bool, condition func() string) {
 		if given {
@@ -149,7 +149,7 @@ func (q *Question) whereDecided(a *arguments) string {
 
 // orItsEnd holds for the events that meet a condition, and for the ends of the
 // decisions that do. Columns of an end that only a decision should have do not count.
-func (q *Question) orItsEnd(a *arguments, condition string) string {
+func (q *Filter) orItsEnd(a *arguments, condition string) string {
 	if q.few != nil {
 		return "(e.decision_id = ANY (" + a.add(q.few) + "::text[]::uuid[]) AND (e.kind IN ('tunnel_closed', 'request_closed') OR " + condition +
 			") OR e.kind NOT IN ('decision', 'tunnel_closed', 'request_closed') AND " + condition + ")"
@@ -162,7 +162,7 @@ func (q *Question) orItsEnd(a *arguments, condition string) string {
 
 // decisionsSQL selects the ids of the decisions that meet a condition, and whose end
 // may be in the period.
-func (q *Question) decisionsSQL(a *arguments, condition string) string {
+func (q *Filter) decisionsSQL(a *arguments, condition string) string {
 	var within string
 	if !q.Since.IsZero() {
 		within += " AND e.time >= " + a.add(q.Since.Add(-audit.MaxOpen)) + "::timestamptz"
@@ -175,7 +175,7 @@ func (q *Question) decisionsSQL(a *arguments, condition string) string {
 
 // fewSQL selects the decisions of the question, so many at most, from an index that
 // has most of what is asked for; empty: every decision is meant.
-func (q *Question) fewSQL(most int) (string, []any) {
+func (q *Filter) fewSQL(most int) (string, []any) {
 	var a arguments
 	condition := q.whereDecided(&a)
 	if condition == "" {
@@ -256,7 +256,7 @@ func revisions(a *arguments, begins []string) string {
 
 // sql is the statement of the question, about the events e of a FROM clause with
 // these parameters; empty: about all.
-func (q *Question) sql(events string, parameters ...any) (string, []any) {
+func (q *Filter) sql(events string, parameters ...any) (string, []any) {
 	a := arguments(slices.Clone(parameters))
 	where := q.where(&a)
 	if events == "" {

@@ -135,9 +135,9 @@ func (q *queue) full(e *audit.Event, r *repositoryQueue, size int64) string {
 	return ""
 }
 
-// take returns the event whose turn it is, nil if there is none: repositories take
+// dequeue returns the event whose turn it is, nil if there is none: repositories take
 // turns, and the steps of each.
-func (q *queue) take() *waiter {
+func (q *queue) dequeue() *waiter {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.turns.len() == 0 {

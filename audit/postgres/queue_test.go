@@ -70,12 +70,12 @@ func TestQueueTakesTurns(t *testing.T) {
 		q.put(w)
 	}
 	q.put(waiting("one", "1", 1))
-	q.take()
-	if w := q.take(); w.event.Source.Repository != "one" {
+	q.dequeue()
+	if w := q.dequeue(); w.event.Source.Repository != "one" {
 		t.Errorf("the second turn was %+v", w.event.Source)
 	}
 	latest := map[string]int{"0": 0, "1": -1}
-	for w := q.take(); w != nil; w = q.take() {
+	for w := q.dequeue(); w != nil; w = q.dequeue() {
 		if w.event.Status <= latest[w.event.Source.Step] {
 			t.Errorf("%d came after %d", w.event.Status, latest[w.event.Source.Step])
 		}
@@ -96,7 +96,7 @@ func TestQueueWaits(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { <-room })
-	q.take()
+	q.dequeue()
 	q.announce()
 	wg.Wait()
 	if full, _ := q.put(waiting("a", "1", 1)); full != "" {
@@ -215,7 +215,7 @@ func BenchmarkQueue(b *testing.B) {
 					q.put(w)
 				}
 				for range list {
-					q.take()
+					q.dequeue()
 				}
 			}
 		})

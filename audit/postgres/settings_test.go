@@ -31,7 +31,7 @@ func TestHostileSettings(t *testing.T) {
 	if err != nil || len(list) != smallGroup+3 || list[0].Time.Location() != time.UTC {
 		t.Errorf("%d denials, %v", len(list), err)
 	}
-	rows := answers(t, askerFor(t, db.URL(database.Auditor)), Question{})
+	rows := answers(t, askerFor(t, db.URL(database.Auditor)), Filter{})
 	if len(rows) < smallGroup+4 {
 		t.Errorf("query answers %d rows", len(rows))
 	}

@@ -254,7 +254,7 @@ func (l *Log) replay(s *session, c caughtUp) error {
 	l.journalUse.reset()
 	l.stats.journalFull.Store(false)
 	l.log.Info("journal replayed", "events", sum.events, "allows", sum.allows)
-	l.owed = append(l.owed, sum.event())
+	l.pending = append(l.pending, sum.event())
 	if err := l.journal.drop(); err != nil {
 		// All of it is in the database: left where it is, it does no harm.
 		l.log.Warn("the journal was written to the database, and its file could not be removed", "error", err)

@@ -17,8 +17,8 @@ type Totals struct {
 	Since    time.Time `json:"since"`
 	Until    time.Time `json:"until"`
 	Events   int64     `json:"events"`
-	Decided  Tally     `json:"decisions"`
-	SelfTest Tally     `json:"self_test"` // probes of our own, which are in no other tally
+	Decided  Counts    `json:"decisions"`
+	SelfTest Counts    `json:"self_test"` // probes of our own, which are in no other tally
 	// Repeated is how many refusals have no event of their own, because they repeat a
 	// recorded one: Decided.Denied does not include them.
 	Repeated     int64         `json:"repeated_refusals"`
@@ -35,8 +35,8 @@ type Totals struct {
 	Tables  []Table  `json:"tables"`
 }
 
-// Tally is how decisions came out, and how much went where they allowed it.
-type Tally struct {
+// Counts is how decisions came out, and how much went where they allowed it.
+type Counts struct {
 	Allowed       int64 `json:"allowed"`    // without those of report mode
 	WouldDeny     int64 `json:"would_deny"` // passed only because of report mode
 	Denied        int64 `json:"denied"`
@@ -45,7 +45,7 @@ type Tally struct {
 }
 
 // Decisions is how many there are.
-func (t Tally) Decisions() int64 { return t.Allowed + t.WouldDeny + t.Denied }
+func (t Counts) Decisions() int64 { return t.Allowed + t.WouldDeny + t.Denied }
 
 // KindCount is how many events of a kind there are.
 type KindCount struct {
@@ -65,7 +65,7 @@ type ReasonCount struct {
 type Day struct {
 	Day    string `json:"day"` // 2026-11-21
 	Events int64  `json:"events"`
-	Tally
+	Counts
 }
 
 // Origin is a repository and the deployment environment that its steps deploy to.
@@ -74,14 +74,14 @@ type Origin struct {
 	Repository     string `json:"repository"`
 	DeploymentUUID string `json:"deployment_uuid"`
 	Deployment     string `json:"deployment"`
-	Tally
+	Counts
 }
 
 // Destination is where steps went or tried to go.
 type Destination struct {
 	Host string `json:"host"`
 	Port int64  `json:"port"`
-	Tally
+	Counts
 }
 
 // Writer is a process that wrote in the period. Events and Missing are of the period:
@@ -112,7 +112,7 @@ type Table struct {
 
 // Totals counts what happened from since on and before until. Of the destinations
 // it lists as many as top says.
-func (a *Asker) Totals(ctx context.Context, since, until time.Time, top int) (*Totals, error) {
+func (a *Querier) Totals(ctx context.Context, since, until time.Time, top int) (*Totals, error) {
 	tx, err := a.begin(ctx)
 	if err != nil {
 		return nil, a.explain(ctx, err)
@@ -128,7 +128,7 @@ func (a *Asker) Totals(ctx context.Context, since, until time.Time, top int) (*T
 
 // read fills in the totals. A second connection, of the same moment, counts the ends
 // meanwhile: each of the two takes half of the time. Without one they come last.
-func (s *Totals) read(ctx context.Context, a *Asker, tx pgx.Tx) error {
+func (s *Totals) read(ctx context.Context, a *Querier, tx pgx.Tx) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type result struct {
@@ -169,7 +169,7 @@ func (s *Totals) read(ctx context.Context, a *Asker, tx pgx.Tx) error {
 
 // second is a transaction on a connection of its own that sees what tx sees; nil:
 // there is none to be had, and one is enough.
-func (a *Asker) second(ctx context.Context, tx pgx.Tx) (*pgx.Conn, pgx.Tx) {
+func (a *Querier) second(ctx context.Context, tx pgx.Tx) (*pgx.Conn, pgx.Tx) {
 	var snapshot string
 	if a.alone || tx.QueryRow(ctx, `SELECT pg_export_snapshot()`).Scan(&snapshot) != nil {
 		return nil, nil

@@ -22,7 +22,7 @@ func TestStats(t *testing.T) {
 	begin := time.Date(2026, 11, 18, 0, 0, 0, 0, time.UTC)
 	until := begin.Add(48 * time.Hour)
 	want := &Totals{Since: begin, Until: until}
-	add := func(all []*Tally, e *audit.Event) {
+	add := func(all []*Counts, e *audit.Event) {
 		for _, t := range all {
 			switch {
 			case e.Kind != audit.KindDecision:
@@ -51,9 +51,9 @@ func TestStats(t *testing.T) {
 		day.Day, day.Events = e.Time.Format(time.DateOnly), day.Events+1
 		probe := e.CredentialKind == "self_test"
 		if probe {
-			add([]*Tally{&want.SelfTest}, e)
+			add([]*Counts{&want.SelfTest}, e)
 		} else {
-			add([]*Tally{&want.Decided, &host.Tally, &origin.Tally, &day.Tally}, e)
+			add([]*Counts{&want.Decided, &host.Counts, &origin.Counts, &day.Counts}, e)
 		}
 		kind := find(&want.Kinds, func(k *KindCount) bool { return k.Kind == string(e.Kind) })
 		kind.Kind, kind.Events = string(e.Kind), kind.Events+1
@@ -90,8 +90,8 @@ func TestStats(t *testing.T) {
 		seal(t, s)
 	}
 	record(t, l, decision("deny", 1)) // not sealed, and of another time
-	want.Destinations = slices.DeleteFunc(want.Destinations, func(d Destination) bool { return d.Tally == (Tally{}) })
-	want.Repositories = slices.DeleteFunc(want.Repositories, func(o Origin) bool { return o.Tally == (Tally{}) })
+	want.Destinations = slices.DeleteFunc(want.Destinations, func(d Destination) bool { return d.Counts == (Counts{}) })
+	want.Repositories = slices.DeleteFunc(want.Repositories, func(o Origin) bool { return o.Counts == (Counts{}) })
 	want.sort(5)
 	got, err := askerFor(t, db.URL(database.Auditor)).Totals(t.Context(), begin, until, 5)
 	if err != nil {

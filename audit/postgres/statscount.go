@@ -37,7 +37,7 @@ const (
 )
 
 func newSums() *sums {
-	return &sums{kinds: map[string]int64{}, reasons: map[ReasonCount]int64{}, days: map[string]*Day{}, origins: map[[2]string]*Origin{}, hosts: map[Destination]*Tally{}}
+	return &sums{kinds: map[string]int64{}, reasons: map[ReasonCount]int64{}, days: map[string]*Day{}, origins: map[[2]string]*Origin{}, hosts: map[Destination]*Counts{}}
 }
 
 // sums are totals while they are made.
@@ -46,7 +46,7 @@ type sums struct {
 	reasons map[ReasonCount]int64
 	days    map[string]*Day
 	origins map[[2]string]*Origin
-	hosts   map[Destination]*Tally
+	hosts   map[Destination]*Counts
 }
 
 func (s *sums) day(day string) *Day {
@@ -59,7 +59,7 @@ func (s *sums) day(day string) *Day {
 }
 
 // at returns the tallies of where a decision came from and went to.
-func (s *sums) at(o Origin, to Destination) (origin, host *Tally) {
+func (s *sums) at(o Origin, to Destination) (origin, host *Counts) {
 	key := [2]string{o.RepositoryUUID, o.DeploymentUUID}
 	seen := s.origins[key]
 	if seen == nil {
@@ -68,13 +68,13 @@ func (s *sums) at(o Origin, to Destination) (origin, host *Tally) {
 	}
 	seen.Repository, seen.Deployment = max(seen.Repository, o.Repository), max(seen.Deployment, o.Deployment)
 	if s.hosts[to] == nil {
-		s.hosts[to] = new(Tally)
+		s.hosts[to] = new(Counts)
 	}
-	return &seen.Tally, s.hosts[to]
+	return &seen.Counts, s.hosts[to]
 }
 
 // decided counts decisions that came out so.
-func (t *Tally) decided(verdict string, passed bool, n int64) {
+func (t *Counts) decided(verdict string, passed bool, n int64) {
 	switch {
 	case verdict == "deny":
 		t.Denied += n
@@ -85,7 +85,7 @@ func (t *Tally) decided(verdict string, passed bool, n int64) {
 	}
 }
 
-func (t *Tally) moved(sent, received int64) {
+func (t *Counts) moved(sent, received int64) {
 	t.BytesSent, t.BytesReceived = t.BytesSent+sent, t.BytesReceived+received
 }
 
@@ -183,7 +183,7 @@ func (s *Totals) ended(m *sums, ends []ended) {
 			continue
 		}
 		from, at := m.at(e.origin, e.to)
-		for _, t := range []*Tally{&s.Decided, &m.day(e.day).Tally, from, at} {
+		for _, t := range []*Counts{&s.Decided, &m.day(e.day).Counts, from, at} {
 			t.moved(e.sent, e.received)
 		}
 	}
@@ -202,13 +202,13 @@ func (s *Totals) list(m *sums) {
 		s.Days = append(s.Days, *day)
 	}
 	for _, origin := range m.origins {
-		if origin.RepositoryUUID != "" && origin.Tally != (Tally{}) {
+		if origin.RepositoryUUID != "" && origin.Counts != (Counts{}) {
 			s.Repositories = append(s.Repositories, *origin)
 		}
 	}
 	for to, tally := range m.hosts {
-		if to.Host != "" && *tally != (Tally{}) {
-			to.Tally = *tally
+		if to.Host != "" && *tally != (Counts{}) {
+			to.Counts = *tally
 			s.Destinations = append(s.Destinations, to)
 		}
 	}

@@ -141,7 +141,7 @@ func (l *Log) compareTail(ctx context.Context, s *session, path string) error {
 	if lost != nil {
 		l.log.Error("events that were acknowledged to an earlier process are missing in the database: a failover or a restore lost them",
 			"writer", lost.writer, "first_missing", lost.first, "last_missing", lost.last)
-		l.owed = append(l.owed, lost.event(time.Now()))
+		l.pending = append(l.pending, lost.event(time.Now()))
 		if isNamedBy(t.Writer, t.Secret) { // this writer is its successor
 			l.lostTails, l.lostSecrets = append(l.lostTails, lost.writer), append(l.lostSecrets, t.Secret)
 		}
@@ -195,7 +195,7 @@ func (l *Log) compareDatabase(ctx context.Context, s *session) error {
 	}
 	if e, meaning := databaseEvent(before, s.where); e != nil {
 		l.log.Warn("the audit log is in another database than the latest process used", "meaning", meaning)
-		l.owed = append(l.owed, e)
+		l.pending = append(l.pending, e)
 	}
 	return nil
 }

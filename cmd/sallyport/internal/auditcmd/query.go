@@ -100,7 +100,7 @@ func chosenColumns(given []string, format string) ([]string, error) {
 // query is one question, and where its answer goes.
 type query struct {
 	from     auditdb.Flags
-	question *auditlog.Question
+	question *auditlog.Filter
 	format   string
 	out      string
 }
@@ -118,7 +118,7 @@ func (q *query) run(c *cobra.Command) (err error) {
 		return err
 	}
 	defer done()
-	asker, err := auditlog.OpenAsker(c.Context(), url)
+	asker, err := auditlog.OpenQuerier(c.Context(), url)
 	if err != nil {
 		return err
 	}
@@ -149,10 +149,10 @@ func (q *query) run(c *cobra.Command) (err error) {
 }
 
 // answer writes the rows in the format that was asked for.
-func answer(ctx context.Context, asker *auditlog.Asker, q *query, out io.Writer) (int64, error) {
+func answer(ctx context.Context, asker *auditlog.Querier, q *query, out io.Writer) (int64, error) {
 	buffered := bufio.NewWriterSize(out, 64<<10)
 	w := newRowWriter(q.format, buffered, q.question.Columns)
-	rows, err := asker.Ask(ctx, q.question, w.row)
+	rows, err := asker.Query(ctx, q.question, w.row)
 	if err == nil {
 		err = w.close()
 	}

@@ -67,8 +67,8 @@ func addFilterFlags(c *cobra.Command, from auditdb.Flags, since string) *filterF
 }
 
 // question checks the filters. Times that are so long ago are counted from now.
-func (f *filterFlags) question(now time.Time) (*auditlog.Question, error) {
-	q := &auditlog.Question{
+func (f *filterFlags) question(now time.Time) (*auditlog.Filter, error) {
+	q := &auditlog.Filter{
 		Kinds: *f.kinds, Verdicts: *f.verdicts, Modes: *f.modes, Reasons: *f.reasons, Rules: *f.rules,
 		Workspaces: *f.workspaces, Repositories: *f.repositories, Deployments: *f.deployments,
 		Ports: *f.ports, Builds: *f.builds, Revisions: *f.revisions, Writers: *f.writers,
@@ -123,7 +123,7 @@ func (f *filterFlags) question(now time.Time) (*auditlog.Question, error) {
 }
 
 // between sets the end of the time that is asked about.
-func (f *filterFlags) between(q *auditlog.Question, until string, now time.Time) error {
+func (f *filterFlags) between(q *auditlog.Filter, until string, now time.Time) error {
 	at, err := cli.ParseTime(until, now)
 	if err != nil {
 		return fmt.Errorf("--until: %w", err)

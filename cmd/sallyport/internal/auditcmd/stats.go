@@ -51,7 +51,7 @@ counted separately.`,
 				return err
 			}
 			defer done()
-			asker, err := auditlog.OpenAsker(c.Context(), url)
+			asker, err := auditlog.OpenQuerier(c.Context(), url)
 			if err != nil {
 				return err
 			}
@@ -94,7 +94,7 @@ func printTotals(out io.Writer, s *auditlog.Totals) error {
 		_ = t.close()
 	}
 	n := func(v int64) string { return strconv.FormatInt(v, 10) }
-	tally := func(t auditlog.Tally, before ...string) []string {
+	tally := func(t auditlog.Counts, before ...string) []string {
 		return append(before, n(t.Decisions()), n(t.WouldDeny), n(t.Denied), n(t.BytesSent), n(t.BytesReceived))
 	}
 	counted := func(names ...string) []string {
@@ -107,12 +107,12 @@ func printTotals(out io.Writer, s *auditlog.Totals) error {
 		}
 		return []string{verdict, r.Reason, n(r.Decisions)}
 	}))
-	section("by day", counted("day", "events"), rowsOf(s.Days, func(d auditlog.Day) []string { return tally(d.Tally, d.Day, n(d.Events)) }))
+	section("by day", counted("day", "events"), rowsOf(s.Days, func(d auditlog.Day) []string { return tally(d.Counts, d.Day, n(d.Events)) }))
 	section("by repository and deployment", counted("repository", "deployment"), rowsOf(s.Repositories, func(o auditlog.Origin) []string {
-		return tally(o.Tally, cmp.Or(o.Repository, o.RepositoryUUID), cmp.Or(o.Deployment, o.DeploymentUUID))
+		return tally(o.Counts, cmp.Or(o.Repository, o.RepositoryUUID), cmp.Or(o.Deployment, o.DeploymentUUID))
 	}))
 	section(fmt.Sprintf("destinations, %d of %d", len(s.Destinations), s.Hosts), counted("host", "port"), rowsOf(s.Destinations, func(d auditlog.Destination) []string {
-		return tally(d.Tally, d.Host, n(d.Port))
+		return tally(d.Counts, d.Host, n(d.Port))
 	}))
 	section("kinds of events", []string{"kind", "events"}, rowsOf(s.Kinds, func(k auditlog.KindCount) []string { return []string{k.Kind, n(k.Events)} }))
 	section("who wrote", []string{"writer", "started", "ended", "last_event", "events", "missing"}, rowsOf(s.Writers, func(w auditlog.Writer) []string {

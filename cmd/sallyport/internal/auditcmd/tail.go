@@ -66,7 +66,7 @@ An interruption ends it with status 0.`,
 
 // tail shows what comes.
 type tail struct {
-	question *auditlog.Question
+	question *auditlog.Filter
 	interval time.Duration
 	asJSON   bool
 	told     io.Writer
@@ -93,7 +93,7 @@ func (t *tail) run(c *cobra.Command, from auditdb.Flags) error {
 }
 
 // follow gives what there is and what comes, until something goes wrong.
-func (t *tail) follow(ctx context.Context, asker *auditlog.Asker) error {
+func (t *tail) follow(ctx context.Context, asker *auditlog.Querier) error {
 	row := func(r auditlog.Row) error { return t.write(r) }
 	if !t.begun {
 		if err := t.tail.Begin(ctx, asker, t.question, row); err != nil {
@@ -121,11 +121,11 @@ func (t *tail) follow(ctx context.Context, asker *auditlog.Asker) error {
 
 // persist runs work on a connection, and on another one when that is lost. The
 // first has to come about at once. It is nil where the context has ended.
-func persist(ctx context.Context, url string, told io.Writer, work func(context.Context, *auditlog.Asker) error) error {
+func persist(ctx context.Context, url string, told io.Writer, work func(context.Context, *auditlog.Querier) error) error {
 	const pause = time.Second
 	connected, lost := false, false
 	for {
-		asker, err := auditlog.OpenAsker(ctx, url)
+		asker, err := auditlog.OpenQuerier(ctx, url)
 		if err == nil {
 			connected = true
 			if lost {

@@ -190,7 +190,7 @@ func (f evidenceFlags) build(c *cobra.Command) (*evidence.Built, error) {
 
 // recordPack records in the log that a pack was made of it.
 func recordPack(ctx context.Context, url string, b evidence.Built) error {
-	asker, err := auditlog.OpenAsker(ctx, url)
+	asker, err := auditlog.OpenQuerier(ctx, url)
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func export(ctx context.Context, url string, out io.Writer, file *auditdb.OutFil
 	if err := counted.Close(); err != nil {
 		return err
 	}
-	asker, err := auditlog.OpenAsker(ctx, url)
+	asker, err := auditlog.OpenQuerier(ctx, url)
 	if err != nil {
 		return err
 	}
