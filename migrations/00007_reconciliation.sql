@@ -1,6 +1,6 @@
 -- +goose Up
 
--- What Bitbucket says of its repositories' deployments, held against the log.
+-- What Bitbucket says of its repositories' deployments, compared with the log.
 -- Both tables are only ever added to, and each reconciliation puts a digest of
 -- what it added into an event, so that it is under the checkpoints too.
 CREATE TABLE audit.reconciliation_scans (
@@ -244,7 +244,7 @@ CROSS JOIN LATERAL (
     FROM audit.reconciliation_scans a WHERE a.repository_uuid = l.repository_uuid
 ) s
 LEFT JOIN identity.repositories r ON r.repository_uuid = l.repository_uuid AND r.valid_to IS NULL;
-COMMENT ON VIEW audit.reconciliations IS 'Every repository that Bitbucket listed: whether its deployments were held against the log, when, up to when, and with what outcome.';
+COMMENT ON VIEW audit.reconciliations IS 'Every repository that Bitbucket listed: whether its deployments were compared with the log, when, up to when, and with what outcome.';
 
 CREATE VIEW audit.self_tests AS
 SELECT e.time, e.attributes ->> 'outcome' AS outcome, e.message, e.attributes,

@@ -77,7 +77,7 @@ func (r *Reconciler) Run(ctx context.Context) {
 		r.err = err
 		r.mu.Unlock()
 		if err != nil && !again {
-			r.config.Log.WarnContext(ctx, "deployments are not held against the log at the moment", "error", err)
+			r.config.Log.WarnContext(ctx, "deployments are not compared with the log at the moment", "error", err)
 		}
 		wait := min(minRetry, r.config.Interval)
 		if err == nil && len(r.due) == len(r.config.Workspaces) {

@@ -33,7 +33,7 @@ becomes visible, once.
 What comes is in the order in which it becomes visible: what is new at one look,
 every second, is in the order of its time, and events from a server's journal
 appear when they are written, with the time at which it
-happened. While the database is away it is tried again, and nothing is left out.
+happened. While the database is unavailable the command retries, and no event is lost.
 
 An interruption ends it with status 0.`,
 		Args: cli.NoArguments,

@@ -96,7 +96,7 @@ func (a *answers) checkScopes(needed map[string]string) (detail string, warnings
 	}
 	for _, has := range a.scopes {
 		if changes(has) {
-			warnings = append(warnings, fmt.Sprintf("the access token has the scope %s, with which whoever reads its file can change things: make a token with read scopes alone", has))
+			warnings = append(warnings, fmt.Sprintf("the access token has the scope %s, with which every reader of its file can change things: create a token with read scopes only", has))
 		}
 	}
 	return "the access token has the scopes " + strings.Join(a.scopes, ", "), warnings
