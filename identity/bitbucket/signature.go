@@ -25,9 +25,14 @@ func signatureChecks() fair.Config {
 // maxWaitingChecks is how many checks may wait; a quarter of them from one address.
 const maxWaitingChecks = 16_384
 
+// turn waits for the turn of the client's address.
+func (a *Authenticator) turn(ctx context.Context) (fair.Slot, error) {
+	return a.signatures.Acquire(ctx, fair.Subject{Repository: identity.ClientOf(ctx).String()}, 0)
+}
+
 // checkSignature is [provenWith] in the turn of the client's address.
 func (a *Authenticator) checkSignature(ctx context.Context, k *key, issuer string, t *token, skip checkSet) *identity.Error {
-	slot, err := a.signatures.Acquire(ctx, fair.Subject{Repository: identity.ClientOf(ctx).String()}, 0)
+	slot, err := a.turn(ctx)
 	if err != nil {
 		return refuse(checkSignature, identity.Overloaded, "too many tokens wait to be verified; try again in a moment", err)
 	}
