@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 var pages = []string{
 	"../README.md", "../SECURITY.md", "../CHANGELOG.md", "../CONTRIBUTING.md",
 	"architecture.md", "configuration.md", "reasons.md", "operations.md", "audit.md", "audit-questions.md", "clients.md",
-	"pipelines.md", "operator.md", "policy.md", "policy-reference.md", "performance.md",
+	"pipelines.md", "operator.md", "invariants.md", "policy.md", "policy-reference.md", "performance.md",
 }
 
 func read(t *testing.T, page string) string {
@@ -138,29 +138,31 @@ func constantsOf(t *testing.T, path string, others map[string]string) map[string
 
 var namedTest = regexp.MustCompile("`((?:[a-z0-9]+/)*[a-z0-9]+)\\.((?:Test|Fuzz)[A-Za-z0-9_]+)`")
 
-// TestSecurityNamesTestsThatExist keeps an invariant from naming a proof that is
-// not there.
-func TestSecurityNamesTestsThatExist(t *testing.T) {
-	text := read(t, "../SECURITY.md")
-	names := namedTest.FindAllStringSubmatch(text, -1)
-	if len(names) < 20 {
-		t.Fatalf("SECURITY.md was read as %d names of tests", len(names))
+var (
+	invariant    = regexp.MustCompile(`(?m)^(\d+)\. `)
+	invariantRow = regexp.MustCompile(`(?m)^\| (\d+) \| (.+) \|$`)
+)
+
+// TestInvariantsNameTestsThatExist compares SECURITY.md with invariants.md: the same
+// numbers in order, each with at least one test, and each test exists.
+func TestInvariantsNameTestsThatExist(t *testing.T) {
+	numbers := invariant.FindAllStringSubmatch(read(t, "../SECURITY.md"), -1)
+	rows := invariantRow.FindAllStringSubmatch(read(t, "invariants.md"), -1)
+	if len(numbers) < 80 || len(numbers) != len(rows) {
+		t.Fatalf("SECURITY.md was read as %d invariants, invariants.md as %d rows", len(numbers), len(rows))
 	}
-	for _, name := range names {
-		if !hasTest(t, name[1], name[2]) {
-			t.Errorf("SECURITY.md names %s.%s, which does not exist", name[1], name[2])
+	for i, row := range rows {
+		if want := strconv.Itoa(i + 1); numbers[i][1] != want || row[1] != want {
+			t.Errorf("invariant %s has the number %s in SECURITY.md and %s in invariants.md", want, numbers[i][1], row[1])
 		}
-	}
-	invariants := regexp.MustCompile(`(?m)^\d+\. .*$`).FindAllString(text, -1)
-	if len(invariants) < 10 {
-		t.Fatalf("SECURITY.md was read as %d invariants", len(invariants))
-	}
-	for i, line := range invariants {
-		if !strings.HasPrefix(line, strconv.Itoa(i+1)+". ") {
-			t.Errorf("SECURITY.md: invariant %d is numbered %.6q", i+1, line)
+		tests := namedTest.FindAllStringSubmatch(row[2], -1)
+		if len(tests) == 0 {
+			t.Errorf("invariants.md names no test for invariant %s", row[1])
 		}
-		if !namedTest.MatchString(line) {
-			t.Errorf("SECURITY.md: no test is named for: %s", line)
+		for _, name := range tests {
+			if !hasTest(t, name[1], name[2]) {
+				t.Errorf("invariants.md names %s.%s, which does not exist", name[1], name[2])
+			}
 		}
 	}
 }
