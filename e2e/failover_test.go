@@ -120,6 +120,20 @@ func retiredPrimary(t *testing.T) {
 	eventually(t, "the step reads its refusal", func() bool {
 		return strings.Contains(f.curl(t, "", "--noproxy", "*", other.proxyURL(f.proxy)+"/denials").body, id)
 	})
+	// A new revision decides only once it is recorded.
+	later := "package sallyport.egress\n\ndeny contains {\"rule\": \"later\"} if input.target.host == \"later.example\"\n"
+	if err := os.WriteFile(filepath.Join(f.policy, "egress", "later.rego"), []byte(later), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f.tell(t, 0, "policy", "reload")
+	f.connect(t, other, "later.example:443").refused(t, 403, "policy_denied")
+	if n := len(f.query(t, "SELECT FROM audit.policies")); n != 2 {
+		t.Errorf("the new primary has %d policies, want 2", n)
+	}
+	// A reader of the new primary finds the refusal.
+	if n := len(f.query(t, "SELECT FROM audit.decisions WHERE decision_id = $1::text::uuid", id)); n != 1 {
+		t.Errorf("the new primary has %d rows of the refusal", n)
+	}
 	before := f.sealedSize(t)
 	eventually(t, "more is sealed", func() bool { return f.sealedSize(t) != before })
 	f.traffic.progress(t, 5)
