@@ -105,19 +105,25 @@ func headsOf(steps []caller, line, fields string) []string {
 
 // arm makes eight steps of a repository, which attack.
 func (n *neighborhood) arm(name string) {
+	// The tokens of the victims are looked for in all that was written at the end. To
+	// look for some 200 more would take minutes.
+	callerOf := func(r *bitbuckettest.Repository, o bitbuckettest.TokenOptions) caller {
+		step := r.Run("main").Step(nil)
+		return caller{step, step.Token(o)}
+	}
+	audience := bitbuckettest.TokenOptions{Audiences: []string{testenv.Audience}}
 	r := n.Workspace.AddRepository(name, "PAY")
 	n.attackers = nil
 	for range 8 {
-		n.attackers = append(n.attackers, n.caller(r, nil, "main"))
+		n.attackers = append(n.attackers, callerOf(r, audience))
 	}
-	audience := bitbuckettest.TokenOptions{Audiences: []string{testenv.Audience}}
 	n.forged = n.attackers[0]
 	n.forged.token = n.Bitbucket.NewKey(n.Workspace.Key().ID, "RS256").Sign(nil, n.forged.step.Claims(audience))
-	audience.IssuedAt, audience.Lifetime = time.Now().Add(-time.Hour), 30*time.Minute
-	n.ended = n.callerWith(r, nil, "main", audience)
 	deleted := n.Workspace.AddRepository("deleted-"+name, "PAY")
-	n.unnamed = n.caller(deleted, nil, "main")
+	n.unnamed = callerOf(deleted, audience)
 	deleted.Delete()
+	audience.IssuedAt, audience.Lifetime = time.Now().Add(-time.Hour), 30*time.Minute
+	n.ended = callerOf(r, audience)
 }
 
 // attackerName is the repository of an attack. Each has its own, so that what one
