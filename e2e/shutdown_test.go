@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -135,4 +139,26 @@ func TestKilled(t *testing.T) {
 	if code, out, said := psql("select count(*) from audit.writers where missing = 0", "auditor"); code != 0 || out != fmt.Sprintln(2) {
 		t.Errorf("psql ended with %d: %q %s", code, out, said)
 	}
+}
+
+// TestEmbeddedDatabaseEnds: a server whose embedded PostgreSQL is killed ends with
+// status 1 and names the cause, so that a supervisor restarts both.
+func TestEmbeddedDatabaseEnds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{embedded: true})
+	w.start()
+	text, err := os.ReadFile(filepath.Join(w.data, "postgresql", "data", "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	if err != nil || pid < 2 {
+		t.Fatalf("postmaster.pid begins with %q: %v", first, err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	w.await(1)
+	w.log.wait(t, "of the cause", says("shutting down: the embedded PostgreSQL ended", nil))
 }

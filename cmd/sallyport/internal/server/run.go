@@ -96,7 +96,7 @@ func (s *server) wait(ctx context.Context, failed <-chan error) error {
 		return err
 	case <-databaseGone:
 		err := errors.Join(errors.New("the embedded PostgreSQL ended"), s.database.Err())
-		s.log.Error("shutdown failed", "error", err)
+		s.log.Error("shutting down: the embedded PostgreSQL ended", "error", s.database.Err())
 		return err
 	}
 }
