@@ -111,7 +111,14 @@ func keyPair(t *testing.T) (certificate, key string) {
 }
 
 func newFaulty(t *testing.T) faulty {
-	f := faulty{t, t.TempDir()}
+	// A short path: the control socket's has at most 107 bytes (unix(7)), and the
+	// names of these tests are long.
+	directory, err := os.MkdirTemp("", "sp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(directory) })
+	f := faulty{t, directory}
 	certificate, key := keyPair(t)
 	signing, err := audit.GenerateKey("acme.example/egress")
 	if err != nil {

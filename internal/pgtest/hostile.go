@@ -33,7 +33,8 @@ var HostileSettings = map[string]string{
 	"default_transaction_deferrable": "on",
 	"exit_on_error":                  "on",
 	"lock_timeout":                   "1",
-	"idle_session_timeout":           "400",
+	// Long enough for a busy machine between connecting and pinning.
+	"idle_session_timeout": "3000",
 }
 
 // SetHostile gives these roles, in this database alone, [HostileSettings]. They
