@@ -337,8 +337,8 @@ func TestHeavyShares(t *testing.T) {
 		answered  []Class
 	}{
 		{4, []Class{Interactive, Background, Long}, 2, []Class{Interactive, Urgent}},
-		{6, []Class{Interactive, Long}, 3, []Class{Interactive, Urgent, Background}},
-		{6, []Class{Interactive, Background}, 4, []Class{Interactive, Urgent}},
+		{6, []Class{Interactive, Long}, 2, []Class{Interactive, Urgent, Background}},
+		{6, []Class{Interactive, Background}, 3, []Class{Interactive, Urgent}},
 		{6, []Class{Background}, 2, []Class{Interactive, Urgent, Long}},
 		{6, []Class{Urgent}, 1, []Class{Interactive, Background, Long}},
 	} {

@@ -136,7 +136,9 @@ func (p *Pool) mayRun(k kind) bool {
 		return true
 	case kindUrgent:
 		return p.running[k] < 1
-	case kindHeavy, kindBackground:
+	case kindHeavy:
+		most = max(1, n/2-2) // one on two processors, of which the other serves light calls
+	case kindBackground:
 		most = max(1, n/2-1)
 	}
 	if k == kindBackground && n > 4 && p.running[kindLong] == 0 && len(p.ready[kindLong]) > 0 {
