@@ -75,9 +75,9 @@ func checkScopes(t *testing.T, w *world) {
 	t.Helper()
 	token := w.accessToken(t)
 	for want, scopes := range map[string][]string{
-		"lacks the scope pipeline, so that names of deployments are not known":                {"repository"},
+		"lacks the scope pipeline, so that names of deployments are not known":                  {"repository"},
 		"has the scope repository:write, with which every reader of its file can change things": {"repository:write", "pipeline"},
-		"has the scopes read:repository:bitbucket, read:pipeline:bitbucket":                   {"read:repository:bitbucket", "read:pipeline:bitbucket"},
+		"has the scopes read:repository:bitbucket, read:pipeline:bitbucket":                     {"read:repository:bitbucket", "read:pipeline:bitbucket"},
 	} {
 		w.Workspace.SetAccessTokens()
 		w.Workspace.AddAccessToken(token, scopes...)

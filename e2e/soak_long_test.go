@@ -8,6 +8,9 @@ const (
 	soakCycles  = 100_000
 	othersEvery = 1 // of TestNetwork's rows that do not name the control that is out
 
+	// fairnessAlone: the machine does nothing else, and a multiple of milliseconds means something.
+	fairnessAlone = true
+
 	fairnessGood    = 6   // rounds of an attack that must be good
 	fairnessRounds  = 9   // rounds at most
 	fairnessTunnels = 400 // that a victim opens in a round, and as many when idle

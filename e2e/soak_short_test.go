@@ -8,6 +8,9 @@ const (
 	soakCycles  = 2_000
 	othersEvery = 8 // of TestNetwork's rows that do not name the control that is out
 
+	// fairnessAlone: the machine does nothing else, and a multiple of milliseconds means something.
+	fairnessAlone = false
+
 	fairnessGood    = 2   // rounds of an attack that must be good
 	fairnessRounds  = 8   // rounds at most
 	fairnessTunnels = 150 // that a victim opens in a round, and as many when idle
