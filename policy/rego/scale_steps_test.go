@@ -86,7 +86,7 @@ func TestMemoryFollowsUse(t *testing.T) {
 		return int64(m.HeapAlloc)
 	}
 	tree := scale{repositories: n}.snapshot(t)
-	mustLoadTree(t, scale{repositories: 2}.snapshot(t), patient) // what is made once
+	mustLoadTree(t, tree, patient) // what is made once, and buffers of this size
 	before := held()
 	set := mustLoadTree(t, tree, patient)
 	loaded := held()
