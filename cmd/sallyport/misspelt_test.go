@@ -13,6 +13,7 @@ import (
 
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditcmd"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/policycmd"
 	"github.com/sallyport/sallyport/internal/misspelling"
 )
@@ -96,9 +97,17 @@ func TestMisspeltWords(t *testing.T) {
 				if text := said(word); strings.Contains(text, refused) {
 					t.Errorf("%s itself is not accepted: %s", word, text)
 				}
-				wrongs := misspelling.Near(word)
-				if i > 3 { // of long lists, a few of each
+				wrongs := misspelling.Of(word)
+				for _, wrong := range wrongs { // all of every word, by the function that decides
+					if cli.OneOf("--flag", wrong, []string{word}) == nil {
+						t.Errorf("%s is known instead of %s", wrong, word)
+					}
+				}
+				switch { // by the whole command line, fewer of long lists
+				case i > 3:
 					wrongs = wrongs[:20]
+				case i > 0:
+					wrongs = misspelling.Near(word)
 				}
 				for _, wrong := range wrongs {
 					if !slices.Contains(c.words, wrong) && !slices.Contains(c.valid, wrong) && !strings.Contains(said(wrong), refused) {
