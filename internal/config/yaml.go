@@ -101,6 +101,9 @@ func readYAML(name string, data []byte) (root node, errs Errors) {
 // checkCharacters refuses what is not UTF-8 text, and tabs that indent.
 func checkCharacters(data []byte) (position, *problem) {
 	at := position{1, 1}
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) { // RFC 2781 section 3.2
+		return at, problemf("save the file as UTF-8", "the file is UTF-16")
+	}
 	indent := true
 	for len(data) > 0 {
 		r, size := utf8.DecodeRune(data)
