@@ -166,8 +166,8 @@ func (a *Querier) explain(ctx context.Context, err error) error {
 	return fmt.Errorf("ask the audit log: %w", database.Explain("read", &a.connect.Config, err))
 }
 
-// IsLost reports whether an error says that the database went away, or is not
-// there: it may come back.
+// IsLost reports whether an error means that the database is unavailable or the connection
+// to it has ended, so that a new connection may succeed.
 func IsLost(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		// Class 57: an operator ends it; 53300: it is full; 08: the connection. 40
@@ -181,7 +181,12 @@ func IsLost(err error) bool {
 	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return true
 	}
-	return errors.Is(err, database.ErrFormerPrimary) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, pgx.ErrTxClosed) || pgconn.SafeToRetry(err)
+	for _, lost := range []error{database.ErrFormerPrimary, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, pgx.ErrTxClosed, pgconn.ErrConnClosed} {
+		if errors.Is(err, lost) {
+			return true
+		}
+	}
+	return pgconn.SafeToRetry(err)
 }
 
 // An Export is what was handed out of the log.

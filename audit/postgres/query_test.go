@@ -5,12 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/database"
@@ -306,5 +312,24 @@ func TestAttributesOfGarbage(t *testing.T) {
 	// The control is removed: the database reads the attributes.
 	if _, err := a.conn.Exec(t.Context(), `SELECT (convert_from(e.record, 'UTF8')::json -> 'attributes')::text FROM audit.events e`); err == nil {
 		t.Error("the cast takes everything")
+	}
+}
+
+// TestLostConnectionsAreRecognized: after each error that ends a connection, another
+// connection is tried; after an error of the statement or of the caller, none is.
+func TestLostConnectionsAreRecognized(t *testing.T) {
+	t.Parallel()
+	for _, lost := range []error{
+		pgconn.ErrConnClosed, pgx.ErrTxClosed, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, &net.OpError{Op: "read", Err: syscall.ECONNRESET},
+		database.ErrFormerPrimary, &pgconn.PgError{Code: "57P01"}, &pgconn.PgError{Code: "08006"}, &pgconn.PgError{Code: "53300"},
+	} {
+		if wrapped := fmt.Errorf("ask: %w", database.Explain("read", &pgconn.Config{}, lost)); !IsLost(wrapped) {
+			t.Errorf("%v: no other connection is tried", wrapped)
+		}
+	}
+	for _, other := range []error{errors.New("another"), context.Canceled, &pgconn.PgError{Code: "42501"}, &pgconn.PgError{Code: "22P02"}} {
+		if IsLost(other) {
+			t.Errorf("%v: another connection is tried", other)
+		}
 	}
 }
