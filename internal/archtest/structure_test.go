@@ -79,7 +79,6 @@ var (
 		"identity/bitbucket.parseToken":                      17,
 		"identity/bitbucket.readClaims":                      17,
 		"identity/bitbucket.token.readHeader":                16,
-		"internal/config.checkCharacters":                    16,
 		"internal/config.checkTokens":                        17,
 		"internal/config.decoder.log":                        20,
 		"internal/config.parseURL":                           20,

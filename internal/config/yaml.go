@@ -107,15 +107,8 @@ func checkCharacters(data []byte) (position, *problem) {
 	indent := true
 	for len(data) > 0 {
 		r, size := utf8.DecodeRune(data)
-		switch {
-		case r == utf8.RuneError && size <= 1:
-			return at, problemf("save the file as UTF-8", "the file is not UTF-8")
-		case r == '\t' && indent:
-			return at, problemf("indent with spaces", "a tab cannot indent YAML")
-		case r == '\r' && (len(data) < 2 || data[1] != '\n'):
-			return at, problemf("end lines with a line feed", "a carriage return stands alone")
-		case r != '\n' && r != '\r' && r != '\t' && !unicode.IsGraphic(r):
-			return at, problemf("remove it", "the invisible character %U is not allowed", r)
+		if p := checkCharacter(r, size, data[size:], indent); p != nil {
+			return at, p
 		}
 		indent = indent && r == ' ' || r == '\n'
 		at.column++
@@ -125,6 +118,22 @@ func checkCharacters(data []byte) (position, *problem) {
 		data = data[size:]
 	}
 	return position{}, nil
+}
+
+// checkCharacter checks the character r, which takes size bytes and stands before rest.
+// indent says that only spaces precede it in its line.
+func checkCharacter(r rune, size int, rest []byte, indent bool) *problem {
+	switch {
+	case r == utf8.RuneError && size <= 1:
+		return problemf("save the file as UTF-8", "the file is not UTF-8")
+	case r == '\t' && indent:
+		return problemf("indent with spaces", "a tab cannot indent YAML")
+	case r == '\r' && !bytes.HasPrefix(rest, []byte("\n")):
+		return problemf("end lines with a line feed", "a carriage return stands alone")
+	case r != '\n' && r != '\r' && r != '\t' && !unicode.IsGraphic(r):
+		return problemf("remove it", "the invisible character %U is not allowed", r)
+	}
+	return nil
 }
 
 // refusedTokens are the parts of YAML that a configuration does without.
