@@ -79,7 +79,9 @@ func (s *session) missing(ctx context.Context, writer string, a *acknowledged) (
 		return nil, nil
 	}
 	there := make(map[int64]found)
-	if err := readRecords(ctx, s.conn, writer, a.recent[0].sequence, a.last, func(sequence int64, f found) { there[sequence] = f }); err != nil {
+	if err := readRecords(ctx, s.conn, writer, a.recent[0].sequence, a.last, func(sequence int64, at time.Time, record []byte) {
+		there[sequence] = found{at, record}
+	}); err != nil {
 		return nil, fmt.Errorf("read the latest acknowledged events: %w", err)
 	}
 	for _, k := range a.recent {

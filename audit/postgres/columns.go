@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -172,4 +173,14 @@ func appendList(element func(b, value []byte) []byte) func(b, value []byte) []by
 		}
 		return append(b, ']')
 	}
+}
+
+var errRow = errors.New("the database answered a row in another form than the query asked for")
+
+// int8Of decodes a bigint in binary form.
+func int8Of(value []byte) (int64, error) {
+	if len(value) != 8 {
+		return 0, errRow
+	}
+	return int64(binary.BigEndian.Uint64(value)), nil
 }

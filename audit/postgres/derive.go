@@ -111,7 +111,7 @@ func recordOfTuple(tuple []byte) []byte {
 
 // readRecords gives the number, the time and the record of the events of a writer from
 // one number to another, in no order.
-func readRecords(ctx context.Context, conn *pgx.Conn, writer string, first, last int64, each func(sequence int64, f found)) error {
+func readRecords(ctx context.Context, conn *pgx.Conn, writer string, first, last int64, each func(sequence int64, at time.Time, record []byte)) error {
 	rows, err := conn.Query(ctx, `SELECT writer_sequence, `+storedColumns("")+` FROM audit.events WHERE writer = $1 AND writer_sequence BETWEEN $2 AND $3`,
 		pgx.QueryResultFormats{pgx.BinaryFormatCode}, writer, first, last)
 	if err != nil {
@@ -128,7 +128,7 @@ func readRecords(ctx context.Context, conn *pgx.Conn, writer string, first, last
 		if err != nil {
 			return err
 		}
-		each(sequence, found{time.UnixMicro(micros + postgresEpoch).UTC(), recordOf(values[1:])})
+		each(sequence, time.UnixMicro(micros+postgresEpoch).UTC(), recordOf(values[1:]))
 	}
 	return rows.Err()
 }

@@ -163,7 +163,7 @@ func (t *Tail) latest(ctx context.Context, tx pgx.Tx) (map[string]int64, error) 
 		t.active, t.scanned = now.active, now.scanned
 		return now.seen, nil
 	}
-	started, err := readNames(ctx, tx, startedSQL, newestStarted)
+	started, err := startedWriters(ctx, tx)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -380,5 +379,3 @@ func (w *walk) window(ctx context.Context, r *Reader) (*part, error) {
 	w.jumps.add(p.entries)
 	return p, w.give(ctx, p)
 }
-
-var errRow = errors.New("the database answered a row in another form than was asked for")

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"math"
 	"time"
@@ -95,13 +94,6 @@ func eachRow(result *pgconn.ResultReader, row func(values [][]byte) error) error
 		}
 	}
 	return nil
-}
-
-func int8Of(value []byte) (int64, error) {
-	if len(value) != 8 {
-		return 0, errRow
-	}
-	return int64(binary.BigEndian.Uint64(value)), nil
 }
 
 // readLeaves fills a part with the leaves after one of this index, and the

@@ -213,3 +213,9 @@ func (r *Reader) checkExpired(ctx context.Context, relied *Relied) (found []audi
 	}
 	return found, nil, nil
 }
+
+// Schema describes the schema at the reader's moment.
+func (r *Reader) Schema(ctx context.Context) (Schema, error) {
+	s, err := describeSchema(ctx, r.tx, schemaSQL)
+	return s, r.explain("describe the schema", err)
+}

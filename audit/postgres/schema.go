@@ -147,9 +147,3 @@ func (s Schema) Differences() []string {
 	slices.Sort(list)
 	return list
 }
-
-// Schema describes the schema at the reader's moment.
-func (r *Reader) Schema(ctx context.Context) (Schema, error) {
-	s, err := describeSchema(ctx, r.tx, schemaSQL)
-	return s, r.explain("describe the schema", err)
-}

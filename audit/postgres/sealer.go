@@ -77,8 +77,6 @@ var (
 	// ErrForked: the database has another root at the size of a checkpoint that was
 	// published, or that this instance saw.
 	ErrForked = errors.New("the database holds another log than was published: it forked")
-	// ErrDamaged: what is there does not hold together.
-	ErrDamaged = errors.New("the sealed log is damaged; run `sallyport audit verify`")
 	// ErrMayNotSeal: the login lacks the privilege.
 	ErrMayNotSeal = errors.New("the login may not seal the audit log")
 	// ErrHeldUp: a session of a login that may seal has the turn to seal and does not.

@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/internal/database"
 )
 
 // The login that records makes any number of writer names. No step reads all of
@@ -26,9 +25,6 @@ const (
 	// maxUnfinished bounds the writers that are surveyed between two rounds over all
 	// names of the log. Further ones are surveyed once in each round.
 	maxUnfinished = 20_000
-	// newestStarted bounds the first events that are read in each step, so that a
-	// writer that was over before it was surveyed is sealed soon.
-	newestStarted = 500
 	// rescan is how often a round over all names of the log begins.
 	rescan = 10 * time.Minute
 )
@@ -91,12 +87,8 @@ func (w *writers) admit(name string) bool {
 	return true
 }
 
-const (
-	liveSQL = `SELECT DISTINCT substr(application_name, 17) FROM pg_stat_activity
-		WHERE datname = current_database() AND application_name LIKE 'sallyport audit _%' AND pg_has_role(usesysid, '` + database.Writer + `', 'MEMBER') LIMIT 10000`
-	startedSQL = `SELECT writer FROM audit.events WHERE kind = 'writer_started' AND time BETWEEN now() - interval '25 hours' AND now() + interval '1 minute' ORDER BY time DESC LIMIT $1`
-	// roundSQL walks an index from one writer to the next, instead of reading all of it.
-	roundSQL = `WITH RECURSIVE w AS (
+// roundSQL walks an index from one writer to the next, instead of reading all of it.
+const roundSQL = `WITH RECURSIVE w AS (
 			(SELECT e.writer, 1 AS n FROM audit.events e WHERE e.writer > $1 COLLATE "C" ORDER BY e.writer LIMIT 1)
 			UNION ALL
 			SELECT (SELECT e.writer FROM audit.events e WHERE e.writer > w.writer ORDER BY e.writer LIMIT 1), n + 1 FROM w WHERE w.writer IS NOT NULL AND n < $2
@@ -106,12 +98,11 @@ const (
 		CROSS JOIN LATERAL (SELECT max(v.writer_sequence) AS sealed FROM audit.leaves v WHERE v.writer = w.writer) l
 		CROSS JOIN LATERAL (SELECT v.writer_sequence, v.kind, v.time FROM audit.events v WHERE v.writer = w.writer ORDER BY v.writer_sequence DESC LIMIT 1) e
 		WHERE w.writer IS NOT NULL ORDER BY w.writer`
-)
 
 // next returns the writers that this step surveys. rest reports that the cycle over
 // the unfinished writers, or the round over all names, is not complete.
 func (w *writers) next(ctx context.Context, tx pgx.Tx, own string, most int) (names []string, rest bool, err error) {
-	live, err := readNames(ctx, tx, liveSQL)
+	live, err := liveWriters(ctx, tx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -121,7 +112,7 @@ func (w *writers) next(ctx context.Context, tx pgx.Tx, own string, most int) (na
 			w.live[name] = true
 		}
 	}
-	started, err := readNames(ctx, tx, startedSQL, newestStarted)
+	started, err := startedWriters(ctx, tx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -187,18 +178,6 @@ func (w *writers) round(ctx context.Context, tx pgx.Tx, chosen map[string]bool, 
 	}
 	w.cursor = last
 	return nil
-}
-
-func readNames(ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]string, error) {
-	rows, err := tx.Query(ctx, sql, args...)
-	if err != nil {
-		return nil, fmt.Errorf("look for writers: %w", err)
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, fmt.Errorf("look for writers: %w", err)
-	}
-	return names, nil
 }
 
 // note keeps whether a writer is stuck, as of the latest survey of it.

@@ -250,8 +250,8 @@ func (s *session) settle(ctx context.Context, g *group) (int, error) {
 // whatever month.
 func (s *session) find(ctx context.Context, g *group) (map[int64][]found, error) {
 	there := make(map[int64][]found)
-	err := readRecords(ctx, s.conn, g.writer, g.rows[0].sequence, g.rows[len(g.rows)-1].sequence, func(sequence int64, f found) {
-		there[sequence] = append(there[sequence], f)
+	err := readRecords(ctx, s.conn, g.writer, g.rows[0].sequence, g.rows[len(g.rows)-1].sequence, func(sequence int64, at time.Time, record []byte) {
+		there[sequence] = append(there[sequence], found{at, record})
 	})
 	return there, err
 }
