@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"runtime"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/sallyport/sallyport/policy"
@@ -27,8 +28,9 @@ type ListenerConfig struct {
 	ProxyProtocolFrom []netip.Prefix
 }
 
-// Serve accepts connections until [Server.Shutdown], and then returns nil. It
-// closes the listener. The connections that it accepts must be *net.TCPConn or
+// Serve accepts connections until [Server.Shutdown], and then returns nil. If the
+// listening socket is closed or shut down before, it returns an error; it continues
+// after every other error of accept(2). It closes the listener. The connections that it accepts must be *net.TCPConn or
 // have a CloseWrite method, and a *net.TCPAddr as their remote address. TCP
 // keepalive and no-delay are the listener's, as [net.ListenConfig] sets them.
 func (s *Server) Serve(l net.Listener, lc ListenerConfig) error {
@@ -57,7 +59,7 @@ func (s *Server) Serve(l net.Listener, lc ListenerConfig) error {
 		if s.isClosing() {
 			return nil
 		}
-		if errors.Is(err, net.ErrClosed) {
+		if acceptsNoMore(err) {
 			return fmt.Errorf("frontend: accept on listener %s: %w", lc.Name, err)
 		}
 		// Out of descriptors or the like: it passes, and a busy loop would make it worse.
@@ -68,6 +70,18 @@ func (s *Server) Serve(l net.Listener, lc ListenerConfig) error {
 		case <-s.context.Done():
 		}
 	}
+}
+
+// acceptsNoMore reports whether err means that the listening socket itself is closed or
+// shut down. accept(2) returns EINVAL for a socket that does not listen. Its other errors,
+// those of the protocol and of the network among them, are of one connection or pass.
+func acceptsNoMore(err error) bool {
+	for _, end := range []error{net.ErrClosed, syscall.EINVAL, syscall.EBADF, syscall.ENOTSOCK} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Server) isClosing() bool {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -26,27 +25,6 @@ type inherited struct {
 	fd      int
 	name    string // what the socket's unit calls it, for messages
 	claimed bool
-
-	// quiet is closed when Accept has said that the listener is closed: every
-	// connection that it returned is in its caller's hands by then.
-	quiet chan struct{}
-	once  sync.Once
-}
-
-// Accept accepts, and notes the end.
-func (l *inherited) Accept() (net.Conn, error) {
-	c, err := l.TCPListener.Accept()
-	if errors.Is(err, net.ErrClosed) {
-		l.once.Do(func() { close(l.quiet) })
-	}
-	return c, err
-}
-
-// handOver closes this process's descriptor of a socket that is being served,
-// and returns when nothing more is accepted from it.
-func (l *inherited) handOver() {
-	_ = l.Close()
-	<-l.quiet
 }
 
 // inherit takes over the sockets that sd_listen_fds(3) describes. Descriptors
@@ -106,7 +84,7 @@ func inheritListener(fd int, name string) (*inherited, error) {
 		_ = l.Close()
 		return nil, fmt.Errorf("inherited descriptor %d %q listens on %s %s: pass on TCP sockets only", fd, name, l.Addr().Network(), l.Addr())
 	}
-	return &inherited{TCPListener: tcp, fd: fd, name: name, quiet: make(chan struct{})}, nil
+	return &inherited{TCPListener: tcp, fd: fd, name: name}, nil
 }
 
 // bind gives the inherited socket that is bound to a configured address, or
@@ -162,17 +140,20 @@ func (s *server) claimAll(context.Context) error {
 }
 
 // handOver leaves the inherited sockets to the next process, and reports whether
-// there were any. Nothing new comes from them when it returns; what was accepted
-// is served to its end. /readyz and /metrics are the next process's from then on.
+// there were any. When it returns, this process accepts nothing more from them, and the
+// gate knows of every connection that it has accepted. /readyz and /metrics are the next
+// process's from then on.
 func (s *server) handOver() bool {
-	for _, l := range s.inherited {
-		if net.Listener(l) == s.adminAt {
-			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-			_ = s.admin.Close(ctx)
-			cancel()
-			continue
+	for _, l := range s.listeners {
+		if _, ok := l.Listener.(*inherited); ok {
+			_ = l.Close()
+			<-l.served
 		}
-		l.handOver()
+	}
+	if _, ok := s.adminAt.(*inherited); ok {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		_ = s.admin.Close(ctx)
 	}
 	return len(s.inherited) > 0
 }

@@ -25,22 +25,23 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 	for _, l := range s.listeners {
 		routines.Go(func() {
 			if err := s.front.Serve(l.Listener, l.config); err != nil {
-				failed <- fmt.Errorf("serve %s: %w", l.config.Name, err)
+				failed <- listenerEnded("listener "+l.config.Name, err)
 			}
+			close(l.served)
 		})
 		s.log.Info("listening", "address", l.Addr().String(), "tls", l.config.TLS != nil)
 	}
 	if s.adminAt != nil {
 		routines.Go(func() {
 			if err := s.admin.Serve(s.adminAt); err != nil {
-				failed <- fmt.Errorf("serve admin: %w", err)
+				failed <- listenerEnded("admin.address "+s.config.Admin.Address, err)
 			}
 		})
 		s.log.Info("admin listening", "address", s.adminAt.Addr().String())
 	}
 	routines.Go(func() {
 		if err := s.control.Serve(s.controlAt); err != nil {
-			failed <- fmt.Errorf("serve the control socket: %w", err)
+			failed <- listenerEnded("control socket "+s.controlAt.Addr().String(), err)
 		}
 	})
 	routines.Go(func() {
@@ -78,6 +79,12 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 	err := s.wait(ctx, failed)
 	s.drain()
 	return err
+}
+
+// listenerEnded is the error for a listening socket on which nothing more is accepted,
+// although the server is not shutting down.
+func listenerEnded(name string, err error) error {
+	return fmt.Errorf("accept connections on %s: the listening socket was closed or shut down from outside: %w: start the server again; if a service manager opens the socket, restart the socket's unit first", name, err)
 }
 
 // wait returns when the server is to end: asked to, or because it cannot continue.

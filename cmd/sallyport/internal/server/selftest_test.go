@@ -62,7 +62,7 @@ func TestDialOurselves(t *testing.T) {
 			if c.balancer {
 				lc.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 			}
-			s := &server{listeners: []listening{{l, lc}}}
+			s := &server{listeners: []listening{{Listener: l, config: lc}}}
 			heard := make(chan string, 1)
 			go func() {
 				conn, err := l.Accept()

@@ -22,13 +22,15 @@ func Serve(ctx context.Context, cfg *config.Config, log *slog.Logger, lines *log
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	// A SIGHUP during the start loads the policy again afterwards. Its default action
+	// would end the process without a message.
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
 	s, err := newServer(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
 	s.metrics.Counter("sallyport_log_lines_dropped_total", "Log lines that standard error did not take in time.", func() float64 { return float64(lines.Dropped()) })
-	reload := make(chan os.Signal, 1)
-	signal.Notify(reload, syscall.SIGHUP)
-	defer signal.Stop(reload)
 	return s.run(ctx, reload)
 }

@@ -73,7 +73,7 @@ func (s *server) listen(context.Context) error {
 			return fmt.Errorf("listen on %s: %w; choose another address under listeners, or end what has it", c.Address, err)
 		}
 		s.atClose(func() { _ = l.Close() })
-		s.listeners = append(s.listeners, listening{l, lc})
+		s.listeners = append(s.listeners, listening{l, lc, make(chan struct{})})
 	}
 	if s.config.Admin.Address == "" {
 		return nil

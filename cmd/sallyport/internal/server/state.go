@@ -66,10 +66,11 @@ type server struct {
 	closers   []func() // in the order of starting
 }
 
-// listening is a listener that is bound and not yet served.
+// listening is a bound listener. served is closed when nothing more is accepted from it.
 type listening struct {
 	net.Listener
 	config frontend.ListenerConfig
+	served chan struct{}
 }
 
 // close ends what was started, in the opposite order.
