@@ -47,7 +47,7 @@ var adapters = []string{
 var managers = map[string][]string{"policy/manager": {"policy/rego", "policy/source"}}
 
 // parts are the packages that belong to an adapter, which imports them.
-var parts = []string{"policy/rego/check"}
+var parts = []string{"policy/rego/check", "policy/rego/document"}
 
 // technologies are the libraries that belong to one kind of folder only.
 var technologies = []struct {
@@ -58,12 +58,12 @@ var technologies = []struct {
 		return path.Base(dir) == "postgres" || dir == "internal/database" || dir == "internal/pgembed" || dir == "internal/pgtest"
 	}},
 	{"github.com/pressly/goose/v3", only("internal/database")},
-	{"github.com/open-policy-agent/opa", only("policy/rego", "policy/rego/check")},
+	{"github.com/open-policy-agent/opa", only("policy/rego", "policy/rego/check", "policy/rego/document")},
 	{"github.com/coreos/go-oidc/v3", only("identity/bitbucket")},
 	{"github.com/go-jose/go-jose/v4", only("identity/bitbucket")},
 	{"github.com/elazarl/goproxy", only("proxy/goproxy")},
 	{"github.com/miekg/dns", only("proxy/dns")},
-	{"github.com/goccy/go-yaml", only("internal/config", "policy/rego")},
+	{"github.com/goccy/go-yaml", only("internal/config", "policy/rego/document")},
 	{"github.com/prometheus/client_golang", only("internal/admin")},
 	{"github.com/spf13/cobra", func(dir string) bool { return strings.HasPrefix(dir, "cmd/") }},
 }

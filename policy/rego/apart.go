@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/worker"
+	"github.com/sallyport/sallyport/policy/rego/document"
 )
 
 // apartLimit bounds the reading and the formatting of one file.
@@ -80,11 +81,10 @@ func (h *host) file(ask byte, request []byte) []byte {
 	if ask == askFormat {
 		a.Content, err = formatFile(f.Path, f.Content)
 	} else {
-		a.Content, err = readDocument(f.Content)
+		a.Content, err = document.JSON(f.Content)
 	}
-	if one, ok := errors.AsType[Error](err); ok {
-		one.File = f.Path
-		err = Errors{one}
+	if fault, ok := errors.AsType[*document.Error](err); ok {
+		err = Errors{documentError(f.Path, fault)}
 	}
 	if errs, ok := errors.AsType[Errors](err); ok {
 		a, err = fileAnswer{Errors: errs}, nil

@@ -9,7 +9,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/policy"
-	"github.com/sallyport/sallyport/policy/rego/check"
+	"github.com/sallyport/sallyport/policy/rego/document"
 )
 
 // maxModuleBytes bounds one Rego file. Rules for ten thousand hosts are below
@@ -107,7 +107,7 @@ func (l *loader) layOut(snapshot *policy.Snapshot) {
 			l.failFile(Error{File: f.Path, Line: 1, Column: 1, Message: message, Hint: remedy}, repositories)
 			continue
 		}
-		if message, remedy := check.Content(f.Content); message != "" {
+		if message, remedy := document.CheckContent(f.Content); message != "" {
 			l.failFile(Error{File: f.Path, Line: 1, Column: 1, Message: message, Hint: remedy}, repositories)
 			continue
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/sallyport/sallyport/internal/worker"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego/check"
+	"github.com/sallyport/sallyport/policy/rego/document"
 )
 
 // The checks that have a name of their own. A test of this package takes one
@@ -294,7 +295,7 @@ func (l *loader) parseUnit(u *unit) (deciding, tests map[string]*ast.Module) {
 // knows no better.
 func (l *loader) parse(s source) (module *ast.Module, err error) {
 	err = recovered("parsing", func() (err error) {
-		module, err = ast.ParseModuleWithOpts(s.path, strings.TrimPrefix(string(s.content), check.ByteOrderMark), ast.ParserOptions{Capabilities: l.capabilities(), RegoVersion: ast.RegoV1})
+		module, err = ast.ParseModuleWithOpts(s.path, strings.TrimPrefix(string(s.content), document.ByteOrderMark), ast.ParserOptions{Capabilities: l.capabilities(), RegoVersion: ast.RegoV1})
 		return err
 	})
 	beginning := ast.NewLocation(nil, s.path, 1, 1)
@@ -304,7 +305,7 @@ func (l *loader) parse(s source) (module *ast.Module, err error) {
 			if e.Location == nil {
 				e.Location = beginning
 			}
-			e.Details = sourceLine(lineOf(s.content, e.Location.Row))
+			e.Details = sourceLine(document.Line(s.content, e.Location.Row))
 		}
 	case err != nil && !strings.HasSuffix(err.Error(), "empty module"):
 		err = &ast.Error{Message: err.Error(), Location: beginning}

@@ -7,6 +7,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/policy/rego/check"
+	"github.com/sallyport/sallyport/policy/rego/document"
 )
 
 // checkMeaning runs the checks of package check over a unit that parses: what is
@@ -89,7 +90,7 @@ type places struct {
 	found check.Cache
 
 	mu   sync.Mutex
-	root *node
+	root *document.Node
 }
 
 func (p *places) forget() {
@@ -106,24 +107,9 @@ func (l *loader) placeOf(path []any) (file string, line, column int) {
 		one := l.alone()
 		l.places.root = one.readTree(context.Background())
 	}
-	at := l.places.root
-	for _, p := range path {
-		var next *node
-		switch p := p.(type) {
-		case string:
-			next = at.object[p]
-		case int:
-			if p < len(at.items) {
-				next = at.items[p]
-			}
-		}
-		if next == nil {
-			break
-		}
-		at = next
-	}
-	if at.file == "" {
+	at := l.places.root.Find(path)
+	if at.File == "" {
 		return "", 0, 0
 	}
-	return at.file, max(1, at.at.line), max(1, at.at.column)
+	return at.File, max(1, at.At.Line), max(1, at.At.Column)
 }

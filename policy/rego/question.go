@@ -14,6 +14,7 @@ import (
 
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego/document"
 )
 
 // timeLayout is RFC 3339 in UTC with up to six digits of a second.
@@ -135,25 +136,22 @@ func newQuestion(r *policy.Request, part *principalPart) *question {
 
 // recordedQuestion makes a question of an input that was kept.
 func recordedQuestion(input []byte, names bool) (*question, error) {
-	n, err := readJSON(input)
+	n, err := document.ParseJSON(input)
 	if err != nil {
 		return nil, fmt.Errorf("the recorded input: %w", err)
 	}
-	if n == nil || n.object == nil {
+	if n == nil || n.Object == nil {
 		return nil, errors.New("the recorded input is not an object")
 	}
-	q := &question{term: n.term(), json: input}
+	q := &question{term: n.Term(), json: input}
 	get := func(path ...string) string {
 		at := n
 		for _, p := range path {
-			if at = at.object[p]; at == nil {
+			if at = at.Object[p]; at == nil {
 				return ""
 			}
 		}
-		if at.value == nil {
-			return ""
-		}
-		s, _ := at.value.Value.(ast.String)
+		s, _ := at.Term().Value.(ast.String)
 		return string(s)
 	}
 	if q.time, err = time.Parse(time.RFC3339, get("time")); err != nil {

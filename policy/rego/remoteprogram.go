@@ -10,6 +10,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/internal/worker"
+	"github.com/sallyport/sallyport/policy/rego/document"
 )
 
 // remoteProgram is a repository's compiled policy in the workers. Safe for
@@ -58,11 +59,11 @@ func (p *remoteProgram) evaluate(ctx context.Context, q *question, deadline time
 		return nil, fmt.Errorf("%s: %w", unitName(p.unit), err)
 	}
 	for _, text := range a.excepted {
-		n, err := readJSON(text)
+		n, err := document.ParseJSON(text)
 		if err != nil || n == nil {
 			return nil, fmt.Errorf("%s: %w: an exception", unitName(p.unit), errWire)
 		}
-		q.excepted = append(q.excepted, n.term())
+		q.excepted = append(q.excepted, n.Term())
 	}
 	if a.readClock && q.clock != nil {
 		q.clock.Put(ast.NowNanos.Name, ast.NewArray(), ast.IntNumberTerm(0).Value)

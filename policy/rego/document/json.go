@@ -1,4 +1,4 @@
-package rego
+package document
 
 import (
 	"bytes"
@@ -9,16 +9,14 @@ import (
 	"unicode/utf8"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-
-	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
-// readJSON reads one JSON value (RFC 8259) and refuses doubled keys, of which
+// ParseJSON reads one JSON value (RFC 8259) and refuses doubled keys, of which
 // readers keep one or the other.
-func readJSON(content []byte) (*node, error) {
-	content = bytes.TrimPrefix(content, []byte(check.ByteOrderMark))
+func ParseJSON(content []byte) (*Node, error) {
+	content = bytes.TrimPrefix(content, []byte(ByteOrderMark))
 	if !utf8.Valid(content) {
-		return nil, &documentError{message: "the file is not UTF-8"}
+		return nil, &Error{Message: "the file is not UTF-8"}
 	}
 	r := &jsonReader{content: content, decoder: json.NewDecoder(bytes.NewReader(content))}
 	r.decoder.UseNumber()
@@ -30,7 +28,7 @@ func readJSON(content []byte) (*node, error) {
 		return nil, r.wrap(err)
 	}
 	if _, err := r.decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, &documentError{at: r.position(), message: "the file holds more than one JSON value"}
+		return nil, &Error{At: r.position(), Message: "the file holds more than one JSON value"}
 	}
 	return n, nil
 }
@@ -45,9 +43,9 @@ type jsonReader struct {
 }
 
 // position is where the decoder stands: behind the token that it read last.
-func (r *jsonReader) position() position { return r.at(r.decoder.InputOffset()) }
+func (r *jsonReader) position() Position { return r.at(r.decoder.InputOffset()) }
 
-func (r *jsonReader) at(offset int64) position {
+func (r *jsonReader) at(offset int64) Position {
 	end := int(min(offset, int64(len(r.content))))
 	if end < r.counted {
 		r.counted, r.line, r.begin = 0, 0, 0
@@ -58,23 +56,23 @@ func (r *jsonReader) at(offset int64) position {
 		r.begin = r.counted + i + 1
 	}
 	r.counted = end
-	return position{1 + r.line, 1 + end - r.begin}
+	return Position{1 + r.line, 1 + end - r.begin}
 }
 
 func (r *jsonReader) wrap(err error) error {
-	if d, ok := errors.AsType[*documentError](err); ok {
+	if d, ok := errors.AsType[*Error](err); ok {
 		return d
 	}
 	at := r.position()
 	if s, ok := errors.AsType[*json.SyntaxError](err); ok {
 		at = r.at(s.Offset)
 	}
-	return &documentError{at: at, message: "the file is not JSON: " + err.Error()}
+	return &Error{At: at, Message: "the file is not JSON: " + err.Error()}
 }
 
-func (r *jsonReader) value(depth int) (*node, error) {
+func (r *jsonReader) value(depth int) (*Node, error) {
 	if depth > maxNesting {
-		return nil, &documentError{at: r.position(), message: "the document is nested too deeply"}
+		return nil, &Error{At: r.position(), Message: "the document is nested too deeply"}
 	}
 	token, err := r.decoder.Token()
 	if err != nil {
@@ -88,17 +86,17 @@ func (r *jsonReader) value(depth int) (*node, error) {
 		}
 		return r.array(at, depth)
 	case string:
-		return &node{at: at, value: ast.StringTerm(t)}, nil
+		return &Node{At: at, value: ast.StringTerm(t)}, nil
 	case json.Number:
-		return &node{at: at, value: ast.NumberTerm(t)}, nil
+		return &Node{At: at, value: ast.NumberTerm(t)}, nil
 	case bool:
-		return &node{at: at, value: ast.BooleanTerm(t)}, nil
+		return &Node{At: at, value: ast.BooleanTerm(t)}, nil
 	}
-	return &node{at: at, value: ast.NullTerm()}, nil
+	return &Node{At: at, value: ast.NullTerm()}, nil
 }
 
-func (r *jsonReader) object(at position, depth int) (*node, error) {
-	object := &node{at: at, object: map[string]*node{}}
+func (r *jsonReader) object(at Position, depth int) (*Node, error) {
+	object := &Node{At: at, Object: map[string]*Node{}}
 	for r.decoder.More() {
 		token, err := r.decoder.Token()
 		if err != nil {
@@ -106,30 +104,30 @@ func (r *jsonReader) object(at position, depth int) (*node, error) {
 		}
 		keyAt := r.position()
 		key, _ := token.(string)
-		if object.object[key] != nil {
-			return nil, &documentError{at: keyAt, message: fmt.Sprintf("the key %q occurs twice", key), hint: "keep one of the two"}
+		if object.Object[key] != nil {
+			return nil, &Error{At: keyAt, Message: fmt.Sprintf("the key %q occurs twice", key), Hint: "keep one of the two"}
 		}
 		child, err := r.value(depth + 1)
 		if err != nil {
 			return nil, err
 		}
-		child.at = keyAt
-		object.object[key] = child
+		child.At = keyAt
+		object.Object[key] = child
 	}
 	_, err := r.decoder.Token()
 	return object, err
 }
 
-func (r *jsonReader) array(at position, depth int) (*node, error) {
+func (r *jsonReader) array(at Position, depth int) (*Node, error) {
 	var terms []*ast.Term
-	var items []*node
+	var items []*Node
 	for r.decoder.More() {
 		child, err := r.value(depth + 1)
 		if err != nil {
 			return nil, err
 		}
-		terms, items = append(terms, child.term()), append(items, child)
+		terms, items = append(terms, child.Term()), append(items, child)
 	}
 	_, err := r.decoder.Token()
-	return &node{at: at, value: ast.ArrayTerm(terms...), items: items}, err
+	return &Node{At: at, value: ast.ArrayTerm(terms...), Items: items}, err
 }

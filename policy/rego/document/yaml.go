@@ -1,4 +1,4 @@
-package rego
+package document
 
 import (
 	"bytes"
@@ -13,18 +13,17 @@ import (
 	yaml "github.com/goccy/go-yaml"
 	yamlast "github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 	"github.com/open-policy-agent/opa/v1/ast"
-
-	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
-// readYAML reads a document of plain values: YAML 1.2's core, without what makes
+// ParseYAML reads a document of plain values: YAML 1.2's core, without what makes
 // a reader guess or a short file long (anchors, aliases, tags, merge keys, keys
 // that are not strings, doubled keys). nil is an empty document.
-func readYAML(content []byte) (*node, error) {
-	content = bytes.TrimPrefix(content, []byte(check.ByteOrderMark))
+func ParseYAML(content []byte) (*Node, error) {
+	content = bytes.TrimPrefix(content, []byte(ByteOrderMark))
 	if !utf8.Valid(content) {
-		return nil, &documentError{message: "the file is not UTF-8"}
+		return nil, &Error{Message: "the file is not UTF-8"}
 	}
 	if err := checkNesting(content); err != nil {
 		return nil, err
@@ -42,7 +41,7 @@ func readYAML(content []byte) (*node, error) {
 			continue
 		}
 		if i > 0 && body != nil {
-			return nil, &documentError{at: yamlPosition(doc.Body), message: "the file holds a second document", hint: "put it into a file of its own"}
+			return nil, &Error{At: yamlPosition(doc.Body), Message: "the file holds a second document", Hint: "put it into a file of its own"}
 		}
 		body = doc.Body
 	}
@@ -75,7 +74,7 @@ func checkNesting(content []byte) error {
 			blank = false
 		}
 		if depth > maxNesting || indent > 16*maxNesting {
-			return &documentError{at: position{line, column}, message: "the document is nested too deeply"}
+			return &Error{At: Position{line, column}, Message: "the document is nested too deeply"}
 		}
 	}
 	return nil
@@ -83,20 +82,20 @@ func checkNesting(content []byte) error {
 
 func yamlError(content []byte, err error) error {
 	if e, ok := errors.AsType[yaml.Error](err); ok {
-		d := &documentError{message: "the file is not YAML: " + e.GetMessage()}
+		d := &Error{Message: "the file is not YAML: " + e.GetMessage()}
 		if t := e.GetToken(); t != nil && t.Position != nil {
-			d.at = position{t.Position.Line, t.Position.Column}
-			d.hint = yamlHint(content, t.Position.Line)
+			d.At = Position{t.Position.Line, t.Position.Column}
+			d.Hint = yamlHint(content, t.Position.Line)
 		}
 		return d
 	}
 	first, _, _ := strings.Cut(err.Error(), "\n")
-	return &documentError{message: "the file is not YAML: " + first}
+	return &Error{Message: "the file is not YAML: " + first}
 }
 
 // yamlPosition is where a node begins: a mapping in block style at its first key, and
 // not at the colon behind that.
-func yamlPosition(n yamlast.Node) position {
+func yamlPosition(n yamlast.Node) Position {
 	switch m := n.(type) {
 	case *yamlast.MappingNode:
 		if !m.IsFlowStyle && len(m.Values) > 0 {
@@ -106,15 +105,15 @@ func yamlPosition(n yamlast.Node) position {
 		n = m.Key
 	}
 	if t := n.GetToken(); t != nil && t.Position != nil {
-		return position{t.Position.Line, t.Position.Column}
+		return Position{t.Position.Line, t.Position.Column}
 	}
-	return position{1, 1}
+	return Position{1, 1}
 }
 
-func yamlNode(n yamlast.Node, depth int) (*node, error) {
+func yamlNode(n yamlast.Node, depth int) (*Node, error) {
 	at := yamlPosition(n)
 	if depth > maxNesting {
-		return nil, &documentError{at: at, message: "the document is nested too deeply"}
+		return nil, &Error{At: at, Message: "the document is nested too deeply"}
 	}
 	switch n := n.(type) {
 	case *yamlast.MappingNode:
@@ -122,25 +121,25 @@ func yamlNode(n yamlast.Node, depth int) (*node, error) {
 	case *yamlast.MappingValueNode:
 		return yamlObject(at, []*yamlast.MappingValueNode{n}, depth)
 	case *yamlast.SequenceNode:
-		terms, items := make([]*ast.Term, 0, len(n.Values)), make([]*node, 0, len(n.Values))
+		terms, items := make([]*ast.Term, 0, len(n.Values)), make([]*Node, 0, len(n.Values))
 		for _, item := range n.Values {
 			child, err := yamlNode(item, depth+1)
 			if err != nil {
 				return nil, err
 			}
-			terms, items = append(terms, child.term()), append(items, child)
+			terms, items = append(terms, child.Term()), append(items, child)
 		}
-		return &node{at: at, value: ast.ArrayTerm(terms...), items: items}, nil
+		return &Node{At: at, value: ast.ArrayTerm(terms...), Items: items}, nil
 	}
 	term, err := yamlScalar(at, n)
 	if err != nil {
 		return nil, err
 	}
-	return &node{at: at, value: term}, nil
+	return &Node{At: at, value: term}, nil
 }
 
-func yamlObject(at position, values []*yamlast.MappingValueNode, depth int) (*node, error) {
-	object := &node{at: at, object: make(map[string]*node, len(values))}
+func yamlObject(at Position, values []*yamlast.MappingValueNode, depth int) (*Node, error) {
+	object := &Node{At: at, Object: make(map[string]*Node, len(values))}
 	for _, pair := range values {
 		keyAt := yamlPosition(pair.Key)
 		var key string
@@ -151,22 +150,22 @@ func yamlObject(at position, values []*yamlast.MappingValueNode, depth int) (*no
 				return nil, err
 			}
 		default:
-			return nil, &documentError{at: keyAt, message: fmt.Sprintf("the key %s is not a string", pair.Key), hint: "put it in quotes; merge keys and anchors are not read"}
+			return nil, &Error{At: keyAt, Message: fmt.Sprintf("the key %s is not a string", pair.Key), Hint: "put it in quotes; merge keys and anchors are not read"}
 		}
-		if object.object[key] != nil {
-			return nil, &documentError{at: keyAt, message: fmt.Sprintf("the key %q occurs twice", key), hint: "keep one of the two"}
+		if object.Object[key] != nil {
+			return nil, &Error{At: keyAt, Message: fmt.Sprintf("the key %q occurs twice", key), Hint: "keep one of the two"}
 		}
 		child, err := yamlNode(pair.Value, depth+1)
 		if err != nil {
 			return nil, err
 		}
-		child.at = keyAt
-		object.object[key] = child
+		child.At = keyAt
+		object.Object[key] = child
 	}
 	return object, nil
 }
 
-func yamlScalar(at position, n yamlast.Node) (*ast.Term, error) {
+func yamlScalar(at Position, n yamlast.Node) (*ast.Term, error) {
 	switch n := n.(type) {
 	case *yamlast.StringNode:
 		if err := checkYAMLText(at, n.Token, n.Value); err != nil {
@@ -180,32 +179,38 @@ func yamlScalar(at position, n yamlast.Node) (*ast.Term, error) {
 	case *yamlast.NullNode:
 		return ast.NullTerm(), nil
 	case *yamlast.IntegerNode:
-		if err := checkYAMLNumber(at, n.Token, fmt.Sprint(n.Value)); err != nil {
-			return nil, err
-		}
-		switch v := n.Value.(type) {
-		case int64:
-			return ast.NumberTerm(json.Number(strconv.FormatInt(v, 10))), nil
-		case uint64:
-			return ast.NumberTerm(json.Number(strconv.FormatUint(v, 10))), nil
+		switch n.Value.(type) {
+		case int64, uint64:
+			return yamlNumber(at, n.Token, fmt.Sprint(n.Value))
 		}
 	case *yamlast.FloatNode:
 		if !math.IsInf(n.Value, 0) && !math.IsNaN(n.Value) {
-			text := strconv.FormatFloat(n.Value, 'g', -1, 64)
-			if err := checkYAMLNumber(at, n.Token, text); err != nil {
-				return nil, err
-			}
-			return ast.NumberTerm(json.Number(text)), nil
+			return yamlNumber(at, n.Token, strconv.FormatFloat(n.Value, 'g', -1, 64))
 		}
+	}
+	return nil, unreadable(at, n)
+}
+
+// yamlNumber returns a number, text being the form in which JSON has it.
+func yamlNumber(at Position, t *token.Token, text string) (*ast.Term, error) {
+	if err := checkYAMLNumber(at, t, text); err != nil {
+		return nil, err
+	}
+	return ast.NumberTerm(json.Number(text)), nil
+}
+
+// unreadable is the error for a node that is not a value of JSON.
+func unreadable(at Position, n yamlast.Node) *Error {
+	switch n := n.(type) {
 	case *yamlast.AliasNode:
 		if text := "*" + n.Value.String(); strings.Contains(text, ".") {
-			return nil, &documentError{at: at, message: text + " is an alias in YAML, for it begins with a *", hint: fmt.Sprintf("put it in quotes: %q", text)}
+			return &Error{At: at, Message: text + " is an alias in YAML, for it begins with a *", Hint: fmt.Sprintf("put it in quotes: %q", text)}
 		}
-		return nil, &documentError{at: at, message: "anchors, aliases and merge keys are not read", hint: "write the value out, or put it in quotes if it is a text"}
+		return &Error{At: at, Message: "anchors, aliases and merge keys are not read", Hint: "write the value out, or put it in quotes if it is a text"}
 	case *yamlast.AnchorNode, *yamlast.MergeKeyNode:
-		return nil, &documentError{at: at, message: "anchors, aliases and merge keys are not read", hint: "write the value out"}
+		return &Error{At: at, Message: "anchors, aliases and merge keys are not read", Hint: "write the value out"}
 	case *yamlast.TagNode:
-		return nil, &documentError{at: at, message: "tags are not read", hint: "write a plain value, in quotes if it is a string"}
+		return &Error{At: at, Message: "tags are not read", Hint: "write a plain value, in quotes if it is a string"}
 	}
-	return nil, &documentError{at: at, message: fmt.Sprintf("%s is not a value that JSON has", n.Type()), hint: "write a string, a number, true, false, null, a list or an object"}
+	return &Error{At: at, Message: fmt.Sprintf("%s is not a value that JSON has", n.Type()), Hint: "write a string, a number, true, false, null, a list or an object"}
 }

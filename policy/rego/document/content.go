@@ -1,4 +1,4 @@
-package check
+package document
 
 import (
 	"bytes"
@@ -9,9 +9,9 @@ import (
 // part of the text.
 const ByteOrderMark = "\xef\xbb\xbf"
 
-// Content returns why the bytes of a policy's file are not the text that its author
+// CheckContent returns why the bytes of a policy's file are not the text that its author
 // wrote, and a remedy; "" for every other file.
-func Content(content []byte) (message, remedy string) {
+func CheckContent(content []byte) (message, remedy string) {
 	switch {
 	case bytes.HasPrefix(content, []byte("version https://git-lfs.github.com/spec/")):
 		return "the file is a pointer of Git LFS and not its content", "keep policy files out of LFS: remove their pattern from .gitattributes, and commit the file again"
