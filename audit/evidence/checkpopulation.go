@@ -171,3 +171,14 @@ func (c *content) Read(b []byte) (int, error) {
 	c.sum.Write(b[:n])
 	return n, err
 }
+
+// follows reports whether a decision comes after another in the population.
+func follows(a, b *decided) bool {
+	if a.Time != b.Time {
+		return a.Time < b.Time
+	}
+	if a.Writer != b.Writer {
+		return a.Writer < b.Writer
+	}
+	return a.WriterSequence < b.WriterSequence
+}

@@ -1,37 +1,10 @@
 package evidence
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/sallyport/sallyport/audit"
 )
-
-// forwards returns some keys and those that they handed over to, one after the
-// other. Trust passes in this direction only: a public key can be named by anybody,
-// and the key that named it is not trusted for that.
-func forwards(keys []audit.Key, named []audit.Registration) []audit.Key {
-	keys = slices.Clone(keys)
-	from := make(map[audit.Key][]audit.Registration)
-	for _, r := range named {
-		if r.Previous != "" {
-			from[r.Previous] = append(from[r.Previous], r)
-		}
-	}
-	known := make(map[audit.Key]bool)
-	for _, k := range keys {
-		known[k] = true
-	}
-	for i := 0; i < len(keys); i++ {
-		for _, r := range from[keys[i]] {
-			if !known[r.Key] && r.HandedOver(keys[i]) {
-				known[r.Key] = true
-				keys = append(keys, r.Key)
-			}
-		}
-	}
-	return keys
-}
 
 // trust says which keys and checkpoints from outside vouch for the pack's checkpoint.
 func (c *checker) trust() error {
@@ -55,10 +28,6 @@ func (c *checker) trust() error {
 		c.note("the given key signed the manifest and not the checkpoint, which is signed by %q: whose log it is of has to be said by another key, or by a checkpoint", c.signers())
 	}
 	return nil
-}
-
-func (c *checker) note(format string, a ...any) {
-	c.result.Notes = append(c.result.Notes, fmt.Sprintf(format, a...))
 }
 
 // signers are the keys that signed the pack's checkpoint, of those that the pack
@@ -148,8 +117,4 @@ func (c *checker) confirms(o audit.Checkpoint, by audit.Key) (bool, error) {
 func (c *checker) signedAfter(by audit.Key) bool {
 	_, _, err := audit.OpenCheckpoint([]byte(c.m.Checkpoint), forwards([]audit.Key{by}, c.named)...)
 	return err == nil
-}
-
-func (c *checker) warn(format string, a ...any) {
-	c.result.Warnings = append(c.result.Warnings, fmt.Sprintf(format, a...))
 }

@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/sallyport/sallyport/audit"
 )
@@ -34,24 +33,6 @@ func explanationOf(s *recordFields, leaf int64) (e explanation, ok bool) {
 	last, err2 := strconv.ParseUint(s.Attributes["last"], 10, 53)
 	e.first, e.last = int64(first), int64(last)
 	return e, err1 == nil && err2 == nil && e.first >= 1 && e.first <= e.last
-}
-
-// predecessors are the writers that the first event of a writer names as those that it
-// continues.
-type predecessors map[string]map[string]bool
-
-// notice keeps what the first event of a writer names: several writers are separated
-// by spaces.
-func (p predecessors) notice(s *recordFields) {
-	previous := s.Attributes["previous_writer"]
-	if s.Kind != string(audit.KindWriterStarted) || previous == "" || s.WriterSequence != 1 {
-		return
-	}
-	names := make(map[string]bool)
-	for name := range strings.FieldsSeq(previous) {
-		names[name] = true
-	}
-	p[s.Writer] = names
 }
 
 // classes of explanations, the one that counts most first. A declaration is signed.

@@ -6,12 +6,6 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// Period is what a pack is about: From is in it, To is not. Both are in UTC.
-type Period struct {
-	From time.Time `json:"from"`
-	To   time.Time `json:"to"`
-}
-
 // Facts are what a pack tells of the log beside its events: what can only be said
 // by who has read the whole log up to the checkpoint.
 type Facts struct {
@@ -101,27 +95,4 @@ type Writer struct {
 	Number   int64  `json:"last_number"`
 	Gaps     int64  `json:"numbers_missing"` // up to the last number
 	latest   string // the time of the event with the last number
-}
-
-// resultOf keeps what a report says.
-func resultOf(r *audit.Report, trusted []audit.Key) Result {
-	res := Result{
-		Sound: r.Sound(), Leaves: r.Leaves, Writers: r.Writers, Unended: r.Unended,
-		First: r.First, Last: r.Last, Keys: r.Keys, Trusted: trusted, Vouched: r.Vouched, Counts: r.Counts,
-	}
-	for _, u := range r.Uses {
-		if u.Trusted && u.First > 0 {
-			res.Vouching = append(res.Vouching, Vouching{u.Key, u.First})
-		}
-	}
-	if r.Anchored.Size > 0 {
-		res.Anchored = &Anchor{r.Anchored.Size, r.Anchored.Root, r.Anchored.Time}
-	}
-	if len(r.Counts) == 0 {
-		res.Counts = nil
-	}
-	for _, f := range r.Findings {
-		res.Findings = append(res.Findings, f.String())
-	}
-	return res
 }

@@ -176,18 +176,3 @@ func (f *folder) listed() []File {
 	slices.SortFunc(f.files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	return f.files
 }
-
-// Names of a pack's files.
-const (
-	reportFile     = "report.html"
-	factsFile      = "facts.json"
-	populationFile = "population.jsonl.gz"
-	spreadsheet    = "population.csv"
-	eventsFile     = "events.jsonl"
-
-	reconciliationsFile = "reconciliations.jsonl"
-
-	tablesFolder  = "tables/"
-	samplesFolder = "samples/"
-	currentFolder = "current/"
-)

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -80,19 +81,6 @@ type Cover struct {
 	Last     int64 // the highest leaf of the others; -1: none
 }
 
-// Selection says which decisions are meant.
-type Selection struct {
-	From, To     time.Time // From included, To not
-	Size         int64     // only what has a leaf below
-	Repositories []string  // full names or UUIDs; empty: all
-}
-
-// Pair is a decision and its end, as they were sealed.
-type Pair struct {
-	Leaf, EndLeaf     int64 // EndLeaf is -1 where no end is sealed
-	Record, EndRecord []byte
-}
-
 // Query is a statement that a pack was made with.
 type Query struct {
 	Name       string   `json:"name"`
@@ -115,3 +103,35 @@ type Exception struct {
 	Until      string   `json:"until,omitempty"` // empty: not written as the library wants it, so that it never counts
 	Unreadable string   `json:"unreadable,omitempty"`
 }
+
+// UnsealedRun are consecutive numbers of a writer without a leaf.
+type UnsealedRun struct {
+	Writer      string
+	Sealed      int64     // the writer's last number with a leaf; 0: none
+	SealedAt    time.Time // the time of that event; zero: retention took it, or there is none
+	First, Last int64
+	At, Until   time.Time // of the events First and Last
+	Twice       int64     // the first of these numbers that more than one event has; 0: none
+	InPeriod    int64     // events of the period among them
+}
+
+// waits reports whether the next checkpoint covers the run: it follows on what is
+// sealed. Every other run is behind a gap, or behind a number that two events have,
+// of which neither is ever sealed.
+func (r *UnsealedRun) waits() bool { return r.First == r.Sealed+1 && r.Twice != r.First }
+
+// NextNumber is the number that a writer has after another one, sealed or not.
+type NextNumber struct {
+	Writer string
+	Number int64
+	At     time.Time // zero: retention took the event
+}
+
+// Names of queries of which a pack counts the rows.
+const (
+	QueryDecisions = "decisions of the period"
+	QueryLeaves    = "leaves"
+)
+
+// ErrNoTree is returned, wrapped, where a log does not reach a size.
+var ErrNoTree = errors.New("the log has fewer leaves")

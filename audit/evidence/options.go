@@ -40,9 +40,6 @@ var (
 	ErrParameters = errors.New("these parameters make no pack")
 )
 
-// maxSample is the largest sample.
-const maxSample = 10_000
-
 func (o *Options) check() error {
 	p := o.Period
 	switch {

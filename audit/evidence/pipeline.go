@@ -1,37 +1,10 @@
 package evidence
 
 import (
-	"bytes"
 	"context"
 	"runtime"
 	"sync"
-
-	"github.com/sallyport/sallyport/audit"
 )
-
-// A prepared decision is what can be made of it beside others.
-type prepared struct {
-	pair    Pair
-	line    []byte   // of population.jsonl
-	row     []byte   // of population.csv
-	decided *decided // nil: the record cannot be read
-	leaf    audit.Hash
-	err     error
-}
-
-// prepare makes of a decision what goes into the files.
-func prepare(p Pair) prepared {
-	one := prepared{pair: p, leaf: audit.Leaf(p.Record)}
-	d, err := decide(&p)
-	if err != nil {
-		return one
-	}
-	one.decided = d
-	var row bytes.Buffer
-	one.err = writePopulationRow(audit.NewCSV(&row), d)
-	one.row = row.Bytes()
-	return one
-}
 
 // batchSize is how many decisions are prepared by one goroutine at a time.
 const batchSize = 256

@@ -9,31 +9,6 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// begin makes the scratch files that the walk fills.
-func (b *builder) begin() error {
-	leaves, err := b.folder.scratch()
-	if err != nil {
-		return err
-	}
-	b.prover = newProver(b.checkpoint.Size, leaves)
-	records, err := b.folder.scratch()
-	if err != nil {
-		return err
-	}
-	b.spool = newSpool(records)
-	return nil
-}
-
-// drop ends the scratch files.
-func (b *builder) drop() {
-	if b.prover != nil {
-		_ = b.prover.hashes.Close()
-	}
-	if b.spool != nil {
-		_ = b.spool.file.Close()
-	}
-}
-
 // decisions writes the population, in the order of time.
 func (b *builder) decisions(ctx context.Context) error {
 	lines, err := b.folder.createCompressed(populationFile)

@@ -2,13 +2,10 @@ package evidence
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"strconv"
-	"time"
 
 	"github.com/sallyport/sallyport/audit"
 )
@@ -105,20 +102,6 @@ func peek(record []byte) (at, kind string) {
 	return s.Time, s.Kind
 }
 
-// within reports whether the time that a record tells is in a period. Times of
-// records have one form and one zone, so that text is compared.
-func (p Period) within(at string) bool {
-	t, err := time.Parse(time.RFC3339Nano, at)
-	return err == nil && !t.Before(p.From) && t.Before(p.To)
-}
-
-// leads reports whether the time that a record tells is before a period, by no more
-// than d.
-func (p Period) leads(at string, d time.Duration) bool {
-	t, err := time.Parse(time.RFC3339Nano, at)
-	return err == nil && t.Before(p.From) && !t.Before(p.From.Add(-d))
-}
-
 // target is where a decision was to go.
 func (s *recordFields) target() string {
 	if s.Host == "" {
@@ -166,86 +149,4 @@ func (s *recordFields) where() string {
 // isClosing reports whether a kind ends what a decision began.
 func isClosing(kind string) bool {
 	return kind == string(audit.KindTunnelClosed) || kind == string(audit.KindRequestClosed)
-}
-
-// pairLine is a line of population.jsonl, eventLine one of events.jsonl. A record
-// that is not JSON is in base64.
-type pairLine struct {
-	Leaf      int64           `json:"leaf"`
-	Record    json.RawMessage `json:"record,omitempty"`
-	Base64    *string         `json:"record_base64,omitempty"`
-	EndLeaf   *int64          `json:"end_leaf,omitempty"`
-	End       json.RawMessage `json:"end,omitempty"`
-	EndBase64 *string         `json:"end_base64,omitempty"`
-}
-
-func appendRecord(b []byte, name string, record []byte) []byte {
-	if len(record) > 0 && record[0] == '{' && record[len(record)-1] == '}' && bytes.IndexByte(record, '\n') < 0 && isRecordJSON(record) {
-		b = append(b, `,"`+name+`":`...)
-		return append(b, record...)
-	}
-	if name == "record" {
-		name = "record_base64"
-	} else {
-		name = "end_base64"
-	}
-	b = append(b, `,"`+name+`":"`...)
-	b = base64.StdEncoding.AppendEncode(b, record)
-	return append(b, '"')
-}
-
-// appendPair appends the line of a pair.
-func appendPair(b []byte, p *Pair) []byte {
-	b = append(b, `{"leaf":`...)
-	b = strconv.AppendInt(b, p.Leaf, 10)
-	b = appendRecord(b, "record", p.Record)
-	if p.EndLeaf >= 0 {
-		b = append(b, `,"end_leaf":`...)
-		b = strconv.AppendInt(b, p.EndLeaf, 10)
-		b = appendRecord(b, "end", p.EndRecord)
-	}
-	return append(b, '}', '\n')
-}
-
-var errLine = errors.New("it is not a line of a pack")
-
-// readPair reads a line that appendPair wrote; a line in another spelling is
-// refused, so that a line has one meaning. The records may be parts of the line.
-func readPair(line []byte) (*Pair, error) {
-	if p := scanPair(line); p != nil {
-		return p, nil
-	}
-	var l pairLine
-	if err := json.Unmarshal(line, &l); err != nil {
-		return nil, errLine
-	}
-	p := &Pair{Leaf: l.Leaf, EndLeaf: -1}
-	var err error
-	if p.Record, err = recordOf(l.Record, l.Base64); err != nil {
-		return nil, err
-	}
-	if l.EndLeaf != nil {
-		p.EndLeaf = *l.EndLeaf
-		if p.EndRecord, err = recordOf(l.End, l.EndBase64); err != nil {
-			return nil, err
-		}
-	}
-	if p.Leaf < 0 || !bytes.Equal(appendPair(nil, p), append(bytes.Clone(line), '\n')) {
-		return nil, errLine
-	}
-	return p, nil
-}
-
-func recordOf(raw json.RawMessage, encoded *string) ([]byte, error) {
-	switch {
-	case raw != nil && encoded == nil:
-		return raw, nil
-	case encoded != nil && raw == nil:
-		b, err := base64.StdEncoding.DecodeString(*encoded)
-		if err != nil {
-			return nil, errLine
-		}
-		return b, nil
-	}
-	return nil, errLine
 }

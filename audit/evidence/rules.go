@@ -7,14 +7,6 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// A RuleText is a statement of a policy that names a rule, as it stands there.
-type RuleText struct {
-	File  string `json:"file"`
-	First int    `json:"first_line"`
-	Last  int    `json:"last_line"`
-	Text  string `json:"text"`
-}
-
 // maxRuleBytes bounds what is quoted of one statement.
 const maxRuleBytes = 16 << 10
 

@@ -3,14 +3,9 @@ package evidence
 import (
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sallyport/sallyport/audit"
 )
-
-// accessLead is how long before a period an attestation may be that shows the access
-// at its beginning: every server makes one a day.
-const accessLead = 48 * time.Hour
 
 var accessSpec = sectionSpec{
 	name: "access", title: "Who could reach the log, and what its schema was", criteria: []string{"CC6.1", "CC6.2", "CC6.3", "CC7.1"},

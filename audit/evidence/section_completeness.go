@@ -269,10 +269,3 @@ func (c *completenessSection) nameOf(uuid string) string {
 	}
 	return cmp.Or(c.asked[uuid], uuid)
 }
-
-func stamp(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.Format(time.RFC3339)
-}

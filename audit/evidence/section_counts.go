@@ -86,11 +86,6 @@ func groupOf(reason string) string {
 	}
 }
 
-func count(g *groups[int64], key ...string) {
-	n, _ := g.of(key...)
-	*n++
-}
-
 func (c *countsSection) event(e *loggedEvent) {}
 
 func (c *countsSection) finish(f *Facts) []Table {
@@ -109,45 +104,3 @@ func (c *countsSection) finish(f *Facts) []Table {
 		counted("repositories", "Decisions by repository", &c.repositories, "repository", "repository_uuid", "origin", "verdict", "would_deny"),
 	}
 }
-
-// counted is a table of counts, the largest first.
-func counted(name, title string, g *groups[int64], columns ...string) Table {
-	t := Table{Name: name, Title: title, Columns: append(columns, "count")}
-	type row struct {
-		cells []string
-		n     int64
-	}
-	var rows []row
-	g.each(func(key []string, n *int64) {
-		rows = append(rows, row{overLimit(key, len(columns)), *n})
-	})
-	slices.SortStableFunc(rows, func(a, b row) int {
-		if a.n != b.n {
-			return int(min(max(b.n-a.n, -1), 1))
-		}
-		return strings.Compare(strings.Join(a.cells, "\x00"), strings.Join(b.cells, "\x00"))
-	})
-	for _, r := range rows {
-		t.Rows = append(t.Rows, append(r.cells, strconv.FormatInt(r.n, 10)))
-	}
-	return t
-}
-
-// overLimit is a key, or what stands in its place for all that are over the limit.
-func overLimit(key []string, columns int) []string {
-	if key != nil {
-		return key
-	}
-	key = make([]string, columns)
-	key[0] = "(all others: too many to list; see population.csv)"
-	return key
-}
-
-func number(n int) string {
-	if n == 0 {
-		return ""
-	}
-	return strconv.Itoa(n)
-}
-
-func sorted[K ~string, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -246,29 +246,3 @@ func (c *policySection) rejectedTable() Table {
 	sortRows(&t, 0, 12, 9, 8)
 	return t
 }
-
-// signerOf says who has signed the commit of an event, or why nobody is known.
-func signerOf(s *recordFields) string {
-	if s.Commit == "" {
-		return ""
-	}
-	switch s.Attributes["signature"] {
-	case "verified":
-		return s.Attributes["signer"]
-	case "invalid":
-		return "(no valid signature)"
-	case "not_required":
-		return "(not required)"
-	}
-	return cmp.Or(s.Attributes["signer"], "(unknown)")
-}
-
-// shortHash is a commit as people compare it; the CSV has the whole one beside it.
-func shortHash(commit string) string { return commit[:min(len(commit), 12)] }
-
-func yesOrNo(b bool) string {
-	if b {
-		return "yes"
-	}
-	return "no"
-}

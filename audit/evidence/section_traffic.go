@@ -1,11 +1,5 @@
 package evidence
 
-import (
-	"slices"
-	"strconv"
-	"strings"
-)
-
 var destinationsSpec = sectionSpec{
 	name: "destinations", title: "Where it went", criteria: []string{"CC6.7", "CC6.1", "CC9.2"},
 	begin: func() section { return new(destinationsSection) },
@@ -134,18 +128,4 @@ func (c *refusalsSection) finish(*Facts) []Table {
 	})
 	sortRows(&t, 0, 1, 2, 3, 4, 5, 11, 12)
 	return []Table{t}
-}
-
-func whole(n int64) string { return strconv.FormatInt(n, 10) }
-
-// sortRows orders rows by columns.
-func sortRows(t *Table, columns ...int) {
-	slices.SortStableFunc(t.Rows, func(a, b []string) int {
-		for _, c := range columns {
-			if n := strings.Compare(a[c], b[c]); n != 0 {
-				return n
-			}
-		}
-		return 0
-	})
 }

@@ -2,7 +2,6 @@ package evidence
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -92,11 +91,6 @@ func (c *writersSection) finish(f *Facts) []Table {
 
 type span struct{ from, to time.Time }
 
-func momentOf(text string) time.Time {
-	t, _ := time.Parse(time.RFC3339Nano, text) // zero: long ago
-	return t
-}
-
 // between is what of a period no span covers. Gaps under a second are not gaps.
 func between(spans []span, p Period) []span {
 	slices.SortFunc(spans, func(a, b span) int { return a.from.Compare(b.from) })
@@ -111,87 +105,4 @@ func between(spans []span, p Period) []span {
 		}
 	}
 	return gaps
-}
-
-var operatorActionsSpec = sectionSpec{
-	name: "operator-actions", title: "Operator actions", criteria: []string{"CC6.2", "CC6.3", "CC7.3", "CC7.4"},
-	kinds: []audit.Kind{audit.KindAdmin},
-	begin: func() section { return new(operatorActionsSection) },
-	text:  `<p>Actions over the control socket: revocations and their end, closed tunnels, the emergency stop. The operator is the system user of the socket's client. {{.Stops}} of these began an emergency stop.</p>`,
-}
-
-type operatorActionsSection struct {
-	nothing
-	startsUser
-	Stops   int
-	actions []*recordFields
-}
-
-func (c *operatorActionsSection) event(e *loggedEvent) {
-	if e.inPeriod && e.Kind == "admin" && e.Action != "journal_replayed" {
-		c.actions = append(c.actions, e.recordFields)
-		if e.Action == "emergency_stop" {
-			c.Stops++
-		}
-	}
-}
-
-func (c *operatorActionsSection) finish(f *Facts) []Table {
-	t := Table{Name: "operator_actions", Title: "Operator actions", Columns: []string{"time", "operation", "operator", "reason", "about", "writer", "writer_sequence", "writer_start"}}
-	for _, e := range c.actions {
-		t.Rows = append(t.Rows, []string{e.Time, e.Action, e.Attributes["operator"], e.Message, about(e, "operator", "operator_uid", "operator_pid"), e.Writer, whole(e.WriterSequence), c.starts.of(e.Writer, f)})
-	}
-	sortRows(&t, 0, 5, 6)
-	return []Table{t}
-}
-
-// about is what else an event says, but for what stands elsewhere.
-func about(e *recordFields, but ...string) string {
-	var parts []string
-	for _, name := range sorted(e.Attributes) {
-		if !slices.Contains(but, name) {
-			parts = append(parts, name+"="+e.Attributes[name])
-		}
-	}
-	return strings.Join(parts, " ")
-}
-
-var exportsSpec = sectionSpec{
-	name: "exports", title: "Exports and retention", criteria: []string{"CC6.1", "C1.1", "C1.2"},
-	kinds: []audit.Kind{audit.KindExport, audit.KindRetention, audit.KindHoldSet, audit.KindHoldLifted},
-	begin: func() section { return new(exportsSection) },
-	text:  `<p>Exports by Sallyport's own commands, each with its digest, and what retention removed. A login that may read the log can also read it with other programs; only the database server's own log can show that.</p>`,
-}
-
-// isRetention reports whether a kind tells of retention.
-func isRetention(kind string) bool {
-	return kind == string(audit.KindRetention) || kind == string(audit.KindHoldSet) || kind == string(audit.KindHoldLifted)
-}
-
-type exportsSection struct {
-	nothing
-	exports, retention []*recordFields
-}
-
-func (c *exportsSection) event(e *loggedEvent) {
-	switch {
-	case !e.inPeriod:
-	case e.Kind == "export":
-		c.exports = append(c.exports, e.recordFields)
-	case isRetention(e.Kind):
-		c.retention = append(c.retention, e.recordFields)
-	}
-}
-
-func (c *exportsSection) finish(*Facts) []Table {
-	exports := Table{Name: "exports", Title: "Exports", Columns: []string{"time", "what", "login", "tool", "rows", "digest", "about"}}
-	for _, e := range c.exports {
-		exports.Rows = append(exports.Rows, []string{e.Time, e.Attributes["what"], e.Attributes["login"], e.Attributes["tool"], e.Attributes["rows"],
-			e.Attributes["digest"], about(e, "what", "login", "tool", "rows", "digest")})
-	}
-	retention := Table{Name: "retention", Title: "Retention", Columns: []string{"time", "kind", "login", "about"}}
-	for _, e := range c.retention {
-		retention.Rows = append(retention.Rows, []string{e.Time, e.Kind, e.Attributes["login"], about(e, "login")})
-	}
-	return []Table{exports, retention}
 }

@@ -3,7 +3,6 @@ package evidence
 import (
 	"io"
 	"slices"
-	"strings"
 
 	"github.com/sallyport/sallyport/audit"
 )
@@ -51,66 +50,4 @@ func (t Table) write(w io.Writer) error {
 		}
 	}
 	return nil
-}
-
-// groups counts by keys, in the order in which they first came, up to mostRows
-// keys. What follows is counted in one more.
-type groups[V any] struct {
-	at   map[string]*V
-	keys []string
-	rest *V
-}
-
-// of is what is counted for a key; others reports that it is what is over the limit.
-func (g *groups[V]) of(key ...string) (v *V, fresh bool) {
-	joined := strings.Join(key, "\x00") // no record holds a zero byte
-	if v := g.at[joined]; v != nil {
-		return v, false
-	}
-	if len(g.at) >= maxRows {
-		if g.rest == nil {
-			g.rest = new(V)
-		}
-		return g.rest, false
-	}
-	if g.at == nil {
-		g.at = make(map[string]*V)
-	}
-	v = new(V)
-	g.at[joined] = v
-	g.keys = append(g.keys, joined)
-	return v, true
-}
-
-// each gives all groups, the one of what is over the limit last, without a key.
-func (g *groups[V]) each(f func(key []string, v *V)) {
-	for _, k := range g.keys {
-		f(strings.Split(k, "\x00"), g.at[k])
-	}
-	if g.rest != nil {
-		f(nil, g.rest)
-	}
-}
-
-// names is a small set of names, in the order of the alphabet.
-type names []string
-
-// maxNames bounds what stands in one cell.
-const maxNames = 20
-
-func (n *names) add(name string) {
-	if name == "" || len(*n) > maxNames {
-		return
-	}
-	at, found := slices.BinarySearch(*n, name)
-	if !found {
-		*n = slices.Insert(*n, at, name)
-	}
-}
-
-func (n names) String() string {
-	if len(n) > maxNames {
-		return strings.Join(n[:maxNames], ", ") + ", …"
-	}
-	return strings.Join(n, ", ")
 }

@@ -27,7 +27,6 @@ const (
 // number here only ever gets smaller.
 var largeCycles = map[string]int{
 	"audit":                  6,
-	"audit/evidence":         46,
 	"audit/postgres":         42,
 	"identity/bitbucket":     14,
 	"identity/postgres":      11,

@@ -128,16 +128,6 @@ func (n *numbering) decision(s *recordFields, leaf int64) {
 	}
 }
 
-// has reports whether an event of that time is one of the run, by the rule of
-// audit.LatenessTracker.
-func (r *LateRun) has(at string, bound int64) bool {
-	by := momentOf(r.Sealed).Unix()/60 - momentOf(at).Unix()/60
-	if r.Ahead {
-		return -by > int64(audit.MaxClockSkew/time.Minute)
-	}
-	return by > bound
-}
-
 // check says what of the facts does not hold.
 func (n *numbering) check(size int64, keys []audit.Key) error {
 	if n.wrong != nil {

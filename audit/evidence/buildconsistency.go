@@ -1,20 +1,12 @@
 package evidence
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
-	"io/fs"
 	"slices"
 
 	"github.com/sallyport/sallyport/audit"
 )
-
-// consistencyFile has proofs that the tree of the pack's checkpoint extends those of
-// older checkpoints, and that trees of larger checkpoints from outside extend it. A
-// reviewer with another checkpoint can check that it is of the same log.
-const consistencyFile = "consistency.jsonl"
 
 // A proof has some 1 to 1.5 KB.
 const (
@@ -122,72 +114,4 @@ func (b *builder) larger(ctx context.Context) ([]*audit.Consistency, error) {
 		return nil, nil
 	}
 	return []*audit.Consistency{p}, nil
-}
-
-// ErrNoTree is returned, wrapped, where a log does not reach a size.
-var ErrNoTree = errors.New("the log has fewer leaves")
-
-// consistency reads the proofs: each has to hold, and to be about the pack's
-// checkpoint.
-func (c *checker) consistency() error {
-	text, err := readFile(c.root, consistencyFile, maxConsistency)
-	if errors.Is(err, fs.ErrNotExist) {
-		return wrong("%s: it is missing", consistencyFile)
-	}
-	if err != nil {
-		return err
-	}
-	c.proofs = map[int64]*audit.Consistency{}
-	last := int64(0)
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	for n := 1; lines.Scan(); n++ {
-		p, err := audit.ParseConsistency(lines.Bytes())
-		if err != nil {
-			return wrong("%s: line %d: %v", consistencyFile, n, err)
-		}
-		other, ok := c.about(p)
-		switch {
-		case !ok:
-			return wrong("%s: line %d: it is not about the pack's checkpoint", consistencyFile, n)
-		case other.Size <= last:
-			return wrong("%s: line %d is out of order", consistencyFile, n)
-		}
-		if err := p.Check(); err != nil {
-			return wrong("%s: line %d: %v", consistencyFile, n, err)
-		}
-		c.proofs[other.Size], last = p, other.Size
-	}
-	if err := lines.Err(); err != nil {
-		return wrong("%s: %v", consistencyFile, err)
-	}
-	return nil
-}
-
-const maxConsistency = 64 << 20
-
-// about returns the other head of a proof that is about the pack's checkpoint.
-func (c *checker) about(p *audit.Consistency) (audit.TreeHead, bool) {
-	own := audit.TreeHead{Size: c.at.Size, Root: c.at.Root}
-	switch own {
-	case p.From:
-		return p.To, true
-	case p.To:
-		return p.From, true
-	}
-	return audit.TreeHead{}, false
-}
-
-// addProofs adds the proofs that the checker was given in addition to the pack's.
-func (c *checker) addProofs() {
-	for i, p := range c.options.Proofs {
-		other, ok := c.about(p)
-		switch {
-		case !ok:
-			c.warn("proof %d that was given, from size %d to size %d, is not about the pack's checkpoint of size %d: it is not used", i+1, p.From.Size, p.To.Size, c.at.Size)
-		case p.Check() != nil:
-			c.warn("proof %d that was given, from size %d to size %d, does not hold: it is not used", i+1, p.From.Size, p.To.Size)
-		case c.proofs[other.Size] == nil:
-			c.proofs[other.Size] = p
-		}
-	}
 }

@@ -9,6 +9,14 @@ import (
 	"strings"
 )
 
+// writeJSON writes a value for people and programs.
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
 // readJSON reads one JSON value of known members, of which none is there twice, in
 // whatever spelling: two readers take different ones of them for the value. What
 // follows the value is an error too.

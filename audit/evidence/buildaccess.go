@@ -1,0 +1,17 @@
+package evidence
+
+import "context"
+
+// access writes what is true of the database now.
+func (b *builder) access(ctx context.Context) error {
+	tables, err := b.log.Access(ctx, b.options.Period.From, b.options.Period.To)
+	if err != nil {
+		return err
+	}
+	for _, t := range tables {
+		if err := b.folder.write(currentFolder+t.Name+".csv", int64(len(t.Rows)), func(o *output) error { return t.write(o) }); err != nil {
+			return err
+		}
+	}
+	return b.folder.write(currentFolder+"access.html", -1, func(o *output) error { return writeAccess(o, b.database, tables) })
+}

@@ -1,0 +1,45 @@
+package evidence
+
+import (
+	"context"
+	"crypto/sha256"
+	"slices"
+)
+
+func (b *builder) manifest(context.Context) error {
+	o := b.options
+	m := &Manifest{
+		Format: format, Title: "Evidence of egress control", Time: b.checkpoint.Time.UTC(), TimeZone: "UTC", Tool: o.Tool,
+		Parameters: Parameters{
+			Period: o.Period, Repositories: o.Repositories, Size: o.Size, Sample: o.Sample,
+			Seed: b.population.sample.seed, SeedGiven: o.Seed != "", Keys: o.Trust.Keys, Outside: len(b.anchors),
+		},
+		Database: b.database, Checkpoint: string(b.note), Sound: b.facts.Result.Sound,
+		Population: b.population.count, Probes: b.population.probes, Events: b.events, Sample: b.population.sample.ids(),
+		Queries: b.queries(), Files: b.folder.listed(),
+	}
+	m.Signature = "none: it was made with --unsigned, and anybody can have made it"
+	if o.Signer != nil {
+		m.Signature = string(o.Signer.Key())
+	}
+	text, err := m.encode(o.Signer)
+	if err != nil {
+		return err
+	}
+	b.built = Built{Manifest: m, Digest: sha256.Sum256(text), Facts: &b.facts}
+	return b.folder.write(manifestName, -1, func(o *output) error { _, err := o.Write(text); return err })
+}
+
+// queries are the statements, with the rows that they gave where that is known.
+func (b *builder) queries() []Query {
+	list := slices.Clone(b.log.Queries())
+	for i := range list {
+		switch list[i].Name {
+		case QueryDecisions:
+			list[i].Rows = b.population.count
+		case QueryLeaves:
+			list[i].Rows = b.checkpoint.Size
+		}
+	}
+	return list
+}

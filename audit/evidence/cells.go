@@ -1,0 +1,67 @@
+package evidence
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func whole(n int64) string { return strconv.FormatInt(n, 10) }
+
+func yes(b bool) string { return strconv.FormatBool(b) }
+
+func yesOrNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func number(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
+
+// shortHash is a commit as people compare it; the CSV has the whole one beside it.
+func shortHash(commit string) string { return commit[:min(len(commit), 12)] }
+
+// signerOf says who has signed the commit of an event, or why nobody is known.
+func signerOf(s *recordFields) string {
+	if s.Commit == "" {
+		return ""
+	}
+	switch s.Attributes["signature"] {
+	case "verified":
+		return s.Attributes["signer"]
+	case "invalid":
+		return "(no valid signature)"
+	case "not_required":
+		return "(not required)"
+	}
+	return cmp.Or(s.Attributes["signer"], "(unknown)")
+}
+
+// about is what else an event says, but for what stands elsewhere.
+func about(e *recordFields, but ...string) string {
+	var parts []string
+	for _, name := range sorted(e.Attributes) {
+		if !slices.Contains(but, name) {
+			parts = append(parts, name+"="+e.Attributes[name])
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Format(time.RFC3339)
+}
+
+func sorted[K ~string, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

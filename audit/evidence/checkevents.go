@@ -1,0 +1,41 @@
+package evidence
+
+import "github.com/sallyport/sallyport/audit"
+
+func (c *checker) events() error {
+	last := int64(-1)
+	n, err := c.lines(eventsFile, func(n int64, p *Pair) error {
+		if p.Leaf <= last || p.EndLeaf >= 0 {
+			return wrong("%s: line %d is out of order", eventsFile, n)
+		}
+		last = p.Leaf
+		s, err := c.taken.event(p.Leaf, p.Record, c.manifestFacts.Period)
+		if err != nil {
+			return nil // counted when it was made
+		}
+		c.path.event(p.Leaf, p.Record)
+		c.count.event(s, p.Leaf, p.Record)
+		if s.Kind == string(audit.KindSigningKey) {
+			if r, ok := audit.RegistrationOf(p.Record); ok {
+				c.named = append(c.named, r)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if n != c.m.Events {
+		return wrong("%s: it has %d events, and the manifest says %d", eventsFile, n, c.m.Events)
+	}
+	return nil
+}
+
+// numbers holds what the facts say of missing numbers and late events against the
+// records and themselves. Of a log that is damaged they may say anything.
+func (c *checker) numbers() error {
+	if !c.m.Sound {
+		return nil
+	}
+	return c.count.check(c.at.Size, c.manifestFacts.Result.Keys)
+}

@@ -1,0 +1,82 @@
+package evidence
+
+import (
+	"bufio"
+	"slices"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+func (c *checker) manifest(text []byte) error {
+	keys := c.options.Trust.Keys
+	if len(keys) == 0 {
+		keys = claimedKey(text)
+	}
+	m, by, err := openManifest(text, keys, c.options.Unsigned)
+	if err != nil {
+		// A key that a given one handed over to is looked for in the pack.
+		bound := c.bound(claimedKey(text))
+		if len(c.options.Trust.Keys) == 0 || len(bound) == 0 {
+			return wrong("%s: %v", manifestName, err)
+		}
+		if m, by, err = openManifest(text, bound, c.options.Unsigned); err != nil {
+			return wrong("%s: %v", manifestName, err)
+		}
+	}
+	c.m, c.result.Manifest, c.result.SignedBy = m, m, by
+	c.result.Vouched = by != "" && len(c.options.Trust.Keys) > 0
+	if by != "" && string(by) != m.Signature {
+		return wrong("%s: it says that it is signed by %s, and is by %s", manifestName, m.Signature, by)
+	}
+	return nil
+}
+
+// bound are those of some keys that a trusted one handed over to, in events of the
+// pack that both signed.
+func (c *checker) bound(keys []audit.Key) []audit.Key {
+	file, err := openRegular(c.root, eventsFile)
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	lines.Buffer(make([]byte, 1<<16), maxLine)
+	var named []audit.Registration
+	for lines.Scan() {
+		if p, err := readPair(lines.Bytes()); err == nil {
+			if _, kind := peek(p.Record); kind == string(audit.KindSigningKey) {
+				if r, ok := audit.RegistrationOf(p.Record); ok {
+					named = append(named, r)
+				}
+			}
+		}
+	}
+	trusted := forwards(c.options.Trust.Keys, named)
+	return slices.DeleteFunc(slices.Clone(keys), func(k audit.Key) bool { return !slices.Contains(trusted, k) })
+}
+
+// forwards returns some keys and those that they handed over to, one after the
+// other. Trust passes in this direction only: a public key can be named by anybody,
+// and the key that named it is not trusted for that.
+func forwards(keys []audit.Key, named []audit.Registration) []audit.Key {
+	keys = slices.Clone(keys)
+	from := make(map[audit.Key][]audit.Registration)
+	for _, r := range named {
+		if r.Previous != "" {
+			from[r.Previous] = append(from[r.Previous], r)
+		}
+	}
+	known := make(map[audit.Key]bool)
+	for _, k := range keys {
+		known[k] = true
+	}
+	for i := 0; i < len(keys); i++ {
+		for _, r := range from[keys[i]] {
+			if !known[r.Key] && r.HandedOver(keys[i]) {
+				known[r.Key] = true
+				keys = append(keys, r.Key)
+			}
+		}
+	}
+	return keys
+}

@@ -1,0 +1,45 @@
+package evidence
+
+import (
+	"errors"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// CheckOptions say what whoever checks a pack has from elsewhere.
+type CheckOptions struct {
+	Trust    audit.Trust
+	Proofs   []*audit.Consistency // between the pack's checkpoint and others
+	Unsigned bool                 // take a manifest that nobody signed
+	Tool     string               // this program: pages are made again if it is the one that made them
+}
+
+// Checked is what a check found.
+type Checked struct {
+	Manifest *Manifest
+	SignedBy audit.Key // empty: nobody
+	Vouched  bool      // the manifest is signed by a key from outside, or by one that such a key handed over to
+	// CheckpointBy is the trusted key that signed the pack's checkpoint: a key from
+	// outside, or one that such a key handed over to. Empty: none did.
+	CheckpointBy audit.Key
+	// Anchored says that a checkpoint from outside holds, and AnchoredSize is the
+	// size of the largest that does.
+	Anchored     bool
+	AnchoredSize int64
+	Warnings     []string // of what was given and could not be used
+	Bytes        int64
+	Files        int
+	Notes        []string // what could not be told
+	Findings     []string // the first damaged place first
+}
+
+// Established reports whether what was given from outside vouches for the pack:
+// for who signed the manifest, and for the log up to the pack's checkpoint. Where
+// checkpoints were given, one of them has to hold.
+func (c *Checked) Established(o CheckOptions) bool {
+	signature := c.Vouched || c.SignedBy == "" && o.Unsigned
+	return signature && (c.Anchored || c.CheckpointBy != "" && len(o.Trust.Notes) == 0)
+}
+
+// ErrNoPack is returned, wrapped, for a folder that is not a pack at all.
+var ErrNoPack = errors.New("this is not an evidence pack")

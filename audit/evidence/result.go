@@ -1,0 +1,26 @@
+package evidence
+
+import "github.com/sallyport/sallyport/audit"
+
+// resultOf keeps what a report says.
+func resultOf(r *audit.Report, trusted []audit.Key) Result {
+	res := Result{
+		Sound: r.Sound(), Leaves: r.Leaves, Writers: r.Writers, Unended: r.Unended,
+		First: r.First, Last: r.Last, Keys: r.Keys, Trusted: trusted, Vouched: r.Vouched, Counts: r.Counts,
+	}
+	for _, u := range r.Uses {
+		if u.Trusted && u.First > 0 {
+			res.Vouching = append(res.Vouching, Vouching{u.Key, u.First})
+		}
+	}
+	if r.Anchored.Size > 0 {
+		res.Anchored = &Anchor{r.Anchored.Size, r.Anchored.Root, r.Anchored.Time}
+	}
+	if len(r.Counts) == 0 {
+		res.Counts = nil
+	}
+	for _, f := range r.Findings {
+		res.Findings = append(res.Findings, f.String())
+	}
+	return res
+}

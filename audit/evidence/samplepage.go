@@ -1,0 +1,64 @@
+package evidence
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// shownRecord is a record as the page shows it.
+type shownRecord struct {
+	Proven
+	Title  string
+	Fields [][2]string
+}
+
+// writePage writes the sample detail for people.
+func (d *SampleDetail) writePage(w io.Writer) error {
+	page := struct {
+		*SampleDetail
+		Records []shownRecord
+		NoEnd   string
+	}{SampleDetail: d}
+	for i, r := range d.Records {
+		title := "The decision"
+		if i > 0 {
+			title = "Its end"
+		}
+		page.Records = append(page.Records, shownRecord{r, title, fieldsOf([]byte(r.Record))})
+	}
+	if len(d.Records) == 1 {
+		page.NoEnd = "No end is sealed: it was refused, or was open, or its process was lost."
+	}
+	return pages.ExecuteTemplate(w, "sample", page)
+}
+
+// fieldsOf are the fields of a record in their order, each as its JSON says it.
+func fieldsOf(record []byte) [][2]string {
+	decoder := json.NewDecoder(bytes.NewReader(record))
+	if t, err := decoder.Token(); err != nil || t != json.Delim('{') {
+		return [][2]string{{"record", string(record)}}
+	}
+	var list [][2]string
+	for decoder.More() {
+		name, err := decoder.Token()
+		if err != nil {
+			break
+		}
+		var value json.RawMessage
+		if decoder.Decode(&value) != nil {
+			break
+		}
+		var text string
+		if json.Unmarshal(value, &text) != nil {
+			text = strings.TrimSpace(string(value))
+		}
+		if name == "duration" {
+			text += " microseconds"
+		}
+		list = append(list, [2]string{fmt.Sprint(name), text})
+	}
+	return list
+}
