@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -44,7 +41,7 @@ func obstruct(t *testing.T, url string) *pgx.Conn {
 		if _, err := conn.Exec(t.Context(), `SAVEPOINT here`); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := conn.Exec(t.Context(), sql); code(err) != "42501" {
+		if _, err := conn.Exec(t.Context(), sql); sqlState(err) != "42501" {
 			t.Errorf("%s: %v", sql, err)
 		}
 		if _, err := conn.Exec(t.Context(), `ROLLBACK TO here`); err != nil {
@@ -90,7 +87,7 @@ func TestOpenTransactions(t *testing.T) {
 	}
 	named := fmt.Sprintf("%d of sallyport_auditor", selfish.PgConn().PID())
 	_, err := a.admin(t).Exec(t.Context(), `SELECT audit.expire($1)`, a.old[0])
-	if code(err) != "55P03" || !strings.Contains(err.Error(), named) {
+	if sqlState(err) != "55P03" || !strings.Contains(err.Error(), named) {
 		t.Errorf("retention: %v, and %s is in the way", err, named)
 	}
 	record(t, a.log, decision("deny", 1))
@@ -100,7 +97,7 @@ func TestOpenTransactions(t *testing.T) {
 		_, err := auditor.Exec(context.Background(), recordExport, "query", "{}", 1, nothing[:], "test")
 		done <- err
 	}()
-	if err := <-done; code(err) != "55P03" || !strings.Contains(err.Error(), named) {
+	if err := <-done; sqlState(err) != "55P03" || !strings.Contains(err.Error(), named) {
 		t.Errorf("an export: %v, and %s is in the way", err, named)
 	}
 	if _, err := selfish.Exec(t.Context(), `ROLLBACK`); err != nil {
@@ -227,7 +224,7 @@ func TestHoldsAreBounded(t *testing.T) {
 	for _, days := range [][2]string{
 		{"5000000-01-01", "5874897-12-31"}, {"4713-01-01 BC", "2000-01-01"}, {"-infinity", "infinity"}, {"2000-01-01", "10000-01-01"}, {"1969-12-31", "2000-01-01"},
 	} {
-		if _, err := auditor.Exec(t.Context(), `SELECT audit.set_hold($1::text::date, $2::text::date, 'x')`, days[0], days[1]); code(err) != "22023" {
+		if _, err := auditor.Exec(t.Context(), `SELECT audit.set_hold($1::text::date, $2::text::date, 'x')`, days[0], days[1]); sqlState(err) != "22023" {
 			t.Errorf("%v: %v", days, err)
 		}
 	}
@@ -248,65 +245,12 @@ func TestPartitionsAreBounded(t *testing.T) {
 	for ; err == nil && made < 300; made++ {
 		_, err = writer.Exec(t.Context(), `SELECT audit.ensure_partition($1)`, time.Date(2050, time.Month(made+1), 1, 0, 0, 0, 0, time.UTC))
 	}
-	if made > 240 || code(err) != "54000" {
+	if made > 240 || sqlState(err) != "54000" {
 		t.Errorf("%d partitions, %v", made, err)
 	}
 	for month := -12; month <= 12; month++ {
 		if _, err := writer.Exec(t.Context(), `SELECT audit.ensure_partition($1)`, time.Now().UTC().AddDate(0, month, -time.Now().UTC().Day()+1)); err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-// TestStrangeJournals: what is written to the log from the journal's folder is a
-// file of this user's that not everybody may write to. Anything else is left
-// where it is, stops the start, and is not waited for.
-func TestStrangeJournals(t *testing.T) {
-	t.Parallel()
-	db := migrated(t)
-	for _, tt := range []struct {
-		name string
-		do   func(folder, path string) error
-		says string
-	}{
-		{"a link to a journal elsewhere", func(folder, path string) error {
-			elsewhere := filepath.Join(filepath.Dir(folder), "elsewhere")
-			return errors.Join(os.Rename(path, elsewhere), os.Symlink(elsewhere, path))
-		}, "symbolic links"},
-		{"a pipe that nobody writes to", func(_, path string) error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)) }, "it is not a file"},
-		{"a file that everybody may write to", func(_, path string) error { return os.Chmod(path, 0o666) }, "everybody may write to it"},
-		{"a folder that everybody may write to", func(folder, _ string) error { return os.Chmod(folder, 0o777) }, "everybody may write to the journal's folder"},
-		{"another user's file", func(_, path string) error {
-			if os.Geteuid() != 0 { // nobody else can give a file away: a link to one of root's
-				return errors.Join(os.Remove(path), os.Link("/etc/hostname", path), os.Symlink("/etc/hostname", path))
-			}
-			return os.Chown(path, 65534, 65534)
-		}, ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			folder := filepath.Join(t.TempDir(), "journal")
-			if err := os.Mkdir(folder, 0o700); err != nil {
-				t.Fatal(err)
-			}
-			writer, path := leftBy(t, db, folder)
-			if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-				t.Fatalf("%v, %v", info, err)
-			}
-			_ = tt.do(folder, path)
-			l, err := Open(t.Context(), Config{URL: db.URL(database.Writer), Journal: folder})
-			if err == nil {
-				shut(t, l)
-				t.Fatal("it is written to the log")
-			}
-			if !strings.Contains(err.Error(), tt.says) {
-				t.Errorf("%v", err)
-			}
-			if _, err := os.Lstat(path); err != nil {
-				t.Error(err)
-			}
-			if n := ask[int](t, connection(t, db.URL("")), `SELECT count(*) FROM audit.events WHERE writer = $1 AND writer_sequence > 1`, writer); n != 0 {
-				t.Errorf("%d events of it are in the log", n)
-			}
-		})
 	}
 }

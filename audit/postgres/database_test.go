@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/database"
@@ -85,15 +83,6 @@ func again(t *testing.T, record []byte) []byte {
 	}
 	e.Normalise()
 	return e.AppendRecord(nil)
-}
-
-func attributesOf(t *testing.T, record []byte) map[string]string {
-	t.Helper()
-	var said struct{ Attributes map[string]string }
-	if err := json.Unmarshal(record, &said); err != nil {
-		t.Fatal(err)
-	}
-	return said.Attributes
 }
 
 // TestRecordExport: what the database records of an export is a record like any
@@ -175,7 +164,7 @@ func TestExportsThatAreRefused(t *testing.T) {
 		{"query", "{}", -1, nothing[:], "tool"}, {"query", "{}", nil, nothing[:], "tool"},
 		{"query", "{}", 1, nothing[:31], "tool"}, {"query", "{}", 1, nil, "tool"}, {"query", "{}", 1, nothing[:], nil}, {"query", "{}", 1, nothing[:], strings.Repeat("x", 501)},
 	} {
-		if _, err := conn.Exec(t.Context(), recordExport, arguments...); code(err) != "22023" {
+		if _, err := conn.Exec(t.Context(), recordExport, arguments...); sqlState(err) != "22023" {
 			t.Errorf("%.60v: %v", arguments, err)
 		}
 	}
@@ -185,7 +174,7 @@ func TestExportsThatAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tx.Exec(t.Context(), recordExport, "query", "{}", 1, nothing[:], "tool"); code(err) != "25000" {
+		if _, err := tx.Exec(t.Context(), recordExport, "query", "{}", 1, nothing[:], "tool"); sqlState(err) != "25000" {
 			t.Errorf("%s: %v", level, err)
 		}
 		_ = tx.Rollback(t.Context())
@@ -193,20 +182,13 @@ func TestExportsThatAreRefused(t *testing.T) {
 	// Nobody else writes in the name of the database, a superuser included.
 	const forged = `INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now(), 'hold_lifted', 'database', 1, '{}')`
 	for _, role := range []string{database.Writer, ""} {
-		if _, err := connection(t, db.URL(role)).Exec(t.Context(), forged); code(err) != "42501" {
+		if _, err := connection(t, db.URL(role)).Exec(t.Context(), forged); sqlState(err) != "42501" {
 			t.Errorf("%q: %v", role, err)
 		}
 	}
 	if n := ask[int](t, conn, `SELECT count(*) FROM audit.events`); n != 0 {
 		t.Errorf("%d events", n)
 	}
-}
-
-func code(err error) string {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return pg.Code
-	}
-	return ""
 }
 
 // TestDatabaseNumbers: numbers have no gaps, and become visible in their order,

@@ -22,22 +22,6 @@ func openDenials(t *testing.T, url string) *Denials {
 	return d
 }
 
-// refused records a refusal of that step.
-func refused(t *testing.T, l *Log, p *identity.Principal, n int, at time.Time) *audit.Event {
-	t.Helper()
-	e := decision("deny", n)
-	e.Time, e.Reason, e.Status, e.Message = at, "policy_denied", 403, "ask them"
-	e.Issuer, e.WorkspaceUUID, e.RepositoryUUID, e.StepUUID = p.Issuer, p.Workspace.UUID, p.Repository.UUID, p.Step.UUID
-	kept := *e
-	record(t, l, e)
-	return &kept
-}
-
-func stepOf(repository, step string) *identity.Principal {
-	return &identity.Principal{Issuer: "https://issuer.test", Workspace: identity.Workspace{UUID: "922e118c-f34f-4226-a897-0e0afbec553d"},
-		Repository: identity.Repository{UUID: repository}, Step: identity.Run{UUID: step}}
-}
-
 const (
 	repositoryA = "11112222-3333-4444-5555-000000000001"
 	repositoryB = "11112222-3333-4444-5555-000000000002"

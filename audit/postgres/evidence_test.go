@@ -159,7 +159,7 @@ func TestReaderForEvidence(t *testing.T) {
 	record(t, l, first)
 	record(t, l, second)
 	seal(t, s)
-	record(t, l, closing(first, time.Now()))
+	record(t, l, endOf(first, time.Now()))
 	seal(t, s)
 	to := time.Now()
 	record(t, l, decision("deny", 3))

@@ -4,22 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/database"
 )
-
-// insert writes an event as anybody can who has the writer's login.
-func insert(t testing.TB, conn *pgx.Conn, writer string, number int64, kind audit.Kind, at time.Time) {
-	t.Helper()
-	e := &audit.Event{Time: at, Kind: kind, Writer: writer, WriterSequence: number}
-	e.Normalise()
-	if _, err := conn.Exec(t.Context(), `INSERT INTO audit.events (time, writer, writer_sequence, kind, record) VALUES ($1, $2, $3, $4, $5)`,
-		e.Time, writer, number, string(kind), e.AppendRecord(nil)); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // TestBackdatedEvent: an event that is dated six weeks before it was sealed has a leaf
 // and a checkpoint like any other, and is named with both times.

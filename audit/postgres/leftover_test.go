@@ -3,10 +3,12 @@ package postgres
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -283,5 +285,58 @@ func TestJournalOfTheProcessBefore(t *testing.T) {
 	sound(t, conn)
 	if left, _ := filepath.Glob(filepath.Join(folder, "*")); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// TestStrangeJournals: what is written to the log from the journal's folder is a
+// file of this user's that not everybody may write to. Anything else is left
+// where it is, stops the start, and is not waited for.
+func TestStrangeJournals(t *testing.T) {
+	t.Parallel()
+	db := migrated(t)
+	for _, tt := range []struct {
+		name string
+		do   func(folder, path string) error
+		says string
+	}{
+		{"a link to a journal elsewhere", func(folder, path string) error {
+			elsewhere := filepath.Join(filepath.Dir(folder), "elsewhere")
+			return errors.Join(os.Rename(path, elsewhere), os.Symlink(elsewhere, path))
+		}, "symbolic links"},
+		{"a pipe that nobody writes to", func(_, path string) error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)) }, "it is not a file"},
+		{"a file that everybody may write to", func(_, path string) error { return os.Chmod(path, 0o666) }, "everybody may write to it"},
+		{"a folder that everybody may write to", func(folder, _ string) error { return os.Chmod(folder, 0o777) }, "everybody may write to the journal's folder"},
+		{"another user's file", func(_, path string) error {
+			if os.Geteuid() != 0 { // nobody else can give a file away: a link to one of root's
+				return errors.Join(os.Remove(path), os.Link("/etc/hostname", path), os.Symlink("/etc/hostname", path))
+			}
+			return os.Chown(path, 65534, 65534)
+		}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			folder := filepath.Join(t.TempDir(), "journal")
+			if err := os.Mkdir(folder, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			writer, path := leftBy(t, db, folder)
+			if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+				t.Fatalf("%v, %v", info, err)
+			}
+			_ = tt.do(folder, path)
+			l, err := Open(t.Context(), Config{URL: db.URL(database.Writer), Journal: folder})
+			if err == nil {
+				shut(t, l)
+				t.Fatal("it is written to the log")
+			}
+			if !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("%v", err)
+			}
+			if _, err := os.Lstat(path); err != nil {
+				t.Error(err)
+			}
+			if n := ask[int](t, connection(t, db.URL("")), `SELECT count(*) FROM audit.events WHERE writer = $1 AND writer_sequence > 1`, writer); n != 0 {
+				t.Errorf("%d events of it are in the log", n)
+			}
+		})
 	}
 }

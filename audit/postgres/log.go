@@ -130,9 +130,6 @@ func Open(ctx context.Context, config Config) (*Log, error) {
 	return l, nil
 }
 
-// applicationName is what the sessions of a writer are called.
-func applicationName(writer string) string { return "sallyport audit " + writer }
-
 func withDefaults(c Config) Config {
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	c.Deadline = cmp.Or(c.Deadline, 5*time.Second)

@@ -2,10 +2,8 @@ package postgres
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -287,6 +285,3 @@ func TestCancelledCallerDoesNotCancelTheRecord(t *testing.T) {
 		t.Errorf("%d of 2 events", n)
 	}
 }
-
-// digestOf is what policies are named by.
-func digestOf(content string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(content))) }

@@ -1,12 +1,15 @@
 package postgres
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/database"
+	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
 // transcript writes down what a sink is given.
@@ -26,7 +29,7 @@ func (s *transcript) Unsealed(e *audit.Entry) {
 func TestTwoConnections(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)
-	variedLog(t, db.URL(database.Writer), 150, false)
+	variedLog(t, db, partsOf(t, db), 150, false)
 	admin := connection(t, db.URL(""))
 	unprotect(t, admin)
 	for _, damage := range []string{"", `DELETE FROM audit.events WHERE writer_sequence % 11 = 3`,
@@ -66,7 +69,7 @@ func TestTwoConnections(t *testing.T) {
 func TestReaderIsCutOff(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)
-	variedLog(t, db.URL(database.Writer), 60, false)
+	variedLog(t, db, partsOf(t, db), 60, false)
 	admin := connection(t, db.URL(""))
 	for _, which := range []string{"ASC", "DESC"} {
 		r, err := OpenReader(t.Context(), db.URL(database.Auditor))
@@ -98,3 +101,25 @@ func (c *cutter) Sealed(*audit.Entry) {
 }
 func (*cutter) Checkpoint(audit.Statement) {}
 func (*cutter) Unsealed(*audit.Entry)      {}
+
+// partsOf opens the parts of a log of this database.
+func partsOf(t testing.TB, db *pgtest.DB) parts {
+	url := db.URL(database.Writer)
+	return parts{
+		log: func() writerLog { return logFor(t, url, func(c *Config) { c.Log = nil }) },
+		sealer: func(l writerLog, key *audit.Signer, now func() time.Time) sealing {
+			return sealerFor(t, url, l, func(c *SealerConfig) { c.Signer, c.Log, c.Now = key, nil, now })
+		},
+	}
+}
+
+// verify reads the log as an auditor.
+func verify(t testing.TB, db *pgtest.DB, trust audit.Trust) *audit.Report {
+	t.Helper()
+	r, err := OpenReader(t.Context(), db.URL(database.Auditor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	return reportOf(t, trust, func(ctx context.Context, v *audit.Verification) error { return r.Walk(ctx, v, nil) })
+}

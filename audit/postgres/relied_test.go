@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -15,12 +16,22 @@ import (
 // owner, and requires the change to be found. Without a change nothing is found.
 func TestReliedTables(t *testing.T) {
 	t.Parallel()
-	a := aged(t)
-	if err := a.log.PutPolicy(t.Context(), digestOf("content"), []byte("content")); err != nil {
+	db, young, now := migrated(t), firstOfMonth(time.Now().AddDate(0, -6, 0)), time.Now
+	admin := connection(t, db.URL(""))
+	backdate(t, admin)
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, func(c *SealerConfig) {
+		c.Signer, c.Now = newKey(t, ""), func() time.Time { return now() }
+	})
+	now = func() time.Time { return oldMonth().AddDate(0, 1, 0) }
+	sealMonth(t, l, s, oldMonth(), 30)
+	now = time.Now
+	record(t, l, decision("deny", 1))
+	if err := l.PutPolicy(t.Context(), digestOf("content"), []byte("content")); err != nil {
 		t.Fatal(err)
 	}
 	const reconciliation, other = "01a1fdf4-2222-7000-8000-000000000001", "01a1fdf4-2222-7000-8000-000000000002"
-	writer, admin := connection(t, a.db.URL(database.Writer)), a.admin(t)
+	writer := connection(t, db.URL(database.Writer))
 	const look = `INSERT INTO audit.reconciliation_scans VALUES ($1, $1, gen_random_uuid(), now(), now(), 1, 1, true, true, 'acme/payments', 'complete', '')`
 	const finding = `INSERT INTO audit.deployment_findings (deployment_run_uuid, repository_uuid, workspace_uuid, reconciliation, found_at, state, class, detail)
 		VALUES (gen_random_uuid(), $1, $1, $1, now(), 'successful', 'not_seen', '')`
@@ -29,12 +40,12 @@ func TestReliedTables(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	record(t, a.log, &audit.Event{Kind: audit.KindReconciled, Time: a.young, Attributes: []audit.Attribute{{Name: "reconciliation", Value: reconciliation},
+	record(t, l, &audit.Event{Kind: audit.KindReconciled, Time: young, Attributes: []audit.Attribute{{Name: "reconciliation", Value: reconciliation},
 		{Name: "digest", Value: ask[string](t, admin, `SELECT encode(audit.reconciliation_digest($1), 'hex')`, reconciliation)}}})
-	if _, err := a.retention(t).Expire(t.Context(), a.old[0], audit.DefaultKeepDays); err != nil {
-		t.Fatal(err)
+	if n := ask[int64](t, admin, `SELECT audit.expire($1)`, oldMonth()); n == 0 {
+		t.Fatal("nothing was expired")
 	}
-	seal(t, a.sealer)
+	seal(t, s)
 
 	const unguarded = `ALTER TABLE audit.policies DISABLE TRIGGER ALL; ALTER TABLE audit.policies DROP CONSTRAINT IF EXISTS policies_digest; ALTER TABLE audit.expired DISABLE TRIGGER ALL;
 		ALTER TABLE audit.deployment_findings DISABLE TRIGGER ALL; ALTER TABLE audit.reconciliation_scans DISABLE TRIGGER ALL; `

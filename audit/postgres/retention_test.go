@@ -36,8 +36,8 @@ func aged(t testing.TB) *agedLog {
 	backdate(t, a.admin(t))
 	a.log = logFor(t, a.db.URL(database.Writer), nil)
 	a.sealer = sealerFor(t, a.db.URL(database.Writer), a.log, withKey(a.key))
-	a.old = [2]time.Time{month(time.Now().AddDate(0, -18, 0)), month(time.Now().AddDate(0, -17, 0))}
-	a.young = month(time.Now().AddDate(0, -6, 0))
+	a.old = [2]time.Time{oldMonth(), firstOfMonth(time.Now().AddDate(0, -17, 0))}
+	a.young = firstOfMonth(time.Now().AddDate(0, -6, 0))
 	for _, first := range []time.Time{a.old[0], a.old[1], a.young} {
 		a.fill(t, first, first.AddDate(0, 1, 0))
 	}
@@ -47,26 +47,11 @@ func aged(t testing.TB) *agedLog {
 	return a
 }
 
-// backdate lets checkpoints have any time, as if the log had been sealed then.
-func backdate(t testing.TB, admin *pgx.Conn) {
-	t.Helper()
-	if _, err := admin.Exec(t.Context(), `CREATE OR REPLACE FUNCTION audit.check_checkpoint_time(at timestamptz) RETURNS void LANGUAGE sql AS ''`); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // fill records the events of a month, and seals them at a time.
 func (a *agedLog) fill(t testing.TB, first, sealed time.Time) {
 	t.Helper()
 	a.sealer.now = func() time.Time { return sealed }
-	for n := range a.events {
-		e := decision([]string{"allow", "deny"}[n%2], int(n))
-		e.Time = first.Add(time.Duration(n) * 22 * time.Hour)
-		record(t, a.log, e)
-	}
-	e := &audit.Event{Time: first.Add(time.Hour), Kind: audit.KindAdmin, Action: "noted"}
-	record(t, a.log, e) // which stays
-	seal(t, a.sealer)
+	sealMonth(t, a.log, a.sealer, first, a.events)
 }
 
 func (a *agedLog) admin(t testing.TB) *pgx.Conn { return connection(t, a.db.URL("")) }
@@ -182,7 +167,7 @@ func TestExpire(t *testing.T) {
 	if n := ask[int](t, admin, `SELECT count(*) FROM `+partition); n != 2 {
 		t.Errorf("%d events", n)
 	}
-	if _, err := admin.Exec(t.Context(), `DELETE FROM `+partition); code(err) != "23001" {
+	if _, err := admin.Exec(t.Context(), `DELETE FROM `+partition); sqlState(err) != "23001" {
 		t.Errorf("%v", err)
 	}
 	if n := ask[int](t, admin, `SELECT count(*) FROM pg_trigger WHERE tgrelid = '`+partition+`'::regclass AND tgenabled = 'A'`); n != 4 {
@@ -376,7 +361,7 @@ func TestExpireAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, sql := range []string{`SELECT audit.expire($1)`, `SELECT audit.set_hold($1, $1, 'x')`} {
-		if _, err := a.admin(t).Exec(t.Context(), sql, a.old[0]); code(err) != "55P03" {
+		if _, err := a.admin(t).Exec(t.Context(), sql, a.old[0]); sqlState(err) != "55P03" {
 			t.Errorf("%s: %v", sql, err)
 		}
 	}
@@ -412,7 +397,7 @@ func TestExpireAndLateEvents(t *testing.T) {
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-done; code(err) != "40001" {
+	if err := <-done; sqlState(err) != "40001" {
 		t.Errorf("%v", err)
 	}
 	if n := ask[int64](t, admin, `SELECT count(*) FROM audit.events WHERE time < $1`, a.old[1]); n != a.events+2 {

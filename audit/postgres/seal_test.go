@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,54 +15,10 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/database"
-	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
-// shelf is a place of publication in memory, with switches for faults.
-type shelf struct {
-	mu     sync.Mutex
-	notes  [][]byte
-	failed error
-}
-
-func (s *shelf) Name() string { return "shelf" }
-
-func (s *shelf) Recent(context.Context) ([][]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.notes), nil
-}
-
-func (s *shelf) Publish(_ context.Context, note []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.failed == nil {
-		s.notes = append(s.notes, bytes.Clone(note))
-	}
-	return s.failed
-}
-
-func (s *shelf) all() [][]byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.notes)
-}
-
-func newKey(t testing.TB, origin string) *audit.Signer {
-	t.Helper()
-	private, err := audit.GenerateKey(origin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := audit.ParseSigner(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer
-}
-
 // sealerFor makes a sealer beside a log. It is not running: tests seal by hand.
-func sealerFor(t testing.TB, url string, l *Log, change func(*SealerConfig)) *Sealer {
+func sealerFor(t testing.TB, url string, l writerLog, change func(*SealerConfig)) *Sealer {
 	t.Helper()
 	// A log's tests name its own login.
 	url = strings.Replace(url, database.Writer, database.Sealer, 1)
@@ -89,42 +44,6 @@ func sealerFor(t testing.TB, url string, l *Log, change func(*SealerConfig)) *Se
 
 func withKey(signer *audit.Signer, places ...Publisher) func(*SealerConfig) {
 	return func(c *SealerConfig) { c.Signer, c.Publishers = signer, places }
-}
-
-func seal(t testing.TB, s *Sealer) {
-	t.Helper()
-	if err := s.Seal(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// verify reads the log as an auditor.
-func verify(t testing.TB, db *pgtest.DB, trust audit.Trust) *audit.Report {
-	t.Helper()
-	r, err := OpenReader(t.Context(), db.URL(database.Auditor))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	v, err := audit.NewVerification(trust)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Walk(t.Context(), v, nil); err != nil {
-		t.Fatal(err)
-	}
-	return v.Report()
-}
-
-// proven expects a log without damage, so much of it sealed and so much not.
-func proven(t testing.TB, r *audit.Report, leaves, unsealed int64) {
-	t.Helper()
-	for _, f := range r.Findings {
-		t.Errorf("a sound log is accused: %s", f)
-	}
-	if r.Leaves != leaves || r.Unsealed != unsealed {
-		t.Errorf("%d leaves and %d not sealed, want %d and %d", r.Leaves, r.Unsealed, leaves, unsealed)
-	}
 }
 
 func TestSeal(t *testing.T) {
@@ -484,34 +403,6 @@ func TestPublishLater(t *testing.T) {
 	broken.failed = nil
 	broken.mu.Unlock()
 	eventually(t, "the place has the newest", func() bool { st := s.Status().Places[0]; return st.Size == 7 && st.Err == nil })
-}
-
-// The end of a writer that was killed is recorded by another, once.
-func TestLostWriter(t *testing.T) {
-	t.Parallel()
-	db := migrated(t)
-	url := db.URL(database.Writer)
-	l := logFor(t, url, nil)
-	gone := logFor(t, url, nil)
-	s := sealerFor(t, url, l, func(c *SealerConfig) { c.Signer, c.LostAfter = newKey(t, ""), time.Millisecond })
-	record(t, gone, decision("allow", 1))
-	seal(t, s)
-	kill(gone)
-	conn := connection(t, db.URL(""))
-	// Somebody who may not write calls his session by its name.
-	if _, err := connection(t, db.URL(database.Auditor)).Exec(t.Context(), `SELECT set_config('application_name', $1, false)`, applicationName(gone.Writer())); err != nil {
-		t.Fatal(err)
-	}
-	found := func() []string {
-		return list(t, conn, `SELECT convert_from(record, 'UTF8')::json -> 'attributes' ->> 'writer' FROM audit.events WHERE kind = 'writer_lost' AND writer = $1`, l.Writer())
-	}
-	eventually(t, "it is recorded", func() bool { seal(t, s); return len(found()) > 0 })
-	seal(t, s)
-	if names := found(); len(names) != 1 || names[0] != gone.Writer() {
-		t.Errorf("lost: %v", names)
-	}
-	seal(t, s)
-	proven(t, verify(t, db, audit.Trust{}), 5, 0)
 }
 
 // TestFirstKeyIsRegisteredOnce: an event in the journal is recorded and not in the

@@ -11,26 +11,11 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
 )
-
-func sqlState(err error) string {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return pg.Code
-	}
-	return ""
-}
-
-func mustExec(t testing.TB, conn *pgx.Conn, sql string, args ...any) {
-	t.Helper()
-	if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-}
 
 // The tree of plain SQL is that of RFC 6962, however it grows.
 func TestTreeInSQL(t *testing.T) {
@@ -88,35 +73,6 @@ func newAttackedLog(t testing.TB) *attackedLog {
 	return l
 }
 
-// checkpoint seals the log's next events as a login that may seal, with whatever
-// key.
-func (l *attackedLog) checkpoint(t testing.TB, conn *pgx.Conn, signer *audit.Signer, last int64, change func(*audit.Checkpoint)) error {
-	t.Helper()
-	size := ask[int64](t, conn, `SELECT max(index) + 1 FROM audit.leaves`)
-	sealed := ask[int64](t, conn, `SELECT max(writer_sequence) FROM audit.leaves WHERE writer = $1`, l.log.Writer())
-	tree, err := audit.RestoreTree(size, ask[[]byte](t, conn, `SELECT frontier FROM audit.checkpoints ORDER BY number DESC LIMIT 1`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range list(t, conn, `SELECT convert_from(audit.record(e), 'UTF8') FROM audit.events e WHERE writer = $1 AND writer_sequence > $2 AND writer_sequence <= $3 ORDER BY writer_sequence`, l.log.Writer(), sealed, last) {
-		tree.Append(audit.Leaf([]byte(r)))
-	}
-	c := audit.Checkpoint{Size: tree.Size(), Root: tree.Root(), Time: time.Now()}
-	if change != nil {
-		change(&c)
-	}
-	note, err := signer.Sign(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if last == sealed {
-		_, err = conn.Exec(t.Context(), `SELECT audit.add_checkpoint('{}', '{}', '{}', $1)`, string(note))
-	} else {
-		_, err = conn.Exec(t.Context(), `SELECT audit.add_checkpoint(ARRAY[$1], ARRAY[$2::bigint], ARRAY[$3::bigint], $4)`, l.log.Writer(), sealed+1, last, string(note))
-	}
-	return err
-}
-
 // TestAddCheckpointRefuses: a login that may seal adds the leaves of recorded
 // events and no others, in order and without gaps, under a checkpoint over them.
 func TestAddCheckpointRefuses(t *testing.T) {
@@ -162,7 +118,7 @@ func TestAddCheckpointRefuses(t *testing.T) {
 		"the year 9999":  func(c *audit.Checkpoint) { c.Time = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC) },
 		"a year earlier": func(c *audit.Checkpoint) { c.Time = c.Time.AddDate(-1, 0, 0) },
 	} {
-		if err := l.checkpoint(t, conn, l.key, 9, change); err == nil {
+		if err := addCheckpoint(t, conn, l.log.Writer(), l.key, 9, change); err == nil {
 			t.Errorf("%s: added", name)
 		}
 	}
@@ -172,15 +128,15 @@ func TestAddCheckpointRefuses(t *testing.T) {
 	if !ask[bool](t, other, `SELECT audit.try_seal_lock()`) {
 		t.Fatal("the lock is taken")
 	}
-	if err := l.checkpoint(t, conn, l.key, 9, nil); sqlState(err) != "55P03" {
+	if err := addCheckpoint(t, conn, l.log.Writer(), l.key, 9, nil); sqlState(err) != "55P03" {
 		t.Errorf("sealed beside another: %v", err)
 	}
 	mustExec(t, other, `ROLLBACK`)
 	proven(t, verify(t, l.db, audit.Trust{Notes: l.place.all()}), 7, 3)
-	if err := l.checkpoint(t, conn, l.key, 9, nil); err != nil {
+	if err := addCheckpoint(t, conn, l.log.Writer(), l.key, 9, nil); err != nil {
 		t.Error(err)
 	}
-	if err := l.checkpoint(t, conn, l.key, 9, nil); err != nil { // nothing new
+	if err := addCheckpoint(t, conn, l.log.Writer(), l.key, 9, nil); err != nil { // nothing new
 		t.Error(err)
 	}
 	if n := ask[int64](t, conn, `SELECT max(number) FROM audit.checkpoints WHERE size = 9`); n != 3 {
@@ -201,7 +157,7 @@ func TestCheckpointOfAStrangersKey(t *testing.T) {
 	}
 	record(t, l.log, audit.Register(thief, time.Now())) // the writer's login names it
 	for _, last := range []int64{8, 8, 9, 11} {
-		if err := l.checkpoint(t, conn, thief, last, nil); err != nil {
+		if err := addCheckpoint(t, conn, l.log.Writer(), thief, last, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -220,7 +176,7 @@ func TestCheckpointOfAStrangersKey(t *testing.T) {
 	// Nothing that is sealed under it alone is taken from a damaged tree: the owner
 	// changes a leaf that no good checkpoint covers.
 	record(t, l.log, decision("allow", 3))
-	if err := l.checkpoint(t, conn, thief, 14, nil); err != nil {
+	if err := addCheckpoint(t, conn, l.log.Writer(), thief, 14, nil); err != nil {
 		t.Fatal(err)
 	}
 	admin := connection(t, l.db.URL(""))

@@ -51,6 +51,8 @@ type SealerConfig struct {
 	Publishers []Publisher
 	// Interval is how often what was recorded since is sealed. Default 5 s.
 	Interval time.Duration
+	// Now is the clock of checkpoints and heartbeats. Nil: [time.Now].
+	Now func() time.Time
 	// LostAfter is how long a writer without its end may have no session before
 	// that is recorded. Default 15 s.
 	LostAfter time.Duration
@@ -142,6 +144,9 @@ func OpenSealer(config SealerConfig) (*Sealer, error) {
 	config.PatienceWithOthers = cmp.Or(config.PatienceWithOthers, 20*time.Second)
 	config.CompareInterval = cmp.Or(config.CompareInterval, time.Minute)
 	config.HeartbeatInterval = cmp.Or(config.HeartbeatInterval, audit.HeartbeatInterval)
+	if config.Now == nil {
+		config.Now = time.Now
+	}
 	if config.Writer == nil {
 		config.Writer = func() string { return "" }
 	}
@@ -153,7 +158,7 @@ func OpenSealer(config SealerConfig) (*Sealer, error) {
 	connect.RuntimeParams["application_name"] = "sallyport sealer"
 	// Who stops in the middle holds the lock no longer than this.
 	database.Set(&connect.Config, map[string]string{"idle_in_transaction_session_timeout": "5000"})
-	s := &Sealer{config: config, connect: connect, log: config.Log, now: time.Now, writers: newWriters(), absent: make(map[string]time.Time), lost: make(map[string]int64), writersPerStep: defaultWritersPerStep}
+	s := &Sealer{config: config, connect: connect, log: config.Log, now: config.Now, writers: newWriters(), absent: make(map[string]time.Time), lost: make(map[string]int64), writersPerStep: defaultWritersPerStep}
 	s.replication.Watch(&connect.Config)
 	s.gatherNext, s.compareNewest, s.shares, s.readRegistrations = s.gather, s.comparePublished, shares, s.readPage
 	for _, p := range config.Publishers {

@@ -11,20 +11,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/database"
-	"github.com/sallyport/sallyport/internal/pgtest"
 )
-
-// addWriter adds the events of a writer with these numbers, as SQL lists them.
-func addWriter(t testing.TB, db *pgtest.DB, name, numbers string) {
-	t.Helper()
-	if _, err := connection(t, db.URL("")).Exec(t.Context(), `INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
-		SELECT now(), CASE n WHEN 1 THEN 'writer_started' ELSE 'admin' END, $1, n,
-			convert_to('{"version":1,"time":"' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '","kind":"'
-				|| CASE n WHEN 1 THEN 'writer_started' ELSE 'admin' END || '","writer":"' || $1 || '","writer_sequence":' || n || '}', 'UTF8')
-		FROM (`+numbers+`) AS s(n)`, name); err != nil {
-		t.Fatal(err)
-	}
-}
 
 const manyBehindAGap = `SELECT generate_series(3, 25000) UNION ALL SELECT 1`
 

@@ -4,43 +4,10 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/database"
 )
-
-// TestHostileSettings: the settings of roles change nothing of what is recorded,
-// sealed, verified and read back.
-func TestHostileSettings(t *testing.T) {
-	t.Parallel()
-	db := migrated(t)
-	db.SetHostile(t, database.Writer, database.Sealer, database.Auditor)
-	l := logFor(t, db.URL(database.Writer), nil)
-	s := sealerFor(t, db.URL(database.Sealer), l, withKey(newKey(t, "")))
-	p := stepOf(repositoryA, stepA)
-	for n := range smallGroup + 3 { // by INSERT and by COPY
-		refused(t, l, p, n, time.Now())
-	}
-	odd := decision("allow", 1)
-	odd.Message, odd.Host = `\'; DROP TABLE x; -- ü`+"\x00", `a\b.example`
-	record(t, l, odd)
-	seal(t, s)
-	d := openDenials(t, db.URL(database.Writer))
-	list, err := d.Denials(t.Context(), p, 100)
-	if err != nil || len(list) != smallGroup+3 || list[0].Time.Location() != time.UTC {
-		t.Errorf("%d denials, %v", len(list), err)
-	}
-	rows := answers(t, askerFor(t, db.URL(database.Auditor)), Filter{})
-	if len(rows) < smallGroup+4 {
-		t.Errorf("query answers %d rows", len(rows))
-	}
-	report := verify(t, db, audit.Trust{})
-	proven(t, report, report.Leaves, report.Unsealed)
-	if report.Leaves < smallGroup+4 {
-		t.Errorf("%d leaves", report.Leaves)
-	}
-}
 
 // TestForeignKey: a key of another log is named as that, also where the place of
 // publication has the checkpoints of this log; and the key that an operator puts in

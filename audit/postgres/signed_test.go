@@ -15,26 +15,32 @@ import (
 // lead to one that a key of the log signed; without that choice to the stranger's.
 func TestSignedCheckpointIsNeeded(t *testing.T) {
 	t.Parallel()
-	l := newAttackedLog(t)
-	conn, thief := connection(t, l.db.URL(database.Sealer)), newKey(t, "log.example/a")
+	db, key := migrated(t), newKey(t, "log.example/a")
+	l := logFor(t, db.URL(database.Writer), nil)
+	s := sealerFor(t, db.URL(database.Writer), l, withKey(key))
+	for n := range 5 {
+		record(t, l, decision("allow", n))
+	}
+	seal(t, s) // 7 leaves
+	conn, thief := connection(t, db.URL(database.Sealer)), newKey(t, "log.example/a")
 	from := time.Now()
-	record(t, l.log, audit.Register(thief, time.Now())) // event 8
+	record(t, l, audit.Register(thief, time.Now())) // event 8
 	for n := range 3 {
-		record(t, l.log, decision("allow", n))
+		record(t, l, decision("allow", n))
 	}
 	to := time.Now()
 	for _, last := range []int64{7, 8, 8, 9, 11} {
-		if err := l.checkpoint(t, conn, thief, last, nil); err != nil {
+		if err := addCheckpoint(t, conn, l.Writer(), thief, last, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	record(t, l.log, decision("allow", 3))
-	seal(t, l.sealer)
-	if err := l.checkpoint(t, conn, thief, 12, nil); err != nil { // the latest of all
+	record(t, l, decision("allow", 3))
+	seal(t, s)
+	if err := addCheckpoint(t, conn, l.Writer(), thief, 12, nil); err != nil { // the latest of all
 		t.Fatal(err)
 	}
 	open := func(t *testing.T, chosen bool) *Reader {
-		r, err := OpenReader(t.Context(), l.db.URL(database.Auditor))
+		r, err := OpenReader(t.Context(), db.URL(database.Auditor))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,29 +53,29 @@ func TestSignedCheckpointIsNeeded(t *testing.T) {
 	for _, chosen := range []bool{true, false} {
 		r := open(t, chosen)
 		for under, skipped := range map[Which]int{First: 4, Latest: 1} {
-			p, err := r.Prove(t.Context(), l.log.Writer(), 8, under)
+			p, err := r.Prove(t.Context(), l.Writer(), 8, under)
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, _, err = audit.OpenCheckpoint(p.Checkpoint, l.key.Key())
+			_, _, err = audit.OpenCheckpoint(p.Checkpoint, key.Key())
 			if (err == nil) != chosen || chosen && p.Skipped != skipped {
 				t.Errorf("chosen %t, latest %t: a proof under a checkpoint of which %v, %d skipped", chosen, under, err, p.Skipped)
 			}
 		}
 		r = open(t, chosen)
 		dir := filepath.Join(t.TempDir(), "pack")
-		built, err := evidence.Build(t.Context(), evidenceOf{r}, dir, evidence.Options{Period: evidence.Period{From: from, To: to}, Sample: 2, Signer: l.key, Tool: "test"})
+		built, err := evidence.Build(t.Context(), evidenceOf{r}, dir, evidence.Options{Period: evidence.Period{From: from, To: to}, Sample: 2, Signer: key, Tool: "test"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if built.Manifest.Population != 3 || built.Facts.Result.Sound { // the stranger's checkpoints are findings
 			t.Errorf("%+v", built.Facts.Result)
 		}
-		c, err := evidence.Check(t.Context(), dir, evidence.CheckOptions{Trust: audit.Trust{Keys: []audit.Key{l.key.Key()}}})
+		c, err := evidence.Check(t.Context(), dir, evidence.CheckOptions{Trust: audit.Trust{Keys: []audit.Key{key.Key()}}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if (c.CheckpointBy == l.key.Key()) != chosen {
+		if (c.CheckpointBy == key.Key()) != chosen {
 			t.Errorf("chosen %t: the pack's checkpoint is signed by %q", chosen, c.CheckpointBy)
 		}
 	}
@@ -77,7 +83,7 @@ func TestSignedCheckpointIsNeeded(t *testing.T) {
 	// A key that is trusted from outside comes first, also where it is the stranger's.
 	r := open(t, true)
 	r.Trust(thief.Key())
-	p, err := r.Prove(t.Context(), l.log.Writer(), 8, First)
+	p, err := r.Prove(t.Context(), l.Writer(), 8, First)
 	if err != nil || p.Skipped != 0 {
 		t.Errorf("%+v %v", p, err)
 	}
@@ -89,7 +95,7 @@ func TestSignedCheckpointIsNeeded(t *testing.T) {
 		t.Fatal("not a registration")
 	}
 	r.signers.Add(other)
-	if p, err := r.Prove(t.Context(), l.log.Writer(), 8, First); err != nil || p.Skipped != 0 {
+	if p, err := r.Prove(t.Context(), l.Writer(), 8, First); err != nil || p.Skipped != 0 {
 		t.Errorf("%+v %v", p, err)
 	}
 }

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -12,33 +11,6 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
 )
-
-// pair is a primary with a migrated database, and its standby "second".
-type pair struct {
-	primary, standby *pgtest.Server
-	db               *pgtest.DB
-}
-
-func startPair(t testing.TB) pair {
-	t.Helper()
-	options := pgtest.Options{NoSync: true}
-	p := pair{primary: pgtest.Start(t, options)}
-	p.db = p.primary.NewFrom(t, "sallyport", migrate)
-	p.standby = p.primary.Standby(t, "second", options)
-	return p
-}
-
-// url names both servers, and connects to the one that can be written to.
-func (p pair) url(role string) string {
-	q := url.Values{
-		"host": {p.primary.SocketDirectory() + "," + p.standby.SocketDirectory()}, "port": {"5432,5432"},
-		"user": {role}, "target_session_attrs": {"read-write"},
-	}
-	return "postgres:///" + p.db.Name + "?" + q.Encode()
-}
-
-// second is the database on the standby.
-func (p pair) second() *pgtest.DB { return &pgtest.DB{Name: p.db.Name, Server: p.standby} }
 
 // TestSynchronousStandbyUnavailable: while no standby confirms, nothing counts
 // as recorded in the database; it is one outage that names the standby, whatever

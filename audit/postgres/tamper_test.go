@@ -1,26 +1,22 @@
 package postgres
 
 import (
-	"errors"
+	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/internal/database"
-	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
 var (
-	edits     = flag.Int("edits", 140, "how many edits of sealed rows TestTamper makes")
-	cleanLogs = flag.Int("clean", 4, "how many logs TestCleanLogs makes")
+	edits = flag.Int("edits", 140, "how many edits of sealed rows TestTamper makes")
 )
 
 // forger is somebody with a superuser's rights over a sealed log, and without
@@ -225,41 +221,6 @@ func (f *forger) pair() (a, b int64) {
 	return a, b
 }
 
-// variedLog fills a database with the events of several writers, of which some
-// have ended, in several months, and seals them in pieces.
-//
-// One with a history has months of events that were sealed long ago.
-func variedLog(t testing.TB, url string, events int, history bool, places ...Publisher) *audit.Signer {
-	t.Helper()
-	key := newKey(t, "")
-	logs := []*Log{logFor(t, url, func(c *Config) { c.Log = nil }), logFor(t, url, func(c *Config) { c.Log = nil }), logFor(t, url, func(c *Config) { c.Log = nil })}
-	s := sealerFor(t, url, logs[0], func(c *SealerConfig) { c.Signer, c.Publishers, c.Log = key, places, nil })
-	if history {
-		backdate(t, connection(t, strings.Replace(url, database.Writer, pgtest.Superuser, 1)))
-		livedThrough(t, logs[0], s, events)
-	}
-	for n := range events {
-		l := logs[rand.IntN(len(logs))]
-		e := decision([]string{"allow", "deny"}[rand.IntN(2)], n)
-		if rand.IntN(3) == 0 {
-			e.Time = e.Time.AddDate(0, -1-rand.IntN(2), 0)
-		}
-		end := closing(e, e.Time)
-		record(t, l, e)
-		if rand.IntN(2) == 0 {
-			record(t, l, end)
-		}
-		if rand.IntN(20) == 0 {
-			seal(t, s)
-		}
-	}
-	shut(t, logs[1])
-	shut(t, logs[2])
-	seal(t, s)
-	seal(t, s)
-	return key
-}
-
 // retention writes the event that retention would have written.
 func (f *forger) retention(leaves, month string) {
 	f.do(`INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
@@ -268,41 +229,14 @@ func (f *forger) retention(leaves, month string) {
 		FROM (SELECT now() AS at, 1 + max(writer_sequence) AS n FROM audit.events WHERE writer = 'database') d`, leaves, month)
 }
 
-// oldMonth is a month that retention may take.
-func oldMonth() time.Time { return month(time.Now().AddDate(0, -18, 0)) }
-
-// livedThrough gives a log a past: two months that were sealed in their time, in
-// their order.
-func livedThrough(t testing.TB, l *Log, s *Sealer, events int) {
-	t.Helper()
-	defer func(was func() time.Time) { s.now = was }(s.now)
-	for n := range 2 {
-		first := oldMonth().AddDate(0, n, 0)
-		for i := range 20 + events%40 {
-			e := decision([]string{"allow", "deny"}[rand.IntN(2)], i)
-			if i%9 == 8 {
-				e = &audit.Event{Kind: audit.KindAdmin, Action: "noted"}
-			}
-			e.Time = first.Add(time.Duration(1+i) * 10 * time.Hour)
-			record(t, l, e)
-			if i%7 == 0 {
-				s.now = func() time.Time { return first.Add(time.Duration(1+i) * 10 * time.Hour) }
-				seal(t, s)
-			}
-		}
-		s.now = func() time.Time { return first.AddDate(0, 1, 0) }
-		seal(t, s)
-	}
-}
-
 // TestTamper lies in every way, a random one each time, and every lie is found
 // by who has a checkpoint from outside. The sealed log is the same each time:
 // each lie is told inside a transaction that is taken back.
 func TestTamper(t *testing.T) {
 	t.Parallel()
 	db, other := migrated(t), migrated(t)
-	key := variedLog(t, db.URL(database.Writer), 250, true)
-	variedLog(t, other.URL(database.Writer), 30, false)
+	key := variedLog(t, db, partsOf(t, db), 250, true)
+	variedLog(t, other, partsOf(t, other), 30, false)
 	admin := connection(t, db.URL(""))
 	// A month was taken by retention, and that is sealed.
 	taken := oldMonth()
@@ -359,34 +293,12 @@ func (f *forger) attempt(conn *pgx.Conn, fraud func(*forger), trust audit.Trust)
 		}
 	}()
 	fraud(f)
-	v, err := audit.NewVerification(trust)
-	if err != nil {
-		f.t.Fatal(err)
-	}
 	config, err := database.ParseConfig(conn.Config().ConnString(), "test")
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	r := &Reader{connect: config, conn: conn, tx: f.tx, alone: true, window: []int64{0, 7, 64}[f.random.IntN(3)]}
-	if err := r.Walk(f.t.Context(), v, nil); err != nil {
-		f.t.Fatal(err)
-	}
-	return v.Report()
-}
-
-// unprotect is what a superuser can do about triggers and constraints.
-func unprotect(t testing.TB, admin *pgx.Conn) {
-	t.Helper()
-	tables := append(list(t, admin, `SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit.events'::regclass`), "audit.leaves", "audit.checkpoints", "audit.events")
-	for _, table := range tables {
-		if _, err := admin.Exec(t.Context(), "ALTER TABLE "+table+" DISABLE TRIGGER ALL"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := admin.Exec(t.Context(), `ALTER TABLE audit.events DROP CONSTRAINT events_writer_sequence_positive, DROP CONSTRAINT events_record_follows;
-		ALTER TABLE audit.leaves DROP CONSTRAINT leaves_index`); err != nil {
-		t.Fatal(err)
-	}
+	return reportOf(f.t, trust, func(ctx context.Context, v *audit.Verification) error { return r.Walk(ctx, v, nil) })
 }
 
 func numbers(t testing.TB, conn *pgx.Conn, sql string) []int64 {
@@ -419,89 +331,5 @@ func copyEvents(t testing.TB, from, to *pgx.Conn) {
 		return err
 	}); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// gone lets a log go through what logs go through: a writer is killed while the
-// database is unavailable from it, another replays what it left, a month is taken, and
-// another key takes over. It returns the key that signs now.
-func gone(t testing.TB, db *pgtest.DB, key *audit.Signer, place Publisher) *audit.Signer {
-	t.Helper()
-	folder, url := t.TempDir(), db.URL(database.Writer)
-	killed := logFor(t, url, func(c *Config) { c.Journal, c.Spool, c.Log = folder, true, nil })
-	record(t, killed, decision("allow", 1))
-	kill(killed)
-	j := &journal{folder: folder, writer: killed.Writer(), spool: true, maxBytes: 1 << 20, maxAge: time.Hour}
-	if err := j.append(rowsOf(killed.Writer(), 3, 1+rand.IntN(20)), time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	j.close()
-	next := logFor(t, url, func(c *Config) { c.Journal, c.Log = folder, nil })
-	s := sealerFor(t, url, next, func(c *SealerConfig) {
-		c.Signer, c.Publishers, c.LostAfter, c.Log = key, []Publisher{place}, time.Nanosecond, nil
-	})
-	seal(t, s)
-	r, err := OpenRetention(t.Context(), db.URL(""))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	if _, err := r.Expire(t.Context(), oldMonth(), audit.DefaultKeepDays); err != nil {
-		t.Fatal(err)
-	}
-	if rand.IntN(2) == 0 {
-		seal(t, s)
-	}
-	following := newKey(t, key.Key().Origin())
-	e, err := key.HandOver(following, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	record(t, next, e)
-	if err := s.Seal(t.Context()); !errors.Is(err, ErrNoKey) { // not any more
-		t.Errorf("the key that was handed over from seals on: %v", err)
-	}
-	s = sealerFor(t, url, next, withKey(following, place))
-	record(t, next, decision("deny", 2))
-	for range 3 { // the killed writer's end is found meanwhile
-		seal(t, s)
-	}
-	return following
-}
-
-// TestCleanLogs: no log is accused that nobody has touched, whatever it looks
-// like, while it is written to and when it rests.
-func TestCleanLogs(t *testing.T) {
-	t.Parallel()
-	for n := range *cleanLogs {
-		// A test of its own, at whose end its connections are closed.
-		t.Run(strconv.Itoa(n), testCleanLog)
-	}
-}
-
-func testCleanLog(t *testing.T) {
-	db := migrated(t)
-	place := &shelf{}
-	stop, done := make(chan struct{}), make(chan struct{})
-	go func() { // an auditor who comes at any time
-		defer close(done)
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(time.Duration(rand.IntN(20)) * time.Millisecond):
-			}
-			if r := verify(t, db, audit.Trust{Notes: place.all()}); !r.Sound() {
-				t.Errorf("the log is accused while it is written to: %v", r.Findings)
-			}
-		}
-	}()
-	key := variedLog(t, db.URL(database.Writer), 1+rand.IntN(60), true, place)
-	close(stop)
-	<-done
-	key = gone(t, db, key, place)
-	r := verify(t, db, audit.Trust{Keys: []audit.Key{key.Key()}, Notes: place.all()})
-	if !r.Sound() || r.Unsealed != 0 || r.Expired == 0 {
-		t.Errorf("the log is accused: %v, %d not sealed, %d expired", r.Findings, r.Unsealed, r.Expired)
 	}
 }

@@ -127,7 +127,7 @@ func TestThinningRemovesNoEvidence(t *testing.T) {
 	for _, user := range []string{database.Writer, database.Sealer, database.Auditor} {
 		conn := connection(t, f.db.URL(""))
 		for _, sql := range []string{"SELECT audit.thin_checkpoints(" + numbers(old) + ")", "DELETE FROM audit.checkpoints", "SET sallyport.thinning = 'on'; DELETE FROM audit.checkpoints WHERE number = 3"} {
-			if _, err := conn.Exec(t.Context(), "RESET sallyport.thinning; RESET ROLE; SET ROLE "+user+"; "+sql); code(err) != "42501" {
+			if _, err := conn.Exec(t.Context(), "RESET sallyport.thinning; RESET ROLE; SET ROLE "+user+"; "+sql); sqlState(err) != "42501" {
 				t.Errorf("%s: %s: %v", user, sql, err)
 			}
 		}
@@ -145,12 +145,12 @@ func TestThinningRemovesNoEvidence(t *testing.T) {
 	} {
 		for _, sql := range []string{"SELECT audit.thin_checkpoints(" + numbers(where) + ")", "SET sallyport.thinning = 'on'; DELETE FROM audit.checkpoints WHERE " + where,
 			"RESET sallyport.thinning; DELETE FROM audit.checkpoints WHERE " + where} {
-			if _, err := admin.Exec(t.Context(), sql); code(err) != "23001" {
+			if _, err := admin.Exec(t.Context(), sql); sqlState(err) != "23001" {
 				t.Errorf("%s: %s: %v", what, sql, err)
 			}
 		}
 	}
-	if _, err := admin.Exec(t.Context(), "SET sallyport.thinning = 'on'; UPDATE audit.checkpoints SET time = now()"); code(err) != "23001" {
+	if _, err := admin.Exec(t.Context(), "SET sallyport.thinning = 'on'; UPDATE audit.checkpoints SET time = now()"); sqlState(err) != "23001" {
 		t.Errorf("an update: %v", err)
 	}
 }

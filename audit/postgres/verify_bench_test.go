@@ -27,7 +27,7 @@ func fill(b testing.TB, db *pgtest.DB, events int) *audit.Signer {
 					b.Error(err)
 					return
 				}
-				end := closing(&id, id.Time)
+				end := endOf(&id, id.Time)
 				end.BytesSent, end.BytesReceived, end.CloseReason, end.Status = 517, 123456, "finished", 0
 				if err := l.Record(context.Background(), end); err != nil {
 					b.Error(err)

@@ -2,7 +2,11 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -40,4 +44,31 @@ func readNames(ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]strin
 		return nil, fmt.Errorf("look for writers: %w", err)
 	}
 	return names, nil
+}
+
+// applicationName is what the sessions of a writer are called.
+func applicationName(writer string) string { return "sallyport audit " + writer }
+
+// newWriter makes the name of a writer that starts now, and the secret that the
+// name is made from: 256 random bits in base64url.
+func newWriter(now time.Time) (name, secret string) {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the process instead
+	secret = base64.RawURLEncoding.EncodeToString(b[:])
+	return fmt.Sprintf("%012x-%s", uint64(now.UnixMilli())&(1<<48-1), secretDigest(secret)), secret
+}
+
+// secretDigest is what follows the time and "-" in the name of a writer with this
+// secret: the first 128 bits of its SHA-256 in base64url (RFC 4648 section 5). The
+// trigger check_writer computes the same. A secret that is known for its digest
+// cannot be found: that is a second preimage.
+func secretDigest(secret string) string {
+	digest := sha256.Sum256([]byte(secret))
+	return base64.RawURLEncoding.EncodeToString(digest[:16])
+}
+
+// isNamedBy reports whether a session that has shown the secret may add events
+// of the writer.
+func isNamedBy(writer, secret string) bool {
+	return secret != "" && len(writer) > 13 && writer[13:] == secretDigest(secret)
 }
