@@ -95,7 +95,7 @@ func TestCloseReasonsPage(t *testing.T) {
 			t.Errorf("reasons.md has %q and %q for %s, and a client reads %+v", row[2], row[3], row[1], explained)
 		}
 	}
-	causes := constantsOf(t, "../proxy/admission.go", nil)
+	causes := constantsOf(t, "../proxy/cause.go", nil)
 	if len(causes) < 30 || len(documented) < 15 {
 		t.Fatalf("%d causes, %d rows", len(causes), len(documented))
 	}

@@ -3,13 +3,13 @@ package e2e
 // networkMutations take the controls away that TestNetwork's rows name, besides
 // those of mutations. They make of the program what a careless one would be.
 var networkMutations = []mutation{
-	{"target", "../proxy/evaluation.go",
+	{"target", "../proxy/authenticate.go",
 		"p.target, err = destination.ParseAuthority(p.attempt.Target)",
 		"p.target, err = destination.ParseAuthority(p.attempt.Target)\n\t\tif without(\"target\") {\n\t\t\tp.target, err = loose(p.attempt.Target)\n\t\t}"},
 	{"target", "../proxy/dns/dns.go",
 		"case canonical != host || addr.IsValid():",
 		"case without(\"target\") && !addr.IsValid():\n\t\thost = canonical\n\tcase canonical != host || addr.IsValid():"},
-	{"pin", "../proxy/admission.go",
+	{"pin", "../proxy/admissiondial.go",
 		"a.gate.config.Dialer.dial(ctx, a.Addresses)",
 		"a.gate.config.Dialer.dial(ctx, a.anew(ctx))"},
 	{"pin", "../proxy/dial.go", "&& !without(\"addresses\") {", "&& !without(\"addresses\") && !without(\"pin\") {"},

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -46,88 +45,6 @@ type Admission struct {
 	active, screened activation
 }
 
-// Cause is why an admission ended: a closed vocabulary.
-type Cause string
-
-// The causes.
-const (
-	CauseFinished               Cause = "finished"                  // both sides are done
-	CauseClientClosed           Cause = "client_closed"             // the client broke off
-	CauseTargetClosed           Cause = "target_closed"             // the target broke off
-	CauseClientError            Cause = "client_error"              // reading from or writing to the client failed
-	CauseTargetError            Cause = "target_error"              // also the target
-	CauseIdle                   Cause = "idle_timeout"              // no byte for too long
-	CauseHalfClosed             Cause = "half_closed_timeout"       // one side was done and the other did not end
-	CauseLifetime               Cause = "lifetime"                  // the absolute deadline
-	CauseBytesSentLimit         Cause = "bytes_sent_limit"          // more bytes to the target than the rule allows
-	CauseBytesReceivedLimit     Cause = "bytes_received_limit"      // more bytes from it
-	CauseStepBytesSentLimit     Cause = "step_bytes_sent_limit"     // more bytes of the step in all
-	CauseStepBytesReceivedLimit Cause = "step_bytes_received_limit" // more bytes to the step in all
-	CauseHelloMismatch          Cause = "hello_mismatch"            // the TLS server name is not the target
-	CauseHelloMissing           Cause = "hello_missing"             // no TLS server name
-	CauseHelloEncrypted         Cause = "hello_encrypted"           // the TLS server name is hidden (ECH)
-	CauseHelloInvalid           Cause = "hello_invalid"             // not TLS, or a malformed ClientHello
-	CauseHelloTooLarge          Cause = "hello_too_large"           // a ClientHello over its limit
-	CauseHelloTimeout           Cause = "hello_timeout"             // no ClientHello in time
-	CauseHTTPRequest            Cause = "http_request"              // a plain HTTP request instead of TLS: it is decided by itself
-	CauseTargetUnreachable      Cause = "target_unreachable"        // the dial failed
-	CauseTargetTimeout          Cause = "target_timeout"            // the dial or the answer took too long
-	CauseUpstreamUnavailable    Cause = "upstream_unavailable"      // the proxy in between could not be reached, or refused
-	CauseUpstreamTimeout        Cause = "upstream_timeout"          // it took too long
-	CauseResponseInvalid        Cause = "response_invalid"          // the target's answer cannot be passed on
-	CauseOverloaded             Cause = "overloaded"                // too many targets were being dialled
-	CauseShutdown               Cause = "shutdown"                  // this instance ended
-	CauseOperator               Cause = "operator"                  // an operator closed it
-	CauseEmergencyStop          Cause = "emergency_stop"            // an operator stopped everything
-	CauseRevoked                Cause = "credential_revoked"        // an operator ended the step or its repository
-	CauseCredentialEnded        Cause = "credential_ended"          // the credential's time is over, and the configuration closes tunnels then
-	CausePolicyChanged          Cause = "policy_changed"            // the policy that decides now does not allow it
-	CauseInternal               Cause = "internal_error"            // a fault of ours
-)
-
-// Outcome is how an admission ended.
-type Outcome struct {
-	Sent           int64 // bytes that were written to the target's connection
-	Received       int64 // bytes that were read from it and passed on
-	Cause          Cause
-	Status         int // what the client was answered, where that is known only now
-	UpstreamStatus int
-	Repeated       bool // the request was sent a second time, after the target had closed a kept connection
-}
-
-// Dial opens a connection to one of the pinned addresses, directly or through the
-// proxy that the configuration puts in the way. On failure it returns
-// what to tell the client; the caller still closes the admission, with
-// [Refusal.Cause].
-func (a *Admission) Dial(ctx context.Context) (Stream, *Refusal) {
-	began := time.Now()
-	conn, err := a.dial(ctx)
-	a.gate.config.Observer.Stage("dial", time.Since(began))
-	if err == nil {
-		return conn, nil
-	}
-	a.gate.config.Log.WarnContext(ctx, "target not reached", "decision_id", a.ID, "upstream_proxy", a.UpstreamProxy(), "error", err)
-	return nil, a.Refuse(a.notReached(err))
-}
-
-func (a *Admission) dial(ctx context.Context) (Stream, error) {
-	slot, err := a.gate.dials.Acquire(ctx, subject(a.Principal), 0)
-	if err != nil {
-		return nil, err
-	}
-	defer slot.Release()
-	if a.upstream != nil {
-		return a.dialThroughUpstream(ctx)
-	}
-	conn, err := a.gate.config.Dialer.dial(ctx, a.Addresses)
-	if err != nil {
-		return nil, err // and no connection, which a nil *net.TCPConn would be
-	}
-	to := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
-	a.dialled.Store(&to)
-	return conn, nil
-}
-
 // Reached notes that the admission used a connection that an earlier one had
 // opened, so that its end says where it went. Only a pinned address is taken;
 // it reports whether this is one.
@@ -148,31 +65,6 @@ func (a *Admission) ReleaseHeader() { a.slot.ReleaseBytes() }
 func (a *Admission) Refuse(r *Refusal) *Refusal {
 	r.DecisionID, r.Rule, r.Recorded = a.ID, a.Decision.Rule, true
 	return r
-}
-
-// Cause is the cause that an admission ends with when this refusal is its end.
-func (r *Refusal) Cause() Cause {
-	switch r.Reason {
-	case policy.TargetUnreachable:
-		return CauseTargetUnreachable
-	case policy.TargetTimeout:
-		return CauseTargetTimeout
-	case policy.ResponseInvalid:
-		return CauseResponseInvalid
-	case policy.UpstreamUnavailable:
-		return CauseUpstreamUnavailable
-	case policy.UpstreamTimeout:
-		return CauseUpstreamTimeout
-	case policy.Overloaded, policy.StepLimit, policy.RepositoryLimit:
-		return CauseOverloaded
-	case policy.ShuttingDown:
-		return CauseShutdown
-	case policy.EmergencyStop:
-		return CauseEmergencyStop
-	case policy.CredentialRevoked:
-		return CauseRevoked
-	}
-	return CauseInternal
 }
 
 // Close ends the admission: it records the closing event and returns when that
@@ -253,4 +145,36 @@ func (a *Admission) line(kind string, o Outcome, took time.Duration) {
 	attrs = appendPrincipal(attrs, a.Principal)
 	attrs = append(attrs, slog.String("host", a.Target.Host), slog.Int("port", int(a.Target.Port)))
 	a.gate.config.Log.LogAttrs(context.Background(), slog.LevelInfo, kind, attrs...)
+}
+
+// lastsUntil is when a decision ends what it lets out, on the monotonic clock;
+// the zero time where it says nothing.
+func (a *Admission) lastsUntil(d *policy.Decision) (end time.Time) {
+	if life := d.Limits.Lifetime; life > 0 {
+		end = a.began.Add(life)
+	}
+	if e := d.Expires; !e.IsZero() {
+		if at := a.began.Add(e.Sub(a.Admitted)); end.IsZero() || at.Before(end) {
+			end = at
+		}
+	}
+	return end
+}
+
+// UpstreamProxy returns the URL of the upstream proxy, or "" if the target is dialed
+// directly.
+func (a *Admission) UpstreamProxy() string {
+	if a.upstream == nil {
+		return ""
+	}
+	return a.upstream.String()
+}
+
+// Dialled is the pinned address that the latest [Admission.Dial] has reached, or
+// had another proxy reach; invalid where there is none.
+func (a *Admission) Dialled() netip.AddrPort {
+	if to := a.dialled.Load(); to != nil {
+		return *to
+	}
+	return netip.AddrPort{}
 }

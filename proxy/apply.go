@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"cmp"
-	"time"
 
 	"github.com/sallyport/sallyport/policy"
 )
@@ -12,31 +11,6 @@ type admitted struct {
 	admission *Admission
 	tunnel    *tunnel
 	request   *request
-}
-
-// wake reports that there is something to reevaluate. It does not block.
-func (t *Tracker) wake() {
-	select {
-	case t.stale <- struct{}{}:
-	default: // it is reported already
-	}
-}
-
-// activation is one activation of a revision. The same revision is activated again
-// when the rules of a rejected repository change.
-type activation struct {
-	digest string
-	number uint64
-}
-
-func activationOf(d *policy.Decision) activation { return activation{d.Revision.Digest, d.Activation} }
-
-// begun compares the activation that admitted what begins with the present one. The
-// lock is held.
-func (t *Tracker) begun(a *Admission) {
-	if t.active != (activation{}) && a.active != t.active {
-		t.wake()
-	}
 }
 
 // outdated lists the tunnels and requests that the active revision was not applied to.
@@ -129,32 +103,4 @@ func (a *Admission) constrain(d policy.Decision) policy.Decision {
 		d.Message = `no rule that allows it says protocol: "any" any more`
 	}
 	return d
-}
-
-// lastsUntil is when a decision ends what it lets out, on the monotonic clock;
-// the zero time where it says nothing.
-func (a *Admission) lastsUntil(d *policy.Decision) (end time.Time) {
-	if life := d.Limits.Lifetime; life > 0 {
-		end = a.began.Add(life)
-	}
-	if e := d.Expires; !e.IsZero() {
-		if at := a.began.Add(e.Sub(a.Admitted)); end.IsZero() || at.Before(end) {
-			end = at
-		}
-	}
-	return end
-}
-
-// shorten brings the tunnel's end forward to a new decision's. It never puts it off.
-func (t *tunnel) shorten(d *policy.Decision) {
-	end := t.admission.lastsUntil(d)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if end.IsZero() || !end.Before(t.deadline) {
-		return
-	}
-	t.deadline, t.deadlineCause = end, CauseLifetime
-	if t.watch != nil && !t.ended && !t.woken {
-		t.watch.Reset(t.untilCheck(t.idleFor()))
-	}
 }

@@ -1,32 +1,6 @@
 package proxy
 
-import (
-	"bytes"
-	"time"
-)
-
-// RunConnect is [Tracker.Run] for a CONNECT whose client may send plain HTTP
-// requests instead of TLS, as undici does for http:// targets. When a tunnel that
-// must carry TLS begins with such a request, RunConnect closes the connection to
-// the target, to which no byte was sent, ends the admission with
-// [CauseHTTPRequest] and returns the bytes that were read. The caller then owns the
-// client's connection, which has no deadline. Otherwise request is nil and the
-// client's connection is closed or broken.
-//
-// begun is called, on this goroutine, when the tunnel begins to relay bytes; request
-// is nil after that. begun may be nil.
-func (t *Tracker) RunConnect(a *Admission, client Stream, early []byte, upstream Stream, begun func()) (out Outcome, request []byte) {
-	tun := newTunnel(t.config, a, client, early, upstream)
-	tun.mayBeRequest, tun.begun = true, begun
-	t.add(tun)
-	defer t.remove(tun)
-	out = tun.run()
-	a.Close(out)
-	if !tun.leavesClient || client.SetDeadline(time.Time{}) != nil {
-		return out, nil
-	}
-	return out, tun.early
-}
+import "bytes"
 
 // isRequest reports whether the tunnel's first bytes begin an HTTP request, and
 // then leaves the client's connection open for it.

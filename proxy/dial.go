@@ -150,14 +150,3 @@ func interleave(pinned []netip.AddrPort) []netip.AddrPort {
 	}
 	return out
 }
-
-func isTimeout(err error) bool {
-	if errors.Is(err, context.DeadlineExceeded) || timedOut(err) || errors.Is(err, syscall.ETIMEDOUT) {
-		return true
-	}
-	t, ok := errors.AsType[interface {
-		error
-		Timeout() bool
-	}](err)
-	return ok && t.Timeout()
-}

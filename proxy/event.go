@@ -1,14 +1,12 @@
 package proxy
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"net/netip"
 	"strings"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/internal/uuid"
 	"github.com/sallyport/sallyport/policy"
@@ -81,30 +79,12 @@ func (p *evaluation) source() audit.Source {
 	return sourceOf(p.principal)
 }
 
-func sourceOf(p *identity.Principal) audit.Source {
-	return audit.Source{Repository: cmp.Or(p.Repository.UUID, "unknown"), Step: p.Step.UUID}
-}
-
 func copyExceptions(e *audit.Event, applied []policy.AppliedException) {
 	list := make([]audit.AppliedException, len(applied))
 	for i, x := range applied {
 		list[i] = audit.AppliedException{Path: x.Path, Owner: x.Owner, Ticket: x.Ticket, Hosts: x.Hosts, Until: x.Until}
 	}
 	e.AddExceptions(list)
-}
-
-func copyPrincipal(e *audit.Event, p *identity.Principal) {
-	if p == nil {
-		return
-	}
-	e.Issuer, e.CredentialKind = p.Issuer, p.CredentialKind
-	e.WorkspaceUUID, e.Workspace = p.Workspace.UUID, p.Workspace.Slug
-	e.RepositoryUUID, e.Repository, e.Project = p.Repository.UUID, p.Repository.FullName, p.Repository.Project
-	e.PipelineUUID, e.StepUUID, e.Branch = p.Pipeline.UUID, p.Step.UUID, p.Branch
-	if d := p.Deployment; d != nil {
-		e.DeploymentUUID, e.DeploymentType = d.UUID, d.Type
-		e.Deployment = cmp.Or(d.Slug, d.Name)
-	}
 }
 
 // copyTarget copies the canonical target. What a tunnel carries is TLS unless
@@ -162,19 +142,4 @@ func (p *evaluation) line(verdict policy.Verdict, r *Refusal) {
 		slog.Duration("duration", p.gate.config.Now().Sub(p.began)),
 	)
 	p.gate.config.Log.LogAttrs(context.Background(), slog.LevelInfo, "decision", attrs...)
-}
-
-func appendPrincipal(attrs []slog.Attr, p *identity.Principal) []slog.Attr {
-	if p == nil {
-		return attrs
-	}
-	attrs = append(attrs,
-		slog.String("workspace_uuid", p.Workspace.UUID),
-		slog.String("repository", cmp.Or(p.Repository.FullName, p.Repository.UUID)),
-		slog.String("step_uuid", p.Step.UUID),
-	)
-	if d := p.Deployment; d != nil {
-		attrs = append(attrs, slog.String("deployment", cmp.Or(d.Slug, d.Name, d.UUID)))
-	}
-	return attrs
 }

@@ -2,8 +2,13 @@ package proxy
 
 import (
 	"container/heap"
+	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/destination"
+	"github.com/sallyport/sallyport/policy"
 )
 
 // fairQueue holds the evaluations that need a repository's rules. Each repository has
@@ -205,4 +210,19 @@ func (h *shareHeap) Pop() any {
 	s := (*h)[last]
 	*h = (*h)[:last]
 	return s
+}
+
+// question is all that a decision depends on, except the time. The principal is that
+// of the admission: names are not looked up again.
+type question struct {
+	principal *identity.Principal
+	action    policy.Action
+	target    destination.Target
+	http      *policy.HTTPRequest // its own for each request, nil for a tunnel
+	client    netip.Addr
+}
+
+// request returns the policy request for the question at a time.
+func (q *question) request(now time.Time) *policy.Request {
+	return &policy.Request{Principal: q.principal, Action: q.action, Target: q.target, HTTP: q.http, ClientAddress: q.client, Time: now}
 }

@@ -1,15 +1,12 @@
 package proxy
 
 import (
-	"context"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/fair"
-	"github.com/sallyport/sallyport/policy"
 )
 
 // byteQuota counts the bytes that one step has sent and received through this
@@ -77,23 +74,4 @@ func (s *byteQuotas) sweep(now time.Time) {
 		}
 	}
 	s.steps, s.repositories = kept, repositories
-}
-
-// checkQuota finds the quota of the step where the decision has a limit per step, and
-// refuses a step that has no bytes left.
-func (p *evaluation) checkQuota(ctx context.Context) *Refusal {
-	limits := p.decision.Limits
-	if limits.StepSent == 0 && limits.StepReceived == 0 {
-		return nil
-	}
-	p.quota = p.gate.quotas.forPrincipal(p.principal, p.began)
-	switch {
-	case p.quota == nil:
-		return p.deny(ctx, refuse(policy.RepositoryLimit, "the bytes of as many steps as may be are counted already; steps are forgotten after a day"))
-	case limits.StepSent > 0 && p.quota.sent.Load() >= limits.StepSent:
-		return p.deny(ctx, refuse(policy.StepLimit, fmt.Sprintf("this step has sent all of the %d bytes that its rule allows", limits.StepSent)))
-	case limits.StepReceived > 0 && p.quota.received.Load() >= limits.StepReceived:
-		return p.deny(ctx, refuse(policy.StepLimit, fmt.Sprintf("this step has received all of the %d bytes that its rule allows", limits.StepReceived)))
-	}
-	return nil
 }

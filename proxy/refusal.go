@@ -132,3 +132,28 @@ var outcomes = map[policy.Reason]outcome{
 	policy.EmergencyStop:    {http.StatusServiceUnavailable, "proxy_internal_error", "ask the operator of this proxy: an operator has stopped everything and will lift it", time.Minute},
 	policy.InternalError:    {http.StatusInternalServerError, "proxy_internal_error", "report the decision id to the operator of this proxy", 0},
 }
+
+// Cause is the cause that an admission ends with when this refusal is its end.
+func (r *Refusal) Cause() Cause {
+	switch r.Reason {
+	case policy.TargetUnreachable:
+		return CauseTargetUnreachable
+	case policy.TargetTimeout:
+		return CauseTargetTimeout
+	case policy.ResponseInvalid:
+		return CauseResponseInvalid
+	case policy.UpstreamUnavailable:
+		return CauseUpstreamUnavailable
+	case policy.UpstreamTimeout:
+		return CauseUpstreamTimeout
+	case policy.Overloaded, policy.StepLimit, policy.RepositoryLimit:
+		return CauseOverloaded
+	case policy.ShuttingDown:
+		return CauseShutdown
+	case policy.EmergencyStop:
+		return CauseEmergencyStop
+	case policy.CredentialRevoked:
+		return CauseRevoked
+	}
+	return CauseInternal
+}

@@ -1,9 +1,7 @@
 package proxy
 
 import (
-	"errors"
 	"io"
-	"os"
 	"sync"
 )
 
@@ -60,5 +58,3 @@ var buffers = sync.Pool{New: func() any {
 	b := make([]byte, bufferSize)
 	return &b
 }}
-
-func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

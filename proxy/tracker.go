@@ -3,48 +3,10 @@ package proxy
 import (
 	"cmp"
 	"context"
-	"net"
 	"slices"
 	"sync"
 	"time"
 )
-
-// Stream is the client's side of a tunnel: a connection that can be half-closed.
-// *net.TCPConn and *tls.Conn are streams.
-type Stream interface {
-	net.Conn
-	CloseWrite() error
-}
-
-// TunnelConfig bounds every tunnel; a decision's own limits can only be stricter.
-type TunnelConfig struct {
-	IdleTimeout  time.Duration // without a byte in either direction; 0: 10 min
-	MaxLifetime  time.Duration // from the decision on; 0: 2 h
-	HalfClosed   time.Duration // for the other direction, once one is done, without a byte; 0: 1 min
-	HelloTimeout time.Duration // for the whole ClientHello; 0: 5 s
-
-	// EndWithCredential closes a tunnel when its principal's credential has ended
-	// and CredentialGrace is over. Without it an open tunnel outlives the
-	// credential that opened it.
-	EndWithCredential bool
-	CredentialGrace   time.Duration
-
-	// Barred is asked when something that was admitted begins, and says why it
-	// must not; "" lets it. It closes the gap between an operator's word, which
-	// closes open tunnels, and what was on its way through the gate when the word
-	// came: whoever gives the word changes what Barred says first, and calls
-	// [Tracker.Close] then. It must not block, must be safe for concurrent use and
-	// must not call the tracker. nil: nothing is barred.
-	Barred func(*Admission) Cause
-}
-
-func (c TunnelConfig) withDefaults() TunnelConfig {
-	c.IdleTimeout = cmp.Or(c.IdleTimeout, 10*time.Minute)
-	c.MaxLifetime = cmp.Or(c.MaxLifetime, 2*time.Hour)
-	c.HalfClosed = cmp.Or(c.HalfClosed, time.Minute)
-	c.HelloTimeout = cmp.Or(c.HelloTimeout, 5*time.Second)
-	return c
-}
 
 // Tracker runs tunnels and knows each that is open, and knows the requests that
 // are under way. It is safe for concurrent use.
@@ -70,24 +32,6 @@ type request struct {
 func NewTracker(c TunnelConfig) *Tracker {
 	return &Tracker{config: c.withDefaults(), open: make(map[*tunnel]struct{}), changed: make(chan struct{}), requests: make(map[*request]struct{}),
 		stale: make(chan struct{}, 1)}
-}
-
-// Run carries bytes between client and target until the tunnel is over, then
-// closes both connections and the admission, and returns how it ended: by then
-// its closing event is recorded, and it is off the list. early is
-// what the client sent behind its CONNECT and has already been read. The
-// tunnel's first bytes from the client must be a TLS ClientHello for the
-// admission's target, unless the decision says that any protocol may pass.
-//
-// Both connections must have no deadline set and must be used by nobody else.
-func (t *Tracker) Run(a *Admission, client Stream, early []byte, upstream Stream) Outcome {
-	tun := newTunnel(t.config, a, client, early, upstream)
-	t.add(tun)
-	// Last, so that whoever drains the tracker has every end recorded.
-	defer t.remove(tun)
-	out := tun.run()
-	a.Close(out)
-	return out
 }
 
 func (t *Tracker) add(tun *tunnel) {
@@ -239,5 +183,21 @@ func (t *Tracker) waitEmpty(done <-chan struct{}) bool {
 		case <-done:
 			return false
 		}
+	}
+}
+
+// begun compares the activation that admitted what begins with the present one. The
+// lock is held.
+func (t *Tracker) begun(a *Admission) {
+	if t.active != (activation{}) && a.active != t.active {
+		t.wake()
+	}
+}
+
+// wake reports that there is something to reevaluate. It does not block.
+func (t *Tracker) wake() {
+	select {
+	case t.stale <- struct{}{}:
+	default: // it is reported already
 	}
 }

@@ -1,16 +1,13 @@
 package proxy
 
 import (
-	"crypto/tls"
+	"cmp"
 	"errors"
 	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/sallyport/sallyport/policy"
 )
 
 // tunnel is one open CONNECT. Two goroutines carry its bytes, one timer watches
@@ -46,136 +43,11 @@ type tunnel struct {
 	leavesClient bool // close leaves the client's connection open
 }
 
-func newTunnel(c TunnelConfig, a *Admission, client Stream, early []byte, upstream Stream) *tunnel {
-	limits := a.Decision.Limits
-	t := &tunnel{
-		admission:     a,
-		client:        client,
-		early:         early,
-		upstream:      upstream,
-		config:        c,
-		idle:          stricter(c.IdleTimeout, limits.Idle),
-		up:            &a.sent,
-		down:          &a.received,
-		began:         time.Now(),
-		deadlineCause: CauseLifetime,
-	}
-	lifetime := stricter(c.MaxLifetime, limits.Lifetime)
-	if e := a.Decision.Expires; !e.IsZero() {
-		lifetime = min(lifetime, e.Sub(a.Admitted))
-	}
-	if c.EndWithCredential && a.Principal != nil {
-		if left := a.Principal.Expires.Add(c.CredentialGrace).Sub(a.Admitted); left < lifetime {
-			lifetime, t.deadlineCause = left, CauseCredentialEnded
-		}
-	}
-	// On the monotonic clock: somebody who sets the machine's does not cut tunnels.
-	t.deadline = a.began.Add(lifetime)
-	if again := a.reevaluated.Load(); again != nil {
-		t.shorten(again)
-	}
-	return t
-}
-
 func stricter(configured, own time.Duration) time.Duration {
 	if own > 0 && own < configured {
 		return own
 	}
 	return configured
-}
-
-// run carries the tunnel from its first byte to its end.
-func (t *tunnel) run() Outcome {
-	defer t.close()
-	t.startWatch()
-	if t.admission.Decision.Protocol != policy.ProtocolAny {
-		// What a request has become was never to be TLS.
-		if t.admission.action != policy.Forward && !t.checkHello() {
-			return t.outcome()
-		}
-	}
-	if t.begun != nil {
-		t.begun()
-		t.begun = nil
-	}
-	if len(t.early) > 0 && !t.sendEarly() {
-		return t.outcome()
-	}
-	t.early = nil
-	var other sync.WaitGroup
-	other.Go(func() {
-		t.finish(t.relay(t.client, t.upstream, t.down), false)
-	})
-	t.finish(t.relay(t.upstream, t.client, t.up), true)
-	other.Wait()
-	t.stopAs(CauseFinished, false)
-	return t.outcome()
-}
-
-// finish ends one direction: a clean end is passed on, and bounds the other
-// direction; everything else ends the tunnel.
-func (t *tunnel) finish(end ending, fromClient bool) {
-	switch {
-	case end.limit && fromClient:
-		t.stopAs(t.overSent(), true)
-	case end.limit && t.down.isStepNearer():
-		t.stopAs(CauseStepBytesReceivedLimit, true)
-	case end.limit:
-		t.stopAs(CauseBytesReceivedLimit, true)
-	case fromClient && end.wrote && errors.Is(end.err, syscall.EPIPE):
-		// The target had ended its side in order before it stopped to listen: what
-		// it said is still ours to deliver.
-		t.abort(causeOf(end, fromClient))
-	case end.err != nil:
-		t.stopAs(causeOf(end, fromClient), true)
-	case fromClient:
-		t.propagateEOF(t.upstream.CloseWrite)
-	default:
-		t.propagateEOF(t.client.CloseWrite)
-	}
-}
-
-func (t *tunnel) overSent() Cause {
-	if t.up.isStepNearer() {
-		return CauseStepBytesSentLimit
-	}
-	return CauseBytesSentLimit
-}
-
-func (t *tunnel) propagateEOF(closeWrite func() error) {
-	t.mu.Lock()
-	forced := t.forced
-	t.mu.Unlock()
-	if forced {
-		return // a broken tunnel must not look like one that ended
-	}
-	if t.halfClosed.Swap(true) {
-		return // the other direction has ended too: closing says it all
-	}
-	t.boundRest()
-	// A peer that has gone by now shows in the other direction.
-	_ = closeWrite()
-}
-
-// abort ends the direction to the target and leaves the other one its time.
-func (t *tunnel) abort(cause Cause) {
-	t.mu.Lock()
-	if t.cause == "" {
-		t.cause, t.forced = cause, true
-	}
-	t.mu.Unlock()
-	t.boundRest()
-}
-
-// boundRest bounds what is left once one direction is done.
-func (t *tunnel) boundRest() {
-	t.halfClosed.Store(true)
-	t.touch()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.ended && !t.woken {
-		t.watch.Reset(t.untilCheck(0))
-	}
 }
 
 // ending is how one direction came to its end.
@@ -199,35 +71,57 @@ func causeOf(end ending, fromClient bool) Cause {
 	}
 }
 
-func (t *tunnel) sendEarly() bool {
-	granted := t.up.reserve(len(t.early))
-	n, err := t.upstream.Write(t.early[:granted])
-	t.up.unreserve(granted - n)
-	switch {
-	case err != nil:
-		t.stopAs(causeOf(ending{err: err, wrote: true}, true), true)
-	case n < len(t.early):
-		t.stopAs(t.overSent(), true)
-	default:
-		return true
-	}
-	return false
-}
-
 // progress is how much has passed so far.
 func (t *tunnel) progress() (sent, received int64) {
 	return t.up.moved.Load(), t.down.moved.Load()
 }
 
-// tcpOf finds the TCP connection below a client's stream, nil if there is none.
-func tcpOf(s net.Conn) *net.TCPConn {
-	switch c := s.(type) {
-	case *net.TCPConn:
-		return c
-	case *tls.Conn:
-		return tcpOf(c.NetConn())
-	case interface{ NetConn() net.Conn }:
-		return tcpOf(c.NetConn())
+// TunnelConfig bounds every tunnel; a decision's own limits can only be stricter.
+type TunnelConfig struct {
+	IdleTimeout  time.Duration // without a byte in either direction; 0: 10 min
+	MaxLifetime  time.Duration // from the decision on; 0: 2 h
+	HalfClosed   time.Duration // for the other direction, once one is done, without a byte; 0: 1 min
+	HelloTimeout time.Duration // for the whole ClientHello; 0: 5 s
+
+	// EndWithCredential closes a tunnel when its principal's credential has ended
+	// and CredentialGrace is over. Without it an open tunnel outlives the
+	// credential that opened it.
+	EndWithCredential bool
+	CredentialGrace   time.Duration
+
+	// Barred is asked when something that was admitted begins, and says why it
+	// must not; "" lets it. It closes the gap between an operator's word, which
+	// closes open tunnels, and what was on its way through the gate when the word
+	// came: whoever gives the word changes what Barred says first, and calls
+	// [Tracker.Close] then. It must not block, must be safe for concurrent use and
+	// must not call the tracker. nil: nothing is barred.
+	Barred func(*Admission) Cause
+}
+
+func (c TunnelConfig) withDefaults() TunnelConfig {
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, 10*time.Minute)
+	c.MaxLifetime = cmp.Or(c.MaxLifetime, 2*time.Hour)
+	c.HalfClosed = cmp.Or(c.HalfClosed, time.Minute)
+	c.HelloTimeout = cmp.Or(c.HelloTimeout, 5*time.Second)
+	return c
+}
+
+// touch notes that bytes have moved.
+func (t *tunnel) touch() { t.lastActive.Store(int64(time.Since(t.began))) }
+
+func (t *tunnel) idleFor() time.Duration {
+	return time.Since(t.began) - time.Duration(t.lastActive.Load())
+}
+
+// quiet is how long the tunnel may be without a byte, as things stand.
+func (t *tunnel) quiet() time.Duration {
+	if t.halfClosed.Load() {
+		return min(t.idle, t.config.HalfClosed)
 	}
-	return nil
+	return t.idle
+}
+
+// untilCheck is when to look next. The lock is held.
+func (t *tunnel) untilCheck(idle time.Duration) time.Duration {
+	return max(time.Millisecond, min(t.quiet()-idle, time.Until(t.deadline)))
 }

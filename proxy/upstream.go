@@ -13,7 +13,6 @@ import (
 
 	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/internal/fair"
-	"github.com/sallyport/sallyport/policy"
 )
 
 // UpstreamProxy is another HTTP proxy, through which Sallyport reaches some hosts.
@@ -55,16 +54,6 @@ func (v *UpstreamProxy) isFor(host string) bool {
 	return (len(v.Hosts) == 0 || slices.ContainsFunc(v.Hosts, matches)) && !slices.ContainsFunc(v.Except, matches)
 }
 
-// upstreamFor returns the first upstream proxy for the host; nil: dial directly.
-func (g *Gate) upstreamFor(host string) *UpstreamProxy {
-	for _, v := range g.config.UpstreamProxies {
-		if v.isFor(host) {
-			return v
-		}
-	}
-	return nil
-}
-
 // lookup returns the addresses of the proxy. If its name cannot be resolved, lookup
 // returns the addresses that were resolved last.
 func (v *UpstreamProxy) lookup(ctx context.Context, subject fair.Subject, resolver Resolver) ([]netip.Addr, error) {
@@ -86,48 +75,4 @@ func (v *UpstreamProxy) lookup(ctx context.Context, subject fair.Subject, resolv
 	}
 	v.lastAddresses.Store(&found)
 	return found, nil
-}
-
-// rejectUpstreamTarget refuses a target that is one of the upstream proxies: only this
-// instance uses them, with its credential. Without addrs, only the name is compared.
-// If the addresses of an upstream proxy cannot be resolved, every target is refused,
-// because each could be that proxy.
-func (p *evaluation) rejectUpstreamTarget(ctx context.Context, addrs []netip.Addr) *Refusal {
-	for _, v := range p.gate.config.UpstreamProxies {
-		if v.Port != p.target.Port {
-			continue
-		}
-		own := v.Host == p.target.Host
-		if !own && len(addrs) > 0 {
-			found, err := v.lookup(ctx, subject(p.principal), p.gate.config.Resolver)
-			if err != nil {
-				p.gate.config.Log.ErrorContext(ctx, "upstream proxy not found", "upstream_proxy", v.String(), "error", err)
-				return p.deny(ctx, refuse(policy.UpstreamUnavailable, "whether the target is an upstream proxy cannot be found out"))
-			}
-			own = slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(found, a.Unmap()) })
-		}
-		if own {
-			p.prohibited = append(p.prohibited, string(ClassOwn)+" "+v.String())
-			return p.deny(ctx, refuse(policy.AddressProhibited, "the target is a proxy that this one uses itself"))
-		}
-	}
-	return nil
-}
-
-// UpstreamProxy returns the URL of the upstream proxy, or "" if the target is dialed
-// directly.
-func (a *Admission) UpstreamProxy() string {
-	if a.upstream == nil {
-		return ""
-	}
-	return a.upstream.String()
-}
-
-// Dialled is the pinned address that the latest [Admission.Dial] has reached, or
-// had another proxy reach; invalid where there is none.
-func (a *Admission) Dialled() netip.AddrPort {
-	if to := a.dialled.Load(); to != nil {
-		return *to
-	}
-	return netip.AddrPort{}
 }

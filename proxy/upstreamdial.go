@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -10,11 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"syscall"
 	"time"
-
-	"github.com/sallyport/sallyport/internal/fair"
-	"github.com/sallyport/sallyport/policy"
 )
 
 // maxUpstreamAttempts is how many of a target's addresses an upstream proxy is asked for.
@@ -29,39 +24,6 @@ func (s upstreamStatus) Error() string {
 
 // targetFailed reports whether it speaks of the target and not of itself.
 func (s upstreamStatus) targetFailed() bool { return 502 <= s && s <= 504 }
-
-// dialThroughUpstream has the upstream proxy open a tunnel to one of the pinned addresses, or
-// to the name where that is its to look up.
-func (a *Admission) dialThroughUpstream(ctx context.Context) (Stream, error) {
-	d, v := &a.gate.config.Dialer, a.upstream
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(d.Timeout, 10*time.Second))
-	defer cancel()
-	at, err := v.lookup(ctx, subject(a.Principal), a.gate.config.Resolver)
-	if err != nil {
-		return nil, err
-	}
-	if v.ResolveUpstream {
-		return d.connectUpstream(ctx, v, at, a.Target.String())
-	}
-	order := interleave(a.Addresses)
-	order = order[:min(len(order), maxUpstreamAttempts)]
-	for i, to := range order {
-		// An address that does not answer leaves time for the others.
-		deadline, _ := ctx.Deadline()
-		one, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(order)-i))
-		var conn Stream
-		conn, err = d.connectUpstream(one, v, at, to.String())
-		cancel()
-		if err == nil {
-			a.dialled.Store(&to)
-			return conn, nil
-		}
-		if status, answered := errors.AsType[upstreamStatus](err); answered && status < 500 {
-			break // it would say the same of another address
-		}
-	}
-	return nil, err
-}
 
 // connectUpstream connects to the upstream proxy, one of whose addresses is at, and
 // asks it for a tunnel to an authority.
@@ -154,30 +116,4 @@ func isUserPassword(s string) bool {
 		}
 	}
 	return strings.IndexByte(s, ':') > 0
-}
-
-// notReached is what the client is told of a dial that failed: whether it was the
-// target or the upstream proxy, and never in another's words.
-func (a *Admission) notReached(err error) *Refusal {
-	if over, ok := errors.AsType[*fair.OverError](err); ok {
-		return overShare(over, "connections to targets being opened")
-	}
-	if a.upstream == nil {
-		if isTimeout(err) {
-			return refuse(policy.TargetTimeout, "the target did not answer in time")
-		}
-		return refuse(policy.TargetUnreachable, "the target could not be reached")
-	}
-	status, answered := errors.AsType[upstreamStatus](err)
-	switch {
-	case answered && status == 504:
-		return refuse(policy.TargetTimeout, "the target did not answer the upstream proxy in time")
-	case answered && status.targetFailed():
-		return refuse(policy.TargetUnreachable, "the upstream proxy could not reach the target")
-	case answered:
-		return refuse(policy.UpstreamUnavailable, "the upstream proxy refused the target")
-	case isTimeout(err) && !errors.Is(err, syscall.ECONNREFUSED):
-		return refuse(policy.UpstreamTimeout, "the upstream proxy did not answer in time")
-	}
-	return refuse(policy.UpstreamUnavailable, "the upstream proxy could not be reached, or did not answer as a proxy does")
 }

@@ -1,6 +1,10 @@
 package proxy
 
-import "time"
+import (
+	"time"
+
+	"github.com/sallyport/sallyport/policy"
+)
 
 // startWatch arms the one timer: it fires when the tunnel could have been idle
 // for too long or has come to its deadline, looks, and arms itself again.
@@ -54,22 +58,16 @@ func (t *tunnel) delivering() bool {
 	return now > 0 && now != before
 }
 
-// quiet is how long the tunnel may be without a byte, as things stand.
-func (t *tunnel) quiet() time.Duration {
-	if t.halfClosed.Load() {
-		return min(t.idle, t.config.HalfClosed)
+// shorten brings the tunnel's end forward to a new decision's. It never puts it off.
+func (t *tunnel) shorten(d *policy.Decision) {
+	end := t.admission.lastsUntil(d)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if end.IsZero() || !end.Before(t.deadline) {
+		return
 	}
-	return t.idle
+	t.deadline, t.deadlineCause = end, CauseLifetime
+	if t.watch != nil && !t.ended && !t.woken {
+		t.watch.Reset(t.untilCheck(t.idleFor()))
+	}
 }
-
-// untilCheck is when to look next. The lock is held.
-func (t *tunnel) untilCheck(idle time.Duration) time.Duration {
-	return max(time.Millisecond, min(t.quiet()-idle, time.Until(t.deadline)))
-}
-
-func (t *tunnel) idleFor() time.Duration {
-	return time.Since(t.began) - time.Duration(t.lastActive.Load())
-}
-
-// touch notes that bytes have moved.
-func (t *tunnel) touch() { t.lastActive.Store(int64(time.Since(t.began))) }

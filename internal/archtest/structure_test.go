@@ -35,7 +35,6 @@ var largeCycles = map[string]int{
 	"internal/worker":        6,
 	"policy/rego":            46,
 	"policy/rego/check":      15,
-	"proxy":                  21,
 	"proxy/frontend":         20,
 }
 

@@ -1,0 +1,91 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// decide asks policy.
+func (p *evaluation) decide(ctx context.Context) *Refusal {
+	request := &policy.Request{
+		Principal:     p.principal,
+		Action:        p.attempt.Action,
+		Target:        p.target,
+		HTTP:          p.attempt.HTTP,
+		ClientAddress: p.attempt.Client.Addr().Unmap(),
+		Time:          p.started,
+	}
+	decided := p.stage("decide")
+	decision, err := p.gate.config.Decider.Decide(ctx, request)
+	decided()
+	p.decision = decision
+	if err != nil {
+		p.gate.config.Log.ErrorContext(ctx, "policy could not be evaluated", "error", err)
+		return p.denyUndecided(ctx, err)
+	}
+	if decision.Verdict != policy.Allow {
+		switch reason := cmp.Or(decision.Reason, policy.NoRuleMatched); reason {
+		case policy.PolicyDenied, policy.NoRuleMatched:
+			return p.deny(ctx, refuse(reason, decision.Notice))
+		}
+		return p.denyUndecided(ctx, nil)
+	}
+	if end := decision.Expires; !end.IsZero() && !p.started.Before(end) {
+		p.gate.config.Log.ErrorContext(ctx, "policy allowed what had expired", "expires", end)
+		return p.denyUndecided(ctx, nil)
+	}
+	p.decision.Reason = cmp.Or(decision.Reason, policy.PolicyAllowed)
+	// Report mode never softens this, and neither does a decider's mistake.
+	if p.target.IsAddress() && !decision.Address {
+		return p.deny(ctx, refuse(policy.AddressProhibited,
+			"the target is an IP address, and no rule that allows it says address: true"))
+	}
+	// A log known to be unavailable refuses before the name is looked up: a DNS query
+	// is a message to whoever runs the zone.
+	if err := p.gate.config.Recorder.AvailableTo(p.source()); err != nil {
+		p.gate.config.Log.ErrorContext(ctx, "audit log unavailable", "error", err)
+		return p.deny(ctx, refuse(policy.AuditUnavailable, recordDetail(err)))
+	}
+	return nil
+}
+
+// denyUndecided denies because policy came to no decision. Of what the decider
+// returned, only what it evaluated is used, and of its error what a client may read.
+func (p *evaluation) denyUndecided(ctx context.Context, err error) *Refusal {
+	d := &p.decision
+	detail := "the policy could not be evaluated"
+	switch e, ok := errors.AsType[interface {
+		error
+		ClientText() string
+	}](err); {
+	case ok:
+		detail = e.ClientText()
+	case d.Notice != "":
+		detail += "; " + d.Notice
+	}
+	p.decision = policy.Decision{Revision: d.Revision, RepositoryRevision: d.RepositoryRevision, Input: d.Input, Duration: d.Duration}
+	return p.deny(ctx, refuse(policy.PolicyError, detail))
+}
+
+// checkQuota finds the quota of the step where the decision has a limit per step, and
+// refuses a step that has no bytes left.
+func (p *evaluation) checkQuota(ctx context.Context) *Refusal {
+	limits := p.decision.Limits
+	if limits.StepSent == 0 && limits.StepReceived == 0 {
+		return nil
+	}
+	p.quota = p.gate.quotas.forPrincipal(p.principal, p.began)
+	switch {
+	case p.quota == nil:
+		return p.deny(ctx, refuse(policy.RepositoryLimit, "the bytes of as many steps as may be are counted already; steps are forgotten after a day"))
+	case limits.StepSent > 0 && p.quota.sent.Load() >= limits.StepSent:
+		return p.deny(ctx, refuse(policy.StepLimit, fmt.Sprintf("this step has sent all of the %d bytes that its rule allows", limits.StepSent)))
+	case limits.StepReceived > 0 && p.quota.received.Load() >= limits.StepReceived:
+		return p.deny(ctx, refuse(policy.StepLimit, fmt.Sprintf("this step has received all of the %d bytes that its rule allows", limits.StepReceived)))
+	}
+	return nil
+}

@@ -1,0 +1,150 @@
+package proxy
+
+import (
+	"errors"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+func newTunnel(c TunnelConfig, a *Admission, client Stream, early []byte, upstream Stream) *tunnel {
+	limits := a.Decision.Limits
+	t := &tunnel{
+		admission:     a,
+		client:        client,
+		early:         early,
+		upstream:      upstream,
+		config:        c,
+		idle:          stricter(c.IdleTimeout, limits.Idle),
+		up:            &a.sent,
+		down:          &a.received,
+		began:         time.Now(),
+		deadlineCause: CauseLifetime,
+	}
+	lifetime := stricter(c.MaxLifetime, limits.Lifetime)
+	if e := a.Decision.Expires; !e.IsZero() {
+		lifetime = min(lifetime, e.Sub(a.Admitted))
+	}
+	if c.EndWithCredential && a.Principal != nil {
+		if left := a.Principal.Expires.Add(c.CredentialGrace).Sub(a.Admitted); left < lifetime {
+			lifetime, t.deadlineCause = left, CauseCredentialEnded
+		}
+	}
+	// On the monotonic clock: somebody who sets the machine's does not cut tunnels.
+	t.deadline = a.began.Add(lifetime)
+	if again := a.reevaluated.Load(); again != nil {
+		t.shorten(again)
+	}
+	return t
+}
+
+// run carries the tunnel from its first byte to its end.
+func (t *tunnel) run() Outcome {
+	defer t.close()
+	t.startWatch()
+	if t.admission.Decision.Protocol != policy.ProtocolAny {
+		// What a request has become was never to be TLS.
+		if t.admission.action != policy.Forward && !t.checkHello() {
+			return t.outcome()
+		}
+	}
+	if t.begun != nil {
+		t.begun()
+		t.begun = nil
+	}
+	if len(t.early) > 0 && !t.sendEarly() {
+		return t.outcome()
+	}
+	t.early = nil
+	var other sync.WaitGroup
+	other.Go(func() {
+		t.finish(t.relay(t.client, t.upstream, t.down), false)
+	})
+	t.finish(t.relay(t.upstream, t.client, t.up), true)
+	other.Wait()
+	t.stopAs(CauseFinished, false)
+	return t.outcome()
+}
+
+// finish ends one direction: a clean end is passed on, and bounds the other
+// direction; everything else ends the tunnel.
+func (t *tunnel) finish(end ending, fromClient bool) {
+	switch {
+	case end.limit && fromClient:
+		t.stopAs(t.overSent(), true)
+	case end.limit && t.down.isStepNearer():
+		t.stopAs(CauseStepBytesReceivedLimit, true)
+	case end.limit:
+		t.stopAs(CauseBytesReceivedLimit, true)
+	case fromClient && end.wrote && errors.Is(end.err, syscall.EPIPE):
+		// The target had ended its side in order before it stopped to listen: what
+		// it said is still ours to deliver.
+		t.abort(causeOf(end, fromClient))
+	case end.err != nil:
+		t.stopAs(causeOf(end, fromClient), true)
+	case fromClient:
+		t.propagateEOF(t.upstream.CloseWrite)
+	default:
+		t.propagateEOF(t.client.CloseWrite)
+	}
+}
+
+func (t *tunnel) overSent() Cause {
+	if t.up.isStepNearer() {
+		return CauseStepBytesSentLimit
+	}
+	return CauseBytesSentLimit
+}
+
+func (t *tunnel) propagateEOF(closeWrite func() error) {
+	t.mu.Lock()
+	forced := t.forced
+	t.mu.Unlock()
+	if forced {
+		return // a broken tunnel must not look like one that ended
+	}
+	if t.halfClosed.Swap(true) {
+		return // the other direction has ended too: closing says it all
+	}
+	t.boundRest()
+	// A peer that has gone by now shows in the other direction.
+	_ = closeWrite()
+}
+
+// abort ends the direction to the target and leaves the other one its time.
+func (t *tunnel) abort(cause Cause) {
+	t.mu.Lock()
+	if t.cause == "" {
+		t.cause, t.forced = cause, true
+	}
+	t.mu.Unlock()
+	t.boundRest()
+}
+
+// boundRest bounds what is left once one direction is done.
+func (t *tunnel) boundRest() {
+	t.halfClosed.Store(true)
+	t.touch()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.ended && !t.woken {
+		t.watch.Reset(t.untilCheck(0))
+	}
+}
+
+func (t *tunnel) sendEarly() bool {
+	granted := t.up.reserve(len(t.early))
+	n, err := t.upstream.Write(t.early[:granted])
+	t.up.unreserve(granted - n)
+	switch {
+	case err != nil:
+		t.stopAs(causeOf(ending{err: err, wrote: true}, true), true)
+	case n < len(t.early):
+		t.stopAs(t.overSent(), true)
+	default:
+		return true
+	}
+	return false
+}
