@@ -35,7 +35,6 @@ var largeCycles = map[string]int{
 	"internal/worker":        6,
 	"policy/rego":            46,
 	"policy/rego/check":      15,
-	"proxy/frontend":         20,
 }
 
 // longFiles are the files with more lines than maxFileLines, and how many they have.

@@ -1,8 +1,6 @@
 package frontend
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -17,7 +15,7 @@ import (
 // answer is complete: abandon takes the connection back.
 type body struct {
 	c      *conn
-	answer *response
+	answer continuer
 
 	mu      sync.Mutex // held while the connection is read
 	chunks  *chunked   // nil: length bytes
@@ -27,6 +25,11 @@ type body struct {
 	failed  error
 	expired bool // no more reads
 	over    bool // abandoned
+}
+
+// continuer sends the interim response 100 Continue (RFC 9110 section 10.1.1).
+type continuer interface {
+	proceed() error
 }
 
 // bodyTimeout is the error of a body whose next byte did not arrive in time.
@@ -46,10 +49,7 @@ func (e *bodyTimeout) Refusal() *proxy.Refusal {
 	return proxy.NewRefusal(policy.BodyTimeout, fmt.Sprintf("no byte of the request's body arrived for %s", e.after))
 }
 
-// errBodyClosed is read from a body after the request is over.
-var errBodyClosed = errors.New("frontend: the request body was read after the request was over")
-
-func newBody(c *conn, h *head, answer *response) *body {
+func newBody(c *conn, h *head, answer continuer) *body {
 	b := &body{c: c, answer: answer, left: h.length, expect: h.has.expect && h.minor == 1}
 	if h.chunked {
 		b.chunks = &chunked{in: c}
@@ -165,62 +165,4 @@ func (b *body) abandon() bool {
 		}
 	}
 	return false
-}
-
-// read gives what is buffered, then what the connection has. It is how bodies
-// are read: each wait for the client is bounded by itself.
-func (c *conn) read(p []byte) (int, error) {
-	b := c.buf
-	if b.start < b.end {
-		n := copy(p, b.b[b.start:b.end])
-		b.start += n
-		return n, nil
-	}
-	if err := c.armBody(); err != nil {
-		return 0, err
-	}
-	return c.stream.Read(p)
-}
-
-// armBody bounds the next wait for a body, unless nobody wants it any more.
-func (c *conn) armBody() error {
-	until := c.drain
-	if until.IsZero() {
-		until = time.Now().Add(c.server.config.BodyTimeout)
-	}
-	if err := c.stream.SetReadDeadline(until); err != nil {
-		return err
-	}
-	if c.cut.Load() { // abandon sets this first and its deadline second
-		return errBodyClosed
-	}
-	return nil
-}
-
-// errLine is a line that is too long or does not end with CRLF.
-var errLine = errors.New("frontend: not a line")
-
-// line returns the next line of at most limit bytes, without its CRLF. It is
-// valid until the next read.
-func (c *conn) line(limit int) ([]byte, error) {
-	b := c.buf
-	for {
-		have := b.b[b.start:b.end]
-		i := bytes.IndexByte(have, '\n')
-		switch {
-		case i >= 0 && (i == 0 || have[i-1] != '\r' || i-1 > limit || bytes.IndexByte(have[:i-1], '\r') >= 0):
-			return nil, errLine
-		case i >= 0:
-			b.start += i + 1
-			return have[:i-1], nil
-		case len(have) > limit+1, len(have) > 0 && limit == 0 && have[0] != '\r':
-			return nil, errLine
-		}
-		if err := c.armBody(); err != nil {
-			return nil, err
-		}
-		if err := c.fill(c.server.config.MaxHeadBytes); err != nil {
-			return nil, err
-		}
-	}
 }

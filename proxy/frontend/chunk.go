@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"bytes"
+	"errors"
 	"io"
 
 	"github.com/sallyport/sallyport/proxy"
@@ -169,3 +170,6 @@ func unhex(c byte) int {
 	}
 	return -1
 }
+
+// errLine is a line that is too long or does not end with CRLF.
+var errLine = errors.New("frontend: not a line")

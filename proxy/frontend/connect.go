@@ -1,11 +1,9 @@
 package frontend
 
 import (
-	"bytes"
 	"fmt"
 	"time"
 
-	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
@@ -19,13 +17,13 @@ func establishedAnswer(minor int, name string) []byte {
 }
 
 // connect puts a CONNECT (RFC 9110 section 9.3.6) through the gate and, when it
-// is admitted and its target answers, makes the connection a tunnel: then it
-// reports true, and the connection belongs to the tracker.
-func (c *conn) connect(h *head) (handed bool) {
+// is admitted and the dial succeeds, answers 200 and returns the tunnel that the
+// connection is to become.
+func (c *conn) connect(h *head) (tunnel *handover) {
 	s := c.server
 	if _, err := destination.ParseAuthority(string(h.target)); err == nil && h.hostProblem != "" {
 		c.refuseHere(malformed(h.hostProblem))
-		return false
+		return nil
 	}
 	attempt := proxy.Attempt{
 		Action:      policy.Connect,
@@ -43,28 +41,28 @@ func (c *conn) connect(h *head) (handed bool) {
 	c.headBytes.Release() // what was admitted has them under its step's limits
 	if refusal != nil {
 		c.answer(refusal)
-		return false
+		return nil
 	}
 	// Whatever goes wrong from here on, the admission ends recorded.
 	outcome := proxy.Outcome{Cause: proxy.CauseInternal}
 	defer func() {
-		if !handed {
+		if tunnel == nil {
 			a.Close(outcome)
 		}
 	}()
 	if c.buf.start == c.buf.end && isGone(c.stream) {
 		outcome.Cause = proxy.CauseClientClosed
-		return false
+		return nil
 	}
 	upstream, refusal := a.Dial(s.context)
 	if refusal != nil {
 		outcome = proxy.Outcome{Cause: refusal.Cause(), Status: refusal.Status}
 		a.Close(outcome)
 		c.answer(refusal)
-		return false
+		return nil
 	}
 	defer func() {
-		if !handed {
+		if tunnel == nil {
 			_ = upstream.Close()
 		}
 	}()
@@ -73,30 +71,10 @@ func (c *conn) connect(h *head) (handed bool) {
 		if s.context.Err() != nil {
 			outcome.Cause = proxy.CauseShutdown
 		}
-		return false
+		return nil
 	}
-	handed = true
-	c.becomeTunnel(&handover{admission: a, upstream: upstream,
-		inside: &inside{host: a.Target.Host, port: a.Target.Port, credential: attempt.Credential, client: c.client, peer: c.peer}})
-	return true
-}
-
-// becomeTunnel hands the connection on to the tracker. Of h, the admission, the
-// connection to the target and what belongs to them are given.
-func (c *conn) becomeTunnel(h *handover) {
-	// What came with the CONNECT belongs to the tunnel.
-	h.early = bytes.Clone(c.buf.b[c.buf.start:c.buf.end])
-	if len(h.early) == 0 {
-		h.early = nil
-	}
-	c.release()
-	if !h.upgraded {
-		h.admission.ReleaseHeader() // what a request has become keeps its path
-	}
-	// From here on the connection is the tracker's to close, and not Shutdown's.
-	c.server.forget(c)
-	h.listener, h.raw, h.client = c.listener, c.raw, c.stream
-	go c.server.tunnel(h)
+	return &handover{admission: a, upstream: upstream,
+		inside: &inside{host: a.Target.Host, port: a.Target.Port, credential: attempt.Credential, client: c.client, peer: c.peer}}
 }
 
 // establish answers 200 and takes all deadlines off the connection.
@@ -110,15 +88,4 @@ func (c *conn) establish() bool {
 		return false
 	}
 	return c.stream.SetDeadline(time.Time{}) == nil
-}
-
-// readCredential reads the one Proxy-Authorization field.
-func (h *head) readCredential() (identity.Credential, error) {
-	switch {
-	case !h.has.credential:
-		return identity.Credential{}, nil // the gate says what is missing
-	case h.has.doubled:
-		return identity.Credential{}, &identity.Error{Problem: identity.CredentialAmbiguous, Detail: "there are two Proxy-Authorization fields"}
-	}
-	return identity.ParseCredential(string(h.credential))
 }

@@ -18,17 +18,6 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// Denials reads a step's own refusals from the audit log.
-//
-// It returns at most limit refusals and forced closes of the principal's own step,
-// the newest first, and nothing of anybody else's: the step is the one of the principal, and never one
-// that a client names. An error means that nothing can be said at the moment.
-// It must be safe for concurrent use and bound its own time. Of an event, what
-// was asked, when, and what came of it are used.
-type Denials interface {
-	Denials(ctx context.Context, p *identity.Principal, limit int) ([]audit.Event, error)
-}
-
 const (
 	denialsPath    = "/denials"
 	maxDenials     = 100              // shown
@@ -326,6 +315,3 @@ func (c *conn) writeDenials(form string, content []byte, head bool) {
 		c.linger()
 	}
 }
-
-// DenialsRead is how often a step has read its refusals.
-func (s *Server) DenialsRead() uint64 { return s.denialsRead.Load() }

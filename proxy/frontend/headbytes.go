@@ -16,8 +16,8 @@ var errHeadBytes = errors.New("too many long request heads are being read")
 // headShares bounds the memory of request heads whose step is not known yet, in total
 // and per client address. A head that fits into a first buffer is not counted: the
 // number of connections bounds those.
-func headShares(c *Config) *fair.Limiter {
-	return fair.New(fair.Config{Repository: fair.Limit{Bytes: c.HeadBytesPerClient}, Total: fair.Limit{Bytes: c.HeadBytes}})
+func headShares(total, perClient int64) *fair.Limiter {
+	return fair.New(fair.Config{Repository: fair.Limit{Bytes: perClient}, Total: fair.Limit{Bytes: total}})
 }
 
 // longHeadRate paces request heads of more than 16 KiB, in total and per client
@@ -28,28 +28,6 @@ var longHeadRate = fair.Config{
 	Repository: fair.Limit{Rate: 100, Burst: 10, Waiting: 1000},
 	Total:      fair.Limit{Rate: 500, Burst: 20, Waiting: 10_000},
 	Wait:       5 * time.Second,
-}
-
-// growHead returns the size of a buffer twice as large, up to limit, whose memory is
-// counted for the client's address.
-func (c *conn) growHead(limit int) (size int, err error) {
-	if len(c.buf.b) >= limit {
-		return 0, errBufferFull
-	}
-	size = min(2*len(c.buf.b), limit)
-	address := fair.Subject{Repository: host(c.client.Addr()).String()}
-	if size > keptBuffer && len(c.buf.b) <= keptBuffer {
-		turn, err := c.server.longHeads.Acquire(c.server.context, address, 0)
-		if err != nil {
-			return 0, errHeadBytes
-		}
-		turn.Release()
-	}
-	c.headBytes.Release()
-	if c.headBytes, err = c.server.heads.TryAcquire(address, int64(size)); err != nil {
-		return 0, errHeadBytes
-	}
-	return size, nil
 }
 
 // overHeadBytes is the answer to such a head.

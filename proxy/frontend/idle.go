@@ -4,10 +4,6 @@ import (
 	"container/list"
 	"net/netip"
 	"sync"
-	"time"
-
-	"github.com/sallyport/sallyport/policy"
-	"github.com/sallyport/sallyport/proxy"
 )
 
 // idleLimiter limits the idle connections, in total and per client address: those
@@ -28,39 +24,37 @@ type idleLimiter struct {
 // clientConns holds the idle connections of one client address.
 type clientConns struct {
 	address   netip.Addr
-	conns     list.List // of *conn, the oldest first
+	conns     list.List // of *idleEntry, the oldest first
 	inByCount *list.Element
 }
 
-// idleEntry is the position of a connection in the limiter.
+// evictable is a connection that the limiter may evict.
+type evictable interface {
+	// evict makes the goroutine of the connection close it. It is called with the
+	// limiter's lock held, and does not block.
+	evict()
+}
+
+// idleEntry is the position of a connection in the limiter. The limiter's lock guards
+// it.
 type idleEntry struct {
-	client  *clientConns
+	conn    evictable
+	client  *clientConns // nil: not in the limiter
 	element *list.Element
 }
 
-// host returns what counts as one address: for IPv6 the /64, because one host can
-// have that many addresses.
-func host(addr netip.Addr) netip.Addr {
-	if addr.Is6() {
-		if p, err := addr.Prefix(64); err == nil {
-			return p.Addr()
-		}
-	}
-	return addr
-}
-
-// add adds a connection, and evicts one if a limit is exceeded.
-func (l *idleLimiter) add(c *conn) {
+// add adds a connection of a client address, and evicts one if a limit is exceeded.
+func (l *idleLimiter) add(client netip.Addr, e *idleEntry, c evictable) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.removeLocked(c) // it may be there already
-	address := host(c.client.Addr())
+	l.removeLocked(e) // it may be there already
+	address := host(client)
 	g := l.clients[address]
 	if g == nil {
 		g = &clientConns{address: address}
 		l.clients[address] = g
 	}
-	c.idleEntry = &idleEntry{g, g.conns.PushBack(c)}
+	*e = idleEntry{c, g, g.conns.PushBack(e)}
 	l.len++
 	l.recount(g, g.conns.Len()-1)
 	switch {
@@ -70,29 +64,30 @@ func (l *idleLimiter) add(c *conn) {
 	default:
 		return
 	}
-	oldest := g.conns.Front().Value.(*conn)
+	oldest := g.conns.Front().Value.(*idleEntry)
+	evicted := oldest.conn
 	l.removeLocked(oldest)
-	oldest.evict()
+	evicted.evict()
 }
 
 // remove removes a connection, if it is still there.
-func (l *idleLimiter) remove(c *conn) {
+func (l *idleLimiter) remove(e *idleEntry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.removeLocked(c)
+	l.removeLocked(e)
 }
 
-func (l *idleLimiter) removeLocked(c *conn) {
-	p := c.idleEntry
-	if p == nil {
+func (l *idleLimiter) removeLocked(e *idleEntry) {
+	g := e.client
+	if g == nil {
 		return
 	}
-	c.idleEntry = nil
+	g.conns.Remove(e.element)
+	*e = idleEntry{}
 	l.len--
-	p.client.conns.Remove(p.element)
-	l.recount(p.client, p.client.conns.Len()+1)
-	if p.client.conns.Len() == 0 {
-		delete(l.clients, p.client.address)
+	l.recount(g, g.conns.Len()+1)
+	if g.conns.Len() == 0 {
+		delete(l.clients, g.address)
 	}
 }
 
@@ -112,43 +107,8 @@ func (l *idleLimiter) recount(g *clientConns, before int) {
 	}
 }
 
-// evict wakes the goroutine of the connection, which finds [conn.evicted] set.
-func (c *conn) evict() {
-	c.evicted.Store(true)
-	_ = c.raw.SetReadDeadline(time.Unix(1, 0))
-}
-
-// waitUntil sets the deadline of the next read, unless the connection was evicted: of
-// two concurrent calls of waitUntil and evict, one sees the effect of the other.
-func (c *conn) waitUntil(t time.Time) error {
-	err := c.stream.SetReadDeadline(t)
-	if c.evicted.Load() {
-		err = c.stream.SetReadDeadline(time.Unix(1, 0))
-	}
-	return err
-}
-
-// rejectEvicted answers a connection that was evicted before its first head arrived.
-// It does not linger: there are too many connections already.
-func (c *conn) rejectEvicted() {
-	c.server.config.Observer.Refused(c.listener.Name, policy.Overloaded)
-	if c.requests > 0 {
-		return // a kept connection may end at any time (RFC 9112 section 9.5)
-	}
-	if c.stream.SetWriteDeadline(time.Now().Add(c.server.config.RefusalTimeout)) != nil {
-		return
-	}
-	r := proxy.NewRefusal(policy.Overloaded, "too many connections are idle, and this one has been idle longest")
-	_, _ = c.stream.Write(appendRefusal(nil, r, c.answerTo(c.server.config.Name, 1, false)))
-}
-
 func (l *idleLimiter) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.len
-}
-
-// Idle returns the number of connections whose next head has not arrived.
-func (s *Server) Idle() int {
-	return s.idle.count()
 }

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/destination"
@@ -31,41 +30,6 @@ type inside struct {
 // authority is the target in the form of a URL.
 func (i *inside) authority() string {
 	return net.JoinHostPort(i.host, strconv.Itoa(int(i.port)))
-}
-
-// serveInside serves the requests that a client sends instead of TLS, the first
-// of which begins with the bytes in request. It reports whether the connection
-// became a tunnel again, by an Upgrade; otherwise the connection is closed.
-func (s *Server) serveInside(h *handover, request []byte) (handed bool) {
-	c := &conn{server: s, listener: h.listener, raw: h.raw, stream: h.client, client: h.inside.client, peer: h.inside.peer, inside: h.inside}
-	s.mu.Lock()
-	if s.closing {
-		s.mu.Unlock()
-		_ = c.stream.Close()
-		return false
-	}
-	s.conns[c] = struct{}{}
-	s.mu.Unlock()
-	defer func() {
-		if p := recover(); p != nil {
-			s.panicked(h.listener.Name, p)
-			handed = false
-		}
-		c.release()
-		if !handed {
-			_ = c.stream.Close()
-			s.forget(c)
-		}
-	}()
-	if c.waitUntil(time.Now().Add(s.config.HeadTimeout)) != nil {
-		return false
-	}
-	c.buf = s.buffers.Get().(*buffer)
-	if len(c.buf.b) < len(request) {
-		c.buf.b = make([]byte, len(request))
-	}
-	c.buf.start, c.buf.end = 0, copy(c.buf.b, request)
-	return c.serveRequests()
 }
 
 // bind gives a request inside a tunnel the absolute-form that it would have outside,

@@ -85,10 +85,6 @@ type answerTo struct {
 	secure bool   // the listener speaks TLS: a proxy URL begins with https://
 }
 
-func (c *conn) answerTo(server string, minor int, head bool) answerTo {
-	return answerTo{server: server, minor: minor, head: head, secure: c.listener.TLS != nil}
-}
-
 // refusalText is the one line for people: what, why, and what to do next.
 func refusalText(r *proxy.Refusal, reason, rule, id string, secure bool) string {
 	var t strings.Builder
@@ -151,4 +147,8 @@ func plain(s string, limit int) string {
 		b.WriteByte(byte(r))
 	}
 	return b.String()
+}
+
+func malformed(detail string) *proxy.Refusal {
+	return proxy.NewRefusal(policy.RequestInvalid, detail)
 }

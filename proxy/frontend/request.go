@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
@@ -246,4 +247,38 @@ func outgoing(ctx context.Context, method string, header http.Header, h *head, b
 		}
 	}
 	return r.WithContext(ctx)
+}
+
+// serve lets the forwarder answer, completes the answer, and reports whether the
+// connection can carry another request.
+func (w *response) serve(f Forwarder, r *http.Request, a *proxy.Admission) (again bool) {
+	// After a panic the body may be in use still; the connection is closed then.
+	defer w.body.abandonUnless(&again)
+	f.Forward(w, r, a)
+	if w.switched != nil {
+		return false // and is not over: the caller hands the connection on
+	}
+	w.Finish()
+	if w.refusal != nil {
+		w.body.abandon()
+		w.c.linger()
+		return false
+	}
+	if w.broken {
+		return false
+	}
+	if !w.body.abandon() || w.close {
+		if w.body.c.stream.SetReadDeadline(time.Time{}) == nil {
+			w.c.linger()
+		}
+		return false
+	}
+	return true
+}
+
+// abandonUnless is for a deferred call.
+func (b *body) abandonUnless(again *bool) {
+	if !*again {
+		b.abandon()
+	}
 }

@@ -2,14 +2,10 @@ package frontend
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
-	"runtime"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -17,22 +13,12 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// ListenerConfig describes a listener.
-type ListenerConfig struct {
-	Name string // in events, log lines and metrics
-	// TLS, where it is not nil, is spoken on the listener. Of it, the certificate
-	// (or GetCertificate) and the versions are used. ALPN selects http/1.1 or nothing.
-	TLS *tls.Config
-	// ProxyProtocolFrom are the networks whose connections begin with a PROXY
-	// protocol header, which says who the client is. No others may send one.
-	ProxyProtocolFrom []netip.Prefix
-}
-
 // Serve accepts connections until [Server.Shutdown], and then returns nil. If the
 // listening socket is closed or shut down before, it returns an error; it continues
-// after every other error of accept(2). It closes the listener. The connections that it accepts must be *net.TCPConn or
-// have a CloseWrite method, and a *net.TCPAddr as their remote address. TCP
-// keepalive and no-delay are the listener's, as [net.ListenConfig] sets them.
+// after every other error of accept(2). It closes the listener. The connections that it
+// accepts must be *net.TCPConn or have a CloseWrite method, and a *net.TCPAddr as their
+// remote address. TCP keepalive and no-delay are the listener's, as [net.ListenConfig]
+// sets them.
 func (s *Server) Serve(l net.Listener, lc ListenerConfig) error {
 	defer func() { _ = l.Close() }()
 	if lc.TLS != nil {
@@ -82,12 +68,6 @@ func acceptsNoMore(err error) bool {
 		}
 	}
 	return false
-}
-
-func (s *Server) isClosing() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closing
 }
 
 // accept starts a connection's goroutine, or turns it away.
@@ -165,72 +145,9 @@ func (s *Server) run(c *conn) {
 		s.open.Add(-1)
 		s.routines.Done()
 	}()
-	handed = c.serve()
-}
-
-// panicked notes a fault of ours. A panic's value may hold anything, a request's
-// bytes among them: only the runtime's own errors are shown.
-func (s *Server) panicked(listener string, p any) {
-	what := fmt.Sprintf("%T", p)
-	if err, ok := p.(runtime.Error); ok {
-		what = err.Error()
-	}
-	s.config.Log.Error("connection closed by a panic", slog.String("listener", listener),
-		slog.String("panic", what), slog.String("stack", string(debug.Stack())))
-	s.config.Observer.Panicked(listener)
-}
-
-// handover is a connection that has become a tunnel.
-type handover struct {
-	admission *proxy.Admission
-	listener  *ListenerConfig
-	raw       proxy.Stream
-	client    proxy.Stream
-	early     []byte // what the client has sent already
-	upstream  proxy.Stream
-	inside    *inside // whose requests may come instead of TLS; nil: nobody's
-	upgraded  bool    // the connection comes from a request that has become a tunnel
-}
-
-// tunnel runs the outcome of a connection. It has a goroutine of its own, so
-// that the stack on which the decision was made, which is deep, is not kept for
-// hours under an idle tunnel.
-func (s *Server) tunnel(h *handover) {
-	handed := false
-	defer func() {
-		if !handed {
-			s.open.Add(-1)
-			s.routines.Done()
-		}
-	}()
-	defer func() {
-		if p := recover(); p != nil {
-			s.panicked(h.listener.Name, p)
-			_ = h.client.Close()
-			_ = h.upstream.Close()
-			h.admission.Close(proxy.Outcome{Cause: proxy.CauseInternal})
-		}
-	}()
-	if h.upgraded {
-		s.config.Tracker.RunUpgraded(h.admission, h.client, h.early, h.upstream)
-		return
-	}
-	// A tunnel that carries bytes never carries requests: nothing of a credential
-	// is kept for it.
-	begun := func() { h.inside = nil }
-	if _, request := s.config.Tracker.RunConnect(h.admission, h.client, h.early, h.upstream, begun); request != nil && h.inside != nil {
-		handed = s.serveInside(h, request)
-	}
-}
-
-// forget takes a connection off the list of those that Shutdown waits for.
-func (s *Server) forget(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-	if len(s.conns) == 0 && s.closing {
-		close(s.quiet)
-		s.quiet = make(chan struct{})
+	if tunnel := c.serve(); tunnel != nil {
+		c.becomeTunnel(tunnel)
+		handed = true
 	}
 }
 
@@ -279,19 +196,3 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 const drainRound = 20 * time.Millisecond
-
-func (s *Server) waitQuiet(ctx context.Context) error {
-	for {
-		s.mu.Lock()
-		n, quiet := len(s.conns), s.quiet
-		s.mu.Unlock()
-		if n == 0 {
-			return nil
-		}
-		select {
-		case <-quiet:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/sallyport/sallyport/policy"
@@ -77,7 +76,7 @@ func isCleartext(b []byte) bool {
 // not parsed: its credential has crossed the network in cleartext and is not used.
 func (c *conn) refuseCleartext() {
 	c.minor = 1
-	c.server.warnCleartext(c)
+	c.server.cleartext.warn(c.server.config.Log, c.listener.Name, c.client.Addr())
 	c.refuseHere(proxy.NewRefusal(policy.TLSRequired, "this listener speaks TLS, and the request came in clear"))
 }
 
@@ -91,26 +90,4 @@ func (c *conn) rejectCleartext() {
 	if _, err := io.ReadFull(c.stream, first[:]); err == nil && isCleartext(first[:]) {
 		c.refuseCleartext()
 	}
-}
-
-// cleartextInterval is the least time between two warnings about plain HTTP
-// requests on TLS listeners. Each request is counted.
-const cleartextInterval = time.Minute
-
-// cleartext bounds the warnings about plain HTTP requests on TLS listeners.
-type cleartext struct {
-	requests atomic.Int64 // since the server began
-	warned   atomic.Int64 // Unix nanoseconds of the last warning
-}
-
-// warnCleartext logs a warning, at most once for each cleartextInterval: a
-// credential may have crossed the network in clear.
-func (s *Server) warnCleartext(c *conn) {
-	total := s.cleartext.requests.Add(1)
-	now, last := time.Now().UnixNano(), s.cleartext.warned.Load()
-	if last != 0 && now-last < int64(cleartextInterval) || !s.cleartext.warned.CompareAndSwap(last, now) {
-		return
-	}
-	s.config.Log.Warn("plain HTTP request on a TLS listener: its credential may have been exposed; correct http:// in the client's proxy URL to https://",
-		"listener", c.listener.Name, "client_address", c.client.Addr(), "requests", total)
 }

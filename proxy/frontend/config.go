@@ -1,0 +1,145 @@
+package frontend
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/fair"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/proxy"
+)
+
+// Forwarder sends one admitted absolute-form request to its target.
+//
+// r is built again from what was admitted: URL and Host are the admission's
+// canonical target, the hop-by-hop fields are gone, and so are all Proxy-
+// fields; Via is in place. Forward writes the answer to w, ends the admission
+// with exactly one [proxy.Admission.Close] whatever happens, and reads neither
+// r.Body nor touches w after it has returned. It must send the request at most
+// once, and only to an address that the admission has pinned. It is called from
+// many goroutines.
+//
+// Where r has an Upgrade field, the client asks for that protocol, and r is a
+// handshake without content. Upgrade then ends Forward's part, if it returns
+// true: the connection and the admission belong to w, which relays under the
+// limits of a tunnel and closes both.
+type Forwarder interface {
+	Forward(w proxy.ResponseWriter, r *http.Request, a *proxy.Admission)
+}
+
+// Observer is told what never reached the gate, to count it. Its methods must
+// not block and must be safe for concurrent use.
+type Observer interface {
+	// Refused is called for each refusal that the gate knows nothing of.
+	Refused(listener string, reason policy.Reason)
+	// Panicked is called when a fault of ours ended a connection.
+	Panicked(listener string)
+}
+
+// Denials reads a step's own refusals from the audit log.
+//
+// It returns at most limit refusals and forced closes of the principal's own step,
+// the newest first, and nothing of anybody else's: the step is the one of the principal, and never one
+// that a client names. An error means that nothing can be said at the moment.
+// It must be safe for concurrent use and bound its own time. Of an event, what
+// was asked, when, and what came of it are used.
+type Denials interface {
+	Denials(ctx context.Context, p *identity.Principal, limit int) ([]audit.Event, error)
+}
+
+// Config is what a server is made of. Gate, Tracker and Forwarder are required;
+// a zero field of the rest takes the value that its comment names.
+type Config struct {
+	Gate      *proxy.Gate
+	Tracker   *proxy.Tracker
+	Forwarder Forwarder
+
+	// Denials answers GET /denials, for those whom Authenticator, which is the
+	// gate's, knows as a step. Both nil: there is no such resource.
+	Denials       Denials
+	Authenticator proxy.Authenticator
+
+	Log      *slog.Logger // nil: none
+	Observer Observer     // nil: none
+
+	// Name is this proxy's name in Proxy-Status (RFC 9209); "": sallyport.
+	Name string
+	// Pseudonym is this instance in Via, by which it knows a request that comes
+	// back to it (RFC 9110 section 7.6.3). It must be its own; "": the name and a
+	// random part.
+	Pseudonym string
+
+	// Headers are the lower-case names of the request fields that policy may
+	// read. Those that carry credentials or cookies are refused by [New].
+	Headers []string
+
+	MaxHeadBytes     int // request line and fields; 0: 32 KiB; at least 20 KiB, for a 16 KiB credential
+	MaxConnections   int // open at once, tunnels included; 0: 20,000
+	MaxIdle          int // of these, without a request so far; 0: half of them
+	MaxIdlePerClient int // of these, of one address; 0: 1,000
+
+	// HeadBytes and HeadBytesPerClient bound the memory of request heads of more than
+	// 4 KiB whose step is not known yet: in total and of one address. 0: no limit.
+	HeadBytes, HeadBytesPerClient int64
+	longHeads                     *fair.Config // nil: longHeadRate
+
+	HeadTimeout      time.Duration // for a head, from its first byte or the connection's start; 0: 10 s
+	HandshakeTimeout time.Duration // for TLS; 0: 10 s
+	IdleTimeout      time.Duration // between two requests of a connection; 0: 1 min
+	BodyTimeout      time.Duration // for each read of a request's body; 0: 1 min
+	WriteTimeout     time.Duration // for each write of an answer; 0: 1 min
+	RefusalTimeout   time.Duration // to write a refusal; 0: 5 s
+	ThrottleDelay    time.Duration // before a refusal of a client that is refused too often; 0: 1 s
+	LingerTimeout    time.Duration // for the client to read a refusal before the connection goes; 0: 1 s
+}
+
+func (c Config) withDefaults() Config {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Observer == nil {
+		c.Observer = ignore{}
+	}
+	c.Name = cmp.Or(c.Name, "sallyport")
+	if c.Pseudonym == "" {
+		var b [5]byte
+		_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the process instead
+		c.Pseudonym = c.Name + "-" + hex.EncodeToString(b[:])
+	}
+	c.MaxHeadBytes = cmp.Or(c.MaxHeadBytes, 32<<10)
+	c.MaxConnections = cmp.Or(c.MaxConnections, 20_000)
+	c.MaxIdle = cmp.Or(c.MaxIdle, max(1, c.MaxConnections/2))
+	c.longHeads = cmp.Or(c.longHeads, &longHeadRate)
+	c.MaxIdlePerClient = cmp.Or(c.MaxIdlePerClient, 1000)
+	c.HeadTimeout = cmp.Or(c.HeadTimeout, 10*time.Second)
+	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, 10*time.Second)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, time.Minute)
+	c.BodyTimeout = cmp.Or(c.BodyTimeout, time.Minute)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, time.Minute)
+	c.RefusalTimeout = cmp.Or(c.RefusalTimeout, 5*time.Second)
+	c.ThrottleDelay = cmp.Or(c.ThrottleDelay, time.Second)
+	c.LingerTimeout = cmp.Or(c.LingerTimeout, time.Second)
+	return c
+}
+
+// ListenerConfig describes a listener.
+type ListenerConfig struct {
+	Name string // in events, log lines and metrics
+	// TLS, where it is not nil, is spoken on the listener. Of it, the certificate
+	// (or GetCertificate) and the versions are used. ALPN selects http/1.1 or nothing.
+	TLS *tls.Config
+	// ProxyProtocolFrom are the networks whose connections begin with a PROXY
+	// protocol header, which says who the client is. No others may send one.
+	ProxyProtocolFrom []netip.Prefix
+}
+
+type ignore struct{}
