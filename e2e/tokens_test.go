@@ -122,7 +122,7 @@ func TestTokensOverTheWire(t *testing.T) {
 // blind is the program that leaves out the check that its environment names.
 func blind(t testing.TB) string {
 	t.Helper()
-	const file, from = "../identity/bitbucket/authenticator.go", "	a.client = newClient(deps.Transport, a.now)\n"
+	const file, from = "../identity/bitbucket/authenticator.go", "	a.http = bitbucketapi.NewHTTP(deps.Transport, a.now)\n"
 	return builds.get(t, "blind", func() (map[string]string, error) {
 		source, err := os.ReadFile(file)
 		if err != nil {

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	reconcilepg "github.com/sallyport/sallyport/reconcile/postgres"
-
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
@@ -19,9 +17,12 @@ import (
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	identitypg "github.com/sallyport/sallyport/identity/postgres"
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
+	reconcilebb "github.com/sallyport/sallyport/reconcile/bitbucket"
+	reconcilepg "github.com/sallyport/sallyport/reconcile/postgres"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -131,17 +132,17 @@ func build(t testing.TB) *env {
 func (h *env) instance(logger *slog.Logger) *Reconciler {
 	a, err := bitbucket.New(bitbucket.Config{Workspaces: []bitbucket.Workspace{{
 		Slug: "acme", UUID: h.acme.UUID, Issuer: h.acme.Issuer(), Audiences: []string{"x"},
-		API: &bitbucket.API{URL: h.server.APIURL(), Token: func() (string, error) { return "access-token", nil }, RequestsPerHour: 10_000_000},
+		API: &bitbucketapi.Config{URL: h.server.APIURL(), Token: func() (string, error) { return "access-token", nil }, RequestsPerHour: 10_000_000},
 	}}}, bitbucket.Deps{Transport: h.server.Client().Transport, Log: logger})
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(a.Close)
-	d, err := a.Deployments(h.acme.UUID, 10_000_000)
+	api, err := a.API(h.acme.UUID)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.api = &flaky{API: d}
+	h.api = &flaky{API: reconcilebb.New(api, 10_000_000)}
 	return New(Config{
 		Workspaces: []Workspace{{UUID: h.acme.UUID, Slug: "acme", API: h.api}},
 		Open: func(ctx context.Context) (Session, error) {

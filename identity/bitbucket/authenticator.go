@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
 	"github.com/sallyport/sallyport/internal/fair"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 // Authenticator turns tokens of Bitbucket Pipelines into principals. It is safe
@@ -24,7 +26,7 @@ type Authenticator struct {
 	now     func() time.Time
 	log     *slog.Logger
 	hooks   Hooks
-	client  *client
+	http    *bitbucketapi.HTTP
 	issuers map[string]*issuer // by URL
 	list    []*issuer          // in the order of the configuration
 	cache   *cache
@@ -73,9 +75,9 @@ func New(c Config, deps Deps) (*Authenticator, error) {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
-	a.client = newClient(deps.Transport, a.now)
+	a.http = bitbucketapi.NewHTTP(deps.Transport, a.now)
 	for _, w := range c.Workspaces {
-		w.UUID, _ = parseUUID(w.UUID) // validated
+		w.UUID, _ = uuid.Parse(w.UUID) // validated
 		w.Audiences = slices.Clone(w.Audiences)
 		for _, audience := range w.Audiences {
 			if strings.HasPrefix(audience, defaultAudience) {
@@ -97,8 +99,8 @@ func New(c Config, deps Deps) (*Authenticator, error) {
 func (a *Authenticator) attachKeys(i *issuer) error {
 	slug := i.workspace.Slug
 	i.keys = &keySet{
-		client: a.client, issuer: i.url, config: &a.config, now: a.now,
-		budget: newBucket(fetchBurst, fetchPer),
+		http: a.http, issuer: i.url, config: &a.config, now: a.now,
+		budget: bitbucketapi.NewBucket(fetchBurst, fetchPer),
 		spawn:  a.spawned.Go,
 		report: func(took time.Duration, err error) {
 			if err != nil {
@@ -137,12 +139,12 @@ func (a *Authenticator) attachNames(i *issuer, store NameStore) {
 		}
 	}
 	i.names = &names{
-		rest:   newREST(a.client, &i.workspace, a.now, report),
+		api:    bitbucketapi.New(a.http, *i.workspace.API, i.workspace.UUID, report),
 		config: &a.config, workspace: &i.workspace, now: a.now, log: a.log,
 		moved: a.hooks.NameMoved, store: store, spawn: a.spawned.Go,
 		wake:  make(chan struct{}, 1),
 		known: map[nameKey]*nameEntry{}, owners: map[string]nameKey{},
-		flights: map[nameKey]*flight{}, stale: map[nameKey]bool{}, asked: map[string]*bucket{}, waiting: fair.New(nameWaits),
+		flights: map[nameKey]*flight{}, stale: map[nameKey]bool{}, asked: map[string]*bitbucketapi.Bucket{}, waiting: fair.New(nameWaits),
 	}
 }
 

@@ -6,10 +6,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/printable"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 const (
@@ -51,7 +51,7 @@ func readClaims(o object, skip checkSet) (*claims, *identity.Error) {
 			continue
 		}
 		s, _ := o.text(f.name)
-		uuid, ok := parseUUID(s)
+		uuid, ok := uuid.Parse(s)
 		if !ok && strict {
 			return nil, refuseClaim(f.name, "a UUID")
 		}
@@ -67,7 +67,7 @@ func readClaims(o object, skip checkSet) (*claims, *identity.Error) {
 	if c.branch, ok = o.optionalText("branchName"); !ok && strict {
 		return nil, refuseClaim("branchName", "a string or absent")
 	}
-	if (len(c.branch) > maxBranch || !isCleanText(c.branch)) && !skip.has(checkText) {
+	if (len(c.branch) > maxBranch || !printable.IsClean(c.branch)) && !skip.has(checkText) {
 		return nil, refuse(checkText, identity.CredentialClaims,
 			fmt.Sprintf("the token's branchName is longer than %d bytes or has characters that cannot be shown", maxBranch), nil)
 	}
@@ -160,46 +160,4 @@ func readAudiences(raw json.RawMessage) ([]string, bool) {
 		}
 	}
 	return audiences, true
-}
-
-// parseUUID normalises a UUID: Bitbucket writes it in braces, and RFC 9562
-// section 4 lets its digits be of either case. Everything behind this door has
-// it bare and lower-case.
-func parseUUID(s string) (string, bool) {
-	if len(s) == 38 && s[0] == '{' && s[37] == '}' {
-		s = s[1:37]
-	}
-	if len(s) != 36 {
-		return "", false
-	}
-	for i := range len(s) {
-		c := s[i]
-		switch i {
-		case 8, 13, 18, 23:
-			if c != '-' {
-				return "", false
-			}
-		default:
-			if !('0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F') {
-				return "", false
-			}
-		}
-	}
-	return strings.ToLower(s), true
-}
-
-// isCleanText reports whether s can be shown, logged and stored as it is: valid
-// UTF-8 of graphic characters. That leaves out control characters, line ends,
-// characters that turn the direction of text around, and U+FFFD, which stands
-// for something that was lost.
-func isCleanText(s string) bool {
-	if !utf8.ValidString(s) {
-		return false
-	}
-	for _, r := range s {
-		if !unicode.IsGraphic(r) || r == utf8.RuneError || r != ' ' && unicode.IsSpace(r) {
-			return false
-		}
-	}
-	return true
 }

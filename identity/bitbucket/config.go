@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
+	"github.com/sallyport/sallyport/internal/printable"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 // Config says whose tokens are accepted and within which bounds. A duration or
@@ -44,23 +44,11 @@ type Config struct {
 
 // Workspace is one workspace whose steps are accepted.
 type Workspace struct {
-	Slug      string   // how logs and metrics call it; identity never rests on it
-	UUID      string   // with or without braces, in any case
-	Issuer    string   // exactly as in "Identity provider URL" of Repository settings > Pipelines > OpenID Connect
-	Audiences []string // a token must name at least one of these
-	API       *API     // nil: no names, UUIDs only
-}
-
-// API is where a workspace's names come from: Bitbucket's REST API 2.0.
-type API struct {
-	URL string // such as https://api.bitbucket.org/2.0
-	// Token returns the workspace access token (scopes repository and pipeline).
-	// It is called for every request, so that a token in a file may be rotated
-	// while the process runs. It must be safe for concurrent use.
-	Token func() (string, error)
-	// RequestsPerHour bounds what we ask of the API; zero means 900, for Bitbucket
-	// allows 1,000 to an authenticated client.
-	RequestsPerHour int
+	Slug      string               // how logs and metrics call it; identity never rests on it
+	UUID      string               // with or without braces, in any case
+	Issuer    string               // exactly as in "Identity provider URL" of Repository settings > Pipelines > OpenID Connect
+	Audiences []string             // a token must name at least one of these
+	API       *bitbucketapi.Config // nil: no names, UUIDs only
 }
 
 // Deps are the dependencies of an [Authenticator]. Every field may be left out.
@@ -95,11 +83,9 @@ type Hooks struct {
 
 // Bounds that are not worth a setting.
 const (
-	maxLeeway        = 5 * time.Minute
-	maxAudience      = 255 // Bitbucket allows 150 characters in one
-	maxDocumentBytes = 1 << 20
-	defaultAudience  = "ari:cloud:bitbucket::workspace/" // and the workspace's UUID: of a step with oidc: true
-	userAgent        = "sallyport"
+	maxLeeway       = 5 * time.Minute
+	maxAudience     = 255                               // Bitbucket allows 150 characters in one
+	defaultAudience = "ari:cloud:bitbucket::workspace/" // and the workspace's UUID: of a step with oidc: true
 )
 
 // withDefaults fills in what was left at zero.
@@ -169,65 +155,22 @@ func (w Workspace) validate() []error {
 	if w.Slug == "" {
 		bad("its slug is missing")
 	}
-	if _, ok := parseUUID(w.UUID); !ok {
+	if _, ok := uuid.Parse(w.UUID); !ok {
 		bad("workspace_uuid %q is not a UUID", w.UUID)
 	}
-	if _, err := parseURL(w.Issuer); err != nil {
+	if _, err := bitbucketapi.ParseURL(w.Issuer); err != nil {
 		bad("issuer: %w", err)
 	}
 	if len(w.Audiences) == 0 {
 		bad("no audience is configured; choose one, such as this proxy's own URL, and put it under oidc: audiences: of the steps")
 	}
 	for _, a := range w.Audiences {
-		if a == "" || len(a) > maxAudience || !isCleanText(a) {
+		if a == "" || len(a) > maxAudience || !printable.IsClean(a) {
 			bad("audience %q is empty, longer than %d bytes or has control characters", a, maxAudience)
 		}
 	}
-	if w.API == nil {
-		return errs
-	}
-	if _, err := parseURL(w.API.URL); err != nil {
-		bad("api: %w", err)
-	}
-	if w.API.Token == nil {
-		bad("api: it has no access token")
-	}
-	if w.API.RequestsPerHour < 0 {
-		bad("api: requests per hour are %d, they must be positive", w.API.RequestsPerHour)
+	if w.API != nil {
+		errs = append(errs, w.API.Validate()...)
 	}
 	return errs
-}
-
-// parseURL reads the URL of an issuer or API: https, or http on a loopback
-// address, and nothing that could carry a secret or make two spellings of one.
-func parseURL(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return nil, fmt.Errorf("%q is not a URL", raw) // url's error would repeat it
-	}
-	switch {
-	case u.Host == "" || u.Opaque != "":
-		return nil, fmt.Errorf("%q is not an absolute URL", raw)
-	case u.User != nil:
-		return nil, errors.New("the URL holds a user or password")
-	case u.RawQuery != "" || u.ForceQuery || strings.Contains(raw, "#"):
-		return nil, fmt.Errorf("%q has a query or fragment", raw)
-	case strings.HasSuffix(raw, "/"):
-		return nil, fmt.Errorf("%q ends in a slash, and Bitbucket's do not", raw)
-	case u.Scheme == "https":
-	case u.Scheme == "http" && isLoopback(u.Hostname()):
-	case u.Scheme == "http":
-		return nil, fmt.Errorf("%q is http, which is accepted on a loopback address only", raw)
-	default:
-		return nil, fmt.Errorf("%q is not an https URL", raw)
-	}
-	return u, nil
-}
-
-func isLoopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.IsLoopback()
 }

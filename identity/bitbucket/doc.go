@@ -8,12 +8,11 @@
 // not on a token's, and every claim is read by a decoder that knows one
 // spelling of each.
 //
-// The rooms: token.go and json.go read the compact form, claims.go what is in
-// it, verify.go judges it; keys.go, fetch.go, jwks.go and keyfile.go hold the
-// issuers' keys; cache.go recognizes a verified token, admitted.go one that has
-// ended and whom an operator has revoked; names.go, learn.go and rest.go find the
-// names behind UUIDs; listing.go lists a workspace for a tool; inspect.go and its neighbors report on a token and let
-// nobody in.
+// The files: token.go and json.go read the compact form, claims.go its claims;
+// verify.go checks them; keys.go, fetch.go, jwks.go and keyfile.go hold the issuers'
+// keys; cache.go recognizes a verified token, admitted.go an expired token and a
+// revoked step; names.go and learn.go find the names behind UUIDs, through package
+// bitbucketapi; inspect.go and inspect_*.go report on a token and admit no step.
 //
 // An issuer is only ever contacted because the configuration names it, never
 // because a token does (RFC 8725 section 3.10).

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
 )
 
 // discoveryFor is how long a discovery document is believed while the keys that
@@ -28,10 +30,10 @@ func (s *keySet) fetch(ctx context.Context, f *flight) {
 		s.replace(st)
 		s.blocked = time.Time{}
 	}
-	if answer, ok := errors.AsType[*statusError](err); ok && answer.retryAfter > 0 {
-		s.blocked = s.now().Add(min(answer.retryAfter, maxRetryAfter))
+	if answer, ok := errors.AsType[*bitbucketapi.StatusError](err); ok && answer.RetryAfter > 0 {
+		s.blocked = s.now().Add(min(answer.RetryAfter, maxRetryAfter))
 	} else if err != nil && !ok && f.paid {
-		s.budget.put() // it never reached the issuer, whose patience the budget guards
+		s.budget.Put() // it never reached the issuer, whose patience the budget guards
 	}
 	s.mu.Unlock()
 	if err == nil && len(st.skipped) > 0 && !slices.Equal(st.skipped, s.reported) {
@@ -52,7 +54,7 @@ func (s *keySet) fetch(ctx context.Context, f *flight) {
 func (s *keySet) ask(ctx context.Context) (*keyState, error) {
 	now := s.now()
 	if s.discover.uri == "" || now.Sub(s.discover.at) > discoveryFor {
-		body, err := s.client.get(ctx, s.issuer+"/.well-known/openid-configuration", "")
+		body, err := s.http.Get(ctx, s.issuer+"/.well-known/openid-configuration", "")
 		if err != nil {
 			return nil, fmt.Errorf("fetch discovery document: %w", err)
 		}
@@ -63,7 +65,7 @@ func (s *keySet) ask(ctx context.Context) (*keyState, error) {
 		s.discover.uri, s.discover.at = uri, now
 	}
 	uri := s.discover.uri
-	body, err := s.client.get(ctx, uri, "")
+	body, err := s.http.Get(ctx, uri, "")
 	var keys map[string]*key
 	var skipped []string
 	if err == nil {

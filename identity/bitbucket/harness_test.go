@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
 	"github.com/sallyport/sallyport/internal/tokentest"
 )
@@ -103,7 +104,7 @@ func floor() { time.Sleep(time.Microsecond) }
 
 // withAPI configures names.
 func withAPI(h *house, c *Config, _ *Deps) {
-	c.Workspaces[0].API = &API{URL: h.server.APIURL(), Token: func() (string, error) { return "access-token", nil }}
+	c.Workspaces[0].API = &bitbucketapi.Config{URL: h.server.APIURL(), Token: func() (string, error) { return "access-token", nil }}
 }
 
 func (h *house) token(s *bitbuckettest.Step) string {

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/printable"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 // Content is what a token says of itself, true or not. UUIDs are bare and
@@ -90,7 +93,7 @@ func shown(o object, name string) string {
 
 func shownUUID(o object, name string) string {
 	if s, ok := o.text(name); ok {
-		if uuid, ok := parseUUID(s); ok {
+		if uuid, ok := uuid.Parse(s); ok {
 			return uuid
 		}
 	}
@@ -99,8 +102,8 @@ func shownUUID(o object, name string) string {
 
 // plain escapes a text only where it has to be.
 func plain(s string) string {
-	if len(s) <= 200 && isCleanText(s) {
+	if len(s) <= 200 && printable.IsClean(s) {
 		return s
 	}
-	return quote(s)
+	return printable.Quote(s)
 }

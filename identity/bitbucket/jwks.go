@@ -12,6 +12,9 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
+	"github.com/sallyport/sallyport/internal/printable"
 )
 
 const (
@@ -52,18 +55,18 @@ func parseDiscovery(body []byte, issuer string) (jwksURI string, err error) {
 		return "", fmt.Errorf("discovery document: %w", err)
 	}
 	if d.Issuer != issuer {
-		return "", fmt.Errorf("discovery document is that of issuer %s", quote(d.Issuer))
+		return "", fmt.Errorf("discovery document is that of issuer %s", printable.Quote(d.Issuer))
 	}
 	if len(d.Algorithms) > 0 && !slices.Contains(d.Algorithms, algorithm) {
 		return "", errors.New("discovery document: the issuer does not sign with " + algorithm)
 	}
-	u, err := parseURL(d.JWKSURI)
+	u, err := bitbucketapi.ParseURL(d.JWKSURI)
 	if err != nil {
 		return "", fmt.Errorf("discovery document: jwks_uri: %w", err)
 	}
 	own, err := url.Parse(issuer)
 	if err != nil || u.Scheme != own.Scheme || u.Host != own.Host {
-		return "", fmt.Errorf("discovery document: jwks_uri %s is not on the issuer's host", quote(d.JWKSURI))
+		return "", fmt.Errorf("discovery document: jwks_uri %s is not on the issuer's host", printable.Quote(d.JWKSURI))
 	}
 	return d.JWKSURI, nil
 }
@@ -104,7 +107,7 @@ func parseKeys(body []byte) (keys map[string]*key, skipped []string, err error) 
 	// RFC 7517 section 4.5 wants ids to differ: one id for two keys says nothing.
 	for _, id := range slices.Sorted(maps.Keys(ambiguous)) {
 		delete(keys, id)
-		skipped = append(skipped, fmt.Sprintf("kid %s: %d different keys have it", quote(id), ambiguous[id]+1))
+		skipped = append(skipped, fmt.Sprintf("kid %s: %d different keys have it", printable.Quote(id), ambiguous[id]+1))
 	}
 	return keys, skipped, nil
 }
@@ -145,16 +148,16 @@ func parseKey(raw []byte) (*key, error) {
 	}
 	public := &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}
 	switch {
-	case j.ID == "" || len(j.ID) > maxKeyID || !isCleanText(j.ID):
+	case j.ID == "" || len(j.ID) > maxKeyID || !printable.IsClean(j.ID):
 		return nil, errors.New("kid is missing or not clean")
 	case j.Algorithm != "" && j.Algorithm != algorithm:
-		return nil, fmt.Errorf("kid %s: for the algorithm %s", quote(j.ID), quote(j.Algorithm))
+		return nil, fmt.Errorf("kid %s: for the algorithm %s", printable.Quote(j.ID), printable.Quote(j.Algorithm))
 	case j.Use != "" && j.Use != "sig", j.Operations != nil && !slices.Contains(j.Operations, "verify"):
-		return nil, fmt.Errorf("kid %s: for another use", quote(j.ID))
+		return nil, fmt.Errorf("kid %s: for another use", printable.Quote(j.ID))
 	case public.N.BitLen() < minRSABits || public.N.BitLen() > maxRSABits || public.N.Bit(0) == 0:
-		return nil, fmt.Errorf("kid %s: a modulus of %d bits is out of bounds", quote(j.ID), public.N.BitLen())
+		return nil, fmt.Errorf("kid %s: a modulus of %d bits is out of bounds", printable.Quote(j.ID), public.N.BitLen())
 	case public.E <= minExponent || public.E > 1<<31-1 || public.E%2 == 0: // FIPS 186-5 appendix A.1.1
-		return nil, fmt.Errorf("kid %s: the exponent %d is out of bounds", quote(j.ID), public.E)
+		return nil, fmt.Errorf("kid %s: the exponent %d is out of bounds", printable.Quote(j.ID), public.E)
 	}
 	return &key{id: j.ID, public: public}, nil
 }

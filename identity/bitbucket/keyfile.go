@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
 	"github.com/sallyport/sallyport/internal/durable"
 )
 
@@ -75,7 +77,7 @@ func (f *keyFile) read(issuer string, now time.Time) (*keyState, error) {
 		return nil, errors.New("it is not a regular file")
 	case info.Mode().Perm()&0o022 != 0:
 		return nil, fmt.Errorf("its mode %v lets others write it; it must be 0600", info.Mode().Perm())
-	case info.Size() > 2*maxDocumentBytes:
+	case info.Size() > 2*bitbucketapi.MaxDocumentBytes:
 		return nil, fmt.Errorf("it has %d bytes", info.Size())
 	}
 	data, err := os.ReadFile(f.path)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
 )
 
 const (
@@ -29,7 +30,7 @@ const (
 // held is asked for at most as often as the bounds above allow, by one caller
 // for all that wait. It is safe for concurrent use.
 type keySet struct {
-	client   *client
+	http     *bitbucketapi.HTTP
 	issuer   string
 	config   *Config
 	now      func() time.Time
@@ -49,7 +50,7 @@ type keySet struct {
 	waiting  int
 	last     time.Time // when the latest fetch began
 	blocked  time.Time // until when the issuer asked us to stay away
-	budget   bucket
+	budget   bitbucketapi.Bucket
 	failure  error // of the latest fetch
 	unknown  map[string]time.Time
 }
@@ -157,7 +158,7 @@ func (s *keySet) join(id string) (f *flight, leader bool, refused *identity.Erro
 		return nil, false, s.unavailable(s.failure)
 	case now.Before(s.blocked):
 		return nil, false, s.unavailable(s.failure)
-	case !s.budget.take(now, 1):
+	case !s.budget.Take(now, 1):
 		return nil, false, s.unavailable(fmt.Errorf("its budget of fetches is used up for now"))
 	}
 	f = s.begin(now)
@@ -235,31 +236,3 @@ func (s *keySet) unavailable(err error) *identity.Error {
 	return refuse(checkKey, identity.KeysUnavailable,
 		"the keys of the token's issuer cannot be fetched at the moment, so the token cannot be judged; try again in a minute", err)
 }
-
-// bucket is a token bucket: so many at once, and then one in so much time.
-type bucket struct {
-	size  float64
-	every time.Duration
-	have  float64
-	at    time.Time
-}
-
-func newBucket(size float64, every time.Duration) bucket {
-	return bucket{size: size, every: every, have: size}
-}
-
-// take takes one if that leaves at least keep-1 behind.
-func (b *bucket) take(now time.Time, keep float64) bool {
-	if !b.at.IsZero() && now.After(b.at) {
-		b.have = min(b.size, b.have+float64(now.Sub(b.at))/float64(b.every))
-	}
-	b.at = now
-	if b.have < keep {
-		return false
-	}
-	b.have--
-	return true
-}
-
-// put gives one back.
-func (b *bucket) put() { b.have = min(b.size, b.have+1) }

@@ -258,7 +258,7 @@ func TestBadIssuers(t *testing.T) {
 		fault    bitbuckettest.Fault
 		want     string
 	}{
-		{"discovery missing", bitbuckettest.Discovery, bitbuckettest.Failing(404), "answered 404"},
+		{"discovery missing", bitbuckettest.Discovery, bitbuckettest.Failing(404), "returned 404"},
 		{"another issuer", bitbuckettest.Discovery, edit("workspaces/acme", "workspaces/evil"), "is that of issuer"},
 		{"keys elsewhere", bitbuckettest.Discovery, bitbuckettest.Fault{Edit: func([]byte) []byte {
 			return []byte(`{"issuer":"http://127.0.0.1/2.0/workspaces/acme/pipelines-config/identity/oidc","jwks_uri":"https://evil.example/keys.json"}`)
@@ -270,7 +270,7 @@ func TestBadIssuers(t *testing.T) {
 		{"discovery too long", bitbuckettest.Discovery, bitbuckettest.Oversized(1 << 20), "more than 1048576 bytes"},
 		{"keys not JSON", bitbuckettest.Keys, bitbuckettest.Replaced("<html>"), "not one JSON object"},
 		{"keys not a set", bitbuckettest.Keys, bitbuckettest.Replaced("{}"), "not a JWK Set"},
-		{"keys cut", bitbuckettest.Keys, bitbuckettest.Truncated(), "read the answer"},
+		{"keys cut", bitbuckettest.Keys, bitbuckettest.Truncated(), "read the response"},
 		{"no keys", bitbuckettest.Keys, bitbuckettest.Replaced(`{"keys":[]}`), "publishes no RSA key"},
 		{"away", bitbuckettest.OIDC, bitbuckettest.Resetting(), "cannot be fetched"},
 		{"hanging", bitbuckettest.Keys, bitbuckettest.Hanging(), "deadline exceeded"},

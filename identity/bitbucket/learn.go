@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
 	"github.com/sallyport/sallyport/internal/pause"
 )
 
@@ -39,8 +40,8 @@ func (n *names) runStale(ctx context.Context) {
 			if err == nil {
 				continue
 			}
-			wait := n.rest.pause()
-			if errors.Is(err, errBusy) { // not asked at all; a step that still needs it will say so again
+			wait := n.api.Blocked()
+			if errors.Is(err, bitbucketapi.ErrBusy) { // not asked at all; a step that still needs it will say so again
 				wait = max(wait, 10*time.Second)
 			} else if ctx.Err() == nil {
 				n.log.Warn("bitbucket: refresh a name failed; using the cached name",
@@ -81,7 +82,7 @@ func (n *names) prefetch(ctx context.Context) error {
 	var found []string
 	err := n.patiently(ctx, func() error {
 		found = found[:0]
-		return n.rest.repositories(ctx, func(name identity.KnownName) {
+		return n.api.Repositories(ctx, func(name identity.KnownName) {
 			found = append(found, name.RepositoryUUID)
 			n.fetch(ctx, name)
 		})
@@ -91,9 +92,9 @@ func (n *names) prefetch(ctx context.Context) error {
 	}
 	for _, repository := range found {
 		err := n.patiently(ctx, func() error {
-			return n.rest.deployments(ctx, repository, func(name identity.KnownName) { n.fetch(ctx, name) })
+			return n.api.Environments(ctx, repository, func(name identity.KnownName) { n.fetch(ctx, name) })
 		})
-		if isAbsence(err) {
+		if bitbucketapi.IsNotFound(err) {
 			continue // Pipelines is not enabled there
 		}
 		if err != nil {
@@ -107,13 +108,13 @@ func (n *names) prefetch(ctx context.Context) error {
 func (n *names) patiently(ctx context.Context, do func() error) error {
 	for range 10 {
 		err := do()
-		wait := n.rest.pause()
-		if err == nil || !errors.Is(err, errBusy) && wait == 0 {
+		wait := n.api.Blocked()
+		if err == nil || !errors.Is(err, bitbucketapi.ErrBusy) && wait == 0 {
 			return err
 		}
 		if !pause.For(ctx, max(wait, time.Minute)) {
 			return ctx.Err()
 		}
 	}
-	return errBusy
+	return bitbucketapi.ErrBusy
 }

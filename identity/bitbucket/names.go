@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
 	"github.com/sallyport/sallyport/internal/fair"
 )
 
@@ -53,7 +54,7 @@ type nameEntry struct {
 // Config.NameRefresh, then serves while it is looked up again in the background,
 // and ends at Config.NameMaxAge. It is safe for concurrent use.
 type names struct {
-	rest      *rest
+	api       *bitbucketapi.Client
 	config    *Config
 	workspace *Workspace
 	now       func() time.Time
@@ -70,8 +71,8 @@ type names struct {
 	owners  map[string]nameKey // by what a name says: who bears it
 	flights map[nameKey]*flight
 	waiting *fair.Limiter
-	asked   map[string]*bucket // what each repository has left of its share of the budget
-	stale   map[nameKey]bool   // to be looked up in the background
+	asked   map[string]*bitbucketapi.Bucket // what each repository has left of its share of the budget
+	stale   map[nameKey]bool                // to be looked up in the background
 }
 
 // present returns the principal with the names of this moment. base holds the
@@ -230,7 +231,7 @@ func (n *names) await(ctx context.Context, p *identity.Principal, flights []*fli
 func (n *names) retry(ctx context.Context, k nameKey) error {
 	for {
 		err := n.request(ctx, k, false)
-		pause := n.rest.pause()
+		pause := n.api.Blocked()
 		if err == nil || pause == 0 {
 			return err
 		}
@@ -252,12 +253,12 @@ func (n *names) request(ctx context.Context, k nameKey, background bool) error {
 	var name identity.KnownName
 	var err error
 	if !background && !n.mayAsk(k.repository) {
-		return fmt.Errorf("%w: this repository has used its share of the budget of requests", errBusy)
+		return fmt.Errorf("%w: this repository has used its share of the budget of requests", bitbucketapi.ErrBusy)
 	}
 	if k.deployment == "" {
-		name, err = n.rest.repository(ctx, k.repository, background)
+		name, err = n.api.Repository(ctx, k.repository, background)
 	} else {
-		name, err = n.rest.deployment(ctx, k.repository, k.deployment, background)
+		name, err = n.api.Environment(ctx, k.repository, k.deployment, background)
 	}
 	if err != nil {
 		n.fail(k, err)
@@ -276,20 +277,19 @@ func (n *names) mayAsk(repository string) bool {
 	b := n.asked[repository]
 	if b == nil {
 		if len(n.asked) >= maxAsked {
-			n.asked = make(map[string]*bucket) // the budget of all still holds
+			n.asked = make(map[string]*bitbucketapi.Bucket) // the budget of all still holds
 		}
-		size, every := n.rest.share()
-		fresh := newBucket(size, every)
+		fresh := n.api.RepositoryShare()
 		b = &fresh
 		n.asked[repository] = b
 	}
-	return b.take(now, 1)
+	return b.Take(now, 1)
 }
 
 // fail remembers that a name could not be looked up, so that it is not asked
 // for by every request. That the API was not asked at all says nothing of it.
 func (n *names) fail(k nameKey, err error) {
-	if errors.Is(err, errBusy) {
+	if errors.Is(err, bitbucketapi.ErrBusy) {
 		return
 	}
 	n.mu.Lock()
@@ -300,7 +300,7 @@ func (n *names) fail(k nameKey, err error) {
 		n.keep(k, e)
 	}
 	e.err = err
-	e.retry = n.now().Add(min(maxBackoff, minBackoff<<min(e.failures, 6)))
+	e.retry = n.now().Add(min(bitbucketapi.MaxBackoff, bitbucketapi.MinBackoff<<min(e.failures, 6)))
 	e.failures++
 }
 

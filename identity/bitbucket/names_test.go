@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
@@ -359,7 +360,7 @@ func nameBesideDeployments(t *testing.T, shared bool) (found error) {
 		many := h.acme.AddRepository("many", "PAY")
 		for i := range 60 {
 			if !shared {
-				names.asked = map[string]*bucket{}
+				names.asked = map[string]*bitbucketapi.Bucket{}
 			}
 			_, _ = h.ask(h.token(many.Run("main").Step(many.AddEnvironment(fmt.Sprint("Stage ", i), bitbuckettest.Test))))
 		}

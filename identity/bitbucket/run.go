@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
 )
 
 // Check asks every issuer for its keys, side by side, loads the names that were
@@ -69,13 +71,13 @@ func (i *issuer) compareWorkspace(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	err := i.names.rest.confirmWorkspace(ctx, i.workspace.Slug)
+	err := i.names.api.CheckWorkspace(ctx, i.workspace.Slug)
 	if err == nil {
 		i.mistake.Store(nil)
 		return nil
 	}
 	err = fmt.Errorf("bitbucket: workspace %s: %w", i.workspace.Slug, err)
-	if _, wrong := errors.AsType[*workspaceMistake](err); wrong {
+	if _, wrong := errors.AsType[*bitbucketapi.WorkspaceError](err); wrong {
 		i.mistake.Store(&err)
 		return err
 	}
@@ -126,7 +128,7 @@ func (a *Authenticator) Run(ctx context.Context) error {
 // authenticates any more.
 func (a *Authenticator) Close() {
 	a.spawned.Wait()
-	a.client.http.CloseIdleConnections()
+	a.http.CloseIdleConnections()
 }
 
 // Status is what is to be said of one workspace, for /readyz, metrics and the
@@ -166,9 +168,8 @@ func (a *Authenticator) Status() []Status {
 			n.mu.RLock()
 			s.KnownNames = len(n.owners)
 			n.mu.RUnlock()
-			n.rest.mu.Lock()
-			s.NamesError, s.NamesAnswered = n.rest.latest, n.rest.answered
-			n.rest.mu.Unlock()
+			st := n.api.State()
+			s.NamesError, s.NamesAnswered = st.Err, st.Succeeded
 		}
 		all = append(all, s)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/printable"
 )
 
 const (
@@ -138,7 +139,7 @@ func (t *token) readHeader(h object, skip checkSet) *identity.Error {
 		}
 	}
 	kid, ok := h.text("kid")
-	if (!ok || kid == "" || len(kid) > maxKeyID || !isCleanText(kid)) && !skip.has(checkKeyID) {
+	if (!ok || kid == "" || len(kid) > maxKeyID || !printable.IsClean(kid)) && !skip.has(checkKeyID) {
 		return refuse(checkKeyID, identity.CredentialKeyUnknown, "the token does not name the key that signed it (kid)", nil)
 	}
 	t.keyID = kid

@@ -13,6 +13,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/printable"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 // verify proves a token: it returns what is remembered of it, or why it is
@@ -85,7 +87,7 @@ func (a *Authenticator) ofWhom(ctx context.Context, v *verified, t *token, refus
 
 func unknownIssuer(issuer string) *identity.Error {
 	return refuse(checkIssuer, identity.CredentialIssuer, fmt.Sprintf(
-		"the token's issuer %s is not one of those that this proxy accepts; is this the right proxy for this workspace?", quote(issuer)), nil)
+		"the token's issuer %s is not one of those that this proxy accepts; is this the right proxy for this workspace?", printable.Quote(issuer)), nil)
 }
 
 func expired(c *claims) *identity.Error {
@@ -202,18 +204,10 @@ func subjectAgrees(c *claims) bool {
 		expected = []string{c.repository, c.step}
 	}
 	parts := strings.Split(c.subject, ":")
-	return slices.EqualFunc(parts, expected, func(part, uuid string) bool {
-		got, ok := parseUUID(part)
-		return ok && got == uuid
+	return slices.EqualFunc(parts, expected, func(part, want string) bool {
+		got, ok := uuid.Parse(part)
+		return ok && got == want
 	})
-}
-
-// quote makes a claim fit for a message: escaped and short.
-func quote(s string) string {
-	if len(s) > 200 {
-		s = s[:200] + "…"
-	}
-	return strconv.QuoteToASCII(s)
 }
 
 func quoteAll(list []string) string {
@@ -223,7 +217,7 @@ func quoteAll(list []string) string {
 			quoted = append(quoted, fmt.Sprintf("%d more", len(list)-i))
 			break
 		}
-		quoted = append(quoted, quote(s))
+		quoted = append(quoted, printable.Quote(s))
 	}
 	return strings.Join(quoted, ", ")
 }

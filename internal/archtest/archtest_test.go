@@ -39,7 +39,7 @@ var adapters = []string{
 	"identity/bitbucket", "identity/postgres",
 	"policy/rego", "policy/source",
 	"audit/postgres", "audit/evidence",
-	"reconcile/postgres",
+	"reconcile/bitbucket", "reconcile/postgres",
 }
 
 // managers put adapters together for wiring: the adapters that each may import. No
@@ -101,6 +101,9 @@ func TestImportTableIsNeeded(t *testing.T) {
 		{"proxy", "golang.org/x/sync/errgroup"},
 		{"reconcile", module + "/reconcile/postgres"},
 		{"reconcile/postgres", module + "/identity/postgres"},
+		{"reconcile/bitbucket", module + "/identity/bitbucket"},
+		{"internal/bitbucketapi", module + "/identity/bitbucket"},
+		{"reconcile", module + "/internal/bitbucketapi"},
 		{"policy", module + "/audit"},
 		{"audit", module + "/policy"},
 		{"audit", module + "/identity"},

@@ -14,9 +14,10 @@ import (
 // importNames are the names under which packages of ours are imported that do not go
 // by their own. Every file uses the same name.
 var importNames = map[string]string{
-	"audit/postgres":     "auditlog",
-	"identity/postgres":  "identitypg",
-	"reconcile/postgres": "reconcilepg",
+	"audit/postgres":      "auditlog",
+	"identity/postgres":   "identitypg",
+	"reconcile/bitbucket": "reconcilebb",
+	"reconcile/postgres":  "reconcilepg",
 }
 
 func TestOneNameForEachImport(t *testing.T) {

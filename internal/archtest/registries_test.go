@@ -14,7 +14,7 @@ import (
 
 // reached are the packages whose code runs for a client's request, and which so
 // may remember something for each key that a client chooses.
-var reached = []string{"proxy", "proxy/frontend", "proxy/goproxy", "proxy/dns", "identity/bitbucket", "identity/postgres", "internal/fair", "internal/totals", "internal/selftest"}
+var reached = []string{"proxy", "proxy/frontend", "proxy/goproxy", "proxy/dns", "identity/bitbucket", "internal/bitbucketapi", "identity/postgres", "internal/fair", "internal/totals", "internal/selftest"}
 
 // registries are the maps that live longer than a request: what bounds each, and
 // how it shrinks. A new one needs a line here, and a test that it shrinks.

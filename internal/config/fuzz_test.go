@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 // FuzzParse holds that Parse never panics, that a refusal is a sorted list of one-line errors inside the file, and
@@ -94,7 +96,7 @@ func checkRules(t *testing.T, c *Config) {
 		t.Errorf("admin off loopback: %+v", c.Admin)
 	}
 	for _, b := range c.Identity.Bitbucket {
-		if !uuidForm.MatchString(b.WorkspaceUUID) || b.Issuer == "" || len(b.Audiences) == 0 || slices.Contains(b.Audiences, "") {
+		if !uuid.IsCanonical(b.WorkspaceUUID) || b.Issuer == "" || len(b.Audiences) == 0 || slices.Contains(b.Audiences, "") {
 			t.Errorf("workspace: %+v", b)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 // kind is a type of value: what the reference calls it, what an error asks for, and how it is parsed. A parser gets
@@ -137,18 +139,13 @@ var logLevel = kind[slog.Level]{
 	},
 }
 
-var uuidForm = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
-
-// uuid accepts Bitbucket's spelling in braces and any case, and gives the bare lower-case one that tokens are
-// compared with.
-var uuid = kind[string]{
+// bitbucketUUID accepts braces and upper case, as Bitbucket writes UUIDs, and gives the bare
+// lower-case form that tokens are compared with.
+var bitbucketUUID = kind[string]{
 	name: "UUID", want: "a UUID such as 922e118c-f34f-4226-a897-0e0afbec553d",
-	parse: func(d *decoder, text string) (string, *problem) {
-		bare := strings.ToLower(text)
-		if strings.HasPrefix(bare, "{") && strings.HasSuffix(bare, "}") {
-			bare = bare[1 : len(bare)-1]
-		}
-		if !uuidForm.MatchString(bare) {
+	parse: func(_ *decoder, text string) (string, *problem) {
+		bare, ok := uuid.Parse(text)
+		if !ok {
 			return "", wanted("a UUID such as 922e118c-f34f-4226-a897-0e0afbec553d", text, "braces and upper case are accepted, anything else is not")
 		}
 		return bare, nil

@@ -75,7 +75,7 @@ func identityFields(i *Identity) []field {
 func bitbucketFields(b *Bitbucket) []field {
 	return []field{
 		scalar("workspace", &b.Workspace, slug, "The workspace's slug, as in its URL.", required),
-		scalar("workspace_uuid", &b.WorkspaceUUID, uuid, "The workspace's UUID, which a token must carry; braces and upper case are accepted.", required),
+		scalar("workspace_uuid", &b.WorkspaceUUID, bitbucketUUID, "The workspace's UUID, which a token must carry; braces and upper case are accepted.", required),
 		scalar("issuer", &b.Issuer, issuer, "The identity provider URL of the workspace's OpenID Connect page; compared exactly with a token's `iss`.", required),
 		list("audiences", &b.Audiences, audience, 1, 10, "Audiences of which a token must carry one; at most 10, each of at most 150 characters.", required),
 		optional("api", &b.API, apiFields, "The REST API that names come from. Without it policy sees UUIDs only."),

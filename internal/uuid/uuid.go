@@ -8,6 +8,7 @@ package uuid
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"strings"
 	"time"
 )
 
@@ -46,6 +47,18 @@ func format(b [16]byte, version byte) string {
 	hex.Encode(out[24:36], b[10:16])
 	out[8], out[13], out[18], out[23] = '-', '-', '-', '-'
 	return string(out[:])
+}
+
+// Parse returns the canonical form of a UUID in the spellings of Bitbucket: bare or in
+// braces, with digits in either case (RFC 9562 section 4). For other texts it returns "".
+func Parse(s string) (canonical string, ok bool) {
+	if len(s) == 38 && s[0] == '{' && s[37] == '}' {
+		s = s[1:37]
+	}
+	if s = strings.ToLower(s); !IsCanonical(s) {
+		return "", false
+	}
+	return s, true
 }
 
 // IsCanonical reports whether s is a UUID of any version in canonical text form.

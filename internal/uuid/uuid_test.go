@@ -1,6 +1,7 @@
 package uuid
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -45,6 +46,20 @@ func TestIsCanonical(t *testing.T) {
 	} {
 		if IsCanonical(text) != want {
 			t.Errorf("IsCanonical(%q) is %v", text, !want)
+		}
+	}
+}
+
+func TestParse(t *testing.T) {
+	const want = "11112222-3333-4444-5555-00000000abcd"
+	for _, text := range []string{want, strings.ToUpper(want), "{" + want + "}", "{" + strings.ToUpper(want) + "}"} {
+		if got, ok := Parse(text); got != want || !ok {
+			t.Errorf("%q: %q, %t", text, got, ok)
+		}
+	}
+	for _, text := range []string{"", "acme", "{" + want, want + "}", "{{" + want + "}}", " " + want, strings.ReplaceAll(want, "-", ""), want[:35] + "g", want[:33] + "\u0130"} {
+		if got, ok := Parse(text); got != "" || ok {
+			t.Errorf("%q: %q, %t", text, got, ok)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 
 	"github.com/sallyport/sallyport/identity/bitbucket"
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
 	"github.com/sallyport/sallyport/internal/config"
 )
 
@@ -24,7 +25,7 @@ func Identity(cfg *config.Config) bitbucket.Config {
 	for _, w := range cfg.Identity.Bitbucket {
 		workspace := bitbucket.Workspace{Slug: w.Workspace, UUID: w.WorkspaceUUID, Issuer: w.Issuer, Audiences: w.Audiences}
 		if w.API != nil {
-			workspace.API = &bitbucket.API{URL: w.API.URL.String(), Token: w.API.Token.Read}
+			workspace.API = &bitbucketapi.Config{URL: w.API.URL.String(), Token: w.API.Token.Read}
 		}
 		c.Workspaces = append(c.Workspaces, workspace)
 	}

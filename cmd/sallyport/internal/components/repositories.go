@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/sallyport/sallyport/identity/bitbucket"
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -13,7 +13,7 @@ import (
 func Repositories(ctx context.Context, cfg *config.Config) ([]string, error) {
 	names := []string{}
 	for _, w := range Identity(cfg).Workspaces {
-		list, err := bitbucket.Repositories(ctx, w, nil)
+		list, err := bitbucketapi.ListRepositories(ctx, w.Slug, w.UUID, w.API, nil)
 		if err != nil {
 			return nil, fmt.Errorf("the repositories that the policy names are not compared with Bitbucket's: %w", err)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 	"github.com/sallyport/sallyport/identity/bitbucket"
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/fair"
@@ -169,7 +170,7 @@ func checkIdentity(ctx context.Context, r *checkReport, cfg *config.Config) {
 		one.Identity.Bitbucket = []config.Bitbucket{w}
 		c := components.Identity(&one)
 		c.StateDirectory, c.AdmittedMaxAge = "", 0
-		heard := &answers{RoundTripper: bitbucket.NewTransport()}
+		heard := &answers{RoundTripper: bitbucketapi.NewTransport()}
 		a, err := bitbucket.New(c, bitbucket.Deps{Transport: heard})
 		if err != nil {
 			r.add("workspace "+w.Workspace, "", err)

@@ -15,7 +15,8 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
-	"github.com/sallyport/sallyport/identity/bitbucket"
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -127,8 +128,8 @@ func (v *coverage) ask(ctx context.Context, configuration string) error {
 		return err
 	}
 	for _, w := range components.Identity(cfg).Workspaces {
-		list, err := bitbucket.Repositories(ctx, w, nil)
-		if errors.Is(err, bitbucket.ErrNoAPI) {
+		list, err := bitbucketapi.ListRepositories(ctx, w.Slug, w.UUID, w.API, nil)
+		if errors.Is(err, bitbucketapi.ErrNoAPI) {
 			continue
 		}
 		if err != nil {
@@ -143,8 +144,8 @@ func (v *coverage) ask(ctx context.Context, configuration string) error {
 
 // listed adds one that Bitbucket lists. What the log knows under another name was
 // renamed, and is not another repository that was never seen.
-func (v *coverage) listed(r bitbucket.ListedRepository) {
-	if known := v.latest[r.UUID]; known != nil && known.Repository != r.FullName && v.rows[r.FullName] == nil {
+func (v *coverage) listed(r identity.KnownName) {
+	if known := v.latest[r.RepositoryUUID]; known != nil && known.Repository != r.FullName && v.rows[r.FullName] == nil {
 		known.RenamedTo = r.FullName
 		return
 	}

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/identity/bitbucket"
+	"github.com/sallyport/sallyport/identity"
 )
 
 // TestCoverageMode: a denial that holds in report mode too is not a sign that a
@@ -49,14 +49,14 @@ func TestCoverageRenamed(t *testing.T) {
 	const uuid = "5b1b2c5e-7c5a-4f0f-9a9f-0d3a4d4c1b11"
 	v := &coverage{rows: map[string]*coverageRow{}, latest: map[string]*coverageRow{}}
 	v.latest[uuid] = v.row("acme/old")
-	v.listed(bitbucket.ListedRepository{UUID: uuid, FullName: "acme/new"})
-	v.listed(bitbucket.ListedRepository{UUID: "0f000000-0000-4000-8000-000000000003", FullName: "acme/other"})
+	v.listed(identity.KnownName{RepositoryUUID: uuid, FullName: "acme/new"})
+	v.listed(identity.KnownName{RepositoryUUID: "0f000000-0000-4000-8000-000000000003", FullName: "acme/other"})
 	if len(v.rows) != 2 || v.rows["acme/old"].RenamedTo != "acme/new" || v.rows["acme/other"] == nil {
 		t.Errorf("%+v", v.rows)
 	}
 	// Seen under both names.
 	v.latest[uuid] = v.row("acme/new")
-	v.listed(bitbucket.ListedRepository{UUID: uuid, FullName: "acme/new"})
+	v.listed(identity.KnownName{RepositoryUUID: uuid, FullName: "acme/new"})
 	if len(v.rows) != 3 || v.rows["acme/new"].RenamedTo != "" {
 		t.Errorf("%+v", v.rows)
 	}

@@ -36,7 +36,11 @@ func (s *server) openApprovals(ctx context.Context) error {
 		if w.Workspace != workspace || w.API == nil {
 			continue
 		}
-		reader, err := s.authenticator.PullRequests(w.WorkspaceUUID, name)
+		api, err := s.authenticator.API(w.WorkspaceUUID)
+		if err != nil {
+			return err
+		}
+		reader, err := api.PullRequests(name)
 		if err != nil {
 			return err
 		}

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"time"
 
-	"github.com/sallyport/sallyport/identity/bitbucket"
 	identitypg "github.com/sallyport/sallyport/identity/postgres"
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
 )
 
 const (
@@ -77,10 +77,14 @@ func (l *pipelineLearner) round(ctx context.Context) error {
 // ask asks Bitbucket for each, and returns what it said until it said no more.
 func (l *pipelineLearner) ask(ctx context.Context, list []identitypg.UnknownPipeline) (fetched []identitypg.Pipeline, err error) {
 	for _, u := range list {
-		p, err := l.authenticator.Pipeline(ctx, u.WorkspaceUUID, u.RepositoryUUID, u.PipelineUUID)
-		if errors.Is(err, bitbucket.ErrNoAPI) {
+		api, err := l.authenticator.API(u.WorkspaceUUID)
+		if errors.Is(err, bitbucketapi.ErrNoAPI) {
 			continue
 		}
+		if err != nil {
+			return fetched, err
+		}
+		p, err := api.Pipeline(ctx, u.RepositoryUUID, u.PipelineUUID)
 		if err != nil {
 			return fetched, err
 		}

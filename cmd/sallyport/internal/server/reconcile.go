@@ -6,6 +6,7 @@ import (
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/reconcile"
+	reconcilebb "github.com/sallyport/sallyport/reconcile/bitbucket"
 	reconcilepg "github.com/sallyport/sallyport/reconcile/postgres"
 )
 
@@ -21,11 +22,11 @@ func (s *server) openReconciliation(context.Context) error {
 		if w.API == nil {
 			continue
 		}
-		reader, err := s.authenticator.Deployments(w.WorkspaceUUID, c.RequestsPerHour)
+		api, err := s.authenticator.API(w.WorkspaceUUID)
 		if err != nil {
 			return err
 		}
-		workspaces = append(workspaces, reconcile.Workspace{UUID: w.WorkspaceUUID, Slug: w.Workspace, API: reader})
+		workspaces = append(workspaces, reconcile.Workspace{UUID: w.WorkspaceUUID, Slug: w.Workspace, API: reconcilebb.New(api, c.RequestsPerHour)})
 	}
 	if len(workspaces) == 0 {
 		return nil

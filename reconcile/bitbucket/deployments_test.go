@@ -12,16 +12,10 @@ import (
 
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
-func (h *house) deployments(perHour int) *Deployments {
-	h.t.Helper()
-	d, err := h.auth.Deployments(h.acme.UUID, perHour)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return d
-}
+func (e *env) deployments(perHour int) *Deployments { return New(e.client, perHour) }
 
 // walk reads a whole list.
 func walk(t *testing.T, d *Deployments, repository string) (runs []identity.DeploymentRun, pages int) {
@@ -47,7 +41,7 @@ func TestDeployments(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := build(t, withAPI)
+				h := build(t)
 				h.server.SetDeployments(form)
 				want := map[string]identity.DeploymentState{h.step.DeploymentUUID(): identity.DeploymentInProgress}
 				for result, state := range map[string]identity.DeploymentState{"SUCCESSFUL": identity.DeploymentSuccessful,
@@ -85,7 +79,7 @@ func TestDeployments(t *testing.T) {
 // TestDeploymentPages reads thousands over many pages, and a step.
 func TestDeploymentPages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := build(t, withAPI)
+		h := build(t)
 		const n = 1234
 		for range n - 1 {
 			h.payments.Run("main").Step(h.eu).Complete("SUCCESSFUL")
@@ -117,7 +111,7 @@ func TestDeploymentPages(t *testing.T) {
 // TestDeploymentsErrors: what says something of a repository, and what does not.
 func TestDeploymentsErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := build(t, withAPI)
+		h := build(t)
 		d := h.deployments(10_000)
 		page := func(next string) error {
 			_, err := d.Page(t.Context(), h.payments.UUID, next)
@@ -160,9 +154,6 @@ func TestDeploymentsErrors(t *testing.T) {
 			t.Errorf("%+v, %v", p, err)
 		}
 		fault.Clear()
-		if _, err := h.auth.Deployments(h.payments.UUID, 1); !errors.Is(err, ErrNoAPI) {
-			t.Errorf("a workspace without an API: %v", err)
-		}
 	})
 }
 
@@ -171,7 +162,7 @@ func TestDeploymentsErrors(t *testing.T) {
 // of waiting is an end.
 func TestDeploymentsBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := build(t, withAPI)
+		h := build(t)
 		d := h.deployments(60)
 		began := time.Now()
 		for range 80 {
@@ -182,7 +173,9 @@ func TestDeploymentsBudget(t *testing.T) {
 		if took := time.Since(began); took != time.Hour { // the first 20 at once
 			t.Errorf("80 requests took %v", took)
 		}
-		h.accepts(h.token(h.step)) // a step does not wait for that
+		if _, err := h.client.Repository(t.Context(), h.payments.UUID, false); err != nil {
+			t.Errorf("a name that a step waits for: %v", err)
+		}
 
 		time.Sleep(time.Hour)
 		limited := bitbuckettest.RateLimited(0)
@@ -213,13 +206,13 @@ func FuzzDeploymentRun(f *testing.F) {
 		`"state":{"name":"COMPLETED","status":{"name":"SUCCESSFUL"},"started_on":"2026-11-21T08:40:00Z"}}`))
 	f.Add([]byte(`{"uuid":"` + otherUUID + `","step":{"uuid":"x"},"last_update_time":null,"created_on":"0001-01-01T00:00:00Z"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		r, err := parseDeploymentRun(body)
+		r, err := parseRun(body)
 		if err != nil {
 			return
 		}
-		for _, uuid := range []string{r.UUID, r.DeploymentUUID, r.PipelineUUID, r.StepUUID} {
-			if _, ok := parseUUID(uuid); uuid != "" && (!ok || strings.ToLower(uuid) != uuid || strings.Contains(uuid, "{")) {
-				t.Errorf("%q is not a bare UUID", uuid)
+		for _, id := range []string{r.UUID, r.DeploymentUUID, r.PipelineUUID, r.StepUUID} {
+			if _, ok := uuid.Parse(id); id != "" && (!ok || strings.ToLower(id) != id || strings.Contains(id, "{")) {
+				t.Errorf("%q is not a bare UUID", id)
 			}
 		}
 		for _, at := range []time.Time{r.Created, r.Started, r.Completed, r.Updated} {

@@ -9,35 +9,21 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/bitbucketapi"
+	"github.com/sallyport/sallyport/internal/printable"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
-// page is one of a list: only values and next are sure to be there.
-type page struct {
-	Values []json.RawMessage `json:"values"`
-	Next   string            `json:"next"`
-}
-
-func parsePage(body []byte) (page, error) {
-	var p page
-	if err := json.Unmarshal(body, &p); err != nil {
-		return page{}, fmt.Errorf("read a page: %w", err)
-	}
-	if p.Values == nil {
-		return page{}, errors.New("read a page: it has no values")
-	}
-	return p, nil
-}
-
-// parseDeploymentPage reads a page of deployments. What cannot be read is counted
-// and not passed over: it may be what is looked for.
-func parseDeploymentPage(body []byte, workspace, repository string) (identity.DeploymentPage, error) {
-	p, err := parsePage(body)
+// parsePage reads a page of deployments. It counts the objects that it cannot read: one
+// of them may be the object that the caller searches for.
+func parsePage(body []byte, workspace, repository string) (identity.DeploymentPage, error) {
+	p, err := bitbucketapi.ReadPage(body)
 	if err != nil {
 		return identity.DeploymentPage{}, fmt.Errorf("list deployments: %w", err)
 	}
 	out := identity.DeploymentPage{Next: p.Next}
 	for _, raw := range p.Values {
-		run, err := parseDeploymentRun(raw)
+		run, err := parseRun(raw)
 		if err != nil {
 			out.Unread++
 			continue
@@ -48,10 +34,10 @@ func parseDeploymentPage(body []byte, workspace, repository string) (identity.De
 	return out, nil
 }
 
-// parseDeploymentRun reads a deployment. Atlassian's OpenAPI document knows uuid,
-// state, environment and release; step, the pipeline and the names of times that
-// sort knows are sent all the same.
-func parseDeploymentRun(body []byte) (identity.DeploymentRun, error) {
+// parseRun reads a deployment. Atlassian's OpenAPI document has uuid, state,
+// environment and release; live responses have step, the pipeline and the names of
+// times that sort uses too.
+func parseRun(body []byte) (identity.DeploymentRun, error) {
 	type object struct{ UUID string }
 	var d struct {
 		UUID        string
@@ -84,10 +70,10 @@ func parseDeploymentRun(body []byte) (identity.DeploymentRun, error) {
 	}
 	var r identity.DeploymentRun
 	var ok bool
-	if r.UUID, ok = parseUUID(d.UUID); !ok {
+	if r.UUID, ok = uuid.Parse(d.UUID); !ok {
 		return identity.DeploymentRun{}, errors.New("read a deployment: its uuid is missing")
 	}
-	// Who it was may be missing; what is there must be a UUID.
+	// Objects may be missing; a UUID that is present must be valid.
 	for _, part := range []struct {
 		to   *string
 		from string
@@ -98,8 +84,8 @@ func parseDeploymentRun(body []byte) (identity.DeploymentRun, error) {
 		if part.from == "" {
 			continue
 		}
-		if *part.to, ok = parseUUID(part.from); !ok {
-			return identity.DeploymentRun{}, fmt.Errorf("read a deployment: %s is not a UUID", quote(part.from))
+		if *part.to, ok = uuid.Parse(part.from); !ok {
+			return identity.DeploymentRun{}, fmt.Errorf("read a deployment: %s is not a UUID", printable.Quote(part.from))
 		}
 	}
 	r.BuildNumber = max(0, d.Release.Pipeline.BuildNumber)
@@ -137,7 +123,7 @@ func deploymentState(name, kind, status string) identity.DeploymentState {
 }
 
 // parseStep reads a step of a pipeline.
-func parseStep(body []byte, uuid string) (identity.StepRun, error) {
+func parseStep(body []byte, id string) (identity.StepRun, error) {
 	var d struct {
 		UUID    string
 		Started moment `json:"started_on"`
@@ -146,8 +132,8 @@ func parseStep(body []byte, uuid string) (identity.StepRun, error) {
 	if err := json.Unmarshal(body, &d); err != nil {
 		return identity.StepRun{}, fmt.Errorf("read a step: %w", err)
 	}
-	if got, ok := parseUUID(d.UUID); !ok || got != uuid {
-		return identity.StepRun{}, fmt.Errorf("read a step: the API answered with another one, %s", quote(d.UUID))
+	if got, ok := uuid.Parse(d.UUID); !ok || got != id {
+		return identity.StepRun{}, fmt.Errorf("read a step: the API returned another one, %s", printable.Quote(d.UUID))
 	}
 	name := strings.ToUpper(cmp.Or(d.State.Name, strings.TrimPrefix(d.State.Type, "pipeline_step_state_")))
 	if name == "" {
@@ -170,7 +156,7 @@ func (m *moment) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	if t = t.UTC(); t.Year() < 2000 || t.Year() > 9999 {
-		return fmt.Errorf("the time %s is none", quote(*text))
+		return fmt.Errorf("%s is not a time from 2000 to 9999", printable.Quote(*text))
 	}
 	m.Time = t.Truncate(time.Microsecond)
 	return nil

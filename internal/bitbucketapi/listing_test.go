@@ -1,4 +1,4 @@
-package bitbucket
+package bitbucketapi
 
 import (
 	"errors"
@@ -9,19 +9,21 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
-// crowded is a house whose workspace has so many repositories, and how to ask for
-// them.
-func crowded(t *testing.T, repositories int) (*house, Workspace) {
-	h := build(t, nil)
+// crowded is an environment whose workspace has so many repositories.
+func crowded(t *testing.T, repositories int) *env {
+	e := build(t)
 	for i := 1; i < repositories; i++ {
-		h.acme.AddRepository(fmt.Sprintf("r%d", i), "PAY")
+		e.acme.AddRepository(fmt.Sprintf("r%d", i), "PAY")
 	}
-	return h, Workspace{Slug: "acme", UUID: bitbuckettest.Braced(h.acme.UUID), API: &API{
-		URL: h.server.APIURL(), Token: func() (string, error) { return "access-token", nil },
-	}}
+	return e
+}
+
+func (e *env) list(t *testing.T) ([]identity.KnownName, error) {
+	return ListRepositories(t.Context(), "acme", bitbuckettest.Braced(e.acme.UUID), e.config, e.server.Client().Transport)
 }
 
 // TestRepositories: all pages of the list, with and without what only some answers
@@ -30,10 +32,10 @@ func TestRepositories(t *testing.T) {
 	for _, n := range []int{1, 100, 101, 250} {
 		for _, bare := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
-				h, w := crowded(t, n)
+				h := crowded(t, n)
 				h.server.SetBarePages(bare)
-				list, err := Repositories(t.Context(), w, h.server.Client().Transport)
-				if err != nil || len(list) != n || list[0] != (ListedRepository{h.payments.UUID, "acme/payments"}) {
+				list, err := h.list(t)
+				if err != nil || len(list) != n || list[0].RepositoryUUID != h.payments.UUID || list[0].FullName != "acme/payments" {
 					t.Fatalf("%d, bare %t: %d, %v", n, bare, len(list), err)
 				}
 				if asked := h.server.Count(bitbuckettest.RepositoryList); asked != (n+99)/100 {
@@ -43,10 +45,10 @@ func TestRepositories(t *testing.T) {
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
-		h, w := crowded(t, 450)
-		w.API.RequestsPerHour = 3
+		h := crowded(t, 450)
+		h.config.RequestsPerHour = 3
 		began := time.Now()
-		list, err := Repositories(t.Context(), w, h.server.Client().Transport)
+		list, err := h.list(t)
 		if err != nil || len(list) != 450 || time.Since(began) < 30*time.Minute {
 			t.Errorf("%d after %v, %v", len(list), time.Since(began), err)
 		}
@@ -83,10 +85,10 @@ func TestRepositoriesIsWholeOrFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h, w := crowded(t, 250)
+				h := crowded(t, 250)
 				c.fault.Match = func(r *http.Request) bool { return r.URL.Query().Has("page") }
 				defer h.server.Inject(bitbuckettest.RepositoryList, c.fault).Clear()
-				list, err := Repositories(t.Context(), w, h.server.Client().Transport)
+				list, err := h.list(t)
 				if list != nil || err == nil || !strings.Contains(err.Error(), "after 100 repositories") || !strings.Contains(err.Error(), c.says) {
 					t.Errorf("%d repositories, %v", len(list), err)
 				}
@@ -94,20 +96,20 @@ func TestRepositoriesIsWholeOrFails(t *testing.T) {
 		})
 	}
 	synctest.Test(t, func(t *testing.T) {
-		h, w := crowded(t, 2)
+		h := crowded(t, 2)
 		ask := func() error {
-			_, err := Repositories(t.Context(), w, h.server.Client().Transport)
+			_, err := h.list(t)
 			return err
 		}
-		w.API.Token = func() (string, error) { return "", errors.New("no such file") }
+		h.config.Token = func() (string, error) { return "", errors.New("no such file") }
 		if err := ask(); err == nil || !strings.Contains(err.Error(), "no such file") {
 			t.Errorf("without a token: %v", err)
 		}
-		w.API.Token = func() (string, error) { return "another", nil }
+		h.config.Token = func() (string, error) { return "another", nil }
 		if err := ask(); err == nil {
 			t.Error("with a token of nobody")
 		}
-		w.API = nil
+		h.config = nil
 		if err := ask(); !errors.Is(err, ErrNoAPI) {
 			t.Errorf("without an API: %v", err)
 		}

@@ -1,4 +1,4 @@
-package bitbucket
+package bitbucketapi
 
 import (
 	"errors"
@@ -13,11 +13,11 @@ import (
 	"github.com/sallyport/sallyport/internal/bitbuckettest"
 )
 
-func (h *house) pullRequests() *PullRequests {
-	h.t.Helper()
-	p, err := h.auth.PullRequests(h.acme.UUID, "payments")
+func (e *env) pullRequests(t *testing.T) *PullRequests {
+	t.Helper()
+	p, err := e.client.PullRequests("payments")
 	if err != nil {
-		h.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return p
 }
@@ -30,7 +30,7 @@ func TestPullRequests(t *testing.T) {
 	for name, links := range map[string]bitbuckettest.CommitLinks{"index": {}, "no app": {NoApp: true}, "indexing": {Indexing: true}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := build(t, withAPI)
+				h := build(t)
 				h.acme.AddAccessToken("access-token", bitbuckettest.ScopeRepository, bitbuckettest.ScopePipeline, bitbuckettest.ScopePullRequest)
 				kim, ada, eve, lee := h.server.AddAccount("Kim"), h.server.AddAccount("Ada"), h.server.AddAccount("Ada"), h.server.AddAccount("Lee\x1b[2J")
 				h.payments.SetCommitLinks(links)
@@ -46,7 +46,7 @@ func TestPullRequests(t *testing.T) {
 				p.Withdraw(eve)
 				p.RequestChanges(lee)
 				p.Merge(ada, commitOf("a"))
-				r := h.pullRequests()
+				r := h.pullRequests(t)
 				ids, err := r.OfCommit(t.Context(), commitOf("a"))
 				if err != nil || !slices.Equal(ids, []int64{71}) {
 					t.Fatalf("%v, %v", ids, err)
@@ -82,8 +82,8 @@ func TestPullRequests(t *testing.T) {
 // not what was asked for.
 func TestPullRequestsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := build(t, withAPI)
-		r := h.pullRequests()
+		h := build(t)
+		r := h.pullRequests(t)
 		if _, err := r.OfCommit(t.Context(), commitOf("a")); !errors.Is(err, identity.ErrForbidden) {
 			t.Errorf("without the scope: %v", err)
 		}
@@ -92,7 +92,7 @@ func TestPullRequestsRefused(t *testing.T) {
 			`{"values": [{"id": 0}]}`:   "no id",
 			`{"values": [{"id": "7"}]}`: "cannot unmarshal",
 			`{}`:                        "not a list",
-			`[`:                         "not a list",
+			`[`:                         "unexpected end",
 			`{"values": [], "next": "http://evil.example/2.0/x"}`: "another host",
 		} {
 			i := h.server.Inject(bitbuckettest.CommitPullRequests, bitbuckettest.Replaced(body))
@@ -114,7 +114,7 @@ func TestPullRequestsRefused(t *testing.T) {
 			t.Errorf("while it is unavailable: %v", err)
 		}
 		i.Clear()
-		if _, err := h.auth.PullRequests(h.acme.UUID, "../other"); err == nil {
+		if _, err := h.client.PullRequests("../other"); err == nil {
 			t.Error("a path is taken for a repository")
 		}
 	})
@@ -132,7 +132,7 @@ func FuzzPullRequest(f *testing.F) {
 			return
 		}
 		for _, hash := range []string{p.MergeCommit, p.Source} {
-			if hash != "" && (len(hash) < leastHash || strings.Trim(hash, "0123456789abcdef") != "") {
+			if hash != "" && (len(hash) < minHash || strings.Trim(hash, "0123456789abcdef") != "") {
 				t.Errorf("%q", hash)
 			}
 		}

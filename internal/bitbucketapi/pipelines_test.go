@@ -1,4 +1,4 @@
-package bitbucket
+package bitbucketapi
 
 import (
 	"errors"
@@ -13,10 +13,10 @@ import (
 // and what is not an answer.
 func TestPipeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := build(t, withAPI)
+		h := build(t)
 		run := h.payments.Run("main")
 		ask := func(uuid string) (Pipeline, error) {
-			return h.auth.Pipeline(t.Context(), h.acme.UUID, h.payments.UUID, uuid)
+			return h.client.Pipeline(t.Context(), h.payments.UUID, uuid)
 		}
 		p, err := ask(run.UUID)
 		if err != nil || p.BuildNumber != int64(run.BuildNumber) || p.Creator != "Robin Builder" || len(p.CreatorUUID) != 36 || !p.FetchedAt.Equal(time.Now()) {
@@ -25,11 +25,8 @@ func TestPipeline(t *testing.T) {
 		if p, err := ask("11111111-2222-3333-4444-555555555555"); err != nil || p.BuildNumber != 0 || p.FetchedAt.IsZero() {
 			t.Errorf("unknown: %+v, %v", p, err)
 		}
-		if s := h.auth.Status()[0]; s.NamesError != nil || !s.NamesAnswered.Equal(time.Now()) {
+		if s := h.client.State(); s.Err != nil || !s.Succeeded.Equal(time.Now()) {
 			t.Errorf("that there is no such pipeline is taken for a failure: %+v", s)
-		}
-		if _, err := h.auth.Pipeline(t.Context(), h.payments.UUID, h.payments.UUID, run.UUID); !errors.Is(err, ErrNoAPI) {
-			t.Errorf("of a workspace that is not configured: %v", err)
 		}
 		for name, body := range map[string]string{
 			"another":   `{"uuid":"` + otherUUID + `","build_number":1}`,
@@ -54,9 +51,11 @@ func TestPipeline(t *testing.T) {
 		for range 100 {
 			_, err = ask(run.UUID)
 		}
-		if !errors.Is(err, errBusy) {
+		if !errors.Is(err, ErrBusy) {
 			t.Errorf("got %v", err)
 		}
-		h.accepts(h.token(h.step))
+		if _, err := h.client.Repository(t.Context(), h.payments.UUID, false); err != nil {
+			t.Errorf("a name that a step waits for: %v", err)
+		}
 	})
 }

@@ -1,0 +1,3 @@
+// Package bitbucket reads the deployments of a workspace from Bitbucket's REST API, for
+// reconciliation.
+package bitbucket
