@@ -32,12 +32,30 @@ type claims struct {
 	branch                                string // empty: the run has no branch
 }
 
-// readClaims reads the payload of a token by the claims' exact names. What is
-// not named here has no say, deploymentEnvironment in particular: Atlassian's
-// sample shows it, but it is a name, and names are not identity.
+// readClaims reads the payload of a token by the claims' exact names. Other claims
+// are ignored, deploymentEnvironment in particular: Atlassian's sample shows it, but
+// it is a name, and names are not identity.
 func readClaims(o object, skip checkSet) (*claims, *identity.Error) {
 	var c claims
 	strict := !skip.has(checkClaims)
+	if refused := c.readUUIDs(o); refused != nil && strict {
+		return nil, refused
+	}
+	if refused := c.readTexts(o); refused != nil && strict {
+		return nil, refused
+	}
+	if (len(c.branch) > maxBranch || !printable.IsClean(c.branch)) && !skip.has(checkText) {
+		return nil, refuse(checkText, identity.CredentialClaims,
+			fmt.Sprintf("the token's branchName is longer than %d bytes or has characters that cannot be shown", maxBranch), nil)
+	}
+	if refused := c.readTimes(o, skip); refused != nil {
+		return nil, refused
+	}
+	return &c, nil
+}
+
+// readUUIDs reads the claims that are UUIDs, and returns the first that is invalid.
+func (c *claims) readUUIDs(o object) (refused *identity.Error) {
 	for _, f := range []struct {
 		name     string
 		into     *string
@@ -51,38 +69,38 @@ func readClaims(o object, skip checkSet) (*claims, *identity.Error) {
 			continue
 		}
 		s, _ := o.text(f.name)
-		uuid, ok := uuid.Parse(s)
-		if !ok && strict {
-			return nil, refuseClaim(f.name, "a UUID")
+		id, ok := uuid.Parse(s)
+		if !ok && refused == nil {
+			refused = refuseClaim(f.name, "a UUID")
 		}
-		*f.into = uuid
+		*f.into = id
 	}
-	var ok bool
-	if c.subject, ok = o.text("sub"); (!ok || len(c.subject) > maxSubject) && strict {
-		return nil, refuseClaim("sub", "a short string")
+	return refused
+}
+
+// readTexts reads sub, aud and branchName, and returns the first that is invalid.
+func (c *claims) readTexts(o object) (refused *identity.Error) {
+	var isSubject, isList, isBranch bool
+	c.subject, isSubject = o.text("sub")
+	c.audiences, isList = readAudiences(o["aud"])
+	c.branch, isBranch = o.optionalText("branchName")
+	switch {
+	case !isSubject || len(c.subject) > maxSubject:
+		return refuseClaim("sub", "a short string")
+	case !isList:
+		return refuseClaim("aud", fmt.Sprintf("a string or a list of 1 to %d strings", maxTokenAudiences))
+	case !isBranch:
+		return refuseClaim("branchName", "a string or absent")
 	}
-	if c.audiences, ok = readAudiences(o["aud"]); !ok && strict {
-		return nil, refuseClaim("aud", fmt.Sprintf("a string or a list of 1 to %d strings", maxTokenAudiences))
-	}
-	if c.branch, ok = o.optionalText("branchName"); !ok && strict {
-		return nil, refuseClaim("branchName", "a string or absent")
-	}
-	if (len(c.branch) > maxBranch || !printable.IsClean(c.branch)) && !skip.has(checkText) {
-		return nil, refuse(checkText, identity.CredentialClaims,
-			fmt.Sprintf("the token's branchName is longer than %d bytes or has characters that cannot be shown", maxBranch), nil)
-	}
-	if err := c.readTimes(o, skip); err != nil {
-		return nil, err
-	}
-	return &c, nil
+	return nil
 }
 
 func refuseClaim(name, expected string) *identity.Error {
 	return refuse(checkClaims, identity.CredentialClaims, "the token's claim "+name+" must be "+expected, nil)
 }
 
-// isAbsent reports whether an optional claim says nothing: Bitbucket may leave
-// out, null or empty what a run does not have.
+// isAbsent reports whether an optional claim is missing, null or empty: Bitbucket may
+// send each of these for what a run does not have.
 func isAbsent(o object, name string) bool {
 	raw, found := o[name]
 	return !found || string(raw) == "null" || string(raw) == `""`

@@ -63,29 +63,39 @@ func checkNames(d *json.Decoder, depth int, skip checkSet) error {
 			}
 		}
 	case json.Delim('{'):
-		exact, folded := map[string]bool{}, map[string]bool{}
-		for d.More() {
-			t, err := d.Token()
-			name, ok := t.(string)
-			if err != nil || !ok {
-				return errNotObject
-			}
-			if exact[name] && !skip.has(checkDuplicates) {
-				return errDuplicate
-			}
-			if folded[fold(name)] && !exact[name] && !skip.has(checkCase) {
-				return errOtherCase
-			}
-			exact[name], folded[fold(name)] = true, true
-			if err := checkNames(d, depth+1, skip); err != nil {
-				return err
-			}
+		if err := checkMembers(d, depth, skip); err != nil {
+			return err
 		}
 	default:
 		return nil
 	}
 	if _, err := d.Token(); err != nil { // the closing delimiter
 		return errNotObject
+	}
+	return nil
+}
+
+// checkMembers checks the members of an object whose opening delimiter was read.
+func checkMembers(d *json.Decoder, depth int, skip checkSet) error {
+	exact, folded := map[string]bool{}, map[string]bool{}
+	for d.More() {
+		t, err := d.Token()
+		name, ok := t.(string)
+		if err != nil || !ok {
+			return errNotObject
+		}
+		switch {
+		case exact[name]:
+			if !skip.has(checkDuplicates) {
+				return errDuplicate
+			}
+		case folded[fold(name)] && !skip.has(checkCase):
+			return errOtherCase
+		}
+		exact[name], folded[fold(name)] = true, true
+		if err := checkNames(d, depth+1, skip); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -113,8 +113,8 @@ func parseKeys(body []byte) (keys map[string]*key, skipped []string, err error) 
 }
 
 // jwk is what matters of a JSON Web Key (RFC 7517 section 4, RFC 7518 section
-// 6.3.1). The certificates beside a key (x5c, x5t, x5u) are not read: the issuer's
-// word for n and e is that of its own host.
+// 6.3.1). The certificates beside a key (x5c, x5t, x5u) are not read: n and e come from
+// the issuer's own host.
 type jwk struct {
 	Type       string          `json:"kty"`
 	ID         string          `json:"kid"`
@@ -128,6 +128,21 @@ type jwk struct {
 
 // parseKey reads one JWK that is an RSA key for verifying RS256.
 func parseKey(raw []byte) (*key, error) {
+	j, err := parseJWK(raw)
+	if err != nil {
+		return nil, err
+	}
+	public, err := j.publicKey()
+	if err != nil {
+		return nil, err
+	}
+	if err := j.check(public); err != nil {
+		return nil, err
+	}
+	return &key{id: j.ID, public: public}, nil
+}
+
+func parseJWK(raw []byte) (*jwk, error) {
 	if _, err := parseObject(raw, 0); err != nil {
 		return nil, err
 	}
@@ -138,6 +153,11 @@ func parseKey(raw []byte) (*key, error) {
 	if j.Type != "RSA" || j.Private != nil { // a set must never hold a private key
 		return nil, errors.New("not a public RSA key")
 	}
+	return &j, nil
+}
+
+// publicKey decodes the modulus and the exponent (RFC 7518 section 6.3.1).
+func (j *jwk) publicKey() (*rsa.PublicKey, error) {
 	n, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimRight(j.Modulus, "="))
 	if err != nil || len(n) > maxRSABits/8+1 {
 		return nil, errors.New("n is not base64url of a modulus")
@@ -146,18 +166,34 @@ func parseKey(raw []byte) (*key, error) {
 	if err != nil || len(e) == 0 || len(e) > 4 {
 		return nil, errors.New("e is not base64url of an exponent")
 	}
-	public := &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}
+	return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}, nil
+}
+
+// check returns why the key cannot verify RS256; nil if it can.
+func (j *jwk) check(public *rsa.PublicKey) error {
 	switch {
 	case j.ID == "" || len(j.ID) > maxKeyID || !printable.IsClean(j.ID):
-		return nil, errors.New("kid is missing or not clean")
+		return errors.New("kid is missing or not clean")
 	case j.Algorithm != "" && j.Algorithm != algorithm:
-		return nil, fmt.Errorf("kid %s: for the algorithm %s", printable.Quote(j.ID), printable.Quote(j.Algorithm))
-	case j.Use != "" && j.Use != "sig", j.Operations != nil && !slices.Contains(j.Operations, "verify"):
-		return nil, fmt.Errorf("kid %s: for another use", printable.Quote(j.ID))
-	case public.N.BitLen() < minRSABits || public.N.BitLen() > maxRSABits || public.N.Bit(0) == 0:
-		return nil, fmt.Errorf("kid %s: a modulus of %d bits is out of bounds", printable.Quote(j.ID), public.N.BitLen())
-	case public.E <= minExponent || public.E > 1<<31-1 || public.E%2 == 0: // FIPS 186-5 appendix A.1.1
-		return nil, fmt.Errorf("kid %s: the exponent %d is out of bounds", printable.Quote(j.ID), public.E)
+		return fmt.Errorf("kid %s: for the algorithm %s", printable.Quote(j.ID), printable.Quote(j.Algorithm))
+	case !j.verifies():
+		return fmt.Errorf("kid %s: for another use", printable.Quote(j.ID))
 	}
-	return &key{id: j.ID, public: public}, nil
+	return checkStrength(j.ID, public)
+}
+
+// verifies reports whether use and key_ops permit verification (RFC 7517 sections 4.2
+// and 4.3).
+func (j *jwk) verifies() bool {
+	return (j.Use == "" || j.Use == "sig") && (j.Operations == nil || slices.Contains(j.Operations, "verify"))
+}
+
+func checkStrength(id string, public *rsa.PublicKey) error {
+	if bits := public.N.BitLen(); bits < minRSABits || bits > maxRSABits || public.N.Bit(0) == 0 {
+		return fmt.Errorf("kid %s: a modulus of %d bits is out of bounds", printable.Quote(id), bits)
+	}
+	if e := public.E; e <= minExponent || e > 1<<31-1 || e%2 == 0 { // FIPS 186-5 appendix A.1.1
+		return fmt.Errorf("kid %s: the exponent %d is out of bounds", printable.Quote(id), e)
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sallyport/sallyport/identity"
@@ -18,7 +19,7 @@ const (
 	algorithm     = "RS256" // the only one in Bitbucket's discovery document
 )
 
-// token is a token in compact form, read and not yet believed.
+// token is a token in compact form that was read and not verified.
 type token struct {
 	raw     string
 	keyID   string
@@ -35,16 +36,9 @@ func parseToken(raw string, skip checkSet) (*token, *identity.Error) {
 	if err := tooLarge(raw); err != nil && !skip.has(checkSize) {
 		return nil, err
 	}
-	parts := strings.Split(raw, ".")
-	if len(parts) == 5 {
-		return nil, refuse(checkForm, identity.CredentialMalformed, "the token is encrypted (JWE); the token of a Pipelines step is signed", nil)
-	}
-	if len(parts) < 3 && strings.HasPrefix(raw, "eyJ") { // {" in base64url, with which a header begins
-		return nil, refuse(checkForm, identity.CredentialMalformed, fmt.Sprintf("the token is cut off: it has %d of its three parts joined by dots; send all of $BITBUCKET_STEP_OIDC_TOKEN", len(parts)), nil)
-	}
-	if len(parts) != 3 || parts[0] == "" || parts[1] == "" || parts[2] == "" {
-		return nil, refuse(checkForm, identity.CredentialMalformed,
-			"this is not a token: three base64url parts joined by dots are expected; pass $BITBUCKET_STEP_OIDC_TOKEN, which is set in steps with oidc: true or oidc: audiences:", nil)
+	parts, refused := splitToken(raw)
+	if refused != nil {
+		return nil, refused
 	}
 	var decoded [3][]byte
 	for i, name := range [3]string{"header", "payload", "signature"} {
@@ -73,6 +67,21 @@ func parseToken(raw string, skip checkSet) (*token, *identity.Error) {
 	return t, nil
 }
 
+// splitToken returns the three parts of a compact serialization.
+func splitToken(raw string) (parts []string, refused *identity.Error) {
+	parts = strings.Split(raw, ".")
+	switch {
+	case len(parts) == 5:
+		return nil, refuse(checkForm, identity.CredentialMalformed, "the token is encrypted (JWE); the token of a Pipelines step is signed", nil)
+	case len(parts) < 3 && strings.HasPrefix(raw, "eyJ"): // {" in base64url, with which a header begins
+		return nil, refuse(checkForm, identity.CredentialMalformed, fmt.Sprintf("the token is cut off: it has %d of its three parts joined by dots; send all of $BITBUCKET_STEP_OIDC_TOKEN", len(parts)), nil)
+	case len(parts) != 3 || slices.Contains(parts, ""):
+		return nil, refuse(checkForm, identity.CredentialMalformed,
+			"this is not a token: three base64url parts joined by dots are expected; pass $BITBUCKET_STEP_OIDC_TOKEN, which is set in steps with oidc: true or oidc: audiences:", nil)
+	}
+	return parts, nil
+}
+
 func tooLarge(raw string) *identity.Error {
 	if len(raw) <= maxTokenBytes {
 		return nil
@@ -81,8 +90,8 @@ func tooLarge(raw string) *identity.Error {
 		fmt.Sprintf("the token has %d bytes, at most %d are read; fewer audiences make it smaller", len(raw), maxTokenBytes), nil)
 }
 
-// decodeSegment decodes strictly. The library's decoder passes over line ends
-// and, unless told, over bits that mean nothing; both would be second spellings.
+// decodeSegment decodes strictly. The library's decoder ignores line ends and, by
+// default, trailing bits; both would be second spellings.
 func decodeSegment(s string, skip checkSet) ([]byte, error) {
 	if skip.has(checkBase64) {
 		b, _ := base64.RawURLEncoding.DecodeString(s)
@@ -119,24 +128,38 @@ var forbidden = []struct{ name, why string }{
 	{"zip", "belongs to an encrypted token (RFC 7516 section 4.1.3)"},
 }
 
-// readHeader judges the JOSE header.
+// checkParameters refuses a header with a forbidden parameter.
+func checkParameters(h object) *identity.Error {
+	for _, f := range forbidden {
+		if _, found := h[f.name]; found {
+			return refuse(checkHeader, identity.CredentialMalformed, "the token's header has "+f.name+", which "+f.why+"; it is refused", nil)
+		}
+	}
+	return nil
+}
+
+// checkTyp refuses another kind of token, such as an access token (at+jwt): RFC 7519
+// section 5.1 and RFC 8725 section 3.11. The parameter is optional.
+func checkTyp(h object) *identity.Error {
+	if _, found := h["typ"]; !found {
+		return nil
+	}
+	if typ, ok := h.text("typ"); !ok || !strings.EqualFold(typ, "JWT") {
+		return refuse(checkType, identity.CredentialMalformed, "the token's typ is not JWT: it is another kind of token", nil)
+	}
+	return nil
+}
+
+// readHeader checks the JOSE header.
 func (t *token) readHeader(h object, skip checkSet) *identity.Error {
 	if alg, ok := h.text("alg"); (!ok || alg != algorithm) && !skip.has(checkAlgorithm) {
 		return refuse(checkAlgorithm, identity.CredentialAlgorithm, "the token is not signed with RS256, as every token of Bitbucket Pipelines is", nil)
 	}
-	if !skip.has(checkHeader) {
-		for _, f := range forbidden {
-			if _, found := h[f.name]; found {
-				return refuse(checkHeader, identity.CredentialMalformed, "the token's header has "+f.name+", which "+f.why+"; it is refused", nil)
-			}
-		}
+	if refused := checkParameters(h); refused != nil && !skip.has(checkHeader) {
+		return refused
 	}
-	// RFC 7519 section 5.1 and RFC 8725 section 3.11: another kind of token, such
-	// as an access token (at+jwt), must not be taken for this one.
-	if _, found := h["typ"]; found && !skip.has(checkType) {
-		if typ, ok := h.text("typ"); !ok || !strings.EqualFold(typ, "JWT") {
-			return refuse(checkType, identity.CredentialMalformed, "the token's typ is not JWT: it is another kind of token", nil)
-		}
+	if refused := checkTyp(h); refused != nil && !skip.has(checkType) {
+		return refused
 	}
 	kid, ok := h.text("kid")
 	if (!ok || kid == "" || len(kid) > maxKeyID || !printable.IsClean(kid)) && !skip.has(checkKeyID) {
