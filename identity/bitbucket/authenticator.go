@@ -1,17 +1,14 @@
 package bitbucket
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/bitbucketapi"
 	"github.com/sallyport/sallyport/internal/fair"
 	"github.com/sallyport/sallyport/internal/uuid"
@@ -38,16 +35,6 @@ type Authenticator struct {
 	lookups     *fair.Limiter // of admitted tokens
 	signatures  *fair.Limiter // checks of signatures, by client address
 	revocations Revocations   // nil: nobody is revoked
-}
-
-// issuer is one workspace with its keys and names.
-type issuer struct {
-	workspace Workspace
-	url       string
-	keys      *keySet
-	names     *names // nil: UUIDs only
-	// mistake is what the API found wrong with the workspace's configuration; nil: nothing.
-	mistake atomic.Pointer[error]
 }
 
 // New returns an authenticator that has read the keys kept in
@@ -146,102 +133,4 @@ func (a *Authenticator) attachNames(i *issuer, store NameStore) {
 		known: map[nameKey]*nameEntry{}, owners: map[string]nameKey{},
 		flights: map[nameKey]*flight{}, stale: map[nameKey]bool{}, asked: map[string]*bitbucketapi.Bucket{}, waiting: fair.New(nameWaits),
 	}
-}
-
-// Authenticate verifies the credential and returns its step, with its names
-// where the workspace has an API. Any failure is an [*identity.Error]; it carries
-// the principal where the issuer's signature, the workspace and the subject are
-// right, whatever else is wrong. It waits for keys and names that are not at
-// hand no longer than Config.FetchTimeout and Config.NameWait, or until ctx ends.
-// The credential is not kept.
-func (a *Authenticator) Authenticate(ctx context.Context, credential identity.Credential) (*identity.Principal, error) {
-	if credential.IsZero() {
-		return nil, a.refused(nil, &identity.Error{Problem: identity.CredentialMissing, Detail: "no credential was presented"})
-	}
-	raw := credential.Reveal()
-	if err := tooLarge(raw); err != nil && !a.skip.has(checkSize) {
-		return nil, a.refused(nil, err)
-	}
-	now := a.now()
-	d := credential.Digest()
-	v := a.cache.get(&d)
-	if v != nil && !v.cachedChecks(now) {
-		a.cache.drop(v)
-		v = nil
-	}
-	again := v != nil
-	if !again {
-		proven, i, err := a.verify(ctx, raw, d, now)
-		if err != nil {
-			return nil, a.refused(i, err)
-		}
-		v = proven
-		a.cache.put(v)
-	}
-	if err := a.checkRevoked(v); err != nil {
-		return nil, a.refused(v.issuer, err)
-	}
-	if a.admitted != nil && v.kind == identity.CredentialOIDC {
-		a.admitted.Admit(v.present.Load().principal)
-	}
-	p, err := v.named(ctx, now)
-	if err != nil {
-		return nil, a.refused(v.issuer, err)
-	}
-	if a.hooks.Verified != nil {
-		a.hooks.Verified(v.issuer.workspace.Slug, again)
-	}
-	return p, nil
-}
-
-// principal is the step with its UUIDs and without names.
-func (v *verified) principal() *identity.Principal {
-	p := &identity.Principal{
-		Kind: identity.KindBitbucketStep, Issuer: v.issuer.url,
-		Workspace:  identity.Workspace{UUID: v.claims.workspace},
-		Repository: identity.Repository{UUID: v.claims.repository},
-		Pipeline:   identity.Run{UUID: v.claims.pipeline},
-		Step:       identity.Run{UUID: v.claims.step},
-		Branch:     v.claims.branch,
-
-		CredentialKind: v.kind, CredentialDigest: v.digest, Expires: v.expires,
-	}
-	if v.claims.deployment != "" {
-		p.Deployment = &identity.Deployment{UUID: v.claims.deployment}
-	}
-	return p
-}
-
-// named returns the principal with the names of this moment. The one that was
-// handed out last is handed out again while no name has changed.
-func (v *verified) named(ctx context.Context, now time.Time) (*identity.Principal, *identity.Error) {
-	shown := v.present.Load()
-	n := v.issuer.names
-	if n == nil || now.Before(shown.until) && shown.version == n.version.Load() {
-		return shown.principal, nil
-	}
-	fresh, err := n.present(ctx, v.principal())
-	if err != nil {
-		e := refuse(checkNamed, identity.NamesUnavailable,
-			"Bitbucket's API has not yet returned the name of this repository or deployment, and policy may need it; try again in a minute", err)
-		e.Principal = v.principal()
-		return nil, e
-	}
-	v.present.Store(fresh)
-	return fresh.principal, nil
-}
-
-// refused tells the hook, and returns the error as an error.
-func (a *Authenticator) refused(i *issuer, e *identity.Error) error {
-	if a.hooks.Refused != nil {
-		slug, word := "", ""
-		if i != nil {
-			slug = i.workspace.Slug
-		}
-		if r, ok := errors.AsType[*refusal](e.Err); ok {
-			word = r.check.String()
-		}
-		a.hooks.Refused(slug, e.Problem, word)
-	}
-	return e
 }

@@ -1,40 +1,8 @@
 package bitbucket
 
 import (
-	"crypto/sha256"
 	"sync"
-	"sync/atomic"
-	"time"
-
-	"github.com/sallyport/sallyport/identity"
 )
-
-type digest = [sha256.Size]byte
-
-// verified is a token that was proven once. It is believed again while its end
-// has not come and its key is one that the issuer publishes.
-type verified struct {
-	issuer  *issuer
-	key     *key
-	kind    string    // how it was accepted: one of identity's Credential… words
-	ends    time.Time // until when it need not be proven again
-	expires time.Time // exp, or until when an admitted one is accepted
-	claims  *claims
-	digest  digest
-	present atomic.Pointer[presentation]
-}
-
-// presentation is the principal with the names of a moment.
-type presentation struct {
-	principal *identity.Principal
-	version   uint64    // of the names, when it was made
-	until     time.Time // when a name wants to be checked again; zero: never
-}
-
-// cachedChecks reports whether the token need not be proven again.
-func (v *verified) cachedChecks(now time.Time) bool {
-	return now.Before(v.ends) && v.issuer.keys.trusts(v.key, now)
-}
 
 const shardCount = 16
 

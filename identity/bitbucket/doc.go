@@ -8,11 +8,12 @@
 // not on a token's, and every claim is read by a decoder that knows one
 // spelling of each.
 //
-// The files: token.go and json.go read the compact form, claims.go its claims;
-// verify.go checks them; keys.go, fetch.go, jwks.go and keyfile.go hold the issuers'
-// keys; cache.go recognizes a verified token, admitted.go an expired token and a
-// revoked step; names.go and learn.go find the names behind UUIDs, through package
-// bitbucketapi; inspect.go and inspect_*.go report on a token and admit no step.
+// authenticator.go makes an authenticator and authenticate.go is its entry point; run.go
+// checks, refreshes and reports its state. token.go, json.go and claims.go read a token;
+// verify.go, signature.go and admitted.go check it. keys.go, fetch.go, jwks.go and
+// keyfile.go hold the issuers' keys. cache.go recognizes a token that was verified.
+// names.go and learn.go find the names behind UUIDs through package bitbucketapi.
+// inspect.go reports on a token and admits no step.
 //
 // An issuer is only ever contacted because the configuration names it, never
 // because a token does (RFC 8725 section 3.10).

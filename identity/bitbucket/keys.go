@@ -22,7 +22,6 @@ const (
 	// again: less than the minute in which a rotation must be found.
 	unknownFor    = 30 * time.Second
 	maxUnknown    = 1024
-	maxWaiting    = 512 // callers of one issuer that wait for its keys
 	maxRetryAfter = 15 * time.Minute
 )
 

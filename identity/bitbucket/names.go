@@ -19,26 +19,6 @@ const (
 	maxAsked      = 4096    // repositories whose share of the budget is counted
 )
 
-// nameWaits is how many requests may wait for names that were never known.
-var nameWaits = fair.Config{Step: fair.Limit{Slots: 32}, Repository: fair.Limit{Slots: maxWaiting / 4}, Total: fair.Limit{Slots: maxWaiting}}
-
-// subject is who a principal's use of what all share counts for.
-func subject(p *identity.Principal) fair.Subject {
-	return fair.Subject{Issuer: p.Issuer, Repository: p.Repository.UUID, Step: p.Step.UUID}
-}
-
-// NameStore keeps names over a restart. It is told of every answer of the REST
-// API, also of one that says nothing new, so that it can tell how long a name
-// was valid; it must be safe for concurrent use and bound its own time. An
-// error is logged and costs nothing but the memory of a restart.
-type NameStore interface {
-	// LoadNames returns the latest name of everything that is known of a
-	// workspace, in any order.
-	LoadNames(ctx context.Context, workspaceUUID string) ([]identity.KnownName, error)
-	// SaveName keeps a name as it was at its time FetchedAt.
-	SaveName(ctx context.Context, name identity.KnownName) error
-}
-
 // nameKey identifies what has a name; the deployment is empty for a repository.
 type nameKey struct{ repository, deployment string }
 
@@ -73,6 +53,13 @@ type names struct {
 	waiting *fair.Limiter
 	asked   map[string]*bitbucketapi.Bucket // what each repository has left of its share of the budget
 	stale   map[nameKey]bool                // to be looked up in the background
+}
+
+// presentation is the principal with the names of a moment.
+type presentation struct {
+	principal *identity.Principal
+	version   uint64    // of the names, when it was made
+	until     time.Time // when a name wants to be checked again; zero: never
 }
 
 // present returns the principal with the names of this moment. base holds the
@@ -365,4 +352,11 @@ func (n *names) keep(k nameKey, e *nameEntry) {
 		}
 	}
 	n.known[k] = e
+}
+
+func (n *names) bearer(fullName string) (nameKey, bool) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	k, found := n.owners[fullName]
+	return k, found && k.deployment == ""
 }

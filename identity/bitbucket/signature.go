@@ -2,28 +2,10 @@ package bitbucket
 
 import (
 	"context"
-	"runtime"
-	"time"
 
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/fair"
 )
-
-// signatureChecks is how signatures are checked: by at most half of the processors,
-// and by client address in turn. A check takes about 0.1 ms of a processor, and anybody
-// can send tokens that need one: forged ones, and ended ones.
-func signatureChecks() fair.Config {
-	return fair.Config{
-		Step:         fair.Limit{Waiting: maxWaitingChecks / 4},
-		Repository:   fair.Limit{Waiting: maxWaitingChecks / 4},
-		Total:        fair.Limit{Slots: max(1, runtime.GOMAXPROCS(0)/2), Waiting: maxWaitingChecks},
-		Wait:         5 * time.Second,
-		WaitForSlots: true,
-	}
-}
-
-// maxWaitingChecks is how many checks may wait; a quarter of them from one address.
-const maxWaitingChecks = 16_384
 
 // turn waits for the turn of the client's address.
 func (a *Authenticator) turn(ctx context.Context) (fair.Slot, error) {

@@ -28,7 +28,6 @@ const (
 var largeCycles = map[string]int{
 	"audit":                  6,
 	"audit/postgres":         42,
-	"identity/bitbucket":     11,
 	"identity/postgres":      11,
 	"internal/bitbuckettest": 16,
 	"internal/config":        15,
