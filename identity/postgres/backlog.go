@@ -2,10 +2,13 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sallyport/sallyport/internal/pause"
 )
@@ -13,7 +16,8 @@ import (
 const (
 	minBackoff   = 250 * time.Millisecond
 	maxBackoff   = 15 * time.Second
-	closeTimeout = 5 * time.Second // for what is left at the end
+	closeTimeout = 5 * time.Second  // for what is left at the end
+	writeTimeout = 10 * time.Second // of one transaction in the background
 )
 
 // backlog holds what is to be written in the background, in order and in bounded
@@ -168,4 +172,20 @@ func (b *backlog[K, V]) status() (waiting int, lost int64, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.waiting) + b.writing, b.lost, b.err
+}
+
+// isContent reports whether the database refused what a row holds, so that
+// writing it again is of no use: the classes "data exception", "integrity
+// constraint violation" and "program limit exceeded" (PostgreSQL documentation,
+// appendix A).
+func isContent(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || len(pg.Code) != 5 {
+		return false
+	}
+	switch pg.Code[:2] {
+	case "22", "23", "54":
+		return true
+	}
+	return false
 }

@@ -2,65 +2,15 @@ package postgres
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pause"
 )
-
-// An instance confirms what it has read by the name of the session that it reads
-// with: "sallyport revocations INSTANCE TIME", where TIME is the database's clock,
-// in microseconds, before it began to read. Every login may see the names of
-// sessions, nothing is written for it, and it ends with the session. Its pooled
-// sessions show an instance that has no such session at the moment.
-const (
-	readerName = "sallyport revocations "
-	poolName   = "sallyport identity "
-)
-
-const (
-	confirmTimeout = 3 * time.Second // an instance reads once a second, and when it is notified
-	confirmPoll    = 25 * time.Millisecond
-)
-
-// newInstance returns a name for a process.
-func newInstance() string {
-	var b [4]byte
-	_, _ = rand.Read(b[:]) // it does not fail (crypto/rand)
-	return hex.EncodeToString(b[:])
-}
-
-// begin returns the database's clock, where the server may still write: what is
-// read elsewhere is of the time before a failover.
-func (w *watcher) begin(conn *pgconn.PgConn) (string, error) {
-	if err := database.CheckWritable(context.Background(), conn); err != nil {
-		return "", err
-	}
-	results, err := conn.Exec(context.Background(), `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`).ReadAll()
-	if err != nil {
-		return "", err
-	}
-	if len(results) != 1 || len(results[0].Rows) != 1 {
-		return "", errors.New("read the clock: no answer")
-	}
-	return string(results[0].Rows[0][0]), nil
-}
-
-// confirm shows other instances that everything which was committed before a time
-// is in force here. The time has digits only: it is a bigint of the server.
-func (w *watcher) confirm(conn *pgconn.PgConn, at string) error {
-	_, err := conn.Exec(context.Background(), "SET application_name = '"+readerName+w.store.instance+" "+at+"'").ReadAll()
-	return err
-}
 
 // UnconfirmedError is the error of a revocation that is written, and in force here,
 // and that other connected instances have not confirmed.

@@ -2,16 +2,25 @@ package postgres
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/sallyport/sallyport/identity"
 )
 
+// nameOfWorkspace is the kind of a workspace's name, beside those of package
+// identity.
+const nameOfWorkspace = "workspace"
+
+// tolerance is the time within which a repeated response does not update a name.
+const tolerance = 10 * time.Minute
+
 // nameTable is one of the tables that hold names with their validity, and the
 // statements on it. They are composed of the constants below alone.
 type nameTable struct {
-	columns []column // what a row says
-	bears   string   // the column that only one may bear at a time
+	columns []column // of a row
+	bears   string   // the column whose value one UUID has at a time
 
 	same, confirm, end, begin, moved string
 }
@@ -35,53 +44,90 @@ var nameTables = map[string]*nameTable{
 		"deployment_uuid", []string{"repository_uuid"}, "workspace_uuid", "deployment_name", "deployment", "deployment_type"),
 }
 
-// newNameTable describes a table. uuid and within are its key; a name is borne
-// by one only within the same.
-func newNameTable(table, bears, uuid string, within []string, says ...string) *nameTable {
-	t := &nameTable{bears: bears}
-	key := append([]string{uuid}, within...)
-	var names, arrays, values []string
-	for i, name := range append(key[:len(key):len(key)], says...) {
-		kind := "text"
-		if strings.HasSuffix(name, "_uuid") {
-			kind = "uuid"
-		}
-		t.columns = append(t.columns, column{name, kind == "uuid"})
-		names = append(names, name)
-		arrays = append(arrays, fmt.Sprintf("$%d::text[]::%s[]", i+1, kind))
-		values = append(values, fmt.Sprintf("$%d::text::%s", i+1, kind))
-	}
-	fetchedAt := fmt.Sprintf("$%d::timestamptz", len(names)+1)
-	list := strings.Join(names, ", ")
+// nameSchema describes a table of names.
+type nameSchema struct {
+	table string
+	uuid  string   // the column of the UUID that has the name
+	scope []string // further columns of the key; a name is unique within the same values
+	bears string   // the column whose value one UUID has at a time
+	names []string // all columns: the key, and then the attributes
+}
 
-	value := func(name string) string {
-		for i := range names {
-			if names[i] == name {
-				return values[i]
-			}
-		}
+// newNameTable composes the statements of a table. uuid and scope are its key; a name
+// is unique within the same scope.
+func newNameTable(table, bears, uuid string, scope []string, attributes ...string) *nameTable {
+	n := &nameSchema{table: table, uuid: uuid, scope: scope, bears: bears}
+	n.names = slices.Concat(n.key(), attributes)
+	t := &nameTable{bears: bears, same: n.same(), confirm: n.confirm(), end: n.end(), begin: n.begin(), moved: n.moved()}
+	for _, name := range n.names {
+		t.columns = append(t.columns, column{name, columnType(name) == "uuid"})
+	}
+	return t
+}
+
+func columnType(name string) string {
+	if strings.HasSuffix(name, "_uuid") {
+		return "uuid"
+	}
+	return "text"
+}
+
+func (n *nameSchema) key() []string { return append([]string{n.uuid}, n.scope...) }
+
+// uniqueKey are the columns whose values one UUID has at a time.
+func (n *nameSchema) uniqueKey() []string { return append([]string{n.bears}, n.scope...) }
+
+// value is the statement's parameter for a column.
+func (n *nameSchema) value(name string) string {
+	at := slices.Index(n.names, name)
+	if at < 0 {
 		panic("identity/postgres: no column " + name)
 	}
-	// matches compares columns of alias with the statement's parameters.
-	matches := func(alias string, columns []string) string {
-		var all []string
-		for _, c := range columns {
-			all = append(all, alias+"."+c+" = "+value(c))
-		}
-		return strings.Join(all, " AND ")
-	}
-	joined := func(a, b string, columns []string) string {
-		var all []string
-		for _, c := range columns {
-			all = append(all, a+"."+c+" = "+b+"."+c)
-		}
-		return strings.Join(all, " AND ")
-	}
-	bearing := append([]string{bears}, within...)
-	related := "(" + matches("b", key) + " OR " + matches("b", bearing) + ")"
+	return fmt.Sprintf("$%d::text::%s", at+1, columnType(name))
+}
 
-	// Finds the answers that say what is known, and notes when, but not each time.
-	t.same = fmt.Sprintf(`
+func (n *nameSchema) values() []string {
+	var all []string
+	for _, name := range n.names {
+		all = append(all, n.value(name))
+	}
+	return all
+}
+
+// fetchedAt is the statement's last parameter.
+func (n *nameSchema) fetchedAt() string { return fmt.Sprintf("$%d::timestamptz", len(n.names)+1) }
+
+// matches compares columns of alias with the statement's parameters.
+func (n *nameSchema) matches(alias string, columns []string) string {
+	var all []string
+	for _, c := range columns {
+		all = append(all, alias+"."+c+" = "+n.value(c))
+	}
+	return strings.Join(all, " AND ")
+}
+
+// joined compares columns of two aliases.
+func joined(a, b string, columns []string) string {
+	var all []string
+	for _, c := range columns {
+		all = append(all, a+"."+c+" = "+b+"."+c)
+	}
+	return strings.Join(all, " AND ")
+}
+
+// related finds rows of the same UUID, and rows of the same name.
+func (n *nameSchema) related() string {
+	return "(" + n.matches("b", n.key()) + " OR " + n.matches("b", n.uniqueKey()) + ")"
+}
+
+// same finds the responses that repeat what is known. It updates the time of the latest
+// response, but not for each response.
+func (n *nameSchema) same() string {
+	var arrays []string
+	for i, name := range n.names {
+		arrays = append(arrays, fmt.Sprintf("$%d::text[]::%s[]", i+1, columnType(name)))
+	}
+	return fmt.Sprintf(`
 		WITH o AS (
 			SELECT * FROM unnest(%s, $%d::timestamptz[]) WITH ORDINALITY AS o (%s, fetched_at, n)
 		), same AS (
@@ -92,34 +138,45 @@ func newNameTable(table, bears, uuid string, within []string, says ...string) *n
 			WHERE t.valid_from = same.valid_from AND %s AND same.before < same.fetched_at - interval '%d seconds'
 		)
 		SELECT n FROM same`,
-		strings.Join(arrays, ", "), len(names)+1, list, "o."+strings.Join(key, ", o."), table, joined("t", "o", names),
-		table, joined("t", "same", key), int(tolerance.Seconds()))
+		strings.Join(arrays, ", "), len(n.names)+1, strings.Join(n.names, ", "), "o."+strings.Join(n.key(), ", o."), n.table, joined("t", "o", n.names),
+		n.table, joined("t", "same", n.key()), int(tolerance.Seconds()))
+}
 
-	t.confirm = fmt.Sprintf(`UPDATE %s t SET fetched_at = %s WHERE t.valid_to IS NULL AND t.fetched_at < %s AND %s`,
-		table, fetchedAt, fetchedAt, matches("t", names))
+func (n *nameSchema) confirm() string {
+	return fmt.Sprintf(`UPDATE %s t SET fetched_at = %s WHERE t.valid_to IS NULL AND t.fetched_at < %s AND %s`,
+		n.table, n.fetchedAt(), n.fetchedAt(), n.matches("t", n.names))
+}
 
-	// Ends what the answer contradicts: another name of the same, and the same
-	// name of another. An answer that is older than what it contradicts says
-	// nothing any more.
-	t.end = fmt.Sprintf(`
+// end ends what the response contradicts: another name of the same UUID, and the same
+// name of another. A response that is older than what it contradicts has no effect.
+func (n *nameSchema) end() string {
+	return fmt.Sprintf(`
 		UPDATE %s t SET valid_to = %s
 		WHERE t.valid_to IS NULL AND (%s AND NOT (%s) OR %s AND t.%s <> %s)
 		  AND NOT EXISTS (SELECT FROM %s b WHERE %s AND (b.valid_to > %s OR b.valid_to IS NULL AND b.fetched_at >= %s))`,
-		table, fetchedAt, matches("t", key), matches("t", names), matches("t", bearing), uuid, value(uuid),
-		table, related, fetchedAt, fetchedAt)
+		n.table, n.fetchedAt(), n.matches("t", n.key()), n.matches("t", n.names), n.matches("t", n.uniqueKey()), n.uuid, n.value(n.uuid),
+		n.table, n.related(), n.fetchedAt(), n.fetchedAt())
+}
 
-	t.begin = fmt.Sprintf(`
+func (n *nameSchema) begin() string {
+	return fmt.Sprintf(`
 		INSERT INTO %s (%s, valid_from, fetched_at) SELECT %s, %s, %s
 		WHERE NOT EXISTS (SELECT FROM %s b WHERE %s AND (b.valid_to IS NULL OR b.valid_to > %s))`,
-		table, list, strings.Join(values, ", "), fetchedAt, fetchedAt, table, related, fetchedAt)
+		n.table, strings.Join(n.names, ", "), strings.Join(n.values(), ", "), n.fetchedAt(), n.fetchedAt(), n.table, n.related(), n.fetchedAt())
+}
 
-	// Asks who bore the name before those who began to bear it now, as the view
-	// identity.reassigned_names does.
-	borne := joined("p", "t", bearing)
-	if table == "identity.deployments" {
-		borne = "p.repository_uuid = t.repository_uuid AND (p.deployment_name = t.deployment_name OR p.deployment <> '' AND p.deployment = t.deployment)"
+// moved finds the previous UUID of each name that a UUID has since this response, as
+// the view identity.reassigned_names does.
+func (n *nameSchema) moved() string {
+	previous := joined("p", "t", n.uniqueKey())
+	if n.table == "identity.deployments" {
+		previous = "p.repository_uuid = t.repository_uuid AND (p.deployment_name = t.deployment_name OR p.deployment <> '' AND p.deployment = t.deployment)"
 	}
-	t.moved = fmt.Sprintf(`
+	repository := "''"
+	if len(n.scope) > 0 {
+		repository = "t." + n.scope[0] + "::text"
+	}
+	return fmt.Sprintf(`
 		SELECT t.%s, t.workspace_uuid::text, p.%s::text, t.%s::text, %s, t.valid_from
 		FROM unnest($1::text[]::uuid[], $2::timestamptz[]) AS o (uuid, fetched_at)
 		JOIN %s t ON t.%s = o.uuid AND t.valid_from = o.fetched_at
@@ -127,13 +184,5 @@ func newNameTable(table, bears, uuid string, within []string, says ...string) *n
 			SELECT * FROM %s p WHERE %s AND p.valid_from < t.valid_from ORDER BY p.valid_from DESC LIMIT 1
 		) p
 		WHERE p.%s <> t.%s`,
-		bears, uuid, uuid, withinOr(within), table, uuid, table, borne, uuid, uuid)
-	return t
-}
-
-func withinOr(within []string) string {
-	if len(within) == 0 {
-		return "''"
-	}
-	return "t." + within[0] + "::text"
+		n.bears, n.uuid, n.uuid, repository, n.table, n.uuid, n.table, previous, n.uuid, n.uuid)
 }

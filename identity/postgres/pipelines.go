@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/uuid"
 )

@@ -1,8 +1,13 @@
 package postgres
 
-import "sync"
+import (
+	"crypto/sha256"
+	"sync"
+)
 
 const recentMost = 32_768 // of one generation
+
+type digest = [sha256.Size]byte
 
 // recent remembers digests that are written down, in bounded number: when the
 // younger generation is full the older is dropped whole, so that what is in use

@@ -8,9 +8,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// notRestored is the condition that the revocation r was not lifted.
-const notRestored = `NOT EXISTS (SELECT FROM identity.revocation_lifts x WHERE x.revocation_id = r.id)`
-
 // Restore lifts every revocation of a step or repository that is in force, as
 // if it had never been, and returns how many there were. Every instance knows of
 // it within two seconds. It returns when it is durable. A step whose repository

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -19,12 +20,6 @@ const (
 	readFloor     = 20 * time.Millisecond  // between two reads, however often somebody tells us
 	reconnectMost = 500 * time.Millisecond // between two attempts; with the rest it must stay below two seconds
 )
-
-// watchOutage says since when the revocations cannot be read, and why.
-type watchOutage struct {
-	since time.Time
-	err   error
-}
 
 // Watch keeps what [Store.Revoked] answers from up to date until ctx ends, and
 // returns nil: it listens, and reads once a second in case nobody was heard. It
@@ -129,6 +124,29 @@ func (w *watcher) session(ctx context.Context) error {
 			return w.store.explain("listen", err)
 		}
 	}
+}
+
+// begin returns the database's clock, where the server may still write: what is
+// read elsewhere is of the time before a failover.
+func (w *watcher) begin(conn *pgconn.PgConn) (string, error) {
+	if err := database.CheckWritable(context.Background(), conn); err != nil {
+		return "", err
+	}
+	results, err := conn.Exec(context.Background(), `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`).ReadAll()
+	if err != nil {
+		return "", err
+	}
+	if len(results) != 1 || len(results[0].Rows) != 1 {
+		return "", errors.New("read the clock: no answer")
+	}
+	return string(results[0].Rows[0][0]), nil
+}
+
+// confirm shows other instances that everything which was committed before a time
+// is in force here. The time has digits only: it is a bigint of the server.
+func (w *watcher) confirm(conn *pgconn.PgConn, at string) error {
+	_, err := conn.Exec(context.Background(), "SET application_name = '"+readerName+w.store.instance+" "+at+"'").ReadAll()
+	return err
 }
 
 // await returns when somebody is heard, or it is time to look.

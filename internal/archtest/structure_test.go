@@ -28,7 +28,6 @@ const (
 var largeCycles = map[string]int{
 	"audit":                  6,
 	"audit/postgres":         42,
-	"identity/postgres":      11,
 	"internal/bitbuckettest": 16,
 	"internal/config":        15,
 	"internal/worker":        6,
@@ -48,7 +47,6 @@ var (
 	longFunctions = map[string]int{
 		"audit/evidence.scanner.field":                111,
 		"cmd/sallyport/internal/server.server.gauges": 85,
-		"identity/postgres.newNameTable":              93,
 		"proxy/frontend.conn.request":                 86,
 	}
 	complexFunctions = map[string]int{
