@@ -141,13 +141,13 @@ func (a *afternoon) sample() {
 			drawn = append(drawn, strings.Fields(line)[1])
 		}
 		slices.Sort(drawn)
-		dossiers, err := filepath.Glob(a.path(fmt.Sprintf("sample-%d/samples/*.json", of)))
+		details, err := filepath.Glob(a.path(fmt.Sprintf("sample-%d/samples/*.json", of)))
 		a.check(err)
-		for i, d := range dossiers {
-			dossiers[i] = strings.TrimSuffix(filepath.Base(d), ".json")
+		for i, d := range details {
+			details[i] = strings.TrimSuffix(filepath.Base(d), ".json")
 		}
-		if status != 0 || len(drawn) != min(of, 18) || !slices.Equal(drawn, dossiers) {
-			a.t.Errorf("drawn were %q, and the pack has %q:\n%s", drawn, dossiers, said)
+		if status != 0 || len(drawn) != min(of, 18) || !slices.Equal(drawn, details) {
+			a.t.Errorf("drawn were %q, and the pack has %q:\n%s", drawn, details, said)
 		}
 	}
 }

@@ -156,7 +156,7 @@ func TestEvidence(t *testing.T) {
 		}
 	}
 	if quoted != 5 {
-		t.Errorf("%d dossiers quote the rule that allowed", quoted)
+		t.Errorf("%d sample details quote the rule that allowed", quoted)
 	}
 
 	w.alter(t, `ALTER TABLE audit.events DISABLE TRIGGER ALL;

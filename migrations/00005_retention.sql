@@ -454,7 +454,7 @@ COMMENT ON FUNCTION audit.chain_step(bytea, bytea) IS 'One step of audit.chain.'
 COMMENT ON AGGREGATE audit.chain(bytea) IS 'A digest over hashes in an order: sha256(digest so far || hash), beginning with nothing.';
 
 -- What is the log's own account of itself: keys, writers, policies, operators'
--- operations, what it found out about its own completeness, exports, retention. It stays when the events of its month are taken.
+-- operations, verification, reconciliation, exports, retention. It stays when the events of its month are removed.
 CREATE FUNCTION audit.is_exempt_from_retention(kind text, writer text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN writer = 'database' OR kind IN ('writer_started', 'writer_ended', 'writer_lost', 'signing_key', 'log_forked', 'policy_loaded', 'policy_rejected', 'repository_policy_rejected', 'policy_approval', 'admin',

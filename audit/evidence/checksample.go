@@ -43,14 +43,30 @@ func (c *checker) sampleDetail(place int, chosen *chosen) error {
 	if d.ID != chosen.id || d.Place != place || d.Rank != chosen.Rank() || d.Checkpoint != c.m.Checkpoint {
 		return wrong("%s: its id, place, rank or checkpoint is not the pack's", name)
 	}
-	want := []Proven{{Leaf: chosen.pair.Leaf, Record: string(chosen.pair.Record)}}
-	if chosen.pair.EndLeaf >= 0 {
-		want = append(want, Proven{Leaf: chosen.pair.EndLeaf, Record: string(chosen.pair.EndRecord)})
+	if err := c.sampleRecords(name, d.Records, &chosen.pair); err != nil {
+		return err
 	}
-	if len(d.Records) != len(want) {
-		return wrong("%s: it has %d records, and the population %d", name, len(d.Records), len(want))
+	s, err := read(chosen.pair.Record)
+	if err != nil {
+		return wrong("%s: %v", name, err)
 	}
-	for i, r := range d.Records {
+	if d.Revision != s.Revision || d.OwnRevision != s.OwnRevision || d.Rule != s.Rule || d.Commit != s.Commit || !slices.Equal(d.Activations, c.path.of(s)) {
+		return wrong("%s: its policy is not the one of the events", name)
+	}
+	return c.samplePage(name, samplesFolder+chosen.id+".html", d)
+}
+
+// sampleRecords compares the records of a sample detail with those of the population,
+// and checks their proofs.
+func (c *checker) sampleRecords(name string, records []Proven, pair *Pair) error {
+	want := []Proven{{Leaf: pair.Leaf, Record: string(pair.Record)}}
+	if pair.EndLeaf >= 0 {
+		want = append(want, Proven{Leaf: pair.EndLeaf, Record: string(pair.EndRecord)})
+	}
+	if len(records) != len(want) {
+		return wrong("%s: it has %d records, and the population %d", name, len(records), len(want))
+	}
+	for i, r := range records {
 		if r.Leaf != want[i].Leaf || r.Record != want[i].Record {
 			return wrong("%s: record %d is not the population's", name, i+1)
 		}
@@ -59,13 +75,11 @@ func (c *checker) sampleDetail(place int, chosen *chosen) error {
 			return wrong("%s: record %d: the proof does not hold", name, i+1)
 		}
 	}
-	s, err := read(chosen.pair.Record)
-	if err != nil {
-		return wrong("%s: %v", name, err)
-	}
-	if d.Revision != s.Revision || d.OwnRevision != s.OwnRevision || d.Rule != s.Rule || d.Commit != s.Commit || !slices.Equal(d.Activations, c.path.of(s)) {
-		return wrong("%s: what it says of the policy is not what the events say", name)
-	}
+	return nil
+}
+
+// samplePage makes the page of a sample detail again.
+func (c *checker) samplePage(name, page string, d *SampleDetail) error {
 	if !c.same() {
 		return nil
 	}
@@ -73,7 +87,6 @@ func (c *checker) sampleDetail(place int, chosen *chosen) error {
 	if err := d.writePage(h); err != nil {
 		return err
 	}
-	page := samplesFolder + chosen.id + ".html"
 	if f, _ := c.m.file(page); f.Digest != h.digest() {
 		return wrong("%s: it is not what is made of %s", page, name)
 	}

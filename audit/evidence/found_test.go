@@ -88,9 +88,9 @@ func (m *memory) selfTest(writer string, n int, when time.Time) {
 		}})
 }
 
-// TestCompleteness: what was found before the checkpoint is told, and nothing of what
+// TestReconciliation: what was found before the checkpoint is told, and nothing of what
 // was found later; a repository that nobody checked is named.
-func TestCompleteness(t *testing.T) {
+func TestReconciliation(t *testing.T) {
 	files := tree(t, build(t, october(t), nil))
 	for name, want := range map[string]string{
 		"tables/deployments.csv":             `"not_seen","1"`,

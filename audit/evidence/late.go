@@ -58,3 +58,15 @@ func (r *LateRun) has(at string, bound int64) bool {
 	}
 	return by > bound
 }
+
+// add adds the counts of a run.
+func (l *Late) add(r *LateRun) {
+	if r.Ahead {
+		l.Ahead += r.Count
+		return
+	}
+	l.Count, l.Decisions = l.Count+r.Count, l.Decisions+r.Decisions
+	if r.Arrived {
+		l.Arrived += r.Count
+	}
+}

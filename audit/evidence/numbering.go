@@ -128,7 +128,8 @@ func (n *numbering) decision(s *recordFields, leaf int64) {
 	}
 }
 
-// check says what of the facts does not hold.
+// check returns the first contradiction: between the facts and the records, or within
+// the facts.
 func (n *numbering) check(size int64, keys []audit.Key) error {
 	if n.wrong != nil {
 		return n.wrong
@@ -137,71 +138,93 @@ func (n *numbering) check(size int64, keys []audit.Key) error {
 	if f.MoreGaps < 0 || f.MoreGaps > 0 && len(f.Gaps) < maxRows {
 		return wrong("%s: it lists %d gaps, and not %d more", factsFile, len(f.Gaps), f.MoreGaps)
 	}
-	for _, w := range f.Writers {
-		// Each number up to the last is an event or is missing, once.
-		if w.Number != addSaturated(w.Events, w.Gaps) {
-			return wrong("%s: writer %s has %d events up to number %d, and not %d numbers missing", factsFile, audit.Text(w.Name, 100), w.Events, w.Number, w.Gaps)
-		}
-	}
 	for i := range f.Gaps {
-		g := &f.Gaps[i]
-		if g.First < 1 || g.Last < g.First || !g.touches(f.Period) || (g.Explained == "") != (g.Leaf < 0) || g.Explained != "" && g.Reporter == "" || g.Explained != "" && !explaining[g.Explained] {
-			return wrong("%s: the gap from %d to %d of writer %s is none of the period", factsFile, g.First, g.Last, audit.Text(g.Writer, 100))
-		}
-		if g.Explained != "" && !n.accounts(g) {
-			return wrong("%s: no event of the pack explains the gap from %d to %d of writer %s as %.40s, as leaf %d is said to", factsFile, g.First, g.Last, audit.Text(g.Writer, 100), g.Explained, g.Leaf)
+		if err := n.checkGap(&f.Gaps[i]); err != nil {
+			return err
 		}
 	}
-	for _, w := range f.Writers {
-		listed := int64(0)
-		for _, g := range n.gaps[w.Name] {
-			if g.Sealed {
-				listed = addSaturated(listed, g.Numbers())
-			}
-		}
-		if listed > w.Gaps {
-			return wrong("%s: of writer %s %d numbers are missing, and %d are listed", factsFile, audit.Text(w.Name, 100), w.Gaps, listed)
+	for i := range f.Writers {
+		if err := n.checkWriter(&f.Writers[i]); err != nil {
+			return err
 		}
 	}
 	return n.lateness(size, keys)
 }
 
-// lateness checks each run of late events against the checkpoint that it names.
+// checkGap checks that a gap is one of the period, and that its explanation holds.
+func (n *numbering) checkGap(g *Gap) error {
+	isExplained := g.Explained != ""
+	switch {
+	case g.First < 1 || g.Last < g.First || !g.touches(n.facts.Period),
+		isExplained != (g.Leaf >= 0), isExplained && (g.Reporter == "" || !explaining[g.Explained]):
+		return wrong("%s: the gap from %d to %d of writer %s is not a gap of the period", factsFile, g.First, g.Last, audit.Text(g.Writer, 100))
+	case isExplained && !n.accounts(g):
+		return wrong("%s: the gap from %d to %d of writer %s is explained by leaf %d as %.40s, and the pack has no such event", factsFile, g.First, g.Last, audit.Text(g.Writer, 100), g.Leaf, g.Explained)
+	}
+	return nil
+}
+
+// checkWriter checks that each number of a writer up to the last is an event or is
+// missing, once, and that no more are listed than are missing.
+func (n *numbering) checkWriter(w *Writer) error {
+	if w.Number != addSaturated(w.Events, w.Gaps) {
+		return wrong("%s: writer %s has %d events up to number %d, and not %d numbers missing", factsFile, audit.Text(w.Name, 100), w.Events, w.Number, w.Gaps)
+	}
+	listed := int64(0)
+	for _, g := range n.gaps[w.Name] {
+		if g.Sealed {
+			listed = addSaturated(listed, g.Numbers())
+		}
+	}
+	if listed > w.Gaps {
+		return wrong("%s: of writer %s %d numbers are missing, and %d are listed", factsFile, audit.Text(w.Name, 100), w.Gaps, listed)
+	}
+	return nil
+}
+
+// lateness checks each run of late events against the checkpoint that it names, and the
+// totals against the runs.
 func (n *numbering) lateness(size int64, keys []audit.Key) error {
 	f := n.facts
-	notes := map[int64]audit.Checkpoint{}
+	checkpoints := map[int64]audit.Checkpoint{}
 	for _, signed := range f.Late.Checkpoints {
 		c, _, err := audit.OpenCheckpoint([]byte(signed), keys...)
 		if err != nil {
 			return wrong("%s: late events: %v", factsFile, err)
 		}
-		notes[c.Size] = c
+		if c.Size <= size {
+			checkpoints[c.Size] = c
+		}
 	}
-	var late, decisions, ahead, arrived int64
-	bound := time.Duration(f.Late.Bound) * time.Minute
+	var listed Late
 	for i := range f.Late.Runs {
 		r := &f.Late.Runs[i]
-		c, ok := notes[r.Size]
-		switch {
-		case !ok || r.Size > size || r.LastLeaf >= r.Size || r.FirstLeaf > r.LastLeaf || stampOf(c.Time) != r.Sealed,
-			!r.has(r.Oldest, f.Late.Bound) || !r.has(r.Newest, f.Late.Bound) || !f.Period.within(r.Oldest) || !f.Period.within(r.Newest),
-			r.Arrived != (!r.Ahead && c.Time.After(f.Period.To.Add(bound))):
-			return wrong("%s: the late events %d to %d of writer %s are not what the checkpoint of size %d says", factsFile, r.FirstNumber, r.LastNumber, audit.Text(r.Writer, 100), r.Size)
-		case n.found[r] != r.Decisions && (len(f.Repositories) == 0 || n.found[r] > r.Decisions):
+		c, ok := checkpoints[r.Size]
+		if !ok || !n.agrees(r, c) {
+			return wrong("%s: the late events %d to %d of writer %s contradict the checkpoint of size %d", factsFile, r.FirstNumber, r.LastNumber, audit.Text(r.Writer, 100), r.Size)
+		}
+		if n.found[r] != r.Decisions && (len(f.Repositories) == 0 || n.found[r] > r.Decisions) {
 			return wrong("%s: of the late events %d to %d of writer %s %d are decisions, and the population has %d", factsFile, r.FirstNumber, r.LastNumber, audit.Text(r.Writer, 100), r.Decisions, n.found[r])
 		}
-		switch {
-		case r.Ahead:
-			ahead += r.Count
-		default:
-			late, decisions = late+r.Count, decisions+r.Decisions
-			if r.Arrived {
-				arrived += r.Count
-			}
-		}
+		listed.add(r)
 	}
-	if late > f.Late.Count || ahead > f.Late.Ahead || decisions > f.Late.Decisions || arrived > f.Late.Arrived {
-		return wrong("%s: it counts %d late events, and lists %d", factsFile, f.Late.Count, late)
+	if listed.Count > f.Late.Count || listed.Ahead > f.Late.Ahead || listed.Decisions > f.Late.Decisions || listed.Arrived > f.Late.Arrived {
+		return wrong("%s: it counts %d late events, and lists %d", factsFile, f.Late.Count, listed.Count)
 	}
 	return nil
+}
+
+// agrees reports whether a run of late events agrees with the checkpoint that it names.
+func (n *numbering) agrees(r *LateRun, c audit.Checkpoint) bool {
+	f := n.facts
+	if r.LastLeaf >= c.Size || r.FirstLeaf > r.LastLeaf || stampOf(c.Time) != r.Sealed {
+		return false
+	}
+	for _, at := range []string{r.Oldest, r.Newest} {
+		if !r.has(at, f.Late.Bound) || !f.Period.within(at) {
+			return false
+		}
+	}
+	bound := time.Duration(f.Late.Bound) * time.Minute
+	return r.Arrived == (!r.Ahead && c.Time.After(f.Period.To.Add(bound)))
 }

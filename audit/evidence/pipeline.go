@@ -43,29 +43,7 @@ func inOrder(ctx context.Context, next func() (func() ([]prepared, error), error
 	wg.Go(func() {
 		defer close(order)
 		defer close(queue)
-		for {
-			work, err := next()
-			if work == nil && err == nil {
-				return
-			}
-			p := &parcel{make: work, err: err, done: make(chan struct{})}
-			if err != nil {
-				close(p.done)
-			}
-			select {
-			case order <- p:
-			case <-ctx.Done():
-				return
-			}
-			if err != nil {
-				return
-			}
-			select {
-			case queue <- p:
-			case <-ctx.Done():
-				return
-			}
-		}
+		feed(ctx, next, queue, order)
 	})
 	for p := range order {
 		select {
@@ -83,4 +61,32 @@ func inOrder(ctx context.Context, next func() (func() ([]prepared, error), error
 		}
 	}
 	return ctx.Err()
+}
+
+// feed sends each batch to the reader of order and to the workers. It returns after the
+// last batch, after an error of next, which order has, and when the context is done.
+func feed(ctx context.Context, next func() (func() ([]prepared, error), error), queue, order chan<- *parcel) {
+	for {
+		work, err := next()
+		if work == nil && err == nil {
+			return
+		}
+		p := &parcel{make: work, err: err, done: make(chan struct{})}
+		if err != nil {
+			close(p.done)
+		}
+		if !send(ctx, order, p) || err != nil || !send(ctx, queue, p) {
+			return
+		}
+	}
+}
+
+// send reports whether the parcel was received before the context was done.
+func send(ctx context.Context, to chan<- *parcel, p *parcel) bool {
+	select {
+	case to <- p:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

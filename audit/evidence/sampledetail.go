@@ -7,8 +7,8 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// A Dossier is what a pack says of one decision of the sample. Who has the log's
-// public key needs nothing else to check that its records are in the log.
+// A SampleDetail describes one decision of the sample. With the log's public key it is
+// enough to check that the records are in the log.
 type SampleDetail struct {
 	ID         string   `json:"decision_id"`
 	Place      int      `json:"place"` // in the sample, from 0

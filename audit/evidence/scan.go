@@ -3,6 +3,7 @@ package evidence
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
 	"unicode/utf8"
 )
 
@@ -168,104 +169,23 @@ func (s *scanner) record(r *recordFields) bool {
 	return false
 }
 
-// field reads the value of a field. It is false for one that is not known here:
-// encoding/json might take it for another.
+// fieldIndexes are the fields of recordFields by their names in a record.
+var fieldIndexes = func() map[string]int {
+	indexes, fields := make(map[string]int), reflect.TypeFor[recordFields]()
+	for i := range fields.NumField() {
+		indexes[fields.Field(i).Tag.Get("json")] = i
+	}
+	return indexes
+}()
+
+// field reads the value of a field. It is false for a field that is not known here:
+// encoding/json might match it to another.
 func (s *scanner) field(r *recordFields, name []byte) bool {
+	if i, ok := fieldIndexes[string(name)]; ok {
+		s.value(reflect.ValueOf(r).Elem().Field(i))
+		return !s.failed
+	}
 	switch string(name) {
-	case "time":
-		r.Time = s.text()
-	case "kind":
-		r.Kind = s.text()
-	case "decision_id":
-		r.DecisionID = s.text()
-	case "writer":
-		r.Writer = s.text()
-	case "issuer":
-		r.Issuer = s.text()
-	case "credential_kind":
-		r.CredentialKind = s.text()
-	case "workspace_uuid":
-		r.WorkspaceUUID = s.text()
-	case "repository_uuid":
-		r.RepositoryUUID = s.text()
-	case "deployment_uuid":
-		r.DeploymentUUID = s.text()
-	case "pipeline_uuid":
-		r.PipelineUUID = s.text()
-	case "step_uuid":
-		r.StepUUID = s.text()
-	case "workspace":
-		r.Workspace = s.text()
-	case "repository":
-		r.Repository = s.text()
-	case "project":
-		r.Project = s.text()
-	case "deployment":
-		r.Deployment = s.text()
-	case "deployment_type":
-		r.DeploymentType = s.text()
-	case "branch":
-		r.Branch = s.text()
-	case "client_address":
-		r.ClientAddress = s.text()
-	case "listener":
-		r.Listener = s.text()
-	case "action":
-		r.Action = s.text()
-	case "scheme":
-		r.Scheme = s.text()
-	case "host":
-		r.Host = s.text()
-	case "method":
-		r.Method = s.text()
-	case "path":
-		r.Path = s.text()
-	case "target_raw":
-		r.TargetRaw = s.text()
-	case "verdict":
-		r.Verdict = s.text()
-	case "mode":
-		r.Mode = s.text()
-	case "reason":
-		r.Reason = s.text()
-	case "rule":
-		r.Rule = s.text()
-	case "message":
-		r.Message = s.text()
-	case "revision":
-		r.Revision = s.text()
-	case "commit":
-		r.Commit = s.text()
-	case "repository_revision":
-		r.OwnRevision = s.text()
-	case "upstream_proxy":
-		r.UpstreamProxy = s.text()
-	case "dialed_address":
-		r.DialedAddress = s.text()
-	case "close_reason":
-		r.CloseReason = s.text()
-	case "writer_sequence":
-		r.WriterSequence = s.number()
-	case "port":
-		r.Port = int(s.number())
-	case "status":
-		r.Status = int(s.number())
-	case "bytes_sent":
-		r.BytesSent = s.number()
-	case "bytes_received":
-		r.BytesReceived = s.number()
-	case "duration":
-		r.Duration = s.number()
-	case "upstream_status":
-		r.UpstreamStatus = int(s.number())
-	case "would_deny":
-		r.WouldDeny = s.truth()
-	case "rules":
-		r.Rules = s.list()
-	case "exceptions":
-		r.Exceptions = s.list()
-	case "attributes":
-		r.Attributes = s.object()
 	case "version":
 		s.number()
 	case "addresses":
@@ -280,6 +200,26 @@ func (s *scanner) field(r *recordFields, name []byte) bool {
 		return false
 	}
 	return !s.failed
+}
+
+// value reads a value of the type of the field that it is for.
+func (s *scanner) value(field reflect.Value) {
+	switch p := field.Addr().Interface().(type) {
+	case *string:
+		*p = s.text()
+	case *int64:
+		*p = s.number()
+	case *int:
+		*p = int(s.number())
+	case *bool:
+		*p = s.truth()
+	case *[]string:
+		*p = s.list()
+	case *map[string]string:
+		*p = s.object()
+	default:
+		s.failed = true
+	}
 }
 
 // isRecordJSON reports whether a record is JSON, as json.Valid does.

@@ -10,11 +10,11 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-var completenessSpec = sectionSpec{
-	name: "completeness", title: "Completeness against Bitbucket's deployments", criteria: []string{"PI1.4", "CC7.2"},
+var reconciliationSpec = sectionSpec{
+	name: "reconciliation", title: "Reconciliation with Bitbucket's deployments", criteria: []string{"PI1.4", "CC7.2"},
 	kinds: []audit.Kind{audit.KindReconciled, audit.KindDeploymentUnobserved},
 	begin: func() section {
-		return &completenessSection{names: map[string]string{}, asked: map[string]string{}, runs: map[[2]string]*foundRun{},
+		return &reconciliationSection{names: map[string]string{}, asked: map[string]string{}, runs: map[[2]string]*foundRun{},
 			repositories: map[string]*lookedAt{}, missing: map[[2]string]*recordFields{}}
 	},
 	text: `<p>A step that does not set <code>HTTPS_PROXY</code> is in no log. Bitbucket knows of every deployment, and the server compares its list with this log.</p>
@@ -46,7 +46,7 @@ type lookedAt struct {
 	from, until time.Time // what these cover; until zero: there was none
 }
 
-type completenessSection struct {
+type reconciliationSection struct {
 	startsUser
 	Facts                                  *Facts
 	Reconciliations, Changed               int
@@ -61,7 +61,7 @@ type completenessSection struct {
 	list                                   []*reconciled
 }
 
-func (c *completenessSection) decision(d *decided) {
+func (c *reconciliationSection) decision(d *decided) {
 	if d.isProbe() || d.RepositoryUUID == "" || len(c.names) > maxRows || len(c.asked) > maxRows {
 		return
 	}
@@ -71,13 +71,13 @@ func (c *completenessSection) decision(d *decided) {
 	}
 }
 
-func (c *completenessSection) event(e *loggedEvent) {
+func (c *reconciliationSection) event(e *loggedEvent) {
 	if e.Kind == string(audit.KindDeploymentUnobserved) {
 		c.missing[[2]string{e.RepositoryUUID, e.Attributes["deployment_run_uuid"]}] = e.recordFields
 	}
 }
 
-func (c *completenessSection) reconciled(r *reconciled, rows []foundRow) {
+func (c *reconciliationSection) reconciled(r *reconciled, rows []foundRow) {
 	c.Reconciliations++
 	if !r.unchanged {
 		c.Changed++
@@ -97,7 +97,7 @@ func (c *completenessSection) reconciled(r *reconciled, rows []foundRow) {
 	}
 }
 
-func (c *completenessSection) look(l *foundLook, since time.Time) {
+func (c *reconciliationSection) look(l *foundLook, since time.Time) {
 	r := c.repositories[l.repositoryUUID]
 	if r == nil {
 		r = new(lookedAt)
@@ -121,7 +121,7 @@ func (c *completenessSection) look(l *foundLook, since time.Time) {
 	}
 }
 
-func (c *completenessSection) finish(f *Facts) []Table {
+func (c *reconciliationSection) finish(f *Facts) []Table {
 	c.Facts = f
 	missing, counts := c.deployments()
 	byClass := Table{Name: "deployments", Title: "Deployments that began in the period, by class", Columns: []string{"class", "deployments", "means"}}
@@ -131,11 +131,12 @@ func (c *completenessSection) finish(f *Facts) []Table {
 	return []Table{byClass, missing, c.looks(), c.runsOf()}
 }
 
-// deployments lists what was not seen or could not be told, and counts all.
-func (c *completenessSection) deployments() (Table, map[string]int) {
+// deployments lists the deployments without a step in the log or with an unknown class,
+// and counts all by class.
+func (c *reconciliationSection) deployments() (Table, map[string]int) {
 	t := Table{
 		Name: "deployments_missing", Title: "Deployments that were not seen, or whose class is unknown",
-		Note: "Each that was not seen is an event of its own, once, since the time that the record has. One that turned out to have been seen afterwards is listed still.",
+		Note: "Each deployment that was not seen has one event, recorded at the time in on_record_since. A deployment that a later reconciliation found as seen stays in the list.",
 		Columns: []string{"class", "began", "repository", "environment", "build_number", "state", "completed", "on_record_since", "detail",
 			"found", "repository_uuid", "deployment_uuid", "pipeline_uuid", "step_uuid", "deployment_run_uuid"},
 		Extra: 6,
@@ -147,43 +148,20 @@ func (c *completenessSection) deployments() (Table, map[string]int) {
 			continue
 		}
 		counts[run.class]++
-		class := run.class
-		switch {
-		case class == "not_seen" || class == "pipeline_only":
-			c.NotSeen++
-		case class == "unknown":
-			c.Unclear++
-		case event != nil:
-			class += " (afterwards)"
-		default:
-			if class == "pending" {
-				c.Pending++
-			}
-			continue
+		if class := c.classify(run, event); class != "" {
+			t.Rows = append(t.Rows, c.runRow(class, run, event))
 		}
-		recorded, build := "", ""
-		if event != nil {
-			recorded = event.Time
-		}
-		if run.build > 0 {
-			build = whole(run.build)
-		}
-		t.Rows = append(t.Rows, []string{class, stamp(run.began()), c.nameOf(at[0]), cmp.Or(c.names[run.deploymentUUID], run.deploymentUUID), build, run.state,
-			stamp(run.completed), recorded, run.detail, stamp(run.found), at[0], run.deploymentUUID, run.pipelineUUID, run.stepUUID, run.run})
 	}
 	for _, n := range counts {
 		c.Deployments += n
 	}
-	// An event whose finding is not there, or is not what it was, still says it.
+	// The event counts where its finding is missing or was changed.
 	for at, e := range c.missing {
-		a := e.Attributes
-		began := cmp.Or(a["started_at"], a["completed_at"], e.Time)
-		if run := c.runs[at]; run != nil && !run.before(e) || !c.within(momentOf(began)) || !c.chosen(at[0]) {
+		if run := c.runs[at]; run != nil && !run.before(e) || !c.within(momentOf(beganOf(e))) || !c.chosen(at[0]) {
 			continue
 		}
 		c.NotSeen++
-		t.Rows = append(t.Rows, []string{a["class"] + " (by its event alone)", began, e.who(), cmp.Or(c.names[e.DeploymentUUID], e.DeploymentUUID), a["build_number"], a["state"],
-			a["completed_at"], e.Time, a["detail"], "", at[0], e.DeploymentUUID, e.PipelineUUID, e.StepUUID, at[1]})
+		t.Rows = append(t.Rows, c.eventRow(at, e))
 	}
 	order := func(row []string) int {
 		return slices.IndexFunc(classes, func(class [2]string) bool { return strings.Split(row[0], " ")[0] == class[0] })
@@ -193,8 +171,50 @@ func (c *completenessSection) deployments() (Table, map[string]int) {
 	return t, counts
 }
 
+// classify counts a run, and returns its class as the table shows it; empty: the table
+// does not list it.
+func (c *reconciliationSection) classify(run *foundRun, event *recordFields) string {
+	switch {
+	case run.class == "not_seen" || run.class == "pipeline_only":
+		c.NotSeen++
+	case run.class == "unknown":
+		c.Unclear++
+	case event != nil:
+		return run.class + " (afterwards)"
+	case run.class == "pending":
+		c.Pending++
+		return ""
+	default:
+		return ""
+	}
+	return run.class
+}
+
+func (c *reconciliationSection) runRow(class string, run *foundRun, event *recordFields) []string {
+	recorded, build := "", ""
+	if event != nil {
+		recorded = event.Time
+	}
+	if run.build > 0 {
+		build = whole(run.build)
+	}
+	return []string{class, stamp(run.began()), c.nameOf(run.repositoryUUID), cmp.Or(c.names[run.deploymentUUID], run.deploymentUUID), build, run.state,
+		stamp(run.completed), recorded, run.detail, stamp(run.found), run.repositoryUUID, run.deploymentUUID, run.pipelineUUID, run.stepUUID, run.run}
+}
+
+func (c *reconciliationSection) eventRow(at [2]string, e *recordFields) []string {
+	a := e.Attributes
+	return []string{a["class"] + " (by its event alone)", beganOf(e), e.who(), cmp.Or(c.names[e.DeploymentUUID], e.DeploymentUUID), a["build_number"], a["state"],
+		a["completed_at"], e.Time, a["detail"], "", at[0], e.DeploymentUUID, e.PipelineUUID, e.StepUUID, at[1]}
+}
+
+// beganOf is when the deployment of an event began, as far as the event has it.
+func beganOf(e *recordFields) string {
+	return cmp.Or(e.Attributes["started_at"], e.Attributes["completed_at"], e.Time)
+}
+
 // looks lists the repositories: up to when each was checked, and which never were.
-func (c *completenessSection) looks() Table {
+func (c *reconciliationSection) looks() Table {
 	t := Table{
 		Name: "reconciled_repositories", Title: "Repositories that were scanned, and that were not",
 		Note: "Every repository that Bitbucket listed, and those of the population that it did not. What covered from and until say is whole; outside of it a deployment may be missing here unseen.",
@@ -227,7 +247,7 @@ func (c *completenessSection) looks() Table {
 	return t
 }
 
-func (c *completenessSection) cover(r *lookedAt) {
+func (c *reconciliationSection) cover(r *lookedAt) {
 	c.Listed++
 	if r.looks == 0 {
 		c.Never++
@@ -242,7 +262,7 @@ func (c *completenessSection) cover(r *lookedAt) {
 }
 
 // runsOf lists the reconciliations.
-func (c *completenessSection) runsOf() Table {
+func (c *reconciliationSection) runsOf() Table {
 	t := Table{Name: "reconciliations", Title: "Reconciliations", Note: "From the beginning of the period to the checkpoint.",
 		Columns: []string{"time", "workspace", "outcome", "deployments_since", "until", "rows", "as_sealed", "message", "rows_unread", "reconciliation", "writer", "leaf", "writer_start"}, Extra: 5}
 	for _, r := range c.list {
@@ -254,16 +274,16 @@ func (c *completenessSection) runsOf() Table {
 	return t
 }
 
-func (c *completenessSection) within(t time.Time) bool {
+func (c *reconciliationSection) within(t time.Time) bool {
 	return !t.Before(c.Facts.Period.From) && t.Before(c.Facts.Period.To)
 }
 
-func (c *completenessSection) chosen(repositoryUUID string) bool {
+func (c *reconciliationSection) chosen(repositoryUUID string) bool {
 	return chosenBy(c.Facts.Repositories, &recordFields{RepositoryUUID: repositoryUUID, Repository: c.nameOf(repositoryUUID)})
 }
 
 // nameOf is a repository's name as Bitbucket listed it last, else as decisions have it.
-func (c *completenessSection) nameOf(uuid string) string {
+func (c *reconciliationSection) nameOf(uuid string) string {
 	if r := c.repositories[uuid]; r != nil && r.latest.repository != "" {
 		return r.latest.repository
 	}
