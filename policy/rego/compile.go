@@ -4,6 +4,7 @@ import (
 	"maps"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/sallyport/sallyport/internal/worker"
 )
 
 // compile compiles a unit's modules, together with what they need of the library.
@@ -50,4 +51,29 @@ func (l *loader) compiler(check bool) *ast.Compiler {
 		c = c.WithSchemas(schemas())
 	}
 	return c
+}
+
+// compileUnit compiles a unit that was checked before.
+func (l *loader) compileUnit(u *unit) (*program, error) {
+	modules := map[string]*ast.Module{}
+	for _, src := range u.sources {
+		if src.test {
+			continue
+		}
+		u.mark(src.path)
+		m, err := l.parse(src)
+		if err != nil {
+			return nil, err
+		}
+		modules[src.path] = m
+	}
+	worker.SetMark(0)
+	p, _, err := l.compile(u, modules, false)
+	if err != nil {
+		return nil, err
+	}
+	// It was done when the set was loaded, for a program that is gone; an error
+	// comes up again when the repository asks.
+	_ = p.warmUp(nil)
+	return p, nil
 }

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -159,16 +159,6 @@ func (s *Set) ownHalf(ctx context.Context, p *remoteProgram, q *question) (resul
 	return r, nil
 }
 
-// known is an error where a policy reads a name that the question lacks.
-func (q *question) known(policy string, reads []string) error {
-	for _, name := range q.missing {
-		if _, is := slices.BinarySearch(reads, name); is {
-			return fmt.Errorf("policy: %s reads input.%s, which is not known", policy, name)
-		}
-	}
-	return nil
-}
-
 // ownProgram returns the program of the repository that a question is of, nil if it
 // has none.
 func (s *Set) ownProgram(q *question) (*remoteProgram, error) {
@@ -215,4 +205,31 @@ func (s *Set) answerOrganization(ctx context.Context, q *question) (d policy.Dec
 		return d, true, nil
 	}
 	return d, q.repository != "" && s.units[q.repository] == nil, nil
+}
+
+// applied are the exceptions that were noted, as the set's documents have them, in
+// the order of their places. One that a rule made up has no place.
+func (s *Set) applied(noted []*ast.Term) []policy.AppliedException {
+	if len(noted) == 0 {
+		return nil
+	}
+	var list []policy.AppliedException
+	for _, t := range noted {
+		object, ok := t.Value.(ast.Object)
+		if !ok {
+			continue
+		}
+		e, ok := exceptionOf(object, "")
+		if !ok {
+			continue
+		}
+		for _, known := range s.exceptions {
+			if known.Key() == e.Key() && known.value.Compare(object) == 0 {
+				e.Path = known.Path
+				break
+			}
+		}
+		list = append(list, policy.AppliedException{Path: e.Path, Owner: e.Owner, Ticket: e.Ticket, Repository: e.Repository, Hosts: e.Hosts, Until: e.Until})
+	}
+	return mergeExceptions(nil, list)
 }

@@ -2,10 +2,12 @@ package rego
 
 import (
 	"context"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/internal/worker"
+	"github.com/sallyport/sallyport/policy/rego/check"
 	"github.com/sallyport/sallyport/policy/rego/document"
 )
 
@@ -34,4 +36,38 @@ func (l *loader) readTree(ctx context.Context) *document.Node {
 
 func documentError(file string, fault *document.Error) Error {
 	return Error{File: file, Line: max(1, fault.At.Line), Column: max(1, fault.At.Column), Message: fault.Message, Hint: fault.Hint}
+}
+
+// endedExceptions are warnings of exceptions that have ended. Those that never count
+// are errors: see package check.
+func (l *loader) endedExceptions(now time.Time) Errors {
+	var list Errors
+	for _, e := range l.exceptions() {
+		if e.Until.IsZero() || e.Until.After(now) {
+			continue
+		}
+		w := Error{Message: "the exception " + e.Path + " of " + e.Owner + " ended at " + e.Until.Format(time.RFC3339), Hint: "remove it, or agree on a new end"}
+		w.File, w.Line, w.Column = l.placeOf(e.at)
+		list = append(list, w)
+	}
+	return list
+}
+
+// placeOf is where a path of names and positions stands in the documents.
+func (l *loader) placeOf(path []any) (file string, line, column int) {
+	l.places.mu.Lock()
+	defer l.places.mu.Unlock()
+	if l.places.root == nil {
+		one := l.alone()
+		l.places.root = one.readTree(context.Background())
+	}
+	at := l.places.root.Find(path)
+	if at.File == "" {
+		return "", 0, 0
+	}
+	return at.File, max(1, at.At.Line), max(1, at.At.Column)
+}
+
+func (l *loader) documentView() check.Documents {
+	return check.Documents{Root: l.data, Place: l.placeOf, Cache: &l.places.found}
 }

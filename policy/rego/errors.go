@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
 )
 
 // Error is one thing that is wrong with a policy tree, or, among warnings, one
@@ -77,4 +79,44 @@ func (e Errors) sorted() Errors {
 	return slices.CompactFunc(e, func(a, b Error) bool {
 		return a.File == b.File && a.Line == b.Line && a.Column == b.Column && a.Message == b.Message
 	})
+}
+
+// ProbeFailed says that a repository's rules cannot decide what was asked lately. It
+// wraps [Errors].
+type ProbeFailed struct{ Errors }
+
+// Unwrap returns what failed.
+func (f ProbeFailed) Unwrap() error { return f.Errors }
+
+// errTooLong says that an evaluation was cut at its deadline.
+var errTooLong = errors.New("the evaluation took longer than")
+
+// at makes an Error for a place in the policy. OPA leaves some generated terms
+// without a place; those get their rule's.
+func at(loc *ast.Location, fallback *ast.Location, message, hint string) Error {
+	if loc == nil || loc.Row == 0 {
+		loc = fallback
+	}
+	if loc == nil {
+		return Error{Message: message, Hint: hint}
+	}
+	return Error{File: loc.File, Line: max(1, loc.Row), Column: max(1, loc.Col), Message: message, Hint: hint}
+}
+
+// asError takes the place out of an error that has one.
+func asError(err error) Error {
+	if e, ok := errors.AsType[Error](err); ok {
+		return e
+	}
+	return Error{Message: err.Error(), Retry: errors.Is(err, errTooLong)}
+}
+
+// recovered runs f and turns a panic into an error that says during what.
+func recovered(what string, f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s panicked: %v", what, p)
+		}
+	}()
+	return f()
 }

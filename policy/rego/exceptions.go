@@ -31,9 +31,6 @@ func (e Exception) Key() string {
 // maxExceptions bounds what is listed.
 const maxExceptions = 10_000
 
-// Exceptions lists the exceptions in the set's documents, the first to end first.
-func (s *Set) Exceptions() []Exception { return slices.Clone(s.exceptions) }
-
 func (l *loader) exceptions() []Exception {
 	var list []Exception
 	if l.data != nil {
@@ -90,17 +87,24 @@ func exceptionOf(v ast.Object, path string) (Exception, bool) {
 	return e, true
 }
 
-// endedExceptions are warnings of exceptions that have ended. Those that never count
-// are errors: see package check.
-func (l *loader) endedExceptions(now time.Time) Errors {
-	var list Errors
-	for _, e := range l.exceptions() {
-		if e.Until.IsZero() || e.Until.After(now) {
-			continue
-		}
-		w := Error{Message: "the exception " + e.Path + " of " + e.Owner + " ended at " + e.Until.Format(time.RFC3339), Hint: "remove it, or agree on a new end"}
-		w.File, w.Line, w.Column = l.placeOf(e.at)
-		list = append(list, w)
+// hostsOf are the texts of an exception's hosts, as many as a record needs.
+func hostsOf(v ast.Object) (hosts []string) {
+	t := v.Get(ast.StringTerm("hosts"))
+	if t == nil {
+		return nil
 	}
-	return list
+	add := func(t *ast.Term) {
+		if s, ok := t.Value.(ast.String); ok {
+			hosts = append(hosts, string(s))
+		}
+	}
+	switch list := t.Value.(type) {
+	case *ast.Array:
+		list.Foreach(add)
+	case ast.Set:
+		list.Foreach(add)
+	case ast.Object: // lib.target_in reads an object's keys for port 443
+		list.Foreach(func(k, _ *ast.Term) { add(k) })
+	}
+	return hosts
 }

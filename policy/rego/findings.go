@@ -2,7 +2,6 @@ package rego
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,9 +10,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
-	"sync/atomic"
-
-	"github.com/sallyport/sallyport/policy"
 )
 
 // ErrFindings says that findings are of another policy, of another version of this
@@ -22,26 +18,6 @@ var ErrFindings = errors.New("the findings are not of this policy and this progr
 
 // maxFindings bounds what is read.
 const maxFindings = 64 << 20
-
-// belief is that a repository's policy passed in a process before this one. It is
-// no proof: who asks for that repository first has it checked and tested, before
-// anything is decided by it.
-type belief struct {
-	seen atomic.Pointer[standing] // what that has found out; nil: nobody has asked
-}
-
-// now is a standing for the next revision. What was found out since replaces what
-// was believed; what is only believed has to be found out of that revision itself.
-func (s standing) now() standing {
-	if s.believed == nil {
-		return s
-	}
-	if seen := s.believed.seen.Load(); seen != nil {
-		return *seen
-	}
-	s.believed = new(belief)
-	return s
-}
 
 // findingsHead is the first line of findings.
 type findingsHead struct {
@@ -108,35 +84,6 @@ func (s *Set) Findings() []byte {
 		return nil
 	}
 	return slices.Concat(head, []byte{'\n'}, body)
-}
-
-// Resume returns the set that a process before this one had: snapshot and findings
-// are what its [Set.Snapshot] and [Set.Findings] returned. It checks the
-// organization's policy and none of the repositories': each of those is checked
-// and tested when it is first asked about, and denies if it does not pass. As
-// [Options.Previous] it spares the loading of the next revision what is the same.
-// [Options.Kept] is what its [Set.Kept] returned; what it had rejected stays rejected.
-// The error is [ErrFindings] where the findings cannot be used.
-//
-// Whoever can write findings can put off that a fault in a policy is noticed, and
-// can do no more: nothing is decided by a policy that this process has not checked.
-func Resume(ctx context.Context, snapshot *policy.Snapshot, findings []byte, options Options) (*Set, error) {
-	kept := options.Kept
-	options.Recorded, options.SkipTests, options.Passed = true, true, false
-	options.Previous, options.Fallback, options.Kept = nil, nil, nil
-	l := newLoader(snapshot, options)
-	l.findings = findings
-	if l.findings == nil {
-		l.findings = []byte{}
-	}
-	set, err := l.load(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := set.recallKept(ctx, kept); err != nil {
-		return nil, err
-	}
-	return set, nil
 }
 
 // believe takes over findings, after the files were laid out.
@@ -208,80 +155,3 @@ var fingerprint = sync.OnceValue(func() string {
 	}
 	return hex.EncodeToString(h.Sum(nil))
 })
-
-// faults are the repositories that were believed to pass and do not.
-type faults struct {
-	mu           sync.Mutex
-	repositories map[string]bool
-}
-
-// note says of a repository whether it is one.
-func (f *faults) note(repository string, is bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !is {
-		delete(f.repositories, repository)
-		return
-	}
-	if f.repositories == nil {
-		f.repositories = map[string]bool{}
-	}
-	f.repositories[repository] = true
-}
-
-// allUnits are the organization's and the repositories' units, sorted by name.
-func (s *Set) allUnits() []*unit {
-	var units []*unit
-	if len(s.loader.organization.sources) > 0 {
-		units = append(units, s.loader.organization)
-	}
-	for _, name := range sortedKeys(s.units) {
-		units = append(units, s.units[name])
-	}
-	return units
-}
-
-// Refused lists the repositories that are refused everything, sorted: findings said
-// that their policies had passed, and they did not when they were first asked about.
-func (s *Set) Refused() []string {
-	s.faults.mu.Lock()
-	defer s.faults.mu.Unlock()
-	return sortedKeys(s.faults.repositories)
-}
-
-// verify checks and tests a repository's policy that was only believed to pass,
-// and compiles it.
-func (s *Set) verify(u *unit) (*remoteProgram, error) {
-	p, err := s.check(u)
-	s.faults.note(u.repository, err != nil)
-	return p, err
-}
-
-func (s *Set) check(u *unit) (*remoteProgram, error) {
-	one := s.loader.alone()
-	v := *u
-	v.standing = standing{}
-	if err := one.inspectApart(context.Background(), &v); err != nil {
-		return nil, err
-	}
-	if len(one.errors) == 0 && slices.ContainsFunc(u.sources, func(s source) bool { return s.test }) {
-		var report TestReport
-		if _, _, err := one.testApart(context.Background(), &v, &report); err != nil {
-			return nil, fmt.Errorf("testing %s: %w", unitName(u), err)
-		}
-		one.errors = report.failures()
-	}
-	if len(one.errors) > 0 {
-		return nil, fmt.Errorf("its cached check was accepted, and it fails: %w", one.errors.sorted())
-	}
-	p, err := s.loader.compileApart(context.Background(), u)
-	if err != nil {
-		return nil, err
-	}
-	v.checked, v.warnings = true, one.warnings
-	u.believed.seen.Store(&v.standing)
-	return p, nil
-}
-
-// unchecked reports whether a unit is only believed to pass.
-func (u *unit) unchecked() bool { return u.believed != nil && u.believed.seen.Load() == nil }

@@ -1,12 +1,9 @@
 package rego
 
 import (
-	"bytes"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego/document"
@@ -15,70 +12,6 @@ import (
 // maxModuleBytes bounds one Rego file. Rules for ten thousand hosts are below
 // it; longer lists belong under data/, where they load faster as well.
 const maxModuleBytes = 1 << 20
-
-// source is one Rego file in its place. Its content is the snapshot's: of what
-// many repositories have written there is one copy, and nothing made of it.
-type source struct {
-	path    string
-	content []byte
-	test    bool
-}
-
-func sameSources(a, b []source) bool {
-	return slices.EqualFunc(a, b, func(a, b source) bool {
-		return a.path == b.path && a.test == b.test && bytes.Equal(a.content, b.content)
-	})
-}
-
-// unit is what is compiled together, apart from all else: the organization's
-// rules, or those of one repository.
-type unit struct {
-	repository string // empty: the organization
-	sources    []source
-	misplaced  Errors // of its files that are not among the sources
-	pending    bool   // it is not checked yet
-	standing
-}
-
-func (u *unit) isRepository() bool { return u.repository != "" }
-
-// sets are the names of the partial sets that the unit may define.
-func (u *unit) sets() []string {
-	if u.isRepository() {
-		return []string{setAllow, setDeny}
-	}
-	return []string{setAllow, setDeny, setReport, setDelegate}
-}
-
-// The partial sets of a policy.
-const (
-	setAllow    = "allow"
-	setDeny     = "deny"
-	setReport   = "report"
-	setDelegate = "delegate"
-)
-
-func newUnit(repository string) *unit { return &unit{repository: repository} }
-
-// pkg is the package of every deciding file of the unit. It is made when it is
-// asked for: of most repositories nobody asks.
-func (u *unit) pkg() ast.Ref { return u.packageRef("egress", "repository") }
-
-// testPkg is the package that tests may have instead.
-func (u *unit) testPkg() ast.Ref { return u.packageRef("egress_test", "repository_test") }
-
-func (u *unit) packageRef(organization, repository string) ast.Ref {
-	root := ast.Ref{ast.DefaultRootDocument, ast.StringTerm("sallyport")}
-	if u.isRepository() {
-		return root.Append(ast.StringTerm(repository)).Append(ast.StringTerm(u.repository))
-	}
-	return root.Append(ast.StringTerm(organization))
-}
-
-// packageText is how a package is written in a file: without its root.
-func packageText(ref ast.Ref) string {
-	return strings.TrimPrefix(ref.String(), "data.")
-}
 
 // slug is what Bitbucket makes of a workspace's or repository's name in URLs:
 // lower case, digits, and - _ . only.
@@ -180,4 +113,46 @@ func (l *loader) validFolder(path, workspace, repository string) (at Error, vali
 	return at, false
 }
 
-func isTestFile(path string) bool { return strings.HasSuffix(path, "_test.rego") }
+// spared returns the unit that a file's fault is of, where such a fault does not
+// reject the revision; nil where it does.
+func (l *loader) spared(path string, repositories map[string]*unit) *unit {
+	parts := strings.Split(path, "/")
+	if l.options.OnFailure == RejectRevision || len(parts) < 4 || parts[0] != "repositories" {
+		return nil
+	}
+	if _, valid := l.validFolder(path, parts[1], parts[2]); !valid {
+		return nil
+	}
+	repository := parts[1] + "/" + parts[2]
+	if repositories[repository] == nil {
+		repositories[repository] = newUnit(repository)
+	}
+	return repositories[repository]
+}
+
+// failFile reports a fault of a file: its repository's, or the revision's.
+func (l *loader) failFile(e Error, repositories map[string]*unit) {
+	l.failFolder(e.File, e, repositories)
+}
+
+// failFolder reports a fault of the folder that a path is in.
+func (l *loader) failFolder(path string, e Error, repositories map[string]*unit) {
+	u := l.spared(path, repositories)
+	if u == nil {
+		l.fail(e)
+		return
+	}
+	u.misplaced = append(u.misplaced, e)
+	u.failure = u.misplaced
+}
+
+// failUnit notes the faults of a unit: its repository's, or the revision's.
+func (l *loader) failUnit(u *unit, errs Errors) {
+	switch {
+	case len(errs) == 0:
+	case u.isRepository() && l.options.OnFailure != RejectRevision:
+		u.failure = errs.sorted()
+	default:
+		l.errors = append(l.errors, errs...)
+	}
+}

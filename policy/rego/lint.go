@@ -64,3 +64,10 @@ func (l *loader) lintExpired(now time.Time) {
 		}
 	}
 }
+
+// lintUnits says what in the loader's units deserves a look.
+func (l *loader) lintUnits() {
+	l.lintFormat()
+	l.lintExpired(time.Now())
+	l.lintSlow()
+}

@@ -2,74 +2,12 @@ package rego
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
-	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy"
 )
-
-// Pending is a repository whose changed policy is not checked yet, while the rest of the
-// revision is in force.
-type Pending struct {
-	Repository string
-	Kept       policy.Revision // whose rules of the repository decide; the zero value: none, and everything is denied
-}
-
-// PendingError is why a repository is denied everything whose policy is not checked yet
-// and which has no earlier rules.
-type PendingError struct{ Repository string }
-
-func (e *PendingError) Error() string {
-	return fmt.Sprintf("the policy of repository %s is not checked yet, and it has no earlier rules", e.Repository)
-}
-
-// PendingText is the message of each decision that was not made because the
-// repository's policy was not checked yet.
-const PendingText = "the policy of this repository is being checked: try again in a minute"
-
-// ClientText is what the repository's own steps may read.
-func (e *PendingError) ClientText() string { return PendingText }
-
-// Pending lists the repositories whose policy is not checked yet, sorted by name.
-func (s *Set) Pending() []Pending {
-	list := make([]Pending, 0, len(s.pending))
-	for _, name := range sortedKeys(s.pending) {
-		list = append(list, *s.pending[name])
-	}
-	return list
-}
-
-// postpone leaves the policy of a repository unchecked. before are the sets whose rules
-// may be kept meanwhile, the preferred one first; each may be nil.
-func (s *Set) postpone(u *unit, before ...*Set) {
-	s.pending[u.repository] = &Pending{Repository: u.repository, Kept: s.keepFrom(u, before)}
-}
-
-// notice is what the steps of a repository should know where rules of an earlier
-// revision decide.
-func (s *Set) notice(repository string) string {
-	if r := s.rejected[repository]; r != nil {
-		return r.notice()
-	}
-	if p := s.pending[repository]; p != nil {
-		rules := "those of an earlier revision"
-		if p.Kept.Commit != "" {
-			rules = "those of commit " + shortCommit(p.Kept.Commit)
-		}
-		return "the latest rules of this repository are being checked, and " + rules + " decide"
-	}
-	return ""
-}
-
-// ErrAttempt reports that a check did not end within its limit. It has no outcome.
-var ErrAttempt = errors.New("the check takes longer")
-
-// fullCheck is the attempt of a check that has all the time of its limits.
-const fullCheck = -1
 
 // Checked is the outcome of checking the policy of one repository.
 type Checked struct {
@@ -79,37 +17,6 @@ type Checked struct {
 	set     *Set // in which it was checked
 	unit    *unit
 	program *lazyProgram // nil: it is not compiled
-}
-
-// Check checks and tests the policy of a repository that is pending or rejected in a
-// set, and evaluates recent inputs with it. It changes nothing: [Set.Settle] does. With a
-// limit, an attempt to do so in that time: the error is [ErrAttempt] if that is not
-// enough, or if the policy ended its worker. Other errors are not the policy's. Safe for
-// concurrent use.
-func (e *Engine) Check(ctx context.Context, set *Set, repository string, limit time.Duration) (*Checked, error) {
-	before := set.units[repository]
-	if before == nil {
-		return nil, fmt.Errorf("policy: revision %s has no policy of repository %s", set.Revision().Digest, repository)
-	}
-	u := newUnit(repository)
-	u.sources, u.misplaced = before.sources, before.misplaced
-	c := &Checked{Repository: repository, set: set, unit: u}
-	one := set.loader.alone()
-	if one.attempt = limit; limit == 0 {
-		one.attempt = fullCheck
-	}
-	failure, err := one.checkUnit(ctx, u)
-	switch {
-	case err != nil:
-		return nil, err
-	case failure == nil:
-		failure, err = e.probeUnit(ctx, c)
-	}
-	if failure != nil {
-		u.standing = standing{failure: failure}
-	}
-	c.Failure = failure
-	return c, err
 }
 
 // checkUnit checks and tests a unit. The failure is the policy's, the error is not.
@@ -133,37 +40,6 @@ func (l *loader) checkUnit(ctx context.Context, u *unit) (failure, err error) {
 		}
 	}
 	u.checked, u.warnings = true, l.warnings
-	return nil, nil
-}
-
-// probeUnit evaluates recent inputs of a repository with its new policy, for
-// [prepareTime] at most.
-func (e *Engine) probeUnit(ctx context.Context, c *Checked) (failure, err error) {
-	s := c.set
-	var questions []*question
-	for _, recent := range e.recent.list() {
-		q, err := recordedQuestion(recent.input, s.loader.options.Names)
-		if err == nil && q.repository == c.Repository {
-			questions = append(questions, q)
-		}
-	}
-	if len(questions) == 0 {
-		return nil, nil
-	}
-	one := s.loader.alone()
-	one.organization, one.repositories, one.snapshot = newUnit(""), []*unit{c.unit}, nil
-	mini := &Set{
-		snapshot: s.snapshot, loader: one, units: map[string]*unit{c.Repository: c.unit}, exceptions: s.exceptions,
-		programs: newLRU[string, *lazyProgram](1), principals: newLRU[*identity.Principal, *lazyPart](1), faults: new(faults),
-	}
-	if err := mini.prepareRepository(ctx, c.Repository, questions, time.Now().Add(prepareTime)); err != nil {
-		errs, ok := errors.AsType[Errors](err)
-		if !ok {
-			return nil, err
-		}
-		return ProbeFailed{errs}, nil
-	}
-	c.program, _ = mini.programs.peek(c.Repository)
 	return nil, nil
 }
 
@@ -236,11 +112,4 @@ func (s *Set) accepts(c *Checked) bool {
 		return old.data.Compare(l.data) == 0
 	}
 	return every(c.unit.reads, func(path string) bool { return sameDocument(old.data, l.data, splitRead(path)) })
-}
-
-// SameFiles reports whether a repository has the same files of policy in two sets.
-func (s *Set) SameFiles(other *Set, repository string) bool {
-	a, b := s.units[repository], other.units[repository]
-	return a != nil && b != nil && len(a.misplaced)+len(b.misplaced) == 0 && sameSources(a.sources, b.sources) &&
-		s.loader.options.Names == other.loader.options.Names
 }

@@ -12,34 +12,6 @@ import (
 // activation does not wait longer for them.
 const prepareTime = time.Second
 
-// Prepare gets a set ready to take the current one's place: it evaluates what was
-// asked of this engine lately, and compiles the policies of the repositories that it
-// was asked about. A set that cannot answer one of those questions within its deadline
-// must not decide: in the organization's half, Prepare returns an error of type
-// [Errors], with the place in the policy where that is known. A repository whose half
-// fails is rejected in the set, or the whole set where [Options.OnFailure] says so.
-// What the answers are does not matter: a new policy is there to answer differently.
-//
-// The organization's half is evaluated for every question. The repositories' halves
-// get one second together, each repository its share of it, those that are the same
-// as before none. Of a set that was loaded with [Options.Defer] they are compiled only:
-// [Engine.Check] evaluates recent inputs. The set must not decide yet.
-func (e *Engine) Prepare(ctx context.Context, set *Set) error {
-	previous := e.Current()
-	var questions []*question
-	for _, recent := range e.recent.list() {
-		q, err := recordedQuestion(recent.input, set.loader.options.Names)
-		if err != nil {
-			continue // of a server with other options, and not the policy's fault
-		}
-		if err := set.probe(ctx, q, set.probeOrganization); err != nil {
-			return err
-		}
-		questions = append(questions, q)
-	}
-	return set.prepareRepositories(ctx, previous, questions)
-}
-
 // prepareRepositories compiles and probes the repositories that were asked about lately.
 func (s *Set) prepareRepositories(ctx context.Context, previous *Set, questions []*question) error {
 	byRepository := map[string][]*question{}
@@ -140,9 +112,6 @@ func (s *Set) probeRepository(ctx context.Context, q *question) error {
 	return err
 }
 
-// Recent is how many inputs [Engine.Prepare] would try a set with.
-func (e *Engine) Recent() int { return len(e.recent.list()) }
-
 // probe evaluates one half for a question that was asked. An evaluation that took too
 // long gets a second chance: the machine may have been busy with something else.
 func (s *Set) probe(ctx context.Context, q *question, half func(context.Context, *question) error) error {
@@ -180,15 +149,3 @@ func (s *Set) whereItHangs(ctx context.Context, q *question) error {
 	}
 	return nil
 }
-
-// asError takes the place out of an error that has one.
-func asError(err error) Error {
-	if e, ok := errors.AsType[Error](err); ok {
-		return e
-	}
-	return Error{Message: err.Error(), Retry: errors.Is(err, errTooLong)}
-}
-
-// warmUpDeadline bounds the first evaluation of a program, which also builds
-// what OPA builds lazily and takes far longer than those that follow.
-const warmUpDeadline = time.Second

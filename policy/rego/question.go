@@ -274,3 +274,13 @@ func (w *writer) missing(prefix string, pairs ...string) (missing []string) {
 	}
 	return missing
 }
+
+// known is an error where a policy reads a name that the question lacks.
+func (q *question) known(policy string, reads []string) error {
+	for _, name := range q.missing {
+		if _, is := slices.BinarySearch(reads, name); is {
+			return fmt.Errorf("policy: %s reads input.%s, which is not known", policy, name)
+		}
+	}
+	return nil
+}

@@ -71,14 +71,6 @@ func (p *remoteProgram) evaluate(ctx context.Context, q *question, deadline time
 	return a.results, nil
 }
 
-// class is how urgent evaluations are.
-func (l *loader) class() worker.Class {
-	if l.options.Background {
-		return worker.Background
-	}
-	return worker.Interactive
-}
-
 // isTransient reports whether a request may be answered another time: the error is not
 // the policy's, or the policy has ended a worker, which is tried again after a while.
 func isTransient(err error) bool {

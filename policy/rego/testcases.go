@@ -8,6 +8,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/tester"
+	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
 // maxCases bounds the results of one test.
@@ -87,4 +88,23 @@ func caseLine(rule *ast.Rule, names []string, line int) int {
 		}
 	}
 	return line
+}
+
+func result(r *tester.Result) TestResult {
+	t := TestResult{
+		Package: strings.TrimPrefix(r.Package, "data."), Name: r.Name, Passed: r.Pass(),
+		Output: string(r.Output), Duration: r.Duration,
+	}
+	if r.Location != nil {
+		t.File, t.Line = r.Location.File, r.Location.Row
+	}
+	switch {
+	case r.Error == nil:
+	case topdown.IsCancel(r.Error):
+		t.Retry = true
+		t.Message = fmt.Sprintf("it was ended after %v: a test has %v, so let it go through less", t.Duration.Round(time.Millisecond), testTimeout)
+	default:
+		t.Message = r.Error.Error()
+	}
+	return t
 }

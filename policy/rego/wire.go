@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/util"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -48,8 +50,6 @@ const maxEntries = 1000
 
 // maxEntriesText bounds the texts of those entries together, in bytes.
 const maxEntriesText = 256 << 10
-
-var errWire = errors.New("not a message of a policy worker")
 
 // evaluation is the request [askEvaluate].
 type evaluation struct {
@@ -335,3 +335,38 @@ type (
 		Line, Column int
 	}
 )
+
+// dataOf is a JSON object as a value of Rego.
+func dataOf(text []byte) (ast.Object, error) {
+	var value any
+	if err := util.UnmarshalJSON(text, &value); err != nil {
+		return nil, fmt.Errorf("%w: %w", errWire, err)
+	}
+	v, err := ast.InterfaceToValue(value)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errWire, err)
+	}
+	object, ok := v.(ast.Object)
+	if !ok {
+		return nil, fmt.Errorf("%w: the data is not an object", errWire)
+	}
+	return object, nil
+}
+
+// bound refuses an answer that is too long.
+func (a *answered) bound(name string) error {
+	entries, text := 0, 0
+	for _, list := range a.results {
+		entries += len(list)
+		for i := range list {
+			text += len(list[i].rule) + len(list[i].message)
+		}
+	}
+	if entries > maxEntries {
+		return fmt.Errorf("%s: %d entries match one request, and at most %d are accepted", name, entries, maxEntries)
+	}
+	if text > maxEntriesText {
+		return fmt.Errorf("%s: the ids and messages that match one request have %d bytes, and at most %d are accepted", name, text, maxEntriesText)
+	}
+	return nil
+}

@@ -2,6 +2,7 @@ package rego
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 )
 
@@ -83,3 +84,5 @@ func (r *wireReader) text() string {
 	r.rest = r.rest[n:]
 	return s
 }
+
+var errWire = errors.New("not a message of a policy worker")

@@ -276,3 +276,16 @@ func portText(c topdown.BuiltinContext, port *ast.Term) (string, error) {
 	})
 	return text, err
 }
+
+// findsExceptions reports whether modules may ask the library for exceptions.
+func findsExceptions(modules map[string]*ast.Module) bool {
+	name := nativeBuiltins["exception_applies"].Decl.Ref()
+	found := false
+	for _, m := range modules {
+		ast.WalkRefs(m, func(r ast.Ref) bool {
+			found = found || r.Equal(name)
+			return found
+		})
+	}
+	return found
+}

@@ -9,17 +9,10 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/worker"
-	"github.com/sallyport/sallyport/policy/rego/document"
 )
 
 // apartLimit bounds the reading and the formatting of one file.
 const apartLimit = 10 * time.Second
-
-// fileAnswer is the reply to [askFormat] and [askDocument].
-type fileAnswer struct {
-	Content []byte `json:"content,omitempty"`
-	Errors  Errors `json:"errors,omitempty"`
-}
 
 // Format returns a Rego file in the form that OPA gives it, which is the one that
 // [Check] wants. The path is for the error, which is of type [Errors] where the file
@@ -67,30 +60,4 @@ func fileApart(ctx context.Context, ask byte, path string, content []byte) ([]by
 		return nil, answer.Errors
 	}
 	return bytes.Clone(answer.Content), nil
-}
-
-// file answers a request about one file, in a worker.
-func (h *host) file(ask byte, request []byte) []byte {
-	var f wireFile
-	if err := readStrictly(request, &f); err != nil {
-		return failure(err)
-	}
-	h.work += measureEvery / 4
-	var a fileAnswer
-	var err error
-	if ask == askFormat {
-		a.Content, err = formatFile(f.Path, f.Content)
-	} else {
-		a.Content, err = document.JSON(f.Content)
-	}
-	if fault, ok := errors.AsType[*document.Error](err); ok {
-		err = Errors{documentError(f.Path, fault)}
-	}
-	if errs, ok := errors.AsType[Errors](err); ok {
-		a, err = fileAnswer{Errors: errs}, nil
-	}
-	if err != nil {
-		return failure(err)
-	}
-	return okReply(&a)
 }

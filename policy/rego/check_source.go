@@ -48,35 +48,6 @@ func (l *loader) checkWritten(u *unit, deciding, tests map[string]*ast.Module) {
 	}
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// firstName is the first part of a rule's reference: the name that it defines
-// something under.
-func firstName(rule *ast.Rule) string {
-	ref := rule.Head.Ref()
-	if len(ref) == 0 {
-		return ""
-	}
-	switch v := ref[0].Value.(type) {
-	case ast.Var:
-		return string(v)
-	case ast.String:
-		return string(v)
-	}
-	return ref[0].String()
-}
-
-func isSet(name string) bool {
-	return name == setAllow || name == setDeny || name == setReport || name == setDelegate
-}
-
 // checkDefinition refuses a rule whose full reference is not where its file may
 // define something, or looks as if it were somewhere else.
 func (l *loader) checkDefinition(u *unit, rule *ast.Rule) {
@@ -170,14 +141,6 @@ func (l *loader) checkSetRule(u *unit, set string, rule *ast.Rule) {
 	l.checkEntry(set, rule, entry)
 }
 
-func keyObject(head *ast.Head) (ast.Object, bool) {
-	if head.Key == nil {
-		return nil, false
-	}
-	object, ok := head.Key.Value.(ast.Object)
-	return object, ok
-}
-
 // checkEntry checks an entry's keys, and those of its values that are literal.
 func (l *loader) checkEntry(set string, rule *ast.Rule, entry ast.Object) {
 	hasRule := false
@@ -222,20 +185,6 @@ func keyHint(set, name string) string {
 		return fmt.Sprintf("did you mean %q?", n)
 	}
 	return "it may have " + strings.Join(knownKeys[set], ", ")
-}
-
-// containsRefs reports whether a term holds a reference, a call or a
-// comprehension: something that is not a literal though it is ground.
-func containsRefs(t *ast.Term) bool {
-	found := false
-	ast.WalkTerms(t, func(t *ast.Term) bool {
-		switch t.Value.(type) {
-		case ast.Ref, ast.Call, ast.Var, *ast.ArrayComprehension, *ast.SetComprehension, *ast.ObjectComprehension, *ast.TemplateString:
-			found = true
-		}
-		return found
-	})
-	return found
 }
 
 const maxIDBytes = 128

@@ -18,6 +18,7 @@ import (
 	"github.com/sallyport/sallyport/internal/worker"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego/check"
+	"github.com/sallyport/sallyport/policy/rego/document"
 )
 
 // ServeWorker serves as a worker for policies, and does not return, if this process
@@ -220,24 +221,6 @@ func (h *host) evaluate(request []byte) []byte {
 	return reply
 }
 
-// bound refuses an answer that is too long.
-func (a *answered) bound(name string) error {
-	entries, text := 0, 0
-	for _, list := range a.results {
-		entries += len(list)
-		for i := range list {
-			text += len(list[i].rule) + len(list[i].message)
-		}
-	}
-	if entries > maxEntries {
-		return fmt.Errorf("%s: %d entries match one request, and at most %d are accepted", name, entries, maxEntries)
-	}
-	if text > maxEntriesText {
-		return fmt.Errorf("%s: the ids and messages that match one request have %d bytes, and at most %d are accepted", name, text, maxEntriesText)
-	}
-	return nil
-}
-
 // exceptionTexts are exceptions as JSON, as many as a record names.
 func exceptionTexts(terms []*ast.Term) (texts [][]byte, err error) {
 	for _, t := range terms {
@@ -375,4 +358,49 @@ func (e *hosted) place(ctx context.Context, p *program, u *unit, q *question, r 
 		return &placed{}, nil
 	}
 	return &placed{File: tracer.at.File, Line: tracer.at.Row, Column: tracer.at.Col}, nil
+}
+
+// file answers a request about one file, in a worker.
+func (h *host) file(ask byte, request []byte) []byte {
+	var f wireFile
+	if err := readStrictly(request, &f); err != nil {
+		return failure(err)
+	}
+	h.work += measureEvery / 4
+	var a fileAnswer
+	var err error
+	if ask == askFormat {
+		a.Content, err = formatFile(f.Path, f.Content)
+	} else {
+		a.Content, err = document.JSON(f.Content)
+	}
+	if fault, ok := errors.AsType[*document.Error](err); ok {
+		err = Errors{documentError(f.Path, fault)}
+	}
+	if errs, ok := errors.AsType[Errors](err); ok {
+		a, err = fileAnswer{Errors: errs}, nil
+	}
+	if err != nil {
+		return failure(err)
+	}
+	return okReply(&a)
+}
+
+// fileAnswer is the reply to [askFormat] and [askDocument].
+type fileAnswer struct {
+	Content []byte `json:"content,omitempty"`
+	Errors  Errors `json:"errors,omitempty"`
+}
+
+// explainUnit explains in a worker.
+func (l *loader) explainUnit(ctx context.Context, p *program, u *unit, q *question) (*explainedUnit, error) {
+	r, rules, err := l.explain(ctx, p, u, q)
+	if err != nil {
+		return nil, err
+	}
+	a := answered{results: r}
+	if err := a.bound(p.name); err != nil {
+		return nil, err
+	}
+	return &explainedUnit{Rules: rules, Answer: a.append(nil)}, nil
 }

@@ -1,13 +1,9 @@
 package rego
 
 import (
-	"context"
-	"sync"
-
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/policy/rego/check"
-	"github.com/sallyport/sallyport/policy/rego/document"
 )
 
 // checkMeaning runs the checks of package check over a unit that parses: what is
@@ -66,50 +62,3 @@ var optionalParts = func() []check.Optional {
 	}
 	return list
 }()
-
-func (l *loader) documentView() check.Documents {
-	return check.Documents{Root: l.data, Place: l.placeOf, Cache: &l.places.found}
-}
-
-// report takes over what the checks found. What was accepted once is evaluated again
-// as it was, so that of a recorded policy an error is a warning.
-func (l *loader) report(findings []check.Finding) {
-	for _, f := range findings {
-		e := Error{File: f.File, Line: f.Line, Column: f.Column, Message: f.Message, Hint: f.Hint}
-		if f.Warning || l.options.Recorded {
-			l.warn(e)
-		} else {
-			l.fail(e)
-		}
-	}
-}
-
-// places are where the values of the documents stand. They are read again when the
-// first finding asks, for few policies have one, and forgotten after the loading.
-type places struct {
-	found check.Cache
-
-	mu   sync.Mutex
-	root *document.Node
-}
-
-func (p *places) forget() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.root = nil
-}
-
-// placeOf is where a path of names and positions stands in the documents.
-func (l *loader) placeOf(path []any) (file string, line, column int) {
-	l.places.mu.Lock()
-	defer l.places.mu.Unlock()
-	if l.places.root == nil {
-		one := l.alone()
-		l.places.root = one.readTree(context.Background())
-	}
-	at := l.places.root.Find(path)
-	if at.File == "" {
-		return "", 0, 0
-	}
-	return at.File, max(1, at.At.Line), max(1, at.At.Column)
-}

@@ -1,0 +1,55 @@
+package rego
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// lastPlace is a tracer that remembers the last line of a policy's own files at
+// which an evaluation was. It is slow, and used where one was too slow already.
+type lastPlace struct {
+	library map[string]*ast.Module
+	at      *ast.Location
+}
+
+func (*lastPlace) Enabled() bool                { return true }
+func (*lastPlace) Config() topdown.TraceConfig  { return topdown.TraceConfig{} }
+func (l *lastPlace) TraceEvent(e topdown.Event) { l.note(e.Location); l.noteNode(e.Node) }
+
+func (l *lastPlace) noteNode(n ast.Node) {
+	if n != nil {
+		l.note(n.Loc())
+	}
+}
+
+func (l *lastPlace) note(loc *ast.Location) {
+	if loc != nil && loc.File != "" && loc.Row > 0 && l.library[loc.File] == nil {
+		l.at = loc
+	}
+}
+
+// whereItHangs asks again, with a tracer, and returns the place at which the
+// deadline found the evaluation; nil if it ends this time.
+func (p *program) whereItHangs(ctx context.Context, q *question, deadline time.Duration, library map[string]*ast.Module) error {
+	tracer := &lastPlace{library: library}
+	var err error
+	failed := recovered("evaluating "+p.name, func() error {
+		_, err = p.run(ctx, q, deadline, tracer)
+		return nil
+	})
+	if failed != nil || err == nil || tracer.at == nil {
+		return failed
+	}
+	return hangsAt(tracer.at.File, tracer.at.Row, tracer.at.Col, deadline)
+}
+
+// hangsAt says where an evaluation is when its time is over.
+func hangsAt(file string, line, column int, deadline time.Duration) error {
+	return Error{File: file, Line: max(1, line), Column: max(1, column),
+		Message: fmt.Sprintf("the evaluation takes longer than %v, and is here then", deadline),
+		Hint:    "look lists up by their key, and compare less with less", Retry: true}
+}

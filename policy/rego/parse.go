@@ -1,0 +1,105 @@
+package rego
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/sallyport/sallyport/internal/nearest"
+	"github.com/sallyport/sallyport/policy/rego/document"
+)
+
+// parse parses one file. Every error has a place, the file's beginning if OPA
+// knows no better.
+func (l *loader) parse(s source) (module *ast.Module, err error) {
+	err = recovered("parsing", func() (err error) {
+		module, err = ast.ParseModuleWithOpts(s.path, strings.TrimPrefix(string(s.content), document.ByteOrderMark), ast.ParserOptions{Capabilities: l.capabilities(), RegoVersion: ast.RegoV1})
+		return err
+	})
+	beginning := ast.NewLocation(nil, s.path, 1, 1)
+	switch errs, ok := err.(ast.Errors); {
+	case ok:
+		for _, e := range errs {
+			if e.Location == nil {
+				e.Location = beginning
+			}
+			e.Details = sourceLine(document.Line(s.content, e.Location.Row))
+		}
+	case err != nil && !strings.HasSuffix(err.Error(), "empty module"):
+		err = &ast.Error{Message: err.Error(), Location: beginning}
+	case module == nil:
+		err = &ast.Error{Message: "the file is empty", Location: beginning}
+	}
+	return module, err
+}
+
+// fromOPA takes over the errors of OPA's parser and compiler.
+func (l *loader) fromOPA(err error) {
+	switch err := err.(type) {
+	case nil:
+	case ast.Errors:
+		for _, e := range err {
+			l.fromOPA(e)
+		}
+	case *ast.Error:
+		if err == nil {
+			return
+		}
+		message, hint := explain(err)
+		l.fail(at(err.Location, nil, message, hint))
+	default:
+		l.fail(Error{Message: err.Error()})
+	}
+}
+
+// explain puts an error of OPA's into the author's words where that helps.
+func explain(err *ast.Error) (message, hint string) {
+	message = err.Message
+	if name, ok := strings.CutPrefix(message, "undefined function "); ok {
+		if why := whyRemoved(name); why != "" {
+			return name + " is not available in a policy", why
+		}
+	}
+	if field, ok := strings.CutPrefix(message, "undefined ref: "); ok && strings.HasPrefix(field, "input.") {
+		hint = unknownField(field)
+		return field + " is not in the input", hint
+	}
+	if strings.HasPrefix(message, "undefined ref: data.") {
+		return message, "no rule or package of that name can be read here"
+	}
+	if do := remedy(err); do != "" {
+		return message, do
+	}
+	if err.Details != nil {
+		if lines := err.Details.Lines(); len(lines) > 0 {
+			kept := slices.DeleteFunc(slices.Clone(lines), func(s string) bool { return strings.TrimSpace(s) == "" })
+			hint = strings.Join(strings.Fields(strings.Join(kept, " ")), " ")
+		}
+	}
+	if len(hint) > 300 {
+		hint = hint[:300]
+	}
+	return message, hint
+}
+
+// unknownField names the field of the input that was probably meant.
+func unknownField(ref string) string {
+	parts := strings.Split(strings.TrimPrefix(ref, "input."), ".")
+	fields := inputFields()
+	for i := range parts {
+		parent := strings.Join(parts[:i], ".")
+		known := fields[parent]
+		if slices.Contains(known, parts[i]) {
+			continue
+		}
+		if len(known) == 0 {
+			return fmt.Sprintf("input.%s is a single value", parent)
+		}
+		if n := nearest.Of(parts[i], known); n != "" {
+			return "did you mean input." + strings.Join(append(parts[:i:i], n), ".") + "?"
+		}
+		return strings.TrimSuffix("input."+parent, ".") + " has " + strings.Join(known, ", ")
+	}
+	return ""
+}

@@ -1,0 +1,103 @@
+package rego
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sallyport/sallyport/identity"
+)
+
+// Prepare gets a set ready to take the current one's place: it evaluates what was
+// asked of this engine lately, and compiles the policies of the repositories that it
+// was asked about. A set that cannot answer one of those questions within its deadline
+// must not decide: in the organization's half, Prepare returns an error of type
+// [Errors], with the place in the policy where that is known. A repository whose half
+// fails is rejected in the set, or the whole set where [Options.OnFailure] says so.
+// What the answers are does not matter: a new policy is there to answer differently.
+//
+// The organization's half is evaluated for every question. The repositories' halves
+// get one second together, each repository its share of it, those that are the same
+// as before none. Of a set that was loaded with [Options.Defer] they are compiled only:
+// [Engine.Check] evaluates recent inputs. The set must not decide yet.
+func (e *Engine) Prepare(ctx context.Context, set *Set) error {
+	previous := e.Current()
+	var questions []*question
+	for _, recent := range e.recent.list() {
+		q, err := recordedQuestion(recent.input, set.loader.options.Names)
+		if err != nil {
+			continue // of a server with other options, and not the policy's fault
+		}
+		if err := set.probe(ctx, q, set.probeOrganization); err != nil {
+			return err
+		}
+		questions = append(questions, q)
+	}
+	return set.prepareRepositories(ctx, previous, questions)
+}
+
+// Recent is how many inputs [Engine.Prepare] would try a set with.
+func (e *Engine) Recent() int { return len(e.recent.list()) }
+
+// Check checks and tests the policy of a repository that is pending or rejected in a
+// set, and evaluates recent inputs with it. It changes nothing: [Set.Settle] does. With a
+// limit, an attempt to do so in that time: the error is [ErrAttempt] if that is not
+// enough, or if the policy ended its worker. Other errors are not the policy's. Safe for
+// concurrent use.
+func (e *Engine) Check(ctx context.Context, set *Set, repository string, limit time.Duration) (*Checked, error) {
+	before := set.units[repository]
+	if before == nil {
+		return nil, fmt.Errorf("policy: revision %s has no policy of repository %s", set.Revision().Digest, repository)
+	}
+	u := newUnit(repository)
+	u.sources, u.misplaced = before.sources, before.misplaced
+	c := &Checked{Repository: repository, set: set, unit: u}
+	one := set.loader.alone()
+	if one.attempt = limit; limit == 0 {
+		one.attempt = fullCheck
+	}
+	failure, err := one.checkUnit(ctx, u)
+	switch {
+	case err != nil:
+		return nil, err
+	case failure == nil:
+		failure, err = e.probeUnit(ctx, c)
+	}
+	if failure != nil {
+		u.standing = standing{failure: failure}
+	}
+	c.Failure = failure
+	return c, err
+}
+
+// probeUnit evaluates recent inputs of a repository with its new policy, for
+// [prepareTime] at most.
+func (e *Engine) probeUnit(ctx context.Context, c *Checked) (failure, err error) {
+	s := c.set
+	var questions []*question
+	for _, recent := range e.recent.list() {
+		q, err := recordedQuestion(recent.input, s.loader.options.Names)
+		if err == nil && q.repository == c.Repository {
+			questions = append(questions, q)
+		}
+	}
+	if len(questions) == 0 {
+		return nil, nil
+	}
+	one := s.loader.alone()
+	one.organization, one.repositories, one.snapshot = newUnit(""), []*unit{c.unit}, nil
+	mini := &Set{
+		snapshot: s.snapshot, loader: one, units: map[string]*unit{c.Repository: c.unit}, exceptions: s.exceptions,
+		programs: newLRU[string, *lazyProgram](1), principals: newLRU[*identity.Principal, *lazyPart](1), faults: new(faults),
+	}
+	if err := mini.prepareRepository(ctx, c.Repository, questions, time.Now().Add(prepareTime)); err != nil {
+		errs, ok := errors.AsType[Errors](err)
+		if !ok {
+			return nil, err
+		}
+		return ProbeFailed{errs}, nil
+	}
+	c.program, _ = mini.programs.peek(c.Repository)
+	return nil, nil
+}

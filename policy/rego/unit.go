@@ -1,0 +1,147 @@
+package rego
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// source is one Rego file in its place. Its content is the snapshot's: of what
+// many repositories have written there is one copy, and nothing made of it.
+type source struct {
+	path    string
+	content []byte
+	test    bool
+}
+
+func sameSources(a, b []source) bool {
+	return slices.EqualFunc(a, b, func(a, b source) bool {
+		return a.path == b.path && a.test == b.test && bytes.Equal(a.content, b.content)
+	})
+}
+
+// unit is what is compiled together, apart from all else: the organization's
+// rules, or those of one repository.
+type unit struct {
+	repository string // empty: the organization
+	sources    []source
+	misplaced  Errors // of its files that are not among the sources
+	pending    bool   // it is not checked yet
+	standing
+}
+
+func (u *unit) isRepository() bool { return u.repository != "" }
+
+// sets are the names of the partial sets that the unit may define.
+func (u *unit) sets() []string {
+	if u.isRepository() {
+		return []string{setAllow, setDeny}
+	}
+	return []string{setAllow, setDeny, setReport, setDelegate}
+}
+
+func newUnit(repository string) *unit { return &unit{repository: repository} }
+
+// pkg is the package of every deciding file of the unit. It is made when it is
+// asked for: of most repositories nobody asks.
+func (u *unit) pkg() ast.Ref { return u.packageRef("egress", "repository") }
+
+// testPkg is the package that tests may have instead.
+func (u *unit) testPkg() ast.Ref { return u.packageRef("egress_test", "repository_test") }
+
+func (u *unit) packageRef(organization, repository string) ast.Ref {
+	root := ast.Ref{ast.DefaultRootDocument, ast.StringTerm("sallyport")}
+	if u.isRepository() {
+		return root.Append(ast.StringTerm(repository)).Append(ast.StringTerm(u.repository))
+	}
+	return root.Append(ast.StringTerm(organization))
+}
+
+func isTestFile(path string) bool { return strings.HasSuffix(path, "_test.rego") }
+
+// standing is what a check of a unit has found out: kept with the unit, so that
+// the next revision need not check again what has not changed.
+type standing struct {
+	checked  bool     // it passed all checks, and its tests
+	warnings Errors   // of its files
+	reads    []string // the documents that it reads: their paths below data, with zero bytes between the names
+	all      bool     // it may read any document
+	believed *belief  // all this is what another process has found; nil: this one has
+	failure  error    // why it did not pass; nil: it has, or is not checked
+	reused   bool     // of an earlier revision, in which it was the same
+}
+
+// belief is that a repository's policy passed in a process before this one. It is
+// no proof: who asks for that repository first has it checked and tested, before
+// anything is decided by it.
+type belief struct {
+	seen atomic.Pointer[standing] // what that has found out; nil: nobody has asked
+}
+
+// now is a standing for the next revision. What was found out since replaces what
+// was believed; what is only believed has to be found out of that revision itself.
+func (s standing) now() standing {
+	if s.believed == nil {
+		return s
+	}
+	if seen := s.believed.seen.Load(); seen != nil {
+		return *seen
+	}
+	s.believed = new(belief)
+	return s
+}
+
+// unchecked reports whether a unit is only believed to pass.
+func (u *unit) unchecked() bool { return u.believed != nil && u.believed.seen.Load() == nil }
+
+func unitName(u *unit) string {
+	if u.isRepository() {
+		return "repository " + u.repository
+	}
+	return "the organization's policy"
+}
+
+// noteReads notes which documents resolved modules read: of each reference the
+// names that are written out, so that a document of one repository's own is one
+// that only this repository reads.
+func (u *unit) noteReads(modules, library map[string]*ast.Module) {
+	for path, m := range modules {
+		if library[path] != nil {
+			continue
+		}
+		ast.WalkRefs(m, func(ref ast.Ref) bool {
+			if !ref.HasPrefix(ast.DefaultRootRef) {
+				return false
+			}
+			var names []string
+			for _, t := range ref[1:] {
+				name, ok := t.Value.(ast.String)
+				if !ok || strings.IndexByte(string(name), 0) >= 0 {
+					break
+				}
+				names = append(names, string(name))
+			}
+			path := strings.Join(names, "\x00")
+			switch {
+			case len(names) == 0:
+				u.all = true
+			case names[0] != "sallyport" && !slices.Contains(u.reads, path):
+				u.reads = append(u.reads, path)
+			}
+			return false
+		})
+	}
+}
+
+func filesOf(sources []source) []policy.File {
+	files := make([]policy.File, len(sources))
+	for i, src := range sources {
+		files[i] = policy.File{Path: src.path, Content: src.content}
+	}
+	return files
+}

@@ -1,0 +1,51 @@
+package rego
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/policy"
+)
+
+// warmUp evaluates once and forgets the answer. The error says where a policy
+// does not end, for that is not an answer to anything; other errors are left to those
+// who ask, for the question is made up.
+func (p *program) warmUp(library map[string]*ast.Module) error {
+	if len(p.sets) == 0 {
+		return nil
+	}
+	q := new(question)
+	*q = *warmUpQuestion() // evaluate notes what it finds in its question, and programs are warmed up side by side
+	_, err := p.evaluate(context.Background(), q, warmUpDeadline)
+	if !errors.Is(err, errTooLong) {
+		return nil
+	}
+	if place := p.whereItHangs(context.Background(), q, warmUpDeadline, library); place != nil {
+		return place
+	}
+	return err
+}
+
+var warmUpQuestion = sync.OnceValue(func() *question {
+	const uuid = "00000000-0000-0000-0000-000000000000"
+	part, err := newPrincipalPart(&identity.Principal{
+		Kind:       identity.KindBitbucketStep,
+		Workspace:  identity.Workspace{UUID: uuid, Slug: "warm-up"},
+		Repository: identity.Repository{UUID: uuid, FullName: "warm-up/warm-up", Project: "WARM"},
+		Branch:     "warm-up",
+	}, true)
+	if err != nil {
+		panic("rego: the question to warm up with: " + err.Error()) // a fault of the build
+	}
+	r := &policy.Request{Action: policy.Connect, Time: time.Unix(0, 0)}
+	r.Target.Host, r.Target.Port = "warm-up.invalid", 443
+	return newQuestion(r, part)
+})
+
+// warmUpDeadline bounds the first evaluation of a program, which also builds
+// what OPA builds lazily and takes far longer than those that follow.
+const warmUpDeadline = time.Second
