@@ -66,7 +66,7 @@ const LibraryFolder = "vendor/sallyport"
 // Belongs reports whether a file at this path is part of a policy tree: every
 // *.rego, wherever it is, so that one in the wrong place is an error and not
 // silently without effect; *.yaml, *.yml and *.json below data/; and for the same
-// reason what is misnamed (see [Misnamed]). Whatever else a repository holds, from its README to its pipeline, is not, and neither
+// reason what is misnamed (see [CheckFileName]). Whatever else a repository holds, from its README to its pipeline, is not, and neither
 // is what lies below a top-level folder whose name begins with a dot.
 func Belongs(path string) bool {
 	if strings.HasPrefix(path, ".") {
@@ -80,6 +80,6 @@ func Belongs(path string) bool {
 			return true
 		}
 	}
-	message, _ := Misnamed(path)
+	message, _ := CheckFileName(path)
 	return message != ""
 }

@@ -102,7 +102,7 @@ func (c *candidate) refresh(ctx context.Context) {
 	var set *rego.Set
 	if err == nil {
 		options := c.options
-		options.Previous, options.Beside, options.Background = c.set.Load(), true, true
+		options.Previous, options.SpareProcessor, options.Background = c.set.Load(), true, true
 		// A folder that fails would have the same effect if it were merged.
 		options.Fallback = c.holder.Engine.Current()
 		set, err = rego.Load(ctx, snapshot, options)

@@ -212,7 +212,7 @@ func (p *Manager) Refresh(ctx context.Context, asked bool) {
 		return
 	}
 	options := p.Options
-	options.Previous, options.Beside, options.Defer = p.good, true, true
+	options.Previous, options.SpareProcessor, options.Defer = p.good, true, true
 	set, err := rego.Load(ctx, snapshot, options)
 	if err == nil {
 		err = probed(p.Engine.Prepare(ctx, set))

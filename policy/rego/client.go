@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/worker"
+	"github.com/sallyport/sallyport/policy"
 )
 
 // loadLimits bound the requests that load a policy. A worker that has not answered
@@ -21,44 +22,75 @@ type loadLimits struct {
 // limits are those of this program. Tests of this package shorten them.
 var limits = loadLimits{documents: 2 * time.Minute, inspect: 20 * time.Second, compile: 10 * time.Second, quiet: testTimeout + time.Second}
 
+// ErrAttempt reports that a check did not end within its limit. It has no outcome.
+var ErrAttempt = errors.New("the check takes longer")
+
+// fullCheck is the attempt of a check that has all the time of its limits.
+const fullCheck = -1
+
 // lastEnvironment numbers environments, so that a worker never takes one for another.
 var lastEnvironment atomic.Uint64
 
-// environment is what the policies of one loader have in common, as workers get it.
-// A loader and those that it is copied to share one.
-type environment struct {
-	full, lean uint64 // the keys of the two forms: with the files below data/, and with what they hold
+// environmentKeys name the environment of one revision in the workers: what its policies
+// have in common. A loader and its copies share them.
+type environmentKeys struct {
+	full, lean uint64 // with the files below data/, and with the values that they hold
 }
 
-func newEnvironment() *environment {
-	return &environment{full: lastEnvironment.Add(1), lean: lastEnvironment.Add(1)}
+func newEnvironmentKeys() *environmentKeys {
+	return &environmentKeys{full: lastEnvironment.Add(1), lean: lastEnvironment.Add(1)}
 }
 
-// message is the environment for a worker.
-func (l *loader) environmentMessage(key uint64) []byte {
+// client sends requests about one revision to workers, and the environment of the
+// revision to a worker that lacks it.
+type client struct {
+	workers       Workers // nil: defaultWorkers
+	background    bool    // see [Options.Background]
+	environment   *environmentKeys
+	attempt       time.Duration // the limit of a check that is repeated if it takes longer; 0: none; see fullCheck
+	documentsTime time.Duration // the time that reading the documents took
+
+	// The content of the environment.
+	names, recorded bool
+	repositoryNames []string // full names of all repositories; nil: not known
+	deadline        time.Duration
+	library         []source
+	documents       []policy.File
+	dataText        []byte   // the values of the documents, as JSON
+	without         []string // checks that are left out; set by tests of this package only
+}
+
+// environmentMessage is the request that installs the environment.
+func (c *client) environmentMessage(key uint64) []byte {
 	m := environmentMessage{
-		Key: key, Names: l.options.Names, Recorded: l.options.Recorded, Deadline: l.options.Deadline, Repositories: l.options.Repositories,
-		Without: l.without,
+		Key: key, Names: c.names, Recorded: c.recorded, Deadline: c.deadline, Repositories: c.repositoryNames, Without: c.without,
 	}
-	for _, s := range l.library {
+	for _, s := range c.library {
 		m.Library = append(m.Library, wireFile{s.path, s.content})
 	}
-	if key == l.environment.full {
-		for _, f := range l.documents {
+	if key == c.environment.full {
+		for _, f := range c.documents {
 			m.Documents = append(m.Documents, wireFile{f.Path, f.Content})
 		}
 	} else {
-		m.Data = l.dataText
+		m.Data = c.dataText
 	}
 	text, err := json.Marshal(m)
 	if err != nil {
-		return []byte{askEnvironment} // the worker reports that it cannot read it
+		return []byte{requestEnvironment} // the worker reports that it cannot read it
 	}
-	return append([]byte{askEnvironment}, text...)
+	return append([]byte{requestEnvironment}, text...)
+}
+
+func (c *client) pool() Workers {
+	if c.workers != nil {
+		return c.workers
+	}
+	return defaultWorkers()
 }
 
 // do sends a request to a worker, and what the worker lacks for it.
-func (l *loader) do(ctx context.Context, u *unit, key uint64, call *worker.Call) (reply []byte, err error) {
+func (c *client) do(ctx context.Context, u *unit, key uint64, call *worker.Call) (reply []byte, err error) {
 	request := call.Request
 	call.Follow = func(reply []byte) []byte {
 		if len(reply) != 1 {
@@ -66,15 +98,15 @@ func (l *loader) do(ctx context.Context, u *unit, key uint64, call *worker.Call)
 		}
 		switch reply[0] {
 		case replyNoEnvironment:
-			return l.environmentMessage(key)
+			return c.environmentMessage(key)
 		case replyNoUnit:
-			return unitMessage(askPrepare, key, u, unitRequest{})
+			return unitMessage(requestPrepare, key, u, unitRequest{})
 		case replyInstalled:
 			return request
 		}
 		return nil
 	}
-	reply, err = l.options.workers().Do(ctx, call)
+	reply, err = c.pool().Do(ctx, call)
 	switch {
 	case err != nil:
 		return nil, err
@@ -88,7 +120,7 @@ func (l *loader) do(ctx context.Context, u *unit, key uint64, call *worker.Call)
 	return reply[1:], nil
 }
 
-func unitMessage(ask byte, key uint64, u *unit, r unitRequest) []byte {
+func unitMessage(kind byte, key uint64, u *unit, r unitRequest) []byte {
 	r.Environment = key
 	if u != nil {
 		r.Repository = u.repository
@@ -98,23 +130,23 @@ func unitMessage(ask byte, key uint64, u *unit, r unitRequest) []byte {
 	}
 	text, err := json.Marshal(r)
 	if err != nil {
-		return []byte{ask}
+		return []byte{kind}
 	}
-	return append([]byte{ask}, text...)
+	return append([]byte{kind}, text...)
 }
 
-// ask sends a request about a unit and reads the reply into answer.
-func (l *loader) ask(ctx context.Context, ask byte, key uint64, u *unit, r unitRequest, call worker.Call, answer any) error {
-	call.Request = unitMessage(ask, key, u, r)
-	call.MaxReply = maxReply
-	if ask != askCompile { // a client may wait for that
-		call.Class = l.checkClass(u)
+// call sends a request about a unit and reads the reply into answer.
+func (c *client) call(ctx context.Context, kind byte, key uint64, u *unit, r unitRequest, options worker.Call, answer any) error {
+	options.Request = unitMessage(kind, key, u, r)
+	options.MaxReply = maxReply
+	if kind != requestCompile { // a client may wait for that
+		options.Class = c.checkClass(u)
 	}
-	if l.attempt > 0 && call.Class != worker.Interactive {
-		call.Limit, call.Uncounted = min(call.Limit, l.attempt+4*l.documentsTime), true
+	if c.attempt > 0 && options.Class != worker.Interactive {
+		options.Limit, options.Uncounted = min(options.Limit, c.attempt+4*c.documentsTime), true
 	}
-	call.Share = shareOf(u)
-	reply, err := l.do(ctx, u, key, &call)
+	options.Share = shareOf(u)
+	reply, err := c.do(ctx, u, key, &options)
 	if err != nil {
 		return err
 	}
@@ -123,14 +155,22 @@ func (l *loader) ask(ctx context.Context, ask byte, key uint64, u *unit, r unitR
 
 // checkClass is how urgent the checks and tests of a unit are: the organization's are
 // not delayed by those of repositories, nor a first attempt by long checks.
-func (l *loader) checkClass(u *unit) worker.Class {
+func (c *client) checkClass(u *unit) worker.Class {
 	switch {
-	case l.options.Background, l.attempt == fullCheck:
+	case c.background, c.attempt == fullCheck:
 		return worker.Long
 	case u == nil || !u.isRepository():
 		return worker.Urgent
 	}
 	return worker.Background
+}
+
+// class is how urgent evaluations are.
+func (c *client) class() worker.Class {
+	if c.background {
+		return worker.Background
+	}
+	return worker.Interactive
 }
 
 // shareOf names the share of the workers that a unit has.
@@ -184,28 +224,14 @@ func isDeath(err error) bool {
 
 // placeOfDeath is the error of an evaluation that ended its worker, with the place
 // where it did: it is evaluated once more with a tracer, which costs another worker.
-func (l *loader) placeOfDeath(ctx context.Context, u *unit, key uint64, input []byte, deadline time.Duration, what string, err error) error {
+func (c *client) placeOfDeath(ctx context.Context, u *unit, key uint64, input []byte, deadline time.Duration, what string, err error) error {
 	d, ok := errors.AsType[*worker.Death](err)
 	if ok && d.Mark == 0 {
-		var p placed
-		again := l.ask(ctx, askPlace, key, u, unitRequest{Input: input, Deadline: deadline}, worker.Call{Limit: deadline, Uncounted: true}, &p)
+		var p placeReply
+		again := c.call(ctx, requestPlace, key, u, unitRequest{Input: input, Deadline: deadline}, worker.Call{Limit: deadline, Uncounted: true}, &p)
 		if d2, died := errors.AsType[*worker.Death](again); died {
 			d.Mark = d2.Mark
 		}
 	}
 	return faultOf(u, what, err)
-}
-
-// ErrAttempt reports that a check did not end within its limit. It has no outcome.
-var ErrAttempt = errors.New("the check takes longer")
-
-// fullCheck is the attempt of a check that has all the time of its limits.
-const fullCheck = -1
-
-// class is how urgent evaluations are.
-func (l *loader) class() worker.Class {
-	if l.options.Background {
-		return worker.Background
-	}
-	return worker.Interactive
 }

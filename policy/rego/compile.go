@@ -4,6 +4,7 @@ import (
 	"maps"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
 	"github.com/sallyport/sallyport/internal/worker"
 )
 

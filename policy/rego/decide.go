@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
 	"github.com/sallyport/sallyport/policy"
 )
 

@@ -42,7 +42,7 @@ func documentError(file string, fault *document.Error) Error {
 // are errors: see package check.
 func (l *loader) endedExceptions(now time.Time) Errors {
 	var list Errors
-	for _, e := range l.exceptions() {
+	for _, e := range exceptionsIn(l.data) {
 		if e.Until.IsZero() || e.Until.After(now) {
 			continue
 		}
@@ -58,7 +58,7 @@ func (l *loader) placeOf(path []any) (file string, line, column int) {
 	l.places.mu.Lock()
 	defer l.places.mu.Unlock()
 	if l.places.root == nil {
-		one := l.alone()
+		one := l.fork()
 		l.places.root = one.readTree(context.Background())
 	}
 	at := l.places.root.Find(path)

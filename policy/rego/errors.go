@@ -88,8 +88,8 @@ type ProbeFailed struct{ Errors }
 // Unwrap returns what failed.
 func (f ProbeFailed) Unwrap() error { return f.Errors }
 
-// errTooLong says that an evaluation was cut at its deadline.
-var errTooLong = errors.New("the evaluation took longer than")
+// errDeadline says that an evaluation was cut at its deadline.
+var errDeadline = errors.New("the evaluation took longer than")
 
 // at makes an Error for a place in the policy. OPA leaves some generated terms
 // without a place; those get their rule's.
@@ -108,7 +108,7 @@ func asError(err error) Error {
 	if e, ok := errors.AsType[Error](err); ok {
 		return e
 	}
-	return Error{Message: err.Error(), Retry: errors.Is(err, errTooLong)}
+	return Error{Message: err.Error(), Retry: errors.Is(err, errDeadline)}
 }
 
 // recovered runs f and turns a panic into an error that says during what.

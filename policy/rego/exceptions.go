@@ -31,10 +31,11 @@ func (e Exception) Key() string {
 // maxExceptions bounds what is listed.
 const maxExceptions = 10_000
 
-func (l *loader) exceptions() []Exception {
+// exceptionsIn lists the exceptions in the documents, the first to end first.
+func exceptionsIn(data ast.Object) []Exception {
 	var list []Exception
-	if l.data != nil {
-		findExceptions(l.data, "data", nil, &list)
+	if data != nil {
+		findExceptions(data, "data", nil, &list)
 	}
 	slices.SortStableFunc(list, func(a, b Exception) int { return a.Until.Compare(b.Until) })
 	return list

@@ -31,7 +31,7 @@ func (s *Set) Explain(ctx context.Context, input []byte) (*Explanation, error) {
 	}
 	var organization, repository results
 	if p := s.organization; p != nil && len(p.sets) > 0 {
-		if organization, x.Rules, err = s.loader.alone().explain(ctx, p, s.loader.organization, q); err != nil {
+		if organization, x.Rules, err = s.loader.fork().explain(ctx, p, s.loader.organization, q); err != nil {
 			return x, err
 		}
 	}

@@ -2,7 +2,7 @@ package rego
 
 import "sync"
 
-// faults are the repositories that were believed to pass and do not.
+// faults are the repositories that were cached to pass and do not.
 type faults struct {
 	mu           sync.Mutex
 	repositories map[string]bool

@@ -11,8 +11,8 @@ import (
 	"github.com/sallyport/sallyport/internal/worker"
 )
 
-// apartLimit bounds the reading and the formatting of one file.
-const apartLimit = 10 * time.Second
+// fileLimit bounds the reading and the formatting of one file.
+const fileLimit = 10 * time.Second
 
 // Format returns a Rego file in the form that OPA gives it, which is the one that
 // [Check] wants. The path is for the error, which is of type [Errors] where the file
@@ -20,24 +20,24 @@ const apartLimit = 10 * time.Second
 // comments, such as the last one inside of a set, and puts brackets behind others: a
 // file that this would happen to is not formatted, and the error is of that type too.
 func Format(ctx context.Context, path string, content []byte) (formatted []byte, err error) {
-	return fileApart(ctx, askFormat, path, content)
+	return sendFile(ctx, requestFormat, path, content)
 }
 
 // ReadDocument reads a document in YAML or JSON as the files below data/ are read, in a
 // worker process, and returns it as JSON. The error is of type [Errors], with the path,
 // where the document is at fault.
 func ReadDocument(ctx context.Context, path string, content []byte) ([]byte, error) {
-	return fileApart(ctx, askDocument, path, content)
+	return sendFile(ctx, requestDocument, path, content)
 }
 
-// fileApart sends one file to a worker and returns the effect on it.
-func fileApart(ctx context.Context, ask byte, path string, content []byte) ([]byte, error) {
+// sendFile sends one file to a worker and returns the effect on it.
+func sendFile(ctx context.Context, kind byte, path string, content []byte) ([]byte, error) {
 	request, err := json.Marshal(wireFile{path, content})
 	if err != nil {
 		return nil, err
 	}
 	reply, err := defaultWorkers().Do(ctx, &worker.Call{
-		Share: path, Class: worker.Background, Limit: apartLimit, MaxReply: maxReply, Request: append([]byte{ask}, request...),
+		Share: path, Class: worker.Background, Limit: fileLimit, MaxReply: maxReply, Request: append([]byte{kind}, request...),
 	})
 	if d, ok := errors.AsType[*worker.Death](err); ok {
 		return nil, Errors{{File: path, Line: 1, Column: 1, Message: "reading the file " + d.Error(), Retry: d.Retryable()}}

@@ -62,17 +62,17 @@ func (s *Set) Findings() []byte {
 			list = append(list, finding{Repository: u.repository, All: true, Pending: true})
 			continue
 		}
-		standing := u.now()
-		if errs, ok := errors.AsType[Errors](standing.failure); ok && u.isRepository() {
-			_, tests := errors.AsType[TestsFailed](standing.failure)
+		result := u.now()
+		if errs, ok := errors.AsType[Errors](result.failure); ok && u.isRepository() {
+			_, tests := errors.AsType[TestsFailed](result.failure)
 			list = append(list, finding{Repository: u.repository, All: true, Failure: errs, Tests: tests})
 			continue
 		}
-		if !standing.checked {
+		if !result.checked {
 			return nil
 		}
-		if u.isRepository() && (standing.all || len(standing.reads)+len(standing.warnings) > 0) {
-			list = append(list, finding{Repository: u.repository, Reads: standing.reads, All: standing.all, Warnings: standing.warnings})
+		if u.isRepository() && (result.all || len(result.reads)+len(result.warnings) > 0) {
+			list = append(list, finding{Repository: u.repository, Reads: result.reads, All: result.all, Warnings: result.warnings})
 		}
 	}
 	body, err := json.Marshal(list)
@@ -86,8 +86,8 @@ func (s *Set) Findings() []byte {
 	return slices.Concat(head, []byte{'\n'}, body)
 }
 
-// believe takes over findings, after the files were laid out.
-func (l *loader) believe() error {
+// useFindings takes over findings, after the files were laid out.
+func (l *loader) useFindings() error {
 	list, err := readFindings(l.findings, l.snapshot.Digest, l.options.Names)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrFindings, err)
@@ -99,14 +99,14 @@ func (l *loader) believe() error {
 	for _, u := range l.repositories {
 		f := known[u.repository]
 		if failure := f.failure(); failure != nil && u.failure == nil {
-			u.standing = standing{all: true, failure: failure}
+			u.checkResult = checkResult{all: true, failure: failure}
 			continue
 		}
 		if f.Pending && u.failure == nil {
-			u.standing, u.pending = standing{all: true}, true
+			u.checkResult, u.pending = checkResult{all: true}, true
 			continue
 		}
-		u.standing = standing{checked: true, warnings: f.Warnings, reads: f.Reads, all: f.All, believed: new(belief), failure: u.failure}
+		u.checkResult = checkResult{checked: true, warnings: f.Warnings, reads: f.Reads, all: f.All, cached: new(cachedCheck), failure: u.failure}
 	}
 	return nil
 }

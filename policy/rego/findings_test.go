@@ -136,14 +136,14 @@ func TestForgedFindings(t *testing.T) {
 		if _, err := Load(t.Context(), tree, Options{Names: true, Recorded: true}); err == nil {
 			t.Fatalf("%s: it loads", name)
 		}
-		believed, err := Resume(t.Context(), tree, forged(t, tree), patient)
+		cached, err := Resume(t.Context(), tree, forged(t, tree), patient)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		// As what decides from the disk, and as what the next revision is compared with.
 		plain := snapshot(t, organization+good+c.files)
-		next := mustLoadTree(t, plain, Options{Names: true, Deadline: patient.Deadline, Previous: believed})
-		for at, set := range map[string]*Set{"from disk": believed, "from its source": next} {
+		next := mustLoadTree(t, plain, Options{Names: true, Deadline: patient.Deadline, Previous: cached})
+		for at, set := range map[string]*Set{"from disk": cached, "from its source": next} {
 			d, err := set.Decide(t.Context(), asked(t, "repository=acme/payments"))
 			if d.Verdict != policy.Deny || d.Reason != policy.PolicyError || err == nil || !strings.Contains(err.Error(), c.where) {
 				t.Errorf("%s %s: %s, %v", name, at, described(d, nil), err)
@@ -158,7 +158,7 @@ func TestForgedFindings(t *testing.T) {
 		if _, err := engine.Decide(t.Context(), asked(t, "repository=acme/payments")); err != nil {
 			t.Fatal(err)
 		}
-		unseen := mustLoadTree(t, plain, Options{Names: true, Deadline: patient.Deadline, Previous: believed})
+		unseen := mustLoadTree(t, plain, Options{Names: true, Deadline: patient.Deadline, Previous: cached})
 		if err := engine.Prepare(t.Context(), unseen); err == nil || !strings.Contains(err.Error(), c.where) {
 			t.Errorf("%s: it would take the place of what decides: %v", name, err)
 		}
@@ -167,23 +167,23 @@ func TestForgedFindings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		open.units["acme/payments"].believed = nil
+		open.units["acme/payments"].cached = nil
 		if d, err := open.Decide(t.Context(), asked(t, "repository=acme/payments")); name != "a field that is not" && name != "report" && (err != nil || d.Verdict != policy.Allow) {
 			t.Errorf("%s, without being checked: %s, %v", name, described(d, nil), err)
 		}
 	}
-	// The organization's policy is never believed.
+	// The organization's policy is never cached.
 	tree := recorded(t, "-- egress/a.rego --\npackage sallyport.egress\n\nallow contains {\"rule\": \"x\"} if input.nothing\n")
 	if _, err := Resume(t.Context(), tree, forged(t, tree), patient); err == nil || !strings.Contains(err.Error(), "egress/a.rego:3:") {
 		t.Errorf("the organization's: %v", err)
 	}
 	failing := snapshot(t, organization+"-- egress/a_test.rego --\npackage sallyport.egress_test\n\ntest_no if false\n")
 	tree = recorded(t, organization+"-- egress/a_test.rego --\npackage sallyport.egress_test\n\ntest_no if false\n")
-	believed, err := Resume(t.Context(), tree, forged(t, tree), patient)
+	cached, err := Resume(t.Context(), tree, forged(t, tree), patient)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(t.Context(), failing, Options{Names: true, Previous: believed}); err == nil || !strings.Contains(err.Error(), "test_no") {
+	if _, err := Load(t.Context(), failing, Options{Names: true, Previous: cached}); err == nil || !strings.Contains(err.Error(), "test_no") {
 		t.Errorf("the organization's tests: %v", err)
 	}
 }
@@ -199,17 +199,17 @@ func TestFindingsThatHideWhatIsRead(t *testing.T) {
 			"-- data/list/x.yaml --\nopen: " + open + "\n"
 	}
 	tree := recorded(t, text("false"))
-	believed, err := Resume(t.Context(), tree, forged(t, tree), patient) // it reads nothing, they say
+	cached, err := Resume(t.Context(), tree, forged(t, tree), patient) // it reads nothing, they say
 	if err != nil {
 		t.Fatal(err)
 	}
 	options := patient
-	options.Previous = believed
+	options.Previous = cached
 	next := mustLoadTree(t, snapshot(t, text("true")), options)
 	if got := described(next.Decide(t.Context(), asked(t))); got != "deny policy_error error" {
 		t.Errorf("with a document that its test fails for: %s", got)
 	}
-	if got := described(believed.Decide(t.Context(), asked(t))); got != "deny no_rule_matched" {
+	if got := described(cached.Decide(t.Context(), asked(t))); got != "deny no_rule_matched" {
 		t.Errorf("with the one that passes: %s", got)
 	}
 	if _, err := Load(t.Context(), snapshot(t, text("true")), options); err == nil || !strings.Contains(err.Error(), "test_closed") {
@@ -297,7 +297,7 @@ func TestResumedUnderLoad(t *testing.T) {
 	set := resumed
 	for i := range 5 {
 		options := patient
-		options.Previous, options.Beside = set, true
+		options.Previous, options.SpareProcessor = set, true
 		set = mustLoadTree(t, scale{repositories: n, documents: map[int]string{10: fmt.Sprintf("  - more-%d.example\n", i)}}.snapshot(t), options)
 		if err := engine.Prepare(t.Context(), set); err != nil {
 			t.Fatal(err)

@@ -2,6 +2,7 @@ package rego
 
 import (
 	"github.com/open-policy-agent/opa/v1/ast"
+
 	"github.com/sallyport/sallyport/internal/worker"
 	"github.com/sallyport/sallyport/policy/rego/check"
 )

@@ -60,14 +60,14 @@ func (s *Set) keep(repository string, next *loader) *Set {
 		return nil
 	}
 	u := newUnit(repository)
-	u.standing = before.now()
+	u.checkResult = before.now()
 	for _, src := range before.sources {
 		src.content = bytes.Clone(src.content) // it may be a part of the whole tree's
 		u.sources = append(u.sources, src)
 	}
-	one := s.loader.alone()
+	one := s.loader.fork()
 	if next != nil && next.hasSameContext(s.loader) {
-		one = next.alone()
+		one = next.fork()
 	}
 	one.organization, one.repositories, one.snapshot = newUnit(""), []*unit{u}, nil
 	one.options.Previous, one.options.Fallback, one.sameContext = nil, nil, nil

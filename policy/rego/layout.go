@@ -36,7 +36,7 @@ func (l *loader) layOut(snapshot *policy.Snapshot) {
 			}
 			continue
 		}
-		if message, remedy := policy.Misnamed(f.Path); message != "" {
+		if message, remedy := policy.CheckFileName(f.Path); message != "" {
 			l.failFile(Error{File: f.Path, Line: 1, Column: 1, Message: message, Hint: remedy}, repositories)
 			continue
 		}

@@ -89,9 +89,9 @@ func (l *loader) lintNothing() {
 // maxNames bounds the texts of the documents that are compared with folders.
 const maxNames = 200_000
 
-// lintMisnamed warns of a repository's folder that no document names, where one names
+// lintFolderNames warns of a repository's folder that no document names, where one names
 // nearly it and has no folder: the delegation has a misspelt name.
-func (l *loader) lintMisnamed() {
+func (l *loader) lintFolderNames() {
 	folders, named := map[string]bool{}, map[string]bool{}
 	for _, u := range l.repositories {
 		folders[u.repository] = true

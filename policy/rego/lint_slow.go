@@ -7,21 +7,13 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// From where on something is worth writing in another way. What the policy goes
-// through member by member costs some half a microsecond each; a list that one
-// builtin goes through, a hundredth of that.
-const (
-	longLoop = 50
-	longList = 1000
-)
-
 // lintSlow says what in a policy makes every decision slow, and what to write
 // instead: what is gone through from beginning to end, loops within loops,
 // patterns that are compiled one after the other, and rules of which none can be
 // left out.
 func (l *loader) lintSlow() {
 	for _, u := range l.units() {
-		one := l.alone()
+		one := l.fork()
 		deciding, _ := one.parseUnit(u)
 		if len(one.errors) > 0 {
 			continue // said already
@@ -31,7 +23,7 @@ func (l *loader) lintSlow() {
 			aliases := importedData(deciding[path])
 			for _, rule := range deciding[path].Rules {
 				ast.WalkRules(rule, func(r *ast.Rule) bool {
-					s := &slowRule{l: l, aliases: aliases, constants: constants}
+					s := &slowRule{data: l.data, warn: l.slow, aliases: aliases, constants: constants}
 					s.rule(r)
 					return false
 				})
@@ -99,7 +91,7 @@ func (l *loader) slowRules(u *unit, deciding map[string]*ast.Module) {
 		if index == nil {
 			continue
 		}
-		result, err := index.Lookup(unknownAsker{l.data})
+		result, err := index.Lookup(unknownRequest{l.data})
 		if err != nil || len(result.Rules) < longLoop {
 			continue
 		}
@@ -108,10 +100,10 @@ func (l *loader) slowRules(u *unit, deciding map[string]*ast.Module) {
 	}
 }
 
-// unknownAsker answers an index with an input that nothing in a policy is about.
-type unknownAsker struct{ data ast.Object }
+// unknownRequest answers an index with an input that nothing in a policy is about.
+type unknownRequest struct{ data ast.Object }
 
-func (a unknownAsker) Resolve(ref ast.Ref) (ast.Value, error) {
+func (a unknownRequest) Resolve(ref ast.Ref) (ast.Value, error) {
 	from := warmUpQuestion().term.Value
 	if ref.HasPrefix(ast.DefaultRootRef) {
 		from = a.data

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
+
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy"
 )
@@ -19,17 +20,17 @@ func (l *loader) load(ctx context.Context) (*Set, error) {
 		return nil, err
 	}
 	if l.findings != nil {
-		if err := l.believe(); err != nil {
+		if err := l.useFindings(); err != nil {
 			return nil, err
 		}
 		l.findings = nil
 	}
 	if l.unproven {
 		for _, u := range l.repositories {
-			u.standing = standing{checked: true, all: true, believed: new(belief), failure: u.failure}
+			u.checkResult = checkResult{checked: true, all: true, cached: new(cachedCheck), failure: u.failure}
 		}
 	}
-	if err := l.readDocumentsApart(ctx); err != nil {
+	if err := l.readDocumentsInWorker(ctx); err != nil {
 		return nil, err
 	}
 	l.store = inmem.NewFromASTObject(l.data)
@@ -52,7 +53,7 @@ func (l *loader) load(ctx context.Context) (*Set, error) {
 	}
 	for _, u := range l.units() {
 		// What was not tested has to be, before it decides.
-		u.checked = u.failure == nil && !u.pending && (u.checked || !l.options.SkipTests || l.options.Passed)
+		u.checked = u.failure == nil && !u.pending && (u.checked || !l.options.SkipTests || l.options.Prechecked)
 	}
 	return l.set(organization)
 }
@@ -64,7 +65,7 @@ func (l *loader) inspectAll(ctx context.Context) (organization *program, err err
 	units := l.units()
 	found := make([]*loader, len(units))
 	err = l.each(ctx, len(units), func(i int) {
-		u, one := units[i], l.alone()
+		u, one := units[i], l.fork()
 		found[i] = one
 		if u.failure != nil {
 			return
@@ -74,7 +75,7 @@ func (l *loader) inspectAll(ctx context.Context) (organization *program, err err
 			u.pending = true
 			return
 		}
-		if known || l.options.Passed {
+		if known || l.options.Prechecked {
 			if u.isRepository() {
 				u.all = u.all || !known // nobody has looked what it reads
 				return
@@ -83,7 +84,7 @@ func (l *loader) inspectAll(ctx context.Context) (organization *program, err err
 		one.inspected = 1
 		// What is compiled there is compiled again when it is asked about.
 		failure := recovered("loading "+unitName(u), func() error {
-			if err := one.inspectApart(ctx, u); err != nil || u.isRepository() || len(one.errors) > 0 {
+			if err := one.inspectInWorker(ctx, u); err != nil || u.isRepository() || len(one.errors) > 0 {
 				return err
 			}
 			organization, err = one.compileUnit(u)
@@ -117,7 +118,7 @@ func (l *loader) testChanged(ctx context.Context) (*TestReport, error) {
 	}
 	reports, failures := make([]TestReport, len(units)), make([]error, len(units))
 	err := l.each(ctx, len(units), func(i int) {
-		_, _, failures[i] = l.alone().testApart(ctx, units[i], &reports[i])
+		_, _, failures[i] = l.fork().testInWorker(ctx, units[i], &reports[i])
 	})
 	if err != nil {
 		return nil, err
@@ -155,7 +156,7 @@ func (l *loader) set(organization *program) (*Set, error) {
 	}
 	s := &Set{
 		snapshot: snapshot, warnings: l.warnings.sorted(), loader: l, organization: organization,
-		units: map[string]*unit{}, exceptions: l.exceptions(),
+		units: map[string]*unit{}, exceptions: exceptionsIn(l.data),
 		programs:   newLRU[string, *lazyProgram](maxPrograms),
 		principals: newLRU[*identity.Principal, *lazyPart](maxPrincipals),
 		rejected:   map[string]*Rejection{}, pending: map[string]*Pending{}, kept: map[string]*Set{}, faults: new(faults),

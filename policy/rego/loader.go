@@ -44,31 +44,24 @@ const (
 
 // loader is the state of one loading.
 type loader struct {
+	client
 	snapshot *policy.Snapshot
 	options  Options
-	findings []byte   // of a process before this one; nil: none
-	unproven bool     // each repository's policy is checked and tested before it decides
-	without  []string // checks that are left out; set by tests of this package only
+	findings []byte // of a process before this one; nil: none
+	unproven bool   // each repository's policy is checked and tested before it decides
 
-	testsTime     time.Duration // for the tests of one unit
-	attempt       time.Duration // the limit of a check that is repeated if it takes longer; 0: none; see fullCheck
-	documentsTime time.Duration // what reading the documents took
-
+	testsTime    time.Duration // for the tests of one unit
 	organization *unit
 	repositories []*unit
-	library      []source
-	documents    []policy.File
 
 	libraryModules map[string]*ast.Module
 	written        *libraryParts // the library as it is written
 	native         *libraryParts // and as it decides
 	data           ast.Object
-	dataText       []byte // the same as JSON
 	ended          Errors // the exceptions that have ended: warnings of Check
 	places         *places
 	known          map[string]bool // repositories by their full names; nil: not known
 	store          storage.Store
-	environment    *environment
 
 	sameContext map[*loader]bool // whether another revision has the same documents and library
 
@@ -80,7 +73,13 @@ func newLoader(snapshot *policy.Snapshot, options Options) *loader {
 	if options.Deadline <= 0 {
 		options.Deadline = DefaultDeadline
 	}
-	l := &loader{snapshot: snapshot, options: options, testsTime: testsTimeout, environment: newEnvironment(), places: new(places)}
+	l := &loader{
+		client: client{
+			workers: options.Workers, background: options.Background, environment: newEnvironmentKeys(),
+			names: options.Names, recorded: options.Recorded, repositoryNames: options.Repositories, deadline: options.Deadline,
+		},
+		snapshot: snapshot, options: options, testsTime: testsTimeout, places: new(places),
+	}
 	if options.Repositories != nil {
 		l.known = map[string]bool{}
 		for _, name := range options.Repositories {
@@ -112,9 +111,9 @@ func (l *loader) capabilities() *ast.Capabilities {
 	return capabilities()
 }
 
-// alone is a loader for one unit, which shares what is only read and collects
+// fork is a loader for one unit, which shares what is only read and collects
 // errors of its own.
-func (l *loader) alone() *loader {
+func (l *loader) fork() *loader {
 	one := *l
 	one.errors, one.warnings = nil, nil
 	return &one
@@ -127,7 +126,7 @@ func (l *loader) each(ctx context.Context, n int, f func(int)) error {
 	var next atomic.Int64
 	var group sync.WaitGroup
 	workers := runtime.GOMAXPROCS(0)
-	if l.options.Beside {
+	if l.options.SpareProcessor {
 		workers = max(1, workers-1)
 	}
 	for range min(n, workers) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -28,8 +29,8 @@ func (l *loader) loadLibrary() error {
 		}
 		l.libraryModules[s.path] = m
 	}
-	l.written = takeApart(l.libraryModules, func(string) bool { return false })
-	l.native = takeApart(l.libraryModules, l.isShipped)
+	l.written = splitLibrary(l.libraryModules, func(string) bool { return false })
+	l.native = splitLibrary(l.libraryModules, l.isShipped)
 	return nil
 }
 

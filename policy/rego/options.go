@@ -40,13 +40,13 @@ type Options struct {
 	// [Set.Pending] lists them. Each repository keeps its rules of Previous or Fallback, or
 	// is denied, until [Engine.Check] and [Set.Settle].
 	Defer bool
-	// Beside says that other work continues beside the loading: one processor is left
+	// SpareProcessor says that other work continues beside the loading: one processor is left
 	// to it, where there are several.
-	Beside bool
-	// Passed says that this very content has passed all checks and tests before, of
+	SpareProcessor bool
+	// Prechecked says that this very content has passed all checks and tests before, of
 	// this version of the program: nothing but the organization's rules is compiled,
 	// and a repository's when it is asked about.
-	Passed bool
+	Prechecked bool
 	// Workers execute what the policy's files say. nil: a pool of this process with
 	// default limits, for a program that calls [ServeWorker] first.
 	Workers Workers
@@ -74,10 +74,3 @@ const (
 	// DenyRepository denies the repository everything.
 	DenyRepository
 )
-
-func (o *Options) workers() Workers {
-	if o.Workers != nil {
-		return o.Workers
-	}
-	return defaultWorkers()
-}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
 	"github.com/sallyport/sallyport/internal/nearest"
 	"github.com/sallyport/sallyport/policy/rego/document"
 )

@@ -24,7 +24,7 @@ func (l *loader) checkUnit(ctx context.Context, u *unit) (failure, err error) {
 	if len(u.misplaced) > 0 {
 		return u.misplaced, nil
 	}
-	if err := l.inspectApart(ctx, u); err != nil {
+	if err := l.inspectInWorker(ctx, u); err != nil {
 		return nil, err
 	}
 	if len(l.errors) > 0 {
@@ -32,7 +32,7 @@ func (l *loader) checkUnit(ctx context.Context, u *unit) (failure, err error) {
 	}
 	if slices.ContainsFunc(u.sources, func(s source) bool { return s.test }) {
 		var report TestReport
-		if _, _, err := l.testApart(ctx, u, &report); err != nil {
+		if _, _, err := l.testInWorker(ctx, u, &report); err != nil {
 			return nil, fmt.Errorf("testing %s: %w", unitName(u), err)
 		}
 		if failed := report.failures(); len(failed) > 0 {
@@ -58,7 +58,7 @@ func (s *Set) Settle(outcomes []*Checked) (settled *Set, accepted []*Checked) {
 		}
 		accepted = append(accepted, c)
 		u := newUnit(c.Repository)
-		u.sources, u.misplaced, u.standing = s.units[c.Repository].sources, c.unit.misplaced, c.unit.standing
+		u.sources, u.misplaced, u.checkResult = s.units[c.Repository].sources, c.unit.misplaced, c.unit.checkResult
 		n.units[c.Repository] = u
 		if c.Failure != nil {
 			n.settleFailure(c)

@@ -23,7 +23,7 @@ type stuckTests struct {
 }
 
 func (s *stuckTests) Do(ctx context.Context, call *worker.Call) ([]byte, error) {
-	if len(call.Request) > 0 && call.Request[0] == askTest && call.Share == s.repository {
+	if len(call.Request) > 0 && call.Request[0] == requestTest && call.Share == s.repository {
 		close(s.reached)
 		select {
 		case <-s.release:
@@ -190,7 +190,7 @@ type endedTests struct {
 }
 
 func (e *endedTests) Do(ctx context.Context, call *worker.Call) ([]byte, error) {
-	if call.Request[0] == askTest {
+	if call.Request[0] == requestTest {
 		e.classes = append(e.classes, call.Class)
 		if call.Uncounted && call.Limit < testsTimeout {
 			return nil, &worker.Death{Cause: worker.OutOfMemory}

@@ -53,7 +53,7 @@ func (e *Engine) Check(ctx context.Context, set *Set, repository string, limit t
 	u := newUnit(repository)
 	u.sources, u.misplaced = before.sources, before.misplaced
 	c := &Checked{Repository: repository, set: set, unit: u}
-	one := set.loader.alone()
+	one := set.loader.fork()
 	if one.attempt = limit; limit == 0 {
 		one.attempt = fullCheck
 	}
@@ -65,7 +65,7 @@ func (e *Engine) Check(ctx context.Context, set *Set, repository string, limit t
 		failure, err = e.probeUnit(ctx, c)
 	}
 	if failure != nil {
-		u.standing = standing{failure: failure}
+		u.checkResult = checkResult{failure: failure}
 	}
 	c.Failure = failure
 	return c, err
@@ -85,7 +85,7 @@ func (e *Engine) probeUnit(ctx context.Context, c *Checked) (failure, err error)
 	if len(questions) == 0 {
 		return nil, nil
 	}
-	one := s.loader.alone()
+	one := s.loader.fork()
 	one.organization, one.repositories, one.snapshot = newUnit(""), []*unit{c.unit}, nil
 	mini := &Set{
 		snapshot: s.snapshot, loader: one, units: map[string]*unit{c.Repository: c.unit}, exceptions: s.exceptions,

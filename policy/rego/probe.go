@@ -116,7 +116,7 @@ func (s *Set) probeRepository(ctx context.Context, q *question) error {
 // long gets a second chance: the machine may have been busy with something else.
 func (s *Set) probe(ctx context.Context, q *question, half func(context.Context, *question) error) error {
 	err := half(ctx, q)
-	if errors.Is(err, errTooLong) {
+	if errors.Is(err, errDeadline) {
 		err = half(ctx, q)
 	}
 	if err == nil {
@@ -125,8 +125,8 @@ func (s *Set) probe(ctx context.Context, q *question, half func(context.Context,
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if errors.Is(err, errTooLong) {
-		if place := s.whereItHangs(ctx, q); place != nil {
+	if errors.Is(err, errDeadline) {
+		if place := s.timeoutPlace(ctx, q); place != nil {
 			err = place
 		}
 	}
@@ -135,17 +135,17 @@ func (s *Set) probe(ctx context.Context, q *question, half func(context.Context,
 	return Errors{fault}
 }
 
-// whereItHangs asks each program that a question is put to where it is when its
+// timeoutPlace asks each program that a question is put to where it is when its
 // time is over.
-func (s *Set) whereItHangs(ctx context.Context, q *question) error {
+func (s *Set) timeoutPlace(ctx context.Context, q *question) error {
 	deadline := s.loader.options.Deadline
 	if p := s.organization; p != nil && len(p.sets) > 0 {
-		if err := p.whereItHangs(ctx, q, deadline, s.loader.libraryModules); err != nil {
+		if err := p.timeoutPlace(ctx, q, deadline, s.loader.libraryModules); err != nil {
 			return err
 		}
 	}
 	if own, _ := s.program(q.repository); own != nil {
-		return own.whereItHangs(ctx, q, deadline)
+		return own.timeoutPlace(ctx, q, deadline)
 	}
 	return nil
 }

@@ -173,7 +173,7 @@ func (p *program) run(ctx context.Context, q *question, deadline time.Duration, 
 	case err != nil && topdown.IsCancel(err) && ctx.Err() != nil:
 		return nil, fmt.Errorf("%s: the evaluation was given up: %w", p.name, ctx.Err())
 	case err != nil && topdown.IsCancel(err):
-		return nil, fmt.Errorf("%s: %w %v", p.name, errTooLong, deadline)
+		return nil, fmt.Errorf("%s: %w %v", p.name, errDeadline, deadline)
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", p.name, located(err))
 	case answers != 1:
@@ -198,7 +198,7 @@ func (p *program) read(answer topdown.QueryResult) (results, error) {
 		err := set.Iter(func(t *ast.Term) error {
 			e, err := readEntry(name, t.Value)
 			if err != nil {
-				return p.placed(name, t.Value, err)
+				return withPlace(p.places, name, t.Value, err)
 			}
 			r[name] = append(r[name], e)
 			return nil

@@ -59,10 +59,10 @@ func (s *Set) compile(u *unit) (*remoteProgram, error) {
 	if u.unchecked() {
 		return s.verify(u)
 	}
-	return s.loader.compileApart(context.Background(), u)
+	return s.loader.compileInWorker(context.Background(), u)
 }
 
-// verify checks and tests a repository's policy that was only believed to pass,
+// verify checks and tests a repository's policy that was only cached to pass,
 // and compiles it.
 func (s *Set) verify(u *unit) (*remoteProgram, error) {
 	p, err := s.check(u)
@@ -71,15 +71,15 @@ func (s *Set) verify(u *unit) (*remoteProgram, error) {
 }
 
 func (s *Set) check(u *unit) (*remoteProgram, error) {
-	one := s.loader.alone()
+	one := s.loader.fork()
 	v := *u
-	v.standing = standing{}
-	if err := one.inspectApart(context.Background(), &v); err != nil {
+	v.checkResult = checkResult{}
+	if err := one.inspectInWorker(context.Background(), &v); err != nil {
 		return nil, err
 	}
 	if len(one.errors) == 0 && slices.ContainsFunc(u.sources, func(s source) bool { return s.test }) {
 		var report TestReport
-		if _, _, err := one.testApart(context.Background(), &v, &report); err != nil {
+		if _, _, err := one.testInWorker(context.Background(), &v, &report); err != nil {
 			return nil, fmt.Errorf("testing %s: %w", unitName(u), err)
 		}
 		one.errors = report.failures()
@@ -87,11 +87,11 @@ func (s *Set) check(u *unit) (*remoteProgram, error) {
 	if len(one.errors) > 0 {
 		return nil, fmt.Errorf("its cached check was accepted, and it fails: %w", one.errors.sorted())
 	}
-	p, err := s.loader.compileApart(context.Background(), u)
+	p, err := s.loader.compileInWorker(context.Background(), u)
 	if err != nil {
 		return nil, err
 	}
 	v.checked, v.warnings = true, one.warnings
-	u.believed.seen.Store(&v.standing)
+	u.cached.seen.Store(&v.checkResult)
 	return p, nil
 }

@@ -41,9 +41,9 @@ func Check(ctx context.Context, snapshot *policy.Snapshot, options Options) (pro
 	l.warnings = append(l.warnings, l.ended...)
 	l.lintUnread()
 	l.lintNothing()
-	l.lintMisnamed()
+	l.lintFolderNames()
 	for _, u := range l.units() {
-		if err := l.lintApart(ctx, u); err != nil {
+		if err := l.lintInWorker(ctx, u); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -1,15 +1,13 @@
 package rego
 
-import (
-	"github.com/sallyport/sallyport/policy"
-)
+import "github.com/sallyport/sallyport/policy"
 
 // reject settles the effect on a repository whose policy failed. before are the
 // sets whose rules may be kept, the preferred one first; each may be nil. The set must
 // not decide yet.
 func (s *Set) reject(u *unit, failure error, before ...*Set) {
 	r := &Rejection{Repository: u.repository, Failure: failure}
-	u.standing = standing{failure: failure}
+	u.checkResult = checkResult{failure: failure}
 	s.programs.forget(u.repository, func(*lazyProgram) bool { return true })
 	delete(s.kept, u.repository)
 	if s.loader.options.OnFailure == KeepPrevious {

@@ -232,7 +232,7 @@ func TestReplayWithBothRevisions(t *testing.T) {
 	second := mustLoadWith(t, orgAfter+listAfter+websiteTwo+toolsFailing, Options{OnFailure: KeepPrevious, Previous: first})
 	d := wantDecision(t, second, "allow policy_allowed rule=mirrors rules=mirrors,own-rules", "repository=acme/tools", "to=mirror.example:443")
 	recorded := func(set *Set) *Set {
-		s, err := Load(t.Context(), set.Snapshot(), Options{Names: true, Recorded: true, Passed: true, OnFailure: DenyRepository})
+		s, err := Load(t.Context(), set.Snapshot(), Options{Names: true, Recorded: true, Prechecked: true, OnFailure: DenyRepository})
 		if err != nil {
 			t.Fatal(err)
 		}

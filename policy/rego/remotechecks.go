@@ -7,23 +7,24 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
 	"github.com/sallyport/sallyport/internal/worker"
 )
 
-// readDocumentsApart reads the documents in a worker. What is wrong with them
+// readDocumentsInWorker reads the documents in a worker. What is wrong with them
 // becomes errors of the loader.
-func (l *loader) readDocumentsApart(ctx context.Context) error {
+func (l *loader) readDocumentsInWorker(ctx context.Context) error {
 	l.data, l.dataText = ast.NewObject(), []byte("{}")
 	if len(l.documents) == 0 {
 		return nil
 	}
-	var r readData
+	var r documentsReply
 	u := &unit{repository: ""}
 	for _, f := range l.documents {
 		u.sources = append(u.sources, source{path: f.Path}) // for marks
 	}
 	began := time.Now()
-	err := l.ask(ctx, askDocuments, l.environment.full, nil, unitRequest{}, worker.Call{Limit: limits.documents, Quiet: limits.quiet}, &r)
+	err := l.call(ctx, requestDocuments, l.environment.full, nil, unitRequest{}, worker.Call{Limit: limits.documents, Quiet: limits.quiet}, &r)
 	if isDeath(err) {
 		d, _ := errors.AsType[*worker.Death](err)
 		file, _ := u.marked(d.Mark)
@@ -41,10 +42,10 @@ func (l *loader) readDocumentsApart(ctx context.Context) error {
 	return nil
 }
 
-// inspectApart checks a unit in a worker. What is wrong becomes errors of the loader.
-func (l *loader) inspectApart(ctx context.Context, u *unit) error {
-	var r inspected
-	err := l.ask(ctx, askInspect, l.environment.full, u, unitRequest{}, worker.Call{Limit: limits.inspect}, &r)
+// inspectInWorker checks a unit in a worker. What is wrong becomes errors of the loader.
+func (l *loader) inspectInWorker(ctx context.Context, u *unit) error {
+	var r inspectReply
+	err := l.call(ctx, requestInspect, l.environment.full, u, unitRequest{}, worker.Call{Limit: limits.inspect}, &r)
 	if isDeath(err) && l.attempt > 0 {
 		return ErrAttempt
 	}
@@ -60,10 +61,10 @@ func (l *loader) inspectApart(ctx context.Context, u *unit) error {
 	return nil
 }
 
-// lintApart says what in a unit deserves a look.
-func (l *loader) lintApart(ctx context.Context, u *unit) error {
-	var r inspected
-	err := l.ask(ctx, askLint, l.environment.full, u, unitRequest{}, worker.Call{Limit: limits.inspect}, &r)
+// lintInWorker says what in a unit deserves a look.
+func (l *loader) lintInWorker(ctx context.Context, u *unit) error {
+	var r inspectReply
+	err := l.call(ctx, requestLint, l.environment.full, u, unitRequest{}, worker.Call{Limit: limits.inspect}, &r)
 	if isDeath(err) {
 		l.fail(asError(faultOf(u, "the check", err)))
 		return nil
@@ -75,11 +76,11 @@ func (l *loader) lintApart(ctx context.Context, u *unit) error {
 	return nil
 }
 
-// testApart runs the tests of a unit in a worker. A test that ends the worker is one
+// testInWorker runs the tests of a unit in a worker. A test that ends the worker is one
 // that failed.
-func (l *loader) testApart(ctx context.Context, u *unit, report *TestReport) (covered, lines int, err error) {
-	var r tested
-	err = l.ask(ctx, askTest, l.environment.full, u, unitRequest{Deadline: l.testsTime}, worker.Call{Limit: l.testsTime + limits.quiet, Quiet: limits.quiet}, &r)
+func (l *loader) testInWorker(ctx context.Context, u *unit, report *TestReport) (covered, lines int, err error) {
+	var r testReply
+	err = l.call(ctx, requestTest, l.environment.full, u, unitRequest{Deadline: l.testsTime}, worker.Call{Limit: l.testsTime + limits.quiet, Quiet: limits.quiet}, &r)
 	if isDeath(err) && l.attempt > 0 {
 		return 0, 0, ErrAttempt
 	}

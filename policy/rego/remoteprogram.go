@@ -16,18 +16,18 @@ import (
 // remoteProgram is a repository's compiled policy in the workers. Safe for
 // concurrent use.
 type remoteProgram struct {
-	loader *loader
+	client *client
 	unit   *unit
 	blame  string
-	compiled
+	compileReply
 }
 
-// compileApart compiles a repository's policy in a worker.
-func (l *loader) compileApart(ctx context.Context, u *unit) (*remoteProgram, error) {
-	p := &remoteProgram{loader: l, unit: u, blame: blameOf(u)}
-	err := l.ask(ctx, askCompile, l.environment.lean, u, unitRequest{}, worker.Call{Limit: limits.compile, Blame: p.blame}, &p.compiled)
+// compileInWorker compiles a repository's policy in a worker.
+func (c *client) compileInWorker(ctx context.Context, u *unit) (*remoteProgram, error) {
+	p := &remoteProgram{client: c, unit: u, blame: blameOf(u)}
+	err := c.call(ctx, requestCompile, c.environment.lean, u, unitRequest{}, worker.Call{Limit: limits.compile, Blame: p.blame}, &p.compileReply)
 	if isDeath(err) {
-		return nil, l.placeOfDeath(ctx, u, l.environment.lean, warmUpQuestion().json, warmUpDeadline, "compilation", err)
+		return nil, c.placeOfDeath(ctx, u, c.environment.lean, warmUpQuestion().json, warmUpDeadline, "compilation", err)
 	}
 	if err != nil {
 		return nil, faultOf(u, "compilation", err)
@@ -42,19 +42,19 @@ func (p *remoteProgram) evaluate(ctx context.Context, q *question, deadline time
 	if p.Empty {
 		return nil, nil
 	}
-	key := p.loader.environment.lean
+	key := p.client.environment.lean
 	e := evaluation{environment: key, repository: p.unit.repository, deadline: deadline, input: q.json}
-	reply, err := p.loader.do(ctx, p.unit, key, &worker.Call{
+	reply, err := p.client.do(ctx, p.unit, key, &worker.Call{
 		Share: p.unit.repository, Blame: p.blame, Request: e.append(make([]byte, 0, len(q.json)+64)),
-		Limit: deadline, MaxReply: maxEvaluationReply, Class: p.loader.class(),
+		Limit: deadline, MaxReply: maxEvaluationReply, Class: p.client.class(),
 	})
 	if isDeath(err) {
-		return nil, p.loader.placeOfDeath(ctx, p.unit, key, q.json, deadline, "evaluation", err)
+		return nil, p.client.placeOfDeath(ctx, p.unit, key, q.json, deadline, "evaluation", err)
 	}
 	if err != nil {
 		return nil, faultOf(p.unit, "evaluation", err)
 	}
-	a, err := readAnswered(reply)
+	a, err := readEvaluationReply(reply)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", unitName(p.unit), err)
 	}
@@ -84,31 +84,31 @@ func (p *remoteProgram) explain(ctx context.Context, input []byte) (results, []E
 	if p.Empty {
 		return nil, nil, nil
 	}
-	var x explainedUnit
-	err := p.loader.ask(ctx, askExplain, p.loader.environment.lean, p.unit, unitRequest{Input: input}, worker.Call{Limit: explainDeadline}, &x)
+	var x explainReply
+	err := p.client.call(ctx, requestExplain, p.client.environment.lean, p.unit, unitRequest{Input: input}, worker.Call{Limit: explainDeadline}, &x)
 	if err != nil {
 		return nil, nil, faultOf(p.unit, "explanation", err)
 	}
-	a, err := readAnswered(x.Answer)
+	a, err := readEvaluationReply(x.Answer)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", unitName(p.unit), err)
 	}
 	return a.results, x.Rules, nil
 }
 
-// whereItHangs returns the place at which the deadline finds the evaluation; nil if
+// timeoutPlace returns the place at which the deadline finds the evaluation; nil if
 // it ends this time.
-func (p *remoteProgram) whereItHangs(ctx context.Context, q *question, deadline time.Duration) error {
+func (p *remoteProgram) timeoutPlace(ctx context.Context, q *question, deadline time.Duration) error {
 	if p.Empty {
 		return nil
 	}
-	var at placed
-	err := p.loader.ask(ctx, askPlace, p.loader.environment.lean, p.unit, unitRequest{Input: q.json, Deadline: deadline}, worker.Call{Limit: deadline}, &at)
+	var at placeReply
+	err := p.client.call(ctx, requestPlace, p.client.environment.lean, p.unit, unitRequest{Input: q.json, Deadline: deadline}, worker.Call{Limit: deadline}, &at)
 	if err != nil {
 		return faultOf(p.unit, "evaluation", err)
 	}
 	if at.File == "" {
 		return nil
 	}
-	return hangsAt(at.File, at.Line, at.Column, deadline)
+	return timeoutError(at.File, at.Line, at.Column, deadline)
 }

@@ -19,7 +19,7 @@ import (
 // can do no more: nothing is decided by a policy that this process has not checked.
 func Resume(ctx context.Context, snapshot *policy.Snapshot, findings []byte, options Options) (*Set, error) {
 	kept := options.Kept
-	options.Recorded, options.SkipTests, options.Passed = true, true, false
+	options.Recorded, options.SkipTests, options.Prechecked = true, true, false
 	options.Previous, options.Fallback, options.Kept = nil, nil, nil
 	l := newLoader(snapshot, options)
 	l.findings = findings
@@ -51,7 +51,7 @@ func Recall(ctx context.Context, snapshot *policy.Snapshot, options Options) (*S
 }
 
 func recall(ctx context.Context, snapshot *policy.Snapshot, options Options) (*Set, error) {
-	options.Recorded, options.SkipTests, options.Passed = true, true, false
+	options.Recorded, options.SkipTests, options.Prechecked = true, true, false
 	options.Previous, options.Fallback, options.Kept = nil, nil, nil
 	l := newLoader(snapshot, options)
 	l.unproven = true

@@ -34,14 +34,14 @@ func (l *loader) reuse(previous *Set) {
 		if before == nil || u.failure != nil || len(before.misplaced) > 0 || !sameSources(before.sources, u.sources) {
 			continue
 		}
-		standing := before.now()
-		if standing.failure != nil && (l.options.RetryRejected || l.options.OnFailure == RejectRevision) {
+		result := before.now()
+		if result.failure != nil && (l.options.RetryRejected || l.options.OnFailure == RejectRevision) {
 			continue
 		}
-		if !standing.checked && standing.failure == nil || standing.all && !everything() || !standing.all && !every(standing.reads, unchanged) {
+		if !result.checked && result.failure == nil || result.all && !everything() || !result.all && !every(result.reads, unchanged) {
 			continue
 		}
-		u.standing = standing
+		u.checkResult = result
 		u.reused = true
 	}
 }

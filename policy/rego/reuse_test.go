@@ -59,7 +59,7 @@ func TestReuse(t *testing.T) {
 		t.Error("a policy that reads names loads without them")
 	}
 	// What passed before is compiled when it is asked for, and not before.
-	passed, err := Load(t.Context(), first.Snapshot(), Options{Names: true, Recorded: true, Passed: true, SkipTests: true, Deadline: time.Second})
+	passed, err := Load(t.Context(), first.Snapshot(), Options{Names: true, Recorded: true, Prechecked: true, SkipTests: true, Deadline: time.Second})
 	if err != nil || passed.Inspected() != 1 || passed.Revision() != first.Revision() {
 		t.Fatalf("%d, %v", passed.Inspected(), err)
 	}

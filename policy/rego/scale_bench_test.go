@@ -56,7 +56,7 @@ func benchmarkScale(b *testing.B, s scale) {
 		mustLoadTree(b, tree, again)
 	}, nil)
 	content, findings = nil, nil
-	options.Previous, options.Beside = set, true
+	options.Previous, options.SpareProcessor = set, true
 	for name, changed := range map[string]scale{
 		"reload-one-repository": {own: map[int]string{7: "# changed\n"}},
 		"reload-one-document":   {documents: map[int]string{10: "  - more.example\n"}},

@@ -49,7 +49,7 @@ func TestFullScale(t *testing.T) {
 		t.Errorf("%s, and in the next process %s", a, b)
 	}
 
-	options.Previous, options.Beside = again, true
+	options.Previous, options.SpareProcessor = again, true
 	changed := all
 	changed.own = map[int]string{n - 1: "# changed\n"}
 	if next := mustLoadTree(t, changed.snapshot(t), options); next.Inspected() != 2 {

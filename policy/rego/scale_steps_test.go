@@ -39,7 +39,7 @@ func countSteps(t testing.TB, set *Set, words ...string) (c stepCounter) {
 	}
 	var own *program
 	if u := set.units[q.repository]; u != nil {
-		if own, err = set.loader.alone().compileUnit(u); err != nil { // as a worker does
+		if own, err = set.loader.fork().compileUnit(u); err != nil { // as a worker does
 			t.Fatal(err)
 		}
 	}
@@ -127,7 +127,7 @@ func TestReloadLeavesAProcessor(t *testing.T) {
 	procs := runtime.GOMAXPROCS(4)
 	defer runtime.GOMAXPROCS(procs)
 	for beside, want := range map[bool]int64{false: 4, true: 3} {
-		l := newLoader(nil, Options{Beside: beside})
+		l := newLoader(nil, Options{SpareProcessor: beside})
 		var now, most atomic.Int64
 		arrived := make(chan struct{}, 4)
 		release := make(chan struct{})

@@ -26,7 +26,7 @@ func (l *loader) test(ctx context.Context) (*TestReport, error) {
 	report := &TestReport{}
 	covered, lines := 0, 0
 	for _, u := range l.units() {
-		c, n, err := l.testApart(ctx, u, report)
+		c, n, err := l.testInWorker(ctx, u, report)
 		if err != nil {
 			return nil, fmt.Errorf("testing %s: %w", unitName(u), err)
 		}

@@ -32,7 +32,7 @@ type unit struct {
 	sources    []source
 	misplaced  Errors // of its files that are not among the sources
 	pending    bool   // it is not checked yet
-	standing
+	checkResult
 }
 
 func (u *unit) isRepository() bool { return u.repository != "" }
@@ -64,40 +64,40 @@ func (u *unit) packageRef(organization, repository string) ast.Ref {
 
 func isTestFile(path string) bool { return strings.HasSuffix(path, "_test.rego") }
 
-// standing is what a check of a unit has found out: kept with the unit, so that
+// result is what a check of a unit has found out: kept with the unit, so that
 // the next revision need not check again what has not changed.
-type standing struct {
-	checked  bool     // it passed all checks, and its tests
-	warnings Errors   // of its files
-	reads    []string // the documents that it reads: their paths below data, with zero bytes between the names
-	all      bool     // it may read any document
-	believed *belief  // all this is what another process has found; nil: this one has
-	failure  error    // why it did not pass; nil: it has, or is not checked
-	reused   bool     // of an earlier revision, in which it was the same
+type checkResult struct {
+	checked  bool         // it passed all checks, and its tests
+	warnings Errors       // of its files
+	reads    []string     // the documents that it reads: their paths below data, with zero bytes between the names
+	all      bool         // it may read any document
+	cached   *cachedCheck // all this is what another process has found; nil: this one has
+	failure  error        // why it did not pass; nil: it has, or is not checked
+	reused   bool         // of an earlier revision, in which it was the same
 }
 
 // belief is that a repository's policy passed in a process before this one. It is
 // no proof: who asks for that repository first has it checked and tested, before
 // anything is decided by it.
-type belief struct {
-	seen atomic.Pointer[standing] // what that has found out; nil: nobody has asked
+type cachedCheck struct {
+	seen atomic.Pointer[checkResult] // what that has found out; nil: nobody has asked
 }
 
-// now is a standing for the next revision. What was found out since replaces what
-// was believed; what is only believed has to be found out of that revision itself.
-func (s standing) now() standing {
-	if s.believed == nil {
-		return s
+// now is a result for the next revision. What was found out since replaces what
+// was cached; what is only cached has to be found out of that revision itself.
+func (r checkResult) now() checkResult {
+	if r.cached == nil {
+		return r
 	}
-	if seen := s.believed.seen.Load(); seen != nil {
+	if seen := r.cached.seen.Load(); seen != nil {
 		return *seen
 	}
-	s.believed = new(belief)
-	return s
+	r.cached = new(cachedCheck)
+	return r
 }
 
-// unchecked reports whether a unit is only believed to pass.
-func (u *unit) unchecked() bool { return u.believed != nil && u.believed.seen.Load() == nil }
+// unchecked reports whether a unit is only cached to pass.
+func (u *unit) unchecked() bool { return u.cached != nil && u.cached.seen.Load() == nil }
 
 func unitName(u *unit) string {
 	if u.isRepository() {

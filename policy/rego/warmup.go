@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy"
 )
@@ -21,10 +22,10 @@ func (p *program) warmUp(library map[string]*ast.Module) error {
 	q := new(question)
 	*q = *warmUpQuestion() // evaluate notes what it finds in its question, and programs are warmed up side by side
 	_, err := p.evaluate(context.Background(), q, warmUpDeadline)
-	if !errors.Is(err, errTooLong) {
+	if !errors.Is(err, errDeadline) {
 		return nil
 	}
-	if place := p.whereItHangs(context.Background(), q, warmUpDeadline, library); place != nil {
+	if place := p.timeoutPlace(context.Background(), q, warmUpDeadline, library); place != nil {
 		return place
 	}
 	return err

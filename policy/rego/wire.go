@@ -10,23 +10,24 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/util"
+
 	"github.com/sallyport/sallyport/policy"
 )
 
 // The first byte of a request to a worker says what it asks for.
 const (
-	askEvaluate    = 'e' // the answer of a repository's policy to an input; the rest is binary, see evaluation
-	askEnvironment = 'n' // nothing: it installs an environment
-	askDocuments   = 'd' // the documents of an environment
-	askInspect     = 'i' // what is wrong with a unit
-	askLint        = 'l' // what deserves a look
-	askTest        = 't' // the outcome of a unit's tests
-	askCompile     = 'c' // what a program reads
-	askExplain     = 'x' // an evaluation with what each rule had to do with it
-	askPrepare     = 'r' // nothing: it compiles a unit
-	askFormat      = 'f' // a file in the form that OPA gives it
-	askDocument    = 'y' // a document as JSON
-	askPlace       = 'p' // where an evaluation is when its time is over
+	requestEvaluate    = 'e' // the answer of a repository's policy to an input; the rest is binary, see evaluation
+	requestEnvironment = 'n' // nothing: it installs an environment
+	requestDocuments   = 'd' // the documents of an environment
+	requestInspect     = 'i' // what is wrong with a unit
+	requestLint        = 'l' // what deserves a look
+	requestTest        = 't' // the outcome of a unit's tests
+	requestCompile     = 'c' // what a program reads
+	requestExplain     = 'x' // an evaluation with what each rule had to do with it
+	requestPrepare     = 'r' // nothing: it compiles a unit
+	requestFormat      = 'f' // a file in the form that OPA gives it
+	requestDocument    = 'y' // a document as JSON
+	requestPlace       = 'p' // where an evaluation is when its time is over
 )
 
 // The first byte of a reply.
@@ -51,7 +52,7 @@ const maxEntries = 1000
 // maxEntriesText bounds the texts of those entries together, in bytes.
 const maxEntriesText = 256 << 10
 
-// evaluation is the request [askEvaluate].
+// evaluation is the request [requestEvaluate].
 type evaluation struct {
 	environment uint64
 	repository  string
@@ -60,7 +61,7 @@ type evaluation struct {
 }
 
 func (e *evaluation) append(b []byte) []byte {
-	b = append(b, askEvaluate)
+	b = append(b, requestEvaluate)
 	b = binary.AppendUvarint(b, e.environment)
 	b = appendText(b, e.repository)
 	b = binary.AppendUvarint(b, uint64(e.deadline))
@@ -76,8 +77,8 @@ func readEvaluation(request []byte) (e evaluation, err error) {
 	return e, r.err
 }
 
-// answered is what a repository's policy answers to one input.
-type answered struct {
+// evaluationReply is what a repository's policy answers to one input.
+type evaluationReply struct {
 	results   results
 	excepted  [][]byte // exceptions that the library found, as JSON
 	readClock bool     // the evaluation asked for the time
@@ -90,7 +91,7 @@ const (
 	flagExpires             // it has an end
 )
 
-func (a *answered) append(b []byte) []byte {
+func (a *evaluationReply) append(b []byte) []byte {
 	for _, set := range repositorySets {
 		b = binary.AppendUvarint(b, uint64(len(a.results[set])))
 		for i := range a.results[set] {
@@ -134,11 +135,11 @@ func appendEntry(b []byte, e *entry) []byte {
 	return b
 }
 
-// readAnswered reads an answer. It accepts what [answered.append] writes within the
+// readEvaluationReply reads an answer. It accepts what [evaluationReply.append] writes within the
 // bounds of an answer, and nothing else.
-func readAnswered(reply []byte) (*answered, error) {
+func readEvaluationReply(reply []byte) (*evaluationReply, error) {
 	r := wireReader{rest: reply}
-	a := &answered{results: results{}}
+	a := &evaluationReply{results: results{}}
 	left := maxEntries
 	for _, set := range repositorySets {
 		n := r.count(left)
@@ -210,14 +211,14 @@ var (
 // wireError is an error on its way from a worker.
 type wireError struct {
 	Text    string  `json:"text"`
-	TooLong bool    `json:"too_long,omitempty"` // it is errTooLong
+	TooLong bool    `json:"too_long,omitempty"` // it is errDeadline
 	Place   *Error  `json:"place,omitempty"`    // it is an Error
 	List    []Error `json:"list,omitempty"`     // it is Errors
 }
 
 // toWire takes over what callers look for in an error.
 func toWire(err error) wireError {
-	w := wireError{Text: shortenTo(err.Error(), maxErrorText), TooLong: errors.Is(err, errTooLong)}
+	w := wireError{Text: shortenTo(err.Error(), maxErrorText), TooLong: errors.Is(err, errDeadline)}
 	if e, ok := errors.AsType[Error](err); ok {
 		w.Place = &e
 	}
@@ -248,7 +249,7 @@ func readError(text []byte) error {
 	}
 	e := &workerError{text: w.Text}
 	if w.TooLong {
-		e.wraps = append(e.wraps, errTooLong)
+		e.wraps = append(e.wraps, errDeadline)
 	}
 	if w.Place != nil {
 		e.wraps = append(e.wraps, *w.Place)
@@ -278,7 +279,7 @@ type wireFile struct {
 	Content []byte `json:"content"`
 }
 
-// environmentMessage is the request [askEnvironment].
+// environmentMessage is the request [requestEnvironment].
 type environmentMessage struct {
 	Key      uint64 `json:"key"`
 	Names    bool   `json:"names"`
@@ -294,7 +295,7 @@ type environmentMessage struct {
 	Without   []string        `json:"without,omitempty"` // of tests of this package
 }
 
-// unitRequest is every other request but [askEvaluate].
+// unitRequest is every other request but [requestEvaluate].
 type unitRequest struct {
 	Environment uint64        `json:"environment"`
 	Repository  string        `json:"repository"`
@@ -305,32 +306,32 @@ type unitRequest struct {
 
 // The replies.
 type (
-	readData struct {
+	documentsReply struct {
 		Errors   Errors          `json:"errors,omitempty"`
 		Warnings Errors          `json:"warnings,omitempty"`
 		Ended    Errors          `json:"ended,omitempty"` // the exceptions that have ended
 		Data     json.RawMessage `json:"data"`
 	}
-	inspected struct {
+	inspectReply struct {
 		Errors   Errors   `json:"errors,omitempty"`
 		Warnings Errors   `json:"warnings,omitempty"`
 		Reads    []string `json:"reads,omitempty"`
 		All      bool     `json:"all,omitempty"`
 	}
-	tested struct {
+	testReply struct {
 		Report         TestReport `json:"report"`
 		Covered, Lines int
 	}
-	compiled struct {
+	compileReply struct {
 		Names    []string `json:"names,omitempty"`    // the namePaths that its rules read
 		Volatile []string `json:"volatile,omitempty"` // the parts of the input that they may read
 		Empty    bool     `json:"empty,omitempty"`    // it defines no set
 	}
-	explainedUnit struct {
+	explainReply struct {
 		Rules  []Explained `json:"rules,omitempty"`
-		Answer []byte      `json:"answer"` // see answered.append
+		Answer []byte      `json:"answer"` // see evaluationReply.append
 	}
-	placed struct {
+	placeReply struct {
 		File         string
 		Line, Column int
 	}
@@ -354,7 +355,7 @@ func dataOf(text []byte) (ast.Object, error) {
 }
 
 // bound refuses an answer that is too long.
-func (a *answered) bound(name string) error {
+func (a *evaluationReply) bound(name string) error {
 	entries, text := 0, 0
 	for _, list := range a.results {
 		entries += len(list)
@@ -369,4 +370,10 @@ func (a *answered) bound(name string) error {
 		return fmt.Errorf("%s: the ids and messages that match one request have %d bytes, and at most %d are accepted", name, text, maxEntriesText)
 	}
 	return nil
+}
+
+// fileAnswer is the reply to [requestFormat] and [requestDocument].
+type fileAnswer struct {
+	Content []byte `json:"content,omitempty"`
+	Errors  Errors `json:"errors,omitempty"`
 }

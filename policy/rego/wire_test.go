@@ -10,8 +10,8 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-func answeredSample() *answered {
-	return &answered{
+func sampleReply() *evaluationReply {
+	return &evaluationReply{
 		results: results{
 			setAllow: {{rule: "a", message: "m", protocol: policy.ProtocolAny, address: true,
 				limits:  policy.Limits{Lifetime: time.Hour, Idle: time.Minute, Sent: 1, Received: 2, StepSent: 3, StepReceived: 4},
@@ -25,12 +25,12 @@ func answeredSample() *answered {
 // FuzzAnswered: the server accepts exactly what a worker writes, whatever a worker
 // sends.
 func FuzzAnswered(f *testing.F) {
-	f.Add(answeredSample().append(nil))
-	f.Add((&answered{}).append(nil))
+	f.Add(sampleReply().append(nil))
+	f.Add((&evaluationReply{}).append(nil))
 	f.Add([]byte{1, 16, 1, 'a', 0})
 	f.Add(bytes.Repeat([]byte{0xff}, 40))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		a, err := readAnswered(b)
+		a, err := readEvaluationReply(b)
 		if err != nil {
 			if !errors.Is(err, errWire) {
 				t.Errorf("%v", err)
@@ -49,7 +49,7 @@ func FuzzAnswered(f *testing.F) {
 		if entries > maxEntries {
 			t.Errorf("%d entries", entries)
 		}
-		again, err := readAnswered(a.append(nil))
+		again, err := readEvaluationReply(a.append(nil))
 		if err != nil || !bytes.Equal(a.append(nil), again.append(nil)) {
 			t.Errorf("%v", err)
 		}
@@ -65,25 +65,25 @@ func FuzzWorkerReply(f *testing.F) {
 		if err := readError(b); err == nil {
 			t.Error("an error is none")
 		}
-		var d readData
+		var d documentsReply
 		if readStrictly(b, &d) == nil {
 			_, _ = dataOf(d.Data)
 		}
 		_, _ = dataOf(b)
-		var i inspected
+		var i inspectReply
 		_ = readStrictly(b, &i)
-		var c compiled
+		var c compileReply
 		_ = readStrictly(b, &c)
 	})
 }
 
 func TestAnsweredIsKept(t *testing.T) {
-	want := answeredSample()
-	got, err := readAnswered(want.append(nil))
+	want := sampleReply()
+	got, err := readEvaluationReply(want.append(nil))
 	if err != nil || got.results[setAllow][0] != want.results[setAllow][0] || got.results[setDeny][0] != want.results[setDeny][0] || !got.readClock || string(got.excepted[0]) != string(want.excepted[0]) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := readAnswered(append(want.append(nil), 0)); err == nil {
+	if _, err := readEvaluationReply(append(want.append(nil), 0)); err == nil {
 		t.Error("more than an answer is one")
 	}
 }
@@ -91,10 +91,10 @@ func TestAnsweredIsKept(t *testing.T) {
 // TestErrorsOfWorkers are what they were where they happened.
 func TestErrorsOfWorkers(t *testing.T) {
 	place := Error{File: "a.rego", Line: 3, Column: 1, Message: "bad"}
-	for _, err := range []error{errors.Join(errTooLong), place, Errors{place}, errors.New(strings.Repeat("long ", 10_000))} {
+	for _, err := range []error{errors.Join(errDeadline), place, Errors{place}, errors.New(strings.Repeat("long ", 10_000))} {
 		reply := failure(err)
 		got := readError(reply[1:])
-		if reply[0] != replyError || errors.Is(got, errTooLong) != errors.Is(err, errTooLong) || len(got.Error()) > maxErrorText {
+		if reply[0] != replyError || errors.Is(got, errDeadline) != errors.Is(err, errDeadline) || len(got.Error()) > maxErrorText {
 			t.Errorf("%.100v became %.100v", err, got)
 		}
 		if _, is := errors.AsType[Errors](err); is {

@@ -227,7 +227,7 @@ func (h *history) snapshot(ctx context.Context, digest, commit string) (*policy.
 // when it became active, of an older version of this program perhaps; a repository
 // that failed them is denied.
 func (h *history) decidedBy(ctx context.Context, d *audit.Decided) (*rego.Set, error) {
-	options := rego.Options{Names: hasNames(d.Input), Recorded: true, Passed: true, OnFailure: rego.DenyRepository}
+	options := rego.Options{Names: hasNames(d.Input), Recorded: true, Prechecked: true, OnFailure: rego.DenyRepository}
 	load := func(digest, commit string) (*rego.Set, error) {
 		snapshot, err := h.snapshot(ctx, digest, commit)
 		if err != nil {

@@ -207,7 +207,7 @@ func recordPack(ctx context.Context, url string, b evidence.Built) error {
 
 // exceptionsOf lists the exceptions of a policy that the log keeps.
 func exceptionsOf(ctx context.Context, s *policy.Snapshot) ([]evidence.Exception, error) {
-	set, err := components.LoadPolicy(ctx, "the log", s, rego.Options{Names: true, Recorded: true, Passed: true})
+	set, err := components.LoadPolicy(ctx, "the log", s, rego.Options{Names: true, Recorded: true, Prechecked: true})
 	if err != nil {
 		return nil, err
 	}

@@ -21,9 +21,9 @@ type libraryRule struct {
 	uses []string // names of other rules
 }
 
-// takeApart makes the parts. The rules that are there in Go take the place of those
+// splitLibrary makes the parts. The rules that are there in Go take the place of those
 // that are written, where native agrees to the file that they are written in.
-func takeApart(modules map[string]*ast.Module, native func(file string) bool) *libraryParts {
+func splitLibrary(modules map[string]*ast.Module, native func(file string) bool) *libraryParts {
 	parts := &libraryParts{whole: modules}
 	rules := map[string][]libraryRule{}
 	for _, path := range sortedKeys(modules) {

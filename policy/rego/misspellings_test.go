@@ -175,7 +175,7 @@ func TestMisspeltExtensions(t *testing.T) {
 				if slices.Contains(words, wrong) || strings.HasPrefix(path, ".") {
 					continue
 				}
-				if message, remedy := policy.Misnamed(path); message == "" || remedy == "" {
+				if message, remedy := policy.CheckFileName(path); message == "" || remedy == "" {
 					t.Errorf("%s is left out without a word", path)
 				}
 			}

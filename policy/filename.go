@@ -14,10 +14,10 @@ var dataExtensions = []string{".yaml", ".yml", ".json"}
 // otherFormats are common formats of lists that are not read.
 var otherFormats = []string{".toml", ".csv", ".tsv", ".txt", ".xml", ".ini", ".conf", ".hcl", ".jsonnet", ".cue"}
 
-// Misnamed returns why a file of a policy is not read because of its name, and a
+// CheckFileName returns why a file of a policy is not read because of its name, and a
 // remedy; "" for every other file. A rule or list that is not read is a
 // control that is not in force, so a loader refuses a tree with such a file.
-func Misnamed(file string) (message, remedy string) {
+func CheckFileName(file string) (message, remedy string) {
 	base := path.Base(file)
 	if strings.HasPrefix(file, ".") || strings.HasPrefix(base, ".") || strings.HasPrefix(file, LibraryFolder+"/") {
 		return "", "" // not part of the tree; an editor's
@@ -38,16 +38,16 @@ func Misnamed(file string) (message, remedy string) {
 	}
 	switch {
 	case top == "egress" || top == "repositories":
-		return misnamedRules(base, lower, extension)
+		return checkRulesName(base, lower, extension)
 	case top == "data":
-		return misnamedData(base, lower, extension)
+		return checkDataName(base, lower, extension)
 	case slices.Contains(dataExtensions, extension) && isNear(strings.ToLower(top), "data"):
 		return "the file is not read: its folder is " + top + "/", "documents stand below data/"
 	}
 	return "", ""
 }
 
-func misnamedRules(base, lower, extension string) (message, remedy string) {
+func checkRulesName(base, lower, extension string) (message, remedy string) {
 	switch {
 	case strings.Contains(lower, ".rego"), isNear(extension, ".rego"):
 		return "the file is not read: " + base + " does not end in .rego", "rename it, or remove it"
@@ -57,7 +57,7 @@ func misnamedRules(base, lower, extension string) (message, remedy string) {
 	return "", ""
 }
 
-func misnamedData(base, lower, extension string) (message, remedy string) {
+func checkDataName(base, lower, extension string) (message, remedy string) {
 	const rename = "rename it to end in .yaml or .json, or remove it"
 	if slices.Contains(dataExtensions, path.Ext(base)) || strings.HasPrefix(lower, "readme") || extension == ".md" {
 		return "", ""

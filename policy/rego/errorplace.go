@@ -30,8 +30,9 @@ func entryPlaces(modules map[string]*ast.Module) map[string]*ast.Location {
 	return places
 }
 
-// placed gives an error the place of the rule that an entry of a set comes from.
-func (p *program) placed(set string, entry ast.Value, err error) error {
+// withPlace gives an error the place of the rule that an entry of a set comes from; places
+// are those of [entryPlaces].
+func withPlace(places map[string]*ast.Location, set string, entry ast.Value, err error) error {
 	object, ok := entry.(ast.Object)
 	if !ok {
 		return err
@@ -40,7 +41,7 @@ func (p *program) placed(set string, entry ast.Value, err error) error {
 	if id == nil {
 		return err
 	}
-	loc := p.places[set+"\x00"+id.Value.String()]
+	loc := places[set+"\x00"+id.Value.String()]
 	if loc == nil {
 		return err
 	}

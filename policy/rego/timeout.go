@@ -32,9 +32,9 @@ func (l *lastPlace) note(loc *ast.Location) {
 	}
 }
 
-// whereItHangs asks again, with a tracer, and returns the place at which the
+// timeoutPlace asks again, with a tracer, and returns the place at which the
 // deadline found the evaluation; nil if it ends this time.
-func (p *program) whereItHangs(ctx context.Context, q *question, deadline time.Duration, library map[string]*ast.Module) error {
+func (p *program) timeoutPlace(ctx context.Context, q *question, deadline time.Duration, library map[string]*ast.Module) error {
 	tracer := &lastPlace{library: library}
 	var err error
 	failed := recovered("evaluating "+p.name, func() error {
@@ -44,11 +44,11 @@ func (p *program) whereItHangs(ctx context.Context, q *question, deadline time.D
 	if failed != nil || err == nil || tracer.at == nil {
 		return failed
 	}
-	return hangsAt(tracer.at.File, tracer.at.Row, tracer.at.Col, deadline)
+	return timeoutError(tracer.at.File, tracer.at.Row, tracer.at.Col, deadline)
 }
 
-// hangsAt says where an evaluation is when its time is over.
-func hangsAt(file string, line, column int, deadline time.Duration) error {
+// timeoutError says where an evaluation is when its time is over.
+func timeoutError(file string, line, column int, deadline time.Duration) error {
 	return Error{File: file, Line: max(1, line), Column: max(1, column),
 		Message: fmt.Sprintf("the evaluation takes longer than %v, and is here then", deadline),
 		Hint:    "look lists up by their key, and compare less with less", Retry: true}

@@ -1,0 +1,33 @@
+package rego
+
+import (
+	"errors"
+
+	"github.com/sallyport/sallyport/policy/rego/document"
+)
+
+// file answers a request about one file, in a worker.
+func (h *host) file(kind byte, request []byte) []byte {
+	var f wireFile
+	if err := readStrictly(request, &f); err != nil {
+		return failure(err)
+	}
+	h.work += measureEvery / 4
+	var a fileAnswer
+	var err error
+	if kind == requestFormat {
+		a.Content, err = formatFile(f.Path, f.Content)
+	} else {
+		a.Content, err = document.JSON(f.Content)
+	}
+	if fault, ok := errors.AsType[*document.Error](err); ok {
+		err = Errors{documentError(f.Path, fault)}
+	}
+	if errs, ok := errors.AsType[Errors](err); ok {
+		a, err = fileAnswer{Errors: errs}, nil
+	}
+	if err != nil {
+		return failure(err)
+	}
+	return okReply(&a)
+}

@@ -1,0 +1,144 @@
+package rego
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+
+	"github.com/sallyport/sallyport/policy/rego/check"
+)
+
+// answer does what a request asks of a unit. A nil answer is that it was done.
+func (e *hostedEnvironment) answer(kind byte, r *unitRequest) (any, error) {
+	u := newUnit(r.Repository)
+	for _, f := range r.Sources {
+		u.sources = append(u.sources, source{path: f.Path, content: f.Content, test: isTestFile(f.Path)})
+	}
+	l := e.loader.fork()
+	ctx := context.Background()
+	switch kind {
+	case requestDocuments:
+		return e.documents(ctx)
+	case requestInspect:
+		e.readDocuments(ctx)
+		l = e.loader.fork()
+		l.only(u)
+		l.inspect(u)
+		l.places.forget()
+		return &inspectReply{Errors: l.errors, Warnings: l.warnings, Reads: u.reads, All: u.all}, nil
+	case requestLint:
+		e.readDocuments(ctx)
+		l = e.loader.fork()
+		l.only(u)
+		l.lintUnits()
+		return &inspectReply{Errors: l.errors, Warnings: l.warnings}, nil
+	case requestTest:
+		e.readDocuments(ctx)
+		l = e.loader.fork()
+		t := &testReply{}
+		l.testsTime = r.Deadline
+		var err error
+		t.Covered, t.Lines, err = l.testUnit(ctx, u, &t.Report)
+		return t, err
+	case requestCompile, requestPrepare:
+		p, err := e.compile(u)
+		if err != nil || kind == requestPrepare {
+			return nil, err
+		}
+		return &compileReply{Names: p.names, Volatile: volatileReads(p), Empty: len(p.sets) == 0}, nil
+	}
+	p := e.program(u.repository)
+	if p == nil {
+		var err error
+		if p, err = e.compile(u); err != nil {
+			return nil, err
+		}
+	}
+	q, err := recordedQuestion(r.Input, l.options.Names)
+	if err != nil {
+		return nil, err
+	}
+	switch kind {
+	case requestExplain:
+		return l.explainUnit(ctx, p, u, q)
+	case requestPlace:
+		return e.place(ctx, p, u, q, r)
+	}
+	return nil, errors.New("a request that no policy worker knows")
+}
+
+// only makes a unit the loader's only one.
+func (l *loader) only(u *unit) {
+	l.organization, l.repositories = newUnit(""), nil
+	if u.isRepository() {
+		l.repositories = []*unit{u}
+	} else {
+		l.organization = u
+	}
+}
+
+// readDocuments reads an environment's documents where it has no data yet. What is
+// wrong with them was reported before.
+func (e *hostedEnvironment) readDocuments(ctx context.Context) {
+	if e.loader.store == nil {
+		one := e.loader.fork()
+		e.loader.data = one.readDocuments(ctx)
+		e.loader.store = inmem.NewFromASTObject(e.loader.data)
+	}
+}
+
+func (e *hostedEnvironment) documents(ctx context.Context) (any, error) {
+	l := e.loader.fork()
+	defer l.places.forget()
+	l.data = l.readDocuments(ctx)
+	if l.runs(checkExceptions) {
+		l.report(check.Exceptions(&check.Unit{Documents: l.documentView(), Repositories: l.known}))
+	}
+	value, err := ast.JSON(l.data)
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	return &documentsReply{Errors: l.errors, Warnings: l.warnings, Ended: l.endedExceptions(time.Now()), Data: text}, nil
+}
+
+func (e *hostedEnvironment) compile(u *unit) (*program, error) {
+	p, err := e.loader.compileUnit(u)
+	if err != nil {
+		return nil, err
+	}
+	e.programs.forget(u.repository, func(*hostedProgram) bool { return true })
+	e.programs.get(u.repository, func() *hostedProgram { return &hostedProgram{p} })
+	return p, nil
+}
+
+// place evaluates with a tracer, and returns where the evaluation is when its time
+// is over. If it ends its worker, the mark says where.
+func (e *hostedEnvironment) place(ctx context.Context, p *program, u *unit, q *question, r *unitRequest) (any, error) {
+	tracer := &lastPlace{library: e.loader.libraryModules}
+	_, err := p.run(ctx, q, r.Deadline, newMarkTracer(u, tracer))
+	if err == nil || tracer.at == nil {
+		return &placeReply{}, nil
+	}
+	return &placeReply{File: tracer.at.File, Line: tracer.at.Row, Column: tracer.at.Col}, nil
+}
+
+// explainUnit explains in a worker.
+func (l *loader) explainUnit(ctx context.Context, p *program, u *unit, q *question) (*explainReply, error) {
+	r, rules, err := l.explain(ctx, p, u, q)
+	if err != nil {
+		return nil, err
+	}
+	a := evaluationReply{results: r}
+	if err := a.bound(p.name); err != nil {
+		return nil, err
+	}
+	return &explainReply{Rules: rules, Answer: a.append(nil)}, nil
+}
