@@ -64,6 +64,7 @@ func TestProxy(t *testing.T) {
 
 		{"plain requests on one connection", testForward},
 		{"refused plain request", testForwardRefused},
+		{"target that ends kept connections", testKeptConnections},
 
 		{"TLS listener", testTLSListener},
 		{"download and upload", testLarge},
