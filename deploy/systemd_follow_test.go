@@ -16,8 +16,10 @@ func TestFollowerUnit(t *testing.T) {
 	for key, values := range server {
 		confines := strings.HasPrefix(key, "Protect") || strings.HasPrefix(key, "Private") || strings.HasPrefix(key, "Restrict") || strings.HasPrefix(key, "SystemCall") ||
 			key == "NoNewPrivileges" || key == "CapabilityBoundingSet" || key == "MemoryDenyWriteExecute" || key == "LockPersonality" || key == "LimitCORE"
-		if confines && strings.Join(follower[key], " ") != strings.Join(values, " ") {
-			t.Errorf("%s is %q, and the server's is %q", key, follower[key], values)
+		// The follower lists no interfaces and has no policy workers.
+		want := strings.TrimSuffix(strings.TrimSuffix(strings.Join(values, " "), " AF_NETLINK"), " setpriority")
+		if confines && strings.Join(follower[key], " ") != want {
+			t.Errorf("%s is %q, want %q", key, follower[key], want)
 		}
 	}
 	if follower["User"][0] == server["User"][0] || follower["Restart"][0] != "on-failure" {

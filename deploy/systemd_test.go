@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // directives are a unit file's settings, in order.
@@ -41,8 +42,9 @@ func TestUnits(t *testing.T) {
 	service, socket := directives(t, "systemd/sallyport.service"), directives(t, "systemd/sallyport.socket")
 	for key, want := range map[string]string{
 		"Type": "notify", "User": "sallyport", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes",
-		"CapabilityBoundingSet": "", "StateDirectory": "sallyport", "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
+		"CapabilityBoundingSet": "", "StateDirectory": "sallyport", "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX AF_NETLINK",
 		"MemoryDenyWriteExecute": "yes", "Sockets": "sallyport.socket", "LimitCORE": "0",
+		"Restart": "on-failure", "StartLimitIntervalSec": "0", "OOMPolicy": "continue",
 	} {
 		if got := service[key]; len(got) != 1 || got[0] != want {
 			t.Errorf("%s is %q, want %q", key, got, want)
@@ -67,12 +69,26 @@ func TestUnits(t *testing.T) {
 			t.Errorf("credential %s: %v, want %v", found[1], credentials[found[1]], wanted)
 		}
 	}
+	// Behind the drain, the last close events are recorded.
+	drain := regexp.MustCompile(`drain_timeout: (\w+)`).FindStringSubmatch(text)[1]
+	if stop, drained := duration(t, service["TimeoutStopSec"][0]), duration(t, drain); stop < drained+40*time.Second {
+		t.Errorf("TimeoutStopSec=%s, and the drain takes up to %s", stop, drained)
+	}
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		t.Log("systemd-analyze is not installed: the units were read by this test alone")
 		return
 	}
 	verify(t, analyze)
+}
+
+func duration(t *testing.T, text string) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 func verify(t *testing.T, analyze string) {

@@ -16,6 +16,7 @@ import (
 // what the audit row holds.
 
 func TestMain(m *testing.M) {
+	runConfined()
 	if os.Getenv(generatorVariable) != "" {
 		generate()
 		return
