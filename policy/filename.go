@@ -79,23 +79,5 @@ func isNear(name, other string) bool {
 	if len(name) > len(other)+2 || name == "" {
 		return false
 	}
-	switch nearest.Distance(name, other) {
-	case 0, 1:
-		return true
-	case 2:
-		return swapped(name, other)
-	}
-	return false
-}
-
-func swapped(a, b string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := 0; i+1 < len(a); i++ {
-		if a[i] != b[i] {
-			return a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:]
-		}
-	}
-	return false
+	return nearest.Distance(name, other) <= 1
 }

@@ -3,6 +3,8 @@ package config
 import (
 	"strings"
 	"sync"
+
+	"github.com/sallyport/sallyport/internal/nearest"
 )
 
 // unknownKey reports a key that its mapping does not have, with the best guess at what was meant. It shows the key
@@ -10,7 +12,7 @@ import (
 func (d *decoder) unknownKey(path string, e entry, fields []field) {
 	own := join(path, printable(e.key))
 	var hint string
-	switch elsewhere, near := placesOf(e.key), nearest(e.key, fields); {
+	switch elsewhere, near := placesOf(e.key), nearestField(e.key, fields); {
 	case near == e.key+"_file" || near == e.key+"_env":
 		hint = "did you mean \"" + near + "\"? Secrets are given by file or environment variable, never by value"
 	case len(elsewhere) > 0:
@@ -38,9 +40,9 @@ func placesOf(name string) []string {
 	return places.all[name]
 }
 
-// nearest returns the field whose name is most like name, or "" where none is alike: a guess that is far off sends
+// nearestField returns the field whose name is most like name, or "" where none is alike: a guess that is far off sends
 // people the wrong way.
-func nearest(name string, fields []field) string {
+func nearestField(name string, fields []field) string {
 	if len(name) > 60 {
 		return ""
 	}
@@ -48,7 +50,7 @@ func nearest(name string, fields []field) string {
 	plain := plainKey(name)
 	for _, f := range fields {
 		known := plainKey(f.name)
-		far := distance(plain, known)
+		far := nearest.Distance(plain, known)
 		if len(plain) >= 4 && (strings.HasPrefix(known, plain) || strings.HasPrefix(plain, known)) {
 			far = min(far, 2)
 		}
@@ -62,32 +64,5 @@ func nearest(name string, fields []field) string {
 
 // plainKey makes idleTimeout, Idle-Timeout and idle_timeout the same.
 func plainKey(name string) string {
-	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(name))
-}
-
-// distance is the number of insertions, deletions, replacements and swaps of neighbors that make b of a (optimal
-// string alignment), in bytes.
-func distance(a, b string) int {
-	beforeLast := make([]int, len(b)+1)
-	last := make([]int, len(b)+1)
-	row := make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			replace := last[j-1]
-			if a[i-1] != b[j-1] {
-				replace++
-			}
-			row[j] = min(last[j]+1, row[j-1]+1, replace)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], beforeLast[j-2]+1)
-			}
-		}
-		copy(beforeLast, last)
-		copy(last, row)
-	}
-	return last[len(b)]
+	return strings.ReplaceAll(strings.ReplaceAll(strings.ToLower(name), "_", ""), "-", "")
 }

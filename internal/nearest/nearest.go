@@ -26,23 +26,32 @@ func Of(s string, candidates []string) string {
 	return best
 }
 
-// Distance is the number of bytes to insert, remove or replace (Levenshtein). It
-// takes time in proportion to the product of both lengths.
+// Distance is the number of bytes to insert, remove or replace, and of neighbors to swap,
+// that make b of a (optimal string alignment). It takes time in proportion to the product
+// of both lengths.
 func Distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	var short [3][48]int // for most names, without an allocation
+	n := len(b) + 1
+	beforeLast, last, row := short[0][:], short[1][:], short[2][:]
+	if n > len(row) {
+		beforeLast, last, row = make([]int, n), make([]int, n), make([]int, n)
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
+	for j := range n {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			replaced := last[j-1]
+			if a[i-1] != b[j-1] {
+				replaced++
 			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+			row[j] = min(last[j]+1, row[j-1]+1, replaced)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], beforeLast[j-2]+1)
+			}
 		}
+		beforeLast, last, row = last, row, beforeLast
 	}
-	return row[len(b)]
+	return last[len(b)]
 }

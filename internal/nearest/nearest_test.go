@@ -21,9 +21,11 @@ func TestDistance(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		want int
-	}{{"", "", 0}, {"a", "", 1}, {"", "ab", 2}, {"deny", "dney", 2}, {"until", "unitl", 2}, {"kitten", "sitting", 3}} {
-		if got := Distance(c.a, c.b); got != c.want {
-			t.Errorf("Distance(%q, %q) = %d, want %d", c.a, c.b, got, c.want)
+	}{{"", "", 0}, {"a", "", 1}, {"", "ab", 2}, {"deny", "dney", 1}, {"until", "unitl", 1}, {"abc", "xabc", 1}, {"ca", "abc", 3}, {"kitten", "sitting", 3}} {
+		for _, pair := range [][2]string{{c.a, c.b}, {c.b, c.a}} {
+			if got := Distance(pair[0], pair[1]); got != c.want {
+				t.Errorf("Distance(%q, %q) = %d, want %d", pair[0], pair[1], got, c.want)
+			}
 		}
 	}
 }

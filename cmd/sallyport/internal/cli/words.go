@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/internal/nearest"
 )
 
 // OneOf refuses a word that is not in a vocabulary, and names the one that was
@@ -32,7 +34,7 @@ func NearestWord(given string, known []string) string {
 	given = plain(given)
 	best, least := "", len(given)/3+2
 	for _, word := range known {
-		far := editDistance(given, plain(word))
+		far := nearest.Distance(given, plain(word))
 		if len(given) >= 4 && (strings.HasPrefix(plain(word), given) || strings.HasSuffix(plain(word), given)) {
 			far = min(far, 1)
 		}
@@ -63,26 +65,4 @@ func nearestCommand(c *cobra.Command, word string) string {
 		return paths[slices.Index(below, near)]
 	}
 	return ""
-}
-
-// editDistance is how many bytes have to be put in, taken out or replaced to make
-// b of a (Levenshtein).
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		corner := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := corner
-			if a[i] != b[j] {
-				change++
-			}
-			corner = row[j+1]
-			row[j+1] = min(row[j]+1, row[j+1]+1, change)
-		}
-	}
-	return row[len(b)]
 }
