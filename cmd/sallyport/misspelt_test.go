@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 
 	auditlog "github.com/sallyport/sallyport/audit/postgres"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditcmd"
-	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/policycmd"
 	"github.com/sallyport/sallyport/internal/misspelling"
 )
@@ -63,59 +64,88 @@ func TestMisspeltFlags(t *testing.T) {
 	}
 }
 
-// TestMisspeltWords: neither is a misspelling of a word in a flag that takes a list, or
-// of a key in a pair. The command line is refused before a configuration is read.
+// TestMisspeltWords: no misspelling of a word in a flag that takes a list, or of a key in a
+// pair, is accepted silently. The command refuses it before it reads a configuration.
 func TestMisspeltWords(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		command string // %s is the word
-		words   []string
-		valid   []string // other words that may stand there
+		command, flag, value string // %s of value is the word
+		words                []string
+		valid                []string // other words that may stand there
+		refused              string
 	}{
-		{"audit query -c /nowhere --verdict %s", []string{"allow", "deny"}, nil},
-		{"audit query -c /nowhere --mode %s", []string{"enforce", "report"}, nil},
-		{"audit query -c /nowhere --kind %s", auditcmd.KindWords(), nil},
-		{"audit tail -c /nowhere --decision-reason %s", auditcmd.ReasonWords, nil},
-		{"audit query -c /nowhere --columns time,%s", []string{"host", "verdict", "close_reason", "dialed_address"}, auditlog.Columns(true)},
-		{"audit psql --config /nowhere --role %s", []string{"writer", "auditor"}, nil},
-		{"policy eval /nowhere --to a.example --as %s=x", policycmd.AskedKeys, nil},
+		{"audit query -c /nowhere", "verdict", "%s", []string{"allow", "deny"}, nil, "is not known"},
+		{"audit query -c /nowhere", "mode", "%s", []string{"enforce", "report"}, nil, "is not known"},
+		{"audit query -c /nowhere", "kind", "%s", auditcmd.KindWords(), nil, "is not known"},
+		{"audit tail -c /nowhere", "decision-reason", "%s", auditcmd.ReasonWords, nil, "is not known"},
+		{"audit query -c /nowhere", "columns", "%s", auditlog.Columns(true), []string{"all"}, "is not known"},
+		{"audit query -c /nowhere", "since", "%s", []string{"now"}, []string{"0"}, "is not a time"},
+		{"audit psql --config /nowhere", "role", "%s", slices.Sorted(maps.Keys(auditdb.Roles)), nil, "is not known"},
+		{"policy eval /nowhere --to a.example", "as", "%s=x", policycmd.AskedKeys, nil, "has no key"},
+		{"policy eval /nowhere --to a.example", "as", "repository=acme/a,deployment_type=%s", policycmd.DeploymentTypes, nil, "no deployment has this type"},
 	} {
-		t.Run(c.command, func(t *testing.T) {
+		t.Run(c.flag, func(t *testing.T) {
 			t.Parallel()
-			said := func(word string) string {
-				var errOut bytes.Buffer
-				if code := run(t.Context(), strings.Fields(fmt.Sprintf(c.command, word)), nil, io.Discard, &errOut); code != exitInvalid {
-					t.Errorf("%s ended with %d", fmt.Sprintf(c.command, word), code)
-				}
-				return errOut.String()
-			}
-			refused := "is not known"
-			if strings.Contains(c.command, "--as") {
-				refused = "has no key"
-			}
-			for i, word := range c.words {
-				if text := said(word); strings.Contains(text, refused) {
+			try := newInProcess(t, c.command)
+			for _, word := range c.words {
+				if text := try(c.flag, fmt.Sprintf(c.value, word)); strings.Contains(text, c.refused) {
 					t.Errorf("%s itself is not accepted: %s", word, text)
 				}
-				wrongs := misspelling.Of(word)
-				for _, wrong := range wrongs { // all of every word, by the function that decides
-					if cli.OneOf("--flag", wrong, []string{word}) == nil {
-						t.Errorf("%s is known instead of %s", wrong, word)
+				for _, wrong := range misspelling.Of(word) {
+					if slices.Contains(c.words, wrong) || slices.Contains(c.valid, wrong) {
+						continue
 					}
-				}
-				switch { // by the whole command line, fewer of long lists
-				case i > 3:
-					wrongs = wrongs[:20]
-				case i > 0:
-					wrongs = misspelling.Near(word)
-				}
-				for _, wrong := range wrongs {
-					if !slices.Contains(c.words, wrong) && !slices.Contains(c.valid, wrong) && !strings.Contains(said(wrong), refused) {
-						t.Errorf("%s is accepted instead of %s", wrong, word)
+					if text := try(c.flag, fmt.Sprintf(c.value, wrong)); !strings.Contains(text, c.refused) {
+						t.Errorf("%s is accepted instead of %s: %s", wrong, word, text)
 					}
 				}
 			}
+			// The same by the command line, in case that it takes another way there.
+			line := append(strings.Fields(c.command), "--"+c.flag, fmt.Sprintf(c.value, misspelling.Of(c.words[0])[0]))
+			var errOut bytes.Buffer
+			if code := run(t.Context(), line, nil, io.Discard, &errOut); code != exitInvalid || !strings.Contains(errOut.String(), c.refused) {
+				t.Errorf("%v: %d: %s", line, code, errOut.String())
+			}
 		})
+	}
+}
+
+// newInProcess returns a function that gives a flag a value and runs the command, which is
+// parsed once. It returns the text of the error.
+func newInProcess(t *testing.T, line string) func(flag, value string) string {
+	t.Helper()
+	c, rest, err := newRoot().Find(strings.Fields(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetContext(t.Context())
+	c.SetOut(io.Discard)
+	c.SetErr(io.Discard)
+	if err := c.ParseFlags(rest); err != nil {
+		t.Fatal(err)
+	}
+	set := func(flag, value string) error {
+		f := c.Flags().Lookup(flag)
+		f.Changed = true
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			return list.Replace([]string{value})
+		}
+		return f.Value.Set(value)
+	}
+	return func(flag, value string) string {
+		args, err := c.Flags().Args(), error(nil)
+		if c.DisableFlagParsing {
+			args = append(slices.Clone(rest), "--"+flag+"="+value)
+		} else {
+			err = set(flag, value)
+		}
+		if err == nil {
+			err = c.RunE(c, args)
+		}
+		if err == nil {
+			return ""
+		}
+		return err.Error()
 	}
 }
 

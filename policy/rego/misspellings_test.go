@@ -50,11 +50,9 @@ func misspeltPlaces() []misspeltPlace {
 	identifier := func(p misspeltPlace) misspeltPlace { p.identifier = true; return p }
 	days := inRule("days", `allow contains {"rule": "r%d"} if lib.within([{"days": ["%s"], "from": "08:00", "to": "18:00"}])`, "mon", "tue", "wed", "thu", "fri", "sat", "sun", "thursday")
 	days.fold = true
-	fields := inRule("fields", `allow contains {"rule": "r%d"} if input.target.%s == input.action`, "host")
-	fields.valid = []string{"port"}
 	documents := inRule("documents", `allow contains {"rule": "r%d"} if input.target.host in data.%s`, "sites")
 	documents.after = "-- data/x.yaml --\nsites: [a.example]\n"
-	return []misspeltPlace{
+	places := []misspeltPlace{
 		identifier(misspeltPlace{name: "sets of the organization", before: ruleFile, line: `%[2]s contains {"rule": "r%[1]d"} if input.target.port == 25`, words: []string{"allow", "deny", "report", "delegate"}}),
 		identifier(misspeltPlace{name: "sets of a repository", before: "-- repositories/acme/tools/a.rego --\npackage sallyport.repository[\"acme/tools\"]\n\n",
 			line: `%[2]s contains {"rule": "r%[1]d"} if input.target.port == 25`, words: []string{"allow", "deny"}}),
@@ -74,9 +72,12 @@ func misspeltPlaces() []misspeltPlace {
 		inRule("types", `allow contains {"rule": "r%d"} if input.principal.deployment.type == "%s"`, "test", "staging", "production"),
 		inRule("kinds", `deny contains {"rule": "r%d"} if input.principal.kind == "%s"`, "bitbucket_step"),
 		inRule("schemes", `allow contains {"rule": "r%d"} if input.target.scheme == "%s"`, "http"),
-		identifier(fields),
-		identifier(inRule("parts", `allow contains {"rule": "r%d"} if input.%s.host == "a.example"`, "target")),
-		identifier(inRule("functions", `allow contains {"rule": "r%d"} if lib.%s(input.target.host, {"a.example"})`, "host_in")),
+		identifier(inRule("functions of a host", `allow contains {"rule": "r%d"} if lib.%s(input.target.host, {"a.example"})`, "host_in")),
+		identifier(inRule("functions of a target", `allow contains {"rule": "r%d"} if lib.%s(input.target, {"a.example"})`, "target_in")),
+		identifier(inRule("functions of a port", `allow contains {"rule": "r%d"} if lib.%s(input.target.port, [443])`, "port_in")),
+		identifier(inRule("functions of a time", `allow contains {"rule": "r%d"} if { input.target.port == 25; lib.%s("2099-12-31T00:00:00Z") }`, "before", "since")),
+		identifier(inRule("functions of windows", `allow contains {"rule": "r%d"} if lib.%s([{"from": "08:00", "to": "18:00"}])`, "within")),
+		identifier(inRule("functions without a list", `allow contains {"rule": "r%d"} if lib.%s(input.target.host)`, "is_address")),
 		identifier(inRule("the library", `allow contains {"rule": "r%d"} if %s.host_in(input.target.host, {"a.example"})`, "lib")),
 		inRule("keys of a window", `allow contains {"rule": "r%d"} if lib.within([{"%s": ["mon"], "from": "08:00", "to": "18:00"}])`, "days"),
 		inRule("the beginning of a window", `allow contains {"rule": "r%d"} if lib.within([{"%s": "08:00", "to": "18:00"}])`, "from"),
@@ -91,6 +92,15 @@ func misspeltPlaces() []misspeltPlace {
 		{name: "the package", whole: "-- egress/a.rego --\npackage sallyport.%s\n\nallow contains {\"rule\": \"x\"} if input.target.port == 25\n", words: []string{"egress"}},
 		{name: "the folder", whole: "-- %s/a.rego --\npackage sallyport.egress\n\nallow contains {\"rule\": \"x\"} if input.target.port == 25\n", words: []string{"egress"}},
 	}
+	for path, fields := range inputFields() {
+		parent := "input."
+		if path != "" {
+			parent += path + "."
+		}
+		p := inRule("fields of "+parent, `allow contains {"rule": "r%d"} if json.marshal(`+parent+`%s) == input.action`, fields...)
+		places = append(places, identifier(p))
+	}
+	return places
 }
 
 var identifierForm = regexp.MustCompile("^[a-zA-Z_][a-zA-Z0-9_]*$")

@@ -94,8 +94,8 @@ func parsePrincipal(given string) (*identity.Principal, error) {
 	return p, nil
 }
 
-// deploymentTypes are those that Bitbucket has.
-var deploymentTypes = []string{"test", "staging", "production"}
+// DeploymentTypes are the types of deployment environments in Bitbucket.
+var DeploymentTypes = []string{"test", "staging", "production"}
 
 // checkAsked refuses a value that no step has: what is asked about it is answered, and
 // means nothing.
@@ -105,8 +105,8 @@ func checkAsked(key, value string) error {
 		return fmt.Errorf("--as: %s=%s: slugs are in lower case: write %s=%s", key, value, key, lower)
 	case key == "branch" && strings.HasPrefix(value, "refs/"):
 		return fmt.Errorf("--as: branch=%s: a branch has no refs/heads/ before it: write branch=%s", value, strings.TrimPrefix(value, "refs/heads/"))
-	case key == "deployment_type" && !slices.Contains(deploymentTypes, value):
-		return fmt.Errorf("--as: deployment_type=%s: no deployment has this type: write one of %s", value, strings.Join(deploymentTypes, ", "))
+	case key == "deployment_type" && !slices.Contains(DeploymentTypes, value):
+		return fmt.Errorf("--as: deployment_type=%s: no deployment has this type: write one of %s", value, strings.Join(DeploymentTypes, ", "))
 	}
 	return nil
 }
