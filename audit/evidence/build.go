@@ -29,15 +29,23 @@ func Build(ctx context.Context, log Log, out string, o Options) (_ *Built, err e
 	}
 	defer b.folder.abandon()
 	defer b.drop()
-	for _, step := range []func(context.Context) error{b.walk, b.decisions, b.replay, b.consistency, b.reconciliations, b.exceptions, b.report, b.sampleDetails, b.access, b.manifest} {
+	for _, step := range []func(context.Context) error{b.walk, b.decisions, b.replay, b.consistency, b.reconciliations, b.exceptions, b.report, b.sampleDetails, b.access} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
+	}
+	manifest, err := b.manifest()
+	if err != nil {
+		return nil, err
 	}
 	if o.Record != nil {
 		if err := o.Record(ctx, b.built); err != nil {
 			return nil, err
 		}
+	}
+	// The manifest is the last file: a folder without an event in the log is not a pack.
+	if err := b.folder.write(manifestName, -1, func(o *output) error { _, err := o.Write(manifest); return err }); err != nil {
+		return nil, err
 	}
 	if err := b.folder.finish(); err != nil {
 		return nil, err

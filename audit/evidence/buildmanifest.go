@@ -1,12 +1,12 @@
 package evidence
 
 import (
-	"context"
 	"crypto/sha256"
 	"slices"
 )
 
-func (b *builder) manifest(context.Context) error {
+// manifest encodes the manifest of the files that are listed, and sets what was built.
+func (b *builder) manifest() ([]byte, error) {
 	o := b.options
 	m := &Manifest{
 		Format: format, Title: "Evidence of egress control", Time: b.checkpoint.Time.UTC(), TimeZone: "UTC", Tool: o.Tool,
@@ -23,11 +23,8 @@ func (b *builder) manifest(context.Context) error {
 		m.Signature = string(o.Signer.Key())
 	}
 	text, err := m.encode(o.Signer)
-	if err != nil {
-		return err
-	}
 	b.built = Built{Manifest: m, Digest: sha256.Sum256(text), Facts: &b.facts}
-	return b.folder.write(manifestName, -1, func(o *output) error { _, err := o.Write(text); return err })
+	return text, err
 }
 
 // queries are the statements, with the rows that they gave where that is known.
