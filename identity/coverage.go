@@ -74,9 +74,6 @@ type LookedAt struct {
 	Repository     string
 	Latest         LookOutcome // of the latest, whatever it was
 	At             time.Time   // when it was last checked; zero: never
-	Until          time.Time   // up to when every run was checked; zero: never
-	InOrder        bool        // of the latest that read the whole list
-	WholeAt        time.Time   // when that was; zero: never
 	Deployments    int         // environments, as far as is known
 }
 

@@ -71,10 +71,9 @@ func (v *workspaceScan) classifyBy(ctx context.Context, repository string, runs 
 	for _, run := range runs {
 		before := known[run.UUID]
 		f := identity.DeploymentFinding{DeploymentRun: run, Coverage: identity.CoverageSeen}
-		// What was seen stays seen: retention may have taken the event since.
-		switch {
-		case inLog.has(&run), before.Coverage == identity.CoverageSeen && sameStep(&before.DeploymentRun, &run):
-		default:
+		// The log decides, and not an earlier finding, which every login that may record
+		// can add. Retention keeps events for longer than the lookback.
+		if !inLog.has(&run) {
 			if f.Coverage, f.Detail, err = class(ctx, &run, before, inLog.pipelines[run.PipelineUUID]); err != nil {
 				return nil, err
 			}

@@ -36,6 +36,12 @@ const (
 	// is unavailable.
 	maxFailures = 3
 
+	// ownEvery is after how many intervals an instance reconciles by itself, although
+	// the database reports that others did: every login that may record can add such rows.
+	ownEvery = 4
+	// maxSkew is how far the clock of another instance may be ahead.
+	maxSkew = 5 * time.Minute
+
 	minRetry       = time.Minute
 	requestTimeout = 30 * time.Second // for the database, and for the log
 )
@@ -62,9 +68,9 @@ type Session interface {
 	Began(ctx context.Context) (time.Time, error)
 	// Latest returns the latest reconciliation of a workspace, a UUIDv7; empty: none.
 	Latest(ctx context.Context, workspaceUUID string) (string, error)
-	// LastSuccess returns when the latest whole reconciliation of a workspace began;
-	// zero: none was whole.
-	LastSuccess(ctx context.Context, workspaceUUID string) (time.Time, error)
+	// LastSuccess returns when the latest whole reconciliation of a workspace began, of
+	// those before a time; zero: none was whole.
+	LastSuccess(ctx context.Context, workspaceUUID string, before time.Time) (time.Time, error)
 	LookedAt(ctx context.Context, workspaceUUID string) ([]identity.LookedAt, error)
 	// Environments counts each repository's deployment environments, as far as is known.
 	Environments(ctx context.Context, workspaceUUID string) (map[string]int, error)
@@ -133,5 +139,5 @@ func New(c Config) *Reconciler {
 	if c.Ready == nil {
 		c.Ready = func() error { return nil }
 	}
-	return &Reconciler{config: c, cursors: map[string]cursor{}, told: map[string]bool{}, latest: map[string]outcome{}}
+	return &Reconciler{config: c, cursors: map[string]cursor{}, told: map[string]bool{}, latest: map[string]outcome{}, own: map[string]time.Time{}, marks: map[string]mark{}}
 }

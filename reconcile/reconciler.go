@@ -20,6 +20,8 @@ type Reconciler struct {
 	cursors map[string]cursor // of lists that failed on the way, by repository
 	told    map[string]bool   // runs whose event was handed to the log
 	due     map[string]time.Time
+	own     map[string]time.Time // when this instance reconciled a workspace, or first left that to another
+	marks   map[string]mark      // by repository
 
 	mu     sync.Mutex
 	latest map[string]outcome // by workspace
@@ -35,6 +37,7 @@ type outcome struct {
 	err          error
 	deployments  map[identity.Coverage]int
 	repositories map[identity.LookOutcome]int
+	failed       bool // the latest one of this instance
 }
 
 // Status returns the state without asking anybody.
@@ -119,8 +122,8 @@ func (r *Reconciler) round(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if at := timeOf(id); !at.IsZero() && now.Before(at.Add(r.config.Interval)) {
-			r.due[w.UUID] = at.Add(r.config.Interval)
+		if at := timeOf(id); r.leavesTo(w, at, now) {
+			r.due[w.UUID] = earlier(at.Add(r.config.Interval), r.own[w.UUID].Add(ownEvery*r.config.Interval))
 			if err := r.resume(ctx, s, w, at); err != nil {
 				return err
 			}
@@ -137,25 +140,47 @@ func (r *Reconciler) round(ctx context.Context) error {
 	return nil
 }
 
+// leavesTo reports whether a reconciliation of another instance at a time stands for
+// one of this instance. One in the future was never made.
+func (r *Reconciler) leavesTo(w Workspace, at, now time.Time) bool {
+	if at.IsZero() || at.After(now.Add(maxSkew)) || !now.Before(at.Add(r.config.Interval)) {
+		return false
+	}
+	if r.own[w.UUID].IsZero() {
+		r.own[w.UUID] = now
+	}
+	return now.Before(r.own[w.UUID].Add(ownEvery * r.config.Interval))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
 // resume takes over what another instance, or the process before, has found.
 func (r *Reconciler) resume(ctx context.Context, s Session, w Workspace, at time.Time) error {
 	r.mu.Lock()
-	ours := r.latest[w.UUID].at
+	ours := r.latest[w.UUID]
 	r.mu.Unlock()
-	if at.Sub(ours) < time.Second { // an id has milliseconds
+	if at.Sub(ours.at) < time.Second { // an id has milliseconds
 		return nil
 	}
 	deployments, err := s.Counts(ctx, w.UUID, at.Add(-r.config.Lookback))
 	if err != nil {
 		return err
 	}
-	success, err := s.LastSuccess(ctx, w.UUID)
+	success, err := s.LastSuccess(ctx, w.UUID, r.config.Now())
 	if err != nil {
 		return err
 	}
+	if ours.failed { // reports in the database do not hide that
+		success = ours.success
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.latest[w.UUID] = outcome{at: at, success: success, deployments: deployments}
+	r.latest[w.UUID] = outcome{at: at, success: success, deployments: deployments, failed: ours.failed}
 	return nil
 }
 
@@ -169,9 +194,15 @@ func (r *Reconciler) reconcile(ctx context.Context, s Session, w Workspace) erro
 	} else if first.After(since) {
 		since = first // what was before the log cannot be in it
 	}
-	success, err := s.LastSuccess(ctx, w.UUID)
-	if err != nil {
-		return err
+	r.own[w.UUID] = began
+	r.mu.Lock()
+	success := r.latest[w.UUID].success
+	r.mu.Unlock()
+	if success.IsZero() {
+		var err error
+		if success, err = s.LastSuccess(ctx, w.UUID, began); err != nil {
+			return err
+		}
 	}
 	v := &workspaceScan{Reconciler: r, session: s, workspace: w, id: uuid.NewV7(began), since: since, began: began, until: began.Add(max(r.config.Interval, minRetry))}
 	trouble, err := v.workspaceLooks(ctx)
@@ -188,6 +219,8 @@ func (r *Reconciler) reconcile(ctx context.Context, s Session, w Workspace) erro
 	}
 	if o.err == nil && err == nil {
 		o.success = began
+	} else {
+		o.failed = true
 	}
 	r.mu.Lock()
 	if o.deployments == nil {
@@ -223,6 +256,9 @@ func (v *workspaceScan) workspaceLooks(ctx context.Context) (trouble, err error)
 	}
 	known := make(map[string]identity.LookedAt, len(before))
 	for _, l := range before {
+		if l.At.After(v.began.Add(maxSkew)) {
+			l.At = time.Time{}
+		}
 		known[l.RepositoryUUID] = l
 		v.names[l.RepositoryUUID] = l.Repository
 	}
@@ -252,7 +288,7 @@ func (v *workspaceScan) workspaceLooks(ctx context.Context) (trouble, err error)
 		case i > 0 && v.config.Now().After(v.until):
 			return errors.Join(trouble, fmt.Errorf("there was no time for %d repositories", len(order)-i)), v.notLookedAt(ctx, order[i:], "there was no time")
 		}
-		failed, err := v.scan(ctx, n, known[n.RepositoryUUID])
+		failed, err := v.scan(ctx, n)
 		if err != nil {
 			return nil, err
 		}

@@ -20,9 +20,17 @@ type cursor struct {
 	pages   int
 }
 
+// mark is how far this instance has read a list. What the database has of it is not
+// enough: every login that may record can add rows of a scan that was never made.
+type mark struct {
+	at      time.Time // when the latest scan began that was complete
+	inOrder bool      // of the latest that read the whole list
+	wholeAt time.Time // when that began; zero: never
+}
+
 // scan reads a repository's list of runs and judges each. failed is what Bitbucket
 // did; err the database's.
-func (v *workspaceScan) scan(ctx context.Context, n identity.KnownName, before identity.LookedAt) (failed, err error) {
+func (v *workspaceScan) scan(ctx context.Context, n identity.KnownName) (failed, err error) {
 	api := v.workspace.API
 	l := identity.DeploymentLook{WorkspaceUUID: v.workspace.UUID, RepositoryUUID: n.RepositoryUUID, Repository: n.FullName, Began: v.config.Now()}
 	requests := api.Requests()
@@ -31,7 +39,7 @@ func (v *workspaceScan) scan(ctx context.Context, n identity.KnownName, before i
 		return nil, err
 	}
 	told := map[string]bool{}
-	at, whole, failed, err := v.read(ctx, n.RepositoryUUID, v.horizon(before, known, l.Began), func(page identity.DeploymentPage) error {
+	at, whole, failed, err := v.read(ctx, n.RepositoryUUID, v.horizon(v.marks[n.RepositoryUUID], known, l.Began), func(page identity.DeploymentPage) error {
 		l.Runs += len(page.Runs)
 		var runs []identity.DeploymentRun
 		for _, run := range page.Runs {
@@ -79,10 +87,23 @@ func (v *workspaceScan) scan(ctx context.Context, n identity.KnownName, before i
 	if err := v.save(ctx, findings, l); err != nil {
 		return nil, err
 	}
+	v.moveMark(&l)
 	if l.Outcome.Told() || l.Outcome == identity.LookForbidden {
 		return nil, nil // an answer
 	}
 	return failed, nil
+}
+
+// moveMark notes how far a list was read, if the scan was complete.
+func (v *workspaceScan) moveMark(l *identity.DeploymentLook) {
+	if !l.Outcome.Told() {
+		return
+	}
+	m := v.marks[l.RepositoryUUID]
+	if m.at = l.Until; l.Whole {
+		m.inOrder, m.wholeAt = l.InOrder, l.Began
+	}
+	v.marks[l.RepositoryUUID] = m
 }
 
 // known returns what was found of a repository's runs before.
@@ -101,11 +122,11 @@ func (v *workspaceScan) known(ctx context.Context, repository string) (map[strin
 // horizon is the time before which nothing can be new, so that a list in order
 // need not be read further; the zero time where it has to be read to its end. A
 // run that waits or continues holds it back.
-func (v *workspaceScan) horizon(before identity.LookedAt, known map[string]identity.DeploymentFinding, now time.Time) time.Time {
-	if before.Until.IsZero() || !before.InOrder || now.Sub(before.WholeAt) >= wholeEvery {
+func (v *workspaceScan) horizon(m mark, known map[string]identity.DeploymentFinding, now time.Time) time.Time {
+	if m.at.IsZero() || !m.inOrder || now.Sub(m.wholeAt) >= wholeEvery {
 		return time.Time{}
 	}
-	horizon := before.Until.Add(-overlap)
+	horizon := m.at.Add(-overlap)
 	for _, f := range known {
 		if f.Coverage == identity.CoveragePending && f.Began().Before(horizon) {
 			horizon = f.Began()
@@ -185,7 +206,8 @@ func (c *cursor) pass(runs []identity.DeploymentRun, horizon time.Time) (old boo
 }
 
 // again judges the runs that are not settled and were not told of this time: an
-// event of theirs may have come late. why says what keeps Bitbucket from telling;
+// event of theirs may have come late. So are those that were found since this instance's
+// latest scan, which it did not find itself. why says what keeps Bitbucket from telling;
 // empty: it told.
 func (v *workspaceScan) again(ctx context.Context, repository string, told map[string]bool, why string) ([]identity.DeploymentFinding, error) {
 	known, err := v.known(ctx, repository)
@@ -194,7 +216,7 @@ func (v *workspaceScan) again(ctx context.Context, repository string, told map[s
 	}
 	var runs []identity.DeploymentRun
 	for _, f := range known {
-		if !told[f.UUID] && !f.Coverage.Final() {
+		if !told[f.UUID] && (!f.Coverage.Final() || f.Found.After(v.marks[repository].at)) {
 			runs = append(runs, f.DeploymentRun)
 		}
 	}

@@ -117,7 +117,7 @@ func (s *Session) Latest(ctx context.Context, workspaceUUID string) (string, err
 // LookedAt returns what is known of the workspace's repositories from looks before.
 func (s *Session) LookedAt(ctx context.Context, workspaceUUID string) ([]identity.LookedAt, error) {
 	rows, err := s.conn.Query(ctx, `
-		SELECT l.repository_uuid::text, l.repository, l.outcome, a.scanned_at, a.complete_until, coalesce(w.in_order, false), w.scanned_at,
+		SELECT l.repository_uuid::text, l.repository, l.outcome, a.scanned_at,
 		       (SELECT count(*) FROM identity.deployments n WHERE n.repository_uuid = l.repository_uuid AND n.valid_to IS NULL)
 		FROM (
 			SELECT DISTINCT ON (repository_uuid) repository_uuid, repository, outcome
@@ -125,21 +125,17 @@ func (s *Session) LookedAt(ctx context.Context, workspaceUUID string) ([]identit
 			ORDER BY repository_uuid, scanned_at DESC, reconciliation DESC
 		) l
 		CROSS JOIN LATERAL (
-			SELECT max(complete_until) AS complete_until, max(scanned_at) FILTER (WHERE outcome NOT IN ('gone', 'not_scanned')) AS scanned_at
+			SELECT max(scanned_at) FILTER (WHERE outcome NOT IN ('gone', 'not_scanned')) AS scanned_at
 			FROM audit.reconciliation_scans WHERE repository_uuid = l.repository_uuid
-		) a
-		LEFT JOIN LATERAL (
-			SELECT in_order, scanned_at FROM audit.reconciliation_scans
-			WHERE repository_uuid = l.repository_uuid AND whole AND complete_until IS NOT NULL ORDER BY scanned_at DESC LIMIT 1
-		) w ON true`, workspaceUUID)
+		) a`, workspaceUUID)
 	if err != nil {
 		return nil, s.explain("ask for looks", err)
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (identity.LookedAt, error) {
 		var l identity.LookedAt
-		var at, until, whole *time.Time
-		err := row.Scan(&l.RepositoryUUID, &l.Repository, &l.Latest, &at, &until, &l.InOrder, &whole, &l.Deployments)
-		l.At, l.Until, l.WholeAt = orZero(at), orZero(until), orZero(whole)
+		var at *time.Time
+		err := row.Scan(&l.RepositoryUUID, &l.Repository, &l.Latest, &at, &l.Deployments)
+		l.At = orZero(at)
 		return l, err
 	})
 	return list, s.explain("ask for looks", err)
@@ -243,13 +239,13 @@ func (s *Session) Seen(ctx context.Context, repositoryUUID string, runs []identi
 }
 
 // LastSuccess returns when the latest reconciliation of a workspace began that was
-// whole; zero: none was. It reads the events of kind reconciled.
-func (s *Session) LastSuccess(ctx context.Context, workspaceUUID string) (time.Time, error) {
+// whole, of those before a time; zero: none was. It reads the events of kind reconciled.
+func (s *Session) LastSuccess(ctx context.Context, workspaceUUID string, before time.Time) (time.Time, error) {
 	var at *time.Time
 	err := s.conn.QueryRow(ctx, `SELECT max((a ->> 'until')::timestamptz)
 		FROM (SELECT convert_from(record, 'UTF8')::json -> 'attributes' AS a FROM audit.events
 		      WHERE kind = 'reconciled' AND kind NOT IN ('decision', 'tunnel_closed', 'request_closed') AND workspace_uuid = $1::uuid) e
-		WHERE a ->> 'outcome' = 'whole'`, workspaceUUID).Scan(&at)
+		WHERE a ->> 'outcome' = 'whole' AND (a ->> 'until')::timestamptz <= $2`, workspaceUUID, before).Scan(&at)
 	return orZero(at), s.explain("ask for the latest whole reconciliation", err)
 }
 
