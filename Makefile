@@ -71,7 +71,8 @@ bench: ## run the Go benchmarks
 crash: needs ## run the long tests of the audit log: 1,000 kills under load (KILLS, SEED), 20 failovers, 2,000 lies about a sealed log, 100 sound ones
 	$(GO) test -run 'TestCrash$$' -v -count=1 -timeout 100m ./e2e -args -kills $(or $(KILLS),1000) -seed $(or $(SEED),1)
 	$(GO) test -run 'TestFailover$$' -v -count=1 -timeout 60m ./e2e -args -failovers $(or $(FAILOVERS),20)
-	$(GO) test -run 'TestTamper|TestCleanLogs' -v -count=1 -timeout 60m ./audit/postgres -args -edits 2000 -clean 100
+	$(GO) test -run 'TestTamper$$' -v -count=1 -timeout 60m ./audit/postgres/reader -args -edits 2000
+	$(GO) test -run 'TestCleanLogs$$' -v -count=1 -timeout 60m ./audit/postgres/writer -args -clean 100
 
 soak: needs ## run the long tests: minutes of attack and of traffic against the running server (SOAK=Name picks)
 	$(GO) test -tags soak -run '$(or $(SOAK),Soak|TestNetwork|TestFairness)' -v -count=1 -timeout 60m ./e2e

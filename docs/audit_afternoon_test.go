@@ -17,7 +17,7 @@ import (
 	reconcilepg "github.com/sallyport/sallyport/reconcile/postgres"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditwriter "github.com/sallyport/sallyport/audit/postgres/writer"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgembed"
@@ -75,7 +75,7 @@ type afternoon struct {
 	key     string // the private one that signs
 	psqlDir string
 	server  *pgembed.Server
-	log     *auditlog.Log     // of a process that continues
+	log     *auditwriter.Log  // of a process that continues
 	printed map[string]string // by the block
 }
 
@@ -172,7 +172,7 @@ func (a *afternoon) live() {
 	t := a.t
 	t.Helper()
 	var err error
-	a.log, err = auditlog.Open(t.Context(), auditlog.Config{URL: a.url(database.Writer), Version: "test", Deadline: time.Minute, Signer: withKey(a.key)})
+	a.log, err = auditwriter.Open(t.Context(), auditwriter.Config{URL: a.url(database.Writer), Version: "test", Deadline: time.Minute, Signer: withKey(a.key)})
 	a.check(err)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

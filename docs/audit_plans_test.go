@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
@@ -244,17 +244,17 @@ func TestCommandsReadTheirMonth(t *testing.T) {
 	growLog(t, conn, 1500, 1500)
 	since, until := time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	const most = 700 // of 2,350 events of a month: nine days
-	if n := readOfOthers(t, conn, db, func(a *auditlog.Querier) error { _, err := a.Totals(t.Context(), since, until, 20); return err }); n > most {
+	if n := readOfOthers(t, conn, db, func(a *auditreader.Querier) error { _, err := a.Totals(t.Context(), since, until, 20); return err }); n > most {
 		t.Errorf("audit stats reads %d rows of another month, or of the leaves", n)
 	}
-	ask := func(q auditlog.Filter) int64 {
-		return readOfOthers(t, conn, db, func(a *auditlog.Querier) error {
-			_, err := a.Query(t.Context(), &q, func(auditlog.Row) error { return nil })
+	ask := func(q auditreader.Filter) int64 {
+		return readOfOthers(t, conn, db, func(a *auditreader.Querier) error {
+			_, err := a.Query(t.Context(), &q, func(auditreader.Row) error { return nil })
 			return err
 		})
 	}
 	wouldDeny := true
-	for what, q := range map[string]auditlog.Filter{
+	for what, q := range map[string]auditreader.Filter{
 		"kind": {Kinds: []string{"decision"}}, "verdict": {Verdicts: []string{"deny"}}, "mode": {Modes: []string{"report"}}, "reason": {Reasons: []string{"none"}},
 		"rule": {Rules: []string{"none"}}, "would deny": {WouldDeny: &wouldDeny}, "workspace": {Workspaces: []string{"none"}}, "repository": {Repositories: []string{"none"}},
 		"repository UUID": {Repositories: []string{"11111111-0000-4000-8000-000000000001"}}, "deployment": {Deployments: []string{"none"}}, "host": {Hosts: []string{"none.example"}},
@@ -268,14 +268,14 @@ func TestCommandsReadTheirMonth(t *testing.T) {
 			t.Errorf("audit query by %s reads %d rows of another month, or of the leaves", what, n)
 		}
 	}
-	if n := ask(auditlog.Filter{Hosts: []string{"*.none.example"}}); n <= most {
+	if n := ask(auditreader.Filter{Hosts: []string{"*.none.example"}}); n <= most {
 		t.Errorf("a query without a period has read %d rows of another month: what the commands read is not found", n)
 	}
 }
 
 // readOfOthers returns how many rows a session of the auditor has read of the month
 // that it has read most of, of those before October, or of the leaves by a scan.
-func readOfOthers(t *testing.T, conn *pgx.Conn, db *pgtest.DB, use func(*auditlog.Querier) error) (most int64) {
+func readOfOthers(t *testing.T, conn *pgx.Conn, db *pgtest.DB, use func(*auditreader.Querier) error) (most int64) {
 	t.Helper()
 	count := func() map[string]int64 {
 		rows, err := conn.Query(t.Context(), `SELECT s.relname::text, CASE WHEN s.relname = 'leaves' THEN s.seq_tup_read ELSE
@@ -297,7 +297,7 @@ func readOfOthers(t *testing.T, conn *pgx.Conn, db *pgtest.DB, use func(*auditlo
 		t.Fatal(err)
 	}
 	before := count()
-	asker, err := auditlog.OpenQuerier(t.Context(), db.URL(database.Auditor))
+	asker, err := auditreader.OpenQuerier(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -357,7 +357,7 @@ func TestQuestionTimes(t *testing.T) {
 		t.Logf("%8.3f s  %.110s", best.Seconds(), strings.Join(strings.Fields(q.sql), " "))
 	}
 	since, until := time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
-	asker, err := auditlog.OpenQuerier(t.Context(), db.URL(database.Auditor))
+	asker, err := auditreader.OpenQuerier(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,7 +370,7 @@ func TestQuestionTimes(t *testing.T) {
 		t.Logf("%8.3f s  %s", time.Since(begun).Seconds(), what)
 	}
 	timed("audit stats", func() error { _, err := asker.Totals(t.Context(), since, until, 20); return err })
-	for what, q := range map[string]auditlog.Filter{
+	for what, q := range map[string]auditreader.Filter{
 		"audit query --repository":        {Repositories: []string{"11111111-0000-4000-8000-000000000001"}},
 		"audit query --verdict deny":      {Verdicts: []string{"deny"}},
 		"audit query --host of one":       {Hosts: []string{"host-7.partner.example"}},
@@ -386,7 +386,7 @@ func TestQuestionTimes(t *testing.T) {
 	} {
 		q.Since, q.Until, q.Limit = since, until, 100
 		timed(what+", 100 rows at most", func() error {
-			_, err := asker.Query(t.Context(), &q, func(auditlog.Row) error { return nil })
+			_, err := asker.Query(t.Context(), &q, func(auditreader.Row) error { return nil })
 			return err
 		})
 	}

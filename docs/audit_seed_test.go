@@ -13,7 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditsealer "github.com/sallyport/sallyport/audit/postgres/sealer"
+	auditwriter "github.com/sallyport/sallyport/audit/postgres/writer"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
 	"github.com/sallyport/sallyport/policy"
@@ -86,9 +87,9 @@ func withKey(private string) func() (*audit.Signer, error) {
 }
 
 // seedInto is seedMonth for a database with a schema, and with a key of the log's.
-func seedInto(t *testing.T, url func(user string) string, private string, publishers ...auditlog.Publisher) {
+func seedInto(t *testing.T, url func(user string) string, private string, publishers ...auditsealer.Publisher) {
 	t.Helper()
-	l, err := auditlog.Open(t.Context(), auditlog.Config{URL: url(database.Writer), Version: "test", Deadline: time.Minute, Signer: withKey(private)})
+	l, err := auditwriter.Open(t.Context(), auditwriter.Config{URL: url(database.Writer), Version: "test", Deadline: time.Minute, Signer: withKey(private)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +145,7 @@ func seedInto(t *testing.T, url func(user string) string, private string, publis
 
 type seeder struct {
 	t         *testing.T
-	log       *auditlog.Log
+	log       *auditwriter.Log
 	revisions map[string]policy.Revision
 	numbers   int
 }
@@ -341,7 +342,7 @@ func (s *seeder) attestations(month string) {
 }
 
 // seal seals everything but what is recorded after it.
-func seal(t *testing.T, l *auditlog.Log, url func(user string) string, private string, publishers ...auditlog.Publisher) {
+func seal(t *testing.T, l *auditwriter.Log, url func(user string) string, private string, publishers ...auditsealer.Publisher) {
 	t.Helper()
 	if err := sealWith(t, l, url, private, publishers...); err != nil {
 		t.Fatal(err)
@@ -349,13 +350,13 @@ func seal(t *testing.T, l *auditlog.Log, url func(user string) string, private s
 }
 
 // sealWith returns what the sealer could not do.
-func sealWith(t *testing.T, l *auditlog.Log, url func(user string) string, private string, publishers ...auditlog.Publisher) (err error) {
+func sealWith(t *testing.T, l *auditwriter.Log, url func(user string) string, private string, publishers ...auditsealer.Publisher) (err error) {
 	t.Helper()
 	signer, err := audit.ParseSigner(private)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealer, err := auditlog.OpenSealer(auditlog.SealerConfig{URL: url(database.Sealer), Writer: l.Writer, Record: l.Record, Signer: signer, Publishers: publishers, Log: slog.New(slog.DiscardHandler)})
+	sealer, err := auditsealer.Open(auditsealer.Config{URL: url(database.Sealer), Writer: l.Writer, Record: l.Record, Signer: signer, Publishers: publishers, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

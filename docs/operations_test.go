@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditwriter "github.com/sallyport/sallyport/audit/postgres/writer"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgembed"
 	"github.com/sallyport/sallyport/internal/pgtest"
@@ -67,7 +67,7 @@ func TestBackupAndRestore(t *testing.T) {
 	s := shell{t, t.TempDir(), append(os.Environ(), "PGHOST="+to.Host, "PGUSER="+to.User, "PGDATABASE="+to.Database,
 		"PATH="+strings.Join([]string{filepath.Dir(program), binaries.Directory, os.Getenv("PATH")}, string(os.PathListSeparator)))}
 
-	l, err := auditlog.Open(t.Context(), auditlog.Config{URL: db.URL(database.Writer), Version: "test"})
+	l, err := auditwriter.Open(t.Context(), auditwriter.Config{URL: db.URL(database.Writer), Version: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,21 +22,22 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditsealer "github.com/sallyport/sallyport/audit/postgres/sealer"
+	auditwriter "github.com/sallyport/sallyport/audit/postgres/writer"
 )
 
 // logOf is a log on a database, written and sealed by this process.
 type logOf struct {
-	*auditlog.Log
+	*auditwriter.Log
 	*database
 	auditor string // a file with the auditor's connection string
-	sealer  *auditlog.Sealer
+	sealer  *auditsealer.Sealer
 }
 
 func openLog(t testing.TB, d *database) *logOf {
 	t.Helper()
 	writer := withUser(d.admin, "sallyport_writer", "x")
-	l, err := auditlog.Open(t.Context(), auditlog.Config{URL: writer, Version: "test", Deadline: patience})
+	l, err := auditwriter.Open(t.Context(), auditwriter.Config{URL: writer, Version: "test", Deadline: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,7 @@ func openLog(t testing.TB, d *database) *logOf {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := auditlog.OpenSealer(auditlog.SealerConfig{URL: withUser(d.admin, "sallyport_sealer", "x"), Writer: l.Writer, Record: l.Record, Signer: signer, Interval: 50 * time.Millisecond})
+	s, err := auditsealer.Open(auditsealer.Config{URL: withUser(d.admin, "sallyport_sealer", "x"), Writer: l.Writer, Record: l.Record, Signer: signer, Interval: 50 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditwriter "github.com/sallyport/sallyport/audit/postgres/writer"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/policy"
@@ -42,7 +42,7 @@ func tree(t testing.TB, files string) string {
 type seeded struct {
 	*database
 	t   testing.TB
-	log *auditlog.Log
+	log *auditwriter.Log
 	set *rego.Set
 	n   int
 	now time.Time // of the decisions
@@ -56,7 +56,7 @@ func newSeeded(t testing.TB, directory string) *seeded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.log, err = auditlog.Open(t.Context(), auditlog.Config{URL: strings.TrimSpace(string(url))}); err != nil {
+	if s.log, err = auditwriter.Open(t.Context(), auditwriter.Config{URL: strings.TrimSpace(string(url))}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.log.Close(t.Context()) })

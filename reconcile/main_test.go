@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditwriter "github.com/sallyport/sallyport/audit/postgres/writer"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	identitypg "github.com/sallyport/sallyport/identity/postgres"
@@ -43,7 +43,7 @@ type env struct {
 	eu       *bitbuckettest.Environment
 	api      *flaky
 	store    *identitypg.Store
-	log      *auditlog.Log
+	log      *auditwriter.Log
 	conn     *pgx.Conn // as the superuser
 	db       *pgtest.DB
 
@@ -112,7 +112,7 @@ func build(t testing.TB) *env {
 
 	url := h.db.URL(database.Writer)
 	logger := slog.New(slog.NewTextHandler(testWriter{t}, nil))
-	if h.log, err = auditlog.Open(t.Context(), auditlog.Config{URL: url, Version: "test", Journal: filepath.Join(t.TempDir(), "journal"), Log: logger}); err != nil {
+	if h.log, err = auditwriter.Open(t.Context(), auditwriter.Config{URL: url, Version: "test", Journal: filepath.Join(t.TempDir(), "journal"), Log: logger}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.log.Close(context.Background()) })

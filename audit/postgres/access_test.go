@@ -1,4 +1,4 @@
-package postgres
+package postgres_test
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sallyport/sallyport/audit/postgres/internal/audittest"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/migrations"
 )
@@ -86,7 +87,7 @@ func (p plant) name(i int) string {
 // back: roles belong to the whole server, which other tests use.
 func planted(t *testing.T, f func(tx pgx.Tx)) {
 	t.Helper()
-	tx, err := connection(t, migrated(t).URL("")).Begin(t.Context())
+	tx, err := audittest.Connect(t, audittest.Migrated(t).URL("")).Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,10 @@
-package postgres
+package postgres_test
 
 import (
 	"strings"
 	"testing"
 
+	"github.com/sallyport/sallyport/audit/postgres/internal/audittest"
 	"github.com/sallyport/sallyport/internal/database"
 )
 
@@ -23,14 +24,14 @@ const unboundedSQL = `SELECT c.oid::regclass || '.' || a.attname
 // The list of columns is the database's, so that a new one has to have it.
 func TestColumnsAreBounded(t *testing.T) {
 	t.Parallel()
-	db := migrated(t)
-	admin := connection(t, db.URL(""))
-	for _, column := range list(t, admin, unboundedSQL) {
+	db := audittest.Migrated(t)
+	admin := audittest.Connect(t, db.URL(""))
+	for _, column := range audittest.QueryStrings(t, admin, unboundedSQL) {
 		t.Errorf("%s has no bound on its length", column)
 	}
-	mustExec(t, admin, `ALTER TABLE audit.policies DROP CONSTRAINT policies_content; ALTER TABLE identity.admitted_tokens DROP CONSTRAINT admitted_tokens_length`)
+	audittest.MustExec(t, admin, `ALTER TABLE audit.policies DROP CONSTRAINT policies_content; ALTER TABLE identity.admitted_tokens DROP CONSTRAINT admitted_tokens_length`)
 	want := "audit.policies.content identity.admitted_tokens.issuer identity.admitted_tokens.principal"
-	if got := strings.Join(list(t, admin, unboundedSQL), " "); got != want {
+	if got := strings.Join(audittest.QueryStrings(t, admin, unboundedSQL), " "); got != want {
 		t.Errorf("without the constraints: %q", got)
 	}
 }
@@ -40,12 +41,12 @@ func TestColumnsAreBounded(t *testing.T) {
 // would have to hash it.
 func TestLongPolicyIsRefused(t *testing.T) {
 	t.Parallel()
-	conn := connection(t, migrated(t).URL(database.Writer))
-	if _, err := conn.Exec(t.Context(), `INSERT INTO audit.policies (digest, content) VALUES ('x', convert_to(repeat('x', 400 << 20), 'UTF8'))`); sqlState(err) != "23514" || !strings.Contains(err.Error(), "policies_content") {
+	conn := audittest.Connect(t, audittest.Migrated(t).URL(database.Writer))
+	if _, err := conn.Exec(t.Context(), `INSERT INTO audit.policies (digest, content) VALUES ('x', convert_to(repeat('x', 400 << 20), 'UTF8'))`); audittest.SQLState(err) != "23514" || !strings.Contains(err.Error(), "policies_content") {
 		t.Errorf("a policy of 400 MiB: %v", err)
 	}
 	if _, err := conn.Exec(t.Context(), `INSERT INTO identity.admitted_tokens (digest, step_uuid, repository_uuid, admitted_at, expires, until, issuer, principal)
-		VALUES (sha256('x'), gen_random_uuid(), gen_random_uuid(), now(), now() + interval '1 hour', now() + interval '1 hour', 'i', to_json(repeat('x', 70000)))`); sqlState(err) != "23514" {
+		VALUES (sha256('x'), gen_random_uuid(), gen_random_uuid(), now(), now() + interval '1 hour', now() + interval '1 hour', 'i', to_json(repeat('x', 70000)))`); audittest.SQLState(err) != "23514" {
 		t.Errorf("a principal of 70,000 bytes: %v", err)
 	}
 }

@@ -1,3 +1,6 @@
+// Package postgres has what the writer, the sealer and the readers of the audit log in
+// PostgreSQL share: the columns of an event in binary form, the record that follows from
+// them, the leaves, the names of writers, and the schema.
 package postgres
 
 import (
@@ -11,46 +14,46 @@ import (
 	"time"
 )
 
-// A column of audit.events that copies a field of the record, and how its binary
+// A Column of audit.events that copies a field of the record, and how its binary
 // form is written as the record writes it.
-type column struct {
-	name   string
-	append func(b, value []byte) []byte
+type Column struct {
+	Name   string
+	Append func(b, value []byte) []byte
 }
 
-// recordColumns are the columns in the order of the record's fields; see
+// RecordColumns are the columns in the order of the record's fields; see
 // audit.Event.AppendRecord. record is not among them.
-var recordColumns = []column{
-	{"time", appendTime}, {"kind", appendQuoted}, {"decision_id", appendUUIDText}, {"writer", appendQuoted}, {"writer_sequence", appendInteger},
+var RecordColumns = []Column{
+	{"time", appendTime}, {"kind", appendQuoted}, {"decision_id", appendUUIDText}, {"writer", appendQuoted}, {"writer_sequence", AppendInteger},
 	{"issuer", appendQuoted}, {"credential_kind", appendQuoted},
 	{"workspace_uuid", appendUUIDText}, {"repository_uuid", appendUUIDText}, {"deployment_uuid", appendUUIDText}, {"pipeline_uuid", appendUUIDText}, {"step_uuid", appendUUIDText},
 	{"workspace", appendQuoted}, {"repository", appendQuoted}, {"project", appendQuoted},
 	{"deployment", appendQuoted}, {"deployment_type", appendQuoted}, {"branch", appendQuoted},
 	{"client_address", appendAddress}, {"listener", appendQuoted},
-	{"action", appendQuoted}, {"scheme", appendQuoted}, {"host", appendQuoted}, {"port", appendInteger},
+	{"action", appendQuoted}, {"scheme", appendQuoted}, {"host", appendQuoted}, {"port", AppendInteger},
 	{"method", appendQuoted}, {"path", appendQuoted}, {"target_raw", appendQuoted},
 	{"verdict", appendQuoted}, {"mode", appendQuoted}, {"would_deny", appendTruth}, {"reason", appendQuoted}, {"rule", appendQuoted},
 	{"rules", appendList(appendQuoted)}, {"exceptions", appendList(appendQuoted)}, {"message", appendQuoted}, {"revision", appendQuoted}, {"commit", appendQuoted}, {"repository_revision", appendQuoted},
-	{"status", appendInteger}, {"upstream_proxy", appendQuoted}, {"dialed_address", appendAddress}, {"addresses", appendList(appendAddress)},
-	{"bytes_sent", appendInteger}, {"bytes_received", appendInteger}, {"duration", appendMicroseconds}, {"close_reason", appendQuoted}, {"upstream_status", appendInteger},
+	{"status", AppendInteger}, {"upstream_proxy", appendQuoted}, {"dialed_address", appendAddress}, {"addresses", appendList(appendAddress)},
+	{"bytes_sent", AppendInteger}, {"bytes_received", AppendInteger}, {"duration", appendMicroseconds}, {"close_reason", appendQuoted}, {"upstream_status", AppendInteger},
 }
 
 // columnNames is the list for a SELECT, each with this before it.
 func columnNames(prefix string) string {
 	var b strings.Builder
-	for i, c := range recordColumns {
+	for i, c := range RecordColumns {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString(prefix + c.name)
+		b.WriteString(prefix + c.Name)
 	}
 	return b.String()
 }
 
-// appendColumns writes the columns of a row, in binary form, as a JSON object.
+// AppendColumns writes the columns of a row, in binary form, as a JSON object.
 // A null is left out. What no record can hold makes JSON that differs from every
 // record, or none.
-func appendColumns(b []byte, values [][]byte) []byte {
+func AppendColumns(b []byte, values [][]byte) []byte {
 	b = append(b, '{')
 	begin := len(b)
 	for i, value := range values {
@@ -61,9 +64,9 @@ func appendColumns(b []byte, values [][]byte) []byte {
 			b = append(b, ',')
 		}
 		b = append(b, '"')
-		b = append(b, recordColumns[i].name...)
+		b = append(b, RecordColumns[i].Name...)
 		b = append(b, '"', ':')
-		b = recordColumns[i].append(b, value)
+		b = RecordColumns[i].Append(b, value)
 	}
 	return append(b, '}')
 }
@@ -97,7 +100,7 @@ func appendUUIDText(b, value []byte) []byte {
 	return append(b, text[:]...)
 }
 
-func appendInteger(b, value []byte) []byte {
+func AppendInteger(b, value []byte) []byte {
 	switch len(value) {
 	case 8:
 		return strconv.AppendInt(b, int64(binary.BigEndian.Uint64(value)), 10)
@@ -117,7 +120,7 @@ func appendTime(b, value []byte) []byte {
 	if len(value) != 8 {
 		return append(b, "null"...)
 	}
-	t := time.UnixMicro(int64(binary.BigEndian.Uint64(value)) + postgresEpoch).UTC()
+	t := time.UnixMicro(int64(binary.BigEndian.Uint64(value)) + Epoch).UTC()
 	b = append(b, '"')
 	b = t.AppendFormat(b, "2006-01-02T15:04:05.000000Z")
 	return append(b, '"')
@@ -177,8 +180,8 @@ func appendList(element func(b, value []byte) []byte) func(b, value []byte) []by
 
 var errRow = errors.New("the database answered a row in another form than the query asked for")
 
-// int8Of decodes a bigint in binary form.
-func int8Of(value []byte) (int64, error) {
+// Int8 decodes a bigint in binary form.
+func Int8(value []byte) (int64, error) {
 	if len(value) != 8 {
 		return 0, errRow
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // The record of a decision or an end is not stored: it follows from the columns, and
-// from record_rest. audit.record (migration 00001) does in SQL what appendRecordOf does
+// from record_rest. audit.record (migration 00001) does in SQL what AppendRecordOf does
 // here. The constraint events_record_follows refuses rows for which they would differ.
 
 // usualRest is the rest that is stored as empty text.
@@ -42,7 +42,7 @@ func appendRest(b []byte, e *audit.Event) []byte {
 	b = e.AppendRest(append(b, 0, 0, 0, 0))
 	switch rest := b[at+4:]; {
 	case len(rest) == 0:
-		return appendNull(b[:at])
+		return AppendNull(b[:at])
 	case string(rest) == usualRest:
 		return append(b[:at], 0, 0, 0, 0)
 	default: // without the comma
@@ -51,17 +51,17 @@ func appendRest(b []byte, e *audit.Event) []byte {
 	}
 }
 
-// storedColumns is the list for a SELECT that recordOf takes, each with this before it.
-func storedColumns(prefix string) string {
+// StoredColumns is the list for a SELECT that RecordOf takes, each with this before it.
+func StoredColumns(prefix string) string {
 	return prefix + "record, " + prefix + "record_rest, " + columnNames(prefix)
 }
 
 // recordHead is what a record begins with that follows from columns.
 var recordHead = `{"version":` + strconv.Itoa(audit.RecordVersion) + `,`
 
-// appendRecordOf appends the record of a row: the stored one, or else that of the
-// columns, which are in the form of appendColumns.
-func appendRecordOf(b, stored, rest, columns []byte) []byte {
+// AppendRecordOf appends the record of a row: the stored one, or else that of the
+// columns, which are in the form of AppendColumns.
+func AppendRecordOf(b, stored, rest, columns []byte) []byte {
 	if stored != nil {
 		return append(b, stored...)
 	}
@@ -76,43 +76,43 @@ func appendRecordOf(b, stored, rest, columns []byte) []byte {
 	return append(b, '}')
 }
 
-// recordOf is the record of the values of storedColumns, which are in binary form.
-func recordOf(values [][]byte) []byte {
-	record, _ := recordIn(nil, values)
+// RecordOf is the record of the values of StoredColumns, which are in binary form.
+func RecordOf(values [][]byte) []byte {
+	record, _ := RecordIn(nil, values)
 	return record
 }
 
-// recordIn is recordOf in a buffer that it returns for the next call.
-func recordIn(buffer []byte, values [][]byte) (record, after []byte) {
-	buffer = appendColumns(buffer[:0], values[2:])
+// RecordIn is RecordOf in a buffer that it returns for the next call.
+func RecordIn(buffer []byte, values [][]byte) (record, after []byte) {
+	buffer = AppendColumns(buffer[:0], values[2:])
 	begin := len(buffer)
-	buffer = appendRecordOf(buffer, values[0], values[1], buffer)
+	buffer = AppendRecordOf(buffer, values[0], values[1], buffer)
 	return buffer[begin:], buffer
 }
 
-// inTuple is where the columns of storedColumns are in a tuple.
+// inTuple is where the columns of StoredColumns are in a tuple.
 var inTuple = func() []int {
-	list := []int{slices.Index(columns, "record"), slices.Index(columns, "record_rest")}
-	for _, c := range recordColumns {
-		list = append(list, slices.Index(columns, c.name))
+	list := []int{slices.Index(Columns, "record"), slices.Index(Columns, "record_rest")}
+	for _, c := range RecordColumns {
+		list = append(list, slices.Index(Columns, c.Name))
 	}
 	return list
 }()
 
-// recordOfTuple is the record of a tuple.
-func recordOfTuple(tuple []byte) []byte {
-	fields := tupleFields(make([][]byte, 0, len(columns)), tuple)
+// RecordOfTuple is the record of a tuple.
+func RecordOfTuple(tuple []byte) []byte {
+	fields := TupleFields(make([][]byte, 0, len(Columns)), tuple)
 	values := make([][]byte, len(inTuple))
 	for i, at := range inTuple {
 		values[i] = fields[at]
 	}
-	return recordOf(values)
+	return RecordOf(values)
 }
 
-// readRecords gives the number, the time and the record of the events of a writer from
+// ReadRecords gives the number, the time and the record of the events of a writer from
 // one number to another, in no order.
-func readRecords(ctx context.Context, conn *pgx.Conn, writer string, first, last int64, each func(sequence int64, at time.Time, record []byte)) error {
-	rows, err := conn.Query(ctx, `SELECT writer_sequence, `+storedColumns("")+` FROM audit.events WHERE writer = $1 AND writer_sequence BETWEEN $2 AND $3`,
+func ReadRecords(ctx context.Context, conn *pgx.Conn, writer string, first, last int64, each func(sequence int64, at time.Time, record []byte)) error {
+	rows, err := conn.Query(ctx, `SELECT writer_sequence, `+StoredColumns("")+` FROM audit.events WHERE writer = $1 AND writer_sequence BETWEEN $2 AND $3`,
 		pgx.QueryResultFormats{pgx.BinaryFormatCode}, writer, first, last)
 	if err != nil {
 		return err
@@ -120,15 +120,15 @@ func readRecords(ctx context.Context, conn *pgx.Conn, writer string, first, last
 	defer rows.Close()
 	for rows.Next() {
 		values := rows.RawValues()
-		sequence, err := int8Of(values[0])
+		sequence, err := Int8(values[0])
 		if err != nil {
 			return err
 		}
-		micros, err := int8Of(values[3]) // time is the first of the columns
+		micros, err := Int8(values[3]) // time is the first of the columns
 		if err != nil {
 			return err
 		}
-		each(sequence, time.UnixMicro(micros+postgresEpoch).UTC(), recordOf(values[1:]))
+		each(sequence, time.UnixMicro(micros+Epoch).UTC(), RecordOf(values[1:]))
 	}
 	return rows.Err()
 }

@@ -1,4 +1,4 @@
-package postgres
+package postgres_test
 
 import (
 	"errors"
@@ -9,6 +9,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
+	auditpg "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/audit/postgres/internal/audittest"
+	"github.com/sallyport/sallyport/audit/postgres/internal/sealertest"
+	"github.com/sallyport/sallyport/audit/postgres/internal/writertest"
 	"github.com/sallyport/sallyport/internal/database"
 )
 
@@ -33,15 +37,15 @@ func addOdd(t *testing.T, conn *pgx.Conn, writer, column string, number int) err
 // and verification understand differently.
 func TestOddColumnsAreRefused(t *testing.T) {
 	t.Parallel()
-	conn := connection(t, migrated(t).URL(database.Writer))
-	writer := actAs(t, conn)
+	conn := audittest.Connect(t, audittest.Migrated(t).URL(database.Writer))
+	writer := audittest.ActAs(t, conn)
 	for column := range oddColumns {
-		if err := addOdd(t, conn, writer, column, 1); sqlState(err) != "23514" || !strings.Contains(err.Error(), "events_record_follows") {
+		if err := addOdd(t, conn, writer, column, 1); audittest.SQLState(err) != "23514" || !strings.Contains(err.Error(), "events_record_follows") {
 			t.Errorf("an odd %s: %v", column, err)
 		}
 	}
 	for _, row := range []string{`'admin', NULL, NULL`, `'decision', '"verdict":"allow"', NULL`, `'decision', '', '{}'`} {
-		if _, err := conn.Exec(t.Context(), `INSERT INTO audit.events (time, writer, writer_sequence, kind, record_rest, record) VALUES (now(), $1, 1, `+row+`)`, writer); sqlState(err) != "23514" {
+		if _, err := conn.Exec(t.Context(), `INSERT INTO audit.events (time, writer, writer_sequence, kind, record_rest, record) VALUES (now(), $1, 1, `+row+`)`, writer); audittest.SQLState(err) != "23514" {
 			t.Errorf("kind, rest and record %s: %v", row, err)
 		}
 	}
@@ -50,13 +54,13 @@ func TestOddColumnsAreRefused(t *testing.T) {
 // TestOddColumnsConstraintIsNeeded: without the constraint such an event stops sealing.
 func TestOddColumnsConstraintIsNeeded(t *testing.T) {
 	t.Parallel()
-	db := migrated(t)
-	mustExec(t, connection(t, db.URL("")), `ALTER TABLE audit.events DROP CONSTRAINT events_record_follows`)
-	l := logFor(t, db.URL(database.Writer), nil)
-	s := sealerFor(t, db.URL(database.Sealer), l, withKey(newKey(t, "")))
-	conn := connection(t, db.URL(database.Writer))
+	db := audittest.Migrated(t)
+	audittest.MustExec(t, audittest.Connect(t, db.URL("")), `ALTER TABLE audit.events DROP CONSTRAINT events_record_follows`)
+	l := writertest.Open(t, db.URL(database.Writer), nil)
+	s := sealertest.Open(t, db.URL(database.Sealer), l, sealertest.WithKey(audittest.NewKey(t, "")))
+	conn := audittest.Connect(t, db.URL(database.Writer))
 	for column := range oddColumns {
-		if err := addOdd(t, conn, actAs(t, conn), column, 1); err != nil {
+		if err := addOdd(t, conn, audittest.ActAs(t, conn), column, 1); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -64,7 +68,7 @@ func TestOddColumnsConstraintIsNeeded(t *testing.T) {
 	for range 3 { // the key comes first
 		err = errors.Join(err, s.Seal(t.Context()))
 	}
-	if !errors.Is(err, ErrDamaged) {
+	if !errors.Is(err, auditpg.ErrDamaged) {
 		t.Errorf("the odd events are sealed: %v", err)
 	}
 }
@@ -72,9 +76,9 @@ func TestOddColumnsConstraintIsNeeded(t *testing.T) {
 // An event whose record would not follow from its columns has it stored.
 func TestRecordsThatAreStored(t *testing.T) {
 	t.Parallel()
-	db := migrated(t)
-	l := logFor(t, db.URL(database.Writer), nil)
-	conn := connection(t, db.URL(""))
+	db := audittest.Migrated(t)
+	l := writertest.Open(t, db.URL(database.Writer), nil)
+	conn := audittest.Connect(t, db.URL(""))
 	for name, c := range map[string]struct {
 		change func(*audit.Event)
 		stored bool
@@ -92,17 +96,17 @@ func TestRecordsThatAreStored(t *testing.T) {
 		}, true},
 		"not a decision": {func(e *audit.Event) { e.Kind = audit.KindAdmin }, true},
 	} {
-		e := decision("allow", 1)
+		e := audittest.Decision("allow", 1)
 		c.change(e)
 		ours := *e
-		record(t, l, e)
+		audittest.Record(t, l, e)
 		last := int64(l.Stats().Recorded)
 		ours.Normalise()
 		ours.Writer, ours.WriterSequence = l.Writer(), last
-		if got := sameRecords(t, conn, "WHERE writer_sequence = $1", last); string(got[0]) != string(ours.AppendRecord(nil)) {
+		if got := audittest.SameRecords(t, conn, "WHERE writer_sequence = $1", last); string(got[0]) != string(ours.AppendRecord(nil)) {
 			t.Errorf("%s: the record is\n%s\nand not\n%s", name, got[0], ours.AppendRecord(nil))
 		}
-		if stored := ask[bool](t, conn, `SELECT record IS NOT NULL FROM audit.events WHERE writer_sequence = $1`, last); stored != c.stored {
+		if stored := audittest.QueryValue[bool](t, conn, `SELECT record IS NOT NULL FROM audit.events WHERE writer_sequence = $1`, last); stored != c.stored {
 			t.Errorf("%s: the record is stored: %v", name, stored)
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// columns are the columns of audit.events in the order of [appendTuple].
-var columns = []string{
+// Columns are the columns of audit.events in the order of [AppendTuple].
+var Columns = []string{
 	"time", "writer_sequence", "port", "status", "upstream_status", "would_deny", "bytes_sent", "bytes_received", "duration",
 	"decision_id", "workspace_uuid", "repository_uuid", "deployment_uuid", "pipeline_uuid", "step_uuid",
 	"writer", "kind", "issuer", "credential_kind", "workspace", "repository", "project", "deployment", "deployment_type", "branch",
@@ -21,24 +21,24 @@ var columns = []string{
 
 // PostgreSQL documentation, "COPY", "Binary Format".
 const (
-	copyHeader  = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"
-	copyTrailer = "\xff\xff"
+	CopyHeader  = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	CopyTrailer = "\xff\xff"
 )
 
-var copySQL = "COPY audit.events (" + strings.Join(columns, ", ") + ") FROM STDIN (FORMAT binary)"
+var CopySQL = "COPY audit.events (" + strings.Join(Columns, ", ") + ") FROM STDIN (FORMAT binary)"
 
 // What PostgreSQL counts from, and the types of array elements (pg_type.dat).
 const (
-	postgresEpoch = 946684800_000000 // 2000-01-01 in microseconds since 1970
-	oidText       = 25
-	oidInet       = 869
+	Epoch   = 946684800_000000 // 2000-01-01 in microseconds since 1970
+	oidText = 25
+	oidInet = 869
 )
 
-// appendTuple appends a normalised event as one tuple of binary COPY. A column
+// AppendTuple appends a normalised event as one tuple of binary COPY. A column
 // is null exactly where the record has no such field.
-func appendTuple(b []byte, e *audit.Event) []byte {
-	b = binary.BigEndian.AppendUint16(b, uint16(len(columns)))
-	b = appendInt64(b, e.Time.UnixMicro()-postgresEpoch, true)
+func AppendTuple(b []byte, e *audit.Event) []byte {
+	b = binary.BigEndian.AppendUint16(b, uint16(len(Columns)))
+	b = appendInt64(b, e.Time.UnixMicro()-Epoch, true)
 	b = appendInt64(b, e.WriterSequence, true)
 	b = appendInt32(b, int32(e.Port))
 	b = appendInt32(b, int32(e.Status))
@@ -76,9 +76,9 @@ func appendTuple(b []byte, e *audit.Event) []byte {
 	b = appendText(b, e.CloseReason)
 
 	if followsFromColumns(e) {
-		return appendNull(appendRest(b, e))
+		return AppendNull(appendRest(b, e))
 	}
-	b = appendNull(b)
+	b = AppendNull(b)
 	at := len(b)
 	b = e.AppendRecord(append(b, 0, 0, 0, 0))
 	return patchLength(b, at)
@@ -90,18 +90,18 @@ func patchLength(b []byte, at int) []byte {
 	return b
 }
 
-func appendNull(b []byte) []byte { return append(b, 0xff, 0xff, 0xff, 0xff) }
+func AppendNull(b []byte) []byte { return append(b, 0xff, 0xff, 0xff, 0xff) }
 
 func appendInt64(b []byte, v int64, always bool) []byte {
 	if v == 0 && !always {
-		return appendNull(b)
+		return AppendNull(b)
 	}
 	return binary.BigEndian.AppendUint64(append(b, 0, 0, 0, 8), uint64(v))
 }
 
 func appendInt32(b []byte, v int32) []byte {
 	if v == 0 {
-		return appendNull(b)
+		return AppendNull(b)
 	}
 	return binary.BigEndian.AppendUint32(append(b, 0, 0, 0, 4), uint32(v))
 }
@@ -109,7 +109,7 @@ func appendInt32(b []byte, v int32) []byte {
 func appendBool(b []byte, v, present bool) []byte {
 	switch {
 	case !present:
-		return appendNull(b)
+		return AppendNull(b)
 	case v:
 		return append(b, 0, 0, 0, 1, 1)
 	default:
@@ -119,7 +119,7 @@ func appendBool(b []byte, v, present bool) []byte {
 
 func appendInterval(b []byte, d time.Duration, always bool) []byte {
 	if d == 0 && !always {
-		return appendNull(b)
+		return AppendNull(b)
 	}
 	b = binary.BigEndian.AppendUint64(append(b, 0, 0, 0, 16), uint64(d.Microseconds()))
 	return append(b, 0, 0, 0, 0, 0, 0, 0, 0) // days and months: none
@@ -127,7 +127,7 @@ func appendInterval(b []byte, d time.Duration, always bool) []byte {
 
 func appendText(b []byte, s string) []byte {
 	if s == "" {
-		return appendNull(b)
+		return AppendNull(b)
 	}
 	return append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...)
 }
@@ -135,7 +135,7 @@ func appendText(b []byte, s string) []byte {
 // appendUUID takes the canonical form only, which is what normalising leaves.
 func appendUUID(b []byte, s string) []byte {
 	if len(s) != 36 {
-		return appendNull(b)
+		return AppendNull(b)
 	}
 	var text [32]byte
 	copy(text[0:8], s[0:8])
@@ -145,7 +145,7 @@ func appendUUID(b []byte, s string) []byte {
 	copy(text[20:32], s[24:36])
 	var id [16]byte
 	if _, err := hex.Decode(id[:], text[:]); err != nil {
-		return appendNull(b)
+		return AppendNull(b)
 	}
 	return append(append(b, 0, 0, 0, 16), id[:]...)
 }
@@ -159,13 +159,13 @@ func appendInet(b []byte, a netip.Addr) []byte {
 		raw := a.As16()
 		return append(append(b, 0, 0, 0, 20, 3, 128, 0, 16), raw[:]...)
 	default:
-		return appendNull(b)
+		return AppendNull(b)
 	}
 }
 
 func appendTexts(b []byte, list []string) []byte {
 	if len(list) == 0 {
-		return appendNull(b)
+		return AppendNull(b)
 	}
 	at := len(b)
 	b = appendArray(b, oidText, len(list))
@@ -177,7 +177,7 @@ func appendTexts(b []byte, list []string) []byte {
 
 func appendInets(b []byte, list []netip.Addr) []byte {
 	if len(list) == 0 {
-		return appendNull(b)
+		return AppendNull(b)
 	}
 	at := len(b)
 	b = appendArray(b, oidInet, len(list))
@@ -196,8 +196,8 @@ func appendArray(b []byte, element uint32, length int) []byte {
 	return append(b, 0, 0, 0, 1) // the first index
 }
 
-// tupleFields appends the fields of a tuple to list; nil is null.
-func tupleFields(list [][]byte, tuple []byte) [][]byte {
+// TupleFields appends the fields of a tuple to list; nil is null.
+func TupleFields(list [][]byte, tuple []byte) [][]byte {
 	n := int(binary.BigEndian.Uint16(tuple))
 	tuple = tuple[2:]
 	for range n {

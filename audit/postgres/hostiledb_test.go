@@ -1,4 +1,4 @@
-package postgres
+package postgres_test
 
 import (
 	"net/url"
@@ -8,6 +8,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/postgres/internal/audittest"
+	"github.com/sallyport/sallyport/audit/postgres/internal/sealertest"
+	"github.com/sallyport/sallyport/audit/postgres/internal/writertest"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/internal/database"
 )
 
@@ -15,8 +19,8 @@ import (
 // is installed, written, sealed and verified in it, or its encoding is refused.
 func TestHostileDatabases(t *testing.T) {
 	t.Parallel()
-	template := migrated(t)
-	admin := connection(t, template.URL(""))
+	template := audittest.Migrated(t)
+	admin := audittest.Connect(t, template.URL(""))
 	for name, c := range map[string]struct{ database, options, refused string }{
 		"a name with quotes":    {`it's %s $1 \ ${HOME}"; DROP TABLE audit.events; --`, ``, ""},
 		"a name with a newline": {"a\nb\tc=d&host=elsewhere?x#y", ``, ""},
@@ -25,7 +29,7 @@ func TestHostileDatabases(t *testing.T) {
 		"Latin 1":               {"attack_latin", `ENCODING 'LATIN1' LOCALE 'C'`, "UTF8"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			mustExec(t, admin, `CREATE DATABASE `+pgx.Identifier{c.database}.Sanitize()+` TEMPLATE template0 `+c.options)
+			audittest.MustExec(t, admin, `CREATE DATABASE `+pgx.Identifier{c.database}.Sanitize()+` TEMPLATE template0 `+c.options)
 			at := func(role string) string {
 				u, err := url.Parse(template.URL(role))
 				if err != nil {
@@ -34,7 +38,7 @@ func TestHostileDatabases(t *testing.T) {
 				u.Path = "/" + c.database
 				return u.String()
 			}
-			err := migrate(t.Context(), at(""))
+			err := audittest.Migrate(t.Context(), at(""))
 			if c.refused != "" {
 				if err == nil || !strings.Contains(err.Error(), c.refused) {
 					t.Errorf("%v", err)
@@ -44,14 +48,14 @@ func TestHostileDatabases(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := logFor(t, at(database.Writer), nil)
-			record(t, l, decision("allow", 1))
-			key := newKey(t, "")
-			s := sealerFor(t, at(database.Writer), l, withKey(key))
-			seal(t, s)
-			shut(t, l)
-			seal(t, s)
-			r, err := OpenReader(t.Context(), at(database.Auditor))
+			l := writertest.Open(t, at(database.Writer), nil)
+			audittest.Record(t, l, audittest.Decision("allow", 1))
+			key := audittest.NewKey(t, "")
+			s := sealertest.Open(t, at(database.Writer), l, sealertest.WithKey(key))
+			audittest.Seal(t, s)
+			audittest.Close(t, l)
+			audittest.Seal(t, s)
+			r, err := auditreader.Open(t.Context(), at(database.Auditor))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -14,8 +14,8 @@ import (
 // contradict each other.
 var ErrDamaged = errors.New("the sealed log is damaged; run `sallyport audit verify`")
 
-// appendLeaves appends the database's leaves from one index to before another.
-func appendLeaves(ctx context.Context, tx pgx.Tx, tree *audit.Tree, from, to int64) error {
+// AppendLeaves appends the database's leaves from one index to before another.
+func AppendLeaves(ctx context.Context, tx pgx.Tx, tree *audit.Tree, from, to int64) error {
 	rows, err := tx.Query(ctx, `SELECT hash FROM audit.leaves WHERE index >= $1 AND index < $2 ORDER BY index`, from, to)
 	if err != nil {
 		return err

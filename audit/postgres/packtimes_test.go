@@ -1,4 +1,4 @@
-package postgres
+package postgres_test
 
 import (
 	"flag"
@@ -13,6 +13,11 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/postgres/internal/audittest"
+	"github.com/sallyport/sallyport/audit/postgres/internal/sealertest"
+	"github.com/sallyport/sallyport/audit/postgres/internal/writertest"
+	auditsealer "github.com/sallyport/sallyport/audit/postgres/sealer"
+	auditwriter "github.com/sallyport/sallyport/audit/postgres/writer"
 	"github.com/sallyport/sallyport/internal/database"
 )
 
@@ -31,9 +36,9 @@ func TestPackTimes(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/sallyport").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	db := migrated(t)
-	l := logFor(t, db.URL(database.Writer), func(c *Config) { c.Log = nil })
-	if err := l.PutPolicy(t.Context(), digestOf("content"), []byte("content")); err != nil {
+	db := audittest.Migrated(t)
+	l := writertest.Open(t, db.URL(database.Writer), func(c *auditwriter.Config) { c.Log = nil })
+	if err := l.PutPolicy(t.Context(), audittest.DigestOf("content"), []byte("content")); err != nil {
 		t.Fatal(err)
 	}
 	from := time.Now().Add(-time.Minute)
@@ -48,16 +53,16 @@ func TestPackTimes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := sealerFor(t, db.URL(database.Sealer), l, func(c *SealerConfig) { c.Signer, c.Log = signer, nil })
-	for seal(t, s); s.Status().Sealed < int64(l.Stats().Recorded); {
-		seal(t, s)
+	s := sealertest.Open(t, db.URL(database.Sealer), l, func(c *auditsealer.Config) { c.Signer, c.Log = signer, nil })
+	for audittest.Seal(t, s); s.Status().Sealed < int64(l.Stats().Recorded); {
+		audittest.Seal(t, s)
 	}
 	t.Logf("%d events sealed in %s", s.Status().Sealed, time.Since(begun).Round(time.Millisecond))
-	conn := connection(t, db.URL(""))
+	conn := audittest.Connect(t, db.URL(""))
 	if _, err := conn.Exec(t.Context(), "VACUUM ANALYZE"); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("the database has %s", ask[string](t, conn, `SELECT pg_size_pretty(pg_database_size(current_database()))`))
+	t.Logf("the database has %s", audittest.QueryValue[string](t, conn, `SELECT pg_size_pretty(pg_database_size(current_database()))`))
 
 	write := func(name, content string) string {
 		path := filepath.Join(dir, name)
@@ -69,7 +74,7 @@ func TestPackTimes(t *testing.T) {
 	login, private := write("login", db.URL(database.Auditor)), write("private", key)
 	pack := filepath.Join(dir, "pack")
 	decisionAt := func(order string) string {
-		return ask[string](t, conn, `SELECT decision_id::text FROM audit.events WHERE kind = 'decision' ORDER BY time `+order+` LIMIT 1`)
+		return audittest.QueryValue[string](t, conn, `SELECT decision_id::text FROM audit.events WHERE kind = 'decision' ORDER BY time `+order+` LIMIT 1`)
 	}
 	for _, args := range [][]string{
 		{"proof", "--database-url-file", login, decisionAt("ASC")},

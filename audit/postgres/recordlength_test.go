@@ -1,4 +1,4 @@
-package postgres
+package postgres_test
 
 import (
 	"bytes"
@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/postgres/internal/audittest"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/internal/database"
 )
 
@@ -18,30 +20,30 @@ const addLong = `INSERT INTO audit.events (time, kind, writer, writer_sequence, 
 // busy with rows of hundreds of megabytes, which take little on the disk.
 func TestLongEventsAreRefused(t *testing.T) {
 	t.Parallel()
-	conn := connection(t, migrated(t).URL(database.Writer))
-	writer := actAs(t, conn)
+	conn := audittest.Connect(t, audittest.Migrated(t).URL(database.Writer))
+	writer := audittest.ActAs(t, conn)
 	for name, lengths := range map[string][2]int{"record": {4 << 20, 1}, "message": {1, 2 << 20}} {
-		if _, err := conn.Exec(t.Context(), addLong, lengths[0], lengths[1], writer); sqlState(err) != "23514" || !strings.Contains(err.Error(), "events_length") {
+		if _, err := conn.Exec(t.Context(), addLong, lengths[0], lengths[1], writer); audittest.SQLState(err) != "23514" || !strings.Contains(err.Error(), "events_length") {
 			t.Errorf("an event with a long %s: %v", name, err)
 		}
 	}
 	// What a record that follows from columns has behind them counts with them.
 	const addRest = `INSERT INTO audit.events (time, kind, writer, writer_sequence, record_rest) VALUES (now(), 'decision', $2, 1, '"attributes":{' || repeat('x', $1))`
-	if _, err := conn.Exec(t.Context(), addRest, 1<<20, writer); sqlState(err) != "23514" || !strings.Contains(err.Error(), "events_length") {
+	if _, err := conn.Exec(t.Context(), addRest, 1<<20, writer); audittest.SQLState(err) != "23514" || !strings.Contains(err.Error(), "events_length") {
 		t.Errorf("an event with a long rest: %v", err)
 	}
-	mustExec(t, conn, addLong, 3<<20-100, 1<<19, writer) // more than any server writes
+	audittest.MustExec(t, conn, addLong, 3<<20-100, 1<<19, writer) // more than any server writes
 }
 
 // TestLengthOfEventsIsNeeded: without the bound, one event makes an export that
 // nobody can verify.
 func TestLengthOfEventsIsNeeded(t *testing.T) {
 	t.Parallel()
-	db := migrated(t)
-	mustExec(t, connection(t, db.URL("")), `ALTER TABLE audit.events DROP CONSTRAINT events_length`)
-	conn := connection(t, db.URL(database.Writer))
-	mustExec(t, conn, addLong, 9<<20, 1, actAs(t, conn))
-	r, err := OpenReader(t.Context(), db.URL(database.Auditor))
+	db := audittest.Migrated(t)
+	audittest.MustExec(t, audittest.Connect(t, db.URL("")), `ALTER TABLE audit.events DROP CONSTRAINT events_length`)
+	conn := audittest.Connect(t, db.URL(database.Writer))
+	audittest.MustExec(t, conn, addLong, 9<<20, 1, audittest.ActAs(t, conn))
+	r, err := auditreader.Open(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,21 +69,21 @@ func TestLengthOfEventsIsNeeded(t *testing.T) {
 // about approvals fail.
 func TestApprovalsOfAnyForm(t *testing.T) {
 	t.Parallel()
-	db := migrated(t)
-	conn := connection(t, db.URL(database.Writer))
-	writer := actAs(t, conn)
+	db := audittest.Migrated(t)
+	conn := audittest.Connect(t, db.URL(database.Writer))
+	writer := audittest.ActAs(t, conn)
 	const add = `INSERT INTO audit.events (time, kind, writer, writer_sequence, commit, record) VALUES (now(), $1, $2, $3, 'c', convert_to($4, 'UTF8'))`
-	mustExec(t, conn, add, audit.KindPolicyLoaded, writer, 1, `{"attributes":{}}`)
+	audittest.MustExec(t, conn, add, audit.KindPolicyLoaded, writer, 1, `{"attributes":{}}`)
 	for _, name := range []string{"pull_request", "commits", "approvers"} {
-		if _, err := conn.Exec(t.Context(), add, audit.KindPolicyApproval, writer, 2, `{"attributes":{"`+name+`":"x"}}`); sqlState(err) != "23514" {
+		if _, err := conn.Exec(t.Context(), add, audit.KindPolicyApproval, writer, 2, `{"attributes":{"`+name+`":"x"}}`); audittest.SQLState(err) != "23514" {
 			t.Errorf("an approval whose %s has another form: %v", name, err)
 		}
 	}
-	owner := connection(t, db.URL(""))
-	mustExec(t, owner, add, audit.KindPolicyApproval, writer, 2, `{"attributes":{"pull_request":"7","commits":"1","approvers":"[]"}}`)
-	mustExec(t, owner, `SELECT * FROM audit.policy_approvals`)
-	mustExec(t, owner, `DO $$ DECLARE p regclass; BEGIN FOR p IN SELECT relid FROM pg_partition_tree('audit.events') LOOP EXECUTE format('ALTER TABLE %s DISABLE TRIGGER check_event', p); END LOOP; END $$`)
-	mustExec(t, conn, add, audit.KindPolicyApproval, writer, 3, `{"attributes":{"pull_request":"x"}}`)
+	owner := audittest.Connect(t, db.URL(""))
+	audittest.MustExec(t, owner, add, audit.KindPolicyApproval, writer, 2, `{"attributes":{"pull_request":"7","commits":"1","approvers":"[]"}}`)
+	audittest.MustExec(t, owner, `SELECT * FROM audit.policy_approvals`)
+	audittest.MustExec(t, owner, `DO $$ DECLARE p regclass; BEGIN FOR p IN SELECT relid FROM pg_partition_tree('audit.events') LOOP EXECUTE format('ALTER TABLE %s DISABLE TRIGGER check_event', p); END LOOP; END $$`)
+	audittest.MustExec(t, conn, add, audit.KindPolicyApproval, writer, 3, `{"attributes":{"pull_request":"x"}}`)
 	if _, err := owner.Exec(t.Context(), `SELECT * FROM audit.policy_approvals`); err == nil {
 		t.Error("the question can be answered: is the check still needed?")
 	}

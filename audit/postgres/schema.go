@@ -27,11 +27,11 @@ type Schema struct {
 	Expected map[string]string
 }
 
-// describeSchema reads the catalogs, in a transaction of its caller, whose settings
-// it changes. The query is [schemaSQL].
-func describeSchema(ctx context.Context, tx pgx.Tx, query string) (Schema, error) {
+// DescribeSchema reads the catalogs, in a transaction of its caller, whose settings
+// it changes. The query is [SchemaSQL].
+func DescribeSchema(ctx context.Context, tx pgx.Tx, query string) (Schema, error) {
 	s := Schema{Objects: map[string]string{}}
-	if _, err := tx.Exec(ctx, schemaSettings); err != nil {
+	if _, err := tx.Exec(ctx, SchemaSettings); err != nil {
 		return s, err
 	}
 	var err error
@@ -112,9 +112,9 @@ func isTrue(b bool) int {
 }
 
 // Digest is the SHA-256 over all objects and their definitions.
-func (s Schema) Digest() string { return objectsDigest(s.Objects) }
+func (s Schema) Digest() string { return ObjectsDigest(s.Objects) }
 
-func objectsDigest(objects map[string]string) string {
+func ObjectsDigest(objects map[string]string) string {
 	h := sha256.New()
 	for _, object := range slices.Sorted(maps.Keys(objects)) {
 		fmt.Fprintf(h, "%s\t%s\n", object, objects[object])

@@ -1,4 +1,4 @@
-package postgres
+package postgres_test
 
 import (
 	"flag"
@@ -11,15 +11,18 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	auditpg "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/audit/postgres/internal/audittest"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/migrations"
 )
 
 var updateSchema = flag.Bool("update-schema", false, "write migrations/schema-15.txt")
 
-func schemaOf(t testing.TB, url string) Schema {
+func schemaOf(t testing.TB, url string) auditpg.Schema {
 	t.Helper()
-	r, err := OpenReader(t.Context(), url)
+	r, err := auditreader.Open(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +37,7 @@ func schemaOf(t testing.TB, url string) Schema {
 // TestSchemaIsInstalled holds migrations/schema-15.txt to what the migrations make.
 func TestSchemaIsInstalled(t *testing.T) {
 	t.Parallel()
-	db := migrated(t)
+	db := audittest.Migrated(t)
 	s := schemaOf(t, db.URL(database.Auditor))
 	if s.Server != 15 {
 		t.Skipf("PostgreSQL %d: what is expected is written for 15", s.Server)
@@ -52,11 +55,11 @@ func TestSchemaIsInstalled(t *testing.T) {
 	if d := s.Differences(); len(d) > 0 {
 		t.Errorf("the migrations install another schema than migrations/schema-15.txt says: run go test ./audit/postgres -run TestSchemaIsInstalled -update-schema, and look at the change:\n%s", strings.Join(d, "\n"))
 	}
-	if len(s.Objects) < 150 || s.Digest() != objectsDigest(migrations.Schema(15)) {
+	if len(s.Objects) < 150 || s.Digest() != auditpg.ObjectsDigest(migrations.Schema(15)) {
 		t.Errorf("%d objects, digest %s", len(s.Objects), s.Digest())
 	}
 	// More months, retention's remnants, another reader and other settings change nothing.
-	admin := connection(t, db.URL(""))
+	admin := audittest.Connect(t, db.URL(""))
 	for _, sql := range []string{
 		"SELECT audit.ensure_partition('2030-02-01')", "SELECT audit.ensure_partition('1999-12-01')",
 		`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET quote_all_identifiers = on', current_database()); EXECUTE format('ALTER DATABASE %I SET timezone = ''Asia/Kathmandu''', current_database());
@@ -118,7 +121,7 @@ var schemaAttacks = []schemaAttack{
 // that a query does not find, at most as many as most.
 func attacked(t *testing.T, conn *pgx.Conn, query string, attacks []schemaAttack, most int) (missed []string) {
 	t.Helper()
-	partition := ask[string](t, conn, `SELECT max(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'audit.events'::regclass`)
+	partition := audittest.QueryValue[string](t, conn, `SELECT max(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'audit.events'::regclass`)
 	partition = strings.TrimPrefix(partition, "audit.")
 	for _, a := range attacks {
 		if len(missed) == most {
@@ -138,7 +141,7 @@ func attacked(t *testing.T, conn *pgx.Conn, query string, attacks []schemaAttack
 		if _, err := tx.Exec(t.Context(), "RESET ROLE; SET LOCAL ROLE "+database.Auditor); err != nil {
 			t.Fatal(err)
 		}
-		s, err := describeSchema(t.Context(), tx, query)
+		s, err := auditpg.DescribeSchema(t.Context(), tx, query)
 		if err != nil {
 			t.Fatalf("%s: %v", a.name, err)
 		}
@@ -160,7 +163,7 @@ func attacked(t *testing.T, conn *pgx.Conn, query string, attacks []schemaAttack
 // with the object's name.
 func TestSchemaAttacks(t *testing.T) {
 	t.Parallel()
-	for _, m := range attacked(t, connection(t, migrated(t).URL("")), schemaSQL, schemaAttacks, len(schemaAttacks)) {
+	for _, m := range attacked(t, audittest.Connect(t, audittest.Migrated(t).URL("")), auditpg.SchemaSQL, schemaAttacks, len(schemaAttacks)) {
 		t.Error(m)
 	}
 }
@@ -169,7 +172,7 @@ func TestSchemaAttacks(t *testing.T) {
 // that an attack is not found any more.
 func TestSchemaPartsAreNeeded(t *testing.T) {
 	t.Parallel()
-	head, rest, _ := strings.Cut(schemaSQL, "objects (object, definition, partition) AS (\n")
+	head, rest, _ := strings.Cut(auditpg.SchemaSQL, "objects (object, definition, partition) AS (\n")
 	parts, tail, _ := strings.Cut(rest, "\n)\nSELECT")
 	branches := strings.Split(parts, "\n    UNION ALL\n")
 	if len(branches) < 14 {
@@ -178,11 +181,16 @@ func TestSchemaPartsAreNeeded(t *testing.T) {
 	join := func(branches []string) string {
 		return head + "objects (object, definition, partition) AS (\n" + strings.Join(branches, "\n    UNION ALL\n") + "\n)\nSELECT" + tail
 	}
-	conn := connection(t, migrated(t).URL(""))
+	conn := audittest.Connect(t, audittest.Migrated(t).URL(""))
 	for i, branch := range branches {
 		// Those that the part is about come first: the first that is missed is enough.
 		attacks := slices.SortedStableFunc(slices.Values(schemaAttacks), func(a, b schemaAttack) int {
-			kind := func(a schemaAttack) int { return isTrue(strings.Contains(branch, "'"+strings.Fields(a.want)[1]+" ")) }
+			kind := func(a schemaAttack) int {
+				if strings.Contains(branch, "'"+strings.Fields(a.want)[1]+" ") {
+					return 1
+				}
+				return 0
+			}
 			return kind(b) - kind(a)
 		})
 		others := slices.Delete(slices.Clone(branches), i, i+1)

@@ -1,18 +1,18 @@
 package postgres
 
-// schemaSettings make the text of a definition the same whatever the role, the
+// SchemaSettings make the text of a definition the same whatever the role, the
 // database and the session have set.
-const schemaSettings = `SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; SET LOCAL bytea_output = 'hex';
+const SchemaSettings = `SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; SET LOCAL bytea_output = 'hex';
 SET LOCAL quote_all_identifiers = off; SET LOCAL standard_conforming_strings = on; SET LOCAL extra_float_digits = 1; SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off`
 
-// schemaSQL describes every object of the schemas audit, identity and sallyport, in
+// SchemaSQL describes every object of the schemas audit, identity and sallyport, in
 // text without OIDs: its definition, owner and privileges. What belongs to a
 // partition of audit.events comes with the partition's name, and has events_* in
 // its place, so that a new month changes nothing. It reads the catalogs alone and
 // calls no function of the schemas, which their owner could replace. Of other schemas
 // it has the views and rules that lead to these, and the functions that act as an owner
 // of these or as a superuser; those of extensions are in the attestation of access.
-const schemaSQL = `
+const SchemaSQL = `
 WITH RECURSIVE schemas AS (
     SELECT n.oid, n.nspname::text AS name, n.nspowner, n.nspacl FROM pg_namespace n WHERE n.nspname IN ('audit', 'identity', 'sallyport')
 ),
@@ -133,10 +133,10 @@ SELECT o.object, replace(coalesce(o.definition, ''), coalesce(o.partition, ''), 
 FROM objects o
 ORDER BY o.object COLLATE "C", o.partition COLLATE "C"`
 
-// accessLinesSQL has a line for each way to the log, and for what else in the
+// AccessLinesSQL has a line for each way to the log, and for what else in the
 // database decides who can do what: settings of roles, extensions and servers that
 // lead to other databases, publications and subscriptions.
-func accessLinesSQL(query string) string {
+func AccessLinesSQL(query string) string {
 	return `SELECT line FROM (
     SELECT format('%s %s: %s by %s', CASE WHEN e.may_log_in THEN 'login' ELSE 'role' END, e.role, e.capability, e.path) AS line FROM (` + query + `) e
     UNION ALL

@@ -1,4 +1,4 @@
-package postgres
+package postgres_test
 
 import (
 	"context"
@@ -11,6 +11,11 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/postgres/internal/audittest"
+	"github.com/sallyport/sallyport/audit/postgres/internal/sealertest"
+	"github.com/sallyport/sallyport/audit/postgres/internal/writertest"
+	auditsealer "github.com/sallyport/sallyport/audit/postgres/sealer"
+	auditwriter "github.com/sallyport/sallyport/audit/postgres/writer"
 	"github.com/sallyport/sallyport/internal/database"
 )
 
@@ -19,8 +24,8 @@ var measured = flag.Int("measure", 0, "measure the storage of so many decisions,
 // realistic is a decision as a gate records it: its input says what its fields say.
 func realistic(n int, at time.Time) *audit.Event {
 	at = at.UTC().Truncate(time.Microsecond)
-	e := decision("allow", n)
-	e.Time, e.DecisionID = at, newUUID(at)
+	e := audittest.Decision("allow", n)
+	e.Time, e.DecisionID = at, audittest.NewUUID(at)
 	if n%20 == 0 {
 		e.Verdict, e.Reason, e.Rule, e.Rules, e.Status = "deny", "no_rule_matched", "", nil, 403
 		e.DialedAddress, e.Addresses = netip.Addr{}, nil
@@ -55,7 +60,7 @@ func realisticEnd(e *audit.Event, n int) *audit.Event {
 
 // recordRealistic records so many decisions, each allowed one with its end, from many
 // goroutines, and returns how many events that were a second.
-func recordRealistic(t *testing.T, l *Log, decisions int) float64 {
+func recordRealistic(t *testing.T, l *auditwriter.Log, decisions int) float64 {
 	t.Helper()
 	var wg sync.WaitGroup
 	const callers = 256
@@ -90,21 +95,21 @@ func TestSize(t *testing.T) {
 	if *measured == 0 {
 		t.Skip("-measure says how many decisions")
 	}
-	db := migrated(t)
-	l := logFor(t, db.URL(database.Writer), func(c *Config) { c.Log = nil })
+	db := audittest.Migrated(t)
+	l := writertest.Open(t, db.URL(database.Writer), func(c *auditwriter.Config) { c.Log = nil })
 	t.Logf("%.0f events a second", recordRealistic(t, l, *measured))
 	begun := time.Now()
-	s := sealerFor(t, db.URL(database.Sealer), l, func(c *SealerConfig) { c.Signer, c.Log = newKey(t, ""), nil })
-	seal(t, s)
+	s := sealertest.Open(t, db.URL(database.Sealer), l, func(c *auditsealer.Config) { c.Signer, c.Log = audittest.NewKey(t, ""), nil })
+	audittest.Seal(t, s)
 	for s.Status().Sealed < int64(l.Stats().Recorded) {
-		seal(t, s)
+		audittest.Seal(t, s)
 	}
 	t.Logf("sealed in %s", time.Since(begun))
-	conn := connection(t, db.URL(""))
+	conn := audittest.Connect(t, db.URL(""))
 	if _, err := conn.Exec(t.Context(), "VACUUM ANALYZE"); err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range list(t, conn, sizesSQL, float64(*measured)) {
+	for _, line := range audittest.QueryStrings(t, conn, sizesSQL, float64(*measured)) {
 		t.Log(line)
 	}
 }

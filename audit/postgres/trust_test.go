@@ -1,4 +1,4 @@
-package postgres
+package postgres_test
 
 import (
 	"bytes"
@@ -9,6 +9,12 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/postgres/internal/audittest"
+	"github.com/sallyport/sallyport/audit/postgres/internal/readertest"
+	"github.com/sallyport/sallyport/audit/postgres/internal/sealertest"
+	"github.com/sallyport/sallyport/audit/postgres/internal/writertest"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
+	auditsealer "github.com/sallyport/sallyport/audit/postgres/sealer"
 	"github.com/sallyport/sallyport/internal/database"
 )
 
@@ -16,27 +22,27 @@ import (
 // it is not that key's, as a database and as an export (cases row 29).
 func TestNamedKeyInTheDatabase(t *testing.T) {
 	t.Parallel()
-	db := migrated(t)
+	db := audittest.Migrated(t)
 	url := db.URL(database.Writer)
-	l := logFor(t, url, nil)
-	attacker, real := newKey(t, "log.example/a"), newKey(t, "log.example/a")
-	s := sealerFor(t, url, l, withKey(attacker))
-	seal(t, s)
-	record(t, l, decision("allow", 1))
+	l := writertest.Open(t, url, nil)
+	attacker, real := audittest.NewKey(t, "log.example/a"), audittest.NewKey(t, "log.example/a")
+	s := sealertest.Open(t, url, l, sealertest.WithKey(attacker))
+	audittest.Seal(t, s)
+	audittest.Record(t, l, audittest.Decision("allow", 1))
 	handover, err := attacker.HandOver(real, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	record(t, l, handover)
-	if err := s.Seal(t.Context()); !errors.Is(err, ErrNoKey) { // it has signed the hand-over
+	audittest.Record(t, l, handover)
+	if err := s.Seal(t.Context()); !errors.Is(err, auditsealer.ErrNoKey) { // it has signed the hand-over
 		t.Fatal(err)
 	}
-	proven(t, verify(t, db, audit.Trust{}), 4, 0)
-	r := verify(t, db, audit.Trust{Keys: []audit.Key{real.Key()}})
+	audittest.CheckReport(t, readertest.Verify(t, db, audit.Trust{}), 4, 0)
+	r := readertest.Verify(t, db, audit.Trust{Keys: []audit.Key{real.Key()}})
 	if r.Sound() || r.Vouched || !strings.Contains(fmt.Sprint(r.Findings), "is signed by "+string(attacker.Key())) {
 		t.Errorf("the database: %+v", r)
 	}
-	reader, err := OpenReader(t.Context(), db.URL(database.Auditor))
+	reader, err := auditreader.Open(t.Context(), db.URL(database.Auditor))
 	if err != nil {
 		t.Fatal(err)
 	}

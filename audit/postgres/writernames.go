@@ -22,15 +22,15 @@ const (
 	startedSQL = `SELECT writer FROM audit.events WHERE kind = 'writer_started' AND time BETWEEN now() - interval '25 hours' AND now() + interval '1 minute' ORDER BY time DESC LIMIT $1`
 )
 
-// liveWriters returns the names of the writers that have a session of a login that may
+// LiveWriters returns the names of the writers that have a session of a login that may
 // write. The server's limit of connections bounds them.
-func liveWriters(ctx context.Context, tx pgx.Tx) ([]string, error) {
+func LiveWriters(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	return readNames(ctx, tx, liveSQL)
 }
 
-// startedWriters returns the names of the writers that started last, the latest first,
+// StartedWriters returns the names of the writers that started last, the latest first,
 // so that a short run is found soon.
-func startedWriters(ctx context.Context, tx pgx.Tx) ([]string, error) {
+func StartedWriters(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	return readNames(ctx, tx, startedSQL, newestStarted)
 }
 
@@ -46,29 +46,29 @@ func readNames(ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]strin
 	return names, nil
 }
 
-// applicationName is what the sessions of a writer are called.
-func applicationName(writer string) string { return "sallyport audit " + writer }
+// ApplicationName is what the sessions of a writer are called.
+func ApplicationName(writer string) string { return "sallyport audit " + writer }
 
-// newWriter makes the name of a writer that starts now, and the secret that the
+// NewWriter makes the name of a writer that starts now, and the secret that the
 // name is made from: 256 random bits in base64url.
-func newWriter(now time.Time) (name, secret string) {
+func NewWriter(now time.Time) (name, secret string) {
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the process instead
 	secret = base64.RawURLEncoding.EncodeToString(b[:])
-	return fmt.Sprintf("%012x-%s", uint64(now.UnixMilli())&(1<<48-1), secretDigest(secret)), secret
+	return fmt.Sprintf("%012x-%s", uint64(now.UnixMilli())&(1<<48-1), SecretDigest(secret)), secret
 }
 
-// secretDigest is what follows the time and "-" in the name of a writer with this
+// SecretDigest is what follows the time and "-" in the name of a writer with this
 // secret: the first 128 bits of its SHA-256 in base64url (RFC 4648 section 5). The
 // trigger check_writer computes the same. A secret that is known for its digest
 // cannot be found: that is a second preimage.
-func secretDigest(secret string) string {
+func SecretDigest(secret string) string {
 	digest := sha256.Sum256([]byte(secret))
 	return base64.RawURLEncoding.EncodeToString(digest[:16])
 }
 
-// isNamedBy reports whether a session that has shown the secret may add events
+// IsNamedBy reports whether a session that has shown the secret may add events
 // of the writer.
-func isNamedBy(writer, secret string) bool {
-	return secret != "" && len(writer) > 13 && writer[13:] == secretDigest(secret)
+func IsNamedBy(writer, secret string) bool {
+	return secret != "" && len(writer) > 13 && writer[13:] == SecretDigest(secret)
 }

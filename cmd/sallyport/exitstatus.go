@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/logging"
 	"github.com/sallyport/sallyport/internal/database"
@@ -50,7 +50,7 @@ func isInvalid(err error) bool {
 	if _, ok := errors.AsType[*database.URLError](err); ok {
 		return true
 	}
-	if database.FromServer(err) || auditlog.IsLost(err) || errors.Is(err, context.Canceled) {
+	if database.FromServer(err) || auditreader.IsLost(err) || errors.Is(err, context.Canceled) {
 		return false
 	}
 	_, ok := errors.AsType[cli.InvalidError](err)

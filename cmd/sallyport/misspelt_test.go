@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditcmd"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/policycmd"
@@ -78,7 +78,7 @@ func TestMisspeltWords(t *testing.T) {
 		{"audit query -c /nowhere", "mode", "%s", []string{"enforce", "report"}, nil, "is not known"},
 		{"audit query -c /nowhere", "kind", "%s", auditcmd.KindWords(), nil, "is not known"},
 		{"audit tail -c /nowhere", "decision-reason", "%s", auditcmd.ReasonWords, nil, "is not known"},
-		{"audit query -c /nowhere", "columns", "%s", auditlog.Columns(true), []string{"all"}, "is not known"},
+		{"audit query -c /nowhere", "columns", "%s", auditreader.Columns(true), []string{"all"}, "is not known"},
 		{"audit query -c /nowhere", "since", "%s", []string{"now"}, []string{"0"}, "is not a time"},
 		{"audit psql --config /nowhere", "role", "%s", slices.Sorted(maps.Keys(auditdb.Roles)), nil, "is not known"},
 		{"policy eval /nowhere --to a.example", "as", "%s=x", policycmd.AskedKeys, nil, "has no key"},

@@ -38,7 +38,7 @@ var adapters = []string{
 	"proxy/frontend", "proxy/goproxy", "proxy/dns",
 	"identity/bitbucket", "identity/postgres",
 	"policy/rego", "policy/source",
-	"audit/postgres", "audit/evidence",
+	"audit/postgres/writer", "audit/postgres/sealer", "audit/postgres/reader", "audit/evidence",
 	"reconcile/bitbucket", "reconcile/postgres",
 }
 
@@ -49,13 +49,26 @@ var managers = map[string][]string{"policy/manager": {"policy/rego", "policy/sou
 // parts are the packages that belong to an adapter, which imports them.
 var parts = []string{"policy/rego/check", "policy/rego/document"}
 
+// leaves are the packages that several adapters of one technology share, and these
+// adapters. Beside them only wiring imports a leaf.
+var leaves = map[string][]string{
+	"audit/postgres": {"audit/postgres/writer", "audit/postgres/sealer", "audit/postgres/reader"},
+}
+
+// testHelpers are the folders of packages that tests of several packages share.
+var testHelpers = []string{"audit/postgres/internal"}
+
+func isTestHelper(dir string) bool {
+	return slices.ContainsFunc(testHelpers, func(folder string) bool { return within(dir, folder) })
+}
+
 // technologies are the libraries that belong to one kind of folder only.
 var technologies = []struct {
 	library string
 	allowed func(dir string) bool
 }{
 	{"github.com/jackc/pgx/v5", func(dir string) bool {
-		return path.Base(dir) == "postgres" || dir == "internal/database" || dir == "internal/pgembed" || dir == "internal/pgtest"
+		return slices.Contains(strings.Split(dir, "/"), "postgres") || dir == "internal/database" || dir == "internal/pgembed" || dir == "internal/pgtest"
 	}},
 	{"github.com/pressly/goose/v3", only("internal/database")},
 	{"github.com/open-policy-agent/opa", only("policy/rego", "policy/rego/check", "policy/rego/document")},
@@ -108,7 +121,7 @@ func TestImportTableIsNeeded(t *testing.T) {
 		{"audit", module + "/policy"},
 		{"audit", module + "/identity"},
 		{"identity", "github.com/google/uuid"},
-		{"identity/bitbucket", module + "/audit/postgres"},
+		{"identity/bitbucket", module + "/audit/postgres/writer"},
 		{"proxy/frontend", module + "/proxy/goproxy"},
 		{"proxy/frontend", "github.com/elazarl/goproxy"},
 		{"policy/source", "github.com/open-policy-agent/opa/v1/ast"},
@@ -118,6 +131,14 @@ func TestImportTableIsNeeded(t *testing.T) {
 		{"policy/source", module + "/policy/manager"},
 		{"internal/admin", module + "/policy/manager"},
 		{"audit/evidence", "github.com/jackc/pgx/v5"},
+		{"audit/evidence", module + "/audit/postgres"},
+		{"audit/postgres", module + "/audit/postgres/writer"},
+		{"audit/postgres/writer", module + "/audit/postgres/sealer"},
+		{"audit/postgres/sealer", module + "/audit/postgres/reader"},
+		{"audit/postgres/reader", module + "/audit/postgres/writer"},
+		{"audit/postgres/reader", module + "/audit/postgres/internal/audittest"},
+		{"audit/postgres/writer", "github.com/elazarl/goproxy"},
+		{"proxy", "github.com/jackc/pgx/v5"},
 		{"internal/config", module + "/identity/bitbucket"},
 		{"internal/config", module + "/cmd/sallyport"},
 		{"internal/config", commands + "cli"},
@@ -186,8 +207,10 @@ func refuse(s source, imported string) string {
 		switch {
 		case strings.HasPrefix(own, "cmd/"):
 			return refuseCommand(s.dir, own)
-		case s.test:
+		case s.test || isTestHelper(s.dir):
 			return "" // tests may stand on real neighbours
+		case isTestHelper(own):
+			return "the helpers of tests are for tests"
 		case own == "internal/bitbuckettest" && s.dir != "internal/testenv" && s.dir != "internal/tokentest" && s.dir != "cmd/sallyport-demo",
 			own == "internal/tokentest", own == "internal/misspelling",
 			own == "internal/testenv" && s.dir != "cmd/sallyport-demo":
@@ -196,6 +219,8 @@ func refuse(s source, imported string) string {
 			return "the database for tests is for tests"
 		case isAdapter(own) && !strings.HasPrefix(s.dir, "cmd/") && !slices.Contains(managers[s.dir], own):
 			return "only wiring knows the adapters"
+		case leaves[own] != nil && !strings.HasPrefix(s.dir, "cmd/") && !slices.Contains(leaves[own], s.dir):
+			return "only wiring and the adapters over it import this package"
 		case managers[own] != nil && !strings.HasPrefix(s.dir, "cmd/"):
 			return "only commands know the managers"
 		case slices.Contains(parts, own) && path.Dir(own) != s.dir:

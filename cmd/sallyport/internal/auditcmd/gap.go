@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditsealer "github.com/sallyport/sallyport/audit/postgres/sealer"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
@@ -45,7 +45,7 @@ is sufficient.`,
 	from := auditdb.AddOwnerFlags(c)
 	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return from.UseGaps(c.Context(), func(g *auditlog.Gaps) error {
+		return from.UseGaps(c.Context(), func(g *auditsealer.Gaps) error {
 			gaps, err := g.List(c.Context())
 			if err != nil {
 				return err
@@ -70,7 +70,7 @@ is sufficient.`,
 }
 
 // printGaps prints the gaps and returns how many of them are not declared.
-func printGaps(out io.Writer, gaps []auditlog.Gap, lost []audit.LostRange) (open int) {
+func printGaps(out io.Writer, gaps []auditsealer.Gap, lost []audit.LostRange) (open int) {
 	for _, g := range gaps {
 		writer := audit.Text(g.Writer, 200)
 		switch d := g.Declared; {
@@ -128,7 +128,7 @@ command for each gap.`,
 		if err != nil {
 			return err
 		}
-		return from.UseGaps(c.Context(), func(g *auditlog.Gaps) error {
+		return from.UseGaps(c.Context(), func(g *auditsealer.Gaps) error {
 			number, err := g.Declare(c.Context(), signer, *writer, numbers[0], numbers[1], *reason)
 			if err != nil {
 				return err

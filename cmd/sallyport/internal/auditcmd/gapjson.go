@@ -4,7 +4,7 @@ import (
 	"io"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditsealer "github.com/sallyport/sallyport/audit/postgres/sealer"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
@@ -30,7 +30,7 @@ type lostJSON struct {
 }
 
 // printGapsJSON returns how many gaps are not declared.
-func printGapsJSON(out io.Writer, gaps []auditlog.Gap, lost []audit.LostRange) (open int, err error) {
+func printGapsJSON(out io.Writer, gaps []auditsealer.Gap, lost []audit.LostRange) (open int, err error) {
 	j := gapsJSON{Gaps: []gapJSON{}, Lost: []lostJSON{}}
 	for _, g := range gaps {
 		one := gapJSON{Writer: g.Writer, First: g.First, Last: g.Last, Declared: g.Declared != nil}

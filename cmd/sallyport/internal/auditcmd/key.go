@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditwriter "github.com/sallyport/sallyport/audit/postgres/writer"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
@@ -183,7 +183,7 @@ func recordAdmin(ctx context.Context, cfg *config.Config, e *audit.Event) error 
 		return err
 	}
 	defer done()
-	log, err := auditlog.Open(ctx, auditlog.Config{
+	log, err := auditwriter.Open(ctx, auditwriter.Config{
 		URL: url, Version: cli.Version(), Signer: func() (*audit.Signer, error) { return components.Signer(cfg) },
 	})
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
@@ -54,14 +54,14 @@ checkpoints of these sizes, for "audit evidence check --proof".
 			return err
 		}
 		defer done()
-		found, err := auditlog.Find(c.Context(), url, id)
+		found, err := auditreader.Find(c.Context(), url, id)
 		if err != nil {
 			return err
 		}
 		if len(found.Records) == 0 {
 			return fmt.Errorf("the log has no decision %s", id)
 		}
-		r, err := auditlog.OpenReader(c.Context(), url)
+		r, err := auditreader.Open(c.Context(), url)
 		if err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ checkpoints of these sizes, for "audit evidence check --proof".
 		out := json.NewEncoder(c.OutOrStdout())
 		out.SetEscapeHTML(false)
 		for _, record := range found.Records {
-			line, err := prove(c.Context(), r, record, auditlog.Latest)
+			line, err := prove(c.Context(), r, record, auditreader.Latest)
 			if err != nil {
 				return err
 			}
@@ -94,7 +94,7 @@ func proveConsistency(c *cobra.Command, from auditdb.Flags, fromSize, toSize int
 		return err
 	}
 	defer done()
-	r, err := auditlog.OpenReader(c.Context(), url)
+	r, err := auditreader.Open(c.Context(), url)
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ type proofLine struct {
 	skipped    int          // checkpoints that no key of the log signed
 }
 
-func prove(ctx context.Context, r *auditlog.Reader, record []byte, under auditlog.Which) (*proofLine, error) {
+func prove(ctx context.Context, r *auditreader.Reader, record []byte, under auditreader.Which) (*proofLine, error) {
 	var said struct {
 		Writer   string `json:"writer"`
 		Sequence int64  `json:"writer_sequence"`

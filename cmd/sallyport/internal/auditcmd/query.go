@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
@@ -84,10 +84,10 @@ func chosenColumns(given []string, format string) ([]string, error) {
 	case len(given) == 0 && format == "table":
 		return tableColumns, nil
 	case len(given) == 1 && given[0] == "all":
-		return auditlog.Columns(true), nil
+		return auditreader.Columns(true), nil
 	}
 	for i, name := range given {
-		if err := cli.OneOf("--columns", name, auditlog.Columns(true)); err != nil {
+		if err := cli.OneOf("--columns", name, auditreader.Columns(true)); err != nil {
 			return nil, err
 		}
 		if slices.Contains(given[:i], name) {
@@ -100,7 +100,7 @@ func chosenColumns(given []string, format string) ([]string, error) {
 // query is one question, and where its answer goes.
 type query struct {
 	from     auditdb.Flags
-	question *auditlog.Filter
+	question *auditreader.Filter
 	format   string
 	out      string
 }
@@ -118,7 +118,7 @@ func (q *query) run(c *cobra.Command) (err error) {
 		return err
 	}
 	defer done()
-	asker, err := auditlog.OpenQuerier(c.Context(), url)
+	asker, err := auditreader.OpenQuerier(c.Context(), url)
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (q *query) run(c *cobra.Command) (err error) {
 	if file == nil {
 		return nil
 	}
-	sequence, err := file.Keep(c.Context(), asker, auditlog.Export{
+	sequence, err := file.Keep(c.Context(), asker, auditreader.Export{
 		What: "audit query", Parameters: q.parameters(), Rows: rows, Tool: "sallyport " + cli.Version(),
 	})
 	if err != nil {
@@ -149,7 +149,7 @@ func (q *query) run(c *cobra.Command) (err error) {
 }
 
 // answer writes the rows in the format that was asked for.
-func answer(ctx context.Context, asker *auditlog.Querier, q *query, out io.Writer) (int64, error) {
+func answer(ctx context.Context, asker *auditreader.Querier, q *query, out io.Writer) (int64, error) {
 	buffered := bufio.NewWriterSize(out, 64<<10)
 	w := newRowWriter(q.format, buffered, q.question.Columns)
 	rows, err := asker.Query(ctx, q.question, w.row)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	identitypg "github.com/sallyport/sallyport/identity/postgres"
@@ -67,8 +67,8 @@ func addFilterFlags(c *cobra.Command, from auditdb.Flags, since string) *filterF
 }
 
 // question checks the filters. Times that are so long ago are counted from now.
-func (f *filterFlags) question(now time.Time) (*auditlog.Filter, error) {
-	q := &auditlog.Filter{
+func (f *filterFlags) question(now time.Time) (*auditreader.Filter, error) {
+	q := &auditreader.Filter{
 		Kinds: *f.kinds, Verdicts: *f.verdicts, Modes: *f.modes, Reasons: *f.reasons, Rules: *f.rules,
 		Workspaces: *f.workspaces, Repositories: *f.repositories, Deployments: *f.deployments,
 		Ports: *f.ports, Builds: *f.builds, Revisions: *f.revisions, Writers: *f.writers,
@@ -123,7 +123,7 @@ func (f *filterFlags) question(now time.Time) (*auditlog.Filter, error) {
 }
 
 // between sets the end of the time that is asked about.
-func (f *filterFlags) between(q *auditlog.Filter, until string, now time.Time) error {
+func (f *filterFlags) between(q *auditreader.Filter, until string, now time.Time) error {
 	at, err := cli.ParseTime(until, now)
 	if err != nil {
 		return fmt.Errorf("--until: %w", err)
@@ -181,7 +181,7 @@ func (q *query) parameters() []byte {
 		given["order"] = "oldest"
 	}
 	if len(q.question.Columns) == 0 {
-		given["columns"] = auditlog.Columns(false)
+		given["columns"] = auditreader.Columns(false)
 	}
 	if q.question.Limit > 0 {
 		given["limit"] = q.question.Limit

@@ -10,14 +10,14 @@ import (
 	"unicode/utf8"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 // formats are what an answer can be written as.
 var formats = []string{"table", "json", "csv"}
 
-// event is a row of an answer; see [auditlog.Row].
+// event is a row of an answer; see [auditreader.Row].
 type event interface {
 	Len() int
 	Name(i int) string
@@ -37,7 +37,7 @@ type rowWriter struct {
 
 func newRowWriter(format string, w *bufio.Writer, columns []string) *rowWriter {
 	if len(columns) == 0 {
-		columns = auditlog.Columns(false)
+		columns = auditreader.Columns(false)
 	}
 	o := &rowWriter{w: w, columns: columns, finish: func() error { return nil }}
 	switch format {
@@ -56,7 +56,7 @@ func newRowWriter(format string, w *bufio.Writer, columns []string) *rowWriter {
 	return o
 }
 
-func (o *rowWriter) row(r auditlog.Row) error { return o.write(r) }
+func (o *rowWriter) row(r auditreader.Row) error { return o.write(r) }
 
 func (o *rowWriter) close() error { return o.finish() }
 

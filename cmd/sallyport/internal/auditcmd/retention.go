@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditsealer "github.com/sallyport/sallyport/audit/postgres/sealer"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
@@ -39,7 +39,7 @@ a timer; docs/operations.md has one.`,
 		if err != nil {
 			return cli.Invalid(fmt.Errorf("--keep: %w", err))
 		}
-		return from.Use(c.Context(), func(r *auditlog.Retention) error {
+		return from.Use(c.Context(), func(r *auditsealer.Retention) error {
 			return expireAll(c, r, days, *dry)
 		})
 	}
@@ -58,7 +58,7 @@ func parseDays(text string) (int, error) {
 	return days, nil
 }
 
-func expireAll(c *cobra.Command, r *auditlog.Retention, days int, dry bool) error {
+func expireAll(c *cobra.Command, r *auditsealer.Retention, days int, dry bool) error {
 	months, err := r.Months(c.Context(), days)
 	if err != nil {
 		return err
@@ -131,7 +131,7 @@ func newHoldSet() *cobra.Command {
 		if *reason == "" {
 			return cli.Invalid(errors.New("--reason TEXT is needed"))
 		}
-		return from.Use(c.Context(), func(r *auditlog.Retention) error {
+		return from.Use(c.Context(), func(r *auditsealer.Retention) error {
 			number, err := r.SetHold(c.Context(), begin, end.AddDate(0, 1, -1), *reason)
 			if err != nil {
 				return err
@@ -160,7 +160,7 @@ func newHoldLift() *cobra.Command {
 		if *reason == "" {
 			return cli.Invalid(errors.New("--reason TEXT is needed"))
 		}
-		return from.Use(c.Context(), func(r *auditlog.Retention) error {
+		return from.Use(c.Context(), func(r *auditsealer.Retention) error {
 			if err := r.LiftHold(c.Context(), number, *reason); err != nil {
 				return err
 			}
@@ -175,7 +175,7 @@ func newHoldList() *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "List all holds, including lifted ones", Args: cli.NoArguments}
 	from := auditdb.AddOwnerFlags(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return from.Use(c.Context(), func(r *auditlog.Retention) error {
+		return from.Use(c.Context(), func(r *auditsealer.Retention) error {
 			holds, err := r.Holds(c.Context())
 			if err != nil {
 				return err

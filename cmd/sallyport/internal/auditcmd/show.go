@@ -15,7 +15,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/audit/evidence"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
@@ -52,7 +52,7 @@ the signature of that checkpoint, and "audit proof" prints a proof for others.
 			return err
 		}
 		defer done()
-		found, err := auditlog.Find(c.Context(), url, id)
+		found, err := auditreader.Find(c.Context(), url, id)
 		if err != nil {
 			return err
 		}
@@ -75,7 +75,7 @@ the signature of that checkpoint, and "audit proof" prints a proof for others.
 
 // shownDecision is what is shown: a decision, and what stands behind it.
 type shownDecision struct {
-	auditlog.Found
+	auditreader.Found
 	seals  []*shownSeal // as many as records
 	rules  []evidence.RuleText
 	noRule string // why there is no text
@@ -174,7 +174,7 @@ func printDecision(w io.Writer, id string, found shownDecision) error {
 	return err
 }
 
-func (e *shownEvent) printDecision(b *strings.Builder, found auditlog.Found, seal *shownSeal) {
+func (e *shownEvent) printDecision(b *strings.Builder, found auditreader.Found, seal *shownSeal) {
 	line := cli.FieldLines(b)
 	line("time", e.Time.UTC().Format(time.RFC3339Nano))
 	verdict := e.Verdict

@@ -10,7 +10,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/audit/evidence"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 )
 
 // shownSeal is an event's place in the tree: the proof of `audit proof` without the
@@ -27,7 +27,7 @@ type shownSeal struct {
 // There are no seals where the log could not be read. An error beside them is of
 // records that are not what was sealed, whose seals say so too.
 func (d *shownDecision) lookUp(ctx context.Context, url string) error {
-	r, err := auditlog.OpenReader(ctx, url)
+	r, err := auditreader.Open(ctx, url)
 	if err != nil {
 		return err
 	}
@@ -37,11 +37,11 @@ func (d *shownDecision) lookUp(ctx context.Context, url string) error {
 	}
 	seals, damage := make([]*shownSeal, len(d.Records)), error(nil)
 	for i, record := range d.Records {
-		line, err := prove(ctx, r, record, auditlog.First)
+		line, err := prove(ctx, r, record, auditreader.First)
 		switch {
-		case errors.Is(err, auditlog.ErrNotSealed):
+		case errors.Is(err, auditreader.ErrNotSealed):
 			continue
-		case ctx.Err() != nil || auditlog.IsLost(err):
+		case ctx.Err() != nil || auditreader.IsLost(err):
 			return err
 		case err != nil:
 			damage = errors.Join(damage, err)
@@ -61,7 +61,7 @@ func (d *shownDecision) lookUp(ctx context.Context, url string) error {
 
 // ruleOf quotes the rule from the policy that the log keeps. Of a record that cannot
 // be read it says nothing, as there is nothing to be shown of it at all.
-func ruleOf(ctx context.Context, r *auditlog.Reader, record []byte) (rules []evidence.RuleText, none string, err error) {
+func ruleOf(ctx context.Context, r *auditreader.Reader, record []byte) (rules []evidence.RuleText, none string, err error) {
 	var said struct{ Kind audit.Kind }
 	if err := json.Unmarshal(record, &said); err != nil || said.Kind != audit.KindDecision {
 		return nil, "", nil

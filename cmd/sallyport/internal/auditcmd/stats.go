@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
@@ -51,7 +51,7 @@ counted separately.`,
 				return err
 			}
 			defer done()
-			asker, err := auditlog.OpenQuerier(c.Context(), url)
+			asker, err := auditreader.OpenQuerier(c.Context(), url)
 			if err != nil {
 				return err
 			}
@@ -70,7 +70,7 @@ counted separately.`,
 }
 
 // printTotals writes one table after another.
-func printTotals(out io.Writer, s *auditlog.Totals) error {
+func printTotals(out io.Writer, s *auditreader.Totals) error {
 	w := bufio.NewWriter(out)
 	fmt.Fprintf(w, "from %s to %s: %d events, %d decisions\n", cli.FormatTime(s.Since), cli.FormatTime(s.Until), s.Events, s.Decided.Decisions())
 	fmt.Fprintf(w, "allowed %d, allowed only in report mode %d, denied %d; %d bytes sent, %d received\n",
@@ -94,31 +94,31 @@ func printTotals(out io.Writer, s *auditlog.Totals) error {
 		_ = t.close()
 	}
 	n := func(v int64) string { return strconv.FormatInt(v, 10) }
-	tally := func(t auditlog.Counts, before ...string) []string {
+	tally := func(t auditreader.Counts, before ...string) []string {
 		return append(before, n(t.Decisions()), n(t.WouldDeny), n(t.Denied), n(t.BytesSent), n(t.BytesReceived))
 	}
 	counted := func(names ...string) []string {
 		return append(names, "decisions", "would_deny", "denied", "bytes_sent", "bytes_received")
 	}
-	section("how decisions came out", []string{"verdict", "reason", "decisions"}, rowsOf(s.Reasons, func(r auditlog.ReasonCount) []string {
+	section("how decisions came out", []string{"verdict", "reason", "decisions"}, rowsOf(s.Reasons, func(r auditreader.ReasonCount) []string {
 		verdict := r.Verdict
 		if r.WouldDeny {
 			verdict += " (report mode only)"
 		}
 		return []string{verdict, r.Reason, n(r.Decisions)}
 	}))
-	section("by day", counted("day", "events"), rowsOf(s.Days, func(d auditlog.Day) []string { return tally(d.Counts, d.Day, n(d.Events)) }))
-	section("by repository and deployment", counted("repository", "deployment"), rowsOf(s.Repositories, func(o auditlog.Origin) []string {
+	section("by day", counted("day", "events"), rowsOf(s.Days, func(d auditreader.Day) []string { return tally(d.Counts, d.Day, n(d.Events)) }))
+	section("by repository and deployment", counted("repository", "deployment"), rowsOf(s.Repositories, func(o auditreader.Origin) []string {
 		return tally(o.Counts, cmp.Or(o.Repository, o.RepositoryUUID), cmp.Or(o.Deployment, o.DeploymentUUID))
 	}))
-	section(fmt.Sprintf("destinations, %d of %d", len(s.Destinations), s.Hosts), counted("host", "port"), rowsOf(s.Destinations, func(d auditlog.Destination) []string {
+	section(fmt.Sprintf("destinations, %d of %d", len(s.Destinations), s.Hosts), counted("host", "port"), rowsOf(s.Destinations, func(d auditreader.Destination) []string {
 		return tally(d.Counts, d.Host, n(d.Port))
 	}))
-	section("kinds of events", []string{"kind", "events"}, rowsOf(s.Kinds, func(k auditlog.KindCount) []string { return []string{k.Kind, n(k.Events)} }))
-	section("who wrote", []string{"writer", "started", "ended", "last_event", "events", "missing"}, rowsOf(s.Writers, func(w auditlog.Writer) []string {
+	section("kinds of events", []string{"kind", "events"}, rowsOf(s.Kinds, func(k auditreader.KindCount) []string { return []string{k.Kind, n(k.Events)} }))
+	section("who wrote", []string{"writer", "started", "ended", "last_event", "events", "missing"}, rowsOf(s.Writers, func(w auditreader.Writer) []string {
 		return []string{w.Writer, momentOf(w.StartedAt), momentOf(w.EndedAt), cli.FormatTime(w.LastEvent), n(w.Events), n(w.Missing)}
 	}))
-	section("on the disk", []string{"table", "bytes"}, rowsOf(s.Tables, func(t auditlog.Table) []string { return []string{t.Name, n(t.Bytes)} }))
+	section("on the disk", []string{"table", "bytes"}, rowsOf(s.Tables, func(t auditreader.Table) []string { return []string{t.Name, n(t.Bytes)} }))
 	fmt.Fprintf(w, "\nof the whole log %d events are sealed, %d are not", s.Sealing.Sealed, s.Sealing.Unsealed)
 	if s.Sealing.Checkpoint != nil {
 		fmt.Fprintf(w, "; the latest checkpoint is of %s", cli.FormatTime(*s.Sealing.Checkpoint))

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
@@ -119,7 +119,7 @@ func (f *follow) run(c *cobra.Command, from auditdb.Flags, out, position string)
 func (f *follow) persist(ctx context.Context, url string) error {
 	connected, lost := false, false
 	for pause := f.interval; ; pause = min(2*pause, 30*time.Second) {
-		follower, err := auditlog.OpenFollower(ctx, url)
+		follower, err := auditreader.OpenFollower(ctx, url)
 		if err == nil {
 			if lost {
 				fmt.Fprintln(f.told, "the database is back")
@@ -131,7 +131,7 @@ func (f *follow) persist(ctx context.Context, url string) error {
 		switch {
 		case ctx.Err() != nil || err == nil:
 			return f.keep() // an orderly end
-		case !connected || !auditlog.IsLost(err):
+		case !connected || !auditreader.IsLost(err):
 			return errors.Join(err, f.keep())
 		case !lost:
 			lost = true
@@ -159,7 +159,7 @@ func (f *follow) wait(ctx context.Context, pause time.Duration) bool {
 
 // follow writes what there is and what comes. It is nil where all was written
 // and no more is wanted.
-func (f *follow) follow(ctx context.Context, from *auditlog.Follower) error {
+func (f *follow) follow(ctx context.Context, from *auditreader.Follower) error {
 	if err := f.place.check(ctx, from); err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 	"syscall"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/durable"
 )
@@ -65,7 +65,7 @@ func (p *followPlace) close() { _ = p.lock.Close() }
 
 // check holds the place against the log: what was handed on is still its
 // beginning.
-func (p *followPlace) check(ctx context.Context, from *auditlog.Follower) error {
+func (p *followPlace) check(ctx context.Context, from *auditreader.Follower) error {
 	if p.next == 0 {
 		return nil
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
@@ -66,12 +66,12 @@ An interruption ends it with status 0.`,
 
 // tail shows what comes.
 type tail struct {
-	question *auditlog.Filter
+	question *auditreader.Filter
 	interval time.Duration
 	asJSON   bool
 	told     io.Writer
 
-	tail  *auditlog.Tail
+	tail  *auditreader.Tail
 	begun bool
 	w     *bufio.Writer
 	write func(event) error
@@ -83,7 +83,7 @@ func (t *tail) run(c *cobra.Command, from auditdb.Flags) error {
 		return err
 	}
 	defer done()
-	t.tail, t.w = auditlog.NewTail(), bufio.NewWriter(c.OutOrStdout())
+	t.tail, t.w = auditreader.NewTail(), bufio.NewWriter(c.OutOrStdout())
 	if t.asJSON {
 		t.write = newRowWriter("json", t.w, nil).json
 	} else {
@@ -93,8 +93,8 @@ func (t *tail) run(c *cobra.Command, from auditdb.Flags) error {
 }
 
 // follow gives what there is and what comes, until something goes wrong.
-func (t *tail) follow(ctx context.Context, asker *auditlog.Querier) error {
-	row := func(r auditlog.Row) error { return t.write(r) }
+func (t *tail) follow(ctx context.Context, asker *auditreader.Querier) error {
+	row := func(r auditreader.Row) error { return t.write(r) }
 	if !t.begun {
 		if err := t.tail.Begin(ctx, asker, t.question, row); err != nil {
 			return err
@@ -121,11 +121,11 @@ func (t *tail) follow(ctx context.Context, asker *auditlog.Querier) error {
 
 // persist runs work on a connection, and on another one when that is lost. The
 // first has to come about at once. It is nil where the context has ended.
-func persist(ctx context.Context, url string, told io.Writer, work func(context.Context, *auditlog.Querier) error) error {
+func persist(ctx context.Context, url string, told io.Writer, work func(context.Context, *auditreader.Querier) error) error {
 	const pause = time.Second
 	connected, lost := false, false
 	for {
-		asker, err := auditlog.OpenQuerier(ctx, url)
+		asker, err := auditreader.OpenQuerier(ctx, url)
 		if err == nil {
 			connected = true
 			if lost {
@@ -138,7 +138,7 @@ func persist(ctx context.Context, url string, told io.Writer, work func(context.
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case !connected || !auditlog.IsLost(err):
+		case !connected || !auditreader.IsLost(err):
 			return err
 		case !lost:
 			lost = true

@@ -10,7 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/internal/durable"
 )
 
@@ -56,7 +56,7 @@ func (o *OutFile) Discard() {
 
 // Keep records what was written and gives it its name. Where it cannot be
 // recorded there is no file.
-func (o *OutFile) Keep(ctx context.Context, asker *auditlog.Querier, x auditlog.Export) (sequence int64, err error) {
+func (o *OutFile) Keep(ctx context.Context, asker *auditreader.Querier, x auditreader.Export) (sequence int64, err error) {
 	if err := o.file.Sync(); err != nil {
 		return 0, fmt.Errorf("--out: %w", err)
 	}

@@ -7,20 +7,20 @@ import (
 
 	"github.com/spf13/cobra"
 
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditsealer "github.com/sallyport/sallyport/audit/postgres/sealer"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/pgembed"
 )
 
 // UseGaps opens the database that the flags name.
-func (f OwnerFlags) UseGaps(ctx context.Context, act func(*auditlog.Gaps) error) error {
+func (f OwnerFlags) UseGaps(ctx context.Context, act func(*auditsealer.Gaps) error) error {
 	url, done, err := f.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	g, err := auditlog.OpenGaps(ctx, url)
+	g, err := auditsealer.OpenGaps(ctx, url)
 	if err != nil {
 		return err
 	}
@@ -55,13 +55,13 @@ func AddOwnerFlags(c *cobra.Command) OwnerFlags {
 }
 
 // Use opens the database for retention and holds, for the time of act.
-func (f OwnerFlags) Use(ctx context.Context, act func(*auditlog.Retention) error) error {
+func (f OwnerFlags) Use(ctx context.Context, act func(*auditsealer.Retention) error) error {
 	url, done, err := f.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	r, err := auditlog.OpenRetention(ctx, url)
+	r, err := auditsealer.OpenRetention(ctx, url)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditsealer "github.com/sallyport/sallyport/audit/postgres/sealer"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/durable"
@@ -76,9 +76,9 @@ func NewSigner(path, origin string) (_ *audit.Signer, err error) {
 
 // Publishers are the places that checkpoints go to: always data_directory, which
 // is another one than the database's unless that is embedded.
-func Publishers(cfg *config.Config) ([]auditlog.Publisher, error) {
+func Publishers(cfg *config.Config) ([]auditsealer.Publisher, error) {
 	c := cfg.Audit.Checkpoints
-	places := []auditlog.Publisher{publish.NewFile(filepath.Join(cfg.DataDirectory, CheckpointsFile))}
+	places := []auditsealer.Publisher{publish.NewFile(filepath.Join(cfg.DataDirectory, CheckpointsFile))}
 	for _, path := range c.Files {
 		places = append(places, publish.NewFile(path))
 	}

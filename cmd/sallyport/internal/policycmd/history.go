@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
@@ -45,8 +45,8 @@ func addHistoryFlags(c *cobra.Command, since string) historyFlags {
 // history reads past decisions.
 type history struct {
 	since, until time.Time
-	database     *auditlog.History // nil: an export
-	url          string            // of the database
+	database     *auditreader.History // nil: an export
+	url          string               // of the database
 	export       io.Reader
 	name         string // of the export
 	done         func()
@@ -89,7 +89,7 @@ func (f historyFlags) open(c *cobra.Command) (*history, error) {
 		return nil, err
 	}
 	h.url = url
-	if h.database, err = auditlog.OpenHistory(c.Context(), url); err != nil {
+	if h.database, err = auditreader.OpenHistory(c.Context(), url); err != nil {
 		done()
 		return nil, err
 	}

@@ -5,13 +5,13 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/internal/selftest"
 )
 
 // What learns from the log leaves out the probes, and who tried to get to their names.
 func TestProbesAreNoHistory(t *testing.T) {
-	h := &history{database: new(auditlog.History)}
+	h := &history{database: new(auditreader.History)}
 	for _, c := range []struct {
 		kind, host string
 		counts     bool

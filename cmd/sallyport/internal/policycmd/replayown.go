@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -30,7 +30,7 @@ func replayOwn(c *cobra.Command, from historyFlags, repository string) (*replayS
 		return nil, cli.Invalid(errors.New("--as-decided needs the policies that decided, and an export holds none: read the database"))
 	}
 	// The first connection is busy with the decisions.
-	policies, err := auditlog.OpenHistory(c.Context(), h.url)
+	policies, err := auditreader.OpenHistory(c.Context(), h.url)
 	if err != nil {
 		return nil, cli.Invalid(err)
 	}

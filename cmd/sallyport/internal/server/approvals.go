@@ -6,7 +6,8 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
+	auditwriter "github.com/sallyport/sallyport/audit/postgres/writer"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/approval"
 )
@@ -44,7 +45,7 @@ func (s *server) openApprovals(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		open, err := auditlog.OpenApprovals(ctx, s.databaseURL)
+		open, err := auditreader.OpenApprovals(ctx, s.databaseURL)
 		if err != nil {
 			return err
 		}
@@ -63,8 +64,8 @@ func (s *server) openApprovals(ctx context.Context) error {
 
 // approvalLog is the audit log as package approval knows it.
 type approvalLog struct {
-	reader *auditlog.Approvals
-	log    *auditlog.Log
+	reader *auditreader.Approvals
+	log    *auditwriter.Log
 }
 
 func (l approvalLog) Unapproved(ctx context.Context, since time.Time) ([]approval.Activation, error) {

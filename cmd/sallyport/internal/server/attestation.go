@@ -3,13 +3,13 @@ package server
 import (
 	"time"
 
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditsealer "github.com/sallyport/sallyport/audit/postgres/sealer"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
 // openAttester makes what records the schema and the access to the log.
 func (s *server) openAttester() (err error) {
-	s.attester, err = auditlog.NewAttester(auditlog.AttesterConfig{URL: s.databaseURL, Record: s.audit.Record, Log: s.log.With("component", "attestation")})
+	s.attester, err = auditsealer.NewAttester(auditsealer.AttesterConfig{URL: s.databaseURL, Record: s.audit.Record, Log: s.log.With("component", "attestation")})
 	return err
 }
 

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditsealer "github.com/sallyport/sallyport/audit/postgres/sealer"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
 )
@@ -23,7 +23,7 @@ func (s *server) openSealer() error {
 	if err != nil {
 		return err
 	}
-	c := auditlog.SealerConfig{
+	c := auditsealer.Config{
 		URL: s.sealerURL, Log: s.log.With("component", "seal"), Writer: s.audit.Writer, Record: s.audit.Record,
 		Signer: signer, Publishers: places, Interval: s.config.Audit.Checkpoints.Interval,
 	}
@@ -32,7 +32,7 @@ func (s *server) openSealer() error {
 		path := filepath.Join(s.config.DataDirectory, components.KeyFile)
 		c.NewSigner = func() (*audit.Signer, error) { return components.NewSigner(path, "") }
 	}
-	s.sealer, err = auditlog.OpenSealer(c)
+	s.sealer, err = auditsealer.Open(c)
 	return err
 }
 
@@ -50,7 +50,7 @@ func (s *server) closeSealer() {
 		_ = s.sealer.Close(ctx)
 		return
 	}
-	if err := s.sealer.Close(ctx); err != nil && !errors.Is(err, auditlog.ErrNoKey) {
+	if err := s.sealer.Close(ctx); err != nil && !errors.Is(err, auditsealer.ErrNoKey) {
 		s.log.Warn("the end of the audit log is not sealed yet; the next process does it", "error", err)
 	}
 }

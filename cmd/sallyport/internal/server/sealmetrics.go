@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditsealer "github.com/sallyport/sallyport/audit/postgres/sealer"
 )
 
 // sealMetrics adds what the sealer knows of itself to the metrics. Each value that
@@ -24,7 +24,7 @@ func (s *server) sealMetrics() {
 	m.Gauge("sallyport_audit_unsealed_since_timestamp_seconds", "Since when events wait to be sealed, what cannot be determined included; 0: none wait.", func() float64 {
 		return unixSeconds(status().UnsealedSince)
 	})
-	m.GaugeBy("sallyport_audit_seal_failing", "1 for the reason for which this instance cannot seal.", "reason", auditlog.SealFailures(), func(reason string) float64 {
+	m.GaugeBy("sallyport_audit_seal_failing", "1 for the reason for which this instance cannot seal.", "reason", auditsealer.Failures(), func(reason string) float64 {
 		return one(status().Reason() == reason)
 	})
 	m.Gauge("sallyport_audit_stuck_writers", "Writers with a number that is missing or there twice, whose later events cannot be sealed.", func() float64 {

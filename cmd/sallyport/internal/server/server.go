@@ -14,7 +14,8 @@ import (
 	"strings"
 	"time"
 
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
+	auditwriter "github.com/sallyport/sallyport/audit/postgres/writer"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
@@ -89,7 +90,7 @@ func (s *server) listen(context.Context) error {
 
 // openAudit opens the audit log, on a PostgreSQL of our own if there is to be one.
 func (s *server) openAudit(ctx context.Context) error {
-	c := auditlog.Config{
+	c := auditwriter.Config{
 		Version: cli.Version(),
 		Log:     s.log.With("component", "audit"),
 		Journal: filepath.Join(s.config.DataDirectory, "journal"), Acknowledged: filepath.Join(s.config.DataDirectory, "acknowledged"),
@@ -124,7 +125,7 @@ func (s *server) openAudit(ctx context.Context) error {
 	s.databaseURL = c.URL
 	s.atClose(s.closeSealer)
 	var err error
-	if s.audit, err = auditlog.Open(ctx, c); err != nil {
+	if s.audit, err = auditwriter.Open(ctx, c); err != nil {
 		return err
 	}
 	s.atClose(func() {
@@ -135,7 +136,7 @@ func (s *server) openAudit(ctx context.Context) error {
 		}
 	})
 	s.checkLogins(ctx)
-	if s.denials, err = auditlog.OpenDenials(ctx, c.URL, proxy.ForcedCauses()); err != nil {
+	if s.denials, err = auditreader.OpenDenials(ctx, c.URL, proxy.ForcedCauses()); err != nil {
 		return err
 	}
 	s.atClose(s.denials.Close)

@@ -5,7 +5,9 @@ import (
 	"net"
 	"time"
 
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
+	auditsealer "github.com/sallyport/sallyport/audit/postgres/sealer"
+	auditwriter "github.com/sallyport/sallyport/audit/postgres/writer"
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	identitypg "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/admin"
@@ -27,10 +29,10 @@ type server struct {
 	log    *slog.Logger
 
 	database      *pgembed.Server
-	audit         *auditlog.Log
-	sealer        *auditlog.Sealer
+	audit         *auditwriter.Log
+	sealer        *auditsealer.Sealer
 	sealing       bool // the sealer runs
-	denials       *auditlog.Denials
+	denials       *auditreader.Denials
 	databaseURL   string // the writer's
 	sealerURL     string // the sealer's
 	logins        error  // what the logins may do and should not; nil: nothing
@@ -40,7 +42,7 @@ type server struct {
 	gate          *proxy.Gate
 	tracker       *proxy.Tracker
 	reevaluator   *proxy.Reevaluator
-	attester      *auditlog.Attester
+	attester      *auditsealer.Attester
 	reconciler    *reconcile.Reconciler // nil: deployments are not compared with the log
 	approvals     *approval.Watcher     // nil: approvals are not read
 	interceptor   *selftest.ProbeInterceptor

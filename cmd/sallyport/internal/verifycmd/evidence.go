@@ -14,7 +14,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/audit/evidence"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/components"
@@ -174,7 +174,7 @@ func (f evidenceFlags) build(c *cobra.Command) (*evidence.Built, error) {
 		return nil, err
 	}
 	defer done()
-	r, err := auditlog.OpenReader(c.Context(), url)
+	r, err := auditreader.Open(c.Context(), url)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +190,7 @@ func (f evidenceFlags) build(c *cobra.Command) (*evidence.Built, error) {
 
 // recordPack records in the log that a pack was made of it.
 func recordPack(ctx context.Context, url string, b evidence.Built) error {
-	asker, err := auditlog.OpenQuerier(ctx, url)
+	asker, err := auditreader.OpenQuerier(ctx, url)
 	if err != nil {
 		return err
 	}
@@ -199,7 +199,7 @@ func recordPack(ctx context.Context, url string, b evidence.Built) error {
 	if err != nil {
 		return err
 	}
-	_, err = asker.RecordExport(ctx, auditlog.Export{
+	_, err = asker.RecordExport(ctx, auditreader.Export{
 		What: "audit evidence", Parameters: parameters, Rows: b.Manifest.Population, Digest: b.Digest, Tool: b.Manifest.Tool,
 	})
 	return err

@@ -8,11 +8,11 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/audit/evidence"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 )
 
 // evidenceLog is the log in PostgreSQL as packs are made from it.
-type evidenceLog struct{ *auditlog.Reader }
+type evidenceLog struct{ *auditreader.Reader }
 
 var _ evidence.Log = evidenceLog{}
 
@@ -58,7 +58,7 @@ func (l evidenceLog) CheckpointSizes(ctx context.Context, before, hourlyFrom tim
 
 func (l evidenceLog) Consistency(ctx context.Context, from, to int64) (*audit.Consistency, error) {
 	c, err := l.Reader.Consistency(ctx, from, to)
-	if errors.Is(err, auditlog.ErrTooShort) {
+	if errors.Is(err, auditreader.ErrTooShort) {
 		return nil, fmt.Errorf("%w: %w", evidence.ErrNoTree, err)
 	}
 	return c, err
@@ -93,7 +93,7 @@ func (l evidenceLog) Access(ctx context.Context, from, to time.Time) ([]evidence
 
 func (l evidenceLog) Queries() []evidence.Query {
 	var list []evidence.Query
-	for _, s := range auditlog.EvidenceStatements() {
+	for _, s := range auditreader.EvidenceStatements() {
 		list = append(list, evidence.Query{Name: s.Name, SQL: s.SQL, Parameters: s.Parameters})
 	}
 	return list

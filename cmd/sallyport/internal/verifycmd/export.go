@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
@@ -64,12 +64,12 @@ func export(ctx context.Context, url string, out io.Writer, file *auditdb.OutFil
 	if err := counted.Close(); err != nil {
 		return err
 	}
-	asker, err := auditlog.OpenQuerier(ctx, url)
+	asker, err := auditreader.OpenQuerier(ctx, url)
 	if err != nil {
 		return err
 	}
 	defer asker.Close()
-	x := auditlog.Export{
+	x := auditreader.Export{
 		What: "audit export", Parameters: []byte("{}"), Rows: counted.rows, Digest: [sha256.Size]byte(sum.Sum(nil)), Tool: "sallyport " + cli.Version(),
 	}
 	if file != nil {

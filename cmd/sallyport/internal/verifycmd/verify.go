@@ -9,7 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditpg "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
@@ -108,13 +109,13 @@ func verifyDatabase(ctx context.Context, from auditdb.Flags, trust audit.Trust, 
 		return nil, err
 	}
 	defer done()
-	r, err := auditlog.OpenReader(ctx, url)
+	r, err := auditreader.Open(ctx, url)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
 	p.Total = r.Leaves()
-	relied := auditlog.NewRelied(v)
+	relied := auditreader.NewRelied(v)
 	if err := r.Walk(ctx, relied, p.Show); err != nil {
 		return nil, err
 	}
@@ -124,7 +125,7 @@ func verifyDatabase(ctx context.Context, from auditdb.Flags, trust audit.Trust, 
 
 // verifyBesides adds to a report what is wrong with the tables that evidence relies
 // on beside the events, and how the schema differs from what this version installs.
-func verifyBesides(ctx context.Context, r *auditlog.Reader, relied *auditlog.Relied, report *audit.Report) error {
+func verifyBesides(ctx context.Context, r *auditreader.Reader, relied *auditreader.Relied, report *audit.Report) error {
 	found, warnings, err := r.CheckRelied(ctx, relied)
 	if err != nil {
 		return err
@@ -140,7 +141,7 @@ func verifyBesides(ctx context.Context, r *auditlog.Reader, relied *auditlog.Rel
 
 // schemaWarnings names each object that is not as installed. It is not damage: what
 // was done to the events is found by itself.
-func schemaWarnings(s auditlog.Schema) []string {
+func schemaWarnings(s auditpg.Schema) []string {
 	if s.Expected == nil {
 		return []string{fmt.Sprintf("schema: version %d on PostgreSQL %d is not known to this program, so its triggers, functions and privileges are not compared", s.Version, s.Server)}
 	}

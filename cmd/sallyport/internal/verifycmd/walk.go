@@ -3,12 +3,12 @@ package verifycmd
 import (
 	"context"
 
-	auditlog "github.com/sallyport/sallyport/audit/postgres"
+	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 )
 
-func walkURL(ctx context.Context, url string, sink auditlog.Sink, p *cli.Progress) error {
-	r, err := auditlog.OpenReader(ctx, url)
+func walkURL(ctx context.Context, url string, sink auditreader.Sink, p *cli.Progress) error {
+	r, err := auditreader.Open(ctx, url)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,149 @@
+package sealer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	auditpg "github.com/sallyport/sallyport/audit/postgres"
+)
+
+// Status is a snapshot of a sealer's state.
+type Status struct {
+	Size   int64     // leaves under the latest checkpoint
+	Time   time.Time // of the latest checkpoint
+	Sealed int64     // leaves that this instance added
+	// LastSuccess is when a pass last ended with nothing left to seal that this
+	// instance knows of, or with a checkpoint. Zero: no pass has.
+	LastSuccess time.Time
+	// UnsealedSince is since when events wait to be sealed, because no pass has
+	// reached them or a number before them is missing. After a pass that
+	// failed it is zero only if the database shows that none wait: what cannot be
+	// determined counts as waiting. Zero: none do.
+	UnsealedSince time.Time
+	Err           error    // of the latest pass; nil: it succeeded
+	Findings      []string // writers with a number that is missing or there twice: they cannot be sealed any further
+	Blocked       int64    // about how many of their events wait behind that
+	Invalid       []string // checkpoints of the database that are newer than the latest one that holds, and do not hold
+	Places        []PlaceStatus
+}
+
+// Reason classifies Err as one of [Failures]; "": sealing does not fail.
+func (s Status) Reason() string {
+	if s.Err == nil {
+		return ""
+	}
+	for _, f := range sealFailures {
+		if f.err == nil || errors.Is(s.Err, f.err) {
+			return f.reason
+		}
+	}
+	return ""
+}
+
+// sealFailures ends with the reason for every other error.
+var sealFailures = []struct {
+	reason string
+	err    error
+}{
+	{"no_key", ErrNoKey}, {"behind", ErrBehind}, {"forked", ErrForked}, {"damaged", auditpg.ErrDamaged}, {"held_up", ErrHeldUp}, {"no_privilege", ErrMayNotSeal}, {"database", nil},
+}
+
+// Failures lists the reasons for which sealing fails: a closed vocabulary.
+// "database" is every error of the database, one that does not answer included.
+func Failures() []string {
+	reasons := make([]string, len(sealFailures))
+	for i, f := range sealFailures {
+		reasons[i] = f.reason
+	}
+	return reasons
+}
+
+// Status is a snapshot. It costs some memory reads.
+func (s *Sealer) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	status := s.status
+	for _, p := range s.places {
+		status.Places = append(status.Places, p.status())
+	}
+	return status
+}
+
+// note keeps the outcome of a pass for the status, and logs a change.
+func (s *Sealer) note(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.status.Err
+	s.status.Err = err
+	if err == nil && !s.other.stalled {
+		s.status.LastSuccess = time.Now()
+	}
+	switch {
+	case err == nil && was != nil:
+		s.log.Info("the audit log is sealed again", "size", s.status.Size)
+	case err != nil && (was == nil || was.Error() != err.Error()):
+		level := slog.LevelError
+		if errors.Is(err, errKeyRotated) {
+			level = slog.LevelWarn // an operator is at it
+		}
+		s.log.Log(context.Background(), level, "the audit log is not sealed", "error", err)
+	}
+}
+
+// behind notes whether events wait to be sealed, and since when. unknown: not all
+// writers were surveyed, so that this step alone does not show that none waits.
+func (s *Sealer) behind(left, unknown bool, findings []string, blocked int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Findings, s.status.Blocked = findings, blocked
+	if left = left || blocked > 0; left || !unknown {
+		s.setUnsealed(left)
+	}
+}
+
+func (s *Sealer) setUnsealed(left bool) {
+	switch {
+	case !left:
+		s.status.UnsealedSince = time.Time{}
+	case s.status.UnsealedSince.IsZero():
+		s.status.UnsealedSince = time.Now()
+	}
+}
+
+// behindAfterFailure determines whether events wait although a pass has failed,
+// whatever made it fail. If the database does not tell, they count as waiting.
+func (s *Sealer) behindAfterFailure(ctx context.Context) {
+	v, err := s.unsealed(ctx)
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.setUnsealed(true)
+		return
+	}
+	findings, blocked := s.writers.stuckOnes()
+	s.behind(len(v.ready) > 0 || v.rest, false, findings, blocked)
+	s.writers = newWriters()
+}
+
+// unsealed surveys what waits in a transaction of its own, as far as one pass goes.
+// It uses nothing that was read before: the database may have been restored since.
+func (s *Sealer) unsealed(ctx context.Context) (v survey, err error) {
+	conn, err := s.session(ctx)
+	if err != nil {
+		return v, err
+	}
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return v, err
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	s.writers = newWriters()
+	for range turnsPerPass {
+		if v, err = s.survey(ctx, tx); err != nil || len(v.ready) > 0 || !v.rest {
+			break
+		}
+	}
+	return v, err
+}

@@ -1,0 +1,137 @@
+package writer
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+
+	auditpg "github.com/sallyport/sallyport/audit/postgres"
+)
+
+// acknowledged is what the database has reported as durable of one writer. After
+// a failover to an asynchronous standby, or a restored backup, part of that may
+// be missing.
+type acknowledged struct {
+	last   int64       // the highest number
+	recent []keptEvent // the latest events, to compare
+	// where is the database that acknowledged them.
+	where databaseID
+}
+
+// keptEvent is an event as it was written.
+type keptEvent struct {
+	sequence int64
+	time     time.Time
+	record   []byte
+}
+
+// keptEvents is how many of the latest events are compared after a reconnect.
+const keptEvents = 3
+
+// keep notes that a group is durable. It copies a few kilobytes at most.
+func (a *acknowledged) keep(g *group) {
+	if len(g.rows) == 0 {
+		return
+	}
+	a.last = max(a.last, g.rows[len(g.rows)-1].sequence)
+	latest := g.rows[max(0, len(g.rows)-keptEvents):]
+	for _, r := range latest {
+		if len(a.recent) < keptEvents {
+			a.recent = append(a.recent, keptEvent{})
+		} else {
+			copy(a.recent, a.recent[1:])
+		}
+		k := &a.recent[len(a.recent)-1]
+		k.sequence, k.time = r.sequence, r.time
+		k.record = g.record(r)
+	}
+}
+
+// through notes that all up to a number is durable, of which nothing was kept.
+func (a *acknowledged) through(sequence int64) {
+	a.last, a.recent = max(a.last, sequence), a.recent[:0]
+}
+
+// loss is what a database does not have of what was acknowledged.
+type loss struct {
+	writer      string
+	first, last int64      // the missing numbers
+	found       int64      // the highest number that the database has of this writer
+	before, now databaseID // the database that acknowledged them, and the one that misses them
+}
+
+// missing compares a database with what a writer had acknowledged. Nil: it has
+// all of it. A [conflictError] says that it has something else.
+func (s *session) missing(ctx context.Context, writer string, a *acknowledged) (*loss, error) {
+	if a.last == 0 {
+		return nil, nil
+	}
+	// An event that retention took has a leaf.
+	l := loss{writer: writer, last: a.last, before: a.where, now: s.where}
+	if err := s.conn.QueryRow(ctx, `SELECT greatest(0, (SELECT max(writer_sequence) FROM audit.events WHERE writer = $1),
+		(SELECT max(writer_sequence) FROM audit.leaves WHERE writer = $1))`, writer).Scan(&l.found); err != nil {
+		return nil, fmt.Errorf("look for the latest acknowledged event: %w", err)
+	}
+	if l.found < a.last {
+		l.first = l.found + 1
+		return &l, nil
+	}
+	if len(a.recent) == 0 {
+		return nil, nil
+	}
+	there := make(map[int64]found)
+	if err := auditpg.ReadRecords(ctx, s.conn, writer, a.recent[0].sequence, a.last, func(sequence int64, at time.Time, record []byte) {
+		there[sequence] = found{at, record}
+	}); err != nil {
+		return nil, fmt.Errorf("read the latest acknowledged events: %w", err)
+	}
+	for _, k := range a.recent {
+		switch have, ok := there[k.sequence]; {
+		case !ok && l.first == 0:
+			l.first, l.last = k.sequence, k.sequence
+		case !ok:
+			l.last = k.sequence
+		case !have.time.Equal(k.time) || !bytes.Equal(have.record, k.record):
+			return nil, conflictError{writer, k.sequence}
+		}
+	}
+	if l.first > 0 {
+		return &l, nil
+	}
+	return nil, nil
+}
+
+// databaseID identifies a database: a failover changes the timeline, a dump that is
+// restored the other two. A part that the server does not tell is empty.
+type databaseID struct {
+	system   string // pg_control_system(): of the cluster, shared with its standbys
+	timeline string // of the WAL: increased by every promotion
+	database string // its OID
+}
+
+const databaseIDSQL = `SELECT (SELECT oid::text FROM pg_database WHERE datname = current_database()),
+	left(pg_walfile_name(pg_current_wal_lsn()), 8),
+	CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE') THEN (SELECT system_identifier::text FROM pg_control_system()) END`
+
+// locate reads which database the session is on.
+func (s *session) locate(ctx context.Context) error {
+	var system *string
+	if err := s.conn.QueryRow(ctx, databaseIDSQL).Scan(&s.where.database, &s.where.timeline, &system); err != nil {
+		return fmt.Errorf("ask which database it is: %w", err)
+	}
+	if system != nil {
+		s.where.system = *system
+	}
+	return nil
+}
+
+// clockAhead is how far the database's clock is ahead of ours.
+func (s *session) clockAhead(ctx context.Context) (time.Duration, error) {
+	var now time.Time
+	before := time.Now()
+	if err := s.conn.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
+		return 0, fmt.Errorf("ask for the time: %w", err)
+	}
+	return now.Sub(before.Add(time.Since(before) / 2)).Round(time.Microsecond), nil
+}

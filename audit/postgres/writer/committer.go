@@ -1,0 +1,295 @@
+package writer
+
+import (
+	"errors"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+var zeroAddress netip.Addr
+
+// heartbeat is how often an idle connection is tried, and how often the
+// partitions are looked after (every so many beats).
+const (
+	heartbeat                   = 5 * time.Second
+	heartbeatsPerPartitionCheck = 360 // half an hour
+)
+
+// committer is the state of the goroutine that numbers and writes.
+type committer struct {
+	session  *session // nil: unavailable
+	writer   string   // the name under which it numbers; see succession
+	secret   string   // that the name is made from; see NewWriter
+	sequence int64
+	acknowledged
+	next    *succession    // belongs to the goroutine that dials
+	pending []*audit.Event // events of our own that are to be written next
+	journal *journal       // nil: none
+	tail    tailFile
+	// tailsDone are files of earlier processes whose comparison is in owed.
+	tailsDone []string
+	// lostTails are the writers of those whose events are missing: this writer continues them.
+	lostTails   []string
+	lostSecrets []string         // of lostTails, in the same order
+	reconnects  chan reconnected // from the goroutine that dials again
+	dialling    bool
+	failures    int  // since the last success
+	busy        bool // since the last beat
+	heartbeats  int
+	clean       bool // the end of the writer is durable
+}
+
+func newCommitter(writer, secret string) committer {
+	return committer{writer: writer, secret: secret, reconnects: make(chan reconnected)}
+}
+
+// discard closes what the committer holds.
+func (c *committer) discard() {
+	if c.session != nil {
+		c.session.close()
+	}
+	if c.journal != nil {
+		c.journal.close()
+	}
+	c.tail.close()
+}
+
+// run is the committer.
+func (l *Log) run() {
+	defer close(l.done)
+	defer l.committer.discard()
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+
+	g := newGroup(l.writer)
+	for l.gather(g, beat.C) {
+		if len(g.rows) > 0 && !l.commit(g) {
+			l.abandon(g)
+			return
+		}
+		g.reset()
+		if l.failed() || l.ctx.Err() != nil {
+			l.abandon(g)
+			return
+		}
+	}
+	l.number(g, l.ended(), nil)
+	if !l.commit(g) {
+		l.abandon(g)
+		return
+	}
+	l.noteAcknowledged(true)
+	l.clean = true
+}
+
+func (l *Log) ended() *audit.Event {
+	e := &audit.Event{Time: time.Now(), Kind: audit.KindWriterEnded}
+	e.Normalise()
+	return e
+}
+
+// gather waits for something to do, and fills the group with what is waiting.
+// It is false when the log is closed and nothing is left.
+func (l *Log) gather(g *group, beat <-chan time.Time) bool {
+	if len(l.pending) == 0 { // what they led to is durable
+		l.removeTails()
+	}
+	for _, e := range l.pending {
+		l.number(g, e, nil)
+	}
+	l.pending = l.pending[:0]
+	if len(g.rows) == 0 {
+		if !l.takeNext(g) {
+			select {
+			case <-l.queue.ready:
+				l.takeNext(g)
+			case back := <-l.reconnects:
+				l.resume(back, nil)
+				return true
+			case <-beat:
+				l.recordHeartbeat()
+				return true
+			case <-l.closing:
+				if l.queue.len() == 0 {
+					return false
+				}
+			case <-l.ctx.Done():
+				return true
+			}
+		}
+	}
+	defer l.queue.announce()
+	// Those whom the last group released are about to come back: let them in,
+	// or groups alternate between all of them and one.
+	runtime.Gosched()
+	var batchWindow <-chan time.Time
+	for !g.full() {
+		if l.takeNext(g) {
+			continue
+		}
+		if g.urgent || len(g.rows) == 0 {
+			return true
+		}
+		if batchWindow == nil {
+			batchWindow = time.After(endsWait)
+		}
+		select {
+		case <-l.queue.ready:
+		case <-batchWindow:
+			return true
+		case <-l.closing:
+			return true
+		case <-l.ctx.Done():
+			return true
+		}
+	}
+	return true
+}
+
+// endsWait is the batch window of ends: nobody but a goroutine that has
+// nothing left to do waits for them, and a flush of their own would cost as much
+// as that of a decision.
+const endsWait = 5 * time.Millisecond
+
+// takeNext takes the next event of the queue; false: there is none.
+func (l *Log) takeNext(g *group) bool {
+	w := l.queue.dequeue()
+	if w != nil {
+		l.dequeue(g, w)
+	}
+	return w != nil
+}
+
+// dequeue gives a waiter's event its number. From here on it will be written.
+func (l *Log) dequeue(g *group, w *waiter) {
+	e := w.event
+	if w.state.CompareAndSwap(queued, taken) {
+		l.number(g, e, w)
+		return
+	}
+	if isAllow(e) {
+		refuse(e)
+	}
+	l.number(g, e, nil)
+}
+
+func (l *Log) number(g *group, e *audit.Event, w *waiter) {
+	l.sequence++
+	e.Writer, e.WriterSequence, g.writer = l.writer, l.sequence, l.writer
+	g.add(e, w)
+}
+
+// commit makes the group durable, however long that takes, and tells those who
+// wait. It is false when the log has to stop without that.
+func (l *Log) commit(g *group) bool {
+	if l.session != nil {
+		err := l.session.writeWithin(g, l.config.WriteTimeout)
+		if err == nil {
+			l.acknowledged.keep(g)
+			l.stats.recorded.Add(int64(len(g.rows)))
+			l.release(g, nil)
+			l.noteAcknowledged(false)
+			return true
+		}
+		l.lost(err)
+	}
+	patience := l.patience()
+	for {
+		select {
+		case back := <-l.reconnects:
+			if l.resume(back, g) {
+				return true
+			}
+			if l.failed() {
+				return false
+			}
+		case <-patience:
+			if l.writeJournal(g) {
+				return true
+			}
+			patience = time.After(journalRetry)
+		case <-l.ctx.Done():
+			return false
+		}
+	}
+}
+
+// release tells those who wait for the group. With an error the allows among
+// them are refused, although they are written. An allow that is written and
+// was not granted is closed.
+func (l *Log) release(g *group, refused error) {
+	l.stats.groups.Add(1)
+	l.busy = true
+	for i := range g.rows {
+		w := g.rows[i].waiter
+		if w == nil {
+			continue
+		}
+		e := w.event // the waiter is not ours any more once its state is finished
+		allow := isAllow(e)
+		var err error
+		if allow {
+			err = refused
+		}
+		granted := w.state.CompareAndSwap(taken, finished)
+		if allow && (!granted || err != nil) {
+			l.pending = append(l.pending, closing(e, time.Now()))
+		}
+		if granted {
+			w.done <- err
+		}
+	}
+}
+
+// abandon leaves the group and the queue unwritten. Those who wait learn it from
+// the end of the committer.
+func (l *Log) abandon(g *group) {
+	l.stats.unwritten.Add(int64(len(g.rows) + l.queue.len() + len(l.pending)))
+	l.log.Error("audit log stopped with events not written", "events_not_written", l.stats.unwritten.Load(), "error", l.Available())
+}
+
+// recordHeartbeat tries an idle connection and looks after the partitions.
+func (l *Log) recordHeartbeat() {
+	idle := !l.busy
+	l.busy = false
+	if l.session == nil {
+		return
+	}
+	l.heartbeats++
+	l.noteAcknowledged(false)
+	if l.heartbeats%heartbeatsPerPartitionCheck == 0 {
+		if err := l.session.maintain(l.ctx, l.config.WriteTimeout); err != nil {
+			l.log.Warn("partitions were not made ahead; they are made when they are needed", "error", err)
+		}
+		if err := l.settle(l.session, nil); err != nil {
+			l.lost(err)
+			return
+		}
+		l.lookForLeft()
+	}
+	if idle {
+		if err := l.session.ping(l.ctx, l.config.WriteTimeout); err != nil {
+			l.lost(err)
+		}
+	}
+}
+
+// fail ends the log for good.
+func (l *Log) fail(err error) {
+	l.outage.Store(&outage{since: time.Now(), err: err, fatal: true})
+	l.log.Error("audit log stopped", "error", err)
+}
+
+// failed reports whether the log has ended for good.
+func (l *Log) failed() bool {
+	o := l.outage.Load()
+	return o != nil && o.fatal
+}
+
+func isConflict(err error) bool {
+	_, ok := errors.AsType[conflictError](err)
+	return ok
+}

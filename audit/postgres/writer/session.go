@@ -1,0 +1,337 @@
+package writer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	auditpg "github.com/sallyport/sallyport/audit/postgres"
+	"github.com/sallyport/sallyport/internal/database"
+)
+
+// smallGroup is the largest group that is written by prepared INSERTs instead
+// of COPY. Both are one round trip and one transaction; COPY costs more to begin
+// and less for each row.
+const smallGroup = 3
+
+const (
+	insertName = "sallyport_insert"
+	bareName   = "sallyport_insert_bare"
+)
+
+var insertSQL = insertStatement(auditpg.Columns)
+
+// bareColumns are the columns that no content can make the database refuse.
+var bareColumns = []string{"time", "writer_sequence", "writer", "kind", "record"}
+
+func insertStatement(columns []string) string {
+	var b strings.Builder
+	b.WriteString("INSERT INTO audit.events (" + strings.Join(columns, ", ") + ") VALUES (")
+	for i := range columns {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "$%d", i+1)
+	}
+	b.WriteByte(')')
+	return b.String()
+}
+
+// A session is the committer's connection. It belongs to one goroutine.
+type session struct {
+	conn    *pgx.Conn
+	insert  *pgconn.StatementDescription
+	formats []int16 // all binary
+	fields  [][]byte
+	reader  bytes.Reader
+	batch   pgconn.Batch
+	// replication is what the server says of our commits' way to a standby.
+	replication database.Replication
+	wait        time.Duration
+	where       databaseID
+}
+
+// openSession connects as the only session of this application name: what an
+// earlier one of ours left open is ended first and waited for, so that what it
+// was committing is either there or never will be.
+func openSession(ctx context.Context, config *pgx.ConnConfig) (*session, error) {
+	return openSessionWithin(ctx, config, 5*time.Second)
+}
+
+// openSessionWithin is openSession, with a bound on the wait for a synchronous
+// standby to confirm what is there.
+func openSessionWithin(ctx context.Context, config *pgx.ConnConfig, wait time.Duration) (*session, error) {
+	s := &session{wait: wait}
+	config = config.Copy()
+	s.replication.Watch(&config.Config)
+	var err error
+	if s.conn, err = database.Connect(ctx, config); err != nil {
+		return nil, err
+	}
+	if err := database.CheckVersion(ctx, s.conn); err != nil {
+		s.close()
+		return nil, err
+	}
+	if err := s.prepare(ctx); err != nil {
+		s.close()
+		return nil, database.Explain("prepare session", &config.Config, err)
+	}
+	return s, nil
+}
+
+func (s *session) prepare(ctx context.Context) error {
+	if err := database.Durable(ctx, s.conn.PgConn()); err != nil {
+		return err
+	}
+	var name string
+	if err := s.conn.QueryRow(ctx, "SELECT current_setting('application_name')").Scan(&name); err != nil {
+		return fmt.Errorf("ask for the session's name: %w", err)
+	}
+	if err := s.endOthers(ctx, name); err != nil {
+		return err
+	}
+	// What those have committed may be on the primary alone.
+	if err := database.Confirm(ctx, s.conn.PgConn(), s.wait); err != nil {
+		return err
+	}
+	if err := s.locate(ctx); err != nil {
+		return err
+	}
+	var err error
+	if s.insert, err = s.conn.PgConn().Prepare(ctx, insertName, insertSQL, nil); err != nil {
+		return err
+	}
+	if _, err = s.conn.PgConn().Prepare(ctx, bareName, insertStatement(bareColumns), nil); err != nil {
+		return err
+	}
+	s.formats = make([]int16, len(auditpg.Columns))
+	for i := range s.formats {
+		s.formats[i] = 1
+	}
+	return nil
+}
+
+// endOthers ends all other sessions of this name, and waits for it.
+func (s *session) endOthers(ctx context.Context, name string) error {
+	var ended bool
+	if err := s.conn.QueryRow(ctx, `SELECT coalesce(bool_and(pg_terminate_backend(pid, 5000)), true) FROM pg_stat_activity
+		WHERE application_name = $1 AND usename = current_user
+		  AND datname = current_database() AND pid <> pg_backend_pid()`, name).Scan(&ended); err != nil {
+		return fmt.Errorf("end the previous session: %w", err)
+	}
+	if !ended { // false as well for one that ended by itself meanwhile
+		if err := s.conn.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = $1 AND usename = current_user
+			AND datname = current_database() AND pid <> pg_backend_pid())`, name).Scan(&ended); err != nil {
+			return fmt.Errorf("end the previous session: %w", err)
+		}
+	}
+	if !ended {
+		return errors.New("the previous session has not ended yet")
+	}
+	return nil
+}
+
+// close ends the session without waiting for a server that may not answer.
+func (s *session) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = s.conn.Close(ctx)
+}
+
+// writeWithin is write with a bound on its time. A deadline on the socket costs
+// less than a context, and leaves the same: a connection that is not used again.
+func (s *session) writeWithin(g *group, limit time.Duration) error {
+	socket := s.conn.PgConn().Conn()
+	if err := socket.SetDeadline(time.Now().Add(limit)); err != nil {
+		return err
+	}
+	if err := s.write(context.Background(), g); err != nil {
+		return err
+	}
+	if err := s.replication.Err(); err != nil {
+		return err
+	}
+	return socket.SetDeadline(time.Time{})
+}
+
+// write commits the group in one round trip and one transaction. A month that
+// has no partition yet gets one.
+func (s *session) write(ctx context.Context, g *group) error {
+	err := s.writeOnce(ctx, g)
+	if !isNoPartition(err) {
+		return err
+	}
+	for _, m := range g.months() {
+		if err := s.ensurePartition(ctx, m); err != nil {
+			return err
+		}
+	}
+	return s.writeOnce(ctx, g)
+}
+
+func (s *session) writeOnce(ctx context.Context, g *group) error {
+	if len(g.rows) <= smallGroup {
+		return s.writeRows(ctx, g)
+	}
+	g.buffer = append(g.buffer, auditpg.CopyTrailer...)
+	s.reader.Reset(g.buffer)
+	tag, err := s.conn.PgConn().CopyFrom(ctx, &s.reader, auditpg.CopySQL)
+	g.buffer = g.buffer[:len(g.buffer)-len(auditpg.CopyTrailer)]
+	if err != nil {
+		// Where the connection breaks, pgx 5.12 returns while the goroutine that
+		// reads from us may still run: it keeps this memory.
+		g.buffer = slices.Clone(g.buffer)
+	}
+	if err == nil && tag.RowsAffected() != int64(len(g.rows)) {
+		return swallowedError{tag.RowsAffected(), int64(len(g.rows))}
+	}
+	return err
+}
+
+// writeRows runs one INSERT a row. They are one transaction, since there is one
+// Sync behind all of them (PostgreSQL documentation, "Pipelining").
+func (s *session) writeRows(ctx context.Context, g *group) error {
+	s.fields = s.fields[:0]
+	s.batch = pgconn.Batch{}
+	for i, r := range g.rows {
+		s.fields = auditpg.TupleFields(s.fields, g.tuple(r))
+		s.batch.ExecStatement(s.insert, s.fields[i*len(auditpg.Columns):(i+1)*len(auditpg.Columns)], s.formats, nil)
+	}
+	results := s.conn.PgConn().ExecBatch(ctx, &s.batch)
+	var stored int64
+	for results.NextResult() {
+		tag, _ := results.ResultReader().Close() // its error is that of results
+		stored += tag.RowsAffected()
+	}
+	if err := results.Close(); err != nil {
+		return err
+	}
+	if stored != int64(len(g.rows)) {
+		return swallowedError{stored, int64(len(g.rows))}
+	}
+	return nil
+}
+
+// A swallowedError says that the database accepted rows and did not store all of
+// them. Nothing of the group counts as recorded.
+type swallowedError struct{ stored, sent int64 }
+
+func (e swallowedError) Error() string {
+	return fmt.Sprintf("the database stored %d of %d events and reported no error: a trigger or rule on audit.events, which is not Sallyport's, drops rows; "+
+		"find it with \\d audit.events in psql and remove it", e.stored, e.sent)
+}
+
+// settle makes a group durable of which nothing is known: what is there is
+// compared, what is missing is written, and that many events is what it returns.
+func (s *session) settle(ctx context.Context, g *group) (int, error) {
+	there, err := s.find(ctx, g)
+	if err != nil {
+		return 0, fmt.Errorf("look for events: %w", err)
+	}
+	missing, err := g.missing(there)
+	if err != nil || len(missing) == 0 {
+		return 0, err
+	}
+	part := g.only(missing)
+	err = s.write(ctx, part)
+	if isContent(err) {
+		err = s.writeBare(ctx, part)
+	}
+	return len(missing), errors.Join(err, s.replication.Err())
+}
+
+// find reads what the database holds under the numbers of the group, in
+// whatever month.
+func (s *session) find(ctx context.Context, g *group) (map[int64][]found, error) {
+	there := make(map[int64][]found)
+	err := auditpg.ReadRecords(ctx, s.conn, g.writer, g.rows[0].sequence, g.rows[len(g.rows)-1].sequence, func(sequence int64, at time.Time, record []byte) {
+		there[sequence] = append(there[sequence], found{at, record})
+	})
+	return there, err
+}
+
+// writeBare is the last resort for a group that the database refuses for its
+// content, which normalised events do not have: row by row, and a row that is
+// refused again goes in with its record and its key alone. One row must not
+// stop the log, and none may be lost.
+func (s *session) writeBare(ctx context.Context, g *group) error {
+	for _, r := range g.rows {
+		one := g.only([]row{r})
+		err := s.write(ctx, one)
+		if isContent(err) {
+			fields := auditpg.TupleFields(nil, one.tuple(one.rows[0]))
+			bare := [][]byte{fields[0], fields[1], fields[15], append([]byte{}, fields[16]...), one.record(one.rows[0])}
+			result := s.conn.PgConn().ExecPrepared(ctx, bareName, bare, s.formats[:len(bare)], nil).Read()
+			if err = result.Err; err == nil && result.CommandTag.RowsAffected() != 1 {
+				err = swallowedError{result.CommandTag.RowsAffected(), 1}
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ensurePartition makes the partition of a month, if there is none.
+func (s *session) ensurePartition(ctx context.Context, month time.Time) error {
+	if _, err := s.conn.Exec(ctx, "SELECT audit.ensure_partition($1::date)", month); err != nil {
+		return fmt.Errorf("make partition for %s: %w", month.Format("2006-01"), err)
+	}
+	return nil
+}
+
+// ensureAhead makes the partitions of now and of the next month.
+func (s *session) ensureAhead(ctx context.Context, now time.Time) error {
+	for _, m := range []time.Time{month(now), month(now).AddDate(0, 1, 0)} {
+		if err := s.ensurePartition(ctx, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isNoPartition(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == "23514" && pg.ConstraintName == ""
+}
+
+// isContent reports whether the database refused what a row holds: class 22 is
+// "data exception", 23 "integrity constraint violation", 54 "program limit
+// exceeded" (PostgreSQL documentation, appendix A). A key that is there already
+// is no such case.
+func isContent(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || pg.Code == "23505" || isNoPartition(err) {
+		return false
+	}
+	return strings.HasPrefix(pg.Code, "22") || strings.HasPrefix(pg.Code, "23") || strings.HasPrefix(pg.Code, "54")
+}
+
+// ping checks that the server answers and can be written to.
+func (s *session) ping(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var readOnly bool
+	if err := s.conn.QueryRow(ctx, "SELECT pg_is_in_recovery()").Scan(&readOnly); err != nil {
+		return err
+	}
+	if readOnly {
+		return errors.New("the server has become a standby")
+	}
+	return nil
+}
+
+// maintain makes partitions ahead of their need.
+func (s *session) maintain(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return s.ensureAhead(ctx, time.Now())
+}

@@ -1,0 +1,117 @@
+package writer
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/sallyport/sallyport/audit"
+)
+
+// What one repository may hold of a room that all share. Three quarters of the room
+// are shared by what is left of them: a repository may hold a quarter of what is
+// free, so that one alone holds at most about a seventh of the room, and a second
+// finds nearly as much (dynamic thresholds: Choudhury and Hahne, "Dynamic queue
+// length thresholds for shared-memory packet switches", 1998). Out of the last
+// quarter each repository may complete a guaranteed minimum, whatever others hold.
+// A step has half of its repository's part. A last bit is for events that have no
+// share: ends, and the server's own.
+const (
+	repositoryPart = 4   // of what is free
+	guaranteedPart = 256 // of the whole room
+	unsharedPart   = 32  // of the whole room
+)
+
+// share reports whose share of a room has no room for size more: "" where both have.
+// used, ofRepository and ofStep are what is held now. Who holds nothing may add one
+// entry of any size that the room has.
+func share(room, used, ofRepository, ofStep, size int64) string {
+	if room -= room / unsharedPart; used+size > room && used > 0 {
+		return "the part for all repositories"
+	}
+	guaranteed := room / guaranteedPart
+	ofFree := max(room*3/4-used, 0) / repositoryPart
+	switch {
+	case ofStep > 0 && ofStep+size > max(ofFree, guaranteed)/2:
+		return "the step's share"
+	case ofRepository > 0 && ofRepository+size > max(ofFree, guaranteed):
+		return "the repository's share"
+	}
+	return ""
+}
+
+// ErrShare is returned, wrapped together with [ErrUnavailable], where the step or
+// its repository has used its share of the queue or of the journal. Others are
+// recorded meanwhile.
+var ErrShare = errors.New("the share of the step's repository is used up")
+
+// shareError is why an event of one repository is not recorded.
+type shareError struct{ full string }
+
+func (e shareError) Error() string {
+	return fmt.Sprintf("record: %s is used up: events of other repositories are recorded meanwhile", e.full)
+}
+
+// Unwrap makes it an ErrUnavailable and an ErrShare.
+func (e shareError) Unwrap() []error { return []error{ErrUnavailable, ErrShare} }
+
+// ClientText is what the step may see.
+func (e shareError) ClientText() string {
+	return "the audit log cannot record more of this repository at the moment: " + e.full + " is used up"
+}
+
+// journalUse is how much of the journal each repository and step has used. It is
+// safe for concurrent use.
+type journalUse struct {
+	mu           sync.Mutex
+	repositories map[string]int64
+	steps        map[audit.Source]int64
+}
+
+// add counts a group that was written to the journal.
+func (u *journalUse) add(g *group) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.steps == nil {
+		u.repositories, u.steps = make(map[string]int64), make(map[audit.Source]int64)
+	}
+	for _, r := range g.rows {
+		if r.source != (audit.Source{}) {
+			size := int64(r.end-r.start) + frameHead
+			u.repositories[r.source.Repository] += size
+			u.steps[r.source] += size
+		}
+	}
+}
+
+// reset forgets all: the journal is empty.
+func (u *journalUse) reset() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.repositories, u.steps = nil, nil
+}
+
+func (u *journalUse) of(source audit.Source) (repository, step int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.repositories[source.Repository], u.steps[source]
+}
+
+// endRoom is what an allow takes of a share for its end, which is recorded although
+// the share is used up by then.
+const endRoom = 1 << 10
+
+// journalShare returns an error where the journal has no room for an event of that
+// size of a repository and step. What waits in the queue counts as journaled.
+func (l *Log) journalShare(of audit.Source, size int64) error {
+	if of == (audit.Source{}) {
+		return nil
+	}
+	waiting, waitingOfRepository, waitingOfStep := l.queue.waiting(of)
+	repository, step := l.journalUse.of(of)
+	full := share(l.config.JournalBytes, l.stats.journalBytes.Load()+waiting, repository+waitingOfRepository, step+waitingOfStep, size)
+	if full == "" {
+		return nil
+	}
+	return shareError{full + " of the journal"}
+}
