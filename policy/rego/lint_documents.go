@@ -18,25 +18,9 @@ const maxUnread = 100
 // folder is misspelt has no effect. A document counts by its path: its folders and its
 // first key.
 func (l *loader) lintUnread() {
-	read := map[string]bool{} // paths that are read, and those above them
-	beside := map[string][]string{}
-	whole := map[string]bool{}
-	for _, u := range l.units() {
-		if u.all || u.failure != nil || len(l.errors) > 0 {
-			return // not everything is known that is read
-		}
-		for _, names := range u.reads {
-			whole[names] = true
-			for at := names; at != "" && !read[at]; {
-				read[at] = true
-				above, name := "", at
-				if i := strings.LastIndexByte(at, 0); i >= 0 {
-					above, name = at[:i], at[i+1:]
-				}
-				beside[above] = append(beside[above], name)
-				at = above
-			}
-		}
+	paths, known := l.pathsRead()
+	if !known {
+		return
 	}
 	folders := map[string][]int{} // the documents of each folder
 	for i, f := range l.documents {
@@ -46,7 +30,7 @@ func (l *loader) lintUnread() {
 	found := 0
 	for _, folder := range sortedKeys(folders) {
 		object := l.documentAt(folder)
-		if object == nil || prefixIn(whole, folder) {
+		if object == nil || prefixIn(paths.whole, folder) {
 			continue
 		}
 		for _, key := range object.Keys() {
@@ -55,7 +39,7 @@ func (l *loader) lintUnread() {
 				continue
 			}
 			at := strings.TrimPrefix(folder+"\x00"+string(name), "\x00")
-			if read[at] || whole[at] || len(folders[at]) > 0 || found >= maxUnread {
+			if paths.read[at] || paths.whole[at] || len(folders[at]) > 0 || found >= maxUnread {
 				continue
 			}
 			file, line := l.keyPlace(folders[folder], string(name))
@@ -63,13 +47,56 @@ func (l *loader) lintUnread() {
 				continue // of a file in a folder below
 			}
 			found++
-			hint := "read it in a rule, or remove it"
-			if n := nearest.Of(string(name), slices.Compact(slices.Sorted(slices.Values(beside[folder])))); n != "" && object.Get(ast.StringTerm(n)) == nil || near(n, string(name)) {
-				hint = "did you mean " + n + "?"
-			}
-			l.warn(Error{File: file, Line: line, Column: 1, Message: "nothing reads data." + strings.ReplaceAll(at, "\x00", ".") + ", so it has no effect", Hint: hint})
+			l.warn(Error{File: file, Line: line, Column: 1, Message: "nothing reads data." + strings.ReplaceAll(at, "\x00", ".") + ", so it has no effect",
+				Hint: unreadHint(object, string(name), paths.beside[folder])})
 		}
 	}
+}
+
+// readPaths are the paths of documents that rules and tests read, with a zero byte
+// between the names.
+type readPaths struct {
+	whole  map[string]bool     // as they are read
+	read   map[string]bool     // also those above them
+	beside map[string][]string // the names that are read below a path
+}
+
+// pathsRead collects the paths that all units read. known is false where a unit may read
+// any document, or failed.
+func (l *loader) pathsRead() (paths readPaths, known bool) {
+	paths = readPaths{whole: map[string]bool{}, read: map[string]bool{}, beside: map[string][]string{}}
+	for _, u := range l.units() {
+		if u.all || u.failure != nil || len(l.errors) > 0 {
+			return paths, false
+		}
+		for _, names := range u.reads {
+			paths.add(names)
+		}
+	}
+	return paths, true
+}
+
+func (p *readPaths) add(names string) {
+	p.whole[names] = true
+	for at := names; at != "" && !p.read[at]; {
+		p.read[at] = true
+		above, name := "", at
+		if i := strings.LastIndexByte(at, 0); i >= 0 {
+			above, name = at[:i], at[i+1:]
+		}
+		p.beside[above] = append(p.beside[above], name)
+		at = above
+	}
+}
+
+// unreadHint suggests the name that is read instead of a document's name, if a document
+// of that name does not exist.
+func unreadHint(object ast.Object, name string, read []string) string {
+	n := nearest.Of(name, slices.Compact(slices.Sorted(slices.Values(read))))
+	if n != "" && object.Get(ast.StringTerm(n)) == nil || near(n, name) {
+		return "did you mean " + n + "?"
+	}
+	return "read it in a rule, or remove it"
 }
 
 // lintNothing warns of a policy without rules for the organization: it denies every
@@ -92,23 +119,8 @@ const maxNames = 200_000
 // lintFolderNames warns of a repository's folder that no document names, where one names
 // nearly it and has no folder: the delegation has a misspelt name.
 func (l *loader) lintFolderNames() {
-	folders, named := map[string]bool{}, map[string]bool{}
-	for _, u := range l.repositories {
-		folders[u.repository] = true
-	}
-	note := func(t *ast.Term) {
-		if s, ok := t.Value.(ast.String); ok && strings.Count(string(s), "/") == 1 && len(named) < maxNames {
-			named[string(s)] = true
-		}
-	}
-	ast.WalkTerms(ast.NewTerm(l.data), func(t *ast.Term) bool { note(t); return false })
-	var strangers []string
-	for name := range named {
-		if !folders[name] {
-			strangers = append(strangers, name)
-		}
-	}
-	slices.Sort(strangers)
+	named := repositoriesNamed(l.data)
+	strangers := l.withoutFolder(named)
 	found, compared := 0, 0
 	for _, u := range l.repositories {
 		if named[u.repository] || len(u.sources) == 0 || found >= maxUnread {
@@ -128,6 +140,34 @@ func (l *loader) lintFolderNames() {
 			}
 		}
 	}
+}
+
+// repositoriesNamed are the texts of the documents with the form of a full name.
+func repositoriesNamed(data ast.Object) map[string]bool {
+	named := map[string]bool{}
+	ast.WalkTerms(ast.NewTerm(data), func(t *ast.Term) bool {
+		if s, ok := t.Value.(ast.String); ok && strings.Count(string(s), "/") == 1 && len(named) < maxNames {
+			named[string(s)] = true
+		}
+		return false
+	})
+	return named
+}
+
+// withoutFolder are the names of repositories without a folder, sorted.
+func (l *loader) withoutFolder(named map[string]bool) []string {
+	folders := map[string]bool{}
+	for _, u := range l.repositories {
+		folders[u.repository] = true
+	}
+	var names []string
+	for name := range named {
+		if !folders[name] {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 func near(a, b string) bool { return a != "" && nearest.Distance(a, b) <= 2 }

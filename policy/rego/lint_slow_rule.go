@@ -243,21 +243,35 @@ func (s *slowRule) call(at *ast.Location, operator *ast.Term, operands []*ast.Te
 		s.warn(at, name+" is asked for one pattern after the other", "use data.sallyport.lib.host_in with *. patterns, which are looked up")
 		return
 	}
-	if ref, ok := operator.Value.(ast.Ref); ok {
-		if head, ok := ref[0].Value.(ast.Var); ok && s.aliases[head] != nil {
-			name = s.aliases[head].Concat(ref[1:]).String()
-		}
-	}
-	if name != ast.Member.Name && name != "data.sallyport.lib.host_in" && name != "data.sallyport.lib.target_in" || len(operands) < 2 {
+	switch name = s.fullName(operator); name {
+	case ast.Member.Name, "data.sallyport.lib.host_in", "data.sallyport.lib.target_in":
+	default:
 		return
 	}
-	if ref, ok := operands[0].Value.(ast.Ref); ok && name == ast.Member.Name && ref.HasPrefix(ast.InputRootRef) && operands[1].IsGround() && !containsRefs(operands[1]) {
-		return // of a list that is written out OPA makes an index
+	if len(operands) < 2 || name == ast.Member.Name && isIndexed(operands[0], operands[1]) {
+		return
 	}
 	value, what := s.value(operands[1])
 	if list, ok := value.(*ast.Array); ok && list.Len() >= longList {
 		s.warn(at, fmt.Sprintf("%s has %d members and is gone through for every decision", what, list.Len()), "make it a set, or an object whose keys they are: looking one up costs the same however many there are")
 	}
+}
+
+// fullName is the name of a function, with the path of an import for its alias.
+func (s *slowRule) fullName(operator *ast.Term) string {
+	if ref, ok := operator.Value.(ast.Ref); ok {
+		if head, ok := ref[0].Value.(ast.Var); ok && s.aliases[head] != nil {
+			return s.aliases[head].Concat(ref[1:]).String()
+		}
+	}
+	return operator.Value.String()
+}
+
+// isIndexed reports whether OPA makes an index for a part of the input in a collection:
+// it does where the collection is written out.
+func isIndexed(part, collection *ast.Term) bool {
+	ref, ok := part.Value.(ast.Ref)
+	return ok && ref.HasPrefix(ast.InputRootRef) && collection.IsGround() && !containsRefs(collection)
 }
 
 // varies reports whether a pattern is not one and the same at every decision.

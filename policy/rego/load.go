@@ -15,26 +15,9 @@ import (
 // load goes through everything, so that all errors are reported at once, and
 // returns a set only if there are none.
 func (l *loader) load(ctx context.Context) (*Set, error) {
-	l.layOut(l.snapshot)
-	if err := l.loadLibrary(); err != nil {
+	if err := l.readFiles(ctx); err != nil {
 		return nil, err
 	}
-	if l.findings != nil {
-		if err := l.useFindings(); err != nil {
-			return nil, err
-		}
-		l.findings = nil
-	}
-	if l.unproven {
-		for _, u := range l.repositories {
-			u.checkResult = checkResult{checked: true, all: true, cached: new(cachedCheck), failure: u.failure}
-		}
-	}
-	if err := l.readDocumentsInWorker(ctx); err != nil {
-		return nil, err
-	}
-	l.store = inmem.NewFromASTObject(l.data)
-
 	organization, err := l.inspectAll(ctx)
 	if err != nil {
 		return nil, err
@@ -58,6 +41,31 @@ func (l *loader) load(ctx context.Context) (*Set, error) {
 	return l.set(organization)
 }
 
+// readFiles assigns the snapshot's files to units, and reads the library, the findings
+// and the documents.
+func (l *loader) readFiles(ctx context.Context) error {
+	l.layOut(l.snapshot)
+	if err := l.loadLibrary(); err != nil {
+		return err
+	}
+	if l.findings != nil {
+		if err := l.useFindings(); err != nil {
+			return err
+		}
+		l.findings = nil
+	}
+	if l.unproven {
+		for _, u := range l.repositories {
+			u.checkResult = checkResult{checked: true, all: true, cached: new(cachedCheck), failure: u.failure}
+		}
+	}
+	if err := l.readDocumentsInWorker(ctx); err != nil {
+		return err
+	}
+	l.store = inmem.NewFromASTObject(l.data)
+	return nil
+}
+
 // inspectAll inspects the units that are not known to be good, several at a time,
 // and returns the organization's program.
 func (l *loader) inspectAll(ctx context.Context) (organization *program, err error) {
@@ -65,35 +73,10 @@ func (l *loader) inspectAll(ctx context.Context) (organization *program, err err
 	units := l.units()
 	found := make([]*loader, len(units))
 	err = l.each(ctx, len(units), func(i int) {
-		u, one := units[i], l.fork()
-		found[i] = one
-		if u.failure != nil {
-			return
+		found[i] = l.fork()
+		if p := found[i].inspectUnit(ctx, units[i]); p != nil {
+			organization = p // of one unit only
 		}
-		known := u.checked
-		if u.isRepository() && !known && l.options.Defer {
-			u.pending = true
-			return
-		}
-		if known || l.options.Prechecked {
-			if u.isRepository() {
-				u.all = u.all || !known // nobody has looked what it reads
-				return
-			}
-		}
-		one.inspected = 1
-		// What is compiled there is compiled again when it is asked about.
-		failure := recovered("loading "+unitName(u), func() error {
-			if err := one.inspectInWorker(ctx, u); err != nil || u.isRepository() || len(one.errors) > 0 {
-				return err
-			}
-			organization, err = one.compileUnit(u)
-			return err
-		})
-		if failure != nil && ctx.Err() == nil {
-			one.fail(Error{File: u.sources[0].path, Line: 1, Column: 1, Message: failure.Error()})
-		}
-		u.warnings = one.warnings
 	})
 	if err != nil {
 		return nil, err
@@ -106,6 +89,36 @@ func (l *loader) inspectAll(ctx context.Context) (organization *program, err err
 		}
 	}
 	return organization, nil
+}
+
+// inspectUnit inspects a unit that is not known to be good. It returns the program of
+// the organization, nil for a repository and where the organization's policy fails.
+func (l *loader) inspectUnit(ctx context.Context, u *unit) (organization *program) {
+	known := u.checked
+	switch {
+	case u.failure != nil:
+		return nil
+	case u.isRepository() && !known && l.options.Defer:
+		u.pending = true
+		return nil
+	case u.isRepository() && (known || l.options.Prechecked):
+		u.all = u.all || !known // the documents that it reads are not known
+		return nil
+	}
+	l.inspected = 1
+	// A repository's policy is compiled for the first request.
+	failure := recovered("loading "+unitName(u), func() (err error) {
+		if err := l.inspectInWorker(ctx, u); err != nil || u.isRepository() || len(l.errors) > 0 {
+			return err
+		}
+		organization, err = l.compileUnit(u)
+		return err
+	})
+	if failure != nil && ctx.Err() == nil {
+		l.fail(Error{File: u.sources[0].path, Line: 1, Column: 1, Message: failure.Error()})
+	}
+	u.warnings = l.warnings
+	return organization
 }
 
 // testChanged runs the tests of the units that are not known to pass.

@@ -87,35 +87,12 @@ func (r *Replayer) evaluate(ctx context.Context, input []byte) (d policy.Decisio
 	return d, timeless, err
 }
 
-// key is the input without the volatile parts that the policies which it is put
-// to do not read. ok is false where it is not in the form in which inputs are
-// recorded.
+// key is the input without the volatile parts that no policy evaluated for it reads. ok
+// is false where the input does not have the form in which inputs are recorded.
 func (r *Replayer) key(input []byte) (key string, ok bool) {
-	var repository, principal []byte
-	ok = members(input, func(name string, value []byte) {
-		if name == "principal" {
-			principal = value
-		}
-	})
-	var workspaceUUID, repositoryUUID string
-	ok = ok && members(principal, func(name string, value []byte) {
-		_ = members(value, func(field string, text []byte) {
-			switch {
-			case name == "workspace" && field == "uuid":
-				workspaceUUID = string(text)
-			case name == "repository" && field == "uuid":
-				repositoryUUID = string(text)
-			case name == "repository" && field == "full_name":
-				repository = text
-			}
-		})
-	})
-	if !ok || bytes.IndexByte(repository, '\\') >= 0 {
+	name, ok := repositoryOf(input, r.set.loader.options.Names)
+	if !ok {
 		return "", false
-	}
-	name := strings.Trim(string(repository), `"`)
-	if !r.set.loader.options.Names {
-		name = strings.Trim(workspaceUUID, `"`) + "/" + strings.Trim(repositoryUUID, `"`)
 	}
 	reads := r.organization()
 	if own, err := r.set.program(name); err != nil {
@@ -138,6 +115,38 @@ func (r *Replayer) key(input []byte) (key string, ok bool) {
 		}
 	})
 	return string(b), true
+}
+
+// repositoryOf returns the name under which the repository of an input has a policy of
+// its own: its full name, or its UUIDs where names are not known.
+func repositoryOf(input []byte, names bool) (name string, ok bool) {
+	var principal []byte
+	ok = members(input, func(name string, value []byte) {
+		if name == "principal" {
+			principal = value
+		}
+	})
+	var fullName []byte
+	var workspaceUUID, repositoryUUID string
+	ok = ok && members(principal, func(name string, value []byte) {
+		_ = members(value, func(field string, text []byte) {
+			switch {
+			case name == "workspace" && field == "uuid":
+				workspaceUUID = string(text)
+			case name == "repository" && field == "uuid":
+				repositoryUUID = string(text)
+			case name == "repository" && field == "full_name":
+				fullName = text
+			}
+		})
+	})
+	if !ok || bytes.IndexByte(fullName, '\\') >= 0 {
+		return "", false
+	}
+	if !names {
+		return strings.Trim(workspaceUUID, `"`) + "/" + strings.Trim(repositoryUUID, `"`), true
+	}
+	return strings.Trim(string(fullName), `"`), true
 }
 
 // members calls f for each member of a JSON object in the form in which inputs are
@@ -175,31 +184,49 @@ func members(object []byte, f func(name string, value []byte)) bool {
 // valueLength is the length of the JSON value that b begins with; 0 where it has
 // no end.
 func valueLength(b []byte) int {
-	depth, inString := 0, false
+	depth := 0
 	for i := 0; i < len(b); i++ {
-		switch c := b[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			if inString = !inString; !inString && depth == 0 {
+		switch b[i] {
+		case '"':
+			n := stringLength(b[i:])
+			if n == 0 {
+				return 0
+			}
+			i += n - 1
+			if depth == 0 {
 				return i + 1
 			}
-		case inString:
-		case c == '{' || c == '[':
+		case '{', '[':
 			depth++
-		case c == '}' || c == ']':
+		case '}', ']':
 			if depth--; depth == 0 {
 				return i + 1
 			}
 			if depth < 0 {
 				return i
 			}
-		case c == ',' && depth == 0:
-			return i
+		case ',':
+			if depth == 0 {
+				return i
+			}
 		}
 	}
-	if depth != 0 || inString {
+	if depth != 0 {
 		return 0
 	}
 	return len(b)
+}
+
+// stringLength is the length of the JSON string that b begins with, with both quotes; 0
+// where it has no end.
+func stringLength(b []byte) int {
+	for i := 1; i < len(b); i++ {
+		switch b[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return 0
 }
