@@ -33,7 +33,6 @@ var largeCycles = map[string]int{
 	"internal/bitbuckettest": 16,
 	"internal/config":        15,
 	"internal/worker":        6,
-	"policy/rego/check":      15,
 }
 
 // longFiles are the files with more lines than maxFileLines, and how many they have.
@@ -71,14 +70,6 @@ var (
 		"internal/pgtest.Server.Bouncer":                     18,
 		"internal/selftest.Test.once":                        18,
 		"internal/selftest.Test.refusedProbe":                16,
-		"policy/rego.Replayer.key":                           18,
-		"policy/rego.loader.inspectAll":                      17,
-		"policy/rego.loader.lintFolderNames":                 16,
-		"policy/rego.loader.lintUnread":                      23,
-		"policy/rego.loader.load":                            18,
-		"policy/rego.loader.reuse":                           21,
-		"policy/rego.slowRule.call":                          18,
-		"policy/rego.valueLength":                            18,
 		"policy/rego/check.bounds.hold":                      26,
 		"policy/rego/check.machine.definitions":              26,
 		"policy/rego/check.machine.term":                     16,

@@ -6,12 +6,6 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// Optional is a part of the input that a request may lack.
-type Optional struct {
-	Path    string // below input
-	Without string // what the request then is: a step that deploys nothing
-}
-
 // Absence finds denies that unexpectedly never fire for a request that lacks a part of
 // the input. Rego evaluates the operands outside of a not: without a deployment,
 // `not startswith(input.principal.deployment.slug, "prod")` is undefined.

@@ -1,8 +1,6 @@
 package check
 
-import (
-	"github.com/open-policy-agent/opa/v1/ast"
-)
+import "github.com/open-policy-agent/opa/v1/ast"
 
 // term is what a term is.
 func (m *machine) term(t *ast.Term, scope *names) result {

@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
@@ -113,4 +114,47 @@ func sortFindings(list []Finding) {
 	slices.SortStableFunc(list, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), strings.Compare(a.Message, b.Message))
 	})
+}
+
+// Optional is a part of the input that a request may lack.
+type Optional struct {
+	Path    string // below input
+	Without string // what the request then is: a step that deploys nothing
+}
+
+// Documents are what a unit may read below data.
+type Documents struct {
+	Root ast.Object
+	// Place returns the location of a path of names (string) and list indexes (int);
+	// the file is empty if the location is not known.
+	Place func(path []any) (file string, line, column int)
+	Cache *Cache // nil: none
+}
+
+// Cache keeps findings in documents, for all units that read them.
+// The zero Cache is empty. Safe for concurrent use.
+type Cache struct {
+	mu    sync.Mutex
+	found map[string][]Finding
+}
+
+// get returns what make finds, once for each key.
+func (c *Cache) get(key string, make func() []Finding) []Finding {
+	if c == nil {
+		return make()
+	}
+	c.mu.Lock()
+	list, ok := c.found[key]
+	c.mu.Unlock()
+	if ok {
+		return list
+	}
+	list = make()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.found == nil {
+		c.found = map[string][]Finding{}
+	}
+	c.found[key] = list
+	return list
 }

@@ -46,11 +46,6 @@ func (u *Unit) restricts(e *ast.Expr) bool {
 	return true
 }
 
-func isVar(t *ast.Term) bool {
-	_, ok := t.Value.(ast.Var)
-	return ok
-}
-
 // optional reports whether a request may lack a field.
 func (u *Unit) optional(field string) bool {
 	return slices.ContainsFunc(u.Optional, func(o Optional) bool {

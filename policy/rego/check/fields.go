@@ -4,20 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/internal/nearest"
-)
-
-var (
-	bareUUID   = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
-	slugForm   = regexp.MustCompile(`^[a-z0-9_.-]{1,128}$`)
-	projectKey = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
-	methodForm = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Z-]+$")
 )
 
 // fieldValues check a string that a field of the input is compared with, by the
@@ -63,14 +55,6 @@ func oneOf(field string, values ...string) func(*Unit, string) mistake {
 		}
 		return mistake{message: fmt.Sprintf("%s is never %q", field, s), hint: hint}
 	}
-}
-
-func quotedList(values []string) string {
-	quoted := make([]string, len(values))
-	for i, v := range values {
-		quoted[i] = fmt.Sprintf("%q", v)
-	}
-	return orList(quoted)
 }
 
 func uuidValue(_ *Unit, s string) mistake {
@@ -218,26 +202,9 @@ func (u *Unit) objectValue(field string, t *ast.Term) mistake {
 		hint: fmt.Sprintf("compare one of its members: input.%s.%s", field, strings.Join(u.Fields(field), ", input."+field+"."))}
 }
 
-// typeName is what a value is, with its article.
-func typeName(v ast.Value) string {
-	switch v := v.(type) {
-	case ast.String:
-		return "a text"
-	case ast.Number:
-		return "a number"
-	case ast.Boolean:
-		if v {
-			return "true"
-		}
-		return "false"
-	case ast.Null:
-		return "null"
-	case *ast.Array:
-		return "a list"
-	case ast.Set:
-		return "a set"
-	case ast.Object:
-		return "an object"
+func (u *Unit) fieldType(field string) string {
+	if u.FieldType == nil {
+		return ""
 	}
-	return "something else"
+	return u.FieldType(field)
 }

@@ -9,15 +9,6 @@ import (
 	"github.com/sallyport/sallyport/internal/destination"
 )
 
-// mistake is what is wrong with a value, and what to write instead. The zero
-// mistake is none.
-type mistake struct {
-	message, hint string
-	warning       bool
-}
-
-func (m mistake) none() bool { return m.message == "" }
-
 // hostPattern judges an entry of lib.host_in: a host, or *. and a name.
 func hostPattern(s string) mistake {
 	if s == "*" {
@@ -88,10 +79,6 @@ func badPort(s string) string {
 		return "there is no port above 65535"
 	}
 	return ""
-}
-
-func never(s, why, write string) mistake {
-	return mistake{message: fmt.Sprintf("%q never matches: %s", s, why), hint: write, warning: true}
 }
 
 // neverMatches judges a name that must be a canonical host, or the part of a pattern

@@ -6,58 +6,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// A listKind judges what a function of the library is given: the whole value, or,
-// where a rule makes the list member by member, one member.
-type listKind struct {
-	name   string
-	whole  func(u *Unit, v found) []Finding
-	member func(u *Unit, v found) []Finding
-}
-
-// listKinds are the operands of the library's functions, by function and position.
-var listKinds = map[string]map[int]listKind{
-	"host_in":        {1: {"patterns", patternList, patternEntry}},
-	"target_in":      {1: {"entries", targetList, targetMember}},
-	"port_in":        {1: {"ports", portList, portEntry}},
-	"within":         {0: {"windows", windowList, window}},
-	"before":         {0: {"time", timeText, timeText}},
-	"since":          {0: {"time", timeText, timeText}},
-	"active":         {0: {"exception", activeException, nil}},
-	"exceptions_for": {0: {"exceptions", exceptionList, wholeException}},
-}
-
 func (u *Unit) wrongType(v found, wants string) []Finding {
 	return []Finding{u.place(v, nil, "this is "+typeName(v.value.Value)+" and never matches: "+wants, "write a list: one entry for each")}
-}
-
-// reported turns a mistake into a finding.
-func (u *Unit) reported(v found, m mistake) []Finding {
-	if m.none() {
-		return nil
-	}
-	f := u.place(v, nil, m.message, m.hint)
-	f.Warning = m.warning
-	return []Finding{f}
-}
-
-// members calls f for the members of a list or set.
-func members(v found, f func(found)) bool {
-	switch c := v.value.Value.(type) {
-	case *ast.Array:
-		for i := range c.Len() {
-			f(found{c.Elem(i), belowItem(v.path, i), false})
-		}
-	case ast.Set:
-		c.Foreach(func(t *ast.Term) { f(found{t, v.path, false}) })
-	default:
-		return false
-	}
-	return true
 }
 
 func patternList(u *Unit, v found) []Finding {
@@ -105,28 +59,6 @@ func (u *Unit) hostList(v found, wants string, member func(*Unit, found) []Findi
 		}
 	})
 	return list
-}
-
-// holdsEntries reports whether a value is a collection with something in it.
-func holdsEntries(v ast.Value) bool {
-	switch v := v.(type) {
-	case ast.Object:
-		return v.Len() > 0
-	case *ast.Array:
-		return v.Len() > 0
-	case ast.Set:
-		return v.Len() > 0
-	}
-	return false
-}
-
-// unknown reports whether a term of a literal has its value only when it is evaluated.
-func unknown(t *ast.Term) bool {
-	switch t.Value.(type) {
-	case ast.Var, ast.Ref, ast.Call, *ast.ArrayComprehension, *ast.SetComprehension, *ast.ObjectComprehension, *ast.TemplateString:
-		return true
-	}
-	return false
 }
 
 func patternEntry(u *Unit, v found) []Finding { return u.hostEntry(v, hostPattern, false) }
@@ -198,17 +130,6 @@ func portEntry(u *Unit, v found) []Finding {
 	}
 	return nil
 }
-
-var utcTime = regexp.MustCompile(`^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$`)
-
-// isTime reports whether a text is a time as the library reads it, of a day that the
-// calendar has.
-func isTime(s string) bool {
-	_, err := time.Parse(time.RFC3339, s)
-	return err == nil && utcTime.MatchString(s)
-}
-
-const timeHint = `write a time in UTC with whole seconds: "2026-12-31T00:00:00Z"`
 
 func timeText(u *Unit, v found) []Finding {
 	if unknown(v.value) {

@@ -2,44 +2,9 @@ package check
 
 import (
 	"strings"
-	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
-
-// Bounds on the findings of one unit, and on the values that are looked up for it.
-const (
-	maxFindings = 1000
-	maxValues   = 4 << 20
-)
-
-// Cache keeps findings in documents, for all units that read them.
-// The zero Cache is empty. Safe for concurrent use.
-type Cache struct {
-	mu    sync.Mutex
-	found map[string][]Finding
-}
-
-// get returns what make finds, once for each key.
-func (c *Cache) get(key string, make func() []Finding) []Finding {
-	if c == nil {
-		return make()
-	}
-	c.mu.Lock()
-	list, ok := c.found[key]
-	c.mu.Unlock()
-	if ok {
-		return list
-	}
-	list = make()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.found == nil {
-		c.found = map[string][]Finding{}
-	}
-	c.found[key] = list
-	return list
-}
 
 // Operands finds operands that can never match, of comparisons and of the library's
 // functions: in the rule itself, and in the documents that it reads.
@@ -53,17 +18,6 @@ func Operands(u *Unit) []Finding {
 		}
 	}
 	return o.found
-}
-
-type operands struct {
-	unit   *Unit
-	rules  *rules
-	scope  *scope
-	at     *ast.Rule
-	done   map[string]bool // documents, by their path and how they are read
-	values int
-	wide   bool // the call is a condition of a deny, which may match more than is meant
-	found  []Finding
 }
 
 func (o *operands) rule(rule *ast.Rule) {
@@ -100,45 +54,6 @@ func (o *operands) rule(rule *ast.Rule) {
 		return false
 	}).Walk(rule)
 }
-
-func (o *operands) report(findings []Finding) {
-	for _, f := range findings {
-		if len(o.found) >= maxFindings {
-			return
-		}
-		if f.File == "" && f.Line == 0 && o.at.Location != nil {
-			f.File, f.Line, f.Column = o.at.Location.File, o.at.Location.Row, o.at.Location.Col
-		}
-		o.found = append(o.found, f)
-	}
-}
-
-// judge calls f for each value of an origin; what is found in a document is kept, as
-// it is the same for every rule that reads it in this way.
-func (o *operands) judge(from origin, how string, f func(found) []Finding) {
-	if from.field != "" {
-		return
-	}
-	collect := func() (list []Finding) {
-		o.unit.each(from, func(v found) {
-			if o.values++; o.values <= maxValues && len(list) < maxFindings {
-				list = append(list, f(v)...)
-			}
-		})
-		return list
-	}
-	if !from.document {
-		o.report(collect())
-		return
-	}
-	key := strings.Join(from.steps, "\x01") + "\x02" + how
-	if !o.done[key] {
-		o.done[key] = true
-		o.report(o.unit.Documents.Cache.get(key, collect))
-	}
-}
-
-const libraryPrefix = "data.sallyport.lib."
 
 func (o *operands) call(operator *ast.Term, operands []*ast.Term) {
 	ref, ok := operator.Value.(ast.Ref)
@@ -263,17 +178,6 @@ func (o *operands) compare(t *ast.Term, with []origin, keys bool) {
 	}
 }
 
-// fieldsOf are the fields of the input that a term may be.
-func (o *operands) fieldsOf(t *ast.Term) []string {
-	var fields []string
-	for _, from := range o.scope.origins(t) {
-		if from.field != "" {
-			fields = append(fields, from.field)
-		}
-	}
-	return fields
-}
-
 // fieldValue judges a value that one of several fields is compared with: it must
 // never match any of them.
 func (o *operands) fieldValue(fields []string, v found, keys bool) []Finding {
@@ -291,9 +195,4 @@ func (o *operands) fieldValue(fields []string, v found, keys bool) []Finding {
 		}
 	}
 	return o.unit.reported(v, first)
-}
-
-func isText(t *ast.Term) bool {
-	_, ok := t.Value.(ast.String)
-	return ok
 }

@@ -83,11 +83,3 @@ func (u *Unit) meantSet(name string) string {
 	}
 	return set
 }
-
-// orList is "a, b or c".
-func orList(list []string) string {
-	if len(list) < 2 {
-		return strings.Join(list, "")
-	}
-	return strings.Join(list[:len(list)-1], ", ") + " or " + list[len(list)-1]
-}

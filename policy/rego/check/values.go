@@ -7,15 +7,6 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// Documents are what a unit may read below data.
-type Documents struct {
-	Root ast.Object
-	// Place returns the location of a path of names (string) and list indexes (int);
-	// the file is empty if the location is not known.
-	Place func(path []any) (file string, line, column int)
-	Cache *Cache // nil: none
-}
-
 // found is a value of an origin, with its place.
 type found struct {
 	value *ast.Term
@@ -111,4 +102,29 @@ func (u *Unit) place(v found, fallback *ast.Location, message, hint string) Find
 		f.Message = pathText(v.path) + ": " + message
 	}
 	return f
+}
+
+// reported turns a mistake into a finding.
+func (u *Unit) reported(v found, m mistake) []Finding {
+	if m.none() {
+		return nil
+	}
+	f := u.place(v, nil, m.message, m.hint)
+	f.Warning = m.warning
+	return []Finding{f}
+}
+
+// members calls f for the members of a list or set.
+func members(v found, f func(found)) bool {
+	switch c := v.value.Value.(type) {
+	case *ast.Array:
+		for i := range c.Len() {
+			f(found{c.Elem(i), belowItem(v.path, i), false})
+		}
+	case ast.Set:
+		c.Foreach(func(t *ast.Term) { f(found{t, v.path, false}) })
+	default:
+		return false
+	}
+	return true
 }
