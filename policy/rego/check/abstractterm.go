@@ -15,15 +15,7 @@ func (m *machine) term(t *ast.Term, scope *names) result {
 		}
 		return r
 	case ast.Call:
-		args := make([]result, 0, len(v)-1)
-		for _, a := range v[1:] {
-			r := m.term(a, scope)
-			if r.kind == isUndefined {
-				return r
-			}
-			args = append(args, r)
-		}
-		return m.call(v[0].String(), args)
+		return m.callTerm(v, scope)
 	case *ast.ArrayComprehension:
 		return m.comprehension(v.Body, scope, ast.NewArray())
 	case *ast.SetComprehension:
@@ -45,6 +37,19 @@ func (m *machine) term(t *ast.Term, scope *names) result {
 }
 
 // comprehension has a value in any case: an empty one where its body never holds.
+// callTerm is a call within a term: its arguments, and then its result.
+func (m *machine) callTerm(call ast.Call, scope *names) result {
+	args := make([]result, 0, len(call)-1)
+	for _, a := range call[1:] {
+		r := m.term(a, scope)
+		if r.kind == isUndefined {
+			return r
+		}
+		args = append(args, r)
+	}
+	return m.call(call[0].String(), args)
+}
+
 func (m *machine) comprehension(body ast.Body, scope *names, empty ast.Value) result {
 	if r, _ := m.body(body, scope); r.kind == isUndefined {
 		return known(empty)
@@ -177,47 +182,59 @@ func (m *machine) rule(name string) result {
 	return r
 }
 
+// definitions is the value that the rules of one name have together.
 func (m *machine) definitions(list []*ast.Rule) result {
-	var all, otherwise result
-	hasDefault, empty := false, ast.Value(nil)
-	all.kind = isUndefined
+	all := undefinedResult
+	var byDefault *result
+	var empty ast.Value
 	for _, rule := range list {
-		switch {
-		case rule.Default:
-			hasDefault, otherwise = true, m.term(rule.Head.Value, &names{})
+		if rule.Default {
+			r := m.term(rule.Head.Value, &names{})
+			byDefault = &r
 			continue
-		case rule.Head.RuleKind() == ast.MultiValue:
-			empty = ast.NewSet()
-		case len(rule.Head.Ref()) > 1:
-			empty = ast.NewObject()
 		}
-		r := m.chain(rule)
-		switch {
-		case all.kind == isUndefined:
-			if r.kind != isUndefined || all.at == nil {
-				all = r
-			}
-		case r.kind == isUndefined:
-		case r.kind == isKnown && all.kind == isKnown && r.value.Compare(all.value) == 0:
-		case r.kind != isUnknown || all.kind != isUnknown:
-			if (r.kind == isDefined || r.kind == isKnown) || (all.kind == isDefined || all.kind == isKnown) {
-				all = definedResult
-			} else {
-				all = unknownResult
-			}
+		if e := emptyCollection(rule); e != nil {
+			empty = e
 		}
+		all = either(all, m.chain(rule))
 	}
 	switch {
 	case empty != nil && all.kind == isUndefined:
 		return known(empty)
 	case empty != nil:
-		return definedResult // a set that nothing is in is a value
-	case hasDefault && all.kind == isUndefined:
-		return otherwise
-	case hasDefault && all.kind == isUnknown && otherwise.kind == isKnown:
+		return definedResult // an empty set is a value
+	case byDefault != nil && all.kind == isUndefined:
+		return *byDefault
+	case byDefault != nil && all.kind == isUnknown && byDefault.kind == isKnown:
 		return unknownResult
 	}
 	return all
+}
+
+// emptyCollection is the value of a partial rule without members; nil for another rule.
+func emptyCollection(rule *ast.Rule) ast.Value {
+	switch {
+	case rule.Head.RuleKind() == ast.MultiValue:
+		return ast.NewSet()
+	case len(rule.Head.Ref()) > 1:
+		return ast.NewObject()
+	}
+	return nil
+}
+
+// either is the value of rules of one name of which some have the result a and one has b.
+func either(a, b result) result {
+	switch {
+	case a.kind == isUndefined && (b.kind != isUndefined || a.at == nil):
+		return b
+	case a.kind == isUndefined, b.kind == isUndefined:
+		return a
+	case a.kind == isUnknown && b.kind == isUnknown:
+		return a
+	case a.kind == isKnown && b.kind == isKnown && a.value.Compare(b.value) == 0:
+		return a
+	}
+	return definedResult
 }
 
 // chain is a rule with what stands behind else.

@@ -84,6 +84,38 @@ func badPort(s string) string {
 // neverMatches judges a name that must be a canonical host, or the part of a pattern
 // behind *. that must.
 func neverMatches(s, name string) mistake {
+	if m := unreadableHost(s, name); !m.none() {
+		return m
+	}
+	if strings.Contains(name, ":") {
+		if a, err := netip.ParseAddr(name); err == nil && a.String() == name {
+			return mistake{}
+		} else if err == nil {
+			return never(s, "the address is not in its canonical form", "write "+a.String())
+		}
+		return never(s, "a host has no scheme and no port", "write the host alone, and compare input.target.port")
+	}
+	if m := moreThanAHost(s, name); !m.none() {
+		return m
+	}
+	if strings.ContainsFunc(name, func(r rune) bool { return r >= 0x80 }) {
+		return never(s, "a host is written in A-labels", "write it as xn--…")
+	}
+	if name != strings.ToLower(name) {
+		return never(s, "a host is in lower case", "write "+strings.ToLower(s))
+	}
+	if host, _, err := destination.ParseHost(name); err != nil || host != name {
+		why := "it is not a host in its canonical form"
+		if err != nil {
+			why = strings.TrimPrefix(err.Error(), "target: ")
+		}
+		return never(s, why, "write the host as the log has it")
+	}
+	return mistake{}
+}
+
+// unreadableHost finds an empty text, and characters that a reader does not see.
+func unreadableHost(s, name string) mistake {
 	switch {
 	case name == "":
 		return never(s, "it is empty", "write a host name")
@@ -95,14 +127,11 @@ func neverMatches(s, name string) mistake {
 			return never(s, fmt.Sprintf("it has an invisible character, U+%04X", r), "type it again instead of copying it")
 		}
 	}
-	if strings.Contains(name, ":") {
-		if a, err := netip.ParseAddr(name); err == nil && a.String() == name {
-			return mistake{}
-		} else if err == nil {
-			return never(s, "the address is not in its canonical form", "write "+a.String())
-		}
-		return never(s, "a host has no scheme and no port", "write the host alone, and compare input.target.port")
-	}
+	return mistake{}
+}
+
+// moreThanAHost finds a pattern, a network, a URL and a list in the place of a host.
+func moreThanAHost(s, name string) mistake {
 	switch {
 	case strings.Contains(name, "*"):
 		return never(s, "a * stands only at the beginning, before a dot", "write *.example.com")
@@ -116,21 +145,6 @@ func neverMatches(s, name string) mistake {
 		return never(s, "a host has no path and no space", "write the host alone")
 	case strings.ContainsAny(name, ",;|"):
 		return never(s, "it is more than one host", "write a list: one text for each host")
-	}
-	for i := range len(name) {
-		if name[i] >= 0x80 {
-			return never(s, "a host is written in A-labels", "write it as xn--…")
-		}
-	}
-	if name != strings.ToLower(name) {
-		return never(s, "a host is in lower case", "write "+strings.ToLower(s))
-	}
-	if host, _, err := destination.ParseHost(name); err != nil || host != name {
-		why := "it is not a host in its canonical form"
-		if err != nil {
-			why = strings.TrimPrefix(err.Error(), "target: ")
-		}
-		return never(s, why, "write the host as the log has it")
 	}
 	return mistake{}
 }

@@ -58,17 +58,7 @@ func (b *bounds) hold(next []*syntax.Regexp, anchored bool) bool {
 	if len(next) == 0 {
 		return anchored
 	}
-	i := 0
-	if b.backward {
-		i = len(next) - 1
-	}
-	first, rest := next[i], slices.Delete(slices.Clone(next), i, i+1)
-	with := func(subs ...*syntax.Regexp) []*syntax.Regexp {
-		if b.backward {
-			return append(slices.Clone(rest), subs...)
-		}
-		return append(slices.Clone(subs), rest...)
-	}
+	first, rest := b.cut(next)
 	switch first.Op {
 	case syntax.OpBeginText, syntax.OpBeginLine:
 		return b.hold(rest, anchored || !b.backward)
@@ -77,22 +67,44 @@ func (b *bounds) hold(next []*syntax.Regexp, anchored bool) bool {
 	case syntax.OpEmptyMatch, syntax.OpWordBoundary, syntax.OpNoWordBoundary:
 		return b.hold(rest, anchored)
 	case syntax.OpCapture, syntax.OpConcat:
-		return b.hold(with(first.Sub...), anchored)
+		return b.hold(b.join(first.Sub, rest), anchored)
 	case syntax.OpAlternate:
-		return !slices.ContainsFunc(first.Sub, func(sub *syntax.Regexp) bool { return !b.hold(with(sub), anchored) })
+		return !slices.ContainsFunc(first.Sub, func(sub *syntax.Regexp) bool { return !b.hold(b.join([]*syntax.Regexp{sub}, rest), anchored) })
 	case syntax.OpLiteral:
 		return anchored || b.atBoundary(first)
 	case syntax.OpCharClass:
-		return anchored || len(first.Rune) == 2 && first.Rune[0] == b.boundary && first.Rune[1] == b.boundary
+		return anchored || slices.Equal(first.Rune, []rune{b.boundary, b.boundary})
 	case syntax.OpStar, syntax.OpPlus, syntax.OpQuest, syntax.OpRepeat:
-		sub := first.Sub[0]
-		if isOne(sub) && first.Op != syntax.OpQuest {
-			return len(rest) > 0 && b.hold(rest, false) || len(rest) == 0 && anchored
-		}
-		// With it, and without it.
-		return b.hold(with(sub), anchored) && (first.Op == syntax.OpPlus || b.hold(rest, anchored))
+		return b.repeated(first, rest, anchored)
 	}
 	return anchored
+}
+
+// cut returns the expression that comes next, and those behind it.
+func (b *bounds) cut(next []*syntax.Regexp) (first *syntax.Regexp, rest []*syntax.Regexp) {
+	i := 0
+	if b.backward {
+		i = len(next) - 1
+	}
+	return next[i], slices.Delete(slices.Clone(next), i, i+1)
+}
+
+// join puts expressions where the one was cut that they are parts of.
+func (b *bounds) join(subs, rest []*syntax.Regexp) []*syntax.Regexp {
+	if b.backward {
+		return slices.Concat(rest, subs)
+	}
+	return slices.Concat(subs, rest)
+}
+
+// repeated is hold for an expression that may match several times, or not at all.
+func (b *bounds) repeated(first *syntax.Regexp, rest []*syntax.Regexp, anchored bool) bool {
+	sub := first.Sub[0]
+	if isOne(sub) && first.Op != syntax.OpQuest {
+		return len(rest) > 0 && b.hold(rest, false) || len(rest) == 0 && anchored
+	}
+	// With it, and without it.
+	return b.hold(b.join([]*syntax.Regexp{sub}, rest), anchored) && (first.Op == syntax.OpPlus || b.hold(rest, anchored))
 }
 
 // atBoundary reports whether a literal begins (or ends) with the boundary.

@@ -16,24 +16,31 @@ const maxInputDepth = 16
 // request has.
 func (t *testFiles) with(w *ast.With, rule *ast.Rule) {
 	ref, ok := w.Target.Value.(ast.Ref)
-	if !ok {
-		return
+	switch {
+	case !ok:
+	case ref.HasPrefix(ast.InputRootRef):
+		t.withInput(w, ref, rule)
+	default:
+		t.withDocument(w, ref, rule)
 	}
-	if ref.HasPrefix(ast.InputRootRef) {
-		var names []string
-		for _, part := range ref[1:] {
-			s, ok := part.Value.(ast.String)
-			if !ok {
-				return
-			}
-			names = append(names, string(s))
+}
+
+func (t *testFiles) withInput(w *ast.With, ref ast.Ref, rule *ast.Rule) {
+	var names []string
+	for _, part := range ref[1:] {
+		s, ok := part.Value.(ast.String)
+		if !ok {
+			return
 		}
-		at := strings.Join(names, ".")
-		if at == "" || t.field(at, w.Target, rule) {
-			t.value(at, w.Value, rule, 0)
-		}
-		return
+		names = append(names, string(s))
 	}
+	at := strings.Join(names, ".")
+	if at == "" || t.field(at, w.Target, rule) {
+		t.value(at, w.Value, rule, 0)
+	}
+}
+
+func (t *testFiles) withDocument(w *ast.With, ref ast.Ref, rule *ast.Rule) {
 	at := documentPath(ref)
 	if t.steps += len(t.reads) / 16; at == "" || len(t.found) >= maxFindings || t.steps > maxInputSteps {
 		return
@@ -75,7 +82,7 @@ func (t *testFiles) field(at string, term *ast.Term, rule *ast.Rule) bool {
 	return false
 }
 
-// value judges what stands for a part of the input, through names, functions and
+// value judges the value of a part of the input, through names, functions and
 // object.union.
 func (t *testFiles) value(at string, term *ast.Term, rule *ast.Rule, depth int) {
 	if t.steps++; depth > maxInputDepth || t.steps > maxInputSteps {
@@ -83,18 +90,7 @@ func (t *testFiles) value(at string, term *ast.Term, rule *ast.Rule, depth int) 
 	}
 	switch v := term.Value.(type) {
 	case ast.Object:
-		if want := t.unit.fieldType(at); at != "" && want != "object" {
-			t.wrongType(at, want, term, rule)
-			return
-		}
-		v.Foreach(func(k, sub *ast.Term) {
-			if name, ok := k.Value.(ast.String); ok {
-				below := strings.TrimPrefix(at+"."+string(name), ".")
-				if t.field(below, k, rule) {
-					t.value(below, sub, rule, depth+1)
-				}
-			}
-		})
+		t.object(at, term, v, rule, depth)
 	case ast.Var:
 		for _, e := range rule.Body {
 			if e.IsAssignment() && len(e.Operands()) == 2 && e.Operand(0).Equal(term) {
@@ -104,30 +100,56 @@ func (t *testFiles) value(at string, term *ast.Term, rule *ast.Rule, depth int) 
 	case ast.Ref:
 		t.rulesOf(at, v, depth)
 	case ast.Call:
-		if ref, ok := v[0].Value.(ast.Ref); ok {
-			if name := ref.String(); name == ast.ObjectUnion.Name {
-				for _, operand := range v[1:] {
-					t.value(at, operand, rule, depth+1)
-				}
-				return
-			}
-			t.rulesOf(at, ref, depth)
-		}
+		t.call(at, v, rule, depth)
 	case ast.String, ast.Number, ast.Boolean, ast.Null, *ast.Array, ast.Set:
-		want := t.unit.fieldType(at)
-		if at == "" {
-			want = "object"
+		t.literal(at, term, rule)
+	}
+}
+
+func (t *testFiles) object(at string, term *ast.Term, object ast.Object, rule *ast.Rule, depth int) {
+	if want := t.unit.fieldType(at); at != "" && want != "object" {
+		t.wrongType(at, want, term, rule)
+		return
+	}
+	object.Foreach(func(k, sub *ast.Term) {
+		if name, ok := k.Value.(ast.String); ok {
+			below := strings.TrimPrefix(at+"."+string(name), ".")
+			if t.field(below, k, rule) {
+				t.value(below, sub, rule, depth+1)
+			}
 		}
-		if want == "" {
-			return
-		}
-		if typeOf(v) != want {
-			t.wrongType(at, want, term, rule)
-			return
-		}
-		if m := t.unit.fieldValue(at, term); !m.none() && !m.warning {
-			t.report(term.Location, rule.Location, true, m.message+", so the test asks something else than a step does", m.hint)
-		}
+	})
+}
+
+func (t *testFiles) call(at string, call ast.Call, rule *ast.Rule, depth int) {
+	ref, ok := call[0].Value.(ast.Ref)
+	if !ok {
+		return
+	}
+	if ref.String() != ast.ObjectUnion.Name {
+		t.rulesOf(at, ref, depth)
+		return
+	}
+	for _, operand := range call[1:] {
+		t.value(at, operand, rule, depth+1)
+	}
+}
+
+// literal judges a value that is not an object.
+func (t *testFiles) literal(at string, term *ast.Term, rule *ast.Rule) {
+	want := t.unit.fieldType(at)
+	if at == "" {
+		want = "object"
+	}
+	if want == "" {
+		return
+	}
+	if typeOf(term.Value) != want {
+		t.wrongType(at, want, term, rule)
+		return
+	}
+	if m := t.unit.fieldValue(at, term); !m.none() && !m.warning {
+		t.report(term.Location, rule.Location, true, m.message+", so the test asks something else than a step does", m.hint)
 	}
 }
 
