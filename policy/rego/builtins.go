@@ -2,6 +2,7 @@ package rego
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -75,7 +76,7 @@ var nativeFunctions = func() map[string]*topdown.Builtin {
 func withNative(c *ast.Capabilities) *ast.Capabilities {
 	more := *c
 	more.Builtins = slices.Clone(c.Builtins)
-	for _, name := range sortedKeys(nativeBuiltins) {
+	for _, name := range slices.Sorted(maps.Keys(nativeBuiltins)) {
 		more.Builtins = append(more.Builtins, nativeBuiltins[name].Decl)
 	}
 	return &more

@@ -2,16 +2,20 @@ package rego
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
 // checkResolved checks what a unit's deciding files read, after OPA has resolved
 // imports and the names of rules: every reference to data begins with data, and
 // every one to the input with input, however it was written.
 func (l *loader) checkResolved(u *unit, modules map[string]*ast.Module) {
-	for _, path := range sortedKeys(modules) {
+	for _, path := range slices.Sorted(maps.Keys(modules)) {
 		if l.libraryModules[path] != nil {
 			continue
 		}
@@ -22,7 +26,7 @@ func (l *loader) checkResolved(u *unit, modules map[string]*ast.Module) {
 		}
 	}
 	f := newFields(modules)
-	for _, path := range sortedKeys(modules) {
+	for _, path := range slices.Sorted(maps.Keys(modules)) {
 		if l.libraryModules[path] != nil {
 			continue
 		}
@@ -30,7 +34,7 @@ func (l *loader) checkResolved(u *unit, modules map[string]*ast.Module) {
 			if !l.options.Names && l.runs(checkNames) {
 				l.checkRuleNames(rule)
 			}
-			if firstName(rule) == setDeny && l.runs(checkAbsent) {
+			if check.RuleName(rule) == setDeny && l.runs(checkAbsent) {
 				l.checkDenyReads(f, rule)
 			}
 			l.lintDocuments(rule)
@@ -43,7 +47,7 @@ func (l *loader) checkTestReads(u *unit, modules, tests map[string]*ast.Module) 
 	if !l.runs(checkReads) {
 		return
 	}
-	for _, path := range sortedKeys(tests) {
+	for _, path := range slices.Sorted(maps.Keys(tests)) {
 		for _, rule := range modules[path].Rules {
 			l.checkRuleReads(u, rule, true)
 		}

@@ -2,6 +2,7 @@ package rego
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,12 +16,12 @@ import (
 // define, and the shape of the rules that decide.
 func (l *loader) checkWritten(u *unit, deciding, tests map[string]*ast.Module) {
 	for _, modules := range []map[string]*ast.Module{deciding, tests} {
-		for _, path := range sortedKeys(modules) {
+		for _, path := range slices.Sorted(maps.Keys(modules)) {
 			l.report(check.Nesting(modules[path]))
 		}
 	}
 	ids := &ruleIDs{seen: map[string]place{}}
-	for _, path := range sortedKeys(deciding) {
+	for _, path := range slices.Sorted(maps.Keys(deciding)) {
 		m := deciding[path]
 		if l.runs(checkPackages) && !m.Package.Path.Equal(u.pkg()) {
 			l.fail(at(m.Package.Location, nil, "package "+packageText(m.Package.Path)+" does not belong into this folder",
@@ -29,7 +30,7 @@ func (l *loader) checkWritten(u *unit, deciding, tests map[string]*ast.Module) {
 		}
 		for i, rule := range m.Rules {
 			l.checkDefinition(u, rule)
-			if name := firstName(rule); isSet(name) {
+			if name := check.RuleName(rule); isSet(name) {
 				l.checkSetRule(u, name, rule)
 				if l.runs(checkIDs) {
 					var previous *ast.Rule
@@ -42,7 +43,7 @@ func (l *loader) checkWritten(u *unit, deciding, tests map[string]*ast.Module) {
 		}
 		l.checkImports(m)
 	}
-	for _, path := range sortedKeys(tests) {
+	for _, path := range slices.Sorted(maps.Keys(tests)) {
 		l.checkTestFile(u, tests[path])
 		l.checkImports(tests[path])
 	}
@@ -54,7 +55,7 @@ func (l *loader) checkDefinition(u *unit, rule *ast.Rule) {
 	if !l.runs(checkDefinitions) {
 		return
 	}
-	full, name := rule.Ref(), firstName(rule)
+	full, name := rule.Ref(), check.RuleName(rule)
 	switch {
 	case !full.HasPrefix(u.pkg()) || len(full) <= len(u.pkg()):
 		l.fail(at(rule.Head.Location, rule.Location, "the rule defines "+full.String()+", outside of its package", "a file defines rules of "+packageText(u.pkg())+" only"))
@@ -98,7 +99,7 @@ func (l *loader) checkTestFile(u *unit, m *ast.Module) {
 		return
 	}
 	for _, rule := range m.Rules {
-		name := firstName(rule)
+		name := check.RuleName(rule)
 		switch {
 		case strings.HasPrefix(name, "todo_test_"):
 			l.fail(at(rule.Head.Location, rule.Location, "a test that is not run is not a test", "name it test_… or remove it"))
@@ -247,7 +248,7 @@ func (l *loader) checkUnique(ids *ruleIDs, set string, rule, previous *ast.Rule)
 		ids.seen[key] = place{rule, rule.Head.Location}
 		return
 	}
-	if previous != nil && previous.Head.Key != nil && firstName(previous) == set && previous.Head.Key.Equal(rule.Head.Key) {
+	if previous != nil && previous.Head.Key != nil && check.RuleName(previous) == set && previous.Head.Key.Equal(rule.Head.Key) {
 		return
 	}
 	l.fail(at(value.Location, rule.Location, fmt.Sprintf("the id %q is in use at %s:%d", string(id), first.location.File, first.location.Row),

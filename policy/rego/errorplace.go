@@ -2,26 +2,30 @@ package rego
 
 import (
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
 // entryPlaces are where each entry of a set is written, by the set and the id:
 // ids are literal strings, so the place of an entry is known before it decides.
 func entryPlaces(modules map[string]*ast.Module) map[string]*ast.Location {
 	places := map[string]*ast.Location{}
-	for _, path := range sortedKeys(modules) {
+	for _, path := range slices.Sorted(maps.Keys(modules)) {
 		for _, rule := range modules[path].Rules {
 			entry, ok := keyObject(rule.Head)
-			if !ok || !isSet(firstName(rule)) {
+			if !ok || !isSet(check.RuleName(rule)) {
 				continue
 			}
 			id := entry.Get(ast.StringTerm("rule"))
 			if id == nil {
 				continue
 			}
-			key := firstName(rule) + "\x00" + id.Value.String()
+			key := check.RuleName(rule) + "\x00" + id.Value.String()
 			if places[key] == nil {
 				places[key] = rule.Location
 			}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
 // Explain evaluates the policy for an input as [Set.Replay] does, and says of every
@@ -110,7 +112,7 @@ func (*ruleTracer) Config() topdown.TraceConfig { return topdown.TraceConfig{} }
 func (t *ruleTracer) TraceEvent(e topdown.Event) {
 	switch node := e.Node.(type) {
 	case *ast.Rule:
-		if node.Module == nil || !node.Module.Package.Path.Equal(t.pkg) || !isSet(firstName(node)) {
+		if node.Module == nil || !node.Module.Package.Path.Equal(t.pkg) || !isSet(check.RuleName(node)) {
 			return
 		}
 		switch e.Op {
@@ -151,11 +153,11 @@ func (l *loader) explained(u *unit, tracer *ruleTracer, q *question) ([]Explaine
 		}
 		for _, rule := range module.Rules {
 			entry, ok := keyObject(rule.Head)
-			if !ok || !isSet(firstName(rule)) {
+			if !ok || !isSet(check.RuleName(rule)) {
 				continue
 			}
 			e := Explained{
-				Set: firstName(rule), Repository: u.repository, File: rule.Location.File, Line: rule.Location.Row,
+				Set: check.RuleName(rule), Repository: u.repository, File: rule.Location.File, Line: rule.Location.Row,
 				Matched: tracer.matched[spot(rule.Location)],
 			}
 			if id := entry.Get(ast.StringTerm("rule")); id != nil {

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
 // read is one place where a rule reads a path below the input or below data.
@@ -28,7 +30,7 @@ func newFields(modules map[string]*ast.Module) *fields {
 	f := &fields{rules: map[string][]*ast.Rule{}}
 	for _, m := range modules {
 		for _, rule := range m.Rules {
-			name := strings.TrimPrefix(m.Package.Path.String(), "data.") + "." + firstName(rule)
+			name := strings.TrimPrefix(m.Package.Path.String(), "data.") + "." + check.RuleName(rule)
 			f.rules[name] = append(f.rules[name], rule)
 		}
 	}

@@ -1,6 +1,9 @@
 package rego
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/internal/worker"
@@ -39,10 +42,10 @@ func (l *loader) inspect(u *unit) *program {
 		if resolved != nil {
 			u.noteReads(resolved, l.libraryModules)
 			l.checkTestReads(u, resolved, tests)
-			l.report(check.TestFiles(l.view(u, deciding, resolved), u.testPkg(), resolved, sortedKeys(tests)))
+			l.report(check.TestFiles(l.view(u, deciding, resolved), u.testPkg(), resolved, slices.Sorted(maps.Keys(tests))))
 		}
 		if together != nil {
-			l.report(check.IdleTests(together.compiler.Modules, sortedKeys(tests)))
+			l.report(check.IdleTests(together.compiler.Modules, slices.Sorted(maps.Keys(tests))))
 		}
 	}
 	if len(l.errors) > before {

@@ -14,7 +14,7 @@ import (
 func (s *Set) Kept() []policy.KeptRepository {
 	var list []policy.KeptRepository
 	shared := map[*source][]policy.File{}
-	for _, repository := range sortedKeys(s.kept) {
+	for _, repository := range slices.Sorted(maps.Keys(s.kept)) {
 		kept := s.kept[repository]
 		l := kept.loader
 		at := &l.library[0] // every revision has a library

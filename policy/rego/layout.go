@@ -1,23 +1,18 @@
 package rego
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/sallyport/sallyport/internal/uuid"
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/rego/check"
 	"github.com/sallyport/sallyport/policy/rego/document"
 )
 
 // maxModuleBytes bounds one Rego file. Rules for ten thousand hosts are below
 // it; longer lists belong under data/, where they load faster as well.
 const maxModuleBytes = 1 << 20
-
-// slug is what Bitbucket makes of a workspace's or repository's name in URLs:
-// lower case, digits, and - _ . only.
-var slug = regexp.MustCompile(`^[a-z0-9_.-]{1,128}$`)
-
-var bareUUID = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 
 // layOut sorts the snapshot's Rego files into units, and its documents out.
 func (l *loader) layOut(snapshot *policy.Snapshot) {
@@ -96,9 +91,9 @@ func (l *loader) checkFolder(path, workspace, repository string) bool {
 // validFolder reports whether a repository can have a folder, and what is wrong if not.
 func (l *loader) validFolder(path, workspace, repository string) (at Error, valid bool) {
 	at = Error{File: path, Line: 1, Column: 1}
-	uuids := bareUUID.MatchString(workspace) && bareUUID.MatchString(repository)
+	uuids := uuid.IsCanonical(workspace) && uuid.IsCanonical(repository)
 	switch {
-	case !slug.MatchString(workspace) || !slug.MatchString(repository):
+	case !check.IsSlug(workspace) || !check.IsSlug(repository):
 		at.Message = "no repository has the name of this folder"
 		at.Hint = "write the workspace's and the repository's slug as they stand in Bitbucket's URLs, in lower case"
 	case !l.options.Names && !uuids:

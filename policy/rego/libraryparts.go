@@ -1,10 +1,13 @@
 package rego
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
 // libraryParts is the library taken apart by the names of its rules: compiling
@@ -26,12 +29,12 @@ type libraryRule struct {
 func splitLibrary(modules map[string]*ast.Module, native func(file string) bool) *libraryParts {
 	parts := &libraryParts{whole: modules}
 	rules := map[string][]libraryRule{}
-	for _, path := range sortedKeys(modules) {
+	for _, path := range slices.Sorted(maps.Keys(modules)) {
 		if len(modules[path].Imports) > 0 {
 			return parts // strict compiling refuses those that are left without use
 		}
 		for _, rule := range modules[path].Rules {
-			name := firstName(rule)
+			name := check.RuleName(rule)
 			if len(rule.Head.Ref()) != 1 || len(rule.Head.Args) == 0 || rule.Default {
 				return parts // a value would be seen by who reads the package as a document
 			}
@@ -101,7 +104,7 @@ func (p *libraryParts) needed(modules map[string]*ast.Module) map[string]*ast.Mo
 		}
 	}
 	result := map[string]*ast.Module{}
-	for _, name := range sortedKeys(chosen) {
+	for _, name := range slices.Sorted(maps.Keys(chosen)) {
 		for _, r := range p.rules[name] {
 			m := result[r.path]
 			if m == nil {

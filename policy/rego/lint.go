@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
 // lintFormat warns of files that are not formatted as OPA does it.
@@ -45,7 +47,7 @@ func (l *loader) lintExpired(now time.Time) {
 				continue
 			}
 			for _, rule := range module.Rules {
-				if firstName(rule) != setAllow || rule.Head.Key == nil {
+				if check.RuleName(rule) != setAllow || rule.Head.Key == nil {
 					continue
 				}
 				entry, ok := rule.Head.Key.Value.(ast.Object)

@@ -2,6 +2,7 @@ package rego
 
 import (
 	"bytes"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -28,7 +29,7 @@ func (l *loader) lintUnread() {
 		folders[folder] = append(folders[folder], i)
 	}
 	found := 0
-	for _, folder := range sortedKeys(folders) {
+	for _, folder := range slices.Sorted(maps.Keys(folders)) {
 		object := l.documentAt(folder)
 		if object == nil || prefixIn(paths.whole, folder) {
 			continue

@@ -2,9 +2,12 @@ package rego
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
 // lintSlow says what in a policy makes every decision slow, and what to write
@@ -19,7 +22,7 @@ func (l *loader) lintSlow() {
 			continue // said already
 		}
 		constants := constantsOf(deciding)
-		for _, path := range sortedKeys(deciding) {
+		for _, path := range slices.Sorted(maps.Keys(deciding)) {
 			aliases := importedData(deciding[path])
 			for _, rule := range deciding[path].Rules {
 				ast.WalkRules(rule, func(r *ast.Rule) bool {
@@ -50,7 +53,7 @@ func constantsOf(modules map[string]*ast.Module) map[ast.Var]ast.Value {
 	for _, m := range modules {
 		for _, rule := range m.Rules {
 			if rule.Head.Value != nil && rule.Head.Key == nil && len(rule.Head.Args) == 0 && len(rule.Head.Ref()) == 1 && rule.Head.Value.IsGround() && !containsRefs(rule.Head.Value) {
-				constants[ast.Var(firstName(rule))] = rule.Head.Value.Value
+				constants[ast.Var(check.RuleName(rule))] = rule.Head.Value.Value
 			}
 		}
 	}
@@ -69,13 +72,13 @@ func (l *loader) slow(loc *ast.Location, message, hint string) {
 // those that compare with nothing.
 func (l *loader) slowRules(u *unit, deciding map[string]*ast.Module) {
 	rules := map[string][]*ast.Rule{}
-	for _, path := range sortedKeys(deciding) {
+	for _, path := range slices.Sorted(maps.Keys(deciding)) {
 		for _, rule := range deciding[path].Rules {
-			rules[firstName(rule)] = append(rules[firstName(rule)], rule)
+			rules[check.RuleName(rule)] = append(rules[check.RuleName(rule)], rule)
 		}
 	}
 	var compiler *ast.Compiler
-	for _, name := range sortedKeys(rules) {
+	for _, name := range slices.Sorted(maps.Keys(rules)) {
 		list := rules[name]
 		if len(list) < longLoop || len(list[0].Head.Ref()) != 1 {
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -23,7 +24,7 @@ func (s *Set) prepareRepositories(ctx context.Context, previous *Set, questions 
 	for _, q := range questions {
 		byRepository[q.repository] = append(byRepository[q.repository], q)
 	}
-	names := slices.DeleteFunc(sortedKeys(byRepository), func(name string) bool {
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(byRepository)), func(name string) bool {
 		return s.units[name] == nil || s.rejected[name] != nil || s.pending[name] != nil
 	})
 	// The changed ones first: the others have answered these questions before.

@@ -12,6 +12,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/topdown/cache"
+
+	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
 // program is a compiled unit, ready to be asked. Safe for concurrent use.
@@ -43,7 +45,7 @@ func newProgram(u *unit, c *ast.Compiler, modules map[string]*ast.Module, store 
 			continue
 		}
 		for _, rule := range m.Rules {
-			defined[firstName(rule)] = true
+			defined[check.RuleName(rule)] = true
 		}
 	}
 	var body ast.Body

@@ -1,7 +1,6 @@
 package rego
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -17,22 +16,6 @@ const (
 
 func isSet(name string) bool {
 	return name == setAllow || name == setDeny || name == setReport || name == setDelegate
-}
-
-// firstName is the first part of a rule's reference: the name that it defines
-// something under.
-func firstName(rule *ast.Rule) string {
-	ref := rule.Head.Ref()
-	if len(ref) == 0 {
-		return ""
-	}
-	switch v := ref[0].Value.(type) {
-	case ast.Var:
-		return string(v)
-	case ast.String:
-		return string(v)
-	}
-	return ref[0].String()
 }
 
 func keyObject(head *ast.Head) (ast.Object, bool) {
@@ -60,13 +43,4 @@ func containsRefs(t *ast.Term) bool {
 // packageText is how a package is written in a file: without its root.
 func packageText(ref ast.Ref) string {
 	return strings.TrimPrefix(ref.String(), "data.")
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -2,6 +2,7 @@ package rego
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -92,7 +93,7 @@ func (s *Set) allUnits() []*unit {
 	if len(s.loader.organization.sources) > 0 {
 		units = append(units, s.loader.organization)
 	}
-	for _, name := range sortedKeys(s.units) {
+	for _, name := range slices.Sorted(maps.Keys(s.units)) {
 		units = append(units, s.units[name])
 	}
 	return units
@@ -104,7 +105,7 @@ func (s *Set) Exceptions() []Exception { return slices.Clone(s.exceptions) }
 // Pending lists the repositories whose policy is not checked yet, sorted by name.
 func (s *Set) Pending() []Pending {
 	list := make([]Pending, 0, len(s.pending))
-	for _, name := range sortedKeys(s.pending) {
+	for _, name := range slices.Sorted(maps.Keys(s.pending)) {
 		list = append(list, *s.pending[name])
 	}
 	return list
@@ -132,5 +133,5 @@ func (s *Set) SameFiles(other *Set, repository string) bool {
 func (s *Set) Refused() []string {
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()
-	return sortedKeys(s.faults.repositories)
+	return slices.Sorted(maps.Keys(s.faults.repositories))
 }

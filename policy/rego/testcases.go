@@ -9,6 +9,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/tester"
 	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
 // maxCases bounds the results of one test.
@@ -65,7 +67,7 @@ func testRule(t TestResult, modules map[string]*ast.Module) *ast.Rule {
 		return nil
 	}
 	for _, rule := range m.Rules {
-		if firstName(rule) == t.Name && rule.Location != nil && rule.Location.Row == t.Line {
+		if check.RuleName(rule) == t.Name && rule.Location != nil && rule.Location.Row == t.Line {
 			return rule
 		}
 	}

@@ -3,6 +3,8 @@ package rego
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -87,7 +89,7 @@ func (l *loader) runTests(ctx context.Context, u *unit, modules map[string]*ast.
 // those that were.
 func outOfTime(results []TestResult, modules map[string]*ast.Module, limit time.Duration) TestResult {
 	t := TestResult{Name: "that comes next", Line: 1}
-	for _, path := range sortedKeys(modules) {
+	for _, path := range slices.Sorted(maps.Keys(modules)) {
 		if isTestFile(path) {
 			t.File = path
 		}

@@ -2,6 +2,8 @@ package check
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
@@ -19,13 +21,13 @@ func Absence(u *Unit) []Finding {
 		absent := newMachine(u.Compiled, part.Path)
 		fires := map[string]bool{}
 		var silent []silentDeny
-		for _, path := range sortedPaths(u.Resolved) {
+		for _, path := range slices.Sorted(maps.Keys(u.Resolved)) {
 			m := u.Compiled[path]
 			if m == nil {
 				continue
 			}
 			for i, rule := range m.Rules {
-				if firstName(rule) != "deny" {
+				if RuleName(rule) != "deny" {
 					continue
 				}
 				r := absent.chain(rule)

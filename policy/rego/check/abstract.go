@@ -1,6 +1,8 @@
 package check
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -51,9 +53,9 @@ type machine struct {
 
 func newMachine(modules map[string]*ast.Module, absent string) *machine {
 	m := &machine{rules: map[string][]*ast.Rule{}, absent: absent, memo: map[string]result{}, busy: map[string]bool{}}
-	for _, path := range sortedPaths(modules) {
+	for _, path := range slices.Sorted(maps.Keys(modules)) {
 		for _, rule := range modules[path].Rules {
-			name := modules[path].Package.Path.String() + "." + firstName(rule)
+			name := modules[path].Package.Path.String() + "." + RuleName(rule)
 			m.rules[name] = append(m.rules[name], rule)
 		}
 	}

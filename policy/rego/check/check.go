@@ -70,19 +70,9 @@ func at(loc, fallback *ast.Location, message, hint string) Finding {
 	return f
 }
 
-// sortedPaths are the keys of modules, sorted.
-func sortedPaths(modules map[string]*ast.Module) []string {
-	paths := make([]string, 0, len(modules))
-	for p := range modules {
-		paths = append(paths, p)
-	}
-	slices.Sort(paths)
-	return paths
-}
-
-// firstName is the first part of a rule's reference: the name that it defines
+// RuleName is the first part of a rule's reference: the name that it defines
 // something under.
-func firstName(rule *ast.Rule) string {
+func RuleName(rule *ast.Rule) string {
 	ref := rule.Head.Ref()
 	if len(ref) == 0 {
 		return ""

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -12,9 +13,9 @@ import (
 // conditions that hold for every request, such as a field alone that is always there.
 func Unconditional(u *Unit) []Finding {
 	var found []Finding
-	for _, path := range sortedPaths(u.Resolved) {
+	for _, path := range slices.Sorted(maps.Keys(u.Resolved)) {
 		for _, rule := range u.Resolved[path].Rules {
-			if firstName(rule) != "allow" || rule.Head.Key == nil || slices.ContainsFunc(rule.Body, u.restricts) {
+			if RuleName(rule) != "allow" || rule.Head.Key == nil || slices.ContainsFunc(rule.Body, u.restricts) {
 				continue
 			}
 			f := at(rule.Location, rule.Location, "the allow has no condition that a request could fail, so it allows every target", "name the targets: lib.target_in(input.target, {…})")

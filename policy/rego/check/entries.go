@@ -1,6 +1,7 @@
 package check
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -14,9 +15,9 @@ func Entries(u *Unit) []Finding {
 		return nil
 	}
 	o := &operands{unit: u, rules: newRules(u), done: map[string]bool{}}
-	for _, path := range sortedPaths(u.Resolved) {
+	for _, path := range slices.Sorted(maps.Keys(u.Resolved)) {
 		for _, rule := range u.Resolved[path].Rules {
-			if rule.Head.Key == nil || !slices.Contains(u.Sets, firstName(rule)) {
+			if rule.Head.Key == nil || !slices.Contains(u.Sets, RuleName(rule)) {
 				continue
 			}
 			entry, ok := rule.Head.Key.Value.(ast.Object)

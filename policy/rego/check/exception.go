@@ -8,6 +8,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/internal/nearest"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 // exceptionKeys are the required keys of an exception. It may have others, for the
@@ -97,7 +98,7 @@ func (u *Unit) exception(v found, required []string) []Finding {
 		switch {
 		case !ok:
 			list = append(list, u.place(at, v.value.Location, "the exception never counts: its repository is not a text", `write "acme/payments"`))
-		case !bareUUID.MatchString(string(s)):
+		case !uuid.IsCanonical(string(s)):
 			list = append(list, u.reported(at, fullName(u, string(s)))...)
 		}
 	})

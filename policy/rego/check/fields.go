@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/internal/nearest"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 // fieldValues check a string that a field of the input is compared with, by the
@@ -59,16 +61,16 @@ func oneOf(field string, values ...string) func(*Unit, string) mistake {
 
 func uuidValue(_ *Unit, s string) mistake {
 	switch lower := strings.Trim(strings.ToLower(s), "{} "); {
-	case bareUUID.MatchString(s):
+	case uuid.IsCanonical(s):
 		return mistake{}
-	case bareUUID.MatchString(lower):
+	case uuid.IsCanonical(lower):
 		return never(s, "a UUID has no braces and is in lower case", "write "+lower)
 	}
 	return never(s, "it is not a UUID", "write 32 hexadecimal digits in lower case, as 8-4-4-4-12")
 }
 
 func slugValue(_ *Unit, s string) mistake {
-	if slugForm.MatchString(s) {
+	if IsSlug(s) {
 		return mistake{}
 	}
 	return never(s, "a slug has lower-case letters, digits, and - _ . alone", "write it as in Bitbucket's URLs")
@@ -83,7 +85,7 @@ func fullName(u *Unit, s string) mistake {
 	switch {
 	case !ok:
 		return never(s, "a full name is a workspace, a slash and a repository", "write acme/"+s+" if the workspace is acme")
-	case !slugForm.MatchString(workspace) || !slugForm.MatchString(repository):
+	case !IsSlug(workspace) || !IsSlug(repository):
 		lower := strings.ToLower(strings.TrimSpace(s))
 		if lower != s && !strings.ContainsAny(lower, "*? ") && strings.Count(lower, "/") == 1 {
 			return never(s, "a full name is in lower case, as in Bitbucket's URLs", "write "+lower)
@@ -208,3 +210,8 @@ func (u *Unit) fieldType(field string) string {
 	}
 	return u.FieldType(field)
 }
+
+var (
+	projectKey = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
+	methodForm = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Z-]+$")
+)

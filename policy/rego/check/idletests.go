@@ -21,7 +21,7 @@ func IdleTests(compiled map[string]*ast.Module, tests []string) []Finding {
 			continue
 		}
 		for _, rule := range module.Rules {
-			if !strings.HasPrefix(firstName(rule), "test_") {
+			if !strings.HasPrefix(RuleName(rule), "test_") {
 				continue
 			}
 			before := len(list)
@@ -29,7 +29,7 @@ func IdleTests(compiled map[string]*ast.Module, tests []string) []Finding {
 				list = append(list, m.idle(r)...)
 			}
 			if r := m.chain(rule); len(list) == before && (r.kind == isDefined || r.kind == isKnown) && r.holds().kind != isUndefined {
-				f := at(rule.Head.Location, rule.Location, "the test "+firstName(rule)+" cannot fail", idleHint)
+				f := at(rule.Head.Location, rule.Location, "the test "+RuleName(rule)+" cannot fail", idleHint)
 				f.Warning = true
 				list = append(list, f)
 			}

@@ -1,6 +1,8 @@
 package check
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -10,7 +12,7 @@ import (
 // functions: in the rule itself, and in the documents that it reads.
 func Operands(u *Unit) []Finding {
 	o := &operands{unit: u, rules: newRules(u), done: map[string]bool{}}
-	for _, path := range sortedPaths(u.Resolved) {
+	for _, path := range slices.Sorted(maps.Keys(u.Resolved)) {
 		for _, rule := range u.Resolved[path].Rules {
 			for r := rule; r != nil; r = r.Else {
 				o.rule(r)
@@ -39,7 +41,7 @@ func (o *operands) rule(rule *ast.Rule) {
 				o.condition(t)
 			}
 			if x.IsCall() {
-				o.wide = firstName(rule) == "deny" && !x.Negated
+				o.wide = RuleName(rule) == "deny" && !x.Negated
 				o.call(x.OperatorTerm(), x.Operands())
 				o.wide = false
 			}
@@ -108,7 +110,7 @@ func (o *operands) list(kind listKind, t *ast.Term) {
 			o.judge(from, how, func(v found) []Finding { return judge(o.unit, v) })
 		}
 	}
-	if firstName(o.at) == "deny" {
+	if RuleName(o.at) == "deny" {
 		o.empty(kind, t)
 	}
 }

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -89,7 +90,7 @@ func newRules(u *Unit) *rules {
 	r := &rules{unit: u, byName: map[string][]*ast.Rule{}, scopes: map[*ast.Rule]*scope{},
 		calls: map[string][]callSite{}, values: map[string][]origin{}, busy: map[string]bool{}}
 	each := func(f func(*ast.Rule)) {
-		for _, path := range sortedPaths(u.Resolved) {
+		for _, path := range slices.Sorted(maps.Keys(u.Resolved)) {
 			for _, rule := range u.Resolved[path].Rules {
 				for at := rule; at != nil; at = at.Else {
 					f(at)
@@ -98,13 +99,13 @@ func newRules(u *Unit) *rules {
 		}
 	}
 	each(func(rule *ast.Rule) {
-		name := firstName(rule)
+		name := RuleName(rule)
 		r.byName[name] = append(r.byName[name], rule)
 		r.scopes[rule] = &scope{rules: r, rule: rule, bindings: map[ast.Var][]binding{}, memo: map[ast.Var][]origin{}, busy: map[ast.Var]bool{}}
 	})
 	each(func(rule *ast.Rule) { r.scopes[rule].collect() })
 	each(func(rule *ast.Rule) {
-		sites := r.calls[firstName(rule)]
+		sites := r.calls[RuleName(rule)]
 		for i, arg := range rule.Head.Args {
 			v, ok := arg.Value.(ast.Var)
 			if !ok {

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -16,7 +17,7 @@ const maxClosures = 64
 func SingleNames(u *Unit) []Finding {
 	arity := u.functionArity()
 	var found []Finding
-	for _, path := range sortedPaths(u.Resolved) {
+	for _, path := range slices.Sorted(maps.Keys(u.Resolved)) {
 		for _, rule := range u.Resolved[path].Rules {
 			for r := rule; r != nil; r = r.Else {
 				w := &nameWalk{arity: arity, bound: map[ast.Var]bool{}, declared: map[ast.Var]bool{}, seen: map[ast.Var][]occurrence{}}
@@ -34,7 +35,7 @@ func (u *Unit) functionArity() map[string]int {
 	for _, m := range u.Resolved {
 		for _, rule := range m.Rules {
 			if len(rule.Head.Args) > 0 {
-				arity[u.Package.String()+"."+firstName(rule)] = len(rule.Head.Args)
+				arity[u.Package.String()+"."+RuleName(rule)] = len(rule.Head.Args)
 			}
 		}
 	}

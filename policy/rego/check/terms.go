@@ -120,9 +120,8 @@ var utcTime = regexp.MustCompile(`^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[
 
 const timeHint = `write a time in UTC with whole seconds: "2026-12-31T00:00:00Z"`
 
-var (
-	bareUUID   = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
-	slugForm   = regexp.MustCompile(`^[a-z0-9_.-]{1,128}$`)
-	projectKey = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
-	methodForm = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Z-]+$")
-)
+var slugForm = regexp.MustCompile(`^[a-z0-9_.-]{1,128}$`)
+
+// IsSlug reports whether Bitbucket can make a text of the name of a workspace or a
+// repository for its URLs.
+func IsSlug(s string) bool { return slugForm.MatchString(s) }

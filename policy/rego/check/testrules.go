@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -39,12 +40,12 @@ func TestFiles(u *Unit, pkg ast.Ref, modules map[string]*ast.Module, paths []str
 	t := &testFiles{unit: u, pkg: pkg, modules: modules, paths: paths, rules: map[string][]*ast.Rule{}, names: map[string]bool{}, checked: map[string]string{}}
 	for _, path := range paths {
 		for _, rule := range modules[path].Rules {
-			t.rules[firstName(rule)] = append(t.rules[firstName(rule)], rule)
+			t.rules[RuleName(rule)] = append(t.rules[RuleName(rule)], rule)
 		}
 	}
-	for _, path := range sortedPaths(u.Resolved) {
+	for _, path := range slices.Sorted(maps.Keys(u.Resolved)) {
 		for _, rule := range u.Resolved[path].Rules {
-			t.names[firstName(rule)] = true
+			t.names[RuleName(rule)] = true
 			t.noteID(rule)
 		}
 		ast.WalkRefs(u.Resolved[path], func(ref ast.Ref) bool {
@@ -76,10 +77,10 @@ func UndefinedRules(u *Unit) []Finding {
 	t := &testFiles{unit: u, names: map[string]bool{}}
 	for _, m := range u.Resolved {
 		for _, rule := range m.Rules {
-			t.names[firstName(rule)] = true
+			t.names[RuleName(rule)] = true
 		}
 	}
-	for _, path := range sortedPaths(u.Resolved) {
+	for _, path := range slices.Sorted(maps.Keys(u.Resolved)) {
 		for _, rule := range u.Resolved[path].Rules {
 			t.undefined(rule)
 		}
@@ -137,7 +138,7 @@ func (t *testFiles) unrun() {
 			ast.WalkRefs(rule, func(ref ast.Ref) bool {
 				for _, pkg := range []ast.Ref{t.pkg, t.unit.Package} {
 					if ref.HasPrefix(pkg) && len(ref) > len(pkg) {
-						if s, ok := ref[len(pkg)].Value.(ast.String); ok && string(s) != firstName(rule) {
+						if s, ok := ref[len(pkg)].Value.(ast.String); ok && string(s) != RuleName(rule) {
 							read[string(s)] = true
 						}
 					}
@@ -173,7 +174,7 @@ func (t *testFiles) rule(rule *ast.Rule, path string) {
 		t.with(w, rule)
 		return false
 	})
-	if !strings.HasPrefix(firstName(rule), "test_") {
+	if !strings.HasPrefix(RuleName(rule), "test_") {
 		return
 	}
 	conditions := 0

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,9 +18,9 @@ import (
 func Unread(u *Unit) []Finding {
 	rules := map[string][]*ast.Rule{}
 	var names []string // in the order of files and lines
-	for _, path := range sortedPaths(u.Resolved) {
+	for _, path := range slices.Sorted(maps.Keys(u.Resolved)) {
 		for _, rule := range u.Resolved[path].Rules {
-			name := firstName(rule)
+			name := RuleName(rule)
 			if rules[name] == nil {
 				names = append(names, name)
 			}
