@@ -24,7 +24,7 @@ const (
 
 func newCandidate(cfg *config.Config, p *Manager, git GitConfig) (*candidate, error) {
 	c := &candidate{
-		poll: p.poll, options: p.Options, holder: p, log: p.log.With("candidate", true),
+		poll: p.poll, options: p.options, manager: p, log: p.log.With("candidate", true),
 		queue: make(chan policy.Decision, candidateQueue), known: map[string]bool{},
 	}
 	if directory := cfg.Policy.Candidate.Directory; directory != "" {
@@ -104,12 +104,12 @@ func (c *candidate) refresh(ctx context.Context) {
 		options := c.options
 		options.Previous, options.SpareProcessor, options.Background = c.set.Load(), true, true
 		// A folder that fails would have the same effect if it were merged.
-		options.Fallback = c.holder.Engine.Current()
+		options.Fallback = c.manager.engine.Current()
 		set, err = rego.Load(ctx, snapshot, options)
 	}
 	if err == nil {
 		// Its events name it, and are to be evaluated again like all others.
-		err = c.holder.Audit.PutPolicy(ctx, set.Revision().Digest, set.Snapshot().Content())
+		err = c.manager.audit.PutPolicy(ctx, set.Revision().Digest, set.Snapshot().Content())
 	}
 	c.mu.Lock()
 	c.failure = err
@@ -208,7 +208,7 @@ func (c *candidate) record(ctx context.Context, decided, would policy.Decision, 
 	if failure != nil {
 		e.Attributes = append(e.Attributes, audit.Attribute{Name: "error", Value: failure.Error()})
 	}
-	if err := c.holder.Audit.Record(ctx, e); err != nil {
+	if err := c.manager.audit.Record(ctx, e); err != nil {
 		if !errors.Is(err, context.Canceled) {
 			c.log.Error("candidate mismatch not recorded", "error", err)
 		}

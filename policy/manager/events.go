@@ -50,9 +50,11 @@ func kindOf(err error) RefusalKind {
 	return refusedUnknown
 }
 
-// AnnounceFirst records the revision that decides from the start and, where it is
-// from the disk, why.
-func (p *Manager) AnnounceFirst(ctx context.Context) error {
+// AnnounceFirst records the first active revision and, where it is from the disk, why.
+// Later events go to the same log. activated is called after the activation of each
+// commit is recorded; nil: not.
+func (p *Manager) AnnounceFirst(ctx context.Context, log Log, activated func()) error {
+	p.audit, p.activated = log, activated
 	if err := p.dropUnknown(ctx); err != nil {
 		return err
 	}
@@ -60,7 +62,7 @@ func (p *Manager) AnnounceFirst(ctx context.Context) error {
 		return err
 	}
 	p.recordRejections(ctx)
-	if p.FromDisk {
+	if p.fromDisk {
 		p.count(kindOf(p.failure))
 		p.recordRefusal(ctx, p.offered, kindOf(p.failure), p.failure)
 	} else {
@@ -73,11 +75,11 @@ func (p *Manager) AnnounceFirst(ctx context.Context) error {
 // announce keeps a revision's content and records that it begins to decide.
 func (p *Manager) announce(ctx context.Context, set, previous *rego.Set) error {
 	revision := set.Revision()
-	if err := p.Audit.PutPolicy(ctx, revision.Digest, set.Snapshot().Content()); err != nil {
+	if err := p.audit.PutPolicy(ctx, revision.Digest, set.Snapshot().Content()); err != nil {
 		return err
 	}
 	attributes := []audit.Attribute{
-		{Name: "source", Value: p.Source.String()},
+		{Name: "source", Value: p.source.String()},
 		{Name: "files", Value: strconv.Itoa(len(set.Snapshot().Files))},
 		{Name: "warnings", Value: strconv.Itoa(len(set.Warnings()))},
 	}
@@ -90,27 +92,27 @@ func (p *Manager) announce(ctx context.Context, set, previous *rego.Set) error {
 		}
 	}
 	now := time.Now()
-	if p.FromDisk {
+	if p.fromDisk {
 		attributes = append(attributes, audit.Attribute{Name: "from", Value: "disk"})
 	}
 	if at, again := p.history.before(revision.Digest); again {
 		attributes = append(attributes, audit.Attribute{Name: "decided_before", Value: at.UTC().Format(time.RFC3339)})
 	}
-	if r, ok := p.Source.(interface{ Rewound() bool }); ok && r.Rewound() {
+	if r, ok := p.source.(interface{ Rewound() bool }); ok && r.Rewound() {
 		attributes = append(attributes, audit.Attribute{Name: "rewound", Value: "true"})
 	}
 	attributes = append(attributes, pendingAttributes(set)...)
 	attributes = append(attributes, rejectedAttributes(set)...)
 	attributes = append(attributes, p.provenance(ctx, revision.Commit)...)
 	attributes = append(attributes, p.brought(ctx, before, revision.Commit)...)
-	err := p.Audit.Record(ctx, &audit.Event{
+	err := p.audit.Record(ctx, &audit.Event{
 		Time: now, Kind: audit.KindPolicyLoaded,
 		Revision: revision.Digest, Commit: revision.Commit, Attributes: attributes,
 	})
 	if err == nil {
 		p.history.decides(revision.Digest, now)
-		if p.Activated != nil && revision.Commit != "" {
-			p.Activated()
+		if p.activated != nil && revision.Commit != "" {
+			p.activated()
 		}
 		p.log.Info("policy activated", "revision", revision.Digest, "commit", revision.Commit, "files", len(set.Snapshot().Files))
 	}
@@ -121,7 +123,7 @@ func (p *Manager) announce(ctx context.Context, set, previous *rego.Set) error {
 // keeps no revision from deciding: a signature that is required was verified when
 // the source offered the commit.
 func (p *Manager) provenance(ctx context.Context, commit string) []audit.Attribute {
-	git, ok := p.Source.(interface {
+	git, ok := p.source.(interface {
 		Provenance(context.Context, string) (source.Provenance, error)
 	})
 	if !ok || commit == "" {
@@ -151,7 +153,7 @@ const maxBrought = 40
 // brought returns the commits that came with an activation, so that the approval of
 // each can be read.
 func (p *Manager) brought(ctx context.Context, before, commit string) []audit.Attribute {
-	git, ok := p.Source.(interface {
+	git, ok := p.source.(interface {
 		Brought(ctx context.Context, before, commit string, limit int) ([]string, bool, error)
 	})
 	if !ok || commit == "" {
@@ -218,12 +220,12 @@ func (p *Manager) notRecorded(ctx context.Context, offered policy.Revision, err 
 func (p *Manager) recordRefusal(ctx context.Context, offered policy.Revision, kind RefusalKind, err error) {
 	attributes := []audit.Attribute{
 		{Name: "kind", Value: string(kind)},
-		{Name: "source", Value: p.Source.String()},
+		{Name: "source", Value: p.source.String()},
 		{Name: "decides", Value: p.good.Revision().Digest},
 	}
 	attributes = append(attributes, p.provenance(ctx, offered.Commit)...)
 	e := &audit.Event{Time: time.Now(), Kind: audit.KindPolicyRejected, Revision: offered.Digest, Commit: offered.Commit, Message: err.Error(), Attributes: attributes}
-	if recordErr := p.Audit.Record(ctx, e); recordErr != nil {
+	if recordErr := p.audit.Record(ctx, e); recordErr != nil {
 		p.log.Error("rejection of the policy not recorded", "error", recordErr)
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 // Ending are the exceptions of what decides that end within the notice.
 func (p *Manager) Ending(now time.Time) (ending []rego.Exception) {
-	set := p.Engine.Current()
+	set := p.engine.Current()
 	if set == nil {
 		return nil
 	}
@@ -35,7 +35,7 @@ func (p *Manager) announceExceptions(ctx context.Context) {
 			continue
 		}
 		revision := p.good.Revision()
-		err := p.Audit.Record(ctx, &audit.Event{
+		err := p.audit.Record(ctx, &audit.Event{
 			Time: now, Kind: audit.KindExceptionExpiring, Revision: revision.Digest, Commit: revision.Commit, Repository: e.Repository,
 			Message: "an exception ends at " + e.Until.UTC().Format(time.RFC3339),
 			Attributes: []audit.Attribute{

@@ -13,14 +13,27 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/worker"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/policy/source"
 )
 
-// New makes a manager of the configured policy. begin loads the first
-// revision; close ends the worker processes.
-func New(cfg *config.Config, log *slog.Logger, git GitConfig) (*Manager, error) {
+// Config configures a [Manager].
+type Config struct {
+	Config *config.Config
+	// Log gets the messages.
+	Log *slog.Logger
+	// Git returns how to read a configured repository.
+	Git GitConfig
+	// Notifier gets the begin and the end of each requested reload; nil: none.
+	Notifier Notifier
+}
+
+// New makes a manager of the configured policy. [Manager.Begin] loads the first
+// revision; [Manager.Close] ends the worker processes.
+func New(c Config) (*Manager, error) {
+	cfg, log := c.Config, c.Log
 	// Names are in the input only where every workspace has them: a policy that
 	// holds for one and silently not for another would be worse than none.
 	names := true
@@ -28,28 +41,28 @@ func New(cfg *config.Config, log *slog.Logger, git GitConfig) (*Manager, error) 
 		names = names && w.API != nil
 	}
 	p := &Manager{
-		Engine:  new(rego.Engine),
+		engine:  new(rego.Engine),
 		deaths:  make(chan policyDeath, maxDeaths),
-		Options: rego.Options{Names: names, Deadline: cfg.Policy.EvaluationTimeout, OnFailure: onRepositoryFailure(cfg)},
+		options: rego.Options{Names: names, Deadline: cfg.Policy.EvaluationTimeout, OnFailure: onRepositoryFailure(cfg)},
 		maxAge:  cfg.Policy.MaxAge,
 		notice:  cfg.Policy.ExceptionExpiryWarning,
 		kept:    source.NewKept(filepath.Join(cfg.DataDirectory, "policy")),
 		history: newPolicyHistory(),
-		log:     log,
+		log:     log, notifier: c.Notifier,
 		refused: map[RefusalKind]int{},
 	}
-	p.Workers = p.newWorkers(cfg)
-	p.Options.Workers = p.Workers
+	p.workers = p.newWorkers(cfg)
+	p.options.Workers = p.workers
 	p.checks = p.newChecks()
 	var err error
-	if p.Source, p.poll, err = newSource(cfg, git); err != nil {
+	if p.source, p.poll, err = newSource(cfg, c.Git); err != nil {
 		return nil, err
 	}
 	if cfg.Policy.Candidate != nil {
-		if p.candidate, err = newCandidate(cfg, p, git); err != nil {
+		if p.candidate, err = newCandidate(cfg, p, c.Git); err != nil {
 			return nil, err
 		}
-		p.Engine.Observe = p.candidate.offer
+		p.engine.Observe = p.candidate.offer
 	}
 	return p, nil
 }
@@ -57,11 +70,33 @@ func New(cfg *config.Config, log *slog.Logger, git GitConfig) (*Manager, error) 
 // Close ends the checks and the worker processes.
 func (p *Manager) Close() {
 	p.checks.Close()
-	p.Workers.Close()
+	p.workers.Close()
+}
+
+// Engine returns the engine, which decides by the active revision.
+func (p *Manager) Engine() *rego.Engine { return p.engine }
+
+// Source names where the policy comes from, without a secret.
+func (p *Manager) Source() string { return p.source.String() }
+
+// FromDisk reports whether the active revision is the last good one from the disk.
+func (p *Manager) FromDisk() bool { return p.fromDisk }
+
+// Rejections returns the repositories whose policy is rejected.
+func (p *Manager) Rejections() *Rejections { return &p.rejections }
+
+// WorkerStatus returns the state of the worker processes.
+func (p *Manager) WorkerStatus() worker.Status { return p.workers.Status() }
+
+// OnActivation calls f with the active revision and the number of its activation, and
+// again after each later activation. It is called once, before [Manager.Follow].
+func (p *Manager) OnActivation(f func(revision policy.Revision, activation uint64)) {
+	p.changed = f
+	f(p.engine.Current().Revision(), p.engine.Activation())
 }
 
 // UsesNames reports whether rules see names of repositories and deployments.
-func (p *Manager) UsesNames() bool { return p.Options.Names }
+func (p *Manager) UsesNames() bool { return p.options.Names }
 
 // Begin makes the first revision decide: the one that the source offers, or, where
 // that cannot be loaded, the last good one from disk. Without either it is an error,
@@ -85,19 +120,19 @@ func (p *Manager) Begin(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if kept == nil {
-		err = fmt.Errorf("the policy in %s does not load:\n%w", p.Source, err)
+		err = fmt.Errorf("the policy in %s does not load:\n%w", p.source, err)
 		if errors.Is(err, fs.ErrNotExist) { // policy.directory
 			err = NoPolicyError{err}
 		}
 		return err
 	}
 	if set = cmp.Or(resumed, recalled); set == nil {
-		return fmt.Errorf("the policy in %s does not load, and the one that was kept on disk does not either:\n%w", p.Source, err)
+		return fmt.Errorf("the policy in %s does not load, and the one that was kept on disk does not either:\n%w", p.source, err)
 	}
 	p.log.Error("policy rejected at startup; loading last good revision from disk",
 		"revision", set.Revision().Digest, "confirmed", kept.Confirmed.UTC().Format(time.RFC3339), "error", err)
 	p.activate(p.settleEarly(ctx, set, startWait(set)), offered)
-	p.FromDisk, p.current, p.failure, p.seen = true, "", err, kept.Confirmed
+	p.fromDisk, p.current, p.failure, p.seen = true, "", err, kept.Confirmed
 	return nil
 }
 
@@ -110,7 +145,7 @@ func (p *Manager) lastGood() *source.KeptPolicy {
 	case err != nil:
 		p.log.Error("read last good policy from disk failed", "error", err)
 		return nil
-	case kept.Origin != p.Source.String():
+	case kept.Origin != p.source.String():
 		p.log.Info("last good policy on disk is from another source; ignored", "source", kept.Origin)
 		return nil
 	case p.maxAge > 0 && time.Since(kept.Confirmed) > p.maxAge:
@@ -125,14 +160,14 @@ func (p *Manager) lastGood() *source.KeptPolicy {
 // rules of a repository that fails; both may be nil. offered is the state that the
 // source has, as far as it is known.
 func (p *Manager) load(ctx context.Context, after policy.Revision, previous, fallback *rego.Set) (set *rego.Set, offered policy.Revision, err error) {
-	snapshot, err := p.Source.Offer(ctx, after)
+	snapshot, err := p.source.Offer(ctx, after)
 	if err != nil {
 		if r, ok := errors.AsType[*source.Refusal](err); ok {
 			offered.Commit = r.Commit
 		}
 		return nil, offered, err
 	}
-	options := p.Options
+	options := p.options
 	options.Previous, options.Fallback, options.Defer = previous, fallback, true
 	set, err = rego.Load(ctx, snapshot, options)
 	return set, snapshot.Revision(), err
@@ -143,15 +178,15 @@ func (p *Manager) activate(set *rego.Set, offered policy.Revision) {
 	for _, w := range set.Warnings() {
 		p.log.Warn("policy warning", "warning", w.Error())
 	}
-	p.Engine.Swap(set)
-	p.good, p.FromDisk = set, false
+	p.engine.Swap(set)
+	p.good, p.fromDisk = set, false
 	p.mu.Lock()
 	now := time.Now()
 	p.offered, p.current, p.loaded, p.seen, p.failure, p.tooOld = offered, offered.Digest, now, now, nil, false
 	p.mu.Unlock()
 	p.noteRejections(set, now)
-	if p.Changed != nil {
-		p.Changed(set.Revision(), p.Engine.Activation())
+	if p.changed != nil {
+		p.changed(set.Revision(), p.engine.Activation())
 	}
 }
 
@@ -171,10 +206,7 @@ func (p *Manager) Follow(ctx context.Context, reload <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-reload:
-			p.log.Info("policy reload requested")
-			p.Notify.Reloading()
-			p.Refresh(ctx, true)
-			p.Notify.Ready("serving")
+			p.reload(ctx)
 		case <-checked:
 			if wait := p.settle(ctx); wait > 0 {
 				checked, settled = nil, time.After(wait)
@@ -190,6 +222,16 @@ func (p *Manager) Follow(ctx context.Context, reload <-chan os.Signal) {
 	}
 }
 
+// reload refreshes at an operator's request, and notifies the service manager.
+func (p *Manager) reload(ctx context.Context) {
+	p.log.Info("policy reload requested")
+	if p.notifier != nil {
+		p.notifier.Reloading()
+		defer p.notifier.Ready("serving")
+	}
+	p.Refresh(ctx, true)
+}
+
 // Refresh takes the source's state if it is new and good. Otherwise the current
 // revision continues deciding, up to its age, and the log, an event, a metric and
 // /readyz say why. A state that was refused is not checked again unless asked for.
@@ -199,7 +241,7 @@ func (p *Manager) Refresh(ctx context.Context, asked bool) {
 	defer p.announceExceptions(ctx)
 	defer p.expire(ctx)
 	began := time.Now()
-	snapshot, err := p.Source.Offer(ctx, p.good.Revision())
+	snapshot, err := p.source.Offer(ctx, p.good.Revision())
 	p.looked.Store(int64(time.Since(began)))
 	if err != nil {
 		p.refuse(ctx, policy.Revision{}, err)
@@ -211,11 +253,11 @@ func (p *Manager) Refresh(ctx context.Context, asked bool) {
 		}
 		return
 	}
-	options := p.Options
+	options := p.options
 	options.Previous, options.SpareProcessor, options.Defer = p.good, true, true
 	set, err := rego.Load(ctx, snapshot, options)
 	if err == nil {
-		err = probed(p.Engine.Prepare(ctx, set))
+		err = probed(p.engine.Prepare(ctx, set))
 	}
 	if err != nil {
 		p.refuse(ctx, snapshot.Revision(), err)
@@ -265,7 +307,7 @@ func (p *Manager) known(snapshot *policy.Snapshot, asked bool) bool {
 func (p *Manager) keep(set *rego.Set) {
 	p.confirmed = time.Now()
 	p.keptAt = p.confirmed
-	err := p.kept.Save(source.KeptPolicy{Snapshot: set.Snapshot(), Origin: p.Source.String(), Confirmed: p.confirmed, Findings: set.Findings(), Repositories: set.Kept()})
+	err := p.kept.Save(source.KeptPolicy{Snapshot: set.Snapshot(), Origin: p.source.String(), Confirmed: p.confirmed, Findings: set.Findings(), Repositories: set.Kept()})
 	if err != nil {
 		p.log.Error("write active policy to disk failed", "error", err)
 	}
@@ -282,7 +324,7 @@ func (p *Manager) expire(ctx context.Context) {
 	if !over || ctx.Err() != nil {
 		return
 	}
-	p.Engine.Swap(nil)
+	p.engine.Swap(nil)
 	p.count(refusedTooOld)
 	err := fmt.Errorf("nothing decides, and everything is refused: the source was last seen to offer this revision at %s, and policy.max_age is %v",
 		seen.UTC().Format(time.RFC3339), p.maxAge)

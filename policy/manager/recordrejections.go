@@ -30,7 +30,7 @@ const (
 
 // noteRejections takes the rejections of a set that is active now.
 func (p *Manager) noteRejections(set *rego.Set, now time.Time) {
-	news, recovered := p.Rejections.Activate(set.Rejected(), now)
+	news, recovered := p.rejections.Activate(set.Rejected(), now)
 	p.unrecorded = append(p.unrecorded, news...)
 	for _, r := range news {
 		p.log.Error("policy of a repository rejected", "revision", set.Revision().Digest, "commit", set.Revision().Commit,
@@ -48,10 +48,10 @@ func (p *Manager) recordRejections(ctx context.Context) {
 		return
 	}
 	revision := p.good.Revision()
-	more := append([]audit.Attribute{{Name: "source", Value: p.Source.String()}}, p.provenance(ctx, revision.Commit)...)
+	more := append([]audit.Attribute{{Name: "source", Value: p.source.String()}}, p.provenance(ctx, revision.Commit)...)
 	for i := range p.unrecorded[:min(len(p.unrecorded), maxRejectionEvents)] {
-		e := Event(&p.unrecorded[i], revision, p.Options.Names, time.Now(), slices.Clone(more))
-		if err := p.Audit.Record(ctx, e); err != nil {
+		e := Event(&p.unrecorded[i], revision, p.options.Names, time.Now(), slices.Clone(more))
+		if err := p.audit.Record(ctx, e); err != nil {
 			p.log.Error("rejection of a repository's policy not recorded", "repository", p.unrecorded[i].Repository, "error", err)
 		}
 	}
@@ -100,7 +100,7 @@ func (p *Manager) dropUnknown(ctx context.Context) error {
 	}
 	delete(digests, "")
 	for digest := range digests {
-		known, err := p.Audit.HasPolicy(ctx, digest)
+		known, err := p.audit.HasPolicy(ctx, digest)
 		if err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ func (p *Manager) resume(ctx context.Context, kept *source.KeptPolicy) (resumed,
 	if kept.RepositoriesError != nil {
 		p.log.Error("rules that repositories keep cannot be read; these repositories are denied until their folders are repaired", "error", kept.RepositoriesError)
 	}
-	options := p.Options
+	options := p.options
 	options.Kept = kept.Repositories
 	if kept.Findings != nil {
 		set, err := rego.Resume(ctx, kept.Snapshot, kept.Findings, options)

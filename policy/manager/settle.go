@@ -33,7 +33,7 @@ const keepEvery = 10 * time.Second
 // newChecks makes the checks of changed repositories. One processor is left to the
 // traffic where there are several.
 func (p *Manager) newChecks() *Checks {
-	return NewChecks(p.Engine.Check, runtime.GOMAXPROCS(0)-1, p.log)
+	return NewChecks(p.engine.Check, runtime.GOMAXPROCS(0)-1, p.log)
 }
 
 // settleEarly checks the changed repositories of a set that does not decide yet, and
@@ -87,9 +87,9 @@ func (p *Manager) settle(ctx context.Context) (wait time.Duration) {
 	p.good = set
 	p.noteRejections(set, time.Now())
 	if decides {
-		p.Engine.Swap(set)
-		if p.Changed != nil {
-			p.Changed(set.Revision(), p.Engine.Activation())
+		p.engine.Swap(set)
+		if p.changed != nil {
+			p.changed(set.Revision(), p.engine.Activation())
 		}
 	}
 	p.recordRejections(ctx)
@@ -112,7 +112,7 @@ func (p *Manager) recordChecked(ctx context.Context, set *rego.Set, passed []str
 	p.log.Info("policies of repositories checked and in force", "revision", revision.Digest, "commit", revision.Commit,
 		"repositories", len(passed), "first", strings.Join(passed[:min(len(passed), maxRejectionNames)], " "), "pending", len(set.Pending()))
 	attributes := []audit.Attribute{
-		{Name: "source", Value: p.Source.String()},
+		{Name: "source", Value: p.source.String()},
 		{Name: "checked_repositories", Value: strconv.Itoa(len(passed))},
 		{Name: "checked", Value: strings.Join(passed[:min(len(passed), maxRejectionNames)], " ")},
 	}
@@ -121,7 +121,7 @@ func (p *Manager) recordChecked(ctx context.Context, set *rego.Set, passed []str
 	}
 	attributes = append(attributes, pendingAttributes(set)...)
 	attributes = append(attributes, rejectedAttributes(set)...)
-	err := p.Audit.Record(ctx, &audit.Event{Time: time.Now(), Kind: audit.KindPolicyLoaded, Revision: revision.Digest, Commit: revision.Commit, Attributes: attributes})
+	err := p.audit.Record(ctx, &audit.Event{Time: time.Now(), Kind: audit.KindPolicyLoaded, Revision: revision.Digest, Commit: revision.Commit, Attributes: attributes})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		p.log.Error("activation of repositories' policies not recorded", "error", err)
 	}
@@ -172,7 +172,7 @@ func (p *Manager) retryDue() bool {
 
 // Pending lists the repositories whose policy of the active revision is not checked yet.
 func (p *Manager) Pending() []rego.Pending {
-	if set := p.Engine.Current(); set != nil {
+	if set := p.engine.Current(); set != nil {
 		return set.Pending()
 	}
 	return nil

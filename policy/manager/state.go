@@ -14,46 +14,46 @@ import (
 
 // Manager keeps the engine at the latest good revision of the source.
 type Manager struct {
-	Engine    *rego.Engine
-	Workers   *worker.Pool
+	engine    *rego.Engine
+	options   rego.Options
+	workers   *worker.Pool
 	deaths    chan policyDeath // that are to be recorded
-	Source    Source
+	source    Source
 	poll      time.Duration
 	maxAge    time.Duration // 0: none
 	kept      *source.Kept
-	Options   rego.Options
 	log       *slog.Logger
-	Audit     Log
-	Notify    Notifier
-	before    string                                            // the commit that decided in an earlier process, as far as the disk tells
-	Activated func()                                            // told of each commit that began to decide; nil: nobody
-	Changed   func(revision policy.Revision, activation uint64) // called with each activation; nil: nobody
+	notifier  Notifier                                          // nil: none
+	audit     Log                                               // set by AnnounceFirst
+	activated func()                                            // called after each activation of a commit is recorded; nil: none
+	changed   func(revision policy.Revision, activation uint64) // called after each activation; nil: none
 
 	checks     *Checks          // of repositories whose policy has changed
-	Rejections Rejections       // of repositories, in the active revision
-	unrecorded []rego.Rejection // of them, those that no event reports yet; of the one refresh
+	rejections Rejections       // of repositories, in the active revision
+	unrecorded []rego.Rejection // of them, those without an event; of the one refresh
 
 	turn      sync.Mutex // one refresh at a time
-	good      *rego.Set  // the latest that was taken; decides unless it is too old
-	FromDisk  bool       // good was taken from the disk at the start
+	good      *rego.Set  // the latest good set; active unless it exceeds maxAge
+	before    string     // the commit that was active in an earlier process, as far as the disk has it
+	fromDisk  bool       // good was read from the disk at the start
 	history   *policyHistory
 	notice    time.Duration   // how long before an exception ends it is announced
-	announced map[string]bool // exceptions whose end was, by their key
+	announced map[string]bool // exceptions whose end was announced, by their key
 	candidate *candidate      // nil: none
 	confirmed time.Time       // the time on disk
 	keptAt    time.Time       // when the last good policy was written to disk
-	looked    atomic.Int64    // how many nanoseconds the latest check the source took
+	looked    atomic.Int64    // how many nanoseconds the latest poll of the source took
 
 	mu      sync.Mutex
 	offered policy.Revision // the latest state of the source; its digest is empty where it could not be read
-	current string          // and of the one that decides; empty where that is from the disk
-	loaded  time.Time       // when the current revision began to decide
-	seen    time.Time       // when the source was last seen to offer it
-	failure error           // why the latest state does not decide; nil if it does
+	current string          // digest of the active state; empty where that is from the disk
+	loaded  time.Time       // when the current revision became active
+	seen    time.Time       // when the source last offered the active revision
+	failure error           // why the latest state is not active; nil if it is
 	retries int             // how often it was loaded again, a loaded machine being a possible cause
 	retryAt time.Time       // when it is loaded again
 	waiting policy.Revision // a good state that could not be recorded
-	tooOld  bool            // nothing decides, for the good one is older than it may be
+	tooOld  bool            // no revision is active, for the good one exceeds maxAge
 	refused map[RefusalKind]int
 }
 
@@ -64,7 +64,7 @@ type candidate struct {
 	poll    time.Duration
 	options rego.Options
 	log     *slog.Logger
-	holder  *Manager
+	manager *Manager
 	queue   chan policy.Decision
 	set     atomic.Pointer[rego.Set]
 

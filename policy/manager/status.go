@@ -33,7 +33,7 @@ func (p *Manager) Failure() error {
 // Ready is an error only where nothing decides. A new state that was refused is
 // a detail: the instance continues with the last good one.
 func (p *Manager) Ready() error {
-	if p.Engine.Current() != nil {
+	if p.engine.Current() != nil {
 		return nil
 	}
 	p.mu.Lock()
@@ -49,9 +49,9 @@ func (p *Manager) Detail() any {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d := map[string]string{
-		"source": p.Source.String(), "since": p.loaded.UTC().Format(time.RFC3339), "confirmed": p.seen.UTC().Format(time.RFC3339),
+		"source": p.source.String(), "since": p.loaded.UTC().Format(time.RFC3339), "confirmed": p.seen.UTC().Format(time.RFC3339),
 	}
-	if set := p.Engine.Current(); set != nil {
+	if set := p.engine.Current(); set != nil {
 		d["revision"] = set.Revision().Digest
 		if commit := set.Revision().Commit; commit != "" {
 			d["commit"] = commit

@@ -30,14 +30,14 @@ func (p *Manager) newWorkers(cfg *config.Config) *worker.Pool {
 // recordDeath records that a repository's policy has ended a worker and is refused
 // for a while.
 func (p *Manager) recordDeath(ctx context.Context, d policyDeath) {
-	set := p.Engine.Current()
-	if set == nil || p.Audit == nil {
+	set := p.engine.Current()
+	if set == nil || p.audit == nil {
 		return
 	}
-	e := TerminatedEvent(d.repository, d.death, set.Revision(), p.Options.Names, d.at)
+	e := TerminatedEvent(d.repository, d.death, set.Revision(), p.options.Names, d.at)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if err := p.Audit.Record(ctx, e); err != nil {
+	if err := p.audit.Record(ctx, e); err != nil {
 		p.log.Error("event not recorded", "kind", string(e.Kind), "error", err)
 	}
 }

@@ -66,7 +66,7 @@ func checkPolicy(ctx context.Context, r *checkReport, cfg *config.Config, online
 		own.DataDirectory = folder
 	}
 	own.Policy.Candidate = nil
-	p, err := manager.New(&own, slog.New(slog.DiscardHandler), components.GitConfig)
+	p, err := manager.New(manager.Config{Config: &own, Log: slog.New(slog.DiscardHandler), Git: components.GitConfig})
 	if err == nil {
 		err = p.Begin(ctx)
 		if _, missing := errors.AsType[manager.NoPolicyError](err); missing {
@@ -77,14 +77,14 @@ func checkPolicy(ctx context.Context, r *checkReport, cfg *config.Config, online
 		r.add("policy", "", err)
 		return
 	}
-	set := p.Engine.Current()
-	if p.FromDisk {
+	set := p.Engine().Current()
+	if p.FromDisk() {
 		r.warn("policy", fmt.Sprintf("the last good revision would decide: %v", p.Failure()))
 	}
 	for _, w := range set.Warnings() {
 		r.warn("policy", w.Error())
 	}
-	if online && p.Options.Names {
+	if online && p.UsesNames() {
 		unknown, err := components.UnknownRepositories(ctx, cfg, set)
 		if err != nil {
 			r.warn("policy", err.Error())
@@ -93,7 +93,7 @@ func checkPolicy(ctx context.Context, r *checkReport, cfg *config.Config, online
 			r.warn("policy", w.Error())
 		}
 	}
-	r.add("policy", fmt.Sprintf("%s loads: revision %s, %d repositories, and its tests pass", p.Source, set.Revision().Digest, len(set.Repositories())), nil)
+	r.add("policy", fmt.Sprintf("%s loads: revision %s, %d repositories, and its tests pass", p.Source(), set.Revision().Digest, len(set.Repositories())), nil)
 }
 
 // checkOnline connects to everything that the configuration names.

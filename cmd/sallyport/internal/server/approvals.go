@@ -55,7 +55,6 @@ func (s *server) openApprovals(ctx context.Context) error {
 			Deadline: c.Approvals.Deadline, Settle: min(approvalSettle, c.Approvals.Deadline), Interval: approvalInterval, Stagger: approvalStagger,
 			Logger: s.log.With("component", "approvals"),
 		})
-		s.policy.Activated = s.approvals.Activated
 		return nil
 	}
 	s.log.Info("approvals of the policy are not read: the workspace of its repository has no API", "workspace", workspace)

@@ -30,13 +30,13 @@ func (s *server) gauges() {
 		return float64(s.policy.Refusals()[manager.RefusalKind(kind)])
 	})
 	m.CounterBy("sallyport_repository_policy_rejected_total", "Repositories whose policy was rejected while the revision was activated, by what was wrong.", "kind", manager.Kinds, func(kind string) float64 {
-		return float64(s.policy.Rejections.Total(kind))
+		return float64(s.policy.Rejections().Total(kind))
 	})
 	m.Gauge("sallyport_repository_policies_pending", "Repositories whose policy of the active revision is not checked yet. Earlier rules of theirs are in force, or they are denied.", func() float64 {
 		return float64(len(s.policy.Pending()))
 	})
 	m.GaugeBy("sallyport_repository_policies_rejected", "Repositories whose policy is rejected in the active revision, by what is in force: their earlier rules (kept), or nothing (denied).", "in_force", []string{"kept", "denied"}, func(inForce string) float64 {
-		kept, denied := s.policy.Rejections.Counts()
+		kept, denied := s.policy.Rejections().Counts()
 		if inForce == "kept" {
 			return float64(kept)
 		}

@@ -295,13 +295,13 @@ type policyOperations struct{ *server }
 
 // Reload checks the policy's source at once.
 func (s policyOperations) Reload(ctx context.Context, by admin.Operator) (admin.PolicyState, error) {
-	before := s.policy.Engine.Current()
+	before := s.policy.Engine().Current()
 	if err := s.recorded(ctx, by, operationPolicyReload, ""); err != nil {
 		return admin.PolicyState{}, err
 	}
 	s.policy.Refresh(ctx, true)
 	s.policy.WaitSettled(ctx)
-	return policyState(before, s.policy.Engine.Current(), s.policy.Failure())
+	return policyState(before, s.policy.Engine().Current(), s.policy.Failure())
 }
 
 func policyState(before, now *rego.Set, failure error) (admin.PolicyState, error) {

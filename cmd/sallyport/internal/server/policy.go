@@ -14,11 +14,12 @@ import (
 // ends.
 func (s *server) loadPolicy(ctx context.Context) error {
 	var err error
-	if s.policy, err = manager.New(s.config, s.log.With("component", "policy"), components.GitConfig); err != nil {
+	if s.policy, err = manager.New(manager.Config{
+		Config: s.config, Log: s.log.With("component", "policy"), Git: components.GitConfig, Notifier: s.notify,
+	}); err != nil {
 		return err
 	}
 	s.atClose(s.policy.Close)
-	s.policy.Notify = s.notify
 	err = s.policy.Begin(ctx)
 	if _, missing := errors.AsType[manager.NoPolicyError](err); missing {
 		err = cli.Invalid(err)
@@ -29,6 +30,9 @@ func (s *server) loadPolicy(ctx context.Context) error {
 // announcePolicy keeps the first policy's content and records that it decides,
 // before it does.
 func (s *server) announcePolicy(ctx context.Context) error {
-	s.policy.Audit = s.audit
-	return s.policy.AnnounceFirst(ctx)
+	var activated func()
+	if s.approvals != nil {
+		activated = s.approvals.Activated
+	}
+	return s.policy.AnnounceFirst(ctx, s.audit, activated)
 }

@@ -29,7 +29,7 @@ func (s *server) watchRepositories(ctx context.Context) {
 	tick := time.NewTicker(namesInterval)
 	defer tick.Stop()
 	for {
-		set := s.policy.Engine.Current()
+		set := s.policy.Engine().Current()
 		if now := time.Now(); set != nil && set.Revision().Digest != checked && !now.Before(next) {
 			var err error
 			if now.Sub(listed) > namesMaxAge {

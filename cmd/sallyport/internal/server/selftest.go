@@ -22,7 +22,7 @@ import (
 // interceptor is there also where no test is ever made: the reserved names are then
 // nobody's.
 func (s *server) openSelfTest(context.Context) error {
-	s.interceptor = selftest.NewProbeInterceptor(s.authenticator, s.policy.Engine)
+	s.interceptor = selftest.NewProbeInterceptor(s.authenticator, s.policy.Engine())
 	if s.config.SelfTest.Interval == 0 {
 		return nil
 	}
@@ -33,7 +33,7 @@ func (s *server) openSelfTest(context.Context) error {
 	s.atClose(s.echo.Close)
 	s.selfTest = selftest.New(selftest.Config{
 		Interceptor: s.interceptor, Echo: s.echo, Dial: s.dialOurselves, Recorded: s.probeEvents, LogComplete: s.wholeLog, Record: s.audit.Record,
-		Revision: func() policy.Revision { return s.policy.Engine.Current().Revision() },
+		Revision: func() policy.Revision { return s.policy.Engine().Current().Revision() },
 		Interval: s.config.SelfTest.Interval, Log: s.log.With("component", "self_test"),
 	})
 	return nil

@@ -192,8 +192,7 @@ func (s *server) buildGate(context.Context) error {
 	s.reevaluator = proxy.NewReevaluator(proxy.ReevaluatorConfig{
 		Tracker: s.tracker, Decider: s.interceptor, Organization: s.interceptor, Recorder: s.audit, Log: s.log.With("component", "policy"),
 	})
-	s.policy.Changed = s.reevaluator.Changed
-	s.reevaluator.Changed(s.policy.Engine.Current().Revision(), s.policy.Engine.Activation())
+	s.policy.OnActivation(s.reevaluator.Changed)
 	s.forwarder = goproxy.New(goproxy.Config{Log: s.log.With("component", "forward"), Tracker: s.tracker, MaxLifetime: tunnel.MaxLifetime})
 	s.atClose(s.forwarder.Close)
 	s.front, err = frontend.New(frontend.Config{
@@ -240,7 +239,7 @@ func (s *server) watch() {
 	s.admin.AddWarning("seal", s.sealWarning)
 	s.admin.AddWarning("identity_store", s.storeWarning)
 	s.admin.AddWarning("identity", s.authenticator.Warning)
-	s.admin.AddWarning("repository_policies", s.policy.Rejections.Warning)
+	s.admin.AddWarning("repository_policies", s.policy.Rejections().Warning)
 	s.admin.AddWarning("database_login", func() error { return s.logins })
 	s.lockGauges()
 	s.admin.AddDetail("schema", s.schemaDetail)

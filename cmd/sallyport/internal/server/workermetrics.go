@@ -8,7 +8,7 @@ import (
 
 // workersDetail is what /readyz reports of the workers.
 func (s *server) workersDetail() any {
-	st := s.policy.Workers.Status()
+	st := s.policy.WorkerStatus()
 	d := map[string]any{"processes": st.Workers, "waiting": st.Waiting}
 	if len(st.Shares) > 0 {
 		d["quarantined_repositories"] = strings.Join(st.Shares[:min(len(st.Shares), 20)], " ")
@@ -18,7 +18,7 @@ func (s *server) workersDetail() any {
 
 // workerMetrics adds the figures of the workers.
 func (s *server) workerMetrics() {
-	m, status := s.metrics, s.policy.Workers.Status
+	m, status := s.metrics, s.policy.WorkerStatus
 	causes := make([]string, len(worker.Causes))
 	for i, c := range worker.Causes {
 		causes[i] = string(c)
