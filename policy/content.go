@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// Content is the snapshot as one string of bytes, for whoever keeps policies: the
+// Content is the snapshot as one string of bytes, for a store of policies: the
 // bytes whose SHA-256 the digest is (see [NewSnapshot]), so that what is kept can
 // be checked without knowing more.
 func (s *Snapshot) Content() []byte {

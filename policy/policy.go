@@ -1,9 +1,9 @@
-// Package policy says whether a principal may do what it asks for.
+// Package policy defines the types of a policy decision: whether a principal may do what
+// it requests.
 //
-// It holds the words only: a [Request] goes in, a [Decision] comes out. What
-// decides lives in the folders named after the technology that does it. A
-// denial is a value and never an error; an error means that nothing could be
-// decided, and whoever asked denies.
+// A [Request] goes in, a [Decision] comes out. The packages that decide are in folders
+// named after their technology. A denial is a value and never an error; an error means
+// that no decision could be made, and the caller denies.
 package policy
 
 import (
@@ -39,7 +39,7 @@ func (v Verdict) String() string {
 	return "deny"
 }
 
-// Mode says whether a denial is enforced. The zero value is enforce.
+// Mode is whether a denial is enforced. The zero value is enforce.
 type Mode uint8
 
 // The modes.
@@ -55,7 +55,7 @@ func (m Mode) String() string {
 	return "enforce"
 }
 
-// Protocol says what a tunnel may carry. The zero value is TLS whose server
+// Protocol is what a tunnel may carry. The zero value is TLS whose server
 // name is the target.
 type Protocol uint8
 
@@ -72,7 +72,7 @@ func (p Protocol) String() string {
 	return "tls"
 }
 
-// Request is one question. It is read-only for whoever decides.
+// Request is one request for a decision. The policy must not change it.
 type Request struct {
 	Principal     *identity.Principal // never nil
 	Action        Action
@@ -128,7 +128,7 @@ type Decision struct {
 	Notice string
 	// Exceptions are those of the policy's documents that the policy found for the
 	// request: they name its repository and target, and were in force at its time.
-	// Rules says which rules allowed it.
+	// Rules names the rules that allowed it.
 	Exceptions []AppliedException
 	Protocol   Protocol
 	Address    bool // an IP literal is allowed as the target

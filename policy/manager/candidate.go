@@ -17,8 +17,8 @@ import (
 
 // Bounds of what a candidate may take.
 const (
-	candidateQueue   = 1024   // decisions that wait to be put to it; more are dropped and counted
-	candidateMemory  = 10_000 // differences that are known, and not recorded again
+	candidateQueue   = 1024   // decisions that wait for their evaluation; more are dropped and counted
+	candidateMemory  = 10_000 // known differences, which are not recorded again
 	candidateRecords = 20     // new differences that are recorded in a second; more are counted only
 )
 
@@ -35,13 +35,13 @@ func newCandidate(cfg *config.Config, p *Manager, git GitConfig) (*candidate, er
 	if err != nil {
 		return nil, err
 	}
-	// A candidate is there to be thrown away and begun again.
+	// The branch of a candidate may be rewritten.
 	g.Branch, g.Tag, g.AllowRewind = cfg.Policy.Candidate.Branch, "", true
 	c.source, err = source.NewGit(g)
 	return c, err
 }
 
-// offer hands a decision over, and never waits.
+// offer queues a decision, and never waits.
 func (c *candidate) offer(d policy.Decision) {
 	if c.set.Load() == nil || len(d.Input) == 0 {
 		return
@@ -53,7 +53,7 @@ func (c *candidate) offer(d policy.Decision) {
 	}
 }
 
-// run looks for new states and evaluates until ctx ends.
+// run polls the source and evaluates queued decisions until ctx ends.
 func (c *candidate) run(ctx context.Context) {
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -72,7 +72,7 @@ func (c *candidate) run(ctx context.Context) {
 	for {
 		began := time.Now()
 		c.refresh(ctx)
-		ticker.Reset(untilNextLook(c.poll, time.Since(began)))
+		ticker.Reset(nextPoll(c.poll, time.Since(began)))
 		select {
 		case <-ctx.Done():
 			return
@@ -81,8 +81,8 @@ func (c *candidate) run(ctx context.Context) {
 	}
 }
 
-// refresh takes the source's state if it is new and loads. One that does not is
-// said once; what was evaluated before continues.
+// refresh loads the source's state if it is new. A state that does not load is reported
+// once, and the previous candidate stays active.
 func (c *candidate) refresh(ctx context.Context) {
 	snapshot, err := c.source.Offer(ctx, policy.Revision{})
 	if ctx.Err() != nil {
@@ -103,12 +103,12 @@ func (c *candidate) refresh(ctx context.Context) {
 	if err == nil {
 		options := c.options
 		options.Previous, options.SpareProcessor, options.Background = c.set.Load(), true, true
-		// A folder that fails would have the same effect if it were merged.
+		// A repository whose policy fails keeps its rules, as it would after the merge.
 		options.Fallback = c.manager.engine.Current()
 		set, err = rego.Load(ctx, snapshot, options)
 	}
 	if err == nil {
-		// Its events name it, and are to be evaluated again like all others.
+		// Its events name the revision, and can be evaluated again like all others.
 		err = c.manager.audit.PutPolicy(ctx, set.Revision().Digest, set.Snapshot().Content())
 	}
 	c.mu.Lock()
@@ -125,7 +125,7 @@ func (c *candidate) refresh(ctx context.Context) {
 	c.log.Info("candidate policy active", "revision", set.Revision().Digest, "commit", set.Revision().Commit)
 }
 
-// evaluate asks the candidate what was asked, at the time at which it was.
+// evaluate evaluates the candidate for the input of a decision, at the decision's time.
 func (c *candidate) evaluate(ctx context.Context, decided policy.Decision) {
 	set := c.set.Load()
 	if set == nil {
@@ -150,7 +150,8 @@ func (c *candidate) evaluate(ctx context.Context, decided policy.Decision) {
 	c.record(ctx, decided, would, err)
 }
 
-// stricter reports whether less would pass, report mode taken as what it is to end in.
+// stricter reports whether the candidate passes less. A denial that report mode lets pass
+// counts as a denial.
 func stricter(would, decided policy.Decision) bool {
 	if would.Verdict != decided.Verdict {
 		return would.Verdict == policy.Deny
@@ -158,9 +159,9 @@ func stricter(would, decided policy.Decision) bool {
 	return would.WouldDeny
 }
 
-// record writes a difference down, once for each question and revision.
+// record records a difference, once for each kind of request and each revision.
 func (c *candidate) record(ctx context.Context, decided, would policy.Decision, failure error) {
-	var asked struct {
+	var input struct {
 		Principal struct {
 			Workspace  struct{ UUID, Slug string }
 			Repository struct {
@@ -176,11 +177,11 @@ func (c *candidate) record(ctx context.Context, decided, would policy.Decision, 
 			Port         uint16
 		}
 	}
-	if err := json.Unmarshal(decided.Input, &asked); err != nil {
+	if err := json.Unmarshal(decided.Input, &input); err != nil {
 		return
 	}
-	p, t := asked.Principal, asked.Target
-	key := fmt.Sprint(p.Repository.UUID, p.Deployment.UUID, asked.Action, t.Host, t.Port, decided.Revision.Digest, would.Revision.Digest, decided.Verdict, would.Verdict, would.WouldDeny)
+	p, t := input.Principal, input.Target
+	key := fmt.Sprint(p.Repository.UUID, p.Deployment.UUID, input.Action, t.Host, t.Port, decided.Revision.Digest, would.Revision.Digest, decided.Verdict, would.Verdict, would.WouldDeny)
 	if c.known[key] {
 		return
 	}
@@ -189,14 +190,14 @@ func (c *candidate) record(ctx context.Context, decided, would policy.Decision, 
 		c.second, c.spent = now, 0
 	}
 	if c.spent >= candidateRecords {
-		return // asked again it is recorded
+		return // a repeated request records it
 	}
 	c.spent++
 	e := &audit.Event{
 		Time: now, Kind: audit.KindCandidateMismatch,
 		WorkspaceUUID: p.Workspace.UUID, Workspace: p.Workspace.Slug, RepositoryUUID: p.Repository.UUID, Repository: p.Repository.FullName, Project: p.Repository.Project,
 		DeploymentUUID: p.Deployment.UUID, Deployment: p.Deployment.Name, DeploymentType: p.Deployment.Type, Branch: p.Branch,
-		Action: asked.Action, Scheme: t.Scheme, Host: t.Host, Port: t.Port,
+		Action: input.Action, Scheme: t.Scheme, Host: t.Host, Port: t.Port,
 		Verdict: would.Verdict.String(), Mode: would.Mode.String(), WouldDeny: would.WouldDeny, Reason: string(would.Reason),
 		Rule: would.Rule, Rules: would.Rules, Message: would.Message, Revision: would.Revision.Digest, Commit: would.Revision.Commit, RepositoryRevision: would.RepositoryRevision.Digest,
 		Attributes: []audit.Attribute{
@@ -220,7 +221,7 @@ func (c *candidate) record(ctx context.Context, decided, would policy.Decision, 
 	c.known[key] = true
 }
 
-// detail is what /readyz tells of it.
+// detail is the part of /readyz about the candidate.
 func (c *candidate) detail() map[string]string {
 	d := map[string]string{"source": c.source.String()}
 	if set := c.set.Load(); set != nil {

@@ -108,9 +108,9 @@ func outcomes(t *testing.T, c *Checks, n int) (names []string) {
 	return names
 }
 
-// TestSlowChecksDelayNobody: repositories whose checks do not end delay each other only.
+// TestSlowChecksDelayNoRevision: repositories whose checks do not end delay each other only.
 // In one queue for all they would delay everybody.
-func TestSlowChecksDelayNobody(t *testing.T) {
+func TestSlowChecksDelayNoRevision(t *testing.T) {
 	t.Parallel()
 	set := treeOf(t, rego.Options{Defer: true}, repositories(30, "slow1", "slow2", "a-slow"))
 	for _, needed := range []bool{false, true} {

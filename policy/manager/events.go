@@ -72,7 +72,7 @@ func (p *Manager) AnnounceFirst(ctx context.Context, log Log, activated func()) 
 	return nil
 }
 
-// announce keeps a revision's content and records that it begins to decide.
+// announce stores a revision's content in the log and records its activation.
 func (p *Manager) announce(ctx context.Context, set, previous *rego.Set) error {
 	revision := set.Revision()
 	if err := p.audit.PutPolicy(ctx, revision.Digest, set.Snapshot().Content()); err != nil {
@@ -119,9 +119,8 @@ func (p *Manager) announce(ctx context.Context, set, previous *rego.Set) error {
 	return err
 }
 
-// provenance is what is known of where a commit comes from. That it is unknown
-// keeps no revision from deciding: a signature that is required was verified when
-// the source offered the commit.
+// provenance returns the attributes of a commit's origin. Unknown origin does not prevent
+// an activation: a required signature was verified when the source offered the commit.
 func (p *Manager) provenance(ctx context.Context, commit string) []audit.Attribute {
 	git, ok := p.source.(interface {
 		Provenance(context.Context, string) (source.Provenance, error)
@@ -147,7 +146,7 @@ func (p *Manager) provenance(ctx context.Context, commit string) []audit.Attribu
 	return attributes
 }
 
-// maxBrought bounds the commits that the event of an activation lists.
+// maxBrought bounds the commits in the event of an activation.
 const maxBrought = 40
 
 // brought returns the commits that came with an activation, so that the approval of
@@ -171,9 +170,9 @@ func (p *Manager) brought(ctx context.Context, before, commit string) []audit.At
 	return attributes
 }
 
-// refuse records that a state of the source was rejected. The digest is empty where
-// the state could not be read, and the commit where the source has none or did not
-// come that far. Each state and fault is recorded once.
+// refuse records that a state of the source was rejected. The digest is empty if the state
+// could not be read, and the commit if it is not known. Each state and fault is recorded
+// once.
 func (p *Manager) refuse(ctx context.Context, offered policy.Revision, err error) {
 	if ctx.Err() != nil {
 		return
@@ -195,9 +194,9 @@ func (p *Manager) refuse(ctx context.Context, offered policy.Revision, err error
 	p.recordRefusal(ctx, offered, kind, err)
 }
 
-// notRecorded records that a good state of the source does not decide, for the log
-// does not accept it: its decisions could not be evaluated again. It is tried again
-// at the next refresh, and reported once.
+// notRecorded records that a good state of the source is not activated because the log
+// does not accept it: its decisions could not be evaluated again. It is tried again at the
+// next refresh, and reported once.
 func (p *Manager) notRecorded(ctx context.Context, offered policy.Revision, err error) {
 	if ctx.Err() != nil {
 		return
@@ -215,8 +214,8 @@ func (p *Manager) notRecorded(ctx context.Context, offered policy.Revision, err 
 	p.recordRefusal(ctx, offered, refusedUnrecorded, err)
 }
 
-// recordRefusal records a rejected state with all that is known of it: the commit,
-// what the commit says of its author, and whether a listed key has signed it.
+// recordRefusal records a rejected state with all that is known of it: the commit, its
+// author, and whether a listed key has signed it.
 func (p *Manager) recordRefusal(ctx context.Context, offered policy.Revision, kind RefusalKind, err error) {
 	attributes := []audit.Attribute{
 		{Name: "kind", Value: string(kind)},

@@ -8,7 +8,8 @@ import (
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
-// Ending are the exceptions of what decides that end within the notice.
+// Ending returns the exceptions of the active policy that end within
+// policy.exception_expiry_warning.
 func (p *Manager) Ending(now time.Time) (ending []rego.Exception) {
 	set := p.engine.Current()
 	if set == nil {
@@ -22,8 +23,8 @@ func (p *Manager) Ending(now time.Time) (ending []rego.Exception) {
 	return ending
 }
 
-// announceExceptions tells of each exception that ends soon, once in this process.
-// That it cannot be recorded is tried again at the next look. The caller has its turn.
+// announceExceptions records each exception that ends soon, once in this process. If
+// recording fails, the next refresh tries again. The caller holds turn.
 func (p *Manager) announceExceptions(ctx context.Context) {
 	now := time.Now()
 	ending := p.Ending(now)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// policyHistory remembers which revisions have decided, so that going back to
-// one is seen. It holds the latest thousand of this process.
+// policyHistory remembers the revisions that were active, so that a return to one is
+// recorded. It holds the latest thousand of this process.
 type policyHistory struct {
 	mu    sync.Mutex
 	since map[string]time.Time
@@ -15,7 +15,7 @@ type policyHistory struct {
 
 func newPolicyHistory() *policyHistory { return &policyHistory{since: map[string]time.Time{}} }
 
-// before returns when a revision has begun to decide before.
+// before returns when a revision became active before.
 func (h *policyHistory) before(digest string) (at time.Time, again bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -23,7 +23,7 @@ func (h *policyHistory) before(digest string) (at time.Time, again bool) {
 	return at, again
 }
 
-// decides notes that a revision begins to decide.
+// decides records that a revision becomes active.
 func (h *policyHistory) decides(digest string, at time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

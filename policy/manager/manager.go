@@ -1,3 +1,11 @@
+// Package manager keeps the policy engine at the latest good revision of its source.
+//
+// A [Manager] polls the source, checks each new revision in full, records it in the audit
+// log, and only then activates it. A revision that does not pass changes nothing but the
+// log: the last good revision stays active, up to policy.max_age. Changed policies of
+// repositories are checked after the activation, by [Checks], and settled in batches;
+// [Rejections] are those that failed. A candidate policy is evaluated for the same
+// decisions and decides nothing.
 package manager
 
 import (
@@ -98,9 +106,9 @@ func (p *Manager) OnActivation(f func(revision policy.Revision, activation uint6
 // UsesNames reports whether rules see names of repositories and deployments.
 func (p *Manager) UsesNames() bool { return p.options.Names }
 
-// Begin makes the first revision decide: the one that the source offers, or, where
-// that cannot be loaded, the last good one from disk. Without either it is an error,
-// of type NoPolicyError where the policy's directory is missing.
+// Begin activates the first revision: the one that the source offers, or, if that does not
+// load, the last good one from the disk. Without either it is an error, of type
+// [NoPolicyError] if the policy's directory is missing.
 func (p *Manager) Begin(ctx context.Context) error {
 	kept := p.lastGood()
 	var after policy.Revision
@@ -136,7 +144,7 @@ func (p *Manager) Begin(ctx context.Context) error {
 	return nil
 }
 
-// lastGood is what was kept on disk, if it may be used.
+// lastGood returns the policy on the disk, nil if it cannot be used.
 func (p *Manager) lastGood() *source.KeptPolicy {
 	kept, err := p.kept.Load()
 	switch {
@@ -155,10 +163,9 @@ func (p *Manager) lastGood() *source.KeptPolicy {
 	return kept
 }
 
-// load gets what the source offers and loads it: strictly compiled, and with
-// its own tests run. What is the same in previous is not checked again; fallback has the
-// rules of a repository that fails; both may be nil. offered is the state that the
-// source has, as far as it is known.
+// load loads the revision that the source offers, with its own tests. Units that are the
+// same in previous are not checked again; a repository that fails keeps its rules of
+// fallback; both may be nil. offered is the state of the source, as far as it is known.
 func (p *Manager) load(ctx context.Context, after policy.Revision, previous, fallback *rego.Set) (set *rego.Set, offered policy.Revision, err error) {
 	snapshot, err := p.source.Offer(ctx, after)
 	if err != nil {
@@ -173,7 +180,7 @@ func (p *Manager) load(ctx context.Context, after policy.Revision, previous, fal
 	return set, snapshot.Revision(), err
 }
 
-// activate notes a set that decides from now on.
+// activate makes a set the active one.
 func (p *Manager) activate(set *rego.Set, offered policy.Revision) {
 	for _, w := range set.Warnings() {
 		p.log.Warn("policy warning", "warning", w.Error())
@@ -190,13 +197,12 @@ func (p *Manager) activate(set *rego.Set, offered policy.Revision) {
 	}
 }
 
-// Follow looks for a new state of the source from time to time, and at once when
-// asked to, until ctx ends.
+// Follow polls the source, and refreshes at once for each value of reload, until ctx ends.
 func (p *Manager) Follow(ctx context.Context, reload <-chan os.Signal) {
-	var beside sync.WaitGroup
-	defer beside.Wait()
+	var background sync.WaitGroup
+	defer background.Wait()
 	if p.candidate != nil {
-		beside.Go(func() { p.candidate.run(ctx) })
+		background.Go(func() { p.candidate.run(ctx) })
 	}
 	ticker := time.NewTicker(p.poll)
 	defer ticker.Stop()
@@ -217,7 +223,7 @@ func (p *Manager) Follow(ctx context.Context, reload <-chan os.Signal) {
 			p.recordDeath(ctx, death)
 		case <-ticker.C:
 			p.Refresh(ctx, false)
-			ticker.Reset(untilNextLook(p.poll, time.Duration(p.looked.Load())))
+			ticker.Reset(nextPoll(p.poll, time.Duration(p.looked.Load())))
 		}
 	}
 }
@@ -232,10 +238,10 @@ func (p *Manager) reload(ctx context.Context) {
 	p.Refresh(ctx, true)
 }
 
-// Refresh takes the source's state if it is new and good. Otherwise the current
-// revision continues deciding, up to its age, and the log, an event, a metric and
-// /readyz say why. A state that was refused is not checked again unless asked for.
-func (p *Manager) Refresh(ctx context.Context, asked bool) {
+// Refresh activates the source's state if it is new and good. Otherwise the active
+// revision stays in force, up to its maximum age, and the log, an event, a metric and
+// /readyz report why. A rejected state is loaded again only if requested is set.
+func (p *Manager) Refresh(ctx context.Context, requested bool) {
 	p.turn.Lock()
 	defer p.turn.Unlock()
 	defer p.announceExceptions(ctx)
@@ -247,8 +253,8 @@ func (p *Manager) Refresh(ctx context.Context, asked bool) {
 		p.refuse(ctx, policy.Revision{}, err)
 		return
 	}
-	if p.known(snapshot, asked) {
-		if asked {
+	if p.known(snapshot, requested) {
+		if requested {
 			p.recheck()
 		}
 		return
@@ -274,9 +280,8 @@ func (p *Manager) Refresh(ctx context.Context, asked bool) {
 	p.keep(set)
 }
 
-// known reports whether a state was checked before, and confirms it if it is
-// the one that decides.
-func (p *Manager) known(snapshot *policy.Snapshot, asked bool) bool {
+// known reports whether a state was loaded before. It confirms the active one.
+func (p *Manager) known(snapshot *policy.Snapshot, requested bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -289,8 +294,8 @@ func (p *Manager) known(snapshot *policy.Snapshot, asked bool) bool {
 		p.offered, p.failure = snapshot.Revision(), nil
 	case snapshot.Revision() != p.offered:
 		return false
-	default: // refused before
-		return !asked && !p.retryDue()
+	default: // rejected before
+		return !requested && !p.retryDue()
 	}
 	p.seen = time.Now()
 	if p.seen.Sub(p.confirmed) >= time.Minute {
@@ -302,8 +307,8 @@ func (p *Manager) known(snapshot *policy.Snapshot, asked bool) bool {
 	return true
 }
 
-// keep puts what decides on disk, for a start without the source. That it cannot
-// is no reason not to decide.
+// keep writes the active policy to the disk, for a start without the source. A failure
+// does not affect decisions.
 func (p *Manager) keep(set *rego.Set) {
 	p.confirmed = time.Now()
 	p.keptAt = p.confirmed
@@ -313,8 +318,8 @@ func (p *Manager) keep(set *rego.Set) {
 	}
 }
 
-// expire ends the deciding of a revision that its source has not offered for too
-// long, where the operator has set an end.
+// expire deactivates a revision that the source has not offered for longer than
+// policy.max_age, if that is set.
 func (p *Manager) expire(ctx context.Context) {
 	p.mu.Lock()
 	over := p.maxAge > 0 && !p.tooOld && time.Since(p.seen) > p.maxAge

@@ -12,8 +12,7 @@ import (
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
-// onRepositoryFailure is what the configuration says becomes of a repository whose
-// policy fails.
+// onRepositoryFailure is the configured effect of a repository whose policy fails.
 func onRepositoryFailure(cfg *config.Config) rego.RepositoryFailure {
 	if cfg.Policy.RepositoryFailure == config.RepositoryDeny {
 		return rego.DenyRepository
@@ -28,7 +27,7 @@ const (
 	maxRejectionNames  = 20
 )
 
-// noteRejections takes the rejections of a set that is active now.
+// noteRejections adds the rejections of a set that becomes active.
 func (p *Manager) noteRejections(set *rego.Set, now time.Time) {
 	news, recovered := p.rejections.Activate(set.Rejected(), now)
 	p.unrecorded = append(p.unrecorded, news...)
@@ -41,8 +40,8 @@ func (p *Manager) noteRejections(set *rego.Set, now time.Time) {
 	}
 }
 
-// recordRejections records what noteRejections has taken, after the activation: a
-// failing repository delays nobody.
+// recordRejections records the new rejections, after the activation: a failing repository
+// does not delay it.
 func (p *Manager) recordRejections(ctx context.Context) {
 	if len(p.unrecorded) == 0 {
 		return
@@ -79,17 +78,17 @@ func rejectedNames(rejected []rego.Rejection) string {
 	return strings.Join(names, " ")
 }
 
-// sameRejections reports whether the same repositories are rejected for the same, with
-// the same rules in force.
+// sameRejections reports whether the same repositories are rejected for the same failures,
+// with the same rules in force.
 func sameRejections(a, b *rego.Set) bool {
 	return slices.EqualFunc(a.Rejected(), b.Rejected(), func(a, b rego.Rejection) bool {
 		return a.Repository == b.Repository && a.Kept.Digest == b.Kept.Digest && a.Failure.Error() == b.Failure.Error()
 	})
 }
 
-// dropUnknown denies the repositories whose rules are of a revision that this log does
-// not hold, at a start with another database: their decisions could not be evaluated
-// again. Nothing is decided yet.
+// dropUnknown denies the repositories that keep rules of a revision that this log does not
+// hold, at a start with another database: their decisions could not be evaluated again. No
+// set is active yet.
 func (p *Manager) dropUnknown(ctx context.Context) error {
 	digests := map[string]bool{}
 	for _, r := range p.good.Rejected() {

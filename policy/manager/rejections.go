@@ -1,5 +1,3 @@
-// Package manager holds the state of a policy across its revisions: which
-// repositories' policies are rejected, since when, and which rejections are recorded.
 package manager
 
 import (

@@ -7,10 +7,10 @@ import (
 	"github.com/sallyport/sallyport/policy/source"
 )
 
-// resume is what decided last, as far as this start can use it: resumed spares it the
-// checking of what has not changed since; recalled, where nothing is known of the
-// files, has the rules of repositories that fail now. Either checks and tests a
-// repository's policy before it decides. Both are nil where nothing was kept.
+// resume loads the last good policy. resumed spares this start the checks of unchanged
+// policies; recalled, if the findings cannot be used, has the rules of repositories whose
+// policy fails now. Both check and test a repository's policy before it decides. Both are
+// nil without a policy on the disk.
 func (p *Manager) resume(ctx context.Context, kept *source.KeptPolicy) (resumed, recalled *rego.Set) {
 	if kept == nil {
 		return nil, nil

@@ -30,15 +30,15 @@ const (
 // are under way.
 const keepEvery = 10 * time.Second
 
-// newChecks makes the checks of changed repositories. One processor is left to the
-// traffic where there are several.
+// newChecks makes the checks of changed repositories. They leave one processor, where
+// there are several, to the traffic.
 func (p *Manager) newChecks() *Checks {
 	return NewChecks(p.engine.Check, runtime.GOMAXPROCS(0)-1, p.log)
 }
 
-// settleEarly checks the changed repositories of a set that does not decide yet, and
-// returns the set with the outcomes. It waits for first attempts only, and for limit at
-// most; what is checked later is settled later.
+// settleEarly checks the changed repositories of a set before its activation, and returns
+// the set with the outcomes. It waits for first attempts only, and at most for limit;
+// later outcomes are settled later.
 func (p *Manager) settleEarly(ctx context.Context, set *rego.Set, limit time.Duration) *rego.Set {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -63,8 +63,8 @@ func startWait(set *rego.Set) time.Duration {
 	return checksWait
 }
 
-// settle activates what checks have found out since the latest activation. It returns
-// how long the next call should wait.
+// settle activates the outcomes of checks since the latest activation. It returns how long
+// the next call should wait.
 func (p *Manager) settle(ctx context.Context) (wait time.Duration) {
 	p.turn.Lock()
 	defer p.turn.Unlock()
@@ -140,6 +140,7 @@ func pendingAttributes(set *rego.Set) []audit.Attribute {
 	}
 }
 
+// PendingNames lists the first of the pending repositories, with spaces between them.
 func PendingNames(pending []rego.Pending) string {
 	var names []string
 	for _, r := range pending[:min(len(pending), maxRejectionNames)] {

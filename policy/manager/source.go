@@ -19,19 +19,19 @@ func (d folderSource) Offer(ctx context.Context, _ policy.Revision) (*policy.Sna
 	return d.folder.Read(ctx)
 }
 
-// Looking at a source takes at most one part in twenty of the time, and the next
-// look is never further off than half a minute for that.
+// Polling takes at most one part in twenty of the time, and this does not delay the next
+// poll by more than half a minute.
 const (
-	lookingShare = 20
-	lookingMost  = 30 * time.Second
+	pollShare       = 20
+	pollMaxInterval = 30 * time.Second
 )
 
-// untilNextLook is how long to wait after a look that took so long.
-func untilNextLook(poll, took time.Duration) time.Duration {
-	return max(poll, min(lookingShare*took, lookingMost))
+// nextPoll is the time until the next poll, after one that took so long.
+func nextPoll(poll, took time.Duration) time.Duration {
+	return max(poll, min(pollShare*took, pollMaxInterval))
 }
 
-// newSource is the source that is configured, and how often to check it.
+// newSource returns the configured source and its poll interval.
 func newSource(cfg *config.Config, git GitConfig) (Source, time.Duration, error) {
 	if cfg.Policy.Git == nil {
 		return folderSource{source.NewFolder(cfg.Policy.Directory)}, directoryPoll, nil
@@ -47,5 +47,5 @@ func newSource(cfg *config.Config, git GitConfig) (Source, time.Duration, error)
 	return g, cfg.Policy.Git.PollInterval, nil
 }
 
-// directoryPoll is how often the policy directory is compared with what decides.
+// directoryPoll is the interval between two reads of a policy directory.
 const directoryPoll = 5 * time.Second

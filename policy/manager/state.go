@@ -57,8 +57,8 @@ type Manager struct {
 	refused map[RefusalKind]int
 }
 
-// candidate is a policy that is asked what the one that decides was asked, off
-// the way of requests. What it says changes nothing.
+// candidate is a policy that is evaluated for the same inputs as the active one, after the
+// decisions. Its results change nothing.
 type candidate struct {
 	source  Source
 	poll    time.Duration

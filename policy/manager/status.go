@@ -8,30 +8,30 @@ import (
 	"time"
 )
 
-// Since says when the revision that decides began to, and whether a later state
-// was not taken.
+// Since returns when the active revision became active, and whether a later state was
+// rejected.
 func (p *Manager) Since() (loaded time.Time, failed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.loaded, p.failure != nil
 }
 
-// LastSeen says when the source was last seen to offer what decides.
+// LastSeen returns when the source last offered the active revision.
 func (p *Manager) LastSeen() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.seen
 }
 
-// Failure returns why the latest state of the source does not decide; nil if it does.
+// Failure returns why the latest state of the source is not active; nil if it is.
 func (p *Manager) Failure() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.failure
 }
 
-// Ready is an error only where nothing decides. A new state that was refused is
-// a detail: the instance continues with the last good one.
+// Ready is an error only if no revision is active. A rejected state is a detail: the last
+// good revision stays in force.
 func (p *Manager) Ready() error {
 	if p.engine.Current() != nil {
 		return nil
@@ -44,7 +44,7 @@ func (p *Manager) Ready() error {
 	return errors.New("no policy decides")
 }
 
-// Detail is what /readyz tells of the policy.
+// Detail is the part of /readyz about the policy.
 func (p *Manager) Detail() any {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -57,7 +57,7 @@ func (p *Manager) Detail() any {
 			d["commit"] = commit
 		}
 		if refused := set.Refused(); len(refused) > 0 {
-			// At most some: each of them has its error in the log when it is asked for.
+			// The first ones: the log has the error of each for its first request.
 			d["refused_repositories"] = strings.Join(refused[:min(len(refused), 20)], " ")
 		}
 	}
@@ -71,7 +71,7 @@ func (p *Manager) Detail() any {
 	return d
 }
 
-// Refusals counts what was not taken, by kind.
+// Refusals counts the rejected states, by kind.
 func (p *Manager) Refusals() map[RefusalKind]int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,11 +11,11 @@ import (
 	"github.com/sallyport/sallyport/policy/source"
 )
 
-// Source is where policy comes from.
+// Source is the origin of the policy.
 type Source interface {
-	// Offer returns what the source has now. after is the revision that decides,
-	// empty at the start: a source with a history refuses what does not follow on
-	// it. The error is of type *source.Refusal where the source answered.
+	// Offer returns the present state of the source. after is the active revision,
+	// empty at the start: a source with a history refuses a state that does not follow
+	// it. The error is of type *source.Refusal if the source answered.
 	Offer(ctx context.Context, after policy.Revision) (*policy.Snapshot, error)
 	// String names the source, without a secret.
 	String() string
@@ -48,7 +48,7 @@ func (e NoPolicyError) Error() string { return e.err.Error() }
 
 func (e NoPolicyError) Unwrap() error { return e.err }
 
-// policyDeath is that a repository's policy has ended a worker.
+// policyDeath is the death of a worker that a repository's policy ended.
 type policyDeath struct {
 	repository string
 	at         time.Time

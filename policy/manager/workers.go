@@ -8,11 +8,11 @@ import (
 	"github.com/sallyport/sallyport/internal/worker"
 )
 
-// maxDeaths is how many deaths of workers may wait to be recorded; more are counted
-// and logged only.
+// maxDeaths bounds the deaths of workers that wait for their event; more are counted and
+// logged only.
 const maxDeaths = 64
 
-// newWorkers makes the pool that executes what repositories wrote.
+// newWorkers makes the pool that executes repositories' policies.
 func (p *Manager) newWorkers(cfg *config.Config) *worker.Pool {
 	w := cfg.Policy.Workers
 	return worker.New(worker.Config{
@@ -27,8 +27,8 @@ func (p *Manager) newWorkers(cfg *config.Config) *worker.Pool {
 	})
 }
 
-// recordDeath records that a repository's policy has ended a worker and is refused
-// for a while.
+// recordDeath records that a repository's policy ended a worker and is refused for a
+// while.
 func (p *Manager) recordDeath(ctx context.Context, d policyDeath) {
 	set := p.engine.Current()
 	if set == nil || p.audit == nil {

@@ -19,7 +19,7 @@ type exceptionsNoted struct{ list []*ast.Term }
 
 type exceptionsNotedKey struct{}
 
-// noteExceptions makes a context in which the library notes the exceptions that it
+// noteExceptions makes a context in which the library records the exceptions that it
 // finds.
 func noteExceptions(ctx context.Context) (context.Context, *exceptionsNoted) {
 	n := new(exceptionsNoted)
@@ -32,8 +32,7 @@ func noteException(ctx context.Context, exception *ast.Term) {
 	}
 }
 
-// mergeExceptions brings exceptions into the order of their places, without
-// repetition.
+// mergeExceptions sorts exceptions by their paths, without repetition.
 func mergeExceptions(a, b []policy.AppliedException) []policy.AppliedException {
 	place := func(e *policy.AppliedException) string { return e.Path + e.Owner + e.Ticket }
 	list := slices.Concat(a, b)

@@ -2,8 +2,8 @@ package rego
 
 import "strings"
 
-// bomb is what a repository may write to exhaust whoever executes it. Each is
-// refused, and nothing else happens.
+// bomb is a policy that exhausts the process that executes it. Each is refused, and
+// nothing else happens.
 type bomb struct{ kind, name, rego string }
 
 // chain are rules name0 to nameN, of which each has the one before in it by a form

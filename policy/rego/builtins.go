@@ -13,18 +13,16 @@ import (
 	"github.com/open-policy-agent/opa/v1/types"
 )
 
-// The library's two questions about hosts are asked in most rules of most
-// policies, and its one about exceptions goes through those of all repositories,
-// so what decides has them in Go. The library says what they mean: a
-// policy's own tests, editors and plain OPA evaluate its text, and
-// FuzzNativeHosts compares the two. Only this very text is replaced: a policy
-// that was recorded with another library is evaluated with that one.
+// Most rules call the library's two functions about hosts, and its function about
+// exceptions visits the exceptions of all repositories: for decisions they are implemented
+// in Go. The text of the library defines their meaning: tests of a policy, editors and
+// plain OPA evaluate it, and FuzzNativeHosts compares the two. Only this exact text is
+// replaced: a policy that was recorded with another library is evaluated with that one.
 
-// nativeFiles are the library's files that are replaced in part, and what is in
-// them.
+// nativeFiles are the files of the library that are replaced in part, by function.
 var nativeFiles = map[string]string{"host_in": "hosts.rego", "target_in": "hosts.rego", "exceptions_for": "exceptions.rego"}
 
-// A colon is in no name of Rego: no policy can call these by themselves.
+// Names in Rego have no colon: a policy cannot call these functions directly.
 var nativeBuiltins = map[string]*topdown.Builtin{
 	"host_in": {
 		Decl: &ast.Builtin{Name: "sallyport:host_in", Decl: types.NewFunction(types.Args(types.A, types.A), types.B)},
@@ -46,8 +44,8 @@ var nativeBuiltins = map[string]*topdown.Builtin{
 			return iter(ast.InternedTerm(in))
 		},
 	},
-	// exception_applies holds always, and notes an exception for the record of the
-	// decision: see exceptionsNoted.
+	// exception_applies is always true, and records an exception for the decision: see
+	// exceptionsNoted.
 	"exception_applies": {
 		Decl: &ast.Builtin{Name: "sallyport:exception_applies", Decl: types.NewFunction(types.Args(types.A), types.B)},
 		Func: func(c topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
@@ -63,7 +61,7 @@ var nativeBuiltins = map[string]*topdown.Builtin{
 	},
 }
 
-// nativeFunctions are those by the name that a query knows them by.
+// nativeFunctions are the functions by the name in a query.
 var nativeFunctions = func() map[string]*topdown.Builtin {
 	functions := map[string]*topdown.Builtin{}
 	for _, b := range nativeBuiltins {
@@ -72,7 +70,7 @@ var nativeFunctions = func() map[string]*topdown.Builtin {
 	return functions
 }()
 
-// withNative adds their declarations to what a compiler may meet.
+// withNative adds their declarations to the capabilities of a compiler.
 func withNative(c *ast.Capabilities) *ast.Capabilities {
 	more := *c
 	more.Builtins = slices.Clone(c.Builtins)
@@ -82,7 +80,7 @@ func withNative(c *ast.Capabilities) *ast.Capabilities {
 	return &more
 }
 
-// nativeRules are the rules that take the place of the library's, by name.
+// nativeRules are the rules that replace those of the library, by name.
 var nativeRules = sync.OnceValue(func() map[string]*ast.Rule {
 	rules := map[string]*ast.Rule{}
 	for name, text := range map[string]string{
@@ -108,7 +106,7 @@ var nativeRules = sync.OnceValue(func() map[string]*ast.Rule {
 	return rules
 })
 
-// hostIn is data.sallyport.lib.host_in.
+// hostIn implements data.sallyport.lib.host_in.
 func hostIn(host, patterns *ast.Term) (bool, error) {
 	if hasKey(patterns.Value, host) {
 		return true, nil
@@ -124,7 +122,7 @@ func hostIn(host, patterns *ast.Term) (bool, error) {
 	return matches && !isAddress(string(name)), nil
 }
 
-// hostInList goes through a list once, for the name and for what it matches.
+// hostInList visits a list once, for the name and for the patterns that match it.
 func hostInList(name string, list *ast.Array) bool {
 	wild := false
 	named := list.Until(func(t *ast.Term) bool {
@@ -137,7 +135,7 @@ func hostInList(name string, list *ast.Array) bool {
 	return named || wild && !isAddress(name)
 }
 
-// targetIn is data.sallyport.lib.target_in.
+// targetIn implements data.sallyport.lib.target_in.
 func targetIn(c topdown.BuiltinContext, target ast.Value, entries *ast.Term) (bool, error) {
 	host, port := field(target, hostKey), field(target, portKey)
 	if host == nil {
@@ -209,7 +207,7 @@ func field(value ast.Value, key *ast.Term) *ast.Term {
 	return nil
 }
 
-// hasKey is whether collection[key] has a value.
+// hasKey reports whether collection[key] has a value.
 func hasKey(collection ast.Value, key *ast.Term) bool {
 	switch c := collection.(type) {
 	case ast.Set:
@@ -222,7 +220,7 @@ func hasKey(collection ast.Value, key *ast.Term) bool {
 	return false
 }
 
-// member is key in collection.
+// member implements key in collection.
 func member(collection ast.Value, key *ast.Term) bool {
 	switch c := collection.(type) {
 	case ast.Set:
@@ -235,18 +233,18 @@ func member(collection ast.Value, key *ast.Term) bool {
 	return false
 }
 
-// hasWildcard asks for each of the patterns with *. that a name matches, with
-// what comes after it.
-func hasWildcard(name, after string, ask func(*ast.Term) bool) bool {
+// hasWildcard reports whether matches holds for one of the *. patterns that a name
+// matches, with a suffix.
+func hasWildcard(name, suffix string, matches func(*ast.Term) bool) bool {
 	for i := range len(name) {
-		if name[i] == '.' && ask(ast.StringTerm("*"+name[i:]+after)) {
+		if name[i] == '.' && matches(ast.StringTerm("*"+name[i:]+suffix)) {
 			return true
 		}
 	}
 	return false
 }
 
-// isAddress is data.sallyport.lib.is_address.
+// isAddress implements data.sallyport.lib.is_address.
 func isAddress(host string) bool {
 	if strings.IndexByte(host, ':') >= 0 {
 		return true
@@ -260,8 +258,8 @@ func isAddress(host string) bool {
 	return last != ""
 }
 
-// portText is a port as sprintf("%d") has it: digits for a port, and whatever
-// OPA makes of anything else.
+// portText is a port as sprintf("%d") writes it: digits for a port, and OPA's result for
+// anything else.
 func portText(c topdown.BuiltinContext, port *ast.Term) (string, error) {
 	if n, ok := port.Value.(ast.Number); ok && len(n) <= 5 && !strings.ContainsFunc(string(n), func(r rune) bool { return r < '0' || r > '9' }) {
 		return string(n), nil

@@ -8,8 +8,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// removed says why a policy does not get some builtins that are not in the list of
-// those that it gets, by name or, with a dot at the end, by family.
+// removed are the reasons for which a policy does not get a builtin, by name or, with a
+// dot at the end, by family.
 var removed = map[string]string{
 	"http.":                        reachesOutside,
 	"net.lookup_ip_addr":           reachesOutside,
@@ -32,7 +32,8 @@ const (
 	irreproducible = "its answer differs from one time to the next, so the decision could not be evaluated again"
 )
 
-// whyRemoved explains why a policy does not get a builtin, or returns "".
+// whyRemoved returns why a policy does not get a builtin; "" if it does, or if there is
+// none of the name.
 func whyRemoved(name string) string {
 	if why, ok := removed[name]; ok {
 		return why
@@ -53,11 +54,11 @@ func isDeprecated(name string) bool {
 	return b != nil && b.IsDeprecated()
 }
 
-// allowed lists the builtins that a policy gets, and nothing else is one: a builtin of
-// a later version of OPA is not there until somebody has read what it does. Left out
-// are those that reach outside or cannot be repeated, and those that egress rules do
-// not need and that make much of little (graphql, graph, YAML, templates, keys and
-// certificates). What the others can make of little, workers bound.
+// allowed lists the builtins of a policy. A builtin of a later version of OPA is not
+// available until it is reviewed and listed. Left out are builtins that reach outside or
+// cannot be repeated, and those that egress rules do not need and that make a large result
+// of a small argument (graphql, graph, YAML, templates, keys and certificates). Workers
+// bound what the listed ones can do.
 var allowed = strings.Fields(`
 	abs and array.concat array.flatten array.reverse array.slice assign ceil concat contains count div endswith eq equal
 	base64.decode base64.encode base64.is_valid base64url.decode base64url.encode base64url.encode_no_pad hex.decode hex.encode
@@ -75,21 +76,21 @@ var allowed = strings.Fields(`
 	uri.is_valid uri.parse urlquery.decode urlquery.decode_object urlquery.encode urlquery.encode_object uuid.parse walk
 `)
 
-// notNeeded is why a policy does not get what is in no list.
+// notNeeded is the reason for a builtin without one of its own.
 const notNeeded = "rules about destinations do not need it: docs/policy-reference.md lists the functions that a policy may call"
 
-// capabilities are what a policy may use: a pure function of its input, its data
-// and the decision's time. time.now_ns stays: the evaluation is given the
-// decision's time and returns that. Shared and read-only.
+// capabilities are what a policy may use: a pure function of its input, its data and the
+// decision's time. time.now_ns stays, because it returns the decision's time. Shared and
+// read-only.
 var capabilities = sync.OnceValue(func() *ast.Capabilities {
 	caps := ast.CapabilitiesForThisVersion()
 	caps.Builtins = slices.DeleteFunc(caps.Builtins, func(b *ast.Builtin) bool {
-		// A deprecated one is an error of its own, which names what took its place.
+		// A deprecated one has an error of its own, which names its replacement.
 		listed := slices.Contains(allowed, b.Name) || isDeprecated(b.Name)
 		return !listed || b.Nondeterministic && b.Name != ast.NowNanos.Name
 	})
-	// Rego v1 needs no future keyword, and each one that OPA adds would be
-	// syntax that the checks of this package have not seen.
+	// Rego v1 needs no future keyword. One that OPA adds would be syntax that the
+	// checks of this package do not know.
 	caps.FutureKeywords = nil
 	caps.AllowNet = []string{}
 	return caps

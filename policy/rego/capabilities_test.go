@@ -9,8 +9,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// TestBuiltinsAreListed: a policy gets what is listed and nothing else, every listed
-// name is one that OPA has, and what is not listed says why.
+// TestBuiltinsAreListed: a policy gets the listed builtins and no others, every listed
+// name is one of OPA's, and every other has a reason.
 func TestBuiltinsAreListed(t *testing.T) {
 	var names []string
 	for _, b := range capabilities().Builtins {

@@ -6,8 +6,8 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
-// checkMeaning runs the checks of package check over a unit that parses: what is
-// valid and cannot be meant. p is nil where the unit does not compile.
+// checkMeaning runs the checks of package check, for valid rules that cannot be intended,
+// on a unit that parses. p is nil if the unit does not compile.
 func (l *loader) checkMeaning(u *unit, deciding, resolved map[string]*ast.Module, p *program) {
 	view := l.view(u, deciding, resolved)
 	if p != nil {
@@ -35,7 +35,7 @@ func (l *loader) checkMeaning(u *unit, deciding, resolved map[string]*ast.Module
 	}
 }
 
-// view is what the checks of package check see of a unit.
+// view is the read-only view of a unit for package check.
 func (l *loader) view(u *unit, deciding, resolved map[string]*ast.Module) *check.Unit {
 	view := &check.Unit{
 		Package: u.pkg(), Sets: u.sets(), Organization: !u.isRepository(),

@@ -6,9 +6,9 @@ import (
 	"github.com/sallyport/sallyport/internal/nearest"
 )
 
-// lintDocuments warns of a rule that reads a document which is not there. In Rego
-// that is not an error: the condition does not hold, and a rule with one misspelt name
-// is silent forever.
+// lintDocuments warns of a rule that reads a document that does not exist. In Rego this is
+// not an error: the condition does not hold, and a rule with one misspelled name never
+// matches.
 func (l *loader) lintDocuments(rule *ast.Rule) {
 	warned := map[string]bool{}
 	var visit func(t *ast.Term) bool
@@ -37,9 +37,9 @@ func (l *loader) lintDocuments(rule *ast.Rule) {
 	ast.WalkTerms(rule, visit)
 }
 
-// missingDocument follows the literal names of a reference through the documents,
-// and returns the path up to the first that is not there, and one beside it that
-// may have been meant.
+// missingDocument follows the literal names of a reference through the documents. It
+// returns the path up to the first name that does not exist, and the path of a similar
+// name.
 func (l *loader) missingDocument(ref ast.Ref) (path, nearby string) {
 	var value ast.Value = l.data
 	path = "data"

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestMissingDocuments: a rule that reads a document which is not there is told, for
-// it never matches.
+// TestMissingDocuments: a rule that reads a document that does not exist gets a warning,
+// because it never matches.
 func TestMissingDocuments(t *testing.T) {
 	const documents = "\n-- data/rollout/lists.yaml --\nenforced: [acme/payments]\nhosts: {a.example: {}}\n"
 	for body, want := range map[string]string{

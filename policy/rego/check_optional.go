@@ -7,8 +7,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// checkRuleNames refuses names where there are none: the rule would silently
-// never match, and a deny that never matches lets everything through.
+// checkRuleNames refuses names if they are not known: the rule would never match, and a
+// deny that never matches denies nothing.
 func (l *loader) checkRuleNames(rule *ast.Rule) {
 	for _, r := range readsOf(rule) {
 		if r.root != "input" {
@@ -24,8 +24,8 @@ func (l *loader) checkRuleNames(rule *ast.Rule) {
 	}
 }
 
-// checkDenyReads refuses a head that may have no value: the entry is then not in the
-// set, and the deny does not fire.
+// checkDenyReads refuses a head that may have no value: the entry would not be in the set,
+// and the deny would not fire.
 func (l *loader) checkDenyReads(f *fields, rule *ast.Rule) {
 	for _, r := range readsOf(rule) {
 		if r.head && !r.negated && !r.inside {
@@ -83,8 +83,8 @@ func (l *loader) documentExists(path []string) bool {
 	return true
 }
 
-// mayBeAbsent follows a read, through the rules that it refers to, to a field
-// that a request may be without.
+// mayBeAbsent follows a read, through the rules that it refers to, to a field that a
+// request may lack.
 func (f *fields) mayBeAbsent(r read, seen map[*ast.Rule]bool) (field, without string) {
 	if r.root == "input" {
 		return absentField(r.path)
@@ -94,7 +94,7 @@ func (f *fields) mayBeAbsent(r read, seen map[*ast.Rule]bool) (field, without st
 		return "", ""
 	}
 	for _, rule := range rules {
-		// A set that nothing is in is a set all the same.
+		// An empty set is a value.
 		if seen[rule] || rule.Head.RuleKind() == ast.MultiValue {
 			continue
 		}

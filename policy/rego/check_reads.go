@@ -54,12 +54,12 @@ func (l *loader) checkTestReads(u *unit, modules, tests map[string]*ast.Module) 
 	}
 }
 
-// checkRuleReads refuses every reference to data that is not visibly to the
-// unit's own package, the library, or a document.
+// checkRuleReads refuses every reference to data that is not visibly to the unit's own
+// package, the library, or a document.
 func (l *loader) checkRuleReads(u *unit, rule *ast.Rule, test bool) {
 	if !test {
-		// What decides has parts of the library in Go, which call no builtin that a
-		// rule could replace; nor is the decision's time for a rule to choose.
+		// Parts of the library are in Go for decisions, and call no builtin that a rule
+		// could replace. A rule must not choose the decision's time either.
 		ast.WalkWiths(rule, func(w *ast.With) bool {
 			ref, _ := w.Target.Value.(ast.Ref)
 			switch {
@@ -86,7 +86,7 @@ func (l *loader) checkRuleReads(u *unit, rule *ast.Rule, test bool) {
 			} else {
 				ast.WalkTerms(v[0], visit)
 			}
-			// What stands in the brackets is a term of its own.
+			// A term in brackets is a term of its own.
 			for _, operand := range v[1:] {
 				ast.WalkTerms(operand, visit)
 			}

@@ -12,9 +12,9 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
-// checkWritten checks a unit's files as they were written: packages, what they
-// define, and the shape of the rules that decide.
-func (l *loader) checkWritten(u *unit, deciding, tests map[string]*ast.Module) {
+// checkSource checks the text of a unit's files: packages, definitions, and the form of
+// the deciding rules.
+func (l *loader) checkSource(u *unit, deciding, tests map[string]*ast.Module) {
 	for _, modules := range []map[string]*ast.Module{deciding, tests} {
 		for _, path := range slices.Sorted(maps.Keys(modules)) {
 			l.report(check.Nesting(modules[path]))
@@ -49,8 +49,8 @@ func (l *loader) checkWritten(u *unit, deciding, tests map[string]*ast.Module) {
 	}
 }
 
-// checkDefinition refuses a rule whose full reference is not where its file may
-// define something, or looks as if it were somewhere else.
+// checkDefinition refuses a rule whose full reference is outside its package, or looks as
+// if it were.
 func (l *loader) checkDefinition(u *unit, rule *ast.Rule) {
 	if !l.runs(checkDefinitions) {
 		return
@@ -69,7 +69,7 @@ func (l *loader) checkDefinition(u *unit, rule *ast.Rule) {
 	}
 }
 
-// checkImports refuses an import of what may not be read, used or not.
+// checkImports refuses an import of data that must not be read, used or not.
 func (l *loader) checkImports(m *ast.Module) {
 	if !l.runs(checkReads) {
 		return
@@ -85,9 +85,9 @@ func (l *loader) checkImports(m *ast.Module) {
 	}
 }
 
-// checkTestFile lets a test file define tests, and fixtures where no policy can
-// see them. A rule of the deciding package in it would make tests pass that the
-// policy, which is served without it, would fail.
+// checkTestFile permits a test file to define tests, and fixtures that no policy can read.
+// With a rule of the deciding package in a test file, tests would pass that fail with the
+// policy in force, which does not have the file.
 func (l *loader) checkTestFile(u *unit, m *ast.Module) {
 	own := m.Package.Path.Equal(u.pkg())
 	if l.runs(checkPackages) && !own && !m.Package.Path.Equal(u.testPkg()) {

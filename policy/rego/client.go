@@ -13,8 +13,8 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// loadLimits bound the requests that load a policy. A worker that has not answered
-// in time, or shows no progress for quiet, is killed.
+// loadLimits bound the requests that load a policy. A worker that exceeds one, or makes no
+// progress for quiet, is killed.
 type loadLimits struct {
 	documents, inspect, compile, quiet time.Duration
 }
@@ -25,10 +25,10 @@ var limits = loadLimits{documents: 2 * time.Minute, inspect: 20 * time.Second, c
 // ErrAttempt reports that a check did not end within its limit. It has no outcome.
 var ErrAttempt = errors.New("the check takes longer")
 
-// fullCheck is the attempt of a check that has all the time of its limits.
+// fullCheck is the attempt of a check without a limit of its own.
 const fullCheck = -1
 
-// lastEnvironment numbers environments, so that a worker never takes one for another.
+// lastEnvironment numbers environments, so that each has a key of its own in the workers.
 var lastEnvironment atomic.Uint64
 
 // environmentKeys name the environment of one revision in the workers: what its policies
@@ -89,7 +89,8 @@ func (c *client) pool() Workers {
 	return defaultWorkers()
 }
 
-// do sends a request to a worker, and what the worker lacks for it.
+// do sends a request to a worker, and what the worker lacks for it: the environment, or
+// the unit.
 func (c *client) do(ctx context.Context, u *unit, key uint64, call *worker.Call) (reply []byte, err error) {
 	request := call.Request
 	call.Follow = func(reply []byte) []byte {
@@ -135,7 +136,7 @@ func unitMessage(kind byte, key uint64, u *unit, r unitRequest) []byte {
 	return append([]byte{kind}, text...)
 }
 
-// call sends a request about a unit and reads the reply into answer.
+// call sends a request about a unit and decodes the reply into answer.
 func (c *client) call(ctx context.Context, kind byte, key uint64, u *unit, r unitRequest, options worker.Call, answer any) error {
 	options.Request = unitMessage(kind, key, u, r)
 	options.MaxReply = maxReply
@@ -153,8 +154,8 @@ func (c *client) call(ctx context.Context, kind byte, key uint64, u *unit, r uni
 	return readStrictly(reply, answer)
 }
 
-// checkClass is how urgent the checks and tests of a unit are: the organization's are
-// not delayed by those of repositories, nor a first attempt by long checks.
+// checkClass is the urgency of the checks and tests of a unit: repositories do not delay
+// the organization, and long checks do not delay a first attempt.
 func (c *client) checkClass(u *unit) worker.Class {
 	switch {
 	case c.background, c.attempt == fullCheck:
@@ -165,7 +166,7 @@ func (c *client) checkClass(u *unit) worker.Class {
 	return worker.Background
 }
 
-// class is how urgent evaluations are.
+// class is the urgency of evaluations.
 func (c *client) class() worker.Class {
 	if c.background {
 		return worker.Background
@@ -181,8 +182,8 @@ func shareOf(u *unit) string {
 	return u.repository
 }
 
-// blameOf is what is quarantined for what a repository's policy does: exactly this
-// text of it.
+// blameOf identifies the text of a repository's policy, which is quarantined if it ends
+// workers.
 func blameOf(u *unit) string {
 	h := sha256.New()
 	for _, s := range u.sources {
@@ -194,7 +195,8 @@ func blameOf(u *unit) string {
 	return u.repository + "\x00" + string(h.Sum(nil))
 }
 
-// faultOf gives a death the place in a unit's files and says what was being done.
+// faultOf gives a worker's death the location in a unit's files, and the activity (what)
+// that it interrupted.
 func faultOf(u *unit, what string, err error) error {
 	if q, ok := errors.AsType[*worker.Quarantined](err); ok {
 		file, line := u.marked(q.Death.Mark)
@@ -216,14 +218,15 @@ type faultError struct {
 func (e *faultError) Error() string   { return e.fault.Error() }
 func (e *faultError) Unwrap() []error { return []error{e.fault, e.cause} }
 
-// isDeath reports whether an error is that a policy has ended a worker.
+// isDeath reports whether a policy ended its worker.
 func isDeath(err error) bool {
 	_, ok := errors.AsType[*worker.Death](err)
 	return ok
 }
 
-// placeOfDeath is the error of an evaluation that ended its worker, with the place
-// where it did: it is evaluated once more with a tracer, which costs another worker.
+// placeOfDeath is the error of an evaluation that ended its worker, with the location. If
+// the location is not known, the policy is evaluated again with a tracer, which costs
+// another worker.
 func (c *client) placeOfDeath(ctx context.Context, u *unit, key uint64, input []byte, deadline time.Duration, what string, err error) error {
 	d, ok := errors.AsType[*worker.Death](err)
 	if ok && d.Mark == 0 {

@@ -8,15 +8,13 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// combine makes a decision of what the organization's and the repository's sets
-// hold for one question. It never fails, and allows only in the two places that
-// say so.
+// combine makes a decision of the results of the organization's and the repository's
+// policy. It never fails, and allows only where the code below sets policy.Allow.
 //
-// Rules names the rules that matched, the deciding ones first: of a denial its
-// denies and then the allows that they beat; of an allow its allows and then, if
-// a repository's is among them, the delegates; in report mode the reports last.
-// Rule is the first of them: where a report alone lets pass what no rule
-// matched, it is the report's.
+// Rules names the rules that matched, the deciding ones first: for a denial its denies and
+// then the allows that they override; for an allow its allows and then, if a repository's
+// is among them, the delegates; in report mode the reports last. Rule is the first of
+// them. If only report mode allows the request, Rule is a report.
 func combine(organization, repository results, q *question) policy.Decision {
 	denies := slices.Concat(organization[setDeny], repository[setDeny])
 	delegates := organization[setDelegate]
@@ -65,8 +63,8 @@ func combine(organization, repository results, q *question) policy.Decision {
 	return d
 }
 
-// counting returns the allows that count for a question: not those that have
-// expired, and for an IP literal only those that set allow_ip_literal: true.
+// counting returns the allows that count for a question: not expired, and for an IP
+// literal only with allow_ip_literal: true.
 func counting(allows []entry, q *question) []entry {
 	var count []entry
 	for _, e := range allows {
@@ -82,9 +80,9 @@ func counting(allows []entry, q *question) []entry {
 	return count
 }
 
-// strictest sets what an allow carries from all allows that count. Without one,
-// which is report mode, nothing is loosened: TLS only, no limits, and no IP
-// literal, for report mode softens no check of addresses.
+// strictest sets the limits of an allow from all allows that count. In report mode without
+// an allow nothing is relaxed: TLS only, no limits, and no IP literal, because report mode
+// relaxes no check of addresses.
 func strictest(d *policy.Decision, allows []entry) {
 	if len(allows) == 0 {
 		return
@@ -105,7 +103,7 @@ func strictest(d *policy.Decision, allows []entry) {
 	}
 }
 
-// least is the lesser of two limits, of which 0 is none.
+// least is the smaller of two limits; 0 is no limit.
 func least[N int64 | time.Duration](a, b N) N {
 	if a == 0 || b != 0 && b < a {
 		return b
@@ -134,7 +132,7 @@ func ids(groups ...[]entry) []string {
 	return all
 }
 
-// merged appends what is not yet there.
+// merged appends the items of more that to lacks.
 func merged(to, more []string) []string {
 	for _, s := range more {
 		if !slices.Contains(to, s) {
@@ -144,7 +142,7 @@ func merged(to, more []string) []string {
 	return to
 }
 
-// message is the word of the alphabetically least rule that has one.
+// message is the message of the first rule in alphabetical order that has one.
 func message(entries []entry) string {
 	var best entry
 	for _, e := range entries {

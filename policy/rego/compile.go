@@ -8,10 +8,9 @@ import (
 	"github.com/sallyport/sallyport/internal/worker"
 )
 
-// compile compiles a unit's modules, together with what they need of the library.
-// resolved are
-// copies of the modules from the moment at which OPA had resolved imports and
-// names, before it rewrote the rest; nil if it did not get that far.
+// compile compiles a unit's modules together with the rules of the library that they need.
+// resolved are copies of the modules after OPA resolved imports and names, before it
+// rewrote the rest; nil if it did not get that far.
 func (l *loader) compile(u *unit, modules map[string]*ast.Module, check bool) (p *program, resolved map[string]*ast.Module, err error) {
 	all := maps.Clone(modules)
 	maps.Copy(all, l.native.needed(modules))
@@ -37,10 +36,9 @@ func (l *loader) compile(u *unit, modules map[string]*ast.Module, check bool) (p
 	return p, resolved, err
 }
 
-// compiler returns a compiler that refuses whatever can be known to be wrong
-// before traffic is decided. Reading the schema is a third of what compiling a
-// repository's rules takes: without check it is left out, for rules of which it
-// is known that they agree with it.
+// compiler returns a compiler that refuses all faults that are known before an evaluation.
+// Checking the schema is a third of the time of compiling a repository's rules: without
+// check it is left out, for rules that are known to pass it.
 func (l *loader) compiler(check bool) *ast.Compiler {
 	c := ast.NewCompiler().
 		WithCapabilities(l.capabilities()).

@@ -11,9 +11,9 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// Decide evaluates the policy for a request, within the deadline. On an error
-// the decision still holds the revision, the reason policy_error, and the input
-// where it came that far. Safe for concurrent use.
+// Decide evaluates the policy for a request, within the deadline. On an error the decision
+// still holds the revision, the reason policy_error, and the input if it was made. Safe
+// for concurrent use.
 func (s *Set) Decide(ctx context.Context, request *policy.Request) (policy.Decision, error) {
 	start := time.Now()
 	d, err := s.decide(ctx, request)
@@ -46,8 +46,8 @@ func (s *Set) questionOf(request *policy.Request) (*question, error) {
 	return newQuestion(request, lazy.part), nil
 }
 
-// Replay evaluates the policy for an input that was recorded: the Input of an
-// earlier decision, at that decision's time. It answers as [Set.Decide] does.
+// Replay evaluates the policy for a recorded input, the Input of an earlier decision, at
+// that decision's time. It returns what [Set.Decide] returns.
 func (s *Set) Replay(ctx context.Context, input []byte) (policy.Decision, error) {
 	start := time.Now()
 	q, err := recordedQuestion(input, s.loader.options.Names)
@@ -62,7 +62,7 @@ func (s *Set) Replay(ctx context.Context, input []byte) (policy.Decision, error)
 	return d, err
 }
 
-// denied is the decision that goes with an error.
+// denied is the decision that accompanies an error.
 func denied(q *question) policy.Decision {
 	d := policy.Decision{Verdict: policy.Deny, Reason: policy.PolicyError}
 	if q != nil {
@@ -115,7 +115,7 @@ func (s *Set) answerBoth(ctx context.Context, organization results, q *question)
 	return d, err
 }
 
-// ownerOf returns the set whose rules of a repository decide: this one, or the one
+// ownerOf returns the set whose rules of a repository are in force: this one, or the one
 // that keeps those of an earlier revision.
 func (s *Set) ownerOf(repository string) *Set {
 	if kept := s.kept[repository]; kept != nil {
@@ -144,8 +144,8 @@ func (s *Set) half(ctx context.Context, p *program, q *question, deadline time.D
 	return r, nil
 }
 
-// ownHalf evaluates a repository's program in a worker; a nil one has no results. It
-// has the deadline for itself: it waits for a worker first.
+// ownHalf evaluates a repository's program in a worker; a nil one has no results. The
+// whole deadline is for the evaluation, after the wait for a worker.
 func (s *Set) ownHalf(ctx context.Context, p *remoteProgram, q *question) (results, error) {
 	if p == nil {
 		return nil, nil
@@ -160,8 +160,7 @@ func (s *Set) ownHalf(ctx context.Context, p *remoteProgram, q *question) (resul
 	return r, nil
 }
 
-// ownProgram returns the program of the repository that a question is of, nil if it
-// has none.
+// ownProgram returns the program of the repository of a question, nil if it has none.
 func (s *Set) ownProgram(q *question) (*remoteProgram, error) {
 	if q.repository == "" {
 		return nil, errors.New("policy: the repository has no name, so its own policy cannot be found")
@@ -173,11 +172,10 @@ func (s *Set) ownProgram(q *question) (*remoteProgram, error) {
 	return own, nil
 }
 
-// DecideOrganization evaluates the organization's half of the policy alone. final
-// reports whether that is the whole decision: the organization denies, or nothing
-// that the repository's rules hold could allow the request, or the repository has
-// no rules. A decision that is not final must not be used. Errors are those of
-// [Set.Decide]. Safe for concurrent use.
+// DecideOrganization evaluates only the organization's half of the policy. final reports
+// whether it is the whole decision: the organization denies, or no rule of the repository
+// could allow the request, or the repository has no rules. A decision that is not final
+// must not be used. Errors are those of [Set.Decide]. Safe for concurrent use.
 func (s *Set) DecideOrganization(ctx context.Context, request *policy.Request) (d policy.Decision, final bool, err error) {
 	start := time.Now()
 	q, err := s.questionOf(request)
@@ -208,8 +206,8 @@ func (s *Set) answerOrganization(ctx context.Context, q *question) (d policy.Dec
 	return d, q.repository != "" && s.units[q.repository] == nil, nil
 }
 
-// applied are the exceptions that were noted, as the set's documents have them, in
-// the order of their places. One that a rule made up has no place.
+// applied are the exceptions that the library found, as the set's documents have them, in
+// the order of their paths. An exception that a rule constructs has no path.
 func (s *Set) applied(noted []*ast.Term) []policy.AppliedException {
 	if len(noted) == 0 {
 		return nil

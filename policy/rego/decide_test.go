@@ -66,7 +66,8 @@ func TestOrganizationFirstIsNeeded(t *testing.T) {
 	}
 }
 
-// TestOrganizationHalf says what the organization's half settles by itself.
+// TestOrganizationHalf: the organization's half is the whole decision if it denies, if it
+// does not delegate, and for a repository without rules.
 func TestOrganizationHalf(t *testing.T) {
 	own := repo(`deny contains {"rule": "own"} if input.target.port == 1`)
 	for name, c := range map[string]struct {

@@ -38,8 +38,8 @@ func documentError(file string, fault *document.Error) Error {
 	return Error{File: file, Line: max(1, fault.At.Line), Column: max(1, fault.At.Column), Message: fault.Message, Hint: fault.Hint}
 }
 
-// endedExceptions are warnings of exceptions that have ended. Those that never count
-// are errors: see package check.
+// endedExceptions are warnings of exceptions that have ended. Those that never count are
+// errors: see package check.
 func (l *loader) endedExceptions(now time.Time) Errors {
 	var list Errors
 	for _, e := range exceptionsIn(l.data) {
@@ -53,7 +53,7 @@ func (l *loader) endedExceptions(now time.Time) Errors {
 	return list
 }
 
-// placeOf is where a path of names and positions stands in the documents.
+// placeOf is the position of a path of names and indexes in the documents.
 func (l *loader) placeOf(path []any) (file string, line, column int) {
 	l.places.mu.Lock()
 	defer l.places.mu.Unlock()

@@ -9,23 +9,22 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// ErrNoPolicy says that nothing can be decided because no policy was loaded.
+// ErrNoPolicy is the error of a decision while no policy is active.
 var ErrNoPolicy = errors.New("policy: no policy is loaded")
 
-// Engine decides by the set that is current when it is asked, from beginning to
-// end. The zero Engine has none and denies everything. Safe for concurrent use.
+// Engine decides by the set that is active when the request arrives. The zero Engine has
+// none and denies everything. Safe for concurrent use.
 type Engine struct {
 	current  atomic.Pointer[active]
 	recent   recentInputs
 	swapping sync.Mutex
 
-	// Observe is told of every decision of a set, after it was made and before it
-	// is returned; nil: nobody. It must return at once, and is set before the first
-	// decision.
+	// Observe is called with each decision of a set before it is returned; nil: not. It
+	// must return at once, and is set before the first decision.
 	Observe func(policy.Decision)
 }
 
-// active is a set that decides, and the number of its activation.
+// active is the active set, and the number of its activation.
 type active struct {
 	set        *Set
 	activation uint64
@@ -67,8 +66,8 @@ func (e *Engine) DecideOrganization(ctx context.Context, request *policy.Request
 	return d, final, err
 }
 
-// Swap makes a set the current one and returns the one before, nil if there was
-// none. The old set ends the decisions that it has begun.
+// Swap makes a set the active one and returns the previous one, nil if there was none.
+// Decisions that have begun continue with the previous set.
 func (e *Engine) Swap(set *Set) (previous *Set) {
 	e.swapping.Lock()
 	defer e.swapping.Unlock()
@@ -77,13 +76,13 @@ func (e *Engine) Swap(set *Set) (previous *Set) {
 	return previous
 }
 
-// Current returns the set that decides now, nil if there is none.
+// Current returns the active set, nil if there is none.
 func (e *Engine) Current() *Set {
 	set, _ := e.load()
 	return set
 }
 
-// Activation is the number of the latest activation, 0 if there was none.
+// Activation is the number of the latest activation, 0 before the first.
 func (e *Engine) Activation() uint64 {
 	_, number := e.load()
 	return number

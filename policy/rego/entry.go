@@ -11,15 +11,15 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// maxMessageBytes bounds what a policy says to a client.
+// maxMessageBytes bounds the message of a rule, which a client reads.
 const maxMessageBytes = 1024
 
-// entry is one member of a set, as the policy's author sees it in design:
+// entry is one member of a set. Its keys in a policy:
 //
 //	rule      the id
-//	message   a word to the client
+//	message   a text for the client
 //	protocol  "tls" (default) or "any"
-//	allow_ip_literal  true: the entry covers IP literals too
+//	allow_ip_literal true: the entry also allows IP literals
 //	limits    {"lifetime": "2h", "idle": "5m", "bytes_sent": 1048576, "bytes_received": 1073741824, "step_bytes_sent": 10485760, "step_bytes_received": 10737418240}:
 //	          durations as Go writes them, sizes in bytes
 //	expires   an RFC 3339 time from which on the entry does not count
@@ -34,7 +34,7 @@ type entry struct {
 	always   bool
 }
 
-// valueHint says how the value of a key is written.
+// valueHint is the hint about the value of a key.
 var valueHint = map[string]string{
 	"message":                "write a string",
 	"protocol":               `write "tls" or "any"`,

@@ -11,8 +11,8 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
-// entryPlaces are where each entry of a set is written, by the set and the id:
-// ids are literal strings, so the place of an entry is known before it decides.
+// entryPlaces are the locations of the entries of the sets, by set and id: ids are literal
+// strings, so the location of an entry is known before an evaluation.
 func entryPlaces(modules map[string]*ast.Module) map[string]*ast.Location {
 	places := map[string]*ast.Location{}
 	for _, path := range slices.Sorted(maps.Keys(modules)) {
@@ -52,7 +52,7 @@ func withPlace(places map[string]*ast.Location, set string, entry ast.Value, err
 	return at(loc, nil, err.Error(), "")
 }
 
-// located gives an error of an evaluation the place that OPA knows.
+// located gives an error of an evaluation the location that OPA reports.
 func located(err error) error {
 	failure, ok := errors.AsType[*topdown.Error](err)
 	if !ok || failure.Location == nil || failure.Location.File == "" {

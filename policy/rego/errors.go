@@ -10,8 +10,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// Error is one thing that is wrong with a policy tree, or, among warnings, one
-// that deserves a look.
+// Error is one fault of a policy tree, or one warning.
 type Error struct {
 	File    string // path inside the tree
 	Line    int    // from 1; 0 where the whole file is meant
@@ -43,8 +42,7 @@ func (e Error) Error() string {
 	return b.String()
 }
 
-// Errors is everything that is wrong with a policy tree, in the order of files
-// and lines.
+// Errors are the faults of a policy tree, in the order of files and lines.
 type Errors []Error
 
 func (e Errors) Error() string {
@@ -55,15 +53,15 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Retryable reports whether the same files may pass later: every fault that an error
-// holds is that a limit on time or memory was exceeded, perhaps on a loaded machine.
+// Retryable reports whether the same files may pass later: each fault in an error is that
+// a limit on time or memory was exceeded, perhaps on a loaded machine.
 func Retryable(err error) bool {
 	errs, ok := errors.AsType[Errors](err)
 	return ok && len(errs) > 0 && !slices.ContainsFunc(errs, func(e Error) bool { return !e.Retry })
 }
 
-// TestsFailed says that nothing is wrong with a policy but what its own tests
-// say. It wraps [Errors].
+// TestsFailed is a failure of tests of the policy, which has no other fault. It wraps
+// [Errors].
 type TestsFailed struct{ Errors }
 
 // Unwrap returns the tests that failed.
@@ -81,18 +79,18 @@ func (e Errors) sorted() Errors {
 	})
 }
 
-// ProbeFailed says that a repository's rules cannot decide what was asked lately. It
-// wraps [Errors].
+// ProbeFailed is a failure of a repository's rules to decide a recent input. It wraps
+// [Errors].
 type ProbeFailed struct{ Errors }
 
 // Unwrap returns what failed.
 func (f ProbeFailed) Unwrap() error { return f.Errors }
 
-// errDeadline says that an evaluation was cut at its deadline.
+// errDeadline is the error of an evaluation that was canceled at its deadline.
 var errDeadline = errors.New("the evaluation took longer than")
 
-// at makes an Error for a place in the policy. OPA leaves some generated terms
-// without a place; those get their rule's.
+// at makes an Error for a location in the policy. OPA leaves some generated terms without
+// one; fallback is the location of their rule.
 func at(loc *ast.Location, fallback *ast.Location, message, hint string) Error {
 	if loc == nil || loc.Row == 0 {
 		loc = fallback
@@ -103,7 +101,7 @@ func at(loc *ast.Location, fallback *ast.Location, message, hint string) Error {
 	return Error{File: loc.File, Line: max(1, loc.Row), Column: max(1, loc.Col), Message: message, Hint: hint}
 }
 
-// asError takes the place out of an error that has one.
+// asError returns the Error that an error wraps, or makes one without a location.
 func asError(err error) Error {
 	if e, ok := errors.AsType[Error](err); ok {
 		return e
@@ -111,7 +109,7 @@ func asError(err error) Error {
 	return Error{Message: err.Error(), Retry: errors.Is(err, errDeadline)}
 }
 
-// recovered runs f and turns a panic into an error that says during what.
+// recovered runs f. A panic becomes an error that begins with what.
 func recovered(what string, f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

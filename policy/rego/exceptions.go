@@ -8,22 +8,21 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// Exception is an exception in a policy's documents: an object with an owner and
-// an end, as data.sallyport.lib.active reads it.
+// Exception is an exception in a policy's documents: an object with an owner and an end,
+// as data.sallyport.lib.active reads it.
 type Exception struct {
-	Path       string // where it stands: data.exceptions.list[0]
+	Path       string // in the documents: data.exceptions.list[0]
 	Owner      string
 	Ticket     string
 	Repository string
-	Hosts      []string  // as they stand there; of another form than a list of texts, none
-	Until      time.Time // zero where the end is not written as the library wants it, so that it never counts
+	Hosts      []string  // as written; none if they are not a list of texts
+	Until      time.Time // zero if the end does not have the library's form: it never counts then
 
 	value ast.Object
 	at    []any // its path, of names and positions
 }
 
-// Key tells an exception from others in the next revision, where its place may be
-// another one.
+// Key identifies an exception across revisions, in which its path may differ.
 func (e Exception) Key() string {
 	return fmt.Sprintf("%q %q %q %s", e.Owner, e.Ticket, e.Repository, e.Until.Format(time.RFC3339))
 }
@@ -65,7 +64,7 @@ func findExceptions(v ast.Value, path string, at []any, list *[]Exception) {
 }
 
 func exceptionOf(v ast.Object, path string) (Exception, bool) {
-	word := func(name string) (string, bool) {
+	text := func(name string) (string, bool) {
 		t := v.Get(ast.StringTerm(name))
 		if t == nil {
 			return "", false
@@ -73,22 +72,22 @@ func exceptionOf(v ast.Object, path string) (Exception, bool) {
 		s, ok := t.Value.(ast.String)
 		return string(s), ok
 	}
-	owner, hasOwner := word("owner")
-	until, hasEnd := word("until")
+	owner, hasOwner := text("owner")
+	until, hasEnd := text("until")
 	if !hasOwner || !hasEnd {
 		return Exception{}, false
 	}
 	e := Exception{Path: path, Owner: owner, Hosts: hostsOf(v), value: v}
-	e.Ticket, _ = word("ticket")
-	e.Repository, _ = word("repository")
-	// What the library takes for a time, and no other spelling of one.
+	e.Ticket, _ = text("ticket")
+	e.Repository, _ = text("repository")
+	// The form that the library accepts, and no other spelling.
 	if at, err := time.Parse("2006-01-02T15:04:05Z", until); err == nil && len(until) == len("2006-01-02T15:04:05Z") {
 		e.Until = at
 	}
 	return e, true
 }
 
-// hostsOf are the texts of an exception's hosts, as many as a record needs.
+// hostsOf are the texts of an exception's hosts.
 func hostsOf(v ast.Object) (hosts []string) {
 	t := v.Get(ast.StringTerm("hosts"))
 	if t == nil {

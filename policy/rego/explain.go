@@ -13,10 +13,10 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
-// Explain evaluates the policy for an input as [Set.Replay] does, and says of every
-// rule whether it matched, and if not, which of its conditions did not hold. An
-// error is that of the evaluation; the explanation then holds as much as is known.
-// Safe for concurrent use.
+// Explain evaluates the policy for an input as [Set.Replay] does. It returns for each rule
+// whether it matched, and if not, which of its conditions did not hold. An error is that
+// of the evaluation; the explanation then holds as much as is known. Safe for concurrent
+// use.
 func (s *Set) Explain(ctx context.Context, input []byte) (*Explanation, error) {
 	x := &Explanation{}
 	var err error
@@ -71,7 +71,8 @@ func setOrder(set string) int {
 	return slices.Index([]string{setDeny, setAllow, setDelegate, setReport}, set)
 }
 
-// ignored says why a rule that matched does not count, as combine has it.
+// ignored returns why a rule that matched does not count, by the rules of combine; "" if
+// it counts.
 func ignored(e *Explained, organization, repository results, q *question) string {
 	if !e.Matched || e.Set != setAllow {
 		return ""
@@ -93,8 +94,8 @@ func ignored(e *Explained, organization, repository results, q *question) string
 	return `the target is an IP address, and it does not set "allow_ip_literal": true`
 }
 
-// ruleTracer notes how far each rule of a unit's sets came. Rules are known by
-// their place, for compiling copies them.
+// ruleTracer records how far the evaluation of each rule of a unit's sets came. Rules are
+// identified by their location, because compiling copies them.
 type ruleTracer struct {
 	pkg     ast.Ref
 	queries map[uint64]string // the query of a rule's body, by its place
@@ -139,8 +140,8 @@ func spot(l *ast.Location) string {
 	return fmt.Sprintf("%s:%d:%d", l.File, l.Row, l.Col)
 }
 
-// explained lists the rules of a unit's sets as they were written, with what
-// became of them.
+// explained lists the rules of a unit's sets in the order of the files, with the outcome
+// of each.
 func (l *loader) explained(u *unit, tracer *ruleTracer, q *question) ([]Explained, error) {
 	var list []Explained
 	for _, src := range u.sources {
@@ -172,9 +173,8 @@ func (l *loader) explained(u *unit, tracer *ruleTracer, q *question) ([]Explaine
 	return list, nil
 }
 
-// condition finds, in a rule as it was written, the expression that a compiled one
-// was made of: compiling takes expressions apart and gives each the place of what
-// it comes from.
+// condition finds the expression of a rule's text that a compiled expression was made of:
+// compiling splits expressions and gives each part the location of the original.
 func condition(rule *ast.Rule, failed *ast.Expr, q *question) *Condition {
 	if failed == nil || failed.Location == nil {
 		return &Condition{File: rule.Location.File, Line: rule.Location.Row, Text: strings.TrimSpace(string(rule.Head.Location.Text))}

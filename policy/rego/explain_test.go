@@ -83,8 +83,8 @@ func explanationOf(t *testing.T, set *Set, words ...string) string {
 	return b.String()
 }
 
-// TestExplain: for every rule it is said whether it matched, and otherwise which
-// condition, as it was written, was the first not to hold, and what it read.
+// TestExplain: the explanation has for every rule whether it matched, and otherwise the
+// first condition that did not hold, as it is written, with the values that it read.
 func TestExplain(t *testing.T) {
 	set := mustLoad(t, explainedPolicy)
 	for _, c := range []struct{ words, want string }{

@@ -6,13 +6,13 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// Explanation is a decision and what each rule had to do with it.
+// Explanation is a decision with the outcome of each rule.
 type Explanation struct {
 	Decision policy.Decision
 	Rules    []Explained // by set, then as they stand in the files
 }
 
-// Explained is one body of one rule of a set.
+// Explained is the outcome of one body of one rule of a set.
 type Explained struct {
 	Set        string // allow, deny, report, delegate
 	Rule       string // its id
@@ -26,7 +26,7 @@ type Explained struct {
 	Failed *Condition
 }
 
-// Condition is one expression of a rule's body, as it was written.
+// Condition is one expression of a rule's body, as it is written.
 type Condition struct {
 	File string
 	Line int
@@ -41,6 +41,6 @@ type Value struct {
 	Absent bool
 }
 
-// explainDeadline bounds an evaluation that is traced, which takes many times as
-// long as one that decides.
+// explainDeadline bounds an evaluation that is traced. Tracing takes many times as long as
+// deciding.
 const explainDeadline = 30 * time.Second

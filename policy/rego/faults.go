@@ -2,13 +2,13 @@ package rego
 
 import "sync"
 
-// faults are the repositories that were cached to pass and do not.
+// faults are the repositories whose cached check was accepted and whose policy fails.
 type faults struct {
 	mu           sync.Mutex
 	repositories map[string]bool
 }
 
-// note says of a repository whether it is one.
+// note sets whether the policy of a repository fails.
 func (f *faults) note(repository string, is bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

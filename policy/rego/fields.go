@@ -20,8 +20,8 @@ type read struct {
 	call    bool // data: a function is called
 }
 
-// fields finds out which fields of the input rules read, themselves and through
-// the rules that they refer to.
+// fields finds the fields of the input that rules read, directly and through the rules
+// that they refer to.
 type fields struct {
 	rules map[string][]*ast.Rule // by full name: data.sallyport.egress.helper
 }
@@ -51,8 +51,8 @@ func (f *fields) referred(path []string) []*ast.Rule {
 	return nil
 }
 
-// readsOf lists what one rule reads, in the order of its text. A variable that
-// was assigned a part of the input counts as that part.
+// readsOf lists what one rule reads, in the order of its text. A variable that was
+// assigned a part of the input counts as that part.
 func readsOf(rule *ast.Rule) []read {
 	c := &collector{aliases: map[ast.Var][]string{}}
 	ast.WalkExprs(rule.Body, func(e *ast.Expr) bool {
@@ -82,7 +82,7 @@ func readsOf(rule *ast.Rule) []read {
 
 type collector struct {
 	aliases map[ast.Var][]string
-	state   read // what holds where the walk stands
+	state   read // at the present position of the walk
 	reads   []read
 }
 
@@ -123,8 +123,8 @@ func (c *collector) step(x any) bool {
 	return false
 }
 
-// call notes object.get, which reads a field without needing it, and calls of
-// functions that are rules.
+// call collects object.get, which reads a field without needing it, and calls of functions
+// that are rules.
 func (c *collector) call(operator *ast.Term, operands []*ast.Term) {
 	ref, ok := operator.Value.(ast.Ref)
 	if !ok {
@@ -210,7 +210,7 @@ func covers(path []string, field string) bool {
 	return true
 }
 
-// absentField returns the field on the path that a request may be without.
+// absentField returns the field on the path that a request may lack.
 func absentField(path []string) (field, without string) {
 	for _, a := range absentPaths {
 		if covers(path, a.path) {

@@ -14,23 +14,22 @@ import (
 // fileLimit bounds the reading and the formatting of one file.
 const fileLimit = 10 * time.Second
 
-// Format returns a Rego file in the form that OPA gives it, which is the one that
-// [Check] wants. The path is for the error, which is of type [Errors] where the file
-// does not parse, or ends the worker process that formats it. OPA v1.21 loses some
-// comments, such as the last one inside of a set, and puts brackets behind others: a
-// file that this would happen to is not formatted, and the error is of that type too.
+// Format returns a Rego file in OPA's format, which [Check] requires. path is for the
+// error, of type [Errors], if the file does not parse or ends the worker process. OPA
+// v1.21 loses some comments, such as the last one in a set, and moves brackets behind
+// others: such a file is not formatted, and the error is of type [Errors] too.
 func Format(ctx context.Context, path string, content []byte) (formatted []byte, err error) {
 	return sendFile(ctx, requestFormat, path, content)
 }
 
-// ReadDocument reads a document in YAML or JSON as the files below data/ are read, in a
-// worker process, and returns it as JSON. The error is of type [Errors], with the path,
-// where the document is at fault.
+// ReadDocument reads a document in YAML or JSON like the files below data/, in a worker
+// process, and returns it as JSON. The error is of type [Errors], with the path, where the
+// document is at fault.
 func ReadDocument(ctx context.Context, path string, content []byte) ([]byte, error) {
 	return sendFile(ctx, requestDocument, path, content)
 }
 
-// sendFile sends one file to a worker and returns the effect on it.
+// sendFile sends one file to a worker and returns the result.
 func sendFile(ctx context.Context, kind byte, path string, content []byte) ([]byte, error) {
 	request, err := json.Marshal(wireFile{path, content})
 	if err != nil {

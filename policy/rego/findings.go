@@ -12,8 +12,8 @@ import (
 	"sync"
 )
 
-// ErrFindings says that findings are of another policy, of another version of this
-// program, or damaged.
+// ErrFindings is the error for findings of another policy or of another version of this
+// program, and for damaged ones.
 var ErrFindings = errors.New("the findings are not of this policy and this program")
 
 // maxFindings bounds what is read.
@@ -30,7 +30,7 @@ type findingsHead struct {
 
 const findingsFormat = 1
 
-// finding is of a repository of which there is more to say than that it passed.
+// finding is of a repository whose policy did not simply pass.
 type finding struct {
 	Repository string   `json:"repository"`
 	Reads      []string `json:"reads,omitempty"`
@@ -53,8 +53,8 @@ func (f *finding) failure() error {
 	return f.Failure
 }
 
-// Findings is what the checks have found out of each repository's policy, for
-// [Resume] in the next process. It is nil where not everything was checked.
+// Findings returns the results of the checks of each repository's policy, for [Resume] in
+// the next process. It is nil if not everything was checked.
 func (s *Set) Findings() []byte {
 	list := []finding{}
 	for _, u := range s.allUnits() {
@@ -86,7 +86,8 @@ func (s *Set) Findings() []byte {
 	return slices.Concat(head, []byte{'\n'}, body)
 }
 
-// useFindings takes over findings, after the files were laid out.
+// useFindings gives each repository the result in the findings, after the files were
+// assigned to units.
 func (l *loader) useFindings() error {
 	list, err := readFindings(l.findings, l.snapshot.Digest, l.options.Names)
 	if err != nil {
@@ -138,9 +139,9 @@ func sum(b []byte) string {
 	return hex.EncodeToString(h[:])
 }
 
-// fingerprint is of what checks: this program's version and those of its
-// libraries, the shape of the input, what a policy may call, and the shipped
-// library. Findings of another one are of no use, for its checks were others.
+// fingerprint identifies the checks: the versions of this program and its libraries, the
+// shape of the input, the builtins that a policy may call, and the shipped library.
+// Findings of other checks are not used.
 var fingerprint = sync.OnceValue(func() string {
 	h := sha256.New()
 	if build, ok := debug.ReadBuildInfo(); ok {

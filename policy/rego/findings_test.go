@@ -27,8 +27,8 @@ func mustLoadTree(t testing.TB, tree *policy.Snapshot, options Options) *Set {
 	return set
 }
 
-// forged are findings that say, with a right digest and sum, that everything in a
-// tree has passed: what somebody can write who can write to the data directory.
+// forged are findings, with a correct digest and sum, by which every policy of a tree has
+// passed: a user with write access to the data directory can write them.
 func forged(t testing.TB, tree *policy.Snapshot, list ...finding) []byte {
 	t.Helper()
 	body, err := json.Marshal(list)
@@ -116,9 +116,9 @@ func TestFindingsOfAnother(t *testing.T) {
 	}
 }
 
-// TestForgedFindings: what somebody has written into the record that all passed
-// decides nothing that does not pass. The repository is denied everything, and the
-// error says where the fault is. Without the checking at first use it decides.
+// TestForgedFindings: with forged findings by which all policies passed, a policy that
+// fails does not decide. The repository is denied everything, and the error has the
+// location of the fault. Without the check for the first request the policy is in force.
 func TestForgedFindings(t *testing.T) {
 	const organization = "-- egress/a.rego --\npackage sallyport.egress\n\ndelegate contains {\"rule\": \"d\"}\n"
 	const good = "-- repositories/acme/tools/a.rego --\npackage sallyport.repository[\"acme/tools\"]\n\nallow contains {\"rule\": \"own\"}\n"
@@ -162,7 +162,7 @@ func TestForgedFindings(t *testing.T) {
 		if err := engine.Prepare(t.Context(), unseen); err == nil || !strings.Contains(err.Error(), c.where) {
 			t.Errorf("%s: it would take the place of what decides: %v", name, err)
 		}
-		// The control bites.
+		// Without the check it is in force.
 		open, err := Resume(t.Context(), tree, forged(t, tree), patient)
 		if err != nil {
 			t.Fatal(err)
@@ -199,7 +199,7 @@ func TestFindingsThatHideWhatIsRead(t *testing.T) {
 			"-- data/list/x.yaml --\nopen: " + open + "\n"
 	}
 	tree := recorded(t, text("false"))
-	cached, err := Resume(t.Context(), tree, forged(t, tree), patient) // it reads nothing, they say
+	cached, err := Resume(t.Context(), tree, forged(t, tree), patient) // by these findings it reads nothing
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,8 +249,8 @@ func TestCheckedAgain(t *testing.T) {
 	}
 }
 
-// TestManySlowTests: whoever writes one repository's tests cannot hold up everybody's
-// next revision for longer than there is for them together.
+// TestManySlowTests: slow tests of one repository delay the next revision by no more than
+// the limit on all tests of a repository.
 func TestManySlowTests(t *testing.T) {
 	var tests strings.Builder
 	for i := range 300 {
@@ -337,9 +337,9 @@ func TestLoadingStops(t *testing.T) {
 	}
 }
 
-// FuzzFindings puts arbitrary findings, with a right head, beside a policy with one
-// repository that passes and one that does not. Whatever they say, the one decides
-// as it does, and the other decides nothing.
+// FuzzFindings reads arbitrary findings, with a correct head, for a policy with one
+// repository that passes and one that does not. Whatever their content, the first decides
+// as before, and the second never does.
 func FuzzFindings(f *testing.F) {
 	f.Add([]byte("[]"))
 	f.Add([]byte(`[{"repository":"acme/tools","all":true},{"repository":"acme/payments","reads":["x"]}]`))

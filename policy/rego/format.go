@@ -8,7 +8,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/format"
 )
 
-// formatFile returns a Rego file in the form that OPA gives it: see [Format].
+// formatFile formats a Rego file: see [Format].
 func formatFile(path string, content []byte) (formatted []byte, err error) {
 	before, err := comments(path, content)
 	if err != nil {
@@ -28,7 +28,7 @@ func formatFile(path string, content []byte) (formatted []byte, err error) {
 	return formatted, nil
 }
 
-// inTheWay says that comments keep a file from being formatted.
+// inTheWay is the error for a file whose comments prevent formatting.
 func inTheWay(path string) Error {
 	return Error{File: path, Line: 1, Column: 1, Message: "formatting would lose a comment, or break the rule that it stands in",
 		Hint: "move those that stand inside of a call, a list, a set or an object above the rule, and format again"}

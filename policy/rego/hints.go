@@ -13,15 +13,14 @@ import (
 // ruleForm is how a rule is written.
 const ruleForm = `write: allow contains {"rule": "an-id"} if { … }`
 
-// sourceLine is the line of a file on which its parser found a mistake, as the details
-// of OPA's error.
+// sourceLine is the line of a file with a parse error, as the details of OPA's error.
 type sourceLine string
 
 // Lines returns the line.
 func (s sourceLine) Lines() []string { return []string{string(s)} }
 
-// lineRemedies say what to write instead for a line that is not Rego, by what stands on
-// it: the first whose pattern the line has. They come before the remedies by message.
+// lineRemedies are hints for a line that is not Rego, by the first pattern that the line
+// matches. They take precedence over the hints by message.
 var lineRemedies = []struct {
 	line *regexp.Regexp
 	do   string
@@ -38,9 +37,9 @@ var lineRemedies = []struct {
 	{regexp.MustCompile(`^(allow|deny|report|delegate)\s+contains\s+\{.*\}\s*([a-hj-z]\w*|i[a-eg-z]\w*)\s`), "write if between the entry and its condition, and each condition on a line of its own between { and }"},
 }
 
-// remedies say what to write instead, for what OPA's parser and compiler (v1) say is
-// wrong: the first of which the message has this part.
-var remedies = []struct{ said, do string }{
+// remedies are hints for errors of OPA's parser and compiler (v1), by the first part that
+// the message has.
+var remedies = []struct{ part, do string }{
 	{"package expected", "begin the file with its package, such as: package sallyport.egress"},
 	{"the file is empty", "begin it with its package, or remove it"},
 	{"`contains` keyword is required", ruleForm},
@@ -68,8 +67,7 @@ var remedies = []struct{ said, do string }{
 	{"conflicting rules", "the rules of one name are all written in the same way"},
 }
 
-// remedy is what to write instead, "" where nothing better is known than what is
-// wrong.
+// remedy is a hint for an error of OPA; "" if there is none.
 func remedy(err *ast.Error) string {
 	line, _ := err.Details.(sourceLine)
 	text := string(line)
@@ -91,7 +89,7 @@ func remedy(err *ast.Error) string {
 		}
 	}
 	for _, r := range remedies {
-		if strings.Contains(err.Message, r.said) {
+		if strings.Contains(err.Message, r.part) {
 			if r.do == ruleForm {
 				return form
 			}
@@ -113,7 +111,7 @@ var (
 	inputField = regexp.MustCompile(`\binput((?:\.[a-z_]+)+)`)
 )
 
-// formFor is the form of a rule of the set with which a line begins.
+// formFor is the form of a rule of the set that a line begins with.
 func formFor(line string) string {
 	if found := setOfLine.FindStringSubmatch(line); found != nil {
 		return strings.Replace(ruleForm, "allow", found[1], 1)
@@ -121,7 +119,7 @@ func formFor(line string) string {
 	return ruleForm
 }
 
-// objectField says which members an object of the input has that is compared with
+// objectField is a hint with the members of an object of the input that is compared with
 // another value; "" if the expression has none.
 func objectField(text string) string {
 	for _, found := range inputField.FindAllStringSubmatch(text, -1) {
@@ -133,7 +131,7 @@ func objectField(text string) string {
 	return ""
 }
 
-// unknownFunction names the function that was probably meant.
+// unknownFunction is a hint with the nearest name of a function.
 func unknownFunction(name string) string {
 	if strings.HasPrefix(name, "lib.") {
 		return "import the library first: import data.sallyport.lib"

@@ -28,15 +28,15 @@ func ServeWorker() {
 // revision, of the one before it, of a candidate and of one that is checked.
 const maxEnvironments = 6
 
-// host is what a worker keeps: environments, and the programs that were compiled
-// in them. One goroutine uses it.
+// host is the state of a worker: environments, and the programs compiled in them. One
+// goroutine uses it.
 type host struct {
 	environments *lru[uint64, *hostedEnvironment]
 	work         int // calls since the memory was measured
 }
 
-// hostedEnvironment is an environment in a worker: everything that the policies of one set
-// have in common.
+// hostedEnvironment is an environment in a worker: what the policies of one set have in
+// common.
 type hostedEnvironment struct {
 	loader   *loader // nil: it is not installed
 	programs *lru[string, *hostedProgram]
@@ -46,7 +46,7 @@ type hostedProgram struct{ program *program }
 
 func newHost() *host { return &host{environments: newLRU[uint64, *hostedEnvironment](maxEnvironments)} }
 
-// environment is what is installed under a key, or nil.
+// environment returns the environment that is installed under a key, or nil.
 func (h *host) environment(key uint64) *hostedEnvironment {
 	e := h.environments.get(key, func() *hostedEnvironment { return &hostedEnvironment{} })
 	if e.loader == nil {
@@ -56,7 +56,7 @@ func (h *host) environment(key uint64) *hostedEnvironment {
 	return e
 }
 
-// program is what was compiled for a repository, or nil.
+// program returns the compiled policy of a repository, or nil.
 func (e *hostedEnvironment) program(repository string) *program {
 	p := e.programs.get(repository, func() *hostedProgram { return &hostedProgram{} })
 	if p.program == nil {
@@ -65,11 +65,11 @@ func (e *hostedEnvironment) program(repository string) *program {
 	return p.program
 }
 
-// measureEvery is how many calls there are between two checks the memory.
+// measureEvery is the number of calls between two measurements of the memory.
 const measureEvery = 64
 
-// Retire drops what was compiled when half of the memory is in use, and reports
-// whether that did not help. See [worker.Handler].
+// Retire drops compiled programs when half of the memory is in use, and reports whether
+// that did not help. See [worker.Handler].
 func (h *host) Retire() bool {
 	if h.work++; h.work < measureEvery {
 		return false
@@ -90,7 +90,7 @@ func liveBytes() int64 {
 	return int64(sample[0].Value.Uint64())
 }
 
-// Handle answers one request. See [worker.Handler].
+// Handle processes one request and returns the reply. See [worker.Handler].
 func (h *host) Handle(request []byte) (reply []byte) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -129,7 +129,7 @@ func (h *host) Handle(request []byte) (reply []byte) {
 	return okReply(answer)
 }
 
-// okReply writes an answer within the bound of a reply.
+// okReply encodes a reply within its bound.
 func okReply(answer any) []byte {
 	text, err := json.Marshal(answer)
 	if err != nil {
@@ -149,7 +149,7 @@ func failure(err error) []byte {
 	return append([]byte{replyError}, text...)
 }
 
-// install takes over an environment.
+// install stores an environment.
 func (h *host) install(request []byte) []byte {
 	var m environmentMessage
 	if err := readStrictly(request, &m); err != nil {
@@ -180,7 +180,7 @@ func (h *host) install(request []byte) []byte {
 	return []byte{replyInstalled}
 }
 
-// evaluate asks a repository's policy.
+// evaluate evaluates an input by a repository's policy.
 func (h *host) evaluate(request []byte) []byte {
 	evaluation, err := readEvaluation(request)
 	if err != nil {
@@ -217,7 +217,8 @@ func (h *host) evaluate(request []byte) []byte {
 	return reply
 }
 
-// exceptionTexts are exceptions as JSON, as many as a record names.
+// exceptionTexts are exceptions as JSON, at most as many as the record of a decision
+// names.
 func exceptionTexts(terms []*ast.Term) (texts [][]byte, err error) {
 	for _, t := range terms {
 		if len(texts) == maxApplied {

@@ -6,7 +6,7 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/document"
 )
 
-// file answers a request about one file, in a worker.
+// file processes a request about one file.
 func (h *host) file(kind byte, request []byte) []byte {
 	var f wireFile
 	if err := readStrictly(request, &f); err != nil {

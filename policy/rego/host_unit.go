@@ -12,7 +12,7 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
-// answer does what a request asks of a unit. A nil answer is that it was done.
+// answer processes a request about a unit. A nil answer is a success without a result.
 func (e *hostedEnvironment) answer(kind byte, r *unitRequest) (any, error) {
 	u := newUnit(r.Repository)
 	for _, f := range r.Sources {
@@ -71,7 +71,7 @@ func (e *hostedEnvironment) answer(kind byte, r *unitRequest) (any, error) {
 	return nil, errors.New("a request that no policy worker knows")
 }
 
-// only makes a unit the loader's only one.
+// only sets the loader's only unit.
 func (l *loader) only(u *unit) {
 	l.organization, l.repositories = newUnit(""), nil
 	if u.isRepository() {
@@ -81,8 +81,8 @@ func (l *loader) only(u *unit) {
 	}
 }
 
-// readDocuments reads an environment's documents where it has no data yet. What is
-// wrong with them was reported before.
+// readDocuments reads an environment's documents if it has no data yet. Their faults were
+// reported before.
 func (e *hostedEnvironment) readDocuments(ctx context.Context) {
 	if e.loader.store == nil {
 		one := e.loader.fork()
@@ -119,8 +119,8 @@ func (e *hostedEnvironment) compile(u *unit) (*program, error) {
 	return p, nil
 }
 
-// place evaluates with a tracer, and returns where the evaluation is when its time
-// is over. If it ends its worker, the mark says where.
+// place evaluates with a tracer, and returns the location at the deadline. If the
+// evaluation ends the worker, the mark holds the location.
 func (e *hostedEnvironment) place(ctx context.Context, p *program, u *unit, q *question, r *unitRequest) (any, error) {
 	tracer := &lastPlace{library: e.loader.libraryModules}
 	_, err := p.run(ctx, q, r.Deadline, newMarkTracer(u, tracer))

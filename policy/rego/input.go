@@ -9,9 +9,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// inputQuestion makes a question of an input, for evaluating it and nothing else. An
-// input in the form in which [newQuestion] writes it is read in one pass; any other
-// as [recordedQuestion] reads it.
+// inputQuestion makes a question of an input, for evaluating it only. An input in the form
+// that [newQuestion] writes is read in one pass, any other by [recordedQuestion].
 func inputQuestion(input []byte, names bool) (*question, error) {
 	r := inputReader{rest: input}
 	if utf8.Valid(input) {
@@ -66,7 +65,7 @@ func (r *inputReader) object(depth int) *ast.Term {
 		}
 		for _, p := range pairs {
 			if string(p[0].Value.(ast.String)) == name {
-				return nil // twice: an error
+				return nil // repeated: an error
 			}
 		}
 		value := r.value(depth)
@@ -81,7 +80,7 @@ func (r *inputReader) object(depth int) *ast.Term {
 	return ast.ObjectTerm(pairs...)
 }
 
-// maxInputMembers bounds what is compared for names that occur twice.
+// maxInputMembers bounds the names that are compared to find repeated ones.
 const maxInputMembers = 64
 
 func (r *inputReader) value(depth int) *ast.Term {

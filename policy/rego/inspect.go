@@ -10,12 +10,12 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
-// inspect parses, checks and compiles one unit, and reports what is wrong. The
-// program is nil if anything is.
+// inspect parses, checks and compiles one unit, and reports its faults. The program is nil
+// if there are any.
 func (l *loader) inspect(u *unit) *program {
 	before := len(l.errors)
 	deciding, tests := l.parseUnit(u)
-	l.checkWritten(u, deciding, tests)
+	l.checkSource(u, deciding, tests)
 	// What the checks of names and shapes refuse would only be repeated, in
 	// other words, by the compiler.
 	if len(l.errors) > before {

@@ -10,7 +10,8 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// Kept lists the repositories whose rules of an earlier revision decide, sorted by name.
+// Kept lists the repositories whose rules of an earlier revision are in force, sorted by
+// name.
 func (s *Set) Kept() []policy.KeptRepository {
 	var list []policy.KeptRepository
 	shared := map[*source][]policy.File{}
@@ -28,9 +29,9 @@ func (s *Set) Kept() []policy.KeptRepository {
 	return list
 }
 
-// WithRepository returns the set with the rules that a repository has in another
-// set, for evaluating again what was decided by both. The set itself is not changed.
-// A repository without rules in the other set is an error.
+// WithRepository returns the set with the rules that a repository has in another set, to
+// evaluate decisions of both again. The set itself is not changed. It is an error if the
+// repository has no rules in the other set.
 func (s *Set) WithRepository(repository string, other *Set) (*Set, error) {
 	kept := other.keep(repository, nil)
 	if kept == nil {
@@ -45,9 +46,9 @@ func (s *Set) WithRepository(repository string, other *Set) (*Set, error) {
 	return both, nil
 }
 
-// keep returns the rules of one repository as a set without an organization, nil
-// where there are none that passed. What is the same in next, the loader of the
-// revision that keeps them, is shared with it; next may be nil.
+// keep returns the rules of one repository as a set without an organization; nil if none
+// passed. It shares the context of next, the loader of the revision that keeps the rules,
+// where that is the same; next may be nil.
 func (s *Set) keep(repository string, next *loader) *Set {
 	if s == nil {
 		return nil
@@ -81,15 +82,15 @@ func (s *Set) keep(repository string, next *loader) *Set {
 	return kept
 }
 
-// hasUnproven reports whether the set has just the rules that failed in next, of which
-// nobody has found out that they pass.
+// hasUnproven reports whether the rules of the set are those that failed in next, and were
+// never checked in this process.
 func (s *Set) hasUnproven(u *unit, next *loader) bool {
 	before := s.units[u.repository]
 	return s.kept[u.repository] == nil && before.unchecked() && sameSources(before.sources, u.sources) && next.hasSameContext(s.loader)
 }
 
-// hasSameContext reports whether another revision has the same documents and the
-// same library.
+// hasSameContext reports whether another revision has the same documents and the same
+// library.
 func (l *loader) hasSameContext(old *loader) bool {
 	same, known := l.sameContext[old]
 	if !known {

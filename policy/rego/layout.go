@@ -10,11 +10,11 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/document"
 )
 
-// maxModuleBytes bounds one Rego file. Rules for ten thousand hosts are below
-// it; longer lists belong under data/, where they load faster as well.
+// maxModuleBytes bounds one Rego file. Rules for ten thousand hosts are shorter; longer
+// lists belong below data/, where they also load faster.
 const maxModuleBytes = 1 << 20
 
-// layOut sorts the snapshot's Rego files into units, and its documents out.
+// layOut assigns the snapshot's Rego files to units, and separates its documents.
 func (l *loader) layOut(snapshot *policy.Snapshot) {
 	l.organization = newUnit("")
 	repositories := map[string]*unit{}
@@ -51,7 +51,7 @@ func (l *loader) layOut(snapshot *policy.Snapshot) {
 	slices.SortFunc(l.repositories, func(a, b *unit) int { return strings.Compare(a.repository, b.repository) })
 }
 
-// place puts one Rego file into the unit that its folder fixes.
+// place adds one Rego file to the unit of its folder.
 func (l *loader) place(f policy.File, repositories map[string]*unit) {
 	s := source{path: f.Path, content: f.Content, test: isTestFile(f.Path)}
 	if len(f.Content) > maxModuleBytes {
@@ -78,8 +78,8 @@ func (l *loader) place(f policy.File, repositories map[string]*unit) {
 	}
 }
 
-// checkFolder refuses a folder that no repository can ever have: its rules,
-// denies among them, would silently never count.
+// checkFolder refuses a folder that no repository can have: its rules, denies among them,
+// would never count.
 func (l *loader) checkFolder(path, workspace, repository string) bool {
 	at, valid := l.validFolder(path, workspace, repository)
 	if !valid {
@@ -88,7 +88,7 @@ func (l *loader) checkFolder(path, workspace, repository string) bool {
 	return valid
 }
 
-// validFolder reports whether a repository can have a folder, and what is wrong if not.
+// validFolder reports whether a repository can have a folder, and the fault if not.
 func (l *loader) validFolder(path, workspace, repository string) (at Error, valid bool) {
 	at = Error{File: path, Line: 1, Column: 1}
 	uuids := uuid.IsCanonical(workspace) && uuid.IsCanonical(repository)
@@ -108,9 +108,9 @@ func (l *loader) validFolder(path, workspace, repository string) (at Error, vali
 	return at, false
 }
 
-// spared returns the unit that a file's fault is of, where such a fault does not
-// reject the revision; nil where it does.
-func (l *loader) spared(path string, repositories map[string]*unit) *unit {
+// faultyUnit returns the unit of a file's fault, where such a fault does not reject the
+// revision; nil where it does.
+func (l *loader) faultyUnit(path string, repositories map[string]*unit) *unit {
 	parts := strings.Split(path, "/")
 	if l.options.OnFailure == RejectRevision || len(parts) < 4 || parts[0] != "repositories" {
 		return nil
@@ -125,14 +125,14 @@ func (l *loader) spared(path string, repositories map[string]*unit) *unit {
 	return repositories[repository]
 }
 
-// failFile reports a fault of a file: its repository's, or the revision's.
+// failFile reports a fault of a file, of its repository or of the revision.
 func (l *loader) failFile(e Error, repositories map[string]*unit) {
 	l.failFolder(e.File, e, repositories)
 }
 
-// failFolder reports a fault of the folder that a path is in.
+// failFolder reports a fault of the folder of a path.
 func (l *loader) failFolder(path string, e Error, repositories map[string]*unit) {
-	u := l.spared(path, repositories)
+	u := l.faultyUnit(path, repositories)
 	if u == nil {
 		l.fail(e)
 		return
@@ -141,7 +141,7 @@ func (l *loader) failFolder(path string, e Error, repositories map[string]*unit)
 	u.failure = u.misplaced
 }
 
-// failUnit notes the faults of a unit: its repository's, or the revision's.
+// failUnit records the faults of a unit, for its repository or for the revision.
 func (l *loader) failUnit(u *unit, errs Errors) {
 	switch {
 	case len(errs) == 0:

@@ -14,9 +14,8 @@ import (
 //go:embed library/*.rego
 var libraryFS embed.FS
 
-// Library returns the shipped library's files, without their tests, with paths
-// inside a policy tree: for `sallyport policy vendor`, and for what is kept of a
-// policy so that its decisions can be evaluated again.
+// Library returns the files of the shipped library, without their tests, with paths inside
+// a policy tree: for `sallyport policy vendor`, and for the recorded content of a policy.
 func Library() []policy.File {
 	entries, err := fs.ReadDir(libraryFS, "library")
 	if err != nil {

@@ -10,9 +10,8 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
-// libraryParts is the library taken apart by the names of its rules: compiling
-// all of it takes longer than most repositories' rules do, so a policy is compiled
-// with what it uses.
+// libraryParts is the library by the names of its rules. Compiling all of it takes longer
+// than most repositories' rules, so a policy is compiled with the rules that it uses.
 type libraryParts struct {
 	whole map[string]*ast.Module
 	rules map[string][]libraryRule // by name; nil: the library is only used as a whole
@@ -24,8 +23,8 @@ type libraryRule struct {
 	uses []string // names of other rules
 }
 
-// splitLibrary makes the parts. The rules that are there in Go take the place of those
-// that are written, where native agrees to the file that they are written in.
+// splitLibrary makes the parts. Rules that are implemented in Go replace those of a file
+// for which native is true.
 func splitLibrary(modules map[string]*ast.Module, native func(file string) bool) *libraryParts {
 	parts := &libraryParts{whole: modules}
 	rules := map[string][]libraryRule{}
@@ -56,8 +55,8 @@ func splitLibrary(modules map[string]*ast.Module, native func(file string) bool)
 	return parts
 }
 
-// namesIn are the names of rules that stand anywhere in a part of a policy, as a
-// name or as a text in brackets; some may mean something else.
+// namesIn are the names of rules that occur anywhere in a part of a policy, as a name or
+// as a text in brackets; some may mean something else.
 func namesIn(x any, rules map[string][]libraryRule) []string {
 	var names []string
 	note := func(name string) {
@@ -77,9 +76,9 @@ func namesIn(x any, rules map[string][]libraryRule) []string {
 	return names
 }
 
-// needed are the library's modules with the rules that other modules may refer
-// to; none where they do not have its name anywhere, as part of a reference or of
-// an import. Nothing in it is ever changed.
+// needed returns the library's modules with the rules that other modules may refer to;
+// none if the modules do not contain its name in a reference or an import. The result must
+// not be changed.
 func (p *libraryParts) needed(modules map[string]*ast.Module) map[string]*ast.Module {
 	if !needsLibrary(modules) {
 		return nil
@@ -120,8 +119,8 @@ func (p *libraryParts) needed(modules map[string]*ast.Module) map[string]*ast.Mo
 	return result
 }
 
-// needsLibrary reports whether modules may refer to the library: they have its
-// name somewhere, as part of a reference or of an import.
+// needsLibrary reports whether modules may refer to the library: its name occurs in a
+// reference or an import.
 func needsLibrary(modules map[string]*ast.Module) bool {
 	for _, m := range modules {
 		found := false

@@ -10,7 +10,7 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
-// lintFormat warns of files that are not formatted as OPA does it.
+// lintFormat warns of files that differ from OPA's format.
 func (l *loader) lintFormat() {
 	for _, u := range l.units() {
 		for _, s := range u.sources {
@@ -67,7 +67,7 @@ func (l *loader) lintExpired(now time.Time) {
 	}
 }
 
-// lintUnits says what in the loader's units deserves a look.
+// lintUnits collects the warnings about the files of the units.
 func (l *loader) lintUnits() {
 	l.lintFormat()
 	l.lintExpired(time.Now())

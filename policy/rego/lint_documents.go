@@ -208,8 +208,8 @@ func (l *loader) documentAt(at string) ast.Object {
 	return object
 }
 
-// keyPlace is where a first key of one of several documents stands, as far as its text
-// shows; the file is empty if it does not.
+// keyPlace is the position of a top-level key in one of several documents, as far as their
+// text shows; the file is empty if it does not.
 func (l *loader) keyPlace(documents []int, key string) (file string, line int) {
 	for _, i := range documents {
 		f := l.documents[i]

@@ -10,16 +10,15 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
-// lintSlow says what in a policy makes every decision slow, and what to write
-// instead: what is gone through from beginning to end, loops within loops,
-// patterns that are compiled one after the other, and rules of which none can be
-// left out.
+// lintSlow warns of rules that make every decision slow, with a faster form: lists that
+// are visited from beginning to end, nested loops, patterns that are compiled one after
+// the other, and rules that no index can skip.
 func (l *loader) lintSlow() {
 	for _, u := range l.units() {
 		one := l.fork()
 		deciding, _ := one.parseUnit(u)
 		if len(one.errors) > 0 {
-			continue // said already
+			continue // reported already
 		}
 		constants := constantsOf(deciding)
 		for _, path := range slices.Sorted(maps.Keys(deciding)) {
@@ -67,9 +66,8 @@ func (l *loader) slow(loc *ast.Location, message, hint string) {
 	}
 }
 
-// slowRules finds rules of one name of which none can be left out for what their
-// bodies say: OPA looks up by what a rule compares with, and evaluates all of
-// those that compare with nothing.
+// slowRules finds many rules of one name that an index cannot skip: OPA looks up rules by
+// the values that they compare with, and evaluates all rules that compare with none.
 func (l *loader) slowRules(u *unit, deciding map[string]*ast.Module) {
 	rules := map[string][]*ast.Rule{}
 	for _, path := range slices.Sorted(maps.Keys(deciding)) {
@@ -86,7 +84,7 @@ func (l *loader) slowRules(u *unit, deciding map[string]*ast.Module) {
 		if compiler == nil {
 			p, _, err := l.compile(u, deciding, false)
 			if err != nil {
-				return // said already
+				return // reported already
 			}
 			compiler = p.compiler
 		}
@@ -103,7 +101,7 @@ func (l *loader) slowRules(u *unit, deciding map[string]*ast.Module) {
 	}
 }
 
-// unknownRequest answers an index with an input that nothing in a policy is about.
+// unknownRequest resolves references for an index, with an input that no rule names.
 type unknownRequest struct{ data ast.Object }
 
 func (a unknownRequest) Resolve(ref ast.Ref) (ast.Value, error) {

@@ -7,9 +7,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// From where on something is worth writing in another way. What the policy goes
-// through member by member costs some half a microsecond each; a list that one
-// builtin goes through, a hundredth of that.
+// The lengths from which a warning is due. A member that the policy visits costs about
+// half a microsecond, and one that a builtin visits a hundredth of that.
 const (
 	longLoop = 50
 	longList = 1000
@@ -24,7 +23,7 @@ type slowRule struct {
 	bound     map[ast.Var]bool      // have a value before anything is looked up by them
 }
 
-// loop is something that is gone through.
+// loop is a collection that is visited member by member.
 type loop struct {
 	n    int
 	what string
@@ -185,7 +184,7 @@ func (s *slowRule) lookup(ref ast.Ref) (loop, bool) {
 	return loop{}, false
 }
 
-// report says what is long, and what is long for being within something else.
+// report warns of long loops, and of loops that are long because they are nested.
 func (s *slowRule) report(at *ast.Location, outside, own []loop) {
 	rounds := 1
 	for _, o := range outside {
@@ -203,7 +202,8 @@ func (s *slowRule) report(at *ast.Location, outside, own []loop) {
 	}
 }
 
-// longOutside reports whether a loop outside was told of: the inner one is long for that.
+// longOutside reports whether a loop outside is long: the inner one is long because of it,
+// and is not reported.
 func longOutside(outside []loop) bool {
 	for _, o := range outside {
 		if o.n >= longLoop {
@@ -286,8 +286,8 @@ func (s *slowRule) varies(t *ast.Term) bool {
 	return !t.IsGround() || containsRefs(t)
 }
 
-// value is what a term is: written out, given a name, or among the documents; nil
-// where that is not known.
+// value is the value of a term: a literal, a named constant, or a document; nil if it is
+// not known.
 func (s *slowRule) value(t *ast.Term) (ast.Value, string) {
 	var ref ast.Ref
 	switch v := t.Value.(type) {
@@ -326,7 +326,7 @@ func lengthOf(v ast.Value) int {
 	return 0
 }
 
-// nodesOf counts what walk goes through.
+// nodesOf counts the values that walk visits.
 func nodesOf(v ast.Value) int {
 	n := 1
 	switch v := v.(type) {

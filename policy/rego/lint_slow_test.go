@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// slowForms are ways to write a rule, what is said of them, and how the same is
-// written to be fast. What is said is measured: in steps of the evaluation where
-// the policy goes through something, in rules where rules are evaluated, and in
-// time, with longer lists, where one builtin goes through a list.
+// slowForms are slow forms of a rule, the warning about each, and a fast form. The test
+// measures each claim: in steps of the evaluation where the policy visits members, in
+// rules where rules are evaluated, and in time, with longer lists, where one builtin
+// visits a list.
 var slowForms = map[string]struct {
 	slow, want, fast string
 	by               string
@@ -34,9 +34,8 @@ var slowForms = map[string]struct {
 	"rules of one kind":       {"RULES", "of 60 rules of allow, 60 are evaluated", "INDEXED", "rules"},
 }
 
-// TestCheckSaysWhatIsSlow, where it is and how to write it instead; and what it
-// says is so.
-func TestCheckSaysWhatIsSlow(t *testing.T) {
+// TestSlowRulesGetAWarning: the warning has the location and a fast form, and is true.
+func TestSlowRulesGetAWarning(t *testing.T) {
 	for name, c := range slowForms {
 		if slow := slowWarnings(t, formOf(c.slow, 1200)); !strings.Contains(slow, c.want) {
 			t.Errorf("%s: %q, want %q", name, slow, c.want)
@@ -136,8 +135,8 @@ func slowWarnings(t *testing.T, files string) string {
 	return slow
 }
 
-// TestExceptions are found wherever they stand among the documents, and those that
-// do not count are told of.
+// TestExceptions: exceptions are found anywhere in the documents, and those that do not
+// count are reported.
 func TestExceptions(t *testing.T) {
 	files := org("allow contains {\"rule\": \"x\"}") + `-- data/exceptions/list.yaml --
 list:

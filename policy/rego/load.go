@@ -12,8 +12,8 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// load goes through everything, so that all errors are reported at once, and
-// returns a set only if there are none.
+// load runs all checks, so that it reports all errors at once, and returns a set only if
+// there are none.
 func (l *loader) load(ctx context.Context) (*Set, error) {
 	if err := l.readFiles(ctx); err != nil {
 		return nil, err
@@ -154,8 +154,8 @@ func (l *loader) testChanged(ctx context.Context) (*TestReport, error) {
 	return report, nil
 }
 
-// set finishes loading: what is kept of the policy is its own files and the
-// library's, since both decide.
+// set completes the loading. The set's snapshot has the files of the tree and of the
+// library, because both decide.
 func (l *loader) set(organization *program) (*Set, error) {
 	files := slices.DeleteFunc(slices.Clone(l.snapshot.Files), func(f policy.File) bool {
 		return strings.HasPrefix(f.Path, policy.LibraryFolder+"/")
@@ -189,6 +189,6 @@ func (l *loader) set(organization *program) (*Set, error) {
 			s.postpone(u, before...)
 		}
 	}
-	l.options.Previous, l.options.Fallback = nil, nil // they must not be kept as long as this one
+	l.options.Previous, l.options.Fallback = nil, nil // the set must not keep them in memory
 	return s, nil
 }

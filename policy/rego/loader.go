@@ -15,8 +15,8 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
-// The checks that have a name of their own. A test of this package takes one
-// away and sees what it is there for.
+// The checks with a name. Tests of this package disable one each, and show the attack that
+// it prevents.
 const (
 	checkReservedData  = "reserved data"
 	checkPackages      = "packages"
@@ -29,7 +29,7 @@ const (
 	checkNames         = "names"
 	checkCapabilities  = "capabilities"
 	checkSchema        = "schema"
-	checkEnds          = "it ends"
+	checkEnds          = "termination"
 	checkTestsOnlyTest = "tests define only tests"
 	checkUnread        = "unread rules"
 	checkUndefined     = "undefined rules"
@@ -111,17 +111,16 @@ func (l *loader) capabilities() *ast.Capabilities {
 	return capabilities()
 }
 
-// fork is a loader for one unit, which shares what is only read and collects
-// errors of its own.
+// fork is a loader for one unit: it shares everything that is only read, and collects its
+// own errors.
 func (l *loader) fork() *loader {
 	one := *l
 	one.errors, one.warnings = nil, nil
 	return &one
 }
 
-// each calls f for every number below n, several at a time, and stops early when
-// ctx ends. Checking is bound by the processor, so there are as many at a time as
-// may run at once, and memory for as many.
+// each calls f for every number below n, several at a time, and stops early when ctx ends.
+// Checking is bound by processors and memory, so at most GOMAXPROCS calls run at once.
 func (l *loader) each(ctx context.Context, n int, f func(int)) error {
 	var next atomic.Int64
 	var group sync.WaitGroup
@@ -144,8 +143,8 @@ func (l *loader) each(ctx context.Context, n int, f func(int)) error {
 	return ctx.Err()
 }
 
-// report takes over what the checks found. What was accepted once is evaluated again
-// as it was, so that of a recorded policy an error is a warning.
+// report adds findings of package check. In a recorded policy an error becomes a warning,
+// because a decision is evaluated again by the policy that made it.
 func (l *loader) report(findings []check.Finding) {
 	for _, f := range findings {
 		e := Error{File: f.File, Line: f.Line, Column: f.Column, Message: f.Message, Hint: f.Hint}

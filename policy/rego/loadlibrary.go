@@ -10,8 +10,8 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// loadLibrary parses the library that the set gets: the shipped one, or the one
-// that was recorded with the snapshot.
+// loadLibrary parses the library of the set: the shipped one, or the one that was recorded
+// with the snapshot.
 func (l *loader) loadLibrary() error {
 	if len(l.library) == 0 {
 		for _, f := range Library() {
@@ -34,8 +34,8 @@ func (l *loader) loadLibrary() error {
 	return nil
 }
 
-// isShipped reports whether a file of the set's library is, to the byte, the one
-// that this program ships.
+// isShipped reports whether a file of the set's library equals the one that this program
+// ships.
 func (l *loader) isShipped(name string) bool {
 	for _, f := range Library() {
 		if f.Path == policy.LibraryFolder+"/"+name {

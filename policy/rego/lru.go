@@ -5,8 +5,7 @@ import (
 	"sync"
 )
 
-// lru is a bounded map that forgets what was used least recently. Safe for
-// concurrent use.
+// lru is a bounded map that drops the least recently used key. Safe for concurrent use.
 type lru[K comparable, V any] struct {
 	mu    sync.Mutex
 	limit int
@@ -23,8 +22,8 @@ func newLRU[K comparable, V any](limit int) *lru[K, V] {
 	return &lru[K, V]{limit: limit, order: list.New(), items: map[K]*list.Element{}}
 }
 
-// get returns the value of a key, and makes it if there is none. make is called
-// under the lock and must be quick.
+// get returns the value of a key, and makes it if there is none. make is called with the
+// lock held and must be quick.
 func (c *lru[K, V]) get(key K, make func() V) V {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -53,7 +52,7 @@ func (c *lru[K, V]) peek(key K) (value V, ok bool) {
 	return e.Value.(*lruItem[K, V]).value, true
 }
 
-// forget takes a key out, if its value is the one that is meant.
+// forget removes a key if meant accepts its value.
 func (c *lru[K, V]) forget(key K, meant func(V) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,7 +62,7 @@ func (c *lru[K, V]) forget(key K, meant func(V) bool) {
 	}
 }
 
-// keys lists the keys, the latest used first.
+// keys lists the keys, the most recently used first.
 func (c *lru[K, V]) keys() []K {
 	c.mu.Lock()
 	defer c.mu.Unlock()

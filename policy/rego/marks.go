@@ -7,12 +7,12 @@ import (
 	"github.com/sallyport/sallyport/internal/worker"
 )
 
-// A mark is a place in a unit's files as one number, which a worker notes where it
-// survives its death: the index of the file, from 1, and the line.
+// A mark is a position in a unit's files as one number, which survives the death of a
+// worker: the index of the file, from 1, and the line.
 func markOf(file, line int) uint64 { return uint64(file+1)<<32 | uint64(uint32(line)) }
 
-// marked returns the place of a mark: the first file that decides where there is
-// none. Line is 1 where it is not known.
+// marked returns the position of a mark: the first deciding file without one. Line is 1 if
+// it is not known.
 func (u *unit) marked(mark uint64) (file string, line int) {
 	if i := int(mark>>32) - 1; i >= 0 && i < len(u.sources) {
 		return u.sources[i].path, max(1, int(uint32(mark)))
@@ -28,7 +28,7 @@ func (u *unit) marked(mark uint64) (file string, line int) {
 	return "", 1
 }
 
-// mark notes that a unit's file is worked on.
+// mark records that a unit's file is processed.
 func (u *unit) mark(path string) {
 	for i, s := range u.sources {
 		if s.path == path {
@@ -37,8 +37,8 @@ func (u *unit) mark(path string) {
 	}
 }
 
-// markTracer notes the line of a unit's files that is evaluated, and that the
-// evaluation makes progress.
+// markTracer records the line of a unit's files that is evaluated, and that the evaluation
+// makes progress.
 type markTracer struct {
 	files map[string]int
 	inner topdown.QueryTracer // may be nil

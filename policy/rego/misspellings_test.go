@@ -176,8 +176,8 @@ func found(t *testing.T, files string) Errors {
 	})...)
 }
 
-// TestMisspeltExtensions: neither is a misspelt extension or folder.
-func TestMisspeltExtensions(t *testing.T) {
+// TestMisspelledExtensions: neither is a misspelt extension or folder.
+func TestMisspelledExtensions(t *testing.T) {
 	for form, words := range map[string][]string{"egress/a.%s": {"rego"}, "data/x.%s": {"yaml", "yml", "json"}, "%s/x.yaml": {"data"}} {
 		for _, word := range words {
 			for _, wrong := range misspelling.Near(word) {

@@ -19,9 +19,9 @@ func loadWithout(t *testing.T, checks, files string, options Options) (*Set, err
 	return l.load(t.Context())
 }
 
-// TestChecksBite takes one check of the loader away at a time and sees the policy
+// TestChecksAreNeeded takes one check of the loader away at a time and sees the policy
 // that it refuses do its damage.
-func TestChecksBite(t *testing.T) {
+func TestChecksAreNeeded(t *testing.T) {
 	everything := "allow contains {\"rule\": \"all\"}\n\n"
 	watching := "report contains {\"rule\": \"watching\"}\n\n"
 	for _, tc := range []struct {
@@ -104,8 +104,8 @@ test_denied if count(deny) == 1
 	}
 }
 
-// TestCapabilitiesBite: with OPA's own capabilities a policy reaches a server.
-func TestCapabilitiesBite(t *testing.T) {
+// TestCapabilitiesAreNeeded: with OPA's own capabilities a policy reaches a server.
+func TestCapabilitiesAreNeeded(t *testing.T) {
 	var reached atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
 	defer server.Close()
@@ -179,8 +179,8 @@ func TestOrganizationDeadline(t *testing.T) {
 	}
 }
 
-// TestClientGoesAway: a cancelled context ends the evaluation and denies.
-func TestClientGoesAway(t *testing.T) {
+// TestCanceledRequestIsDenied: a cancelled context ends the evaluation and denies.
+func TestCanceledRequestIsDenied(t *testing.T) {
 	set := mustLoad(t, org("allow contains {\"rule\": \"x\"} if { input.target.host != \"warm-up.invalid\"; count(numbers.range(1, 1000000000)) == 1 }"))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

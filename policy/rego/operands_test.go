@@ -155,7 +155,7 @@ func TestExceptionsThatNeverCount(t *testing.T) {
 		{name: "no end", files: list(`{repository: acme/a, hosts: [a.example], owner: kim, ticket: A-1}`), at: doc, message: `the exception has no "until"`},
 		{name: "host", files: list(`{repository: acme/a, host: [a.example], owner: kim, ticket: A-1, until: "2099-12-31T00:00:00Z"}`), at: doc, message: `did you mean "hosts"?`},
 		{name: "Owner", files: list(`{repository: acme/a, hosts: [a.example], Owner: kim, ticket: A-1, until: "2099-12-31T00:00:00Z"}`), at: doc, message: `did you mean "owner"?`},
-		{name: "an empty owner", files: list(`{repository: acme/a, hosts: [a.example], owner: "", ticket: A-1, until: "2099-12-31T00:00:00Z"}`), at: doc, message: "its owner is not a text: name somebody to ask"},
+		{name: "an empty owner", files: list(`{repository: acme/a, hosts: [a.example], owner: "", ticket: A-1, until: "2099-12-31T00:00:00Z"}`), at: doc, message: "its owner is not a text: name a contact"},
 		{name: "a date", files: list(`{repository: acme/a, hosts: [a.example], owner: kim, ticket: A-1, until: 2099-12-31}`), at: doc, message: "its end is not a time in UTC"},
 		{name: "another zone", files: list(`{repository: acme/a, hosts: [a.example], owner: kim, ticket: A-1, until: "2099-12-31T00:00:00+01:00"}`), at: doc, message: "its end is not a time in UTC"},
 		{name: "a host as a text", files: list(`{repository: acme/a, hosts: a.example, owner: kim, ticket: A-1, until: "2099-12-31T00:00:00Z"}`), at: doc, message: "lib.target_in wants a list"},

@@ -6,65 +6,67 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// DefaultDeadline bounds an evaluation where [Options] says nothing.
+// DefaultDeadline bounds an evaluation if [Options.Deadline] is zero.
 const DefaultDeadline = 50 * time.Millisecond
 
-// Options say how a policy is loaded and evaluated.
+// Options configure the loading and the evaluation of a policy. The zero value loads a
+// policy that reads no names.
 type Options struct {
-	// Names says that the names of workspaces, repositories and deployments are
-	// known, because the REST API is configured. Without it a policy that reads
-	// one does not load, and repositories are known by their UUIDs.
+	// Names is set if the names of workspaces, repositories and deployments are known,
+	// because the REST API is configured. Otherwise a policy that reads a name does not
+	// load, and repositories are identified by their UUIDs.
 	Names bool
-	// Repositories are the full names of the repositories that there are, where they
-	// are known: a rule or document with another name is warned of. nil: not known.
+	// Repositories are the full names of all repositories, nil if they are not known. A
+	// rule or document with another name gets a warning.
 	Repositories []string
-	// Deadline bounds one evaluation; zero is DefaultDeadline.
+	// Deadline bounds one evaluation; zero is [DefaultDeadline].
 	Deadline time.Duration
-	// SkipTests loads without running the set's own tests: for a revision that
-	// has passed them before and is only evaluated again.
+	// SkipTests does not run the tests of the set: for a revision that has passed them,
+	// and is only evaluated again.
 	SkipTests bool
-	// Previous is a set that was loaded before, with the same options. What is the
-	// same in it is not checked and tested again. It may be nil.
+	// Previous is a set that was loaded with the same options, or nil. A unit that is the
+	// same in it is not checked and tested again.
 	Previous *Set
-	// OnFailure says the effect on a repository whose policy fails.
+	// OnFailure is the effect of a repository whose policy fails.
 	OnFailure RepositoryFailure
-	// Fallback is where the rules of a repository are taken from whose policy fails and
-	// which Previous has no rules of. It may be nil.
+	// Fallback is a set, or nil. A repository whose policy fails, and which has no rules
+	// in Previous, keeps its rules of Fallback.
 	Fallback *Set
-	// Kept are the repositories whose rules of an earlier revision decided in the process
-	// before this one. [Resume] and [Recall] take them.
+	// Kept are the repositories whose rules of an earlier revision were in force in the
+	// previous process. [Resume] and [Recall] use them.
 	Kept []policy.KeptRepository
-	// RetryRejected checks again what Previous has rejected, although it is the same.
+	// RetryRejected checks the policies again that Previous has rejected, although they
+	// are the same.
 	RetryRejected bool
-	// Defer leaves the policies of repositories that have to be checked unchecked:
-	// [Set.Pending] lists them. Each repository keeps its rules of Previous or Fallback, or
-	// is denied, until [Engine.Check] and [Set.Settle].
+	// Defer does not check the changed policies of repositories: [Set.Pending] lists them.
+	// Each of these repositories keeps its rules of Previous or Fallback, or is denied,
+	// until [Engine.Check] and [Set.Settle].
 	Defer bool
-	// SpareProcessor says that other work continues beside the loading: one processor is left
-	// to it, where there are several.
+	// SpareProcessor leaves one processor, where there are several, to the traffic that
+	// continues while the policy is loaded.
 	SpareProcessor bool
-	// Prechecked says that this very content has passed all checks and tests before, of
-	// this version of the program: nothing but the organization's rules is compiled,
-	// and a repository's when it is asked about.
+	// Prechecked is set if exactly this content has passed all checks and tests of this
+	// version of the program. Only the organization's rules are compiled, and a
+	// repository's for its first request.
 	Prechecked bool
-	// Workers execute what the policy's files say. nil: a pool of this process with
+	// Workers execute the files of repositories. nil is a pool of this process with
 	// default limits, for a program that calls [ServeWorker] first.
 	Workers Workers
-	// Background evaluates a repository's policy while no client's evaluation waits:
-	// for a policy that decides nothing. A repository whose policy fails keeps the rules
+	// Background evaluates a repository's policy only while no client's evaluation waits:
+	// for a policy that decides nothing. A repository whose policy fails keeps its rules
 	// of Fallback, and none of Previous.
 	Background bool
-	// Recorded says that the snapshot is one that [Set.Snapshot] returned: the
-	// library in it is used instead of the one that this program ships.
+	// Recorded is set if [Set.Snapshot] returned the snapshot: the library in it is used,
+	// and not the one that this program ships.
 	Recorded bool
 }
 
-// RepositoryFailure says the effect on a revision in which the policy of a
-// repository fails: its files, a check, its tests, or what was asked lately. An error
-// in the organization's own files always rejects the revision.
+// RepositoryFailure is the effect on a revision in which the policy of a repository fails:
+// its files, a check, its tests, or recent inputs. An error in the organization's own
+// files always rejects the revision.
 type RepositoryFailure uint8
 
-// The effect on it.
+// The effects of a failure.
 const (
 	// RejectRevision rejects the whole revision.
 	RejectRevision RepositoryFailure = iota

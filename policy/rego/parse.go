@@ -11,8 +11,8 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/document"
 )
 
-// parse parses one file. Every error has a place, the file's beginning if OPA
-// knows no better.
+// parse parses one file. Every error has a location, the beginning of the file if OPA
+// reports none.
 func (l *loader) parse(s source) (module *ast.Module, err error) {
 	err = recovered("parsing", func() (err error) {
 		module, err = ast.ParseModuleWithOpts(s.path, strings.TrimPrefix(string(s.content), document.ByteOrderMark), ast.ParserOptions{Capabilities: l.capabilities(), RegoVersion: ast.RegoV1})
@@ -35,7 +35,7 @@ func (l *loader) parse(s source) (module *ast.Module, err error) {
 	return module, err
 }
 
-// fromOPA takes over the errors of OPA's parser and compiler.
+// fromOPA adds the errors of OPA's parser and compiler.
 func (l *loader) fromOPA(err error) {
 	switch err := err.(type) {
 	case nil:
@@ -54,7 +54,7 @@ func (l *loader) fromOPA(err error) {
 	}
 }
 
-// explain puts an error of OPA's into the author's words where that helps.
+// explain returns the message and a hint for an error of OPA.
 func explain(err *ast.Error) (message, hint string) {
 	message = err.Message
 	if name, ok := strings.CutPrefix(message, "undefined function "); ok {
@@ -84,7 +84,7 @@ func explain(err *ast.Error) (message, hint string) {
 	return message, hint
 }
 
-// unknownField names the field of the input that was probably meant.
+// unknownField returns a hint for a field that the input does not have.
 func unknownField(ref string) string {
 	parts := strings.Split(strings.TrimPrefix(ref, "input."), ".")
 	fields := inputFields()

@@ -8,21 +8,20 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown/cache"
 )
 
-// maxPatternBytes bounds what the compiled patterns of one program may take. A
-// pattern of a few bytes can compile to many megabytes, and one that has a part of
-// the input in it is another one for each input.
+// maxPatternBytes bounds the memory of the compiled patterns of one program. A pattern of
+// a few bytes can compile to many megabytes, and a pattern with a part of the input in it
+// differs for each input.
 const maxPatternBytes = 8 << 20
 
-// Estimates of what compiled patterns take, from above.
+// Upper estimates of the memory of compiled patterns.
 const (
-	instructionBytes = 160 // an instruction of a regular expression, with what the matcher keeps for it
+	instructionBytes = 160 // an instruction of a regular expression, with the matcher's state for it
 	globByteBytes    = 256 // a byte of a glob
 	patternOverhead  = 1 << 10
 )
 
-// patternCache keeps the compiled patterns of one program, the latest used ones
-// within a bound in bytes. A pattern that is larger than the bound is not kept.
-// Safe for concurrent use.
+// patternCache holds the compiled patterns of one program, the most recently used within a
+// bound in bytes. A pattern over the bound is not kept. Safe for concurrent use.
 type patternCache struct{ patterns *sized[string, any] }
 
 var _ cache.InterQueryValueCache = patternCache{}
@@ -38,7 +37,7 @@ func (c patternCache) Get(key ast.Value) (any, bool) {
 	return c.patterns.get(string(text))
 }
 
-// Insert keeps a pattern, and returns how many others it does not keep any longer.
+// Insert adds a pattern, and returns how many others it dropped.
 func (c patternCache) Insert(key ast.Value, value any) int {
 	text, ok := key.(ast.String)
 	if !ok {
@@ -54,7 +53,7 @@ func (c patternCache) Delete(key ast.Value) {
 	}
 }
 
-// GetCache returns nil: what builtins keep elsewhere has no size that is known.
+// GetCache returns nil: entries that builtins keep in other caches have no known size.
 func (patternCache) GetCache(string) cache.InterQueryValueCacheBucket { return nil }
 
 // UpdateConfig does nothing: the bound is fixed.

@@ -43,10 +43,9 @@ func (l *loader) checkUnit(ctx context.Context, u *unit) (failure, err error) {
 	return nil, nil
 }
 
-// Settle returns the set with the outcomes of checks: a repository whose policy passed
-// has it in force, and one whose policy failed is rejected. Outcomes of other files,
-// documents or library than the set has are left out; their repositories are not settled.
-// The set itself is not changed, and may decide.
+// Settle returns the set with the outcomes of checks: a policy that passed is in force,
+// and one that failed is rejected. Outcomes for other files, documents or another library
+// than the set's are ignored. The set itself is not changed, and may be active.
 func (s *Set) Settle(outcomes []*Checked) (settled *Set, accepted []*Checked) {
 	n := *s
 	n.warnings = slices.Clone(s.warnings)
@@ -78,8 +77,8 @@ func (s *Set) Settle(outcomes []*Checked) (settled *Set, accepted []*Checked) {
 	return &n, accepted
 }
 
-// settleFailure rejects a repository in a set that does not decide yet. What it keeps
-// was chosen when its policy became pending.
+// settleFailure rejects a repository in a set that is not active yet. The rules that it
+// keeps were chosen when its policy became pending.
 func (s *Set) settleFailure(c *Checked) {
 	r := &Rejection{Repository: c.Repository, Failure: c.Failure}
 	if before := s.rejected[c.Repository]; before != nil {
@@ -96,7 +95,7 @@ func (s *Set) settleFailure(c *Checked) {
 	s.rejected[c.Repository] = r
 }
 
-// accepts reports whether the outcome of a check is one of the present files.
+// accepts reports whether the outcome of a check holds for the set's files.
 func (s *Set) accepts(c *Checked) bool {
 	if s.pending[c.Repository] == nil && s.rejected[c.Repository] == nil || !s.SameFiles(c.set, c.Repository) {
 		return false

@@ -258,7 +258,8 @@ func TestPendingAfterRestart(t *testing.T) {
 	}
 }
 
-// TestRetryable: a fault that a loaded machine may cause is told from one of the files.
+// TestRetryable: a fault that a loaded machine may cause is distinguished from a fault of
+// the files.
 func TestRetryable(t *testing.T) {
 	t.Parallel()
 	first := mustLoadWith(t, orgBefore+listBefore+toolsGood, Options{OnFailure: KeepPrevious})

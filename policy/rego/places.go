@@ -7,8 +7,8 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/document"
 )
 
-// places are where the values of the documents stand. They are read again when the
-// first finding asks, for few policies have one, and forgotten after the loading.
+// places are the positions of the values of the documents. They are read again for the
+// first finding, because few policies have one, and dropped after the loading.
 type places struct {
 	found check.Cache
 

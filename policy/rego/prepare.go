@@ -9,18 +9,17 @@ import (
 	"github.com/sallyport/sallyport/identity"
 )
 
-// Prepare gets a set ready to take the current one's place: it evaluates what was
-// asked of this engine lately, and compiles the policies of the repositories that it
-// was asked about. A set that cannot answer one of those questions within its deadline
-// must not decide: in the organization's half, Prepare returns an error of type
-// [Errors], with the place in the policy where that is known. A repository whose half
-// fails is rejected in the set, or the whole set where [Options.OnFailure] says so.
-// What the answers are does not matter: a new policy is there to answer differently.
+// Prepare makes a set ready to become the active one: it evaluates the recent inputs of
+// this engine, and compiles the policies of their repositories. A set that cannot decide
+// one of them within its deadline must not become active. For the organization's half,
+// Prepare returns an error of type [Errors], with the location in the policy where it is
+// known. A repository whose half fails is rejected in the set, or the whole set, by
+// [Options.OnFailure]. The decisions do not matter: a new policy may decide differently.
 //
-// The organization's half is evaluated for every question. The repositories' halves
-// get one second together, each repository its share of it, those that are the same
-// as before none. Of a set that was loaded with [Options.Defer] they are compiled only:
-// [Engine.Check] evaluates recent inputs. The set must not decide yet.
+// The organization's half is evaluated for every input. The repositories' halves have one
+// second together; unchanged ones are not evaluated. If the set was loaded with
+// [Options.Defer], they are only compiled: [Engine.Check] evaluates recent inputs. The set
+// must not be active yet.
 func (e *Engine) Prepare(ctx context.Context, set *Set) error {
 	previous := e.Current()
 	var questions []*question
@@ -37,14 +36,14 @@ func (e *Engine) Prepare(ctx context.Context, set *Set) error {
 	return set.prepareRepositories(ctx, previous, questions)
 }
 
-// Recent is how many inputs [Engine.Prepare] would try a set with.
+// Recent is the number of recent inputs that [Engine.Prepare] evaluates.
 func (e *Engine) Recent() int { return len(e.recent.list()) }
 
-// Check checks and tests the policy of a repository that is pending or rejected in a
-// set, and evaluates recent inputs with it. It changes nothing: [Set.Settle] does. With a
-// limit, an attempt to do so in that time: the error is [ErrAttempt] if that is not
-// enough, or if the policy ended its worker. Other errors are not the policy's. Safe for
-// concurrent use.
+// Check checks and tests the policy of a repository that is pending or rejected in a set,
+// and evaluates recent inputs with it. It changes nothing; [Set.Settle] does. limit bounds
+// an attempt; 0 is no limit. The error is [ErrAttempt] if an attempt needs more time, or
+// if the policy ended its worker. Other errors are not the policy's. Safe for concurrent
+// use.
 func (e *Engine) Check(ctx context.Context, set *Set, repository string, limit time.Duration) (*Checked, error) {
 	before := set.units[repository]
 	if before == nil {

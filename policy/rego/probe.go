@@ -9,11 +9,12 @@ import (
 	"time"
 )
 
-// prepareTime bounds what [Engine.Prepare] takes for the repositories together. An
-// activation does not wait longer for them.
+// prepareTime bounds the time of [Engine.Prepare] for all repositories together, which
+// delays an activation.
 const prepareTime = time.Second
 
-// prepareRepositories compiles and probes the repositories that were asked about lately.
+// prepareRepositories compiles and probes the policies of the repositories with recent
+// requests.
 func (s *Set) prepareRepositories(ctx context.Context, previous *Set, questions []*question) error {
 	byRepository := map[string][]*question{}
 	if previous != nil {
@@ -57,9 +58,9 @@ func (s *Set) prepareRepositories(ctx context.Context, previous *Set, questions 
 	return nil
 }
 
-// compileUntil compiles the policies of repositories and returns at the latest at a
-// given time; what is under way then is completed in the background. An error is
-// returned to the decision that needs the policy.
+// compileUntil compiles the policies of repositories and returns at a given time at the
+// latest; compilations that have begun continue in the background. The decision that needs
+// a policy gets its error.
 func (s *Set) compileUntil(ctx context.Context, names []string, until time.Time) {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	done := make(chan struct{})
@@ -113,8 +114,8 @@ func (s *Set) probeRepository(ctx context.Context, q *question) error {
 	return err
 }
 
-// probe evaluates one half for a question that was asked. An evaluation that took too
-// long gets a second chance: the machine may have been busy with something else.
+// probe evaluates one half for a recent input. An evaluation that exceeds its deadline is
+// repeated once: the machine may have been busy.
 func (s *Set) probe(ctx context.Context, q *question, half func(context.Context, *question) error) error {
 	err := half(ctx, q)
 	if errors.Is(err, errDeadline) {
@@ -136,8 +137,8 @@ func (s *Set) probe(ctx context.Context, q *question, half func(context.Context,
 	return Errors{fault}
 }
 
-// timeoutPlace asks each program that a question is put to where it is when its
-// time is over.
+// timeoutPlace returns the location at the deadline in the programs that evaluate a
+// question; nil if they end in time.
 func (s *Set) timeoutPlace(ctx context.Context, q *question) error {
 	deadline := s.loader.options.Deadline
 	if p := s.organization; p != nil && len(p.sets) > 0 {

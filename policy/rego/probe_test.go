@@ -10,8 +10,8 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// TestPrepareProbes: a policy that passes all checks and its tests, and cannot
-// decide what was really asked, does not get to decide; the error says where.
+// TestPrepareProbes: a policy that passes all checks and its tests, and cannot decide
+// recent inputs, does not become active; the error has the location.
 func TestPrepareProbes(t *testing.T) {
 	good := mustLoad(t, org("allow contains {\"rule\": \"x\"}"))
 	for name, c := range map[string]struct{ files, at, says string }{
@@ -74,9 +74,10 @@ func TestRecentInputsAreBounded(t *testing.T) {
 	}
 }
 
-// TestNoEndIsRefused: a policy that never ends does not load, and the error says
-// where it is. Without the check it loads, and every decision is cut.
-func TestNoEndIsRefused(t *testing.T) {
+// TestEndlessPolicyIsRefused: a policy whose evaluation does not end does not load, and
+// the error has the location. Without the check it loads, and every decision is cut at its
+// deadline.
+func TestEndlessPolicyIsRefused(t *testing.T) {
 	files := org("allow contains {\"rule\": \"x\"} if {\n\tsome a in numbers.range(1, 3000)\n\tsome b in numbers.range(1, 30000)\n\ta + b == input.target.port + 100000\n}")
 	_, err := Load(t.Context(), snapshot(t, files), Options{Names: true})
 	if err == nil || !strings.HasPrefix(err.Error(), "egress/a.rego:") || !strings.Contains(err.Error(), "takes longer than") {

@@ -16,7 +16,7 @@ import (
 	"github.com/sallyport/sallyport/policy/rego/check"
 )
 
-// program is a compiled unit, ready to be asked. Safe for concurrent use.
+// program is a compiled unit. Safe for concurrent use.
 type program struct {
 	name     string
 	compiler *ast.Compiler
@@ -27,16 +27,16 @@ type program struct {
 	txn      storage.Transaction
 	values   cache.InterQueryValueCache
 	places   map[string]*ast.Location // of entries, see entryPlaces
-	excepts  bool                     // it may ask the library for exceptions
+	excepts  bool                     // it may call the library's function for exceptions
 }
 
 // results are the members of each set, by the set's name.
 type results map[string][]entry
 
-// newProgram makes the query for the sets that the modules define: a partial set
-// that has a rule always has a value, so that an undefined answer is always an
-// error, and a set that nobody defines is empty without being asked for.
-// The modules are as the compiler resolved them, without the library's.
+// newProgram makes the query for the sets that the modules define. A partial set with a
+// rule always has a value, so an undefined result is always an error; a set without a rule
+// is empty and not queried. The modules are as the compiler resolved them, without the
+// library's.
 func newProgram(u *unit, c *ast.Compiler, modules map[string]*ast.Module, store storage.Store) (*program, error) {
 	p := &program{name: unitName(u), compiler: c, store: store, places: entryPlaces(modules)}
 	defined := map[string]bool{}
@@ -64,8 +64,8 @@ func newProgram(u *unit, c *ast.Compiler, modules map[string]*ast.Module, store 
 	}
 	p.query = compiled
 	p.excepts = findsExceptions(c.Modules)
-	// The types of all builtins are half of what a program takes. Evaluating looks
-	// at them only where something is replaced by with.
+	// The types of all builtins are half of a program's memory. An evaluation needs them
+	// only for the keyword with.
 	if !hasWith(c.Modules) {
 		c.TypeEnv = nil
 	}
@@ -91,8 +91,8 @@ func hasWith(modules map[string]*ast.Module) bool {
 	return found
 }
 
-// namesRead lists the names that modules read, or may read because a part of the
-// input that holds them is handed on as a whole.
+// namesRead lists the names that modules read, or may read because a part of the input
+// that holds them is passed on as a whole.
 func namesRead(modules map[string]*ast.Module) []string {
 	var names []string
 	for _, m := range modules {
@@ -114,8 +114,8 @@ func namesRead(modules map[string]*ast.Module) []string {
 	return names
 }
 
-// evaluate asks the program. It returns within the deadline, give or take one
-// builtin call, and turns a panic into an error.
+// evaluate evaluates the program. It returns within the deadline, plus at most one call of
+// a builtin, and turns a panic into an error.
 func (p *program) evaluate(ctx context.Context, q *question, deadline time.Duration) (r results, err error) {
 	if len(p.sets) == 0 {
 		return nil, nil
@@ -135,7 +135,7 @@ func (p *program) evaluate(ctx context.Context, q *question, deadline time.Durat
 	return r, nil
 }
 
-// run asks once; tracer may be nil.
+// run evaluates once; tracer may be nil.
 func (p *program) run(ctx context.Context, q *question, deadline time.Duration, tracer topdown.QueryTracer) (results, error) {
 	cancel := topdown.NewCancel()
 	defer newWatchdog(deadline, cancel).stop()
@@ -151,7 +151,7 @@ func (p *program) run(ctx context.Context, q *question, deadline time.Duration, 
 		WithCancel(cancel).
 		WithStrictBuiltinErrors(true).
 		WithBuiltins(nativeFunctions).
-		WithMetrics(metrics.NoOp()). // ours are kept elsewhere
+		WithMetrics(metrics.NoOp()). // Sallyport has its own
 		WithInterQueryBuiltinValueCache(p.values)
 	if tracer != nil {
 		query = query.WithQueryTracer(tracer)
@@ -173,7 +173,7 @@ func (p *program) run(ctx context.Context, q *question, deadline time.Duration, 
 	})
 	switch {
 	case err != nil && topdown.IsCancel(err) && ctx.Err() != nil:
-		return nil, fmt.Errorf("%s: the evaluation was given up: %w", p.name, ctx.Err())
+		return nil, fmt.Errorf("%s: the evaluation was canceled: %w", p.name, ctx.Err())
 	case err != nil && topdown.IsCancel(err):
 		return nil, fmt.Errorf("%s: %w %v", p.name, errDeadline, deadline)
 	case err != nil:
@@ -184,8 +184,8 @@ func (p *program) run(ctx context.Context, q *question, deadline time.Duration, 
 	return r, nil
 }
 
-// read takes the entries out of an answer. Whatever is not a set of entries is
-// an error: it must not pass for an empty one.
+// read returns the entries of a result. Anything but a set of entries is an error: it must
+// not count as an empty set.
 func (p *program) read(answer topdown.QueryResult) (results, error) {
 	r := make(results, len(p.sets))
 	for _, name := range p.sets {

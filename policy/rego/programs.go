@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// checkAgain is how long a repository's policy that did not pass when it was first
-// asked about is refused without another check.
+// checkAgain is how long the policy of a repository that failed its check for the first
+// request is refused without another check.
 const checkAgain = time.Minute
 
-// workersAgain is how long a repository's policy is refused that no worker could
-// compile.
+// workersAgain is how long the policy of a repository is refused after no worker could
+// compile it.
 const workersAgain = time.Second
 
 // program returns the compiled policy of a repository, nil if it has none.
@@ -54,7 +54,7 @@ func (s *Set) program(repository string) (*remoteProgram, error) {
 	return lazy.program, lazy.err
 }
 
-// compile compiles what was checked when the set was loaded.
+// compile compiles a policy that was checked when the set was loaded.
 func (s *Set) compile(u *unit) (*remoteProgram, error) {
 	if u.unchecked() {
 		return s.verify(u)
@@ -62,8 +62,8 @@ func (s *Set) compile(u *unit) (*remoteProgram, error) {
 	return s.loader.compileInWorker(context.Background(), u)
 }
 
-// verify checks and tests a repository's policy that was only cached to pass,
-// and compiles it.
+// verify checks, tests and compiles a repository's policy whose only result is one of a
+// previous process.
 func (s *Set) verify(u *unit) (*remoteProgram, error) {
 	p, err := s.check(u)
 	s.faults.note(u.repository, err != nil)

@@ -20,20 +20,19 @@ import (
 // timeLayout is RFC 3339 in UTC with up to six digits of a second.
 const timeLayout = "2006-01-02T15:04:05.999999Z"
 
-// question is a request in the two forms that are made of it: the value that is
-// evaluated and the bytes that are kept. Both are written side by side by one
-// function, from the same cleaned strings.
+// question is a request in its two forms: the value that is evaluated and the bytes that
+// are kept. One function writes both, from the same cleaned strings.
 type question struct {
 	term       *ast.Term
 	json       []byte
 	time       time.Time
-	repository string   // whose own policy is consulted
-	missing    []string // the namePaths that have no value though the thing exists
+	repository string   // whose own policy is evaluated
+	missing    []string // the namePaths without a value whose object exists
 	address    bool     // the target is an IP literal
-	host       string   // where to: for messages
+	host       string   // of the target, for messages
 
-	everyRule bool              // even those that an index leaves out are evaluated, to be traced
-	clock     builtins.NDBCache // what was asked of the clock is noted here; nil: it is not
+	everyRule bool              // evaluate also the rules that an index leaves out, to trace them
+	clock     builtins.NDBCache // reads of the clock are recorded here; nil: they are not
 	excepted  []*ast.Term       // the exceptions that the library found for it
 	expiring  bool              // an allow that was checked has an end, so that the time matters
 }
@@ -47,8 +46,8 @@ type principalPart struct {
 	missing    []string
 }
 
-// newPrincipalPart fails where a name or UUID that decides which policy applies
-// is missing: an unknown repository must not be treated as one without rules.
+// newPrincipalPart is an error if a name or UUID is missing by which policies apply: an
+// unknown repository must not be treated as one without rules.
 func newPrincipalPart(p *identity.Principal, names bool) (*principalPart, error) {
 	part := &principalPart{}
 	w := &writer{}
@@ -134,7 +133,7 @@ func newQuestion(r *policy.Request, part *principalPart) *question {
 	return q
 }
 
-// recordedQuestion makes a question of an input that was kept.
+// recordedQuestion makes a question of a recorded input.
 func recordedQuestion(input []byte, names bool) (*question, error) {
 	n, err := document.ParseJSON(input)
 	if err != nil {
@@ -265,7 +264,7 @@ func (w *writer) end() (*ast.Term, []byte) {
 	return ast.ObjectTerm(l.pairs...), append(w.json, '}')
 }
 
-// missing lists the names without a value. pairs are value and name by turns.
+// missing lists the names without a value. pairs alternate values and names.
 func (w *writer) missing(prefix string, pairs ...string) (missing []string) {
 	for i := 0; i < len(pairs); i += 2 {
 		if pairs[i] == "" {
@@ -275,7 +274,7 @@ func (w *writer) missing(prefix string, pairs ...string) (missing []string) {
 	return missing
 }
 
-// known is an error where a policy reads a name that the question lacks.
+// known is an error if a policy reads a name that the question lacks.
 func (q *question) known(policy string, reads []string) error {
 	for _, name := range q.missing {
 		if _, is := slices.BinarySearch(reads, name); is {

@@ -9,13 +9,13 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// maxRecent bounds the inputs that are remembered.
+// maxRecent bounds the remembered inputs.
 const maxRecent = 512
 
-// recentInputs remembers real inputs, to try a new policy with. The latest of
-// those that ask for the same has the place of the earlier ones, so that a busy
-// step does not drive out the others; two that ask for different things may share
-// a place by chance, and then the later one has it. Safe for concurrent use.
+// recentInputs remembers real inputs, to probe a new policy with. A request replaces an
+// earlier one of the same kind, so that a busy step does not displace the others. Requests
+// of different kinds may have the same slot; the later one is remembered. Safe for
+// concurrent use.
 type recentInputs struct {
 	slots [maxRecent]atomic.Pointer[recentInput]
 }
@@ -41,7 +41,7 @@ func (r *recentInputs) note(request *policy.Request, input []byte) {
 	r.slots[maphash.Comparable(recentSeed, k)%maxRecent].Store(&recentInput{k.repository, input})
 }
 
-// list returns what is remembered, the same repository's one after the other.
+// list returns the remembered inputs, sorted by repository.
 func (r *recentInputs) list() []*recentInput {
 	var list []*recentInput
 	for i := range r.slots {

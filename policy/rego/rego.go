@@ -1,15 +1,17 @@
-// Package rego loads policy sets written in Rego, tests them, and evaluates
-// them with OPA.
+// Package rego loads policy sets written in Rego, tests them, and evaluates them with OPA.
 //
-// [Load] turns a [policy.Snapshot] into a [Set], or says everything that is
-// wrong with it. An [Engine] holds the set that decides at the moment and lets
-// another take its place without a gap. [Check] and [Test] are the same loader
-// without a set at the end, for the policy author.
+// [Load] turns a [policy.Snapshot] into a [Set], or reports all its faults. An [Engine]
+// holds the active set and replaces it without a gap. [Check] and [Test] are the same
+// loader without a set at the end, for policy authors.
 //
-// The organization's policy and each repository's are compiled apart from one
-// another, each with the shipped library: what a repository's files define or
-// read cannot reach anything else, whatever the loader's checks may have
-// missed. The two are combined here, in Go.
+// The organization's policy and each repository's are compiled separately, each with the
+// shipped library: the files of a repository cannot define or read anything else, even if
+// a check of the loader misses it. The results are combined in Go, by rules that are final
+// for the organization. Repositories' policies are checked, tested, compiled and evaluated
+// in worker processes.
+//
+// The files refer to each other in one direction: types and helpers, the client of the
+// workers, the loader with its checks, sets, and then the entry points.
 package rego
 
 import (
@@ -18,9 +20,9 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// Load checks, compiles and tests a policy. The error is of type [Errors] where
-// the policy is at fault, and holds all of them. Loading is as expensive as the
-// policy is long; evaluating the set afterwards is not. Safe for concurrent use.
+// Load checks, compiles and tests a policy. The error is of type [Errors] where the policy
+// is at fault, and holds all faults; other errors are not the policy's. The duration grows
+// with the size of the policy. Safe for concurrent use.
 func Load(ctx context.Context, snapshot *policy.Snapshot, options Options) (*Set, error) {
 	l := newLoader(snapshot, options)
 	set, err := l.load(ctx)
@@ -30,8 +32,8 @@ func Load(ctx context.Context, snapshot *policy.Snapshot, options Options) (*Set
 	return set, nil
 }
 
-// Check says what is wrong with a policy and what deserves a look, and runs no
-// tests. The error is about the checking itself and never about the policy.
+// Check returns the faults of a policy and its warnings, both sorted, and runs no tests.
+// The error is of the check itself and never of the policy.
 func Check(ctx context.Context, snapshot *policy.Snapshot, options Options) (problems, warnings Errors, err error) {
 	options.SkipTests = true
 	l := newLoader(snapshot, options)

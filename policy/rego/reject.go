@@ -2,9 +2,9 @@ package rego
 
 import "github.com/sallyport/sallyport/policy"
 
-// reject settles the effect on a repository whose policy failed. before are the
-// sets whose rules may be kept, the preferred one first; each may be nil. The set must
-// not decide yet.
+// reject applies [Options.OnFailure] to a repository whose policy failed. before are the
+// sets whose rules may be kept, the preferred one first; each may be nil. The set must not
+// be active yet.
 func (s *Set) reject(u *unit, failure error, before ...*Set) {
 	r := &Rejection{Repository: u.repository, Failure: failure}
 	u.checkResult = checkResult{failure: failure}
@@ -16,8 +16,8 @@ func (s *Set) reject(u *unit, failure error, before ...*Set) {
 	s.rejected[u.repository] = r
 }
 
-// keepFrom keeps the rules of a repository that the first of some sets has that has
-// any, and returns their revision; the zero value if none has.
+// keepFrom keeps the rules of a repository of the first set that has any, and returns
+// their revision; the zero value if none has.
 func (s *Set) keepFrom(u *unit, before []*Set) policy.Revision {
 	for _, b := range before {
 		kept := b.keep(u.repository, s.loader)
@@ -30,8 +30,8 @@ func (s *Set) keepFrom(u *unit, before []*Set) policy.Revision {
 	return policy.Revision{}
 }
 
-// DropKept denies the repositories that keep rules of a revision. The set must not
-// decide yet.
+// DropKept denies the repositories that keep rules of a revision. The set must not be
+// active yet.
 func (s *Set) DropKept(digest string) {
 	for name, kept := range s.kept {
 		if kept.origin.Digest == digest {
@@ -51,8 +51,8 @@ func (s *Set) postpone(u *unit, before ...*Set) {
 	s.pending[u.repository] = &Pending{Repository: u.repository, Kept: s.keepFrom(u, before)}
 }
 
-// notice is what the steps of a repository should know where rules of an earlier
-// revision decide.
+// notice is the message for the steps of a repository while rules of an earlier revision
+// are in force.
 func (s *Set) notice(repository string) string {
 	if r := s.rejected[repository]; r != nil {
 		return r.notice()

@@ -23,8 +23,8 @@ const (
 	toolsFailing = toolsGood + "-- repositories/acme/tools/a_test.rego --\npackage sallyport.repository_test[\"acme/tools\"]\n\ntest_x if false\n"
 )
 
-// rejections are the ways in which the folder of a repository can fail, and what the
-// failure says.
+// rejections are the ways in which the folder of a repository can fail, with a part of the
+// failure.
 var rejections = map[string]struct{ files, says string }{
 	"syntax error":    {toolsGood + "-- repositories/acme/tools/b.rego --\npackage sallyport.repository[\"acme/tools\"]\n\nallow contains\n", "repositories/acme/tools/b.rego:4"},
 	"another's rules": {strings.Replace(toolsGood, `repository["acme/tools"]`, `repository["acme/website"]`, 1), "repositories/acme/tools/a.rego:1"},
@@ -122,7 +122,7 @@ func TestSparingTheRevisionIsNeeded(t *testing.T) {
 	}
 }
 
-// wantDenied wants acme/tools to be denied for what its folder says.
+// wantDenied fails the test unless acme/tools is denied because of its folder.
 func wantDenied(t *testing.T, set *Set, says string) {
 	t.Helper()
 	d, err := set.Decide(t.Context(), asked(t, "repository=acme/tools", "to=mirror.example:443"))
@@ -214,7 +214,7 @@ func TestRejectedAfterRestart(t *testing.T) {
 	if list := fresh.Rejected(); len(list) != 1 || list[0].Kept.Digest != "" {
 		t.Errorf("rejected rules are kept: %+v", list)
 	}
-	// What fails its own tests does not decide, whoever says that it was kept.
+	// A policy that fails its own tests is not in force, although the record lists it as kept.
 	options.Kept = []policy.KeptRepository{{Repository: "acme/tools", Revision: first.Revision(), Files: filesOf(second.units["acme/tools"].sources), Shared: kept[0].Shared}}
 	forged, err := Recall(t.Context(), second.Snapshot(), options)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// Rejection is a repository whose policy failed, while the rest of the revision loaded.
+// Rejection is a repository whose policy failed in a revision that is loaded.
 type Rejection struct {
 	Repository string
 	Failure    error           // wraps [Errors], all of them with their file and line where that is known
@@ -35,7 +35,8 @@ func (r *Rejection) Files() []string {
 	return slices.Compact(files)
 }
 
-// RejectedError is why a repository whose policy was rejected is denied everything.
+// RejectedError is the error of decisions for a repository whose policy was rejected and
+// which has no earlier rules.
 type RejectedError struct{ Rejection Rejection }
 
 func (e *RejectedError) Error() string {
@@ -45,11 +46,10 @@ func (e *RejectedError) Error() string {
 // Unwrap returns the failure.
 func (e *RejectedError) Unwrap() error { return e.Rejection.Failure }
 
-// RejectedText begins the message of each decision that was not made because the
-// repository's policy was rejected.
+// RejectedText begins the message of each denial for such a repository.
 const RejectedText = "the policy of this repository was rejected: "
 
-// ClientText is what the repository's own steps may read.
+// ClientText is the message for the repository's own steps.
 func (e *RejectedError) ClientText() string {
 	return RejectedText + e.Rejection.Cause()
 }
@@ -62,7 +62,8 @@ func firstLine(err error) string {
 	return shortenTo(line, maxCause)
 }
 
-// notice is what the steps of a repository should know of the rules that decide.
+// notice is the message for the steps of the repository while its earlier rules are in
+// force.
 func (r *Rejection) notice() string {
 	rules := "those of an earlier revision decide"
 	if r.Kept.Commit != "" {
@@ -80,7 +81,7 @@ type Pending struct {
 	Kept       policy.Revision // whose rules of the repository decide; the zero value: none, and everything is denied
 }
 
-// PendingError is why a repository is denied everything whose policy is not checked yet
+// PendingError is the error of decisions for a repository whose policy is not checked yet
 // and which has no earlier rules.
 type PendingError struct{ Repository string }
 
@@ -88,9 +89,8 @@ func (e *PendingError) Error() string {
 	return fmt.Sprintf("the policy of repository %s is not checked yet, and it has no earlier rules", e.Repository)
 }
 
-// PendingText is the message of each decision that was not made because the
-// repository's policy was not checked yet.
+// PendingText is the message of each denial for such a repository.
 const PendingText = "the policy of this repository is being checked: try again in a minute"
 
-// ClientText is what the repository's own steps may read.
+// ClientText is the message for the repository's own steps.
 func (e *PendingError) ClientText() string { return PendingText }

@@ -11,8 +11,8 @@ import (
 	"github.com/sallyport/sallyport/internal/worker"
 )
 
-// readDocumentsInWorker reads the documents in a worker. What is wrong with them
-// becomes errors of the loader.
+// readDocumentsInWorker reads the documents in a worker. Their faults become errors of the
+// loader.
 func (l *loader) readDocumentsInWorker(ctx context.Context) error {
 	l.data, l.dataText = ast.NewObject(), []byte("{}")
 	if len(l.documents) == 0 {
@@ -42,7 +42,7 @@ func (l *loader) readDocumentsInWorker(ctx context.Context) error {
 	return nil
 }
 
-// inspectInWorker checks a unit in a worker. What is wrong becomes errors of the loader.
+// inspectInWorker checks a unit in a worker. Its faults become errors of the loader.
 func (l *loader) inspectInWorker(ctx context.Context, u *unit) error {
 	var r inspectReply
 	err := l.call(ctx, requestInspect, l.environment.full, u, unitRequest{}, worker.Call{Limit: limits.inspect}, &r)
@@ -61,7 +61,7 @@ func (l *loader) inspectInWorker(ctx context.Context, u *unit) error {
 	return nil
 }
 
-// lintInWorker says what in a unit deserves a look.
+// lintInWorker collects the warnings about a unit in a worker.
 func (l *loader) lintInWorker(ctx context.Context, u *unit) error {
 	var r inspectReply
 	err := l.call(ctx, requestLint, l.environment.full, u, unitRequest{}, worker.Call{Limit: limits.inspect}, &r)
@@ -76,8 +76,8 @@ func (l *loader) lintInWorker(ctx context.Context, u *unit) error {
 	return nil
 }
 
-// testInWorker runs the tests of a unit in a worker. A test that ends the worker is one
-// that failed.
+// testInWorker runs the tests of a unit in a worker. A test that ends the worker is a
+// failed test.
 func (l *loader) testInWorker(ctx context.Context, u *unit, report *TestReport) (covered, lines int, err error) {
 	var r testReply
 	err = l.call(ctx, requestTest, l.environment.full, u, unitRequest{Deadline: l.testsTime}, worker.Call{Limit: l.testsTime + limits.quiet, Quiet: limits.quiet}, &r)

@@ -36,7 +36,7 @@ func (c *client) compileInWorker(ctx context.Context, u *unit) (*remoteProgram, 
 	return p, nil
 }
 
-// evaluate asks the policy. It returns soon after the deadline, whatever the policy
+// evaluate evaluates the policy. It returns soon after the deadline, whatever the policy
 // does.
 func (p *remoteProgram) evaluate(ctx context.Context, q *question, deadline time.Duration) (results, error) {
 	if p.Empty {
@@ -71,8 +71,8 @@ func (p *remoteProgram) evaluate(ctx context.Context, q *question, deadline time
 	return a.results, nil
 }
 
-// isTransient reports whether a request may be answered another time: the error is not
-// the policy's, or the policy has ended a worker, which is tried again after a while.
+// isTransient reports whether the same request may succeed later: the error is not the
+// policy's, or the policy ended a worker, which is tried again after a while.
 func isTransient(err error) bool {
 	_, permanent := errors.AsType[*workerError](err)
 	_, listed := errors.AsType[Errors](err)
@@ -96,8 +96,8 @@ func (p *remoteProgram) explain(ctx context.Context, input []byte) (results, []E
 	return a.results, x.Rules, nil
 }
 
-// timeoutPlace returns the place at which the deadline finds the evaluation; nil if
-// it ends this time.
+// timeoutPlace evaluates with a tracer and returns an error with the location at the
+// deadline; nil if the evaluation ends in time.
 func (p *remoteProgram) timeoutPlace(ctx context.Context, q *question, deadline time.Duration) error {
 	if p.Empty {
 		return nil

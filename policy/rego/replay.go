@@ -14,12 +14,12 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// maxAnswers bounds what a [Replayer] remembers: some hundred bytes each.
+// maxAnswers bounds the decisions that a [Replayer] remembers, of some hundred bytes each.
 const maxAnswers = 1 << 16
 
-// Replayer evaluates recorded inputs, many of them. Inputs that differ only in
-// what the policy does not read (which step it was, from where, when) are
-// evaluated once. Safe for concurrent use.
+// Replayer evaluates many recorded inputs. Inputs that differ only in parts that the
+// policy does not read (the step, the client, the time) are evaluated once. Safe for
+// concurrent use.
 type Replayer struct {
 	set       *Set
 	answers   *lru[string, *answer]
@@ -28,8 +28,7 @@ type Replayer struct {
 	organization func() []string // the volatile parts that its rules may read
 }
 
-// answer is what was said for a key. An answer that checked the time is of use
-// to nobody else.
+// answer is the decision for a key. It is shared if it did not depend on the time.
 type answer struct {
 	once     sync.Once
 	decision policy.Decision
@@ -45,11 +44,11 @@ func NewReplayer(set *Set) *Replayer {
 	}
 }
 
-// Evaluated is how many inputs were really evaluated.
+// Evaluated is the number of inputs that were evaluated.
 func (r *Replayer) Evaluated() int64 { return r.evaluated.Load() }
 
-// Replay answers as [Set.Replay] does. The decision's Input is the input itself,
-// and its Duration that of the evaluation, whenever that was.
+// Replay returns the decision of [Set.Replay]. Its Input is the input itself, and its
+// Duration that of the evaluation, perhaps of another input.
 func (r *Replayer) Replay(ctx context.Context, input []byte) (policy.Decision, error) {
 	key, ok := r.key(input)
 	if !ok {
@@ -149,9 +148,9 @@ func repositoryOf(input []byte, names bool) (name string, ok bool) {
 	return strings.Trim(string(fullName), `"`), true
 }
 
-// members calls f for each member of a JSON object in the form in which inputs are
-// recorded: without white space, and with names that need no escape. It reports
-// whether it could be read to its end.
+// members calls f for each member of a JSON object in the form of recorded inputs: without
+// white space, and with names without escapes. It reports whether it read the whole
+// object.
 func members(object []byte, f func(name string, value []byte)) bool {
 	if len(object) < 2 || object[0] != '{' || object[len(object)-1] != '}' {
 		return false

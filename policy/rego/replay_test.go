@@ -89,8 +89,8 @@ allow contains {"rule": "x", "expires": e.until} if some e in lib.exceptions_for
 	}
 }
 
-// TestReplayerOfRepositories: the policy of a repository is one of those that say
-// what is read.
+// TestReplayerOfRepositories: the parts of the input that a repository's policy reads are
+// in the key.
 func TestReplayerOfRepositories(t *testing.T) {
 	set := mustLoad(t, org(`delegate contains {"rule": "all"}`)+`
 -- repositories/acme/payments/p.rego --

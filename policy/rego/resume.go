@@ -7,16 +7,16 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// Resume returns the set that a process before this one had: snapshot and findings
-// are what its [Set.Snapshot] and [Set.Findings] returned. It checks the
-// organization's policy and none of the repositories': each of those is checked
-// and tested when it is first asked about, and denies if it does not pass. As
-// [Options.Previous] it spares the loading of the next revision what is the same.
-// [Options.Kept] is what its [Set.Kept] returned; what it had rejected stays rejected.
-// The error is [ErrFindings] where the findings cannot be used.
+// Resume returns the set of the previous process: snapshot and findings are the results of
+// its [Set.Snapshot] and [Set.Findings]. It checks the organization's policy. A
+// repository's policy is checked and tested for the repository's first request, and denies
+// if it does not pass. As [Options.Previous], the set saves the next revision the checks
+// of unchanged policies. [Options.Kept] is the result of the previous set's [Set.Kept];
+// what that set had rejected stays rejected. The error is [ErrFindings] if the findings
+// cannot be used.
 //
-// Whoever can write findings can put off that a fault in a policy is noticed, and
-// can do no more: nothing is decided by a policy that this process has not checked.
+// A user who can write findings can delay the detection of a fault in a policy, and
+// nothing else: a policy decides only after this process has checked it.
 func Resume(ctx context.Context, snapshot *policy.Snapshot, findings []byte, options Options) (*Set, error) {
 	kept := options.Kept
 	options.Recorded, options.SkipTests, options.Prechecked = true, true, false
@@ -36,9 +36,8 @@ func Resume(ctx context.Context, snapshot *policy.Snapshot, findings []byte, opt
 	return set, nil
 }
 
-// Recall returns the policy that a process before this one had, of which nothing is
-// known but its files, as an [Options.Fallback]: each repository's policy is checked and
-// tested before it decides.
+// Recall returns the policy of the previous process if only its files are known, as an
+// [Options.Fallback]: each repository's policy is checked and tested before it decides.
 func Recall(ctx context.Context, snapshot *policy.Snapshot, options Options) (*Set, error) {
 	set, err := recall(ctx, snapshot, options)
 	if err != nil {
@@ -58,8 +57,8 @@ func recall(ctx context.Context, snapshot *policy.Snapshot, options Options) (*S
 	return l.load(ctx)
 }
 
-// recallKept adds the rules of earlier revisions that a process before this one had
-// kept. Rules that cannot be read are as if they had not been kept.
+// recallKept adds the rules of earlier revisions that were in force in the previous
+// process. Rules that cannot be read are left out.
 func (s *Set) recallKept(ctx context.Context, kept []policy.KeptRepository) error {
 	for _, k := range kept {
 		pending := s.pending[k.Repository]
@@ -94,5 +93,5 @@ func (s *Set) recallKept(ctx context.Context, kept []policy.KeptRepository) erro
 	return nil
 }
 
-// errNotRecalled is of a repository whose failure an earlier process has seen.
+// errNotRecalled is the failure of a repository that the previous process rejected.
 var errNotRecalled = Errors{{Message: "it was rejected before the restart"}}

@@ -70,7 +70,7 @@ func every(list []string, f func(string) bool) bool {
 	return !slices.ContainsFunc(list, func(s string) bool { return !f(s) })
 }
 
-// sameDocument compares what is at a path, or what stands in its way.
+// sameDocument compares the values at a path, or those at the end of the part that exists.
 func sameDocument(a, b ast.Value, path []string) bool {
 	for _, name := range path {
 		left, ok := a.(ast.Object)

@@ -144,7 +144,7 @@ func heapInUse() float64 {
 	return float64(m.HeapAlloc) / (1 << 20)
 }
 
-// resetPeak and peak are of the resident memory, where the system tells it.
+// resetPeak and peak are of the resident memory, where the system reports it.
 func resetPeak() { _ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) }
 
 func peak() float64 {

@@ -74,8 +74,8 @@ func TestOneCostsTheSameAmongMany(t *testing.T) {
 	}
 }
 
-// TestMemoryFollowsUse: a repository that nobody asks about takes its text and
-// little more, and of those that are asked about so many are kept compiled.
+// TestMemoryFollowsUse: a repository without requests needs little more memory than its
+// text, and the number of compiled policies is bounded.
 func TestMemoryFollowsUse(t *testing.T) {
 	const n = 120
 	held := func() int64 {

@@ -8,9 +8,9 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// scale says what a policy set of many repositories is made of. Each repository
-// has a file of 12 to 18 lines; every tenth reads a document of its own, every
-// fifth has tests, and every third uses the library, which is compiled with it.
+// scale is the size of a policy set of many repositories. Each repository has a file of 12
+// to 18 lines; every tenth reads a document of its own, every fifth has tests, and every
+// third uses the library.
 type scale struct {
 	repositories int
 	patterns     bool           // the organization's 200 hosts are the library's patterns in data, and not a set in the rule

@@ -13,8 +13,8 @@ import (
 //go:embed schema.json
 var schemaJSON []byte
 
-// schemas types the input, so that a field that does not exist is an error when
-// the policy is loaded and not a rule that never matches. Shared and read-only.
+// schemas types the input, so that an unknown field is an error when the policy is loaded
+// and not a rule that never matches. Shared and read-only.
 var schemas = sync.OnceValue(func() *ast.SchemaSet {
 	var document any
 	if err := json.Unmarshal(schemaJSON, &document); err != nil {
@@ -25,8 +25,8 @@ var schemas = sync.OnceValue(func() *ast.SchemaSet {
 	return set
 })
 
-// absentPaths are the fields of the input, below and including them, that a
-// request may be without, and what it then is.
+// absentPaths are the fields of the input, with all fields below them, that a request may
+// lack, and the requests that lack them.
 var absentPaths = []struct{ path, without string }{
 	{"principal.deployment", "a step that deploys nothing"},
 	{"principal.branch", "a run without a branch"},

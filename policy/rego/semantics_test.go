@@ -9,8 +9,8 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// TestSemantics asks the policies in testdata/semantics what their file "cases"
-// says: the words of a question, ->, and the whole decision.
+// TestSemantics: the policies in testdata/semantics decide as their file "cases" lists:
+// the words of a request, ->, and the whole decision.
 func TestSemantics(t *testing.T) {
 	paths, err := filepath.Glob("testdata/semantics/*.txtar")
 	if err != nil || len(paths) == 0 {

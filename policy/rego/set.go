@@ -17,9 +17,9 @@ const (
 	maxPrincipals = 4096 // principals whose part of the input is made
 )
 
-// Set is a policy that passed all checks, at one revision. It is immutable to its
-// users and safe for concurrent use; it compiles a repository's policy when it is
-// first asked about that repository, and keeps those asked for lately.
+// Set is a policy that passed all checks, at one revision. It is immutable for its users
+// and safe for concurrent use. It compiles a repository's policy for the repository's
+// first request, and keeps the latest used.
 type Set struct {
 	snapshot     *policy.Snapshot
 	warnings     Errors
@@ -51,19 +51,18 @@ type lazyPart struct {
 	err  error
 }
 
-// Revision names the set: the digest covers the tree's files and the library's.
+// Revision identifies the set: the digest covers the files of the tree and of the library.
 func (s *Set) Revision() policy.Revision { return s.snapshot.Revision() }
 
-// Snapshot is everything that decides: the tree's files and the library's. A set
-// that is loaded from it, with [Options.Recorded], decides the same.
+// Snapshot returns all files that decide, those of the tree and of the library. A set that
+// is loaded from it, with [Options.Recorded], decides the same.
 func (s *Set) Snapshot() *policy.Snapshot { return s.snapshot }
 
-// Warnings are what [Check] would warn of.
+// Warnings returns the warnings of the checks, sorted.
 func (s *Set) Warnings() []Error { return slices.Clone(s.warnings) }
 
-// Inspected is how many policies, the organization's and the repositories', were
-// checked when the set was loaded or since; of the others it was known that they pass,
-// or they are pending.
+// Inspected is how many policies, the organization's and the repositories', were checked
+// when the set was loaded or since. The others are known to pass, or pending.
 func (s *Set) Inspected() int { return s.loader.inspected + s.settled }
 
 // Repositories lists the repositories that have rules of their own, sorted.
@@ -76,10 +75,11 @@ func (s *Set) Repositories() []string {
 	return list
 }
 
-// recent lists the repositories whose policy was asked for lately.
+// recent lists the repositories whose policy was used lately.
 func (s *Set) recent() []string { return s.programs.keys() }
 
-// unit is the unit of a repository, or the organization's; nil if there is none.
+// unit returns the unit of a repository, or the organization's for an empty name; nil if
+// there is none.
 func (s *Set) unit(repository string) *unit {
 	if repository == "" {
 		return s.loader.organization
@@ -128,8 +128,8 @@ func (s *Set) SameFiles(other *Set, repository string) bool {
 		s.loader.options.Names == other.loader.options.Names
 }
 
-// Refused lists the repositories that are refused everything, sorted: findings said
-// that their policies had passed, and they did not when they were first asked about.
+// Refused lists the repositories that are denied everything, sorted: findings had their
+// policy as passed, and it failed for the first request.
 func (s *Set) Refused() []string {
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()

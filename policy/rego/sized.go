@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// sized is a map that is bounded by the sizes of its values, and forgets what was
-// used least recently. Safe for concurrent use.
+// sized is a map that is bounded by the sizes of its values, and drops the least recently
+// used. Safe for concurrent use.
 type sized[K comparable, V any] struct {
 	mu    sync.Mutex
 	limit int
@@ -36,8 +36,8 @@ func (c *sized[K, V]) get(key K) (value V, ok bool) {
 	return e.Value.(*sizedItem[K, V]).value, true
 }
 
-// insert keeps a value that is not larger than the bound, and returns how many
-// others it has forgotten for it.
+// insert adds a value that is not larger than the bound, and returns how many others it
+// dropped.
 func (c *sized[K, V]) insert(key K, value V, size int) (forgotten int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

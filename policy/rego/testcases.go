@@ -74,8 +74,8 @@ func testRule(t TestResult, modules map[string]*ast.Module) *ast.Rule {
 	return nil
 }
 
-// caseLine is the line on which the name of a case stands, the innermost first; that
-// of the test where it stands nowhere.
+// caseLine is the line with the name of a case, the innermost first; that of the test if
+// no line has it.
 func caseLine(rule *ast.Rule, names []string, line int) int {
 	for _, name := range slices.Backward(names) {
 		found := 0

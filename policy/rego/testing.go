@@ -10,9 +10,9 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// Test runs a policy's own tests, the organization's and each repository's apart,
-// as the policy is evaluated. The error is of type [Errors] where the policy does
-// not load; failed tests are in the report.
+// Test runs a policy's own tests, the organization's and each repository's separately, as
+// the policy is evaluated. The error is of type [Errors] if the policy does not load;
+// failed tests are in the report.
 func Test(ctx context.Context, snapshot *policy.Snapshot, options Options) (*TestReport, error) {
 	options.SkipTests = true
 	l := newLoader(snapshot, options)

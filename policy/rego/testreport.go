@@ -2,9 +2,9 @@ package rego
 
 import "time"
 
-// testTimeout bounds one test of a policy, and testsTimeout all of those of the
-// organization or of one repository: with a thousand slow ones whoever writes one
-// repository's tests would hold up everybody's next revision.
+// testTimeout bounds one test of a policy, and testsTimeout all tests of the organization
+// or of one repository: otherwise the slow tests of one repository could delay the next
+// revision of all.
 const (
 	testTimeout  = 5 * time.Second
 	testsTimeout = time.Minute
@@ -20,17 +20,17 @@ type TestResult struct {
 	Message  string // why it did not pass, where more is known than that
 	Output   string // what it printed
 	Duration time.Duration
-	Retry    bool // it did not end in time, or exceeded the memory: it may pass later
+	Retry    bool // it exceeded a limit on time or memory: it may pass later
 }
 
 // TestReport is the outcome of a policy's tests.
 type TestReport struct {
 	Results  []TestResult
-	Coverage float64 // percent of the deciding files' lines that the tests went through
+	Coverage float64 // percent of the deciding files' lines that the tests evaluated
 	Files    []FileCoverage
 }
 
-// FileCoverage is what the tests left out of a deciding file.
+// FileCoverage is the test coverage of a deciding file.
 type FileCoverage struct {
 	File           string
 	Covered, Lines int

@@ -85,8 +85,8 @@ func (l *loader) runTests(ctx context.Context, u *unit, modules map[string]*ast.
 	})
 }
 
-// outOfTime is the result of the tests that were not run, told at the slowest of
-// those that were.
+// outOfTime is the result of the tests that were not run, with the location of the slowest
+// one that was.
 func outOfTime(results []TestResult, modules map[string]*ast.Module, limit time.Duration) TestResult {
 	t := TestResult{Name: "that comes next", Line: 1}
 	for _, path := range slices.Sorted(maps.Keys(modules)) {

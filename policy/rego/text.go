@@ -7,10 +7,10 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
-// clean returns s as it can be kept: PostgreSQL has neither U+0000 nor bytes that
-// are not UTF-8, so each such byte is written as \xNN, for the evaluation as for
-// what is stored. A string with such an escape in it is not told from one in
-// which the client wrote the same four characters.
+// clean returns s in a form that can be stored: PostgreSQL has neither U+0000 nor bytes
+// that are not UTF-8, so each such byte is written as \xNN, for the evaluation as well. A
+// string with such an escape cannot be distinguished from one in which the client wrote
+// the same four characters.
 func clean(s string) string {
 	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
 		return s

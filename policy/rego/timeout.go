@@ -9,8 +9,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
-// lastPlace is a tracer that remembers the last line of a policy's own files at
-// which an evaluation was. It is slow, and used where one was too slow already.
+// lastPlace is a tracer that remembers the last line of a policy's own files that was
+// evaluated. It is slow, and used after a deadline was exceeded.
 type lastPlace struct {
 	library map[string]*ast.Module
 	at      *ast.Location
@@ -32,8 +32,8 @@ func (l *lastPlace) note(loc *ast.Location) {
 	}
 }
 
-// timeoutPlace asks again, with a tracer, and returns the place at which the
-// deadline found the evaluation; nil if it ends this time.
+// timeoutPlace evaluates again with a tracer and returns an error with the location at the
+// deadline; nil if the evaluation ends in time.
 func (p *program) timeoutPlace(ctx context.Context, q *question, deadline time.Duration, library map[string]*ast.Module) error {
 	tracer := &lastPlace{library: library}
 	var err error
@@ -47,7 +47,8 @@ func (p *program) timeoutPlace(ctx context.Context, q *question, deadline time.D
 	return timeoutError(tracer.at.File, tracer.at.Row, tracer.at.Col, deadline)
 }
 
-// timeoutError says where an evaluation is when its time is over.
+// timeoutError is the error of an evaluation that was at a location when its deadline
+// passed.
 func timeoutError(file string, line, column int, deadline time.Duration) error {
 	return Error{File: file, Line: max(1, line), Column: max(1, column),
 		Message: fmt.Sprintf("the evaluation takes longer than %v, and is here then", deadline),

@@ -76,9 +76,8 @@ test_bad if {
 	}
 }
 
-// TestRecordedSetDecidesTheSame loads what a set says that decides, and sees the
-// same revision and the same decisions; and that a library in a tree from
-// outside counts for nothing.
+// TestRecordedSetDecidesTheSame: the snapshot of a set loads to the same revision and the
+// same decisions, and a library in a tree from outside is not used.
 func TestRecordedSetDecidesTheSame(t *testing.T) {
 	files := org("import data.sallyport.lib\n\nallow contains {\"rule\": \"x\"} if lib.host_in(input.target.host, {\"api.partner.example\"})")
 	set := mustLoad(t, files)

@@ -81,7 +81,7 @@ func TestDeployedPolicy(t *testing.T) {
 	}
 	shipped, begun := loaded(t, tree), loaded(t, enforcing(t, tree))
 	for _, tc := range []struct {
-		enforced                     bool // acme/payments is; as it is given away, nobody is
+		enforced                     bool // for acme/payments; in the tree as shipped, for none
 		repository, deployment, host string
 		verdict                      policy.Verdict
 		reason                       policy.Reason

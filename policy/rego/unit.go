@@ -11,8 +11,8 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// source is one Rego file in its place. Its content is the snapshot's: of what
-// many repositories have written there is one copy, and nothing made of it.
+// source is one Rego file of a unit. Its content is the snapshot's, without a copy: many
+// repositories have many files.
 type source struct {
 	path    string
 	content []byte
@@ -25,8 +25,8 @@ func sameSources(a, b []source) bool {
 	})
 }
 
-// unit is what is compiled together, apart from all else: the organization's
-// rules, or those of one repository.
+// unit is the policy that is compiled together: the organization's rules, or those of one
+// repository.
 type unit struct {
 	repository string // empty: the organization
 	sources    []source
@@ -47,11 +47,11 @@ func (u *unit) sets() []string {
 
 func newUnit(repository string) *unit { return &unit{repository: repository} }
 
-// pkg is the package of every deciding file of the unit. It is made when it is
-// asked for: of most repositories nobody asks.
+// pkg is the package of each deciding file of the unit. It is not stored: most
+// repositories send no request.
 func (u *unit) pkg() ast.Ref { return u.packageRef("egress", "repository") }
 
-// testPkg is the package that tests may have instead.
+// testPkg is the package that test files may have instead.
 func (u *unit) testPkg() ast.Ref { return u.packageRef("egress_test", "repository_test") }
 
 func (u *unit) packageRef(organization, repository string) ast.Ref {
@@ -64,8 +64,8 @@ func (u *unit) packageRef(organization, repository string) ast.Ref {
 
 func isTestFile(path string) bool { return strings.HasSuffix(path, "_test.rego") }
 
-// result is what a check of a unit has found out: kept with the unit, so that
-// the next revision need not check again what has not changed.
+// checkResult is the result of checking a unit. It is kept with the unit, so that an
+// unchanged unit is not checked again in the next revision.
 type checkResult struct {
 	checked  bool         // it passed all checks, and its tests
 	warnings Errors       // of its files
@@ -76,15 +76,14 @@ type checkResult struct {
 	reused   bool         // of an earlier revision, in which it was the same
 }
 
-// belief is that a repository's policy passed in a process before this one. It is
-// no proof: who asks for that repository first has it checked and tested, before
-// anything is decided by it.
+// cachedCheck marks a result that a previous process found. It is not proof: the first
+// request of the repository has the policy checked and tested before it decides.
 type cachedCheck struct {
-	seen atomic.Pointer[checkResult] // what that has found out; nil: nobody has asked
+	seen atomic.Pointer[checkResult] // the result of the check for the first request; nil: none yet
 }
 
-// now is a result for the next revision. What was found out since replaces what
-// was cached; what is only cached has to be found out of that revision itself.
+// now returns the result for the next revision: the result of a check in this process
+// where there was one. A cached result stays unproven for the next revision.
 func (r checkResult) now() checkResult {
 	if r.cached == nil {
 		return r
@@ -96,7 +95,7 @@ func (r checkResult) now() checkResult {
 	return r
 }
 
-// unchecked reports whether a unit is only cached to pass.
+// unchecked reports whether the only result of a unit is one of a previous process.
 func (u *unit) unchecked() bool { return u.cached != nil && u.cached.seen.Load() == nil }
 
 func unitName(u *unit) string {
@@ -106,9 +105,8 @@ func unitName(u *unit) string {
 	return "the organization's policy"
 }
 
-// noteReads notes which documents resolved modules read: of each reference the
-// names that are written out, so that a document of one repository's own is one
-// that only this repository reads.
+// noteReads adds the documents that resolved modules read. The literal names of each
+// reference count, so that only one repository reads a document below its own name.
 func (u *unit) noteReads(modules, library map[string]*ast.Module) {
 	for path, m := range modules {
 		if library[path] != nil {

@@ -18,9 +18,9 @@ func NamesUnknownRepository(e Error) bool {
 }
 
 // UnknownRepositories returns where a set names a repository that is not in names, the
-// full names of those that there are: in the organization's rules and documents, and as
-// a folder. What such a rule enforces or delegates holds for no step. The repositories'
-// own files are not read, so that the time does not grow with their number.
+// full names of all repositories: in the organization's rules and documents, and as a
+// folder. A rule with such a name has no effect. The repositories' own files are not read,
+// so that the time does not grow with their number.
 func UnknownRepositories(ctx context.Context, set *Set, names []string) (Errors, error) {
 	var organization []policy.File
 	for _, f := range set.snapshot.Files {

@@ -11,9 +11,9 @@ import (
 // the next, or from one step to the next.
 var volatile = []string{"principal.pipeline", "principal.step", "principal.branch", "request", "client", "time"}
 
-// volatileReads lists the volatile parts that a program may read. It goes through all
-// rules that are compiled together: the library's read nothing of the input but what
-// they are given.
+// volatileReads lists the volatile parts that a program may read. It visits all rules that
+// are compiled together: the library's rules read nothing of the input but their
+// arguments.
 func volatileReads(p *program) []string {
 	if p == nil || len(p.sets) == 0 {
 		return nil
@@ -52,7 +52,7 @@ func volatileReads(p *program) []string {
 	return list
 }
 
-// inputPath is a reference to the input as far as its names are literal.
+// inputPath is the literal path at the beginning of a reference to the input.
 func inputPath(ref ast.Ref) string {
 	var names []string
 	for _, t := range ref[1:] {

@@ -12,15 +12,15 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// warmUp evaluates once and forgets the answer. The error says where a policy
-// does not end, for that is not an answer to anything; other errors are left to those
-// who ask, for the question is made up.
+// warmUp evaluates the program once and ignores the result. It returns an error with the
+// location only if the evaluation does not end in time: the input is not a real one, and
+// other errors may not occur for a real input.
 func (p *program) warmUp(library map[string]*ast.Module) error {
 	if len(p.sets) == 0 {
 		return nil
 	}
 	q := new(question)
-	*q = *warmUpQuestion() // evaluate notes what it finds in its question, and programs are warmed up side by side
+	*q = *warmUpQuestion() // a copy: evaluate writes to its question, and programs are warmed up concurrently
 	_, err := p.evaluate(context.Background(), q, warmUpDeadline)
 	if !errors.Is(err, errDeadline) {
 		return nil
@@ -47,6 +47,6 @@ var warmUpQuestion = sync.OnceValue(func() *question {
 	return newQuestion(r, part)
 })
 
-// warmUpDeadline bounds the first evaluation of a program, which also builds
-// what OPA builds lazily and takes far longer than those that follow.
+// warmUpDeadline bounds the first evaluation of a program. It builds indexes that OPA
+// builds lazily, and takes far longer than later ones.
 const warmUpDeadline = time.Second

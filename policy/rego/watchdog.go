@@ -7,14 +7,13 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
-// watchdogTicks is into how many parts a deadline is cut.
+// watchdogTicks is the number of ticks of a deadline.
 const watchdogTicks = 10
 
-// watchdog cancels an evaluation after its deadline, measured in ticks of this
-// process rather than by the clock on the wall: on a machine that gives the
-// process no time, an evaluation of microseconds can take longer than any
-// deadline, and a build would be refused for its neighbour's load. A process that
-// gets no time makes no ticks either.
+// watchdog cancels an evaluation after its deadline, measured in ticks of this process and
+// not by the wall clock. On a machine that gives the process no processor time, an
+// evaluation of microseconds could exceed any deadline, and a build would be refused
+// because of another load. A process without processor time makes no ticks either.
 type watchdog struct {
 	mu      sync.Mutex
 	timer   *time.Timer

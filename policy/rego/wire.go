@@ -14,20 +14,20 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// The first byte of a request to a worker says what it asks for.
+// The first byte of a request to a worker is its kind.
 const (
-	requestEvaluate    = 'e' // the answer of a repository's policy to an input; the rest is binary, see evaluation
-	requestEnvironment = 'n' // nothing: it installs an environment
-	requestDocuments   = 'd' // the documents of an environment
-	requestInspect     = 'i' // what is wrong with a unit
-	requestLint        = 'l' // what deserves a look
-	requestTest        = 't' // the outcome of a unit's tests
-	requestCompile     = 'c' // what a program reads
-	requestExplain     = 'x' // an evaluation with what each rule had to do with it
-	requestPrepare     = 'r' // nothing: it compiles a unit
-	requestFormat      = 'f' // a file in the form that OPA gives it
-	requestDocument    = 'y' // a document as JSON
-	requestPlace       = 'p' // where an evaluation is when its time is over
+	requestEvaluate    = 'e' // evaluates an input by a repository's policy; the rest is binary, see evaluation
+	requestEnvironment = 'n' // installs an environment
+	requestDocuments   = 'd' // reads the documents of an environment
+	requestInspect     = 'i' // checks a unit
+	requestLint        = 'l' // collects the warnings about a unit
+	requestTest        = 't' // runs the tests of a unit
+	requestCompile     = 'c' // compiles a unit, and returns what it reads
+	requestExplain     = 'x' // evaluates an input, with the outcome of each rule
+	requestPrepare     = 'r' // compiles a unit
+	requestFormat      = 'f' // formats a file
+	requestDocument    = 'y' // converts a document to JSON
+	requestPlace       = 'p' // evaluates an input, and returns the location at the deadline
 )
 
 // The first byte of a reply.
@@ -77,7 +77,7 @@ func readEvaluation(request []byte) (e evaluation, err error) {
 	return e, r.err
 }
 
-// evaluationReply is what a repository's policy answers to one input.
+// evaluationReply is the result of a repository's policy for one input.
 type evaluationReply struct {
 	results   results
 	excepted  [][]byte // exceptions that the library found, as JSON
@@ -135,8 +135,8 @@ func appendEntry(b []byte, e *entry) []byte {
 	return b
 }
 
-// readEvaluationReply reads an answer. It accepts what [evaluationReply.append] writes within the
-// bounds of an answer, and nothing else.
+// readEvaluationReply decodes the reply to [requestEvaluate]. It accepts only what
+// [evaluationReply.append] writes, within the bounds of a reply.
 func readEvaluationReply(reply []byte) (*evaluationReply, error) {
 	r := wireReader{rest: reply}
 	a := &evaluationReply{results: results{}}
@@ -208,7 +208,7 @@ var (
 	lastSecond  = time.Date(10001, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
 )
 
-// wireError is an error on its way from a worker.
+// wireError is an error that a worker returns.
 type wireError struct {
 	Text    string  `json:"text"`
 	TooLong bool    `json:"too_long,omitempty"` // it is errDeadline
@@ -216,7 +216,7 @@ type wireError struct {
 	List    []Error `json:"list,omitempty"`     // it is Errors
 }
 
-// toWire takes over what callers look for in an error.
+// toWire copies the parts of an error that callers inspect.
 func toWire(err error) wireError {
 	w := wireError{Text: shortenTo(err.Error(), maxErrorText), TooLong: errors.Is(err, errDeadline)}
 	if e, ok := errors.AsType[Error](err); ok {
@@ -337,7 +337,7 @@ type (
 	}
 )
 
-// dataOf is a JSON object as a value of Rego.
+// dataOf decodes a JSON object into a Rego value.
 func dataOf(text []byte) (ast.Object, error) {
 	var value any
 	if err := util.UnmarshalJSON(text, &value); err != nil {
@@ -354,7 +354,7 @@ func dataOf(text []byte) (ast.Object, error) {
 	return object, nil
 }
 
-// bound refuses an answer that is too long.
+// bound is an error if a reply is too long.
 func (a *evaluationReply) bound(name string) error {
 	entries, text := 0, 0
 	for _, list := range a.results {

@@ -10,8 +10,8 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// wireReader reads the parts of a binary message. After the first error it returns
-// zero values.
+// wireReader reads the fields of a binary message. After the first error it returns zero
+// values.
 type wireReader struct {
 	rest []byte
 	err  error
@@ -54,7 +54,7 @@ func (r *wireReader) varint() int64 {
 	return n
 }
 
-// size is a number that is not negative as an int64.
+// size is a number that fits an int64.
 func (r *wireReader) size() int64 {
 	n := r.uvarint()
 	if n > 1<<63-1 {
@@ -64,10 +64,10 @@ func (r *wireReader) size() int64 {
 	return int64(n)
 }
 
-// count is a number of things, at most so many.
-func (r *wireReader) count(most int) int {
+// count is a number of items, at most limit.
+func (r *wireReader) count(limit int) int {
 	n := r.uvarint()
-	if n > uint64(most) {
+	if n > uint64(limit) {
 		r.fail("too many entries")
 		return 0
 	}

@@ -7,11 +7,10 @@ import (
 	"github.com/sallyport/sallyport/internal/worker"
 )
 
-// Workers execute what a repository wrote apart from this process: a
-// [*worker.Pool].
+// Workers execute the files of repositories in other processes: a [*worker.Pool].
 type Workers interface {
 	Do(ctx context.Context, call *worker.Call) (reply []byte, err error)
 }
 
-// defaultWorkers are those of sets that are loaded without any.
+// defaultWorkers is the pool of sets that are loaded without one.
 var defaultWorkers = sync.OnceValue(func() Workers { return worker.New(worker.Config{}) })

@@ -86,8 +86,8 @@ func RuleName(rule *ast.Rule) string {
 	return ref[0].String()
 }
 
-// ownName is the rule of the unit's own package that a reference is to. whole says
-// that the reference is to the package, or to a rule by a name that is not literal.
+// ownName is the rule of the unit's own package that a reference is to. whole is set for a
+// reference to the package, or to a rule by a name that is not literal.
 func (u *Unit) ownName(ref ast.Ref) (name string, whole, ok bool) {
 	if !ref.HasPrefix(u.Package) {
 		return "", false, false

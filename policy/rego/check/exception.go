@@ -84,7 +84,7 @@ func (u *Unit) exception(v found, required []string) []Finding {
 	for _, name := range []string{"owner", "ticket"} {
 		value(name, func(at found) {
 			if s, ok := at.value.Value.(ast.String); !ok || strings.TrimSpace(string(s)) == "" {
-				list = append(list, u.place(at, v.value.Location, "the exception never counts: its "+name+" is not a text", map[string]string{"owner": "name somebody to ask", "ticket": "name the ticket, in quotes"}[name]))
+				list = append(list, u.place(at, v.value.Location, "the exception never counts: its "+name+" is not a text", map[string]string{"owner": "name a contact", "ticket": "name the ticket, in quotes"}[name]))
 			}
 		})
 	}

@@ -50,7 +50,7 @@ type bounds struct {
 	steps    int
 }
 
-// hold goes through what comes next. anchored says that the text begins here.
+// hold follows the expressions that come next. anchored is set if the text begins here.
 func (b *bounds) hold(next []*syntax.Regexp, anchored bool) bool {
 	if b.steps++; b.steps > 1000 {
 		return true // not followed further

@@ -63,8 +63,8 @@ func (o *operands) membership(t *ast.Term, fields bool) []origin {
 	return kept
 }
 
-// collection judges one value that members are looked for in. fields says that a field
-// of the input is looked for.
+// collection judges one value whose members are looked up. fields is set if a field of the
+// input is looked up.
 func (o *operands) collection(v found, fields bool) []Finding {
 	if unknown(v.value) {
 		return nil
