@@ -48,7 +48,7 @@ func TestPolicyTooOld(t *testing.T) {
 		t.Errorf("sallyport_policy_rejected_total counts %v", n)
 	}
 	changes := w.query(t, `SELECT kind, message FROM audit.policy_changes WHERE attributes ->> 'kind' = 'too_old'`)
-	if len(changes) != 1 || changes[0]["kind"] != "policy_rejected" || !strings.Contains(show(changes[0]["message"]), "nothing decides, and everything is refused") {
+	if len(changes) != 1 || changes[0]["kind"] != "policy_rejected" || !strings.Contains(show(changes[0]["message"]), "no policy is active, and every request is denied") {
 		t.Errorf("on record: %v", changes)
 	}
 

@@ -331,7 +331,7 @@ func (p *Manager) expire(ctx context.Context) {
 	}
 	p.engine.Swap(nil)
 	p.count(refusedTooOld)
-	err := fmt.Errorf("nothing decides, and everything is refused: the source was last seen to offer this revision at %s, and policy.max_age is %v",
+	err := fmt.Errorf("no policy is active, and every request is denied: the source last offered this revision at %s, and policy.max_age is %v",
 		seen.UTC().Format(time.RFC3339), p.maxAge)
 	p.log.Error("active policy exceeds policy.max_age; every request is denied", "revision", p.good.Revision().Digest, "error", err)
 	p.recordRefusal(ctx, p.good.Revision(), refusedTooOld, err)

@@ -39,9 +39,9 @@ func (p *Manager) Ready() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.tooOld {
-		return fmt.Errorf("no policy decides: the source was last seen to offer the last good one at %s, and policy.max_age is %v", p.seen.UTC().Format(time.RFC3339), p.maxAge)
+		return fmt.Errorf("no policy is active: the source last offered the last good one at %s, and policy.max_age is %v", p.seen.UTC().Format(time.RFC3339), p.maxAge)
 	}
-	return errors.New("no policy decides")
+	return errors.New("no policy is active")
 }
 
 // Detail is the part of /readyz about the policy.

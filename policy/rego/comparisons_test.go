@@ -73,7 +73,7 @@ func TestAbsence(t *testing.T) {
 	checkMeanings(t, []meaning{
 		// Case 10.
 		{name: "not startswith", files: deny(`not startswith(input.principal.deployment.slug, "prod")`), at: inOrg + "3:47", warning: true,
-			message: deployment + ": if it should, put what stands behind not into a rule of its own, and write not with its name; or add a body with not input.principal.deployment"},
+			message: deployment + ": if it should, put the expression after not into a rule of its own, and write not with its name; or add a body with not input.principal.deployment"},
 		found("not in", deny(`not input.principal.deployment.slug in {"prod"}`), inOrg+"3:"),
 		found("not a key", deny(`not data.l[input.principal.deployment.slug]`)+list, inOrg+"3:"),
 		found("not a function", org("deny contains {\"rule\": \"r\"} if not is_prod(input.principal.deployment.slug)\n\nis_prod(slug) if startswith(slug, \"prod\")"), inOrg+"3:"),

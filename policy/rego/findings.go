@@ -125,7 +125,7 @@ func readFindings(text []byte, digest string, names bool) ([]finding, error) {
 		return nil, err
 	}
 	if want := (findingsHead{findingsFormat, fingerprint(), digest, names, sum(body)}); head != want {
-		return nil, errors.New("the policy, the program or the bytes are other ones")
+		return nil, errors.New("the policy, the program or the bytes differ")
 	}
 	var list []finding
 	if err := json.Unmarshal(body, &list); err != nil {

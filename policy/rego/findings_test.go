@@ -260,7 +260,7 @@ func TestManySlowTests(t *testing.T) {
 	l := newLoader(tree, patient)
 	l.testsTime = 50 * time.Millisecond
 	_, err := l.load(t.Context())
-	if _, ok := errors.AsType[TestsFailed](err); !ok || !strings.Contains(err.Error(), "these are not through") || !strings.Contains(err.Error(), "repositories/acme/payments/a_test.rego:") {
+	if _, ok := errors.AsType[TestsFailed](err); !ok || !strings.Contains(err.Error(), "not all were run") || !strings.Contains(err.Error(), "repositories/acme/payments/a_test.rego:") {
 		t.Errorf("%.300v", err)
 	}
 	ended, end := context.WithCancel(t.Context())

@@ -30,8 +30,8 @@ func formatFile(path string, content []byte) (formatted []byte, err error) {
 
 // inTheWay is the error for a file whose comments prevent formatting.
 func inTheWay(path string) Error {
-	return Error{File: path, Line: 1, Column: 1, Message: "formatting would lose a comment, or break the rule that it stands in",
-		Hint: "move those that stand inside of a call, a list, a set or an object above the rule, and format again"}
+	return Error{File: path, Line: 1, Column: 1, Message: "formatting would lose a comment, or break the rule around it",
+		Hint: "move comments in a call, a list, a set or an object above the rule, and format again"}
 }
 
 // comments counts a file's comments.

@@ -144,7 +144,7 @@ func okReply(answer any) []byte {
 func failure(err error) []byte {
 	text, marshalErr := json.Marshal(toWire(err))
 	if marshalErr != nil {
-		text = []byte(`{"text":"an error that cannot be written"}`)
+		text = []byte(`{"text":"an error that cannot be encoded"}`)
 	}
 	return append([]byte{replyError}, text...)
 }

@@ -68,7 +68,7 @@ func (e *hostedEnvironment) answer(kind byte, r *unitRequest) (any, error) {
 	case requestPlace:
 		return e.place(ctx, p, u, q, r)
 	}
-	return nil, errors.New("a request that no policy worker knows")
+	return nil, errors.New("not a request to a policy worker")
 }
 
 // only sets the loader's only unit.

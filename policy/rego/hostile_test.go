@@ -28,10 +28,10 @@ var hostile = []struct {
 	name, files, at, message string
 }{
 	// Places and packages.
-	{"rego at the top", "-- a.rego --\npackage sallyport.egress\n", "a.rego:1:1", "no policy is read from this place"},
-	{"rego below data", "-- data/a.rego --\npackage sallyport.egress\n", "data/a.rego:1:1", "no policy is read from this place"},
-	{"rego in a folder of egress", "-- egress/x/a.rego --\npackage sallyport.egress\n", "egress/x/a.rego:1:1", "no policy is read from this place"},
-	{"rego for a workspace", "-- repositories/acme/a.rego --\npackage sallyport.egress\n", "repositories/acme/a.rego:1:1", "no policy is read from this place"},
+	{"rego at the top", "-- a.rego --\npackage sallyport.egress\n", "a.rego:1:1", "policies are not read from this folder"},
+	{"rego below data", "-- data/a.rego --\npackage sallyport.egress\n", "data/a.rego:1:1", "policies are not read from this folder"},
+	{"rego in a folder of egress", "-- egress/x/a.rego --\npackage sallyport.egress\n", "egress/x/a.rego:1:1", "policies are not read from this folder"},
+	{"rego for a workspace", "-- repositories/acme/a.rego --\npackage sallyport.egress\n", "repositories/acme/a.rego:1:1", "policies are not read from this folder"},
 	{"a folder in upper case", "-- repositories/acme/Tools/a.rego --\npackage sallyport.egress\n", "repositories/acme/Tools/a.rego:1:1", "no repository has the name"},
 	{"a folder named by UUIDs", "-- repositories/922e118c-f34f-4226-a897-0e0afbec553d/5b1b2c5e-7c5a-4f0f-9a9f-0d3a4d4c1b11/a.rego --\npackage x\n", "repositories/922e118c-f34f-4226-a897-0e0afbec553d/5b1b2c5e-7c5a-4f0f-9a9f-0d3a4d4c1b11/a.rego:1:1", "known by their names"},
 	{"another package", "-- egress/a.rego --\npackage acme\n", "egress/a.rego:1:1", "package acme does not belong into this folder: write: package sallyport.egress"},

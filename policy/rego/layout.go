@@ -73,7 +73,7 @@ func (l *loader) place(f policy.File, repositories map[string]*unit) {
 		}
 		repositories[repository].sources = append(repositories[repository].sources, s)
 	default:
-		l.failFile(Error{File: f.Path, Line: 1, Column: 1, Message: "no policy is read from this place",
+		l.failFile(Error{File: f.Path, Line: 1, Column: 1, Message: "policies are not read from this folder",
 			Hint: "put the organization's rules and tests into egress/, a repository's into repositories/<workspace>/<repository>/, directly and not into folders of their own"}, repositories)
 	}
 }
@@ -95,7 +95,7 @@ func (l *loader) validFolder(path, workspace, repository string) (at Error, vali
 	switch {
 	case !check.IsSlug(workspace) || !check.IsSlug(repository):
 		at.Message = "no repository has the name of this folder"
-		at.Hint = "write the workspace's and the repository's slug as they stand in Bitbucket's URLs, in lower case"
+		at.Hint = "write the workspace's and the repository's slug as in Bitbucket's URLs, in lower case"
 	case !l.options.Names && !uuids:
 		at.Message = "the name of this folder needs names, and identity.bitbucket.api is not configured"
 		at.Hint = "configure it, or name the folder repositories/<workspace UUID>/<repository UUID>, bare and in lower case"

@@ -194,9 +194,9 @@ func (s *slowRule) report(at *ast.Location, outside, own []loop) {
 	for _, o := range own {
 		switch {
 		case o.n >= longLoop:
-			s.warn(at, fmt.Sprintf("%s has %d members and is gone through for every decision", o.what, o.n), "look one up by its key where that will do")
+			s.warn(at, fmt.Sprintf("%s has %d members and is scanned for every decision", o.what, o.n), "look one up by its key where that will do")
 		case rounds > 1 && rounds*o.n >= 2*longLoop && !longOutside(outside):
-			s.warn(at, fmt.Sprintf("%s, with %d members, is gone through for each of %d rounds of the loops around it, at every decision", o.what, o.n, rounds), "look one of the two up by its key")
+			s.warn(at, fmt.Sprintf("%s, with %d members, is scanned in each of %d iterations of the enclosing loops, at every decision", o.what, o.n, rounds), "look one of the two up by its key")
 		}
 		rounds = min(rounds*o.n, 1<<30)
 	}
@@ -240,7 +240,7 @@ var patternOperand = map[string]int{
 func (s *slowRule) call(at *ast.Location, operator *ast.Term, operands []*ast.Term) {
 	name := operator.Value.String()
 	if index, ok := patternOperand[name]; ok && len(operands) > index && s.varies(operands[index]) {
-		s.warn(at, name+" is asked for one pattern after the other", "use data.sallyport.lib.host_in with *. patterns, which are looked up")
+		s.warn(at, name+" is called for one pattern after the other", "use data.sallyport.lib.host_in with *. patterns, which are looked up")
 		return
 	}
 	switch name = s.fullName(operator); name {
@@ -253,7 +253,7 @@ func (s *slowRule) call(at *ast.Location, operator *ast.Term, operands []*ast.Te
 	}
 	value, what := s.value(operands[1])
 	if list, ok := value.(*ast.Array); ok && list.Len() >= longList {
-		s.warn(at, fmt.Sprintf("%s has %d members and is gone through for every decision", what, list.Len()), "make it a set, or an object whose keys they are: looking one up costs the same however many there are")
+		s.warn(at, fmt.Sprintf("%s has %d members and is scanned for every decision", what, list.Len()), "make it a set, or an object whose keys they are: looking one up costs the same however many there are")
 	}
 }
 

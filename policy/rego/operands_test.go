@@ -23,7 +23,7 @@ func TestHostLists(t *testing.T) {
 	checkMeanings(t, []meaning{
 		// Case 9.
 		{name: "a URL", files: in("sites: [https://pastebin.example/]"), at: doc + "1:9", message: `"https://pastebin.example/" never matches: a host has no scheme`, warning: true},
-		{name: "a text", files: in("sites: pastebin.example"), at: doc + "1:1", message: "this is a text and never matches: lib.host_in wants a list of host patterns"},
+		{name: "a text", files: in("sites: pastebin.example"), at: doc + "1:1", message: "this is a text and never matches: lib.host_in needs a list of host patterns"},
 		{name: "null", files: in("sites:"), at: doc + "1:1", message: "this is null and never matches"},
 		{name: "true", files: in("sites: true"), at: doc + "1:1", message: "this is true"},
 		{name: "a number", files: in("sites: 443"), at: doc + "1:1", message: "this is a number"},
@@ -126,8 +126,8 @@ func TestLibraryOperands(t *testing.T) {
 		{name: "a range with words", files: rule(`lib.port_in(input.target.port, {"8000 to 8099"})`), at: inOrg + "5:", message: "not a range of ports"},
 		{name: "a range backwards", files: rule(`lib.port_in(input.target.port, {"8099-8000"})`), at: inOrg + "5:", message: "its end before its beginning"},
 		{name: "a port above all", files: rule(`lib.port_in(input.target.port, {65536})`), at: inOrg + "5:", message: "65536 is not a port"},
-		{name: "a port alone", files: rule(`lib.port_in(input.target.port, 443)`), at: inOrg + "5:", message: "lib.port_in wants a list"},
-		{name: "a range alone", files: rule(`lib.port_in(input.target.port, "8000-8099")`), at: inOrg + "5:", message: "lib.port_in wants a list"},
+		{name: "a port alone", files: rule(`lib.port_in(input.target.port, 443)`), at: inOrg + "5:", message: "lib.port_in needs a list"},
+		{name: "a range alone", files: rule(`lib.port_in(input.target.port, "8000-8099")`), at: inOrg + "5:", message: "lib.port_in needs a list"},
 		{name: "ports in a document", files: rule("lib.port_in(input.target.port, data.ports)") + "-- data/x.yaml --\nports: [443, {from: 1}]\n", at: "data/x.yaml:1:14", message: "an entry is an object"},
 
 		{name: "a time", files: rule(`lib.before("2026-12-31T00:00:00Z")`)},
@@ -158,7 +158,7 @@ func TestExceptionsThatNeverCount(t *testing.T) {
 		{name: "an empty owner", files: list(`{repository: acme/a, hosts: [a.example], owner: "", ticket: A-1, until: "2099-12-31T00:00:00Z"}`), at: doc, message: "its owner is not a text: name a contact"},
 		{name: "a date", files: list(`{repository: acme/a, hosts: [a.example], owner: kim, ticket: A-1, until: 2099-12-31}`), at: doc, message: "its end is not a time in UTC"},
 		{name: "another zone", files: list(`{repository: acme/a, hosts: [a.example], owner: kim, ticket: A-1, until: "2099-12-31T00:00:00+01:00"}`), at: doc, message: "its end is not a time in UTC"},
-		{name: "a host as a text", files: list(`{repository: acme/a, hosts: a.example, owner: kim, ticket: A-1, until: "2099-12-31T00:00:00Z"}`), at: doc, message: "lib.target_in wants a list"},
+		{name: "a host as a text", files: list(`{repository: acme/a, hosts: a.example, owner: kim, ticket: A-1, until: "2099-12-31T00:00:00Z"}`), at: doc, message: "lib.target_in needs a list"},
 		{name: "a repository without its workspace", files: list(`{repository: website, hosts: [a.example], owner: kim, ticket: A-1, until: "2099-12-31T00:00:00Z"}`), at: doc, message: "write acme/website", warning: true},
 		{name: "one that nothing reads", files: org(`allow contains {"rule": "x"}`) + "-- data/x.yaml --\nlater:\n  - {repository: acme/a, hosts: [a.example], owner: kim, unitl: \"2099-12-31T00:00:00Z\"}\n", at: "data/x.yaml:2:", message: `did you mean "until"?`},
 		{name: "by lib.active", files: org(withLib+`allow contains {"rule": "e"} if { some e in data.open; lib.active(e); e.host == input.target.host }`) + "-- data/x.yaml --\nopen:\n  - {host: a.example, owner: kim, ticket: A-1, untill: \"2099-12-31T00:00:00Z\"}\n", at: "data/x.yaml:2:", message: `did you mean "until"?`},

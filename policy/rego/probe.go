@@ -133,7 +133,7 @@ func (s *Set) probe(ctx context.Context, q *question, half func(context.Context,
 		}
 	}
 	fault := asError(err)
-	fault.Message = fmt.Sprintf("it cannot decide what was asked lately (%s to %s): %s", q.repository, q.host, fault.Message)
+	fault.Message = fmt.Sprintf("it cannot decide a recent request (%s to %s): %s", q.repository, q.host, fault.Message)
 	return Errors{fault}
 }
 

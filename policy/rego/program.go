@@ -179,7 +179,7 @@ func (p *program) run(ctx context.Context, q *question, deadline time.Duration, 
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", p.name, located(err))
 	case answers != 1:
-		return nil, fmt.Errorf("%s: the evaluation gave %d answers instead of one", p.name, answers)
+		return nil, fmt.Errorf("%s: the evaluation has %d results instead of one", p.name, answers)
 	}
 	return r, nil
 }

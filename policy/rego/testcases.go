@@ -38,7 +38,7 @@ func resultsOf(r *tester.Result, modules map[string]*ast.Module) []TestResult {
 		cases = append(cases, c)
 	}
 	if len(cases) == 0 {
-		whole.Passed, whole.Message = false, "no case was run: its table is empty, or what stands before its cases never holds"
+		whole.Passed, whole.Message = false, "no case was run: its table is empty, or a condition before its cases never holds"
 		return []TestResult{whole}
 	}
 	// Those that failed first, in case there are too many.
@@ -104,7 +104,7 @@ func result(r *tester.Result) TestResult {
 	case r.Error == nil:
 	case topdown.IsCancel(r.Error):
 		t.Retry = true
-		t.Message = fmt.Sprintf("it was ended after %v: a test has %v, so let it go through less", t.Duration.Round(time.Millisecond), testTimeout)
+		t.Message = fmt.Sprintf("it was canceled after %v: a test has %v, so give it less to evaluate", t.Duration.Round(time.Millisecond), testTimeout)
 	default:
 		t.Message = r.Error.Error()
 	}

@@ -15,7 +15,7 @@ func TestCases(t *testing.T) {
 		// Case 3.
 		{"one of two", "test_hosts[name] if {\n\tsome name, c in {\n\t\t\"ok\": {\"n\": 0, \"h\": \"a.example\"},\n\t\t\"bad\": {\"n\": 9, \"h\": \"b.example\"},\n\t}\n" + condition,
 			`FAIL 8 test_hosts/bad the case "bad" failed; PASS 7 test_hosts/ok`},
-		{"an empty table", "test_hosts[name] if {\n\tsome name, c in {}\n" + condition, "FAIL 5 test_hosts no case was run: its table is empty, or what stands before its cases never holds"},
+		{"an empty table", "test_hosts[name] if {\n\tsome name, c in {}\n" + condition, "FAIL 5 test_hosts no case was run: its table is empty, or a condition before its cases never holds"},
 		{"an empty list", "test_hosts[i] if {\n\tsome i, c in []\n" + condition, "FAIL 5 test_hosts no case was run"},
 		{"a table that is filtered", "test_hosts[name] if {\n\tsome name, c in {\"x\": {\"n\": 0, \"h\": \"a.example\", \"skip\": true}}\n\tnot c.skip\n" + condition, `FAIL 6 test_hosts/x the case "x" failed`},
 		{"two tables", "test_hosts[group][name] if {\n\tsome group, cases in {\"g\": {\n\t\t\"a\": {\"n\": 0, \"h\": \"a.example\"},\n\t\t\"b\": {\"n\": 0, \"h\": \"b.example\"},\n\t}}\n\tsome name, c in cases\n" + condition,

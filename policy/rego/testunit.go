@@ -99,6 +99,6 @@ func outOfTime(results []TestResult, modules map[string]*ast.Module, limit time.
 			t = r
 		}
 	}
-	t.Passed, t.Retry, t.Message = false, true, fmt.Sprintf("the tests of the organization, and those of each repository, have %v together, and these are not through: this is the slowest", limit)
+	t.Passed, t.Retry, t.Message = false, true, fmt.Sprintf("the tests of the organization, and those of each repository, have %v together, and not all were run: this is the slowest", limit)
 	return t
 }

@@ -51,6 +51,6 @@ func (p *program) timeoutPlace(ctx context.Context, q *question, deadline time.D
 // passed.
 func timeoutError(file string, line, column int, deadline time.Duration) error {
 	return Error{File: file, Line: max(1, line), Column: max(1, column),
-		Message: fmt.Sprintf("the evaluation takes longer than %v, and is here then", deadline),
-		Hint:    "look lists up by their key, and compare less with less", Retry: true}
+		Message: fmt.Sprintf("the evaluation exceeds its deadline of %v at this place", deadline),
+		Hint:    "look up values by key, and avoid nested loops", Retry: true}
 }

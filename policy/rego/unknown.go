@@ -30,13 +30,13 @@ func UnknownRepositories(ctx context.Context, set *Set, names []string) (Errors,
 	}
 	snapshot, err := policy.NewSnapshot(organization, "")
 	if err != nil {
-		return nil, fmt.Errorf("look for unknown repositories: %w", err)
+		return nil, fmt.Errorf("find unknown repositories: %w", err)
 	}
 	options := set.loader.options
 	options.Recorded, options.Defer, options.Repositories, options.Previous, options.Fallback, options.Kept = true, false, append([]string{}, names...), nil, nil, nil
 	_, warnings, err := Check(ctx, snapshot, options)
 	if err != nil {
-		return nil, fmt.Errorf("look for unknown repositories: %w", err)
+		return nil, fmt.Errorf("find unknown repositories: %w", err)
 	}
 	warnings = slices.DeleteFunc(warnings, func(e Error) bool { return !NamesUnknownRepository(e) })
 	sorted := slices.Sorted(slices.Values(names))

@@ -66,7 +66,7 @@ func (s silentDeny) finding(part Optional) Finding {
 		return false
 	})
 	if negated {
-		hint = fmt.Sprintf("if it should, put what stands behind not into a rule of its own, and write not with its name; or add a body with not input.%s", part.Path)
+		hint = fmt.Sprintf("if it should, put the expression after not into a rule of its own, and write not with its name; or add a body with not input.%s", part.Path)
 	}
 	f := at(s.place(), s.rule.Location, fmt.Sprintf("this deny does not fire for %s: it reads input.%s", part.Without, part.Path), hint)
 	f.Warning = true

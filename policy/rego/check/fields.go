@@ -90,7 +90,7 @@ func fullName(u *Unit, s string) mistake {
 		if lower != s && !strings.ContainsAny(lower, "*? ") && strings.Count(lower, "/") == 1 {
 			return never(s, "a full name is in lower case, as in Bitbucket's URLs", "write "+lower)
 		}
-		return never(s, "a full name is two slugs with a slash between them", "write the names as they stand in Bitbucket's URLs; use startswith(…, \"acme/\") for all of a workspace")
+		return never(s, "a full name is two slugs with a slash between them", "write the names as in Bitbucket's URLs; use startswith(…, \"acme/\") for all of a workspace")
 	case strings.HasSuffix(repository, ".git") && !u.Repositories[s]:
 		return never(s, "a full name is not the URL of a clone", "write "+strings.TrimSuffix(s, ".git"))
 	case u.Repositories != nil && !u.Repositories[s]:
@@ -153,7 +153,7 @@ func requestPath(_ *Unit, s string) mistake {
 	case !strings.HasPrefix(s, "/"):
 		return never(s, "a path begins with a slash", "write /"+strings.TrimLeft(s, "/"))
 	case strings.ContainsAny(s, "?#"):
-		return never(s, "a path has no query", "write what stands before the ?")
+		return never(s, "a path has no query", "write the part before the ?")
 	case strings.ContainsAny(s, "*"):
 		return never(s, "it is compared literally", "use startswith(input.request.path, …)")
 	}

@@ -15,11 +15,11 @@ func (u *Unit) wrongType(v found, wants string) []Finding {
 }
 
 func patternList(u *Unit, v found) []Finding {
-	return u.hostList(v, "lib.host_in wants a list of host patterns", patternEntry, func(key string) mistake { return hostPattern(key) })
+	return u.hostList(v, "lib.host_in needs a list of host patterns", patternEntry, func(key string) mistake { return hostPattern(key) })
 }
 
 func targetList(u *Unit, v found) []Finding {
-	return u.hostList(v, "lib.target_in wants a list of hosts, with a port or without", targetMember, func(key string) mistake {
+	return u.hostList(v, "lib.target_in needs a list of hosts, with a port or without", targetMember, func(key string) mistake {
 		if _, _, hasPort := cutPort(key); hasPort {
 			return never(key, "an entry with a port stands in a list and not among the keys of an object", "write the entries as a list")
 		}
@@ -48,11 +48,11 @@ func (u *Unit) hostList(v found, wants string, member func(*Unit, found) []Findi
 		case !isText:
 			list = append(list, u.place(at, nil, "a host is a text and not "+typeName(k.Value), "write the host in quotes"))
 		case !strings.Contains(string(name), ".") && holdsEntries(sub.Value):
-			list = append(list, u.place(at, nil, fmt.Sprintf("the hosts are one level too deep, below %q", string(name)), "name "+string(name)+" in the rule as well, or take the level out"))
+			list = append(list, u.place(at, nil, fmt.Sprintf("the hosts are one level too deep, below %q", string(name)), "name "+string(name)+" in the rule as well, or remove the level"))
 		default:
 			list = append(list, u.reported(at, key(string(name)))...)
 			if b, ok := sub.Value.(ast.Boolean); ok && !bool(b) {
-				f := u.place(at, nil, fmt.Sprintf("%q is in the list, whatever its value is: false does not take it out", string(name)), "remove the entry, or write {} as its value")
+				f := u.place(at, nil, fmt.Sprintf("%q is in the list, whatever its value is: false does not remove it", string(name)), "remove the entry, or write {} as its value")
 				f.Warning = true
 				list = append(list, f)
 			}
@@ -91,7 +91,7 @@ func portList(u *Unit, v found) []Finding {
 	if members(v, func(m found) { list = append(list, portEntry(u, m)...) }) || unknown(v.value) {
 		return list
 	}
-	return u.wrongType(v, "lib.port_in wants a list of ports and ranges")
+	return u.wrongType(v, "lib.port_in needs a list of ports and ranges")
 }
 
 var portRange = regexp.MustCompile(`^ *([0-9]{1,5}) *(?:- *([0-9]{1,5}) *)?$`)

@@ -78,7 +78,7 @@ func (t *testFiles) field(at string, term *ast.Term, rule *ast.Rule) bool {
 	if n := nearest.Of(name, known); n != "" {
 		hint = fmt.Sprintf("did you mean %q?", n)
 	}
-	t.report(term.Location, rule.Location, true, fmt.Sprintf("no request has %s.%s, so the test asks something else than a step does", where, name), hint)
+	t.report(term.Location, rule.Location, true, fmt.Sprintf("no request has %s.%s, so the test evaluates an input that no step has", where, name), hint)
 	return false
 }
 
@@ -149,13 +149,13 @@ func (t *testFiles) literal(at string, term *ast.Term, rule *ast.Rule) {
 		return
 	}
 	if m := t.unit.fieldValue(at, term); !m.none() && !m.warning {
-		t.report(term.Location, rule.Location, true, m.message+", so the test asks something else than a step does", m.hint)
+		t.report(term.Location, rule.Location, true, m.message+", so the test evaluates an input that no step has", m.hint)
 	}
 }
 
 func (t *testFiles) wrongType(at, want string, term *ast.Term, rule *ast.Rule) {
 	where := strings.TrimSuffix("input."+at, ".")
-	t.report(term.Location, rule.Location, true, fmt.Sprintf("%s is %s and not %s, so the test asks something else than a step does", where, typeNames[want], typeName(term.Value)), "write it as "+typeNames[want])
+	t.report(term.Location, rule.Location, true, fmt.Sprintf("%s is %s and not %s, so the test evaluates an input that no step has", where, typeNames[want], typeName(term.Value)), "write it as "+typeNames[want])
 }
 
 // rulesOf judges the values of the test files' rules and functions of one name.

@@ -306,7 +306,7 @@ func (s policyOperations) Reload(ctx context.Context, by admin.Operator) (admin.
 
 func policyState(before, now *rego.Set, failure error) (admin.PolicyState, error) {
 	if now == nil {
-		return admin.PolicyState{}, errors.New("no policy decides")
+		return admin.PolicyState{}, errors.New("no policy is active")
 	}
 	out := admin.PolicyState{Revision: now.Revision().Digest, Commit: now.Revision().Commit, Changed: before != now}
 	pending := now.Pending()
