@@ -35,58 +35,82 @@ func parseHello(b []byte) (name string, err error) {
 	return serverName(message)
 }
 
-// helloMessage takes the ClientHello's body out of its records. What it says does
-// not depend on how the bytes were cut on their way.
+// The parts of TLS records and handshake messages (RFC 8446 sections 4 and 5.1).
+const (
+	recordHeader    = 5
+	typeHandshake   = 22
+	maxRecord       = 1 << 14
+	messageHeader   = 4
+	typeClientHello = 1
+)
+
+// helloMessage returns the body of the ClientHello without its records. The result
+// does not depend on how the bytes were divided on their way.
 func helloMessage(b []byte) (body []byte, complete bool, err error) {
-	const (
-		recordHeader    = 5
-		typeHandshake   = 22
-		typeClientHello = 1
-		maxRecord       = 1 << 14
-	)
-	var fragments []byte
-	for whole := len(b); len(b) > 0; {
-		if b[0] != typeHandshake || len(b) > 1 && b[1] != 3 || len(b) > 2 && b[2] > 4 {
-			return nil, false, errHelloInvalid
+	var message []byte
+	for read := 0; read < len(b); {
+		size, content, err := handshakeRecord(b[read:])
+		if err != nil || size == 0 {
+			return nil, false, err
 		}
-		if len(b) < recordHeader {
-			return nil, false, nil
-		}
-		size := int(b[3])<<8 | int(b[4])
-		// An empty handshake record is forbidden (RFC 8446 section 5.1), and one
-		// over the limit is an error (section 5.1 again).
-		if size == 0 || size > maxRecord {
-			return nil, false, errHelloInvalid
-		}
-		part, before := b[recordHeader:min(len(b), recordHeader+size)], len(fragments)
-		if fragments == nil {
-			fragments = part[:len(part):len(part)]
+		before := len(message)
+		if message == nil {
+			message = content[:len(content):len(content)]
 		} else {
-			fragments = append(fragments, part...)
+			message = append(message, content...)
 		}
-		if len(fragments) > 0 && fragments[0] != typeClientHello {
-			return nil, false, errHelloInvalid
-		}
-		if len(fragments) >= 4 {
-			want := int(fragments[1])<<16 | int(fragments[2])<<8 | int(fragments[3])
-			// Nothing may follow the ClientHello in its record: the client has to
-			// wait for the server (early data is in records of another type).
-			if before+size > 4+want {
-				return nil, false, errHelloInvalid
-			}
-			if used := whole - len(b) + recordHeader + len(part); used+4+want-len(fragments) > maxHello {
-				return nil, false, errHelloTooLarge
-			}
-			if len(fragments) == 4+want {
-				return fragments[4:], true, nil
-			}
-		}
-		if len(b) < recordHeader+size {
+		read += recordHeader + len(content)
+		length, err := helloLength(message, before+size)
+		switch {
+		case err != nil:
+			return nil, false, err
+		case length > 0 && read+length-len(message) > maxHello:
+			return nil, false, errHelloTooLarge
+		case length > 0 && len(message) == length:
+			return message[messageHeader:], true, nil
+		case len(content) < size:
 			return nil, false, nil
 		}
-		b = b[recordHeader+size:]
 	}
 	return nil, false, nil
+}
+
+// handshakeRecord reads the header of a handshake record. It returns the size of the
+// record's content and as much of the content as has arrived. A size of 0 means that
+// the header is not complete.
+func handshakeRecord(b []byte) (size int, content []byte, err error) {
+	if b[0] != typeHandshake || len(b) > 1 && b[1] != 3 || len(b) > 2 && b[2] > 4 {
+		return 0, nil, errHelloInvalid
+	}
+	if len(b) < recordHeader {
+		return 0, nil, nil
+	}
+	size = int(b[3])<<8 | int(b[4])
+	// An empty handshake record is forbidden, and one over the limit is an error
+	// (RFC 8446 section 5.1).
+	if size == 0 || size > maxRecord {
+		return 0, nil, errHelloInvalid
+	}
+	return size, b[recordHeader:min(len(b), recordHeader+size)], nil
+}
+
+// helloLength returns the length of a ClientHello with its header, from its first
+// bytes; 0 means that the header is not complete. inRecords is how many bytes the
+// records up to here contain, arrived or not.
+func helloLength(message []byte, inRecords int) (int, error) {
+	if len(message) > 0 && message[0] != typeClientHello {
+		return 0, errHelloInvalid
+	}
+	if len(message) < messageHeader {
+		return 0, nil
+	}
+	length := messageHeader + (int(message[1])<<16 | int(message[2])<<8 | int(message[3]))
+	// Nothing may follow the ClientHello in its record: the client has to wait for the
+	// server (early data is in records of another type).
+	if inRecords > length {
+		return 0, errHelloInvalid
+	}
+	return length, nil
 }
 
 // bytesReader takes fields off the front of a message; once one is missing,

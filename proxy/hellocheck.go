@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"errors"
 	"io"
 	"strings"
 	"time"
@@ -12,38 +11,37 @@ import (
 // early, to be sent on as it came. Nothing reaches the target before.
 func (t *tunnel) checkHello() bool {
 	name, err := t.readHello()
-	cause := Cause("")
 	switch {
-	case errors.Is(err, errHelloInvalid) && t.isRequest():
-		return false
-	case err == nil, errors.Is(err, errHelloNoName) && t.admission.Target.IsAddress():
-		// RFC 6066 section 3: a client that was given an address sends no name.
-		if err == nil && !t.isTarget(name) {
-			cause = CauseHelloMismatch
-		}
-	case errors.Is(err, errHelloNoName):
-		cause = CauseHelloMissing
-	case errors.Is(err, errHelloEncrypted):
-		cause = CauseHelloEncrypted
-	case errors.Is(err, errHelloTooLarge):
-		cause = CauseHelloTooLarge
-	case timedOut(err):
-		cause = CauseHelloTimeout
-	case errors.Is(err, errHelloInvalid):
-		cause = CauseHelloInvalid
-	case err == io.EOF && len(t.early) == 0:
-		t.stopAs(CauseFinished, false) // opened and closed again, without a word
-		return false
-	case err == io.EOF:
-		cause = CauseHelloInvalid
-	default:
-		cause = causeOf(ending{err: err}, true)
-	}
-	if cause == "" {
+	case err == nil && t.isTarget(name):
 		return true
+	case err == errHelloNoName && t.admission.Target.IsAddress():
+		return true // RFC 6066 section 3: a client that was given an address sends no name
+	case err == errHelloInvalid && t.isRequest():
+	case err == io.EOF && len(t.early) == 0:
+		t.stopAs(CauseFinished, false) // opened and closed again, without a byte
+	default:
+		t.refuseHello(helloCause(err))
 	}
-	t.refuseHello(cause)
 	return false
+}
+
+// helloCause returns the close reason for a ClientHello that is not for the target.
+func helloCause(err error) Cause {
+	switch {
+	case err == nil:
+		return CauseHelloMismatch
+	case err == errHelloNoName:
+		return CauseHelloMissing
+	case err == errHelloEncrypted:
+		return CauseHelloEncrypted
+	case err == errHelloTooLarge:
+		return CauseHelloTooLarge
+	case err == errHelloInvalid, err == io.EOF:
+		return CauseHelloInvalid
+	case timedOut(err):
+		return CauseHelloTimeout
+	}
+	return causeOf(ending{err: err}, true)
 }
 
 // isTarget compares a server name with the target: ASCII letters in either case,
@@ -114,7 +112,7 @@ func (t *tunnel) refuseHello(cause Cause) {
 	case CauseHelloEncrypted, CauseHelloTooLarge:
 		alert = alertAccessDenied
 	case CauseHelloInvalid:
-		if len(t.early) > 0 && t.early[0] == 22 {
+		if len(t.early) > 0 && t.early[0] == typeHandshake {
 			alert = alertDecodeError
 		}
 	}

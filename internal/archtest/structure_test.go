@@ -46,7 +46,6 @@ var longFiles = map[string]int{
 var (
 	longFunctions = map[string]int{
 		"cmd/sallyport/internal/server.server.gauges": 85,
-		"proxy/frontend.conn.request":                 86,
 	}
 	complexFunctions = map[string]int{
 		"audit.Verification.Unsealed":                        18,
@@ -70,10 +69,6 @@ var (
 		"internal/pgtest.Server.Bouncer":                     18,
 		"internal/selftest.Test.once":                        18,
 		"internal/selftest.Test.refusedProbe":                16,
-		"proxy.helloMessage":                                 18,
-		"proxy.tunnel.checkHello":                            16,
-		"proxy/frontend.conn.request":                        23,
-		"proxy/frontend.head.understand":                     16,
 		"reconcile.workspaceScan.class":                      21,
 		"reconcile.workspaceScan.read":                       16,
 		"reconcile.workspaceScan.scan":                       18,

@@ -147,10 +147,7 @@ func (h *head) understand(name, value []byte) *proxy.Refusal {
 		}
 	case len("expect"):
 		if is(name, "expect") {
-			if h.has.expect || !is(value, "100-continue") {
-				return malformed("Expect is something other than one 100-continue")
-			}
-			h.has.expect = true
+			return h.parseExpect(value)
 		}
 	case len("connection"):
 		if is(name, "connection") {
@@ -166,13 +163,26 @@ func (h *head) understand(name, value []byte) *proxy.Refusal {
 		}
 	case len("proxy-authorization"):
 		if is(name, "proxy-authorization") {
-			// Two fields are reported when the whole head is known to be sound, by
-			// the gate, which throttles and records them.
-			h.has.doubled = h.has.doubled || h.has.credential
-			h.has.credential, h.credential = true, value
+			h.noteCredential(value)
 		}
 	}
 	return nil
+}
+
+// parseExpect reads an Expect: 100-continue, once (RFC 9110 section 10.1.1).
+func (h *head) parseExpect(value []byte) *proxy.Refusal {
+	if h.has.expect || !is(value, "100-continue") {
+		return malformed("Expect is something other than one 100-continue")
+	}
+	h.has.expect = true
+	return nil
+}
+
+// noteCredential keeps the credential. The gate refuses two fields, once the whole head
+// has passed the other checks, because the gate throttles and records that refusal.
+func (h *head) noteCredential(value []byte) {
+	h.has.doubled = h.has.doubled || h.has.credential
+	h.has.credential, h.credential = true, value
 }
 
 // readCredential reads the one Proxy-Authorization field.

@@ -18,70 +18,94 @@ import (
 // connection can carry another one.
 func (c *conn) request(h *head) (again bool) {
 	s := c.server
-	if c.inside != nil {
-		if refusal := c.inside.bind(h); refusal != nil {
-			c.refuseHere(refusal)
-			return false
-		}
-	} else if s.config.Denials != nil && h.isDenials() {
+	if c.inside == nil && s.config.Denials != nil && h.isDenials() {
 		c.denials(h)
 		return false
 	}
-	if refusal := c.unfit(h); refusal != nil {
+	attempt, header, refusal := c.forwardAttempt(h)
+	if refusal != nil {
 		c.refuseHere(refusal)
 		return false
 	}
-	header := c.forwardedHeader(h)
-	if refusal := countForwards(h, header); refusal != nil {
-		c.refuseHere(refusal)
+	a, refusal := s.config.Gate.Admit(s.context, attempt)
+	c.headBytes.Release() // an admission has them under its step's limits
+	if refusal != nil {
+		if c.inside != nil && refusal.Status == http.StatusProxyAuthRequired {
+			refusal.Status = http.StatusForbidden // a client has no proxy inside a tunnel
+		}
+		c.answer(refusal)
 		return false
 	}
-	websocket := h.upgrade && h.wantsWebSocket()
-	if websocket {
-		if refusal := h.checkWebSocket(header); refusal != nil {
-			c.refuseHere(refusal)
-			return false
+	return c.forward(h, attempt.HTTP.Method, header, a)
+}
+
+// forwardAttempt checks a request for an absolute-form target, and returns what the gate
+// decides on and the header fields to forward.
+func (c *conn) forwardAttempt(h *head) (attempt proxy.Attempt, header http.Header, refusal *proxy.Refusal) {
+	if c.inside != nil {
+		refusal = c.inside.bind(h)
+	}
+	if refusal == nil {
+		refusal = c.unfit(h)
+	}
+	if refusal != nil {
+		return attempt, nil, refusal
+	}
+	header = c.forwardedHeader(h)
+	if refusal = countForwards(h, header); refusal != nil {
+		return attempt, nil, refusal
+	}
+	if h.wantsWebSocket() {
+		if refusal = h.checkWebSocket(header); refusal != nil {
+			return attempt, nil, refusal
 		}
 	}
 	method, raw := string(h.method), string(h.target)
-	attempt := proxy.Attempt{
+	path, refusal := h.policyPath(method, raw)
+	if refusal != nil {
+		return attempt, nil, refusal
+	}
+	attempt = proxy.Attempt{
 		Action:      policy.Forward,
 		Target:      raw,
-		HTTP:        &policy.HTTPRequest{Method: method, Headers: s.policyHeaders(header)},
+		HTTP:        &policy.HTTPRequest{Method: method, Path: path, Headers: c.server.policyHeaders(header)},
 		Client:      c.client,
 		Peer:        c.peer,
 		Listener:    c.listener.Name,
 		HeaderBytes: int64(len(c.buf.b)),
-	}
-	// What does not parse is the gate's to refuse; it parses again, to the same.
-	if _, pathAndQuery, err := destination.ParseAbsolute(raw); err == nil {
-		if h.hostProblem != "" {
-			c.refuseHere(malformed(h.hostProblem))
-			return false
-		}
-		attempt.HTTP.Path, _, _ = strings.Cut(pathAndQuery, "?")
-		if len(attempt.HTTP.Path) > maxPathBytes {
-			c.refuseHere(pathTooLong())
-			return false
-		}
-		if method == http.MethodOptions && !destination.HasPath(raw) {
-			attempt.HTTP.Path = "*" // as the gate reads it
-		}
 	}
 	if c.inside != nil {
 		attempt.Credential = c.inside.credential
 	} else {
 		attempt.Credential, attempt.CredentialError = h.readCredential()
 	}
-	a, refusal := s.config.Gate.Admit(s.context, attempt)
-	c.headBytes.Release() // what was admitted has them under its step's limits
-	if refusal != nil {
-		if c.inside != nil && refusal.Status == http.StatusProxyAuthRequired {
-			refusal.Status = http.StatusForbidden // inside a tunnel nobody asks for a proxy's credential
-		}
-		c.answer(refusal)
-		return false
+	return attempt, header, nil
+}
+
+// policyPath returns the path that policy reads, without the query. It is empty where
+// the target does not parse: the gate parses the target again and refuses it.
+func (h *head) policyPath(method, raw string) (string, *proxy.Refusal) {
+	_, pathAndQuery, err := destination.ParseAbsolute(raw)
+	if err != nil {
+		return "", nil
 	}
+	if h.hostProblem != "" {
+		return "", malformed(h.hostProblem)
+	}
+	path, _, _ := strings.Cut(pathAndQuery, "?")
+	if len(path) > maxPathBytes {
+		return "", pathTooLong()
+	}
+	if method == http.MethodOptions && !destination.HasPath(raw) {
+		return "*", nil // as the gate reads it
+	}
+	return path, nil
+}
+
+// forward has the forwarder send an admitted request, and reports whether the
+// connection can carry another one.
+func (c *conn) forward(h *head, method string, header http.Header, a *proxy.Admission) (again bool) {
+	s := c.server
 	handed := false
 	defer func() {
 		if !handed {
@@ -91,10 +115,10 @@ func (c *conn) request(h *head) (again bool) {
 	w := &response{c: c, header: make(http.Header, 16), method: method, close: !h.persistent() || s.isClosing()}
 	w.body = newBody(c, h, w)
 	r := outgoing(s.context, method, header, h, w.body, a)
-	if websocket {
+	if h.wantsWebSocket() {
 		header["Upgrade"] = []string{"websocket"}
 	}
-	handed = true // from here on ending the admission is the forwarder's
+	handed = true // from here on the forwarder closes the admission
 	again = w.serve(s.config.Forwarder, r, a)
 	if w.switched != nil {
 		w.switched.admission = a

@@ -14,6 +14,9 @@ import (
 
 // wantsWebSocket reports whether a request asks for WebSocket.
 func (h *head) wantsWebSocket() bool {
+	if !h.upgrade {
+		return false
+	}
 	for _, f := range h.fields {
 		if is(f.name, "upgrade") && is(f.value, "websocket") {
 			return true
