@@ -185,7 +185,9 @@ func TestChangeReplacesTheQueue(t *testing.T) {
 		tr := NewTracker(TunnelConfig{MaxLifetime: 24 * time.Hour})
 		h := &halves{takes: map[string]time.Duration{"slow": 300 * time.Millisecond}, applied: map[string]time.Time{}}
 		openTunnels(t, tr, "slow", "slow.example", 10)
-		r := NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: h, Organization: h, Recorder: h})
+		var durations []time.Duration
+		r := NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: h, Organization: h, Recorder: h,
+			Completed: func(d time.Duration) { durations = append(durations, d) }})
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { r.Run(ctx) })
@@ -196,11 +198,14 @@ func TestChangeReplacesTheQueue(t *testing.T) {
 		if n := r.Status().Pending; n != 9 {
 			t.Errorf("%d evaluations wait", n)
 		}
-		for r.Status().Duration == 0 {
+		for r.Status().Completed == 0 {
 			time.Sleep(10 * time.Millisecond)
 		}
 		cancel()
 		running.Wait()
+		if len(durations) != 1 || durations[0] < time.Second {
+			t.Errorf("the two changes were reported as reevaluations of %v", durations)
+		}
 		if len(tr.outdated()) != 0 {
 			t.Errorf("%d are outdated", len(tr.outdated()))
 		}

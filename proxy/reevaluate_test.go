@@ -208,7 +208,7 @@ func TestPolicyChangeReachesWhatIsOnItsWay(t *testing.T) {
 	late := newRig(t, withTracker(tr))
 	red := reevaluate(t, tr, c)
 	red.Changed(second, 0)
-	until(t, "the change is done with", func() bool { return red.Status().Duration > 0 })
+	until(t, "the change is done with", func() bool { return red.Status().Completed > 0 })
 	late.start()
 	wantReset(t, late.client)
 	if o := late.outcome(); o.Cause != CausePolicyChanged {

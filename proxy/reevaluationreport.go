@@ -15,8 +15,10 @@ func (r *Reevaluator) finish(ctx context.Context, p *pass) {
 		return
 	}
 	failed := r.report(ctx, p, 0)
+	r.config.Completed(time.Since(p.began))
 	r.mu.Lock()
-	r.status.Errors, r.status.Duration = failed, time.Since(p.began)
+	r.status.Errors = failed
+	r.status.Completed++
 	r.mu.Unlock()
 	if failed > 0 {
 		r.retry.Reset(r.config.Retry)

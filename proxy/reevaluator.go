@@ -47,7 +47,10 @@ type ReevaluatorConfig struct {
 	// Organization is evaluated before Decider. nil: everything waits in its
 	// repository's queue.
 	Organization OrganizationDecider
-	Log          *slog.Logger // nil: none
+	// Completed is called with the duration of each complete reevaluation of all open
+	// tunnels and requests. It must not block. nil: nothing is called.
+	Completed func(duration time.Duration)
+	Log       *slog.Logger // nil: none
 	// Workers is the number of concurrent evaluations of the organization's half. 0: half
 	// of the processors, and at least one, so that new decisions have the rest.
 	Workers int
@@ -61,17 +64,20 @@ type ReevaluatorConfig struct {
 
 // ReevaluationStatus sums up the reevaluations so far.
 type ReevaluationStatus struct {
-	Evaluated int64         // evaluations, in all
-	Closed    int64         // tunnels and requests that were closed, in all
-	Errors    int           // tunnels and requests that stay open because the active policy could not be evaluated for them
-	Pending   int           // evaluations that wait for their repository's turn
-	Duration  time.Duration // duration of the latest complete reevaluation
+	Evaluated int64 // evaluations, in all
+	Closed    int64 // tunnels and requests that were closed, in all
+	Errors    int   // tunnels and requests that stay open because the active policy could not be evaluated for them
+	Pending   int   // evaluations that wait for their repository's turn
+	Completed int64 // complete reevaluations, in all
 }
 
 // NewReevaluator returns a reevaluator. Nothing happens before [Reevaluator.Run].
 func NewReevaluator(c ReevaluatorConfig) *Reevaluator {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Completed == nil {
+		c.Completed = func(time.Duration) {}
 	}
 	if c.Now == nil {
 		c.Now = time.Now

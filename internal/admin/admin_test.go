@@ -129,6 +129,7 @@ func TestMetricsCountInTheDesignsWords(t *testing.T) {
 	m.Decided(policy.Connect, policy.Allow, policy.NoRuleMatched, true)
 	m.Unrecorded(policy.CredentialMissing)
 	m.Stage("decide", 20*time.Microsecond)
+	m.Reevaluated(300 * time.Millisecond)
 	m.Closed(policy.Connect, proxy.CauseFinished, 10, 20)
 	m.Gauge("sallyport_tunnels", "Open tunnels.", func() float64 { return 3 })
 	base := start(t, NewServer(m))
@@ -138,6 +139,8 @@ func TestMetricsCountInTheDesignsWords(t *testing.T) {
 		`sallyport_decisions_total{action="connect",reason="no_rule_matched",verdict="allow",would_deny="true"} 1`,
 		`sallyport_unrecorded_total{reason="credential_missing"} 1`,
 		`sallyport_stage_seconds_count{stage="decide"} 1`,
+		`sallyport_reevaluation_duration_seconds_bucket{le="0.25"} 0`,
+		`sallyport_reevaluation_duration_seconds_bucket{le="0.5"} 1`,
 		`sallyport_closed_total{action="connect",cause="finished"} 1`,
 		`sallyport_sent_bytes_total 10`,
 		`sallyport_received_bytes_total 20`,

@@ -27,6 +27,7 @@ type Metrics struct {
 	received   prometheus.Counter
 	panics     prometheus.Counter
 	stages     map[string]prometheus.Observer
+	reevaluate prometheus.Histogram
 }
 
 var _ proxy.Observer = (*Metrics)(nil)
@@ -64,6 +65,11 @@ func NewMetrics(version string) *Metrics {
 			Help: "Connections that a fault of ours ended.",
 		}),
 		stages: make(map[string]prometheus.Observer),
+		reevaluate: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "sallyport_reevaluation_duration_seconds",
+			Help:    "Duration of each complete reevaluation of all open tunnels and requests.",
+			Buckets: []float64{.001, .005, .01, .05, .1, .25, .5, 1, 2, 5, 10, 30, 120},
+		}),
 	}
 	stages := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "sallyport_stage_seconds",
@@ -85,7 +91,7 @@ func NewMetrics(version string) *Metrics {
 		Help: "Always 1; the label has the version.",
 	}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
-	r.MustRegister(m.decisions, m.unrecorded, m.ended, m.sent, m.received, m.panics, stages, build,
+	r.MustRegister(m.decisions, m.unrecorded, m.ended, m.sent, m.received, m.panics, stages, m.reevaluate, build,
 		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(
 			// What is in use after a collection: the rest of the heap is waste at any moment.
 			collectors.GoRuntimeMetricsRule{Matcher: liveHeap})),
@@ -140,6 +146,10 @@ func (m *Metrics) Stage(stage string, took time.Duration) {
 		s.Observe(took.Seconds())
 	}
 }
+
+// Reevaluated observes the duration of a complete reevaluation of all open tunnels and
+// requests.
+func (m *Metrics) Reevaluated(duration time.Duration) { m.reevaluate.Observe(duration.Seconds()) }
 
 // Closed counts an end.
 func (m *Metrics) Closed(action policy.Action, cause proxy.Cause, sent, received int64) {

@@ -48,7 +48,6 @@ func (s *server) gauges() {
 	s.candidateMetrics()
 	s.workerMetrics()
 	m.Counter("sallyport_reevaluations_total", "Evaluations of open tunnels and requests by a changed policy.", func() float64 { return float64(s.reevaluator.Status().Evaluated) })
-	m.Gauge("sallyport_reevaluation_last_duration_seconds", "Duration of the latest reevaluation of all open tunnels and requests.", func() float64 { return s.reevaluator.Status().Duration.Seconds() })
 	m.Gauge("sallyport_reevaluations_pending", "Evaluations of open tunnels and requests that wait in their repository's queue.", func() float64 { return float64(s.reevaluator.Status().Pending) })
 	m.Gauge("sallyport_reevaluation_errors", "Tunnels and requests that stay open although the active policy could not be evaluated for them.", func() float64 { return float64(s.reevaluator.Status().Errors) })
 	m.Gauge("sallyport_keys_last_fetch_timestamp_seconds", "When keys were last fetched, of the issuer for which this is longest ago; the start of this instance if never.", func() float64 {

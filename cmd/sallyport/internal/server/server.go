@@ -190,7 +190,7 @@ func (s *server) buildGate(context.Context) error {
 		Barred: s.barred,
 	})
 	s.reevaluator = proxy.NewReevaluator(proxy.ReevaluatorConfig{
-		Tracker: s.tracker, Decider: s.interceptor, Organization: s.interceptor, Recorder: s.audit, Log: s.log.With("component", "policy"),
+		Tracker: s.tracker, Decider: s.interceptor, Organization: s.interceptor, Recorder: s.audit, Completed: s.metrics.Reevaluated, Log: s.log.With("component", "policy"),
 	})
 	s.policy.OnActivation(s.reevaluator.Changed)
 	s.forwarder = goproxy.New(goproxy.Config{Log: s.log.With("component", "forward"), Tracker: s.tracker, MaxLifetime: tunnel.MaxLifetime})
