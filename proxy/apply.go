@@ -96,11 +96,11 @@ func (a *Admission) constrain(d policy.Decision) policy.Decision {
 		d.Reason = cmp.Or(d.Reason, policy.NoRuleMatched)
 	case a.Target.IsAddress() && !d.Address:
 		d.Verdict, d.Reason = policy.Deny, policy.AddressProhibited
-		d.Message = "no rule that allows it says address: true any more"
+		d.Message = `no rule that allows it sets "allow_ip_literal": true now`
 	case a.action == policy.Connect && a.Decision.Protocol == policy.ProtocolAny && d.Protocol != policy.ProtocolAny:
 		// Its beginning was not checked for TLS.
 		d.Verdict, d.Reason = policy.Deny, policy.PolicyDenied
-		d.Message = `no rule that allows it says protocol: "any" any more`
+		d.Message = `no rule that allows it sets "protocol": "any" now`
 	}
 	return d
 }

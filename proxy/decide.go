@@ -42,10 +42,10 @@ func (p *evaluation) decide(ctx context.Context) *Refusal {
 	// Report mode never softens this, and neither does a decider's mistake.
 	if p.target.IsAddress() && !decision.Address {
 		return p.deny(ctx, refuse(policy.AddressProhibited,
-			"the target is an IP address, and no rule that allows it says address: true"))
+			`the target is an IP address, and no rule that allows it sets "allow_ip_literal": true`))
 	}
-	// A log known to be unavailable refuses before the name is looked up: a DNS query
-	// is a message to whoever runs the zone.
+	// A log known to be unavailable refuses before the name is looked up: a DNS query is
+	// a message to the operator of the zone.
 	if err := p.gate.config.Recorder.AvailableTo(p.source()); err != nil {
 		p.gate.config.Log.ErrorContext(ctx, "audit log unavailable", "error", err)
 		return p.deny(ctx, refuse(policy.AuditUnavailable, recordDetail(err)))
