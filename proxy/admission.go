@@ -45,9 +45,9 @@ type Admission struct {
 	active, screened activation
 }
 
-// Reached notes that the admission used a connection that an earlier one had
-// opened, so that its end says where it went. Only a pinned address is taken;
-// it reports whether this is one.
+// Reached notes that the admission used a connection that an earlier one had opened, so
+// that its close event has the address. Only a pinned address is accepted; Reached
+// reports whether the address is pinned.
 func (a *Admission) Reached(to netip.AddrPort) bool {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
 	if !slices.Contains(a.Addresses, to) {
@@ -78,8 +78,8 @@ func (a *Admission) Close(o Outcome) {
 	}
 }
 
-// CloseInBackground is Close for whoever has something better to do than to wait
-// for the log: a client's next request. [Gate.Wait] waits for it.
+// CloseInBackground is Close for a caller that must not wait for the log, because it
+// serves the client's next request. [Gate.Wait] waits for it.
 func (a *Admission) CloseInBackground(o Outcome) {
 	if !a.closed.Swap(true) {
 		a.slot.Release()
@@ -147,8 +147,8 @@ func (a *Admission) line(kind string, o Outcome, took time.Duration) {
 	a.gate.config.Log.LogAttrs(context.Background(), slog.LevelInfo, kind, attrs...)
 }
 
-// lastsUntil is when a decision ends what it lets out, on the monotonic clock;
-// the zero time where it says nothing.
+// lastsUntil returns when a decision ends what it allows, on the monotonic clock; the
+// zero time means that it has no end.
 func (a *Admission) lastsUntil(d *policy.Decision) (end time.Time) {
 	if life := d.Limits.Lifetime; life > 0 {
 		end = a.began.Add(life)

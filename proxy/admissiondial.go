@@ -13,9 +13,8 @@ import (
 )
 
 // Dial opens a connection to one of the pinned addresses, directly or through the
-// proxy that the configuration puts in the way. On failure it returns
-// what to tell the client; the caller still closes the admission, with
-// [Refusal.Cause].
+// configured upstream proxy. On failure it returns the refusal for the client; the caller
+// still closes the admission, with [Refusal.Cause].
 func (a *Admission) Dial(ctx context.Context) (Stream, *Refusal) {
 	began := time.Now()
 	conn, err := a.dial(ctx)
@@ -72,14 +71,14 @@ func (a *Admission) dialThroughUpstream(ctx context.Context) (Stream, error) {
 			return conn, nil
 		}
 		if status, answered := errors.AsType[upstreamStatus](err); answered && status < 500 {
-			break // it would say the same of another address
+			break // the proxy would refuse another address too
 		}
 	}
 	return nil, err
 }
 
-// notReached is what the client is told of a dial that failed: whether it was the
-// target or the upstream proxy, and never in another's words.
+// notReached returns the refusal for a dial that failed: whether the target or the
+// upstream proxy failed, and never the text of a remote error.
 func (a *Admission) notReached(err error) *Refusal {
 	if over, ok := errors.AsType[*fair.OverError](err); ok {
 		return overShare(over, "connections to targets being opened")

@@ -16,7 +16,7 @@ import (
 // A refusal is recorded before Admit returns, whatever becomes of ctx.
 func (g *Gate) Admit(ctx context.Context, attempt Attempt) (*Admission, *Refusal) {
 	if g.config.Guard == nil {
-		// The zero gate: there is nothing to decide with, and nothing to tell.
+		// The zero gate has nothing to decide with.
 		return nil, refuse(policy.InternalError, "this gate was not set up")
 	}
 	now := g.config.Now()

@@ -79,8 +79,8 @@ func (p *evaluation) attribute(e *identity.Error) {
 	p.principal, p.credentialRefused = e.Principal, !e.Problem.Unavailable()
 }
 
-// refuseStopped answers an attempt during an emergency stop: with nothing else,
-// whoever asks for whatever. Who it was is still found out, for the record.
+// refuseStopped refuses every attempt during an emergency stop. The credential is still
+// verified, so that the record has the principal.
 func (p *evaluation) refuseStopped(ctx context.Context) *Refusal {
 	_ = p.parseTarget() // what cannot be read is recorded as it came
 	if p.attempt.CredentialError == nil && !p.attempt.Credential.IsZero() {

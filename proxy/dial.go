@@ -67,9 +67,9 @@ func (d *Dialer) check(address string, pinned []netip.AddrPort) error {
 	return nil
 }
 
-// dialOne connects to one address. Dialer.DialTCP would bind a local port even
-// for the zero local address, and a bound port is taken for all targets at once:
-// the range would be used up by all tunnels together instead of per target.
+// dialOne connects to one address. Dialer.DialTCP would bind a local port even for the
+// zero local address, and a bound port is in use for all targets at once: the range would
+// be used up by all tunnels together instead of per target.
 func dialOne(ctx context.Context, dialer *net.Dialer, to netip.AddrPort) (*net.TCPConn, error) {
 	conn, err := dialer.DialContext(ctx, "tcp", to.String())
 	if err != nil {

@@ -87,8 +87,8 @@ func copyExceptions(e *audit.Event, applied []policy.AppliedException) {
 	e.AddExceptions(list)
 }
 
-// copyTarget copies the canonical target. What a tunnel carries is TLS unless
-// its decision says otherwise, and the scheme column says so.
+// copyTarget copies the canonical target. A tunnel contains TLS unless its decision
+// allows any protocol; the scheme is https then.
 func copyTarget(e *audit.Event, t destination.Target, action policy.Action, protocol policy.Protocol) {
 	e.Host, e.Port, e.Scheme = t.Host, t.Port, t.Scheme
 	if action == policy.Connect && t.Host != "" && protocol == policy.ProtocolTLS {
@@ -96,9 +96,8 @@ func copyTarget(e *audit.Event, t destination.Target, action policy.Action, prot
 	}
 }
 
-// withoutSecrets takes out of a target that could not be read what is often a
-// secret in one that can: the query, and whatever stands before an @. Nothing
-// in the log can be taken back.
+// withoutSecrets removes from an invalid target what is often secret in a valid one: the
+// query, and everything before an @. Nothing in the log can be deleted later.
 func withoutSecrets(raw string) string {
 	if i := strings.IndexAny(raw, "?#"); i >= 0 {
 		raw = raw[:i+1] + "…"

@@ -148,8 +148,7 @@ const (
 	passEnded               // before: the item was replaced while its evaluation ran
 )
 
-// done gives an item back after its evaluation, which took so long, and counts what
-// came of it.
+// done returns an item after its evaluation, which took so long, and counts the outcome.
 func (q *fairQueue) done(item *queueItem, took time.Duration, o itemOutcome) passState {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -15,10 +15,9 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// Gate is the one way out. Every request of every protocol is put to
-// [Gate.Admit], which identifies, decides, resolves and records, in this order,
-// and lets pass only what got through all four. The zero Gate admits nothing:
-// [NewGate] makes one that can.
+// Gate is the only way out. [Gate.Admit] authenticates, decides, resolves and records
+// every request of every protocol, in this order, and admits only those that pass all
+// four steps. The zero Gate admits nothing: [NewGate] makes one that can.
 type Gate struct {
 	config   Config
 	refusals refusalLimits
@@ -59,8 +58,8 @@ type Config struct {
 	Now        func() time.Time // nil: time.Now
 }
 
-// Observer is told what happened, to count it. Its methods must not block and
-// must be safe for concurrent use.
+// Observer counts what happens. Its methods must not block and must be safe for
+// concurrent use.
 type Observer interface {
 	// Decided is called once for each attempt, with the reason that it got.
 	Decided(action policy.Action, verdict policy.Verdict, reason policy.Reason, wouldDeny bool)
@@ -114,7 +113,7 @@ type Attempt struct {
 	Target   string // the request target as it came: authority-form for connect, absolute-form for request
 	HTTP     *policy.HTTPRequest
 	Client   netip.AddrPort
-	Peer     netip.Addr // who passed it on and said that it is the client's; the zero address: nobody
+	Peer     netip.Addr // the proxy that named the client by the PROXY protocol; the zero address: none
 	Listener string     // the name of the listener that it came in by
 
 	Credential identity.Credential
@@ -138,9 +137,8 @@ func (g *Gate) CloseAdmission() { g.closed.Store(true) }
 // may be admitted meanwhile.
 func (g *Gate) Wait() { g.ends.Wait() }
 
-// Stop makes the gate refuse everything with emergency_stop until [Gate.Resume].
-// What was admitted continues: whoever stops the gate closes that too, by
-// [Tracker.Close].
+// Stop makes the gate refuse everything with emergency_stop until [Gate.Resume]. What was
+// admitted continues, until the caller closes it by [Tracker.Close].
 func (g *Gate) Stop() { g.stopped.Store(true) }
 
 // Resume ends a stop.

@@ -24,8 +24,8 @@ func bad(p identity.Problem) error {
 	return &identity.Error{Problem: p, Detail: "detail of " + string(p)}
 }
 
-// TestWay goes every way out of the gate: what is said, what is recorded, and
-// above all what was not done any more.
+// TestWay takes every way out of the gate: what is answered, what is recorded, and above
+// all what was not done.
 func TestWay(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -311,9 +311,9 @@ func TestAdmissionAndItsEvents(t *testing.T) {
 	}
 }
 
-// TestUnrecordedAllowIsTheRecorders: the log may have taken an allow although it
-// did not say so in time. What then stands in the log is the recorder's
-// business: a second word from here would be one too many.
+// TestUnrecordedAllowIsTheRecorders: the log may have an allow although it did not
+// confirm it in time. The recorder resolves that: a second event from the gate would be
+// one too many.
 func TestUnrecordedAllowIsTheRecorders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -336,7 +336,7 @@ func TestUnrecordedAllowIsTheRecorders(t *testing.T) {
 	})
 }
 
-// lossy writes the first event down and says that it did not.
+// lossy records the first event and reports that it did not.
 type lossy struct{ events []audit.Event }
 
 func (l *lossy) AvailableTo(audit.Source) error { return nil }

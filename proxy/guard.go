@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// Guard says which addresses may be dialled. What is not globally routable
-// unicast is refused (RFC 6890 and IANA's special-purpose address registries),
-// so that a range nobody thought of is refused too; AllowNetworks are the
-// operator's exceptions, DenyNetworks are refused whatever else holds, and this
-// instance's own listeners are never reached. An address of one of this machine's
-// interfaces is refused on every port unless AllowNetworks has it. The zero Guard
-// refuses all that is not global. A Guard is read-only once in use.
+// Guard decides which addresses may be dialed. An address that is not globally routable
+// unicast is refused (RFC 6890 and IANA's special-purpose address registries), so that a
+// range which no list contains is refused too. AllowNetworks are the operator's
+// exceptions, DenyNetworks are refused whatever else holds, and this instance's own
+// listeners are never reached. An address of one of this machine's interfaces is refused
+// on every port unless AllowNetworks has it. The zero Guard refuses all that is not
+// global. A Guard is read-only once in use.
 type Guard struct {
 	AllowNetworks []netip.Prefix
 	DenyNetworks  []netip.Prefix
@@ -45,8 +45,8 @@ const (
 // Permits reports whether an address and port of this class may be dialled.
 func (c Class) Permits() bool { return c == ClassGlobal || c == ClassAllowed }
 
-// Classify says what an address is and so whether it may be dialled. A mapped
-// IPv4 address is judged as the IPv4 address that the kernel would dial.
+// Classify returns the class of an address, which decides whether it may be dialed. A
+// mapped IPv4 address has the class of the IPv4 address that the kernel would dial.
 func (g *Guard) Classify(to netip.AddrPort) Class {
 	addr := to.Addr().Unmap()
 	if !addr.IsValid() || addr.Zone() != "" || to.Port() == 0 {

@@ -33,7 +33,7 @@ func TestSpecialNetworks(t *testing.T) {
 	tests := []struct {
 		network       string
 		class         Class
-		before, after bool // the neighbour is global
+		before, after bool // the neighbor is global
 	}{
 		{"0.0.0.0/8", ClassReserved, false, true},
 		{"10.0.0.0/8", ClassPrivate, true, true},

@@ -2,9 +2,9 @@ package proxy
 
 import "errors"
 
-// A tunnel carries TLS whose server name is the target. The ClientHello is the
-// only place where the client says so in clear, so it is read, checked and then
-// passed on as it came (RFC 8446 section 4.1.2, RFC 6066 section 3).
+// A tunnel contains TLS whose server name is the target. The ClientHello is the only
+// message that has the server name in cleartext, so Sallyport reads it, checks it and
+// then forwards it unchanged (RFC 8446 section 4.1.2, RFC 6066 section 3).
 
 // maxHello bounds a ClientHello with its record headers, however they come.
 const maxHello = 16 << 10
@@ -17,10 +17,10 @@ var (
 	errHelloEncrypted = errors.New("the ClientHello hides its server name")
 )
 
-// parseHello reads the server name from the first bytes of a TLS connection. It
-// returns errHelloMore as long as those could still become a valid ClientHello.
-// The name is returned as it stands, not canonical. A handshake message may be
-// cut into any number of records (RFC 8446 section 5.1).
+// parseHello reads the server name from the first bytes of a TLS connection. It returns
+// errHelloMore as long as those could still become a valid ClientHello. The name is
+// returned as sent, not canonical. A handshake message may be cut into any number of
+// records (RFC 8446 section 5.1).
 func parseHello(b []byte) (name string, err error) {
 	message, complete, err := helloMessage(b)
 	if err != nil {

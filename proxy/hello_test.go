@@ -156,8 +156,8 @@ func TestParseHello(t *testing.T) {
 	}
 }
 
-// checkChunks holds that what is said of some bytes does not depend on how they
-// come: each prefix is either not complete or already has the final answer.
+// checkChunks checks that the result for some bytes does not depend on how they arrive:
+// each prefix is either not complete or already has the final answer.
 func checkChunks(t *testing.T, b []byte) {
 	t.Helper()
 	name, err := parseHello(b)

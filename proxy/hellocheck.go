@@ -100,8 +100,8 @@ const (
 	alertUnrecognizedName = 112
 )
 
-// refuseHello ends the tunnel and tells a TLS client why, with an alert: it is
-// all that can be said after the 200.
+// refuseHello ends the tunnel and sends a TLS client an alert, which is the only response
+// that is possible after the 200.
 func (t *tunnel) refuseHello(cause Cause) {
 	alert := byte(0)
 	switch cause {

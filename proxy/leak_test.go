@@ -97,7 +97,7 @@ func TestPipesAreNotShared(t *testing.T) {
 	for i := range 40 {
 		r := openTunnel(t, withTracker(keep.tracker))
 		_ = r.client.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
-		_, _ = r.client.Write(secret) // nobody reads it: it piles up, the last of it in the pipe
+		_, _ = r.client.Write(secret) // not read: it piles up, the last of it in the pipe
 		switch i % 3 {
 		case 0:
 			keep.tracker.Close(CauseOperator, func(a *Admission) bool { return a == r.admitted })

@@ -21,8 +21,8 @@ type Limits struct {
 	QueueTimeout time.Duration
 }
 
-// Limit bounds one level. A zero field is not a limit, but for QueuedRequests: then
-// nobody waits.
+// Limit bounds one level. A zero field is not a limit, except QueuedRequests: then no
+// request waits.
 type Limit struct {
 	Tunnels           int   // open at once: tunnels, and requests under way
 	RequestsPerSecond int   // CONNECTs and requests, refused ones too
@@ -31,8 +31,8 @@ type Limit struct {
 	Dials             int   // connections to targets that are being opened at once
 }
 
-// requests is how requests share the instance. What is over a rate waits; for a
-// place among the tunnels nobody waits, since tunnels stay for hours.
+// requests is how requests share the instance. A request over a rate waits. No request
+// waits for a slot, since tunnels hold their slots for hours.
 func (l Limits) requests() fair.Config {
 	of := func(limit Limit) fair.Limit {
 		return fair.Limit{Slots: limit.Tunnels, Bytes: limit.HeaderBytes, Rate: limit.RequestsPerSecond, Burst: l.burst(limit.RequestsPerSecond), Waiting: limit.QueuedRequests}

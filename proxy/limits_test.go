@@ -15,7 +15,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// crowd is a world in which the token says which step of which repository it is.
+// crowd is a world in which the token names the step and its repository.
 type crowd struct {
 	*world
 	problem identity.Problem // with every credential
@@ -85,7 +85,8 @@ func TestTunnelLimits(t *testing.T) {
 	if g.requests.Held() != 0 {
 		t.Errorf("%d places are taken", g.requests.Held())
 	}
-	// What is over a limit is neither put to policy nor looked up, and is recorded.
+	// A request over a limit is not evaluated and its name is not looked up, but it is
+	// recorded.
 	if len(c.asked) != 5 || len(c.resolved) != 5 {
 		t.Errorf("asked %d times, resolved %d times", len(c.asked), len(c.resolved))
 	}

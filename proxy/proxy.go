@@ -18,42 +18,41 @@ import (
 
 // Authenticator turns a credential into the principal that it belongs to.
 //
-// It returns either a principal that is fully verified and whose names are
-// filled in as far as they are known, or an *[identity.Error]; any other error
-// means that nothing could be said, and the gate denies. It must be safe for
-// concurrent use, must accept ctx, must bound its own waiting, and must not
-// retain, log or forward the credential. The principal is read-only.
+// It returns either a principal that is fully verified and whose names are filled in as
+// far as they are known, or an *[identity.Error]; any other error means that the
+// credential could not be checked, and the gate denies. It must be safe for concurrent
+// use, must accept ctx, must bound its own waiting, and must not retain, log or forward
+// the credential. The principal is read-only.
 type Authenticator interface {
 	Authenticate(ctx context.Context, credential identity.Credential) (*identity.Principal, error)
 }
 
-// Decider says whether a principal may do what it asks for.
+// Decider decides whether a request of a principal is allowed.
 //
-// A denial is a decision and not an error. An error means "could not decide":
-// the gate denies with policy_error and still uses what the decision says of
-// revision and input, and shows the client what a method ClientText() string of the
-// error returns. It must be safe for concurrent use, must use one revision
-// from beginning to end of a call, and must bound its own time.
+// A denial is a decision and not an error. An error means "could not decide": the gate
+// denies with policy_error, still uses the revision and the input of the decision, and
+// shows the client what a method ClientText() string of the error returns. It must be
+// safe for concurrent use, must use one revision from beginning to end of a call, and
+// must bound its own time.
 type Decider interface {
 	Decide(ctx context.Context, request *policy.Request) (policy.Decision, error)
 }
 
 // Recorder makes events durable.
 //
-// Record returns nil only when the event survives the loss of this process and
-// of the database's: whoever called may act on it. On an error nothing is known
-// of the event and nothing may be allowed on its strength. It stamps the
-// writer's name and number, and takes the event over: the caller must not touch
-// it again. A cancelled ctx ends the waiting and not the writing. Retrying is
-// the recorder's business, and so is the effect on an allow whose Record
-// returned an error: it must never stand in the log as something that was let
-// out, so that it is either written as a refusal or followed by an event that
-// closes it with the cause audit_unavailable. It must be safe for concurrent use.
+// Record returns nil only when the event survives the loss of this process and of the
+// database's: the caller may act on it. After an error the event may or may not be
+// recorded, and nothing may be allowed because of it. It stamps the writer's name and
+// number, and takes the event over: the caller must not touch it again. A cancelled ctx
+// ends the waiting and not the writing. Retrying is the recorder's business, and so is
+// the effect on an allow whose Record returned an error: it must never stand in the log
+// as something that was let out, so that it is either written as a refusal or followed by
+// an event that closes it with the cause audit_unavailable. It must be safe for
+// concurrent use.
 //
-// AvailableTo returns an error while the log is known to be unavailable, or to
-// take no more of that step or repository, at the cost of a memory read; nil
-// promises nothing. An error with a method ClientText() string says by it what the
-// client may read.
+// AvailableTo returns an error while the log is known to be unavailable, or to take no
+// more of that step or repository, at the cost of a memory read; nil promises nothing. An
+// error with a method ClientText() string returns by it what the client may read.
 type Recorder interface {
 	Record(ctx context.Context, event *audit.Event) error
 	AvailableTo(of audit.Source) error

@@ -58,8 +58,8 @@ func TestStepReceivedBytes(t *testing.T) {
 	r.wantOutcome(CauseStepBytesReceivedLimit, 0, 5)
 }
 
-// TestStepHasSpentAll: a step that has nothing left is refused before the name is
-// looked up, another step is not, and a day later nobody remembers.
+// TestStepHasSpentAll: a step that has nothing left is refused before the name is looked
+// up, another step is not, and the quota is forgotten after a day.
 func TestStepHasSpentAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// The end of an admission names the address of a connection that was there
-// before, and takes nobody's word for one that was not pinned.
+// The end of an admission names the address of a reused connection, and accepts none that
+// was not pinned.
 func TestReached(t *testing.T) {
 	for to, want := range map[string]string{
 		"203.0.114.7:443":          "203.0.114.7",

@@ -75,7 +75,7 @@ func (p *evaluation) record(ctx context.Context, r *Refusal, first *repeat) *Ref
 	if r.Reason == policy.PolicyDenied || r.Reason == policy.NoRuleMatched {
 		r.Message = p.decision.Message
 	}
-	// What an author says of an allow does not explain a refusal that came after it.
+	// The message of an allow rule does not explain a refusal that came after it.
 	e.Message = cmp.Or(r.Message, r.Detail)
 	var noted audit.Event
 	if first != nil {
@@ -146,7 +146,7 @@ func (p *evaluation) write(ctx context.Context, e *audit.Event) error {
 	return p.gate.config.Recorder.Record(ctx, e)
 }
 
-// recordDetail is what a client is told of an event that cannot be recorded.
+// recordDetail is what a client reads of an event that cannot be recorded.
 func recordDetail(err error) string {
 	if e, ok := errors.AsType[interface {
 		error

@@ -72,8 +72,8 @@ func (r *rig) passes() {
 	wantRead(r.t, r.target, "x")
 }
 
-// TestPolicyChangeCloses: what the new revision does not allow is closed, and the
-// closing event says by which revision, reason and rule.
+// TestPolicyChangeCloses: what the new revision does not allow is closed, and the closing
+// event has the revision, the reason and the rule.
 func TestPolicyChangeCloses(t *testing.T) {
 	expires := time.Now().Add(time.Hour)
 	for name, test := range map[string]struct {
@@ -120,7 +120,7 @@ func TestReevaluatorIsNeeded(t *testing.T) {
 	tr, c := NewTracker(TunnelConfig{}), new(changes)
 	c.set(policy.Decision{}, nil)
 	r := openTunnel(t, withTracker(tr))
-	NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: c, Recorder: c}).Changed(second, 0) // and nobody runs it
+	NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: c, Recorder: c}).Changed(second, 0) // and it does not run
 	r.passes()
 	tr.Close(CauseOperator, nil)
 	r.wantOutcome(CauseOperator, 1, 0)
@@ -162,8 +162,8 @@ func TestPolicyChangeKeeps(t *testing.T) {
 	}
 }
 
-// TestPolicyThatCannotBeEvaluatedClosesNothing: it says so, once, and asks again
-// until there is an answer.
+// TestPolicyThatCannotBeEvaluatedClosesNothing: it is reported once, and evaluated again
+// until there is a decision.
 func TestPolicyThatCannotBeEvaluatedClosesNothing(t *testing.T) {
 	for name, bad := range map[string]struct {
 		decision policy.Decision
@@ -200,8 +200,8 @@ func TestPolicyThatCannotBeEvaluatedClosesNothing(t *testing.T) {
 	}
 }
 
-// TestPolicyChangeReachesWhatIsOnItsWay: what was admitted by the revision before
-// and begins only after the change is put to the new one.
+// TestPolicyChangeReachesWhatIsOnItsWay: what was admitted by the previous revision and
+// begins only after the change is evaluated by the new one.
 func TestPolicyChangeReachesWhatIsOnItsWay(t *testing.T) {
 	tr, c := NewTracker(TunnelConfig{}), new(changes)
 	c.set(policy.Decision{Reason: policy.PolicyDenied}, nil)
@@ -351,8 +351,8 @@ func TestQuestionsAreShared(t *testing.T) {
 	}
 }
 
-// TestPolicyAppliedIsRecorded: one event says what a change has done to what was
-// open.
+// TestPolicyAppliedIsRecorded: one event has the effect of a change on open tunnels and
+// requests.
 func TestPolicyAppliedIsRecorded(t *testing.T) {
 	tr, c := NewTracker(TunnelConfig{}), new(changes)
 	c.set(policy.Decision{Reason: policy.PolicyDenied}, nil)

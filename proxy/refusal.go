@@ -8,8 +8,8 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// Refusal is what a client is told when it is not let out. Everything in it may
-// be shown: it names no internal address and quotes no raw error.
+// Refusal is the response to a request that is not admitted. The client may read
+// everything in it: it has no internal address and no raw error.
 type Refusal struct {
 	Status     int
 	Reason     policy.Reason
@@ -78,8 +78,8 @@ const (
 	nextPolicy    = "ask for a rule in the policy repository, naming the target, the repository and the deployment"
 )
 
-// outcomes says for every reason of a refusal what the client gets. The test of
-// this table holds it complete.
+// outcomes has the response to the client for each reason of a refusal. A test checks
+// that it is complete.
 var outcomes = map[policy.Reason]outcome{
 	policy.CredentialMissing:     {http.StatusProxyAuthRequired, "http_request_denied", nextToken, 0},
 	policy.CredentialAmbiguous:   {http.StatusBadRequest, "http_request_error", "send exactly one Proxy-Authorization field with one credential", 0},

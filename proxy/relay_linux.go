@@ -91,8 +91,8 @@ func (m *mover) readIn(fd, room int) bool {
 	return true
 }
 
-// spliceIn moves what is there into a pipe. It returns true if there is
-// something to pass on; otherwise splicing says whether to wait or to read.
+// spliceIn moves what is there into a pipe. It returns true if there is something to
+// forward; otherwise splicing is true if the caller must wait, and false if it must read.
 func (m *mover) spliceIn(fd, room int) bool {
 	if m.pipe == nil {
 		if m.pipe = takePipe(); m.pipe == nil {
@@ -125,7 +125,7 @@ func (m *mover) spliceIn(fd, room int) bool {
 	}
 }
 
-// pass sends on what fill took in, and says whether the direction is over.
+// pass forwards what fill has read, and reports whether the direction is over.
 func (m *mover) pass() (ending, bool) {
 	switch {
 	case m.err != nil:
@@ -268,8 +268,8 @@ func closeIdlePipes() {
 	}
 }
 
-// undelivered is how many bytes the kernel holds that the peer has not
-// acknowledged (SIOCOUTQ in tcp(7)); 0 where it cannot say, or will send no more.
+// undelivered is how many bytes the kernel holds that the peer has not acknowledged
+// (SIOCOUTQ in tcp(7)); 0 where the number is unknown, or nothing more is sent.
 func undelivered(conn *net.TCPConn) int {
 	raw, err := conn.SyscallConn()
 	if err != nil {

@@ -210,7 +210,7 @@ func (r *repeats) sweep(now time.Time) {
 	}
 }
 
-// of copies what the events of repeats say of the first refusal. The host may be a
+// of copies what the events of repeats contain of the first refusal. The host may be a
 // part of a request target of 64 KiB, which is not to be kept.
 func (*repeat) of(e *audit.Event) audit.Event {
 	return audit.Event{

@@ -124,7 +124,7 @@ func TestManyTargetsAreSlowedDown(t *testing.T) {
 }
 
 // TestOnlyRecordedRefusalsAreRepeated: what is allowed is always recorded; a refusal
-// whose event could not be recorded is not answered with its id; and whoever has no
+// whose event could not be recorded is not answered with its id; and a client without an
 // accepted credential has no repeats.
 func TestOnlyRecordedRefusalsAreRepeated(t *testing.T) {
 	c, g := newCrowd(t, Limits{})

@@ -105,7 +105,7 @@ func newRig(t testing.TB, options ...rigOption) *rig {
 	return newRigOn(t, front, back, options...)
 }
 
-// newRigOn does the same with listeners that nobody else uses meanwhile.
+// newRigOn does the same with listeners that no other test uses meanwhile.
 func newRigOn(t testing.TB, front, back *net.TCPListener, options ...rigOption) *rig {
 	t.Helper()
 	r := &rig{t: t, w: newWorld(), tracker: NewTracker(TunnelConfig{}), ended: make(chan Outcome, 1)}
@@ -150,7 +150,7 @@ func openTunnel(t testing.TB, options ...rigOption) *rig {
 	return newRig(t, options...).start()
 }
 
-// outcome waits for the end, and holds that the log tells the same.
+// outcome waits for the end, and checks that the log has the same.
 func (r *rig) outcome() Outcome {
 	r.t.Helper()
 	select {

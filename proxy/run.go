@@ -5,18 +5,17 @@ import (
 	"time"
 )
 
-// Run carries bytes between client and target until the tunnel is over, then
-// closes both connections and the admission, and returns how it ended: by then
-// its closing event is recorded, and it is off the list. early is
-// what the client sent behind its CONNECT and has already been read. The
-// tunnel's first bytes from the client must be a TLS ClientHello for the
-// admission's target, unless the decision says that any protocol may pass.
+// Run carries bytes between client and target until the tunnel is over, then closes both
+// connections and the admission, and returns how it ended: by then its closing event is
+// recorded, and it is off the list. early is what the client sent behind its CONNECT and
+// has already been read. The tunnel's first bytes from the client must be a TLS
+// ClientHello for the admission's target, unless the decision allows any protocol.
 //
-// Both connections must have no deadline set and must be used by nobody else.
+// Both connections must have no deadline set, and the caller must not use them.
 func (t *Tracker) Run(a *Admission, client Stream, early []byte, upstream Stream) Outcome {
 	tun := newTunnel(t.config, a, client, early, upstream)
 	t.add(tun)
-	// Last, so that whoever drains the tracker has every end recorded.
+	// Last, so that every end is recorded when the tracker is drained.
 	defer t.remove(tun)
 	out := tun.run()
 	a.Close(out)

@@ -11,8 +11,8 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// TestStoppedGate: during an emergency stop nobody gets anything, whoever asks
-// for whatever, nothing is decided or looked up, and who asked is recorded.
+// TestStoppedGate: during an emergency stop every request is refused, nothing is decided
+// or looked up, and the principal is recorded.
 func TestStoppedGate(t *testing.T) {
 	w := newWorld()
 	g := w.gate(t)
@@ -40,7 +40,7 @@ func TestStoppedGate(t *testing.T) {
 	}
 }
 
-// TestStoppedGateKnowsTheRevoked: a credential that is refused tells who it was.
+// TestStoppedGateKnowsTheRevoked: the record of a refused credential names its principal.
 func TestStoppedGateKnowsTheRevoked(t *testing.T) {
 	w := newWorld()
 	who := &identity.Principal{Step: identity.Run{UUID: "s"}, Repository: identity.Repository{UUID: "r"}}
@@ -88,8 +88,8 @@ func TestBarred(t *testing.T) {
 	<-unasked.ended
 }
 
-// TestRequestsAreClosedToo: Close reaches what somebody else carries, once, and
-// only what it is meant for.
+// TestRequestsAreClosedToo: Close reaches each request that a forwarder has, once, and
+// only those that it is meant for.
 func TestRequestsAreClosedToo(t *testing.T) {
 	tracker := NewTracker(TunnelConfig{})
 	one, two := &Admission{ID: "one"}, &Admission{ID: "two"}

@@ -22,7 +22,8 @@ type Tracker struct {
 	stale    chan struct{} // another one was applied to something open
 }
 
-// request is an admitted HTTP request under way, which somebody else carries.
+// request is an admitted HTTP request in progress, which the caller of [Tracker.Begin]
+// forwards.
 type request struct {
 	admission *Admission
 	stop      func(Cause)
@@ -57,10 +58,10 @@ func (t *Tracker) barred(a *Admission) Cause {
 	return t.config.Barred(a)
 }
 
-// Begin tells the tracker of an admitted request that the caller carries, so
-// that [Tracker.Close] reaches it: stop is then called at most once, with the
-// cause, perhaps before Begin returns, and must not block or call the tracker.
-// The caller calls end when the request is over.
+// Begin adds an admitted request that the caller forwards, so that [Tracker.Close]
+// reaches it: stop is then called at most once, with the cause, perhaps before Begin
+// returns, and must not block or call the tracker. The caller calls end when the request
+// is over.
 func (t *Tracker) Begin(a *Admission, stop func(Cause)) (end func()) {
 	r := &request{a, stop}
 	t.mu.Lock()
@@ -123,9 +124,8 @@ func (t *Tracker) Len() int {
 	return len(t.open)
 }
 
-// Close ends every open tunnel and request for which the function says so, with
-// the cause, and returns how many there were. It does not wait for their ends to
-// be recorded.
+// Close ends every open tunnel and request for which the function returns true, with the
+// cause, and returns how many there were. It does not wait for their ends to be recorded.
 func (t *Tracker) Close(cause Cause, which func(*Admission) bool) int {
 	n := t.closeTunnels(cause, which)
 	t.mu.Lock()
@@ -153,11 +153,10 @@ func (t *Tracker) closeTunnels(cause Cause, which func(*Admission) bool) int {
 	return n
 }
 
-// Drain waits until no tunnel is open, and returns 0. When ctx is done first, it
-// closes what is left, with the cause shutdown, waits for those, and returns how
-// many it had to close; a tunnel that is started after that is closed at once.
-// One that is started after a 0 continues: it was granted before the end began,
-// and whoever granted it drains again.
+// Drain waits until no tunnel is open, and returns 0. When ctx is done first, it closes
+// what is left, with the cause shutdown, waits for those, and returns how many it had to
+// close; a tunnel that is started after that is closed at once. One that is started after
+// a 0 continues: it was admitted before the shutdown began, and the caller drains again.
 func (t *Tracker) Drain(ctx context.Context) int {
 	if t.waitEmpty(ctx.Done()) {
 		return 0

@@ -49,8 +49,8 @@ func TestTracker(t *testing.T) {
 	late.wantOutcome(CauseShutdown, 0, 0)
 }
 
-// TestOpenUntilRecorded: a tunnel whose end is not recorded yet is not over for
-// whoever drains the tracker, since the log closes next.
+// TestOpenUntilRecorded: Drain waits for a tunnel until its end is recorded, since the
+// log closes next.
 func TestOpenUntilRecorded(t *testing.T) {
 	r := openTunnel(t)
 	r.w.mu.Lock()

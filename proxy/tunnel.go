@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// tunnel is one open CONNECT. Two goroutines carry its bytes, one timer watches
-// both directions, and whoever first has a reason to end it says why.
+// tunnel is one open CONNECT. Two goroutines relay its bytes, one timer watches both
+// directions, and the first reason to end it is its close reason.
 type tunnel struct {
 	admission *Admission
 	client    Stream
@@ -26,7 +26,7 @@ type tunnel struct {
 	halfClosed atomic.Bool
 
 	mayBeRequest bool   // see Tracker.RunConnect
-	begun        func() // nil: nobody waits for it
+	begun        func() // nil: not called
 
 	mu sync.Mutex
 	// When it ends at the latest, and why then. Only ever brought forward.
@@ -89,12 +89,12 @@ type TunnelConfig struct {
 	EndWithCredential bool
 	CredentialGrace   time.Duration
 
-	// Barred is asked when something that was admitted begins, and says why it
-	// must not; "" lets it. It closes the gap between an operator's word, which
-	// closes open tunnels, and what was on its way through the gate when the word
-	// came: whoever gives the word changes what Barred says first, and calls
-	// [Tracker.Close] then. It must not block, must be safe for concurrent use and
-	// must not call the tracker. nil: nothing is barred.
+	// Barred is called when an admitted tunnel or request begins, and returns the cause
+	// for which it must not; "" permits it. It closes the gap between an operator's
+	// command, which closes open tunnels, and what was in the gate at that moment: the
+	// command first changes the result of Barred, and then calls [Tracker.Close]. It must
+	// not block, must be safe for concurrent use and must not call the tracker. nil:
+	// nothing is barred.
 	Barred func(*Admission) Cause
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// every calls f at a pace until it says no.
+// every calls f at a pace until it returns false.
 func every(pace time.Duration, f func() bool) {
 	tick := time.NewTicker(pace)
 	defer tick.Stop()

@@ -123,7 +123,7 @@ func TestEarlyBytes(t *testing.T) {
 	})
 }
 
-// TestServerFirst: with protocol any, nobody waits for a hello.
+// TestServerFirst: with protocol any, the proxy does not wait for a ClientHello.
 func TestServerFirst(t *testing.T) {
 	r := openTunnel(t)
 	write(t, r.target, []byte("SSH-2.0-x\r\n"))
@@ -258,8 +258,8 @@ func TestTargetStopsListening(t *testing.T) {
 	<-stop
 }
 
-// TestStoppedBeforeItStarts: whoever stops tunnels also stops one whose
-// goroutine has only just begun.
+// TestStoppedBeforeItStarts: closing tunnels also closes one whose goroutine has only
+// just begun.
 func TestStoppedBeforeItStarts(t *testing.T) {
 	for _, option := range []rigOption{checked, func(*rig) {}} {
 		r := newRig(t, option, withConfig(TunnelConfig{HelloTimeout: time.Hour}))

@@ -10,9 +10,10 @@ import (
 // stop ends the tunnel from outside. It reports whether that is why it ends.
 func (t *tunnel) stop(cause Cause) bool { return t.stopAs(cause, true) }
 
-// stopAs notes why the tunnel ends, if nobody did before, which it reports. A
-// forced end wakes both directions and resets both connections: a peer must be
-// able to tell a cut from an end, since some protocols end a message by closing.
+// stopAs sets why the tunnel ends, unless that is set already, and reports whether it
+// did. A forced end wakes both directions and resets both connections: a peer must be
+// able to distinguish it from an orderly end, since some protocols end a message by
+// closing.
 func (t *tunnel) stopAs(cause Cause, forced bool) (first bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -78,9 +79,10 @@ func (t *tunnel) close() {
 	}
 }
 
-// drainSendBuffer lets the kernel deliver what one peer said before it broke off, as long
-// as it gets on with it: a reset throws away what the other one has not got yet.
-// There is no event for that, so it asks; nearly always there is nothing to wait for.
+// drainSendBuffer lets the kernel deliver what one peer sent before it reset its
+// connection, as long as the delivery makes progress: a reset discards what the other
+// peer has not received. The kernel has no event for that, so drainSendBuffer polls;
+// nearly always there is nothing to wait for.
 func drainSendBuffer(conn *net.TCPConn) {
 	const pause, stalled, most = 5 * time.Millisecond, time.Second, 10 * time.Second
 	if conn == nil {

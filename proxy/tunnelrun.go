@@ -32,7 +32,7 @@ func newTunnel(c TunnelConfig, a *Admission, client Stream, early []byte, upstre
 			lifetime, t.deadlineCause = left, CauseCredentialEnded
 		}
 	}
-	// On the monotonic clock: somebody who sets the machine's does not cut tunnels.
+	// On the monotonic clock: a change of the system clock does not close tunnels.
 	t.deadline = a.began.Add(lifetime)
 	if again := a.reevaluated.Load(); again != nil {
 		t.shorten(again)
@@ -79,8 +79,8 @@ func (t *tunnel) finish(end ending, fromClient bool) {
 	case end.limit:
 		t.stopAs(CauseBytesReceivedLimit, true)
 	case fromClient && end.wrote && errors.Is(end.err, syscall.EPIPE):
-		// The target had ended its side in order before it stopped to listen: what
-		// it said is still ours to deliver.
+		// The target ended its side in order before it closed: what it sent is still to
+		// be delivered.
 		t.abort(causeOf(end, fromClient))
 	case end.err != nil:
 		t.stopAs(causeOf(end, fromClient), true)
@@ -106,7 +106,7 @@ func (t *tunnel) propagateEOF(closeWrite func() error) {
 		return // a broken tunnel must not look like one that ended
 	}
 	if t.halfClosed.Swap(true) {
-		return // the other direction has ended too: closing says it all
+		return // the other direction has ended too: closing is enough
 	}
 	t.boundRest()
 	// A peer that has gone by now shows in the other direction.

@@ -23,8 +23,8 @@ func TestStoppedBeforeItBecomesATunnel(t *testing.T) {
 	}
 }
 
-// What a request has become carries no ClientHello, whatever the decision says
-// of tunnels.
+// A tunnel that a request has become contains no ClientHello, whatever the decision
+// requires of tunnels.
 func TestUpgradedIsNotCheckedForTLS(t *testing.T) {
 	r := newRig(t, checked)
 	r.admitted.action = policy.Forward

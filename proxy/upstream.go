@@ -27,9 +27,9 @@ type UpstreamProxy struct {
 	Hosts  []destination.Pattern // the hosts that it is for; none: every host
 	Except []destination.Pattern // and of these the ones that it is not for
 
-	// ResolveUpstream sends names, where otherwise this instance looks them up,
-	// judges the addresses, and asks for one of those. The guard then sees nothing
-	// but IP literals: which address is dialled is that proxy's to say.
+	// ResolveUpstream sends names, where otherwise this instance looks them up, judges
+	// the addresses, and asks for one of those. The guard then sees nothing but IP
+	// literals: that proxy chooses which address is dialed.
 	ResolveUpstream bool
 
 	// Credential returns "user:password". It is asked for every connection, so that

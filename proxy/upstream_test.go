@@ -27,7 +27,7 @@ type upstreamProxy struct {
 	*net.TCPListener
 	password string // "user:password" that it asks for; "": nothing
 	answer   string // sent instead of its own, and the connection closed; "": its own
-	silent   bool   // it takes the request and says nothing
+	silent   bool   // it reads the request and does not respond
 	behind   string // sent together with the 200
 
 	mu    sync.Mutex
@@ -120,9 +120,9 @@ func withVia(v ...*UpstreamProxy) rigOption {
 	return func(r *rig) { r.w.config = func(c *Config) { c.UpstreamProxies = v } }
 }
 
-// TestUpstreamConnect: a tunnel through an upstream proxy in the clear and in TLS. It is asked
-// for the pinned address and not for the name; what it says together with the 200
-// and half-closes come through.
+// TestUpstreamConnect: a tunnel through an upstream proxy in cleartext and in TLS. The
+// proxy gets the pinned address and not the name; what it sends together with the 200,
+// and half-closes, pass through.
 func TestUpstreamConnect(t *testing.T) {
 	for name, secured := range map[string]bool{"http": false, "https": true} {
 		t.Run(name, func(t *testing.T) {
@@ -192,9 +192,9 @@ func TestUpstreamResolves(t *testing.T) {
 	}
 }
 
-// TestUpstreamAddressesAreClassified: whoever dials in the end, a name that leads to a
-// private address is refused. Without our own looking up it would get there,
-// which is what the explicit choice means.
+// TestUpstreamAddressesAreClassified: a name that has a private address is refused, also
+// if another proxy dials. Without our own lookup the connection would get there, which is
+// what the explicit choice means.
 func TestUpstreamAddressesAreClassified(t *testing.T) {
 	p, v := startUpstream(t, false, nil)
 	w := newWorld()
@@ -287,8 +287,8 @@ func TestUpstreamIsNotATarget(t *testing.T) {
 	}
 }
 
-// TestUpstreamFails: whatever is wrong with an upstream proxy, the client gets 502 or
-// 504, a reason that tells whose trouble it is, and none of its words.
+// TestUpstreamFails: whatever fault an upstream proxy has, the client gets 502 or 504, a
+// reason that names the faulty side, and no text of that proxy.
 func TestUpstreamFails(t *testing.T) {
 	none := listen(t, "127.0.0.1:0")
 	_ = none.Close()
@@ -351,8 +351,8 @@ func TestUpstreamFails(t *testing.T) {
 
 const name2 = "api.partner.example:443"
 
-// TestUpstreamTriesOtherAddresses: an address that the upstream cannot reach leaves
-// the next one, and one that it says no to does not.
+// TestUpstreamTriesOtherAddresses: after an address that the upstream cannot reach, the
+// next one is tried; after one that it refuses, none is.
 func TestUpstreamTriesOtherAddresses(t *testing.T) {
 	back := listen(t, "127.0.0.2:0")
 	defer back.Close()
@@ -491,8 +491,8 @@ func TestReadConnectAnswer(t *testing.T) {
 	}
 }
 
-// FuzzConnectAnswer: what is accepted net/http reads as the same answer, and not a
-// byte behind its head is taken.
+// FuzzConnectAnswer: net/http reads what is accepted as the same response, and no byte
+// behind its head is consumed.
 func FuzzConnectAnswer(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nA: b\r\n\r\nbehind"))
 	f.Add([]byte("HTTP/1.0 407 Who\r\nProxy-Authenticate: Basic\r\n\r\n"))

@@ -81,7 +81,7 @@ func (d *Dialer) dialUpstream(ctx context.Context, v *UpstreamProxy, at []netip.
 		}
 		dialled = netip.AddrPortFrom(dialled.Addr().Unmap(), dialled.Port())
 		if d.guard.isOwn(dialled) || dialled.Addr().IsUnspecified() || dialled.Addr().IsMulticast() {
-			return fmt.Errorf("%w: the upstream proxy's address %s is this instance's own, or nobody's", errProhibited, dialled)
+			return fmt.Errorf("%w: the upstream proxy's address %s is this instance's own, unspecified or multicast", errProhibited, dialled)
 		}
 		return nil
 	})

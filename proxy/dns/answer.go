@@ -27,14 +27,14 @@ var (
 	errFormat = errors.New("FORMERR")
 )
 
-// answer is what a server says of one question: addresses of the family that
-// was asked for, or that there are none.
+// answer is a server's response to one question: addresses of the requested family, or
+// that there are none.
 type answer struct {
 	addrs []netip.Addr
 	// missing: there is no such name, of any type.
 	missing bool
-	// ttl is the least TTL of what was used; without addresses it is how long
-	// that may be believed (RFC 2308 section 5), 0 if nothing is said.
+	// ttl is the least TTL of what was used; without addresses it is how long that may be
+	// cached (RFC 2308 section 5), 0 without an SOA record.
 	ttl time.Duration
 }
 
@@ -85,10 +85,9 @@ func answers(m *mdns.Msg, q question) bool {
 		mdns.CanonicalName(asked.Name) == q.name
 }
 
-// follow walks from the question's name along the aliases and takes the
-// addresses where they end. Every other record is nobody's business: a resolver
-// that passes on more than it was asked for could otherwise say where any name
-// is.
+// follow follows the aliases from the question's name and returns the addresses at their
+// end. Every other record is ignored: a resolver that returns more than was requested
+// could otherwise set the addresses of any name.
 func follow(m *mdns.Msg, q question) (answer, error) {
 	owners := make([]string, len(m.Answer))
 	for i, rr := range m.Answer {

@@ -7,10 +7,10 @@ import (
 	"github.com/sallyport/sallyport/internal/fair"
 )
 
-// cache keeps the results of the most recently used names. A repository that has
-// its share of the entries, a quarter, displaces its own and nobody else's: who
-// looks up a thousand invented names costs the others none of theirs. It is not
-// safe for concurrent use.
+// cache keeps the results of the most recently used names. A repository that has its
+// share of the entries, a quarter, displaces its own entries only: a step that looks up a
+// thousand invented names costs other repositories none of theirs. It is not safe for
+// concurrent use.
 type cache struct {
 	size    int
 	entries map[string]*list.Element    // of *entry

@@ -16,8 +16,8 @@
 //     service containers there, and localhost is in it). Both files are read
 //     again when they change, and the cache is emptied then.
 //
-// The addresses found are what the resolver said, private and loopback ones
-// included. Whether they may be dialled is for the caller to judge.
+// The addresses are those of the response, private and loopback ones included. The caller
+// decides whether they may be dialed.
 package dns
 
 import (
@@ -62,10 +62,10 @@ type Config struct {
 	Timeout time.Duration
 	// AttemptTimeout bounds one question to one server. Every server gets two.
 	AttemptTimeout time.Duration
-	// MinTTL and MaxTTL bound how long an answer is kept, whatever its TTL says.
+	// MinTTL and MaxTTL bound how long a response is cached, whatever its TTL is.
 	MinTTL, MaxTTL time.Duration
-	// NegativeTTL bounds how long "no such name" and "no address" are kept,
-	// within the SOA's say (RFC 2308 section 5).
+	// NegativeTTL bounds how long "no such name" and "no address" are kept, within the
+	// SOA's bound (RFC 2308 section 5).
 	NegativeTTL time.Duration
 	// CacheSize is how many names are kept; the least recently used one goes. A
 	// repository that has a quarter of them displaces none but its own.
@@ -74,7 +74,7 @@ type Config struct {
 	// and of all. What is over it waits, and then fails with [KindOverloaded].
 	// The zero Config is [DefaultLookups].
 	Lookups fair.Config
-	// Logger is told when the system's files cannot be read again. May be nil.
+	// Logger gets a message when the system's files cannot be read again. May be nil.
 	Logger *slog.Logger
 }
 

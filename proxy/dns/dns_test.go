@@ -92,7 +92,7 @@ func truncating(full zone) zone {
 			return
 		}
 		reply.Truncated = true
-		// What little there is must not be taken for the answer.
+		// What little there is must not be used as the response.
 		reply.Answer = []mdns.RR{&mdns.A{Hdr: mdns.RR_Header{Name: reply.Question[0].Name, Rrtype: mdns.TypeA, Class: mdns.ClassINET, Ttl: 60}, A: net.IPv4(192, 0, 2, 66)}}
 		_ = w.WriteMsg(reply)
 	}
@@ -189,7 +189,7 @@ func TestForeignDatagrams(t *testing.T) {
 	}
 }
 
-// TestFloodIsAskedOverTCP: somebody who guesses ids gets few guesses.
+// TestFloodIsAskedOverTCP: an attacker who guesses ids gets few guesses.
 func TestFloodIsAskedOverTCP(t *testing.T) {
 	honest := records(t, "api.example. 60 A 192.0.2.1")
 	s := serve(t, func(w mdns.ResponseWriter, reply, request *mdns.Msg) {

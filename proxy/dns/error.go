@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// Kind says why a name has no addresses. The set is closed; the values are
+// Kind is the reason why a name has no addresses. The set is closed; the values are
 // stable and may be used as labels and shown to clients.
 type Kind string
 
@@ -18,8 +18,8 @@ const (
 	// KindTimeout: no server answered in time, or the caller's deadline came
 	// first.
 	KindTimeout Kind = "timeout"
-	// KindServerFailure: the servers answered that they could not say
-	// (SERVFAIL and the like), sent nonsense, or could not be reached.
+	// KindServerFailure: the servers failed (SERVFAIL and the like), sent a malformed
+	// response, or could not be reached.
 	KindServerFailure Kind = "server_failure"
 	// KindRefused: the servers do not answer us (REFUSED).
 	KindRefused Kind = "refused"
@@ -32,7 +32,7 @@ const (
 	KindInvalid Kind = "invalid_name"
 )
 
-// texts are what clients are told.
+// texts are what clients read.
 var texts = map[Kind]string{
 	KindNotFound:      "the name does not exist",
 	KindNoAddress:     "the name has no address",
@@ -54,7 +54,7 @@ type Error struct {
 	Err error
 }
 
-// Error is for the log: it includes the cause. Clients are told [Error.Kind] or
+// Error is for the log: it includes the cause. Clients read [Error.Kind] or
 // [Error.ClientText].
 func (e *Error) Error() string {
 	// Quoted, for KindInvalid has a host of any bytes.

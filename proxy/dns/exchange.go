@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	// udpSize is what we tell servers that they may send: it fits the smallest
-	// IPv6 path without fragments (DNS Flag Day 2020, RFC 9715 section 3).
+	// udpSize is the size that servers may send (EDNS): it fits the smallest IPv6 path
+	// without fragments (DNS Flag Day 2020, RFC 9715 section 3).
 	udpSize = 1232
-	// foreignMax is how many datagrams that do not answer our question are
-	// passed over. More is somebody guessing: TCP cannot be guessed into.
+	// foreignMax is how many datagrams that do not answer our question are ignored. More
+	// means that an attacker is guessing ids, which is not possible over TCP.
 	foreignMax = 16
 )
 
@@ -46,8 +46,8 @@ type question struct {
 	qtype uint16
 }
 
-// exchange puts a question to one server and returns what it says. Errors are
-// of type *failure, or the context's.
+// exchange sends a question to one server and returns its response. Errors are of type
+// *failure, or the context's.
 func exchange(ctx context.Context, server netip.AddrPort, q question) (answer, error) {
 	edns := true
 	a, err := overUDP(ctx, server, q, edns)

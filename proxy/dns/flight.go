@@ -18,8 +18,8 @@ type result struct {
 	keep  time.Duration // how long to believe it; 0: not at all
 }
 
-// flight is one lookup under way and those who wait for it. It has its slot:
-// whoever joins it waits for the name servers and for nobody's share.
+// flight is one lookup in progress with its waiting callers. It has its slot: a caller
+// that joins it waits for the name servers and not for a share.
 type flight struct {
 	done    chan struct{} // closed once result is set
 	result  result
@@ -32,9 +32,9 @@ type flight struct {
 // ends the wait of each.
 type queued map[*context.CancelFunc]struct{}
 
-// share returns what is cached, joins a lookup that is under way, or starts one
-// when the subject has a slot for it. The lookup has its own deadline and ends
-// early only when nobody waits for it.
+// share returns what is cached, joins a lookup that is under way, or starts one when the
+// subject has a slot for it. The lookup has its own deadline and ends early only when no
+// caller waits for it.
 func (r *Resolver) share(ctx context.Context, subject fair.Subject, host string) (result, error) {
 	var lease fair.Slot
 	defer func() { lease.Release() }()

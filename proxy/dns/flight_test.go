@@ -147,8 +147,8 @@ func TestOneLookupForAll(t *testing.T) {
 	})
 }
 
-// TestLastWaiterEndsTheLookup: nobody waits, nothing runs; and who comes right
-// behind, while it is still ending, gets a lookup of its own.
+// TestLastWaiterEndsTheLookup: without a waiting caller nothing runs; and a caller that
+// comes while the lookup is still ending gets a lookup of its own.
 func TestLastWaiterEndsTheLookup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ended atomic.Int32
@@ -279,8 +279,8 @@ func lookupsBesideSilence(t *testing.T, lookups fair.Config) (failed int) {
 	return failed
 }
 
-// TestWaitersJoin: callers that wait for a slot are served by a lookup of their
-// name that has begun, whoever's it is.
+// TestWaitersJoin: callers that wait for a slot are served by a lookup of their name that
+// has begun, of any subject.
 func TestWaitersJoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int32

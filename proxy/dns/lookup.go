@@ -100,7 +100,7 @@ func (r *Resolver) combine(outcomes [2]outcome) result {
 	return found
 }
 
-// kindOf is the kind of the first failure that says more than a timeout.
+// kindOf is the kind of the first failure that is more specific than a timeout.
 func kindOf(failed []error) Kind {
 	for _, err := range failed {
 		if f, ok := errors.AsType[*failure](err); ok {
@@ -123,7 +123,8 @@ func (r *Resolver) ask(ctx context.Context, servers []netip.AddrPort, q question
 				return a, nil
 			}
 			if ctx.Err() != nil {
-				// Not the server's fault; but what an earlier one said is worth more.
+				// Not the server's fault; but an earlier server's failure is more
+				// specific.
 				return answer{}, cmp.Or(last, fmt.Errorf("%s: %w", server, ctx.Err()))
 			}
 			last = fmt.Errorf("%s: %w", server, err)

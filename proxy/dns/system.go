@@ -46,9 +46,9 @@ type system struct {
 	failed        bool // the last reading
 }
 
-// newSystem reads both files. A machine without /etc/hosts is all right; one
-// without /etc/resolv.conf is not, for nobody would find out why nothing
-// resolves.
+// newSystem reads both files. A machine without /etc/hosts is valid; one without
+// /etc/resolv.conf is an error, because otherwise the reason why nothing resolves would
+// be hard to find.
 func newSystem(resolv, hosts string, logger *slog.Logger) (*system, error) {
 	s := &system{logger: logger, now: time.Now, resolv: file{path: resolv}, hosts: file{path: hosts}}
 	s.resolv.changed()

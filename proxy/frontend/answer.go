@@ -46,10 +46,9 @@ func (c *conn) linger() {
 	}
 }
 
-// discard reads and drops what the client sends, until the client is done or so
-// much time is over. Meanwhile the connection counts as one without a request:
-// whoever is refused a thousand times a second cannot hold a thousand connections
-// by it.
+// discard reads and drops what the client sends, until the client is done or the time is
+// over. Meanwhile the connection counts as idle: a client that is refused a thousand
+// times a second cannot hold a thousand connections.
 func (c *conn) discard(timeout time.Duration) {
 	c.server.idle.add(c.client.Addr(), &c.idle, c)
 	defer c.server.idle.remove(&c.idle)

@@ -108,7 +108,7 @@ func (b *body) read(p []byte) (int, error) {
 
 // Close makes further reads fail. It does not touch the connection.
 func (b *body) Close() error {
-	// A reader may be waiting for the client; whoever closes must not wait for it.
+	// A reader may be waiting for the client; Close must not wait for the reader.
 	if b.mu.TryLock() {
 		b.expired = true
 		b.mu.Unlock()
@@ -116,8 +116,8 @@ func (b *body) Close() error {
 	return nil
 }
 
-// pending reports whether the client was never told to continue with its body: then
-// nobody knows whether it comes.
+// pending reports whether the client got no 100 Continue for its body: it may then send
+// the body or not.
 func (b *body) pending() bool {
 	if !b.mu.TryLock() {
 		return false
@@ -126,16 +126,15 @@ func (b *body) pending() bool {
 	return b.expect && !b.done
 }
 
-// maxDrain bounds what is read of a body that nobody wanted, for the sake of the
-// connection.
+// maxDrain bounds what is read of an unread body, to keep the connection.
 const maxDrain = 256 << 10
 
 // abandon ends all reading and reports whether the connection stands behind the
 // body's end, so that it can carry another request.
 func (b *body) abandon() bool {
 	if !b.mu.TryLock() {
-		// Somebody is reading: wake it up, or keep it from going to sleep. The
-		// connection's place is then unknown.
+		// A reader is active: wake it up, or keep it from waiting. The position in the
+		// connection is then unknown.
 		b.c.cut.Store(true)
 		_ = b.c.stream.SetReadDeadline(time.Unix(1, 0))
 		b.mu.Lock()

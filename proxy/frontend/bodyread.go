@@ -21,7 +21,7 @@ func (c *conn) read(p []byte) (int, error) {
 	return c.stream.Read(p)
 }
 
-// armBody bounds the next wait for a body, unless nobody wants it any more.
+// armBody bounds the next wait for a body, unless the body was abandoned.
 func (c *conn) armBody() error {
 	until := c.drain
 	if until.IsZero() {

@@ -8,7 +8,7 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// A chunked body (RFC 9112 section 7.1) is read as strictly as a head: whoever
+// A chunked body (RFC 9112 section 7.1) is read as strictly as a head: a recipient that
 // finds another end in it sees a second request where we see content.
 
 const (
@@ -65,10 +65,10 @@ func (d *chunked) next() error {
 	if d.started {
 		end, err := d.in.line(0)
 		if err != nil {
-			return errOr(err, "a chunk is longer than it says")
+			return errOr(err, "a chunk is longer than its size")
 		}
 		if len(end) != 0 {
-			return errChunk("a chunk is longer than it says")
+			return errChunk("a chunk is longer than its size")
 		}
 	}
 	line, err := d.in.line(maxChunkLine)
@@ -79,8 +79,8 @@ func (d *chunked) next() error {
 	if err != nil {
 		return err
 	}
-	// A few bytes a chunk are the framing; many bytes of extensions around single
-	// bytes of content are an attack on whoever reads them.
+	// A few bytes a chunk are the framing; many bytes of extensions around single bytes
+	// of content are an attack on the reader.
 	if d.excess = max(0, d.excess+int64(len(line))-16-2*size); d.excess > maxChunkExcess {
 		return errChunk("there is too much framing around too little content")
 	}
@@ -122,8 +122,8 @@ func chunkSize(line []byte) (int64, error) {
 	return size, nil
 }
 
-// readTrailer reads the fields behind the last chunk. They are checked and then
-// dropped, as RFC 9110 section 6.5.1 allows: nobody has decided on them.
+// readTrailer reads the fields behind the last chunk. They are checked and then dropped,
+// as RFC 9110 section 6.5.1 allows: no decision covers them.
 func (d *chunked) readTrailer() error {
 	for {
 		line, err := d.in.line(maxTrailer)

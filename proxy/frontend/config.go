@@ -36,8 +36,8 @@ type Forwarder interface {
 	Forward(w proxy.ResponseWriter, r *http.Request, a *proxy.Admission)
 }
 
-// Observer is told what never reached the gate, to count it. Its methods must
-// not block and must be safe for concurrent use.
+// Observer counts what never reached the gate. Its methods must not block and must be
+// safe for concurrent use.
 type Observer interface {
 	// Refused is called for each refusal that the gate knows nothing of.
 	Refused(listener string, reason policy.Reason)
@@ -47,11 +47,11 @@ type Observer interface {
 
 // Denials reads a step's own refusals from the audit log.
 //
-// It returns at most limit refusals and forced closes of the principal's own step,
-// the newest first, and nothing of anybody else's: the step is the one of the principal, and never one
-// that a client names. An error means that nothing can be said at the moment.
-// It must be safe for concurrent use and bound its own time. Of an event, what
-// was asked, when, and what came of it are used.
+// It returns at most limit refusals and forced closes of the principal's own step, the
+// newest first, and none of another step: the step is the principal's, and never one that
+// a client names. An error means that the log cannot be read at the moment. It must be
+// safe for concurrent use and bound its own time. Of an event, the request, the time and
+// the outcome are used.
 type Denials interface {
 	Denials(ctx context.Context, p *identity.Principal, limit int) ([]audit.Event, error)
 }
@@ -137,8 +137,8 @@ type ListenerConfig struct {
 	// TLS, where it is not nil, is spoken on the listener. Of it, the certificate
 	// (or GetCertificate) and the versions are used. ALPN selects http/1.1 or nothing.
 	TLS *tls.Config
-	// ProxyProtocolFrom are the networks whose connections begin with a PROXY
-	// protocol header, which says who the client is. No others may send one.
+	// ProxyProtocolFrom are the networks whose connections begin with a PROXY protocol
+	// header, which has the client's address. No others may send one.
 	ProxyProtocolFrom []netip.Prefix
 }
 

@@ -9,9 +9,9 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// establishedAnswer is the answer to a CONNECT that is admitted, in HTTP/1.minor.
-// It has one field because some clients (apk before Alpine 3.13.1) wait for one.
-// Proxy-Status without an error says who answered (RFC 9209 section 2).
+// establishedAnswer is the answer to a CONNECT that is admitted, in HTTP/1.minor. It has
+// one field because some clients (apk before Alpine 3.13.1) wait for one. Proxy-Status
+// without an error names the proxy that responded (RFC 9209 section 2).
 func establishedAnswer(minor int, name string) []byte {
 	return fmt.Appendf(nil, "HTTP/1.%d 200 Connection established\r\nProxy-Status: %s\r\n\r\n", minor, name)
 }

@@ -69,8 +69,8 @@ func (c *conn) denials(h *head) {
 	c.writeDenials(form, content, string(h.method) == http.MethodHead)
 }
 
-// denialsForm says in which form the answer is wanted, or what is wrong with
-// the request.
+// denialsForm returns the requested form of the response, or the refusal of an invalid
+// request.
 func denialsForm(h *head) (form string, refusal *proxy.Refusal) {
 	if m := string(h.method); m != http.MethodGet && m != http.MethodHead {
 		r := malformed("this resource is read with GET")
@@ -182,9 +182,9 @@ func (h *head) readOwnCredential() (identity.Credential, error) {
 	return credential, err
 }
 
-// credentialRefusal is the answer of an origin server: 401 where a proxy would
-// say 407 (RFC 9110 sections 15.5.2 and 15.5.8), for a client that gets a 407
-// would look for a proxy between it and us.
+// credentialRefusal is the response of an origin server: 401 where a proxy responds 407
+// (RFC 9110 sections 15.5.2 and 15.5.8), because a client that gets a 407 would look for
+// a proxy in front of this one.
 func credentialRefusal(err error) *proxy.Refusal {
 	e, ok := errors.AsType[*identity.Error](err)
 	if !ok {
@@ -263,8 +263,8 @@ func denialsJSON(list []audit.Event, more, secure bool) []byte {
 	return append(b, '\n')
 }
 
-// denialsText is one line for each refusal and forced close, in the order of time, of printable
-// ASCII: it stands on a terminal and in a build's log.
+// denialsText is one line for each refusal and forced close, in the order of time, of
+// printable ASCII: it is printed on terminals and in build logs.
 func denialsText(list []audit.Event, more, secure bool) []byte {
 	if len(list) == 0 {
 		return []byte("sallyport: nothing was refused to this step, and none of its tunnels was closed\n")

@@ -118,7 +118,7 @@ func TestDenialsAreBounded(t *testing.T) {
 	}
 }
 
-// Whoever is not known as a step reads nothing, and is told so as by an origin
+// A client that is not a known step reads nothing, and gets the response of an origin
 // server: 401 and not 407, and without a Proxy-Status.
 func TestDenialsRefused(t *testing.T) {
 	s := start(t, withDenials)

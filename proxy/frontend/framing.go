@@ -69,9 +69,9 @@ func (h *head) parseConnection(value []byte) *proxy.Refusal {
 	return nil
 }
 
-// parseLength reads a Content-Length: plain decimal digits, once (RFC 9112
-// section 6.3 rule 5, RFC 9110 section 8.6). A list of equal values could be
-// repaired; whoever sends one is attacked or attacking.
+// parseLength reads a Content-Length: plain decimal digits, once (RFC 9112 section 6.3
+// rule 5, RFC 9110 section 8.6). A list of equal values could be repaired; a client that
+// sends one is attacked or attacking.
 func (h *head) parseLength(value []byte) *proxy.Refusal {
 	if h.has.length {
 		return malformed("there are two Content-Length fields")

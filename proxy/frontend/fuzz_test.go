@@ -60,7 +60,7 @@ func agreeOnFraming(t *testing.T, r *http.Request, h *head) {
 		ours = -1
 	}
 	if string(h.method) == "CONNECT" && ours == 0 {
-		return // what follows is the tunnel's, whatever a server would say
+		return // what follows belongs to the tunnel, whatever a server would do with it
 	}
 	if theirs != ours || (len(r.TransferEncoding) == 1) != h.chunked {
 		t.Fatalf("net/http sees %d bytes %v, we see %d", theirs, r.TransferEncoding, ours)

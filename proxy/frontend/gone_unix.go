@@ -9,8 +9,9 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// isGone reports whether the client has hung up, without waiting and without
-// taking a byte: nobody is left to open a tunnel for. Over TLS it cannot be told.
+// isGone reports whether the client has closed its connection, so that no tunnel is
+// opened for it. It does not wait and consumes no byte. Over TLS the result is always
+// false.
 func isGone(stream proxy.Stream) bool {
 	tcp, ok := stream.(*net.TCPConn)
 	if !ok {

@@ -15,7 +15,7 @@ type handover struct {
 	client    proxy.Stream
 	early     []byte // what the client has sent already
 	upstream  proxy.Stream
-	inside    *inside // whose requests may come instead of TLS; nil: nobody's
+	inside    *inside // for requests that come instead of TLS; nil: none may come
 	upgraded  bool    // the connection comes from a request that has become a tunnel
 }
 

@@ -9,13 +9,13 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// hostile is bytes that must not be understood, by the section that says so.
+// hostile is bytes that must be refused, and the section that requires it.
 type hostile struct {
-	section string // of RFC 9112, unless it says otherwise
+	section string // of RFC 9112, unless another document is named
 	raw     string
 	status  string
 	reason  policy.Reason
-	detail  string // a part of what the client is told
+	detail  string // a part of what the client reads
 }
 
 const bad = policy.RequestInvalid
@@ -184,8 +184,8 @@ var heads = []hostile{
 // bodies are requests whose head is sound and whose chunked content is not.
 var bodies = []hostile{
 	{"7.1", "5\nabcde\r\n0\r\n\r\n", "400", bad, "bare line feed"},
-	{"7.1", "5\r\nabcde\n0\r\n\r\n", "400", bad, "longer than it says"},
-	{"7.1", "5\r\nabcdef\r\n0\r\n\r\n", "400", bad, "longer than it says"},
+	{"7.1", "5\r\nabcde\n0\r\n\r\n", "400", bad, "longer than its size"},
+	{"7.1", "5\r\nabcdef\r\n0\r\n\r\n", "400", bad, "longer than its size"},
 	{"7.1", "5\r\nabcde\r\n0\r\n\n", "400", bad, "trailer"},
 	{"7.1", "0x5\r\nabcde\r\n0\r\n\r\n", "400", bad, "hexadecimal"},
 	{"7.1", "+5\r\nabcde\r\n0\r\n\r\n", "400", bad, "hexadecimal"},
@@ -257,7 +257,7 @@ func TestHostileHeadsElsewhere(t *testing.T) {
 	}
 }
 
-// TestOddButSound holds what has to pass, so that strictness breaks nobody.
+// TestOddButSound has what must pass, so that strictness breaks no client.
 func TestOddButSound(t *testing.T) {
 	s := start(t, nil)
 	for _, raw := range []string{

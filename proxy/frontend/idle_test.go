@@ -156,7 +156,7 @@ func TestFloodBites(t *testing.T) {
 	}
 }
 
-// visit opens a tunnel to an echo and says a word.
+// visit opens a tunnel to an echo and sends a word.
 func (s *stand) visit(t testing.TB, connect string) bool {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.address)

@@ -189,7 +189,7 @@ func (h *head) noteCredential(value []byte) {
 func (h *head) readCredential() (identity.Credential, error) {
 	switch {
 	case !h.has.credential:
-		return identity.Credential{}, nil // the gate says what is missing
+		return identity.Credential{}, nil // the gate refuses a missing credential
 	case h.has.doubled:
 		return identity.Credential{}, &identity.Error{Problem: identity.CredentialAmbiguous, Detail: "there are two Proxy-Authorization fields"}
 	}

@@ -13,13 +13,13 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// The PROXY protocol, versions 1 and 2, by which a load balancer says whose
-// connection it passes on (HAProxy's proxy-protocol.txt). It stands in front of
+// The PROXY protocol, versions 1 and 2, by which a load balancer sends the address of the
+// client whose connection it forwards (HAProxy's proxy-protocol.txt). The header precedes
 // everything else, TLS included.
 //
-// The specification's section 2 forbids to guess: from the networks that are
-// configured the header is required, and from everywhere else it is what it
-// looks like, a head that cannot be read. So nobody chooses its own address.
+// The specification's section 2 forbids guessing: from the configured networks the header
+// is required, and from everywhere else it is a malformed request head. So no client
+// chooses its own address.
 
 const (
 	maxProxyLine = 107     // version 1, CRLF included (section 2.1)
@@ -63,7 +63,7 @@ func (c *conn) proxied() bool {
 	case isTimeout(err):
 		c.server.config.Observer.Refused(c.listener.Name, policy.HeadTimeout)
 	}
-	// A peer that hangs up before it has said anything looks whether we are there.
+	// A peer that closes the connection without a byte is a health check.
 	return false
 }
 
@@ -201,7 +201,7 @@ func parseProxy2(header, rest []byte) (netip.AddrPort, error) {
 	default: // datagrams and local sockets are nothing that this listener has
 		return netip.AddrPort{}, errProxyInvalid
 	}
-	// Behind an unspecified family nobody knows where addresses end.
+	// Behind an unspecified family the end of the addresses is unknown.
 	if source.IsValid() && !soundExtensions(header, rest, extensions) {
 		return netip.AddrPort{}, errProxyInvalid
 	}
@@ -211,8 +211,8 @@ func parseProxy2(header, rest []byte) (netip.AddrPort, error) {
 	return checkedSource(source)
 }
 
-// soundExtensions walks the type-length-values and compares the checksum if
-// there is one (section 2.2.3). The others say nothing that is used here.
+// soundExtensions walks the type-length-values and compares the checksum if there is one
+// (section 2.2.3). The others are not used here.
 func soundExtensions(header, rest, extensions []byte) bool {
 	const checksum = 0x03
 	for len(extensions) > 0 {
@@ -241,7 +241,7 @@ func soundExtensions(header, rest, extensions []byte) bool {
 	return true
 }
 
-// broken tells a header that ends too soon from a connection that fails.
+// broken distinguishes a header that ends too soon from a connection that fails.
 func broken(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errProxyInvalid

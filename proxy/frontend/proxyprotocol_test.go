@@ -164,8 +164,8 @@ func from(networks ...string) func(*stand, *Config, *ListenerConfig) {
 	}
 }
 
-// TestProxyProtocol: what a configured peer says is the client's address, for
-// policy and for the event, which names the peer too. It stands in front of TLS.
+// TestProxyProtocol: the address that a configured peer sends is the client's, for policy
+// and for the event, which names the peer too. The header precedes TLS.
 func TestProxyProtocol(t *testing.T) {
 	target, _ := upstream(t, echo)
 	for _, test := range []struct{ header, client string }{
@@ -219,9 +219,9 @@ func (s *stand) over(t testing.TB, raw net.Conn) *client {
 	return c
 }
 
-// TestProxyProtocolFromStrangers is the attack: a client that is not a
-// configured peer says that it is somebody else. It is a malformed head. On a
-// listener that trusts its network the same bytes succeed.
+// TestProxyProtocolFromStrangers is the attack: a client that is not a configured peer
+// sends another address. It is a malformed head. On a listener that trusts its network
+// the same bytes succeed.
 func TestProxyProtocolFromStrangers(t *testing.T) {
 	target, _ := upstream(t, echo)
 	connect := "CONNECT up.test:" + port(target) + " HTTP/1.1\r\n" + good + "\r\n"

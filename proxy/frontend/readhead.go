@@ -9,10 +9,10 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// readHead reads one head off the connection and returns its bytes, its empty
-// line included; what follows stays in the buffer. Of the three results one is
-// set: an error means that there is nobody to answer. The connection's read
-// deadline bounds the time.
+// readHead reads one head off the connection and returns its bytes, its empty line
+// included; what follows stays in the buffer. Of the three results one is set: an error
+// means that there is no client to answer. The connection's read deadline bounds the
+// time.
 //
 // It finds faults in the lines' ends at once and does not wait for more bytes:
 // a client that ends its lines with a bare line feed never sends the empty line.
@@ -58,8 +58,8 @@ func headRefusal(err error, begun bool, limit int) *proxy.Refusal {
 	return malformed("the connection ended inside the request head")
 }
 
-// silent is the error where nobody is owed an answer: a connection that ends
-// between two requests.
+// silent is the error where no answer is due: a connection that ends between two
+// requests.
 func silent(err error, begun bool) error {
 	if begun {
 		return nil
@@ -101,7 +101,7 @@ func (s *headScan) scan(b []byte) (done bool, refusal *proxy.Refusal) {
 	}
 }
 
-// firstByte tells at once what will never become a request.
+// firstByte refuses at once what will never become a request.
 func (s *headScan) firstByte(b []byte) *proxy.Refusal {
 	if s.line != s.begin || len(b) == s.begin {
 		return nil

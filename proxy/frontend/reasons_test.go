@@ -95,7 +95,7 @@ func ask(t *testing.T, s *stand, head string) shown {
 	return shown{resp, line, string(body), s.tls != nil}
 }
 
-// tells holds everything that a refusal has to say, and that it says nothing else.
+// tells checks that an answer has everything that a refusal must show, and nothing else.
 func (a shown) tells(t *testing.T, reason policy.Reason, recorded bool) {
 	t.Helper()
 	want, unknown := proxy.NewRefusal(reason, ""), proxy.NewRefusal("no such reason", "")
@@ -125,8 +125,8 @@ func (a shown) tells(t *testing.T, reason policy.Reason, recorded bool) {
 	}
 }
 
-// TestEveryReasonIsTold: whatever the reason, a CONNECT and a request, in the
-// clear and in TLS, get all that a refusal has to say.
+// TestEveryReasonIsTold: whatever the reason, a CONNECT and a request, in cleartext and
+// in TLS, get everything that a refusal must show.
 func TestEveryReasonIsTold(t *testing.T) {
 	client, server := certificate(t)
 	for name, secured := range map[string]bool{"plain": false, "tls": true} {
@@ -172,7 +172,7 @@ func TestNothingInsideIsTold(t *testing.T) {
 		a := ask(t, s, "CONNECT "+target+" HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Bearer good\r\n\r\n")
 		a.tells(t, want, true)
 		if want == policy.TargetUnreachable {
-			continue // the forwarder's to say for a request
+			continue // the forwarder responds to a request
 		}
 		ask(t, s, "GET http://"+target+"/ HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Bearer good\r\n\r\n").tells(t, want, true)
 	}

@@ -139,7 +139,7 @@ func pathTooLong() *proxy.Refusal {
 	return r
 }
 
-// unfit refuses what a proxy does not forward whatever policy says.
+// unfit refuses what a proxy does not forward, whatever the policy.
 func (c *conn) unfit(h *head) *proxy.Refusal {
 	switch {
 	case h.target[0] == '/':
@@ -176,8 +176,8 @@ func (h *head) cameBack(pseudonym string) bool {
 	return false
 }
 
-// countForwards takes one off Max-Forwards (RFC 9110 section 7.6.2). A request
-// that may not go further is for this proxy, which has nothing to say to it.
+// countForwards takes one off Max-Forwards (RFC 9110 section 7.6.2). A request that may
+// not be forwarded is for this proxy, which has no response to it.
 func countForwards(h *head, header http.Header) *proxy.Refusal {
 	values, ok := header["Max-Forwards"]
 	if !ok || string(h.method) != http.MethodOptions {

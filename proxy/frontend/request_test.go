@@ -211,7 +211,7 @@ func TestExpectContinue(t *testing.T) {
 			t.Errorf("Expect goes on as %q", got)
 		}
 	})
-	// Nobody knows whether the body comes: the connection ends.
+	// The body may come or not: the connection ends.
 	t.Run("not wanted", func(t *testing.T) {
 		s := start(t, nil)
 		s.forward.handler = func(w proxy.ResponseWriter, _ *http.Request, _ *proxy.Admission) { w.WriteHeader(417) }

@@ -56,8 +56,8 @@ var (
 // Header returns the fields of the answer, until they are written.
 func (w *response) Header() http.Header { return w.header }
 
-// proceed tells the client to send its body (RFC 9110 section 10.1.1), unless it
-// has its answer already.
+// proceed sends the client 100 Continue (RFC 9110 section 10.1.1), unless the response
+// has begun.
 func (w *response) proceed() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

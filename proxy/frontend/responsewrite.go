@@ -25,8 +25,8 @@ func (w *response) writeHeader(status int) {
 		return
 	}
 	w.wrote, w.status = true, status
-	// A client that was not told to continue may send its body or not: the next
-	// bytes have two readings.
+	// A client that got no 100 Continue may send its body or not: the next bytes have two
+	// readings.
 	if w.body.pending() || w.c.server.isClosing() {
 		w.close = true
 	}
@@ -154,9 +154,9 @@ func (w *response) Abort() {
 	w.pending = nil
 }
 
-// Upgrade answers 101 with the header's fields and with what the target has said
-// behind its own. If it returns true, the connection to the target and the
-// admission are not the caller's any more.
+// Upgrade answers 101 with the header's fields and with what the target has sent behind
+// its own. If it returns true, the connection to the target and the admission belong to
+// the response.
 func (w *response) Upgrade(target proxy.Stream, behind []byte) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

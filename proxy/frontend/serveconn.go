@@ -69,8 +69,8 @@ func (c *conn) await() bool {
 		if c.waitUntil(time.Now().Add(config.IdleTimeout)) != nil || !c.state.CompareAndSwap(stateBusy, stateIdle) {
 			return false
 		}
-		// Shutdown checks the state after it has said that it is closing, so one
-		// of the two sees the other.
+		// Shutdown checks the state after it has set closing, so one of the two sees the
+		// other.
 		if c.server.isClosing() {
 			return false
 		}

@@ -18,7 +18,7 @@ import (
 type connection struct {
 	proxy.Stream
 	to      netip.AddrPort // the pinned address; invalid where another proxy resolves the name
-	written atomic.Int64   // so that a request that never left can be told from one that may have arrived
+	written atomic.Int64   // distinguishes a request that was never sent from one that may have arrived
 	current atomic.Pointer[exchange]
 	lease   poolLease
 	left    atomic.Bool // the pool

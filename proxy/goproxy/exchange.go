@@ -12,9 +12,9 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// exchange is one admitted request and its answer. It stands between the library
-// and the client as the response writer: it counts, and it drops what the library
-// says of its own once a refusal is due.
+// exchange is one admitted request and its answer. It stands between the library and the
+// client as the response writer: it counts, and it drops the library's own response once
+// a refusal is due.
 type exchange struct {
 	forwarder *Forwarder
 	admission *proxy.Admission
@@ -261,7 +261,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 
 func (b *requestBody) Close() error { return b.from.Close() }
 
-// responseBody tells the end of an answer from its loss.
+// responseBody distinguishes the end of a response from its loss.
 type responseBody struct {
 	x *exchange
 	io.ReadCloser
@@ -275,7 +275,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// lossCause says why an answer broke off.
+// lossCause returns why a response broke off.
 func lossCause(err error) proxy.Cause {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errLifetime):

@@ -77,8 +77,8 @@ func TestRequestsWithoutABody(t *testing.T) {
 	}
 }
 
-// Connections are kept for the same credential, target and addresses, and shared
-// with nobody else.
+// Connections are kept for the same credential, target and addresses, and not shared
+// otherwise.
 func TestKeptConnections(t *testing.T) {
 	up, s := serve(t, respondOK), start(t, Config{})
 	for range 3 {
@@ -211,7 +211,8 @@ func TestIdempotentRequestIsRepeated(t *testing.T) {
 	}
 }
 
-// The control above bites: without our body in the way, the transport repeats.
+// The control above is needed: without our body around it, the transport repeats the
+// request.
 func TestTransportWouldSendTwice(t *testing.T) {
 	up := serve(t, func(n int, _ *http.Request) (string, bool) {
 		if n == 1 {
@@ -388,7 +389,7 @@ func TestClientGone(t *testing.T) {
 	}
 }
 
-// The environment must not say where a request goes.
+// The environment must not decide where a request goes.
 func TestEnvironmentDoesNotMatter(t *testing.T) {
 	trap := serve(t, respondOK)
 	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"} {

@@ -28,7 +28,7 @@ import (
 // that its comment names; a decision's own limits can only be stricter.
 type Config struct {
 	Log *slog.Logger // nil: none
-	// Tracker is told of every request, so that an operator can end it. nil: none.
+	// Tracker gets every request, so that an operator can end it. nil: none.
 	Tracker *proxy.Tracker
 
 	ResponseTimeout  time.Duration // from the request's end to the answer's head; 0: 5 min
@@ -172,8 +172,8 @@ func (f *Forwarder) Forward(w proxy.ResponseWriter, r *http.Request, a *proxy.Ad
 	a.CloseInBackground(x.outcome())
 }
 
-// logger receives what the library has to say. Its texts hold raw errors and
-// targets, which are for us only.
+// logger receives the library's messages. They contain raw errors and targets, which are
+// for the log only.
 type logger struct{ log *slog.Logger }
 
 func (l logger) Printf(format string, v ...any) {

@@ -22,8 +22,7 @@ func remembered(t *testing.T, transport *http.Transport) int {
 	return field.Len()
 }
 
-// invented sends requests to so many hosts that nobody has named before, and at
-// which nobody listens.
+// invented sends requests to so many new hosts, on which no server listens.
 func (s *stand) invented(t *testing.T, token string, from, to int) {
 	t.Helper()
 	for i := from; i < to; i++ {

@@ -10,8 +10,8 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// TestOperatorEndsRequests: a request under way is ended like a tunnel, and the
-// answer tells why where it has not begun.
+// TestOperatorEndsRequests: a request in progress is ended like a tunnel, and a response
+// that has not begun has the reason.
 func TestOperatorEndsRequests(t *testing.T) {
 	arrived := make(chan struct{})
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -155,8 +155,8 @@ func (x *exchange) syntheticURL(u *url.URL, fresh string) *url.URL {
 	return s
 }
 
-// notSent finds the refusal for a request that got no answer. Raw errors tell
-// addresses, and stay in the log.
+// notSent returns the refusal for a request without a response. Raw errors contain
+// addresses, and are for the log only.
 func (x *exchange) notSent(ctx context.Context, err error) {
 	x.forwarder.config.Log.Warn("target returned no response", "decision_id", x.admission.ID, "error", err)
 	refuse := func(reason policy.Reason, detail string) *proxy.Refusal {
@@ -180,8 +180,8 @@ func (x *exchange) notSent(ctx context.Context, err error) {
 	}
 }
 
-// isBroken reports whether a connection ended, as opposed to having said
-// something that cannot be understood.
+// isBroken reports whether a connection ended, as opposed to a response that is not valid
+// HTTP.
 func isBroken(err error) bool {
 	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return true
@@ -189,11 +189,11 @@ func isBroken(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || strings.HasSuffix(err.Error(), "server closed idle connection")
 }
 
-// unfit says what is wrong with an answer that net/http has accepted.
+// unfit returns what is wrong with a response that net/http has accepted.
 func unfit(resp *http.Response) string {
 	switch {
 	case resp.StatusCode == http.StatusSwitchingProtocols:
-		return "it changes the protocol, and nobody asked for that"
+		return "it changes the protocol without a request for that"
 	case resp.StatusCode < 200:
 		return "its status is out of range"
 	case resp.StatusCode == http.StatusProxyAuthRequired:
@@ -205,7 +205,7 @@ func unfit(resp *http.Response) string {
 	if problem := unfitFields(resp.Header); problem != "" {
 		return problem
 	}
-	// Whoever reads these in a kept answer would begin a tunnel.
+	// A client that reads these in a final response would begin a tunnel.
 	resp.Header.Del("Upgrade")
 	return ""
 }

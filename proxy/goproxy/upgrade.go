@@ -49,10 +49,10 @@ func (x *exchange) takeOver(resp *http.Response) error {
 	return errors.New("goproxy: " + problem)
 }
 
-// unfitSwitch says what is wrong with an answer of 101 to a WebSocket handshake
-// (RFC 6455 section 4.1). The digest of the key shows that the target has read
-// the handshake: a 101 by whose status alone a relay would begin can be had from
-// a target that continues reading requests.
+// unfitSwitch returns what is wrong with a response of 101 to a WebSocket handshake (RFC
+// 6455 section 4.1). The digest of the key shows that the target has read the handshake:
+// a 101 by whose status alone a relay would begin can be had from a target that continues
+// reading requests.
 func unfitSwitch(resp *http.Response, key string) string {
 	upgrade, accept := resp.Header["Upgrade"], resp.Header["Sec-Websocket-Accept"]
 	switch {
@@ -111,7 +111,7 @@ func bytesAfterHead(body io.Reader, conn proxy.Stream) ([]byte, error) {
 // exchange has failed and ends as ever.
 func (x *exchange) handOver() bool {
 	s := x.switched
-	clear(x.response.Header()) // of what the library had to say
+	clear(x.response.Header()) // without the library's fields
 	for name, values := range s.header {
 		x.response.Header()[name] = values
 	}

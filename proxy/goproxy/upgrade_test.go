@@ -45,8 +45,8 @@ const (
 		"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSallyport-Reason: mine\r\n\r\n"
 )
 
-// chat is a target that reads one head, keeps it, says its answer, and then
-// sends back all that it gets.
+// chat is a target that reads one head, keeps it, sends its response, and then sends back
+// all that it gets.
 func chat(t *testing.T, answer string) (port string, heads chan string) {
 	t.Helper()
 	l := listen(t)
@@ -228,9 +228,9 @@ func TestWebSocketRefused(t *testing.T) {
 	}
 }
 
-// TestWebSocketBites is the attack: a target whose status a client can choose
-// says 101 and continues reading requests. The library by itself relays whatever
-// follows, so that a second request gets there undecided; here it does not.
+// TestWebSocketBites is the attack: a target whose status a client can choose responds
+// 101 and continues reading requests. The library by itself relays whatever follows, so
+// that a second request gets there undecided; here it does not.
 func TestWebSocketBites(t *testing.T) {
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		conn, rw, err := w.(http.Hijacker).Hijack()

@@ -104,8 +104,8 @@ func TestForwardThroughUpstream(t *testing.T) {
 	}
 }
 
-// TestForwardThroughUpstreamFails: the target being down is the upstream's 502, and nothing of
-// what it says is passed on.
+// TestForwardThroughUpstreamFails: if the target is down, the upstream responds 502, and
+// nothing of that response is forwarded.
 func TestForwardThroughUpstreamFails(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
