@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/systemd"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -73,7 +74,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 	routines.Go(func() { s.reevaluator.Run(background) })
 	routines.Go(func() { s.policy.Follow(background, reload) })
 	routines.Go(func() { s.watchRepositories(background) })
-	routines.Go(func() { s.notify.keepAlive(background, s.probes()) })
+	routines.Go(func() { s.notify.Watch(background, s.probes()) })
 	s.notify.Ready("serving")
 
 	err := s.wait(ctx, failed)
@@ -110,7 +111,7 @@ func (s *server) wait(ctx context.Context, failed <-chan error) error {
 
 // drain admits nothing new, lets open connections continue for a while, and ends the rest.
 func (s *server) drain() {
-	s.notify.stopping("waiting for open tunnels to end")
+	s.notify.Stopping("waiting for open tunnels to end")
 	// Connections to a socket that the next process inherits are served: the
 	// client cannot know that it was this one that accepted it.
 	if !s.handOver() {
@@ -131,6 +132,17 @@ func (s *server) drain() {
 	defer cancel()
 	_ = s.admin.Close(ctx)
 	_ = s.control.Close(ctx)
+}
+
+// probes are the components without which nothing is decided or recorded.
+func (s *server) probes() []systemd.Probe {
+	return []systemd.Probe{
+		{Component: "audit", Run: func() { _ = s.audit.Available() }},
+		{Component: "identity", Run: func() { _ = s.authenticator.Ready() }},
+		{Component: "policy", Run: func() { _ = s.policy.Ready(); _ = s.policy.Detail() }},
+		{Component: "tunnels", Run: func() { _ = s.tracker.Len() }},
+		{Component: "connections", Run: func() { _ = s.front.Connections() }},
+	}
 }
 
 var _ proxy.Decider = (*rego.Engine)(nil)

@@ -6,8 +6,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -22,6 +20,7 @@ import (
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	"github.com/sallyport/sallyport/internal/admin"
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/systemd"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/proxy/dns"
 	"github.com/sallyport/sallyport/proxy/frontend"
@@ -39,7 +38,7 @@ func newServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *se
 			s.close()
 		}
 	}()
-	if s.notify, err = newNotifier(log); err != nil {
+	if s.notify, err = systemd.NewNotifier(log); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(cfg.DataDirectory, 0o755); err != nil {
@@ -55,37 +54,6 @@ func newServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *se
 	}
 	s.watch()
 	return s, nil
-}
-
-// listen binds every listener, so that a taken port or a missing right shows
-// before a database is started, and so that the guard knows our own ports.
-func (s *server) listen(context.Context) error {
-	for _, c := range s.config.Listeners {
-		lc := frontend.ListenerConfig{Name: c.Address, ProxyProtocolFrom: c.ProxyProtocolFrom}
-		if c.TLS != nil {
-			certificates, err := newCertificates(c.TLS.CertificateFile, c.TLS.KeyFile, s.log)
-			if err != nil {
-				return err
-			}
-			lc.TLS = certificates.config()
-		}
-		l, err := s.bind(c.Address)
-		if err != nil {
-			return fmt.Errorf("listen on %s: %w; choose another address under listeners, or end what has it", c.Address, err)
-		}
-		s.atClose(func() { _ = l.Close() })
-		s.listeners = append(s.listeners, listening{l, lc, make(chan struct{})})
-	}
-	if s.config.Admin.Address == "" {
-		return nil
-	}
-	l, err := s.bind(s.config.Admin.Address)
-	if err != nil {
-		return fmt.Errorf("listen on %s: %w; choose another admin.address, or end what has it", s.config.Admin.Address, err)
-	}
-	s.atClose(func() { _ = l.Close() })
-	s.adminAt = l
-	return nil
 }
 
 // openAudit opens the audit log, on a PostgreSQL of our own if there is to be one.
@@ -203,19 +171,6 @@ func (s *server) buildGate(context.Context) error {
 		HeadBytes: int64(s.config.Limits.Total.PendingHeaderBytes), HeadBytesPerClient: int64(s.config.Limits.Repository.PendingHeaderBytes),
 	})
 	return err
-}
-
-// own are the addresses that this instance listens on, which nobody may reach
-// through it.
-func (s *server) own() []netip.AddrPort {
-	var own []netip.AddrPort
-	for _, l := range s.listeners {
-		own = append(own, l.Addr().(*net.TCPAddr).AddrPort())
-	}
-	if s.adminAt != nil {
-		own = append(own, s.adminAt.Addr().(*net.TCPAddr).AddrPort())
-	}
-	return own
 }
 
 // watch tells the admin server what to say of this instance.

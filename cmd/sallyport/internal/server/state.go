@@ -15,6 +15,7 @@ import (
 	"github.com/sallyport/sallyport/internal/config"
 	"github.com/sallyport/sallyport/internal/pgembed"
 	"github.com/sallyport/sallyport/internal/selftest"
+	"github.com/sallyport/sallyport/internal/systemd"
 	"github.com/sallyport/sallyport/internal/totals"
 	"github.com/sallyport/sallyport/policy/manager"
 	"github.com/sallyport/sallyport/proxy"
@@ -62,8 +63,8 @@ type server struct {
 	listeners []listening
 	adminAt   net.Listener
 	controlAt net.Listener
-	inherited []*inherited // of the listeners, and that of admin
-	notify    *notifier
+	inherited systemd.Sockets // of the listeners, and that of admin
+	notify    *systemd.Notifier
 	began     time.Time
 	closers   []func() // in the order of starting
 }
