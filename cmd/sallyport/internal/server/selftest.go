@@ -1,12 +1,9 @@
 package server
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -19,8 +16,8 @@ import (
 )
 
 // openSelfTest wraps the authenticator and the decider in the self-test's interceptor. The
-// interceptor is there also where no test is ever made: the reserved names are then
-// nobody's.
+// interceptor is also there if the self-test is off: every principal is then denied the
+// reserved names.
 func (s *server) openSelfTest(context.Context) error {
 	s.interceptor = selftest.NewProbeInterceptor(s.authenticator, s.policy.Engine())
 	if s.config.SelfTest.Interval == 0 {
@@ -60,75 +57,18 @@ func (s *server) probeEvents(ctx context.Context, step string, since time.Time) 
 	return all, err
 }
 
-// dialOurselves connects to the first listener as a step would, up to where a
-// request can be written.
-func (s *server) dialOurselves(ctx context.Context) (_ net.Conn, from netip.Addr, err error) {
+// dialOurselves connects to the first listener.
+func (s *server) dialOurselves(ctx context.Context) (net.Conn, netip.Addr, error) {
 	if len(s.listeners) == 0 {
-		return nil, from, errors.New("there is no listener")
+		return nil, netip.Addr{}, errors.New("there is no listener")
 	}
 	l := s.listeners[0]
-	at := l.Addr().(*net.TCPAddr).AddrPort()
-	if at.Addr().IsUnspecified() {
-		at = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), at.Port())
-	}
-	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", at.String())
-	if err != nil {
-		return nil, from, err
-	}
-	defer func() {
-		if err != nil {
-			_ = conn.Close()
-		}
-	}()
-	local := conn.LocalAddr().(*net.TCPAddr).AddrPort()
-	from = local.Addr().Unmap()
-	if slices.ContainsFunc(l.config.ProxyProtocolFrom, func(n netip.Prefix) bool { return n.Contains(from) }) {
-		if err := sayWho(conn, from, local.Port(), at); err != nil {
-			return nil, from, err
-		}
-	}
-	if l.config.TLS == nil {
-		return conn, from, nil
-	}
-	secured := tls.Client(conn, onlyOurs(l.config.TLS))
-	if err := secured.HandshakeContext(ctx); err != nil {
-		return nil, from, fmt.Errorf("TLS with our own listener: %w", err)
-	}
-	return secured, from, nil
+	own := selftest.Listener{Address: l.Addr().(*net.TCPAddr).AddrPort(), TLS: l.config.TLS, ProxyProtocolFrom: l.config.ProxyProtocolFrom}
+	return own.Dial(ctx)
 }
 
-// sayWho writes a PROXY protocol header, version 1 (haproxy's proxy-protocol.txt,
-// section 2.1), with the addresses as they are.
-func sayWho(conn net.Conn, from netip.Addr, port uint16, to netip.AddrPort) error {
-	family := "TCP4"
-	if from.Is6() {
-		family = "TCP6"
-	}
-	_, err := fmt.Fprintf(conn, "PROXY %s %s %s %d %d\r\n", family, from, to.Addr().Unmap(), port, to.Port())
-	return err
-}
-
-// onlyOurs accepts the certificate that this listener serves at the moment and no
-// other, whatever names it has: who else has the port must not see the pass.
-func onlyOurs(listener *tls.Config) *tls.Config {
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
-		InsecureSkipVerify: true, // VerifyConnection is stricter
-		VerifyConnection: func(state tls.ConnectionState) error {
-			own, err := listener.GetCertificate(&tls.ClientHelloInfo{})
-			if err != nil {
-				return err
-			}
-			if len(state.PeerCertificates) == 0 || len(own.Certificate) == 0 || !bytes.Equal(state.PeerCertificates[0].Raw, own.Certificate[0]) {
-				return errors.New("it shows another certificate than ours")
-			}
-			return nil
-		},
-	}
-}
-
-// selfTestDetail is what /readyz tells. It does not make an instance unready: to
-// take it away from the steps is for whoever reads this.
+// selfTestDetail is a detail of /readyz. A failed self-test does not make an instance
+// unready: the operator decides whether it serves on.
 func (s *server) selfTestDetail() any {
 	st := s.selfTest.Status()
 	detail := map[string]any{"outcome": cmp.Or(string(st.Outcome), "none yet"), "at": cli.FormatTimeOrNever(st.At), "passed": cli.FormatTimeOrNever(st.Passed)}

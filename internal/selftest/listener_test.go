@@ -1,4 +1,4 @@
-package server
+package selftest
 
 import (
 	"bufio"
@@ -15,8 +15,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/sallyport/sallyport/proxy/frontend"
 )
 
 func selfSigned(t *testing.T) *tls.Certificate {
@@ -33,10 +31,10 @@ func selfSigned(t *testing.T) *tls.Certificate {
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// A probe shows its pass to this process's own listener alone: on TLS, to whoever
-// has the certificate that is served at the moment. Where the listener wants to
-// hear from a load balancer who the client is, the probe says it.
-func TestDialOurselves(t *testing.T) {
+// TestProbeReachesOnlyItsOwnListener: a probe shows its token only to this process's
+// listener: with TLS, only to a server with the certificate that the listener serves at
+// the moment. Where the listener requires a PROXY protocol header, the probe sends one.
+func TestProbeReachesOnlyItsOwnListener(t *testing.T) {
 	own, foreign := selfSigned(t), selfSigned(t)
 	serves := func(c *tls.Certificate) *tls.Config {
 		return &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c, nil }}
@@ -58,11 +56,10 @@ func TestDialOurselves(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			lc := frontend.ListenerConfig{TLS: c.config}
+			listener := Listener{Address: l.Addr().(*net.TCPAddr).AddrPort(), TLS: c.config}
 			if c.balancer {
-				lc.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+				listener.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 			}
-			s := &server{listeners: []listening{{Listener: l, config: lc}}}
 			heard := make(chan string, 1)
 			go func() {
 				conn, err := l.Accept()
@@ -89,7 +86,7 @@ func TestDialOurselves(t *testing.T) {
 			}()
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			conn, from, err := s.dialOurselves(ctx)
+			conn, from, err := listener.Dial(ctx)
 			if (err == nil) != c.well {
 				t.Fatalf("got %v", err)
 			}
@@ -113,7 +110,7 @@ func TestDialOurselves(t *testing.T) {
 			}
 		})
 	}
-	if _, _, err := (&server{}).dialOurselves(t.Context()); err == nil {
-		t.Error("without a listener")
+	if _, _, err := (Listener{}).Dial(t.Context()); err == nil {
+		t.Error("the zero listener was dialed")
 	}
 }
