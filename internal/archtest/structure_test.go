@@ -44,9 +44,7 @@ var longFiles = map[string]int{
 // longFunctions and complexFunctions are the functions over a bound, by package and
 // name, with their lines or complexity. A number here only ever gets smaller.
 var (
-	longFunctions = map[string]int{
-		"cmd/sallyport/internal/server.server.gauges": 85,
-	}
+	longFunctions    = map[string]int{}
 	complexFunctions = map[string]int{
 		"audit.Verification.Unsealed":                        18,
 		"audit.Verification.notice":                          27,

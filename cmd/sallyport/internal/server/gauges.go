@@ -7,9 +7,17 @@ import (
 	"github.com/sallyport/sallyport/policy/manager"
 )
 
-// gauges adds the figures that the parts know of themselves to the metrics.
+// gauges adds the components' own figures to the metrics.
 func (s *server) gauges() {
 	s.auditGauges()
+	s.policyGauges()
+	s.candidateMetrics()
+	s.workerMetrics()
+	s.reevaluationGauges()
+	s.identityGauges()
+}
+
+func (s *server) policyGauges() {
 	m := s.metrics
 	m.Gauge("sallyport_policy_activated_timestamp_seconds", "When the active revision was activated.", func() float64 {
 		loaded, _ := s.policy.Since()
@@ -45,11 +53,17 @@ func (s *server) gauges() {
 	m.Gauge("sallyport_exceptions_expiring", "Exceptions of the policy that end within policy.exception_expiry_warning.", func() float64 {
 		return float64(len(s.policy.Ending(time.Now())))
 	})
-	s.candidateMetrics()
-	s.workerMetrics()
+}
+
+func (s *server) reevaluationGauges() {
+	m := s.metrics
 	m.Counter("sallyport_reevaluations_total", "Evaluations of open tunnels and requests by a changed policy.", func() float64 { return float64(s.reevaluator.Status().Evaluated) })
 	m.Gauge("sallyport_reevaluations_pending", "Evaluations of open tunnels and requests that wait in their repository's queue.", func() float64 { return float64(s.reevaluator.Status().Pending) })
 	m.Gauge("sallyport_reevaluation_errors", "Tunnels and requests that stay open although the active policy could not be evaluated for them.", func() float64 { return float64(s.reevaluator.Status().Errors) })
+}
+
+func (s *server) identityGauges() {
+	m := s.metrics
 	m.Gauge("sallyport_keys_last_fetch_timestamp_seconds", "When keys were last fetched, of the issuer for which this is longest ago; the start of this instance if never.", func() float64 {
 		oldest := time.Now()
 		for _, st := range s.authenticator.Status() {
@@ -119,7 +133,7 @@ func (s *server) auditGauges() {
 	m.Gauge("sallyport_audit_durability_disabled", "1 while the database's settings can lose what it has committed (fsync, full_page_writes).", func() float64 { return one(s.audit.Stats().Unsafe) })
 }
 
-// auditDetail is what /readyz tells of the log.
+// auditDetail is a detail of /readyz.
 func (s *server) auditDetail() any {
 	st := s.audit.Stats()
 	detail := map[string]any{"durable": !st.Unsafe}

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/certificate"
 	"github.com/sallyport/sallyport/internal/systemd"
 	"github.com/sallyport/sallyport/proxy/frontend"
 )
@@ -28,11 +29,11 @@ func (s *server) listen(context.Context) error {
 	for _, c := range s.config.Listeners {
 		lc := frontend.ListenerConfig{Name: c.Address, ProxyProtocolFrom: c.ProxyProtocolFrom}
 		if c.TLS != nil {
-			certificates, err := newCertificates(c.TLS.CertificateFile, c.TLS.KeyFile, s.log)
+			loaded, err := certificate.Load(c.TLS.CertificateFile, c.TLS.KeyFile, s.log)
 			if err != nil {
 				return err
 			}
-			lc.TLS = certificates.config()
+			lc.TLS = loaded.TLSConfig()
 		}
 		l, err := s.bind(c.Address)
 		if err != nil {
