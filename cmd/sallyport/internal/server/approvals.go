@@ -78,7 +78,7 @@ func (l approvalLog) Unapproved(ctx context.Context, since time.Time) ([]approva
 
 func (l approvalLog) Record(ctx context.Context, e *audit.Event) error { return l.log.Record(ctx, e) }
 
-// approvalsDetail is what /readyz tells. It decides nothing.
+// approvalsDetail is a detail of /readyz. It decides nothing.
 func (s *server) approvalsDetail() any {
 	st := s.approvals.Status()
 	detail := map[string]any{"open": st.Open, "recorded": st.Recorded}

@@ -82,7 +82,7 @@ func (e *emergencyStop) check() error {
 		s.Since.UTC().Format(time.RFC3339), s.By, cmp.Or(s.Reason, "no reason was given"))
 }
 
-// stop stops at once. An error says that a restart would lift it.
+// stop stops at once. After an error, a restart would lift the stop.
 func (e *emergencyStop) stop(s admin.Stop) (closed int, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

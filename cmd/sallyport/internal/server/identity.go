@@ -88,7 +88,7 @@ func (s *server) closeRevoked(news []identitypg.Revocation) {
 	}
 }
 
-// storeDetail is what /readyz tells of the store.
+// storeDetail is a detail of /readyz.
 func (s *server) storeDetail() any {
 	st := s.store.Status()
 	d := map[string]any{"revocations": st.Revocations, "revocations_read": st.RevocationsRead.UTC().Format(time.RFC3339), "admitted_tokens": st.Admitted}

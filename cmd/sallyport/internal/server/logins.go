@@ -8,9 +8,8 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 )
 
-// checkLogins notes logins of this server that can change the log: with them, a
-// fault of the server, or an attacker who has its login, could. It keeps nobody from
-// starting.
+// checkLogins notes logins of this server that can change the log: with them, a fault of
+// the server, or an attacker who has its login, could. It does not prevent the start.
 func (s *server) checkLogins(ctx context.Context) {
 	if s.config.Audit.Embedded {
 		return // the server made the roles itself

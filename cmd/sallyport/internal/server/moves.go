@@ -42,8 +42,8 @@ func (s *server) recordMove(m identitypg.Move) {
 	}
 }
 
-// moveEvent tells who bears the name now, as of a decision; who bore it before is
-// in its attributes.
+// moveEvent returns the event of a reassigned name. Its fields have the present owner, as
+// in a decision; its attributes also have the previous one.
 func moveEvent(m identitypg.Move) *audit.Event {
 	e := &audit.Event{
 		Time: time.Now(), Kind: audit.KindNameReassigned, WorkspaceUUID: m.WorkspaceUUID,

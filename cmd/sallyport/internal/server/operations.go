@@ -133,10 +133,10 @@ func (s credentialOperations) Revoke(ctx context.Context, by admin.Operator, r a
 		return admin.Revoked{}, &admin.Mistake{Message: "a reason is needed: it is recorded in the audit log"}
 	}
 	if r.For <= 0 {
-		return admin.Revoked{}, &admin.Mistake{Message: "say for how long, in a duration such as 24h"}
+		return admin.Revoked{}, &admin.Mistake{Message: "a duration is needed, such as 24h"}
 	}
-	// What is open is counted before: the store tells every instance, this one
-	// too, and closeRevoked may be first.
+	// Open tunnels are counted before: the store notifies every instance, this one too,
+	// and closeRevoked may be first.
 	open := 0
 	for _, t := range s.tracker.Tunnels() {
 		if u.holds(t.Admission) {

@@ -60,7 +60,7 @@ func (l *pipelineLearner) round(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		fetched, failure := l.ask(ctx, list)
+		fetched, failure := l.fetch(ctx, list)
 		if err := l.store.SavePipelines(ctx, fetched); err != nil {
 			return err
 		}
@@ -74,8 +74,8 @@ func (l *pipelineLearner) round(ctx context.Context) error {
 	}
 }
 
-// ask asks Bitbucket for each, and returns what it said until it said no more.
-func (l *pipelineLearner) ask(ctx context.Context, list []identitypg.UnknownPipeline) (fetched []identitypg.Pipeline, err error) {
+// fetch fetches each pipeline from Bitbucket, and returns those before the first error.
+func (l *pipelineLearner) fetch(ctx context.Context, list []identitypg.UnknownPipeline) (fetched []identitypg.Pipeline, err error) {
 	for _, u := range list {
 		api, err := l.authenticator.API(u.WorkspaceUUID)
 		if errors.Is(err, bitbucketapi.ErrNoAPI) {

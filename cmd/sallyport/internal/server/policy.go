@@ -9,9 +9,8 @@ import (
 	"github.com/sallyport/sallyport/policy/manager"
 )
 
-// loadPolicy makes the first policy decide: what the source offers, or, where
-// that cannot be had or is no good, what decided last. Without either the start
-// ends.
+// loadPolicy activates the first policy: what the source offers, or, if that is
+// unavailable or rejected, the last active one. Without either the start fails.
 func (s *server) loadPolicy(ctx context.Context) error {
 	var err error
 	if s.policy, err = manager.New(manager.Config{

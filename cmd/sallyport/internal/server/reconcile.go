@@ -59,8 +59,8 @@ func (s *server) wholeLog() error {
 	return nil
 }
 
-// reconciliationDetail is what /readyz tells. It decides nothing: a deployment that
-// went another way is not a fault of this instance.
+// reconciliationDetail is a detail of /readyz. It decides nothing: a deployment that did
+// not use Sallyport is not a fault of this instance.
 func (s *server) reconciliationDetail() any {
 	st := s.reconciler.Status()
 	detail := map[string]any{"latest": cli.FormatTimeOrNever(st.At), "deployments": st.Deployments, "repositories": st.Repositories}

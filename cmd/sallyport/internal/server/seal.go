@@ -44,8 +44,8 @@ func (s *server) closeSealer() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if !s.sealing {
-		// The start failed, and its own message says why: what little there is to
-		// seal is the next process's.
+		// The start failed and has reported why: the next process seals the few new
+		// events.
 		cancel()
 		_ = s.sealer.Close(ctx)
 		return

@@ -173,7 +173,7 @@ func (s *server) buildGate(context.Context) error {
 	return err
 }
 
-// watch tells the admin server what to say of this instance.
+// watch gives the admin server the checks, details and metrics of this instance.
 func (s *server) watch() {
 	s.admin.AddCheck("audit", s.audit.Available)
 	s.admin.AddCheck("identity", s.authenticator.Ready)

@@ -34,7 +34,7 @@ func (s *server) openTotals() observer {
 		Record: s.audit.Record, Rejected: func() int64 { return s.audit.Stats().Rejected }, Log: s.log.With("component", "totals"),
 	})
 	s.atClose(func() {
-		if !s.sealing { // the start failed: nobody was served
+		if !s.sealing { // the start failed: no client was served
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
