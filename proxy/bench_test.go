@@ -11,6 +11,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/fair"
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -75,7 +76,7 @@ func BenchmarkTunnel(b *testing.B) {
 		"bare": bareTunnel,
 	} {
 		b.Run(kind, func(b *testing.B) {
-			front, back := listen(b, "127.0.0.1:0"), listen(b, "127.0.0.1:0")
+			front, back := proxytest.Listen(b, "127.0.0.1:0"), proxytest.Listen(b, "127.0.0.1:0")
 			b.ReportAllocs()
 			for b.Loop() {
 				client, stream := connected(b, front)
@@ -120,7 +121,7 @@ func eachCarrier(b *testing.B, f func(b *testing.B, client, target *net.TCPConn)
 	g, tr := nothingGate(b, nil), NewTracker(TunnelConfig{})
 	for _, kind := range []string{"ours", "bare"} {
 		b.Run(kind, func(b *testing.B) {
-			front, back := listen(b, "127.0.0.1:0"), listen(b, "127.0.0.1:0")
+			front, back := proxytest.Listen(b, "127.0.0.1:0"), proxytest.Listen(b, "127.0.0.1:0")
 			client, stream := connected(b, front)
 			upstream, target := connected(b, back)
 			done := make(chan struct{})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -59,7 +60,7 @@ func TestDialSharesAreNeeded(t *testing.T) {
 // dialsBesideSilence returns how many of 20 dials of one repository are refused
 // while three steps of another dial a silent port. The victim is repository 2.
 func dialsBesideSilence(t *testing.T, l Limits, victim ...int) (refused int) {
-	hole, target := blackHole(t, "127.0.0.1"), listen(t, "127.0.0.1:0")
+	hole, target := blackHole(t, "127.0.0.1"), proxytest.Listen(t, "127.0.0.1:0")
 	defer target.Close()
 	g, admit := dialing(t, l)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -76,7 +77,7 @@ func dialsBesideSilence(t *testing.T, l Limits, victim ...int) (refused int) {
 	}
 	defer all.Wait()
 	defer cancel()
-	until(t, "the silent dials have what they can have", func() bool { return g.dials.Held() >= 8 && g.dials.Waiting() == 0 })
+	proxytest.Eventually(t, "the silent dials have what they can have", func() bool { return g.dials.Held() >= 8 && g.dials.Waiting() == 0 })
 	repository := 2
 	if len(victim) > 0 {
 		repository = victim[0]
@@ -99,7 +100,7 @@ func dialsBesideSilence(t *testing.T, l Limits, victim ...int) (refused int) {
 
 // TestDialWaits: one more dial waits for a slot, and each level has its reason.
 func TestDialWaits(t *testing.T) {
-	target := listen(t, "127.0.0.1:0")
+	target := proxytest.Listen(t, "127.0.0.1:0")
 	defer target.Close()
 	port := addrPort(target.Addr()).Port()
 	for _, test := range []struct {
@@ -140,7 +141,7 @@ func TestDialWaits(t *testing.T) {
 		}
 		waiting <- refusal
 	}()
-	until(t, "it waits", func() bool { return g.dials.Waiting() == 1 })
+	proxytest.Eventually(t, "it waits", func() bool { return g.dials.Waiting() == 1 })
 	slot.Release()
 	if refusal := <-waiting; refusal != nil {
 		t.Errorf("with a slot: %+v", refusal)

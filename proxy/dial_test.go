@@ -13,18 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/policy"
 )
-
-func listen(t testing.TB, address string) *net.TCPListener {
-	t.Helper()
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	return l.(*net.TCPListener)
-}
 
 func addrPort(a net.Addr) netip.AddrPort { return a.(*net.TCPAddr).AddrPort() }
 
@@ -61,7 +52,7 @@ func blackHole(t *testing.T, address string) netip.AddrPort {
 }
 
 func TestDialOnlyPinned(t *testing.T) {
-	server := addrPort(listen(t, "127.0.0.1:0").Addr())
+	server := addrPort(proxytest.Listen(t, "127.0.0.1:0").Addr())
 	d := Dialer{guard: loopback}
 	if _, err := d.dial(t.Context(), nil); !errors.Is(err, errProhibited) {
 		t.Errorf("nothing pinned: %v", err)
@@ -95,7 +86,7 @@ func TestDialOnlyPinned(t *testing.T) {
 
 // TestDialControlBites shows that without Control the same dialer gets there.
 func TestDialControlBites(t *testing.T) {
-	server := addrPort(listen(t, "127.0.0.1:0").Addr())
+	server := addrPort(proxytest.Listen(t, "127.0.0.1:0").Addr())
 	conn, err := dialOne(t.Context(), &net.Dialer{}, server)
 	if err != nil {
 		t.Fatalf("the attack does not work even without the control: %v", err)
@@ -108,11 +99,11 @@ func TestDialControlBites(t *testing.T) {
 }
 
 func TestDialIgnoresTheEnvironment(t *testing.T) {
-	trap := listen(t, "127.0.0.1:0")
+	trap := proxytest.Listen(t, "127.0.0.1:0")
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"} {
 		t.Setenv(name, "http://"+trap.Addr().String())
 	}
-	server := listen(t, "127.0.0.1:0")
+	server := proxytest.Listen(t, "127.0.0.1:0")
 	d := Dialer{guard: loopback}
 	conn, err := d.dial(t.Context(), []netip.AddrPort{addrPort(server.Addr())})
 	if err != nil {
@@ -126,10 +117,10 @@ func TestDialIgnoresTheEnvironment(t *testing.T) {
 
 func TestRace(t *testing.T) {
 	hole := blackHole(t, "127.0.0.1")
-	server := listen(t, "127.0.0.1:0")
+	server := proxytest.Listen(t, "127.0.0.1:0")
 	to := addrPort(server.Addr())
 	refused := func() netip.AddrPort {
-		l := listen(t, "127.0.0.1:0")
+		l := proxytest.Listen(t, "127.0.0.1:0")
 		_ = l.Close()
 		return addrPort(l.Addr())
 	}
@@ -182,7 +173,7 @@ func TestRace(t *testing.T) {
 		}
 	})
 	t.Run("losers are closed", func(t *testing.T) {
-		l := listen(t, "127.0.0.1:0")
+		l := proxytest.Listen(t, "127.0.0.1:0")
 		accepted := make(chan net.Conn, 64)
 		go func() {
 			for {
@@ -222,7 +213,7 @@ func TestRace(t *testing.T) {
 }
 
 func TestLosersAreClosed(t *testing.T) {
-	l := listen(t, "127.0.0.1:0")
+	l := proxytest.Listen(t, "127.0.0.1:0")
 	loser, other := connected(t, l)
 	defer other.Close()
 	results := make(chan dialResult, 2)
@@ -234,7 +225,7 @@ func TestLosersAreClosed(t *testing.T) {
 
 func TestAdmissionDial(t *testing.T) {
 	hole := blackHole(t, "127.0.0.1")
-	gone := listen(t, "127.0.0.1:0")
+	gone := proxytest.Listen(t, "127.0.0.1:0")
 	_ = gone.Close()
 	for to, want := range map[netip.AddrPort]policy.Reason{hole: policy.TargetTimeout, addrPort(gone.Addr()): policy.TargetUnreachable} {
 		w := newWorld()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/destination"
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -54,7 +55,7 @@ func (h *halves) Decide(ctx context.Context, r *policy.Request) (policy.Decision
 // openTunnels fills a tracker with n tunnels of a repository, a question each.
 func openTunnels(t *testing.T, tr *Tracker, repository, host string, n int) {
 	t.Helper()
-	l := listen(t, "127.0.0.1:0")
+	l := proxytest.Listen(t, "127.0.0.1:0")
 	defer l.Close()
 	client, upstream := connected(t, l)
 	t.Cleanup(func() { _, _ = client.Close(), upstream.Close() })

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -267,7 +268,7 @@ func TestMachineAddressesIsNeeded(t *testing.T) {
 // TestGuardBites takes the guard away and sees the attack succeed: an allowed
 // name that leads to a server on this machine.
 func TestGuardBites(t *testing.T) {
-	server := listen(t, "127.0.0.1:0")
+	server := proxytest.Listen(t, "127.0.0.1:0")
 	reach := func(guard *Guard) policy.Reason {
 		w := newWorld()
 		w.guard = guard

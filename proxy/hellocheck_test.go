@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/destination"
+	"github.com/sallyport/sallyport/internal/proxytest"
 )
 
 // alert is a fatal TLS alert (RFC 8446 section 6).
@@ -117,7 +118,7 @@ func TestHelloInSegments(t *testing.T) {
 		r := openTunnel(t, checked)
 		_ = tcpOf(r.client).SetNoDelay(true)
 		write(t, r.client, in[:cut])
-		until(t, "the first part was read", func() bool { return undelivered(tcpOf(r.client)) == 0 })
+		proxytest.Eventually(t, "the first part was read", func() bool { return undelivered(tcpOf(r.client)) == 0 })
 		write(t, r.client, in[cut:])
 		wantRead(t, r.target, string(in))
 		r.tracker.Close(CauseOperator, nil)
@@ -158,7 +159,7 @@ func TestStoppedWhileWaitingForTheHello(t *testing.T) {
 	eachKind(t, func(t *testing.T, options ...rigOption) {
 		r := openTunnel(t, append(options, checked, withConfig(TunnelConfig{HelloTimeout: time.Hour}))...)
 		write(t, r.client, clientHello(targetName)[:20])
-		until(t, "it is open", func() bool { return r.tracker.Len() == 1 })
+		proxytest.Eventually(t, "it is open", func() bool { return r.tracker.Len() == 1 })
 		r.tracker.Close(CauseOperator, nil)
 		r.wantOutcome(CauseOperator, 0, 0)
 	})
@@ -204,7 +205,8 @@ func TestHelloForAnAddress(t *testing.T) {
 func TestHandshakeThroughATunnel(t *testing.T) {
 	eachKind(t, func(t *testing.T, options ...rigOption) {
 		r := openTunnel(t, append(options, checked)...)
-		server := tls.Server(r.target, &tls.Config{Certificates: []tls.Certificate{certificate()}})
+		certificate, _ := proxytest.Certificate(t, targetName)
+		server := tls.Server(r.target, &tls.Config{Certificates: []tls.Certificate{certificate}})
 		client := tls.Client(r.client, &tls.Config{ServerName: targetName, InsecureSkipVerify: true})
 		done := make(chan error, 1)
 		go func() {

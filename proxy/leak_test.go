@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/proxytest"
 )
 
 func descriptors(t *testing.T) int {
@@ -43,7 +45,7 @@ func TestNothingIsLeft(t *testing.T) {
 			r.tracker.Close(CauseOperator, nil)
 		},
 	}
-	front, back := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	front, back := proxytest.Listen(t, "127.0.0.1:0"), proxytest.Listen(t, "127.0.0.1:0")
 	var dialling sync.Mutex
 	goroutines, fds := runtime.NumGoroutine(), descriptors(t)
 	began := time.Now()
@@ -64,7 +66,7 @@ func TestNothingIsLeft(t *testing.T) {
 				r := newRigOn(t, front, back, options...)
 				dialling.Unlock()
 				go func() { r.ended <- r.tracker.Run(r.admitted, r.stream, r.early, r.upstream) }()
-				until(t, "it is open", func() bool { return r.tracker.Len() == 1 || len(r.ended) == 1 })
+				proxytest.Eventually(t, "it is open", func() bool { return r.tracker.Len() == 1 || len(r.ended) == 1 })
 				ending := endings[i%(len(endings)-2)]
 				if i%50 == 0 {
 					// These wait for a peer that may yet take what is on its way.
@@ -85,8 +87,8 @@ func TestNothingIsLeft(t *testing.T) {
 	close(work)
 	wg.Wait()
 	t.Logf("%d tunnels in %s", total, time.Since(began))
-	until(t, "goroutines are gone", func() bool { return runtime.NumGoroutine() <= goroutines })
-	until(t, "descriptors are closed", func() bool { return descriptors(t) <= fds })
+	proxytest.Eventually(t, "goroutines are gone", func() bool { return runtime.NumGoroutine() <= goroutines })
+	proxytest.Eventually(t, "descriptors are closed", func() bool { return descriptors(t) <= fds })
 }
 
 // TestPipesAreNotShared breaks tunnels off while bytes stand in their

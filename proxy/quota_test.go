@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -36,7 +37,7 @@ func TestStepBytes(t *testing.T) {
 					wantRead(t, first.target, "abcdef")
 				}
 				if spent := first.admitted.quota; spent != nil {
-					until(t, "it is counted", func() bool { return spent.sent.Load() == counted })
+					proxytest.Eventually(t, "it is counted", func() bool { return spent.sent.Load() == counted })
 				}
 				second := newRig(t, options...)
 				second.admitted.setQuota(first.admitted.quota) // one gate's, of one step

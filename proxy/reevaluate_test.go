@@ -14,6 +14,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/destination"
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -141,7 +142,7 @@ func TestPolicyChangeKeeps(t *testing.T) {
 			before := time.Now().Truncate(time.Microsecond)
 			red := reevaluate(t, tr, c)
 			red.Changed(second, 0)
-			until(t, "it was asked", func() bool { return red.Status().Evaluated == 1 })
+			proxytest.Eventually(t, "it was asked", func() bool { return red.Status().Evaluated == 1 })
 			r.passes()
 			q, first := c.asked[0], r.w.asked[0]
 			if q.Time.Before(before) || q.Time.Location() != time.UTC {
@@ -180,7 +181,7 @@ func TestPolicyThatCannotBeEvaluatedClosesNothing(t *testing.T) {
 			r := openTunnel(t, withTracker(tr))
 			red := reevaluate(t, tr, c)
 			red.Changed(second, 0)
-			until(t, "it was asked three times", func() bool { return red.Status().Evaluated >= 3 })
+			proxytest.Eventually(t, "it was asked three times", func() bool { return red.Status().Evaluated >= 3 })
 			r.passes()
 			if s := red.Status(); s.Errors != 1 || s.Closed != 0 {
 				t.Errorf("%+v", s)
@@ -195,7 +196,7 @@ func TestPolicyThatCannotBeEvaluatedClosesNothing(t *testing.T) {
 			if o := r.outcome(); o.Cause != CausePolicyChanged {
 				t.Errorf("ended with %+v", o)
 			}
-			until(t, "all is decided", func() bool { return red.Status().Errors == 0 })
+			proxytest.Eventually(t, "all is decided", func() bool { return red.Status().Errors == 0 })
 		})
 	}
 }
@@ -208,7 +209,7 @@ func TestPolicyChangeReachesWhatIsOnItsWay(t *testing.T) {
 	late := newRig(t, withTracker(tr))
 	red := reevaluate(t, tr, c)
 	red.Changed(second, 0)
-	until(t, "the change is done with", func() bool { return red.Status().Completed > 0 })
+	proxytest.Eventually(t, "the change is done with", func() bool { return red.Status().Completed > 0 })
 	late.start()
 	wantReset(t, late.client)
 	if o := late.outcome(); o.Cause != CausePolicyChanged {
@@ -250,7 +251,7 @@ func TestUpgradedIsReevaluated(t *testing.T) {
 	c.set(policy.Decision{Verdict: policy.Allow}, nil)
 	red := reevaluate(t, tr, c)
 	red.Changed(second, 0)
-	until(t, "it was asked", func() bool { return red.Status().Evaluated == 1 })
+	proxytest.Eventually(t, "it was asked", func() bool { return red.Status().Evaluated == 1 })
 	c.mu.Lock()
 	c.decision = policy.Decision{Reason: policy.NoRuleMatched, Revision: policy.Revision{Digest: "sha256:3"}}
 	c.mu.Unlock()
@@ -306,7 +307,7 @@ func openMany(tb testing.TB, n, principals, targets int) *Tracker {
 	for i := range steps {
 		steps[i] = &identity.Principal{Step: identity.Run{UUID: fmt.Sprint(i)}}
 	}
-	l := listen(tb, "127.0.0.1:0")
+	l := proxytest.Listen(tb, "127.0.0.1:0")
 	defer l.Close()
 	client, upstream := connected(tb, l)
 	tb.Cleanup(func() { _, _ = client.Close(), upstream.Close() })
@@ -360,7 +361,7 @@ func TestPolicyAppliedIsRecorded(t *testing.T) {
 	reevaluate(t, tr, c).Changed(second, 0)
 	_, _ = io.Copy(io.Discard, r.client)
 	r.outcome()
-	until(t, "it is recorded", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.events) == 1 })
+	proxytest.Eventually(t, "it is recorded", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.events) == 1 })
 	var told []string
 	for _, a := range c.events[0].Attributes {
 		told = append(told, a.Name+"="+a.Value)

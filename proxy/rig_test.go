@@ -1,22 +1,17 @@
 package proxy
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/netip"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -62,7 +57,8 @@ func checked(r *rig) { r.w.decision.Protocol = policy.ProtocolTLS }
 
 // onTLS puts the client behind a TLS listener.
 func onTLS(r *rig) {
-	server := tls.Server(r.stream, &tls.Config{Certificates: []tls.Certificate{certificate()}})
+	certificate, _ := proxytest.Certificate(r.t, targetName)
+	server := tls.Server(r.stream, &tls.Config{Certificates: []tls.Certificate{certificate}})
 	client := tls.Client(r.client, &tls.Config{InsecureSkipVerify: true})
 	done := make(chan error, 1)
 	go func() { done <- server.Handshake() }()
@@ -71,16 +67,6 @@ func onTLS(r *rig) {
 	}
 	r.client, r.stream = client, server
 }
-
-var certificate = sync.OnceValue(func() tls.Certificate {
-	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{targetName}}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	if err != nil {
-		panic(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-})
 
 // connected returns both ends of a TCP connection.
 func connected(t testing.TB, l *net.TCPListener) (a, b *net.TCPConn) {
@@ -99,7 +85,7 @@ func connected(t testing.TB, l *net.TCPListener) (a, b *net.TCPConn) {
 // newRig goes the whole way: admitted by a gate, dialled by its dialer. start runs it.
 func newRig(t testing.TB, options ...rigOption) *rig {
 	t.Helper()
-	front, back := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	front, back := proxytest.Listen(t, "127.0.0.1:0"), proxytest.Listen(t, "127.0.0.1:0")
 	defer front.Close()
 	defer back.Close()
 	return newRigOn(t, front, back, options...)
@@ -210,19 +196,5 @@ func reset(t testing.TB, c Stream) {
 	t.Helper()
 	if err := errors.Join(tcpOf(c).SetLinger(0), tcpOf(c).Close()); err != nil {
 		t.Error(err)
-	}
-}
-
-// until polls a condition that has no signal of its own.
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(patience); !ok(); {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited in vain until %s", what)
-		}
 	}
 }

@@ -3,6 +3,8 @@ package proxy
 import (
 	"context"
 	"testing"
+
+	"github.com/sallyport/sallyport/internal/proxytest"
 )
 
 func TestTracker(t *testing.T) {
@@ -20,7 +22,7 @@ func TestTracker(t *testing.T) {
 	}
 	// A byte is counted once it is through, and the peer may have it before.
 	var infos []TunnelInfo
-	until(t, "every byte is counted", func() bool {
+	proxytest.Eventually(t, "every byte is counted", func() bool {
 		infos = tr.Tunnels()
 		return infos[0].Sent == 8 && infos[0].Received == 6 && infos[1].Sent == 8 && infos[1].Received == 6
 	})
@@ -34,7 +36,7 @@ func TestTracker(t *testing.T) {
 	wantReset(t, a.client)
 	wantReset(t, a.target)
 	a.wantOutcome(CauseOperator, 8, 6)
-	until(t, "one is left", func() bool { return tr.Len() == 1 })
+	proxytest.Eventually(t, "one is left", func() bool { return tr.Len() == 1 })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if n := tr.Drain(ctx); n != 1 {
@@ -70,7 +72,7 @@ func TestOpenUntilRecorded(t *testing.T) {
 
 func TestDrainWaits(t *testing.T) {
 	r := openTunnel(t)
-	until(t, "it is open", func() bool { return r.tracker.Len() == 1 })
+	proxytest.Eventually(t, "it is open", func() bool { return r.tracker.Len() == 1 })
 	drained := make(chan int)
 	go func() { drained <- r.tracker.Drain(t.Context()) }()
 	write(t, r.client, []byte("still"))

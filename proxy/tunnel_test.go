@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/proxytest"
 )
 
 // kinds are the client's sides that there are.
@@ -218,10 +220,10 @@ func TestAnswerBeforeReset(t *testing.T) {
 	const size = 192 << 10
 	go func() {
 		write(t, r.target, make([]byte, size))
-		until(t, "the answer is out", func() bool { return undelivered(r.target) == 0 })
+		proxytest.Eventually(t, "the answer is out", func() bool { return undelivered(r.target) == 0 })
 		reset(t, r.target)
 	}()
-	until(t, "the tunnel noticed", func() bool { return r.tracker.Len() == 1 && r.w.mustReceived(r.tracker) == size })
+	proxytest.Eventually(t, "the tunnel noticed", func() bool { return r.tracker.Len() == 1 && r.w.mustReceived(r.tracker) == size })
 	got, err := io.Copy(io.Discard, r.client)
 	if got != size || err == nil {
 		t.Errorf("read %d of %d bytes, then %v; want all, then a reset", got, size, err)

@@ -3,9 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -19,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/destination"
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -38,47 +37,29 @@ type upstreamProxy struct {
 // startUpstream starts one; change is called before.
 func startUpstream(t testing.TB, secured bool, change func(*upstreamProxy)) (*upstreamProxy, *UpstreamProxy) {
 	t.Helper()
-	p := &upstreamProxy{TCPListener: listen(t, "127.0.0.1:0")}
+	p := &upstreamProxy{TCPListener: proxytest.Listen(t, "127.0.0.1:0")}
 	if change != nil {
 		change(p)
 	}
 	v := &UpstreamProxy{Host: "127.0.0.1", Port: addrPort(p.Addr()).Port()}
+	certificate, pool := proxytest.Certificate(t, targetName)
 	if secured {
-		leaf, err := x509.ParseCertificate(certificate().Certificate[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		pool := x509.NewCertPool()
-		pool.AddCert(leaf)
 		v.TLS = &tls.Config{RootCAs: pool, ServerName: targetName}
 	}
-	var serving sync.WaitGroup
-	ctx, cancel := context.WithCancel(context.Background())
-	serving.Go(func() {
-		for {
-			conn, err := p.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer conn.Close()
-				context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-				client := conn.(Stream)
-				if secured {
-					client = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{certificate()}})
-				}
-				p.serve(client)
-			})
+	proxytest.ServeOn(t, p.TCPListener, func(conn *net.TCPConn) {
+		client := Stream(conn)
+		if secured {
+			client = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{certificate}})
 		}
+		p.serve(client)
 	})
-	t.Cleanup(func() { _ = p.Close(); cancel(); serving.Wait() })
 	return p, v
 }
 
 func (p *upstreamProxy) serve(client Stream) {
 	in := bufio.NewReader(client)
 	var head strings.Builder
-	r, err := http.ReadRequest(bufio.NewReader(io.TeeReader(io.LimitReader(oneByOne{in}, 8<<10), &head)))
+	r, err := http.ReadRequest(bufio.NewReader(io.TeeReader(io.LimitReader(proxytest.OneByOne{Reader: in}, 8<<10), &head)))
 	if err != nil || r.Method != "CONNECT" || r.Host != r.RequestURI || len(r.Header["Proxy-Authorization"]) > 1 {
 		_, _ = io.WriteString(client, "HTTP/1.1 400 Bad Request\r\n\r\n")
 		return
@@ -110,11 +91,6 @@ func (p *upstreamProxy) serve(client Stream) {
 	both.Go(func() { _, _ = io.Copy(client, conn); _ = client.CloseWrite() })
 	both.Wait()
 }
-
-// oneByOne reads no further than it has to.
-type oneByOne struct{ io.Reader }
-
-func (o oneByOne) Read(b []byte) (int, error) { return o.Reader.Read(b[:1]) }
 
 func withVia(v ...*UpstreamProxy) rigOption {
 	return func(r *rig) { r.w.config = func(c *Config) { c.UpstreamProxies = v } }
@@ -290,7 +266,7 @@ func TestUpstreamIsNotATarget(t *testing.T) {
 // TestUpstreamFails: whatever fault an upstream proxy has, the client gets 502 or 504, a
 // reason that names the faulty side, and no text of that proxy.
 func TestUpstreamFails(t *testing.T) {
-	none := listen(t, "127.0.0.1:0")
+	none := proxytest.Listen(t, "127.0.0.1:0")
 	_ = none.Close()
 	for name, test := range map[string]struct {
 		change  func(*upstreamProxy)
@@ -354,7 +330,7 @@ const name2 = "api.partner.example:443"
 // TestUpstreamTriesOtherAddresses: after an address that the upstream cannot reach, the
 // next one is tried; after one that it refuses, none is.
 func TestUpstreamTriesOtherAddresses(t *testing.T) {
-	back := listen(t, "127.0.0.2:0")
+	back := proxytest.Listen(t, "127.0.0.2:0")
 	defer back.Close()
 	p, v := startUpstream(t, false, nil)
 	w := newWorld()
@@ -383,7 +359,7 @@ func TestUpstreamTriesOtherAddresses(t *testing.T) {
 
 // TestUpstreamCredentialRotates: a new credential is used from the next connection on.
 func TestUpstreamCredentialRotates(t *testing.T) {
-	back := listen(t, "127.0.0.1:0")
+	back := proxytest.Listen(t, "127.0.0.1:0")
 	defer back.Close()
 	p, v := startUpstream(t, false, func(p *upstreamProxy) { p.password = "user:one" })
 	current := "user:one"

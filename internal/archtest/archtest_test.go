@@ -154,6 +154,7 @@ func TestImportTableIsNeeded(t *testing.T) {
 		{"cmd/sallyport", module + "/internal/bitbuckettest"},
 		{"cmd/sallyport", module + "/internal/testenv"},
 		{"cmd/sallyport-demo", module + "/internal/tokentest"},
+		{"proxy", module + "/internal/proxytest"},
 	} {
 		if refuse(source{dir: c.dir}, c.imported) == "" {
 			t.Errorf("%s may import %s, and must not", c.dir, c.imported)
@@ -217,6 +218,8 @@ func refuse(s source, imported string) string {
 			return "the emulated Bitbucket is for tests and the demo"
 		case own == "internal/pgtest":
 			return "the database for tests is for tests"
+		case own == "internal/proxytest":
+			return "the servers and certificates for tests are for tests"
 		case isAdapter(own) && !strings.HasPrefix(s.dir, "cmd/") && !slices.Contains(managers[s.dir], own):
 			return "only wiring knows the adapters"
 		case leaves[own] != nil && !strings.HasPrefix(s.dir, "cmd/") && !slices.Contains(leaves[own], s.dir):

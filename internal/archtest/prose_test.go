@@ -241,7 +241,7 @@ func isTestSource(path string) bool {
 	if strings.HasSuffix(path, "_test.go") {
 		return true
 	}
-	for _, folder := range []string{"internal/bitbuckettest/", "internal/tokentest/", "internal/pgtest/", "internal/testenv/", "internal/surroundings/"} {
+	for _, folder := range []string{"internal/bitbuckettest/", "internal/tokentest/", "internal/pgtest/", "internal/testenv/", "internal/proxytest/"} {
 		if strings.HasPrefix(path, folder) {
 			return true
 		}

@@ -3,39 +3,24 @@ package selftest
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"math/big"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
-)
 
-func selfSigned(t *testing.T) *tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"egress.acme.example"}, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
+	"github.com/sallyport/sallyport/internal/proxytest"
+)
 
 // TestProbeReachesOnlyItsOwnListener: a probe shows its token only to this process's
 // listener: with TLS, only to a server with the certificate that the listener serves at
 // the moment. Where the listener requires a PROXY protocol header, the probe sends one.
 func TestProbeReachesOnlyItsOwnListener(t *testing.T) {
-	own, foreign := selfSigned(t), selfSigned(t)
+	ownCertificate, _ := proxytest.Certificate(t, "egress.acme.example")
+	foreignCertificate, _ := proxytest.Certificate(t, "egress.acme.example")
+	own, foreign := &ownCertificate, &foreignCertificate
 	serves := func(c *tls.Certificate) *tls.Config {
 		return &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c, nil }}
 	}

@@ -8,17 +8,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/proxy"
 )
 
 func TestConnect(t *testing.T) {
-	target, _ := upstream(t, echo)
+	target := proxytest.Serve(t, proxytest.Echo)
 	for _, version := range []string{"1.0", "1.1"} {
 		for _, early := range []string{"", "sent with the CONNECT "} {
 			t.Run(version+" "+early, func(t *testing.T) {
 				s := start(t, nil)
 				// HTTP/1.0 comes without Host, as from Python's clients.
-				c := s.dial(t).send("CONNECT up.test:" + port(target) + " HTTP/" + version + "\r\n" + good + "\r\n" + early)
+				c := s.dial(t).send("CONNECT up.test:" + target.Port + " HTTP/" + version + "\r\n" + good + "\r\n" + early)
 				resp, _ := c.answer("CONNECT")
 				if resp.StatusCode != 200 || resp.Proto != "HTTP/"+version {
 					t.Fatalf("%s %s", resp.Proto, resp.Status)
@@ -40,7 +41,7 @@ func TestConnect(t *testing.T) {
 // A client that half-closes after its request still gets its answer, however
 // long the other side takes to begin (RFC 9112 section 9.6 of the tunnel's ends).
 func TestHalfClose(t *testing.T) {
-	target, _ := upstream(t, func(c *net.TCPConn) {
+	target := proxytest.Serve(t, func(c *net.TCPConn) {
 		all, _ := io.ReadAll(c)
 		_, _ = io.WriteString(c, "read to the end: "+string(all))
 	})
@@ -50,7 +51,7 @@ func TestHalfClose(t *testing.T) {
 				s.tls, lc.TLS = certificate(t)
 			}
 		})
-		c := s.dial(t).send("CONNECT up.test:" + port(target) + " HTTP/1.1\r\n" + good + "\r\n")
+		c := s.dial(t).send("CONNECT up.test:" + target.Port + " HTTP/1.1\r\n" + good + "\r\n")
 		c.answer("CONNECT")
 		c.send("question")
 		_ = c.CloseWrite()
@@ -64,9 +65,9 @@ func TestHalfClose(t *testing.T) {
 func TestRefusedConnectEndsTheConnection(t *testing.T) {
 	for _, credential := range []string{"", good, basic("forged")} {
 		s := start(t, nil)
-		target, accepted := upstream(t, echo)
+		target := proxytest.Serve(t, proxytest.Echo)
 		c := s.dial(t).send("CONNECT denied.test:443 HTTP/1.1\r\n" + credential + "\r\n" +
-			"GET http://up.test:" + port(target) + "/ HTTP/1.1\r\nHost: x\r\n" + good + "\r\n")
+			"GET http://up.test:" + target.Port + "/ HTTP/1.1\r\nHost: x\r\n" + good + "\r\n")
 		resp, body := c.answer("CONNECT")
 		if rest := c.rest(); rest != "" {
 			t.Errorf("%s: and then %q", resp.Status, rest)
@@ -74,7 +75,7 @@ func TestRefusedConnectEndsTheConnection(t *testing.T) {
 		if !strings.HasPrefix(body, "sallyport: ") || resp.Header.Get("Connection") != "close" && !resp.Close {
 			t.Errorf("answer %v %q", resp, body)
 		}
-		if len(s.forward.seen()) > 0 || accepted.Load() > 0 {
+		if len(s.forward.seen()) > 0 || target.Accepted() > 0 {
 			t.Error("the request behind the refused CONNECT was forwarded")
 		}
 	}
@@ -139,15 +140,15 @@ func TestClientGoneMeanwhile(t *testing.T) {
 	s := start(t, func(s *stand, _ *Config, _ *ListenerConfig) {
 		s.entered, s.hold = make(chan struct{}, 1), make(chan struct{})
 	})
-	target, accepted := upstream(t, echo)
-	c := s.dial(t).send("CONNECT up.test:" + port(target) + " HTTP/1.1\r\n" + good + "\r\n")
+	target := proxytest.Serve(t, proxytest.Echo)
+	c := s.dial(t).send("CONNECT up.test:" + target.Port + " HTTP/1.1\r\n" + good + "\r\n")
 	<-s.entered
 	_ = c.Close()
 	close(s.hold)
 	if e := s.await(t, 2)[1]; e.CloseReason != "client_closed" {
 		t.Errorf("end %+v", e)
 	}
-	if accepted.Load() > 0 {
+	if target.Accepted() > 0 {
 		t.Error("the target was dialled for nobody")
 	}
 }
@@ -189,11 +190,11 @@ func settle(t *testing.T, s *Server) {
 func TestShutdown(t *testing.T) {
 	entered, finish := make(chan struct{}), make(chan struct{})
 	s := start(t, nil)
-	target, _ := upstream(t, echo)
+	target := proxytest.Serve(t, proxytest.Echo)
 
 	idle := s.dial(t).send("GET http://up.test/ HTTP/1.1\r\nHost: x\r\n" + good + "\r\n")
 	idle.answer("GET")
-	tunnel := s.dial(t).send("CONNECT up.test:" + port(target) + " HTTP/1.1\r\n" + good + "\r\n")
+	tunnel := s.dial(t).send("CONNECT up.test:" + target.Port + " HTTP/1.1\r\n" + good + "\r\n")
 	tunnel.answer("CONNECT")
 	if b, err := tunnel.send("x").r.ReadByte(); b != 'x' || err != nil {
 		t.Fatal(b, err)
@@ -232,10 +233,10 @@ func TestShutdown(t *testing.T) {
 // which apk of Alpine 3.13.0 waits for, and nothing that would give it content
 // (RFC 9110 section 9.3.6).
 func TestEstablishedAnswer(t *testing.T) {
-	target, _ := upstream(t, echo)
+	target := proxytest.Serve(t, proxytest.Echo)
 	s := start(t, nil)
 	for _, version := range []string{"1.0", "1.1"} {
-		c := s.dial(t).send("CONNECT up.test:" + port(target) + " HTTP/" + version + "\r\n" + good + "\r\nhello")
+		c := s.dial(t).send("CONNECT up.test:" + target.Port + " HTTP/" + version + "\r\n" + good + "\r\nhello")
 		_ = c.CloseWrite()
 		if got, want := c.rest(), "HTTP/"+version+" 200 Connection established\r\nProxy-Status: sallyport\r\n\r\nhello"; got != want {
 			t.Errorf("%s: got %q, want %q", version, got, want)

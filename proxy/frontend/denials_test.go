@@ -14,6 +14,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -168,17 +169,17 @@ func TestDenialsRefused(t *testing.T) {
 // TestClosesAreDenials: a step reads why its tunnel was cut, which its client
 // cannot show.
 func TestClosesAreDenials(t *testing.T) {
-	target, _ := upstream(t, echo)
+	target := proxytest.Serve(t, proxytest.Echo)
 	s := start(t, func(s *stand, c *Config, lc *ListenerConfig) {
 		withDenials(s, c, lc)
 		s.protocol = policy.ProtocolTLS
 	})
-	c := s.dial(t).send("CONNECT up.test:" + port(target) + " HTTP/1.1\r\n" + good + "\r\n")
+	c := s.dial(t).send("CONNECT up.test:" + target.Port + " HTTP/1.1\r\n" + good + "\r\n")
 	c.answer("CONNECT")
 	_, _ = io.ReadAll(c.send("SSH-2.0-x\r\n").r)
 	decision := s.await(t, 2)[0]
 	_, body := s.dial(t).send(get("/denials", good)).answer("GET")
-	if want := " closed hello_invalid up.test:" + port(target) + ": the tunnel does not begin with TLS (rule test-allow, decision " + decision.DecisionID + "). What to do: use TLS to "; strings.Count(body, "\n") != 1 || !strings.Contains(body, want) {
+	if want := " closed hello_invalid up.test:" + target.Port + ": the tunnel does not begin with TLS (rule test-allow, decision " + decision.DecisionID + "). What to do: use TLS to "; strings.Count(body, "\n") != 1 || !strings.Contains(body, want) {
 		t.Errorf("%s", body)
 	}
 	_, body = s.dial(t).send(get("/denials?format=json", good)).answer("GET")
@@ -219,7 +220,7 @@ func TestDenialReadsAreShared(t *testing.T) {
 		flood = append(flood, s.dial(t).send(get("/denials", good)))
 	}
 	over := 0
-	eventually(t, "the reads wait", func() bool { return log.reading.Load() == 1 && s.server.reading.Waiting() == 4 })
+	proxytest.Eventually(t, "the reads wait", func() bool { return log.reading.Load() == 1 && s.server.reading.Waiting() == 4 })
 	if resp, body := s.dial(t).send(get("/denials", basic("other"))).answer("GET"); resp.StatusCode != 200 {
 		t.Errorf("another step: %s %s", resp.Status, body)
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/internal/fair"
+	"github.com/sallyport/sallyport/internal/proxytest"
 )
 
 // longHead is the beginning of a request whose head has about so many KiB.
@@ -70,7 +71,7 @@ func longHeadsInTurn(t *testing.T, rate fair.Config) (first, second, short int) 
 // awaitHeadBytes waits until an address has no room for so many bytes.
 func (s *stand) awaitHeadBytes(t testing.TB, address string, bytes int64) {
 	t.Helper()
-	eventually(t, "a long head is in memory", func() bool {
+	proxytest.Eventually(t, "a long head is in memory", func() bool {
 		slot, err := s.server.heads.TryAcquire(fair.Subject{Repository: address}, bytes)
 		slot.Release()
 		return err != nil

@@ -330,35 +330,6 @@ func basic(token string) string {
 
 var good = basic("good")
 
-// upstream is a listener whose connections a function serves.
-func upstream(t testing.TB, serve func(*net.TCPConn)) (address string, accepted *atomic.Int32) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	accepted = new(atomic.Int32)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			accepted.Add(1)
-			wg.Go(func() {
-				defer func() { _ = conn.Close() }()
-				_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-				serve(conn.(*net.TCPConn))
-			})
-		}
-	})
-	t.Cleanup(func() { _ = l.Close(); wg.Wait() })
-	return l.Addr().String(), accepted
-}
-
-func echo(c *net.TCPConn) { _, _ = io.Copy(c, c); _ = c.CloseWrite() }
-
 func port(address string) string {
 	_, p, _ := net.SplitHostPort(address)
 	return p

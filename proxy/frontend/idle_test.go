@@ -6,11 +6,13 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/proxy"
 )
 
@@ -34,9 +36,9 @@ func bounded(most, ofOne int) func(*stand, *Config, *ListenerConfig) {
 // The connection that has been idle longest is closed, with an answer, and one that is
 // behind its head, or a tunnel, never does.
 func TestOldestGoes(t *testing.T) {
-	target, _ := upstream(t, echo)
+	target := proxytest.Serve(t, proxytest.Echo)
 	s := start(t, bounded(50, 3))
-	tunnel := s.dial(t).send("CONNECT up.test:" + port(target) + " HTTP/1.1\r\n" + good + "\r\n")
+	tunnel := s.dial(t).send("CONNECT up.test:" + target.Port + " HTTP/1.1\r\n" + good + "\r\n")
 	tunnel.answer("CONNECT")
 	kept := s.dial(t).send("GET http://up.test/ HTTP/1.1\r\nHost: up.test\r\n" + good + "\r\n")
 	kept.answer("GET")
@@ -71,16 +73,7 @@ func TestOldestGoes(t *testing.T) {
 // awaitWaiting waits until so many connections wait for a request.
 func (s *stand) awaitWaiting(t testing.TB, n int) {
 	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	late := time.After(10 * time.Second)
-	for s.server.Idle() != n {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("%d connections wait, want %d", s.server.Idle(), n)
-		}
-	}
+	proxytest.Eventually(t, strconv.Itoa(n)+" connections wait", func() bool { return s.server.Idle() == n })
 }
 
 // flood keeps opening connections from an address, half of them silent and half
@@ -121,7 +114,7 @@ func flood(ctx context.Context, address, from string, opened *sync.WaitGroup) {
 // as they can get, a step's traffic goes through; without the room's bounds the
 // same flood takes every connection that there is, and the step gets nothing.
 func TestFloodBites(t *testing.T) {
-	target, _ := upstream(t, echo)
+	target := proxytest.Serve(t, proxytest.Echo)
 	for _, limited := range []bool{true, false} {
 		t.Run(fmt.Sprint("limited ", limited), func(t *testing.T) {
 			s := start(t, func(_ *stand, c *Config, _ *ListenerConfig) {
@@ -141,7 +134,7 @@ func TestFloodBites(t *testing.T) {
 			opened.Wait()
 			passed, began := 0, time.Now()
 			for range 50 {
-				if s.visit(t, "CONNECT up.test:"+port(target)+" HTTP/1.1\r\n"+good+"\r\n") {
+				if s.visit(t, "CONNECT up.test:"+target.Port+" HTTP/1.1\r\n"+good+"\r\n") {
 					passed++
 				}
 			}
@@ -226,23 +219,9 @@ func TestRefusedConnectionsAreBounded(t *testing.T) {
 			t.Fatal(resp.Status)
 		}
 	}
-	eventually(t, "the oldest are closed", func() bool { return s.server.Idle() <= 10 && s.server.Connections() <= 10 })
+	proxytest.Eventually(t, "the oldest are closed", func() bool { return s.server.Idle() <= 10 && s.server.Connections() <= 10 })
 	if resp, _ := s.dial(t).send("GET http://up.test/ HTTP/1.1\r\nHost: up.test\r\n" + good + "\r\n").answer("GET"); resp.StatusCode != 200 {
 		t.Errorf("another address: %s", resp.Status)
-	}
-}
-
-// eventually polls a condition that has no signal of its own.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for late := time.After(10 * time.Second); !ok(); {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("waited in vain until %s", what)
-		}
 	}
 }
 
@@ -272,7 +251,7 @@ func refusalsWithin(t *testing.T, delay time.Duration) (n int) {
 		c.Gate, c.ThrottleDelay = gate, delay
 	})
 	// Away from the end of a second, in which the counts begin again.
-	eventually(t, "a second has begun", func() bool { return time.Now().Nanosecond() < int(100*time.Millisecond) })
+	proxytest.Eventually(t, "a second has begun", func() bool { return time.Now().Nanosecond() < int(100*time.Millisecond) })
 	began := time.Now()
 	for time.Since(began) < 600*time.Millisecond && n < 50 {
 		if resp, _ := s.dial(t).send("CONNECT up.test:443 HTTP/1.1\r\n" + good + "\r\n").answer("CONNECT"); resp.Header.Get("Sallyport-Reason") == "emergency_stop" {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/proxytest"
 )
 
 // proxy2 makes a version 2 header of a command, a family and what follows.
@@ -167,7 +168,7 @@ func from(networks ...string) func(*stand, *Config, *ListenerConfig) {
 // TestProxyProtocol: the address that a configured peer sends is the client's, for policy
 // and for the event, which names the peer too. The header precedes TLS.
 func TestProxyProtocol(t *testing.T) {
-	target, _ := upstream(t, echo)
+	target := proxytest.Serve(t, proxytest.Echo)
 	for _, test := range []struct{ header, client string }{
 		{"PROXY TCP4 203.0.113.9 10.0.0.1 56789 3128\r\n", "203.0.113.9"},
 		{proxy2(1, 0x21, ends6...), "2001:db8::9"},
@@ -188,7 +189,7 @@ func TestProxyProtocol(t *testing.T) {
 			}
 			_, _ = io.WriteString(raw, test.header)
 			c := s.over(t, raw)
-			c.send("CONNECT up.test:" + port(target) + " HTTP/1.1\r\n" + good + "\r\n")
+			c.send("CONNECT up.test:" + target.Port + " HTTP/1.1\r\n" + good + "\r\n")
 			if resp, _ := c.answer("CONNECT"); resp.StatusCode != 200 {
 				t.Fatalf("%q: %s", test.header, resp.Status)
 			}
@@ -223,8 +224,8 @@ func (s *stand) over(t testing.TB, raw net.Conn) *client {
 // sends another address. It is a malformed head. On a listener that trusts its network
 // the same bytes succeed.
 func TestProxyProtocolFromStrangers(t *testing.T) {
-	target, _ := upstream(t, echo)
-	connect := "CONNECT up.test:" + port(target) + " HTTP/1.1\r\n" + good + "\r\n"
+	target := proxytest.Serve(t, proxytest.Echo)
+	connect := "CONNECT up.test:" + target.Port + " HTTP/1.1\r\n" + good + "\r\n"
 	for _, header := range []string{"PROXY TCP4 203.0.113.9 10.0.0.1 56789 3128\r\n", proxy2(1, 0x11, ends4...)} {
 		for name, change := range map[string]func(*stand, *Config, *ListenerConfig){"none": nil, "others": from("10.0.0.0/8", "2001:db8::/32")} {
 			s := start(t, change)

@@ -1,19 +1,15 @@
 package frontend
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"io"
-	"math/big"
 	"net"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -21,34 +17,19 @@ import (
 // trust it.
 func certificate(t *testing.T) (client, server *tls.Config) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"proxy.test"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(leaf)
-	own := &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	own, roots := proxytest.Certificate(t, "proxy.test")
 	return &tls.Config{RootCAs: roots, ServerName: "proxy.test"},
-		&tls.Config{NextProtos: []string{"h2"}, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own, nil }}
+		&tls.Config{NextProtos: []string{"h2"}, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &own, nil }}
 }
 
 func TestTLSListener(t *testing.T) {
-	target, _ := upstream(t, echo)
+	target := proxytest.Serve(t, proxytest.Echo)
 	s := start(t, func(s *stand, c *Config, lc *ListenerConfig) {
 		s.tls, lc.TLS = certificate(t)
 		c.HandshakeTimeout = 200 * time.Millisecond
 	})
 	s.tls.NextProtos = []string{"h2", "http/1.1"}
-	c := s.dial(t).send("CONNECT up.test:" + port(target) + " HTTP/1.1\r\n" + good + "\r\nearly ")
+	c := s.dial(t).send("CONNECT up.test:" + target.Port + " HTTP/1.1\r\n" + good + "\r\nearly ")
 	if resp, _ := c.answer("CONNECT"); resp.StatusCode != 200 {
 		t.Fatalf("got %v", resp)
 	}

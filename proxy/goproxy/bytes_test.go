@@ -46,7 +46,7 @@ func TestBytesAreThoseOnTheWire(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			up, s := answering(t, test.answer), start(t, Config{})
 			for range 2 {
-				a := s.admit(t, "one", "http://up.test:"+up.port+"/path?q")
+				a := s.admit(t, "one", "http://up.test:"+up.Port+"/path?q")
 				r := request(t, a, test.method, http.Header{"X-Long": {strings.Repeat("h", 9000)}}, test.body)
 				if test.chunked {
 					r.Body, r.ContentLength = unannounced{strings.NewReader(test.body)}, -1
@@ -98,7 +98,7 @@ func TestByteLimitsOfRequests(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			up, s := counting(t, test.answer), start(t, Config{})
 			s.limits = test.limits
-			w := s.do(t, nil, "POST", "http://up.test:"+up.port+"/", http.Header{"X-Long": {strings.Repeat("h", test.long)}}, body)
+			w := s.do(t, nil, "POST", "http://up.test:"+up.Port+"/", http.Header{"X-Long": {strings.Repeat("h", test.long)}}, body)
 			switch {
 			case test.status == 0 && (!w.aborted || w.refusal != nil), w.finished:
 				t.Errorf("%+v", w)
@@ -146,7 +146,7 @@ func TestHeaderBytesAreNeeded(t *testing.T) {
 			}
 		}
 		for range 50 {
-			s.do(t, nil, "GET", "http://up.test:"+up.port+"/", http.Header{"X-Data": {strings.Repeat("d", 60_000)}}, "")
+			s.do(t, nil, "GET", "http://up.test:"+up.Port+"/", http.Header{"X-Data": {strings.Repeat("d", 60_000)}}, "")
 		}
 		s.gate.Wait()
 		s.forwarder.Close()

@@ -23,12 +23,12 @@ func respondOK(int, *http.Request) (string, bool) { return ok, false }
 
 func TestForward(t *testing.T) {
 	up, s := serve(t, respondOK), start(t, Config{})
-	w := s.do(t, nil, "POST", "http://Up.test:"+up.port+"/%7ea//b|c?x=[1]", http.Header{"X": {"y"}}, "body")
+	w := s.do(t, nil, "POST", "http://Up.test:"+up.Port+"/%7ea//b|c?x=[1]", http.Header{"X": {"y"}}, "body")
 	if w.status != 200 || w.body.String() != "ok" || !w.finished || w.aborted {
 		t.Fatalf("%+v", w)
 	}
 	head := up.seen()[0]
-	for _, line := range []string{"POST /~a//b|c?x=[1] HTTP/1.1\r\n", "Host: up.test:" + up.port + "\r\n", "Content-Length: 4\r\n", "X: y\r\n"} {
+	for _, line := range []string{"POST /~a//b|c?x=[1] HTTP/1.1\r\n", "Host: up.test:" + up.Port + "\r\n", "Content-Length: 4\r\n", "X: y\r\n"} {
 		if !strings.Contains(head, line) {
 			t.Errorf("%q is missing in %q", line, head)
 		}
@@ -47,7 +47,7 @@ func TestForward(t *testing.T) {
 // A path that begins with two slashes must not become another host's URL.
 func TestPathThatLooksLikeAHost(t *testing.T) {
 	up, s := serve(t, respondOK), start(t, Config{})
-	s.do(t, nil, "GET", "http://up.test:"+up.port+"//evil.test/x?y", nil, "")
+	s.do(t, nil, "GET", "http://up.test:"+up.Port+"//evil.test/x?y", nil, "")
 	if head := up.seen()[0]; !strings.HasPrefix(head, "GET //evil.test/x?y HTTP/1.1\r\nHost: up.test:") {
 		t.Errorf("%q", head)
 	}
@@ -56,8 +56,8 @@ func TestPathThatLooksLikeAHost(t *testing.T) {
 // An OPTIONS without a path is sent as OPTIONS * (RFC 9112 section 3.2.4).
 func TestOptionsOfTheServer(t *testing.T) {
 	up, s := serve(t, respondOK), start(t, Config{})
-	s.do(t, nil, "OPTIONS", "http://up.test:"+up.port, nil, "")
-	s.do(t, nil, "OPTIONS", "http://up.test:"+up.port+"/", nil, "")
+	s.do(t, nil, "OPTIONS", "http://up.test:"+up.Port, nil, "")
+	s.do(t, nil, "OPTIONS", "http://up.test:"+up.Port+"/", nil, "")
 	for i, want := range []string{"OPTIONS * HTTP/1.1\r\nHost: up.test:", "OPTIONS / HTTP/1.1\r\nHost: up.test:"} {
 		if head := up.seen()[i]; !strings.HasPrefix(head, want) {
 			t.Errorf("%q, want %q", head, want)
@@ -68,7 +68,7 @@ func TestOptionsOfTheServer(t *testing.T) {
 func TestRequestsWithoutABody(t *testing.T) {
 	up, s := serve(t, respondOK), start(t, Config{})
 	for _, method := range []string{"GET", "DELETE", "OPTIONS", "POST", "PUT", "BREW"} {
-		s.do(t, nil, method, "http://up.test:"+up.port+"/", http.Header{"Idempotency-Key": {"1"}}, "")
+		s.do(t, nil, method, "http://up.test:"+up.Port+"/", http.Header{"Idempotency-Key": {"1"}}, "")
 	}
 	for _, head := range up.seen() {
 		if strings.Contains(head, "chunked") {
@@ -82,20 +82,20 @@ func TestRequestsWithoutABody(t *testing.T) {
 func TestKeptConnections(t *testing.T) {
 	up, s := serve(t, respondOK), start(t, Config{})
 	for range 3 {
-		s.do(t, nil, "GET", "http://up.test:"+up.port+"/", nil, "")
+		s.do(t, nil, "GET", "http://up.test:"+up.Port+"/", nil, "")
 		if e := s.last(t); e.DialedAddress.String() != "127.0.0.1" {
 			t.Errorf("the end of a request names the address %s", e.DialedAddress)
 		}
 	}
-	if n := up.connections.Load(); n != 1 {
+	if n := up.Accepted(); n != 1 {
 		t.Fatalf("three requests of one step took %d connections", n)
 	}
-	s.as(t, "two", nil, "GET", "http://up.test:"+up.port+"/", nil, "")
-	if n := up.connections.Load(); n != 2 {
+	s.as(t, "two", nil, "GET", "http://up.test:"+up.Port+"/", nil, "")
+	if n := up.Accepted(); n != 2 {
 		t.Errorf("another step was given a used connection")
 	}
-	s.do(t, nil, "GET", "http://other.test:"+up.port+"/", nil, "")
-	if n := up.connections.Load(); n != 3 {
+	s.do(t, nil, "GET", "http://other.test:"+up.Port+"/", nil, "")
+	if n := up.Accepted(); n != 3 {
 		t.Errorf("another name was given a used connection")
 	}
 }
@@ -142,12 +142,12 @@ func TestNothingIsSentTwice(t *testing.T) {
 		"a key that the client chose": {method: "POST", header: http.Header{"Idempotency-Key": {"1"}}, fresh: true},
 	} {
 		up, s := serve(t, hangsUp), start(t, Config{})
-		url := "http://up.test:" + up.port + "/"
+		url := "http://up.test:" + up.Port + "/"
 		s.do(t, nil, "GET", url, nil, "")
 		w := s.do(t, nil, test.method, url, test.header, test.body)
 		if test.fresh {
-			if w.status != 200 || up.connections.Load() != 2 {
-				t.Errorf("%s: %+v after %d connections", name, w, up.connections.Load())
+			if w.status != 200 || up.Accepted() != 2 {
+				t.Errorf("%s: %+v after %d connections", name, w, up.Accepted())
 			}
 			continue
 		}
@@ -168,12 +168,12 @@ func TestNothingIsSentTwice(t *testing.T) {
 func TestIdempotentRequestIsRepeated(t *testing.T) {
 	for _, method := range []string{"GET", "HEAD", "OPTIONS", "PUT", "DELETE"} {
 		up, s := serve(t, hangsUp), start(t, Config{})
-		url := "http://up.test:" + up.port + "/x"
+		url := "http://up.test:" + up.Port + "/x"
 		s.do(t, nil, "GET", url, nil, "")
 		first := s.last(t).BytesSent
 		w := s.do(t, nil, method, url, nil, "")
-		if w.status != 200 || len(up.seen()) != 3 || up.connections.Load() != 2 {
-			t.Errorf("%s: %+v after %d requests on %d connections", method, w, len(up.seen()), up.connections.Load())
+		if w.status != 200 || len(up.seen()) != 3 || up.Accepted() != 2 {
+			t.Errorf("%s: %+v after %d requests on %d connections", method, w, len(up.seen()), up.Accepted())
 		}
 		e := s.last(t)
 		if e.CloseReason != "finished" || len(e.Attributes) != 1 || e.Attributes[0] != (audit.Attribute{Name: "repeated", Value: "true"}) {
@@ -192,7 +192,7 @@ func TestIdempotentRequestIsRepeated(t *testing.T) {
 		}
 		return "", true
 	}), start(t, Config{})
-	url := "http://up.test:" + up.port + "/x"
+	url := "http://up.test:" + up.Port + "/x"
 	s.do(t, nil, "GET", url, nil, "")
 	if w := s.do(t, nil, "GET", url, nil, ""); w.refusal == nil || w.refusal.Status != 502 || len(up.seen()) != 3 {
 		t.Errorf("%+v after %d requests", w, len(up.seen()))
@@ -204,7 +204,7 @@ func TestIdempotentRequestIsRepeated(t *testing.T) {
 		}
 		return "HTTP/1.1 200", true
 	}), start(t, Config{})
-	url = "http://up.test:" + up.port + "/x"
+	url = "http://up.test:" + up.Port + "/x"
 	s.do(t, nil, "GET", url, nil, "")
 	if w := s.do(t, nil, "GET", url, nil, ""); w.refusal == nil || w.refusal.Status != 502 || len(up.seen()) != 2 {
 		t.Errorf("%+v after %d requests", w, len(up.seen()))
@@ -223,7 +223,7 @@ func TestTransportWouldSendTwice(t *testing.T) {
 	plain := &http.Transport{}
 	defer plain.CloseIdleConnections()
 	for range 2 {
-		r, _ := http.NewRequest("GET", "http://127.0.0.1:"+up.port+"/", nil)
+		r, _ := http.NewRequest("GET", "http://127.0.0.1:"+up.Port+"/", nil)
 		if resp, err := plain.RoundTrip(r); err == nil {
 			_, _ = io.Copy(io.Discard, resp.Body)
 			_ = resp.Body.Close()
@@ -255,7 +255,7 @@ func TestHostileAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			up := serve(t, func(int, *http.Request) (string, bool) { return test.raw, true })
 			s := start(t, Config{})
-			w := s.do(t, nil, "GET", "http://up.test:"+up.port+"/", nil, "")
+			w := s.do(t, nil, "GET", "http://up.test:"+up.Port+"/", nil, "")
 			if w.refusal == nil || w.refusal.Status != 502 || w.refusal.DecisionID == "" || w.body.Len() > 0 || w.finished {
 				t.Errorf("%+v", w)
 			}
@@ -278,7 +278,7 @@ func TestFramingIsNotPassedOn(t *testing.T) {
 		return "HTTP/1.1 200 OK\r\nContent-Length: 500\r\nTransfer-Encoding: chunked\r\nUpgrade: x\r\n\r\n2\r\nok\r\n0\r\n\r\n", true
 	})
 	s := start(t, Config{})
-	w := s.do(t, nil, "GET", "http://up.test:"+up.port+"/", nil, "")
+	w := s.do(t, nil, "GET", "http://up.test:"+up.Port+"/", nil, "")
 	if w.body.String() != "ok" || !w.finished || w.header.Get("Content-Length") != "" || w.header.Get("Upgrade") != "" {
 		t.Errorf("%+v", w)
 	}
@@ -292,7 +292,7 @@ func TestAnswerThatBreaksOff(t *testing.T) {
 	} {
 		up := serve(t, func(int, *http.Request) (string, bool) { return raw, true })
 		s := start(t, Config{})
-		w := s.do(t, nil, "GET", "http://up.test:"+up.port+"/", nil, "")
+		w := s.do(t, nil, "GET", "http://up.test:"+up.Port+"/", nil, "")
 		if !w.aborted || w.finished {
 			t.Errorf("%q passes for a whole answer: %+v", raw, w)
 		}
@@ -342,10 +342,10 @@ func TestBounds(t *testing.T) {
 		status int // of the refusal
 		cause  string
 	}{
-		"silent target":      {Config{ResponseTimeout: 50 * time.Millisecond}, policy.Limits{}, slow.port + "/", "", 504, "target_timeout"},
-		"lifetime":           {Config{}, policy.Limits{Lifetime: 50 * time.Millisecond}, slow.port + "/", "", 504, "lifetime"},
-		"configured life":    {Config{MaxLifetime: 50 * time.Millisecond}, policy.Limits{Lifetime: time.Hour}, slow.port + "/", "", 504, "lifetime"},
-		"lifetime in answer": {Config{}, policy.Limits{Lifetime: 50 * time.Millisecond}, slow.port + "/half", "", 0, "lifetime"},
+		"silent target":      {Config{ResponseTimeout: 50 * time.Millisecond}, policy.Limits{}, slow.Port + "/", "", 504, "target_timeout"},
+		"lifetime":           {Config{}, policy.Limits{Lifetime: 50 * time.Millisecond}, slow.Port + "/", "", 504, "lifetime"},
+		"configured life":    {Config{MaxLifetime: 50 * time.Millisecond}, policy.Limits{Lifetime: time.Hour}, slow.Port + "/", "", 504, "lifetime"},
+		"lifetime in answer": {Config{}, policy.Limits{Lifetime: 50 * time.Millisecond}, slow.Port + "/half", "", 0, "lifetime"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t, test.config)
@@ -380,7 +380,7 @@ func TestUnreachable(t *testing.T) {
 
 func TestClientGone(t *testing.T) {
 	up, s := serve(t, respondOK), start(t, Config{})
-	w := s.do(t, &answer{broken: true}, "GET", "http://up.test:"+up.port+"/", nil, "")
+	w := s.do(t, &answer{broken: true}, "GET", "http://up.test:"+up.Port+"/", nil, "")
 	if !w.aborted {
 		t.Errorf("%+v", w)
 	}
@@ -393,12 +393,12 @@ func TestClientGone(t *testing.T) {
 func TestEnvironmentDoesNotMatter(t *testing.T) {
 	trap := serve(t, respondOK)
 	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"} {
-		t.Setenv(name, "http://127.0.0.1:"+trap.port)
+		t.Setenv(name, "http://127.0.0.1:"+trap.Port)
 	}
 	up, s := serve(t, respondOK), start(t, Config{})
-	s.do(t, nil, "GET", "http://up.test:"+up.port+"/", nil, "")
-	if len(up.seen()) != 1 || trap.connections.Load() != 0 {
-		t.Errorf("the target saw %d requests, the environment's proxy %d connections", len(up.seen()), trap.connections.Load())
+	s.do(t, nil, "GET", "http://up.test:"+up.Port+"/", nil, "")
+	if len(up.seen()) != 1 || trap.Accepted() != 0 {
+		t.Errorf("the target saw %d requests, the environment's proxy %d connections", len(up.seen()), trap.Accepted())
 	}
 	if s.forwarder.library.ConnectDial != nil || s.forwarder.library.Tr.Proxy != nil || s.forwarder.pools.transport(1).Proxy != nil {
 		t.Error("something of the environment is left")
@@ -416,18 +416,18 @@ func TestLibraryFailsClosed(t *testing.T) {
 	}
 	f := New(Config{})
 	defer f.Close()
-	if w := ask(f.library, "GET", "http://127.0.0.1:"+up.port+"/"); w.Code != 403 || up.connections.Load() != 0 {
+	if w := ask(f.library, "GET", "http://127.0.0.1:"+up.Port+"/"); w.Code != 403 || up.Accepted() != 0 {
 		t.Errorf("without an admission: %d", w.Code)
 	}
 	if w := ask(f.library, "GET", "/"); w.Code != 400 {
 		t.Errorf("origin-form: %d", w.Code)
 	}
-	if _, err := f.library.Tr.DialContext(t.Context(), "tcp", "127.0.0.1:"+up.port); err == nil {
+	if _, err := f.library.Tr.DialContext(t.Context(), "tcp", "127.0.0.1:"+up.Port); err == nil {
 		t.Error("the library's own transport dials")
 	}
 	bare := goproxy.NewProxyHttpServer()
 	bare.Tr = &http.Transport{DisableKeepAlives: true}
-	if w := ask(bare, "GET", "http://127.0.0.1:"+up.port+"/"); w.Code != 200 {
+	if w := ask(bare, "GET", "http://127.0.0.1:"+up.Port+"/"); w.Code != 200 {
 		t.Errorf("the bare library refuses by itself (%d): this test does not bite", w.Code)
 	}
 }
@@ -443,10 +443,10 @@ func TestConnectIsRejected(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	_, _ = io.WriteString(conn, "CONNECT 127.0.0.1:"+up.port+" HTTP/1.1\r\nHost: x\r\n\r\n")
+	_, _ = io.WriteString(conn, "CONNECT 127.0.0.1:"+up.Port+" HTTP/1.1\r\nHost: x\r\n\r\n")
 	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
 	got, _ := io.ReadAll(conn)
-	if strings.Contains(string(got), " 200 ") || up.connections.Load() != 0 {
+	if strings.Contains(string(got), " 200 ") || up.Accepted() != 0 {
 		t.Errorf("CONNECT through the library: %q", got)
 	}
 }

@@ -13,13 +13,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/fair"
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -180,36 +180,15 @@ func request(t *testing.T, a *proxy.Admission, method string, header http.Header
 // the number of the request on its connection, from 1, and returns what to
 // answer and whether to close.
 type target struct {
-	port        string
-	connections atomic.Int32
-	mu          sync.Mutex
-	requests    []string // head and content
+	*proxytest.Server
+	mu       sync.Mutex
+	requests []string // head and content
 }
 
 func serve(t *testing.T, respond func(n int, r *http.Request) (raw string, end bool)) *target {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := &target{}
-	_, s.port, _ = net.SplitHostPort(l.Addr().String())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			s.connections.Add(1)
-			wg.Go(func() {
-				defer func() { _ = conn.Close() }()
-				_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-				s.speak(conn, respond)
-			})
-		}
-	})
-	t.Cleanup(func() { _ = l.Close(); wg.Wait() })
+	s.Server = proxytest.Serve(t, func(conn *net.TCPConn) { s.speak(conn, respond) })
 	return s
 }
 
@@ -217,7 +196,7 @@ func (s *target) speak(conn net.Conn, respond func(int, *http.Request) (string, 
 	in := bufio.NewReader(conn)
 	for n := 1; ; n++ {
 		var head strings.Builder
-		r, err := http.ReadRequest(bufio.NewReaderSize(io.TeeReader(oneByOne{in}, &head), 16))
+		r, err := http.ReadRequest(bufio.NewReaderSize(io.TeeReader(proxytest.OneByOne{Reader: in}, &head), 16))
 		if err != nil {
 			return
 		}
@@ -234,11 +213,6 @@ func (s *target) speak(conn net.Conn, respond func(int, *http.Request) (string, 
 	}
 }
 
-// oneByOne never reads past what is asked for.
-type oneByOne struct{ r io.Reader }
-
-func (o oneByOne) Read(p []byte) (int, error) { return o.r.Read(p[:min(1, len(p))]) }
-
 func (s *target) seen() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -247,51 +221,34 @@ func (s *target) seen() []string {
 
 // counter is a target that answers each request, and counts all bytes that it gets.
 type counter struct {
-	port string
-	wait func() int64 // closes the target, and returns how many bytes it got
+	*proxytest.Server
+	got atomic.Int64
 }
 
 func counting(t *testing.T, answer string) *counter {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	c := &counter{}
-	_, c.port, _ = net.SplitHostPort(l.Addr().String())
-	var got atomic.Int64
-	var wg sync.WaitGroup
-	wg.Go(func() {
+	c.Server = proxytest.Serve(t, func(conn *net.TCPConn) {
+		in := bufio.NewReader(io.TeeReader(conn, countWriter{&c.got}))
 		for {
-			conn, err := l.Accept()
+			r, err := http.ReadRequest(in)
 			if err != nil {
-				return
+				break
 			}
-			wg.Go(func() {
-				defer func() { _ = conn.Close() }()
-				_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-				in := bufio.NewReader(io.TeeReader(conn, countWriter{&got}))
-				for {
-					r, err := http.ReadRequest(in)
-					if err != nil {
-						break
-					}
-					if _, err := io.Copy(io.Discard, r.Body); err != nil {
-						break
-					}
-					_, _ = io.WriteString(conn, answer)
-				}
-				_, _ = io.Copy(io.Discard, in)
-			})
+			if _, err := io.Copy(io.Discard, r.Body); err != nil {
+				break
+			}
+			_, _ = io.WriteString(conn, answer)
 		}
+		_, _ = io.Copy(io.Discard, in)
 	})
-	var once sync.Once
-	c.wait = func() int64 {
-		once.Do(func() { _ = l.Close(); wg.Wait() })
-		return got.Load()
-	}
-	t.Cleanup(func() { c.wait() })
 	return c
+}
+
+// wait accepts nothing more, and returns how many bytes the target got in all.
+func (c *counter) wait() int64 {
+	c.Wait()
+	return c.got.Load()
 }
 
 type countWriter struct{ n *atomic.Int64 }

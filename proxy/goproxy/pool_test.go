@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/proxytest"
 )
 
 const shortGET = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -52,7 +54,7 @@ func TestInventedHosts(t *testing.T) {
 		}
 	}
 	lease.end()
-	until(t, "the repository is forgotten", func() bool { return s.forwarder.pools.len() == 0 })
+	proxytest.Eventually(t, "the repository is forgotten", func() bool { return s.forwarder.pools.len() == 0 })
 }
 
 // TestInventedHostsMemory: the heap is no larger afterwards. TestReplacementIsNeeded
@@ -61,7 +63,7 @@ func TestInventedHostsMemory(t *testing.T) {
 	s := start(t, Config{IdleTimeout: 20 * time.Millisecond})
 	flood := func(round int) {
 		s.invented(t, fmt.Sprint("flood-", round), 5000*round, 5000*(round+1))
-		until(t, "the repository is forgotten", func() bool { return s.forwarder.pools.len() == 0 })
+		proxytest.Eventually(t, "the repository is forgotten", func() bool { return s.forwarder.pools.len() == 0 })
 		s.mu.Lock()
 		s.events = nil
 		s.mu.Unlock()
@@ -69,7 +71,7 @@ func TestInventedHostsMemory(t *testing.T) {
 	flood(0)
 	before := heap()
 	flood(1)
-	until(t, "the memory of 5,000 hosts returns", func() bool { return heap() <= before+512<<10 })
+	proxytest.Eventually(t, "the memory of 5,000 hosts returns", func() bool { return heap() <= before+512<<10 })
 }
 
 func TestReplacementIsNeeded(t *testing.T) {
@@ -97,7 +99,7 @@ func TestIdleShares(t *testing.T) {
 	s := start(t, Config{MaxIdle: 8, IdleTimeout: time.Minute})
 	get := func(token, host string) {
 		t.Helper()
-		if w := s.as(t, token, nil, "GET", "http://"+host+":"+up.port+"/", nil, ""); w.status != 200 {
+		if w := s.as(t, token, nil, "GET", "http://"+host+":"+up.Port+"/", nil, ""); w.status != 200 {
 			t.Fatalf("%s: %+v", host, w.refusal)
 		}
 	}
@@ -105,37 +107,23 @@ func TestIdleShares(t *testing.T) {
 	for i := range 50 {
 		get("flood/1", fmt.Sprintf("f%d.test", i))
 	}
-	before := up.connections.Load()
+	before := up.Accepted()
 	get("victim/1", "up.test")
-	if up.connections.Load() != before {
+	if up.Accepted() != before {
 		t.Error("another repository's connections pushed out the victim's")
 	}
 	for i := range 40 {
 		get(fmt.Sprintf("r%d/1", i), "up.test")
 	}
-	until(t, "the connections that are too many are closed", func() bool {
+	proxytest.Eventually(t, "the connections that are too many are closed", func() bool {
 		s.forwarder.pools.mu.Lock()
 		defer s.forwarder.pools.mu.Unlock()
 		return s.forwarder.pools.open <= 8
 	})
 	s.forwarder.Close()
-	until(t, "all connections are closed", func() bool {
+	proxytest.Eventually(t, "all connections are closed", func() bool {
 		s.forwarder.pools.mu.Lock()
 		defer s.forwarder.pools.mu.Unlock()
 		return s.forwarder.pools.open == 0 && s.forwarder.pools.busy == 0
 	})
-}
-
-// until polls a condition that has no signal of its own.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(20 * time.Second); !ok(); {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
 }

@@ -75,8 +75,8 @@ func TestBarredRequestIsNotSent(t *testing.T) {
 	up := serve(t, respondOK)
 	barred := proxy.NewTracker(proxy.TunnelConfig{Barred: func(*proxy.Admission) proxy.Cause { return proxy.CauseRevoked }})
 	s := start(t, Config{Tracker: barred})
-	w := s.do(t, nil, "GET", "http://up.test:"+up.port+"/", nil, "")
-	if w.refusal == nil || w.refusal.Reason != "credential_revoked" || up.connections.Load() != 0 {
-		t.Errorf("%+v after %d connections", w, up.connections.Load())
+	w := s.do(t, nil, "GET", "http://up.test:"+up.Port+"/", nil, "")
+	if w.refusal == nil || w.refusal.Reason != "credential_revoked" || up.Accepted() != 0 {
+		t.Errorf("%+v after %d connections", w, up.Accepted())
 	}
 }

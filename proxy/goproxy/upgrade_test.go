@@ -14,6 +14,7 @@ import (
 	library "github.com/elazarl/goproxy"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 )
@@ -49,35 +50,22 @@ const (
 // all that it gets.
 func chat(t *testing.T, answer string) (port string, heads chan string) {
 	t.Helper()
-	l := listen(t)
 	heads = make(chan string, 10)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	server := proxytest.Serve(t, func(conn *net.TCPConn) {
+		in := bufio.NewReader(conn)
+		var head strings.Builder
 		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
+			line, err := in.ReadString('\n')
+			head.WriteString(line)
+			if err != nil || line == "\r\n" {
+				break
 			}
-			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-			in := bufio.NewReader(conn)
-			var head strings.Builder
-			for {
-				line, err := in.ReadString('\n')
-				head.WriteString(line)
-				if err != nil || line == "\r\n" {
-					break
-				}
-			}
-			heads <- head.String()
-			_, _ = io.WriteString(conn, answer)
-			_, _ = io.Copy(conn, in)
-			_ = conn.Close()
 		}
-	}()
-	t.Cleanup(func() { _ = l.Close(); <-done })
-	_, port, _ = net.SplitHostPort(l.Addr().String())
-	return port, heads
+		heads <- head.String()
+		_, _ = io.WriteString(conn, answer)
+		_, _ = io.Copy(conn, in)
+	})
+	return server.Port, heads
 }
 
 func ask(t *testing.T, address, raw string) (net.Conn, *bufio.Reader, *http.Response) {

@@ -2,61 +2,44 @@ package goproxy
 
 import (
 	"bufio"
-	"context"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
 	"testing"
-	"time"
 
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/proxy"
 )
 
 // upstream is a proxy that opens tunnels, and keeps the authorities that it was
 // asked for.
 func upstream(t *testing.T) (via *proxy.UpstreamProxy, asked func() []string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var mu sync.Mutex
 	var list []string
-	var serving sync.WaitGroup
-	ctx, cancel := context.WithCancel(context.Background())
-	serving.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer c.Close()
-				defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
-				in := bufio.NewReader(c)
-				r, err := http.ReadRequest(in)
-				if err != nil || r.Method != http.MethodConnect {
-					_, _ = io.WriteString(c, "HTTP/1.1 405 CONNECT only\r\n\r\n")
-					return
-				}
-				mu.Lock()
-				list = append(list, r.RequestURI)
-				mu.Unlock()
-				_, port, _ := net.SplitHostPort(r.RequestURI)
-				to, err := net.Dial("tcp", "127.0.0.1:"+port)
-				if err != nil {
-					_, _ = io.WriteString(c, "HTTP/1.1 502 it is down\r\n\r\n")
-					return
-				}
-				defer to.Close()
-				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
-				go func() { _, _ = io.Copy(to, in); _ = to.Close() }()
-				_, _ = io.Copy(c, to)
-			})
+	l := proxytest.Listen(t, "127.0.0.1:0")
+	proxytest.ServeOn(t, l, func(c *net.TCPConn) {
+		in := bufio.NewReader(c)
+		r, err := http.ReadRequest(in)
+		if err != nil || r.Method != http.MethodConnect {
+			_, _ = io.WriteString(c, "HTTP/1.1 405 CONNECT only\r\n\r\n")
+			return
 		}
+		mu.Lock()
+		list = append(list, r.RequestURI)
+		mu.Unlock()
+		_, port, _ := net.SplitHostPort(r.RequestURI)
+		to, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			_, _ = io.WriteString(c, "HTTP/1.1 502 it is down\r\n\r\n")
+			return
+		}
+		defer to.Close()
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() { _, _ = io.Copy(to, in); _ = to.Close() }()
+		_, _ = io.Copy(c, to)
 	})
-	t.Cleanup(func() { _ = l.Close(); cancel(); serving.Wait() })
 	at := l.Addr().(*net.TCPAddr).AddrPort()
 	return &proxy.UpstreamProxy{Host: at.Addr().String(), Port: at.Port()}, func() []string {
 		mu.Lock()
@@ -87,7 +70,7 @@ func TestForwardThroughUpstream(t *testing.T) {
 		v.ResolveUpstream = resolve
 		s := startVia(t, v)
 		for range 2 {
-			w := s.do(t, nil, "GET", "http://up.test:"+up.port+"/a?b", http.Header{"X": {"y"}}, "")
+			w := s.do(t, nil, "GET", "http://up.test:"+up.Port+"/a?b", http.Header{"X": {"y"}}, "")
 			if w.status != 200 || w.body.String() != "ok" {
 				t.Fatalf("%+v", w)
 			}
@@ -95,7 +78,7 @@ func TestForwardThroughUpstream(t *testing.T) {
 				t.Errorf("recorded as %+v", e)
 			}
 		}
-		if got := asked(); len(got) != 1 || got[0] != want+up.port {
+		if got := asked(); len(got) != 1 || got[0] != want+up.Port {
 			t.Errorf("the upstream was asked for %q", got)
 		}
 		if head := up.seen()[0]; len(up.seen()) != 2 || head[:16] != "GET /a?b HTTP/1." {

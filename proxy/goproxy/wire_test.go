@@ -22,6 +22,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/fair"
+	"github.com/sallyport/sallyport/internal/proxytest"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/proxy"
 	"github.com/sallyport/sallyport/proxy/frontend"
@@ -65,7 +66,7 @@ type around interface {
 // serveFront runs the front with this room behind it.
 func serveFront(tb testing.TB, o around) (address string) {
 	tb.Helper()
-	l := listen(tb)
+	l := proxytest.Listen(tb, "127.0.0.1:0")
 	serveOn(tb, l, o)
 	return l.Addr().String()
 }
@@ -95,15 +96,6 @@ func serveOn(tb testing.TB, l net.Listener, o around) {
 		<-served
 		forwarder.Close()
 	})
-}
-
-func listen(tb testing.TB) net.Listener {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return l
 }
 
 // A client of net/http, through the front, to a server of net/http: what goes in
@@ -172,7 +164,7 @@ func TestThroughTheFront(t *testing.T) {
 // A target that answers before it has the whole body: the client gets the answer
 // at once, although its body is still under way, and then the connection ends.
 func TestAnswerBeforeTheBodyIsThere(t *testing.T) {
-	l := listen(t)
+	l := proxytest.Listen(t, "127.0.0.1:0")
 	defer func() { _ = l.Close() }()
 	go func() {
 		for {
@@ -225,17 +217,7 @@ func address(n int, port string) string {
 // echoTarget answers each byte with itself.
 func echoTarget(tb testing.TB) (port string) {
 	l, port := everywhere(tb)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() { _, _ = io.Copy(c, c); _ = c.Close() })
-		}
-	})
-	tb.Cleanup(func() { _ = l.Close(); wg.Wait() })
+	proxytest.ServeOn(tb, l.(*net.TCPListener), proxytest.Echo)
 	return port
 }
 
