@@ -84,8 +84,8 @@ func TestDialOnlyPinned(t *testing.T) {
 	_ = conn.Close()
 }
 
-// TestDialControlBites shows that without Control the same dialer gets there.
-func TestDialControlBites(t *testing.T) {
+// TestDialControlIsNeeded shows that without Control the same dialer gets there.
+func TestDialControlIsNeeded(t *testing.T) {
 	server := addrPort(proxytest.Listen(t, "127.0.0.1:0").Addr())
 	conn, err := dialOne(t.Context(), &net.Dialer{}, server)
 	if err != nil {
@@ -115,7 +115,7 @@ func TestDialIgnoresTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestRace(t *testing.T) {
+func TestDialRacesAddresses(t *testing.T) {
 	hole := blackHole(t, "127.0.0.1")
 	server := proxytest.Listen(t, "127.0.0.1:0")
 	to := addrPort(server.Addr())
@@ -212,7 +212,7 @@ func TestRace(t *testing.T) {
 	})
 }
 
-func TestLosersAreClosed(t *testing.T) {
+func TestLostDialsAreClosed(t *testing.T) {
 	l := proxytest.Listen(t, "127.0.0.1:0")
 	loser, other := connected(t, l)
 	defer other.Close()

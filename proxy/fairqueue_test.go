@@ -216,9 +216,9 @@ func TestChangeReplacesTheQueue(t *testing.T) {
 	})
 }
 
-// TestStuckRepositoriesDelayNobody: repositories whose evaluations do not end delay no
+// TestStuckRepositoriesDelayNoOthers: repositories whose evaluations do not end delay no
 // other one, of which there is more than one evaluation to make.
-func TestStuckRepositoriesDelayNobody(t *testing.T) {
+func TestStuckRepositoriesDelayNoOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := NewTracker(TunnelConfig{MaxLifetime: 24 * time.Hour})
 		h := &halves{takes: map[string]time.Duration{}, deniesOwn: map[string]bool{"fast": true}, applied: map[string]time.Time{}}

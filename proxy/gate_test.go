@@ -24,9 +24,9 @@ func bad(p identity.Problem) error {
 	return &identity.Error{Problem: p, Detail: "detail of " + string(p)}
 }
 
-// TestWay takes every way out of the gate: what is answered, what is recorded, and above
+// TestEachStepOfTheGateCanRefuse takes every way out of the gate: what is answered, what is recorded, and above
 // all what was not done.
-func TestWay(t *testing.T) {
+func TestEachStepOfTheGateCanRefuse(t *testing.T) {
 	tests := []struct {
 		name   string
 		set    func(*world, *Attempt)
@@ -311,10 +311,10 @@ func TestAdmissionAndItsEvents(t *testing.T) {
 	}
 }
 
-// TestUnrecordedAllowIsTheRecorders: the log may have an allow although it did not
+// TestUnrecordedAllowIsRefused: the log may have an allow although it did not
 // confirm it in time. The recorder resolves that: a second event from the gate would be
 // one too many.
-func TestUnrecordedAllowIsTheRecorders(t *testing.T) {
+func TestUnrecordedAllowIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.recordWait = true
@@ -348,7 +348,7 @@ func (l *lossy) Record(_ context.Context, e *audit.Event) error {
 	return nil
 }
 
-func TestClientThatHangsUpDoesNotCancelItsRecord(t *testing.T) {
+func TestDisconnectDoesNotCancelTheRecord(t *testing.T) {
 	for _, verdict := range []policy.Verdict{policy.Allow, policy.Deny} {
 		w := newWorld()
 		w.decision.Verdict = verdict

@@ -265,9 +265,9 @@ func TestMachineAddressesIsNeeded(t *testing.T) {
 	}
 }
 
-// TestGuardBites takes the guard away and sees the attack succeed: an allowed
+// TestGuardIsNeeded takes the guard away and sees the attack succeed: an allowed
 // name that leads to a server on this machine.
-func TestGuardBites(t *testing.T) {
+func TestGuardIsNeeded(t *testing.T) {
 	server := proxytest.Listen(t, "127.0.0.1:0")
 	reach := func(guard *Guard) policy.Reason {
 		w := newWorld()

@@ -75,8 +75,8 @@ func TestHelloIsChecked(t *testing.T) {
 	}
 }
 
-// TestHelloCheckBites: without the check each of these would have arrived.
-func TestHelloCheckBites(t *testing.T) {
+// TestHelloCheckIsNeeded: without the check each of these would have arrived.
+func TestHelloCheckIsNeeded(t *testing.T) {
 	for _, in := range []string{"GET / HTTP/1.1\r\n\r\n", string(clientHello("evil.example"))} {
 		r := openTunnel(t)
 		_, _ = io.WriteString(r.client, in)
@@ -84,7 +84,7 @@ func TestHelloCheckBites(t *testing.T) {
 	}
 }
 
-func TestHelloPassesAsItCame(t *testing.T) {
+func TestHelloIsForwardedUnchanged(t *testing.T) {
 	real := clientHello(targetName)
 	for name, in := range map[string]string{
 		"whole":             string(real),

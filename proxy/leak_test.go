@@ -21,9 +21,9 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-// TestNothingIsLeft runs two thousand tunnels, eight at a time, that end in all
+// TestTunnelsLeakNothing runs two thousand tunnels, eight at a time, that end in all
 // the ways there are, and counts what they leave.
-func TestNothingIsLeft(t *testing.T) {
+func TestTunnelsLeakNothing(t *testing.T) {
 	short := TunnelConfig{IdleTimeout: 30 * time.Millisecond, HalfClosed: 20 * time.Millisecond, HelloTimeout: 20 * time.Millisecond}
 	endings := []func(*rig){
 		func(r *rig) { _, _ = r.client.CloseWrite(), r.target.CloseWrite() },

@@ -139,10 +139,10 @@ func TestRateLimits(t *testing.T) {
 	})
 }
 
-// TestStepFloodBites is the attack: one step asks without end. With a limit of
+// TestStepLimitIsNeeded is the attack: one step asks without end. With a limit of
 // its own another repository's step gets out and the log gets a few events; with
 // no limit but the one of all steps together, it takes everything.
-func TestStepFloodBites(t *testing.T) {
+func TestStepLimitIsNeeded(t *testing.T) {
 	for _, limited := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			l := Limits{Total: Limit{Tunnels: 50}}
@@ -168,7 +168,7 @@ func TestStepFloodBites(t *testing.T) {
 }
 
 // A place is given back whatever becomes of the attempt.
-func TestPlacesAreGivenBack(t *testing.T) {
+func TestSlotsAreReleased(t *testing.T) {
 	c, g := newCrowd(t, Limits{Step: Limit{Tunnels: 1}})
 	for name, change := range map[string]func(){
 		"denied":       func() { c.decision.Verdict = policy.Deny },

@@ -59,9 +59,9 @@ func TestStepReceivedBytes(t *testing.T) {
 	r.wantOutcome(CauseStepBytesReceivedLimit, 0, 5)
 }
 
-// TestStepHasSpentAll: a step that has nothing left is refused before the name is looked
+// TestExhaustedStepIsRefused: a step that has nothing left is refused before the name is looked
 // up, another step is not, and the quota is forgotten after a day.
-func TestStepHasSpentAll(t *testing.T) {
+func TestExhaustedStepIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.decision.Limits = policy.Limits{StepSent: 10, StepReceived: 20}

@@ -7,7 +7,7 @@ import (
 
 // The end of an admission names the address of a reused connection, and accepts none that
 // was not pinned.
-func TestReached(t *testing.T) {
+func TestReachedAcceptsOnlyPinnedAddresses(t *testing.T) {
 	for to, want := range map[string]string{
 		"203.0.114.7:443":          "203.0.114.7",
 		"[::ffff:203.0.114.7]:443": "203.0.114.7",

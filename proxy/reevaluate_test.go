@@ -201,9 +201,9 @@ func TestPolicyThatCannotBeEvaluatedClosesNothing(t *testing.T) {
 	}
 }
 
-// TestPolicyChangeReachesWhatIsOnItsWay: what was admitted by the previous revision and
+// TestPolicyChangeReachesTunnelsThatBeginLater: what was admitted by the previous revision and
 // begins only after the change is evaluated by the new one.
-func TestPolicyChangeReachesWhatIsOnItsWay(t *testing.T) {
+func TestPolicyChangeReachesTunnelsThatBeginLater(t *testing.T) {
 	tr, c := NewTracker(TunnelConfig{}), new(changes)
 	c.set(policy.Decision{Reason: policy.PolicyDenied}, nil)
 	late := newRig(t, withTracker(tr))

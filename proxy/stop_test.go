@@ -40,8 +40,8 @@ func TestStoppedGate(t *testing.T) {
 	}
 }
 
-// TestStoppedGateKnowsTheRevoked: the record of a refused credential names its principal.
-func TestStoppedGateKnowsTheRevoked(t *testing.T) {
+// TestStoppedGateRecordsRefusedPrincipals: the record of a refused credential names its principal.
+func TestStoppedGateRecordsRefusedPrincipals(t *testing.T) {
 	w := newWorld()
 	who := &identity.Principal{Step: identity.Run{UUID: "s"}, Repository: identity.Repository{UUID: "r"}}
 	w.authErr = &identity.Error{Problem: identity.CredentialRevoked, Principal: who}
@@ -88,9 +88,9 @@ func TestBarred(t *testing.T) {
 	<-unasked.ended
 }
 
-// TestRequestsAreClosedToo: Close reaches each request that a forwarder has, once, and
+// TestCloseReachesRequests: Close reaches each request that a forwarder has, once, and
 // only those that it is meant for.
-func TestRequestsAreClosedToo(t *testing.T) {
+func TestCloseReachesRequests(t *testing.T) {
 	tracker := NewTracker(TunnelConfig{})
 	one, two := &Admission{ID: "one"}, &Admission{ID: "two"}
 	causes := map[string][]Cause{}

@@ -211,9 +211,9 @@ func TestResets(t *testing.T) {
 	})
 }
 
-// TestAnswerBeforeReset: a server that answers, closes with bytes unread and so
+// TestResponseIsDeliveredBeforeTheReset: a server that answers, closes with bytes unread and so
 // resets has still answered.
-func TestAnswerBeforeReset(t *testing.T) {
+func TestResponseIsDeliveredBeforeTheReset(t *testing.T) {
 	r := newRig(t)
 	_ = tcpOf(r.client).SetReadBuffer(16 << 10)
 	r.start()
@@ -238,9 +238,9 @@ func (w *world) mustReceived(tr *Tracker) int64 {
 	return -1
 }
 
-// TestTargetStopsListening: the target answers and ends, and then resets what
+// TestTargetClosesItsReadSide: the target answers and ends, and then resets what
 // the client continues sending. The answer arrives.
-func TestTargetStopsListening(t *testing.T) {
+func TestTargetClosesItsReadSide(t *testing.T) {
 	r := openTunnel(t)
 	write(t, r.target, []byte("413 too large"))
 	_ = r.target.Close()
@@ -275,9 +275,9 @@ func TestStoppedBeforeItStarts(t *testing.T) {
 	}
 }
 
-// TestBrokenIsNotPassedOnAsAnEnd: once a tunnel is broken, an end that one side
+// TestResetIsNotForwardedAsEOF: once a tunnel is broken, an end that one side
 // shows, since the kernel reports a reset only once, is not one to pass on.
-func TestBrokenIsNotPassedOnAsAnEnd(t *testing.T) {
+func TestResetIsNotForwardedAsEOF(t *testing.T) {
 	r := newRig(t)
 	tun := newTunnel(r.tracker.config, r.admitted, r.stream, nil, r.upstream)
 	tun.startWatch()

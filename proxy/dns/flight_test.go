@@ -82,8 +82,8 @@ func TestCacheTimes(t *testing.T) {
 	}
 }
 
-// TestCachedIsTheCallers: what a caller does with its list is its own affair.
-func TestCachedIsTheCallers(t *testing.T) {
+// TestCachedAddressesAreCopied: what a caller does with its list is its own affair.
+func TestCachedAddressesAreCopied(t *testing.T) {
 	r := scripted(t, Config{}, just("192.0.2.1", time.Hour))
 	for range 2 {
 		got, err := r.Resolve(t.Context(), fair.Subject{}, "api.example")
@@ -219,10 +219,10 @@ func TestConcurrencyIsBounded(t *testing.T) {
 	})
 }
 
-// TestSilentNamesOfAnother: a repository whose steps look up names of which no
+// TestSilentNamesOfAnotherRepository: a repository whose steps look up names of which no
 // server answers, as many as they can, costs another none of its lookups, nor
 // what is cached for it. TestSharesAreNeeded takes the shares away.
-func TestSilentNamesOfAnother(t *testing.T) {
+func TestSilentNamesOfAnotherRepository(t *testing.T) {
 	if failed := lookupsBesideSilence(t, DefaultLookups); failed != 0 {
 		t.Errorf("%d of 25 lookups failed", failed)
 	}
@@ -370,9 +370,9 @@ func TestSlowFamily(t *testing.T) {
 	})
 }
 
-// TestDeadServerComesBack: a server that did not answer is asked last, for a
+// TestRecoveredServerIsUsedAgain: a server that did not answer is asked last, for a
 // while.
-func TestDeadServerComesBack(t *testing.T) {
+func TestRecoveredServerIsUsedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dead atomic.Bool
 		var firstAsked atomic.Int32

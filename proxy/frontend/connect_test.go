@@ -136,7 +136,7 @@ func TestUnreachableTarget(t *testing.T) {
 }
 
 // A client that hangs up while it is decided upon gets no tunnel opened.
-func TestClientGoneMeanwhile(t *testing.T) {
+func TestClientGoneBeforeTheTunnel(t *testing.T) {
 	s := start(t, func(s *stand, _ *Config, _ *ListenerConfig) {
 		s.entered, s.hold = make(chan struct{}, 1), make(chan struct{})
 	})

@@ -257,8 +257,8 @@ func TestHostileHeadsElsewhere(t *testing.T) {
 	}
 }
 
-// TestOddButSound has what must pass, so that strictness breaks no client.
-func TestOddButSound(t *testing.T) {
+// TestUnusualValidHeadsAreAccepted has what must pass, so that strictness breaks no client.
+func TestUnusualValidHeadsAreAccepted(t *testing.T) {
 	s := start(t, nil)
 	for _, raw := range []string{
 		"\r\nGET http://up.test/ HTTP/1.1\r\n{H}{A}\r\n",                       // 2.2: one empty line in front

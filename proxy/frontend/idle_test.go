@@ -35,7 +35,7 @@ func bounded(most, ofOne int) func(*stand, *Config, *ListenerConfig) {
 
 // The connection that has been idle longest is closed, with an answer, and one that is
 // behind its head, or a tunnel, never does.
-func TestOldestGoes(t *testing.T) {
+func TestOldestIdleConnectionIsEvicted(t *testing.T) {
 	target := proxytest.Serve(t, proxytest.Echo)
 	s := start(t, bounded(50, 3))
 	tunnel := s.dial(t).send("CONNECT up.test:" + target.Port + " HTTP/1.1\r\n" + good + "\r\n")
@@ -110,10 +110,10 @@ func flood(ctx context.Context, address, from string, opened *sync.WaitGroup) {
 	}
 }
 
-// TestFloodBites: while three addresses hold as many silent and slow connections
-// as they can get, a step's traffic goes through; without the room's bounds the
+// TestIdleLimitIsNeeded: while three addresses hold as many silent and slow connections
+// as they can get, a step's traffic goes through; without the limits the
 // same flood takes every connection that there is, and the step gets nothing.
-func TestFloodBites(t *testing.T) {
+func TestIdleLimitIsNeeded(t *testing.T) {
 	target := proxytest.Serve(t, proxytest.Echo)
 	for _, limited := range []bool{true, false} {
 		t.Run(fmt.Sprint("limited ", limited), func(t *testing.T) {
@@ -168,7 +168,7 @@ func (s *stand) visit(t testing.TB, connect string) bool {
 
 // A full room sends away one of those who have the most in it: who has one keeps
 // it, though he came first.
-func TestFullRoomIsFair(t *testing.T) {
+func TestIdleLimitIsFair(t *testing.T) {
 	s := start(t, bounded(10, 8))
 	first := s.dialFrom(t, "127.0.0.9")
 	s.awaitWaiting(t, 1)
@@ -182,7 +182,7 @@ func TestFullRoomIsFair(t *testing.T) {
 	}
 }
 
-func TestWaitingRoomForgets(t *testing.T) {
+func TestIdleLimiterForgetsAddresses(t *testing.T) {
 	s := start(t, nil)
 	for i := range 20 {
 		c := s.dialFrom(t, fmt.Sprintf("127.0.0.%d", 2+i))

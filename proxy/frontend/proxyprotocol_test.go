@@ -220,10 +220,10 @@ func (s *stand) over(t testing.TB, raw net.Conn) *client {
 	return c
 }
 
-// TestProxyProtocolFromStrangers is the attack: a client that is not a configured peer
+// TestProxyProtocolFromOtherNetworksIsRefused is the attack: a client that is not a configured peer
 // sends another address. It is a malformed head. On a listener that trusts its network
 // the same bytes succeed.
-func TestProxyProtocolFromStrangers(t *testing.T) {
+func TestProxyProtocolFromOtherNetworksIsRefused(t *testing.T) {
 	target := proxytest.Serve(t, proxytest.Echo)
 	connect := "CONNECT up.test:" + target.Port + " HTTP/1.1\r\n" + good + "\r\n"
 	for _, header := range []string{"PROXY TCP4 203.0.113.9 10.0.0.1 56789 3128\r\n", proxy2(1, 0x11, ends4...)} {

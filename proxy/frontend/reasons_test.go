@@ -125,9 +125,9 @@ func (a shown) tells(t *testing.T, reason policy.Reason, recorded bool) {
 	}
 }
 
-// TestEveryReasonIsTold: whatever the reason, a CONNECT and a request, in cleartext and
+// TestEveryReasonIsShown: whatever the reason, a CONNECT and a request, in cleartext and
 // in TLS, get everything that a refusal must show.
-func TestEveryReasonIsTold(t *testing.T) {
+func TestEveryReasonIsShown(t *testing.T) {
 	client, server := certificate(t)
 	for name, secured := range map[string]bool{"plain": false, "tls": true} {
 		t.Run(name, func(t *testing.T) {
@@ -153,9 +153,9 @@ func TestEveryReasonIsTold(t *testing.T) {
 	}
 }
 
-// TestNothingInsideIsTold: what breaks behind the gate reaches a client as one of
+// TestInternalErrorsAreNotShown: what breaks behind the gate reaches a client as one of
 // our own sentences, by either way of asking.
-func TestNothingInsideIsTold(t *testing.T) {
+func TestInternalErrorsAreNotShown(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -100,7 +100,7 @@ func TestKeptConnections(t *testing.T) {
 	}
 }
 
-func TestPoolKeyHoldsTheAddresses(t *testing.T) {
+func TestPoolKeyHasTheAddresses(t *testing.T) {
 	s := start(t, Config{})
 	a, b := s.admit(t, "one", "http://another.test/"), s.admit(t, "one", "http://another.test/")
 	if poolKey(a) != poolKey(b) {
@@ -284,7 +284,7 @@ func TestFramingIsNotPassedOn(t *testing.T) {
 	}
 }
 
-func TestAnswerThatBreaksOff(t *testing.T) {
+func TestResponseThatIsCutOff(t *testing.T) {
 	for _, raw := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nok",

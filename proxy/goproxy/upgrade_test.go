@@ -216,10 +216,10 @@ func TestWebSocketRefused(t *testing.T) {
 	}
 }
 
-// TestWebSocketBites is the attack: a target whose status a client can choose responds
+// TestHandshakeCheckIsNeeded is the attack: a target whose status a client can choose responds
 // 101 and continues reading requests. The library by itself relays whatever follows, so
 // that a second request gets there undecided; here it does not.
-func TestWebSocketBites(t *testing.T) {
+func TestHandshakeCheckIsNeeded(t *testing.T) {
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		conn, rw, err := w.(http.Hijacker).Hijack()
 		if err != nil {

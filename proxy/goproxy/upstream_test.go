@@ -105,7 +105,7 @@ func TestForwardThroughUpstreamFails(t *testing.T) {
 }
 
 // Connections by different ways are not shared.
-func TestPoolKeyHoldsTheWay(t *testing.T) {
+func TestPoolKeyHasTheUpstreamProxy(t *testing.T) {
 	v, _ := upstream(t)
 	direct, through := start(t, Config{}), startVia(t, v)
 	a, b := direct.admit(t, "one", "http://another.test/"), through.admit(t, "one", "http://another.test/")

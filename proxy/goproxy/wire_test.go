@@ -100,7 +100,7 @@ func serveOn(tb testing.TB, l net.Listener, o around) {
 
 // A client of net/http, through the front, to a server of net/http: what goes in
 // comes out, each request with two events, all over one connection to the target.
-func TestThroughTheFront(t *testing.T) {
+func TestFrontendWithForwarder(t *testing.T) {
 	var mu sync.Mutex
 	peers := map[string]bool{}
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -163,7 +163,7 @@ func TestThroughTheFront(t *testing.T) {
 
 // A target that answers before it has the whole body: the client gets the answer
 // at once, although its body is still under way, and then the connection ends.
-func TestAnswerBeforeTheBodyIsThere(t *testing.T) {
+func TestResponseBeforeTheBody(t *testing.T) {
 	l := proxytest.Listen(t, "127.0.0.1:0")
 	defer func() { _ = l.Close() }()
 	go func() {
