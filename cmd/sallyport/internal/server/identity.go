@@ -10,6 +10,7 @@ import (
 	"github.com/sallyport/sallyport/identity/bitbucket"
 	identitypg "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/admin"
+	"github.com/sallyport/sallyport/internal/emergencystop"
 	"github.com/sallyport/sallyport/proxy"
 )
 
@@ -122,13 +123,13 @@ func (s *server) listenControl(context.Context) error {
 	}
 	s.atClose(func() { _ = l.Close() })
 	s.controlAt = l
-	s.stop, err = loadEmergencyStop(s.config.DataDirectory, s.log)
+	s.stop, err = emergencystop.Load(s.config.DataDirectory, s.log)
 	return err
 }
 
 // buildControl makes what answers on it.
 func (s *server) buildControl(context.Context) error {
-	s.stop.guard(s.gate, s.tracker)
+	s.stop.Guard(s.gate, s.tracker)
 	s.control = admin.NewControl(admin.Operations{
 		Credentials: credentialOperations{s}, Tunnels: tunnelOperations{s}, Policy: policyOperations{s},
 	}, s.log.With("component", "control"))

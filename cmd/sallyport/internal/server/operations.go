@@ -213,7 +213,7 @@ type tunnelOperations struct{ *server }
 
 // List lists open tunnels.
 func (s tunnelOperations) List(context.Context) (admin.TunnelList, error) {
-	list := admin.TunnelList{Tunnels: []admin.Tunnel{}, Stop: s.stop.state()}
+	list := admin.TunnelList{Tunnels: []admin.Tunnel{}, Stop: s.stop.Current()}
 	for _, t := range s.tracker.Tunnels() {
 		shown := admin.Tunnel{ID: t.Admission.ID, Since: t.Since, Target: t.Admission.Target.String(), Sent: t.Sent, Received: t.Received}
 		if p := t.Admission.Principal; p != nil {
@@ -267,7 +267,7 @@ func (s tunnelOperations) StopAll(ctx context.Context, by admin.Operator, r admi
 	}
 	out := admin.Stopped{Stop: admin.Stop{Since: time.Now().UTC().Truncate(time.Second), By: by.String(), Reason: r.Reason}}
 	var err error
-	if out.Closed, err = s.stop.stop(out.Stop); err != nil {
+	if out.Closed, err = s.stop.Stop(out.Stop); err != nil {
 		out.Warnings = append(out.Warnings, err.Error())
 	}
 	if err := s.recorded(ctx, by, operationStopped, r.Reason, attribute("closed", strconv.Itoa(out.Closed))); err != nil {
@@ -281,7 +281,7 @@ func (s tunnelOperations) Resume(ctx context.Context, by admin.Operator, r admin
 	if err := checkWhy(r.Reason); err != nil {
 		return admin.Resumed{}, err
 	}
-	was, err := s.stop.lift(func(was admin.Stop) error {
+	was, err := s.stop.Lift(func(was admin.Stop) error {
 		if err := s.recorded(ctx, by, operationResumed, r.Reason, attribute("stopped_since", was.Since.Format(time.RFC3339)), attribute("stopped_by", was.By)); err != nil {
 			return fmt.Errorf("everything stays stopped: %w", err)
 		}

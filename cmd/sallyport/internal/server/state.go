@@ -13,6 +13,7 @@ import (
 	"github.com/sallyport/sallyport/internal/admin"
 	"github.com/sallyport/sallyport/internal/approval"
 	"github.com/sallyport/sallyport/internal/config"
+	"github.com/sallyport/sallyport/internal/emergencystop"
 	"github.com/sallyport/sallyport/internal/pgembed"
 	"github.com/sallyport/sallyport/internal/selftest"
 	"github.com/sallyport/sallyport/internal/systemd"
@@ -58,7 +59,7 @@ type server struct {
 	identityMetrics *admin.IdentityMetrics
 	admin           *admin.Server
 	control         *admin.Control
-	stop            *emergencyStop
+	stop            *emergencystop.Switch
 
 	listeners []listening
 	adminAt   net.Listener
