@@ -23,7 +23,7 @@ type Admission struct {
 	Decision  policy.Decision
 	Target    destination.Target
 	Path      string           // path and query of an absolute-form target, as policy saw it
-	Addresses []netip.AddrPort // what may be dialled, and nothing else; none where another proxy resolves the name
+	Addresses []netip.AddrPort // what may be dialed, and nothing else; none where another proxy resolves the name
 	Admitted  time.Time
 
 	gate           *Gate
@@ -35,7 +35,7 @@ type Admission struct {
 	sent, received meter
 	http           *policy.HTTPRequest // nil for a tunnel
 	upstream       *UpstreamProxy      // nil: directly
-	dialled        atomic.Pointer[netip.AddrPort]
+	dialed         atomic.Pointer[netip.AddrPort]
 	closed         atomic.Bool
 	stopped        Cause // given while it was a request: a tunnel that it becomes ends with it. The tracker's lock guards it
 	// The latest decision, where policy has changed since.
@@ -53,7 +53,7 @@ func (a *Admission) Reached(to netip.AddrPort) bool {
 	if !slices.Contains(a.Addresses, to) {
 		return false
 	}
-	a.dialled.Store(&to)
+	a.dialed.Store(&to)
 	return true
 }
 
@@ -113,7 +113,7 @@ func (a *Admission) close(o Outcome) {
 	if a.Principal != nil {
 		e.Source = sourceOf(a.Principal)
 	}
-	if to := a.dialled.Load(); to != nil {
+	if to := a.dialed.Load(); to != nil {
 		e.DialedAddress = to.Addr().Unmap()
 	}
 	if again := a.reevaluated.Load(); again != nil && o.Cause == CausePolicyChanged {
@@ -170,10 +170,10 @@ func (a *Admission) UpstreamProxy() string {
 	return a.upstream.String()
 }
 
-// Dialled is the pinned address that the latest [Admission.Dial] has reached, or
+// Dialed is the pinned address that the latest [Admission.Dial] has reached, or
 // had another proxy reach; invalid where there is none.
-func (a *Admission) Dialled() netip.AddrPort {
-	if to := a.dialled.Load(); to != nil {
+func (a *Admission) Dialed() netip.AddrPort {
+	if to := a.dialed.Load(); to != nil {
 		return *to
 	}
 	return netip.AddrPort{}

@@ -40,7 +40,7 @@ func (a *Admission) dial(ctx context.Context) (Stream, error) {
 		return nil, err // and no connection, which a nil *net.TCPConn would be
 	}
 	to := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
-	a.dialled.Store(&to)
+	a.dialed.Store(&to)
 	return conn, nil
 }
 
@@ -67,7 +67,7 @@ func (a *Admission) dialThroughUpstream(ctx context.Context) (Stream, error) {
 		conn, err = d.connectUpstream(one, v, at, to.String())
 		cancel()
 		if err == nil {
-			a.dialled.Store(&to)
+			a.dialed.Store(&to)
 			return conn, nil
 		}
 		if status, answered := errors.AsType[upstreamStatus](err); answered && status < 500 {

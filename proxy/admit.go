@@ -8,12 +8,12 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// Admit puts one attempt through the gate. Exactly one of the results is not
-// nil. An admission must be ended by [Admission.Close]. When Admit returns one,
-// the decision behind it is durable, and no connection to the target has been
-// opened. Admit is safe for concurrent use.
+// Admit admits or refuses one attempt. Exactly one of the results is not nil. An
+// admission must be ended by [Admission.Close]. When Admit returns one, the decision
+// behind it is durable, and no connection to the target has been opened. Admit is safe
+// for concurrent use.
 //
-// A refusal is recorded before Admit returns, whatever becomes of ctx.
+// A refusal is recorded before Admit returns, also if ctx ends.
 func (g *Gate) Admit(ctx context.Context, attempt Attempt) (*Admission, *Refusal) {
 	if g.config.Guard == nil {
 		// The zero gate has nothing to decide with.
@@ -40,8 +40,8 @@ func (g *Gate) Admit(ctx context.Context, attempt Attempt) (*Admission, *Refusal
 	return a, nil
 }
 
-// admission is what got through. It leaves the credential behind: an admission
-// lives as long as its tunnel, and nothing after the gate needs it.
+// admission returns the admission. It does not contain the credential: an admission lives
+// as long as its tunnel, and nothing behind the gate needs the credential.
 func (p *evaluation) admission() *Admission {
 	a := &Admission{
 		ID:        p.id,

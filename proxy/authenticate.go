@@ -93,10 +93,9 @@ func (p *evaluation) refuseStopped(ctx context.Context) *Refusal {
 	return p.refuseUnread(ctx, policy.EmergencyStop, "an operator has stopped everything")
 }
 
-// refuseUnidentified answers an attempt whose credential is not accepted. No
-// credential at all is counted and not recorded: git and Java try without one
-// on every connection. The others are recorded and logged, but for what one
-// address sends over its rate.
+// refuseUnidentified refuses an attempt whose credential is not accepted. An attempt
+// without a credential is counted and not recorded: git and Java first try without one on
+// every connection. The others are recorded and logged, up to a rate per address.
 func (p *evaluation) refuseUnidentified(ctx context.Context, err error) *Refusal {
 	r := refuse(policy.InternalError, "the credential could not be checked")
 	e, ok := errors.AsType[*identity.Error](err)

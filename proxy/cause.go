@@ -1,15 +1,15 @@
 package proxy
 
-// Cause is why an admission ended: a closed vocabulary.
+// Cause is the close reason of an admission, of a closed vocabulary.
 type Cause string
 
 // The causes.
 const (
 	CauseFinished               Cause = "finished"                  // both sides are done
-	CauseClientClosed           Cause = "client_closed"             // the client broke off
-	CauseTargetClosed           Cause = "target_closed"             // the target broke off
+	CauseClientClosed           Cause = "client_closed"             // the client closed or reset its connection
+	CauseTargetClosed           Cause = "target_closed"             // the target closed or reset its connection
 	CauseClientError            Cause = "client_error"              // reading from or writing to the client failed
-	CauseTargetError            Cause = "target_error"              // also the target
+	CauseTargetError            Cause = "target_error"              // of the target
 	CauseIdle                   Cause = "idle_timeout"              // no byte for too long
 	CauseHalfClosed             Cause = "half_closed_timeout"       // one side was done and the other did not end
 	CauseLifetime               Cause = "lifetime"                  // the absolute deadline
@@ -23,28 +23,28 @@ const (
 	CauseHelloInvalid           Cause = "hello_invalid"             // not TLS, or a malformed ClientHello
 	CauseHelloTooLarge          Cause = "hello_too_large"           // a ClientHello over its limit
 	CauseHelloTimeout           Cause = "hello_timeout"             // no ClientHello in time
-	CauseHTTPRequest            Cause = "http_request"              // a plain HTTP request instead of TLS: it is decided by itself
+	CauseHTTPRequest            Cause = "http_request"              // a plain HTTP request instead of TLS, which has its own decision
 	CauseTargetUnreachable      Cause = "target_unreachable"        // the dial failed
 	CauseTargetTimeout          Cause = "target_timeout"            // the dial or the answer took too long
-	CauseUpstreamUnavailable    Cause = "upstream_unavailable"      // the proxy in between could not be reached, or refused
-	CauseUpstreamTimeout        Cause = "upstream_timeout"          // it took too long
-	CauseResponseInvalid        Cause = "response_invalid"          // the target's answer cannot be passed on
-	CauseOverloaded             Cause = "overloaded"                // too many targets were being dialled
-	CauseShutdown               Cause = "shutdown"                  // this instance ended
+	CauseUpstreamUnavailable    Cause = "upstream_unavailable"      // the upstream proxy could not be reached, or refused
+	CauseUpstreamTimeout        Cause = "upstream_timeout"          // the upstream proxy took too long
+	CauseResponseInvalid        Cause = "response_invalid"          // the target's response cannot be forwarded
+	CauseOverloaded             Cause = "overloaded"                // too many dials at once
+	CauseShutdown               Cause = "shutdown"                  // this instance shut down
 	CauseOperator               Cause = "operator"                  // an operator closed it
 	CauseEmergencyStop          Cause = "emergency_stop"            // an operator stopped everything
 	CauseRevoked                Cause = "credential_revoked"        // an operator ended the step or its repository
-	CauseCredentialEnded        Cause = "credential_ended"          // the credential's time is over, and the configuration closes tunnels then
-	CausePolicyChanged          Cause = "policy_changed"            // the policy that decides now does not allow it
-	CauseInternal               Cause = "internal_error"            // a fault of ours
+	CauseCredentialEnded        Cause = "credential_ended"          // the credential expired, and the configuration closes tunnels then
+	CausePolicyChanged          Cause = "policy_changed"            // the active policy does not allow it
+	CauseInternal               Cause = "internal_error"            // a fault of Sallyport
 )
 
 // Outcome is how an admission ended.
 type Outcome struct {
 	Sent           int64 // bytes that were written to the target's connection
-	Received       int64 // bytes that were read from it and passed on
+	Received       int64 // bytes that were read from it and forwarded
 	Cause          Cause
-	Status         int // what the client was answered, where that is known only now
+	Status         int // of the response to the client, if it is known only now
 	UpstreamStatus int
 	Repeated       bool // the request was sent a second time, after the target had closed a kept connection
 }

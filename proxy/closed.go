@@ -2,8 +2,8 @@ package proxy
 
 import "slices"
 
-// Explanation is what the client of a closed tunnel or request reads. The close
-// itself was a reset or part of a response, without a reason.
+// Explanation is the text for the client of a closed tunnel or request. The close itself
+// was a reset or part of a response, without a reason.
 type Explanation struct {
 	What string // what happened
 	Next string // what to do

@@ -9,7 +9,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// decide asks policy.
+// decide evaluates the policy.
 func (p *evaluation) decide(ctx context.Context) *Refusal {
 	request := &policy.Request{
 		Principal:     p.principal,
@@ -39,7 +39,7 @@ func (p *evaluation) decide(ctx context.Context) *Refusal {
 		return p.denyUndecided(ctx, nil)
 	}
 	p.decision.Reason = cmp.Or(decision.Reason, policy.PolicyAllowed)
-	// Report mode never softens this, and neither does a decider's mistake.
+	// Neither report mode nor a fault of the decider lifts this check.
 	if p.target.IsAddress() && !decision.Address {
 		return p.deny(ctx, refuse(policy.AddressProhibited,
 			`the target is an IP address, and no rule that allows it sets "allow_ip_literal": true`))
@@ -53,8 +53,9 @@ func (p *evaluation) decide(ctx context.Context) *Refusal {
 	return nil
 }
 
-// denyUndecided denies because policy came to no decision. Of what the decider
-// returned, only what it evaluated is used, and of its error what a client may read.
+// denyUndecided denies because the policy has no decision. It uses only the evaluated
+// revisions and input of the decider's result, and the part of the error that a client
+// may read.
 func (p *evaluation) denyUndecided(ctx context.Context, err error) *Refusal {
 	d := &p.decision
 	detail := "the policy could not be evaluated"

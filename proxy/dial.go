@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Dialer opens connections to addresses that a decision has pinned, and to no
-// others. It consults neither DNS nor the environment.
+// Dialer opens connections to addresses that a decision has pinned, and to no others. It
+// uses neither DNS nor the environment.
 type Dialer struct {
 	Timeout   time.Duration // for all addresses together; 0: 10 s
 	Stagger   time.Duration // between one address and the next (RFC 8305 section 5); 0: 250 ms
@@ -22,8 +22,8 @@ type Dialer struct {
 	guard *Guard
 }
 
-// errProhibited is an address that came to be dialled although it must not be.
-var errProhibited = errors.New("address is not one that was pinned, or must not be dialled")
+// errProhibited is an address that came to be dialed although it must not be.
+var errProhibited = errors.New("address is not one that was pinned, or must not be dialed")
 
 // dial connects to the first pinned address that answers: IPv6 and IPv4 in
 // turn, one after the other with a head start (RFC 8305).
@@ -50,8 +50,8 @@ func (d *Dialer) connect(ctx context.Context, to []netip.AddrPort, check func(ad
 	return d.race(ctx, &dialer, interleave(to))
 }
 
-// check is called with what the kernel is about to be asked for. It fails closed:
-// an address that does not parse is refused.
+// check is called with the address that the kernel is about to connect to. It fails
+// closed: an address that does not parse is refused.
 func (d *Dialer) check(address string, pinned []netip.AddrPort) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -119,7 +119,7 @@ func (d *Dialer) race(ctx context.Context, dialer *net.Dialer, order []netip.Add
 	return nil, errors.Join(errs...)
 }
 
-// discard closes the connections of a race that was already won.
+// discard closes the connections that lost the race.
 func discard(results <-chan dialResult, n int) {
 	for range n {
 		if r := <-results; r.conn != nil {

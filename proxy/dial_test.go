@@ -62,7 +62,7 @@ func TestDialOnlyPinned(t *testing.T) {
 		t.Errorf("no guard: %v", err)
 	}
 	strict := Dialer{guard: &Guard{}}
-	// It was pinned, but must not be dialled: the second look refuses it.
+	// It was pinned, but must not be dialed: the second look refuses it.
 	if _, err := strict.dial(t.Context(), []netip.AddrPort{server}); !errors.Is(err, errProhibited) {
 		t.Errorf("pinned loopback: %v", err)
 	}
@@ -111,7 +111,7 @@ func TestDialIgnoresTheEnvironment(t *testing.T) {
 	}
 	defer conn.Close()
 	if conn.RemoteAddr().String() != server.Addr().String() {
-		t.Errorf("dialled %s", conn.RemoteAddr())
+		t.Errorf("dialed %s", conn.RemoteAddr())
 	}
 }
 

@@ -22,15 +22,15 @@ type evaluation struct {
 	target            destination.Target
 	path              string // path and query of an absolute-form target
 	principal         *identity.Principal
-	credentialRefused bool       // its credential, so that it is known for the record alone
-	acquired          bool       // its step has room under the limits
+	credentialRefused bool       // the principal is for the record only
+	acquired          bool       // a slot under the limits of its step
 	overRefusals      bool       // refused too often to be recorded
-	slot              fair.Slot  // its place under them
-	quota             *byteQuota // what its step has sent and received, where the decision bounds that
+	slot              fair.Slot  // that slot
+	quota             *byteQuota // the step's bytes, if the decision limits them
 	decision          policy.Decision
 	upstream          *UpstreamProxy // nil: directly
 	pinned            []netip.AddrPort
-	prohibited        []string // what was resolved and must not be dialled, with its class
+	prohibited        []string // what was resolved and must not be dialed, with its class
 }
 
 // countOnly counts a refusal, and records no event.

@@ -159,7 +159,7 @@ func (w *world) gate(t testing.TB) *Gate {
 	return g
 }
 
-// locked serialises a writer with the rest of the world.
+// locked serializes a writer with the rest of the world.
 type locked struct {
 	mu *sync.Mutex
 	w  io.Writer

@@ -30,7 +30,7 @@ type Gate struct {
 	repeats  repeats
 }
 
-// Config is what a gate is made of. The four plugs and the guard are required.
+// Config configures a gate. The four interfaces and the guard are required.
 type Config struct {
 	Authenticator   Authenticator
 	Decider         Decider
@@ -38,20 +38,19 @@ type Config struct {
 	Resolver        Resolver
 	Guard           *Guard
 	Dialer          Dialer
-	UpstreamProxies []*UpstreamProxy // other proxies on the way out; the first that is for a host counts
+	UpstreamProxies []*UpstreamProxy // the first one that matches a host is used
 
 	Log      *slog.Logger // canonical lines, one for a decision and one for an end; nil: none
 	Observer Observer     // counters; nil: none
-	// RefusedPerSecond bounds the events of refusals before a request is under a
-	// step's limits: of clients whose credential is not accepted, by address; of
-	// steps over a limit, during an emergency stop, or whose name or token cannot be
-	// checked, by step, and four times as many by repository. What is over it is
-	// counted. 0: 5.
+	// RefusedPerSecond bounds the events of refusals before a request is under a step's
+	// limits: of clients whose credential is not accepted, by address; of steps over a
+	// limit, during an emergency stop, or whose name or token cannot be checked, by step,
+	// and four times as many by repository. Refusals over the rate are counted. 0: 5.
 	RefusedPerSecond int
 	// RepeatInterval is how often the counts of repeated refusals are recorded, by
 	// [Gate.RunRepeats]. A crash loses the counts of one interval at most. 0: a minute.
 	RepeatInterval time.Duration
-	// Limits bound what verified steps take. The zero value is none.
+	// Limits bound what verified steps use. The zero value has no limits.
 	Limits Limits
 	// RecordWait bounds the time that a decision waits for the log. 0: 10 s.
 	RecordWait time.Duration
@@ -63,13 +62,13 @@ type Config struct {
 type Observer interface {
 	// Decided is called once for each attempt, with the reason that it got.
 	Decided(action policy.Action, verdict policy.Verdict, reason policy.Reason, wouldDeny bool)
-	// Stage is called with what a stage of the way took: authenticate, queue, decide,
-	// resolve, record or dial.
+	// Stage is called with the duration of a stage: authenticate, queue, decide, resolve,
+	// record or dial.
 	Stage(stage string, took time.Duration)
-	// Closed is called at the end of what was admitted.
+	// Closed is called at the end of an admission.
 	Closed(action policy.Action, cause Cause, sent, received int64)
-	// Unrecorded is called for a refusal that got no event: a client over its rate
-	// whose credential is not accepted, or one without any.
+	// Unrecorded is called for a refusal without an event: of a client over its rate
+	// whose credential is not accepted, or of one without a credential.
 	Unrecorded(reason policy.Reason)
 }
 
@@ -107,10 +106,10 @@ func NewGate(c Config) (*Gate, error) {
 	return g, nil
 }
 
-// Attempt is one request to be let out, as it was read off a connection.
+// Attempt is one request, as it was read from a connection.
 type Attempt struct {
 	Action   policy.Action
-	Target   string // the request target as it came: authority-form for connect, absolute-form for request
+	Target   string // the request target as sent: authority-form for connect, absolute-form for request
 	HTTP     *policy.HTTPRequest
 	Client   netip.AddrPort
 	Peer     netip.Addr // the proxy that named the client by the PROXY protocol; the zero address: none
@@ -120,12 +119,11 @@ type Attempt struct {
 	// CredentialError is why no credential could be read, an *identity.Error.
 	CredentialError error
 
-	// HeaderBytes is the size of the request head, which is in memory while the
-	// request is under way.
+	// HeaderBytes is the size of the request head, which is in memory during the request.
 	HeaderBytes int64
-	// Gone reports whether the client has closed its connection. It is called while
-	// the attempt waits for its turn, from another goroutine, and must not block.
-	// nil: it cannot be known.
+	// Gone reports whether the client has closed its connection. It is called from
+	// another goroutine while the attempt waits for its rate, and must not block. nil:
+	// unknown.
 	Gone func() bool
 }
 
@@ -133,8 +131,8 @@ type Attempt struct {
 // What was admitted continues.
 func (g *Gate) CloseAdmission() { g.closed.Store(true) }
 
-// Wait returns when no end is being recorded in the background any more. Nothing
-// may be admitted meanwhile.
+// Wait returns when every end that is recorded in the background is recorded. Nothing may
+// be admitted meanwhile.
 func (g *Gate) Wait() { g.ends.Wait() }
 
 // Stop makes the gate refuse everything with emergency_stop until [Gate.Resume]. What was

@@ -42,7 +42,7 @@ const (
 	ClassInvalid   Class = "invalid"
 )
 
-// Permits reports whether an address and port of this class may be dialled.
+// Permits reports whether an address and port of this class may be dialed.
 func (c Class) Permits() bool { return c == ClassGlobal || c == ClassAllowed }
 
 // Classify returns the class of an address, which decides whether it may be dialed. A

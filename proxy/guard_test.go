@@ -27,9 +27,9 @@ func last(p netip.Prefix) netip.Addr {
 	return a
 }
 
-// TestSpecialNetworks has every row of IANA's two special-purpose registries
-// (as of 2025) and of the address spaces that are not global unicast: the first
-// and the last address must be refused, and the neighbors judged for themselves.
+// TestSpecialNetworks has every row of IANA's two special-purpose registries (as of 2025)
+// and of the address spaces that are not global unicast: the first and the last address
+// must be refused, and the neighbors have their own class.
 func TestSpecialNetworks(t *testing.T) {
 	tests := []struct {
 		network       string

@@ -9,9 +9,8 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// Limits bound what verified steps may take of this instance. A token can be
-// read by every process of its step, and a step that runs wild must not keep
-// the others from getting out.
+// Limits bound the use of this instance by verified steps. Every process of a step can
+// read its token, and a step out of control must not block the others.
 type Limits struct {
 	Step       Limit // of one step
 	Repository Limit // of all steps of one repository

@@ -12,7 +12,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// allow writes the allow down. Until it is durable, nothing is allowed.
+// allow records the allow. Until the record is durable, nothing is allowed.
 func (p *evaluation) allow(ctx context.Context) *Refusal {
 	e := p.event(policy.Allow, p.decision.Reason)
 	if p.attempt.Action == policy.Connect {
@@ -24,8 +24,8 @@ func (p *evaluation) allow(ctx context.Context) *Refusal {
 		r.DecisionID = p.id
 		p.observe(policy.Deny, r.Reason, false)
 		p.line(policy.Deny, r)
-		// The recorder sees to it that an allow that it may have written does not
-		// stand alone: nothing more is to be recorded here.
+		// The recorder resolves an allow that it may have written: nothing more is
+		// recorded here.
 		return r
 	}
 	p.observe(policy.Allow, p.decision.Reason, p.decision.WouldDeny)
@@ -33,14 +33,14 @@ func (p *evaluation) allow(ctx context.Context) *Refusal {
 	return nil
 }
 
-// deny records a refusal, if there is room for it, and then returns it. Every
-// refusal that is recorded comes through here or through
-// [evaluation.refuseUnidentified], so that no client can fill the log.
+// deny records a refusal within the limits of refusals, and returns it. Every recorded
+// refusal passes here or [evaluation.refuseUnidentified], so that no client can fill the
+// log.
 func (p *evaluation) deny(ctx context.Context, r *Refusal) *Refusal {
 	first, isRepeat := p.repeated(r)
 	switch {
 	case isRepeat:
-		r.Throttled = r.Throttled || !p.acquired // what holds a place is under the rate of its step
+		r.Throttled = r.Throttled || !p.acquired // an attempt with a slot is under the rate of its step
 		return r
 	case p.overRefusals || !p.mayRecord():
 		r.Throttled = true
@@ -64,9 +64,8 @@ func (p *evaluation) mayRecord() bool {
 	return p.acquired || p.gate.refusals.take(p.principal, p.credentialRefused, p.attempt.Client.Addr(), p.started)
 }
 
-// record records a refusal that may be. first is where repeats of it are counted;
-// nil: nowhere. One that could not be recorded is still
-// the answer: there is nothing that it lets out.
+// record records a refusal. first counts its repeats; nil: none are counted. A refusal
+// that could not be recorded is returned all the same: it allows nothing.
 func (p *evaluation) record(ctx context.Context, r *Refusal, first *repeat) *Refusal {
 	e := p.event(policy.Deny, r.Reason)
 	e.Status = r.Status
@@ -137,8 +136,8 @@ func overRefusals(over policy.Reason) *Refusal {
 	return r
 }
 
-// write makes an event durable. The client's going away does not cancel its
-// record; only the wait is bounded.
+// write makes an event durable. A client that disconnects does not cancel its record;
+// only the wait is bounded.
 func (p *evaluation) write(ctx context.Context, e *audit.Event) error {
 	defer p.stage("record")()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.gate.config.RecordWait)

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// relayBuffered moves bytes through a buffer of ours: the way for whatever is
-// not a bare TCP connection on both sides. It waits with a small one, for there
-// may be thousands that wait, and takes a large one while it is worth it.
+// relayBuffered copies bytes through a buffer, where one side is not a bare TCP
+// connection. It waits with a small buffer, because thousands of tunnels may wait, and
+// uses a large one during a stream.
 func (t *tunnel) relayBuffered(dst io.Writer, src io.Reader, d *meter) ending {
 	small := make([]byte, 2<<10)
 	buf := small

@@ -82,7 +82,7 @@ func connected(t testing.TB, l *net.TCPListener) (a, b *net.TCPConn) {
 	return c.(*net.TCPConn), s.(*net.TCPConn)
 }
 
-// newRig goes the whole way: admitted by a gate, dialled by its dialer. start runs it.
+// newRig goes the whole way: admitted by a gate, dialed by its dialer. start runs it.
 func newRig(t testing.TB, options ...rigOption) *rig {
 	t.Helper()
 	front, back := proxytest.Listen(t, "127.0.0.1:0"), proxytest.Listen(t, "127.0.0.1:0")
@@ -108,7 +108,7 @@ func newRigOn(t testing.TB, front, back *net.TCPListener, options ...rigOption) 
 	}
 	r.admitted = a
 	if r.upstream, refusal = a.Dial(t.Context()); refusal != nil {
-		t.Fatalf("not dialled: %+v", refusal)
+		t.Fatalf("not dialed: %+v", refusal)
 	}
 	target, err := back.AcceptTCP()
 	if err != nil {

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Run carries bytes between client and target until the tunnel is over, then closes both
-// connections and the admission, and returns how it ended: by then its closing event is
-// recorded, and it is off the list. early is what the client sent behind its CONNECT and
-// has already been read. The tunnel's first bytes from the client must be a TLS
-// ClientHello for the admission's target, unless the decision allows any protocol.
+// Run relays bytes between client and target until the tunnel ends, then closes both
+// connections and the admission, and returns the outcome. By then the closing event is
+// recorded, and the tunnel is not listed. early is what the client sent behind its
+// CONNECT and has already been read. The tunnel's first bytes from the client must be a
+// TLS ClientHello for the admission's target, unless the decision allows any protocol.
 //
 // Both connections must have no deadline set, and the caller must not use them.
 func (t *Tracker) Run(a *Admission, client Stream, early []byte, upstream Stream) Outcome {
@@ -45,10 +45,10 @@ func (t *Tracker) RunConnect(a *Admission, client Stream, early []byte, upstream
 	return out, tun.early
 }
 
-// RunUpgraded is [Tracker.Run] for an admitted request whose target has switched
-// to another protocol (RFC 9110 section 7.8): the same limits, the same list,
-// the same causes; its end is that of a request, with the status 101. The bytes
-// of the request and of its answer are counted already.
+// RunUpgraded is [Tracker.Run] for an admitted request whose target has switched to
+// another protocol (RFC 9110 section 7.8): with the same limits, list and causes; its end
+// is that of a request, with the status 101. The bytes of the request and of its response
+// are counted already.
 func (t *Tracker) RunUpgraded(a *Admission, client Stream, early []byte, upstream Stream) Outcome {
 	tun := newTunnel(t.config, a, client, early, upstream)
 	t.add(tun)

@@ -66,7 +66,7 @@ func TestBarred(t *testing.T) {
 		}
 		return ""
 	}})
-	late := newRig(t, withTracker(tracker)) // through the gate and dialled
+	late := newRig(t, withTracker(tracker)) // through the gate and dialed
 	revoked.Store(true)
 	tracker.Close(CauseRevoked, nil)
 	late.start()

@@ -9,9 +9,8 @@ import (
 	"github.com/sallyport/sallyport/internal/fair"
 )
 
-// throttle bounds how many events one key, such as an address, can cause in a
-// second. It remembers a bounded number of keys: while more than that are at it
-// in one second, the rest share what is left.
+// throttle bounds how many events one key, such as an address, can cause in a second. It
+// counts a bounded number of keys: if more occur in one second, the rest share one count.
 type throttle[K comparable] struct {
 	perSecond int
 
@@ -40,7 +39,7 @@ func (t *throttle[K]) take(key K, now time.Time) bool {
 	return true
 }
 
-// host is what counts as one address: of IPv6 a /64, since one host has that many
+// host returns what counts as one address: for IPv6 the /64, since one host has that many
 // addresses.
 func host(addr netip.Addr) netip.Addr {
 	addr = addr.Unmap()
@@ -70,9 +69,9 @@ func (l *refusalLimits) set(perSecond int) {
 	l.repositories.perSecond, l.named.perSecond = repositoryRefusals*perSecond, repositoryRefusals*perSecond
 }
 
-// take reports whether one more refusal may be recorded. A credential that is not
-// accepted may be in anybody's hands: its name gives no right to more events than
-// the address has, and takes none of the step that it names.
+// take reports whether one more refusal may be recorded. Anyone may have a credential
+// that is not accepted: its name gives no more events than the address has, and uses none
+// of the step that it names.
 func (l *refusalLimits) take(p *identity.Principal, refused bool, client netip.Addr, now time.Time) bool {
 	step := subject(p)
 	repository := fair.Subject{Issuer: step.Issuer, Repository: step.Repository}

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// Tracker runs tunnels and knows each that is open, and knows the requests that
-// are under way. It is safe for concurrent use.
+// Tracker runs the tunnels, and lists the open tunnels and the requests in progress. It
+// is safe for concurrent use.
 type Tracker struct {
 	config TunnelConfig
 
 	mu       sync.Mutex
-	shut     bool // drained: what comes now is closed at once
+	shut     bool // drained: a new tunnel is closed at once
 	open     map[*tunnel]struct{}
 	changed  chan struct{} // closed and replaced when the last open tunnel ends
 	requests map[*request]struct{}

@@ -34,11 +34,11 @@ type tunnel struct {
 	deadlineCause Cause
 
 	cause  Cause // the first that was given
-	forced bool  // cut by us or broken: the peers must not take it for an orderly end
+	forced bool  // closed by us or broken: the peers must not see an orderly end
 	woken  bool  // both connections have a deadline in the past
 	ended  bool  // the connections are closed or being closed by run
 	watch  *time.Timer
-	queued int // what the kernel had not delivered when check last looked
+	queued int // what the kernel had not delivered at the last check
 
 	leavesClient bool // close leaves the client's connection open
 }
@@ -113,7 +113,7 @@ func (t *tunnel) idleFor() time.Duration {
 	return time.Since(t.began) - time.Duration(t.lastActive.Load())
 }
 
-// quiet is how long the tunnel may be without a byte, as things stand.
+// quiet is how long the tunnel may be without a byte at the moment.
 func (t *tunnel) quiet() time.Duration {
 	if t.halfClosed.Load() {
 		return min(t.idle, t.config.HalfClosed)
@@ -121,7 +121,7 @@ func (t *tunnel) quiet() time.Duration {
 	return t.idle
 }
 
-// untilCheck is when to look next. The lock is held.
+// untilCheck is the time until the next check. The lock is held.
 func (t *tunnel) untilCheck(idle time.Duration) time.Duration {
 	return max(time.Millisecond, min(t.quiet()-idle, time.Until(t.deadline)))
 }

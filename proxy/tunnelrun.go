@@ -40,12 +40,12 @@ func newTunnel(c TunnelConfig, a *Admission, client Stream, early []byte, upstre
 	return t
 }
 
-// run carries the tunnel from its first byte to its end.
+// run relays the tunnel from its first byte to its end.
 func (t *tunnel) run() Outcome {
 	defer t.close()
 	t.startWatch()
 	if t.admission.Decision.Protocol != policy.ProtocolAny {
-		// What a request has become was never to be TLS.
+		// A tunnel that a request has become does not contain TLS.
 		if t.admission.action != policy.Forward && !t.checkHello() {
 			return t.outcome()
 		}
@@ -68,8 +68,8 @@ func (t *tunnel) run() Outcome {
 	return t.outcome()
 }
 
-// finish ends one direction: a clean end is passed on, and bounds the other
-// direction; everything else ends the tunnel.
+// finish ends one direction: EOF is forwarded and bounds the other direction; everything
+// else ends the tunnel.
 func (t *tunnel) finish(end ending, fromClient bool) {
 	switch {
 	case end.limit && fromClient:
@@ -103,13 +103,13 @@ func (t *tunnel) propagateEOF(closeWrite func() error) {
 	forced := t.forced
 	t.mu.Unlock()
 	if forced {
-		return // a broken tunnel must not look like one that ended
+		return // a broken tunnel must not look like an orderly end
 	}
 	if t.halfClosed.Swap(true) {
 		return // the other direction has ended too: closing is enough
 	}
 	t.boundRest()
-	// A peer that has gone by now shows in the other direction.
+	// A peer that has closed by now is detected in the other direction.
 	_ = closeWrite()
 }
 

@@ -27,8 +27,8 @@ type UpstreamProxy struct {
 	Hosts  []destination.Pattern // the hosts that it is for; none: every host
 	Except []destination.Pattern // and of these the ones that it is not for
 
-	// ResolveUpstream sends names, where otherwise this instance looks them up, judges
-	// the addresses, and asks for one of those. The guard then sees nothing but IP
+	// ResolveUpstream sends names to the proxy; otherwise this instance resolves them,
+	// checks the addresses, and requests one of those. The guard then sees nothing but IP
 	// literals: that proxy chooses which address is dialed.
 	ResolveUpstream bool
 

@@ -144,8 +144,8 @@ func TestUpstreamTunnelIsClosed(t *testing.T) {
 	wantReset(t, r.client)
 }
 
-// TestUpstreamResolves: by explicit choice the name is sent, nothing is looked
-// up here, and the events have no address. An IP literal is judged as ever.
+// TestUpstreamResolves: by explicit choice the name is sent, nothing is looked up here,
+// and the events have no address. An IP literal is classified as always.
 func TestUpstreamResolves(t *testing.T) {
 	p, v := startUpstream(t, false, nil)
 	v.ResolveUpstream = true
@@ -342,8 +342,8 @@ func TestUpstreamTriesOtherAddresses(t *testing.T) {
 		t.Fatal(refusal)
 	}
 	conn, refusal := a.Dial(t.Context())
-	if refusal != nil || len(p.asked) != 2 || a.Dialled().Addr() != w.addrs[1] {
-		t.Fatalf("%+v after %q, dialled %v", refusal, p.asked, a.Dialled())
+	if refusal != nil || len(p.asked) != 2 || a.Dialed().Addr() != w.addrs[1] {
+		t.Fatalf("%+v after %q, dialed %v", refusal, p.asked, a.Dialed())
 	}
 	_ = conn.Close()
 	a.Close(Outcome{})
@@ -395,7 +395,7 @@ func TestUpstreamCredentialRotates(t *testing.T) {
 	}
 }
 
-// TestUpstreamIsNotThisInstance: an upstream that is a listener of our own is not dialled.
+// TestUpstreamIsNotThisInstance: an upstream that is a listener of our own is not dialed.
 func TestUpstreamIsNotThisInstance(t *testing.T) {
 	p, v := startUpstream(t, false, nil)
 	w := newWorld()

@@ -16,9 +16,9 @@ var errConnectAnswer = errors.New("it is not the head of an HTTP/1 answer")
 // follows belongs to the tunnel, which then needs no buffer of its own between
 // the target and the kernel. A head is short, and there is one for each tunnel.
 //
-// It takes what RFC 9112 sections 4 and 5 write and nothing that recipients may repair.
-// An interim answer (1xx) has no place before a tunnel and is refused. A length in a
-// successful response is not checked (RFC 9110 section 9.3.6).
+// It accepts the syntax of RFC 9112 sections 4 and 5, and nothing that recipients may
+// repair. An interim response (1xx) before a tunnel is refused. A length in a successful
+// response is not checked (RFC 9110 section 9.3.6).
 func readConnectAnswer(r io.Reader) (status int, err error) {
 	head := make([]byte, 0, 256)
 	for !bytes.HasSuffix(head, []byte("\r\n\r\n")) {

@@ -75,13 +75,13 @@ func (d *Dialer) dialUpstream(ctx context.Context, v *UpstreamProxy, at []netip.
 		to[i] = netip.AddrPortFrom(addr.Unmap(), v.Port)
 	}
 	return d.connect(ctx, to, func(address string) error {
-		dialled, err := netip.ParseAddrPort(address)
+		dialed, err := netip.ParseAddrPort(address)
 		if err != nil {
 			return fmt.Errorf("%w: %q does not parse", errProhibited, address)
 		}
-		dialled = netip.AddrPortFrom(dialled.Addr().Unmap(), dialled.Port())
-		if d.guard.isOwn(dialled) || dialled.Addr().IsUnspecified() || dialled.Addr().IsMulticast() {
-			return fmt.Errorf("%w: the upstream proxy's address %s is this instance's own, unspecified or multicast", errProhibited, dialled)
+		dialed = netip.AddrPortFrom(dialed.Addr().Unmap(), dialed.Port())
+		if d.guard.isOwn(dialed) || dialed.Addr().IsUnspecified() || dialed.Addr().IsMulticast() {
+			return fmt.Errorf("%w: the upstream proxy's address %s is this instance's own, unspecified or multicast", errProhibited, dialed)
 		}
 		return nil
 	})

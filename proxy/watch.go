@@ -6,8 +6,8 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// startWatch arms the one timer: it fires when the tunnel could have been idle
-// for too long or has come to its deadline, looks, and arms itself again.
+// startWatch starts the only timer. It fires when the tunnel could have been idle for too
+// long or has reached its deadline, checks that, and starts again.
 func (t *tunnel) startWatch() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -41,9 +41,9 @@ func (t *tunnel) check() {
 	}
 }
 
-// delivering reports whether the kernel still has bytes for a peer and got rid
-// of some since it was last asked: megabytes can be on their way to a slow peer
-// when nothing is left for us to move, and a reset would throw them away.
+// delivering reports whether the kernel still has bytes for a peer and has delivered some
+// since the last call: megabytes can be queued for a slow peer when nothing is left to
+// relay, and a reset would discard them.
 func (t *tunnel) delivering() bool {
 	now := 0
 	for _, side := range [...]Stream{t.upstream, t.client} {

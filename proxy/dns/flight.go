@@ -135,7 +135,7 @@ func (r *Resolver) leave(host string, f *flight) {
 	}
 	f.cancel()
 	if r.flights[host] == f {
-		delete(r.flights, host) // who comes now must not join a cancelled lookup
+		delete(r.flights, host) // who comes now must not join a canceled lookup
 	}
 }
 

@@ -176,7 +176,7 @@ func TestLastWaiterEndsTheLookup(t *testing.T) {
 		if ended.Load() != 2 || len(r.flights) > 0 {
 			t.Errorf("%d of 2 questions ended, %d lookups under way", ended.Load(), len(r.flights))
 		}
-		works.Store(false) // what the cancelled one found must not have been kept
+		works.Store(false) // what the canceled one found must not have been kept
 		if got, err := r.Resolve(t.Context(), fair.Subject{}, "api.example"); err != nil || len(got) != 1 {
 			t.Errorf("got %v, %v", got, err)
 		}

@@ -7,7 +7,7 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// refuseHere answers with a refusal that the gate knows nothing of.
+// refuseHere answers with a refusal that did not come from the gate.
 func (c *conn) refuseHere(r *proxy.Refusal) {
 	c.server.config.Observer.Refused(c.listener.Name, r.Reason)
 	c.server.config.Log.Debug("request refused", "listener", c.listener.Name, "client_address", c.client.Addr(),
@@ -74,7 +74,7 @@ func (c *conn) discard(timeout time.Duration) {
 	}
 }
 
-// maxDiscard bounds what is read and thrown away before and behind a refusal.
+// maxDiscard bounds what is read and discarded before and after a refusal.
 const maxDiscard = 256 << 10
 
 // rejectEvicted answers a connection that was evicted before its first head arrived.

@@ -10,9 +10,8 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// body is a request's content. It may be read from another goroutine than the
-// one that serves the connection, and that goroutine may still be at it when the
-// answer is complete: abandon takes the connection back.
+// body is a request's content. Another goroutine than the one that serves the connection
+// may read it, and may still do so when the response is complete: abandon ends that.
 type body struct {
 	c      *conn
 	answer continuer
@@ -129,8 +128,8 @@ func (b *body) pending() bool {
 // maxDrain bounds what is read of an unread body, to keep the connection.
 const maxDrain = 256 << 10
 
-// abandon ends all reading and reports whether the connection stands behind the
-// body's end, so that it can carry another request.
+// abandon ends all reading and reports whether the connection is at the body's end, so
+// that another request can follow.
 func (b *body) abandon() bool {
 	if !b.mu.TryLock() {
 		// A reader is active: wake it up, or keep it from waiting. The position in the
@@ -152,8 +151,7 @@ func (b *body) abandon() bool {
 		return false
 	}
 	var scratch [2048]byte
-	// What is on its way arrives soon; a client that is still thinking is not
-	// waited for.
+	// Bytes in transit arrive soon; abandon does not wait for a client that pauses.
 	b.c.drain = time.Now().Add(b.c.server.config.LingerTimeout)
 	defer func() { b.c.drain = time.Time{} }()
 	for total := 0; total <= maxDrain; {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// read gives what is buffered, then what the connection has. It is how bodies
-// are read: each wait for the client is bounded by itself.
+// read returns buffered bytes first, and then reads from the connection. Bodies are read
+// by it: each wait for the client has its own bound.
 func (c *conn) read(p []byte) (int, error) {
 	b := c.buf
 	if b.start < b.end {

@@ -20,18 +20,15 @@ import (
 
 // Forwarder sends one admitted absolute-form request to its target.
 //
-// r is built again from what was admitted: URL and Host are the admission's
-// canonical target, the hop-by-hop fields are gone, and so are all Proxy-
-// fields; Via is in place. Forward writes the answer to w, ends the admission
-// with exactly one [proxy.Admission.Close] whatever happens, and reads neither
-// r.Body nor touches w after it has returned. It must send the request at most
-// once, and only to an address that the admission has pinned. It is called from
-// many goroutines.
+// r is made from the admission: URL and Host are the admission's canonical target; it has
+// no hop-by-hop field and no Proxy- field, and it has Via. Forward writes the response to
+// w, ends the admission with exactly one [proxy.Admission.Close] in every case, and does
+// not use r.Body or w after it has returned. It must send the request at most once, and
+// only to an address that the admission has pinned. It is called from many goroutines.
 //
-// Where r has an Upgrade field, the client asks for that protocol, and r is a
-// handshake without content. Upgrade then ends Forward's part, if it returns
-// true: the connection and the admission belong to w, which relays under the
-// limits of a tunnel and closes both.
+// If r has an Upgrade field, the client requests that protocol, and r is a handshake
+// without content. If w.Upgrade returns true, the connection and the admission belong to
+// w, which relays under the limits of a tunnel and closes both.
 type Forwarder interface {
 	Forward(w proxy.ResponseWriter, r *http.Request, a *proxy.Admission)
 }
@@ -39,9 +36,9 @@ type Forwarder interface {
 // Observer counts what never reached the gate. Its methods must not block and must be
 // safe for concurrent use.
 type Observer interface {
-	// Refused is called for each refusal that the gate knows nothing of.
+	// Refused is called for each refusal that did not come from the gate.
 	Refused(listener string, reason policy.Reason)
-	// Panicked is called when a fault of ours ended a connection.
+	// Panicked is called when a panic ended a connection.
 	Panicked(listener string)
 }
 
@@ -56,15 +53,15 @@ type Denials interface {
 	Denials(ctx context.Context, p *identity.Principal, limit int) ([]audit.Event, error)
 }
 
-// Config is what a server is made of. Gate, Tracker and Forwarder are required;
-// a zero field of the rest takes the value that its comment names.
+// Config configures a server. Gate, Tracker and Forwarder are required; another field
+// that is zero has the default that its comment names.
 type Config struct {
 	Gate      *proxy.Gate
 	Tracker   *proxy.Tracker
 	Forwarder Forwarder
 
-	// Denials answers GET /denials, for those whom Authenticator, which is the
-	// gate's, knows as a step. Both nil: there is no such resource.
+	// Denials answers GET /denials for clients that Authenticator, which is the gate's,
+	// verifies as a step. Both nil: the resource does not exist.
 	Denials       Denials
 	Authenticator proxy.Authenticator
 
@@ -73,8 +70,8 @@ type Config struct {
 
 	// Name is this proxy's name in Proxy-Status (RFC 9209); "": sallyport.
 	Name string
-	// Pseudonym is this instance in Via, by which it knows a request that comes
-	// back to it (RFC 9110 section 7.6.3). It must be its own; "": the name and a
+	// Pseudonym names this instance in Via, by which it detects a request that it has
+	// forwarded before (RFC 9110 section 7.6.3). It must be unique; "": the name and a
 	// random part.
 	Pseudonym string
 
@@ -99,7 +96,7 @@ type Config struct {
 	WriteTimeout     time.Duration // for each write of an answer; 0: 1 min
 	RefusalTimeout   time.Duration // to write a refusal; 0: 5 s
 	ThrottleDelay    time.Duration // before a refusal of a client that is refused too often; 0: 1 s
-	LingerTimeout    time.Duration // for the client to read a refusal before the connection goes; 0: 1 s
+	LingerTimeout    time.Duration // for the client to read a refusal before the connection is closed; 0: 1 s
 }
 
 func (c Config) withDefaults() Config {

@@ -19,11 +19,11 @@ const firstBuffer = 4 << 10
 // is freed as soon as its head is answered: most heads are small.
 const keptBuffer = 16 << 10
 
-// buffer is what a connection needs while it reads requests, and gives back
-// before it becomes a tunnel.
+// buffer is what a connection needs to read requests, and releases before it becomes a
+// tunnel.
 type buffer struct {
 	b          []byte
-	start, end int // b[start:end] was read off the connection and not used yet
+	start, end int // b[start:end] was read from the connection and not used yet
 	head       head
 }
 
@@ -34,7 +34,7 @@ type conn struct {
 	raw       proxy.Stream // below TLS
 	stream    proxy.Stream
 	client    netip.AddrPort
-	peer      netip.Addr // who passed the client's connection on, by the PROXY protocol
+	peer      netip.Addr // the proxy that forwarded the client's connection, by the PROXY protocol
 	buf       *buffer
 	headBytes fair.Slot // of a long head whose step is not known yet
 	minor     int       // the HTTP/1 minor version of the request that is being answered
@@ -44,8 +44,8 @@ type conn struct {
 	idle      idleEntry
 	evicted   atomic.Bool // by the idleLimiter
 	state     atomic.Int32
-	cut       atomic.Bool // nothing of a body is read any more
-	drain     time.Time   // while an unwanted body is read: until when
+	cut       atomic.Bool // no body is read from now on
+	drain     time.Time   // deadline while an unread body is drained
 }
 
 // The states of conn.state: Shutdown closes only an idle connection, and only once.
@@ -76,7 +76,7 @@ func (c *conn) release() {
 
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
-// switched is an answer of 101 that was given: the connection is to be relayed.
+// switched is a response of 101 that was sent: the connection becomes a tunnel.
 type switched struct {
 	admission *proxy.Admission
 	upstream  proxy.Stream

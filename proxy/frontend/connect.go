@@ -9,16 +9,16 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// establishedAnswer is the answer to a CONNECT that is admitted, in HTTP/1.minor. It has
-// one field because some clients (apk before Alpine 3.13.1) wait for one. Proxy-Status
+// establishedAnswer is the response to an admitted CONNECT, in HTTP/1.minor. It has one
+// field because some clients (apk before Alpine 3.13.1) wait for one. Proxy-Status
 // without an error names the proxy that responded (RFC 9209 section 2).
 func establishedAnswer(minor int, name string) []byte {
 	return fmt.Appendf(nil, "HTTP/1.%d 200 Connection established\r\nProxy-Status: %s\r\n\r\n", minor, name)
 }
 
-// connect puts a CONNECT (RFC 9110 section 9.3.6) through the gate and, when it
-// is admitted and the dial succeeds, answers 200 and returns the tunnel that the
-// connection is to become.
+// connect has the gate decide on a CONNECT (RFC 9110 section 9.3.6) and, when it is
+// admitted and the dial succeeds, answers 200 and returns the tunnel that the connection
+// is to become.
 func (c *conn) connect(h *head) (tunnel *handover) {
 	s := c.server
 	if _, err := destination.ParseAuthority(string(h.target)); err == nil && h.hostProblem != "" {
@@ -32,18 +32,18 @@ func (c *conn) connect(h *head) (tunnel *handover) {
 		Peer:        c.peer,
 		Listener:    c.listener.Name,
 		HeaderBytes: int64(len(c.buf.b)),
-		// A client that has ended its side of a request may still want the answer; of
-		// a tunnel that it asks for it wants nothing more.
+		// A client that has ended its side after a request may still read the response.
+		// After a CONNECT it cannot use the tunnel.
 		Gone: func() bool { return isGone(c.raw) },
 	}
 	attempt.Credential, attempt.CredentialError = h.readCredential()
 	a, refusal := s.config.Gate.Admit(s.context, attempt)
-	c.headBytes.Release() // what was admitted has them under its step's limits
+	c.headBytes.Release() // an admission has them under its step's limits
 	if refusal != nil {
 		c.answer(refusal)
 		return nil
 	}
-	// Whatever goes wrong from here on, the admission ends recorded.
+	// After every failure from here on, the end of the admission is recorded.
 	outcome := proxy.Outcome{Cause: proxy.CauseInternal}
 	defer func() {
 		if tunnel == nil {
@@ -77,10 +77,10 @@ func (c *conn) connect(h *head) (tunnel *handover) {
 		inside: &inside{host: a.Target.Host, port: a.Target.Port, credential: attempt.Credential, client: c.client, peer: c.peer}}
 }
 
-// establish answers 200 and takes all deadlines off the connection.
+// establish answers 200 and removes all deadlines of the connection.
 func (c *conn) establish() bool {
 	answer := c.server.established[c.minor]
-	// A first answer always fits into the socket's buffer; behind others it may not.
+	// A first response always fits into the socket's buffer; a later one may not.
 	if c.requests > 0 && c.stream.SetWriteDeadline(time.Now().Add(c.server.config.WriteTimeout)) != nil {
 		return false
 	}

@@ -149,7 +149,7 @@ func TestClientGoneBeforeTheTunnel(t *testing.T) {
 		t.Errorf("end %+v", e)
 	}
 	if target.Accepted() > 0 {
-		t.Error("the target was dialled for nobody")
+		t.Error("the target was dialed without a client")
 	}
 }
 

@@ -6,11 +6,10 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// noteHost counts the Host fields (RFC 9112 section 3.2) and notes what is wrong
-// with the value: a uri-host, which may be empty, and a port. The value decides
-// nothing, because the request target names the host, and what is wrong with the
-// target is reported first; an invalid value marks a request that others could
-// read as another.
+// noteHost counts the Host fields (RFC 9112 section 3.2) and keeps what is wrong with the
+// value: a uri-host, which may be empty, and a port. The value decides nothing, because
+// the request target names the host, and what is wrong with the target is reported first;
+// an invalid value marks a request that others could read as another.
 func (h *head) noteHost(value []byte) *proxy.Refusal {
 	if h.host++; h.host > 1 {
 		return malformed("there are two Host fields")
@@ -103,8 +102,8 @@ func (h *head) parseCoding(value []byte) *proxy.Refusal {
 	return nil
 }
 
-// checkFraming refuses heads whose body has two possible ends (RFC 9112 section
-// 6.1 and 6.3 rule 3), and checks what needs the whole head.
+// checkFraming refuses heads whose body has two possible ends (RFC 9112 sections 6.1 and
+// 6.3 rule 3), and makes the checks that need the whole head.
 func (h *head) checkFraming() *proxy.Refusal {
 	connect := string(h.method) == "CONNECT"
 	switch {

@@ -2,12 +2,11 @@
 // strictly and within bounds, passes each to the gate, answers refusals, opens
 // tunnels and passes absolute-form requests to a [Forwarder].
 //
-// A request never passes through net/http on its way in. Its server repairs what
-// this proxy has to refuse (bare line feeds, a CONNECT's path or user
-// information, doubled fields), keeps buffers for the life of a tunnel, and
-// decides by itself when a connection continues. Here one head has one meaning,
-// or none: what RFC 9112 does not allow is refused, and so is most of what it
-// allows a lenient recipient to repair.
+// The package does not use net/http to read requests. The server of net/http repairs what
+// this proxy has to refuse (bare line feeds, a CONNECT's path or user information,
+// doubled fields), keeps buffers for the life of a tunnel, and decides by itself when a
+// connection continues. Here a head has one meaning, or is refused: the parser refuses
+// what RFC 9112 does not allow, and most of what it allows a lenient recipient to repair.
 package frontend
 
 import (

@@ -1,10 +1,10 @@
 package frontend
 
-// head is a request head that was understood in the one way that there is to
-// understand it. Its slices point into the buffer that it was read from.
+// head is a parsed request head, which has only one meaning. Its slices point into the
+// buffer that it was read from.
 type head struct {
 	method []byte
-	target []byte // as it came; any byte but controls and space
+	target []byte // as sent; any byte but controls and space
 	minor  int    // HTTP/1.minor: 0 or 1
 	fields []field
 

@@ -12,11 +12,10 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// Some clients open a tunnel for http:// and ws:// targets too and then send
-// plain HTTP inside it (undici, and with it the fetch of Node.js). Where the
-// tunnel's rule demands TLS, these requests are served like those that come in
-// absolute-form: each is decided, recorded and sent by itself. They are bound to
-// the target of the CONNECT and made with its credential.
+// Some clients open a tunnel for http:// and ws:// targets too and then send plain HTTP
+// in it (undici, and with it the fetch of Node.js). Where the tunnel's rule requires TLS,
+// these requests are served like those in absolute-form: each is decided, recorded and
+// sent separately. They are bound to the target of the CONNECT, and use its credential.
 
 // inside is the tunnel that contains requests.
 type inside struct {

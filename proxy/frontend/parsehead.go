@@ -40,8 +40,8 @@ func (h *head) parse(raw []byte) *proxy.Refusal {
 	return h.checkFraming()
 }
 
-// cutLine takes a line that ends with CRLF. A line feed or carriage return by
-// itself ends a line for some programs and not for others (RFC 9112 section 2.2).
+// cutLine cuts off a line that ends with CRLF. A line feed or carriage return by itself
+// ends a line for some programs and not for others (RFC 9112 section 2.2).
 func cutLine(b []byte) (line, rest []byte, refusal *proxy.Refusal) {
 	i := bytes.IndexByte(b, '\n')
 	if i < 0 {
@@ -125,8 +125,8 @@ func (h *head) parseField(line []byte) *proxy.Refusal {
 	return h.understand(name, value)
 }
 
-// folded refuses obs-fold (RFC 9112 section 5.2). A folded credential has two
-// readings, and the client should hear of it in those words.
+// folded refuses obs-fold (RFC 9112 section 5.2). A folded credential has two readings,
+// and has a reason of its own.
 func (h *head) folded() *proxy.Refusal {
 	if len(h.fields) == 0 {
 		return malformed("the first header line begins with white space")
@@ -137,8 +137,8 @@ func (h *head) folded() *proxy.Refusal {
 	return malformed("a header line begins with white space: folded fields are not accepted")
 }
 
-// understand notes the fields that this proxy acts on. Each of those that
-// change where a message ends or whose it is may stand there once.
+// understand keeps the fields that this proxy acts on. A field that changes where a
+// message ends or to whom it belongs may occur once.
 func (h *head) understand(name, value []byte) *proxy.Refusal {
 	switch len(name) {
 	case len("host"):

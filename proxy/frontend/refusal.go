@@ -15,13 +15,13 @@ const (
 	maxRuleShown = 128
 )
 
-// appendRefusal writes what a client gets that is not let out. The reason stands
-// in the status line, because most clients show nothing else of a failed CONNECT;
-// in Proxy-Status (RFC 9209) and fields of our own, for programs; and in one
-// plain line, for people. Every value is made printable ASCII first.
+// appendRefusal writes the response to a request that is not admitted. The reason is in
+// the status line, because most clients show nothing else of a failed CONNECT; in
+// Proxy-Status (RFC 9209) and fields of our own, for programs; and in one line of text,
+// for people. Every value is made printable ASCII first.
 //
-// The connection ends behind it: what a client sent behind a refused CONNECT
-// must never be read as a request.
+// The connection ends after it: what a client sent behind a refused CONNECT must never be
+// read as a request.
 func appendRefusal(b []byte, r *proxy.Refusal, to answerTo) []byte {
 	reason := plain(string(r.Reason), maxRuleShown)
 	id := plain(r.DecisionID, maxRuleShown)
@@ -77,7 +77,7 @@ func appendRefusal(b []byte, r *proxy.Refusal, to answerTo) []byte {
 	return append(b, text...)
 }
 
-// answerTo is what a refusal's answer depends on beside the refusal.
+// answerTo has what the response to a refused request depends on, besides the refusal.
 type answerTo struct {
 	server string // this proxy's name in Proxy-Status; "": no such field
 	minor  int    // the request's HTTP/1 minor version
@@ -125,8 +125,8 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// plain returns s as printable ASCII of at most limit bytes: it stands in a
-// status line, in header fields and on terminals.
+// plain returns s as printable ASCII of at most limit bytes, for status lines, header
+// fields and terminals.
 func plain(s string, limit int) string {
 	clean := len(s) <= limit
 	for i := 0; clean && i < len(s); i++ {

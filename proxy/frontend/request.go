@@ -160,8 +160,8 @@ func (c *conn) unfit(h *head) *proxy.Refusal {
 	return nil
 }
 
-// cameBack looks for this instance among those that a request went through (RFC
-// 9110 section 7.6.3): each member of Via is a protocol, a name and a comment.
+// cameBack reports whether this instance is in Via (RFC 9110 section 7.6.3), whose
+// members are a protocol, a name and a comment.
 func (h *head) cameBack(pseudonym string) bool {
 	for _, f := range h.fields {
 		if !is(f.name, "via") {
@@ -176,8 +176,8 @@ func (h *head) cameBack(pseudonym string) bool {
 	return false
 }
 
-// countForwards takes one off Max-Forwards (RFC 9110 section 7.6.2). A request that may
-// not be forwarded is for this proxy, which has no response to it.
+// countForwards decrements Max-Forwards (RFC 9110 section 7.6.2). A request that may not
+// be forwarded is for this proxy, which has no response to it.
 func countForwards(h *head, header http.Header) *proxy.Refusal {
 	values, ok := header["Max-Forwards"]
 	if !ok || string(h.method) != http.MethodOptions {
@@ -196,8 +196,7 @@ func countForwards(h *head, header http.Header) *proxy.Refusal {
 	return nil
 }
 
-// forwardedHeader builds the fields that continue to the target: all but those of
-// this hop, and Via.
+// forwardedHeader returns the fields to forward: all but those of this hop, and Via.
 func (c *conn) forwardedHeader(h *head) http.Header {
 	header := make(http.Header, len(h.fields)+1)
 	values := make([]string, len(h.fields)) // one array for all lists of one
@@ -225,7 +224,7 @@ func (c *conn) forwardedHeader(h *head) http.Header {
 	return header
 }
 
-// policyHeaders copies the fields that policy may read, as they continue.
+// policyHeaders copies the fields that policy may read, as they are forwarded.
 func (s *Server) policyHeaders(header http.Header) map[string]string {
 	if len(s.allowed) == 0 {
 		return nil
@@ -239,9 +238,8 @@ func (s *Server) policyHeaders(header http.Header) map[string]string {
 	return m
 }
 
-// outgoing builds the request that the forwarder sends. Where it goes is the
-// admission's canonical target; the client's Host field is not checked (RFC
-// 9112 section 3.2.2).
+// outgoing returns the request that the forwarder sends, to the admission's canonical
+// target; the client's Host field is ignored (RFC 9112 section 3.2.2).
 func outgoing(ctx context.Context, method string, header http.Header, h *head, b *body, a *proxy.Admission) *http.Request {
 	path, query, hasQuery := strings.Cut(a.Path, "?")
 	host := a.Target.String()

@@ -11,15 +11,15 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// response is the answer to one request. It writes straight to the connection:
-// the head goes out together with the first bytes of content, and each Write
-// after that is on its way when it returns.
+// response is the response to one request. It writes directly to the connection: the head
+// is sent together with the first bytes of content, and each later Write has sent its
+// bytes when it returns.
 type response struct {
 	c      *conn
 	body   *body
 	header http.Header
 	method string
-	close  bool // the connection ends behind this answer
+	close  bool // the connection ends after this response
 
 	mu      sync.Mutex // the head, and 100 Continue in front of it
 	wrote   bool
@@ -36,7 +36,7 @@ type response struct {
 	switched *switched
 }
 
-// framing is how the client finds the end of an answer (RFC 9112 section 6.3).
+// framing is how the client finds the end of a response (RFC 9112 section 6.3).
 type framing uint8
 
 const (

@@ -88,8 +88,8 @@ func (w *response) appendTrailer(b []byte) []byte {
 	return b
 }
 
-// isOurs reports whether a field is one by which this proxy speaks to its
-// client. A target must not be able to speak in its name.
+// isOurs reports whether a field is one that only this proxy sends to its clients. A
+// target must not be able to forge it.
 func isOurs(name string) bool { return strings.HasPrefix(name, "Sallyport-") }
 
 func (w *response) appendHead(b []byte) []byte {
@@ -142,8 +142,8 @@ func (w *response) appendFields(b []byte, header http.Header) []byte {
 	return b
 }
 
-// isProxyStatus lets the Proxy-Status of other intermediaries through (RFC 9209
-// section 2), but nothing that bears this proxy's name.
+// isProxyStatus accepts the Proxy-Status of other intermediaries (RFC 9209 section 2),
+// but no value with this proxy's name.
 func (w *response) isProxyStatus(name string, values []string) bool {
 	if name != "Proxy-Status" {
 		return false

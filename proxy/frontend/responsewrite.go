@@ -61,7 +61,7 @@ func (w *response) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// together is how much is copied to spare a system call.
+// together is the size up to which copying is cheaper than a second system call.
 const together = 16 << 10
 
 func (w *response) sendContent(p []byte) error {
@@ -95,8 +95,8 @@ func (w *response) Flush() {
 	}
 }
 
-// Finish ends the answer. What is missing of an announced length is missing for
-// the client too: the connection breaks.
+// Finish ends the response. If it is shorter than its announced length, the connection is
+// broken off.
 func (w *response) Finish() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -124,8 +124,8 @@ func (w *response) Finish() {
 	}
 }
 
-// Refuse answers with a refusal where nothing was sent yet, and otherwise breaks
-// off: the client must not take half an answer for a whole one.
+// Refuse answers with a refusal if nothing was sent yet, and breaks the connection off
+// otherwise: the client must not accept a part as a complete response.
 func (w *response) Refuse(r *proxy.Refusal) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

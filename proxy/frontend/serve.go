@@ -48,7 +48,7 @@ func (s *Server) Serve(l net.Listener, lc ListenerConfig) error {
 		if acceptsNoMore(err) {
 			return fmt.Errorf("frontend: accept on listener %s: %w", lc.Name, err)
 		}
-		// Out of descriptors or the like: it passes, and a busy loop would make it worse.
+		// A lack of descriptors or the like passes, and a busy loop would make it worse.
 		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
 		s.config.Log.Error("accept failed", "listener", lc.Name, "error", err, "retry_in", wait)
 		select {
@@ -70,7 +70,7 @@ func acceptsNoMore(err error) bool {
 	return false
 }
 
-// accept starts a connection's goroutine, or turns it away.
+// accept starts a connection's goroutine, or rejects the connection over the limit.
 func (s *Server) accept(accepted net.Conn, lc *ListenerConfig) {
 	stream, ok := accepted.(proxy.Stream)
 	addr, isTCP := accepted.RemoteAddr().(*net.TCPAddr)
@@ -99,8 +99,8 @@ func (s *Server) accept(accepted net.Conn, lc *ListenerConfig) {
 	go s.run(c)
 }
 
-// maxRejecting is how many connections over the limit are answered at once. The
-// others are closed without a word.
+// maxRejecting is how many connections over the limit are answered at once. The others
+// are closed without an answer.
 const maxRejecting = 64
 
 // rejectOverLimit answers a connection over the limit without reading from it first.
@@ -185,8 +185,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		if s.config.Tracker.Drain(ctx) > 0 && err == nil {
 			err = context.Cause(ctx)
 		}
-		// A connection that was just handed on may not be with the tracker yet: it
-		// is drained in the next round.
+		// A connection that has just become a tunnel may not be in the tracker yet: it is
+		// drained in the next round.
 		select {
 		case <-gone:
 			return err

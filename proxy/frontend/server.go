@@ -20,7 +20,7 @@ type Server struct {
 
 	established [2][]byte // the answer to an admitted CONNECT, by the HTTP/1 minor version
 
-	// context is what requests run under: it ends when Shutdown gives up waiting.
+	// context is the context of all requests: it ends when Shutdown stops waiting.
 	context context.Context
 	cancel  context.CancelFunc
 
@@ -60,7 +60,7 @@ func (s *Server) isClosing() bool {
 	return s.closing
 }
 
-// forget takes a connection off the list of those that Shutdown waits for.
+// forget removes a connection from the list of those that Shutdown waits for.
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,8 +87,8 @@ func (s *Server) waitQuiet(ctx context.Context) error {
 	}
 }
 
-// panicked notes a fault of ours. A panic's value may hold anything, a request's
-// bytes among them: only the runtime's own errors are shown.
+// panicked logs and counts a panic. Its value may contain anything, also a request's
+// bytes: only the runtime's own errors are logged.
 func (s *Server) panicked(listener string, p any) {
 	what := fmt.Sprintf("%T", p)
 	if err, ok := p.(runtime.Error); ok {

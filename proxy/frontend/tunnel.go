@@ -7,8 +7,9 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// becomeTunnel hands the connection on to the tracker. Of h, the admission, the
-// connection to the target and what belongs to them are given.
+// becomeTunnel starts the tunnel, to whose goroutine the connection belongs from then on.
+// The caller sets the admission, the connection to the target and what belongs to them in
+// h.
 func (c *conn) becomeTunnel(h *handover) {
 	// What came with the CONNECT belongs to the tunnel.
 	h.early = bytes.Clone(c.buf.b[c.buf.start:c.buf.end])
@@ -17,17 +18,16 @@ func (c *conn) becomeTunnel(h *handover) {
 	}
 	c.release()
 	if !h.upgraded {
-		h.admission.ReleaseHeader() // what a request has become keeps its path
+		h.admission.ReleaseHeader() // a tunnel that a request has become keeps the path
 	}
-	// From here on the connection is the tracker's to close, and not Shutdown's.
+	// From here on the tracker closes the connection, and not Shutdown.
 	c.server.forget(c)
 	h.listener, h.raw, h.client = c.listener, c.raw, c.stream
 	go c.server.tunnel(h)
 }
 
-// tunnel runs the outcome of a connection. It has a goroutine of its own, so
-// that the stack on which the decision was made, which is deep, is not kept for
-// hours under an idle tunnel.
+// tunnel runs a tunnel. It has a goroutine of its own, so that the deep stack of the
+// decision is not kept for hours under an idle tunnel.
 func (s *Server) tunnel(h *handover) {
 	handed := false
 	defer func() {
@@ -48,17 +48,16 @@ func (s *Server) tunnel(h *handover) {
 		s.config.Tracker.RunUpgraded(h.admission, h.client, h.early, h.upstream)
 		return
 	}
-	// A tunnel that carries bytes never carries requests: nothing of a credential
-	// is kept for it.
+	// A tunnel that relays bytes never contains requests: its credential is not kept.
 	begun := func() { h.inside = nil }
 	if _, request := s.config.Tracker.RunConnect(h.admission, h.client, h.early, h.upstream, begun); request != nil && h.inside != nil {
 		handed = s.serveInside(h, request)
 	}
 }
 
-// serveInside serves the requests that a client sends instead of TLS, the first
-// of which begins with the bytes in request. It reports whether the connection
-// became a tunnel again, by an Upgrade; otherwise the connection is closed.
+// serveInside serves the requests that a client sends instead of TLS; the first one
+// begins with the bytes in request. It reports whether the connection became a tunnel
+// again, by an Upgrade; otherwise the connection is closed.
 func (s *Server) serveInside(h *handover, request []byte) (handed bool) {
 	c := &conn{server: s, listener: h.listener, raw: h.raw, stream: h.client, client: h.inside.client, peer: h.inside.peer, inside: h.inside}
 	s.mu.Lock()

@@ -67,7 +67,7 @@ func dialPinned(ctx context.Context, _, _ string) (net.Conn, error) {
 		return nil, &dialError{refusal}
 	}
 	x.lease.dialed()
-	return &connection{Stream: conn, to: x.admission.Dialled(), lease: x.lease}, nil
+	return &connection{Stream: conn, to: x.admission.Dialed(), lease: x.lease}, nil
 }
 
 // roundTrip sends the request once and returns an answer that may be passed on.
