@@ -9,9 +9,9 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// connection is a connection to a target. It counts every byte each way for the
-// exchange that it serves, head, framing and trailers included, and enforces the
-// byte limits of the decision: no byte over a limit is written or passed on.
+// connection is a connection to a target. It counts every byte each way for the exchange
+// that it serves, head, framing and trailers included, and enforces the byte limits of
+// the decision: no byte over a limit is written or forwarded.
 //
 // The transport runs one exchange at a time on a connection, and calls Write from
 // one goroutine.
@@ -36,7 +36,7 @@ var (
 	errNoExchange    = errors.New("goproxy: write to the target: the connection serves no admitted request")
 )
 
-// leave takes the connection out of its pool's count.
+// leave removes the connection from its pool's count.
 func (c *connection) leave() {
 	if !c.left.Swap(true) {
 		c.lease.closed()
@@ -49,10 +49,10 @@ func (c *connection) Close() error {
 	return c.Stream.Close()
 }
 
-// serve makes x the exchange that bytes are counted for.
+// serve counts the following bytes for the exchange x.
 func (c *connection) serve(x *exchange) { c.current.Store(x) }
 
-// release ends that, unless another exchange has the connection by now.
+// release ends that, unless another exchange already has the connection.
 func (c *connection) release(x *exchange) { c.current.CompareAndSwap(x, nil) }
 
 var headEnd = []byte("\r\n\r\n")
@@ -94,13 +94,13 @@ func (c *connection) Write(p []byte) (int, error) {
 	return max(0, n-(len(out)-len(p))), err
 }
 
-// Read receives bytes of the current exchange's answer. Those over a limit are
-// not passed on, and the exchange fails.
+// Read receives bytes of the current exchange's response. Bytes over a limit are not
+// forwarded, and the exchange fails.
 func (c *connection) Read(p []byte) (int, error) {
 	n, err := c.Stream.Read(p)
 	x := c.current.Load()
 	if x == nil || n <= 0 {
-		// The transport closes a connection whose target speaks unasked.
+		// The transport closes a connection whose target sends bytes without a request.
 		return n, err
 	}
 	if granted := x.admission.ReserveReceived(n); granted < n {

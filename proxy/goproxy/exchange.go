@@ -12,9 +12,8 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// exchange is one admitted request and its answer. It stands between the library and the
-// client as the response writer: it counts, and it drops the library's own response once
-// a refusal is due.
+// exchange is one admitted request and its response. It is the library's response writer:
+// it counts, and it drops the library's own response once a refusal is due.
 type exchange struct {
 	forwarder *Forwarder
 	admission *proxy.Admission
@@ -49,7 +48,7 @@ func newExchange(f *Forwarder, a *proxy.Admission, response proxy.ResponseWriter
 
 var errLifetime = errors.New("the request has lasted as long as it may")
 
-// bound gives the request its end, which counts from the decision.
+// bound sets the request's deadline, which counts from the decision.
 func (x *exchange) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	life := x.forwarder.config.MaxLifetime
 	if l := x.admission.Decision.Limits.Lifetime; l > 0 {
@@ -63,7 +62,7 @@ func (x *exchange) bound(ctx context.Context) (context.Context, context.CancelFu
 	return context.WithDeadlineCause(ctx, end, errLifetime)
 }
 
-// prepare makes the request that the library sends.
+// prepare returns the request that the library sends.
 func (x *exchange) prepare(r *http.Request, ctx context.Context) *http.Request {
 	out := r.WithContext(ctx)
 	if _, has := out.Header["User-Agent"]; !has {
@@ -71,7 +70,7 @@ func (x *exchange) prepare(r *http.Request, ctx context.Context) *http.Request {
 	}
 	out.GetBody = nil
 	if out.Header.Get("Upgrade") != "" {
-		// The library has a relay of its own for this, past every limit.
+		// The library has its own relay for this, without limits.
 		x.webSocket, x.alone = out.Header.Get("Sec-Websocket-Key"), true
 		out.Header.Del("Upgrade")
 	}
@@ -112,7 +111,7 @@ func lacksBody(method string) bool {
 	return false
 }
 
-// fail notes why the exchange did not end well. The first cause counts.
+// fail sets why the exchange failed. The first cause is kept.
 func (x *exchange) fail(cause proxy.Cause, r *proxy.Refusal) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -121,7 +120,7 @@ func (x *exchange) fail(cause proxy.Cause, r *proxy.Refusal) {
 	}
 }
 
-// stopped notes that an operator or a change of policy ended the exchange.
+// stopped records that an operator or a change of policy ended the exchange.
 func (x *exchange) stopped(cause proxy.Cause) {
 	reason, detail := policy.ShuttingDown, "an operator has ended this request"
 	switch cause {
@@ -141,7 +140,7 @@ func (x *exchange) failed() bool {
 	return x.cause != ""
 }
 
-// finishResponse gives the client the end of its answer, or what came instead of one.
+// finishResponse ends the response to the client, or sends the refusal instead of it.
 func (x *exchange) finishResponse() {
 	x.mu.Lock()
 	cause, refusal := x.cause, x.refusal
@@ -168,16 +167,16 @@ func (x *exchange) outcome() proxy.Outcome {
 	return o
 }
 
-// Header returns the answer's fields.
+// Header returns the response's fields.
 func (x *exchange) Header() http.Header { return x.response.Header() }
 
-// WriteHeader begins the answer, unless a refusal takes its place.
+// WriteHeader begins the response, unless a refusal replaces it.
 func (x *exchange) WriteHeader(status int) {
 	if x.failed() || x.switched != nil {
 		return
 	}
 	if x.upstream == 0 {
-		// The library speaks for itself: nothing of that is for the client.
+		// This is the library's own response, which is not for the client.
 		x.fail(proxy.CauseInternal, x.admission.Refuse(proxy.NewRefusal(policy.InternalError, "the request was not sent")))
 		return
 	}
@@ -185,7 +184,7 @@ func (x *exchange) WriteHeader(status int) {
 	x.response.WriteHeader(status)
 }
 
-// Write passes content on to the client.
+// Write forwards content to the client.
 func (x *exchange) Write(p []byte) (int, error) {
 	if x.failed() || x.status == 0 {
 		return 0, io.ErrClosedPipe
@@ -197,7 +196,7 @@ func (x *exchange) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Flush sends the answer's head.
+// Flush sends the response's head.
 func (x *exchange) Flush() {
 	if !x.failed() && x.status != 0 {
 		x.response.Flush()
@@ -206,9 +205,8 @@ func (x *exchange) Flush() {
 
 var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// ReadFrom is how the library's copy of the content runs. Each piece is on its
-// way to the client before the next is waited for, so that what is streamed
-// arrives as it is sent.
+// ReadFrom copies the content for the library. Each piece is sent to the client before
+// the next is read, so that streamed content arrives as it is sent.
 func (x *exchange) ReadFrom(from io.Reader) (total int64, err error) {
 	buf := copyBuffers.Get().(*[32 << 10]byte)
 	defer copyBuffers.Put(buf)

@@ -1,11 +1,11 @@
-// Package goproxy sends admitted absolute-form requests to their targets, by
-// means of elazarl/goproxy. It is the only room that imports that library.
+// Package goproxy sends admitted absolute-form requests to their targets by
+// elazarl/goproxy. It is the only package that imports that library.
 //
-// The library lets pass whatever no handler stops, takes a proxy from the
-// environment and shows raw errors to clients. So it is given one handler for
-// requests and one for CONNECT, both of which refuse what carries no admission;
-// its transport cannot dial; and what it would write about an error is replaced
-// by a refusal. Everything it does here is already decided and recorded.
+// The library forwards whatever no handler stops, uses a proxy from the environment and
+// shows raw errors to clients. So it has one handler for requests and one for CONNECT,
+// both of which refuse what has no admission; its transport cannot dial; and a refusal
+// replaces what it would write about an error. Everything that it forwards is already
+// decided and recorded.
 package goproxy
 
 import (
@@ -24,8 +24,8 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// Config bounds requests and their connections. A zero field takes the value
-// that its comment names; a decision's own limits can only be stricter.
+// Config bounds requests and their connections. A zero field has the default that its
+// comment names; a decision's own limits can only be stricter.
 type Config struct {
 	Log *slog.Logger // nil: none
 	// Tracker gets every request, so that an operator can end it. nil: none.
@@ -45,7 +45,7 @@ type Forwarder struct {
 	pools   pools
 }
 
-// New returns a forwarder. Close it when it is not needed any more.
+// New returns a forwarder. The caller closes it.
 func New(c Config) *Forwarder {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -60,7 +60,7 @@ func New(c Config) *Forwarder {
 	return f
 }
 
-// transport makes a transport that keeps so many connections.
+// transport returns a transport that keeps so many idle connections.
 func (c Config) transport(maxIdle int) *http.Transport {
 	t := &http.Transport{
 		Proxy:                  nil, // never the environment's
@@ -84,8 +84,8 @@ func (c Config) transport(maxIdle int) *http.Transport {
 // Close ends the connections that are kept for a next request.
 func (f *Forwarder) Close() { f.pools.close() }
 
-// newLibrary sets every field of goproxy that decides where something goes, and
-// inherits none of them.
+// newLibrary sets every field of goproxy that decides where a request goes, and uses no
+// default.
 func newLibrary(f *Forwarder) *goproxy.ProxyHttpServer {
 	p := goproxy.NewProxyHttpServer()
 	p.Logger = logger{f.config.Log}
@@ -93,8 +93,8 @@ func newLibrary(f *Forwarder) *goproxy.ProxyHttpServer {
 	p.KeepAcceptEncoding = true
 	p.KeepDestinationHeaders = false
 	p.AllowHTTP2 = false
-	// The library's own transport and dials are dead: requests with an admission
-	// bring their transport along, and nothing else may leave.
+	// The library's own transport and dial functions always fail: requests with an
+	// admission have their own transport, and nothing else may be sent.
 	p.Tr = &http.Transport{Proxy: nil, DialContext: dialNothing, DialTLSContext: dialNothing}
 	p.ConnectDial = nil // set from the environment until now
 	p.ConnectDialWithReq = func(*http.Request, string, string) (net.Conn, error) { return nil, errNoAdmission }
@@ -111,14 +111,14 @@ var errNoAdmission = errors.New("goproxy: a request without an admission may not
 
 func dialNothing(context.Context, string, string) (net.Conn, error) { return nil, errNoAdmission }
 
-// refuseConnect is never reached while CONNECT has its own way; an answer of nil
-// would mean "tunnel it".
+// refuseConnect is not reached, since the frontend handles CONNECT; a result of nil would
+// mean "tunnel it".
 func refuseConnect(host string, _ *goproxy.ProxyCtx) (*goproxy.ConnectAction, string) {
 	return &goproxy.ConnectAction{Action: goproxy.ConnectReject}, host
 }
 
-// admit is the one request handler. What carries no admission is refused here;
-// an answer of nil would mean "send it".
+// admit is the only request handler. It refuses what has no admission; a result of nil
+// would mean "send it".
 func (f *Forwarder) admit(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request, *http.Response) {
 	x := exchangeOf(r.Context())
 	if x == nil {
@@ -131,8 +131,8 @@ func (f *Forwarder) admit(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request
 	return r, nil
 }
 
-// neverNil keeps the library from writing an error of its own to the client: the
-// exchange has put a refusal in its place, and its writer drops this answer.
+// neverNil keeps the library from writing its own error to the client: the exchange has a
+// refusal, and its writer drops this response.
 func neverNil(resp *http.Response, ctx *goproxy.ProxyCtx) *http.Response {
 	if resp == nil {
 		return goproxy.NewResponse(ctx.Req, goproxy.ContentTypeText, http.StatusBadGateway, "sallyport: no answer\n")
@@ -182,7 +182,7 @@ func (l logger) Printf(format string, v ...any) {
 	}
 }
 
-// invalid is the refusal for an answer that cannot be passed on.
+// invalid is the refusal for a response that cannot be forwarded.
 func invalid(a *proxy.Admission, detail string) *proxy.Refusal {
 	return a.Refuse(proxy.NewRefusal(policy.ResponseInvalid, detail))
 }

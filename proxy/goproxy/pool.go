@@ -8,8 +8,8 @@ import (
 	"github.com/sallyport/sallyport/identity"
 )
 
-// pools keeps connections to targets for a next request, one [http.Transport] for
-// each repository that has requests under way or had some until a moment ago.
+// pools keeps connections to targets for a next request, one [http.Transport] for each
+// repository that has requests in progress or had some recently.
 //
 // A transport remembers every host that a request had to dial for, and forgets it
 // only when a connection to that host becomes idle (net/http's idleConnWait, as of
@@ -27,7 +27,7 @@ type pools struct {
 	sweeping     bool
 }
 
-// repository is whose connections are kept together.
+// repository identifies the repository whose connections are kept together.
 type repository struct{ issuer, uuid string }
 
 // pool is the connections of one repository.
@@ -129,7 +129,7 @@ func (l poolLease) dialed() {
 	l.pool.open++
 }
 
-// closed counts a connection that is closed, or is the tracker's from now on.
+// closed counts a connection that is closed, or that belongs to the tracker from now on.
 func (l poolLease) closed() {
 	l.pools.mu.Lock()
 	defer l.pools.mu.Unlock()
@@ -137,7 +137,7 @@ func (l poolLease) closed() {
 	l.pool.open--
 }
 
-// sweep forgets repositories that are quiet, and is called again while there are
+// sweep removes repositories without requests, and is called again while there are
 // others.
 func (p *pools) sweep() {
 	var gone []*http.Transport

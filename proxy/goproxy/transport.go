@@ -24,8 +24,8 @@ import (
 // that is used again is always one to an address that this decision has pinned,
 // and no step ever sees what was left on another's.
 //
-// It takes the place of the host in the URL that the transport sees, which is
-// all that the transport knows its connections by.
+// It replaces the host in the URL of the transport, which identifies connections by that
+// host only.
 func poolKey(a *proxy.Admission) string {
 	b := make([]byte, 0, 256)
 	if p := a.Principal; p != nil {
@@ -53,9 +53,8 @@ type dialError struct{ refusal *proxy.Refusal }
 
 func (e *dialError) Error() string { return "goproxy: dial: " + string(e.refusal.Reason) }
 
-// dialPinned is the transport's only way to a connection. It looks neither at
-// the network nor at the address that it is asked for: the admission knows where
-// it may go.
+// dialPinned is the transport's only dial function. It ignores the network and the
+// address that the transport passes: the admission has the addresses.
 func dialPinned(ctx context.Context, _, _ string) (net.Conn, error) {
 	x := exchangeOf(ctx)
 	if x == nil {
@@ -70,8 +69,8 @@ func dialPinned(ctx context.Context, _, _ string) (net.Conn, error) {
 	return &connection{Stream: conn, to: x.admission.Dialed(), lease: x.lease}, nil
 }
 
-// roundTrip sends the request once and returns an answer that may be passed on.
-// On an error the exchange has its refusal.
+// roundTrip sends the request once and returns a response that may be forwarded. After an
+// error the exchange has its refusal.
 func (x *exchange) roundTrip(r *http.Request) (*http.Response, error) {
 	own := ""
 	if x.alone {
@@ -144,8 +143,8 @@ func isIdempotent(method string) bool {
 	return false
 }
 
-// syntheticURL is what the transport works with. The target's own path goes out
-// as policy saw it, byte by byte.
+// syntheticURL is the URL for the transport. The target's own path is sent as policy saw
+// it, byte by byte.
 func (x *exchange) syntheticURL(u *url.URL, fresh string) *url.URL {
 	s := &url.URL{Scheme: "http", Host: x.key + fresh, Opaque: x.admission.Path}
 	if strings.HasPrefix(s.Opaque, "//") {
@@ -197,7 +196,7 @@ func unfit(resp *http.Response) string {
 	case resp.StatusCode < 200:
 		return "its status is out of range"
 	case resp.StatusCode == http.StatusProxyAuthRequired:
-		// The client would take it for ours, and offer its credential again.
+		// The client would consider it ours, and send its credential again.
 		return "it asks for a proxy's credential"
 	case len(resp.TransferEncoding) > 0 && resp.ProtoMajor == 1 && resp.ProtoMinor == 0:
 		return "an HTTP/1.0 answer has a Transfer-Encoding"

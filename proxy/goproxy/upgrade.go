@@ -22,9 +22,9 @@ type switched struct {
 
 var errSwitched = errors.New("goproxy: the protocol has changed")
 
-// takeOver takes a connection with an answer of 101 away from the transport, if
-// the answer is the one to this client's handshake. It always returns an error:
-// the library has nothing to do with what follows.
+// takeOver removes a connection with a response of 101 from the transport, if the
+// response is the one to this client's handshake. It always returns an error: the library
+// does not handle what follows.
 func (x *exchange) takeOver(resp *http.Response) error {
 	problem := unfitSwitch(resp, x.webSocket)
 	if problem == "" && x.used == nil {
@@ -86,8 +86,8 @@ func hasOption(lists []string, option string) bool {
 	return false
 }
 
-// bytesAfterHead takes what the transport has read past the answer's head. With a
-// deadline in the past its buffer still gives, and the connection does not.
+// bytesAfterHead returns what the transport has read past the response's head. With a
+// deadline in the past its buffer still returns bytes, and the connection does not.
 func bytesAfterHead(body io.Reader, conn proxy.Stream) ([]byte, error) {
 	if err := conn.SetReadDeadline(time.Unix(1, 0)); err != nil {
 		return nil, err
@@ -107,8 +107,8 @@ func bytesAfterHead(body io.Reader, conn proxy.Stream) ([]byte, error) {
 	return behind, conn.SetDeadline(time.Time{})
 }
 
-// handOver gives connection and admission to the client's side. Otherwise the
-// exchange has failed and ends as ever.
+// handOver passes the connection and the admission to the client's side. Otherwise the
+// exchange has failed and ends as usual.
 func (x *exchange) handOver() bool {
 	s := x.switched
 	clear(x.response.Header()) // without the library's fields
