@@ -42,13 +42,6 @@ func (r *Reader) Identity(ctx context.Context) (Identity, error) {
 	return i, nil
 }
 
-func (r *Reader) explain(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("read the audit log: %w", database.Explain(what, &r.connect.Config, err))
-}
-
 // Coverage is what of a period is sealed.
 type Coverage struct {
 	Events   int64 // in the period
@@ -117,43 +110,6 @@ func (r *Reader) CountDecisions(ctx context.Context, from, to time.Time, size in
 func (r *Reader) settlePlans(ctx context.Context) error {
 	_, err := r.tx.Exec(ctx, "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0")
 	return err
-}
-
-// WalkTo is Walk up to a size: the leaves below it with their events, the
-// checkpoints up to it, and nothing that is not sealed.
-func (r *Reader) WalkTo(ctx context.Context, size int64, sink Sink, progress func(leaves int64)) error {
-	return r.walk(ctx, size, sink, progress)
-}
-
-// cut takes away what a checkpoint of this size does not cover.
-func (p *part) cut(size int64) {
-	for i := range p.entries {
-		if p.entries[i].Index >= size {
-			p.entries = p.entries[:i]
-			break
-		}
-	}
-	for i := range p.statements {
-		if p.statements[i].Size > size {
-			p.statements = p.statements[:i]
-			break
-		}
-	}
-}
-
-// give gives leaves, and each checkpoint after the last leaf that it covers.
-func (p *part) give(sink Sink) {
-	next := 0
-	for i := range p.entries {
-		for next < len(p.statements) && p.statements[next].Size <= p.entries[i].Index {
-			sink.Checkpoint(p.statements[next])
-			next++
-		}
-		sink.Sealed(&p.entries[i])
-	}
-	for ; next < len(p.statements); next++ {
-		sink.Checkpoint(p.statements[next])
-	}
 }
 
 const retentionAfterSQL = `SELECT coalesce(max(l.index), -1) FROM audit.events e

@@ -3,29 +3,11 @@ package sealer
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
 )
-
-// steppedOver are the numbers that sealing steps over, by writer: those that a
-// declaration accounts for which is sealed and signed by the key that sealed it.
-type steppedOver map[string][]audit.GapDeclaration
-
-// steps reports whether all numbers from first to last of a writer may be
-// stepped over.
-func (o steppedOver) steps(writer string, first, last int64) bool {
-	for first <= last {
-		i := slices.IndexFunc(o[writer], func(d audit.GapDeclaration) bool { return d.First <= first && first <= d.Last })
-		if i < 0 {
-			return false
-		}
-		first = o[writer][i].Last + 1
-	}
-	return true
-}
 
 const declaredGapsSQL = `SELECT g.writer, g.first, g.last, g.declaration, e.record, l.index FROM audit.declared_gaps g
 	JOIN audit.leaves l ON l.writer = '` + audit.DatabaseWriter + `' AND l.writer_sequence = g.declaration

@@ -4,13 +4,6 @@ import (
 	"time"
 )
 
-// lastSeen is what decides whether a checkpoint is due although nothing is to be
-// sealed.
-type lastSeen struct {
-	note string    // of the latest checkpoint that was seen
-	at   time.Time // when it was first seen, by our clock; zero: at the start
-}
-
 // heartbeatDue reports whether the latest checkpoint is so old that the next is due
 // without an event to seal, so that silence means that no instance seals. A signer
 // whose clock was ahead leaves a time that has not come yet: that counts as old too.

@@ -80,6 +80,12 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 		return false, s.watch(ctx, tx, last)
 	}
 	s.other = other{}
+	return s.sealNext(ctx, tx, last)
+}
+
+// sealNext seals the next batch, or signs a heartbeat, while this session has the lock
+// of sealing. There is more to do where more is true.
+func (s *Sealer) sealNext(ctx context.Context, tx pgx.Tx, last latest) (more bool, err error) {
 	if err := s.findLost(ctx, tx); err != nil {
 		return false, err
 	}
@@ -111,13 +117,6 @@ func (s *Sealer) mayNotSeal(err error) error {
 	}
 	return fmt.Errorf("%w: %q is not a member of %s: give serve a login of its own for sealing (audit.sealer_database_url_file), or run GRANT %[3]s TO %[2]q",
 		ErrMayNotSeal, s.connect.User, database.Sealer)
-}
-
-// other is what an instance observes of the session that has the turn to seal.
-type other struct {
-	size    int64     // of the latest checkpoint
-	since   time.Time // that it was the latest, and something waited; zero: nothing did
-	stalled bool      // nothing shows that the other session seals
 }
 
 // watch determines whether the session that has the turn to seal makes progress.
@@ -190,10 +189,6 @@ func (s *Sealer) foreignKey(last latest) (again bool, err error) {
 	return false, fmt.Errorf("%w: the log's key is %s, and this instance has %s: put the log's key into the file of audit.signing_key_file, or into data_directory; it is read again",
 		ErrNoKey, s.keys.present(""), own)
 }
-
-// errKeyRotated is the [ErrNoKey] of an instance whose operator has rotated the key and
-// has not given it the next one yet.
-var errKeyRotated = fmt.Errorf("%w any more", ErrNoKey)
 
 // rereadSigner reads this instance's key again, and reports whether it is another one.
 func (s *Sealer) rereadSigner(present audit.Key) bool {

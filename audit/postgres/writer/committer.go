@@ -101,37 +101,47 @@ func (l *Log) gather(g *group, beat <-chan time.Time) bool {
 		l.number(g, e, nil)
 	}
 	l.pending = l.pending[:0]
-	if len(g.rows) == 0 {
-		if !l.takeNext(g) {
-			select {
-			case <-l.queue.ready:
-				l.takeNext(g)
-			case back := <-l.reconnects:
-				l.resume(back, nil)
-				return true
-			case <-beat:
-				l.recordHeartbeat()
-				return true
-			case <-l.closing:
-				if l.queue.len() == 0 {
-					return false
-				}
-			case <-l.ctx.Done():
-				return true
-			}
+	if len(g.rows) == 0 && !l.takeNext(g) {
+		if fill, open := l.waitForEvent(g, beat); !fill {
+			return open
 		}
 	}
 	defer l.queue.announce()
-	// Those whom the last group released are about to come back: let them in,
+	// The callers whom the last group released are about to record again: let them run,
 	// or groups alternate between all of them and one.
 	runtime.Gosched()
+	l.fill(g)
+	return true
+}
+
+// waitForEvent waits for an event or for another task. fill is false where there is
+// nothing to add to the group; open is false where the log is closed and nothing is left.
+func (l *Log) waitForEvent(g *group, beat <-chan time.Time) (fill, open bool) {
+	select {
+	case <-l.queue.ready:
+		l.takeNext(g)
+		return true, true
+	case back := <-l.reconnects:
+		l.resume(back, nil)
+	case <-beat:
+		l.recordHeartbeat()
+	case <-l.closing:
+		waiting := l.queue.len() > 0
+		return waiting, waiting
+	case <-l.ctx.Done():
+	}
+	return false, true
+}
+
+// fill adds the events that wait, until the group is full or its batch window ends.
+func (l *Log) fill(g *group) {
 	var batchWindow <-chan time.Time
 	for !g.full() {
 		if l.takeNext(g) {
 			continue
 		}
 		if g.urgent || len(g.rows) == 0 {
-			return true
+			return
 		}
 		if batchWindow == nil {
 			batchWindow = time.After(endsWait)
@@ -139,14 +149,13 @@ func (l *Log) gather(g *group, beat <-chan time.Time) bool {
 		select {
 		case <-l.queue.ready:
 		case <-batchWindow:
-			return true
+			return
 		case <-l.closing:
-			return true
+			return
 		case <-l.ctx.Done():
-			return true
+			return
 		}
 	}
-	return true
 }
 
 // endsWait is the batch window of ends: nobody but a goroutine that has
