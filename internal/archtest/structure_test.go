@@ -27,7 +27,6 @@ const (
 // number here only ever gets smaller.
 var largeCycles = map[string]int{
 	"audit":                  6,
-	"audit/postgres/writer":  18,
 	"internal/bitbuckettest": 16,
 	"internal/config":        15,
 	"internal/worker":        6,

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
+	"github.com/sallyport/sallyport/audit"
 	auditpg "github.com/sallyport/sallyport/audit/postgres"
 )
 
@@ -102,36 +104,22 @@ func (s *session) missing(ctx context.Context, writer string, a *acknowledged) (
 	return nil, nil
 }
 
-// databaseID identifies a database: a failover changes the timeline, a dump that is
-// restored the other two. A part that the server does not tell is empty.
-type databaseID struct {
-	system   string // pg_control_system(): of the cluster, shared with its standbys
-	timeline string // of the WAL: increased by every promotion
-	database string // its OID
-}
-
-const databaseIDSQL = `SELECT (SELECT oid::text FROM pg_database WHERE datname = current_database()),
-	left(pg_walfile_name(pg_current_wal_lsn()), 8),
-	CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE') THEN (SELECT system_identifier::text FROM pg_control_system()) END`
-
-// locate reads which database the session is on.
-func (s *session) locate(ctx context.Context) error {
-	var system *string
-	if err := s.conn.QueryRow(ctx, databaseIDSQL).Scan(&s.where.database, &s.where.timeline, &system); err != nil {
-		return fmt.Errorf("ask which database it is: %w", err)
-	}
-	if system != nil {
-		s.where.system = *system
-	}
-	return nil
-}
-
-// clockAhead is how far the database's clock is ahead of ours.
-func (s *session) clockAhead(ctx context.Context) (time.Duration, error) {
-	var now time.Time
-	before := time.Now()
-	if err := s.conn.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
-		return 0, fmt.Errorf("ask for the time: %w", err)
-	}
-	return now.Sub(before.Add(time.Since(before) / 2)).Round(time.Microsecond), nil
+// event says which acknowledged events are missing.
+func (x loss) event(now time.Time) *audit.Event {
+	e := &audit.Event{Time: now, Kind: audit.KindEventsLost, Attributes: []audit.Attribute{
+		{Name: "writer", Value: x.writer},
+		{Name: "first", Value: strconv.FormatInt(x.first, 10)},
+		{Name: "last", Value: strconv.FormatInt(x.last, 10)},
+		{Name: "reason", Value: "the database had acknowledged them and does not have them: it is another one, or was restored"},
+		{Name: "last_in_database", Value: strconv.FormatInt(x.found, 10)},
+		{Name: "discovered_at", Value: now.UTC().Format(time.RFC3339Nano)},
+		{Name: "acknowledged_by_system", Value: x.before.system},
+		{Name: "acknowledged_by_timeline", Value: x.before.timeline},
+		{Name: "acknowledged_by_database", Value: x.before.database},
+		{Name: "found_on_system", Value: x.now.system},
+		{Name: "found_on_timeline", Value: x.now.timeline},
+		{Name: "found_on_database", Value: x.now.database},
+	}}
+	e.Normalise()
+	return e
 }

@@ -1,61 +1,11 @@
 package writer
 
 import (
-	"errors"
-	"net/netip"
 	"runtime"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
 )
-
-var zeroAddress netip.Addr
-
-// heartbeat is how often an idle connection is tried, and how often the
-// partitions are looked after (every so many beats).
-const (
-	heartbeat                   = 5 * time.Second
-	heartbeatsPerPartitionCheck = 360 // half an hour
-)
-
-// committer is the state of the goroutine that numbers and writes.
-type committer struct {
-	session  *session // nil: unavailable
-	writer   string   // the name under which it numbers; see succession
-	secret   string   // that the name is made from; see NewWriter
-	sequence int64
-	acknowledged
-	next    *succession    // belongs to the goroutine that dials
-	pending []*audit.Event // events of our own that are to be written next
-	journal *journal       // nil: none
-	tail    tailFile
-	// tailsDone are files of earlier processes whose comparison is in owed.
-	tailsDone []string
-	// lostTails are the writers of those whose events are missing: this writer continues them.
-	lostTails   []string
-	lostSecrets []string         // of lostTails, in the same order
-	reconnects  chan reconnected // from the goroutine that dials again
-	dialling    bool
-	failures    int  // since the last success
-	busy        bool // since the last beat
-	heartbeats  int
-	clean       bool // the end of the writer is durable
-}
-
-func newCommitter(writer, secret string) committer {
-	return committer{writer: writer, secret: secret, reconnects: make(chan reconnected)}
-}
-
-// discard closes what the committer holds.
-func (c *committer) discard() {
-	if c.session != nil {
-		c.session.close()
-	}
-	if c.journal != nil {
-		c.journal.close()
-	}
-	c.tail.close()
-}
 
 // run is the committer.
 func (l *Log) run() {
@@ -185,12 +135,6 @@ func (l *Log) dequeue(g *group, w *waiter) {
 	l.number(g, e, nil)
 }
 
-func (l *Log) number(g *group, e *audit.Event, w *waiter) {
-	l.sequence++
-	e.Writer, e.WriterSequence, g.writer = l.writer, l.sequence, l.writer
-	g.add(e, w)
-}
-
 // commit makes the group durable, however long that takes, and tells those who
 // wait. It is false when the log has to stop without that.
 func (l *Log) commit(g *group) bool {
@@ -226,33 +170,6 @@ func (l *Log) commit(g *group) bool {
 	}
 }
 
-// release tells those who wait for the group. With an error the allows among
-// them are refused, although they are written. An allow that is written and
-// was not granted is closed.
-func (l *Log) release(g *group, refused error) {
-	l.stats.groups.Add(1)
-	l.busy = true
-	for i := range g.rows {
-		w := g.rows[i].waiter
-		if w == nil {
-			continue
-		}
-		e := w.event // the waiter is not ours any more once its state is finished
-		allow := isAllow(e)
-		var err error
-		if allow {
-			err = refused
-		}
-		granted := w.state.CompareAndSwap(taken, finished)
-		if allow && (!granted || err != nil) {
-			l.pending = append(l.pending, closing(e, time.Now()))
-		}
-		if granted {
-			w.done <- err
-		}
-	}
-}
-
 // abandon leaves the group and the queue unwritten. Those who wait learn it from
 // the end of the committer.
 func (l *Log) abandon(g *group) {
@@ -284,21 +201,4 @@ func (l *Log) recordHeartbeat() {
 			l.lost(err)
 		}
 	}
-}
-
-// fail ends the log for good.
-func (l *Log) fail(err error) {
-	l.outage.Store(&outage{since: time.Now(), err: err, fatal: true})
-	l.log.Error("audit log stopped", "error", err)
-}
-
-// failed reports whether the log has ended for good.
-func (l *Log) failed() bool {
-	o := l.outage.Load()
-	return o != nil && o.fatal
-}
-
-func isConflict(err error) bool {
-	_, ok := errors.AsType[conflictError](err)
-	return ok
 }

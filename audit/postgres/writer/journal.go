@@ -190,3 +190,28 @@ func (j *journal) close() {
 func flock(file *os.File) error {
 	return syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }
+
+// openLeft opens a journal that another process of this user has left, and
+// nothing else: what is in it is written to the log.
+func openLeft(path string) (*os.File, error) {
+	// Without NONBLOCK a named pipe is waited for.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is not a file")
+	}
+	if err == nil {
+		if of, ok := info.Sys().(*syscall.Stat_t); !ok || int(of.Uid) != os.Geteuid() {
+			err = fmt.Errorf("it is not a file of this user (uid %d), and what is in it would be written to the log", os.Geteuid())
+		} else if info.Mode().Perm()&0o002 != 0 {
+			err = errors.New("everybody may write to it, and what is in it would be written to the log")
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}

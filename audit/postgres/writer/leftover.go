@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/sallyport/sallyport/audit"
 	auditpg "github.com/sallyport/sallyport/audit/postgres"
@@ -71,9 +70,6 @@ func (l *Log) lookForLeft() {
 	}
 }
 
-// errJournalForeign: a journal of a writer that this log has never known.
-var errJournalForeign = errors.New("this log knows nothing of its writer: data_directory was used with another database, or an older backup was restored")
-
 // replayLeft replays the journal of a process that is no more. What of it cannot
 // be written is kept beside it, and an event says so.
 func (l *Log) replayLeft(ctx context.Context, path string) error {
@@ -108,31 +104,6 @@ func (l *Log) replayLeft(ctx context.Context, path string) error {
 		return err
 	}
 	return errors.Join(os.Remove(path), durable.SyncDirectory(l.config.Journal))
-}
-
-// openLeft opens a journal that another process of this user has left, and
-// nothing else: what is in it is written to the log.
-func openLeft(path string) (*os.File, error) {
-	// Without NONBLOCK a named pipe is waited for.
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("it is not a file")
-	}
-	if err == nil {
-		if of, ok := info.Sys().(*syscall.Stat_t); !ok || int(of.Uid) != os.Geteuid() {
-			err = fmt.Errorf("it is not a file of this user (uid %d), and what is in it would be written to the log", os.Geteuid())
-		} else if info.Mode().Perm()&0o002 != 0 {
-			err = errors.New("everybody may write to it, and what is in it would be written to the log")
-		}
-	}
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return file, nil
 }
 
 // admitLeft looks whether a journal belongs here. What its process may have left

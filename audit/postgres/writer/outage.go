@@ -9,18 +9,6 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 )
 
-// How long between attempts to connect: doubled from the first, up to the last,
-// each with up to half of it left out at random, so that many do not come at once.
-const (
-	firstPause = 50 * time.Millisecond
-	lastPause  = 2 * time.Second
-	// settleTimeout bounds finding out the outcome of a group, and writing what
-	// is missing. A backend that was cut off may have to be waited for.
-	settleTimeout = 30 * time.Second
-	// grace is how long a connection that was cut is not yet an outage.
-	grace = 500 * time.Millisecond
-)
-
 // lost begins an outage, or continues with one.
 func (l *Log) lost(err error) {
 	err = database.Explain("write", &l.connect.Config, err)
@@ -41,15 +29,6 @@ func (l *Log) explain(err error) {
 	if o := l.outage.Load(); o != nil && !o.fatal {
 		l.outage.CompareAndSwap(o, &outage{since: o.since, err: err})
 	}
-}
-
-// reconnected is a session after an outage, and how far the journal has been
-// replayed over it.
-type reconnected struct {
-	session    *session
-	caught     caughtUp
-	succession *succession // acknowledged events are missing, and another writer continues
-	conflict   error       // another has written under our name: the log ends
 }
 
 // dial connects in the background, replays most of the journal there, and sends
@@ -128,12 +107,6 @@ func (l *Log) reconnectAsSuccessor(ctx context.Context, s *session, lost loss) (
 		return reconnected{}, err
 	}
 	return reconnected{session: another, succession: l.next}, nil
-}
-
-func (b reconnected) close() {
-	if b.session != nil {
-		b.session.close()
-	}
 }
 
 // pause waits before an attempt. It is false when the log has ended.

@@ -4,38 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
 )
-
-// The states of a waiter. The committer moves it from queued to taken and to
-// finished, its caller from queued or taken to left; who is first, wins.
-const (
-	queued   = iota
-	taken    // the event has its number
-	finished // the result is in done
-	left     // the caller has gone with an error
-)
-
-// A waiter is one Record under way.
-type waiter struct {
-	event *audit.Event
-	size  int64 // of the event in memory
-	state atomic.Int32
-	done  chan error // room for one
-	timer *time.Timer
-}
-
-// waiters saves the allocation of a channel and a timer for each event. A waiter
-// whose caller left is not put back: the committer may still hold it.
-var waiters = sync.Pool{New: func() any {
-	w := &waiter{done: make(chan error, 1), timer: time.NewTimer(time.Hour)}
-	w.timer.Stop()
-	return w
-}}
 
 // Record makes an event durable; see proxy.Recorder for the contract. An event
 // without a time gets it here.
@@ -149,43 +121,35 @@ func (l *Log) wait(ctx context.Context, w *waiter) error {
 	return w.release(<-w.done)
 }
 
-// release gives the waiter back to the pool. Nobody else holds it.
-func (w *waiter) release(err error) error {
-	w.timer.Stop()
-	w.event = nil
-	waiters.Put(w)
-	return err
+// AvailableTo is [Log.Available] for the events of one step: it returns an error,
+// wrapping [ErrUnavailable] and [ErrShare], also where the database is unavailable
+// and the step or its repository has used its share of the journal.
+func (l *Log) AvailableTo(of audit.Source) error {
+	o := l.away()
+	switch {
+	case o == nil:
+		return nil
+	case !l.mayAllow(o):
+		return o.error()
+	}
+	return l.journalShare(of, audit.MaxRequestRecord)
 }
 
-func isAllow(e *audit.Event) bool { return e.Kind == audit.KindDecision && e.Verdict == verdictAllow }
+// endRoom is what an allow takes of a share for its end, which is recorded although
+// the share is used up by then.
+const endRoom = 1 << 10
 
-// The words of the policy package that the log itself writes. An audit record
-// is a format of its own, and imports nothing of ours.
-const (
-	verdictAllow     = "allow"
-	verdictDeny      = "deny"
-	auditUnavailable = "audit_unavailable"
-	actionConnect    = "connect"
-)
-
-// refuse turns an allow that nobody was told of into the refusal that its client
-// got.
-func refuse(e *audit.Event) {
-	e.Verdict, e.WouldDeny, e.Reason, e.Status = verdictDeny, false, auditUnavailable, 503
-	e.DialedAddress, e.Addresses = zeroAddress, nil
-	e.Attributes = append(e.Attributes, audit.Attribute{Name: "policy_verdict", Value: verdictAllow})
-}
-
-// closing is the event that ends an allow which was written after its client
-// had been refused: nothing was let out.
-func closing(e *audit.Event, now time.Time) *audit.Event {
-	c := &audit.Event{
-		Time: now, Kind: audit.KindRequestClosed, DecisionID: e.DecisionID,
-		Status: 503, CloseReason: auditUnavailable,
+// journalShare returns an error where the journal has no room for an event of that
+// size of a repository and step. What waits in the queue counts as journaled.
+func (l *Log) journalShare(of audit.Source, size int64) error {
+	if of == (audit.Source{}) {
+		return nil
 	}
-	if e.Action == actionConnect {
-		c.Kind = audit.KindTunnelClosed
+	waiting, waitingOfRepository, waitingOfStep := l.queue.waiting(of)
+	repository, step := l.journalUse.of(of)
+	full := share(l.config.JournalBytes, l.stats.journalBytes.Load()+waiting, repository+waitingOfRepository, step+waitingOfStep, size)
+	if full == "" {
+		return nil
 	}
-	c.Normalise()
-	return c
+	return shareError{full + " of the journal"}
 }

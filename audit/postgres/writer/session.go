@@ -335,3 +335,37 @@ func (s *session) maintain(ctx context.Context, limit time.Duration) error {
 	defer cancel()
 	return s.ensureAhead(ctx, time.Now())
 }
+
+// databaseID identifies a database: a failover changes the timeline, a dump that is
+// restored the other two. A part that the server does not tell is empty.
+type databaseID struct {
+	system   string // pg_control_system(): of the cluster, shared with its standbys
+	timeline string // of the WAL: increased by every promotion
+	database string // its OID
+}
+
+const databaseIDSQL = `SELECT (SELECT oid::text FROM pg_database WHERE datname = current_database()),
+	left(pg_walfile_name(pg_current_wal_lsn()), 8),
+	CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE') THEN (SELECT system_identifier::text FROM pg_control_system()) END`
+
+// locate reads which database the session is on.
+func (s *session) locate(ctx context.Context) error {
+	var system *string
+	if err := s.conn.QueryRow(ctx, databaseIDSQL).Scan(&s.where.database, &s.where.timeline, &system); err != nil {
+		return fmt.Errorf("ask which database it is: %w", err)
+	}
+	if system != nil {
+		s.where.system = *system
+	}
+	return nil
+}
+
+// clockAhead is how far the database's clock is ahead of ours.
+func (s *session) clockAhead(ctx context.Context) (time.Duration, error) {
+	var now time.Time
+	before := time.Now()
+	if err := s.conn.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
+		return 0, fmt.Errorf("ask for the time: %w", err)
+	}
+	return now.Sub(before.Add(time.Since(before) / 2)).Round(time.Microsecond), nil
+}

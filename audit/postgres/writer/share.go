@@ -96,22 +96,3 @@ func (u *journalUse) of(source audit.Source) (repository, step int64) {
 	defer u.mu.Unlock()
 	return u.repositories[source.Repository], u.steps[source]
 }
-
-// endRoom is what an allow takes of a share for its end, which is recorded although
-// the share is used up by then.
-const endRoom = 1 << 10
-
-// journalShare returns an error where the journal has no room for an event of that
-// size of a repository and step. What waits in the queue counts as journaled.
-func (l *Log) journalShare(of audit.Source, size int64) error {
-	if of == (audit.Source{}) {
-		return nil
-	}
-	waiting, waitingOfRepository, waitingOfStep := l.queue.waiting(of)
-	repository, step := l.journalUse.of(of)
-	full := share(l.config.JournalBytes, l.stats.journalBytes.Load()+waiting, repository+waitingOfRepository, step+waitingOfStep, size)
-	if full == "" {
-		return nil
-	}
-	return shareError{full + " of the journal"}
-}

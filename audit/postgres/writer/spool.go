@@ -7,10 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strconv"
 	"time"
-
-	"github.com/sallyport/sallyport/audit"
 )
 
 // patience says how long a group waits for the database before it goes to the
@@ -64,71 +61,6 @@ func (l *Log) writeJournal(g *group) bool {
 	return true
 }
 
-// allows is how many decisions of the group let something out.
-func (g *group) allows() int {
-	n := 0
-	for _, r := range g.rows {
-		if isAllowTuple(g.tuple(r)) {
-			n++
-		}
-	}
-	return n
-}
-
-func isAllowTuple(tuple []byte) bool {
-	return string(fieldOf(tuple, kindColumn)) == string(audit.KindDecision) && string(fieldOf(tuple, verdictColumn)) == verdictAllow
-}
-
-// A replayed journal is summed up in an event.
-type replayed struct {
-	writer        string
-	spool         bool
-	events, fresh int // events, and those that were not in the database yet
-	allows        int // decisions that let something out on the journal's strength
-	from, to      time.Time
-}
-
-// add counts a group of which so many events were not there yet. An allow whose
-// client was refused after all is closed with a cause of its own.
-func (r *replayed) add(g *group, fresh int) {
-	for _, row := range g.rows {
-		tuple := g.tuple(row)
-		if r.events == 0 || row.time.Before(r.from) {
-			r.from = row.time
-		}
-		if row.time.After(r.to) {
-			r.to = row.time
-		}
-		r.events++
-		switch {
-		case !r.spool:
-		case isAllowTuple(tuple):
-			r.allows++
-		case string(fieldOf(tuple, causeColumn)) == auditUnavailable:
-			r.allows--
-		}
-	}
-	r.fresh += fresh
-}
-
-// event tells from when to when decisions rested on the journal, and how many
-// of them were allows.
-func (r *replayed) event(more ...audit.Attribute) *audit.Event {
-	attributes := []audit.Attribute{
-		{Name: "writer", Value: r.writer},
-		{Name: "events", Value: strconv.Itoa(r.events)},
-		{Name: "new", Value: strconv.Itoa(r.fresh)},
-		{Name: "allows", Value: strconv.Itoa(max(r.allows, 0))},
-	}
-	if r.events > 0 {
-		attributes = append(attributes,
-			audit.Attribute{Name: "from", Value: r.from.Format(time.RFC3339Nano)}, audit.Attribute{Name: "to", Value: r.to.Format(time.RFC3339Nano)})
-	}
-	e := &audit.Event{Time: time.Now(), Kind: audit.KindAdmin, Action: "journal_replayed", Attributes: append(attributes, more...)}
-	e.Normalise()
-	return e
-}
-
 // replayInto writes a journal to the database, group by group. What is there
 // already is compared, so that it may be done again after whatever cut it short.
 func replayInto(ctx context.Context, s *session, from io.Reader, sum *replayed) error {
@@ -150,14 +82,6 @@ func (j *journalReader) into(ctx context.Context, s *session, sum *replayed) err
 		}
 		return err
 	})
-}
-
-// caughtUp says how far our own journal has been replayed while events were
-// still added to it.
-type caughtUp struct {
-	size int64
-	last int64 // the number of the last event up to there
-	sum  replayed
 }
 
 // catchUpRest is how much of a journal may be left to be replayed while nothing

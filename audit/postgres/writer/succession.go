@@ -3,28 +3,11 @@ package writer
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/sallyport/sallyport/audit"
 	auditpg "github.com/sallyport/sallyport/audit/postgres"
 )
-
-// A succession is a writer that continues another of the same process: events
-// that the database had acknowledged to that one are missing, so that no event
-// of its name may follow them. The new writer begins with writer_started and
-// events_lost, which say so; what had a number of the old one and no
-// acknowledgment, and what is in the journal, follows under new numbers.
-type succession struct {
-	loss    loss
-	before  string // the secret of the writer that is continued
-	writer  string
-	secret  string
-	connect *pgx.ConnConfig
-	group   *group // the first events, which are written before anything else
-}
 
 // succeed makes the first events of the writer that continues the one which lost
 // events. Nothing is in the database yet.
@@ -44,26 +27,6 @@ func (l *Log) succeed(lost loss, clock time.Duration) *succession {
 		s.group.add(e, nil)
 	}
 	return s
-}
-
-// event says which acknowledged events are missing.
-func (x loss) event(now time.Time) *audit.Event {
-	e := &audit.Event{Time: now, Kind: audit.KindEventsLost, Attributes: []audit.Attribute{
-		{Name: "writer", Value: x.writer},
-		{Name: "first", Value: strconv.FormatInt(x.first, 10)},
-		{Name: "last", Value: strconv.FormatInt(x.last, 10)},
-		{Name: "reason", Value: "the database had acknowledged them and does not have them: it is another one, or was restored"},
-		{Name: "last_in_database", Value: strconv.FormatInt(x.found, 10)},
-		{Name: "discovered_at", Value: now.UTC().Format(time.RFC3339Nano)},
-		{Name: "acknowledged_by_system", Value: x.before.system},
-		{Name: "acknowledged_by_timeline", Value: x.before.timeline},
-		{Name: "acknowledged_by_database", Value: x.before.database},
-		{Name: "found_on_system", Value: x.now.system},
-		{Name: "found_on_timeline", Value: x.now.timeline},
-		{Name: "found_on_database", Value: x.now.database},
-	}}
-	e.Normalise()
-	return e
 }
 
 // begin makes the succession durable: the first events of the new writer, over a

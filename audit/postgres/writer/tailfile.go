@@ -15,19 +15,6 @@ import (
 	auditpg "github.com/sallyport/sallyport/audit/postgres"
 )
 
-// A tailFile is where a writer keeps, on its own disk, up to which number the
-// database has acknowledged its events. A process that is killed, or was closed,
-// right before a failover does not compare that with what is left; the next
-// process with the same data_directory does. The file is written every few
-// seconds and not synced: it survives the process, and mostly the machine. It is
-// locked while its process lives.
-type tailFile struct {
-	file    *os.File // nil: there is none yet
-	path    string
-	written int64
-	at      time.Time
-}
-
 const tailSuffix = ".acknowledged"
 
 // tail is what the file holds, padded to tailBytes so that it is written over in
@@ -84,13 +71,6 @@ func (l *Log) writeTail() error {
 	padded := append(text, bytes.Repeat([]byte{' '}, tailBytes-1-len(text))...)
 	_, err = t.file.WriteAt(append(padded, '\n'), 0)
 	return err
-}
-
-func (t *tailFile) close() {
-	if t.file != nil {
-		_ = t.file.Close()
-		t.file = nil
-	}
 }
 
 // compareTails looks whether the database has what it had acknowledged to earlier

@@ -2,24 +2,12 @@ package writer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	auditpg "github.com/sallyport/sallyport/audit/postgres"
 )
-
-// openSession opens a session that may write as this writer.
-func (l *Log) openSession(ctx context.Context) (*session, error) {
-	s, err := openSessionWithin(ctx, l.connect, l.config.WriteTimeout)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.authenticate(ctx, l.secret); err != nil {
-		s.close()
-		return nil, err
-	}
-	return s, nil
-}
 
 // authenticate lets this session write under the names that are made from the
 // secret, and no others. The secret is a parameter of the protocol, whatever
@@ -51,3 +39,6 @@ func (s *session) authenticateLeft(ctx context.Context, writer, secret string) e
 	}
 	return s.authenticate(ctx, secret)
 }
+
+// errJournalForeign: a journal of a writer that this log has never known.
+var errJournalForeign = errors.New("this log knows nothing of its writer: data_directory was used with another database, or an older backup was restored")
