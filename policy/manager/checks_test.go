@@ -108,8 +108,8 @@ func outcomes(t *testing.T, c *Checks, n int) (names []string) {
 	return names
 }
 
-// TestSlowChecksDelayNoRevision: repositories whose checks do not end delay each other only.
-// In one queue for all they would delay everybody.
+// TestSlowChecksDelayNoRevision: repositories with endless checks delay only each other.
+// In one queue for all they would delay every repository.
 func TestSlowChecksDelayNoRevision(t *testing.T) {
 	t.Parallel()
 	set := treeOf(t, rego.Options{Defer: true}, repositories(30, "slow1", "slow2", "a-slow"))
@@ -260,7 +260,7 @@ func TestChecksThatFail(t *testing.T) {
 	})
 }
 
-// TestUsageIsBounded: what is remembered of repositories that are gone has a bound.
+// TestUsageIsBounded: the state about removed repositories is bounded.
 func TestUsageIsBounded(t *testing.T) {
 	t.Parallel()
 	set := treeOf(t, rego.Options{Defer: true}, repositories(1))

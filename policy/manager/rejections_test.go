@@ -22,7 +22,7 @@ func failing(repository, message string, kept policy.Revision) rego.Rejection {
 	return rego.Rejection{Repository: repository, Failure: rego.Errors{{File: file, Line: 3, Message: message}}, Kept: kept}
 }
 
-// TestActivate: a rejection is news once, until its cause or its rules change.
+// TestActivate: a rejection is new once, until its cause or its rules change.
 func TestActivate(t *testing.T) {
 	var r Rejections
 	if r.Warning() != nil {
@@ -62,7 +62,7 @@ func TestActivate(t *testing.T) {
 	}
 }
 
-// TestWarningIsBounded: many repositories make no endless text.
+// TestWarningIsBounded: the text about many rejected repositories is bounded.
 func TestWarningIsBounded(t *testing.T) {
 	var r Rejections
 	var list []rego.Rejection

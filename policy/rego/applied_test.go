@@ -61,9 +61,9 @@ by_hand:
   - {host: hand.example, owner: kim@acme.example, ticket: H-1, until: "2099-01-01T00:00:00Z"}
 `
 
-// TestAppliedExceptions: a decision names the exceptions that the library found for
-// it, of the organization's rules and of the repository's, with what they are; and
-// evaluated again, remembered or explained it names the same.
+// TestAppliedExceptions: a decision names the exceptions of the organization's and the
+// repository's rules that the library found, with their fields; a replayed, a remembered
+// and an explained decision name the same.
 func TestAppliedExceptions(t *testing.T) {
 	set := mustLoad(t, excepted)
 	shown := func(list []policy.AppliedException) string {
@@ -87,7 +87,7 @@ func TestAppliedExceptions(t *testing.T) {
 		{"to=made.example:443", "allow", " ann@acme.example  [made.example]"},
 		{"to=hand.example:443", "allow", ""}, // read by a rule of its own: not noted
 	} {
-		d, err := set.Decide(t.Context(), asked(t, strings.Fields(c.asked)...))
+		d, err := set.Decide(t.Context(), requestFor(t, strings.Fields(c.asked)...))
 		if err != nil || d.Verdict.String() != c.verdict || shown(d.Exceptions) != c.want {
 			t.Errorf("%s: %v, %v, %q, want %s, %q", c.asked, err, d.Verdict, shown(d.Exceptions), c.verdict, c.want)
 			continue

@@ -22,8 +22,8 @@ func hosts() []string {
 
 func quoted(list []string) string { return `"` + strings.Join(list, `", "`) + `"` }
 
-// BenchmarkDecide measures one decision, input included, for a list of 200 hosts
-// in each of the shapes that policies give it.
+// BenchmarkDecide measures one decision, with the making of its input, for a list of 200
+// hosts in each form that policies use.
 func BenchmarkDecide(b *testing.B) {
 	list := quoted(hosts())
 	keys := `"` + strings.Join(hosts(), `": {}, "`) + `": {}`
@@ -42,7 +42,7 @@ func BenchmarkDecide(b *testing.B) {
 		set.loader.options.Deadline = DefaultDeadline
 		for _, host := range []string{"api-75.partner.example", "x.zone-25.example", "nowhere.at.all.example"} {
 			b.Run(shape.name+"/"+host, func(b *testing.B) {
-				r := asked(b, "deployment=production")
+				r := requestFor(b, "deployment=production")
 				r.Target = destination.Target{Host: host, Port: 443}
 				b.ReportAllocs()
 				for b.Loop() {

@@ -15,9 +15,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-func itoa(n int) string { return strconv.Itoa(n) }
-
-// bombPool is a pool with limits that bombs reach soon.
+// bombPool is a pool with limits that a bomb reaches quickly.
 func bombPool(t testing.TB) *worker.Pool {
 	t.Helper()
 	p := worker.New(worker.Config{
@@ -83,8 +81,8 @@ func TestHostilePolicies(t *testing.T) {
 	t.Run("load", testLoadBombs)
 }
 
-// testEvaluationBombs puts each bomb into a repository of its own. Meanwhile another
-// repository is answered.
+// testEvaluationBombs evaluates each bomb in a repository of its own. Meanwhile another
+// repository gets decisions.
 func testEvaluationBombs(t *testing.T) {
 	files := org("delegate contains {\"rule\": \"all\"}") + "-- repositories/acme/good/a.rego --\npackage sallyport.repository[\"acme/good\"]\n\nallow contains {\"rule\": \"good\"} if input.target.host == \"good.example\"\n"
 	for i, b := range evaluationBombs {
@@ -110,7 +108,7 @@ func testEvaluationBombs(t *testing.T) {
 				return
 			default:
 			}
-			if got := described(set.Decide(t.Context(), asked(t, "repository=acme/good", "to=good.example:443"))); got != "allow policy_allowed rule=good rules=good,all" {
+			if got := described(set.Decide(t.Context(), requestFor(t, "repository=acme/good", "to=good.example:443"))); got != "allow policy_allowed rule=good rules=good,all" {
 				t.Errorf("the other repository: %s", got)
 				return
 			}
@@ -122,7 +120,7 @@ func testEvaluationBombs(t *testing.T) {
 				t.Parallel()
 				began := time.Now()
 				repository := fmt.Sprintf("acme/bomb-%d", i)
-				d, err := set.Decide(t.Context(), asked(t, "repository="+repository, "to=bomb.example:443"))
+				d, err := set.Decide(t.Context(), requestFor(t, "repository="+repository, "to=bomb.example:443"))
 				if err == nil || d.Verdict != policy.Deny || d.Reason != policy.PolicyError {
 					t.Fatalf("%s, %v", described(d, err), err)
 				}
@@ -134,7 +132,7 @@ func testEvaluationBombs(t *testing.T) {
 						t.Errorf("no place: %v", err)
 					}
 					// It is not executed again.
-					if _, err := set.Decide(t.Context(), asked(t, "repository="+repository, "to=bomb.example:443")); !errors.As(err, new(*worker.Quarantined)) && (err == nil || !strings.Contains(err.Error(), ": compilation exceeded")) {
+					if _, err := set.Decide(t.Context(), requestFor(t, "repository="+repository, "to=bomb.example:443")); !errors.As(err, new(*worker.Quarantined)) && (err == nil || !strings.Contains(err.Error(), ": compilation exceeded")) {
 						t.Errorf("again: %v", err) // what failed to compile is not compiled again
 					}
 					t.Logf("%v: %s", time.Since(began).Round(time.Millisecond), death.Cause)
@@ -153,9 +151,8 @@ func testEvaluationBombs(t *testing.T) {
 	}
 }
 
-// testLoadBombs: a revision with a bomb in it is rejected, with the file of the
-// repository and the reason, within bounded time and memory, and the set that is
-// active decides meanwhile.
+// testLoadBombs: a revision with a bomb is rejected, with the file of the repository and
+// the reason, within bounded time and memory. The active set decides meanwhile.
 func testLoadBombs(t *testing.T) {
 	p := bombPool(t)
 	active, err := Load(t.Context(), snapshot(t, org("delegate contains {\"rule\": \"all\"}")+repo("allow contains {\"rule\": \"good\"}")), Options{Names: true, Workers: p})
@@ -181,7 +178,7 @@ func testLoadBombs(t *testing.T) {
 						t.Errorf("%.500v", fault)
 					}
 				}
-				if got := described(active.Decide(t.Context(), asked(t, "repository=acme/tools"))); got != "allow policy_allowed rule=good rules=good,all" {
+				if got := described(active.Decide(t.Context(), requestFor(t, "repository=acme/tools"))); got != "allow policy_allowed rule=good rules=good,all" {
 					t.Errorf("the active set: %s", got)
 				}
 			})

@@ -1,28 +1,31 @@
 package rego
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // bomb is a policy that exhausts the process that executes it. Each is refused, and
 // nothing else happens.
 type bomb struct{ kind, name, rego string }
 
-// chain are rules name0 to nameN, of which each has the one before in it by a form
-// with NAME for the rule before.
+// chain are rules name0 to nameN. Each refers to the one before by a form with NAME in its
+// place.
 func chain(name, first, form string, n int) string {
 	text := name + "0 := " + first + "\n\n"
 	for i := 1; i <= n; i++ {
-		text += name + itoa(i) + " := " + strings.ReplaceAll(form, "NAME", name+itoa(i-1)) + "\n\n"
+		text += name + strconv.Itoa(i) + " := " + strings.ReplaceAll(form, "NAME", name+strconv.Itoa(i-1)) + "\n\n"
 	}
 	return text
 }
 
-// nested is the array xN, which has the one before twice: small to write and to keep,
+// nested is the array xN, which holds the one before twice: short to write and to store,
 // and endless to walk or compare.
 func nested(n int) string {
 	return chain("x", `json.unmarshal("[1]")`, "array.concat([NAME], [NAME])", n)
 }
 
-// doubled is the text tN, which is twice as long as the one before.
+// doubled is the text tN, twice as long as the one before.
 func doubled(n int) string { return chain("t", `"0123456789abcdef"`, `concat("", [NAME, NAME])`, n) }
 
 // when makes a rule of conditions that are evaluated for the host bomb.example only,
@@ -88,7 +91,7 @@ var evaluationBombs = []bomb{
 func manyRules(n int) string {
 	text := ""
 	for i := range n {
-		text += "allow contains {\"rule\": \"r" + itoa(i) + "\"} if input.target.host == \"bomb.example\"\n\n"
+		text += "allow contains {\"rule\": \"r" + strconv.Itoa(i) + "\"} if input.target.host == \"bomb.example\"\n\n"
 	}
 	return text
 }
@@ -145,7 +148,7 @@ func withTest(rules, condition string) string {
 func manyExpressions(n int) string {
 	var text strings.Builder
 	for i := range n {
-		text.WriteString("\tv" + itoa(i) + " := input.target.port + " + itoa(i) + "\n\tv" + itoa(i) + " != -1\n")
+		text.WriteString("\tv" + strconv.Itoa(i) + " := input.target.port + " + strconv.Itoa(i) + "\n\tv" + strconv.Itoa(i) + " != -1\n")
 	}
 	return text.String()
 }

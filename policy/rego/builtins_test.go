@@ -11,7 +11,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
-// asWritten is a compiler of the shipped library: as it is written, and as it
+// asWritten is a compiler of the shipped library, in Rego or, if native is set, as it
 // decides.
 func asWritten(t testing.TB, native bool) *ast.Compiler {
 	t.Helper()
@@ -48,8 +48,8 @@ func holds(c *ast.Compiler, rule string, input ast.Value) string {
 	return fmt.Sprint(len(results) > 0)
 }
 
-// compareNative asks both for a host, a port (nil: none) and a collection, all of
-// them terms of Rego, and returns the two answers where they differ.
+// compareNative calls both for a host, a port (nil: none) and a collection, all of them
+// terms of Rego, and returns the two results where they differ.
 func compareNative(written, native *ast.Compiler, host, port, list *ast.Term) string {
 	target := ast.NewObject([2]*ast.Term{ast.StringTerm("host"), host})
 	if port != nil {
@@ -68,8 +68,8 @@ func compareNative(written, native *ast.Compiler, host, port, list *ast.Term) st
 	return ""
 }
 
-// TestNativeHosts: the two agree for whatever a policy could hand to them, and
-// what is not a text is the same error.
+// TestNativeHosts: the library in Go and in Rego agree for every kind of argument, errors
+// included.
 func TestNativeHosts(t *testing.T) {
 	written, native := asWritten(t, false), asWritten(t, true)
 	if len(native.Modules) >= 2 && strings.Contains(fmt.Sprint(native.Modules), "indexof_n") || strings.Contains(fmt.Sprint(written.Modules), "sallyport:") {
@@ -104,7 +104,8 @@ func TestNativeHosts(t *testing.T) {
 	}
 }
 
-// TestNativeExceptions: the same exceptions are found, of whatever is given.
+// TestNativeExceptions: the library in Go and in Rego find the same exceptions, for every
+// kind of argument.
 func TestNativeExceptions(t *testing.T) {
 	written, native := asWritten(t, false), asWritten(t, true)
 	one := func(repository, hosts string) string {
@@ -128,7 +129,7 @@ func TestNativeExceptions(t *testing.T) {
 	}
 }
 
-// value is what the exceptions are for an input.
+// value is the result of exceptions_for for an input.
 func value(c *ast.Compiler, input *ast.Term) string {
 	query := topdown.NewQuery(ast.MustParseBody("x = data.user.exceptions")).WithCompiler(c).WithStore(inmem.New()).
 		WithInput(input).WithStrictBuiltinErrors(true).WithBuiltins(nativeFunctions)
@@ -139,7 +140,7 @@ func value(c *ast.Compiler, input *ast.Term) string {
 	return fmt.Sprint(results)
 }
 
-// FuzzNativeHosts compares them for texts.
+// FuzzNativeHosts compares the library in Go and in Rego for texts.
 func FuzzNativeHosts(f *testing.F) {
 	f.Add("x.a.example", "*.a.example", "a.example:8443", 443)
 	f.Add("192.0.2.1", "*.0.2.1", "*.2.1:22", 22)

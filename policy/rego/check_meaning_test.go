@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// meaning is a policy that is valid Rego and YAML and cannot be meant.
+// meaning is a policy that is valid Rego and YAML and that no author intends.
 type meaning struct {
 	name, files string
 	at          string // the beginning of the finding's place; "": there is no finding
@@ -16,7 +16,7 @@ type meaning struct {
 	unread      bool   // documents and fixtures that nothing reads are findings as well
 }
 
-// checkMeanings checks each policy and compares what is found.
+// checkMeanings checks each policy and compares the findings.
 func checkMeanings(t *testing.T, rows []meaning) {
 	t.Helper()
 	for _, tc := range rows {
@@ -58,13 +58,8 @@ func checkMeanings(t *testing.T, rows []meaning) {
 	}
 }
 
-// remarks are the warnings but those of the format.
-func remarks(warnings Errors) Errors {
-	return slices.DeleteFunc(warnings, func(e Error) bool { return e.Hint == "run sallyport policy fmt" })
-}
-
-// TestUnreadRules: a rule that nothing reads, and a file that is not read, are
-// errors that name what was meant.
+// TestUnreadRules: a rule that nothing reads, and a file that is not read, are errors with
+// the name that was probably meant.
 func TestUnreadRules(t *testing.T) {
 	const tests = "-- egress/a_test.rego --\npackage sallyport.egress_test\n\nimport data.sallyport.egress\n\n"
 	checkMeanings(t, []meaning{
@@ -102,7 +97,7 @@ func TestUnreadRules(t *testing.T) {
 	})
 }
 
-// TestSingleNames: a name without quotes that nothing gives a value is an error.
+// TestSingleNames: a name without quotes and without a value is an error.
 func TestSingleNames(t *testing.T) {
 	body := func(condition string) string { return org(`allow contains {"rule": "x"} if ` + condition) }
 	const list = "-- data/x.yaml --\nbranches: {main: {}}\n"
@@ -132,9 +127,9 @@ func TestSingleNames(t *testing.T) {
 	})
 }
 
-// TestChecksAreLinear: no shape of a file makes the checks take much longer than its
-// size asks for. Loading ends, which is what is tested: a check that takes the square
-// of a megabyte does not.
+// TestChecksAreLinear: the time of the checks grows with the size of a file, whatever its
+// form. The test is that loading ends: a check with quadratic time does not for a
+// megabyte.
 func TestChecksAreLinear(t *testing.T) {
 	if testing.Short() {
 		t.Skip("long")

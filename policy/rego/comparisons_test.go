@@ -2,7 +2,8 @@ package rego
 
 import "testing"
 
-// TestComparisons: a field of the input is compared with what it never is.
+// TestComparisons: a comparison of a field of the input with a value that it never has is
+// found.
 func TestComparisons(t *testing.T) {
 	allow := func(condition string) string { return org(`allow contains {"rule": "x"} if ` + condition) }
 	const list = "-- data/x.yaml --\nnames: [acme/payments]\ntypes: [Production]\nbranches: {refs/heads/main: {}}\n"
@@ -43,8 +44,8 @@ func TestComparisons(t *testing.T) {
 	})
 }
 
-// TestKnownRepositories: with the names of the repositories, one that is not among
-// them is found.
+// TestKnownRepositories: if the names of the repositories are known, another name is
+// found.
 func TestKnownRepositories(t *testing.T) {
 	files := org("report contains {\"rule\": \"x\"} if not input.principal.repository.full_name in data.rollout.enforced") + "-- data/rollout/x.yaml --\nenforced:\n  - acme/payments\n  - acme/paymnets\n" +
 		"-- repositories/acme/tolos/a.rego --\npackage sallyport.repository[\"acme/tolos\"]\n\ndeny contains {\"rule\": \"x\"}\n"
@@ -61,8 +62,8 @@ func TestKnownRepositories(t *testing.T) {
 	}
 }
 
-// TestAbsence: a deny that never fires for a request without a part of the input is
-// found, however it reads it.
+// TestAbsence: a deny that never fires for a request without a part of the input is found,
+// however it reads the part.
 func TestAbsence(t *testing.T) {
 	deny := func(condition string) string { return org(`deny contains {"rule": "r"} if ` + condition) }
 	const list = "-- data/x.yaml --\nl: {prod: true}\n"
@@ -103,7 +104,8 @@ func TestAbsence(t *testing.T) {
 	})
 }
 
-// TestPartsOfNames: a part of a host's or repository's name that others have as well.
+// TestPartsOfNames: a comparison with a part of a name that other hosts or repositories
+// have too is found.
 func TestPartsOfNames(t *testing.T) {
 	allow := func(condition string) string { return org(`allow contains {"rule": "p"} if ` + condition) }
 	deny := func(condition string) string { return org(`deny contains {"rule": "p"} if ` + condition) }

@@ -34,7 +34,7 @@ func TestOrganizationDenyIsFinal(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			request := asked(t, "repository=acme/tools")
+			request := requestFor(t, "repository=acme/tools")
 			d, err := set.Decide(t.Context(), request)
 			if got := described(d, err); got != want {
 				t.Errorf("got %s (%v)", got, err)
@@ -54,14 +54,14 @@ func TestOrganizationDenyIsFinal(t *testing.T) {
 	}
 }
 
-// TestOrganizationFirstIsNeeded: evaluated side by side, an error of the repository
-// hides the organization's deny.
+// TestOrganizationFirstIsNeeded: if both halves are evaluated first, an error of the
+// repository hides the organization's deny.
 func TestOrganizationFirstIsNeeded(t *testing.T) {
 	set, err := loadWithout(t, organizationFirst, org(orgDenies)+repo(errs), Options{Names: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := described(set.Decide(t.Context(), asked(t, "repository=acme/tools"))); got != "deny policy_error error" {
+	if got := described(set.Decide(t.Context(), requestFor(t, "repository=acme/tools"))); got != "deny policy_error error" {
 		t.Errorf("got %s", got)
 	}
 }
@@ -88,21 +88,21 @@ func TestOrganizationHalf(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			set := mustLoad(t, org(c.rules)+c.files)
 			words := append([]string{"repository=acme/tools"}, c.words...)
-			d, final, err := set.DecideOrganization(t.Context(), asked(t, words...))
+			d, final, err := set.DecideOrganization(t.Context(), requestFor(t, words...))
 			if err != nil || final != c.final || final && !strings.HasPrefix(described(d, nil), c.want) {
 				t.Errorf("got %s, final %t, %v", described(d, nil), final, err)
 			}
-			whole, err := set.Decide(t.Context(), asked(t, words...))
+			whole, err := set.Decide(t.Context(), requestFor(t, words...))
 			if err != nil || final && whole.Verdict != d.Verdict {
 				t.Errorf("the whole decision is %s (%v)", described(whole, nil), err)
 			}
 		})
 	}
 	set := mustLoad(t, org(errs)+own)
-	if d, final, err := set.DecideOrganization(t.Context(), asked(t)); err == nil || final || d.Reason != policy.PolicyError {
+	if d, final, err := set.DecideOrganization(t.Context(), requestFor(t)); err == nil || final || d.Reason != policy.PolicyError {
 		t.Errorf("an error is %s, final %t", described(d, err), final)
 	}
-	if _, final, err := new(Engine).DecideOrganization(t.Context(), asked(t)); err == nil || final {
+	if _, final, err := new(Engine).DecideOrganization(t.Context(), requestFor(t)); err == nil || final {
 		t.Error("without a policy the half is final")
 	}
 }

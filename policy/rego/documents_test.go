@@ -21,7 +21,7 @@ func TestByteOrderMark(t *testing.T) {
 		"without":                   rule + "-- data/paste_sites/hosts.yaml --\npastebin.example: {}\n",
 	} {
 		set := mustLoad(t, files)
-		if got := described(set.Decide(t.Context(), asked(t, "to=pastebin.example:443"))); got != "deny policy_denied rule=p" {
+		if got := described(set.Decide(t.Context(), requestFor(t, "to=pastebin.example:443"))); got != "deny policy_denied rule=p" {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
@@ -30,8 +30,8 @@ func TestByteOrderMark(t *testing.T) {
 	})
 }
 
-// TestYAMLThatLooksRight: what YAML reads in another way than its author is an error
-// with its line and what to write.
+// TestYAMLThatLooksRight: text that YAML reads differently than its author is an error
+// with its line and a hint.
 func TestYAMLThatLooksRight(t *testing.T) {
 	list := func(text string) string {
 		return org(withLib+`allow contains {"rule": "x"} if lib.host_in(input.target.host, data.registries)`) + "-- data/x.yaml --\n" + text

@@ -13,7 +13,7 @@ import (
 
 func TestEngineWithoutPolicyDenies(t *testing.T) {
 	var e Engine
-	d, err := e.Decide(t.Context(), asked(t))
+	d, err := e.Decide(t.Context(), requestFor(t))
 	if !errors.Is(err, ErrNoPolicy) || d.Verdict != policy.Deny || d.Reason != policy.PolicyError {
 		t.Errorf("got %s, %v", described(d, err), err)
 	}
@@ -29,24 +29,24 @@ func TestEmptyPolicyDenies(t *testing.T) {
 		"nothing but the ground": "",
 	} {
 		set := mustLoad(t, files)
-		if got := described(set.Decide(t.Context(), asked(t))); got != "deny no_rule_matched" {
+		if got := described(set.Decide(t.Context(), requestFor(t))); got != "deny no_rule_matched" {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
 	// A repository's allow without any organization's policy is not delegated to.
 	set := mustLoad(t, repo("allow contains {\"rule\": \"x\"}"))
-	if got := described(set.Decide(t.Context(), asked(t, "repository=acme/tools"))); got != "deny no_rule_matched" {
+	if got := described(set.Decide(t.Context(), requestFor(t, "repository=acme/tools"))); got != "deny no_rule_matched" {
 		t.Error(got)
 	}
 	// A report without any allow or deny reports everything.
 	set = mustLoad(t, org("report contains {\"rule\": \"all\"}"))
-	if got := described(set.Decide(t.Context(), asked(t))); got != "allow no_rule_matched rule=all report would_deny" {
+	if got := described(set.Decide(t.Context(), requestFor(t))); got != "allow no_rule_matched rule=all report would_deny" {
 		t.Error(got)
 	}
 }
 
-// TestSwapUnderLoad swaps two policies that disagree about everything while
-// decisions are made: each decision must be wholly of the revision that it names.
+// TestSwapUnderLoad: while two policies with opposite rules replace each other, each
+// decision is entirely of the revision that it names.
 func TestSwapUnderLoad(t *testing.T) {
 	const repositories = 8
 	policyNumber := func(n int) *Set {
@@ -74,7 +74,7 @@ func TestSwapUnderLoad(t *testing.T) {
 	for worker := range 4 {
 		wg.Go(func() {
 			for i := 0; !stop.Load(); i++ {
-				d, err := e.Decide(t.Context(), asked(t, fmt.Sprintf("repository=acme/r%d", (worker+i)%repositories)))
+				d, err := e.Decide(t.Context(), requestFor(t, fmt.Sprintf("repository=acme/r%d", (worker+i)%repositories)))
 				if got := described(d, err); got != want[d.Revision.Digest] {
 					t.Errorf("revision %s: %s\nwant %s (%v)", d.Revision.Digest, got, want[d.Revision.Digest], err)
 					return
@@ -95,7 +95,7 @@ func TestSwapUnderLoad(t *testing.T) {
 		// Each revision decides at least once before it is swapped out again.
 		before := decided[(i+1)%2].Load()
 		for decided[(i+1)%2].Load() == before && !t.Failed() {
-			if _, err := e.Decide(t.Context(), asked(t)); err != nil {
+			if _, err := e.Decide(t.Context(), requestFor(t)); err != nil {
 				t.Error(err)
 			}
 		}
@@ -104,14 +104,14 @@ func TestSwapUnderLoad(t *testing.T) {
 	wg.Wait()
 }
 
-// TestPrepareCompilesRecentRepositories: what was asked for lately is compiled in the
-// new set before it decides.
+// TestPrepareCompilesRecentRepositories: policies that were used lately are compiled in
+// the new set before it becomes active.
 func TestPrepareCompilesRecentRepositories(t *testing.T) {
 	files := org("allow contains {\"rule\": \"x\"}") + repo("deny contains {\"rule\": \"y\"} if input.target.port == 1")
 	first, second := mustLoad(t, files), mustLoad(t, files)
 	var e Engine
 	e.Swap(first)
-	if _, err := e.Decide(t.Context(), asked(t, "repository=acme/tools")); err != nil {
+	if _, err := e.Decide(t.Context(), requestFor(t, "repository=acme/tools")); err != nil {
 		t.Fatal(err)
 	}
 	if err := e.Prepare(t.Context(), second); err != nil {

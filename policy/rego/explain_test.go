@@ -50,7 +50,7 @@ allow contains {"rule": "two"} if {
 
 func explanationOf(t *testing.T, set *Set, words ...string) string {
 	t.Helper()
-	d, err := set.Decide(t.Context(), asked(t, words...))
+	d, err := set.Decide(t.Context(), requestFor(t, words...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,11 +125,11 @@ delegate own egress/a.rego:22 matched
 	}
 }
 
-// TestExplainAgreesWithTheDecision: every rule that the decision names is one that matched.
+// TestExplainAgreesWithTheDecision: every rule that the decision names has matched.
 func TestExplainAgreesWithTheDecision(t *testing.T) {
 	set := mustLoad(t, explainedPolicy)
 	for _, words := range []string{"to=a.example:443", "to=x.b.example:443", "to=192.0.2.1:443", "to=x.example:443", "to=api.partner.example:443 deployment=production"} {
-		d, err := set.Decide(t.Context(), asked(t, strings.Fields(words)...))
+		d, err := set.Decide(t.Context(), requestFor(t, strings.Fields(words)...))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,15 +18,6 @@ import (
 // patient are options for a busy machine.
 var patient = Options{Names: true, Deadline: 5 * time.Second}
 
-func mustLoadTree(t testing.TB, tree *policy.Snapshot, options Options) *Set {
-	t.Helper()
-	set, err := Load(t.Context(), tree, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return set
-}
-
 // forged are findings, with a correct digest and sum, by which every policy of a tree has
 // passed: a user with write access to the data directory can write them.
 func forged(t testing.TB, tree *policy.Snapshot, list ...finding) []byte {
@@ -42,7 +33,7 @@ func forged(t testing.TB, tree *policy.Snapshot, list ...finding) []byte {
 	return fmt.Appendf(nil, "%s\n%s", head, body)
 }
 
-// recorded adds the library to a tree, as what is kept on disk has it.
+// recorded adds the library to a tree, as on the disk.
 func recorded(t testing.TB, text string) *policy.Snapshot {
 	t.Helper()
 	tree, err := policy.NewSnapshot(append(snapshot(t, text).Files, Library()...), "")
@@ -52,8 +43,8 @@ func recorded(t testing.TB, text string) *policy.Snapshot {
 	return tree
 }
 
-// TestResume: the next process checks the organization's policy and what is new,
-// and decides what this one did.
+// TestResume: the next process checks the organization's policy and changed ones only, and
+// decides as this one.
 func TestResume(t *testing.T) {
 	many := scale{repositories: 30}
 	first := mustLoadTree(t, many.snapshot(t), patient)
@@ -68,9 +59,9 @@ func TestResume(t *testing.T) {
 	}
 	for i := range 30 {
 		words := []string{fmt.Sprintf("repository=acme/r-%d", i), fmt.Sprintf("to=host-3.r-%d.example:443", i), "deployment=production"}
-		want := described(first.Decide(t.Context(), asked(t, words...)))
+		want := described(first.Decide(t.Context(), requestFor(t, words...)))
 		for name, set := range map[string]*Set{"resumed": resumed, "loaded again": again} {
-			if got := described(set.Decide(t.Context(), asked(t, words...))); got != want {
+			if got := described(set.Decide(t.Context(), requestFor(t, words...))); got != want {
 				t.Errorf("%v %s: %s, want %s", words, name, got, want)
 			}
 		}
@@ -91,8 +82,8 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// TestFindingsOfAnother: findings of another policy, program or option, or ones
-// with a single other byte, are of no use.
+// TestFindingsOfAnother: findings of another policy, program or option, or with one
+// changed byte, are not used.
 func TestFindingsOfAnother(t *testing.T) {
 	many := scale{repositories: 11}
 	set := mustLoadTree(t, many.snapshot(t), patient)
@@ -144,18 +135,18 @@ func TestForgedFindings(t *testing.T) {
 		plain := snapshot(t, organization+good+c.files)
 		next := mustLoadTree(t, plain, Options{Names: true, Deadline: patient.Deadline, Previous: cached})
 		for at, set := range map[string]*Set{"from disk": cached, "from its source": next} {
-			d, err := set.Decide(t.Context(), asked(t, "repository=acme/payments"))
+			d, err := set.Decide(t.Context(), requestFor(t, "repository=acme/payments"))
 			if d.Verdict != policy.Deny || d.Reason != policy.PolicyError || err == nil || !strings.Contains(err.Error(), c.where) {
 				t.Errorf("%s %s: %s, %v", name, at, described(d, nil), err)
 			}
-			if got := described(set.Decide(t.Context(), asked(t, "repository=acme/tools"))); got != "allow policy_allowed rule=own rules=own,d" {
+			if got := described(set.Decide(t.Context(), requestFor(t, "repository=acme/tools"))); got != "allow policy_allowed rule=own rules=own,d" {
 				t.Errorf("%s %s: the other repository: %s", name, at, got)
 			}
 		}
 		// One that is asked about keeps the revision from deciding at all.
 		engine := &Engine{}
 		engine.Swap(mustLoadTree(t, snapshot(t, organization+good+own("allow contains {\"rule\": \"old\"}")), patient))
-		if _, err := engine.Decide(t.Context(), asked(t, "repository=acme/payments")); err != nil {
+		if _, err := engine.Decide(t.Context(), requestFor(t, "repository=acme/payments")); err != nil {
 			t.Fatal(err)
 		}
 		unseen := mustLoadTree(t, plain, Options{Names: true, Deadline: patient.Deadline, Previous: cached})
@@ -168,7 +159,7 @@ func TestForgedFindings(t *testing.T) {
 			t.Fatal(err)
 		}
 		open.units["acme/payments"].cached = nil
-		if d, err := open.Decide(t.Context(), asked(t, "repository=acme/payments")); name != "a field that is not" && name != "report" && (err != nil || d.Verdict != policy.Allow) {
+		if d, err := open.Decide(t.Context(), requestFor(t, "repository=acme/payments")); name != "a field that is not" && name != "report" && (err != nil || d.Verdict != policy.Allow) {
 			t.Errorf("%s, without being checked: %s, %v", name, described(d, nil), err)
 		}
 	}
@@ -188,9 +179,9 @@ func TestForgedFindings(t *testing.T) {
 	}
 }
 
-// TestFindingsThatHideWhatIsRead: once a repository was asked about, it is known
-// what it reads, whatever was written; before that it is checked with the
-// documents that there are when it is asked about.
+// TestFindingsThatHideWhatIsRead: forged findings cannot hide which documents a repository
+// reads. The check for the first request finds them, and is made with the documents of
+// that time.
 func TestFindingsThatHideWhatIsRead(t *testing.T) {
 	text := func(open string) string {
 		return "-- egress/a.rego --\npackage sallyport.egress\n\ndelegate contains {\"rule\": \"d\"}\n" +
@@ -206,10 +197,10 @@ func TestFindingsThatHideWhatIsRead(t *testing.T) {
 	options := patient
 	options.Previous = cached
 	next := mustLoadTree(t, snapshot(t, text("true")), options)
-	if got := described(next.Decide(t.Context(), asked(t))); got != "deny policy_error error" {
+	if got := described(next.Decide(t.Context(), requestFor(t))); got != "deny policy_error error" {
 		t.Errorf("with a document that its test fails for: %s", got)
 	}
-	if got := described(cached.Decide(t.Context(), asked(t))); got != "deny no_rule_matched" {
+	if got := described(cached.Decide(t.Context(), requestFor(t))); got != "deny no_rule_matched" {
 		t.Errorf("with the one that passes: %s", got)
 	}
 	if _, err := Load(t.Context(), snapshot(t, text("true")), options); err == nil || !strings.Contains(err.Error(), "test_closed") {
@@ -217,8 +208,8 @@ func TestFindingsThatHideWhatIsRead(t *testing.T) {
 	}
 }
 
-// TestCheckedAgain: a repository that did not pass when it was first asked about is
-// not refused forever, for the machine may have been too busy for its tests.
+// TestCheckedAgain: a repository that fails the check for its first request is checked
+// again later, because the machine may have been too busy for its tests.
 func TestCheckedAgain(t *testing.T) {
 	const slow = "-- repositories/acme/payments/a_test.rego --\npackage sallyport.repository_test[\"acme/payments\"]\n\ntest_slow if {\n\tsome i, _ in numbers.range(1, 2000)\n\ti < 0\n} else := true\n"
 	tree := recorded(t, "-- egress/a.rego --\npackage sallyport.egress\n\ndelegate contains {\"rule\": \"d\"}\n-- repositories/acme/payments/a.rego --\npackage sallyport.repository[\"acme/payments\"]\n\nallow contains {\"rule\": \"own\"}\n"+slow)
@@ -228,7 +219,7 @@ func TestCheckedAgain(t *testing.T) {
 	}
 	set.loader.testsTime = time.Microsecond
 	for range 2 {
-		if _, err := set.Decide(t.Context(), asked(t)); err == nil || !strings.Contains(err.Error(), "repositories/acme/payments/a_test.rego:") || !strings.Contains(err.Error(), "1µs together") {
+		if _, err := set.Decide(t.Context(), requestFor(t)); err == nil || !strings.Contains(err.Error(), "repositories/acme/payments/a_test.rego:") || !strings.Contains(err.Error(), "1µs together") {
 			t.Fatalf("without time for its tests: %v", err)
 		}
 		set.loader.testsTime = testsTimeout // in time for the second, which is too early
@@ -241,7 +232,7 @@ func TestCheckedAgain(t *testing.T) {
 		t.Fatal("it is never tried again")
 	}
 	lazy.again = time.Now().Add(-time.Second)
-	if got := described(set.Decide(t.Context(), asked(t))); got != "allow policy_allowed rule=own rules=own,d" {
+	if got := described(set.Decide(t.Context(), requestFor(t))); got != "allow policy_allowed rule=own rules=own,d" {
 		t.Errorf("when it is tried again: %s", got)
 	}
 	if refused := set.Refused(); len(refused) != 0 {
@@ -270,8 +261,8 @@ func TestManySlowTests(t *testing.T) {
 	}
 }
 
-// TestResumedUnderLoad: repositories are asked about for the first time while
-// revisions are loaded and swapped.
+// TestResumedUnderLoad: repositories send their first requests while revisions are loaded
+// and swapped.
 func TestResumedUnderLoad(t *testing.T) {
 	const n = 30
 	first := mustLoadTree(t, scale{repositories: n}.snapshot(t), patient)
@@ -286,7 +277,7 @@ func TestResumedUnderLoad(t *testing.T) {
 	for worker := range 2 {
 		group.Go(func() {
 			for i := worker; !stop.Load(); i++ {
-				d, err := engine.Decide(t.Context(), asked(t, fmt.Sprintf("repository=acme/r-%d", i%n), fmt.Sprintf("to=sandbox-%d.partner.example:443", i%n), "branch=x"))
+				d, err := engine.Decide(t.Context(), requestFor(t, fmt.Sprintf("repository=acme/r-%d", i%n), fmt.Sprintf("to=sandbox-%d.partner.example:443", i%n), "branch=x"))
 				if err != nil || d.Verdict != policy.Allow {
 					t.Errorf("%s, %v", described(d, nil), err)
 					return
@@ -322,8 +313,8 @@ func (c *endingContext) Err() error {
 	return nil
 }
 
-// TestLoadingStops soon after its context ends, wherever that finds it.
-func TestLoadingStops(t *testing.T) {
+// TestLoadingStopsWithItsContext: loading ends soon after its context, at any stage.
+func TestLoadingStopsWithItsContext(t *testing.T) {
 	tree := scale{repositories: 40}.snapshot(t)
 	for _, at := range []int64{0, 1, 5, 20, 45} {
 		ctx := &endingContext{Context: t.Context()}
@@ -362,10 +353,10 @@ func FuzzFindings(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := described(set.Decide(t.Context(), asked(t, "repository=acme/tools"))); got != "allow policy_allowed rule=own rules=own,d" {
+		if got := described(set.Decide(t.Context(), requestFor(t, "repository=acme/tools"))); got != "allow policy_allowed rule=own rules=own,d" {
 			t.Errorf("the one that passes: %s", got)
 		}
-		if got := described(set.Decide(t.Context(), asked(t))); got != "deny policy_error error" {
+		if got := described(set.Decide(t.Context(), requestFor(t))); got != "deny policy_error error" {
 			t.Errorf("the one that does not: %s", got)
 		}
 	})

@@ -30,9 +30,9 @@ func TestFormat(t *testing.T) {
 	}
 }
 
-// TestFilesOfStrangers: files that no parser of ours should read in its own process are
-// read in a worker. Each is refused or read; a deep one would end the process.
-func TestFilesOfStrangers(t *testing.T) {
+// TestHostileFilesAreReadInAWorker: a worker reads hostile files. Each is refused or read;
+// a deep one would end this process.
+func TestHostileFilesAreReadInAWorker(t *testing.T) {
 	t.Parallel()
 	const n = 100_000
 	for name, text := range map[string]string{
@@ -68,7 +68,7 @@ func TestFilesOfStrangers(t *testing.T) {
 	}
 }
 
-// nestedBlocks is a document of YAML in which each mapping holds another one.
+// nestedBlocks is a YAML document of nested mappings.
 func nestedBlocks(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -77,8 +77,8 @@ func nestedBlocks(n int) string {
 	return b.String()
 }
 
-// FuzzFormat: whatever a file holds, formatting ends without a panic, keeps every
-// comment, and what it makes can be read again.
+// FuzzFormat: formatting any file ends without a panic and keeps every comment, and the
+// result parses.
 func FuzzFormat(f *testing.F) {
 	f.Add("package a\n\nallow contains { \"rule\":\"x\" } if { input.target.port==443 }\n")
 	f.Add("package a\n\nallow if input.x in {\n\t\"b\",\n\t# why\n}\n")

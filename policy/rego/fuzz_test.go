@@ -13,9 +13,9 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// FuzzLoad puts arbitrary text into the places of a policy tree. Nothing panics,
-// errors have places, and what is accepted defines and reads where it may: found
-// out here from the text again, without the loader's own walk.
+// FuzzLoad puts arbitrary text into the files of a policy tree. Nothing panics, errors
+// have positions, and an accepted policy defines and reads only what it may. The test
+// finds that in the text itself, without the loader's visitor.
 func FuzzLoad(f *testing.F) {
 	for _, tc := range hostile {
 		archive := txtar.Parse([]byte(tc.files))

@@ -1,8 +1,10 @@
 package rego
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,8 +22,7 @@ const (
 	repositoryUUID = "5b1b2c5e-7c5a-4f0f-9a9f-0d3a4d4c1b11"
 )
 
-// snapshotOf makes a snapshot of the files of an archive, but for those that are
-// no part of a policy tree.
+// snapshotOf makes a snapshot of the files of an archive that belong to a policy tree.
 func snapshotOf(t testing.TB, archive *txtar.Archive) *policy.Snapshot {
 	t.Helper()
 	var files []policy.File
@@ -46,20 +47,16 @@ func snapshot(t testing.TB, text string) *policy.Snapshot {
 // mustLoad loads txtar text with names.
 func mustLoad(t testing.TB, text string) *Set {
 	t.Helper()
-	set, err := Load(t.Context(), snapshot(t, text), Options{Names: true, Deadline: 5 * time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return set
+	return mustLoadWith(t, text, Options{})
 }
 
-// asked makes a request of words such as
+// requestFor makes a request of words such as
 //
 //	repository=acme/payments deployment=production to=api.partner.example:443
 //	method=GET path=/v1 header.accept=*/* branch=main time=2026-11-21T08:40:00Z
 //
 // method makes it an HTTP request instead of a CONNECT.
-func asked(t testing.TB, words ...string) *policy.Request {
+func requestFor(t testing.TB, words ...string) *policy.Request {
 	t.Helper()
 	repository, to := "acme/payments", "api.partner.example:443"
 	p := &identity.Principal{
@@ -115,7 +112,7 @@ func asked(t testing.TB, words ...string) *policy.Request {
 	return r
 }
 
-// described writes a decision as words, what is not set left out.
+// described writes a decision as words, without its zero values.
 func described(d policy.Decision, err error) string {
 	words := []string{d.Verdict.String(), string(d.Reason)}
 	add := func(set bool, format string, args ...any) {
@@ -137,4 +134,87 @@ func described(d policy.Decision, err error) string {
 	add(d.Message != "", "message=%s", strconv.Quote(d.Message))
 	add(err != nil, "error")
 	return strings.Join(words, " ")
+}
+
+func mustLoadWith(t testing.TB, files string, options Options) *Set {
+	t.Helper()
+	options.Names, options.Deadline = true, 5*time.Second
+	return mustLoadTree(t, snapshot(t, files), options)
+}
+
+func mustLoadTree(t testing.TB, tree *policy.Snapshot, options Options) *Set {
+	t.Helper()
+	set, err := Load(t.Context(), tree, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+func loadWith(t testing.TB, files string, options Options) (*Set, error) {
+	t.Helper()
+	options.Names, options.Deadline = true, 5*time.Second
+	return Load(t.Context(), snapshot(t, files), options)
+}
+
+// loadWithout loads with some checks disabled, named with commas between them.
+func loadWithout(t *testing.T, checks, files string, options Options) (*Set, error) {
+	t.Helper()
+	l := newLoader(snapshot(t, files), options)
+	l.without = strings.Split(checks, ", ")
+	return l.load(t.Context())
+}
+
+func expect(t *testing.T, err error, at, message string) {
+	t.Helper()
+	errs, ok := errors.AsType[Errors](err)
+	if !ok {
+		t.Fatalf("error %v, want Errors", err)
+	}
+	for _, e := range errs {
+		if e.Line == 0 || e.Column == 0 || e.File == "" {
+			t.Errorf("an error without a place: %v", e)
+		}
+		if strings.HasPrefix(fmt.Sprintf("%s:%d:%d", e.File, e.Line, e.Column), at) && strings.Contains(e.Error(), message) {
+			return
+		}
+	}
+	t.Errorf("no error at %s with %q, but:\n%v", at, message, errs)
+}
+
+// wantDecision fails the test unless a set makes the decision.
+func wantDecision(t *testing.T, set *Set, want string, words ...string) policy.Decision {
+	t.Helper()
+	d, err := set.Decide(t.Context(), requestFor(t, words...))
+	if got := described(d, err); got != want {
+		t.Errorf("%s: got %s, want %s (%v)", strings.Join(words, " "), got, want, err)
+	}
+	return d
+}
+
+// wantDenied fails the test unless acme/tools is denied because of its folder.
+func wantDenied(t *testing.T, set *Set, says string) {
+	t.Helper()
+	d, err := set.Decide(t.Context(), requestFor(t, "repository=acme/tools", "to=mirror.example:443"))
+	rejected, ok := errors.AsType[*RejectedError](err)
+	if !ok || d.Reason != policy.PolicyError || d.Verdict != policy.Deny || !strings.Contains(rejected.ClientText(), says) {
+		t.Errorf("got %s, %v", described(d, err), err)
+	}
+	// The organization's deny is still its own.
+	wantDecision(t, set, "deny policy_denied rule=no-partner", "repository=acme/tools", "to=api.partner.example:443")
+}
+
+// remarks are the warnings without those of the format.
+func remarks(warnings Errors) Errors {
+	return slices.DeleteFunc(warnings, func(e Error) bool { return e.Hint == "run sallyport policy fmt" })
+}
+
+// org and repo put a body into one file in its right place: the body begins on
+// line 3.
+func org(body string) string {
+	return "-- egress/a.rego --\npackage sallyport.egress\n\n" + body + "\n"
+}
+
+func repo(body string) string {
+	return "-- repositories/acme/tools/a.rego --\npackage sallyport.repository[\"acme/tools\"]\n\n" + body + "\n"
 }

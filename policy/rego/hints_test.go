@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// TestRefusalsSayWhatToDo: what authors get wrong first is refused at its line, with
-// what to write instead.
-func TestRefusalsSayWhatToDo(t *testing.T) {
+// TestParseErrorsHaveAHint: frequent mistakes of authors are refused with their line and a
+// hint.
+func TestParseErrorsHaveAHint(t *testing.T) {
 	const head = "package sallyport.egress\n\n"
 	for text, want := range map[string]string{
 		"":                "begin it with its package",

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestUnreadDocuments: a document whose key or folder is misspelt has no effect, also
-// where the one that was meant is there as well.
+// TestUnreadDocuments: a document with a misspelled key or folder gets a warning, also if
+// the correct one exists.
 func TestUnreadDocuments(t *testing.T) {
 	policy := org(`report contains {"rule": "r"} if not input.principal.repository.full_name in data.rollout.enforced`+"\n\ndeny contains {\"rule\": \"d\"} if data.lists.hosts[input.target.host]\n") +
 		"-- data/rollout/a.yaml --\nenforced: []\n-- data/lists/a.yaml --\nhosts: {a.example: {}}\n"

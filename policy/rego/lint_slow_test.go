@@ -71,9 +71,8 @@ func TestSlowRulesGetAWarning(t *testing.T) {
 	}
 }
 
-// TestLongListsTakeLong: a builtin that goes through a list is one step, however
-// long that is. With many members it takes longer than all the rest of a decision,
-// and a set does not.
+// TestLongListsTakeLong: a builtin visits a list in one step, whatever its length. With
+// many members it takes longer than the rest of a decision, and a set does not.
 func TestLongListsTakeLong(t *testing.T) {
 	for name, c := range slowForms {
 		if c.by != "time" {
@@ -95,7 +94,7 @@ func TestLongListsTakeLong(t *testing.T) {
 // timed is how long one evaluation takes.
 func timed(t *testing.T, set *Set) time.Duration {
 	t.Helper()
-	d, err := set.Decide(t.Context(), asked(t, "to=not.there.example:443"))
+	d, err := set.Decide(t.Context(), requestFor(t, "to=not.there.example:443"))
 	if err != nil {
 		t.Fatal(err)
 	}

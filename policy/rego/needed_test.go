@@ -11,7 +11,7 @@ import (
 	"github.com/sallyport/sallyport/internal/worker"
 )
 
-// inProcess takes the workers away: it executes calls in this process.
+// inProcess replaces the workers: it executes calls in this process.
 type inProcess struct{ host *host }
 
 func (p inProcess) Do(_ context.Context, call *worker.Call) ([]byte, error) {
@@ -68,7 +68,7 @@ func explode(t *testing.T, name string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := set.Decide(t.Context(), asked(t, "repository=acme/tools", "to=bomb.example:443"))
+		d, err := set.Decide(t.Context(), requestFor(t, "repository=acme/tools", "to=bomb.example:443"))
 		t.Log(described(d, err))
 	}
 }

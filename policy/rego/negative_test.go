@@ -11,16 +11,8 @@ import (
 	"time"
 )
 
-// loadWithout loads with checks taken away, named with commas between them.
-func loadWithout(t *testing.T, checks, files string, options Options) (*Set, error) {
-	t.Helper()
-	l := newLoader(snapshot(t, files), options)
-	l.without = strings.Split(checks, ", ")
-	return l.load(t.Context())
-}
-
-// TestChecksAreNeeded takes one check of the loader away at a time and sees the policy
-// that it refuses do its damage.
+// TestChecksAreNeeded disables one check of the loader at a time and shows the attack that
+// it prevents.
 func TestChecksAreNeeded(t *testing.T) {
 	everything := "allow contains {\"rule\": \"all\"}\n\n"
 	watching := "report contains {\"rule\": \"watching\"}\n\n"
@@ -75,15 +67,15 @@ func TestChecksAreNeeded(t *testing.T) {
 			if err != nil {
 				t.Fatalf("without %s it does not load either, so something else is what holds: %v", tc.check, err)
 			}
-			if got := described(set.Decide(t.Context(), asked(t, tc.question...))); got != tc.damage {
+			if got := described(set.Decide(t.Context(), requestFor(t, tc.question...))); got != tc.damage {
 				t.Errorf("%s: got %s, want %s", tc.attack, got, tc.damage)
 			}
 		})
 	}
 }
 
-// TestTestFilesCannotHideAMissingRule: with the check taken away the set's tests
-// pass, for they see a rule that the served policy does not have.
+// TestTestFilesCannotHideAMissingRule: with the check disabled, the tests of a set pass by
+// a rule that the policy in force does not have.
 func TestTestFilesCannotHideAMissingRule(t *testing.T) {
 	files := org("allow contains {\"rule\": \"all\"}") + `-- egress/a_test.rego --
 package sallyport.egress
@@ -99,7 +91,7 @@ test_denied if count(deny) == 1
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := described(set.Decide(t.Context(), asked(t))); got != "allow policy_allowed rule=all" {
+	if got := described(set.Decide(t.Context(), requestFor(t))); got != "allow policy_allowed rule=all" {
 		t.Errorf("got %s", got)
 	}
 }
@@ -120,14 +112,14 @@ func TestCapabilitiesAreNeeded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := described(set.Decide(t.Context(), asked(t))); got != "allow policy_allowed rule=x" || reached.Load() == 0 {
+	if got := described(set.Decide(t.Context(), requestFor(t))); got != "allow policy_allowed rule=x" || reached.Load() == 0 {
 		t.Errorf("got %s, the server was reached %d times", got, reached.Load())
 	}
 }
 
-// TestIsolationHoldsWithoutChecks: what one repository's files define and read
-// stays there even if the loader's checks are not made, because nothing else is
-// compiled with them.
+// TestIsolationHoldsWithoutChecks: even with the loader's checks disabled, one
+// repository's files define and read nothing of others, because nothing else is compiled
+// with them.
 func TestIsolationHoldsWithoutChecks(t *testing.T) {
 	for _, tc := range []struct{ check, attacker string }{
 		{checkPackages + ", " + checkDefinitions, "-- repositories/acme/tools/a.rego --\npackage sallyport.egress\n\nallow contains {\"rule\": \"mine\"}\n"},
@@ -140,16 +132,16 @@ func TestIsolationHoldsWithoutChecks(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, repository := range []string{"acme/payments", "acme/tools"} {
-			if got := described(set.Decide(t.Context(), asked(t, "repository="+repository))); got != "deny no_rule_matched" {
+			if got := described(set.Decide(t.Context(), requestFor(t, "repository="+repository))); got != "deny no_rule_matched" {
 				t.Errorf("without %s, %s: %s\n%s", tc.check, repository, got, tc.attacker)
 			}
 		}
 	}
 }
 
-// TestOrganizationDeadline: rules of the organization that do not end are cut at the
-// deadline, whichever it is: they are evaluated in the server, between whose steps OPA
-// looks for it. What a repository's rules may do is in [TestHostilePolicies].
+// TestOrganizationDeadline: an endless evaluation of the organization's rules is canceled
+// at the deadline. The server evaluates them, and OPA checks for cancellation between
+// steps. [TestHostilePolicies] is about repositories' rules.
 func TestOrganizationDeadline(t *testing.T) {
 	t.Parallel()
 	// Loading evaluates once, with a deadline of its own: not what is tested.
@@ -167,7 +159,7 @@ func TestOrganizationDeadline(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				d, err := set.Decide(t.Context(), asked(t))
+				d, err := set.Decide(t.Context(), requestFor(t))
 				if got := described(d, err); got != "deny policy_error error" || !strings.Contains(err.Error(), "took longer than "+deadline.String()) {
 					t.Errorf("got %s, %v", got, err)
 				}
@@ -179,12 +171,12 @@ func TestOrganizationDeadline(t *testing.T) {
 	}
 }
 
-// TestCanceledRequestIsDenied: a cancelled context ends the evaluation and denies.
+// TestCanceledRequestIsDenied: a canceled context ends the evaluation and denies.
 func TestCanceledRequestIsDenied(t *testing.T) {
 	set := mustLoad(t, org("allow contains {\"rule\": \"x\"} if { input.target.host != \"warm-up.invalid\"; count(numbers.range(1, 1000000000)) == 1 }"))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	d, err := set.Decide(ctx, asked(t))
+	d, err := set.Decide(ctx, requestFor(t))
 	if got := described(d, err); got != "deny policy_error error" || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %s, %v", got, err)
 	}
@@ -195,17 +187,17 @@ func TestCanceledRequestIsDenied(t *testing.T) {
 func TestOrganizationPanic(t *testing.T) {
 	set := mustLoad(t, org("allow contains {\"rule\": \"all\"}"))
 	set.organization.compiler = nil
-	d, err := set.Decide(t.Context(), asked(t))
+	d, err := set.Decide(t.Context(), requestFor(t))
 	if got := described(d, err); got != "deny policy_error error" || !strings.Contains(err.Error(), "panicked") {
 		t.Errorf("got %s, %v", got, err)
 	}
 }
 
-// TestUndefinedAnswer: an answer that lacks a set is an error, not an empty set.
+// TestUndefinedAnswer: a result without a set is an error, not an empty set.
 func TestUndefinedAnswer(t *testing.T) {
 	set := mustLoad(t, org("allow contains {\"rule\": \"all\"}"))
 	set.organization.sets = append(set.organization.sets, setDeny)
-	if got := described(set.Decide(t.Context(), asked(t))); got != "deny policy_error error" {
+	if got := described(set.Decide(t.Context(), requestFor(t))); got != "deny policy_error error" {
 		t.Errorf("got %s", got)
 	}
 }

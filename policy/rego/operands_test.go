@@ -7,8 +7,8 @@ import (
 
 const withLib = "import data.sallyport.lib\n\n"
 
-// TestHostLists: lists of hosts in rules and documents that can never match, and
-// values of another type.
+// TestHostLists: lists of hosts, in rules and documents, that never match, and values of
+// another type, are found.
 func TestHostLists(t *testing.T) {
 	in := func(list string) string {
 		return org(withLib+`deny contains {"rule": "p"} if lib.host_in(input.target.host, data.sites)`) + "-- data/x.yaml --\n" + list + "\n"
@@ -99,7 +99,7 @@ func TestOperandsAreFollowed(t *testing.T) {
 	})
 }
 
-// TestLibraryOperands: what the library's other functions are given.
+// TestLibraryOperands: wrong arguments of the library's other functions are found.
 func TestLibraryOperands(t *testing.T) {
 	rule := func(condition string) string { return org(withLib + `deny contains {"rule": "p"} if ` + condition) }
 	within := func(window string) string { return rule("lib.within([" + window + "])") }
@@ -138,7 +138,7 @@ func TestLibraryOperands(t *testing.T) {
 	})
 }
 
-// TestExceptionsThatNeverCount: a missing or misspelt key of an exception is an error.
+// TestExceptionsThatNeverCount: a missing or misspelled key of an exception is an error.
 func TestExceptionsThatNeverCount(t *testing.T) {
 	list := func(exception string) string {
 		return org(withLib+`allow contains {"rule": "e", "expires": e.until} if some e in lib.exceptions_for(data.exceptions.list, input.principal.repository.full_name, input.target)`) +

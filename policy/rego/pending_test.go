@@ -59,7 +59,7 @@ func TestDeferredChecks(t *testing.T) {
 	if d.RepositoryRevision != first.Revision() || !strings.Contains(d.Notice, "being checked") {
 		t.Errorf("the rules are of %v, %q", d.RepositoryRevision, d.Notice)
 	}
-	if _, err := set.Decide(t.Context(), asked(t, "repository=acme/fresh", "to=x.example:443")); !isPending(err) {
+	if _, err := set.Decide(t.Context(), requestFor(t, "repository=acme/fresh", "to=x.example:443")); !isPending(err) {
 		t.Errorf("a new folder that is not checked: %v", err)
 	}
 	// A later revision in which it is pending still has the same earlier rules.
@@ -123,7 +123,7 @@ func isPending(err error) bool {
 	return is
 }
 
-// TestDeferIsNeeded: without it the organization's deny waits for the tests of a folder.
+// TestDeferIsNeeded: without it, the organization's deny waits for the tests of a folder.
 func TestDeferIsNeeded(t *testing.T) {
 	t.Parallel()
 	first := mustLoadWith(t, orgBefore+listBefore+toolsGood, Options{OnFailure: KeepPrevious})
@@ -199,8 +199,8 @@ func (e *endedTests) Do(ctx context.Context, call *worker.Call) ([]byte, error) 
 	return e.Workers.Do(ctx, call)
 }
 
-// TestAttempts: an attempt in a short time has no outcome for a policy that takes
-// longer, or that ends its worker. Without a limit it has, and is a long call.
+// TestAttempts: an attempt with a short limit has no outcome for a policy that takes
+// longer, or that ends its worker. Without a limit the check has one, and is a long call.
 func TestAttempts(t *testing.T) {
 	t.Parallel()
 	first := mustLoadWith(t, orgBefore+listBefore+toolsGood, Options{OnFailure: KeepPrevious})
@@ -219,8 +219,8 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
-// TestPendingAfterRestart: what was not checked when a process ended is pending in the
-// next one, with the same earlier rules in force.
+// TestPendingAfterRestart: a policy that was not checked when its process ended is pending
+// in the next one, with the same earlier rules in force.
 func TestPendingAfterRestart(t *testing.T) {
 	t.Parallel()
 	first := mustLoadWith(t, orgBefore+listBefore+toolsGood+websiteOne, Options{OnFailure: KeepPrevious})
@@ -253,7 +253,7 @@ func TestPendingAfterRestart(t *testing.T) {
 	if resumed, err = Resume(t.Context(), set.Snapshot(), findings, options); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := resumed.Decide(t.Context(), asked(t, "repository=acme/tools", "to=mirror.example:443")); !isPending(err) {
+	if _, err := resumed.Decide(t.Context(), requestFor(t, "repository=acme/tools", "to=mirror.example:443")); !isPending(err) {
 		t.Errorf("without earlier rules: %v", err)
 	}
 }

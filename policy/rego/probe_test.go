@@ -31,7 +31,7 @@ func TestPrepareProbes(t *testing.T) {
 			if err := e.Prepare(t.Context(), bad); err != nil {
 				t.Errorf("refused before anything was asked: %v", err)
 			}
-			if _, err := e.Decide(t.Context(), asked(t)); err != nil {
+			if _, err := e.Decide(t.Context(), requestFor(t)); err != nil {
 				t.Fatal(err)
 			}
 			err = e.Prepare(t.Context(), bad)
@@ -50,12 +50,13 @@ func TestPrepareProbes(t *testing.T) {
 	}
 }
 
-// TestRecentInputsAreBounded: and one busy step does not drive out the others.
+// TestRecentInputsAreBounded: the number of recent inputs is bounded, and one busy step
+// does not displace the others.
 func TestRecentInputsAreBounded(t *testing.T) {
 	var e Engine
 	e.Swap(mustLoad(t, org("allow contains {\"rule\": \"x\"}")))
 	for range 2 * maxRecent {
-		if _, err := e.Decide(t.Context(), asked(t)); err != nil {
+		if _, err := e.Decide(t.Context(), requestFor(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -63,7 +64,7 @@ func TestRecentInputsAreBounded(t *testing.T) {
 		t.Errorf("%d inputs are remembered of one question", n)
 	}
 	for i := range 4 * maxRecent {
-		r := asked(t)
+		r := requestFor(t)
 		r.Target.Host = fmt.Sprintf("h%d.example", i)
 		if _, err := e.Decide(t.Context(), r); err != nil {
 			t.Fatal(err)
@@ -87,12 +88,12 @@ func TestEndlessPolicyIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d, err := set.Decide(t.Context(), asked(t)); d.Verdict != policy.Deny || err == nil {
+	if d, err := set.Decide(t.Context(), requestFor(t)); d.Verdict != policy.Deny || err == nil {
 		t.Errorf("%s", described(d, err))
 	}
 }
 
-// TestFailedTestsAreTheirOwnKind of refusal.
+// TestFailedTestsAreTheirOwnKind: a failure of tests has an error type of its own.
 func TestFailedTestsAreTheirOwnKind(t *testing.T) {
 	_, err := Load(t.Context(), snapshot(t, org("allow contains {\"rule\": \"x\"}")+"-- egress/a_test.rego --\npackage sallyport.egress_test\n\ntest_x if false\n"), Options{Names: true})
 	if _, ok := errors.AsType[TestsFailed](err); !ok {

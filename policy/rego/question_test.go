@@ -25,7 +25,7 @@ deny contains {"rule": "long"} if count(input.request.path) > 20
 
 func TestInputIsCanonical(t *testing.T) {
 	set := mustLoad(t, org("allow contains {\"rule\": \"x\"}"))
-	d, err := set.Decide(t.Context(), asked(t, "deployment=production", "to=api.partner.example:443"))
+	d, err := set.Decide(t.Context(), requestFor(t, "deployment=production", "to=api.partner.example:443"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestInputIsCanonical(t *testing.T) {
 	if string(d.Input) != want {
 		t.Errorf("input\n%s\nwant\n%s", d.Input, want)
 	}
-	d, err = set.Decide(t.Context(), asked(t, "branch=", "method=POST", "path=/v1", "header.b=2", "header.a=1", "to=api.partner.example:80", "time=2026-11-21T08:40:00Z"))
+	d, err = set.Decide(t.Context(), requestFor(t, "branch=", "method=POST", "path=/v1", "header.b=2", "header.a=1", "to=api.partner.example:80", "time=2026-11-21T08:40:00Z"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,10 +48,10 @@ func TestInputIsCanonical(t *testing.T) {
 	}
 }
 
-// TestInputFollowsTheSchema sees that no field is sent that the schema lacks.
+// TestInputFollowsTheSchema: the schema has every field of the input.
 func TestInputFollowsTheSchema(t *testing.T) {
 	set := mustLoad(t, org("allow contains {\"rule\": \"x\"}"))
-	d, err := set.Decide(t.Context(), asked(t, "deployment=production", "method=GET"))
+	d, err := set.Decide(t.Context(), requestFor(t, "deployment=production", "method=GET"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,16 +87,16 @@ func TestInputFollowsTheSchema(t *testing.T) {
 	}
 }
 
-// TestNamesThatAreMissing: a policy that reads a name which is not there cannot
-// decide; one that does not read it can.
-func TestNamesThatAreMissing(t *testing.T) {
+// TestUnknownNamesAreNotDecided: a policy that reads an unknown name cannot decide; one
+// that does not read it can.
+func TestUnknownNamesAreNotDecided(t *testing.T) {
 	reads := mustLoad(t, org("allow contains {\"rule\": \"x\"}\n\ndeny contains {\"rule\": \"y\"} if input.principal.deployment.type == \"test\""))
-	lacks := asked(t, "deployment=production")
+	lacks := requestFor(t, "deployment=production")
 	lacks.Principal.Deployment.Type = ""
 	if got := described(reads.Decide(t.Context(), lacks)); got != "deny policy_error error" {
 		t.Errorf("a missing type: %s", got)
 	}
-	if got := described(reads.Decide(t.Context(), asked(t))); got != "allow policy_allowed rule=x" {
+	if got := described(reads.Decide(t.Context(), requestFor(t))); got != "allow policy_allowed rule=x" {
 		t.Errorf("no deployment at all: %s", got)
 	}
 	aside := mustLoad(t, org("allow contains {\"rule\": \"x\"} if input.target.port == 443"))
@@ -104,7 +104,7 @@ func TestNamesThatAreMissing(t *testing.T) {
 		t.Errorf("a policy that does not read it: %s", got)
 	}
 	own := mustLoad(t, org("allow contains {\"rule\": \"x\"}")+repo("deny contains {\"rule\": \"y\"}"))
-	nameless := asked(t, "repository=acme/tools")
+	nameless := requestFor(t, "repository=acme/tools")
 	nameless.Principal.Repository.FullName = ""
 	if got := described(own.Decide(t.Context(), nameless)); got != "deny policy_error error" {
 		t.Errorf("a repository without a name: %s", got)
@@ -120,7 +120,7 @@ func TestWithoutNamesOnlyUUIDs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := set.Decide(t.Context(), asked(t, "deployment=production"))
+	d, err := set.Decide(t.Context(), requestFor(t, "deployment=production"))
 	if got := described(d, err); got != "allow policy_allowed rule=own rules=own,d" {
 		t.Errorf("got %s (%v)", got, err)
 	}
@@ -134,9 +134,9 @@ func TestWithoutNamesOnlyUUIDs(t *testing.T) {
 	}
 }
 
-func TestRequestsThatCannotBeAsked(t *testing.T) {
+func TestIncompleteRequestsAreDenied(t *testing.T) {
 	set := mustLoad(t, org("allow contains {\"rule\": \"x\"}"))
-	timeless, empty := asked(t), asked(t)
+	timeless, empty := requestFor(t), requestFor(t)
 	timeless.Time = time.Time{}
 	empty.Principal = &identity.Principal{}
 	for name, r := range map[string]*policy.Request{"nil": nil, "no principal": {}, "no time": timeless, "an empty principal": empty} {
@@ -151,8 +151,8 @@ func TestRequestsThatCannotBeAsked(t *testing.T) {
 	}
 }
 
-// FuzzInput puts arbitrary bytes where clients can: what is stored is valid and
-// without NUL, and evaluates to the same decision as what was asked.
+// FuzzInput puts arbitrary bytes where clients can: the recorded input is valid, has no
+// NUL, and evaluates to the same decision.
 func FuzzInput(f *testing.F) {
 	f.Add("main", "/v1/a", "x-a", "1")
 	f.Add("a\x00b", "/\xff\xfe", "x-\x00", "\xed\xa0\x80")
@@ -160,7 +160,7 @@ func FuzzInput(f *testing.F) {
 	f.Add(`"},"deployment":{"type":"production`, "/\U0001F600", "a", "\ufffd")
 	set := mustLoad(f, echo)
 	f.Fuzz(func(t *testing.T, branch, path, name, value string) {
-		r := asked(t, "method=GET")
+		r := requestFor(t, "method=GET")
 		r.Principal.Branch, r.HTTP.Path = "b"+branch, path
 		r.HTTP.Headers[name] = value
 		d, err := set.Decide(t.Context(), r)

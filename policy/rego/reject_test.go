@@ -38,34 +38,9 @@ var rejections = map[string]struct{ files, says string }{
 		"repositories/acme/tools/a.rego:"},
 }
 
-func loadWith(t *testing.T, files string, options Options) (*Set, error) {
-	t.Helper()
-	options.Names, options.Deadline = true, 5*time.Second
-	return Load(t.Context(), snapshot(t, files), options)
-}
-
-func mustLoadWith(t *testing.T, files string, options Options) *Set {
-	t.Helper()
-	set, err := loadWith(t, files, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return set
-}
-
-// wantDecision compares a decision with what was expected.
-func wantDecision(t *testing.T, set *Set, want string, words ...string) policy.Decision {
-	t.Helper()
-	d, err := set.Decide(t.Context(), asked(t, words...))
-	if got := described(d, err); got != want {
-		t.Errorf("%s: got %s, want %s (%v)", strings.Join(words, " "), got, want, err)
-	}
-	return d
-}
-
-// TestRejectedRepository: whatever is wrong with one repository's folder, the
-// organization's rules and the other repository's are in force; the repository keeps
-// the rules that it had, with the documents that they were checked with, or is denied.
+// TestRejectedRepository: for each fault in one repository's folder, the organization's
+// and the other repository's rules are in force. The repository keeps its earlier rules,
+// with the documents that they were checked with, or is denied.
 func TestRejectedRepository(t *testing.T) {
 	first := mustLoadWith(t, orgBefore+listBefore+toolsGood+websiteOne, Options{OnFailure: KeepPrevious})
 	for name, c := range rejections {
@@ -112,26 +87,14 @@ func TestRejectedRepository(t *testing.T) {
 	}
 }
 
-// TestSparingTheRevisionIsNeeded: where the revision is rejected with the repository,
-// none of the failures lets the organization's deny take effect.
+// TestSparingTheRevisionIsNeeded: if the fault of a repository rejects the revision, the
+// organization's deny does not take effect.
 func TestSparingTheRevisionIsNeeded(t *testing.T) {
 	for name, c := range rejections {
 		if _, err := loadWith(t, orgAfter+listAfter+websiteTwo+c.files, Options{}); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-}
-
-// wantDenied fails the test unless acme/tools is denied because of its folder.
-func wantDenied(t *testing.T, set *Set, says string) {
-	t.Helper()
-	d, err := set.Decide(t.Context(), asked(t, "repository=acme/tools", "to=mirror.example:443"))
-	rejected, ok := errors.AsType[*RejectedError](err)
-	if !ok || d.Reason != policy.PolicyError || d.Verdict != policy.Deny || !strings.Contains(rejected.ClientText(), says) {
-		t.Errorf("got %s, %v", described(d, err), err)
-	}
-	// The organization's deny is still its own.
-	wantDecision(t, set, "deny policy_denied rule=no-partner", "repository=acme/tools", "to=api.partner.example:443")
 }
 
 // TestOrganizationIsNotSpared: an error of the organization's own files, and of the
@@ -150,13 +113,13 @@ func TestOrganizationIsNotSpared(t *testing.T) {
 	}
 }
 
-// TestPrepareRejectsTheRepository: rules that cannot decide what was asked lately are
-// rejected for that repository alone.
+// TestPrepareRejectsTheRepository: rules that cannot decide recent inputs are rejected for
+// their repository only.
 func TestPrepareRejectsTheRepository(t *testing.T) {
 	first := mustLoadWith(t, orgBefore+listBefore+toolsGood+websiteOne, Options{OnFailure: KeepPrevious})
 	var e Engine
 	e.Swap(first)
-	if _, err := e.Decide(t.Context(), asked(t, "repository=acme/tools", "to=mirror.example:443")); err != nil {
+	if _, err := e.Decide(t.Context(), requestFor(t, "repository=acme/tools", "to=mirror.example:443")); err != nil {
 		t.Fatal(err)
 	}
 	set := mustLoadWith(t, orgAfter+listBefore+toolsProbe+websiteTwo, Options{OnFailure: KeepPrevious, Previous: first})
@@ -194,7 +157,7 @@ func TestRejectedAfterRestart(t *testing.T) {
 	again := mustLoadWith(t, orgAfter+listAfter+websiteTwo+toolsFailing, Options{OnFailure: KeepPrevious, Fallback: recalled})
 	previous := mustLoadWith(t, orgAfter+listAfter+websiteTwo+toolsFailing, Options{OnFailure: KeepPrevious, Previous: resumed})
 	for name, set := range map[string]*Set{"resumed": resumed, "recalled": recalled, "loaded again, recalled": again, "loaded again, resumed": previous} {
-		d, err := set.Decide(t.Context(), asked(t, "repository=acme/tools", "to=mirror.example:443"))
+		d, err := set.Decide(t.Context(), requestFor(t, "repository=acme/tools", "to=mirror.example:443"))
 		if got := described(d, err); got != "allow policy_allowed rule=mirrors rules=mirrors,own-rules" || d.RepositoryRevision != first.Revision() {
 			t.Errorf("%s: %s by %v (%v)", name, got, d.RepositoryRevision, err)
 		}
@@ -220,13 +183,13 @@ func TestRejectedAfterRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d, err := forged.Decide(t.Context(), asked(t, "repository=acme/tools", "to=mirror.example:443")); err == nil {
+	if d, err := forged.Decide(t.Context(), requestFor(t, "repository=acme/tools", "to=mirror.example:443")); err == nil {
 		t.Errorf("rules that fail their tests decide: %s", described(d, err))
 	}
 }
 
-// TestReplayWithBothRevisions: a decision by the rules of two revisions is evaluated
-// again by both.
+// TestReplayWithBothRevisions: a decision by the rules of two revisions is replayed with
+// both.
 func TestReplayWithBothRevisions(t *testing.T) {
 	first := mustLoadWith(t, orgBefore+listBefore+toolsGood+websiteOne, Options{OnFailure: KeepPrevious})
 	second := mustLoadWith(t, orgAfter+listAfter+websiteTwo+toolsFailing, Options{OnFailure: KeepPrevious, Previous: first})

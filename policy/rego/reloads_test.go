@@ -12,10 +12,9 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// TestReloadsUnderLoad reloads again and again while decisions are made. Every
-// decision's own input, evaluated again by the revision that it names, out of
-// that revision's stored content, gives the same. SALLYPORT_RELOADS is how often;
-// `make soak` makes it a thousand and more.
+// TestReloadsUnderLoad: during many reloads, the input of every decision, evaluated again
+// by the recorded content of its revision, gives the same decision. SALLYPORT_RELOADS is
+// the number of reloads; `make soak` sets a thousand and more.
 func TestReloadsUnderLoad(t *testing.T) {
 	reloads := 20
 	if n, err := strconv.Atoi(os.Getenv("SALLYPORT_RELOADS")); err == nil {
@@ -54,7 +53,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	for worker := range kept {
 		group.Go(func() {
 			for i := 0; !stop.Load(); i++ {
-				r := asked(t, fmt.Sprintf("repository=acme/r%d", (i+worker)%repositories), fmt.Sprintf("to=h%d.example:%d", i%3, 1+i%500))
+				r := requestFor(t, fmt.Sprintf("repository=acme/r%d", (i+worker)%repositories), fmt.Sprintf("to=h%d.example:%d", i%3, 1+i%500))
 				d, err := engine.Decide(t.Context(), r)
 				if err != nil {
 					t.Error(err)

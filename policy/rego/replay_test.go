@@ -26,7 +26,7 @@ func inputsFor(t testing.TB, n int) [][]byte {
 		if i%5 == 0 {
 			words = append(words, "method=GET", fmt.Sprintf("path=/%d", i))
 		}
-		r := asked(t, words...)
+		r := requestFor(t, words...)
 		r.Principal.Step.UUID = fmt.Sprintf("0f000000-0000-4000-8000-%012d", i)
 		r.Time = r.Time.Add(time.Duration(i) * time.Hour)
 		d, err := scratch.Decide(t.Context(), r)
@@ -38,9 +38,9 @@ func inputsFor(t testing.TB, n int) [][]byte {
 	return list
 }
 
-// TestReplayerSaysWhatReplaySays: whatever a policy reads, remembering answers
-// changes none; and what reads nothing that differs is evaluated once a question.
-func TestReplayerSaysWhatReplaySays(t *testing.T) {
+// TestReplayerAgreesWithReplay: remembering decisions changes none, whatever a policy
+// reads. Inputs that differ only in parts that are not read are evaluated once.
+func TestReplayerAgreesWithReplay(t *testing.T) {
 	inputs := inputsFor(t, 400)
 	for _, c := range []struct {
 		name, rules string
@@ -115,8 +115,7 @@ allow contains {"rule": "own"} if input.principal.branch == "feature/3"
 	}
 }
 
-// FuzzMembers: what members takes apart are parts of what it was given, and put
-// together they are it again.
+// FuzzMembers: the members of an object are parts of it, and joined they are the object.
 func FuzzMembers(f *testing.F) {
 	f.Add([]byte(`{"a":"x","b":{"c":[1,"}"]},"d":"\""}`))
 	f.Add([]byte(`{"a":}`))

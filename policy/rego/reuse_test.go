@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestReuse: of a new revision only what has changed is checked and tested again,
-// or reads what has changed.
+// TestReuse: of a new revision, only the policies that changed, or read a changed
+// document, are checked and tested again.
 func TestReuse(t *testing.T) {
 	files := func(organization, tools, hosts string) string {
 		return "-- egress/a.rego --\npackage sallyport.egress\n\n" + organization + "\n" +
@@ -71,7 +71,8 @@ func TestReuse(t *testing.T) {
 	}
 }
 
-// TestLibraryIsCompiledWhereItIsNeeded: however a policy spells its name.
+// TestLibraryIsCompiledWhereItIsNeeded: a policy gets the library however it writes its
+// name.
 func TestLibraryIsCompiledWhereItIsNeeded(t *testing.T) {
 	for _, text := range []string{
 		"import data.sallyport.lib\n\nallow contains {\"rule\": \"x\"} if lib.host_in(input.target.host, {\"api.partner.example\"})",
@@ -82,7 +83,7 @@ func TestLibraryIsCompiledWhereItIsNeeded(t *testing.T) {
 		"allow contains {\"rule\": \"x\"} if data.sallyport[\"l\\u0069b\"].host_in(input.target.host, {\"api.partner.example\"})",
 	} {
 		set := mustLoad(t, org(text))
-		if got := described(set.Decide(t.Context(), asked(t))); got != "allow policy_allowed rule=x" {
+		if got := described(set.Decide(t.Context(), requestFor(t))); got != "allow policy_allowed rule=x" {
 			t.Errorf("%s\n%s", text, got)
 		}
 	}

@@ -70,7 +70,7 @@ func benchmarkScale(b *testing.B, s scale) {
 		for i := 0; b.Loop(); i++ {
 			b.StopTimer()
 			set.programs = newLRU[string, *lazyProgram](maxPrograms)
-			r := asked(b, fmt.Sprintf("repository=acme/r-%d", i%s.repositories), "to=api-75.partner.example:443")
+			r := requestFor(b, fmt.Sprintf("repository=acme/r-%d", i%s.repositories), "to=api-75.partner.example:443")
 			b.StartTimer()
 			if _, err := set.Decide(b.Context(), r); err != nil {
 				b.Fatal(err)
@@ -79,7 +79,7 @@ func benchmarkScale(b *testing.B, s scale) {
 	})
 	for _, to := range []string{"api-75.partner.example:443", "x.zone-25.example:443", "nowhere.at.all.example:443"} {
 		b.Run("decision/"+to, func(b *testing.B) {
-			r := asked(b, "repository=acme/r-7", "to="+to)
+			r := requestFor(b, "repository=acme/r-7", "to="+to)
 			b.ReportAllocs()
 			before := processorTime()
 			for b.Loop() {
@@ -98,7 +98,7 @@ func benchmarkScale(b *testing.B, s scale) {
 		before := heapInUse()
 		once(b, fmt.Sprintf("in-use/%d", used), func(b *testing.B) {
 			for i := range used {
-				if _, err := set.Decide(b.Context(), asked(b, fmt.Sprintf("repository=acme/r-%d", i))); err != nil {
+				if _, err := set.Decide(b.Context(), requestFor(b, fmt.Sprintf("repository=acme/r-%d", i))); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -10,10 +10,10 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// TestFullScale goes once through what happens to a policy of many repositories: it
-// is loaded, resumed by the next process, changed in one place, and refused for one
-// bad repository; and a decision takes the steps that it takes among few.
-// SALLYPORT_REPOSITORIES is how many there are; `make soak` takes 50,000.
+// TestFullScale: a policy of many repositories is loaded, resumed by the next process,
+// changed in one place, and refused for one faulty repository; and a decision takes as
+// many steps as with few. SALLYPORT_REPOSITORIES is the number of repositories; `make
+// soak` sets 50,000.
 func TestFullScale(t *testing.T) {
 	n := 60
 	if more, err := strconv.Atoi(os.Getenv("SALLYPORT_REPOSITORIES")); err == nil {
@@ -45,7 +45,7 @@ func TestFullScale(t *testing.T) {
 	if again.Inspected() != 1 || again.Revision() != set.Revision() || !bytes.Equal(again.Findings(), findings) {
 		t.Errorf("the next process checks %d, and has %v", again.Inspected(), again.Revision())
 	}
-	if a, b := described(set.Decide(t.Context(), asked(t, words...))), described(again.Decide(t.Context(), asked(t, words...))); a != b {
+	if a, b := described(set.Decide(t.Context(), requestFor(t, words...))), described(again.Decide(t.Context(), requestFor(t, words...))); a != b {
 		t.Errorf("%s, and in the next process %s", a, b)
 	}
 

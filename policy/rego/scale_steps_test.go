@@ -13,8 +13,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
-// stepCounter counts what an evaluation does: a measure of it that no other
-// load on the machine changes.
+// stepCounter counts the steps of an evaluation: a measure that does not depend on the
+// load of the machine.
 type stepCounter struct{ steps, rules int }
 
 func (*stepCounter) Enabled() bool               { return true }
@@ -29,7 +29,7 @@ func (c *stepCounter) TraceEvent(e topdown.Event) {
 // countSteps is what a set does for a request.
 func countSteps(t testing.TB, set *Set, words ...string) (c stepCounter) {
 	t.Helper()
-	d, err := set.Decide(t.Context(), asked(t, words...))
+	d, err := set.Decide(t.Context(), requestFor(t, words...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestMemoryFollowsUse(t *testing.T) {
 		t.Errorf("a repository that nobody asks about takes %d bytes", each)
 	}
 	for i := range n {
-		if _, err := set.Decide(t.Context(), asked(t, fmt.Sprintf("repository=acme/r-%d", i))); err != nil {
+		if _, err := set.Decide(t.Context(), requestFor(t, fmt.Sprintf("repository=acme/r-%d", i))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -107,8 +107,9 @@ func TestMemoryFollowsUse(t *testing.T) {
 	runtime.KeepAlive(tree)
 }
 
-// TestOneBadAmongMany is named with its file and line, and nothing else is.
-func TestOneBadAmongMany(t *testing.T) {
+// TestOneFaultAmongManyIsFound: the fault is reported with its file and line, and nothing
+// else is.
+func TestOneFaultAmongManyIsFound(t *testing.T) {
 	good := scale{repositories: 120}
 	set := mustLoadTree(t, good.snapshot(t), patient)
 	bad := good
@@ -122,7 +123,7 @@ func TestOneBadAmongMany(t *testing.T) {
 	}
 }
 
-// TestReloadLeavesAProcessor to the decisions that continue beside it.
+// TestReloadLeavesAProcessor: loading leaves one processor to decisions.
 func TestReloadLeavesAProcessor(t *testing.T) {
 	procs := runtime.GOMAXPROCS(4)
 	defer runtime.GOMAXPROCS(procs)

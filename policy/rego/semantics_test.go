@@ -41,7 +41,7 @@ func TestSemantics(t *testing.T) {
 					if !ok {
 						t.Fatalf("no -> in %q", line)
 					}
-					ask(t, set, strings.Fields(question), strings.TrimSpace(want))
+					wantAnswer(t, set, strings.Fields(question), strings.TrimSpace(want))
 				}
 			}
 			if cases == 0 {
@@ -51,11 +51,11 @@ func TestSemantics(t *testing.T) {
 	}
 }
 
-// ask compares the decision with what was expected, and again after a round trip
-// through what is recorded of it.
-func ask(t *testing.T, set *Set, question []string, want string) {
+// wantAnswer fails the test unless a set makes the decision, for the request and for its
+// recorded input.
+func wantAnswer(t *testing.T, set *Set, question []string, want string) {
 	t.Helper()
-	d, err := set.Decide(t.Context(), asked(t, question...))
+	d, err := set.Decide(t.Context(), requestFor(t, question...))
 	if got := described(d, err); got != want {
 		t.Errorf("%s\n got %s\nwant %s\nerror %v", strings.Join(question, " "), got, want, err)
 	}

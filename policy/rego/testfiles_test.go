@@ -2,8 +2,8 @@ package rego
 
 import "testing"
 
-// TestTestFiles: tests that are not run, or that pass for another reason than the one
-// that is meant.
+// TestTestFiles: tests that are not run, or that pass for another reason than intended,
+// are found.
 func TestTestFiles(t *testing.T) {
 	const policy = "-- egress/a.rego --\npackage sallyport.egress\n\ndeny contains {\"rule\": \"no-paste-sites\"} if input.target.host == \"pastebin.example\"\n\n" +
 		"report contains {\"rule\": \"observed\"} if not input.principal.repository.full_name in data.rollout.enforced\n-- data/rollout/a.yaml --\nenforced: []\n"

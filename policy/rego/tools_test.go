@@ -7,7 +7,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// TestWarnings sees what loads and still deserves a look.
+// TestWarnings: valid policies get the warnings of the linter.
 func TestWarnings(t *testing.T) {
 	for _, tc := range []struct{ name, body, want string }{
 		{"a deny that reads the deployment", "deny contains {\"rule\": \"x\"} if input.principal.deployment.type == \"test\"",
@@ -88,12 +88,12 @@ func TestRecordedSetDecidesTheSame(t *testing.T) {
 	if again.Revision() != set.Revision() {
 		t.Errorf("revisions %v and %v", set.Revision(), again.Revision())
 	}
-	if got := described(again.Decide(t.Context(), asked(t))); got != "allow policy_allowed rule=x" {
+	if got := described(again.Decide(t.Context(), requestFor(t))); got != "allow policy_allowed rule=x" {
 		t.Error(got)
 	}
 	const forged = "-- vendor/sallyport/hosts.rego --\npackage sallyport.lib\n\nhost_in(_, _)\n"
 	outside := mustLoad(t, files+forged)
-	if got := described(outside.Decide(t.Context(), asked(t, "to=evil.example:443"))); got != "deny no_rule_matched" {
+	if got := described(outside.Decide(t.Context(), requestFor(t, "to=evil.example:443"))); got != "deny no_rule_matched" {
 		t.Errorf("with a library of its own: %s", got)
 	}
 	if outside.Revision() != set.Revision() {
@@ -108,7 +108,7 @@ func TestRecordedSetDecidesTheSame(t *testing.T) {
 	}
 }
 
-func TestSetSpeaksOfItself(t *testing.T) {
+func TestSetListsItsParts(t *testing.T) {
 	set := mustLoad(t, org("deny contains {\"rule\": \"x\"} if input.principal.branch == \"main\"")+repo("allow contains {\"rule\": \"x\"} if input.target.port == 443"))
 	if got := set.Repositories(); len(got) != 1 || got[0] != "acme/tools" {
 		t.Errorf("repositories %v", got)

@@ -14,7 +14,7 @@ import (
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
-// deployed reads the policy repository that an installation starts from.
+// deployed reads the policy repository of a new installation.
 func deployed(t *testing.T) *policy.Snapshot {
 	t.Helper()
 	root, err := fs.Sub(deploy.PolicyRepository, "policy-repository")
@@ -64,8 +64,8 @@ func loaded(t *testing.T, tree *policy.Snapshot) *rego.Set {
 	return set
 }
 
-// TestDeployedPolicy loads the policy repository that we give away, without an
-// error or a warning, with every line tested, and asks it what the tour asks.
+// TestDeployedPolicy: the shipped policy repository loads without an error or a warning,
+// its tests cover every line, and it decides the requests of the tour.
 func TestDeployedPolicy(t *testing.T) {
 	tree := deployed(t)
 	problems, warnings, err := rego.Check(t.Context(), tree, rego.Options{Names: true})

@@ -2,8 +2,8 @@ package rego
 
 import "testing"
 
-// TestTypes: conditions that never or always hold because of a value's type, however
-// the rule gets the value.
+// TestTypes: conditions that never or always hold because of a value's type are found,
+// however the rule gets the value.
 func TestTypes(t *testing.T) {
 	rule := func(condition string) string { return org(`deny contains {"rule": "p"} if ` + condition) }
 	lib := func(condition string) string { return org(withLib + `deny contains {"rule": "p"} if ` + condition) }
@@ -63,8 +63,8 @@ func TestTypes(t *testing.T) {
 	})
 }
 
-// TestConstants: texts that a function cannot read make the evaluation fail, which
-// denies every request.
+// TestConstants: constants that a function cannot parse are found; the evaluation would
+// fail, and deny every request.
 func TestConstants(t *testing.T) {
 	rule := func(condition string) string { return org(`deny contains {"rule": "p"} if ` + condition) }
 	checkMeanings(t, []meaning{
@@ -82,8 +82,8 @@ func TestConstants(t *testing.T) {
 	})
 }
 
-// TestExceptionsThatRestrictNothing: a key that no rule reads, an empty list of hosts,
-// and a day that the calendar does not have.
+// TestExceptionsThatRestrictNothing: a key that no rule reads, an empty list of hosts, and
+// a day that does not exist are found.
 func TestExceptionsThatRestrictNothing(t *testing.T) {
 	policy := func(extra, members string) string {
 		return org(withLib+`allow contains {"rule": "e", "expires": e.until} if {

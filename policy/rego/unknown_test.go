@@ -7,7 +7,7 @@ import (
 )
 
 // TestUnknownRepositories: a repository that does not exist is found in documents, in
-// rules and as a folder, with the name that was probably meant.
+// rules and as a folder, with a similar name.
 func TestUnknownRepositories(t *testing.T) {
 	t.Parallel()
 	const text = `-- egress/a.rego --

@@ -22,8 +22,8 @@ func sampleReply() *evaluationReply {
 	}
 }
 
-// FuzzAnswered: the server accepts exactly what a worker writes, whatever a worker
-// sends.
+// FuzzAnswered: the server accepts exactly the replies that a worker of this program
+// writes.
 func FuzzAnswered(f *testing.F) {
 	f.Add(sampleReply().append(nil))
 	f.Add((&evaluationReply{}).append(nil))
@@ -56,7 +56,7 @@ func FuzzAnswered(f *testing.F) {
 	})
 }
 
-// FuzzWorkerReply: bytes of a worker are a reply or an error, and never a panic.
+// FuzzWorkerReply: any bytes of a worker are a reply or an error, and never a panic.
 func FuzzWorkerReply(f *testing.F) {
 	f.Add([]byte(`{"text":"x","too_long":true,"place":{"File":"a","Line":1,"Column":1,"Message":"m","Hint":""},"list":[]}`))
 	f.Add([]byte(`{"errors":[],"data":{"a":[1,2.5,"x",null]}}`))
@@ -77,7 +77,7 @@ func FuzzWorkerReply(f *testing.F) {
 	})
 }
 
-func TestAnsweredIsKept(t *testing.T) {
+func TestReplyRoundTrips(t *testing.T) {
 	want := sampleReply()
 	got, err := readEvaluationReply(want.append(nil))
 	if err != nil || got.results[setAllow][0] != want.results[setAllow][0] || got.results[setDeny][0] != want.results[setDeny][0] || !got.readClock || string(got.excepted[0]) != string(want.excepted[0]) {
@@ -88,7 +88,7 @@ func TestAnsweredIsKept(t *testing.T) {
 	}
 }
 
-// TestErrorsOfWorkers are what they were where they happened.
+// TestErrorsOfWorkers: an error has the same properties after its way from a worker.
 func TestErrorsOfWorkers(t *testing.T) {
 	place := Error{File: "a.rego", Line: 3, Column: 1, Message: "bad"}
 	for _, err := range []error{errors.Join(errDeadline), place, Errors{place}, errors.New(strings.Repeat("long ", 10_000))} {
@@ -105,10 +105,9 @@ func TestErrorsOfWorkers(t *testing.T) {
 	}
 }
 
-// FuzzInputQuestion: read in one pass, an input is what it is when it is read with
-// care.
+// FuzzInputQuestion: the fast reader of inputs agrees with the general one.
 func FuzzInputQuestion(f *testing.F) {
-	q := newQuestion(asked(f, "deployment=production", "method=GET", "path=/v1/x", "header.accept=*/*"), warmUpPart(f))
+	q := newQuestion(requestFor(f, "deployment=production", "method=GET", "path=/v1/x", "header.accept=*/*"), warmUpPart(f))
 	f.Add(q.json)
 	f.Add(warmUpQuestion().json)
 	f.Add([]byte(`{"time":"2026-11-21T08:40:00.5Z","a":1,"a":2}`))
@@ -127,7 +126,7 @@ func FuzzInputQuestion(f *testing.F) {
 
 func warmUpPart(t testing.TB) *principalPart {
 	t.Helper()
-	part, err := newPrincipalPart(asked(t).Principal, true)
+	part, err := newPrincipalPart(requestFor(t).Principal, true)
 	if err != nil {
 		t.Fatal(err)
 	}

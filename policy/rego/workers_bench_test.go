@@ -33,7 +33,7 @@ func BenchmarkWorkers(b *testing.B) {
 		}
 		for _, callers := range []int{1, 16, 64} {
 			b.Run(fmt.Sprintf("%s/%d", c.name, callers), func(b *testing.B) {
-				request := asked(b, "repository=acme/tools", "deployment=production", "to=api-7.partner.example:443")
+				request := requestFor(b, "repository=acme/tools", "deployment=production", "to=api-7.partner.example:443")
 				if _, err := set.Decide(b.Context(), request); err != nil {
 					b.Fatal(err)
 				}
