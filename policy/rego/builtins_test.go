@@ -9,6 +9,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/sallyport/sallyport/policy/rego/functions"
 )
 
 // asWritten is a compiler of the shipped library, in Rego or, if native is set, as it
@@ -28,7 +30,7 @@ func asWritten(t testing.TB, native bool) *ast.Compiler {
 	for path, m := range parts.needed(modules) {
 		modules[path] = m
 	}
-	c := l.compiler(false).WithCapabilities(withNative(l.capabilities()))
+	c := l.compiler(false).WithCapabilities(functions.WithNative(l.capabilities()))
 	if c.Compile(modules); c.Failed() {
 		t.Fatal(c.Errors)
 	}
@@ -40,7 +42,7 @@ var userQueries = map[string]ast.Body{"host": ast.MustParseBody("data.user.host"
 // holds evaluates a rule of the user's for an input: true, false, or error.
 func holds(c *ast.Compiler, rule string, input ast.Value) string {
 	query := topdown.NewQuery(userQueries[rule]).WithCompiler(c).WithStore(inmem.New()).
-		WithInput(ast.NewTerm(input)).WithStrictBuiltinErrors(true).WithBuiltins(nativeFunctions)
+		WithInput(ast.NewTerm(input)).WithStrictBuiltinErrors(true).WithBuiltins(functions.Native)
 	results, err := query.Run(context.Background())
 	if err != nil {
 		return "error"
@@ -132,7 +134,7 @@ func TestNativeExceptions(t *testing.T) {
 // value is the result of exceptions_for for an input.
 func value(c *ast.Compiler, input *ast.Term) string {
 	query := topdown.NewQuery(ast.MustParseBody("x = data.user.exceptions")).WithCompiler(c).WithStore(inmem.New()).
-		WithInput(input).WithStrictBuiltinErrors(true).WithBuiltins(nativeFunctions)
+		WithInput(input).WithStrictBuiltinErrors(true).WithBuiltins(functions.Native)
 	results, err := query.Run(context.Background())
 	if err != nil {
 		return "error"

@@ -6,6 +6,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/internal/worker"
+	"github.com/sallyport/sallyport/policy/rego/functions"
 )
 
 // compile compiles a unit's modules together with the rules of the library that they need.
@@ -14,7 +15,7 @@ import (
 func (l *loader) compile(u *unit, modules map[string]*ast.Module, check bool) (p *program, resolved map[string]*ast.Module, err error) {
 	all := maps.Clone(modules)
 	maps.Copy(all, l.native.needed(modules))
-	c := l.compiler(check).WithCapabilities(withNative(l.capabilities())).WithStageAfterID(ast.StageResolveRefs, ast.CompilerStageDefinition{
+	c := l.compiler(check).WithCapabilities(functions.WithNative(l.capabilities())).WithStageAfterID(ast.StageResolveRefs, ast.CompilerStageDefinition{
 		Name: "KeepResolved", MetricName: "keep_resolved",
 		Stage: func(c *ast.Compiler) *ast.Error {
 			resolved = make(map[string]*ast.Module, len(c.Modules))

@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+
+	"github.com/sallyport/sallyport/policy/rego/functions"
 )
 
 // ErrFindings is the error for findings of another policy or of another version of this
@@ -148,7 +150,7 @@ var fingerprint = sync.OnceValue(func() string {
 		fmt.Fprintln(h, build)
 	}
 	fmt.Fprintf(h, "%d %s\n", findingsFormat, schemaJSON)
-	for _, b := range capabilities().Builtins {
+	for _, b := range functions.Capabilities().Builtins {
 		fmt.Fprintln(h, b.Name)
 	}
 	for _, f := range Library() {

@@ -8,6 +8,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/internal/nearest"
+	"github.com/sallyport/sallyport/policy/rego/functions"
 )
 
 // ruleForm is how a rule is written.
@@ -144,7 +145,7 @@ func unknownFunction(name string) string {
 		return "the library has " + strings.Join(known, ", ")
 	}
 	var known []string
-	for _, b := range capabilities().Builtins {
+	for _, b := range functions.Capabilities().Builtins {
 		if b.Infix == "" && !strings.HasPrefix(b.Name, "internal.") {
 			known = append(known, b.Name)
 		}

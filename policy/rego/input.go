@@ -24,7 +24,11 @@ func inputQuestion(input []byte, names bool) (*question, error) {
 }
 
 func timeOf(input *ast.Term) (time.Time, bool) {
-	t := field(input.Value, timeKey)
+	object, ok := input.Value.(ast.Object)
+	if !ok {
+		return time.Time{}, false
+	}
+	t := object.Get(timeKey)
 	if t == nil {
 		return time.Time{}, false
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport/sallyport/policy/rego/check"
+	"github.com/sallyport/sallyport/policy/rego/functions"
 )
 
 // libraryParts is the library by the names of its rules. Compiling all of it takes longer
@@ -37,7 +38,7 @@ func splitLibrary(modules map[string]*ast.Module, native func(file string) bool)
 			if len(rule.Head.Ref()) != 1 || len(rule.Head.Args) == 0 || rule.Default {
 				return parts // a value would be seen by who reads the package as a document
 			}
-			if replaced := nativeRules()[name]; replaced != nil && strings.HasSuffix(path, "/"+nativeFiles[name]) && native(nativeFiles[name]) {
+			if replaced, file := functions.Replacement(name); replaced != nil && strings.HasSuffix(path, "/"+file) && native(file) {
 				if slices.ContainsFunc(rules[name], func(r libraryRule) bool { return r.rule == replaced }) {
 					continue
 				}

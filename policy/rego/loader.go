@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego/check"
+	"github.com/sallyport/sallyport/policy/rego/functions"
 )
 
 // The checks with a name. Tests of this package disable one each, and show the attack that
@@ -108,7 +109,7 @@ func (l *loader) capabilities() *ast.Capabilities {
 	if !l.runs(checkCapabilities) {
 		return ast.CapabilitiesForThisVersion()
 	}
-	return capabilities()
+	return functions.Capabilities()
 }
 
 // fork is a loader for one unit: it shares everything that is only read, and collects its

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/nearest"
 	"github.com/sallyport/sallyport/policy/rego/document"
+	"github.com/sallyport/sallyport/policy/rego/functions"
 )
 
 // parse parses one file. Every error has a location, the beginning of the file if OPA
@@ -58,7 +59,7 @@ func (l *loader) fromOPA(err error) {
 func explain(err *ast.Error) (message, hint string) {
 	message = err.Message
 	if name, ok := strings.CutPrefix(message, "undefined function "); ok {
-		if why := whyRemoved(name); why != "" {
+		if why := functions.WhyRemoved(name); why != "" {
 			return name + " is not available in a policy", why
 		}
 	}

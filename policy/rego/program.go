@@ -14,6 +14,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown/cache"
 
 	"github.com/sallyport/sallyport/policy/rego/check"
+	"github.com/sallyport/sallyport/policy/rego/functions"
 )
 
 // program is a compiled unit. Safe for concurrent use.
@@ -63,7 +64,7 @@ func newProgram(u *unit, c *ast.Compiler, modules map[string]*ast.Module, store 
 		return nil, err
 	}
 	p.query = compiled
-	p.excepts = findsExceptions(c.Modules)
+	p.excepts = functions.FindsExceptions(c.Modules)
 	// The types of all builtins are half of a program's memory. An evaluation needs them
 	// only for the keyword with.
 	if !hasWith(c.Modules) {
@@ -74,9 +75,7 @@ func newProgram(u *unit, c *ast.Compiler, modules map[string]*ast.Module, store 
 	if p.txn, err = store.NewTransaction(context.Background()); err != nil {
 		return nil, err
 	}
-	// OPA's own cache for compiled globs and patterns is bounded in entries, of which
-	// one can take many megabytes.
-	p.values = newPatternCache(maxPatternBytes)
+	p.values = functions.NewPatternCache()
 	return p, nil
 }
 
@@ -121,9 +120,9 @@ func (p *program) evaluate(ctx context.Context, q *question, deadline time.Durat
 		return nil, nil
 	}
 	if p.excepts {
-		var noted *exceptionsNoted
-		ctx, noted = noteExceptions(ctx)
-		defer func() { q.excepted = append(q.excepted, noted.list...) }()
+		var recorded *functions.Exceptions
+		ctx, recorded = functions.RecordExceptions(ctx)
+		defer func() { q.excepted = append(q.excepted, recorded.Found...) }()
 	}
 	err = recovered("evaluating "+p.name, func() error {
 		r, err = p.run(ctx, q, deadline, nil)
@@ -150,7 +149,7 @@ func (p *program) run(ctx context.Context, q *question, deadline time.Duration, 
 		WithTime(q.time).
 		WithCancel(cancel).
 		WithStrictBuiltinErrors(true).
-		WithBuiltins(nativeFunctions).
+		WithBuiltins(functions.Native).
 		WithMetrics(metrics.NoOp()). // Sallyport has its own
 		WithInterQueryBuiltinValueCache(p.values)
 	if tracer != nil {

@@ -1,4 +1,7 @@
-package rego
+// Package functions defines the functions that a policy may call: OPA's builtins that are
+// pure functions of their arguments, and those of the shipped library that are implemented
+// in Go. It bounds the memory of compiled patterns. Safe for concurrent use.
+package functions
 
 import (
 	"slices"
@@ -32,9 +35,9 @@ const (
 	irreproducible = "its answer differs from one time to the next, so the decision could not be evaluated again"
 )
 
-// whyRemoved returns why a policy does not get a builtin; "" if it does, or if there is
+// WhyRemoved returns why a policy does not get a builtin; "" if it does, or if there is
 // none of the name.
-func whyRemoved(name string) string {
+func WhyRemoved(name string) string {
 	if why, ok := removed[name]; ok {
 		return why
 	}
@@ -79,10 +82,10 @@ var allowed = strings.Fields(`
 // notNeeded is the reason for a builtin without one of its own.
 const notNeeded = "rules about destinations do not need it: docs/policy-reference.md lists the functions that a policy may call"
 
-// capabilities are what a policy may use: a pure function of its input, its data and the
+// Capabilities are what a policy may use: a pure function of its input, its data and the
 // decision's time. time.now_ns stays, because it returns the decision's time. Shared and
 // read-only.
-var capabilities = sync.OnceValue(func() *ast.Capabilities {
+var Capabilities = sync.OnceValue(func() *ast.Capabilities {
 	caps := ast.CapabilitiesForThisVersion()
 	caps.Builtins = slices.DeleteFunc(caps.Builtins, func(b *ast.Builtin) bool {
 		// A deprecated one has an error of its own, which names its replacement.

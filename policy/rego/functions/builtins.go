@@ -1,4 +1,4 @@
-package rego
+package functions
 
 import (
 	"fmt"
@@ -45,11 +45,11 @@ var nativeBuiltins = map[string]*topdown.Builtin{
 		},
 	},
 	// exception_applies is always true, and records an exception for the decision: see
-	// exceptionsNoted.
+	// Exceptions.
 	"exception_applies": {
 		Decl: &ast.Builtin{Name: "sallyport:exception_applies", Decl: types.NewFunction(types.Args(types.A), types.B)},
 		Func: func(c topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
-			noteException(c.Context, operands[0])
+			recordException(c.Context, operands[0])
 			return iter(ast.InternedTerm(true))
 		},
 	},
@@ -61,8 +61,8 @@ var nativeBuiltins = map[string]*topdown.Builtin{
 	},
 }
 
-// nativeFunctions are the functions by the name in a query.
-var nativeFunctions = func() map[string]*topdown.Builtin {
+// Native are the functions by the name in a query.
+var Native = func() map[string]*topdown.Builtin {
 	functions := map[string]*topdown.Builtin{}
 	for _, b := range nativeBuiltins {
 		functions[b.Decl.Name] = b
@@ -70,8 +70,8 @@ var nativeFunctions = func() map[string]*topdown.Builtin {
 	return functions
 }()
 
-// withNative adds their declarations to the capabilities of a compiler.
-func withNative(c *ast.Capabilities) *ast.Capabilities {
+// WithNative adds their declarations to the capabilities of a compiler.
+func WithNative(c *ast.Capabilities) *ast.Capabilities {
 	more := *c
 	more.Builtins = slices.Clone(c.Builtins)
 	for _, name := range slices.Sorted(maps.Keys(nativeBuiltins)) {
@@ -276,8 +276,8 @@ func portText(c topdown.BuiltinContext, port *ast.Term) (string, error) {
 	return text, err
 }
 
-// findsExceptions reports whether modules may ask the library for exceptions.
-func findsExceptions(modules map[string]*ast.Module) bool {
+// FindsExceptions reports whether modules may ask the library for exceptions.
+func FindsExceptions(modules map[string]*ast.Module) bool {
 	name := nativeBuiltins["exception_applies"].Decl.Ref()
 	found := false
 	for _, m := range modules {
@@ -287,4 +287,10 @@ func findsExceptions(modules map[string]*ast.Module) bool {
 		})
 	}
 	return found
+}
+
+// Replacement returns the rule in Go of a function of the library, and the file of the
+// library that defines the function; nil if the function is not replaced.
+func Replacement(name string) (rule *ast.Rule, file string) {
+	return nativeRules()[name], nativeFiles[name]
 }

@@ -1,4 +1,4 @@
-package rego
+package functions
 
 import (
 	"container/list"

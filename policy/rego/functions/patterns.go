@@ -1,4 +1,4 @@
-package rego
+package functions
 
 import (
 	"regexp"
@@ -26,7 +26,11 @@ type patternCache struct{ patterns *sized[string, any] }
 
 var _ cache.InterQueryValueCache = patternCache{}
 
-func newPatternCache(limit int) patternCache { return patternCache{newSized[string, any](limit)} }
+// NewPatternCache returns the cache of compiled patterns for one program. OPA's own cache is
+// bounded in entries, of which one can take many megabytes.
+func NewPatternCache() cache.InterQueryValueCache {
+	return patternCache{newSized[string, any](maxPatternBytes)}
+}
 
 // Get returns the pattern of a text.
 func (c patternCache) Get(key ast.Value) (any, bool) {
