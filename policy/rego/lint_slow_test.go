@@ -78,7 +78,7 @@ func TestLongListsTakeLong(t *testing.T) {
 		if c.by != "time" {
 			continue
 		}
-		slow, fast := mustLoad(t, formOf(c.slow, 30_000)), mustLoad(t, formOf(c.fast, 30_000))
+		slow, fast := mustLoad(t, formOf(c.slow, 20_000)), mustLoad(t, formOf(c.fast, 20_000))
 		// The shortest of each is the one that nothing else held up: on a busy
 		// machine it takes more rounds until there is one.
 		a, b := time.Hour, time.Hour
