@@ -29,7 +29,7 @@ const (
 	retryMost  = time.Hour
 )
 
-// retryError is how long a check is not repeated that could not be executed.
+// retryError is the delay of a check that could not be executed.
 const retryError = time.Second
 
 // Checks checks changed policies of repositories beside the activation of revisions.
@@ -72,7 +72,7 @@ type job struct {
 	sequence   int
 }
 
-// usage is what the checks of a repository have used.
+// usage is the time that the checks of a repository have used.
 type usage struct {
 	time    time.Duration
 	at      time.Time // of the last check
@@ -189,7 +189,7 @@ func (c *Checks) queue(j *job, delay time.Duration) {
 	heap.Push(&c.waiting[c.classOf(j.attempt)], j)
 }
 
-// leave ends that a job counts as early. The lock is held.
+// leave removes a job from those that count as early. The lock is held.
 func (c *Checks) leave(j *job) {
 	if j.early {
 		j.early = false
@@ -211,7 +211,7 @@ func (c *Checks) drop(j *job) {
 	c.notify()
 }
 
-// notify wakes those that wait for a change. The lock is held.
+// notify wakes the callers that wait for a change. The lock is held.
 func (c *Checks) notify() {
 	close(c.changed)
 	c.changed = make(chan struct{})
@@ -333,7 +333,7 @@ func (c *Checks) forget() {
 // Ready has a value when [Checks.Take] returns outcomes.
 func (c *Checks) Ready() <-chan struct{} { return c.ready }
 
-// Take returns the outcomes since the last call.
+// Take returns the outcomes since the previous call.
 func (c *Checks) Take() []*rego.Checked {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 const maxUnread = 100
 
 // lintUnread warns of documents that no rule and no test reads: a list whose key or
-// folder is misspelt has no effect. A document counts by its path: its folders and its
+// folder is misspelled has no effect. A document counts by its path: its folders and its
 // first key.
 func (l *loader) lintUnread() {
 	paths, known := l.pathsRead()
@@ -118,7 +118,7 @@ func (l *loader) lintNothing() {
 const maxNames = 200_000
 
 // lintFolderNames warns of a repository's folder that no document names, where one names
-// nearly it and has no folder: the delegation has a misspelt name.
+// nearly it and has no folder: the delegation has a misspelled name.
 func (l *loader) lintFolderNames() {
 	named := repositoriesNamed(l.data)
 	strangers := l.withoutFolder(named)

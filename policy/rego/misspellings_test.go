@@ -13,8 +13,8 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// misspeltPlace is a word of a policy file in its place.
-type misspeltPlace struct {
+// misspelledPlace is a word of a policy file in its place.
+type misspelledPlace struct {
 	name  string
 	words []string
 	valid []string // other words that may stand there
@@ -27,12 +27,12 @@ type misspeltPlace struct {
 
 const ruleFile = "-- egress/a.rego --\npackage sallyport.egress\n\nimport data.sallyport.lib\n\nallow contains {\"rule\": \"lib\"} if lib.host_in(input.target.host, {\"a.example\"})\n"
 
-func inRule(name, line string, words ...string) misspeltPlace {
-	return misspeltPlace{name: name, before: ruleFile, line: line, words: words}
+func inRule(name, line string, words ...string) misspelledPlace {
+	return misspelledPlace{name: name, before: ruleFile, line: line, words: words}
 }
 
-func inException(name string, members string) misspeltPlace {
-	return misspeltPlace{name: "exceptions: " + name, words: []string{name}, line: "  - {" + members + "}",
+func inException(name string, members string) misspelledPlace {
+	return misspelledPlace{name: "exceptions: " + name, words: []string{name}, line: "  - {" + members + "}",
 		before: org(withLib+`allow contains {"rule": "e", "expires": e.until} if some e in lib.exceptions_for(data.list, input.principal.repository.full_name, input.target)`) +
 			"-- data/x.yaml --\nlist:\n"}
 }
@@ -46,15 +46,15 @@ var (
 	allowFlags = slices.DeleteFunc(slices.Clone(knownKeys[setAllow]), func(key string) bool { return key != "allow_ip_literal" })
 )
 
-func misspeltPlaces() []misspeltPlace {
-	identifier := func(p misspeltPlace) misspeltPlace { p.identifier = true; return p }
+func misspelledPlaces() []misspelledPlace {
+	identifier := func(p misspelledPlace) misspelledPlace { p.identifier = true; return p }
 	days := inRule("days", `allow contains {"rule": "r%d"} if lib.within([{"days": ["%s"], "from": "08:00", "to": "18:00"}])`, "mon", "tue", "wed", "thu", "fri", "sat", "sun", "thursday")
 	days.fold = true
 	documents := inRule("documents", `allow contains {"rule": "r%d"} if input.target.host in data.%s`, "sites")
 	documents.after = "-- data/x.yaml --\nsites: [a.example]\n"
-	places := []misspeltPlace{
-		identifier(misspeltPlace{name: "sets of the organization", before: ruleFile, line: `%[2]s contains {"rule": "r%[1]d"} if input.target.port == 25`, words: []string{"allow", "deny", "report", "delegate"}}),
-		identifier(misspeltPlace{name: "sets of a repository", before: "-- repositories/acme/tools/a.rego --\npackage sallyport.repository[\"acme/tools\"]\n\n",
+	places := []misspelledPlace{
+		identifier(misspelledPlace{name: "sets of the organization", before: ruleFile, line: `%[2]s contains {"rule": "r%[1]d"} if input.target.port == 25`, words: []string{"allow", "deny", "report", "delegate"}}),
+		identifier(misspelledPlace{name: "sets of a repository", before: "-- repositories/acme/tools/a.rego --\npackage sallyport.repository[\"acme/tools\"]\n\n",
 			line: `%[2]s contains {"rule": "r%[1]d"} if input.target.port == 25`, words: []string{"allow", "deny"}}),
 		inRule("the id", `allow contains {"%[2]s": "r%[1]d"} if input.target.port == 25`, "rule"),
 		inRule("keys of an allow", `allow contains {"rule": "r%d", "%s": "any"} if input.target.port == 25`, "protocol", "message"),
@@ -108,7 +108,7 @@ var identifierForm = regexp.MustCompile("^[a-zA-Z_][a-zA-Z0-9_]*$")
 // TestMisspellings: each misspelling of a word of a policy file gets an error or a
 // warning, unless it is another valid word.
 func TestMisspellings(t *testing.T) {
-	for _, place := range misspeltPlaces() {
+	for _, place := range misspelledPlaces() {
 		t.Run(place.name, func(t *testing.T) {
 			t.Parallel()
 			if len(place.words) == 0 {
@@ -129,12 +129,12 @@ func TestMisspellings(t *testing.T) {
 	}
 }
 
-func (p misspeltPlace) isValid(s string) bool {
+func (p misspelledPlace) isValid(s string) bool {
 	return slices.ContainsFunc(slices.Concat(p.words, p.valid), func(w string) bool { return s == w || p.fold && strings.EqualFold(s, w) })
 }
 
 // silent are the words of which nothing is found.
-func (p misspeltPlace) silent(t *testing.T, words []string) []string {
+func (p misspelledPlace) silent(t *testing.T, words []string) []string {
 	t.Helper()
 	var silent []string
 	if p.whole != "" {

@@ -52,7 +52,7 @@ func TestTestFiles(t *testing.T) {
 		{name: "the same on both sides", files: test(`test_a if egress.deny == egress.deny ` + asked), at: at, message: "this condition always holds", warning: true},
 		{name: "a count of 0 and more", files: test(`test_a if count(egress.deny) >= 0 ` + asked), at: at, message: "this condition always holds", warning: true},
 		{name: "a count that is not -1", files: test(`test_a if count(egress.deny) != -1 ` + asked), at: at, message: "this condition always holds", warning: true},
-		{name: "a misspelt id", files: test(`test_a if not "no-past-sites" in {e.rule | some e in egress.deny} ` + asked), at: at, message: `no rule has the id "no-past-sites": did you mean "no-paste-sites"?`, warning: true},
+		{name: "a misspelled id", files: test(`test_a if not "no-past-sites" in {e.rule | some e in egress.deny} ` + asked), at: at, message: `no rule has the id "no-past-sites": did you mean "no-paste-sites"?`, warning: true},
 	})
 	// The same kind in rules that decide.
 	checkMeanings(t, []meaning{

@@ -73,7 +73,8 @@ func (s silentDeny) finding(part Optional) Finding {
 	return f
 }
 
-// place is where the deny reads what is absent, or calls what does.
+// place is the location where the deny reads the absent part, or calls a function that
+// does.
 func (s silentDeny) place() *ast.Location {
 	if s.at != nil && s.rule.Location != nil && s.at.File == s.rule.Location.File {
 		return s.at

@@ -8,7 +8,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// The kinds of what a term may be while nothing is evaluated.
+// kind is what is known of a term without an evaluation.
 type kind int
 
 const (
@@ -18,7 +18,7 @@ const (
 	isKnown                 // it always has this value
 )
 
-// result is a term or rule as far as it is known.
+// result is the knowledge about a term or rule.
 type result struct {
 	kind  kind
 	value ast.Value // of isKnown
@@ -62,7 +62,7 @@ func newMachine(modules map[string]*ast.Module, absent string) *machine {
 	return m
 }
 
-// names are the local names of one body and what they are.
+// names are the local names of one body with their results.
 type names struct {
 	outer *names
 	of    map[ast.Var]result
@@ -77,7 +77,7 @@ func (n *names) get(v ast.Var) (result, bool) {
 	return unknownResult, false
 }
 
-// body is whether all expressions of a body hold. at is where the first stands that
+// body is whether all expressions of a body hold. at is the location of the first one that
 // never does.
 func (m *machine) body(body ast.Body, outer *names) (result, *names) {
 	scope := &names{outer: outer, of: map[ast.Var]result{}}
@@ -114,8 +114,8 @@ func (m *machine) expr(e *ast.Expr, scope *names) result {
 	return unknownResult
 }
 
-// replaced is an expression with another input or other data, in which nothing is
-// known to be absent; a set of rules has a value all the same.
+// replaced is an expression with another input or other data, of which nothing is known to
+// be absent. A set of rules has a value all the same.
 func (m *machine) replaced(e *ast.Expr, scope *names) result {
 	plain := e.Copy()
 	plain.With = nil
@@ -164,8 +164,8 @@ func isEmpty(r result) bool {
 	return false
 }
 
-// condition is a call that stands as an expression: its result, if it has one,
-// behind its arguments.
+// condition is a call as an expression: its result, if the call has one, follows its
+// arguments.
 func (m *machine) condition(operator *ast.Term, operands []*ast.Term, scope *names) result {
 	ref, ok := operator.Value.(ast.Ref)
 	if !ok {
@@ -205,7 +205,7 @@ func (m *machine) condition(operator *ast.Term, operands []*ast.Term, scope *nam
 	return value.holds()
 }
 
-// asCondition is whether giving a name a value holds: false is a value too.
+// asCondition is whether an assignment holds: false is a value too.
 func asCondition(r result) result {
 	if r.kind == isKnown {
 		return definedResult
@@ -255,7 +255,7 @@ func isUnbound(t *ast.Term, scope *names) bool {
 	return !bound
 }
 
-// call is the value of a function.
+// call is the result of a function.
 func (m *machine) call(name string, args []result) result {
 	if list := m.rules[name]; len(list) > 0 {
 		switch m.rule(name).kind {
@@ -322,7 +322,7 @@ func (m *machine) count(args []result) result {
 	return definedWhere(args) // 0 is a value too
 }
 
-// objectGet is the default where what is read is known to be absent.
+// objectGet is the default if the part that is read is known to be absent.
 func (m *machine) objectGet(args []result) result {
 	if len(args) != 3 || args[0].input == nil || args[1].kind != isKnown {
 		return unknownResult

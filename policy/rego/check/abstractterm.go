@@ -2,7 +2,7 @@ package check
 
 import "github.com/open-policy-agent/opa/v1/ast"
 
-// term is what a term is.
+// term is the result of a term.
 func (m *machine) term(t *ast.Term, scope *names) result {
 	switch v := t.Value.(type) {
 	case ast.Var:
@@ -36,8 +36,7 @@ func (m *machine) term(t *ast.Term, scope *names) result {
 	return known(t.Value)
 }
 
-// comprehension has a value in any case: an empty one where its body never holds.
-// callTerm is a call within a term: its arguments, and then its result.
+// callTerm is the result of a call within a term, if its arguments have values.
 func (m *machine) callTerm(call ast.Call, scope *names) result {
 	args := make([]result, 0, len(call)-1)
 	for _, a := range call[1:] {
@@ -50,6 +49,7 @@ func (m *machine) callTerm(call ast.Call, scope *names) result {
 	return m.call(call[0].String(), args)
 }
 
+// comprehension always has a value: an empty one if its body never holds.
 func (m *machine) comprehension(body ast.Body, scope *names, empty ast.Value) result {
 	if r, _ := m.body(body, scope); r.kind == isUndefined {
 		return known(empty)
@@ -57,7 +57,7 @@ func (m *machine) comprehension(body ast.Body, scope *names, empty ast.Value) re
 	return definedResult
 }
 
-// collection is a literal with members; until goes through them.
+// collection is a literal with members; until visits them.
 func (m *machine) collection(t *ast.Term, until func(func(*ast.Term) bool) bool, scope *names) result {
 	if t.IsGround() && !hasReferences(t) {
 		return known(t.Value)
@@ -77,7 +77,7 @@ func (m *machine) collection(t *ast.Term, until func(func(*ast.Term) bool) bool,
 	return whole
 }
 
-// hasReferences reports whether a literal holds what has its value elsewhere.
+// hasReferences reports whether a literal contains a term that has to be evaluated.
 func hasReferences(t *ast.Term) bool {
 	found := false
 	ast.WalkTerms(t, func(t *ast.Term) bool {
@@ -117,7 +117,7 @@ func (m *machine) inputRef(rest ast.Ref) result {
 	return result{kind: isUnknown, input: path}
 }
 
-// dataRef is a rule, or a document, of which nothing is known.
+// dataRef is the result of a rule, or of a document, of which nothing is known.
 func (m *machine) dataRef(ref ast.Ref, scope *names) result {
 	for n := len(ref); n > 1; n-- {
 		if !ref[:n].IsGround() {
@@ -142,7 +142,7 @@ func (m *machine) dataRef(ref ast.Ref, scope *names) result {
 	return unknownResult
 }
 
-// along is a part of a value.
+// along is the result of a part of a value.
 func (m *machine) along(r result, rest ast.Ref, scope *names) result {
 	for _, t := range rest {
 		if r.kind == isUndefined {
@@ -167,7 +167,7 @@ func (m *machine) along(r result, rest ast.Ref, scope *names) result {
 	return r
 }
 
-// rule is the value of all rules of a name.
+// rule is the result of all rules of a name.
 func (m *machine) rule(name string) result {
 	if r, ok := m.memo[name]; ok {
 		return r
@@ -182,7 +182,7 @@ func (m *machine) rule(name string) result {
 	return r
 }
 
-// definitions is the value that the rules of one name have together.
+// definitions is the result of all rules of one name together.
 func (m *machine) definitions(list []*ast.Rule) result {
 	all := undefinedResult
 	var byDefault *result
@@ -222,7 +222,7 @@ func emptyCollection(rule *ast.Rule) ast.Value {
 	return nil
 }
 
-// either is the value of rules of one name of which some have the result a and one has b.
+// either is the result of rules of one name: a of some, and b of another one.
 func either(a, b result) result {
 	switch {
 	case a.kind == isUndefined && (b.kind != isUndefined || a.at == nil):
@@ -237,7 +237,7 @@ func either(a, b result) result {
 	return definedResult
 }
 
-// chain is a rule with what stands behind else.
+// chain is the result of a rule with its else branches.
 func (m *machine) chain(rule *ast.Rule) result {
 	never := undefinedResult
 	some := false

@@ -25,7 +25,7 @@ type Finding struct {
 	Warning      bool   // the unit loads all the same
 }
 
-// Unit is the read-only view.
+// Unit is the read-only view of a unit: its rules, and the documents that they may read.
 type Unit struct {
 	Package      ast.Ref  // of the deciding files
 	Sets         []string // that are read when a decision is made
@@ -57,8 +57,8 @@ type Unit struct {
 	keysRead map[string]bool // members that rules read, of other values than the input
 }
 
-// at is a finding at a place of a rule. OPA leaves some generated terms without a
-// place; those get their rule's.
+// at is a finding at a location. OPA leaves some generated terms without one; fallback is
+// the location of their rule.
 func at(loc, fallback *ast.Location, message, hint string) Finding {
 	if loc == nil || loc.Row == 0 {
 		loc = fallback
@@ -70,8 +70,7 @@ func at(loc, fallback *ast.Location, message, hint string) Finding {
 	return f
 }
 
-// RuleName is the first part of a rule's reference: the name that it defines
-// something under.
+// RuleName is the first part of a rule's reference: the name that the rule defines.
 func RuleName(rule *ast.Rule) string {
 	ref := rule.Head.Ref()
 	if len(ref) == 0 {
@@ -112,7 +111,7 @@ type Optional struct {
 	Without string // what the request then is: a step that deploys nothing
 }
 
-// Documents are what a unit may read below data.
+// Documents are the documents that a unit may read, below data.
 type Documents struct {
 	Root ast.Object
 	// Place returns the location of a path of names (string) and list indexes (int);
@@ -121,8 +120,8 @@ type Documents struct {
 	Cache *Cache // nil: none
 }
 
-// Cache keeps findings in documents, for all units that read them.
-// The zero Cache is empty. Safe for concurrent use.
+// Cache holds findings in documents, shared by all units that read the documents. The zero
+// Cache is empty. Safe for concurrent use.
 type Cache struct {
 	mu    sync.Mutex
 	found map[string][]Finding

@@ -29,8 +29,8 @@ func (o *operands) report(findings []Finding) {
 	}
 }
 
-// judge calls f for each value of an origin; what is found in a document is kept, as
-// it is the same for every rule that reads it in this way.
+// judge calls f for each value of an origin. Findings in a document are cached, because
+// they are the same for every rule that reads the document in this way.
 func (o *operands) judge(from origin, how string, f func(found) []Finding) {
 	if from.field != "" {
 		return
@@ -67,7 +67,7 @@ func (o *operands) fieldsOf(t *ast.Term) []string {
 
 const libraryPrefix = "data.sallyport.lib."
 
-// Bounds on the findings of one unit, and on the values that are looked up for it.
+// Bounds on the findings of one unit, and on the values that are judged for it.
 const (
 	maxFindings = 1000
 	maxValues   = 4 << 20

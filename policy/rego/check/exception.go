@@ -15,8 +15,8 @@ import (
 // rules that read them.
 var exceptionKeys = []string{"owner", "ticket", "until", "repository", "hosts"}
 
-// restricting are keys that look as if they narrowed an exception. They do so only if
-// a rule reads them.
+// restricting are keys that suggest a restriction of the exception. They restrict it only
+// if a rule reads them.
 var restricting = []string{"port", "ports", "branch", "branches", "deployment", "deployments", "environment", "environments", "path", "paths", "method", "methods",
 	"workspace", "project", "from", "since", "starts", "days", "protocol", "limits", "target", "targets", "host", "repositories", "step", "client", "type"}
 
@@ -62,7 +62,7 @@ func exceptionList(u *Unit, v found) []Finding {
 // wholeException judges an exception as lib.exceptions_for reads it.
 func wholeException(u *Unit, v found) []Finding { return u.exception(v, exceptionKeys) }
 
-// activeException judges one as lib.active reads it.
+// activeException judges an exception as lib.active reads it.
 func activeException(u *Unit, v found) []Finding {
 	return u.exception(v, []string{"owner", "ticket", "until"})
 }
@@ -111,8 +111,8 @@ func (u *Unit) exception(v found, required []string) []Finding {
 	return list
 }
 
-// exceptionNames judges the keys: each that is required, and other ones that are
-// near to one of those.
+// exceptionNames judges the keys: each required one, and others that are similar to one of
+// these.
 func (u *Unit) exceptionNames(v found, object ast.Object, required []string) []Finding {
 	var list []Finding
 	meant := map[string]bool{}
@@ -141,8 +141,8 @@ func (u *Unit) exceptionNames(v found, object ast.Object, required []string) []F
 	return list
 }
 
-// looksLikeException reports whether an object was meant to be an exception: it has
-// an end, or what is near to it, and two more of an exception's keys.
+// looksLikeException reports whether an object is probably an exception: it has an end, or
+// a similar key, and two more of an exception's keys.
 func looksLikeException(object ast.Object) bool {
 	exact, end := 0, false
 	for _, name := range exceptionKeys {

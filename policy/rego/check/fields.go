@@ -38,8 +38,8 @@ var fieldValues = map[string]func(u *Unit, s string) mistake{
 	"target.port":                    func(_ *Unit, s string) mistake { return never(s, "a port is a number", "write it without quotes") },
 }
 
-// oneOf judges a field that has one of a few values. Another one is an error: the
-// condition never holds.
+// oneOf judges a field with few possible values. Another value is an error: the condition
+// never holds.
 func oneOf(field string, values ...string) func(*Unit, string) mistake {
 	return func(_ *Unit, s string) mistake {
 		if slices.Contains(values, s) {
@@ -125,7 +125,7 @@ func project(_ *Unit, s string) mistake {
 	return never(s, "a project is known by its key, in capitals", "write "+strings.ToUpper(s)+" if that is the key")
 }
 
-// branch judges by git-check-ref-format: what no branch can be named.
+// branch judges by the rules of git-check-ref-format.
 func branch(_ *Unit, s string) mistake {
 	switch {
 	case strings.HasPrefix(s, "refs/"):

@@ -24,7 +24,7 @@ func hostPattern(s string) mistake {
 	return mistake{}
 }
 
-// exactHost judges what input.target.host is compared with.
+// exactHost judges a value that input.target.host is compared with.
 func exactHost(s string) mistake {
 	switch {
 	case s == "*":
@@ -50,7 +50,7 @@ func targetEntry(s string) mistake {
 	return mistake{}
 }
 
-// cutPort takes the port off an entry of lib.target_in.
+// cutPort separates the port from an entry of lib.target_in.
 func cutPort(s string) (host, port string, ok bool) {
 	if rest, found := strings.CutPrefix(s, "["); found {
 		host, rest, found = strings.Cut(rest, "]")
@@ -63,7 +63,7 @@ func cutPort(s string) (host, port string, ok bool) {
 	return strings.Cut(s, ":")
 }
 
-// badPort is what is wrong with the digits of a port, "" if nothing is.
+// badPort is the fault of the digits of a port; "" if there is none.
 func badPort(s string) string {
 	if s == "" || len(s) > 5 || s[0] == '0' {
 		return "it has no port from 1 to 65535 as the client sends it"
@@ -81,8 +81,8 @@ func badPort(s string) string {
 	return ""
 }
 
-// neverMatches judges a name that must be a canonical host, or the part of a pattern
-// behind *. that must.
+// neverMatches judges a name that must be a canonical host: a whole value, or the part of
+// a pattern after "*.".
 func neverMatches(s, name string) mistake {
 	if m := unreadableHost(s, name); !m.none() {
 		return m

@@ -1,7 +1,7 @@
 package check
 
-// A listKind judges what a function of the library is given: the whole value, or,
-// where a rule makes the list member by member, one member.
+// listKind judges an argument of a function of the library: the whole value, or, if a rule
+// makes the list member by member, one member.
 type listKind struct {
 	name   string
 	whole  func(u *Unit, v found) []Finding

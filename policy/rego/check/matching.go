@@ -7,8 +7,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// matcher is how a builtin compares a text with a part of another: which operand is
-// the text that is checked, and which the part.
+// matcher is a builtin that compares a text with a part: the positions of both operands.
 type matcher struct {
 	text, part int
 	judge      func(field, part string) mistake
@@ -32,7 +31,7 @@ var matchers = map[string]matcher{
 	"glob.match":                       {2, 0, globPattern, false},
 }
 
-// matching warns of a part of a host's or repository's name that others have as well:
+// matching warns of a part of a host's or repository's name that other names have too:
 // evilpartner.example ends with partner.example.
 func (o *operands) matching(name string, operands []*ast.Term) {
 	m, ok := matchers[name]
@@ -74,7 +73,7 @@ func wider(format string, args ...any) mistake {
 	return mistake{message: fmt.Sprintf(format, args...), warning: true}
 }
 
-// hostHint is how the library writes what is meant by a part of a host.
+// hostHint is the call of the library for a comparison with a part of a host.
 func hostHint(part string) string {
 	name := strings.Trim(part, ".*")
 	if name == "" || !neverMatches(name, name).none() {

@@ -2,8 +2,7 @@ package check
 
 import "fmt"
 
-// mistake is what is wrong with a value, and what to write instead. The zero
-// mistake is none.
+// mistake is the fault of a value, with a hint. The zero mistake is none.
 type mistake struct {
 	message, hint string
 	warning       bool

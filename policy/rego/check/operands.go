@@ -115,7 +115,7 @@ func (o *operands) list(kind listKind, t *ast.Term) {
 	}
 }
 
-// empty warns of a deny that reads a list with nothing in it.
+// empty warns of a deny that reads an empty list.
 func (o *operands) empty(kind listKind, t *ast.Term) {
 	if kind.name != "patterns" && kind.name != "entries" {
 		return
@@ -140,7 +140,7 @@ func (o *operands) empty(kind listKind, t *ast.Term) {
 	})
 }
 
-// lookup judges the keys of what a reference looks a field of the input up in.
+// lookup judges the keys of a collection in which a field of the input is looked up.
 func (o *operands) lookup(ref ast.Ref) {
 	for i, t := range ref {
 		if i == 0 || i > maxSteps {
@@ -157,7 +157,8 @@ func (o *operands) lookup(ref ast.Ref) {
 	}
 }
 
-// compare judges what a term, if it is a field of the input, is compared with.
+// compare judges the values that a term is compared with, if the term is a field of the
+// input.
 func (o *operands) compare(t *ast.Term, with []origin, keys bool) {
 	switch t.Value.(type) {
 	case ast.Var, ast.Ref, ast.Call:
@@ -180,8 +181,8 @@ func (o *operands) compare(t *ast.Term, with []origin, keys bool) {
 	}
 }
 
-// fieldValue judges a value that one of several fields is compared with: it must
-// never match any of them.
+// fieldValue judges a value that is compared with one of several fields: it is a mistake
+// only if it never equals any of them.
 func (o *operands) fieldValue(fields []string, v found, keys bool) []Finding {
 	if unknown(v.value) || keys && !v.key && v.path == nil && !isText(v.value) {
 		return nil

@@ -21,8 +21,8 @@ const (
 	anyKey   = "\x00key"
 )
 
-// origin is where the value of a term comes from, as far as the text shows: a field
-// of the input, a document, or a literal.
+// origin is the source of a term's value, as far as the text shows: a field of the input,
+// a document, or a literal.
 type origin struct {
 	field    string    // below input; empty: another origin
 	document bool      // steps begin at data
@@ -52,7 +52,7 @@ func (o origin) step(name string) (origin, bool) {
 	return o, true
 }
 
-// rules are a unit's rules with what their names mean.
+// rules are a unit's rules with the origins of their names.
 type rules struct {
 	unit   *Unit
 	byName map[string][]*ast.Rule
@@ -70,8 +70,8 @@ type callSite struct {
 	operands []*ast.Term
 }
 
-// scope is the names of one rule. A name in two closures counts as one: what is not
-// known for sure is only followed further.
+// scope is the names of one rule. A name in two closures counts as one name with the
+// origins of both.
 type scope struct {
 	rules    *rules
 	rule     *ast.Rule
@@ -127,7 +127,8 @@ func (s *scope) bind(v ast.Var, b binding) {
 	}
 }
 
-// collect notes what gives the names of the rule a value, and which functions it calls.
+// collect records the expressions that give the names of the rule a value, and the
+// functions that it calls.
 func (s *scope) collect() {
 	ast.NewGenericVisitor(func(x any) bool {
 		switch x := x.(type) {
@@ -174,7 +175,7 @@ func (s *scope) iterate(key, value, domain *ast.Term) {
 	}
 }
 
-// keys notes that data.hosts[host] gives host the keys of data.hosts.
+// keys records that data.hosts[host] gives host the keys of data.hosts.
 func (s *scope) keys(ref ast.Ref) {
 	for i, t := range ref {
 		if v, ok := t.Value.(ast.Var); ok && i > 0 && !v.IsWildcard() {
@@ -209,7 +210,7 @@ func isEquation(operator ast.Ref) bool {
 	return false
 }
 
-// origins are where a term's value comes from; none where that is not known.
+// origins are the origins of a term's value; none if they are not known.
 func (s *scope) origins(t *ast.Term) []origin {
 	if s.rules.depth >= maxFollow {
 		return nil
@@ -328,7 +329,7 @@ next:
 	return found
 }
 
-// value is where the value of a rule of the unit comes from.
+// value is the origins of the value of a rule of the unit.
 func (r *rules) value(name string) []origin {
 	if found, ok := r.values[name]; ok || r.busy[name] {
 		return found
@@ -351,7 +352,7 @@ func (r *rules) value(name string) []origin {
 	return found
 }
 
-// result is where the result of a builtin comes from that hands its operands on.
+// result is the origins of the result of a builtin that returns its operands.
 func (s *scope) result(call ast.Call) []origin {
 	name, operands := call[0].String(), call[1:]
 	switch name {

@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// maxPatternBytes bounds the expressions that are looked into.
+// maxPatternBytes bounds the expressions that are judged.
 const maxPatternBytes = 1000
 
-// regularExpression judges an expression for a host, a full name or a branch: it has
-// to match the whole of it, or whole labels at its end.
+// regularExpression judges an expression for a host, a full name or a branch: it has to
+// match the whole text, or whole labels at its end.
 func regularExpression(field, pattern string) mistake {
 	if len(pattern) > maxPatternBytes {
 		return mistake{}
@@ -42,8 +42,8 @@ func regularExpression(field, pattern string) mistake {
 	return mistake{}
 }
 
-// bounds finds out whether what an expression matches begins (or, backward, ends)
-// where the text does, or at a boundary between labels.
+// bounds finds whether a match of an expression begins (or, backward, ends) where the text
+// does, or at a boundary between labels.
 type bounds struct {
 	boundary rune
 	backward bool
@@ -80,7 +80,7 @@ func (b *bounds) hold(next []*syntax.Regexp, anchored bool) bool {
 	return anchored
 }
 
-// cut returns the expression that comes next, and those behind it.
+// cut returns the next expression, and the others.
 func (b *bounds) cut(next []*syntax.Regexp) (first *syntax.Regexp, rest []*syntax.Regexp) {
 	i := 0
 	if b.backward {
@@ -89,7 +89,7 @@ func (b *bounds) cut(next []*syntax.Regexp) (first *syntax.Regexp, rest []*synta
 	return next[i], slices.Delete(slices.Clone(next), i, i+1)
 }
 
-// join puts expressions where the one was cut that they are parts of.
+// join replaces the expression that was cut by its parts.
 func (b *bounds) join(subs, rest []*syntax.Regexp) []*syntax.Regexp {
 	if b.backward {
 		return slices.Concat(rest, subs)
@@ -127,7 +127,7 @@ func isOne(re *syntax.Regexp) bool {
 	return re.Op == syntax.OpAnyChar || re.Op == syntax.OpAnyCharNotNL || re.Op == syntax.OpCharClass
 }
 
-// looseDot reports whether a lone dot stands between literals.
+// looseDot reports whether a single dot is between literals.
 func looseDot(re *syntax.Regexp) bool {
 	for i, sub := range re.Sub {
 		if re.Op == syntax.OpConcat && i > 0 && i+1 < len(re.Sub) && (sub.Op == syntax.OpAnyCharNotNL || sub.Op == syntax.OpAnyChar) &&

@@ -8,7 +8,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// maxClosures bounds how far up a name is followed. Deeper ones are left alone.
+// maxClosures bounds the closures around a name. Deeper names are not checked.
 const maxClosures = 64
 
 // SingleNames finds names that occur once in a rule and match any value. In
@@ -29,7 +29,7 @@ func SingleNames(u *Unit) []Finding {
 	return found
 }
 
-// functionArity is how many arguments each function of the unit has.
+// functionArity is the number of arguments of each function of the unit.
 func (u *Unit) functionArity() map[string]int {
 	arity := map[string]int{}
 	for _, m := range u.Resolved {
@@ -56,7 +56,7 @@ type occurrence struct {
 	at      *ast.Location
 }
 
-// closure is a body with names of its own: the rule's, a comprehension's, an every's.
+// closure is a body with its own names: of a rule, a comprehension, or an every.
 type closure struct {
 	parent *closure
 	depth  int
@@ -87,7 +87,7 @@ func (w *nameWalk) rule(rule *ast.Rule) {
 	w.visit(rule.Body)
 }
 
-// bind notes the names in a pattern that has a value from elsewhere.
+// bind records the names in a pattern that is matched with a value.
 func (w *nameWalk) bind(x any) {
 	ast.WalkVars(x, func(v ast.Var) bool {
 		w.bound[v] = true
@@ -97,7 +97,7 @@ func (w *nameWalk) bind(x any) {
 
 func (w *nameWalk) visit(x any) { ast.NewGenericVisitor(w.step).Walk(x) }
 
-// as visits x as something that stands in another way.
+// as visits x with another kind of occurrence.
 func (w *nameWalk) as(how int, x any) {
 	old := w.how
 	w.how = how
@@ -105,7 +105,7 @@ func (w *nameWalk) as(how int, x any) {
 	w.how = old
 }
 
-// within visits what has names of its own.
+// within visits a closure.
 func (w *nameWalk) within(visit func()) bool {
 	oldClosure, oldHow := w.closure, w.how
 	w.closure, w.how = &closure{parent: oldClosure, depth: oldClosure.depth + 1}, asOperand
@@ -238,7 +238,7 @@ func (w *nameWalk) note(v ast.Var, loc *ast.Location) {
 	w.seen[v] = append(w.seen[v], occurrence{w.how, w.closure, loc})
 }
 
-// findings are the occurrences that share their name with no other one.
+// findings are the occurrences of names that occur once.
 func (w *nameWalk) findings(rule *ast.Rule) []Finding {
 	var found []Finding
 	for v, list := range w.seen {

@@ -37,7 +37,7 @@ func typeOf(v ast.Value) string {
 // isCollection reports whether values of a type have members.
 func isCollection(name string) bool { return name == "array" || name == "object" || name == "set" }
 
-// typeName is what a value is, with its article.
+// typeName is the type of a value with its article.
 func typeName(v ast.Value) string {
 	switch v := v.(type) {
 	case ast.String:
@@ -61,7 +61,7 @@ func typeName(v ast.Value) string {
 	return "something else"
 }
 
-// unknown reports whether a term of a literal has its value only when it is evaluated.
+// unknown reports whether a term of a literal has to be evaluated.
 func unknown(t *ast.Term) bool {
 	switch t.Value.(type) {
 	case ast.Var, ast.Ref, ast.Call, *ast.ArrayComprehension, *ast.SetComprehension, *ast.ObjectComprehension, *ast.TemplateString:
@@ -70,7 +70,7 @@ func unknown(t *ast.Term) bool {
 	return false
 }
 
-// holdsEntries reports whether a value is a collection with something in it.
+// holdsEntries reports whether a value is a collection that is not empty.
 func holdsEntries(v ast.Value) bool {
 	switch v := v.(type) {
 	case ast.Object:
@@ -109,8 +109,7 @@ func quotedList(values []string) string {
 	return orList(quoted)
 }
 
-// isTime reports whether a text is a time as the library reads it, of a day that the
-// calendar has.
+// isTime reports whether a text is a time in the library's form, of a day that exists.
 func isTime(s string) bool {
 	_, err := time.Parse(time.RFC3339, s)
 	return err == nil && utcTime.MatchString(s)
@@ -122,6 +121,6 @@ const timeHint = `write a time in UTC with whole seconds: "2026-12-31T00:00:00Z"
 
 var slugForm = regexp.MustCompile(`^[a-z0-9_.-]{1,128}$`)
 
-// IsSlug reports whether Bitbucket can make a text of the name of a workspace or a
-// repository for its URLs.
+// IsSlug reports whether a text can be the slug of a workspace or a repository in
+// Bitbucket's URLs.
 func IsSlug(s string) bool { return slugForm.MatchString(s) }

@@ -9,11 +9,11 @@ import (
 	"github.com/sallyport/sallyport/internal/nearest"
 )
 
-// maxInputDepth bounds the names and functions through which an input is followed.
+// maxInputDepth bounds the names and functions between a test and its input.
 const maxInputDepth = 16
 
-// with judges what a test replaces: a document that nothing reads, or an input that no
-// request has.
+// with judges the target of a with in a test: a document that nothing reads, or an input
+// that no request has.
 func (t *testFiles) with(w *ast.With, rule *ast.Rule) {
 	ref, ok := w.Target.Value.(ast.Ref)
 	switch {

@@ -11,7 +11,7 @@ import (
 	"github.com/sallyport/sallyport/internal/nearest"
 )
 
-// testFiles is what the checks of tests see.
+// testFiles is the state of the checks of tests.
 type testFiles struct {
 	unit    *Unit
 	pkg     ast.Ref // that tests may have instead of the unit's own
@@ -34,7 +34,7 @@ const (
 
 // TestFiles finds tests that are not run, and tests that pass for another reason than
 // the one that is meant: without an input, with an input that no request has, or with a
-// misspelt name. modules are all files of the unit after OPA has resolved names, paths
+// misspelled name. modules are all files of the unit after OPA has resolved names, paths
 // those with tests, and pkg the package that tests may have.
 func TestFiles(u *Unit, pkg ast.Ref, modules map[string]*ast.Module, paths []string) []Finding {
 	t := &testFiles{unit: u, pkg: pkg, modules: modules, paths: paths, rules: map[string][]*ast.Rule{}, names: map[string]bool{}, checked: map[string]string{}}
@@ -186,7 +186,7 @@ func (t *testFiles) rule(rule *ast.Rule, path string) {
 	for _, e := range rule.Body {
 		t.input(e, rule)
 		t.always(e, rule)
-		t.misspeltIDs(e, rule)
+		t.misspelledIDs(e, rule)
 		if every, ok := e.Terms.(*ast.Every); ok && conditions == 1 && t.isSet(every.Domain, rule) {
 			t.report(e.Location, rule.Location, true, "this holds for an empty set as well, so the test does not need an entry to pass", idleHint)
 		}
@@ -234,7 +234,7 @@ func (t *testFiles) undefined(rule *ast.Rule) {
 	})
 }
 
-// input warns of a test that asks a set without an input: no rule that reads the input
+// input warns of a test that reads a set without an input: no rule that reads the input
 // can match.
 func (t *testFiles) input(e *ast.Expr, rule *ast.Rule) {
 	if givesInput(e) {
@@ -264,8 +264,8 @@ func givesInput(e *ast.Expr) bool {
 	})
 }
 
-// always warns of comparisons of a value with itself, and of counts with numbers that
-// every count is above.
+// always warns of comparisons of a value with itself, and of counts with a number that is
+// never greater.
 func (t *testFiles) always(e *ast.Expr, rule *ast.Rule) {
 	if !e.IsCall() || e.Negated || len(e.Operands()) != 2 {
 		return
@@ -289,8 +289,8 @@ func (t *testFiles) always(e *ast.Expr, rule *ast.Rule) {
 	}
 }
 
-// misspeltIDs warns of a text that is nearly the id of a rule and of none.
-func (t *testFiles) misspeltIDs(e *ast.Expr, rule *ast.Rule) {
+// misspelledIDs warns of a text that is similar to the id of a rule without being one.
+func (t *testFiles) misspelledIDs(e *ast.Expr, rule *ast.Rule) {
 	bare := *e
 	bare.With = nil
 	ast.WalkTerms(&bare, func(term *ast.Term) bool {

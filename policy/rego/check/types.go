@@ -9,8 +9,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// subjects are the operands of the library's functions that are looked for in a list:
-// their types, and how they are usually written.
+// subjects are the operands of the library's functions that are looked up in a list: their
+// types, and their usual form.
 var subjects = map[string]map[int]struct{ of, write string }{
 	"host_in":        {0: {"string", "lib.host_in(input.target.host, …)"}},
 	"is_address":     {0: {"string", "lib.is_address(input.target.host)"}},
@@ -19,11 +19,11 @@ var subjects = map[string]map[int]struct{ of, write string }{
 	"exceptions_for": {1: {"string", "lib.exceptions_for(…, input.principal.repository.full_name, input.target)"}, 2: {"object", "lib.exceptions_for(…, input.principal.repository.full_name, input.target)"}},
 }
 
-// arities are the arguments of the library's functions that hold or do not.
+// arities are the numbers of arguments of the library's predicates.
 var arities = map[string]int{"host_in": 2, "target_in": 2, "port_in": 2, "within": 1, "before": 1, "since": 1, "active": 1, "is_address": 1}
 
-// subject judges what a function of the library looks for: it never finds a value of
-// another type.
+// subject judges the operand that a function of the library looks up: it never finds a
+// value of another type.
 func (o *operands) subject(function string, operands []*ast.Term) {
 	if takes := arities[function]; takes > 0 && len(operands) > takes && !isVar(operands[takes]) {
 		o.report([]Finding{at(operands[takes].Location, o.at.Location, fmt.Sprintf("lib.%s takes %d arguments, and this is compared with its result", function, takes), "remove it, or put it into the list")})
@@ -106,8 +106,8 @@ func (o *operands) order(operator string, operands []*ast.Term) {
 	o.report([]Finding{at(operands[1].Location, o.at.Location, fmt.Sprintf("this compares %s with %s and %s holds, whatever their values are", typeNames[left], typeNames[right], result), hint)})
 }
 
-// constants judges texts that a function cannot read: it then fails, and denies every
-// request for which it is evaluated.
+// constants judges texts that a function cannot parse: the evaluation fails, and denies
+// the request.
 func (o *operands) constants(name string, operands []*ast.Term) {
 	var judge func(string) mistake
 	var positions []int
@@ -166,7 +166,7 @@ func (o *operands) address(operands []*ast.Term) {
 	}
 }
 
-// guarded reports whether any rule of the unit asks if a host is an address.
+// guarded reports whether a rule of the unit checks if a host is an address.
 func (r *rules) guarded() bool {
 	if r.asked {
 		return r.guards

@@ -12,7 +12,7 @@ import (
 )
 
 // Unread finds rules that no set of the unit reads, directly or through other
-// rules. Such a rule has no effect: usually it is a set with a misspelt name, and its
+// rules. Such a rule has no effect: usually it is a set with a misspelled name, and its
 // control is not in force. Rules that only tests read are fixtures and belong in a
 // test file.
 func Unread(u *Unit) []Finding {
@@ -65,7 +65,7 @@ func (u *Unit) unreadHint(name string) string {
 	return "remove it, or read it from " + orList(u.Sets) + "; what only tests read belongs into a file whose name ends in _test.rego"
 }
 
-// meantSet is the set that a name was probably meant to be, "" where none is near.
+// meantSet is the set whose name is similar; "" if there is none.
 func (u *Unit) meantSet(name string) string {
 	lower := strings.ToLower(name)
 	for _, set := range u.Sets {

@@ -7,15 +7,15 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// found is a value of an origin, with its place.
+// found is a value of an origin, with its path.
 type found struct {
 	value *ast.Term
 	path  []any // of a document; nil: a literal
 	key   bool  // the value is a key of an object
 }
 
-// each calls f for the values of an origin that are there. They are as many as the
-// document or literal has.
+// each calls f for the existing values of an origin. Their number is bounded by the size
+// of the document or literal.
 func (u *Unit) each(o origin, f func(found)) {
 	switch {
 	case o.document && u.Documents.Root != nil:
@@ -55,7 +55,7 @@ func eachStep(t *ast.Term, steps []string, path []any, key bool, f func(found)) 
 	}
 }
 
-// below is the path of a member; nil stays nil, for a literal has places of its own.
+// below is the path of a member; nil stays nil, because a literal has its own location.
 func below(path []any, key *ast.Term) []any {
 	if path == nil {
 		return nil
@@ -89,7 +89,7 @@ func pathText(path []any) string {
 	return b.String()
 }
 
-// place puts a finding where a value stands: in a document, or in the rule.
+// place gives a finding the position of a value: in a document, or in the rule.
 func (u *Unit) place(v found, fallback *ast.Location, message, hint string) Finding {
 	if v.path == nil {
 		return at(v.value.Location, fallback, message, hint)
@@ -104,7 +104,7 @@ func (u *Unit) place(v found, fallback *ast.Location, message, hint string) Find
 	return f
 }
 
-// reported turns a mistake into a finding.
+// reported makes a finding of a mistake.
 func (u *Unit) reported(v found, m mistake) []Finding {
 	if m.none() {
 		return nil
