@@ -35,7 +35,7 @@ func (n *nothing) Resolve(context.Context, fair.Subject, string) ([]netip.Addr, 
 }
 
 func nothingGate(b *testing.B, log *slog.Logger) *Gate {
-	w := newWorld()
+	w := newEnv()
 	n := &nothing{w.principal, w.decision, []netip.Addr{netip.MustParseAddr("127.0.0.1")}}
 	n.decision.Protocol = policy.ProtocolAny
 	g, err := NewGate(Config{Authenticator: n, Decider: n, Recorder: n, Resolver: n, Guard: loopback, Log: log})

@@ -68,7 +68,7 @@ func TestPlainHTTPInsideATunnel(t *testing.T) {
 		"byte by byte": bytesOf(head[:12]),
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t)
+			r := newTunnelEnv(t)
 			r.admitted.Decision.Protocol = policy.ProtocolTLS
 			type result struct {
 				out     Outcome
@@ -113,7 +113,7 @@ func TestPlainHTTPInsideATunnel(t *testing.T) {
 // TestPlainHTTPIsNotForOthers: without a caller for the requests, or where the
 // tunnel was stopped first, a request instead of TLS is refused like any bytes.
 func TestPlainHTTPIsNotForOthers(t *testing.T) {
-	r := newRig(t)
+	r := newTunnelEnv(t)
 	r.admitted.Decision.Protocol = policy.ProtocolTLS
 	r.start()
 	if _, err := io.WriteString(r.client, "GET / HTTP/1.1\r\n\r\n"); err != nil {

@@ -21,10 +21,10 @@ func dialLimits(timeout time.Duration) Limits {
 // dialing is a gate whose targets are on loopback, and how a step of a repository
 // is admitted to a port.
 func dialing(t *testing.T, l Limits) (*Gate, func(repository, step int, port uint16) *Admission) {
-	c := crowd{world: newWorld()}
+	c := crowd{env: newEnv()}
 	c.guard, c.addrs = loopback, []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 	c.dialer.Timeout = patience
-	c.world.config = func(config *Config) { config.Authenticator, config.Limits = c, l }
+	c.env.config = func(config *Config) { config.Authenticator, config.Limits = c, l }
 	g := c.gate(t)
 	return g, func(repository, step int, port uint16) *Admission {
 		at := attempt(fmt.Sprintf("%s:%d", targetName, port))

@@ -228,7 +228,7 @@ func TestAdmissionDial(t *testing.T) {
 	gone := proxytest.Listen(t, "127.0.0.1:0")
 	_ = gone.Close()
 	for to, want := range map[netip.AddrPort]policy.Reason{hole: policy.TargetTimeout, addrPort(gone.Addr()): policy.TargetUnreachable} {
-		w := newWorld()
+		w := newEnv()
 		w.guard = loopback
 		w.dialer = Dialer{Timeout: 50 * time.Millisecond}
 		w.addrs = []netip.Addr{to.Addr()}

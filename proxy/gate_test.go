@@ -29,55 +29,55 @@ func bad(p identity.Problem) error {
 func TestEachStepOfTheGateCanRefuse(t *testing.T) {
 	tests := []struct {
 		name   string
-		set    func(*world, *Attempt)
+		set    func(*env, *Attempt)
 		reason policy.Reason // "" is an admission
 		status int
 		trace  string
 		event  bool
 		check  func(*testing.T, *Refusal, audit.Event)
 	}{
-		{"allowed", func(*world, *Attempt) {}, "", 0, "authenticate decide available resolve record", true, nil},
-		{"no credential", func(_ *world, a *Attempt) { a.Credential = identity.Credential{} },
+		{"allowed", func(*env, *Attempt) {}, "", 0, "authenticate decide available resolve record", true, nil},
+		{"no credential", func(_ *env, a *Attempt) { a.Credential = identity.Credential{} },
 			policy.CredentialMissing, 407, "", false, nil},
-		{"two credentials", func(_ *world, a *Attempt) {
+		{"two credentials", func(_ *env, a *Attempt) {
 			a.Credential, a.CredentialError = identity.Credential{}, bad(identity.CredentialAmbiguous)
 		}, policy.CredentialAmbiguous, 400, "record", true, nil},
-		{"an error beside a credential", func(_ *world, a *Attempt) { a.CredentialError = bad(identity.CredentialMalformed) },
+		{"an error beside a credential", func(_ *env, a *Attempt) { a.CredentialError = bad(identity.CredentialMalformed) },
 			policy.CredentialMalformed, 407, "record", true, nil},
-		{"a bad credential", func(w *world, _ *Attempt) { w.authErr = bad(identity.CredentialExpired) },
+		{"a bad credential", func(w *env, _ *Attempt) { w.authErr = bad(identity.CredentialExpired) },
 			policy.CredentialExpired, 407, "authenticate record", true, func(t *testing.T, _ *Refusal, e audit.Event) {
 				if e.StepUUID != "" || e.Host != "api.partner.example" || e.Message != "detail of credential_expired" {
 					t.Errorf("event %+v", e)
 				}
 			}},
-		{"a revoked credential", func(w *world, _ *Attempt) {
+		{"a revoked credential", func(w *env, _ *Attempt) {
 			w.authErr = &identity.Error{Problem: identity.CredentialRevoked, Principal: w.principal}
 		}, policy.CredentialRevoked, 407, "authenticate record", true, func(t *testing.T, _ *Refusal, e audit.Event) {
 			if e.StepUUID == "" {
 				t.Error("the event does not say whose credential it was")
 			}
 		}},
-		{"names unavailable", func(w *world, _ *Attempt) { w.authErr = bad(identity.NamesUnavailable) },
+		{"names unavailable", func(w *env, _ *Attempt) { w.authErr = bad(identity.NamesUnavailable) },
 			policy.NamesUnavailable, 503, "authenticate record", true, nil},
-		{"keys unavailable", func(w *world, _ *Attempt) { w.authErr = bad(identity.KeysUnavailable) },
+		{"keys unavailable", func(w *env, _ *Attempt) { w.authErr = bad(identity.KeysUnavailable) },
 			policy.KeysUnavailable, 503, "authenticate record", true, nil},
-		{"neither a principal nor an error", func(w *world, _ *Attempt) { w.principal = nil },
+		{"neither a principal nor an error", func(w *env, _ *Attempt) { w.principal = nil },
 			policy.InternalError, 500, "authenticate record", true, nil},
-		{"a principal and an error", func(w *world, _ *Attempt) { w.authErr = errors.New("10.1.2.3: connection refused") },
+		{"a principal and an error", func(w *env, _ *Attempt) { w.authErr = errors.New("10.1.2.3: connection refused") },
 			policy.InternalError, 500, "authenticate record", true, func(t *testing.T, r *Refusal, e audit.Event) {
 				if strings.Contains(fmt.Sprintf("%+v", r), "10.1.2.3") || e.StepUUID != "" {
 					t.Errorf("refusal %+v, event %+v", r, e)
 				}
 			}},
-		{"target unreadable, no credential", func(_ *world, a *Attempt) { a.Target, a.Credential = "api.partner.example", identity.Credential{} },
+		{"target unreadable, no credential", func(_ *env, a *Attempt) { a.Target, a.Credential = "api.partner.example", identity.Credential{} },
 			policy.TargetInvalid, 400, "", false, nil},
-		{"target unreadable, bad credential", func(w *world, a *Attempt) {
+		{"target unreadable, bad credential", func(w *env, a *Attempt) {
 			a.Target, w.authErr = "api.partner.example", bad(identity.CredentialExpired)
 		}, policy.TargetInvalid, 400, "authenticate", false, nil},
-		{"target unreadable, revoked credential", func(w *world, a *Attempt) {
+		{"target unreadable, revoked credential", func(w *env, a *Attempt) {
 			a.Target, w.authErr = "x", &identity.Error{Problem: identity.CredentialRevoked, Principal: w.principal}
 		}, policy.TargetInvalid, 400, "authenticate record", true, nil},
-		{"target unreadable", func(_ *world, a *Attempt) { a.Target = "step:hunter2@api.partner.example:443" },
+		{"target unreadable", func(_ *env, a *Attempt) { a.Target = "step:hunter2@api.partner.example:443" },
 			policy.TargetInvalid, 400, "authenticate record", true, func(t *testing.T, r *Refusal, e audit.Event) {
 				if e.TargetRaw != "…@api.partner.example:443" || e.Host != "" || e.Port != 0 || e.Scheme != "" || e.StepUUID == "" {
 					t.Errorf("event %+v", e)
@@ -86,33 +86,33 @@ func TestEachStepOfTheGateCanRefuse(t *testing.T) {
 					t.Errorf("detail %q, message %q", r.Detail, e.Message)
 				}
 			}},
-		{"absolute target unreadable", func(_ *world, a *Attempt) {
+		{"absolute target unreadable", func(_ *env, a *Attempt) {
 			a.Action, a.Target = policy.Forward, "http://u:hunter2@api.partner.example/p?token=hunter3"
 		}, policy.TargetInvalid, 400, "authenticate record", true, func(t *testing.T, r *Refusal, e audit.Event) {
 			if s := fmt.Sprintf("%+v %+v", r, e); strings.Contains(s, "hunter") {
 				t.Errorf("a password got out: %s", s)
 			}
 		}},
-		{"neither action", func(_ *world, a *Attempt) { a.Action = "" }, policy.TargetInvalid, 400, "authenticate record", true, nil},
-		{"another spelling", func(_ *world, a *Attempt) { a.Target = "API.Partner.Example.:443" }, "", 0,
+		{"neither action", func(_ *env, a *Attempt) { a.Action = "" }, policy.TargetInvalid, 400, "authenticate record", true, nil},
+		{"another spelling", func(_ *env, a *Attempt) { a.Target = "API.Partner.Example.:443" }, "", 0,
 			"authenticate decide available resolve record", true, func(t *testing.T, _ *Refusal, e audit.Event) {
 				if e.TargetRaw != "API.Partner.Example.:443" || e.Host != "api.partner.example" {
 					t.Errorf("event %+v", e)
 				}
 			}},
-		{"policy denies", func(w *world, _ *Attempt) { w.decision.Verdict, w.decision.Reason = policy.Deny, policy.PolicyDenied },
+		{"policy denies", func(w *env, _ *Attempt) { w.decision.Verdict, w.decision.Reason = policy.Deny, policy.PolicyDenied },
 			policy.PolicyDenied, 403, "authenticate decide record", true, func(t *testing.T, r *Refusal, e audit.Event) {
 				if r.Message != "the author's word" || e.Message != r.Message || r.Rule != "partner-api" || e.Rule != r.Rule {
 					t.Errorf("refusal %+v, event %+v", r, e)
 				}
 			}},
-		{"the zero decision", func(w *world, _ *Attempt) { w.decision = policy.Decision{} },
+		{"the zero decision", func(w *env, _ *Attempt) { w.decision = policy.Decision{} },
 			policy.NoRuleMatched, 403, "authenticate decide record", true, nil},
-		{"a denial that calls itself an allow", func(w *world, _ *Attempt) { w.decision.Verdict = policy.Deny },
+		{"a denial that calls itself an allow", func(w *env, _ *Attempt) { w.decision.Verdict = policy.Deny },
 			policy.PolicyError, 403, "authenticate decide record", true, nil},
-		{"a verdict that is neither", func(w *world, _ *Attempt) { w.decision.Verdict = 7 },
+		{"a verdict that is neither", func(w *env, _ *Attempt) { w.decision.Verdict = 7 },
 			policy.PolicyError, 403, "authenticate decide record", true, nil},
-		{"policy fails, allowing", func(w *world, _ *Attempt) {
+		{"policy fails, allowing", func(w *env, _ *Attempt) {
 			w.decideErr, w.decision.Mode, w.decision.WouldDeny = errors.New("rego: /srv/policy/x.rego"), policy.Report, true
 		}, policy.PolicyError, 403, "authenticate decide record", true, func(t *testing.T, r *Refusal, e audit.Event) {
 			if e.Mode != "enforce" || e.WouldDeny || e.Rule != "" || r.Message != "" || e.Revision != "sha256:feed" || len(e.Input) == 0 {
@@ -122,52 +122,52 @@ func TestEachStepOfTheGateCanRefuse(t *testing.T) {
 				t.Errorf("refusal %+v", r)
 			}
 		}},
-		{"an allow that has expired", func(w *world, _ *Attempt) { w.decision.Expires = time.Now().Add(-time.Second) },
+		{"an allow that has expired", func(w *env, _ *Attempt) { w.decision.Expires = time.Now().Add(-time.Second) },
 			policy.PolicyError, 403, "authenticate decide record", true, nil},
-		{"report mode", func(w *world, _ *Attempt) {
+		{"report mode", func(w *env, _ *Attempt) {
 			w.decision.Mode, w.decision.WouldDeny, w.decision.Reason = policy.Report, true, policy.NoRuleMatched
 		}, "", 0, "authenticate decide available resolve record", true, func(t *testing.T, _ *Refusal, e audit.Event) {
 			if e.Verdict != "allow" || e.Mode != "report" || !e.WouldDeny || e.Reason != "no_rule_matched" || e.Status != 200 {
 				t.Errorf("event %+v", e)
 			}
 		}},
-		{"an address", func(_ *world, a *Attempt) { a.Target = "93.184.216.34:443" },
+		{"an address", func(_ *env, a *Attempt) { a.Target = "93.184.216.34:443" },
 			policy.AddressProhibited, 403, "authenticate decide record", true, func(t *testing.T, r *Refusal, e audit.Event) {
 				if r.Message != "" || e.Message != r.Detail {
 					t.Errorf("the allow's message explains the refusal: %+v", r)
 				}
 			}},
-		{"an address in report mode", func(w *world, a *Attempt) {
+		{"an address in report mode", func(w *env, a *Attempt) {
 			a.Target, w.decision.Mode, w.decision.WouldDeny = "93.184.216.34:443", policy.Report, true
 		}, policy.AddressProhibited, 403, "authenticate decide record", true, func(t *testing.T, _ *Refusal, e audit.Event) {
 			if e.WouldDeny || e.Verdict != "deny" {
 				t.Errorf("event %+v", e)
 			}
 		}},
-		{"an address that a rule names", func(w *world, a *Attempt) { a.Target, w.decision.Address = "93.184.216.34:443", true },
+		{"an address that a rule names", func(w *env, a *Attempt) { a.Target, w.decision.Address = "93.184.216.34:443", true },
 			"", 0, "authenticate decide available record", true, nil},
-		{"a private address that a rule names", func(w *world, a *Attempt) { a.Target, w.decision.Address = "10.0.0.1:443", true },
+		{"a private address that a rule names", func(w *env, a *Attempt) { a.Target, w.decision.Address = "10.0.0.1:443", true },
 			policy.AddressProhibited, 403, "authenticate decide available record", true, nil},
-		{"log known to be away", func(w *world, _ *Attempt) { w.available = errors.New("db1.internal: down") },
+		{"log known to be away", func(w *env, _ *Attempt) { w.available = errors.New("db1.internal: down") },
 			policy.AuditUnavailable, 503, "authenticate decide available record", true, func(t *testing.T, r *Refusal, _ audit.Event) {
 				if strings.Contains(fmt.Sprintf("%+v", r), "db1") || r.RetryAfter == 0 {
 					t.Errorf("refusal %+v", r)
 				}
 			}},
-		{"log away in report mode", func(w *world, _ *Attempt) {
+		{"log away in report mode", func(w *env, _ *Attempt) {
 			w.available, w.decision.Mode, w.decision.WouldDeny = errors.New("down"), policy.Report, true
 		}, policy.AuditUnavailable, 503, "authenticate decide available record", true, nil},
-		{"name without addresses", func(w *world, _ *Attempt) { w.addrs = nil },
+		{"name without addresses", func(w *env, _ *Attempt) { w.addrs = nil },
 			policy.NameUnresolved, 502, "authenticate decide available resolve record", true, nil},
-		{"name not found", func(w *world, _ *Attempt) { w.addrs, w.resolveErr = nil, errors.New("10.0.0.2:53: NXDOMAIN") },
+		{"name not found", func(w *env, _ *Attempt) { w.addrs, w.resolveErr = nil, errors.New("10.0.0.2:53: NXDOMAIN") },
 			policy.NameUnresolved, 502, "authenticate decide available resolve record", true, func(t *testing.T, r *Refusal, _ audit.Event) {
 				if r.ProxyError() != "dns_error" || strings.Contains(fmt.Sprintf("%+v", r), "10.0.0.2") {
 					t.Errorf("refusal %+v", r)
 				}
 			}},
-		{"addresses and an error", func(w *world, _ *Attempt) { w.resolveErr = errors.New("half an answer") },
+		{"addresses and an error", func(w *env, _ *Attempt) { w.resolveErr = errors.New("half an answer") },
 			policy.NameUnresolved, 502, "authenticate decide available resolve record", true, nil},
-		{"too many lookups", func(w *world, _ *Attempt) {
+		{"too many lookups", func(w *env, _ *Attempt) {
 			w.resolveErr = &fair.OverError{Level: fair.Total, Kind: fair.Slots, Limit: 256}
 		},
 			policy.Overloaded, 503, "authenticate decide available resolve record", true, func(t *testing.T, r *Refusal, _ audit.Event) {
@@ -175,13 +175,13 @@ func TestEachStepOfTheGateCanRefuse(t *testing.T) {
 					t.Errorf("refusal %+v", r)
 				}
 			}},
-		{"lookup too slow", func(w *world, _ *Attempt) { w.resolveErr = fmt.Errorf("dns: %w", context.DeadlineExceeded) },
+		{"lookup too slow", func(w *env, _ *Attempt) { w.resolveErr = fmt.Errorf("dns: %w", context.DeadlineExceeded) },
 			policy.NameUnresolved, 504, "authenticate decide available resolve record", true, func(t *testing.T, r *Refusal, _ audit.Event) {
 				if r.ProxyError() != "dns_timeout" {
 					t.Errorf("Proxy-Status says %q", r.ProxyError())
 				}
 			}},
-		{"name of a private address", func(w *world, _ *Attempt) {
+		{"name of a private address", func(w *env, _ *Attempt) {
 			w.addrs = []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("::ffff:169.254.169.254")}
 		}, policy.AddressProhibited, 403, "authenticate decide available resolve record", true, func(t *testing.T, r *Refusal, e audit.Event) {
 			want := audit.Attribute{Name: "prohibited_addresses", Value: "private 10.0.0.1, metadata ::ffff:169.254.169.254"}
@@ -192,21 +192,21 @@ func TestEachStepOfTheGateCanRefuse(t *testing.T) {
 				t.Errorf("an internal address in what the client sees: %s", s)
 			}
 		}},
-		{"name of both", func(w *world, _ *Attempt) { w.addrs = append(w.addrs, netip.MustParseAddr("127.0.0.1")) }, "", 0,
+		{"name of both", func(w *env, _ *Attempt) { w.addrs = append(w.addrs, netip.MustParseAddr("127.0.0.1")) }, "", 0,
 			"authenticate decide available resolve record", true, func(t *testing.T, _ *Refusal, e audit.Event) {
 				if len(e.Addresses) != 1 || e.DialedAddress.String() != "93.184.216.34" || len(e.Attributes) != 1 {
 					t.Errorf("event %+v", e)
 				}
 			}},
-		{"the allow is not recorded", func(w *world, _ *Attempt) { w.recordErr = errors.New("no answer") },
+		{"the allow is not recorded", func(w *env, _ *Attempt) { w.recordErr = errors.New("no answer") },
 			policy.AuditUnavailable, 503, "authenticate decide available resolve record", false, nil},
-		{"a denial is not recorded", func(w *world, _ *Attempt) {
+		{"a denial is not recorded", func(w *env, _ *Attempt) {
 			w.decision.Verdict, w.decision.Reason, w.recordErr = policy.Deny, policy.PolicyDenied, errors.New("no answer")
 		}, policy.PolicyDenied, 403, "authenticate decide record", false, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			w := newWorld()
+			w := newEnv()
 			a := attempt(name)
 			test.set(w, &a)
 			admission, refusal := w.gate(t).Admit(t.Context(), a)
@@ -265,7 +265,7 @@ func checkRefusal(t *testing.T, r *Refusal, reason policy.Reason, status int, ev
 }
 
 func TestAdmissionAndItsEvents(t *testing.T) {
-	w := newWorld()
+	w := newEnv()
 	now := time.Date(2026, 11, 21, 8, 40, 0, 123456789, time.FixedZone("CET", 3600))
 	w.config = func(c *Config) { c.Now = func() time.Time { return now } }
 	w.addrs = append(w.addrs, netip.MustParseAddr("2606:2800:220:1::1"), netip.MustParseAddr("::ffff:93.184.216.35"))
@@ -316,7 +316,7 @@ func TestAdmissionAndItsEvents(t *testing.T) {
 // one too many.
 func TestUnrecordedAllowIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newEnv()
 		w.recordWait = true
 		g := w.gate(t)
 		_, refusal := g.Admit(t.Context(), attempt(name))
@@ -324,7 +324,7 @@ func TestUnrecordedAllowIsRefused(t *testing.T) {
 			t.Fatalf("refusal %+v", refusal)
 		}
 		lost := &lossy{}
-		w = newWorld()
+		w = newEnv()
 		w.config = func(c *Config) { c.Recorder = lost }
 		_, refusal = w.gate(t).Admit(t.Context(), attempt(name))
 		if refusal == nil || refusal.Reason != policy.AuditUnavailable {
@@ -350,7 +350,7 @@ func (l *lossy) Record(_ context.Context, e *audit.Event) error {
 
 func TestDisconnectDoesNotCancelTheRecord(t *testing.T) {
 	for _, verdict := range []policy.Verdict{policy.Allow, policy.Deny} {
-		w := newWorld()
+		w := newEnv()
 		w.decision.Verdict = verdict
 		if verdict == policy.Deny {
 			w.decision.Reason = policy.PolicyDenied
@@ -372,7 +372,7 @@ func TestRefusedPrincipalsAreThrottledEverywhere(t *testing.T) {
 			"target": func(_ *Gate, a *Attempt) { a.Target = "x" },
 			"stop":   func(g *Gate, _ *Attempt) { g.Stop() },
 		} {
-			w := newWorld()
+			w := newEnv()
 			w.authErr = &identity.Error{Problem: identity.CredentialExpired, Principal: w.principal}
 			g := w.gate(t)
 			a := attempt("api.partner.example:443")
@@ -392,10 +392,10 @@ func TestBadCredentialsAreThrottled(t *testing.T) {
 		for _, err := range []error{
 			bad(identity.CredentialSignature), errors.New("boom"),
 			// That it is known whose it was gives no right to more.
-			&identity.Error{Problem: identity.CredentialExpired, Principal: newWorld().principal},
-			&identity.Error{Problem: identity.CredentialRevoked, Principal: newWorld().principal},
+			&identity.Error{Problem: identity.CredentialExpired, Principal: newEnv().principal},
+			&identity.Error{Problem: identity.CredentialRevoked, Principal: newEnv().principal},
 		} {
-			w := newWorld()
+			w := newEnv()
 			w.authErr = err
 			g := w.gate(t)
 			for i := range 50 {
@@ -447,7 +447,7 @@ func TestThrottleIsBounded(t *testing.T) {
 }
 
 func TestClosedGate(t *testing.T) {
-	w := newWorld()
+	w := newEnv()
 	g := w.gate(t)
 	g.CloseAdmission()
 	_, r := g.Admit(t.Context(), attempt(name))
@@ -468,7 +468,7 @@ func TestZeroGateAdmitsNothing(t *testing.T) {
 }
 
 func TestGateNamesWhatIsMissing(t *testing.T) {
-	w := newWorld()
+	w := newEnv()
 	full := Config{Authenticator: w, Decider: w, Recorder: w, Resolver: w, Guard: w.guard}
 	for want, take := range map[string]func(*Config){
 		"Authenticator": func(c *Config) { c.Authenticator = nil }, "Decider": func(c *Config) { c.Decider = nil },
@@ -483,7 +483,7 @@ func TestGateNamesWhatIsMissing(t *testing.T) {
 }
 
 func TestForward(t *testing.T) {
-	w := newWorld()
+	w := newEnv()
 	a := attempt("http://API.partner.example/v1?token=hunter2")
 	a.Action, a.HTTP = policy.Forward, &policy.HTTPRequest{Method: "POST", Path: "/v1"}
 	admission, refusal := w.gate(t).Admit(t.Context(), a)
@@ -504,7 +504,7 @@ func TestForward(t *testing.T) {
 }
 
 func TestSchemeOfATunnelFollowsItsDecision(t *testing.T) {
-	w := newWorld()
+	w := newEnv()
 	w.decision.Protocol = policy.ProtocolAny
 	admission, _ := w.gate(t).Admit(t.Context(), attempt("git.partner.example:22"))
 	admission.Close(Outcome{})

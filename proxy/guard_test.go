@@ -270,7 +270,7 @@ func TestMachineAddressesIsNeeded(t *testing.T) {
 func TestGuardIsNeeded(t *testing.T) {
 	server := proxytest.Listen(t, "127.0.0.1:0")
 	reach := func(guard *Guard) policy.Reason {
-		w := newWorld()
+		w := newEnv()
 		w.guard = guard
 		w.addrs = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 		port := server.Addr().(*net.TCPAddr).AddrPort()

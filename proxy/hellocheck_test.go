@@ -52,7 +52,7 @@ func TestHelloIsChecked(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			eachKind(t, func(t *testing.T, options ...rigOption) {
+			eachKind(t, func(t *testing.T, options ...tunnelOption) {
 				for _, early := range []int{0, len(test.in) / 2, len(test.in)} {
 					r := openTunnel(t, append(options, checked, withEarly([]byte(test.in[:early])))...)
 					if rest := test.in[early:]; rest != "" {
@@ -94,7 +94,7 @@ func TestHelloIsForwardedUnchanged(t *testing.T) {
 		"early data, large": string(real) + strings.Repeat(string(record(23, make([]byte, 16000))), 10),
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachKind(t, func(t *testing.T, options ...rigOption) {
+			eachKind(t, func(t *testing.T, options ...tunnelOption) {
 				for _, early := range []int{0, 1, len(in) / 2, len(in)} {
 					r := openTunnel(t, append(options, checked, withEarly([]byte(in[:early])))...)
 					go func() {
@@ -132,7 +132,7 @@ func TestHelloInSegments(t *testing.T) {
 }
 
 func TestHelloTimeout(t *testing.T) {
-	eachKind(t, func(t *testing.T, options ...rigOption) {
+	eachKind(t, func(t *testing.T, options ...tunnelOption) {
 		for _, in := range []string{"", string(clientHello(targetName)[:50])} {
 			r := openTunnel(t, append(options, checked, withConfig(TunnelConfig{HelloTimeout: 50 * time.Millisecond}))...)
 			_, _ = io.WriteString(r.client, in)
@@ -156,7 +156,7 @@ func TestHelloTimeout(t *testing.T) {
 }
 
 func TestStoppedWhileWaitingForTheHello(t *testing.T) {
-	eachKind(t, func(t *testing.T, options ...rigOption) {
+	eachKind(t, func(t *testing.T, options ...tunnelOption) {
 		r := openTunnel(t, append(options, checked, withConfig(TunnelConfig{HelloTimeout: time.Hour}))...)
 		write(t, r.client, clientHello(targetName)[:20])
 		proxytest.Eventually(t, "it is open", func() bool { return r.tracker.Len() == 1 })
@@ -183,7 +183,7 @@ func TestHelloForAnAddress(t *testing.T) {
 		{built(sni("evil.example")), CauseHelloMismatch},
 		{built(extension(0xfe0d, nil)), CauseHelloEncrypted},
 	} {
-		r := newRig(t, checked)
+		r := newTunnelEnv(t, checked)
 		r.admitted.Target = destination.Target{Host: "127.0.0.1", Port: 443, Addr: netip.MustParseAddr("127.0.0.1")}
 		r.start()
 		write(t, r.client, test.hello)
@@ -203,7 +203,7 @@ func TestHelloForAnAddress(t *testing.T) {
 // TestHandshakeThroughATunnel is a real TLS session from end to end, with the
 // name check on.
 func TestHandshakeThroughATunnel(t *testing.T) {
-	eachKind(t, func(t *testing.T, options ...rigOption) {
+	eachKind(t, func(t *testing.T, options ...tunnelOption) {
 		r := openTunnel(t, append(options, checked)...)
 		certificate, _ := proxytest.Certificate(t, targetName)
 		server := tls.Server(r.target, &tls.Config{Certificates: []tls.Certificate{certificate}})

@@ -25,21 +25,21 @@ func descriptors(t *testing.T) int {
 // the ways there are, and counts what they leave.
 func TestTunnelsLeakNothing(t *testing.T) {
 	short := TunnelConfig{IdleTimeout: 30 * time.Millisecond, HalfClosed: 20 * time.Millisecond, HelloTimeout: 20 * time.Millisecond}
-	endings := []func(*rig){
-		func(r *rig) { _, _ = r.client.CloseWrite(), r.target.CloseWrite() },
-		func(r *rig) { reset(t, r.client) },
-		func(r *rig) { reset(t, r.target) },
-		func(r *rig) { _ = r.client.Close() },
-		func(r *rig) { _ = r.target.Close() },
-		func(r *rig) { _ = r.client.CloseWrite() }, // and then silence
-		func(r *rig) {}, // silence
-		func(r *rig) { r.tracker.Close(CauseOperator, nil) },
-		func(r *rig) { // in the middle of a stream
+	endings := []func(*tunnelEnv){
+		func(r *tunnelEnv) { _, _ = r.client.CloseWrite(), r.target.CloseWrite() },
+		func(r *tunnelEnv) { reset(t, r.client) },
+		func(r *tunnelEnv) { reset(t, r.target) },
+		func(r *tunnelEnv) { _ = r.client.Close() },
+		func(r *tunnelEnv) { _ = r.target.Close() },
+		func(r *tunnelEnv) { _ = r.client.CloseWrite() }, // and then silence
+		func(r *tunnelEnv) {},                            // silence
+		func(r *tunnelEnv) { r.tracker.Close(CauseOperator, nil) },
+		func(r *tunnelEnv) { // in the middle of a stream
 			_ = r.client.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
 			_, _ = r.client.Write(make([]byte, 8<<20))
 			reset(t, r.client)
 		},
-		func(r *rig) { // also the other way
+		func(r *tunnelEnv) { // also the other way
 			_ = r.target.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
 			_, _ = r.target.Write(make([]byte, 8<<20))
 			r.tracker.Close(CauseOperator, nil)
@@ -55,7 +55,7 @@ func TestTunnelsLeakNothing(t *testing.T) {
 	for range atOnce {
 		wg.Go(func() {
 			for i := range work {
-				options := []rigOption{withConfig(short)}
+				options := []tunnelOption{withConfig(short)}
 				if i%7 == 0 {
 					options = append(options, onTLS)
 				}
@@ -63,7 +63,7 @@ func TestTunnelsLeakNothing(t *testing.T) {
 					options = append(options, checked)
 				}
 				dialling.Lock()
-				r := newRigOn(t, front, back, options...)
+				r := newTunnelEnvOn(t, front, back, options...)
 				dialling.Unlock()
 				go func() { r.ended <- r.tracker.Run(r.admitted, r.stream, r.early, r.upstream) }()
 				proxytest.Eventually(t, "it is open", func() bool { return r.tracker.Len() == 1 || len(r.ended) == 1 })

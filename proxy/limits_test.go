@@ -15,9 +15,9 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// crowd is a world in which the token names the step and its repository.
+// crowd is an env in which the token names the step and its repository.
 type crowd struct {
-	*world
+	*env
 	problem identity.Problem // with every credential
 }
 
@@ -35,9 +35,9 @@ func (c crowd) Authenticate(_ context.Context, credential identity.Credential) (
 }
 
 func newCrowd(t testing.TB, l Limits) (crowd, *Gate) {
-	c := crowd{world: newWorld()}
+	c := crowd{env: newEnv()}
 	c.addrs = []netip.Addr{netip.MustParseAddr("203.0.114.7")}
-	c.world.config = func(config *Config) { config.Authenticator, config.Limits = c, l }
+	c.env.config = func(config *Config) { config.Authenticator, config.Limits = c, l }
 	return c, c.gate(t)
 }
 
@@ -344,7 +344,7 @@ func TestHeldHeads(t *testing.T) {
 
 // TestContradictoryLimits: a gate is not made with a share above its whole.
 func TestContradictoryLimits(t *testing.T) {
-	c := newWorld()
+	c := newEnv()
 	_, err := NewGate(Config{Authenticator: c, Decider: c, Recorder: c, Resolver: c, Guard: c.guard, Limits: Limits{Step: Limit{Dials: 2}, Total: Limit{Dials: 1}}})
 	if err == nil || !strings.Contains(err.Error(), "Limits") {
 		t.Error(err)

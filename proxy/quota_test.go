@@ -25,13 +25,13 @@ func TestStepBytes(t *testing.T) {
 		"both, the least": {policy.Limits{Sent: 3, StepSent: 100}, Outcome{Sent: 3, Cause: CauseBytesSentLimit}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachKind(t, func(t *testing.T, options ...rigOption) {
+			eachKind(t, func(t *testing.T, options ...tunnelOption) {
 				options = append(options, withLimits(test.limits))
 				counted := int64(6)
 				if test.limits.Sent == 3 {
 					counted = 3
 				}
-				first := newRig(t, options...).start()
+				first := newTunnelEnv(t, options...).start()
 				write(t, first.client, []byte("abcdef"))
 				if test.second.Sent != 3 {
 					wantRead(t, first.target, "abcdef")
@@ -39,7 +39,7 @@ func TestStepBytes(t *testing.T) {
 				if spent := first.admitted.quota; spent != nil {
 					proxytest.Eventually(t, "it is counted", func() bool { return spent.sent.Load() == counted })
 				}
-				second := newRig(t, options...)
+				second := newTunnelEnv(t, options...)
 				second.admitted.setQuota(first.admitted.quota) // one gate's, of one step
 				second.start()
 				write(t, second.client, []byte("ghijkl"))
@@ -54,7 +54,7 @@ func TestStepBytes(t *testing.T) {
 
 // TestStepReceivedBytes: the other way.
 func TestStepReceivedBytes(t *testing.T) {
-	r := newRig(t, withLimits(policy.Limits{StepReceived: 5})).start()
+	r := newTunnelEnv(t, withLimits(policy.Limits{StepReceived: 5})).start()
 	write(t, r.target, []byte("abcdefgh"))
 	r.wantOutcome(CauseStepBytesReceivedLimit, 0, 5)
 }
@@ -63,7 +63,7 @@ func TestStepReceivedBytes(t *testing.T) {
 // up, another step is not, and the quota is forgotten after a day.
 func TestExhaustedStepIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newEnv()
 		w.decision.Limits = policy.Limits{StepSent: 10, StepReceived: 20}
 		g := w.gate(t)
 		a, refusal := g.Admit(t.Context(), attempt(name))
@@ -156,7 +156,7 @@ func TestQuotasAreBounded(t *testing.T) {
 
 // TestStepWithoutQuota: a step whose bytes cannot be counted is refused.
 func TestStepWithoutQuota(t *testing.T) {
-	w := newWorld()
+	w := newEnv()
 	w.decision.Limits = policy.Limits{StepSent: 10}
 	g := w.gate(t)
 	for i := range maxRepositoryQuotas {

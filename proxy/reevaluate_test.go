@@ -18,7 +18,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// second is the revision that takes the place of the worlds' own.
+// second is the revision that takes the place of the environments' own.
 var second = policy.Revision{Digest: "sha256:beef", Commit: "decaf"}
 
 // changes is a policy that can be changed, and keeps what was asked of it.
@@ -56,7 +56,7 @@ func (c *changes) set(d policy.Decision, err error) {
 // reevaluate starts a reevaluator over a tracker.
 func reevaluate(t testing.TB, tr *Tracker, c *changes) *Reevaluator {
 	r := NewReevaluator(ReevaluatorConfig{Tracker: tr, Decider: c, Recorder: c, Retry: 5 * time.Millisecond})
-	r.Changed(policy.Revision{Digest: "sha256:feed"}, 0) // what the worlds' decisions are of
+	r.Changed(policy.Revision{Digest: "sha256:feed"}, 0) // what the environments' decisions are of
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { r.Run(ctx) })
@@ -67,7 +67,7 @@ func reevaluate(t testing.TB, tr *Tracker, c *changes) *Reevaluator {
 var stillAllowed = policy.Decision{Verdict: policy.Allow, Reason: policy.PolicyAllowed, Protocol: policy.ProtocolAny}
 
 // passes sends a byte through a tunnel.
-func (r *rig) passes() {
+func (r *tunnelEnv) passes() {
 	r.t.Helper()
 	write(r.t, r.client, []byte("x"))
 	wantRead(r.t, r.target, "x")
@@ -206,7 +206,7 @@ func TestPolicyThatCannotBeEvaluatedClosesNothing(t *testing.T) {
 func TestPolicyChangeReachesTunnelsThatBeginLater(t *testing.T) {
 	tr, c := NewTracker(TunnelConfig{}), new(changes)
 	c.set(policy.Decision{Reason: policy.PolicyDenied}, nil)
-	late := newRig(t, withTracker(tr))
+	late := newTunnelEnv(t, withTracker(tr))
 	red := reevaluate(t, tr, c)
 	red.Changed(second, 0)
 	proxytest.Eventually(t, "the change is done with", func() bool { return red.Status().Completed > 0 })
@@ -222,7 +222,7 @@ func TestPolicyChangeReachesTunnelsThatBeginLater(t *testing.T) {
 func TestPolicyChangeReachesRequests(t *testing.T) {
 	tr, c := NewTracker(TunnelConfig{}), new(changes)
 	c.set(policy.Decision{Reason: policy.PolicyDenied}, nil)
-	r := newRig(t, withTracker(tr))
+	r := newTunnelEnv(t, withTracker(tr))
 	r.admitted.action, r.admitted.http = policy.Forward, &policy.HTTPRequest{Method: "GET", Path: "/chat"}
 	stopped := make(chan Cause, 1)
 	end := tr.Begin(r.admitted, func(cause Cause) { stopped <- cause })
@@ -243,7 +243,7 @@ func TestPolicyChangeReachesRequests(t *testing.T) {
 // TestUpgradedIsReevaluated: a WebSocket that is open is closed, whatever it carries.
 func TestUpgradedIsReevaluated(t *testing.T) {
 	tr, c := NewTracker(TunnelConfig{}), new(changes)
-	r := newRig(t, withTracker(tr), checked) // TLS is for tunnels only
+	r := newTunnelEnv(t, withTracker(tr), checked) // TLS is for tunnels only
 	r.admitted.action, r.admitted.http = policy.Forward, &policy.HTTPRequest{Method: "GET", Path: "/chat"}
 	ended := make(chan Outcome, 1)
 	go func() { ended <- tr.RunUpgraded(r.admitted, r.stream, []byte("hi"), r.upstream) }()

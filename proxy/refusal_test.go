@@ -146,7 +146,7 @@ func TestCanonicalLines(t *testing.T) {
 	decided := "level msg decision_id verdict mode would_deny reason rule workspace_uuid repository step_uuid deployment action host port client_address listener revision duration"
 	refused := strings.Replace(decided, " rule", " status rule", 1)
 	closed := "level msg decision_id close_reason bytes_sent bytes_received duration workspace_uuid repository step_uuid deployment host port"
-	w := newWorld()
+	w := newEnv()
 	g := w.gate(t)
 	a, _ := g.Admit(t.Context(), attempt(name))
 	a.Close(Outcome{Cause: CauseFinished})
@@ -168,11 +168,11 @@ func TestCanonicalLines(t *testing.T) {
 		}
 	}
 
-	for _, handler := range []func(w *world) slog.Handler{
-		func(w *world) slog.Handler { return slog.NewTextHandler(&w.log, nil) },
-		func(w *world) slog.Handler { return slog.NewJSONHandler(&w.log, nil) },
+	for _, handler := range []func(w *env) slog.Handler{
+		func(w *env) slog.Handler { return slog.NewTextHandler(&w.log, nil) },
+		func(w *env) slog.Handler { return slog.NewJSONHandler(&w.log, nil) },
 	} {
-		w := newWorld()
+		w := newEnv()
 		w.config = func(c *Config) { c.Log = slog.New(handler(w)) }
 		w.principal.Deployment.Slug = "x\nlevel=INFO msg=decision verdict=allow"
 		w.principal.Repository.FullName = "acme/\r\nx"
@@ -187,7 +187,7 @@ func TestCanonicalLines(t *testing.T) {
 }
 
 func TestCredentialIsNowhere(t *testing.T) {
-	w := newWorld()
+	w := newEnv()
 	a := attempt(name)
 	admission, _ := w.gate(t).Admit(t.Context(), a)
 	a.CredentialError = &identity.Error{Problem: identity.CredentialMalformed}

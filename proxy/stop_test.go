@@ -14,7 +14,7 @@ import (
 // TestStoppedGate: during an emergency stop every request is refused, nothing is decided
 // or looked up, and the principal is recorded.
 func TestStoppedGate(t *testing.T) {
-	w := newWorld()
+	w := newEnv()
 	g := w.gate(t)
 	g.Stop()
 	if !g.Stopped() {
@@ -42,7 +42,7 @@ func TestStoppedGate(t *testing.T) {
 
 // TestStoppedGateRecordsRefusedPrincipals: the record of a refused credential names its principal.
 func TestStoppedGateRecordsRefusedPrincipals(t *testing.T) {
-	w := newWorld()
+	w := newEnv()
 	who := &identity.Principal{Step: identity.Run{UUID: "s"}, Repository: identity.Repository{UUID: "r"}}
 	w.authErr = &identity.Error{Problem: identity.CredentialRevoked, Principal: who}
 	g := w.gate(t)
@@ -66,7 +66,7 @@ func TestBarred(t *testing.T) {
 		}
 		return ""
 	}})
-	late := newRig(t, withTracker(tracker)) // through the gate and dialed
+	late := newTunnelEnv(t, withTracker(tracker)) // through the gate and dialed
 	revoked.Store(true)
 	tracker.Close(CauseRevoked, nil)
 	late.start()
@@ -74,7 +74,7 @@ func TestBarred(t *testing.T) {
 		t.Errorf("ended with %+v", out)
 	}
 	open := NewTracker(TunnelConfig{})
-	unasked := newRig(t, withTracker(open))
+	unasked := newTunnelEnv(t, withTracker(open))
 	open.Close(CauseRevoked, nil)
 	unasked.start()
 	if _, err := unasked.client.Write([]byte("through")); err != nil {
@@ -124,8 +124,8 @@ func TestCloseReachesRequests(t *testing.T) {
 // TestCredentialEnds: an open tunnel outlives its credential, unless it is
 // configured to end with it, after the grace and for that cause.
 func TestCredentialEnds(t *testing.T) {
-	ends := func(left time.Duration) rigOption {
-		return func(r *rig) {
+	ends := func(left time.Duration) tunnelOption {
+		return func(r *tunnelEnv) {
 			r.w.principal = &identity.Principal{Step: identity.Run{UUID: "s"}, Expires: time.Now().Add(left)}
 		}
 	}

@@ -14,7 +14,7 @@ func TestTracker(t *testing.T) {
 	}
 	tr = NewTracker(TunnelConfig{})
 	a, b := openTunnel(t, withTracker(tr)), openTunnel(t, withTracker(tr))
-	for _, r := range []*rig{a, b} {
+	for _, r := range []*tunnelEnv{a, b} {
 		write(t, r.client, []byte("question"))
 		wantRead(t, r.target, "question")
 		write(t, r.target, []byte("answer"))

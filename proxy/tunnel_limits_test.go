@@ -18,9 +18,9 @@ func every(pace time.Duration, f func() bool) {
 }
 
 func TestIdleTimeoutIsOneForBothDirections(t *testing.T) {
-	for name, talker := range map[string]func(*rig) (from, to Stream){
-		"only the target talks": func(r *rig) (Stream, Stream) { return r.target, r.client },
-		"only the client talks": func(r *rig) (Stream, Stream) { return r.client, r.target },
+	for name, talker := range map[string]func(*tunnelEnv) (from, to Stream){
+		"only the target talks": func(r *tunnelEnv) (Stream, Stream) { return r.target, r.client },
+		"only the client talks": func(r *tunnelEnv) (Stream, Stream) { return r.client, r.target },
 	} {
 		t.Run(name, func(t *testing.T) {
 			const idle = 200 * time.Millisecond
@@ -47,7 +47,7 @@ func TestIdleTimeoutIsOneForBothDirections(t *testing.T) {
 func TestTimeLimits(t *testing.T) {
 	const short = 60 * time.Millisecond
 	for name, test := range map[string]struct {
-		option rigOption
+		option tunnelOption
 		half   bool
 		want   Cause
 	}{
@@ -103,7 +103,7 @@ func TestTimeLimits(t *testing.T) {
 // TestSlowReaderGetsItAll: a target sends megabytes and ends. They are in the
 // kernel long before a slow client has them, and no timer may throw them away.
 func TestSlowReaderGetsItAll(t *testing.T) {
-	r := newRig(t, withConfig(TunnelConfig{HalfClosed: time.Second}))
+	r := newTunnelEnv(t, withConfig(TunnelConfig{HalfClosed: time.Second}))
 	_ = tcpOf(r.client).SetReadBuffer(32 << 10)
 	r.start()
 	const size = 2 << 20
@@ -127,7 +127,7 @@ func TestSlowReaderGetsItAll(t *testing.T) {
 }
 
 func TestByteLimits(t *testing.T) {
-	eachKind(t, func(t *testing.T, options ...rigOption) {
+	eachKind(t, func(t *testing.T, options ...tunnelOption) {
 		for _, limit := range []int{1, 5, 32 << 10, 32<<10 + 1, 3_000_000} {
 			for _, more := range []int{0, 1, 100_000} {
 				t.Run("", func(t *testing.T) {
@@ -139,7 +139,7 @@ func TestByteLimits(t *testing.T) {
 	})
 }
 
-func checkLimit(t *testing.T, limit, more int, up bool, options []rigOption) {
+func checkLimit(t *testing.T, limit, more int, up bool, options []tunnelOption) {
 	limits, cause := policy.Limits{Received: int64(limit)}, CauseBytesReceivedLimit
 	if up {
 		limits, cause = policy.Limits{Sent: int64(limit)}, CauseBytesSentLimit

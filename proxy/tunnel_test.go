@@ -13,9 +13,9 @@ import (
 )
 
 // kinds are the client's sides that there are.
-var kinds = map[string][]rigOption{"plain": nil, "tls": {onTLS}}
+var kinds = map[string][]tunnelOption{"plain": nil, "tls": {onTLS}}
 
-func eachKind(t *testing.T, f func(t *testing.T, options ...rigOption)) {
+func eachKind(t *testing.T, f func(t *testing.T, options ...tunnelOption)) {
 	for name, options := range kinds {
 		t.Run(name, func(t *testing.T) { f(t, options...) })
 	}
@@ -63,7 +63,7 @@ func TestBytes(t *testing.T) {
 	}
 	for name, chunk := range sizes {
 		t.Run(name, func(t *testing.T) {
-			eachKind(t, func(t *testing.T, options ...rigOption) {
+			eachKind(t, func(t *testing.T, options ...tunnelOption) {
 				const up, down = 52_428_800, 31_457_287
 				r := openTunnel(t, options...)
 				var sums [4][32]byte
@@ -115,7 +115,7 @@ func TestBulkAndRoundTrips(t *testing.T) {
 }
 
 func TestEarlyBytes(t *testing.T) {
-	eachKind(t, func(t *testing.T, options ...rigOption) {
+	eachKind(t, func(t *testing.T, options ...tunnelOption) {
 		r := openTunnel(t, append(options, withEarly([]byte("early ")))...)
 		write(t, r.client, []byte("late"))
 		wantRead(t, r.target, "early late")
@@ -137,7 +137,7 @@ func TestServerFirst(t *testing.T) {
 }
 
 func TestHalfClose(t *testing.T) {
-	eachKind(t, func(t *testing.T, options ...rigOption) {
+	eachKind(t, func(t *testing.T, options ...tunnelOption) {
 		t.Run("by the client", func(t *testing.T) {
 			r := openTunnel(t, options...)
 			write(t, r.client, []byte("question"))
@@ -166,7 +166,7 @@ func TestHalfClose(t *testing.T) {
 }
 
 func TestResets(t *testing.T) {
-	eachKind(t, func(t *testing.T, options ...rigOption) {
+	eachKind(t, func(t *testing.T, options ...tunnelOption) {
 		t.Run("by the client", func(t *testing.T) {
 			r := openTunnel(t, options...)
 			write(t, r.client, []byte("half a mess"))
@@ -214,7 +214,7 @@ func TestResets(t *testing.T) {
 // TestResponseIsDeliveredBeforeTheReset: a server that answers, closes with bytes unread and so
 // resets has still answered.
 func TestResponseIsDeliveredBeforeTheReset(t *testing.T) {
-	r := newRig(t)
+	r := newTunnelEnv(t)
 	_ = tcpOf(r.client).SetReadBuffer(16 << 10)
 	r.start()
 	const size = 192 << 10
@@ -231,7 +231,7 @@ func TestResponseIsDeliveredBeforeTheReset(t *testing.T) {
 	r.wantOutcome(CauseTargetClosed, 0, size)
 }
 
-func (w *world) mustReceived(tr *Tracker) int64 {
+func (w *env) mustReceived(tr *Tracker) int64 {
 	if infos := tr.Tunnels(); len(infos) == 1 {
 		return infos[0].Received
 	}
@@ -263,8 +263,8 @@ func TestTargetClosesItsReadSide(t *testing.T) {
 // TestStoppedBeforeItStarts: closing tunnels also closes one whose goroutine has only
 // just begun.
 func TestStoppedBeforeItStarts(t *testing.T) {
-	for _, option := range []rigOption{checked, func(*rig) {}} {
-		r := newRig(t, option, withConfig(TunnelConfig{HelloTimeout: time.Hour}))
+	for _, option := range []tunnelOption{checked, func(*tunnelEnv) {}} {
+		r := newTunnelEnv(t, option, withConfig(TunnelConfig{HelloTimeout: time.Hour}))
 		tun := newTunnel(r.tracker.config, r.admitted, r.stream, nil, r.upstream)
 		tun.stop(CauseOperator)
 		if o := tun.run(); o.Cause != CauseOperator {
@@ -278,7 +278,7 @@ func TestStoppedBeforeItStarts(t *testing.T) {
 // TestResetIsNotForwardedAsEOF: once a tunnel is broken, an end that one side
 // shows, since the kernel reports a reset only once, is not one to pass on.
 func TestResetIsNotForwardedAsEOF(t *testing.T) {
-	r := newRig(t)
+	r := newTunnelEnv(t)
 	tun := newTunnel(r.tracker.config, r.admitted, r.stream, nil, r.upstream)
 	tun.startWatch()
 	tun.stop(CauseClientClosed)

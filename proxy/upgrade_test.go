@@ -9,7 +9,7 @@ import (
 // An operator's word that comes between a request's last step and its tunnel's
 // first still ends it.
 func TestStoppedBeforeItBecomesATunnel(t *testing.T) {
-	r := newRig(t)
+	r := newTunnelEnv(t)
 	r.admitted.action = policy.Forward
 	end := r.tracker.Begin(r.admitted, func(Cause) {})
 	if n := r.tracker.Close(CauseOperator, nil); n != 1 {
@@ -26,7 +26,7 @@ func TestStoppedBeforeItBecomesATunnel(t *testing.T) {
 // A tunnel that a request has become contains no ClientHello, whatever the decision
 // requires of tunnels.
 func TestUpgradedIsNotCheckedForTLS(t *testing.T) {
-	r := newRig(t, checked)
+	r := newTunnelEnv(t, checked)
 	r.admitted.action = policy.Forward
 	ended := make(chan Outcome, 1)
 	go func() { ended <- r.tracker.RunUpgraded(r.admitted, r.stream, []byte("not TLS"), r.upstream) }()

@@ -92,8 +92,8 @@ func (p *upstreamProxy) serve(client Stream) {
 	both.Wait()
 }
 
-func withVia(v ...*UpstreamProxy) rigOption {
-	return func(r *rig) { r.w.config = func(c *Config) { c.UpstreamProxies = v } }
+func withVia(v ...*UpstreamProxy) tunnelOption {
+	return func(r *tunnelEnv) { r.w.config = func(c *Config) { c.UpstreamProxies = v } }
 }
 
 // TestUpstreamConnect: a tunnel through an upstream proxy in cleartext and in TLS. The
@@ -102,7 +102,7 @@ func withVia(v ...*UpstreamProxy) rigOption {
 func TestUpstreamConnect(t *testing.T) {
 	for name, secured := range map[string]bool{"http": false, "https": true} {
 		t.Run(name, func(t *testing.T) {
-			eachKind(t, func(t *testing.T, options ...rigOption) {
+			eachKind(t, func(t *testing.T, options ...tunnelOption) {
 				p, v := startUpstream(t, secured, func(p *upstreamProxy) { p.behind, p.password = "220 hello\r\n", "user:pass:word" })
 				v.Credential = func() (string, error) { return "user:pass:word", nil }
 				r := openTunnel(t, append(options, withVia(v))...)
@@ -149,7 +149,7 @@ func TestUpstreamTunnelIsClosed(t *testing.T) {
 func TestUpstreamResolves(t *testing.T) {
 	p, v := startUpstream(t, false, nil)
 	v.ResolveUpstream = true
-	r := newRig(t, withVia(v)).start()
+	r := newTunnelEnv(t, withVia(v)).start()
 	r.passes()
 	_, _ = r.client.CloseWrite(), r.target.CloseWrite()
 	<-r.ended
@@ -161,7 +161,7 @@ func TestUpstreamResolves(t *testing.T) {
 			t.Errorf("recorded as %+v", e)
 		}
 	}
-	w := newWorld()
+	w := newEnv()
 	w.config, w.decision.Address = func(c *Config) { c.UpstreamProxies = []*UpstreamProxy{v} }, true
 	if _, refusal := w.gate(t).Admit(t.Context(), attempt("169.254.169.254:80")); refusal == nil || refusal.Reason != policy.AddressProhibited {
 		t.Errorf("a metadata address: %+v", refusal)
@@ -173,7 +173,7 @@ func TestUpstreamResolves(t *testing.T) {
 // what the explicit choice means.
 func TestUpstreamAddressesAreClassified(t *testing.T) {
 	p, v := startUpstream(t, false, nil)
-	w := newWorld()
+	w := newEnv()
 	w.config = func(c *Config) { c.UpstreamProxies = []*UpstreamProxy{v} }
 	w.addrs = []netip.Addr{netip.MustParseAddr("10.0.0.1")}
 	if _, refusal := w.gate(t).Admit(t.Context(), attempt("intranet.example:443")); refusal == nil || refusal.Reason != policy.AddressProhibited {
@@ -245,7 +245,7 @@ func TestUpstreamIsNotATarget(t *testing.T) {
 		"another port":       {&UpstreamProxy{Host: "127.0.0.9", Port: 3128, Hosts: []destination.Pattern{{}}}, "127.0.0.9:3129", nil, nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld()
+			w := newEnv()
 			w.guard, w.decision.Address, w.addrs, w.resolveErr = loopback, true, test.addrs, test.fails
 			w.config = func(c *Config) { c.UpstreamProxies = []*UpstreamProxy{test.via} }
 			a, refusal := w.gate(t).Admit(t.Context(), attempt(test.target))
@@ -297,7 +297,7 @@ func TestUpstreamFails(t *testing.T) {
 			if test.via != nil {
 				test.via(v)
 			}
-			w := newWorld()
+			w := newEnv()
 			w.dialer.Timeout = 300 * time.Millisecond
 			w.config = func(c *Config) { c.UpstreamProxies = []*UpstreamProxy{v} }
 			a, refusal := w.gate(t).Admit(t.Context(), attempt(name2))
@@ -333,7 +333,7 @@ func TestUpstreamTriesOtherAddresses(t *testing.T) {
 	back := proxytest.Listen(t, "127.0.0.2:0")
 	defer back.Close()
 	p, v := startUpstream(t, false, nil)
-	w := newWorld()
+	w := newEnv()
 	w.guard, w.config = loopback, func(c *Config) { c.UpstreamProxies = []*UpstreamProxy{v} }
 	w.addrs = []netip.Addr{netip.MustParseAddr("127.0.0.3"), netip.MustParseAddr("127.0.0.2")}
 	to := fmt.Sprintf("api.partner.example:%d", addrPort(back.Addr()).Port())
@@ -364,7 +364,7 @@ func TestUpstreamCredentialRotates(t *testing.T) {
 	p, v := startUpstream(t, false, func(p *upstreamProxy) { p.password = "user:one" })
 	current := "user:one"
 	v.Credential = func() (string, error) { return current, nil }
-	w := newWorld()
+	w := newEnv()
 	w.guard, w.config = loopback, func(c *Config) { c.UpstreamProxies = []*UpstreamProxy{v} }
 	w.addrs = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 	g := w.gate(t)
@@ -398,7 +398,7 @@ func TestUpstreamCredentialRotates(t *testing.T) {
 // TestUpstreamIsNotThisInstance: an upstream that is a listener of our own is not dialed.
 func TestUpstreamIsNotThisInstance(t *testing.T) {
 	p, v := startUpstream(t, false, nil)
-	w := newWorld()
+	w := newEnv()
 	w.guard = &Guard{Own: []netip.AddrPort{addrPort(p.Addr())}}
 	w.config = func(c *Config) { c.UpstreamProxies = []*UpstreamProxy{v} }
 	a, refusal := w.gate(t).Admit(t.Context(), attempt(name2))

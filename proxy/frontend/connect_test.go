@@ -46,7 +46,7 @@ func TestHalfClose(t *testing.T) {
 		_, _ = io.WriteString(c, "read to the end: "+string(all))
 	})
 	for _, secure := range []bool{false, true} {
-		s := start(t, func(s *stand, _ *Config, lc *ListenerConfig) {
+		s := start(t, func(s *env, _ *Config, lc *ListenerConfig) {
 			if secure {
 				s.tls, lc.TLS = certificate(t)
 			}
@@ -137,7 +137,7 @@ func TestUnreachableTarget(t *testing.T) {
 
 // A client that hangs up while it is decided upon gets no tunnel opened.
 func TestClientGoneBeforeTheTunnel(t *testing.T) {
-	s := start(t, func(s *stand, _ *Config, _ *ListenerConfig) {
+	s := start(t, func(s *env, _ *Config, _ *ListenerConfig) {
 		s.entered, s.hold = make(chan struct{}, 1), make(chan struct{})
 	})
 	target := proxytest.Serve(t, proxytest.Echo)
@@ -154,7 +154,7 @@ func TestClientGoneBeforeTheTunnel(t *testing.T) {
 }
 
 func TestTooManyConnections(t *testing.T) {
-	s := start(t, func(_ *stand, c *Config, _ *ListenerConfig) { c.MaxConnections = 1 })
+	s := start(t, func(_ *env, c *Config, _ *ListenerConfig) { c.MaxConnections = 1 })
 	s.dial(t).send("GET http://up.test/ HTTP/1.1\r\nHost: x\r\n" + good + "\r\n").answer("GET")
 	resp, body := s.dial(t).answer("GET")
 	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "1" || !strings.Contains(body, "overloaded") {
@@ -163,7 +163,7 @@ func TestTooManyConnections(t *testing.T) {
 }
 
 func TestPanicEndsOneConnection(t *testing.T) {
-	s := start(t, func(s *stand, _ *Config, _ *ListenerConfig) { s.panics = true })
+	s := start(t, func(s *env, _ *Config, _ *ListenerConfig) { s.panics = true })
 	if got := s.dial(t).send("CONNECT up.test:443 HTTP/1.1\r\n" + good + "\r\n").rest(); got != "" {
 		t.Errorf("got %q", got)
 	}

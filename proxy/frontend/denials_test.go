@@ -45,7 +45,7 @@ func (k *keeper) Denials(_ context.Context, p *identity.Principal, limit int) ([
 	return list, nil
 }
 
-func withDenials(s *stand, c *Config, _ *ListenerConfig) {
+func withDenials(s *env, c *Config, _ *ListenerConfig) {
 	c.Denials, c.Authenticator = s.keeper, s.keeper
 }
 
@@ -170,7 +170,7 @@ func TestDenialsRefused(t *testing.T) {
 // cannot show.
 func TestClosesAreDenials(t *testing.T) {
 	target := proxytest.Serve(t, proxytest.Echo)
-	s := start(t, func(s *stand, c *Config, lc *ListenerConfig) {
+	s := start(t, func(s *env, c *Config, lc *ListenerConfig) {
 		withDenials(s, c, lc)
 		s.protocol = policy.ProtocolTLS
 	})
@@ -214,7 +214,7 @@ func (l *stuck) Denials(ctx context.Context, p *identity.Principal, _ int) ([]au
 // four that wait, and another step's is answered.
 func TestDenialReadsAreShared(t *testing.T) {
 	log := &stuck{release: make(chan struct{})}
-	s := start(t, func(s *stand, c *Config, _ *ListenerConfig) { c.Denials, c.Authenticator = log, s.keeper })
+	s := start(t, func(s *env, c *Config, _ *ListenerConfig) { c.Denials, c.Authenticator = log, s.keeper })
 	var flood []*client
 	for range 20 {
 		flood = append(flood, s.dial(t).send(get("/denials", good)))

@@ -16,7 +16,7 @@ func longHead(kib int) string {
 // TestLongHeadsAreBounded: heads that do not end take so much memory, of one address
 // and of all. Others get through meanwhile, and so do short heads from that address.
 func TestLongHeadsAreBounded(t *testing.T) {
-	s := start(t, func(_ *stand, c *Config, _ *ListenerConfig) { c.HeadBytesPerClient, c.HeadBytes = 40<<10, 60<<10 })
+	s := start(t, func(_ *env, c *Config, _ *ListenerConfig) { c.HeadBytesPerClient, c.HeadBytes = 40<<10, 60<<10 })
 	s.dial(t).send(longHead(20)) // in a buffer of 32 KiB
 	s.awaitHeadBytes(t, "127.0.0.1", 10<<10)
 	ask := func(address, head string, status int) {
@@ -60,7 +60,7 @@ func TestLongHeadRateIsNeeded(t *testing.T) {
 }
 
 func longHeadsInTurn(t *testing.T, rate fair.Config) (first, second, short int) {
-	s := start(t, func(_ *stand, c *Config, _ *ListenerConfig) { c.longHeads = &rate })
+	s := start(t, func(_ *env, c *Config, _ *ListenerConfig) { c.longHeads = &rate })
 	status := func(kib int) int {
 		resp, _ := s.dial(t).send(longHead(kib) + good + "\r\n").answer("GET")
 		return resp.StatusCode
@@ -69,7 +69,7 @@ func longHeadsInTurn(t *testing.T, rate fair.Config) (first, second, short int) 
 }
 
 // awaitHeadBytes waits until an address has no room for so many bytes.
-func (s *stand) awaitHeadBytes(t testing.TB, address string, bytes int64) {
+func (s *env) awaitHeadBytes(t testing.TB, address string, bytes int64) {
 	t.Helper()
 	proxytest.Eventually(t, "a long head is in memory", func() bool {
 		slot, err := s.server.heads.TryAcquire(fair.Subject{Repository: address}, bytes)

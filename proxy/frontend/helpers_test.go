@@ -195,8 +195,8 @@ func (c *counter) count(reason policy.Reason) int32 {
 }
 func (c *counter) Panicked(string) { c.panicked.Add(1) }
 
-// stand is a running server with everything around it.
-type stand struct {
+// env is a running server with everything around it.
+type env struct {
 	*keeper
 	*counter
 	server  *Server
@@ -226,9 +226,9 @@ func (l *lockedLog) String() string {
 }
 
 // start runs a server on a loopback port until the test ends.
-func start(t testing.TB, change func(*stand, *Config, *ListenerConfig)) *stand {
+func start(t testing.TB, change func(*env, *Config, *ListenerConfig)) *env {
 	t.Helper()
-	s := &stand{keeper: &keeper{arrived: make(chan struct{}), protocol: policy.ProtocolAny}, counter: &counter{}, forward: &echoing{}, log: &lockedLog{}}
+	s := &env{keeper: &keeper{arrived: make(chan struct{}), protocol: policy.ProtocolAny}, counter: &counter{}, forward: &echoing{}, log: &lockedLog{}}
 	var err error
 	s.gate, err = proxy.NewGate(proxy.Config{Authenticator: s.keeper, Decider: s.keeper, Recorder: s.keeper, Resolver: s.keeper,
 		Guard: &proxy.Guard{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, RefusedPerSecond: 1000})
@@ -270,7 +270,7 @@ type client struct {
 	r *bufio.Reader
 }
 
-func (s *stand) dial(t testing.TB) *client {
+func (s *env) dial(t testing.TB) *client {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.address)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 )
 
 // dialFrom connects from one of this machine's loopback addresses.
-func (s *stand) dialFrom(t testing.TB, address string) *client {
+func (s *env) dialFrom(t testing.TB, address string) *client {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
 	conn, err := d.DialContext(t.Context(), "tcp", s.address)
@@ -27,8 +27,8 @@ func (s *stand) dialFrom(t testing.TB, address string) *client {
 	return newClient(t, conn.(*net.TCPConn))
 }
 
-func bounded(most, ofOne int) func(*stand, *Config, *ListenerConfig) {
-	return func(_ *stand, c *Config, _ *ListenerConfig) {
+func bounded(most, ofOne int) func(*env, *Config, *ListenerConfig) {
+	return func(_ *env, c *Config, _ *ListenerConfig) {
 		c.MaxConnections, c.MaxIdle, c.MaxIdlePerClient = 100, most, ofOne
 	}
 }
@@ -71,7 +71,7 @@ func TestOldestIdleConnectionIsEvicted(t *testing.T) {
 }
 
 // awaitWaiting waits until so many connections wait for a request.
-func (s *stand) awaitWaiting(t testing.TB, n int) {
+func (s *env) awaitWaiting(t testing.TB, n int) {
 	t.Helper()
 	proxytest.Eventually(t, strconv.Itoa(n)+" connections wait", func() bool { return s.server.Idle() == n })
 }
@@ -117,7 +117,7 @@ func TestIdleLimitIsNeeded(t *testing.T) {
 	target := proxytest.Serve(t, proxytest.Echo)
 	for _, limited := range []bool{true, false} {
 		t.Run(fmt.Sprint("limited ", limited), func(t *testing.T) {
-			s := start(t, func(_ *stand, c *Config, _ *ListenerConfig) {
+			s := start(t, func(_ *env, c *Config, _ *ListenerConfig) {
 				c.MaxConnections, c.MaxIdle, c.MaxIdlePerClient, c.HeadTimeout = 400, 120, 60, time.Minute
 				if !limited {
 					c.MaxIdle, c.MaxIdlePerClient = 1000, 1000
@@ -150,7 +150,7 @@ func TestIdleLimitIsNeeded(t *testing.T) {
 }
 
 // visit opens a tunnel to an echo and sends a word.
-func (s *stand) visit(t testing.TB, connect string) bool {
+func (s *env) visit(t testing.TB, connect string) bool {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.address)
 	if err != nil {
@@ -210,7 +210,7 @@ func TestHostOfIPv6(t *testing.T) {
 // for their client to read count as without a request, so that one address cannot
 // hold the others out by them.
 func TestRefusedConnectionsAreBounded(t *testing.T) {
-	s := start(t, func(_ *stand, c *Config, _ *ListenerConfig) {
+	s := start(t, func(_ *env, c *Config, _ *ListenerConfig) {
 		c.MaxConnections, c.MaxIdle, c.MaxIdlePerClient, c.LingerTimeout = 100, 50, 10, time.Minute
 	})
 	for range 90 {
@@ -242,7 +242,7 @@ func TestThrottleDelayIsNeeded(t *testing.T) {
 // refusalsWithin returns how many of 50 requests during an emergency stop are
 // answered within 600 ms, of a client that repeats them without a pause.
 func refusalsWithin(t *testing.T, delay time.Duration) (n int) {
-	s := start(t, func(s *stand, c *Config, _ *ListenerConfig) {
+	s := start(t, func(s *env, c *Config, _ *ListenerConfig) {
 		gate, err := proxy.NewGate(proxy.Config{Authenticator: s, Decider: s, Recorder: s, Resolver: s, Guard: &proxy.Guard{}})
 		if err != nil {
 			t.Fatal(err)

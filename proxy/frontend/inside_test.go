@@ -14,7 +14,7 @@ import (
 )
 
 // insideTunnel opens a tunnel that must carry TLS.
-func insideTunnel(t *testing.T, s *stand, authority, credential string) *client {
+func insideTunnel(t *testing.T, s *env, authority, credential string) *client {
 	t.Helper()
 	c := s.dial(t).send("CONNECT " + authority + " HTTP/1.1\r\n" + credential + "\r\n")
 	if resp, body := c.answer("CONNECT"); resp.StatusCode != 200 {
@@ -23,7 +23,7 @@ func insideTunnel(t *testing.T, s *stand, authority, credential string) *client 
 	return c
 }
 
-func startTLSOnly(t *testing.T) (s *stand, port string, sent func() int) {
+func startTLSOnly(t *testing.T) (s *env, port string, sent func() int) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -44,7 +44,7 @@ func startTLSOnly(t *testing.T) (s *stand, port string, sent func() int) {
 			}()
 		}
 	}()
-	s = start(t, func(s *stand, _ *Config, _ *ListenerConfig) { s.protocol = policy.ProtocolTLS })
+	s = start(t, func(s *env, _ *Config, _ *ListenerConfig) { s.protocol = policy.ProtocolTLS })
 	_, port, _ = net.SplitHostPort(l.Addr().String())
 	return s, port, func() int { return <-received }
 }

@@ -156,8 +156,8 @@ func FuzzProxyHeader(f *testing.F) {
 	})
 }
 
-func from(networks ...string) func(*stand, *Config, *ListenerConfig) {
-	return func(_ *stand, c *Config, lc *ListenerConfig) {
+func from(networks ...string) func(*env, *Config, *ListenerConfig) {
+	return func(_ *env, c *Config, lc *ListenerConfig) {
 		c.HeadTimeout = 300 * time.Millisecond
 		for _, n := range networks {
 			lc.ProxyProtocolFrom = append(lc.ProxyProtocolFrom, netip.MustParsePrefix(n))
@@ -176,7 +176,7 @@ func TestProxyProtocol(t *testing.T) {
 		{"PROXY UNKNOWN\r\n", "127.0.0.1"},
 	} {
 		for _, secure := range []bool{false, true} {
-			s := start(t, func(s *stand, c *Config, lc *ListenerConfig) {
+			s := start(t, func(s *env, c *Config, lc *ListenerConfig) {
 				from("10.0.0.0/8", "127.0.0.0/8")(s, c, lc)
 				c.HeadTimeout = 10 * time.Second
 				if secure {
@@ -211,7 +211,7 @@ func TestProxyProtocol(t *testing.T) {
 }
 
 // over is a client on a connection that was already used.
-func (s *stand) over(t testing.TB, raw net.Conn) *client {
+func (s *env) over(t testing.TB, raw net.Conn) *client {
 	t.Helper()
 	c := newClient(t, raw.(*net.TCPConn))
 	if s.tls != nil {
@@ -227,7 +227,7 @@ func TestProxyProtocolFromOtherNetworksIsRefused(t *testing.T) {
 	target := proxytest.Serve(t, proxytest.Echo)
 	connect := "CONNECT up.test:" + target.Port + " HTTP/1.1\r\n" + good + "\r\n"
 	for _, header := range []string{"PROXY TCP4 203.0.113.9 10.0.0.1 56789 3128\r\n", proxy2(1, 0x11, ends4...)} {
-		for name, change := range map[string]func(*stand, *Config, *ListenerConfig){"none": nil, "others": from("10.0.0.0/8", "2001:db8::/32")} {
+		for name, change := range map[string]func(*env, *Config, *ListenerConfig){"none": nil, "others": from("10.0.0.0/8", "2001:db8::/32")} {
 			s := start(t, change)
 			resp, _ := s.dial(t).send(header + connect).answer("CONNECT")
 			if resp.StatusCode != 400 || resp.Header.Get("Sallyport-Reason") != "request_invalid" || len(s.kinds()) != 0 {

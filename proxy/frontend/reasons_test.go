@@ -65,7 +65,7 @@ type shown struct {
 	secure     bool // on a TLS listener
 }
 
-func ask(t *testing.T, s *stand, head string) shown {
+func ask(t *testing.T, s *env, head string) shown {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.address)
 	if err != nil {
@@ -131,7 +131,7 @@ func TestEveryReasonIsShown(t *testing.T) {
 	client, server := certificate(t)
 	for name, secured := range map[string]bool{"plain": false, "tls": true} {
 		t.Run(name, func(t *testing.T) {
-			s := start(t, func(s *stand, _ *Config, lc *ListenerConfig) {
+			s := start(t, func(s *env, _ *Config, lc *ListenerConfig) {
 				if secured {
 					s.tls, lc.TLS = client, server
 				}

@@ -58,7 +58,7 @@ func TestKeptAliveRequestsAreEachDecided(t *testing.T) {
 }
 
 func TestCredentialIsAskedForAndNeverForwarded(t *testing.T) {
-	s := start(t, func(_ *stand, c *Config, _ *ListenerConfig) { c.Headers = []string{"x-kept", "x-nominated"} })
+	s := start(t, func(_ *env, c *Config, _ *ListenerConfig) { c.Headers = []string{"x-kept", "x-nominated"} })
 	resp, _ := s.dial(t).send("GET http://up.test/ HTTP/1.1\r\nHost: x\r\n\r\n").answer("GET")
 	if resp.StatusCode != 407 || !resp.Close {
 		t.Fatalf("got %v", resp)
@@ -250,7 +250,7 @@ func TestUnreadBody(t *testing.T) {
 
 func TestTimeouts(t *testing.T) {
 	const short = 30 * time.Millisecond
-	quick := func(_ *stand, c *Config, _ *ListenerConfig) {
+	quick := func(_ *env, c *Config, _ *ListenerConfig) {
 		c.HeadTimeout, c.IdleTimeout, c.BodyTimeout = short, short, short
 	}
 	for name, test := range map[string]struct{ raw, want string }{

@@ -24,7 +24,7 @@ func certificate(t *testing.T) (client, server *tls.Config) {
 
 func TestTLSListener(t *testing.T) {
 	target := proxytest.Serve(t, proxytest.Echo)
-	s := start(t, func(s *stand, c *Config, lc *ListenerConfig) {
+	s := start(t, func(s *env, c *Config, lc *ListenerConfig) {
 		s.tls, lc.TLS = certificate(t)
 		c.HandshakeTimeout = 200 * time.Millisecond
 	})
@@ -55,7 +55,7 @@ func TestTLSListener(t *testing.T) {
 // http/1.1 is ever selected.
 func TestALPN(t *testing.T) {
 	var trust *tls.Config
-	s := start(t, func(s *stand, _ *Config, lc *ListenerConfig) { trust, lc.TLS = certificate(t) })
+	s := start(t, func(s *env, _ *Config, lc *ListenerConfig) { trust, lc.TLS = certificate(t) })
 	for _, test := range []struct {
 		offered  []string
 		selected string
@@ -99,7 +99,7 @@ func TestCleartextOnTLSListener(t *testing.T) {
 		"full":       func(c *Config) { c.MaxConnections = 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := start(t, func(s *stand, c *Config, lc *ListenerConfig) {
+			s := start(t, func(s *env, c *Config, lc *ListenerConfig) {
 				_, lc.TLS = certificate(t)
 				c.LingerTimeout = 200 * time.Millisecond
 				change(c)
@@ -150,7 +150,7 @@ func TestCleartextOnTLSListener(t *testing.T) {
 // TestCleartextWhileDraining: a plain request on a TLS listener is answered also while
 // the server ends.
 func TestCleartextWhileDraining(t *testing.T) {
-	s := start(t, func(s *stand, c *Config, lc *ListenerConfig) {
+	s := start(t, func(s *env, c *Config, lc *ListenerConfig) {
 		_, lc.TLS = certificate(t)
 		c.LingerTimeout = 200 * time.Millisecond
 	})
@@ -180,7 +180,7 @@ func TestCleartextWhileDraining(t *testing.T) {
 func TestProxyURLOfTheListener(t *testing.T) {
 	client, server := certificate(t)
 	for scheme, secured := range map[string]bool{"http": false, "https": true} {
-		s := start(t, func(s *stand, _ *Config, lc *ListenerConfig) {
+		s := start(t, func(s *env, _ *Config, lc *ListenerConfig) {
 			if secured {
 				s.tls, lc.TLS = client, server
 			}

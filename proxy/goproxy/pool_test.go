@@ -25,7 +25,7 @@ func remembered(t *testing.T, transport *http.Transport) int {
 }
 
 // invented sends requests to so many new hosts, on which no server listens.
-func (s *stand) invented(t *testing.T, token string, from, to int) {
+func (s *env) invented(t *testing.T, token string, from, to int) {
 	t.Helper()
 	for i := from; i < to; i++ {
 		s.as(t, token, nil, "GET", fmt.Sprintf("http://invented-%d.test:1/", i), nil, "")

@@ -48,7 +48,7 @@ func upstream(t *testing.T) (via *proxy.UpstreamProxy, asked func() []string) {
 	}
 }
 
-func startVia(t *testing.T, v *proxy.UpstreamProxy) *stand {
+func startVia(t *testing.T, v *proxy.UpstreamProxy) *env {
 	t.Helper()
 	s := start(t, Config{})
 	var err error

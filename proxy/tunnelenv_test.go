@@ -20,10 +20,10 @@ const targetName = "target.example"
 // patience is how long a test waits for what must happen.
 const patience = 20 * time.Second
 
-// rig is one tunnel between two real connections.
-type rig struct {
+// tunnelEnv is one tunnel between two real connections.
+type tunnelEnv struct {
 	t        testing.TB
-	w        *world
+	w        *env
 	tracker  *Tracker
 	client   Stream       // the client's own end
 	target   *net.TCPConn // the target's own end
@@ -34,29 +34,29 @@ type rig struct {
 	ended    chan Outcome
 }
 
-type rigOption func(*rig)
+type tunnelOption func(*tunnelEnv)
 
-func withDecision(change func(*policy.Decision)) rigOption {
-	return func(r *rig) { change(&r.w.decision) }
+func withDecision(change func(*policy.Decision)) tunnelOption {
+	return func(r *tunnelEnv) { change(&r.w.decision) }
 }
 
-func withLimits(l policy.Limits) rigOption {
+func withLimits(l policy.Limits) tunnelOption {
 	return withDecision(func(d *policy.Decision) { d.Limits = l })
 }
 
-func withConfig(c TunnelConfig) rigOption {
-	return func(r *rig) { r.tracker = NewTracker(c) }
+func withConfig(c TunnelConfig) tunnelOption {
+	return func(r *tunnelEnv) { r.tracker = NewTracker(c) }
 }
 
-func withTracker(tr *Tracker) rigOption { return func(r *rig) { r.tracker = tr } }
+func withTracker(tr *Tracker) tunnelOption { return func(r *tunnelEnv) { r.tracker = tr } }
 
-func withEarly(b []byte) rigOption { return func(r *rig) { r.early = b } }
+func withEarly(b []byte) tunnelOption { return func(r *tunnelEnv) { r.early = b } }
 
-// checked leaves the ClientHello check on; other rigs carry anything.
-func checked(r *rig) { r.w.decision.Protocol = policy.ProtocolTLS }
+// checked leaves the ClientHello check on; other tunnels carry anything.
+func checked(r *tunnelEnv) { r.w.decision.Protocol = policy.ProtocolTLS }
 
 // onTLS puts the client behind a TLS listener.
-func onTLS(r *rig) {
+func onTLS(r *tunnelEnv) {
 	certificate, _ := proxytest.Certificate(r.t, targetName)
 	server := tls.Server(r.stream, &tls.Config{Certificates: []tls.Certificate{certificate}})
 	client := tls.Client(r.client, &tls.Config{InsecureSkipVerify: true})
@@ -82,19 +82,19 @@ func connected(t testing.TB, l *net.TCPListener) (a, b *net.TCPConn) {
 	return c.(*net.TCPConn), s.(*net.TCPConn)
 }
 
-// newRig goes the whole way: admitted by a gate, dialed by its dialer. start runs it.
-func newRig(t testing.TB, options ...rigOption) *rig {
+// newTunnelEnv goes the whole way: admitted by a gate, dialed by its dialer. start runs it.
+func newTunnelEnv(t testing.TB, options ...tunnelOption) *tunnelEnv {
 	t.Helper()
 	front, back := proxytest.Listen(t, "127.0.0.1:0"), proxytest.Listen(t, "127.0.0.1:0")
 	defer front.Close()
 	defer back.Close()
-	return newRigOn(t, front, back, options...)
+	return newTunnelEnvOn(t, front, back, options...)
 }
 
-// newRigOn does the same with listeners that no other test uses meanwhile.
-func newRigOn(t testing.TB, front, back *net.TCPListener, options ...rigOption) *rig {
+// newTunnelEnvOn does the same with listeners that no other test uses meanwhile.
+func newTunnelEnvOn(t testing.TB, front, back *net.TCPListener, options ...tunnelOption) *tunnelEnv {
 	t.Helper()
-	r := &rig{t: t, w: newWorld(), tracker: NewTracker(TunnelConfig{}), ended: make(chan Outcome, 1)}
+	r := &tunnelEnv{t: t, w: newEnv(), tracker: NewTracker(TunnelConfig{}), ended: make(chan Outcome, 1)}
 	r.client, r.stream = func() (Stream, Stream) { a, b := connected(t, front); return a, b }()
 	r.w.decision.Protocol = policy.ProtocolAny
 	r.w.guard = loopback
@@ -118,7 +118,7 @@ func newRigOn(t testing.TB, front, back *net.TCPListener, options ...rigOption) 
 	return r
 }
 
-func (r *rig) start() *rig {
+func (r *tunnelEnv) start() *tunnelEnv {
 	r.t.Cleanup(func() {
 		_ = r.target.Close()
 		_ = tcpOf(r.client).Close()
@@ -130,14 +130,14 @@ func (r *rig) start() *rig {
 	return r
 }
 
-// tunnel is a rig that runs.
-func openTunnel(t testing.TB, options ...rigOption) *rig {
+// tunnel is a tunnelEnv that runs.
+func openTunnel(t testing.TB, options ...tunnelOption) *tunnelEnv {
 	t.Helper()
-	return newRig(t, options...).start()
+	return newTunnelEnv(t, options...).start()
 }
 
 // outcome waits for the end, and checks that the log has the same.
-func (r *rig) outcome() Outcome {
+func (r *tunnelEnv) outcome() Outcome {
 	r.t.Helper()
 	select {
 	case o := <-r.ended:
@@ -152,7 +152,7 @@ func (r *rig) outcome() Outcome {
 	}
 }
 
-func (r *rig) wantOutcome(cause Cause, sent, received int64) {
+func (r *tunnelEnv) wantOutcome(cause Cause, sent, received int64) {
 	r.t.Helper()
 	want := Outcome{Sent: sent, Received: received, Cause: cause}
 	if o := r.outcome(); o != want {

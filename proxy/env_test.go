@@ -23,9 +23,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const secret = "eyJhbGciOiJSUzI1NiJ9.c2VjcmV0LXBheWxvYWQ.c2lnbmF0dXJl"
 
-// world is a gate with small memory versions of everything around it, each with
+// env is a gate with small memory versions of everything around it, each with
 // switches for what can go wrong. trace is the order in which they were called.
-type world struct {
+type env struct {
 	mu    sync.Mutex
 	trace []string
 
@@ -57,13 +57,13 @@ type world struct {
 	config func(*Config)
 }
 
-func (w *world) step(name string) {
+func (w *env) step(name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.trace = append(w.trace, name)
 }
 
-func (w *world) Authenticate(_ context.Context, c identity.Credential) (*identity.Principal, error) {
+func (w *env) Authenticate(_ context.Context, c identity.Credential) (*identity.Principal, error) {
 	w.step("authenticate")
 	if c.Reveal() != secret && w.authErr == nil {
 		return nil, &identity.Error{Problem: identity.CredentialSignature, Detail: "the signature is not the key's"}
@@ -71,7 +71,7 @@ func (w *world) Authenticate(_ context.Context, c identity.Credential) (*identit
 	return w.principal, w.authErr
 }
 
-func (w *world) Decide(_ context.Context, r *policy.Request) (policy.Decision, error) {
+func (w *env) Decide(_ context.Context, r *policy.Request) (policy.Decision, error) {
 	w.step("decide")
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -79,12 +79,12 @@ func (w *world) Decide(_ context.Context, r *policy.Request) (policy.Decision, e
 	return w.decision, w.decideErr
 }
 
-func (w *world) AvailableTo(audit.Source) error {
+func (w *env) AvailableTo(audit.Source) error {
 	w.step("available")
 	return w.available
 }
 
-func (w *world) Record(ctx context.Context, e *audit.Event) error {
+func (w *env) Record(ctx context.Context, e *audit.Event) error {
 	w.step("record")
 	if w.recordWait {
 		<-ctx.Done()
@@ -107,7 +107,7 @@ func (w *world) Record(ctx context.Context, e *audit.Event) error {
 	return nil
 }
 
-func (w *world) Resolve(_ context.Context, _ fair.Subject, host string) ([]netip.Addr, error) {
+func (w *env) Resolve(_ context.Context, _ fair.Subject, host string) ([]netip.Addr, error) {
 	w.step("resolve")
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -115,7 +115,7 @@ func (w *world) Resolve(_ context.Context, _ fair.Subject, host string) ([]netip
 	return w.addrs, w.resolveErr
 }
 
-func (w *world) Decided(_ policy.Action, v policy.Verdict, r policy.Reason, would bool) {
+func (w *env) Decided(_ policy.Action, v policy.Verdict, r policy.Reason, would bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := v.String() + " " + string(r)
@@ -125,27 +125,27 @@ func (w *world) Decided(_ policy.Action, v policy.Verdict, r policy.Reason, woul
 	w.decided = append(w.decided, s)
 }
 
-func (w *world) Stage(string, time.Duration) {}
+func (w *env) Stage(string, time.Duration) {}
 
-func (w *world) Closed(_ policy.Action, c Cause, _, _ int64) {
+func (w *env) Closed(_ policy.Action, c Cause, _, _ int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closed = append(w.closed, c)
 }
 
-func (w *world) Unrecorded(r policy.Reason) {
+func (w *env) Unrecorded(r policy.Reason) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.unrecorded = append(w.unrecorded, r)
 }
 
-func (w *world) events() []audit.Event {
+func (w *env) events() []audit.Event {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.recorded)
 }
 
-func (w *world) gate(t testing.TB) *Gate {
+func (w *env) gate(t testing.TB) *Gate {
 	t.Helper()
 	c := Config{Authenticator: w, Decider: w, Recorder: w, Resolver: w, Guard: w.guard, Dialer: w.dialer,
 		Observer: w, Log: slog.New(slog.NewTextHandler(&locked{mu: &w.mu, w: &w.log}, nil))}
@@ -159,7 +159,7 @@ func (w *world) gate(t testing.TB) *Gate {
 	return g
 }
 
-// locked serializes a writer with the rest of the world.
+// locked serializes a writer with the rest of the environment.
 type locked struct {
 	mu *sync.Mutex
 	w  io.Writer
@@ -171,8 +171,8 @@ func (l *locked) Write(b []byte) (int, error) {
 	return l.w.Write(b)
 }
 
-func newWorld() *world {
-	return &world{
+func newEnv() *env {
+	return &env{
 		guard: &Guard{},
 		principal: &identity.Principal{
 			Kind: identity.KindBitbucketStep, Issuer: "https://issuer.example", CredentialKind: identity.CredentialOIDC,

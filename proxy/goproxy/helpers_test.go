@@ -62,7 +62,7 @@ func (*keeper) Resolve(_ context.Context, _ fair.Subject, host string) ([]netip.
 }
 
 // last is the end of the latest request.
-func (s *stand) last(t *testing.T) *audit.Event {
+func (s *env) last(t *testing.T) *audit.Event {
 	t.Helper()
 	s.gate.Wait()
 	s.mu.Lock()
@@ -74,16 +74,16 @@ func (s *stand) last(t *testing.T) *audit.Event {
 	return e
 }
 
-// stand is a forwarder with a gate in front of it.
-type stand struct {
+// env is a forwarder with a gate in front of it.
+type env struct {
 	*keeper
 	gate      *proxy.Gate
 	forwarder *Forwarder
 }
 
-func start(t *testing.T, c Config) *stand {
+func start(t *testing.T, c Config) *env {
 	t.Helper()
-	s := &stand{keeper: &keeper{}}
+	s := &env{keeper: &keeper{}}
 	var err error
 	s.gate, err = proxy.NewGate(proxy.Config{Authenticator: s, Decider: s, Recorder: s, Resolver: s,
 		Guard: &proxy.Guard{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}})
@@ -130,12 +130,12 @@ func (a *answer) Upgrade(conn proxy.Stream, behind []byte) bool {
 }
 
 // admit puts a request through the gate as the step with that token.
-func (s *stand) admit(t *testing.T, token, target string) *proxy.Admission {
+func (s *env) admit(t *testing.T, token, target string) *proxy.Admission {
 	t.Helper()
 	return s.admitMethod(t, token, "GET", target)
 }
 
-func (s *stand) admitMethod(t *testing.T, token, method, target string) *proxy.Admission {
+func (s *env) admitMethod(t *testing.T, token, method, target string) *proxy.Admission {
 	t.Helper()
 	a, refusal := s.gate.Admit(t.Context(), proxy.Attempt{Action: policy.Forward, Target: target, HTTP: &policy.HTTPRequest{Method: method},
 		Client: netip.MustParseAddrPort("127.0.0.1:1"), Credential: identity.NewCredential(token)})
@@ -146,12 +146,12 @@ func (s *stand) admitMethod(t *testing.T, token, method, target string) *proxy.A
 }
 
 // do sends one request as the frontend does.
-func (s *stand) do(t *testing.T, w *answer, method, target string, header http.Header, body string) *answer {
+func (s *env) do(t *testing.T, w *answer, method, target string, header http.Header, body string) *answer {
 	t.Helper()
 	return s.as(t, "one", w, method, target, header, body)
 }
 
-func (s *stand) as(t *testing.T, token string, w *answer, method, target string, header http.Header, body string) *answer {
+func (s *env) as(t *testing.T, token string, w *answer, method, target string, header http.Header, body string) *answer {
 	t.Helper()
 	if w == nil {
 		w = &answer{}
