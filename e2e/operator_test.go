@@ -168,7 +168,7 @@ func TestRevokeMistakes(t *testing.T) {
 		"one of --step and":          {"token", "revoke", "--step", w.Payments.UUID, "--repository", "acme/payments"},
 		"not the UUID of a step":     {"token", "revoke", "--step", "*", "--reason", "x"},
 		"no repository is known as":  {"token", "revoke", "--repository", "acme/nowhere", "--reason", "x"},
-		"for how long":               {"token", "revoke", "--step", w.Payments.UUID, "--for", "-1h", "--reason", "x"},
+		"a duration is needed":       {"token", "revoke", "--step", w.Payments.UUID, "--for", "-1h", "--reason", "x"},
 		"--reason TEXT is needed":    {"token", "revoke", "--step", w.Payments.UUID},
 		"invalid argument":           {"token", "revoke", "--step", w.Payments.UUID, "--for", "soon"},
 		"a token is not an argument": {"token", "inspect", "eyJ"},
