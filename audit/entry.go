@@ -1,0 +1,48 @@
+package audit
+
+// An Entry is what a source has of one event.
+type Entry struct {
+	// Index is the leaf's place in the tree; for an event that is not sealed it
+	// means nothing.
+	Index int64
+	// Writer and Sequence are those of the leaf, or of the row that is not
+	// sealed. An empty writer: the source knows only what the record says.
+	Writer   string
+	Sequence int64
+	// Hash is what the leaf says. Zero: the source keeps the record in its place.
+	Hash Hash
+	// Record is the event. Nil: it is not there.
+	Record []byte
+	// Columns is what the columns say, as the record would: a JSON object with
+	// the record's fields in its order, without version, attributes and input.
+	// Nil: the source has no columns.
+	Columns []byte
+	// Copies counts further rows under the same number.
+	Copies int
+
+	prepared   bool // of and difference are those of the record and the columns
+	of         Hash
+	difference string
+}
+
+// Prepare does the part of a verification that depends on this entry alone, so
+// that it can be done beside others. It need not be called, and nothing of the
+// entry may be changed after it.
+func (e *Entry) Prepare() {
+	if e.prepared || e.Record == nil {
+		return
+	}
+	e.prepared = true
+	e.of = Leaf(e.Record)
+	if e.Columns != nil {
+		e.difference = compareColumns(e.Record, e.Columns)
+	}
+}
+
+// leaf is the hash of the record.
+func (e *Entry) leaf() Hash {
+	if e.prepared {
+		return e.of
+	}
+	return Leaf(e.Record)
+}
