@@ -147,7 +147,7 @@ func (c *chain) accept(signed []byte, said Checkpoint, holds bool) (Damage, stri
 	return DamageCheckpoint, detail
 }
 
-// finish says what is wrong with the keys as a whole.
+// finish returns what is wrong with the keys as a whole.
 func (c *chain) finish() (Damage, string) {
 	switch {
 	case c.bad || len(c.early) > 0:

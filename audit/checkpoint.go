@@ -15,7 +15,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// A Checkpoint says how large the log's tree is and what its root hash is.
+// A Checkpoint has the size of the log's tree and its root hash.
 //
 // As text it is a C2SP tlog-checkpoint: the origin, the size and the root in
 // base64, a line each, and one extension line with the time of signing.
@@ -23,7 +23,7 @@ type Checkpoint struct {
 	Origin string
 	Size   int64
 	Root   Hash
-	Time   time.Time // in whole seconds, by the signer's clock; zero: not said
+	Time   time.Time // in whole seconds, by the signer's clock; zero: not stated
 }
 
 const timeLine = "time "

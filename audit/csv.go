@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// CSV writes rows that a spreadsheet takes for text, whoever made up what is in
+// CSV writes rows that a spreadsheet takes for text, regardless of who chose what is in
 // them (OWASP, "CSV Injection"). Every cell is quoted (RFC 4180 section 2), and
 // lines end with CR LF. Within a cell
 //

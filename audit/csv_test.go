@@ -21,7 +21,7 @@ var hostile = []string{
 	"a,=1", "a;=1", `a","=1`, `";=1`, "'=1", "''", "'", "＝1+1", "−2", "a|=cmd|' /C calc'!A0", "\x1b[2Jgone", "a\x00b", "\u202egpj.exe", "\u009b31m", "a\nb", "\xff", "--flag", "x'=1",
 }
 
-// risky says what a spreadsheet might compute in a file, whichever of the usual
+// risky returns what a spreadsheet might compute in a file, whichever of the usual
 // separators it splits by, and whether it minds quotation marks or not.
 func risky(file string) string {
 	for _, line := range strings.Split(file, "\r\n") {
@@ -119,7 +119,7 @@ func FuzzShown(f *testing.F) {
 	})
 }
 
-// TestKinds: the list has every constant, so that whoever adds a kind adds it there.
+// TestKinds: the list has every constant, so that a new kind is added there.
 func TestKinds(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "event.go", nil, 0)
 	if err != nil {

@@ -11,22 +11,22 @@ type Damage string
 // What a verification finds.
 const (
 	DamageRecord     Damage = "record_changed"     // a sealed event has another record than was sealed
-	DamageColumn     Damage = "column_changed"     // a column says something else than the record
+	DamageColumn     Damage = "column_changed"     // a column differs from the record
 	DamageMissing    Damage = "event_missing"      // a sealed event is not there
 	DamageInserted   Damage = "event_inserted"     // an event that the log has no place for
 	DamageOrder      Damage = "order_changed"      // the numbers of a writer do not follow one another
 	DamageLeaf       Damage = "leaf_missing"       // a leaf is not there, or no checkpoint covers it
 	DamageTree       Damage = "tree_changed"       // the leaves do not have the root of a checkpoint
 	DamageCheckpoint Damage = "checkpoint_changed" // a checkpoint is not what was signed
-	DamageKey        Damage = "key_unknown"        // a checkpoint is signed by a key that nobody handed over to
+	DamageKey        Damage = "key_unknown"        // a checkpoint is signed by a key that no hand-over names
 	DamageShort      Damage = "log_truncated"      // a checkpoint from outside covers more than there is
 	DamageUnvouched  Damage = "key_mismatch"       // no key from outside signed a checkpoint of the log
 	DamageGap        Damage = "gap_invalid"        // a declaration of missing events that does not hold, or names events that are there
-	DamageRetention  Damage = "retention_invalid"  // an event says that retention took what it may not take
+	DamageRetention  Damage = "retention_invalid"  // an event reports a retention that is not allowed
 	// Tables beside the events that evidence relies on.
-	DamagePolicy         Damage = "policy_changed"         // a policy's content is not what its digest says, or is not there
-	DamageReconciliation Damage = "reconciliation_changed" // what a reconciliation found is not what its event says
-	DamageExpired        Damage = "expired_changed"        // what is counted as taken by retention is not what its event says
+	DamagePolicy         Damage = "policy_changed"         // a policy's content does not have its digest, or is missing
+	DamageReconciliation Damage = "reconciliation_changed" // what a reconciliation found does not have the digest in its event
+	DamageExpired        Damage = "expired_changed"        // the count of expired events differs from the retention's event
 	DamageExport         Damage = "export_incomplete"      // the export has no end, or not the one that it announces
 )
 

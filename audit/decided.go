@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Decided is what a record says of a decision, for whoever evaluates it again.
+// Decided is a decision as its record has it, for a new evaluation.
 type Decided struct {
 	ID         string
 	Time       time.Time

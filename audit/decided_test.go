@@ -21,7 +21,7 @@ func decidedEvent() *Event {
 	}
 }
 
-// TestReadDecided: what a record says is read, however much its strings look like
+// TestReadDecided: the fields of a record are read, however much its strings look like
 // the end of it.
 func TestReadDecided(t *testing.T) {
 	e := decidedEvent()

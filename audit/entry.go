@@ -6,14 +6,14 @@ type Entry struct {
 	// means nothing.
 	Index int64
 	// Writer and Sequence are those of the leaf, or of the row that is not
-	// sealed. An empty writer: the source knows only what the record says.
+	// sealed. An empty writer: the source knows only the record.
 	Writer   string
 	Sequence int64
-	// Hash is what the leaf says. Zero: the source keeps the record in its place.
+	// Hash is that of the leaf. Zero: the source keeps the record in its place.
 	Hash Hash
 	// Record is the event. Nil: it is not there.
 	Record []byte
-	// Columns is what the columns say, as the record would: a JSON object with
+	// Columns has the columns in the form of the record: a JSON object with
 	// the record's fields in its order, without version, attributes and input.
 	// Nil: the source has no columns.
 	Columns []byte

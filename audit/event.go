@@ -1,4 +1,4 @@
-// Package audit says what happened.
+// Package audit has the events of the audit log and their verification.
 //
 // An [Event] is one record of the log. It is a wire format that outlives the
 // code: it imports nothing of ours, and copying values into it is what keeps a
@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Kind is what sort of thing an event tells of.
+// Kind is the subject of an event.
 type Kind string
 
 // The kinds of events.
@@ -19,8 +19,8 @@ const (
 	KindTunnelClosed         Kind = "tunnel_closed"         // an allowed CONNECT is over
 	KindRequestClosed        Kind = "request_closed"        // an allowed HTTP request is over
 	KindPolicyLoaded         Kind = "policy_loaded"         // a revision began to decide
-	KindPolicyRejected       Kind = "policy_rejected"       // a revision was offered and not taken
-	KindPolicyReevaluated    Kind = "policy_reevaluated"    // what was open was put to a new revision
+	KindPolicyRejected       Kind = "policy_rejected"       // a revision was offered and rejected
+	KindPolicyReevaluated    Kind = "policy_reevaluated"    // open tunnels and requests were evaluated by a new revision
 	KindPolicyApproval       Kind = "policy_approval"       // who approved the pull request of an activated commit
 	KindExceptionExpiring    Kind = "exception_expiring"    // an exception of the policy ends soon
 	KindCandidateMismatch    Kind = "candidate_mismatch"    // a candidate would have decided otherwise
@@ -32,13 +32,13 @@ const (
 	KindAdmin                Kind = "admin"                 // an operator did something
 	KindLogForked            Kind = "log_forked"            // the database holds another log than was published
 	KindExport               Kind = "export"                // rows were handed out of the log
-	KindRetention            Kind = "retention"             // the events of a month were taken away
+	KindRetention            Kind = "retention"             // the events of a month were removed
 	KindHoldSet              Kind = "hold_set"              // months are kept from retention
 	KindHoldLifted           Kind = "hold_lifted"           // and no longer
 	KindReconciled           Kind = "reconciled"            // Bitbucket's deployments were compared with the log
 	KindDeploymentUnobserved Kind = "deployment_unobserved" // one of them never came through
 	KindSelfTest             Kind = "self_test"             // a probe of our own was refused and one was allowed, or not
-	KindCheckpointsThinned   Kind = "checkpoints_thinned"   // old checkpoints between others of the same hour were taken away
+	KindCheckpointsThinned   Kind = "checkpoints_thinned"   // old checkpoints between others of the same hour were removed
 	KindRefusalsRepeated     Kind = "refusals_repeated"     // how often a recorded refusal was repeated; by the decision id of that refusal
 	KindUnrecordedTotals     Kind = "unrecorded_totals"     // how many attempts were refused without an event of their own
 	// The rules of one repository were rejected, while the rest of the revision became
@@ -46,7 +46,7 @@ const (
 	KindRepositoryPolicyRejected Kind = "repository_policy_rejected"
 	// Rules or tests of a repository ended a worker process: attributes cause, limit.
 	KindPolicyWorkerTerminated Kind = "policy_worker_terminated"
-	// These two say who could reach the log, and what its schema was.
+	// These two report who could reach the log, and its schema.
 	KindSchemaAttested Kind = "schema_attested" // what the schema is, against what the program installs
 	KindAccessAttested Kind = "access_attested" // which roles can do what to the log, by which path
 	// These two explain why numbers of a writer are missing: attributes writer, first,
@@ -96,7 +96,7 @@ type Event struct {
 	Path      string
 	TargetRaw string // as it came, where it is not the canonical form
 
-	// What came of it.
+	// The outcome.
 	Verdict    string
 	Mode       string
 	WouldDeny  bool
@@ -120,7 +120,7 @@ type Event struct {
 	CloseReason        string
 	UpstreamStatus     int
 
-	// Attributes tell more, in the order given. Names are ours, values may be anything.
+	// Attributes have further values, in the order given. Names are ours, values may be anything.
 	Attributes []Attribute
 	// Input is the canonical JSON that policy evaluated; it must be valid JSON
 	// without U+0000.
@@ -133,11 +133,11 @@ type Event struct {
 // Source is whom an event is about, for the shares of queues and of the journal.
 // The zero Source is the server itself, which has no share.
 type Source struct {
-	Repository string // UUID; empty: nobody whose credential was accepted
+	Repository string // UUID; empty: no credential was accepted
 	Step       string // UUID, or the client's address where Repository is empty
 }
 
-// Repeats is the attribute of a refusal, as it is read back, that says how often it
+// Repeats is the attribute of a refusal, as it is read back, with the count of how often it
 // was repeated without an event of its own.
 const Repeats = "repeats"
 

@@ -16,12 +16,12 @@ import (
 //
 //	{"export":1}
 //	{"leaf":0,"record":{…}}                                    a sealed event: its bytes, as they were sealed
-//	{"leaf":1,"writer":"…","writer_sequence":1,"hash":"…"}     one that is not there, with what its leaf says
+//	{"leaf":1,"writer":"…","writer_sequence":1,"hash":"…"}     one that is missing, with its leaf
 //	{"checkpoint":"…"}                                         after the last leaf that it covers
 //	{"record":{…}}                                             an event that is not sealed
 //	{"end":{"leaves":2,"checkpoints":1,"unsealed":1}}
 //
-// A record that is not one line of JSON, or is not what its leaf says, has
+// A record that is not one line of JSON, or does not have the hash of its leaf, has
 // "record_base64" in its place, and the hash beside it.
 const (
 	exportHead = `{"export":1}`

@@ -18,10 +18,10 @@ const (
 	kindAt     = timeAt + len(timeLayout) + len(kindField)
 )
 
-// KindOf is the kind that a record tells; empty where it tells none.
+// KindOf is the kind in a record; empty where the record has none.
 func KindOf(record []byte) Kind { return kindOf(record) }
 
-// kindOf is the kind that a record of ours tells; empty where it is in no form
+// kindOf is the kind in a record of ours; empty where it is in no form
 // that we write.
 func kindOf(record []byte) Kind {
 	if len(record) < kindAt || !bytes.HasPrefix(record, []byte(recordHead+timeField)) {
@@ -46,7 +46,7 @@ func kindOf(record []byte) Kind {
 	}
 }
 
-// timeOf is the time that a record tells, or zero. It is for orientation: only
+// timeOf is the time in a record, or zero. It is for orientation: only
 // the date and the time of day as far as seconds are read.
 func timeOf(record []byte) time.Time {
 	if len(record) < kindAt || !bytes.HasPrefix(record, []byte(recordHead+timeField)) {
@@ -63,7 +63,7 @@ func timeOf(record []byte) time.Time {
 	return time.Date(n(0, 4), time.Month(n(5, 7)), n(8, 10), n(11, 13), n(14, 16), n(17, 19), 0, time.UTC)
 }
 
-// numberOf is the writer and the number that a record tells.
+// numberOf is the writer and the number in a record.
 func numberOf(record []byte) (writer string, sequence int64, ok bool) {
 	// Neither the kind nor the decision's id can hold what is looked for here.
 	const writerField, sequenceField = `,"writer":"`, `","writer_sequence":`

@@ -18,7 +18,7 @@ func isInput(b []byte) bool {
 	return len(b) <= capInput && utf8.Valid(b) && isReadable(b) && json.Valid(b)
 }
 
-// isReadable checks nesting and escapes only. What it says of bytes that are
+// isReadable checks nesting and escapes only. Its result for bytes that are
 // not JSON does not matter.
 func isReadable(b []byte) bool {
 	depth, inString := 0, false

@@ -140,7 +140,7 @@ func (r Registration) possession() string {
 }
 
 // Register returns the event that names a key as the log's first, or in place
-// of one that is lost. The key signs it: nobody can name a key of somebody else.
+// of one that is lost. The key signs it: no event can name another party's key.
 func Register(s *Signer, now time.Time) *Event {
 	r := Registration{Key: s.key}
 	// A name that note.Sign refuses makes no Signer. Without a signature nobody

@@ -10,7 +10,7 @@ import (
 
 // Bounds of lateness, which is the signed time of the first checkpoint that covers an
 // event minus the event's own time. An event is sealed within seconds, unless it was
-// in a journal, its writer was stuck behind a gap, or somebody backdated it.
+// in a journal, its writer was stuck behind a gap, or the event was backdated.
 const (
 	// DefaultMaxLateness is twice the hour to which old checkpoints are thinned out,
 	// so that thinning makes no event late.
@@ -71,7 +71,7 @@ func (l LateEvents) String() string {
 type Lateness struct {
 	Bound     time.Duration
 	Count     int64         // sealed later than the bound after their own time, or that old and not sealed
-	Explained int64         // of these, by an event that says that the journal with them was replayed
+	Explained int64         // of these, by an event that reports the replay of the journal with them
 	Most      time.Duration // the largest lateness
 	Events    []LateEvents  // the first maxLateEvents, by leaf; unsealed ones last
 	Ahead     int64         // dated more than MaxClockSkew after the checkpoint that first covers them
@@ -101,7 +101,7 @@ type lateMinute struct {
 	minute int64
 }
 
-// replayedJournal is what a journal_replayed event says.
+// replayedJournal is the content of a journal_replayed event.
 type replayedJournal struct {
 	from, to time.Time
 	leaf     int64

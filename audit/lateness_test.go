@@ -121,7 +121,7 @@ func TestLateness(t *testing.T) {
 }
 
 // TestLatenessIsNeeded: a backdated event has a leaf, a record and columns that agree,
-// and a signed checkpoint: without the measure nothing is said of it.
+// and a signed checkpoint: without the measure it is not listed.
 func TestLatenessIsNeeded(t *testing.T) {
 	l := backdated(t)
 	without := l.verify(t, Trust{MaxLateness: 100 * 365 * 24 * time.Hour})
@@ -133,7 +133,7 @@ func TestLatenessIsNeeded(t *testing.T) {
 	}
 }
 
-// TestLatenessOfExport: an export says the same as the database.
+// TestLatenessOfExport: an export gives the same as the database.
 func TestLatenessOfExport(t *testing.T) {
 	l := backdated(t)
 	var export bytes.Buffer

@@ -105,7 +105,7 @@ func (e *Event) normaliseLists() {
 			e.Addresses[i] = plain(a)
 		}
 	}
-	// What another field says already is not recorded again.
+	// The content of another field is not recorded again.
 	if len(e.Rules) == 1 && e.Rules[0] == e.Rule {
 		e.Rules = nil
 	}

@@ -99,7 +99,7 @@ func (e *Event) AppendRest(b []byte) []byte {
 	return e.appendInput(b)
 }
 
-// appendInput appends the input, or its parts where the record says the rest.
+// appendInput appends the input, or its parts where the record has the rest.
 func (e *Event) appendInput(b []byte) []byte {
 	if len(e.Input) == 0 {
 		return b

@@ -24,7 +24,7 @@ type Report struct {
 	Uses []KeyUse
 	// Anchored is the largest checkpoint from outside that holds. Size 0: none,
 	// so that a log which was rewritten and signed again as a whole, or cut off
-	// at a checkpoint, is not told from the true one.
+	// at a checkpoint, cannot be distinguished from the true one.
 	Anchored Checkpoint
 	// Vouched: a key from outside, or a successor of one, signed a valid checkpoint. It vouches for what its checkpoints cover.
 	Vouched bool

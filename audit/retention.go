@@ -16,7 +16,7 @@ import (
 // nobody.
 const MinAge = 365 * 24 * time.Hour
 
-// DefaultKeepDays is for how many days events are kept where nobody says.
+// DefaultKeepDays is for how many days events are kept by default.
 const DefaultKeepDays = 400
 
 // MinKeepDays is the least that the database agrees to.
@@ -35,16 +35,16 @@ func Stays(kind Kind, writer string) bool {
 	return writer == DatabaseWriter
 }
 
-// A Retention is what an event says that took the events of a month away.
+// A Retention is the event of the removal of a month's events.
 type Retention struct {
 	Index    int64  // its own leaf
 	Sequence int64  // its number, of the writer [DatabaseWriter]
 	Month    string // YYYY-MM
-	Events   int64  // how many it says that were taken
+	Events   int64  // how many it reports as removed
 	Found    int64  // how many leaves it accounts for that have no event
 	Login    string // who asked for it
-	Digest   string // over the leaves of the events that were taken, in their order
-	stayed   int64  // how many it says that it left
+	Digest   string // over the leaves of the removed events, in their order
+	stayed   int64  // how many it reports as kept
 	leaves   []span
 	at       time.Time // of the first checkpoint that covers it; zero: none does
 	refused  string    // why it accounts for nothing; empty: it does
@@ -277,7 +277,7 @@ func old(sealed, at time.Time, slack time.Duration) bool {
 	return !sealed.IsZero() && !at.IsZero() && at.Sub(sealed)+slack >= MinAge
 }
 
-// judge says why a retention event accounts for nothing.
+// judge returns why a retention event accounts for nothing.
 func (x *expiry) judge(r *Retention) string {
 	last := int64(-1)
 	if n := len(r.leaves); n > 0 {

@@ -198,7 +198,7 @@ func TestRetentionNeedsSignedTimes(t *testing.T) {
 }
 
 // TestHoles: what is missing is found and counted exactly, however it lies
-// between what was taken.
+// between the removed events.
 func TestHoles(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
 	for range 200 {
@@ -245,7 +245,7 @@ func TestHoles(t *testing.T) {
 // TestRetentionLeavesItsOwn: what retention leaves of a month is proven to be
 // there, although its event names the leaves of the whole month.
 func TestRetentionLeavesItsOwn(t *testing.T) {
-	const own = 20  // the leaf of an operator's operation, between events that are taken
+	const own = 20  // the leaf of an operator's operation, between events that are removed
 	var taken Entry // one of these
 	for _, c := range []struct {
 		name string

@@ -21,7 +21,7 @@ func checkTitle(title string) error {
 }
 
 // SignStatement signs a text that is not a checkpoint: as a C2SP signed note of the
-// signer's origin, the title and the text. The title says what sort of text it
+// signer's origin, the title and the text. The title names the sort of text it
 // is, so that none can pass for one of another sort. The text has no control
 // characters but line ends and ends with one. The same call gives the same bytes.
 func (s *Signer) SignStatement(title, text string) ([]byte, error) {

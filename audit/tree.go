@@ -20,8 +20,8 @@ type Tree struct {
 	frontier []Hash // the largest subtree first: one for each bit that is set in size
 }
 
-// RestoreTree returns the tree of a size from what [Tree.Frontier] said of it.
-// Whether the frontier is that of a certain tree is told by its root alone.
+// RestoreTree returns the tree of a size from its [Tree.Frontier].
+// Only the root shows whether the frontier is that of a certain tree.
 func RestoreTree(size int64, frontier []byte) (*Tree, error) {
 	want := bits.OnesCount64(uint64(size)) * len(Hash{})
 	if size < 0 || len(frontier) != want {
@@ -108,7 +108,7 @@ func (s Subtree) reader() tlog.HashReader {
 	})
 }
 
-// errProof is all that there is to say of a proof that does not hold.
+// errProof is the only error of a proof that does not hold.
 var errProof = errors.New("the proof does not hold")
 
 // ProveInclusion proves that a leaf is in the tree of a size (RFC 6962 section
@@ -121,7 +121,7 @@ func ProveInclusion(size, index int64, s Subtree) ([]Hash, error) {
 	return proof, nil
 }
 
-// CheckInclusion returns nil if and only if the proof says that the leaf has
+// CheckInclusion returns nil if and only if the proof shows that the leaf has
 // this hash in the tree of this size and root.
 func CheckInclusion(proof []Hash, size int64, root Hash, index int64, leaf Hash) error {
 	if err := tlog.CheckRecord(proof, size, root, index, leaf); err != nil {
@@ -140,7 +140,7 @@ func ProveConsistency(size, old int64, s Subtree) ([]Hash, error) {
 	return proof, nil
 }
 
-// CheckConsistency returns nil if and only if the proof says that the tree with
+// CheckConsistency returns nil if and only if the proof shows that the tree with
 // the old size and root is the beginning of the other.
 func CheckConsistency(proof []Hash, size int64, root Hash, old int64, oldRoot Hash) error {
 	if err := tlog.CheckTree(proof, size, root, old, oldRoot); err != nil {

@@ -13,7 +13,7 @@ type Trust struct {
 	Keys []Key
 	// Notes are checkpoints of the log that were kept elsewhere.
 	Notes [][]byte
-	// Sources say where each of Notes was read, as FILE:LINE, for warnings. It may
+	// Sources has where each of Notes was read, as FILE:LINE, for warnings. It may
 	// be shorter than Notes.
 	Sources []string
 	// MaxLateness is how late an event may be sealed and not be listed; 0 is

@@ -16,7 +16,7 @@ func recordBytes(t testing.TB, e *Event) []byte {
 	return e.AppendRecord(nil)
 }
 
-// handedOverByForce is the event of a hand-over to a key of somebody else: as an
+// handedOverByForce is the event of a hand-over to another party's key: as an
 // attacker writes it who has a public key alone.
 func handedOverByForce(t testing.TB, s *Signer, victim Key, possession string) *Event {
 	t.Helper()
@@ -44,7 +44,7 @@ func forgedLog(t testing.TB, victim *Signer, handover func(attacker *Signer) *Ev
 }
 
 // TestNamedKeyVouchesForNothing: a key that a log names and that signed nothing is
-// not trusted, whatever the log says of it (cases row 29).
+// not trusted, whatever the log has of it (cases row 29).
 func TestNamedKeyVouchesForNothing(t *testing.T) {
 	victim := newSigner(t, "log.example/a")
 	real := newLog(t)

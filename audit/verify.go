@@ -2,7 +2,7 @@ package audit
 
 import "fmt"
 
-// Sealed takes the next leaf.
+// Sealed accepts the next leaf.
 func (v *Verification) Sealed(e *Entry) {
 	if gap := e.Index - v.tree.Size(); gap != 0 {
 		v.findings.add(Finding{Damage: DamageLeaf, First: v.tree.Size(), Last: max(e.Index-1, v.tree.Size()), Detail: "the leaves are not there"})

@@ -135,7 +135,7 @@ func TestVerifySound(t *testing.T) {
 	}
 }
 
-// TestVerifyFinds damages a log in every way, and expects what is said of it.
+// TestVerifyFinds damages a log in every way, and expects the findings.
 func TestVerifyFinds(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -15,7 +15,7 @@ type Statement struct {
 	Time     time.Time
 }
 
-// Checkpoint takes a checkpoint of the log.
+// Checkpoint accepts a checkpoint of the log.
 func (v *Verification) Checkpoint(s Statement) {
 	v.checkpoints++
 	c, err := ReadCheckpoint(s.Note)

@@ -35,7 +35,7 @@ func (v *Verification) Report() *Report {
 	return r
 }
 
-// finishExpiry tells what is missing from what retention took.
+// finishExpiry distinguishes missing events from those that retention removed.
 func (v *Verification) finishExpiry(r *Report) {
 	missing, lies := v.expiry.settle()
 	// The places of these come before others that are noted already, and may be

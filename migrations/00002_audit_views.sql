@@ -71,7 +71,7 @@ LEFT JOIN audit.policies p ON p.digest = e.revision
 WHERE e.kind IN ('policy_loaded', 'policy_rejected', 'repository_policy_rejected');
 
 -- One line for each commit that began to decide, and who approved its pull request.
--- Of several events about one commit the worst counts: approved has to be said by all.
+-- Of several events about one commit the worst counts: all have to be approved.
 CREATE VIEW audit.policy_approvals AS
 SELECT l.activated_at, l.commit, l.revision, l.author, l.signer, l.activations,
        coalesce(a.outcome, 'not_recorded') AS outcome, a.pull_request, a.title, a.destination,
@@ -120,7 +120,7 @@ COMMENT ON VIEW audit.denials IS 'What was refused to clients. What passed only 
 COMMENT ON VIEW audit.would_deny IS 'What passed only because of report mode; reason and rule are those for which it would have been refused. Probes of the self-test are in audit.all_decisions only.';
 COMMENT ON VIEW audit.exception_uses IS 'Every decision about a client to which an exception of the policy applied, once for each such exception.';
 COMMENT ON VIEW audit.policy_changes IS 'Every revision that began to decide, or was offered and refused, by each writer.';
-COMMENT ON VIEW audit.policy_approvals IS 'Each commit that began to decide, and who approved the pull request that merged it, as Bitbucket said afterwards.';
+COMMENT ON VIEW audit.policy_approvals IS 'Each commit that began to decide, and who approved the pull request that merged it, as Bitbucket reported afterwards.';
 COMMENT ON VIEW audit.deployment_egress IS 'Where each deployment environment of each repository went or tried to go, and how much went there.';
 COMMENT ON VIEW audit.writers IS 'Every process that wrote to the log: when it began and ended, and whether any of its numbers is missing.';
 
@@ -145,7 +145,7 @@ $$;
 COMMENT ON COLUMN audit.all_decisions.closed_at IS 'When the tunnel or request ended. Null while it is open, and where nothing was let out.';
 COMMENT ON COLUMN audit.decisions.closed_at IS 'When the tunnel or request ended. Null while it is open, and where nothing was let out.';
 COMMENT ON COLUMN audit.exception_uses.exception IS 'Where the exception stands in the documents of that revision. Empty: a rule made it.';
-COMMENT ON COLUMN audit.exception_uses.owner IS 'Who answers for it, as it says.';
+COMMENT ON COLUMN audit.exception_uses.owner IS 'The owner, as the exception names them.';
 COMMENT ON COLUMN audit.exception_uses.ticket IS 'Its ticket.';
 COMMENT ON COLUMN audit.exception_uses.hosts IS 'Its hosts, as many as the event has room for.';
 COMMENT ON COLUMN audit.exception_uses.until IS 'When it ends.';
@@ -153,10 +153,10 @@ COMMENT ON COLUMN audit.policy_changes.attributes IS 'What else is known of the 
 COMMENT ON COLUMN audit.policy_changes.first_seen IS 'When this content was first loaded anywhere.';
 COMMENT ON COLUMN audit.policy_changes.revision IS 'The digest of the policy; its content is in audit.policies.';
 COMMENT ON COLUMN audit.policy_approvals.activated_at IS 'When an instance first began to decide by it.';
-COMMENT ON COLUMN audit.policy_approvals.author IS 'The author as the commit says, self-declared.';
+COMMENT ON COLUMN audit.policy_approvals.author IS 'The author as the commit names them, self-declared.';
 COMMENT ON COLUMN audit.policy_approvals.signer IS 'Whose key has signed the commit, as the server has verified. Null where signatures are not required.';
 COMMENT ON COLUMN audit.policy_approvals.activations IS 'How many times an instance began to decide by it.';
-COMMENT ON COLUMN audit.policy_approvals.outcome IS 'approved: by somebody who wrote none of it. self_approved: by its authors alone. not_approved, no_pull_request, unknown. not_recorded: Bitbucket was not asked, or has not answered yet. Of several commits that came at once the worst counts.';
+COMMENT ON COLUMN audit.policy_approvals.outcome IS 'approved: by an account that wrote none of it. self_approved: by its authors alone. not_approved, no_pull_request, unknown. not_recorded: Bitbucket was not asked, or has not answered yet. Of several commits that came at once the worst counts.';
 COMMENT ON COLUMN audit.policy_approvals.pull_request IS 'The number of the pull request that merged it.';
 COMMENT ON COLUMN audit.policy_approvals.title IS 'Its title.';
 COMMENT ON COLUMN audit.policy_approvals.destination IS 'The branch that it was merged into.';

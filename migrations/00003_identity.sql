@@ -70,7 +70,7 @@ COMMENT ON TABLE identity.deployments IS 'What each deployment environment was c
 
 -- A row that has ended stays as it is; one that has not can only be confirmed,
 -- or ended. What the privileges forbid the server, this forbids the owner too,
--- until somebody disables it.
+-- until it is disabled.
 -- +goose StatementBegin
 CREATE FUNCTION identity.refuse_rewrite() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -88,7 +88,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION identity.refuse_rewrite() IS 'Refuses to change what a row of the names says, and anything of a row that has ended.';
+COMMENT ON FUNCTION identity.refuse_rewrite() IS 'Refuses to change the content of a row of the names, and anything of a row that has ended.';
 REVOKE ALL ON FUNCTION identity.refuse_rewrite() FROM PUBLIC;
 
 -- +goose StatementBegin
@@ -103,8 +103,8 @@ BEGIN
                         FOR EACH STATEMENT EXECUTE FUNCTION identity.refuse_rewrite()', t);
         EXECUTE format('ALTER TABLE identity.%I ENABLE ALWAYS TRIGGER refuse_rewrite', t);
         EXECUTE format('ALTER TABLE identity.%I ENABLE ALWAYS TRIGGER refuse_truncate', t);
-        EXECUTE format('COMMENT ON COLUMN identity.%I.valid_from IS %L', t, 'When Bitbucket first said so, as far as we know.');
-        EXECUTE format('COMMENT ON COLUMN identity.%I.valid_to IS %L', t, 'When Bitbucket first said something else. Null: it is valid now.');
+        EXECUTE format('COMMENT ON COLUMN identity.%I.valid_from IS %L', t, 'When Bitbucket first reported this, as far as is known.');
+        EXECUTE format('COMMENT ON COLUMN identity.%I.valid_to IS %L', t, 'When Bitbucket first reported another value. Null: it is valid now.');
         EXECUTE format('COMMENT ON COLUMN identity.%I.fetched_at IS %L', t, 'When Bitbucket last reported it, to within ten minutes.');
         EXECUTE format('COMMENT ON COLUMN identity.%I.workspace_uuid IS %L', t, 'The UUID of the workspace.');
         EXECUTE format('REVOKE ALL ON identity.%I FROM PUBLIC', t);
@@ -190,7 +190,7 @@ COMMENT ON COLUMN identity.admitted_tokens.admitted_at IS 'When it was first adm
 COMMENT ON COLUMN identity.admitted_tokens.expires IS 'The end of the token itself.';
 COMMENT ON COLUMN identity.admitted_tokens.until IS 'Until when it may be accepted at most: admitted_at and the expired_token_grace_period of that moment.';
 COMMENT ON COLUMN identity.admitted_tokens.issuer IS 'The issuer of the token.';
-COMMENT ON COLUMN identity.admitted_tokens.principal IS 'What the token said of its step when it was verified, as JSON: UUIDs and the branch. Names are not kept here: they are those of the moment of use.';
+COMMENT ON COLUMN identity.admitted_tokens.principal IS 'The step of the token when it was verified, as JSON: UUIDs and the branch. Names are not kept here: they are those of the moment of use.';
 REVOKE ALL ON identity.admitted_tokens FROM PUBLIC;
 GRANT SELECT, INSERT, DELETE ON identity.admitted_tokens TO sallyport_writer;
 GRANT SELECT (step_uuid, repository_uuid, admitted_at, expires, until, issuer, principal) ON identity.admitted_tokens TO sallyport_auditor;
@@ -224,7 +224,7 @@ GRANT SELECT, INSERT (step_uuid, repository_uuid, until, revoked_by, reason) ON 
 GRANT SELECT ON identity.revocations TO sallyport_auditor;
 
 -- A revocation that was lifted before its end, in a table of its own, so that
--- what an operator said stays written.
+-- what an operator recorded stays.
 CREATE TABLE identity.revocation_lifts (
     revocation_id   bigint NOT NULL,
     lifted_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -270,7 +270,7 @@ GRANT SELECT ON identity.reassigned_names TO sallyport_writer, sallyport_auditor
 
 -- The view as it was, with two columns at its end. A join that the planner removes
 -- still leaves its columns to be read, so that no index answers alone: a subquery
--- that nobody names leaves nothing.
+-- that no event names leaves nothing.
 CREATE OR REPLACE VIEW audit.all_decisions AS
 SELECT d.time, d.decision_id,
        d.verdict, d.reason, d.rule, d.mode, d.would_deny,

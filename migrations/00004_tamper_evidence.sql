@@ -1,7 +1,7 @@
 -- +goose Up
 
 -- The leaves of the log's Merkle tree (RFC 6962 section 2.1), in its order. They
--- outlive the events that retention takes away: a hash says nothing of what was
+-- outlive the events that retention takes away: a hash reveals nothing of what was
 -- asked, and the tree cannot be rebuilt without it.
 CREATE TABLE audit.leaves (
     index           bigint NOT NULL,
@@ -56,7 +56,7 @@ ALTER TABLE audit.leaves ENABLE ALWAYS TRIGGER refuse_row_change;
 ALTER TABLE audit.checkpoints ENABLE ALWAYS TRIGGER refuse_change;
 ALTER TABLE audit.checkpoints ENABLE ALWAYS TRIGGER refuse_row_change;
 
--- Nobody has INSERT on the two tables. The sealer names the events to seal; the
+-- No login has INSERT on the two tables. The sealer names the events to seal; the
 -- functions below compute their leaves, the tree and the text of the checkpoint,
 -- so that a login cannot add a leaf of an event that is not recorded, skip one,
 -- or add a checkpoint over another tree. PostgreSQL has no Ed25519: a login that
@@ -282,7 +282,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.add_checkpoint(text[], bigint[], bigint[], text) IS 'Seals recorded events: for each range, in order, the events of a writer from the first number to the last, which follow its last sealed one. Computes their leaves and the tree, and adds the checkpoint if its signed note says the same. Without ranges it adds another checkpoint of the present size. Returns the number of the checkpoint.';
+COMMENT ON FUNCTION audit.add_checkpoint(text[], bigint[], bigint[], text) IS 'Seals recorded events: for each range, in order, the events of a writer from the first number to the last, which follow its last sealed one. Computes their leaves and the tree, and adds the checkpoint if its signed note has the same. Without ranges it adds another checkpoint of the present size. Returns the number of the checkpoint.';
 
 REVOKE ALL ON audit.leaves, audit.checkpoints FROM PUBLIC;
 GRANT USAGE ON SCHEMA audit TO sallyport_sealer;

@@ -11,7 +11,7 @@ GRANT EXECUTE ON FUNCTION sallyport.oldest_program() TO sallyport_writer, sallyp
 
 -- Who may do what one alone can do at a time. Everybody who can connect can take
 -- an advisory lock, whatever its number, and keep it forever. A row can be
--- locked by who may change it, and these by nobody but the owner's functions.
+-- locked by who may change it, and these only by the owner's functions.
 CREATE TABLE audit.locks (
     name text COLLATE "C" NOT NULL,
     CONSTRAINT locks_pkey PRIMARY KEY (name)
@@ -280,8 +280,8 @@ BEGIN
         RAISE EXCEPTION 'add an event of kind %: its record is not a JSON object whose attributes are text, or an attribute has another form than readers ask for', left(NEW.kind, 100)
             USING ERRCODE = 'check_violation', CONSTRAINT = 'events_record';
     END;
-    -- The report of a writer's successor explains its missing numbers, so that nobody
-    -- may become one who does not know its secret.
+    -- The report of a writer's successor explains its missing numbers: only a session
+    -- that knows its secret may become one.
     IF NEW.kind = 'writer_started' AND said ->> 'previous_writer' IS NOT NULL
        AND NOT pg_has_role((SELECT c.relowner FROM pg_class c WHERE c.oid = 'audit.events'::regclass), 'MEMBER')
        AND EXISTS (
@@ -386,7 +386,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.lift_hold(bigint, text) IS 'Lifts a hold. Returns the number of the event that says so.';
+COMMENT ON FUNCTION audit.lift_hold(bigint, text) IS 'Lifts a hold. Returns the number of its event.';
 
 -- +goose StatementBegin
 CREATE FUNCTION audit.retention_lock() RETURNS void
@@ -486,7 +486,7 @@ BEGIN
     IF month IS NULL OR keep_days IS NULL OR month <> begins::date THEN
         RAISE EXCEPTION 'retention takes whole months: name the first day of one' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    -- A year, whichever it is. Nobody can ask for less.
+    -- A year, whichever it is. No login can request less.
     IF keep_days < 366 THEN
         RAISE EXCEPTION 'events are kept for 366 days at least, and not for %', keep_days USING ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -590,7 +590,7 @@ BEGIN
         BEGIN
             number := audit.append_event('retention', VARIADIC said);
             -- No other partition: a timeout is for each lock that is waited for.
-            -- With both, nobody who inserts waits for us longer than half a second.
+            -- With both, no insert waits for us longer than half a second.
             LOCK TABLE ONLY audit.events IN ACCESS EXCLUSIVE MODE;
             PERFORM set_config('lock_timeout', '150ms', true);
             EXECUTE format('LOCK TABLE ONLY audit.%I IN ACCESS EXCLUSIVE MODE', partition);
@@ -630,10 +630,10 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.expire(date, integer) IS 'Takes away the events of the month that begins on that day (UTC), if it ended and was sealed more than so many days ago (366 at least), and nothing holds it. What the log says of itself stays, and leaves and checkpoints. Returns the number of the event that says so; null: there was nothing to take. Nobody who inserts waits for longer than half a second.';
+COMMENT ON FUNCTION audit.expire(date, integer) IS 'Takes away the events of the month that begins on that day (UTC), if it ended and was sealed more than so many days ago (366 at least), and nothing holds it. The log''s own events stay, and leaves and checkpoints. Returns the number of its event; null: there was nothing to remove. No insert waits for longer than half a second.';
 
 -- The view as it was. What retention took is not missing.
--- A record that somebody made up need not be JSON, and must not make a question
+-- A record that a login made up need not be JSON, and must not make a question
 -- about all others fail.
 -- +goose StatementBegin
 CREATE FUNCTION audit.attribute(record bytea, name text) RETURNS text
@@ -670,12 +670,12 @@ COMMENT ON COLUMN audit.explanations.writer_sequence IS 'The number of the event
 COMMENT ON COLUMN audit.explanations.about IS 'The writer whose numbers are missing.';
 COMMENT ON COLUMN audit.explanations.first_sequence IS 'The first of the numbers.';
 COMMENT ON COLUMN audit.explanations.last_sequence IS 'The last of the numbers.';
-COMMENT ON COLUMN audit.explanations.reason IS 'What the event says.';
+COMMENT ON COLUMN audit.explanations.reason IS 'The reason in the event.';
 COMMENT ON COLUMN audit.explanations.explains IS 'Whether it explains missing numbers: a declaration, or a report of their writer or of one whose first event names that as previous_writer. The report of another writer is a claim.';
 
 -- Numbers under which there is neither an event nor a leaf. A difference between the
 -- highest number and a count is masked by a number that is there twice, or that
--- nobody gave; two neighbors are not. It reads the primary key's index alone.
+-- no writer gave; two neighbors are not. It reads the primary key's index alone.
 -- A login that records adds any number of gaps of its own and of reports: the reports
 -- are read once, and of those about one writer the first thousand are compared with
 -- each of its gaps. Those that explain come first, so that claims do not displace them.
@@ -719,7 +719,7 @@ COMMENT ON COLUMN audit.gaps.numbers IS 'How many that are.';
 COMMENT ON COLUMN audit.gaps.after IS 'The time of the event before the gap, as far as it is here.';
 COMMENT ON COLUMN audit.gaps.before IS 'The time of the event behind the gap; of events that were lost at the end of a writer that of the report.';
 COMMENT ON COLUMN audit.gaps.explained_by IS 'The kind of the event that accounts for all of the gap: gap_declared or events_lost. Null: none does.';
-COMMENT ON COLUMN audit.gaps.reason IS 'What that event says, or the claim of reported_by.';
+COMMENT ON COLUMN audit.gaps.reason IS 'The reason in that event, or the claim of reported_by.';
 COMMENT ON COLUMN audit.gaps.reported_by IS 'The writer of that event. Where explained_by is null: a writer that claims the numbers are lost, and is neither the gap''s writer nor its successor.';
 REVOKE ALL ON audit.explanations, audit.gaps FROM PUBLIC;
 GRANT SELECT ON audit.explanations, audit.gaps TO sallyport_writer, sallyport_auditor;
@@ -741,13 +741,13 @@ LEFT JOIN (SELECT writer, sum(writer_sequence - previous - 1) AS absent
 LEFT JOIN (SELECT writer, sum(numbers) AS numbers FROM audit.gaps GROUP BY writer) g ON g.writer = e.writer
 LEFT JOIN (SELECT writer, sum(events)::bigint AS events, max(last_sequence) AS last_sequence FROM audit.expired GROUP BY writer) x ON x.writer = e.writer;
 COMMENT ON VIEW audit.writers IS 'Every process that wrote to the log: when it began and ended, and whether any of its numbers is missing. The writer "database" is the database itself: it has no start and no end.';
-COMMENT ON COLUMN audit.writers.missing IS 'How many numbers up to that are not here and were not removed by retention, counted between neighbors, so that no other row hides one. Anything but 0 is a finding; audit.gaps says where.';
+COMMENT ON COLUMN audit.writers.missing IS 'How many numbers up to that are not here and were not removed by retention, counted between neighbors, so that no other row hides one. Anything but 0 is a finding; audit.gaps has the place.';
 COMMENT ON COLUMN audit.writers.expired IS 'How many of its events retention took.';
 COMMENT ON COLUMN audit.events.writer IS 'Who wrote the row: one process of Sallyport, named by the time of its start and the digest of its secret, or "database".';
 COMMENT ON COLUMN audit.events.kind IS 'The kind of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, repository_policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, name_reassigned, admin, export, retention, hold_set, hold_lifted.';
 
--- The function as it was, with one more trigger, a turn that nobody else can
--- take, and a bound: each partition costs every query something.
+-- The function as it was, with one more trigger, a lock that no other login
+-- can acquire, and a bound: each partition costs every query something.
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION audit.ensure_partition(month date) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER

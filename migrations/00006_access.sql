@@ -213,7 +213,7 @@ powers (grantee, attributes, capability, reason, object) AS (
 found AS (
     SELECT s.name AS role, s.rolcanlogin AS may_log_in, o.capability, p.path || o.reason AS path, o.object
     FROM paths p JOIN roles s ON s.oid = p.subject JOIN powers o ON o.grantee = p.target AND o.attributes = p.attributes
-    -- Predefined roles have OIDs below 16384. Somebody who changes the catalog can give
+    -- Predefined roles have OIDs below 16384. A superuser who changes the catalog can give
     -- any role their prefix, or make one of them a login.
     WHERE p.at = p.target AND (s.oid >= 16384 OR s.rolcanlogin OR s.name !~ '^pg_')
     UNION ALL

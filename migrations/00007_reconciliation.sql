@@ -1,6 +1,6 @@
 -- +goose Up
 
--- What Bitbucket says of its repositories' deployments, compared with the log.
+-- The deployments that Bitbucket reports, compared with the log.
 -- Both tables are only ever added to, and each reconciliation puts a digest of
 -- what it added into an event, so that it is under the checkpoints too.
 CREATE TABLE audit.reconciliation_scans (
@@ -77,9 +77,9 @@ COMMENT ON COLUMN audit.deployment_findings.found_at IS 'When this was found.';
 COMMENT ON COLUMN audit.deployment_findings.created_at IS 'When it was made, by the clock of Bitbucket.';
 COMMENT ON COLUMN audit.deployment_findings.started_at IS 'When it began, by the clock of Bitbucket. Null: it had not begun, or Bitbucket did not report it.';
 COMMENT ON COLUMN audit.deployment_findings.completed_at IS 'When it ended, by the clock of Bitbucket.';
-COMMENT ON COLUMN audit.deployment_findings.state IS 'What Bitbucket said of it then: waiting, in_progress, successful, failed, stopped, unknown.';
+COMMENT ON COLUMN audit.deployment_findings.state IS 'What Bitbucket reported then: waiting, in_progress, successful, failed, stopped, unknown.';
 COMMENT ON COLUMN audit.deployment_findings.class IS 'seen: its step is in this log. pipeline_only: another step of its pipeline is, and it is not. not_seen: nothing of its pipeline is. not_run: its step never ran. pending: it is not over, or too fresh. unknown: Bitbucket reported too little.';
-COMMENT ON COLUMN audit.deployment_findings.detail IS 'Why, where the class does not say it all.';
+COMMENT ON COLUMN audit.deployment_findings.detail IS 'Why, where the class is not enough.';
 
 -- Row triggers catch what no statement names; ALWAYS: session_replication_role
 -- does not switch them off.

@@ -165,7 +165,7 @@ BEGIN ATOMIC
     WHERE e.kind = 'events_lost' AND e.time >= absent_between.since AND e.time < absent_between.until AND e.last_sequence > k.number;
 END;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.absent_between(timestamptz, timestamptz) IS 'Runs of numbers without an event in the log, each before an event from a time on and before another, and those that an event of that time reports as lost behind a writer''s last. missing: how many have no leaf either. sealed: how many have a leaf, so that retention took them, or somebody.';
+COMMENT ON FUNCTION audit.absent_between(timestamptz, timestamptz) IS 'Runs of numbers without an event in the log, each before an event from a time on and before another, and those that an event of that time reports as lost behind a writer''s last. missing: how many have no leaf either. sealed: how many have a leaf, so that retention removed them, or another party.';
 
 -- +goose StatementBegin
 CREATE FUNCTION audit.sealed_between(since timestamptz, until timestamptz)

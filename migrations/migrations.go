@@ -17,7 +17,7 @@ import (
 
 // Oldest is the oldest schema that this version's server works with. Of a newer
 // one than [Latest], which the next version may already have made, the schema
-// itself says whether it does: sallyport.oldest_program().
+// itself reports whether it does: sallyport.oldest_program().
 const Oldest = 9
 
 // Table is the table of the migrations that were applied.
@@ -29,7 +29,7 @@ const Table = "sallyport.schema_version"
 var Files embed.FS
 
 // Roles is SQL that makes the roles, lets the owner create schemas in the
-// current database, and lets whoever runs it act as the owner. It may be run
+// current database, and lets the login that runs it act as the owner. It may be run
 // again, and by several at the same time. It needs a login that may create
 // roles and that owns the database, or a superuser.
 //

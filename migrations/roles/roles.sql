@@ -6,7 +6,7 @@ DECLARE
 BEGIN
     FOR wanted IN
         SELECT * FROM (VALUES
-            ('sallyport_owner',   'NOLOGIN', 'Owns the tables of Sallyport. Nobody logs in as it; migrations act as it.'),
+            ('sallyport_owner',   'NOLOGIN', 'Owns the tables of Sallyport. No login uses it; migrations act as it.'),
             ('sallyport_writer',  'LOGIN',   'What sallyport serve logs in as: it may add to the audit log, read it, and keep what it knows of identities.'),
             ('sallyport_sealer',  'LOGIN',   'What sallyport serve seals as: it may add leaves and checkpoints by functions that check them, and read the audit log.'),
             ('sallyport_auditor', 'LOGIN',   'What an auditor logs in as: it may read the audit log and the history of names.')
