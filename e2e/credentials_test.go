@@ -3,7 +3,10 @@ package e2e
 import (
 	"encoding/base64"
 	"fmt"
+	"os"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -110,7 +113,8 @@ func testBearer(t *testing.T, w *world) {
 	w.both(t, w.decision(t, c), fields{"verdict": "allow", "rule": "partner-api"})
 }
 
-// counter reads a counter from /metrics; one that is not there yet is 0.
+// counter reads a series from /metrics. A series with labels that does not exist yet is
+// 0; its family is exposed, or documented for operators. An unknown name fails the test.
 func (w *world) counter(t testing.TB, name string) (value float64) {
 	t.Helper()
 	status, body := w.get("/metrics")
@@ -122,10 +126,27 @@ func (w *world) counter(t testing.TB, name string) (value float64) {
 			if _, err := fmt.Sscan(rest, &value); err != nil {
 				t.Fatal(err)
 			}
+			return value
 		}
 	}
-	return value
+	if family, _, labels := strings.Cut(name, "{"); !labels || !strings.Contains(body, "# TYPE "+family+" ") && !documentedMetrics()[family] {
+		t.Fatalf("the server has no metric %s", name)
+	}
+	return 0
 }
+
+// documentedMetrics are the families that docs/operations.md names.
+var documentedMetrics = sync.OnceValue(func() map[string]bool {
+	text, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		panic(err)
+	}
+	names := map[string]bool{}
+	for _, name := range regexp.MustCompile(`sallyport_[a-z0-9_]+`).FindAllString(string(text), -1) {
+		names[name] = true
+	}
+	return names
+})
 
 func testMetrics(t *testing.T, w *world) {
 	eventually(t, "no tunnel is open any more", func() bool { return w.counter(t, "sallyport_tunnels") == 0 })
