@@ -151,9 +151,6 @@ func TestCrash(t *testing.T) {
 			}
 			c.w.stop()
 			kills := c.report()
-			if rate := float64(c.traffic.attempts.Load()) / c.busy.Seconds(); long && rate < 200 {
-				t.Errorf("%.0f tunnels a second", rate)
-			}
 			if least := max(10, *crashKills/2); kills < least {
 				t.Errorf("%d kills, and not %d", kills, least)
 			}
