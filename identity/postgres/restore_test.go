@@ -19,13 +19,13 @@ func TestRestore(t *testing.T) {
 	one.revokes(t, ScopeStep, step.Step.UUID)
 	one.revokes(t, ScopeRepository, payments)
 	for _, h := range []*env{one, two} {
-		within(t, "revoked", func() bool { return h.Revoked(step.Step.UUID, billing) && h.Revoked("", payments) })
+		eventually(t, "revoked", func() bool { return h.Revoked(step.Step.UUID, billing) && h.Revoked("", payments) })
 	}
 	if n, err := two.Restore(t.Context(), ScopeStep, step.Step.UUID, "eve", "a mistake"); err != nil || n != 2 {
 		t.Fatalf("%d, %v", n, err)
 	}
 	for _, h := range []*env{one, two} {
-		within(t, "lifted", func() bool { return !h.Revoked(step.Step.UUID, billing) })
+		eventually(t, "lifted", func() bool { return !h.Revoked(step.Step.UUID, billing) })
 		if !h.Revoked(step.Step.UUID, payments) {
 			t.Error("the repository's revocation went with the step's")
 		}
@@ -51,7 +51,7 @@ func TestRestore(t *testing.T) {
 	}
 	// It can be revoked again.
 	one.revokes(t, ScopeStep, step.Step.UUID)
-	within(t, "revoked again", func() bool { return two.Revoked(step.Step.UUID, billing) })
+	eventually(t, "revoked again", func() bool { return two.Revoked(step.Step.UUID, billing) })
 }
 
 func TestRestoreRefuses(t *testing.T) {

