@@ -41,7 +41,8 @@ func TestRecordedExportIsNeeded(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer holder.Close(t.Context())
-			if _, err := holder.Exec(t.Context(), `BEGIN ISOLATION LEVEL READ COMMITTED; SELECT audit.record_export('x', '{}', 0, sha256(''), 'x')`); err != nil {
+			if _, err := holder.Exec(t.Context(), `BEGIN ISOLATION LEVEL READ COMMITTED; SELECT audit.record_export('x', '{}', 0, sha256(''), 'x');
+				SET LOCAL idle_in_transaction_session_timeout = 0`); err != nil {
 				t.Fatal(err)
 			}
 			out := filepath.Join(t.TempDir(), "out")
@@ -49,13 +50,15 @@ func TestRecordedExportIsNeeded(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the command waits for the lock", func() bool {
-				return l.ask(t, owner, `SELECT count(*) FROM pg_stat_activity WHERE `+waiting) > 0
+			ended := make(chan error, 1)
+			go func() { ended <- cmd.Wait() }()
+			eventually(t, "the command waits for the lock, or has given up", func() bool {
+				return len(ended) > 0 || l.ask(t, owner, `SELECT count(*) FROM pg_stat_activity WHERE `+waiting) > 0
 			})
 			if _, err := holder.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE `+waiting); err != nil {
 				t.Fatal(err)
 			}
-			if err := cmd.Wait(); err == nil {
+			if err := <-ended; err == nil {
 				t.Error("the command reports success")
 			}
 			if _, err := holder.Exec(t.Context(), `ROLLBACK`); err != nil {
