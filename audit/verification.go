@@ -55,6 +55,13 @@ func NewVerification(trust Trust) (*Verification, error) {
 	return v, nil
 }
 
+// ShowsKey reports whether an event that was read so far shows that the process of a
+// writer has a key of the log. Any login that may record can be another writer.
+func (v *Verification) ShowsKey(writer string) bool {
+	w := v.writers[writer]
+	return w != nil && v.keys.signedLog(w.signedBy)
+}
+
 // Size is how many leaves have gone by.
 func (v *Verification) Size() int64 { return v.tree.Size() }
 

@@ -31,8 +31,8 @@ import (
 type Relied struct {
 	Sink
 	revisions       map[string]mention
-	reconciliations map[string]claim
-	retentions      map[int64]claim
+	reconciliations map[string][]claimed // every login that may record adds any number
+	retentions      map[int64]claimed
 }
 
 var uuidForm = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
@@ -44,14 +44,14 @@ type mention struct {
 	sequence int64
 }
 
-type claim struct {
+type claimed struct {
 	mention
 	value string // a digest, or a count
 }
 
 // NewRelied returns a sink before another.
 func NewRelied(sink Sink) *Relied {
-	return &Relied{Sink: sink, revisions: map[string]mention{}, reconciliations: map[string]claim{}, retentions: map[int64]claim{}}
+	return &Relied{Sink: sink, revisions: map[string]mention{}, reconciliations: map[string][]claimed{}, retentions: map[int64]claimed{}}
 }
 
 // Sealed notes what the event says.
@@ -89,14 +89,17 @@ func (r *Relied) note(e *audit.Entry, leaf int64) {
 		}
 	case audit.KindReconciled:
 		if a := attributesIn(e.Record); a["reconciliation"] != "" {
-			r.reconciliations[a["reconciliation"]] = claim{at, a["digest"]}
+			r.reconciliations[a["reconciliation"]] = append(r.reconciliations[a["reconciliation"]], claimed{at, a["digest"]})
 		}
 	case audit.KindRetention:
 		if e.Writer == audit.DatabaseWriter {
-			r.retentions[e.Sequence] = claim{at, attributesIn(e.Record)["events"]}
+			r.retentions[e.Sequence] = claimed{at, attributesIn(e.Record)["events"]}
 		}
 	}
 }
+
+// maxDoubted is how many warnings about such events are reported one by one.
+const maxDoubted = 20
 
 // attributesIn are the attributes of a record.
 func attributesIn(record []byte) map[string]string {
@@ -110,13 +113,18 @@ func (p mention) finding(damage audit.Damage, format string, a ...any) audit.Fin
 }
 
 // CheckRelied compares the tables with what the events say, at the reader's moment.
-// It is called after [Reader.Walk] with that sink. Warnings are about rows that no
-// event names.
-func (r *Reader) CheckRelied(ctx context.Context, relied *Relied) (found []audit.Finding, warnings []string, err error) {
+// It is called after [Reader.Walk] with that sink. showsKey reports whether a writer's
+// process has a key of the log, see [audit.Verification.ShowsKey]: what other writers
+// report of a reconciliation is a warning, because every login that may record can be
+// one. The other warnings are about rows that no event names.
+func (r *Reader) CheckRelied(ctx context.Context, relied *Relied, showsKey func(writer string) bool) (found []audit.Finding, warnings []string, err error) {
 	if _, err := r.tx.Exec(ctx, auditpg.SchemaSettings); err != nil {
 		return nil, nil, r.explain("settle the session", err)
 	}
-	for _, check := range []func(context.Context, *Relied) ([]audit.Finding, []string, error){r.checkPolicies, r.checkReconciliations, r.checkExpired} {
+	reconciliations := func(ctx context.Context, relied *Relied) ([]audit.Finding, []string, error) {
+		return r.checkReconciliations(ctx, relied, showsKey)
+	}
+	for _, check := range []func(context.Context, *Relied) ([]audit.Finding, []string, error){r.checkPolicies, reconciliations, r.checkExpired} {
 		more, also, err := check(ctx, relied)
 		if err != nil {
 			return nil, nil, err
@@ -156,21 +164,36 @@ func (r *Reader) checkPolicies(ctx context.Context, relied *Relied) (found []aud
 	return found, nil, nil
 }
 
-func (r *Reader) checkReconciliations(ctx context.Context, relied *Relied) (found []audit.Finding, warnings []string, err error) {
+func (r *Reader) checkReconciliations(ctx context.Context, relied *Relied, showsKey func(string) bool) (found []audit.Finding, warnings []string, err error) {
+	doubted := 0
 	for _, id := range slices.Sorted(maps.Keys(relied.reconciliations)) {
-		claim := relied.reconciliations[id]
-		if !uuidForm.MatchString(id) {
-			found = append(found, claim.finding(audit.DamageReconciliation, "the event names the reconciliation %q, which is not a UUID", audit.Text(id, 100)))
-			continue
-		}
-		lines, err := r.Findings(ctx, id)
-		if err != nil {
-			return nil, nil, err
+		lines, malformed := []string(nil), !uuidForm.MatchString(id)
+		if !malformed {
+			if lines, err = r.Findings(ctx, id); err != nil {
+				return nil, nil, err
+			}
 		}
 		sum := sha256.Sum256([]byte(strings.Join(lines, "\n")))
-		if digest := hex.EncodeToString(sum[:]); digest != claim.value {
-			found = append(found, claim.finding(audit.DamageReconciliation, "the %d rows of reconciliation %s have the digest %s, and its event says %s", len(lines), id, digest, audit.Text(claim.value, 100)))
+		digest := hex.EncodeToString(sum[:])
+		for _, claim := range relied.reconciliations[id] {
+			var f audit.Finding
+			switch {
+			case malformed:
+				f = claim.finding(audit.DamageReconciliation, "the event names the reconciliation %q, which is not a UUID", audit.Text(id, 100))
+			case claim.value != digest:
+				f = claim.finding(audit.DamageReconciliation, "the %d rows of reconciliation %s have the digest %s, and its event says %s", len(lines), id, digest, audit.Text(claim.value, 100))
+			default:
+				continue
+			}
+			if showsKey(claim.writer) {
+				found = append(found, f)
+			} else if doubted++; doubted <= maxDoubted {
+				warnings = append(warnings, fmt.Sprintf("event %d of writer %s, which shows no key of the log: %s", claim.sequence, audit.Text(claim.writer, 100), f.Detail))
+			}
 		}
+	}
+	if doubted > maxDoubted {
+		warnings = append(warnings, fmt.Sprintf("%d more events of writers that show no key of the log report digests that reconciliations do not have", doubted-maxDoubted))
 	}
 	rows, err := r.tx.Query(ctx, `SELECT DISTINCT reconciliation::text FROM audit.reconciliation_scans UNION SELECT DISTINCT reconciliation::text FROM audit.deployment_findings ORDER BY 1`)
 	if err != nil {

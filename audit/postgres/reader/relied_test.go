@@ -51,6 +51,14 @@ func TestReliedTables(t *testing.T) {
 	}
 	audittest.Seal(t, s)
 
+	// A login that may record reports another digest of the reconciliation, or one that
+	// fits rows that it added.
+	forge := func(digest string) string {
+		return `INSERT INTO audit.events (time, kind, writer, writer_sequence, record) SELECT t, 'reconciled', 'forger', 1, convert_to(format(
+			'{"version":1,"time":"%s","kind":"reconciled","writer":"forger","writer_sequence":1,"attributes":{"reconciliation":"` + reconciliation + `","digest":"%s"}}',
+			to_char(t AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), ` + digest + `), 'UTF8') FROM now() t; `
+	}
+	const present = `encode(audit.reconciliation_digest('` + reconciliation + `'), 'hex')`
 	const unguarded = `ALTER TABLE audit.policies DISABLE TRIGGER ALL; ALTER TABLE audit.policies DROP CONSTRAINT IF EXISTS policies_digest; ALTER TABLE audit.expired DISABLE TRIGGER ALL;
 		ALTER TABLE audit.deployment_findings DISABLE TRIGGER ALL; ALTER TABLE audit.reconciliation_scans DISABLE TRIGGER ALL; `
 	for _, tt := range []struct {
@@ -66,6 +74,10 @@ func TestReliedTables(t *testing.T) {
 		{"a look is gone", `DELETE FROM audit.reconciliation_scans WHERE ctid = (SELECT min(ctid) FROM audit.reconciliation_scans)`, audit.DamageReconciliation, ""},
 		{"a look is another", `UPDATE audit.reconciliation_scans SET complete_until = complete_until + interval '1 microsecond'`, audit.DamageReconciliation, ""},
 		{"a finding was added", strings.ReplaceAll(finding, "$1", "'"+reconciliation+"'"), audit.DamageReconciliation, ""},
+		{"a forged event", forge(`'00'`), "", "event 1 of writer forger, which shows no key of the log: "},
+		{"a forged event of rows that were added", strings.ReplaceAll(finding, "$1", "'"+reconciliation+"'") + "; " + forge(present), audit.DamageReconciliation, ""},
+		{"a forged event of rows before they were changed", forge(present) + `UPDATE audit.deployment_findings SET class = 'seen'`, audit.DamageReconciliation, "event 1 of writer forger"},
+		{"a forged event of no reconciliation", strings.ReplaceAll(forge(`'00'`), reconciliation, other), "", "event 1 of writer forger, which shows no key of the log: "},
 		{"a finding of no event", strings.ReplaceAll(finding, "$1", "'"+other+"'"), "", "no event names the rows of 1 reconciliations, the first " + other},
 		{"a count of retention", `UPDATE audit.expired SET events = events + 1`, audit.DamageExpired, ""},
 		{"the counts of a retention are gone", `DELETE FROM audit.expired`, audit.DamageExpired, ""},
@@ -91,7 +103,7 @@ func TestReliedTables(t *testing.T) {
 		if !report.Sound() {
 			t.Errorf("%s: without these tables it is not sound: %v", tt.name, report.Findings)
 		}
-		found, warnings, err := r.CheckRelied(t.Context(), relied)
+		found, warnings, err := r.CheckRelied(t.Context(), relied, v.ShowsKey)
 		if err != nil {
 			t.Fatalf("%s: %v", tt.name, err)
 		}

@@ -120,13 +120,13 @@ func verifyDatabase(ctx context.Context, from auditdb.Flags, trust audit.Trust, 
 		return nil, err
 	}
 	report := v.Report()
-	return report, verifyBesides(ctx, r, relied, report)
+	return report, verifyBesides(ctx, r, relied, v, report)
 }
 
 // verifyBesides adds to a report what is wrong with the tables that evidence relies
 // on beside the events, and how the schema differs from what this version installs.
-func verifyBesides(ctx context.Context, r *auditreader.Reader, relied *auditreader.Relied, report *audit.Report) error {
-	found, warnings, err := r.CheckRelied(ctx, relied)
+func verifyBesides(ctx context.Context, r *auditreader.Reader, relied *auditreader.Relied, v *audit.Verification, report *audit.Report) error {
+	found, warnings, err := r.CheckRelied(ctx, relied, v.ShowsKey)
 	if err != nil {
 		return err
 	}
