@@ -1,6 +1,7 @@
 package docs_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -21,7 +22,10 @@ import (
 	"github.com/sallyport/sallyport/migrations"
 )
 
-var monthOfDecisions = flag.Int("month", 0, "time every question on a month of so many decisions, in TestQuestionTimes")
+var (
+	monthOfDecisions = flag.Int("month", 0, "time every question on a month of so many decisions, in TestQuestionTimes")
+	otherMonths      = flag.Int("other-months", 0, "decisions in each of the six months before it, in TestQuestionTimes; by default a sixth of -month")
+)
 
 // growLog copies the decisions of the seeded log and their ends until each of the
 // months before October has so many decisions, and October as many as it says. Only
@@ -328,7 +332,7 @@ func ownerOf(t testing.TB, db *pgtest.DB) *pgx.Conn {
 }
 
 // TestQuestionTimes times every question: go test ./docs
-// -run '^TestQuestionTimes$' -month 600000 -v -timeout 2h.
+// -run '^TestQuestionTimes$' -month 600000 -other-months 740000 -v -timeout 2h.
 func TestQuestionTimes(t *testing.T) {
 	if *monthOfDecisions == 0 {
 		t.Skip("-month says how many decisions")
@@ -336,8 +340,12 @@ func TestQuestionTimes(t *testing.T) {
 	db := seedMonth(t)
 	conn := ownerOf(t, db)
 	begun := time.Now()
-	growLog(t, conn, *monthOfDecisions/6, *monthOfDecisions)
-	t.Logf("made in %s", time.Since(begun).Round(time.Second))
+	growLog(t, conn, cmp.Or(*otherMonths, *monthOfDecisions/6), *monthOfDecisions)
+	var events int
+	if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM audit.events`).Scan(&events); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("made %d events in %s", events, time.Since(begun).Round(time.Second))
 	page, err := os.ReadFile("audit-questions.md")
 	if err != nil {
 		t.Fatal(err)
