@@ -27,7 +27,6 @@ const (
 // number here only ever gets smaller.
 var largeCycles = map[string]int{
 	"internal/bitbuckettest": 16,
-	"internal/config":        15,
 	"internal/worker":        6,
 }
 
@@ -47,12 +46,6 @@ var (
 		"cmd/sallyport/internal/policycmd.suggester.finish":  19,
 		"cmd/sallyport/internal/policycmd.suggester.observe": 32,
 		"cmd/sallyport/internal/policycmd.vendorLibrary":     17,
-		"internal/config.checkTokens":                        17,
-		"internal/config.decoder.log":                        20,
-		"internal/config.parseURL":                           20,
-		"internal/database.hint":                             19,
-		"internal/destination.parseName":                     17,
-		"internal/destination.plainLetter":                   19,
 		"internal/pgtest.Server.Bouncer":                     18,
 		"internal/selftest.Test.once":                        18,
 		"internal/selftest.Test.refusedProbe":                16,

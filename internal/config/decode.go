@@ -3,65 +3,8 @@ package config
 import (
 	"fmt"
 	"strings"
-	"time"
 	"unicode"
 )
-
-// decoder collects what is found while a document is decoded: errors, remarks, and where each key stands, for the
-// rules between keys.
-type decoder struct {
-	unread bool // files and variables that the configuration names are not read
-
-	file      string
-	directory string // absolute; where relative paths start
-	now       time.Time
-	errs      Errors
-	remarks   Errors
-	keys      map[string]position // of the keys, and of the items of lists
-	values    map[string]position
-	failed    map[string]bool // keys whose value was refused: rules between keys pass them over
-	current   string          // the path of the value that a kind is parsing, for its remarks
-}
-
-func newDecoder(file, directory string, now time.Time) *decoder {
-	return &decoder{
-		file: file, directory: directory, now: now,
-		keys: map[string]position{}, values: map[string]position{}, failed: map[string]bool{},
-	}
-}
-
-func (d *decoder) document(cfg *Config, root node) {
-	if root.shape == mapping || root.shape == nothing {
-		root.at = position{1, 1} // what is missing from a document is missing from its beginning
-	}
-	d.mapping("", root, rootFields(cfg))
-}
-
-// fail records an error at the value of path.
-func (d *decoder) fail(path, hint, format string, args ...any) {
-	d.failAt(d.values[path], path, hint, format, args...)
-}
-
-func (d *decoder) failAt(at position, path, hint, format string, args ...any) {
-	d.failed[path] = true
-	d.errs = append(d.errs, Error{
-		File: d.file, Line: at.line, Column: at.column, Path: path, Message: fmt.Sprintf(format, args...), Hint: hint,
-	})
-}
-
-// remark records a warning at the value of path.
-func (d *decoder) remark(path, hint, format string, args ...any) {
-	at := d.values[path]
-	d.remarks = append(d.remarks, Error{
-		File: d.file, Line: at.line, Column: at.column, Path: path, Message: fmt.Sprintf(format, args...), Hint: hint,
-	})
-}
-
-// has reports whether the file gives the key, whatever its value.
-func (d *decoder) has(path string) bool { _, ok := d.keys[path]; return ok }
-
-// sound reports whether the file gives the key and its value was accepted.
-func (d *decoder) sound(path string) bool { return d.has(path) && !d.failed[path] }
 
 // mapping decodes n into fields. Where n is not a mapping, that is the only error.
 func (d *decoder) mapping(path string, n node, fields []field) {
@@ -176,14 +119,4 @@ func names(fields []field) string {
 func (f field) describe() string {
 	sentence, _, _ := strings.Cut(f.meaning, ". ")
 	return strings.ReplaceAll(strings.TrimSuffix(sentence, "."), "`", "")
-}
-
-// printable shortens and escapes a key from the file for use in a path.
-func printable(key string) string {
-	if key != "" && len(key) <= 40 && !strings.ContainsFunc(key, func(r rune) bool {
-		return !unicode.IsGraphic(r) || strings.ContainsRune(" :.;[]\"", r)
-	}) {
-		return key
-	}
-	return quote(key)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Error is one thing that is wrong with a configuration. It never contains a secret: values that could be one (what
@@ -86,4 +87,14 @@ func quote(text string) string {
 		return fmt.Sprintf("%q…", string(runes[:most]))
 	}
 	return fmt.Sprintf("%q", text)
+}
+
+// printable shortens and escapes a key from the file for use in a path.
+func printable(key string) string {
+	if key != "" && len(key) <= 40 && !strings.ContainsFunc(key, func(r rune) bool {
+		return !unicode.IsGraphic(r) || strings.ContainsRune(" :.;[]\"", r)
+	}) {
+		return key
+	}
+	return quote(key)
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -169,23 +170,17 @@ var gitURL = kind[*url.URL]{
 func parseURL(text string, schemes ...string) (*url.URL, *problem) {
 	want := "a URL that begins with " + strings.Join(schemes, ":// or ") + "://"
 	u, err := url.Parse(text)
-	switch {
-	case err != nil || u.Host == "" || u.Hostname() == "" || u.Opaque != "":
+	if err != nil || u.Hostname() == "" || u.Opaque != "" {
 		if strings.Contains(text, "@") {
 			return nil, problemf("", "want %s", want)
 		}
 		return nil, wanted(want, text, "")
-	case u.User != nil && (u.Scheme != "ssh" || hasPassword(u)):
-		return nil, problemf("remove it and name a file with the secret", "the URL has a user name or password in it")
-	case u.RawQuery != "" || u.ForceQuery || strings.Contains(text, "#"):
-		return nil, problemf("remove it", "the URL has a query or a fragment")
-	case u.Port() != "" && !validPort(u.Port()) || strings.HasSuffix(u.Host, ":"):
-		return nil, wanted(want, text, "its port is not a number from 1 to 65535")
 	}
-	for _, scheme := range schemes {
-		if u.Scheme == scheme {
-			return u, nil
-		}
+	if p := urlProblem(u, text, want); p != nil {
+		return nil, p
+	}
+	if slices.Contains(schemes, u.Scheme) {
+		return u, nil
 	}
 	if u.Scheme != "http" {
 		return nil, wanted(want, text, "")
@@ -194,6 +189,19 @@ func parseURL(text string, schemes ...string) (*url.URL, *problem) {
 		return u, nil
 	}
 	return nil, problemf("use https://", "http:// is accepted on a loopback address such as http://127.0.0.1:8080 only")
+}
+
+// urlProblem refuses the parts that the URL of a service does not have.
+func urlProblem(u *url.URL, text, want string) *problem {
+	switch {
+	case u.User != nil && (u.Scheme != "ssh" || hasPassword(u)):
+		return problemf("remove it and name a file with the secret", "the URL has a user name or password in it")
+	case u.RawQuery != "" || u.ForceQuery || strings.Contains(text, "#"):
+		return problemf("remove it", "the URL has a query or a fragment")
+	case u.Port() != "" && !validPort(u.Port()) || strings.HasSuffix(u.Host, ":"):
+		return wanted(want, text, "its port is not a number from 1 to 65535")
+	}
+	return nil
 }
 
 func hasPassword(u *url.URL) bool { _, has := u.User.Password(); return has }

@@ -7,12 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 )
-
-// maxSize bounds a configuration file. A large real one has some tens of kilobytes.
-const maxSize = 1 << 20
 
 // Load reads and checks the configuration file at path. The error is of type [Errors].
 //
@@ -67,7 +65,7 @@ func parse(name string, data []byte, unread bool) (*Config, error) {
 	cfg := &Config{}
 	d := newDecoder(name, directory, time.Now())
 	d.unread = unread
-	d.document(cfg, root)
+	decodeDocument(d, cfg, root)
 	d.relations(cfg)
 	if len(d.errs) > 0 {
 		return nil, sorted(d.errs)
@@ -77,3 +75,18 @@ func parse(name string, data []byte, unread bool) (*Config, error) {
 	}
 	return cfg, nil
 }
+
+func decodeDocument(d *decoder, cfg *Config, root node) {
+	if root.shape == mapping || root.shape == nothing {
+		root.at = position{1, 1} // a key that the document lacks is reported at its beginning
+	}
+	d.places = places
+	d.mapping("", root, rootFields(cfg))
+}
+
+// places returns where in the schema each key is known, by its name.
+var places = sync.OnceValue(func() map[string][]string {
+	all := map[string][]string{}
+	walk(rootFields(new(Config)), "", func(path string, f field) { all[f.name] = append(all[f.name], path) })
+	return all
+})

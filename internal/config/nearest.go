@@ -2,17 +2,16 @@ package config
 
 import (
 	"strings"
-	"sync"
 
 	"github.com/sallyport/sallyport/internal/nearest"
 )
 
-// unknownKey reports a key that its mapping does not have, with the best guess at what was meant. It shows the key
-// and never its value: a key that we do not know may be a password.
+// unknownKey reports a key that its mapping does not have, with a suggestion. It shows the key and never its
+// value: an unknown key may be a password.
 func (d *decoder) unknownKey(path string, e entry, fields []field) {
 	own := join(path, printable(e.key))
 	var hint string
-	switch elsewhere, near := placesOf(e.key), nearestField(e.key, fields); {
+	switch elsewhere, near := d.places()[e.key], nearestField(e.key, fields); {
 	case near == e.key+"_file" || near == e.key+"_env":
 		hint = "did you mean \"" + near + "\"? Secrets are given by file or environment variable, never by value"
 	case len(elsewhere) > 0:
@@ -25,23 +24,8 @@ func (d *decoder) unknownKey(path string, e entry, fields []field) {
 	d.failAt(e.at, own, hint, "unknown key")
 }
 
-// places has where in the schema each key is known, by its name; placesOf fills it.
-var places struct {
-	once sync.Once
-	all  map[string][]string
-}
-
-// placesOf returns where in the schema a key of that name is known.
-func placesOf(name string) []string {
-	places.once.Do(func() {
-		places.all = map[string][]string{}
-		walk(rootFields(new(Config)), "", func(path string, f field) { places.all[f.name] = append(places.all[f.name], path) })
-	})
-	return places.all[name]
-}
-
-// nearestField returns the field whose name is most like name, or "" where none is alike: a guess that is far off sends
-// people the wrong way.
+// nearestField returns the field whose name is most like name, or "" where none is alike: a wrong suggestion is worse
+// than none.
 func nearestField(name string, fields []field) string {
 	if len(name) > 60 {
 		return ""

@@ -17,6 +17,7 @@ func TestNearest(t *testing.T) {
 		{"maxLifetime", tunnel, "max_lifetime"},
 		{"timeout", tunnel, ""},
 		{"lo", root, "log"},
+		{"lgo", root, "log"},
 		{"x", root, ""},
 		{"", root, ""},
 		{"webhooks", root, ""},

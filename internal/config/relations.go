@@ -24,7 +24,7 @@ func (d *decoder) relations(cfg *Config) {
 	d.git(cfg.Policy.Git)
 	d.candidate(cfg.Policy)
 	d.approvals(cfg)
-	d.log(cfg.Audit)
+	d.audit(cfg.Audit)
 	d.limits(&cfg.Limits)
 	if t := cfg.Egress.Tunnel; d.sound("egress.tunnel.idle_timeout") && t.MaxLifetime > 0 && t.IdleTimeout > t.MaxLifetime {
 		d.remark("egress.tunnel.idle_timeout", "", "it is longer than egress.tunnel.max_lifetime (%s) and so never used", amount(t.MaxLifetime))
@@ -229,47 +229,4 @@ func (d *decoder) approvals(cfg *Config) {
 		}
 	}
 	d.fail(path, "name a repository of a workspace under identity.bitbucket", "the workspace %s is not configured", workspace)
-}
-
-// log checks that there is exactly one place for the audit log, and its migration login.
-func (d *decoder) log(a Audit) {
-	if !d.has("audit") || d.failed["audit"] || d.failed["audit.embedded"] {
-		return
-	}
-	var databases []string
-	for _, path := range []string{"audit.database_url_file", "audit.database_url_env"} {
-		if d.has(path) {
-			databases = append(databases, path)
-		}
-	}
-	switch {
-	case len(databases) > 1:
-		d.failAt(d.keys[databases[1]], databases[1], "keep one of the two", "%s is given too", databases[0])
-	case len(databases) == 1 && a.Embedded:
-		d.failAt(d.keys[databases[0]], databases[0], "keep one of the two", "audit.embedded is true, and a database is given too")
-	case len(databases) == 0 && !a.Embedded:
-		d.failAt(d.keys["audit"], "audit",
-			"add database_url_file (or database_url_env) for a PostgreSQL of yours, or embedded: true for one that sallyport runs under data_directory",
-			"no place for the audit log is given")
-		return
-	}
-	var sealers []string
-	for _, path := range []string{"audit.sealer_database_url_file", "audit.sealer_database_url_env"} {
-		if d.has(path) {
-			sealers = append(sealers, path)
-		}
-	}
-	switch {
-	case len(sealers) > 1:
-		d.failAt(d.keys[sealers[1]], sealers[1], "keep one of the two", "%s is given too", sealers[0])
-	case len(sealers) == 1 && a.Embedded:
-		d.failAt(d.keys[sealers[0]], sealers[0], "remove it", "the embedded database has a login of its own for sealing")
-	}
-	switch migration := d.has("audit.migration_url_file"); {
-	case !migration && !a.Embedded:
-		d.failAt(d.keys["audit"], "audit.migration_url_file", "add it; sallyport migrate logs in with it, as a member of sallyport_owner",
-			"the key is required unless embedded is true, and missing")
-	case migration && a.Embedded:
-		d.failAt(d.keys["audit.migration_url_file"], "audit.migration_url_file", "remove it", "the embedded database migrates by itself")
-	}
 }

@@ -48,6 +48,9 @@ type entry struct {
 	value node
 }
 
+// maxSize bounds a configuration file. A large real one has some tens of kilobytes.
+const maxSize = 1 << 20
+
 // maxNesting bounds how deep flow collections and one-line block sequences nest, and with them the parser's
 // recursion; its time grows with the square of the depth. The schema needs 5.
 const maxNesting = 20
@@ -148,53 +151,75 @@ var refusedTokens = map[token.Type]problem{
 
 // checkTokens works before the parser does, on the flat list of tokens, and so bounds what the parser has to do.
 func checkTokens(name string, tokens token.Tokens) Errors {
-	var errs Errors
-	add := func(tk *token.Token, p problem) {
-		at := tokenPosition(tk)
-		errs = append(errs, Error{File: name, Line: at.line, Column: at.column, Message: p.message, Hint: p.hint})
-	}
-	depth, dashes, line, directive, content, ended := 0, 0, 0, 0, false, false
+	c := tokenCheck{name: name}
 	for _, tk := range tokens {
-		if p, refused := refusedTokens[tk.Type]; refused && len(errs) < maxNesting {
-			add(tk, p)
-		}
-		if at := tokenPosition(tk); at.line != line {
-			line, dashes = at.line, 0
-		}
-		if tk.Type == token.DirectiveType {
-			directive = line
-		}
-		if tk.Type == token.CommentType || line == directive {
-			continue
-		}
-		switch tk.Type {
-		case token.MappingStartType, token.SequenceStartType:
-			depth++
-		case token.MappingEndType, token.SequenceEndType:
-			depth--
-		case token.SequenceEntryType:
-			dashes++
-		case token.DocumentEndType:
-			ended = true
-			continue
-		case token.DocumentHeaderType:
-			if content {
-				add(tk, problem{"a second document begins here", "a configuration is one document: remove what follows ---"})
-				return errs
-			}
-			continue
-		}
-		if ended {
-			add(tk, problem{"a second document begins here", "a configuration is one document: remove what follows ..."})
-			return errs
-		}
-		content = true
-		if depth > maxNesting || dashes > maxNesting {
-			add(tk, problem{fmt.Sprintf("nested deeper than %d levels", maxNesting), "is a bracket left open?"})
-			return errs
+		if !c.token(tk) {
+			break
 		}
 	}
-	return errs
+	return c.errs
+}
+
+// tokenCheck is the state of [checkTokens].
+type tokenCheck struct {
+	name                           string
+	errs                           Errors
+	depth, dashes, line, directive int
+	content, ended                 bool
+}
+
+func (c *tokenCheck) add(tk *token.Token, p problem) {
+	at := tokenPosition(tk)
+	c.errs = append(c.errs, Error{File: c.name, Line: at.line, Column: at.column, Message: p.message, Hint: p.hint})
+}
+
+// token checks one token, and reports whether to continue with the next.
+func (c *tokenCheck) token(tk *token.Token) bool {
+	if p, refused := refusedTokens[tk.Type]; refused && len(c.errs) < maxNesting {
+		c.add(tk, p)
+	}
+	if at := tokenPosition(tk); at.line != c.line {
+		c.line, c.dashes = at.line, 0
+	}
+	if tk.Type == token.DirectiveType {
+		c.directive = c.line
+	}
+	if tk.Type == token.CommentType || c.line == c.directive {
+		return true
+	}
+	switch tk.Type {
+	case token.DocumentEndType:
+		c.ended = true
+		return true
+	case token.DocumentHeaderType:
+		if c.content {
+			c.add(tk, problem{"a second document begins here", "a configuration is one document: remove what follows ---"})
+		}
+		return !c.content
+	}
+	if c.ended {
+		c.add(tk, problem{"a second document begins here", "a configuration is one document: remove what follows ..."})
+		return false
+	}
+	c.content = true
+	return c.nesting(tk)
+}
+
+// nesting bounds the open brackets, and the block sequences that begin on one line.
+func (c *tokenCheck) nesting(tk *token.Token) bool {
+	switch tk.Type {
+	case token.MappingStartType, token.SequenceStartType:
+		c.depth++
+	case token.MappingEndType, token.SequenceEndType:
+		c.depth--
+	case token.SequenceEntryType:
+		c.dashes++
+	}
+	if c.depth <= maxNesting && c.dashes <= maxNesting {
+		return true
+	}
+	c.add(tk, problem{fmt.Sprintf("nested deeper than %d levels", maxNesting), "is a bracket left open?"})
+	return false
 }
 
 // syntaxProblem takes the library's message without its excerpt of the source: a broken line may hold what its author

@@ -57,36 +57,45 @@ func FromServer(err error) bool {
 	return explained || answer || connect
 }
 
+// hint returns what an operator can do about an error; "" if that is unknown.
 func hint(config *pgconn.Config, err error) string {
-	where := net.JoinHostPort(config.Host, fmt.Sprint(config.Port))
-	if len(config.Host) > 0 && config.Host[0] == '/' {
-		where = "the socket in " + config.Host
-	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch pg.Code {
-		case "28P01":
-			return fmt.Sprintf("the password for %q is wrong, or the role does not exist", config.User)
-		case "28000":
-			if strings.Contains(pg.Message, "not permitted to log in") {
-				return fmt.Sprintf("%q is a role without LOGIN: name a login that is a member of it", config.User)
-			}
-			return fmt.Sprintf("the server does not let %q in from here; see its pg_hba.conf, and give the role a password (ALTER ROLE … PASSWORD)", config.User)
-		case "3D000":
-			return fmt.Sprintf("create the database first: CREATE DATABASE %q ENCODING 'UTF8' TEMPLATE template0", config.Database)
-		case "42501":
-			return fmt.Sprintf("the role %q lacks a privilege; serve logs in as %s, migrate as a member of %s", config.User, Writer, Owner)
-		case "53300":
-			return "the server has no connection left; raise its max_connections"
-		case "42704":
-			return "the database URL has a parameter that the server does not know: correct its name"
-		case "57P03":
-			return "the server is starting or shutting down; try again in a moment"
-		case "25006":
-			return "the server is a read-only standby; name the primary, or use target_session_attrs=read-write"
-		case "53100":
-			return "the server's disk is full"
+		return serverHint(config, pg)
+	}
+	return connectionHint(config, err)
+}
+
+// serverHints are the hints for the codes of a server that need no further data
+// (PostgreSQL documentation, appendix A).
+var serverHints = map[string]string{
+	"53300": "the server has no connection left; raise its max_connections",
+	"42704": "the database URL has a parameter that the server does not know: correct its name",
+	"57P03": "the server is starting or shutting down; try again in a moment",
+	"25006": "the server is a read-only standby; name the primary, or use target_session_attrs=read-write",
+	"53100": "the server's disk is full",
+}
+
+func serverHint(config *pgconn.Config, pg *pgconn.PgError) string {
+	switch pg.Code {
+	case "28P01":
+		return fmt.Sprintf("the password for %q is wrong, or the role does not exist", config.User)
+	case "28000":
+		if strings.Contains(pg.Message, "not permitted to log in") {
+			return fmt.Sprintf("%q is a role without LOGIN: name a login that is a member of it", config.User)
 		}
-		return ""
+		return fmt.Sprintf("the server does not let %q in from here; see its pg_hba.conf, and give the role a password (ALTER ROLE … PASSWORD)", config.User)
+	case "3D000":
+		return fmt.Sprintf("create the database first: CREATE DATABASE %q ENCODING 'UTF8' TEMPLATE template0", config.Database)
+	case "42501":
+		return fmt.Sprintf("the role %q lacks a privilege; serve logs in as %s, migrate as a member of %s", config.User, Writer, Owner)
+	}
+	return serverHints[pg.Code]
+}
+
+func connectionHint(config *pgconn.Config, err error) string {
+	where := net.JoinHostPort(config.Host, fmt.Sprint(config.Port))
+	if strings.HasPrefix(config.Host, "/") {
+		where = "the socket in " + config.Host
 	}
 	var certificate *tls.CertificateVerificationError
 	var authority x509.UnknownAuthorityError

@@ -77,29 +77,9 @@ func parseName(s string) (name string, addr netip.Addr, err error) {
 		return "", netip.Addr{}, problem(ProblemHost, "the host is empty")
 	}
 	name = strings.TrimSuffix(s, ".")
-	upper := false
-	start, hyphen := 0, false // of the label that we are in; whether the byte before was a hyphen
-	for i := 0; i <= len(name); i++ {
-		if i == len(name) || name[i] == '.' {
-			if err := checkLabel(name, start, i, hyphen); err != nil {
-				return "", netip.Addr{}, err
-			}
-			start, hyphen = i+1, false
-			continue
-		}
-		c := name[i]
-		hyphen = c == '-'
-		switch {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '_':
-		case c == '-':
-			if i == start {
-				return "", netip.Addr{}, problem(ProblemHost, "host %s has a label that begins with a hyphen", quote(s))
-			}
-		case 'A' <= c && c <= 'Z':
-			upper = true
-		default:
-			return "", netip.Addr{}, prohibitedByte(s, c)
-		}
+	upper, err := checkLabels(s, name)
+	if err != nil {
+		return "", netip.Addr{}, err
 	}
 	if len(name) > maxName {
 		return "", netip.Addr{}, problem(ProblemHost, "host %s has %d bytes; a name has at most %d", quote(s), len(name), maxName)
@@ -114,6 +94,35 @@ func parseName(s string) (name string, addr netip.Addr, err error) {
 		return "", netip.Addr{}, err
 	}
 	return name, addr, nil
+}
+
+// checkLabels checks the labels of a name, which was written as s, and reports whether
+// it has upper-case letters.
+func checkLabels(s, name string) (upper bool, err error) {
+	start, hyphen := 0, false // of the current label; whether the previous byte was a hyphen
+	for i := 0; i <= len(name); i++ {
+		if i == len(name) || name[i] == '.' {
+			if err := checkLabel(name, start, i, hyphen); err != nil {
+				return false, err
+			}
+			start, hyphen = i+1, false
+			continue
+		}
+		c := name[i]
+		hyphen = c == '-'
+		switch {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '_':
+		case c == '-':
+			if i == start {
+				return false, problem(ProblemHost, "host %s has a label that begins with a hyphen", quote(s))
+			}
+		case 'A' <= c && c <= 'Z':
+			upper = true
+		default:
+			return false, prohibitedByte(s, c)
+		}
+	}
+	return upper, nil
 }
 
 // checkLabel checks the label name[start:end]; hyphen says that it ends in one.

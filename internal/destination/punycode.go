@@ -53,26 +53,25 @@ func asciiHint(host string) string {
 	return hint
 }
 
-// plainLetter reports whether a lower-case letter stands for itself in every
-// version of IDNA: it is in Normalization Form C, has no compatibility mapping
-// and needs no context. The list is short on purpose.
-func plainLetter(r rune) bool {
-	switch {
-	case r == 'ß' || r == 'ς': // IDNA 2003 and 2008 differ (RFC 5894 section 7.2)
-		return false
-	case 0x00e0 <= r && r <= 0x00ff && r != 0x00f7, // Latin-1
-		0x0100 <= r && r <= 0x017e && r != 0x0133 && r != 0x0140 && r != 0x0149, // Latin Extended-A
-		0x03ac <= r && r <= 0x03ce,                             // Greek
-		0x0430 <= r && r <= 0x045f,                             // Cyrillic
-		0x05d0 <= r && r <= 0x05ea,                             // Hebrew
-		0x0621 <= r && r <= 0x063a, 0x0641 <= r && r <= 0x064a, // Arabic
-		0x3041 <= r && r <= 0x3096, 0x30a1 <= r && r <= 0x30fa, r == 0x30fc, // kana
-		0x4e00 <= r && r <= 0x9fa5, // unified ideographs
-		0xac00 <= r && r <= 0xd7a3: // Hangul syllables
-		return true
-	}
-	return false
-}
+// plainLetters are the lower-case letters that IDNA does not change in any version:
+// they are in Normalization Form C, have no compatibility mapping and need no context.
+// The list is short on purpose.
+var plainLetters = &unicode.RangeTable{R16: []unicode.Range16{
+	{Lo: 0x00e0, Hi: 0x00f6, Stride: 1}, {Lo: 0x00f8, Hi: 0x00ff, Stride: 1}, // Latin-1
+	{Lo: 0x0100, Hi: 0x0132, Stride: 1}, {Lo: 0x0134, Hi: 0x013f, Stride: 1}, // Latin Extended-A
+	{Lo: 0x0141, Hi: 0x0148, Stride: 1}, {Lo: 0x014a, Hi: 0x017e, Stride: 1},
+	{Lo: 0x03ac, Hi: 0x03c1, Stride: 1}, {Lo: 0x03c3, Hi: 0x03ce, Stride: 1}, // Greek without ς
+	{Lo: 0x0430, Hi: 0x045f, Stride: 1},                                      // Cyrillic
+	{Lo: 0x05d0, Hi: 0x05ea, Stride: 1},                                      // Hebrew
+	{Lo: 0x0621, Hi: 0x063a, Stride: 1}, {Lo: 0x0641, Hi: 0x064a, Stride: 1}, // Arabic
+	{Lo: 0x3041, Hi: 0x3096, Stride: 1}, {Lo: 0x30a1, Hi: 0x30fa, Stride: 1}, {Lo: 0x30fc, Hi: 0x30fc, Stride: 1}, // kana
+	{Lo: 0x4e00, Hi: 0x9fa5, Stride: 1}, // unified ideographs
+	{Lo: 0xac00, Hi: 0xd7a3, Stride: 1}, // Hangul syllables
+}}
+
+// plainLetter reports whether IDNA does not change a letter. ß and ς are excluded: IDNA
+// 2003 and 2008 differ about them (RFC 5894 section 7.2).
+func plainLetter(r rune) bool { return r != 'ß' && unicode.Is(plainLetters, r) }
 
 // punycode encodes one label, without its xn-- (RFC 3492 section 6.3). It is
 // quadratic in a length that its caller bounds, and serves error messages only.
