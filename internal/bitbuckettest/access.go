@@ -15,12 +15,6 @@ const (
 	ScopePullRequest = "pullrequest"
 )
 
-// accessToken is a workspace access token.
-type accessToken struct {
-	workspace *Workspace
-	scopes    []string
-}
-
 // HideScopes makes the API report no token's scopes.
 func (s *Server) HideScopes() {
 	s.mu.Lock()

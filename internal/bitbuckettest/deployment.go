@@ -10,16 +10,6 @@ import (
 	"time"
 )
 
-// Deployments is how lists of deployments answer where Bitbucket's behavior is
-// not documented. The zero value is what public clients rely on: newest start
-// first with sort=-state.started_on, and the step in the answer.
-type Deployments struct {
-	IgnoreSort bool // the list is in the order of creation, whatever was asked for
-	RefuseSort bool // 400 for sort
-	NoStep     bool // neither step nor the live names of times: what the OpenAPI document has, and no more
-	NoPipeline bool // nor the pipeline
-}
-
 // SetDeployments says how lists of deployments answer from now on.
 func (s *Server) SetDeployments(d Deployments) {
 	s.mu.Lock()

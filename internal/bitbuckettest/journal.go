@@ -5,76 +5,10 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
-	"time"
 )
-
-// Endpoint is one kind of request, or several at once (they are bits).
-type Endpoint uint32
-
-// The endpoints. Unknown is every request that fits none of the others.
-const (
-	Discovery Endpoint = 1 << iota
-	Keys
-	WorkspaceGet
-	RepositoryList
-	RepositoryGet
-	EnvironmentList
-	EnvironmentGet
-	PipelineList
-	PipelineGet
-	StepList
-	StepGet
-	DeploymentList
-	DeploymentGet
-	CommitPullRequests
-	PullRequestList
-	PullRequestGet
-	PullRequestCommits
-	Unknown
-
-	OIDC = Discovery | Keys
-	REST = WorkspaceGet | RepositoryList | RepositoryGet | EnvironmentList | EnvironmentGet |
-		PipelineList | PipelineGet | StepList | StepGet | DeploymentList | DeploymentGet |
-		PullRequest
-	PullRequest = CommitPullRequests | PullRequestList | PullRequestGet | PullRequestCommits
-	Any         = OIDC | REST | Unknown
-)
-
-// String names the endpoint; several are joined by "+".
-func (e Endpoint) String() string {
-	names := []string{"discovery", "keys", "workspace", "repositories", "repository", "environments",
-		"environment", "pipelines", "pipeline", "steps", "step", "deployments", "deployment",
-		"commit pull requests", "pull requests", "pull request", "pull request commits", "unknown"}
-	var parts []string
-	for i, name := range names {
-		if e&(1<<i) != 0 {
-			parts = append(parts, name)
-		}
-	}
-	return strings.Join(parts, "+")
-}
-
-// Request is one request as it arrived.
-type Request struct {
-	Endpoint      Endpoint
-	Method        string
-	URI           string // path and query, as sent
-	Authorization string // the header, as sent
-	Time          time.Time
-}
 
 // journalLength bounds what a long-lived demo keeps of its requests.
 const journalLength = 10_000
-
-// journal remembers what arrived and lets others wait for it. The server's mu
-// guards it.
-type journal struct {
-	requests []Request
-	counts   [32]int
-	active   int
-	changed  chan struct{} // closed and replaced at every change
-}
 
 func (j *journal) notify() {
 	close(j.changed)

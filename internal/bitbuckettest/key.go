@@ -16,17 +16,6 @@ import (
 	"sync"
 )
 
-// Key signs tokens. A workspace publishes its own ones; others are strangers
-// until [Workspace.Publish].
-type Key struct {
-	ID        string // the kid
-	Algorithm string // its natural one: RS256, ES256 or EdDSA
-
-	mu       sync.Mutex
-	private  crypto.Signer // made when it is first needed
-	released bool
-}
-
 // rsaPool keeps the RSA keys of closed servers for later ones, since making one
 // takes longer than most tests. No two servers that are open at once share one.
 var rsaPool struct {

@@ -5,23 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 )
-
-// Workspace is an issuer and owns repositories.
-type Workspace struct {
-	UUID string
-
-	server       *Server
-	created      time.Time
-	slug         string
-	disabled     bool // no OpenID Connect
-	keys         []*Key
-	key          *Key
-	projects     map[string]string // key -> UUID
-	repositories []*Repository
-	creator      string // UUID of who starts pipelines
-}
 
 // AddWorkspace makes a workspace with OpenID Connect enabled and one key.
 func (s *Server) AddWorkspace(slug string) *Workspace {
@@ -73,22 +57,6 @@ func (w *Workspace) Issuer() string {
 
 // DefaultAudience returns the aud claim of a step that names none.
 func (w *Workspace) DefaultAudience() string { return "ari:cloud:bitbucket::workspace/" + w.UUID }
-
-// Repository has environments and pipelines.
-type Repository struct {
-	UUID string
-
-	server       *Server
-	created      time.Time
-	workspace    *Workspace
-	name         string
-	project      string // key
-	environments []*Environment
-	pipelines    []*Pipeline
-	pulls        []*Pull
-	links        CommitLinks
-	builds       int
-}
 
 // AddRepository makes a repository; its slug is made from its name. A project
 // that the workspace does not have yet is made too.
@@ -183,27 +151,7 @@ func (r *Repository) remove() {
 	w.repositories = slices.DeleteFunc(w.repositories, func(o *Repository) bool { return o == r })
 }
 
-// EnvironmentType is the type of a deployment environment.
-type EnvironmentType string
-
-// The three types that Bitbucket has, in its spelling.
-const (
-	Test       EnvironmentType = "Test"
-	Staging    EnvironmentType = "Staging"
-	Production EnvironmentType = "Production"
-)
-
 var environmentTypes = []EnvironmentType{Test, Staging, Production} // the index is the rank
-
-// Environment is a deployment environment of one repository.
-type Environment struct {
-	UUID       string
-	Repository *Repository
-	Type       EnvironmentType
-
-	server *Server
-	name   string
-}
 
 // AddEnvironment makes a deployment environment.
 func (r *Repository) AddEnvironment(name string, kind EnvironmentType) *Environment {

@@ -1,28 +1,5 @@
 package bitbuckettest
 
-import "time"
-
-// Pipeline is one run.
-type Pipeline struct {
-	UUID        string
-	Repository  *Repository
-	BuildNumber int    // counts up from 1 in each repository
-	Branch      string // empty for the run of a tag
-	Tag         string // empty for the run of a branch
-	Commit      string // 40 hexadecimal digits
-
-	server  *Server
-	created time.Time
-	end     *end
-	steps   []*Step
-}
-
-// end is when and how a pipeline or a step ended.
-type end struct {
-	time   time.Time
-	result string
-}
-
 // Run starts a pipeline for a branch. With an empty branch it is a run whose
 // token has no branchName.
 func (r *Repository) Run(branch string) *Pipeline { return r.run(branch, "") }
@@ -62,19 +39,6 @@ func (p *Pipeline) Complete(result string) {
 	p.server.mu.Lock()
 	defer p.server.mu.Unlock()
 	p.end = &end{p.server.now(), result}
-}
-
-// Step is one step of a pipeline; it is in progress from its start until
-// Complete.
-type Step struct {
-	UUID        string
-	Pipeline    *Pipeline
-	Environment *Environment // nil when the step deploys nothing
-
-	server  *Server
-	created time.Time
-	started time.Time // zero: it waits, or never ran
-	end     *end
 }
 
 // Step starts a step that deploys to an environment of the pipeline's

@@ -5,14 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
-
-// Account is a person of Bitbucket. Several may have one name.
-type Account struct {
-	UUID string
-	Name string
-}
 
 // AddAccount makes an account.
 func (s *Server) AddAccount(name string) Account {
@@ -21,52 +14,11 @@ func (s *Server) AddAccount(name string) Account {
 	return Account{UUID: s.newUUID(), Name: name}
 }
 
-// CommitLinks is how a repository answers which pull requests a commit belongs to.
-// The zero value answers.
-type CommitLinks struct {
-	NoApp    bool // 404: the workspace does not have the app that indexes them
-	Indexing bool // 202 without a body: the index is being made
-}
-
 // SetCommitLinks says how the repository answers from now on.
 func (r *Repository) SetCommitLinks(l CommitLinks) {
 	r.server.mu.Lock()
 	defer r.server.mu.Unlock()
 	r.links = l
-}
-
-// Pull is a pull request. Its fields are for its maker to set before the server is
-// asked; the methods may be called at any time.
-type Pull struct {
-	ID          int
-	Title       string
-	Author      *Account // nil: the account is gone
-	Destination string   // branch
-	Source      string   // the head of the source branch, 40 hexadecimal digits
-	// Commits are those of the pull request and who wrote each; nil: an address that
-	// belongs to no account.
-	Commits []PullCommit
-
-	server   *Server
-	updated  time.Time
-	state    string
-	merge    string
-	closedBy *Account
-	reviews  []review
-}
-
-// PullCommit is a commit of a pull request.
-type PullCommit struct {
-	Hash   string
-	Author *Account
-}
-
-// review is what a participant said; state is "approved", "changes_requested" or
-// empty.
-type review struct {
-	account Account
-	state   string
-	at      time.Time
 }
 
 // AddPull opens a pull request.

@@ -26,11 +26,9 @@ import (
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -53,25 +51,6 @@ type Options struct {
 	// scheme must fit TLS. It is needed where the Server is used as a Handler
 	// without Start, and for StartInMemory.
 	BaseURL string
-}
-
-// Server is the emulated Bitbucket. It is an [http.Handler] and can serve by
-// itself (Start, StartInMemory).
-type Server struct {
-	now     func() time.Time
-	network network // has its own lock
-
-	mu          sync.Mutex // guards all below, and the whole model
-	random      io.Reader
-	workspaces  []*Workspace
-	tokens      map[string]accessToken
-	hideScopes  bool
-	rsaKeys     []*Key // to give back to the pool
-	closed      bool
-	barePages   bool
-	deployments Deployments
-	journal     journal
-	injections  []*Injection
 }
 
 // New returns a server without workspaces that does not serve yet. It fails on
@@ -160,21 +139,3 @@ func (s *Server) newUUID() string {
 
 // Braced returns a bare UUID as Bitbucket writes it, in curly braces.
 func Braced(uuid string) string { return "{" + uuid + "}" }
-
-// ServeHTTP answers one request: it is recorded, then hit by the injected fault
-// that matches it, if any, and otherwise answered from the model.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := s.routeRequest(r)
-	done := s.arrive(c, r)
-	defer done()
-
-	fault, released := s.hit(c.endpoint, r)
-	if fault.Hang && !wait(r.Context(), released) {
-		abort()
-	}
-	if fault.Reset {
-		reset(w)
-	}
-	a := fault.replace(s, c)
-	a.write(w, r, fault, released)
-}

@@ -11,7 +11,6 @@ import (
 	_ "crypto/sha512" // registers SHA-384 and SHA-512
 	"encoding/asn1"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math/big"
@@ -109,12 +108,4 @@ func signatureOf(key crypto.Signer, algorithm string, input []byte) ([]byte, err
 		}
 	}
 	return nil, fmt.Errorf("algorithm and key do not fit")
-}
-
-func mustJSON(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(fmt.Sprintf("bitbuckettest: encode as JSON: %v", err))
-	}
-	return b
 }
