@@ -103,38 +103,59 @@ func same(a, b *identity.DeploymentFinding) bool {
 		a.Started.Equal(b.Started) && a.Completed.Equal(b.Completed)
 }
 
-// class judges a run whose own step is not in the log. pipeline says whether
+// class classifies a run whose own step is not in the log. pipeline reports whether
 // another step of its pipeline is.
 func (v *workspaceScan) class(ctx context.Context, run *identity.DeploymentRun, before identity.DeploymentFinding, pipeline bool) (identity.Coverage, string, error) {
-	now := v.config.Now()
+	if detail := v.pending(run); detail != "" {
+		return identity.CoveragePending, detail, nil
+	}
 	missing := identity.CoverageNotSeen
 	if pipeline {
 		missing = identity.CoveragePipelineOnly
 	}
 	switch {
-	case run.State == identity.DeploymentWaiting:
-		return identity.CoveragePending, "nobody has started it", nil
-	case run.State == identity.DeploymentInProgress && now.Sub(run.Began()) < maxRound:
-		return identity.CoveragePending, "it is not over", nil
-	case run.State != identity.DeploymentInProgress && now.Sub(run.Latest()) < v.config.Settle:
-		return identity.CoveragePending, "it has only just ended", nil
 	case run.PipelineUUID == "":
 		return identity.CoverageCannotTell, "Bitbucket names no pipeline", nil
 	case before.Coverage.Missing() && sameStep(&before.DeploymentRun, run):
-		return missing, before.Detail, nil // its step was asked for then
+		return missing, before.Detail, nil // its step was fetched before
+	case run.StepUUID == "" && mayNotHaveRun(run):
+		return identity.CoverageCannotTell, "Bitbucket does not report whether it ever began", nil
 	case run.StepUUID == "":
-		if run.Started.IsZero() && run.State != identity.DeploymentSuccessful {
-			return identity.CoverageCannotTell, "Bitbucket does not report whether it ever began", nil
-		}
 		return missing, "Bitbucket names no step: no step of its pipeline that deployed there is in the log", nil
 	}
+	return v.classByStep(ctx, run, missing)
+}
+
+// pending returns why a run is pending; "" if it is not.
+func (v *workspaceScan) pending(run *identity.DeploymentRun) string {
+	now := v.config.Now()
+	switch {
+	case run.State == identity.DeploymentWaiting:
+		return "nobody has started it"
+	case run.State == identity.DeploymentInProgress:
+		if now.Sub(run.Began()) < maxRound {
+			return "it is not over"
+		}
+	case now.Sub(run.Latest()) < v.config.Settle:
+		return "it has only just ended"
+	}
+	return ""
+}
+
+// mayNotHaveRun reports whether a run has neither a start nor a result that needs one.
+func mayNotHaveRun(run *identity.DeploymentRun) bool {
+	return run.Started.IsZero() && run.State != identity.DeploymentSuccessful
+}
+
+// classByStep fetches the step of a run whose class is missing if the step ran.
+func (v *workspaceScan) classByStep(ctx context.Context, run *identity.DeploymentRun, missing identity.Coverage) (identity.Coverage, string, error) {
 	step, err := v.workspace.API.Step(ctx, run.RepositoryUUID, run.PipelineUUID, run.StepUUID)
 	switch {
 	case ctx.Err() != nil:
 		return "", "", ctx.Err()
 	case errors.Is(err, identity.ErrAbsent):
-		if run.Started.IsZero() && run.State != identity.DeploymentSuccessful {
-			return identity.CoverageCannotTell, "Bitbucket does not know its step any more", nil
+		if mayNotHaveRun(run) {
+			missing = identity.CoverageCannotTell
 		}
 		return missing, "Bitbucket does not know its step any more", nil
 	case err != nil:

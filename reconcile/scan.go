@@ -28,8 +28,8 @@ type mark struct {
 	wholeAt time.Time // when that began; zero: never
 }
 
-// scan reads a repository's list of runs and judges each. failed is what Bitbucket
-// did; err the database's.
+// scan reads a repository's list of runs and classifies each. failed is Bitbucket's
+// error; err the database's.
 func (v *workspaceScan) scan(ctx context.Context, n identity.KnownName) (failed, err error) {
 	api := v.workspace.API
 	l := identity.DeploymentLook{WorkspaceUUID: v.workspace.UUID, RepositoryUUID: n.RepositoryUUID, Repository: n.FullName, Began: v.config.Now()}
@@ -38,48 +38,25 @@ func (v *workspaceScan) scan(ctx context.Context, n identity.KnownName) (failed,
 	if err != nil {
 		return nil, err
 	}
-	told := map[string]bool{}
+	reported := map[string]bool{}
 	at, whole, failed, err := v.read(ctx, n.RepositoryUUID, v.horizon(v.marks[n.RepositoryUUID], known, l.Began), func(page identity.DeploymentPage) error {
 		l.Runs += len(page.Runs)
-		var runs []identity.DeploymentRun
-		for _, run := range page.Runs {
-			if run.Began().Before(v.since) && known[run.UUID].UUID == "" {
-				continue // before what counts
-			}
-			if !told[run.UUID] {
-				runs = append(runs, run)
-			}
-			told[run.UUID] = true
-		}
-		findings, err := v.classify(ctx, n.RepositoryUUID, runs, known)
-		if err != nil {
-			return err
-		}
-		return v.save(ctx, findings)
+		return v.savePage(ctx, n.RepositoryUUID, page, known, reported)
 	})
 	if err != nil {
 		return nil, err
 	}
-	l.InOrder, l.Whole = at.inOrder, whole
-	l.Outcome, l.Until = identity.LookComplete, at.began
-	switch {
-	case failed == nil:
-	case errors.Is(failed, identity.ErrAbsent) && at.pages == 0:
-		l.Outcome = identity.LookAbsent
-	case errors.Is(failed, identity.ErrForbidden):
-		l.Outcome = identity.LookForbidden
-	default:
-		l.Outcome = identity.LookPartial
-	}
-	why := ""
+	l.InOrder, l.Whole, l.Until = at.inOrder, whole, at.began
+	l.Outcome = outcomeOf(failed, at)
+	unread := ""
 	if failed != nil {
 		l.Detail = short(failed.Error())
-		why = "its repository could not be read: " + string(l.Outcome)
+		unread = "its repository could not be read: " + string(l.Outcome)
 	}
 	if !l.Outcome.Told() {
 		l.Until = time.Time{}
 	}
-	findings, err := v.again(ctx, n.RepositoryUUID, told, why)
+	findings, err := v.again(ctx, n.RepositoryUUID, reported, unread)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +66,7 @@ func (v *workspaceScan) scan(ctx context.Context, n identity.KnownName) (failed,
 	}
 	v.moveMark(&l)
 	if l.Outcome.Told() || l.Outcome == identity.LookForbidden {
-		return nil, nil // an answer
+		return nil, nil // a complete response
 	}
 	return failed, nil
 }
@@ -104,6 +81,39 @@ func (v *workspaceScan) moveMark(l *identity.DeploymentLook) {
 		m.inOrder, m.wholeAt = l.InOrder, l.Began
 	}
 	v.marks[l.RepositoryUUID] = m
+}
+
+// savePage classifies the runs of a page and saves the findings. It adds the runs to
+// reported, and classifies none twice.
+func (v *workspaceScan) savePage(ctx context.Context, repository string, page identity.DeploymentPage, known map[string]identity.DeploymentFinding, reported map[string]bool) error {
+	var runs []identity.DeploymentRun
+	for _, run := range page.Runs {
+		if run.Began().Before(v.since) && known[run.UUID].UUID == "" {
+			continue // before the period
+		}
+		if !reported[run.UUID] {
+			runs = append(runs, run)
+		}
+		reported[run.UUID] = true
+	}
+	findings, err := v.classify(ctx, repository, runs, known)
+	if err != nil {
+		return err
+	}
+	return v.save(ctx, findings)
+}
+
+// outcomeOf is the outcome of a walk that ended at a cursor with Bitbucket's error.
+func outcomeOf(failed error, at cursor) identity.LookOutcome {
+	switch {
+	case failed == nil:
+		return identity.LookComplete
+	case errors.Is(failed, identity.ErrAbsent) && at.pages == 0:
+		return identity.LookAbsent
+	case errors.Is(failed, identity.ErrForbidden):
+		return identity.LookForbidden
+	}
+	return identity.LookPartial
 }
 
 // known returns what was found of a repository's runs before.
@@ -135,9 +145,8 @@ func (v *workspaceScan) horizon(m mark, known map[string]identity.DeploymentFind
 	return horizon
 }
 
-// read walks a repository's list, and continues where an earlier walk failed. at is
-// how far it came; whole, whether that is the end; failed, why not as far as the
-// horizon.
+// read walks a repository's list, and continues where an earlier walk failed. at is the
+// last position; whole, whether that is the end; failed, why it is before the horizon.
 func (v *workspaceScan) read(ctx context.Context, repository string, horizon time.Time, each func(identity.DeploymentPage) error) (at cursor, whole bool, failed, err error) {
 	fresh := cursor{began: v.config.Now(), inOrder: true}
 	at, resumed := v.cursors[repository]
@@ -152,31 +161,43 @@ func (v *workspaceScan) read(ctx context.Context, repository string, horizon tim
 		case err == nil:
 		case ctx.Err() != nil:
 			return at, false, err, ctx.Err()
-		case errors.Is(err, identity.ErrCursor) && resumed, errors.Is(err, identity.ErrAbsent) && resumed:
-			at, resumed = fresh, false // from the beginning, then
+		case resumed && (errors.Is(err, identity.ErrCursor) || errors.Is(err, identity.ErrAbsent)):
+			at, resumed = fresh, false // from the beginning
 			continue
 		default:
-			if at.next != "" && !errors.Is(err, identity.ErrCursor) {
-				v.cursors[repository] = at
-			}
+			v.keepCursor(repository, at, err)
 			return at, false, err, nil
 		}
 		if err := each(page); err != nil {
 			return at, false, nil, err
 		}
 		unread += page.Unread
-		at.pages++
-		old := at.pass(page.Runs, horizon)
-		switch {
-		case page.Next == "":
-			return at, true, unreadable(unread), nil
-		case !horizon.IsZero() && at.inOrder && old:
-			return at, false, unreadable(unread), nil
-		case at.pages >= maxPages:
+		if whole, end := at.advance(page, horizon); end {
+			return at, whole, unreadable(unread), nil
+		}
+		if at.pages >= maxPages {
 			return at, false, fmt.Errorf("its list has more than %d pages", maxPages), nil
 		}
 		at.next = page.Next
 	}
+}
+
+// keepCursor keeps the position of a walk that failed, for the next one.
+func (v *workspaceScan) keepCursor(repository string, at cursor, err error) {
+	if at.next != "" && !errors.Is(err, identity.ErrCursor) {
+		v.cursors[repository] = at
+	}
+}
+
+// advance adds a page to the walk. end reports whether the walk ends here: at the end
+// of the list (whole), or at the horizon of a list in order.
+func (c *cursor) advance(page identity.DeploymentPage, horizon time.Time) (whole, end bool) {
+	c.pages++
+	old := c.pass(page.Runs, horizon)
+	if page.Next == "" {
+		return true, true
+	}
+	return false, !horizon.IsZero() && c.inOrder && old
 }
 
 func unreadable(n int) error {
@@ -186,8 +207,8 @@ func unreadable(n int) error {
 	return fmt.Errorf("%d deployments could not be read", n)
 }
 
-// pass takes a page in, and reports whether all on it that ever began is older
-// than the horizon. What has not begun has no place in the order.
+// pass updates the order, and reports whether all runs of a page that began are older
+// than the horizon. A run that has not begun has no place in the order.
 func (c *cursor) pass(runs []identity.DeploymentRun, horizon time.Time) (old bool) {
 	old = true
 	begun := 0
@@ -205,18 +226,18 @@ func (c *cursor) pass(runs []identity.DeploymentRun, horizon time.Time) (old boo
 	return old && begun > 0
 }
 
-// again judges the runs that are not settled and were not told of this time: an
-// event of theirs may have come late. So are those that were found since this instance's
-// latest scan, which it did not find itself. why says what keeps Bitbucket from telling;
-// empty: it told.
-func (v *workspaceScan) again(ctx context.Context, repository string, told map[string]bool, why string) ([]identity.DeploymentFinding, error) {
+// again classifies the runs that are not final and were not reported this time: an
+// event of theirs may have arrived late. It also classifies those that were found since
+// this instance's latest scan, which this instance did not find. unread is why Bitbucket
+// did not report them; empty if it did report.
+func (v *workspaceScan) again(ctx context.Context, repository string, reported map[string]bool, unread string) ([]identity.DeploymentFinding, error) {
 	known, err := v.known(ctx, repository)
 	if err != nil {
 		return nil, err
 	}
 	var runs []identity.DeploymentRun
 	for _, f := range known {
-		if !told[f.UUID] && (!f.Coverage.Final() || f.Found.After(v.marks[repository].at)) {
+		if !reported[f.UUID] && (!f.Coverage.Final() || f.Found.After(v.marks[repository].at)) {
 			runs = append(runs, f.DeploymentRun)
 		}
 	}
@@ -224,10 +245,10 @@ func (v *workspaceScan) again(ctx context.Context, repository string, told map[s
 	var all []identity.DeploymentFinding
 	for chunk := range slices.Chunk(runs, 100) {
 		var findings []identity.DeploymentFinding
-		if why == "" {
+		if unread == "" {
 			findings, err = v.classify(ctx, repository, chunk, known)
 		} else {
-			findings, err = v.classifyUnknown(ctx, repository, chunk, known, why)
+			findings, err = v.classifyUnknown(ctx, repository, chunk, known, unread)
 		}
 		if err != nil {
 			return nil, err

@@ -46,12 +46,6 @@ var (
 		"cmd/sallyport/internal/policycmd.suggester.finish":  19,
 		"cmd/sallyport/internal/policycmd.suggester.observe": 32,
 		"cmd/sallyport/internal/policycmd.vendorLibrary":     17,
-		"internal/pgtest.Server.Bouncer":                     18,
-		"internal/selftest.Test.once":                        18,
-		"internal/selftest.Test.refusedProbe":                16,
-		"reconcile.workspaceScan.class":                      21,
-		"reconcile.workspaceScan.read":                       16,
-		"reconcile.workspaceScan.scan":                       18,
 	}
 )
 

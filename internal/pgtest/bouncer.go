@@ -30,11 +30,26 @@ func (s *Server) Bouncer(t testing.TB, mode string, users ...string) (socketDire
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(directory) })
-	info, err := os.Stat(s.SocketDirectory())
-	if err != nil {
+	s.configureBouncer(t, directory, mode, users)
+	cmd := exec.Command(program, filepath.Join(directory, "pgbouncer.ini"))
+	s.setOwner(t, cmd, directory)
+	openSocketDirectory(t, s.SocketDirectory())
+	log := &tailOf{}
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	owner := info.Sys().(*syscall.Stat_t)
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	awaitBouncer(t, directory, users[0], log)
+	return directory
+}
+
+// configureBouncer writes the configuration into a directory.
+func (s *Server) configureBouncer(t testing.TB, directory, mode string, users []string) {
+	t.Helper()
 	var list string
 	for _, user := range users {
 		list += fmt.Sprintf("%q \"\"\n", user)
@@ -54,41 +69,54 @@ pool_mode = %s
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command(program, filepath.Join(directory, "pgbouncer.ini"))
-	if os.Geteuid() != int(owner.Uid) { // it refuses to run as root
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}}
-		if err := os.Chown(directory, int(owner.Uid), int(owner.Gid)); err != nil {
-			t.Fatal(err)
-		}
+}
+
+// setOwner makes the command run as the server's user: PgBouncer refuses to run as root.
+func (s *Server) setOwner(t testing.TB, cmd *exec.Cmd, directory string) {
+	t.Helper()
+	info, err := os.Stat(s.SocketDirectory())
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, above := range []string{filepath.Dir(s.SocketDirectory()), filepath.Dir(filepath.Dir(s.SocketDirectory()))} {
+	owner := info.Sys().(*syscall.Stat_t)
+	if os.Geteuid() == int(owner.Uid) {
+		return
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}}
+	if err := os.Chown(directory, int(owner.Uid), int(owner.Gid)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// openSocketDirectory lets other users reach a directory of sockets, and not list the
+// directories above it.
+func openSocketDirectory(t testing.TB, directory string) {
+	t.Helper()
+	for _, above := range []string{filepath.Dir(directory), filepath.Dir(filepath.Dir(directory))} {
 		info, err := os.Stat(above)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if info.Mode().Perm()&0o001 == 0 { // to the socket, and not to the names beside it
-			if err := os.Chmod(above, info.Mode().Perm()|0o011); err != nil {
-				t.Fatal(err)
-			}
+		if info.Mode().Perm()&0o001 != 0 {
+			continue
+		}
+		if err := os.Chmod(above, info.Mode().Perm()|0o011); err != nil {
+			t.Fatal(err)
 		}
 	}
-	log := &tailOf{}
-	cmd.Stderr = log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	q := url.Values{"host": {directory}, "port": {"6432"}, "user": {users[0]}, "default_query_exec_mode": {"simple_protocol"}}
+}
+
+// awaitBouncer waits until a user can connect.
+func awaitBouncer(t testing.TB, directory, user string, log *tailOf) {
+	t.Helper()
+	q := url.Values{"host": {directory}, "port": {"6432"}, "user": {user}, "default_query_exec_mode": {"simple_protocol"}}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for {
 		conn, err := pgx.Connect(ctx, "postgres:///postgres?"+q.Encode())
 		if err == nil {
 			_ = conn.Close(ctx)
-			return directory
+			return
 		}
 		if ctx.Err() != nil {
 			t.Fatalf("pgtest: PgBouncer does not answer: %v\n%s", err, log.text)

@@ -74,22 +74,40 @@ func (t *Test) refusedProbe(ctx context.Context) finding {
 	}
 	events, err := t.recorded(ctx, a.step, began, func(all []Recorded) bool { return has(all, audit.KindDecision) })
 	f.event, f.unrecorded = first(events, audit.KindDecision), err != nil
-	said := policy.Reason(f.event.Reason)
-	reported := t.config.Interceptor.wouldDeny()
+	if t.config.Interceptor.wouldDeny() {
+		return f.judgeReport(a, err)
+	}
+	return f.judgeRefusal(a, err)
+}
+
+// judgeReport returns the result of the refused probe where policy is in report mode
+// and would deny it. err is why its decision is not in the log.
+func (f *finding) judgeReport(a *response, err error) finding {
 	switch {
-	case a.status == http.StatusOK && !reported:
+	case err != nil:
+		return f.end(Failed, "it was answered with %d %s, and no decision is in the log: %v", a.status, a.reason, err)
+	case f.event.Mode == policy.Report.String() && (f.event.Verdict == "deny" || f.event.WouldDeny):
+		// The name does not exist, so the probe fails for a reason that is not policy's.
+		return f.end(wouldDeny, "policy would refuse it, and is in report mode: it refuses nothing yet")
+	}
+	return f.end(Failed, "it was answered with %d %s, and the log has %q in mode %q", a.status, a.reason, f.event.Verdict, f.event.Mode)
+}
+
+// judgeRefusal returns the result of the refused probe. err is why its decision is not
+// in the log.
+func (f *finding) judgeRefusal(a *response, err error) finding {
+	reason := policy.Reason(f.event.Reason)
+	switch {
+	case a.status == http.StatusOK:
 		return f.end(Failed, "it was let out, by rule %q in mode %s", f.event.Rule, f.event.Mode)
 	case err != nil:
 		return f.end(Failed, "it was answered with %d %s, and no decision is in the log: %v", a.status, a.reason, err)
-	case reported && f.event.Mode == policy.Report.String() && (f.event.Verdict == "deny" || f.event.WouldDeny):
-		// The outcome of it then, mostly that there is no such name, is not policy's.
-		return f.end(wouldDeny, "policy would refuse it, and is in report mode: it refuses nothing yet")
-	case f.event.Verdict != "deny" || reported:
+	case f.event.Verdict != "deny":
 		return f.end(Failed, "it was answered with %d %s, and the log has %q in mode %q", a.status, a.reason, f.event.Verdict, f.event.Mode)
-	case a.status == http.StatusForbidden && (said == policy.PolicyDenied || said == policy.NoRuleMatched):
+	case a.status == http.StatusForbidden && (reason == policy.PolicyDenied || reason == policy.NoRuleMatched):
 		f.outcome = Passed
-		return f
-	case said == policy.NameUnresolved:
+		return *f
+	case reason == policy.NameUnresolved:
 		return f.end(Failed, "policy lets it out: only its name did not exist")
 	}
 	return f.end(Failed, "it was refused, but not by policy: %d %s", a.status, a.reason)

@@ -158,41 +158,55 @@ func (t *Test) once(ctx context.Context) Outcome {
 	if ctx.Err() != nil {
 		return Inconclusive
 	}
-	outcome, why := Passed, ""
-	for _, p := range []finding{refused, allowed} {
+	outcome, reason := combine(refused, allowed)
+	if outcome == Failed && (refused.unrecorded || allowed.unrecorded) && refused.status != http.StatusOK && t.config.LogComplete != nil {
+		// The decision waits in the journal, where the test cannot read it.
+		if err := t.config.LogComplete(); err != nil {
+			outcome, reason = Inconclusive, "the audit database is unavailable: "+err.Error()
+		}
+	}
+	now := time.Now()
+	t.setStatus(now, outcome, reason)
+	t.logOutcome(ctx, outcome, reason)
+	t.record(ctx, now, outcome, reason, refused, allowed)
+	return outcome
+}
+
+// combine returns the worst outcome of the probes, and all their reasons.
+func combine(probes ...finding) (outcome Outcome, reason string) {
+	outcome = Passed
+	for _, p := range probes {
 		if p.outcome == Failed || p.outcome == Inconclusive && outcome == Passed {
 			outcome = p.outcome
 		}
 		if p.reason != "" {
-			why = strings.TrimPrefix(why+"; "+p.reason, "; ")
+			reason = strings.TrimPrefix(reason+"; "+p.reason, "; ")
 		}
 	}
-	if outcome == Failed && (refused.unrecorded || allowed.unrecorded) && refused.status != http.StatusOK && t.config.LogComplete != nil {
-		// What was answered waits in the journal, and is not for us to check.
-		if err := t.config.LogComplete(); err != nil {
-			outcome, why = Inconclusive, "the audit database is unavailable: "+err.Error()
-		}
-	}
-	now := time.Now()
+	return outcome, reason
+}
+
+func (t *Test) setStatus(now time.Time, outcome Outcome, reason string) {
 	t.mu.Lock()
-	t.status.Outcome, t.status.At, t.status.Reason = outcome, now, why
+	defer t.mu.Unlock()
+	t.status.Outcome, t.status.At, t.status.Reason = outcome, now, reason
 	t.status.Counts[outcome]++
 	if outcome == Passed {
 		t.status.Passed = now
 	}
-	t.mu.Unlock()
+}
+
+func (t *Test) logOutcome(ctx context.Context, outcome Outcome, reason string) {
 	switch {
-	case outcome == Passed && why != "":
-		t.config.Log.InfoContext(ctx, "self-test passed, in report mode", "note", why)
+	case outcome == Passed && reason != "":
+		t.config.Log.InfoContext(ctx, "self-test passed, in report mode", "note", reason)
 	case outcome == Passed:
 		t.config.Log.InfoContext(ctx, "self-test passed")
 	case outcome == Inconclusive:
-		t.config.Log.WarnContext(ctx, "self-test could not run", "reason", why)
+		t.config.Log.WarnContext(ctx, "self-test could not run", "reason", reason)
 	default:
-		t.config.Log.ErrorContext(ctx, "SELF-TEST FAILED: a control is not effective", "reason", why)
+		t.config.Log.ErrorContext(ctx, "SELF-TEST FAILED: a control is not effective", "reason", reason)
 	}
-	t.record(ctx, now, outcome, why, refused, allowed)
-	return outcome
 }
 
 func (t *Test) record(ctx context.Context, now time.Time, outcome Outcome, why string, probes ...finding) {
