@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -111,7 +110,7 @@ func build(t testing.TB) *env {
 	h.eu = h.payments.AddEnvironment("Production EU", bitbuckettest.Production)
 
 	url := h.db.URL(database.Writer)
-	logger := slog.New(slog.NewTextHandler(testWriter{t}, nil))
+	logger := slog.New(slog.NewTextHandler(pgtest.LogWriter{T: t}, nil))
 	if h.log, err = auditwriter.Open(t.Context(), auditwriter.Config{URL: url, Version: "test", Journal: filepath.Join(t.TempDir(), "journal"), Log: logger}); err != nil {
 		t.Fatal(err)
 	}
@@ -204,11 +203,7 @@ func (h *env) decided(s *bitbuckettest.Step) {
 
 func ask[T any](h *env, sql string, args ...any) T {
 	h.t.Helper()
-	var v T
-	if err := h.conn.QueryRow(h.t.Context(), sql, args...).Scan(&v); err != nil {
-		h.t.Fatalf("%s: %v", sql, err)
-	}
-	return v
+	return pgtest.Value[T](h.t, h.conn, sql, args...)
 }
 
 // class is what the view says of a step's run.
@@ -232,11 +227,4 @@ func (h *env) events(kind audit.Kind) (all, different int) {
 func (h *env) outcome(r *bitbuckettest.Repository) string {
 	h.t.Helper()
 	return ask[string](h, "SELECT coalesce(max(outcome), '') FROM audit.reconciliations WHERE repository_uuid = $1", r.UUID)
-}
-
-type testWriter struct{ t testing.TB }
-
-func (w testWriter) Write(b []byte) (int, error) {
-	w.t.Logf("%s", strings.TrimSpace(string(b)))
-	return len(b), nil
 }

@@ -30,7 +30,7 @@ func principal(n int) *identity.Principal {
 func (h *env) admits(t testing.TB, p *identity.Principal) {
 	t.Helper()
 	h.Admit(p)
-	eventually(t, "admitted", func() bool { return h.admitted.has(p.CredentialDigest) })
+	pgtest.Eventually(t, "admitted", func() bool { return h.admitted.has(p.CredentialDigest) })
 }
 
 func (h *env) honours(t testing.TB, p *identity.Principal) *identity.Principal {
@@ -46,7 +46,7 @@ func (h *env) honours(t testing.TB, p *identity.Principal) *identity.Principal {
 }
 
 func TestAdmittedTokensSurvive(t *testing.T) {
-	leakless(t)
+	pgtest.CheckLeaks(t)
 	server := pgtest.Start(t, pgtest.Options{})
 	db := server.NewFrom(t, "sallyport", migrate)
 	h := instance(t, db.URL(database.Writer), 6*time.Hour)
@@ -63,7 +63,7 @@ func TestAdmittedTokensSurvive(t *testing.T) {
 	server.Restart(t)
 	other := instance(t, db.URL(database.Writer), 6*time.Hour)
 	for _, h := range []*env{h, other} {
-		eventually(t, "the database is back", func() bool {
+		pgtest.Eventually(t, "the database is back", func() bool {
 			_, _, err := h.Admitted(t.Context(), p.CredentialDigest, p.Step.UUID)
 			return err == nil
 		})
@@ -110,20 +110,20 @@ func TestAdmittedForItsStepOnly(t *testing.T) {
 
 func TestAdmissionHasItsAge(t *testing.T) {
 	db := migrated(t)
-	h, conn := instance(t, db.URL(database.Writer), time.Hour), connection(t, db.URL(""))
+	h, conn := instance(t, db.URL(database.Writer), time.Hour), pgtest.Connect(t, db.URL(""))
 	p := principal(1)
 	h.admits(t, p)
-	at := ask[time.Time](t, conn, "SELECT admitted_at FROM identity.admitted_tokens")
+	at := pgtest.Value[time.Time](t, conn, "SELECT admitted_at FROM identity.admitted_tokens")
 	// Admitted again, and by another instance: the first time counts.
 	other := instance(t, db.URL(database.Writer), 3*time.Hour)
 	other.admits(t, p)
-	if again := ask[time.Time](t, conn, "SELECT admitted_at FROM identity.admitted_tokens"); !again.Equal(at) {
+	if again := pgtest.Value[time.Time](t, conn, "SELECT admitted_at FROM identity.admitted_tokens"); !again.Equal(at) {
 		t.Errorf("%v became %v", at, again)
 	}
 	if other.honours(t, p) == nil {
 		t.Error("not honoured")
 	}
-	must(t, conn, "UPDATE identity.admitted_tokens SET admitted_at = admitted_at - interval '40 minutes', until = until - interval '40 minutes'")
+	pgtest.Exec(t, conn, "UPDATE identity.admitted_tokens SET admitted_at = admitted_at - interval '40 minutes', until = until - interval '40 minutes'")
 	if h.honours(t, p) == nil {
 		t.Error("not honoured after 40 minutes of 60")
 	}
@@ -133,17 +133,17 @@ func TestAdmissionHasItsAge(t *testing.T) {
 	if off := instance(t, db.URL(database.Writer), 0); off.honours(t, p) != nil {
 		t.Error("honoured while it is switched off")
 	}
-	must(t, conn, "UPDATE identity.admitted_tokens SET admitted_at = admitted_at - interval '20 minutes', until = until - interval '20 minutes'")
+	pgtest.Exec(t, conn, "UPDATE identity.admitted_tokens SET admitted_at = admitted_at - interval '20 minutes', until = until - interval '20 minutes'")
 	if h.honours(t, p) != nil {
 		t.Error("honoured after an hour")
 	}
 	h.admits(t, principal(2))
 	// One instance sweeps at a time: another that has just started may hold the lock.
-	eventually(t, "one is left, and counted", func() bool {
+	pgtest.Eventually(t, "one is left, and counted", func() bool {
 		if err := h.sweepOnce(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		return ask[int64](t, conn, "SELECT count(*) FROM identity.admitted_tokens") == 1 && h.Status().Admitted == 1
+		return pgtest.Value[int64](t, conn, "SELECT count(*) FROM identity.admitted_tokens") == 1 && h.Status().Admitted == 1
 	})
 }
 
@@ -171,7 +171,7 @@ func TestNotAdmitted(t *testing.T) {
 	off.Admit(principal(1))
 	h.written(t)
 	off.written(t)
-	if n := ask[int](t, connection(t, db.URL("")), "SELECT count(*) FROM identity.admitted_tokens"); n != 0 {
+	if n := pgtest.Value[int](t, pgtest.Connect(t, db.URL("")), "SELECT count(*) FROM identity.admitted_tokens"); n != 0 {
 		t.Errorf("%d are there", n)
 	}
 }
@@ -179,7 +179,7 @@ func TestNotAdmitted(t *testing.T) {
 // Several instances admit the same tokens at the same time: none waits for
 // another in a circle, and each is there once.
 func TestInstancesAdmitTogether(t *testing.T) {
-	leakless(t)
+	pgtest.CheckLeaks(t)
 	db := migrated(t)
 	one, two := instance(t, db.URL(database.Writer), time.Hour), instance(t, db.URL(database.Writer), time.Hour)
 	var all sync.WaitGroup
@@ -197,7 +197,7 @@ func TestInstancesAdmitTogether(t *testing.T) {
 			t.Errorf("%d lost, %v", s.AdmissionsLost, s.AdmissionsError)
 		}
 	}
-	if n := ask[int](t, connection(t, db.URL("")), "SELECT count(*) FROM identity.admitted_tokens"); n != 3000 {
+	if n := pgtest.Value[int](t, pgtest.Connect(t, db.URL("")), "SELECT count(*) FROM identity.admitted_tokens"); n != 3000 {
 		t.Errorf("%d are there", n)
 	}
 	if two.honours(t, principal(2999)) == nil {
@@ -213,7 +213,7 @@ func TestOnlyTheDigestIsKept(t *testing.T) {
 	p := principal(1)
 	p.CredentialDigest = credential.Digest()
 	h.admits(t, p)
-	row := ask[string](t, connection(t, db.URL("")), "SELECT a::text FROM identity.admitted_tokens a")
+	row := pgtest.Value[string](t, pgtest.Connect(t, db.URL("")), "SELECT a::text FROM identity.admitted_tokens a")
 	for _, part := range []string{"canary", "eyJ", "acme/payments", "Production"} {
 		if containsFold(row, part) {
 			t.Errorf("%q is in %s", part, row)

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/internal/database"
+	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
 // TestCompleteNames: an auditor's login gets the names that begin with what was typed,
@@ -12,7 +13,7 @@ import (
 func TestCompleteNames(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)
-	must(t, connection(t, db.URL("")), `
+	pgtest.Exec(t, pgtest.Connect(t, db.URL("")), `
 		INSERT INTO identity.workspaces (workspace_uuid, workspace, valid_from, fetched_at) VALUES (gen_random_uuid(), 'acme', now(), now());
 		INSERT INTO identity.repositories (repository_uuid, workspace_uuid, valid_from, fetched_at, workspace, repository, project)
 		SELECT gen_random_uuid(), gen_random_uuid(), now(), now(), 'acme', r, '' FROM unnest('{acme/payments,acme/website,umbrella/x}'::text[]) r`)

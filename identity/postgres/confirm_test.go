@@ -63,8 +63,8 @@ func TestConfirmationIsNeeded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer hung.Close()
-	conn := connection(t, db.URL(database.Writer))
-	must(t, conn, "SET application_name = '"+readerName+hung.instance+"'")
+	conn := pgtest.Connect(t, db.URL(database.Writer))
+	pgtest.Exec(t, conn, "SET application_name = '"+readerName+hung.instance+"'")
 	r := Revocation{Scope: ScopeStep, UUID: uuidOf(1), Until: hence(1e12), By: "ada"}
 	if err := one.revoke(t.Context(), &r); err != nil || hung.Revoked(uuidOf(1), billing) {
 		t.Errorf("%v, in force on the instance that hangs: the confirmation is not needed", err)
@@ -106,7 +106,7 @@ func TestHostileSettings(t *testing.T) {
 	if n, err := two.Restore(t.Context(), ScopeStep, p.Step.UUID, "ada", `it's \ fine`); err != nil || n != 1 {
 		t.Error(n, err)
 	}
-	eventually(t, "lifted everywhere", func() bool { return !one.Revoked(p.Step.UUID, billing) && !two.Revoked(p.Step.UUID, billing) })
+	pgtest.Eventually(t, "lifted everywhere", func() bool { return !one.Revoked(p.Step.UUID, billing) && !two.Revoked(p.Step.UUID, billing) })
 	if s := one.Status(); s.RevocationsError != nil || s.NamesError != nil || s.AdmissionsError != nil || s.NamesLost+s.AdmissionsLost != 0 {
 		t.Errorf("%+v", s)
 	}
@@ -144,16 +144,16 @@ func failover(t *testing.T, retire func(*testing.T, *pgtest.Server)) {
 	standby.Promote(t)
 	retire(t, primary)
 
-	eventually(t, "revoked on the new primary", func() bool {
+	pgtest.Eventually(t, "revoked on the new primary", func() bool {
 		_, err := one.Revoke(t.Context(), ScopeStep, uuidOf(2), hence(time.Hour), "ada", "")
 		return err == nil
 	})
 	if !one.Revoked(uuidOf(1), billing) || !one.Revoked(uuidOf(2), billing) {
 		t.Error("not in force where it was revoked")
 	}
-	eventually(t, "in force on the other instance", func() bool { return two.Revoked(uuidOf(2), billing) })
+	pgtest.Eventually(t, "in force on the other instance", func() bool { return two.Revoked(uuidOf(2), billing) })
 	// A session of this instance may still hang: the revocation fails then, and is repeated.
-	eventually(t, "revoked by the other instance", func() bool {
+	pgtest.Eventually(t, "revoked by the other instance", func() bool {
 		_, err := two.Revoke(t.Context(), ScopeStep, uuidOf(3), hence(time.Hour), "ada", "")
 		return err == nil
 	})
@@ -166,7 +166,7 @@ func failover(t *testing.T, retire func(*testing.T, *pgtest.Server)) {
 	}
 	one.save(t, repository(payments, "acme/payments", minutes(0)))
 	one.admits(t, principal(7))
-	if n := ask[int](t, connection(t, standby.URL(db.Name, "")), "SELECT count(*) FROM identity.revocations"); n != len(list) {
+	if n := pgtest.Value[int](t, pgtest.Connect(t, standby.URL(db.Name, "")), "SELECT count(*) FROM identity.revocations"); n != len(list) {
 		t.Errorf("the new primary has %d revocations, and %d are listed", n, len(list))
 	}
 }

@@ -2,17 +2,11 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"go.uber.org/goleak"
 
 	"github.com/sallyport/sallyport/internal/database"
 	"github.com/sallyport/sallyport/internal/pgtest"
@@ -47,7 +41,7 @@ func instance(t testing.TB, url string, age time.Duration) *env {
 	h := &env{}
 	var err error
 	h.Store, err = Open(t.Context(), Config{
-		URL: url, AdmittedMaxAge: age, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
+		URL: url, AdmittedMaxAge: age, Log: slog.New(slog.NewTextHandler(pgtest.LogWriter{T: t}, nil)),
 		NameMoved: func(m Move) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
@@ -92,88 +86,10 @@ func (h *env) received() []Revocation {
 // written waits until nothing waits to be written.
 func (h *env) written(t testing.TB) {
 	t.Helper()
-	eventually(t, "written", func() bool {
+	pgtest.Eventually(t, "written", func() bool {
 		s := h.Status()
 		return s.NamesWaiting == 0 && s.AdmissionsWaiting == 0
 	})
-}
-
-// leakless checks at the end of the test that what it started has ended. It is
-// called before anything that the test starts.
-func leakless(t *testing.T) {
-	t.Helper()
-	pgtest.Shared(t) // lives on
-	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, before) })
-}
-
-type testWriter struct{ t testing.TB }
-
-func (w testWriter) Write(b []byte) (int, error) {
-	w.t.Logf("%s", strings.TrimSpace(string(b)))
-	return len(b), nil
-}
-
-func connection(t testing.TB, url string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return conn
-}
-
-func ask[T any](t testing.TB, conn *pgx.Conn, sql string, args ...any) T {
-	t.Helper()
-	var v T
-	if err := conn.QueryRow(t.Context(), sql, args...).Scan(&v); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-	return v
-}
-
-func must(t testing.TB, conn *pgx.Conn, sql string, args ...any) {
-	t.Helper()
-	if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-}
-
-func list(t testing.TB, conn *pgx.Conn, sql string, args ...any) []string {
-	t.Helper()
-	rows, err := conn.Query(t.Context(), sql, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
-
-func code(err error) string {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return pg.Code
-	}
-	return ""
-}
-
-// eventually waits until a condition of another goroutine or process holds.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(5 * time.Minute)
-	defer deadline.Stop()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("%s: not within five minutes", what)
-		}
-	}
 }
 
 const (

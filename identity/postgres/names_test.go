@@ -47,15 +47,15 @@ func (h *env) save(t testing.TB, names ...identity.KnownName) {
 // history prints the rows of the repositories: last digit, name, from, to.
 func history(t testing.TB, conn *pgx.Conn) []string {
 	t.Helper()
-	return list(t, conn, `SELECT right(repository_uuid::text, 1) || ' ' || repository || ' '
+	return pgtest.Texts(t, conn, `SELECT right(repository_uuid::text, 1) || ' ' || repository || ' '
 		|| round(extract(epoch FROM valid_from - $1) / 60) || '-' || coalesce(round(extract(epoch FROM valid_to - $1) / 60)::text, '')
 		FROM identity.repositories ORDER BY valid_from, repository_uuid`, noon)
 }
 
 func TestRenamesKeepHistory(t *testing.T) {
-	leakless(t)
+	pgtest.CheckLeaks(t)
 	db := migrated(t)
-	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
+	h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(""))
 	eu := uuidOf(7)
 	h.save(t, repository(payments, "acme/payments", minutes(0)), deployment(eu, payments, "Production EU", "production-eu", minutes(0)))
 	h.save(t, repository(payments, "acme/payments", minutes(5)), repository(payments, "acme/payments", minutes(60)))
@@ -65,10 +65,10 @@ func TestRenamesKeepHistory(t *testing.T) {
 	if got, want := history(t, conn), []string{"1 acme/payments 0-90", "1 acme/pay 90-"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if at := ask[time.Time](t, conn, "SELECT fetched_at FROM identity.repositories WHERE valid_to IS NOT NULL"); !at.Equal(database.Timestamp(minutes(60))) {
+	if at := pgtest.Value[time.Time](t, conn, "SELECT fetched_at FROM identity.repositories WHERE valid_to IS NOT NULL"); !at.Equal(database.Timestamp(minutes(60))) {
 		t.Errorf("last fetched at %v", at)
 	}
-	if n := ask[int](t, conn, "SELECT count(*) FROM identity.workspaces WHERE workspace = 'acme' AND workspace_uuid = $1", acme); n != 1 {
+	if n := pgtest.Value[int](t, conn, "SELECT count(*) FROM identity.workspaces WHERE workspace = 'acme' AND workspace_uuid = $1", acme); n != 1 {
 		t.Errorf("%d workspaces", n)
 	}
 	h.stop()
@@ -100,7 +100,7 @@ func TestRenamesKeepHistory(t *testing.T) {
 // The story of several answers in one group is told in order.
 func TestStoryInOneGroup(t *testing.T) {
 	db := migrated(t)
-	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
+	h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(""))
 	h.save(t, repository(payments, "acme/a", minutes(0)), repository(payments, "acme/b", minutes(20)), repository(payments, "acme/a", minutes(40)),
 		repository(payments, "acme/a", minutes(60)), repository(billing, "acme/b", minutes(50)))
 	want := []string{"1 acme/a 0-20", "1 acme/b 20-40", "1 acme/a 40-", "2 acme/b 50-"}
@@ -157,7 +157,7 @@ func TestNameMovesToAnotherUUID(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			db := migrated(t)
-			h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(database.Auditor))
+			h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(database.Auditor))
 			for _, n := range tt.saves {
 				h.save(t, n)
 			}
@@ -165,7 +165,7 @@ func TestNameMovesToAnotherUUID(t *testing.T) {
 			for _, m := range h.moved() {
 				told = append(told, fmt.Sprintf("%s %s %s %s", m.Kind, m.Name, m.FromUUID[35:], m.ToUUID[35:]))
 			}
-			seen := list(t, conn, `SELECT kind || ' ' || name || ' ' || right(from_uuid::text, 1) || ' ' || right(to_uuid::text, 1) FROM identity.reassigned_names ORDER BY reassigned_at`)
+			seen := pgtest.Texts(t, conn, `SELECT kind || ' ' || name || ' ' || right(from_uuid::text, 1) || ' ' || right(to_uuid::text, 1) FROM identity.reassigned_names ORDER BY reassigned_at`)
 			if got := strings.Join(told, ", "); got != tt.want {
 				t.Errorf("told of %q, want %q", got, tt.want)
 			}
@@ -180,7 +180,7 @@ func TestNameMovesToAnotherUUID(t *testing.T) {
 // it moved is still told of.
 func TestWritingNamesAgain(t *testing.T) {
 	db := migrated(t)
-	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
+	h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(""))
 	h.save(t, repository(payments, "acme/a", minutes(0)))
 	batch, err := observe(repository(billing, "acme/a", minutes(30)))
 	if err != nil {
@@ -201,13 +201,13 @@ func TestWritingNamesAgain(t *testing.T) {
 
 func TestNameFromTheFuture(t *testing.T) {
 	db := migrated(t)
-	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
+	h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(""))
 	h.save(t, repository(payments, "acme/a", time.Now().Add(100*time.Hour)))
 	h.save(t, repository(payments, "acme/b", time.Now().Add(100*time.Hour)))
-	if ask[bool](t, conn, "SELECT bool_or(fetched_at > clock_timestamp()) FROM identity.repositories") {
+	if pgtest.Value[bool](t, conn, "SELECT bool_or(fetched_at > clock_timestamp()) FROM identity.repositories") {
 		t.Error("it was fetched in the future")
 	}
-	if name := ask[string](t, conn, "SELECT repository FROM identity.repositories WHERE valid_to IS NULL"); name != "acme/b" {
+	if name := pgtest.Value[string](t, conn, "SELECT repository FROM identity.repositories WHERE valid_to IS NULL"); name != "acme/b" {
 		t.Errorf("it is called %s", name)
 	}
 }
@@ -216,7 +216,7 @@ func TestNameFromTheFuture(t *testing.T) {
 // the same does not hold up the rest.
 func TestNamesThatCannotBe(t *testing.T) {
 	db := migrated(t)
-	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
+	h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(""))
 	good := repository(payments, "acme/a", minutes(0))
 	for name, change := range map[string]func(*identity.KnownName){
 		"kind":    func(n *identity.KnownName) { n.Kind = "person" },
@@ -246,7 +246,7 @@ func TestNamesThatCannotBe(t *testing.T) {
 		}
 	}
 	h.written(t)
-	if n, lost := ask[int](t, conn, "SELECT count(*) FROM identity.repositories"), h.Status().NamesLost; n != 20 || lost != 1 {
+	if n, lost := pgtest.Value[int](t, conn, "SELECT count(*) FROM identity.repositories"), h.Status().NamesLost; n != 20 || lost != 1 {
 		t.Errorf("%d are there, %d lost", n, lost)
 	}
 }
@@ -254,9 +254,9 @@ func TestNamesThatCannotBe(t *testing.T) {
 // Two instances hear the same of Bitbucket, in different order, and each more
 // than once; the history is that of one who heard everything in order.
 func TestInstancesAgree(t *testing.T) {
-	leakless(t)
+	pgtest.CheckLeaks(t)
 	db := migrated(t)
-	one, two, conn := instance(t, db.URL(database.Writer), 0), instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
+	one, two, conn := instance(t, db.URL(database.Writer), 0), instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(""))
 	const repositories, renames = 40, 12
 	var all sync.WaitGroup
 	for _, h := range []*env{one, two} {
@@ -285,14 +285,14 @@ func TestInstancesAgree(t *testing.T) {
 	}
 	all.Wait()
 	// Whatever the order of writing was: never two at once.
-	for _, overlap := range list(t, conn, `
+	for _, overlap := range pgtest.Texts(t, conn, `
 		SELECT a.repository || ' of ' || a.repository_uuid || ' and ' || b.repository_uuid FROM identity.repositories a
 		JOIN identity.repositories b ON (b.repository = a.repository OR b.repository_uuid = a.repository_uuid)
 		 AND (b.repository_uuid, b.valid_from) > (a.repository_uuid, a.valid_from)
 		 AND tstzrange(a.valid_from, a.valid_to) && tstzrange(b.valid_from, b.valid_to)`) {
 		t.Errorf("overlap: %s", overlap)
 	}
-	if n := ask[int](t, conn, "SELECT count(*) FROM identity.repositories WHERE valid_to IS NULL"); n == 0 || n > repositories {
+	if n := pgtest.Value[int](t, conn, "SELECT count(*) FROM identity.repositories WHERE valid_to IS NULL"); n == 0 || n > repositories {
 		t.Errorf("%d are valid now", n)
 	}
 	// The latest answer of each is the truth of each, once it is heard again.
@@ -308,7 +308,7 @@ func TestInstancesAgree(t *testing.T) {
 	}
 	for i := range repositories {
 		want := fmt.Sprintf("acme/g%d-%d", i/4, (i+renames)%4)
-		if got := ask[string](t, conn, "SELECT repository FROM identity.repositories WHERE valid_to IS NULL AND repository_uuid = $1", uuidOf(i)); got != want {
+		if got := pgtest.Value[string](t, conn, "SELECT repository FROM identity.repositories WHERE valid_to IS NULL AND repository_uuid = $1", uuidOf(i)); got != want {
 			t.Errorf("%d is called %s, want %s", i, got, want)
 		}
 	}
@@ -317,7 +317,7 @@ func TestInstancesAgree(t *testing.T) {
 // The database goes away and comes back: nobody waits, and nothing that fits is
 // lost.
 func TestNamesOverARestart(t *testing.T) {
-	leakless(t)
+	pgtest.CheckLeaks(t)
 	server := pgtest.Start(t, pgtest.Options{})
 	db := server.NewFrom(t, "sallyport", migrate)
 	h := instance(t, db.URL(database.Writer), 0)
@@ -328,13 +328,13 @@ func TestNamesOverARestart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "an error", func() bool { return h.Status().NamesError != nil })
+	pgtest.Eventually(t, "an error", func() bool { return h.Status().NamesError != nil })
 	server.Restart(t)
 	h.written(t)
 	if s := h.Status(); s.NamesLost != 0 || s.NamesError != nil {
 		t.Errorf("%d lost, %v", s.NamesLost, s.NamesError)
 	}
-	if n := ask[int](t, connection(t, db.URL("")), "SELECT count(*) FROM identity.repositories"); n != 701 {
+	if n := pgtest.Value[int](t, pgtest.Connect(t, db.URL("")), "SELECT count(*) FROM identity.repositories"); n != 701 {
 		t.Errorf("%d are there", n)
 	}
 }
@@ -349,7 +349,7 @@ func TestNamesAreWrittenAtTheEnd(t *testing.T) {
 		}
 	}
 	h.stop()
-	if n := ask[int](t, connection(t, db.URL("")), "SELECT count(*) FROM identity.repositories"); n != 100 {
+	if n := pgtest.Value[int](t, pgtest.Connect(t, db.URL("")), "SELECT count(*) FROM identity.repositories"); n != 100 {
 		t.Errorf("%d are there", n)
 	}
 }
@@ -390,20 +390,20 @@ func TestHistoryIsNotRewritten(t *testing.T) {
 		"UPDATE identity.repositories SET valid_to = NULL WHERE valid_to IS NOT NULL",
 		"UPDATE identity.repositories SET fetched_at = valid_from WHERE valid_to IS NOT NULL",
 	} {
-		conn := connection(t, db.URL(database.Writer))
-		if _, err := conn.Exec(t.Context(), statement); code(err) != "42501" && code(err) != "23001" {
+		conn := pgtest.Connect(t, db.URL(database.Writer))
+		if _, err := conn.Exec(t.Context(), statement); pgtest.SQLState(err) != "42501" && pgtest.SQLState(err) != "23001" {
 			t.Errorf("writer: %s: %v", statement, err)
 		}
-		admin := connection(t, db.URL(""))
-		must(t, admin, "SET ROLE sallyport_owner")
-		if _, err := admin.Exec(t.Context(), statement); code(err) != "23001" {
+		admin := pgtest.Connect(t, db.URL(""))
+		pgtest.Exec(t, admin, "SET ROLE sallyport_owner")
+		if _, err := admin.Exec(t.Context(), statement); pgtest.SQLState(err) != "23001" {
 			t.Errorf("owner: %s: %v", statement, err)
 		}
 	}
 	// Without the triggers the same goes through: the test bites.
-	admin := connection(t, db.URL(""))
-	must(t, admin, "ALTER TABLE identity.repositories DISABLE TRIGGER ALL")
-	must(t, admin, "UPDATE identity.repositories SET fetched_at = valid_from WHERE valid_to IS NOT NULL")
+	admin := pgtest.Connect(t, db.URL(""))
+	pgtest.Exec(t, admin, "ALTER TABLE identity.repositories DISABLE TRIGGER ALL")
+	pgtest.Exec(t, admin, "UPDATE identity.repositories SET fetched_at = valid_from WHERE valid_to IS NOT NULL")
 }
 
 func BenchmarkWriteNamesThatAreKnown(b *testing.B) {

@@ -5,12 +5,13 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/database"
+	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
 // A revocation is lifted everywhere within two seconds, admitted tokens of before
 // are accepted again, and what was said stays written.
 func TestRestore(t *testing.T) {
-	leakless(t)
+	pgtest.CheckLeaks(t)
 	db := migrated(t)
 	one, two := instance(t, db.URL(database.Writer), 10*time.Hour), instance(t, db.URL(database.Writer), 10*time.Hour)
 	step := principal(1)
@@ -19,13 +20,13 @@ func TestRestore(t *testing.T) {
 	one.revokes(t, ScopeStep, step.Step.UUID)
 	one.revokes(t, ScopeRepository, payments)
 	for _, h := range []*env{one, two} {
-		eventually(t, "revoked", func() bool { return h.Revoked(step.Step.UUID, billing) && h.Revoked("", payments) })
+		pgtest.Eventually(t, "revoked", func() bool { return h.Revoked(step.Step.UUID, billing) && h.Revoked("", payments) })
 	}
 	if n, err := two.Restore(t.Context(), ScopeStep, step.Step.UUID, "eve", "a mistake"); err != nil || n != 2 {
 		t.Fatalf("%d, %v", n, err)
 	}
 	for _, h := range []*env{one, two} {
-		eventually(t, "lifted", func() bool { return !h.Revoked(step.Step.UUID, billing) })
+		pgtest.Eventually(t, "lifted", func() bool { return !h.Revoked(step.Step.UUID, billing) })
 		if !h.Revoked(step.Step.UUID, payments) {
 			t.Error("the repository's revocation went with the step's")
 		}
@@ -45,13 +46,13 @@ func TestRestore(t *testing.T) {
 	if one.honours(t, step) == nil {
 		t.Error("not honoured although all was lifted")
 	}
-	conn := connection(t, db.URL(database.Auditor))
-	if n := ask[int](t, conn, "SELECT count(*) FROM identity.revocations JOIN identity.revocation_lifts ON id = revocation_id WHERE revocation_lifts.lifted_by = 'eve'"); n != 3 {
+	conn := pgtest.Connect(t, db.URL(database.Auditor))
+	if n := pgtest.Value[int](t, conn, "SELECT count(*) FROM identity.revocations JOIN identity.revocation_lifts ON id = revocation_id WHERE revocation_lifts.lifted_by = 'eve'"); n != 3 {
 		t.Errorf("%d are written", n)
 	}
 	// It can be revoked again.
 	one.revokes(t, ScopeStep, step.Step.UUID)
-	eventually(t, "revoked again", func() bool { return two.Revoked(step.Step.UUID, billing) })
+	pgtest.Eventually(t, "revoked again", func() bool { return two.Revoked(step.Step.UUID, billing) })
 }
 
 func TestRestoreRefuses(t *testing.T) {

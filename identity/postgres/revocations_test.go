@@ -24,17 +24,17 @@ func (h *env) revokes(t testing.TB, scope Scope, uuid string) Revocation {
 }
 
 func TestEveryInstanceLearns(t *testing.T) {
-	leakless(t)
+	pgtest.CheckLeaks(t)
 	db := migrated(t)
 	one, two := instance(t, db.URL(database.Writer), 0), instance(t, db.URL(database.Writer), 0)
 	first := one.revokes(t, ScopeStep, uuidOf(1))
 	second := two.revokes(t, ScopeRepository, payments)
 	for _, h := range []*env{one, two} {
-		eventually(t, "both are known", func() bool { return h.Revoked(uuidOf(1), billing) && h.Revoked(uuidOf(2), payments) })
+		pgtest.Eventually(t, "both are known", func() bool { return h.Revoked(uuidOf(1), billing) && h.Revoked(uuidOf(2), payments) })
 		if h.Revoked(uuidOf(2), billing) || h.Revoked(payments, uuidOf(1)) || h.Revoked("", "") {
 			t.Error("another is revoked")
 		}
-		eventually(t, "both were told of", func() bool { return len(h.received()) == 2 })
+		pgtest.Eventually(t, "both were told of", func() bool { return len(h.received()) == 2 })
 		for i, want := range []Revocation{first, second} {
 			if got := h.received()[i]; got.ID != want.ID || got.Scope != want.Scope || got.UUID != want.UUID || got.By != "ada" || got.Reason != "it leaks" ||
 				!got.Until.Equal(want.Until) || !got.RevokedAt.Equal(want.RevokedAt) {
@@ -59,16 +59,16 @@ func TestEveryInstanceLearns(t *testing.T) {
 // A notification that nobody hears costs a second.
 func TestLearnsWithoutNotification(t *testing.T) {
 	db := migrated(t)
-	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(database.Writer))
-	eventually(t, "it watches", func() bool {
-		return ask[int](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'sallyport revocations%'") == 1
+	h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(database.Writer))
+	pgtest.Eventually(t, "it watches", func() bool {
+		return pgtest.Value[int](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'sallyport revocations%'") == 1
 	})
-	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuidOf(1))
-	eventually(t, "known", func() bool { return h.Revoked(uuidOf(1), payments) })
+	pgtest.Exec(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuidOf(1))
+	pgtest.Eventually(t, "known", func() bool { return h.Revoked(uuidOf(1), payments) })
 	// What the owner takes back is taken back everywhere.
-	admin := connection(t, db.URL(""))
-	must(t, admin, "UPDATE identity.revocations SET until = clock_timestamp() + interval '1 millisecond', revoked_at = clock_timestamp()")
-	eventually(t, "taken back", func() bool { return !h.Revoked(uuidOf(1), payments) })
+	admin := pgtest.Connect(t, db.URL(""))
+	pgtest.Exec(t, admin, "UPDATE identity.revocations SET until = clock_timestamp() + interval '1 millisecond', revoked_at = clock_timestamp()")
+	pgtest.Eventually(t, "taken back", func() bool { return !h.Revoked(uuidOf(1), payments) })
 	if n := len(h.received()); n != 1 {
 		t.Errorf("told of %d", n)
 	}
@@ -81,29 +81,29 @@ func TestRevocationEnds(t *testing.T) {
 	if _, err := h.Revoke(t.Context(), ScopeStep, uuidOf(1), hence(3*time.Second), "ada", ""); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "known", func() bool { return len(h.received()) == 1 })
-	eventually(t, "ended", func() bool { return !h.Revoked(uuidOf(1), payments) && h.Status().Revocations == 0 })
+	pgtest.Eventually(t, "known", func() bool { return len(h.received()) == 1 })
+	pgtest.Eventually(t, "ended", func() bool { return !h.Revoked(uuidOf(1), payments) && h.Status().Revocations == 0 })
 }
 
 // The connection that listens is cut, and the database goes away and comes back:
 // what was in force stays so, and what came meanwhile is received.
 func TestWatchOverOutages(t *testing.T) {
-	leakless(t)
+	pgtest.CheckLeaks(t)
 	server := pgtest.Start(t, pgtest.Options{})
 	db := server.NewFrom(t, "sallyport", migrate)
 	h := instance(t, db.URL(database.Writer), 0)
 	h.revokes(t, ScopeStep, uuidOf(1))
-	eventually(t, "known", func() bool { return h.Revoked(uuidOf(1), payments) })
+	pgtest.Eventually(t, "known", func() bool { return h.Revoked(uuidOf(1), payments) })
 
-	admin := connection(t, db.URL(""))
-	if n := ask[int](t, admin, "SELECT count(*) FROM (SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE 'sallyport revocations%') x"); n != 1 {
+	admin := pgtest.Connect(t, db.URL(""))
+	if n := pgtest.Value[int](t, admin, "SELECT count(*) FROM (SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE 'sallyport revocations%') x"); n != 1 {
 		t.Fatalf("%d connections watched", n)
 	}
 	h.revokes(t, ScopeStep, uuidOf(2))
-	eventually(t, "known over a new connection", func() bool { return h.Revoked(uuidOf(2), payments) })
+	pgtest.Eventually(t, "known over a new connection", func() bool { return h.Revoked(uuidOf(2), payments) })
 
 	server.Kill(t)
-	eventually(t, "the outage shows", func() bool { s := h.Status(); return s.RevocationsError != nil && !s.RevocationsSince.IsZero() })
+	pgtest.Eventually(t, "the outage shows", func() bool { s := h.Status(); return s.RevocationsError != nil && !s.RevocationsSince.IsZero() })
 	if !h.Revoked(uuidOf(1), payments) || !h.Revoked(uuidOf(2), payments) {
 		t.Error("forgotten while the database is away")
 	}
@@ -111,14 +111,14 @@ func TestWatchOverOutages(t *testing.T) {
 		t.Error("revoked without a database")
 	}
 	server.Restart(t)
-	conn := connection(t, db.URL(database.Writer))
-	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuidOf(4))
-	eventually(t, "known after the outage", func() bool { return h.Revoked(uuidOf(4), payments) })
+	conn := pgtest.Connect(t, db.URL(database.Writer))
+	pgtest.Exec(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuidOf(4))
+	pgtest.Eventually(t, "known after the outage", func() bool { return h.Revoked(uuidOf(4), payments) })
 	if s := h.Status(); s.RevocationsError != nil || !s.RevocationsSince.IsZero() || !h.Revoked(uuidOf(1), payments) {
 		t.Errorf("%+v", s)
 	}
 	seen := map[int64]bool{}
-	eventually(t, "told of each once", func() bool {
+	pgtest.Eventually(t, "told of each once", func() bool {
 		clear(seen)
 		for _, r := range h.received() {
 			if seen[r.ID] {
@@ -132,14 +132,14 @@ func TestWatchOverOutages(t *testing.T) {
 
 // A database that hangs shows too, nothing waits for it, and the end does not.
 func TestWatchOverAFrozenDatabase(t *testing.T) {
-	leakless(t)
+	pgtest.CheckLeaks(t)
 	server := pgtest.Start(t, pgtest.Options{NoSync: true})
 	db := server.NewFrom(t, "sallyport", migrate)
 	h := instance(t, db.URL(database.Writer), 0)
 	h.revokes(t, ScopeStep, uuidOf(1))
-	eventually(t, "known", func() bool { return h.Revoked(uuidOf(1), payments) })
+	pgtest.Eventually(t, "known", func() bool { return h.Revoked(uuidOf(1), payments) })
 	server.Freeze(t)
-	eventually(t, "the outage shows", func() bool { return h.Status().RevocationsError != nil })
+	pgtest.Eventually(t, "the outage shows", func() bool { return h.Status().RevocationsError != nil })
 	if !h.Revoked(uuidOf(1), payments) {
 		t.Error("forgotten")
 	}
@@ -156,13 +156,13 @@ func TestWatchOverAFrozenDatabase(t *testing.T) {
 		t.Error("it waits for a database that hangs")
 	}
 	server.Thaw(t)
-	eventually(t, "the outage is over", func() bool { return h.Status().RevocationsError == nil })
+	pgtest.Eventually(t, "the outage is over", func() bool { return h.Status().RevocationsError == nil })
 }
 
 // Whoever may connect can notify; it is a reason to look and nothing else.
 func TestNotificationsAreNotBelieved(t *testing.T) {
 	db := migrated(t)
-	h, flood := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(database.Auditor))
+	h, flood := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(database.Auditor))
 	batch := &pgx.Batch{}
 	for range 5000 {
 		batch.Queue("SELECT pg_notify('"+channel+"', $1 || random())", uuidOf(1))
@@ -171,7 +171,7 @@ func TestNotificationsAreNotBelieved(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.revokes(t, ScopeStep, uuidOf(2))
-	eventually(t, "known in a flood", func() bool { return h.Revoked(uuidOf(2), payments) })
+	pgtest.Eventually(t, "known in a flood", func() bool { return h.Revoked(uuidOf(2), payments) })
 	if h.Revoked(uuidOf(1), payments) {
 		t.Error("a notification was believed")
 	}
@@ -201,19 +201,19 @@ func TestRevocationsThatCannotBe(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
-	conn := connection(t, db.URL(""))
-	must(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) SELECT gen_random_uuid(), now() + interval '1 hour', 'ada', '' FROM generate_series(1, $1::int)", maxRevocations)
+	conn := pgtest.Connect(t, db.URL(""))
+	pgtest.Exec(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) SELECT gen_random_uuid(), now() + interval '1 hour', 'ada', '' FROM generate_series(1, $1::int)", maxRevocations)
 	if _, err := h.Revoke(t.Context(), ScopeStep, uuidOf(1), hence(time.Hour), "ada", ""); err == nil || !strings.Contains(err.Error(), "in force already") {
 		t.Errorf("%v", err)
 	}
-	eventually(t, "all are known", func() bool { return h.Status().Revocations == maxRevocations })
+	pgtest.Eventually(t, "all are known", func() bool { return h.Status().Revocations == maxRevocations })
 }
 
 // A token that was admitted before a revocation is not accepted after its end,
 // also when the revocation itself is over.
 func TestRevokedTokensAreNotHonoured(t *testing.T) {
 	db := migrated(t)
-	h, conn := instance(t, db.URL(database.Writer), 10*time.Hour), connection(t, db.URL(""))
+	h, conn := instance(t, db.URL(database.Writer), 10*time.Hour), pgtest.Connect(t, db.URL(""))
 	one, two, three := principal(1), principal(2), principal(3)
 	three.Repository.UUID = billing
 	for _, p := range []int{1, 2} {
@@ -228,8 +228,8 @@ func TestRevokedTokensAreNotHonoured(t *testing.T) {
 	if h.honours(t, two) != nil || h.honours(t, three) == nil {
 		t.Error("by repository")
 	}
-	must(t, conn, `UPDATE identity.revocations SET until = revoked_at + interval '1 microsecond'`)
-	eventually(t, "they are over", func() bool { return !h.Revoked(one.Step.UUID, payments) })
+	pgtest.Exec(t, conn, `UPDATE identity.revocations SET until = revoked_at + interval '1 microsecond'`)
+	pgtest.Eventually(t, "they are over", func() bool { return !h.Revoked(one.Step.UUID, payments) })
 	if h.honours(t, one) != nil || h.honours(t, two) != nil {
 		t.Error("honoured again when the revocation was over")
 	}
@@ -240,7 +240,7 @@ func TestRevokedTokensAreNotHonoured(t *testing.T) {
 		t.Error("a later step is not honoured")
 	}
 	// And without the condition it would be: the test bites.
-	must(t, conn, "DELETE FROM identity.revocations")
+	pgtest.Exec(t, conn, "DELETE FROM identity.revocations")
 	if h.honours(t, one) == nil {
 		t.Error("negative control")
 	}

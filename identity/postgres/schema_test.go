@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/database"
+	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
 // Everything that an auditor sees says what it means, and every constraint has
 // the name that we gave it.
 func TestSchemaIsExplained(t *testing.T) {
-	conn := connection(t, migrated(t).URL(""))
-	missing := list(t, conn, `
+	conn := pgtest.Connect(t, migrated(t).URL(""))
+	missing := pgtest.Texts(t, conn, `
 		SELECT c.oid::regclass::text FROM pg_class c
 		WHERE c.relnamespace = 'identity'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND obj_description(c.oid) IS NULL
 		UNION ALL
@@ -30,8 +31,8 @@ func TestSchemaIsExplained(t *testing.T) {
 
 func TestPrivileges(t *testing.T) {
 	db := migrated(t)
-	admin := connection(t, db.URL(""))
-	must(t, admin, "DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN")
+	admin := pgtest.Connect(t, db.URL(""))
+	pgtest.Exec(t, admin, "DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN")
 	const repository = "(repository_uuid, workspace_uuid, valid_from, fetched_at, workspace, repository, project) VALUES (gen_random_uuid(), gen_random_uuid(), now(), now(), 'a', 'a/b', '')"
 	for _, tt := range []struct {
 		statement       string
@@ -69,10 +70,10 @@ func TestPrivileges(t *testing.T) {
 		{"SELECT identity.refuse_rewrite()", false, false},
 	} {
 		for role, may := range map[string]bool{database.Writer: tt.writer, database.Auditor: tt.auditor, "stranger": false} {
-			conn := connection(t, db.URL(role))
-			must(t, conn, "BEGIN")
+			conn := pgtest.Connect(t, db.URL(role))
+			pgtest.Exec(t, conn, "BEGIN")
 			_, err := conn.Exec(t.Context(), tt.statement)
-			if may && err != nil || !may && code(err) != "42501" {
+			if may && err != nil || !may && pgtest.SQLState(err) != "42501" {
 				t.Errorf("%s: %s: %v", role, tt.statement, err)
 			}
 			_ = conn.Close(context.Background())
@@ -83,7 +84,7 @@ func TestPrivileges(t *testing.T) {
 // Open says what to do.
 func TestOpenOnAnOldSchema(t *testing.T) {
 	db := migrated(t)
-	must(t, connection(t, db.URL("")), "DELETE FROM sallyport.schema_version WHERE version_id >= 3")
+	pgtest.Exec(t, pgtest.Connect(t, db.URL("")), "DELETE FROM sallyport.schema_version WHERE version_id >= 3")
 	_, err := Open(t.Context(), Config{URL: db.URL(database.Writer)})
 	if err == nil || !strings.Contains(err.Error(), "run `sallyport migrate`") {
 		t.Error(err)
@@ -95,9 +96,9 @@ func TestOpenOnAnOldSchema(t *testing.T) {
 
 func TestPipelines(t *testing.T) {
 	db := migrated(t)
-	h, conn := instance(t, db.URL(database.Writer), 0), connection(t, db.URL(""))
+	h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(""))
 	for i, at := range []string{"2 hours", "1 hour", "1 minute"} {
-		must(t, conn, `INSERT INTO audit.events (time, kind, writer, writer_sequence, record, decision_id, verdict, workspace_uuid, repository_uuid, pipeline_uuid)
+		pgtest.Exec(t, conn, `INSERT INTO audit.events (time, kind, writer, writer_sequence, record, decision_id, verdict, workspace_uuid, repository_uuid, pipeline_uuid)
 			VALUES (now() - $1::interval, 'decision', 'w', $2, '{}', gen_random_uuid(), 'allow', $3, $4, $5)`, at, i+1, acme, payments, uuidOf(i))
 	}
 	unknown := func(limit int) []UnknownPipeline {
@@ -128,7 +129,7 @@ func TestPipelines(t *testing.T) {
 	if got := unknown(10); len(got) != 0 {
 		t.Errorf("%+v", got)
 	}
-	got := list(t, conn, `SELECT right(pipeline_uuid::text, 1) || ' ' || coalesce(build_number::text, '-') || ' ' || coalesce(creator, '-') FROM audit.decisions ORDER BY time`)
+	got := pgtest.Texts(t, conn, `SELECT right(pipeline_uuid::text, 1) || ' ' || coalesce(build_number::text, '-') || ' ' || coalesce(creator, '-') FROM audit.decisions ORDER BY time`)
 	if want := "0 - -,1 - -,2 42 Ada"; strings.Join(got, ",") != want {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
 const canary = "hunter2-canary"
@@ -140,12 +142,12 @@ func TestExplain(t *testing.T) {
 func TestDurable(t *testing.T) {
 	db := migrated(t)
 	for _, tt := range []struct{ set, want string }{{"off", "on"}, {"local", "on"}, {"on", "on"}, {"remote_apply", "remote_apply"}} {
-		conn := open(t, db.URL(Writer))
-		must(t, conn, "SET synchronous_commit = "+tt.set)
+		conn := pgtest.Connect(t, db.URL(Writer))
+		pgtest.Exec(t, conn, "SET synchronous_commit = "+tt.set)
 		if err := Durable(t.Context(), conn.PgConn()); err != nil {
 			t.Fatal(err)
 		}
-		if got := ask[string](t, conn, "SHOW synchronous_commit"); got != tt.want {
+		if got := pgtest.Value[string](t, conn, "SHOW synchronous_commit"); got != tt.want {
 			t.Errorf("%s became %s", tt.set, got)
 		}
 	}
@@ -176,10 +178,10 @@ func TestSettings(t *testing.T) {
 // better than the system's (CVE-2018-1058). With the usual search path it would.
 func TestStrangersFunction(t *testing.T) {
 	db := migrated(t)
-	admin := open(t, db.URL(""))
-	must(t, admin, "GRANT CREATE ON SCHEMA public TO PUBLIC")
+	admin := pgtest.Connect(t, db.URL(""))
+	pgtest.Exec(t, admin, "GRANT CREATE ON SCHEMA public TO PUBLIC")
 	// The system's takes a bigint.
-	must(t, admin, `CREATE FUNCTION public.pg_terminate_backend(pid integer, timeout integer) RETURNS boolean LANGUAGE plpgsql
+	pgtest.Exec(t, admin, `CREATE FUNCTION public.pg_terminate_backend(pid integer, timeout integer) RETURNS boolean LANGUAGE plpgsql
 		AS $$ BEGIN RAISE EXCEPTION 'a stranger runs as %', current_user; END $$`)
 	const call = "SELECT pg_terminate_backend(0, 5000)"
 	config, err := ParseConfig(db.URL(Writer), "sallyport test")
@@ -194,7 +196,7 @@ func TestStrangersFunction(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), call); err != nil {
 		t.Error(err)
 	}
-	must(t, conn, `SET search_path = "$user", public`)
+	pgtest.Exec(t, conn, `SET search_path = "$user", public`)
 	if _, err := conn.Exec(t.Context(), call); err == nil || !strings.Contains(err.Error(), "a stranger runs as sallyport_writer") {
 		t.Errorf("without the search path: %v", err)
 	}

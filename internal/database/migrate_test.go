@@ -15,7 +15,7 @@ import (
 
 func TestMigrateUpAndDown(t *testing.T) {
 	url := pgtest.New(t).URL("")
-	conn := open(t, url)
+	conn := pgtest.Connect(t, url)
 	if err := CheckVersion(t.Context(), conn); err == nil || !strings.Contains(err.Error(), "run `sallyport migrate`") {
 		t.Errorf("an empty database: %v", err)
 	}
@@ -39,12 +39,12 @@ func TestMigrateUpAndDown(t *testing.T) {
 	for i := len(numbers) - 1; i > 0; i-- {
 		step(numbers[i-1], numbers[i])
 	}
-	if n := ask[int](t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'audit'"); n != 0 {
+	if n := pgtest.Value[int](t, conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'audit'"); n != 0 {
 		t.Error("going down left the schema")
 	}
 	step(latest, 0)
 
-	must(t, conn, "INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now(), 'admin', 'w', 1, '{}')")
+	pgtest.Exec(t, conn, "INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now(), 'admin', 'w', 1, '{}')")
 	if _, _, err := migrate(t.Context(), url, nil, 0); err == nil || !strings.Contains(err.Error(), "not empty") {
 		t.Errorf("a log with an event in it was taken down: %v", err)
 	}
@@ -54,8 +54,8 @@ func TestMigrateUpAndDown(t *testing.T) {
 // lock; the error of a migration names the session, and none waits for good.
 func TestMigrationLockIsBounded(t *testing.T) {
 	db := pgtest.New(t)
-	stranger := open(t, db.URL(""))
-	must(t, stranger, "SELECT pg_advisory_lock($1)", int64(migrationLock))
+	stranger := pgtest.Connect(t, db.URL(""))
+	pgtest.Exec(t, stranger, "SELECT pg_advisory_lock($1)", int64(migrationLock))
 	was := migrationWait
 	migrationWait = 50 * time.Millisecond
 	defer func() { migrationWait = was }()
@@ -63,7 +63,7 @@ func TestMigrationLockIsBounded(t *testing.T) {
 	if named := fmt.Sprintf("session %d of the login", stranger.PgConn().PID()); err == nil || !strings.Contains(err.Error(), named) {
 		t.Errorf("%v, and %s holds the lock", err, named)
 	}
-	must(t, stranger, "SELECT pg_advisory_unlock_all()")
+	pgtest.Exec(t, stranger, "SELECT pg_advisory_unlock_all()")
 	migrationWait = was
 	if _, _, err := Migrate(t.Context(), db.URL(""), nil); err != nil {
 		t.Error(err)
@@ -94,17 +94,17 @@ func TestVersionsThatDoNotFit(t *testing.T) {
 	if _, _, err := Migrate(t.Context(), url, nil); err != nil {
 		t.Fatal(err)
 	}
-	conn := open(t, url)
+	conn := pgtest.Connect(t, url)
 	latest := migrations.Latest()
-	if oldest := ask[int64](t, conn, "SELECT sallyport.oldest_program()"); oldest > latest || oldest < migrations.Oldest {
+	if oldest := pgtest.Value[int64](t, conn, "SELECT sallyport.oldest_program()"); oldest > latest || oldest < migrations.Oldest {
 		t.Errorf("the schema serves programs from %d on", oldest)
 	}
 	// What the next version brings is for it to say whether we continue.
-	must(t, conn, "INSERT INTO sallyport.schema_version (version_id, is_applied) VALUES ($1, true), ($1 + 1, true)", latest+1)
+	pgtest.Exec(t, conn, "INSERT INTO sallyport.schema_version (version_id, is_applied) VALUES ($1, true), ($1 + 1, true)", latest+1)
 	for oldest, want := range map[int64]string{latest: "", latest + 1: "too new"} {
-		must(t, conn, "CREATE OR REPLACE FUNCTION sallyport.oldest_program() RETURNS bigint LANGUAGE sql RETURN "+strconv.FormatInt(oldest, 10))
+		pgtest.Exec(t, conn, "CREATE OR REPLACE FUNCTION sallyport.oldest_program() RETURNS bigint LANGUAGE sql RETURN "+strconv.FormatInt(oldest, 10))
 		for _, role := range []string{Writer, Auditor, ""} {
-			err := CheckVersion(t.Context(), open(t, urlOf(role)))
+			err := CheckVersion(t.Context(), pgtest.Connect(t, urlOf(role)))
 			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 				t.Errorf("a schema that serves programs from %d on, as %q: %v", oldest, role, err)
 			}
@@ -113,7 +113,7 @@ func TestVersionsThatDoNotFit(t *testing.T) {
 	if _, _, err := Migrate(t.Context(), url, nil); err == nil || !strings.Contains(err.Error(), "install the current version") {
 		t.Errorf("a newer database was migrated: %v", err)
 	}
-	must(t, conn, "DELETE FROM sallyport.schema_version WHERE version_id >= $1", migrations.Oldest)
+	pgtest.Exec(t, conn, "DELETE FROM sallyport.schema_version WHERE version_id >= $1", migrations.Oldest)
 	if err := CheckVersion(t.Context(), conn); err == nil || !strings.Contains(err.Error(), "run `sallyport migrate`") {
 		t.Errorf("an old database: %v", err)
 	}
@@ -134,7 +134,7 @@ func TestConcurrentMigrations(t *testing.T) {
 	}
 	wg.Wait()
 	for _, url := range urls {
-		if err := CheckVersion(t.Context(), open(t, url)); err != nil {
+		if err := CheckVersion(t.Context(), pgtest.Connect(t, url)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -144,8 +144,8 @@ func TestConcurrentMigrations(t *testing.T) {
 func TestMigrateWithoutRights(t *testing.T) {
 	server := pgtest.Start(t, pgtest.Options{NoSync: true})
 	db := server.New(t)
-	admin := open(t, db.URL(""))
-	must(t, admin, "CREATE ROLE deployer LOGIN")
+	admin := pgtest.Connect(t, db.URL(""))
+	pgtest.Exec(t, admin, "CREATE ROLE deployer LOGIN")
 	fails := func(want string) {
 		t.Helper()
 		_, _, err := Migrate(t.Context(), db.URL("deployer"), nil)
@@ -154,31 +154,31 @@ func TestMigrateWithoutRights(t *testing.T) {
 		}
 	}
 	fails(`"deployer" may not create roles; let an administrator run what ` + "`sallyport migrate --print-roles`")
-	must(t, admin, PrintRoles())
-	must(t, admin, PrintRoles()) // again
+	pgtest.Exec(t, admin, PrintRoles())
+	pgtest.Exec(t, admin, PrintRoles()) // again
 	fails(`the roles exist, and the login "deployer" is not a member of sallyport_owner: name the login that migrates in audit.migration_url_file, or let an administrator run GRANT sallyport_owner TO "deployer"`)
-	must(t, admin, "GRANT sallyport_owner TO deployer")
+	pgtest.Exec(t, admin, "GRANT sallyport_owner TO deployer")
 	if _, _, err := Migrate(t.Context(), db.URL("deployer"), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := CheckVersion(t.Context(), open(t, db.URL(Writer))); err != nil {
+	if err := CheckVersion(t.Context(), pgtest.Connect(t, db.URL(Writer))); err != nil {
 		t.Error(err)
 	}
-	if owner := ask[string](t, admin, "SELECT tableowner FROM pg_tables WHERE schemaname = 'audit' AND tablename = 'events'"); owner != Owner {
+	if owner := pgtest.Value[string](t, admin, "SELECT tableowner FROM pg_tables WHERE schemaname = 'audit' AND tablename = 'events'"); owner != Owner {
 		t.Errorf("audit.events belongs to %s", owner)
 	}
 
 	// A login that may make roles, and owns the database, needs no administrator.
-	must(t, admin, "CREATE ROLE maker LOGIN CREATEROLE")
+	pgtest.Exec(t, admin, "CREATE ROLE maker LOGIN CREATEROLE")
 	second := server.New(t)
-	must(t, admin, `ALTER DATABASE "`+second.Name+`" OWNER TO maker`)
+	pgtest.Exec(t, admin, `ALTER DATABASE "`+second.Name+`" OWNER TO maker`)
 	if _, _, err := Migrate(t.Context(), second.URL("maker"), nil); err != nil {
 		t.Error(err)
 	}
 	if _, err := admin.Exec(t.Context(), "SELECT 1 FROM pg_roles WHERE rolname = 'sallyport_owner' AND rolcanlogin"); err != nil {
 		t.Error(err)
 	}
-	if ask[bool](t, admin, "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'sallyport_owner'") {
+	if pgtest.Value[bool](t, admin, "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'sallyport_owner'") {
 		t.Error("the owner can log in")
 	}
 }

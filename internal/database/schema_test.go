@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
 const insertEvent = `INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES ($1, 'admin', '` + writerW + `', $2, '{}')`
@@ -44,8 +46,8 @@ func names(t *testing.T, conn *pgx.Conn, sql string) []string {
 // row, 2 before, 8 DELETE, 16 UPDATE, 32 TRUNCATE (PostgreSQL's pg_trigger.h).
 func TestEveryTableIsGuarded(t *testing.T) {
 	db := migrated(t)
-	conn := open(t, db.URL(""))
-	must(t, conn, "SELECT audit.ensure_partition('2020-02-01')")
+	conn := pgtest.Connect(t, db.URL(""))
+	pgtest.Exec(t, conn, "SELECT audit.ensure_partition('2020-02-01')")
 	const unguarded = `SELECT c.oid::regclass::text FROM pg_class c WHERE c.relnamespace = 'audit'::regnamespace AND c.relkind IN ('r', 'p') AND (
 		NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgfoid = 'audit.refuse_change()'::regprocedure AND t.tgtype = 2+8+16+32 AND t.tgenabled = 'A')
 		OR NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgfoid = 'audit.refuse_change()'::regprocedure AND t.tgtype = 1+2+8+16 AND t.tgenabled = 'A'))`
@@ -72,7 +74,7 @@ func TestEveryTableIsGuarded(t *testing.T) {
 		}
 	}
 	// The test bites.
-	must(t, conn, "CREATE TABLE audit.unguarded (n int); ALTER TABLE audit.checkpoints ENABLE TRIGGER refuse_change; ALTER TABLE audit.events_2020_02 DISABLE TRIGGER refuse_row_change")
+	pgtest.Exec(t, conn, "CREATE TABLE audit.unguarded (n int); ALTER TABLE audit.checkpoints ENABLE TRIGGER refuse_change; ALTER TABLE audit.events_2020_02 DISABLE TRIGGER refuse_row_change")
 	if found := names(t, conn, unguarded); len(found) != 3 {
 		t.Errorf("negative control: %v", found)
 	}
@@ -86,15 +88,15 @@ const (
 
 func TestAppendOnly(t *testing.T) {
 	db := migrated(t)
-	writer, admin := open(t, db.URL(Writer)), open(t, db.URL(""))
-	must(t, writer, actAsW)
+	writer, admin := pgtest.Connect(t, db.URL(Writer)), pgtest.Connect(t, db.URL(""))
+	pgtest.Exec(t, writer, actAsW)
 	for i, at := range []string{"2020-02-29 23:59:59.999999Z", "2020-03-01 00:00:00Z", "2035-12-31 23:59:59.999999Z"} {
-		must(t, writer, "SELECT audit.ensure_partition(($1::timestamptz AT TIME ZONE 'UTC')::date)", at)
-		must(t, writer, insertEvent, at, i+1)
+		pgtest.Exec(t, writer, "SELECT audit.ensure_partition(($1::timestamptz AT TIME ZONE 'UTC')::date)", at)
+		pgtest.Exec(t, writer, insertEvent, at, i+1)
 	}
-	must(t, writer, "INSERT INTO audit.policies (digest, content) VALUES ('sha256:' || encode(sha256(''), 'hex'), '')")
-	must(t, admin, "INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (0, $1, 1, sha256(''))", writerW)
-	must(t, admin, "INSERT INTO audit.checkpoints (number, size, time, root, frontier, note) VALUES (1, 1, now(), sha256(''), sha256(''), '')")
+	pgtest.Exec(t, writer, "INSERT INTO audit.policies (digest, content) VALUES ('sha256:' || encode(sha256(''), 'hex'), '')")
+	pgtest.Exec(t, admin, "INSERT INTO audit.leaves (index, writer, writer_sequence, hash) VALUES (0, $1, 1, sha256(''))", writerW)
+	pgtest.Exec(t, admin, "INSERT INTO audit.checkpoints (number, size, time, root, frontier, note) VALUES (1, 1, now(), sha256(''), sha256(''), '')")
 	all := tables(t, admin)
 	if len(all) < 10 {
 		t.Fatalf("tables: %v", all)
@@ -102,29 +104,29 @@ func TestAppendOnly(t *testing.T) {
 	for table, column := range all {
 		update := "UPDATE " + table + " SET " + column + " = " + column
 		for _, statement := range []string{update, update + " WHERE false", "DELETE FROM " + table, "DELETE FROM " + table + " WHERE false", "TRUNCATE " + table} {
-			if _, err := writer.Exec(t.Context(), statement); code(err) != "42501" {
+			if _, err := writer.Exec(t.Context(), statement); pgtest.SQLState(err) != "42501" {
 				t.Errorf("writer: %s: %v", statement, err)
 			}
 			// The owner, a superuser, and a superuser who switches triggers off
 			// for the session, the way replication does.
 			for _, as := range []string{"SET LOCAL ROLE sallyport_owner", "SELECT 1", "SET LOCAL session_replication_role = replica"} {
 				err := attempt(t, admin, as, statement)
-				if code(err) != "23001" {
+				if pgtest.SQLState(err) != "23001" {
 					t.Errorf("%s: %s: %v", as, statement, err)
 				}
 			}
 		}
 	}
-	if n := ask[int](t, admin, "SELECT count(*) FROM audit.events"); n != 3 {
+	if n := pgtest.Value[int](t, admin, "SELECT count(*) FROM audit.events"); n != 3 {
 		t.Errorf("%d events are left of 3", n)
 	}
-	if n := ask[int](t, admin, "SELECT count(*) FROM pg_trigger WHERE tgrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit.events'::regclass) AND tgenabled = 'A'"); n != 20 {
+	if n := pgtest.Value[int](t, admin, "SELECT count(*) FROM pg_trigger WHERE tgrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'audit.events'::regclass) AND tgenabled = 'A'"); n != 20 {
 		t.Errorf("%d triggers fire always on 5 partitions", n)
 	}
 
 	// Without the triggers the same statements go through: the test bites.
-	must(t, admin, "ALTER TABLE audit.events DISABLE TRIGGER ALL")
-	must(t, admin, "ALTER TABLE audit.events_2020_02 DISABLE TRIGGER ALL")
+	pgtest.Exec(t, admin, "ALTER TABLE audit.events DISABLE TRIGGER ALL")
+	pgtest.Exec(t, admin, "ALTER TABLE audit.events_2020_02 DISABLE TRIGGER ALL")
 	if err := attempt(t, admin, "SET LOCAL ROLE sallyport_owner", "DELETE FROM audit.events_2020_02"); err != nil {
 		t.Errorf("negative control: %v", err)
 	}
@@ -147,8 +149,8 @@ func attempt(t *testing.T, conn *pgx.Conn, before, statement string) error {
 
 func TestPrivileges(t *testing.T) {
 	db := migrated(t)
-	admin := open(t, db.URL(""))
-	must(t, admin, "DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN")
+	admin := pgtest.Connect(t, db.URL(""))
+	pgtest.Exec(t, admin, "DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN")
 	const add = "INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now(), 'admin', '" + writerW + "', 1, '{}')"
 	for _, tt := range []struct {
 		statement                 string
@@ -196,20 +198,20 @@ func TestPrivileges(t *testing.T) {
 			if role == Writer {
 				before = actAsW
 			}
-			err := attempt(t, open(t, db.URL(role)), before, tt.statement)
-			if may && err != nil || !may && code(err) != "42501" {
+			err := attempt(t, pgtest.Connect(t, db.URL(role)), before, tt.statement)
+			if may && err != nil || !may && pgtest.SQLState(err) != "42501" {
 				t.Errorf("%s: %s: %v", role, tt.statement, err)
 			}
 		}
 	}
-	if _, err := pgx.Connect(t.Context(), db.URL(Owner)); code(err) != "28000" {
+	if _, err := pgx.Connect(t.Context(), db.URL(Owner)); pgtest.SQLState(err) != "28000" {
 		t.Errorf("the owner logs in: %v", err)
 	}
 }
 
 // Everything that an auditor sees says what it means.
 func TestEverythingIsCommented(t *testing.T) {
-	conn := open(t, migrated(t).URL(""))
+	conn := pgtest.Connect(t, migrated(t).URL(""))
 	rows, err := conn.Query(t.Context(), `
 		SELECT c.oid::regclass::text FROM pg_class c
 		WHERE c.relnamespace = 'audit'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND obj_description(c.oid) IS NULL
@@ -233,28 +235,28 @@ func TestEverythingIsCommented(t *testing.T) {
 // Making a partition must not wait for, nor hold up, those who insert.
 func TestPartitionWhileOthersInsert(t *testing.T) {
 	db := migrated(t)
-	a, b, c := open(t, db.URL(Writer)), open(t, db.URL(Writer)), open(t, db.URL(Writer))
+	a, b, c := pgtest.Connect(t, db.URL(Writer)), pgtest.Connect(t, db.URL(Writer)), pgtest.Connect(t, db.URL(Writer))
 	ctx := t.Context()
 	for _, conn := range []*pgx.Conn{a, c} {
-		must(t, conn, actAsW)
+		pgtest.Exec(t, conn, actAsW)
 	}
-	must(t, a, "BEGIN")
-	must(t, a, insertEvent, "now", 1)
-	must(t, b, "BEGIN")
-	must(t, b, "SELECT audit.ensure_partition('2031-07-15')") // an insert is open
-	must(t, c, insertEvent, "now", 2)                         // a new partition is not committed yet
+	pgtest.Exec(t, a, "BEGIN")
+	pgtest.Exec(t, a, insertEvent, "now", 1)
+	pgtest.Exec(t, b, "BEGIN")
+	pgtest.Exec(t, b, "SELECT audit.ensure_partition('2031-07-15')") // an insert is open
+	pgtest.Exec(t, c, insertEvent, "now", 2)                         // a new partition is not committed yet
 	for _, conn := range []*pgx.Conn{b, a} {
-		must(t, conn, "COMMIT")
+		pgtest.Exec(t, conn, "COMMIT")
 	}
-	if name := ask[string](t, c, "SELECT audit.ensure_partition('2031-07-01')"); name != "events_2031_07" {
+	if name := pgtest.Value[string](t, c, "SELECT audit.ensure_partition('2031-07-01')"); name != "events_2031_07" {
 		t.Error(name)
 	}
 	// Bounds are UTC whatever the session says.
-	must(t, c, "SET timezone = 'America/New_York'")
-	must(t, c, "SELECT audit.ensure_partition('2031-08-01')")
-	must(t, c, insertEvent, "2031-07-31 23:59:59.999999Z", 3)
-	must(t, c, insertEvent, "2031-08-01 00:00:00Z", 4)
-	if n := ask[int](t, open(t, db.URL("")), "SELECT count(*) FROM audit.events_2031_07"); n != 1 {
+	pgtest.Exec(t, c, "SET timezone = 'America/New_York'")
+	pgtest.Exec(t, c, "SELECT audit.ensure_partition('2031-08-01')")
+	pgtest.Exec(t, c, insertEvent, "2031-07-31 23:59:59.999999Z", 3)
+	pgtest.Exec(t, c, insertEvent, "2031-08-01 00:00:00Z", 4)
+	if n := pgtest.Value[int](t, pgtest.Connect(t, db.URL("")), "SELECT count(*) FROM audit.events_2031_07"); n != 1 {
 		t.Errorf("%d events in July", n)
 	}
 	for _, day := range []string{"1969-12-31", "10000-01-01", "-infinity"} {

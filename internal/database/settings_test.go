@@ -18,7 +18,7 @@ func settingsOf(t *testing.T, conn *pgx.Conn) map[string]string {
 	t.Helper()
 	got := make(map[string]string)
 	for name := range pinned {
-		got[name] = ask[string](t, conn, "SELECT pg_catalog.current_setting($1)", name)
+		got[name] = pgtest.Value[string](t, conn, "SELECT pg_catalog.current_setting($1)", name)
 	}
 	return got
 }
@@ -31,9 +31,9 @@ func TestSettingsArePinned(t *testing.T) {
 		t.Fatalf("pinned and hostile settings differ: %v, %v", slices.Sorted(maps.Keys(pinned)), slices.Sorted(maps.Keys(pgtest.HostileSettings)))
 	}
 	usual := settingsOf(t, connectAs(t, db.URL(Writer)))
-	admin := open(t, db.URL(""))
+	admin := pgtest.Connect(t, db.URL(""))
 	for name, value := range pgtest.HostileSettings { // at the database, for everybody
-		must(t, admin, "ALTER DATABASE "+pgx.Identifier{db.Name}.Sanitize()+" SET "+name+" TO "+value)
+		pgtest.Exec(t, admin, "ALTER DATABASE "+pgx.Identifier{db.Name}.Sanitize()+" SET "+name+" TO "+value)
 	}
 	db.SetHostile(t, Writer)
 	parameters := url.Values{}
@@ -82,7 +82,7 @@ func connectAs(t *testing.T, url string) *pgx.Conn {
 // and the remedy named.
 func TestTriggersMustFire(t *testing.T) {
 	db := migrated(t)
-	must(t, open(t, db.URL("")), "ALTER DATABASE "+pgx.Identifier{db.Name}.Sanitize()+" SET session_replication_role TO replica")
+	pgtest.Exec(t, pgtest.Connect(t, db.URL("")), "ALTER DATABASE "+pgx.Identifier{db.Name}.Sanitize()+" SET session_replication_role TO replica")
 	config, err := ParseConfig(db.URL(Writer), "sallyport test")
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +185,7 @@ func TestReadOnlySessionsEnd(t *testing.T) {
 		if err := c.QueryRow(t.Context(), "SELECT pg_backend_pid()").Scan(&pid); err != nil {
 			t.Fatal(err)
 		}
-		must(t, c.Conn(), sql)
+		pgtest.Exec(t, c.Conn(), sql)
 		c.Conn().PgConn().CustomData()[checkedAt] = time.Now().Add(-time.Hour)
 		return pid
 	}

@@ -48,11 +48,11 @@ func changes(t *testing.T, admin *pgx.Conn) []string {
 // clause by clause, with that login.
 func TestTrustTable(t *testing.T) {
 	db := migrated(t)
-	admin := open(t, db.URL(""))
+	admin := pgtest.Connect(t, db.URL(""))
 	never := changes(t, admin)
 	// Of another server, and what it has recorded.
-	must(t, admin, eventRow+`(now(), 'writer_started', '`+writerServer+`', 1, '{"attributes":{}}')`)
-	must(t, admin, `DROP ROLE IF EXISTS trusted_migrator; CREATE ROLE trusted_migrator LOGIN; GRANT sallyport_owner TO trusted_migrator`)
+	pgtest.Exec(t, admin, eventRow+`(now(), 'writer_started', '`+writerServer+`', 1, '{"attributes":{}}')`)
+	pgtest.Exec(t, admin, `DROP ROLE IF EXISTS trusted_migrator; CREATE ROLE trusted_migrator LOGIN; GRANT sallyport_owner TO trusted_migrator`)
 	endSessions := func(login string) string {
 		return `SELECT 1 / coalesce(bool_and(pg_terminate_backend(pid, 1000)), true)::int FROM pg_stat_activity WHERE usename = '` + login + `' AND datname = current_database() AND pid <> pg_backend_pid()`
 	}
@@ -187,9 +187,9 @@ func (c *claim) check(t *testing.T, db *pgtest.DB, row, login string) {
 	case "trusted_migrator":
 		before = "SET LOCAL ROLE sallyport_owner"
 	}
-	conn := open(t, db.URL(login))
+	conn := pgtest.Connect(t, db.URL(login))
 	for _, other := range []string{Writer, Sealer} {
-		open(t, db.URL(other)) // a session that somebody may end
+		pgtest.Connect(t, db.URL(other)) // a session that somebody may end
 	}
 	for _, statement := range c.may {
 		if err := attempt(t, conn, before, statement); err != nil {
@@ -198,7 +198,7 @@ func (c *claim) check(t *testing.T, db *pgtest.DB, row, login string) {
 	}
 	for _, statement := range c.not {
 		// No privilege; refused by a trigger; not what a constraint or function takes.
-		if err := attempt(t, conn, before, statement); !slices.Contains([]string{"42501", "23001", "23514", "22023", "22008", "55000"}, code(err)) {
+		if err := attempt(t, conn, before, statement); !slices.Contains([]string{"42501", "23001", "23514", "22023", "22008", "55000"}, pgtest.SQLState(err)) {
 			t.Errorf("%s: %q: %s: %v", row, c.says, statement, err)
 		}
 	}

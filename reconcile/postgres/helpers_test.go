@@ -9,10 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"go.uber.org/goleak"
-
 	"github.com/sallyport/sallyport/identity"
 	identitypg "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/database"
@@ -38,64 +34,10 @@ func migrated(t testing.TB) *pgtest.DB {
 	return pgtest.NewFrom(t, "sallyport", migrate)
 }
 
-func connection(t testing.TB, url string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return conn
-}
-
-func ask[T any](t testing.TB, conn *pgx.Conn, sql string, args ...any) T {
-	t.Helper()
-	var v T
-	if err := conn.QueryRow(t.Context(), sql, args...).Scan(&v); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-	return v
-}
-
-func must(t testing.TB, conn *pgx.Conn, sql string, args ...any) {
-	t.Helper()
-	if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-}
-
-// code returns the SQLSTATE of an error; empty: it has none.
-func code(err error) string {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return pg.Code
-	}
-	return ""
-}
-
 // isBusy reports whether err names the session that holds the lock of reconciliation.
 func isBusy(err error, part string) bool {
 	busy, ok := errors.AsType[*identity.ReconciliationBusy](err)
 	return ok && strings.Contains(busy.Error(), part)
-}
-
-// eventually waits until a condition of another process holds.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for !holds() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within a minute", what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
-// leakless checks at the end of the test that no goroutine is left.
-func leakless(t *testing.T) {
-	t.Helper()
-	pgtest.Shared(t)
-	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 }
 
 // saveNames writes names with the store that the server uses.

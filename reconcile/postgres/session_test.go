@@ -9,6 +9,7 @@ import (
 
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/database"
+	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
 func reconciliation(t testing.TB, url string) *Session {
@@ -32,7 +33,7 @@ func finding(n int, class identity.Coverage, at time.Time) identity.DeploymentFi
 // What is saved comes back, the latest of each, with names and numbers in the view.
 func TestReconciliation(t *testing.T) {
 	db := migrated(t)
-	conn := connection(t, db.URL(""))
+	conn := pgtest.Connect(t, db.URL(""))
 	saveNames(t, db.URL(database.Writer),
 		identity.KnownName{Kind: identity.NameOfRepository, WorkspaceUUID: acme, RepositoryUUID: payments, WorkspaceSlug: "acme", FullName: "acme/payments", Project: "PAY", FetchedAt: minutes(0)},
 		identity.KnownName{Kind: identity.NameOfDeployment, WorkspaceUUID: acme, RepositoryUUID: payments, DeploymentUUID: uuidOf(100), Name: "Production EU", Slug: "production-eu", Type: "production", FetchedAt: minutes(0)})
@@ -92,11 +93,11 @@ func TestReconciliation(t *testing.T) {
 	if err != nil || len(left) != 2 || left[first] != acme || len(missing) != 1 || missing[0].UUID != two.UUID {
 		t.Errorf("%v, %+v, %v", left, missing, err)
 	}
-	shown := ask[string](t, conn, "SELECT concat_ws(' ', class, repository, deployment, deployment_type, build_number, state) FROM audit.deployment_reconciliation WHERE class = 'not_seen'")
+	shown := pgtest.Value[string](t, conn, "SELECT concat_ws(' ', class, repository, deployment, deployment_type, build_number, state) FROM audit.deployment_reconciliation WHERE class = 'not_seen'")
 	if want := "not_seen acme/payments Production EU production 2 successful"; shown != want {
 		t.Errorf("%s, want %s", shown, want)
 	}
-	shown = ask[string](t, conn, "SELECT concat_ws(' ', outcome, repository, deployments, never_scanned, complete_until IS NULL) FROM audit.reconciliations")
+	shown = pgtest.Value[string](t, conn, "SELECT concat_ws(' ', outcome, repository, deployments, never_scanned, complete_until IS NULL) FROM audit.reconciliations")
 	if want := "partial acme/payments 1 f f"; shown != want {
 		t.Errorf("%s, want %s", shown, want)
 	}
@@ -109,16 +110,16 @@ func TestReconciliation(t *testing.T) {
 		t.Errorf("rows that no event names: %+v", report)
 	}
 	way := takeDown(t, "00007_reconciliation.sql")
-	if _, err := conn.PgConn().Exec(t.Context(), "BEGIN; SET LOCAL ROLE sallyport_owner; "+way+"; COMMIT").ReadAll(); code(err) != "23001" {
+	if _, err := conn.PgConn().Exec(t.Context(), "BEGIN; SET LOCAL ROLE sallyport_owner; "+way+"; COMMIT").ReadAll(); pgtest.SQLState(err) != "23001" {
 		t.Errorf("findings were taken down: %v", err)
 	}
-	must(t, conn, "ROLLBACK")
+	pgtest.Exec(t, conn, "ROLLBACK")
 }
 
 // What the database would refuse is refused before, and nothing of it is written.
 func TestReconciliationRefuses(t *testing.T) {
 	db := migrated(t)
-	conn := connection(t, db.URL(""))
+	conn := pgtest.Connect(t, db.URL(""))
 	r := reconciliation(t, db.URL(database.Writer))
 	good := finding(1, identity.CoverageSeen, minutes(0))
 	for name, change := range map[string]func(*identity.DeploymentFinding){
@@ -144,14 +145,14 @@ func TestReconciliationRefuses(t *testing.T) {
 	if err := r.Save(t.Context(), "x", []identity.DeploymentFinding{good}, nil); err == nil {
 		t.Error("saved under no UUID")
 	}
-	if n := ask[int](t, conn, "SELECT count(*) FROM audit.deployment_findings"); n != 0 {
+	if n := pgtest.Value[int](t, conn, "SELECT count(*) FROM audit.deployment_findings"); n != 0 {
 		t.Errorf("%d rows", n)
 	}
 }
 
 // One at a time, and nobody keeps the right that has gone.
 func TestReconcileOneAtATime(t *testing.T) {
-	leakless(t)
+	pgtest.CheckLeaks(t)
 	db := migrated(t)
 	r, err := Open(t.Context(), db.URL(database.Writer))
 	if err != nil {
@@ -161,7 +162,7 @@ func TestReconcileOneAtATime(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	r.Close()
-	eventually(t, "the right is free", func() bool {
+	pgtest.Eventually(t, "the right is free", func() bool {
 		r, err := Open(t.Context(), db.URL(database.Writer))
 		if err == nil {
 			r.Close()
@@ -178,7 +179,7 @@ func TestReconcileOneAtATime(t *testing.T) {
 // Findings are only ever added to, whoever asks.
 func TestFindingsAreAppendOnly(t *testing.T) {
 	db := migrated(t)
-	admin := connection(t, db.URL(""))
+	admin := pgtest.Connect(t, db.URL(""))
 	r := reconciliation(t, db.URL(database.Writer))
 	if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{finding(1, identity.CoverageNotSeen, minutes(0))}, nil); err != nil {
 		t.Fatal(err)
@@ -187,22 +188,22 @@ func TestFindingsAreAppendOnly(t *testing.T) {
 		"UPDATE audit.deployment_findings SET class = 'seen'", "DELETE FROM audit.deployment_findings", "TRUNCATE audit.deployment_findings",
 		"UPDATE audit.reconciliation_scans SET outcome = 'complete'", "DELETE FROM audit.reconciliation_scans", "TRUNCATE audit.reconciliation_scans",
 	} {
-		if _, err := admin.Exec(t.Context(), statement); code(err) != "23001" {
+		if _, err := admin.Exec(t.Context(), statement); pgtest.SQLState(err) != "23001" {
 			t.Errorf("%s as a superuser: %v", statement, err)
 		}
-		if _, err := admin.Exec(t.Context(), "SET session_replication_role = replica; "+statement); code(err) != "23001" {
+		if _, err := admin.Exec(t.Context(), "SET session_replication_role = replica; "+statement); pgtest.SQLState(err) != "23001" {
 			t.Errorf("%s as a replica: %v", statement, err)
 		}
-		must(t, admin, "RESET session_replication_role")
+		pgtest.Exec(t, admin, "RESET session_replication_role")
 		for _, role := range []string{database.Writer, database.Auditor} {
-			conn := connection(t, db.URL(role))
-			if _, err := conn.Exec(t.Context(), statement); code(err) != "42501" {
+			conn := pgtest.Connect(t, db.URL(role))
+			if _, err := conn.Exec(t.Context(), statement); pgtest.SQLState(err) != "42501" {
 				t.Errorf("%s as %s: %v", statement, role, err)
 			}
 		}
 	}
 	for role, may := range map[string]bool{database.Writer: true, database.Auditor: true} {
-		conn := connection(t, db.URL(role))
+		conn := pgtest.Connect(t, db.URL(role))
 		for _, statement := range []string{"SELECT FROM audit.deployment_reconciliation", "SELECT FROM audit.reconciliations", "SELECT FROM audit.self_tests",
 			"SELECT audit.reconciliation_digest(gen_random_uuid())"} {
 			if _, err := conn.Exec(t.Context(), statement); (err == nil) != may {
@@ -210,8 +211,8 @@ func TestFindingsAreAppendOnly(t *testing.T) {
 			}
 		}
 	}
-	conn := connection(t, db.URL(database.Auditor))
-	if _, err := conn.Exec(t.Context(), "INSERT INTO audit.reconciliation_scans SELECT * FROM audit.reconciliation_scans"); code(err) != "42501" {
+	conn := pgtest.Connect(t, db.URL(database.Auditor))
+	if _, err := conn.Exec(t.Context(), "INSERT INTO audit.reconciliation_scans SELECT * FROM audit.reconciliation_scans"); pgtest.SQLState(err) != "42501" {
 		t.Errorf("an auditor adds: %v", err)
 	}
 }
@@ -221,15 +222,15 @@ func TestFindingsAreAppendOnly(t *testing.T) {
 func TestReconciliationLockEnds(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)
-	admin := connection(t, db.URL(""))
+	admin := pgtest.Connect(t, db.URL(""))
 	r := reconciliation(t, db.URL(database.Writer))
-	other := connection(t, db.URL("")) // a session with the number, of another login and name
+	other := pgtest.Connect(t, db.URL("")) // a session with the number, of another login and name
 	for _, change := range []string{
 		"server_start = server_start - interval '1 s'",
 		fmt.Sprintf("pid = %d", other.PgConn().PID()),
 		"application = 'x'",
 	} {
-		must(t, admin, "UPDATE sallyport.session_locks SET "+change)
+		pgtest.Exec(t, admin, "UPDATE sallyport.session_locks SET "+change)
 		next, err := Open(t.Context(), db.URL(database.Writer))
 		if err != nil {
 			t.Fatalf("%s: %v", change, err)
