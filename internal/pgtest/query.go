@@ -13,7 +13,7 @@ import (
 )
 
 // patienceOfTests bounds how long [Eventually] waits.
-const patienceOfTests = time.Minute
+const patienceOfTests = 5 * time.Minute
 
 // Connect connects, and closes the connection at the end of the test.
 func Connect(t testing.TB, url string) *pgx.Conn {
