@@ -12,6 +12,7 @@ import (
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/bitbucketapi"
 	"github.com/sallyport/sallyport/internal/fair"
+	"github.com/sallyport/sallyport/internal/pause"
 )
 
 const (
@@ -218,18 +219,11 @@ func (n *names) await(ctx context.Context, p *identity.Principal, flights []*fli
 func (n *names) retry(ctx context.Context, k nameKey) error {
 	for {
 		err := n.request(ctx, k, false)
-		pause := n.api.Blocked()
-		if err == nil || pause == 0 {
+		wait := n.api.Blocked()
+		if err == nil || wait == 0 {
 			return err
 		}
-		if end, ok := ctx.Deadline(); ok && time.Until(end) < pause {
-			return err
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if end, ok := ctx.Deadline(); ok && time.Until(end) < wait || !pause.For(ctx, wait) {
 			return err
 		}
 	}

@@ -1,13 +1,15 @@
 package bitbuckettest
 
 import (
+	"bytes"
 	"crypto/sha256"
-	"encoding/hex"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 // SetDeployments says how lists of deployments answer from now on.
@@ -23,11 +25,8 @@ func (t *Step) DeploymentUUID() string {
 	if t.Environment == nil {
 		return ""
 	}
-	b := sha256.Sum256([]byte(t.UUID))
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	h := hex.EncodeToString(b[:16])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+	sum := sha256.Sum256([]byte(t.UUID))
+	return uuid.NewV4From(bytes.NewReader(sum[:]))
 }
 
 // deploying returns the steps of a repository that deploy, the oldest first. The

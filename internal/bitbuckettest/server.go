@@ -22,14 +22,14 @@ package bitbuckettest
 import (
 	"crypto/rand"
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
-	"io"
 	mathrand "math/rand/v2"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 // Options say how a [Server] is made. The zero value is a plain HTTP server
@@ -126,16 +126,7 @@ func (s *Server) SetBarePages(bare bool) {
 }
 
 // newUUID returns a random UUID (RFC 9562, version 4), bare. The caller holds mu.
-func (s *Server) newUUID() string {
-	var b [16]byte
-	if _, err := io.ReadFull(s.random, b[:]); err != nil {
-		panic(fmt.Sprintf("bitbuckettest: random bytes: %v", err)) // neither source ever fails
-	}
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	h := hex.EncodeToString(b[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
-}
+func (s *Server) newUUID() string { return uuid.NewV4From(s.random) }
 
 // Braced returns a bare UUID as Bitbucket writes it, in curly braces.
 func Braced(uuid string) string { return "{" + uuid + "}" }

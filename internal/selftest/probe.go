@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/pause"
 	"github.com/sallyport/sallyport/internal/uuid"
 	"github.com/sallyport/sallyport/policy"
 )
@@ -234,11 +235,7 @@ func (t *Test) recorded(ctx context.Context, step string, began time.Time, enoug
 		if err == nil && enough(all) {
 			return all, nil
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause.For(ctx, wait) {
 			return all, errors.Join(fmt.Errorf("not after %v", t.recordTimeout), err)
 		}
 	}

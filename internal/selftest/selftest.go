@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/internal/pause"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -142,12 +143,8 @@ func (t *Test) Run(ctx context.Context) {
 		if outcome := t.once(ctx); outcome == Inconclusive {
 			wait = min(wait, retryAfter)
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause.For(ctx, wait) {
 			return
-		case <-timer.C:
 		}
 	}
 }

@@ -8,6 +8,7 @@ package uuid
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"io"
 	"strings"
 	"time"
 )
@@ -16,9 +17,15 @@ import (
 const Nil = "00000000-0000-0000-0000-000000000000"
 
 // NewV4 returns a random UUID (RFC 9562 section 5.4).
-func NewV4() string {
+func NewV4() string { return NewV4From(rand.Reader) }
+
+// NewV4From is [NewV4] with other bytes, such as those of a seeded generator or of a
+// hash. It panics if random has fewer than 16 bytes.
+func NewV4From(random io.Reader) string {
 	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the process instead
+	if _, err := io.ReadFull(random, b[:]); err != nil {
+		panic("uuid: read 16 bytes: " + err.Error()) // crypto/rand never fails
+	}
 	return format(b, 4)
 }
 

@@ -32,6 +32,12 @@ func TestNewV4(t *testing.T) {
 	}
 }
 
+func TestNewV4From(t *testing.T) {
+	if got := NewV4From(strings.NewReader("\x00\x11\x22\x33\x44\x55\xf6\x77\xf8\x99\xaa\xbb\xcc\xdd\xee\xff")); got != "00112233-4455-4677-b899-aabbccddeeff" {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestIsCanonical(t *testing.T) {
 	for text, want := range map[string]bool{
 		Nil:                                     true,

@@ -12,6 +12,7 @@ import (
 	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 func newProof() *cobra.Command {
@@ -45,7 +46,7 @@ checkpoints of these sizes, for "audit evidence check --proof".
 		if len(args) == 0 {
 			return proveConsistency(c, from, *fromSize, *toSize)
 		}
-		id, ok := cli.ParseUUID(args[0])
+		id, ok := uuid.Parse(args[0])
 		if !ok {
 			return cli.Invalid(fmt.Errorf("%q is not a decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0]))
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	identitypg "github.com/sallyport/sallyport/identity/postgres"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 // filterFlags say which events are meant.
@@ -98,7 +99,7 @@ func (f *filterFlags) question(now time.Time) (*auditreader.Filter, error) {
 	}
 	for _, names := range [][]string{q.Workspaces, q.Repositories, q.Deployments} {
 		for i, name := range names {
-			if uuid, ok := cli.ParseUUID(name); ok {
+			if uuid, ok := uuid.Parse(name); ok {
 				names[i] = uuid
 			}
 		}
@@ -137,7 +138,7 @@ func (f *filterFlags) between(q *auditreader.Filter, until string, now time.Time
 func (f *filterFlags) uuids(flag string, given []string, problem func(error)) []string {
 	var list []string
 	for _, text := range given {
-		uuid, ok := cli.ParseUUID(text)
+		uuid, ok := uuid.Parse(text)
 		if !ok {
 			problem(fmt.Errorf("%s %q is not a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", flag, text))
 		}

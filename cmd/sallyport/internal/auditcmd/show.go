@@ -18,6 +18,7 @@ import (
 	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/internal/uuid"
 )
 
 func newShow() *cobra.Command {
@@ -43,7 +44,7 @@ the signature of that checkpoint, and "audit proof" prints a proof for others.
 	from := auditdb.AddFlags(c)
 	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		id, ok := cli.ParseUUID(args[0])
+		id, ok := uuid.Parse(args[0])
 		if !ok {
 			return cli.Invalid(fmt.Errorf("%q is not a decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0]))
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	"github.com/sallyport/sallyport/audit"
@@ -87,19 +86,7 @@ func (p *followPlace) save() error {
 	if err != nil {
 		return err
 	}
-	fresh := p.path + ".new"
-	file, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("keep the position: %w", err)
-	}
-	_, err = file.Write(append(text, '\n'))
-	if err = errors.Join(err, file.Sync(), file.Close()); err == nil {
-		err = os.Rename(fresh, p.path)
-	}
-	if err == nil {
-		err = durable.SyncDirectory(filepath.Dir(p.path))
-	}
-	if err != nil {
+	if err := durable.WriteFile(p.path, text, []byte{'\n'}); err != nil {
 		return fmt.Errorf("keep the position: %w", err)
 	}
 	return nil

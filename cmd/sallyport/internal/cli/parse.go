@@ -2,21 +2,9 @@ package cli
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 )
-
-var bareUUID = regexp.MustCompile(`^\{?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\}?$`)
-
-// ParseUUID returns a UUID in lower case and without braces, and whether text is one.
-func ParseUUID(text string) (string, bool) {
-	m := bareUUID.FindStringSubmatch(strings.ToLower(text))
-	if m == nil {
-		return "", false
-	}
-	return m[1], true
-}
 
 // ParseTime reads a time: RFC 3339, a date, or how long ago, such as 30d or 12h.
 func ParseTime(given string, now time.Time) (time.Time, error) {

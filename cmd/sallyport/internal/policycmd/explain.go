@@ -15,6 +15,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
+	"github.com/sallyport/sallyport/internal/uuid"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/rego"
 )
@@ -43,7 +44,7 @@ at that revision. --policy also answers what another state of it would say.`,
 	tree := c.Flags().String("policy", "", "evaluate it by the policy in this `DIR` instead")
 	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		id, ok := cli.ParseUUID(args[0])
+		id, ok := uuid.Parse(args[0])
 		if !ok {
 			return cli.Invalid(fmt.Errorf("%q is not a decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0]))
 		}

@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/internal/destination"
 	"github.com/sallyport/sallyport/internal/nearest"
+	"github.com/sallyport/sallyport/internal/uuid"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -46,7 +46,7 @@ func parsePrincipal(given string) (*identity.Principal, error) {
 			return nil, fmt.Errorf("--as: %s is given twice", key)
 		}
 		if strings.HasSuffix(key, "_uuid") {
-			uuid, ok := cli.ParseUUID(value)
+			uuid, ok := uuid.Parse(value)
 			if !ok {
 				return nil, fmt.Errorf("--as: %s=%s is not a UUID", key, value)
 			}

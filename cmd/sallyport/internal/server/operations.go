@@ -12,9 +12,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	identitypg "github.com/sallyport/sallyport/identity/postgres"
 	"github.com/sallyport/sallyport/internal/admin"
+	"github.com/sallyport/sallyport/internal/uuid"
 	"github.com/sallyport/sallyport/policy/manager"
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/proxy"
@@ -103,13 +103,13 @@ func (s *server) find(o admin.Subject) (subject, error) {
 	case (o.Step == "") == (o.Repository == ""):
 		return subject{}, &admin.Mistake{Message: "name one of a step and a repository"}
 	case o.Step != "":
-		uuid, ok := cli.ParseUUID(o.Step)
+		uuid, ok := uuid.Parse(o.Step)
 		if !ok {
 			return subject{}, &admin.Mistake{Message: fmt.Sprintf("%q is not the UUID of a step, which stands in its log as BITBUCKET_STEP_UUID and in the audit log as step_uuid", o.Step)}
 		}
 		return subject{scope: identitypg.ScopeStep, uuid: uuid}, nil
 	}
-	if uuid, ok := cli.ParseUUID(o.Repository); ok {
+	if uuid, ok := uuid.Parse(o.Repository); ok {
 		return subject{identitypg.ScopeRepository, uuid, s.authenticator.RepositoryName(uuid)}, nil
 	}
 	uuid, known := s.authenticator.RepositoryUUID(o.Repository)
