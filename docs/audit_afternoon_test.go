@@ -187,9 +187,9 @@ func (a *afternoon) live() {
 	run := identity.DeploymentRun{UUID: "55555555-0000-4000-8000-000000000003", WorkspaceUUID: workspace, RepositoryUUID: repositories["payments"], DeploymentUUID: deployments["production"],
 		PipelineUUID: "44444444-0000-4000-8000-000000000003", StepUUID: "33333333-0000-4000-8000-000000000003", BuildNumber: 7, State: identity.DeploymentSuccessful,
 		Created: now.Add(-time.Hour), Started: now.Add(-time.Hour), Completed: now.Add(-50 * time.Minute)}
-	look := identity.DeploymentLook{WorkspaceUUID: workspace, RepositoryUUID: repositories["payments"], Repository: "acme/payments", Outcome: identity.LookComplete,
+	look := identity.RepositoryScan{WorkspaceUUID: workspace, RepositoryUUID: repositories["payments"], Repository: "acme/payments", Outcome: identity.ScanComplete,
 		Began: now, Until: now, InOrder: true, Whole: true, Requests: 1, Runs: 1}
-	a.check(r.Save(t.Context(), id, []identity.DeploymentFinding{{DeploymentRun: run, Coverage: identity.CoverageSeen, Found: now}}, []identity.DeploymentLook{look}))
+	a.check(r.Save(t.Context(), id, []identity.DeploymentFinding{{DeploymentRun: run, Class: identity.ClassSeen, Found: now}}, []identity.RepositoryScan{look}))
 	digest, err := r.Digest(t.Context(), id)
 	a.check(err)
 	for _, e := range []*audit.Event{

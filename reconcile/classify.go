@@ -46,18 +46,18 @@ func (v *workspaceScan) classify(ctx context.Context, repository string, runs []
 // classifyUnknown judges without Bitbucket's word: what is in the log is seen, and of
 // the rest nothing can be told that was not told before.
 func (v *workspaceScan) classifyUnknown(ctx context.Context, repository string, runs []identity.DeploymentRun, known map[string]identity.DeploymentFinding, why string) ([]identity.DeploymentFinding, error) {
-	return v.classifyBy(ctx, repository, runs, known, func(_ context.Context, run *identity.DeploymentRun, before identity.DeploymentFinding, _ bool) (identity.Coverage, string, error) {
+	return v.classifyBy(ctx, repository, runs, known, func(_ context.Context, run *identity.DeploymentRun, before identity.DeploymentFinding, _ bool) (identity.DeploymentClass, string, error) {
 		switch {
-		case before.Coverage != identity.CoveragePending:
-			return before.Coverage, before.Detail, nil
+		case before.Class != identity.ClassPending:
+			return before.Class, before.Detail, nil
 		case v.config.Now().Sub(run.Latest()) < maxRound:
-			return identity.CoveragePending, why, nil
+			return identity.ClassPending, why, nil
 		}
-		return identity.CoverageCannotTell, why, nil
+		return identity.ClassUnknown, why, nil
 	})
 }
 
-type classify func(ctx context.Context, run *identity.DeploymentRun, before identity.DeploymentFinding, pipeline bool) (identity.Coverage, string, error)
+type classify func(ctx context.Context, run *identity.DeploymentRun, before identity.DeploymentFinding, pipeline bool) (identity.DeploymentClass, string, error)
 
 func (v *workspaceScan) classifyBy(ctx context.Context, repository string, runs []identity.DeploymentRun, known map[string]identity.DeploymentFinding, class classify) ([]identity.DeploymentFinding, error) {
 	if len(runs) == 0 {
@@ -70,11 +70,11 @@ func (v *workspaceScan) classifyBy(ctx context.Context, repository string, runs 
 	var news []identity.DeploymentFinding
 	for _, run := range runs {
 		before := known[run.UUID]
-		f := identity.DeploymentFinding{DeploymentRun: run, Coverage: identity.CoverageSeen}
+		f := identity.DeploymentFinding{DeploymentRun: run, Class: identity.ClassSeen}
 		// The log decides, and not an earlier finding, which every login that may record
 		// can add. Retention keeps events for longer than the lookback.
 		if !inLog.has(&run) {
-			if f.Coverage, f.Detail, err = class(ctx, &run, before, inLog.pipelines[run.PipelineUUID]); err != nil {
+			if f.Class, f.Detail, err = class(ctx, &run, before, inLog.pipelines[run.PipelineUUID]); err != nil {
 				return nil, err
 			}
 		}
@@ -98,28 +98,28 @@ func sameStep(a, b *identity.DeploymentRun) bool {
 // same reports whether a finding says nothing new. The detail may: it quotes
 // errors.
 func same(a, b *identity.DeploymentFinding) bool {
-	return a.Coverage == b.Coverage && a.State == b.State && sameStep(&a.DeploymentRun, &b.DeploymentRun) &&
+	return a.Class == b.Class && a.State == b.State && sameStep(&a.DeploymentRun, &b.DeploymentRun) &&
 		a.DeploymentUUID == b.DeploymentUUID && a.BuildNumber == b.BuildNumber &&
 		a.Started.Equal(b.Started) && a.Completed.Equal(b.Completed)
 }
 
 // class classifies a run whose own step is not in the log. pipeline reports whether
 // another step of its pipeline is.
-func (v *workspaceScan) class(ctx context.Context, run *identity.DeploymentRun, before identity.DeploymentFinding, pipeline bool) (identity.Coverage, string, error) {
+func (v *workspaceScan) class(ctx context.Context, run *identity.DeploymentRun, before identity.DeploymentFinding, pipeline bool) (identity.DeploymentClass, string, error) {
 	if detail := v.pending(run); detail != "" {
-		return identity.CoveragePending, detail, nil
+		return identity.ClassPending, detail, nil
 	}
-	missing := identity.CoverageNotSeen
+	missing := identity.ClassNotSeen
 	if pipeline {
-		missing = identity.CoveragePipelineOnly
+		missing = identity.ClassPipelineOnly
 	}
 	switch {
 	case run.PipelineUUID == "":
-		return identity.CoverageCannotTell, "Bitbucket names no pipeline", nil
-	case before.Coverage.Missing() && sameStep(&before.DeploymentRun, run):
+		return identity.ClassUnknown, "Bitbucket names no pipeline", nil
+	case before.Class.Missing() && sameStep(&before.DeploymentRun, run):
 		return missing, before.Detail, nil // its step was fetched before
 	case run.StepUUID == "" && mayNotHaveRun(run):
-		return identity.CoverageCannotTell, "Bitbucket does not report whether it ever began", nil
+		return identity.ClassUnknown, "Bitbucket does not report whether it ever began", nil
 	case run.StepUUID == "":
 		return missing, "Bitbucket names no step: no step of its pipeline that deployed there is in the log", nil
 	}
@@ -148,22 +148,22 @@ func mayNotHaveRun(run *identity.DeploymentRun) bool {
 }
 
 // classByStep fetches the step of a run whose class is missing if the step ran.
-func (v *workspaceScan) classByStep(ctx context.Context, run *identity.DeploymentRun, missing identity.Coverage) (identity.Coverage, string, error) {
+func (v *workspaceScan) classByStep(ctx context.Context, run *identity.DeploymentRun, missing identity.DeploymentClass) (identity.DeploymentClass, string, error) {
 	step, err := v.workspace.API.Step(ctx, run.RepositoryUUID, run.PipelineUUID, run.StepUUID)
 	switch {
 	case ctx.Err() != nil:
 		return "", "", ctx.Err()
 	case errors.Is(err, identity.ErrAbsent):
 		if mayNotHaveRun(run) {
-			missing = identity.CoverageCannotTell
+			missing = identity.ClassUnknown
 		}
 		return missing, "Bitbucket does not know its step any more", nil
 	case err != nil:
-		return identity.CoverageCannotTell, "its step could not be asked for: " + err.Error(), nil
+		return identity.ClassUnknown, "its step could not be asked for: " + err.Error(), nil
 	case step.Started.IsZero() && step.Over:
-		return identity.CoverageNotRun, "", nil
+		return identity.ClassNotRun, "", nil
 	case step.Started.IsZero():
-		return identity.CoveragePending, "its step has not begun", nil
+		return identity.ClassPending, "its step has not begun", nil
 	}
 	return missing, "", nil
 }

@@ -71,16 +71,16 @@ type Session interface {
 	// LastSuccess returns when the latest whole reconciliation of a workspace began, of
 	// those before a time; zero: none was whole.
 	LastSuccess(ctx context.Context, workspaceUUID string, before time.Time) (time.Time, error)
-	LookedAt(ctx context.Context, workspaceUUID string) ([]identity.LookedAt, error)
+	ScanStates(ctx context.Context, workspaceUUID string) ([]identity.ScanState, error)
 	// Environments counts each repository's deployment environments, as far as is known.
 	Environments(ctx context.Context, workspaceUUID string) (map[string]int, error)
 	// Findings returns the latest of each run of a repository that began since a time.
 	Findings(ctx context.Context, repositoryUUID string, since time.Time) ([]identity.DeploymentFinding, error)
 	// Seen returns the steps of these runs and of their pipelines that are in the log.
 	Seen(ctx context.Context, repositoryUUID string, runs []identity.DeploymentRun) ([]identity.SeenStep, error)
-	// Save adds findings and looks, all or nothing, durably.
-	Save(ctx context.Context, reconciliation string, findings []identity.DeploymentFinding, looks []identity.DeploymentLook) error
-	Counts(ctx context.Context, workspaceUUID string, since time.Time) (map[identity.Coverage]int, error)
+	// Save adds findings and scans, all or nothing, durably.
+	Save(ctx context.Context, reconciliation string, findings []identity.DeploymentFinding, scans []identity.RepositoryScan) error
+	Counts(ctx context.Context, workspaceUUID string, since time.Time) (map[identity.DeploymentClass]int, error)
 	// Unrecorded returns what no event names yet: reconciliations with their
 	// workspace, and missing runs.
 	Unrecorded(ctx context.Context, since time.Time) (map[string]string, []identity.DeploymentFinding, error)
@@ -125,8 +125,8 @@ type Status struct {
 	// Busy is set while another session holds the lock of reconciliation: an
 	// instance that reconciles, unless it holds the lock for days.
 	Busy         *identity.ReconciliationBusy
-	Deployments  map[identity.Coverage]int
-	Repositories map[identity.LookOutcome]int
+	Deployments  map[identity.DeploymentClass]int
+	Repositories map[identity.ScanOutcome]int
 	Requests     int64 // since the start
 }
 

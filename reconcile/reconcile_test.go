@@ -56,7 +56,7 @@ func TestClasses(t *testing.T) {
 		t.Errorf("%d runs, want %d", n, len(want))
 	}
 	status := h.Status()
-	if status.Deployments[identity.CoverageNotSeen] != 2 || status.Repositories[identity.LookComplete] != 1 || status.Err != nil || status.Requests == 0 {
+	if status.Deployments[identity.ClassNotSeen] != 2 || status.Repositories[identity.ScanComplete] != 1 || status.Err != nil || status.Requests == 0 {
 		t.Errorf("%+v", status)
 	}
 	rows := ask[int](h, "SELECT count(*) FROM audit.deployment_findings")

@@ -35,8 +35,8 @@ type outcome struct {
 	success      time.Time // when the latest whole one began; zero: none is known
 	took         time.Duration
 	err          error
-	deployments  map[identity.Coverage]int
-	repositories map[identity.LookOutcome]int
+	deployments  map[identity.DeploymentClass]int
+	repositories map[identity.ScanOutcome]int
 	failed       bool // the latest one of this instance
 }
 
@@ -44,7 +44,7 @@ type outcome struct {
 func (r *Reconciler) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Status{Busy: r.busy, Err: r.err, Deployments: map[identity.Coverage]int{}, Repositories: map[identity.LookOutcome]int{}}
+	s := Status{Busy: r.busy, Err: r.err, Deployments: map[identity.DeploymentClass]int{}, Repositories: map[identity.ScanOutcome]int{}}
 	for i, w := range r.config.Workspaces {
 		s.Requests += w.API.Requests()
 		o := r.latest[w.UUID]
@@ -205,7 +205,7 @@ func (r *Reconciler) reconcile(ctx context.Context, s Session, w Workspace) erro
 		}
 	}
 	v := &workspaceScan{Reconciler: r, session: s, workspace: w, id: uuid.NewV7(began), since: since, began: began, until: began.Add(max(r.config.Interval, minRetry))}
-	trouble, err := v.workspaceLooks(ctx)
+	trouble, err := v.scanRepositories(ctx)
 	o := outcome{at: began, success: success, err: trouble, repositories: v.outcomes}
 	if err == nil {
 		o.deployments, err = s.Counts(ctx, w.UUID, since)
@@ -242,19 +242,19 @@ type workspaceScan struct {
 	until     time.Time // no repository is begun after that: the next round is due
 
 	names    map[string]string // of the repositories
-	outcomes map[identity.LookOutcome]int
-	looked   []string // names of those that were checked
+	outcomes map[identity.ScanOutcome]int
+	scanned  []string // names of those that were checked
 }
 
-// workspaceLooks checks each repository in turn. trouble is what kept it from
+// scanRepositories checks each repository in turn. trouble is what kept it from
 // being whole.
-func (v *workspaceScan) workspaceLooks(ctx context.Context) (trouble, err error) {
-	v.outcomes, v.names = map[identity.LookOutcome]int{}, map[string]string{}
-	before, err := v.session.LookedAt(ctx, v.workspace.UUID)
+func (v *workspaceScan) scanRepositories(ctx context.Context) (trouble, err error) {
+	v.outcomes, v.names = map[identity.ScanOutcome]int{}, map[string]string{}
+	before, err := v.session.ScanStates(ctx, v.workspace.UUID)
 	if err != nil {
 		return nil, err
 	}
-	known := make(map[string]identity.LookedAt, len(before))
+	known := make(map[string]identity.ScanState, len(before))
 	for _, l := range before {
 		if l.At.After(v.began.Add(maxSkew)) {
 			l.At = time.Time{}
@@ -266,11 +266,11 @@ func (v *workspaceScan) workspaceLooks(ctx context.Context) (trouble, err error)
 	if trouble != nil {
 		// Who is there is not known: nobody is gone for that.
 		for _, l := range before {
-			if l.Latest != identity.LookGone {
+			if l.Latest != identity.ScanGone {
 				listed = append(listed, identity.KnownName{RepositoryUUID: l.RepositoryUUID, FullName: l.Repository})
 			}
 		}
-		return trouble, v.notLookedAt(ctx, listed, trouble.Error())
+		return trouble, v.saveSkipped(ctx, listed, trouble.Error())
 	}
 	environments, err := v.session.Environments(ctx, v.workspace.UUID)
 	if err != nil {
@@ -284,9 +284,9 @@ func (v *workspaceScan) workspaceLooks(ctx context.Context) (trouble, err error)
 		case ctx.Err() != nil:
 			return ctx.Err(), ctx.Err()
 		case failures >= maxFailures:
-			return trouble, v.notLookedAt(ctx, order[i:], "the API failed for others")
+			return trouble, v.saveSkipped(ctx, order[i:], "the API failed for others")
 		case i > 0 && v.config.Now().After(v.until):
-			return errors.Join(trouble, fmt.Errorf("there was no time for %d repositories", len(order)-i)), v.notLookedAt(ctx, order[i:], "there was no time")
+			return errors.Join(trouble, fmt.Errorf("there was no time for %d repositories", len(order)-i)), v.saveSkipped(ctx, order[i:], "there was no time")
 		}
 		failed, err := v.scan(ctx, n)
 		if err != nil {
@@ -304,7 +304,7 @@ func (v *workspaceScan) workspaceLooks(ctx context.Context) (trouble, err error)
 // inOrder sorts repositories by who is to be checked first: who has waited
 // longest, where one without environments waits a day longer than one with. So
 // everybody gets a turn, however short the time is.
-func inOrder(listed []identity.KnownName, known map[string]identity.LookedAt, environments map[string]int) []identity.KnownName {
+func inOrder(listed []identity.KnownName, known map[string]identity.ScanState, environments map[string]int) []identity.KnownName {
 	turn := func(n identity.KnownName) time.Time {
 		at := known[n.RepositoryUUID].At
 		if environments[n.RepositoryUUID] == 0 {
@@ -317,52 +317,52 @@ func inOrder(listed []identity.KnownName, known map[string]identity.LookedAt, en
 	return order
 }
 
-// notLookedAt notes repositories that were left out.
-func (v *workspaceScan) notLookedAt(ctx context.Context, left []identity.KnownName, why string) error {
-	looks := make([]identity.DeploymentLook, len(left))
+// saveSkipped notes repositories that were left out.
+func (v *workspaceScan) saveSkipped(ctx context.Context, left []identity.KnownName, why string) error {
+	scans := make([]identity.RepositoryScan, len(left))
 	now := v.config.Now()
 	for i, n := range left {
 		v.names[n.RepositoryUUID] = n.FullName
-		looks[i] = identity.DeploymentLook{WorkspaceUUID: v.workspace.UUID, RepositoryUUID: n.RepositoryUUID, Repository: n.FullName,
-			Outcome: identity.LookNotLookedAt, Detail: short(why), Began: now}
+		scans[i] = identity.RepositoryScan{WorkspaceUUID: v.workspace.UUID, RepositoryUUID: n.RepositoryUUID, Repository: n.FullName,
+			Outcome: identity.ScanSkipped, Detail: short(why), Began: now}
 	}
-	return v.save(ctx, nil, looks...)
+	return v.save(ctx, nil, scans...)
 }
 
 // saveGone notes repositories that the workspace lists no more, once.
-func (v *workspaceScan) saveGone(ctx context.Context, listed []identity.KnownName, before []identity.LookedAt) error {
+func (v *workspaceScan) saveGone(ctx context.Context, listed []identity.KnownName, before []identity.ScanState) error {
 	there := make(map[string]bool, len(listed))
 	for _, n := range listed {
 		there[n.RepositoryUUID] = true
 	}
 	for _, l := range before {
-		if there[l.RepositoryUUID] || l.Latest == identity.LookGone {
+		if there[l.RepositoryUUID] || l.Latest == identity.ScanGone {
 			continue
 		}
 		findings, err := v.again(ctx, l.RepositoryUUID, nil, "the repository is gone, or in another workspace")
 		if err != nil {
 			return err
 		}
-		if err := v.save(ctx, findings, identity.DeploymentLook{WorkspaceUUID: v.workspace.UUID, RepositoryUUID: l.RepositoryUUID,
-			Repository: l.Repository, Outcome: identity.LookGone, Began: v.config.Now()}); err != nil {
+		if err := v.save(ctx, findings, identity.RepositoryScan{WorkspaceUUID: v.workspace.UUID, RepositoryUUID: l.RepositoryUUID,
+			Repository: l.Repository, Outcome: identity.ScanGone, Began: v.config.Now()}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// save keeps findings and looks, and counts the looks.
-func (v *workspaceScan) save(ctx context.Context, findings []identity.DeploymentFinding, looks ...identity.DeploymentLook) error {
-	if len(findings)+len(looks) == 0 {
+// save keeps findings and scans, and counts the scans.
+func (v *workspaceScan) save(ctx context.Context, findings []identity.DeploymentFinding, scans ...identity.RepositoryScan) error {
+	if len(findings)+len(scans) == 0 {
 		return nil
 	}
-	if err := v.session.Save(ctx, v.id, findings, looks); err != nil {
+	if err := v.session.Save(ctx, v.id, findings, scans); err != nil {
 		return err
 	}
-	for _, l := range looks {
+	for _, l := range scans {
 		v.outcomes[l.Outcome]++
-		if l.Outcome != identity.LookNotLookedAt && l.Outcome != identity.LookGone {
-			v.looked = append(v.looked, l.Repository)
+		if l.Outcome != identity.ScanSkipped && l.Outcome != identity.ScanGone {
+			v.scanned = append(v.scanned, l.Repository)
 		}
 	}
 	return nil

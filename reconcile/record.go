@@ -25,13 +25,13 @@ func (r *Reconciler) recordRound(ctx context.Context, s Session, v *workspaceSca
 		Attributes: []audit.Attribute{
 			{Name: "outcome", Value: what},
 			{Name: "since", Value: stamp(v.since)}, {Name: "until", Value: stamp(v.began)},
-			{Name: "repositories", Value: names(v.looked)},
+			{Name: "repositories", Value: names(v.scanned)},
 		},
 	}
-	for _, outcome := range identity.LookOutcomes {
+	for _, outcome := range identity.ScanOutcomes {
 		e.Attributes = append(e.Attributes, audit.Attribute{Name: "repositories_" + string(outcome), Value: strconv.Itoa(o.repositories[outcome])})
 	}
-	for _, class := range identity.Coverages {
+	for _, class := range identity.DeploymentClasses {
 		e.Attributes = append(e.Attributes, audit.Attribute{Name: "deployments_" + string(class), Value: strconv.Itoa(o.deployments[class])})
 	}
 	if err := r.recordReconciliation(ctx, s, v.id, v.workspace.UUID, e); err != nil {
@@ -87,7 +87,7 @@ func (r *Reconciler) recordMissing(ctx context.Context, s Session, names map[str
 			continue // the log has it, or will: its answer was an error
 		}
 		r.told[f.UUID] = true
-		r.config.Log.WarnContext(ctx, "a deployment did not come through here", "class", string(f.Coverage), "repository", names[f.RepositoryUUID],
+		r.config.Log.WarnContext(ctx, "a deployment did not come through here", "class", string(f.Class), "repository", names[f.RepositoryUUID],
 			"repository_uuid", f.RepositoryUUID, "deployment_uuid", f.DeploymentUUID, "pipeline_uuid", f.PipelineUUID, "step_uuid", f.StepUUID, "build_number", f.BuildNumber)
 		if err := r.record(ctx, missingEvent(&f, names[f.RepositoryUUID], r.config.Now())); err != nil {
 			return err
@@ -103,7 +103,7 @@ func missingEvent(f *identity.DeploymentFinding, repository string, now time.Tim
 		DeploymentUUID: f.DeploymentUUID, PipelineUUID: f.PipelineUUID, StepUUID: f.StepUUID,
 		Message: "Bitbucket knows of a deployment whose step is not in this log",
 		Attributes: []audit.Attribute{
-			{Name: "deployment_run_uuid", Value: f.UUID}, {Name: "class", Value: string(f.Coverage)}, {Name: "state", Value: string(f.State)},
+			{Name: "deployment_run_uuid", Value: f.UUID}, {Name: "class", Value: string(f.Class)}, {Name: "state", Value: string(f.State)},
 			{Name: "reconciliation", Value: f.Reconciliation},
 		},
 	}
@@ -124,19 +124,19 @@ func missingEvent(f *identity.DeploymentFinding, repository string, now time.Tim
 // shown tells a reconciliation in a line.
 func shown(o outcome, since time.Time, trouble error) string {
 	var b strings.Builder
-	all, looked := 0, 0
+	all, scanned := 0, 0
 	for outcome, n := range o.repositories {
 		all += n
-		if outcome.Told() {
-			looked += n
+		if outcome.Conclusive() {
+			scanned += n
 		}
 	}
 	total := 0
 	for _, n := range o.deployments {
 		total += n
 	}
-	fmt.Fprintf(&b, "%d of %d repositories reported %d deployments since %s", looked, all, total, stamp(since))
-	for _, class := range identity.Coverages {
+	fmt.Fprintf(&b, "%d of %d repositories reported %d deployments since %s", scanned, all, total, stamp(since))
+	for _, class := range identity.DeploymentClasses {
 		if n := o.deployments[class]; n > 0 {
 			fmt.Fprintf(&b, ", %d %s", n, class)
 		}

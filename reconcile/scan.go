@@ -32,7 +32,7 @@ type mark struct {
 // error; err the database's.
 func (v *workspaceScan) scan(ctx context.Context, n identity.KnownName) (failed, err error) {
 	api := v.workspace.API
-	l := identity.DeploymentLook{WorkspaceUUID: v.workspace.UUID, RepositoryUUID: n.RepositoryUUID, Repository: n.FullName, Began: v.config.Now()}
+	l := identity.RepositoryScan{WorkspaceUUID: v.workspace.UUID, RepositoryUUID: n.RepositoryUUID, Repository: n.FullName, Began: v.config.Now()}
 	requests := api.Requests()
 	known, err := v.known(ctx, n.RepositoryUUID)
 	if err != nil {
@@ -53,7 +53,7 @@ func (v *workspaceScan) scan(ctx context.Context, n identity.KnownName) (failed,
 		l.Detail = short(failed.Error())
 		unread = "its repository could not be read: " + string(l.Outcome)
 	}
-	if !l.Outcome.Told() {
+	if !l.Outcome.Conclusive() {
 		l.Until = time.Time{}
 	}
 	findings, err := v.again(ctx, n.RepositoryUUID, reported, unread)
@@ -65,15 +65,15 @@ func (v *workspaceScan) scan(ctx context.Context, n identity.KnownName) (failed,
 		return nil, err
 	}
 	v.moveMark(&l)
-	if l.Outcome.Told() || l.Outcome == identity.LookForbidden {
+	if l.Outcome.Conclusive() || l.Outcome == identity.ScanForbidden {
 		return nil, nil // a complete response
 	}
 	return failed, nil
 }
 
 // moveMark notes how far a list was read, if the scan was complete.
-func (v *workspaceScan) moveMark(l *identity.DeploymentLook) {
-	if !l.Outcome.Told() {
+func (v *workspaceScan) moveMark(l *identity.RepositoryScan) {
+	if !l.Outcome.Conclusive() {
 		return
 	}
 	m := v.marks[l.RepositoryUUID]
@@ -104,16 +104,16 @@ func (v *workspaceScan) savePage(ctx context.Context, repository string, page id
 }
 
 // outcomeOf is the outcome of a walk that ended at a cursor with Bitbucket's error.
-func outcomeOf(failed error, at cursor) identity.LookOutcome {
+func outcomeOf(failed error, at cursor) identity.ScanOutcome {
 	switch {
 	case failed == nil:
-		return identity.LookComplete
+		return identity.ScanComplete
 	case errors.Is(failed, identity.ErrAbsent) && at.pages == 0:
-		return identity.LookAbsent
+		return identity.ScanAbsent
 	case errors.Is(failed, identity.ErrForbidden):
-		return identity.LookForbidden
+		return identity.ScanForbidden
 	}
-	return identity.LookPartial
+	return identity.ScanPartial
 }
 
 // known returns what was found of a repository's runs before.
@@ -138,7 +138,7 @@ func (v *workspaceScan) horizon(m mark, known map[string]identity.DeploymentFind
 	}
 	horizon := m.at.Add(-overlap)
 	for _, f := range known {
-		if f.Coverage == identity.CoveragePending && f.Began().Before(horizon) {
+		if f.Class == identity.ClassPending && f.Began().Before(horizon) {
 			horizon = f.Began()
 		}
 	}
@@ -237,7 +237,7 @@ func (v *workspaceScan) again(ctx context.Context, repository string, reported m
 	}
 	var runs []identity.DeploymentRun
 	for _, f := range known {
-		if !reported[f.UUID] && (!f.Coverage.Final() || f.Found.After(v.marks[repository].at)) {
+		if !reported[f.UUID] && (!f.Class.Final() || f.Found.After(v.marks[repository].at)) {
 			runs = append(runs, f.DeploymentRun)
 		}
 	}

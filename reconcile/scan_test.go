@@ -379,7 +379,7 @@ func TestRun(t *testing.T) {
 // TestInOrder: who has environments goes first, and nobody is passed over forever.
 func TestInOrder(t *testing.T) {
 	now := time.Now()
-	known := map[string]identity.LookedAt{"env-today": {At: now}, "env-week": {At: now.Add(-7 * 24 * time.Hour)}, "bare-hours": {At: now.Add(-5 * time.Hour)}, "bare-days": {At: now.Add(-48 * time.Hour)}}
+	known := map[string]identity.ScanState{"env-today": {At: now}, "env-week": {At: now.Add(-7 * 24 * time.Hour)}, "bare-hours": {At: now.Add(-5 * time.Hour)}, "bare-days": {At: now.Add(-48 * time.Hour)}}
 	var listed []identity.KnownName
 	for _, uuid := range []string{"bare-hours", "env-today", "bare-new", "bare-days", "env-week", "env-new"} {
 		listed = append(listed, identity.KnownName{RepositoryUUID: uuid})

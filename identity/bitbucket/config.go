@@ -76,9 +76,9 @@ type Hooks struct {
 	// NamesFetched: a request to the REST API has ended; what is workspace,
 	// repository, deployment, repositories or deployments.
 	NamesFetched func(workspace, what string, took time.Duration, err error)
-	// NameMoved: a name that belonged to one UUID now belongs to another, as when
+	// NameReassigned: a name that belonged to one UUID now belongs to another, as when
 	// a repository is deleted and made again, or renamed and its name taken over.
-	NameMoved func(workspace, name, fromUUID, toUUID string)
+	NameReassigned func(workspace, name, fromUUID, toUUID string)
 }
 
 // Bounds that are not worth a setting.

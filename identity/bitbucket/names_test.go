@@ -246,7 +246,7 @@ func TestNameMoves(t *testing.T) {
 		var moves []string
 		h := build(t, func(h *house, c *Config, d *Deps) {
 			withAPI(h, c, d)
-			d.Hooks.NameMoved = func(w, name, from, to string) { moves = append(moves, w+" "+name+" "+from+" "+to) }
+			d.Hooks.NameReassigned = func(w, name, from, to string) { moves = append(moves, w+" "+name+" "+from+" "+to) }
 		})
 		old := long(h.plain)
 		h.accepts(old)

@@ -23,9 +23,9 @@ type admission struct {
 	principal        []byte
 }
 
-// kept is the principal as it is written down. UUIDs and what the token said
-// are kept; names are those of the moment of use.
-type kept struct {
+// storedPrincipal is the principal as it is written down. UUIDs and what the token said
+// are stored; names are those of the moment of use.
+type storedPrincipal struct {
 	Kind       string `json:"kind"`
 	Issuer     string `json:"issuer"`
 	Workspace  string `json:"workspace_uuid"`
@@ -37,7 +37,7 @@ type kept struct {
 }
 
 func newAdmission(p *identity.Principal, now time.Time) (admission, error) {
-	k := kept{
+	k := storedPrincipal{
 		Kind: p.Kind, Issuer: p.Issuer, Workspace: p.Workspace.UUID, Repository: p.Repository.UUID,
 		Pipeline: p.Pipeline.UUID, Step: p.Step.UUID, Branch: p.Branch,
 	}
@@ -62,7 +62,7 @@ func newAdmission(p *identity.Principal, now time.Time) (admission, error) {
 }
 
 func rebuild(raw []byte) (*identity.Principal, error) {
-	var k kept
+	var k storedPrincipal
 	if err := json.Unmarshal(raw, &k); err != nil {
 		return nil, fmt.Errorf("read its principal: %w", err)
 	}

@@ -106,8 +106,8 @@ func (s *Store) Admitted(ctx context.Context, digest [sha256.Size]byte, stepUUID
 		FROM identity.admitted_tokens a
 		WHERE a.digest = $1 AND a.step_uuid = $2::text::uuid
 		  AND a.until > now() AND a.admitted_at + $3::interval > now()
-		  AND NOT EXISTS (SELECT FROM identity.revocations r WHERE r.step_uuid = a.step_uuid AND (r.revoked_at >= a.admitted_at OR r.until > now()) AND `+notRestored+`)
-		  AND NOT EXISTS (SELECT FROM identity.revocations r WHERE r.repository_uuid = a.repository_uuid AND (r.revoked_at >= a.admitted_at OR r.until > now()) AND `+notRestored+`)`,
+		  AND NOT EXISTS (SELECT FROM identity.revocations r WHERE r.step_uuid = a.step_uuid AND (r.revoked_at >= a.admitted_at OR r.until > now()) AND `+notLifted+`)
+		  AND NOT EXISTS (SELECT FROM identity.revocations r WHERE r.repository_uuid = a.repository_uuid AND (r.revoked_at >= a.admitted_at OR r.until > now()) AND `+notLifted+`)`,
 		digest[:], stepUUID, s.config.AdmittedMaxAge).Scan(&raw, &ends)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, false, nil

@@ -103,7 +103,7 @@ func TestHostileSettings(t *testing.T) {
 	if two.honours(t, p) != nil {
 		t.Error("the token of a revoked step is honoured")
 	}
-	if n, err := two.Restore(t.Context(), ScopeStep, p.Step.UUID, "ada", `it's \ fine`); err != nil || n != 1 {
+	if n, err := two.Unrevoke(t.Context(), ScopeStep, p.Step.UUID, "ada", `it's \ fine`); err != nil || n != 1 {
 		t.Error(n, err)
 	}
 	pgtest.Eventually(t, "lifted everywhere", func() bool { return !one.Revoked(p.Step.UUID, billing) && !two.Revoked(p.Step.UUID, billing) })

@@ -28,10 +28,10 @@ func migrated(t testing.TB) *pgtest.DB {
 // env is a store on a database, and what its callbacks were told.
 type env struct {
 	*Store
-	mu    sync.Mutex
-	moves []Move
-	told  []Revocation
-	stop  func()
+	mu            sync.Mutex
+	reassignments []Reassignment
+	told          []Revocation
+	stop          func()
 }
 
 // instance opens a store as the server does, runs it and watches, and stops it
@@ -42,10 +42,10 @@ func instance(t testing.TB, url string, age time.Duration) *env {
 	var err error
 	h.Store, err = Open(t.Context(), Config{
 		URL: url, AdmittedMaxAge: age, Log: slog.New(slog.NewTextHandler(pgtest.LogWriter{T: t}, nil)),
-		NameMoved: func(m Move) {
+		NameReassigned: func(m Reassignment) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			h.moves = append(h.moves, m)
+			h.reassignments = append(h.reassignments, m)
 		},
 	})
 	if err != nil {
@@ -71,10 +71,10 @@ func instance(t testing.TB, url string, age time.Duration) *env {
 	return h
 }
 
-func (h *env) moved() []Move {
+func (h *env) moved() []Reassignment {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return append([]Move(nil), h.moves...)
+	return append([]Reassignment(nil), h.reassignments...)
 }
 
 func (h *env) received() []Revocation {

@@ -107,8 +107,8 @@ func TestStoryInOneGroup(t *testing.T) {
 	if got := history(t, conn); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if moves := h.moved(); len(moves) != 1 || moves[0].FromUUID != payments || moves[0].ToUUID != billing || moves[0].Name != "acme/b" {
-		t.Errorf("%+v", moves)
+	if reassignments := h.moved(); len(reassignments) != 1 || reassignments[0].FromUUID != payments || reassignments[0].ToUUID != billing || reassignments[0].Name != "acme/b" {
+		t.Errorf("%+v", reassignments)
 	}
 }
 

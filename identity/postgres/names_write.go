@@ -19,13 +19,13 @@ import (
 // no two instances can undo or wait for one another row by row. Doing it again
 // changes nothing.
 func (s *Store) writeNames(ctx context.Context, batch []observed) error {
-	var moves []Move
+	var reassignments []Reassignment
 	err := s.transact(ctx, func(tx pgx.Tx) error {
-		moves = moves[:0]
+		reassignments = reassignments[:0]
 		// The next statement's snapshot is taken when the lock is held.
 		var now time.Time
 		// A row lock that only the owner's function can acquire: an advisory lock can
-		// be acquired, and kept, by every login that may connect.
+		// be acquired, and held, by every login that may connect.
 		err := tx.QueryRow(ctx, `SELECT audit.acquire_names_lock()`).Scan(&now)
 		s.noteBlocked(err)
 		if err != nil {
@@ -36,18 +36,18 @@ func (s *Store) writeNames(ctx context.Context, batch []observed) error {
 			if err != nil {
 				return fmt.Errorf("names of %s: %w", kind, err)
 			}
-			moves = append(moves, found...)
+			reassignments = append(reassignments, found...)
 		}
 		return nil
 	})
 	if err != nil {
 		return s.explain("write names", err)
 	}
-	for _, m := range moves {
+	for _, m := range reassignments {
 		s.log.WarnContext(ctx, "identity store: a name belongs to another UUID now",
 			"kind", m.Kind, "name", m.Name, "from_uuid", m.FromUUID, "to_uuid", m.ToUUID)
-		if s.config.NameMoved != nil {
-			s.config.NameMoved(m)
+		if s.config.NameReassigned != nil {
+			s.config.NameReassigned(m)
 		}
 	}
 	return nil
@@ -85,7 +85,7 @@ func ofKind(batch []observed, kind string, now time.Time) []observed {
 	return some
 }
 
-func writeKind(ctx context.Context, tx pgx.Tx, kind string, answers []observed) ([]Move, error) {
+func writeKind(ctx context.Context, tx pgx.Tx, kind string, answers []observed) ([]Reassignment, error) {
 	if len(answers) == 0 {
 		return nil, nil
 	}
@@ -104,7 +104,7 @@ func writeKind(ctx context.Context, tx pgx.Tx, kind string, answers []observed) 
 	if err := tx.SendBatch(ctx, steps).Close(); err != nil {
 		return nil, err
 	}
-	return table.moves(ctx, tx, kind, answers)
+	return table.reassignments(ctx, tx, kind, answers)
 }
 
 func (o observed) args() []any {
@@ -168,10 +168,10 @@ func columnsOf(t *nameTable, answers []observed) []any {
 	return append(args, fetchedAt)
 }
 
-// moves asks for the names that passed to another UUID by these answers. It
+// reassignments asks for the names that passed to another UUID by these answers. It
 // finds the same when they are written again, as after a commit whose answer was
 // lost.
-func (t *nameTable) moves(ctx context.Context, tx pgx.Tx, kind string, answers []observed) ([]Move, error) {
+func (t *nameTable) reassignments(ctx context.Context, tx pgx.Tx, kind string, answers []observed) ([]Reassignment, error) {
 	uuids, fetchedAt := make([]string, len(answers)), make([]time.Time, len(answers))
 	for i, o := range answers {
 		uuids[i], fetchedAt[i] = o.values[0], o.fetchedAt
@@ -180,8 +180,8 @@ func (t *nameTable) moves(ctx context.Context, tx pgx.Tx, kind string, answers [
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Move, error) {
-		m := Move{Kind: kind}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Reassignment, error) {
+		m := Reassignment{Kind: kind}
 		err := row.Scan(&m.Name, &m.WorkspaceUUID, &m.FromUUID, &m.ToUUID, &m.RepositoryUUID, &m.At)
 		return m, err
 	})

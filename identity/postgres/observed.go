@@ -11,9 +11,9 @@ import (
 	"github.com/sallyport/sallyport/internal/uuid"
 )
 
-// Move is a name that passed from one UUID to another: what bore it was deleted
+// Reassignment is a name that passed from one UUID to another: what bore it was deleted
 // and made again, or renamed so that another could take it.
-type Move struct {
+type Reassignment struct {
 	Kind           string // workspace, or one of identity.NameOf…
 	WorkspaceUUID  string
 	RepositoryUUID string // of a deployment

@@ -91,7 +91,7 @@ type Status struct {
 	// longer than a writer waits; zero: none has. NamesError names the session.
 	NamesBlocked time.Time
 
-	Admitted          int64 // tokens kept, when they were last counted
+	Admitted          int64 // stored tokens, when they were last counted
 	AdmissionsWaiting int
 	AdmissionsLost    int64
 	AdmissionsError   error

@@ -35,7 +35,7 @@ type UnknownPipeline struct {
 
 // SavePipelines keeps what is known of pipelines, where it is newer than what is
 // there; the view audit.decisions shows it. It returns when that is written, and
-// may be repeated. One that cannot be kept fails the whole call, before anything
+// may be repeated. One that cannot be stored fails the whole call, before anything
 // is written.
 func (s *Store) SavePipelines(ctx context.Context, pipelines []Pipeline) error {
 	sorted := slices.Clone(pipelines)

@@ -100,7 +100,7 @@ func readRevocations(ctx context.Context, db reader) ([]Revocation, error) {
 	rows, err := db.Query(ctx, `
 		SELECT id, CASE WHEN step_uuid IS NULL THEN 'repository' ELSE 'step' END, coalesce(step_uuid, repository_uuid)::text,
 		       revoked_at, until, revoked_by, reason
-		FROM identity.revocations r WHERE until > clock_timestamp() AND `+notRestored, pgx.QueryResultFormats{pgx.BinaryFormatCode})
+		FROM identity.revocations r WHERE until > clock_timestamp() AND `+notLifted, pgx.QueryResultFormats{pgx.BinaryFormatCode})
 	if err != nil {
 		return nil, err
 	}
@@ -112,8 +112,8 @@ func readRevocations(ctx context.Context, db reader) ([]Revocation, error) {
 	return list, err
 }
 
-// notRestored is the condition that the revocation r was not lifted.
-const notRestored = `NOT EXISTS (SELECT FROM identity.revocation_lifts x WHERE x.revocation_id = r.id)`
+// notLifted is the condition that the revocation r was not lifted.
+const notLifted = `NOT EXISTS (SELECT FROM identity.revocation_lifts x WHERE x.revocation_id = r.id)`
 
 // watchOutage says since when the revocations cannot be read, and why.
 type watchOutage struct {

@@ -31,14 +31,14 @@ type Config struct {
 	Log *slog.Logger // default: none
 
 	// AdmittedMaxAge is how long after its admission a token may be accepted
-	// (identity.expired_token_grace_period). Zero: tokens are neither kept nor accepted.
+	// (identity.expired_token_grace_period). Zero: tokens are neither stored nor accepted.
 	AdmittedMaxAge time.Duration
 
-	// NameMoved is told of every name that passed from one UUID to another, once
+	// NameReassigned is told of every name that passed from one UUID to another, once
 	// it is written down: by the instance that wrote it, and by no other. It is
 	// called by the goroutine of Run, must not block, and may be nil. A crash in
 	// between loses the call; the view identity.reassigned_names still shows it.
-	NameMoved func(Move)
+	NameReassigned func(Reassignment)
 }
 
 // Store is the database's part of identity. It is safe for concurrent use.

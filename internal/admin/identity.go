@@ -82,9 +82,9 @@ func (i *IdentityMetrics) NamesFetched(workspace, _ string, _ time.Duration, err
 	i.names.WithLabelValues(workspace, result(err)).Inc()
 }
 
-// NameMoved counts a name that belongs to another now. The kind is workspace,
+// NameReassigned counts a name that belongs to another now. The kind is workspace,
 // repository or deployment.
-func (i *IdentityMetrics) NameMoved(kind string) { i.moved.WithLabelValues(kind).Inc() }
+func (i *IdentityMetrics) NameReassigned(kind string) { i.moved.WithLabelValues(kind).Inc() }
 
 func result(err error) string {
 	if err != nil {

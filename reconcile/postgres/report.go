@@ -14,11 +14,11 @@ import (
 // Report lists what reconciliations found about the deployments of a period. Its JSON
 // is for programs, so fields are only added.
 type Report struct {
-	Since        time.Time                 `json:"since"`
-	Until        time.Time                 `json:"until"` // when it was asked
-	Counts       map[identity.Coverage]int `json:"deployments"`
-	Runs         []Run                     `json:"not_seen_or_unclear"` // those that are missing, or of which nothing can be told
-	Repositories []Repository              `json:"repositories"`
+	Since        time.Time                        `json:"since"`
+	Until        time.Time                        `json:"until"` // when it was asked
+	Counts       map[identity.DeploymentClass]int `json:"deployments"`
+	Runs         []Run                            `json:"not_seen_or_unclear"` // those that are missing, or of which nothing can be told
+	Repositories []Repository                     `json:"repositories"`
 	// Reconciliations is how many the log names, Changed of which the rows are not
 	// what they were then, Unrecorded those that no event names yet. Of these
 	// Foreign are a day old: rows that somebody else has put there.
@@ -49,14 +49,14 @@ type Repository struct {
 	Repository     string    `json:"repository"`
 	RepositoryUUID string    `json:"repository_uuid"`
 	Outcome        string    `json:"outcome"`
-	Looked         time.Time `json:"last_scanned_at"`
+	Scanned        time.Time `json:"last_scanned_at"`
 	Until          time.Time `json:"complete_until"`
 	Detail         string    `json:"detail"`
 }
 
 // Unclear reports whether something of the period could not be told.
 func (r *Report) Unclear() bool {
-	if r.Reconciliations == 0 || len(r.Changed)+len(r.Foreign) > 0 || r.Counts[identity.CoverageCannotTell] > 0 {
+	if r.Reconciliations == 0 || len(r.Changed)+len(r.Foreign) > 0 || r.Counts[identity.ClassUnknown] > 0 {
 		return true
 	}
 	for _, l := range r.Repositories {
@@ -71,10 +71,10 @@ func (r *Report) Unclear() bool {
 // look are known. One that is gone is not unclear: its deployments are judged by
 // themselves. One that had to wait is known up to its time.
 func (l *Repository) Unclear() bool {
-	switch identity.LookOutcome(l.Outcome) {
-	case identity.LookGone:
+	switch identity.ScanOutcome(l.Outcome) {
+	case identity.ScanGone:
 		return false
-	case identity.LookPartial, identity.LookForbidden:
+	case identity.ScanPartial, identity.ScanForbidden:
 		return true
 	}
 	return l.Until.IsZero()
@@ -82,7 +82,7 @@ func (l *Repository) Unclear() bool {
 
 // Missing reports whether a deployment did not come through.
 func (r *Report) Missing() bool {
-	return r.Counts[identity.CoverageNotSeen]+r.Counts[identity.CoveragePipelineOnly] > 0
+	return r.Counts[identity.ClassNotSeen]+r.Counts[identity.ClassPipelineOnly] > 0
 }
 
 // ReadReport reads what was found of deployments that began since a time, with
@@ -104,7 +104,7 @@ func ReadReport(ctx context.Context, url string, since time.Time) (*Report, erro
 	if version < schemaNeeded {
 		return nil, fmt.Errorf("the database's schema is version %d, and reconciliation needs %d; run `sallyport migrate`", version, schemaNeeded)
 	}
-	r := &Report{Since: since.UTC(), Counts: map[identity.Coverage]int{}, Runs: []Run{}, Repositories: []Repository{},
+	r := &Report{Since: since.UTC(), Counts: map[identity.DeploymentClass]int{}, Runs: []Run{}, Repositories: []Repository{},
 		Changed: []string{}, Unrecorded: []string{}, Foreign: []string{}}
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		for _, read := range []func(context.Context, pgx.Tx) error{r.readRuns, r.readRepositories, r.readReconciliations} {
@@ -129,7 +129,7 @@ func (r *Report) readRuns(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return err
 	}
-	var class identity.Coverage
+	var class identity.DeploymentClass
 	var n int
 	if _, err := pgx.ForEachRow(rows, []any{&class, &n}, func() error {
 		r.Counts[class] = n
@@ -164,9 +164,9 @@ func (r *Report) readRepositories(ctx context.Context, tx pgx.Tx) error {
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Repository, error) {
 		var l Repository
-		var looked, until *time.Time
-		err := row.Scan(&l.Repository, &l.RepositoryUUID, &l.Outcome, &looked, &until, &l.Detail)
-		l.Looked, l.Until = orZero(looked).UTC(), orZero(until).UTC()
+		var scanned, until *time.Time
+		err := row.Scan(&l.Repository, &l.RepositoryUUID, &l.Outcome, &scanned, &until, &l.Detail)
+		l.Scanned, l.Until = orZero(scanned).UTC(), orZero(until).UTC()
 		return l, err
 	})
 	r.Repositories = append(r.Repositories, list...)

@@ -16,7 +16,7 @@ import (
 // Save adds findings and scans, in one transaction that is durable when Save returns.
 // A value that cannot be stored fails the whole call, before anything is written. After
 // an error that leaves the outcome unknown the session must be closed.
-func (s *Session) Save(ctx context.Context, reconciliation string, findings []identity.DeploymentFinding, looks []identity.DeploymentLook) error {
+func (s *Session) Save(ctx context.Context, reconciliation string, findings []identity.DeploymentFinding, scans []identity.RepositoryScan) error {
 	if !uuid.IsCanonical(reconciliation) {
 		return fmt.Errorf("reconciliation: save findings: the reconciliation %q is not a UUID", reconciliation)
 	}
@@ -25,9 +25,9 @@ func (s *Session) Save(ctx context.Context, reconciliation string, findings []id
 			return fmt.Errorf("reconciliation: save what was found of deployment %q: %w", findings[i].UUID, err)
 		}
 	}
-	for i := range looks {
-		if err := checkLook(&looks[i]); err != nil {
-			return fmt.Errorf("reconciliation: save a scan of repository %q: %w", looks[i].RepositoryUUID, err)
+	for i := range scans {
+		if err := checkScan(&scans[i]); err != nil {
+			return fmt.Errorf("reconciliation: save a scan of repository %q: %w", scans[i].RepositoryUUID, err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
@@ -46,7 +46,7 @@ func (s *Session) Save(ctx context.Context, reconciliation string, findings []id
 			f := &findings[i]
 			return []any{f.UUID, f.RepositoryUUID, f.WorkspaceUUID, reconciliation, orNull(f.DeploymentUUID), orNull(f.PipelineUUID), orNull(f.StepUUID),
 				orNull(f.BuildNumber), database.Timestamp(f.Found), orNever(f.Created), orNever(f.Started), orNever(f.Completed),
-				string(f.State), string(f.Coverage), f.Detail}, nil
+				string(f.State), string(f.Class), f.Detail}, nil
 		}))
 		if err != nil {
 			return err
@@ -54,8 +54,8 @@ func (s *Session) Save(ctx context.Context, reconciliation string, findings []id
 		_, err = tx.CopyFrom(ctx, pgx.Identifier{"audit", "reconciliation_scans"}, []string{
 			"reconciliation", "workspace_uuid", "repository_uuid", "scanned_at", "complete_until", "requests", "runs", "in_order", "whole",
 			"repository", "outcome", "detail",
-		}, pgx.CopyFromSlice(len(looks), func(i int) ([]any, error) {
-			l := &looks[i]
+		}, pgx.CopyFromSlice(len(scans), func(i int) ([]any, error) {
+			l := &scans[i]
 			return []any{reconciliation, l.WorkspaceUUID, l.RepositoryUUID, database.Timestamp(l.Began), orNever(l.Until), int32(l.Requests), int32(l.Runs),
 				l.InOrder, l.Whole, l.Repository, string(l.Outcome), l.Detail}, nil
 		}))
@@ -98,13 +98,13 @@ func checkFinding(f *identity.DeploymentFinding) error {
 	return nil
 }
 
-func checkLook(l *identity.DeploymentLook) error {
+func checkScan(l *identity.RepositoryScan) error {
 	switch {
 	case !uuid.IsCanonical(l.RepositoryUUID) || !uuid.IsCanonical(l.WorkspaceUUID):
 		return errors.New("a UUID of it is not bare and lower-case")
 	case !database.IsText(l.Repository, maxText) || !database.IsText(l.Detail, maxText):
 		return errors.New("its name or its detail cannot be kept")
-	case l.Began.IsZero() || l.Outcome.Told() != !l.Until.IsZero():
+	case l.Began.IsZero() || l.Outcome.Conclusive() != !l.Until.IsZero():
 		return errors.New("its times do not fit its outcome")
 	}
 	return nil

@@ -114,8 +114,8 @@ func (s *Session) Latest(ctx context.Context, workspaceUUID string) (string, err
 	return id, s.explain("ask for the latest reconciliation", err)
 }
 
-// LookedAt returns what is known of the workspace's repositories from looks before.
-func (s *Session) LookedAt(ctx context.Context, workspaceUUID string) ([]identity.LookedAt, error) {
+// ScanState returns what is known of the workspace's repositories from scans before.
+func (s *Session) ScanStates(ctx context.Context, workspaceUUID string) ([]identity.ScanState, error) {
 	rows, err := s.conn.Query(ctx, `
 		SELECT l.repository_uuid::text, l.repository, l.outcome, a.scanned_at,
 		       (SELECT count(*) FROM identity.deployments n WHERE n.repository_uuid = l.repository_uuid AND n.valid_to IS NULL)
@@ -131,8 +131,8 @@ func (s *Session) LookedAt(ctx context.Context, workspaceUUID string) ([]identit
 	if err != nil {
 		return nil, s.explain("ask for looks", err)
 	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (identity.LookedAt, error) {
-		var l identity.LookedAt
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (identity.ScanState, error) {
+		var l identity.ScanState
 		var at *time.Time
 		err := row.Scan(&l.RepositoryUUID, &l.Repository, &l.Latest, &at, &l.Deployments)
 		l.At = orZero(at)
@@ -191,7 +191,7 @@ func scanFinding(row pgx.CollectableRow) (identity.DeploymentFinding, error) {
 	var f identity.DeploymentFinding
 	var created, started, completed *time.Time
 	err := row.Scan(&f.UUID, &f.WorkspaceUUID, &f.RepositoryUUID, &f.DeploymentUUID, &f.PipelineUUID, &f.StepUUID, &f.BuildNumber,
-		&f.State, &f.Coverage, &f.Detail, &created, &started, &completed, &f.Found, &f.Reconciliation)
+		&f.State, &f.Class, &f.Detail, &created, &started, &completed, &f.Found, &f.Reconciliation)
 	f.Created, f.Started, f.Completed = orZero(created), orZero(started), orZero(completed)
 	return f, err
 }
@@ -251,14 +251,14 @@ func (s *Session) LastSuccess(ctx context.Context, workspaceUUID string, before 
 
 // Counts returns how many runs of a workspace's deployments that began since a
 // time are of each class.
-func (s *Session) Counts(ctx context.Context, workspaceUUID string, since time.Time) (map[identity.Coverage]int, error) {
+func (s *Session) Counts(ctx context.Context, workspaceUUID string, since time.Time) (map[identity.DeploymentClass]int, error) {
 	rows, err := s.conn.Query(ctx, `SELECT class, count(*) FROM audit.deployment_reconciliation
 		WHERE workspace_uuid = $1::uuid AND coalesce(began, found_at) >= $2 GROUP BY class`, workspaceUUID, since)
 	if err != nil {
 		return nil, s.explain("count deployments", err)
 	}
-	counts := map[identity.Coverage]int{}
-	var class identity.Coverage
+	counts := map[identity.DeploymentClass]int{}
+	var class identity.DeploymentClass
 	var n int
 	_, err = pgx.ForEachRow(rows, []any{&class, &n}, func() error {
 		counts[class] = n

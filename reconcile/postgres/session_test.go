@@ -22,11 +22,11 @@ func reconciliation(t testing.TB, url string) *Session {
 	return r
 }
 
-func finding(n int, class identity.Coverage, at time.Time) identity.DeploymentFinding {
+func finding(n int, class identity.DeploymentClass, at time.Time) identity.DeploymentFinding {
 	return identity.DeploymentFinding{
 		DeploymentRun: identity.DeploymentRun{UUID: uuidOf(n), WorkspaceUUID: acme, RepositoryUUID: payments, DeploymentUUID: uuidOf(100), PipelineUUID: uuidOf(200 + n),
 			StepUUID: uuidOf(300 + n), BuildNumber: int64(n), State: identity.DeploymentSuccessful, Created: database.Timestamp(at), Started: database.Timestamp(at), Completed: database.Timestamp(at.Add(time.Minute))},
-		Coverage: class, Found: database.Timestamp(at.Add(time.Hour)), Detail: "why",
+		Class: class, Found: database.Timestamp(at.Add(time.Hour)), Detail: "why",
 	}
 }
 
@@ -42,18 +42,18 @@ func TestReconciliation(t *testing.T) {
 		t.Errorf("%q, %v", id, err)
 	}
 	first, second := "01930000-0000-7000-8000-000000000001", "01930000-0000-7000-8000-000000000002"
-	look := identity.DeploymentLook{WorkspaceUUID: acme, RepositoryUUID: payments, Repository: "acme/payments", Outcome: identity.LookComplete,
+	look := identity.RepositoryScan{WorkspaceUUID: acme, RepositoryUUID: payments, Repository: "acme/payments", Outcome: identity.ScanComplete,
 		Began: database.Timestamp(minutes(0)), Until: database.Timestamp(minutes(0)), InOrder: true, Whole: true, Requests: 1, Runs: 2}
 	partial := look
-	partial.Outcome, partial.Until, partial.Began, partial.Whole, partial.InOrder = identity.LookPartial, time.Time{}, database.Timestamp(minutes(60)), false, false
-	one, two, later := finding(1, identity.CoveragePending, minutes(0)), finding(2, identity.CoverageNotSeen, minutes(1)), finding(1, identity.CoverageSeen, minutes(0))
+	partial.Outcome, partial.Until, partial.Began, partial.Whole, partial.InOrder = identity.ScanPartial, time.Time{}, database.Timestamp(minutes(60)), false, false
+	one, two, later := finding(1, identity.ClassPending, minutes(0)), finding(2, identity.ClassNotSeen, minutes(1)), finding(1, identity.ClassSeen, minutes(0))
 	later.Found = later.Found.Add(time.Hour)
 	for id, do := range map[string]func() error{
 		first: func() error {
-			return r.Save(t.Context(), first, []identity.DeploymentFinding{one, two}, []identity.DeploymentLook{look})
+			return r.Save(t.Context(), first, []identity.DeploymentFinding{one, two}, []identity.RepositoryScan{look})
 		},
 		second: func() error {
-			return r.Save(t.Context(), second, []identity.DeploymentFinding{later}, []identity.DeploymentLook{partial})
+			return r.Save(t.Context(), second, []identity.DeploymentFinding{later}, []identity.RepositoryScan{partial})
 		},
 	} {
 		if err := do(); err != nil {
@@ -63,11 +63,11 @@ func TestReconciliation(t *testing.T) {
 	if id, err := r.Latest(t.Context(), acme); id != second || err != nil {
 		t.Errorf("%q, %v", id, err)
 	}
-	looked, err := r.LookedAt(t.Context(), acme)
-	if err != nil || len(looked) != 1 {
-		t.Fatalf("%+v, %v", looked, err)
+	scanned, err := r.ScanStates(t.Context(), acme)
+	if err != nil || len(scanned) != 1 {
+		t.Fatalf("%+v, %v", scanned, err)
 	}
-	if l := looked[0]; l.Latest != identity.LookPartial || !l.At.Equal(partial.Began) || l.Deployments != 1 {
+	if l := scanned[0]; l.Latest != identity.ScanPartial || !l.At.Equal(partial.Began) || l.Deployments != 1 {
 		t.Errorf("%+v", l)
 	}
 	list, err := r.Findings(t.Context(), payments, minutes(-1))
@@ -86,7 +86,7 @@ func TestReconciliation(t *testing.T) {
 		}
 	}
 	counts, err := r.Counts(t.Context(), acme, minutes(-1))
-	if err != nil || counts[identity.CoverageSeen] != 1 || counts[identity.CoverageNotSeen] != 1 || counts[identity.CoveragePending] != 0 {
+	if err != nil || counts[identity.ClassSeen] != 1 || counts[identity.ClassNotSeen] != 1 || counts[identity.ClassPending] != 0 {
 		t.Errorf("%v, %v", counts, err)
 	}
 	left, missing, err := r.Unrecorded(t.Context(), minutes(-60))
@@ -105,7 +105,7 @@ func TestReconciliation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(report.Foreign) != 2 || !report.Missing() || !report.Unclear() || report.Counts[identity.CoverageSeen] != 1 || len(report.Runs) != 1 ||
+	if len(report.Foreign) != 2 || !report.Missing() || !report.Unclear() || report.Counts[identity.ClassSeen] != 1 || len(report.Runs) != 1 ||
 		report.Runs[0].BuildNumber != 2 || len(report.Repositories) != 1 || !report.Repositories[0].Unclear() {
 		t.Errorf("rows that no event names: %+v", report)
 	}
@@ -121,25 +121,25 @@ func TestReconciliationRefuses(t *testing.T) {
 	db := migrated(t)
 	conn := pgtest.Connect(t, db.URL(""))
 	r := reconciliation(t, db.URL(database.Writer))
-	good := finding(1, identity.CoverageSeen, minutes(0))
+	good := finding(1, identity.ClassSeen, minutes(0))
 	for name, change := range map[string]func(*identity.DeploymentFinding){
 		"braces":    func(f *identity.DeploymentFinding) { f.UUID = "{" + f.UUID + "}" },
 		"step":      func(f *identity.DeploymentFinding) { f.StepUUID = "x" },
 		"NUL":       func(f *identity.DeploymentFinding) { f.Detail = "a\x00" },
 		"long":      func(f *identity.DeploymentFinding) { f.Detail = string(make([]byte, 1001)) },
 		"number":    func(f *identity.DeploymentFinding) { f.BuildNumber = -1 },
-		"class":     func(f *identity.DeploymentFinding) { f.Coverage = "fine" },
+		"class":     func(f *identity.DeploymentFinding) { f.Class = "fine" },
 		"state":     func(f *identity.DeploymentFinding) { f.State = "" },
 		"no moment": func(f *identity.DeploymentFinding) { f.Found = time.Time{} },
 	} {
-		bad := finding(2, identity.CoverageSeen, minutes(0))
+		bad := finding(2, identity.ClassSeen, minutes(0))
 		change(&bad)
 		if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{good, bad}, nil); err == nil {
 			t.Errorf("%s: saved", name)
 		}
 	}
-	look := identity.DeploymentLook{WorkspaceUUID: acme, RepositoryUUID: payments, Outcome: identity.LookPartial, Began: minutes(0), Until: minutes(0)}
-	if err := r.Save(t.Context(), uuidOf(9), nil, []identity.DeploymentLook{look}); err == nil {
+	look := identity.RepositoryScan{WorkspaceUUID: acme, RepositoryUUID: payments, Outcome: identity.ScanPartial, Began: minutes(0), Until: minutes(0)}
+	if err := r.Save(t.Context(), uuidOf(9), nil, []identity.RepositoryScan{look}); err == nil {
 		t.Error("a partial look moved the mark")
 	}
 	if err := r.Save(t.Context(), "x", []identity.DeploymentFinding{good}, nil); err == nil {
@@ -181,7 +181,7 @@ func TestFindingsAreAppendOnly(t *testing.T) {
 	db := migrated(t)
 	admin := pgtest.Connect(t, db.URL(""))
 	r := reconciliation(t, db.URL(database.Writer))
-	if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{finding(1, identity.CoverageNotSeen, minutes(0))}, nil); err != nil {
+	if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{finding(1, identity.ClassNotSeen, minutes(0))}, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, statement := range []string{
@@ -235,14 +235,14 @@ func TestReconciliationLockEnds(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", change, err)
 		}
-		if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{finding(1, identity.CoverageNotSeen, minutes(0))}, nil); !errors.Is(err, errLockLost) {
+		if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{finding(1, identity.ClassNotSeen, minutes(0))}, nil); !errors.Is(err, errLockLost) {
 			t.Errorf("%s: saved without the lock: %v", change, err)
 		}
 		r.Close()
 		r = next
 		defer next.Close()
 	}
-	if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{finding(1, identity.CoverageNotSeen, minutes(0))}, nil); err != nil {
+	if err := r.Save(t.Context(), uuidOf(9), []identity.DeploymentFinding{finding(1, identity.ClassNotSeen, minutes(0))}, nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -88,7 +88,7 @@ func printCoverage(out io.Writer, r *reconcilepg.Report) error {
 		total += n
 	}
 	fmt.Fprintf(out, "%d deployments since %s that Bitbucket reported, in %d reconciliations\n", total, cli.FormatTimeOrNever(r.Since), r.Reconciliations)
-	for _, class := range identity.Coverages {
+	for _, class := range identity.DeploymentClasses {
 		if n := r.Counts[class]; n > 0 {
 			fmt.Fprintf(out, "  %-20s%d\n", class, n)
 		}
@@ -117,7 +117,7 @@ func printCoverage(out io.Writer, r *reconcilepg.Report) error {
 	fmt.Fprintln(out)
 	return cli.PrintTable(out, "REPOSITORY\tOUTCOME\tLOOKED AT\tCOMPLETE UNTIL\tDETAIL", func(row func(string, ...any)) {
 		for _, l := range r.Repositories {
-			row("%s\t%s\t%s\t%s\t%s", cmp.Or(l.Repository, l.RepositoryUUID), l.Outcome, cli.FormatTimeOrNever(l.Looked), cli.FormatTimeOrNever(l.Until), cmp.Or(plain(l.Detail), "-"))
+			row("%s\t%s\t%s\t%s\t%s", cmp.Or(l.Repository, l.RepositoryUUID), l.Outcome, cli.FormatTimeOrNever(l.Scanned), cli.FormatTimeOrNever(l.Until), cmp.Or(plain(l.Detail), "-"))
 		}
 	})
 }

@@ -21,7 +21,7 @@ func (s *server) countIdentity(context.Context) error {
 		workspaces = append(workspaces, w.Workspace)
 	}
 	s.identityMetrics = admin.NewIdentityMetrics(s.metrics, workspaces)
-	s.moves = make(chan identitypg.Move, maxMoves)
+	s.reassignments = make(chan identitypg.Reassignment, maxReassignments)
 	return nil
 }
 
@@ -30,7 +30,7 @@ func (s *server) openStore(ctx context.Context) error {
 	var err error
 	s.store, err = identitypg.Open(ctx, identitypg.Config{
 		URL: s.databaseURL, Log: s.log.With("component", "identity"), AdmittedMaxAge: s.config.Identity.ExpiredTokenGracePeriod,
-		NameMoved: s.nameMoved,
+		NameReassigned: s.nameReassigned,
 	})
 	if err != nil {
 		return err

@@ -183,7 +183,7 @@ func (s credentialOperations) Restore(ctx context.Context, by admin.Operator, r 
 	if err := s.recorded(ctx, by, operationRestored, r.Reason, u.event); err != nil {
 		return out, fmt.Errorf("%s stays revoked: %w", u, err)
 	}
-	out.Lifted, err = s.store.Restore(ctx, u.scope, u.uuid, by.String(), r.Reason)
+	out.Lifted, err = s.store.Unrevoke(ctx, u.scope, u.uuid, by.String(), r.Reason)
 	return out, err
 }
 

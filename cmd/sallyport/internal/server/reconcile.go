@@ -77,9 +77,9 @@ func (s *server) reconciliationDetail() any {
 func (s *server) reconciliationGauges() {
 	m, status := s.metrics, s.reconciler.Status
 	m.GaugeBy("sallyport_deployments", "Deployments that Bitbucket reported within audit.reconciliation.lookback, by class.",
-		"class", labels(identity.Coverages), func(class string) float64 { return float64(status().Deployments[identity.Coverage(class)]) })
+		"class", labels(identity.DeploymentClasses), func(class string) float64 { return float64(status().Deployments[identity.DeploymentClass(class)]) })
 	m.GaugeBy("sallyport_repositories_scanned", "Repositories of the latest reconciliation of this instance, by outcome.",
-		"outcome", labels(identity.LookOutcomes), func(outcome string) float64 { return float64(status().Repositories[identity.LookOutcome(outcome)]) })
+		"outcome", labels(identity.ScanOutcomes), func(outcome string) float64 { return float64(status().Repositories[identity.ScanOutcome(outcome)]) })
 	m.Gauge("sallyport_reconciliation_last_success_timestamp_seconds", "When the latest reconciliation began that read every repository, by whichever instance, in Unix time; of several workspaces the one where that is longest ago; 0 where it is not known.", func() float64 {
 		return unixSeconds(status().LastSuccess)
 	})

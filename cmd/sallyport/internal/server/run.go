@@ -47,7 +47,7 @@ func (s *server) run(ctx context.Context, reload <-chan os.Signal) error {
 	})
 	routines.Go(func() {
 		_ = s.store.Run(background)
-		close(s.moves) // nothing else writes names
+		close(s.reassignments) // nothing else writes names
 	})
 	routines.Go(s.recordMoves)
 	routines.Go(func() { s.learnPipelines(background) })

@@ -54,7 +54,7 @@ type server struct {
 	totals        *totals.Totals
 	front         *frontend.Server
 	metrics       *admin.Metrics
-	moves         chan identitypg.Move // names that have passed to another, to be recorded
+	reassignments chan identitypg.Reassignment // names that another UUID has now, to be recorded
 
 	identityMetrics *admin.IdentityMetrics
 	admin           *admin.Server

@@ -10,7 +10,7 @@ import (
 
 // A revocation is lifted everywhere within two seconds, admitted tokens of before
 // are accepted again, and what was said stays written.
-func TestRestore(t *testing.T) {
+func TestUnrevoke(t *testing.T) {
 	pgtest.CheckLeaks(t)
 	db := migrated(t)
 	one, two := instance(t, db.URL(database.Writer), 10*time.Hour), instance(t, db.URL(database.Writer), 10*time.Hour)
@@ -22,7 +22,7 @@ func TestRestore(t *testing.T) {
 	for _, h := range []*env{one, two} {
 		pgtest.Eventually(t, "revoked", func() bool { return h.Revoked(step.Step.UUID, billing) && h.Revoked("", payments) })
 	}
-	if n, err := two.Restore(t.Context(), ScopeStep, step.Step.UUID, "eve", "a mistake"); err != nil || n != 2 {
+	if n, err := two.Unrevoke(t.Context(), ScopeStep, step.Step.UUID, "eve", "a mistake"); err != nil || n != 2 {
 		t.Fatalf("%d, %v", n, err)
 	}
 	for _, h := range []*env{one, two} {
@@ -37,10 +37,10 @@ func TestRestore(t *testing.T) {
 	if one.honours(t, step) != nil {
 		t.Error("honoured while its repository is revoked")
 	}
-	if n, err := one.Restore(t.Context(), ScopeRepository, payments, "eve", ""); err != nil || n != 1 {
+	if n, err := one.Unrevoke(t.Context(), ScopeRepository, payments, "eve", ""); err != nil || n != 1 {
 		t.Fatalf("%d, %v", n, err)
 	}
-	if n, err := one.Restore(t.Context(), ScopeRepository, payments, "eve", ""); err != nil || n != 0 {
+	if n, err := one.Unrevoke(t.Context(), ScopeRepository, payments, "eve", ""); err != nil || n != 0 {
 		t.Errorf("twice: %d, %v", n, err)
 	}
 	if one.honours(t, step) == nil {
@@ -58,9 +58,9 @@ func TestRestore(t *testing.T) {
 func TestRestoreRefuses(t *testing.T) {
 	h := instance(t, migrated(t).URL(database.Writer), 0)
 	for name, f := range map[string]func() (int, error){
-		"scope":  func() (int, error) { return h.Restore(t.Context(), "all", uuidOf(1), "ada", "") },
-		"uuid":   func() (int, error) { return h.Restore(t.Context(), ScopeStep, "*", "ada", "") },
-		"nobody": func() (int, error) { return h.Restore(t.Context(), ScopeStep, uuidOf(1), " ", "") },
+		"scope":  func() (int, error) { return h.Unrevoke(t.Context(), "all", uuidOf(1), "ada", "") },
+		"uuid":   func() (int, error) { return h.Unrevoke(t.Context(), ScopeStep, "*", "ada", "") },
+		"nobody": func() (int, error) { return h.Unrevoke(t.Context(), ScopeStep, uuidOf(1), " ", "") },
 	} {
 		if _, err := f(); err == nil {
 			t.Errorf("%s was accepted", name)

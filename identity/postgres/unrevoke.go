@@ -8,14 +8,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Restore lifts every revocation of a step or repository that is in force, as
+// Unrevoke lifts every revocation of a step or repository that is in force, as
 // if it had never been, and returns how many there were. Every instance knows of
 // it within two seconds. It returns when it is durable. A step whose repository
 // is revoked stays so.
-func (s *Store) Restore(ctx context.Context, scope Scope, uuid, by, why string) (lifted int, err error) {
+func (s *Store) Unrevoke(ctx context.Context, scope Scope, uuid, by, why string) (lifted int, err error) {
 	r := Revocation{Scope: scope, UUID: uuid, By: by, Reason: why, Until: time.Unix(0, 0)}
 	if err := r.check(); err != nil {
-		return 0, fmt.Errorf("restore %s %q: %w", scope, uuid, err)
+		return 0, fmt.Errorf("unrevoke %s %q: %w", scope, uuid, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
 	defer cancel()
@@ -29,13 +29,13 @@ func (s *Store) Restore(ctx context.Context, scope Scope, uuid, by, why string) 
 			WITH added AS (
 				INSERT INTO identity.revocation_lifts (revocation_id, lifted_by, reason)
 				SELECT r.id, $2, $3 FROM identity.revocations r
-				WHERE r.`+column+` = $1::text::uuid AND r.until > clock_timestamp() AND `+notRestored+`
+				WHERE r.`+column+` = $1::text::uuid AND r.until > clock_timestamp() AND `+notLifted+`
 				ON CONFLICT DO NOTHING RETURNING revocation_id
 			)
 			SELECT (SELECT count(*) FROM added) FROM pg_notify('`+channel+`', '')`, uuid, by, why).Scan(&lifted)
 	})
 	if err != nil {
-		return 0, fmt.Errorf("restore %s %q: %w", scope, uuid, s.explain("write", err))
+		return 0, fmt.Errorf("unrevoke %s %q: %w", scope, uuid, s.explain("write", err))
 	}
 	return lifted, nil
 }

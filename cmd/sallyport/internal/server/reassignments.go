@@ -11,17 +11,17 @@ import (
 	identitypg "github.com/sallyport/sallyport/identity/postgres"
 )
 
-// maxMoves wait to be recorded; what is more is counted and logged, and stands
+// maxReassignments wait to be recorded; what is more is counted and logged, and stands
 // in identity.reassigned_names.
-const maxMoves = 1000
+const maxReassignments = 1000
 
-// nameMoved takes a name that belongs to another UUID now, once for all
+// nameReassigned takes a name that belongs to another UUID now, once for all
 // instances. It does not block. The store calls it while it runs.
-func (s *server) nameMoved(m identitypg.Move) {
-	s.identityMetrics.NameMoved(m.Kind)
+func (s *server) nameReassigned(m identitypg.Reassignment) {
+	s.identityMetrics.NameReassigned(m.Kind)
 	s.log.Warn("name reassigned", "kind", m.Kind, "name", m.Name, "from_uuid", m.FromUUID, "to_uuid", m.ToUUID)
 	select {
-	case s.moves <- m:
+	case s.reassignments <- m:
 	default:
 		s.log.Error("name_reassigned event dropped: queue full", "kind", m.Kind, "name", m.Name)
 	}
@@ -29,22 +29,22 @@ func (s *server) nameMoved(m identitypg.Move) {
 
 // recordMoves records names that have passed to another until the channel is closed.
 func (s *server) recordMoves() {
-	for m := range s.moves {
-		s.recordMove(m)
+	for m := range s.reassignments {
+		s.recordReassignment(m)
 	}
 }
 
-func (s *server) recordMove(m identitypg.Move) {
+func (s *server) recordReassignment(m identitypg.Reassignment) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := s.audit.Record(ctx, moveEvent(m)); err != nil {
+	if err := s.audit.Record(ctx, reassignmentEvent(m)); err != nil {
 		s.log.Error("name_reassigned event not recorded", "kind", m.Kind, "name", m.Name, "error", err)
 	}
 }
 
-// moveEvent returns the event of a reassigned name. Its fields have the present owner, as
+// reassignmentEvent returns the event of a reassigned name. Its fields have the present owner, as
 // in a decision; its attributes also have the previous one.
-func moveEvent(m identitypg.Move) *audit.Event {
+func reassignmentEvent(m identitypg.Reassignment) *audit.Event {
 	e := &audit.Event{
 		Time: time.Now(), Kind: audit.KindNameReassigned, WorkspaceUUID: m.WorkspaceUUID,
 		Message: fmt.Sprintf("the %s %q was %s and is %s now", m.Kind, m.Name, m.FromUUID, m.ToUUID),
