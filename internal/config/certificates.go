@@ -11,12 +11,12 @@ import (
 // soon is how long before its end a certificate is worth a warning.
 const soon = 14 * 24 * time.Hour
 
-// chainRemarks is what clients will not accept of a listener's certificate and of those
+// chainWarnings is what clients will not accept of a listener's certificate and of those
 // that follow it in its file: dates, names, purpose, and the way to an authority (RFC
 // 5280, RFC 6125 section 6.4.4, RFC 8446 section 4.4.2).
-func chainRemarks(leaf *x509.Certificate, rest [][]byte, now time.Time) []problem {
-	remarks := dateRemarks("the certificate", leaf, now)
-	add := func(hint, format string, args ...any) { remarks = append(remarks, *problemf(hint, format, args...)) }
+func chainWarnings(leaf *x509.Certificate, rest [][]byte, now time.Time) []problem {
+	warnings := dateWarnings("the certificate", leaf, now)
+	add := func(hint, format string, args ...any) { warnings = append(warnings, *problemf(hint, format, args...)) }
 	if len(leaf.DNSNames)+len(leaf.IPAddresses) == 0 {
 		add("issue one whose subjectAltName has the name that steps use", "the certificate has no names (subjectAltName): clients do not read its common name")
 	}
@@ -31,25 +31,25 @@ func chainRemarks(leaf *x509.Certificate, rest [][]byte, now time.Time) []proble
 		above, err := x509.ParseCertificate(raw)
 		if err != nil {
 			add("remove it", "certificate %d of the file cannot be parsed: %v", at+2, err)
-			return remarks
+			return warnings
 		}
 		if !bytes.Equal(signed.RawIssuer, above.RawSubject) || signed.CheckSignatureFrom(above) != nil {
 			add("order the file: the server's certificate, then the one that signed it, and so on", "certificate %d of the file did not sign the one before it", at+2)
-			return remarks
+			return warnings
 		}
-		remarks = append(remarks, dateRemarks(fmt.Sprintf("certificate %d of the file", at+2), above, now)...)
+		warnings = append(warnings, dateWarnings(fmt.Sprintf("certificate %d of the file", at+2), above, now)...)
 		signed = above
 	}
 	if len(rest) == 0 && !selfSigned(leaf) {
 		add("append the intermediate certificates; where the authority signs servers' certificates itself, nothing is missing",
 			"the file has no other certificate than the server's: clients that do not know who signed it (%s) will refuse it", quote(leaf.Issuer.String()))
 	}
-	return remarks
+	return warnings
 }
 
 func selfSigned(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) }
 
-func dateRemarks(what string, c *x509.Certificate, now time.Time) []problem {
+func dateWarnings(what string, c *x509.Certificate, now time.Time) []problem {
 	switch until := c.NotAfter.UTC().Format(time.RFC3339); {
 	case now.After(c.NotAfter):
 		return []problem{*problemf("renew it", "%s ended on %s: clients will refuse it", what, until)}

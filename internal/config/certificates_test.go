@@ -35,9 +35,9 @@ func signedBy(t *testing.T, template *x509.Certificate, above *x509.Certificate,
 	return c, key
 }
 
-// TestChainRemarks: what clients refuse of a certificate and its chain is a warning
+// TestChainWarnings: what clients refuse of a certificate and its chain is a warning
 // with what to do.
-func TestChainRemarks(t *testing.T) {
+func TestChainWarnings(t *testing.T) {
 	now := time.Now()
 	authority := func(name string, until time.Time) *x509.Certificate {
 		return &x509.Certificate{Subject: pkix.Name{CommonName: name}, NotBefore: now.Add(-1000 * time.Hour), NotAfter: until,
@@ -84,7 +84,7 @@ func TestChainRemarks(t *testing.T) {
 			rest = append(rest, above.Raw)
 		}
 		var got []string
-		for _, r := range chainRemarks(leaf, rest, now) {
+		for _, r := range chainWarnings(leaf, rest, now) {
 			got = append(got, r.message+"; "+r.hint)
 		}
 		all := strings.Join(got, "\n")

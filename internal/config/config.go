@@ -40,7 +40,7 @@ type Config struct {
 	warnings []Warning
 }
 
-// Warnings returns the remarks that did not keep the configuration from being accepted, sorted by position. The
+// Warnings returns the warnings that did not keep the configuration from being accepted, sorted by position. The
 // slice belongs to the caller.
 func (c *Config) Warnings() []Warning { return slices.Clone(c.warnings) }
 

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// decoder collects what is found while a document is decoded: errors, remarks, and where each key stands, for the
+// decoder collects what is found while a document is decoded: errors, warnings, and where each key stands, for the
 // rules between keys.
 type decoder struct {
 	unread bool // files and variables that the configuration names are not read
@@ -14,11 +14,11 @@ type decoder struct {
 	directory string // absolute; where relative paths start
 	now       time.Time
 	errs      Errors
-	remarks   Errors
+	warnings  Errors
 	keys      map[string]position // of the keys, and of the items of lists
 	values    map[string]position
 	failed    map[string]bool            // keys whose value was refused: rules between keys pass them over
-	current   string                     // the path of the value that a kind is parsing, for its remarks
+	current   string                     // the path of the value that a kind is parsing, for its warnings
 	places    func() map[string][]string // where in the schema each key is known, by its name
 }
 
@@ -41,10 +41,10 @@ func (d *decoder) failAt(at position, path, hint, format string, args ...any) {
 	})
 }
 
-// remark records a warning at the value of path.
-func (d *decoder) remark(path, hint, format string, args ...any) {
+// warn records a warning at the value of path.
+func (d *decoder) warn(path, hint, format string, args ...any) {
 	at := d.values[path]
-	d.remarks = append(d.remarks, Error{
+	d.warnings = append(d.warnings, Error{
 		File: d.file, Line: at.line, Column: at.column, Path: path, Message: fmt.Sprintf(format, args...), Hint: hint,
 	})
 }

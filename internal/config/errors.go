@@ -52,7 +52,7 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Warning is a remark on a configuration that is accepted all the same. Its fields are those of [Error].
+// Warning is a warning about a configuration that is accepted. Its fields are those of [Error].
 type Warning Error
 
 // String returns everything on one line, as [Error.Error] does.

@@ -190,7 +190,7 @@ var audience = kind[string]{
 			return "", problemf("remove it", "the audience begins or ends with a space")
 		}
 		if strings.HasPrefix(text, "ari:cloud:bitbucket:") {
-			d.remark(d.current, "choose one of your own, such as https://egress.acme.example, and ask for it in the step's oidc.audiences",
+			d.warn(d.current, "choose one of your own, such as https://egress.acme.example, and ask for it in the step's oidc.audiences",
 				"this is Bitbucket's default audience: a token made for any other service is accepted here too, and the other way round")
 		}
 		return text, nil

@@ -104,7 +104,7 @@ var laterSecretFile = kind[Secret]{
 		}
 		if _, err := readSecretFile(name); err != nil {
 			p := d.fileProblem(text, err)
-			d.remark(d.current, "that is right where only `sallyport migrate` may read it, which will need it", "%s", p.message)
+			d.warn(d.current, "that is right where only `sallyport migrate` may read it, which will need it", "%s", p.message)
 		} else {
 			d.remarkMode(name)
 		}
@@ -124,7 +124,7 @@ func looksLikeValue(text string) *problem {
 // container often have such a mode and nobody else beside them.
 func (d *decoder) remarkMode(name string) {
 	if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o004 != 0 {
-		d.remark(d.current, "chmod o-r", "every user of this machine can read the secret (mode %04o)", info.Mode().Perm())
+		d.warn(d.current, "chmod o-r", "every user of this machine can read the secret (mode %04o)", info.Mode().Perm())
 	}
 }
 

@@ -113,7 +113,7 @@ var network = kind[netip.Prefix]{
 			return netip.Prefix{}, problemf("write "+masked.String(), "%s has bits set behind its prefix length", quote(text))
 		}
 		if prefix.Bits() == 0 && strings.HasPrefix(d.current, "egress.allow_networks") {
-			d.remark(d.current, "name the networks that are meant",
+			d.warn(d.current, "name the networks that are meant",
 				"this excepts every address from the ranges that are always refused, loopback and metadata services included")
 		}
 		return prefix, nil
@@ -148,7 +148,7 @@ var issuer = kind[string]{
 			return "", p
 		}
 		if strings.HasSuffix(text, "/") {
-			d.remark(d.current, "remove it unless the OpenID Connect page of the workspace shows it",
+			d.warn(d.current, "remove it unless the OpenID Connect page of the workspace shows it",
 				"the issuer ends with a slash, which Bitbucket's do not; it is compared exactly")
 		}
 		return text, nil

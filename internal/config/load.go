@@ -70,7 +70,7 @@ func parse(name string, data []byte, unread bool) (*Config, error) {
 	if len(d.errs) > 0 {
 		return nil, sorted(d.errs)
 	}
-	for _, w := range sorted(d.remarks) {
+	for _, w := range sorted(d.warnings) {
 		cfg.warnings = append(cfg.warnings, Warning(w))
 	}
 	return cfg, nil

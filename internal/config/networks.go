@@ -34,12 +34,12 @@ func (d *decoder) networks(e Egress) {
 			continue
 		}
 		if by := covering(allowed, e.DenyNetworks); len(by) > 0 {
-			d.remark(path, "remove it, or narrow deny_networks, which beats every exception",
+			d.warn(path, "remove it, or narrow deny_networks, which beats every exception",
 				"the exception never counts: egress.deny_networks has %s", strings.Join(by, " and "))
 			continue
 		}
 		if allowed.Bits() == 0 {
-			continue // has a remark of its own
+			continue // has a warning of its own
 		}
 		var opened []string
 		for _, a := range metadataAddresses {
@@ -48,7 +48,7 @@ func (d *decoder) networks(e Egress) {
 			}
 		}
 		if len(opened) > 0 {
-			d.remark(path, "narrow it, or put the address into egress.deny_networks",
+			d.warn(path, "narrow it, or put the address into egress.deny_networks",
 				"this opens a cloud's metadata service, which hands out credentials: %s", strings.Join(opened, ", "))
 		}
 	}

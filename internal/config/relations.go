@@ -17,7 +17,7 @@ func (d *decoder) relations(cfg *Config) {
 	d.addresses(cfg)
 	d.workspaces(cfg.Identity.Bitbucket)
 	for i, v := range cfg.Egress.UpstreamProxies {
-		d.via(fmt.Sprintf("egress.upstream_proxies[%d]", i), v, cfg.Egress.UpstreamProxies[:i])
+		d.upstreamProxy(fmt.Sprintf("egress.upstream_proxies[%d]", i), v, cfg.Egress.UpstreamProxies[:i])
 	}
 	d.networks(cfg.Egress)
 	d.policySource()
@@ -27,7 +27,7 @@ func (d *decoder) relations(cfg *Config) {
 	d.audit(cfg.Audit)
 	d.limits(&cfg.Limits)
 	if t := cfg.Egress.Tunnel; d.sound("egress.tunnel.idle_timeout") && t.MaxLifetime > 0 && t.IdleTimeout > t.MaxLifetime {
-		d.remark("egress.tunnel.idle_timeout", "", "it is longer than egress.tunnel.max_lifetime (%s) and so never used", amount(t.MaxLifetime))
+		d.warn("egress.tunnel.idle_timeout", "", "it is longer than egress.tunnel.max_lifetime (%s) and so never used", amount(t.MaxLifetime))
 	}
 }
 
@@ -42,7 +42,7 @@ func (d *decoder) listener(path string, l Listener) {
 	}
 	for i, network := range l.ProxyProtocolFrom {
 		if network.Bits() == 0 {
-			d.remark(fmt.Sprintf("%s.proxy_protocol_from[%d]", path, i), "name the load balancers' own addresses",
+			d.warn(fmt.Sprintf("%s.proxy_protocol_from[%d]", path, i), "name the load balancers' own addresses",
 				"every client may say that it is another, and has to send a PROXY protocol header")
 		}
 	}
@@ -77,8 +77,8 @@ func (d *decoder) keyPair(path string, t TLS) {
 		d.fail(path+".certificate_file", "", "the certificate cannot be parsed: %v", err)
 		return
 	}
-	for _, r := range chainRemarks(leaf, pair.Certificate[1:], d.now) {
-		d.remark(path+".certificate_file", r.hint, "%s", r.message)
+	for _, r := range chainWarnings(leaf, pair.Certificate[1:], d.now) {
+		d.warn(path+".certificate_file", r.hint, "%s", r.message)
 	}
 }
 
@@ -137,7 +137,7 @@ func (d *decoder) workspaces(all []Bitbucket) {
 	}
 }
 
-// issuerOf remarks an issuer in Bitbucket's form that names another workspace, by slug or UUID.
+// issuerOf warns of an issuer in Bitbucket's form that names another workspace, by slug or UUID.
 func (d *decoder) issuerOf(path string, b Bitbucket) {
 	_, rest, found := strings.Cut(b.Issuer, "/workspaces/")
 	if !found || b.Workspace == "" || b.WorkspaceUUID == "" {
@@ -146,7 +146,7 @@ func (d *decoder) issuerOf(path string, b Bitbucket) {
 	name, _, _ := strings.Cut(rest, "/")
 	bare := strings.ToLower(strings.NewReplacer("{", "", "}", "", "%7B", "", "%7D", "").Replace(name))
 	if name != b.Workspace && bare != b.WorkspaceUUID {
-		d.remark(path, "compare it with the workspace's OpenID Connect page", "the issuer names the workspace %s, and workspace is %s", quote(name), quote(b.Workspace))
+		d.warn(path, "compare it with the workspace's OpenID Connect page", "the issuer names the workspace %s, and workspace is %s", quote(name), quote(b.Workspace))
 	}
 }
 

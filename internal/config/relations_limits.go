@@ -30,7 +30,7 @@ func (d *decoder) limits(l *Limits) {
 		d.share(step, s.step, repository, *s.repository)
 		d.share(step, s.step, total, *s.total)
 		if s.whole && d.sound(repository) && *s.total > 1 && *s.repository == *s.total {
-			d.remark(repository, "write less than "+total, "one repository can take all of %s and leave nothing to the others", total)
+			d.warn(repository, "write less than "+total, "one repository can take all of %s and leave nothing to the others", total)
 		}
 	}
 }

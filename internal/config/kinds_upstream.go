@@ -50,13 +50,13 @@ func targetDetail(err error) string {
 	return err.Error()
 }
 
-// via checks what belongs together in one entry, and that each can be reached.
-func (d *decoder) via(path string, v UpstreamProxy, before []UpstreamProxy) {
+// upstreamProxy checks what belongs together in one entry, and that each can be reached.
+func (d *decoder) upstreamProxy(path string, v UpstreamProxy, before []UpstreamProxy) {
 	if d.sound(path+".ca_file") && v.Proxy != nil && v.Proxy.Scheme == "http" {
 		d.fail(path+".ca_file", "write https://, or remove it", "the connection to the proxy does not use TLS")
 	}
 	if d.sound(path+".credential_file") && v.Proxy != nil && v.Proxy.Scheme == "http" && !loopback(v.Proxy.Host) {
-		d.remark(path+".credential_file", "use https:// where the proxy offers it", "the credential goes over the network in the clear")
+		d.warn(path+".credential_file", "use https:// where the proxy offers it", "the credential goes over the network in the clear")
 	}
 	if d.sound(path + ".credential_file") {
 		if text, err := v.Credential.Read(); err == nil && strings.Index(text, ":") < 1 {
@@ -65,7 +65,7 @@ func (d *decoder) via(path string, v UpstreamProxy, before []UpstreamProxy) {
 	}
 	for _, b := range before {
 		if len(b.Hosts) == 0 && len(b.Except) == 0 {
-			d.remark(path+".proxy", "put it first, or give the entry before it hosts", "it is never used: an entry before it is for every host")
+			d.warn(path+".proxy", "put it first, or give the entry before it hosts", "it is never used: an entry before it is for every host")
 			return
 		}
 	}
