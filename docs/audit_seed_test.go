@@ -101,9 +101,9 @@ func seedInto(t *testing.T, url func(user string) string, private string, publis
 	s.probes("10-12T04:00", 0x70)
 	s.activate("10-30T08:00", "A", "B", "kim") // the branch is set back
 	s.activate("10-31T08:00", "C", "A", "ann")
-	s.approve("10-15T08:01", "B", "self_approved", 12, "pull request 12 was approved by nobody but its authors", `[{"uuid":"0a000000-0000-4000-8000-000000000002","name":"Ann","author":true}]`)
-	s.approve("07-01T08:01", "A", "approved", 11, "approved by somebody who wrote none of it", `[{"uuid":"0a000000-0000-4000-8000-000000000003","name":"Bob"}]`)
-	s.approve("10-31T08:01", "C", "approved", 13, "approved by somebody who wrote none of it", `[{"uuid":"0a000000-0000-4000-8000-000000000003","name":"Bob"}]`)
+	s.approve("10-15T08:01", "B", "self_approved", 12, "pull request 12 was approved by its authors only", `[{"uuid":"0a000000-0000-4000-8000-000000000002","name":"Ann","author":true}]`)
+	s.approve("07-01T08:01", "A", "approved", 11, "approved by an account that wrote none of it", `[{"uuid":"0a000000-0000-4000-8000-000000000003","name":"Bob"}]`)
+	s.approve("10-31T08:01", "C", "approved", 13, "approved by an account that wrote none of it", `[{"uuid":"0a000000-0000-4000-8000-000000000003","name":"Bob"}]`)
 	s.operations("10")
 	s.attestations("10")
 	// The months before and after are like it, at other places: what is asked about

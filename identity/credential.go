@@ -16,11 +16,10 @@ const redacted = "[credential]"
 
 // Credential is what a client presents. It cannot be printed: every formatter
 // (fmt with any verb, slog, JSON, text) writes a fixed placeholder. The zero
-// value is not a credential. It cannot be compared either: who must recognise one
-// again uses its digest.
+// value is not a credential. It cannot be compared either: compare digests.
 type Credential struct {
 	// A function, because fmt does not call the methods of a value in an
-	// unexported field of somebody else's struct but prints its inside: of a
+	// unexported field of another type's struct but prints its inside: of a
 	// string that would be the token, of a function it is an address.
 	reveal func() string
 }
@@ -118,7 +117,7 @@ func malformed(detail string) error {
 	return &Error{Problem: CredentialMalformed, Detail: detail}
 }
 
-// malformedOrList tells a list of credentials from garbage: RFC 9110 section
+// malformedOrList distinguishes a list of credentials from garbage: RFC 9110 section
 // 11.7.2 allows one only, and two meanings in one field are an attack.
 func malformedOrList(value, detail string) error {
 	if strings.Contains(value, ",") {

@@ -227,7 +227,7 @@ func TestCredentialIsNeverPrinted(t *testing.T) {
 	}
 }
 
-// TestPlainStringWouldLeak shows that the check above bites: a field of type
+// TestPlainStringWouldLeak shows that the check above is needed: a field of type
 // string, and a type with all the right methods but a string inside, both leak.
 func TestPlainStringWouldLeak(t *testing.T) {
 	type holder struct{ c naive }

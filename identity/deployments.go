@@ -9,7 +9,7 @@ import (
 // DeploymentRun is what Bitbucket calls a deployment: one run of a step that
 // deploys to an environment. Here a deployment is the environment, as everywhere;
 // this is one use of it. Every UUID is bare and lower-case. What Bitbucket did not
-// tell is empty.
+// report is empty.
 type DeploymentRun struct {
 	UUID           string
 	WorkspaceUUID  string
@@ -20,9 +20,9 @@ type DeploymentRun struct {
 	BuildNumber    int64
 	State          DeploymentState
 	Created        time.Time
-	Started        time.Time // zero: not told, or it has not begun
+	Started        time.Time // zero: not reported, or it has not begun
 	Completed      time.Time
-	Updated        time.Time // when Bitbucket last changed it; zero: not told
+	Updated        time.Time // when Bitbucket last changed it; zero: not reported
 }
 
 // Latest is the latest moment that Bitbucket names for the run; zero: none.
@@ -36,7 +36,7 @@ func (r *DeploymentRun) Latest() time.Time {
 	return latest
 }
 
-// Began is when the run began as far as is told: its start, or else its making.
+// Began is the reported start of the run, or else its creation.
 func (r *DeploymentRun) Began() time.Time {
 	if r.Started.IsZero() {
 		return r.Created
@@ -50,7 +50,7 @@ type DeploymentState string
 // The states. A state that is not known here is DeploymentUnknown, and counts as
 // one that may have run.
 const (
-	DeploymentWaiting    DeploymentState = "waiting" // nobody has started it
+	DeploymentWaiting    DeploymentState = "waiting" // it was not started
 	DeploymentInProgress DeploymentState = "in_progress"
 	DeploymentSuccessful DeploymentState = "successful"
 	DeploymentFailed     DeploymentState = "failed"
@@ -70,16 +70,16 @@ type DeploymentPage struct {
 	Next   string // opaque; empty: this is the last
 }
 
-// StepRun is what Bitbucket says of a step of a pipeline.
+// StepRun is a step of a pipeline as Bitbucket reports it.
 type StepRun struct {
 	Started time.Time // zero: it never began
 	Over    bool
 }
 
-// Errors of whoever asks Bitbucket for deployments. Any other says nothing of
-// what was asked for.
+// Errors of queries for deployments. Any other error does not concern the queried
+// object.
 var (
-	// ErrAbsent: Bitbucket knows no such thing, or does not tell this token.
+	// ErrAbsent: Bitbucket knows no such object, or does not show it to this token.
 	ErrAbsent = errors.New("no such thing in Bitbucket, or it is not shown to this access token")
 	// ErrForbidden: the access token may not read it.
 	ErrForbidden = errors.New("the access token may not read it")

@@ -18,7 +18,7 @@ const (
 	CredentialKeyUnknown  Problem = "credential_key_unknown"   // signed with a key the issuer does not publish, or naming none
 	CredentialSignature   Problem = "credential_signature"     // the signature is not the key's
 	CredentialIssuer      Problem = "credential_issuer"        // not one of the configured issuers
-	CredentialAudience    Problem = "credential_audience"      // meant for somebody else
+	CredentialAudience    Problem = "credential_audience"      // meant for another recipient
 	CredentialExpired     Problem = "credential_expired"       // its time is over
 	CredentialNotYetValid Problem = "credential_not_yet_valid" // its time has not begun
 	CredentialLifetime    Problem = "credential_lifetime"      // lives longer than the configuration accepts

@@ -1,4 +1,4 @@
-// Package identity says who is asking.
+// Package identity has the types of clients and their credentials.
 //
 // It holds the words only: a [Credential] is what a client presents, a
 // [Principal] is the verified step behind it, and an [Error] is why a
@@ -20,7 +20,7 @@ const (
 	CredentialAdmitted = "admitted"
 )
 
-// Principal is a verified step: who is asking. Every UUID in it is bare and
+// Principal is a verified step: the client. Every UUID in it is bare and
 // lower-case; every name is the name at the moment of the decision, or empty
 // where no names are known. A Principal is immutable once it has been handed
 // out, and is therefore safe for concurrent use.
@@ -56,7 +56,7 @@ type Repository struct {
 type Deployment struct {
 	UUID string
 	Name string // as people wrote it: Production EU
-	Slug string // as it stands in URLs: production-eu
+	Slug string // as in URLs: production-eu
 	Type string // test, staging or production
 }
 

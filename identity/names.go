@@ -21,7 +21,7 @@ type KnownName struct {
 	Project       string // of a repository: the project's key
 
 	Name string // of a deployment: as people wrote it
-	Slug string // of a deployment: as it stands in URLs
+	Slug string // of a deployment: as in URLs
 	Type string // of a deployment: test, staging or production, or empty
 
 	FetchedAt time.Time // when Bitbucket last reported it

@@ -8,16 +8,16 @@ import (
 // Account is a person or an app of Bitbucket. Its UUID identifies it: names are
 // chosen freely and may change.
 type Account struct {
-	UUID string // bare and lower-case; empty: Bitbucket did not say
+	UUID string // bare and lower-case; empty: Bitbucket did not report it
 	Name string // the display name; empty where it is not clean text
 }
 
-// Review is what one account said of a pull request.
+// Review is one account's review of a pull request.
 type Review struct {
 	Account          Account
 	Approved         bool
 	ChangesRequested bool
-	At               time.Time // of its latest participation; zero: Bitbucket did not say
+	At               time.Time // of its latest participation; zero: Bitbucket did not report it
 }
 
 // PullRequest is a pull request as Bitbucket has it now.

@@ -43,8 +43,8 @@ func (v *workspaceScan) classify(ctx context.Context, repository string, runs []
 	return v.classifyBy(ctx, repository, runs, known, v.class)
 }
 
-// classifyUnknown judges without Bitbucket's word: what is in the log is seen, and of
-// the rest nothing can be told that was not told before.
+// classifyUnknown classifies without a response of Bitbucket: a run in the log is seen,
+// and the others keep their class.
 func (v *workspaceScan) classifyUnknown(ctx context.Context, repository string, runs []identity.DeploymentRun, known map[string]identity.DeploymentFinding, why string) ([]identity.DeploymentFinding, error) {
 	return v.classifyBy(ctx, repository, runs, known, func(_ context.Context, run *identity.DeploymentRun, before identity.DeploymentFinding, _ bool) (identity.DeploymentClass, string, error) {
 		switch {
@@ -95,8 +95,7 @@ func sameStep(a, b *identity.DeploymentRun) bool {
 	return a.StepUUID == b.StepUUID && a.PipelineUUID == b.PipelineUUID
 }
 
-// same reports whether a finding says nothing new. The detail may: it quotes
-// errors.
+// same reports whether a finding is unchanged. The detail may differ: it quotes errors.
 func same(a, b *identity.DeploymentFinding) bool {
 	return a.Class == b.Class && a.State == b.State && sameStep(&a.DeploymentRun, &b.DeploymentRun) &&
 		a.DeploymentUUID == b.DeploymentUUID && a.BuildNumber == b.BuildNumber &&
@@ -131,7 +130,7 @@ func (v *workspaceScan) pending(run *identity.DeploymentRun) string {
 	now := v.config.Now()
 	switch {
 	case run.State == identity.DeploymentWaiting:
-		return "nobody has started it"
+		return "it was not started"
 	case run.State == identity.DeploymentInProgress:
 		if now.Sub(run.Began()) < maxRound {
 			return "it is not over"

@@ -206,7 +206,7 @@ func ask[T any](h *env, sql string, args ...any) T {
 	return pgtest.Value[T](h.t, h.conn, sql, args...)
 }
 
-// class is what the view says of a step's run.
+// class is the class of a step's run in the view.
 func (h *env) class(s *bitbuckettest.Step) string {
 	h.t.Helper()
 	return ask[string](h, "SELECT coalesce(max(class), '') FROM audit.deployment_reconciliation WHERE deployment_run_uuid = $1", s.DeploymentUUID())

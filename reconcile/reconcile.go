@@ -6,8 +6,8 @@
 // of requests of its own. It keeps what it finds, and puts a digest of that into
 // the log; a deployment that is missing gets an event of its own.
 //
-// What it finds is as good as what Bitbucket tells. A step that needs no network
-// never comes through, and is called not seen all the same.
+// The result is as reliable as Bitbucket's responses. A step that needs no network never
+// uses Sallyport, and is still called not seen.
 package reconcile
 
 import (
@@ -46,10 +46,10 @@ const (
 	requestTimeout = 30 * time.Second // for the database, and for the log
 )
 
-// API is what Bitbucket tells of one workspace. Its methods wait until they may
-// ask and end with ctx. Their errors are those of package identity where Bitbucket
-// says something of what was asked for; any other says that it could not be asked.
-// One goroutine uses it.
+// API queries Bitbucket about one workspace. Its methods wait until they may send a
+// request, and end with ctx. Their errors wrap those of package identity if Bitbucket
+// responded about the object; any other error means that the query failed. One goroutine
+// uses it.
 type API interface {
 	// Repositories returns all of the workspace's, or an error.
 	Repositories(ctx context.Context) ([]identity.KnownName, error)
@@ -95,7 +95,7 @@ type Workspace struct {
 	API  API
 }
 
-// Config says what is reconciled, with what and how often.
+// Config configures a [Reconciler].
 type Config struct {
 	Workspaces []Workspace
 	// Open acquires the lock of reconciliation. Its error is an
@@ -104,7 +104,7 @@ type Config struct {
 	// Record makes an event durable, as the log does.
 	Record func(context.Context, *audit.Event) error
 	// Ready returns an error while the log is known to be unavailable, or has events that
-	// wait: what is not there yet would be taken for missing. nil: it always is.
+	// wait: a run whose event is not written yet would be reported as missing. nil: it always is.
 	Ready func() error
 
 	Interval time.Duration // between two reconciliations of a workspace
@@ -114,7 +114,7 @@ type Config struct {
 	Now      func() time.Time
 }
 
-// Status is what is to be said, for /readyz and metrics, of each workspace together.
+// Status is the state, for /readyz and metrics, of each workspace together.
 // Of a reconciliation that another instance made only its time and what is found of
 // deployments is known.
 type Status struct {

@@ -29,7 +29,7 @@ type Reconciler struct {
 	err    error // of what comes before any workspace
 }
 
-// outcome is what came of the latest reconciliation of a workspace.
+// outcome is the result of the latest reconciliation of a workspace.
 type outcome struct {
 	at           time.Time
 	success      time.Time // when the latest whole one began; zero: none is known
@@ -184,8 +184,8 @@ func (r *Reconciler) resume(ctx context.Context, s Session, w Workspace, at time
 	return nil
 }
 
-// reconcile holds one workspace against the log. Its error is the database's or
-// the log's; what Bitbucket does not tell is in what is found.
+// reconcile compares one workspace with the log. Its error is the database's or the
+// log's; Bitbucket's errors are part of the findings.
 func (r *Reconciler) reconcile(ctx context.Context, s Session, w Workspace) error {
 	began := r.config.Now()
 	since := began.Add(-r.config.Lookback)
@@ -264,7 +264,7 @@ func (v *workspaceScan) scanRepositories(ctx context.Context) (trouble, err erro
 	}
 	listed, trouble := v.workspace.API.Repositories(ctx)
 	if trouble != nil {
-		// Who is there is not known: nobody is gone for that.
+		// The list is unknown, so no repository counts as gone.
 		for _, l := range before {
 			if l.Latest != identity.ScanGone {
 				listed = append(listed, identity.KnownName{RepositoryUUID: l.RepositoryUUID, FullName: l.Repository})

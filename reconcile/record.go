@@ -121,7 +121,7 @@ func missingEvent(f *identity.DeploymentFinding, repository string, now time.Tim
 	return e
 }
 
-// shown tells a reconciliation in a line.
+// shown summarizes a reconciliation in a line.
 func shown(o outcome, since time.Time, trouble error) string {
 	var b strings.Builder
 	all, scanned := 0, 0

@@ -193,9 +193,10 @@ func TestRepositories(t *testing.T) {
 	}
 }
 
-// TestAway: an API that is unavailable makes nobody gone, and is given up soon; who could
-// not be checked is first the next time, and who never was stands in the view.
-func TestAway(t *testing.T) {
+// TestUnavailableAPI: while the API is unavailable no repository counts as gone, and the
+// reconciliation ends soon; a repository that was not scanned is first the next time,
+// and the view shows one that never was.
+func TestUnavailableAPI(t *testing.T) {
 	h := build(t)
 	for _, name := range []string{"a", "b", "c", "d"} {
 		h.acme.AddRepository(name, "PAY")
@@ -350,7 +351,7 @@ func TestDatabaseRestarts(t *testing.T) {
 	}
 }
 
-// TestRun ends when it is told to, wherever it is.
+// TestRun: Run ends with its context, whatever it is doing.
 func TestRun(t *testing.T) {
 	h := build(t)
 	h.deploy()
@@ -376,7 +377,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestInOrder: who has environments goes first, and nobody is passed over forever.
+// TestInOrder: repositories with environments are first, and none is left out forever.
 func TestInOrder(t *testing.T) {
 	now := time.Now()
 	known := map[string]identity.ScanState{"env-today": {At: now}, "env-week": {At: now.Add(-7 * 24 * time.Hour)}, "bare-hours": {At: now.Add(-5 * time.Hour)}, "bare-days": {At: now.Add(-48 * time.Hour)}}

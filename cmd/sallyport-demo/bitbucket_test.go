@@ -86,7 +86,7 @@ func TestBitbucketAlone(t *testing.T) {
 	}
 }
 
-// TestBitbucketAloneIsLoopbackOnly: nobody else can make tokens.
+// TestBitbucketAloneIsLoopbackOnly: no other machine can make tokens.
 func TestBitbucketAloneIsLoopbackOnly(t *testing.T) {
 	for _, address := range []string{"0.0.0.0:1", ":1", "192.0.2.1:1", "example.test:1", "127.0.0.1", ""} {
 		err := runBitbucket(t.Context(), io.Discard, bitbucketOptions{address: address, tokens: "127.0.0.1:0", directory: t.TempDir()})

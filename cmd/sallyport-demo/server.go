@@ -94,7 +94,7 @@ delegated:
   - acme/payments
 `
 
-// waitReady asks /readyz until it says yes.
+// waitReady polls /readyz until it returns 200.
 func (s *server) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -147,7 +147,7 @@ func lastLines(file string) string {
 	return string(bytes.TrimSpace(b[max(0, len(b)-most):]))
 }
 
-// need says what the tour needs and this machine has not.
+// need returns what the tour needs and this machine lacks.
 func need(programs ...string) error {
 	var errs []error
 	for _, p := range programs {

@@ -17,7 +17,7 @@ import (
 )
 
 // The demo's targets. The policy repository allows the first to the production
-// deployment of acme/payments and to nobody else; nothing allows the second.
+// deployment of acme/payments only; no rule allows the second.
 const (
 	partnerHost  = "api.partner.example"
 	unlistedHost = "fonts.unlisted.example"

@@ -13,13 +13,13 @@ import (
 // ever. In the place of the end stands the word of the store that this very
 // token was admitted before it. The digest suffices to know it by: SHA-256 has no
 // known collisions, so no other bytes have it, and it is of the whole token, so
-// it belongs to one step. And since the rest is judged again, somebody who can
-// write to the store can lengthen the life of a genuine token, to its maximum
-// age, and cannot make one.
+// it belongs to one step. Since the rest is checked again, a login that can write to
+// the store can lengthen the life of a genuine token, to its maximum age, and cannot
+// make one.
 
 // mayHaveBeenAdmitted reports whether a token that has ended could still be
-// accepted. It tells without a key and without the store, so that most of what
-// has ended costs nobody anything: no token was admitted after its end.
+// accepted. It needs neither a key nor the store, so that most expired tokens cost
+// nothing: no token was admitted after its end.
 func (a *Authenticator) mayHaveBeenAdmitted(c *claims, now time.Time) bool {
 	return a.admitted != nil && now.Before(c.expires.Add(a.config.Leeway+a.config.AdmittedMaxAge))
 }

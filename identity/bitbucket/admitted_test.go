@@ -47,8 +47,8 @@ func (s *admissions) Admitted(_ context.Context, d [32]byte, step string) (*iden
 	return &k, found && k.Step.UUID == step && time.Now().Before(k.Expires), s.fault
 }
 
-// honouring configures admitted tokens.
-func honouring(s *admissions) func(*house, *Config, *Deps) {
+// honoring configures admitted tokens.
+func honoring(s *admissions) func(*house, *Config, *Deps) {
 	return func(_ *house, c *Config, d *Deps) { c.AdmittedMaxAge, d.Admitted = s.age, s }
 }
 
@@ -59,7 +59,7 @@ func (h *house) hour(s *bitbuckettest.Step) string {
 func TestAdmitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newAdmissions(4 * time.Hour)
-		h := build(t, honouring(store))
+		h := build(t, honoring(store))
 		used, unused := h.hour(h.step), h.hour(h.plain)
 		if p := h.accepts(used); p.CredentialKind != identity.CredentialOIDC || time.Until(p.Expires) != time.Hour {
 			t.Errorf("while valid: %s until %s", p.CredentialKind, p.Expires)
@@ -77,8 +77,8 @@ func TestAdmitted(t *testing.T) {
 		if store.asked != 2 {
 			t.Errorf("a token that was not admitted was asked for %d times", store.asked-1)
 		}
-		// Whoever starts again recognizes it by the store.
-		again := h.authenticator(honouring(store))
+		// Another process recognizes it by the store.
+		again := h.authenticator(honoring(store))
 		defer again.Close()
 		if p, err := again.Authenticate(t.Context(), identity.NewCredential(used)); err != nil || p.CredentialKind != identity.CredentialAdmitted {
 			t.Errorf("after a restart: %+v, %v", p, err)
@@ -111,7 +111,7 @@ func TestAdmittedOff(t *testing.T) {
 func TestAdmittedIsJudgedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newAdmissions(8 * time.Hour)
-		h := build(t, honouring(store))
+		h := build(t, honoring(store))
 		f := newForge(h)
 		p := h.accepts(h.hour(h.step))
 		put := func(token string, change func(*identity.Principal)) {
@@ -169,7 +169,7 @@ func TestAdmittedIsJudgedAnew(t *testing.T) {
 func TestAdmittedNeedsItsKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newAdmissions(8 * time.Hour)
-		h := build(t, honouring(store))
+		h := build(t, honoring(store))
 		token := h.hour(h.step)
 		h.accepts(token)
 		time.Sleep(2 * time.Hour)
@@ -185,7 +185,7 @@ func TestAdmittedNeedsItsKey(t *testing.T) {
 func TestAdmittedStoreAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newAdmissions(4 * time.Hour)
-		h := build(t, honouring(store))
+		h := build(t, honoring(store))
 		token := h.hour(h.step)
 		h.accepts(token)
 		time.Sleep(2 * time.Hour)
@@ -238,7 +238,7 @@ func TestRevoked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, list := newAdmissions(8*time.Hour), &blocklist{set: map[string]bool{}}
 		h := build(t, func(h *house, c *Config, d *Deps) {
-			honouring(store)(h, c, d)
+			honoring(store)(h, c, d)
 			withAPI(h, c, d)
 			d.Revocations = list
 		})

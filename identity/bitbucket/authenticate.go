@@ -53,7 +53,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, credential identity.Cr
 	return p, nil
 }
 
-// refused tells the hook, and returns the error as an error.
+// refused calls the hook, and returns the error as an error.
 func (a *Authenticator) refused(i *issuer, e *identity.Error) error {
 	if a.hooks.Refused != nil {
 		slug, word := "", ""

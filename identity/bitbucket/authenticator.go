@@ -34,7 +34,7 @@ type Authenticator struct {
 	unadmitted  unadmitted
 	lookups     *fair.Limiter // of admitted tokens
 	signatures  *fair.Limiter // checks of signatures, by client address
-	revocations Revocations   // nil: nobody is revoked
+	revocations Revocations   // nil: no step is revoked
 }
 
 // New returns an authenticator that has read the keys kept in

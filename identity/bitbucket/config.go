@@ -14,7 +14,7 @@ import (
 	"github.com/sallyport/sallyport/internal/uuid"
 )
 
-// Config says whose tokens are accepted and within which bounds. A duration or
+// Config configures an [Authenticator]. A duration or
 // number that is zero takes the default that its comment names.
 type Config struct {
 	Workspaces []Workspace
@@ -60,14 +60,14 @@ type Deps struct {
 	Names     NameStore // keeps names over a restart
 
 	Admitted    AdmittedStore // keeps admitted tokens; required with Config.AdmittedMaxAge
-	Revocations Revocations   // who is revoked: nobody
+	Revocations Revocations   // nil: no step is revoked
 }
 
-// Hooks tell of what happens, for metrics and events. Each may be nil, is
+// Hooks receive what happens, for metrics and events. Each may be nil, is
 // called synchronously, must not block and must be safe for concurrent use.
 // The workspace is the configured slug, empty where a token belongs to none.
 type Hooks struct {
-	// Verified: a token was accepted; again says that it was recognized by its digest.
+	// Verified: a token was accepted; again: it was recognized by its digest.
 	Verified func(workspace string, again bool)
 	// Refused: a token was not accepted. The check is one word for what refused it.
 	Refused func(workspace string, problem identity.Problem, check string)

@@ -2,7 +2,7 @@
 //
 // A step that declares oidc in bitbucket-pipelines.yml carries a token that its
 // workspace's issuer signed. [Authenticator] turns such a token into an
-// [identity.Principal], or into an [identity.Error] that says what is wrong and
+// [identity.Principal], or into an [identity.Error] that states what is wrong and
 // what to do. It is a strict shell around go-oidc: what can be refused without
 // a key is refused before a key is looked up, keys are fetched on our terms and
 // not on a token's, and every claim is read by a decoder that knows one

@@ -45,7 +45,7 @@ func (s *keySet) fetch(ctx context.Context, f *flight) {
 	s.report(took, err)
 	close(f.done)
 
-	if err == nil && s.file != nil { // nobody waits for the disk
+	if err == nil && s.file != nil { // no caller waits for the disk
 		s.file.save(s.state.Load)
 	}
 }

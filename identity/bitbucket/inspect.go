@@ -31,7 +31,7 @@ const (
 	NotReached Result = "not_reached" // what failed before leaves nothing to judge
 )
 
-// Inspection says what is in a token, whether it would be accepted, and why not.
+// Inspection is the content of a token, whether it would be accepted, and why not.
 // It holds neither the token's signature nor the token, and its texts are fit to
 // be shown on a terminal.
 type Inspection struct {
@@ -60,8 +60,8 @@ type Keys struct {
 }
 
 // Inspector judges tokens as an [Authenticator] of the same configuration would,
-// by the same code, and lets nobody in. It writes nothing, and makes no request
-// unless it is told to; a token itself is never sent anywhere. It is not safe
+// by the same code, and admits no step. It writes nothing, and sends no request
+// unless online is set; a token itself is never sent anywhere. It is not safe
 // for concurrent use.
 type Inspector struct {
 	a      *Authenticator
@@ -111,7 +111,7 @@ func (noStore) Admitted(context.Context, [32]byte, string) (*identity.Principal,
 	return nil, false, errors.New("bitbucket: an inspection asks no store")
 }
 
-// Inspect says what is in a token and whether the configuration accepts it. With
+// Inspect reports the content of a token and whether the configuration accepts it. With
 // online it fetches the public keys of the token's issuer first, if that is one
 // of the configuration's.
 func (n *Inspector) Inspect(ctx context.Context, credential identity.Credential, online bool) *Inspection {
@@ -120,9 +120,9 @@ func (n *Inspector) Inspect(ctx context.Context, credential identity.Credential,
 	return p.report(Accepted)
 }
 
-// Decode says what is in a token, without a configuration: whether it is one
+// Decode reports the content of a token, without a configuration: whether it is one
 // that Bitbucket Pipelines could have made and whose time is now, by the default
-// bounds. Nothing is said of its signature or of whom it is meant for.
+// bounds. It checks neither the signature nor the audience.
 func Decode(credential identity.Credential, now func() time.Time) *Inspection {
 	p := newProbe(&Authenticator{config: Config{}.withDefaults(), now: now}, credential)
 	p.judgeAlone()

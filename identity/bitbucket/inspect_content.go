@@ -12,7 +12,7 @@ import (
 	"github.com/sallyport/sallyport/internal/uuid"
 )
 
-// Content is what a token says of itself, true or not. UUIDs are bare and
+// Content is the content of a token, true or not. UUIDs are bare and
 // lower-case where they are UUIDs. Texts are escaped where they could do
 // something to a terminal, and shortened.
 type Content struct {

@@ -20,7 +20,7 @@ var (
 	stageIdentity = []check{checkAudience, checkWorkspace, checkSubject}
 )
 
-// abouts say what each check checks.
+// abouts are the descriptions of the checks.
 var abouts = map[check]string{
 	checkSize:       "it is no larger than a step's token",
 	checkForm:       "it has the three parts of a signed token",
@@ -224,18 +224,18 @@ func (p *probe) signature(ctx context.Context, n *Inspector, i *issuer, t *token
 	switch {
 	case k == nil && missing != "":
 		p.note(checkKey, Unknown, missing)
-		p.notReached("without the key nothing can be said", stageKey)
+		p.notReached("this cannot be checked without the key", stageKey)
 	case k == nil:
 		p.fail(i.keys.notPublished())
-		p.notReached("without the key nothing can be said", stageKey)
+		p.notReached("this cannot be checked without the key", stageKey)
 	default:
 		p.note(checkKey, Passed, "")
 		p.through(stageKey, func(skip checkSet) *identity.Error { return provenWith(ctx, k, i.url, t, skip) })
 	}
 }
 
-// key finds the issuer's key. Where there is none, missing says what could be
-// done to find out; it is empty where the issuer has just said that there is none.
+// key finds the issuer's key. If there is none, missing is how to find out; it is empty
+// if the issuer has just returned its keys without this one.
 func (p *probe) key(ctx context.Context, n *Inspector, i *issuer, id string, online bool) (k *key, missing string) {
 	var err error
 	if online {

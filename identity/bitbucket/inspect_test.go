@@ -234,7 +234,7 @@ func FuzzInspect(f *testing.F) {
 		i := n.Inspect(t.Context(), identity.NewCredential(token), false)
 		problem, _ := outcome(h.auth, token)
 		if token == "" {
-			problem = identity.CredentialMalformed // said of nothing at all in another word
+			problem = identity.CredentialMalformed // the proxy reports a missing credential by another reason
 		}
 		if i.Verdict == Accepted && problem != "" || i.Verdict == Refused && problem == "" {
 			t.Fatalf("%s, and the proxy says %q", i.Verdict, problem)

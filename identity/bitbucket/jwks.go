@@ -104,7 +104,7 @@ func parseKeys(body []byte) (keys map[string]*key, skipped []string, err error) 
 		}
 		keys[k.id] = k
 	}
-	// RFC 7517 section 4.5 wants ids to differ: one id for two keys says nothing.
+	// RFC 7517 section 4.5 requires ids to differ: an id of two keys identifies neither.
 	for _, id := range slices.Sorted(maps.Keys(ambiguous)) {
 		delete(keys, id)
 		skipped = append(skipped, fmt.Sprintf("kid %s: %d different keys have it", printable.Quote(id), ambiguous[id]+1))

@@ -24,7 +24,7 @@ import (
 const clockStep = 5 * time.Minute
 
 // keyFile keeps the last good keys of one issuer, so that a restart while the
-// issuer is unavailable does not stop every build. Whoever can write it can forge
+// issuer is unavailable does not stop every build. A user who can write it can forge
 // tokens of that issuer: it lies in a folder of 0700, is 0600 itself, and is
 // not read when others may write it.
 type keyFile struct {

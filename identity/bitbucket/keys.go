@@ -131,8 +131,8 @@ func (s *keySet) held(id string) *key {
 	return nil
 }
 
-// join decides the effect on a caller who needs a key that is not held: it is
-// told that there is none, or joins a fetch, or leads one.
+// join decides the effect on a caller that needs a key that is not held: it is refused,
+// joins a fetch, or leads one.
 func (s *keySet) join(id string) (f *flight, leader bool, refused *identity.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,7 +188,7 @@ func (s *keySet) wait(ctx context.Context, f *flight) error {
 	}
 }
 
-// refresh fetches in the background or at the start, whatever the floor says,
+// refresh fetches in the background or at the start, whatever the floor is,
 // unless a fetch is under way: then it waits for that one.
 func (s *keySet) refresh(ctx context.Context) error {
 	s.mu.Lock()

@@ -77,7 +77,7 @@ func TestRotation(t *testing.T) {
 		h.acme.RotateKey(true)
 		fresh := h.token(h.plain)
 		// The issuer was asked a moment ago and is not asked again at once: the token
-		// is told to come back, and not that it is forged. When it does it is right.
+		// is refused for now, and not as forged. It is accepted later.
 		for range 3 {
 			if e := h.refuses(fresh, identity.KeysUnavailable); !strings.Contains(e.Detail, "if it is new, try again") {
 				t.Errorf("got %q", e.Detail)
@@ -294,7 +294,7 @@ func TestBadIssuers(t *testing.T) {
 	}
 }
 
-// TestRetryAfter holds that an issuer that says when to come back is not asked
+// TestRetryAfter holds that an issuer that sends Retry-After is not queried
 // by tokens before.
 func TestRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -6,8 +6,8 @@ import (
 	"github.com/sallyport/sallyport/identity"
 )
 
-// says is what must be borne by one UUID only at a time.
-func says(n identity.KnownName) string {
+// nameID identifies a name, which one UUID has at a time.
+func nameID(n identity.KnownName) string {
 	if n.Kind == identity.NameOfDeployment {
 		return n.RepositoryUUID + "\x00" + n.Name
 	}

@@ -41,7 +41,7 @@ func (n *names) runStale(ctx context.Context) {
 				continue
 			}
 			wait := n.api.Blocked()
-			if errors.Is(err, bitbucketapi.ErrBusy) { // not asked at all; a step that still needs it will say so again
+			if errors.Is(err, bitbucketapi.ErrBusy) { // not sent at all; a step that still needs it will request it again
 				wait = max(wait, 10*time.Second)
 			} else if ctx.Err() == nil {
 				n.log.Warn("bitbucket: refresh a name failed; using the cached name",

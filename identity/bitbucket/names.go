@@ -49,7 +49,7 @@ type names struct {
 
 	mu      sync.RWMutex
 	known   map[nameKey]*nameEntry
-	owners  map[string]nameKey // by what a name says: who bears it
+	owners  map[string]nameKey // the UUID that has a name, by nameID
 	flights map[nameKey]*flight
 	waiting *fair.Limiter
 	asked   map[string]*bitbucketapi.Bucket // what each repository has left of its share of the budget
@@ -115,8 +115,8 @@ func (n *names) compose(base *identity.Principal, keys []nameKey) (*presentation
 	return shown, nil
 }
 
-// recall returns the principal with the names of this moment as far as they are
-// known. It asks nobody and waits for nothing. base is not changed.
+// recall returns the principal with the known names of this moment. It sends no request
+// and does not wait. base is not changed.
 func (n *names) recall(base *identity.Principal) *identity.Principal {
 	p := *base
 	now := n.now()
@@ -267,8 +267,8 @@ func (n *names) mayAsk(repository string) bool {
 	return b.Take(now, 1)
 }
 
-// fail remembers that a name could not be looked up, so that it is not asked
-// for by every request. That the API was not asked at all says nothing of it.
+// fail remembers that a name could not be looked up, so that not every request looks it
+// up again. A lookup that was not sent is not a failure of the name.
 func (n *names) fail(k nameKey, err error) {
 	if errors.Is(err, bitbucketapi.ErrBusy) {
 		return
@@ -285,7 +285,7 @@ func (n *names) fail(k nameKey, err error) {
 	e.failures++
 }
 
-// fetch takes in what the API says.
+// fetch stores a name that the API returned.
 func (n *names) fetch(ctx context.Context, name identity.KnownName) {
 	n.put(name)
 	if n.store == nil {
@@ -296,10 +296,9 @@ func (n *names) fetch(ctx context.Context, name identity.KnownName) {
 	}
 }
 
-// put takes a name in. Where another bore it until now, that one is forgotten
-// and has to be asked for again: a repository that was made under the name of
-// one that was deleted, or that took over the name of one that was renamed,
-// must not be taken for it, nor the other way round.
+// put stores a name. If another UUID had the name until now, that UUID's name is
+// removed and has to be fetched again. A repository that was created under the name of
+// a deleted or renamed one must not be mistaken for it, nor the other way round.
 func (n *names) put(name identity.KnownName) {
 	k := nameKey{name.RepositoryUUID, name.DeploymentUUID}
 	n.mu.Lock()
@@ -308,16 +307,16 @@ func (n *names) put(name identity.KnownName) {
 		n.mu.Unlock()
 		return
 	}
-	if old != nil && !old.name.FetchedAt.IsZero() && n.owners[says(old.name)] == k {
-		delete(n.owners, says(old.name))
+	if old != nil && !old.name.FetchedAt.IsZero() && n.owners[nameID(old.name)] == k {
+		delete(n.owners, nameID(old.name))
 	}
-	previous, taken := n.owners[says(name)]
+	previous, taken := n.owners[nameID(name)]
 	taken = taken && previous != k
 	if taken {
 		delete(n.known, previous)
 	}
 	n.keep(k, &nameEntry{name: name})
-	n.owners[says(name)] = k
+	n.owners[nameID(name)] = k
 	delete(n.stale, k)
 	if taken || old == nil || !sameName(old.name, name) {
 		n.version.Add(1)
@@ -341,7 +340,7 @@ func (n *names) keep(k nameKey, e *nameEntry) {
 	if _, have := n.known[k]; !have && len(n.known) >= maxKnownNames {
 		for victim, v := range n.known { // any one will do: it can be fetched again
 			delete(n.known, victim)
-			delete(n.owners, says(v.name))
+			delete(n.owners, nameID(v.name))
 			break
 		}
 	}

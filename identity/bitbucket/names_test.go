@@ -169,7 +169,7 @@ func TestStaleNamesServe(t *testing.T) {
 	})
 }
 
-// TestNamesRateLimited holds that 429 is obeyed for as long as it says.
+// TestNamesRateLimited holds that the Retry-After of a 429 is obeyed.
 func TestNamesRateLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, withAPI)

@@ -12,7 +12,7 @@ import (
 )
 
 // proven are the checks behind which it is known whose token it is: all else of
-// it has been found right, or says nothing of its step.
+// it is valid, or does not concern its step.
 var proven = []string{"expiry", "issued_at", "not_before", "lifetime", "audience"}
 
 // TestRefusalsSayWhose goes through the table: a refusal names a step where its
@@ -41,10 +41,10 @@ func TestRefusalsSayWhose(t *testing.T) {
 	})
 }
 
-// TestForgedExpiredTokenNamesNobody: a token that nobody signed names no step on
-// record, although it is refused before its key is checked; and one whose key is
-// not at hand causes no request.
-func TestForgedExpiredTokenNamesNobody(t *testing.T) {
+// TestForgedExpiredTokenNamesNoStep: the record of a token that no issuer signed names
+// no step, although it is refused before its key is checked; and a token whose key is
+// not held causes no request.
+func TestForgedExpiredTokenNamesNoStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, withAPI)
 		ended := bitbuckettest.TokenOptions{Audiences: []string{audience}, IssuedAt: time.Now().Add(-3 * time.Hour), Lifetime: time.Hour}

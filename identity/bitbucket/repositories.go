@@ -1,7 +1,7 @@
 package bitbucket
 
-// RepositoryUUID returns the repository that bears a full name now, as far as is
-// known: it asks nobody. known is false where no workspace has an API, too.
+// RepositoryUUID returns the repository that has a full name now, as far as is known:
+// it sends no request. known is false if no workspace has an API, too.
 func (a *Authenticator) RepositoryUUID(fullName string) (uuid string, known bool) {
 	for _, i := range a.list {
 		if i.names == nil {

@@ -13,7 +13,7 @@ import (
 // Check asks every issuer for its keys, side by side, loads the names that were
 // kept, and reads the access tokens of the APIs. It fails with one error for every
 // workspace whose tokens cannot be verified (its issuer does not answer and no keys
-// were kept that may still be used) or whose API says that workspace_uuid is not
+// were kept that may still be used) or whose API states that workspace_uuid is not
 // the workspace's. An issuer that does not answer while its kept keys serve is
 // logged. It is for checking a configuration.
 func (a *Authenticator) Check(ctx context.Context) error { return errors.Join(a.check(ctx)...) }
@@ -124,14 +124,13 @@ func (a *Authenticator) Run(ctx context.Context) error {
 }
 
 // Close waits for the look-ups that are under way, which bound themselves, and
-// gives connections back. It is called when Run has returned and nobody
-// authenticates any more.
+// closes connections. It is called when Run has returned and no caller authenticates.
 func (a *Authenticator) Close() {
 	a.spawned.Wait()
 	a.http.CloseIdleConnections()
 }
 
-// Status is what is to be said of one workspace, for /readyz, metrics and the
+// Status is the state of one workspace, for /readyz, metrics and the
 // command line.
 type Status struct {
 	Workspace string

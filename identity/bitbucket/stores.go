@@ -6,10 +6,10 @@ import (
 	"github.com/sallyport/sallyport/identity"
 )
 
-// NameStore keeps names over a restart. It is told of every answer of the REST
-// API, also of one that says nothing new, so that it can tell how long a name
-// was valid; it must be safe for concurrent use and bound its own time. An
-// error is logged and costs nothing but the memory of a restart.
+// NameStore keeps names over a restart. It receives every response of the REST API,
+// also one that changes nothing, so that it knows how long a name was valid. It must be
+// safe for concurrent use and bound its own time. An error is logged; its only effect
+// is that the name does not survive a restart.
 type NameStore interface {
 	// LoadNames returns the latest name of everything that is known of a
 	// workspace, in any order.
@@ -22,10 +22,10 @@ type NameStore interface {
 // valid, for every instance and over a restart. It must be safe for concurrent
 // use.
 type AdmittedStore interface {
-	// Admit keeps that the token behind the principal was verified and is valid
-	// now; the first time that any instance says so counts. It is called for every
-	// request, so it must not block and costs a memory read where that is known
-	// already. What it cannot keep ends when the token does.
+	// Admit stores that the principal's token was verified and is valid now; the first
+	// report of any instance counts. Each request calls it, so it must not block, and it
+	// costs a memory read if the token is stored already. A token that it cannot store
+	// is accepted until it expires.
 	Admit(p *identity.Principal)
 	// Admitted returns the principal of a token that was admitted while it was
 	// valid and may still be accepted, with its end in Expires; found is false
@@ -34,7 +34,7 @@ type AdmittedStore interface {
 	Admitted(ctx context.Context, digest [32]byte, stepUUID string) (p *identity.Principal, found bool, err error)
 }
 
-// Revocations says who is not to be admitted although the token is good. It is
+// Revocations are the steps and repositories whose valid tokens are refused. It is
 // asked for every request, so it answers from memory and never blocks, and it
 // must be safe for concurrent use. UUIDs are bare and lower-case.
 type Revocations interface {

@@ -25,8 +25,8 @@ func (a *Authenticator) verify(ctx context.Context, raw string, d digest, now ti
 	if refused != nil {
 		return nil, nil, refused
 	}
-	// RFC 8725 section 3.8: compared as it stands, byte by byte, with what was
-	// configured. A token never adds an issuer.
+	// RFC 8725 section 3.8: compared byte by byte with the configuration. A token never
+	// adds an issuer.
 	i := a.issuers[t.issuer]
 	if i == nil && a.skip.has(checkIssuer) {
 		i = a.list[0]
@@ -63,11 +63,10 @@ func (a *Authenticator) verify(ctx context.Context, raw string, d digest, now ti
 	return v, i, nil
 }
 
-// ofWhom puts on a refusal whose token it is, for the record, where that much is
-// proven: a key of the issuer signed it, and its workspace and subject are right.
-// Whatever else is wrong with it, the issuer said that it is this step's. A key
-// that is not at hand is not asked for: a token that is refused costs the issuer
-// nothing.
+// ofWhom adds the principal to a refusal, for the record, if it is proven: a key of the
+// issuer signed the token, and its workspace and subject are valid. Whatever else is
+// wrong with the token, the issuer states that it is this step's. A key that is not held
+// is not fetched: a refused token costs the issuer nothing.
 func (a *Authenticator) ofWhom(ctx context.Context, v *verified, t *token, refused *identity.Error) *identity.Error {
 	if v.claims.workspace != v.issuer.workspace.UUID || !subjectAgrees(v.claims) {
 		return refused
@@ -107,7 +106,7 @@ func (a *Authenticator) provenBy(ctx context.Context, i *issuer, t *token) (*key
 	return k, nil
 }
 
-// provenWith says whether this key signed the token.
+// provenWith reports whether this key signed the token.
 func provenWith(ctx context.Context, k *key, issuer string, t *token, skip checkSet) *identity.Error {
 	set := &oneKey{key: k, payload: t.payload, skip: skip}
 	id, libraryErr := oidc.NewVerifier(issuer, set, &oidc.Config{
@@ -153,17 +152,16 @@ func (s *oneKey) VerifySignature(_ context.Context, jwt string) ([]byte, error) 
 	return payload, err
 }
 
-// judgeTimes judges what RFC 7519 sections 4.1.4 to 4.1.6 say of the times,
-// other than the end.
+// judgeTimes checks the times of RFC 7519 sections 4.1.4 to 4.1.6 other than the end.
 func (a *Authenticator) judgeTimes(c *claims, now time.Time, skip checkSet) *identity.Error {
 	latest := now.Add(a.config.Leeway)
 	switch {
 	case c.issued.After(latest) && !skip.has(checkIssuedAt):
 		return refuse(checkIssuedAt, identity.CredentialNotYetValid, fmt.Sprintf(
-			"the token was issued at %s, which has not come yet; the clock of this proxy says %s", stamp(c.issued), stamp(now)), nil)
+			"the token was issued at %s, which is in the future; the clock of this proxy is at %s", stamp(c.issued), stamp(now)), nil)
 	case c.notBefore.After(latest) && !skip.has(checkNotBefore):
 		return refuse(checkNotBefore, identity.CredentialNotYetValid, fmt.Sprintf(
-			"the token is valid from %s; the clock of this proxy says %s", stamp(c.notBefore), stamp(now)), nil)
+			"the token is valid from %s; the clock of this proxy is at %s", stamp(c.notBefore), stamp(now)), nil)
 	case skip.has(checkLifetime):
 	case !c.expires.After(c.issued):
 		return refuse(checkLifetime, identity.CredentialLifetime, "the token ends before it begins", nil)
@@ -174,10 +172,9 @@ func (a *Authenticator) judgeTimes(c *claims, now time.Time, skip checkSet) *ide
 	return nil
 }
 
-// judgeIdentity judges for whom and by whom the token is. A custom audience can
-// be had by every workspace on earth, so audience, issuer and workspace UUID
-// must all fit; and sub, which others build their trust on, must not tell
-// another story than the UUID claims.
+// judgeIdentity checks audience, workspace and subject. Every workspace can request a
+// token with a custom audience, so audience, issuer and workspace UUID must all match;
+// and sub, which others rely on, must agree with the UUID claims.
 func judgeIdentity(w *Workspace, c *claims, skip checkSet) *identity.Error {
 	meant := slices.ContainsFunc(c.audiences, func(s string) bool { return slices.Contains(w.Audiences, s) })
 	if !meant && !skip.has(checkAudience) {

@@ -23,8 +23,8 @@ type admission struct {
 	principal        []byte
 }
 
-// storedPrincipal is the principal as it is written down. UUIDs and what the token said
-// are stored; names are those of the moment of use.
+// storedPrincipal is the principal as it is stored: UUIDs and the token's claims. Names
+// are those of the moment of use.
 type storedPrincipal struct {
 	Kind       string `json:"kind"`
 	Issuer     string `json:"issuer"`

@@ -91,8 +91,8 @@ func (s *Store) writeAdmissions(ctx context.Context, batch []admission) error {
 // over, unless it was lifted. The principal's kind of credential is [identity.CredentialAdmitted], its
 // end is that of being accepted, and it has no names. An error means that the
 // database could not be asked. It asks each time, and waits for two seconds at
-// most; the caller verifies the token's signature first, so that nobody makes it
-// ask for what was never issued.
+// most; the caller verifies the token's signature first, so that a
+// forged token causes no query.
 func (s *Store) Admitted(ctx context.Context, digest [sha256.Size]byte, stepUUID string) (*identity.Principal, bool, error) {
 	if s.config.AdmittedMaxAge <= 0 || !uuid.IsCanonical(stepUUID) {
 		return nil, false, nil

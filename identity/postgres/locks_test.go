@@ -137,7 +137,7 @@ func TestRowLocksAreNeeded(t *testing.T) {
 }
 
 // TestHeldLocks: a login that may acquire a lock and keeps it is named to who
-// waits, and the status says since when.
+// waits, and the status has the time since when.
 func TestHeldLocks(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)

@@ -25,7 +25,7 @@ func migrated(t testing.TB) *pgtest.DB {
 	return pgtest.NewFrom(t, "sallyport", migrate)
 }
 
-// env is a store on a database, and what its callbacks were told.
+// env is a store on a database, and what its callbacks received.
 type env struct {
 	*Store
 	mu            sync.Mutex

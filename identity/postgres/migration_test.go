@@ -10,11 +10,11 @@ import (
 	"github.com/sallyport/sallyport/migrations"
 )
 
-// What is known of the past is not taken down with the schema; an empty one is,
-// and comes back, and the views on the log work all the while.
+// The down migration refuses to remove stored names; an empty schema is removed and
+// created again, and the views on the log work all the time.
 func TestMigrationDownAndUp(t *testing.T) {
 	up, down := migration(t, "00003_identity.sql")
-	upAfter, downBefore := migration(t, "00007_reconciliation.sql") // stands on it
+	upAfter, downBefore := migration(t, "00007_reconciliation.sql") // depends on it
 	upLast, downFirst := migration(t, "00010_periods.sql")
 	upAfter, downBefore = upAfter+upLast, downFirst+downBefore
 	db := migrated(t)

@@ -38,7 +38,7 @@ func (s *Store) LoadNames(ctx context.Context, workspaceUUID string) ([]identity
 }
 
 // SaveName puts a name into the backlog that Run writes, and returns at once. An
-// error says that it is not stored: it is not a name that can be, or too many
+// error means that it is not stored: it is not a name that can be, or too many
 // wait already.
 func (s *Store) SaveName(_ context.Context, name identity.KnownName) error {
 	all, err := observe(name)

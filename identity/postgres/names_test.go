@@ -97,8 +97,8 @@ func TestRenamesKeepHistory(t *testing.T) {
 	}
 }
 
-// The story of several answers in one group is told in order.
-func TestStoryInOneGroup(t *testing.T) {
+// Several responses for one UUID in one group are applied in order.
+func TestResponsesInOneGroup(t *testing.T) {
 	db := migrated(t)
 	h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(""))
 	h.save(t, repository(payments, "acme/a", minutes(0)), repository(payments, "acme/b", minutes(20)), repository(payments, "acme/a", minutes(40)),
@@ -112,8 +112,8 @@ func TestStoryInOneGroup(t *testing.T) {
 	}
 }
 
-// A repository that is deleted and made again under its old name, or that takes
-// over a name that was given up long ago, is told of and can be asked for.
+// A repository that is deleted and created again under its old name, or that gets a name
+// that another had long ago, is reported and can be queried.
 func TestNameMovesToAnotherUUID(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -176,8 +176,8 @@ func TestNameMovesToAnotherUUID(t *testing.T) {
 	}
 }
 
-// A commit whose answer was lost is written again: it changes nothing, and what
-// it moved is still told of.
+// A commit whose response was lost is written again: it changes nothing, and its
+// reassignments are still reported.
 func TestWritingNamesAgain(t *testing.T) {
 	db := migrated(t)
 	h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(""))
@@ -314,8 +314,8 @@ func TestInstancesAgree(t *testing.T) {
 	}
 }
 
-// The database goes away and comes back: nobody waits, and nothing that fits is
-// lost.
+// The database is unavailable and recovers: no caller waits, and no name within the
+// bound is lost.
 func TestNamesOverARestart(t *testing.T) {
 	pgtest.CheckLeaks(t)
 	server := pgtest.Start(t, pgtest.Options{})
@@ -400,7 +400,7 @@ func TestHistoryIsNotRewritten(t *testing.T) {
 			t.Errorf("owner: %s: %v", statement, err)
 		}
 	}
-	// Without the triggers the same goes through: the test bites.
+	// Without the triggers the same goes through: the triggers are needed.
 	admin := pgtest.Connect(t, db.URL(""))
 	pgtest.Exec(t, admin, "ALTER TABLE identity.repositories DISABLE TRIGGER ALL")
 	pgtest.Exec(t, admin, "UPDATE identity.repositories SET fetched_at = valid_from WHERE valid_to IS NOT NULL")

@@ -14,15 +14,14 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 )
 
-// writeNames takes answers into the tables, in the order in which they were
-// fetchedAt. Whoever does that holds one lock: it happens in the background, and so
-// no two instances can undo or wait for one another row by row. Doing it again
-// changes nothing.
+// writeNames writes responses into the tables, in the order in which they were
+// fetched. The writer holds one lock, so that no two instances can undo or wait for one
+// another row by row. Writing a response again changes nothing.
 func (s *Store) writeNames(ctx context.Context, batch []observed) error {
 	var reassignments []Reassignment
 	err := s.transact(ctx, func(tx pgx.Tx) error {
 		reassignments = reassignments[:0]
-		// The next statement's snapshot is taken when the lock is held.
+		// The next statement's snapshot begins when the lock is held.
 		var now time.Time
 		// A row lock that only the owner's function can acquire: an advisory lock can
 		// be acquired, and held, by every login that may connect.
@@ -65,9 +64,9 @@ func (s *Store) noteBlocked(err error) {
 	}
 }
 
-// ofKind picks the answers of one kind, in the order in which they were fetched.
-// None was fetchedAt after now, by the database's clock: what an instance whose
-// clock is ahead says would otherwise stand until everybody's clock is there.
+// ofKind returns the responses of one kind, in the order in which they were fetched.
+// None is later than now, by the database's clock: otherwise the names of an instance
+// whose clock is ahead would be valid until the other clocks reach that time.
 func ofKind(batch []observed, kind string, now time.Time) []observed {
 	var some []observed
 	for _, o := range batch {
@@ -115,8 +114,8 @@ func (o observed) args() []any {
 	return append(args, o.fetchedAt)
 }
 
-// news returns the answers that say something new. Nearly none do. Several of
-// one key are a story, which is told in order.
+// news returns the responses that change something, which are few, and all responses of
+// a key that has several, in order.
 func (t *nameTable) news(ctx context.Context, tx pgx.Tx, answers []observed) ([]observed, error) {
 	times := map[nameKey]int{}
 	for _, o := range answers {

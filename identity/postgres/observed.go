@@ -11,8 +11,8 @@ import (
 	"github.com/sallyport/sallyport/internal/uuid"
 )
 
-// Reassignment is a name that passed from one UUID to another: what bore it was deleted
-// and made again, or renamed so that another could take it.
+// Reassignment is a name that another UUID has now: the previous object was deleted and
+// created again, or renamed so that another object got its name.
 type Reassignment struct {
 	Kind           string // workspace, or one of identity.NameOf…
 	WorkspaceUUID  string

@@ -18,7 +18,7 @@ const (
 
 // Open connects, checks that the schema is there, and reads the revocations in
 // force, so that a store that is open never accepts what is revoked. ctx bounds
-// opening alone. An error says what an operator should do.
+// opening only. An error contains what an operator should do.
 func Open(ctx context.Context, config Config) (*Store, error) {
 	s := &Store{config: config, instance: newInstance(), confirmTimeout: confirmTimeout, log: cmp.Or(config.Log, slog.New(slog.DiscardHandler))}
 	if err := s.open(ctx); err != nil {
@@ -73,11 +73,11 @@ func (s *Store) Run(ctx context.Context) error {
 	return nil
 }
 
-// Close gives the connections back. It is called when Run and Watch have
-// returned and nobody asks any more.
+// Close closes the connections. It is called when Run and Watch have returned and no
+// caller uses the store.
 func (s *Store) Close() { s.pool.Close() }
 
-// Status is what is to be said of the store, for /readyz and metrics.
+// Status is the state of the store, for /readyz and metrics.
 type Status struct {
 	Revocations      int       // in force, as far as is known
 	RevocationsRead  time.Time // when they were last read

@@ -14,15 +14,15 @@ import (
 	"github.com/sallyport/sallyport/internal/uuid"
 )
 
-// Pipeline is what Bitbucket says of a pipeline and its token does not. UUIDs
-// are bare and lower-case.
+// Pipeline is what Bitbucket reports about a pipeline and its token does not contain.
+// UUIDs are bare and lower-case.
 type Pipeline struct {
 	PipelineUUID   string
 	RepositoryUUID string
 	BuildNumber    int64     // zero: Bitbucket does not know the pipeline
 	Creator        string    // as people are called there; empty: unknown
 	CreatorUUID    string    // empty: unknown
-	FetchedAt      time.Time // when Bitbucket said so
+	FetchedAt      time.Time // when Bitbucket reported it
 }
 
 // UnknownPipeline is a pipeline that was decided upon and of which nothing is

@@ -16,7 +16,7 @@ import (
 	"github.com/sallyport/sallyport/internal/uuid"
 )
 
-// Scope says what a revocation ends.
+// Scope is what a revocation ends.
 type Scope string
 
 // The scopes. There is none for everything: that is the emergency stop.
@@ -80,9 +80,9 @@ func (r *Revocation) check() error {
 	case !uuid.IsCanonical(r.UUID):
 		return errors.New("it is not a bare lower-case UUID")
 	case strings.TrimSpace(r.By) == "" || !database.IsText(r.By, maxText):
-		return fmt.Errorf("say who does it, in at most %d bytes", maxText)
+		return fmt.Errorf("the operator is not text of 1 to %d bytes: name who revokes", maxText)
 	case !database.IsText(r.Reason, maxReason):
-		return fmt.Errorf("say why in at most %d bytes", maxReason)
+		return fmt.Errorf("the reason is not text of at most %d bytes: shorten it", maxReason)
 	case r.Until.Year() > 9999:
 		return errors.New("its end is too far away")
 	}
@@ -115,7 +115,7 @@ func readRevocations(ctx context.Context, db reader) ([]Revocation, error) {
 // notLifted is the condition that the revocation r was not lifted.
 const notLifted = `NOT EXISTS (SELECT FROM identity.revocation_lifts x WHERE x.revocation_id = r.id)`
 
-// watchOutage says since when the revocations cannot be read, and why.
+// watchOutage is a time without successful reads of the revocations, and its error.
 type watchOutage struct {
 	since time.Time
 	err   error

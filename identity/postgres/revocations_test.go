@@ -56,7 +56,7 @@ func TestEveryInstanceLearns(t *testing.T) {
 	}
 }
 
-// A notification that nobody hears costs a second.
+// A missed notification costs a second.
 func TestLearnsWithoutNotification(t *testing.T) {
 	db := migrated(t)
 	h, conn := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(database.Writer))
@@ -65,10 +65,10 @@ func TestLearnsWithoutNotification(t *testing.T) {
 	})
 	pgtest.Exec(t, conn, "INSERT INTO identity.revocations (step_uuid, until, revoked_by, reason) VALUES ($1, now() + interval '1 hour', 'ada', '')", uuidOf(1))
 	pgtest.Eventually(t, "known", func() bool { return h.Revoked(uuidOf(1), payments) })
-	// What the owner takes back is taken back everywhere.
+	// A revocation that the owner ends, ends everywhere.
 	admin := pgtest.Connect(t, db.URL(""))
 	pgtest.Exec(t, admin, "UPDATE identity.revocations SET until = clock_timestamp() + interval '1 millisecond', revoked_at = clock_timestamp()")
-	pgtest.Eventually(t, "taken back", func() bool { return !h.Revoked(uuidOf(1), payments) })
+	pgtest.Eventually(t, "ended", func() bool { return !h.Revoked(uuidOf(1), payments) })
 	if n := len(h.received()); n != 1 {
 		t.Errorf("told of %d", n)
 	}
@@ -159,7 +159,7 @@ func TestWatchOverAFrozenDatabase(t *testing.T) {
 	pgtest.Eventually(t, "the outage is over", func() bool { return h.Status().RevocationsError == nil })
 }
 
-// Whoever may connect can notify; it is a reason to look and nothing else.
+// Every login that may connect can notify; a notification causes a read and nothing else.
 func TestNotificationsAreNotBelieved(t *testing.T) {
 	db := migrated(t)
 	h, flood := instance(t, db.URL(database.Writer), 0), pgtest.Connect(t, db.URL(database.Auditor))
@@ -239,7 +239,7 @@ func TestRevokedTokensAreNotHonoured(t *testing.T) {
 	if h.honours(t, four) == nil {
 		t.Error("a later step is not honoured")
 	}
-	// And without the condition it would be: the test bites.
+	// Without the condition it would be: the condition is needed.
 	pgtest.Exec(t, conn, "DELETE FROM identity.revocations")
 	if h.honours(t, one) == nil {
 		t.Error("negative control")

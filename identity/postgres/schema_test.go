@@ -10,7 +10,7 @@ import (
 	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
-// Everything that an auditor sees says what it means, and every constraint has
+// Everything that an auditor sees has a comment, and every constraint has
 // the name that we gave it.
 func TestSchemaIsExplained(t *testing.T) {
 	conn := pgtest.Connect(t, migrated(t).URL(""))
@@ -81,7 +81,7 @@ func TestPrivileges(t *testing.T) {
 	}
 }
 
-// Open says what to do.
+// Open's error contains what to do.
 func TestOpenOnAnOldSchema(t *testing.T) {
 	db := migrated(t)
 	pgtest.Exec(t, pgtest.Connect(t, db.URL("")), "DELETE FROM sallyport.schema_version WHERE version_id >= 3")

@@ -25,7 +25,7 @@ import (
 	"github.com/sallyport/sallyport/internal/pause"
 )
 
-// Config says where the store is. A zero field is its default.
+// Config configures the store. A zero field is its default.
 type Config struct {
 	URL string       // the database, as the role sallyport_writer or a member of it
 	Log *slog.Logger // default: none
@@ -34,10 +34,10 @@ type Config struct {
 	// (identity.expired_token_grace_period). Zero: tokens are neither stored nor accepted.
 	AdmittedMaxAge time.Duration
 
-	// NameReassigned is told of every name that passed from one UUID to another, once
-	// it is written down: by the instance that wrote it, and by no other. It is
-	// called by the goroutine of Run, must not block, and may be nil. A crash in
-	// between loses the call; the view identity.reassigned_names still shows it.
+	// NameReassigned receives every name that another UUID has now, once that is
+	// written: in the instance that wrote it only. The goroutine of Run calls it. It
+	// must not block, and may be nil. A crash in between loses the call; the view
+	// identity.reassigned_names still shows it.
 	NameReassigned func(Reassignment)
 }
 
@@ -65,7 +65,7 @@ type Store struct {
 	outage  atomic.Pointer[watchOutage] // nil: the set is up to date
 }
 
-// explain makes an error of the database one that says what to do.
+// explain adds to an error of the database what to do.
 func (s *Store) explain(operation string, err error) error {
 	return database.Explain(operation, &s.connect.Config, err)
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // A revocation is lifted everywhere within two seconds, admitted tokens of before
-// are accepted again, and what was said stays written.
+// are accepted again, and the record of the revocation stays.
 func TestUnrevoke(t *testing.T) {
 	pgtest.CheckLeaks(t)
 	db := migrated(t)

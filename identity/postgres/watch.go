@@ -14,18 +14,18 @@ import (
 )
 
 const (
-	pollEvery     = time.Second            // reads the revocations whether or not anybody told us
+	pollEvery     = time.Second            // reads the revocations with or without a notification
 	readAtMost    = 2 * time.Second        // an answer that takes longer is a database that is unavailable
 	connectAtMost = time.Second            // to one server; the next is tried then
-	readFloor     = 20 * time.Millisecond  // between two reads, however often somebody tells us
+	readFloor     = 20 * time.Millisecond  // between two reads, however many notifications arrive
 	reconnectMost = 500 * time.Millisecond // between two attempts; with the rest it must stay below two seconds
 )
 
 // Watch keeps what [Store.Revoked] answers from up to date until ctx ends, and
-// returns nil: it listens, and reads once a second in case nobody was heard. It
+// returns nil: it listens, and reads once a second without a notification too. It
 // calls notify, which may be nil and must not block, of what is newly in force:
 // first of everything that is, and of nothing twice. While the database is unavailable
-// what was last in force stays so, and [Store.Status] says since when. One
+// the latest set stays in force, and [Store.Status] has the time since when. One
 // goroutine watches.
 func (s *Store) Watch(ctx context.Context, notify func([]Revocation)) error {
 	w := &watcher{store: s, notify: notify, reported: map[int64]struct{}{}}
@@ -149,7 +149,7 @@ func (w *watcher) confirm(conn *pgconn.PgConn, at string) error {
 	return err
 }
 
-// await returns when somebody is heard, or it is time to look.
+// await returns after a notification, or when the next read is due.
 func (w *watcher) await(conn *pgconn.PgConn, bound func(time.Duration) error) error {
 	if w.received {
 		return nil
@@ -170,7 +170,7 @@ func (w *watcher) connect(ctx context.Context) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, readAtMost+time.Duration(len(config.Fallbacks))*config.ConnectTimeout)
 	defer cancel()
 	config.RuntimeParams["application_name"] = readerName + w.store.instance
-	// Who tells us says nothing: anybody who may connect can notify.
+	// The sender is ignored: every login that may connect can notify.
 	config.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { w.received = true }
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec // one round trip, and nothing that a pooler would lose
 	return database.Connect(ctx, config)

@@ -37,7 +37,7 @@ const (
 
 // Control lets an operator on the same machine act on a running instance, over
 // a unix socket: HTTP/1.1 with JSON. Only root and the user that the instance
-// runs as are listened to, whoever can open the socket.
+// runs as may use it, whatever user can open the socket.
 type Control struct {
 	http *http.Server
 	log  *slog.Logger

@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// ErrNotRunning says that no instance has the data directory.
+// ErrNotRunning: no instance has the data directory.
 var ErrNotRunning = errors.New("no instance is running")
 
 // ControlClient asks a running instance, over its control socket. It is safe for
@@ -126,7 +126,7 @@ func (c *ControlClient) call(ctx context.Context, method, path string, in, out a
 	return nil
 }
 
-// explain says what an operator can do about a socket that does not answer.
+// explain adds what an operator can do about a socket that does not answer.
 func (c *ControlClient) explain(err error) error {
 	path := ControlPath(c.directory)
 	switch {
@@ -140,7 +140,7 @@ func (c *ControlClient) explain(err error) error {
 	return fmt.Errorf("control socket: %w", err)
 }
 
-// allowed says who may: root, and whoever owns the socket, or the directory where
+// allowed lists who may: root, and the owner of the socket, or of the directory where
 // that much cannot be seen.
 func (c *ControlClient) allowed() string {
 	for _, path := range []string{ControlPath(c.directory), c.directory} {

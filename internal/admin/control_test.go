@@ -205,7 +205,7 @@ func TestControlSocketFile(t *testing.T) {
 	}
 }
 
-// TestControlAfterACrash: a socket that nobody answers on is replaced; anything
+// TestControlAfterACrash: a socket without a listener is replaced; anything
 // else of that name is not.
 func TestControlAfterACrash(t *testing.T) {
 	directory := t.TempDir()
@@ -252,8 +252,8 @@ func TestControlErrorsSayWhatToDo(t *testing.T) {
 	}
 }
 
-// TestWhoMayControl: root and the instance's own user, and nobody whom the kernel
-// does not name.
+// TestWhoMayControl: root and the instance's own user, and no user whom the kernel does
+// not name.
 func TestWhoMayControl(t *testing.T) {
 	for _, c := range []struct {
 		uid, own uint32
@@ -263,7 +263,7 @@ func TestWhoMayControl(t *testing.T) {
 			t.Errorf("uid %d of an instance of uid %d: %v", c.uid, c.own, got)
 		}
 	}
-	// Without the kernel's word nobody is let in: over TCP there is none.
+	// Without the kernel's credentials no client is accepted: TCP has none.
 	d := &desk{}
 	c := NewControl(Operations{deskCredentials{d}, deskTunnels{d}, deskPolicy{d}}, slog.New(slog.DiscardHandler))
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -24,7 +24,7 @@ func (o Operator) String() string {
 
 // Operations are what an operator can do to a running instance. Each method
 // returns when what it was asked for has happened and is recorded; a
-// [*Mistake] says that the operator asked for something that cannot be. They
+// [*Mistake] means that the operator's request cannot be executed. They
 // must be safe for concurrent use.
 type Operations struct {
 	Credentials Credentials
@@ -52,7 +52,7 @@ type Policy interface {
 	Reload(ctx context.Context, by Operator) (PolicyState, error)
 }
 
-// Mistake is an operator's: what was asked for cannot be done as it stands.
+// Mistake is an operator's: the request cannot be executed.
 type Mistake struct{ Message string }
 
 func (m *Mistake) Error() string { return m.Message }
@@ -88,15 +88,15 @@ type Revocation struct {
 	Reason string    `json:"reason,omitempty"`
 }
 
-// Revoked is what came of a [RevokeRequest].
+// Revoked is the outcome of a [RevokeRequest].
 type Revoked struct {
 	Revocation
 	Closed int `json:"closed"` // tunnels and requests that were ended here; other instances end theirs
-	// Unconfirmed says which connected instances have not confirmed it; empty: all have.
+	// Unconfirmed lists the connected instances that have not confirmed it; empty: all have.
 	Unconfirmed string `json:"unconfirmed,omitempty"`
 }
 
-// Restored is what came of a [RestoreRequest].
+// Restored is the outcome of a [RestoreRequest].
 type Restored struct {
 	Scope  string `json:"scope"`
 	UUID   string `json:"uuid"`
@@ -130,7 +130,7 @@ type CloseRequest struct {
 	Reason string   `json:"reason,omitempty"`
 }
 
-// Closed is what came of a [CloseRequest].
+// Closed is the outcome of a [CloseRequest].
 type Closed struct {
 	Closed  int      `json:"closed"`
 	Unknown []string `json:"unknown,omitempty"` // ids of no open tunnel
@@ -148,14 +148,14 @@ type Stop struct {
 	Reason string    `json:"reason,omitempty"`
 }
 
-// Stopped is what came of an emergency stop.
+// Stopped is the outcome of an emergency stop.
 type Stopped struct {
 	Stop
 	Closed   int      `json:"closed"`             // tunnels and requests that were ended
 	Warnings []string `json:"warnings,omitempty"` // what did not work besides: everything is stopped all the same
 }
 
-// Resumed is what came of lifting it.
+// Resumed is the outcome of lifting it.
 type Resumed struct {
 	Was *Stop `json:"was,omitempty"` // nil: nothing was stopped
 }

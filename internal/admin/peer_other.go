@@ -7,7 +7,7 @@ import (
 	"net"
 )
 
-// peerOf has no way to know here, so that nobody is let in.
+// peerOf does not know the peer here, so that every client is refused.
 func peerOf(net.Conn) (Operator, error) {
 	return Operator{}, errors.New("the control socket works on Linux only")
 }

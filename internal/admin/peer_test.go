@@ -26,11 +26,11 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// TestAnotherUser is refused by the socket's mode, with words that say who may;
-// and where somebody has opened the file up, by what the kernel says of them.
+// TestAnotherUser: another user is refused by the socket's mode, with an error that
+// names who may; and if the mode was changed, by the kernel's credentials.
 func TestAnotherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
-		return // nobody else can become another user
+		return // only root can become another user
 	}
 	d, directory := office(t)
 	program := filepath.Join(directory, "client")

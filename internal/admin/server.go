@@ -80,7 +80,7 @@ func (s *Server) AddWarning(name string, run func() error) {
 	s.warnings = append(s.warnings, Check{name, run})
 }
 
-// AddDetail adds a value to /readyz that tells more and decides nothing.
+// AddDetail adds a value to /readyz that has no effect on readiness.
 func (s *Server) AddDetail(name string, read func() any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,7 +2,7 @@
 // merged by, and records it.
 //
 // No activation waits for it: Bitbucket is asked afterwards, once for each commit and
-// log, and what it answers is an event of its own. The log itself says which commits
+// log, and the result is an event of its own. The log itself contains which commits
 // are open, so that a restart loses nothing.
 package approval
 
@@ -21,11 +21,11 @@ type Outcome string
 
 // The outcomes.
 const (
-	Approved      Outcome = "approved"        // by somebody who wrote none of it
+	Approved      Outcome = "approved"        // by an account that wrote none of it
 	SelfApproved  Outcome = "self_approved"   // by its authors alone
 	NotApproved   Outcome = "not_approved"    // the pull request has no approval that stands
 	NoPullRequest Outcome = "no_pull_request" // no pull request merged it into the branch
-	Unknown       Outcome = "unknown"         // Bitbucket did not say
+	Unknown       Outcome = "unknown"         // Bitbucket did not report enough
 )
 
 // Outcomes are all of them, in that order.
@@ -42,8 +42,8 @@ type Activation struct {
 	More    bool // there are more of them than are listed
 }
 
-// API is asked about one repository. Its errors wrap those of package identity, or say
-// nothing of the commit.
+// API queries one repository. Its errors wrap those of package identity, or do not
+// concern the commit.
 type API interface {
 	OfCommit(ctx context.Context, commit string) ([]int64, error)
 	PullRequest(ctx context.Context, id int64) (identity.PullRequest, error)

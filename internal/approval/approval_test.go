@@ -50,7 +50,7 @@ func (a *api) asked() error {
 	return a.err
 }
 
-// fails says what is wrong from now on.
+// fails sets the error of later calls.
 func (a *api) fails(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -186,7 +186,7 @@ func TestEvaluate(t *testing.T) {
 }
 
 // TestEachCheckIsNeeded leaves out one check after another, and sees a change called
-// approved that nobody but its author approved.
+// approved that only its author approved.
 func TestEachCheckIsNeeded(t *testing.T) {
 	byAda := []identity.Review{approves(ada)}
 	again := kim

@@ -25,7 +25,7 @@ type finding struct {
 // approval is one that stands.
 type approval struct {
 	identity.Review
-	author bool // of somebody who wrote a part of it, or nobody knows who it is
+	author bool // of an account that wrote a part of it, or of an unknown account
 }
 
 // evaluation asks about one activation.
@@ -37,8 +37,8 @@ type evaluation struct {
 	needs  func(check string) bool
 }
 
-// evaluate asks about every commit that an activation brought. What it returns is the
-// worst of them: one commit that nobody approved is enough. An error says nothing.
+// evaluate queries every commit of an activation, and returns the worst outcome: one
+// commit without an approval is enough. An error is not an outcome.
 func (c *Config) evaluate(ctx context.Context, a Activation) (*finding, error) {
 	if a.More || len(a.Commits) > maxBrought {
 		return &finding{outcome: Unknown, cause: fmt.Sprintf("it brought more than %d commits, which are too many to ask about", maxBrought)}, nil
@@ -134,7 +134,7 @@ func (e *evaluation) pull(ctx context.Context, p identity.PullRequest) (*finding
 	return &again, nil
 }
 
-// add notes an author; accounts are told apart by their UUIDs alone.
+// add adds an author; only UUIDs distinguish accounts.
 func (f *finding) add(a identity.Account) {
 	if a.UUID != "" && !f.wrote(a.UUID) {
 		f.authors = append(f.authors, a)
@@ -145,8 +145,7 @@ func (f *finding) wrote(uuid string) bool {
 	return slices.ContainsFunc(f.authors, func(a identity.Account) bool { return a.UUID == uuid })
 }
 
-// judge says what the approvals come to. One by an account without a UUID cannot be
-// told from the author's.
+// judge sets the outcome of the approvals. An account without a UUID may be the author.
 func (f *finding) judge(needs func(check string) bool) {
 	independent := false
 	for _, r := range f.pull.Reviews {
@@ -164,11 +163,11 @@ func (f *finding) judge(needs func(check string) bool) {
 	number := fmt.Sprintf("pull request %d ", f.pull.ID)
 	switch {
 	case f.pull.Author.UUID == "" && needs("author"):
-		f.outcome, f.cause = Unknown, number+"has no author that Bitbucket knows: nobody can say whether another one approved it"
+		f.outcome, f.cause = Unknown, number+"has no author that Bitbucket knows: so whether another account approved it is unknown"
 	case independent:
 		f.outcome = Approved
 	case len(f.approvals) > 0:
-		f.outcome, f.cause = SelfApproved, number+"was approved by nobody but its authors"
+		f.outcome, f.cause = SelfApproved, number+"was approved by its authors only"
 	default:
 		f.outcome, f.cause = NotApproved, number+"was merged without an approval"
 	}

@@ -22,7 +22,7 @@ type person struct {
 	UUID string `json:"uuid"`
 	Name string `json:"name"`
 	At   string `json:"at,omitempty"`
-	// Author says that the approval does not count: it is by somebody who wrote a part
+	// Author: the approval does not count, because its author wrote a part
 	// of the change, or whom Bitbucket does not name.
 	Author bool `json:"author,omitempty"`
 }
@@ -63,7 +63,7 @@ func (c *Config) event(a Activation, f *finding) *audit.Event {
 	add("activated", at(a.At))
 	add("commits", strconv.Itoa(max(len(a.Commits), 1)))
 	if f.outcome == Approved {
-		e.Message = "approved by somebody who wrote none of it"
+		e.Message = "approved by an account that wrote none of it"
 	}
 	p := f.pull
 	if p == nil {

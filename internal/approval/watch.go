@@ -41,7 +41,7 @@ func New(c Config) *Watcher {
 	return &Watcher{config: c, wake: make(chan struct{}, 1), tries: map[string]*try{}, status: Status{Recorded: map[Outcome]int64{}}}
 }
 
-// Activated says that this instance has activated a commit. It never waits.
+// Activated adds a commit that this instance activated. It never waits.
 func (w *Watcher) Activated() {
 	select {
 	case w.wake <- struct{}{}:
@@ -188,7 +188,7 @@ func (w *Watcher) ask(ctx context.Context, a Activation) (done bool, err error) 
 	return true, nil
 }
 
-// explained says what to do about an answer.
+// explained adds what to do about a response.
 func explained(err error) error {
 	switch {
 	case errors.Is(err, identity.ErrForbidden):

@@ -196,7 +196,7 @@ func refuseCommand(dir, own string) string {
 // compositions are command packages that start what another package composes.
 var compositions = map[string][]string{"servecmd": {"server"}}
 
-// refuse says why a file may not import something; "" if it may.
+// refuse returns why a file may not import a package; "" if it may.
 func refuse(s source, imported string) string {
 	for _, tech := range technologies {
 		if within(imported, tech.library) && !tech.allowed(s.dir) && !s.test {
@@ -209,7 +209,7 @@ func refuse(s source, imported string) string {
 		case strings.HasPrefix(own, "cmd/"):
 			return refuseCommand(s.dir, own)
 		case s.test || isTestHelper(s.dir):
-			return "" // tests may stand on real neighbours
+			return "" // tests may use real neighbors
 		case isTestHelper(own):
 			return "the helpers of tests are for tests"
 		case own == "internal/bitbuckettest" && s.dir != "internal/testenv" && s.dir != "internal/tokentest" && s.dir != "cmd/sallyport-demo",

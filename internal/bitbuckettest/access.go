@@ -57,9 +57,8 @@ func (w *Workspace) AddAccessToken(token string, scopes ...string) {
 	w.server.tokens[token] = accessToken{w, slices.Clone(scopes)}
 }
 
-// authorize identifies the caller and checks its scopes. Everything here is
-// private, so that nobody gets in without a token; a step's own OIDC token is
-// not one.
+// authorize identifies the caller and checks its scopes. Everything here is private and
+// requires an access token; a step's own OIDC token is not one.
 func (s *Server) authorize(c *call) (refusal answer, refused bool) {
 	needs := ScopePipeline
 	switch c.endpoint {
@@ -72,7 +71,7 @@ func (s *Server) authorize(c *call) (refusal answer, refused bool) {
 	}
 	if c.header == "" {
 		if c.endpoint == WorkspaceGet {
-			// Known or not: the live API does not say which.
+			// Known or not: the live API does not reveal which.
 			return failure(http.StatusForbidden, "You do not have access to this workspace."), true
 		}
 		return failure(http.StatusUnauthorized, "Authentication is required."), true
@@ -95,6 +94,6 @@ func (s *Server) authorize(c *call) (refusal answer, refused bool) {
 	return answer{}, false
 }
 
-// sees says whether the caller may see what is in a workspace. The caller holds
+// sees reports whether the caller may see what is in a workspace. The caller holds
 // mu.
 func (c *call) sees(w *Workspace) bool { return c.caller != nil && c.caller.workspace == w }

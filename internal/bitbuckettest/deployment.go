@@ -12,7 +12,7 @@ import (
 	"github.com/sallyport/sallyport/internal/uuid"
 )
 
-// SetDeployments says how lists of deployments answer from now on.
+// SetDeployments sets the form of lists of deployments.
 func (s *Server) SetDeployments(d Deployments) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

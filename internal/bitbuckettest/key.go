@@ -168,7 +168,7 @@ func (w *Workspace) RotateKey(overlap bool) *Key {
 	return w.key
 }
 
-// RemoveKey withdraws a key from what is published and says whether it was
+// RemoveKey withdraws a key from what is published and reports whether it was
 // there. The current key still signs when it is withdrawn, until RotateKey.
 func (w *Workspace) RemoveKey(id string) bool {
 	w.server.mu.Lock()

@@ -42,7 +42,7 @@ func (w *Workspace) Rename(slug string) {
 	w.slug = slug
 }
 
-// SetOIDC says whether the workspace has OpenID Connect enabled; without it
+// SetOIDC sets whether the workspace has OpenID Connect enabled; without it
 // discovery and keys are 404.
 func (w *Workspace) SetOIDC(enabled bool) {
 	w.server.mu.Lock()
@@ -73,7 +73,7 @@ func (w *Workspace) AddRepository(name, project string) *Repository {
 	return r
 }
 
-// refuseTaken panics when the slug of name is taken by another than r.
+// refuseTaken panics when another repository than r has the slug of name.
 func (w *Workspace) refuseTaken(name string, r *Repository) {
 	slug := slugify(name)
 	if slug == "" || slices.ContainsFunc(w.repositories, func(o *Repository) bool { return o != r && slugify(o.name) == slug }) {

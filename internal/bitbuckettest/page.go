@@ -17,8 +17,8 @@ const (
 
 // list answers with one page of items. The address of the next page is
 // absolute and opaque; that of the first may be counted (?page=2). q and sort
-// are not emulated, but for the sort of deployments, and say so rather than
-// being ignored. The caller holds mu.
+// are not emulated, but for the sort of deployments: they are refused and not ignored.
+// The caller holds mu.
 func list[T any](s *Server, c *call, items []T, view func(T) map[string]any) answer {
 	for _, name := range []string{"q", "sort"} {
 		if c.query.Has(name) {

@@ -49,7 +49,7 @@ func (p *Pipeline) Step(e *Environment) *Step {
 	return t
 }
 
-// ManualStep adds a step that waits for somebody to start it.
+// ManualStep adds a step that waits until a user starts it.
 func (p *Pipeline) ManualStep(e *Environment) *Step {
 	if e != nil && e.Repository != p.Repository {
 		panic("bitbuckettest: step: the environment belongs to another repository")

@@ -14,7 +14,7 @@ func (s *Server) AddAccount(name string) Account {
 	return Account{UUID: s.newUUID(), Name: name}
 }
 
-// SetCommitLinks says how the repository answers from now on.
+// SetCommitLinks sets how the repository links commits with pull requests.
 func (r *Repository) SetCommitLinks(l CommitLinks) {
 	r.server.mu.Lock()
 	defer r.server.mu.Unlock()
@@ -30,7 +30,7 @@ func (r *Repository) AddPull(p Pull) *Pull {
 	return &p
 }
 
-// Approve, RequestChanges and Withdraw say what an account says of it from now on.
+// Approve, RequestChanges and Withdraw set the review of an account.
 func (p *Pull) Approve(by Account)        { p.review(by, "approved") }
 func (p *Pull) RequestChanges(by Account) { p.review(by, "changes_requested") }
 func (p *Pull) Withdraw(by Account)       { p.review(by, "") }
@@ -166,7 +166,7 @@ func (s *Server) listPullRequestCommits(c *call) answer {
 		return none
 	}
 	return list(s, c, p.Commits, func(o PullCommit) map[string]any {
-		author := map[string]any{"type": "author", "raw": strings.ToValidUTF8("Somebody <somebody@acme.example>", "")}
+		author := map[string]any{"type": "author", "raw": strings.ToValidUTF8("Robin <robin@acme.example>", "")}
 		if o.Author != nil {
 			author["user"] = viewAccount(o.Author)
 		}

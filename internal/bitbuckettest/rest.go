@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// identifies says whether a path's part names something with this UUID and
+// identifies reports whether a path's part names something with this UUID and
 // slug: the slug, or the UUID in braces.
 func identifies(part, uuid, slug string) bool {
 	return slug != "" && part == slug || strings.EqualFold(part, Braced(uuid))

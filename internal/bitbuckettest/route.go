@@ -81,7 +81,7 @@ func match(pattern string, parts []string) (args []string, ok bool) {
 	return args, true
 }
 
-// answer is what the model says, without any fault.
+// answer is the model's response, without any fault.
 func (s *Server) answer(c *call) answer {
 	s.mu.Lock()
 	closed := s.closed

@@ -12,7 +12,7 @@
 //
 // The model is made by methods: [Server.AddWorkspace], [Workspace.AddRepository],
 // [Repository.AddEnvironment], [Repository.Run], [Pipeline.Step], [Step.Token].
-// They panic when they are misused (a name that is taken, an unknown type of
+// They panic when they are misused (a name that exists already, an unknown type of
 // environment), for that is a mistake of the program that calls them. All
 // methods may be called from several goroutines, also while the server serves.
 // UUIDs are bare and lower-case in Go; in tokens, paths and JSON they wear
@@ -32,7 +32,7 @@ import (
 	"github.com/sallyport/sallyport/internal/uuid"
 )
 
-// Options say how a [Server] is made. The zero value is a plain HTTP server
+// Options configure a [Server]. The zero value is a plain HTTP server
 // with random UUIDs.
 type Options struct {
 	// Seed makes UUIDs and key ids the same in every run that creates the same
@@ -116,7 +116,7 @@ func (s *Server) workspace(slug string) *Workspace {
 	return s.workspaces[i]
 }
 
-// SetBarePages says whether pages of lists carry nothing but values and next,
+// SetBarePages sets whether pages of lists contain only values and next,
 // which is all that Bitbucket guarantees (REST 2.0, Pagination). The default is
 // false: size, page, pagelen and previous are there too.
 func (s *Server) SetBarePages(bare bool) {

@@ -20,7 +20,7 @@ import (
 var hashes = map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512}
 
 // SignRaw returns a compact JWS (RFC 7515, 7.1) over exactly these bytes,
-// signed with the algorithm of this name whatever the header says: RS256,
+// signed with the algorithm of this name whatever the header contains: RS256,
 // RS384, RS512, PS256, PS384, PS512 for an RSA key, ES256, EdDSA for the
 // others; an empty name means the key's own. It panics when they do not fit.
 func (k *Key) SignRaw(algorithm string, header, payload []byte) string {

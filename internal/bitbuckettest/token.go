@@ -8,7 +8,7 @@ import (
 // DefaultLifetime of a token. Atlassian does not publish the real one.
 const DefaultLifetime = time.Hour
 
-// TokenOptions say how a step's token is made. The zero value is the token of a
+// TokenOptions configure a step's token. The zero value is the token of a
 // step with "oidc: true", issued now.
 type TokenOptions struct {
 	// Audiences of the step's oidc.audiences. None means the workspace's default

@@ -28,8 +28,8 @@ type Server struct {
 	injections  []*Injection
 }
 
-// network is how the server is reached: a TCP listener or pipes in memory. It
-// can be taken away and brought back under the same address.
+// network is how the server is reached: a TCP listener or pipes in memory. It can be
+// stopped and started again at the same address.
 type network struct {
 	mu        sync.Mutex
 	scheme    string
@@ -195,8 +195,7 @@ type PullCommit struct {
 	Author *Account
 }
 
-// review is what a participant said; state is "approved", "changes_requested" or
-// empty.
+// review is a participant's review; state is "approved", "changes_requested" or empty.
 type review struct {
 	account Account
 	state   string
@@ -221,7 +220,7 @@ type journal struct {
 	changed  chan struct{} // closed and replaced at every change
 }
 
-// Fault says what goes wrong with a request. Its parts combine; the zero value
+// Fault is a fault of responses. Its parts combine; the zero value
 // changes nothing. The functions of this file make the usual ones.
 type Fault struct {
 	Match func(*http.Request) bool // nil: every request of the endpoint

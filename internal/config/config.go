@@ -69,7 +69,7 @@ type Admin struct {
 	AllowNonLoopback bool
 }
 
-// Identity says whose tokens are accepted.
+// Identity configures the accepted tokens.
 type Identity struct {
 	// Bitbucket has at least one element; no two share a workspace, a workspace UUID or an issuer.
 	Bitbucket []Bitbucket
@@ -100,7 +100,7 @@ type Bitbucket struct {
 	Workspace string
 	// WorkspaceUUID is bare and lower-case.
 	WorkspaceUUID string
-	// Issuer is the exact text that a token's iss must have, as it stands in the file.
+	// Issuer is the exact text that a token's iss must have, as in the file.
 	Issuer string
 	// Audiences are the exact texts of which a token's aud must hold one: 1 to 10, each of 1 to 150 characters.
 	Audiences []string
@@ -115,7 +115,7 @@ type API struct {
 	Token Secret
 }
 
-// Policy says where policy comes from. Exactly one of Directory and Git is set.
+// Policy is the source of the policy. Exactly one of Directory and Git is set.
 type Policy struct {
 	// Directory existed when the configuration was read.
 	Directory string
@@ -146,10 +146,10 @@ type PolicyWorkers struct {
 	QueueTimeout time.Duration
 }
 
-// Approvals says how the approvals of the policy repository's pull requests are read.
+// Approvals configures the reading of the approvals of the policy repository's pull requests.
 type Approvals struct {
 	Enabled bool
-	// Repository is workspace/name in Bitbucket; empty: what [Policy].Git's URL says, if it is one of bitbucket.org.
+	// Repository is workspace/name in Bitbucket; empty: the repository of [Policy].Git's URL, if its host is bitbucket.org.
 	Repository string
 	// Deadline is how long after an activation Bitbucket is asked.
 	Deadline time.Duration
@@ -208,7 +208,7 @@ const (
 	NonFastForwardAllow  = "allow"  // the commit is activated, and the event records it
 )
 
-// Audit says where the log is kept. Either Embedded is true, or Database and Migration are set.
+// Audit configures the log. Either Embedded is true, or Database and Migration are set.
 type Audit struct {
 	// Database is the connection string with which the server records.
 	Database Secret
@@ -240,12 +240,12 @@ type Reconciliation struct {
 	RequestsPerHour int
 }
 
-// SelfTest says how often a probe of the server's own goes the way of a step; an Interval of 0 is never.
+// SelfTest configures the self-test; an Interval of 0 disables it.
 type SelfTest struct {
 	Interval time.Duration
 }
 
-// Checkpoints says how often the log is sealed, and where the signed checkpoints go besides data_directory.
+// Checkpoints configures the interval of sealing, and the places of signed checkpoints besides data_directory.
 type Checkpoints struct {
 	Interval time.Duration
 	// Files are absolute paths; a file need not exist.
@@ -331,7 +331,7 @@ type Limits struct {
 	Total      Limit
 }
 
-// Limit is how much somebody may take at once and in a second; 0 tunnels or requests are not a limit.
+// Limit bounds one level of the limits; 0 tunnels or requests are not a limit.
 type Limit struct {
 	Tunnels           int
 	RequestsPerSecond int
@@ -343,13 +343,13 @@ type Limit struct {
 	Dials              int
 }
 
-// Shutdown says how the server ends.
+// Shutdown configures the end of the server.
 type Shutdown struct {
-	// DrainTimeout is how long open tunnels may continue after the server was told to end; 0 closes them at once.
+	// DrainTimeout is how long open tunnels may continue after the server began to end; 0 closes them at once.
 	DrainTimeout time.Duration
 }
 
-// Log says how the server logs.
+// Log configures the server's own log.
 type Log struct {
 	// Format is [FormatJSON] or [FormatText].
 	Format string

@@ -190,8 +190,8 @@ func TestGit(t *testing.T) {
 	}
 }
 
-// TestBitbucketRepository: what the URL says is a guess for bitbucket.org alone, and
-// what is named wins.
+// TestBitbucketRepository: the URL names the repository on bitbucket.org only, and
+// policy.approvals.repository overrides it.
 func TestBitbucketRepository(t *testing.T) {
 	for _, c := range []struct{ url, named, want string }{
 		{"https://bitbucket.org/acme/egress-policy.git", "", "acme/egress-policy"},

@@ -115,7 +115,7 @@ func names(fields []field) string {
 	return strings.Join(all, ", ")
 }
 
-// describe says what a missing key holds: the first sentence of its meaning in the reference.
+// describe describes a missing key: the first sentence of its meaning in the reference.
 func (f field) describe() string {
 	sentence, _, _ := strings.Cut(f.meaning, ". ")
 	return strings.ReplaceAll(strings.TrimSuffix(sentence, "."), "`", "")

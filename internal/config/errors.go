@@ -17,7 +17,7 @@ type Error struct {
 	Line, Column int
 	// Path is the key, such as listeners[0].tls.key_file; empty where no key is meant.
 	Path string
-	// Message says what is wrong, Hint what to do; Hint may be empty. Neither has a line break.
+	// Message is what is wrong, Hint what to do; Hint may be empty. Neither has a line break.
 	Message, Hint string
 }
 

@@ -19,7 +19,7 @@ import (
 )
 
 // FuzzParse holds that Parse never panics, that a refusal is a sorted list of one-line errors inside the file, and
-// that what is accepted keeps the package's rules and says the same again when it is written out.
+// that an accepted configuration keeps the package's rules, and has the same meaning when it is written out.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(minimal))
 	if example, err := os.ReadFile(exampleFile); err == nil {

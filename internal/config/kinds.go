@@ -14,7 +14,7 @@ import (
 )
 
 // kind is a type of value: what the reference calls it, what an error asks for, and how it is parsed. A parser gets
-// the text as it stands in the file, one line of visible characters.
+// the text as in the file, one line of visible characters.
 type kind[T any] struct {
 	name  string
 	want  string

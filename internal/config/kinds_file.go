@@ -21,7 +21,7 @@ func (d *decoder) resolve(path string) string {
 	return filepath.Join(d.directory, path)
 }
 
-// fileProblem says what is wrong with a file without naming it: the position does, and a secret that was written
+// fileProblem is what is wrong with a file, without its name: the position has it, and a secret that was written
 // where its file should be named is not repeated.
 func (d *decoder) fileProblem(given string, err error) *problem {
 	switch {
@@ -37,7 +37,7 @@ func (d *decoder) fileProblem(given string, err error) *problem {
 	}
 }
 
-// pathHint says what to do about a path that leads nowhere.
+// pathHint is what to do about a path that does not exist.
 func (d *decoder) pathHint(given, absolute string) string {
 	if filepath.IsAbs(given) {
 		return absolute
@@ -120,8 +120,8 @@ func looksLikeValue(text string) *problem {
 	return nil
 }
 
-// remarkMode warns of a secret that everybody on the machine can read. It is not an error: secrets mounted into a
-// container often have such a mode and nobody else beside them.
+// remarkMode warns of a secret that every user of the machine can read. It is not an error: secrets mounted into a
+// container often have such a mode, and the container has no other user.
 func (d *decoder) remarkMode(name string) {
 	if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o004 != 0 {
 		d.warn(d.current, "chmod o-r", "every user of this machine can read the secret (mode %04o)", info.Mode().Perm())
@@ -212,7 +212,7 @@ func (d *decoder) directoryProblem(given, name string, err error) *problem {
 	return problemf(hint, "the directory %s cannot be used: %v", quotePath(name), err)
 }
 
-// quotePath is quote without its limit: the end of a path is what tells.
+// quotePath is quote with a higher limit: the end of a path identifies it.
 func quotePath(name string) string {
 	if len(name) <= 400 {
 		return "\"" + name + "\""

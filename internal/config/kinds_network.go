@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// listenAddress is IP:port or :port. Names are refused: what they mean is for somebody else to say, and whether a
-// listener is on loopback must not be.
+// listenAddress is IP:port or :port. Names are refused: a resolver decides their meaning, and it must not decide
+// whether a listener is on loopback.
 var listenAddress = kind[string]{
 	name: "address", want: "an address such as 127.0.0.1:3128",
 	parse: func(_ *decoder, text string) (string, *problem) {

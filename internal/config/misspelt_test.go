@@ -18,7 +18,7 @@ func parseErrors(t *testing.T, text string) Errors {
 	return list
 }
 
-// within nests a mapping's text under the keys of a path, a list where a key says so.
+// within nests a mapping's text under the keys of a path, as a list if a key ends in [].
 func within(path string, text string) (document string, line int) {
 	indent := ""
 	var b strings.Builder

@@ -43,7 +43,7 @@ func (d *decoder) listener(path string, l Listener) {
 	for i, network := range l.ProxyProtocolFrom {
 		if network.Bits() == 0 {
 			d.warn(fmt.Sprintf("%s.proxy_protocol_from[%d]", path, i), "name the load balancers' own addresses",
-				"every client may say that it is another, and has to send a PROXY protocol header")
+				"every client can claim another address, and has to send a PROXY protocol header")
 		}
 	}
 	if l.TLS != nil && !d.unread && d.sound(path+".tls.certificate_file") && d.sound(path+".tls.key_file") {
@@ -188,7 +188,7 @@ func (d *decoder) git(g *Git) {
 	}
 	for _, name := range []string{"ssh_key_file", "known_hosts_file"} {
 		if path := "policy.git." + name; ssh && !d.has(path) {
-			d.failAt(d.keys["policy.git"], path, "add it; nobody is asked for a password, and no server is trusted at first sight", "the key is required for ssh:// and missing")
+			d.failAt(d.keys["policy.git"], path, "add it; there is no prompt for a password, and no server is trusted at first sight", "the key is required for ssh:// and missing")
 		}
 	}
 }
@@ -208,8 +208,8 @@ func (d *decoder) candidate(p Policy) {
 	}
 }
 
-// approvals checks a repository that is named: one of whose pull requests nothing could be read is a mistake. Where
-// none is named, what the URL of policy.git says is a guess, and no error.
+// approvals checks policy.approvals.repository: a repository whose pull requests cannot be read is an error. Without
+// it, the repository of policy.git's URL is a guess, and no error.
 func (d *decoder) approvals(cfg *Config) {
 	const path = "policy.approvals.repository"
 	if !d.has(path) || d.failed[path] || cfg.Policy.Approvals.Repository == "" {

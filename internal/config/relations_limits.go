@@ -21,8 +21,8 @@ func (l *Limits) shares() []share {
 	}
 }
 
-// limits refuses a share that is above the one that contains it: it would never be reached, so that whoever wrote it
-// meant something else. A share that the file does not give follows the one that contains it.
+// limits refuses a share that is above the one that contains it: it would never be reached, so that the
+// author meant something else. A share that the file does not give follows the one that contains it.
 func (d *decoder) limits(l *Limits) {
 	for _, s := range l.shares() {
 		total, repository, step := "limits.total."+s.name, "limits.repository."+s.name, "limits.step."+s.name

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// field is one key of a mapping: how it is decoded, and what the reference page says of it. A field is bound to the
+// field is one key of a mapping: its decoder and its text in the reference. A field is bound to the
 // struct it fills, so the fields of a struct are made again for every value of it; those of a zero value are the
 // schema.
 type field struct {

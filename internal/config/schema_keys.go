@@ -119,8 +119,8 @@ func workersFields(w *PolicyWorkers) []field {
 func approvalsFields(a *Approvals) []field {
 	return []field{
 		scalar("enabled", &a.Enabled, boolean, "Whether they are read, where the repository is known.", fallback("true")),
-		scalar("repository", &a.Repository, repository, "The policy repository in Bitbucket, `workspace/name`. Absent: what `git.url` says, where its host is `bitbucket.org`."),
-		scalar("deadline", &a.Deadline, between(duration, time.Minute, 14*24*time.Hour), "How long after an activation Bitbucket is asked, with pauses, before the record says `unknown`.", fallback("24h")),
+		scalar("repository", &a.Repository, repository, "The policy repository in Bitbucket, `workspace/name`. Default: the repository of `git.url`, if its host is `bitbucket.org`."),
+		scalar("deadline", &a.Deadline, between(duration, time.Minute, 14*24*time.Hour), "How long after an activation Bitbucket is queried, with pauses, before the record is `unknown`.", fallback("24h")),
 	}
 }
 
@@ -188,7 +188,7 @@ func checkpointsFields(c *Checkpoints) []field {
 		scalar("interval", &c.Interval, between(duration, 100*time.Millisecond, 10*time.Second), "How often what was recorded is sealed.", fallback("5s")),
 		list("files", &c.Files, fileToBe, 0, 16, "Files that each checkpoint is appended to, on storage that the administrators of the database cannot change. `checkpoints` in `data_directory` always is one."),
 		scalar("stdout", &c.Stdout, boolean, "Writes each checkpoint to standard output too.", fallback("false")),
-		list("urls", &c.URLs, endpoint, 0, 16, "Endpoints that each checkpoint is sent to (POST, `text/plain`); a 2xx answer says that it is kept, anything else is tried again."),
+		list("urls", &c.URLs, endpoint, 0, 16, "Endpoints that each checkpoint is sent to (POST, `text/plain`); a 2xx response means that it is kept, any other is tried again."),
 		scalar("token_file", &c.Token, secretFile, "A bearer token for the `urls`. The file may change while the server runs."),
 	}
 }
@@ -197,7 +197,7 @@ func egressFields(e *Egress) []field {
 	return []field{
 		list[netip.AddrPort]("resolvers", &e.Resolvers, resolver, 0, 16, "DNS servers. Absent or empty: the system's."),
 		list[netip.Prefix]("allow_networks", &e.AllowNetworks, network, 0, 1000, "Exceptions to the private, loopback, link-local, metadata and other ranges that are always refused, and to the addresses of this machine's interfaces."),
-		list[netip.Prefix]("deny_networks", &e.DenyNetworks, network, 0, 1000, "Networks that are refused in addition, whatever `allow_networks` says."),
+		list[netip.Prefix]("deny_networks", &e.DenyNetworks, network, 0, 1000, "Networks that are refused in addition, whatever `allow_networks` contains."),
 		scalar("connect_timeout", &e.ConnectTimeout, between(duration, 100*time.Millisecond, 2*time.Minute), "Bounds one connection attempt to a target.", fallback("10s")),
 		sections("upstream_proxies", &e.UpstreamProxies, upstreamProxyFields, "Other HTTP proxies on the way out. For each target the first counts whose `hosts` match and whose `except` do not; without one the way is direct. No environment variable adds one."),
 		section("tunnel", &e.Tunnel, tunnelFields, "Bounds of an open tunnel."),

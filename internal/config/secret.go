@@ -12,7 +12,7 @@ import (
 	"syscall"
 )
 
-// Secret says where a secret is to be had: in a file or in an environment variable. It does not hold the secret, so
+// Secret is the place of a secret: a file or an environment variable. It does not hold the secret, so
 // no formatter, logger or debugger can show it; it shows where it comes from instead. The zero Secret is none.
 type Secret struct{ file, env string }
 
@@ -28,7 +28,7 @@ func (s Secret) IsZero() bool { return s == Secret{} }
 func (s Secret) File() string { return s.file }
 
 // Read returns the secret as it is now, without line breaks at its end. It fails where there is none, or where it is
-// empty, larger than 64 KiB, or not one line of plain text without quotes around it. The error says where the secret was looked for and never what was
+// empty, larger than 64 KiB, or not one line of plain text without quotes around it. The error contains the secret's place and never what was
 // found there.
 func (s Secret) Read() (string, error) {
 	switch {
@@ -151,7 +151,7 @@ func cause(err error) error {
 	return err
 }
 
-// String says where the secret comes from.
+// String returns the secret's place.
 func (s Secret) String() string {
 	switch {
 	case s.file != "":

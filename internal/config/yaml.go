@@ -15,8 +15,8 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// shape is what a YAML node looks like. Scalars are kept as their text: what `10m`, `no` or `0x10` mean is for the
-// key to say and not for YAML's guesses.
+// shape is what a YAML node looks like. Scalars are kept as their text: the key
+// decides what `10m`, `no` or `0x10` mean, and not YAML.
 type shape int
 
 const (
@@ -55,12 +55,12 @@ const maxSize = 1 << 20
 // recursion; its time grows with the square of the depth. The schema needs 5.
 const maxNesting = 20
 
-// maxTokens bounds how much a file says: the parser's time grows with the square of a mapping's keys (half a minute
+// maxTokens bounds the tokens of a file: the parser's time grows with the square of a mapping's keys (half a minute
 // for a megabyte of them). A thousand workspaces are some thirty thousand tokens.
 const maxTokens = 50_000
 
-// readYAML turns the file into nodes. It takes the plain part of YAML only: one document, no anchors, aliases, merge
-// keys, tags or directives, so that what a file says stands where it says it and nothing can be made to expand.
+// readYAML turns the file into nodes. It accepts the plain part of YAML only: one document, no anchors, aliases, merge
+// keys, tags or directives, so that every value is where the file has it and nothing can expand.
 func readYAML(name string, data []byte) (root node, errs Errors) {
 	fail := func(at position, p problem) Errors {
 		return Errors{{File: name, Line: at.line, Column: at.column, Message: p.message, Hint: p.hint}}
@@ -124,7 +124,7 @@ func checkCharacters(data []byte) (position, *problem) {
 }
 
 // checkCharacter checks the character r, which takes size bytes and stands before rest.
-// indent says that only spaces precede it in its line.
+// indent: only spaces precede it in its line.
 func checkCharacter(r rune, size int, rest []byte, indent bool) *problem {
 	switch {
 	case r == utf8.RuneError && size <= 1:
@@ -244,7 +244,7 @@ func tokenPosition(tk *token.Token) position {
 	return position{tk.Position.Line, tk.Position.Column}
 }
 
-// convert copies the library's tree into ours. at is where the node stands if it does not say so itself.
+// convert copies the library's tree into ours. at is the position of a node that has none itself.
 func convert(n ast.Node, at position) node {
 	if n == nil {
 		return node{at: at}
@@ -272,7 +272,7 @@ func convert(n ast.Node, at position) node {
 		return node{shape: text, at: at, text: n.Value, quoted: quoted, lines: lines}
 	case *ast.LiteralNode:
 		return node{shape: text, at: at, lines: true}
-	default: // numbers, booleans and the like: the text as it stands
+	default: // numbers, booleans and the like: the literal text
 		return node{shape: text, at: at, text: n.GetToken().Value}
 	}
 }

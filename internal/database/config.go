@@ -1,5 +1,5 @@
 // Package database connects to PostgreSQL: connections with our name and limits on
-// them, the roles, the schema's version, and errors that say what to do. No error
+// them, the roles, the schema's version, and errors with what to do. No error
 // of this package holds a password or a database URL.
 package database
 
@@ -26,8 +26,8 @@ const (
 	idleTransaction  = 30 * time.Second
 )
 
-// errURL says nothing of the URL: a password with a character that should have
-// been escaped makes the rest of it look like a host or a port.
+// errURL contains nothing of the URL: after an unescaped character in a password, the
+// rest of the password looks like a host or a port.
 var errURL = errors.New("the database URL cannot be parsed; it looks like " +
 	"postgres://user:password@host:5432/database?sslmode=verify-full, " +
 	"with : / ? # @ % and spaces in the password percent-encoded, and the files that it names must be readable")
@@ -82,7 +82,7 @@ func settle(config *pgx.ConnConfig, application string) error {
 			config.ConnectTimeout = eachTimeout
 		}
 	}
-	// Sessions are found by it, whatever the URL or PGAPPNAME says.
+	// Sessions are found by it, whatever the URL or PGAPPNAME contains.
 	config.RuntimeParams["application_name"] = application
 	// A URL of another program may ask for the simple protocol, whose values are text.
 	config.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
@@ -96,7 +96,7 @@ func settle(config *pgx.ConnConfig, application string) error {
 
 func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
 
-// Connect opens one connection. Its error says what to do.
+// Connect opens one connection. Its error contains what to do.
 func Connect(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
@@ -144,8 +144,8 @@ func NewPool(ctx context.Context, url, application string, size int) (*pgxpool.P
 }
 
 // Durable makes a session's commits wait until they are on disk, whatever the
-// server, the database, the role or the URL says; where the server waits for
-// more than that (remote_apply), it stays so.
+// server, the database, the role or the URL sets; a stricter setting of the server
+// (remote_apply) stays.
 //
 // PostgreSQL documentation, "synchronous_commit".
 func Durable(ctx context.Context, conn *pgconn.PgConn) error {

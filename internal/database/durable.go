@@ -11,7 +11,7 @@ import (
 )
 
 // ErrNotReplicated is wrapped where a commit is on the primary's disk alone,
-// although the server is told to wait for a standby.
+// although the server is configured to wait for a standby.
 var ErrNotReplicated = errors.New("the database commits on its own disk only, and no synchronous standby confirms it: " +
 	"start a standby that synchronous_standby_names names (pg_stat_replication lists those that are connected), or take it out of synchronous_standby_names and reload")
 

@@ -15,8 +15,8 @@ import (
 )
 
 // Explain wraps an error of the database with what an operator can do about it.
-// It is nil for nil. The configuration says whom we wanted to be and where;
-// nothing else of it is printed.
+// It is nil for nil. It contains the login and the server of the configuration, and
+// nothing else of it.
 func Explain(operation string, config *pgconn.Config, err error) error {
 	if err == nil {
 		return nil

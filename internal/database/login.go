@@ -23,7 +23,7 @@ type Login struct {
 
 // CheckLogin connects with a database URL as a server's login does, and changes
 // nothing: the session, the schema's version, the privileges of the role, whether the
-// server can be written to, and the difference of the clocks. An error says what to do.
+// server can be written to, and the difference of the clocks. An error contains what to do.
 func CheckLogin(ctx context.Context, url, role string) (*Login, error) {
 	config, err := ParseConfig(url, "sallyport check")
 	if err != nil {

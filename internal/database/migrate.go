@@ -36,7 +36,7 @@ const oldestServer = 140000
 // role [Owner], and returns the versions before and after. The roles are made
 // where the login may make them. Several may migrate at the same time, and
 // servers may continue writing meanwhile. A database that is newer than we are is
-// left alone, with an error. A nil log says nothing.
+// left alone, with an error. A nil log discards.
 func Migrate(ctx context.Context, url string, log *slog.Logger) (from, to int64, err error) {
 	return migrate(ctx, url, log, migrations.Latest())
 }

@@ -99,7 +99,7 @@ func TestVersionsThatDoNotFit(t *testing.T) {
 	if oldest := pgtest.Value[int64](t, conn, "SELECT sallyport.oldest_program()"); oldest > latest || oldest < migrations.Oldest {
 		t.Errorf("the schema serves programs from %d on", oldest)
 	}
-	// What the next version brings is for it to say whether we continue.
+	// The next version of the schema decides whether this program may continue.
 	pgtest.Exec(t, conn, "INSERT INTO sallyport.schema_version (version_id, is_applied) VALUES ($1, true), ($1 + 1, true)", latest+1)
 	for oldest, want := range map[int64]string{latest: "", latest + 1: "too new"} {
 		pgtest.Exec(t, conn, "CREATE OR REPLACE FUNCTION sallyport.oldest_program() RETURNS bigint LANGUAGE sql RETURN "+strconv.FormatInt(oldest, 10))

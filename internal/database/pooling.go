@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// errPooled says what a pooler in transaction mode does to us.
+// errPooled reports the effect of a pooler in transaction mode.
 var errPooled = errors.New("the database URL leads to a connection pooler in transaction mode, which gives each transaction another session: " +
 	"settings, prepared statements and the end of earlier sessions would be those of others; use pool_mode = session for this database or login in PgBouncer, or connect to PostgreSQL directly")
 

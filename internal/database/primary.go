@@ -49,9 +49,8 @@ func dropReadOnly(config *pgconn.Config) {
 const checkTimeout = time.Second
 
 // isCurrent is false where a pool's connection is to be replaced: its server is
-// read-only, or does not answer. A new connection is taken as it is, so that a
-// database that is a standby can be read from: its configuration's
-// target_session_attrs has judged it.
+// read-only, or does not answer. A new connection is not checked, so that a
+// standby can be read from: target_session_attrs of its configuration has selected it.
 func isCurrent(ctx context.Context, conn *pgx.Conn) bool {
 	now := time.Now()
 	at, known := conn.PgConn().CustomData()[checkedAt].(time.Time)

@@ -13,7 +13,7 @@ import (
 
 // The roles. A PostgreSQL cluster has each of them once, for all its databases.
 const (
-	Owner   = "sallyport_owner"   // owns the tables; nobody logs in as it
+	Owner   = "sallyport_owner"   // owns the tables; it has no LOGIN
 	Writer  = "sallyport_writer"  // what serve records as
 	Sealer  = "sallyport_sealer"  // what serve seals as
 	Auditor = "sallyport_auditor" // what an auditor logs in as
@@ -38,7 +38,7 @@ func PrintRoles() string {
 
 const printRoles = "; let an administrator run what `sallyport migrate --print-roles` prints"
 
-// ensureRoles makes the roles where the login may, and otherwise says who has to.
+// ensureRoles creates the roles if the login may, and otherwise reports who has to.
 func ensureRoles(ctx context.Context, conn *pgx.Conn) error {
 	var complete, mayCreate bool
 	if err := conn.QueryRow(ctx, `
@@ -88,7 +88,7 @@ func ownerReady(ctx context.Context, conn *pgx.Conn) (member, able bool, err err
 
 // retryConcurrent runs SQL on objects that the whole cluster shares: two
 // databases that are migrated at the same time may update the same row of a
-// catalogue, and PostgreSQL then says "tuple concurrently updated" (XX000) or
+// catalogue, and PostgreSQL then reports "tuple concurrently updated" (XX000) or
 // refuses a duplicate.
 func retryConcurrent(ctx context.Context, conn *pgx.Conn, sql string) error {
 	var err error

@@ -73,7 +73,7 @@ func TestEveryTableIsGuarded(t *testing.T) {
 			t.Errorf("%s: %s", what, strings.Join(found, ", "))
 		}
 	}
-	// The test bites.
+	// The triggers are needed.
 	pgtest.Exec(t, conn, "CREATE TABLE audit.unguarded (n int); ALTER TABLE audit.checkpoints ENABLE TRIGGER refuse_change; ALTER TABLE audit.events_2020_02 DISABLE TRIGGER refuse_row_change")
 	if found := names(t, conn, unguarded); len(found) != 3 {
 		t.Errorf("negative control: %v", found)
@@ -124,7 +124,7 @@ func TestAppendOnly(t *testing.T) {
 		t.Errorf("%d triggers fire always on 5 partitions", n)
 	}
 
-	// Without the triggers the same statements go through: the test bites.
+	// Without the triggers the same statements go through: the triggers are needed.
 	pgtest.Exec(t, admin, "ALTER TABLE audit.events DISABLE TRIGGER ALL")
 	pgtest.Exec(t, admin, "ALTER TABLE audit.events_2020_02 DISABLE TRIGGER ALL")
 	if err := attempt(t, admin, "SET LOCAL ROLE sallyport_owner", "DELETE FROM audit.events_2020_02"); err != nil {
@@ -132,7 +132,7 @@ func TestAppendOnly(t *testing.T) {
 	}
 }
 
-// attempt runs a statement in a transaction that is taken back.
+// attempt runs a statement in a transaction that is rolled back.
 func attempt(t *testing.T, conn *pgx.Conn, before, statement string) error {
 	t.Helper()
 	tx, err := conn.Begin(t.Context())
@@ -209,7 +209,7 @@ func TestPrivileges(t *testing.T) {
 	}
 }
 
-// Everything that an auditor sees says what it means.
+// Everything that an auditor sees has a comment.
 func TestEverythingIsCommented(t *testing.T) {
 	conn := pgtest.Connect(t, migrated(t).URL(""))
 	rows, err := conn.Query(t.Context(), `
@@ -251,7 +251,7 @@ func TestPartitionWhileOthersInsert(t *testing.T) {
 	if name := pgtest.Value[string](t, c, "SELECT audit.ensure_partition('2031-07-01')"); name != "events_2031_07" {
 		t.Error(name)
 	}
-	// Bounds are UTC whatever the session says.
+	// Bounds are UTC whatever the session's time zone is.
 	pgtest.Exec(t, c, "SET timezone = 'America/New_York'")
 	pgtest.Exec(t, c, "SELECT audit.ensure_partition('2031-08-01')")
 	pgtest.Exec(t, c, insertEvent, "2031-07-31 23:59:59.999999Z", 3)

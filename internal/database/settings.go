@@ -20,7 +20,7 @@ import (
 // PostgreSQL documentation, "Client Connection Defaults" and "Version and
 // Platform Compatibility".
 var pinned = map[string]string{
-	// Nobody else's function or operator is called in our name: where PUBLIC may
+	// No other role's function or operator is called in our name: where PUBLIC may
 	// create in the schema public (PostgreSQL before 15), one there could fit a call
 	// better than the system's own (CVE-2018-1058). Ours are called by their schema.
 	"search_path": "pg_catalog, pg_temp",
@@ -81,7 +81,7 @@ func pin(config *pgconn.Config) {
 }
 
 // Set makes connections of this configuration begin with these settings,
-// whatever the URL says. The values are SQL: 'text', on, 5000.
+// whatever the URL contains. The values are SQL: 'text', on, 5000.
 func Set(config *pgconn.Config, settings map[string]string) {
 	var sql strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(settings)) {

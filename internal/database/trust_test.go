@@ -33,7 +33,7 @@ const (
 	eventRow      = `INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES `
 )
 
-// changes is what nobody may do to the log.
+// changes are statements that no login may execute on the log.
 func changes(t *testing.T, admin *pgx.Conn) []string {
 	t.Helper()
 	list := []string{"DROP SCHEMA audit CASCADE", "ALTER TABLE audit.events DISABLE TRIGGER ALL", "CREATE OR REPLACE FUNCTION audit.check_writer() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
@@ -44,8 +44,8 @@ func changes(t *testing.T, admin *pgx.Conn) []string {
 	return list
 }
 
-// TestTrustTable: what the trust table says of each login of the database holds,
-// clause by clause, with that login.
+// TestTrustTable: the trust table holds for each login of the database, clause by
+// clause, with that login.
 func TestTrustTable(t *testing.T) {
 	db := migrated(t)
 	admin := pgtest.Connect(t, db.URL(""))
@@ -176,7 +176,7 @@ func loginsOf(row string) []string {
 	return logins
 }
 
-// check runs the statements of a claim as a login, each in a transaction that is taken
+// check runs the statements of a claim as a login, each in a transaction that is rolled
 // back.
 func (c *claim) check(t *testing.T, db *pgtest.DB, row, login string) {
 	t.Helper()
@@ -189,7 +189,7 @@ func (c *claim) check(t *testing.T, db *pgtest.DB, row, login string) {
 	}
 	conn := pgtest.Connect(t, db.URL(login))
 	for _, other := range []string{Writer, Sealer} {
-		pgtest.Connect(t, db.URL(other)) // a session that somebody may end
+		pgtest.Connect(t, db.URL(other)) // a session that a login may end
 	}
 	for _, statement := range c.may {
 		if err := attempt(t, conn, before, statement); err != nil {
@@ -204,7 +204,7 @@ func (c *claim) check(t *testing.T, db *pgtest.DB, row, login string) {
 	}
 }
 
-// trustRow is what the trust table of SECURITY.md says of a component.
+// trustRow is the row of a component in the trust table of SECURITY.md.
 func trustRow(t *testing.T, component string) string {
 	t.Helper()
 	text, err := os.ReadFile("../../SECURITY.md")

@@ -63,7 +63,7 @@ func CheckVersion(ctx context.Context, db Querier) error {
 	case version <= migrations.Latest():
 		return nil
 	}
-	// A newer program has migrated. The schema says whom it still serves.
+	// A newer program has migrated. The schema contains the oldest program that it serves.
 	var oldest int64
 	if err := db.QueryRow(ctx, "SELECT sallyport.oldest_program()").Scan(&oldest); err != nil {
 		return fmt.Errorf("ask whom the schema serves: %w", err)

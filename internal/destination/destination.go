@@ -101,8 +101,8 @@ func checkAuthorityBytes(s string) error {
 	return nil
 }
 
-// splitAuthority separates host (brackets kept) and port. ok is false if there
-// is no colon behind the host.
+// splitAuthority separates host (brackets kept) and port. ok is false without a colon
+// behind the host.
 func splitAuthority(s string) (host, port string, ok bool, err error) {
 	if strings.HasPrefix(s, "[") {
 		end := strings.IndexByte(s, ']')

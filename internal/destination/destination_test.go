@@ -179,7 +179,7 @@ func TestParseAuthorityRefuses(t *testing.T) {
 	}
 }
 
-// checkRefused checks an error's problem and what it says.
+// checkRefused checks an error's problem and its text.
 func checkRefused(t *testing.T, why, in string, err error, want destination.Problem, says string) {
 	t.Helper()
 	refusal, ok := errors.AsType[*destination.Error](err)

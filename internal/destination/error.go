@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Problem says what is wrong with a target. The set is closed; the values are
+// Problem is what is wrong with a target. The set is closed; the values are
 // stable and may be used as labels. "" is not a problem.
 type Problem string
 
@@ -39,7 +39,7 @@ const (
 type Error struct {
 	// Problem is the kind of mistake.
 	Problem Problem
-	// Detail says what is wrong and what to write instead. It is printable
+	// Detail is what is wrong and what to write instead. It is printable
 	// ASCII of bounded length whatever the input was, holds no user
 	// information, and may be shown to the client.
 	Detail string

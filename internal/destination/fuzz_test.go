@@ -43,7 +43,7 @@ func FuzzParseAuthority(f *testing.F) {
 }
 
 // FuzzParseAbsolute holds the same for URLs, and that the path that policy
-// sees leads where it says.
+// receives is the path of the target.
 func FuzzParseAbsolute(f *testing.F) {
 	for _, s := range []string{"http://a.example", "HTTP://a.example:8080/%61?b#c", "http://u:p@a/", "http://[::1]/..%2f", "http://a/./b/%2e/.//.", "https://a/", `http://a\@b/`} {
 		f.Add(s)

@@ -125,7 +125,7 @@ func checkLabels(s, name string) (upper bool, err error) {
 	return upper, nil
 }
 
-// checkLabel checks the label name[start:end]; hyphen says that it ends in one.
+// checkLabel checks the label name[start:end]; hyphen: it ends in one.
 func checkLabel(name string, start, end int, hyphen bool) error {
 	switch {
 	case start == end:

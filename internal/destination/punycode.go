@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// notASCII refuses a name that is not ASCII, with what to write instead where
-// that can be said for certain. Mapping names here would be a second opinion
+// notASCII refuses a name that is not ASCII, with what to write instead if that is
+// certain. Mapping names here would be a second opinion
 // beside that of the client and the resolver (UTS #46 has had several, on ß for
 // one), so the author of the name has to write the A-label.
 func notASCII(host string) error {

@@ -79,7 +79,7 @@ func find(ctx context.Context, explicit string, as account) (Binaries, error) {
 	return Binaries{}, notFoundError{as: as, rejected: rejected}
 }
 
-// notFoundError says which two commands make it work.
+// notFoundError contains the two commands that install PostgreSQL.
 type notFoundError struct {
 	as       account
 	rejected []error

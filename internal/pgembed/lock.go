@@ -20,7 +20,7 @@ var ErrInUse = errors.New("the directory is in use")
 // pollInterval is how often a condition outside of this process is checked.
 const pollInterval = 10 * time.Millisecond
 
-// takeOwner takes the lock that says which process cares for the directory.
+// takeOwner acquires the lock of the process that manages the directory.
 // It is not inherited, and so is free as soon as that process is gone.
 func takeOwner(directory string) (*os.File, error) {
 	path := filepath.Join(directory, "owner.lock")
@@ -50,7 +50,7 @@ func takeOwner(directory string) (*os.File, error) {
 
 // takeServer takes the lock that the server's processes will inherit. As long
 // as one of a previous server still lives, it waits for that, and asks it to
-// end. The caller holds the owner lock, so nobody cares for that server.
+// end. The caller holds the owner lock, so no other process manages that server.
 func takeServer(ctx context.Context, directory string) (*os.File, error) {
 	path := filepath.Join(directory, "server.lock")
 	file, err := openLock(path)
@@ -119,8 +119,8 @@ func readPostmaster(cluster string) (int, error) {
 // clearPostmaster deals with a postmaster.pid that is left when no server of
 // ours lives. PostgreSQL itself replaces one whose process is gone; but a
 // process id is soon taken again, in a container at once, and then it refuses
-// to start. So a file that names a stranger is removed, and one that names a
-// PostgreSQL that somebody else runs on this cluster is an error.
+// to start. So a file that names another program is removed, and one that names a
+// PostgreSQL that another process started on this cluster is an error.
 func clearPostmaster(cluster string) error {
 	pid, err := readPostmaster(cluster)
 	if err != nil || pid == 0 {

@@ -80,7 +80,7 @@ func levelOf(line string) slog.Level {
 	}
 }
 
-// setQuiet says whether lines are logged for debugging only.
+// setQuiet sets whether lines are logged for debugging only.
 func (w *logWriter) setQuiet(quiet bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

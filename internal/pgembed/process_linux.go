@@ -33,7 +33,7 @@ func worksIn(pid int, directory string) (works, known bool) {
 	process := filepath.Join("/proc", strconv.Itoa(pid))
 	got, err := os.Stat(filepath.Join(process, "cwd"))
 	if err != nil {
-		// A zombie that nobody reaps (a container without an init) has none.
+		// A zombie without a parent that reaps it (a container without an init) has none.
 		// Else it is gone, or, for root without CAP_SYS_PTRACE, not shown to us.
 		stat, err := os.ReadFile(filepath.Join(process, "stat"))
 		_, state, _ := bytes.Cut(stat, []byte(") ")) // proc_pid_stat(5): pid (comm) state …

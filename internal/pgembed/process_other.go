@@ -4,7 +4,7 @@ package pgembed
 
 import "syscall"
 
-// dieWithParent does nothing: only Linux tells a child of its parent's death.
+// dieWithParent does nothing: only Linux notifies a child of its parent's death.
 // A server that outlives us is ended by the next Start on its directory.
 func dieWithParent(*syscall.SysProcAttr, syscall.Signal) {}
 

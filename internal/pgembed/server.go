@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Config says what to start.
+// Config configures a server.
 type Config struct {
 	// Directory holds the cluster and what belongs to it; it is made (0700) if
 	// it is not there. Its parent may be shared, the directory itself is ours.
@@ -42,7 +42,7 @@ type Config struct {
 	// one. Zero means 30 seconds.
 	StopTimeout time.Duration
 
-	// Logger gets what PostgreSQL says, mostly at debug level. Nil discards it.
+	// Logger gets the output of PostgreSQL, mostly at debug level. Nil discards it.
 	Logger *slog.Logger
 }
 
@@ -233,8 +233,8 @@ func ended(err error) error {
 // Done is closed when the server is gone, asked or not.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
-// Err is nil while the server runs and after Close; when the server ended
-// unasked it says so, with the last lines of its log.
+// Err is nil while the server runs and after Close. If the server ended unexpectedly, it
+// is an error with the last lines of its log.
 func (s *Server) Err() error {
 	select {
 	case <-s.done:
@@ -255,7 +255,7 @@ func (s *Server) User() string { return s.as.name }
 
 // Close ends the server: a fast shutdown (open transactions are rolled back,
 // everything is written out), after StopTimeout an immediate one, then a kill.
-// The error says that it had to be forced; the data is safe in any case, and
+// The error means that it had to be forced; the data is safe in any case, and
 // is recovered at the next start. Closing twice returns the first answer.
 func (s *Server) Close() error {
 	s.closing.Do(func() {

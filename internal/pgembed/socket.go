@@ -117,7 +117,7 @@ func makeSocket(directory string, as account) (Endpoint, error) {
 	return Endpoint{}, fmt.Errorf("pgembed: %s is too long a path for a socket, and so is $TMPDIR; choose a shorter one", entry)
 }
 
-// fits reports whether clients can be told of a socket in this directory: the
+// fits reports whether clients can use a socket in this directory: the
 // path is short enough, and has none of the characters that a connection
 // string gives a meaning (a comma separates hosts).
 func fits(directory string) bool {

@@ -16,12 +16,12 @@ import (
 	"github.com/sallyport/sallyport/internal/pgembed"
 )
 
-// Options say what a server of a test's own is like. The zero value is durable,
+// Options configure a server of a test's own. The zero value is durable,
 // as in production.
 type Options struct {
 	NoSync   bool              // no durability, faster
 	Settings map[string]string // additional server settings
-	Logger   *slog.Logger      // what PostgreSQL says; nil discards it
+	Logger   *slog.Logger      // gets the output of PostgreSQL; nil discards it
 }
 
 // Server is a PostgreSQL server. Its URLs stay the same over Restart. Its
@@ -128,7 +128,7 @@ func (s *Server) URL(database, user string) string {
 func (s *Server) SocketDirectory() string { return s.current().SocketDirectory() }
 
 // Kill ends every process of the server with SIGKILL, as a crash does: nothing
-// is written out and no client is told. It returns when they are gone.
+// is written out and no client is notified. It returns when they have ended.
 func (s *Server) Kill(t testing.TB) {
 	t.Helper()
 	running := s.current()

@@ -1,4 +1,4 @@
-// Package publish takes checkpoints of the audit log to places that whoever can
+// Package publish writes checkpoints of the audit log to places that a user who can
 // change the database cannot change: a file, standard output, an HTTP endpoint.
 package publish
 
@@ -111,7 +111,7 @@ func (w *Writer) Publish(_ context.Context, note []byte) error {
 }
 
 // HTTP sends each checkpoint to an endpoint: POST, text/plain, the note as the
-// body. Any 2xx answer says that it is kept.
+// body. Any 2xx response means that it is kept.
 type HTTP struct {
 	url    *url.URL
 	token  func() (string, error) // nil: none

@@ -30,10 +30,10 @@ const (
 	maxEchoes = 4 // connections at once
 )
 
-// Echo is what a probe is let out to: a server of this process on loopback, that
-// speaks to nobody without the credential which the gate alone has. To the gate it
-// is another proxy on the way to one name, so that nothing has to be excepted from
-// the guard, which refuses loopback to everybody.
+// Echo is the target of the allowed probe: a server of this process on loopback, which
+// refuses every client without the gate's credential. To the gate it is an upstream
+// proxy for one name, so that the guard, which refuses loopback to every request, needs
+// no exception.
 type Echo struct {
 	listener    net.Listener
 	credential  string // user:password

@@ -23,7 +23,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// finding is what came of one probe.
+// finding is the outcome of one probe.
 type finding struct {
 	name    string // refused or allowed: what had to come of it
 	target  string
@@ -49,14 +49,14 @@ func (f *finding) end(o Outcome, format string, args ...any) finding {
 	return *f
 }
 
-// unavailableReasons are the reasons for which nobody gets out, whatever policy says.
+// unavailableReasons are the reasons of refusals that do not depend on policy.
 var unavailableReasons = []policy.Reason{
 	policy.AuditUnavailable, policy.EmergencyStop, policy.ShuttingDown, policy.Overloaded,
 	policy.InstanceLimit, policy.RepositoryLimit, policy.StepLimit,
 }
 
-// refusedProbe asks for a name that nobody can need. What lets it out lets out
-// everything, or knows the probes.
+// refusedProbe requests a name that no step can need. A control that allows it allows
+// everything, or recognizes the probes.
 func (t *Test) refusedProbe(ctx context.Context) finding {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -205,7 +205,7 @@ func (t *Test) connectOnce(ctx context.Context, to string) *response {
 	return a
 }
 
-// throughTunnel speaks TLS with the echo and with nobody else.
+// throughTunnel speaks TLS with the echo only.
 func (t *Test) throughTunnel(a *response) error {
 	if a.reader.Buffered() > 0 {
 		return errors.New("bytes came before any were sent")

@@ -4,8 +4,8 @@
 // A probe is a CONNECT over TCP, with a credential for this one attempt. The code that
 // reads, decides, records, dials and relays a probe is the code that does so for a
 // step. The [ProbeInterceptor] recognizes the probe, restricts its principal to the
-// two reserved names, and denies these names to every other principal. ADR 0017 says
-// why that weakens no control.
+// two reserved names, and denies these names to every other principal. ADR 0017
+// explains why that weakens no control.
 package selftest
 
 import (
@@ -41,21 +41,20 @@ const Kind = "self_test"
 // names are kept from others.
 const Rule = "sallyport-self-test"
 
-// Outcome is what came of a self-test.
+// Outcome is the result of a self-test.
 type Outcome string
 
-// The outcomes. A test that could not be made (an emergency stop, a log that is
-// away, an instance at its limits) says nothing of the controls.
+// The outcomes. A test that could not run (an emergency stop, an unavailable log, an
+// instance at its limits) is not evidence about the controls.
 const (
 	Passed       Outcome = "passed"
 	Failed       Outcome = "failed"
 	Inconclusive Outcome = "inconclusive"
 )
 
-// wouldDeny is what comes of the probe that must be refused where policy is in
-// report mode and would refuse it. The test passes by that, and says so: policy is
-// right, and it is not enforced, as the organization has chosen. It is not an outcome of
-// a test.
+// wouldDeny is the outcome of the probe that must be refused if policy is in report mode
+// and would deny it. The test passes, with a note: policy is right and is not enforced,
+// as the organization has chosen. It is not an outcome of a test.
 const wouldDeny Outcome = "would_deny"
 
 // Outcomes are all outcomes.
@@ -80,12 +79,12 @@ type Recorded struct {
 	CloseReason string
 }
 
-// Config says how to test.
+// Config configures a [Test].
 type Config struct {
 	Interceptor *ProbeInterceptor
 	Echo        *Echo
 	// Dial connects to a listener of this process, up to where a request can be
-	// written, and says from which address.
+	// written, and returns its own address.
 	Dial func(context.Context) (net.Conn, netip.Addr, error)
 	// Recorded returns the events of a step since a time, from the database.
 	Recorded func(ctx context.Context, stepUUID string, since time.Time) ([]Recorded, error)
@@ -100,7 +99,7 @@ type Config struct {
 	Log      *slog.Logger // nil: none
 }
 
-// Status is what is to be said of the tests of this process.
+// Status is the state of the tests of this process.
 type Status struct {
 	Outcome Outcome   // of the latest; empty: none yet
 	At      time.Time // when the latest was made

@@ -235,7 +235,7 @@ func TestPasses(t *testing.T) {
 	}
 }
 
-// TestFails: what is wrong is told, and what only cannot be tested is not.
+// TestFails: a control that is not effective fails the test; a test that cannot run does not.
 func TestFails(t *testing.T) {
 	recordedAfterwards := func(h *env) {
 		h.recordTimeout = 50 * time.Millisecond
@@ -308,7 +308,7 @@ func TestFails(t *testing.T) {
 }
 
 // TestReportMode: where policy would refuse the probe and is in report mode, the
-// test passes and says so, without alarm; it does so where the name has an address.
+// test passes with a note, without alarm, also if the name has an address.
 func TestReportMode(t *testing.T) {
 	for name, resolve := range map[string]func(string) ([]netip.Addr, error){
 		"no such name": nil,
@@ -363,8 +363,8 @@ func TestStepAtTheEcho(t *testing.T) {
 	}
 }
 
-// TestProbeTokenIsForOneUse: a token that was shown, is too old, or was ended is nobody's.
-// Without that, who has seen one would be the probe.
+// TestProbeTokenIsForOneUse: a token that was used, is too old, or was ended is refused.
+// Otherwise a client that has seen one could be the probe.
 func TestProbeTokenIsForOneUse(t *testing.T) {
 	h := build(t, everything, true)
 	field, endProbe := h.interceptor.issueToken(uuid.NewV4(), netip.MustParseAddr("127.0.0.1"))
@@ -437,8 +437,8 @@ func TestProbeGetsNowhereElse(t *testing.T) {
 	}
 }
 
-// TestOnlyTheProbesPrincipal: a principal that says it is of the probes' kind, and is not the
-// one whose token was shown, is refused everything.
+// TestOnlyTheProbesPrincipal: a principal of the probes' kind that is not the one whose
+// token was presented is refused everything.
 func TestOnlyTheProbesPrincipal(t *testing.T) {
 	h := build(t, everything, true)
 	echo, err := destination.ParseAuthority(EchoHost + ":443")
@@ -487,8 +487,8 @@ func TestOnlyTheProbesPrincipal(t *testing.T) {
 	}
 }
 
-// TestEchoIsForTheGate: without the gate's credential, or for another name, nobody
-// gets a word out of it.
+// TestEchoIsForTheGate: without the gate's credential, or for another name, it sends
+// nothing.
 func TestEchoIsForTheGate(t *testing.T) {
 	h := build(t, nothing, true)
 	for _, head := range []string{

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// ServerOptions say how the server in the middle is configured.
+// ServerOptions configure the server under test.
 type ServerOptions struct {
 	Listen          string // 127.0.0.1:port of the plain listener
 	Admin           string // 127.0.0.1:port

@@ -26,7 +26,7 @@ const AccessToken = "emulated-workspace-access-token"
 type Options struct {
 	HTTPSPort int // of the upstream; 0: a free one
 	HTTPPort  int
-	// Handler answers what reaches the upstream; nil: a line that tells what arrived.
+	// Handler answers what reaches the upstream; nil: a line that describes the request.
 	Handler http.Handler
 	// Seed makes UUIDs the same in every run; 0: random.
 	Seed uint64
@@ -80,7 +80,7 @@ func Start(directory string, o Options) (_ *Env, err error) {
 	}
 	handler := o.Handler
 	if handler == nil {
-		handler = http.HandlerFunc(tell)
+		handler = http.HandlerFunc(describe)
 	}
 	if s.HTTPSPort, err = s.serve(o.HTTPSPort, handler, authority); err != nil {
 		return nil, fmt.Errorf("start the HTTPS upstream: %w", err)
@@ -147,12 +147,12 @@ func (s *Env) serve(port int, handler http.Handler, authority *authority) (int, 
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// tell answers with what arrived.
-func tell(w http.ResponseWriter, r *http.Request) {
+// describe responds with a description of the request.
+func describe(w http.ResponseWriter, r *http.Request) {
 	scheme := "http"
 	if r.TLS != nil {
 		scheme = "https"
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprintf(w, "%s says: %s %s arrived over %s\n", r.Host, r.Method, r.URL.RequestURI(), scheme)
+	fmt.Fprintf(w, "%s received %s %s over %s\n", r.Host, r.Method, r.URL.RequestURI(), scheme)
 }

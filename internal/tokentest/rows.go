@@ -275,7 +275,7 @@ func many(prefix string, n int) []string {
 
 func fixed(s string) func(*Forge) string { return func(*Forge) string { return s } }
 
-// signedAs signs with another algorithm of the same key, and says so.
+// signedAs signs with another algorithm of the same key, and names it in the header.
 func signedAs(algorithm string) func(*Forge) string {
 	return func(f *Forge) string {
 		body, err := json.Marshal(f.Claims())

@@ -17,13 +17,13 @@ const (
 	SecondAudience = "second"
 )
 
-// CheckKey is the check of rows whose key is not published. Each of them makes
-// the verifier ask the issuer, and only an answer of its own makes it a refusal
-// for good: whoever asks again at once is told to wait.
+// CheckKey is the check of rows whose key is not published. Each of them makes the
+// verifier query the issuer, and only a response to that query makes the refusal final:
+// another token within the floor is refused as unavailable.
 const CheckKey = "key"
 
-// Row is one token: what makes it odd, who says so, the word of the check that
-// sees it first, and the answer. Without a Problem it is accepted.
+// Row is one token: what makes it odd, the source, the name of the check that refuses it
+// first, and the result. Without a Problem it is accepted.
 type Row struct {
 	Name, Source string
 	Check        string

@@ -22,7 +22,7 @@ import (
 // Intervals of the events. A crash loses the counts of one Interval at most.
 const (
 	Interval     = 10 * time.Minute
-	ZeroInterval = time.Hour // an event that says 0 is recorded this often
+	ZeroInterval = time.Hour // an event with 0 is recorded this often
 )
 
 // Config is what totals are made of.

@@ -30,8 +30,8 @@ func (r *recorder) record(_ context.Context, e *audit.Event) error {
 	return r.failed
 }
 
-// told is each event as its attributes, without its times.
-func (r *recorder) told() []string {
+// events are the attributes of each event, without its times.
+func (r *recorder) events() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var all []string
@@ -61,7 +61,7 @@ func (r *recorder) contiguous(t *testing.T, begin time.Time) {
 
 func expect(t *testing.T, r *recorder, want ...string) {
 	t.Helper()
-	if got := r.told(); fmt.Sprint(got) != fmt.Sprint(want) {
+	if got := r.events(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("recorded %q, want %q", got, want)
 	}
 }
@@ -87,7 +87,7 @@ func TestTotals(t *testing.T) {
 		totals.Add(policy.HeadTimeout)
 		pass(Interval)
 		expect(t, r, "total=4 credential_missing=3 head_timeout=1")
-		// An hour without any is an event that says so.
+		// An hour without any is an event with 0.
 		pass(50 * time.Minute)
 		expect(t, r, "total=4 credential_missing=3 head_timeout=1")
 		pass(Interval)

@@ -108,7 +108,7 @@ func TestDeploymentPages(t *testing.T) {
 	})
 }
 
-// TestDeploymentsErrors: what says something of a repository, and what does not.
+// TestDeploymentsErrors: which errors concern a repository, and which do not.
 func TestDeploymentsErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t)

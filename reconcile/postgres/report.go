@@ -17,11 +17,11 @@ type Report struct {
 	Since        time.Time                        `json:"since"`
 	Until        time.Time                        `json:"until"` // when it was asked
 	Counts       map[identity.DeploymentClass]int `json:"deployments"`
-	Runs         []Run                            `json:"not_seen_or_unclear"` // those that are missing, or of which nothing can be told
+	Runs         []Run                            `json:"not_seen_or_unclear"` // the missing and the unknown ones
 	Repositories []Repository                     `json:"repositories"`
 	// Reconciliations is how many the log names, Changed of which the rows are not
 	// what they were then, Unrecorded those that no event names yet. Of these
-	// Foreign are a day old: rows that somebody else has put there.
+	// Foreign are a day old: rows that another session added.
 	Reconciliations int      `json:"reconciliations"`
 	Changed         []string `json:"changed"`
 	Unrecorded      []string `json:"unrecorded"`
@@ -54,7 +54,7 @@ type Repository struct {
 	Detail         string    `json:"detail"`
 }
 
-// Unclear reports whether something of the period could not be told.
+// Unclear reports whether a class of the period is unknown.
 func (r *Report) Unclear() bool {
 	if r.Reconciliations == 0 || len(r.Changed)+len(r.Foreign) > 0 || r.Counts[identity.ClassUnknown] > 0 {
 		return true

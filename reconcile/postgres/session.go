@@ -303,7 +303,7 @@ func (s *Session) Unrecorded(ctx context.Context, since time.Time) (reconciliati
 	return reconciliations, slices.DeleteFunc(missing, func(f identity.DeploymentFinding) bool { return recorded[f.UUID] }), nil
 }
 
-// named returns what an attribute of the events of a kind says.
+// named returns the values of an attribute of the events of a kind.
 func (s *Session) named(ctx context.Context, kind, attribute string, since time.Time) (map[string]bool, error) {
 	rows, err := s.conn.Query(ctx, `SELECT coalesce(convert_from(record, 'UTF8')::json -> 'attributes' ->> $2, '') FROM audit.events
 		WHERE kind = $1 AND kind NOT IN ('decision', 'tunnel_closed', 'request_closed') AND time >= $3`, kind, attribute, since)

@@ -150,7 +150,7 @@ func TestReconciliationRefuses(t *testing.T) {
 	}
 }
 
-// One at a time, and nobody keeps the right that has gone.
+// One session reconciles at a time, and a session that lost its lock cannot write.
 func TestReconcileOneAtATime(t *testing.T) {
 	pgtest.CheckLeaks(t)
 	db := migrated(t)
@@ -176,7 +176,7 @@ func TestReconcileOneAtATime(t *testing.T) {
 	}
 }
 
-// Findings are only ever added to, whoever asks.
+// Findings are append-only for every login.
 func TestFindingsAreAppendOnly(t *testing.T) {
 	db := migrated(t)
 	admin := pgtest.Connect(t, db.URL(""))

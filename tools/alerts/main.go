@@ -93,7 +93,7 @@ func run(in io.Reader, out io.Writer) error {
 }
 
 // evaluate runs the rule every minute, as Prometheus does: an alert fires once its
-// expression has had a result with the same labels for as long as the rule says.
+// expression has had a result with the same labels for the time of the rule's "for".
 func evaluate(db *database, p parser.Parser, r rulefmt.Rule, q question) (answer, error) {
 	expr, err := p.ParseExpr(r.Expr)
 	if err != nil {
