@@ -75,8 +75,8 @@ var plain = regexp.MustCompile(`(?i)^(?:there|here) |no (?:longer|more|less|such
 
 // maxWords is how long a sentence in a document may be. The aim is 25 words.
 const (
-	maxWords         = 45
-	longSentencesNow = 3
+	maxWords         = 32
+	longSentencesNow = 0
 )
 
 // TestProseIsRead proves that text of each medium is read, and that code is not.

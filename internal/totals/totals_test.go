@@ -30,8 +30,8 @@ func (r *recorder) record(_ context.Context, e *audit.Event) error {
 	return r.failed
 }
 
-// events are the attributes of each event, without its times.
-func (r *recorder) events() []string {
+// texts are the attributes of each event, without its times.
+func (r *recorder) texts() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var all []string
@@ -61,7 +61,7 @@ func (r *recorder) contiguous(t *testing.T, begin time.Time) {
 
 func expect(t *testing.T, r *recorder, want ...string) {
 	t.Helper()
-	if got := r.events(); fmt.Sprint(got) != fmt.Sprint(want) {
+	if got := r.texts(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("recorded %q, want %q", got, want)
 	}
 }
