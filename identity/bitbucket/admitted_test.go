@@ -48,11 +48,11 @@ func (s *admissions) Admitted(_ context.Context, d [32]byte, step string) (*iden
 }
 
 // honoring configures admitted tokens.
-func honoring(s *admissions) func(*house, *Config, *Deps) {
-	return func(_ *house, c *Config, d *Deps) { c.AdmittedMaxAge, d.Admitted = s.age, s }
+func honoring(s *admissions) func(*env, *Config, *Deps) {
+	return func(_ *env, c *Config, d *Deps) { c.AdmittedMaxAge, d.Admitted = s.age, s }
 }
 
-func (h *house) hour(s *bitbuckettest.Step) string {
+func (h *env) hour(s *bitbuckettest.Step) string {
 	return s.Token(bitbuckettest.TokenOptions{Audiences: []string{audience}, Lifetime: time.Hour})
 }
 
@@ -95,7 +95,7 @@ func TestAdmitted(t *testing.T) {
 func TestAdmittedOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newAdmissions(4 * time.Hour)
-		h := build(t, func(_ *house, _ *Config, d *Deps) { d.Admitted = store })
+		h := build(t, func(_ *env, _ *Config, d *Deps) { d.Admitted = store })
 		token := h.hour(h.step)
 		h.accepts(token)
 		time.Sleep(2 * time.Hour)
@@ -237,7 +237,7 @@ func (b *blocklist) Revoked(step, repository string) bool {
 func TestRevoked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, list := newAdmissions(8*time.Hour), &blocklist{set: map[string]bool{}}
-		h := build(t, func(h *house, c *Config, d *Deps) {
+		h := build(t, func(h *env, c *Config, d *Deps) {
 			honoring(store)(h, c, d)
 			withAPI(h, c, d)
 			d.Revocations = list
@@ -302,7 +302,7 @@ func (s *silentStore) Admitted(ctx context.Context, _ [32]byte, _ string) (*iden
 func TestAdmittedLookupsAreShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &silentStore{admissions: newAdmissions(4 * time.Hour)}
-		h := build(t, func(_ *house, c *Config, d *Deps) { c.AdmittedMaxAge, d.Admitted = store.age, store })
+		h := build(t, func(_ *env, c *Config, d *Deps) { c.AdmittedMaxAge, d.Admitted = store.age, store })
 		other := h.hour(h.acme.AddRepository("other", "PAY").Run("main").Step(nil))
 		run := h.payments.Run("main")
 		tokens := []string{h.hour(run.Step(nil)), h.hour(run.Step(nil)), h.hour(run.Step(nil))}

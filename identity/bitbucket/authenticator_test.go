@@ -94,7 +94,7 @@ func TestOverRealSockets(t *testing.T) {
 func TestManyWorkspaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var evil *bitbuckettest.Workspace
-		h := build(t, func(h *house, c *Config, _ *Deps) {
+		h := build(t, func(h *env, c *Config, _ *Deps) {
 			evil = h.server.AddWorkspace("beta")
 			c.Workspaces = append(c.Workspaces, Workspace{Slug: "beta", UUID: evil.UUID, Issuer: evil.Issuer(), Audiences: []string{"beta"}})
 		})
@@ -112,7 +112,7 @@ func TestManyWorkspaces(t *testing.T) {
 		h.refuses(evil.Key().Sign(nil, claims), identity.CredentialWorkspace)
 
 		evil.SetOIDC(false)
-		again := h.authenticator(func(_ *house, c *Config, _ *Deps) { *c = h.auth.config })
+		again := h.authenticator(func(_ *env, c *Config, _ *Deps) { *c = h.auth.config })
 		if err := again.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "beta") || strings.Contains(err.Error(), "acme:") {
 			t.Errorf("got %v", err)
 		}
@@ -126,7 +126,7 @@ func TestManyWorkspaces(t *testing.T) {
 			t.Errorf("the warning is %v", err)
 		}
 		h.acme.SetOIDC(false)
-		alone := h.authenticator(func(_ *house, c *Config, _ *Deps) { *c = h.auth.config })
+		alone := h.authenticator(func(_ *env, c *Config, _ *Deps) { *c = h.auth.config })
 		if err := alone.Begin(t.Context()); err == nil || !strings.Contains(err.Error(), "beta") || !strings.Contains(err.Error(), "acme") {
 			t.Errorf("without any keys: %v", err)
 		}
@@ -149,7 +149,7 @@ func TestWorkspaceOfAnotherUUID(t *testing.T) {
 			{"wrong slug", "acmee", h.acme.UUID, "access-token", "correct workspace_uuid, or workspace", "is that of the workspace"},
 			{"wrong token", "acme", h.acme.UUID, "wrong", "access token", ""},
 		} {
-			a := h.authenticator(func(_ *house, conf *Config, _ *Deps) {
+			a := h.authenticator(func(_ *env, conf *Config, _ *Deps) {
 				conf.Workspaces[0].Slug, conf.Workspaces[0].UUID = c.slug, c.uuid
 				conf.Workspaces[0].API = &bitbucketapi.Config{URL: h.server.APIURL(), Token: func() (string, error) { return c.token, nil }}
 			})
@@ -198,7 +198,7 @@ func TestSkippedKeysAreReported(t *testing.T) {
 func TestHooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []string
-		h := build(t, func(h *house, c *Config, d *Deps) {
+		h := build(t, func(h *env, c *Config, d *Deps) {
 			withAPI(h, c, d)
 			d.Hooks = Hooks{
 				Verified: func(w string, again bool) { told = append(told, fmt.Sprint("verified ", w, " ", again)) },

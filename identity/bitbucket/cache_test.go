@@ -38,7 +38,7 @@ func TestCacheIsBounded(t *testing.T) {
 func TestRememberedUntilItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		again := 0
-		h := build(t, func(_ *house, _ *Config, d *Deps) {
+		h := build(t, func(_ *env, _ *Config, d *Deps) {
 			d.Hooks.Verified = func(_ string, a bool) {
 				if a {
 					again++
@@ -64,7 +64,7 @@ func TestRememberedUntilItsEnd(t *testing.T) {
 // TestConcurrent verifies, rotates and renames at once; the race detector and
 // the principals are the judges.
 func TestConcurrent(t *testing.T) {
-	h := build(t, func(h *house, c *Config, d *Deps) {
+	h := build(t, func(h *env, c *Config, d *Deps) {
 		withAPI(h, c, d)
 		c.CacheEntries = 64
 		c.KeyFetchFloor = time.Microsecond
@@ -116,7 +116,7 @@ func BenchmarkFirst(b *testing.B) {
 }
 
 func BenchmarkRepeated(b *testing.B) {
-	for name, change := range map[string]func(*house, *Config, *Deps){"uuids": nil, "names": withAPI} {
+	for name, change := range map[string]func(*env, *Config, *Deps){"uuids": nil, "names": withAPI} {
 		b.Run(name, func(b *testing.B) {
 			h := build(b, change)
 			token := h.token(h.step)

@@ -12,7 +12,7 @@
 // checks, refreshes and reports its state. token.go, json.go and claims.go read a token;
 // verify.go, signature.go and admitted.go check it. keys.go, fetch.go, jwks.go and
 // keyfile.go hold the issuers' keys. cache.go recognizes a token that was verified.
-// names.go and learn.go find the names behind UUIDs through package bitbucketapi.
+// names.go and prefetch.go find the names behind UUIDs through package bitbucketapi.
 // inspect.go reports on a token and admits no step.
 //
 // An issuer is only ever contacted because the configuration names it, never

@@ -11,8 +11,7 @@ import (
 	"github.com/sallyport/sallyport/internal/bitbucketapi"
 )
 
-// discoveryFor is how long a discovery document is believed while the keys that
-// it points to can be fetched.
+// discoveryFor is how long a discovery document is used while its keys can be fetched.
 const discoveryFor = 6 * time.Hour
 
 // fetch fetches the issuer's keys for a flight that the caller opened, and ends

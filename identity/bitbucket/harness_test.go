@@ -24,9 +24,9 @@ const (
 	otherUUID = "{11111111-2222-3333-4444-555555555555}"
 )
 
-// house is an emulated Bitbucket without sockets, so that it can live in a
+// env is an emulated Bitbucket without sockets, so that it can live in a
 // synctest bubble, and an authenticator in front of it.
-type house struct {
+type env struct {
 	t         testing.TB
 	server    *bitbuckettest.Server
 	acme      *bitbuckettest.Workspace
@@ -41,15 +41,15 @@ type house struct {
 	fetchesMu sync.Mutex
 }
 
-func (h *house) Write(p []byte) (int, error) {
+func (h *env) Write(p []byte) (int, error) {
 	h.logMu.Lock()
 	defer h.logMu.Unlock()
 	return h.log.Write(p)
 }
 
-// build makes a house. The configuration has one workspace, without API, and
+// build makes an env. The configuration has one workspace, without API, and
 // can be changed before the authenticator is made.
-func build(t testing.TB, change func(*house, *Config, *Deps)) *house {
+func build(t testing.TB, change func(*env, *Config, *Deps)) *env {
 	t.Helper()
 	server, err := bitbuckettest.New(bitbuckettest.Options{Seed: 7, BaseURL: "http://127.0.0.1"})
 	if err != nil {
@@ -58,7 +58,7 @@ func build(t testing.TB, change func(*house, *Config, *Deps)) *house {
 	if err := server.StartInMemory(); err != nil {
 		t.Fatal(err)
 	}
-	h := &house{t: t, server: server, acme: server.AddWorkspace("acme")}
+	h := &env{t: t, server: server, acme: server.AddWorkspace("acme")}
 	h.acme.SetAccessTokens("access-token")
 	h.payments = h.acme.AddRepository("payments", "PAY")
 	h.eu = h.payments.AddEnvironment("Production EU", bitbuckettest.Production)
@@ -73,7 +73,7 @@ func build(t testing.TB, change func(*house, *Config, *Deps)) *house {
 }
 
 // authenticator makes another one in front of the same Bitbucket.
-func (h *house) authenticator(change func(*house, *Config, *Deps)) *Authenticator {
+func (h *env) authenticator(change func(*env, *Config, *Deps)) *Authenticator {
 	h.t.Helper()
 	c := Config{Workspaces: []Workspace{{
 		Slug: "acme", UUID: bitbuckettest.Braced(h.acme.UUID), Issuer: h.acme.Issuer(), Audiences: []string{audience, tokentest.SecondAudience},
@@ -97,26 +97,26 @@ func (h *house) authenticator(change func(*house, *Config, *Deps)) *Authenticato
 
 // asking configures an authenticator that may ask the issuer for a key again at
 // once, so that a test need not wait between two tokens of unknown keys.
-func asking(_ *house, c *Config, _ *Deps) { c.KeyFetchFloor = time.Microsecond }
+func asking(_ *env, c *Config, _ *Deps) { c.KeyFetchFloor = time.Microsecond }
 
 // floor lets so much time pass that the issuer may be asked again.
 func floor() { time.Sleep(time.Microsecond) }
 
 // withAPI configures names.
-func withAPI(h *house, c *Config, _ *Deps) {
+func withAPI(h *env, c *Config, _ *Deps) {
 	c.Workspaces[0].API = &bitbucketapi.Config{URL: h.server.APIURL(), Token: func() (string, error) { return "access-token", nil }}
 }
 
-func (h *house) token(s *bitbuckettest.Step) string {
+func (h *env) token(s *bitbuckettest.Step) string {
 	return s.Token(bitbuckettest.TokenOptions{Audiences: []string{audience}})
 }
 
-func (h *house) ask(token string) (*identity.Principal, error) {
+func (h *env) ask(token string) (*identity.Principal, error) {
 	return h.auth.Authenticate(context.Background(), identity.NewCredential(token))
 }
 
 // accepts fails the test unless the token is accepted.
-func (h *house) accepts(token string) *identity.Principal {
+func (h *env) accepts(token string) *identity.Principal {
 	h.t.Helper()
 	p, err := h.ask(token)
 	if err != nil {
@@ -126,7 +126,7 @@ func (h *house) accepts(token string) *identity.Principal {
 }
 
 // refuses fails the test unless the token is refused for this problem.
-func (h *house) refuses(token string, want identity.Problem) *identity.Error {
+func (h *env) refuses(token string, want identity.Problem) *identity.Error {
 	h.t.Helper()
 	p, err := h.ask(token)
 	e, ok := errors.AsType[*identity.Error](err)
@@ -136,7 +136,7 @@ func (h *house) refuses(token string, want identity.Problem) *identity.Error {
 	return e
 }
 
-// newForge makes a forger of this house's tokens, at this moment.
-func newForge(h *house) *tokentest.Forge {
+// newForge makes a forger of this env's tokens, at this moment.
+func newForge(h *env) *tokentest.Forge {
 	return tokentest.NewForge(h.server, h.step, h.plain, time.Now())
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/sallyport/sallyport/internal/tokentest"
 )
 
-// inspector returns one of the house's configuration.
-func (h *house) inspector(change func(*Config)) *Inspector {
+// inspector returns one of the env's configuration.
+func (h *env) inspector(change func(*Config)) *Inspector {
 	h.t.Helper()
 	c := h.auth.config
 	if change != nil {
@@ -132,7 +132,7 @@ func TestInspectNamesEverything(t *testing.T) {
 func TestInspectOffline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		state := t.TempDir()
-		h := build(t, func(_ *house, c *Config, _ *Deps) { c.StateDirectory = state })
+		h := build(t, func(_ *env, c *Config, _ *Deps) { c.StateDirectory = state })
 		credential := identity.NewCredential(h.token(h.step))
 		n := h.inspector(func(c *Config) { c.StateDirectory = "" })
 		i := n.Inspect(t.Context(), credential, false)

@@ -19,8 +19,8 @@ import (
 	"github.com/sallyport/sallyport/internal/durable"
 )
 
-// clockStep is how far a file's time may lie in the future before it is not
-// believed: a date far ahead would keep old keys forever.
+// clockStep is how far a file's time may lie in the future before the file is
+// ignored: a date far ahead would keep old keys forever.
 const clockStep = 5 * time.Minute
 
 // keyFile keeps the last good keys of one issuer, so that a restart while the

@@ -173,7 +173,7 @@ func TestIssuerAway(t *testing.T) {
 // verified with them.
 func TestMaximumAgeEndsRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := build(t, func(_ *house, c *Config, _ *Deps) { c.KeyMaxAge, c.KeyRefresh = 10*time.Minute, 5*time.Minute })
+		h := build(t, func(_ *env, c *Config, _ *Deps) { c.KeyMaxAge, c.KeyRefresh = 10*time.Minute, 5*time.Minute })
 		token := h.token(h.step)
 		h.accepts(token)
 		h.server.Stop()
@@ -211,7 +211,7 @@ func TestOneFetchForAll(t *testing.T) {
 			t.Errorf("%d fetches", n)
 		}
 
-		// Another house, whose issuer never answers.
+		// Another env, whose issuer never answers.
 		h2 := build(t, nil)
 		defer h2.server.Inject(bitbuckettest.OIDC, bitbuckettest.Hanging()).Clear()
 		begun := time.Now()
@@ -318,7 +318,7 @@ func TestRetryAfter(t *testing.T) {
 func TestKeptKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		kept := func(_ *house, c *Config, _ *Deps) { c.StateDirectory = dir }
+		kept := func(_ *env, c *Config, _ *Deps) { c.StateDirectory = dir }
 		h := build(t, kept)
 		token := h.token(h.step)
 		h.accepts(token)
@@ -347,7 +347,7 @@ func TestKeptKeys(t *testing.T) {
 			t.Error("the log does not say so")
 		}
 
-		// What must not be believed.
+		// Files that must not be used.
 		good, err := os.ReadFile(files[0])
 		if err != nil {
 			t.Fatal(err)
@@ -380,7 +380,7 @@ func TestKeptKeys(t *testing.T) {
 			}
 			spoilt := h.authenticator(kept)
 			if s := spoilt.Status()[0]; s.Keys != 0 {
-				t.Errorf("%s: it was believed", name)
+				t.Errorf("%s: it was used", name)
 			}
 			if err := spoilt.Check(t.Context()); err == nil {
 				t.Errorf("%s: it started without keys", name)
@@ -404,7 +404,7 @@ func TestKeptKeys(t *testing.T) {
 func TestWithdrawnKeyLeavesDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		kept := func(_ *house, c *Config, _ *Deps) { c.StateDirectory = dir }
+		kept := func(_ *env, c *Config, _ *Deps) { c.StateDirectory = dir }
 		h := build(t, kept)
 		token := h.token(h.step)
 		h.accepts(token)

@@ -21,7 +21,7 @@ func long(s *bitbuckettest.Step) string {
 }
 
 // running runs the authenticator's background until the function it returns.
-func (h *house) running() (stop func()) {
+func (h *env) running() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	all.Go(func() { _ = h.auth.Run(ctx) })
@@ -195,7 +195,7 @@ func TestNamesRateLimited(t *testing.T) {
 // TestNameBudget holds that we ask no more than we may.
 func TestNameBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := build(t, func(h *house, c *Config, d *Deps) {
+		h := build(t, func(h *env, c *Config, d *Deps) {
 			withAPI(h, c, d)
 			c.Workspaces[0].API.RequestsPerHour = 10
 		})
@@ -214,7 +214,7 @@ func TestNameBudget(t *testing.T) {
 func TestAccessTokenIsRotated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		token, failure := "access-token", error(nil)
-		h := build(t, func(h *house, c *Config, d *Deps) {
+		h := build(t, func(h *env, c *Config, d *Deps) {
 			withAPI(h, c, d)
 			c.Workspaces[0].API.Token = func() (string, error) { return token, failure }
 		})
@@ -244,7 +244,7 @@ func TestAccessTokenIsRotated(t *testing.T) {
 func TestNameMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var moves []string
-		h := build(t, func(h *house, c *Config, d *Deps) {
+		h := build(t, func(h *env, c *Config, d *Deps) {
 			withAPI(h, c, d)
 			d.Hooks.NameReassigned = func(w, name, from, to string) { moves = append(moves, w+" "+name+" "+from+" "+to) }
 		})
@@ -307,7 +307,7 @@ func (s *shelf) SaveName(_ context.Context, n identity.KnownName) error {
 func TestNamesAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{names: map[nameKey]identity.KnownName{}}
-		stored := func(h *house, c *Config, d *Deps) { withAPI(h, c, d); d.Names = s }
+		stored := func(h *env, c *Config, d *Deps) { withAPI(h, c, d); d.Names = s }
 		h := build(t, stored)
 		want := h.accepts(h.token(h.step))
 		h.server.Inject(bitbuckettest.REST, bitbuckettest.Failing(500))
@@ -352,7 +352,7 @@ func TestNameSharesAreNeeded(t *testing.T) {
 
 func nameBesideDeployments(t *testing.T, shared bool) (found error) {
 	synctest.Test(t, func(t *testing.T) {
-		h := build(t, func(h *house, c *Config, d *Deps) {
+		h := build(t, func(h *env, c *Config, d *Deps) {
 			withAPI(h, c, d)
 			c.Workspaces[0].API.RequestsPerHour = 20
 		})

@@ -11,8 +11,8 @@ import (
 
 type digest = [sha256.Size]byte
 
-// verified is a token that was proven once. It is believed again while its end
-// has not come and its key is one that the issuer publishes.
+// verified is a token that was verified once. It is accepted again until it expires,
+// while the issuer publishes its key.
 type verified struct {
 	issuer  *issuer
 	key     *key

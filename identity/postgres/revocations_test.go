@@ -173,7 +173,7 @@ func TestNotificationsAreNotBelieved(t *testing.T) {
 	h.revokes(t, ScopeStep, uuidOf(2))
 	pgtest.Eventually(t, "known in a flood", func() bool { return h.Revoked(uuidOf(2), payments) })
 	if h.Revoked(uuidOf(1), payments) {
-		t.Error("a notification was believed")
+		t.Error("the payload of a notification was used")
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 func TestDefaults(t *testing.T) {
-	directory, file := house(t)
+	directory, file := newDirectory(t)
 	got, err := Parse(file, []byte(minimal))
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +60,7 @@ func TestDefaults(t *testing.T) {
 
 // TestEveryKey gives every key that this version has a value other than its default.
 func TestEveryKey(t *testing.T) {
-	directory, file := house(t)
+	directory, file := newDirectory(t)
 	for _, name := range []string{"token", "database", "migration"} {
 		writeFile(t, filepath.Join(directory, name), name+"-secret\n")
 	}
@@ -146,7 +146,7 @@ data_directory: /nonexistent/../var/lib/sallyport-test
 }
 
 func TestGit(t *testing.T) {
-	directory, file := house(t)
+	directory, file := newDirectory(t)
 	for _, name := range []string{"key", "hosts", "signers"} {
 		writeFile(t, filepath.Join(directory, name), "k\n")
 	}
@@ -220,7 +220,7 @@ func TestBitbucketRepository(t *testing.T) {
 }
 
 func TestDatabaseFromEnvironment(t *testing.T) {
-	directory, file := house(t)
+	directory, file := newDirectory(t)
 	writeFile(t, filepath.Join(directory, "migration"), "x")
 	t.Setenv("SALLYPORT_TEST_DATABASE_URL", "postgres://db.example/x")
 	cfg, err := Parse(file, []byte(strings.Replace(minimal, "{embedded: true}",
@@ -234,7 +234,7 @@ func TestDatabaseFromEnvironment(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	directory, file := house(t)
+	directory, file := newDirectory(t)
 	write := func(name, text string, mode os.FileMode) {
 		writeFile(t, filepath.Join(directory, name), text)
 		if err := os.Chmod(filepath.Join(directory, name), mode); err != nil {
@@ -300,7 +300,7 @@ func TestLoadMissingFile(t *testing.T) {
 
 // TestMismatchedKey gives a listener the key of another certificate.
 func TestMismatchedKey(t *testing.T) {
-	directory, file := house(t)
+	directory, file := newDirectory(t)
 	certificate, _ := newCertificate(t, testCertificate{})
 	_, key := newCertificate(t, testCertificate{})
 	writeFile(t, filepath.Join(directory, "c.pem"), certificate)

@@ -67,8 +67,8 @@ const minimal = `listeners: [{address: "127.0.0.1:3128"}]
 audit: {embedded: true}
 `
 
-// house is a new directory and the name of a configuration in it.
-func house(t testing.TB) (directory, file string) {
+// newDirectory is a new directory and the name of a configuration in it.
+func newDirectory(t testing.TB) (directory, file string) {
 	t.Helper()
 	directory = t.TempDir()
 	return directory, filepath.Join(directory, "sallyport.yaml")

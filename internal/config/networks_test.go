@@ -30,7 +30,7 @@ func TestNetworks(t *testing.T) {
 		{"100.64.0.0/10", "100.100.100.200/32", ""},
 		{"10.0.0.0/8, 172.16.0.0/12", "", ""},
 	} {
-		_, file := house(t)
+		_, file := newDirectory(t)
 		cfg, err := Parse(file, []byte(fmt.Sprintf("%s\negress:\n  allow_networks: [%s]\n  deny_networks: [%s]\n", minimal, flowItems(c.allow), flowItems(c.deny))))
 		if err != nil {
 			t.Fatalf("%+v: %v", c, err)

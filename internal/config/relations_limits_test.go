@@ -8,7 +8,7 @@ import (
 // TestShares: a share above the one that contains it is an error, one that is not
 // given follows, and one repository's share of everything is a warning.
 func TestShares(t *testing.T) {
-	_, file := house(t)
+	_, file := newDirectory(t)
 	with := func(limits string) string { return minimal + "limits: " + limits + "\n" }
 	for limits, want := range map[string]string{
 		"{step: {tunnels: 5000}}":                                                                                  "limits.step.tunnels: it is above limits.repository.tunnels (4000, by default)",

@@ -17,7 +17,7 @@ func TestFileAsAWhole(t *testing.T) {
 		from, to, _ := strings.Cut(pair, " ")
 		bomb.WriteString("a" + to + ": &a" + to + " [" + strings.Repeat("*a"+from+", ", 10) + "]\n")
 	}
-	_, file := house(t)
+	_, file := newDirectory(t)
 	for _, c := range []struct{ name, text, want string }{
 		{"byte order mark", "\ufeff" + minimal, ""},
 		{"Windows line ends", strings.ReplaceAll(minimal, "\n", "\r\n"), ""},

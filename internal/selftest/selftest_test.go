@@ -133,7 +133,7 @@ func reports(*policy.Request) (policy.Decision, error) {
 	return policy.Decision{Verdict: policy.Allow, WouldDeny: true, Mode: policy.Report, Reason: policy.NoRuleMatched}, nil
 }
 
-// build makes a house. Without the control, the gate asks the policy itself.
+// build makes an env. Without the control, the gate asks the policy itself.
 func build(t *testing.T, decide func(*policy.Request) (policy.Decision, error), control bool) *env {
 	t.Helper()
 	h := &env{t: t, decide: decide}

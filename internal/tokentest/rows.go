@@ -28,7 +28,7 @@ var Rows = []Row{
 	{"branch not ASCII", "git allows it", "", "", With("branchName", "größe/日本")},
 	{"deployment name claimed as well", bitbucket + ": Atlassian's sample", "", "", With("deploymentEnvironment", "testing")},
 	{"unknown claims", "RFC 7519 4", "", "", With("compliant", true, "accountUuid", otherUUID, "x", map[string]any{"y": 1})},
-	{"UUIDs bare", "normalised at the door", "", "", func(f *Forge) string {
+	{"UUIDs bare", "normalized by the reader", "", "", func(f *Forge) string {
 		return f.Workspace.Key().Sign(nil, unbraced(f.Claims()))
 	}},
 	{"UUIDs in upper case", "RFC 9562 4", "", "", func(f *Forge) string {
