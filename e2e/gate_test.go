@@ -67,7 +67,7 @@ func TestLastGoodFromDisk(t *testing.T) {
 	w.signal(syscall.SIGHUP)
 	eventually(t, "/readyz has nothing more to say", func() bool {
 		_, ready := w.readyz()
-		return !strings.Contains(show(ready["detail"]), "not_taken")
+		return !strings.Contains(show(ready["detail"]), "last_reload_error")
 	})
 	w.stop()
 

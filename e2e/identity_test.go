@@ -171,7 +171,7 @@ func TestRevokeWhileTheDatabaseDies(t *testing.T) {
 	}
 	w.expect(t, c, to, http.StatusProxyAuthRequired, "credential_revoked")
 	eventually(t, "the revocation is on record", func() bool { // it may have to come from the journal
-		names, _ := w.deeds(t)
+		names, _ := w.operatorActions(t)
 		return strings.Join(names, " ") == "token_revoked"
 	})
 }

@@ -54,7 +54,7 @@ func (w *world) second(t testing.TB) (proxy, config string, s *server) {
 }
 
 // operations are the admin events of operators, the oldest first.
-func (w *world) deeds(t testing.TB) (names []string, rows []fields) {
+func (w *world) operatorActions(t testing.TB) (names []string, rows []fields) {
 	t.Helper()
 	rows = w.query(t, `SELECT action, message, step_uuid, repository_uuid, repository, convert_from(record, 'UTF8')::json AS record
 		FROM audit.events WHERE kind = 'admin' AND convert_from(record, 'UTF8') LIKE '%operator_uid%' ORDER BY time`)
@@ -142,7 +142,7 @@ func TestRevoke(t *testing.T) {
 		t.Errorf("it said %q", said)
 	}
 
-	names, rows := w.deeds(t)
+	names, rows := w.operatorActions(t)
 	if got := strings.Join(names, " "); got != "token_revoked token_revoked token_unrevoked token_unrevoked" {
 		t.Errorf("on record: %s", got)
 	}
@@ -178,7 +178,7 @@ func TestRevokeMistakes(t *testing.T) {
 			t.Errorf("%v said %q, not %q", args, said, want)
 		}
 	}
-	if names, _ := w.deeds(t); len(names) != 0 {
+	if names, _ := w.operatorActions(t); len(names) != 0 {
 		t.Errorf("on record: %v", names)
 	}
 	// What cannot be known to be a mistake is done, and said to be strange.
@@ -247,7 +247,7 @@ func TestEmergencyStop(t *testing.T) {
 		t.Errorf("it said %q", said)
 	}
 	check(t, "decision", w.decision(t, c), fields{"close_reason": "emergency_stop"})
-	if names, _ := w.deeds(t); strings.Join(names, " ") != "emergency_stop emergency_stop_lifted" {
+	if names, _ := w.operatorActions(t); strings.Join(names, " ") != "emergency_stop emergency_stop_lifted" {
 		t.Errorf("on record: %v", names)
 	}
 	// A mark that cannot be read is a stop.
@@ -281,7 +281,7 @@ func TestTunnelsClose(t *testing.T) {
 	if said := w.tell(t, 1, "tunnels", "close", id); !strings.Contains(said, "not open: "+id) {
 		t.Errorf("it said %q", said)
 	}
-	if names, _ := w.deeds(t); strings.Join(names, " ") != "tunnels_closed" {
+	if names, _ := w.operatorActions(t); strings.Join(names, " ") != "tunnels_closed" {
 		t.Errorf("on record: %v", names)
 	}
 }

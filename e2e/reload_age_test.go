@@ -60,7 +60,7 @@ func TestPolicyTooOld(t *testing.T) {
 	a = w.tunnel(t, again, raw)
 	_ = a.conn.Close()
 	w.both(t, w.decision(t, again), fields{"verdict": "allow", "rule": "raw", "revision": revision})
-	if _, answer := w.readyz(); strings.Contains(show(answer), "not_taken") {
+	if _, answer := w.readyz(); strings.Contains(show(answer), "last_reload_error") {
 		t.Errorf("/readyz: %v", answer)
 	}
 	// What was decided by no policy is not taken for a decision of one.
@@ -86,7 +86,7 @@ func TestPolicyUnrecorded(t *testing.T) {
 		t.Errorf("the log says %s", said)
 	}
 	status, answer := w.readyz()
-	if said := show(answer); status != http.StatusOK || !strings.Contains(said, "not_taken_kind:unrecorded") {
+	if said := show(answer); status != http.StatusOK || !strings.Contains(said, "last_reload_error_kind:unrecorded") {
 		t.Errorf("/readyz answered %d: %s", status, said)
 	}
 	second := w.production()
@@ -111,7 +111,7 @@ func TestPolicyUnrecorded(t *testing.T) {
 	if changes := w.query(t, `SELECT attributes FROM audit.policy_changes WHERE kind = 'policy_loaded' ORDER BY time`); len(changes) != 2 || strings.Contains(show(changes[1]["attributes"]), "decided_before") {
 		t.Errorf("on record: %v", changes)
 	}
-	if _, answer := w.readyz(); strings.Contains(show(answer), "not_taken") {
+	if _, answer := w.readyz(); strings.Contains(show(answer), "last_reload_error") {
 		t.Errorf("/readyz: %v", answer)
 	}
 }

@@ -83,8 +83,8 @@ func reloadUnderLoad(t *testing.T, w *world, reloads int, offer func() error) {
 			t.Fatal(err)
 		}
 		state, err := control.ReloadPolicy(t.Context())
-		if err != nil || state.NotTaken != "" {
-			t.Fatalf("reload %d: %v %s", n, err, state.NotTaken)
+		if err != nil || state.LastReloadError != "" {
+			t.Fatalf("reload %d: %v %s", n, err, state.LastReloadError)
 		}
 		revisions[state.Revision] = true
 	}

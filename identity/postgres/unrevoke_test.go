@@ -55,7 +55,7 @@ func TestUnrevoke(t *testing.T) {
 	pgtest.Eventually(t, "revoked again", func() bool { return two.Revoked(step.Step.UUID, billing) })
 }
 
-func TestRestoreRefuses(t *testing.T) {
+func TestUnrevokeRefuses(t *testing.T) {
 	h := instance(t, migrated(t).URL(database.Writer), 0)
 	for name, f := range map[string]func() (int, error){
 		"scope":  func() (int, error) { return h.Unrevoke(t.Context(), "all", uuidOf(1), "ada", "") },

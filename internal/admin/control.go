@@ -25,14 +25,14 @@ const (
 
 // The verbs of the control socket. They are posts, but for what only reads.
 const (
-	pathRevocations = "/v1/revocations"
-	pathRevoke      = "/v1/revocations/revoke"
-	pathRestore     = "/v1/revocations/lift"
-	pathTunnels     = "/v1/tunnels"
-	pathClose       = "/v1/tunnels/close"
-	pathStopAll     = "/v1/emergency-stop"
-	pathResume      = "/v1/emergency-stop/lift"
-	pathReload      = "/v1/policy/reload"
+	pathRevocations       = "/v1/revocations"
+	pathRevoke            = "/v1/revocations/revoke"
+	pathUnrevoke          = "/v1/revocations/lift"
+	pathTunnels           = "/v1/tunnels"
+	pathClose             = "/v1/tunnels/close"
+	pathEmergencyStop     = "/v1/emergency-stop"
+	pathLiftEmergencyStop = "/v1/emergency-stop/lift"
+	pathReload            = "/v1/policy/reload"
 )
 
 // Control lets an operator on the same machine act on a running instance, over
@@ -50,10 +50,10 @@ func NewControl(ops Operations, log *slog.Logger) *Control {
 	c.read(mux, pathRevocations, func(ctx context.Context) (any, error) { return ops.Credentials.Revocations(ctx) })
 	c.read(mux, pathTunnels, func(ctx context.Context) (any, error) { return ops.Tunnels.List(ctx) })
 	act(c, mux, pathRevoke, ops.Credentials.Revoke)
-	act(c, mux, pathRestore, ops.Credentials.Restore)
+	act(c, mux, pathUnrevoke, ops.Credentials.Unrevoke)
 	act(c, mux, pathClose, ops.Tunnels.Close)
-	act(c, mux, pathStopAll, ops.Tunnels.StopAll)
-	act(c, mux, pathResume, ops.Tunnels.Resume)
+	act(c, mux, pathEmergencyStop, ops.Tunnels.EmergencyStop)
+	act(c, mux, pathLiftEmergencyStop, ops.Tunnels.LiftEmergencyStop)
 	act(c, mux, pathReload, func(ctx context.Context, by Operator, _ struct{}) (PolicyState, error) {
 		return ops.Policy.Reload(ctx, by)
 	})

@@ -48,9 +48,9 @@ func (c *ControlClient) Revoke(ctx context.Context, r RevokeRequest) (Revoked, e
 	return ask[Revoked](ctx, c, http.MethodPost, pathRevoke, r)
 }
 
-// Restore lifts the revocations of a step or a repository.
-func (c *ControlClient) Restore(ctx context.Context, r RestoreRequest) (Restored, error) {
-	return ask[Restored](ctx, c, http.MethodPost, pathRestore, r)
+// Unrevoke lifts the revocations of a step or a repository.
+func (c *ControlClient) Unrevoke(ctx context.Context, r UnrevokeRequest) (Unrevoked, error) {
+	return ask[Unrevoked](ctx, c, http.MethodPost, pathUnrevoke, r)
 }
 
 // Revocations lists what is in force.
@@ -68,14 +68,14 @@ func (c *ControlClient) CloseTunnels(ctx context.Context, r CloseRequest) (Close
 	return ask[Closed](ctx, c, http.MethodPost, pathClose, r)
 }
 
-// StopAll refuses everything and closes everything, until Resume.
-func (c *ControlClient) StopAll(ctx context.Context, r StopRequest) (Stopped, error) {
-	return ask[Stopped](ctx, c, http.MethodPost, pathStopAll, r)
+// EmergencyStop refuses everything and closes everything, until [ControlClient.LiftEmergencyStop].
+func (c *ControlClient) EmergencyStop(ctx context.Context, r StopRequest) (Stopped, error) {
+	return ask[Stopped](ctx, c, http.MethodPost, pathEmergencyStop, r)
 }
 
-// Resume ends an emergency stop.
-func (c *ControlClient) Resume(ctx context.Context, r StopRequest) (Resumed, error) {
-	return ask[Resumed](ctx, c, http.MethodPost, pathResume, r)
+// LiftEmergencyStop ends an emergency stop.
+func (c *ControlClient) LiftEmergencyStop(ctx context.Context, r StopRequest) (StopLifted, error) {
+	return ask[StopLifted](ctx, c, http.MethodPost, pathLiftEmergencyStop, r)
 }
 
 // ReloadPolicy has the policy checked again.

@@ -48,8 +48,8 @@ func (d deskCredentials) Revoke(_ context.Context, by Operator, r RevokeRequest)
 	return Revoked{Revocation: Revocation{Scope: "step", UUID: r.Step, Reason: r.Reason}, Closed: 2}, d.note(by, "revoke %s for %v", r.Step, r.For)
 }
 
-func (d deskCredentials) Restore(_ context.Context, by Operator, r RestoreRequest) (Restored, error) {
-	return Restored{UUID: r.Repository, Lifted: 1}, d.note(by, "restore %s", r.Repository)
+func (d deskCredentials) Unrevoke(_ context.Context, by Operator, r UnrevokeRequest) (Unrevoked, error) {
+	return Unrevoked{UUID: r.Repository, Lifted: 1}, d.note(by, "restore %s", r.Repository)
 }
 
 func (d deskCredentials) Revocations(context.Context) ([]Revocation, error) {
@@ -66,12 +66,12 @@ func (d deskTunnels) Close(_ context.Context, by Operator, r CloseRequest) (Clos
 	return Closed{Closed: 1, Unknown: []string{"y"}}, d.note(by, "close %v", r.IDs)
 }
 
-func (d deskTunnels) StopAll(_ context.Context, by Operator, r StopRequest) (Stopped, error) {
+func (d deskTunnels) EmergencyStop(_ context.Context, by Operator, r StopRequest) (Stopped, error) {
 	return Stopped{Stop: Stop{Reason: r.Reason}, Closed: 3, Warnings: []string{"w"}}, d.note(by, "emergency-stop %s", r.Reason)
 }
 
-func (d deskTunnels) Resume(_ context.Context, by Operator, _ StopRequest) (Resumed, error) {
-	return Resumed{Was: &Stop{By: "ada"}}, d.note(by, "resume")
+func (d deskTunnels) LiftEmergencyStop(_ context.Context, by Operator, _ StopRequest) (StopLifted, error) {
+	return StopLifted{Was: &Stop{By: "ada"}}, d.note(by, "resume")
 }
 
 type deskPolicy struct{ *desk }
@@ -116,18 +116,18 @@ func TestControl(t *testing.T) {
 	}
 	revoked, err := c.Revoke(ctx, RevokeRequest{Subject{Step: "s"}, time.Hour, "it leaks"})
 	check(revoked, err, Revoked{Revocation: Revocation{Scope: "step", UUID: "s", Reason: "it leaks"}, Closed: 2})
-	restored, err := c.Restore(ctx, RestoreRequest{Subject: Subject{Repository: "r"}})
-	check(restored, err, Restored{UUID: "r", Lifted: 1})
+	restored, err := c.Unrevoke(ctx, UnrevokeRequest{Subject: Subject{Repository: "r"}})
+	check(restored, err, Unrevoked{UUID: "r", Lifted: 1})
 	revocations, err := c.Revocations(ctx)
 	check(revocations, err, []Revocation{{ID: 7, Scope: "repository"}})
 	tunnels, err := c.Tunnels(ctx)
 	check(tunnels, err, TunnelList{Tunnels: []Tunnel{{ID: "x", Target: "a.example:443"}}, Stop: &Stop{By: "ada"}})
 	closed, err := c.CloseTunnels(ctx, CloseRequest{IDs: []string{"x", "y"}})
 	check(closed, err, Closed{Closed: 1, Unknown: []string{"y"}})
-	stopped, err := c.StopAll(ctx, StopRequest{"fire"})
+	stopped, err := c.EmergencyStop(ctx, StopRequest{"fire"})
 	check(stopped, err, Stopped{Stop: Stop{Reason: "fire"}, Closed: 3, Warnings: []string{"w"}})
-	resumed, err := c.Resume(ctx, StopRequest{})
-	check(resumed, err, Resumed{Was: &Stop{By: "ada"}})
+	resumed, err := c.LiftEmergencyStop(ctx, StopRequest{})
+	check(resumed, err, StopLifted{Was: &Stop{By: "ada"}})
 	state, err := c.ReloadPolicy(ctx)
 	check(state, err, PolicyState{Revision: "sha256:x", Changed: true})
 
@@ -159,13 +159,13 @@ func TestControlIsStrict(t *testing.T) {
 		status             int
 	}{
 		"unknown verb":  {"POST", "/v1/everything", "{}", 404},
-		"act by GET":    {"GET", pathStopAll, "", 404},
-		"no body":       {"POST", pathStopAll, "", 400},
-		"not JSON":      {"POST", pathStopAll, "why", 400},
-		"unknown field": {"POST", pathStopAll, `{"cause":"x"}`, 400},
-		"two values":    {"POST", pathStopAll, `{}{}`, 400},
+		"act by GET":    {"GET", pathEmergencyStop, "", 404},
+		"no body":       {"POST", pathEmergencyStop, "", 400},
+		"not JSON":      {"POST", pathEmergencyStop, "why", 400},
+		"unknown field": {"POST", pathEmergencyStop, `{"cause":"x"}`, 400},
+		"two values":    {"POST", pathEmergencyStop, `{}{}`, 400},
 		"wrong type":    {"POST", pathClose, `{"ids":"x"}`, 400},
-		"too large":     {"POST", pathStopAll, `{"reason":"` + strings.Repeat("x", maxControl) + `"}`, 400},
+		"too large":     {"POST", pathEmergencyStop, `{"reason":"` + strings.Repeat("x", maxControl) + `"}`, 400},
 		"read by POST":  {"POST", pathTunnels, "{}", 404},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), r.method, "http://control"+r.path, strings.NewReader(r.body))
@@ -276,7 +276,7 @@ func TestWhoMayControl(t *testing.T) {
 		_ = c.Close(context.Background())
 		<-served
 	}()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+l.Addr().String()+pathStopAll, strings.NewReader("{}"))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+l.Addr().String()+pathEmergencyStop, strings.NewReader("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}

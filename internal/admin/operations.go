@@ -35,7 +35,7 @@ type Operations struct {
 // Credentials ends the admission of steps and repositories, in every instance.
 type Credentials interface {
 	Revoke(ctx context.Context, by Operator, r RevokeRequest) (Revoked, error)
-	Restore(ctx context.Context, by Operator, r RestoreRequest) (Restored, error)
+	Unrevoke(ctx context.Context, by Operator, r UnrevokeRequest) (Unrevoked, error)
 	Revocations(ctx context.Context) ([]Revocation, error)
 }
 
@@ -43,8 +43,8 @@ type Credentials interface {
 type Tunnels interface {
 	List(ctx context.Context) (TunnelList, error)
 	Close(ctx context.Context, by Operator, r CloseRequest) (Closed, error)
-	StopAll(ctx context.Context, by Operator, r StopRequest) (Stopped, error)
-	Resume(ctx context.Context, by Operator, r StopRequest) (Resumed, error)
+	EmergencyStop(ctx context.Context, by Operator, r StopRequest) (Stopped, error)
+	LiftEmergencyStop(ctx context.Context, by Operator, r StopRequest) (StopLifted, error)
 }
 
 // Policy is the policy of this instance.
@@ -70,8 +70,8 @@ type RevokeRequest struct {
 	Reason string        `json:"reason,omitempty"`
 }
 
-// RestoreRequest asks to lift a subject's revocations.
-type RestoreRequest struct {
+// UnrevokeRequest asks to lift a subject's revocations.
+type UnrevokeRequest struct {
 	Subject
 	Reason string `json:"reason,omitempty"`
 }
@@ -96,8 +96,8 @@ type Revoked struct {
 	Unconfirmed string `json:"unconfirmed,omitempty"`
 }
 
-// Restored is the outcome of a [RestoreRequest].
-type Restored struct {
+// Unrevoked is the result of an [UnrevokeRequest].
+type Unrevoked struct {
 	Scope  string `json:"scope"`
 	UUID   string `json:"uuid"`
 	Lifted int    `json:"lifted"` // revocations that are no longer in force
@@ -148,24 +148,24 @@ type Stop struct {
 	Reason string    `json:"reason,omitempty"`
 }
 
-// Stopped is the outcome of an emergency stop.
+// Stopped is the result of an emergency stop.
 type Stopped struct {
 	Stop
 	Closed   int      `json:"closed"`             // tunnels and requests that were ended
 	Warnings []string `json:"warnings,omitempty"` // what did not work besides: everything is stopped all the same
 }
 
-// Resumed is the outcome of lifting it.
-type Resumed struct {
+// StopLifted is the result of lifting an emergency stop.
+type StopLifted struct {
 	Was *Stop `json:"was,omitempty"` // nil: nothing was stopped
 }
 
 // PolicyState is what decides.
 type PolicyState struct {
-	Revision string `json:"revision"`
-	Commit   string `json:"commit,omitempty"`
-	Changed  bool   `json:"changed"`
-	NotTaken string `json:"not_taken,omitempty"` // why the latest state does not decide
+	Revision        string `json:"revision"`
+	Commit          string `json:"commit,omitempty"`
+	Changed         bool   `json:"changed"`
+	LastReloadError string `json:"last_reload_error,omitempty"` // empty: the latest state is active
 	// Pending is how many repositories have a changed policy that is not checked yet, and
 	// PendingRepositories names the first of them.
 	Pending             int    `json:"pending,omitempty"`

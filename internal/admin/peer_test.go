@@ -19,7 +19,7 @@ const asAnother = "SALLYPORT_TEST_CONTROL"
 
 func TestMain(m *testing.M) {
 	if directory := os.Getenv(asAnother); directory != "" {
-		_, err := NewControlClient(directory).StopAll(context.Background(), StopRequest{})
+		_, err := NewControlClient(directory).EmergencyStop(context.Background(), StopRequest{})
 		fmt.Println(err)
 		return
 	}

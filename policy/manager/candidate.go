@@ -233,7 +233,7 @@ func (c *candidate) detail() map[string]string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.failure != nil {
-		d["not_taken"] = c.failure.Error()
+		d["last_reload_error"] = c.failure.Error()
 	}
 	return d
 }

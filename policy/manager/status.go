@@ -65,8 +65,8 @@ func (p *Manager) Detail() any {
 		d["pending_repositories"] = PendingNames(pending)
 	}
 	if p.failure != nil {
-		d["not_taken"] = p.failure.Error()
-		d["not_taken_kind"] = string(kindOf(p.failure))
+		d["last_reload_error"] = p.failure.Error()
+		d["last_reload_error_kind"] = string(kindOf(p.failure))
 	}
 	return d
 }

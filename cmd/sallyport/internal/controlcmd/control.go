@@ -71,8 +71,8 @@ policy is rejected, the active revision stays in force.
 		if state.Pending > 0 {
 			fmt.Fprintf(c.OutOrStdout(), "the changed policies of %d repositories are not checked yet, and their earlier rules are in force: %s\n", state.Pending, state.PendingRepositories)
 		}
-		if state.NotTaken != "" {
-			return fmt.Errorf("the current policy was rejected:\n%s", state.NotTaken)
+		if state.LastReloadError != "" {
+			return fmt.Errorf("the current policy was rejected:\n%s", state.LastReloadError)
 		}
 		return nil
 	})

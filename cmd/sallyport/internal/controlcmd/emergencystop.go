@@ -36,7 +36,7 @@ be recorded does not.
 		if err := checkReason(c, *reason); err != nil {
 			return err
 		}
-		s, err := client.StopAll(c.Context(), admin.StopRequest{Reason: *reason})
+		s, err := client.EmergencyStop(c.Context(), admin.StopRequest{Reason: *reason})
 		if err != nil {
 			return err
 		}
@@ -49,7 +49,7 @@ be recorded does not.
 }
 
 func liftStop(c *cobra.Command, client *admin.ControlClient, reason string) error {
-	r, err := client.Resume(c.Context(), admin.StopRequest{Reason: reason})
+	r, err := client.LiftEmergencyStop(c.Context(), admin.StopRequest{Reason: reason})
 	if err != nil {
 		return err
 	}

@@ -92,7 +92,7 @@ repository is revoked stays revoked.
 		if err := checkSubject(c, s); err != nil {
 			return err
 		}
-		r, err := client.Restore(c.Context(), admin.RestoreRequest{Subject: *s, Reason: *reason})
+		r, err := client.Unrevoke(c.Context(), admin.UnrevokeRequest{Subject: *s, Reason: *reason})
 		switch {
 		case err != nil:
 			return err

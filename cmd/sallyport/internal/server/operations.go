@@ -24,10 +24,10 @@ import (
 // of kind admin.
 const (
 	operationRevoked      = "token_revoked"
-	operationRestored     = "token_unrevoked"
+	operationUnrevoked    = "token_unrevoked"
 	operationClosed       = "tunnels_closed"
 	operationStopped      = "emergency_stop"
-	operationResumed      = "emergency_stop_lifted"
+	operationStopLifted   = "emergency_stop_lifted"
 	operationPolicyReload = "policy_reload"
 )
 
@@ -163,24 +163,24 @@ func (s credentialOperations) Revoke(ctx context.Context, by admin.Operator, r a
 	return out, nil
 }
 
-// Restore lifts a subject's revocations. It is recorded before it happens.
-func (s credentialOperations) Restore(ctx context.Context, by admin.Operator, r admin.RestoreRequest) (admin.Restored, error) {
+// Unrevoke lifts a subject's revocations. It is recorded before it happens.
+func (s credentialOperations) Unrevoke(ctx context.Context, by admin.Operator, r admin.UnrevokeRequest) (admin.Unrevoked, error) {
 	u, err := s.find(r.Subject)
 	if err != nil {
-		return admin.Restored{}, err
+		return admin.Unrevoked{}, err
 	}
 	if err := checkWhy(r.Reason); err != nil {
-		return admin.Restored{}, err
+		return admin.Unrevoked{}, err
 	}
 	list, err := s.store.Revocations(ctx)
 	if err != nil {
-		return admin.Restored{}, err
+		return admin.Unrevoked{}, err
 	}
-	out := admin.Restored{Scope: string(u.scope), UUID: u.uuid}
+	out := admin.Unrevoked{Scope: string(u.scope), UUID: u.uuid}
 	if !slices.ContainsFunc(list, func(r identitypg.Revocation) bool { return r.Scope == u.scope && r.UUID == u.uuid }) {
 		return out, nil
 	}
-	if err := s.recorded(ctx, by, operationRestored, r.Reason, u.event); err != nil {
+	if err := s.recorded(ctx, by, operationUnrevoked, r.Reason, u.event); err != nil {
 		return out, fmt.Errorf("%s stays revoked: %w", u, err)
 	}
 	out.Lifted, err = s.store.Unrevoke(ctx, u.scope, u.uuid, by.String(), r.Reason)
@@ -260,8 +260,8 @@ func (s tunnelOperations) Close(ctx context.Context, by admin.Operator, r admin.
 	return out, nil
 }
 
-// StopAll stops everything first, and sees to the rest then.
-func (s tunnelOperations) StopAll(ctx context.Context, by admin.Operator, r admin.StopRequest) (admin.Stopped, error) {
+// EmergencyStop stops everything first, and sees to the rest then.
+func (s tunnelOperations) EmergencyStop(ctx context.Context, by admin.Operator, r admin.StopRequest) (admin.Stopped, error) {
 	if err := checkWhy(r.Reason); err != nil {
 		r.Reason = "" // no time to argue
 	}
@@ -276,18 +276,18 @@ func (s tunnelOperations) StopAll(ctx context.Context, by admin.Operator, r admi
 	return out, nil
 }
 
-// Resume lifts the stop. It is recorded before it happens.
-func (s tunnelOperations) Resume(ctx context.Context, by admin.Operator, r admin.StopRequest) (admin.Resumed, error) {
+// LiftEmergencyStop lifts the stop. It is recorded before it happens.
+func (s tunnelOperations) LiftEmergencyStop(ctx context.Context, by admin.Operator, r admin.StopRequest) (admin.StopLifted, error) {
 	if err := checkWhy(r.Reason); err != nil {
-		return admin.Resumed{}, err
+		return admin.StopLifted{}, err
 	}
 	was, err := s.stop.Lift(func(was admin.Stop) error {
-		if err := s.recorded(ctx, by, operationResumed, r.Reason, attribute("stopped_since", was.Since.Format(time.RFC3339)), attribute("stopped_by", was.By)); err != nil {
+		if err := s.recorded(ctx, by, operationStopLifted, r.Reason, attribute("stopped_since", was.Since.Format(time.RFC3339)), attribute("stopped_by", was.By)); err != nil {
 			return fmt.Errorf("everything stays stopped: %w", err)
 		}
 		return nil
 	})
-	return admin.Resumed{Was: was}, err
+	return admin.StopLifted{Was: was}, err
 }
 
 // policyOperations look after the policy.
@@ -312,7 +312,7 @@ func policyState(before, now *rego.Set, failure error) (admin.PolicyState, error
 	pending := now.Pending()
 	out.Pending, out.PendingRepositories = len(pending), manager.PendingNames(pending)
 	if failure != nil {
-		out.NotTaken = failure.Error()
+		out.LastReloadError = failure.Error()
 	}
 	return out, nil
 }
