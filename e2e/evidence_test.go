@@ -213,7 +213,7 @@ func otherCheckpoint(t *testing.T, w *world, pack, login, latest, public string)
 		t.Fatal(err)
 	}
 	code, out, errOut = command(t, "audit", "evidence", "check", pack, "--key", public, "--checkpoint", latest, "--proof", proof)
-	if code != 0 || !strings.Contains(out, fmt.Sprintf("the checkpoint from outside of size %d holds", other)) {
+	if code != 0 || !strings.Contains(out, fmt.Sprintf("the checkpoint from outside of size %d is valid", other)) {
 		t.Errorf("with a proof: %d\n%s%s", code, out, errOut)
 	}
 	for _, args := range [][]string{{"--proof", latest}, {"--unanchored"}} {

@@ -344,7 +344,7 @@ func TestFollowTrouble(t *testing.T) {
 	for text, want := range map[string]string{
 		fmt.Sprintf(`{"next":%d,"hash":"AQIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}`, total+5): "restored from a backup",
 		`{"next":3,"hash":"AQIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}`:                        "has followed another log",
-		"{": "does not say where",
+		"{": "has no valid position",
 	} {
 		if err := os.WriteFile(position, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -5,7 +5,7 @@ import (
 )
 
 // Build makes a pack in a folder that is not there yet. A log that is damaged makes
-// a pack that says so: see Facts. Where it returns an error there is no folder.
+// a pack that reports the damage: see Facts. Where it returns an error there is no folder.
 func Build(ctx context.Context, log Log, out string, o Options) (_ *Built, err error) {
 	if err := o.check(); err != nil {
 		return nil, err

@@ -16,7 +16,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// TestNoPack: where no pack can be made there is no folder, and nobody was told of one.
+// TestNoPack: where no pack can be made there is no folder, and none was recorded.
 func TestNoPack(t *testing.T) {
 	full := filepath.Join(t.TempDir(), "full")
 	if err := os.Mkdir(full, 0o700); err != nil {
@@ -68,7 +68,7 @@ func TestNoPack(t *testing.T) {
 var errRecord = errors.New("the log is away")
 
 // TestHalfWay: a log that fails while it is read leaves nothing, and a pack that was
-// killed while it was made is not taken for one.
+// killed while it was made does not count as one.
 func TestHalfWay(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "pack")
 	for _, log := range []Log{failing{october(t)}, uncounted{october(t)}} {
@@ -102,7 +102,7 @@ type uncounted struct{ *memory }
 
 func (uncounted) Count(context.Context, Selection) (int64, error) { return 0, errRecord }
 
-// TestGivenSize: a pack may stand on a checkpoint within its period, and says so.
+// TestGivenSize: a pack may use a checkpoint within its period, and reports it.
 func TestGivenSize(t *testing.T) {
 	m := october(t)
 	dir := build(t, m, func(o *Options) { o.Size = m.notes[1].Size })
@@ -115,7 +115,7 @@ func TestGivenSize(t *testing.T) {
 }
 
 // TestTamperedLog: what was done to the log is in the report, and the pack that
-// says so is whole.
+// reports the damage is whole.
 func TestTamperedLog(t *testing.T) {
 	for name, c := range map[string]struct {
 		tamper func(*memory)
@@ -147,7 +147,7 @@ func TestTamperedLog(t *testing.T) {
 }
 
 // TestRewrittenLog: who has the key writes the log again. Only a checkpoint that was
-// kept outside shows it; without one the pack passes, and says that it is not anchored.
+// kept outside shows it; without one the pack passes, and is reported as not anchored.
 func TestRewrittenLog(t *testing.T) {
 	m := october(t)
 	honest := m.notes[2].Note
@@ -265,7 +265,7 @@ func TestSignatures(t *testing.T) {
 }
 
 // TestRetention: what retention has taken since, of months before the period,
-// changes no byte; what it took of the period itself is told.
+// changes no byte; what it removed of the period itself is reported.
 func TestRetention(t *testing.T) {
 	m := newMemory(t)
 	year := func(month time.Month, hour int) time.Time { return time.Date(2025, month, 5, hour, 0, 0, 0, time.UTC) }
@@ -302,7 +302,7 @@ func TestRetention(t *testing.T) {
 
 	take("2025-09", 6, 7)
 	dir, built := mustBuild(t, m, september)
-	if !built.Facts.Result.Sound || len(built.Facts.Taken) != 1 || !strings.Contains(tree(t, dir)[reportFile], "not the whole population") {
+	if !built.Facts.Result.Sound || len(built.Facts.Removed) != 1 || !strings.Contains(tree(t, dir)[reportFile], "not the whole population") {
 		t.Errorf("%+v", built.Facts)
 	}
 	m.entries[5].Record = nil // and by hand

@@ -106,7 +106,7 @@ func (b *builder) larger(ctx context.Context) ([]*audit.Consistency, error) {
 	}
 	p, err := b.log.Consistency(ctx, b.checkpoint.Size, least)
 	switch {
-	case errors.Is(err, ErrNoTree): // it is shorter, which the verification says of a known key's
+	case errors.Is(err, ErrNoTree): // it is shorter; the verification reports that for a known key
 		return nil, nil
 	case err != nil:
 		return nil, err

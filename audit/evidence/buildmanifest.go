@@ -18,7 +18,7 @@ func (b *builder) manifest() ([]byte, error) {
 		Population: b.population.count, Probes: b.population.probes, Events: b.events, Sample: b.population.sample.ids(),
 		Queries: b.queries(), Files: b.folder.listed(),
 	}
-	m.Signature = "none: it was made with --unsigned, and anybody can have made it"
+	m.Signature = "none: made with --unsigned, so that its origin is unknown"
 	if o.Signer != nil {
 		m.Signature = string(o.Signer.Key())
 	}

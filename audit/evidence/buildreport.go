@@ -21,7 +21,7 @@ func (b *builder) report(context.Context) error {
 	if err := b.folder.write(factsFile, -1, func(o *output) error { _, err := o.Write(text.Bytes()); return err }); err != nil {
 		return err
 	}
-	// What the report says is what can be read of the file.
+	// The report is made of what the file has.
 	b.facts = Facts{}
 	if err := json.Unmarshal(text.Bytes(), &b.facts); err != nil {
 		return err

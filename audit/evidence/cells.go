@@ -30,7 +30,7 @@ func number(n int) string {
 // shortHash is a commit as people compare it; the CSV has the whole one beside it.
 func shortHash(commit string) string { return commit[:min(len(commit), 12)] }
 
-// signerOf says who has signed the commit of an event, or why nobody is known.
+// signerOf is the signer of the commit of an event, or why the signer is unknown.
 func signerOf(s *recordFields) string {
 	if s.Commit == "" {
 		return ""
@@ -46,7 +46,7 @@ func signerOf(s *recordFields) string {
 	return cmp.Or(s.Attributes["signer"], "(unknown)")
 }
 
-// about is what else an event says, but for what stands elsewhere.
+// about lists the other attributes of an event.
 func about(e *recordFields, but ...string) string {
 	var parts []string
 	for _, name := range sorted(e.Attributes) {

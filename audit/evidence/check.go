@@ -8,9 +8,9 @@ import (
 	"os"
 )
 
-// Check holds a pack against its manifest, the manifest against its signature,
-// and what was made of the population against the population. It needs nothing
-// but the folder. Damage is a finding and no error: an error says that the folder
+// Check compares a pack with its manifest, verifies the signature of the manifest,
+// and makes everything that is made of the population again. It needs nothing
+// but the folder. Damage is a finding and no error: an error means that the folder
 // could not be read, or is not a pack.
 func Check(ctx context.Context, dir string, o CheckOptions) (*Checked, error) {
 	root, err := os.OpenRoot(dir)
@@ -33,7 +33,7 @@ func Check(ctx context.Context, dir string, o CheckOptions) (*Checked, error) {
 		err := part()
 		if f, ok := errors.AsType[finding](err); ok {
 			c.result.Findings = append(c.result.Findings, f.text)
-			break // what follows stands on this
+			break // what follows depends on this
 		}
 		if err != nil {
 			return nil, err

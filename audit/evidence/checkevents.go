@@ -26,13 +26,13 @@ func (c *checker) events() error {
 		return err
 	}
 	if n != c.m.Events {
-		return wrong("%s: it has %d events, and the manifest says %d", eventsFile, n, c.m.Events)
+		return wrong("%s: it has %d events, and the manifest has %d", eventsFile, n, c.m.Events)
 	}
 	return nil
 }
 
-// numbers holds what the facts say of missing numbers and late events against the
-// records and themselves. Of a log that is damaged they may say anything.
+// numbers compares missing numbers and late events in the facts with the records and
+// with each other. The facts of a damaged log may contradict them.
 func (c *checker) numbers() error {
 	if !c.m.Sound {
 		return nil

@@ -57,7 +57,7 @@ func (c *checker) file(f File) error {
 	c.result.Bytes += n
 	c.result.Files++
 	if n != f.Size || hex.EncodeToString(sum.Sum(nil)) != f.Digest {
-		return wrong("%s: it is not what the manifest says: %d bytes of SHA-256 %x, not %d of %.64s", f.Path, n, sum.Sum(nil), f.Size, f.Digest)
+		return wrong("%s: it does not match the manifest: it has %d bytes and the SHA-256 %x, and the manifest has %d and %.64s", f.Path, n, sum.Sum(nil), f.Size, f.Digest)
 	}
 	return c.ctx.Err()
 }
@@ -76,13 +76,13 @@ func (c *checker) facts() error {
 	p := c.m.Parameters
 	if c.manifestFacts.Checkpoint != c.m.Checkpoint || !c.manifestFacts.Period.From.Equal(p.From) || !c.manifestFacts.Period.To.Equal(p.To) ||
 		!slices.Equal(c.manifestFacts.Repositories, p.Repositories) || c.manifestFacts.Result.Sound != c.m.Sound {
-		return wrong("%s: it says something else than the manifest", factsFile)
+		return wrong("%s: it contradicts the manifest", factsFile)
 	}
 	return nil
 }
 
 // checkpoint checks that the checkpoint is signed, and is the one that the facts
-// are about. Whether it is to be believed is for trust to say.
+// are about. The method trust decides whether its key is trusted.
 func (c *checker) checkpoint() error {
 	signed := []byte(c.m.Checkpoint)
 	var err error

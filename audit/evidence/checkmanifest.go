@@ -26,7 +26,7 @@ func (c *checker) manifest(text []byte) error {
 	c.m, c.result.Manifest, c.result.SignedBy = m, m, by
 	c.result.Vouched = by != "" && len(c.options.Trust.Keys) > 0
 	if by != "" && string(by) != m.Signature {
-		return wrong("%s: it says that it is signed by %s, and is by %s", manifestName, m.Signature, by)
+		return wrong("%s: it names the signer %s, and the signature is of %s", manifestName, m.Signature, by)
 	}
 	return nil
 }

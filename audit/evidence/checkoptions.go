@@ -6,30 +6,30 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// CheckOptions say what whoever checks a pack has from elsewhere.
+// CheckOptions are what a check of a pack knows from other sources.
 type CheckOptions struct {
 	Trust    audit.Trust
 	Proofs   []*audit.Consistency // between the pack's checkpoint and others
-	Unsigned bool                 // take a manifest that nobody signed
+	Unsigned bool                 // accept an unsigned manifest
 	Tool     string               // this program: pages are made again if it is the one that made them
 }
 
 // Checked is what a check found.
 type Checked struct {
 	Manifest *Manifest
-	SignedBy audit.Key // empty: nobody
+	SignedBy audit.Key // empty: it is unsigned
 	Vouched  bool      // the manifest is signed by a key from outside, or by one that such a key handed over to
 	// CheckpointBy is the trusted key that signed the pack's checkpoint: a key from
 	// outside, or one that such a key handed over to. Empty: none did.
 	CheckpointBy audit.Key
-	// Anchored says that a checkpoint from outside holds, and AnchoredSize is the
-	// size of the largest that does.
+	// Anchored: a checkpoint from outside is valid. AnchoredSize is the size of the
+	// largest one.
 	Anchored     bool
 	AnchoredSize int64
 	Warnings     []string // of what was given and could not be used
 	Bytes        int64
 	Files        int
-	Notes        []string // what could not be told
+	Notes        []string // what the check could not establish
 	Findings     []string // the first damaged place first
 }
 

@@ -53,7 +53,7 @@ func (c *checker) population() error {
 		return err
 	}
 	if n != c.m.Population || c.taken.probes != c.m.Probes || c.m.Sound && (n != c.manifestFacts.Selected || c.taken.digest.String() != c.manifestFacts.Digest) {
-		return wrong("%s: it has %d decisions, the manifest says %d and the log %d, or they are others", populationFile, n, c.m.Population, c.manifestFacts.Selected)
+		return wrong("%s: it has %d decisions, the manifest has %d and the log %d, or they are different ones", populationFile, n, c.m.Population, c.manifestFacts.Selected)
 	}
 	if f, _ := c.m.file(spreadsheet); f.Digest != sheet.digest() {
 		return wrong("%s: it is not what is made of %s", spreadsheet, populationFile)
@@ -90,10 +90,10 @@ func (c *checker) decisions(use func(*prepared) error) error {
 	}
 	defer file.Close()
 	if listed.Content == nil {
-		return wrong("%s: the manifest does not say what is in %s", manifestName, populationFile)
+		return wrong("%s: it has no size and digest of the content of %s", manifestName, populationFile)
 	}
 	if listed.Content.Size < 0 || listed.Content.Size/maxCompression > listed.Size {
-		return wrong("%s: it is said to hold %d bytes in %d: no population is as alike", populationFile, listed.Content.Size, listed.Size)
+		return wrong("%s: the manifest has %d bytes of content in %d compressed ones: no population compresses so well", populationFile, listed.Content.Size, listed.Size)
 	}
 	zip, err := gzip.NewReader(bufio.NewReaderSize(file, 1<<17))
 	if err != nil {
@@ -117,11 +117,11 @@ func (c *checker) decisions(use func(*prepared) error) error {
 	}
 	switch err := in.Err(); {
 	case errors.Is(err, bufio.ErrTooLong):
-		return wrong("%s: line %d is longer than any", populationFile, first)
+		return wrong("%s: line %d is longer than a record can be", populationFile, first)
 	case err != nil:
 		return wrong("%s: it cannot be decompressed: %v", populationFile, err)
 	case content.left != 0 || hex.EncodeToString(content.sum.Sum(nil)) != listed.Content.Digest:
-		return wrong("%s: what is in it is not what the manifest says", populationFile)
+		return wrong("%s: its content does not match the manifest", populationFile)
 	}
 	return nil
 }
@@ -161,7 +161,7 @@ type content struct {
 	sum  hash.Hash
 }
 
-var errTooMuch = errors.New("it has more content than the manifest says")
+var errTooMuch = errors.New("it has more content than the manifest states")
 
 func (c *content) Read(b []byte) (int, error) {
 	n, err := c.from.Read(b)

@@ -6,7 +6,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// trust says which keys and checkpoints from outside vouch for the pack's checkpoint.
+// trust finds the keys and checkpoints from outside that vouch for the pack's checkpoint.
 func (c *checker) trust() error {
 	given := c.options.Trust.Keys
 	trusted := forwards(given, c.named)
@@ -20,18 +20,18 @@ func (c *checker) trust() error {
 	ofTheLog := slices.DeleteFunc(slices.Clone(given), func(k audit.Key) bool { return k == c.result.SignedBy })
 	switch {
 	case len(given) == 0:
-		c.note("no key from outside was given (--key): nobody but the pack itself says who made it, and whose log it is of")
+		c.note("no key from outside was given (--key): only the pack itself names its maker and its log")
 	case c.result.CheckpointBy != "":
 	case len(ofTheLog) > 0:
 		return wrong("checkpoint: no given key signed it, nor did one that a given key handed over to: given %q, signed by %q", given, c.signers())
 	default:
-		c.note("the given key signed the manifest and not the checkpoint, which is signed by %q: whose log it is of has to be said by another key, or by a checkpoint", c.signers())
+		c.note("the given key signed the manifest and not the checkpoint, which is signed by %q: give the key of the log too (--key), or a checkpoint (--checkpoint)", c.signers())
 	}
 	return nil
 }
 
 // signers are the keys that signed the pack's checkpoint, of those that the pack
-// says that its log is signed by.
+// names as keys of its log.
 func (c *checker) signers() []audit.Key {
 	if _, by, err := audit.OpenCheckpoint([]byte(c.m.Checkpoint), c.manifestFacts.Result.Keys...); err == nil {
 		return []audit.Key{by}

@@ -8,7 +8,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// choose finds the checkpoint that the pack stands on.
+// choose finds the checkpoint of the pack.
 func (b *builder) choose(ctx context.Context) (err error) {
 	o := &b.options
 	if o.Size > 0 {
@@ -49,7 +49,7 @@ func (b *builder) choose(ctx context.Context) (err error) {
 // covering is the first checkpoint that covers every sealed event of the period. It
 // depends on these events alone, so that it stays the same while the log grows. What
 // is behind a gap is never sealed before the gap is declared: the pack is made
-// without it, and says so.
+// without it, and reports it.
 func (b *builder) covering(ctx context.Context) ([]byte, error) {
 	p := b.options.Period
 	if p.To.After(b.database.Now) {

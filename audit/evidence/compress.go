@@ -74,7 +74,7 @@ func compressed(block []byte) []byte {
 	return b.Bytes()
 }
 
-// close ends the file, and says what the content is.
+// close ends the file, and returns the size and the digest of its content.
 func (c *compressor) close() (size int64, digest string, err error) {
 	if c.closed {
 		return 0, "", nil

@@ -97,7 +97,7 @@ func TestProofsGivenBeside(t *testing.T) {
 	}
 }
 
-// TestSignedAfterIsNeeded: an older checkpoint says nothing of what an attacker added
+// TestSignedAfterIsNeeded: an older checkpoint does not cover what an attacker added
 // behind it and signed with a key of their own.
 func TestSignedAfterIsNeeded(t *testing.T) {
 	m := october(t)

@@ -1,10 +1,10 @@
-// Package evidence makes evidence packs from the log, for whoever reviews it, and
-// checks them.
+// Package evidence makes evidence packs from the log for reviewers, and checks
+// them.
 //
 // A pack is a folder about one period:
 //
 //	report.html            what a reader wants to know, for people
-//	facts.json             what the log said of itself: checkpoint, verification, writers, exceptions
+//	facts.json             the state of the log: checkpoint, verification, writers, exceptions
 //	population.jsonl.gz    every decision of the period with its end, as they were sealed
 //	population.csv         the same for a spreadsheet
 //	events.jsonl           every other event that the report speaks of, as it was sealed
@@ -14,8 +14,8 @@
 //	current/*              what is true of the database now, and not of the period
 //	manifest               the digests of all these, signed
 //
-// Everything but current/ stands on one checkpoint: what was sealed later, and
-// the time at which the pack is made, leave no trace. The same parameters on the
+// Everything but current/ depends on one checkpoint: events that were sealed later,
+// and the time at which the pack is made, have no effect. The same parameters on the
 // same log therefore give the same bytes, however much the log has grown.
 //
 // The report and the tables are made from facts.json, population.jsonl.gz, events.jsonl

@@ -86,7 +86,7 @@ func same(t *testing.T, got, want map[string]string) {
 	}
 }
 
-// TestGoldenPack compares a whole pack with the one in testdata: what it says is
+// TestGoldenPack compares a whole pack with the one in testdata: its text is
 // for people to read there. Its check holds.
 func TestGoldenPack(t *testing.T) {
 	golden := filepath.Join("testdata", "pack")
@@ -121,23 +121,23 @@ func TestSameBytes(t *testing.T) {
 	}
 }
 
-// TestCounts: the tables say what the population has.
+// TestCounts: the tables have what the population has.
 func TestCounts(t *testing.T) {
 	files := tree(t, build(t, october(t), nil))
 	if n := strings.Count(unzip(t, files[populationFile]), "\n"); n != 51 {
 		t.Errorf("%d decisions", n)
 	}
 	for name, want := range map[string]string{
-		"tables/outcomes.csv":         `"client","allow","enforce","false","policy_allowed","","policy decided","40"`,
+		"tables/outcomes.csv":         `"client","allow","enforce","false","policy_allowed","","policy decision","40"`,
 		"tables/destinations.csv":     `"acme/payments","production-eu","production","api.partner.example:443","2026-10-02T09:00:00.000000Z","2026-10-21T09:00:39.000000Z","40","0","5","665","35000","partner"`,
 		"tables/report_mode.csv":      `"fonts.unlisted.example:443","no_rule_matched","observed"`,
 		"tables/denials.csv":          `"paste.example:443","policy_denied","no-paste-sites"`,
-		"tables/exceptions.csv":       `","2026-10-10T00:00:00Z","ended within","1","2026-10-22T03:00:00.000000Z"`,
+		"tables/exceptions.csv":       `","2026-10-10T00:00:00Z","expired in the period","1","2026-10-22T03:00:00.000000Z"`,
 		"tables/revisions.csv":        `"0123456789ab","Ada <ada@acme.example>","ada"`,
 		"tables/activations.csv":      `"proxy-2"`,
 		"tables/approvals.csv":        `"self approved","no","","Ada {0a000000-0000-4000-8000-000000000001}"`,
 		"tables/policy_rejected.csv":  `"does_not_load"`,
-		"tables/writers.csv":          `LOST: it did not end by itself`,
+		"tables/writers.csv":          `LOST: terminated without writer_ended`,
 		"tables/without_writer.csv":   `"2026-10-24T04:00:00Z","2026-10-25T00:00:00Z","20 h"`,
 		"tables/journals.csv":         `"3"`,
 		"tables/operator_actions.csv": `"emergency_stop","ops"`,
@@ -145,7 +145,7 @@ func TestCounts(t *testing.T) {
 		"tables/retention.csv":        `first_day=2025-08-01`,
 		"tables/keys.csv":             `"the log itself","","true"`,
 		"tables/other.csv":            `"name_reassigned"`,
-		"report.html":                 `Sound: nothing was changed`,
+		"report.html":                 `Sound: no event was changed`,
 	} {
 		if !strings.Contains(files[name], want) {
 			t.Errorf("%s does not say %s:\n%s", name, want, files[name])
@@ -153,11 +153,11 @@ func TestCounts(t *testing.T) {
 	}
 }
 
-// TestNarrowed: a pack about one repository says how many decisions it leaves out.
+// TestNarrowed: a pack about one repository has the number of decisions that it leaves out.
 func TestNarrowed(t *testing.T) {
 	dir := build(t, october(t), func(o *Options) { o.Repositories = []string{"acme/website"} })
 	files := tree(t, dir)
-	if n := strings.Count(unzip(t, files[populationFile]), "\n"); n != 1 || !strings.Contains(files["report.html"], "50 more, for others, are left out") {
+	if n := strings.Count(unzip(t, files[populationFile]), "\n"); n != 1 || !strings.Contains(files["report.html"], "50 decisions for other repositories are not included") {
 		t.Errorf("%d decisions", n)
 	}
 	if c := check(t, dir, nil); len(c.Findings) > 0 {
@@ -283,7 +283,7 @@ func TestEveryFileIsGuarded(t *testing.T) {
 }
 
 // TestForgedByTheKeysHolder: who has the key and signs a manifest over files that
-// do not belong together is found by what the files say of one another.
+// do not belong together is found by comparing the files.
 func TestForgedByTheKeysHolder(t *testing.T) {
 	dir := build(t, october(t), nil)
 	good := tree(t, dir)
@@ -364,7 +364,7 @@ func resign(t *testing.T, dir string, good map[string]string, name, edited strin
 	resignAs(t, dir, good, name, edited, content)
 }
 
-// resignAs is resign for a file of which the manifest says that it holds this content,
+// resignAs is resign for a file that has this content according to the manifest,
 // if it is compressed.
 func resignAs(t *testing.T, dir string, good map[string]string, name, edited, content string) {
 	t.Helper()

@@ -6,13 +6,13 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// Facts are what a pack tells of the log beside its events: what can only be said
-// by who has read the whole log up to the checkpoint.
+// Facts describe the log beside its events. They can be established only by reading the
+// whole log up to the checkpoint.
 type Facts struct {
 	Period       Period   `json:"period"`
 	Repositories []string `json:"repositories"` // that the population is narrowed to; none: all
 	Log          string   `json:"log"`          // its name, as its checkpoints have it
-	Checkpoint   string   `json:"checkpoint"`   // that the pack stands on: the signed note
+	Checkpoint   string   `json:"checkpoint"`   // of the pack: the signed note
 	Given        bool     `json:"checkpoint_given"`
 
 	Result Result `json:"verification"`
@@ -26,9 +26,9 @@ type Facts struct {
 	Selected int64  `json:"decisions_selected"`
 	Digest   string `json:"decisions_digest"`
 
-	// Taken are the months of the period, as YYYY-MM, whose decisions retention has
-	// taken away: they are in no population any more.
-	Taken []string `json:"months_taken_by_retention"`
+	// Removed are the months of the period, as YYYY-MM, whose decisions retention has
+	// removed: the population does not have them.
+	Removed []string `json:"months_removed_by_retention"`
 
 	// Gaps are the missing numbers that may be events of the period: of writers, sealed
 	// or not. Unsealed counts the events of the period without a leaf, which are
@@ -90,7 +90,7 @@ type Writer struct {
 	First    string `json:"first_event"`
 	Last     string `json:"last_event"`
 	Ended    string `json:"ended,omitempty"`
-	Lost     string `json:"lost_noticed,omitempty"` // another noticed that it was gone
+	Lost     string `json:"reported_lost,omitempty"` // when another writer reported it as lost
 	Events   int64  `json:"events"`
 	Number   int64  `json:"last_number"`
 	Gaps     int64  `json:"numbers_missing"` // up to the last number

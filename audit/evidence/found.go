@@ -21,7 +21,7 @@ type reconciled struct {
 	unchanged bool // its rows have the digest that was sealed
 }
 
-// finder is a section that is told what reconciliations found, in the order of
+// finder is a section that receives the findings of reconciliations, in the order of
 // their events and after all events. Of one whose rows are not what was sealed it is
 // given none.
 type finder interface {
@@ -37,7 +37,7 @@ type foundRow struct {
 // foundLook is a row of audit.reconciliation_scans.
 type foundLook struct {
 	repositoryUUID, repository, outcome, detail string
-	at, until                                   time.Time // until is zero where the look does not tell
+	at, until                                   time.Time // until is zero if the scan has none
 }
 
 // foundRun is a row of audit.deployment_findings.
@@ -49,7 +49,7 @@ type foundRun struct {
 }
 
 // readFound reads a row as the digest is made of it: a JSON array whose first
-// element says which table it is of.
+// element names its table.
 func readFound(row string) (f foundRow, err error) {
 	var cells []json.RawMessage
 	if json.Unmarshal([]byte(row), &cells) != nil || len(cells) == 0 {
@@ -110,9 +110,9 @@ func (f *foundRun) began() time.Time {
 	return f.found
 }
 
-// before reports whether it is an earlier finding than the one that an event says was
-// not seen. That one is then missing, or is not what it was, and what was found before
-// it says nothing of it.
+// before reports whether it is earlier than the finding of an event about a deployment
+// that was not seen. That finding is then missing or was changed, and an earlier one
+// does not replace it.
 func (f *foundRun) before(event *recordFields) bool {
 	return event != nil && f.class == "pending" && f.found.Before(momentOf(event.Time))
 }

@@ -88,8 +88,8 @@ func (m *memory) selfTest(writer string, n int, when time.Time) {
 		}})
 }
 
-// TestReconciliation: what was found before the checkpoint is told, and nothing of what
-// was found later; a repository that nobody checked is named.
+// TestReconciliation: findings from before the checkpoint are reported, and later ones are
+// not; a repository that was never scanned is named.
 func TestReconciliation(t *testing.T) {
 	files := tree(t, build(t, october(t), nil))
 	for name, want := range map[string]string{
@@ -115,7 +115,7 @@ func TestReconciliation(t *testing.T) {
 	m.seal(at(25, 0))
 	dir := build(t, m, nil)
 	report := tree(t, dir)[reportFile]
-	if !strings.Contains(report, "Nothing was reconciled") || !strings.Contains(report, "No self-test of the period is recorded") {
+	if !strings.Contains(report, "no reconciliation is recorded") || !strings.Contains(report, "No self-test of the period is recorded") {
 		t.Error("a log without any does not say so")
 	}
 	if c := check(t, dir, nil); len(c.Findings) > 0 {
@@ -124,7 +124,7 @@ func TestReconciliation(t *testing.T) {
 }
 
 // TestTamperedFindings: rows that are not what was sealed make the log a damaged one,
-// and none of them is told; what the events say by themselves stays.
+// and none of them is reported; what the events have by themselves stays.
 func TestTamperedFindings(t *testing.T) {
 	for name, tamper := range map[string]func(rows []string) []string{
 		"a class":       func(rows []string) []string { rows[0] = strings.Replace(rows[0], "not_seen", "seen", 1); return rows },
@@ -198,7 +198,7 @@ func TestForgedFindings(t *testing.T) {
 	}
 }
 
-// TestSelfTests: failed runs come first, those of report mode are told apart, and
+// TestSelfTests: failed runs come first, those of report mode are distinguished, and
 // days without one that passed are named.
 func TestSelfTests(t *testing.T) {
 	files := tree(t, build(t, october(t), func(o *Options) { o.Sample = 1000 }))
@@ -232,11 +232,11 @@ func TestSelfTests(t *testing.T) {
 		t.Error("the report does not count them")
 	}
 
-	m := october(t) // a run that says it passed, and whose decision let the probe out
+	m := october(t) // a run recorded as passed, whose decision allowed the probe
 	m.add("w", probe(150, at(24, 6), "allow", "policy_allowed", "x.refused.sallyport-self-test.invalid"),
 		&audit.Event{Time: at(24, 6), Kind: audit.KindSelfTest, Attributes: []audit.Attribute{{Name: "outcome", Value: "passed"}, {Name: "refused_decision_id", Value: id(150)}}})
 	m.seal(at(27, 0))
-	if report := tree(t, build(t, m, nil)); !strings.Contains(report["tables/self_tests.csv"], "THEY DIFFER") || !strings.Contains(report[reportFile], "1 run is recorded as passed") {
+	if report := tree(t, build(t, m, nil)); !strings.Contains(report["tables/self_tests.csv"], "OUTCOME NOT AS REQUIRED") || !strings.Contains(report[reportFile], "1 run is recorded as passed") {
 		t.Error(report["tables/self_tests.csv"])
 	}
 }

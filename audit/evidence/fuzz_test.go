@@ -55,7 +55,7 @@ func FuzzRecord(f *testing.F) {
 }
 
 // FuzzManifest: a manifest is refused, or names nothing but files of a pack, in
-// order; and one that is not signed by the key is refused whatever it says.
+// order; and one that is not signed by the key is refused whatever its content is.
 func FuzzManifest(f *testing.F) {
 	text, err := os.ReadFile(filepath.Join("testdata", "pack", manifestName))
 	if err != nil {
@@ -155,7 +155,7 @@ func difference(a, b []string) []string {
 	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return slices.Contains(b, s) })
 }
 
-// rendering are the pages and tables of a log in which an attacker has said this.
+// rendering are the pages and tables of a log in which an attacker placed this text.
 func rendering(t *testing.T, a, b, c string) (pages, tables []string) {
 	e := decisionEvent(1, at(3, 0), "deny", "policy_denied", "x.example")
 	e.Repository, e.Branch, e.Message, e.Path, e.TargetRaw, e.Rule, e.Revision = "r"+a, b, c, a, "t"+b, "r"+c, "sha256:0"

@@ -4,7 +4,7 @@ import "math"
 
 // A Gap is a run of numbers of one writer under which the log has nothing. A writer
 // numbers its events without gaps, so that each number is an event that was lost,
-// taken away, or claimed by nobody.
+// removed, or never written.
 type Gap struct {
 	Writer string `json:"writer"`
 	First  int64  `json:"first_number"`
@@ -16,13 +16,13 @@ type Gap struct {
 	// Sealed: both neighbors have a leaf under the checkpoint.
 	Sealed bool `json:"sealed"`
 	// Explained is the kind of the event that explains the gap, Leaf its leaf and
-	// Reason what it says; empty: nothing does.
+	// Reason its reason; empty: the gap is not explained.
 	Explained string `json:"explained_by,omitempty"`
 	Leaf      int64  `json:"explained_by_leaf"` // -1: none
 	Reason    string `json:"reason,omitempty"`
 	// Reporter is the writer of that event. Where nothing explains the gap it is a
 	// writer that reports the numbers as lost and is neither the gap's writer nor
-	// its successor: a claim, of which Reason is what it says.
+	// its successor: a claim, with its reason in Reason.
 	Reporter string `json:"reported_by,omitempty"`
 }
 
@@ -39,7 +39,7 @@ func (g *Gap) touches(p Period) bool {
 	return (g.Before == "" || !momentOf(g.Before).Before(p.From)) && (g.After == "" || momentOf(g.After).Before(p.To))
 }
 
-// addSaturated adds two counts. Numbers that somebody made up can be so large that
+// addSaturated adds two counts. Invented numbers can be so large that
 // a sum of them wraps.
 func addSaturated(a, b int64) int64 {
 	if a > math.MaxInt64-b {

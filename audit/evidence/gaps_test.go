@@ -29,7 +29,7 @@ func working(t testing.TB) *memory {
 	return m
 }
 
-// TestGaps: a pack over a gap is made of what is sealed, and says what is missing,
+// TestGaps: a pack over a gap is made of what is sealed, and reports what is missing,
 // between which times and whether anything explains it.
 func TestGaps(t *testing.T) {
 	late := func(m *memory) { // so that the checkpoint of the pack covers what explains
@@ -207,7 +207,7 @@ func TestWaitingIsNotAGap(t *testing.T) {
 }
 
 // TestGapWalkIsNeeded: without the walk through what is not sealed, the pack over a
-// gap says that nothing is missing.
+// gap reports that nothing is missing.
 func TestGapWalkIsNeeded(t *testing.T) {
 	m := working(t)
 	m.skip(writerD, 17)
@@ -230,7 +230,7 @@ func TestGapWalkIsNeeded(t *testing.T) {
 	}
 }
 
-// unwalked is a log of which nobody reads what is not sealed.
+// unwalked is a log without its unsealed events.
 type unwalked struct{ *memory }
 
 func (unwalked) Unsealed(context.Context, time.Time, time.Time) ([]UnsealedRun, error) {

@@ -34,7 +34,7 @@ func TestHostileFiles(t *testing.T) {
 		"a record with a member twice":                 {populationFile, inside(t, replace(`"verdict":"deny"`, `"verdict":"deny","verdict":"allow"`)), populationFile},
 		"garbage after the compressed population":      {populationFile, func(s string) string { return s + "garbage" }, populationFile},
 		"a line after the population":                  {populationFile, func(s string) string { return s + string(compressed([]byte("{}\n"))) }, "line 52"},
-		"a population of zeros":                        {populationFile, func(string) string { return string(compressed(make([]byte, 32<<20))) }, "no population is as alike"},
+		"a population of zeros":                        {populationFile, func(string) string { return string(compressed(make([]byte, 32<<20))) }, "no population compresses so well"},
 		"a line of an event twice":                     {eventsFile, func(s string) string { l, _, _ := strings.Cut(s, "\n"); return l + "\n" + s }, "out of order"},
 		"a consistency proof of megabytes":             {consistencyFile, func(s string) string { return strings.Repeat("0", 1<<20) + s }, consistencyFile},
 	} {
@@ -76,7 +76,7 @@ func TestHostileFiles(t *testing.T) {
 	}
 }
 
-// TestManifestTwice: a manifest with a member twice is refused, whoever signed it.
+// TestManifestTwice: a manifest with a member twice is rejected, whichever key signed it.
 func TestManifestTwice(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"format": 1, "format": 1}`:              "there twice",

@@ -12,7 +12,7 @@ type Late struct {
 	Bound     int64 `json:"bound_minutes"`
 	Count     int64 `json:"events"`
 	Decisions int64 `json:"decisions"` // of these
-	Explained int64 `json:"explained"` // of the events, by an event that says that their journal was replayed
+	Explained int64 `json:"explained"` // of the events, by an event about the replay of their journal
 	Arrived   int64 `json:"after_the_period"`
 	Most      int64 `json:"most_seconds"`
 	Ahead     int64 `json:"ahead"` // events that are dated after the checkpoint that first covers them
@@ -35,7 +35,7 @@ type LateRun struct {
 	Newest      string `json:"newest"`
 	Size        int64  `json:"checkpoint_size"`
 	Sealed      string `json:"sealed"`         // when that checkpoint was signed
-	Journal     int64  `json:"journal_leaf"`   // -1: no event says that a journal was replayed
+	Journal     int64  `json:"journal_leaf"`   // -1: no event is about the replay of a journal
 	Arrived     bool   `json:"after_the_end"`  // sealed later than the bound after the end of the period
 	Ahead       bool   `json:"ahead_of_clock"` // dated after the checkpoint
 }

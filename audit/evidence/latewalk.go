@@ -24,7 +24,7 @@ func (l *lateWalk) add(e *audit.Entry, at, kind string) {
 }
 
 // checkpoint takes a checkpoint that the verification has taken. One that does not
-// hold says nothing of when.
+// hold is not evidence of a time.
 func (l *lateWalk) checkpoint(s audit.Statement) {
 	c, err := audit.ReadCheckpoint(s.Note)
 	if err != nil || l.verification.Covered() != c {

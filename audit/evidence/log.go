@@ -14,12 +14,12 @@ import (
 // given holds until they return; an error of theirs ends the reading and comes
 // back.
 type Log interface {
-	// Database says which database this is, who asks, and what time it has.
+	// Database returns the identity of the database, the login, and its clock.
 	Database(ctx context.Context) (Database, error)
-	// Cover says what of a period is sealed.
+	// Cover returns what of a period is sealed.
 	Cover(ctx context.Context, from, to time.Time) (Cover, error)
 	// Unsealed gives the numbers above the last sealed one of every writer, as runs, by
-	// writer and number. The period says which events to count.
+	// writer and number. Events of the period are counted.
 	Unsealed(ctx context.Context, from, to time.Time) ([]UnsealedRun, error)
 	// Next gives the least number of each of these writers above the one beside it,
 	// whether it is sealed or not. Writers without one are left out.
@@ -52,7 +52,7 @@ type Log interface {
 	// Policy gives the content of a policy by its digest; nil where the log does not
 	// have it.
 	Policy(ctx context.Context, digest string) ([]byte, error)
-	// Access says who may do what in the database now. The period says of which
+	// Access returns the present privileges in the database. The period selects the
 	// partitions.
 	Access(ctx context.Context, from, to time.Time) ([]Table, error)
 	// Queries are the statements behind the methods, in plain SQL.

@@ -29,7 +29,7 @@ type Manifest struct {
 	Format     int        `json:"format"`
 	Title      string     `json:"title"`
 	Parameters Parameters `json:"parameters"`
-	Time       time.Time  `json:"time"`      // when the checkpoint was signed that all stands on, and not when the pack was made
+	Time       time.Time  `json:"time"`      // when the checkpoint of the pack was signed, and not when the pack was made
 	TimeZone   string     `json:"time_zone"` // of all times in the pack
 	Tool       string     `json:"tool"`
 	Database   Database   `json:"database"`
@@ -44,7 +44,7 @@ type Manifest struct {
 	Files      []File     `json:"files"`
 }
 
-// Parameters are what whoever made the pack has asked for.
+// Parameters are those of the command that made the pack.
 type Parameters struct {
 	Period
 	Repositories []string    `json:"repositories"`
@@ -74,7 +74,7 @@ type Content struct {
 	Digest string `json:"sha256"` // in lower-case hexadecimal
 }
 
-// encode is the manifest as a file. Without a signer it says that it is unsigned.
+// encode is the manifest as a file. Without a signer it is marked as unsigned.
 func (m *Manifest) encode(signer *audit.Signer) ([]byte, error) {
 	var b bytes.Buffer
 	if err := writeJSON(&b, m); err != nil {
@@ -86,11 +86,11 @@ func (m *Manifest) encode(signer *audit.Signer) ([]byte, error) {
 	return signer.SignStatement(manifestTitle, b.String())
 }
 
-// errUnsigned is returned for a manifest that nobody has signed.
-var errUnsigned = errors.New("the manifest is not signed: anybody can have made it (--unsigned takes it nevertheless)")
+// errUnsigned is returned for an unsigned manifest.
+var errUnsigned = errors.New("the manifest is not signed, so that its origin is unknown: --unsigned accepts it")
 
 // openManifest reads a manifest that one of the keys has signed; by is empty where
-// it is unsigned, and unsigned ones are taken.
+// it is unsigned, and unsigned ones are accepted.
 func openManifest(text []byte, keys []audit.Key, unsigned bool) (m *Manifest, by audit.Key, err error) {
 	body, isUnsigned := strings.CutPrefix(string(text), unsignedHead)
 	switch {
@@ -105,8 +105,8 @@ func openManifest(text []byte, keys []audit.Key, unsigned bool) (m *Manifest, by
 	return m, by, err
 }
 
-// claimedKey is the key that a manifest says it is signed by: to be believed by
-// who was given no other.
+// claimedKey is the key that a manifest names as its signer. It is used only if no key
+// was given.
 func claimedKey(text []byte) []audit.Key {
 	_, after, _ := bytes.Cut(text, []byte("\n"+manifestTitle+"\n"))
 	if end := bytes.LastIndex(after, []byte("\n\n")); end >= 0 {
@@ -125,14 +125,14 @@ func readManifest(body []byte) (*Manifest, error) {
 		return nil, fmt.Errorf("the manifest cannot be read: %w", err)
 	}
 	if m.Format != format {
-		return nil, fmt.Errorf("the pack is of format %d, and this program knows %d: use the version that made it (%.100q)", m.Format, format, m.Tool)
+		return nil, fmt.Errorf("the pack has format %d, and this program reads %d: use the version that made it (%.100q)", m.Format, format, m.Tool)
 	}
 	if m.Parameters.Sample < 0 || m.Parameters.Sample > maxSample {
-		return nil, fmt.Errorf("the manifest says that a sample of %d was drawn", m.Parameters.Sample)
+		return nil, fmt.Errorf("the manifest has a sample of %d decisions, and at most %d are possible", m.Parameters.Sample, maxSample)
 	}
 	for i, f := range m.Files {
 		if !isPath(f.Path) || f.Path == manifestName || i > 0 && m.Files[i-1].Path >= f.Path {
-			return nil, fmt.Errorf("the manifest lists %.100q, which is out of order or no path of a pack", f.Path)
+			return nil, fmt.Errorf("the manifest lists %.100q, which is out of order or not a path of a pack", f.Path)
 		}
 	}
 	return m, nil

@@ -86,7 +86,7 @@ func (m *memory) seal(when time.Time) {
 	m.notes = append(m.notes, audit.Statement{Note: signed, Size: m.tree.Size(), Time: when})
 }
 
-// declared reports whether a sealed event says that the numbers never come: sealing
+// declared reports whether a sealed event declares that the numbers never come: sealing
 // continues behind a gap that is declared.
 func (m *memory) declared(writer string, first, last int64) bool {
 	for _, e := range m.entries {

@@ -9,8 +9,8 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// numbering holds the records of a pack against what its facts say of numbers and of
-// lateness. A pack has not every event of a writer, so that it cannot show that none
+// numbering compares the records of a pack with the numbers and late events in its
+// facts. A pack has not every event of a writer, so that it cannot show that none
 // is missing; what it has must not contradict the facts, and the facts not themselves.
 type numbering struct {
 	facts   *Facts
@@ -73,11 +73,11 @@ func (n *numbering) record(s *recordFields, leaf int64) {
 		return
 	}
 	if n.missing(s.Writer, s.WriterSequence) {
-		n.wrong = wrong("%s: it says that number %d of writer %s is missing, and leaf %d is that event", factsFile, s.WriterSequence, audit.Text(s.Writer, 100), leaf)
+		n.wrong = wrong("%s: number %d of writer %s is listed as missing, and leaf %d is that event", factsFile, s.WriterSequence, audit.Text(s.Writer, 100), leaf)
 		return
 	}
 	if w := n.writers[s.Writer]; w != nil && s.WriterSequence > w.Number {
-		n.wrong = wrong("%s: it says that the last number of writer %s is %d, and leaf %d is its event %d", factsFile, audit.Text(s.Writer, 100), w.Number, leaf, s.WriterSequence)
+		n.wrong = wrong("%s: the last number of writer %s is listed as %d, and leaf %d is its event %d", factsFile, audit.Text(s.Writer, 100), w.Number, leaf, s.WriterSequence)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// Options say what a pack is to be of.
+// Options are the parameters of a pack.
 type Options struct {
 	Period       Period
 	Repositories []string    // full names or UUIDs; none: all
@@ -22,11 +22,11 @@ type Options struct {
 	Unsigned     bool // make it without a signer
 	Tool         string
 	Exceptions   Exceptions                         // nil: none are listed
-	Progress     func(stage string, events int64)   // nil: nobody wants to know
-	Record       func(context.Context, Built) error // told before the pack gets its name; its error undoes it
+	Progress     func(stage string, events int64)   // nil: progress is not reported
+	Record       func(context.Context, Built) error // called before the pack gets its name; its error removes the pack
 }
 
-// Built says what was made.
+// Built describes the pack that was made.
 type Built struct {
 	Manifest *Manifest
 	Digest   [sha256.Size]byte // of the manifest's file
@@ -36,8 +36,8 @@ type Built struct {
 var (
 	// ErrNotCovered is returned, wrapped, where no checkpoint covers the period.
 	ErrNotCovered = errors.New("no checkpoint covers the period yet")
-	// ErrParameters is returned, wrapped, for options that make no pack.
-	ErrParameters = errors.New("these parameters make no pack")
+	// ErrParameters is returned, wrapped, for invalid options.
+	ErrParameters = errors.New("invalid parameters")
 )
 
 func (o *Options) check() error {
@@ -46,9 +46,9 @@ func (o *Options) check() error {
 	case p.From.IsZero() || p.To.IsZero() || !p.From.Before(p.To):
 		return fmt.Errorf("%w: the period ends before it begins", ErrParameters)
 	case o.Sample < 0 || o.Sample > maxSample:
-		return fmt.Errorf("%w: a sample has 0 to %d decisions", ErrParameters, maxSample)
+		return fmt.Errorf("%w: a sample can have 0 to %d decisions", ErrParameters, maxSample)
 	case o.Signer == nil && !o.Unsigned:
-		return fmt.Errorf("%w: there is no key to sign the manifest with", ErrParameters)
+		return fmt.Errorf("%w: the manifest needs a signing key", ErrParameters)
 	case o.Size < 0 || slices.Contains(o.Repositories, ""):
 		return fmt.Errorf("%w: a size is a number above 0, and a repository has a name", ErrParameters)
 	}

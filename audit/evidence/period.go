@@ -8,14 +8,14 @@ type Period struct {
 	To   time.Time `json:"to"`
 }
 
-// within reports whether the time that a record tells is in a period. Times of
+// within reports whether the time of a record is in a period. Times of
 // records have one form and one zone, so that text is compared.
 func (p Period) within(at string) bool {
 	t, err := time.Parse(time.RFC3339Nano, at)
 	return err == nil && !t.Before(p.From) && t.Before(p.To)
 }
 
-// leads reports whether the time that a record tells is before a period, by no more
+// leads reports whether the time of a record is before a period, by no more
 // than d.
 func (p Period) leads(at string, d time.Duration) bool {
 	t, err := time.Parse(time.RFC3339Nano, at)

@@ -75,19 +75,19 @@ func TestActivationsAsTheyWere(t *testing.T) {
 		got = append(got, strings.Join([]string{r["time"][:10], r["change"], cmp.Or(r["full_commit"], r["commit"]), r["signer"], r["allowed"]}, " | "))
 	}
 	want := []string{
-		"2026-10-03 | return to a revision that had decided before | none: directory /etc/policy |  | 2",
+		"2026-10-03 | return to an earlier revision | none: directory /etc/policy |  | 2",
 		"2026-10-04 | start | " + commits["A"] + " | signer of A | 3",
 		"2026-10-05 | new | " + commits["B"] + " | signer of B | 4",
-		"2026-10-06 | return to a revision that had decided before | " + commits["A"] + " | signer of A | 5",
-		"2026-10-07 | return to a revision that had decided before | " + commits["B"] + " | signer of B | 0",
-		"2026-10-08 | return to a revision that had decided before | " + commits["revert"] + " | signer of revert | 6",
+		"2026-10-06 | return to an earlier revision | " + commits["A"] + " | signer of A | 5",
+		"2026-10-07 | return to an earlier revision | " + commits["B"] + " | signer of B | 0",
+		"2026-10-08 | return to an earlier revision | " + commits["revert"] + " | signer of revert | 6",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("the activations are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	decided := map[string]string{}
 	for _, r := range table(t, files, "revisions") {
-		decided[cmp.Or(r["full_commit"], r["commit"])] = r["author_as_the_commit_says"] + " " + r["allowed"]
+		decided[cmp.Or(r["full_commit"], r["commit"])] = r["self_declared_author"] + " " + r["allowed"]
 	}
 	for commit, want := range map[string]string{commits["A"]: "author of A 8", commits["revert"]: "author of revert 6", "(none: not from Git)": " 2"} {
 		if decided[commit] != want {
@@ -122,9 +122,9 @@ func TestActivationsAsTheyWere(t *testing.T) {
 	}
 }
 
-// TestApprovalsOfThePeriod: each activated commit has one row with what was said of it,
-// whenever that was; of several events the one that does not say approved counts, and a
-// commit of which nothing was said is not called approved.
+// TestApprovalsOfThePeriod: each activated commit has one row with what was recorded of it,
+// whenever that was; of several events the one that is not approved counts, and a
+// commit without a record is not shown as approved.
 func TestApprovalsOfThePeriod(t *testing.T) {
 	m := newMemory(t)
 	const one = "01a1fdf4-0000-7000-8000-00000000000a"
@@ -140,7 +140,7 @@ func TestApprovalsOfThePeriod(t *testing.T) {
 	load(at(3, 0), "a")
 	load(at(4, 0), "b")
 	say(at(4, 1), "b", "approved")
-	say(at(4, 2), "b", "no_pull_request") // somebody said otherwise
+	say(at(4, 2), "b", "no_pull_request") // a different outcome
 	load(at(5, 0), "c")
 	load(at(24, 0), "d")
 	say(at(25, 2), "d", "approved") // after its end

@@ -79,7 +79,7 @@ func (b *builder) batch(first, last int) ([]prepared, error) {
 	return list, nil
 }
 
-// agree compares the population with what the columns say. A column that was changed
+// agree compares the population with the columns of the database. A column that was changed
 // hides a decision from who asks for it by its time.
 func (b *builder) agree(byColumns int64) {
 	f, p := &b.facts, &b.population

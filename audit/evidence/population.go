@@ -51,7 +51,7 @@ func (p *population) take(one *prepared) {
 	}
 }
 
-// found holds what a reconciliation found against its digest, and tells the report.
+// found compares the rows of a reconciliation with its digest, and gives them to the report.
 func (p *population) found(r *reconciled, rows []string) {
 	r.hold(rows)
 	var list []foundRow

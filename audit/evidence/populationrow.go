@@ -10,8 +10,8 @@ import (
 
 // populationColumns are those of population.csv, named as in audit.decisions. What
 // is fetched of a pipeline later, its build number, is not sealed and not here. The
-// origin comes third, behind what holds no quotation mark, so that a line is told
-// from others without reading CSV: client, or self_test for a probe of our own.
+// origin comes third, behind columns without quotation marks, so that lines can be
+// distinguished without a CSV parser: client, or self_test for a probe of our own.
 var populationColumns = []string{
 	"time", "decision_id", "origin", "verdict", "reason", "rule", "mode", "would_deny",
 	"workspace", "repository", "project", "deployment", "deployment_type", "branch",

@@ -9,7 +9,7 @@ import (
 
 // Quote finds the text of the rule that a decision names, in the policy that decided
 // it: record is the decision's, and content returns that of a revision as the log
-// keeps it, or nil. Where there is no text, none says why. The error is of a record that cannot
+// keeps it, or nil. If there is no text, none is the reason. The error is of a record that cannot
 // be read.
 func Quote(record []byte, content func(revision string) ([]byte, error)) (rules []RuleText, none string, err error) {
 	s, err := read(record)
@@ -47,9 +47,9 @@ func quote(s *recordFields, content, own []byte) (rules []RuleText, none string)
 	}
 	switch {
 	case s.Rule == "" && s.Revision == "":
-		return nil, "Policy was not asked: it was refused before, with the reason " + s.Reason + "."
+		return nil, "Policy was not evaluated: the request was refused before, with the reason " + s.Reason + "."
 	case s.Rule == "":
-		return nil, "No rule decided: where none allows, it is refused."
+		return nil, "No rule matched: without an allowing rule a request is refused."
 	case snapshot == nil:
 		return nil, "The log does not hold this revision's files, or they are not those of its digest."
 	default:

@@ -10,7 +10,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// recordFields is what a record says, as far as a pack speaks of it.
+// recordFields are the fields of a record that a pack uses.
 type recordFields struct {
 	Time           string            `json:"time"`
 	Kind           string            `json:"kind"`
@@ -124,14 +124,14 @@ func (s *recordFields) who() string {
 	return "unverified client"
 }
 
-// selfTest is the credential_kind of the probes of our own, which nobody else's
+// selfTest is the credential_kind of the probes of our own, which no other
 // decision has (package internal/selftest).
 const selfTest = "self_test"
 
 // isProbe reports whether a decision is about a probe of the self-test.
 func (s *recordFields) isProbe() bool { return s.CredentialKind == selfTest }
 
-// origin says whose a decision is: a client's, mostly a pipeline's, or a probe's.
+// origin is the source of a decision: a client, usually a pipeline, or a probe.
 func (s *recordFields) origin() string {
 	if s.isProbe() {
 		return selfTest

@@ -2,7 +2,7 @@ package evidence
 
 import "github.com/sallyport/sallyport/audit"
 
-// resultOf keeps what a report says.
+// resultOf keeps the result of a verification.
 func resultOf(r *audit.Report, trusted []audit.Key) Result {
 	res := Result{
 		Sound: r.Sound(), Leaves: r.Leaves, Writers: r.Writers, Unended: r.Unended,

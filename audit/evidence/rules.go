@@ -84,7 +84,7 @@ func namesRule(statement, rule string) bool {
 }
 
 // snapshotOf reads a policy that the log keeps; nil where it is not what its
-// digest says.
+// digest covers.
 func snapshotOf(content []byte, digest, commit string) *policy.Snapshot {
 	if content == nil {
 		return nil

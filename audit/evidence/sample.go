@@ -15,8 +15,8 @@ import (
 //	SHA-256(seed || decision_id)
 //
 // of the seed's bytes and the 36 characters of the id, and the N decisions of the
-// least rank are the sample, in the order of their ranks. Whoever knows neither
-// seed nor ids beforehand can place nothing in it or out of it. Of two decisions
+// least rank are the sample, in the order of their ranks. Without the seed
+// and the ids in advance no decision can be placed in it or kept out of it. Of two decisions
 // with one id the one with the lower leaf counts.
 type sample struct {
 	size   int

@@ -14,7 +14,7 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// TestSampleInTheShell runs what docs/audit.md says draws the sample again.
+// TestSampleInTheShell runs the command of docs/audit.md that draws the sample again.
 func TestSampleInTheShell(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "audit.md"))
 	if err != nil {

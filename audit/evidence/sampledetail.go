@@ -26,7 +26,7 @@ type SampleDetail struct {
 }
 
 // Proven is a record with its proof. The record is text, so that its bytes
-// survive whoever reads and writes the file again.
+// survive reading and writing the file again.
 type Proven struct {
 	Leaf   int64        `json:"leaf"`
 	Record string       `json:"record"`
@@ -39,9 +39,9 @@ type Activation struct {
 	Time   string `json:"time"`
 	Writer string `json:"writer"`
 	Commit string `json:"commit,omitempty"`
-	Author string `json:"author_as_the_commit_says,omitempty"`
+	Author string `json:"self_declared_author,omitempty"`
 	// Subject is the first line of the commit's message.
-	Subject string `json:"subject_as_the_commit_says,omitempty"`
+	Subject string `json:"commit_subject,omitempty"`
 	Signer  string `json:"signer,omitempty"`
 	// Signature is verified, invalid or not_required.
 	Signature string `json:"signature,omitempty"`
@@ -61,7 +61,7 @@ func readSampleDetail(text []byte) (*SampleDetail, error) {
 	return d, nil
 }
 
-// A RuleText is a statement of a policy that names a rule, as it stands there.
+// A RuleText is the literal text of a statement of a policy that names a rule.
 type RuleText struct {
 	File  string `json:"file"`
 	First int    `json:"first_line"`

@@ -35,7 +35,7 @@ func (d *SampleDetail) writePage(w io.Writer) error {
 	return pages.ExecuteTemplate(w, "sample", page)
 }
 
-// fieldsOf are the fields of a record in their order, each as its JSON says it.
+// fieldsOf are the fields of a record in their order, each as in its JSON.
 func fieldsOf(record []byte) [][2]string {
 	decoder := json.NewDecoder(bytes.NewReader(record))
 	if t, err := decoder.Token(); err != nil || t != json.Delim('{') {

@@ -231,8 +231,8 @@ func isRecordJSON(record []byte) bool {
 	return json.Valid(record)
 }
 
-// objectEnd is where the JSON object ends that a text begins with, as far as strings
-// and brackets tell; -1: nowhere. What is in it has to be checked besides.
+// objectEnd is where the JSON object ends that a text begins with, judged by strings
+// and brackets alone; -1: nowhere. Its content has to be checked in addition.
 func objectEnd(b []byte) int {
 	depth, quoted := 0, false
 	for i := 0; i < len(b); i++ {

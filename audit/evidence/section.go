@@ -4,7 +4,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// A section gathers what one section of the report says. It is given every
+// A section gathers the content of one section of the report. It is given every
 // decision of the population in order, then every other event in the order of the
 // tree, then the facts; afterwards it is not used again.
 type section interface {

@@ -8,7 +8,7 @@ import (
 )
 
 var accessSpec = sectionSpec{
-	name: "access", title: "Who could reach the log, and what its schema was", criteria: []string{"CC6.1", "CC6.2", "CC6.3", "CC7.1"},
+	name: "access", title: "Access to the log, and its schema", criteria: []string{"CC6.1", "CC6.2", "CC6.3", "CC7.1"},
 	kinds: []audit.Kind{audit.KindSchemaAttested, audit.KindAccessAttested},
 	begin: func() section { return new(accessSection) },
 	text: `<p>Each server records which roles can do what to the log and by which path, and each object of its schema (functions, triggers, tables, views, owners, privileges) that differs from what the program installs: at its start, once a day, and within minutes of a change. These tables therefore show the access during the period, not today's.</p>
@@ -49,7 +49,7 @@ func (c *accessSection) finish(f *Facts) []Table {
 	began := Table{Name: "access_at_the_beginning", Title: "Access at the beginning of the period", Columns: []string{"access"},
 		Note: "A line for each role, capability and path; also settings of roles, extensions, foreign servers, publications and subscriptions."}
 	changed := Table{Name: "access_changes", Title: "Changes of access and schema in the period", Columns: []string{"time", "what", "change", "line", "writer_start", "writer", "leaf"}, Extra: 2,
-		Note: "What came has a plus, what went a minus."}
+		Note: "Added lines have a plus, removed lines a minus."}
 	all := Table{Name: "attestations", Title: "Attestations", Columns: []string{"time", "what", "outcome", "result", "differences", "writer_start", "digest", "writer", "leaf"}, Extra: 3}
 	for i := range c.events {
 		e := &c.events[i]

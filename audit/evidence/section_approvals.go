@@ -10,16 +10,16 @@ import (
 )
 
 var approvalsSpec = sectionSpec{
-	name: "approvals", title: "Approvals of changes of policy", criteria: []string{"CC8.1"},
+	name: "approvals", title: "Approvals of policy changes", criteria: []string{"CC8.1"},
 	kinds: []audit.Kind{audit.KindPolicyApproval},
 	begin: func() section { return &approvalsSection{} },
-	text: `<p>After a commit began to decide, the server asks Bitbucket which pull request merged it into the branch, and who approved that. No activation waits for the answer. Accounts are compared by UUID. An approval by an author of any part of the change does not count, as far as Bitbucket knows the commits' authors; neither does one that was withdrawn. If one activation brings several commits, the worst outcome counts.</p>
-{{if .Commits}}<p>{{n .Commits "commit was" "commits were"}} activated in the period: {{.Approved}} with an approval by a non-author{{if .Not}}, <b>{{.Not}} without</b>{{end}}{{if .Open}}, {{.Open}} without a record: Bitbucket was not asked, or had not answered when the checkpoint was signed{{end}}.</p>
+	text: `<p>After the activation of a commit, the server queries Bitbucket for the pull request that merged the commit into the branch, and for its approvals. Activation does not wait for the result. Accounts are compared by UUID. An approval by an author of any part of the change does not count, as far as Bitbucket knows the commits' authors; neither does one that was withdrawn. If one activation brings several commits, the worst outcome counts.</p>
+{{if .Commits}}<p>{{n .Commits "commit was" "commits were"}} activated in the period: {{.Approved}} with an approval by a non-author{{if .Not}}, <b>{{.Not}} without</b>{{end}}{{if .Open}}, {{.Open}} without a record: Bitbucket was not queried, or had not responded when the checkpoint was signed{{end}}.</p>
 {{else}}<p>No commit was activated in the period.</p>
 {{end}}<p>The source is Bitbucket at the time of the query. This report does not examine whether an approval preceded the last change of the pull request; Bitbucket can be configured to reset approvals.</p>`,
 }
 
-// approvalsSection joins activated commits with what Bitbucket said of them.
+// approvalsSection joins activated commits with the pull requests in Bitbucket.
 type approvalsSection struct {
 	nothing
 	Commits, Approved, Not, Open int
@@ -47,7 +47,7 @@ func (c *approvalsSection) event(e *loggedEvent) {
 	}
 }
 
-// worst is the event about a commit that counts: the first that does not say approved.
+// worst is the event about a commit that counts: the first that is not approved.
 func worst(events []*recordFields) *recordFields {
 	slices.SortStableFunc(events, func(a, b *recordFields) int {
 		return cmp.Or(order(a.Attributes["outcome"] == "approved", b.Attributes["outcome"] == "approved"), strings.Compare(a.Time, b.Time))
@@ -99,7 +99,7 @@ func approversOf(e *recordFields) (others, authors names) {
 
 func (c *approvalsSection) finish(*Facts) []Table {
 	t := Table{Name: "approvals", Title: "Activated commits and their approvals", Note: "The author of a commit is self-declared; those of the pull request and the approvers are accounts of Bitbucket.",
-		Columns: []string{"first_activated", "commit", "author_as_the_commit_says", "outcome", "author_is_not_approver", "approved_by", "approved_by_authors", "pull_request", "title", "pull_request_author", "merged_by", "detail",
+		Columns: []string{"first_activated", "commit", "self_declared_author", "outcome", "author_is_not_approver", "approved_by", "approved_by_authors", "pull_request", "title", "pull_request_author", "merged_by", "detail",
 			"full_commit", "commits", "other_pull_requests", "destination", "repository", "recorded", "pull_request_author_uuid", "merged_by_uuid", "commits_of_unknown_authors", "changes_requested_by", "revision"}, Extra: 11}
 	c.Commits = len(c.activated)
 	for _, commit := range sorted(c.activated) {

@@ -11,13 +11,13 @@ import (
 )
 
 var countsSpec = sectionSpec{
-	name: "population", title: "The population", criteria: []string{"CC6.1", "CC6.6", "PI1.4", "PI1.5"},
+	name: "population", title: "Population", criteria: []string{"CC6.1", "CC6.6", "PI1.4", "PI1.5"},
 	kinds: []audit.Kind{audit.KindDecision, audit.KindTunnelClosed, audit.KindRequestClosed},
 	begin: func() section { return &countsSection{} },
-	text: `<p>{{n .Decisions "decision was" "decisions were"}} made in the period{{if .Facts.Repositories}} for the repositories {{range $i, $r := .Facts.Repositories}}{{if $i}}, {{end}}{{cell $r}}{{end}}; {{.LeftOut}} more, for others, are left out{{end}}. Each is in <code>population.csv</code> and <code>population.jsonl.gz</code>, with its end.</p>
+	text: `<p>{{n .Decisions "decision was" "decisions were"}} made in the period{{if .Facts.Repositories}} for the repositories {{range $i, $r := .Facts.Repositories}}{{if $i}}, {{end}}{{cell $r}}{{end}}; {{.LeftOut}} decisions for other repositories are not included{{end}}. Each is in <code>population.csv</code> and <code>population.jsonl.gz</code>, with its end.</p>
 <p><b>{{.Clients}} of them are about clients</b> (pipelines and others): {{.Closed}} have an end, {{.Refused}} were refused and have none, and {{.Open}} were allowed and have no end that this checkpoint covers: they were still open, or their process was lost. {{.Probes}} are <b>probes of the proxy itself</b>, the <a href="#self-tests">self-tests</a>. Probes are in the population with the origin <code>self_test</code> and on rows of their own in this section. No other section counts them, and the sample does not include them.</p>
 <p>Decisions are counted three times: from their records while the log is read in the order of its tree, from the population as it is written, and from the columns of the database. {{if .Agrees}}They agree.{{else}}<b>They do not agree.</b>{{end}}</p>
-<p>A request that could not be decided or recorded (such as <code>policy_error</code>, <code>names_unavailable</code>, <code>audit_unavailable</code>) was refused, and is counted here as an ERROR. Decisions of clients with an ERROR: {{.Errors}}. Attempts without a credential, unreadable request heads, connections over a limit, refusals over a rate and repeats of a refusal <b>have no event each</b>; <a href="#unrecorded">their totals</a> are recorded.</p>`,
+<p>A request that was not decided or not recorded (such as <code>policy_error</code>, <code>names_unavailable</code>, <code>audit_unavailable</code>) was refused, and is counted here as an ERROR. Decisions of clients with an ERROR: {{.Errors}}. Attempts without a credential, unreadable request heads, connections over a limit, refusals over a rate and repeats of a refusal <b>are not recorded one by one</b>; <a href="#unrecorded">their totals</a> are.</p>`,
 }
 
 type countsSection struct {
@@ -58,29 +58,29 @@ func (c *countsSection) client(d *decided) {
 	}
 }
 
-// groupOf says in a few words what sort of reason it is: see docs/reasons.md.
+// groupOf is the group of a reason: see docs/reasons.md.
 func groupOf(reason string) string {
 	switch r := policy.Reason(reason); r {
 	case policy.PolicyAllowed, policy.PolicyDenied, policy.NoRuleMatched:
-		return "policy decided"
+		return "policy decision"
 	case policy.TargetInvalid, policy.RequestInvalid, policy.HeadTooLarge, policy.HeadTimeout:
-		return "the request was invalid"
+		return "invalid request"
 	case policy.AddressProhibited, policy.NameUnresolved:
-		return "the address of the target"
+		return "target address"
 	case policy.TargetUnreachable, policy.TargetTimeout, policy.UpstreamUnavailable, policy.UpstreamTimeout, policy.ResponseInvalid:
-		return "the target or the way there"
+		return "target or upstream proxy"
 	case policy.ByteLimit, policy.StepLimit, policy.RepositoryLimit, policy.InstanceLimit, policy.Overloaded:
-		return "over a limit"
+		return "limit exceeded"
 	case policy.ShuttingDown, policy.EmergencyStop:
-		return "stopped"
+		return "stopped by an operator or shutting down"
 	case policy.PolicyError, policy.AuditUnavailable, policy.InternalError:
-		return "ERROR: it could not be decided or recorded"
+		return "ERROR: not decided or not recorded"
 	default:
 		switch {
 		case strings.HasPrefix(reason, "credential_"):
-			return "nobody was verified"
+			return "no verified identity"
 		case strings.HasSuffix(reason, "_unavailable"):
-			return "ERROR: it could not be decided or recorded"
+			return "ERROR: not decided or not recorded"
 		}
 		return "other"
 	}

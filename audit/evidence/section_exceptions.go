@@ -6,10 +6,10 @@ import (
 )
 
 var exceptionsSpec = sectionSpec{
-	name: "exceptions", title: "Exceptions, their owners, ends and uses", criteria: []string{"CC6.1", "CC6.3", "CC3.4"},
+	name: "exceptions", title: "Exceptions: owners, expiry and uses", criteria: []string{"CC6.1", "CC6.3", "CC3.4"},
 	begin: func() section { return new(exceptionsSection) },
-	text: `<p>The exceptions that the documents of the period's policies list, each with an owner, an end and perhaps a ticket. An exception without an owner, or without an end as a time in UTC, never applies.</p>
-<p><b>Uses</b> are the allowed decisions of the period to which the exception applied: it names the repository and the target, and was in force. The decision has the rules that allowed it. If another rule allows the same request, a use does not mean that the exception was needed. Uses are counted where the policy calls <code>lib.exceptions_for</code>; an exception that a rule reads in another way has no count.</p>
+	text: `<p>The exceptions that the documents of the period's policies list, each with an owner, an expiry and, if given, a ticket. An exception without an owner, or without an expiry as a time in UTC, never applies.</p>
+<p><b>Uses</b> are the allowed decisions of the period to which the exception applied: it names the repository and the target, and was in force. The decision names the rules that allowed it. If another rule allows the same request, a use does not mean that the exception was needed. Uses are counted where the policy calls <code>lib.exceptions_for</code>; an exception that a rule reads in another way has no count.</p>
 {{if .Unlisted}}<p class="note">{{n .Unlisted "use is" "uses are"}} of exceptions that no document lists; a rule constructed them.</p>{{end}}`,
 }
 
@@ -63,8 +63,8 @@ type exceptionRow struct {
 }
 
 func (c *exceptionsSection) finish(f *Facts) []Table {
-	t := Table{Name: "exceptions", Title: "Exceptions", Columns: []string{"owner", "ticket", "repository", "hosts", "ends", "in_the_period", "uses", "last_used",
-		"refused_all_the_same", "revisions", "place", "revision"}, Extra: 4}
+	t := Table{Name: "exceptions", Title: "Exceptions", Columns: []string{"owner", "ticket", "repository", "hosts", "expires", "state_in_the_period", "uses", "last_used",
+		"refused_despite_exception", "revisions", "place", "revision"}, Extra: 4}
 	rows := map[string]*exceptionRow{}
 	var order []string
 	listed := map[exceptionPlace]bool{}
@@ -100,18 +100,18 @@ func (c *exceptionsSection) finish(f *Facts) []Table {
 	return []Table{t}
 }
 
-// state says what an exception was in the period.
+// state is the state of an exception in the period.
 func (e *Exception) state(p Period) string {
 	until, err := time.Parse(time.RFC3339, e.Until)
 	switch {
 	case e.Unreadable != "":
 		return "the policy could not be read: " + e.Unreadable
 	case err != nil || e.Owner == "":
-		return "never counts"
+		return "never applies"
 	case !until.After(p.From):
-		return "had ended before"
+		return "expired before the period"
 	case until.Before(p.To):
-		return "ended within"
+		return "expired in the period"
 	}
 	return "in force"
 }

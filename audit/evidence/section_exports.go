@@ -9,7 +9,7 @@ var exportsSpec = sectionSpec{
 	text:  `<p>Exports by Sallyport's own commands, each with its digest, and what retention removed. A login that may read the log can also read it with other programs; only the database server's own log can show that.</p>`,
 }
 
-// isRetention reports whether a kind tells of retention.
+// isRetention reports whether a kind is about retention.
 func isRetention(kind string) bool {
 	return kind == string(audit.KindRetention) || kind == string(audit.KindHoldSet) || kind == string(audit.KindHoldLifted)
 }

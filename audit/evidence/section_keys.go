@@ -8,7 +8,7 @@ import (
 )
 
 var keysSpec = sectionSpec{
-	name: "keys", title: "The keys that sign the log", criteria: []string{"CC6.1", "CC7.1"},
+	name: "keys", title: "Signing keys", criteria: []string{"CC6.1", "CC7.1"},
 	kinds: []audit.Kind{audit.KindSigningKey},
 	begin: func() section { return new(keysSection) },
 	text:  `<p>Every key that the log names, from its beginning. A key hands over to the next by signing its name, and the next key countersigns. A key that replaces a lost one has no signature of its predecessor, and counts only if its public half is known from elsewhere. A key that signed no checkpoint vouches for nothing.</p>`,

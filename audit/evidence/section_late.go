@@ -3,7 +3,7 @@ package evidence
 import "github.com/sallyport/sallyport/audit"
 
 var lateSpec = sectionSpec{
-	name: "late", title: "Events that were sealed late", criteria: []string{"PI1.4", "CC7.2"},
+	name: "late", title: "Late events", criteria: []string{"PI1.4", "CC7.2"},
 	begin: func() section { return new(lateSection) },
 	text: `{{with .Facts.Late}}<p>The time of an event is its writer's clock; the signed checkpoint that first covers the event has the time of sealing, usually seconds later. An event that is more than {{.Bound}} minutes late was in a journal during an outage, waited for sealing or behind a gap, comes from a writer whose clock is behind, or was <b>backdated</b>.</p>
 {{if not (or .Count .Ahead)}}<p>No event of the period was sealed late.</p>

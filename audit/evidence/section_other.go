@@ -8,12 +8,12 @@ var otherSpec = sectionSpec{
 
 type otherSection struct {
 	nothing
-	told   map[string]bool // kinds that other sections speak of
-	counts groups[int64]
+	covered map[string]bool // kinds that other sections report
+	counts  groups[int64]
 }
 
 func (c *otherSection) event(e *loggedEvent) {
-	if e.inPeriod && !c.told[e.Kind] {
+	if e.inPeriod && !c.covered[e.Kind] {
 		count(&c.counts, e.Kind, e.who(), e.Message)
 	}
 }

@@ -9,7 +9,7 @@ import (
 )
 
 var policySpec = sectionSpec{
-	name: "policy", title: "Changes of policy", criteria: []string{"CC8.1", "CC6.1", "CC7.1"},
+	name: "policy", title: "Policy changes", criteria: []string{"CC8.1", "CC6.1", "CC7.1"},
 	kinds: []audit.Kind{audit.KindPolicyLoaded, audit.KindPolicyRejected, audit.KindRepositoryPolicyRejected},
 	begin: func() section { return &policySection{runs: map[string][]*run{}} },
 	text: `<p>A revision is the SHA-256 of all files of the policy; <code>audit.policies</code> keeps the files. The commit is Git's; a revision from a directory has none, even if a commit has the same files. <b>The author is self-declared: anybody who commits can choose it.</b> The signer is a key that the server's configuration accepts and that it verified; without a signer, signatures were not required. Who approved a commit is in the next section.</p>
@@ -128,7 +128,7 @@ func (c *policySection) finish(*Facts) []Table {
 	return []Table{c.activationTable(), c.revisionTable(), c.rejectedTable(), c.sparedTable(), c.earlierTable()}
 }
 
-// compare says of each activation what it changed for its instance.
+// compare finds what each activation changed for its instance.
 func (c *policySection) compare() {
 	before := map[string][]origin{} // by writer, in order
 	for _, a := range c.activations {
@@ -139,9 +139,9 @@ func (c *policySection) compare() {
 		case len(earlier) == 0:
 			a.change = "start"
 		case a.Attributes["rewound"] != "":
-			a.change = "rewound: the commit does not follow on the one before"
+			a.change = "rewound: the commit does not descend from the previous one"
 		case slices.ContainsFunc(earlier, func(o origin) bool { return o.revision == a.Revision }):
-			a.change = "return to a revision that had decided before"
+			a.change = "return to an earlier revision"
 		default:
 			a.change = "new"
 		}
@@ -173,8 +173,8 @@ func (c *policySection) assign() {
 }
 
 func (c *policySection) activationTable() Table {
-	t := Table{Name: "activations", Title: "Activations: when each instance began to decide by a revision",
-		Columns: []string{"time", "hostname", "change", "commit", "signer", "author_as_the_commit_says", "subject_as_the_commit_says", "replaces", "allowed", "denied", "in_the_period",
+	t := Table{Name: "activations", Title: "Activations of revisions by each instance",
+		Columns: []string{"time", "hostname", "change", "commit", "signer", "self_declared_author", "commit_subject", "replaces", "allowed", "denied", "in_the_period",
 			"full_commit", "replaces_commit", "revision", "replaces_revision", "source", "signature", "decided_before", "instance"}, Extra: 8}
 	for _, a := range c.activations {
 		if !a.inPeriod && a.tally == (tally{}) {
@@ -188,8 +188,8 @@ func (c *policySection) activationTable() Table {
 }
 
 func (c *policySection) revisionTable() Table {
-	t := Table{Name: "revisions", Title: "Revisions that decided in the period",
-		Columns: []string{"commit", "author_as_the_commit_says", "signer", "first_activated", "last_activated", "activations", "instances", "allowed", "denied", "full_commit", "revision"}, Extra: 2}
+	t := Table{Name: "revisions", Title: "Revisions in force in the period",
+		Columns: []string{"commit", "self_declared_author", "signer", "first_activated", "last_activated", "activations", "instances", "allowed", "denied", "full_commit", "revision"}, Extra: 2}
 	type row struct {
 		author, signer, first, last string
 		activations                 int64
@@ -225,7 +225,7 @@ func (c *policySection) revisionTable() Table {
 		shown := shortHash(commit)
 		switch {
 		case revision == "":
-			shown = "(none: refused before policy was asked)"
+			shown = "(none: refused before policy evaluation)"
 		case commit == "":
 			shown = "(none: not from Git)"
 		}
@@ -237,7 +237,7 @@ func (c *policySection) revisionTable() Table {
 
 func (c *policySection) rejectedTable() Table {
 	t := Table{Name: "policy_rejected", Title: "Revisions that were offered and rejected",
-		Columns: []string{"time", "hostname", "kind", "commit", "author_as_the_commit_says", "subject_as_the_commit_says", "signer", "message",
+		Columns: []string{"time", "hostname", "kind", "commit", "self_declared_author", "commit_subject", "signer", "message",
 			"full_commit", "revision", "source", "signature", "instance"}, Extra: 5}
 	for _, e := range c.rejected {
 		t.Rows = append(t.Rows, []string{e.Time, cmp.Or(c.hosts[e.Writer], e.Writer), e.Attributes["kind"], shortHash(e.Commit), e.Attributes["author"], e.Attributes["subject"], signerOf(e), e.Message,

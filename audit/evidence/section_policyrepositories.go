@@ -51,7 +51,7 @@ func (c *policySection) earlierTable() Table {
 
 func (c *policySection) sparedTable() Table {
 	t := Table{Name: "repository_policy_rejected", Title: "Rules of a repository that were rejected while the revision was activated",
-		Columns: []string{"time", "hostname", "repository", "kind", "in_force", "commit", "author_as_the_commit_says", "subject_as_the_commit_says", "signer", "message",
+		Columns: []string{"time", "hostname", "repository", "kind", "in_force", "commit", "self_declared_author", "commit_subject", "signer", "message",
 			"full_commit", "revision", "repository_revision", "source", "instance"}, Extra: 5}
 	for _, e := range c.spared {
 		inForce, _, _ := strings.Cut(e.Attributes["in_force"], ":")

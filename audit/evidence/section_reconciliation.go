@@ -17,20 +17,20 @@ var reconciliationSpec = sectionSpec{
 		return &reconciliationSection{names: map[string]string{}, asked: map[string]string{}, runs: map[[2]string]*foundRun{},
 			repositories: map[string]*lookedAt{}, missing: map[[2]string]*recordFields{}}
 	},
-	text: `<p>A step that does not set <code>HTTPS_PROXY</code> is in no log. Bitbucket knows of every deployment, and the server compares its list with this log.</p>
-{{if not .Reconciliations}}<p class="result damaged">Nothing was reconciled: since the beginning of the period no reconciliation is recorded.</p>
-<p>Either no REST API of Bitbucket is configured (<code>identity.bitbucket[].api</code>), or reconciliation is switched off, or it never finished. <b>Whether deployments bypassed the proxy is not known.</b></p>
+	text: `<p>A step that does not use the proxy leaves no trace in this log. Bitbucket lists every deployment, and the server compares that list with this log.</p>
+{{if not .Reconciliations}}<p class="result damaged">Since the beginning of the period no reconciliation is recorded.</p>
+<p>Either no REST API of Bitbucket is configured (<code>identity.bitbucket[].api</code>), or reconciliation is disabled, or it never finished. <b>Whether deployments bypassed the proxy is not known.</b></p>
 {{else}}<p>{{n .Reconciliations "reconciliation since" "reconciliations since"}} the beginning of the period are recorded. Of the deployments that began in the period {{.Deployments}} were found: {{.NotSeen}} did not use the proxy, {{.Unclear}} could not be classified, and {{.Pending}} were pending at the latest reconciliation.</p>
 <p>Of {{.Listed}} repositories {{.Never}} were never read in full.{{if lt .Never .Listed}} Each of the others is covered from {{moment .From}} at the latest until {{moment .Until}} at least; the third table has each.{{end}}</p>
 {{if .Changed}}<p class="result damaged">The findings of {{n .Changed "reconciliation does" "reconciliations do"}} not match the digests in their events: they were changed, removed or inserted, and are left out of the tables.</p>{{end}}
-<p><b>What it means.</b> <code>not_seen</code>: no step of the deployment's pipeline used the proxy. This calls for a question and is not a verdict: a step that needs no network, or only hosts in <code>NO_PROXY</code>, is not seen either. <code>seen</code> says that the step used the proxy, not that it used it for everything. Steps that deploy nothing and deployments from before the log began are not checked. Bitbucket is the only source: an account that can delete a repository or an environment there can remove its deployments before they are found.</p>
+<p><b>What it means.</b> <code>not_seen</code>: no step of the deployment's pipeline used the proxy. This has to be investigated, and does not prove a bypass: a step that uses no network, or only hosts in <code>NO_PROXY</code>, is not seen either. <code>seen</code> means that the step used the proxy, not that it used it for everything. Steps that deploy nothing and deployments from before the log began are not checked. Bitbucket is the only source: an account that can delete a repository or an environment there can remove its deployments before they are found.</p>
 <p><b>Basis.</b> Each deployment is shown as found by the latest reconciliation whose event this checkpoint covers. The event has the SHA-256 of the findings and <code>reconciliations.jsonl</code> has the rows, so that <code>evidence check</code> recomputes the digest and these tables. The class was determined at that time, from the log and Bitbucket as they were then. Deployments of the period's last hours are usually found after its checkpoint; a pack of a later checkpoint (<code>--size</code>) has them. The name of an environment is that of decisions of the period; without one, its UUID is shown.{{if .Facts.Repositories}} The tables are narrowed like the pack; <code>reconciliations.jsonl</code> is not, because the digests cover all rows.{{end}}</p>
 {{end}}`,
 }
 
 // classes are those of audit.deployment_findings, with what they mean.
 var classes = [][2]string{
-	{"not_seen", "nothing of its pipeline is in this log"},
+	{"not_seen", "no step of its pipeline is in this log"},
 	{"pipeline_only", "another step of its pipeline is in this log, and the step that deployed is not"},
 	{"unknown", "Bitbucket returned too little to classify it"},
 	{"pending", "it had not finished, or was too recent to classify"},
@@ -217,7 +217,7 @@ func beganOf(e *recordFields) string {
 func (c *reconciliationSection) looks() Table {
 	t := Table{
 		Name: "reconciled_repositories", Title: "Repositories that were scanned, and that were not",
-		Note: "Every repository that Bitbucket listed, and those of the population that it did not. What covered from and until say is whole; outside of it a deployment may be missing here unseen.",
+		Note: "Every repository that Bitbucket listed, and those of the population that it did not. Between covered_from and covered_until the scans are complete. A deployment outside of these times may be missing from the tables.",
 		Columns: []string{"repository", "scanned_at", "covered_from", "covered_until", "covers_the_period", "last_scanned_at", "latest_outcome", "detail", "scans",
 			"repository_uuid"},
 		Extra: 1,

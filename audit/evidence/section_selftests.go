@@ -72,7 +72,7 @@ func (c *selfTestsSection) finish(f *Facts) []Table {
 		days[e.Time[:min(len(e.Time), len(time.DateOnly))]] = day
 		a := e.Attributes
 		agree := c.agree(e, f)
-		if agree == "THEY DIFFER" && e.Attributes["outcome"] == "passed" {
+		if agree == "OUTCOME NOT AS REQUIRED" && e.Attributes["outcome"] == "passed" {
 			c.Differ++
 		}
 		t.Rows = append(t.Rows, []string{outcome, e.Time, e.Message, a["refused_decision_id"], cmp.Or(a["refused_rule"], a["refused_reason"]),
@@ -95,20 +95,20 @@ func weight(outcome string) int {
 	return 1
 }
 
-// agree says whether the two decisions that a run names are in the population, and
-// came out as they had to.
+// agree compares the two decisions that a run names with the population, and with the
+// required outcomes.
 func (c *selfTestsSection) agree(e *recordFields, f *Facts) string {
 	if len(f.Repositories) > 0 {
-		return "left out: it is narrowed"
+		return "not compared: the pack is limited to repositories"
 	}
 	refused, allowed := c.decisions[e.Attributes["refused_decision_id"]], c.decisions[e.Attributes["allowed_decision_id"]]
 	switch {
 	case refused == nil && allowed == nil:
-		return "neither"
+		return "neither of the two"
 	case refused != nil && refused.Verdict == "allow" && !refused.WouldDeny || allowed != nil && allowed.Verdict != "allow":
-		return "THEY DIFFER"
+		return "OUTCOME NOT AS REQUIRED"
 	case refused == nil || allowed == nil:
-		return "one of them"
+		return "one of the two"
 	}
 	return "both"
 }

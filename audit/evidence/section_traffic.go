@@ -1,23 +1,23 @@
 package evidence
 
 var destinationsSpec = sectionSpec{
-	name: "destinations", title: "Where it went", criteria: []string{"CC6.7", "CC6.1", "CC9.2"},
+	name: "destinations", title: "Destinations", criteria: []string{"CC6.7", "CC6.1", "CC9.2"},
 	begin: func() section { return new(destinationsSection) },
-	text:  `<p>Every target that was allowed, for each repository and deployment environment: the first and the last decision, their number, the bytes in each direction, and the rules that allowed it. Bytes are from ends that this checkpoint covers. A deployment is empty where the step deployed nothing.</p>`,
+	text:  `<p>Every allowed target by repository and deployment environment: the first and the last decision, the number of decisions, the bytes in each direction, and the rules that allowed them. Bytes are those of connections whose end this checkpoint covers. The deployment is empty if the step is not a deployment.</p>`,
 }
 
 var denialsSpec = sectionSpec{
-	name: "denials", title: "What was refused", criteria: []string{"CC6.6", "CC6.1", "CC7.2"},
+	name: "denials", title: "Refused requests", criteria: []string{"CC6.6", "CC6.1", "CC7.2"},
 	begin: func() section { return &refusalsSection{name: "denials", title: "Refusals"} },
-	text:  `<p>{{n .Count "decision refused" "decisions refused"}}. No connection to a target was opened for any of them. Without a known repository the client's address is shown.</p>`,
+	text:  `<p>{{n .Count "decision refused" "decisions refused"}} a request. No connection to a target was opened for any of them. Without a known repository the client's address is shown.</p>`,
 }
 
 var reportModeSpec = sectionSpec{
-	name: "report-mode", title: "What passed in report mode only", criteria: []string{"CC6.1", "CC6.7", "CC8.1"},
+	name: "report-mode", title: "Requests allowed in report mode only", criteria: []string{"CC6.1", "CC6.7", "CC8.1"},
 	begin: func() section {
 		return &refusalsSection{name: "report_mode", title: "Report-mode findings", report: true}
 	},
-	text: `<p>{{n .Count "decision allowed" "decisions allowed"}} requests that policy would have refused, because the organization set report mode for them: the control recorded them and did not enforce.</p>`,
+	text: `<p>{{n .Count "decision allowed" "decisions allowed"}} requests that policy would have refused, because the organization set report mode for them: the policy was recorded and not enforced.</p>`,
 }
 
 // flow is what is counted of one target.
@@ -67,8 +67,8 @@ func (c *destinationsSection) decision(d *decided) {
 func (c *destinationsSection) finish(*Facts) []Table {
 	t := Table{
 		Name: "destinations", Title: "Targets by repository and deployment",
-		Columns: []string{"repository", "deployment", "deployment_type", "target", "first_seen", "last_seen", "allowed", "of_these_in_report_mode_only",
-			"without_end", "sent_bytes", "received_bytes", "rules", "repository_uuid", "deployment_uuid"},
+		Columns: []string{"repository", "deployment", "deployment_type", "target", "first_seen", "last_seen", "allowed", "allowed_in_report_mode_only",
+			"without_end", "bytes_sent", "bytes_received", "rules", "repository_uuid", "deployment_uuid"},
 		Extra: 2,
 	}
 	c.flows.each(func(key []string, f *flow) {

@@ -7,13 +7,13 @@ import (
 )
 
 var unrecordedSpec = sectionSpec{
-	name: "unrecorded", title: "Refused attempts without an event of their own", criteria: []string{"CC6.6", "CC7.2"},
+	name: "unrecorded", title: "Refused attempts that are counted only", criteria: []string{"CC6.6", "CC7.2"},
 	kinds: []audit.Kind{audit.KindUnrecordedTotals, audit.KindRefusalsRepeated},
 	begin: func() section {
 		return &unrecordedSection{totals: map[[2]string]*recordFields{}, repeats: map[[3]string]*recordFields{}}
 	},
-	text: `<p>Attempts without a credential, unreadable request heads and attempts over a rate or a limit have no event each, because anybody could fill the log with them. Each process records their number every ten minutes and at its end. The population does not include them.</p>
-{{if not .Intervals}}<p class="result damaged">The period has no totals: how many attempts were refused without an event of their own is not known.</p>
+	text: `<p>Attempts without a credential, unreadable request heads and attempts over a rate or a limit are not recorded one by one, because anyone could fill the log with them. Each process records their number every ten minutes and at its end. The population does not include them.</p>
+{{if not .Intervals}}<p class="result damaged">The period has no totals: the number of attempts that were refused without an event is unknown.</p>
 {{else}}<p>{{n .Total "attempt in" "attempts in"}} {{n .Intervals "interval that" "intervals that"}} ended in the period. An interval without any is recorded once an hour, as 0. A process that was killed lost the counts of ten minutes at most.{{if .Facts.Repositories}} They are of all repositories: their repository is not known.{{end}}</p>{{end}}
 <p>A refusal that a step repeats for the same target and reason is recorded a few times a minute; the others get the decision id of the first one and are counted each minute. {{if .Repeats}}{{n .Repeats "refusal of the period was" "refusals of the period were"}} counted so, in {{n .Repeated "row" "rows"}} of the table.{{else}}None of the period was.{{end}} A process that was killed lost the counts of one minute at most.</p>`,
 }
@@ -58,7 +58,7 @@ func (c *unrecordedSection) finish(f *Facts) []Table {
 		}
 	}
 	t := Table{Name: "unrecorded", Title: "By process and reason", Columns: []string{"writer", "reason", "attempts", "intervals", "writer_start"},
-		Note: "event_rejected: events that the log itself did not accept, its queue being full; what they were about was refused."}
+		Note: "event_rejected: events that the log did not accept because its queue was full; the requests were refused."}
 	for at, s := range sums {
 		t.Rows = append(t.Rows, []string{at[0], at[1], whole(s.attempts), whole(s.intervals), c.starts.of(at[0], f)})
 	}

@@ -8,13 +8,13 @@ import (
 )
 
 var writersSpec = sectionSpec{
-	name: "gaps", title: "Gaps and outages", criteria: []string{"CC7.2", "A1.2", "PI1.4"},
+	name: "gaps", title: "Writers and outages", criteria: []string{"CC7.2", "A1.2", "PI1.4"},
 	kinds: []audit.Kind{audit.KindWriterStarted, audit.KindWriterEnded, audit.KindWriterLost},
 	begin: func() section { return new(writersSection) },
 	text: `<p>Each process of the server is a writer: it numbers its events from 1 without gaps, begins with <code>writer_started</code> and ends with <code>writer_ended</code>. A writer without an end was killed, its machine failed, or it was still running when the checkpoint was signed; in the first two cases another writer records <code>writer_lost</code>. Events that a lost writer had not written are not in the log. No connection depended on them, except with <code>audit.on_outage: spool</code>; that machine's journal then has them.</p>
-<p>What a writer records about another writer, the database or a deployment is its report: that it was recorded is proven, and what it says is not. This is so for <code>writer_lost</code>, <code>events_lost</code>, <code>journal_replayed</code>, attestations, reconciliations and totals; the tables name the writer. Only the database adds <code>gap_declared</code>, exports, holds and retention, and a declared gap counts with a signature of the log's key alone.</p>
+<p>What a writer records about another writer, the database or a deployment is its report: that it was recorded is proven, and its content is not. This is so for <code>writer_lost</code>, <code>events_lost</code>, <code>journal_replayed</code>, attestations, reconciliations and totals; the tables name the writer. Only the database adds <code>gap_declared</code>, exports, holds and retention, and a declared gap counts with a signature of the log's key alone.</p>
 <p>A server signs the name of its writer with the log's key. A writer whose start is <code>not signed</code>, or that has none, is an instance without that key, or another holder of the login that records: nothing but the writer itself vouches for its events. {{if .Unsigned}}<b>{{n .Unsigned "writer" "writers"}} of the period {{if eq .Unsigned 1}}has{{else}}have{{end}} no signed start</b>, and recorded {{n .UnsignedDecisions "decision" "decisions"}} of the population.{{else}}Every writer of the period has a signed start.{{end}}</p>
-<p>{{n .Running "writer was" "writers were"}} active in the period; {{.Lost}} of these were lost, {{.Open}} have no end yet. Missing numbers are in <a href="#missing">Is an event missing?</a></p>`,
+<p>{{n .Running "writer was" "writers were"}} active in the period; {{.Lost}} of these were lost, {{.Open}} have no recorded end. Missing numbers are in <a href="#missing">Missing events</a></p>`,
 }
 
 type writersSection struct {
@@ -41,7 +41,7 @@ func (c *writersSection) event(e *loggedEvent) {
 
 func (c *writersSection) finish(f *Facts) []Table {
 	t := Table{Name: "writers", Title: "Writers of the period",
-		Columns: []string{"writer", "hostname", "version", "started", "last_event", "ended", "lost_noticed", "state", "events", "last_number", "numbers_missing", "start", "decisions"}}
+		Columns: []string{"writer", "hostname", "version", "started", "last_event", "ended", "reported_lost", "state", "events", "last_number", "numbers_missing", "writer_start", "decisions"}}
 	var spans []span
 	for _, w := range f.Writers {
 		first, last := momentOf(w.First), momentOf(w.Last)
@@ -51,8 +51,8 @@ func (c *writersSection) finish(f *Facts) []Table {
 		if !first.Before(f.Period.To) || last.Before(f.Period.From) {
 			continue
 		}
-		if w.Name == audit.DatabaseWriter { // it has no start and no end, and says nothing of the proxy
-			t.Rows = append(t.Rows, []string{w.Name, "", "", "", w.Last, "", "", "the database itself: exports and retention", whole(w.Events), whole(w.Number), whole(w.Gaps), "", "0"})
+		if w.Name == audit.DatabaseWriter { // it has no start and no end, and is not a process of the proxy
+			t.Rows = append(t.Rows, []string{w.Name, "", "", "", w.Last, "", "", "the database: exports and retention", whole(w.Events), whole(w.Number), whole(w.Gaps), "", "0"})
 			continue
 		}
 		c.Running++
@@ -61,10 +61,10 @@ func (c *writersSection) finish(f *Facts) []Table {
 		switch {
 		case w.Ended != "":
 		case w.Lost != "":
-			state = "LOST: it did not end by itself"
+			state = "LOST: terminated without writer_ended"
 			c.Lost++
 		default:
-			state = "no end yet"
+			state = "running, or end not recorded"
 			c.Open++
 		}
 		t.Rows = append(t.Rows, []string{w.Name, w.Hostname, w.Version, w.Started, w.Last, w.Ended, w.Lost, state, whole(w.Events), whole(w.Number), whole(w.Gaps), c.starts.of(w.Name, f), whole(c.decisions[w.Name])})
@@ -74,12 +74,12 @@ func (c *writersSection) finish(f *Facts) []Table {
 		}
 	}
 	none := Table{Name: "without_writer", Title: "Times without any writer", Columns: []string{"from", "to", "duration"},
-		Note: "No process wrote to the log then: the proxy did not run, or could not reach its database before its start."}
+		Note: "No process wrote to the log: the proxy was not running, or could not reach its database at its start."}
 	for _, gap := range between(spans, f.Period) {
 		none.Rows = append(none.Rows, []string{gap.from.Format(time.RFC3339), gap.to.Format(time.RFC3339), audit.FormatDuration(gap.to.Sub(gap.from))})
 	}
-	journals := Table{Name: "journals", Title: "Outages of the database: journals that were written to the log afterwards",
-		Columns: []string{"time", "by", "writer", "from", "to", "events", "allows", "damage", "kept_as", "start_of_by"},
+	journals := Table{Name: "journals", Title: "Outages of the database: journals that were replayed into the log",
+		Columns: []string{"time", "reported_by", "writer", "from", "to", "events", "allows", "damage", "kept_as", "reported_by_start"},
 		Note:    "While the database was unavailable, refusals and ends went to a journal on the server's disk; allows as well only where audit.on_outage is spool."}
 	for _, e := range c.journals {
 		a := e.Attributes

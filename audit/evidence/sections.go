@@ -17,10 +17,10 @@ type sectionList []section
 
 func beginSections() sectionList {
 	var all sectionList
-	told := map[string]bool{}
+	covered := map[string]bool{}
 	for _, s := range sections {
 		for _, k := range s.kinds {
-			told[string(k)] = true
+			covered[string(k)] = true
 		}
 		all = append(all, s.begin())
 	}
@@ -30,7 +30,7 @@ func beginSections() sectionList {
 			user.useStarts(shared)
 		}
 		if other, ok := one.(*otherSection); ok {
-			other.told = told
+			other.covered = covered
 		}
 	}
 	return all

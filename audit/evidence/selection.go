@@ -2,7 +2,7 @@ package evidence
 
 import "time"
 
-// Selection says which decisions are meant.
+// Selection selects decisions.
 type Selection struct {
 	From, To     time.Time // From included, To not
 	Size         int64     // only what has a leaf below

@@ -39,8 +39,8 @@ func TestStartsOfWriters(t *testing.T) {
 	dir := build(t, m, nil)
 	files := tree(t, dir)
 	for table, columns := range map[string][2]string{
-		"writers": {"writer", "start"}, "journals": {"by", "start_of_by"}, "attestations": {"writer", "writer_start"},
-		"unrecorded": {"writer", "writer_start"}, "missing_numbers": {"reported_by", "start_of_reported_by"},
+		"writers": {"writer", "writer_start"}, "journals": {"reported_by", "reported_by_start"}, "attestations": {"writer", "writer_start"},
+		"unrecorded": {"writer", "writer_start"}, "missing_numbers": {"reported_by", "reported_by_start"},
 	} {
 		rows, err := csv.NewReader(strings.NewReader(files["tables/"+table+".csv"])).ReadAll()
 		if err != nil {

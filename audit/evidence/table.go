@@ -17,8 +17,8 @@ type Table struct {
 	Rows    [][]string
 }
 
-// Limits of tables. Who asks for a million different names must not fill the
-// memory of whoever makes the pack: what is over the limit is counted in one row.
+// Limits of tables. Requests for a million different names must not exhaust
+// memory while a pack is made: what is over the limit is counted in one row.
 const (
 	maxRows   = 50_000
 	shownRows = 200

@@ -134,7 +134,7 @@ func TestEstablished(t *testing.T) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
-	// A line that a stranger signed accuses nobody.
+	// A line of an unknown key is not evidence of damage.
 	forged, err := newKey(t).Sign(audit.Checkpoint{Size: m.notes[2].Size, Root: audit.Hash{1}, Time: at(25, 0)})
 	if err != nil {
 		t.Fatal(err)

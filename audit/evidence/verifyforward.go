@@ -8,11 +8,10 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// verifyForward reads the log on behind the checkpoint where what comes later says
-// something of what is before: a checkpoint from outside that is larger, where there
-// is none of just this size, and retention, which tells what it took afterwards. What
-// is missing for that reason is not told, so that a pack stays the same when a month
-// before its period goes; what is missing of the period itself is.
+// verifyForward reads the log after the checkpoint where later events concern earlier
+// ones: up to a larger checkpoint from outside if none has this size, and up to the
+// retention events of removed records. Records that retention removed from before the
+// period are not reported, so that the pack stays the same; those of the period are.
 func (b *builder) verifyForward(ctx context.Context, r *audit.Report) error {
 	to := int64(0)
 	beyond, known, size, err := b.beyond(ctx, r.Keys)
@@ -48,11 +47,11 @@ func (b *builder) verifyForward(ctx context.Context, r *audit.Report) error {
 		case beyond == nil:
 		case later.Anchored.Size > b.checkpoint.Size:
 			r.Anchored = later.Anchored
-		case known || later.Counts[audit.DamageTree] > 0: // what a stranger signed accuses nobody
+		case known || later.Counts[audit.DamageTree] > 0: // a statement of an unknown key is not evidence of damage
 			b.damage(r, audit.DamageTree, "a checkpoint from outside, larger than the checkpoint of this pack, does not hold: see `sallyport audit verify`")
 		}
 	}
-	b.facts.Taken = b.months(taken)
+	b.facts.Removed = b.months(taken)
 	return nil
 }
 

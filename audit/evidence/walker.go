@@ -120,7 +120,7 @@ func (w *walker) event(e *audit.Entry) {
 	w.notice(s, e.Index)
 }
 
-// notice keeps what is said of writers.
+// notice keeps what events have of writers.
 func (w *walker) notice(s *recordFields, leaf int64) {
 	w.late.replayed(s, leaf)
 	if one, ok := explanationOf(s, leaf); ok {

@@ -23,7 +23,7 @@ func newGap() *cobra.Command {
 		Long: `List missing events of the audit log, and declare them missing.
 
 A process numbers its events from 1 without gaps. If a number is missing, a failover
-or a lost disk lost the event, or somebody removed it before it was sealed. Later
+or a lost disk lost the event, or it was removed before it was sealed. Later
 events of that process are then not sealed. Find the cause, and then declare the gap:
 the declaration is a signed, permanent event that sallyport audit verify shows.
 Events after the gap are then sealed.`,
@@ -140,7 +140,7 @@ command for each gap.`,
 	return c
 }
 
-// gapSigner reads the log's key: from the file, or as the configuration says.
+// gapSigner reads the log's key: from the file, or the one of the configuration.
 func gapSigner(ctx context.Context, f auditdb.OwnerFlags, file string) (*audit.Signer, error) {
 	if file != "" {
 		private, err := cli.ReadInput(ctx, file, cli.MaxSecretInput)

@@ -128,9 +128,8 @@ func newKeyReplace() *cobra.Command {
 		Use:   "replace",
 		Short: "Replace a lost signing key",
 		Long: `Record an event that names another key, although the present one cannot sign
-that. The log's verifiers find a key without a hand-over, and has to
-be told of it: they give its public half with --key. Where the present key is at
-hand, use rotate.`,
+that. Verifiers find a key without a hand-over, and need its public half with --key.
+If the present key is available, use rotate.`,
 		Args: cli.NoArguments,
 	}
 	path := cli.AddConfigFlag(c)

@@ -112,7 +112,7 @@ func proveConsistency(c *cobra.Command, from auditdb.Flags, fromSize, toSize int
 }
 
 // proofLine is what is printed. The record is text, so that its bytes survive
-// whoever reads and writes the line again.
+// reading and writing the line again.
 type proofLine struct {
 	Record     string       `json:"record"`
 	Leaf       int64        `json:"leaf"`

@@ -30,7 +30,7 @@ values. Times are UTC.
 --format table shows a few columns, json (a line for each event) and csv all but
 those of --columns that are only given where they are named: leaf, attributes,
 record. A duration is in microseconds. No cell of the CSV is a formula to a
-spreadsheet: docs/audit.md says how, and how to get the text back.
+spreadsheet: docs/audit.md describes it, and how to restore the text.
 
 --out writes a file that must not be there yet, whole or not at all, and records
 in the log what was handed out: the filters, the number of rows and the SHA-256
@@ -76,7 +76,7 @@ func checkLimit(limit int64) error {
 	return nil
 }
 
-// tableColumns are what a table has where nobody says otherwise: what fits a screen.
+// tableColumns are the default columns of a table: they fit a screen.
 var tableColumns = []string{"time", "kind", "verdict", "reason", "repository", "deployment", "host", "port", "rule", "decision_id"}
 
 func chosenColumns(given []string, format string) ([]string, error) {

@@ -124,8 +124,8 @@ func TestStreamedTable(t *testing.T) {
 	}
 }
 
-// TestQueryWords: the vocabulary has every reason, so that whoever adds one adds
-// it there; and a word that is not in it names the one that was meant.
+// TestQueryWords: the vocabulary has every reason, so that a new one is added to it;
+// and a word that is not in it names the one that was meant.
 func TestQueryWords(t *testing.T) {
 	names := map[string]bool{}
 	for _, path := range []string{"../../../../policy/reason.go"} {
@@ -161,7 +161,7 @@ func TestQueryWords(t *testing.T) {
 	}
 }
 
-// TestOutFile: a file comes to be whole or not at all, and takes nobody's place.
+// TestOutFile: a file comes to be whole or not at all, and replaces no other file.
 func TestOutFile(t *testing.T) {
 	directory := t.TempDir()
 	path := filepath.Join(directory, "out.csv")
@@ -193,7 +193,7 @@ func TestOutFile(t *testing.T) {
 	}
 }
 
-// TestFilters: what is wrong with a filter is said, all at once.
+// TestFilters: all errors of a filter are reported at once.
 func TestFilters(t *testing.T) {
 	parse := func(args ...string) (string, error) {
 		c := newQuery()

@@ -17,7 +17,7 @@ import (
 	"github.com/sallyport/sallyport/internal/uuid"
 )
 
-// filterFlags say which events are meant.
+// filterFlags select events.
 type filterFlags struct {
 	since                                  *string
 	kinds, verdicts, modes, reasons, rules *[]string

@@ -26,7 +26,7 @@ type event interface {
 }
 
 // rowWriter writes an answer row by row. Nothing that it writes moves a
-// terminal's cursor, whoever chose a host or a branch.
+// terminal's cursor, whatever host or branch a client chose.
 type rowWriter struct {
 	w       *bufio.Writer
 	write   func(event) error

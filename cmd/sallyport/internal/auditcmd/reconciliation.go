@@ -81,7 +81,7 @@ func newCoverageJSON(r *reconcilepg.Report) coverageJSON {
 	return coverageJSON{"complete", r}
 }
 
-// printCoverage tells a report to people.
+// printCoverage prints a report for people.
 func printCoverage(out io.Writer, r *reconcilepg.Report) error {
 	total := 0
 	for _, n := range r.Counts {
@@ -94,10 +94,10 @@ func printCoverage(out io.Writer, r *reconcilepg.Report) error {
 		}
 	}
 	for _, id := range r.Changed {
-		fmt.Fprintf(out, "CHANGED: what reconciliation %s found is not what it was when it was recorded\n", id)
+		fmt.Fprintf(out, "CHANGED: the findings of reconciliation %s were changed after they were recorded\n", id)
 	}
 	for _, id := range r.Foreign {
-		fmt.Fprintf(out, "FOREIGN: the log names no reconciliation %s: its rows were put there by somebody else\n", id)
+		fmt.Fprintf(out, "FOREIGN: the log names no reconciliation %s: another program inserted its rows\n", id)
 	}
 	for _, id := range r.Unrecorded {
 		fmt.Fprintf(out, "reconciliation %s is not in the log yet: it is still running, or was interrupted\n", id)
@@ -122,5 +122,5 @@ func printCoverage(out io.Writer, r *reconcilepg.Report) error {
 	})
 }
 
-// plain is what Bitbucket said, fit for a terminal.
+// plain is a text of Bitbucket, safe for a terminal.
 func plain(text string) string { return audit.Text(text, 1000) }

@@ -99,7 +99,7 @@ func printDecisionJSON(w io.Writer, _ string, found shownDecision) error {
 }
 
 // shownEvent is what is shown of a record. A record's strings hold no control
-// characters: whoever wrote it has escaped them.
+// characters: the writer has escaped them.
 type shownEvent struct {
 	Time           time.Time  `json:"time"`
 	Kind           audit.Kind `json:"kind"`
@@ -152,7 +152,7 @@ func printDecision(w io.Writer, id string, found shownDecision) error {
 	for i, record := range found.Records {
 		var e shownEvent
 		if err := json.Unmarshal(record, &e); err != nil {
-			return errors.Join(fmt.Errorf("a record of %s cannot be read: `sallyport audit verify` says whether the log is damaged", id), err)
+			return errors.Join(fmt.Errorf("a record of %s cannot be read: `sallyport audit verify` shows whether the log is damaged", id), err)
 		}
 		if i > 0 {
 			b.WriteByte('\n')
@@ -222,7 +222,7 @@ func (e *shownEvent) printEnd(b *strings.Builder, seal *shownSeal) {
 	line("close reason", e.CloseReason)
 	e.printReason(line)
 	line("status", number(int64(e.Status)))
-	line("target said", number(int64(e.UpstreamStatus)))
+	line("target status", number(int64(e.UpstreamStatus)))
 	line("sent", strconv.FormatInt(e.BytesSent, 10)+" bytes")
 	line("received", strconv.FormatInt(e.BytesReceived, 10)+" bytes")
 	line("duration", (time.Duration(e.Microseconds) * time.Microsecond).String())

@@ -25,7 +25,7 @@ type shownSeal struct {
 
 // lookUp proves each record up to the first checkpoint that covers it, and finds the rule's text.
 // There are no seals where the log could not be read. An error beside them is of
-// records that are not what was sealed, whose seals say so too.
+// records that are not what was sealed, whose seals report it too.
 func (d *shownDecision) lookUp(ctx context.Context, url string) error {
 	r, err := auditreader.Open(ctx, url)
 	if err != nil {

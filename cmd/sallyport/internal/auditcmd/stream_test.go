@@ -100,7 +100,7 @@ func TestFollowPlace(t *testing.T) {
 	}
 }
 
-// FuzzFollowPlace: what is taken for a place is one, and is kept as it was read.
+// FuzzFollowPlace: what is accepted as a position is one, and is kept as it was read.
 func FuzzFollowPlace(f *testing.F) {
 	f.Add(`{"next":7,"hash":"AQIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}`)
 	f.Add(`{"next":1}`)

@@ -80,7 +80,7 @@ func (f *followFile) write(lines []byte) error {
 			return err
 		}
 	} else if f.size >= 0 && now.Size() < f.size {
-		f.size = now.Size() // somebody has emptied it
+		f.size = now.Size() // another process truncated it
 	}
 	n, err := f.file.Write(lines)
 	if err == nil {

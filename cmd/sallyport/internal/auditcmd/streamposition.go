@@ -54,7 +54,7 @@ func openFollowPlace(path string) (*followPlace, error) {
 	}
 	if err != nil {
 		p.close()
-		return nil, fmt.Errorf("%s does not say where the log was followed to: %w; without the file it is followed from its beginning", path, err)
+		return nil, fmt.Errorf("%s has no valid position: %w; remove the file to stream the log from its beginning", path, err)
 	}
 	p.next, p.hash = said.Next, said.Hash
 	return p, nil
@@ -73,7 +73,7 @@ func (p *followPlace) check(ctx context.Context, from *auditreader.Follower) err
 	case err != nil:
 		return err
 	case !ok:
-		return fmt.Errorf("%s has followed the log up to leaf %d, and the log does not have it: it was restored from a backup, or its end was cut off; `sallyport audit verify` with a checkpoint from outside says which", p.path, p.next-1)
+		return fmt.Errorf("%s has followed the log up to leaf %d, and the log does not have it: it was restored from a backup, or its end was cut off; `sallyport audit verify` with a checkpoint from outside shows which", p.path, p.next-1)
 	case hash != p.hash:
 		return fmt.Errorf("%s has followed another log: its leaf %d is not the one that was handed on", p.path, p.next-1)
 	}

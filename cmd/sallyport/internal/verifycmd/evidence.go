@@ -23,7 +23,7 @@ import (
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
-// evidenceFlags say what a pack is to be of.
+// evidenceFlags are the parameters of a pack.
 type evidenceFlags struct {
 	auditdb.Flags
 	since, until, out, seed, signingKey *string
@@ -57,11 +57,11 @@ anchored: neither a --key that signed it nor a valid --checkpoint was given.`,
 	f := evidenceFlags{Flags: auditdb.AddFlags(c)}
 	f.since = c.Flags().String("since", "", "the beginning of the period: 2026-10-01, or 2026-10-01T00:00:00Z")
 	f.until = c.Flags().String("until", "", "the end of the period, exclusive")
-	f.out = c.Flags().StringP("out", "o", "", "`DIR` to make, which must not be there yet")
+	f.out = c.Flags().StringP("out", "o", "", "`DIR` to create, which must not exist")
 	f.repositories = c.Flags().StringArray("repository", nil, "a `REPOSITORY` to narrow it to, by full name or UUID; may be given again")
 	f.CompleteNames(c, "repository", identitypg.NameRepository)
 	f.sample = c.Flags().Int("sample", 25, "how many decisions to draw for the sample")
-	f.seed = c.Flags().String("seed", "", "what the sample is drawn by (default: the root of the checkpoint)")
+	f.seed = c.Flags().String("seed", "", "seed of the sample (default: the root hash of the checkpoint)")
 	f.size = c.Flags().Int64("size", 0, "use the log's checkpoint of this size (default: the first that covers the period)")
 	f.trusted = addTrustFlags(c, "a public `KEY` of the log, or a file with one on each line; may be given again")
 	f.signingKey = c.Flags().String("signing-key", "", "`FILE` of the private key that signs the manifest (default: the one of the configuration)")
@@ -77,7 +77,7 @@ anchored: neither a --key that signed it nor a valid --checkpoint was given.`,
 		if asJSON() {
 			return printBuiltJSON(c.OutOrStdout(), *f.out, built, result)
 		}
-		return tellBuilt(c.OutOrStdout(), *f.out, built, result)
+		return printBuilt(c.OutOrStdout(), *f.out, built, result)
 	}
 	c.AddCommand(newEvidenceCheck())
 	return c
@@ -129,9 +129,9 @@ func (f evidenceFlags) options(c *cobra.Command) (evidence.Options, error) {
 	return o, nil
 }
 
-// signer is who signs the manifest; nil where nobody is to.
+// signer signs the manifest; nil if it is to be unsigned.
 func (f evidenceFlags) signer(ctx context.Context) (*audit.Signer, error) {
-	const advice = "name one with --signing-key (`sallyport audit key generate` makes one), or say --unsigned"
+	const advice = "name one with --signing-key (`sallyport audit key generate` makes one), or use --unsigned"
 	switch {
 	case *f.unsigned && *f.signingKey != "":
 		return nil, errors.New("--unsigned and --signing-key: one of them")
@@ -148,7 +148,7 @@ func (f evidenceFlags) signer(ctx context.Context) (*audit.Signer, error) {
 		}
 		return signer, nil
 	case *f.URLFile != "":
-		return nil, errors.New("there is no configuration to take a signing key from: " + advice)
+		return nil, errors.New("no configuration is given that names a signing key: " + advice)
 	}
 	cfg, _, err := cli.LoadConfig(*f.Config)
 	if err != nil {
@@ -256,25 +256,25 @@ func builtResult(b *evidence.Built, checkpoints, unanchored bool) trustResult {
 	return resultNotAnchored
 }
 
-// tellBuilt prints what was made, and returns an error for every status but 0.
-func tellBuilt(out io.Writer, dir string, b *evidence.Built, result trustResult) error {
+// printBuilt prints the pack that was made, and returns an error for every status but 0.
+func printBuilt(out io.Writer, dir string, b *evidence.Built, result trustResult) error {
 	m, res := b.Manifest, b.Facts.Result
 	var text strings.Builder
 	line := func(name, format string, a ...any) {
 		fmt.Fprintf(&text, "%-14s"+format+"\n", append([]any{name}, a...)...)
 	}
-	line("pack", "%s, %d files; report.html is for reading", dir, len(m.Files)+1)
+	line("pack", "%s, %d files; read report.html first", dir, len(m.Files)+1)
 	line("period", "%s until before %s", cli.FormatTimeOrNever(m.Parameters.From), cli.FormatTimeOrNever(m.Parameters.To))
 	line("population", "%s", cli.Count(m.Population, "decision"))
 	if m.Probes > 0 {
-		line("", "%d of these are probes of the proxy's own self-tests", m.Probes)
+		line("", "%d of these are probes of self-tests", m.Probes)
 	}
-	line("sample", "%s by the seed %s", cli.Count(int64(len(m.Sample)), "decision"), audit.Text(m.Parameters.Seed, 100))
+	line("sample", "%s, drawn with the seed %s", cli.Count(int64(len(m.Sample)), "decision"), audit.Text(m.Parameters.Seed, 100))
 	line("checkpoint", "size %d, signed %s", res.Leaves, cli.FormatTimeOrNever(m.Time))
 	if res.Anchored != nil {
-		line("anchored", "the checkpoint from outside of size %d holds", res.Anchored.Size)
+		line("anchored", "the checkpoint from outside of size %d is valid", res.Anchored.Size)
 	} else {
-		line("not anchored", "no checkpoint from outside holds (--checkpoint)")
+		line("not anchored", "no valid checkpoint from outside was given (--checkpoint)")
 	}
 	line("signature", "%s", m.Signature)
 	line("manifest", "SHA-256 %x", b.Digest)
@@ -292,7 +292,7 @@ func tellBuilt(out io.Writer, dir string, b *evidence.Built, result trustResult)
 		line("result", "sound: nothing was changed, removed or inserted")
 	case resultNotAnchored:
 		line("result", "%s", unanchoredResult)
-		line("", "the pack is made. Give --key or --checkpoint; --unanchored accepts this")
+		line("", "the pack was made. Give --key or --checkpoint; --unanchored accepts this")
 	}
 	if _, err := io.WriteString(out, text.String()); err != nil {
 		return err

@@ -58,7 +58,7 @@ it too. --unanchored accepts it.`,
 		if asJSON() {
 			return printCheckedJSON(c.OutOrStdout(), args[0], checked, given, result)
 		}
-		return tellChecked(c.OutOrStdout(), checked, result, given)
+		return printChecked(c.OutOrStdout(), checked, result, given)
 	}
 	return c
 }
@@ -92,8 +92,8 @@ func checkedResult(r *evidence.Checked, o evidence.CheckOptions, given *givenTru
 	return resultNotAnchored
 }
 
-// tellChecked prints what was found, and returns an error for every status but 0.
-func tellChecked(out io.Writer, r *evidence.Checked, result trustResult, given *givenTrust) error {
+// printChecked prints the result, and returns an error for every status but 0.
+func printChecked(out io.Writer, r *evidence.Checked, result trustResult, given *givenTrust) error {
 	var b reportText
 	if m := r.Manifest; m != nil {
 		b.line("period", "%s until before %s", cli.FormatTimeOrNever(m.Parameters.From), cli.FormatTimeOrNever(m.Parameters.To))
@@ -101,18 +101,18 @@ func tellChecked(out io.Writer, r *evidence.Checked, result trustResult, given *
 		b.line("files", "%d of %d bytes", r.Files, r.Bytes)
 		switch {
 		case r.SignedBy == "":
-			b.line("signature", "none: anybody could have made it")
+			b.line("signature", "none: the origin of the pack is unknown")
 		case r.Vouched:
 			b.line("signature", "by %s, which was given or which a given key handed over to", r.SignedBy)
 		default:
-			b.line("signature", "by %s, which nobody but the pack vouches for", r.SignedBy)
+			b.line("signature", "by %s, which only the pack itself names", r.SignedBy)
 		}
 	}
 	if r.CheckpointBy != "" {
 		b.line("checkpoint", "signed by %s, which was given or which a given key handed over to", r.CheckpointBy)
 	}
 	if r.Anchored {
-		b.line("anchored", "the checkpoint from outside of size %d holds", r.AnchoredSize)
+		b.line("anchored", "the checkpoint from outside of size %d is valid", r.AnchoredSize)
 	}
 	for _, w := range append(given.warnings, r.Warnings...) {
 		b.line("warning", "%s", w)
@@ -136,10 +136,10 @@ func (b *reportText) checked(r *evidence.Checked, result trustResult) {
 		b.line("result", "%s; not anchored, as --unanchored accepts", whole)
 	case resultNotAnchored:
 		b.line("result", "%s", unanchoredResult)
-		b.line("", "give --key with the public key of the log and that of who made the pack, and --checkpoint with a file that was kept outside; --unanchored accepts this")
+		b.line("", "give --key with the public keys of the log and of the maker of the pack, and --checkpoint with a file that was kept outside; --unanchored accepts this")
 	default:
 		if len(r.Findings) == 0 {
-			b.line("result", "%s. THE LOG IS DAMAGED: the pack says so, see its report", whole)
+			b.line("result", "%s. THE LOG IS DAMAGED according to the pack: see its report", whole)
 			return
 		}
 		b.line("result", "DAMAGED")

@@ -23,8 +23,8 @@ func checkMaxLateness(d time.Duration) error {
 	return nil
 }
 
-// tellLateness prints which events were sealed late. They are not damage.
-func tellLateness(b *strings.Builder, l audit.Lateness) {
+// printLateness prints which events were sealed late. They are not damage.
+func printLateness(b *strings.Builder, l audit.Lateness) {
 	line := func(name, format string, a ...any) {
 		fmt.Fprintf(b, "%-14s"+format+"\n", append([]any{name}, a...)...)
 	}

@@ -17,8 +17,8 @@ func (b *reportText) line(name, format string, a ...any) {
 	fmt.Fprintf(b, "%-14s"+format+"\n", append([]any{name}, a...)...)
 }
 
-// tell prints what was found, and returns an error for every status but 0.
-func tell(out io.Writer, r *audit.Report, given *givenTrust, took time.Duration) error {
+// printReport prints the report, and returns an error for every status but 0.
+func printReport(out io.Writer, r *audit.Report, given *givenTrust, took time.Duration) error {
 	var b reportText
 	b.line("sealed", "%d events of %d writers under %d checkpoints, from %s to %s", r.Leaves, r.Writers, r.Checkpoints, cli.FormatTimeOrNever(r.First), cli.FormatTimeOrNever(r.Last))
 	if r.Covered.Size > 0 {
@@ -27,16 +27,16 @@ func tell(out io.Writer, r *audit.Report, given *givenTrust, took time.Duration)
 	b.keys(r)
 	b.anchored(r, given)
 	if r.Unsealed > 0 {
-		b.line("not sealed", "%d so far, the oldest of %s: nothing is proven of them yet", r.Unsealed, cli.FormatTimeOrNever(r.Oldest))
+		b.line("not sealed", "%d so far, the oldest of %s: no checkpoint covers them yet", r.Unsealed, cli.FormatTimeOrNever(r.Oldest))
 	}
-	tellLateness(&b.Builder, r.Lateness)
+	printLateness(&b.Builder, r.Lateness)
 	b.cadence(r.Cadence, given.now)
 	if r.Expired > 0 {
 		b.expired(r)
 	}
 	b.gaps(r)
 	if r.Unended > 0 {
-		b.line("writers", "%d have no end: they run, or did not end by themselves (kind writer_lost)", r.Unended)
+		b.line("writers", "%d have no end: they are running, or were terminated (kind writer_lost)", r.Unended)
 	}
 	b.unsigned(r)
 	b.line("read", "%d events in %s, %.0f a second", r.Leaves+r.Unsealed, took.Round(time.Millisecond), float64(r.Leaves+r.Unsealed)/took.Seconds())
@@ -50,15 +50,15 @@ func tell(out io.Writer, r *audit.Report, given *givenTrust, took time.Duration)
 	return verifyResult(r, given).err()
 }
 
-// keys says which key signed what, and for whom it vouches.
+// keys lists the keys, the sizes that each signed, and whether it is trusted.
 func (b *reportText) keys(r *audit.Report) {
 	for i, u := range r.Uses {
-		trust := "nobody but the log names it"
+		trust := "only the log itself names this key"
 		switch {
 		case u.Trusted && u.First > 0:
-			trust = "trusted: it vouches from there on for what its checkpoints cover"
+			trust = "trusted: it vouches for what its checkpoints cover"
 		case u.Trusted:
-			trust = "trusted, and vouches for nothing before it signs"
+			trust = "trusted, but without a checkpoint it vouches for nothing"
 		}
 		switch {
 		case u.First > 0:
@@ -66,7 +66,7 @@ func (b *reportText) keys(r *audit.Report) {
 			b.line("", "   signed sizes %d to %d; %s", u.First, u.Last, trust)
 		case u.Checkpoints > 0:
 			b.line("key", "%d: %s", i+1, u.Key)
-			b.line("", "   signed %d checkpoints of which none holds", u.Checkpoints)
+			b.line("", "   signed %d checkpoints, none of which is valid", u.Checkpoints)
 		default:
 			b.line("key", "%d: %s", i+1, u.Key)
 			b.line("", "   signed nothing so far; %s", trust)
@@ -74,30 +74,30 @@ func (b *reportText) keys(r *audit.Report) {
 	}
 }
 
-// anchored says what from outside holds.
+// anchored prints which checkpoint from outside is valid.
 func (b *reportText) anchored(r *audit.Report, given *givenTrust) {
 	for _, path := range given.found {
-		b.line("compared with", "%s, which this instance published (there is no --checkpoint)", path)
+		b.line("compared with", "%s, which this instance published (no --checkpoint was given)", path)
 	}
 	switch {
 	case r.Anchored.Size > 0 && r.Anchored.Size == r.Leaves:
-		b.line("anchored", "the checkpoint from outside of size %d, signed %s, holds: it covers all that is sealed", r.Anchored.Size, cli.FormatTimeOrNever(r.Anchored.Time))
+		b.line("anchored", "the checkpoint from outside of size %d, signed %s, is valid: it covers all that is sealed", r.Anchored.Size, cli.FormatTimeOrNever(r.Anchored.Time))
 	case r.Anchored.Size > 0:
-		b.line("anchored", "the checkpoint from outside of size %d, signed %s, holds: the %d events sealed since then stand on the log's own checkpoints", r.Anchored.Size, cli.FormatTimeOrNever(r.Anchored.Time), r.Leaves-r.Anchored.Size)
+		b.line("anchored", "the checkpoint from outside of size %d, signed %s, is valid: only the log's own checkpoints cover the %d events sealed since then", r.Anchored.Size, cli.FormatTimeOrNever(r.Anchored.Time), r.Leaves-r.Anchored.Size)
 	case len(given.trust.Notes) > 0:
-		b.line("not anchored", "no checkpoint from outside holds that a key of this log, or a given one, signed")
+		b.line("not anchored", "no valid checkpoint from outside was given that is signed by a key of this log, or by a given key")
 	default:
 		b.line("not anchored", "no checkpoint from outside was given (--checkpoint), so these would not show:")
 		b.line("", "- the end of the log was cut off at a checkpoint, or an older backup was restored")
-		b.line("", "- all of it was written again by somebody with the signing key")
+		b.line("", "- all of it was rewritten by a holder of the signing key")
 	}
 	if !r.Vouched {
-		b.line("", "- the key: nobody but the log itself says that it is this log's (--key)")
+		b.line("", "- the key is not trusted: only the log itself names it (--key)")
 	}
 }
 
 func (b *reportText) expired(r *audit.Report) {
-	b.line("expired", "%d events, which retention took away; their leaves hold:", r.Expired)
+	b.line("expired", "%d events, which retention removed; their leaves are valid:", r.Expired)
 	for i, one := range r.Retentions {
 		if i == shownFindings && len(r.Retentions) > shownFindings+1 {
 			b.line("", "and %d more months", len(r.Retentions)-i)
@@ -107,7 +107,7 @@ func (b *reportText) expired(r *audit.Report) {
 	}
 }
 
-// gaps says which numbers are missing, and who accounts for them.
+// gaps lists the missing numbers with their declarations and reports.
 func (b *reportText) gaps(r *audit.Report) {
 	for i, g := range r.Gaps {
 		if i == shownFindings {
@@ -156,7 +156,7 @@ func onlyUnvouched(counts map[audit.Damage]int64) bool {
 func (b *reportText) result(r *audit.Report, given *givenTrust) {
 	switch verifyResult(r, given) {
 	case resultUnvouched:
-		b.line("result", "NOT SIGNED BY THE GIVEN KEY: nothing in the log contradicts itself, and it is not the log of that key")
+		b.line("result", "NOT SIGNED BY THE GIVEN KEY: the log is consistent, but is not the log of that key")
 		b.line("", "%s", r.Findings[0])
 	case resultDamaged:
 		b.damage(r)

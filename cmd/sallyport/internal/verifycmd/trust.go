@@ -130,4 +130,4 @@ func (g *givenTrust) addPublished(configuration string) error {
 	return nil
 }
 
-const unanchoredResult = "CONSISTENT, NOT ANCHORED: nothing contradicts itself, and nothing from outside says that it is what was recorded"
+const unanchoredResult = "CONSISTENT, NOT ANCHORED: no contradiction was found, but nothing from outside confirms that this is what was recorded"

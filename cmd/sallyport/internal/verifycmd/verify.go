@@ -33,7 +33,7 @@ checkpoints that this instance published.
 
 Events that were sealed long after their own time are listed as late, with the
 checkpoint that first covers them: they were in a journal, their writer's clock was
-behind, or somebody backdated them. Late events are not damage.
+behind, or they were backdated. Late events are not damage.
 
 A log that nothing from outside vouches for is consistent, not anchored: the status is
 1 for it too. --unanchored accepts it.`,
@@ -71,7 +71,7 @@ A log that nothing from outside vouches for is consistent, not anchored: the sta
 		if asJSON() {
 			return printVerifyJSON(c.OutOrStdout(), report, given)
 		}
-		return tell(c.OutOrStdout(), report, given, time.Since(p.Began))
+		return printReport(c.OutOrStdout(), report, given, time.Since(p.Began))
 	}
 	return c
 }
