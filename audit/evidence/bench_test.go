@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // generated is a log of many decisions that is in no memory: each with its end,
@@ -44,13 +45,13 @@ func newGenerated(t testing.TB, decisions int64) *generated {
 	return g
 }
 
-func (g *generated) Cover(context.Context, time.Time, time.Time) (Cover, error) {
-	return Cover{Events: 2 * g.decisions, Last: 2*g.decisions - 1}, nil
+func (g *generated) Cover(context.Context, time.Time, time.Time) (pack.Cover, error) {
+	return pack.Cover{Events: 2 * g.decisions, Last: 2*g.decisions - 1}, nil
 }
 
-func (g *generated) Count(context.Context, Selection) (int64, error) { return g.decisions, nil }
+func (g *generated) Count(context.Context, pack.Selection) (int64, error) { return g.decisions, nil }
 
-func (g *generated) Walk(_ context.Context, size int64, sink Sink, _ func(int64)) error {
+func (g *generated) Walk(_ context.Context, size int64, sink pack.Sink, _ func(int64)) error {
 	for leaf := range size {
 		record := g.record(leaf)
 		sink.Sealed(&audit.Entry{Index: leaf, Writer: "w", Sequence: leaf + 1, Hash: audit.Leaf(record), Record: record})

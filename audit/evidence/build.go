@@ -2,15 +2,17 @@ package evidence
 
 import (
 	"context"
+
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // Build makes a pack in a folder that is not there yet. A log that is damaged makes
 // a pack that reports the damage: see Facts. Where it returns an error there is no folder.
-func Build(ctx context.Context, log Log, out string, o Options) (_ *Built, err error) {
+func Build(ctx context.Context, log pack.Log, out string, o Options) (_ *Built, err error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	o.Period = Period{o.Period.From.UTC(), o.Period.To.UTC()}
+	o.Period = pack.Period{From: o.Period.From.UTC(), To: o.Period.To.UTC()}
 	if o.Progress == nil {
 		o.Progress = func(string, int64) {}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // TestNoPack: where no pack can be made there is no folder, and none was recorded.
@@ -71,7 +72,7 @@ var errRecord = errors.New("the log is away")
 // killed while it was made does not count as one.
 func TestHalfWay(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "pack")
-	for _, log := range []Log{failing{october(t)}, uncounted{october(t)}} {
+	for _, log := range []pack.Log{failing{october(t)}, uncounted{october(t)}} {
 		if _, err := Build(t.Context(), log, dir, options(t)); !errors.Is(err, errRecord) {
 			t.Error(err)
 		}
@@ -93,20 +94,20 @@ func TestHalfWay(t *testing.T) {
 // failing is a log whose connection is cut in its middle.
 type failing struct{ *memory }
 
-func (f failing) Walk(ctx context.Context, size int64, sink Sink, progress func(int64)) error {
+func (f failing) Walk(ctx context.Context, size int64, sink pack.Sink, progress func(int64)) error {
 	return errors.Join(f.memory.Walk(ctx, size/2, sink, progress), errRecord)
 }
 
 // uncounted is a log whose connection is cut while the population is written.
 type uncounted struct{ *memory }
 
-func (uncounted) Count(context.Context, Selection) (int64, error) { return 0, errRecord }
+func (uncounted) Count(context.Context, pack.Selection) (int64, error) { return 0, errRecord }
 
 // TestGivenSize: a pack may use a checkpoint within its period, and reports it.
 func TestGivenSize(t *testing.T) {
 	m := october(t)
 	dir := build(t, m, func(o *Options) { o.Size = m.notes[1].Size })
-	if text := tree(t, dir)[reportFile]; !strings.Contains(text, "40 decisions were made") || !strings.Contains(text, "named when the pack was made") {
+	if text := tree(t, dir)[pack.ReportFile]; !strings.Contains(text, "40 decisions were made") || !strings.Contains(text, "named when the pack was made") {
 		t.Error("the report does not say so")
 	}
 	if c := check(t, dir, nil); len(c.Findings) > 0 {
@@ -136,7 +137,7 @@ func TestTamperedLog(t *testing.T) {
 			c.tamper(m)
 			dir, built := mustBuild(t, m, nil)
 			files := tree(t, dir)
-			if built.Facts.Result.Sound || built.Manifest.Sound || !strings.Contains(files[reportFile], "DAMAGED") || !strings.Contains(files[reportFile], c.want) {
+			if built.Facts.Result.Sound || built.Manifest.Sound || !strings.Contains(files[pack.ReportFile], "DAMAGED") || !strings.Contains(files[pack.ReportFile], c.want) {
 				t.Errorf("%+v", built.Facts.Result)
 			}
 			if got := check(t, dir, nil); len(got.Findings) > 0 || got.Manifest.Sound {
@@ -161,7 +162,7 @@ func TestRewrittenLog(t *testing.T) {
 	forged.seal(at(25, 0))
 	dir := build(t, forged, nil)
 	c := check(t, dir, nil)
-	if len(c.Findings) > 0 || c.Anchored || len(c.Notes) == 0 || !strings.Contains(tree(t, dir)[reportFile], "Not anchored") {
+	if len(c.Findings) > 0 || c.Anchored || len(c.Notes) == 0 || !strings.Contains(tree(t, dir)[pack.ReportFile], "Not anchored") {
 		t.Errorf("%+v", c)
 	}
 	outside := func(o *CheckOptions) { o.Trust.Notes = [][]byte{honest} }
@@ -169,11 +170,11 @@ func TestRewrittenLog(t *testing.T) {
 		t.Errorf("against the honest checkpoint: %+v", c)
 	}
 	good := build(t, m, func(o *Options) { o.Trust.Notes = [][]byte{honest, m.notes[3].Note} })
-	if c := check(t, good, outside); len(c.Findings) > 0 || !c.Anchored || !strings.Contains(tree(t, good)[reportFile], "<b>Anchored.</b>") {
+	if c := check(t, good, outside); len(c.Findings) > 0 || !c.Anchored || !strings.Contains(tree(t, good)[pack.ReportFile], "<b>Anchored.</b>") {
 		t.Errorf("the honest log: %+v", c)
 	}
 	damaged, _ := mustBuild(t, forged, func(o *Options) { o.Trust.Notes = [][]byte{honest} })
-	if !strings.Contains(tree(t, damaged)[reportFile], "DAMAGED") {
+	if !strings.Contains(tree(t, damaged)[pack.ReportFile], "DAMAGED") {
 		t.Error("a pack that is made against the honest checkpoint does not say so")
 	}
 }
@@ -243,7 +244,7 @@ func TestSignatures(t *testing.T) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
-	if !strings.Contains(tree(t, unsigned)[manifestName], "made with --unsigned") {
+	if !strings.Contains(tree(t, unsigned)[pack.ManifestName], "made with --unsigned") {
 		t.Error("an unsigned manifest does not say so")
 	}
 
@@ -279,7 +280,7 @@ func TestRetention(t *testing.T) {
 	}
 	m.seal(year(9, 10))
 	september := func(o *Options) {
-		o.Period = Period{time.Date(2025, 9, 1, 0, 0, 0, 0, time.UTC), time.Date(2025, 10, 1, 0, 0, 0, 0, time.UTC)}
+		o.Period = pack.Period{From: time.Date(2025, 9, 1, 0, 0, 0, 0, time.UTC), To: time.Date(2025, 10, 1, 0, 0, 0, 0, time.UTC)}
 	}
 	before := tree(t, build(t, m, september))
 
@@ -302,7 +303,7 @@ func TestRetention(t *testing.T) {
 
 	take("2025-09", 6, 7)
 	dir, built := mustBuild(t, m, september)
-	if !built.Facts.Result.Sound || len(built.Facts.Removed) != 1 || !strings.Contains(tree(t, dir)[reportFile], "not the whole population") {
+	if !built.Facts.Result.Sound || len(built.Facts.Removed) != 1 || !strings.Contains(tree(t, dir)[pack.ReportFile], "not the whole population") {
 		t.Errorf("%+v", built.Facts)
 	}
 	m.entries[5].Record = nil // and by hand

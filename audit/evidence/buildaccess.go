@@ -1,6 +1,11 @@
 package evidence
 
-import "context"
+import (
+	"context"
+
+	"github.com/sallyport/sallyport/audit/evidence/pack"
+	"github.com/sallyport/sallyport/audit/evidence/report"
+)
 
 // access writes what is true of the database now.
 func (b *builder) access(ctx context.Context) error {
@@ -9,9 +14,9 @@ func (b *builder) access(ctx context.Context) error {
 		return err
 	}
 	for _, t := range tables {
-		if err := b.folder.write(currentFolder+t.Name+".csv", int64(len(t.Rows)), func(o *output) error { return t.write(o) }); err != nil {
+		if err := b.folder.write(pack.CurrentFolder+t.Name+".csv", int64(len(t.Rows)), func(o *output) error { return t.Write(o) }); err != nil {
 			return err
 		}
 	}
-	return b.folder.write(currentFolder+"access.html", -1, func(o *output) error { return writeAccess(o, b.database, tables) })
+	return b.folder.write(pack.CurrentFolder+"access.html", -1, func(o *output) error { return report.WriteAccessPage(o, b.database, tables) })
 }

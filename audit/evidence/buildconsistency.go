@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // A proof has some 1 to 1.5 KB.
@@ -73,7 +74,7 @@ func (b *builder) consistency(ctx context.Context) error {
 		return err
 	}
 	proofs = append(proofs, larger...)
-	return b.folder.write(consistencyFile, int64(len(proofs)), func(o *output) error {
+	return b.folder.write(pack.ConsistencyFile, int64(len(proofs)), func(o *output) error {
 		var line []byte
 		for _, p := range proofs {
 			line = p.AppendLine(line[:0])
@@ -106,7 +107,7 @@ func (b *builder) larger(ctx context.Context) ([]*audit.Consistency, error) {
 	}
 	p, err := b.log.Consistency(ctx, b.checkpoint.Size, least)
 	switch {
-	case errors.Is(err, ErrNoTree): // it is shorter; the verification reports that for a known key
+	case errors.Is(err, pack.ErrNoTree): // it is shorter; the verification reports that for a known key
 		return nil, nil
 	case err != nil:
 		return nil, err

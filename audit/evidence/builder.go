@@ -1,25 +1,29 @@
 package evidence
 
-import "github.com/sallyport/sallyport/audit"
+import (
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
+	"github.com/sallyport/sallyport/audit/evidence/report"
+)
 
 // builder makes one pack, step by step.
 type builder struct {
-	log        Log
+	log        pack.Log
 	options    Options
-	database   Database
+	database   pack.Database
 	checkpoint audit.Checkpoint
 	note       []byte
 	anchors    [][]byte // checkpoints from outside, up to the size of ours
 	folder     *folder
-	population population
-	facts      Facts
+	population report.Population
+	facts      pack.Facts
 	prover     *prover
 	spool      *spool
-	provenance provenance
+	provenance report.Provenance
 	revisions  map[string]string // that decided or were activated in the period, with their commits
 	events     int64
-	unsealed   []UnsealedRun // of the whole log, as it is now
-	outside    int64         // events of the period that are not sealed
+	unsealed   []pack.UnsealedRun // of the whole log, as it is now
+	outside    int64              // events of the period that are not sealed
 	built      Built
 }
 

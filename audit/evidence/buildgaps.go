@@ -4,6 +4,9 @@ import (
 	"cmp"
 	"context"
 	"slices"
+
+	"github.com/sallyport/sallyport/audit/evidence/pack"
+	"github.com/sallyport/sallyport/audit/evidence/report"
 )
 
 // gaps completes the gaps that the walk found among the leaves with those that no
@@ -14,9 +17,9 @@ func (b *builder) gaps(ctx context.Context, w *walker) error {
 	known := make(map[string]lastNumber, len(w.writers))
 	var names []string
 	var numbers []int64
-	for _, name := range sorted(w.writers) {
+	for _, name := range report.Sorted(w.writers) {
 		one := w.writers[name]
-		known[name] = lastNumber{one.Number, one.latest}
+		known[name] = lastNumber{one.Number, w.latest[name]}
 		if one.Ended == "" {
 			names, numbers = append(names, name), append(numbers, one.Number)
 		}
@@ -31,26 +34,26 @@ func (b *builder) gaps(ctx context.Context, w *walker) error {
 			continue
 		}
 		if n.Number > last.number+1 {
-			found = append(found, Gap{Writer: n.Writer, First: last.number + 1, Last: n.Number - 1, After: last.at, Before: stampOf(n.At), Leaf: -1})
+			found = append(found, pack.Gap{Writer: n.Writer, First: last.number + 1, Last: n.Number - 1, After: last.at, Before: pack.FormatTime(n.At), Leaf: -1})
 		}
-		known[n.Writer] = lastNumber{n.Number, stampOf(n.At)}
+		known[n.Writer] = lastNumber{n.Number, pack.FormatTime(n.At)}
 	}
 	found = append(found, betweenRuns(b.unsealed)...)
 	for i := range b.unsealed {
 		if r := &b.unsealed[i]; r.Last > known[r.Writer].number {
-			known[r.Writer] = lastNumber{r.Last, stampOf(r.Until)}
+			known[r.Writer] = lastNumber{r.Last, pack.FormatTime(r.Until)}
 		}
 	}
 	x := group(w.explanations, w.previous)
 	found = append(found, x.lost(known)...)
-	slices.SortStableFunc(found, func(a, b Gap) int {
+	slices.SortStableFunc(found, func(a, b pack.Gap) int {
 		return cmp.Or(cmp.Compare(a.Writer, b.Writer), cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last))
 	})
-	found = slices.CompactFunc(found, func(a, b Gap) bool { return a.Writer == b.Writer && a.First == b.First })
+	found = slices.CompactFunc(found, func(a, b pack.Gap) bool { return a.Writer == b.Writer && a.First == b.First })
 	f := &b.facts
-	found = slices.DeleteFunc(found, func(g Gap) bool { return !g.touches(f.Period) })
+	found = slices.DeleteFunc(found, func(g pack.Gap) bool { return !g.Touches(f.Period) })
 	x.explain(found)
-	f.Gaps, f.MoreGaps = share(found, maxRows)
+	f.Gaps, f.MoreGaps = share(found, pack.MaxRows)
 	return nil
 }
 
@@ -58,7 +61,7 @@ func (b *builder) gaps(ctx context.Context, w *walker) error {
 // numbers, and how many it leaves out: of each writer the first, then of each the
 // second, and so on. A writer with any number of gaps of its own does not hide those
 // of another.
-func share(gaps []Gap, most int) (listed []Gap, more int64) {
+func share(gaps []pack.Gap, most int) (listed []pack.Gap, more int64) {
 	if len(gaps) <= most {
 		return gaps, 0
 	}
@@ -78,15 +81,15 @@ func share(gaps []Gap, most int) (listed []Gap, more int64) {
 }
 
 // betweenRuns are the gaps before the runs of unsealed numbers.
-func betweenRuns(runs []UnsealedRun) []Gap {
-	var gaps []Gap
+func betweenRuns(runs []pack.UnsealedRun) []pack.Gap {
+	var gaps []pack.Gap
 	for i, r := range runs {
 		before, at := r.Sealed, r.SealedAt
 		if i > 0 && runs[i-1].Writer == r.Writer {
 			before, at = runs[i-1].Last, runs[i-1].Until
 		}
 		if r.First > before+1 {
-			gaps = append(gaps, Gap{Writer: r.Writer, First: before + 1, Last: r.First - 1, After: stampOf(at), Before: stampOf(r.At), Leaf: -1})
+			gaps = append(gaps, pack.Gap{Writer: r.Writer, First: before + 1, Last: r.First - 1, After: pack.FormatTime(at), Before: pack.FormatTime(r.At), Leaf: -1})
 		}
 	}
 	return gaps

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // hourCounter counts clock hours (UTC) with a checkpoint, and not checkpoints: old
@@ -26,7 +27,7 @@ func (h *hourCounter) checkpoint(s audit.Statement) {
 
 // silencesOf are the silences that overlap the period. What begins one is the last
 // checkpoint of its hour and what ends it the first, which thinning leaves.
-func silencesOf(c audit.Cadence, p Period) []audit.Silence {
+func silencesOf(c audit.Cadence, p pack.Period) []audit.Silence {
 	var list []audit.Silence
 	for _, s := range c.Silences {
 		if s.From.Before(p.To) && s.To.After(p.From) {

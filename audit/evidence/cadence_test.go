@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // thinned is the log after its checkpoints have thinned out to the first and the last
@@ -52,11 +53,11 @@ func TestThinnedLogGivesTheSamePack(t *testing.T) {
 func TestSilences(t *testing.T) {
 	m := october(t)
 	files := tree(t, build(t, m, nil))
-	var facts Facts
-	if err := json.Unmarshal([]byte(files[factsFile]), &facts); err != nil {
+	var facts pack.Facts
+	if err := json.Unmarshal([]byte(files[pack.FactsFile]), &facts); err != nil {
 		t.Fatal(err)
 	}
-	if len(facts.Silences) == 0 || !strings.Contains(files[reportFile], "no instance sealed between") {
+	if len(facts.Silences) == 0 || !strings.Contains(files[pack.ReportFile], "no instance sealed between") {
 		t.Errorf("a log that was sealed once a day has the silences %v", facts.Silences)
 	}
 	outside := func(s audit.Silence) bool { return !s.From.Before(facts.Period.To) || !s.To.After(facts.Period.From) }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // Check compares a pack with its manifest, verifies the signature of the manifest,
@@ -18,7 +20,7 @@ func Check(ctx context.Context, dir string, o CheckOptions) (*Checked, error) {
 		return nil, err
 	}
 	defer root.Close()
-	text, err := readFile(root, manifestName, maxManifest)
+	text, err := readFile(root, pack.ManifestName, pack.MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s has no manifest", ErrNoPack, dir)
 	}

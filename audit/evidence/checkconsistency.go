@@ -7,14 +7,15 @@ import (
 	"io/fs"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // consistency reads the proofs: each has to hold, and to be about the pack's
 // checkpoint.
 func (c *checker) consistency() error {
-	text, err := readFile(c.root, consistencyFile, maxConsistency)
+	text, err := readFile(c.root, pack.ConsistencyFile, pack.MaxConsistency)
 	if errors.Is(err, fs.ErrNotExist) {
-		return wrong("%s: it is missing", consistencyFile)
+		return wrong("%s: it is missing", pack.ConsistencyFile)
 	}
 	if err != nil {
 		return err
@@ -25,22 +26,22 @@ func (c *checker) consistency() error {
 	for n := 1; lines.Scan(); n++ {
 		p, err := audit.ParseConsistency(lines.Bytes())
 		if err != nil {
-			return wrong("%s: line %d: %v", consistencyFile, n, err)
+			return wrong("%s: line %d: %v", pack.ConsistencyFile, n, err)
 		}
 		other, ok := c.about(p)
 		switch {
 		case !ok:
-			return wrong("%s: line %d: it is not about the pack's checkpoint", consistencyFile, n)
+			return wrong("%s: line %d: it is not about the pack's checkpoint", pack.ConsistencyFile, n)
 		case other.Size <= last:
-			return wrong("%s: line %d is out of order", consistencyFile, n)
+			return wrong("%s: line %d is out of order", pack.ConsistencyFile, n)
 		}
 		if err := p.Check(); err != nil {
-			return wrong("%s: line %d: %v", consistencyFile, n, err)
+			return wrong("%s: line %d: %v", pack.ConsistencyFile, n, err)
 		}
 		c.proofs[other.Size], last = p, other.Size
 	}
 	if err := lines.Err(); err != nil {
-		return wrong("%s: %v", consistencyFile, err)
+		return wrong("%s: %v", pack.ConsistencyFile, err)
 	}
 	return nil
 }

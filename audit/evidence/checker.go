@@ -10,6 +10,8 @@ import (
 	"os"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
+	"github.com/sallyport/sallyport/audit/evidence/report"
 )
 
 type checker struct {
@@ -18,11 +20,11 @@ type checker struct {
 	options CheckOptions
 	result  *Checked
 
-	m             *Manifest
-	manifestFacts Facts
+	m             *pack.Manifest
+	manifestFacts pack.Facts
 	at            audit.Checkpoint
-	taken         population
-	path          provenance
+	taken         report.Population
+	path          report.Provenance
 	named         []audit.Registration
 	// proofs are those that hold between the pack's checkpoint and others, by their size.
 	proofs map[int64]*audit.Consistency

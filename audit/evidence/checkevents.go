@@ -1,19 +1,22 @@
 package evidence
 
-import "github.com/sallyport/sallyport/audit"
+import (
+	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
+)
 
 func (c *checker) events() error {
 	last := int64(-1)
-	n, err := c.lines(eventsFile, func(n int64, p *Pair) error {
+	n, err := c.lines(pack.EventsFile, func(n int64, p *pack.Pair) error {
 		if p.Leaf <= last || p.EndLeaf >= 0 {
-			return wrong("%s: line %d is out of order", eventsFile, n)
+			return wrong("%s: line %d is out of order", pack.EventsFile, n)
 		}
 		last = p.Leaf
-		s, err := c.taken.event(p.Leaf, p.Record, c.manifestFacts.Period)
+		s, err := c.taken.Event(p.Leaf, p.Record, c.manifestFacts.Period)
 		if err != nil {
 			return nil // counted when it was made
 		}
-		c.path.event(p.Leaf, p.Record)
+		c.path.Add(p.Leaf, p.Record)
 		c.count.event(s, p.Leaf, p.Record)
 		if s.Kind == string(audit.KindSigningKey) {
 			if r, ok := audit.RegistrationOf(p.Record); ok {
@@ -26,7 +29,7 @@ func (c *checker) events() error {
 		return err
 	}
 	if n != c.m.Events {
-		return wrong("%s: it has %d events, and the manifest has %d", eventsFile, n, c.m.Events)
+		return wrong("%s: it has %d events, and the manifest has %d", pack.EventsFile, n, c.m.Events)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // files compares the folder with the manifest, name by name and byte by byte.
@@ -18,11 +19,11 @@ func (c *checker) files() error {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() || name == manifestName:
+		case d.IsDir() || name == pack.ManifestName:
 		case !d.Type().IsRegular():
 			return wrong("%.200q: it is not a regular file", name)
 		default:
-			if _, listed := c.m.file(name); !listed {
+			if _, listed := c.m.File(name); !listed {
 				return wrong("%.200q: the manifest does not list it", name)
 			}
 			there[name] = true
@@ -43,7 +44,7 @@ func (c *checker) files() error {
 	return nil
 }
 
-func (c *checker) file(f File) error {
+func (c *checker) file(f pack.File) error {
 	file, err := c.root.Open(f.Path)
 	if err != nil {
 		return err
@@ -63,20 +64,20 @@ func (c *checker) file(f File) error {
 }
 
 func (c *checker) facts() error {
-	text, err := readFile(c.root, factsFile, maxFacts)
+	text, err := readFile(c.root, pack.FactsFile, pack.MaxFacts)
 	if errors.Is(err, fs.ErrNotExist) {
-		return wrong("%s: it is missing", factsFile)
+		return wrong("%s: it is missing", pack.FactsFile)
 	}
 	if err != nil {
 		return err
 	}
-	if err := readJSON(text, &c.manifestFacts); err != nil {
-		return wrong("%s: it cannot be read: %v", factsFile, err)
+	if err := pack.ReadJSON(text, &c.manifestFacts); err != nil {
+		return wrong("%s: it cannot be read: %v", pack.FactsFile, err)
 	}
 	p := c.m.Parameters
 	if c.manifestFacts.Checkpoint != c.m.Checkpoint || !c.manifestFacts.Period.From.Equal(p.From) || !c.manifestFacts.Period.To.Equal(p.To) ||
 		!slices.Equal(c.manifestFacts.Repositories, p.Repositories) || c.manifestFacts.Result.Sound != c.m.Sound {
-		return wrong("%s: it contradicts the manifest", factsFile)
+		return wrong("%s: it contradicts the manifest", pack.FactsFile)
 	}
 	return nil
 }

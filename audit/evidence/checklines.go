@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"errors"
 	"io/fs"
+
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
-func (c *checker) lines(name string, f func(n int64, p *Pair) error) (int64, error) {
+func (c *checker) lines(name string, f func(n int64, p *pack.Pair) error) (int64, error) {
 	file, err := c.root.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, wrong("%s: it is missing", name)
@@ -16,7 +18,7 @@ func (c *checker) lines(name string, f func(n int64, p *Pair) error) (int64, err
 	}
 	defer file.Close()
 	in := bufio.NewScanner(file)
-	in.Buffer(make([]byte, 1<<18), maxLine)
+	in.Buffer(make([]byte, 1<<18), pack.MaxLine)
 	n := int64(0)
 	for in.Scan() {
 		n++
@@ -38,8 +40,8 @@ func (c *checker) lines(name string, f func(n int64, p *Pair) error) (int64, err
 }
 
 // pair reads a line of a file.
-func (c *checker) pair(name string, n int64, line []byte) (*Pair, error) {
-	p, err := readPair(line)
+func (c *checker) pair(name string, n int64, line []byte) (*pack.Pair, error) {
+	p, err := pack.ReadPair(line)
 	if err != nil {
 		return nil, wrong("%s: line %d: %v", name, n, err)
 	}

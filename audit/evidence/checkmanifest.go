@@ -5,28 +5,30 @@ import (
 	"slices"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
+	"github.com/sallyport/sallyport/audit/recorded"
 )
 
 func (c *checker) manifest(text []byte) error {
 	keys := c.options.Trust.Keys
 	if len(keys) == 0 {
-		keys = claimedKey(text)
+		keys = pack.ClaimedKey(text)
 	}
-	m, by, err := openManifest(text, keys, c.options.Unsigned)
+	m, by, err := pack.OpenManifest(text, keys, c.options.Unsigned)
 	if err != nil {
 		// A key that a given one handed over to is looked for in the pack.
-		bound := c.bound(claimedKey(text))
+		bound := c.bound(pack.ClaimedKey(text))
 		if len(c.options.Trust.Keys) == 0 || len(bound) == 0 {
-			return wrong("%s: %v", manifestName, err)
+			return wrong("%s: %v", pack.ManifestName, err)
 		}
-		if m, by, err = openManifest(text, bound, c.options.Unsigned); err != nil {
-			return wrong("%s: %v", manifestName, err)
+		if m, by, err = pack.OpenManifest(text, bound, c.options.Unsigned); err != nil {
+			return wrong("%s: %v", pack.ManifestName, err)
 		}
 	}
 	c.m, c.result.Manifest, c.result.SignedBy = m, m, by
 	c.result.Vouched = by != "" && len(c.options.Trust.Keys) > 0
 	if by != "" && string(by) != m.Signature {
-		return wrong("%s: it names the signer %s, and the signature is of %s", manifestName, m.Signature, by)
+		return wrong("%s: it names the signer %s, and the signature is of %s", pack.ManifestName, m.Signature, by)
 	}
 	return nil
 }
@@ -34,17 +36,17 @@ func (c *checker) manifest(text []byte) error {
 // bound are those of some keys that a trusted one handed over to, in events of the
 // pack that both signed.
 func (c *checker) bound(keys []audit.Key) []audit.Key {
-	file, err := openRegular(c.root, eventsFile)
+	file, err := openRegular(c.root, pack.EventsFile)
 	if err != nil {
 		return nil
 	}
 	defer file.Close()
 	lines := bufio.NewScanner(file)
-	lines.Buffer(make([]byte, 1<<16), maxLine)
+	lines.Buffer(make([]byte, 1<<16), pack.MaxLine)
 	var named []audit.Registration
 	for lines.Scan() {
-		if p, err := readPair(lines.Bytes()); err == nil {
-			if _, kind := peek(p.Record); kind == string(audit.KindSigningKey) {
+		if p, err := pack.ReadPair(lines.Bytes()); err == nil {
+			if _, kind := recorded.Peek(p.Record); kind == string(audit.KindSigningKey) {
 				if r, ok := audit.RegistrationOf(p.Record); ok {
 					named = append(named, r)
 				}

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // CheckOptions are what a check of a pack knows from other sources.
@@ -16,7 +17,7 @@ type CheckOptions struct {
 
 // Checked is what a check found.
 type Checked struct {
-	Manifest *Manifest
+	Manifest *pack.Manifest
 	SignedBy audit.Key // empty: it is unsigned
 	Vouched  bool      // the manifest is signed by a key from outside, or by one that such a key handed over to
 	// CheckpointBy is the trusted key that signed the pack's checkpoint: a key from

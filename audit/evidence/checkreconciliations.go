@@ -4,49 +4,51 @@ import (
 	"bufio"
 	"errors"
 	"io/fs"
+
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // reconciliations reads the findings again and holds them against the events.
 func (c *checker) reconciliations() error {
-	file, err := c.root.Open(reconciliationsFile)
+	file, err := c.root.Open(pack.ReconciliationsFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return wrong("%s: it is missing", reconciliationsFile)
+		return wrong("%s: it is missing", pack.ReconciliationsFile)
 	}
 	if err != nil {
 		return err
 	}
 	defer file.Close()
 	in := bufio.NewScanner(file)
-	in.Buffer(make([]byte, 1<<16), maxLine)
+	in.Buffer(make([]byte, 1<<16), pack.MaxLine)
 	n, more, leaf, row := 0, true, int64(-1), ""
 	next := func() error {
 		if more = in.Scan(); !more {
 			return in.Err()
 		}
 		n++
-		if leaf, row, err = readFoundLine(in.Bytes()); err != nil {
-			return wrong("%s: line %d: %v", reconciliationsFile, n, err)
+		if leaf, row, err = pack.ReadFinding(in.Bytes()); err != nil {
+			return wrong("%s: line %d: %v", pack.ReconciliationsFile, n, err)
 		}
 		return c.ctx.Err()
 	}
 	if err := next(); err != nil {
 		return err
 	}
-	for _, r := range c.taken.reconciled {
+	for _, r := range c.taken.Reconciled {
 		var rows []string
-		for more && leaf == r.leaf {
+		for more && leaf == r.Leaf {
 			rows = append(rows, row)
 			if err := next(); err != nil {
 				return err
 			}
 		}
-		c.taken.found(r, rows)
-		if !r.unchanged && c.m.Sound {
-			return wrong("%s: %s", reconciliationsFile, r.changed())
+		c.taken.AddFindings(r, rows)
+		if !r.Unchanged && c.m.Sound {
+			return wrong("%s: %s", pack.ReconciliationsFile, r.Damage())
 		}
 	}
 	if more {
-		return wrong("%s: line %d is of no reconciliation in its place", reconciliationsFile, n)
+		return wrong("%s: line %d is of no reconciliation in its place", pack.ReconciliationsFile, n)
 	}
 	return nil
 }

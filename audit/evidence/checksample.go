@@ -7,61 +7,64 @@ import (
 	"strings"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
+	"github.com/sallyport/sallyport/audit/evidence/report"
+	"github.com/sallyport/sallyport/audit/recorded"
 )
 
 func (c *checker) sampleDetails() error {
 	listed := 0
 	for _, f := range c.m.Files {
-		if strings.HasPrefix(f.Path, samplesFolder) {
+		if strings.HasPrefix(f.Path, pack.SamplesFolder) {
 			listed++
 		}
 	}
-	if listed != 2*len(c.taken.sample.chosen) {
-		return wrong("%s: there are %d files for %d decisions", samplesFolder, listed, len(c.taken.sample.chosen))
+	if listed != 2*len(c.taken.Sample.Chosen) {
+		return wrong("%s: there are %d files for %d decisions", pack.SamplesFolder, listed, len(c.taken.Sample.Chosen))
 	}
-	for i := range c.taken.sample.chosen {
-		if err := c.sampleDetail(i, &c.taken.sample.chosen[i]); err != nil {
+	for i := range c.taken.Sample.Chosen {
+		if err := c.sampleDetail(i, &c.taken.Sample.Chosen[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *checker) sampleDetail(place int, chosen *chosen) error {
-	name := samplesFolder + chosen.id + ".json"
-	text, err := readFile(c.root, name, maxSampleDetail)
+func (c *checker) sampleDetail(place int, chosen *pack.Chosen) error {
+	name := pack.SamplesFolder + chosen.ID + ".json"
+	text, err := readFile(c.root, name, pack.MaxSampleDetail)
 	if errors.Is(err, fs.ErrNotExist) {
 		return wrong("%s: it is missing", name)
 	}
 	if err != nil {
 		return err
 	}
-	d, err := readSampleDetail(text)
+	d, err := pack.ReadSampleDetail(text)
 	if err != nil {
 		return wrong("%s: %v", name, err)
 	}
-	if d.ID != chosen.id || d.Place != place || d.Rank != chosen.Rank() || d.Checkpoint != c.m.Checkpoint {
+	if d.ID != chosen.ID || d.Place != place || d.Rank != chosen.Rank() || d.Checkpoint != c.m.Checkpoint {
 		return wrong("%s: its id, place, rank or checkpoint is not the pack's", name)
 	}
-	if err := c.sampleRecords(name, d.Records, &chosen.pair); err != nil {
+	if err := c.sampleRecords(name, d.Records, &chosen.Pair); err != nil {
 		return err
 	}
-	s, err := read(chosen.pair.Record)
+	s, err := recorded.Read(chosen.Pair.Record)
 	if err != nil {
 		return wrong("%s: %v", name, err)
 	}
-	if d.Revision != s.Revision || d.OwnRevision != s.OwnRevision || d.Rule != s.Rule || d.Commit != s.Commit || !slices.Equal(d.Activations, c.path.of(s)) {
+	if d.Revision != s.Revision || d.OwnRevision != s.OwnRevision || d.Rule != s.Rule || d.Commit != s.Commit || !slices.Equal(d.Activations, c.path.Of(s)) {
 		return wrong("%s: its policy is not the one of the events", name)
 	}
-	return c.samplePage(name, samplesFolder+chosen.id+".html", d)
+	return c.samplePage(name, pack.SamplesFolder+chosen.ID+".html", d)
 }
 
 // sampleRecords compares the records of a sample detail with those of the population,
 // and checks their proofs.
-func (c *checker) sampleRecords(name string, records []Proven, pair *Pair) error {
-	want := []Proven{{Leaf: pair.Leaf, Record: string(pair.Record)}}
+func (c *checker) sampleRecords(name string, records []pack.Proven, pair *pack.Pair) error {
+	want := []pack.Proven{{Leaf: pair.Leaf, Record: string(pair.Record)}}
 	if pair.EndLeaf >= 0 {
-		want = append(want, Proven{Leaf: pair.EndLeaf, Record: string(pair.EndRecord)})
+		want = append(want, pack.Proven{Leaf: pair.EndLeaf, Record: string(pair.EndRecord)})
 	}
 	if len(records) != len(want) {
 		return wrong("%s: it has %d records, and the population %d", name, len(records), len(want))
@@ -79,15 +82,15 @@ func (c *checker) sampleRecords(name string, records []Proven, pair *Pair) error
 }
 
 // samplePage makes the page of a sample detail again.
-func (c *checker) samplePage(name, page string, d *SampleDetail) error {
+func (c *checker) samplePage(name, page string, d *pack.SampleDetail) error {
 	if !c.same() {
 		return nil
 	}
 	h := newHashed()
-	if err := d.writePage(h); err != nil {
+	if err := report.WriteSamplePage(h, d); err != nil {
 		return err
 	}
-	if f, _ := c.m.file(page); f.Digest != h.digest() {
+	if f, _ := c.m.File(page); f.Digest != h.digest() {
 		return wrong("%s: it is not what is made of %s", page, name)
 	}
 	return nil

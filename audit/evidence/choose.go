@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // choose finds the checkpoint of the pack.
@@ -13,7 +14,7 @@ func (b *builder) choose(ctx context.Context) (err error) {
 	o := &b.options
 	if o.Size > 0 {
 		for i := range b.unsealed {
-			if r := &b.unsealed[i]; !r.waits() {
+			if r := &b.unsealed[i]; !r.Waits() {
 				b.outside += r.InPeriod
 			}
 		}
@@ -39,9 +40,9 @@ func (b *builder) choose(ctx context.Context) (err error) {
 		}
 	}
 	if o.Seed == "" {
-		b.population.sample.seed = b.checkpoint.Root.String()
+		b.population.Sample.Seed = b.checkpoint.Root.String()
 	} else {
-		b.population.sample.seed = o.Seed
+		b.population.Sample.Seed = o.Seed
 	}
 	return nil
 }
@@ -58,7 +59,7 @@ func (b *builder) covering(ctx context.Context) ([]byte, error) {
 	c, err := b.log.Cover(ctx, p.From, p.To)
 	waiting := int64(0)
 	for i := range b.unsealed {
-		if r := &b.unsealed[i]; r.waits() {
+		if r := &b.unsealed[i]; r.Waits() {
 			waiting += r.InPeriod
 		}
 	}
@@ -74,7 +75,7 @@ func (b *builder) covering(ctx context.Context) ([]byte, error) {
 	return b.log.Checkpoint(ctx, c.Last+1)
 }
 
-func (b *builder) selection() Selection {
+func (b *builder) selection() pack.Selection {
 	o := b.options
-	return Selection{o.Period.From, o.Period.To, b.checkpoint.Size, o.Repositories}
+	return pack.Selection{From: o.Period.From, To: o.Period.To, Size: b.checkpoint.Size, Repositories: o.Repositories}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // TestCompressor: a file of any length is what gunzip makes of it, and the same each
@@ -43,7 +44,7 @@ func TestCompressor(t *testing.T) {
 func TestCheckDoesNotCompress(t *testing.T) {
 	dir := build(t, october(t), nil)
 	files := tree(t, dir)
-	text := unzip(t, files[populationFile])
+	text := unzip(t, files[pack.PopulationFile])
 	with := func(level int, text string) string {
 		var b bytes.Buffer
 		z, err := gzip.NewWriterLevel(&b, level)
@@ -59,30 +60,30 @@ func TestCheckDoesNotCompress(t *testing.T) {
 		}
 		return b.String()
 	}
-	put := func(file string, content Content) []string {
+	put := func(file string, content pack.Content) []string {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, populationFile), []byte(file), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, pack.PopulationFile), []byte(file), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		m, _, err := openManifest([]byte(files[manifestName]), []audit.Key{signer(t).Key()}, false)
+		m, _, err := pack.OpenManifest([]byte(files[pack.ManifestName]), []audit.Key{signer(t).Key()}, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i := range m.Files {
-			if f := &m.Files[i]; f.Path == populationFile {
+			if f := &m.Files[i]; f.Path == pack.PopulationFile {
 				f.Size, f.Digest, f.Content = int64(len(file)), hexDigest(file), &content
 			}
 		}
-		signed, err := m.encode(signer(t))
+		signed, err := m.Encode(signer(t))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, manifestName), signed, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, pack.ManifestName), signed, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return check(t, dir, nil).Findings
 	}
-	same := Content{int64(len(text)), hexDigest(text)}
+	same := pack.Content{Size: int64(len(text)), Digest: hexDigest(text)}
 	if found := put(with(gzip.BestCompression, text), same); len(found) > 0 {
 		t.Errorf("another compressor: %q", found)
 	}
@@ -91,10 +92,10 @@ func TestCheckDoesNotCompress(t *testing.T) {
 		"endless":           with(gzip.BestSpeed, text+strings.Repeat("\n", 64<<20)),
 		"fewer lines":       with(gzip.BestSpeed, text[:strings.Index(text, "\n")+1]),
 		"not compressed":    text,
-		"something follows": files[populationFile] + "x",
-		"cut":               files[populationFile][:len(files[populationFile])-9],
+		"something follows": files[pack.PopulationFile] + "x",
+		"cut":               files[pack.PopulationFile][:len(files[pack.PopulationFile])-9],
 	} {
-		if found := put(file, same); len(found) != 1 || !strings.HasPrefix(found[0], populationFile) {
+		if found := put(file, same); len(found) != 1 || !strings.HasPrefix(found[0], pack.PopulationFile) {
 			t.Errorf("%s: %q", name, found)
 		}
 	}

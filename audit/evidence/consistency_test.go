@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // consistencyOf is the proof between two of a log's checkpoints.
@@ -24,7 +25,7 @@ func consistencyOf(t testing.TB, m *memory, from, to int64) *audit.Consistency {
 // pack's is confirmed by a proof, in the pack or given beside it, and by nothing else.
 func TestOtherCheckpoints(t *testing.T) {
 	m := october(t)
-	pack, later := m.notes[2], m.notes[3]
+	own, later := m.notes[2], m.notes[3]
 	reviewer := newKey(t)
 	key := audit.Trust{Keys: []audit.Key{reviewer.Key(), signer(t).Key()}}
 	with := func(notes ...[]byte) audit.Trust { return audit.Trust{Keys: key.Keys, Notes: notes} }
@@ -54,9 +55,9 @@ func TestOtherCheckpoints(t *testing.T) {
 		"older":                          {plain, m.notes[0].Note, nil, true, m.notes[0].Size},
 		"older, of another day":          {plain, m.notes[1].Note, nil, true, m.notes[1].Size},
 		"larger":                         {plain, later.Note, nil, false, 0},
-		"larger, with a proof":           {plain, later.Note, []*audit.Consistency{consistencyOf(t, m, pack.Size, later.Size)}, true, later.Size},
+		"larger, with a proof":           {plain, later.Note, []*audit.Consistency{consistencyOf(t, m, own.Size, later.Size)}, true, later.Size},
 		"larger, the pack has a proof":   {both, later.Note, nil, true, later.Size},
-		"larger, a proof of another log": {plain, later.Note, []*audit.Consistency{consistencyOf(t, stranger, pack.Size, later.Size)}, false, 0},
+		"larger, a proof of another log": {plain, later.Note, []*audit.Consistency{consistencyOf(t, stranger, own.Size, later.Size)}, false, 0},
 		"larger, with another root":      {both, forged(later.Size), nil, false, 0},
 		"of a size without a proof":      {plain, forged(m.notes[1].Size + 1), nil, false, 0},
 	} {
@@ -115,7 +116,7 @@ func TestSignedAfterIsNeeded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &checker{at: head, m: &Manifest{Checkpoint: string(last.Note)}, result: &Checked{},
+	c := &checker{at: head, m: &pack.Manifest{Checkpoint: string(last.Note)}, result: &Checked{},
 		proofs: map[int64]*audit.Consistency{old.Size: consistencyOf(t, m, old.Size, last.Size)}}
 	for _, e := range m.entries {
 		if r, ok := audit.RegistrationOf(e.Record); ok {
@@ -170,10 +171,10 @@ func TestConsistencyProver(t *testing.T) {
 func TestForgedConsistency(t *testing.T) {
 	t.Parallel()
 	m := october(t)
-	pack, later := m.notes[2], m.notes[3]
+	own, later := m.notes[2], m.notes[3]
 	trust := audit.Trust{Keys: []audit.Key{signer(t).Key()}, Notes: [][]byte{later.Note}}
 	plain := build(t, m, nil)
-	lines := tree(t, plain)[consistencyFile]
+	lines := tree(t, plain)[pack.ConsistencyFile]
 	line := func(p *audit.Consistency) string { return string(p.AppendLine(nil)) }
 	head := func(note []byte) audit.TreeHead {
 		c, err := audit.ReadCheckpoint(note)
@@ -184,13 +185,13 @@ func TestForgedConsistency(t *testing.T) {
 	}
 	// The fork: the backup with other events behind it, as long as the real log.
 	fork := october(t)
-	fork.entries = fork.entries[:pack.Size]
+	fork.entries = fork.entries[:own.Size]
 	fork.tree = audit.Tree{}
 	for _, e := range fork.entries {
 		fork.tree.Append(e.Hash)
 	}
 	fork.waiting = nil
-	for n := range int(later.Size - pack.Size) {
+	for n := range int(later.Size - own.Size) {
 		fork.add("w", decisionEvent(800+n, at(25, 1), "deny", "no_rule_matched", "x.example"))
 	}
 	fork.seal(at(27, 0))
@@ -198,12 +199,12 @@ func TestForgedConsistency(t *testing.T) {
 	if forkHead.Size != later.Size || forkHead == head(later.Note) {
 		t.Fatalf("%+v", forkHead)
 	}
-	toFork := consistencyOf(t, fork, pack.Size, later.Size)
+	toFork := consistencyOf(t, fork, own.Size, later.Size)
 	claimed := *toFork
 	claimed.To = head(later.Note)
 	swapped := audit.Consistency{From: claimed.To, To: claimed.From, Hashes: claimed.Hashes}
-	earlier := tree(t, build(t, m, func(o *Options) { o.Size = m.notes[1].Size }))[consistencyFile]
-	foreign := tree(t, build(t, func() *memory { n := october(t); n.grow(5000, at(24, 22)); n.seal(at(24, 23)); return n }(), nil))[consistencyFile]
+	earlier := tree(t, build(t, m, func(o *Options) { o.Size = m.notes[1].Size }))[pack.ConsistencyFile]
+	foreign := tree(t, build(t, func() *memory { n := october(t); n.grow(5000, at(24, 22)); n.seal(at(24, 23)); return n }(), nil))[pack.ConsistencyFile]
 	for name, c := range map[string]struct {
 		text  string
 		finds string // empty: nothing is wrong with the file, and it confirms nothing
@@ -218,16 +219,16 @@ func TestForgedConsistency(t *testing.T) {
 		"no file":                                     {"", ""},
 		"a field that the program does not know":      {lines + strings.Replace(line(toFork), `{"from"`, `{"x":1,"from"`, 1), "not a consistency proof"},
 		"a proof behind the end of a line":            {lines + strings.TrimSuffix(line(toFork), "\n") + line(toFork), "not a consistency proof"},
-		"the true proof, which confirms the real log": {lines + line(consistencyOf(t, m, pack.Size, later.Size)), "-"},
+		"the true proof, which confirms the real log": {lines + line(consistencyOf(t, m, own.Size, later.Size)), "-"},
 	} {
 		forged := filepath.Join(t.TempDir(), "forged")
 		if err := os.CopyFS(forged, os.DirFS(plain)); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(forged, consistencyFile), []byte(c.text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(forged, pack.ConsistencyFile), []byte(c.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		resign(t, forged, tree(t, plain), consistencyFile, c.text)
+		resign(t, forged, tree(t, plain), pack.ConsistencyFile, c.text)
 		got := check(t, forged, func(o *CheckOptions) { o.Trust = trust })
 		found := strings.Join(got.Findings, "\n")
 		switch {
@@ -245,11 +246,11 @@ func TestForgedConsistency(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := audit.ReadCheckpoint(pack.Note)
+	checkpoint, err := audit.ReadCheckpoint(own.Note)
 	if err != nil {
 		t.Fatal(err)
 	}
-	unchecked := &checker{at: own, result: &Checked{}, proofs: map[int64]*audit.Consistency{later.Size: &claimed}}
+	unchecked := &checker{at: checkpoint, result: &Checked{}, proofs: map[int64]*audit.Consistency{later.Size: &claimed}}
 	if holds, err := unchecked.confirms(o, by); !holds || err != nil || claimed.Check() == nil {
 		t.Errorf("the attack fails without the control as well: %v", err)
 	}

@@ -7,6 +7,9 @@ import (
 	"strconv"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
+	"github.com/sallyport/sallyport/audit/evidence/report"
+	"github.com/sallyport/sallyport/audit/recorded"
 )
 
 // An explanation is an event that gives a reason for missing numbers of a writer.
@@ -24,7 +27,7 @@ type explanation struct {
 var explaining = map[string]bool{string(audit.KindGapDeclared): true, string(audit.KindEventsLost): true}
 
 // explanationOf reads an event that explains a gap.
-func explanationOf(s *recordFields, leaf int64) (e explanation, ok bool) {
+func explanationOf(s *recorded.Event, leaf int64) (e explanation, ok bool) {
 	if !explaining[s.Kind] || s.Kind == string(audit.KindGapDeclared) && s.Writer != audit.DatabaseWriter {
 		return e, false
 	}
@@ -81,7 +84,7 @@ func group(list []explanation, p predecessors) *explanations {
 
 // explain finds for each gap the first explanation of the best class that accounts for
 // all of its numbers. gaps are in the order of writers.
-func (x *explanations) explain(gaps []Gap) {
+func (x *explanations) explain(gaps []pack.Gap) {
 	for len(gaps) > 0 {
 		n := 1
 		for n < len(gaps) && gaps[n].Writer == gaps[0].Writer {
@@ -96,7 +99,7 @@ func (x *explanations) explain(gaps []Gap) {
 	}
 }
 
-func (x *explanations) explainBy(gaps []Gap, list []explanation, class int) {
+func (x *explanations) explainBy(gaps []pack.Gap, list []explanation, class int) {
 	if len(list) == 0 {
 		return
 	}
@@ -117,7 +120,7 @@ func (x *explanations) explainBy(gaps []Gap, list []explanation, class int) {
 // covers all of it; -1: none does. It adds explanations by their last numbers, the
 // largest first, to a tree over their first numbers (P. M. Fenwick, A new data
 // structure for cumulative frequency tables, 1994) that keeps the least place.
-func (x *explanations) covering(gaps []Gap, list []explanation) []int {
+func (x *explanations) covering(gaps []pack.Gap, list []explanation) []int {
 	firsts, byLast := make([]int64, len(list)), make([]int, len(list))
 	for i := range list {
 		firsts[i], byLast[i] = list[i].first, i
@@ -161,11 +164,11 @@ func (x *explanations) covering(gaps []Gap, list []explanation) []int {
 // of a writer: a tail, which no later number shows. known are the last numbers, with
 // the times of their events. Each number is listed once, with the explanation of the
 // best class.
-func (x *explanations) lost(known map[string]lastNumber) []Gap {
-	var gaps []Gap
-	for _, writer := range sorted(x.of) {
+func (x *explanations) lost(known map[string]lastNumber) []pack.Gap {
+	var gaps []pack.Gap
+	for _, writer := range report.Sorted(x.of) {
 		last := known[writer]
-		var listed []Gap // in the order of numbers
+		var listed []pack.Gap // in the order of numbers
 		for _, list := range x.of[writer] {
 			listed = x.fill(listed, list, writer, last)
 		}
@@ -182,10 +185,10 @@ type lastNumber struct {
 }
 
 // fill adds the numbers of some explanations that are not listed yet.
-func (x *explanations) fill(listed []Gap, list []explanation, writer string, last lastNumber) []Gap {
+func (x *explanations) fill(listed []pack.Gap, list []explanation, writer string, last lastNumber) []pack.Gap {
 	byFirst := slices.Clone(list)
 	slices.SortStableFunc(byFirst, func(a, b explanation) int { return cmp.Compare(a.first, b.first) })
-	var added []Gap
+	var added []pack.Gap
 	next, at := last.number+1, 0
 	for _, e := range byFirst {
 		for first := max(e.first, next); first <= e.last; {
@@ -202,13 +205,13 @@ func (x *explanations) fill(listed []Gap, list []explanation, writer string, las
 			if at < len(listed) {
 				until = min(until, listed[at].First-1)
 			}
-			added = append(added, Gap{Writer: writer, First: first, Last: until, After: last.at, Before: e.at, Leaf: -1})
+			added = append(added, pack.Gap{Writer: writer, First: first, Last: until, After: last.at, Before: e.at, Leaf: -1})
 			first = until + 1
 			x.steps++
 		}
 		next = max(next, e.last+1)
 	}
 	listed = append(listed, added...)
-	slices.SortFunc(listed, func(a, b Gap) int { return cmp.Compare(a.First, b.First) })
+	slices.SortFunc(listed, func(a, b pack.Gap) int { return cmp.Compare(a.First, b.First) })
 	return listed
 }

@@ -7,10 +7,12 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
+	"github.com/sallyport/sallyport/audit/recorded"
 )
 
 // one by one: what explain and lost do, by comparing each gap with each explanation.
-func explainedOneByOne(g Gap, list []explanation, p predecessors) Gap {
+func explainedOneByOne(g pack.Gap, list []explanation, p predecessors) pack.Gap {
 	for class := range allClasses {
 		for _, e := range list {
 			if e.class(p) != class || e.writer != g.Writer || e.first > g.First || e.last < g.Last {
@@ -43,10 +45,10 @@ func TestExplanationsOneByOne(t *testing.T) {
 			}
 			list = append(list, e)
 		}
-		var gaps []Gap
+		var gaps []pack.Gap
 		for range r.IntN(8) {
 			first := r.Int64N(30) + 1
-			gaps = append(gaps, Gap{Writer: "w", First: first, Last: first + r.Int64N(6), Leaf: -1})
+			gaps = append(gaps, pack.Gap{Writer: "w", First: first, Last: first + r.Int64N(6), Leaf: -1})
 		}
 		want := slices.Clone(gaps)
 		for i := range want {
@@ -60,13 +62,13 @@ func TestExplanationsOneByOne(t *testing.T) {
 		tail := x.lost(map[string]lastNumber{"w": {number: last}})
 		x.explain(tail)
 		for number := int64(1); number < 50; number++ {
-			var listed []Gap
+			var listed []pack.Gap
 			for _, g := range tail {
 				if g.First <= number && number <= g.Last {
 					listed = append(listed, g)
 				}
 			}
-			reported := explainedOneByOne(Gap{Writer: "w", First: number, Last: number, Leaf: -1}, list, p)
+			reported := explainedOneByOne(pack.Gap{Writer: "w", First: number, Last: number, Leaf: -1}, list, p)
 			switch {
 			case number <= last || reported.Reporter == "":
 				if len(listed) > 0 {
@@ -84,10 +86,10 @@ func TestExplanationsOneByOne(t *testing.T) {
 func TestManyGapsAndExplanations(t *testing.T) {
 	t.Parallel()
 	const many = 20_000
-	var gaps []Gap
+	var gaps []pack.Gap
 	var list []explanation
 	for n := range int64(many) {
-		gaps = append(gaps, Gap{Writer: "w", First: 2*n + 2, Last: 2*n + 2, Leaf: -1})
+		gaps = append(gaps, pack.Gap{Writer: "w", First: 2*n + 2, Last: 2*n + 2, Leaf: -1})
 		list = append(list, explanation{kind: string(audit.KindEventsLost), by: "stranger", writer: "w", first: 2*n + 2, last: 4 * many, leaf: n})
 	}
 	x := group(list, nil)
@@ -102,18 +104,18 @@ func TestManyGapsAndExplanations(t *testing.T) {
 	if x.steps == 0 || x.steps > 64*many {
 		t.Errorf("%d steps to explain %d gaps by as many events", x.steps, many)
 	}
-	n := newNumbering(&Facts{Gaps: gaps})
+	n := newNumbering(&pack.Facts{Gaps: gaps})
 	for number := range int64(many) {
-		if n.record(&recordFields{Writer: "w", WriterSequence: 2*number + 1}, number); n.wrong != nil {
+		if n.record(&recorded.Event{Writer: "w", WriterSequence: 2*number + 1}, number); n.wrong != nil {
 			t.Fatal(n.wrong)
 		}
 	}
 	if n.steps == 0 || n.steps > 32*many {
 		t.Errorf("%d steps to compare %d records with as many gaps", n.steps, many)
 	}
-	for i, g := range []Gap{{First: 1, Last: 1 << 60}, {First: 40, Last: 41}} { // of a forged pack
-		n := newNumbering(&Facts{Gaps: []Gap{{Writer: "w", First: 3, Last: 3}, {Writer: "w", First: g.First, Last: g.Last}}})
-		if n.record(&recordFields{Writer: "w", WriterSequence: 41}, 0); n.wrong == nil {
+	for i, g := range []pack.Gap{{First: 1, Last: 1 << 60}, {First: 40, Last: 41}} { // of a forged pack
+		n := newNumbering(&pack.Facts{Gaps: []pack.Gap{{Writer: "w", First: 3, Last: 3}, {Writer: "w", First: g.First, Last: g.Last}}})
+		if n.record(&recorded.Event{Writer: "w", WriterSequence: 41}, 0); n.wrong == nil {
 			t.Errorf("%d: number 41 is missing and recorded", i)
 		}
 	}
@@ -122,20 +124,20 @@ func TestManyGapsAndExplanations(t *testing.T) {
 // TestGapsAreShared: a writer with more gaps than a pack lists does not hide another's.
 func TestGapsAreShared(t *testing.T) {
 	t.Parallel()
-	var gaps []Gap
-	for n := range int64(maxRows + 7) {
-		gaps = append(gaps, Gap{Writer: "a stranger", First: 2*n + 1, Last: 2*n + 1})
+	var gaps []pack.Gap
+	for n := range int64(pack.MaxRows + 7) {
+		gaps = append(gaps, pack.Gap{Writer: "a stranger", First: 2*n + 1, Last: 2*n + 1})
 	}
-	gaps = append(gaps, Gap{Writer: "server", First: 5, Last: 9}, Gap{Writer: "server", First: 20, Last: 20})
-	listed, more := share(gaps, maxRows)
-	if len(listed) != maxRows || more != 9 || listed[maxRows-1].First != 20 || listed[maxRows-2].First != 5 || listed[0].First != 1 {
+	gaps = append(gaps, pack.Gap{Writer: "server", First: 5, Last: 9}, pack.Gap{Writer: "server", First: 20, Last: 20})
+	listed, more := share(gaps, pack.MaxRows)
+	if len(listed) != pack.MaxRows || more != 9 || listed[pack.MaxRows-1].First != 20 || listed[pack.MaxRows-2].First != 5 || listed[0].First != 1 {
 		t.Errorf("%d are listed and %d are not, the last is %+v", len(listed), more, listed[len(listed)-1])
 	}
 	// The control removed: the first ones in the order of writers.
-	if slices.ContainsFunc(gaps[:maxRows], func(g Gap) bool { return g.Writer == "server" }) {
+	if slices.ContainsFunc(gaps[:pack.MaxRows], func(g pack.Gap) bool { return g.Writer == "server" }) {
 		t.Error("the attack fails without the control as well")
 	}
-	if all, more := share(gaps[:10], maxRows); len(all) != 10 || more != 0 {
+	if all, more := share(gaps[:10], pack.MaxRows); len(all) != 10 || more != 0 {
 		t.Errorf("%d, %d", len(all), more)
 	}
 }

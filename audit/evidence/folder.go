@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 	"github.com/sallyport/sallyport/internal/durable"
 )
 
@@ -24,7 +25,7 @@ const partial = ".partial"
 type folder struct {
 	final string
 	root  *os.Root
-	files []File
+	files []pack.File
 	done  bool
 }
 
@@ -75,7 +76,7 @@ type output struct {
 	file   *os.File
 	*bufio.Writer
 	digest hash.Hash
-	entry  File
+	entry  pack.File
 	zip    *compressor // nil: it is not compressed
 }
 
@@ -92,7 +93,7 @@ type countingWriter struct{ o *output }
 func (w countingWriter) Write(b []byte) (int, error) { return w.o.count(b) }
 
 func (f *folder) create(name string) (*output, error) {
-	if !isPath(name) {
+	if !pack.IsPath(name) {
 		return nil, fmt.Errorf("%q is not a name for a file of a pack", name)
 	}
 	if dir := path.Dir(name); dir != "." {
@@ -104,7 +105,7 @@ func (f *folder) create(name string) (*output, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &output{folder: f, file: file, digest: sha256.New(), entry: File{Path: name}}
+	o := &output{folder: f, file: file, digest: sha256.New(), entry: pack.File{Path: name}}
 	o.Writer = bufio.NewWriterSize(countingWriter{o}, 1<<17)
 	return o, nil
 }
@@ -138,7 +139,7 @@ func (o *output) close(rows int64) error {
 	err := o.Flush()
 	if o.zip != nil {
 		size, digest, failed := o.zip.close()
-		o.entry.Content = &Content{size, digest}
+		o.entry.Content = &pack.Content{Size: size, Digest: digest}
 		err = errors.Join(err, failed)
 	}
 	err = errors.Join(err, o.file.Sync(), o.file.Close())
@@ -146,7 +147,7 @@ func (o *output) close(rows int64) error {
 	if rows >= 0 {
 		o.entry.Rows = &rows
 	}
-	o.entry.Current = strings.HasPrefix(o.entry.Path, currentFolder)
+	o.entry.Current = strings.HasPrefix(o.entry.Path, pack.CurrentFolder)
 	o.folder.files = append(o.folder.files, o.entry)
 	return err
 }
@@ -172,7 +173,7 @@ func (f *folder) write(name string, rows int64, fill func(*output) error) error 
 	return o.close(rows)
 }
 
-func (f *folder) listed() []File {
-	slices.SortFunc(f.files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+func (f *folder) listed() []pack.File {
+	slices.SortFunc(f.files, func(a, b pack.File) int { return strings.Compare(a.Path, b.Path) })
 	return f.files
 }

@@ -1,7 +1,6 @@
 package evidence
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 const (
@@ -58,14 +58,14 @@ func (m *memory) reconcile(writer string, when, until time.Time, runs ...string)
 	sum := sha256.Sum256([]byte(strings.Join(rows, "\n")))
 	m.add(writer, &audit.Event{Time: when, Kind: audit.KindReconciled, WorkspaceUUID: workspaceUUID, Workspace: "acme", Message: "told", Attributes: []audit.Attribute{
 		{Name: "reconciliation", Value: id}, {Name: "digest", Value: hex.EncodeToString(sum[:])}, {Name: "outcome", Value: "whole"},
-		{Name: "since", Value: stamp(at(1, 0))}, {Name: "until", Value: stamp(when)},
+		{Name: "since", Value: at(1, 0).Format(time.RFC3339)}, {Name: "until", Value: when.UTC().Format(time.RFC3339)},
 	}})
 }
 
 // probe is a decision about a probe of the self-test.
 func probe(n int, when time.Time, verdict, reason, host string) *audit.Event {
 	e := decisionEvent(n, when, verdict, reason, host)
-	e.CredentialKind, e.Repository, e.Deployment, e.DeploymentUUID, e.DeploymentType = selfTest, "sallyport-self-test.invalid/probe", "", "", ""
+	e.CredentialKind, e.Repository, e.Deployment, e.DeploymentUUID, e.DeploymentType = "self_test", "sallyport-self-test.invalid/probe", "", "", ""
 	e.WorkspaceUUID, e.RepositoryUUID = "00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000000"
 	return e
 }
@@ -106,7 +106,7 @@ func TestReconciliation(t *testing.T) {
 	if never := files["tables/reconciled_repositories.csv"]; strings.Count(never, `"NEVER"`) != 1 || strings.Count(never, "Bitbucket did not list it") != 1 {
 		t.Error(never)
 	}
-	if n := strings.Count(files[reconciliationsFile], "\n"); n != 7 {
+	if n := strings.Count(files[pack.ReconciliationsFile], "\n"); n != 7 {
 		t.Errorf("%d rows", n)
 	}
 
@@ -114,7 +114,7 @@ func TestReconciliation(t *testing.T) {
 	m.add("w", audit.Register(m.signer, at(1, 0)), decisionEvent(1, at(3, 0), "deny", "no_rule_matched", "x.example"))
 	m.seal(at(25, 0))
 	dir := build(t, m, nil)
-	report := tree(t, dir)[reportFile]
+	report := tree(t, dir)[pack.ReportFile]
 	if !strings.Contains(report, "no reconciliation is recorded") || !strings.Contains(report, "No self-test of the period is recorded") {
 		t.Error("a log without any does not say so")
 	}
@@ -140,7 +140,7 @@ func TestTamperedFindings(t *testing.T) {
 			delete(m.found, "01a1fdf4-2222-7000-8000-000000000000")
 			dir, built := mustBuild(t, m, nil)
 			files := tree(t, dir)
-			if built.Facts.Result.Sound || !strings.Contains(files[reportFile], "findings_changed") || !strings.Contains(files[reportFile], "The findings of 2 reconciliations do not match") {
+			if built.Facts.Result.Sound || !strings.Contains(files[pack.ReportFile], "findings_changed") || !strings.Contains(files[pack.ReportFile], "The findings of 2 reconciliations do not match") {
 				t.Errorf("%+v", built.Facts.Result)
 			}
 			if missing := files["tables/deployments_missing.csv"]; !strings.Contains(missing, `"not_seen (by its event alone)"`) {
@@ -162,18 +162,18 @@ func TestForgedFindings(t *testing.T) {
 		file string
 		edit func(string) string
 	}{
-		"a class":       {reconciliationsFile, func(s string) string { return strings.Replace(s, "not_seen", "seen", 1) }},
-		"a row too few": {reconciliationsFile, func(s string) string { _, after, _ := strings.Cut(s, "\n"); return after }},
-		"another's row": {reconciliationsFile, func(s string) string {
+		"a class":       {pack.ReconciliationsFile, func(s string) string { return strings.Replace(s, "not_seen", "seen", 1) }},
+		"a row too few": {pack.ReconciliationsFile, func(s string) string { _, after, _ := strings.Cut(s, "\n"); return after }},
+		"another's row": {pack.ReconciliationsFile, func(s string) string {
 			return s + strings.Replace(s[:strings.Index(s, "\n")+1], `{"leaf":1`, `{"leaf":2`, 1)
 		}},
-		"a spelling":           {reconciliationsFile, func(s string) string { return strings.Replace(s, `"row":`, `"row": `, 1) }},
-		"none":                 {reconciliationsFile, func(string) string { return "" }},
+		"a spelling":           {pack.ReconciliationsFile, func(s string) string { return strings.Replace(s, `"row":`, `"row": `, 1) }},
+		"none":                 {pack.ReconciliationsFile, func(string) string { return "" }},
 		"a missing deployment": {"tables/deployments_missing.csv", func(s string) string { return strings.Replace(s, "4711", "4712", 1) }},
 		"the classes":          {"tables/deployments.csv", func(s string) string { return strings.Replace(s, `"not_seen","1"`, `"not_seen","0"`, 1) }},
 		"a self-test":          {"tables/self_tests.csv", func(s string) string { return strings.Replace(s, `"failed"`, `"passed"`, 1) }},
-		"an event of one":      {eventsFile, func(s string) string { return strings.Replace(s, `"outcome":"failed"`, `"outcome":"passed"`, 1) }},
-		"a probe is a client": {populationFile, inside(t, func(s string) string {
+		"an event of one":      {pack.EventsFile, func(s string) string { return strings.Replace(s, `"outcome":"failed"`, `"outcome":"passed"`, 1) }},
+		"a probe is a client": {pack.PopulationFile, inside(t, func(s string) string {
 			return strings.Replace(s, `"credential_kind":"self_test"`, `"credential_kind":"oidc"`, 1)
 		})},
 	} {
@@ -189,7 +189,7 @@ func TestForgedFindings(t *testing.T) {
 			if got := check(t, dir, nil); len(got.Findings) == 0 {
 				t.Error("it is not found")
 			}
-			for _, file := range []string{c.file, manifestName} {
+			for _, file := range []string{c.file, pack.ManifestName} {
 				if err := os.WriteFile(filepath.Join(dir, file), []byte(good[file]), 0o600); err != nil {
 					t.Fatal(err)
 				}
@@ -212,7 +212,7 @@ func TestSelfTests(t *testing.T) {
 		t.Error(days)
 	}
 	// The probes are in the population, and nowhere among what pipelines did.
-	if n := strings.Count(files[spreadsheet], `","self_test","`); n < 6 {
+	if n := strings.Count(files[pack.Spreadsheet], `","self_test","`); n < 6 {
 		t.Errorf("%d probes are in the population", n)
 	}
 	for _, name := range []string{"tables/destinations.csv", "tables/denials.csv", "tables/report_mode.csv"} {
@@ -221,14 +221,14 @@ func TestSelfTests(t *testing.T) {
 		}
 	}
 	for name := range files {
-		if strings.HasPrefix(name, samplesFolder) && (strings.Contains(name, id(110)) || strings.Contains(name, id(111))) {
+		if strings.HasPrefix(name, pack.SamplesFolder) && (strings.Contains(name, id(110)) || strings.Contains(name, id(111))) {
 			t.Errorf("the sample has %s", name)
 		}
 	}
 	if !strings.Contains(files["tables/outcomes.csv"], `"self_test","allow"`) {
 		t.Error(files["tables/outcomes.csv"])
 	}
-	if !strings.Contains(files[reportFile], "6 are <b>probes of the proxy itself</b>") {
+	if !strings.Contains(files[pack.ReportFile], "6 are <b>probes of the proxy itself</b>") {
 		t.Error("the report does not count them")
 	}
 
@@ -236,28 +236,7 @@ func TestSelfTests(t *testing.T) {
 	m.add("w", probe(150, at(24, 6), "allow", "policy_allowed", "x.refused.sallyport-self-test.invalid"),
 		&audit.Event{Time: at(24, 6), Kind: audit.KindSelfTest, Attributes: []audit.Attribute{{Name: "outcome", Value: "passed"}, {Name: "refused_decision_id", Value: id(150)}}})
 	m.seal(at(27, 0))
-	if report := tree(t, build(t, m, nil)); !strings.Contains(report["tables/self_tests.csv"], "OUTCOME NOT AS REQUIRED") || !strings.Contains(report[reportFile], "1 run is recorded as passed") {
+	if report := tree(t, build(t, m, nil)); !strings.Contains(report["tables/self_tests.csv"], "OUTCOME NOT AS REQUIRED") || !strings.Contains(report[pack.ReportFile], "1 run is recorded as passed") {
 		t.Error(report["tables/self_tests.csv"])
 	}
-}
-
-// FuzzFound: a line of findings is refused or has one meaning, and any row is read or
-// refused.
-func FuzzFound(f *testing.F) {
-	f.Add([]byte(`{"leaf":7,"row":` + missingRun("not_seen", at(2, 0)) + `}`))
-	f.Add([]byte(`{"leaf":7,"row":` + jsonb("scan", "a", "b", at(2, 0), nil, 1, 1, true, true, "acme/a", "complete", "") + `}`))
-	f.Add([]byte(`{"leaf":7,"row":["scan", {}, 1]}`))
-	f.Add([]byte(`{"leaf":-1,"row":[]}`))
-	f.Fuzz(func(t *testing.T, line []byte) {
-		leaf, row, err := readFoundLine(line)
-		if err != nil {
-			return
-		}
-		if again := appendFound(nil, leaf, row); !bytes.Equal(again, append(bytes.Clone(line), '\n')) {
-			t.Errorf("%q became %q", line, again)
-		}
-		if got, err := readFound(row); err == nil && (got.look == nil) == (got.run == nil) {
-			t.Errorf("%q is neither or both", row)
-		}
-	})
 }

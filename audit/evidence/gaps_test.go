@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 const (
@@ -233,10 +234,10 @@ func TestGapWalkIsNeeded(t *testing.T) {
 // unwalked is a log without its unsealed events.
 type unwalked struct{ *memory }
 
-func (unwalked) Unsealed(context.Context, time.Time, time.Time) ([]UnsealedRun, error) {
+func (unwalked) Unsealed(context.Context, time.Time, time.Time) ([]pack.UnsealedRun, error) {
 	return nil, nil
 }
-func (unwalked) Next(context.Context, []string, []int64) ([]NextNumber, error) { return nil, nil }
+func (unwalked) Next(context.Context, []string, []int64) ([]pack.NextNumber, error) { return nil, nil }
 
 // skipping is a log whose walk leaves an event out and closes the ranks.
 type skipping struct {
@@ -244,12 +245,12 @@ type skipping struct {
 	leaf int64
 }
 
-func (s skipping) Walk(ctx context.Context, size int64, sink Sink, progress func(int64)) error {
+func (s skipping) Walk(ctx context.Context, size int64, sink pack.Sink, progress func(int64)) error {
 	return s.memory.Walk(ctx, size, skippingSink{sink, s.leaf}, progress)
 }
 
 type skippingSink struct {
-	Sink
+	pack.Sink
 	leaf int64
 }
 
@@ -288,7 +289,7 @@ func TestForgedNumbers(t *testing.T) {
 	m.add(writerC, decisionEvent(600, at(24, 23), "deny", "no_rule_matched", "last.example"))
 	m.seal(at(26, 6))
 	dir := build(t, m, nil)
-	writer := func(f *Facts) *Writer {
+	writer := func(f *pack.Facts) *pack.Writer {
 		for i := range f.Writers {
 			if f.Writers[i].Name == writerD {
 				return &f.Writers[i]
@@ -297,31 +298,33 @@ func TestForgedNumbers(t *testing.T) {
 		t.Fatal("the writer is not there")
 		return nil
 	}
-	for name, forge := range map[string]func(f *Facts){
-		"numbers that are neither":           func(f *Facts) { writer(f).Gaps = 1 },
-		"a last number that is not":          func(f *Facts) { w := writer(f); w.Number, w.Events = w.Number-1, w.Events-1 },
-		"a sealed gap that no writer counts": func(f *Facts) { f.Gaps[0].Sealed = true },
-		"an explanation without a leaf":      func(f *Facts) { f.Gaps[0].Explained = string(audit.KindGapDeclared) },
-		"an explanation that no event is": func(f *Facts) {
+	for name, forge := range map[string]func(f *pack.Facts){
+		"numbers that are neither":           func(f *pack.Facts) { writer(f).Gaps = 1 },
+		"a last number that is not":          func(f *pack.Facts) { w := writer(f); w.Number, w.Events = w.Number-1, w.Events-1 },
+		"a sealed gap that no writer counts": func(f *pack.Facts) { f.Gaps[0].Sealed = true },
+		"an explanation without a leaf":      func(f *pack.Facts) { f.Gaps[0].Explained = string(audit.KindGapDeclared) },
+		"an explanation that no event is": func(f *pack.Facts) {
 			f.Gaps[0].Explained, f.Gaps[0].Leaf, f.Gaps[0].Reporter = string(audit.KindGapDeclared), 0, audit.DatabaseWriter
 		},
-		"a missing number that is there":        func(f *Facts) { f.Gaps[0].First, f.Gaps[0].Sealed = 2, false },
-		"a gap of another time":                 func(f *Facts) { f.Gaps[0].After, f.Gaps[0].Before = stampOf(at(26, 0)), stampOf(at(26, 1)) },
-		"late events that are not":              func(f *Facts) { f.Late.Runs[0].Sealed = f.Late.Runs[0].Newest },
-		"late decisions that are counted away":  func(f *Facts) { f.Late.Runs[0].Decisions = 0 },
-		"a run of late events without its note": func(f *Facts) { f.Late.Checkpoints = f.Late.Checkpoints[1:] },
-		"more late events than are counted":     func(f *Facts) { f.Late.Count = 0 },
-		"arrived in time":                       func(f *Facts) { r := &f.Late.Runs[len(f.Late.Runs)-1]; r.Arrived = !r.Arrived },
+		"a missing number that is there": func(f *pack.Facts) { f.Gaps[0].First, f.Gaps[0].Sealed = 2, false },
+		"a gap of another time": func(f *pack.Facts) {
+			f.Gaps[0].After, f.Gaps[0].Before = pack.FormatTime(at(26, 0)), pack.FormatTime(at(26, 1))
+		},
+		"late events that are not":              func(f *pack.Facts) { f.Late.Runs[0].Sealed = f.Late.Runs[0].Newest },
+		"late decisions that are counted away":  func(f *pack.Facts) { f.Late.Runs[0].Decisions = 0 },
+		"a run of late events without its note": func(f *pack.Facts) { f.Late.Checkpoints = f.Late.Checkpoints[1:] },
+		"more late events than are counted":     func(f *pack.Facts) { f.Late.Count = 0 },
+		"arrived in time":                       func(f *pack.Facts) { r := &f.Late.Runs[len(f.Late.Runs)-1]; r.Arrived = !r.Arrived },
 	} {
 		t.Run(name, func(t *testing.T) {
 			forged := forgeFacts(t, dir, forge)
 			c := check(t, forged, nil)
-			if len(c.Findings) == 0 || !strings.HasPrefix(c.Findings[0], factsFile) {
+			if len(c.Findings) == 0 || !strings.HasPrefix(c.Findings[0], pack.FactsFile) {
 				t.Errorf("%q", c.Findings)
 			}
 		})
 	}
-	if c := check(t, forgeFacts(t, dir, func(*Facts) {}), nil); len(c.Findings) > 0 {
+	if c := check(t, forgeFacts(t, dir, func(*pack.Facts) {}), nil); len(c.Findings) > 0 {
 		t.Errorf("facts as they were: %q", c.Findings)
 	}
 }
@@ -357,25 +360,25 @@ func TestUnsignedDeclaration(t *testing.T) {
 }
 
 // forgeFacts changes the facts of a copy of a pack, and signs the manifest again.
-func forgeFacts(t *testing.T, dir string, change func(*Facts)) string {
+func forgeFacts(t *testing.T, dir string, change func(*pack.Facts)) string {
 	t.Helper()
 	files := tree(t, dir)
-	var f Facts
-	if err := json.Unmarshal([]byte(files[factsFile]), &f); err != nil {
+	var f pack.Facts
+	if err := json.Unmarshal([]byte(files[pack.FactsFile]), &f); err != nil {
 		t.Fatal(err)
 	}
 	change(&f)
 	var text bytes.Buffer
-	if err := writeJSON(&text, &f); err != nil {
+	if err := pack.WriteJSON(&text, &f); err != nil {
 		t.Fatal(err)
 	}
 	forged := filepath.Join(t.TempDir(), "forged")
 	if err := os.CopyFS(forged, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(forged, factsFile), text.Bytes(), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(forged, pack.FactsFile), text.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	resign(t, forged, files, factsFile, text.String())
+	resign(t, forged, files, pack.FactsFile, text.String())
 	return forged
 }

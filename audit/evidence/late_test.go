@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // december is six weeks after an event of october.
@@ -34,7 +35,7 @@ func TestBackdatedIntoAPeriod(t *testing.T) {
 		t.Errorf("%+v", late)
 	}
 	last := late.Runs[len(late.Runs)-1]
-	if last.Writer != writerD || last.FirstNumber != 2 || last.Decisions != 1 || last.Oldest != stampOf(at(24, 0)) || last.Sealed != stampOf(december) || !last.Arrived {
+	if last.Writer != writerD || last.FirstNumber != 2 || last.Decisions != 1 || last.Oldest != pack.FormatTime(at(24, 0)) || last.Sealed != pack.FormatTime(december) || !last.Arrived {
 		t.Errorf("%+v", last)
 	}
 	files := tree(t, after)
@@ -76,4 +77,6 @@ func TestLateIsExplained(t *testing.T) {
 	}
 }
 
-func populationOf(t testing.TB, dir string) string { return unzip(t, tree(t, dir)[populationFile]) }
+func populationOf(t testing.TB, dir string) string {
+	return unzip(t, tree(t, dir)[pack.PopulationFile])
+}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
+	"github.com/sallyport/sallyport/audit/recorded"
 )
 
 // lateWalk measures the events of the period as they go by.
@@ -20,7 +22,7 @@ func newLateWalk(v *audit.Verification) *lateWalk {
 }
 
 func (l *lateWalk) add(e *audit.Entry, at, kind string) {
-	l.tracker.Add(e.Index, e.Writer, e.Sequence, momentOf(at), kind == string(audit.KindDecision))
+	l.tracker.Add(e.Index, e.Writer, e.Sequence, pack.ParseTime(at), kind == string(audit.KindDecision))
 }
 
 // checkpoint takes a checkpoint that the verification has taken. One that does not
@@ -35,18 +37,18 @@ func (l *lateWalk) checkpoint(s audit.Statement) {
 	}
 }
 
-func (l *lateWalk) found(p Period) Late {
+func (l *lateWalk) found(p pack.Period) pack.Late {
 	found := l.tracker.Report()
-	late := Late{
+	late := pack.Late{
 		Bound: int64(found.Bound / time.Minute), Count: found.Count, Explained: found.Explained, Most: int64(found.Most / time.Second),
 		Ahead: found.Ahead, MostAhead: int64(found.MostAhead / time.Second),
 	}
 	end := p.To.Add(found.Bound)
 	for i, events := range [][]audit.LateEvents{found.Events, found.AheadOf} {
 		for _, e := range events {
-			r := LateRun{
+			r := pack.LateRun{
 				Writer: e.Writer, FirstNumber: e.FirstSequence, LastNumber: e.LastSequence, FirstLeaf: e.FirstLeaf, LastLeaf: e.LastLeaf,
-				Count: e.Count, Decisions: e.Decisions, Oldest: stampOf(e.Oldest), Newest: stampOf(e.Newest), Size: e.Size, Sealed: stampOf(e.Sealed),
+				Count: e.Count, Decisions: e.Decisions, Oldest: pack.FormatTime(e.Oldest), Newest: pack.FormatTime(e.Newest), Size: e.Size, Sealed: pack.FormatTime(e.Sealed),
 				Journal: e.Journal, Arrived: i == 0 && e.Sealed.After(end), Ahead: i == 1,
 			}
 			if r.Arrived {
@@ -65,7 +67,7 @@ func (l *lateWalk) found(p Period) Late {
 }
 
 // replayed takes an event about a replayed journal.
-func (l *lateWalk) replayed(s *recordFields, leaf int64) {
+func (l *lateWalk) replayed(s *recorded.Event, leaf int64) {
 	if s.Kind == string(audit.KindAdmin) && s.Action == "journal_replayed" {
 		l.tracker.Replayed(leaf, s.Attributes["writer"], s.Attributes["from"], s.Attributes["to"])
 	}

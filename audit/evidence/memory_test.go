@@ -8,11 +8,14 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
+	"github.com/sallyport/sallyport/audit/recorded"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -39,14 +42,14 @@ type memory struct {
 	notes    []audit.Statement
 	numbers  map[string]int64
 	policies map[string][]byte
-	access   []Table
+	access   []pack.Table
 	found    map[string][]string // rows of reconciliations
 	sealed   map[string]int64    // last number with a leaf
 }
 
 func newMemory(t testing.TB) *memory {
 	m := &memory{t: t, signer: signer(t), numbers: map[string]int64{}, policies: map[string][]byte{}, found: map[string][]string{}, sealed: map[string]int64{}, now: at(30, 0)}
-	m.access = []Table{{Name: "roles", Title: "Roles", Columns: []string{"role", "superuser"}, Rows: [][]string{{"postgres", "true"}}}}
+	m.access = []pack.Table{{Name: "roles", Title: "Roles", Columns: []string{"role", "superuser"}, Rows: [][]string{{"postgres", "true"}}}}
 	return m
 }
 
@@ -90,7 +93,7 @@ func (m *memory) seal(when time.Time) {
 // continues behind a gap that is declared.
 func (m *memory) declared(writer string, first, last int64) bool {
 	for _, e := range m.entries {
-		if s, err := read(e.Record); err == nil && s.Kind == string(audit.KindGapDeclared) {
+		if s, err := recorded.Read(e.Record); err == nil && s.Kind == string(audit.KindGapDeclared) {
 			if one, ok := explanationOf(s, e.Index); ok && one.writer == writer && one.first <= first && last <= one.last {
 				return true
 			}
@@ -102,7 +105,7 @@ func (m *memory) declared(writer string, first, last int64) bool {
 // explained is an event of that kind about numbers of a writer.
 func explained(kind audit.Kind, when time.Time, writer string, first, last int64) *audit.Event {
 	return &audit.Event{Time: when, Kind: kind, Attributes: []audit.Attribute{
-		{Name: "writer", Value: writer}, {Name: "first", Value: whole(first)}, {Name: "last", Value: whole(last)}, {Name: "reason", Value: "the standby was behind"}}}
+		{Name: "writer", Value: writer}, {Name: "first", Value: strconv.FormatInt(first, 10)}, {Name: "last", Value: strconv.FormatInt(last, 10)}, {Name: "reason", Value: "the standby was behind"}}}
 }
 
 // continuing is the first event of a writer that continues others.
@@ -122,15 +125,15 @@ func (m *memory) declare(when time.Time, writer string, first, last int64) *audi
 	return e
 }
 
-func (m *memory) Database(context.Context) (Database, error) {
-	return Database{System: "7000000000000000001", Name: "sallyport", User: "sallyport_auditor", Schema: 8, Now: m.now}, nil
+func (m *memory) Database(context.Context) (pack.Database, error) {
+	return pack.Database{System: "7000000000000000001", Name: "sallyport", User: "sallyport_auditor", Schema: 8, Now: m.now}, nil
 }
 
-func (m *memory) Cover(_ context.Context, from, to time.Time) (Cover, error) {
-	c := Cover{Last: -1}
-	p := Period{from, to}
+func (m *memory) Cover(_ context.Context, from, to time.Time) (pack.Cover, error) {
+	c := pack.Cover{Last: -1}
+	p := pack.Period{From: from, To: to}
 	for _, e := range m.entries {
-		if when, _ := peek(e.Record); p.within(when) {
+		if when, _ := recorded.Peek(e.Record); p.Contains(when) {
 			c.Events++
 			c.Last = e.Index
 		}
@@ -145,26 +148,26 @@ func (m *memory) Cover(_ context.Context, from, to time.Time) (Cover, error) {
 }
 
 // Unsealed and Next are what the database does in SQL.
-func (m *memory) Unsealed(_ context.Context, from, to time.Time) ([]UnsealedRun, error) {
+func (m *memory) Unsealed(_ context.Context, from, to time.Time) ([]pack.UnsealedRun, error) {
 	sealed, at := map[string]int64{}, map[string]time.Time{}
 	for _, e := range m.entries {
 		if e.Sequence > sealed[e.Writer] {
-			when, _ := peek(e.Record)
-			sealed[e.Writer], at[e.Writer] = e.Sequence, momentOf(when)
+			when, _ := recorded.Peek(e.Record)
+			sealed[e.Writer], at[e.Writer] = e.Sequence, pack.ParseTime(when)
 		}
 	}
 	waiting := slices.Clone(m.waiting)
 	slices.SortStableFunc(waiting, func(a, b *audit.Event) int {
 		return cmp.Or(strings.Compare(a.Writer, b.Writer), cmp.Compare(a.WriterSequence, b.WriterSequence))
 	})
-	var runs []UnsealedRun
+	var runs []pack.UnsealedRun
 	for _, e := range waiting {
 		if e.WriterSequence <= sealed[e.Writer] {
 			continue
 		}
 		n := len(runs)
 		if n == 0 || runs[n-1].Writer != e.Writer || runs[n-1].Last+1 < e.WriterSequence {
-			runs = append(runs, UnsealedRun{Writer: e.Writer, Sealed: sealed[e.Writer], SealedAt: at[e.Writer], First: e.WriterSequence, At: e.Time})
+			runs = append(runs, pack.UnsealedRun{Writer: e.Writer, Sealed: sealed[e.Writer], SealedAt: at[e.Writer], First: e.WriterSequence, At: e.Time})
 			n++
 		}
 		r := &runs[n-1]
@@ -176,14 +179,14 @@ func (m *memory) Unsealed(_ context.Context, from, to time.Time) ([]UnsealedRun,
 	return runs, nil
 }
 
-func (m *memory) Next(_ context.Context, writers []string, numbers []int64) ([]NextNumber, error) {
-	var list []NextNumber
+func (m *memory) Next(_ context.Context, writers []string, numbers []int64) ([]pack.NextNumber, error) {
+	var list []pack.NextNumber
 	for i, writer := range writers {
-		least := NextNumber{Writer: writer, Number: math.MaxInt64}
+		least := pack.NextNumber{Writer: writer, Number: math.MaxInt64}
 		for _, e := range m.entries {
 			if e.Writer == writer && e.Sequence > numbers[i] && e.Sequence < least.Number {
-				when, _ := peek(e.Record)
-				least.Number, least.At = e.Sequence, momentOf(when)
+				when, _ := recorded.Peek(e.Record)
+				least.Number, least.At = e.Sequence, pack.ParseTime(when)
 			}
 		}
 		for _, e := range m.waiting {
@@ -224,7 +227,7 @@ func (m *memory) CheckpointSizes(_ context.Context, before, hourlyFrom time.Time
 
 func (m *memory) Consistency(_ context.Context, from, to int64) (*audit.Consistency, error) {
 	if to > int64(len(m.entries)) {
-		return nil, ErrNoTree
+		return nil, pack.ErrNoTree
 	}
 	p := proverFor(m.t, to)
 	if err := p.expect(from); err != nil {
@@ -245,10 +248,10 @@ func (m *memory) CheckpointAfter(_ context.Context, t time.Time) ([]byte, error)
 	return nil, nil
 }
 
-func (m *memory) Count(_ context.Context, s Selection) (n int64, err error) {
+func (m *memory) Count(_ context.Context, s pack.Selection) (n int64, err error) {
 	for _, e := range m.entries[:s.Size] {
-		r, err := read(e.Record)
-		if err == nil && r.Kind == "decision" && (Period{s.From, s.To}).within(r.Time) && chosenBy(s.Repositories, r) {
+		r, err := recorded.Read(e.Record)
+		if err == nil && r.Kind == "decision" && (pack.Period{From: s.From, To: s.To}).Contains(r.Time) && pack.IsSelected(s.Repositories, r) {
 			n++
 		}
 	}
@@ -264,7 +267,7 @@ func spoil(lent ...[]byte) {
 	}
 }
 
-func (m *memory) Walk(_ context.Context, size int64, sink Sink, progress func(int64)) error {
+func (m *memory) Walk(_ context.Context, size int64, sink pack.Sink, progress func(int64)) error {
 	next := 0
 	for i := range m.entries[:size] {
 		e := m.entries[i]
@@ -285,7 +288,7 @@ func (m *memory) Walk(_ context.Context, size int64, sink Sink, progress func(in
 
 func (m *memory) RetentionAfter(_ context.Context, leaf int64) (int64, error) {
 	for _, e := range slices.Backward(m.entries) {
-		if _, kind := peek(e.Record); e.Index >= leaf && kind == string(audit.KindRetention) {
+		if _, kind := recorded.Peek(e.Record); e.Index >= leaf && kind == string(audit.KindRetention) {
 			note, _ := m.Checkpoint(context.Background(), e.Index+1)
 			c, err := audit.ReadCheckpoint(note)
 			return c.Size, err
@@ -299,9 +302,11 @@ func (m *memory) Findings(_ context.Context, id string) ([]string, error) { retu
 func (m *memory) Policy(_ context.Context, digest string) ([]byte, error) {
 	return m.policies[digest], nil
 }
-func (m *memory) Access(context.Context, time.Time, time.Time) ([]Table, error) { return m.access, nil }
-func (m *memory) Queries() []Query {
-	return []Query{{Name: QueryDecisions, SQL: "SELECT\n\t1", Parameters: []string{"from"}}, {Name: QueryLeaves, SQL: "SELECT 2"}}
+func (m *memory) Access(context.Context, time.Time, time.Time) ([]pack.Table, error) {
+	return m.access, nil
+}
+func (m *memory) Queries() []pack.Query {
+	return []pack.Query{{Name: pack.QueryDecisions, SQL: "SELECT\n\t1", Parameters: []string{"from"}}, {Name: pack.QueryLeaves, SQL: "SELECT 2"}}
 }
 
 // hostile is what an attacker puts wherever it is let.
@@ -450,13 +455,13 @@ func (m *memory) grow(n int, when time.Time) {
 }
 
 // period is what the tests' packs are about: the log begins before and continues.
-var period = Period{at(2, 0), at(25, 0)}
+var period = pack.Period{From: at(2, 0), To: at(25, 0)}
 
 func options(t testing.TB) Options {
 	return Options{
 		Period: period, Sample: 5, Seed: "s", Signer: signer(t), Tool: "test", Trust: audit.Trust{Keys: []audit.Key{signer(t).Key()}},
-		Exceptions: func(_ context.Context, s *policy.Snapshot) ([]Exception, error) {
-			return []Exception{
+		Exceptions: func(_ context.Context, s *policy.Snapshot) ([]pack.Exception, error) {
+			return []pack.Exception{
 				{Path: "data.exceptions[0]", Owner: "ada@acme.example", Ticket: "SEC-1", Repository: "acme/website", Hosts: []string{"fonts.unlisted.example", hostile}, Until: "2026-10-10T00:00:00Z"},
 				{Path: "data.exceptions[1]", Owner: "", Until: "2026-12-10T00:00:00Z"},
 			}, nil

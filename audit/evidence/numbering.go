@@ -7,18 +7,20 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
+	"github.com/sallyport/sallyport/audit/recorded"
 )
 
 // numbering compares the records of a pack with the numbers and late events in its
 // facts. A pack has not every event of a writer, so that it cannot show that none
 // is missing; what it has must not contradict the facts, and the facts not themselves.
 type numbering struct {
-	facts   *Facts
-	gaps    map[string][]Gap   // in the order of first numbers
-	until   map[string][]int64 // beside each gap the largest last number up to there
-	late    map[string][]*LateRun
-	writers map[string]*Writer
-	found   map[*LateRun]int64 // decisions of the population
+	facts   *pack.Facts
+	gaps    map[string][]pack.Gap // in the order of first numbers
+	until   map[string][]int64    // beside each gap the largest last number up to there
+	late    map[string][]*pack.LateRun
+	writers map[string]*pack.Writer
+	found   map[*pack.LateRun]int64 // decisions of the population
 	// explained are the explanations that the facts name, by leaf, as the events of
 	// the pack have them. previous are the writers that a writer's first event names.
 	explained map[int64]foundExplanation
@@ -40,14 +42,14 @@ type foundExplanation struct {
 	valid bool // a declaration: a key of the log signed it
 }
 
-func newNumbering(f *Facts) *numbering {
-	n := &numbering{facts: f, explained: map[int64]foundExplanation{}, previous: predecessors{}, named: map[namedLeaf]bool{}, until: map[string][]int64{}, gaps: map[string][]Gap{}, late: map[string][]*LateRun{}, writers: map[string]*Writer{}, found: map[*LateRun]int64{}}
+func newNumbering(f *pack.Facts) *numbering {
+	n := &numbering{facts: f, explained: map[int64]foundExplanation{}, previous: predecessors{}, named: map[namedLeaf]bool{}, until: map[string][]int64{}, gaps: map[string][]pack.Gap{}, late: map[string][]*pack.LateRun{}, writers: map[string]*pack.Writer{}, found: map[*pack.LateRun]int64{}}
 	for _, g := range f.Gaps {
 		n.gaps[g.Writer] = append(n.gaps[g.Writer], g)
 		n.named[namedLeaf{g.Writer, g.Leaf}] = true
 	}
 	for writer, gaps := range n.gaps {
-		slices.SortFunc(gaps, func(a, b Gap) int { return cmp.Compare(a.First, b.First) })
+		slices.SortFunc(gaps, func(a, b pack.Gap) int { return cmp.Compare(a.First, b.First) })
 		until := make([]int64, len(gaps))
 		for i, g := range gaps {
 			until[i] = max(g.Last, until[max(i-1, 0)])
@@ -59,7 +61,7 @@ func newNumbering(f *Facts) *numbering {
 		n.late[r.Writer] = append(n.late[r.Writer], r)
 	}
 	for _, runs := range n.late {
-		slices.SortFunc(runs, func(a, b *LateRun) int { return int(min(max(a.LastLeaf-b.LastLeaf, -1), 1)) })
+		slices.SortFunc(runs, func(a, b *pack.LateRun) int { return int(min(max(a.LastLeaf-b.LastLeaf, -1), 1)) })
 	}
 	for i := range f.Writers {
 		n.writers[f.Writers[i].Name] = &f.Writers[i]
@@ -68,16 +70,16 @@ func newNumbering(f *Facts) *numbering {
 }
 
 // record takes a record of the pack.
-func (n *numbering) record(s *recordFields, leaf int64) {
+func (n *numbering) record(s *recorded.Event, leaf int64) {
 	if n.wrong != nil {
 		return
 	}
 	if n.missing(s.Writer, s.WriterSequence) {
-		n.wrong = wrong("%s: number %d of writer %s is listed as missing, and leaf %d is that event", factsFile, s.WriterSequence, audit.Text(s.Writer, 100), leaf)
+		n.wrong = wrong("%s: number %d of writer %s is listed as missing, and leaf %d is that event", pack.FactsFile, s.WriterSequence, audit.Text(s.Writer, 100), leaf)
 		return
 	}
 	if w := n.writers[s.Writer]; w != nil && s.WriterSequence > w.Number {
-		n.wrong = wrong("%s: the last number of writer %s is listed as %d, and leaf %d is its event %d", factsFile, audit.Text(s.Writer, 100), w.Number, leaf, s.WriterSequence)
+		n.wrong = wrong("%s: the last number of writer %s is listed as %d, and leaf %d is its event %d", pack.FactsFile, audit.Text(s.Writer, 100), w.Number, leaf, s.WriterSequence)
 	}
 }
 
@@ -89,7 +91,7 @@ func (n *numbering) missing(writer string, number int64) bool {
 }
 
 // event takes an event of the pack.
-func (n *numbering) event(s *recordFields, leaf int64, record []byte) {
+func (n *numbering) event(s *recorded.Event, leaf int64, record []byte) {
 	n.record(s, leaf)
 	n.previous.notice(s)
 	e, ok := explanationOf(s, leaf)
@@ -103,7 +105,7 @@ func (n *numbering) event(s *recordFields, leaf int64, record []byte) {
 // accounts reports whether the event that a gap names as its explanation is in the
 // pack and explains it: a declaration that a key of the log signed, or a report of
 // the gap's writer or of its successor.
-func (n *numbering) accounts(g *Gap) bool {
+func (n *numbering) accounts(g *pack.Gap) bool {
 	e, ok := n.explained[g.Leaf]
 	if !ok || e.kind != g.Explained || e.writer != g.Writer || e.first > g.First || e.last < g.Last || e.by != g.Reporter || e.reason != g.Reason {
 		return false
@@ -115,14 +117,14 @@ func (n *numbering) accounts(g *Gap) bool {
 }
 
 // decision takes a decision of the population.
-func (n *numbering) decision(s *recordFields, leaf int64) {
+func (n *numbering) decision(s *recorded.Event, leaf int64) {
 	n.record(s, leaf)
 	runs := n.late[s.Writer]
 	// A writer has at most two runs under each checkpoint, late and ahead, and the
 	// leaves of two checkpoints do not overlap.
 	first := sort.Search(len(runs), func(i int) bool { return runs[i].LastLeaf >= leaf })
 	for _, r := range runs[first:min(first+2, len(runs))] {
-		if r.FirstLeaf <= leaf && r.has(s.Time, n.facts.Late.Bound) {
+		if r.FirstLeaf <= leaf && r.Has(s.Time, n.facts.Late.Bound) {
 			n.found[r]++
 		}
 	}
@@ -135,8 +137,8 @@ func (n *numbering) check(size int64, keys []audit.Key) error {
 		return n.wrong
 	}
 	f := n.facts
-	if f.MoreGaps < 0 || f.MoreGaps > 0 && len(f.Gaps) < maxRows {
-		return wrong("%s: it lists %d gaps, and not %d more", factsFile, len(f.Gaps), f.MoreGaps)
+	if f.MoreGaps < 0 || f.MoreGaps > 0 && len(f.Gaps) < pack.MaxRows {
+		return wrong("%s: it lists %d gaps, and not %d more", pack.FactsFile, len(f.Gaps), f.MoreGaps)
 	}
 	for i := range f.Gaps {
 		if err := n.checkGap(&f.Gaps[i]); err != nil {
@@ -152,32 +154,32 @@ func (n *numbering) check(size int64, keys []audit.Key) error {
 }
 
 // checkGap checks that a gap is one of the period, and that its explanation holds.
-func (n *numbering) checkGap(g *Gap) error {
+func (n *numbering) checkGap(g *pack.Gap) error {
 	isExplained := g.Explained != ""
 	switch {
-	case g.First < 1 || g.Last < g.First || !g.touches(n.facts.Period),
+	case g.First < 1 || g.Last < g.First || !g.Touches(n.facts.Period),
 		isExplained != (g.Leaf >= 0), isExplained && (g.Reporter == "" || !explaining[g.Explained]):
-		return wrong("%s: the gap from %d to %d of writer %s is not a gap of the period", factsFile, g.First, g.Last, audit.Text(g.Writer, 100))
+		return wrong("%s: the gap from %d to %d of writer %s is not a gap of the period", pack.FactsFile, g.First, g.Last, audit.Text(g.Writer, 100))
 	case isExplained && !n.accounts(g):
-		return wrong("%s: the gap from %d to %d of writer %s is explained by leaf %d as %.40s, and the pack has no such event", factsFile, g.First, g.Last, audit.Text(g.Writer, 100), g.Leaf, g.Explained)
+		return wrong("%s: the gap from %d to %d of writer %s is explained by leaf %d as %.40s, and the pack has no such event", pack.FactsFile, g.First, g.Last, audit.Text(g.Writer, 100), g.Leaf, g.Explained)
 	}
 	return nil
 }
 
 // checkWriter checks that each number of a writer up to the last is an event or is
 // missing, once, and that no more are listed than are missing.
-func (n *numbering) checkWriter(w *Writer) error {
-	if w.Number != addSaturated(w.Events, w.Gaps) {
-		return wrong("%s: writer %s has %d events up to number %d, and not %d numbers missing", factsFile, audit.Text(w.Name, 100), w.Events, w.Number, w.Gaps)
+func (n *numbering) checkWriter(w *pack.Writer) error {
+	if w.Number != pack.AddSaturated(w.Events, w.Gaps) {
+		return wrong("%s: writer %s has %d events up to number %d, and not %d numbers missing", pack.FactsFile, audit.Text(w.Name, 100), w.Events, w.Number, w.Gaps)
 	}
 	listed := int64(0)
 	for _, g := range n.gaps[w.Name] {
 		if g.Sealed {
-			listed = addSaturated(listed, g.Numbers())
+			listed = pack.AddSaturated(listed, g.Numbers())
 		}
 	}
 	if listed > w.Gaps {
-		return wrong("%s: of writer %s %d numbers are missing, and %d are listed", factsFile, audit.Text(w.Name, 100), w.Gaps, listed)
+		return wrong("%s: of writer %s %d numbers are missing, and %d are listed", pack.FactsFile, audit.Text(w.Name, 100), w.Gaps, listed)
 	}
 	return nil
 }
@@ -190,38 +192,38 @@ func (n *numbering) lateness(size int64, keys []audit.Key) error {
 	for _, signed := range f.Late.Checkpoints {
 		c, _, err := audit.OpenCheckpoint([]byte(signed), keys...)
 		if err != nil {
-			return wrong("%s: late events: %v", factsFile, err)
+			return wrong("%s: late events: %v", pack.FactsFile, err)
 		}
 		if c.Size <= size {
 			checkpoints[c.Size] = c
 		}
 	}
-	var listed Late
+	var listed pack.Late
 	for i := range f.Late.Runs {
 		r := &f.Late.Runs[i]
 		c, ok := checkpoints[r.Size]
 		if !ok || !n.agrees(r, c) {
-			return wrong("%s: the late events %d to %d of writer %s contradict the checkpoint of size %d", factsFile, r.FirstNumber, r.LastNumber, audit.Text(r.Writer, 100), r.Size)
+			return wrong("%s: the late events %d to %d of writer %s contradict the checkpoint of size %d", pack.FactsFile, r.FirstNumber, r.LastNumber, audit.Text(r.Writer, 100), r.Size)
 		}
 		if n.found[r] != r.Decisions && (len(f.Repositories) == 0 || n.found[r] > r.Decisions) {
-			return wrong("%s: of the late events %d to %d of writer %s %d are decisions, and the population has %d", factsFile, r.FirstNumber, r.LastNumber, audit.Text(r.Writer, 100), r.Decisions, n.found[r])
+			return wrong("%s: of the late events %d to %d of writer %s %d are decisions, and the population has %d", pack.FactsFile, r.FirstNumber, r.LastNumber, audit.Text(r.Writer, 100), r.Decisions, n.found[r])
 		}
-		listed.add(r)
+		listed.Add(r)
 	}
 	if listed.Count > f.Late.Count || listed.Ahead > f.Late.Ahead || listed.Decisions > f.Late.Decisions || listed.Arrived > f.Late.Arrived {
-		return wrong("%s: it counts %d late events, and lists %d", factsFile, f.Late.Count, listed.Count)
+		return wrong("%s: it counts %d late events, and lists %d", pack.FactsFile, f.Late.Count, listed.Count)
 	}
 	return nil
 }
 
 // agrees reports whether a run of late events agrees with the checkpoint that it names.
-func (n *numbering) agrees(r *LateRun, c audit.Checkpoint) bool {
+func (n *numbering) agrees(r *pack.LateRun, c audit.Checkpoint) bool {
 	f := n.facts
-	if r.LastLeaf >= c.Size || r.FirstLeaf > r.LastLeaf || stampOf(c.Time) != r.Sealed {
+	if r.LastLeaf >= c.Size || r.FirstLeaf > r.LastLeaf || pack.FormatTime(c.Time) != r.Sealed {
 		return false
 	}
 	for _, at := range []string{r.Oldest, r.Newest} {
-		if !r.has(at, f.Late.Bound) || !f.Period.within(at) {
+		if !r.Has(at, f.Late.Bound) || !f.Period.Contains(at) {
 			return false
 		}
 	}

@@ -8,11 +8,12 @@ import (
 	"slices"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // Options are the parameters of a pack.
 type Options struct {
-	Period       Period
+	Period       pack.Period
 	Repositories []string    // full names or UUIDs; none: all
 	Size         int64       // of the checkpoint to stand on; 0: the first that covers the period
 	Sample       int         // how many sample details
@@ -21,16 +22,16 @@ type Options struct {
 	Signer       *audit.Signer
 	Unsigned     bool // make it without a signer
 	Tool         string
-	Exceptions   Exceptions                         // nil: none are listed
+	Exceptions   pack.Exceptions                    // nil: none are listed
 	Progress     func(stage string, events int64)   // nil: progress is not reported
 	Record       func(context.Context, Built) error // called before the pack gets its name; its error removes the pack
 }
 
 // Built describes the pack that was made.
 type Built struct {
-	Manifest *Manifest
+	Manifest *pack.Manifest
 	Digest   [sha256.Size]byte // of the manifest's file
-	Facts    *Facts
+	Facts    *pack.Facts
 }
 
 var (
@@ -45,8 +46,8 @@ func (o *Options) check() error {
 	switch {
 	case p.From.IsZero() || p.To.IsZero() || !p.From.Before(p.To):
 		return fmt.Errorf("%w: the period ends before it begins", ErrParameters)
-	case o.Sample < 0 || o.Sample > maxSample:
-		return fmt.Errorf("%w: a sample can have 0 to %d decisions", ErrParameters, maxSample)
+	case o.Sample < 0 || o.Sample > pack.MaxSample:
+		return fmt.Errorf("%w: a sample can have 0 to %d decisions", ErrParameters, pack.MaxSample)
 	case o.Signer == nil && !o.Unsigned:
 		return fmt.Errorf("%w: the manifest needs a signing key", ErrParameters)
 	case o.Size < 0 || slices.Contains(o.Repositories, ""):

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
+	"github.com/sallyport/sallyport/audit/recorded"
 )
 
 // table reads a table of a pack, each row by the names of its columns.
@@ -97,14 +99,14 @@ func TestActivationsAsTheyWere(t *testing.T) {
 	// The sample page of a decision by the directory names no commit, and that of a
 	// decision after the return names the activation in force.
 	for name, text := range files {
-		if !strings.HasPrefix(name, samplesFolder) || !strings.HasSuffix(name, ".json") {
+		if !strings.HasPrefix(name, pack.SamplesFolder) || !strings.HasSuffix(name, ".json") {
 			continue
 		}
-		d, err := readSampleDetail([]byte(text))
+		d, err := pack.ReadSampleDetail([]byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := read(bytes.TrimSpace([]byte(d.Records[0].Record)))
+		s, err := recorded.Read(bytes.TrimSpace([]byte(d.Records[0].Record)))
 		if err != nil {
 			t.Fatal(err)
 		}

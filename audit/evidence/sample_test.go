@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // TestSampleInTheShell runs the command of docs/audit.md that draws the sample again.
@@ -33,11 +33,11 @@ func TestSampleInTheShell(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	text, err := os.ReadFile(filepath.Join(cmd.Dir, manifestName))
+	text, err := os.ReadFile(filepath.Join(cmd.Dir, pack.ManifestName))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, _, err := openManifest(text, []audit.Key{signer(t).Key()}, false)
+	m, _, err := pack.OpenManifest(text, []audit.Key{signer(t).Key()}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,18 +54,18 @@ func TestSampleInTheShell(t *testing.T) {
 // TestSampleIsOfTheSet: the sample depends on which decisions there are, and not on
 // their order; of two with one id the earlier leaf counts; what is not an id is not drawn.
 func TestSampleIsOfTheSet(t *testing.T) {
-	var pairs []Pair
+	var pairs []pack.Pair
 	for n := range 200 {
-		pairs = append(pairs, Pair{Leaf: int64(n), EndLeaf: -1, Record: []byte(fmt.Sprint(n))})
+		pairs = append(pairs, pack.Pair{Leaf: int64(n), EndLeaf: -1, Record: []byte(fmt.Sprint(n))})
 	}
-	draw := func(order []int) []chosen {
-		s := sample{size: 7, seed: "seed"}
+	draw := func(order []int) []pack.Chosen {
+		s := pack.Sample{Size: 7, Seed: "seed"}
 		for _, n := range order {
-			s.offer(id(n), &pairs[n])
+			s.Offer(id(n), &pairs[n])
 		}
-		s.offer("../../etc/passwd", &pairs[0])
-		s.offer(strings.ToUpper(id(10)), &pairs[0])
-		return s.chosen
+		s.Offer("../../etc/passwd", &pairs[0])
+		s.Offer(strings.ToUpper(id(10)), &pairs[0])
+		return s.Chosen
 	}
 	order := make([]int, len(pairs))
 	for i := range order {
@@ -74,16 +74,16 @@ func TestSampleIsOfTheSet(t *testing.T) {
 	want := draw(order)
 	for range 20 {
 		rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-		if got := draw(order); !slices.EqualFunc(got, want, func(a, b chosen) bool { return a.id == b.id && a.rank == b.rank }) {
+		if got := draw(order); !slices.EqualFunc(got, want, func(a, b pack.Chosen) bool { return a.ID == b.ID && a.Rank() == b.Rank() }) {
 			t.Fatalf("another order gives %v", got)
 		}
 	}
-	s := sample{size: 3, seed: "seed"}
+	s := pack.Sample{Size: 3, Seed: "seed"}
 	for _, leaf := range []int64{9, 4, 6} {
-		s.offer(id(1), &Pair{Leaf: leaf, EndLeaf: -1})
+		s.Offer(id(1), &pack.Pair{Leaf: leaf, EndLeaf: -1})
 	}
-	if len(s.chosen) != 1 || s.chosen[0].pair.Leaf != 4 {
-		t.Errorf("%+v", s.chosen)
+	if len(s.Chosen) != 1 || s.Chosen[0].Pair.Leaf != 4 {
+		t.Errorf("%+v", s.Chosen)
 	}
 }
 
@@ -131,49 +131,4 @@ func proverFor(t testing.TB, size int64) *prover {
 	}
 	t.Cleanup(func() { _ = scratch.Close() })
 	return newProver(size, scratch)
-}
-
-// TestRuleText: a rule is quoted with the comments above it, from the files that
-// count for the repository and no others.
-func TestRuleText(t *testing.T) {
-	m := october(t)
-	for digest, content := range m.policies {
-		s := snapshotOf(content, digest, "")
-		got := rulesOf(s, &recordFields{Repository: "acme/payments", Rule: "partner"})
-		if len(got) != 1 || got[0].File != "egress/partner.rego" || got[0].First != 5 || got[0].Last != 9 || !strings.HasPrefix(got[0].Text, "# The partner that settles") || !strings.HasSuffix(got[0].Text, "}") {
-			t.Errorf("%+v", got)
-		}
-		if got := rulesOf(s, &recordFields{Rule: "part"}); len(got) != 0 {
-			t.Errorf("%+v", got)
-		}
-		if snapshotOf(append([]byte("x"), content...), digest, "") != nil || snapshotOf(nil, digest, "") != nil {
-			t.Error("a policy that is not that of its digest is quoted")
-		}
-	}
-}
-
-// TestQuoteOfAnEarlierRevision: a rule of the repository is quoted from the revision
-// that its rules were of, and one of the organization from the revision that decided.
-func TestQuoteOfAnEarlierRevision(t *testing.T) {
-	tree := func(org, own string) ([]byte, string) {
-		s, err := policy.NewSnapshot([]policy.File{
-			{Path: "egress/a.rego", Content: []byte("package sallyport.egress\n\n" + org)},
-			{Path: "repositories/acme/payments/a.rego", Content: []byte("package x\n\n" + own)},
-		}, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s.Content(), s.Digest
-	}
-	earlier, earlierDigest := tree("allow contains {\"rule\": \"org\"} if 1 == 1\n", "allow contains {\"rule\": \"own\"} if 2 == 2\n")
-	now, digest := tree("allow contains {\"rule\": \"org\"} if 3 == 3\n", "allow contains {\"rule\": \"own\"} if 4 == 4\n")
-	for rule, want := range map[string]string{"org": "3 == 3", "own": "2 == 2"} {
-		rules, none := quote(&recordFields{Repository: "acme/payments", Rule: rule, Revision: digest, OwnRevision: earlierDigest}, now, earlier)
-		if len(rules) != 1 || !strings.Contains(rules[0].Text, want) {
-			t.Errorf("%s: quoted %+v, %s", rule, rules, none)
-		}
-	}
-	if rules, none := quote(&recordFields{Repository: "acme/payments", Rule: "own", Revision: digest, OwnRevision: earlierDigest}, now, nil); len(rules) != 0 || none == "" {
-		t.Errorf("without the earlier files: %+v", rules)
-	}
 }

@@ -8,6 +8,9 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/sallyport/sallyport/audit/evidence/pack"
+	"github.com/sallyport/sallyport/audit/evidence/report"
 )
 
 // A spool keeps the decisions of the population and their ends while the log goes by
@@ -124,15 +127,15 @@ func (s *spool) finish() error {
 // batchEnd is where the batch ends that begins at a place in the order.
 func (s *spool) batchEnd(from int) int {
 	size, to := 0, from
-	for ; to < len(s.list) && to-from < batchSize && size < batchBytes; to++ {
+	for ; to < len(s.list) && to-from < report.BatchSize && size < report.BatchBytes; to++ {
 		size += int(s.list[to].record.length) + int(s.list[to].end.length)
 	}
 	return to
 }
 
 // batch reads the decisions from one place in the order to before another.
-func (s *spool) batch(from, to int) ([]Pair, error) {
-	pairs := make([]Pair, 0, to-from)
+func (s *spool) batch(from, to int) ([]pack.Pair, error) {
+	pairs := make([]pack.Pair, 0, to-from)
 	size := 0
 	for _, d := range s.list[from:to] {
 		size += int(d.record.length) + int(d.end.length)
@@ -148,7 +151,7 @@ func (s *spool) batch(from, to int) ([]Pair, error) {
 		return record, nil
 	}
 	for _, d := range s.list[from:to] {
-		p := Pair{Leaf: d.record.leaf, EndLeaf: d.end.leaf}
+		p := pack.Pair{Leaf: d.record.leaf, EndLeaf: d.end.leaf}
 		var err error
 		if p.Record, err = read(d.record); err != nil {
 			return nil, err

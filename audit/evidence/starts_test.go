@@ -51,12 +51,12 @@ func TestStartsOfWriters(t *testing.T) {
 		for _, row := range rows[1:] {
 			got[row[writer]] = row[start]
 		}
-		for name, want := range map[string]string{server: startSigned, copied: startUnsigned, silent: startMissing} {
+		for name, want := range map[string]string{server: "signed", copied: "not signed", silent: "none"} {
 			if got[name] != want {
 				t.Errorf("%s: the start of %s is %q, want %q", table, name, got[name], want)
 			}
 		}
-		if table == "writers" && got[writerC+"x"] != startUnsigned {
+		if table == "writers" && got[writerC+"x"] != "not signed" {
 			t.Errorf("a start that another key signed is %q", got[writerC+"x"])
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // totals is an event of counts over ten minutes.
@@ -30,11 +31,11 @@ func TestUnrecorded(t *testing.T) {
 	if got := files["tables/unrecorded.csv"]; !strings.HasSuffix(got, want) || strings.Count(got, "\n") != 3 {
 		t.Errorf("the table is\n%s", got)
 	}
-	if report := files[reportFile]; !strings.Contains(report, "8 attempts in 4 intervals") {
+	if report := files[pack.ReportFile]; !strings.Contains(report, "8 attempts in 4 intervals") {
 		t.Error("the report does not have the sum")
 	}
 	without := tree(t, build(t, october(t), nil))
-	if report := without[reportFile]; !strings.Contains(report, "The period has no totals") {
+	if report := without[pack.ReportFile]; !strings.Contains(report, "The period has no totals") {
 		t.Error("the report does not say that nothing was counted")
 	}
 }
@@ -58,7 +59,7 @@ func TestRepeatedRefusals(t *testing.T) {
 	if got := files["tables/repeated_refusals.csv"]; !strings.HasSuffix(got, first+second) || strings.Count(got, "\n") != 3 {
 		t.Errorf("the table is\n%s", got)
 	}
-	if report := files[reportFile]; !strings.Contains(report, "22 refusals of the period were counted so") {
+	if report := files[pack.ReportFile]; !strings.Contains(report, "22 refusals of the period were counted so") {
 		t.Error("the report does not have the sum")
 	}
 	narrow := tree(t, build(t, m, func(o *Options) { o.Repositories = []string{"acme/two"} }))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/report"
 )
 
 // verifyForward reads the log after the checkpoint where later events concern earlier
@@ -117,11 +118,11 @@ func (b *builder) damage(r *audit.Report, d audit.Damage, detail string) {
 
 // months are those of the period that retention has taken.
 func (b *builder) months(taken []audit.Retention) []string {
-	months := names{}
+	months := report.Names{}
 	last := b.options.Period.To.Add(-time.Microsecond).Format("2006-01")
 	for _, one := range taken {
 		if b.options.Period.From.Format("2006-01") <= one.Month && one.Month <= last {
-			months.add(one.Month)
+			months.Add(one.Month)
 		}
 	}
 	return months

@@ -5,12 +5,13 @@ import (
 	"slices"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // walk reads the whole log up to the checkpoint, verifies it, and keeps what the
 // report is made of beside decisions.
 func (b *builder) walk(ctx context.Context) error {
-	lines, err := b.folder.create(eventsFile)
+	lines, err := b.folder.create(pack.EventsFile)
 	if err != nil {
 		return err
 	}
@@ -25,8 +26,8 @@ func (b *builder) walk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := &walker{builder: b, verification: v, lines: lines, writers: map[string]*Writer{}, previous: predecessors{}, digests: &digest{}, late: newLateWalk(v)}
-	b.facts = Facts{
+	w := &walker{builder: b, verification: v, lines: lines, writers: map[string]*pack.Writer{}, latest: map[string]string{}, previous: predecessors{}, digests: &pack.SetDigest{}, late: newLateWalk(v)}
+	b.facts = pack.Facts{
 		Period: b.options.Period, Repositories: slices.Clone(b.options.Repositories), Log: b.checkpoint.Origin,
 		Checkpoint: string(b.note), Given: b.options.Size > 0, Kinds: map[string]int64{},
 	}

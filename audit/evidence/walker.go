@@ -2,9 +2,11 @@ package evidence
 
 import (
 	"slices"
-	"time"
 
 	"github.com/sallyport/sallyport/audit"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
+	"github.com/sallyport/sallyport/audit/evidence/report"
+	"github.com/sallyport/sallyport/audit/recorded"
 )
 
 // walker takes the log as it goes by.
@@ -13,9 +15,10 @@ type walker struct {
 	verification *audit.Verification
 	lines        *output
 	line         []byte
-	writers      map[string]*Writer
-	digests      *digest
-	gaps         []Gap // between leaves
+	writers      map[string]*pack.Writer
+	latest       map[string]string // by writer: the time of the event with its last number
+	digests      *pack.SetDigest
+	gaps         []pack.Gap // between leaves
 	explanations []explanation
 	previous     predecessors
 	late         *lateWalk
@@ -33,10 +36,6 @@ var lasting = map[string]bool{
 // following are the kinds that a report needs from after its period as well: what
 // was found afterwards of deployments that began in it.
 var following = map[string]bool{string(audit.KindReconciled): true, string(audit.KindDeploymentUnobserved): true}
-
-// accessLead is how long before a period an attestation may be that shows the access
-// at its beginning: every server makes one a day.
-const accessLead = 48 * time.Hour
 
 // dropInvalid leaves out the declarations that the verification does not accept:
 // without a valid signature of the key that seals the log there, a declaration
@@ -67,13 +66,13 @@ func (w *walker) Sealed(e *audit.Entry) {
 		hash = audit.Leaf(e.Record)
 	}
 	w.builder.prover.add(e.Index, hash)
-	at, kind := peek(e.Record)
+	at, kind := recorded.Peek(e.Record)
 	w.writer(e, at)
 	if e.Record == nil || w.err != nil {
 		return
 	}
 	f := &w.builder.facts
-	inPeriod := f.Period.within(at)
+	inPeriod := f.Period.Contains(at)
 	if inPeriod {
 		f.Kinds[kind]++
 		w.late.add(e, at, kind)
@@ -83,10 +82,10 @@ func (w *walker) Sealed(e *audit.Entry) {
 		if inPeriod {
 			w.decision(e, at)
 		}
-	case isClosing(kind):
-		w.builder.spool.end(e.Index, momentOf(at), f.Period.From, e.Record)
-	case inPeriod || lasting[kind] || (following[kind] || isReplayed(kind, e.Record)) && !momentOf(at).Before(f.Period.From),
-		kind == string(audit.KindAccessAttested) && f.Period.leads(at, accessLead):
+	case recorded.IsClosing(kind):
+		w.builder.spool.end(e.Index, pack.ParseTime(at), f.Period.From, e.Record)
+	case inPeriod || lasting[kind] || (following[kind] || isReplayed(kind, e.Record)) && !pack.ParseTime(at).Before(f.Period.From),
+		kind == string(audit.KindAccessAttested) && f.Period.Leads(at, report.AccessLead):
 		w.event(e)
 	}
 }
@@ -94,26 +93,26 @@ func (w *walker) Sealed(e *audit.Entry) {
 func (w *walker) decision(e *audit.Entry, at string) {
 	f := &w.builder.facts
 	if len(f.Repositories) > 0 {
-		s, err := read(e.Record)
-		if err != nil || !chosenBy(f.Repositories, s) {
+		s, err := recorded.Read(e.Record)
+		if err != nil || !pack.IsSelected(f.Repositories, s) {
 			return
 		}
 	}
 	f.Selected++
-	w.digests.add(e.Record)
-	w.builder.spool.decision(e.Index, e.Writer, e.Sequence, momentOf(at), e.Record)
+	w.digests.Add(e.Record)
+	w.builder.spool.decision(e.Index, e.Writer, e.Sequence, pack.ParseTime(at), e.Record)
 }
 
 // event keeps an event for the report.
 func (w *walker) event(e *audit.Entry) {
 	b := w.builder
-	w.line = appendPair(w.line[:0], &Pair{Leaf: e.Index, EndLeaf: -1, Record: e.Record})
+	w.line = pack.AppendPair(w.line[:0], &pack.Pair{Leaf: e.Index, EndLeaf: -1, Record: e.Record})
 	if _, err := w.lines.Write(w.line); err != nil {
 		w.err = err
 		return
 	}
 	b.events++
-	s, err := read(e.Record)
+	s, err := recorded.Read(e.Record)
 	if err != nil {
 		return // counted when it is replayed
 	}
@@ -121,7 +120,7 @@ func (w *walker) event(e *audit.Entry) {
 }
 
 // notice keeps what events have of writers.
-func (w *walker) notice(s *recordFields, leaf int64) {
+func (w *walker) notice(s *recorded.Event, leaf int64) {
 	w.late.replayed(s, leaf)
 	if one, ok := explanationOf(s, leaf); ok {
 		w.explanations = append(w.explanations, one)
@@ -146,19 +145,19 @@ func (w *walker) notice(s *recordFields, leaf int64) {
 func (w *walker) writer(e *audit.Entry, at string) {
 	one := w.writers[e.Writer]
 	if one == nil {
-		one = &Writer{Name: e.Writer}
+		one = &pack.Writer{Name: e.Writer}
 		w.writers[e.Writer] = one
 	}
 	one.Events++
 	if e.Sequence > one.Number+1 {
-		gap := Gap{Writer: e.Writer, First: one.Number + 1, Last: e.Sequence - 1, After: one.latest, Before: at, Sealed: true, Leaf: -1}
-		one.Gaps = addSaturated(one.Gaps, gap.Numbers())
-		if len(w.gaps) < maxRows {
+		gap := pack.Gap{Writer: e.Writer, First: one.Number + 1, Last: e.Sequence - 1, After: w.latest[e.Writer], Before: at, Sealed: true, Leaf: -1}
+		one.Gaps = pack.AddSaturated(one.Gaps, gap.Numbers())
+		if len(w.gaps) < pack.MaxRows {
 			w.gaps = append(w.gaps, gap)
 		}
 	}
 	if e.Sequence > one.Number {
-		one.Number, one.latest = e.Sequence, at
+		one.Number, w.latest[e.Writer] = e.Sequence, at
 	}
 	if at == "" {
 		return
@@ -174,15 +173,15 @@ func (w *walker) writer(e *audit.Entry, at string) {
 	}
 }
 
-func (w *walker) list() []Writer {
-	var list []Writer
+func (w *walker) list() []pack.Writer {
+	var list []pack.Writer
 	p := w.builder.options.Period
-	for _, name := range sorted(w.writers) {
+	for _, name := range report.Sorted(w.writers) {
 		one := *w.writers[name]
 		// One that was lost or ended before is not of this period, and retention
 		// takes what is known of it.
 		over := one.Ended != "" || one.Lost != "" || one.Name == audit.DatabaseWriter
-		if over && momentOf(one.Last).Before(p.From) || !momentOf(one.First).Before(p.To) {
+		if over && pack.ParseTime(one.Last).Before(p.From) || !pack.ParseTime(one.First).Before(p.To) {
 			continue
 		}
 		list = append(list, one)

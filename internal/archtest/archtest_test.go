@@ -20,17 +20,20 @@ const module = "github.com/sallyport/sallyport"
 // it may have besides the standard library. What is not in here is an adapter,
 // wiring, or internal.
 var core = map[string][]string{
-	"identity":             {},
-	"migrations":           {},
-	"internal/destination": {},
-	"internal/fair":        {},
-	"internal/uuid":        {},
-	"internal/durable":     {},
-	"internal/pause":       {},
-	"policy":               {module + "/identity", module + "/internal/destination", module + "/internal/nearest"},
-	"audit":                {"golang.org/x/mod/sumdb"},
-	"proxy":                {module + "/identity", module + "/policy", module + "/audit", module + "/internal/destination", module + "/internal/fair", module + "/internal/uuid"},
-	"reconcile":            {module + "/identity", module + "/audit", module + "/internal/pause", module + "/internal/uuid"},
+	"identity":                {},
+	"migrations":              {},
+	"internal/destination":    {},
+	"internal/fair":           {},
+	"internal/uuid":           {},
+	"internal/durable":        {},
+	"internal/pause":          {},
+	"policy":                  {module + "/identity", module + "/internal/destination", module + "/internal/nearest"},
+	"audit":                   {"golang.org/x/mod/sumdb"},
+	"audit/recorded":          {module + "/audit"},
+	"audit/evidence/pack":     {module + "/audit", module + "/policy"},
+	"audit/evidence/ruletext": {module + "/audit/evidence/pack", module + "/audit/recorded", module + "/policy"},
+	"proxy":                   {module + "/identity", module + "/policy", module + "/audit", module + "/internal/destination", module + "/internal/fair", module + "/internal/uuid"},
+	"reconcile":               {module + "/identity", module + "/audit", module + "/internal/pause", module + "/internal/uuid"},
 }
 
 // adapters never import each other, and no core or internal package imports one.
@@ -47,7 +50,7 @@ var adapters = []string{
 var managers = map[string][]string{"policy/manager": {"policy/rego", "policy/source"}}
 
 // parts are the packages that belong to an adapter, which imports them.
-var parts = []string{"policy/rego/check", "policy/rego/document", "policy/rego/functions"}
+var parts = []string{"policy/rego/check", "policy/rego/document", "policy/rego/functions", "audit/evidence/report"}
 
 // leaves are the packages that several adapters of one technology share, and these
 // adapters. Beside them only wiring imports a leaf.

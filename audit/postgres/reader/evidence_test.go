@@ -26,18 +26,18 @@ import (
 type evidenceOf struct{ *Reader }
 
 // sealedOnly is a sink to which nothing comes that is not sealed.
-type sealedOnly struct{ evidence.Sink }
+type sealedOnly struct{ pack.Sink }
 
 func (sealedOnly) Unsealed(*audit.Entry) { panic("an event that is not sealed") }
 
-func (l evidenceOf) Database(ctx context.Context) (evidence.Database, error) {
+func (l evidenceOf) Database(ctx context.Context) (pack.Database, error) {
 	i, err := l.Identity(ctx)
-	return evidence.Database{System: i.System, Name: i.Name, User: i.User, Schema: i.Schema, Now: i.Now}, err
+	return pack.Database{System: i.System, Name: i.Name, User: i.User, Schema: i.Schema, Now: i.Now}, err
 }
 
-func (l evidenceOf) Cover(ctx context.Context, from, to time.Time) (evidence.Cover, error) {
+func (l evidenceOf) Cover(ctx context.Context, from, to time.Time) (pack.Cover, error) {
 	c, err := l.Coverage(ctx, from, to)
-	return evidence.Cover(c), err
+	return pack.Cover(c), err
 }
 
 func (l evidenceOf) Checkpoint(ctx context.Context, size int64) ([]byte, error) {
@@ -48,11 +48,11 @@ func (l evidenceOf) CheckpointAfter(ctx context.Context, t time.Time) ([]byte, e
 	return l.CheckpointSince(ctx, t)
 }
 
-func (l evidenceOf) Count(ctx context.Context, s evidence.Selection) (int64, error) {
+func (l evidenceOf) Count(ctx context.Context, s pack.Selection) (int64, error) {
 	return l.CountDecisions(ctx, s.From, s.To, s.Size, s.Repositories)
 }
 
-func (l evidenceOf) Walk(ctx context.Context, size int64, sink evidence.Sink, progress func(int64)) error {
+func (l evidenceOf) Walk(ctx context.Context, size int64, sink pack.Sink, progress func(int64)) error {
 	return l.WalkTo(ctx, size, sealedOnly{sink}, progress)
 }
 
@@ -60,34 +60,34 @@ func (l evidenceOf) Policy(ctx context.Context, digest string) ([]byte, error) {
 	return l.PolicyContent(ctx, digest)
 }
 
-func (l evidenceOf) Access(ctx context.Context, from, to time.Time) ([]evidence.Table, error) {
+func (l evidenceOf) Access(ctx context.Context, from, to time.Time) ([]pack.Table, error) {
 	grants, err := l.Reader.Access(ctx, from, to)
-	var tables []evidence.Table
+	var tables []pack.Table
 	for _, g := range grants {
-		tables = append(tables, evidence.Table{Name: g.Name, Title: g.Title, Note: g.Note, Columns: g.Columns, Rows: g.Rows})
+		tables = append(tables, pack.Table{Name: g.Name, Title: g.Title, Note: g.Note, Columns: g.Columns, Rows: g.Rows})
 	}
 	return tables, err
 }
 
-func (l evidenceOf) Unsealed(ctx context.Context, from, to time.Time) ([]evidence.UnsealedRun, error) {
+func (l evidenceOf) Unsealed(ctx context.Context, from, to time.Time) ([]pack.UnsealedRun, error) {
 	runs, err := l.UnsealedRuns(ctx, from, to)
-	var list []evidence.UnsealedRun
+	var list []pack.UnsealedRun
 	for _, r := range runs {
-		list = append(list, evidence.UnsealedRun(r))
+		list = append(list, pack.UnsealedRun(r))
 	}
 	return list, err
 }
 
-func (l evidenceOf) Next(ctx context.Context, writers []string, numbers []int64) ([]evidence.NextNumber, error) {
+func (l evidenceOf) Next(ctx context.Context, writers []string, numbers []int64) ([]pack.NextNumber, error) {
 	next, err := l.NextNumbers(ctx, writers, numbers)
-	var list []evidence.NextNumber
+	var list []pack.NextNumber
 	for _, n := range next {
-		list = append(list, evidence.NextNumber(n))
+		list = append(list, pack.NextNumber(n))
 	}
 	return list, err
 }
 
-func (l evidenceOf) Queries() []evidence.Query { return nil }
+func (l evidenceOf) Queries() []pack.Query { return nil }
 
 // BenchmarkEvidence makes packs: decisions/s is the figure, and MB the most that
 // the heap had in use.
@@ -105,7 +105,7 @@ func BenchmarkEvidence(b *testing.B) {
 		}
 		dir := filepath.Join(b.TempDir(), "pack")
 		built, err := evidence.Build(b.Context(), evidenceOf{r}, dir, evidence.Options{
-			Period: evidence.Period{From: now.Add(-24 * time.Hour), To: now}, Sample: 25, Signer: key, Tool: "test",
+			Period: pack.Period{From: now.Add(-24 * time.Hour), To: now}, Sample: 25, Signer: key, Tool: "test",
 		})
 		r.Close()
 		if err != nil || !built.Facts.Result.Sound || built.Manifest.Population != benchmarkEvents/512*256 {

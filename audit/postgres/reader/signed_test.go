@@ -67,7 +67,7 @@ func TestSignedCheckpointIsNeeded(t *testing.T) {
 		}
 		r = open(t, chosen)
 		dir := filepath.Join(t.TempDir(), "pack")
-		built, err := evidence.Build(t.Context(), evidenceOf{r}, dir, evidence.Options{Period: evidence.Period{From: from, To: to}, Sample: 2, Signer: key, Tool: "test"})
+		built, err := evidence.Build(t.Context(), evidenceOf{r}, dir, evidence.Options{Period: pack.Period{From: from, To: to}, Sample: 2, Signer: key, Tool: "test"})
 		if err != nil {
 			t.Fatal(err)
 		}

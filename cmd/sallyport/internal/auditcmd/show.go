@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -78,19 +77,19 @@ the signature of that checkpoint, and "audit proof" prints a proof for others.
 type shownDecision struct {
 	auditreader.Found
 	seals  []*shownSeal // as many as records
-	rules  []evidence.RuleText
+	rules  []pack.RuleText
 	noRule string // why there is no text
 }
 
 // printDecisionJSON leaves the records' fields as they are.
 func printDecisionJSON(w io.Writer, _ string, found shownDecision) error {
 	out := struct {
-		Events      []json.RawMessage   `json:"events"`
-		Proofs      []*shownSeal        `json:"proofs"`
-		Rules       []evidence.RuleText `json:"rule_text,omitempty"`
-		NoRule      string              `json:"no_rule_text,omitempty"`
-		BuildNumber int64               `json:"build_number,omitempty"`
-		Creator     string              `json:"creator,omitempty"`
+		Events      []json.RawMessage `json:"events"`
+		Proofs      []*shownSeal      `json:"proofs"`
+		Rules       []pack.RuleText   `json:"rule_text,omitempty"`
+		NoRule      string            `json:"no_rule_text,omitempty"`
+		BuildNumber int64             `json:"build_number,omitempty"`
+		Creator     string            `json:"creator,omitempty"`
 	}{Proofs: found.seals, Rules: found.rules, NoRule: found.noRule, BuildNumber: found.BuildNumber, Creator: found.Creator}
 	for _, r := range found.Records {
 		out.Events = append(out.Events, r)
@@ -98,66 +97,24 @@ func printDecisionJSON(w io.Writer, _ string, found shownDecision) error {
 	return cli.PrintJSON(w, out)
 }
 
-// shownEvent is what is shown of a record. A record's strings hold no control
+// shownEvent is a record as it is printed. A record's strings hold no control
 // characters: the writer has escaped them.
-type shownEvent struct {
-	Time           time.Time  `json:"time"`
-	Kind           audit.Kind `json:"kind"`
-	Writer         string     `json:"writer"`
-	Sequence       int64      `json:"writer_sequence"`
-	Workspace      string     `json:"workspace"`
-	WorkspaceUUID  string     `json:"workspace_uuid"`
-	Repository     string     `json:"repository"`
-	RepositoryUUID string     `json:"repository_uuid"`
-	Deployment     string     `json:"deployment"`
-	DeploymentUUID string     `json:"deployment_uuid"`
-	DeploymentType string     `json:"deployment_type"`
-	Branch         string     `json:"branch"`
-	PipelineUUID   string     `json:"pipeline_uuid"`
-	StepUUID       string     `json:"step_uuid"`
-	ClientAddress  string     `json:"client_address"`
-	Listener       string     `json:"listener"`
-	Action         string     `json:"action"`
-	Scheme         string     `json:"scheme"`
-	Host           string     `json:"host"`
-	Port           int        `json:"port"`
-	Method         string     `json:"method"`
-	Path           string     `json:"path"`
-	TargetRaw      string     `json:"target_raw"`
-	Verdict        string     `json:"verdict"`
-	Mode           string     `json:"mode"`
-	WouldDeny      bool       `json:"would_deny"`
-	Reason         string     `json:"reason"`
-	Rule           string     `json:"rule"`
-	Rules          []string   `json:"rules"`
-	Exceptions     []string   `json:"exceptions"`
-	Message        string     `json:"message"`
-	Revision       string     `json:"revision"`
-	Commit         string     `json:"commit"`
-	OwnRevision    string     `json:"repository_revision"`
-	Status         int        `json:"status"`
-	UpstreamProxy  string     `json:"upstream_proxy"`
-	DialedAddress  string     `json:"dialed_address"`
-	BytesSent      int64      `json:"bytes_sent"`
-	BytesReceived  int64      `json:"bytes_received"`
-	Microseconds   int64      `json:"duration"`
-	CloseReason    string     `json:"close_reason"`
-	UpstreamStatus int        `json:"upstream_status"`
-}
+type shownEvent struct{ *recorded.Event }
 
 // printDecision writes a decision and what closed it for people.
 func printDecision(w io.Writer, id string, found shownDecision) error {
 	var b strings.Builder
 	allowed, closed := false, false
 	for i, record := range found.Records {
-		var e shownEvent
-		if err := json.Unmarshal(record, &e); err != nil {
-			return errors.Join(fmt.Errorf("a record of %s cannot be read: `sallyport audit verify` shows whether the log is damaged", id), err)
+		read, err := recorded.Read(record)
+		if err != nil {
+			return fmt.Errorf("show %s: %w: `sallyport audit verify` shows whether the log is damaged", id, err)
 		}
+		e := shownEvent{read}
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		if e.Kind == audit.KindDecision {
+		if e.Kind == string(audit.KindDecision) {
 			fmt.Fprintf(&b, "decision %s\n", id)
 			e.printDecision(&b, found.Found, found.seals[i])
 			allowed = e.Verdict == "allow"
@@ -177,7 +134,7 @@ func printDecision(w io.Writer, id string, found shownDecision) error {
 
 func (e *shownEvent) printDecision(b *strings.Builder, found auditreader.Found, seal *shownSeal) {
 	line := cli.FieldLines(b)
-	line("time", e.Time.UTC().Format(time.RFC3339Nano))
+	line("time", e.time())
 	verdict := e.Verdict
 	switch {
 	case e.WouldDeny:
@@ -204,7 +161,7 @@ func (e *shownEvent) printDecision(b *strings.Builder, found auditreader.Found, 
 	line("started by", found.Creator)
 	line("step", e.StepUUID)
 	line("client", strings.TrimSpace(e.ClientAddress+" on "+e.Listener))
-	line("asked for", strings.TrimSpace(e.Action+" "+e.target()))
+	line("asked for", strings.TrimSpace(e.Action+" "+e.request()))
 	line("as written", e.TargetRaw)
 	address := e.DialedAddress
 	if address == "" && e.UpstreamProxy != "" && e.Verdict == "allow" {
@@ -212,28 +169,28 @@ func (e *shownEvent) printDecision(b *strings.Builder, found auditreader.Found, 
 	}
 	line("dialed", address)
 	line("upstream", e.UpstreamProxy)
-	line("recorded", fmt.Sprintf("by writer %s as its number %d", e.Writer, e.Sequence))
+	line("recorded", fmt.Sprintf("by writer %s as its number %d", e.Writer, e.WriterSequence))
 	line("sealed", seal.String())
 }
 
-func (e *shownEvent) printEnd(b *strings.Builder, seal *shownSeal) {
+func (e shownEvent) printEnd(b *strings.Builder, seal *shownSeal) {
 	line := cli.FieldLines(b)
-	line("time", e.Time.UTC().Format(time.RFC3339Nano))
+	line("time", e.time())
 	line("close reason", e.CloseReason)
 	e.printReason(line)
 	line("status", number(int64(e.Status)))
 	line("target status", number(int64(e.UpstreamStatus)))
 	line("sent", strconv.FormatInt(e.BytesSent, 10)+" bytes")
 	line("received", strconv.FormatInt(e.BytesReceived, 10)+" bytes")
-	line("duration", (time.Duration(e.Microseconds) * time.Microsecond).String())
+	line("duration", (time.Duration(e.Duration) * time.Microsecond).String())
 	line("dialed", e.DialedAddress)
-	line("recorded", fmt.Sprintf("by writer %s as its number %d", e.Writer, e.Sequence))
+	line("recorded", fmt.Sprintf("by writer %s as its number %d", e.Writer, e.WriterSequence))
 	line("sealed", seal.String())
 }
 
 // printReason writes why, by which rules of which policy. An end has it where the
 // policy of the time ended it.
-func (e *shownEvent) printReason(line func(name, value string)) {
+func (e shownEvent) printReason(line func(name, value string)) {
 	line("reason", e.Reason)
 	line("rule", e.Rule)
 	if len(e.Rules) > 1 {
@@ -246,16 +203,22 @@ func (e *shownEvent) printReason(line func(name, value string)) {
 	line("repository's", e.OwnRevision)
 }
 
-// target is where it was to go.
-func (e *shownEvent) target() string {
-	if e.Host == "" {
-		return ""
+// time is the time of the event without trailing zeros.
+func (e shownEvent) time() string {
+	t, err := time.Parse(time.RFC3339Nano, e.Time)
+	if err != nil {
+		return e.Time
 	}
-	to := net.JoinHostPort(e.Host, strconv.Itoa(e.Port))
-	if e.Method == "" {
-		return to
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+// request is the target, and of an HTTP request its method and URL.
+func (e shownEvent) request() string {
+	target := e.Target()
+	if target == "" || e.Method == "" {
+		return target
 	}
-	return e.Method + " " + cmp.Or(e.Scheme, "http") + "://" + to + e.Path
+	return e.Method + " " + cmp.Or(e.Scheme, "http") + "://" + target + e.Path
 }
 
 func named(name, uuid string) string {

@@ -66,7 +66,7 @@ func ruleOf(ctx context.Context, r *auditreader.Reader, record []byte) (rules []
 	if err := json.Unmarshal(record, &said); err != nil || said.Kind != audit.KindDecision {
 		return nil, "", nil
 	}
-	return evidence.Quote(record, func(revision string) ([]byte, error) { return r.PolicyContent(ctx, revision) })
+	return ruletext.Find(record, func(revision string) ([]byte, error) { return r.PolicyContent(ctx, revision) })
 }
 
 // printRule writes the rule's text. It is a policy's, and may hold anything.

@@ -206,14 +206,14 @@ func recordPack(ctx context.Context, url string, b evidence.Built) error {
 }
 
 // exceptionsOf lists the exceptions of a policy that the log keeps.
-func exceptionsOf(ctx context.Context, s *policy.Snapshot) ([]evidence.Exception, error) {
+func exceptionsOf(ctx context.Context, s *policy.Snapshot) ([]pack.Exception, error) {
 	set, err := components.LoadPolicy(ctx, "the log", s, rego.Options{Names: true, Recorded: true, Prechecked: true})
 	if err != nil {
 		return nil, err
 	}
-	var list []evidence.Exception
+	var list []pack.Exception
 	for _, e := range set.Exceptions() {
-		one := evidence.Exception{Path: e.Path, Hosts: e.Hosts, Owner: e.Owner, Ticket: e.Ticket, Repository: e.Repository}
+		one := pack.Exception{Path: e.Path, Hosts: e.Hosts, Owner: e.Owner, Ticket: e.Ticket, Repository: e.Repository}
 		if !e.Until.IsZero() {
 			one.Until = cli.FormatTime(e.Until)
 		}

@@ -14,32 +14,32 @@ import (
 // evidenceLog is the log in PostgreSQL as packs are made from it.
 type evidenceLog struct{ *auditreader.Reader }
 
-var _ evidence.Log = evidenceLog{}
+var _ pack.Log = evidenceLog{}
 
-func (l evidenceLog) Database(ctx context.Context) (evidence.Database, error) {
+func (l evidenceLog) Database(ctx context.Context) (pack.Database, error) {
 	i, err := l.Identity(ctx)
-	return evidence.Database{System: i.System, Name: i.Name, User: i.User, Schema: i.Schema, Now: i.Now}, err
+	return pack.Database{System: i.System, Name: i.Name, User: i.User, Schema: i.Schema, Now: i.Now}, err
 }
 
-func (l evidenceLog) Cover(ctx context.Context, from, to time.Time) (evidence.Cover, error) {
+func (l evidenceLog) Cover(ctx context.Context, from, to time.Time) (pack.Cover, error) {
 	c, err := l.Coverage(ctx, from, to)
-	return evidence.Cover(c), err
+	return pack.Cover(c), err
 }
 
-func (l evidenceLog) Unsealed(ctx context.Context, from, to time.Time) ([]evidence.UnsealedRun, error) {
+func (l evidenceLog) Unsealed(ctx context.Context, from, to time.Time) ([]pack.UnsealedRun, error) {
 	runs, err := l.UnsealedRuns(ctx, from, to)
-	var list []evidence.UnsealedRun
+	var list []pack.UnsealedRun
 	for _, r := range runs {
-		list = append(list, evidence.UnsealedRun(r))
+		list = append(list, pack.UnsealedRun(r))
 	}
 	return list, err
 }
 
-func (l evidenceLog) Next(ctx context.Context, writers []string, numbers []int64) ([]evidence.NextNumber, error) {
+func (l evidenceLog) Next(ctx context.Context, writers []string, numbers []int64) ([]pack.NextNumber, error) {
 	next, err := l.NextNumbers(ctx, writers, numbers)
-	var list []evidence.NextNumber
+	var list []pack.NextNumber
 	for _, n := range next {
-		list = append(list, evidence.NextNumber(n))
+		list = append(list, pack.NextNumber(n))
 	}
 	return list, err
 }
@@ -64,16 +64,16 @@ func (l evidenceLog) Consistency(ctx context.Context, from, to int64) (*audit.Co
 	return c, err
 }
 
-func (l evidenceLog) Count(ctx context.Context, s evidence.Selection) (int64, error) {
+func (l evidenceLog) Count(ctx context.Context, s pack.Selection) (int64, error) {
 	return l.CountDecisions(ctx, s.From, s.To, s.Size, s.Repositories)
 }
 
-func (l evidenceLog) Walk(ctx context.Context, size int64, sink evidence.Sink, progress func(int64)) error {
+func (l evidenceLog) Walk(ctx context.Context, size int64, sink pack.Sink, progress func(int64)) error {
 	return l.WalkTo(ctx, size, sealedSink{sink}, progress)
 }
 
 // sealedSink is a sink to which nothing comes that is not sealed.
-type sealedSink struct{ evidence.Sink }
+type sealedSink struct{ pack.Sink }
 
 // Unsealed is there for the reader's interface.
 func (sealedSink) Unsealed(*audit.Entry) {}
@@ -82,11 +82,11 @@ func (l evidenceLog) Policy(ctx context.Context, digest string) ([]byte, error) 
 	return l.PolicyContent(ctx, digest)
 }
 
-func (l evidenceLog) Access(ctx context.Context, from, to time.Time) ([]evidence.Table, error) {
+func (l evidenceLog) Access(ctx context.Context, from, to time.Time) ([]pack.Table, error) {
 	grants, err := l.Reader.Access(ctx, from, to)
-	var tables []evidence.Table
+	var tables []pack.Table
 	for _, g := range grants {
-		tables = append(tables, evidence.Table{Name: g.Name, Title: g.Title, Note: g.Note, Columns: g.Columns, Rows: g.Rows})
+		tables = append(tables, pack.Table{Name: g.Name, Title: g.Title, Note: g.Note, Columns: g.Columns, Rows: g.Rows})
 	}
 	return tables, err
 }
