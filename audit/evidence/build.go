@@ -46,7 +46,7 @@ func Build(ctx context.Context, log pack.Log, out string, o Options) (_ *Built, 
 		}
 	}
 	// The manifest is the last file: a folder without an event in the log is not a pack.
-	if err := b.folder.write(manifestName, -1, func(o *output) error { _, err := o.Write(manifest); return err }); err != nil {
+	if err := b.folder.write(pack.ManifestName, -1, func(o *output) error { _, err := o.Write(manifest); return err }); err != nil {
 		return nil, err
 	}
 	if err := b.folder.finish(); err != nil {

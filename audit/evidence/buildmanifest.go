@@ -24,7 +24,7 @@ func (b *builder) manifest() ([]byte, error) {
 	if o.Signer != nil {
 		m.Signature = string(o.Signer.Key())
 	}
-	text, err := m.encode(o.Signer)
+	text, err := m.Encode(o.Signer)
 	b.built = Built{Manifest: m, Digest: sha256.Sum256(text), Facts: &b.facts}
 	return text, err
 }

@@ -143,7 +143,7 @@ func TestCounts(t *testing.T) {
 		"tables/operator_actions.csv": `"emergency_stop","ops"`,
 		"tables/exports.csv":          `"audit query","sallyport_auditor","","7"`,
 		"tables/retention.csv":        `first_day=2025-08-01`,
-		"tables/keys.csv":             `"the log itself","","true"`,
+		"tables/keys.csv":             `"the log itself","","yes"`,
 		"tables/other.csv":            `"name_reassigned"`,
 		"report.html":                 `Sound: no event was changed`,
 	} {

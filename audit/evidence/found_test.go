@@ -95,7 +95,7 @@ func TestReconciliation(t *testing.T) {
 	for name, want := range map[string]string{
 		"tables/deployments.csv":             `"not_seen","1"`,
 		"tables/deployments_missing.csv":     `"not_seen","2026-10-22T09:00:00Z","acme/payments","production-eu","4711","successful","2026-10-22T10:00:00Z","2026-10-24T02:00:00.000000Z"`,
-		"tables/reconciled_repositories.csv": `"acme/payments","yes","2026-10-01T00:00:00Z","2026-10-25T00:00:00Z","true"`,
+		"tables/reconciled_repositories.csv": `"acme/payments","yes","2026-10-01T00:00:00Z","2026-10-25T00:00:00Z","yes"`,
 		"tables/reconciliations.csv":         `"2026-10-25T00:00:00.000000Z","acme","whole"`,
 		"report.html":                        "2 reconciliations since the beginning of the period are recorded. Of the deployments that began in the period 2 were found: 1 did not use the proxy, 0 could not be classified, and 0 were pending at",
 	} {

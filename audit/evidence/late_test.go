@@ -39,7 +39,7 @@ func TestBackdatedIntoAPeriod(t *testing.T) {
 		t.Errorf("%+v", last)
 	}
 	files := tree(t, after)
-	if row := `"2026-10-24T00:00:00.000000Z","2026-10-24T00:00:00.000000Z","2026-12-05T00:00:00.000000Z","42 d","true","1","1","no","` + writerD + `","2","2"`; !strings.Contains(files["tables/late_events.csv"], row) {
+	if row := `"2026-10-24T00:00:00.000000Z","2026-10-24T00:00:00.000000Z","2026-12-05T00:00:00.000000Z","42 d","yes","1","1","no","` + writerD + `","2","2"`; !strings.Contains(files["tables/late_events.csv"], row) {
 		t.Errorf("%s\nwithout\n%s", files["tables/late_events.csv"], row)
 	}
 	first, _, _ := strings.Cut(files["report.html"], "<h2>Which criteria")

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
 // TestRecordedFirstIsNeeded: a process that is killed before its pack is recorded leaves
@@ -16,7 +18,7 @@ func TestRecordedFirstIsNeeded(t *testing.T) {
 	dir, left := filepath.Join(t.TempDir(), "pack"), filepath.Join(t.TempDir(), "left")
 	var manifest []byte
 	o.Record = func(_ context.Context, b Built) (err error) { // a kill in here leaves this
-		if manifest, err = b.Manifest.encode(o.Signer); err != nil {
+		if manifest, err = b.Manifest.Encode(o.Signer); err != nil {
 			t.Error(err)
 		}
 		return errors.Join(os.CopyFS(left, os.DirFS(dir+partial)), errRecord)
@@ -27,7 +29,7 @@ func TestRecordedFirstIsNeeded(t *testing.T) {
 	if c, err := Check(t.Context(), left, CheckOptions{}); !errors.Is(err, ErrNoPack) {
 		t.Errorf("a pack that is not recorded: %+v, %v", c, err)
 	}
-	if err := os.WriteFile(filepath.Join(left, manifestName), manifest, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(left, pack.ManifestName), manifest, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if c := check(t, left, nil); len(c.Findings) > 0 {
@@ -51,7 +53,7 @@ func TestFirstCheckpointIsNeeded(t *testing.T) {
 		if _, err := Build(t.Context(), newest{m}, dir, options(t)); err != nil {
 			t.Fatal(err)
 		}
-		return tree(t, build(t, m, nil))[manifestName], tree(t, dir)[manifestName]
+		return tree(t, build(t, m, nil))[pack.ManifestName], tree(t, dir)[pack.ManifestName]
 	}
 	first, latest := packs()
 	m.grow(300, at(27, 0))

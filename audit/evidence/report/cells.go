@@ -13,9 +13,7 @@ import (
 
 func whole(n int64) string { return strconv.FormatInt(n, 10) }
 
-func yes(b bool) string { return strconv.FormatBool(b) }
-
-func yesOrNo(b bool) string {
+func yes(b bool) string {
 	if b {
 		return "yes"
 	}

@@ -32,12 +32,12 @@ type finder interface {
 
 // A foundRow is a check a repository, or what was found of a run of a deployment.
 type foundRow struct {
-	look *foundLook
+	scan *foundScan
 	run  *foundRun
 }
 
-// foundLook is a row of audit.reconciliation_scans.
-type foundLook struct {
+// foundScan is a row of audit.reconciliation_scans.
+type foundScan struct {
 	repositoryUUID, repository, outcome, detail string
 	at, until                                   time.Time // until is zero if the scan has none
 }
@@ -72,7 +72,7 @@ func readFound(row string) (f foundRow, err error) {
 	}
 	switch kind := text(0); {
 	case kind == "scan" && len(cells) == 12:
-		f.look = &foundLook{repositoryUUID: text(2), at: moment(3), until: moment(4), repository: text(9), outcome: text(10), detail: text(11)}
+		f.scan = &foundScan{repositoryUUID: text(2), at: moment(3), until: moment(4), repository: text(9), outcome: text(10), detail: text(11)}
 	case kind == "finding" && len(cells) == 15:
 		f.run = &foundRun{
 			run: text(1), repositoryUUID: text(2), deploymentUUID: text(4), pipelineUUID: text(5), stepUUID: text(6),

@@ -23,7 +23,7 @@ func FuzzFound(f *testing.F) {
 		if again := pack.AppendFinding(nil, leaf, row); !bytes.Equal(again, append(bytes.Clone(line), '\n')) {
 			t.Errorf("%q became %q", line, again)
 		}
-		if got, err := readFound(row); err == nil && (got.look == nil) == (got.run == nil) {
+		if got, err := readFound(row); err == nil && (got.scan == nil) == (got.run == nil) {
 			t.Errorf("%q is neither or both", row)
 		}
 	})

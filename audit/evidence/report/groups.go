@@ -8,7 +8,7 @@ import (
 	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
-// groups counts by keys, in the order in which they first came, up to mostRows
+// groups counts by keys, in the order in which they first came, up to pack.MaxRows
 // keys. What follows is counted in one more.
 type groups[V any] struct {
 	at   map[string]*V

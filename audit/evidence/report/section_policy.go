@@ -183,7 +183,7 @@ func (c *policySection) activationTable() pack.Table {
 			continue // of another time
 		}
 		t.Rows = append(t.Rows, []string{a.Time, cmp.Or(c.hosts[a.Writer], a.Writer), a.change, cmp.Or(shortHash(a.Commit), "none: "+a.Attributes["source"]), signerOf(a.Event),
-			a.Attributes["author"], a.Attributes["subject"], shortHash(a.Attributes["replaces_commit"]), whole(a.allowed), whole(a.denied), yesOrNo(a.inPeriod),
+			a.Attributes["author"], a.Attributes["subject"], shortHash(a.Attributes["replaces_commit"]), whole(a.allowed), whole(a.denied), yes(a.inPeriod),
 			a.Commit, a.Attributes["replaces_commit"], a.Revision, a.Attributes["replaces"], a.Attributes["source"], a.Attributes["signature"], a.Attributes["decided_before"], a.Writer})
 	}
 	return t

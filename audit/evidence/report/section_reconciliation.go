@@ -16,8 +16,8 @@ var reconciliationSpec = sectionSpec{
 	name: "reconciliation", title: "Reconciliation with Bitbucket's deployments", criteria: []string{"PI1.4", "CC7.2"},
 	kinds: []audit.Kind{audit.KindReconciled, audit.KindDeploymentUnobserved},
 	begin: func() section {
-		return &reconciliationSection{names: map[string]string{}, asked: map[string]string{}, runs: map[[2]string]*foundRun{},
-			repositories: map[string]*lookedAt{}, missing: map[[2]string]*recorded.Event{}}
+		return &reconciliationSection{names: map[string]string{}, decided: map[string]string{}, runs: map[[2]string]*foundRun{},
+			repositories: map[string]*scannedRepository{}, missing: map[[2]string]*recorded.Event{}}
 	},
 	text: `<p>A step that does not use the proxy leaves no trace in this log. Bitbucket lists every deployment, and the server compares that list with this log.</p>
 {{if not .Reconciliations}}<p class="result damaged">Since the beginning of the period no reconciliation is recorded.</p>
@@ -40,10 +40,10 @@ var classes = [][2]string{
 	{"seen", "its step is in this log"},
 }
 
-// lookedAt is what is known of the checks one repository.
-type lookedAt struct {
-	latest      *foundLook
-	looks       int       // that Bitbucket answered in full
+// scannedRepository is what is known of the checks one repository.
+type scannedRepository struct {
+	latest      *foundScan
+	scans       int       // that Bitbucket answered in full
 	at          time.Time // of the latest that was a check all
 	from, until time.Time // what these cover; until zero: there was none
 }
@@ -56,18 +56,18 @@ type reconciliationSection struct {
 	Listed, Never                          int
 	From, Until                            time.Time         // what every repository is covered for that was checked
 	names                                  map[string]string // of environments, as decisions have them
-	asked                                  map[string]string // repositories with decisions, by UUID
+	decided                                map[string]string // repositories with decisions, by UUID
 	runs                                   map[[2]string]*foundRun
-	repositories                           map[string]*lookedAt
+	repositories                           map[string]*scannedRepository
 	missing                                map[[2]string]*recorded.Event // events of deployments that were not seen
 	list                                   []*Reconciliation
 }
 
 func (c *reconciliationSection) decision(d *Decision) {
-	if d.IsProbe() || d.RepositoryUUID == "" || len(c.names) > pack.MaxRows || len(c.asked) > pack.MaxRows {
+	if d.IsProbe() || d.RepositoryUUID == "" || len(c.names) > pack.MaxRows || len(c.decided) > pack.MaxRows {
 		return
 	}
-	c.asked[d.RepositoryUUID] = d.Client()
+	c.decided[d.RepositoryUUID] = d.Client()
 	if d.DeploymentUUID != "" {
 		c.names[d.DeploymentUUID] = d.DeploymentName()
 	}
@@ -88,8 +88,8 @@ func (c *reconciliationSection) reconciled(r *Reconciliation, rows []foundRow) {
 	since := pack.ParseTime(r.Attributes["since"]) // zero for one that was interrupted
 	for _, row := range rows {
 		switch {
-		case row.look != nil:
-			c.look(row.look, since)
+		case row.scan != nil:
+			c.scan(row.scan, since)
 		case row.run != nil:
 			at := [2]string{row.run.repositoryUUID, row.run.run}
 			if before := c.runs[at]; before == nil || !row.run.found.Before(before.found) {
@@ -99,10 +99,10 @@ func (c *reconciliationSection) reconciled(r *Reconciliation, rows []foundRow) {
 	}
 }
 
-func (c *reconciliationSection) look(l *foundLook, since time.Time) {
+func (c *reconciliationSection) scan(l *foundScan, since time.Time) {
 	r := c.repositories[l.repositoryUUID]
 	if r == nil {
-		r = new(lookedAt)
+		r = new(scannedRepository)
 		c.repositories[l.repositoryUUID] = r
 	}
 	if r.latest == nil || !l.at.Before(r.latest.at) {
@@ -114,7 +114,7 @@ func (c *reconciliationSection) look(l *foundLook, since time.Time) {
 	if l.until.IsZero() {
 		return
 	}
-	r.looks++
+	r.scans++
 	if l.until.After(r.until) {
 		r.until = l.until
 	}
@@ -130,7 +130,7 @@ func (c *reconciliationSection) finish(f *pack.Facts) []pack.Table {
 	for _, class := range classes {
 		byClass.Rows = append(byClass.Rows, []string{class[0], strconv.Itoa(counts[class[0]]), class[1]})
 	}
-	return []pack.Table{byClass, missing, c.looks(), c.runsOf()}
+	return []pack.Table{byClass, missing, c.scans(), c.runsOf()}
 }
 
 // deployments lists the deployments without a step in the log or with an unknown class,
@@ -215,8 +215,8 @@ func beganOf(e *recorded.Event) string {
 	return cmp.Or(e.Attributes["started_at"], e.Attributes["completed_at"], e.Time)
 }
 
-// looks lists the repositories: up to when each was checked, and which never were.
-func (c *reconciliationSection) looks() pack.Table {
+// scans lists the repositories: up to when each was checked, and which never were.
+func (c *reconciliationSection) scans() pack.Table {
 	t := pack.Table{
 		Name: "reconciled_repositories", Title: "Repositories that were scanned, and that were not",
 		Note: "Every repository that Bitbucket listed, and those of the population that it did not. Between covered_from and covered_until the scans are complete. A deployment outside of these times may be missing from the tables.",
@@ -228,30 +228,30 @@ func (c *reconciliationSection) looks() pack.Table {
 		if !c.chosen(uuid) {
 			continue
 		}
-		covers := r.looks > 0 && !r.until.IsZero() && !r.from.IsZero() && !r.from.After(c.Facts.Period.From) && !r.until.Before(c.Facts.Period.To)
-		looked := "yes"
+		covers := r.scans > 0 && !r.until.IsZero() && !r.from.IsZero() && !r.from.After(c.Facts.Period.From) && !r.until.Before(c.Facts.Period.To)
+		scanned := "yes"
 		switch {
 		case r.at.IsZero():
-			looked = "NEVER"
-		case r.looks == 0:
-			looked = "NEVER in full"
+			scanned = "NEVER"
+		case r.scans == 0:
+			scanned = "NEVER in full"
 		}
 		c.cover(r)
-		t.Rows = append(t.Rows, []string{c.nameOf(uuid), looked, stamp(r.from), stamp(r.until), yes(covers), stamp(r.at), r.latest.outcome, r.latest.detail, strconv.Itoa(r.looks), uuid})
+		t.Rows = append(t.Rows, []string{c.nameOf(uuid), scanned, stamp(r.from), stamp(r.until), yes(covers), stamp(r.at), r.latest.outcome, r.latest.detail, strconv.Itoa(r.scans), uuid})
 	}
-	for uuid, name := range c.asked {
+	for uuid, name := range c.decided {
 		if c.repositories[uuid] == nil && c.Reconciliations > 0 {
-			c.cover(new(lookedAt))
+			c.cover(new(scannedRepository))
 			t.Rows = append(t.Rows, []string{name, "NEVER: Bitbucket did not list it", "", "", yes(false), "", "", "", "0", uuid})
 		}
 	}
-	sortRows(&t, 4, 0, 9) // false comes before true
+	sortRows(&t, 4, 0, 9) // no comes before yes
 	return t
 }
 
-func (c *reconciliationSection) cover(r *lookedAt) {
+func (c *reconciliationSection) cover(r *scannedRepository) {
 	c.Listed++
-	if r.looks == 0 {
+	if r.scans == 0 {
 		c.Never++
 		return
 	}
@@ -289,5 +289,5 @@ func (c *reconciliationSection) nameOf(uuid string) string {
 	if r := c.repositories[uuid]; r != nil && r.latest.repository != "" {
 		return r.latest.repository
 	}
-	return cmp.Or(c.asked[uuid], uuid)
+	return cmp.Or(c.decided[uuid], uuid)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/audit/evidence"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 	"github.com/sallyport/sallyport/audit/postgres/internal/audittest"
 	"github.com/sallyport/sallyport/audit/postgres/internal/sealertest"
 	"github.com/sallyport/sallyport/audit/postgres/internal/writertest"

@@ -13,8 +13,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/audit/evidence"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
+	"github.com/sallyport/sallyport/audit/recorded"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"
 	"github.com/sallyport/sallyport/internal/uuid"
@@ -132,7 +133,7 @@ func printDecision(w io.Writer, id string, found shownDecision) error {
 	return err
 }
 
-func (e *shownEvent) printDecision(b *strings.Builder, found auditreader.Found, seal *shownSeal) {
+func (e shownEvent) printDecision(b *strings.Builder, found auditreader.Found, seal *shownSeal) {
 	line := cli.FieldLines(b)
 	line("time", e.time())
 	verdict := e.Verdict

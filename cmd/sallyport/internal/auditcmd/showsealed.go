@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/audit/evidence"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
+	"github.com/sallyport/sallyport/audit/evidence/ruletext"
 	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 )
 
@@ -61,7 +62,7 @@ func (d *shownDecision) lookUp(ctx context.Context, url string) error {
 
 // ruleOf quotes the rule from the policy that the log keeps. Of a record that cannot
 // be read it says nothing, as there is nothing to be shown of it at all.
-func ruleOf(ctx context.Context, r *auditreader.Reader, record []byte) (rules []evidence.RuleText, none string, err error) {
+func ruleOf(ctx context.Context, r *auditreader.Reader, record []byte) (rules []pack.RuleText, none string, err error) {
 	var said struct{ Kind audit.Kind }
 	if err := json.Unmarshal(record, &said); err != nil || said.Kind != audit.KindDecision {
 		return nil, "", nil

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sallyport/sallyport/audit"
 	"github.com/sallyport/sallyport/audit/evidence"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/auditdb"
 	"github.com/sallyport/sallyport/cmd/sallyport/internal/cli"

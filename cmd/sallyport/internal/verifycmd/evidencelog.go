@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
-	"github.com/sallyport/sallyport/audit/evidence"
+	"github.com/sallyport/sallyport/audit/evidence/pack"
 	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
 )
 
@@ -59,7 +59,7 @@ func (l evidenceLog) CheckpointSizes(ctx context.Context, before, hourlyFrom tim
 func (l evidenceLog) Consistency(ctx context.Context, from, to int64) (*audit.Consistency, error) {
 	c, err := l.Reader.Consistency(ctx, from, to)
 	if errors.Is(err, auditreader.ErrTooShort) {
-		return nil, fmt.Errorf("%w: %w", evidence.ErrNoTree, err)
+		return nil, fmt.Errorf("%w: %w", pack.ErrNoTree, err)
 	}
 	return c, err
 }
@@ -91,10 +91,10 @@ func (l evidenceLog) Access(ctx context.Context, from, to time.Time) ([]pack.Tab
 	return tables, err
 }
 
-func (l evidenceLog) Queries() []evidence.Query {
-	var list []evidence.Query
+func (l evidenceLog) Queries() []pack.Query {
+	var list []pack.Query
 	for _, s := range auditreader.EvidenceStatements() {
-		list = append(list, evidence.Query{Name: s.Name, SQL: s.SQL, Parameters: s.Parameters})
+		list = append(list, pack.Query{Name: s.Name, SQL: s.SQL, Parameters: s.Parameters})
 	}
 	return list
 }
