@@ -161,6 +161,8 @@ func (h *head) understand(name, value []byte) *proxy.Refusal {
 		if is(name, "transfer-encoding") {
 			return h.parseCoding(value)
 		}
+	case len("authorization"):
+		h.has.authorization = h.has.authorization || is(name, "authorization")
 	case len("proxy-authorization"):
 		if is(name, "proxy-authorization") {
 			h.noteCredential(value)
@@ -188,6 +190,9 @@ func (h *head) noteCredential(value []byte) {
 // readCredential reads the one Proxy-Authorization field.
 func (h *head) readCredential() (identity.Credential, error) {
 	switch {
+	case !h.has.credential && h.has.authorization:
+		return identity.Credential{}, &identity.Error{Problem: identity.CredentialMissing,
+			Detail: "no Proxy-Authorization was sent; Authorization is for the target and not for this proxy"}
 	case !h.has.credential:
 		return identity.Credential{}, nil // the gate refuses a missing credential
 	case h.has.doubled:

@@ -122,7 +122,7 @@ func (s *Server) rejectOverLimit(c *conn) {
 		c.minor = 1
 		if c.listener.TLS != nil {
 			// An overloaded server spends no handshake on a refusal.
-			c.rejectCleartext()
+			c.rejectNotTLS()
 			return
 		}
 		c.answer(proxy.NewRefusal(policy.Overloaded, "this instance has as many connections as it may have"))

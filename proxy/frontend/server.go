@@ -28,9 +28,10 @@ type Server struct {
 	open      atomic.Int64
 	rejecting atomic.Int64
 	idle      idleLimiter
-	longHeads *fair.Limiter // the rate of heads of more than 16 KiB, by address
-	heads     *fair.Limiter // long heads whose step is not known yet, by address
-	cleartext cleartextWarnings
+	longHeads *fair.Limiter      // the rate of heads of more than 16 KiB, by address
+	heads     *fair.Limiter      // long heads whose step is not known yet, by address
+	cleartext connectionWarnings // plain HTTP requests on TLS listeners
+	notTLS    connectionWarnings // other protocols there
 
 	reading     *fair.Limiter // steps that read their refusals
 	denialsRead atomic.Uint64

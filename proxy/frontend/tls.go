@@ -4,12 +4,8 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
-	"io"
 	"slices"
 	"time"
-
-	"github.com/sallyport/sallyport/policy"
-	"github.com/sallyport/sallyport/proxy"
 )
 
 // listenerTLS returns the configuration of a TLS listener. It selects http/1.1
@@ -35,13 +31,14 @@ func listenerTLS(from *tls.Config) *tls.Config {
 // handshake starts TLS on the connection. Shutdown may close the underlying
 // connection at any time.
 func (c *conn) handshake() bool {
-	t := tls.Server(c.stream, c.listener.TLS)
+	first := &firstBytes{Stream: c.stream}
+	t := tls.Server(first, c.listener.TLS)
 	if t.SetDeadline(time.Now().Add(c.server.config.HandshakeTimeout)) != nil || c.evicted.Load() {
 		return false
 	}
 	if err := t.Handshake(); err != nil {
-		if e, ok := errors.AsType[tls.RecordHeaderError](err); ok && e.Conn != nil && isCleartext(e.RecordHeader[:]) {
-			c.refuseCleartext()
+		if errors.Is(err, errNotTLS) {
+			c.refuseNotTLS(first.kept[:first.n])
 			return false
 		}
 		c.server.config.Log.Debug("TLS handshake failed", "listener", c.listener.Name, "client_address", c.client.Addr(), "error", err)
@@ -60,7 +57,7 @@ func (c *conn) handshake() bool {
 // request (a method, a space, a target) and not a TLS record, whose first byte is
 // a control byte (RFC 8446 section 5.1).
 func isCleartext(b []byte) bool {
-	method, target, _ := bytes.Cut(b, []byte{' '})
+	method, target, _ := bytes.Cut(b[:min(len(b), 5)], []byte{' '})
 	if !isToken(method) || bytes.HasPrefix(target, []byte{' '}) {
 		return false
 	}
@@ -72,22 +69,14 @@ func isCleartext(b []byte) bool {
 	return true
 }
 
-// refuseCleartext answers a plain HTTP request on a TLS listener. The request is
-// not parsed: its credential has crossed the network in cleartext and is not used.
-func (c *conn) refuseCleartext() {
-	c.minor = 1
-	c.server.cleartext.warn(c.server.config.Log, c.listener.Name, c.client.Addr())
-	c.refuseHere(proxy.NewRefusal(policy.TLSRequired, "this listener speaks TLS, and the request came in clear"))
-}
-
-// rejectCleartext reads the first bytes of a connection over the limit and
-// answers a plain HTTP request. A TLS client gets no answer.
-func (c *conn) rejectCleartext() {
+// rejectNotTLS reads the first bytes of a connection over the limit and answers a client
+// that does not speak TLS. A TLS client gets no answer.
+func (c *conn) rejectNotTLS() {
 	if c.stream.SetReadDeadline(time.Now().Add(c.server.config.LingerTimeout)) != nil {
 		return
 	}
-	var first [5]byte // as many as a TLS record header has
-	if _, err := io.ReadFull(c.stream, first[:]); err == nil && isCleartext(first[:]) {
-		c.refuseCleartext()
+	first := firstBytes{Stream: c.stream}
+	if _, err := first.Read(make([]byte, len(first.kept))); errors.Is(err, errNotTLS) {
+		c.refuseNotTLS(first.kept[:first.n])
 	}
 }
