@@ -44,7 +44,7 @@ deserves a look, with file and line. Tests are not run: see "policy test".`,
 				problems = append(problems, w)
 			}
 		}
-		warnings = slices.DeleteFunc(warnings, rego.NamesUnknownRepository)
+		warnings = append(slices.DeleteFunc(warnings, rego.NamesUnknownRepository), rego.Undelegated(snapshot)...)
 		out := c.OutOrStdout()
 		printPolicyErrors(out, args[0], "", problems)
 		printPolicyErrors(out, args[0], "warning: ", warnings)
