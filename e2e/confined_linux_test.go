@@ -143,7 +143,9 @@ func unitFilter(t *testing.T, analyze, unit string) []byte {
 	unless := func(k uint32) unix.SockFilter { // equal, it skips the next instruction
 		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: k}
 	}
-	end := func(action uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: action} }
+	end := func(action uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: action}
+	}
 	program := []unix.SockFilter{load(number)}
 	numbers := systemCallNumbers(t)
 	for name, permit := range allowed {
