@@ -13,46 +13,65 @@ import (
 // that names another repository does not match it. Any other condition may match: the
 // warnings are certain, and not complete. Files that do not parse are left to [Check].
 func Undelegated(snapshot *policy.Snapshot) Errors {
-	var delegates []*ast.Rule
-	allows := map[string]*ast.Rule{} // the first of each folder
-	var folders []string
+	d, err := readDelegation(snapshot)
+	if err != nil {
+		return nil
+	}
+	var warnings Errors
+	for _, folder := range d.folders {
+		if anyMayMatch(d.delegates, folder) {
+			continue
+		}
+		field, name := "full_name", folder
+		if _, uuid, _ := strings.Cut(folder, "/"); bareUUID.MatchString(uuid) {
+			field, name = "uuid", uuid
+		}
+		warnings = append(warnings, at(d.allows[folder].Location, nil, "the allow never counts: no rule of delegate matches "+folder,
+			`add to egress/: delegate contains {"rule": "own-rules"} if input.principal.repository.`+field+` == "`+name+`"`))
+	}
+	return warnings
+}
+
+// delegation is what decides whether the allows of folders count.
+type delegation struct {
+	delegates []*ast.Rule          // of the organization
+	folders   []string             // of repositories with an allow, in the order of their files
+	allows    map[string]*ast.Rule // the first allow of each folder
+}
+
+func readDelegation(snapshot *policy.Snapshot) (*delegation, error) {
+	d := &delegation{allows: map[string]*ast.Rule{}}
 	for _, f := range snapshot.Files {
 		parts := strings.Split(f.Path, "/")
-		isOrganization, isRepository := len(parts) == 2 && parts[0] == "egress", len(parts) == 4 && parts[0] == "repositories"
-		if !strings.HasSuffix(f.Path, ".rego") || isTestFile(f.Path) || !isOrganization && !isRepository {
+		folder := "" // the organization's
+		switch {
+		case !strings.HasSuffix(f.Path, ".rego") || isTestFile(f.Path):
+			continue
+		case len(parts) == 2 && parts[0] == "egress":
+		case len(parts) == 4 && parts[0] == "repositories":
+			folder = parts[1] + "/" + parts[2]
+		default:
 			continue
 		}
 		module, err := (&loader{}).parse(source{path: f.Path, content: f.Content})
 		if err != nil {
-			return nil
+			return nil, err
 		}
-		for _, rule := range module.Rules {
-			name := string(rule.Head.Name)
-			switch {
-			case isOrganization && name == setDelegate:
-				delegates = append(delegates, rule)
-			case isRepository && name == setAllow:
-				folder := parts[1] + "/" + parts[2]
-				if allows[folder] == nil {
-					allows[folder] = rule
-					folders = append(folders, folder)
-				}
-			}
+		d.add(folder, module.Rules)
+	}
+	return d, nil
+}
+
+func (d *delegation) add(folder string, rules []*ast.Rule) {
+	for _, rule := range rules {
+		switch name := string(rule.Head.Name); {
+		case folder == "" && name == setDelegate:
+			d.delegates = append(d.delegates, rule)
+		case folder != "" && name == setAllow && d.allows[folder] == nil:
+			d.allows[folder] = rule
+			d.folders = append(d.folders, folder)
 		}
 	}
-	var warnings Errors
-	for _, folder := range folders {
-		if !anyMayMatch(delegates, folder) {
-			rule := allows[folder]
-			field, name := "full_name", folder
-			if _, uuid, _ := strings.Cut(folder, "/"); bareUUID.MatchString(uuid) {
-				field, name = "uuid", uuid
-			}
-			warnings = append(warnings, at(rule.Location, nil, "the allow never counts: no rule of delegate matches "+folder,
-				`add to egress/: delegate contains {"rule": "own-rules"} if input.principal.repository.`+field+` == "`+name+`"`))
-		}
-	}
-	return warnings
 }
 
 // anyMayMatch reports whether one of the rules could match a step of the repository of a

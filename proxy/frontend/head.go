@@ -11,7 +11,7 @@ type head struct {
 	host        int    // how many Host fields
 	hostProblem string // what is wrong with the value; "": nothing
 	credential  []byte
-	has         struct{ credential, doubled, authorization, length, coding, expect bool }
+	has         struct{ credential, doubled, length, coding, expect bool }
 	length      int64 // of the body, where it is not chunked
 	chunked     bool
 	close       bool // the client will not send another request

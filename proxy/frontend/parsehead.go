@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/sallyport/sallyport/identity"
 	"github.com/sallyport/sallyport/policy"
@@ -161,8 +162,6 @@ func (h *head) understand(name, value []byte) *proxy.Refusal {
 		if is(name, "transfer-encoding") {
 			return h.parseCoding(value)
 		}
-	case len("authorization"):
-		h.has.authorization = h.has.authorization || is(name, "authorization")
 	case len("proxy-authorization"):
 		if is(name, "proxy-authorization") {
 			h.noteCredential(value)
@@ -190,7 +189,7 @@ func (h *head) noteCredential(value []byte) {
 // readCredential reads the one Proxy-Authorization field.
 func (h *head) readCredential() (identity.Credential, error) {
 	switch {
-	case !h.has.credential && h.has.authorization:
+	case !h.has.credential && h.hasAuthorization():
 		return identity.Credential{}, &identity.Error{Problem: identity.CredentialMissing,
 			Detail: "no Proxy-Authorization was sent; Authorization is for the target and not for this proxy"}
 	case !h.has.credential:
@@ -199,4 +198,9 @@ func (h *head) readCredential() (identity.Credential, error) {
 		return identity.Credential{}, &identity.Error{Problem: identity.CredentialAmbiguous, Detail: "there are two Proxy-Authorization fields"}
 	}
 	return identity.ParseCredential(string(h.credential))
+}
+
+// hasAuthorization reports whether there is a field with a credential for the target.
+func (h *head) hasAuthorization() bool {
+	return slices.ContainsFunc(h.fields, func(f field) bool { return is(f.name, "authorization") })
 }
