@@ -72,7 +72,7 @@ var serverHints = map[string]string{
 	"42704": "the database URL has a parameter that the server does not know: correct its name",
 	"57P03": "the server is starting or shutting down; try again in a moment",
 	"25006": "the server is a read-only standby; name the primary, or use target_session_attrs=read-write",
-	"53100": "the server's disk is full",
+	"53100": "the server's disk is full: make room there",
 }
 
 func serverHint(config *pgconn.Config, pg *pgconn.PgError) string {

@@ -72,7 +72,7 @@ func (s *Server) initialise(ctx context.Context) error {
 
 // diskHint is what to do where PostgreSQL could not write for want of room.
 func diskHint(text string) string {
-	for _, full := range []string{"No space left on device", "File too large", "Disk quota exceeded"} {
+	for _, full := range []string{"No space left on device", "File too large", "Disk quota exceeded", "Check free disk space"} {
 		if strings.Contains(text, full) {
 			return "\nthe disk is full: make room for 200 MiB at least, or choose another data_directory"
 		}
