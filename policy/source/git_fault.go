@@ -25,6 +25,9 @@ type gitFault struct {
 // gitFaults are looked for in this order. The texts are those of git, curl and
 // OpenSSH in the locale C, and of TLS libraries that curl is built with.
 var gitFaults = []gitFault{
+	// Before the faults of objects: a pack that cannot be written ends in the same words.
+	{regexp.MustCompile(`No space left on device|Disk quota exceeded|File too large|Failure writing output to destination`), Unreachable,
+		"the disk of data_directory is full: make room there"},
 	{regexp.MustCompile(`(?:^|; )(?:error|fatal|remote: error): object [0-9a-f]{40,64}: |fsck error in packed object|unpack-objects failed|index-pack failed.*fsck`), MalformedHistory,
 		"an object of the history is malformed: find it with `git fsck` in a clone, correct it with git filter-repo or git replace, and push the branch again; or begin a branch without the old history"},
 	{regexp.MustCompile(`returned error: 30[1278]|unable to update url base from redirection|redirect`), Unreachable,
@@ -49,7 +52,6 @@ var gitFaults = []gitFault{
 		"the host's name is not known: correct policy.git.url, or this machine's resolver"},
 	{regexp.MustCompile(`Connection refused|Failed to connect|Couldn't connect|Connection timed out|No route to host|Network is unreachable|Operation timed out|Connection reset|Empty reply`), Unreachable,
 		"nothing answers there: is the address right, does the server run, and is there a firewall in between?"},
-	{regexp.MustCompile(`No space left on device|Disk quota exceeded`), Unreachable, "the disk of data_directory is full: make room there"},
 	{regexp.MustCompile(`bad object|object file .* is empty|loose object .* is corrupt|unable to read tree|inflate: data stream error|not a git repository`), Unreachable,
 		"the copy in data_directory is damaged: end the server, remove that folder, and start again; it is fetched again"},
 }

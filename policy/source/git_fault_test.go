@@ -1,6 +1,7 @@
 package source
 
 import (
+	"errors"
 	"bytes"
 	"net/http"
 	"os/exec"
@@ -101,5 +102,22 @@ func TestGitFaultsAreNamed(t *testing.T) {
 			}
 			refused(t, f.source(c.change), "", Unreachable, c.want)
 		})
+	}
+}
+
+// TestFullDiskIsNamed: texts of git 2.39 on a full disk are not taken for a malformed
+// history or a server's fault.
+func TestFullDiskIsNamed(t *testing.T) {
+	for _, text := range []string{
+		"fatal: write error: No space left on device; fatal: fetch-pack: invalid index-pack output",
+		"fatal: write error: No space left on device; fatal: index-pack failed",
+		"error: unable to write file objects/ab/cd: No space left on device; fatal: unpack-objects failed",
+		"error: Failure writing output to destination (curl_result = 23, http_code = 200); error: fetch failed.",
+		"fatal: write error: File too large; fatal: index-pack failed",
+	} {
+		err := explainFetch(errors.New(text))
+		if refusal, ok := errors.AsType[*Refusal](err); ok || !strings.Contains(err.Error(), "the disk of data_directory is full: make room there") {
+			t.Errorf("%s: %v, %v", text, err, refusal)
+		}
 	}
 }
