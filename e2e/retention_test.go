@@ -85,6 +85,7 @@ func TestRetentionOfAnOldMonth(t *testing.T) {
 	says(1, "no hold 9 in force", "audit", "hold", "lift", "9", "--reason", "over")
 	says(0, "hold 1 is lifted", "audit", "hold", "lift", "1", "--reason", "over")
 	says(0, "case 17", "audit", "hold", "list")
+	says(0, `"first_month"`, "audit", "hold", "list", "--format", "json")
 	says(0, month+"  would be removed: 1 of 2 events", "audit", "retention", "--dry-run")
 	says(0, month+"  removed: 1 of 2 events, by event 3 of writer database", "audit", "retention")
 	says(0, "no month ended", "audit", "retention")

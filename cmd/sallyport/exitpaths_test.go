@@ -27,6 +27,7 @@ var printed = map[string]int{
 	"cmd/sallyport/internal/auditcmd/reconciliation.go: FindingError": 1,
 	"cmd/sallyport/internal/auditcmd/psql.go: ProgramError":           1,
 	"cmd/sallyport/internal/cli/pipes.go: FindingError":               1, // the reader of the output is gone
+	"cmd/sallyport/internal/cli/print.go: FindingError":               1, // PrintFinding
 	"cmd/sallyport/internal/controlcmd/inspect.go: FindingError":      1,
 	"cmd/sallyport/internal/policycmd/diff.go: FindingError":          1,
 	"cmd/sallyport/internal/policycmd/explain.go: FindingError":       1,

@@ -174,11 +174,19 @@ func newHoldLift() *cobra.Command {
 func newHoldList() *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "List all holds, including lifted ones", Args: cli.NoArguments}
 	from := auditdb.AddOwnerFlags(c)
+	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return from.Use(c.Context(), func(r *auditsealer.Retention) error {
 			holds, err := r.Holds(c.Context())
 			if err != nil {
 				return err
+			}
+			if asJSON() {
+				list := make([]holdJSON, 0, len(holds))
+				for _, h := range holds {
+					list = append(list, newHoldJSON(h))
+				}
+				return cli.PrintJSON(c.OutOrStdout(), list)
 			}
 			for _, h := range holds {
 				fmt.Fprintf(c.OutOrStdout(), "%d  %s to %s, set %s by %s: %s\n", h.Number, h.FirstDay.Format("2006-01"), h.LastDay.Format("2006-01"),

@@ -17,6 +17,17 @@ func PrintJSON(w io.Writer, value any) error {
 	return out.Encode(value)
 }
 
+// PrintFinding writes the result of a check, and returns [FindingError] if it failed.
+func PrintFinding(w io.Writer, result any, failed bool) error {
+	if err := PrintJSON(w, result); err != nil {
+		return err
+	}
+	if failed {
+		return FindingError{}
+	}
+	return nil
+}
+
 // PrintTable writes rows under a head.
 func PrintTable(w io.Writer, head string, rows func(row func(format string, args ...any))) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)

@@ -35,6 +35,7 @@ not run is not started.`,
 	}
 	path := cli.AddConfigFlag(c)
 	online := c.Flags().Bool("online", false, "connect to everything that the configuration names")
+	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, name, err := cli.LoadConfigWith(*path, config.Load)
 		if err != nil {
@@ -43,14 +44,27 @@ not run is not started.`,
 		if err := components.Validate(cfg); err != nil {
 			return err
 		}
-		printWarnings(c.ErrOrStderr(), cfg)
-		report := &checkReport{out: c.OutOrStdout()}
+		report := &checkReport{}
+		if asJSON() {
+			for _, w := range cfg.Warnings() {
+				report.warn("configuration", w.String())
+			}
+		} else {
+			printWarnings(c.ErrOrStderr(), cfg)
+			report.out = c.OutOrStdout()
+		}
 		checkCertificates(report, cfg)
 		if cfg.Policy.Git == nil || *online {
 			checkPolicy(c.Context(), report, cfg, *online)
 		}
 		if *online {
 			checkOnline(c.Context(), report, cfg)
+		}
+		if asJSON() {
+			result := checkJSON{name, report.failed == 0, report.results}
+			if err := cli.PrintJSON(c.OutOrStdout(), result); err != nil {
+				return err
+			}
 		}
 		if report.failed > 0 {
 			err := fmt.Errorf("%s: %d of %d checks failed", name, report.failed, report.made)
@@ -59,10 +73,21 @@ not run is not started.`,
 			}
 			return err
 		}
+		if asJSON() {
+			return nil
+		}
 		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: accepted\n", name)
 		return err
 	}
 	return c
+}
+
+// checkJSON is the result of `config check`. Its exit status distinguishes a wrong
+// configuration from a failure.
+type checkJSON struct {
+	Configuration string        `json:"configuration"`
+	Accepted      bool          `json:"accepted"`
+	Checks        []checkResult `json:"checks"`
 }
 
 func printWarnings(w io.Writer, cfg *config.Config) {

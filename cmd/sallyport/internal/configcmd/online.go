@@ -28,11 +28,28 @@ import (
 // checkTimeout bounds one check of `config check`.
 const checkTimeout = 20 * time.Second
 
-// checkReport prints one line for each check.
+// checkReport prints one line for each check, or keeps the results for JSON.
 type checkReport struct {
-	out          io.Writer
+	out          io.Writer // nil: nothing is printed
 	made, failed int
 	wrong        bool // a failure is the configuration's
+	results      []checkResult
+}
+
+// checkResult is one check, or a warning about something.
+type checkResult struct {
+	Result string `json:"result"` // ok, warning or failed
+	Name   string `json:"name"`
+	Detail string `json:"detail"`
+}
+
+func (r *checkReport) print(result, name, detail string) {
+	r.results = append(r.results, checkResult{result, name, detail})
+	if r.out == nil {
+		return
+	}
+	word := map[string]string{"ok": "ok    ", "failed": "FAILED", "warning": "warning"}[result]
+	fmt.Fprintf(r.out, "%s %s: %s\n", word, name, strings.ReplaceAll(detail, "\n", "\n  "))
 }
 
 // add prints what a check found: nil is in order.
@@ -43,13 +60,13 @@ func (r *checkReport) add(name, detail string, err error) {
 		if _, ok := errors.AsType[cli.InvalidError](err); ok {
 			r.wrong = true
 		}
-		fmt.Fprintf(r.out, "FAILED %s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", "\n  "))
+		r.print("failed", name, err.Error())
 		return
 	}
-	fmt.Fprintf(r.out, "ok     %s: %s\n", name, detail)
+	r.print("ok", name, detail)
 }
 
-func (r *checkReport) warn(name, text string) { fmt.Fprintf(r.out, "warning %s: %s\n", name, text) }
+func (r *checkReport) warn(name, text string) { r.print("warning", name, text) }
 
 // checkPolicy loads the policy and runs its tests, as a start does. A repository of
 // Git is fetched into a temporary folder. Online, the repositories that the policy

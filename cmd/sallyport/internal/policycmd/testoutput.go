@@ -20,6 +20,7 @@ type testOutputs struct {
 	junit    *string
 	coverage *bool
 	least    *float64
+	asJSON   func() bool
 }
 
 func addTestOutputs(c *cobra.Command) testOutputs {
@@ -27,6 +28,7 @@ func addTestOutputs(c *cobra.Command) testOutputs {
 		junit:    c.Flags().String("junit", "", "write the results as JUnit XML to this `FILE`, such as test-results/policy.xml"),
 		coverage: c.Flags().Bool("coverage", false, "show which lines of the policy no test went through"),
 		least:    c.Flags().Float64("min-coverage", 0, "fail where the tests go through less than so many `PERCENT` of the policy's lines"),
+		asJSON:   cli.AddFormatFlag(c),
 	}
 }
 
@@ -38,6 +40,10 @@ func (o testOutputs) tell(out io.Writer, directory string, report *rego.TestRepo
 		if err := writeJUnit(*o.junit, directory, report); err != nil {
 			return err
 		}
+	}
+	if o.asJSON() {
+		result := newTestsJSON(directory, report, *o.coverage)
+		return cli.PrintFinding(out, result, !result.Passed || report.Coverage < *o.least)
 	}
 	if *o.coverage {
 		for _, f := range report.Files {

@@ -24,6 +24,7 @@ deserves a look, with file and line. Tests are not run: see "policy test".`,
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
 	strict := c.Flags().Bool("strict", false, "warnings fail the check too")
 	repositories := c.Flags().String("repositories", "", "a `FILE` with the full names of all repositories, one a line: a policy that names another is an error")
+	asJSON := cli.AddFormatFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		snapshot, err := policyTree(c.Context(), args[0])
 		if err != nil {
@@ -46,9 +47,14 @@ deserves a look, with file and line. Tests are not run: see "policy test".`,
 		}
 		warnings = append(slices.DeleteFunc(warnings, rego.NamesUnknownRepository), rego.Undelegated(snapshot)...)
 		out := c.OutOrStdout()
+		failed := len(problems) > 0 || *strict && len(warnings) > 0
+		if asJSON() {
+			result := checkJSON{args[0], !failed, len(snapshot.Files), append(problemsJSON(args[0], "error", problems), problemsJSON(args[0], "warning", warnings)...)}
+			return cli.PrintFinding(out, result, failed)
+		}
 		printPolicyErrors(out, args[0], "", problems)
 		printPolicyErrors(out, args[0], "warning: ", warnings)
-		if len(problems) > 0 || *strict && len(warnings) > 0 {
+		if failed {
 			return fmt.Errorf("%s: %d errors, %d warnings", args[0], len(problems), len(warnings))
 		}
 		_, err = fmt.Fprintf(out, "%s: accepted, %d files, %d warnings\n", args[0], len(snapshot.Files), len(warnings))
@@ -76,6 +82,9 @@ repository's apart.`,
 		}
 		report, err := rego.Test(c.Context(), snapshot, rego.Options{Names: !*withoutNames})
 		if faults, ok := errors.AsType[rego.Errors](err); ok {
+			if outputs.asJSON() {
+				return cli.PrintFinding(c.OutOrStdout(), testsJSON{Directory: args[0], Tests: []testJSON{}, Problems: problemsJSON(args[0], "error", faults)}, true)
+			}
 			printPolicyErrors(c.OutOrStdout(), args[0], "", faults)
 			return fmt.Errorf("%s does not load", args[0])
 		}
