@@ -5,6 +5,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/sallyport/sallyport/internal/uuid"
 	"github.com/sallyport/sallyport/policy"
 )
 
@@ -23,8 +24,8 @@ func Undelegated(snapshot *policy.Snapshot) Errors {
 			continue
 		}
 		field, name := "full_name", folder
-		if _, uuid, _ := strings.Cut(folder, "/"); bareUUID.MatchString(uuid) {
-			field, name = "uuid", uuid
+		if _, base, _ := strings.Cut(folder, "/"); uuid.IsCanonical(base) {
+			field, name = "uuid", base
 		}
 		warnings = append(warnings, at(d.allows[folder].Location, nil, "the allow never counts: no rule of delegate matches "+folder,
 			`add to egress/: delegate contains {"rule": "own-rules"} if input.principal.repository.`+field+` == "`+name+`"`))
@@ -103,7 +104,7 @@ func namesOther(e *ast.Expr, folder string) bool {
 		return false
 	}
 	_, base, _ := strings.Cut(folder, "/")
-	isUUID := bareUUID.MatchString(base)
+	isUUID := uuid.IsCanonical(base)
 	switch a.String() {
 	case "input.principal.repository.full_name":
 		return !isUUID && string(name) != folder

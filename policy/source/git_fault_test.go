@@ -105,8 +105,8 @@ func TestGitFaultsAreNamed(t *testing.T) {
 	}
 }
 
-// TestFullDiskIsNamed: texts of git 2.39 on a full disk are not taken for a malformed
-// history or a server's fault.
+// TestFullDiskIsNamed: git's texts on a full disk (2.39) lead to the remedy for that, and
+// not to those for a malformed history or a server's fault.
 func TestFullDiskIsNamed(t *testing.T) {
 	for _, text := range []string{
 		"fatal: write error: No space left on device; fatal: fetch-pack: invalid index-pack output",
