@@ -50,40 +50,45 @@ checkpoints of these sizes, for "audit evidence check --proof".
 		if !ok {
 			return cli.Invalid(fmt.Errorf("%q is not a decision's id: it is a UUID such as 01a1fdf4-c192-7cf7-900b-49ceb24f5238", args[0]))
 		}
-		url, done, err := from.Open(c.Context())
-		if err != nil {
-			return err
-		}
-		defer done()
-		found, err := auditreader.Find(c.Context(), url, id)
-		if err != nil {
-			return err
-		}
-		if len(found.Records) == 0 {
-			return fmt.Errorf("the log has no decision %s", id)
-		}
-		r, err := auditreader.Open(c.Context(), url)
-		if err != nil {
-			return err
-		}
-		defer r.Close()
-		out := json.NewEncoder(c.OutOrStdout())
-		out.SetEscapeHTML(false)
-		for _, record := range found.Records {
-			line, err := prove(c.Context(), r, record, auditreader.Latest)
-			if err != nil {
-				return err
-			}
-			if line.skipped > 0 {
-				fmt.Fprintf(c.ErrOrStderr(), "%d later checkpoints that cover the event are signed by no key of the log, and were not used: run `sallyport audit verify`\n", line.skipped)
-			}
-			if err := out.Encode(line); err != nil {
-				return err
-			}
-		}
-		return nil
+		return proveDecision(c, from, id)
 	}
 	return c
+}
+
+// proveDecision prints a proof for each event of a decision.
+func proveDecision(c *cobra.Command, from auditdb.Flags, id string) error {
+	url, done, err := from.Open(c.Context())
+	if err != nil {
+		return err
+	}
+	defer done()
+	found, err := auditreader.Find(c.Context(), url, id)
+	if err != nil {
+		return err
+	}
+	if len(found.Records) == 0 {
+		return fmt.Errorf("the log has no decision %s", id)
+	}
+	r, err := auditreader.Open(c.Context(), url)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	out := json.NewEncoder(c.OutOrStdout())
+	out.SetEscapeHTML(false)
+	for _, record := range found.Records {
+		line, err := prove(c.Context(), r, record, auditreader.Latest)
+		if err != nil {
+			return err
+		}
+		if line.skipped > 0 {
+			fmt.Fprintf(c.ErrOrStderr(), "%d later checkpoints that cover the event are signed by no key of the log, and were not used: run `sallyport audit verify`\n", line.skipped)
+		}
+		if err := out.Encode(line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func proveConsistency(c *cobra.Command, from auditdb.Flags, fromSize, toSize int64) error {

@@ -106,14 +106,8 @@ func reproduction(d *audit.Decided, now policy.Decision, failure error) reproduc
 	r := reproduced{Then: then, Now: said, Other: now.Revision.Digest != d.Revision}
 	afterwards := d.Reason != string(now.Reason) && d.Verdict != "allow" && then == "allow"
 	switch {
-	case d.Reason == "policy_error" && strings.HasPrefix(d.Message, rego.RejectedText) && !r.Other:
-		r.Reproduced, r.Now, r.Detail = true, "error", "the repository's rules were not evaluated then: "+d.Message
-	case failure != nil && d.Reason == "policy_error":
-		r.Reproduced, r.Detail = true, "it could not be evaluated then, and cannot now: "+failure.Error()
-	case failure != nil:
-		r.Now, r.Detail = "error", "it cannot be evaluated: "+failure.Error()
-	case d.Reason == "policy_error":
-		r.Detail = "it could not be evaluated then: it may have taken too long, or the server was at fault; its own log says which"
+	case d.Reason == "policy_error" || failure != nil:
+		r.compareFailures(d, failure)
 	case afterwards && said != "deny":
 		r.Reproduced, r.Detail = true, "policy allowed it, and it was refused afterwards: "+d.Reason
 	case then != said && known:
@@ -128,6 +122,20 @@ func reproduction(d *audit.Decided, now policy.Decision, failure error) reproduc
 		r.Reproduced = true
 	}
 	return r
+}
+
+// compareFailures compares an evaluation that failed then, or fails now.
+func (r *reproduced) compareFailures(d *audit.Decided, failure error) {
+	switch {
+	case d.Reason == "policy_error" && strings.HasPrefix(d.Message, rego.RejectedText) && !r.Other:
+		r.Reproduced, r.Now, r.Detail = true, "error", "the repository's rules were not evaluated then: "+d.Message
+	case failure != nil && d.Reason == "policy_error":
+		r.Reproduced, r.Detail = true, "it could not be evaluated then, and cannot now: "+failure.Error()
+	case failure != nil:
+		r.Now, r.Detail = "error", "it cannot be evaluated: "+failure.Error()
+	default:
+		r.Detail = "it could not be evaluated then: it may have taken too long, or the server was at fault; its own log says which"
+	}
 }
 
 func (r reproduced) print(w io.Writer, d *audit.Decided, x *rego.Explanation) error {

@@ -1,6 +1,7 @@
 package policycmd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -28,6 +29,40 @@ func parsePrincipal(given string) (*identity.Principal, error) {
 	if given == "" {
 		return nil, errors.New("--as is missing: write --as repository=acme/payments,deployment=production,branch=main")
 	}
+	values, err := parseAsked(given)
+	if err != nil {
+		return nil, err
+	}
+	uuid := func(key string) string {
+		if values[key] != "" {
+			return values[key]
+		}
+		return unknownUUID
+	}
+	if values["repository"] == "" && values["repository_uuid"] == "" {
+		return nil, errors.New("--as names no repository: write repository=acme/payments")
+	}
+	slug, _, full := strings.Cut(values["repository"], "/")
+	if values["repository"] != "" && !full {
+		return nil, fmt.Errorf("--as: repository=%s is not a full name: write workspace/repository, such as acme/payments", values["repository"])
+	}
+	if values["workspace"] == "" {
+		values["workspace"] = slug
+	}
+	p := &identity.Principal{
+		Kind:       identity.KindBitbucketStep,
+		Workspace:  identity.Workspace{UUID: uuid("workspace_uuid"), Slug: values["workspace"]},
+		Repository: identity.Repository{UUID: uuid("repository_uuid"), FullName: values["repository"], Project: values["project"]},
+		Pipeline:   identity.Run{UUID: uuid("pipeline_uuid")},
+		Step:       identity.Run{UUID: uuid("step_uuid")},
+		Branch:     values["branch"],
+	}
+	p.Deployment = askedDeployment(values["deployment"], values["deployment_type"], values["deployment_uuid"])
+	return p, nil
+}
+
+// parseAsked reads the words of --as.
+func parseAsked(given string) (map[string]string, error) {
 	values := map[string]string{}
 	for word := range strings.SplitSeq(given, ",") {
 		key, value, ok := strings.Cut(strings.TrimSpace(word), "=")
@@ -57,41 +92,21 @@ func parsePrincipal(given string) (*identity.Principal, error) {
 		}
 		values[key] = value
 	}
-	uuid := func(key string) string {
-		if values[key] != "" {
-			return values[key]
-		}
-		return unknownUUID
+	return values, nil
+}
+
+// askedDeployment makes the deployment of a principal; nil where none is asked for.
+func askedDeployment(name, kind, uuid string) *identity.Deployment {
+	if name == "" && uuid == "" && kind == "" {
+		return nil
 	}
-	if values["repository"] == "" && values["repository_uuid"] == "" {
-		return nil, errors.New("--as names no repository: write repository=acme/payments")
+	name, uuid = cmp.Or(name, kind), cmp.Or(uuid, unknownUUID)
+	d := &identity.Deployment{UUID: uuid, Name: name, Slug: strings.ToLower(strings.ReplaceAll(name, " ", "-")), Type: kind}
+	// Bitbucket's three types are also what most environments are called.
+	if d.Type == "" && slices.Contains(DeploymentTypes, d.Slug) {
+		d.Type = d.Slug
 	}
-	slug, _, full := strings.Cut(values["repository"], "/")
-	if values["repository"] != "" && !full {
-		return nil, fmt.Errorf("--as: repository=%s is not a full name: write workspace/repository, such as acme/payments", values["repository"])
-	}
-	if values["workspace"] == "" {
-		values["workspace"] = slug
-	}
-	p := &identity.Principal{
-		Kind:       identity.KindBitbucketStep,
-		Workspace:  identity.Workspace{UUID: uuid("workspace_uuid"), Slug: values["workspace"]},
-		Repository: identity.Repository{UUID: uuid("repository_uuid"), FullName: values["repository"], Project: values["project"]},
-		Pipeline:   identity.Run{UUID: uuid("pipeline_uuid")},
-		Step:       identity.Run{UUID: uuid("step_uuid")},
-		Branch:     values["branch"],
-	}
-	if d := values["deployment"]; d != "" || values["deployment_uuid"] != "" || values["deployment_type"] != "" {
-		if d == "" {
-			d = values["deployment_type"]
-		}
-		p.Deployment = &identity.Deployment{UUID: uuid("deployment_uuid"), Name: d, Slug: strings.ToLower(strings.ReplaceAll(d, " ", "-")), Type: values["deployment_type"]}
-		// Bitbucket's three types are also what most environments are called.
-		if t := p.Deployment.Slug; p.Deployment.Type == "" && (t == "test" || t == "staging" || t == "production") {
-			p.Deployment.Type = t
-		}
-	}
-	return p, nil
+	return d
 }
 
 // DeploymentTypes are the types of deployment environments in Bitbucket.

@@ -193,11 +193,7 @@ func (r *coverageRow) add(d *audit.Decided) {
 		r.LastSeen = &at
 	}
 	if d.Input != nil && d.Mode != "" {
-		// What is denied always is denied in report mode too, and recorded as enforced.
-		always := d.Mode == "enforce" && d.Verdict != "allow" && policy.Reason(d.Reason) == policy.PolicyDenied
-		if r.Mode == "" || r.always && !always || r.always == always && !d.Time.Before(r.decided) {
-			r.decided, r.Mode, r.always = d.Time, d.Mode, always
-		}
+		r.addMode(d)
 	}
 	switch {
 	case d.Verdict == "allow" && d.WouldDeny:
@@ -208,6 +204,15 @@ func (r *coverageRow) add(d *audit.Decided) {
 		r.Refused++
 	default:
 		r.Denied++
+	}
+}
+
+// addMode keeps the mode of the latest decision. A deny with enforce_in_report_mode is
+// recorded as enforced in report mode too, and counts only if there is no other decision.
+func (r *coverageRow) addMode(d *audit.Decided) {
+	always := d.Mode == "enforce" && d.Verdict != "allow" && policy.Reason(d.Reason) == policy.PolicyDenied
+	if r.Mode == "" || r.always && !always || r.always == always && !d.Time.Before(r.decided) {
+		r.decided, r.Mode, r.always = d.Time, d.Mode, always
 	}
 }
 

@@ -179,6 +179,24 @@ func (s *suggester) observe(ctx context.Context, d *audit.Decided) error {
 	if len(s.only) > 0 {
 		s.seen[d.Repository], s.seen[d.RepositoryUUID] = true, true
 	}
+	o := s.observedOf(d)
+	how := s.passed(d)
+	if how == "" {
+		return nil
+	}
+	deny, isAllowed, err := s.replay(ctx, o, d)
+	if err != nil || isAllowed {
+		return err
+	}
+	u, err := o.note(d, how, deny, s.names)
+	if err == nil && u != nil && d.Verdict == "allow" && len(s.made) < maxDecisions {
+		s.made[d.ID] = u
+	}
+	return err
+}
+
+// observedOf returns what is observed of the repository of a decision.
+func (s *suggester) observedOf(d *audit.Decided) *observed {
 	folder := d.Repository
 	if !s.names {
 		folder = d.WorkspaceUUID + "/" + d.RepositoryUUID
@@ -188,46 +206,54 @@ func (s *suggester) observe(ctx context.Context, d *audit.Decided) error {
 		o = &observed{folder: folder, uses: map[useKey]*use{}}
 		s.found[folder] = o
 	}
-	how := ""
-	switch said, _ := policySaid(d); {
-	case d.Verdict == "allow" && said == "would deny":
-		how = "passed in report mode"
+	return o
+}
+
+// passed describes how a decision let its request pass, or would have; empty if it is
+// nothing to suggest a rule for.
+func (s *suggester) passed(d *audit.Decided) string {
+	outcome, _ := policySaid(d)
+	switch {
+	case d.Verdict == "allow" && outcome == "would deny":
+		return "passed in report mode"
 	case d.Verdict == "allow":
-		how = "was allowed by " + cmp.Or(ruleID(d.Rule), "no rule")
+		return "was allowed by " + cmp.Or(ruleID(d.Rule), "no rule")
 	case s.refused && policy.Reason(d.Reason) == policy.NoRuleMatched:
-		how = "was refused"
-	default:
-		return nil
+		return "was refused"
 	}
-	deny := ""
-	if s.set != nil {
-		now, err := s.replayer.Replay(ctx, d.Input)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil:
-			return fmt.Errorf("decision %s: %w", d.ID, err)
-		case now.Verdict == policy.Allow && !now.WouldDeny:
-			o.allowed++
-			return nil
-		case now.Reason == policy.PolicyDenied:
-			deny = now.Rule
-		case now.Reason == policy.NoRuleMatched && slices.Contains(s.set.Repositories(), folder):
-			later, err := s.delegating.Replay(ctx, d.Input)
-			if err != nil {
-				return fmt.Errorf("decision %s: %w", d.ID, err)
-			}
-			if later.Verdict == policy.Allow && !later.WouldDeny || later.Verdict == policy.Allow && later.Reason == policy.PolicyAllowed {
-				o.waiting++
-				return nil
-			}
-		}
+	return ""
+}
+
+// replay evaluates a decision with the policy that is suggested for, if there is one. It
+// counts what that policy allows, or would allow once the repository's rules count, and
+// returns the rule that denies it.
+func (s *suggester) replay(ctx context.Context, o *observed, d *audit.Decided) (deny string, isAllowed bool, err error) {
+	if s.set == nil {
+		return "", false, nil
 	}
-	u, err := o.note(d, how, deny, s.names)
-	if err == nil && u != nil && d.Verdict == "allow" && len(s.made) < maxDecisions {
-		s.made[d.ID] = u
+	now, err := s.replayer.Replay(ctx, d.Input)
+	switch {
+	case ctx.Err() != nil:
+		return "", false, ctx.Err()
+	case err != nil:
+		return "", false, fmt.Errorf("decision %s: %w", d.ID, err)
+	case now.Verdict == policy.Allow && !now.WouldDeny:
+		o.allowed++
+		return "", true, nil
+	case now.Reason == policy.PolicyDenied:
+		return now.Rule, false, nil
+	case now.Reason != policy.NoRuleMatched || !slices.Contains(s.set.Repositories(), o.folder):
+		return "", false, nil
 	}
-	return err
+	later, err := s.delegating.Replay(ctx, d.Input)
+	if err != nil {
+		return "", false, fmt.Errorf("decision %s: %w", d.ID, err)
+	}
+	if later.Verdict == policy.Allow && (!later.WouldDeny || later.Reason == policy.PolicyAllowed) {
+		o.waiting++
+		return "", true, nil
+	}
+	return "", false, nil
 }
 
 // noteClose counts a tunnel that was allowed and closed before it carried a byte.

@@ -18,30 +18,8 @@ import (
 
 // finish writes the files, once the policy that they make has been tried.
 func (s *suggester) finish(ctx context.Context, out io.Writer) error {
-	var files []policy.File
 	var told strings.Builder
-	wanted := map[string]*observed{}
-	for _, o := range sortedObserved(s.found) {
-		file := s.newFile(o.folder)
-		switch n := o.suggested(); {
-		case !plainFolder(o.folder):
-			fmt.Fprintf(&told, "%s: not a repository name; no file is written for it\n", cmp.Or(o.folder, "a repository without a name"))
-		case n == 0 && o.allowed > 0:
-			fmt.Fprintf(&told, "%s: needs nothing, all of %d is allowed\n", o.folder, o.allowed)
-		case n == 0:
-			fmt.Fprintf(&told, "%s: there is nothing to suggest\n", o.folder)
-		default:
-			files = append(files, policy.File{Path: file, Content: []byte(s.rules(o))})
-			wanted[file] = o
-			fmt.Fprintf(&told, "%s: %d %s, in %s\n", o.folder, n, map[bool]string{true: "target", false: "targets"}[n == 1], file)
-		}
-		if o.waiting > 0 {
-			fmt.Fprintf(&told, "%s: its rules allow %d more, and do not count yet, for nothing delegates to it. Add to egress/:\n  %s\n", o.folder, o.waiting, s.delegation(o.folder))
-		}
-		if o.dropped > 0 {
-			fmt.Fprintf(&told, "  it reached more than %d different targets: %d decisions are left out\n", maxUses, o.dropped)
-		}
-	}
+	files, wanted := s.newFiles(&told)
 	for _, name := range s.only {
 		if !slices.ContainsFunc(sortedObserved(s.found), func(o *observed) bool {
 			return o.folder == name || strings.Contains(name, "-") && !strings.Contains(name, "/")
@@ -73,6 +51,34 @@ func (s *suggester) finish(ctx context.Context, out io.Writer) error {
 	}
 	_, err = io.WriteString(out, told.String())
 	return err
+}
+
+// newFiles makes a file for each repository for which there is something to suggest, and
+// describes each repository in summary. wanted has what was observed, by file.
+func (s *suggester) newFiles(summary *strings.Builder) (files []policy.File, wanted map[string]*observed) {
+	wanted = map[string]*observed{}
+	for _, o := range sortedObserved(s.found) {
+		file := s.newFile(o.folder)
+		switch n := o.suggested(); {
+		case !plainFolder(o.folder):
+			fmt.Fprintf(summary, "%s: not a repository name; no file is written for it\n", cmp.Or(o.folder, "a repository without a name"))
+		case n == 0 && o.allowed > 0:
+			fmt.Fprintf(summary, "%s: needs nothing, all of %d is allowed\n", o.folder, o.allowed)
+		case n == 0:
+			fmt.Fprintf(summary, "%s: there is nothing to suggest\n", o.folder)
+		default:
+			files = append(files, policy.File{Path: file, Content: []byte(s.rules(o))})
+			wanted[file] = o
+			fmt.Fprintf(summary, "%s: %d %s, in %s\n", o.folder, n, map[bool]string{true: "target", false: "targets"}[n == 1], file)
+		}
+		if o.waiting > 0 {
+			fmt.Fprintf(summary, "%s: its rules allow %d more, and do not count yet, for nothing delegates to it. Add to egress/:\n  %s\n", o.folder, o.waiting, s.delegation(o.folder))
+		}
+		if o.dropped > 0 {
+			fmt.Fprintf(summary, "  it reached more than %d different targets: %d decisions are left out\n", maxUses, o.dropped)
+		}
+	}
+	return files, wanted
 }
 
 // meant names the repository of the log that a name was probably meant to be.

@@ -67,9 +67,15 @@ func vendorLibrary(directory string, write bool) (changed int, err error) {
 			return changed, err
 		}
 	}
+	removed, err := removeStrays(root, ours, write)
+	return changed + removed, err
+}
+
+// removeStrays removes the copy's files that the library does not have, or only counts them.
+func removeStrays(root *os.Root, ours map[string]bool, write bool) (changed int, err error) {
 	folder, err := root.Open(policy.LibraryFolder)
 	if errors.Is(err, os.ErrNotExist) {
-		return changed, nil
+		return 0, nil
 	}
 	if err != nil {
 		return changed, err
