@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -13,42 +12,6 @@ import (
 	"github.com/sallyport/sallyport/policy/rego"
 	"github.com/sallyport/sallyport/policy/source"
 )
-
-// probeError is an error of [rego.Engine.Prepare].
-type probeError struct{ error }
-
-func (e probeError) Unwrap() error { return e.error }
-
-// unrecordedError is an error of the log: a revision cannot be kept in it.
-type unrecordedError struct{ error }
-
-func (e unrecordedError) Unwrap() error { return e.error }
-
-func probed(err error) error {
-	if err == nil {
-		return nil
-	}
-	return probeError{err}
-}
-
-func kindOf(err error) RefusalKind {
-	if r, ok := errors.AsType[*source.Refusal](err); ok {
-		return RefusalKind(r.Kind)
-	}
-	if _, ok := errors.AsType[probeError](err); ok {
-		return refusedProbe
-	}
-	if _, ok := errors.AsType[unrecordedError](err); ok {
-		return refusedUnrecorded
-	}
-	if _, ok := errors.AsType[rego.TestsFailed](err); ok {
-		return refusedTests
-	}
-	if _, ok := errors.AsType[rego.Errors](err); ok {
-		return refusedLoad
-	}
-	return refusedUnknown
-}
 
 // AnnounceFirst records the first active revision and, where it is from the disk, why.
 // Later events go to the same log. activated is called after the activation of each
@@ -117,57 +80,6 @@ func (p *Manager) announce(ctx context.Context, set, previous *rego.Set) error {
 		p.log.Info("policy activated", "revision", revision.Digest, "commit", revision.Commit, "files", len(set.Snapshot().Files))
 	}
 	return err
-}
-
-// provenance returns the attributes of a commit's origin. Unknown origin does not prevent
-// an activation: a required signature was verified when the source offered the commit.
-func (p *Manager) provenance(ctx context.Context, commit string) []audit.Attribute {
-	git, ok := p.source.(interface {
-		Provenance(context.Context, string) (source.Provenance, error)
-	})
-	if !ok || commit == "" {
-		return nil
-	}
-	known, err := git.Provenance(ctx, commit)
-	if err != nil {
-		p.log.Warn("read author and signer of the policy commit failed", "commit", commit, "error", err)
-		return nil
-	}
-	attributes := []audit.Attribute{
-		{Name: "author", Value: known.Author}, {Name: "committer", Value: known.Committer}, {Name: "subject", Value: known.Subject},
-		{Name: "signature", Value: string(known.Signature)},
-	}
-	if !known.Authored.IsZero() {
-		attributes = append(attributes, audit.Attribute{Name: "authored", Value: known.Authored.UTC().Format(time.RFC3339)})
-	}
-	if known.Signer != "" {
-		attributes = append(attributes, audit.Attribute{Name: "signer", Value: known.Signer})
-	}
-	return attributes
-}
-
-// maxBrought bounds the commits in the event of an activation.
-const maxBrought = 40
-
-// brought returns the commits that came with an activation, so that the approval of
-// each can be read.
-func (p *Manager) brought(ctx context.Context, before, commit string) []audit.Attribute {
-	git, ok := p.source.(interface {
-		Brought(ctx context.Context, before, commit string, limit int) ([]string, bool, error)
-	})
-	if !ok || commit == "" {
-		return nil
-	}
-	commits, more, err := git.Brought(ctx, before, commit, maxBrought)
-	if err != nil {
-		p.log.Warn("list commits of the policy revision failed", "commit", commit, "error", err)
-		return []audit.Attribute{{Name: "commits", Value: commit}, {Name: "more_commits", Value: "true"}}
-	}
-	attributes := []audit.Attribute{{Name: "commits", Value: strings.Join(commits, " ")}}
-	if more {
-		attributes = append(attributes, audit.Attribute{Name: "more_commits", Value: "true"})
-	}
-	return attributes
 }
 
 // refuse records that a state of the source was rejected. The digest is empty if the state

@@ -1,5 +1,12 @@
 package manager
 
+import (
+	"errors"
+
+	"github.com/sallyport/sallyport/policy/rego"
+	"github.com/sallyport/sallyport/policy/source"
+)
+
 // RefusalKind is the kind of fault for which a state of the policy was rejected: a closed
 // vocabulary, for the event and the metric.
 type RefusalKind string
@@ -23,3 +30,39 @@ const (
 // RefusalKinds lists the kinds.
 var RefusalKinds = []RefusalKind{refusedUnreachable, refusedTooLarge, refusedTree, refusedUnsigned, refusedRewound, refusedHistory,
 	refusedLoad, refusedTests, refusedProbe, refusedUnrecorded, refusedTooOld, refusedUnknown}
+
+// probeError is an error of [rego.Engine.Prepare].
+type probeError struct{ error }
+
+func (e probeError) Unwrap() error { return e.error }
+
+// unrecordedError is an error of the log: a revision cannot be kept in it.
+type unrecordedError struct{ error }
+
+func (e unrecordedError) Unwrap() error { return e.error }
+
+func probed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return probeError{err}
+}
+
+func kindOf(err error) RefusalKind {
+	if r, ok := errors.AsType[*source.Refusal](err); ok {
+		return RefusalKind(r.Kind)
+	}
+	if _, ok := errors.AsType[probeError](err); ok {
+		return refusedProbe
+	}
+	if _, ok := errors.AsType[unrecordedError](err); ok {
+		return refusedUnrecorded
+	}
+	if _, ok := errors.AsType[rego.TestsFailed](err); ok {
+		return refusedTests
+	}
+	if _, ok := errors.AsType[rego.Errors](err); ok {
+		return refusedLoad
+	}
+	return refusedUnknown
+}

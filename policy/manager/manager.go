@@ -144,25 +144,6 @@ func (p *Manager) Begin(ctx context.Context) error {
 	return nil
 }
 
-// lastGood returns the policy on the disk, nil if it cannot be used.
-func (p *Manager) lastGood() *source.KeptPolicy {
-	kept, err := p.kept.Load()
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		p.log.Error("read last good policy from disk failed", "error", err)
-		return nil
-	case kept.Origin != p.source.String():
-		p.log.Info("last good policy on disk is from another source; ignored", "source", kept.Origin)
-		return nil
-	case p.maxAge > 0 && time.Since(kept.Confirmed) > p.maxAge:
-		p.log.Warn("last good policy on disk exceeds policy.max_age", "confirmed", kept.Confirmed.UTC().Format(time.RFC3339), "max_age", p.maxAge.String())
-		return nil
-	}
-	return kept
-}
-
 // load loads the revision that the source offers, with its own tests. Units that are the
 // same in previous are not checked again; a repository that fails keeps its rules of
 // fallback; both may be nil. offered is the state of the source, as far as it is known.
@@ -305,17 +286,6 @@ func (p *Manager) known(snapshot *policy.Snapshot, requested bool) bool {
 		}
 	}
 	return true
-}
-
-// keep writes the active policy to the disk, for a start without the source. A failure
-// does not affect decisions.
-func (p *Manager) keep(set *rego.Set) {
-	p.confirmed = time.Now()
-	p.keptAt = p.confirmed
-	err := p.kept.Save(source.KeptPolicy{Snapshot: set.Snapshot(), Origin: p.source.String(), Confirmed: p.confirmed, Findings: set.Findings(), Repositories: set.Kept()})
-	if err != nil {
-		p.log.Error("write active policy to disk failed", "error", err)
-	}
 }
 
 // expire deactivates a revision that the source has not offered for longer than

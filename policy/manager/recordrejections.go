@@ -3,8 +3,6 @@ package manager
 import (
 	"context"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/audit"
@@ -19,13 +17,6 @@ func onRepositoryFailure(cfg *config.Config) rego.RepositoryFailure {
 	}
 	return rego.KeepPrevious
 }
-
-// Bounds of what one activation reports of rejected repositories; the event of the
-// activation has their number.
-const (
-	maxRejectionEvents = 100
-	maxRejectionNames  = 20
-)
 
 // noteRejections adds the rejections of a set that becomes active.
 func (p *Manager) noteRejections(set *rego.Set, now time.Time) {
@@ -55,35 +46,6 @@ func (p *Manager) recordRejections(ctx context.Context) {
 		}
 	}
 	p.unrecorded = nil
-}
-
-// rejectedAttributes name the rejected repositories in the event of an activation.
-func rejectedAttributes(set *rego.Set) []audit.Attribute {
-	rejected := set.Rejected()
-	if len(rejected) == 0 {
-		return nil
-	}
-	return []audit.Attribute{
-		{Name: "rejected_repositories", Value: strconv.Itoa(len(rejected))},
-		{Name: "rejected", Value: rejectedNames(rejected)},
-	}
-}
-
-// rejectedNames names the first of the rejected repositories.
-func rejectedNames(rejected []rego.Rejection) string {
-	var names []string
-	for _, r := range rejected[:min(len(rejected), maxRejectionNames)] {
-		names = append(names, r.Repository)
-	}
-	return strings.Join(names, " ")
-}
-
-// sameRejections reports whether the same repositories are rejected for the same failures,
-// with the same rules in force.
-func sameRejections(a, b *rego.Set) bool {
-	return slices.EqualFunc(a.Rejected(), b.Rejected(), func(a, b rego.Rejection) bool {
-		return a.Repository == b.Repository && a.Kept.Digest == b.Kept.Digest && a.Failure.Error() == b.Failure.Error()
-	})
 }
 
 // dropUnknown denies the repositories that keep rules of a revision that this log does not

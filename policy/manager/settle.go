@@ -99,9 +99,6 @@ func (p *Manager) settle(ctx context.Context) (wait time.Duration) {
 	return max(settleEvery, settleShare*time.Since(began))
 }
 
-// samePending reports whether the same repositories are not checked yet.
-func samePending(a, b *rego.Set) bool { return len(a.Pending()) == len(b.Pending()) }
-
 // recordChecked records the repositories whose policy of the active revision comes into
 // force later than the revision.
 func (p *Manager) recordChecked(ctx context.Context, set *rego.Set, passed []string) {
@@ -125,50 +122,6 @@ func (p *Manager) recordChecked(ctx context.Context, set *rego.Set, passed []str
 	if err != nil && !errors.Is(err, context.Canceled) {
 		p.log.Error("activation of repositories' policies not recorded", "error", err)
 	}
-}
-
-// pendingAttributes name the repositories whose policy is not checked yet in the event
-// of an activation.
-func pendingAttributes(set *rego.Set) []audit.Attribute {
-	pending := set.Pending()
-	if len(pending) == 0 {
-		return nil
-	}
-	return []audit.Attribute{
-		{Name: "pending_repositories", Value: strconv.Itoa(len(pending))},
-		{Name: "pending", Value: PendingNames(pending)},
-	}
-}
-
-// PendingNames lists the first of the pending repositories, with spaces between them.
-func PendingNames(pending []rego.Pending) string {
-	var names []string
-	for _, r := range pending[:min(len(pending), maxRejectionNames)] {
-		names = append(names, r.Repository)
-	}
-	return strings.Join(names, " ")
-}
-
-// A state of the policy that was rejected is loaded again where a loaded machine may
-// have been the cause: after stateRetryFirst, doubled each time up to stateRetryMost.
-const (
-	stateRetryFirst = time.Minute
-	stateRetryMost  = time.Hour
-)
-
-// scheduleRetry sets when a rejected state may be loaded again. again is set if the same
-// state was rejected before. The lock is held.
-func (p *Manager) scheduleRetry(again bool) {
-	if !again {
-		p.retries = 0
-	}
-	p.retryAt = time.Now().Add(min(stateRetryMost, stateRetryFirst<<min(p.retries, 16)))
-	p.retries++
-}
-
-// retryDue reports whether a rejected state is loaded again. The lock is held.
-func (p *Manager) retryDue() bool {
-	return rego.Retryable(p.failure) && time.Now().After(p.retryAt)
 }
 
 // Pending lists the repositories whose policy of the active revision is not checked yet.
