@@ -16,7 +16,7 @@ func TestParseErrorsHaveAHint(t *testing.T) {
 		head + "allow[{\"rule\": \"x\"}] { true }\n":                                                                    "3:1: `contains` keyword is required for partial set rules: write: allow contains {\"rule\": \"an-id\"} if { … }",
 		head + "allow contains {\"rule\": \"x\"} if {\n\tinput.target.port == 443\n":                                    "opened with {, ( or [",
 		head + "allow contains {\"rule\": \"x\"} if input.target.host == \"a\n":                                         "3:54: non-terminated string: close it",
-		head + "allow contains {'rule': 'x'} if true\n":                                                                 "3:17: illegal token: there is something that Rego does not know; texts stand in \"",
+		head + "allow contains {'rule': 'x'} if true\n":                                                                 "3:17: illegal token: not a token of Rego: write texts in \"",
 		head + "a if b\n\nb if a\n":                                                                                     "3:1: rule data.sallyport.egress.a is recursive",
 		head + "allow contains {\"rule\": \"x\"} if y == 3\n":                                                           "3:33: var y is unsafe: give it a value first",
 		head + "allow contains {\"rule\": \"x\"} if re_match(\"a\", input.target.host)\n":                               "regex.match for re_match",

@@ -46,13 +46,13 @@ func TestHostLists(t *testing.T) {
 		{name: "a network", files: in("sites: [10.0.0.0/8]"), at: doc + "1:9", message: "use net.cidr_contains", warning: true},
 		{name: "an address in another form", files: in("sites: [\"2001:DB8::1\"]"), at: doc + "1:9", message: "write 2001:db8::1", warning: true},
 		{name: "a label that is too long", files: in("sites: [\"" + longLabel + ".example\"]"), at: doc + "1:9", message: "never matches", warning: true},
-		{name: "false as a value", files: in("sites: {a.example: false}"), at: doc + "1:9", message: "false does not take it out", warning: true},
+		{name: "false as a value", files: in("sites: {a.example: false}"), at: doc + "1:9", message: "false does not remove it", warning: true},
 		{name: "an empty list of a deny", files: in("sites: []"), at: doc + "1:1", message: "the list is empty, so the deny at egress/a.rego:5 never fires", warning: true},
 		{name: "in JSON", files: org(withLib+`deny contains {"rule": "p"} if lib.host_in(input.target.host, data.sites)`) + "-- data/x.json --\n{\n\"sites\": [\"a.example\",\n\"B.example\"]}\n", at: "data/x.json:3:", message: "write b.example", warning: true},
 		{name: "good patterns", files: in("sites:\n  - a.example\n  - \"*.b.example\"\n  - 192.0.2.1\n  - \"2001:db8::1\"\n  - my_bucket.s3.example\n  - localhost")},
 		{name: "good keys", files: in("sites:\n  a.example: {}\n  \"*.b.example\": {owner: kim}")},
 
-		{name: "literal: a text", files: literal(`"pastebin.example"`), at: inOrg + "5:", message: "wants a list of host patterns"},
+		{name: "literal: a text", files: literal(`"pastebin.example"`), at: inOrg + "5:", message: "needs a list of host patterns"},
 		{name: "literal: one level too deep", files: literal(`[["a.example"]]`), at: inOrg + "5:", message: "an entry is a list"},
 		{name: "literal: a URL", files: literal(`{"https://a.example/"}`), at: inOrg + "5:64", message: "no scheme", warning: true},
 
@@ -119,7 +119,7 @@ func TestLibraryOperands(t *testing.T) {
 		{name: "a misspelled optional key", files: within(`{"day": ["mon"], "from": "08:00", "to": "18:00"}`), at: inOrg + "5:", message: `did you mean "days"?`},
 		{name: "an unknown day", files: within(`{"days": ["mo"], "from": "08:00", "to": "18:00"}`), at: inOrg + "5:", message: `"mo" is not a day of the week: did you mean "mon"?`},
 		{name: "days as a text", files: within(`{"days": "mon", "from": "08:00", "to": "18:00"}`), at: inOrg + "5:", message: "days is a text and not a list"},
-		{name: "not a list", files: rule(`lib.within({"from": "08:00", "to": "18:00"})`), at: inOrg + "5:", message: "lib.within wants a list of windows"},
+		{name: "not a list", files: rule(`lib.within({"from": "08:00", "to": "18:00"})`), at: inOrg + "5:", message: "lib.within needs a list of windows"},
 		{name: "windows in a document", files: rule("lib.within(data.night)") + "-- data/x.yaml --\nnight:\n  - from: \"18:00\"\n    too: \"08:00\"\n", at: "data/x.yaml:3:5", message: `did you mean "to"?`},
 
 		{name: "ports", files: rule(`lib.port_in(input.target.port, {443, "8000-8099", "8000 - 8099", "22"})`)},

@@ -50,11 +50,11 @@ func TestTypes(t *testing.T) {
 		{name: "a report without a condition", files: org(`report contains {"rule": "a"}`)},
 
 		{name: "host_in with two hosts as arguments", files: lib(`lib.host_in(input.target.host, {"a.example"}, "b.example")`), at: inOrg + "5:", message: "lib.host_in takes 2 arguments"},
-		{name: "host_in, the wrong way round", files: lib(`lib.host_in({"a.example"}, input.target.host)`), at: inOrg + "5:", message: "lib.host_in wants a text here and this is a set"},
+		{name: "host_in, the wrong way round", files: lib(`lib.host_in({"a.example"}, input.target.host)`), at: inOrg + "5:", message: "lib.host_in needs a text here and this is a set"},
 		{name: "host_in of a target", files: lib(`lib.host_in(input.target, {"a.example"})`), at: inOrg + "5:", message: "write lib.host_in(input.target.host"},
 		{name: "host_in of a port", files: lib(`lib.host_in(input.target.port, {"a.example"})`), at: inOrg + "5:", message: "this is a number"},
 		{name: "target_in of a host", files: lib(`lib.target_in(input.target.host, {"a.example"})`), at: inOrg + "5:", message: "write lib.target_in(input.target"},
-		{name: "port_in, the wrong way round", files: lib(`lib.port_in([443], input.target.port)`), at: inOrg + "5:", message: "lib.port_in wants a number here and this is a list"},
+		{name: "port_in, the wrong way round", files: lib(`lib.port_in([443], input.target.port)`), at: inOrg + "5:", message: "lib.port_in needs a number here and this is a list"},
 		{name: "port_in of a target", files: lib(`lib.port_in(input.target, [443])`), at: inOrg + "5:", message: "write lib.port_in(input.target.port"},
 		{name: "exceptions_for of a repository", files: org(withLib+`allow contains {"rule": "e", "expires": e.until} if some e in lib.exceptions_for(data.list, input.principal.repository, input.target)`) + "-- data/x.yaml --\nlist: []\n",
 			at: inOrg + "5:", message: "input.principal.repository.full_name"},

@@ -51,7 +51,7 @@ func exceptionList(u *Unit, v found) []Finding {
 	}
 	object, ok := v.value.Value.(ast.Object)
 	if !ok || looksLikeException(object) {
-		return []Finding{u.place(v, nil, "this is "+typeName(v.value.Value)+" and never counts: lib.exceptions_for wants a list of exceptions", "write a list: one object for each exception")}
+		return []Finding{u.place(v, nil, "this is "+typeName(v.value.Value)+" and never counts: lib.exceptions_for needs a list of exceptions", "write a list: one object for each exception")}
 	}
 	object.Foreach(func(k, sub *ast.Term) {
 		list = append(list, wholeException(u, found{sub, below(v.path, k), false})...)

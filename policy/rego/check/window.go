@@ -27,7 +27,7 @@ func windowList(u *Unit, v found) []Finding {
 	}
 	object, ok := v.value.Value.(ast.Object)
 	if !ok || object.Get(ast.StringTerm("from")) != nil || object.Get(ast.StringTerm("to")) != nil || object.Get(ast.StringTerm("days")) != nil {
-		return []Finding{u.place(v, nil, "this is "+typeName(v.value.Value)+" and holds at no time: lib.within wants a list of windows", windowHint)}
+		return []Finding{u.place(v, nil, "this is "+typeName(v.value.Value)+" and holds at no time: lib.within needs a list of windows", windowHint)}
 	}
 	object.Foreach(func(k, sub *ast.Term) { list = append(list, window(u, found{sub, below(v.path, k), false})...) })
 	return list
