@@ -47,6 +47,9 @@ func TestGitSource(t *testing.T) {
 	}
 	decided(second, "allow")
 
+	pushed := second
+	second = hostileFolder(t, w, commit)
+	decided(second, "allow")
 	rejectedCommits(t, w, git, commit)
 	git("reset", "--quiet", "--hard", first)
 	if out, err := w.reloadPolicy(); err == nil || !strings.Contains(out, "does not follow on "+second) {
@@ -57,16 +60,16 @@ func TestGitSource(t *testing.T) {
 	if out, err := w.reloadPolicy(); err == nil || !strings.Contains(out, "503") {
 		t.Errorf("%v: %s", err, out)
 	}
-	changes := w.query(t, `SELECT kind, commit, attributes FROM audit.policy_changes WHERE attributes ->> 'author' LIKE 'Kim%' OR commit IS NULL ORDER BY time`)
-	if len(changes) != 4 {
+	changes := w.query(t, `SELECT kind, commit, attributes FROM audit.policy_changes WHERE (attributes ->> 'author' LIKE 'Kim%' OR commit IS NULL) AND kind NOT LIKE 'repository_%' ORDER BY time`)
+	if len(changes) != 5 {
 		t.Fatalf("audit.policy_changes has %v", changes)
 	}
-	for i, want := range []string{"policy_loaded " + first, "policy_loaded " + second, "policy_rejected " + first, "policy_rejected <nil>"} {
+	for i, want := range []string{"policy_loaded " + first, "policy_loaded " + pushed, "policy_loaded " + second, "policy_rejected " + first, "policy_rejected <nil>"} {
 		if got := fmt.Sprintf("%v %v", changes[i]["kind"], changes[i]["commit"]); got != want {
 			t.Errorf("change %d is %s, want %s", i, got, want)
 		}
 	}
-	if a := show(changes[2]["attributes"]); !strings.Contains(a, "rewound") {
+	if a := show(changes[3]["attributes"]); !strings.Contains(a, "rewound") {
 		t.Errorf("the rewind is recorded as %s", a)
 	}
 	w.stop()
@@ -76,7 +79,7 @@ func TestGitSource(t *testing.T) {
 	// Each event by which a commit began to decide says what the commit says of
 	// itself, that from the disk too.
 	loaded := w.query(t, `SELECT attributes FROM audit.policy_changes WHERE kind = 'policy_loaded' ORDER BY time`)
-	if len(loaded) != 3 {
+	if len(loaded) != 4 {
 		t.Fatalf("audit.policy_changes has %v", loaded)
 	}
 	for _, l := range loaded {
@@ -90,6 +93,32 @@ func TestGitSource(t *testing.T) {
 			t.Errorf("a signer where signatures are not asked for: %s", a)
 		}
 	}
+}
+
+// hostileFolder pushes a link into the folder of one repository, and attributes that git
+// refuses to check out: the commit is active, and the event names repository and cause.
+func hostileFolder(t *testing.T, w *world, commit func() string) string {
+	t.Helper()
+	folder := filepath.Join(w.policy, "repositories", "acme", "tools")
+	if err := os.WriteFile(filepath.Join(folder, ".gitattributes"), []byte(strings.Repeat("x", 3000)+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("egress.rego", filepath.Join(folder, "link.rego")); err != nil {
+		t.Fatal(err)
+	}
+	head := commit()
+	if out, err := w.reloadPolicy(); err != nil || !strings.Contains(out, "new") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var rows []fields
+	eventually(t, "the event", func() bool {
+		rows = w.query(t, `SELECT repository, repository_revision, message FROM audit.events WHERE kind = 'repository_policy_rejected' AND commit = $1`, head)
+		return len(rows) > 0
+	})
+	if rows[0]["repository"] != "acme/tools" || rows[0]["repository_revision"] == nil || !strings.Contains(show(rows[0]["message"]), "link.rego: it is a symbolic link") {
+		t.Errorf("recorded %v", rows)
+	}
+	return head
 }
 
 // rejectedCommits pushes what cannot decide, each for another reason, and sees that

@@ -45,6 +45,7 @@ func (l *loader) layOut(snapshot *policy.Snapshot) {
 		}
 		l.place(f, repositories)
 	}
+	l.settleImpossible(repositories)
 	for _, u := range repositories {
 		l.repositories = append(l.repositories, u)
 	}
@@ -64,10 +65,11 @@ func (l *loader) place(f policy.File, repositories map[string]*unit) {
 	case len(parts) == 2 && parts[0] == "egress":
 		l.organization.sources = append(l.organization.sources, s)
 	case len(parts) == 4 && parts[0] == "repositories":
-		repository := parts[1] + "/" + parts[2]
-		if !l.checkFolder(f.Path, parts[1], parts[2]) {
+		if at, valid := l.validFolder(f.Path, parts[1], parts[2]); !valid {
+			l.failFile(at, repositories)
 			return
 		}
+		repository := parts[1] + "/" + parts[2]
 		if repositories[repository] == nil {
 			repositories[repository] = newUnit(repository)
 		}
@@ -76,16 +78,6 @@ func (l *loader) place(f policy.File, repositories map[string]*unit) {
 		l.failFile(Error{File: f.Path, Line: 1, Column: 1, Message: "policies are not read from this folder",
 			Hint: "put the organization's rules and tests into egress/, a repository's into repositories/<workspace>/<repository>/, directly and not into folders of their own"}, repositories)
 	}
-}
-
-// checkFolder refuses a folder that no repository can have: its rules, denies among them,
-// would never count.
-func (l *loader) checkFolder(path, workspace, repository string) bool {
-	at, valid := l.validFolder(path, workspace, repository)
-	if !valid {
-		l.fail(at)
-	}
-	return valid
 }
 
 // validFolder reports whether a repository can have a folder, and the fault if not.
@@ -115,12 +107,17 @@ func (l *loader) faultyUnit(path string, repositories map[string]*unit) *unit {
 	if l.options.OnFailure == RejectRevision || len(parts) < 4 || parts[0] != "repositories" {
 		return nil
 	}
-	if _, valid := l.validFolder(path, parts[1], parts[2]); !valid {
-		return nil
-	}
+	at, valid := l.validFolder(path, parts[1], parts[2])
 	repository := parts[1] + "/" + parts[2]
+	if !valid {
+		repository = printable(repository)
+	}
 	if repositories[repository] == nil {
-		repositories[repository] = newUnit(repository)
+		u := newUnit(repository)
+		if u.impossible = !valid; u.impossible {
+			u.misplaced = Errors{at}
+		}
+		repositories[repository] = u
 	}
 	return repositories[repository]
 }
@@ -137,7 +134,9 @@ func (l *loader) failFolder(path string, e Error, repositories map[string]*unit)
 		l.fail(e)
 		return
 	}
-	u.misplaced = append(u.misplaced, e)
+	if len(u.misplaced) == 0 || u.misplaced[0] != e {
+		u.misplaced = append(u.misplaced, e)
+	}
 	u.failure = u.misplaced
 }
 

@@ -101,13 +101,16 @@ func TestSparingTheRevisionIsNeeded(t *testing.T) {
 // documents, rejects the revision.
 func TestOrganizationIsNotSpared(t *testing.T) {
 	for name, files := range map[string]string{
-		"its rules":     orgBefore + "-- egress/b.rego --\npackage sallyport.egress\n\nallow contains\n",
-		"its tests":     orgBefore + "-- egress/b_test.rego --\npackage sallyport.egress_test\n\ntest_x if false\n",
-		"a document":    orgBefore + "-- data/y.yaml --\na: [\n",
-		"a lost file":   orgBefore + "-- repositories/a.rego --\npackage x\n",
-		"a lost folder": orgBefore + "-- repositories/acme/Tools/a.rego --\npackage x\n",
+		"its rules":    orgBefore + "-- egress/b.rego --\npackage sallyport.egress\n\nallow contains\n",
+		"its tests":    orgBefore + "-- egress/b_test.rego --\npackage sallyport.egress_test\n\ntest_x if false\n",
+		"a document":   orgBefore + "-- data/y.yaml --\na: [\n",
+		"a lost file":  orgBefore + "-- repositories/a.rego --\npackage x\n",
+		"lost folders": orgBefore + "-- repositories/acme/Tools x/a.rego --\npackage x\n",
 	} {
-		if _, err := loadWith(t, files+toolsGood, Options{OnFailure: KeepPrevious}); err == nil {
+		if name != "lost folders" { // alone
+			files += toolsGood
+		}
+		if _, err := loadWith(t, files, Options{OnFailure: KeepPrevious}); err == nil {
 			t.Errorf("%s: it loads", name)
 		}
 	}
@@ -222,5 +225,42 @@ func TestReplayWithBothRevisions(t *testing.T) {
 	}
 	if _, err := both.WithRepository("acme/other", first); err == nil {
 		t.Error("a repository without rules is taken")
+	}
+}
+
+// TestImpossibleFolders: a folder whose name no repository can have is rejected alone, and
+// the organization's rules are in force. If the name is that of a repository but for upper
+// case, the repository keeps the rules that it had.
+func TestImpossibleFolders(t *testing.T) {
+	first := mustLoadWith(t, orgBefore+listBefore+toolsGood+websiteOne, Options{OnFailure: KeepPrevious})
+	fault := func(folder string) string {
+		return "-- " + folder + "/source-fault.rego --\n" + string(policy.FaultFile(folder, []policy.Fault{{Path: folder + "/x", Message: "it is not a path"}}).Content) + "\n"
+	}
+	for name, c := range map[string]struct {
+		files, repository string
+		kept              bool
+	}{
+		"not a name":                 {toolsGood + "-- repositories/acme/a b/a.rego --\npackage x\n", "acme/a b", false},
+		"a control character":        {toolsGood + fault("repositories/acme/a\tb"), "acme/a\uFFFDb", false},
+		"a fault of the source":      {toolsGood + fault("repositories/acme/\uFFFD"), "acme/\uFFFD", false},
+		"UUIDs":                      {toolsGood + "-- repositories/00000000-0000-4000-8000-000000000001/00000000-0000-4000-8000-000000000002/a.rego --\npackage x\n", "00000000-0000-4000-8000-000000000001/00000000-0000-4000-8000-000000000002", false},
+		"upper case":                 {strings.ReplaceAll(toolsGood, "/acme/tools", "/Acme/Tools"), "acme/tools", true},
+		"upper case of another":      {toolsGood + "-- repositories/acme/Tools/a.rego --\npackage x\n", "acme/Tools", false},
+		"upper case, and impossible": {toolsGood + "-- repositories/acme/A b/a.rego --\npackage x\n", "acme/A b", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			set := mustLoadWith(t, orgAfter+listBefore+websiteTwo+c.files, Options{OnFailure: KeepPrevious, Previous: first})
+			wantDecision(t, set, "deny policy_denied rule=no-partner", "repository=acme/tools", "to=api.partner.example:443")
+			wantDecision(t, set, "allow policy_allowed rule=two rules=two,own-rules", "repository=acme/website", "to=x.example:443")
+			wantDecision(t, set, "allow policy_allowed rule=mirrors rules=mirrors,own-rules", "repository=acme/tools", "to=mirror.example:443")
+			list := set.Rejected()
+			if len(list) != 1 || list[0].Repository != c.repository || (list[0].Kept == first.Revision()) != c.kept {
+				t.Errorf("rejected: %+v, want %s", list, c.repository)
+			}
+			if _, err := loadWith(t, orgAfter+listBefore+websiteTwo+c.files, Options{}); err == nil {
+				t.Error("a check accepts it")
+			}
+		})
 	}
 }

@@ -32,6 +32,7 @@ type unit struct {
 	sources    []source
 	misplaced  Errors // of its files that are not among the sources
 	pending    bool   // it is not checked yet
+	impossible bool   // no repository can have its name
 	checkResult
 }
 

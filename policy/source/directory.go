@@ -13,19 +13,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/sallyport/sallyport/policy"
-)
-
-// Bounds on a tree. They keep a mistake (a checkout of everything, a file that
-// never ends) from taking the memory of a process that lets builds out.
-const (
-	MaxFiles     = 250_000   // policy, test and data files: 50,000 repositories with rules, tests and a document each
-	MaxBytes     = 128 << 20 // of their contents together
-	maxEntries   = 1_000_000 // everything that is checked, folders included
-	maxDepth     = 32        // folders within folders
-	maxPathBytes = 1024
 )
 
 // Directory reads the policy tree at path, once. It opens nothing outside of the
@@ -45,15 +36,15 @@ func Directory(ctx context.Context, path string) (*policy.Snapshot, error) {
 		return nil, &Refusal{Kind: Unreachable, Err: fmt.Errorf("policy directory: %w", err)}
 	}
 	defer root.Close()
-	snapshot, err := snapshotOf(ctx, root.FS())
+	snapshot, err := snapshotOf(ctx, root.FS(), defaultTreeBounds)
 	if err != nil {
 		return nil, refuse(ctx, "", fmt.Errorf("policy directory %s: %w", path, err))
 	}
 	return snapshot, nil
 }
 
-func snapshotOf(ctx context.Context, fsys fs.FS) (*policy.Snapshot, error) {
-	files, err := read(ctx, fsys)
+func snapshotOf(ctx context.Context, fsys fs.FS, bounds treeBounds) (*policy.Snapshot, error) {
+	files, err := read(ctx, fsys, bounds)
 	if err != nil {
 		return nil, err
 	}
@@ -62,18 +53,15 @@ func snapshotOf(ctx context.Context, fsys fs.FS) (*policy.Snapshot, error) {
 
 // reader lists the files of one tree within the bounds, and then reads them.
 type reader struct {
-	ctx     context.Context
-	fsys    fs.FS
-	listed  []treeEntry
-	faults  faults
-	entries int
-	folder  string // the folder of a repository that the walk is in
-	inside  int    // entries in it so far
+	ctx    context.Context
+	fsys   fs.FS
+	listed []treeEntry
+	faults faults
 }
 
-func read(ctx context.Context, fsys fs.FS) ([]policy.File, error) {
+func read(ctx context.Context, fsys fs.FS, bounds treeBounds) ([]policy.File, error) {
 	r := &reader{ctx: ctx, fsys: fsys, faults: faults{}}
-	if err := fs.WalkDir(fsys, ".", r.visit); err != nil {
+	if err := walkFolders(ctx, fsys, bounds, r.visit); err != nil {
 		return nil, err
 	}
 	if len(r.listed)+len(r.faults) == 0 {
@@ -102,40 +90,24 @@ func read(ctx context.Context, fsys fs.FS) ([]policy.File, error) {
 
 // visit lists an entry. What is wrong in a repository's folder is a fault of that folder.
 func (r *reader) visit(path string, entry fs.DirEntry, err error) error {
-	if ended := r.ctx.Err(); ended != nil {
-		return ended
-	}
-	if r.entries++; r.entries > maxEntries {
-		return tooLarge{fmt.Errorf("it holds more than %d files and folders: is it the right folder?", maxEntries)}
-	}
 	if err == nil {
 		err = r.list(path, entry)
 	}
 	if err == nil || errors.Is(err, fs.SkipDir) || !r.faults.add(path, err) {
 		return err
 	}
-	if entry != nil && entry.IsDir() {
-		return fs.SkipDir
+	if errors.Is(err, errFolderTooLarge) {
+		folder := folderOf(path)
+		r.listed = slices.DeleteFunc(r.listed, func(e treeEntry) bool { return folderOf(e.path) == folder })
 	}
-	return nil
+	return fs.SkipDir
 }
 
 func (r *reader) list(path string, entry fs.DirEntry) error {
-	if folder := folderOf(path); folder != r.folder {
-		r.folder, r.inside = folder, 0
-	} else if r.inside++; folder != "" && r.inside > maxFolderEntries {
-		if r.inside == maxFolderEntries+1 {
-			r.faults.add(folder, fmt.Errorf("the folder holds more than %d files and folders", maxFolderEntries))
-		}
-		return fs.SkipDir // the rest of the folder that the entry is in
-	}
 	if len(path) > maxPathBytes || strings.Count(path, "/") > maxDepth {
 		return checkPath(path)
 	}
 	if entry.IsDir() {
-		if leftOut(path) {
-			return fs.SkipDir
-		}
 		return nil
 	}
 	if entry.Type()&fs.ModeSymlink != 0 {
@@ -145,12 +117,6 @@ func (r *reader) list(path string, entry fs.DirEntry) error {
 		return nil
 	}
 	return r.file(path)
-}
-
-// leftOut reports whether a folder is not looked into: .git and its like, and
-// the vendored copy of the shipped library, which is for editors.
-func leftOut(path string) bool {
-	return path == policy.LibraryFolder || len(path) > 1 && path[0] == '.'
 }
 
 // link follows a symbolic link to a file of the tree. A linked folder could make
@@ -183,9 +149,6 @@ func (r *reader) file(path string) error {
 		return fmt.Errorf("%s: it is not a regular file", path)
 	}
 	r.listed = append(r.listed, treeEntry{path: path, size: info.Size()})
-	if len(r.listed) > 2*MaxFiles {
-		return tooLarge{fmt.Errorf("it holds more than %d policy and data files", MaxFiles)}
-	}
 	return nil
 }
 

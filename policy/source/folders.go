@@ -3,33 +3,12 @@ package source
 import (
 	"cmp"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/sallyport/sallyport/policy"
 )
-
-// Bounds on the folder of one repository.
-const (
-	maxFolderFiles   = 1000
-	maxFolderBytes   = 4 << 20
-	maxFolderEntries = 10_000 // everything in it, other files and folders included
-)
-
-// folderOf returns the folder of a repository that a path is or is in; "" if none.
-func folderOf(path string) string {
-	parts := strings.SplitN(path, "/", 4)
-	if len(parts) < 3 || parts[0] != "repositories" {
-		return ""
-	}
-	folder := strings.Join(parts[:3], "/")
-	if !fs.ValidPath(folder) {
-		return ""
-	}
-	return folder
-}
 
 // faults are the faults of the folders of repositories, by folder: they reject that
 // repository's policy, and not the tree.
@@ -45,7 +24,14 @@ func (f faults) add(path string, err error) bool {
 	if rest, ok := strings.CutPrefix(message, path+" is "); ok {
 		message = "it is " + rest
 	}
-	f[folder] = append(f[folder], policy.Fault{Path: strings.ToValidUTF8(path, "\uFFFD"), Message: message})
+	if len(f[folder]) == maxFolderFaults {
+		return true
+	}
+	at := strings.ToValidUTF8(path, "\uFFFD")
+	if len(at) > maxPathBytes {
+		at = strings.ToValidUTF8(at[:maxPathBytes], "") + "…"
+	}
+	f[folder] = append(f[folder], policy.Fault{Path: at, Message: message})
 	return true
 }
 
@@ -106,15 +92,4 @@ func bound(listed []treeEntry, f faults) ([]treeEntry, error) {
 		}
 	}
 	return slices.DeleteFunc(listed, func(e treeEntry) bool { return left[folderOf(e.path)] }), nil
-}
-
-// checkPath returns what is wrong with the path of a file of a policy, or nil.
-func checkPath(path string) error {
-	switch {
-	case len(path) > maxPathBytes || strings.Count(path, "/") > maxDepth:
-		return tooLarge{fmt.Errorf("%.100q lies too deep: at most %d folders and %d bytes of path", path, maxDepth, maxPathBytes)}
-	case !fs.ValidPath(path) || strings.IndexByte(path, 0) >= 0:
-		return fmt.Errorf("%.100q is not a path in UTF-8: rename it", path)
-	}
-	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/fstest"
 
 	"github.com/sallyport/sallyport/policy"
 )
@@ -96,6 +97,37 @@ func wantFault(t *testing.T, s *policy.Snapshot, folder, path, says string) {
 	}
 }
 
+// TestFoldersWithManyEntries: a repository's folder in a directory is read up to its
+// bound, in whatever folders its entries are. Without that the tree is rejected.
+func TestFoldersWithManyEntries(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]func(i int) string{
+		"in one folder":   func(i int) string { return fmt.Sprint(i) },
+		"in many folders": func(i int) string { return fmt.Sprint(i/10, "/", i) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			files := fstest.MapFS{}
+			for _, path := range []string{"egress/a.rego", "repositories/acme/tools/a.rego", "repositories/acme/website/a.rego"} {
+				files[path] = &fstest.MapFile{Data: []byte("package x")}
+			}
+			for i := range maxFolderEntries {
+				files["repositories/acme/tools/more/"+c(i)+".md"] = &fstest.MapFile{}
+			}
+			s, err := snapshotOf(t.Context(), files, defaultTreeBounds)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantFault(t, s, "repositories/acme/tools", "-", "the folder holds more than 10000 files and folders")
+			b := defaultTreeBounds
+			b.entries, b.folder = maxFolderEntries, func(string) string { return "" }
+			if _, err := snapshotOf(t.Context(), files, b); err == nil || !strings.Contains(err.Error(), "it holds more than") {
+				t.Errorf("without a bound by folder: %v", err)
+			}
+		})
+	}
+}
+
 // TestLargestFoldersAreLeftOut: folders within their own bounds that together are over
 // those of a tree do not keep small ones out, wherever they stand in the order.
 func TestLargestFoldersAreLeftOut(t *testing.T) {
@@ -118,37 +150,5 @@ func TestLargestFoldersAreLeftOut(t *testing.T) {
 	}
 	if _, err := bound([]treeEntry{{path: "data/x.yaml", size: MaxBytes + 1}}, faults{}); err == nil {
 		t.Error("the organization's files have no bound")
-	}
-}
-
-// TestGitEntriesOfAFolder: links and submodules in or in the place of a repository's
-// folder are faults of that folder.
-func TestGitEntriesOfAFolder(t *testing.T) {
-	t.Parallel()
-	object := strings.Repeat("a", 40)
-	entry := func(mode, kind, size, path string) string {
-		return mode + " " + kind + " " + object + " " + size + "\t" + path + "\x00"
-	}
-	listing := entry("100644", "blob", "9", "egress/a.rego") +
-		entry("120000", "blob", "4", "repositories/acme/one/a.rego") +
-		entry("160000", "commit", "-", "repositories/acme/two/sub") +
-		entry("160000", "commit", "-", "repositories/acme/three") +
-		entry("120000", "blob", "4", "repositories/acme/four") +
-		entry("100644", "blob", "5000000", "repositories/acme/five/a.rego") +
-		entry("100644", "blob", "9", "repositories/acme/six/\xff.rego") +
-		entry("120000", "blob", "4", "repositories/acme/seven/README") +
-		entry("100644", "blob", "9", "repositories/acme/seven/a.rego")
-	f := faults{}
-	chosen, err := choose([]byte(listing), "", f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(chosen) != 2 || chosen[1].path != "repositories/acme/seven/a.rego" || len(f) != 6 {
-		t.Errorf("chosen %v, faults %v", chosen, f)
-	}
-	for _, path := range []string{"egress/b.rego", "data/b.yaml", "repositories/b.rego"} {
-		if _, err := choose([]byte(entry("120000", "blob", "4", path)), "", faults{}); err == nil {
-			t.Errorf("a link %s is accepted", path)
-		}
 	}
 }

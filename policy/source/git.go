@@ -22,7 +22,6 @@ import (
 const (
 	gitTimeout     = 2 * time.Minute // for everything that one look does
 	maxRepository  = 512 << 20       // bytes on disk, history included
-	maxTreeListing = 64 << 20        // bytes of git ls-tree
 	maxCommitBytes = 1 << 20
 )
 
@@ -58,9 +57,13 @@ type GitConfig struct {
 type Git struct {
 	config GitConfig
 	limit  int64
+	bounds treeBounds
+
+	harmless []string // faults of objects: see there
 
 	mu      sync.Mutex
-	last    *policy.Snapshot // of the commit that was offered last
+	last    *policy.Snapshot      // of the commit that was offered last
+	folders map[string]folderRead // of its repositories
 	rewound bool
 	changes int
 }
@@ -71,7 +74,7 @@ func NewGit(c GitConfig) (*Git, error) {
 	if err := checkURL(c.URL); err != nil {
 		return nil, err
 	}
-	g := &Git{config: c, limit: maxRepository}
+	g := &Git{config: c, limit: maxRepository, bounds: defaultTreeBounds, harmless: harmless}
 	if _, err := gitProgram(); err != nil {
 		return nil, err
 	}

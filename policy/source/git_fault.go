@@ -6,13 +6,25 @@ import (
 	"strings"
 )
 
-// harmless are faults of old objects that change nothing of a tree's content: the
-// form of names, addresses and times in commits and tags, and leading zeros of
-// modes. Long-lived repositories have them, and nobody can correct them without
-// a new history. git-fsck(1), "fsck.<msg-id>".
+// harmless are faults of objects with no effect here. git-fsck(1), "fsck.<msg-id>".
+//
+// The form of names, addresses and times in commits and tags, and leading zeros of modes:
+// long-lived repositories have them, and nobody can correct them without a new history.
+//
+// The items of trees, and the files that control a checkout and submodules: there is
+// neither here, and each item is checked where it is listed (see [treeWalk]). As an error
+// of the fetch, one such file in the folder of one repository would keep every later
+// revision out until the history is rewritten.
 var harmless = []string{
 	"badDate", "badDateOverflow", "badEmail", "badName", "badTimezone", "missingEmail", "missingNameBeforeEmail",
 	"missingSpaceBeforeDate", "missingSpaceBeforeEmail", "missingTaggerEntry", "zeroPaddedDate", "zeroPaddedFilemode",
+
+	"badFilemode", "duplicateEntries", "emptyName", "fullPathname", "hasDot", "hasDotdot", "hasDotgit", "largePathname",
+	"nullSha1", "treeNotSorted",
+	"gitattributesBlob", "gitattributesLarge", "gitattributesLineLength", "gitattributesMissing", "gitattributesSymlink",
+	"gitignoreSymlink", "mailmapSymlink", "symlinkPointsToGitDir", "symlinkTargetBlob", "symlinkTargetLength", "symlinkTargetMissing",
+	"gitmodulesBlob", "gitmodulesLarge", "gitmodulesMissing", "gitmodulesName", "gitmodulesParse", "gitmodulesPath",
+	"gitmodulesSymlink", "gitmodulesUpdate", "gitmodulesUrl",
 }
 
 // gitFault is what the text of git says of a failed fetch, and the remedy.
@@ -73,7 +85,7 @@ func explainFetch(err error) error {
 }
 
 // fsckSettings make a fetch check every object, but for what is harmless.
-func fsckSettings() [][2]string {
+func fsckSettings(harmless []string) [][2]string {
 	settings := [][2]string{{"transfer.fsckObjects", "true"}, {"fetch.fsckObjects", "true"}}
 	for _, id := range harmless {
 		settings = append(settings, [2]string{"fetch.fsck." + strings.ToLower(id), "ignore"})

@@ -9,36 +9,49 @@ import (
 const someObject = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
 
 func TestParseBatchIsStrict(t *testing.T) {
-	chosen := []treeEntry{{object: someObject, size: 3, path: "egress/a.rego"}}
-	if files, err := parseBatch([]byte(someObject+" blob 3\nabc\n"), chosen); err != nil || string(files[0].Content) != "abc" {
-		t.Errorf("%v, %v", files, err)
+	names, sizes := []string{someObject}, []objectSize{{"blob", 3}}
+	if contents, err := parseBatch([]byte(someObject+" blob 3\nabc\n"), names, sizes); err != nil || string(contents[0]) != "abc" {
+		t.Errorf("%q, %v", contents, err)
 	}
 	for _, out := range []string{"", someObject + " missing\n", someObject + " blob 3\nab", someObject + " blob 3\nabc", someObject + " blob 3\nabcd\n", someObject + " tree 3\nabc\n", someObject + " blob 3\nabc\nmore"} {
-		if files, err := parseBatch([]byte(out), chosen); err == nil {
-			t.Errorf("%q was read as %v", out, files)
+		if contents, err := parseBatch([]byte(out), names, sizes); err == nil {
+			t.Errorf("%q was read as %q", out, contents)
 		}
 	}
 }
 
-// FuzzTree: whatever a listing says, what is chosen from it belongs to a policy
-// tree, is a file, and is within the bounds.
-func FuzzTree(f *testing.F) {
-	f.Add("100644 blob "+someObject+"      12\tegress/a.rego\x00120000 blob "+someObject+"       7\tegress/b.rego\x00", "")
-	f.Add("100644 blob "+someObject+"      12\tpolicy/egress/a.rego\x00", "policy")
-	f.Fuzz(func(t *testing.T, listing, folder string) {
-		chosen, err := choose([]byte(listing), folder, faults{})
+func TestParseSizesIsStrict(t *testing.T) {
+	names := []string{someObject}
+	for out, want := range map[string]objectSize{" blob 3\n": {"blob", 3}, " missing\n": {}} {
+		if sizes, err := parseSizes([]byte(someObject+out), names); err != nil || sizes[0] != want {
+			t.Errorf("%q: %v, %v", out, sizes, err)
+		}
+	}
+	for _, out := range []string{"", "\n", someObject, someObject + " blob 3", someObject + " blob\n", someObject + " blob -1\n", someObject + "  3\n", "a" + someObject[1:] + " blob 3\n", someObject + " blob 3\nmore"} {
+		if sizes, err := parseSizes([]byte(out), names); err == nil {
+			t.Errorf("%q was read as %v", out, sizes)
+		}
+	}
+}
+
+// FuzzParseTree: what is read of a tree object is all that is in it.
+func FuzzParseTree(f *testing.F) {
+	f.Add([]byte("100644 a.rego\x0001234567890123456789040000 b\x0001234567890123456789"))
+	f.Add([]byte("40000 ../x\x00012345678901234567890"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		items, err := parseTree(content, 20)
 		if err != nil {
 			return
 		}
-		total := int64(0)
-		for _, e := range chosen {
-			total += e.size
-			if e.kind != "blob" || e.size < 0 || e.mode == "120000" || !(strings.HasSuffix(e.path, ".rego") || strings.HasPrefix(e.path, "data/")) || !objectName.MatchString(e.object) {
-				t.Errorf("chosen: %+v", e)
+		size := 0
+		for _, item := range items {
+			size += len(item.mode) + 1 + len(item.name) + 1 + 20
+			if !objectName.MatchString(item.object) || strings.ContainsRune(item.name, 0) || strings.HasPrefix(item.mode, "0") {
+				t.Errorf("%+v", item)
 			}
 		}
-		if total > MaxBytes || len(chosen) > MaxFiles {
-			t.Errorf("%d files with %d bytes", len(chosen), total)
+		if size > len(content) || size < len(content)-8*len(items) {
+			t.Errorf("%d bytes of %d", size, len(content))
 		}
 	})
 }

@@ -111,7 +111,7 @@ func (g *Git) environment(remote bool) (environment []string, secret string, err
 		{"http.followRedirects", "false"}, {"http.sslVerify", "true"}, {"http.proxy", ""},
 		{"http.lowSpeedLimit", "100"}, {"http.lowSpeedTime", "30"},
 	}
-	settings = append(settings, fsckSettings()...)
+	settings = append(settings, fsckSettings(g.harmless)...)
 	if remote {
 		more, word, err := g.credentials(u)
 		if err != nil {

@@ -32,9 +32,6 @@ func (r *Refusal) Error() string { return r.Err.Error() }
 // Unwrap returns the fault itself.
 func (r *Refusal) Unwrap() error { return r.Err }
 
-// tooLarge is a fault of a tree that is over a bound.
-type tooLarge struct{ error }
-
 // refuse makes a Refusal of a fault in reading a tree. That the context ended is
 // no fault of the source.
 func refuse(ctx context.Context, commit string, err error) error {

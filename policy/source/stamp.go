@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -77,31 +79,22 @@ type stamp struct {
 
 // takeStamp checks everything that [Directory] would read, and reads nothing.
 func takeStamp(ctx context.Context, root string) (stamp, error) {
+	directory, err := os.OpenRoot(root)
+	if err != nil {
+		return stamp{}, err
+	}
+	defer directory.Close()
 	s := stamp{settled: true}
 	h := sha256.New()
-	entries := 0
 	var b []byte
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
+	err = walkFolders(ctx, directory.FS(), defaultTreeBounds, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, errFolderTooLarge):
+			fmt.Fprintf(h, "%s is too large\x00", path)
+			return fs.SkipDir
+		case err != nil:
 			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if entries++; entries > maxEntries {
-			return fmt.Errorf("more than %d entries", maxEntries)
-		}
-		name := filepath.ToSlash(path[min(len(path), len(root)):])
-		for len(name) > 0 && name[0] == '/' {
-			name = name[1:]
-		}
-		if entry.IsDir() {
-			if name != "" && leftOut(name) {
-				return fs.SkipDir
-			}
-			return nil
-		}
-		if !policy.Belongs(name) {
+		case entry.IsDir() || !policy.Belongs(path):
 			return nil
 		}
 		info, err := entry.Info()
@@ -116,8 +109,8 @@ func takeStamp(ctx context.Context, root string) (stamp, error) {
 		if changed.After(s.latest) {
 			s.latest = changed
 		}
-		b = binary.AppendUvarint(b[:0], uint64(len(name)))
-		b = append(b, name...)
+		b = binary.AppendUvarint(b[:0], uint64(len(path)))
+		b = append(b, path...)
 		for _, n := range []int64{info.Size(), int64(info.Mode()), info.ModTime().UnixNano(), changed.UnixNano(), int64(device), int64(number)} {
 			b = binary.BigEndian.AppendUint64(b, uint64(n))
 		}
