@@ -11,7 +11,7 @@ const (
 	// fairnessAlone: the machine does nothing else, and a multiple of milliseconds means something.
 	fairnessAlone = false
 
-	fairnessGood    = 2   // rounds of an attack that must be good
-	fairnessRounds  = 8   // rounds at most
-	fairnessTunnels = 150 // that a victim opens in a round, and as many when idle
+	fairnessGood    = 1   // rounds of an attack that must be good
+	fairnessRounds  = 6   // at most
+	fairnessTunnels = 100 // that the victims open in a round, and as many when idle
 )

@@ -375,6 +375,46 @@ func TestHeavyShares(t *testing.T) {
 	}
 }
 
+// TestBackgroundIsNeeded: calls that no client waits for, as those of a candidate policy,
+// leave a worker to calls that a client waits for. In the class of the latter they hold
+// all workers.
+func TestBackgroundIsNeeded(t *testing.T) {
+	t.Parallel()
+	for class, timeout := range map[Class]time.Duration{Background: time.Hour, Interactive: 50 * time.Millisecond} {
+		t.Run(fmt.Sprint(class), func(t *testing.T) {
+			t.Parallel()
+			p := pool(t, Config{Workers: 4, QueueTimeout: timeout})
+			ctx, cancel := context.WithCancel(t.Context())
+			var calls sync.WaitGroup
+			executing := 0
+			for i := range 8 {
+				calls.Go(func() {
+					c := call(fmt.Sprint("candidate of ", i), "sleep")
+					c.Limit, c.Class = time.Hour, class
+					_, _ = p.Do(ctx, c)
+				})
+			}
+			for executing < 1 || class == Interactive && executing < 4 {
+				p.mu.Lock()
+				executing = 0
+				for _, s := range p.shares {
+					if s.running[class] {
+						executing++
+					}
+				}
+				p.mu.Unlock()
+				runtime.Gosched()
+			}
+			_, err := p.Do(t.Context(), call("decision", "echo x"))
+			if class == Background && err != nil || class == Interactive && !errors.Is(err, ErrQueueTimeout) {
+				t.Errorf("a decision beside calls of class %d: %v", class, err)
+			}
+			cancel()
+			calls.Wait()
+		})
+	}
+}
+
 func TestProgramThatIsNoWorker(t *testing.T) {
 	handled.Store(false)
 	defer handled.Store(true)
