@@ -60,7 +60,7 @@ func TestEveryFolderIsKnownIsNeeded(t *testing.T) {
 
 func folderProblems(s source) []string {
 	parent, _, nested := strings.Cut(s.dir, "/")
-	if _, isCore := core[parent]; nested && isCore && !isAdapter(s.dir) && managers[s.dir] == nil && leaves[s.dir] == nil && !isTestHelper(s.dir) && !slices.Contains(parts, s.dir) {
+	if _, isCore := core[parent]; nested && isCore && core[s.dir] == nil && !isAdapter(s.dir) && managers[s.dir] == nil && leaves[s.dir] == nil && !isTestHelper(s.dir) && !slices.Contains(parts, s.dir) {
 		return []string{s.dir + " is neither core nor a listed adapter: add it to the table"}
 	}
 	return nil

@@ -19,7 +19,7 @@ func TestOtherProtocolsOnTLSListener(t *testing.T) {
 		"full":       func(c *Config) { c.MaxConnections = 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := start(t, func(s *stand, c *Config, lc *ListenerConfig) {
+			s := start(t, func(s *env, c *Config, lc *ListenerConfig) {
 				_, lc.TLS = certificate(t)
 				c.LingerTimeout, c.HandshakeTimeout = 20*time.Second, 20*time.Second // nothing waits for so long
 				change(c)
