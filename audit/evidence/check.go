@@ -15,6 +15,9 @@ import (
 // but the folder. Damage is a finding and no error: an error means that the folder
 // could not be read, or is not a pack.
 func Check(ctx context.Context, dir string, o CheckOptions) (*Checked, error) {
+	if o.Progress == nil {
+		o.Progress = func(string, int64) {}
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err

@@ -51,7 +51,7 @@ func (c *checker) file(f pack.File) error {
 	}
 	defer file.Close()
 	sum := sha256.New()
-	n, err := io.Copy(sum, file)
+	n, err := io.Copy(io.MultiWriter(sum, &progressWriter{c.result.Bytes, c.options.Progress}), file)
 	if err != nil {
 		return err
 	}
@@ -97,4 +97,16 @@ func (c *checker) checkpoint() error {
 		return wrong("checkpoint: its time, name or size is not the pack's")
 	}
 	return nil
+}
+
+// progressWriter reports how many bytes were written to it so far.
+type progressWriter struct {
+	n      int64
+	report func(stage string, n int64)
+}
+
+func (w *progressWriter) Write(b []byte) (int, error) {
+	w.n += int64(len(b))
+	w.report("bytes compared with the manifest", w.n)
+	return len(b), nil
 }

@@ -10,9 +10,10 @@ import (
 // CheckOptions are what a check of a pack knows from other sources.
 type CheckOptions struct {
 	Trust    audit.Trust
-	Proofs   []*audit.Consistency // between the pack's checkpoint and others
-	Unsigned bool                 // accept an unsigned manifest
-	Tool     string               // this program: pages are made again if it is the one that made them
+	Proofs   []*audit.Consistency        // between the pack's checkpoint and others
+	Unsigned bool                        // accept an unsigned manifest
+	Tool     string                      // this program: pages are made again if it is the one that made them
+	Progress func(stage string, n int64) // nil: progress is not reported
 }
 
 // Checked is what a check found.

@@ -39,6 +39,9 @@ func (c *checker) population() error {
 		if d == nil {
 			return nil
 		}
+		if n%1024 == 0 {
+			c.options.Progress("decisions checked", n)
+		}
 		if _, err := sheet.Write(one.Row); err != nil {
 			return err
 		}

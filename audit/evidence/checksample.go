@@ -26,6 +26,7 @@ func (c *checker) sampleDetails() error {
 		if err := c.sampleDetail(i, &c.taken.Sample.Chosen[i]); err != nil {
 			return err
 		}
+		c.options.Progress("sample details checked", int64(i+1))
 	}
 	return nil
 }

@@ -407,3 +407,28 @@ func hexDigest(text string) string {
 	_, _ = h.WriteString(text)
 	return h.digest()
 }
+
+// TestProgress: building and checking report how far they are in each stage.
+func TestProgress(t *testing.T) {
+	reached := map[string]int64{}
+	report := func(stage string, n int64) { reached[stage] = max(reached[stage], n) }
+	g := newGenerated(t, 2000)
+	o := options(t)
+	o.Progress = report
+	dir := filepath.Join(t.TempDir(), "pack")
+	if _, err := Build(t.Context(), g, dir, o); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Check(t.Context(), dir, CheckOptions{Tool: "test", Progress: report})
+	if err != nil || len(c.Findings) > 0 {
+		t.Fatalf("%v: %+v", err, c)
+	}
+	for stage, want := range map[string]int64{
+		"events verified": 2000, "decisions of the period": 2000, "sample details": int64(o.Sample),
+		"bytes compared with the manifest": c.Bytes, "decisions checked": 1024, "sample details checked": int64(o.Sample),
+	} {
+		if reached[stage] < want {
+			t.Errorf("%s: %d of %d", stage, reached[stage], want)
+		}
+	}
+}

@@ -41,6 +41,7 @@ it too. --unanchored accepts it.`,
 	proofs := c.Flags().StringArray("proof", nil, "`FILE` of consistency proofs between the pack's checkpoint and others; may be given again")
 	asJSON := cli.AddFormatFlag(c)
 	unsigned := c.Flags().Bool("unsigned", false, "accept a pack without a signature")
+	quiet := c.Flags().Bool("quiet", false, "show no progress")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		given, err := trusted.read(c.Context())
 		if err != nil {
@@ -49,6 +50,9 @@ it too. --unanchored accepts it.`,
 		o := evidence.CheckOptions{Trust: given.trust, Unsigned: *unsigned, Tool: "sallyport " + cli.Version()}
 		if o.Proofs, err = readProofs(c.Context(), *proofs); err != nil {
 			return cli.Invalid(err)
+		}
+		if p := cli.NewProgress(c.ErrOrStderr(), *quiet); p.Out != io.Discard {
+			o.Progress = stages(p.Out)
 		}
 		checked, err := evidence.Check(c.Context(), args[0], o)
 		if err != nil {
