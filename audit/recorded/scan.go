@@ -169,20 +169,25 @@ func (s *scanner) record(r *Event) bool {
 	return false
 }
 
-// fieldIndexes are the fields of Event by their names in a record.
-var fieldIndexes = func() map[string]int {
-	indexes, fields := make(map[string]int), reflect.TypeFor[Event]()
-	for i := range fields.NumField() {
-		indexes[fields.Field(i).Tag.Get("json")] = i
+// fields are the fields of Event by their names in a record.
+var fields = func() map[string]fieldType {
+	byName, event := make(map[string]fieldType), reflect.TypeFor[Event]()
+	for i := range event.NumField() {
+		byName[event.Field(i).Tag.Get("json")] = fieldType{i, event.Field(i).Type.Kind()}
 	}
-	return indexes
+	return byName
 }()
+
+type fieldType struct {
+	index int
+	kind  reflect.Kind
+}
 
 // field reads the value of a field. It is false for a field that is not known here:
 // encoding/json might match it to another.
 func (s *scanner) field(r *Event, name []byte) bool {
-	if i, ok := fieldIndexes[string(name)]; ok {
-		s.value(reflect.ValueOf(r).Elem().Field(i))
+	if f, ok := fields[string(name)]; ok {
+		s.value(r, f)
 		return !s.failed
 	}
 	switch string(name) {
@@ -203,20 +208,32 @@ func (s *scanner) field(r *Event, name []byte) bool {
 }
 
 // value reads a value of the type of the field that it is for.
-func (s *scanner) value(field reflect.Value) {
-	switch p := field.Addr().Interface().(type) {
-	case *string:
-		*p = s.text()
-	case *int64:
-		*p = s.number()
-	case *int:
-		*p = int(s.number())
-	case *bool:
-		*p = s.truth()
-	case *[]string:
-		*p = s.list()
-	case *map[string]string:
-		*p = s.object()
+func (s *scanner) value(r *Event, f fieldType) {
+	var field reflect.Value
+	if !s.dry {
+		field = reflect.ValueOf(r).Elem().Field(f.index)
+	}
+	switch f.kind {
+	case reflect.String:
+		if text := s.text(); !s.dry {
+			field.SetString(text)
+		}
+	case reflect.Int, reflect.Int64:
+		if n := s.number(); !s.dry {
+			field.SetInt(n)
+		}
+	case reflect.Bool:
+		if is := s.truth(); !s.dry {
+			field.SetBool(is)
+		}
+	case reflect.Slice:
+		if list := s.list(); !s.dry {
+			*field.Addr().Interface().(*[]string) = list
+		}
+	case reflect.Map:
+		if object := s.object(); !s.dry {
+			*field.Addr().Interface().(*map[string]string) = object
+		}
 	default:
 		s.failed = true
 	}
