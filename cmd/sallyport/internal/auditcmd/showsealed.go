@@ -2,7 +2,6 @@ package auditcmd
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/sallyport/sallyport/audit/evidence/pack"
 	"github.com/sallyport/sallyport/audit/evidence/ruletext"
 	auditreader "github.com/sallyport/sallyport/audit/postgres/reader"
+	"github.com/sallyport/sallyport/audit/recorded"
 )
 
 // shownSeal is an event's place in the tree: the proof of `audit proof` without the
@@ -61,10 +61,9 @@ func (d *shownDecision) lookUp(ctx context.Context, url string) error {
 }
 
 // ruleOf quotes the rule from the policy that the log keeps. Of a record that cannot
-// be read it says nothing, as there is nothing to be shown of it at all.
+// be read it quotes nothing, as nothing of it can be shown.
 func ruleOf(ctx context.Context, r *auditreader.Reader, record []byte) (rules []pack.RuleText, none string, err error) {
-	var said struct{ Kind audit.Kind }
-	if err := json.Unmarshal(record, &said); err != nil || said.Kind != audit.KindDecision {
+	if _, kind := recorded.Peek(record); kind != string(audit.KindDecision) {
 		return nil, "", nil
 	}
 	return ruletext.Find(record, func(revision string) ([]byte, error) { return r.PolicyContent(ctx, revision) })
