@@ -48,7 +48,7 @@ func (c *missingSection) count(f *pack.Facts) {
 func (c *missingSection) finish(f *pack.Facts) []pack.Table {
 	c.count(f)
 	t := pack.Table{
-		Name: "missing_numbers", Title: "Missing numbers", Note: "Ranges whose neighboring events are not both outside of the period.",
+		Name: "missing_numbers", Title: "Missing numbers", Note: "Ranges of missing numbers that may belong to the period, by the times of the events before and after each range.",
 		Columns: []string{"between", "and", "numbers", "explained_by", "reason", "writer", "first_number", "last_number", "both_neighbors_sealed", "explained_by_leaf", "reported_by", "reported_by_start"},
 		Extra:   2,
 	}
