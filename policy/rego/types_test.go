@@ -59,7 +59,7 @@ func TestTypes(t *testing.T) {
 		{name: "exceptions_for of a repository", files: org(withLib+`allow contains {"rule": "e", "expires": e.until} if some e in lib.exceptions_for(data.list, input.principal.repository, input.target)`) + "-- data/x.yaml --\nlist: []\n",
 			at: inOrg + "5:", message: "input.principal.repository.full_name"},
 		{name: "exceptions_for of a host", files: org(withLib+`allow contains {"rule": "e", "expires": e.until} if some e in lib.exceptions_for(data.list, input.principal.repository.full_name, input.target.host)`) + "-- data/x.yaml --\nlist: []\n",
-			at: inOrg + "5:", message: "wants an object here and this is a text"},
+			at: inOrg + "5:", message: "needs an object here and this is a text"},
 	})
 }
 

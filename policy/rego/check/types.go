@@ -34,7 +34,7 @@ func (o *operands) subject(function string, operands []*ast.Term) {
 		}
 		if is := o.typeOf(operands[i]); is != "" && is != want.of {
 			o.report([]Finding{at(operands[i].Location, o.at.Location,
-				fmt.Sprintf("lib.%s wants %s here and this is %s, so it never holds", function, typeNames[want.of], typeNames[is]), "write "+want.write)})
+				fmt.Sprintf("lib.%s needs %s here and this is %s, so it never holds", function, typeNames[want.of], typeNames[is]), "write "+want.write)})
 		}
 	}
 }
