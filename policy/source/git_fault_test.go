@@ -1,8 +1,8 @@
 package source
 
 import (
-	"errors"
 	"bytes"
+	"errors"
 	"net/http"
 	"os/exec"
 	"strings"
