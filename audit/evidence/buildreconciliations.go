@@ -30,7 +30,7 @@ func (b *builder) reconciliations(ctx context.Context) error {
 			written++
 		}
 		b.population.AddFindings(r, rows)
-		if !r.Unchanged {
+		if !r.Unchanged && b.population.ShowsKey(r.Writer, &b.facts) {
 			b.facts.Result.Sound = false
 			b.facts.Result.Findings = append(b.facts.Result.Findings, r.Damage())
 		}

@@ -135,12 +135,17 @@ func TestTamperedFindings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := october(t)
+			for _, w := range []string{"01a1fdf4-0000-7000-8000-00000000000b", writerC} { // their processes have the key
+				m.add(w, &audit.Event{Time: at(24, 0), Kind: audit.KindSigningKey, Attributes: writerKey(t, m.signer, w)})
+			}
+			m.seal(at(27, 0))
 			const second = "01a1fdf4-2222-7000-8000-000000000001"
 			m.found[second] = tamper(slices.Clone(m.found[second]))
 			delete(m.found, "01a1fdf4-2222-7000-8000-000000000000")
+			delete(m.found, "01a1fdf4-2222-7000-8000-000000000002")
 			dir, built := mustBuild(t, m, nil)
 			files := tree(t, dir)
-			if built.Facts.Result.Sound || !strings.Contains(files[pack.ReportFile], "findings_changed") || !strings.Contains(files[pack.ReportFile], "The findings of 2 reconciliations do not match") {
+			if built.Facts.Result.Sound || !strings.Contains(files[pack.ReportFile], "findings_changed") || !strings.Contains(files[pack.ReportFile], "The findings of 3 reconciliations do not match") {
 				t.Errorf("%+v", built.Facts.Result)
 			}
 			if missing := files["tables/deployments_missing.csv"]; !strings.Contains(missing, `"not_seen (by its event alone)"`) {

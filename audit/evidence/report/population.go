@@ -53,6 +53,18 @@ func (p *Population) Add(one *Prepared) {
 	}
 }
 
+// ShowsKey reports whether the process of a writer has a key of the log. What another
+// writer reports of a reconciliation is shown in the tables and damages no pack: every
+// login that may record can be one.
+func (p *Population) ShowsKey(writer string, f *pack.Facts) bool {
+	for _, one := range p.Sections {
+		if s, ok := one.(*writersSection); ok {
+			return s.starts.of(writer, f) == startSigned
+		}
+	}
+	return true
+}
+
 // AddFindings compares the rows of a reconciliation with its digest, and gives them to the report.
 func (p *Population) AddFindings(r *Reconciliation, rows []string) {
 	r.hold(rows)
