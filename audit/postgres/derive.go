@@ -51,7 +51,7 @@ func appendRest(b []byte, e *audit.Event) []byte {
 	}
 }
 
-// StoredColumns is the list for a SELECT that RecordOf takes, each with this before it.
+// StoredColumns is the list for a SELECT that RecordIn takes, each with this before it.
 func StoredColumns(prefix string) string {
 	return prefix + "record, " + prefix + "record_rest, " + columnNames(prefix)
 }
@@ -76,13 +76,14 @@ func AppendRecordOf(b, stored, rest, columns []byte) []byte {
 	return append(b, '}')
 }
 
-// RecordOf is the record of the values of StoredColumns, which are in binary form.
-func RecordOf(values [][]byte) []byte {
+// recordOf is the record of the values of StoredColumns, which are in binary form.
+func recordOf(values [][]byte) []byte {
 	record, _ := RecordIn(nil, values)
 	return record
 }
 
-// RecordIn is RecordOf in a buffer that it returns for the next call.
+// RecordIn returns the record of the values of StoredColumns, in binary form, and the
+// buffer for the next call, in which the record lies.
 func RecordIn(buffer []byte, values [][]byte) (record, after []byte) {
 	buffer = AppendColumns(buffer[:0], values[2:])
 	begin := len(buffer)
@@ -106,7 +107,7 @@ func RecordOfTuple(tuple []byte) []byte {
 	for i, at := range inTuple {
 		values[i] = fields[at]
 	}
-	return RecordOf(values)
+	return recordOf(values)
 }
 
 // ReadRecords gives the number, the time and the record of the events of a writer from
@@ -128,7 +129,7 @@ func ReadRecords(ctx context.Context, conn *pgx.Conn, writer string, first, last
 		if err != nil {
 			return err
 		}
-		each(sequence, time.UnixMicro(micros+Epoch).UTC(), RecordOf(values[1:]))
+		each(sequence, time.UnixMicro(micros+Epoch).UTC(), recordOf(values[1:]))
 	}
 	return rows.Err()
 }

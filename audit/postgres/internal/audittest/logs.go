@@ -86,7 +86,7 @@ func SameRecords(t testing.TB, conn *pgx.Conn, where string, args ...any) [][]by
 	var records [][]byte
 	for rows.Next() {
 		values := rows.RawValues()
-		if ours := auditpg.RecordOf(values[1:]); !bytes.Equal(values[0], ours) {
+		if ours, _ := auditpg.RecordIn(nil, values[1:]); !bytes.Equal(values[0], ours) {
 			t.Errorf("a record is in the database\n%s\nand here\n%s", values[0], ours)
 		}
 		records = append(records, bytes.Clone(values[0]))
