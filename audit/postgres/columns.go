@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// A Column of audit.events that copies a field of the record, and how its binary
+// Column is a column of audit.events that copies a field of the record, and how its binary
 // form is written as the record writes it.
 type Column struct {
 	Name   string

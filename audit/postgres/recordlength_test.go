@@ -36,7 +36,7 @@ func TestLongEventsAreRefused(t *testing.T) {
 }
 
 // TestLengthOfEventsIsNeeded: without the bound, one event makes an export that
-// nobody can verify.
+// no verifier accepts.
 func TestLengthOfEventsIsNeeded(t *testing.T) {
 	t.Parallel()
 	db := audittest.Migrated(t)
@@ -65,7 +65,7 @@ func TestLengthOfEventsIsNeeded(t *testing.T) {
 	}
 }
 
-// TestApprovalsOfAnyForm: an event that somebody made up cannot make the question
+// TestApprovalsOfAnyForm: a forged event cannot make the question
 // about approvals fail.
 func TestApprovalsOfAnyForm(t *testing.T) {
 	t.Parallel()

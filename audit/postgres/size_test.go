@@ -21,7 +21,7 @@ import (
 
 var measured = flag.Int("measure", 0, "measure the storage of so many decisions, in TestSize")
 
-// realistic is a decision as a gate records it: its input says what its fields say.
+// realistic is a decision as a gate records it: its input has the values of its fields.
 func realistic(n int, at time.Time) *audit.Event {
 	at = at.UTC().Truncate(time.Microsecond)
 	e := audittest.Decision("allow", n)

@@ -32,7 +32,7 @@ const (
 )
 
 // TestDenials reads back what one step was refused, the newest first, and
-// nothing of anybody else's: not another step's of the same repository, not an
+// nothing of other steps: not another step's of the same repository, not an
 // allow, not an end, nothing old.
 func TestDenials(t *testing.T) {
 	db := audittest.Migrated(t)

@@ -13,11 +13,11 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 )
 
-// What a Reader tells a pack of evidence beside the log itself. All of it is of
+// What a Reader gives a pack of evidence beside the log itself. All of it is of
 // the reader's moment. The statements are in plain SQL, so that a reviewer runs
 // them again with psql.
 
-// Identity says which database this is: the system identifier of its cluster and
+// Identity names the database: the system identifier of its cluster and
 // its name; who reads it, the version of its schema, and the time of its clock.
 type Identity struct {
 	System string

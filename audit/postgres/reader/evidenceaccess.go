@@ -98,7 +98,7 @@ WHERE n.nspname IN ('audit', 'identity', 'sallyport') AND p.prosecdef AND $1::ti
 ORDER BY 1`},
 }
 
-// Access says who may do what to the log now. The period says which partitions
+// Access lists who may do what to the log now. The period selects which partitions
 // are shown.
 func (r *Reader) Access(ctx context.Context, from, to time.Time) ([]Grants, error) {
 	var list []Grants

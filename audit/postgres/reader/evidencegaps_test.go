@@ -11,8 +11,8 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 )
 
-// TestUnsealedRuns: what has no leaf is told by its runs of numbers, with the times at
-// both ends of each gap, whatever numbers somebody makes up.
+// TestUnsealedRuns: what has no leaf is reported by its runs of numbers, with the times at
+// both ends of each gap, whatever numbers are forged.
 func TestUnsealedRuns(t *testing.T) {
 	t.Parallel()
 	db := audittest.Migrated(t)

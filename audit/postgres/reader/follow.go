@@ -15,7 +15,7 @@ import (
 
 // Follower reads sealed events in the order of the tree, a few at a time. Each
 // reading is a statement of its own, with a timeout, and is over when Next
-// returns: whoever takes as long as he likes between two of them holds neither a
+// returns: a caller that pauses between two of them holds neither a
 // snapshot nor a lock. The role sallyport_auditor is enough. It is not safe for
 // concurrent use.
 type Follower struct {

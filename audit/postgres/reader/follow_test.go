@@ -75,7 +75,7 @@ func TestFollower(t *testing.T) {
 	}
 }
 
-// TestFollowerGone: an event that is not there any more becomes an entry that says
+// TestFollowerGone: an event that is not there any more becomes an entry that states
 // so; a leaf that is not there is damage.
 func TestFollowerGone(t *testing.T) {
 	t.Parallel()

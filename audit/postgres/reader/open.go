@@ -43,7 +43,7 @@ func (r *Reader) begin(ctx context.Context) error {
 		return database.Explain("begin", &r.connect.Config, err)
 	}
 	// Before the snapshot is taken: a partition that retention takes after that
-	// would be gone for us too, and the event that says so not be there.
+	// would be gone for us too, and the event that records it not be there.
 	if _, err := r.tx.Exec(ctx, `LOCK TABLE audit.events IN ACCESS SHARE MODE`); err != nil {
 		return database.Explain("lock", &r.connect.Config, err)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 )
 
-// A Proof says that an event is in the log: its leaf, the hashes on the way to
+// A Proof shows that an event is in the log: its leaf, the hashes on the way to
 // the root (RFC 6962 section 2.1.1), and the signed checkpoint with this root.
 // audit.CheckInclusion checks it.
 type Proof struct {
@@ -36,7 +36,7 @@ const (
 	// signed. Its proof costs the same in a log of any size.
 	First Which = false
 	// Latest is the log's latest checkpoint, which the present key has signed. Of the
-	// leaves behind the event those are read that no checkpoint before it tells of.
+	// leaves behind the event those are read that no checkpoint before it covers.
 	Latest Which = true
 )
 

@@ -63,7 +63,7 @@ func TestProve(t *testing.T) {
 }
 
 // TestLatestProofReadsFewLeaves: between the event and the latest checkpoint, the
-// frontiers of other checkpoints stand for the leaves, which nobody reads.
+// frontiers of other checkpoints stand for the leaves, which are not read.
 func TestLatestProofReadsFewLeaves(t *testing.T) {
 	t.Parallel()
 	db := audittest.Migrated(t)

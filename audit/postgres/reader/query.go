@@ -33,7 +33,7 @@ func OpenQuerier(ctx context.Context, databaseURL string) (*Querier, error) {
 	}
 	// A question about a year takes as long as it takes, and as its reader does.
 	database.Set(&connect.Config, map[string]string{"statement_timeout": "0"})
-	// Who stops waiting tells the database so: it need not continue.
+	// A caller that stops waiting cancels the statement.
 	connect.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: time.Second}
 	}
@@ -147,7 +147,7 @@ func (a *Querier) rows(ctx context.Context, tx pgx.Tx, q *Filter, sql string, ar
 	return n, a.explain(ctx, result.Err())
 }
 
-// abandon ends the connection, and with it what it still had to say: closing the
+// abandon ends the connection, and with it the rest of its answer: closing the
 // rows would read them all.
 func (a *Querier) abandon() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)

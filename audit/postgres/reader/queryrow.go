@@ -99,7 +99,7 @@ func plainASCII(b []byte) bool {
 }
 
 // appendAttributes appends the attributes of a record. The record of a decision or
-// of an end may be anything: one that is not a JSON object has a text that says so,
+// of an end may be anything: one that is not a JSON object has a text that states that,
 // and does not end the answer, as a cast in SQL would.
 func appendAttributes(b, record []byte) []byte {
 	var fields struct {

@@ -95,7 +95,7 @@ func TestTail(t *testing.T) {
 	a = askerFor(t, db.URL(database.Auditor))
 	look()
 	expect("a10")
-	// Somebody who cannot take an event ends the look.
+	// A receiver that fails ends the query.
 	add("a", 11, "decision", 0)
 	full := errors.New("full")
 	if _, err := tail.Look(t.Context(), a, q, func(Row) error { return full }); !errors.Is(err, full) {

@@ -10,7 +10,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// Filter says which events are wanted. Values of one field are alternatives;
+// Filter selects events. Values of one field are alternatives;
 // fields are conditions that all have to hold. An empty field is not a condition.
 type Filter struct {
 	Since, Until time.Time // from, and before

@@ -18,7 +18,7 @@ import (
 	auditpg "github.com/sallyport/sallyport/audit/postgres"
 )
 
-// Relied is a sink that passes everything on, and keeps what the events say of the
+// Relied is a sink that passes everything on, and keeps what the events state of the
 // tables beside them that evidence relies on:
 //
 //   - audit.policies: the content of each revision that decided,
@@ -37,7 +37,7 @@ type Relied struct {
 
 var uuidForm = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// mention is where an event is that says something first.
+// mention is the place of the first event that states something.
 type mention struct {
 	leaf     int64 // -1: it is not sealed
 	writer   string
@@ -54,13 +54,13 @@ func NewRelied(sink Sink) *Relied {
 	return &Relied{Sink: sink, revisions: map[string]mention{}, reconciliations: map[string][]claimed{}, retentions: map[int64]claimed{}}
 }
 
-// Sealed notes what the event says.
+// Sealed notes what the event states.
 func (r *Relied) Sealed(e *audit.Entry) {
 	r.note(e, e.Index)
 	r.Sink.Sealed(e)
 }
 
-// Unsealed notes what the event says.
+// Unsealed notes what the event states.
 func (r *Relied) Unsealed(e *audit.Entry) {
 	r.note(e, -1)
 	r.Sink.Unsealed(e)
@@ -104,7 +104,7 @@ const maxDoubted = 20
 // attributesIn are the attributes of a record.
 func attributesIn(record []byte) map[string]string {
 	var event struct{ Attributes map[string]string }
-	_ = json.Unmarshal(record, &event) // what cannot be read says nothing; the record is checked elsewhere
+	_ = json.Unmarshal(record, &event) // what cannot be read states nothing; the record is checked elsewhere
 	return event.Attributes
 }
 
@@ -112,7 +112,7 @@ func (p mention) finding(damage audit.Damage, format string, a ...any) audit.Fin
 	return audit.Finding{Damage: damage, First: p.leaf, Last: p.leaf, Writer: p.writer, Sequence: p.sequence, Detail: fmt.Sprintf(format, a...)}
 }
 
-// CheckRelied compares the tables with what the events say, at the reader's moment.
+// CheckRelied compares the tables with what the events state, at the reader's moment.
 // It is called after [Reader.Walk] with that sink. showsKey reports whether a writer's
 // process has a key of the log, see [audit.Verification.ShowsKey]: what other writers
 // report of a reconciliation is a warning, because every login that may record can be

@@ -46,7 +46,7 @@ func (r *Reader) signingKeys(ctx context.Context) (*audit.SigningKeys, error) {
 // which any of the notes has, and how many it stepped over. Where no key signed any, it
 // is the first note; a verifier detects that. The query takes one argument, and
 // gives notes in their order. A login that may seal, and has no key, can add
-// checkpoints that nobody has signed.
+// checkpoints without a valid signature.
 func (r *Reader) firstSigned(ctx context.Context, sql string, argument any) (note []byte, skipped int, err error) {
 	keys, err := r.signingKeys(ctx)
 	if err != nil {

@@ -111,7 +111,7 @@ type Table struct {
 }
 
 // Totals counts what happened from since on and before until. Of the destinations
-// it lists as many as top says.
+// it lists at most top of them.
 func (a *Querier) Totals(ctx context.Context, since, until time.Time, top int) (*Totals, error) {
 	tx, err := a.begin(ctx)
 	if err != nil {

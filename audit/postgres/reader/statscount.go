@@ -128,7 +128,7 @@ func (s *Totals) happened(m *sums, kind, day string, n int64) {
 	m.day(day).Events += n
 }
 
-// count fills in what the decisions and the other events tell.
+// count adds the decisions and the other events.
 func (s *Totals) count(ctx context.Context, tx pgx.Tx, m *sums) error {
 	if _, err := tx.Exec(ctx, countSettings); err != nil {
 		return err
@@ -174,7 +174,7 @@ func (s *Totals) count(ctx context.Context, tx pgx.Tx, m *sums) error {
 	return each(othersSQL, []any{&kind, &day, &n}, func() { s.happened(m, kind, day, n) })
 }
 
-// ended adds what the ends tell.
+// ended adds what the ends report.
 func (s *Totals) ended(m *sums, ends []ended) {
 	for _, e := range ends {
 		s.happened(m, e.kind, e.day, e.events)

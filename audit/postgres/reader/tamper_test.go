@@ -23,7 +23,7 @@ var (
 	edits = flag.Int("edits", 140, "how many edits of sealed rows TestTamper makes")
 )
 
-// forger is somebody with a superuser's rights over a sealed log, and without
+// forger has a superuser's rights over a sealed log, and without
 // its key.
 type forger struct {
 	t      testing.TB
@@ -105,7 +105,7 @@ var frauds = map[string]func(f *forger){
 		at := f.leaf()
 		f.do(`DELETE FROM audit.events WHERE `+ofLeaf, at)
 		f.do(`DELETE FROM audit.leaves WHERE index = $1`, at)
-		if f.random.IntN(2) == 0 && at < f.leaves-1 { // and nobody sees a gap
+		if f.random.IntN(2) == 0 && at < f.leaves-1 { // and no gap shows
 			f.do(`UPDATE audit.leaves SET index = index + 1000000 WHERE index > $1`, at)
 			f.do(`UPDATE audit.leaves SET index = index - 1000001 WHERE index > 1000000 + $1`, at)
 		}
@@ -187,7 +187,7 @@ var frauds = map[string]func(f *forger){
 			f.do(`DELETE FROM audit.events WHERE writer <> 'database' AND kind = 'decision' AND time = (SELECT max(time) FROM audit.events WHERE kind = 'decision')`)
 			f.do(`INSERT INTO audit.events (time, kind, writer, writer_sequence, record)
 				SELECT now(), kind, writer, writer_sequence + 1, record FROM audit.events WHERE kind = 'retention'`)
-		case 1: // not sealed: nobody signed it
+		case 1: // not sealed: it is not signed
 			f.do(`DELETE FROM audit.events WHERE ctid = (SELECT ctid FROM audit.events WHERE kind = 'decision' ORDER BY random() LIMIT 1)
 				AND kind = 'decision'`)
 			f.retention(fmt.Sprint(at), "2024-01")
@@ -235,7 +235,7 @@ func (f *forger) retention(leaves, month string) {
 
 // TestTamper lies in every way, a random one each time, and every lie is found
 // by who has a checkpoint from outside. The sealed log is the same each time:
-// each lie is told inside a transaction that is taken back.
+// each change is made inside a transaction that is rolled back.
 func TestTamper(t *testing.T) {
 	t.Parallel()
 	db, other := audittest.Migrated(t), audittest.Migrated(t)

@@ -108,7 +108,7 @@ type walk struct {
 	full  chan *part // in the order of the log, each before it is ready
 	empty chan *part
 
-	mu   sync.Mutex // held while a window's leaves are read, which say where the next begins
+	mu   sync.Mutex // held while a window's leaves are read, which show where the next begins
 	next int64
 	more bool
 	jumps

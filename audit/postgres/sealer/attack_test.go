@@ -152,7 +152,7 @@ func TestAddCheckpointRefuses(t *testing.T) {
 }
 
 // TestCheckpointOfAStrangersKey: a login that may seal, and has no key, adds
-// checkpoints; sealing continues over them, and everybody who reads says so.
+// checkpoints; sealing continues over them, and every reader reports them.
 func TestCheckpointOfAStrangersKey(t *testing.T) {
 	t.Parallel()
 	l := newAttackedLog(t)

@@ -20,7 +20,7 @@ import (
 	"github.com/sallyport/sallyport/migrations"
 )
 
-// AttesterConfig says how the schema and the access to the log are recorded. A
+// AttesterConfig configures how the schema and the access to the log are recorded. A
 // zero field is its default.
 type AttesterConfig struct {
 	URL string // the database, as the role sallyport_writer or a member of it

@@ -59,7 +59,7 @@ func TestAttest(t *testing.T) { // not parallel: roles and their settings belong
 	}
 	attest(a, 1, 1) // nothing changed
 
-	// A login that is planted and taken back again while nobody is there to see it is
+	// A login that is added and removed again while no attester runs is
 	// seen where an attestation is made in between.
 	for _, sql := range []string{
 		`CREATE ROLE attest_mallory LOGIN NOINHERIT IN ROLE sallyport_owner`,
@@ -108,7 +108,7 @@ func TestAttest(t *testing.T) { // not parallel: roles and their settings belong
 }
 
 // TestAttestationsAreBounded: a cluster with very many roles makes an event that the
-// log takes, which says how much it leaves out, and whose digest covers all.
+// log takes, which states how much it leaves out, and whose digest covers all.
 func TestAttestationsAreBounded(t *testing.T) {
 	t.Parallel()
 	var lines []string

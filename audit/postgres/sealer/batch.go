@@ -80,7 +80,7 @@ func shares(ready []pending, batch, turn int) []pending {
 
 // divide gives each writer an equal share of a batch, and divides what a writer does
 // not need of its share among the others. Where there are more writers than leaves,
-// turn says which of them are first.
+// turn selects which of them are first.
 func divide(ready []pending, batch, turn int) []pending {
 	if len(ready) > batch {
 		rotated := make([]pending, 0, batch)
@@ -133,7 +133,7 @@ func (b *batch) take(r *run, l leaf) bool {
 	return true
 }
 
-// gapOf says what is wrong with the event that follows, where want was to.
+// gapOf describes what is wrong with the event that follows, where want was to.
 func gapOf(l leaf, want int64) string {
 	if l.sequence < want {
 		return fmt.Sprintf("writer %s has the number %d twice", audit.Text(l.writer, 64), l.sequence)

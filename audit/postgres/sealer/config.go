@@ -14,11 +14,11 @@ import (
 // has not given it the next one yet.
 var errKeyRotated = fmt.Errorf("%w any more", ErrNoKey)
 
-// A Publisher takes checkpoints to a place that whoever can change the database
+// A Publisher takes checkpoints to a place that a login which can change the database
 // cannot change. It is used by one goroutine at a time, and never waited for by
 // those who record.
 type Publisher interface {
-	// Name says which place it is, for operators.
+	// Name is the name of the place, for operators.
 	Name() string
 	// Recent returns the newest checkpoints that the place has, some hundreds at
 	// most, in any order; none where it has none, or cannot be read back. All of
@@ -30,7 +30,7 @@ type Publisher interface {
 	Publish(ctx context.Context, note []byte) error
 }
 
-// Config says how a log is sealed. A zero field is its default.
+// Config configures how a log is sealed. A zero field is its default.
 type Config struct {
 	URL string // the database, as the role sallyport_sealer or a member of it
 	Log *slog.Logger

@@ -182,7 +182,7 @@ func TestExportsThatAreRefused(t *testing.T) {
 		}
 		_ = tx.Rollback(t.Context())
 	}
-	// Nobody else writes in the name of the database, a superuser included.
+	// No login writes in the name of the database, not even a superuser's.
 	const forged = `INSERT INTO audit.events (time, kind, writer, writer_sequence, record) VALUES (now(), 'hold_lifted', 'database', 1, '{}')`
 	for _, role := range []string{database.Writer, ""} {
 		if _, err := audittest.Connect(t, db.URL(role)).Exec(t.Context(), forged); audittest.SQLState(err) != "42501" {

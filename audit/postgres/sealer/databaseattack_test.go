@@ -16,7 +16,7 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 )
 
-// obstruct takes every advisory lock that anybody could guess, in a session that is
+// obstruct takes every advisory lock that an attacker could guess, in a session that is
 // never over, and prepares what gets a lock on a table without a privilege.
 func obstruct(t *testing.T, url string) *pgx.Conn {
 	t.Helper()

@@ -146,7 +146,7 @@ func (g *Gaps) Declare(ctx context.Context, signer *audit.Signer, writer string,
 	var number int64
 	err = g.owner.conn.QueryRow(ctx, `SELECT audit.declare_gap($1, $2, $3, $4, $5, $6, $7)`,
 		d.Writer, d.First, d.Last, d.Reason, d.DeclaredAt.Format(time.RFC3339), string(d.Key), d.Signature).Scan(&number)
-	// What the function itself refuses says what to do.
+	// The function's own refusals state what to do.
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "55000" || pg.Code == "22023") {
 		return 0, errors.New(pg.Message)
 	}

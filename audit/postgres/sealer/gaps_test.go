@@ -141,7 +141,7 @@ func TestGapNeedsOwnerAndKey(t *testing.T) {
 			}
 		}
 	}
-	// A writer says it in its own name.
+	// A writer records it in its own name.
 	e := &audit.Event{Time: time.Now(), Kind: audit.KindGapDeclared, Attributes: []audit.Attribute{
 		{Name: "writer", Value: "w"}, {Name: "first", Value: "3"}, {Name: "last", Value: "5"}, {Name: "reason", Value: "hidden"},
 		{Name: "declared_at", Value: d.DeclaredAt.Format(time.RFC3339)}, {Name: "key", Value: string(d.Key)}, {Name: "signature", Value: d.Signature},

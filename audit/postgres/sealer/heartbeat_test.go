@@ -52,7 +52,7 @@ func TestHeartbeat(t *testing.T) {
 		t.Errorf("%+v, anchored at %d", r.Cadence, r.Anchored.Size)
 	}
 
-	pass(4 * time.Hour) // nobody sealed
+	pass(4 * time.Hour) // no instance sealed
 	if r = readertest.Verify(t, f.db, audit.Trust{}); r.Cadence.Count != 1 || !r.Sound() {
 		t.Errorf("%d silences: %+v", r.Cadence.Count, r.Findings)
 	}

@@ -176,7 +176,7 @@ func TestKeyNamedWhileRunning(t *testing.T) {
 var manyRows = regexp.MustCompile(`actual rows=\d{3}`)
 
 // TestPageReadsAnIndex: a page and the events of a step are read by an index on the
-// events that name a key, whatever the statistics say.
+// events that name a key, whatever the statistics are.
 func TestPageReadsAnIndex(t *testing.T) {
 	t.Parallel()
 	l := newAttackedLog(t)

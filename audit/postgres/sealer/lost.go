@@ -121,7 +121,7 @@ func (s *Sealer) absentLong(ctx context.Context, tx pgx.Tx, names []string) ([]l
 }
 
 // readLost reads which of these writers are recorded as lost with their last number.
-// Anybody who may write can record that of any writer: with another number than the
+// Any login that may write can record that of any writer: with another number than the
 // last it is not true, and does not count.
 func (s *Sealer) readLost(ctx context.Context, tx pgx.Tx, due []lostWriter) error {
 	last := make(map[string]int64, len(due))

@@ -118,16 +118,16 @@ func value[T any](p *T) T {
 	return *p
 }
 
-// How often, and how long apart, a month is tried whose lock somebody else has.
+// How often, and how long apart, a month is tried whose lock another session has.
 const (
 	expireAttempts = 3
 	expirePause    = 5 * time.Second
 )
 
 // Expire takes away the events of a month, and returns the number of the event
-// that says so, of the writer audit.DatabaseWriter; zero: there was nothing to
+// that records it, of the writer audit.DatabaseWriter; zero: there was nothing to
 // take. It is one transaction: where it fails, nothing has changed. Where
-// somebody holds the log for long it is tried again some times.
+// another session holds the log for long, it is tried again some times.
 func (r *Retention) Expire(ctx context.Context, month time.Time, keepDays int) (sequence int64, err error) {
 	for attempt := 1; ; attempt++ {
 		var number *int64
@@ -192,7 +192,7 @@ func (r *Retention) LiftHold(ctx context.Context, number int64, reason string) e
 	return r.explain(fmt.Sprintf("lift hold %d", number), err)
 }
 
-// explain says what to do. What the database's own functions refuse says it
+// explain states what to do. Refusals of the database's own functions state it
 // already.
 func (r *Retention) explain(doing string, err error) error {
 	if err == nil {

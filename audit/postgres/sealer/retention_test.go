@@ -210,7 +210,7 @@ func (a *agedLog) verifyExport(t testing.TB) *audit.Report {
 }
 
 // TestExpireRefuses: what is young, not sealed, held or not what was sealed
-// stays, whoever asks.
+// stays, whatever login calls.
 func TestExpireRefuses(t *testing.T) {
 	t.Parallel()
 	a := aged(t)
@@ -295,7 +295,7 @@ func TestExpireRefuses(t *testing.T) {
 const wantsAll = `NOT granted AND mode = 'AccessExclusiveLock' AND relation = 'audit.events'::regclass
 	AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 
-// TestExpireBesideInserts: while somebody reads the log for long, those who
+// TestExpireBesideInserts: while a session reads the log for long, those who
 // record wait for no longer than the lock's timeout; then the month is taken.
 func TestExpireBesideInserts(t *testing.T) {
 	t.Parallel()

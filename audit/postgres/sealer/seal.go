@@ -176,7 +176,7 @@ func (s *Sealer) authority(ctx context.Context, last latest) (again bool, err er
 }
 
 // foreignKey returns an error where this instance's key signed nothing of what the log
-// has: it is another log's, or one that nobody handed over to. It is true where an
+// has: it is another log's, or one that no key handed over to. It is true where an
 // operator has put another key in its place since.
 func (s *Sealer) foreignKey(last latest) (again bool, err error) {
 	if s.config.Signer == nil || last.Size > 0 || s.keys.first == "" || !errors.Is(last.refused, ErrNoKey) {

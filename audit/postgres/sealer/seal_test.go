@@ -118,7 +118,7 @@ func TestColumnsAreComplete(t *testing.T) {
 	}
 }
 
-// Every sort of event is read back as its record says, odd ones included.
+// Every sort of event is read back as its record states, odd ones included.
 func TestColumnsAgree(t *testing.T) {
 	t.Parallel()
 	db := audittest.Migrated(t)
@@ -195,7 +195,7 @@ func TestSealNeedsTheKey(t *testing.T) {
 	audittest.CheckReport(t, readertest.Verify(t, db, audit.Trust{}), 2, 1)
 }
 
-// A key hands over to the next inside the log; nobody else's event does.
+// A key hands over to the next inside the log; no other event does.
 func TestSealRotates(t *testing.T) {
 	t.Parallel()
 	db := audittest.Migrated(t)
@@ -249,7 +249,7 @@ func TestSealRotates(t *testing.T) {
 }
 
 // A key that is lost is replaced by one that an operator put in its place; who
-// verifies has to be told of it.
+// verifies needs that key.
 func TestSealAfterALostKey(t *testing.T) {
 	t.Parallel()
 	db := audittest.Migrated(t)
@@ -389,7 +389,7 @@ func TestSealStopsAtAGap(t *testing.T) {
 	}
 }
 
-// A place that takes nothing keeps nobody waiting, and has the newest when it is
+// A place that takes nothing keeps no caller waiting, and has the newest when it is
 // back.
 func TestPublishLater(t *testing.T) {
 	t.Parallel()

@@ -25,7 +25,7 @@ type Sealer struct {
 	log     *slog.Logger
 
 	conn *pgx.Conn
-	// replication is what the server says of our commits' way to a standby.
+	// replication is what the server reports of our commits' way to a standby.
 	replication database.Replication
 	writers     writers
 	turns       int     // steps of this pass

@@ -60,7 +60,7 @@ func (s *Sealer) setUnsealed(left bool) {
 }
 
 // behindAfterFailure determines whether events wait although a pass has failed,
-// whatever made it fail. If the database does not tell, they count as waiting.
+// whatever made it fail. If the database does not report it, they count as waiting.
 func (s *Sealer) behindAfterFailure(ctx context.Context) {
 	v, err := s.unsealed(ctx)
 	if err != nil {

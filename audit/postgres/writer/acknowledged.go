@@ -64,7 +64,7 @@ type loss struct {
 }
 
 // missing compares a database with what a writer had acknowledged. Nil: it has
-// all of it. A [conflictError] says that it has something else.
+// all of it. A [conflictError] means that it has something else.
 func (s *session) missing(ctx context.Context, writer string, a *acknowledged) (*loss, error) {
 	if a.last == 0 {
 		return nil, nil
@@ -104,7 +104,7 @@ func (s *session) missing(ctx context.Context, writer string, a *acknowledged) (
 	return nil, nil
 }
 
-// event says which acknowledged events are missing.
+// event reports which acknowledged events are missing.
 func (x loss) event(now time.Time) *audit.Event {
 	e := &audit.Event{Time: now, Kind: audit.KindEventsLost, Attributes: []audit.Attribute{
 		{Name: "writer", Value: x.writer},

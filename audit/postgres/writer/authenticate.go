@@ -11,7 +11,7 @@ import (
 
 // authenticate lets this session write under the names that are made from the
 // secret, and no others. The secret is a parameter of the protocol, whatever
-// the connection string says of simple queries: other sessions of the login see
+// the connection string sets for simple queries: other sessions of the login see
 // the text of a query in pg_stat_activity.
 func (s *session) authenticate(ctx context.Context, secret string) error {
 	result := s.conn.PgConn().ExecParams(ctx, `SELECT set_config('sallyport.writer_secret', $1, false)`, [][]byte{[]byte(secret)}, nil, nil, nil).Read()

@@ -68,7 +68,7 @@ func gone(t testing.TB, db *pgtest.DB, key *audit.Signer, place *audittest.Shelf
 	return following
 }
 
-// TestCleanLogs: no log is accused that nobody has touched, whatever it looks
+// TestCleanLogs: no log is accused that was not changed, whatever it looks
 // like, while it is written to and when it rests.
 func TestCleanLogs(t *testing.T) {
 	t.Parallel()

@@ -108,8 +108,8 @@ func (l *Log) fill(g *group) {
 	}
 }
 
-// endsWait is the batch window of ends: nobody but a goroutine that has
-// nothing left to do waits for them, and a flush of their own would cost as much
+// endsWait is the batch window of ends: only a goroutine waits for them that has
+// nothing left to do, and a flush of their own would cost as much
 // as that of a decision.
 const endsWait = 5 * time.Millisecond
 
@@ -135,7 +135,7 @@ func (l *Log) dequeue(g *group, w *waiter) {
 	l.number(g, e, nil)
 }
 
-// commit makes the group durable, however long that takes, and tells those who
+// commit makes the group durable, however long that takes, and answers those who
 // wait. It is false when the log has to stop without that.
 func (l *Log) commit(g *group) bool {
 	if l.session != nil {
@@ -170,7 +170,7 @@ func (l *Log) commit(g *group) bool {
 	}
 }
 
-// abandon leaves the group and the queue unwritten. Those who wait learn it from
+// abandon leaves the group and the queue unwritten. Callers that wait detect it by
 // the end of the committer.
 func (l *Log) abandon(g *group) {
 	l.stats.unwritten.Add(int64(len(g.rows) + l.queue.len() + len(l.pending)))

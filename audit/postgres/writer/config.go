@@ -9,7 +9,7 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// Config says where the log is and how long anybody waits for it. A zero field
+// Config has the place of the log and the bounds of waiting for it. A zero field
 // is its default.
 type Config struct {
 	URL     string // the database, as the role sallyport_writer or a member of it

@@ -128,7 +128,7 @@ func TestCrash(t *testing.T) {
 	audittest.Sound(t, conn)
 	seen.check(t, conn)
 	// An allow that was recorded and not granted is closed; none is left open
-	// that its caller was not told of.
+	// that was not reported to its caller.
 	granted := make(map[string]bool)
 	for _, id := range seen.ids {
 		granted[id] = true

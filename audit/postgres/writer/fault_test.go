@@ -28,7 +28,7 @@ type faultProxy struct {
 
 const (
 	pass      = iota
-	cutBefore // half of the next thing that the client says arrives, then nothing
+	cutBefore // half of the client's next message arrives, then nothing
 	cutAfter  // the server commits, and its answer is lost
 )
 
@@ -87,7 +87,7 @@ func (p *faultProxy) requests(from, to net.Conn) {
 }
 
 // answers passes whole messages on (PostgreSQL documentation, "Message
-// Formats"): a ReadyForQuery says that the transaction before it is over.
+// Formats"): a ReadyForQuery reports that the transaction before it is over.
 func (p *faultProxy) answers(from, to net.Conn) {
 	head := make([]byte, 5)
 	for {

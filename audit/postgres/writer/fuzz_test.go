@@ -16,7 +16,7 @@ import (
 )
 
 // FuzzEvent: no bytes in an event make the database refuse it, and what is
-// stored in columns is what the record says.
+// stored in columns is what the record states.
 func FuzzEvent(f *testing.F) {
 	f.Add([]byte("api.partner.example"), []byte(`{"target":{"host":"a.example"}}`), int64(1790000000_000000), int64(5), uint8(0))
 	f.Add([]byte("nul \x00, not UTF-8 \xff\xfe, a surrogate \xed\xa0\x80, \\u0000 \\ud800"), []byte(`{"a":"\u0000"}`), int64(-1), int64(-1), uint8(1))

@@ -25,7 +25,7 @@ type row struct {
 	start, end int // the tuple in the buffer
 	time       time.Time
 	sequence   int64
-	waiter     *waiter // nil: nobody waits
+	waiter     *waiter // nil: no caller waits
 	source     audit.Source
 }
 
@@ -102,7 +102,7 @@ type found struct {
 	record []byte
 }
 
-// A conflictError says that a number of ours is taken by something else: the log
+// A conflictError means that another event has a number of ours: the log
 // was restored from a backup while we wrote, or another writes under our name.
 type conflictError struct {
 	writer   string

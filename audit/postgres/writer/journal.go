@@ -61,7 +61,7 @@ var (
 	errJournalGone    = errors.New("the journal is not in its place any more")
 	errJournalDamaged = errors.New("the journal is damaged")
 	// errJournalCut is what a process that was killed while it wrote leaves: what
-	// is missing was never acknowledged, unless somebody cut the file afterwards.
+	// is missing was never acknowledged, unless the file was cut afterwards.
 	errJournalCut = fmt.Errorf("%w: it ends within a frame", errJournalDamaged)
 	castagnoli    = crc32.MakeTable(crc32.Castagnoli)
 )
@@ -111,7 +111,7 @@ func (j *journal) write(g *group) error {
 	}
 	if err != nil {
 		// What was written in part has no meaning and is written over, or found
-		// to be incomplete by whoever reads it.
+		// to be incomplete by every reader.
 		return fmt.Errorf("journal: %w", errors.Join(err, j.file.Truncate(j.size)))
 	}
 	j.size += int64(len(j.frame))

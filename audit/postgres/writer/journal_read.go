@@ -106,7 +106,7 @@ func readFrame(r io.Reader, buffer []byte) ([]byte, error) {
 	return buffer, nil
 }
 
-// within says what an end within a frame means.
+// within explains an end within a frame.
 func within(err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return errJournalCut

@@ -89,7 +89,7 @@ func TestJournal(t *testing.T) {
 		}
 	}
 	// Cut anywhere, and changed anywhere: what comes out is a prefix, and an
-	// error says so unless the cut is between two events.
+	// error reports that unless the cut is between two events.
 	for cut := 0; cut < len(whole); cut += 41 {
 		got, err := read(whole[:cut])
 		if err == nil && len(got) == 10 {

@@ -71,7 +71,7 @@ func (l *Log) lookForLeft() {
 }
 
 // replayLeft replays the journal of a process that is no more. What of it cannot
-// be written is kept beside it, and an event says so.
+// be written is kept beside it, and an event records that.
 func (l *Log) replayLeft(ctx context.Context, path string) error {
 	file, err := openLeft(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -138,7 +138,7 @@ func (l *Log) admitLeft(ctx context.Context, file io.ReaderAt, writer string) er
 }
 
 // quarantine keeps a journal that could not be replayed, or only in part, for
-// whoever investigates, under a name that no other has.
+// the investigation, under a name that no other has.
 func (l *Log) quarantine(path string, sum *replayed, why error) error {
 	kind := "damaged"
 	said := audit.Attribute{Name: "damage", Value: why.Error()}

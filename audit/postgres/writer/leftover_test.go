@@ -48,7 +48,7 @@ func frames(t *testing.T, b []byte) [][]byte {
 	return all
 }
 
-// said are the attributes of the events that tell of journals.
+// said are the attributes of the events that report journals.
 func said(t *testing.T, conn *pgx.Conn) []map[string]string {
 	t.Helper()
 	var all []map[string]string
@@ -64,7 +64,7 @@ func said(t *testing.T, conn *pgx.Conn) []map[string]string {
 }
 
 // Whatever became of a journal on the disk: what is sound of it is written, once;
-// what is not is kept, and an event says what is wrong with it.
+// what is not is kept, and an event states what is wrong with it.
 func TestDamagedJournals(t *testing.T) {
 	other, _ := auditpg.NewWriter(time.Now())
 	header := func(writer string) []byte { return appendFrame(nil, (&journal{writer: writer, spool: true}).header()) }
@@ -309,7 +309,7 @@ func TestStrangeJournals(t *testing.T) {
 		{"a file that everybody may write to", func(_, path string) error { return os.Chmod(path, 0o666) }, "everybody may write to it"},
 		{"a folder that everybody may write to", func(folder, _ string) error { return os.Chmod(folder, 0o777) }, "everybody may write to the journal's folder"},
 		{"another user's file", func(_, path string) error {
-			if os.Geteuid() != 0 { // nobody else can give a file away: a link to one of root's
+			if os.Geteuid() != 0 { // only root can change the owner of a file: a link to one of root's
 				return errors.Join(os.Remove(path), os.Link("/etc/hostname", path), os.Symlink("/etc/hostname", path))
 			}
 			return os.Chown(path, 65534, 65534)

@@ -1,7 +1,7 @@
 // Package writer records events durably in PostgreSQL.
 //
-// Whoever records an event waits until it is on the database's disk. One
-// goroutine, the committer, takes what is waiting, numbers it, and writes it in
+// Record returns when the event is on the database's disk. One
+// goroutine, the committer, numbers the waiting events and writes them in
 // one transaction: a group commit, so that a thousand callers pay for one flush.
 // An event that has a number stays with the committer until it is durable; its
 // number, its time and its bytes never change again, so that writing it once
@@ -50,7 +50,7 @@ type Log struct {
 	committer // belongs to the goroutine of run, and before it to Open
 }
 
-// outage says since when the log is unavailable, and why.
+// outage has the time since when the log is unavailable, and the reason.
 type outage struct {
 	since time.Time
 	err   error
@@ -58,7 +58,7 @@ type outage struct {
 }
 
 // Writer is the name of this writer in the log. It changes where a failover lost
-// events that were acknowledged to it; an event of kind events_lost says so.
+// events that were acknowledged to it; an event of kind events_lost records that.
 func (l *Log) Writer() string { return *l.name.Load() }
 
 // Available returns an error, wrapping [ErrUnavailable], while the log is known
@@ -72,7 +72,7 @@ func (l *Log) Available() error {
 }
 
 // away returns the outage that those who record should know of. A connection
-// that was only cut is found again in a moment, and nobody is refused for it.
+// that was only cut is restored in a moment, and no request is refused for it.
 func (l *Log) away() *outage {
 	o := l.outage.Load()
 	if o == nil || !o.fatal && time.Since(o.since) < grace {
@@ -192,7 +192,7 @@ func (b reconnected) close() {
 	}
 }
 
-// caughtUp says how far our own journal has been replayed while events were
+// caughtUp is how far our own journal has been replayed while events were
 // still added to it.
 type caughtUp struct {
 	size int64
@@ -203,7 +203,7 @@ type caughtUp struct {
 // A succession is a writer that continues another of the same process: events
 // that the database had acknowledged to that one are missing, so that no event
 // of its name may follow them. The new writer begins with writer_started and
-// events_lost, which say so; what had a number of the old one and no
+// events_lost, which record that; what had a number of the old one and no
 // acknowledgment, and what is in the journal, follows under new numbers.
 type succession struct {
 	loss    loss

@@ -76,7 +76,7 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-// Anybody can compute a leaf in SQL (RFC 6962 section 2.1).
+// Any login can compute a leaf in SQL (RFC 6962 section 2.1).
 func TestLeafInSQL(t *testing.T) {
 	db := audittest.Migrated(t)
 	l := logFor(t, db.URL(database.Writer), nil)
@@ -165,7 +165,7 @@ func TestOpenRefusals(t *testing.T) {
 	}
 }
 
-// A month that nobody made a partition for is not a reason to lose an event, or to
+// A month that has no partition is not a reason to lose an event, or to
 // refuse one.
 func TestMissingPartitions(t *testing.T) {
 	db := audittest.Migrated(t)

@@ -25,7 +25,7 @@ func TestLostWriter(t *testing.T) {
 	audittest.Seal(t, s)
 	kill(gone)
 	conn := audittest.Connect(t, db.URL(""))
-	// Somebody who may not write calls his session by its name.
+	// A login that may not write gives its session the writer's name.
 	if _, err := audittest.Connect(t, db.URL(database.Auditor)).Exec(t.Context(), `SELECT set_config('application_name', $1, false)`, auditpg.ApplicationName(gone.Writer())); err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func logFor(t testing.TB, url string, change func(*Config)) *Log {
 }
 
 // kill stops a log as the end of its process would: nothing is written any more,
-// and nobody is told.
+// and no caller gets a result.
 func kill(l *Log) {
 	l.cancel()
 	<-l.done

@@ -14,7 +14,7 @@ import (
 
 // Open connects, checks the schema's version, makes the partitions of this and
 // the next month, replays what an earlier process left in the journal, and
-// records that this writer started. ctx bounds opening alone. An error says what
+// records that this writer started. ctx bounds opening alone. An error states what
 // an operator should do.
 func Open(ctx context.Context, config Config) (*Log, error) {
 	l := &Log{config: withDefaults(config)}
@@ -87,7 +87,7 @@ func (l *Log) begin(ctx context.Context) error {
 
 // Close takes nothing new, writes what is waiting and the event of the writer's
 // end, and returns when that is durable. Where ctx ends first, it returns an
-// error that says how much was not written.
+// error with the number of events that were not written.
 func (l *Log) Close(ctx context.Context) error {
 	l.closeOnce.Do(func() { close(l.closing) })
 	select {

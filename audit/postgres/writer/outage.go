@@ -23,7 +23,7 @@ func (l *Log) lost(err error) {
 	l.dial()
 }
 
-// explain notes why the outage has not ended yet, which says more than how it
+// explain notes why the outage has not ended yet, which is more exact than how it
 // began: a write that was given up after some seconds does not know why.
 func (l *Log) explain(err error) {
 	if o := l.outage.Load(); o != nil && !o.fatal {

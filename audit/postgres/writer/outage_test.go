@@ -34,7 +34,7 @@ func ending(id string) *audit.Event {
 
 // The database does not answer, and those who wait have a deadline: an allow
 // that had its number is closed, one that had none becomes the refusal that its
-// client got, and nobody waits longer than that.
+// client got, and no caller waits longer than that.
 func TestLateAllowsAreNeverLeftOpen(t *testing.T) {
 	server, db, l := frozen(t, func(c *Config) { c.WriteTimeout = 3 * time.Second; c.Deadline = 300 * time.Millisecond })
 	server.Freeze(t)
@@ -60,7 +60,7 @@ func TestLateAllowsAreNeverLeftOpen(t *testing.T) {
 	}
 }
 
-// Without a journal: while the database is known to be unavailable nobody waits, and
+// Without a journal: while the database is known to be unavailable no caller waits, and
 // what could be taken is written when it is back.
 func TestAwayWithoutJournal(t *testing.T) {
 	server, db, l := frozen(t, func(c *Config) { c.Queue = 4; c.Deadline = 2 * time.Second })
@@ -150,7 +150,7 @@ func TestJournalOutlivesTheProcess(t *testing.T) {
 	}
 	kill(l)
 
-	// What the kill cut short is found, said, and kept.
+	// What the kill cut short is found, reported, and kept.
 	path := filepath.Join(folder, old+journalSuffix)
 	file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 )
 
-// claimSuccession adds, as a login that may record, a writer that says it continues another and
+// claimSuccession adds, as a login that may record, a writer that claims to continue another and
 // reports that writer's numbers as lost.
 func claimSuccession(t testing.TB, conn *pgx.Conn, previous string, first, last int64) error {
 	t.Helper()

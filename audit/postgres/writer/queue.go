@@ -17,7 +17,7 @@ type queue struct {
 	events, bytes int64
 	repositories  map[string]*repositoryQueue
 	turns         line[*repositoryQueue] // those with events
-	room          chan struct{}          // closed when something was taken; nil: nobody waits
+	room          chan struct{}          // closed when an event was dequeued; nil: no caller waits
 }
 
 // repositoryQueue is what of one repository waits, by step.
@@ -112,7 +112,7 @@ func (q *queue) put(w *waiter) (full string, room <-chan struct{}) {
 	return "", nil
 }
 
-// full says what has no room for an event of that size. Ends have no share: those
+// full names what has no room for an event of that size. Ends have no share: those
 // of a step are as many as what was let out.
 func (q *queue) full(e *audit.Event, r *repositoryQueue, size int64) string {
 	of := e.Source

@@ -12,7 +12,7 @@ func (l *Log) number(g *group, e *audit.Event, w *waiter) {
 	g.add(e, w)
 }
 
-// release tells those who wait for the group. With an error the allows among
+// release answers the callers that wait for the group. With an error the allows among
 // them are refused, although they are written. An allow that is written and
 // was not granted is closed.
 func (l *Log) release(g *group, refused error) {

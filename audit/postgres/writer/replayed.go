@@ -54,7 +54,7 @@ func (r *replayed) add(g *group, fresh int) {
 	r.fresh += fresh
 }
 
-// event tells from when to when decisions rested on the journal, and how many
+// event records from when to when decisions rested on the journal, and how many
 // of them were allows.
 func (r *replayed) event(more ...audit.Attribute) *audit.Event {
 	attributes := []audit.Attribute{

@@ -52,7 +52,7 @@ type session struct {
 	fields  [][]byte
 	reader  bytes.Reader
 	batch   pgconn.Batch
-	// replication is what the server says of our commits' way to a standby.
+	// replication is what the server reports of our commits' way to a standby.
 	replication database.Replication
 	wait        time.Duration
 	where       databaseID
@@ -219,7 +219,7 @@ func (s *session) writeRows(ctx context.Context, g *group) error {
 	return nil
 }
 
-// A swallowedError says that the database accepted rows and did not store all of
+// A swallowedError means that the database accepted rows and did not store all of
 // them. Nothing of the group counts as recorded.
 type swallowedError struct{ stored, sent int64 }
 
@@ -337,7 +337,7 @@ func (s *session) maintain(ctx context.Context, limit time.Duration) error {
 }
 
 // databaseID identifies a database: a failover changes the timeline, a dump that is
-// restored the other two. A part that the server does not tell is empty.
+// restored the other two. A part that the server does not report is empty.
 type databaseID struct {
 	system   string // pg_control_system(): of the cluster, shared with its standbys
 	timeline string // of the WAL: increased by every promotion

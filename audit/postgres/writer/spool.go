@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// patience says how long a group waits for the database before it goes to the
+// patience is how long a group waits for the database before it goes to the
 // journal: a moment where the connection was just lost, nothing once it is known
 // to be unavailable, forever (nil) without a journal.
 func (l *Log) patience() <-chan time.Time {
@@ -28,7 +28,7 @@ func (l *Log) patience() <-chan time.Time {
 // is offered again: a disk may have room again before the database is back.
 const journalRetry = time.Second
 
-// writeJournal makes the group durable in the journal and tells those who wait.
+// writeJournal makes the group durable in the journal and answers those who wait.
 // It is false where the journal cannot take it.
 func (l *Log) writeJournal(g *group) bool {
 	first := l.journal.empty()

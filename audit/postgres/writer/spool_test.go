@@ -30,8 +30,8 @@ func spooling(t *testing.T, change func(*Config)) (*pgtest.Server, *pgtest.DB, *
 	return server, db, l
 }
 
-// While the journal backs allows the counters say so, and when the database is
-// back an event says from when to when it did, and how many.
+// While the journal backs allows the counters show it, and when the database is
+// back an event records from when to when it did, and how many.
 func TestSpool(t *testing.T) {
 	server, db, l := spooling(t, nil)
 	began := time.Now()
@@ -199,7 +199,7 @@ func TestOldJournal(t *testing.T) {
 	kill(l)
 }
 
-// The disk changes what was synced, while we live: the log stops and says so,
+// The disk changes what was synced, while we live: the log stops and reports it,
 // and the next process writes what comes before the damage.
 func TestOwnJournalIsChanged(t *testing.T) {
 	server, db, l := spooling(t, nil)
@@ -279,7 +279,7 @@ func TestKilledDuringReplay(t *testing.T) {
 }
 
 // A COMMIT that the server acknowledges before it is on disk dies with the
-// server. Sessions ask for more, whatever server, database and role say; without
+// server. Sessions ask for more, whatever server, database and role set; without
 // that an acknowledged event is lost.
 func TestSynchronousCommitIsPinned(t *testing.T) {
 	server := pgtest.Start(t, pgtest.Options{NoSync: true, Settings: map[string]string{
@@ -336,7 +336,7 @@ func TestDatabaseThatDoesNotSync(t *testing.T) {
 	}
 }
 
-// A large journal is replayed while the log continues recording: nobody waits for
+// A large journal is replayed while the log continues recording: no caller waits for
 // all of it, and the order stays.
 func TestRecordingGoesOnWhileTheJournalIsReplayed(t *testing.T) {
 	server, db, l := spooling(t, func(c *Config) { c.WriteTimeout = time.Minute })

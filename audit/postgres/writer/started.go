@@ -12,7 +12,7 @@ import (
 
 // examine warns of what makes a commit less than durable, and returns how far
 // the database's clock is ahead of ours. What a session can ask for itself it
-// does (postgres.Durable); these two are the server's alone.
+// does (database.Durable); these two are the server's alone.
 func (l *Log) examine(ctx context.Context, s *session) (time.Duration, error) {
 	var fsync, fullPageWrites string
 	var now time.Time
@@ -24,7 +24,7 @@ func (l *Log) examine(ctx context.Context, s *session) (time.Duration, error) {
 	unsafe := fsync != "on" || fullPageWrites != "on"
 	if l.stats.unsafe.Swap(unsafe) != unsafe {
 		l.log.Warn("settings of the database: unless both are on, events can be lost when its machine fails", "fsync", fsync, "full_page_writes", fullPageWrites)
-		if l.sequence > 0 { // the first event says it otherwise
+		if l.sequence > 0 { // otherwise the first event has it
 			l.pending = append(l.pending, durabilityEvent(fsync, fullPageWrites))
 		}
 	}
@@ -32,7 +32,7 @@ func (l *Log) examine(ctx context.Context, s *session) (time.Duration, error) {
 	return now.Sub(middle).Round(time.Microsecond), nil
 }
 
-// durabilityEvent says in the log itself what its events are worth from here on.
+// durabilityEvent records in the log how durable its events are from here on.
 func durabilityEvent(fsync, fullPageWrites string) *audit.Event {
 	e := &audit.Event{Time: time.Now(), Kind: audit.KindAdmin, Action: "database_settings", Attributes: []audit.Attribute{
 		{Name: "fsync", Value: fsync}, {Name: "full_page_writes", Value: fullPageWrites},

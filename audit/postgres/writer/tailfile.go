@@ -140,8 +140,8 @@ func (l *Log) removeTails() {
 	l.tailsDone = nil
 }
 
-// databaseEvent says that the log is in another database than the latest writer
-// was on. Nil: it is not, or nobody said.
+// databaseEvent records that the log is in another database than the latest writer
+// was on. Nil: it is not, or that is not known.
 func databaseEvent(before, now databaseID) (*audit.Event, string) {
 	differs := func(a, b string) bool { return a != "" && b != "" && a != b }
 	var meaning string

@@ -18,7 +18,7 @@ import (
 
 // TestLostTail: the end of what a process had recorded is missing when the next
 // one starts: it records how much. Without the file that the first one left,
-// nobody would know, for no number is skipped.
+// the loss would not show, for no number is skipped.
 func TestLostTail(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -68,7 +68,7 @@ func TestLostTail(t *testing.T) {
 	}
 }
 
-// TestStrangeTails: a file that is not one of ours, or whose process lives, says
+// TestStrangeTails: a file that is not one of ours, or whose process lives, shows
 // nothing and stops nothing.
 func TestStrangeTails(t *testing.T) {
 	t.Parallel()
@@ -91,7 +91,7 @@ func TestStrangeTails(t *testing.T) {
 	}
 }
 
-// TestRestoredDatabase: a log that was restored into another database says so
+// TestRestoredDatabase: a log that was restored into another database records that
 // when the next process starts, and one that was not does not.
 func TestRestoredDatabase(t *testing.T) {
 	t.Parallel()

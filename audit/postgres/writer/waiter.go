@@ -37,7 +37,7 @@ var waiters = sync.Pool{New: func() any {
 	return w
 }}
 
-// release gives the waiter back to the pool. Nobody else holds it.
+// release gives the waiter back to the pool. No other goroutine holds it.
 func (w *waiter) release(err error) error {
 	w.timer.Stop()
 	w.event = nil
@@ -56,7 +56,7 @@ const (
 	actionConnect    = "connect"
 )
 
-// refuse turns an allow that nobody was told of into the refusal that its client
+// refuse turns an allow that was not reported to its caller into the refusal that its client
 // got.
 func refuse(e *audit.Event) {
 	e.Verdict, e.WouldDeny, e.Reason, e.Status = verdictDeny, false, auditUnavailable, 503

@@ -16,7 +16,7 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 )
 
-// forgeDecision is what somebody with the writer's login adds to the log.
+// forgeDecision is what an attacker with the writer's login adds to the log.
 const forgeDecision = `INSERT INTO audit.events (time, kind, writer, writer_sequence, verdict, record)
 	SELECT now(), 'decision', $1, 1 + coalesce(max(writer_sequence), 0), 'allow', '{}' FROM audit.events WHERE writer = $1`
 

@@ -13,7 +13,7 @@ import (
 	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
-// InsertEvent writes an event as anybody can who has the writer's login.
+// InsertEvent writes an event as any user of the writer's login can.
 func InsertEvent(t testing.TB, conn *pgx.Conn, writer string, number int64, kind audit.Kind, at time.Time) {
 	t.Helper()
 	e := &audit.Event{Time: at, Kind: kind, Writer: writer, WriterSequence: number}
