@@ -16,6 +16,10 @@ import (
 // pageFile is the descriptor of the shared page in a worker.
 const pageFile = 3
 
+// oomScoreAdjust makes the kernel end a worker before the server (proc(5),
+// oom_score_adj).
+const oomScoreAdjust = "500"
+
 // keepInherited sets close-on-exec on every inherited descriptor, so that programs
 // which this process starts do not inherit one.
 func keepInherited() {
@@ -50,6 +54,10 @@ func confine(l Limits) error {
 	if err := renice(l.Nice); err != nil {
 		return err
 	}
+	// The server may run with a score that protects it, and a worker inherits that: if the
+	// machine has no memory left, the kernel ends a worker first. Not every sandbox lets a
+	// process write here, and none of the limits depends on it.
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte(oomScoreAdjust), 0)
 	data, err := dataBytes()
 	if err != nil {
 		return err

@@ -265,6 +265,14 @@ func TestConfined(t *testing.T) {
 	if err != nil || !strings.Contains(string(status), "NoNewPrivs:\t1") {
 		t.Errorf("%v\n%s", err, status)
 	}
+	own, err := os.ReadFile("/proc/self/oom_score_adj")
+	if err != nil || os.WriteFile("/proc/self/oom_score_adj", own, 0) != nil {
+		t.Logf("no process may set its oom_score_adj here: %v", err)
+		return
+	}
+	if score, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid)); err != nil || strings.TrimSpace(string(score)) != oomScoreAdjust {
+		t.Errorf("the kernel ends it with the score %q: %v", score, err)
+	}
 }
 
 // TestQueueBound: a share may wait with so many calls, and others are not refused.
