@@ -109,19 +109,6 @@ func startProcess(limits Limits) (*process, error) {
 	return p, nil
 }
 
-// send writes requests in one write.
-func (p *process) send(batch []*task) error {
-	p.buffer = p.buffer[:0]
-	for _, t := range batch {
-		p.buffer = appendFrame(p.buffer, frame{id: t.id, message: t.request})
-	}
-	_, err := p.in.Write(p.buffer)
-	if cap(p.buffer) > 1<<20 {
-		p.buffer = nil
-	}
-	return err
-}
-
 // receive reads the reply to a request.
 func (p *process) receive(id uint64, limit int) (frame, error) {
 	f, err := readFrame(p.reader, limit)

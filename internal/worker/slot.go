@@ -182,6 +182,19 @@ func (s *slot) exchange(batch []*task) (follow, rest []*task, err error) {
 	return follow, nil, nil
 }
 
+// send writes requests in one write.
+func (p *process) send(batch []*task) error {
+	p.buffer = p.buffer[:0]
+	for _, t := range batch {
+		p.buffer = appendFrame(p.buffer, frame{id: t.id, message: t.request})
+	}
+	_, err := p.in.Write(p.buffer)
+	if cap(p.buffer) > 1<<20 {
+		p.buffer = nil
+	}
+	return err
+}
+
 // charge adds the processor time of a call to its share.
 func (p *Pool) charge(s *share, d time.Duration) {
 	p.mu.Lock()
