@@ -74,7 +74,7 @@ func TestPolicyToolsMistyped(t *testing.T) {
 		{"--to is missing", []string{"who-can", good, "--export", whole}},
 		{"a target is one host", []string{"who-can", good, "--export", whole, "--to", "*.example"}},
 		{"--out is missing", []string{"suggest", "--all", "--export", whole}},
-		{"say for whom", []string{"suggest", "--out", out, "--export", whole}},
+		{"name the repositories", []string{"suggest", "--out", out, "--export", whole}},
 		{"--export " + cut, []string{"suggest", "--all", "--out", out, "--export", cut}},
 		{"--export " + torn, []string{"rollout", "--export", torn}},
 		{"give two directories", []string{"diff", good}},

@@ -82,7 +82,7 @@ allow contains {"rule": "x"} if input.target.host == "x.example"
 	wants(t, string(raw), `package sallyport.repository["acme/website"]`, "#   paste.example, by no-paste: once, by 1 pipeline",
 		"\n# fonts.example: 2 times, by 1 pipeline, on ", "; it passed in report mode; hello_encrypted closed 1 tunnel before a byte passed: turn ECH off in the client", "; it passed in report mode\n", "\t\t\"fonts.example\",\n", "\"raw.example:8443\",\n",
 		`{"rule": "observed-builds-addresses", "allow_ip_literal": true}`, "not input.principal.deployment\n", `"[2001:db8::1]:22"`,
-		`input.principal.deployment.slug == "staging"`, `# 6 names below bucket.store.example: where all of it may be reached, "*.bucket.store.example" says so.`)
+		`input.principal.deployment.slug == "staging"`, `# 6 names below bucket.store.example: to allow the whole domain, write "*.bucket.store.example".`)
 	wants(t, telling(t, 0, "policy", "check", "--strict", out), "accepted", "0 warnings")
 	wants(t, telling(t, 0, "policy", "test", out), "0 failed")
 
@@ -129,7 +129,7 @@ allow contains {"rule": "x"} if input.target.host == "x.example"
 	wants(t, telling(t, 0, "policy", "replay", empty, "--fail-on", "closed", "--database-url-file", s.urlFile, "--repository", "acme/website"), "0 closed")
 
 	wants(t, s.run(2, "suggest", "--all"), "--out is missing")
-	wants(t, s.run(2, "suggest", "--out", out), "say for whom")
+	wants(t, s.run(2, "suggest", "--out", out), "name the repositories")
 	wants(t, s.run(2, "suggest", "--all", "--out", tree(t, "-- egress/a.rego --\npackage x\n")), "egress/a.rego:1")
 	if strings.Contains(said, "sha256") {
 		t.Error(said)

@@ -37,8 +37,8 @@ func leaves(c *cobra.Command, prefix []string) [][]string {
 	return all
 }
 
-// ends says of each command with which arguments it is complete, and how it ends where
-// neither a database nor an instance answers.
+// ends has for each command the arguments with which it is complete, and how it ends
+// where neither a database nor an instance answers.
 var ends = map[string]struct {
 	args   string
 	status int

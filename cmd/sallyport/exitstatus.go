@@ -57,8 +57,8 @@ func isInvalid(err error) bool {
 	return ok
 }
 
-// reportError prints an error, and waits no longer than for the last log lines
-// where nobody reads.
+// reportError prints an error. If no process reads it, reportError waits no longer than
+// for the last log lines.
 func reportError(errOut io.Writer, err error) {
 	done := make(chan struct{})
 	go func() {
@@ -71,8 +71,8 @@ func reportError(errOut io.Writer, err error) {
 	}
 }
 
-// findings says of each command what else ends it with status 1 than a failure.
-// A command that finds nothing has an empty text.
+// findings has for each command what ends it with status 1 besides a failure. A command
+// without findings has an empty text.
 var findings = map[string]string{
 	"audit reconciliation": "a deployment was not seen, or that is not known (--format json: runs, repositories)",
 	"audit evidence":       "the log is damaged, no given key signed it, or it is not anchored (--format json: result); the pack is made all the same",

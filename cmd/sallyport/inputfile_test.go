@@ -16,7 +16,7 @@ import (
 )
 
 // TestInputFlags: every flag that names a file which is read whole ends with status
-// 2 where that file is none, or has no end, and says which flag and which file.
+// 2 where that file is none, or has no end, and the error names the flag and the file.
 func TestInputFlags(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
@@ -56,7 +56,7 @@ func TestInputFlags(t *testing.T) {
 		{"--database-url-file", []string{"audit", "proof", "01a1fdf4-0000-7000-8000-00000000000d"}},
 	}
 	files := []struct{ path, want string }{
-		{"/dev/zero", "not a regular file"}, {link, "not a regular file"}, {fifo, "nobody writes to"},
+		{"/dev/zero", "not a regular file"}, {link, "not a regular file"}, {fifo, "without a writer"},
 		{folder, "it is a directory"}, {large, "it is larger than"}, {missing, "file does not exist"},
 	}
 	for _, f := range flags {
@@ -98,7 +98,7 @@ func TestInputFromPipe(t *testing.T) {
 	for name, c := range map[string]struct {
 		text, want string
 	}{
-		"a key": {text: key + "\n"}, "too much": {text: strings.Repeat("a", cli.MaxSecretInput+1), want: "gives more"}, "nothing": {want: "nobody writes"},
+		"a key": {text: key + "\n"}, "too much": {text: strings.Repeat("a", cli.MaxSecretInput+1), want: "gives more"}, "nothing": {want: "without a writer"},
 	} {
 		read, write, err := os.Pipe()
 		if err != nil {

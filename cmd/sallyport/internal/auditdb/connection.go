@@ -16,8 +16,8 @@ import (
 // Roles are the names that --role takes.
 var Roles = map[string]string{"writer": "sallyport_writer", "auditor": "sallyport_auditor"}
 
-// Connection says what psql connects to. Where the embedded database is not
-// running, it is for as long as psql does.
+// Connection returns what psql connects to. An embedded database that is not running
+// is started, and runs for as long as psql does.
 func Connection(ctx context.Context, cfg *config.Config, role string) (database string, env []string, done func(), err error) {
 	done = func() {}
 	if !cfg.Audit.Embedded {

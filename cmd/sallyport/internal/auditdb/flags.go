@@ -11,7 +11,7 @@ import (
 	"github.com/sallyport/sallyport/internal/config"
 )
 
-// Flags say which database to read.
+// Flags select the database to read.
 type Flags struct {
 	Config  *string
 	URLFile *string

@@ -40,7 +40,7 @@ func MigrationURL(cfg *config.Config) (string, error) {
 	return url, nil
 }
 
-// OwnerFlags say which database to act on, as who.
+// OwnerFlags select the database to act on, and the login to act with.
 type OwnerFlags struct {
 	Config  *string
 	URLFile *string

@@ -61,7 +61,7 @@ func readPipe(ctx context.Context, path string, limit int64) ([]byte, error) {
 	case int64(len(text)) > limit:
 		return nil, errors.New("the pipe gives more than that")
 	case len(text) == 0:
-		return nil, errors.New("it is a pipe that nobody writes to")
+		return nil, errors.New("it is a pipe without a writer")
 	}
 	return text, nil
 }
@@ -90,7 +90,7 @@ func OpenStream(ctx context.Context, path string) (*os.File, error) {
 	case o := <-done:
 		return o.file, o.err
 	case <-ctx.Done(): // the process ends, and what waits to open ends with it
-		return nil, fmt.Errorf("%s: nobody has opened the other end of the pipe: %w", path, ctx.Err())
+		return nil, fmt.Errorf("%s: no process has opened the other end of the pipe: %w", path, ctx.Err())
 	}
 }
 

@@ -39,7 +39,7 @@ func PrintTable(w io.Writer, head string, rows func(row func(format string, args
 // FormatTime is a time as tables show it.
 func FormatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// IsTerminal reports whether somebody would have to type.
+// IsTerminal reports whether a user would have to type the input.
 func IsTerminal(in io.Reader) bool {
 	f, ok := in.(*os.File)
 	if !ok {

@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// SurviveBrokenPipes makes a write to a pipe that nobody reads an error. Without
+// SurviveBrokenPipes makes a write to a pipe without a reader an error. Without
 // it, one to standard output or error ends the process by SIGPIPE, which systemd
 // counts as a clean end (os/signal, "SIGPIPE"; systemd.service(5), "SuccessExitStatus").
 // Programs that we start have the signal as usual: it is caught, not ignored.

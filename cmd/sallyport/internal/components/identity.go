@@ -8,7 +8,7 @@ import (
 	"github.com/sallyport/sallyport/internal/config"
 )
 
-// Identity is what the configuration says of whose tokens are accepted.
+// Identity is the part of the configuration that determines whose tokens are accepted.
 func Identity(cfg *config.Config) bitbucket.Config {
 	c := bitbucket.Config{
 		StateDirectory: filepath.Join(cfg.DataDirectory, "identity"),
@@ -20,7 +20,7 @@ func Identity(cfg *config.Config) bitbucket.Config {
 		AdmittedMaxAge: cfg.Identity.ExpiredTokenGracePeriod,
 	}
 	if c.Leeway == 0 {
-		c.Leeway = -1 // the configuration says none, and zero is the default's word
+		c.Leeway = -1 // the configured leeway is zero, and zero here is the default
 	}
 	for _, w := range cfg.Identity.Bitbucket {
 		workspace := bitbucket.Workspace{Slug: w.Workspace, UUID: w.WorkspaceUUID, Issuer: w.Issuer, Audiences: w.Audiences}

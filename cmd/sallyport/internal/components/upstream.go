@@ -11,8 +11,8 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// UpstreamProxies are the other proxies on the way out, as the gate takes them. Nothing but
-// the configuration adds one: what the environment says of proxies is not read.
+// UpstreamProxies are the configured upstream proxies, as the gate accepts them. Only the
+// configuration adds one: the proxy variables of the environment are not read.
 func UpstreamProxies(configured []config.UpstreamProxy) ([]*proxy.UpstreamProxy, error) {
 	var all []*proxy.UpstreamProxy
 	for _, c := range configured {

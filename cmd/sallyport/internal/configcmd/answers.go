@@ -15,9 +15,8 @@ import (
 // not document it for every kind of token: where it is missing, nothing follows.
 const scopesHeader = "X-OAuth-Scopes"
 
-// answers keeps what the answers of an issuer and its API tell beside their bodies:
-// the clock of the server and the scopes of the access token. It is safe for
-// concurrent use.
+// answers keeps the metadata of the responses of an issuer and its API: the server's
+// clock and the scopes of the access token. It is safe for concurrent use.
 type answers struct {
 	http.RoundTripper
 
@@ -35,8 +34,8 @@ func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	// Date has whole seconds (RFC 9110 section 6.6.1). A cache's answer is as old as its
-	// Age, and tells nothing of the clock.
+	// Date has whole seconds (RFC 9110 section 6.6.1). A cached response is as old as
+	// its Age, so its Date is not the server's current time.
 	issuer := r.Header.Get("Authorization") == ""
 	if date, err := http.ParseTime(response.Header.Get("Date")); issuer && err == nil && response.Header.Get("Age") == "" {
 		middle := began.Add(time.Since(began) / 2)

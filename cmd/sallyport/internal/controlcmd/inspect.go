@@ -24,8 +24,8 @@ func newInspect() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "inspect [-]",
 		Short: "Show a token's claims, whether it is accepted, and why not",
-		Long: `Say what is in a token, whether this configuration accepts it, and everything
-that speaks against it. The token comes from $` + tokenVariable + `, or from standard
+		Long: `Show the content of a token, whether this configuration accepts it, and every
+reason not to accept it. The token comes from $` + tokenVariable + `, or from standard
 input where that is not set or "-" is given. It is sent nowhere, and neither the
 whole of it nor its signature is printed.
 
@@ -124,7 +124,7 @@ func printInspection(w io.Writer, r *bitbucket.Inspection, name string, now time
 	case bitbucket.Undecided:
 		fmt.Fprintf(&b, "not decided: no check failed, but not every check could run\n")
 	case bitbucket.NotJudged:
-		b.WriteString("decoded only: without a configuration nothing is said of its signature and of whom it is meant for\n")
+		b.WriteString("decoded only: without a configuration its signature and its audience are not checked\n")
 	}
 	printContent(&b, r.Content, now)
 	printChecks(&b, r.Checks)

@@ -26,7 +26,7 @@ func subjectFlags(c *cobra.Command) *admin.Subject {
 	return s
 }
 
-// checkSubject says early what the instance would say too.
+// checkSubject reports early the errors that the instance would report too.
 func checkSubject(c *cobra.Command, s *admin.Subject) error {
 	if (s.Step == "") == (s.Repository == "") {
 		return cli.Invalid(fmt.Errorf("name one of --step and --repository\nsee: %s --help", c.CommandPath()))

@@ -12,7 +12,7 @@ import (
 	"github.com/sallyport/sallyport/internal/config"
 )
 
-// New writes lines as the configuration says.
+// New returns a logger that writes lines to w as configured.
 func New(c config.Log, w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.Level}
 	if c.Format == config.FormatText {
@@ -74,7 +74,7 @@ func (b *Buffer) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Dropped is how many lines nobody took in time.
+// Dropped is how many lines were dropped because the output did not accept them in time.
 func (b *Buffer) Dropped() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -19,8 +19,8 @@ func newPolicyDiff() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "diff OLD NEW",
 		Short: "Compare the decisions of two policies",
-		Long: `Put the same questions to the policies in the directories OLD and NEW, and say
-which they answer differently. The questions are those of a file, each principal
+		Long: `Evaluate the same requests by the policies in the directories OLD and NEW, and
+report which decisions differ. The requests are those of a file, each principal
 with each target:
 
   # cases.yaml
@@ -33,7 +33,7 @@ with each target:
 
   sallyport policy diff main-checkout . --cases cases.yaml
 
-or, without --cases, what was really asked, from the log or an export of it:
+or, without --cases, the recorded requests, from the log or an export of it:
 
   sallyport policy diff main-checkout . --since 14d
 
@@ -48,8 +48,8 @@ pass), or any.`,
 		},
 	}
 	from := addHistoryFlags(c, "30d")
-	cases := c.Flags().String("cases", "", "read the questions from this `FILE`, YAML or JSON")
-	at := c.Flags().String("at", "now", "the `TIME` at which those of --cases are asked")
+	cases := c.Flags().String("cases", "", "read the requests from this `FILE`, YAML or JSON")
+	at := c.Flags().String("at", "now", "the `TIME` of the requests of --cases")
 	fail := cli.AddChoiceFlag(c, "fail-on", "when to fail", failOnWords...)
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
 	asJSON := cli.AddFormatFlag(c)
@@ -115,7 +115,8 @@ func (f *differ) log(c *cobra.Command, from historyFlags) (*replaySummary, error
 	})
 }
 
-// compare asks both, and tells of the old one's answer as if it had been recorded.
+// compare evaluates both policies, and reports the old one's decision as if it had been
+// recorded.
 func (f *differ) compare(ctx context.Context, p *replayPart, d *audit.Decided) {
 	old, failure := f.before.Replay(ctx, d.Input)
 	then := outcome(old.Verdict, old.WouldDeny)
@@ -146,7 +147,7 @@ func (f *differ) cases(ctx context.Context, set *rego.Set, path string, at time.
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", path, err)
 			}
-			// The input is the same whatever the policy says, and made first.
+			// The input does not depend on the policy, and is made first.
 			decision, err := set.Decide(ctx, request)
 			if ctx.Err() != nil {
 				return nil, ctx.Err()

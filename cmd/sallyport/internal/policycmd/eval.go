@@ -17,16 +17,16 @@ func newPolicyEval() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "eval DIR --as repository=NAME[,deployment=NAME…] --to HOST[:PORT]",
 		Short: "Evaluate a policy for one request",
-		Long: `Ask the policy in DIR what a server would decide for somebody who wants to go
-somewhere. With --explain it says of every rule whether it matched, and of the
-others which condition was the first not to hold and what it read.
+		Long: `Evaluate the policy in DIR for one request of a principal, as a server would. With
+--explain, the output has for every rule whether it matched and, if it did not, the
+first condition that did not hold and what that condition read.
 
   sallyport policy eval . --as repository=acme/payments,deployment=production --to api.partner.example
   sallyport policy eval . --as repository=acme/website,branch=main --to deb.example --method GET --path /dists --explain
 
 --as takes ` + strings.Join(AskedKeys, ", ") + `.
 A deployment called test, staging or production is of that type unless
-deployment_type says otherwise. What is not given is not in the input; UUIDs that
+deployment_type has another value. What is not given is not in the input; UUIDs that
 are not given are zero. With --method, --path or --header it is an HTTP request
 that can be read, and otherwise a CONNECT.
 
@@ -41,7 +41,7 @@ Without --expect the verdict does not change the exit status.`,
 	c.Flags().StringArrayVar(&asked.headers, "header", nil, "a header of an HTTP request: `NAME=VALUE`")
 	at := c.Flags().String("at", "now", "the `TIME` of the decision: now, 2026-11-21T08:40:00Z, 2026-11-21, or 30d for so long ago")
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)
-	explain := c.Flags().Bool("explain", false, "say of every rule why it matched or did not")
+	explain := c.Flags().Bool("explain", false, "report for every rule why it matched or did not")
 	asJSON := cli.AddFormatFlag(c)
 	expect := cli.AddChoiceFlag(c, "expect", "fail unless the verdict is this", "", "allow", "deny")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -84,7 +84,7 @@ Without --expect the verdict does not change the exit status.`,
 	return c
 }
 
-// evaluationFailed says what to give where a name is not known.
+// evaluationFailed returns an error that names the key to give where a name is not known.
 func evaluationFailed(err error) error {
 	for path, key := range map[string]string{
 		"principal.repository.project": "project", "principal.deployment.type": "deployment_type",

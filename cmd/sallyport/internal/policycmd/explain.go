@@ -25,14 +25,14 @@ func newPolicyExplain() *cobra.Command {
 		Use:   "explain DECISION_ID",
 		Short: "Evaluate a recorded decision again, and explain it",
 		Long: `Evaluate a decision of the log again: with the input that was recorded, at its
-own time, by the policy that decided, which the log keeps. It says whether the
-verdict, the reason and the rule come out as they were recorded, and of every
-rule whether it matched, or which condition was the first not to hold.
+own time, by the policy that decided, which the log keeps. The output has whether
+the verdict, the reason and the rule are the recorded ones and, for every rule,
+whether it matched, or the first condition that did not hold.
 
   sallyport policy explain 01a1fdf4-c192-7cf7-900b-49ceb24f5238
 
 An export holds no policies: with --export, --policy names the policy's directory
-at that revision. --policy also answers what another state of it would say.`,
+at that revision. --policy may also name another state of the policy.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return cli.Invalid(fmt.Errorf("which decision? Give one id\nsee: %s --help", c.CommandPath()))
@@ -91,7 +91,7 @@ func policyOf(ctx context.Context, h *history, d *audit.Decided, directory strin
 	return set, nil
 }
 
-// reproduced says whether a decision comes out as it was recorded.
+// reproduced has whether a second evaluation of a decision has the recorded result.
 type reproduced struct {
 	Reproduced bool   `json:"reproduced"`
 	Then       string `json:"then"`
@@ -134,7 +134,7 @@ func (r *reproduced) compareFailures(d *audit.Decided, failure error) {
 	case failure != nil:
 		r.Now, r.Detail = "error", "it cannot be evaluated: "+failure.Error()
 	default:
-		r.Detail = "it could not be evaluated then: it may have taken too long, or the server was at fault; its own log says which"
+		r.Detail = "it could not be evaluated then: it may have taken too long, or the server was at fault; see the server's log"
 	}
 }
 
@@ -157,9 +157,9 @@ func (r reproduced) print(w io.Writer, d *audit.Decided, x *rego.Explanation) er
 	case r.Reproduced && !r.Other:
 		b.WriteString("\nreproduced\n")
 	case r.Reproduced:
-		b.WriteString("\nthe other policy says the same\n")
+		b.WriteString("\nthe other policy has the same result\n")
 	case r.Other:
-		b.WriteString("\nthe other policy does not say the same\n")
+		b.WriteString("\nthe other policy has another result\n")
 	default:
 		b.WriteString("\nNOT reproduced\n")
 	}

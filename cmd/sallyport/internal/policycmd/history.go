@@ -23,8 +23,7 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// historyFlags say which past decisions are meant: those of a log, or of an
-// export of one.
+// historyFlags select past decisions: those of a log, or of an export of one.
 type historyFlags struct {
 	auditdb.Flags
 	export, since, until *string
@@ -161,7 +160,7 @@ func (h *history) outcomes(ctx context.Context, f func(d *audit.Decided) error, 
 // decided reads a record; ok is false where it is none of the decisions meant.
 func (h *history) decided(record []byte) (d audit.Decided, ok bool, err error) {
 	d, ok, err = audit.ReadDecided(record)
-	// A probe of ours says nothing of steps, and who gets to its names is not policy's to say.
+	// A self-test probe is not a step's request, and the policy does not decide who reaches its names.
 	if err != nil || !ok || d.CredentialKind == selftest.Kind || selftest.IsReserved(d.Host) {
 		return d, false, err
 	}
@@ -260,9 +259,9 @@ func hasNames(input []byte) bool {
 	return err != nil || p.Repository.FullName != "" || p.Workspace.Slug != ""
 }
 
-// policySaid is what policy said at the time, as far as the record tells. What was
-// refused after policy had allowed it tells that it was allowed, and not whether
-// in report mode only: known is false then.
+// policySaid returns the policy's decision at the time, as far as the record has it. If
+// the request was refused after the policy had allowed it, the record does not have
+// whether the allow was in report mode only: known is false then.
 func policySaid(d *audit.Decided) (said string, known bool) {
 	switch policy.Reason(d.Reason) {
 	case policy.PolicyAllowed, policy.PolicyDenied, policy.NoRuleMatched:

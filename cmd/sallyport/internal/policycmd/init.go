@@ -90,7 +90,7 @@ func templateFiles(workspace string) ([]policy.File, error) {
 // writeTemplate writes the policy repository to start from, whole or not at all.
 func writeTemplate(out io.Writer, directory, workspace string) error {
 	if holdsPolicy(directory) {
-		return cli.Invalid(fmt.Errorf("%s holds a policy already, and nothing is written: `sallyport policy check %s` says what of it", directory, directory))
+		return cli.Invalid(fmt.Errorf("%s holds a policy already, and nothing is written: run `sallyport policy check %s` to check it", directory, directory))
 	}
 	files, err := templateFiles(workspace)
 	if err != nil {

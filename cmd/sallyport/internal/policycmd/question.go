@@ -126,7 +126,7 @@ func checkAsked(key, value string) error {
 	return nil
 }
 
-// askedFor is what --to, --method, --path and --header say.
+// askedFor is the request that --to, --method, --path and --header describe.
 type askedFor struct {
 	to, method, path string
 	headers          []string

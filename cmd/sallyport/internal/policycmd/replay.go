@@ -36,16 +36,16 @@ func newPolicyReplay() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "replay DIR | --as-decided",
 		Short: "Report which past decisions a policy would change",
-		Long: `Put what was really asked to the policy in DIR, each question at its own time,
-and say which decisions would come out differently: grouped by repository,
-deployment, target, verdicts and rule, with how many there were and the id of one.
+		Long: `Evaluate the recorded requests by the policy in DIR, each at its own time, and
+report which decisions would differ: grouped by repository, deployment, target,
+verdicts and rule, with how many there were and the id of one.
 
   sallyport policy replay . --since 30d
   sallyport policy replay . --export audit.jsonl --since 14d --fail-on closed
 
 A verdict is allow, would deny (it passes in report mode only) or deny; error is a
-policy that cannot answer, which denies. Only decisions that policy was asked for
-are looked at.
+policy that cannot answer, which denies. Only decisions for which the policy was
+evaluated are compared.
 
 With --as-decided and no DIR every decision is evaluated by the revision that made it, as
 the log keeps it, at its own time: whether it comes out with the verdict, the reason
@@ -267,8 +267,9 @@ func (p *replayPart) replay(ctx context.Context, h *history, replayer *rego.Repl
 	return nil
 }
 
-// compare puts a question to the set, and notes where it says something else than
-// was said then. known is false where that may have been in report mode only.
+// compare evaluates a request by the set, and notes a decision that differs from the
+// recorded one. known is false where the recorded one may have been an allow in report
+// mode only.
 func (p *replayPart) compare(ctx context.Context, replayer *rego.Replayer, d *audit.Decided, then string, known bool) {
 	now, failure := replayer.Replay(ctx, d.Input)
 	if ctx.Err() != nil {

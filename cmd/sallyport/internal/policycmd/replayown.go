@@ -62,7 +62,7 @@ type ownPolicy struct {
 	err      error
 }
 
-// of returns what a decision is put to.
+// of returns the replayer that evaluates a decision.
 func (o *ownPolicies) of(ctx context.Context, d *audit.Decided) (*rego.Replayer, error) {
 	key := fmt.Sprintf("%s %t", d.Revision, hasNames(d.Input))
 	if d.RepositoryRevision != "" {
@@ -111,7 +111,7 @@ func (p *replayPart) reproduce(ctx context.Context, h *history, own *ownPolicies
 	then, _ := policySaid(&d)
 	if d.Revision == "" {
 		p.Differ++
-		p.note(&d, then, "no revision", "", errors.New("the decision does not say by which policy it was made"))
+		p.note(&d, then, "no revision", "", errors.New("the decision does not name the policy that made it"))
 		return nil
 	}
 	replayer, err := own.of(ctx, &d)

@@ -24,15 +24,15 @@ func newPolicyRollout() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "rollout [DIR]",
 		Short: "Report when each repository was last seen, its mode, and what would be denied",
-		Long: `Say of every repository that the log has seen in that time when that was, whether
-its denials are enforced, how often it was allowed, denied, and would have been
-denied: what is still to do before everything is enforced.
+		Long: `Report for every repository that the log has seen in that time when it was last seen,
+whether its denials are enforced, how often it was allowed, denied, and would have
+been denied: what is still to do before everything is enforced.
 
 A repository that does not go through the proxy at all shows as never seen: where
-the configuration has Bitbucket's REST API, it is asked for the repositories of each
-workspace. That list is whole, or the command fails. --without-bitbucket asks
-nobody; --repositories names a file with one full name a line instead of, or beside,
-that. Those that asked for something before that time only, and those with rules in
+the configuration has Bitbucket's REST API, the command fetches the repositories of
+each workspace. That list is complete, or the command fails. --without-bitbucket does
+not fetch it; --repositories names a file with one full name a line instead of it, or
+in addition. Those that asked for something before that time only, and those with rules in
 DIR, are listed as well.
 
   sallyport policy rollout . --since 30d -c sallyport.yaml
@@ -172,7 +172,7 @@ func (v *coverage) read(ctx context.Context, c *cobra.Command, from historyFlags
 		if withoutNames && d.RepositoryUUID != "" {
 			name = d.WorkspaceUUID + "/" + d.RepositoryUUID
 		}
-		if name != "" { // nobody known asked
+		if name != "" { // empty: the client is not known
 			r := v.row(name)
 			r.add(d)
 			if last := v.latest[d.RepositoryUUID]; d.RepositoryUUID != "" && (last == nil || r.LastSeen.After(*last.LastSeen)) {

@@ -60,7 +60,7 @@ everything in report mode, and lets the repositories' rules count.`,
 		case s.out == "":
 			return cli.Invalid(errors.New("--out is missing: name the policy repository to write into"))
 		case *all == (len(s.only) > 0):
-			return cli.Invalid(errors.New("say for whom: --repository acme/payments, or --all"))
+			return cli.Invalid(errors.New("name the repositories: --repository acme/payments, or --all"))
 		}
 		s.names = !*withoutNames
 		if err := s.begin(c.Context()); err != nil {
@@ -276,7 +276,7 @@ func (o *observed) note(d *audit.Decided, how, deny string, names bool) (*use, e
 		// What is not a target has no place in a file of rules: an export may come from
 		// anywhere.
 		if t, err := destination.ParseAuthority(net.JoinHostPort(d.Host, strconv.Itoa(d.Port))); err != nil || t.Host != d.Host {
-			return nil, fmt.Errorf("decision %s: its host is not canonical: `sallyport audit verify` says whether the log is damaged", d.ID)
+			return nil, fmt.Errorf("decision %s: its host is not canonical: run `sallyport audit verify` to check the log for damage", d.ID)
 		}
 		if len(o.uses) >= maxUses {
 			o.dropped++

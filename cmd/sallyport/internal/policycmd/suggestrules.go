@@ -83,7 +83,7 @@ func (s *suggester) rules(o *observed) string {
 	return b.String()
 }
 
-// grouped puts what one rule can say together: the same deployment, the same
+// grouped collects the uses that one rule can allow: the same deployment, the same
 // action, and names or addresses.
 func grouped(uses map[useKey]*use) [][]*use {
 	var groups [][]*use
@@ -151,7 +151,7 @@ func (u *use) evidence() string {
 	return fmt.Sprintf("%s, by %s, %s; it %s", times, pipelines, when, strings.Join(slices.Sorted(maps.Keys(u.how)), ", it ")) + u.closes()
 }
 
-// closes says the outcome of tunnels that were allowed and did not begin as the
+// closes returns the outcome of tunnels that were allowed and did not begin as the
 // rule demands: a rule for them alone lets nothing through.
 func (u *use) closes() string {
 	var b strings.Builder
@@ -183,7 +183,7 @@ func parents(group []*use) string {
 	var b strings.Builder
 	for _, parent := range slices.Sorted(maps.Keys(counts)) {
 		if counts[parent] >= manyNames {
-			fmt.Fprintf(&b, "# %d names below %s: where all of it may be reached, \"*.%s\" says so.\n", counts[parent], parent, parent)
+			fmt.Fprintf(&b, "# %d names below %s: to allow the whole domain, write \"*.%s\".\n", counts[parent], parent, parent)
 		}
 	}
 	return b.String()

@@ -17,8 +17,8 @@ func newPolicyCheck() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check DIR",
 		Short: "Check a policy as a server does",
-		Long: `Compile the policy in DIR and say everything that is wrong with it and what
-deserves a look, with file and line. Tests are not run: see "policy test".`,
+		Long: `Compile the policy in DIR and report every error and every warning, with file and
+line. Tests are not run: see "policy test".`,
 		Args: oneDirectory,
 	}
 	withoutNames := c.Flags().Bool("without-names", false, withoutNamesUsage)

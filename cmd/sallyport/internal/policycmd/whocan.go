@@ -74,7 +74,7 @@ type whoCan struct {
 	groups map[[2]string]*whoGroup
 }
 
-// whoKey is what tells principals apart, pipeline and step aside.
+// whoKey is what distinguishes principals, except for their pipeline and step.
 type whoKey struct{ workspace, repository, repositoryUUID, deployment, deploymentUUID, branch string }
 
 // whoGroup is what came out for a repository and a deployment.
@@ -115,7 +115,7 @@ func (w *whoCan) ask(d *audit.Decided) error {
 		return nil
 	}
 	if len(w.seen) >= maxSeen {
-		clear(w.seen) // whoever comes again is asked about again, and nothing else
+		clear(w.seen) // the only effect: a principal that appears again is evaluated again
 	}
 	w.seen[key] = true
 	p, err := principalOf(d.Input)

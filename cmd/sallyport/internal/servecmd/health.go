@@ -137,7 +137,7 @@ func ask(ctx context.Context, u *url.URL) (int, []byte, error) {
 	client := &http.Client{
 		Transport: &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
-			return errors.New("an instance of sallyport redirects nobody")
+			return errors.New("an instance of sallyport does not redirect")
 		},
 	}
 	resp, err := client.Do(r)
