@@ -128,8 +128,8 @@ func FuzzText(f *testing.F) {
 	})
 }
 
-// FuzzRecord: whatever an event holds, its record is one JSON object that says
-// so, normalising again changes nothing, and another event has another record.
+// FuzzRecord: whatever an event holds, its record is one JSON object with the same
+// values, normalising again changes nothing, and another event has another record.
 func FuzzRecord(f *testing.F) {
 	f.Add("api.partner.example", []byte(`{"a":[1]}`), int64(1))
 	f.Add("\x00\"\\\xff\u2028", []byte(`{"a":"\ud800"}`), int64(-1<<62))

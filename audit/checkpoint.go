@@ -52,8 +52,8 @@ const maxNote = 16 << 10
 
 var errCheckpoint = errors.New("this is not a checkpoint (C2SP tlog-checkpoint)")
 
-// ReadCheckpoint reads a signed note without checking its signatures: what it
-// says is worth what the place is worth that it came from.
+// ReadCheckpoint reads a signed note without checking its signatures: its content is
+// only as trustworthy as its source.
 func ReadCheckpoint(signed []byte) (Checkpoint, error) {
 	text, _, found := bytes.Cut(signed, []byte("\n\n"))
 	if !found || len(signed) > maxNote {
@@ -111,9 +111,9 @@ func OpenCheckpoint(signed []byte, keys ...Key) (Checkpoint, Key, error) {
 // maxListedKeys bounds the keys in an error: a login that may record names any number.
 const maxListedKeys = 10
 
-// SignerNames returns how the keys begin that a signed note names in its signature
-// lines: ORIGIN+HASH+. It verifies nothing. Of many keys it says which are worth
-// trying: a login that may record can add any number of keys to a log.
+// SignerNames returns the prefixes of the keys that a signed note names in its
+// signature lines: ORIGIN+HASH+. It verifies nothing. Of many keys, only those with
+// such a prefix are worth trying: a login that may record can add any number of keys to a log.
 func SignerNames(signed []byte) (names []string) {
 	_, lines, _ := bytes.Cut(signed, []byte("\n\n"))
 	for line := range bytes.Lines(lines) {

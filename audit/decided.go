@@ -114,7 +114,7 @@ func ReadDecided(record []byte) (d Decided, ok bool, err error) {
 	}
 	var j decidedJSON
 	if err := json.Unmarshal(head, &j); err != nil {
-		return d, false, fmt.Errorf("a record of the log cannot be read: %w; `sallyport audit verify` says whether the log is damaged", err)
+		return d, false, fmt.Errorf("a record of the log cannot be read: %w: run `sallyport audit verify` to check the log for damage", err)
 	}
 	if input == nil {
 		input = j.input()

@@ -251,7 +251,7 @@ func (v *Verification) slowLine(l *exportLine, line []byte, n int, seen *exportE
 		v.findings.add(Finding{Damage: DamageInserted, First: v.tree.Size() - 1, Last: v.tree.Size() - 1, Detail: fmt.Sprintf("%d more rows bear this number", l.Copies)})
 	case l.End != nil:
 		if *l.End != *seen {
-			v.Incomplete(fmt.Sprintf("it says that it has %d leaves, %d checkpoints and %d events that are not sealed, and has %d, %d and %d",
+			v.Incomplete(fmt.Sprintf("its end states %d leaves, %d checkpoints and %d events that are not sealed, but it has %d, %d and %d",
 				l.End.Leaves, l.End.Checkpoints, l.End.Unsealed, seen.Leaves, seen.Checkpoints, seen.Unsealed))
 		}
 		return true

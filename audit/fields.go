@@ -126,7 +126,7 @@ func decodeAndCompare(record, columns []byte) string {
 	slices.Sort(names)
 	for _, name := range names {
 		if a, b := compact(said[name]), compact(held[name]); a != b {
-			return fmt.Sprintf("column %s is %s, and the record says %s", name, orNothing(b), orNothing(a))
+			return fmt.Sprintf("column %s is %s, and the record has %s", name, orNothing(b), orNothing(a))
 		}
 	}
 	return ""

@@ -143,8 +143,8 @@ func (r Registration) possession() string {
 // of one that is lost. The key signs it: no event can name another party's key.
 func Register(s *Signer, now time.Time) *Event {
 	r := Registration{Key: s.key}
-	// A name that note.Sign refuses makes no Signer. Without a signature nobody
-	// accepts the event.
+	// A name that note.Sign refuses makes no Signer. Without a signature the
+	// event is not accepted.
 	r.Possession, _ = s.signature(r.possession())
 	return r.event(now)
 }

@@ -62,7 +62,7 @@ func (l LateEvents) String() string {
 	}
 	text := fmt.Sprintf("%s of writer %s, dated %s, %s: %s", numbers, Text(l.Writer, capName), dated, sealed, by)
 	if l.Journal >= 0 {
-		text += fmt.Sprintf("; leaf %d says that a journal was replayed", l.Journal)
+		text += fmt.Sprintf("; leaf %d reports that a journal was replayed", l.Journal)
 	}
 	return text
 }

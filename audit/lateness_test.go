@@ -79,7 +79,7 @@ func TestLateness(t *testing.T) {
 			l.sealAt(t, noon.Add(5*time.Hour))
 			l.add("b", journal(noon, noon.Add(time.Hour)))
 			l.sealAt(t, noon.Add(5*time.Hour))
-		}, count: 60, explained: 60, lines: []string{"late by 5 h; leaf 62 says that a journal was replayed"}},
+		}, count: 60, explained: 60, lines: []string{"late by 5 h; leaf 62 reports that a journal was replayed"}},
 		{name: "a journal of another time explains nothing", log: func(l *sealedLog) {
 			outage(l)
 			l.add("b", journal(noon.Add(time.Minute), noon.Add(time.Hour)))

@@ -111,8 +111,8 @@ func (e *Event) appendInput(b []byte) []byte {
 	return append(append(b, `,"input":`...), e.Input...)
 }
 
-// HasWouldDeny reports whether would_deny says something about this event: it
-// does wherever there is a verdict.
+// HasWouldDeny reports whether would_deny has a meaning for this event: it does
+// wherever there is a verdict.
 func (e *Event) HasWouldDeny() bool { return e.Verdict != "" }
 
 func field(b []byte, name, value string) []byte {

@@ -12,8 +12,8 @@ import (
 
 // MinAge is how old events are at least that retention may take, by the signed
 // times of the checkpoints that covered them first and that covers its own
-// event. The database demands a day more, so that clocks which differ accuse
-// nobody.
+// event. The database demands a day more, so that a difference between
+// clocks is not a finding.
 const MinAge = 365 * 24 * time.Hour
 
 // DefaultKeepDays is for how many days events are kept by default.
@@ -23,9 +23,9 @@ const DefaultKeepDays = 400
 const MinKeepDays = 366
 
 // Stays reports whether retention leaves an event where it is: it is the log's
-// own account of itself. The database decides by its function audit.is_exempt_from_retention, which
-// says the same. A kind is never taken off this list: what retention left of old
-// months is counted by it.
+// own account of itself. The database decides by its function
+// audit.is_exempt_from_retention, which has the same list. A kind is never removed from
+// this list: what retention left of old months is counted by it.
 func Stays(kind Kind, writer string) bool {
 	switch kind {
 	case KindWriterStarted, KindWriterEnded, KindWriterLost, KindSigningKey, KindLogForked, KindPolicyLoaded, KindPolicyRejected, KindRepositoryPolicyRejected, KindPolicyApproval, KindAdmin,

@@ -69,9 +69,9 @@ func appendEscape(b []byte, r rune) []byte {
 	return append(b, '\\', 'u', hexDigits[r>>12&15], hexDigits[r>>8&15], hexDigits[r>>4&15], hexDigits[r&15])
 }
 
-// AppendFollowed appends the line of a sealed event for who follows the log: that
-// of an export where the event is there, with a line break at its end. Where it
-// is not, because retention has taken it, the line says what its leaf says:
+// AppendFollowed appends the line of a sealed event for a client that streams the log:
+// that of an export where the event is there, with a line break at its end. Where it
+// is not, because retention has removed it, the line has the content of its leaf:
 //
 //	{"leaf":7,"writer":"…","writer_sequence":3,"hash":"…","gone":true}
 //

@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// MaxRequestRecord is the most bytes that the record of an event about a request
-// has: of a decision, and of an end. Whoever sends requests, or writes the rules
-// that decide on them, cannot make an event longer. [Event.Normalise] cuts what
-// is over it; such an event is recorded all the same.
+// MaxRequestRecord is the maximum size in bytes of the record of an event about a
+// request: of a decision, and of an end. Neither a client nor the author of a rule can
+// make an event longer. [Event.Normalise] truncates what exceeds it; such an event is
+// still recorded.
 const MaxRequestRecord = 16 << 10
 
 // Caps of an event that is too long although each of its fields is within its own

@@ -154,13 +154,13 @@ func TestVerifyFinds(t *testing.T) {
 		{"leaf", func(_ *testing.T, l *sealedLog) { l.entries[50].Hash[0]++ }, "tree_changed at leaves 46 to 52"},
 		{"column", func(_ *testing.T, l *sealedLog) {
 			l.entries[50].Columns = bytes.Replace(l.entries[50].Columns, []byte(`"deny"`), []byte(`"allow"`), 1)
-		}, `column_changed at leaf 50 (event 25 of writer b): column verdict is "allow", and the record says "deny"`},
+		}, `column_changed at leaf 50 (event 25 of writer b): column verdict is "allow", and the record has "deny"`},
 		{"column taken away", func(_ *testing.T, l *sealedLog) {
 			l.entries[50].Columns = bytes.Replace(l.entries[50].Columns, []byte(`,"status":403`), nil, 1)
-		}, "column_changed at leaf 50 (event 25 of writer b): column status is null, and the record says 403"},
+		}, "column_changed at leaf 50 (event 25 of writer b): column status is null, and the record has 403"},
 		{"column put in", func(_ *testing.T, l *sealedLog) {
 			l.entries[50].Columns = bytes.Replace(l.entries[50].Columns, []byte(`}`), []byte(`,"close_reason":"finished"}`), 1)
-		}, `column_changed at leaf 50 (event 25 of writer b): column close_reason is "finished", and the record says null`},
+		}, `column_changed at leaf 50 (event 25 of writer b): column close_reason is "finished", and the record has null`},
 		{"event taken away", func(_ *testing.T, l *sealedLog) { l.entries[50].Record, l.entries[50].Columns = nil, nil }, "event_missing at leaf 50 "},
 		{"month taken away", func(_ *testing.T, l *sealedLog) {
 			for i := 20; i < 60; i++ {

@@ -63,7 +63,7 @@ func (v *Verification) Checkpoint(s Statement) {
 func (s Statement) disagrees(c Checkpoint) string {
 	switch {
 	case s.Size != 0 && s.Size != c.Size:
-		return fmt.Sprintf("the column size says %d, the signed checkpoint %d", s.Size, c.Size)
+		return fmt.Sprintf("the column size is %d, and the signed checkpoint has %d", s.Size, c.Size)
 	case s.Root != nil && string(s.Root) != string(c.Root[:]):
 		return "the column root is not the root that was signed"
 	case !s.Time.IsZero() && !s.Time.Truncate(time.Second).Equal(c.Time):

@@ -12,8 +12,8 @@ const (
 )
 
 // writerStatement is what a key signs for a writer. A login that may record can begin a
-// writer of their own; the name contains the digest of a secret, so that nobody else
-// writes under it, and the signature shows that its process has the key.
+// writer of its own; the name contains the digest of a secret, so that no other login
+// can write under it, and the signature shows that its process has the key.
 func writerStatement(k Key, writer string) string {
 	return k.Origin() + "\nsallyport writer\n" + writer + "\n"
 }

@@ -117,7 +117,7 @@ var schemaAttacks = []schemaAttack{
 	{"a name cannot be ended any more", `CREATE OR REPLACE FUNCTION identity.refuse_rewrite() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$`, "changed function identity.refuse_rewrite()"},
 }
 
-// attacked makes attacks, each in a transaction that is taken back, and returns those
+// attacked makes attacks, each in a transaction that is rolled back, and returns those
 // that a query does not find, at most as many as most.
 func attacked(t *testing.T, conn *pgx.Conn, query string, attacks []schemaAttack, most int) (missed []string) {
 	t.Helper()

@@ -56,7 +56,7 @@ func (r *Reader) consistency(ctx context.Context, from, to int64) (*audit.Consis
 		return r.subtree(ctx, index<<level, (index+1)<<level, before, frontier)
 	})
 	if err == nil {
-		err = c.Check() // the frontier that it stands on may be damaged
+		err = c.Check() // the frontier that it depends on may be damaged
 	}
 	return c, err
 }

@@ -153,8 +153,8 @@ func (s *sealedPart) Sealed(e *audit.Entry)        { s.leaves = append(s.leaves,
 func (s *sealedPart) Checkpoint(c audit.Statement) { s.checkpoints = append(s.checkpoints, c.Size) }
 func (s *sealedPart) Unsealed(*audit.Entry)        { s.leaves = append(s.leaves, -1) }
 
-// TestReaderForEvidence: what a pack is made of stands on one checkpoint: later
-// events, ends and checkpoints do not show, and what is not sealed is counted.
+// TestReaderForEvidence: all content of a pack depends on one checkpoint: later events,
+// ends and checkpoints do not show, and what is not sealed is counted.
 func TestReaderForEvidence(t *testing.T) {
 	db := audittest.Migrated(t)
 	l := writertest.Open(t, db.URL(database.Writer), nil)

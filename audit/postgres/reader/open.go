@@ -42,8 +42,8 @@ func (r *Reader) begin(ctx context.Context) error {
 	if r.tx, err = r.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}); err != nil {
 		return database.Explain("begin", &r.connect.Config, err)
 	}
-	// Before the snapshot is taken: a partition that retention takes after that
-	// would be gone for us too, and the event that records it not be there.
+	// Before the snapshot is created: if retention dropped a partition after that, this
+	// reader would not see the partition, nor the event that records its removal.
 	if _, err := r.tx.Exec(ctx, `LOCK TABLE audit.events IN ACCESS SHARE MODE`); err != nil {
 		return database.Explain("lock", &r.connect.Config, err)
 	}

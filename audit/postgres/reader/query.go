@@ -161,7 +161,7 @@ func (a *Querier) explain(ctx context.Context, err error) error {
 		return nil
 	}
 	if ctx.Err() != nil {
-		return ctx.Err() // what came of it is only how it ended
+		return ctx.Err() // the error of the query is only a consequence
 	}
 	return fmt.Errorf("ask the audit log: %w", database.Explain("read", &a.connect.Config, err))
 }

@@ -54,9 +54,9 @@ const (
 // NewTail makes a tail that has given nothing yet.
 func NewTail() *Tail { return &Tail{} }
 
-// Begin gives the latest events that answer the question, as many as its limit
-// says, or all since its beginning where there is no limit; the oldest first. What
-// was there before them is not given any more. It is called once, and again where
+// Begin gives the latest events that match the filter, up to its limit, or all since
+// its beginning where it has no limit; the oldest first. Events before them are not
+// given any more. It is called once, and again where
 // it has failed.
 func (t *Tail) Begin(ctx context.Context, a *Querier, q *Filter, row func(Row) error) error {
 	tx, err := a.begin(ctx)
@@ -100,9 +100,9 @@ func (t *Tail) Begin(ctx context.Context, a *Querier, q *Filter, row func(Row) e
 	return nil
 }
 
-// Look gives what has become visible since, at most some thousand events: more
-// says that there is more. Where it fails, what it has not given is given by the
-// next call.
+// Look gives the events that have become visible since, at most some thousand: more
+// reports that there are others. Where it fails, the next call gives the events that
+// it has not given.
 func (t *Tail) Look(ctx context.Context, a *Querier, q *Filter, row func(Row) error) (more bool, err error) {
 	tx, err := a.begin(ctx)
 	if err != nil {

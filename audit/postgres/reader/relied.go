@@ -181,7 +181,7 @@ func (r *Reader) checkReconciliations(ctx context.Context, relied *Relied, shows
 			case malformed:
 				f = claim.finding(audit.DamageReconciliation, "the event names the reconciliation %q, which is not a UUID", audit.Text(id, 100))
 			case claim.value != digest:
-				f = claim.finding(audit.DamageReconciliation, "the %d rows of reconciliation %s have the digest %s, and its event says %s", len(lines), id, digest, audit.Text(claim.value, 100))
+				f = claim.finding(audit.DamageReconciliation, "the %d rows of reconciliation %s have the digest %s, and its event has the digest %s", len(lines), id, digest, audit.Text(claim.value, 100))
 			default:
 				continue
 			}

@@ -91,7 +91,7 @@ func TestSignedCheckpointIsNeeded(t *testing.T) {
 	if err != nil || p.Skipped != 0 {
 		t.Errorf("%+v %v", p, err)
 	}
-	// Where no key of the log signed one, the first is taken, and does not hold.
+	// Where no key of the log signed one, the first is used, and does not hold.
 	r = open(t, true)
 	r.signers = audit.NewSigningKeys()
 	other, ok := audit.ReadRegistration(audit.Register(audittest.NewKey(t, "log.example/a"), time.Now()).AppendRecord(nil))

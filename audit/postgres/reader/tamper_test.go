@@ -242,7 +242,7 @@ func TestTamper(t *testing.T) {
 	key := audittest.VariedLog(t, db, partsOf(t, db), 250, true)
 	audittest.VariedLog(t, other, partsOf(t, other), 30, false)
 	admin := audittest.Connect(t, db.URL(""))
-	// A month was taken by retention, and that is sealed.
+	// Retention removed a month, and that is sealed.
 	taken := audittest.OldMonth()
 	number := audittest.QueryValue[int64](t, admin, `SELECT audit.expire($1)`, taken)
 	last := writertest.Open(t, db.URL(database.Writer), nil)

@@ -178,7 +178,7 @@ func TestCheckpointOfAStrangersKey(t *testing.T) {
 	if r.Leaves != 13 || r.Anchored.Size != 13 || r.Sound() {
 		t.Errorf("%+v", r)
 	}
-	// Nothing that is sealed under it alone is taken from a damaged tree: the owner
+	// Nothing that is sealed under it alone is accepted from a damaged tree: the owner
 	// changes a leaf that no good checkpoint covers.
 	audittest.Record(t, l.log, audittest.Decision("allow", 3))
 	if err := audittest.AddCheckpoint(t, conn, l.log.Writer(), thief, 14, nil); err != nil {

@@ -117,7 +117,7 @@ func (b *batch) take(r *run, l leaf) bool {
 		return false
 	case l.sequence != r.next:
 		r.stopped, r.finding = true, gapOf(l, r.next)
-		if l.sequence < r.next { // it is there twice: neither is taken
+		if l.sequence < r.next { // it is there twice: neither is sealed
 			r.next--
 			b.leaves = slices.DeleteFunc(b.leaves, func(o leaf) bool { return o.writer == l.writer && o.sequence == l.sequence })
 		}

@@ -9,8 +9,8 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// place is one publisher with a goroutine of its own: a slow or dead place keeps
-// nobody waiting. Only the newest checkpoint waits, for it covers those before.
+// place is one publisher with a goroutine of its own: a slow or dead place delays
+// nothing else. Only the newest checkpoint waits, for it covers those before.
 type place struct {
 	publisher Publisher
 	log       *slog.Logger

@@ -73,9 +73,9 @@ func (r *Retention) Close() {
 type ExpiringMonth struct {
 	Month    time.Time // its first day
 	Events   int64     // that it has; 0 where it was refused before they were counted
-	Taken    int64     // of these, that would be taken
+	Taken    int64     // of these, that would be removed
 	SealedBy time.Time // when the last of these was sealed, by the signed checkpoints
-	Refusal  string    // why nothing is taken; empty: it may be
+	Refusal  string    // why nothing is removed; empty: the month may be
 }
 
 const monthsSQL = `SELECT m.month FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
@@ -85,7 +85,7 @@ const monthsSQL = `SELECT m.month FROM pg_inherits i JOIN pg_class c ON c.oid = 
 	ORDER BY m.month`
 
 // Months examines each month of the log that ended more than so many days ago,
-// the oldest first. It reads all of those that may be taken.
+// the oldest first. It reads all of those that may be removed.
 func (r *Retention) Months(ctx context.Context, keepDays int) ([]ExpiringMonth, error) {
 	rows, err := r.conn.Query(ctx, monthsSQL, keepDays)
 	if err != nil {

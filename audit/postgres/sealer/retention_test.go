@@ -23,7 +23,7 @@ import (
 	"github.com/sallyport/sallyport/internal/pgtest"
 )
 
-// agedLog is a log with events of two months that are old enough to be taken,
+// agedLog is a log with events of two months that are old enough to be removed,
 // of one that is not, and of now, each sealed at its time.
 type agedLog struct {
 	db     *pgtest.DB
@@ -77,7 +77,7 @@ func (a *agedLog) verify(t testing.TB) *audit.Report {
 	return readertest.Verify(t, a.db, audit.Trust{Keys: []audit.Key{a.key.Key()}, Notes: [][]byte{[]byte(note)}})
 }
 
-// expired expects a sound log from which so many events were taken.
+// expired expects a sound log from which so many events were removed.
 func (a *agedLog) expired(t testing.TB, want int64) {
 	t.Helper()
 	r := a.verify(t)
@@ -295,8 +295,8 @@ func TestExpireRefuses(t *testing.T) {
 const wantsAll = `NOT granted AND mode = 'AccessExclusiveLock' AND relation = 'audit.events'::regclass
 	AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 
-// TestExpireBesideInserts: while a session reads the log for long, those who
-// record wait for no longer than the lock's timeout; then the month is taken.
+// TestExpireBesideInserts: while a session reads the log for long, writers wait for no
+// longer than the lock's timeout; then the month is removed.
 func TestExpireBesideInserts(t *testing.T) {
 	t.Parallel()
 	a := aged(t)

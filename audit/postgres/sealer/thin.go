@@ -14,13 +14,14 @@ import (
 // thinPage is how many checkpoints are examined, and taken away, in one transaction.
 const thinPage = 20_000
 
-// ThinCheckpoints takes away the checkpoints older than a week that lie between two
+// ThinCheckpoints removes the checkpoints older than a week that lie between two
 // others of the same key and clock hour (UTC), of which the later one covers more, and
 // returns how many these were; with dry, would be. So an evidence pack over a period
-// that ends with a clock hour stands on the same checkpoint before and after: the
-// last one of that hour that was signed for new events, or the first of the next. It checks signatures: a checkpoint that no key of the log signed is
-// neither taken away nor a reason to take another one away. The database holds to the
-// same rule, but for signatures, which it cannot check. Every page is an event of
+// that ends with a clock hour depends on the same checkpoint before and after: the last
+// one of that hour that was signed for new events, or the first of the next.
+// ThinCheckpoints checks signatures: a checkpoint that no key of the log signed is
+// neither removed nor a reason to remove another one. The database enforces the same
+// rule, except for signatures, which it cannot check. Every page is an event of
 // kind checkpoints_thinned. Errors leave pages that are done.
 func (r *Retention) ThinCheckpoints(ctx context.Context, dry bool) (thinned int64, err error) {
 	keys, err := r.namedKeys(ctx)

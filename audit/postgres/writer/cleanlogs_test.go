@@ -22,7 +22,7 @@ var (
 )
 
 // gone lets a log go through what logs go through: a writer is killed while the
-// database is unavailable from it, another replays what it left, a month is taken, and
+// database is unavailable from it, another replays what it left, a month is removed, and
 // another key takes over. It returns the key that signs now.
 func gone(t testing.TB, db *pgtest.DB, key *audit.Signer, place *audittest.Shelf) *audit.Signer {
 	t.Helper()

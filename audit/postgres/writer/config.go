@@ -24,7 +24,7 @@ type Config struct {
 	// WriteTimeout is after what time a write's connection is given up, and its
 	// outcome found out over a new one. Default 5 s.
 	WriteTimeout time.Duration
-	// Queue is how many events may wait to be taken, and QueueBytes how many bytes
+	// Queue is how many events may wait to be written, and QueueBytes how many bytes
 	// of memory they may have. Defaults 8192 and 32 MiB. Of both, each repository
 	// has a share.
 	Queue      int

@@ -114,7 +114,7 @@ func TestSynchronousFailover(t *testing.T) {
 }
 
 // TestLossIsComparedIsNeeded: a writer that does not compare what was
-// acknowledged with what is there continues its numbers behind a gap that nobody
+// acknowledged with what is there continues its numbers behind a gap that is not
 // reported.
 func TestLossIsComparedIsNeeded(t *testing.T) {
 	t.Parallel()

@@ -119,7 +119,7 @@ func (j *journal) write(g *group) error {
 }
 
 // present returns an error where the name does not lead to the file any more:
-// what is written to a file that was taken away is lost with this process.
+// what is written to a file that was removed is lost with this process.
 func (j *journal) present() error {
 	ours, err := j.file.Stat()
 	if err != nil {

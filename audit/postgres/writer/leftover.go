@@ -115,7 +115,7 @@ func (l *Log) admitLeft(ctx context.Context, file io.ReaderAt, writer string) er
 		return err
 	}
 	if j.Writer != writer && j.Continues != writer {
-		return fmt.Errorf("%w: its name says writer %s, and its header %s", errJournalDamaged, writer, j.Writer)
+		return fmt.Errorf("%w: its name has writer %s, and its header %s", errJournalDamaged, writer, j.Writer)
 	}
 	if err := l.session.endOthers(ctx, auditpg.ApplicationName(writer)); err != nil {
 		return err

@@ -48,8 +48,8 @@ func frames(t *testing.T, b []byte) [][]byte {
 	return all
 }
 
-// said are the attributes of the events that report journals.
-func said(t *testing.T, conn *pgx.Conn) []map[string]string {
+// journalEvents are the attributes of the events that report journals.
+func journalEvents(t *testing.T, conn *pgx.Conn) []map[string]string {
 	t.Helper()
 	var all []map[string]string
 	for _, text := range audittest.QueryStrings(t, conn, `SELECT convert_from(record, 'UTF8')::json ->> 'attributes' FROM audit.events
@@ -88,7 +88,7 @@ func TestDamagedJournals(t *testing.T) {
 		{"an event of another writer", func(_ []byte, f [][]byte) []byte {
 			return bytes.Join([][]byte{f[0], f[1], appendFrame(nil, rowsOf(other, 3, 1).tuple(rowsOf(other, 3, 1).rows[0]))}, nil)
 		}, 1, "holds an event of"},
-		{"another writer's", func(_ []byte, f [][]byte) []byte { return bytes.Join(append([][]byte{header(other)}, f[1:]...), nil) }, 0, "its name says writer"},
+		{"another writer's", func(_ []byte, f [][]byte) []byte { return bytes.Join(append([][]byte{header(other)}, f[1:]...), nil) }, 0, "its name has writer"},
 		{"of another version", func(_ []byte, f [][]byte) []byte {
 			return bytes.Join(append([][]byte{appendFrame(nil, []byte(`{"format":2}`))}, f[1:]...), nil)
 		}, 0, "with the version that wrote it"},
@@ -113,7 +113,7 @@ func TestDamagedJournals(t *testing.T) {
 				t.Errorf("%d events were written of %d", n, tt.events)
 			}
 			left, _ := filepath.Glob(filepath.Join(folder, "*"))
-			told := said(t, conn)
+			told := journalEvents(t, conn)
 			if tt.says == "nothing" { // nothing was ever acknowledged from it
 				if len(left)+len(told) > 0 {
 					t.Errorf("left %v, said %v", left, told)
@@ -144,9 +144,9 @@ func TestDamagedJournals(t *testing.T) {
 	}
 }
 
-// A journal that is put back after it was replayed changes nothing; one that
-// says something else under the same numbers is not believed; and neither takes
-// the place of what was kept before.
+// A journal that is put back after it was replayed changes nothing; one with other
+// content under the same numbers is not accepted; and neither replaces what was kept
+// before.
 func TestJournalReplayedTwice(t *testing.T) {
 	db, folder := audittest.Migrated(t), t.TempDir()
 	writer, path := leftBy(t, db, folder)
@@ -174,7 +174,7 @@ func TestJournalReplayedTwice(t *testing.T) {
 	again()
 	conn := audittest.Connect(t, db.URL(""))
 	audittest.Sound(t, conn)
-	told := said(t, conn)
+	told := journalEvents(t, conn)
 	if len(told) != 4 || told[0]["new"] != "10" || told[1]["new"] != "0" || told[1]["events"] != "10" || told[1]["damage"] != "" {
 		t.Fatalf("it says %v", told)
 	}
@@ -197,7 +197,7 @@ func TestJournalOfAnotherLog(t *testing.T) {
 	if n := audittest.QueryValue[int](t, conn, "SELECT count(*) FROM audit.events WHERE writer = $1", writer); n != 0 {
 		t.Errorf("%d events of another log", n)
 	}
-	if told := said(t, conn); len(told) != 1 || !strings.Contains(told[0]["damage"], "knows nothing of its writer") {
+	if told := journalEvents(t, conn); len(told) != 1 || !strings.Contains(told[0]["damage"], "knows nothing of its writer") {
 		t.Errorf("it says %v", told)
 	}
 	if _, err := os.Stat(path + ".damaged"); err != nil {
@@ -261,7 +261,7 @@ func TestJournalAfterAnOpenTransaction(t *testing.T) {
 	}
 	conn := audittest.Connect(t, db.URL(""))
 	audittest.Sound(t, conn)
-	if told := said(t, conn); len(told) != 1 || told[0]["new"] != "10" {
+	if told := journalEvents(t, conn); len(told) != 1 || told[0]["new"] != "10" {
 		t.Errorf("it says %v", told)
 	}
 }

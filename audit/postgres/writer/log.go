@@ -38,7 +38,7 @@ type Log struct {
 	queue      *queue
 	journalUse journalUse
 	closeOnce  sync.Once
-	closing    chan struct{} // nothing new is taken
+	closing    chan struct{} // nothing new is accepted
 	done       chan struct{} // the committer has ended
 	ctx        context.Context
 	cancel     context.CancelFunc // everything stops at once

@@ -61,7 +61,7 @@ func TestLateAllowsAreNeverLeftOpen(t *testing.T) {
 }
 
 // Without a journal: while the database is known to be unavailable no caller waits, and
-// what could be taken is written when it is back.
+// the accepted events are written when it has recovered.
 func TestAwayWithoutJournal(t *testing.T) {
 	server, db, l := frozen(t, func(c *Config) { c.Queue = 4; c.Deadline = 2 * time.Second })
 	server.Kill(t)

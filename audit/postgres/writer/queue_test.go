@@ -87,7 +87,7 @@ func TestQueueTakesTurns(t *testing.T) {
 	}
 }
 
-// TestQueueWaits: who finds its share used up waits until something was taken.
+// TestQueueWaits: a caller whose share is used up waits until an event was dequeued.
 func TestQueueWaits(t *testing.T) {
 	q := newQueue(8, 1<<30)
 	q.put(waiting("a", "1", 1))
@@ -114,7 +114,7 @@ func flooding(n int) *audit.Event {
 	return e
 }
 
-// TestJournalShares is the attack: one step writes until nothing more is taken. Its
+// TestJournalShares is the attack: one step writes until nothing more is accepted. Its
 // share of the journal is used up then; another repository's events, an end and the
 // server's own are recorded all the same, and afterwards all of it is in the database.
 func TestJournalShares(t *testing.T) {
@@ -161,8 +161,8 @@ func TestJournalShares(t *testing.T) {
 	}
 }
 
-// TestJournalSharesAreNeeded: without shares one step fills the journal, and nobody
-// is recorded any more.
+// TestJournalSharesAreNeeded: without shares one step fills the journal, and no event is
+// recorded any more.
 func TestJournalSharesAreNeeded(t *testing.T) {
 	server, _, l := spooling(t, func(c *Config) { c.JournalBytes, c.Deadline = 256<<10, 3*time.Second })
 	audittest.Eventually(t, "the outage is known", func() bool { return l.away() != nil })

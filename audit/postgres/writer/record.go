@@ -67,7 +67,7 @@ func (l *Log) recordAway(w *waiter, o *outage) error {
 	return nil
 }
 
-// reject counts an event that is not taken over.
+// reject counts an event that is not accepted.
 func (l *Log) reject(w *waiter, err error) error {
 	w.timer.Stop()
 	l.stats.rejected.Add(1)

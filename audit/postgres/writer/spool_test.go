@@ -53,7 +53,7 @@ func TestSpool(t *testing.T) {
 	audittest.Close(t, l)
 	conn := audittest.Connect(t, db.URL(""))
 	audittest.Sound(t, conn)
-	told := said(t, conn)
+	told := journalEvents(t, conn)
 	if len(told) != 1 || told[0]["allows"] != "6" || told[0]["events"] != "11" || told[0]["writer"] != l.Writer() {
 		t.Fatalf("it says %v", told)
 	}
@@ -105,9 +105,9 @@ func TestSpoolWhileStoppedOrReadOnly(t *testing.T) {
 	}
 }
 
-// The folder, or the file, is taken away under the log: what is written to a
-// file without a name is lost with the process, so nothing is acknowledged any
-// more; and what was is written when the database is back.
+// The folder, or the file, is removed while the log uses it: what is written to a file
+// without a name is lost with the process, so nothing is acknowledged any more; and
+// what was acknowledged is written when the database has recovered.
 func TestJournalIsTakenAway(t *testing.T) {
 	for name, take := range map[string]func(folder, path string) error{
 		"folder": func(folder, _ string) error { return os.Rename(folder, folder+".gone") },
@@ -162,7 +162,7 @@ func TestNoRoomForTheJournal(t *testing.T) {
 	audittest.Close(t, logFor(t, db.URL(database.Writer), func(c *Config) { c.Journal = folder }))
 	conn := audittest.Connect(t, db.URL(""))
 	audittest.Sound(t, conn)
-	if told := said(t, conn); len(told) != 1 || told[0]["damage"] != "" || told[0]["events"] == "0" {
+	if told := journalEvents(t, conn); len(told) != 1 || told[0]["damage"] != "" || told[0]["events"] == "0" {
 		t.Errorf("it says %v", told)
 	}
 }
@@ -226,7 +226,7 @@ func TestOwnJournalIsChanged(t *testing.T) {
 	audittest.Close(t, logFor(t, db.URL(database.Writer), func(c *Config) { c.Journal = l.config.Journal }))
 	conn := audittest.Connect(t, db.URL(""))
 	audittest.Sound(t, conn)
-	if told := said(t, conn); len(told) != 1 || !strings.Contains(told[0]["damage"], "checksum") || told[0]["events"] != "5" {
+	if told := journalEvents(t, conn); len(told) != 1 || !strings.Contains(told[0]["damage"], "checksum") || told[0]["events"] != "5" {
 		t.Errorf("it says %v", told)
 	}
 }
@@ -374,7 +374,7 @@ func TestRecordingGoesOnWhileTheJournalIsReplayed(t *testing.T) {
 	conn := audittest.Connect(t, db.URL(""))
 	audittest.Sound(t, conn)
 	seen.check(t, conn)
-	told := said(t, conn)
+	told := journalEvents(t, conn)
 	if len(told) != 1 || told[0]["events"] != told[0]["new"] {
 		t.Fatalf("it says %v", told)
 	}

@@ -83,7 +83,7 @@ func TestConfirmIsNeeded(t *testing.T) {
 	if !errors.Is(err, database.ErrNotReplicated) {
 		t.Fatalf("a session without a standby: %v", err)
 	}
-	// The control is taken away: the session does not ask the standby.
+	// The control is removed: the session does not ask the standby.
 	p.Primary.SynchronousStandby(t, "")
 	var s *session
 	audittest.Eventually(t, "the session before has ended", func() bool { // as the committer does: it connects again until it can

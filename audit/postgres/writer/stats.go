@@ -7,12 +7,12 @@ type Stats struct {
 	Recorded     int64         // events that are durable
 	Groups       int64         // transactions that they took
 	Waiting      int           // events in the queue
-	Rejected     int64         // events that were not taken, the queue being full: counted only
+	Rejected     int64         // events that were refused because the queue was full: counted only
 	OverShare    int64         // of these, events of a repository or step that had used its share
 	Late         int64         // events whose caller did not wait to the end
 	Lost         int64         // events that the database had acknowledged and misses
 	Reconnects   int64         // times that the connection was lost and found again
-	Outage       time.Duration // how long the database has been away; zero: it is not
+	Outage       time.Duration // how long the database has been unavailable; zero: it is available
 	Journaled    int64         // events that went to the journal
 	Spooled      int64         // allows among them that counted at once
 	JournalBytes int64         // the journal's size now
