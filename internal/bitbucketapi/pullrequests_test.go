@@ -120,8 +120,8 @@ func TestPullRequestsRefused(t *testing.T) {
 	})
 }
 
-// FuzzPullRequest: whatever Bitbucket answers, an approval is one only where the
-// answer says so, and hashes are hashes.
+// FuzzPullRequest: for any response of Bitbucket, an approval is one only where the
+// response states it, and hashes are hashes.
 func FuzzPullRequest(f *testing.F) {
 	f.Add([]byte(`{"id":1,"state":"MERGED","participants":[{"approved":true,"state":"approved","user":{"uuid":"{0a000000-0000-4000-8000-000000000001}"}}]}`))
 	f.Add([]byte(`{"id":1,"participants":[{"approved":true,"state":"changes_requested"},{"approved":true,"state":null},{"state":"approved"}]}`))

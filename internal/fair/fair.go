@@ -21,7 +21,7 @@ import (
 type Subject struct{ Issuer, Repository, Step string }
 
 // Limit bounds one level. A zero Slots, Bytes or Rate is not a limit; a zero Waiting
-// lets nobody wait.
+// lets no caller wait.
 type Limit struct {
 	Slots   int   // held at once
 	Bytes   int64 // held at once
@@ -116,7 +116,7 @@ type Limiter struct {
 	repositories map[repositoryKey]*repository
 	total        bucket
 	queue        ring[*repository] // those with waiting steps
-	wake         *time.Timer       // at the next token that somebody waits for
+	wake         *time.Timer       // at the next token that a caller waits for
 	wakeAt       time.Time
 	sweeping     bool
 }

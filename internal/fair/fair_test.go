@@ -69,7 +69,7 @@ func TestLevels(t *testing.T) {
 	}
 }
 
-// TestNoLimits: the zero limiter holds nobody up.
+// TestNoLimits: the zero limiter delays no caller.
 func TestNoLimits(t *testing.T) {
 	l := New(Config{})
 	for range 10 {
@@ -375,7 +375,7 @@ func heap() uint64 {
 }
 
 // TestConcurrently: under any interleaving no more are held than may be, and
-// nobody waits forever.
+// no caller waits forever.
 func TestConcurrently(t *testing.T) {
 	l := New(Config{Step: Limit{Slots: 2, Waiting: 100}, Repository: Limit{Slots: 3, Waiting: 100}, Total: Limit{Slots: 5, Rate: 1_000_000, Waiting: 100}, Wait: time.Minute, WaitForSlots: true})
 	var mu sync.Mutex

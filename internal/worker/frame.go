@@ -48,7 +48,7 @@ func readFrame(r io.Reader, limit int) (frame, error) {
 		return frame{}, fmt.Errorf("%w: a message of %d bytes, and at most %d are accepted", errFrame, length, limit)
 	}
 	f := frame{id: binary.BigEndian.Uint64(header[4:]), cpu: binary.BigEndian.Uint64(header[12:])}
-	// A length is a claim: memory is taken as bytes arrive.
+	// A length is only a claim: memory is allocated as bytes arrive.
 	const step = 1 << 20
 	f.message = make([]byte, 0, min(int(length), step))
 	for len(f.message) < int(length) {

@@ -15,7 +15,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// testHandler does what a request says, good or bad.
+// testHandler executes the command that a request contains, good or bad.
 type testHandler struct {
 	retire bool
 	kept   [][]byte
@@ -86,7 +86,7 @@ func deep(n int) int {
 	return deep(n+1) + frame[(n+1)%128]
 }
 
-// environment says what a worker can reach.
+// environment reports what a worker can reach.
 func (h *testHandler) environment() string {
 	var said []string
 	_, dial := net.Dial("tcp", "127.0.0.1:1")

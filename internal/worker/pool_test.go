@@ -225,7 +225,7 @@ func TestCancel(t *testing.T) {
 		if err := <-failed; !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
-		// The worker is free again, and nobody is to blame.
+		// The worker is free again, and no call is to blame.
 		ask(t, p, "a", "echo x")
 		if st := p.Status(); len(st.Deaths)+len(st.Shares) > 0 {
 			t.Errorf("%+v", st)

@@ -89,8 +89,8 @@ func (p *Pool) remove(t *task) {
 	t.queued = false
 }
 
-// list puts a share into the list that its calls of a class are taken from, if
-// there is one to take. The lock is held.
+// list puts a share into the list from which its calls of a class are dequeued, if
+// such a call waits. The lock is held.
 func (p *Pool) list(s *share, class Class) {
 	if s.listed[class] || s.running[class] || len(s.waiting[class]) == 0 {
 		return

@@ -95,8 +95,8 @@ func ask(t *testing.T, s *env, head string) shown {
 	return shown{resp, line, string(body), s.tls != nil}
 }
 
-// tells checks that an answer has everything that a refusal must show, and nothing else.
-func (a shown) tells(t *testing.T, reason policy.Reason, recorded bool) {
+// check verifies that a response has everything that a refusal must show, and nothing else.
+func (a shown) check(t *testing.T, reason policy.Reason, recorded bool) {
 	t.Helper()
 	want, unknown := proxy.NewRefusal(reason, ""), proxy.NewRefusal("no such reason", "")
 	if want.Next(false) == unknown.Next(false) {
@@ -146,7 +146,7 @@ func TestEveryReasonIsShown(t *testing.T) {
 						t.Errorf("%s as %s: %d, want %d", reason, form, a.StatusCode, want)
 					}
 					// Who sends no credential at all is not recorded.
-					a.tells(t, reason, reason != policy.CredentialMissing)
+					a.check(t, reason, reason != policy.CredentialMissing)
 				}
 			}
 		})
@@ -170,13 +170,13 @@ func TestInternalErrorsAreNotShown(t *testing.T) {
 		"closed.test:" + closed: policy.TargetUnreachable,
 	} {
 		a := ask(t, s, "CONNECT "+target+" HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Bearer good\r\n\r\n")
-		a.tells(t, want, true)
+		a.check(t, want, true)
 		if want == policy.TargetUnreachable {
 			continue // the forwarder responds to a request
 		}
-		ask(t, s, "GET http://"+target+"/ HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Bearer good\r\n\r\n").tells(t, want, true)
+		ask(t, s, "GET http://"+target+"/ HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Bearer good\r\n\r\n").check(t, want, true)
 	}
 	s.away.Store(true)
 	a := ask(t, s, "CONNECT api.test:443 HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Bearer good\r\n\r\n")
-	a.tells(t, policy.AuditUnavailable, true)
+	a.check(t, policy.AuditUnavailable, true)
 }
