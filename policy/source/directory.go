@@ -1,4 +1,5 @@
-// Package source says where policy comes from.
+// Package source reads policy from a directory or a Git repository, and keeps the last
+// good revision on the local disk.
 //
 // A source reads a tree of files and hands it over as a [policy.Snapshot]. It
 // does not understand what it reads: whether the files are a policy is the
@@ -23,11 +24,11 @@ import (
 // tree: a symbolic link that leads out of it, to a folder, or to nothing is an
 // error, and so is anything that is neither a file nor a folder under the name
 // of a policy file. A file that changes while it is read is an error too, since
-// nobody wrote that state. The error is of type *[Refusal]. Safe for concurrent use.
+// no writer produced that state. The error is of type *[Refusal]. Safe for concurrent use.
 func Directory(ctx context.Context, path string) (*policy.Snapshot, error) {
 	// An os.Root resolves every name below path itself, links included, and
-	// refuses what escapes; checking names first and opening them later could
-	// be outrun by whoever writes to the tree.
+	// refuses what escapes. If names were checked first and opened later, a process
+	// that writes to the tree could replace them in between.
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {

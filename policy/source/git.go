@@ -25,7 +25,7 @@ const (
 	maxCommitBytes = 1 << 20
 )
 
-// GitConfig says where a policy repository is.
+// GitConfig is the configuration of a policy repository.
 type GitConfig struct {
 	URL    string // https:// or ssh://, without a secret; http:// on a loopback address
 	Branch string // one of Branch and Tag
@@ -103,9 +103,9 @@ func (g *Git) Rewound() bool {
 }
 
 // Offer fetches and returns the policy at the branch's or tag's commit. after is
-// the revision that decides: a commit that does not have it in its history is
-// refused, for whoever can push an old state again could open what was closed
-// since. The error is of type *[Refusal] unless ctx ended.
+// the active revision: a commit that does not have it in its history is refused,
+// because a user who can push an old state again could open what was closed since.
+// The error is of type *[Refusal] unless ctx ended.
 func (g *Git) Offer(ctx context.Context, after policy.Revision) (*policy.Snapshot, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -178,8 +178,8 @@ func (g *Git) prepare(ctx context.Context) error {
 	return err
 }
 
-// fetch gets the ref's whole history: without it nobody could say whether a
-// commit follows on another one.
+// fetch fetches the ref's whole history: without it, checkHistory cannot determine
+// whether a commit follows on another one.
 func (g *Git) fetch(ctx context.Context) error {
 	ref := "refs/heads/" + g.config.Branch
 	if g.config.Tag != "" {
@@ -258,8 +258,8 @@ func (g *Git) checkHistory(ctx context.Context, before, commit string) error {
 	if ctx.Err() != nil {
 		return err
 	}
-	// Status 1 says no; 128 says that the older commit is not known, which is
-	// the same, since the whole history was fetched.
+	// Status 1: before is not an ancestor. Status 128: the repository does not have
+	// before, which means the same, since the whole history was fetched.
 	if g.config.AllowRewind {
 		g.rewound = true
 		return nil

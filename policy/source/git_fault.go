@@ -9,7 +9,7 @@ import (
 // harmless are faults of objects with no effect here. git-fsck(1), "fsck.<msg-id>".
 //
 // The form of names, addresses and times in commits and tags, and leading zeros of modes:
-// long-lived repositories have them, and nobody can correct them without a new history.
+// long-lived repositories have them, and only a new history can correct them.
 //
 // The items of trees, and the files that control a checkout and submodules: there is
 // neither here, and each item is checked where it is listed (see [treeWalk]). As an error
@@ -27,7 +27,7 @@ var harmless = []string{
 	"gitmodulesSymlink", "gitmodulesUpdate", "gitmodulesUrl",
 }
 
-// gitFault is what the text of git says of a failed fetch, and the remedy.
+// gitFault is the kind and the remedy of a failed fetch, by the text of git's error.
 type gitFault struct {
 	match  *regexp.Regexp
 	kind   Kind

@@ -8,11 +8,11 @@ import (
 )
 
 // hostileCommits are commits by a user who may write in the folder of one repository
-// alone. A server that does not check objects accepts them. says is the fault of the
+// alone. A server that does not check objects accepts them. fault is that of the
 // folder; "" if it has none.
 var hostileCommits = map[string]struct {
-	files      func(folder string, in *bytes.Buffer)
-	path, says string
+	files       func(folder string, in *bytes.Buffer)
+	path, fault string
 	// remove takes away what keeps the commit from being an error of the revision, and
 	// kind is that of the refusal then.
 	remove func(*Git)
@@ -61,8 +61,8 @@ func TestHostileCommits(t *testing.T) {
 			good := offered(t, g, "")
 			f.fastImport(func(in *bytes.Buffer) { c.files("repositories/acme/tools", in) })
 			hostile := offered(t, g, good.Commit)
-			if c.says != "" {
-				wantFault(t, hostile, "repositories/acme/tools", c.path, c.says)
+			if c.fault != "" {
+				wantFault(t, hostile, "repositories/acme/tools", c.path, c.fault)
 			} else if hostile.Digest != good.Digest {
 				t.Errorf("%s", paths(hostile))
 			}

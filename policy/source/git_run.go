@@ -18,7 +18,8 @@ import (
 	"unicode/utf8"
 )
 
-// errOverLimit says that a process was ended for what it wrote.
+// errOverLimit is the error of a process that was ended because it wrote more than
+// its limit.
 var errOverLimit = errors.New("it exceeds the limit")
 
 func gitProgram() (string, error) {
@@ -82,7 +83,7 @@ func (g *Git) run(ctx context.Context, c gitCall) ([]byte, error) {
 	case cause != nil:
 		return nil, cause
 	case err != nil:
-		return nil, fmt.Errorf("git %s: %w%s", c.arguments[0], err, said(stderr.Bytes(), secret))
+		return nil, fmt.Errorf("git %s: %w%s", c.arguments[0], err, stderrSuffix(stderr.Bytes(), secret))
 	}
 	return stdout.Bytes(), nil
 }
@@ -147,8 +148,8 @@ func (g *Git) credentials(u *url.URL) (settings [][2]string, secret string, err 
 	return append(settings, [2]string{"http." + u.Scheme + "://" + u.Host + "/.extraHeader", "Authorization: Basic " + basic}), token, nil
 }
 
-// sshCommand is run by a shell. Nobody is asked anything, no configuration and no
-// agent is used, and only the listed keys of the server are known.
+// sshCommand is run by a shell. ssh prompts for nothing, uses neither a configuration
+// nor an agent, and knows only the listed keys of the server.
 func (g *Git) sshCommand() string {
 	known := g.config.KnownHostsFile
 	if known == "" {
@@ -229,14 +230,14 @@ func (b *bounded) Write(p []byte) (int, error) {
 	if int64(b.Len())+int64(len(p)) > b.limit {
 		b.over()
 		_, _ = b.Buffer.Write(p[:max(0, b.limit-int64(b.Len()))])
-		return len(p), nil // git must not fail of a broken pipe and say that instead
+		return len(p), nil // git must not fail with a broken pipe and report that instead
 	}
 	return b.Buffer.Write(p)
 }
 
-// said is what git wrote to its standard error, without what a server can put
-// there to look like a line of the log, and without the secret.
-func said(text []byte, secret string) string {
+// stderrSuffix returns git's standard error as the end of an error: without the
+// characters with which a server could forge a line of the log, and without the secret.
+func stderrSuffix(text []byte, secret string) string {
 	s := strings.ToValidUTF8(string(text), "?")
 	if secret != "" {
 		s = strings.ReplaceAll(s, secret, "[secret]")

@@ -36,7 +36,7 @@ func key(t *testing.T, path string) ssh.Signer {
 	return signer
 }
 
-// serveSSH serves a repository to whoever has the client's key.
+// serveSSH serves a repository to the holder of the client's key.
 func serveSSH(t *testing.T, host ssh.Signer, client ssh.PublicKey, repository string) (address string) {
 	t.Helper()
 	config := &ssh.ServerConfig{PublicKeyCallback: func(c ssh.ConnMetadata, k ssh.PublicKey) (*ssh.Permissions, error) {

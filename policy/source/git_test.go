@@ -356,8 +356,8 @@ func TestGitServerMisbehaves(t *testing.T) {
 	refused(t, f.source(func(c *GitConfig) { c.URL = "https://127.0.0.1:1/x.git" }), "", Unreachable, "fetch")
 }
 
-// TestGitHuge: a repository that is larger than it may be is given up while it
-// comes, and what came of it does not stay.
+// TestGitHuge: the fetch of a repository that is over the limit is aborted, and what
+// it fetched is removed.
 func TestGitHuge(t *testing.T) {
 	f := newForge(t)
 	f.commit("egress/a.rego", ruleText)
@@ -387,8 +387,8 @@ func TestGitHuge(t *testing.T) {
 	}
 }
 
-// TestGitIgnoresItsEnvironment: nothing of this process' environment or of the
-// machine's configuration of git has a say.
+// TestGitIgnoresItsEnvironment: neither this process' environment nor the machine's
+// configuration of git has an effect.
 func TestGitIgnoresItsEnvironment(t *testing.T) {
 	f := newForge(t)
 	want := f.commit("egress/a.rego", ruleText)
@@ -418,8 +418,8 @@ func TestGitIgnoresItsEnvironment(t *testing.T) {
 }
 
 // TestGitProtocols: what can lead to a file or a command of this machine, or in
-// the clear over a network, is not a source. git is told to speak the URL's own
-// protocol alone, so a redirect or a configuration does not lead there either.
+// the clear over a network, is not a source. git may use the URL's own protocol
+// alone, so a redirect or a configuration does not lead there either.
 func TestGitProtocols(t *testing.T) {
 	for _, u := range []string{
 		"file:///etc", "/etc", "ext::sh -c 'touch /tmp/x'", "git://127.0.0.1/x", "http://forge.example/x.git", "--upload-pack=x",
@@ -436,7 +436,7 @@ func TestGitProtocols(t *testing.T) {
 	}
 }
 
-// TestGitOverSSHCommand: what ssh is told, word by word as a shell reads it.
+// TestGitOverSSHCommand checks the arguments of ssh, word by word as a shell reads them.
 func TestGitOverSSHCommand(t *testing.T) {
 	directory := filepath.Join(t.TempDir(), "it's a place")
 	g, err := NewGit(GitConfig{URL: "ssh://git@127.0.0.1:1/x.git", Branch: "main", SSHKeyFile: filepath.Join(directory, "key"), KnownHostsFile: filepath.Join(directory, "hosts")})

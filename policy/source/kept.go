@@ -17,9 +17,9 @@ import (
 
 // Kept is the last good policy on the local disk, for a start at which its source
 // cannot be reached or offers nothing that can decide. It is one file: a line of
-// JSON that names the revision, and the content that the digest is of. Whoever
-// can write the file can change what decides at such a start, as whoever can
-// write the policy's directory can; the digest is there against a disk that lies.
+// JSON that names the revision, and the content that the digest is of. A user
+// who can write the file can change the policy of such a start, as a user who can
+// write the policy's directory can. The digest guards against a faulty disk.
 //
 // Not safe for concurrent use by several processes: each has its own directory.
 type Kept struct {
@@ -39,7 +39,7 @@ type KeptPolicy struct {
 	Findings []byte
 	// Repositories are those whose rules of an earlier revision are in force. They have a
 	// file of their own beside the policy: where that is lost or damaged, these
-	// repositories have none, and RepositoriesError says why.
+	// repositories have none, and RepositoriesError is the reason.
 	Repositories      []policy.KeptRepository
 	RepositoriesError error
 }
@@ -90,8 +90,8 @@ func (k *Kept) save(p KeptPolicy) error {
 	if err := durable.Replace(k.path, p.Confirmed, append(head, '\n'), p.Snapshot.Content()); err != nil {
 		return err
 	}
-	// The findings name the policy that they are of: those of the one before are
-	// not taken for this one's, whenever the machine stops.
+	// The findings name their policy: those of the previous policy do not count for
+	// this one, whenever the machine stops.
 	if p.Findings == nil {
 		err = os.Remove(k.findings)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -106,8 +106,8 @@ func (k *Kept) save(p KeptPolicy) error {
 	return errors.Join(tooLarge, durable.SyncDirectory(directory))
 }
 
-// Confirm notes that the source was seen to offer what is kept. The file's time
-// of change tells it.
+// Confirm records that the source offered what is kept: at becomes the file's
+// modification time.
 func (k *Kept) Confirm(at time.Time) error {
 	if err := os.Chtimes(k.path, at, at); err != nil {
 		return fmt.Errorf("note that the kept policy is current: %w", err)

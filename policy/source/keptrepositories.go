@@ -43,7 +43,7 @@ type keptRepository struct {
 }
 
 // saveRepositories replaces the file, or removes it if the list is empty. What does not
-// fit is left out, and an error says so.
+// fit is left out, and the error reports it.
 func saveRepositories(path string, list []policy.KeptRepository) error {
 	if len(list) == 0 {
 		err := os.Remove(path)

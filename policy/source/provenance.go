@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// Provenance is what a commit says of where it comes from. Who pushes a commit
-// writes into it what they like: only Signer is more than their word.
+// Provenance is the origin that a commit states. A user who pushes a commit can write
+// anything into it: only Signer is more than that user's claim.
 type Provenance struct {
 	Author    string    // who wrote the change: "Kim <kim@acme.example>"
-	Authored  time.Time // when, by the author's clock; zero where the commit does not say
+	Authored  time.Time // when, by the author's clock; zero where the commit has no time
 	Committer string    // who made the commit, such as Bitbucket for a merge by its button
 	Subject   string    // the first line of the message
 	Signature Signature // whether a listed key has signed it
@@ -37,7 +37,7 @@ const maxProvenanceText = 300
 // Provenance returns where a commit comes from. It reads the local copy of the
 // repository, so that the commit that was offered last is known while the server is
 // unavailable. A signature that does not verify is not an error: Signature reports it.
-// The error says that the local copy does not have the commit. Safe for concurrent
+// An error means that the local copy does not have the commit. Safe for concurrent
 // use; it waits for a fetch in progress.
 func (g *Git) Provenance(ctx context.Context, commit string) (Provenance, error) {
 	if !objectName.MatchString(commit) {

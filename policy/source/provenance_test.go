@@ -28,8 +28,8 @@ func TestProvenance(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 
-	// The signer is told where signatures are asked for, and not where anybody
-	// could have put a signature of their own.
+	// The signer is reported where signatures are required, and not where any user
+	// could have added a signature of their own.
 	signers, err := ReadSigners(key + ".pub")
 	if err != nil {
 		t.Fatal(err)
@@ -53,8 +53,8 @@ func (f *forge) commitBefore(commit string) string {
 	return strings.TrimSpace(f.git("rev-parse", commit+"^"))
 }
 
-// FuzzProvenance: whatever a commit holds, what is taken from it is short, valid
-// text, on one line.
+// FuzzProvenance: whatever a commit holds, its provenance is short, valid text, on
+// one line.
 func FuzzProvenance(f *testing.F) {
 	f.Add([]byte("tree x\nauthor Ada <ada@acme.example> 1763712000 +0100\ncommitter Kim <kim@acme.example> 1763712000 +0000\n\nsubject\n\nbody\n"))
 	f.Add([]byte("author A <a> 999999999999999999 +0000\nauthor B <b> 1 +0000\n\n\n\n \xff"))

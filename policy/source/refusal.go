@@ -12,7 +12,7 @@ type Kind string
 // The kinds.
 const (
 	Unreachable Kind = "unreachable"  // it does not answer, or not as it should
-	TooLarge    Kind = "too_large"    // it offers more than is taken
+	TooLarge    Kind = "too_large"    // what it offers exceeds a limit
 	InvalidTree Kind = "invalid_tree" // what it offers is not a policy tree
 	Unsigned    Kind = "unsigned"     // no listed key has signed the commit
 	Rewound     Kind = "rewound"      // the commit does not follow on the one that decides

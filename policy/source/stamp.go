@@ -23,7 +23,7 @@ type Folder struct {
 
 	mu    sync.Mutex
 	stamp stamp
-	read  *policy.Snapshot // what was read when the stamp was taken; nil: nothing
+	read  *policy.Snapshot // what was read with this stamp; nil: nothing
 	at    time.Time        // when that was
 }
 
@@ -44,7 +44,7 @@ func (f *Folder) Read(ctx context.Context) (*policy.Snapshot, error) {
 	// what is read are where it leads now.
 	path, err := filepath.EvalSymlinks(f.path)
 	if err != nil {
-		path = f.path // Directory says what is wrong with it
+		path = f.path // Directory reports what is wrong with it
 	}
 	now, err := takeStamp(ctx, path)
 	if err == nil && f.read != nil && now.sum == f.stamp.sum && f.stamp.settled && began.Sub(f.at) < readAgain {

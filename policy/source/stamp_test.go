@@ -8,8 +8,7 @@ import (
 	"time"
 )
 
-// TestFolder: a tree that nobody has touched is not read again, and whatever
-// changes in it is seen.
+// TestFolder: an unchanged tree is not read again, and every change in it is seen.
 func TestFolder(t *testing.T) {
 	root := t.TempDir()
 	write := func(path, content string) {
