@@ -267,7 +267,7 @@ func (a *afternoon) sh(script string) (said string, status int) {
 	return out.String() + complaints.String(), exit.ExitCode()
 }
 
-// psql asks as the page says how to connect.
+// psql runs SQL with the connection that the page describes.
 func (a *afternoon) psql(sql string) string {
 	a.t.Helper()
 	a.write("ask.sql", sql)
@@ -278,7 +278,8 @@ func (a *afternoon) psql(sql string) string {
 	return said
 }
 
-// endless ends by an interrupt what continues forever, once it has said all there is.
+// endless runs a command that does not end by itself, and interrupts it once its
+// output is complete.
 func (a *afternoon) endless(script, what string) string {
 	a.t.Helper()
 	cmd := a.command("exec " + script)

@@ -67,7 +67,7 @@ func (a *afternoon) compare(block, said, want string) {
 	}
 }
 
-// answers: the program says of the month what is in it.
+// answers checks that each command reports what the month holds.
 func (a *afternoon) answers() {
 	a.t.Helper()
 	for begins, want := range map[string]string{
@@ -78,8 +78,8 @@ func (a *afternoon) answers() {
 		"sallyport audit reconciliation": "seen                1\n",
 		"sallyport audit hold list":      ": audit of 2026\n",
 	} {
-		if !strings.Contains(a.said(begins), want) {
-			a.t.Errorf("%s says\n%s\nand not %q", begins, a.said(begins), want)
+		if !strings.Contains(a.output(begins), want) {
+			a.t.Errorf("%s says\n%s\nand not %q", begins, a.output(begins), want)
 		}
 	}
 	proofs := strings.Split(strings.TrimSpace(a.read("proof.jsonl")), "\n")
@@ -101,15 +101,15 @@ func (a *afternoon) answers() {
 	}
 }
 
-// said is all that the blocks with a command printed.
-func (a *afternoon) said(begins string) string {
-	var said strings.Builder
+// output is all that the blocks with a command printed.
+func (a *afternoon) output(begins string) string {
+	var all strings.Builder
 	for block, text := range a.printed {
 		if strings.Contains("\n"+block, "\n"+begins) {
-			said.WriteString(text)
+			all.WriteString(text)
 		}
 	}
-	return said.String()
+	return all.String()
 }
 
 // handed: what went out of the log is in it, by the digest of the file.

@@ -27,9 +27,9 @@ var (
 	otherMonths      = flag.Int("other-months", 0, "decisions in each of the six months before it, in TestQuestionTimes; by default a sixth of -month")
 )
 
-// growLog copies the decisions of the seeded log and their ends until each of the
-// months before October has so many decisions, and October as many as it says. Only
-// columns differ: it is for plans, and proves nothing.
+// growLog copies the decisions of the seeded log and their ends, until October has the
+// given number of decisions, and each of the months before it has the given number.
+// Only columns differ: it is for plans, and proves nothing.
 func growLog(t testing.TB, conn *pgx.Conn, each, october int) {
 	t.Helper()
 	run := func(sql string, args ...any) {

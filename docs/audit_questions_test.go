@@ -78,7 +78,7 @@ func TestAuditQuestions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	if _, err := conn.Exec(t.Context(), "SET timezone = 'America/New_York'"); err != nil { // nobody said that it is UTC
+	if _, err := conn.Exec(t.Context(), "SET timezone = 'America/New_York'"); err != nil { // a session need not be in UTC
 		t.Fatal(err)
 	}
 	text := read(t, questionsPage)

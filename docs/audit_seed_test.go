@@ -23,7 +23,7 @@ import (
 // october is a month of a small organization. Times are UTC; a line without a
 // verdict is not a decision.
 //
-//	when  step  repository/deployment  host:port  what came of it  from  sent received
+//	when  step  repository/deployment  host:port  outcome  from  sent received
 const october = `
 07-01T09:00 s01 tools            old.partner.example:443      allow legacy-partner            A 10.1.0.1     10      10
 09-20T09:00 s02 payments/production api.partner.example:443  allow settle-with-partner       A 10.1.0.2    100     100
@@ -216,7 +216,7 @@ func (s *seeder) approve(when, name, outcome string, pull int, detail, approvers
 			{Name: "author", Value: "Ann"}, {Name: "author_uuid", Value: "0a000000-0000-4000-8000-000000000002"}, {Name: "merged_by", Value: "Ann"}, {Name: "approvers", Value: approvers}}})
 }
 
-// ask records what a line says, and its end.
+// ask records the decision of a line, and its end.
 func (s *seeder) ask(f []string) {
 	s.t.Helper()
 	s.numbers++

@@ -35,8 +35,7 @@ import (
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
-// block is one fenced block of a page. Its name is what a first line "# name"
-// says.
+// block is one fenced block of a page. A first line "# name" gives its name.
 type block struct {
 	page, language, name, text string
 }

@@ -22,7 +22,7 @@ import (
 
 const operations = "operations.md"
 
-// shell is a block of the page that a test runs as it stands.
+// shell runs blocks of the page unchanged.
 type shell struct {
 	t         *testing.T
 	directory string
@@ -45,8 +45,8 @@ func (s shell) run(name string) string {
 	return string(out)
 }
 
-// TestBackupAndRestore runs the page's commands on a real PostgreSQL, and looks
-// at what it says of the log that comes back.
+// TestBackupAndRestore runs the page's commands on a real PostgreSQL, and checks the
+// page's statements about the restored log.
 func TestBackupAndRestore(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "sallyport")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/sallyport").CombinedOutput(); err != nil {
@@ -101,7 +101,7 @@ func TestBackupAndRestore(t *testing.T) {
 		return conn
 	}
 	auditor := restored(database.Auditor)
-	// The log is whole up to the backup, and says that its writer did not end.
+	// The log is complete up to the backup, and has no end of its writer.
 	var events, missing int
 	var ended *time.Time
 	if err := auditor.QueryRow(t.Context(), `SELECT events, missing, ended_at FROM audit.writers`).Scan(&events, &missing, &ended); err != nil {
@@ -143,8 +143,7 @@ func TestOperationsCommands(t *testing.T) {
 	}
 }
 
-// TestOperationsNamesReasons: what it says about a reason is about one that
-// exists.
+// TestOperationsNamesReasons: every reason that the page explains exists.
 func TestOperationsNamesReasons(t *testing.T) {
 	_, section, found := strings.Cut(read(t, operations), "\n## Troubleshooting by reason\n")
 	if !found {
