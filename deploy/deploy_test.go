@@ -80,7 +80,7 @@ var (
 )
 
 // TestAlertsNameMetricsThatExist keeps an alert from waiting forever for a
-// metric that nobody gives.
+// metric that does not exist.
 func TestAlertsNameMetricsThatExist(t *testing.T) {
 	var file struct {
 		Groups []struct {

@@ -9,7 +9,7 @@ import (
 )
 
 // TestFollowerUnit: the follower is confined as the server is, has a login of its
-// own, and systemd, where it is installed, has nothing to say about it.
+// own, and systemd-analyze, where it is installed, reports no fault.
 func TestFollowerUnit(t *testing.T) {
 	const name = "systemd/sallyport-follow.service"
 	follower, server := directives(t, name), directives(t, "systemd/sallyport.service")

@@ -37,7 +37,7 @@ func directives(t *testing.T, name string) map[string][]string {
 }
 
 // TestUnits: the socket fits the configuration, the service has what confines it,
-// and systemd, where it is installed, has nothing to say about either.
+// and systemd-analyze, where it is installed, reports no fault in either.
 func TestUnits(t *testing.T) {
 	service, socket := directives(t, "systemd/sallyport.service"), directives(t, "systemd/sallyport.socket")
 	for key, want := range map[string]string{
