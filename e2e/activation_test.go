@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// manager is what a service manager is to the server: it keeps the listening
-// sockets, passes them on, and is told how the server is doing.
+// manager acts as the server's service manager: it keeps the listening sockets,
+// passes them on, and receives the server's notifications.
 type manager struct {
 	t     testing.TB
 	w     *world
@@ -53,7 +53,7 @@ func (m *manager) pass(file *os.File, err error) {
 // managed is a process of the manager's.
 type managed struct {
 	*server
-	told chan string // what it told the manager
+	told chan string // its notifications to the manager
 }
 
 // run starts a process with the sockets. LISTEN_PID has to be its own, which
@@ -115,7 +115,7 @@ func (p *managed) listen(socket *net.UnixConn) {
 	}
 }
 
-// expect waits until the manager is told this, whatever else it is told before.
+// expect waits until the manager receives this notification, whatever it receives before.
 func (p *managed) expect(state string) {
 	p.t.Helper()
 	late := time.After(patience)
@@ -133,7 +133,7 @@ func (p *managed) expect(state string) {
 	}
 }
 
-// flood opens tunnels without a pause, says a word in each and closes it.
+// flood opens tunnels without a pause, sends a word in each and closes it.
 type flood struct {
 	done   atomic.Int64
 	stop   chan struct{}
@@ -286,12 +286,12 @@ func TestUpgradeRefusesNothing(t *testing.T) {
 	t.Logf("%d connections over 5 restarts", visits)
 }
 
-// TestManager: the manager is told of the beginning, of a reload and of life,
-// and who asks for health is answered.
+// TestManager: the server notifies the manager of its start, of a reload and of its
+// health, and answers a health check.
 func TestManager(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
-	p := manage(t, w).run("WATCHDOG_USEC=200000", "LISTEN_PID=1", "LISTEN_FDS=7") // sockets for somebody else
+	p := manage(t, w).run("WATCHDOG_USEC=200000", "LISTEN_PID=1", "LISTEN_FDS=7") // sockets for another process
 	p.expect("READY=1")
 	for range 3 {
 		p.expect("WATCHDOG=1")
@@ -346,7 +346,7 @@ func TestHealthSaysWhatIsWrong(t *testing.T) {
 }
 
 // TestSocketsThatDoNotFit: a socket that nothing would be served on ends the
-// start, and says which one it is.
+// start, and the error names the socket.
 func TestSocketsThatDoNotFit(t *testing.T) {
 	t.Parallel()
 	stray := freeAddress(t)

@@ -15,10 +15,10 @@ import (
 	"time"
 )
 
-// An alertCase brings a server into the state that alerts are for. The rules are
-// then evaluated by the engine of Prometheus, on what a healthy server's /metrics
-// has and then, for as long as hold says, that of this one. The clock of the
-// evaluation is not the server's: what a rule waits for takes no time here.
+// An alertCase brings a server into the state that alerts are for. The engine of
+// Prometheus then evaluates the rules: first on the /metrics of a healthy server, and
+// then, for the duration of hold, on those of this server. The clock of the evaluation
+// is not the server's: what a rule waits for takes no time here.
 type alertCase struct {
 	alerts []string
 	hold   time.Duration // default 20 minutes
@@ -26,8 +26,8 @@ type alertCase struct {
 	state func(*testing.T) []alertScrape
 }
 
-// alertScrape is the body of /metrics of an instance; after tells when it follows
-// the beginning of the state.
+// alertScrape is the body of /metrics of an instance; after is its time since the
+// beginning of the state.
 type alertScrape struct {
 	Instance string `json:"instance"`
 	At       int64  `json:"at"`

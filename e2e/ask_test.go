@@ -20,7 +20,8 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// said runs the program on a log, and returns how it ended.
+// Runs the program on a log, checks its exit status, and returns its standard output
+// and standard error.
 func (l *logOf) said(t testing.TB, code int, args ...string) (out, told string) {
 	t.Helper()
 	cmd := l.command(t, args...)
@@ -34,7 +35,7 @@ func (l *logOf) said(t testing.TB, code int, args ...string) (out, told string) 
 }
 
 // TestQuery: the same events as table, JSON and CSV; an export is whole, recorded,
-// and takes nobody's place.
+// and does not overwrite a file.
 func TestQuery(t *testing.T) {
 	t.Parallel()
 	l := openLog(t, newDatabase(t))

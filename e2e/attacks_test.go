@@ -14,8 +14,8 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// TestReadersAfterAttacks: with the logins of the server somebody adds what the
-// log lets him add, at the bounds of numbers and times and of no form at all. The
+// TestReadersAfterAttacks: an attacker with the logins of the server adds what the
+// log accepts, at the bounds of numbers and times and of no form at all. The
 // server records and seals, and every command that reads the log answers.
 func TestReadersAfterAttacks(t *testing.T) {
 	t.Parallel()
@@ -143,8 +143,7 @@ func TestReadersAfterAttacks(t *testing.T) {
 
 const addEvent = `INSERT INTO audit.events (time, kind, writer, writer_sequence, record, verdict, decision_id)`
 
-// bogusCheckpoint adds a checkpoint of the present size that a key of nobody's has
-// signed.
+// bogusCheckpoint adds a checkpoint of the present size that an unknown key has signed.
 func bogusCheckpoint(t *testing.T, sealer *pgx.Conn) {
 	t.Helper()
 	private, err := audit.GenerateKey("log.example/nobody")

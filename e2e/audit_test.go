@@ -221,7 +221,7 @@ func (w *world) decisions(t testing.TB, step string) []fields {
 	return w.query(t, selectDecisions+` WHERE d.step_uuid = $1::text::uuid ORDER BY d.time, e.writer_sequence`, step)
 }
 
-// decisionWith is the decision with this id, whoever asked.
+// decisionWith is the decision with this id, of any client.
 func (w *world) decisionWith(t testing.TB, id string) fields {
 	t.Helper()
 	rows := w.query(t, selectDecisions+` WHERE d.decision_id = $1::text::uuid`, id)
@@ -263,8 +263,8 @@ func (w *world) closed(t testing.TB, c caller, n int) []fields {
 	return rows
 }
 
-// both checks one decision: the canonical log line and the audit row say the
-// same, and what is expected. Expected fields that only the row has are not
+// both checks one decision: the canonical log line and the audit row agree, and
+// have what is expected. Expected fields that only the row has are not
 // looked for in the line.
 func (w *world) both(t testing.TB, row, want fields) {
 	t.Helper()
@@ -276,7 +276,7 @@ func (w *world) both(t testing.TB, row, want fields) {
 		same[name] = row[name]
 	}
 	if row["repository"] == nil {
-		same["repository"] = row["repository_uuid"] // a line says which, if only by its UUID
+		same["repository"] = row["repository_uuid"] // a line names the repository, if only by its UUID
 	}
 	if row["host"] == nil {
 		same["port"] = 0 // a line has all its fields

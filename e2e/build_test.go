@@ -129,7 +129,7 @@ func (p *programs) remove() error {
 	return os.RemoveAll(p.directory)
 }
 
-// command runs the program to its end and returns what it said.
+// command runs the program to its end and returns its exit status and output.
 func command(t testing.TB, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	return execute(t, exec.CommandContext(t.Context(), sallyport(t), args...))

@@ -207,8 +207,8 @@ func testNpm(t *testing.T, w *world) {
 	}
 }
 
-// testJava: the JDK's own client, which waits for a 407 and has to be told that
-// Basic is allowed for tunnels.
+// testJava: the JDK's own client, which waits for a 407 and needs a setting that
+// allows Basic for tunnels.
 func testJava(t *testing.T, w *world) {
 	java, err := exec.LookPath("java")
 	if err != nil {

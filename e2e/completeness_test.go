@@ -77,7 +77,7 @@ func TestDeploymentThatWentAround(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 
-	// An evidence pack has it, and one that is made when it was changed says so.
+	// An evidence pack has it, and one that is made after a change of it reports that.
 	w.sealed(t)
 	to := time.Now()
 	pack := func(status int) map[string]string {
@@ -95,7 +95,7 @@ func TestDeploymentThatWentAround(t *testing.T) {
 		t.Errorf("the pack has\n%s%s%s", list, files["tables/deployments.csv"], files["tables/reconciled_repositories.csv"])
 	}
 
-	// Somebody makes the finding look better than it was.
+	// The finding is changed to look better than it was.
 	w.alter(t, "ALTER TABLE audit.deployment_findings DISABLE TRIGGER ALL; UPDATE audit.deployment_findings SET class = 'seen' WHERE class = 'not_seen'")
 	status, out, _ = command(t, "audit", "reconciliation", "-c", w.config)
 	if status != 1 || !strings.Contains(out, "CHANGED: ") {

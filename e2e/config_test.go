@@ -204,7 +204,7 @@ func TestCheckEmbedded(t *testing.T) {
 }
 
 // TestStartWithLessThanAll: a server starts with a login that can change the log, and
-// with a policy.directory that has gone, and says so.
+// with a policy.directory that has gone, and reports both.
 func TestStartWithLessThanAll(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})

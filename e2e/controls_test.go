@@ -17,8 +17,8 @@ import (
 type mutation struct{ control, file, from, to string }
 
 // mutations take one control each out of the program that is built for
-// TestControlsBite, if its environment says so. They are not part of any other
-// build. Where one does not fit its source any more, that test says so.
+// TestControlsBite, if its environment names that control. They are not part of any
+// other build. Where one does not fit its source any more, that test fails.
 var mutations = []mutation{
 	{"recording", "../proxy/record.go",
 		"\t\te.Status = 200\n\t}\n\tif err := p.write(ctx, e); err != nil {",
@@ -101,7 +101,7 @@ func (p *evaluation) hasty(step func(context.Context) *Refusal) func(context.Con
 }
 `
 
-// mutant is the program whose controls can be taken away.
+// mutant is the program whose controls can be removed.
 func mutant(t testing.TB) string {
 	t.Helper()
 	return builds.get(t, "mutant", func() (map[string]string, error) {
@@ -203,7 +203,7 @@ func attackVerdict(t *testing.T, w *world, _ *pgtest.Server) bool {
 	return w.curl(t, c.proxyURL(w.proxy), w.https("api.partner.example", "/")).status == "200"
 }
 
-// attackOrder: tell somebody's name server something, in a name that is denied.
+// attackOrder sends data to an attacker's name server, in a name that is denied.
 func attackOrder(t *testing.T, w *world, _ *pgtest.Server) bool {
 	const host = "secret-in-a-name.listed-nowhere.example"
 	w.connect(t, w.anybody(), host+":443").refused(t, 403, "no_rule_matched")

@@ -88,9 +88,8 @@ func (c *campaign) killBackend() {
 	}
 }
 
-// killWhileStopped is what tells recording that is waited for from recording
-// that is not: what PostgreSQL was not told of, when both have gone, it never
-// hears of.
+// killWhileStopped distinguishes recording that is waited for from recording that is
+// not: PostgreSQL never receives what the proxy had not sent when it was killed.
 func (c *campaign) killWhileStopped() {
 	c.postgres.Freeze(c.t)
 	before := c.traffic.attempts.Load()

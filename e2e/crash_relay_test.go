@@ -18,7 +18,7 @@ import (
 // A relay stands between the proxy and PostgreSQL, on loopback, and reads what
 // passes (PostgreSQL documentation, "Message Formats"). It knows which
 // connection is the audit log's own and which message ends a transaction of
-// events there, and cuts the connection at that point when it is told to.
+// events there, and cuts the connection at that point when a cut is armed.
 type relay struct {
 	listener net.Listener
 	server   string // PostgreSQL's socket
@@ -97,7 +97,7 @@ var errCut = errors.New("cut")
 // The audit log's own session bears the writer's name.
 var eventSession = regexp.MustCompile("application_name\x00sallyport audit [0-9a-f]{12}-")
 
-// requests passes on what the proxy says.
+// requests passes on what the proxy sends.
 func (c *relayed) requests() error {
 	startup, err := frame(c.client, 0)
 	if err != nil {
@@ -157,8 +157,8 @@ func (c *relayed) make(armed *cut) error {
 	return errCut
 }
 
-// answers passes on what PostgreSQL says. With a cut pending nothing is passed
-// on any more until ReadyForQuery, which says that the transaction is over.
+// answers passes on what PostgreSQL sends. With a cut pending nothing is passed
+// on any more until ReadyForQuery, which marks the end of the transaction.
 func (c *relayed) answers() error {
 	for {
 		message, err := frame(c.server, 1)

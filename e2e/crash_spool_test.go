@@ -10,9 +10,9 @@ import (
 )
 
 // TestSpool: with audit.on_outage: spool a tunnel is let out while PostgreSQL is
-// down, and the proxy says what that rests on. The proxy is killed meanwhile;
-// then everything is recorded, once, and the log verifies and says from when to
-// when decisions rested on the journal.
+// down, and the proxy reports that it uses the journal. The proxy is killed meanwhile;
+// then everything is recorded, once, and the log verifies and reports the period in
+// which decisions relied on the journal.
 func TestSpool(t *testing.T) {
 	t.Parallel()
 	db, postgres := newServerDatabase(t)

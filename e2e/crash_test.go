@@ -42,7 +42,7 @@ type campaign struct {
 	busy    time.Duration
 }
 
-// conditions say what a campaign is like.
+// conditions are the settings of a campaign.
 type conditions struct {
 	onOutage string
 	program  string
@@ -111,7 +111,7 @@ func (c *campaign) round(faults []fault) []string {
 	return c.findings()
 }
 
-// report says what was done.
+// report logs what the campaign did, and returns the number of kills.
 func (c *campaign) report() (kills int) {
 	for _, f := range faults {
 		kills += f.kills * c.counts[f.name]

@@ -29,7 +29,7 @@ allow contains {"rule": "nonce-tls"} if endswith(input.target.host, ".tls.crash.
 const nonceLength = len("n00000000-00000000")
 
 // An arrivals is an upstream that keeps a list of the nonces that have arrived,
-// on disk before it says anything.
+// on disk before it answers.
 type arrivals struct {
 	ports []string
 	file  *os.File
@@ -209,7 +209,7 @@ func (f *traffic) attempt() {
 	}
 }
 
-// open is one tunnel; nil: the upstream has said that it has the nonce.
+// open is one tunnel; nil: the upstream has confirmed that it has the nonce.
 func (f *traffic) open(n int, nonce string) error {
 	conn, err := f.w.dialFrom(n)
 	if err != nil {

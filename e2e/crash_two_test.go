@@ -10,7 +10,7 @@ import (
 )
 
 // TestOneOfTwoIsKilled: two proxies under load on one database, and the one that
-// seals is killed. The other refuses nobody, seals what it records within ten
+// seals is killed. The other refuses no request, seals what it records within ten
 // seconds, and the log verifies.
 func TestOneOfTwoIsKilled(t *testing.T) {
 	t.Parallel()

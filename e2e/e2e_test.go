@@ -12,8 +12,7 @@ import (
 
 // The end-to-end tests drive the real program, as a process of its own, with
 // real clients against a real PostgreSQL. Bitbucket alone is emulated. Every
-// case asserts three things: what the client saw, what the log line says, and
-// what the audit row holds.
+// case asserts three things: what the client saw, the log line, and the audit row.
 
 func TestMain(m *testing.M) {
 	runConfined()
@@ -35,7 +34,7 @@ func TestMain(m *testing.M) {
 }
 
 // TestProxy is one server with everything that many clients do to it at once.
-// When they are done it is ended, and nobody's secret may have been kept.
+// When they are done it is ended, and may have kept no client's secret.
 func TestProxy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{handler: upstream(t), tls: true})
@@ -95,7 +94,7 @@ func TestProxy(t *testing.T) {
 	t.Run("leaves", func(t *testing.T) { testLeaves(t, w) })
 }
 
-// upstream answers for every host of the zone; what it does is told by the path.
+// upstream answers for every host of the zone; the path selects the answer.
 func upstream(t *testing.T) http.Handler {
 	t.Helper()
 	mux := http.NewServeMux()

@@ -33,7 +33,7 @@ func contents(t testing.TB, dir string) map[string]string {
 
 // TestEvidence: an auditor makes a pack of real traffic; made again after more
 // traffic it is the same; its counts are those of SQL; it checks by itself, and
-// not with any file changed; and one of a database that was tampered with says so.
+// not with any file changed; and one of a database that was tampered with reports it.
 func TestEvidence(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})

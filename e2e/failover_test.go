@@ -60,7 +60,7 @@ func newFailover(t *testing.T, onOutage string) *failover {
 	return f
 }
 
-// both names the two servers in a connection string, as docs/operations.md says.
+// both names the two servers in a connection string, as docs/operations.md describes.
 func (f *failover) both(text string) string {
 	u, err := url.Parse(text)
 	if err != nil {

@@ -16,9 +16,8 @@ import (
 )
 
 // TestFindings: a start checks what is new since the last good revision and nothing
-// else. Findings that somebody has forged for a repository that does not pass put off
-// only when that is told of: its first step is refused, recorded, and the log says
-// where the fault is.
+// else. Forged findings for a repository that does not pass only delay the report: its
+// first step is refused and recorded, and the log names the location of the fault.
 func TestFindings(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
@@ -92,7 +91,7 @@ func TestFindings(t *testing.T) {
 }
 
 // forgeFindings adds a file to the last good policy in a directory, and has its
-// findings say that all of it has passed.
+// findings state that all of it has passed.
 func forgeFindings(t *testing.T, directory string, added policy.File) {
 	t.Helper()
 	store := source.NewKept(directory)

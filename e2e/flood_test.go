@@ -37,7 +37,7 @@ func attempt(from, to, head string) (status int, reason string, err error) {
 	return resp.StatusCode, resp.Header.Get("Sallyport-Reason"), nil
 }
 
-// onslaught is what came of forged tokens that were sent while honest steps continued.
+// onslaught is the outcome of forged tokens that were sent while honest steps continued.
 type onslaught struct {
 	sent    int
 	took    time.Duration

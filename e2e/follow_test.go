@@ -261,7 +261,7 @@ func TestFollowStopped(t *testing.T) {
 	stop := l.load(t, 3)
 	defer stop()
 	conn := l.connect(t)
-	// Its reader stands still too: standard output is a pipe that nobody empties.
+	// Its reader stands still too: standard output is a pipe that is not emptied.
 	f := l.command(t, "stream", "--position", filepath.Join(t.TempDir(), "position"), "--interval", "10ms")
 	pipe, err := f.StdoutPipe()
 	if err != nil {

@@ -25,7 +25,7 @@ func testForward(t *testing.T, w *world) {
 	in := bufio.NewReader(conn)
 	ask := func(method, host, path string) (*http.Response, string) {
 		t.Helper()
-		// The Host field says something else: it is not what is asked for.
+		// The Host field names another host: it is not the target.
 		head := method + " " + w.http(host, path) + " HTTP/1.1\r\nHost: paste.unlisted.example\r\nProxy-Authorization: " + c.basic() + "\r\n\r\n"
 		if _, err := io.WriteString(conn, head); err != nil {
 			t.Fatal(err)

@@ -26,8 +26,9 @@ func (w *world) offer(t *testing.T, path, text string) {
 	w.signal(syscall.SIGHUP)
 }
 
-// TestLastGoodFromDisk: a server whose policy is no good, or gone, starts with
-// what decided last, says so, and takes the source's when that is good again.
+// TestLastGoodFromDisk: a server whose policy is invalid or missing starts with the
+// last good revision, reports that, and activates the source's policy when it is
+// valid again.
 func TestLastGoodFromDisk(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{extra: ""})
@@ -131,7 +132,7 @@ func TestNoBadRevisionDecides(t *testing.T) {
 	if rows := w.query(t, `SELECT DISTINCT revision FROM audit.events WHERE kind IN ('decision', 'policy_loaded')`); len(rows) != 1 {
 		t.Errorf("revisions that decided: %v", rows)
 	}
-	// A refusal is recorded a moment after the log says it.
+	// A refusal is recorded a moment after the log reports it.
 	eventually(t, "every refusal is on record", func() bool {
 		refused := w.query(t, `SELECT count(*) AS n FROM audit.policy_changes WHERE kind = 'policy_rejected'`)
 		n, _ := refused[0]["n"].(float64)

@@ -115,7 +115,7 @@ func (g generator) start(t testing.TB) (stop func() map[string]int) {
 	end := sync.OnceFunc(func() {
 		_ = in.Close()
 		_, _ = io.Copy(io.Discard, out)
-		_ = cmd.Wait() // after a failure its status tells nothing
+		_ = cmd.Wait() // after a failure its status has no meaning
 	})
 	t.Cleanup(end)
 	if err := json.NewEncoder(in).Encode(g); err != nil {

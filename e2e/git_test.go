@@ -76,8 +76,8 @@ func TestGitSource(t *testing.T) {
 	w.restart() // the server is unavailable still
 	decided(second, "allow")
 
-	// Each event by which a commit began to decide says what the commit says of
-	// itself, that from the disk too.
+	// Each policy_loaded event has the provenance that its commit states, the event of
+	// the start from disk too.
 	loaded := w.query(t, `SELECT attributes FROM audit.policy_changes WHERE kind = 'policy_loaded' ORDER BY time`)
 	if len(loaded) != 4 {
 		t.Fatalf("audit.policy_changes has %v", loaded)

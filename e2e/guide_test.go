@@ -23,7 +23,7 @@ import (
 
 // TestGuide goes through docs/policy.md as its reader does: every command in its
 // order, with the real program, a real server to which steps really come, a real
-// database and a real Git server. What is printed is what the page says. And a page
+// database and a real Git server. What is printed is what the page shows. And a page
 // with a wrong line in it does not pass.
 func TestGuide(t *testing.T) {
 	t.Parallel()
@@ -48,7 +48,7 @@ func TestGuide(t *testing.T) {
 	t.Run("a wrong command or file", func(t *testing.T) { wrongSteps(t, string(raw)) })
 }
 
-// wrongLines changes and leaves out each line of what the page says is printed,
+// wrongLines changes and leaves out each line of the output that the page shows,
 // and compares with what was printed.
 func wrongLines(t *testing.T, g *guide) {
 	lines := 0
@@ -146,7 +146,7 @@ func newGuide(t testing.TB) *guide {
 	return g
 }
 
-// readerOf is somebody in an empty directory, for whom Bitbucket's repository is a
+// readerOf is a user in an empty directory, for whom Bitbucket's repository is a
 // bare one in remotes.
 func readerOf(t testing.TB, program, remotes string) *guide {
 	t.Helper()
@@ -312,7 +312,7 @@ func (g *guide) build(c caller, hosts ...string) {
 	g.w.closed(g.t, c, len(hosts))
 }
 
-// refused is a step that is refused, and returns the id that it is told.
+// refused is a step that is refused, and returns the id of its decision.
 func (g *guide) refused(c caller, host string) string {
 	g.t.Helper()
 	a := g.w.connect(g.t, c, host+":443")

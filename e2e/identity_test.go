@@ -15,8 +15,8 @@ import (
 )
 
 // TestNamePassesOn: a repository is deleted and made again under its old name.
-// Nothing is inherited silently: the events say which it was, and that the name
-// has passed on is an event and a figure.
+// Nothing is inherited silently: the events identify the repository, and an event and
+// a metric report that the name was reassigned.
 func TestNamePassesOn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
@@ -48,14 +48,14 @@ func TestNamePassesOn(t *testing.T) {
 	if n := w.counter(t, `sallyport_names_reassigned_total{kind="repository"}`); n != 1 {
 		t.Errorf("%v names have passed on", n)
 	}
-	// A step of the one that was deleted is not taken for the new one.
+	// A step of the deleted repository does not count as one of the new repository.
 	if status, reason := w.asks(t, w.caller(w.Tools, nil, "main"), to); status != 503 || reason != "names_unavailable" {
 		t.Errorf("a step of the deleted repository: %d %s", status, reason)
 	}
 }
 
 // TestPipelinesAreLearnt: the build's number and who started it come into the
-// view some time after the decision, and nobody waits for them.
+// view some time after the decision, which does not wait for them.
 func TestPipelinesAreLearnt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
@@ -69,8 +69,8 @@ func TestPipelinesAreLearnt(t *testing.T) {
 	})
 }
 
-// TestClientAddress: a load balancer that is named says who the client is, and
-// nobody else does.
+// TestClientAddress: a configured load balancer determines the client's address, and
+// no other peer does.
 func TestClientAddress(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
@@ -117,8 +117,8 @@ func TestClientAddress(t *testing.T) {
 }
 
 // TestRevokeWhileTheDatabaseDies: PostgreSQL is killed in the middle of a
-// revocation. The operator is told that it cannot be relied on, and it is not half
-// of one: when the database is back, giving it again revokes, and is recorded.
+// revocation. The command reports that the revocation cannot be relied on, and none
+// is half done: when the database is back, giving it again revokes, and is recorded.
 func TestRevokeWhileTheDatabaseDies(t *testing.T) {
 	t.Parallel()
 	db, postgres := newServerDatabase(t)

@@ -77,7 +77,7 @@ func (w *world) expect(t testing.TB, c caller, to string, status int, reason str
 	}
 }
 
-// detail is what /readyz tells of the workspace, and its status.
+// detail is the workspace's part of /readyz, and the status of /readyz.
 func (w *world) detail(t testing.TB) (status int, d map[string]string) {
 	t.Helper()
 	status, answer := w.readyz()
@@ -95,7 +95,7 @@ func (w *world) detail(t testing.TB) (status int, d map[string]string) {
 // TestIssuerAway: the issuer is killed under load, rotates its key while it is
 // away, and comes back. Tokens of known keys pass up to the maximum age of the
 // keys, unknown keys are 503 and never 407, and then all is well. /readyz and the
-// metrics tell each stage.
+// metrics report each stage.
 func TestIssuerAway(t *testing.T) {
 	t.Parallel()
 	const age = 20 * time.Second

@@ -2,8 +2,8 @@ package e2e
 
 import "testing"
 
-// TestLimits: what the configuration says reaches the gate, and what is over it
-// is answered and recorded under the step's name.
+// TestLimits: the configured limits reach the gate, and what is over a limit is
+// answered and recorded under the step's name.
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{handler: upstream(t), extra: "limits:\n  step: {tunnels: 2}\n"})

@@ -104,7 +104,7 @@ func (b *logbook) waitFrom(t testing.TB, from int, what string, match func(field
 	}
 }
 
-// says matches a line by its message and some of its fields.
+// Matches a line by its message and some of its fields.
 func says(message string, want fields) func(fields) bool {
 	return func(line fields) bool {
 		if line["msg"] != message {
@@ -146,7 +146,7 @@ func show(value any) string {
 	return fmt.Sprintf("%q", fmt.Sprint(value))
 }
 
-// eventually polls a condition that nothing tells of.
+// eventually polls a condition that has no notification.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

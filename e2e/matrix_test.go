@@ -21,9 +21,9 @@ type cell struct {
 	outcome    string // what policy makes of it: allow, deny, report, error
 	audit      string // up, down
 
-	client net.IP // an address of its own: nobody shares its rate, and its rows are found by it
+	client net.IP // an address of its own, with its own rate; its rows are found by it
 	caller caller
-	id     string // the decision's, as the client was told it
+	id     string // the decision's, as the client received it
 }
 
 func (c *cell) String() string {

@@ -7,7 +7,7 @@ import (
 )
 
 // TestNamesUnavailable: where a repository's name has never been known and the
-// REST API does not tell it, nothing is decided. A known one serves on.
+// REST API does not return it, nothing is decided. A known one serves on.
 func TestNamesUnavailable(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{identity: "  name_lookup_timeout: 300ms\n"})

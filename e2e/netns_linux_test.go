@@ -62,7 +62,7 @@ func enterNetwork(t *testing.T, programs string) (made bool, why string) {
 	return false, last.Error()
 }
 
-// complaints are the lines in which tests say what is wrong, which the logs of
+// complaints are the lines in which tests report failures, which the logs of
 // the servers would otherwise bury.
 func complaints(output string) string {
 	var b strings.Builder
@@ -132,7 +132,7 @@ func netlink(fd int, kind, flags uint16, body []byte) error {
 
 // packets sees every packet that is sent in this network, before anything can
 // drop it (packet(7)). It notes each TCP connection that is asked for, and what
-// is sent on it by whoever asked.
+// its opener sends on it.
 type packets struct {
 	fd int
 

@@ -18,15 +18,15 @@ import (
 // {host} is a name of the row's own, {public} and the like are the space's
 // addresses and ports, and {auth} is the credential's header line.
 type row struct {
-	name, source string   // the source is what says so: an RFC's section, a CVE, a documented fact
+	name, source string   // the source of the requirement: an RFC's section, a CVE, a documented fact
 	controls     []string // each of which alone the row depends on
 	elsewhere    bool     // needs addresses beyond the loopback device
 
 	send    string
 	tunnel  []string // what is sent behind a 200, one write each
 	open    bool     // our side of the tunnel stays open: the server has to end it
-	greets  string   // what the target says first
-	answers string   // what the target says to a request
+	greets  string   // what the target sends first
+	answers string   // what the target answers to a request
 	patient bool     // not before it has seen the end of the request's chunks
 
 	status  int
@@ -64,7 +64,7 @@ var (
 var beforeLookup = []string{"policy_denied", "no_rule_matched", "target_invalid", "request_invalid", "credential_missing",
 	"credential_ambiguous", "head_timeout", "head_too_large"}
 
-// try makes a row's attempt and says what is not as it has to be.
+// try makes a row's attempt and reports what is not as it has to be.
 func (s *space) try(r *row) error {
 	s.serial++
 	host := fmt.Sprintf("r%d.open.example", s.serial)
@@ -103,7 +103,7 @@ func (s *space) try(r *row) error {
 	return errors.Join(problems...)
 }
 
-// talk is the client's part: everything that the proxy says to it.
+// talk is the client's part: it returns everything that the proxy sends.
 func (s *space) talk(r *row, host string) (string, error) {
 	conn, err := net.Dial("tcp", s.proxy)
 	if err != nil {
@@ -168,7 +168,8 @@ func (s *space) judgeAnswer(r *row, raw string) error {
 	return nil
 }
 
-// judgeOpened holds what was opened, and what was said there, against the row.
+// judgeOpened compares the connections that were opened, and the bytes sent on them,
+// with the row.
 func (s *space) judgeOpened(r *row, host string, opened []dialled) error {
 	var have, want []string
 	var sent strings.Builder

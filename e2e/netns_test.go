@@ -28,7 +28,7 @@ import (
 // each control, and the long form (make soak) all.
 //
 // Where no such network can be made, the rows run on the loopback device: what
-// is dialled there is seen, and what is dialled elsewhere is not. The log says so.
+// is dialled there is seen, and what is dialled elsewhere is not. The log states that.
 func TestNetwork(t *testing.T) {
 	if programs := os.Getenv(inside); programs != "" {
 		if err := anywhere(); err != nil {
@@ -62,7 +62,7 @@ func testSpace(t *testing.T, s *space) {
 	ran := 0
 	for _, r := range rows {
 		if r.elsewhere && s.packets == nil {
-			continue // told above
+			continue // logged above
 		}
 		ran++
 		t.Run(r.name, func(t *testing.T) {
@@ -97,13 +97,13 @@ type space struct {
 
 	script  atomic.Pointer[row] // what the targets do
 	targets atomic.Int64        // their connections
-	marked  chan struct{}       // told of each of our own, which come from marker
+	marked  chan struct{}       // receives for each connection of our own, which come from marker
 	mu      sync.Mutex
 	arrived []*arrival // without packets
 	serial  int
 }
 
-// dialled is a connection that was opened, and what its opener said on it.
+// dialled is a connection that was opened, and what its opener sent on it.
 type dialled struct {
 	to    netip.AddrPort
 	from  net.IP
@@ -206,12 +206,12 @@ func (s *space) listen(t *testing.T) string {
 	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
-// serve is what a target does: it keeps what it is told, and answers as the row
+// serve is what a target does: it keeps what it receives, and answers as the row
 // has it.
 func (s *space) serve(c *net.TCPConn) {
 	wait := 10 * time.Second
 	if s.taken != "" {
-		wait = 1500 * time.Millisecond // nobody else may end what should have been cut
+		wait = 1500 * time.Millisecond // possibly no other side ends what should have been cut
 	}
 	_ = c.SetDeadline(time.Now().Add(wait))
 	to := c.LocalAddr().(*net.TCPAddr).AddrPort()
@@ -298,7 +298,7 @@ func (s *space) settle() error {
 	return s.until("the targets' connections end", func() bool { return s.targets.Load() == 0 })
 }
 
-// until polls what nothing tells of.
+// until polls a condition that has no notification.
 func (s *space) until(what string, condition func() bool) error {
 	end := time.After(15 * time.Second)
 	tick := time.NewTicker(2 * time.Millisecond)

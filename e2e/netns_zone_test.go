@@ -26,7 +26,7 @@ type zone struct {
 	asked []string       // since the last call of since
 }
 
-// said is an answer.
+// An answer of a zone.
 type said struct {
 	addrs  []string
 	alias  string // and what the alias is at, in addrs
@@ -34,7 +34,7 @@ type said struct {
 	code   dnsmessage.RCode
 	cut    bool              // truncated
 	silent bool              // no answer at all
-	more   map[string]string // records that nobody asked for
+	more   map[string]string // records that were not queried
 }
 
 func startZone(t testing.TB) *zone {

@@ -14,8 +14,8 @@ import (
 	"github.com/sallyport/sallyport/internal/testenv"
 )
 
-// tell runs a command of the operator's against this world's instance and
-// returns what it said. It has to end with this status.
+// Runs a command of the operator's against this world's instance and returns its
+// output. It has to end with this status.
 func (w *world) tell(t testing.TB, status int, args ...string) string {
 	t.Helper()
 	code, out, errOut := command(t, append(args, "-c", w.config)...)
@@ -115,7 +115,7 @@ func TestRevoke(t *testing.T) {
 	fresh := w.anybody() // begins after it
 	w.connect(t, fresh, to).refused(t, 407, "credential_revoked")
 	elsewhere := w.caller(w.Tools, nil, "main")
-	w.connect(t, elsewhere, "tools-only.example:443") // whatever policy says of it
+	w.connect(t, elsewhere, "tools-only.example:443") // whatever policy decides
 	if row := w.decisions(t, elsewhere.step.UUID); len(row) != 1 || row[0]["reason"] == "credential_revoked" {
 		t.Errorf("another repository is revoked too: %v", row)
 	}
@@ -181,11 +181,11 @@ func TestRevokeMistakes(t *testing.T) {
 	if names, _ := w.operatorActions(t); len(names) != 0 {
 		t.Errorf("on record: %v", names)
 	}
-	// What cannot be known to be a mistake is done, and said to be strange.
+	// What cannot be known to be a mistake is done, with a warning.
 	if said := w.tell(t, 0, "token", "revoke", "--repository", w.anybody().step.UUID, "--reason", "x"); !strings.Contains(said, "name is not known") {
 		t.Errorf("a step's UUID as a repository's: %q", said)
 	}
-	// A second server on the same directory does not start, and says why.
+	// A second server on the same directory does not start, and reports why.
 	code, _, errOut := command(t, "serve", "-c", w.config)
 	if code == 0 || !strings.Contains(errOut, "listen on") && !strings.Contains(errOut, "another instance") {
 		t.Errorf("a second server: %d %s", code, errOut)
@@ -260,7 +260,7 @@ func TestEmergencyStop(t *testing.T) {
 	w.connect(t, w.anybody(), to).refused(t, 503, "emergency_stop")
 }
 
-// TestTunnelsClose closes one of two, and says what it does not know.
+// TestTunnelsClose closes one of two tunnels, and an id that is not open is reported.
 func TestTunnelsClose(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})

@@ -59,8 +59,8 @@ func TestDatabaseOutage(t *testing.T) {
 		check(t, "audit row", row, fields{"decision_id": id})
 		line := w.log.wait(t, "of the refusal", says("decision", fields{"decision_id": id}))
 		check(t, "log line", line, fields{"verdict": "deny", "reason": "audit_unavailable", "status": 503})
-		// Its write was under way when the database went, so that the row may say
-		// that it was allowed; then its end says that nothing came of it.
+		// Its write was in progress when the database became unavailable, so the row may
+		// be an allow; then its end has that cause, and no bytes.
 		if row["verdict"] == "allow" {
 			check(t, "audit row", row, fields{"close_reason": "audit_unavailable", "bytes_sent": 0, "bytes_received": 0})
 		} else {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestBrokenPipes: a server whose standard error or output is closed, or read by
-// nobody, decides and records as before, counts the lines that are lost, and ends
+// TestBrokenPipes: a server whose standard error or output is closed, or not
+// read, decides and records as before, counts the lines that are lost, and ends
 // when it is asked to.
 func TestBrokenPipes(t *testing.T) {
 	t.Parallel()

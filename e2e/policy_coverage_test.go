@@ -20,7 +20,8 @@ func TestPolicyCoverage(t *testing.T) {
 	old := tree(t, oldTree)
 	s := newSeeded(t, old)
 	s.fill()
-	// Who asked is known, and policy was not asked; and nobody is.
+	// A decision with a principal, for which policy was not evaluated; and one without
+	// a principal.
 	limited := s.event("acme/tools", "", "main", "registry.example:443")
 	limited.Verdict, limited.Reason, limited.Status, limited.Mode, limited.Input, limited.Rule, limited.Rules = "deny", "step_limit", 503, "", nil, "", nil
 	nobody := &audit.Event{Time: limited.Time, Kind: audit.KindDecision, DecisionID: "01a1fdf4-c192-7cf7-900b-00000000fffe", Verdict: "deny", Reason: "credential_malformed", Status: 407}

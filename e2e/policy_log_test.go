@@ -147,7 +147,7 @@ func (s *seeded) run(status int, args ...string) string {
 	return telling(s.t, status, append([]string{"policy"}, append(args, "--database-url-file", s.urlFile)...)...)
 }
 
-// telling runs a command and returns what it said on both outputs.
+// telling runs a command and returns both its outputs.
 func telling(t testing.TB, status int, args ...string) string {
 	t.Helper()
 	code, out, errOut := command(t, args...)
@@ -249,7 +249,7 @@ func TestPolicyExplain(t *testing.T) {
 	said = s.run(0, "explain", refused)
 	wants(t, said, "\nreproduced\n", "reason       no_rule_matched", "repositories/acme/payments/p.rego:4: input.principal.deployment.type == \"production\"", "input.principal.deployment.type is absent")
 
-	// Another policy says something else; an export needs one.
+	// Another policy decides otherwise; an export needs one.
 	said = s.run(1, "explain", settled, "--policy", tree(t, newTree), "--format", "json")
 	got := fromJSON[struct {
 		Reproduced bool
@@ -268,7 +268,7 @@ func TestPolicyExplain(t *testing.T) {
 	e.Verdict, e.Reason, e.Status = "deny", "address_prohibited", 403
 	before := s.event("acme/payments", "production", "main", "api.partner.example:443")
 	before.Verdict, before.Reason, before.Status, before.Input, before.Rule, before.Rules = "deny", "step_limit", 503, nil, "", nil
-	// What the policy of that revision would not have said.
+	// What the policy of that revision would not have decided.
 	forged := s.event("acme/payments", "", "main", "nowhere.example:443")
 	forged.Verdict, forged.Reason, forged.Rule = "allow", "policy_allowed", "settle"
 	for _, e := range []*audit.Event{e, before, forged} {
@@ -330,8 +330,8 @@ func TestPolicyReplay(t *testing.T) {
 	wants(t, s.run(0, "replay", changed, "--since", "2099-01-01", "--until", "2099-02-01", "--fail-on", "any"), "no request reached policy in that time: check --since")
 }
 
-// TestPolicyReplayAsDecided: every decision is put to the revision that made it, and
-// one that does not come out as recorded, or has no such revision, is told.
+// TestPolicyReplayAsDecided: the revision that made a decision evaluates it again, and
+// one that does not come out as recorded, or has no such revision, is reported.
 func TestPolicyReplayAsDecided(t *testing.T) {
 	t.Parallel()
 	s := newSeeded(t, tree(t, oldTree))

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestPolicyToolsMistyped: what an operator mistypes is told in one message that
-// says what is meant instead, with status 2, which no pipeline takes for a finding
+// TestPolicyToolsMistyped: what an operator mistypes is reported in one message that
+// names what is meant instead, with status 2, which no pipeline takes for a finding
 // about the policy; and nothing is written.
 func TestPolicyToolsMistyped(t *testing.T) {
 	t.Parallel()

@@ -13,8 +13,8 @@ var (
 )
 
 // TestPolicyPage: every command that the guide and the reference name is there, with
-// the flags that they name; and what the reference says a policy answers is what it
-// answers. TestGuide runs the guide itself.
+// the flags that they name; and a policy answers what the reference documents.
+// TestGuide runs the guide itself.
 func TestPolicyPage(t *testing.T) {
 	t.Parallel()
 	page := ""

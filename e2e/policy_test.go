@@ -49,7 +49,8 @@ func testBranchBuild(t *testing.T, w *world) {
 		"deployment": nil, "deployment_uuid": nil, "dialed_address": nil, "addresses": nil, "closed_at": nil,
 	})
 
-	// curl hides the body: by hand the same request says the same, and what to do.
+	// curl hides the body: the same request by hand gets the same answer, and the body
+	// names the remedy.
 	by := w.caller(w.Payments, w.Staging, "feature/try-it")
 	a := w.connect(t, by, "api.partner.example:443")
 	id = a.refused(t, 403, "no_rule_matched")
@@ -118,7 +119,7 @@ func testDelegated(t *testing.T, w *world) {
 	w.both(t, w.decision(t, other), fields{"verdict": "deny", "reason": "no_rule_matched"})
 }
 
-// testNotLookedUp: a DNS query is a message to whoever runs the zone.
+// testNotLookedUp: a DNS query is a message to the operator of the zone.
 func testNotLookedUp(t *testing.T, w *world) {
 	c := w.production()
 	const host = "c2VjcmV0.exfiltration.example"

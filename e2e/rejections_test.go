@@ -153,7 +153,7 @@ func TestRejectedRepository(t *testing.T) {
 }
 
 // deniedByConfiguration wants a failing repository to be denied where the
-// configuration says so.
+// configuration requires it.
 func (w *world) deniedByConfiguration(t *testing.T, tools func() caller) {
 	text, err := os.ReadFile(w.config)
 	if err != nil {

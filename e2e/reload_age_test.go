@@ -12,7 +12,7 @@ const lateRule = "package sallyport.egress\n\nallow contains {\"rule\": \"late\"
 
 // TestPolicyTooOld: with policy.max_age, a source that is unavailable for longer ends the
 // deciding of the last good revision: everything is refused, and /readyz, a metric
-// and an event say so. When the source is back, all is well without anybody's help.
+// and an event report it. When the source is back, all is well without anybody's help.
 func TestPolicyTooOld(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
@@ -63,7 +63,7 @@ func TestPolicyTooOld(t *testing.T) {
 	if _, answer := w.readyz(); strings.Contains(show(answer), "last_reload_error") {
 		t.Errorf("/readyz: %v", answer)
 	}
-	// What was decided by no policy is not taken for a decision of one.
+	// A decision without a policy does not count as one of a policy.
 	wants(t, w.tell(t, 0, "policy", "replay", "--as-decided", "--since", "1d"), "0 of 2 decisions do not come out")
 }
 

@@ -45,7 +45,7 @@ func TestReload(t *testing.T) {
 	open.say(t, "an open tunnel goes on")
 
 	// The server looks by itself too, so that a bad state may be found before the
-	// signal; either way it is refused once and says where the mistake is.
+	// signal; either way it is refused once, and the log names the line.
 	write("package sallyport.egress\n\nallow contains {\"rule\": \"broken\" if true\n")
 	refusal := w.log.wait(t, "of the bad policy", says("policy rejected; keeping last good revision", nil))
 	if said := show(refusal["error"]); !strings.Contains(said, "egress/late.rego:3") {

@@ -9,7 +9,7 @@ import (
 )
 
 // TestScripts runs the command line as an operator does: testdata/script holds
-// what is typed, what is said and how it ends.
+// what is typed, what is printed and how it ends.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	program := sallyport(t)

@@ -110,7 +110,7 @@ func (s *server) await(status int) {
 	}
 }
 
-// ready waits until /readyz says yes.
+// ready waits until /readyz answers 200.
 func (s *server) ready() {
 	s.t.Helper()
 	eventually(s.t, "the server is ready", func() bool {

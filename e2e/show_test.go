@@ -13,8 +13,8 @@ func (w *world) show(t testing.TB, id string) string {
 	return w.tell(t, 0, "audit", "show", id)
 }
 
-// TestShow: the id that a step is told leads to who asked for what, why it came
-// out so, and how it ended; in text and as the records that were hashed.
+// TestShow: the id that a step receives leads to who asked for what, the reason for
+// the decision, and how it ended; in text and as the records that were hashed.
 func TestShow(t *testing.T) {
 	t.Parallel()
 	for _, embedded := range []bool{false, true} {

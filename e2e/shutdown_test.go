@@ -18,7 +18,7 @@ func echo(t testing.TB) *tap {
 	return newTap(t, "127.0.0.1:0", func(c net.Conn) { _, _ = io.Copy(c, c) })
 }
 
-// say sends a word through a tunnel to an echo and waits for it to come back.
+// Sends a word through a tunnel to an echo and waits for it to come back.
 func (a *answer) say(t testing.TB, word string) {
 	t.Helper()
 	if _, err := io.WriteString(a.conn, word); err != nil {
@@ -114,7 +114,7 @@ func TestKilled(t *testing.T) {
 		t.Errorf("the killed writer is not told from others: %v", writers)
 	}
 
-	// It works on as before, and psql opens for the auditor and nobody writes with it.
+	// It works on as before, and psql opens for both roles, neither of which can write.
 	c := w.anybody()
 	w.tunnel(t, c, "raw.partner.example:"+target.port).say(t, "again")
 	psql := func(sql string, as string) (int, string, string) {

@@ -222,7 +222,7 @@ func TestSoakTunnels(t *testing.T) {
 	w.stop()
 }
 
-// hold is a target that says nothing and stays until the other side has gone.
+// hold is a target that sends nothing and stays until the other side has gone.
 func hold(c net.Conn) {
 	_ = c.SetDeadline(time.Time{})
 	_, _ = io.Copy(io.Discard, c)
@@ -271,7 +271,7 @@ func (s *soak) cycle(i int) error {
 	defer conn.Close()
 	kind := i % 10
 	switch kind {
-	case 0: // gone before it has said anything
+	case 0: // gone before it has sent anything
 		return nil
 	case 1: // gone in the middle of its head
 		_, err := io.WriteString(conn, "CONNECT echo.soak.exa")
@@ -283,7 +283,7 @@ func (s *soak) cycle(i int) error {
 		return s.status(conn, connectTo("echo.soak.example:"+s.echo, ""), 407)
 	case 4: // TLS that does not come
 		return s.until(conn, connectTo("files.partner.example:"+s.silent, s.c.basic()), "")
-	case 5: // nobody says anything
+	case 5: // the target sends nothing
 		return s.until(conn, connectTo("silent.soak.example:"+s.silent, s.c.basic()), "hello")
 	case 6: // the target breaks off
 		return s.until(conn, connectTo("reset.soak.example:"+s.reset, s.c.basic()), "hello")
@@ -318,7 +318,7 @@ func (s *soak) status(conn net.Conn, head string, want int) error {
 	return err
 }
 
-// until opens a tunnel, says a word in it and waits for its end.
+// until opens a tunnel, sends a word in it and waits for its end.
 func (s *soak) until(conn net.Conn, head, word string) error {
 	status, in, err := ask(conn, head)
 	if err != nil || status != 200 {

@@ -100,7 +100,7 @@ func TestBadStarts(t *testing.T) {
 			return withUser(pgtest.New(t).URL(""), "sallyport_writer", w.database.password)
 		}), 1, []string{"sallyport migrate"}},
 		{"schema of a later program", options{}, func(t *testing.T, w *world) {
-			// A newer schema serves this program for as long as it says so itself.
+			// This program accepts a newer schema as long as that schema permits it.
 			w.alter(t, `INSERT INTO sallyport.schema_version (version_id, is_applied) SELECT max(version_id) + 7, true FROM sallyport.schema_version;
 				CREATE OR REPLACE FUNCTION sallyport.oldest_program() RETURNS bigint LANGUAGE sql AS 'SELECT max(version_id) FROM sallyport.schema_version' SECURITY DEFINER`)
 		}, 1, []string{"too new for this program", "install the current version of sallyport"}},
@@ -242,7 +242,7 @@ func checkAgrees(t *testing.T, w *world, name string, status int) {
 	}
 }
 
-// finalWords is what is said outside of the log.
+// finalWords is what is printed outside of the log.
 func finalWords(s *server) string {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()

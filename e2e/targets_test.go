@@ -9,7 +9,7 @@ import (
 	"github.com/sallyport/sallyport/internal/testenv"
 )
 
-// prohibitedBody: a client is told that, and not which address.
+// prohibitedBody: the answer does not name the address.
 func prohibitedBody(t *testing.T, body string) {
 	t.Helper()
 	for _, internal := range []string{"10.0.0.1", "127.0.0."} {
@@ -93,8 +93,8 @@ func testUnresolved(t *testing.T, w *world) {
 	w.both(t, w.decision(t, c), fields{"decision_id": id, "verdict": "deny", "reason": "name_unresolved", "status": 502})
 }
 
-// testUnreachable: it was allowed, so the decision says that, and its end says
-// the outcome of it.
+// testUnreachable: it was allowed, so the decision is an allow, and its end has the
+// outcome.
 func testUnreachable(t *testing.T, w *world) {
 	_, port, err := net.SplitHostPort(freeAddress(t))
 	if err != nil {
@@ -114,7 +114,7 @@ func testMalformed(t *testing.T, w *world) {
 		"api.partner.example:https",       // not a number
 		"api.partner.example:443/path",    // more than an authority
 		"me:pw@api.partner.example:443",   // with user information
-		":443",                            // nobody
+		":443",                            // no host
 		"/",                               // a path
 		"https://api.partner.example:443", // a URL
 		"api..partner.example:443",        // an empty label

@@ -269,7 +269,7 @@ func testMany(t *testing.T, w *world) {
 	}
 }
 
-// visitOnce opens a tunnel to an echo, says a word and hears it.
+// visitOnce opens a tunnel to an echo, sends a word and reads it back.
 func visitOnce(proxy, target string, c caller, word string) error {
 	conn, err := net.Dial("tcp", proxy)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// answer is what the proxy said to a request that was written by hand.
+// answer is the proxy's response to a request that was written by hand.
 type answer struct {
 	*http.Response
 	line string // the status line
@@ -111,7 +111,7 @@ func (w *world) tunnel(t testing.TB, c caller, target string) *answer {
 
 var uuidv7 = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 
-// refused checks everything that a refusal has to say, and returns its decision id.
+// refused checks everything that a refusal has to report, and returns its decision id.
 func (a *answer) refused(t testing.TB, status int, reason string) string {
 	t.Helper()
 	if a.StatusCode != status || a.Header.Get("Sallyport-Reason") != reason {
@@ -208,7 +208,7 @@ func (v visit) refused(t testing.TB, status, reason string) string {
 	return v.header("Sallyport-Decision")
 }
 
-// tap is a target that tells what arrives, and answers as it is told to.
+// tap is a target that reports what arrives, and answers as its handler does.
 type tap struct {
 	host     string // as an address of the machine
 	port     string
@@ -243,7 +243,7 @@ func newTap(t testing.TB, address string, handle func(net.Conn)) *tap {
 			}
 			select {
 			case p.arrivals <- struct{}{}:
-			default: // nobody counts so many
+			default: // no test counts so many
 			}
 			all.Go(func() {
 				defer c.Close()
@@ -285,8 +285,8 @@ func (p *tap) received() int {
 	return p.bytes
 }
 
-// untouched fails when anything has connected. Whoever asks has had the answer
-// of an attempt already, so that it would have come before.
+// untouched fails when anything has connected. The caller has received the answer
+// of an attempt already, so that a connection would have come before.
 func (p *tap) untouched(t testing.TB) {
 	t.Helper()
 	select {

@@ -68,8 +68,8 @@ policy:
 			t.Errorf("%s: %d %q", c.name, status, reason)
 		}
 	}
-	// Somebody there who makes themselves a repository of our repository's UUID is
-	// that one of their own workspace, and no name of ours is given to it.
+	// A repository of the other workspace with our repository's UUID is one of that
+	// workspace, and gets no name of ours.
 	posing := of(site, edit(theirs, func(c map[string]any) {
 		step := c["stepUuid"].(string)
 		c["repositoryUuid"] = bitbuckettest.Braced(w.Payments.UUID)

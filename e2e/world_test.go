@@ -44,7 +44,7 @@ type world struct {
 	secrets []string // what must be found nowhere
 }
 
-// options say what is special about a world.
+// options are the settings of a world.
 type options struct {
 	program  string // empty: the real one
 	env      []string
@@ -162,8 +162,8 @@ type caller struct {
 	token string
 }
 
-// caller makes a step of its own, so that its rows and lines can be told from
-// those of all others.
+// caller makes a step of its own, so that its rows and lines can be distinguished
+// from those of all others.
 func (w *world) caller(repository *bitbuckettest.Repository, environment *bitbuckettest.Environment, branch string) caller {
 	return w.callerWith(repository, environment, branch, bitbuckettest.TokenOptions{Audiences: []string{testenv.Audience}})
 }
