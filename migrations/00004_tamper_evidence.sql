@@ -274,7 +274,7 @@ BEGIN
     PERFORM audit.check_checkpoint_time(at);
     said := split_part(note, E'\n', 1) || E'\n' || size || E'\n' || encode(root, 'base64') || E'\ntime ' || to_char(at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') || E'\n\n';
     IF NOT starts_with(note, said) THEN
-        RAISE EXCEPTION 'add checkpoint: the note does not say what the tree is: size %, root %', size, encode(root, 'base64') USING ERRCODE = 'check_violation';
+        RAISE EXCEPTION 'add checkpoint: the note does not match the tree: size %, root %', size, encode(root, 'base64') USING ERRCODE = 'check_violation';
     END IF;
     number := 1 + coalesce((SELECT max(c.number) FROM audit.checkpoints c), 0);
     INSERT INTO audit.checkpoints (number, size, time, root, frontier, note) VALUES (number, size, at, root, frontier, note);

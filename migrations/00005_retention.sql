@@ -376,7 +376,7 @@ AS $$
 #variable_conflict use_variable
 BEGIN
     IF reason IS NULL OR reason = '' OR octet_length(reason) > 2000 THEN
-        RAISE EXCEPTION 'say why the hold is lifted (1 to 2000 bytes)' USING ERRCODE = 'invalid_parameter_value';
+        RAISE EXCEPTION 'lift hold: a reason is missing or too long: give one of 1 to 2000 bytes' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     PERFORM audit.retention_lock();
     IF NOT EXISTS (SELECT FROM audit.holds h WHERE h.hold = hold AND h.lifted_at IS NULL) THEN
@@ -619,7 +619,7 @@ BEGIN
             EXIT;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             IF attempt = 10 THEN
-                RAISE EXCEPTION 'somebody reads or writes the log and does not end, session %: the events of % stay for now',
+                RAISE EXCEPTION 'session % reads or writes the log and does not end its transaction: the events of % stay for now',
                         audit.sessions_at('audit.events'), to_char(month, 'YYYY-MM')
                     USING ERRCODE = 'lock_not_available', HINT = 'End such a session with pg_terminate_backend.';
             END IF;
