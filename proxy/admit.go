@@ -8,15 +8,15 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// Admit admits or refuses one attempt. Exactly one of the results is not nil. An
-// admission must be ended by [Admission.Close]. When Admit returns one, the decision
-// behind it is durable, and no connection to the target has been opened. Admit is safe
-// for concurrent use.
+// Admit admits or refuses one attempt. Exactly one of the results is not nil. When Admit
+// returns an admission, its decision is durable, and no connection to the target has been
+// opened. The caller must end the admission with [Admission.Close]. Admit is safe for
+// concurrent use.
 //
-// A refusal is recorded before Admit returns, also if ctx ends.
+// A refusal is recorded before Admit returns, even if ctx ends.
 func (g *Gate) Admit(ctx context.Context, attempt Attempt) (*Admission, *Refusal) {
 	if g.config.Guard == nil {
-		// The zero gate has nothing to decide with.
+		// The zero Gate has no Decider.
 		return nil, refuse(policy.InternalError, "this gate was not set up")
 	}
 	now := g.config.Now()
@@ -27,7 +27,7 @@ func (g *Gate) Admit(ctx context.Context, attempt Attempt) (*Admission, *Refusal
 	if g.stopped.Load() {
 		return nil, p.refuseStopped(ctx)
 	}
-	defer func() { p.slot.Release() }() // unless the admission has it
+	defer func() { p.slot.Release() }() // a no-op after the slot moved to the admission
 	for _, step := range [...]func(context.Context) *Refusal{
 		p.authenticate, p.decide, p.checkQuota, p.resolve, p.allow,
 	} {
@@ -40,8 +40,8 @@ func (g *Gate) Admit(ctx context.Context, attempt Attempt) (*Admission, *Refusal
 	return a, nil
 }
 
-// admission returns the admission. It does not contain the credential: an admission lives
-// as long as its tunnel, and nothing behind the gate needs the credential.
+// admission returns the admission of an allowed attempt. The admission omits the
+// credential: it lives as long as its tunnel, and no later component needs the credential.
 func (p *evaluation) admission() *Admission {
 	a := &Admission{
 		ID:        p.id,

@@ -15,9 +15,10 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// Gate is the only way out. [Gate.Admit] authenticates, decides, resolves and records
-// every request of every protocol, in this order, and admits only those that pass all
-// four steps. The zero Gate admits nothing: [NewGate] makes one that can.
+// Gate admits or refuses all outbound traffic. For every request of every protocol,
+// [Gate.Admit] authenticates, decides, resolves and records, in this order. Only a
+// request that passes all four steps is admitted. The zero Gate admits nothing; use
+// [NewGate]. A Gate is safe for concurrent use.
 type Gate struct {
 	config   Config
 	refusals refusalLimits
@@ -25,7 +26,7 @@ type Gate struct {
 	dials    *fair.Limiter
 	closed   atomic.Bool
 	stopped  atomic.Bool
-	ends     sync.WaitGroup // that are being recorded in the background
+	ends     sync.WaitGroup // close events that are being recorded in the background
 	quotas   byteQuotas
 	repeats  repeats
 }
@@ -40,15 +41,16 @@ type Config struct {
 	Dialer          Dialer
 	UpstreamProxies []*UpstreamProxy // the first one that matches a host is used
 
-	Log      *slog.Logger // canonical lines, one for a decision and one for an end; nil: none
-	Observer Observer     // counters; nil: none
-	// RefusedPerSecond bounds the events of refusals before a request is under a step's
-	// limits: of clients whose credential is not accepted, by address; of steps over a
-	// limit, during an emergency stop, or whose name or token cannot be checked, by step,
-	// and four times as many by repository. Refusals over the rate are counted. 0: 5.
+	Log      *slog.Logger // canonical log lines, one per decision and one per close; nil: none
+	Observer Observer     // nil: none
+	// RefusedPerSecond is the maximum rate of recorded events for refusals that precede
+	// a step's limits. It applies to rejected credentials, per client address. It applies
+	// per step to steps over a limit, during an emergency stop, or whose name or token
+	// cannot be checked; a repository has four times this rate. Refusals over the rate
+	// are counted. 0: 5.
 	RefusedPerSecond int
-	// RepeatInterval is how often the counts of repeated refusals are recorded, by
-	// [Gate.RunRepeats]. A crash loses the counts of one interval at most. 0: a minute.
+	// RepeatInterval is the interval at which [Gate.RunRepeats] records the counts of
+	// repeated refusals. A crash loses the counts of at most one interval. 0: 1 min.
 	RepeatInterval time.Duration
 	// Limits bound what verified steps use. The zero value has no limits.
 	Limits Limits
@@ -57,22 +59,23 @@ type Config struct {
 	Now        func() time.Time // nil: time.Now
 }
 
-// Observer counts what happens. Its methods must not block and must be safe for
+// Observer receives what metrics count. Its methods must not block and must be safe for
 // concurrent use.
 type Observer interface {
-	// Decided is called once for each attempt, with the reason that it got.
+	// Decided is called once for each attempt, with its verdict and reason. wouldDeny
+	// means that only report mode allowed the attempt.
 	Decided(action policy.Action, verdict policy.Verdict, reason policy.Reason, wouldDeny bool)
 	// Stage is called with the duration of a stage: authenticate, queue, decide, resolve,
 	// record or dial.
-	Stage(stage string, took time.Duration)
-	// Closed is called at the end of an admission.
+	Stage(stage string, duration time.Duration)
+	// Closed is called once at the end of an admission. sent and received are in bytes.
 	Closed(action policy.Action, cause Cause, sent, received int64)
-	// Unrecorded is called for a refusal without an event: of a client over its rate
-	// whose credential is not accepted, or of one without a credential.
+	// Unrecorded is called for a refusal without an event. Either the request has no
+	// credential, or its credential is rejected and its client is over its rate.
 	Unrecorded(reason policy.Reason)
 }
 
-// NewGate returns a gate, or an error that names what is missing.
+// NewGate returns a gate, or an error that names the missing or invalid field.
 func NewGate(c Config) (*Gate, error) {
 	switch {
 	case c.Authenticator == nil:
@@ -90,7 +93,7 @@ func NewGate(c Config) (*Gate, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Observer == nil {
-		c.Observer = ignore{}
+		c.Observer = noopObserver{}
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -112,42 +115,41 @@ type Attempt struct {
 	Target   string // the request target as sent: authority-form for connect, absolute-form for request
 	HTTP     *policy.HTTPRequest
 	Client   netip.AddrPort
-	Peer     netip.Addr // the proxy that named the client by the PROXY protocol; the zero address: none
-	Listener string     // the name of the listener that it came in by
+	Peer     netip.Addr // the load balancer that sent a PROXY protocol header; the zero Addr: none
+	Listener string     // the name of the listener that accepted the connection
 
 	Credential identity.Credential
-	// CredentialError is why no credential could be read, an *identity.Error.
+	// CredentialError is an *identity.Error if no credential could be read, or nil.
 	CredentialError error
 
-	// HeaderBytes is the size of the request head, which is in memory during the request.
+	// HeaderBytes is the size of the request head. The head is in memory during the request.
 	HeaderBytes int64
-	// Gone reports whether the client has closed its connection. It is called from
-	// another goroutine while the attempt waits for its rate, and must not block. nil:
-	// unknown.
+	// Gone reports whether the client has closed its connection. It must not block.
+	// Another goroutine calls it while the attempt waits for its rate limit. nil: unknown.
 	Gone func() bool
 }
 
-// CloseAdmission makes the gate refuse everything new with shutting_down.
-// What was admitted continues.
+// CloseAdmission makes the gate refuse every new attempt with shutting_down. Existing
+// admissions continue.
 func (g *Gate) CloseAdmission() { g.closed.Store(true) }
 
-// Wait returns when every end that is recorded in the background is recorded. Nothing may
-// be admitted meanwhile.
+// Wait blocks until every close event in the background is recorded. No attempt may be
+// admitted during the call.
 func (g *Gate) Wait() { g.ends.Wait() }
 
-// Stop makes the gate refuse everything with emergency_stop until [Gate.Resume]. What was
-// admitted continues, until the caller closes it by [Tracker.Close].
+// Stop makes the gate refuse every attempt with emergency_stop until [Gate.Resume].
+// Existing admissions continue until the caller closes them with [Tracker.Close].
 func (g *Gate) Stop() { g.stopped.Store(true) }
 
-// Resume ends a stop.
+// Resume reverts [Gate.Stop].
 func (g *Gate) Resume() { g.stopped.Store(false) }
 
 // Stopped reports whether the gate is stopped.
 func (g *Gate) Stopped() bool { return g.stopped.Load() }
 
-type ignore struct{}
+type noopObserver struct{}
 
-func (ignore) Decided(policy.Action, policy.Verdict, policy.Reason, bool) {}
-func (ignore) Stage(string, time.Duration)                                {}
-func (ignore) Closed(policy.Action, Cause, int64, int64)                  {}
-func (ignore) Unrecorded(policy.Reason)                                   {}
+func (noopObserver) Decided(policy.Action, policy.Verdict, policy.Reason, bool) {}
+func (noopObserver) Stage(string, time.Duration)                                {}
+func (noopObserver) Closed(policy.Action, Cause, int64, int64)                  {}
+func (noopObserver) Unrecorded(policy.Reason)                                   {}

@@ -7,31 +7,33 @@ import (
 	"time"
 )
 
-// Guard decides which addresses may be dialed. An address that is not globally routable
-// unicast is refused (RFC 6890 and IANA's special-purpose address registries), so that a
-// range which no list contains is refused too. AllowNetworks are the operator's
-// exceptions, DenyNetworks are refused whatever else holds, and this instance's own
-// listeners are never reached. An address of one of this machine's interfaces is refused
-// on every port unless AllowNetworks has it. The zero Guard refuses all that is not
-// global. A Guard is read-only once in use.
+// Guard decides which addresses may be dialed. It refuses every address that is not
+// globally routable unicast (RFC 6890 and IANA's special-purpose address registries). An
+// IPv6 address outside 2000::/3 is refused even if no list contains it.
+//
+// This instance's own listeners are always refused. An address of one of this machine's
+// interfaces is refused on every port unless AllowNetworks contains it. The zero Guard
+// refuses every address that is not global.
+//
+// The fields must not change after the first use. The methods are safe for concurrent use.
 type Guard struct {
-	AllowNetworks []netip.Prefix
-	DenyNetworks  []netip.Prefix
-	// Own are the addresses that this instance listens on. An unspecified
-	// address stands for every address of this machine.
+	AllowNetworks []netip.Prefix // permitted although they are not global
+	DenyNetworks  []netip.Prefix // refused; they override AllowNetworks
+	// Own lists the addresses that this instance listens on. An unspecified address
+	// means every address of this machine.
 	Own []netip.AddrPort
 
 	local localAddresses
 }
 
-// Class is what kind of address an address is: a word for logs and events.
+// Class is the class of an address, as it appears in logs and events.
 type Class string
 
 // The classes.
 const (
 	ClassGlobal    Class = "global"
-	ClassAllowed   Class = "allowed" // by the operator's exception
-	ClassDenied    Class = "denied"  // by the operator
+	ClassAllowed   Class = "allowed" // in AllowNetworks
+	ClassDenied    Class = "denied"  // in DenyNetworks
 	ClassOwn       Class = "own"     // this instance, or another service of this machine
 	ClassMetadata  Class = "metadata"
 	ClassLoopback  Class = "loopback"
@@ -45,8 +47,9 @@ const (
 // Permits reports whether an address and port of this class may be dialed.
 func (c Class) Permits() bool { return c == ClassGlobal || c == ClassAllowed }
 
-// Classify returns the class of an address, which decides whether it may be dialed. A
-// mapped IPv4 address has the class of the IPv4 address that the kernel would dial.
+// Classify returns the class of an address; [Class.Permits] reports whether it may be
+// dialed. An IPv4-mapped IPv6 address has the class of its IPv4 address, which is what the
+// kernel would dial.
 func (g *Guard) Classify(to netip.AddrPort) Class {
 	addr := to.Addr().Unmap()
 	if !addr.IsValid() || addr.Zone() != "" || to.Port() == 0 {
@@ -62,8 +65,8 @@ func (g *Guard) Classify(to netip.AddrPort) Class {
 		return ClassAllowed
 	}
 	class := classOf(addr)
-	// The name of an allowed host may lead to this machine's public address, and
-	// so to services that trust what comes from the machine itself.
+	// The name of an allowed host may resolve to this machine's public address. Services
+	// there may trust connections from the machine itself.
 	if class == ClassGlobal && g.local.has(addr) {
 		return ClassOwn
 	}
@@ -89,7 +92,7 @@ func (g *Guard) isOwn(to netip.AddrPort) bool {
 
 func contains(networks []netip.Prefix, addr netip.Addr) bool {
 	for _, n := range networks {
-		// A network of mapped IPv4 addresses is the IPv4 network, as an address is.
+		// An IPv4-mapped network means the IPv4 network: addr is unmapped already.
 		if n.Addr().Is4In6() && n.Bits() >= 96 {
 			n = netip.PrefixFrom(n.Addr().Unmap(), n.Bits()-96)
 		}
@@ -121,8 +124,8 @@ func join(lists ...[]network) []network {
 	return all
 }
 
-// special4 holds what is not global, the most telling class first. IPv4 is
-// global unless it stands here (IANA IPv4 Special-Purpose Address Registry).
+// special4 lists the IPv4 networks that are not global, the most specific class first. Any
+// other IPv4 address is global (IANA IPv4 Special-Purpose Address Registry).
 var special4 = join(
 	// Metadata services: link-local (AWS, Azure, GCP …), Azure's wire server, Alibaba's.
 	networks(ClassMetadata, "169.254.169.254/32", "169.254.170.2/32", "168.63.129.16/32", "100.100.100.200/32"),
@@ -134,9 +137,10 @@ var special4 = join(
 		"192.88.99.0/24", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4"),
 )
 
-// special6 is the same for IPv6, which is global only inside 2000::/3 (IANA IPv6 Address Space), and there
-// unless it stands here: protocol assignments (Teredo, ORCHID, benchmarking),
-// documentation, 6to4, which wraps an IPv4 address, and AS112.
+// special6 is the same list for IPv6. An IPv6 address is global only inside 2000::/3 (IANA
+// IPv6 Address Space) and outside this list. Within 2000::/3 the list has protocol
+// assignments (Teredo, ORCHID, benchmarking), documentation, AS112 and 6to4, whose
+// addresses embed an IPv4 address.
 var special6 = join(
 	networks(ClassMetadata, "fd00:ec2::254/128", "fd20:ce::254/128"),
 	networks(ClassLoopback, "::1/128"),
@@ -164,17 +168,17 @@ func classOf(addr netip.Addr) Class {
 	return ClassReserved
 }
 
-// localAddresses remembers this machine's addresses for a moment: interfaces
-// come and go while the process runs, and asking the kernel for each dial is dear.
+// localAddresses caches this machine's interface addresses for localAddressesTTL.
+// Interfaces change while the process runs, and a system call for each dial is expensive.
 type localAddresses struct {
-	interfaces func() ([]net.Addr, error) // nil: net.InterfaceAddrs; a test has addresses of its own
+	interfaces func() ([]net.Addr, error) // nil: net.InterfaceAddrs; tests replace it
 
 	mu    sync.Mutex
 	until time.Time
 	set   map[netip.Addr]bool
 }
 
-const localAddressesFor = 5 * time.Second
+const localAddressesTTL = 5 * time.Second
 
 func (l *localAddresses) has(addr netip.Addr) bool {
 	l.mu.Lock()
@@ -195,7 +199,7 @@ func (l *localAddresses) has(addr netip.Addr) bool {
 				l.set[p.Addr().Unmap().WithZone("")] = true
 			}
 		}
-		l.until = now.Add(localAddressesFor)
+		l.until = now.Add(localAddressesTTL)
 	}
 	return l.set[addr]
 }

@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// tunnel is one open CONNECT. Two goroutines relay its bytes, one timer watches both
-// directions, and the first reason to end it is its close reason.
+// tunnel is one open CONNECT. Two goroutines relay its bytes, and one timer watches both
+// directions. The first cause that ends the tunnel is its close reason.
 type tunnel struct {
 	admission *Admission
 	client    Stream
-	early     []byte
+	early     []byte // received from the client and not relayed yet
 	upstream  Stream
 	config    TunnelConfig
 	idle      time.Duration
 
-	up, down   *meter       // the admission's
+	up, down   *meter       // of the admission
 	lastActive atomic.Int64 // monotonic nanoseconds since the tunnel began
 	began      time.Time
 	halfClosed atomic.Bool
@@ -29,20 +29,22 @@ type tunnel struct {
 	begun        func() // nil: not called
 
 	mu sync.Mutex
-	// When it ends at the latest, and why then. Only ever brought forward.
+	// deadline is the latest end of the tunnel, and deadlineCause its close reason then.
+	// The deadline is only ever moved earlier.
 	deadline      time.Time
 	deadlineCause Cause
 
-	cause  Cause // the first that was given
-	forced bool  // closed by us or broken: the peers must not see an orderly end
+	cause  Cause // the first cause
+	forced bool  // closed by Sallyport or broken: the peers must not see an orderly close
 	woken  bool  // both connections have a deadline in the past
 	ended  bool  // the connections are closed or being closed by run
 	watch  *time.Timer
-	queued int // what the kernel had not delivered at the last check
+	queued int // bytes that the kernel had not delivered at the last check
 
 	leavesClient bool // close leaves the client's connection open
 }
 
+// stricter returns the lower of two limits. If own is 0, it returns configured.
 func stricter(configured, own time.Duration) time.Duration {
 	if own > 0 && own < configured {
 		return own
@@ -50,10 +52,10 @@ func stricter(configured, own time.Duration) time.Duration {
 	return configured
 }
 
-// ending is how one direction came to its end.
+// ending is the result of one direction.
 type ending struct {
-	err   error // nil: the source is done
-	limit bool  // there was more than the limit lets pass
+	err   error // nil: the source ended in order (EOF)
+	limit bool  // the source sent more than the byte limit
 	wrote bool  // err came from the destination, not from the source
 }
 
@@ -71,7 +73,7 @@ func causeOf(end ending, fromClient bool) Cause {
 	}
 }
 
-// progress is how much has passed so far.
+// progress returns the bytes relayed so far: from the client, and from the target.
 func (t *tunnel) progress() (sent, received int64) {
 	return t.up.moved.Load(), t.down.moved.Load()
 }
@@ -79,22 +81,22 @@ func (t *tunnel) progress() (sent, received int64) {
 // TunnelConfig bounds every tunnel; a decision's own limits can only be stricter.
 type TunnelConfig struct {
 	IdleTimeout  time.Duration // without a byte in either direction; 0: 10 min
-	MaxLifetime  time.Duration // from the decision on; 0: 2 h
-	HalfClosed   time.Duration // for the other direction, once one is done, without a byte; 0: 1 min
+	MaxLifetime  time.Duration // since the decision; 0: 2 h
+	HalfClosed   time.Duration // without a byte, after one direction has ended; 0: 1 min
 	HelloTimeout time.Duration // for the whole ClientHello; 0: 5 s
 
-	// EndWithCredential closes a tunnel when its principal's credential has ended
-	// and CredentialGrace is over. Without it an open tunnel outlives the
-	// credential that opened it.
+	// EndWithCredential closes a tunnel CredentialGrace after its principal's credential
+	// expires. If it is false, an open tunnel outlives its credential.
 	EndWithCredential bool
 	CredentialGrace   time.Duration
 
-	// Barred is called when an admitted tunnel or request begins, and returns the cause
-	// for which it must not; "" permits it. It closes the gap between an operator's
-	// command, which closes open tunnels, and what was in the gate at that moment: the
-	// command first changes the result of Barred, and then calls [Tracker.Close]. It must
-	// not block, must be safe for concurrent use and must not call the tracker. nil:
-	// nothing is barred.
+	// Barred is called when an admitted tunnel or request begins. It returns the cause
+	// for which the tunnel or request must not begin, or "" to permit it. nil permits all.
+	//
+	// A request that is still in the gate would escape an operator's command that closes
+	// open tunnels. The command therefore changes the result of Barred first, and then
+	// calls [Tracker.Close]. Barred must not block, must be safe for concurrent use and
+	// must not call the tracker.
 	Barred func(*Admission) Cause
 }
 
@@ -106,22 +108,23 @@ func (c TunnelConfig) withDefaults() TunnelConfig {
 	return c
 }
 
-// touch notes that bytes have moved.
+// touch records that bytes were relayed now.
 func (t *tunnel) touch() { t.lastActive.Store(int64(time.Since(t.began))) }
 
+// idleFor returns the time since the last relayed byte.
 func (t *tunnel) idleFor() time.Duration {
 	return time.Since(t.began) - time.Duration(t.lastActive.Load())
 }
 
-// quiet is how long the tunnel may be without a byte at the moment.
-func (t *tunnel) quiet() time.Duration {
+// idleLimit returns the idle timeout that applies now.
+func (t *tunnel) idleLimit() time.Duration {
 	if t.halfClosed.Load() {
 		return min(t.idle, t.config.HalfClosed)
 	}
 	return t.idle
 }
 
-// untilCheck is the time until the next check. The lock is held.
+// untilCheck returns the time until the next check. The caller holds t.mu.
 func (t *tunnel) untilCheck(idle time.Duration) time.Duration {
-	return max(time.Millisecond, min(t.quiet()-idle, time.Until(t.deadline)))
+	return max(time.Millisecond, min(t.idleLimit()-idle, time.Until(t.deadline)))
 }

@@ -16,7 +16,7 @@ func (t *tunnel) startWatch() {
 
 func (t *tunnel) check() {
 	idle := t.idleFor()
-	if idle >= t.quiet() && t.delivering() {
+	if idle >= t.idleLimit() && t.delivering() {
 		t.touch()
 		idle = 0
 	}
@@ -27,10 +27,10 @@ func (t *tunnel) check() {
 	case !time.Now().Before(deadline):
 		t.stop(overdue)
 		return
-	case t.halfClosed.Load() && idle >= t.quiet():
+	case t.halfClosed.Load() && idle >= t.idleLimit():
 		t.stop(CauseHalfClosed)
 		return
-	case idle >= t.quiet():
+	case idle >= t.idleLimit():
 		t.stop(CauseIdle)
 		return
 	}

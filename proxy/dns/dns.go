@@ -1,23 +1,22 @@
-// Package dns finds the addresses of targets, with a resolver of our own: what
-// answers, how long it is waited for and how long it is believed is
-// configuration and not whatever the host's C library does.
+// Package dns resolves the names of targets with its own resolver. The configuration sets
+// the servers, the timeouts and the cache times; the host's C library is not used.
 //
-// Names are absolute. Search domains and ndots are never applied, so that the
-// name that was decided is the name that is asked for. A and AAAA are asked in
-// parallel, over UDP with a fall-back to TCP; each answer is compared with its
-// question before anything in it counts. Answers are cached by their TTL within
-// bounds, and concurrent callers share one lookup of a name.
+// Names are absolute. Search domains and ndots are never applied, so that the resolver
+// queries exactly the name that policy evaluated. A and AAAA are queried in parallel, over
+// UDP with a fallback to TCP. A response whose question differs from the query is not used.
+// Responses are cached by their TTL within bounds. Concurrent callers share one lookup of
+// a name.
 //
-// Two sources of settings:
+// There are two sources of servers:
 //
-//   - Configured servers: those are asked and nothing else.
-//   - None configured: the system's. The name servers of /etc/resolv.conf are
-//     asked, after /etc/hosts has been checked (build machines name their
-//     service containers there, and localhost is in it). Both files are read
-//     again when they change, and the cache is emptied then.
+//   - Configured servers: only these are queried.
+//   - Otherwise the system's: /etc/hosts first, then the name servers of
+//     /etc/resolv.conf. Build machines name their service containers in /etc/hosts, and
+//     localhost is in it. The resolver reads both files again when they change, and then
+//     empties the cache.
 //
-// The addresses are those of the response, private and loopback ones included. The caller
-// decides whether they may be dialed.
+// The results include private and loopback addresses. The caller decides whether they may
+// be dialed.
 package dns
 
 import (
@@ -44,7 +43,7 @@ const (
 	DefaultCacheSize      = 10_000
 )
 
-// DefaultLookups is how many lookups may be under way, and how long one more waits.
+// DefaultLookups bounds the concurrent lookups, and the wait for a slot.
 var DefaultLookups = fair.Config{
 	Step:         fair.Limit{Slots: 32, Waiting: 200},
 	Repository:   fair.Limit{Slots: 64, Waiting: 1000},
@@ -53,36 +52,37 @@ var DefaultLookups = fair.Config{
 	WaitForSlots: true,
 }
 
-// Config is how to resolve. A zero field means its default.
+// Config configures a [Resolver]. A zero field means its default.
 type Config struct {
-	// Servers are recursive resolvers as address:port, asked in this order.
-	// Empty: the system's, see the package comment.
+	// Servers are recursive resolvers as address:port, queried in this order.
+	// Empty: the system's (see the package comment).
 	Servers []string
 	// Timeout bounds one lookup, retries included.
 	Timeout time.Duration
-	// AttemptTimeout bounds one question to one server. Every server gets two.
+	// AttemptTimeout bounds one query to one server. Each query is sent to each server at
+	// most twice.
 	AttemptTimeout time.Duration
 	// MinTTL and MaxTTL bound how long a response is cached, whatever its TTL is.
 	MinTTL, MaxTTL time.Duration
-	// NegativeTTL bounds how long "no such name" and "no address" are kept, within the
-	// SOA's bound (RFC 2308 section 5).
+	// NegativeTTL bounds how long "no such name" and "no address" are cached. The SOA
+	// record can set a shorter time (RFC 2308 section 5).
 	NegativeTTL time.Duration
-	// CacheSize is how many names are kept; the least recently used one goes. A
-	// repository that has a quarter of them displaces none but its own.
+	// CacheSize is the maximum number of cached names; the least recently used one is
+	// evicted. A repository that has a quarter of them evicts only its own.
 	CacheSize int
-	// Lookups is how many lookups may be under way, of one step, of one repository
-	// and of all. What is over it waits, and then fails with [KindOverloaded].
-	// The zero Config is [DefaultLookups].
+	// Lookups bounds the concurrent lookups of one step, of one repository and in total.
+	// Further lookups wait, and then fail with [KindOverloaded]. The zero value means
+	// [DefaultLookups].
 	Lookups fair.Config
-	// Logger gets a message when the system's files cannot be read again. May be nil.
+	// Logger receives a message if the system's files cannot be read again. nil: none.
 	Logger *slog.Logger
 }
 
-// Resolver finds addresses. It is safe for concurrent use and needs no closing:
-// what it runs ends with the lookups that it serves.
+// Resolver resolves names to addresses. It is safe for concurrent use. It does not need to
+// be closed: its goroutines end with their lookups.
 type Resolver struct {
 	config   Config
-	settings func() *settings // changed settings are another pointer
+	settings func() *settings // returns a new pointer after each change
 	exchange func(ctx context.Context, server netip.AddrPort, q question) (answer, error)
 	now      func() time.Time
 	lookups  *fair.Limiter
@@ -91,12 +91,12 @@ type Resolver struct {
 	mu      sync.Mutex
 	seen    *settings // the settings that cache and flights belong to
 	cache   *cache
-	flights map[string]*flight // that are under way, by name
+	flights map[string]*flight // lookups in progress, by name
 	queued  map[string]queued  // callers that wait for a slot, by name
 }
 
-// New makes a resolver. It asks no server; without configured servers it reads
-// the system's files.
+// New returns a resolver. It does not query a server. Without configured servers it reads
+// the system's files. It returns an error for an invalid field or file.
 func New(config Config) (*Resolver, error) {
 	if err := config.setDefaults(); err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func New(config Config) (*Resolver, error) {
 	return newResolver(config, func() *settings { return fixed }), nil
 }
 
-// newResolver puts a resolver together from a complete configuration.
+// newResolver returns a resolver with a complete configuration.
 func newResolver(config Config, current func() *settings) *Resolver {
 	return &Resolver{
 		config:   config,
@@ -133,7 +133,7 @@ func newResolver(config Config, current func() *settings) *Resolver {
 	}
 }
 
-// setDefaults fills in what is zero and refuses what makes no sense.
+// setDefaults replaces zero fields with their defaults and rejects invalid values.
 func (c *Config) setDefaults() error {
 	for _, d := range []struct {
 		name  string
@@ -174,7 +174,8 @@ func (c *Config) setDefaults() error {
 	return nil
 }
 
-// parseServer reads address:port. A name will not do: who would resolve it?
+// parseServer parses address:port. A host name is rejected: it would have to be resolved
+// first.
 func parseServer(s string) (netip.AddrPort, error) {
 	server, err := netip.ParseAddrPort(s)
 	if err != nil {
@@ -184,18 +185,18 @@ func parseServer(s string) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("dns: server %q is not address:port (IPv6 in brackets): %w", s, err)
 	}
 	if server.Port() == 0 || server.Addr().IsUnspecified() || server.Addr().IsMulticast() {
-		return netip.AddrPort{}, fmt.Errorf("dns: server %q cannot be asked: write the address and port of a recursive resolver", s)
+		return netip.AddrPort{}, fmt.Errorf("dns: server %q cannot be queried: write the address and port of a recursive resolver", s)
 	}
 	return server, nil
 }
 
-// Resolve returns the addresses of a name: at least one, at most 16 of each
-// family, IPv4 before IPv6, each once, without zones and never IPv4-mapped. The
-// host must be canonical as by [destination.ParseHost] and not an IP literal. The
-// lookup counts as the subject's.
+// Resolve returns the addresses of a name: at least one, and at most 16 of each family.
+// IPv4 addresses come first. There are no duplicates, no zones and no IPv4-mapped
+// addresses. The host must be in the canonical form of [destination.ParseHost] and must not
+// be an IP literal. The lookup counts towards the limits of the subject.
 //
-// Errors are of type *[Error]. When ctx ends, Resolve returns at once; others
-// who wait for the same name are not affected.
+// Errors are of type *[Error]. When ctx ends, Resolve returns at once; other callers that
+// wait for the same name are not affected.
 func (r *Resolver) Resolve(ctx context.Context, subject fair.Subject, host string) ([]netip.Addr, error) {
 	canonical, addr, err := destination.ParseHost(host)
 	switch {

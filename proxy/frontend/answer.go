@@ -52,7 +52,7 @@ func (c *conn) linger() {
 func (c *conn) discard(timeout time.Duration) {
 	c.server.idle.add(c.client.Addr(), &c.idle, c)
 	defer c.server.idle.remove(&c.idle)
-	if c.waitUntil(time.Now().Add(timeout)) != nil {
+	if c.setReadDeadline(time.Now().Add(timeout)) != nil {
 		return
 	}
 	var scratch []byte

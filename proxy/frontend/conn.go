@@ -11,16 +11,16 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// firstBuffer holds a head with a usual token in it. It grows up to
-// Config.MaxHeadBytes.
+// firstBuffer is the initial size of a buffer, enough for a head with a typical token. A
+// buffer grows up to Config.MaxHeadBytes.
 const firstBuffer = 4 << 10
 
-// keptBuffer is the largest buffer that is kept for another request. A larger one
-// is freed as soon as its head is answered: most heads are small.
+// keptBuffer is the size of the largest buffer that is reused. A larger one is freed after
+// the response to its head, since most heads are small.
 const keptBuffer = 16 << 10
 
-// buffer is what a connection needs to read requests, and releases before it becomes a
-// tunnel.
+// buffer is the state for reading requests. A connection releases its buffer before it
+// becomes a tunnel.
 type buffer struct {
 	b          []byte
 	start, end int // b[start:end] was read from the connection and not used yet
@@ -37,8 +37,8 @@ type conn struct {
 	peer      netip.Addr // the proxy that forwarded the client's connection, by the PROXY protocol
 	buf       *buffer
 	headBytes fair.Slot // of a long head whose step is not known yet
-	minor     int       // the HTTP/1 minor version of the request that is being answered
-	requests  int       // answered so far
+	minor     int       // the HTTP/1 minor version of the current request
+	requests  int       // requests answered so far
 	switched  *switched
 	inside    *inside // the tunnel that the requests are in; nil: none
 	idle      idleEntry
@@ -61,6 +61,7 @@ func (c *conn) closeIfIdle() {
 	}
 }
 
+// release releases the buffer and the bytes of a long head.
 func (c *conn) release() {
 	c.headBytes.Release()
 	if c.buf == nil {
@@ -76,21 +77,22 @@ func (c *conn) release() {
 
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
-// switched is a response of 101 that was sent: the connection becomes a tunnel.
+// switched is set after a 101 response was sent: the connection then becomes a tunnel.
 type switched struct {
 	admission *proxy.Admission
 	upstream  proxy.Stream
 }
 
-// evict wakes the goroutine of the connection, which finds [conn.evicted] set.
+// evict sets conn.evicted and wakes the goroutine of the connection.
 func (c *conn) evict() {
 	c.evicted.Store(true)
 	_ = c.raw.SetReadDeadline(time.Unix(1, 0))
 }
 
-// waitUntil sets the deadline of the next read, unless the connection was evicted: of
-// two concurrent calls of waitUntil and evict, one sees the effect of the other.
-func (c *conn) waitUntil(t time.Time) error {
+// setReadDeadline sets the deadline of the next read. If the connection was evicted, the
+// deadline is in the past. evicted is read after the deadline is set, so that a concurrent
+// evict is never lost.
+func (c *conn) setReadDeadline(t time.Time) error {
 	err := c.stream.SetReadDeadline(t)
 	if c.evicted.Load() {
 		err = c.stream.SetReadDeadline(time.Unix(1, 0))

@@ -53,7 +53,7 @@ func New(c Config) (*Server, error) {
 		allowed:   make(map[string]bool, len(c.Headers)),
 		listeners: make(map[net.Listener]struct{}),
 		conns:     make(map[*conn]struct{}),
-		quiet:     make(chan struct{}),
+		drained:   make(chan struct{}),
 		reading:   fair.New(denialReads),
 		heads:     headShares(c.HeadBytes, c.HeadBytesPerClient),
 		longHeads: fair.New(*c.longHeads),

@@ -169,7 +169,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 
-	err := s.waitQuiet(ctx)
+	err := s.waitDrained(ctx)
 	if err != nil {
 		s.cancel()
 		s.mu.Lock()
@@ -177,7 +177,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			_ = c.stream.Close()
 		}
 		s.mu.Unlock()
-		_ = s.waitQuiet(context.Background())
+		_ = s.waitDrained(context.Background())
 	}
 	gone := make(chan struct{})
 	go func() { s.routines.Wait(); close(gone) }()

@@ -13,7 +13,7 @@ func (c *conn) serve() *handover {
 	if c.listener.TLS != nil && !c.handshake() {
 		return nil
 	}
-	if c.waitUntil(time.Now().Add(c.server.config.HeadTimeout)) != nil {
+	if c.setReadDeadline(time.Now().Add(c.server.config.HeadTimeout)) != nil {
 		return nil
 	}
 	c.buf = c.server.buffers.Get().(*buffer)
@@ -66,7 +66,7 @@ func (c *conn) await() bool {
 			c.buf.head.reset()
 			c.buf = &buffer{b: make([]byte, firstBuffer)}
 		}
-		if c.waitUntil(time.Now().Add(config.IdleTimeout)) != nil || !c.state.CompareAndSwap(stateBusy, stateIdle) {
+		if c.setReadDeadline(time.Now().Add(config.IdleTimeout)) != nil || !c.state.CompareAndSwap(stateBusy, stateIdle) {
 			return false
 		}
 		// Shutdown checks the state after it has set closing, so one of the two sees the
@@ -79,5 +79,5 @@ func (c *conn) await() bool {
 			return false
 		}
 	}
-	return c.waitUntil(time.Now().Add(config.HeadTimeout)) == nil
+	return c.setReadDeadline(time.Now().Add(config.HeadTimeout)) == nil
 }

@@ -13,14 +13,16 @@ import (
 	"github.com/sallyport/sallyport/internal/fair"
 )
 
-// Server serves listeners. It is safe for concurrent use.
+// Server accepts clients' connections on listeners and serves them. It is safe for
+// concurrent use.
 type Server struct {
 	config  Config
-	allowed map[string]bool // policy's request fields
+	allowed map[string]bool // request fields that a policy may read
 
-	established [2][]byte // the answer to an admitted CONNECT, by the HTTP/1 minor version
+	established [2][]byte // the response to an admitted CONNECT, by the HTTP/1 minor version
 
-	// context is the context of all requests: it ends when Shutdown stops waiting.
+	// context is the parent of the contexts of all requests. It is canceled when Shutdown
+	// stops waiting.
 	context context.Context
 	cancel  context.CancelFunc
 
@@ -31,20 +33,20 @@ type Server struct {
 	longHeads *fair.Limiter      // the rate of heads of more than 16 KiB, by address
 	heads     *fair.Limiter      // long heads whose step is not known yet, by address
 	cleartext connectionWarnings // plain HTTP requests on TLS listeners
-	notTLS    connectionWarnings // other protocols there
+	notTLS    connectionWarnings // other protocols on TLS listeners
 
-	reading     *fair.Limiter // steps that read their refusals
+	reading     *fair.Limiter // requests for /denials, by step
 	denialsRead atomic.Uint64
 
 	mu        sync.Mutex
 	closing   bool
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{} // those that are not tunnels
-	quiet     chan struct{}      // closed and replaced when conns becomes empty
+	drained   chan struct{}      // closed and replaced when conns becomes empty
 	routines  sync.WaitGroup
 }
 
-// Connections is the number of open client connections, tunnels included.
+// Connections returns the number of open client connections, tunnels included.
 func (s *Server) Connections() int { return int(s.open.Load()) }
 
 // Idle returns the number of connections whose next head has not arrived.
@@ -52,7 +54,7 @@ func (s *Server) Idle() int {
 	return s.idle.count()
 }
 
-// DenialsRead is how often a step has read its refusals.
+// DenialsRead returns how often steps have read their denials.
 func (s *Server) DenialsRead() uint64 { return s.denialsRead.Load() }
 
 func (s *Server) isClosing() bool {
@@ -61,35 +63,36 @@ func (s *Server) isClosing() bool {
 	return s.closing
 }
 
-// forget removes a connection from the list of those that Shutdown waits for.
+// forget removes a connection from those that Shutdown waits for.
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 	if len(s.conns) == 0 && s.closing {
-		close(s.quiet)
-		s.quiet = make(chan struct{})
+		close(s.drained)
+		s.drained = make(chan struct{})
 	}
 }
 
-func (s *Server) waitQuiet(ctx context.Context) error {
+// waitDrained blocks until conns is empty or ctx ends, and returns the cause of the latter.
+func (s *Server) waitDrained(ctx context.Context) error {
 	for {
 		s.mu.Lock()
-		n, quiet := len(s.conns), s.quiet
+		n, drained := len(s.conns), s.drained
 		s.mu.Unlock()
 		if n == 0 {
 			return nil
 		}
 		select {
-		case <-quiet:
+		case <-drained:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// panicked logs and counts a panic. Its value may contain anything, also a request's
-// bytes: only the runtime's own errors are logged.
+// panicked logs and counts a panic. Its value may contain bytes of a request, so that only
+// the runtime's own errors are logged, and otherwise only the type of the value.
 func (s *Server) panicked(listener string, p any) {
 	what := fmt.Sprintf("%T", p)
 	if err, ok := p.(runtime.Error); ok {

@@ -79,7 +79,7 @@ func (s *Server) serveInside(h *handover, request []byte) (handed bool) {
 			s.forget(c)
 		}
 	}()
-	if c.waitUntil(time.Now().Add(s.config.HeadTimeout)) != nil {
+	if c.setReadDeadline(time.Now().Add(s.config.HeadTimeout)) != nil {
 		return false
 	}
 	c.buf = s.buffers.Get().(*buffer)

@@ -1,11 +1,15 @@
-// Package goproxy sends admitted absolute-form requests to their targets by
+// Package goproxy sends admitted absolute-form requests to their targets with
 // elazarl/goproxy. It is the only package that imports that library.
 //
-// The library forwards whatever no handler stops, uses a proxy from the environment and
-// shows raw errors to clients. So it has one handler for requests and one for CONNECT,
-// both of which refuse what has no admission; its transport cannot dial; and a refusal
-// replaces what it would write about an error. Everything that it forwards is already
-// decided and recorded.
+// By default, the library forwards every request that no handler stops, uses a proxy from
+// the environment, and sends raw errors to clients. This package therefore restricts it:
+//
+//   - One handler for requests and one for CONNECT refuse every request without an
+//     admission.
+//   - The library's own transport cannot dial.
+//   - A refusal replaces the library's error response.
+//
+// Every request that it forwards is already decided and recorded.
 package goproxy
 
 import (
@@ -24,18 +28,22 @@ import (
 	"github.com/sallyport/sallyport/proxy"
 )
 
-// Config bounds requests and their connections. A zero field has the default that its
-// comment names; a decision's own limits can only be stricter.
+// Config bounds requests and their connections. A zero field means the default in its
+// comment. The limits of a decision apply only where they are stricter.
 type Config struct {
 	Log *slog.Logger // nil: none
-	// Tracker gets every request, so that an operator can end it. nil: none.
+	// Tracker registers every request, so that an operator can abort it. nil: none.
 	Tracker *proxy.Tracker
 
-	ResponseTimeout  time.Duration // from the request's end to the answer's head; 0: 5 min
-	MaxLifetime      time.Duration // of a request with its answer; 0: 2 h
-	IdleTimeout      time.Duration // of a kept connection to a target; 0: 4 s, less than the 5 s after which common servers close theirs
-	MaxIdle          int           // kept connections, in all, of which a repository may have a quarter; 0: 1,000
-	MaxResponseBytes int64         // the head of an answer; 0: 64 KiB
+	ResponseTimeout time.Duration // from the end of the request to the response head; 0: 5 min
+	MaxLifetime     time.Duration // of a request with its response; 0: 2 h
+	// IdleTimeout is how long an idle connection to a target is kept. 0: 4 s, because
+	// common servers close an idle connection after 5 s.
+	IdleTimeout time.Duration
+	// MaxIdle is the maximum number of idle connections in total. One repository may
+	// have a quarter of them. 0: 1,000.
+	MaxIdle          int
+	MaxResponseBytes int64 // of a response head; 0: 64 KiB
 }
 
 // Forwarder forwards requests. It is safe for concurrent use.
@@ -45,7 +53,7 @@ type Forwarder struct {
 	pools   pools
 }
 
-// New returns a forwarder. The caller closes it.
+// New returns a forwarder. The caller must call [Forwarder.Close].
 func New(c Config) *Forwarder {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -60,7 +68,7 @@ func New(c Config) *Forwarder {
 	return f
 }
 
-// transport returns a transport that keeps so many idle connections.
+// transport returns a transport that keeps at most maxIdle idle connections.
 func (c Config) transport(maxIdle int) *http.Transport {
 	t := &http.Transport{
 		Proxy:                  nil, // never the environment's
@@ -81,11 +89,11 @@ func (c Config) transport(maxIdle int) *http.Transport {
 	return t
 }
 
-// Close ends the connections that are kept for a next request.
+// Close closes the idle connections.
 func (f *Forwarder) Close() { f.pools.close() }
 
-// newLibrary sets every field of goproxy that decides where a request goes, and uses no
-// default.
+// newLibrary sets every field of goproxy that decides where a request goes: it relies on
+// none of the library's defaults.
 func newLibrary(f *Forwarder) *goproxy.ProxyHttpServer {
 	p := goproxy.NewProxyHttpServer()
 	p.Logger = logger{f.config.Log}
@@ -96,7 +104,7 @@ func newLibrary(f *Forwarder) *goproxy.ProxyHttpServer {
 	// The library's own transport and dial functions always fail: requests with an
 	// admission have their own transport, and nothing else may be sent.
 	p.Tr = &http.Transport{Proxy: nil, DialContext: dialNothing, DialTLSContext: dialNothing}
-	p.ConnectDial = nil // set from the environment until now
+	p.ConnectDial = nil // NewProxyHttpServer sets it from the environment
 	p.ConnectDialWithReq = func(*http.Request, string, string) (net.Conn, error) { return nil, errNoAdmission }
 	p.NonproxyHandler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "sallyport: not a proxy request", http.StatusBadRequest)
@@ -111,14 +119,14 @@ var errNoAdmission = errors.New("goproxy: a request without an admission may not
 
 func dialNothing(context.Context, string, string) (net.Conn, error) { return nil, errNoAdmission }
 
-// refuseConnect is not reached, since the frontend handles CONNECT; a result of nil would
-// mean "tunnel it".
+// refuseConnect is never called, since the frontend handles CONNECT. The library would
+// open a tunnel for a nil result.
 func refuseConnect(host string, _ *goproxy.ProxyCtx) (*goproxy.ConnectAction, string) {
 	return &goproxy.ConnectAction{Action: goproxy.ConnectReject}, host
 }
 
-// admit is the only request handler. It refuses what has no admission; a result of nil
-// would mean "send it".
+// admit is the only request handler. It refuses a request without an admission. If the
+// returned response is nil, the library sends the request.
 func (f *Forwarder) admit(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request, *http.Response) {
 	x := exchangeOf(r.Context())
 	if x == nil {
@@ -131,8 +139,8 @@ func (f *Forwarder) admit(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request
 	return r, nil
 }
 
-// neverNil keeps the library from writing its own error to the client: the exchange has a
-// refusal, and its writer drops this response.
+// neverNil replaces a nil response, so that the library does not write its own error to the
+// client. The exchange has a refusal already, and its writer drops this response.
 func neverNil(resp *http.Response, ctx *goproxy.ProxyCtx) *http.Response {
 	if resp == nil {
 		return goproxy.NewResponse(ctx.Req, goproxy.ContentTypeText, http.StatusBadGateway, "sallyport: no answer\n")
@@ -140,8 +148,9 @@ func neverNil(resp *http.Response, ctx *goproxy.ProxyCtx) *http.Response {
 	return resp
 }
 
-// Forward sends r to an address that a permits, once, writes the response to w, and
-// closes the admission. If the protocol changes, w closes the admission.
+// Forward sends r at most once, to an address that a permits. It writes the response to w
+// and closes a. After a 101 response, w closes a instead. If Forward panics, it aborts w
+// and closes a first.
 func (f *Forwarder) Forward(w proxy.ResponseWriter, r *http.Request, a *proxy.Admission) {
 	x := newExchange(f, a, w)
 	defer x.lease.end()
@@ -172,8 +181,8 @@ func (f *Forwarder) Forward(w proxy.ResponseWriter, r *http.Request, a *proxy.Ad
 	a.CloseInBackground(x.outcome())
 }
 
-// logger receives the library's messages. They contain raw errors and targets, which are
-// for the log only.
+// logger receives the library's messages. They contain raw errors and targets, which must
+// not reach a client.
 type logger struct{ log *slog.Logger }
 
 func (l logger) Printf(format string, v ...any) {
