@@ -248,7 +248,7 @@ func (v *Verification) slowLine(l *exportLine, line []byte, n int, seen *exportE
 		seen.Checkpoints++
 		v.Checkpoint(Statement{Note: []byte(*l.Checkpoint)})
 	case l.Copies > 0:
-		v.findings.add(Finding{Damage: DamageInserted, First: v.tree.Size() - 1, Last: v.tree.Size() - 1, Detail: fmt.Sprintf("%d more rows bear this number", l.Copies)})
+		v.findings.add(Finding{Damage: DamageInserted, First: v.tree.Size() - 1, Last: v.tree.Size() - 1, Detail: fmt.Sprintf("%d more rows have this number", l.Copies)})
 	case l.End != nil:
 		if *l.End != *seen {
 			v.Incomplete(fmt.Sprintf("its end states %d leaves, %d checkpoints and %d events that are not sealed, but it has %d, %d and %d",

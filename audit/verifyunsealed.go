@@ -48,7 +48,7 @@ func (v *Verification) unsealedNumber(e *Entry, w *writerState) (damage Damage, 
 		return DamageInserted, "the event follows the end of its writer"
 	case e.Sequence != w.sequence+1 && !w.gap && !v.gaps.stepsOver(e.Writer, w.sequence+1, e.Sequence-1):
 		w.gap = true
-		return DamageMissing, fmt.Sprintf("number %d of the writer was to follow; nothing from here on is sealed until `sallyport audit gap declare` accounts for the missing ones", w.sequence+1)
+		return DamageMissing, fmt.Sprintf("the next number of the writer is %d; nothing from here on is sealed until `sallyport audit gap declare` accounts for the missing ones", w.sequence+1)
 	}
 	return "", ""
 }

@@ -6,8 +6,10 @@ import (
 	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
-// Build makes a pack in a folder that is not there yet. A log that is damaged makes
-// a pack that reports the damage: see Facts. Where it returns an error there is no folder.
+// Build writes a pack from log to the folder out, which must not exist. The pack of a damaged
+// log reports the damage: see [pack.Facts]. If Build returns an error, it leaves no folder.
+// The error wraps [ErrParameters] for invalid options and [ErrNotCovered] if no checkpoint
+// covers the period.
 func Build(ctx context.Context, log pack.Log, out string, o Options) (_ *Built, err error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -45,7 +47,8 @@ func Build(ctx context.Context, log pack.Log, out string, o Options) (_ *Built, 
 			return nil, err
 		}
 	}
-	// The manifest is the last file: a folder without an event in the log is not a pack.
+	// The manifest is written last, after the log has the event of the pack: a folder
+	// without a manifest is not a pack.
 	if err := b.folder.write(pack.ManifestName, -1, func(o *output) error { _, err := o.Write(manifest); return err }); err != nil {
 		return nil, err
 	}

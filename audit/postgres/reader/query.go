@@ -16,22 +16,23 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 )
 
-// Querier asks the log. The role sallyport_auditor is enough. It is not safe for
-// concurrent use.
+// Querier queries the log. The role sallyport_auditor has sufficient privileges. A Querier is
+// not safe for concurrent use.
 type Querier struct {
 	connect *pgx.ConnConfig
 	conn    *pgx.Conn
-	maxFew  int  // up to how many decisions are looked up one by one
-	alone   bool // no second connection counts beside the first
+	maxFew  int  // how many decisions are looked up by id at most
+	alone   bool // use no second connection for counts
 }
 
-// OpenQuerier connects to the database with this connection string.
+// OpenQuerier connects to the database with this connection string, and checks the version of
+// its schema. The caller must call [Querier.Close].
 func OpenQuerier(ctx context.Context, databaseURL string) (*Querier, error) {
 	connect, err := database.ParseConfig(databaseURL, "sallyport audit")
 	if err != nil {
-		return nil, fmt.Errorf("ask the audit log: %w", err)
+		return nil, fmt.Errorf("query the audit log: %w", err)
 	}
-	// A question about a year takes as long as it takes, and as its reader does.
+	// No timeout: the caller bounds a query by its context, and may read rows slowly.
 	database.Set(&connect.Config, map[string]string{"statement_timeout": "0"})
 	// A caller that stops waiting cancels the statement.
 	connect.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
@@ -39,11 +40,11 @@ func OpenQuerier(ctx context.Context, databaseURL string) (*Querier, error) {
 	}
 	a := &Querier{connect: connect, maxFew: 2000}
 	if a.conn, err = database.Connect(ctx, connect); err != nil {
-		return nil, fmt.Errorf("ask the audit log: %w", err)
+		return nil, fmt.Errorf("query the audit log: %w", err)
 	}
 	if err := database.CheckVersion(ctx, a.conn); err != nil {
 		a.Close()
-		return nil, fmt.Errorf("ask the audit log: %w", err)
+		return nil, fmt.Errorf("query the audit log: %w", err)
 	}
 	return a, nil
 }
@@ -57,9 +58,10 @@ func closeConn(conn *pgx.Conn) {
 	_ = conn.Close(ctx)
 }
 
-// Query gives the rows that answer a question, as they come from the database: what
-// is held in memory does not grow with their number. All are of one moment. A row
-// holds until row returns; an error of row ends the reading and is returned.
+// Query calls row for each row that matches the filter, and returns their number. All rows
+// are from one snapshot. They are streamed, so that memory does not grow with their number. A
+// Row is valid only until row returns. If row returns an error, Query closes the connection
+// and returns that error.
 func (a *Querier) Query(ctx context.Context, q *Filter, row func(Row) error) (rows int64, err error) {
 	tx, err := a.begin(ctx)
 	if err != nil {
@@ -70,8 +72,8 @@ func (a *Querier) Query(ctx context.Context, q *Filter, row func(Row) error) (ro
 		return 0, a.explain(ctx, err)
 	}
 	if !q.selective() {
-		// Rows come in the order of the index on time from the first one on. Sorting
-		// a year would take its size in temporary files first.
+		// Read rows in the order of the index on time. A sort of a year's rows would first
+		// write them all to temporary files.
 		if _, err := tx.Exec(ctx, "SET LOCAL enable_sort = off"); err != nil {
 			return 0, a.explain(ctx, err)
 		}
@@ -80,9 +82,9 @@ func (a *Querier) Query(ctx context.Context, q *Filter, row func(Row) error) (ro
 	return a.rows(ctx, tx, q, sql, arguments, row)
 }
 
-// findFew returns the question with the decisions that it is about, where these are
-// few: their rows are looked up. Where they are many, reading in the order of time
-// finds them soon.
+// findFew adds the ids of the matching decisions to the filter if there are at most maxFew,
+// so that their rows are looked up by id. If there are more, a scan in the order of time
+// finds matches soon.
 func (a *Querier) findFew(ctx context.Context, tx pgx.Tx, q *Filter) (*Filter, error) {
 	sql, arguments := q.fewSQL(a.maxFew + 1)
 	if sql == "" || q.selective() {
@@ -105,7 +107,7 @@ func (a *Querier) findFew(ctx context.Context, tx pgx.Tx, q *Filter) (*Filter, e
 	return &found, nil
 }
 
-// begin opens a read-only transaction that sees the log as it is now.
+// begin opens a read-only transaction with one snapshot of the log.
 func (a *Querier) begin(ctx context.Context) (pgx.Tx, error) {
 	tx, err := a.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
@@ -124,7 +126,7 @@ func (a *Querier) end(tx pgx.Tx) {
 	_ = tx.Rollback(ctx)
 }
 
-// rows runs the statement of a question and gives its rows.
+// rows executes the statement of a filter and calls row for each row.
 func (a *Querier) rows(ctx context.Context, tx pgx.Tx, q *Filter, sql string, arguments []any, row func(Row) error) (n int64, err error) {
 	result, err := tx.Query(ctx, sql, append([]any{pgx.QueryResultFormats{pgx.BinaryFormatCode}}, arguments...)...)
 	if err != nil {
@@ -147,8 +149,8 @@ func (a *Querier) rows(ctx context.Context, tx pgx.Tx, q *Filter, sql string, ar
 	return n, a.explain(ctx, result.Err())
 }
 
-// abandon ends the connection, and with it the rest of its answer: closing the
-// rows would read them all.
+// abandon cancels the statement and closes the connection. Closing the rows instead would
+// read all of them.
 func (a *Querier) abandon() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -163,15 +165,15 @@ func (a *Querier) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err() // the error of the query is only a consequence
 	}
-	return fmt.Errorf("ask the audit log: %w", database.Explain("read", &a.connect.Config, err))
+	return fmt.Errorf("query the audit log: %w", database.Explain("read", &a.connect.Config, err))
 }
 
 // IsLost reports whether an error means that the database is unavailable or the connection
 // to it has ended, so that a new connection may succeed.
 func IsLost(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		// Class 57: an operator ends it; 53300: it is full; 08: the connection. 40
-		// and 55: another was in the way.
+		// 08: connection exception. 40: transaction rollback. 53: insufficient resources.
+		// 55: object not in prerequisite state, such as a lock. 57: operator intervention.
 		switch pg.Code[:2] {
 		case "08", "40", "53", "55", "57":
 			return true
@@ -189,17 +191,17 @@ func IsLost(err error) bool {
 	return pgconn.SafeToRetry(err)
 }
 
-// An Export is what was handed out of the log.
+// Export describes an export from the log.
 type Export struct {
 	What       string // the command
 	Parameters []byte // JSON
 	Rows       int64
-	Digest     [32]byte // SHA-256 of what was handed out
+	Digest     [32]byte // SHA-256 of the exported bytes
 	Tool       string
 }
 
-// RecordExport records in the log that something was handed out of it. It returns
-// the number of that event, whose writer is "database", when it is durable.
+// RecordExport records an export as an event of the writer "database". When the event is
+// durable, it returns the event's sequence number.
 func (a *Querier) RecordExport(ctx context.Context, x Export) (sequence int64, err error) {
 	if err := database.Durable(ctx, a.conn.PgConn()); err != nil {
 		return 0, fmt.Errorf("record the export: %w", err)
@@ -207,7 +209,7 @@ func (a *Querier) RecordExport(ctx context.Context, x Export) (sequence int64, e
 	err = a.conn.QueryRow(ctx, `SELECT audit.record_export($1::text, $2::text, $3::bigint, $4::bytea, $5::text)`,
 		x.What, string(x.Parameters), x.Rows, x.Digest[:], x.Tool).Scan(&sequence)
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42883" { // no such function
-		return 0, errors.New("record the export: the database's schema cannot do that yet; run `sallyport migrate`")
+		return 0, errors.New("record the export: the database's schema is too old; run `sallyport migrate`")
 	}
 	if err != nil {
 		return 0, fmt.Errorf("record the export: %w", database.Explain("write", &a.connect.Config, err))

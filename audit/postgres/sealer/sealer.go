@@ -1,7 +1,7 @@
 // Package sealer adds the leaves of recorded events to the log's tree, signs and publishes
-// checkpoints over it, and compares it with what was published. It has also the tasks of
-// the log's owner: keys, declared gaps, retention, and the thinning of checkpoints; and
-// it attests the schema and who can reach the log.
+// checkpoints of the tree, and compares it with published checkpoints. It attests the schema
+// and the access to the log. It also implements the operations of the log's owner: keys,
+// declared gaps, retention, and the thinning of checkpoints.
 package sealer
 
 import (
@@ -16,42 +16,42 @@ import (
 	"github.com/sallyport/sallyport/internal/database"
 )
 
-// Sealer takes what was recorded into the Merkle tree, signs checkpoints and
-// publishes them. Any number of instances may run one on one database: a lock
-// keeps it to one at a time, and what each continues from is in the database alone.
+// Sealer adds recorded events to the Merkle tree, signs checkpoints and publishes them. Any
+// number of instances may run a Sealer on one database: a lock in the database admits one at
+// a time. The state that a Sealer continues from is only in the database.
 type Sealer struct {
 	config  Config
 	connect *pgx.ConnConfig
 	log     *slog.Logger
 
 	conn *pgx.Conn
-	// replication is what the server reports of our commits' way to a standby.
+	// replication is the server's state of replication to a standby.
 	replication database.Replication
 	writers     writers
 	turns       int     // steps of this pass
-	locked      bool    // the latest step had the lock of sealing
+	locked      bool    // the latest step held the sealing lock
 	keys        keyring // of this connection
-	halvings    int     // of the batch, since steps timed out
+	halvings    int     // how often the batch is halved, because steps timed out
 	other       other
 	heartbeat   lastSeen
-	gapValid    map[int64]bool       // by the number of a sealed declaration: it may be stepped over
-	absent      map[string]time.Time // writers without a session, since when
-	lost        map[string]int64     // writers that are recorded as lost, with their last number
+	gapValid    map[int64]bool       // by number of a sealed declaration: whether sealing may skip the gap
+	absent      map[string]time.Time // by writer without a session: since when
+	lost        map[string]int64     // last numbers of the writers that are recorded as lost
 	now         func() time.Time
 	compared    time.Time        // when the places were last compared with the database; zero: not on this connection
-	newest      audit.Checkpoint // the newest that this instance published or saw in the database
-	registered  time.Time        // when the log's first key was recorded by this instance; zero: not so
-	fork        string           // the fork that is recorded; "": none
-	// compareNewest is a field so that a test can show that it is needed.
+	newest      audit.Checkpoint // the newest that this instance published or read from the database
+	registered  time.Time        // when this instance recorded the log's first key; zero: never
+	fork        string           // the recorded fork; "": none
+	// compareNewest is comparePublished; a test replaces it to show that it is needed.
 	compareNewest func(context.Context, pgx.Tx, latest) error
 	// gatherNext is gather; a test replaces it to show that its shares are needed.
 	gatherNext func(context.Context, pgx.Tx) (batch, error)
 	// readRegistrations is readPage; a test replaces it to show that it is needed.
 	readRegistrations func(context.Context, pgx.Tx) (end bool, err error)
-	// shares is the function of that name; a test replaces it also.
+	// shares is the function shares; a test replaces it to show that it is needed.
 	shares func(ready []pending, batch, turn int) []pending
-	// writersPerStep bounds the writers beside the live ones that a step surveys, and
-	// the names that it reads; a test sets it to show that it is needed.
+	// writersPerStep bounds the writers that a step surveys in addition to the live ones,
+	// and the names that a step reads. A test sets it to show that it is needed.
 	writersPerStep int
 	places         []*place
 
@@ -59,7 +59,7 @@ type Sealer struct {
 	status Status
 }
 
-// session returns the connection, and makes one if there is none.
+// session returns the current connection, or opens one.
 func (s *Sealer) session(ctx context.Context) (*pgx.Conn, error) {
 	if s.conn != nil && !s.conn.IsClosed() {
 		return s.conn, nil
@@ -80,12 +80,12 @@ func (s *Sealer) session(ctx context.Context) (*pgx.Conn, error) {
 		return nil, database.Explain("seal", &s.connect.Config, err)
 	}
 	_ = s.replication.Err() // of the session before
-	// After a failover this is another server.
+	// After a failover this is another server: reset what was read from the former one.
 	s.conn, s.writers, s.keys, s.compared = conn, newWriters(), keyring{}, time.Time{}
 	return conn, nil
 }
 
-// drop ends the connection; the next step makes another.
+// drop closes the connection. The next step opens another.
 func (s *Sealer) drop() {
 	if s.conn != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -95,16 +95,15 @@ func (s *Sealer) drop() {
 	}
 }
 
-// lastSeen is what decides whether a checkpoint is due although nothing is to be
-// sealed.
+// lastSeen determines whether a checkpoint is due although no event waits to be sealed.
 type lastSeen struct {
-	note string    // of the latest checkpoint that was seen
-	at   time.Time // when it was first seen, by our clock; zero: at the start
+	note string    // of the latest checkpoint that this instance read
+	at   time.Time // when this instance first read it, by its own clock; zero: at the start
 }
 
-// other is what an instance observes of the session that has the turn to seal.
+// other is what an instance observes of the session that holds the sealing lock.
 type other struct {
 	size    int64     // of the latest checkpoint
-	since   time.Time // that it was the latest, and something waited; zero: nothing did
-	stalled bool      // nothing shows that the other session seals
+	since   time.Time // since when it is the latest while events wait; zero: none waits
+	stalled bool      // the other session shows no progress
 }

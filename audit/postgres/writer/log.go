@@ -1,11 +1,12 @@
 // Package writer records events durably in PostgreSQL.
 //
-// Record returns when the event is on the database's disk. One
-// goroutine, the committer, numbers the waiting events and writes them in
-// one transaction: a group commit, so that a thousand callers pay for one flush.
-// An event that has a number stays with the committer until it is durable; its
-// number, its time and its bytes never change again, so that writing it once
-// more after a lost answer does no harm, and what is found is compared.
+// Record returns after the event is on the database's disk. One goroutine, the committer,
+// numbers the waiting events and writes them in one transaction. This is a group commit: a
+// thousand callers share one flush.
+//
+// The committer holds a numbered event until it is durable. The number, time and bytes of
+// such an event never change. If the response to a commit is lost, the committer can
+// therefore write the event again, and compare an event that is already in the database.
 package writer
 
 import (
@@ -23,17 +24,17 @@ import (
 	"github.com/sallyport/sallyport/audit"
 )
 
-// Log is the durable log of one writer. It implements proxy.Recorder. It is safe
-// for concurrent use. What it returns is an implementation of the contract
-// there; in addition, an allow whose Record returned an error is never left
-// standing alone in the log: where it had no number yet it is written as the
-// refusal (audit_unavailable) that it became, and otherwise an event follows
-// that closes it with the cause audit_unavailable. So the caller must not
+// Log is the durable log of one writer. It implements proxy.Recorder. It is safe for
+// concurrent use.
+//
+// If Record returns an error for an allow, the log itself records the refusal. An allow
+// without a number is recorded as the refusal audit_unavailable. An allow with a number is
+// followed by an event that closes it with the cause audit_unavailable. The caller must not
 // record the refusal again.
 type Log struct {
 	config Config
 	log    *slog.Logger
-	name   atomic.Pointer[string] // of the writer, for everybody
+	name   atomic.Pointer[string] // the writer's name, for all goroutines
 
 	queue      *queue
 	journalUse journalUse
@@ -41,39 +42,39 @@ type Log struct {
 	closing    chan struct{} // nothing new is accepted
 	done       chan struct{} // the committer has ended
 	ctx        context.Context
-	cancel     context.CancelFunc // everything stops at once
+	cancel     context.CancelFunc // stops all goroutines at once
 
-	outage atomic.Pointer[outage] // nil: as far as we know, all is well
+	outage atomic.Pointer[outage] // nil: no known outage
 	stats  counters
 
 	connect   *pgx.ConnConfig
 	committer // belongs to the goroutine of run, and before it to Open
 }
 
-// outage has the time since when the log is unavailable, and the reason.
+// outage is the start of an outage of the log, and its reason.
 type outage struct {
 	since time.Time
 	err   error
-	fatal bool // it does not come back by itself
+	fatal bool // the log does not recover by itself
 }
 
-// Writer is the name of this writer in the log. It changes where a failover lost
-// events that were acknowledged to it; an event of kind events_lost records that.
+// Writer returns the name of this writer in the log. The name changes after a failover that
+// lost acknowledged events of this writer; an event of kind events_lost records the loss.
 func (l *Log) Writer() string { return *l.name.Load() }
 
-// Available returns an error, wrapping [ErrUnavailable], while the log is known
-// to be unavailable and the journal may not stand in for it. It costs a memory read.
+// Available returns an error that wraps [ErrUnavailable] while the log is known to be
+// unavailable and the journal may not replace it. It does not query the database.
 func (l *Log) Available() error {
-	o := l.away()
+	o := l.currentOutage()
 	if o == nil || l.mayAllow(o) {
 		return nil
 	}
 	return o.error()
 }
 
-// away returns the outage that those who record should know of. A connection
-// that was only cut is restored in a moment, and no request is refused for it.
-func (l *Log) away() *outage {
+// currentOutage returns an outage that is fatal or older than grace, or nil. A lost
+// connection is usually restored within grace, so that no request is refused for it.
+func (l *Log) currentOutage() *outage {
 	o := l.outage.Load()
 	if o == nil || !o.fatal && time.Since(o.since) < grace {
 		return nil
@@ -86,7 +87,7 @@ func (l *Log) mayAllow(o *outage) bool {
 	return l.config.Spool && l.config.Journal != "" && !o.fatal && !l.stats.journalFull.Load() && !l.journalOld()
 }
 
-// journalOld reports whether the journal may take no more for its age.
+// journalOld reports whether the journal is older than JournalAge and accepts no events.
 func (l *Log) journalOld() bool {
 	since := l.stats.journalSince.Load()
 	return since != 0 && time.Since(time.Unix(0, since)) > l.config.JournalAge
@@ -102,8 +103,8 @@ type counters struct {
 	journalFull, unsafe                                                      atomic.Bool
 }
 
-// heartbeat is how often an idle connection is tried, and how often the
-// partitions are looked after (every so many beats).
+// heartbeat is the interval at which an idle connection is checked. The partitions are
+// checked every heartbeatsPerPartitionCheck heartbeats.
 const (
 	heartbeat                   = 5 * time.Second
 	heartbeatsPerPartitionCheck = 360 // half an hour
@@ -112,32 +113,33 @@ const (
 // committer is the state of the goroutine that numbers and writes.
 type committer struct {
 	session  *session // nil: unavailable
-	writer   string   // the name under which it numbers; see succession
-	secret   string   // that the name is made from; see NewWriter
+	writer   string   // the name of the writer; see succession
+	secret   string   // the name is derived from it; see NewWriter
 	sequence int64
 	acknowledged
-	next    *succession    // belongs to the goroutine that dials
-	pending []*audit.Event // events of our own that are to be written next
+	next    *succession    // owned by the goroutine that reconnects
+	pending []*audit.Event // the writer's own events, to be written next
 	journal *journal       // nil: none
 	tail    tailFile
-	// tailsDone are files of earlier processes whose comparison is in owed.
+	// tailsDone are tail files of earlier processes whose comparison is in pending.
 	tailsDone []string
-	// lostTails are the writers of those whose events are missing: this writer continues them.
+	// lostTails are the writers of tail files whose events are missing. This writer
+	// continues them.
 	lostTails   []string
 	lostSecrets []string         // of lostTails, in the same order
-	reconnects  chan reconnected // from the goroutine that dials again
-	dialling    bool
+	reconnects  chan reconnected // from the goroutine that reconnects
+	dialing     bool
 	failures    int  // since the last success
-	busy        bool // since the last beat
+	busy        bool // since the last heartbeat
 	heartbeats  int
-	clean       bool // the end of the writer is durable
+	clean       bool // the event writer_ended is durable
 }
 
 func newCommitter(writer, secret string) committer {
 	return committer{writer: writer, secret: secret, reconnects: make(chan reconnected)}
 }
 
-// discard closes what the committer holds.
+// discard closes the session, the journal and the tail file.
 func (c *committer) discard() {
 	if c.session != nil {
 		c.session.close()
@@ -148,13 +150,13 @@ func (c *committer) discard() {
 	c.tail.close()
 }
 
-// fail ends the log for good.
+// fail stops the log permanently.
 func (l *Log) fail(err error) {
 	l.outage.Store(&outage{since: time.Now(), err: err, fatal: true})
 	l.log.Error("audit log stopped", "error", err)
 }
 
-// failed reports whether the log has ended for good.
+// failed reports whether the log has stopped permanently.
 func (l *Log) failed() bool {
 	o := l.outage.Load()
 	return o != nil && o.fatal
@@ -165,25 +167,25 @@ func isConflict(err error) bool {
 	return ok
 }
 
-// How long between attempts to connect: doubled from the first, up to the last,
-// each with up to half of it left out at random, so that many do not come at once.
+// The pause between attempts to connect doubles from minBackoff to maxBackoff. Up to half of
+// each pause is left out at random, so that many instances do not connect at once.
 const (
-	firstPause = 50 * time.Millisecond
-	lastPause  = 2 * time.Second
-	// settleTimeout bounds finding out the outcome of a group, and writing what
-	// is missing. A backend that was cut off may have to be waited for.
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = 2 * time.Second
+	// settleTimeout bounds finding the outcome of a group and writing its missing events.
+	// That may wait for a backend whose connection was lost.
 	settleTimeout = 30 * time.Second
-	// grace is how long a connection that was cut is not yet an outage.
+	// grace is how long a lost connection does not count as an outage.
 	grace = 500 * time.Millisecond
 )
 
-// reconnected is a session after an outage, and how far the journal has been
-// replayed over it.
+// reconnected is a new session after an outage, and how far the journal has been replayed
+// into it.
 type reconnected struct {
 	session    *session
 	caught     caughtUp
 	succession *succession // acknowledged events are missing, and another writer continues
-	conflict   error       // another has written under our name: the log ends
+	conflict   error       // another process wrote under this name: the log stops
 }
 
 func (b reconnected) close() {
@@ -192,36 +194,36 @@ func (b reconnected) close() {
 	}
 }
 
-// caughtUp is how far our own journal has been replayed while events were
-// still added to it.
+// caughtUp is how far this process's journal has been replayed while events were still
+// added to it.
 type caughtUp struct {
 	size int64
 	last int64 // the number of the last event up to there
 	sum  replayed
 }
 
-// A succession is a writer that continues another of the same process: events
-// that the database had acknowledged to that one are missing, so that no event
-// of its name may follow them. The new writer begins with writer_started and
-// events_lost, which record that; what had a number of the old one and no
-// acknowledgment, and what is in the journal, follows under new numbers.
+// succession is a new writer that continues another of the same process. Events that the
+// database had acknowledged to the old writer are missing, so that no event may follow under
+// the old name. The new writer begins with the events writer_started and events_lost. Events
+// that the old writer numbered without an acknowledgment, and events in the journal, follow
+// under new numbers.
 type succession struct {
 	loss    loss
-	before  string // the secret of the writer that is continued
+	before  string // the secret of the old writer
 	writer  string
 	secret  string
 	connect *pgx.ConnConfig
 	group   *group // the first events, which are written before anything else
 }
 
-// A tailFile is where a writer keeps, on its own disk, up to which number the
-// database has acknowledged its events. A process that is killed, or was closed,
-// right before a failover does not compare that with what is left; the next
-// process with the same data_directory does. The file is written every few
-// seconds and not synced: it survives the process, and mostly the machine. It is
-// locked while its process lives.
+// tailFile stores the last number that the database has acknowledged to a writer. A process
+// that ends right before a failover cannot compare this number with the database. The next
+// process with the same data_directory does.
+//
+// The file is written every few seconds and not synced. It survives a crash of the process,
+// and usually one of the machine. It is locked while its process runs.
 type tailFile struct {
-	file    *os.File // nil: there is none yet
+	file    *os.File // nil: not created yet
 	path    string
 	written int64
 	at      time.Time

@@ -35,10 +35,10 @@ func (l *Log) explain(err error) {
 // the session to the committer. The first attempt after a success is made at
 // once.
 func (l *Log) dial() {
-	if l.dialling {
+	if l.dialing {
 		return
 	}
-	l.dialling = true
+	l.dialing = true
 	failures := l.failures
 	l.failures++
 	go func() {
@@ -114,7 +114,7 @@ func (l *Log) pause(failures int) bool {
 	if failures == 0 {
 		return l.ctx.Err() == nil
 	}
-	pause := min(firstPause<<min(failures-1, 10), lastPause)
+	pause := min(minBackoff<<min(failures-1, 10), maxBackoff)
 	timer := time.NewTimer(pause - rand.N(pause/2))
 	defer timer.Stop()
 	select {
@@ -131,7 +131,7 @@ func (l *Log) pause(failures int) bool {
 // group whose outcome is not known is settled (nil: there is none), and then the
 // outage is over. Where that fails it continues.
 func (l *Log) resume(back reconnected, g *group) bool {
-	l.dialling = false
+	l.dialing = false
 	s := back.session
 	if back.conflict != nil {
 		l.fail(back.conflict)

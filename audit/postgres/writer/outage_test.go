@@ -104,7 +104,7 @@ func TestJournalDuringOutage(t *testing.T) {
 			server, db, l := frozen(t, func(c *Config) { c.Journal = folder; c.Spool = spool })
 			server.Kill(t)
 			audittest.Record(t, l, ending("")) // waits for the grace, and goes to the journal
-			audittest.Eventually(t, "outage", func() bool { return l.away() != nil })
+			audittest.Eventually(t, "outage", func() bool { return l.currentOutage() != nil })
 			if err := l.Available(); (err == nil) != spool {
 				t.Errorf("available: %v", err)
 			}

@@ -119,7 +119,7 @@ func flooding(n int) *audit.Event {
 // server's own are recorded all the same, and afterwards all of it is in the database.
 func TestJournalShares(t *testing.T) {
 	server, db, l := spooling(t, func(c *Config) { c.JournalBytes = 1 << 20 })
-	audittest.Eventually(t, "the outage is known", func() bool { return l.away() != nil })
+	audittest.Eventually(t, "the outage is known", func() bool { return l.currentOutage() != nil })
 	var err error
 	n := 0
 	for ; err == nil && n < 1000; n++ {
@@ -165,7 +165,7 @@ func TestJournalShares(t *testing.T) {
 // recorded any more.
 func TestJournalSharesAreNeeded(t *testing.T) {
 	server, _, l := spooling(t, func(c *Config) { c.JournalBytes, c.Deadline = 256<<10, 3*time.Second })
-	audittest.Eventually(t, "the outage is known", func() bool { return l.away() != nil })
+	audittest.Eventually(t, "the outage is known", func() bool { return l.currentOutage() != nil })
 	var err error
 	for n := 0; err == nil && n < 1000; n++ {
 		e := flooding(n)
@@ -186,7 +186,7 @@ func TestJournalSharesAreNeeded(t *testing.T) {
 func TestQueueBytes(t *testing.T) {
 	server, _, l := frozen(t, func(c *Config) { c.QueueBytes, c.Deadline = 1<<20, 300*time.Millisecond })
 	server.Kill(t)
-	audittest.Eventually(t, "the outage is known", func() bool { _ = l.Record(t.Context(), audittest.Decision("deny", 1)); return l.away() != nil })
+	audittest.Eventually(t, "the outage is known", func() bool { _ = l.Record(t.Context(), audittest.Decision("deny", 1)); return l.currentOutage() != nil })
 	for n := range 1000 {
 		e := flooding(n)
 		e.Source.Repository = fmt.Sprint(n % 50)

@@ -21,7 +21,7 @@ func (l *Log) Record(ctx context.Context, e *audit.Event) error {
 	w.event, w.size = e, int64(e.Size())
 	w.state.Store(queued)
 
-	if o := l.away(); o != nil {
+	if o := l.currentOutage(); o != nil {
 		if err := l.recordAway(w, o); err != nil {
 			return err
 		}
@@ -125,7 +125,7 @@ func (l *Log) wait(ctx context.Context, w *waiter) error {
 // wrapping [ErrUnavailable] and [ErrShare], also where the database is unavailable
 // and the step or its repository has used its share of the journal.
 func (l *Log) AvailableTo(of audit.Source) error {
-	o := l.away()
+	o := l.currentOutage()
 	switch {
 	case o == nil:
 		return nil

@@ -26,7 +26,7 @@ func spooling(t *testing.T, change func(*Config)) (*pgtest.Server, *pgtest.DB, *
 	})
 	server.Kill(t)
 	audittest.Record(t, l, audittest.Decision("allow", 0))
-	audittest.Eventually(t, "outage", func() bool { return l.away() != nil })
+	audittest.Eventually(t, "outage", func() bool { return l.currentOutage() != nil })
 	return server, db, l
 }
 

@@ -36,7 +36,7 @@ func (l *Log) Stats() Stats {
 	if o := l.outage.Load(); o != nil {
 		s.Outage = time.Since(o.since)
 	}
-	if o := l.away(); o != nil {
+	if o := l.currentOutage(); o != nil {
 		s.Spooling = l.mayAllow(o)
 	}
 	return s
