@@ -50,7 +50,7 @@ func (v *workspaceScan) classifyUnknown(ctx context.Context, repository string, 
 		switch {
 		case before.Class != identity.ClassPending:
 			return before.Class, before.Detail, nil
-		case v.config.Now().Sub(run.Latest()) < maxRound:
+		case v.config.Now().Sub(run.Latest()) < maxRunDuration:
 			return identity.ClassPending, why, nil
 		}
 		return identity.ClassUnknown, why, nil
@@ -132,7 +132,7 @@ func (v *workspaceScan) pending(run *identity.DeploymentRun) string {
 	case run.State == identity.DeploymentWaiting:
 		return "it was not started"
 	case run.State == identity.DeploymentInProgress:
-		if now.Sub(run.Began()) < maxRound {
+		if now.Sub(run.Began()) < maxRunDuration {
 			return "it is not over"
 		}
 	case now.Sub(run.Latest()) < v.config.Settle:

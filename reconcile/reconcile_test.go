@@ -70,7 +70,7 @@ func TestClasses(t *testing.T) {
 		t.Errorf("%d rows were added, not 2", n-rows)
 	}
 	want[going] = "not_seen" // no step continues for so long
-	h.pass(2 * maxRound)
+	h.pass(2 * maxRunDuration)
 	h.runOnce()
 	h.runOnce()
 	check()

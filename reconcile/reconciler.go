@@ -16,12 +16,12 @@ import (
 
 // Reconciler reconciles. Run is called once; Status by anybody.
 type Reconciler struct {
-	config  Config
-	cursors map[string]cursor // of lists that failed on the way, by repository
-	told    map[string]bool   // runs whose event was handed to the log
-	due     map[string]time.Time
-	own     map[string]time.Time // when this instance reconciled a workspace, or first left that to another
-	marks   map[string]mark      // by repository
+	config   Config
+	cursors  map[string]cursor // of lists that failed on the way, by repository
+	recorded map[string]bool   // runs whose event was handed to the log
+	due      map[string]time.Time
+	own      map[string]time.Time // when this instance reconciled a workspace, or first left that to another
+	marks    map[string]mark      // by repository
 
 	mu     sync.Mutex
 	latest map[string]outcome // by workspace

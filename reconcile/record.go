@@ -78,15 +78,15 @@ func (r *Reconciler) record(ctx context.Context, e *audit.Event) error {
 // recordMissing puts each missing run recorded that is not yet, once: in which
 // reconciliation it was found does not matter.
 func (r *Reconciler) recordMissing(ctx context.Context, s Session, names map[string]string) error {
-	_, missing, err := s.Unrecorded(ctx, r.config.Now().Add(-r.config.Lookback-maxRound))
+	_, missing, err := s.Unrecorded(ctx, r.config.Now().Add(-r.config.Lookback-maxRunDuration))
 	if err != nil {
 		return err
 	}
 	for _, f := range missing {
-		if r.told[f.UUID] {
+		if r.recorded[f.UUID] {
 			continue // the log has it, or will: its answer was an error
 		}
-		r.told[f.UUID] = true
+		r.recorded[f.UUID] = true
 		r.config.Log.WarnContext(ctx, "a deployment did not come through here", "class", string(f.Class), "repository", names[f.RepositoryUUID],
 			"repository_uuid", f.RepositoryUUID, "deployment_uuid", f.DeploymentUUID, "pipeline_uuid", f.PipelineUUID, "step_uuid", f.StepUUID, "build_number", f.BuildNumber)
 		if err := r.record(ctx, missingEvent(&f, names[f.RepositoryUUID], r.config.Now())); err != nil {

@@ -133,7 +133,7 @@ func (v *workspaceScan) known(ctx context.Context, repository string) (map[strin
 // need not be read further; the zero time where it has to be read to its end. A
 // run that waits or continues holds it back.
 func (v *workspaceScan) horizon(m mark, known map[string]identity.DeploymentFinding, now time.Time) time.Time {
-	if m.at.IsZero() || !m.inOrder || now.Sub(m.wholeAt) >= wholeEvery {
+	if m.at.IsZero() || !m.inOrder || now.Sub(m.wholeAt) >= fullScanInterval {
 		return time.Time{}
 	}
 	horizon := m.at.Add(-overlap)

@@ -130,7 +130,7 @@ func TestMark(t *testing.T) {
 		t.Error(h.class(manual))
 	}
 	h.server.SetDeployments(bitbuckettest.Deployments{IgnoreSort: true})
-	h.pass(wholeEvery)
+	h.pass(fullScanInterval)
 	for range 2 {
 		if n := read(); n != 6 {
 			t.Errorf("%d pages of a list out of order", n)
@@ -181,7 +181,7 @@ func TestRepositories(t *testing.T) {
 	if h.outcome(moved) != "gone" || h.class(going) != "pending" {
 		t.Errorf("%s, %s", h.outcome(moved), h.class(going))
 	}
-	h.pass(2 * maxRound)
+	h.pass(2 * maxRunDuration)
 	for range 2 {
 		h.runOnce()
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/sallyport/sallyport/internal/uuid"
 )
 
-const maxPrincipal = 64 << 10 // bytes of one as JSON
+const maxPrincipal = 64 << 10 // bytes of a storedPrincipal as JSON
 
-// admission is a token that was seen to be valid.
+// admission is a token that was verified and admitted.
 type admission struct {
 	digest           digest
 	step, repository string
@@ -23,8 +23,8 @@ type admission struct {
 	principal        []byte
 }
 
-// storedPrincipal is the principal as it is stored: UUIDs and the token's claims. Names
-// are those of the moment of use.
+// storedPrincipal is a principal as JSON in the database: UUIDs and the token's claims. It has
+// no names: these are looked up at each use.
 type storedPrincipal struct {
 	Kind       string `json:"kind"`
 	Issuer     string `json:"issuer"`
@@ -36,6 +36,7 @@ type storedPrincipal struct {
 	Branch     string `json:"branch,omitempty"`
 }
 
+// newAdmission returns the admission of p at now. The error states why p cannot be stored.
 func newAdmission(p *identity.Principal, now time.Time) (admission, error) {
 	k := storedPrincipal{
 		Kind: p.Kind, Issuer: p.Issuer, Workspace: p.Workspace.UUID, Repository: p.Repository.UUID,
@@ -48,11 +49,11 @@ func newAdmission(p *identity.Principal, now time.Time) (admission, error) {
 	case p.CredentialDigest == digest{}:
 		return admission{}, errors.New("it has no digest")
 	case !p.Expires.After(now):
-		return admission{}, errors.New("its token has ended")
+		return admission{}, errors.New("its token has expired")
 	case !uuid.IsCanonical(k.Step) || !uuid.IsCanonical(k.Repository) || !uuid.IsCanonical(k.Workspace) || !uuid.IsCanonical(k.Pipeline) || k.Deployment != "" && !uuid.IsCanonical(k.Deployment):
-		return admission{}, errors.New("a UUID in it is not bare and lower-case")
+		return admission{}, errors.New("one of its UUIDs is not in canonical form")
 	case !database.IsText(k.Issuer, maxText) || !database.IsText(k.Branch, maxPrincipal/8):
-		return admission{}, errors.New("its issuer or branch is not text")
+		return admission{}, errors.New("its issuer or branch is not valid text, or is too long")
 	}
 	principal, err := json.Marshal(k)
 	return admission{
@@ -61,6 +62,7 @@ func newAdmission(p *identity.Principal, now time.Time) (admission, error) {
 	}, err
 }
 
+// rebuild parses a storedPrincipal. The result has no names.
 func rebuild(raw []byte) (*identity.Principal, error) {
 	var k storedPrincipal
 	if err := json.Unmarshal(raw, &k); err != nil {

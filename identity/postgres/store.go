@@ -1,13 +1,11 @@
-// Package postgres keeps what Sallyport knows of those who ask: names and for
-// how long each was valid, tokens that were admitted, revocations, and what
-// became known of pipelines.
+// Package postgres stores what Sallyport knows of its principals: names with their periods of
+// validity, admitted tokens, revocations, and facts about pipelines.
 //
-// Nothing that a request waits for is written here. Names and admissions wait
-// in memory, in bounded number, and are written in groups by [Store.Run]; a
-// restart before that costs what can be fetched, or admitted, again. Revocations
-// are read by [Store.Watch] into memory, where a request looks. Several
-// instances share one database: every write is idempotent, and none undoes
-// another's.
+// No request waits for a write of this package. Names and admissions are queued in memory,
+// within bounds, and [Store.Run] writes them in groups. A restart before that loses only what
+// can be fetched or admitted again. [Store.Watch] reads revocations into memory, where
+// requests check them. Several instances share one database: every write is idempotent, and
+// no write reverts that of another instance.
 package postgres
 
 import (
@@ -25,28 +23,29 @@ import (
 	"github.com/sallyport/sallyport/internal/pause"
 )
 
-// Config configures the store. A zero field is its default.
+// Config configures the store. A zero field means its default.
 type Config struct {
 	URL string       // the database, as the role sallyport_writer or a member of it
 	Log *slog.Logger // default: none
 
-	// AdmittedMaxAge is how long after its admission a token may be accepted
-	// (identity.expired_token_grace_period). Zero: tokens are neither stored nor accepted.
+	// AdmittedMaxAge is how long after its admission an expired token may be accepted
+	// (identity.expired_token_grace_period). 0: tokens are not stored, and
+	// expired tokens are not accepted.
 	AdmittedMaxAge time.Duration
 
-	// NameReassigned receives every name that another UUID has now, once that is
-	// written: in the instance that wrote it only. The goroutine of Run calls it. It
-	// must not block, and may be nil. A crash in between loses the call; the view
-	// identity.reassigned_names still shows it.
+	// NameReassigned is called after a name was stored for another UUID than before, only
+	// in the instance that stored it. The goroutine of Run calls it. It must not block,
+	// and may be nil. A crash between write and call loses the call; the view
+	// identity.reassigned_names still lists the name.
 	NameReassigned func(Reassignment)
 }
 
-// Store is the database's part of identity. It is safe for concurrent use.
+// Store is the database of identities. It is safe for concurrent use.
 type Store struct {
 	config  Config
 	log     *slog.Logger
 	pool    *pgxpool.Pool
-	connect *pgx.ConnConfig // of the connection that watches
+	connect *pgx.ConnConfig // of the connection of Watch
 	// instance distinguishes the sessions of this process from those of others.
 	instance       string
 	confirmTimeout time.Duration
@@ -56,24 +55,26 @@ type Store struct {
 	admitted   recent
 	tokens     atomic.Int64 // rows of admitted tokens, when they were last counted
 
-	namesBlocked atomic.Int64 // since when another session holds the lock of names, in Unix nanoseconds; 0: none does
+	// namesBlocked is since when another session has held the lock of names, in Unix
+	// nanoseconds. 0: none holds it.
+	namesBlocked atomic.Int64
 
 	revoked atomic.Pointer[revocationSet]
-	reads   atomic.Int64 // of the revocations that Watch has begun
+	reads   atomic.Int64 // reads of the revocations that Watch has started
 	ownMu   sync.Mutex   // held while revoked is replaced
 	own     []ownRevocation
 	outage  atomic.Pointer[watchOutage] // nil: the set is up to date
 }
 
-// explain adds to an error of the database what to do.
+// explain adds a hint for the operator to an error of the database.
 func (s *Store) explain(operation string, err error) error {
 	return database.Explain(operation, &s.connect.Config, err)
 }
 
-// transact runs one transaction on a connection of the pool. What it returns is
-// unknown to have happened where it fails. Where the server is read-only, or the
-// connection turns out to be lost before it began, nothing has, and it is tried
-// again for five seconds.
+// transact runs one transaction on a connection of the pool. If it returns an error, the
+// outcome of the transaction is unknown. If the server is read-only, or the connection was
+// lost before the transaction began, nothing was written: transact retries for
+// revokeTimeout.
 func (s *Store) transact(ctx context.Context, do func(pgx.Tx) error) error {
 	return s.retry(ctx, func() error {
 		conn, err := s.pool.Acquire(ctx)
@@ -96,13 +97,13 @@ type notBegun struct{ error }
 
 func (e notBegun) Unwrap() error { return e.error }
 
-// retry does something again where it was done on a session of a former primary:
-// those are dropped, and the next one may reach the new primary.
+// retry calls do again if it failed on a session of a former primary. Such sessions are
+// closed, and the next one may reach the new primary.
 func (s *Store) retry(ctx context.Context, do func() error) error {
 	for end := time.Now().Add(revokeTimeout); ; {
 		err := do()
-		_, again := errors.AsType[notBegun](err)
-		if !again && !database.IsReadOnly(err) || time.Now().After(end) || !pause.For(ctx, confirmPoll) {
+		_, lost := errors.AsType[notBegun](err)
+		if !lost && !database.IsReadOnly(err) || time.Now().After(end) || !pause.For(ctx, confirmPoll) {
 			return err
 		}
 	}

@@ -1,18 +1,18 @@
-// Package destination makes the canonical form of the host and port that a request names.
+// Package destination parses the host and port of a request into canonical form.
 //
-// A target that is written in two ways could be decided as one and dialled as
-// the other. So there is one canonical form, made here and nowhere else, and
-// policy, DNS, dial, the TLS server name check and the audit log all use it.
-// Whatever has no obvious canonical form is refused, not repaired: programs
-// disagree about what such spellings mean, and each disagreement is a way
-// around a policy (CVE-2022-24825, a trailing dot, and CVE-2022-29188, a
-// pair of brackets, were ways around another proxy's deny list).
+// If a target had two spellings, policy could evaluate one and the dialer connect to the
+// other. Only this package makes the canonical form. Policy, DNS, the dialer, the TLS
+// server name check and the audit log all use it.
 //
-// What is repaired, because every program reads it alike: upper case becomes
-// lower case, and one trailing dot is removed.
+// A spelling without an obvious canonical form is refused, not repaired. Programs disagree
+// about the meaning of such spellings, and each disagreement can bypass a policy. A
+// trailing dot (CVE-2022-24825) and a pair of brackets (CVE-2022-29188) bypassed another
+// proxy's deny list.
 //
-// The package holds no state. Its functions and values are safe for concurrent
-// use.
+// Two differences are normalized, because every program reads them alike: upper case
+// becomes lower case, and one trailing dot is removed.
+//
+// The package has no state. Its functions and values are safe for concurrent use.
 package destination
 
 import (
@@ -22,8 +22,8 @@ import (
 	"strings"
 )
 
-// Target is where a request wants to go, in canonical form. Two targets are the
-// same place to policy exactly if they are equal by ==.
+// Target is the destination of a request, in canonical form. Policy treats two targets as
+// the same destination if and only if they are equal by ==.
 //
 // The zero Target is not a target; only this package's functions make valid ones.
 type Target struct {
@@ -39,8 +39,8 @@ type Target struct {
 	Addr netip.Addr
 }
 
-// String returns host:port, IPv6 in brackets. [ParseAuthority] of it gives the
-// same Target again, Scheme aside.
+// String returns host:port, with an IPv6 address in brackets. [ParseAuthority] parses it to
+// the same Target, except for Scheme.
 func (t Target) String() string {
 	return net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port)))
 }
@@ -48,7 +48,7 @@ func (t Target) String() string {
 // IsAddress reports whether the target is an IP literal and not a name.
 func (t Target) IsAddress() bool { return t.Addr.IsValid() }
 
-// ParseAuthority reads the authority-form of a CONNECT (RFC 9110 section 9.3.6,
+// ParseAuthority parses the authority-form of a CONNECT (RFC 9110 section 9.3.6,
 // RFC 9112 section 3.2.3): host ":" port and nothing else. The port has no
 // default. Errors are of type *[Error].
 func ParseAuthority(s string) (Target, error) {
@@ -65,7 +65,7 @@ func ParseAuthority(s string) (Target, error) {
 	return build("", host, port)
 }
 
-// build checks both halves of an authority and puts them together.
+// build parses the host and the port of an authority and returns the Target.
 func build(scheme, host, port string) (Target, error) {
 	name, addr, err := parseSplitHost(host)
 	if err != nil {
@@ -78,8 +78,8 @@ func build(scheme, host, port string) (Target, error) {
 	return Target{Scheme: scheme, Host: name, Port: number, Addr: addr}, nil
 }
 
-// checkAuthorityBytes refuses what can stand in no authority at all, and names
-// the mistake that people really make.
+// checkAuthorityBytes rejects bytes that no authority can contain. The error names the
+// likely mistake.
 func checkAuthorityBytes(s string) error {
 	if s == "" {
 		return problem(ProblemForm, "the target is empty: write host:port")
@@ -101,8 +101,8 @@ func checkAuthorityBytes(s string) error {
 	return nil
 }
 
-// splitAuthority separates host (brackets kept) and port. ok is false without a colon
-// behind the host.
+// splitAuthority separates the host (with its brackets) and the port. ok is false if no
+// colon follows the host.
 func splitAuthority(s string) (host, port string, ok bool, err error) {
 	if strings.HasPrefix(s, "[") {
 		end := strings.IndexByte(s, ']')
@@ -125,8 +125,8 @@ func splitAuthority(s string) (host, port string, ok bool, err error) {
 	return host, port, ok, nil
 }
 
-// parsePort reads 1 to 65535 in plain digits: no sign, no leading zero (which
-// some programs read as octal), not empty.
+// parsePort parses a port from 1 to 65535 in plain digits. It rejects an empty string, a
+// sign, and a leading zero, which some programs read as octal.
 func parsePort(s string) (uint16, error) {
 	if s == "" {
 		return 0, problem(ProblemPort, "the port is empty: write host:port")

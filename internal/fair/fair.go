@@ -3,9 +3,9 @@
 //
 // Every limit has three levels: one step, the steps of one repository, and all steps.
 // A [Limiter] can queue acquisitions over a limit, within bounds, instead of refusing
-// them. Free slots go to the waiting repositories in turn (round robin),
-// and inside a repository to its waiting steps in turn, so that a repository with
-// a thousand waiting requests delays another's first by one turn.
+// them. Free slots go to the waiting repositories in turn (round robin), and inside a
+// repository to its waiting steps in turn. A repository with a thousand waiting requests
+// therefore delays the first request of another by one turn.
 package fair
 
 import (
@@ -30,7 +30,7 @@ type Limit struct {
 	Waiting int   // acquisitions that may wait at once
 }
 
-// Config is how a [Limiter] shares. The zero Config limits nothing.
+// Config configures a [Limiter]. The zero Config has no limits.
 type Config struct {
 	Step, Repository, Total Limit
 	// Wait bounds how long an acquisition may wait; 0: not at all.
@@ -41,8 +41,8 @@ type Config struct {
 	WaitForSlots bool
 }
 
-// Validate reports a share that is above the share that contains it, and a
-// negative number.
+// Validate returns an error if a limit of one level exceeds the same limit of a level that
+// contains it, or if a limit is negative.
 func (c Config) Validate() error {
 	var errs []error
 	for _, pair := range [...]struct {
@@ -58,7 +58,7 @@ func (c Config) Validate() error {
 			{Rate, int64(pair.inner.Rate), int64(pair.outer.Rate)},
 		} {
 			if n.outer > 0 && n.inner > n.outer {
-				errs = append(errs, fmt.Errorf("fair: %s of one %s (%d) are more than of %s (%d): lower the one or raise the other", n.what, pair.innerName, n.inner, pair.outerName, n.outer))
+				errs = append(errs, fmt.Errorf("fair: %s of one %s (%d) exceed those of %s (%d): lower the first or raise the second", n.what, pair.innerName, n.inner, pair.outerName, n.outer))
 			}
 		}
 	}
@@ -82,7 +82,7 @@ const (
 
 func (l Level) String() string { return [...]string{"step", "repository", "all"}[l] }
 
-// Kind is the kind of a limit: the number of a [Limit] that is reached.
+// Kind is the field of a [Limit] that is reached.
 type Kind int
 
 // The kinds.
@@ -123,12 +123,12 @@ type Limiter struct {
 
 type repositoryKey struct{ issuer, repository string }
 
-// bucket is what one level holds.
+// bucket is the usage of one level by one subject.
 type bucket struct {
 	held    int
 	bytes   int64
-	tokens  float64 // acquisitions that it may make at once
-	at      time.Time
+	tokens  float64   // of the token bucket, one for each acquisition
+	at      time.Time // of the last refill; zero: never
 	waiting int
 }
 
@@ -136,7 +136,7 @@ type repository struct {
 	bucket
 	key    repositoryKey
 	steps  map[string]*step
-	queue  ring[*step] // those with waiters
+	queue  ring[*step] // steps with waiters
 	queued *element[*repository]
 }
 
@@ -169,9 +169,10 @@ type Slot struct {
 	bytes   int64
 }
 
-// Acquire acquires a slot and the given bytes for a subject. If the configuration
-// allows, it waits until ctx ends. The error is an *[OverError] for the limit that
-// is reached, or that of ctx. A refused acquisition does not count towards any limit.
+// Acquire acquires a slot and the given bytes for a subject. If a limit is reached and the
+// configuration allows a wait, it waits for at most [Config.Wait], or until ctx ends. The
+// error is an *[OverError] for the limit that is reached, or ctx.Err(). A refused
+// acquisition does not count towards any limit. The caller must call [Slot.Release].
 func (l *Limiter) Acquire(ctx context.Context, s Subject, bytes int64) (Slot, error) {
 	slot, w, over := l.begin(s, bytes, true)
 	switch {
@@ -209,7 +210,7 @@ func (l *Limiter) begin(s Subject, bytes int64, mayWait bool) (Slot, *waiter, *O
 		return Slot{l, st, bytes}, nil, nil
 	}
 	if over == nil {
-		over = &OverError{Step, Rate, int64(l.config.Step.Rate)} // behind others of its step
+		over = &OverError{Step, Rate, int64(l.config.Step.Rate)} // earlier acquisitions of its step wait
 	}
 	if !mayWait || !l.mayWait(st, over) {
 		l.forget(st)
@@ -220,7 +221,7 @@ func (l *Limiter) begin(s Subject, bytes int64, mayWait bool) (Slot, *waiter, *O
 	return Slot{}, w, over
 }
 
-// wait waits for a waiter's turn.
+// wait blocks until a waiter is granted, its time is over, or ctx ends.
 func (l *Limiter) wait(ctx context.Context, w *waiter, over *OverError) (Slot, error) {
 	timer := time.NewTimer(l.config.Wait)
 	defer timer.Stop()
@@ -236,7 +237,7 @@ func (l *Limiter) wait(ctx context.Context, w *waiter, over *OverError) (Slot, e
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
-	case <-w.granted: // at the same moment
+	case <-w.granted: // since the first select
 		if ctx.Err() == nil {
 			return Slot{l, w.step, w.bytes}, nil
 		}
@@ -267,8 +268,8 @@ func (l *Slot) ReleaseBytes() {
 	}
 	l.limiter.mu.Lock()
 	defer l.limiter.mu.Unlock()
-	for _, u := range l.limiter.levels(l.step) {
-		u.bytes -= l.bytes
+	for _, b := range l.limiter.levels(l.step) {
+		b.bytes -= l.bytes
 	}
 	l.bytes = 0
 	l.limiter.dispatch(time.Now())

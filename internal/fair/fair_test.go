@@ -417,9 +417,9 @@ func TestConcurrently(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for text, c := range map[string]Config{
-		"slots of one step (9) are more than of repository (8)":              {Step: Limit{Slots: 9}, Repository: Limit{Slots: 8}},
-		"bytes of one step (9) are more than of all (8)":                     {Step: Limit{Bytes: 9}, Total: Limit{Bytes: 8}},
-		"requests per second of one repository (9) are more than of all (8)": {Repository: Limit{Rate: 9}, Total: Limit{Rate: 8}},
+		"slots of one step (9) exceed those of repository (8)":              {Step: Limit{Slots: 9}, Repository: Limit{Slots: 8}},
+		"bytes of one step (9) exceed those of all (8)":                     {Step: Limit{Bytes: 9}, Total: Limit{Bytes: 8}},
+		"requests per second of one repository (9) exceed those of all (8)": {Repository: Limit{Rate: 9}, Total: Limit{Rate: 8}},
 		"negative": {Total: Limit{Slots: -1}},
 	} {
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), text) {

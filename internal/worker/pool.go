@@ -6,9 +6,9 @@
 // that exceeds its limits. A worker has no environment, no network and no
 // descriptors but its pipes, and ends with the process that started it.
 //
-// Each death is attributed to one call: if several calls may have ended a process,
-// each is executed again alone, and only a call that ends its worker alone is to
-// blame. Calls of other shares never return a death.
+// Each death is attributed to one call. If several calls may have ended a process, each is
+// executed again alone. Only a call that ends its worker alone is to blame. Calls of other
+// shares never return a death.
 package worker
 
 import (
@@ -22,29 +22,29 @@ import (
 	"time"
 )
 
-// Class orders calls.
+// Class is the scheduling class of a call.
 type Class uint8
 
 // The classes.
 const (
 	// Interactive calls have a client that waits.
 	Interactive Class = iota
-	// Urgent calls wait for a worker without a limit. One at a time is executed, and a
+	// Urgent calls wait for a worker without a timeout. One at a time is executed, and a
 	// worker is reserved for it.
 	Urgent
-	// Background calls wait for a worker without a limit.
+	// Background calls wait for a worker without a timeout.
 	Background
 	// Long calls are Background calls that may take many seconds. One at a time is
 	// executed, so that they do not delay the others.
 	Long
 
-	classes = iota // their number
+	classes = iota // the number of classes
 )
 
 // Call is one request for a worker.
 type Call struct {
 	Share   string // the owner of the call; all shares get equal parts of the workers
-	Blame   string // what is quarantined if the call ends its worker; empty: nothing
+	Blame   string // the key that is quarantined if the call ends its worker; empty: none
 	Class   Class
 	Request []byte
 	// Limit is the time in which the worker is expected to reply. The pool kills the
@@ -54,8 +54,8 @@ type Call struct {
 	// pool does not expect ticks.
 	Quiet time.Duration
 	// Uncounted marks a call whose death is neither counted nor reported to
-	// [Config.OnDeath], because another call does or will do the same: this one repeats a
-	// call for diagnosis, or is a first attempt within a short limit.
+	// [Config.OnDeath]. Such a call repeats another for diagnosis, or is a first attempt
+	// within a short limit, so that another call's death is counted.
 	Uncounted bool
 	// MaxReply bounds the reply in bytes.
 	MaxReply int
@@ -65,7 +65,7 @@ type Call struct {
 	Follow func(reply []byte) (next []byte)
 }
 
-// Config configures a pool. A zero field is the default.
+// Config configures a pool. A zero field means its default.
 type Config struct {
 	Workers int // processes; the default is two for each processor, and at least six
 	Limits  Limits
@@ -96,7 +96,7 @@ const (
 const (
 	batchCalls = 16
 	batchBytes = 48 << 10
-	batchLimit = 2 * time.Second // of the limit of a call in a batch
+	batchLimit = 2 * time.Second // the largest Call.Limit in a batch
 )
 
 // maxWaiting bounds the waiting calls of all shares.
@@ -111,9 +111,9 @@ type Pool struct {
 	closed     bool
 	started    bool
 	slots      []*slot
-	idle       []*slot // the latest used last
+	idle       []*slot // the most recently used last
 	shares     map[string]*share
-	ready      [kinds][]*share // shares with a waiting call of a kind and none executing, in turn
+	ready      [kinds][]*share // by kind: shares with a waiting call and none executing, in round-robin order
 	waiting    int
 	running    [kinds]int // slots that execute calls of a kind
 	quarantine map[string]*quarantined
@@ -150,18 +150,18 @@ func (p *Pool) Config() Config { return p.config }
 type task struct {
 	*Call
 	id      uint64
-	request []byte // what is sent next
+	request []byte // the next bytes to send
 	share   *share
 	done    chan result // with a buffer of one
 
 	// Under the pool's lock.
 	queued   bool
 	canceled bool
-	process  *process // that executes it
+	process  *process // the process that executes the call
 
-	alone   bool // it is sent alone
-	fresh   bool // it has died in a worker that had executed other calls
-	retired int  // how often its worker ended in order before it answered
+	alone   bool // must not be in a batch
+	fresh   bool // its worker died after other calls, and it is executed again in a new one
+	retired int  // how often its worker ended in order before it replied
 }
 
 type result struct {
@@ -171,15 +171,19 @@ type result struct {
 
 func (t *task) finish(reply []byte, err error) { t.done <- result{reply, err} }
 
-// Do executes a call and returns the reply. The error is a [*Death] if the call
-// ended its worker, [*Quarantined] if it was not executed for earlier deaths,
-// [ErrQueueFull], [ErrQueueTimeout], [ErrClosed], that of ctx, or the reason why no
-// worker could be started. Do returns at once if ctx ends while the call is executed;
-// the worker is killed if the call's Limit is above two seconds.
+// Do executes a call and returns the reply. The error is:
+//
+//   - a [*Death] if the call ended its worker;
+//   - a [*Quarantined] if the call was not executed because of earlier deaths;
+//   - [ErrQueueFull], [ErrQueueTimeout], [ErrClosed] or ctx.Err();
+//   - otherwise the reason why no worker could be started.
+//
+// Do returns at once if ctx ends while the call is executed. The worker is then killed if
+// the call's Limit is above two seconds.
 func (p *Pool) Do(ctx context.Context, call *Call) (reply []byte, err error) {
 	t := &task{Call: call, request: call.Request, done: make(chan result, 1)}
 	if call.MaxReply <= 0 {
-		return nil, errors.New("a call bounds its reply")
+		return nil, errors.New("worker: MaxReply must be positive")
 	}
 	if err := p.enqueue(t); err != nil {
 		return nil, err
@@ -277,7 +281,8 @@ func (p *Pool) withdraw(t *task, cancel bool) bool {
 	return false
 }
 
-// Close kills all workers and ends the calls that wait with [ErrClosed].
+// Close kills all workers, ends the waiting calls with [ErrClosed], and waits for the
+// goroutines of the pool. Further calls return at once.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	if p.closed {
@@ -309,11 +314,11 @@ func (p *Pool) Close() {
 type Status struct {
 	Workers     int           // processes that are alive
 	Waiting     int           // calls that wait
-	Deaths      map[Cause]int // attributed deaths, in all
-	Retired     int           // processes replaced for the memory that they held, in all
-	Refused     int           // calls refused because too many of their share waited, or for too long, in all
-	Quarantined int           // calls refused for earlier deaths, in all
-	Shares      []string      // that are in quarantine now, sorted
+	Deaths      map[Cause]int // total: attributed deaths
+	Retired     int           // total: processes replaced because of their memory
+	Refused     int           // total: calls refused with ErrQueueFull or ErrQueueTimeout
+	Quarantined int           // total: calls refused because of earlier deaths
+	Shares      []string      // shares in quarantine now, sorted
 }
 
 // Status returns the state and the counters of the pool.
@@ -335,7 +340,7 @@ func (p *Pool) Status() Status {
 	return st
 }
 
-// Processes lists the process ids of the workers that are alive.
+// Processes returns the process ids of the workers that are alive.
 func (p *Pool) Processes() (ids []int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
