@@ -31,7 +31,8 @@ type Gate struct {
 	repeats  repeats
 }
 
-// Config configures a gate. The four interfaces and the guard are required.
+// Config configures a gate. Authenticator, Decider, Recorder, Resolver and Guard are
+// required.
 type Config struct {
 	Authenticator   Authenticator
 	Decider         Decider
@@ -43,11 +44,13 @@ type Config struct {
 
 	Log      *slog.Logger // canonical log lines, one per decision and one per close; nil: none
 	Observer Observer     // nil: none
-	// RefusedPerSecond is the maximum rate of recorded events for refusals that precede
-	// a step's limits. It applies to rejected credentials, per client address. It applies
-	// per step to steps over a limit, during an emergency stop, or whose name or token
-	// cannot be checked; a repository has four times this rate. Refusals over the rate
-	// are counted. 0: 5.
+	// RefusedPerSecond is the maximum rate of recorded refusals of these kinds:
+	//
+	//   - per client address: rejected credentials;
+	//   - per step: a limit is reached, an emergency stop is active, or the name or token
+	//     cannot be checked. The rate of a repository is four times this rate.
+	//
+	// Refusals over the rate are counted and not recorded. 0: 5.
 	RefusedPerSecond int
 	// RepeatInterval is the interval at which [Gate.RunRepeats] records the counts of
 	// repeated refusals. A crash loses the counts of at most one interval. 0: 1 min.
@@ -59,7 +62,7 @@ type Config struct {
 	Now        func() time.Time // nil: time.Now
 }
 
-// Observer receives what metrics count. Its methods must not block and must be safe for
+// Observer receives counts and durations for metrics. Its methods must not block and must be safe for
 // concurrent use.
 type Observer interface {
 	// Decided is called once for each attempt, with its verdict and reason. wouldDeny

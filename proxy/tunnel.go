@@ -29,8 +29,8 @@ type tunnel struct {
 	begun        func() // nil: not called
 
 	mu sync.Mutex
-	// deadline is the latest end of the tunnel, and deadlineCause its close reason then.
-	// The deadline is only ever moved earlier.
+	// At deadline, the tunnel is closed with deadlineCause. The deadline is only ever moved
+	// to an earlier time.
 	deadline      time.Time
 	deadlineCause Cause
 
@@ -52,7 +52,7 @@ func stricter(configured, own time.Duration) time.Duration {
 	return configured
 }
 
-// ending is the result of one direction.
+// ending is how the relay of one direction ended.
 type ending struct {
 	err   error // nil: the source ended in order (EOF)
 	limit bool  // the source sent more than the byte limit

@@ -74,7 +74,7 @@ func (s *Server) forget(c *conn) {
 	}
 }
 
-// waitDrained blocks until conns is empty or ctx ends, and returns the cause of the latter.
+// waitDrained blocks until conns is empty. If ctx ends first, it returns context.Cause(ctx).
 func (s *Server) waitDrained(ctx context.Context) error {
 	for {
 		s.mu.Lock()
@@ -91,8 +91,8 @@ func (s *Server) waitDrained(ctx context.Context) error {
 	}
 }
 
-// panicked logs and counts a panic. Its value may contain bytes of a request, so that only
-// the runtime's own errors are logged, and otherwise only the type of the value.
+// panicked logs and counts a panic. A panic value may contain bytes of a request. Only the
+// text of a runtime.Error is therefore logged; of any other value, only its type.
 func (s *Server) panicked(listener string, p any) {
 	what := fmt.Sprintf("%T", p)
 	if err, ok := p.(runtime.Error); ok {
