@@ -160,7 +160,7 @@ type task struct {
 	process  *process // the process that executes the call
 
 	alone   bool // must not be in a batch
-	fresh   bool // its worker died after other calls, and it is executed again in a new one
+	fresh   bool // its worker had executed other calls and died; a new worker repeats it
 	retired int  // how often its worker ended in order before it replied
 }
 

@@ -34,7 +34,7 @@ func OpenQuerier(ctx context.Context, databaseURL string) (*Querier, error) {
 	}
 	// No timeout: the caller bounds a query by its context, and may read rows slowly.
 	database.Set(&connect.Config, map[string]string{"statement_timeout": "0"})
-	// A caller that stops waiting cancels the statement.
+	// If the caller's context ends, pgx cancels the statement.
 	connect.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: time.Second}
 	}

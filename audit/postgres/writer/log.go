@@ -172,8 +172,8 @@ func isConflict(err error) bool {
 const (
 	minBackoff = 50 * time.Millisecond
 	maxBackoff = 2 * time.Second
-	// settleTimeout bounds finding the outcome of a group and writing its missing events.
-	// That may wait for a backend whose connection was lost.
+	// settleTimeout bounds the time to find the outcome of a group and to write its missing
+	// events. The writer may have to wait for a backend whose connection was lost.
 	settleTimeout = 30 * time.Second
 	// grace is how long a lost connection does not count as an outage.
 	grace = 500 * time.Millisecond
