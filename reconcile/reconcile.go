@@ -7,7 +7,7 @@
 // missing deployment has an event of its own.
 //
 // The result is as reliable as Bitbucket's responses. A step that needs no network never
-// uses Sallyport, and is still reported as unobserved.
+// uses Sallyport, and is still classified as not_seen.
 package reconcile
 
 import (
@@ -74,12 +74,12 @@ type Session interface {
 	// before a time; zero: none is complete.
 	LastSuccess(ctx context.Context, workspaceUUID string, before time.Time) (time.Time, error)
 	ScanStates(ctx context.Context, workspaceUUID string) ([]identity.ScanState, error)
-	// Environments counts each repository's deployment environments, as far as is known.
+	// Environments returns the number of known deployment environments by repository UUID.
 	Environments(ctx context.Context, workspaceUUID string) (map[string]int, error)
 	// Findings returns the latest finding for each run of a repository that began since a
 	// time.
 	Findings(ctx context.Context, repositoryUUID string, since time.Time) ([]identity.DeploymentFinding, error)
-	// Seen returns the steps of these runs and of their pipelines that are in the log.
+	// Seen returns the steps in the log that belong to these runs or to their pipelines.
 	Seen(ctx context.Context, repositoryUUID string, runs []identity.DeploymentRun) ([]identity.SeenStep, error)
 	// Save stores findings and scans durably, in one transaction.
 	Save(ctx context.Context, reconciliation string, findings []identity.DeploymentFinding, scans []identity.RepositoryScan) error
@@ -104,7 +104,7 @@ type Config struct {
 	// Open acquires the lock of reconciliation. Its error is an
 	// [identity.ReconciliationBusy] while another session holds the lock.
 	Open func(context.Context) (Session, error)
-	// Record makes an event durable, as the log does.
+	// Record records an event durably in the log.
 	Record func(context.Context, *audit.Event) error
 	// Ready returns an error while the log is known to be unavailable or has waiting events:
 	// a run whose event is not written yet would be reported as missing. nil: always ready.

@@ -16,27 +16,27 @@ import (
 const (
 	minBackoff   = 250 * time.Millisecond
 	maxBackoff   = 15 * time.Second
-	closeTimeout = 5 * time.Second  // for what is left at the end
+	closeTimeout = 5 * time.Second  // for the remaining items at the end
 	writeTimeout = 10 * time.Second // of one transaction in the background
 )
 
-// backlog holds what is to be written in the background, in order and in bounded
-// number. It is written again and again until it succeeds; what the database
-// refuses for its content is dropped, so that it does not hold up the rest. Any
-// number of goroutines may add; one runs.
+// backlog is a bounded queue of items that are written in the background, in order. A failed
+// write is retried until it succeeds. An item that the database refuses because of its
+// content is dropped, so that it does not block the others. add is safe for concurrent use;
+// one goroutine calls run.
 type backlog[K comparable, V any] struct {
 	what   string
-	most   int           // how many may wait
-	chunk  int           // how many are one transaction
-	gather time.Duration // how long a group is waited for
+	most   int           // the maximum number of waiting items
+	chunk  int           // the maximum number of items in one transaction
+	gather time.Duration // the wait for further items before a write
 	write  func(context.Context, []V) error
 	log    *slog.Logger
 	wake   chan struct{}
 
 	mu      sync.Mutex
 	waiting []V
-	latest  map[K]int // where in waiting the latest of a key is
-	writing int       // taken from waiting and not yet written
+	latest  map[K]int // by key: the index in waiting of its latest item
+	writing int       // items removed from waiting and not written yet
 	lost    int64
 	err     error // of the latest attempt
 }
@@ -48,8 +48,8 @@ func newBacklog[K comparable, V any](what string, most, chunk int, gather time.D
 	}
 }
 
-// add appends v, unless merge makes one of what waits last under the same key
-// and of v. It returns false where there is no room.
+// add appends v, unless merge merges v into the latest waiting item of the same key. It
+// returns false if the backlog is full.
 func (b *backlog[K, V]) add(k K, v V, merge func(waiting *V) bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -78,7 +78,7 @@ func (b *backlog[K, V]) take() []V {
 	return taken
 }
 
-// run writes until ctx ends, and then what is left.
+// run writes items until ctx ends, and then the remaining ones.
 func (b *backlog[K, V]) run(ctx context.Context) {
 	var left []V
 	for ctx.Err() == nil {
@@ -93,7 +93,7 @@ func (b *backlog[K, V]) run(ctx context.Context) {
 	b.finish(ctx, left)
 }
 
-// persist writes everything, and returns what is left when ctx ends first.
+// persist writes all items. If ctx ends first, it returns the remaining ones.
 func (b *backlog[K, V]) persist(ctx context.Context, items []V) []V {
 	for failures := 0; len(items) > 0; {
 		n := min(len(items), b.chunk)
@@ -114,7 +114,7 @@ func (b *backlog[K, V]) persist(ctx context.Context, items []V) []V {
 	return nil
 }
 
-// finish writes what is left without trying twice.
+// finish writes the remaining items, without a retry.
 func (b *backlog[K, V]) finish(ctx context.Context, left []V) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
@@ -141,8 +141,8 @@ func (b *backlog[K, V]) settle(n int, err error, ending bool) {
 	}
 }
 
-// writeChunk writes a chunk in one transaction. One that is refused for its
-// content is halved until the culprits are alone, and those are dropped.
+// writeChunk writes a chunk in one transaction. If the database refuses the content, the
+// chunk is halved until each refused item is alone. Refused items are dropped.
 func (b *backlog[K, V]) writeChunk(ctx context.Context, items []V) error {
 	err := b.writeWithin(ctx, items)
 	if !isContent(err) {
@@ -174,10 +174,9 @@ func (b *backlog[K, V]) status() (waiting int, lost int64, err error) {
 	return len(b.waiting) + b.writing, b.lost, b.err
 }
 
-// isContent reports whether the database refused what a row holds, so that
-// writing it again is of no use: the classes "data exception", "integrity
-// constraint violation" and "program limit exceeded" (PostgreSQL documentation,
-// appendix A).
+// isContent reports whether the database refused the content of a row, so that a retry cannot
+// succeed. These are the classes "data exception", "integrity constraint violation" and
+// "program limit exceeded" (PostgreSQL documentation, appendix A).
 func isContent(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok || len(pg.Code) != 5 {

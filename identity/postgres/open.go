@@ -12,13 +12,14 @@ import (
 )
 
 const (
-	schemaNeeded = 3 // the migration that made the schema identity
-	poolSize     = 4 // connections, besides the one that watches
+	schemaNeeded = 3 // the migration that creates the schema identity
+	poolSize     = 4 // connections, without that of Watch
 )
 
-// Open connects, checks that the schema is there, and reads the revocations in
-// force, so that a store that is open never accepts what is revoked. ctx bounds
-// opening only. An error contains what an operator should do.
+// Open connects to the database, checks the version of the schema, and reads the revocations
+// in force. An open store therefore never accepts a token that was revoked before. ctx bounds
+// only Open itself. An error contains a hint for the operator. The caller must call
+// [Store.Close].
 func Open(ctx context.Context, config Config) (*Store, error) {
 	s := &Store{config: config, instance: newInstance(), confirmTimeout: confirmTimeout, log: cmp.Or(config.Log, slog.New(slog.DiscardHandler))}
 	if err := s.open(ctx); err != nil {
@@ -61,9 +62,8 @@ func checkSchema(ctx context.Context, db database.Querier) error {
 	return err
 }
 
-// Run writes what waits, and removes admitted tokens whose time is over, until
-// ctx ends; then it writes what is left, for no longer than five seconds, and
-// returns nil.
+// Run writes waiting names and admissions, and deletes outdated admitted tokens, until ctx
+// ends. Then it writes the remaining ones, for at most five seconds, and returns nil.
 func (s *Store) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	all.Go(func() { s.names.run(ctx) })
@@ -73,22 +73,22 @@ func (s *Store) Run(ctx context.Context) error {
 	return nil
 }
 
-// Close closes the connections. It is called when Run and Watch have returned and no
-// caller uses the store.
+// Close closes the connections. Run and Watch must have returned, and no goroutine may use
+// the store.
 func (s *Store) Close() { s.pool.Close() }
 
 // Status is the state of the store, for /readyz and metrics.
 type Status struct {
 	Revocations      int       // in force, as far as is known
 	RevocationsRead  time.Time // when they were last read
-	RevocationsSince time.Time // since when they cannot be read; zero: they can
-	RevocationsError error     // why
+	RevocationsSince time.Time // since when they cannot be read; zero: no outage
+	RevocationsError error     // why they cannot be read
 
-	NamesWaiting int   // to be written
-	NamesLost    int64 // that the database refused, or for which there was no room
-	NamesError   error // of the latest attempt to write; nil when it succeeded
-	// NamesBlocked is since when another session has held the lock of names for
-	// longer than a writer waits; zero: none has. NamesError names the session.
+	NamesWaiting int   // names that wait to be written
+	NamesLost    int64 // names dropped because the database refused them or the queue was full
+	NamesError   error // of the latest attempt to write; nil if it succeeded
+	// NamesBlocked is since when another session has held the lock of names for longer than
+	// a writer waits; zero: none holds it. NamesError names the session.
 	NamesBlocked time.Time
 
 	Admitted          int64 // stored tokens, when they were last counted
@@ -97,7 +97,8 @@ type Status struct {
 	AdmissionsError   error
 }
 
-// Status returns the state of the store without asking the database.
+// Status returns the state of the store. It does not query the database and is safe for
+// concurrent use.
 func (s *Store) Status() Status {
 	set := s.revoked.Load()
 	st := Status{Revocations: len(set.list), RevocationsRead: time.Unix(0, set.read.Load()), Admitted: s.tokens.Load()}

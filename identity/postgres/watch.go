@@ -14,19 +14,22 @@ import (
 )
 
 const (
-	pollEvery     = time.Second            // reads the revocations with or without a notification
-	readAtMost    = 2 * time.Second        // an answer that takes longer is a database that is unavailable
-	connectAtMost = time.Second            // to one server; the next is tried then
-	readFloor     = 20 * time.Millisecond  // between two reads, however many notifications arrive
-	reconnectMost = 500 * time.Millisecond // between two attempts; with the rest it must stay below two seconds
+	pollInterval    = time.Second           // between two reads without a notification
+	readTimeout     = 2 * time.Second       // the database is unavailable if a response takes longer
+	connectTimeout  = time.Second           // for one server; then the next server is tried
+	minReadInterval = 20 * time.Millisecond // between two reads, regardless of notifications
+	// maxReconnectBackoff is the longest pause between two attempts to connect. Together
+	// with the time of an attempt it must stay below two seconds.
+	maxReconnectBackoff = 500 * time.Millisecond
 )
 
-// Watch keeps what [Store.Revoked] answers from up to date until ctx ends, and
-// returns nil: it listens, and reads once a second without a notification too. It
-// calls notify, which may be nil and must not block, of what is newly in force:
-// first of everything that is, and of nothing twice. While the database is unavailable
-// the latest set stays in force, and [Store.Status] has the time since when. One
-// goroutine watches.
+// Watch keeps the set of revocations of [Store.Revoked] up to date until ctx ends, and then
+// returns nil. It reads the set after each notification of the database, and at least once a
+// second.
+//
+// Watch calls notify with all revocations in force, and later with each new one once. notify
+// may be nil and must not block. While the database is unavailable, the latest set stays in
+// force, and [Store.Status] has the start of the outage. Only one goroutine may call Watch.
 func (s *Store) Watch(ctx context.Context, notify func([]Revocation)) error {
 	w := &watcher{store: s, notify: notify, reported: map[int64]struct{}{}}
 	w.report(s.revoked.Load().list)
@@ -37,17 +40,17 @@ func (s *Store) Watch(ctx context.Context, notify func([]Revocation)) error {
 			return nil
 		}
 		s.outageBegan(ctx, err)
-		if time.Since(before) > 10*time.Second { // it worked for a while
+		if time.Since(before) > 10*time.Second { // the session worked
 			failures = 0
 		}
-		wait := min(reconnectMost, 25*time.Millisecond<<min(failures, 5))
+		wait := min(maxReconnectBackoff, 25*time.Millisecond<<min(failures, 5))
 		if !pause.For(ctx, wait/2+rand.N(wait/2)) {
 			return nil
 		}
 	}
 }
 
-// outageBegan notes an outage, once.
+// outageBegan records an outage and logs its start once.
 func (s *Store) outageBegan(ctx context.Context, err error) {
 	o := &watchOutage{since: time.Now(), err: err}
 	if old := s.outage.Load(); old != nil {
@@ -58,32 +61,31 @@ func (s *Store) outageBegan(ctx context.Context, err error) {
 	s.outage.Store(o)
 }
 
-// outageEnded notes its end.
+// outageEnded clears the outage and logs its end.
 func (s *Store) outageEnded(ctx context.Context) {
 	if o := s.outage.Swap(nil); o != nil {
-		s.log.InfoContext(ctx, "identity store: revocations are read again", "away", time.Since(o.since).Round(time.Millisecond))
+		s.log.InfoContext(ctx, "identity store: revocations are read again", "duration", time.Since(o.since).Round(time.Millisecond))
 	}
 }
 
-// watcher belongs to the goroutine of Watch.
+// watcher is the state of Watch, for its goroutine only.
 type watcher struct {
 	store    *Store
 	notify   func([]Revocation)
-	reported map[int64]struct{} // of what is in force
-	received bool               // since the set was last read
+	reported map[int64]struct{} // ids of revocations in force that notify has received
+	received bool               // a notification arrived since the last read
 }
 
-// session reads on one connection until that fails, its server may not write any
-// more, or ctx ends.
+// session reads revocations on one connection until the connection fails, its server becomes
+// read-only, or ctx ends.
 func (w *watcher) session(ctx context.Context) error {
 	conn, err := w.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer closeNow(conn)
-	// Deadlines on the socket instead of contexts: they leave nothing behind
-	// where the server does not answer, and a wait that ends by one is not an error
-	// of the connection.
+	// Use deadlines on the socket instead of contexts. They leave no resources behind if the
+	// server does not respond, and a wait that ends at a deadline leaves the connection usable.
 	socket := conn.PgConn().Conn()
 	stop := context.AfterFunc(ctx, func() { _ = socket.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -91,16 +93,16 @@ func (w *watcher) session(ctx context.Context) error {
 		if err := socket.SetDeadline(time.Now().Add(d)); err != nil {
 			return err
 		}
-		return ctx.Err() // it may have ended just before
+		return ctx.Err() // ctx may have ended before the deadline was set
 	}
-	if err := bound(readAtMost); err != nil {
+	if err := bound(readTimeout); err != nil {
 		return err
 	}
 	if _, err := conn.Exec(context.Background(), "LISTEN "+channel); err != nil {
 		return w.store.explain("listen", err)
 	}
 	for {
-		if err := bound(readAtMost); err != nil {
+		if err := bound(readTimeout); err != nil {
 			return err
 		}
 		w.received = false
@@ -117,7 +119,7 @@ func (w *watcher) session(ctx context.Context) error {
 		if err := w.confirm(conn.PgConn(), at); err != nil {
 			return w.store.explain("confirm revocations", err)
 		}
-		if !pause.For(ctx, readFloor) {
+		if !pause.For(ctx, minReadInterval) {
 			return ctx.Err()
 		}
 		if err := w.await(conn.PgConn(), bound); err != nil {
@@ -126,8 +128,8 @@ func (w *watcher) session(ctx context.Context) error {
 	}
 }
 
-// begin returns the database's clock, where the server may still write: what is
-// read elsewhere is of the time before a failover.
+// begin returns the time of the database in microseconds. It returns an error if the server
+// is read-only: a former primary has the data from before the failover.
 func (w *watcher) begin(conn *pgconn.PgConn) (string, error) {
 	if err := database.CheckWritable(context.Background(), conn); err != nil {
 		return "", err
@@ -142,8 +144,8 @@ func (w *watcher) begin(conn *pgconn.PgConn) (string, error) {
 	return string(results[0].Rows[0][0]), nil
 }
 
-// confirm shows other instances that everything which was committed before a time
-// is in force here. The time has digits only: it is a bigint of the server.
+// confirm publishes to other instances that every revocation committed before a time is in
+// force here. The time is a bigint of the server, so that it needs no quoting.
 func (w *watcher) confirm(conn *pgconn.PgConn, at string) error {
 	_, err := conn.Exec(context.Background(), "SET application_name = '"+readerName+w.store.instance+" "+at+"'").ReadAll()
 	return err
@@ -154,7 +156,7 @@ func (w *watcher) await(conn *pgconn.PgConn, bound func(time.Duration) error) er
 	if w.received {
 		return nil
 	}
-	if err := bound(pollEvery - readFloor); err != nil {
+	if err := bound(pollInterval - minReadInterval); err != nil {
 		return err
 	}
 	err := conn.WaitForNotification(context.Background())
@@ -166,24 +168,24 @@ func (w *watcher) await(conn *pgconn.PgConn, bound func(time.Duration) error) er
 
 func (w *watcher) connect(ctx context.Context) (*pgx.Conn, error) {
 	config := w.store.connect.Copy()
-	config.ConnectTimeout = min(config.ConnectTimeout, connectAtMost)
-	ctx, cancel := context.WithTimeout(ctx, readAtMost+time.Duration(len(config.Fallbacks))*config.ConnectTimeout)
+	config.ConnectTimeout = min(config.ConnectTimeout, connectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout+time.Duration(len(config.Fallbacks))*config.ConnectTimeout)
 	defer cancel()
 	config.RuntimeParams["application_name"] = readerName + w.store.instance
 	// The sender is ignored: every login that may connect can notify.
 	config.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { w.received = true }
-	config.DefaultQueryExecMode = pgx.QueryExecModeExec // one round trip, and nothing that a pooler would lose
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec // one round trip, and no state that a connection pooler would lose
 	return database.Connect(ctx, config)
 }
 
-// closeNow ends a connection without waiting for a server that may not answer.
+// closeNow closes a connection without waiting long for a server that may not respond.
 func closeNow(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	_ = conn.Close(ctx)
 }
 
-// publish makes a list the set in force, and reports what is new in it.
+// publish replaces the set in force and reports new revocations.
 func (w *watcher) publish(ctx context.Context, list []Revocation, read int64) {
 	w.store.replace(list, read)
 	w.store.outageEnded(ctx)
@@ -195,7 +197,7 @@ func (w *watcher) report(list []Revocation) {
 	in := make(map[int64]struct{}, len(list))
 	for _, r := range list {
 		in[r.ID] = struct{}{}
-		if _, told := w.reported[r.ID]; !told {
+		if _, known := w.reported[r.ID]; !known {
 			news = append(news, r)
 		}
 	}
