@@ -34,7 +34,7 @@ const (
 	ClassGlobal    Class = "global"
 	ClassAllowed   Class = "allowed" // in AllowNetworks
 	ClassDenied    Class = "denied"  // in DenyNetworks
-	ClassOwn       Class = "own"     // this instance, or another service of this machine
+	ClassOwn       Class = "own"     // a listener of this instance, or an address of this machine
 	ClassMetadata  Class = "metadata"
 	ClassLoopback  Class = "loopback"
 	ClassPrivate   Class = "private"

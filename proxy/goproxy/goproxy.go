@@ -191,7 +191,7 @@ func (l logger) Printf(format string, v ...any) {
 	}
 }
 
-// invalid is the refusal for a response that cannot be forwarded.
+// invalid returns the refusal for a response that cannot be forwarded.
 func invalid(a *proxy.Admission, detail string) *proxy.Refusal {
 	return a.Refuse(proxy.NewRefusal(policy.ResponseInvalid, detail))
 }
