@@ -41,8 +41,8 @@ type Config struct {
 	WaitForSlots bool
 }
 
-// Validate returns an error if a limit of one level exceeds the same limit of a level that
-// contains it, or if a limit is negative.
+// Validate returns an error if a limit is negative, or exceeds the limit of the same kind of
+// an outer level.
 func (c Config) Validate() error {
 	var errs []error
 	for _, pair := range [...]struct {

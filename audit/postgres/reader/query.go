@@ -22,7 +22,7 @@ type Querier struct {
 	connect *pgx.ConnConfig
 	conn    *pgx.Conn
 	maxFew  int  // how many decisions are looked up by id at most
-	alone   bool // use no second connection for counts
+	alone   bool // if set, do not open a second connection for counts
 }
 
 // OpenQuerier connects to the database with this connection string, and checks the version of
@@ -82,9 +82,9 @@ func (a *Querier) Query(ctx context.Context, q *Filter, row func(Row) error) (ro
 	return a.rows(ctx, tx, q, sql, arguments, row)
 }
 
-// findFew adds the ids of the matching decisions to the filter if there are at most maxFew,
-// so that their rows are looked up by id. If there are more, a scan in the order of time
-// finds matches soon.
+// findFew adds the ids of the matching decisions to the filter if there are at most maxFew.
+// Their rows are then looked up by id. If there are more, a scan in the order of time finds
+// matches soon.
 func (a *Querier) findFew(ctx context.Context, tx pgx.Tx, q *Filter) (*Filter, error) {
 	sql, arguments := q.fewSQL(a.maxFew + 1)
 	if sql == "" || q.selective() {

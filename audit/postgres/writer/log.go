@@ -6,7 +6,7 @@
 //
 // The committer holds a numbered event until it is durable. The number, time and bytes of
 // such an event never change. If the response to a commit is lost, the committer can
-// therefore write the event again, and compare an event that is already in the database.
+// therefore write the event again. It compares an event that is already in the database.
 package writer
 
 import (
