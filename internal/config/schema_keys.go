@@ -7,41 +7,41 @@ import (
 	"github.com/sallyport/sallyport/internal/destination"
 )
 
-// The functions below are the schema: every key that a configuration may have, with its type, its default and what it
-// means. docs/configuration.md is written from them.
+// The functions below are the schema of the configuration: every key with its type, default and meaning.
+// docs/configuration.md is generated from them.
 
 func rootFields(c *Config) []field {
 	return []field{
-		sections("listeners", &c.Listeners, listenerFields, "Where steps reach the proxy; at least one.", required),
+		sections("listeners", &c.Listeners, listenerFields, "The addresses at which steps reach the proxy; at least one.", required),
 		section("admin", &c.Admin, adminFields, "The read-only listener for `/healthz`, `/readyz` and `/metrics`."),
-		section("identity", &c.Identity, identityFields, "Whose tokens are accepted.", required),
-		section("policy", &c.Policy, policyFields, "Where the policy comes from; exactly one of `directory` and `git`.", required),
-		section("audit", &c.Audit, auditFields, "Where the audit log is kept: `database_url_file`, `database_url_env` or `embedded: true`.", required),
-		section("egress", &c.Egress, egressFields, "The way out."),
-		section("limits", &c.Limits, limitsFields, "What a client may do before it is known, and what a step may take."),
-		section("self_test", &c.SelfTest, selfTestFields, "Probes of the server's own that go the way of a step: one that policy must refuse, and one that must be let out."),
-		section("shutdown", &c.Shutdown, shutdownFields, "How the server ends."),
+		section("identity", &c.Identity, identityFields, "The workspaces whose tokens are accepted.", required),
+		section("policy", &c.Policy, policyFields, "The source of the policy; exactly one of `directory` and `git`.", required),
+		section("audit", &c.Audit, auditFields, "The database of the audit log: `database_url_file`, `database_url_env` or `embedded: true`.", required),
+		section("egress", &c.Egress, egressFields, "Connections to targets."),
+		section("limits", &c.Limits, limitsFields, "Limits of a client before its token is verified, and of a step, a repository and all steps."),
+		section("self_test", &c.SelfTest, selfTestFields, "Probes that the server sends on the path of a step's request: one that the policy must refuse, and one that must reach its target."),
+		section("shutdown", &c.Shutdown, shutdownFields, "The shutdown of the server."),
 		section("log", &c.Log, logFields, "The server's own log, on standard error."),
-		scalar("data_directory", &c.DataDirectory, directoryToBe, "The server's own state: control socket, embedded database, journal. Made where it does not exist.",
+		scalar("data_directory", &c.DataDirectory, directoryToBe, "The server's own state: control socket, embedded database, journal. Created if it does not exist.",
 			fallback("./sallyport-data")),
 	}
 }
 
 func listenerFields(l *Listener) []field {
 	return []field{
-		scalar("address", &l.Address, listenAddress, "IP address and port to listen on; without an IP address all of the machine's.", required),
-		scalar("plaintext", &l.Plaintext, boolean, "Allows a listener without TLS off loopback, where it receives bearer tokens in the clear.",
+		scalar("address", &l.Address, listenAddress, "IP address and port to listen on; without an IP address, all addresses of the machine.", required),
+		scalar("plaintext", &l.Plaintext, boolean, "Allows a listener without TLS that is not on loopback. The listener then receives bearer tokens unencrypted.",
 			fallback("false")),
-		optional("tls", &l.TLS, tlsFields, "Makes it a TLS listener. The files are loaded again when they change."),
+		optional("tls", &l.TLS, tlsFields, "Enables TLS on the listener. The server reloads the files when they change."),
 		list[netip.Prefix]("proxy_protocol_from", &l.ProxyProtocolFrom, network, 0, 1000,
-			"Networks of load balancers whose connections begin with a PROXY protocol header, version 1 or 2. From there it is required, from elsewhere it is refused."),
+			"Networks of load balancers whose connections begin with a PROXY protocol header, version 1 or 2. The header is required from these networks, and refused from all others."),
 	}
 }
 
 func tlsFields(t *TLS) []field {
 	return []field{
-		scalar("certificate_file", &t.CertificateFile, existingFile, "The certificate and its chain, PEM.", required),
-		scalar("key_file", &t.KeyFile, keyFile, "The certificate's private key, PEM.", required),
+		scalar("certificate_file", &t.CertificateFile, existingFile, "The certificate and its chain, in PEM.", required),
+		scalar("key_file", &t.KeyFile, keyFile, "The certificate's private key, in PEM.", required),
 	}
 }
 
@@ -59,7 +59,7 @@ func identityFields(i *Identity) []field {
 		scalar("name_lookup_timeout", &i.NameLookupTimeout, between(duration, time.Millisecond, time.Minute),
 			"How long a decision waits for a name that is not cached; then the request is refused with `names_unavailable`.", fallback("5s")),
 		scalar("max_lifetime", &i.MaxLifetime, between(duration, time.Minute, 24*time.Hour),
-			"The longest that a token may live, from `iat` to `exp`; one that lives longer is refused with `credential_lifetime`.", fallback("12h")),
+			"The maximum lifetime of a token, from `iat` to `exp`; a token with a longer lifetime is refused with `credential_lifetime`.", fallback("12h")),
 		scalar("jwks_max_age", &i.JWKSMaxAge, between(duration, 10*time.Second, 7*24*time.Hour),
 			"How long an issuer's keys are used if they cannot be fetched again.", fallback("24h")),
 		scalar("name_cache_max_age", &i.NameCacheMaxAge, between(duration, 10*time.Second, 7*24*time.Hour),
@@ -67,8 +67,8 @@ func identityFields(i *Identity) []field {
 		scalar("expired_token_grace_period", &i.ExpiredTokenGracePeriod, between(duration, 0, 24*time.Hour),
 			"How long after its first use an expired token is accepted, from its own step and by its digest. `0s`: not at all.", fallback("0s")),
 		scalar("on_expiry", &i.OnExpiry, choice(ExpiryKeep, ExpiryClose),
-			"The effect of the end of a token on the tunnels that it opened: `keep` keeps them open, `close` closes them.", fallback(ExpiryKeep)),
-		scalar("expiry_grace", &i.ExpiryGrace, between(duration, 0, 24*time.Hour), "How long after the token's end `on_expiry: close` closes.", fallback("1m")),
+			"The effect of the expiry of a token on the tunnels that it opened: `keep` keeps them open, `close` closes them.", fallback(ExpiryKeep)),
+		scalar("expiry_grace", &i.ExpiryGrace, between(duration, 0, 24*time.Hour), "How long after the token's expiry `on_expiry: close` closes its tunnels.", fallback("1m")),
 	}
 }
 
@@ -78,32 +78,32 @@ func bitbucketFields(b *Bitbucket) []field {
 		scalar("workspace_uuid", &b.WorkspaceUUID, bitbucketUUID, "The workspace's UUID, which a token must carry; braces and upper case are accepted.", required),
 		scalar("issuer", &b.Issuer, issuer, "The identity provider URL of the workspace's OpenID Connect page; compared exactly with a token's `iss`.", required),
 		list("audiences", &b.Audiences, audience, 1, 10, "Audiences of which a token must carry one; at most 10, each of at most 150 characters.", required),
-		optional("api", &b.API, apiFields, "The REST API that names come from. Without it policy sees UUIDs only."),
+		optional("api", &b.API, apiFields, "The REST API from which names are fetched. Without it the policy sees UUIDs only."),
 	}
 }
 
 func apiFields(a *API) []field {
 	return []field{
-		scalar("url", &a.URL, webURL, "The API's base.", fallback("https://api.bitbucket.org/2.0")),
+		scalar("url", &a.URL, webURL, "The base URL of the API.", fallback("https://api.bitbucket.org/2.0")),
 		scalar("token_file", &a.Token, secretFile, "A workspace access token with the scopes `repository` and `pipeline`, and `pullrequest` for `policy.approvals`. The file may change while the server runs.", required),
 	}
 }
 
 func policyFields(p *Policy) []field {
 	return []field{
-		scalar("directory", &p.Directory, policyDirectory, "A directory in the layout of a policy repository. While it is not there, the last good revision decides."),
-		optional("git", &p.Git, gitFields, "A policy repository that is polled. It needs the `git` program."),
+		scalar("directory", &p.Directory, policyDirectory, "A directory in the layout of a policy repository. While the directory does not exist, the last good revision stays active."),
+		optional("git", &p.Git, gitFields, "A policy repository in Git, which is polled. It needs the `git` program."),
 		scalar("evaluation_timeout", &p.EvaluationTimeout, between(duration, time.Millisecond, 30*time.Second),
-			"Bounds the evaluation of one decision; past it the answer is deny.", fallback("1s")),
-		section("workers", &p.Workers, workersFields, "The processes that execute what repositories wrote: their rules, tests, data files and candidates."),
+			"The maximum time of the evaluation of one decision; an evaluation that takes longer denies.", fallback("1s")),
+		section("workers", &p.Workers, workersFields, "The processes that execute repositories' rules and tests, read data files, and evaluate candidates."),
 		scalar("repository_failure", &p.RepositoryFailure, choice(RepositoryKeepPrevious, RepositoryDeny),
-			"The effect on a repository whose folder fails a check, a test or an evaluation, while the rest of the revision is activated: `keep_previous` keeps its rules of the latest revision in which they passed, and denies everything if there are none; `deny` denies everything.", fallback(RepositoryKeepPrevious)),
-		optional("candidate", &p.Candidate, candidateFields, "A policy that is evaluated beside the one that decides, off the way of requests: where the two differ is counted and recorded."),
-		section("approvals", &p.Approvals, approvalsFields, "Who approved the pull requests that activated commits were merged by, read from Bitbucket after the activation and recorded. It needs `git`, and the `api` of the workspace with a token that has the scope `pullrequest` as well."),
+			"The effect on a repository whose folder fails a check, a test or an evaluation, while the rest of the revision is activated. `keep_previous` keeps its rules of the latest revision in which they passed, and denies everything if there are none. `deny` denies everything.", fallback(RepositoryKeepPrevious)),
+		optional("candidate", &p.Candidate, candidateFields, "A policy that is evaluated in addition to the active policy, without delay for requests. Differences between the two are counted and recorded."),
+		section("approvals", &p.Approvals, approvalsFields, "Approvals of the pull requests that merged the activated commits. The server reads them from Bitbucket after the activation and records them. It needs `git`, and the `api` of the workspace with a token that also has the scope `pullrequest`."),
 		scalar("exception_expiry_warning", &p.ExceptionExpiryWarning, between(duration, 0, 366*24*time.Hour),
-			"How long before its `until` an exception of a list with `owner`, `ticket` and `until` is announced.", fallback("168h")),
+			"How long before its `until` an exception of a list with `owner`, `ticket` and `until` is reported.", fallback("168h")),
 		scalar("max_age", &p.MaxAge, between(duration, 0, 366*24*time.Hour),
-			"How long a revision stays in force after its source last offered it, and the maximum age of the revision on disk at a start without the source; then every request is refused. `0s`: no limit.", fallback("0s")),
+			"How long a revision stays in force after its source last offered it; after that every request is refused. At a start without the source, it is also the maximum age of the revision on disk. `0s`: no limit.", fallback("0s")),
 	}
 }
 
@@ -118,9 +118,9 @@ func workersFields(w *PolicyWorkers) []field {
 
 func approvalsFields(a *Approvals) []field {
 	return []field{
-		scalar("enabled", &a.Enabled, boolean, "Whether they are read, where the repository is known.", fallback("true")),
+		scalar("enabled", &a.Enabled, boolean, "Whether approvals are read, if the repository is known.", fallback("true")),
 		scalar("repository", &a.Repository, repository, "The policy repository in Bitbucket, `workspace/name`. Default: the repository of `git.url`, if its host is `bitbucket.org`."),
-		scalar("deadline", &a.Deadline, between(duration, time.Minute, 14*24*time.Hour), "How long after an activation Bitbucket is queried, with pauses, before the record is `unknown`.", fallback("24h")),
+		scalar("deadline", &a.Deadline, between(duration, time.Minute, 14*24*time.Hour), "How long after an activation Bitbucket is queried, at intervals, before the outcome is recorded as `unknown`.", fallback("24h")),
 	}
 }
 
@@ -133,16 +133,16 @@ func candidateFields(c *Candidate) []field {
 
 func gitFields(g *Git) []field {
 	return []field{
-		scalar("url", &g.URL, gitURL, "Where to fetch from: `https://` or `ssh://`.", required),
-		scalar("branch", &g.Branch, branch, "The branch that decides. Absent: `main`, unless `tag` is given."),
-		scalar("tag", &g.Tag, branch, "The tag that decides, instead of a branch."),
+		scalar("url", &g.URL, gitURL, "The URL of the repository: `https://` or `ssh://`.", required),
+		scalar("branch", &g.Branch, branch, "The branch of the policy. Absent: `main`, unless `tag` is given."),
+		scalar("tag", &g.Tag, branch, "The tag of the policy, instead of a branch."),
 		scalar("path", &g.Path, folder, "The policy's folder inside the repository.", fallback(".")),
 		scalar("poll_interval", &g.PollInterval, between(duration, 5*time.Second, 24*time.Hour), "How often to poll for a new commit. `sallyport policy reload` polls at once.", fallback("1m")),
-		scalar("credentials_file", &g.Credentials, secretFile, "The access token for `https://`. It is read at every poll, so that it can be renewed."),
-		scalar("user", &g.User, gitUser, "The user name that goes with the token.", fallback("x-token-auth")),
-		scalar("ca_file", &g.CAFile, existingFile, "More certificate authorities for `https://`, PEM."),
+		scalar("credentials_file", &g.Credentials, secretFile, "The access token for `https://`. The file is read at every poll, so that the token can be renewed."),
+		scalar("user", &g.User, gitUser, "The user name for the token.", fallback("x-token-auth")),
+		scalar("ca_file", &g.CAFile, existingFile, "Additional certificate authorities for `https://`, in PEM."),
 		scalar("ssh_key_file", &g.SSHKeyFile, keyFile, "The private key for `ssh://`, without a passphrase."),
-		scalar("known_hosts_file", &g.KnownHostsFile, existingFile, "The server's keys for `ssh://`, as `ssh-keyscan` prints them. No other is trusted."),
+		scalar("known_hosts_file", &g.KnownHostsFile, existingFile, "The server's keys for `ssh://`, as `ssh-keyscan` prints them. No other key is trusted."),
 		scalar("allowed_signers_file", &g.AllowedSignersFile, existingFile, "Public SSH keys, one on each line: only a commit that one of them signed is activated."),
 		scalar("non_fast_forward", &g.NonFastForward, choice(NonFastForwardReject, NonFastForwardAllow),
 			"Whether a commit that does not descend from the active one is activated: `reject`, or `allow`, which is recorded.", fallback(NonFastForwardReject)),
@@ -153,42 +153,42 @@ func auditFields(a *Audit) []field {
 	return []field{
 		scalar("database_url_file", &a.Database, secretFile, "A file with the connection string of the server's login, a member of `sallyport_writer`."),
 		scalar("database_url_env", &a.Database, secretEnv, "The name of the environment variable that holds that connection string."),
-		scalar("sealer_database_url_file", &a.Sealer, secretFile, "A file with the connection string of the login that seals, a member of `sallyport_sealer`. Absent: the server seals with the login that records, which has to be a member of `sallyport_sealer` too."),
+		scalar("sealer_database_url_file", &a.Sealer, secretFile, "A file with the connection string of the login that seals, a member of `sallyport_sealer`. Absent: the server seals with the login that records, which must also be a member of `sallyport_sealer`."),
 		scalar("sealer_database_url_env", &a.Sealer, secretEnv, "The name of the environment variable that holds that connection string."),
 		scalar("embedded", &a.Embedded, boolean, "The server runs a PostgreSQL of its own under `data_directory`.", fallback("false")),
 		scalar("migration_url_file", &a.Migration, laterSecretFile, "A file with the connection string for `sallyport migrate`, a member of `sallyport_owner`. Required unless `embedded`."),
-		scalar("signing_key_file", &a.SigningKey, secretFile, "The key that signs checkpoints. Absent: `checkpoint-key` in `data_directory`, which the first instance makes and registers in the log. An instance without the log's key records, but does not seal."),
+		scalar("signing_key_file", &a.SigningKey, secretFile, "The key that signs checkpoints. Absent: `checkpoint-key` in `data_directory`, which the first instance creates and registers in the log. An instance without the log's key records, but does not seal."),
 		scalar("on_outage", &a.OnOutage, choice(OutageDeny, OutageSpool),
-			"The effect on an allow while the database is unavailable: `deny`, or `spool`: the journal on this machine's disk backs it until the database is back. A disk that is lost meanwhile takes what it allowed out of the log ([audit.md](audit.md#while-the-database-is-unavailable)).", fallback(OutageDeny)),
-		scalar("max_journal_bytes", &a.MaxJournalBytes, between(size, 32<<20, 64<<30), "The size of the journal. One repository fills a quarter of what is free of it at most.", fallback("256MiB")),
-		scalar("journal_max_age", &a.JournalMaxAge, between(duration, time.Minute, 30*24*time.Hour), "How long the journal takes events after its first one.", fallback("24h")),
-		section("checkpoints", &a.Checkpoints, checkpointsFields, "How the log is sealed, and where its signed checkpoints are published."),
+			"The effect of an unavailable database on requests that the policy allows. `deny`: they are refused. `spool`: they are allowed, and recorded in the journal on this machine's disk until the database recovers. If that disk is lost in the meantime, their events are missing in the log ([audit.md](audit.md#while-the-database-is-unavailable)).", fallback(OutageDeny)),
+		scalar("max_journal_bytes", &a.MaxJournalBytes, between(size, 32<<20, 64<<30), "The maximum size of the journal. One repository can fill at most a quarter of its free space.", fallback("256MiB")),
+		scalar("journal_max_age", &a.JournalMaxAge, between(duration, time.Minute, 30*24*time.Hour), "How long the journal accepts events after its first event.", fallback("24h")),
+		section("checkpoints", &a.Checkpoints, checkpointsFields, "The sealing of the log, and the places to which signed checkpoints are published."),
 		section("reconciliation", &a.Reconciliation, reconciliationFields, "The comparison of Bitbucket's deployments with the log, for workspaces with an `api`."),
 	}
 }
 
 func reconciliationFields(c *Reconciliation) []field {
 	return []field{
-		scalar("enabled", &c.Enabled, boolean, "Whether they are compared.", fallback("true")),
-		scalar("interval", &c.Interval, between(duration, time.Second, 7*24*time.Hour), "How often, all instances together.", fallback("6h")),
+		scalar("enabled", &c.Enabled, boolean, "Whether deployments are compared with the log.", fallback("true")),
+		scalar("interval", &c.Interval, between(duration, time.Second, 7*24*time.Hour), "How often deployments are compared, by all instances together.", fallback("6h")),
 		scalar("lookback", &c.Lookback, between(duration, time.Hour, 90*24*time.Hour), "The maximum age of a deployment, by its start. Deployments before the first event of the log are never compared.", fallback("720h")),
 		scalar("grace_period", &c.GracePeriod, between(duration, 0, 24*time.Hour), "How long after its end a deployment may be missing in the log before it is reported as `not_seen`.", fallback("15m")),
-		scalar("requests_per_hour", &c.RequestsPerHour, between(count, 1, 10_000), "How many requests to each workspace's API, of which Bitbucket allows 1,000 an hour and names need some. Half of what the API is asked at once always is for names.", fallback("200")),
+		scalar("requests_per_hour", &c.RequestsPerHour, between(count, 1, 10_000), "The maximum number of requests per hour to each workspace's API. Bitbucket allows 1,000 an hour, of which name lookups need some. Half of the concurrent requests are always reserved for names.", fallback("200")),
 	}
 }
 
 func selfTestFields(s *SelfTest) []field {
 	return []field{
-		scalar("interval", &s.Interval, between(duration, 0, 31*24*time.Hour), "How often, and once at the start. `0s`: never.", fallback("24h")),
+		scalar("interval", &s.Interval, between(duration, 0, 31*24*time.Hour), "How often the self-test runs, in addition to once at the start. `0s`: never.", fallback("24h")),
 	}
 }
 
 func checkpointsFields(c *Checkpoints) []field {
 	return []field{
-		scalar("interval", &c.Interval, between(duration, 100*time.Millisecond, 10*time.Second), "How often what was recorded is sealed.", fallback("5s")),
-		list("files", &c.Files, fileToBe, 0, 16, "Files that each checkpoint is appended to, on storage that the administrators of the database cannot change. `checkpoints` in `data_directory` always is one."),
+		scalar("interval", &c.Interval, between(duration, 100*time.Millisecond, 10*time.Second), "How often recorded events are sealed.", fallback("5s")),
+		list("files", &c.Files, fileToBe, 0, 16, "Files that each checkpoint is appended to, on storage that the administrators of the database cannot change. `checkpoints` in `data_directory` is always written too."),
 		scalar("stdout", &c.Stdout, boolean, "Writes each checkpoint to standard output too.", fallback("false")),
-		list("urls", &c.URLs, endpoint, 0, 16, "Endpoints that each checkpoint is sent to (POST, `text/plain`); a 2xx response means that it is kept, any other is tried again."),
+		list("urls", &c.URLs, endpoint, 0, 16, "Endpoints that each checkpoint is sent to (POST, `text/plain`); a 2xx response acknowledges the checkpoint; after any other result the server retries."),
 		scalar("token_file", &c.Token, secretFile, "A bearer token for the `urls`. The file may change while the server runs."),
 	}
 }
@@ -196,46 +196,46 @@ func checkpointsFields(c *Checkpoints) []field {
 func egressFields(e *Egress) []field {
 	return []field{
 		list[netip.AddrPort]("resolvers", &e.Resolvers, resolver, 0, 16, "DNS servers. Absent or empty: the system's."),
-		list[netip.Prefix]("allow_networks", &e.AllowNetworks, network, 0, 1000, "Exceptions to the private, loopback, link-local, metadata and other ranges that are always refused, and to the addresses of this machine's interfaces."),
-		list[netip.Prefix]("deny_networks", &e.DenyNetworks, network, 0, 1000, "Networks that are refused in addition, whatever `allow_networks` contains."),
-		scalar("connect_timeout", &e.ConnectTimeout, between(duration, 100*time.Millisecond, 2*time.Minute), "Bounds one connection attempt to a target.", fallback("10s")),
-		sections("upstream_proxies", &e.UpstreamProxies, upstreamProxyFields, "Other HTTP proxies on the way out. For each target the first counts whose `hosts` match and whose `except` do not; without one the way is direct. No environment variable adds one."),
-		section("tunnel", &e.Tunnel, tunnelFields, "Bounds of an open tunnel."),
+		list[netip.Prefix]("allow_networks", &e.AllowNetworks, network, 0, 1000, "Exceptions to the ranges that are always refused (private, loopback, link-local, metadata and others), and to the addresses of this machine's interfaces."),
+		list[netip.Prefix]("deny_networks", &e.DenyNetworks, network, 0, 1000, "Networks that are refused in addition, even if `allow_networks` contains them."),
+		scalar("connect_timeout", &e.ConnectTimeout, between(duration, 100*time.Millisecond, 2*time.Minute), "The maximum duration of one connection attempt to a target.", fallback("10s")),
+		sections("upstream_proxies", &e.UpstreamProxies, upstreamProxyFields, "Upstream HTTP proxies. For each target Sallyport uses the first entry whose `hosts` match and whose `except` does not. If no entry matches, it connects directly. Environment variables do not add an entry."),
+		section("tunnel", &e.Tunnel, tunnelFields, "Limits of an open tunnel."),
 	}
 }
 
 func upstreamProxyFields(v *UpstreamProxy) []field {
 	return []field{
-		scalar("proxy", &v.Proxy, proxyURL, "Where it listens: `http://` or `https://`, a host and a port. It may be in a private network, and no step can name it as a target. It is asked for a tunnel (CONNECT) to every target, those of `http://` requests too.", required),
-		list[destination.Pattern]("hosts", &v.Hosts, hostPattern, 1, 1000, "The hosts that it is for: names, IP addresses, and `*.example.com` for what is below a name. Absent: every host."),
-		list[destination.Pattern]("except", &v.Except, hostPattern, 0, 1000, "Hosts that it is not for, though `hosts` match."),
-		scalar("dns", &v.DNS, choice(DNSLocal, DNSUpstream), "Who resolves the target's name. `local`: this server, which checks the addresses and requests one of them from the proxy. `upstream`: the proxy receives the name, so that the address is unknown here: the proxy has to refuse private and metadata addresses.",
+		scalar("proxy", &v.Proxy, proxyURL, "The address of the proxy: `http://` or `https://`, a host and a port. The proxy may be in a private network, and no step can use it as a target. Sallyport sends it a CONNECT for every target, including those of `http://` requests.", required),
+		list[destination.Pattern]("hosts", &v.Hosts, hostPattern, 1, 1000, "The hosts to which the entry applies: names, IP addresses, and `*.example.com` for all names below a name. Absent: every host."),
+		list[destination.Pattern]("except", &v.Except, hostPattern, 0, 1000, "Hosts to which the entry does not apply, even if `hosts` match."),
+		scalar("dns", &v.DNS, choice(DNSLocal, DNSUpstream), "Where the target's name is resolved. `local`: this server resolves the name, checks the addresses and requests one of them from the proxy. `upstream`: the proxy receives the name and resolves it. The address is then unknown to this server, so the proxy must refuse private and metadata addresses.",
 			fallback(DNSLocal)),
-		scalar("credential_file", &v.Credential, secretFile, "A file with `user:password` for the proxy. It is read for each connection, so that it may change while the server runs."),
-		scalar("ca_file", &v.CAFile, existingFile, "The certificates that an `https://` proxy's is checked with, PEM. Absent: the system's."),
+		scalar("credential_file", &v.Credential, secretFile, "A file with `user:password` for the proxy. The file is read for each connection, and may change while the server runs."),
+		scalar("ca_file", &v.CAFile, existingFile, "The certificate authorities for the certificate of an `https://` proxy, in PEM. Absent: the system's."),
 	}
 }
 
 func tunnelFields(t *Tunnel) []field {
 	return []field{
-		scalar("idle_timeout", &t.IdleTimeout, between(duration, time.Second, 24*time.Hour), "A tunnel in which nothing moves in either direction for so long is closed.", fallback("10m")),
-		scalar("max_lifetime", &t.MaxLifetime, between(duration, time.Second, 7*24*time.Hour), "No tunnel lives longer.", fallback("2h")),
-		scalar("hello_timeout", &t.HelloTimeout, between(duration, 100*time.Millisecond, time.Minute), "How long a tunnel may take to show its TLS ClientHello.", fallback("5s")),
+		scalar("idle_timeout", &t.IdleTimeout, between(duration, time.Second, 24*time.Hour), "A tunnel without data in either direction for this time is closed.", fallback("10m")),
+		scalar("max_lifetime", &t.MaxLifetime, between(duration, time.Second, 7*24*time.Hour), "The maximum lifetime of a tunnel.", fallback("2h")),
+		scalar("hello_timeout", &t.HelloTimeout, between(duration, 100*time.Millisecond, time.Minute), "How long a client may take to send the TLS ClientHello of a tunnel.", fallback("5s")),
 	}
 }
 
 func limitsFields(l *Limits) []field {
 	return []field{
-		scalar("max_header_bytes", &l.MaxHeaderBytes, between(size, 20<<10, 1<<20), "The greatest request head. The credential is in it: less than 20KiB is refused.", fallback("64KiB")),
+		scalar("max_header_bytes", &l.MaxHeaderBytes, between(size, 20<<10, 1<<20), "The maximum size of a request head. It contains the credential, so the value must be at least 20KiB.", fallback("64KiB")),
 		scalar("read_header_timeout", &l.ReadHeaderTimeout, between(duration, 100*time.Millisecond, 5*time.Minute), "How long a client may take to send a request head.", fallback("10s")),
-		scalar("max_connections", &l.MaxConnections, between(count, 10, 10_000_000), "Client connections open at once, tunnels included; over it the answer is 503 `overloaded`. At most half of them may be idle (without a request): over that, the address with the most idle connections loses its oldest.", fallback("20000")),
-		scalar("max_idle_connections_per_client", &l.MaxIdlePerClient, between(count, 1, 10_000_000), "Connections of one address (of IPv6, one /64) that may be idle (without a request) at once; over it the oldest is closed.", fallback("1000")),
+		scalar("max_connections", &l.MaxConnections, between(count, 10, 10_000_000), "The maximum number of open client connections, tunnels included; further connections get 503 `overloaded`. At most half of them may be idle (without a request). Beyond that, the address with the most idle connections loses its oldest.", fallback("20000")),
+		scalar("max_idle_connections_per_client", &l.MaxIdlePerClient, between(count, 1, 10_000_000), "Connections of one address (of IPv6, one /64) that may be idle (without a request) at once; beyond that the oldest is closed.", fallback("1000")),
 		scalar("queue_timeout", &l.QueueTimeout, between(duration, 0, time.Minute), "How long a request over its rate waits before it is refused. The same limit applies to the wait for a lookup, and to the wait for a dial. `0s`: no wait.", fallback("5s")),
-		scalar("recorded_refusals_per_second", &l.RecordedRefusalsPerSecond, between(count, 1, 1000), "Recorded refusals per second of one step where no other limit bounds them (an emergency stop, a name or token that cannot be checked, a limit that is reached), and of one client address whose credentials are not accepted. Four times as many for the steps of one repository. Further ones are counted, and answered after a second.", fallback("5")),
+		scalar("recorded_refusals_per_second", &l.RecordedRefusalsPerSecond, between(count, 1, 1000), "The maximum number of recorded refusals per second of one step, if no other limit applies: an emergency stop, a name or token that cannot be checked, a limit that is reached. It also applies to one client address whose credentials are not accepted. The steps of one repository together may have four times as many. Further refusals are counted, and answered after a second.", fallback("5")),
 		scalar("repeats_interval", &l.RepeatsInterval, between(duration, time.Second, time.Hour), "How often the counts of repeated refusals are recorded. A killed process loses the counts of one interval.", fallback("1m")),
-		section("step", &l.Step, limitFields(defaultLimits{"500", "200", "200", "4MiB", "32", "125"}), "What one step may take; over it the answer is 429 `step_limit`."),
-		section("repository", &l.Repository, limitFields(defaultLimits{"4000", "1000", "1000", "16MiB", "64", "250"}), "What the steps of one repository may take together; over it 429 `repository_limit`."),
-		section("total", &l.Total, limitFields(defaultLimits{"16000", "0", "4000", "64MiB", "256", "1000"}), "What all steps may take together; over it 503 `instance_limit` or `overloaded`. A step's share must not exceed its repository's, nor a repository's the total. A default that would is lowered to half of the configured value above it."),
+		section("step", &l.Step, limitFields(defaultLimits{"500", "200", "200", "4MiB", "32", "125"}), "The limits of one step; a request beyond them gets 429 `step_limit`."),
+		section("repository", &l.Repository, limitFields(defaultLimits{"4000", "1000", "1000", "16MiB", "64", "250"}), "The limits of all steps of one repository together; a request beyond them gets 429 `repository_limit`."),
+		section("total", &l.Total, limitFields(defaultLimits{"16000", "0", "4000", "64MiB", "256", "1000"}), "The limits of all steps together; a request beyond them gets 503 `instance_limit` or `overloaded`. A step's share must not exceed its repository's share, and a repository's share must not exceed the total. A default that would exceed the configured value above it is lowered to half of that value."),
 	}
 }
 
@@ -244,12 +244,12 @@ type defaultLimits struct{ tunnels, requests, queued, header, lookups, dials str
 func limitFields(or defaultLimits) func(*Limit) []field {
 	return func(l *Limit) []field {
 		return []field{
-			scalar("tunnels", &l.Tunnels, count, "Tunnels open at once, with the requests under way; 0: no limit.", fallback(or.tunnels)),
-			scalar("requests_per_second", &l.RequestsPerSecond, count, "CONNECTs and requests per second, refused ones included. A tenth of them, and at least ten, may come at once; excess requests wait up to `limits.queue_timeout`. 0: no limit.", fallback(or.requests)),
+			scalar("tunnels", &l.Tunnels, count, "Open tunnels and requests in progress; 0: no limit.", fallback(or.tunnels)),
+			scalar("requests_per_second", &l.RequestsPerSecond, count, "CONNECTs and requests per second, including refused ones. A tenth of them, and at least ten, may arrive at once; excess requests wait up to `limits.queue_timeout`. 0: no limit.", fallback(or.requests)),
 			scalar("max_queued_requests", &l.QueuedRequests, count, "Waiting requests, counted separately for the rate, lookups and dials. 0: none may wait.", fallback(or.queued)),
-			scalar("max_pending_header_bytes", &l.PendingHeaderBytes, between(size, 1<<20, 1<<30), "Request heads (request line and fields) of the requests under way, in bytes.", fallback(or.header)),
-			scalar("max_concurrent_lookups", &l.Lookups, between(count, 1, 1_000_000), "Names that are being looked up at once.", fallback(or.lookups)),
-			scalar("max_concurrent_dials", &l.Dials, between(count, 1, 1_000_000), "Connections to targets that are being opened at once.", fallback(or.dials)),
+			scalar("max_pending_header_bytes", &l.PendingHeaderBytes, between(size, 1<<20, 1<<30), "Bytes of the heads (request line and fields) of requests in progress.", fallback(or.header)),
+			scalar("max_concurrent_lookups", &l.Lookups, between(count, 1, 1_000_000), "Concurrent name lookups.", fallback(or.lookups)),
+			scalar("max_concurrent_dials", &l.Dials, between(count, 1, 1_000_000), "Concurrent connection attempts to targets.", fallback(or.dials)),
 		}
 	}
 }
