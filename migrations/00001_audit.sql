@@ -5,9 +5,8 @@ REVOKE ALL ON SCHEMA audit FROM PUBLIC;
 GRANT USAGE ON SCHEMA audit TO sallyport_writer, sallyport_auditor;
 COMMENT ON SCHEMA audit IS 'The append-only log of decisions and their outcomes.';
 
--- What text arrives here was escaped and capped by the writer; "C" keeps the
--- order of bytes, which no upgrade of a collation library can change under an
--- index.
+-- The writer has escaped and capped all text. Collation "C" sorts by bytes, so that an
+-- upgrade of a collation library cannot corrupt an index.
 CREATE TABLE audit.events (
     time             timestamptz NOT NULL,
     writer_sequence  bigint NOT NULL,
@@ -59,19 +58,19 @@ CREATE TABLE audit.events (
     record_rest      text COLLATE "C",
     record           bytea,
     CONSTRAINT events_pkey PRIMARY KEY (writer, writer_sequence, time),
-    -- Up to 2^53-1: no query overflows by adding one, and JSON readers keep it exact.
+    -- Up to 2^53-1: adding one does not overflow, and JSON readers represent it exactly.
     CONSTRAINT events_writer_sequence_positive CHECK (writer_sequence BETWEEN 1 AND 9007199254740991),
-    -- More than a server writes, and less than a line of an export or a pack may have.
-    -- A value that compresses well takes a hundredth on the disk: without a bound, a
-    -- few rows keep every reader, and the sealer, busy permanently.
+    -- The bound exceeds what a server writes, and is below the maximum line of an export or
+    -- a pack. A value that compresses well uses a hundredth of its size on disk. Without a
+    -- bound, a few such rows keep every reader, and the sealer, busy permanently.
     CONSTRAINT events_length CHECK (octet_length(record) <= 3145728 AND octet_length(record_rest) <= 1048576 AND pg_column_size(ROW(
         writer, kind, issuer, credential_kind, workspace, repository, project, deployment, deployment_type, branch,
         client_address, listener, action, scheme, host, method, path, target_raw, verdict, mode, reason, rule, rules,
         exceptions, message, revision, commit, repository_revision, upstream_proxy, dialed_address, addresses, close_reason)) <= 1048576),
-    -- A record that is not stored follows from the columns. Their values have one text
-    -- each, in audit.record as in the programs: no network for an address, no days in a
-    -- duration, no empty or nested list, and none of the IPv6 addresses (::/96) that
-    -- PostgreSQL writes with an IPv4 address inside.
+    -- A record that is not stored is computed from the columns. Each value therefore must
+    -- have the same text in audit.record and in the programs. Not allowed: a network in
+    -- place of an address, days in a duration, an empty or nested list, and the IPv6
+    -- addresses (::/96) that PostgreSQL prints with an embedded IPv4 address.
     CONSTRAINT events_record_follows CHECK (record IS NOT NULL AND record_rest IS NULL OR record IS NULL
         AND kind IN ('decision', 'tunnel_closed', 'request_closed') AND exceptions IS NULL
         AND (record_rest IS NULL OR record_rest = '' OR starts_with(record_rest, '"attributes":{') OR starts_with(record_rest, '"input_parts":{') OR starts_with(record_rest, '"input":'))
@@ -83,14 +82,14 @@ CREATE TABLE audit.events (
         AND (rules IS NULL OR array_ndims(rules) IS NOT DISTINCT FROM 1 AND array_position(rules, NULL) IS NULL AND strpos(array_to_string(rules, ''), E'\x01') = 0))
 ) PARTITION BY RANGE (time);
 
-COMMENT ON TABLE audit.events IS 'One row for each event, partitioned by month in UTC. Rows are only ever added. The columns are copies for asking; the record is the event.';
-COMMENT ON COLUMN audit.events.time IS 'When it happened, by the clock of the writer, in whole microseconds. Stamped once, before the first attempt to write.';
+COMMENT ON TABLE audit.events IS 'One row for each event, partitioned by month in UTC. Rows are only added. The columns are copies for queries; the record is the event.';
+COMMENT ON COLUMN audit.events.time IS 'The time of the event, by the clock of the writer, in whole microseconds. Stamped once, before the first attempt to write.';
 COMMENT ON COLUMN audit.events.kind IS 'The kind of event: decision, tunnel_closed, request_closed, policy_loaded, policy_rejected, repository_policy_rejected, policy_approval, policy_reevaluated, exception_expiring, candidate_mismatch, writer_started, writer_ended, writer_lost, signing_key, name_reassigned, admin.';
 COMMENT ON COLUMN audit.events.decision_id IS 'UUIDv7 of the decision. The end of a tunnel or request has the id of the decision that allowed it, and does not repeat its columns.';
 COMMENT ON COLUMN audit.events.writer IS 'The process of Sallyport that wrote the row, named by the time of its start and the digest of its secret.';
 COMMENT ON COLUMN audit.events.writer_sequence IS 'The number of the event within its writer: from 1, without gaps, in the order of writing.';
 COMMENT ON COLUMN audit.events.issuer IS 'The issuer of the verified token.';
-COMMENT ON COLUMN audit.events.credential_kind IS 'What sort of credential was presented. Null where none was verified.';
+COMMENT ON COLUMN audit.events.credential_kind IS 'The kind of credential that was presented. Null if none was verified.';
 COMMENT ON COLUMN audit.events.workspace_uuid IS 'The Bitbucket workspace, from the verified token.';
 COMMENT ON COLUMN audit.events.repository_uuid IS 'The Bitbucket repository, from the verified token.';
 COMMENT ON COLUMN audit.events.deployment_uuid IS 'The Bitbucket deployment environment, from the verified token. Null where the step deploys nothing.';
@@ -103,25 +102,25 @@ COMMENT ON COLUMN audit.events.deployment IS 'The slug of the deployment environ
 COMMENT ON COLUMN audit.events.deployment_type IS 'The type of the deployment environment at that moment: test, staging, production.';
 COMMENT ON COLUMN audit.events.branch IS 'The branch that the token names.';
 COMMENT ON COLUMN audit.events.client_address IS 'The address that the connection came from.';
-COMMENT ON COLUMN audit.events.listener IS 'The listener that took the connection.';
-COMMENT ON COLUMN audit.events.action IS 'What was asked for: connect (a tunnel) or request (one HTTP request).';
+COMMENT ON COLUMN audit.events.listener IS 'The listener that accepted the connection.';
+COMMENT ON COLUMN audit.events.action IS 'The requested action: connect (a tunnel) or request (one HTTP request).';
 COMMENT ON COLUMN audit.events.scheme IS 'The scheme of the target.';
-COMMENT ON COLUMN audit.events.host IS 'The canonical host of the target: the one spelling that policy, DNS and dialling saw.';
+COMMENT ON COLUMN audit.events.host IS 'The canonical host of the target: the same spelling for policy, DNS and dial.';
 COMMENT ON COLUMN audit.events.port IS 'The port of the target.';
 COMMENT ON COLUMN audit.events.method IS 'The method of an HTTP request that could be read.';
 COMMENT ON COLUMN audit.events.path IS 'The path of an HTTP request that could be read, without its query.';
-COMMENT ON COLUMN audit.events.target_raw IS 'The target as it came, escaped and capped, where it is not the canonical form.';
+COMMENT ON COLUMN audit.events.target_raw IS 'The target as received, escaped and capped. Null if it was received in the canonical form.';
 COMMENT ON COLUMN audit.events.verdict IS 'allow or deny. Null where nothing was decided.';
 COMMENT ON COLUMN audit.events.mode IS 'enforce, or report: denials pass for now and are recorded as such.';
-COMMENT ON COLUMN audit.events.would_deny IS 'Whether it passed only because of report mode. Null where there is no verdict.';
-COMMENT ON COLUMN audit.events.reason IS 'Why the verdict is what it is: one word of a closed vocabulary.';
+COMMENT ON COLUMN audit.events.would_deny IS 'Whether the request passed only because of report mode. Null if there is no verdict.';
+COMMENT ON COLUMN audit.events.reason IS 'The reason for the verdict: one value of a fixed list.';
 COMMENT ON COLUMN audit.events.rule IS 'The id of the rule that decided. Null where none did.';
 COMMENT ON COLUMN audit.events.rules IS 'The ids of all rules that matched, the deciding one first. Null if rule is the only one.';
-COMMENT ON COLUMN audit.events.exceptions IS 'The places of the exceptions in the documents of the policy that applied: they name the repository and the target, and were in force. Empty text: a rule made one. Null where none did.';
-COMMENT ON COLUMN audit.events.message IS 'The word of the policy author to the client, or the detail of a refusal.';
+COMMENT ON COLUMN audit.events.exceptions IS 'The places in the documents of the policy of the exceptions that applied: each names the repository and the target, and was in force. Empty text: a rule created an exception. Null if none applied.';
+COMMENT ON COLUMN audit.events.message IS 'The message of the policy author to the client, or the detail of a refusal.';
 COMMENT ON COLUMN audit.events.revision IS 'The digest of the policy that decided, or that ended a tunnel or request; its content is in audit.policies.';
 COMMENT ON COLUMN audit.events.commit IS 'The Git commit of that policy, where it came from Git.';
-COMMENT ON COLUMN audit.events.repository_revision IS 'The digest of the earlier policy whose rules of the repository took part in the decision, because those of the later one were rejected. Null: those of revision did.';
+COMMENT ON COLUMN audit.events.repository_revision IS 'The digest of the earlier policy whose rules of the repository were evaluated, because those of the later policy were rejected. Null: the rules of revision were evaluated.';
 COMMENT ON COLUMN audit.events.status IS 'The HTTP status that Sallyport answered with.';
 COMMENT ON COLUMN audit.events.upstream_proxy IS 'The upstream proxy, as a URL. Null where the connection was direct, and where the request was refused before one was chosen.';
 COMMENT ON COLUMN audit.events.dialed_address IS 'The address of the target that was dialed, or is the first to be dialed. Null in an allow whose name the proxy in upstream_proxy resolved.';
@@ -129,14 +128,14 @@ COMMENT ON COLUMN audit.events.addresses IS 'All addresses of the target that we
 COMMENT ON COLUMN audit.events.bytes_sent IS 'Bytes written to the connection to the target: what a tunnel relays, or an HTTP request with its head and framing. Only in an event that closes.';
 COMMENT ON COLUMN audit.events.bytes_received IS 'Bytes read from the connection to the target and passed on, counted in the same way. Only in an event that closes.';
 COMMENT ON COLUMN audit.events.duration IS 'How long the tunnel or request lasted, in whole microseconds. Only in an event that closes.';
-COMMENT ON COLUMN audit.events.close_reason IS 'What ended the tunnel or request. audit_unavailable: it was allowed, but recorded too late, so no connection was opened.';
+COMMENT ON COLUMN audit.events.close_reason IS 'The reason for the end of the tunnel or request. audit_unavailable: the request was allowed but recorded too late, so no connection was opened.';
 COMMENT ON COLUMN audit.events.upstream_status IS 'The HTTP status that the target answered with, where it could be read.';
-COMMENT ON COLUMN audit.events.record_rest IS 'What a record that is not stored has behind the fields that are columns: attributes and the parts of the policy input. Empty text: the input of a pipeline step without a scheme. Null: nothing.';
-COMMENT ON COLUMN audit.events.record IS 'The whole event as UTF-8 JSON. Null for most decisions and ends, whose record follows from the columns: audit.record gives the record of every event.';
+COMMENT ON COLUMN audit.events.record_rest IS 'The end of a record that is not stored, after the fields that are columns: attributes and the parts of the policy input. Empty text: the input of a pipeline step without a scheme. Null: nothing.';
+COMMENT ON COLUMN audit.events.record IS 'The whole event as UTF-8 JSON. Null for most decisions and ends, whose record is computed from the columns. audit.record returns the record of every event.';
 
--- The planner puts a function of one SELECT without a subquery into the statement that
--- calls it, and reads the columns alone. Its body is parsed here: no search_path and no
--- setting changes what it means.
+-- The planner inlines a function with one SELECT and no subquery, and then reads only the
+-- columns. PostgreSQL parses the body when it creates the function: no search_path and no
+-- setting changes its meaning.
 CREATE FUNCTION audit.record(e audit.events) RETURNS bytea
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN coalesce((e).record, convert_to(concat(
@@ -189,46 +188,47 @@ CREATE FUNCTION audit.record(e audit.events) RETURNS bytea
         ',"upstream_status":' || (e).upstream_status::text,
         CASE (e).record_rest WHEN '' THEN ',"input_parts":{"kind":"pipeline_step"}' ELSE ',' || (e).record_rest END,
         '}'), 'UTF8'));
-COMMENT ON FUNCTION audit.record(audit.events) IS 'The record of an event, the whole of it as UTF-8 JSON: read it with convert_from(audit.record(e), ''UTF8'')::json. Its leaf in the Merkle tree is sha256(''\x00''::bytea || audit.record(e)).';
+COMMENT ON FUNCTION audit.record(audit.events) IS 'The record of an event: the complete event as UTF-8 JSON. Read it with convert_from(audit.record(e), ''UTF8'')::json. Its leaf in the Merkle tree is sha256(''\x00''::bytea || audit.record(e)).';
 REVOKE ALL ON FUNCTION audit.record(audit.events) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.record(audit.events) TO sallyport_writer, sallyport_auditor;
 
--- time, and decision_id (UUIDv7), grow with time: their inserts go to the end
--- of the index. The others hold decisions, or denials, only.
+-- time and decision_id (UUIDv7) increase with time: inserts go to the end of the index. The
+-- other indexes contain only decisions, or only denials.
 CREATE INDEX events_time ON audit.events (time);
 CREATE INDEX events_decision_id ON audit.events (decision_id) WHERE decision_id IS NOT NULL;
 CREATE INDEX events_repository ON audit.events (repository_uuid, time) WHERE kind = 'decision';
 CREATE INDEX events_host ON audit.events (host, time) WHERE kind = 'decision';
--- Questions about a month read these alone, and not the rows, which are wide: what
--- most questions group and filter by, and its outcome.
+-- Queries over a month read only these indexes, not the wide rows. They contain the columns
+-- that most queries group and filter by, and the outcome.
 CREATE INDEX events_decisions ON audit.events (time) INCLUDE (decision_id, verdict, reason, would_deny, rule, credential_kind,
     repository_uuid, repository, deployment_uuid, deployment, host, port, action, scheme, step_uuid, client_address) WHERE kind = 'decision';
 CREATE INDEX events_ends ON audit.events (decision_id, time) INCLUDE (kind, bytes_sent, bytes_received) WHERE kind IN ('tunnel_closed', 'request_closed');
--- These hold each value once, with a few bytes for each decision.
+-- These store each value once (deduplication), with a few bytes for each decision.
 CREATE INDEX events_destination ON audit.events (repository_uuid, host, port) WHERE kind = 'decision' AND verdict = 'allow' AND credential_kind IS DISTINCT FROM 'self_test';
 CREATE INDEX events_rule ON audit.events (rule) WHERE kind = 'decision' AND verdict = 'allow' AND credential_kind IS DISTINCT FROM 'self_test';
 CREATE INDEX events_denied_step ON audit.events (step_uuid, time) WHERE verdict = 'deny';
--- The proxy's own closes, which are few. A step reads its own among them.
+-- The ends that the proxy forced, which are few. /denials reads those of a step.
 CREATE INDEX events_forced_ends ON audit.events (time) INCLUDE (decision_id, close_reason) WHERE kind IN ('tunnel_closed', 'request_closed')
     AND close_reason NOT IN ('finished', 'client_closed', 'target_closed', 'client_error', 'target_error', 'http_request');
 CREATE INDEX events_exceptions ON audit.events (time) WHERE exceptions IS NOT NULL;
 CREATE INDEX events_kind ON audit.events (kind, time) WHERE kind NOT IN ('decision', 'tunnel_closed', 'request_closed');
--- The sealer reads the events that name a key in pages: the login that records can add any number of them.
+-- The sealer reads the events that name a key in pages, because the login that records can
+-- add any number of them.
 CREATE INDEX events_signing_keys ON audit.events (writer, writer_sequence) WHERE kind = 'signing_key';
 
 CREATE TABLE audit.policies (
     digest     text COLLATE "C" CONSTRAINT policies_pkey PRIMARY KEY,
     content    bytea NOT NULL,
     first_seen timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- The largest that a server loads: files of 128 MiB, 250,000 paths, and the library.
+    -- The largest policy that a server loads: files of 128 MiB, 250,000 paths, and the library.
     CONSTRAINT policies_content CHECK (octet_length(content) <= 402653184),
     -- Prevents other content under the digest of a future policy.
     CONSTRAINT policies_digest CHECK (digest = 'sha256:' || encode(sha256(content), 'hex'))
 );
 COMMENT ON TABLE audit.policies IS 'The content of each policy that was ever loaded, once.';
-COMMENT ON COLUMN audit.policies.digest IS 'The digest of the content: what audit.events calls revision.';
-COMMENT ON COLUMN audit.policies.content IS 'All files of the policy, in the form that the digest was made of.';
-COMMENT ON COLUMN audit.policies.first_seen IS 'When it was first loaded anywhere, by the clock of the database.';
+COMMENT ON COLUMN audit.policies.digest IS 'The digest of the content: the column revision of audit.events.';
+COMMENT ON COLUMN audit.policies.content IS 'All files of the policy, in the form from which the digest was computed.';
+COMMENT ON COLUMN audit.policies.first_seen IS 'When an instance first loaded the policy, by the clock of the database.';
 
 -- +goose StatementBegin
 CREATE FUNCTION audit.refuse_change() RETURNS trigger
@@ -248,14 +248,14 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.refuse_change() IS 'Refuses every UPDATE, DELETE and TRUNCATE of the table that it guards, but for old checkpoints between others of the same hour (audit.is_thinnable).';
+COMMENT ON FUNCTION audit.refuse_change() IS 'Refuses every UPDATE, DELETE and TRUNCATE of its table. Exception: DELETE of old checkpoints between others of the same hour (audit.is_thinnable).';
 REVOKE ALL ON FUNCTION audit.refuse_change() FROM PUBLIC;
 
--- Statement triggers refuse even where no row matches. A parent's statement
--- trigger does not fire for a statement on a partition, so each partition has
--- its own (audit.ensure_partition). The row triggers of the parent are cloned
--- to the partitions, and catch what no statement names, such as a foreign key's
--- cascade. ALWAYS: session_replication_role does not switch them off.
+-- Statement triggers refuse a statement even if no row matches. A parent's statement trigger
+-- does not fire for a statement on a partition, so each partition has its own
+-- (audit.ensure_partition). PostgreSQL clones the row triggers of the parent to the
+-- partitions. They refuse changes without a statement on the table, such as a foreign key's
+-- cascade. ALWAYS: session_replication_role does not disable the triggers.
 CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.events
     FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change();
 CREATE TRIGGER refuse_row_change BEFORE UPDATE OR DELETE ON audit.events
@@ -269,9 +269,9 @@ ALTER TABLE audit.events ENABLE ALWAYS TRIGGER refuse_row_change;
 ALTER TABLE audit.policies ENABLE ALWAYS TRIGGER refuse_change;
 ALTER TABLE audit.policies ENABLE ALWAYS TRIGGER refuse_row_change;
 
--- CREATE TABLE … PARTITION OF waits for every open INSERT, and makes all others
--- wait behind it. A table that is made by itself and attached only takes a lock
--- that INSERT does not mind.
+-- CREATE TABLE … PARTITION OF waits for every open INSERT, and all later INSERTs wait for it.
+-- ATTACH PARTITION of a separately created table takes a lock that does not conflict with
+-- INSERT.
 -- +goose StatementBegin
 CREATE FUNCTION audit.ensure_partition(month date) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -309,7 +309,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION audit.ensure_partition(date) IS 'Makes the partition for the month of that day (UTC), if there is none, and returns its name. INSERTs do not wait for it.';
+COMMENT ON FUNCTION audit.ensure_partition(date) IS 'Creates the partition for the month of that day (UTC), if it does not exist, and returns its name. INSERTs do not wait for it.';
 REVOKE ALL ON FUNCTION audit.ensure_partition(date) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.ensure_partition(date) TO sallyport_writer;
 
@@ -323,7 +323,7 @@ GRANT SELECT ON audit.events, audit.policies TO sallyport_auditor;
 
 -- +goose Down
 
--- A log with anything in it is evidence, and is not for a migration to destroy.
+-- A log with any content is evidence: a migration must not delete it.
 -- +goose StatementBegin
 DO $$
 BEGIN
