@@ -1,9 +1,8 @@
 // Package identity has the types of clients and their credentials.
 //
-// It holds the words only: a [Credential] is what a client presents, a
-// [Principal] is the verified step behind it, and an [Error] is why a
-// credential did not become a principal. Verification itself lives in the
-// folders named after the technology that does it.
+// A client presents a [Credential]. A [Principal] is the step that a verified credential
+// identifies. An [Error] is the reason why a credential was not accepted. The code that
+// verifies credentials is in the folders named after its technology.
 package identity
 
 import "time"
@@ -11,19 +10,18 @@ import "time"
 // KindBitbucketStep is the [Principal] kind of a step of Bitbucket Pipelines.
 const KindBitbucketStep = "bitbucket_step"
 
-// How a principal's credential was accepted: the audit log's credential_kind.
+// How a principal's credential was accepted: the values of credential_kind in the audit log.
 const (
 	// CredentialOIDC is a token whose signature and times were checked.
 	CredentialOIDC = "oidc"
-	// CredentialAdmitted is a token that was admitted while it was valid and is
-	// accepted after its end, by its digest, for the same step.
+	// CredentialAdmitted is an expired token that was admitted while it was valid. It is
+	// recognized by its digest, and accepted for the same step.
 	CredentialAdmitted = "admitted"
 )
 
-// Principal is a verified step: the client. Every UUID in it is bare and
-// lower-case; every name is the name at the moment of the decision, or empty
-// where no names are known. A Principal is immutable once it has been handed
-// out, and is therefore safe for concurrent use.
+// Principal is a verified step: the client. UUIDs are lower-case and have no braces. Names
+// are those at the time of the decision, or empty if the workspace has no API. A Principal
+// is immutable once it has been returned, and therefore safe for concurrent use.
 type Principal struct {
 	Kind       string
 	Issuer     string // the iss claim, exactly as configured
@@ -35,8 +33,8 @@ type Principal struct {
 	Branch     string // empty for a run that has no branch
 
 	CredentialKind   string    // one of the Credential… constants
-	CredentialDigest [32]byte  // SHA-256 of the token: never the token
-	Expires          time.Time // when the credential ends
+	CredentialDigest [32]byte  // SHA-256 of the token; the token itself is not stored
+	Expires          time.Time // when the credential expires
 }
 
 // Workspace is a Bitbucket workspace.
@@ -55,12 +53,12 @@ type Repository struct {
 // Deployment is the deployment environment that a step deploys to.
 type Deployment struct {
 	UUID string
-	Name string // as people wrote it: Production EU
-	Slug string // as in URLs: production-eu
+	Name string // the display name: Production EU
+	Slug string // the name in URLs: production-eu
 	Type string // test, staging or production
 }
 
-// Run is something that runs: a pipeline or a step of one.
+// Run identifies one run of a pipeline, or of a step.
 type Run struct {
 	UUID string
 }

@@ -1,9 +1,9 @@
-// Package policy defines the types of a policy decision: whether a principal may do what
-// it requests.
+// Package policy defines the types of a policy decision: whether a principal's request is
+// allowed.
 //
-// A [Request] goes in, a [Decision] comes out. The packages that decide are in folders
-// named after their technology. A denial is a value and never an error; an error means
-// that no decision could be made, and the caller denies.
+// An engine evaluates a [Request] and returns a [Decision]. The engines are in folders named
+// after their technology. A denial is a value and never an error. An error means that no
+// decision could be made, and the caller denies.
 package policy
 
 import (
@@ -14,13 +14,13 @@ import (
 	"github.com/sallyport/sallyport/internal/destination"
 )
 
-// Action is what a principal wants to do with a target.
+// Action is the operation that a principal requests on a target.
 type Action string
 
 // The actions.
 const (
 	Connect Action = "connect" // open a tunnel (RFC 9110 section 9.3.6)
-	Forward Action = "request" // send one HTTP request that we can read
+	Forward Action = "request" // send one HTTP request, which the proxy can read
 )
 
 // Verdict is deny or allow. The zero value is deny.
@@ -39,13 +39,13 @@ func (v Verdict) String() string {
 	return "deny"
 }
 
-// Mode is whether a denial is enforced. The zero value is enforce.
+// Mode defines whether a denial is enforced. The zero value is Enforce.
 type Mode uint8
 
 // The modes.
 const (
 	Enforce Mode = iota
-	Report       // the organization lets it pass for now
+	Report       // a denied request passes, and is recorded as would_deny
 )
 
 func (m Mode) String() string {
@@ -55,8 +55,8 @@ func (m Mode) String() string {
 	return "enforce"
 }
 
-// Protocol is what a tunnel may carry. The zero value is TLS whose server
-// name is the target.
+// Protocol is the protocol that a tunnel may carry. The zero value is TLS with the target
+// as its server name.
 type Protocol uint8
 
 // The protocols.
@@ -77,7 +77,7 @@ type Request struct {
 	Principal     *identity.Principal // never nil
 	Action        Action
 	Target        destination.Target
-	HTTP          *HTTPRequest // nil where the request cannot be read
+	HTTP          *HTTPRequest // nil if the request cannot be read (CONNECT)
 	ClientAddress netip.Addr
 	Time          time.Time // the decision's time, UTC, whole microseconds
 }
@@ -91,59 +91,59 @@ type HTTPRequest struct {
 
 // Revision is the exact policy that decided.
 type Revision struct {
-	Digest string // "sha256:" and 64 hexadecimal digits of the policy's content
+	Digest string // of the policy's content: "sha256:" and 64 hexadecimal digits
 	Commit string // the Git commit; empty where the source is a directory
 }
 
-// Limits bound a tunnel or a request. A zero field is not a limit of its own: the
-// configuration's limits always hold as well.
+// Limits bound a tunnel or a request. A zero field sets no limit. The limits of the
+// configuration always apply as well.
 type Limits struct {
 	Lifetime time.Duration // from the decision to the forced end
 	Idle     time.Duration // without a byte in either direction
 	Sent     int64         // bytes_sent: bytes on the connection to the target, an HTTP head and framing included
-	Received int64         // bytes_received: bytes from it, counted in the same way
+	Received int64         // bytes_received: bytes from the target, counted in the same way
 
-	// Bytes of all tunnels and requests of the step together, of those whose
-	// decision bounds them so.
+	// step_bytes_sent and step_bytes_received: the sum over all tunnels and requests of
+	// the step whose decision has such a limit.
 	StepSent, StepReceived int64
 }
 
-// Decision is the whole record of one evaluation. The zero value denies.
+// Decision is the result of one evaluation. The zero value denies.
 type Decision struct {
 	Verdict   Verdict
 	Mode      Mode
-	WouldDeny bool // in report mode: passed only for that
+	WouldDeny bool // allowed only because of report mode
 	Reason    Reason
 	Rule      string   // the id of the rule that decided; empty where none did
 	Rules     []string // every rule that matched, the deciding ones first
-	Message   string   // the policy author's word to the client
+	Message   string   // the policy author's message to the client
 	Revision  Revision
-	// RepositoryRevision is the earlier revision whose rules of the repository took
-	// part; the zero value: those of Revision did.
+	// RepositoryRevision is the earlier revision whose rules of the repository were
+	// evaluated. Zero: the repository's rules of Revision were evaluated.
 	RepositoryRevision Revision
-	// Activation numbers the activations of policies in this process, from 1; 0: unknown.
-	// A revision whose repositories' rules changed is activated again.
+	// Activation is the number of the policy's activation in this process, from 1; 0:
+	// unknown. A revision is activated again when its rules of a repository change.
 	Activation uint64
-	// Notice is what the requester should know of the rules that decided, in one line.
+	// Notice is one line for the requester about the rules that decided.
 	Notice string
-	// Exceptions are those of the policy's documents that the policy found for the
-	// request: they name its repository and target, and were in force at its time.
-	// Rules names the rules that allowed it.
+	// Exceptions are the exceptions in the policy's documents that applied to the request:
+	// each names its repository and target, and was in force at its time. Rules names the
+	// rules that allowed the request.
 	Exceptions []AppliedException
 	Protocol   Protocol
 	Address    bool // an IP literal is allowed as the target
 	Limits     Limits
 	Expires    time.Time     // zero: the allow has no end of its own
 	Input      []byte        // the canonical JSON that was evaluated
-	Duration   time.Duration // how long the evaluation took
+	Duration   time.Duration // of the evaluation
 }
 
 // AppliedException is an exception of a policy's documents that applied to a request.
 type AppliedException struct {
-	Path       string // where it stands: data.exceptions.list[0]; empty: a rule made it
+	Path       string // its place in the documents: data.exceptions.list[0]; empty: a rule created it
 	Owner      string
 	Ticket     string
 	Repository string
 	Hosts      []string
-	Until      time.Time // zero: none that can be read
+	Until      time.Time // zero: missing or not a valid time
 }

@@ -1,5 +1,5 @@
-// Command sallyport is the identity-aware egress proxy for Bitbucket Pipelines,
-// and the operator's tool for it.
+// Command sallyport is the identity-aware egress proxy for Bitbucket Pipelines, and its
+// command-line tool for operators, policy authors and auditors.
 package main
 
 import (
@@ -51,16 +51,16 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	return exitOf(err, errOut)
 }
 
-// helpWidth is how wide the help of flags is, in columns.
+// helpWidth is the width of the help text of flags, in columns.
 const helpWidth = 100
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sallyport",
-		Short: "The guarded way out of a pipeline",
+		Short: "Identity-aware egress proxy for Bitbucket Pipelines",
 		Long: `Sallyport is an identity-aware egress proxy for Bitbucket Pipelines.
 
-A step sets HTTPS_PROXY to it. Sallyport validates the step's OIDC token,
+A step sets HTTPS_PROXY to Sallyport's address. Sallyport validates the step's OIDC token,
 evaluates the policy for its repository and deployment, and writes the decision
 to the audit log before a connection is opened.`,
 		SilenceUsage:  true,
@@ -81,7 +81,8 @@ to the audit log before a connection is opened.`,
 	return root
 }
 
-// suggestFlag names the flag that was probably meant by an unknown one.
+// suggestFlag returns a hint with the known flag that is most similar to an unknown flag,
+// or an empty string.
 func suggestFlag(c *cobra.Command, err error) string {
 	unknown, ok := errors.AsType[*pflag.NotExistError](err)
 	if !ok || len(unknown.GetSpecifiedName()) < 2 {

@@ -14,10 +14,10 @@ import (
 	"github.com/sallyport/sallyport/internal/uuid"
 )
 
-// Authenticator turns tokens of Bitbucket Pipelines into principals. It is safe
-// for concurrent use. [Authenticator.Check] and [Authenticator.Run] belong to
-// the process around it; it verifies without them too, but then fetches keys
-// only when a token needs them, and never refreshes a name.
+// Authenticator verifies tokens of Bitbucket Pipelines and returns principals. It is safe
+// for concurrent use. The server calls [Authenticator.Check] and [Authenticator.Run].
+// Without Run, the authenticator fetches keys only when a token needs them, and does not
+// refresh names.
 type Authenticator struct {
 	config  Config
 	now     func() time.Time
@@ -30,16 +30,15 @@ type Authenticator struct {
 	spawned sync.WaitGroup
 	skip    checkSet
 
-	admitted    AdmittedStore // nil: a token ends at its end
+	admitted    AdmittedStore // nil: expired tokens are not accepted
 	unadmitted  unadmitted
 	lookups     *fair.Limiter // of admitted tokens
 	signatures  *fair.Limiter // checks of signatures, by client address
 	revocations Revocations   // nil: no step is revoked
 }
 
-// New returns an authenticator that has read the keys kept in
-// Config.StateDirectory and made no request. It fails on a configuration that
-// is wrong, with everything that is wrong with it.
+// New returns an authenticator. It reads the keys stored in Config.StateDirectory and
+// makes no request. If the configuration is invalid, the error has all its faults.
 func New(c Config, deps Deps) (*Authenticator, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {

@@ -1,10 +1,10 @@
-// Package manager keeps the policy engine at the latest good revision of its source.
+// Package manager keeps the latest good revision of the policy source active.
 //
-// A [Manager] polls the source, checks each new revision in full, records it in the audit
-// log, and only then activates it. A revision that does not pass changes nothing but the
-// log: the last good revision stays active, up to policy.max_age. Changed policies of
-// repositories are checked after the activation, by [Checks], and settled in batches;
-// [Rejections] are those that failed. A candidate policy is evaluated for the same
+// A [Manager] polls the source, checks each new revision, records it in the audit log, and
+// only then activates it. If a revision fails, the rejection is logged and the last good
+// revision stays active, up to policy.max_age. [Checks] checks changed policies of
+// repositories after the activation; the manager activates their results in batches, and
+// [Rejections] has the policies that failed. A candidate policy is evaluated for the same
 // decisions and decides nothing.
 package manager
 
@@ -30,20 +30,20 @@ import (
 // Config configures a [Manager].
 type Config struct {
 	Config *config.Config
-	// Log gets the messages.
+	// Log receives the manager's log messages.
 	Log *slog.Logger
 	// Git returns how to read a configured repository.
 	Git GitConfig
-	// Notifier gets the begin and the end of each requested reload; nil: none.
+	// Notifier is notified of the start and the end of each requested reload; may be nil.
 	Notifier Notifier
 }
 
-// New makes a manager of the configured policy. [Manager.Begin] loads the first
-// revision; [Manager.Close] ends the worker processes.
+// New returns a manager of the configured policy. [Manager.Begin] loads the first
+// revision; [Manager.Close] stops the worker processes.
 func New(c Config) (*Manager, error) {
 	cfg, log := c.Config, c.Log
-	// Names are in the input only where every workspace has them: a policy that
-	// holds for one and silently not for another would be worse than none.
+	// The input has names only if every workspace has an API. Otherwise a rule with a name
+	// would silently match in one workspace and not in another.
 	names := true
 	for _, w := range cfg.Identity.Bitbucket {
 		names = names && w.API != nil
@@ -75,7 +75,7 @@ func New(c Config) (*Manager, error) {
 	return p, nil
 }
 
-// Close ends the checks and the worker processes.
+// Close stops the checks and the worker processes.
 func (p *Manager) Close() {
 	p.checks.Close()
 	p.workers.Close()
@@ -84,10 +84,10 @@ func (p *Manager) Close() {
 // Engine returns the engine, which decides by the active revision.
 func (p *Manager) Engine() *rego.Engine { return p.engine }
 
-// Source names where the policy comes from, without a secret.
+// Source describes the policy's source, without secrets.
 func (p *Manager) Source() string { return p.source.String() }
 
-// FromDisk reports whether the active revision is the last good one from the disk.
+// FromDisk reports whether the active revision is the last good revision from the disk.
 func (p *Manager) FromDisk() bool { return p.fromDisk }
 
 // Rejections returns the repositories whose policy is rejected.
@@ -106,9 +106,9 @@ func (p *Manager) OnActivation(f func(revision policy.Revision, activation uint6
 // UsesNames reports whether rules see names of repositories and deployments.
 func (p *Manager) UsesNames() bool { return p.options.Names }
 
-// Begin activates the first revision: the one that the source offers, or, if that does not
-// load, the last good one from the disk. Without either it is an error, of type
-// [NoPolicyError] if the policy's directory is missing.
+// Begin activates the first revision: the source's present revision or, if that does not
+// load, the last good revision from the disk. If neither loads, it returns an error. The
+// error is a [NoPolicyError] if the policy's directory is missing.
 func (p *Manager) Begin(ctx context.Context) error {
 	kept := p.lastGood()
 	var after policy.Revision
@@ -144,9 +144,9 @@ func (p *Manager) Begin(ctx context.Context) error {
 	return nil
 }
 
-// load loads the revision that the source offers, with its own tests. Units that are the
-// same in previous are not checked again; a repository that fails keeps its rules of
-// fallback; both may be nil. offered is the state of the source, as far as it is known.
+// load loads and tests the source's present revision. Units that are unchanged since
+// previous are not checked again. A repository that fails keeps its rules of fallback.
+// previous and fallback may be nil. offered is the source's revision, as far as it is known.
 func (p *Manager) load(ctx context.Context, after policy.Revision, previous, fallback *rego.Set) (set *rego.Set, offered policy.Revision, err error) {
 	snapshot, err := p.source.Offer(ctx, after)
 	if err != nil {
@@ -178,7 +178,7 @@ func (p *Manager) activate(set *rego.Set, offered policy.Revision) {
 	}
 }
 
-// Follow polls the source, and refreshes at once for each value of reload, until ctx ends.
+// Follow polls the source until ctx ends. It refreshes at once for each value of reload.
 func (p *Manager) Follow(ctx context.Context, reload <-chan os.Signal) {
 	var background sync.WaitGroup
 	defer background.Wait()
@@ -219,9 +219,10 @@ func (p *Manager) reload(ctx context.Context) {
 	p.Refresh(ctx, true)
 }
 
-// Refresh activates the source's state if it is new and good. Otherwise the active
-// revision stays in force, up to its maximum age, and the log, an event, a metric and
-// /readyz report why. A rejected state is loaded again only if requested is set.
+// Refresh activates the source's present revision if it is new and passes. If it fails, the
+// active revision stays in force, up to its maximum age, and the log, an event, a metric
+// and /readyz report the reason. A rejected revision is loaded again only if requested is
+// set, or its retry is due.
 func (p *Manager) Refresh(ctx context.Context, requested bool) {
 	p.turn.Lock()
 	defer p.turn.Unlock()
@@ -261,7 +262,8 @@ func (p *Manager) Refresh(ctx context.Context, requested bool) {
 	p.keep(set)
 }
 
-// known reports whether a state was loaded before. It confirms the active one.
+// known reports whether the snapshot's revision was loaded before. If that revision is
+// active, known records that the source confirmed it.
 func (p *Manager) known(snapshot *policy.Snapshot, requested bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,17 +1,17 @@
-// Package rego loads policy sets written in Rego, tests them, and evaluates them with OPA.
+// Package rego loads, tests and evaluates policies in Rego with OPA.
 //
 // [Load] turns a [policy.Snapshot] into a [Set], or reports all its faults. An [Engine]
-// holds the active set and replaces it without a gap. [Check] and [Test] are the same
-// loader without a set at the end, for policy authors.
+// holds the active set and replaces it atomically. [Check] and [Test] use the same loader
+// for policy authors, and return no set.
 //
-// The organization's policy and each repository's are compiled separately, each with the
-// shipped library: the files of a repository cannot define or read anything else, even if
-// a check of the loader misses it. The results are combined in Go, by rules that are final
-// for the organization. Repositories' policies are checked, tested, compiled and evaluated
-// in worker processes.
+// The organization's policy and each repository's policy are compiled separately, each
+// with the shipped library. The files of a repository therefore cannot define or read
+// anything else, even if a check of the loader misses it. The results are combined in Go,
+// and the organization's deny is final. Repositories' policies are checked, tested,
+// compiled and evaluated in worker processes.
 //
-// The files refer to each other in one direction: types and helpers, the client of the
-// workers, the loader with its checks, sets, and then the entry points.
+// The files depend on each other in one direction. The order is: types and helpers, the
+// client of the workers, the loader with its checks, sets, and the entry points.
 package rego
 
 import (
@@ -20,9 +20,9 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// Load checks, compiles and tests a policy. The error is of type [Errors] where the policy
-// is at fault, and holds all faults; other errors are not the policy's. The duration grows
-// with the size of the policy. Safe for concurrent use.
+// Load checks, compiles and tests a policy. If the policy has faults, the error is of type
+// [Errors] and has all of them. Other errors are not caused by the policy. The duration
+// grows with the size of the policy. Load is safe for concurrent use.
 func Load(ctx context.Context, snapshot *policy.Snapshot, options Options) (*Set, error) {
 	l := newLoader(snapshot, options)
 	set, err := l.load(ctx)
@@ -33,7 +33,7 @@ func Load(ctx context.Context, snapshot *policy.Snapshot, options Options) (*Set
 }
 
 // Check returns the faults of a policy and its warnings, both sorted, and runs no tests.
-// The error is of the check itself and never of the policy.
+// err is a failure of the check itself, never a fault of the policy.
 func Check(ctx context.Context, snapshot *policy.Snapshot, options Options) (problems, warnings Errors, err error) {
 	options.SkipTests = true
 	l := newLoader(snapshot, options)

@@ -1,3 +1,3 @@
-// Package servecmd has the commands that run the server and look after it: health and
+// Package servecmd has the commands that run and maintain the server: serve, health and
 // migrate.
 package servecmd

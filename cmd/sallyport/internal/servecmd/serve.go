@@ -12,14 +12,14 @@ import (
 	"github.com/sallyport/sallyport/internal/config"
 )
 
-// NewServe makes `sallyport serve`.
+// NewServe returns the command `sallyport serve`.
 func NewServe() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the proxy",
-		Long: `Run the proxy until SIGTERM or SIGINT: then nothing new is admitted, open
-tunnels may stay open for shutdown.drain_timeout, and every end is recorded.
-SIGHUP loads the policy again.`,
+		Long: `Run the proxy until SIGTERM or SIGINT. It then admits no new requests, open
+tunnels continue for shutdown.drain_timeout, and the end of each is recorded.
+SIGHUP reloads the policy.`,
 		Args: cli.NoArguments,
 	}
 	path := cli.AddConfigFlag(c)

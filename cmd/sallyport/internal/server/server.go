@@ -1,5 +1,5 @@
-// Package server runs Sallyport: it starts the parts in their order, connects them, and
-// ends them in the opposite order.
+// Package server runs Sallyport: it starts the components in order, connects them, and
+// stops them in reverse order.
 package server
 
 import (
@@ -27,9 +27,9 @@ import (
 	"github.com/sallyport/sallyport/proxy/goproxy"
 )
 
-// newServer starts everything but the accepting of connections. What can be
-// wrong without anything being started comes first. On an error all that was
-// started has been ended again.
+// newServer starts all components, but does not accept connections. Checks that need no
+// running component come first. If it returns an error, it has stopped every component
+// that it started.
 func newServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *server, err error) {
 	s := &server{config: cfg, log: log, metrics: admin.NewMetrics(cli.Version()), began: time.Now()}
 	s.admin = admin.NewServer(s.metrics)
@@ -56,7 +56,8 @@ func newServer(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *se
 	return s, nil
 }
 
-// openAudit opens the audit log, on a PostgreSQL of our own if there is to be one.
+// openAudit opens the audit log. With audit.embedded it first starts the embedded
+// PostgreSQL.
 func (s *server) openAudit(ctx context.Context) error {
 	c := auditwriter.Config{
 		Version: cli.Version(),
@@ -124,11 +125,11 @@ func (s *server) buildGate(context.Context) error {
 		DenyNetworks:  s.config.Egress.DenyNetworks,
 		Own:           s.own(),
 	}
-	via, err := components.UpstreamProxies(s.config.Egress.UpstreamProxies)
+	upstreams, err := components.UpstreamProxies(s.config.Egress.UpstreamProxies)
 	if err != nil {
 		return err
 	}
-	if via, err = s.withEcho(via); err != nil {
+	if upstreams, err = s.withEcho(upstreams); err != nil {
 		return err
 	}
 	observer := s.openTotals()
@@ -139,7 +140,7 @@ func (s *server) buildGate(context.Context) error {
 		Resolver:        resolver,
 		Guard:           guard,
 		Dialer:          proxy.Dialer{Timeout: s.config.Egress.ConnectTimeout},
-		UpstreamProxies: via,
+		UpstreamProxies: upstreams,
 		Log:             s.log,
 		Observer:        observer,
 		Limits:          gateLimits(s.config.Limits),
@@ -173,7 +174,8 @@ func (s *server) buildGate(context.Context) error {
 	return err
 }
 
-// watch gives the admin server the checks, details and metrics of this instance.
+// watch registers the checks, details, warnings and metrics of this instance with the
+// admin server.
 func (s *server) watch() {
 	s.admin.AddCheck("audit", s.audit.Available)
 	s.admin.AddCheck("identity", s.authenticator.Ready)
