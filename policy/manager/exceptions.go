@@ -24,7 +24,7 @@ func (p *Manager) Ending(now time.Time) (ending []rego.Exception) {
 }
 
 // announceExceptions records each exception that ends soon, once in this process. If
-// recording fails, the next refresh tries again. The caller holds turn.
+// recording fails, the next refresh tries again. The caller holds refreshMu.
 func (p *Manager) announceExceptions(ctx context.Context) {
 	now := time.Now()
 	ending := p.Ending(now)

@@ -204,7 +204,7 @@ func (p *Manager) Follow(ctx context.Context, reload <-chan os.Signal) {
 			p.recordDeath(ctx, death)
 		case <-ticker.C:
 			p.Refresh(ctx, false)
-			ticker.Reset(nextPoll(p.poll, time.Duration(p.looked.Load())))
+			ticker.Reset(nextPoll(p.poll, time.Duration(p.pollDuration.Load())))
 		}
 	}
 }
@@ -220,17 +220,17 @@ func (p *Manager) reload(ctx context.Context) {
 }
 
 // Refresh activates the source's present revision if it is new and passes. If it fails, the
-// active revision stays in force, up to its maximum age, and the log, an event, a metric
-// and /readyz report the reason. A rejected revision is loaded again only if requested is
+// active revision stays in force, up to its maximum age. The log, an event, a metric and
+// /readyz report the reason. A rejected revision is loaded again only if requested is
 // set, or its retry is due.
 func (p *Manager) Refresh(ctx context.Context, requested bool) {
-	p.turn.Lock()
-	defer p.turn.Unlock()
+	p.refreshMu.Lock()
+	defer p.refreshMu.Unlock()
 	defer p.announceExceptions(ctx)
 	defer p.expire(ctx)
 	began := time.Now()
 	snapshot, err := p.source.Offer(ctx, p.good.Revision())
-	p.looked.Store(int64(time.Since(began)))
+	p.pollDuration.Store(int64(time.Since(began)))
 	if err != nil {
 		p.refuse(ctx, policy.Revision{}, err)
 		return

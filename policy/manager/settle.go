@@ -66,8 +66,8 @@ func startWait(set *rego.Set) time.Duration {
 // settle activates the outcomes of checks since the latest activation. It returns how long
 // the next call should wait.
 func (p *Manager) settle(ctx context.Context) (wait time.Duration) {
-	p.turn.Lock()
-	defer p.turn.Unlock()
+	p.refreshMu.Lock()
+	defer p.refreshMu.Unlock()
 	began := time.Now()
 	set, accepted := p.good.Settle(p.checks.Take())
 	defer func() { p.checks.Follow(p.good) }()

@@ -32,17 +32,17 @@ type Manager struct {
 	rejections Rejections       // of repositories, in the active revision
 	unrecorded []rego.Rejection // of them, those without an event; of the one refresh
 
-	turn      sync.Mutex // one refresh at a time
-	good      *rego.Set  // the latest good set; active unless it exceeds maxAge
-	before    string     // the commit that was active in an earlier process, as far as the disk has it
-	fromDisk  bool       // good was read from the disk at the start
-	history   *policyHistory
-	notice    time.Duration   // how long before an exception ends it is announced
-	announced map[string]bool // exceptions whose end was announced, by their key
-	candidate *candidate      // nil: none
-	confirmed time.Time       // the time on disk
-	keptAt    time.Time       // when the last good policy was written to disk
-	looked    atomic.Int64    // how many nanoseconds the latest poll of the source took
+	refreshMu    sync.Mutex // one refresh at a time
+	good         *rego.Set  // the latest good set; active unless it exceeds maxAge
+	before       string     // the commit that was active in an earlier process, as far as the disk has it
+	fromDisk     bool       // good was read from the disk at the start
+	history      *policyHistory
+	notice       time.Duration   // how long before an exception ends it is announced
+	announced    map[string]bool // exceptions whose end was announced, by their key
+	candidate    *candidate      // nil: none
+	confirmed    time.Time       // the time on disk
+	keptAt       time.Time       // when the last good policy was written to disk
+	pollDuration atomic.Int64    // of the latest poll of the source, in nanoseconds
 
 	mu      sync.Mutex
 	offered policy.Revision // the latest state of the source; its digest is empty where it could not be read
