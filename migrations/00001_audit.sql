@@ -68,9 +68,10 @@ CREATE TABLE audit.events (
         client_address, listener, action, scheme, host, method, path, target_raw, verdict, mode, reason, rule, rules,
         exceptions, message, revision, commit, repository_revision, upstream_proxy, dialed_address, addresses, close_reason)) <= 1048576),
     -- A record that is not stored is computed from the columns. Each value therefore must
-    -- have the same text in audit.record and in the programs. Not allowed: a network in
-    -- place of an address, days in a duration, an empty or nested list, and the IPv6
-    -- addresses (::/96) that PostgreSQL prints with an embedded IPv4 address.
+    -- have the same text in audit.record and in the programs. The constraint refuses a
+    -- network in place of an address, days in a duration, and an empty or nested list. It
+    -- also refuses the IPv6 addresses (::/96) that PostgreSQL prints with an embedded IPv4
+    -- address.
     CONSTRAINT events_record_follows CHECK (record IS NOT NULL AND record_rest IS NULL OR record IS NULL
         AND kind IN ('decision', 'tunnel_closed', 'request_closed') AND exceptions IS NULL
         AND (record_rest IS NULL OR record_rest = '' OR starts_with(record_rest, '"attributes":{') OR starts_with(record_rest, '"input_parts":{') OR starts_with(record_rest, '"input":'))

@@ -126,8 +126,8 @@ type Decision struct {
 	Activation uint64
 	// Notice is one line for the requester about the rules that decided.
 	Notice string
-	// Exceptions are the exceptions in the policy's documents that applied to the request:
-	// each names its repository and target, and was in force at its time. Rules names the
+	// Exceptions are the exceptions in the policy's documents that applied to the request.
+	// Each names its repository and target, and was in force at its time. Rules names the
 	// rules that allowed the request.
 	Exceptions []AppliedException
 	Protocol   Protocol
