@@ -21,22 +21,22 @@ const (
 	KindPolicyLoaded         Kind = "policy_loaded"         // a revision was activated
 	KindPolicyRejected       Kind = "policy_rejected"       // a revision of the source was rejected
 	KindPolicyReevaluated    Kind = "policy_reevaluated"    // open tunnels and requests were evaluated by a new revision
-	KindPolicyApproval       Kind = "policy_approval"       // who approved the pull request of an activated commit
+	KindPolicyApproval       Kind = "policy_approval"       // the approvals of an activated commit's pull request
 	KindExceptionExpiring    Kind = "exception_expiring"    // an exception of the policy ends soon
 	KindCandidateMismatch    Kind = "candidate_mismatch"    // the candidate policy would have decided differently
 	KindWriterStarted        Kind = "writer_started"        // a writer's first event
 	KindWriterEnded          Kind = "writer_ended"          // a writer's last event
 	KindWriterLost           Kind = "writer_lost"           // another writer terminated without a writer_ended event
-	KindSigningKey           Kind = "signing_key"           // a key signs the checkpoints from then on
+	KindSigningKey           Kind = "signing_key"           // a key that signs checkpoints from then on
 	KindNameReassigned       Kind = "name_reassigned"       // a name was reassigned to another UUID
 	KindAdmin                Kind = "admin"                 // an operator's action
-	KindLogForked            Kind = "log_forked"            // the database holds another log than was published
+	KindLogForked            Kind = "log_forked"            // the database contains another log than the published one
 	KindExport               Kind = "export"                // rows of the log were exported
 	KindRetention            Kind = "retention"             // the events of a month were removed
 	KindHoldSet              Kind = "hold_set"              // months are kept from retention
 	KindHoldLifted           Kind = "hold_lifted"           // the hold was lifted
 	KindReconciled           Kind = "reconciled"            // Bitbucket's deployments were compared with the log
-	KindDeploymentUnobserved Kind = "deployment_unobserved" // no step of such a deployment used Sallyport, or not the deploying step
+	KindDeploymentUnobserved Kind = "deployment_unobserved" // the deploying step did not use Sallyport
 	KindSelfTest             Kind = "self_test"             // the result of a self-test
 	KindCheckpointsThinned   Kind = "checkpoints_thinned"   // old checkpoints between others of the same hour were removed
 	KindRefusalsRepeated     Kind = "refusals_repeated"     // the count of repeats of a recorded refusal, by its decision id
@@ -49,7 +49,7 @@ const (
 	// These two report the schema of the log, and the roles that could reach the log.
 	KindSchemaAttested Kind = "schema_attested" // the differences between the schema and the one that the program installs
 	KindAccessAttested Kind = "access_attested" // which roles can do what to the log, by which path
-	// These two explain why numbers of a writer are missing: attributes writer, first,
+	// These two explain missing numbers of a writer: attributes writer, first,
 	// last (its numbers, both included) and reason.
 	KindEventsLost  Kind = "events_lost"  // acknowledged events of a writer are missing in the database
 	KindGapDeclared Kind = "gap_declared" // a signed declaration by the owner that events are missing permanently; by DatabaseWriter

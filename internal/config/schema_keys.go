@@ -152,10 +152,10 @@ func gitFields(g *Git) []field {
 func auditFields(a *Audit) []field {
 	return []field{
 		scalar("database_url_file", &a.Database, secretFile, "A file with the connection string of the server's login, a member of `sallyport_writer`."),
-		scalar("database_url_env", &a.Database, secretEnv, "The name of the environment variable that holds that connection string."),
+		scalar("database_url_env", &a.Database, secretEnv, "The name of an environment variable with the connection string of `database_url_file`, which it replaces."),
 		scalar("sealer_database_url_file", &a.Sealer, secretFile, "A file with the connection string of the login that seals, a member of `sallyport_sealer`. Absent: the server seals with the login that records, which must also be a member of `sallyport_sealer`."),
-		scalar("sealer_database_url_env", &a.Sealer, secretEnv, "The name of the environment variable that holds that connection string."),
-		scalar("embedded", &a.Embedded, boolean, "The server runs a PostgreSQL of its own under `data_directory`.", fallback("false")),
+		scalar("sealer_database_url_env", &a.Sealer, secretEnv, "The name of an environment variable with the connection string of `sealer_database_url_file`, which it replaces."),
+		scalar("embedded", &a.Embedded, boolean, "The server runs an embedded PostgreSQL under `data_directory`.", fallback("false")),
 		scalar("migration_url_file", &a.Migration, laterSecretFile, "A file with the connection string for `sallyport migrate`, a member of `sallyport_owner`. Required unless `embedded`."),
 		scalar("signing_key_file", &a.SigningKey, secretFile, "The key that signs checkpoints. Absent: `checkpoint-key` in `data_directory`, which the first instance creates and registers in the log. An instance without the log's key records, but does not seal."),
 		scalar("on_outage", &a.OnOutage, choice(OutageDeny, OutageSpool),
