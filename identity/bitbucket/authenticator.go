@@ -67,8 +67,8 @@ func New(c Config, deps Deps) (*Authenticator, error) {
 		w.Audiences = slices.Clone(w.Audiences)
 		for _, audience := range w.Audiences {
 			if strings.HasPrefix(audience, defaultAudience) {
-				a.log.Warn("bitbucket: an audience is Bitbucket's default, so that a token for this proxy is one for every cloud that trusts the workspace; "+
-					"choose one of your own", "workspace", w.Slug, "audience", audience)
+				a.log.Warn("bitbucket: an audience is Bitbucket's default: every cloud that trusts the workspace accepts a token for this proxy; "+
+					"choose your own audience", "workspace", w.Slug, "audience", audience)
 			}
 		}
 		i := &issuer{workspace: w, url: w.Issuer}

@@ -231,7 +231,7 @@ func identityDetail(all []bitbucket.Status) any {
 	for _, st := range all {
 		d := map[string]string{"keys": strconv.Itoa(st.Keys), "keys_usable": strconv.FormatBool(st.KeysUsable), "keys_fetched": cli.FormatTimeOrNever(st.Fetched)}
 		if st.FromDisk {
-			d["keys_from"] = "those that were kept; the issuer has not answered yet"
+			d["keys_from"] = "stored keys from data_directory; no response from the issuer yet"
 		}
 		if len(st.Skipped) > 0 {
 			d["keys_skipped"] = strings.Join(st.Skipped, "; ")
