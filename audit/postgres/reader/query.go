@@ -22,6 +22,7 @@ type Querier struct {
 	connect *pgx.ConnConfig
 	conn    *pgx.Conn
 	maxFew  int  // how many decisions are looked up by id at most
+	minMany int  // from how many decisions on a limited query looks up those of close events
 	alone   bool // if set, do not open a second connection for counts
 }
 
@@ -38,7 +39,7 @@ func OpenQuerier(ctx context.Context, databaseURL string) (*Querier, error) {
 	connect.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: time.Second}
 	}
-	a := &Querier{connect: connect, maxFew: 2000}
+	a := &Querier{connect: connect, maxFew: 2000, minMany: 50_000}
 	if a.conn, err = database.Connect(ctx, connect); err != nil {
 		return nil, fmt.Errorf("query the audit log: %w", err)
 	}
@@ -99,11 +100,20 @@ func (a *Querier) findFew(ctx context.Context, tx pgx.Tx, q *Filter) (*Filter, e
 		err := r.Scan(&id)
 		return id.String(), err
 	})
-	if err != nil || len(ids) > a.maxFew {
-		return q, err
+	if err != nil {
+		return nil, err
 	}
 	found := *q
-	found.few = append([]string{}, ids...)
+	if len(ids) <= a.maxFew {
+		found.few = append([]string{}, ids...)
+	} else if q.Limit > 0 {
+		var n int
+		sql, arguments := q.manySQL(a.minMany)
+		if err := tx.QueryRow(ctx, sql, arguments...).Scan(&n); err != nil {
+			return nil, err
+		}
+		found.many = n == a.minMany
+	}
 	return &found, nil
 }
 

@@ -65,7 +65,32 @@ func varied(r *rand.Rand, at time.Time) *audit.Event {
 	return e
 }
 
-// TestAsk: whatever is asked, the answer is what a loop over all events gives.
+// TestCloseEventsOfMatches: the close events of matching decisions are found, and no
+// others, with few, several and many matches.
+func TestCloseEventsOfMatches(t *testing.T) {
+	t.Parallel()
+	db := audittest.Migrated(t)
+	l := writertest.Open(t, db.URL(database.Writer), nil)
+	at := time.Now().Add(-time.Hour)
+	for i := range 6 {
+		id := fmt.Sprintf("019a0000-0000-7000-8000-00000000000%d", i)
+		audittest.Record(t, l, &audit.Event{Time: at, Kind: audit.KindDecision, DecisionID: id, Verdict: "allow", Repository: []string{"acme/app", "acme/other"}[i%2]})
+		audittest.Record(t, l, &audit.Event{Time: at.Add(time.Second), Kind: audit.KindTunnelClosed, DecisionID: id})
+	}
+	for ways, bounds := range map[string][2]int{"few": {2000, 50_000}, "several": {0, 50_000}, "many": {0, 1}} {
+		a := askerFor(t, db.URL(database.Auditor))
+		a.maxFew, a.minMany = bounds[0], bounds[1]
+		q := Filter{Repositories: []string{"acme/app"}, Until: at.Add(time.Minute), Oldest: true, Limit: 100}
+		if got := answers(t, a, q); !slices.Equal(got, []string{"2", "6", "10", "3", "7", "11"}) {
+			t.Errorf("%s: %v", ways, got)
+		}
+		q.Kinds = []string{string(audit.KindTunnelClosed)}
+		if got := answers(t, a, q); !slices.Equal(got, []string{"3", "7", "11"}) {
+			t.Errorf("%s, close events: %v", ways, got)
+		}
+	}
+}
+
 // TestExcludeSelfTests: neither a probe nor its end is given, and everything else
 // is, the ends of clients' tunnels and the results of self-tests included.
 func TestExcludeSelfTests(t *testing.T) {
@@ -90,6 +115,7 @@ func TestExcludeSelfTests(t *testing.T) {
 	}
 }
 
+// TestAsk: whatever is asked, the answer is what a loop over all events gives.
 func TestAsk(t *testing.T) {
 	t.Parallel()
 	db := audittest.Migrated(t)
@@ -152,7 +178,7 @@ func TestAsk(t *testing.T) {
 				want[fmt.Sprint(i+2)] = true // 1 is the writer's start
 			}
 		}
-		a.maxFew = 2000 * r.IntN(2) // both ways of reading
+		a.maxFew, a.minMany = 2000*r.IntN(2), 1+50_000*r.IntN(2) // each way of reading
 		got := answers(t, a, q)
 		found += len(got)
 		if len(got) != len(want) || slices.ContainsFunc(got, func(n string) bool { return !want[n] }) {

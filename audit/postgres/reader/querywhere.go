@@ -35,6 +35,9 @@ type Filter struct {
 
 	// few are the decisions that meet whereDecided, where there are few; nil: not known.
 	few []string
+	// many is true if so many decisions meet whereDecided that the first events of the
+	// period reach Limit.
+	many bool
 
 	Oldest  bool     // the oldest first
 	Limit   int64    // 0: none
@@ -157,7 +160,14 @@ func (q *Filter) orItsEnd(a *arguments, condition string) string {
 	if len(q.Kinds) > 0 && !slices.ContainsFunc(q.Kinds, func(k string) bool { return (&audit.Event{Kind: audit.Kind(k)}).IsClosing() }) {
 		return condition
 	}
-	return "(e.kind NOT IN ('tunnel_closed', 'request_closed') AND " + condition + " OR e.kind IN ('tunnel_closed', 'request_closed') AND e.decision_id IN (" + q.decisionsSQL(a, condition) + "))"
+	decisions := q.decisionsSQL(a, condition)
+	decided := "e.decision_id IN (" + decisions + ")"
+	if q.many {
+		// A scan in the order of time reaches the limit soon, and looks up the decision of
+		// each close event. IN would first collect all decisions.
+		decided = "e.decision_id = (" + decisions + " AND w.decision_id = e.decision_id LIMIT 1)"
+	}
+	return "(e.kind NOT IN ('tunnel_closed', 'request_closed') AND " + condition + " OR e.kind IN ('tunnel_closed', 'request_closed') AND " + decided + ")"
 }
 
 // decisionsSQL selects the ids of the decisions that meet a condition, and whose end
@@ -183,6 +193,12 @@ func (q *Filter) fewSQL(most int) (string, []any) {
 	}
 	sql := q.decisionsSQL(&a, condition) + " AND w.decision_id IS NOT NULL LIMIT " + a.add(most) + "::bigint"
 	return sql, a
+}
+
+// manySQL counts the decisions of the question, up to so many.
+func (q *Filter) manySQL(most int) (string, []any) {
+	sql, a := q.fewSQL(most)
+	return "SELECT count(*) FROM (" + sql + ") matches", a
 }
 
 // clockSteps is how much earlier than its decision an end may be stamped.
