@@ -210,7 +210,7 @@ func TestVerifyFinds(t *testing.T) {
 		}, "key_unknown at leaf 104: "},
 		{"unsealed: before the end", func(_ *testing.T, l *sealedLog) { l.unsealed[0].Sequence = 7 }, "event_inserted (event 7 of writer a)"},
 		{"unsealed: behind the end", func(_ *testing.T, l *sealedLog) { l.unsealed = append(l.unsealed, l.entry("b", decided(1))) }, "event_inserted (event 53 of writer b): the event follows the end"},
-		{"unsealed: a gap", func(_ *testing.T, l *sealedLog) { l.unsealed = l.unsealed[1:] }, "event_missing (event 54 of writer a): number 53"},
+		{"unsealed: a gap", func(_ *testing.T, l *sealedLog) { l.unsealed = l.unsealed[1:] }, "event_missing (event 54 of writer a): the next number of the writer is 53;"},
 		{"unsealed: twice", func(_ *testing.T, l *sealedLog) { l.unsealed = append(l.unsealed, l.unsealed[1]) }, "event_inserted (event 54 of writer a): another row"},
 		{"another log", func(t *testing.T, l *sealedLog) { *l = *sample(t) }, "tree_changed at leaves 102 to 103: the checkpoint from outside"},
 	} {

@@ -9,10 +9,10 @@ func TestStandbyIsPromoted(t *testing.T) {
 	primary.SynchronousStandby(t, "second")
 	conn := connect(t, db.URL(""))
 	execute(t, conn, "set synchronous_commit = on")
+	Eventually(t, "the standby is synchronous", func() bool {
+		return count(t, conn, "select count(*) from pg_stat_replication where sync_state = 'sync'") == 1
+	})
 	execute(t, conn, "create table x (v int)") // is on the standby when it returns
-	if n := count(t, conn, "select count(*) from pg_stat_replication where sync_state = 'sync'"); n != 1 {
-		t.Errorf("%d synchronous standbys", n)
-	}
 	primary.SynchronousStandby(t, "")
 	standby.Detach(t)
 	execute(t, conn, "insert into x values (1)") // is not
