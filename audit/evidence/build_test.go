@@ -17,7 +17,7 @@ import (
 	"github.com/sallyport/sallyport/audit/evidence/pack"
 )
 
-// TestNoPack: where no pack can be made there is no folder, and none was recorded.
+// TestNoPack: if a pack cannot be made, there is no folder and no event of a pack.
 func TestNoPack(t *testing.T) {
 	full := filepath.Join(t.TempDir(), "full")
 	if err := os.Mkdir(full, 0o700); err != nil {

@@ -291,7 +291,7 @@ func TestForgedByTheKeysHolder(t *testing.T) {
 		"a line too few":        {pack.PopulationFile, inside(t, func(s string) string { _, after, _ := strings.Cut(s, "\n"); return after })},
 		"a line twice":          {pack.PopulationFile, inside(t, func(s string) string { first, _, _ := strings.Cut(s, "\n"); return first + "\n" + s })},
 		"a verdict":             {pack.PopulationFile, inside(t, func(s string) string { return strings.Replace(s, `"verdict":"deny"`, `"verdict":"allow"`, 1) })},
-		"a deed":                {pack.EventsFile, func(s string) string { return strings.Replace(s, "emergency_stop", "policy_reload", 1) }},
+		"an operator action":    {pack.EventsFile, func(s string) string { return strings.Replace(s, "emergency_stop", "policy_reload", 1) }},
 		"the spreadsheet":       {pack.Spreadsheet, func(s string) string { return strings.Replace(s, "paste.example", "other.example", 1) }},
 		"a record of a sample detail": {sample + ".json", func(s string) string {
 			return strings.Replace(s, `\"host\":\"api.partner.example\",\"port\"`, `\"host\":\"api.partner.exampl3\",\"port\"`, 1)

@@ -13,8 +13,9 @@ import (
 
 // Find finds the text of the rule that a decision names, in the policy that decided
 // it: record is the decision's, and content returns that of a revision as the log
-// keeps it, or nil. If there is no text, none is the reason. The error is of a record that cannot
-// be read.
+// keeps it, or nil. If the policy has no such text, rules is empty and none is the reason,
+// as a sentence for the reader. Find returns an error for a record that cannot be read, and
+// the errors of content.
 func Find(record []byte, content func(revision string) ([]byte, error)) (rules []pack.RuleText, none string, err error) {
 	s, err := recorded.Read(record)
 	if err != nil {
