@@ -17,15 +17,15 @@ import (
 
 // Bounds of what a candidate may take.
 const (
-	candidateQueue   = 1024   // decisions that wait for their evaluation; more are dropped and counted
-	candidateMemory  = 10_000 // known differences, which are not recorded again
-	candidateRecords = 20     // new differences that are recorded in a second; more are counted only
+	candidateQueue       = 1024   // decisions that wait for their evaluation; more are dropped and counted
+	maxCandidateRecorded = 10_000 // known differences, which are not recorded again
+	candidateRecords     = 20     // new differences that are recorded in a second; more are counted only
 )
 
 func newCandidate(cfg *config.Config, p *Manager, git GitConfig) (*candidate, error) {
 	c := &candidate{
 		poll: p.poll, options: p.options, manager: p, log: p.log.With("candidate", true),
-		queue: make(chan policy.Decision, candidateQueue), known: map[string]bool{},
+		queue: make(chan policy.Decision, candidateQueue), recorded: map[string]bool{},
 	}
 	if directory := cfg.Policy.Candidate.Directory; directory != "" {
 		c.source, c.poll = folderSource{source.NewFolder(directory)}, directoryPoll
@@ -182,17 +182,17 @@ func (c *candidate) record(ctx context.Context, decided, would policy.Decision, 
 	}
 	p, t := input.Principal, input.Target
 	key := fmt.Sprint(p.Repository.UUID, p.Deployment.UUID, input.Action, t.Host, t.Port, decided.Revision.Digest, would.Revision.Digest, decided.Verdict, would.Verdict, would.WouldDeny)
-	if c.known[key] {
+	if c.recorded[key] {
 		return
 	}
 	now := time.Now()
-	if now.Sub(c.second) >= time.Second {
-		c.second, c.spent = now, 0
+	if now.Sub(c.windowStart) >= time.Second {
+		c.windowStart, c.recordedInWindow = now, 0
 	}
-	if c.spent >= candidateRecords {
+	if c.recordedInWindow >= candidateRecords {
 		return // a repeated request records it
 	}
-	c.spent++
+	c.recordedInWindow++
 	e := &audit.Event{
 		Time: now, Kind: audit.KindCandidateMismatch,
 		WorkspaceUUID: p.Workspace.UUID, Workspace: p.Workspace.Slug, RepositoryUUID: p.Repository.UUID, Repository: p.Repository.FullName, Project: p.Repository.Project,
@@ -215,10 +215,10 @@ func (c *candidate) record(ctx context.Context, decided, would policy.Decision, 
 		}
 		return
 	}
-	if len(c.known) >= candidateMemory {
-		clear(c.known)
+	if len(c.recorded) >= maxCandidateRecorded {
+		clear(c.recorded)
 	}
-	c.known[key] = true
+	c.recorded[key] = true
 }
 
 // detail is the part of /readyz about the candidate.

@@ -26,7 +26,7 @@ var attempts = []time.Duration{250 * time.Millisecond, 2 * time.Second, 0}
 // doubled each time up to the second.
 const (
 	retryFirst = time.Minute
-	retryMost  = time.Hour
+	retryMax   = time.Hour
 )
 
 // retryError is the delay of a check that could not be executed.
@@ -156,7 +156,7 @@ func (c *Checks) add(repository string, set *rego.Set, delay time.Duration) {
 	c.sequence++
 	j := &job{repository: repository, set: set, attempt: u.attempt, urgent: delay == 0, sequence: c.sequence}
 	if delay > 0 {
-		delay = min(retryMost, delay<<min(u.retries, 16))
+		delay = min(retryMax, delay<<min(u.retries, 16))
 		u.retries++
 	} else {
 		u.retries = 0
@@ -269,14 +269,14 @@ func (q *queue) Pop() any {
 func (c *Checks) execute(ctx context.Context, j *job, set *rego.Set, class int) {
 	began := time.Now()
 	outcome, err := c.check(ctx, set, j.repository, c.attempts[j.attempt])
-	took := time.Since(began)
+	duration := time.Since(began)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.running[class]--
 	j.cancel = nil
 	u := c.usage(j.repository)
-	u.time += took
+	u.time += duration
 	switch {
 	case j.dropped || c.closed:
 	case errors.Is(err, rego.ErrAttempt) && class == 0:
@@ -289,7 +289,7 @@ func (c *Checks) execute(ctx context.Context, j *job, set *rego.Set, class int) 
 	default:
 		delete(c.jobs, j.repository)
 		c.leave(j)
-		for u.attempt > 0 && c.attempts[u.attempt-1] > 2*took {
+		for u.attempt > 0 && c.attempts[u.attempt-1] > 2*duration {
 			u.attempt--
 		}
 		if outcome.Failure == nil {
@@ -330,11 +330,11 @@ func (c *Checks) forget() {
 	}
 }
 
-// Ready has a value when [Checks.Take] returns outcomes.
+// Ready has a value when [Checks.Outcomes] returns outcomes.
 func (c *Checks) Ready() <-chan struct{} { return c.ready }
 
-// Take returns the outcomes since the previous call.
-func (c *Checks) Take() []*rego.Checked {
+// Outcomes returns the outcomes since the previous call.
+func (c *Checks) Outcomes() []*rego.Checked {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	outcomes := c.outcomes

@@ -101,7 +101,7 @@ func outcomes(t *testing.T, c *Checks, n int) (names []string) {
 		case <-limit:
 			t.Fatalf("%d of %d outcomes: %v", len(names), n, names)
 		}
-		for _, o := range c.Take() {
+		for _, o := range c.Outcomes() {
 			names = append(names, o.Repository)
 		}
 	}
@@ -124,7 +124,7 @@ func TestSlowChecksDelayNoRevision(t *testing.T) {
 			c.usage("acme/a-slow").time = time.Hour // the slow ones are first
 			c.Follow(set)
 			<-s.begun
-			if got := c.Take(); len(got) != 0 {
+			if got := c.Outcomes(); len(got) != 0 {
 				t.Errorf("%d repositories were checked behind one that does not end", len(got))
 			}
 		} else {
@@ -221,7 +221,7 @@ func TestRetries(t *testing.T) {
 			if got := s.seen(); got != "acme/loaded" {
 				t.Errorf("after %v: %q", delay, got)
 			}
-			c.Take()
+			c.Outcomes()
 			c.Follow(set)
 		}
 		c.Follow(set, "acme/wrong", "acme/loaded")
@@ -248,13 +248,13 @@ func TestChecksThatFail(t *testing.T) {
 		c.Follow(set)
 		synctest.Wait()
 		c.Wait(t.Context()) // an activation does not wait for it
-		if got := c.Take(); len(got) != 0 {
+		if got := c.Outcomes(); len(got) != 0 {
 			t.Errorf("%d outcomes", len(got))
 		}
 		works.Store(true)
 		time.Sleep(retryError)
 		synctest.Wait()
-		if got := c.Take(); len(got) != 1 {
+		if got := c.Outcomes(); len(got) != 1 {
 			t.Errorf("%d outcomes", len(got))
 		}
 	})

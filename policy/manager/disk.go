@@ -12,16 +12,16 @@ import (
 // keep writes the active policy to the disk, for a start without the source. A failure
 // does not affect decisions.
 func (p *Manager) keep(set *rego.Set) {
-	p.confirmed = time.Now()
-	p.keptAt = p.confirmed
-	err := p.kept.Save(source.KeptPolicy{Snapshot: set.Snapshot(), Origin: p.source.String(), Confirmed: p.confirmed, Findings: set.Findings(), Repositories: set.Kept()})
+	p.confirmedOnDisk = time.Now()
+	p.savedAt = p.confirmedOnDisk
+	err := p.kept.Save(source.KeptPolicy{Snapshot: set.Snapshot(), Origin: p.source.String(), Confirmed: p.confirmedOnDisk, Findings: set.Findings(), Repositories: set.Kept()})
 	if err != nil {
 		p.log.Error("write active policy to disk failed", "error", err)
 	}
 }
 
-// lastGood returns the policy on the disk, nil if it cannot be used.
-func (p *Manager) lastGood() *source.KeptPolicy {
+// loadLastGood returns the policy on the disk, nil if it cannot be used.
+func (p *Manager) loadLastGood() *source.KeptPolicy {
 	kept, err := p.kept.Load()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -13,30 +13,30 @@ import (
 	"github.com/sallyport/sallyport/policy/source"
 )
 
-// AnnounceFirst records the first active revision and, where it is from the disk, why.
+// RecordFirst records the first active revision and, where it is from the disk, why.
 // Later events go to the same log. activated is called after the activation of each
 // commit is recorded; nil: not.
-func (p *Manager) AnnounceFirst(ctx context.Context, log Log, activated func()) error {
+func (p *Manager) RecordFirst(ctx context.Context, log Log, activated func()) error {
 	p.audit, p.activated = log, activated
 	if err := p.dropUnknown(ctx); err != nil {
 		return err
 	}
-	if err := p.announce(ctx, p.good, nil); err != nil {
+	if err := p.recordActivation(ctx, p.lastGood, nil); err != nil {
 		return err
 	}
 	p.recordRejections(ctx)
 	if p.fromDisk {
-		p.count(kindOf(p.failure))
-		p.recordRefusal(ctx, p.offered, kindOf(p.failure), p.failure)
+		p.countRejection(kindOf(p.failure))
+		p.recordRejectedRevision(ctx, p.offered, kindOf(p.failure), p.failure)
 	} else {
-		p.keep(p.good)
+		p.keep(p.lastGood)
 	}
-	p.announceExceptions(ctx)
+	p.recordExpiring(ctx)
 	return nil
 }
 
 // announce stores a revision's content in the log and records its activation.
-func (p *Manager) announce(ctx context.Context, set, previous *rego.Set) error {
+func (p *Manager) recordActivation(ctx context.Context, set, previous *rego.Set) error {
 	revision := set.Revision()
 	if err := p.audit.PutPolicy(ctx, revision.Digest, set.Snapshot().Content()); err != nil {
 		return err
@@ -46,7 +46,7 @@ func (p *Manager) announce(ctx context.Context, set, previous *rego.Set) error {
 		{Name: "files", Value: strconv.Itoa(len(set.Snapshot().Files))},
 		{Name: "warnings", Value: strconv.Itoa(len(set.Warnings()))},
 	}
-	before := p.before // of an earlier process, which its own event does not replace
+	before := p.previousCommit // of an earlier process, which its own event does not replace
 	if previous != nil {
 		before = previous.Revision().Commit
 		attributes = append(attributes, audit.Attribute{Name: "replaces", Value: previous.Revision().Digest})
@@ -58,7 +58,7 @@ func (p *Manager) announce(ctx context.Context, set, previous *rego.Set) error {
 	if p.fromDisk {
 		attributes = append(attributes, audit.Attribute{Name: "from", Value: "disk"})
 	}
-	if at, again := p.history.before(revision.Digest); again {
+	if at, again := p.history.activatedAt(revision.Digest); again {
 		attributes = append(attributes, audit.Attribute{Name: "decided_before", Value: at.UTC().Format(time.RFC3339)})
 	}
 	if r, ok := p.source.(interface{ Rewound() bool }); ok && r.Rewound() {
@@ -67,13 +67,13 @@ func (p *Manager) announce(ctx context.Context, set, previous *rego.Set) error {
 	attributes = append(attributes, pendingAttributes(set)...)
 	attributes = append(attributes, rejectedAttributes(set)...)
 	attributes = append(attributes, p.provenance(ctx, revision.Commit)...)
-	attributes = append(attributes, p.brought(ctx, before, revision.Commit)...)
+	attributes = append(attributes, p.commitsSince(ctx, before, revision.Commit)...)
 	err := p.audit.Record(ctx, &audit.Event{
 		Time: now, Kind: audit.KindPolicyLoaded,
 		Revision: revision.Digest, Commit: revision.Commit, Attributes: attributes,
 	})
 	if err == nil {
-		p.history.decides(revision.Digest, now)
+		p.history.add(revision.Digest, now)
 		if p.activated != nil && revision.Commit != "" {
 			p.activated()
 		}
@@ -82,10 +82,10 @@ func (p *Manager) announce(ctx context.Context, set, previous *rego.Set) error {
 	return err
 }
 
-// refuse records that a state of the source was rejected. The digest is empty if the state
+// rejectRevision records that a state of the source was rejected. The digest is empty if the state
 // could not be read, and the commit if it is not known. Each state and fault is recorded
 // once.
-func (p *Manager) refuse(ctx context.Context, offered policy.Revision, err error) {
+func (p *Manager) rejectRevision(ctx context.Context, offered policy.Revision, err error) {
 	if ctx.Err() != nil {
 		return
 	}
@@ -101,9 +101,9 @@ func (p *Manager) refuse(ctx context.Context, offered policy.Revision, err error
 	if again {
 		return
 	}
-	p.count(kind)
-	p.log.Error("policy rejected; keeping last good revision", "revision", p.good.Revision().Digest, "kind", string(kind), "commit", offered.Commit, "error", err)
-	p.recordRefusal(ctx, offered, kind, err)
+	p.countRejection(kind)
+	p.log.Error("policy rejected; keeping last good revision", "revision", p.lastGood.Revision().Digest, "kind", string(kind), "commit", offered.Commit, "error", err)
+	p.recordRejectedRevision(ctx, offered, kind, err)
 }
 
 // notRecorded records that a good state of the source is not activated because the log
@@ -115,24 +115,24 @@ func (p *Manager) notRecorded(ctx context.Context, offered policy.Revision, err 
 	}
 	err = unrecordedError{fmt.Errorf("it cannot be recorded, and is tried again: %w", err)}
 	p.mu.Lock()
-	again := p.failure != nil && kindOf(p.failure) == refusedUnrecorded && p.waiting == offered
-	p.waiting, p.failure = offered, err
+	again := p.failure != nil && kindOf(p.failure) == rejectedUnrecorded && p.unrecordedRevision == offered
+	p.unrecordedRevision, p.failure = offered, err
 	p.mu.Unlock()
-	p.count(refusedUnrecorded)
+	p.countRejection(rejectedUnrecorded)
 	if again {
 		return
 	}
-	p.log.Error("policy rejected; keeping last good revision", "revision", p.good.Revision().Digest, "kind", string(refusedUnrecorded), "offered", offered.Digest, "commit", offered.Commit, "error", err)
-	p.recordRefusal(ctx, offered, refusedUnrecorded, err)
+	p.log.Error("policy rejected; keeping last good revision", "revision", p.lastGood.Revision().Digest, "kind", string(rejectedUnrecorded), "offered", offered.Digest, "commit", offered.Commit, "error", err)
+	p.recordRejectedRevision(ctx, offered, rejectedUnrecorded, err)
 }
 
-// recordRefusal records a rejected state with all that is known of it: the commit, its
+// recordRejectedRevision records a rejected state with all that is known of it: the commit, its
 // author, and whether a listed key has signed it.
-func (p *Manager) recordRefusal(ctx context.Context, offered policy.Revision, kind RefusalKind, err error) {
+func (p *Manager) recordRejectedRevision(ctx context.Context, offered policy.Revision, kind RejectionKind, err error) {
 	attributes := []audit.Attribute{
 		{Name: "kind", Value: string(kind)},
 		{Name: "source", Value: p.source.String()},
-		{Name: "decides", Value: p.good.Revision().Digest},
+		{Name: "decides", Value: p.lastGood.Revision().Digest},
 	}
 	attributes = append(attributes, p.provenance(ctx, offered.Commit)...)
 	e := &audit.Event{Time: time.Now(), Kind: audit.KindPolicyRejected, Revision: offered.Digest, Commit: offered.Commit, Message: err.Error(), Attributes: attributes}
@@ -141,8 +141,8 @@ func (p *Manager) recordRefusal(ctx context.Context, offered policy.Revision, ki
 	}
 }
 
-func (p *Manager) count(kind RefusalKind) {
+func (p *Manager) countRejection(kind RejectionKind) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.refused[kind]++
+	p.rejectionCounts[kind]++
 }

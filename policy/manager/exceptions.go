@@ -8,34 +8,34 @@ import (
 	"github.com/sallyport/sallyport/policy/rego"
 )
 
-// Ending returns the exceptions of the active policy that end within
+// ExpiringExceptions returns the exceptions of the active policy that end within
 // policy.exception_expiry_warning.
-func (p *Manager) Ending(now time.Time) (ending []rego.Exception) {
+func (p *Manager) ExpiringExceptions(now time.Time) (ending []rego.Exception) {
 	set := p.engine.Current()
 	if set == nil {
 		return nil
 	}
 	for _, e := range set.Exceptions() {
-		if e.Until.After(now) && e.Until.Sub(now) <= p.notice {
+		if e.Until.After(now) && e.Until.Sub(now) <= p.expiryWarning {
 			ending = append(ending, e)
 		}
 	}
 	return ending
 }
 
-// announceExceptions records each exception that ends soon, once in this process. If
+// recordExpiring records each exception that ends soon, once in this process. If
 // recording fails, the next refresh tries again. The caller holds refreshMu.
-func (p *Manager) announceExceptions(ctx context.Context) {
+func (p *Manager) recordExpiring(ctx context.Context) {
 	now := time.Now()
-	ending := p.Ending(now)
+	ending := p.ExpiringExceptions(now)
 	still := make(map[string]bool, len(ending))
 	for _, e := range ending {
 		key := e.Key()
-		if p.announced[key] {
+		if p.recordedExpiring[key] {
 			still[key] = true
 			continue
 		}
-		revision := p.good.Revision()
+		revision := p.lastGood.Revision()
 		err := p.audit.Record(ctx, &audit.Event{
 			Time: now, Kind: audit.KindExceptionExpiring, Revision: revision.Digest, Commit: revision.Commit, Repository: e.Repository,
 			Message: "an exception ends at " + e.Until.UTC().Format(time.RFC3339),
@@ -50,5 +50,5 @@ func (p *Manager) announceExceptions(ctx context.Context) {
 		still[key] = true
 		p.log.Warn("policy exception expires soon", "path", e.Path, "owner", e.Owner, "ticket", e.Ticket, "repository", e.Repository, "until", e.Until.UTC().Format(time.RFC3339))
 	}
-	p.announced = still
+	p.recordedExpiring = still
 }

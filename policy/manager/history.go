@@ -15,16 +15,16 @@ type policyHistory struct {
 
 func newPolicyHistory() *policyHistory { return &policyHistory{since: map[string]time.Time{}} }
 
-// before returns when a revision became active before.
-func (h *policyHistory) before(digest string) (at time.Time, again bool) {
+// activatedAt returns when a revision became active before.
+func (h *policyHistory) activatedAt(digest string) (at time.Time, again bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	at, again = h.since[digest]
 	return at, again
 }
 
-// decides records that a revision becomes active.
-func (h *policyHistory) decides(digest string, at time.Time) {
+// add records that a revision becomes active.
+func (h *policyHistory) add(digest string, at time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if _, again := h.since[digest]; !again {

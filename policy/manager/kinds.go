@@ -7,29 +7,29 @@ import (
 	"github.com/sallyport/sallyport/policy/source"
 )
 
-// RefusalKind is the kind of fault for which a state of the policy was rejected: a closed
+// RejectionKind is the kind of fault for which a state of the policy was rejected: a closed
 // vocabulary, for the event and the metric.
-type RefusalKind string
+type RejectionKind string
 
 // The kinds.
 const (
-	refusedUnreachable RefusalKind = "unreachable"       // the source does not answer
-	refusedTooLarge    RefusalKind = "too_large"         // it exceeds a limit
-	refusedTree        RefusalKind = "invalid_tree"      // it is not a policy tree
-	refusedUnsigned    RefusalKind = "unsigned"          // no listed key has signed the commit
-	refusedRewound     RefusalKind = "rewound"           // the commit does not follow the active one
-	refusedHistory     RefusalKind = "malformed_history" // an object of its history is malformed
-	refusedLoad        RefusalKind = "does_not_load"     // it does not parse, compile or pass the checks
-	refusedTests       RefusalKind = "tests_failed"      // its own tests fail
-	refusedProbe       RefusalKind = "probe_failed"      // it cannot decide recent inputs
-	refusedUnrecorded  RefusalKind = "unrecorded"        // its content cannot be recorded
-	refusedTooOld      RefusalKind = "too_old"           // the last good one exceeds policy.max_age
-	refusedUnknown     RefusalKind = "other"
+	rejectedUnreachable RejectionKind = "unreachable"       // the source does not answer
+	rejectedTooLarge    RejectionKind = "too_large"         // it exceeds a limit
+	rejectedTree        RejectionKind = "invalid_tree"      // it is not a policy tree
+	rejectedUnsigned    RejectionKind = "unsigned"          // no listed key has signed the commit
+	rejectedRewound     RejectionKind = "rewound"           // the commit does not follow the active one
+	rejectedHistory     RejectionKind = "malformed_history" // an object of its history is malformed
+	rejectedLoad        RejectionKind = "does_not_load"     // it does not parse, compile or pass the checks
+	rejectedTests       RejectionKind = "tests_failed"      // its own tests fail
+	rejectedProbe       RejectionKind = "probe_failed"      // it cannot decide recent inputs
+	rejectedUnrecorded  RejectionKind = "unrecorded"        // its content cannot be recorded
+	rejectedTooOld      RejectionKind = "too_old"           // the last good one exceeds policy.max_age
+	rejectedOther       RejectionKind = "other"
 )
 
-// RefusalKinds lists the kinds.
-var RefusalKinds = []RefusalKind{refusedUnreachable, refusedTooLarge, refusedTree, refusedUnsigned, refusedRewound, refusedHistory,
-	refusedLoad, refusedTests, refusedProbe, refusedUnrecorded, refusedTooOld, refusedUnknown}
+// RejectionKinds lists the kinds.
+var RejectionKinds = []RejectionKind{rejectedUnreachable, rejectedTooLarge, rejectedTree, rejectedUnsigned, rejectedRewound, rejectedHistory,
+	rejectedLoad, rejectedTests, rejectedProbe, rejectedUnrecorded, rejectedTooOld, rejectedOther}
 
 // probeError is an error of [rego.Engine.Prepare].
 type probeError struct{ error }
@@ -41,28 +41,28 @@ type unrecordedError struct{ error }
 
 func (e unrecordedError) Unwrap() error { return e.error }
 
-func probed(err error) error {
+func asProbeError(err error) error {
 	if err == nil {
 		return nil
 	}
 	return probeError{err}
 }
 
-func kindOf(err error) RefusalKind {
+func kindOf(err error) RejectionKind {
 	if r, ok := errors.AsType[*source.Refusal](err); ok {
-		return RefusalKind(r.Kind)
+		return RejectionKind(r.Kind)
 	}
 	if _, ok := errors.AsType[probeError](err); ok {
-		return refusedProbe
+		return rejectedProbe
 	}
 	if _, ok := errors.AsType[unrecordedError](err); ok {
-		return refusedUnrecorded
+		return rejectedUnrecorded
 	}
 	if _, ok := errors.AsType[rego.TestsFailed](err); ok {
-		return refusedTests
+		return rejectedTests
 	}
 	if _, ok := errors.AsType[rego.Errors](err); ok {
-		return refusedLoad
+		return rejectedLoad
 	}
-	return refusedUnknown
+	return rejectedOther
 }

@@ -49,15 +49,15 @@ func New(c Config) (*Manager, error) {
 		names = names && w.API != nil
 	}
 	p := &Manager{
-		engine:  new(rego.Engine),
-		deaths:  make(chan policyDeath, maxDeaths),
-		options: rego.Options{Names: names, Deadline: cfg.Policy.EvaluationTimeout, OnFailure: onRepositoryFailure(cfg)},
-		maxAge:  cfg.Policy.MaxAge,
-		notice:  cfg.Policy.ExceptionExpiryWarning,
-		kept:    source.NewKept(filepath.Join(cfg.DataDirectory, "policy")),
-		history: newPolicyHistory(),
-		log:     log, notifier: c.Notifier,
-		refused: map[RefusalKind]int{},
+		engine:        new(rego.Engine),
+		deaths:        make(chan policyDeath, maxDeaths),
+		options:       rego.Options{Names: names, Deadline: cfg.Policy.EvaluationTimeout, OnFailure: onRepositoryFailure(cfg)},
+		maxAge:        cfg.Policy.MaxAge,
+		expiryWarning: cfg.Policy.ExceptionExpiryWarning,
+		kept:          source.NewKept(filepath.Join(cfg.DataDirectory, "policy")),
+		history:       newPolicyHistory(),
+		log:           log, notifier: c.Notifier,
+		rejectionCounts: map[RejectionKind]int{},
 	}
 	p.workers = p.newWorkers(cfg)
 	p.options.Workers = p.workers
@@ -110,16 +110,16 @@ func (p *Manager) UsesNames() bool { return p.options.Names }
 // load, the last good revision from the disk. If neither loads, it returns an error. The
 // error is a [NoPolicyError] if the policy's directory is missing.
 func (p *Manager) Begin(ctx context.Context) error {
-	kept := p.lastGood()
+	kept := p.loadLastGood()
 	var after policy.Revision
 	if kept != nil {
 		after = kept.Snapshot.Revision()
-		p.before = after.Commit
+		p.previousCommit = after.Commit
 	}
 	resumed, recalled := p.resume(ctx, kept)
 	set, offered, err := p.load(ctx, after, resumed, recalled)
 	if err == nil {
-		set = p.settleEarly(ctx, set, startWait(set))
+		set = p.settleBeforeActivation(ctx, set, startWait(set))
 		p.log.Info("policy loaded", "revision", set.Revision().Digest, "repositories", len(set.Repositories()), "checked", set.Inspected())
 		p.activate(set, offered)
 		return nil
@@ -139,8 +139,8 @@ func (p *Manager) Begin(ctx context.Context) error {
 	}
 	p.log.Error("policy rejected at startup; loading last good revision from disk",
 		"revision", set.Revision().Digest, "confirmed", kept.Confirmed.UTC().Format(time.RFC3339), "error", err)
-	p.activate(p.settleEarly(ctx, set, startWait(set)), offered)
-	p.fromDisk, p.current, p.failure, p.seen = true, "", err, kept.Confirmed
+	p.activate(p.settleBeforeActivation(ctx, set, startWait(set)), offered)
+	p.fromDisk, p.current, p.failure, p.lastConfirmed = true, "", err, kept.Confirmed
 	return nil
 }
 
@@ -167,12 +167,12 @@ func (p *Manager) activate(set *rego.Set, offered policy.Revision) {
 		p.log.Warn("policy warning", "warning", w.Error())
 	}
 	p.engine.Swap(set)
-	p.good, p.fromDisk = set, false
+	p.lastGood, p.fromDisk = set, false
 	p.mu.Lock()
 	now := time.Now()
-	p.offered, p.current, p.loaded, p.seen, p.failure, p.tooOld = offered, offered.Digest, now, now, nil, false
+	p.offered, p.current, p.loaded, p.lastConfirmed, p.failure, p.expired = offered, offered.Digest, now, now, nil, false
 	p.mu.Unlock()
-	p.noteRejections(set, now)
+	p.activateRejections(set, now)
 	if p.changed != nil {
 		p.changed(set.Revision(), p.engine.Activation())
 	}
@@ -226,34 +226,34 @@ func (p *Manager) reload(ctx context.Context) {
 func (p *Manager) Refresh(ctx context.Context, requested bool) {
 	p.refreshMu.Lock()
 	defer p.refreshMu.Unlock()
-	defer p.announceExceptions(ctx)
+	defer p.recordExpiring(ctx)
 	defer p.expire(ctx)
 	began := time.Now()
-	snapshot, err := p.source.Offer(ctx, p.good.Revision())
+	snapshot, err := p.source.Offer(ctx, p.lastGood.Revision())
 	p.pollDuration.Store(int64(time.Since(began)))
 	if err != nil {
-		p.refuse(ctx, policy.Revision{}, err)
+		p.rejectRevision(ctx, policy.Revision{}, err)
 		return
 	}
-	if p.known(snapshot, requested) {
+	if p.alreadyLoaded(snapshot, requested) {
 		if requested {
 			p.recheck()
 		}
 		return
 	}
 	options := p.options
-	options.Previous, options.SpareProcessor, options.Defer = p.good, true, true
+	options.Previous, options.SpareProcessor, options.Defer = p.lastGood, true, true
 	set, err := rego.Load(ctx, snapshot, options)
 	if err == nil {
-		err = probed(p.engine.Prepare(ctx, set))
+		err = asProbeError(p.engine.Prepare(ctx, set))
 	}
 	if err != nil {
-		p.refuse(ctx, snapshot.Revision(), err)
+		p.rejectRevision(ctx, snapshot.Revision(), err)
 		return
 	}
-	set = p.settleEarly(ctx, set, checksWait)
-	if err := p.announce(ctx, set, p.good); err != nil {
-		p.checks.Follow(p.good)
+	set = p.settleBeforeActivation(ctx, set, checksWait)
+	if err := p.recordActivation(ctx, set, p.lastGood); err != nil {
+		p.checks.Follow(p.lastGood)
 		p.notRecorded(ctx, snapshot.Revision(), err)
 		return
 	}
@@ -262,17 +262,17 @@ func (p *Manager) Refresh(ctx context.Context, requested bool) {
 	p.keep(set)
 }
 
-// known reports whether the snapshot's revision was loaded before. If that revision is
+// alreadyLoaded reports whether the snapshot's revision was loaded before. If that revision is
 // active, known records that the source confirmed it.
-func (p *Manager) known(snapshot *policy.Snapshot, requested bool) bool {
+func (p *Manager) alreadyLoaded(snapshot *policy.Snapshot, requested bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.tooOld:
+	case p.expired:
 		return false
 	case snapshot.Digest == p.current:
 		if p.failure != nil {
-			p.log.Info("the policy source offers the active revision again", "revision", p.good.Revision().Digest)
+			p.log.Info("the policy source offers the active revision again", "revision", p.lastGood.Revision().Digest)
 		}
 		p.offered, p.failure = snapshot.Revision(), nil
 	case snapshot.Revision() != p.offered:
@@ -280,10 +280,10 @@ func (p *Manager) known(snapshot *policy.Snapshot, requested bool) bool {
 	default: // rejected before
 		return !requested && !p.retryDue()
 	}
-	p.seen = time.Now()
-	if p.seen.Sub(p.confirmed) >= time.Minute {
-		p.confirmed = p.seen
-		if err := p.kept.Confirm(p.seen); err != nil {
+	p.lastConfirmed = time.Now()
+	if p.lastConfirmed.Sub(p.confirmedOnDisk) >= time.Minute {
+		p.confirmedOnDisk = p.lastConfirmed
+		if err := p.kept.Confirm(p.lastConfirmed); err != nil {
 			p.log.Warn("policy", "error", err)
 		}
 	}
@@ -294,17 +294,17 @@ func (p *Manager) known(snapshot *policy.Snapshot, requested bool) bool {
 // policy.max_age, if that is set.
 func (p *Manager) expire(ctx context.Context) {
 	p.mu.Lock()
-	over := p.maxAge > 0 && !p.tooOld && time.Since(p.seen) > p.maxAge
-	p.tooOld = p.tooOld || over
-	seen := p.seen
+	over := p.maxAge > 0 && !p.expired && time.Since(p.lastConfirmed) > p.maxAge
+	p.expired = p.expired || over
+	seen := p.lastConfirmed
 	p.mu.Unlock()
 	if !over || ctx.Err() != nil {
 		return
 	}
 	p.engine.Swap(nil)
-	p.count(refusedTooOld)
+	p.countRejection(rejectedTooOld)
 	err := fmt.Errorf("no policy is active, and every request is denied: the source last offered this revision at %s, and policy.max_age is %v",
 		seen.UTC().Format(time.RFC3339), p.maxAge)
-	p.log.Error("active policy exceeds policy.max_age; every request is denied", "revision", p.good.Revision().Digest, "error", err)
-	p.recordRefusal(ctx, p.good.Revision(), refusedTooOld, err)
+	p.log.Error("active policy exceeds policy.max_age; every request is denied", "revision", p.lastGood.Revision().Digest, "error", err)
+	p.recordRejectedRevision(ctx, p.lastGood.Revision(), rejectedTooOld, err)
 }

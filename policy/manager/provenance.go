@@ -36,19 +36,19 @@ func (p *Manager) provenance(ctx context.Context, commit string) []audit.Attribu
 	return attributes
 }
 
-// maxBrought bounds the commits in the event of an activation.
-const maxBrought = 40
+// maxCommitsSince bounds the commits in the event of an activation.
+const maxCommitsSince = 40
 
-// brought returns the commits that came with an activation, so that the approval of
+// commitsSince returns the commits that came with an activation, so that the approval of
 // each can be read.
-func (p *Manager) brought(ctx context.Context, before, commit string) []audit.Attribute {
+func (p *Manager) commitsSince(ctx context.Context, before, commit string) []audit.Attribute {
 	git, ok := p.source.(interface {
 		Brought(ctx context.Context, before, commit string, limit int) ([]string, bool, error)
 	})
 	if !ok || commit == "" {
 		return nil
 	}
-	commits, more, err := git.Brought(ctx, before, commit, maxBrought)
+	commits, more, err := git.Brought(ctx, before, commit, maxCommitsSince)
 	if err != nil {
 		p.log.Warn("list commits of the policy revision failed", "commit", commit, "error", err)
 		return []audit.Attribute{{Name: "commits", Value: commit}, {Name: "more_commits", Value: "true"}}

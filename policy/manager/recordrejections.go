@@ -18,8 +18,8 @@ func onRepositoryFailure(cfg *config.Config) rego.RepositoryFailure {
 	return rego.KeepPrevious
 }
 
-// noteRejections adds the rejections of a set that becomes active.
-func (p *Manager) noteRejections(set *rego.Set, now time.Time) {
+// activateRejections adds the rejections of a set that becomes active.
+func (p *Manager) activateRejections(set *rego.Set, now time.Time) {
 	news, recovered := p.rejections.Activate(set.Rejected(), now)
 	p.unrecorded = append(p.unrecorded, news...)
 	for _, r := range news {
@@ -37,7 +37,7 @@ func (p *Manager) recordRejections(ctx context.Context) {
 	if len(p.unrecorded) == 0 {
 		return
 	}
-	revision := p.good.Revision()
+	revision := p.lastGood.Revision()
 	more := append([]audit.Attribute{{Name: "source", Value: p.source.String()}}, p.provenance(ctx, revision.Commit)...)
 	for i := range p.unrecorded[:min(len(p.unrecorded), maxRejectionEvents)] {
 		e := Event(&p.unrecorded[i], revision, p.options.Names, time.Now(), slices.Clone(more))
@@ -53,10 +53,10 @@ func (p *Manager) recordRejections(ctx context.Context) {
 // set is active yet.
 func (p *Manager) dropUnknown(ctx context.Context) error {
 	digests := map[string]bool{}
-	for _, r := range p.good.Rejected() {
+	for _, r := range p.lastGood.Rejected() {
 		digests[r.Kept.Digest] = true
 	}
-	for _, r := range p.good.Pending() {
+	for _, r := range p.lastGood.Pending() {
 		digests[r.Kept.Digest] = true
 	}
 	delete(digests, "")
@@ -67,10 +67,10 @@ func (p *Manager) dropUnknown(ctx context.Context) error {
 		}
 		if !known {
 			p.log.Error("the log does not hold the revision whose rules repositories keep; these repositories are denied until their folders are repaired", "revision", digest)
-			p.good.DropKept(digest)
+			p.lastGood.DropKept(digest)
 			p.unrecorded = slices.DeleteFunc(p.unrecorded, func(r rego.Rejection) bool { return r.Kept.Digest == digest })
 		}
 	}
-	p.noteRejections(p.good, time.Now())
+	p.activateRejections(p.lastGood, time.Now())
 	return nil
 }

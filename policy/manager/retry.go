@@ -7,10 +7,10 @@ import (
 )
 
 // A state of the policy that was rejected is loaded again where a loaded machine may
-// have been the cause: after stateRetryFirst, doubled each time up to stateRetryMost.
+// have been the cause: after stateRetryFirst, doubled each time up to stateRetryMax.
 const (
 	stateRetryFirst = time.Minute
-	stateRetryMost  = time.Hour
+	stateRetryMax   = time.Hour
 )
 
 // scheduleRetry sets when a rejected state may be loaded again. again is set if the same
@@ -19,7 +19,7 @@ func (p *Manager) scheduleRetry(again bool) {
 	if !again {
 		p.retries = 0
 	}
-	p.retryAt = time.Now().Add(min(stateRetryMost, stateRetryFirst<<min(p.retries, 16)))
+	p.retryAt = time.Now().Add(min(stateRetryMax, stateRetryFirst<<min(p.retries, 16)))
 	p.retries++
 }
 

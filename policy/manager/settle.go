@@ -36,16 +36,16 @@ func (p *Manager) newChecks() *Checks {
 	return NewChecks(p.engine.Check, runtime.GOMAXPROCS(0)-1, p.log)
 }
 
-// settleEarly checks the changed repositories of a set before its activation, and returns
+// settleBeforeActivation checks the changed repositories of a set before its activation, and returns
 // the set with the outcomes. It waits for first attempts only, and at most for limit;
 // later outcomes are settled later.
-func (p *Manager) settleEarly(ctx context.Context, set *rego.Set, limit time.Duration) *rego.Set {
+func (p *Manager) settleBeforeActivation(ctx context.Context, set *rego.Set, limit time.Duration) *rego.Set {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
 		p.checks.Follow(set)
 		p.checks.Wait(ctx)
-		settled, accepted := set.Settle(p.checks.Take())
+		settled, accepted := set.Settle(p.checks.Outcomes())
 		if len(accepted) == 0 {
 			return set
 		}
@@ -69,9 +69,9 @@ func (p *Manager) settle(ctx context.Context) (wait time.Duration) {
 	p.refreshMu.Lock()
 	defer p.refreshMu.Unlock()
 	began := time.Now()
-	set, accepted := p.good.Settle(p.checks.Take())
-	defer func() { p.checks.Follow(p.good) }()
-	if len(accepted) == 0 || samePending(set, p.good) && sameRejections(set, p.good) {
+	set, accepted := p.lastGood.Settle(p.checks.Outcomes())
+	defer func() { p.checks.Follow(p.lastGood) }()
+	if len(accepted) == 0 || samePending(set, p.lastGood) && sameRejections(set, p.lastGood) {
 		return 0
 	}
 	var passed []string
@@ -82,10 +82,10 @@ func (p *Manager) settle(ctx context.Context) (wait time.Duration) {
 	}
 	p.recordChecked(ctx, set, passed)
 	p.mu.Lock()
-	decides := !p.tooOld
+	decides := !p.expired
 	p.mu.Unlock()
-	p.good = set
-	p.noteRejections(set, time.Now())
+	p.lastGood = set
+	p.activateRejections(set, time.Now())
 	if decides {
 		p.engine.Swap(set)
 		if p.changed != nil {
@@ -93,7 +93,7 @@ func (p *Manager) settle(ctx context.Context) (wait time.Duration) {
 		}
 	}
 	p.recordRejections(ctx)
-	if len(set.Pending()) == 0 || time.Since(p.keptAt) > keepEvery {
+	if len(set.Pending()) == 0 || time.Since(p.savedAt) > keepEvery {
 		p.keep(set)
 	}
 	return max(settleEvery, settleShare*time.Since(began))
@@ -113,7 +113,7 @@ func (p *Manager) recordChecked(ctx context.Context, set *rego.Set, passed []str
 		{Name: "checked_repositories", Value: strconv.Itoa(len(passed))},
 		{Name: "checked", Value: strings.Join(passed[:min(len(passed), maxRejectionNames)], " ")},
 	}
-	if at, again := p.history.before(revision.Digest); again {
+	if at, again := p.history.activatedAt(revision.Digest); again {
 		attributes = append(attributes, audit.Attribute{Name: "decided_before", Value: at.UTC().Format(time.RFC3339)})
 	}
 	attributes = append(attributes, pendingAttributes(set)...)
@@ -153,8 +153,8 @@ func (p *Manager) WaitSettled(ctx context.Context) {
 // recheck checks the rejected repositories again, at an operator's request.
 func (p *Manager) recheck() {
 	var names []string
-	for _, r := range p.good.Rejected() {
+	for _, r := range p.lastGood.Rejected() {
 		names = append(names, r.Repository)
 	}
-	p.checks.Follow(p.good, names...)
+	p.checks.Follow(p.lastGood, names...)
 }

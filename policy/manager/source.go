@@ -27,8 +27,8 @@ const (
 )
 
 // nextPoll is the time until the next poll, after one that took so long.
-func nextPoll(poll, took time.Duration) time.Duration {
-	return max(poll, min(pollShare*took, pollMaxInterval))
+func nextPoll(poll, duration time.Duration) time.Duration {
+	return max(poll, min(pollShare*duration, pollMaxInterval))
 }
 
 // newSource returns the configured source and its poll interval.

@@ -24,7 +24,7 @@ type Manager struct {
 	kept      *source.Kept
 	log       *slog.Logger
 	notifier  Notifier                                          // nil: none
-	audit     Log                                               // set by AnnounceFirst
+	audit     Log                                               // set by RecordFirst
 	activated func()                                            // called after each activation of a commit is recorded; nil: none
 	changed   func(revision policy.Revision, activation uint64) // called after each activation; nil: none
 
@@ -32,29 +32,29 @@ type Manager struct {
 	rejections Rejections       // of repositories, in the active revision
 	unrecorded []rego.Rejection // of them, those without an event; of the one refresh
 
-	refreshMu    sync.Mutex // one refresh at a time
-	good         *rego.Set  // the latest good set; active unless it exceeds maxAge
-	before       string     // the commit that was active in an earlier process, as far as the disk has it
-	fromDisk     bool       // good was read from the disk at the start
-	history      *policyHistory
-	notice       time.Duration   // how long before an exception ends it is announced
-	announced    map[string]bool // exceptions whose end was announced, by their key
-	candidate    *candidate      // nil: none
-	confirmed    time.Time       // the time on disk
-	keptAt       time.Time       // when the last good policy was written to disk
-	pollDuration atomic.Int64    // of the latest poll of the source, in nanoseconds
+	refreshMu        sync.Mutex // one refresh at a time
+	lastGood         *rego.Set  // the latest good set; active unless it exceeds maxAge
+	previousCommit   string     // the commit that was active in an earlier process, as far as the disk has it
+	fromDisk         bool       // good was read from the disk at the start
+	history          *policyHistory
+	expiryWarning    time.Duration   // how long before its end an exception is announced
+	recordedExpiring map[string]bool // exceptions whose end was announced, by their key
+	candidate        *candidate      // nil: none
+	confirmedOnDisk  time.Time       // the time on disk
+	savedAt          time.Time       // when the last good policy was written to disk
+	pollDuration     atomic.Int64    // of the latest poll of the source, in nanoseconds
 
-	mu      sync.Mutex
-	offered policy.Revision // the latest state of the source; its digest is empty where it could not be read
-	current string          // digest of the active state; empty where that is from the disk
-	loaded  time.Time       // when the current revision became active
-	seen    time.Time       // when the source last offered the active revision
-	failure error           // why the latest state is not active; nil if it is
-	retries int             // how often it was loaded again, a loaded machine being a possible cause
-	retryAt time.Time       // when it is loaded again
-	waiting policy.Revision // a good state that could not be recorded
-	tooOld  bool            // no revision is active, for the good one exceeds maxAge
-	refused map[RefusalKind]int
+	mu                 sync.Mutex
+	offered            policy.Revision // the latest state of the source; its digest is empty where it could not be read
+	current            string          // digest of the active state; empty where that is from the disk
+	loaded             time.Time       // when the current revision became active
+	lastConfirmed      time.Time       // when the source last offered the active revision
+	failure            error           // why the latest state is not active; nil if it is
+	retries            int             // how often it was loaded again, a loaded machine being a possible cause
+	retryAt            time.Time       // when it is loaded again
+	unrecordedRevision policy.Revision // a good state that could not be recorded
+	expired            bool            // no revision is active, for the good one exceeds maxAge
+	rejectionCounts    map[RejectionKind]int
 }
 
 // candidate is a policy that is evaluated for the same inputs as the active one, after the
@@ -75,7 +75,7 @@ type candidate struct {
 	failure error
 
 	// Of the one routine that evaluates.
-	known  map[string]bool
-	second time.Time
-	spent  int
+	recorded         map[string]bool
+	windowStart      time.Time
+	recordedInWindow int
 }

@@ -16,11 +16,11 @@ func (p *Manager) Since() (loaded time.Time, failed bool) {
 	return p.loaded, p.failure != nil
 }
 
-// LastSeen returns when the source last offered the active revision.
-func (p *Manager) LastSeen() time.Time {
+// LastConfirmed returns when the source last offered the active revision.
+func (p *Manager) LastConfirmed() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.seen
+	return p.lastConfirmed
 }
 
 // Failure returns why the latest state of the source is not active; nil if it is.
@@ -38,8 +38,8 @@ func (p *Manager) Ready() error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.tooOld {
-		return fmt.Errorf("no policy is active: the source last offered the last good one at %s, and policy.max_age is %v", p.seen.UTC().Format(time.RFC3339), p.maxAge)
+	if p.expired {
+		return fmt.Errorf("no policy is active: the source last offered the last good one at %s, and policy.max_age is %v", p.lastConfirmed.UTC().Format(time.RFC3339), p.maxAge)
 	}
 	return errors.New("no policy is active")
 }
@@ -49,7 +49,7 @@ func (p *Manager) Detail() any {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d := map[string]string{
-		"source": p.source.String(), "since": p.loaded.UTC().Format(time.RFC3339), "confirmed": p.seen.UTC().Format(time.RFC3339),
+		"source": p.source.String(), "since": p.loaded.UTC().Format(time.RFC3339), "confirmed": p.lastConfirmed.UTC().Format(time.RFC3339),
 	}
 	if set := p.engine.Current(); set != nil {
 		d["revision"] = set.Revision().Digest
@@ -71,9 +71,9 @@ func (p *Manager) Detail() any {
 	return d
 }
 
-// Refusals counts the rejected states, by kind.
-func (p *Manager) Refusals() map[RefusalKind]int {
+// RejectionCounts counts the rejected states, by kind.
+func (p *Manager) RejectionCounts() map[RejectionKind]int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return maps.Clone(p.refused)
+	return maps.Clone(p.rejectionCounts)
 }

@@ -28,14 +28,14 @@ func (s *server) policyGauges() {
 		return one(!failed)
 	})
 	m.Gauge("sallyport_policy_last_confirmed_timestamp_seconds", "When the policy's source last offered the active revision.", func() float64 {
-		return unixSeconds(s.policy.LastSeen())
+		return unixSeconds(s.policy.LastConfirmed())
 	})
-	kinds := make([]string, len(manager.RefusalKinds))
-	for i, kind := range manager.RefusalKinds {
+	kinds := make([]string, len(manager.RejectionKinds))
+	for i, kind := range manager.RejectionKinds {
 		kinds[i] = string(kind)
 	}
 	m.CounterBy("sallyport_policy_rejected_total", "Rejected policy states, by what was wrong.", "kind", kinds, func(kind string) float64 {
-		return float64(s.policy.Refusals()[manager.RefusalKind(kind)])
+		return float64(s.policy.RejectionCounts()[manager.RejectionKind(kind)])
 	})
 	m.CounterBy("sallyport_repository_policy_rejected_total", "Repositories whose policy was rejected while the revision was activated, by what was wrong.", "kind", manager.Kinds, func(kind string) float64 {
 		return float64(s.policy.Rejections().Total(kind))
@@ -51,7 +51,7 @@ func (s *server) policyGauges() {
 		return float64(denied)
 	})
 	m.Gauge("sallyport_exceptions_expiring", "Exceptions of the policy that end within policy.exception_expiry_warning.", func() float64 {
-		return float64(len(s.policy.Ending(time.Now())))
+		return float64(len(s.policy.ExpiringExceptions(time.Now())))
 	})
 }
 

@@ -33,5 +33,5 @@ func (s *server) announcePolicy(ctx context.Context) error {
 	if s.approvals != nil {
 		activated = s.approvals.Activated
 	}
-	return s.policy.AnnounceFirst(ctx, s.audit, activated)
+	return s.policy.RecordFirst(ctx, s.audit, activated)
 }
